@@ -1,0 +1,385 @@
+//! Graph, values, nodes, operators.
+//!
+//! A graph is a list of nodes in topological order over a table of values. A value is a tensor: a graph
+//! input, a constant (`data` is set) or the output of exactly one node. Numbers live in the values:
+//! a quantised graph is the same graph with `dtype` I8 and `quant` set on its values.
+
+use std::sync::Arc;
+
+use offshoot::format::record::{BinaryKind, PadMode, PoolKind, ReduceKind, UnaryKind, Window};
+use serde::{Deserialize, Serialize};
+
+/// Index of a [`Value`] in [`Graph::values`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ValueId(pub u32);
+
+/// Index of a [`Node`] in [`Graph::nodes`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NodeId(pub u32);
+
+/// Element type. `I64` occurs only in constants that the importer has not folded yet (shapes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum DType {
+    F32,
+    I8,
+    I32,
+    I64,
+}
+
+/// Contents of a constant, row-major.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum Data {
+    F32(Vec<f32>),
+    I8(Vec<i8>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+}
+
+/// Affine quantisation: `real = scale * (q - zero_point)`, TFLite's specification.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quant {
+    /// One scale, or one for each index along `axis`. Positive and finite.
+    pub scale: Vec<f32>,
+    /// As many as scales. Weights: 0.
+    pub zero_point: Vec<i32>,
+    /// Axis the scales run along; `None` for one scale for the whole tensor.
+    pub axis: Option<usize>,
+}
+
+impl Quant {
+    /// One scale and zero point for the whole tensor.
+    pub fn per_tensor(scale: f32, zero_point: i32) -> Self {
+        Self { scale: vec![scale], zero_point: vec![zero_point], axis: None }
+    }
+}
+
+/// A tensor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// ONNX name of the tensor (or of the one it came from); unique in the graph.
+    pub name: String,
+    /// Extents; a scalar is `[]`. A symbolic batch is 1.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+    /// Set on I8 values, and on I32 biases (scale = input scale × weight scale, zero point 0).
+    pub quant: Option<Quant>,
+    /// Set on constants.
+    pub data: Option<Arc<Data>>,
+    /// Graph input or output whose ONNX tensor is channels-first while this value is channels-last
+    /// (ONNX shape = this shape with the last axis moved to 1). Set by `passes::io_layout`.
+    pub channels_first_outside: bool,
+}
+
+impl Value {
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Fused activation: bounds on the real value of the output.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Activation {
+    /// None.
+    #[default]
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `min(max(x, min), max)`; Relu6 is (0, 6).
+    Clip {
+        /// Lower bound, may be -inf.
+        min: f32,
+        /// Upper bound, may be +inf.
+        max: f32,
+    },
+}
+
+impl Activation {
+    /// Lower and upper bound.
+    pub fn bounds(self) -> (f32, f32) {
+        match self {
+            Self::None => (f32::NEG_INFINITY, f32::INFINITY),
+            Self::Relu => (0.0, f32::INFINITY),
+            Self::Clip { min, max } => (min, max),
+        }
+    }
+}
+
+/// How `Resize` maps output coordinates to input ones: ONNX Resize's attributes, scales resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResizeRule {
+    /// Bilinear, else nearest.
+    pub bilinear: bool,
+    /// `half_pixel`, `asymmetric`, `align_corners`, `pytorch_half_pixel`, `half_pixel_symmetric`.
+    pub coordinate: String,
+    /// `round_prefer_floor`, `round_prefer_ceil`, `floor`, `ceil`.
+    pub nearest: String,
+    /// Output over input extent of height and width as ONNX gives it.
+    pub scale: [f32; 2],
+}
+
+/// Operators. Inputs in the order given; `b?` is optional (absent = shorter list).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// x NHWC, w OHWI (I = C / groups), b? [O] → NHWC. Depthwise is groups = C.
+    Conv2d {
+        /// Kernel, stride, dilation, padding.
+        window: Window,
+        /// Groups.
+        groups: usize,
+        /// Fused activation.
+        activation: Activation,
+    },
+    /// x NHWC, w OHWI (I = C / groups), b? [O] → NHWC with the extents of the output value.
+    ConvTranspose2d {
+        /// Kernel, stride, dilation, padding (top and left count).
+        window: Window,
+        /// Groups.
+        groups: usize,
+        /// Fused activation.
+        activation: Activation,
+    },
+    /// x […, I], w [O, I] constant, b? [O] → […, O].
+    FullyConnected {
+        /// Fused activation.
+        activation: Activation,
+    },
+    /// a [batch…, m, k], b [batch…, k, n] (or [batch…, n, k] if `transpose_b`) → [batch…, m, n]. Batch axes equal.
+    MatMul {
+        /// Whether b's last two axes are exchanged.
+        transpose_b: bool,
+    },
+    /// x NHWC → NHWC.
+    Pool {
+        /// Average or maximum.
+        kind: PoolKind,
+        /// Kernel, stride, dilation, padding. Windows must touch the input.
+        window: Window,
+        /// Fused activation.
+        activation: Activation,
+    },
+    /// a, b → numpy broadcast of both.
+    Binary {
+        /// Operation.
+        kind: BinaryKind,
+        /// Fused activation.
+        activation: Activation,
+    },
+    /// x → same shape. Relu and Clip are `UnaryKind::Clip`.
+    Unary(UnaryKind),
+    /// x […, C], slope [C] → same shape.
+    PRelu,
+    /// x → same shape.
+    Softmax {
+        /// Axis, 0-based.
+        axis: usize,
+    },
+    /// x […, C], gamma, beta, mean, variance [C] → same shape.
+    BatchNorm {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// x […, D], gamma [D], beta [D] → same shape; over the last axis.
+    LayerNorm {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// x → the output value's shape, same order of elements. Flatten, Squeeze, Unsqueeze are this.
+    Reshape,
+    /// x → axes permuted: output axis i is input axis perm[i].
+    Transpose {
+        /// Permutation.
+        perm: Vec<usize>,
+    },
+    /// x… → joined along axis.
+    Concat {
+        /// Axis.
+        axis: usize,
+    },
+    /// x → output\[i\] = x\[start + i·step\] on every axis; extents from the output value. Split is several of these.
+    Slice {
+        /// First index, one an axis.
+        start: Vec<usize>,
+        /// Step, not 0, one an axis.
+        step: Vec<isize>,
+    },
+    /// x → padded.
+    Pad {
+        /// Elements before, one an axis.
+        before: Vec<usize>,
+        /// Elements after, one an axis.
+        after: Vec<usize>,
+        /// `None`: constant.
+        mode: Option<PadMode>,
+        /// Value of constant padding (real value).
+        value: f32,
+    },
+    /// x NHWC → NHWC with the extents of the output value.
+    Resize(ResizeRule),
+    /// x → broadcast to the output value's shape.
+    Expand,
+    /// x → reduced; the output value tells whether the axes are kept.
+    Reduce {
+        /// Mean, sum, maximum, minimum.
+        kind: ReduceKind,
+        /// Axes, ascending.
+        axes: Vec<usize>,
+    },
+    /// x → I32; the output value tells whether the axis is kept.
+    ArgMax {
+        /// Axis.
+        axis: usize,
+        /// Of equal elements, the last.
+        select_last: bool,
+    },
+    /// F32 → I8 by the output value's `quant`, rounding half away from zero.
+    Quantize,
+    /// I8 → F32 by the input value's `quant`.
+    Dequantize,
+    /// I8 → I8 of another `quant`.
+    Requantize,
+}
+
+impl Op {
+    /// Lower-case name for reports.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conv2d { .. } => "conv2d",
+            Self::ConvTranspose2d { .. } => "conv_transpose2d",
+            Self::FullyConnected { .. } => "fully_connected",
+            Self::MatMul { .. } => "matmul",
+            Self::Pool { .. } => "pool",
+            Self::Binary { kind, .. } => match kind {
+                BinaryKind::Add => "add",
+                BinaryKind::Sub => "sub",
+                BinaryKind::Mul => "mul",
+                BinaryKind::Div => "div",
+                BinaryKind::Min => "min",
+                BinaryKind::Max => "max",
+            },
+            Self::Unary(_) => "unary",
+            Self::PRelu => "prelu",
+            Self::Softmax { .. } => "softmax",
+            Self::BatchNorm { .. } => "batch_norm",
+            Self::LayerNorm { .. } => "layer_norm",
+            Self::Reshape => "reshape",
+            Self::Transpose { .. } => "transpose",
+            Self::Concat { .. } => "concat",
+            Self::Slice { .. } => "slice",
+            Self::Pad { .. } => "pad",
+            Self::Resize(_) => "resize",
+            Self::Expand => "expand",
+            Self::Reduce { .. } => "reduce",
+            Self::ArgMax { .. } => "argmax",
+            Self::Quantize => "quantize",
+            Self::Dequantize => "dequantize",
+            Self::Requantize => "requantize",
+        }
+    }
+
+    /// The fused activation, of operators that have one.
+    pub fn activation(&self) -> Option<Activation> {
+        match self {
+            Self::Conv2d { activation, .. }
+            | Self::ConvTranspose2d { activation, .. }
+            | Self::FullyConnected { activation }
+            | Self::Pool { activation, .. }
+            | Self::Binary { activation, .. } => Some(*activation),
+            _ => None,
+        }
+    }
+
+    /// As [`Op::activation`], to set it.
+    pub fn activation_mut(&mut self) -> Option<&mut Activation> {
+        match self {
+            Self::Conv2d { activation, .. }
+            | Self::ConvTranspose2d { activation, .. }
+            | Self::FullyConnected { activation }
+            | Self::Pool { activation, .. }
+            | Self::Binary { activation, .. } => Some(activation),
+            _ => None,
+        }
+    }
+}
+
+/// One operator in the graph.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// ONNX name of the node it came from (the first of several), for messages.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Values read, in the order [`Op`] gives.
+    pub inputs: Vec<ValueId>,
+    /// Value written.
+    pub output: ValueId,
+}
+
+/// A network.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Graph {
+    /// Name of the model.
+    pub name: String,
+    /// All tensors.
+    pub values: Vec<Value>,
+    /// All operators, each after the ones it reads from.
+    pub nodes: Vec<Node>,
+    /// Graph inputs.
+    pub inputs: Vec<ValueId>,
+    /// Graph outputs.
+    pub outputs: Vec<ValueId>,
+}
+
+impl Graph {
+    /// The value with this id.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.0 as usize]
+    }
+
+    /// The value with this id, to change.
+    pub fn value_mut(&mut self, id: ValueId) -> &mut Value {
+        &mut self.values[id.0 as usize]
+    }
+
+    /// Appends a value.
+    pub fn add_value(&mut self, value: Value) -> ValueId {
+        self.values.push(value);
+        ValueId(self.values.len() as u32 - 1)
+    }
+
+    /// Appends a constant.
+    pub fn add_constant(&mut self, name: impl Into<String>, shape: Vec<usize>, data: Data) -> ValueId {
+        let dtype = match data {
+            Data::F32(_) => DType::F32,
+            Data::I8(_) => DType::I8,
+            Data::I32(_) => DType::I32,
+            Data::I64(_) => DType::I64,
+        };
+        self.add_value(Value {
+            name: name.into(),
+            shape,
+            dtype,
+            quant: None,
+            data: Some(Arc::new(data)),
+            channels_first_outside: false,
+        })
+    }
+
+    /// Index of the node that writes `id`, if one does.
+    pub fn producer(&self, id: ValueId) -> Option<usize> {
+        self.nodes.iter().position(|n| n.output == id)
+    }
+
+    /// Indices of the nodes that read `id`.
+    pub fn consumers(&self, id: ValueId) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|&i| self.nodes[i].inputs.contains(&id)).collect()
+    }
+}

@@ -1,0 +1,13 @@
+//! The one graph type of the host tools, its shape rules and its lossless passes.
+//!
+//! All spatial operators are **channels-last** (NHWC; one-dimensional ones have H = 1). The importer wraps
+//! ONNX's channels-first operators in `Transpose`s and [`passes`] take away those that cancel.
+
+pub mod error;
+pub mod graph;
+pub mod infer;
+pub mod passes;
+
+pub use error::{Error, Result};
+pub use graph::{Activation, Data, DType, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
+pub use offshoot::format::record::{BinaryKind, PadMode, PoolKind, ReduceKind, UnaryKind, Window};
