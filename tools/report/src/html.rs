@@ -1,0 +1,102 @@
+//! One self-contained HTML page: headings, paragraphs, tables, SVG plots. No script, nothing fetched.
+
+use crate::table::Table;
+
+/// A page under construction.
+#[derive(Debug)]
+pub struct Page {
+    title: String,
+    body: String,
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--line:#8884}\
+body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}\
+h1{font-size:1.6rem}h2{font-size:1.2rem;margin-top:2rem;border-bottom:1px solid var(--line)}\
+table{border-collapse:collapse;margin:.8rem 0;font-size:.9rem}\
+th,td{padding:.2rem .7rem;border-bottom:1px solid var(--line);text-align:right}\
+th:first-child,td:first-child{text-align:left}\
+figure{margin:1rem 0;background:#fff;padding:.5rem;border-radius:.4rem;overflow-x:auto}\
+figcaption{color:#444;font-size:.85rem}\
+.facts{display:flex;flex-wrap:wrap;gap:.8rem}\
+.fact{border:1px solid var(--line);border-radius:.4rem;padding:.4rem .9rem}\
+.fact b{display:block;font-size:1.25rem}";
+
+impl Page {
+    /// An empty page.
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), body: String::new() }
+    }
+
+    /// A section heading.
+    pub fn heading(&mut self, text: &str) -> &mut Self {
+        self.body.push_str(&format!("<h2>{}</h2>\n", escape(text)));
+        self
+    }
+
+    /// A paragraph.
+    pub fn paragraph(&mut self, text: &str) -> &mut Self {
+        self.body.push_str(&format!("<p>{}</p>\n", escape(text)));
+        self
+    }
+
+    /// A row of headline figures: (label, value).
+    pub fn facts<'a>(&mut self, facts: impl IntoIterator<Item = (&'a str, String)>) -> &mut Self {
+        self.body.push_str("<div class=facts>");
+        for (label, value) in facts {
+            self.body.push_str(&format!("<div class=fact><b>{}</b>{}</div>", escape(&value), escape(label)));
+        }
+        self.body.push_str("</div>\n");
+        self
+    }
+
+    /// A table.
+    pub fn table(&mut self, table: &Table) -> &mut Self {
+        let cells = |tag: &str, row: &[String]| -> String {
+            row.iter().map(|c| format!("<{tag}>{}</{tag}>", escape(c))).collect()
+        };
+        self.body.push_str(&format!("<table><tr>{}</tr>\n", cells("th", table.header())));
+        for row in table.rows() {
+            self.body.push_str(&format!("<tr>{}</tr>\n", cells("td", row)));
+        }
+        self.body.push_str("</table>\n");
+        self
+    }
+
+    /// A plot, as made by [`crate::plot`].
+    pub fn figure(&mut self, svg: &str, caption: &str) -> &mut Self {
+        self.body.push_str(&format!("<figure>{svg}<figcaption>{}</figcaption></figure>\n", escape(caption)));
+        self
+    }
+
+    /// The finished page.
+    pub fn render(&self) -> String {
+        let title = escape(&self.title);
+        format!(
+            "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\
+             <meta name=viewport content=\"width=device-width,initial-scale=1\">\
+             <title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n{}</body></html>\n",
+            self.body
+        )
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_from_a_model_cannot_break_out_of_the_page() {
+        let mut page = Page::new("<script>alert(1)</script>");
+        let mut table = Table::new(["a"]);
+        table.row(["</td><script>"]);
+        page.table(&table).paragraph("a & b");
+        let html = page.render();
+        assert!(!html.contains("<script>"));
+        assert!(html.contains("a &amp; b"));
+    }
+}
