@@ -1,0 +1,144 @@
+//! Reading models: `.off` bytes at the alignment the runtime wants, ONNX as a graph after the lossless passes.
+
+use std::path::Path;
+
+use offshoot::Model;
+use offshoot_ir::Graph;
+use offshoot_ir::passes::PassReport;
+
+use crate::failure::{Context, Failure, Kind, Result};
+
+/// Bytes that begin at a multiple of 16, as flash would give them.
+#[derive(Clone, Debug)]
+pub struct AlignedBytes {
+    words: Vec<u128>,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(16)], len }
+    }
+
+    /// A copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut aligned = Self::zeroed(bytes.len());
+        aligned.as_mut_slice().copy_from_slice(bytes);
+        aligned
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.words)[..self.len]
+    }
+
+    /// The bytes, to change.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+    }
+}
+
+/// A `.off` file in memory, validated.
+#[derive(Clone, Debug)]
+pub struct OffFile {
+    bytes: AlignedBytes,
+}
+
+impl OffFile {
+    /// Reads and validates `path`.
+    ///
+    /// # Errors
+    /// The file cannot be read, or is no valid `.off` file.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Failure::reading(path, &e))?;
+        if path.extension().is_some_and(|e| e == "onnx") {
+            let message = format!("{}: this is an ONNX file, a .off file is wanted", path.display());
+            let help = format!("compile it first: offshoot compile {} -o model.off", path.display());
+            return Err(Failure::new(Kind::Format, message, help));
+        }
+        let file = Self::from_bytes(&bytes);
+        Model::open(file.bytes()).or_fail_in(
+            Kind::Format,
+            path.display(),
+            "the file is damaged or was made by another version: compile the model again",
+        )?;
+        Ok(file)
+    }
+
+    /// Bytes that were just compiled.
+    pub fn from_bytes(bytes: &[u8]) -> Self {
+        Self { bytes: AlignedBytes::copy_of(bytes) }
+    }
+
+    /// The file's bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
+    /// The validated model.
+    ///
+    /// # Errors
+    /// Never for a file that [`Self::read`] returned.
+    pub fn model(&self) -> Result<Model<'_>> {
+        Model::open(self.bytes()).or_fail(Kind::Format, "compile the model again")
+    }
+}
+
+/// Imports `path` and runs the lossless passes.
+///
+/// # Errors
+/// The file cannot be read, is no ONNX, or holds operators that are not supported (all of them are listed).
+pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
+    if let Err(e) = std::fs::metadata(path) {
+        return Err(Failure::reading(path, &e));
+    }
+    let graph = offshoot_import::import(path).map_err(|e| import_failure(path, &e))?;
+    optimise(graph)
+}
+
+/// The lossless passes.
+///
+/// # Errors
+/// The graph is not well formed.
+pub fn optimise(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
+    offshoot_ir::passes::lossless(graph)
+        .or_fail(Kind::Format, "check the model with `onnx.checker` and ONNX Runtime; if they accept it, report it")
+}
+
+fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure {
+    let message = format!("{}: {error}", path.display());
+    match error {
+        offshoot_import::ImportError::Unsupported(_) => Failure::new(
+            Kind::Unsupported,
+            message,
+            "replace the operators listed above or export the model without them; \
+             every operator that is supported is listed in tools/import/README.md",
+        ),
+        _ => Failure::new(Kind::Format, message, "export the model to ONNX again (opset 11 to 21)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_bytes_are_aligned_and_equal() {
+        for len in [0, 1, 15, 16, 17, 1000] {
+            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
+            let aligned = AlignedBytes::copy_of(&bytes);
+            assert_eq!(aligned.as_slice(), bytes);
+            assert_eq!(aligned.as_slice().as_ptr().align_offset(16), 0);
+        }
+    }
+
+    #[test]
+    fn an_onnx_file_given_for_an_off_file_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        std::fs::write(&path, b"x").unwrap();
+        assert!(OffFile::read(&path).unwrap_err().help.contains("offshoot compile"));
+        assert_eq!(OffFile::read(&folder.path().join("none.off")).unwrap_err().kind, Kind::NotFound);
+    }
+}
