@@ -108,6 +108,8 @@ pub struct OpHeader {
     pub origin: u16,
     /// Scale of the output if it is int8, else 0. Only the host uses it (to compare with float).
     pub scale: f32,
+    /// Zero point of the output if it is int8, else 0. As `scale`.
+    pub zero_point: i8,
 }
 
 /// Element type of a tensor in the arena.
