@@ -1,0 +1,152 @@
+//! When buffers are live, and how many bytes that takes.
+
+use crate::{BufferId, InPlace, Moment, Overlap, Problem};
+
+/// First and last moment of every buffer for one order of the steps. Moment `t` is the `t`-th step run.
+#[derive(Clone, Debug)]
+pub struct Lifetimes {
+    /// First and last moment, both inclusive; `None` for a buffer that nothing uses.
+    pub spans: Vec<Option<(usize, usize)>>,
+    /// In-place pairs that this order allows: the read dies where the write is born.
+    pub pairs: Vec<(usize, InPlace)>,
+    /// Number of moments (at least 1).
+    pub moments: usize,
+}
+
+impl Lifetimes {
+    /// Lifetimes under `order`, which must be a permutation of the steps.
+    pub fn of(problem: &Problem, order: &[usize]) -> Self {
+        let moments = order.len().max(1);
+        let mut spans: Vec<Option<(usize, usize)>> = vec![None; problem.buffers.len()];
+        let mut touch = |b: BufferId, t: usize| {
+            let span = spans[b.0].get_or_insert((t, t));
+            *span = (span.0.min(t), span.1.max(t));
+        };
+        problem.inputs.iter().for_each(|&b| touch(b, 0));
+        for (t, &s) in order.iter().enumerate() {
+            let step = &problem.steps[s];
+            step.reads.iter().chain(&step.writes).for_each(|&b| touch(b, t));
+        }
+        problem.outputs.iter().for_each(|&b| touch(b, moments - 1));
+        let mut pairs = Vec::new();
+        for (t, &s) in order.iter().enumerate() {
+            for p in &problem.steps[s].in_place {
+                let dies = spans[p.read.0].is_some_and(|x| x.1 == t) && !problem.outputs.contains(&p.read);
+                let born = spans[p.write.0].is_some_and(|x| x.0 == t) && !problem.inputs.contains(&p.write);
+                if dies && born {
+                    pairs.push((t, *p));
+                }
+            }
+        }
+        Self {
+            spans,
+            pairs,
+            moments,
+        }
+    }
+
+    /// Whether both are live at some moment.
+    pub fn meet(&self, a: BufferId, b: BufferId) -> bool {
+        match (self.spans[a.0], self.spans[b.0]) {
+            (Some(x), Some(y)) => x.0 <= y.1 && y.0 <= x.1,
+            _ => false,
+        }
+    }
+
+    /// Whether the two may begin at the same offset although they meet.
+    pub fn may_share(&self, a: BufferId, b: BufferId) -> bool {
+        self.pairs.iter().any(|(_, p)| {
+            (p.read == a && p.write == b || p.read == b && p.write == a) && p.overlap == Overlap::Exact
+        })
+    }
+
+    /// Live buffers and bytes, moment by moment.
+    pub fn timeline(&self, problem: &Problem, order: &[usize]) -> Vec<Moment> {
+        let at = |t: usize| -> Vec<BufferId> {
+            let live = |b: &BufferId| self.spans[b.0].is_some_and(|s| s.0 <= t && t <= s.1);
+            (0..problem.buffers.len()).map(BufferId).filter(live).collect()
+        };
+        (0..self.moments)
+            .map(|t| {
+                let live = at(t);
+                let pairs: Vec<InPlace> = self
+                    .pairs
+                    .iter()
+                    .filter(|(m, _)| *m == t)
+                    .map(|(_, p)| *p)
+                    .collect();
+                let bytes = needed(problem, &live, &pairs);
+                Moment {
+                    step: order.get(t).copied().unwrap_or(0),
+                    live,
+                    bytes,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Least bytes in which `live` fits when the `pairs` may share memory: a bound that no layout beats.
+///
+/// Every offset is a multiple of the smallest alignment, so in order of address each buffer but the last takes
+/// its size rounded up to it. Each written buffer hides at most the larger of its pairs.
+pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
+    let Some(align) = live.iter().map(|b| problem.buffers[b.0].align).min() else {
+        return 0;
+    };
+    let bytes = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
+    let round = |n: u64| n.next_multiple_of(u64::from(align));
+    let sum: u64 = live.iter().map(|&b| round(bytes(b))).sum();
+    let slack = live
+        .iter()
+        .map(|&b| round(bytes(b)) - bytes(b))
+        .max()
+        .unwrap_or(0);
+    sum - slack.min(sum) - savings(pairs, |b| round(bytes(b))).min(sum - slack.min(sum))
+}
+
+/// Most bytes that sharing can save among these pairs of one moment.
+pub fn savings(pairs: &[InPlace], bytes: impl Fn(BufferId) -> u64) -> u64 {
+    let mut total = 0;
+    for (i, p) in pairs.iter().enumerate() {
+        if pairs[..i].iter().any(|q| q.write == p.write) {
+            continue;
+        }
+        let of_write = pairs.iter().filter(|q| q.write == p.write);
+        total += of_write
+            .map(|q| bytes(q.read).min(bytes(q.write)))
+            .max()
+            .unwrap_or(0);
+    }
+    total
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Buffer, Step};
+
+    #[test]
+    fn in_place_counts_once_and_alignment_counts() {
+        let pair = InPlace {
+            read: BufferId(0),
+            write: BufferId(1),
+            overlap: Overlap::Exact,
+        };
+        let p = Problem {
+            buffers: vec![Buffer { bytes: 10, align: 4 }, Buffer { bytes: 10, align: 4 }],
+            steps: vec![Step {
+                reads: vec![BufferId(0)],
+                writes: vec![BufferId(1)],
+                in_place: vec![pair],
+            }],
+            inputs: vec![BufferId(0)],
+            outputs: vec![BufferId(1)],
+        };
+        let life = Lifetimes::of(&p, &[0]);
+        assert_eq!(life.pairs.len(), 1);
+        assert_eq!(needed(&p, &[BufferId(0), BufferId(1)], &[]), 22);
+        assert_eq!(needed(&p, &[BufferId(0), BufferId(1)], &[pair]), 10);
+        assert_eq!(life.timeline(&p, &[0])[0].bytes, 10);
+    }
+}

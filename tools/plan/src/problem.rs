@@ -1,0 +1,248 @@
+//! What is to be planned: buffers, and the steps that read and write them.
+
+use serde::{Deserialize, Serialize};
+
+/// Index of a buffer in [`Problem::buffers`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BufferId(pub usize);
+
+/// A contiguous run of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Size in bytes.
+    pub bytes: u32,
+    /// Its offset is a multiple of this power of two.
+    pub align: u32,
+}
+
+/// How far a written buffer may lie over one that the same step reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// Both begin at the same offset, or they do not overlap at all.
+    Exact,
+    // Execution below tensor granularity (a convolution that overwrites input rows it no longer needs) joins
+    // here as `Segment { distance }`: the write may begin `distance` bytes or more before the read. `offsets`
+    // then adds "read - distance" to the places it tries and `lifetime::needed` counts max(write, read + distance).
+}
+
+/// A buffer that a step writes may share memory with one it reads, if nothing needs the read afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InPlace {
+    /// The buffer read.
+    pub read: BufferId,
+    /// The buffer written.
+    pub write: BufferId,
+    /// How they may overlap.
+    pub overlap: Overlap,
+}
+
+/// One operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Buffers read.
+    pub reads: Vec<BufferId>,
+    /// Buffers written, in whole or in part (a concatenation is written by several steps).
+    pub writes: Vec<BufferId>,
+    /// Pairs that may share memory.
+    pub in_place: Vec<InPlace>,
+}
+
+/// Buffers and steps in a valid order. Steps that write the same buffer keep their sequence.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// All steps, each after the ones whose buffers it reads.
+    pub steps: Vec<Step>,
+    /// Filled before the first step. Consumed: free after their last read.
+    pub inputs: Vec<BufferId>,
+    /// Read after the last step.
+    pub outputs: Vec<BufferId>,
+}
+
+/// A problem that cannot be planned.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A step, input or output names a buffer that is not there.
+    #[error("{place} names buffer {buffer}, but there are {count}")]
+    NoSuchBuffer {
+        /// Where.
+        place: String,
+        /// Which.
+        buffer: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// A step (or the outputs) reads what nothing has written.
+    #[error("{place} reads buffer {buffer}, which nothing has written before")]
+    Unwritten {
+        /// Where.
+        place: String,
+        /// Which.
+        buffer: usize,
+    },
+    /// An alignment is not a power of two.
+    #[error("buffer {buffer}: alignment {align} is not a power of two")]
+    Alignment {
+        /// Which.
+        buffer: usize,
+        /// Its alignment.
+        align: u32,
+    },
+    /// An in-place pair names a buffer that the step does not read or write.
+    #[error("step {step}: in-place pair {read} -> {write} is not among its reads and writes")]
+    InPlace {
+        /// Which step.
+        step: usize,
+        /// The buffer read.
+        read: usize,
+        /// The buffer written.
+        write: usize,
+    },
+    /// More than 32-bit offsets can address.
+    #[error("{bytes} bytes are live at once: more than 32-bit offsets address")]
+    TooLarge {
+        /// Bytes needed.
+        bytes: u64,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Problem {
+    /// Checks indices, alignments, in-place pairs and that everything read was written before.
+    pub fn check(&self) -> Result<()> {
+        let count = self.buffers.len();
+        for (buffer, b) in self.buffers.iter().enumerate() {
+            if !b.align.is_power_of_two() {
+                return Err(Error::Alignment {
+                    buffer,
+                    align: b.align,
+                });
+            }
+        }
+        let known = |ids: &[BufferId], place: &dyn Fn() -> String| match ids.iter().find(|b| b.0 >= count) {
+            Some(b) => Err(Error::NoSuchBuffer {
+                place: place(),
+                buffer: b.0,
+                count,
+            }),
+            None => Ok(()),
+        };
+        known(&self.inputs, &|| "the input list".into())?;
+        known(&self.outputs, &|| "the output list".into())?;
+        let mut written = vec![false; count];
+        self.inputs.iter().for_each(|b| written[b.0] = true);
+        for (i, step) in self.steps.iter().enumerate() {
+            let place = || format!("step {i}");
+            known(&step.reads, &place)?;
+            known(&step.writes, &place)?;
+            for b in &step.reads {
+                if !written[b.0] {
+                    return Err(Error::Unwritten {
+                        place: place(),
+                        buffer: b.0,
+                    });
+                }
+            }
+            for p in &step.in_place {
+                if !step.reads.contains(&p.read) || !step.writes.contains(&p.write) || p.read == p.write {
+                    return Err(Error::InPlace {
+                        step: i,
+                        read: p.read.0,
+                        write: p.write.0,
+                    });
+                }
+            }
+            step.writes.iter().for_each(|b| written[b.0] = true);
+        }
+        match self.outputs.iter().find(|b| !written[b.0]) {
+            Some(b) => Err(Error::Unwritten {
+                place: "the output list".into(),
+                buffer: b.0,
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// For each step, the steps that must run before it: those whose buffers it reads, and those that touched
+    /// a buffer that it writes.
+    pub fn dependencies(&self) -> Vec<Vec<usize>> {
+        let mut writers = vec![Vec::new(); self.buffers.len()];
+        let mut readers = vec![Vec::new(); self.buffers.len()];
+        let mut all = Vec::with_capacity(self.steps.len());
+        for (i, step) in self.steps.iter().enumerate() {
+            let mut before: Vec<usize> = Vec::new();
+            for b in &step.reads {
+                before.extend(&writers[b.0]);
+                readers[b.0].push(i);
+            }
+            for b in &step.writes {
+                before.extend(writers[b.0].iter().chain(&readers[b.0]));
+                writers[b.0].push(i);
+            }
+            before.retain(|&j| j != i);
+            before.sort_unstable();
+            before.dedup();
+            all.push(before);
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain() -> Problem {
+        let step = |r: usize, w: usize| Step {
+            reads: vec![BufferId(r)],
+            writes: vec![BufferId(w)],
+            in_place: vec![],
+        };
+        Problem {
+            buffers: vec![Buffer { bytes: 4, align: 1 }; 3],
+            steps: vec![step(0, 1), step(1, 2)],
+            inputs: vec![BufferId(0)],
+            outputs: vec![BufferId(2)],
+        }
+    }
+
+    #[test]
+    fn finds_each_mistake() {
+        assert_eq!(chain().check(), Ok(()));
+        let mut p = chain();
+        p.steps[0].reads = vec![BufferId(7)];
+        assert!(matches!(p.check(), Err(Error::NoSuchBuffer { buffer: 7, .. })));
+        let mut p = chain();
+        p.steps.swap(0, 1);
+        assert!(matches!(p.check(), Err(Error::Unwritten { buffer: 1, .. })));
+        let mut p = chain();
+        p.buffers[1].align = 3;
+        assert!(matches!(p.check(), Err(Error::Alignment { buffer: 1, align: 3 })));
+        let mut p = chain();
+        p.steps[0].in_place = vec![InPlace {
+            read: BufferId(1),
+            write: BufferId(0),
+            overlap: Overlap::Exact,
+        }];
+        assert!(matches!(p.check(), Err(Error::InPlace { step: 0, .. })));
+    }
+
+    #[test]
+    fn writers_of_one_buffer_stay_in_sequence() {
+        let mut p = chain();
+        p.steps.insert(
+            1,
+            Step {
+                reads: vec![],
+                writes: vec![BufferId(1)],
+                in_place: vec![],
+            },
+        );
+        assert_eq!(p.dependencies(), vec![vec![], vec![0], vec![0, 1]]);
+    }
+}
