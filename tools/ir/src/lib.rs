@@ -8,6 +8,7 @@ pub mod graph;
 pub mod infer;
 pub mod passes;
 pub mod quant_math;
+pub mod resize;
 
 pub use error::{Error, Result};
 pub use graph::{Activation, Data, DType, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
