@@ -7,6 +7,7 @@
 //! [`crate::graph::Model::open`] has checked it; `ops/<family>.rs` says what each one computes and what
 //! `check` demands of it.
 
+pub use super::codec::Record;
 use serde::{Deserialize, Serialize};
 
 /// Kind of a device operator. The numbers are part of the format and never reused.
@@ -387,7 +388,8 @@ pub enum Operand {
 
 /// `dst = a op b`, element by element. `a` has the output's shape; `b` is broadcast to it.
 ///
-/// `dst` may equal `a`'s or (without broadcast) `b`'s offset: the operator then works in place.
+/// `dst` may equal `a`'s offset: the operator then works in place. It never overlaps `b`; to overwrite the
+/// second operand, exchange the two and set `swapped`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Binary {

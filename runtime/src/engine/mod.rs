@@ -1,0 +1,105 @@
+//! Runs a [`Model`] in an arena that the caller hands over.
+
+mod memory;
+
+pub(crate) use memory::{Element, Memory};
+
+use crate::error::Error;
+use crate::format::ALIGNMENT;
+use crate::format::record::{DType, IoRepr};
+use crate::graph::Model;
+use crate::ops::{self, Span};
+use crate::trace::Observer;
+
+/// A model and the memory it works in.
+///
+/// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as
+/// [`Model::input`] and [`Model::output`] describe. A run consumes the inputs: their memory is used again for
+/// what comes later, so write them before every run.
+#[derive(Debug)]
+pub struct Engine<'m, 'a> {
+    model: Model<'m>,
+    arena: &'a mut [u8],
+}
+
+impl<'m, 'a> Engine<'m, 'a> {
+    /// Binds a model to an arena, and sets the arena to zero so that what an observer sees depends on model
+    /// and inputs only.
+    ///
+    /// # Errors
+    /// [`Error::ArenaTooSmall`] if there are fewer than [`Model::arena_bytes`]; [`Error::Alignment`] if the arena
+    /// does not begin at a multiple of 16.
+    pub fn new(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        let too_small = Error::ArenaTooSmall {
+            needed: model.arena_bytes(),
+            given: u32::try_from(arena.len()).unwrap_or(u32::MAX),
+        };
+        let needed = usize::try_from(model.arena_bytes()).map_err(|_| too_small)?;
+        let arena = arena.get_mut(..needed).ok_or(too_small)?;
+        if !arena.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Err(Error::Alignment);
+        }
+        arena.fill(0);
+        Ok(Self { model, arena })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model<'m> {
+        &self.model
+    }
+
+    /// Memory of input `i`, to be written before a run.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn input_mut(&mut self, i: usize) -> Result<&mut [u8], Error> {
+        let span = span(self.model.input(i))?;
+        self.arena.get_mut(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Memory of output `i`, to be read after a run and before the next input is written.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn output(&self, i: usize) -> Result<&[u8], Error> {
+        let span = span(self.model.output(i))?;
+        self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Runs every operator in order, the observer around each.
+    ///
+    /// # Errors
+    /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
+    /// than a panic.
+    pub fn run(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
+        let mut memory = Memory::new(self.arena, self.model.blobs());
+        for (info, _, record) in self.model.ops() {
+            let fault = |rule| Error::Invalid { op: info.index, rule };
+            observer.before(info);
+            ops::run(&record, &mut memory).map_err(fault)?;
+            let output = ops::output(&record).map_err(fault)?;
+            observer.after(info, memory.bytes(output).map_err(fault)?);
+        }
+        Ok(())
+    }
+}
+
+/// Where an input or output lies.
+fn span(io: Option<IoRepr>) -> Result<Span, Error> {
+    io.and_then(|io| io_span(&io)).ok_or(Error::NoSuchTensor)
+}
+
+/// Where an input or output lies; `None` if its description is not possible.
+pub(crate) fn io_span(io: &IoRepr) -> Option<Span> {
+    let rank = usize::from(io.rank);
+    let axes = io.shape.get(..rank)?;
+    if io.shape.get(rank..)?.iter().any(|&d| d != 1) {
+        return None;
+    }
+    let elements = ops::product(axes.iter().map(|&d| u32::from(d))).ok()?;
+    let scale_fits = match io.dtype {
+        DType::I8 => io.scale.is_finite() && io.scale >= 0.0,
+        DType::F32 | DType::I32 => io.scale == 0.0 && io.zero_point == 0,
+    };
+    scale_fits.then(|| Span::new(io.offset, elements, io.dtype.size()).ok()).flatten()
+}

@@ -1,0 +1,27 @@
+//! The `.off` container: everything that turns bytes into values and back. Nothing else reads raw bytes.
+//!
+//! Specification: `runtime/FORMAT.md`. [`header`] is the fixed part; [`record`] the operators and tensors;
+//! [`codec`] their encoding (postcard); [`crc`] the checksum.
+//!
+//! A [`record::Record`] that was decoded is well formed, not yet valid: only records that
+//! [`crate::graph::Model`] hands out have passed every rule of their operator.
+
+pub mod codec;
+pub mod crc;
+pub mod header;
+pub mod record;
+
+/// Bits of [`header::Header::requires`]: what a runtime must have to run the file.
+pub mod requires {
+    /// An operator computes in float32 ([`crate::format::record::Quantize`] and `Dequantize` alone do not
+    /// count).
+    pub const NEEDS_F32: u16 = 1;
+    /// What this build of the runtime has.
+    pub const SUPPORTED: u16 = if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
+}
+
+/// Alignment of the file, the blob section and the arena in memory, bytes.
+pub const ALIGNMENT: usize = 16;
+
+/// Alignment of every blob within the blob section, bytes.
+pub const BLOB_ALIGNMENT: usize = 4;

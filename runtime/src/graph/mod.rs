@@ -1,0 +1,221 @@
+//! [`Model`]: a `.off` file that has been validated whole, once.
+//!
+//! [`Model::open`] is the gate: whatever bytes it is given, it returns a model or an [`Error`]. After it
+//! returned `Ok`, nothing that is done with the model panics, reads out of bounds or fails, and a run ends after
+//! at most [`Model::work`] steps. Operators are decoded again whenever they are walked, from where the file
+//! lies; nothing of it is copied to RAM.
+
+use crate::engine::io_span;
+use crate::error::{Error, Rule};
+use crate::format::codec::{self, GraphHead, built};
+use crate::format::header::{HEADER_LEN, Header, HeaderView};
+use crate::format::record::{IoRepr, OpHeader, Record, Tag};
+use crate::format::{ALIGNMENT, requires};
+use crate::ops::{self, Limits};
+use crate::trace::OpInfo;
+
+/// Most work that the operators of a file may do together in one run; see [`Model::work`]. Enough for a
+/// network four times ResNet-50, and an end to what a hostile file can ask for.
+pub const MAX_WORK: u64 = 1 << 34;
+
+/// A validated file.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'m> {
+    header: Header,
+    head: GraphHead,
+    /// Input and output descriptions, then operators.
+    ios: &'m [u8],
+    ops: &'m [u8],
+    blobs: &'m [u8],
+    work: u64,
+}
+
+impl<'m> Model<'m> {
+    /// Validates a file: container, checksum, input and output descriptions, and every rule of every operator.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn open(bytes: &'m [u8]) -> Result<Self, Error> {
+        let view = HeaderView::new_checked(bytes)?;
+        let header = view.parse()?;
+        if usize::try_from(header.file_len) != Ok(bytes.len()) {
+            return Err(Error::Length);
+        }
+        if !bytes.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+            return Err(Error::Alignment);
+        }
+        if view.compute_crc32() != header.crc32 {
+            return Err(Error::Checksum);
+        }
+        let lacking = header.requires & !requires::SUPPORTED;
+        if lacking != 0 {
+            return Err(Error::Requires(lacking));
+        }
+        let (graph, blobs) = sections(bytes, &header).ok_or(Error::Length)?;
+        let (head, ios) = codec::decode_head(graph).ok_or(Error::Length)?;
+        let ops = check_ios(ios, &head, &header)?;
+        let mut model = Self { header, head, ios, ops, blobs, work: 0 };
+        model.work = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
+        Ok(model)
+    }
+
+    /// Bytes of arena that a run needs.
+    pub fn arena_bytes(&self) -> u32 {
+        self.header.arena_bytes
+    }
+
+    /// Bytes that no memory plan of this graph goes below, as its compiler proved.
+    pub fn arena_lower_bound(&self) -> u32 {
+        self.header.arena_lower_bound
+    }
+
+    /// Hash of the graph that the file was compiled from.
+    pub fn source_hash(&self) -> u32 {
+        self.header.source_hash
+    }
+
+    /// Bytes of the whole file.
+    pub fn file_len(&self) -> u32 {
+        self.header.file_len
+    }
+
+    /// Upper bound of the steps of one run: multiply-accumulates of the operators that have them (padding
+    /// counted too), elements touched of the others. At most [`MAX_WORK`].
+    pub fn work(&self) -> u64 {
+        self.work
+    }
+
+    /// Number of operators.
+    pub fn op_count(&self) -> u16 {
+        self.head.ops
+    }
+
+    /// Number of inputs.
+    pub fn input_count(&self) -> usize {
+        usize::from(self.head.inputs)
+    }
+
+    /// Number of outputs.
+    pub fn output_count(&self) -> usize {
+        usize::from(self.head.outputs)
+    }
+
+    /// Description of input `i`.
+    pub fn input(&self, i: usize) -> Option<IoRepr> {
+        if i < self.input_count() { self.io(i) } else { None }
+    }
+
+    /// Description of output `i`.
+    pub fn output(&self, i: usize) -> Option<IoRepr> {
+        if i < self.output_count() { self.io(self.input_count() + i) } else { None }
+    }
+
+    fn io(&self, i: usize) -> Option<IoRepr> {
+        let mut rest = self.ios;
+        for _ in 0..i {
+            rest = codec::decode_io(rest)?.1;
+        }
+        Some(codec::decode_io(rest)?.0)
+    }
+
+    /// The blob section: weights, tables, constants.
+    pub fn blobs(&self) -> &'m [u8] {
+        self.blobs
+    }
+
+    /// The operators in the order they run.
+    pub fn ops(&self) -> Ops<'m> {
+        Ops { rest: self.ops, next: 0, count: self.head.ops }
+    }
+}
+
+/// Walks the operators of a [`Model`].
+#[derive(Clone, Debug)]
+pub struct Ops<'m> {
+    rest: &'m [u8],
+    next: u16,
+    count: u16,
+}
+
+impl Ops<'_> {
+    /// The next operator, or why there is none.
+    fn step(&mut self) -> Option<Result<(OpInfo, OpHeader, Record), Error>> {
+        if self.next == self.count {
+            return None;
+        }
+        let op = self.next;
+        self.next += 1;
+        let undecodable = Error::Record { op };
+        let mut read = || {
+            let (tag, header, rest) = codec::decode_op_header(self.rest).ok_or(undecodable)?;
+            let tag =
+                Tag::from_u8(tag).filter(|&t| built(t)).ok_or(Error::UnknownOperator { op })?;
+            let (record, rest) = Record::decode(tag, rest).ok_or(undecodable)?;
+            self.rest = rest;
+            Ok((OpInfo { index: op, tag, origin: header.origin }, header, record))
+        };
+        Some(read())
+    }
+}
+
+impl Iterator for Ops<'_> {
+    type Item = (OpInfo, OpHeader, Record);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // Every operator has been decoded once by `open`.
+        self.step()?.ok()
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = usize::from(self.count - self.next);
+        (left, Some(left))
+    }
+}
+
+/// Graph and blob section. The padding between them must be zero: one file, one form.
+fn sections<'m>(bytes: &'m [u8], header: &Header) -> Option<(&'m [u8], &'m [u8])> {
+    let body = bytes.get(HEADER_LEN..)?;
+    let graph_len = usize::try_from(header.graph_len).ok()?;
+    let (graph, _) = body.split_at_checked(graph_len)?;
+    let blob_start = usize::try_from(header.blob_start()).ok()?;
+    let padding = bytes.get(HEADER_LEN.checked_add(graph_len)?..blob_start)?;
+    if padding.iter().any(|&b| b != 0) {
+        return None;
+    }
+    Some((graph, bytes.get(blob_start..)?))
+}
+
+/// Checks inputs and outputs; gives the bytes after them.
+fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m [u8], Error> {
+    let mut rest = ios;
+    for i in 0..u16::from(head.inputs) + u16::from(head.outputs) {
+        // Beyond 255 the number is held: it still says where to look.
+        let error = Error::Io(u8::try_from(i).unwrap_or(u8::MAX));
+        let (io, after) = codec::decode_io(rest).ok_or(error)?;
+        let span = io_span(&io).ok_or(error)?;
+        if span.end() as u64 > u64::from(header.arena_bytes) {
+            return Err(error);
+        }
+        rest = after;
+    }
+    Ok(rest)
+}
+
+/// Checks all operators and that nothing stands behind them; gives the work they do together.
+fn check_ops(ops: &[u8], count: u16, limits: &Limits<'_>) -> Result<u64, Error> {
+    let mut walk = Ops { rest: ops, next: 0, count };
+    let mut total = 0u64;
+    while let Some(step) = walk.step() {
+        let (info, header, record) = step?;
+        let invalid = |rule| Error::Invalid { op: info.index, rule };
+        if !header.scale.is_finite() || header.scale < 0.0 {
+            return Err(invalid(Rule::Quantisation));
+        }
+        let work = ops::check(&record, limits).map_err(invalid)?;
+        total = total.saturating_add(work);
+        if total > MAX_WORK {
+            return Err(invalid(Rule::Shape));
+        }
+    }
+    if walk.rest.is_empty() { Ok(total) } else { Err(Error::Length) }
+}

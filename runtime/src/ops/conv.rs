@@ -1,0 +1,132 @@
+//! Convolutions, NHWC: [`Conv2d`] (grouped), [`Depthwise`], [`ConvTranspose`].
+//!
+//! The output at a position is the sum over window and input channels of `(src - in_zp) * weight`, plus the
+//! channel's bias, requantised and clamped (int8) or clamped (float32). Positions in the padding add nothing.
+//! int32 accumulators wrap. One-dimensional convolutions have height 1.
+//!
+//! Rules: all extents at least 1; groups divide both channel counts; window as [`super::shape::window_output`]
+//! says; the whole output follows from the window (but for [`ConvTranspose`], which gives it); source and
+//! destination share no byte.
+
+use super::shape::{product, require, window_output};
+use super::weights::{self, Layout};
+use super::{Limits, Memory, Operator, Span};
+use crate::error::Rule;
+use crate::format::record::{Conv2d, ConvTranspose, Depthwise, Window};
+use crate::kernels::portable as kernels;
+
+/// Input channels a group.
+fn group_channels(c: u16, out_c: u16, groups: u16) -> Result<u16, Rule> {
+    let divides = groups > 0 && c.is_multiple_of(groups) && out_c.is_multiple_of(groups);
+    require(divides, Rule::Window)?;
+    Ok(c / groups)
+}
+
+impl Conv2d {
+    fn layout(&self) -> Result<Layout, Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let [k_h, k_w] = Window::from(self.window).kernel;
+        let in_c = group_channels(self.c, self.out_c, self.groups)?;
+        let output = product([self.n.into(), out_h, out_w, self.out_c.into()])?;
+        let taps = product([k_h, k_w, in_c])?;
+        let size = self.arith.dtype().size();
+        Ok(Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, size)?,
+            dst: Span::new(self.dst, output, size)?,
+            channels: self.out_c.into(),
+            weights: product([taps, self.out_c.into()])?,
+            work: product([output, taps])?,
+        })
+    }
+}
+
+impl Operator for Conv2d {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        weights::check(limits, &self.arith, self.blob, &self.layout()?)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let layout = self.layout()?;
+        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::conv2d_i8, kernels::conv2d_f32)
+    }
+}
+
+impl Depthwise {
+    fn layout(&self) -> Result<Layout, Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let [k_h, k_w] = Window::from(self.window).kernel;
+        let out_c = product([self.c, self.multiplier])?;
+        require(out_c <= u64::from(u16::MAX), Rule::Shape)?;
+        let output = product([self.n.into(), out_h.into(), out_w.into(), out_c])?;
+        let taps = product([k_h, k_w])?;
+        let size = self.arith.dtype().size();
+        Ok(Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, size)?,
+            dst: Span::new(self.dst, output, size)?,
+            channels: out_c,
+            weights: product([taps, out_c])?,
+            work: product([output, taps])?,
+        })
+    }
+}
+
+impl Operator for Depthwise {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        weights::check(limits, &self.arith, self.blob, &self.layout()?)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let layout = self.layout()?;
+        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::depthwise_i8, kernels::depthwise_f32)
+    }
+}
+
+impl ConvTranspose {
+    fn layout(&self) -> Result<Layout, Rule> {
+        let window = Window::from(self.window);
+        let extents = [self.h, self.w];
+        for (axis, &extent) in extents.iter().enumerate() {
+            let (kernel, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
+            require(kernel > 0 && stride > 0 && dilation > 0 && extent > 0, Rule::Window)?;
+            // The farthest position an input pixel reaches, before padding is taken off: kernels count in i32.
+            let reach = u64::from(extent - 1) * u64::from(stride) + u64::from(kernel - 1) * u64::from(dilation);
+            require(reach <= 1 << 24, Rule::Window)?;
+        }
+        let in_c = group_channels(self.c, self.out_c, self.groups)?;
+        let output = product([self.n, self.out_h, self.out_w, self.out_c])?;
+        let taps = product([window.kernel[0], window.kernel[1], in_c])?;
+        let size = self.arith.dtype().size();
+        Ok(Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, size)?,
+            dst: Span::new(self.dst, output, size)?,
+            channels: self.out_c.into(),
+            weights: product([taps, self.out_c.into()])?,
+            // As the kernel walks: from the output, trying every kernel position.
+            work: product([output, taps])?,
+        })
+    }
+}
+
+impl Operator for ConvTranspose {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        weights::check(limits, &self.arith, self.blob, &self.layout()?)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let layout = self.layout()?;
+        let (i8, f32) = (kernels::conv_transpose_i8, kernels::conv_transpose_f32);
+        weights::run(memory, self, &self.arith, self.blob, &layout, i8, f32)
+    }
+}

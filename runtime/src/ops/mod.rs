@@ -1,0 +1,82 @@
+//! Operators: one file per family. Each says what it computes, which records it takes (`check`), where it
+//! writes (`output`), and hands slices to a kernel (`run`).
+//!
+//! `check` is called once a record, by [`crate::graph::Model::open`]; it may assume nothing. `run` is called on
+//! checked records only, and still panics on none: its views of memory are checked again.
+//!
+//! A family that is not built (cargo features `op-…`) or a float form without the feature `f32` is not linked:
+//! the `cfg!` in its arm is a constant.
+
+mod conv;
+mod elementwise;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod quantize;
+mod reduce;
+mod resize;
+mod shape;
+mod weights;
+
+pub(crate) use shape::{Limits, Span, product};
+
+use crate::engine::Memory;
+use crate::error::Rule;
+use crate::format::record::Record;
+
+/// What every operator has.
+trait Operator {
+    /// Holds the record against every rule; gives an upper bound of the steps a run takes.
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule>;
+    /// The arena bytes that a run writes, from the first to the last.
+    fn output(&self) -> Result<Span, Rule>;
+    /// Computes.
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule>;
+}
+
+/// Calls a method of whatever operator the record is of, if it is built.
+macro_rules! dispatch {
+    ($record:expr, $r:ident => $call:expr) => {
+        match $record {
+            Record::Conv2d($r) if cfg!(feature = "op-conv") => $call,
+            Record::Depthwise($r) if cfg!(feature = "op-conv") => $call,
+            Record::ConvTranspose($r) if cfg!(feature = "op-conv") => $call,
+            Record::FullyConnected($r) if cfg!(feature = "op-matmul") => $call,
+            Record::MatMul($r) if cfg!(feature = "op-matmul") => $call,
+            Record::Pool($r) if cfg!(feature = "op-pool") => $call,
+            Record::Binary($r) if cfg!(feature = "op-elementwise") => $call,
+            Record::Unary($r) if cfg!(feature = "op-elementwise") => $call,
+            Record::Lut($r) if cfg!(feature = "op-elementwise") => $call,
+            Record::PRelu($r) if cfg!(feature = "op-elementwise") => $call,
+            Record::Requantize($r) if cfg!(feature = "op-elementwise") => $call,
+            Record::Softmax($r) if cfg!(feature = "op-norm") => $call,
+            Record::LayerNorm($r) if cfg!(feature = "op-norm") => $call,
+            Record::Copy($r) if cfg!(feature = "op-movement") => $call,
+            Record::Fill($r) if cfg!(feature = "op-movement") => $call,
+            Record::Pad($r) if cfg!(feature = "op-movement") => $call,
+            Record::Constant($r) if cfg!(feature = "op-movement") => $call,
+            Record::Resize($r) if cfg!(feature = "op-resize") => $call,
+            Record::Reduce($r) if cfg!(feature = "op-reduce") => $call,
+            Record::ArgMax($r) if cfg!(feature = "op-reduce") => $call,
+            Record::Quantize($r) if cfg!(feature = "op-quantize") => $call,
+            Record::Dequantize($r) if cfg!(feature = "op-quantize") => $call,
+            _ => Err(Rule::Format),
+        }
+    };
+}
+
+/// See [`Operator::check`].
+pub(crate) fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
+    dispatch!(record, r => r.check(limits))
+}
+
+/// See [`Operator::output`].
+pub(crate) fn output(record: &Record) -> Result<Span, Rule> {
+    dispatch!(record, r => r.output())
+}
+
+/// See [`Operator::run`].
+pub(crate) fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
+    dispatch!(record, r => r.run(memory))
+}
