@@ -1,1 +1,69 @@
-//! placeholder
+//! From an IR graph to the bytes of a `.off` file: [`lower`] (operators and buffers), the memory plan
+//! (`offshoot_plan`), [`mod@write`] (addresses, sections, checksum).
+//!
+//! The int8 forms follow TensorFlow Lite's quantisation specification and the preparation that TensorFlow Lite
+//! Micro's kernels do, so that the device computes the same bytes as those.
+
+pub mod blobs;
+pub mod error;
+pub mod lower;
+pub mod multiplier;
+pub mod report;
+pub mod write;
+
+use offshoot_ir::Graph;
+use offshoot_plan::PlanOptions;
+
+pub use error::{Error, Result, Unsupported};
+pub use lower::Fallback;
+pub use report::{CompileReport, OperatorReport};
+
+/// What to compile for.
+#[derive(Clone, Debug, Default)]
+pub struct CompileOptions {
+    /// Most bytes of arena allowed.
+    pub max_arena: Option<u64>,
+    /// Most bytes of model file allowed.
+    pub max_flash: Option<u64>,
+    /// Goes into the header, see [`offshoot::format::header::Header::source_hash`].
+    pub source_hash: u32,
+    /// Effort of the memory plan.
+    pub plan: PlanOptions,
+}
+
+/// A compiled model.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// The `.off` file.
+    pub bytes: Vec<u8>,
+    /// What it takes.
+    pub report: CompileReport,
+}
+
+/// Compiles a graph after the lossless passes.
+///
+/// # Errors
+/// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
+/// much; a graph that the format cannot hold.
+pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
+    let lowered = lower::lower(graph)?;
+    let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
+    let bytes = write::write(graph, &lowered, &plan, options.source_hash)?;
+    let report = report::report(&bytes, &lowered, &plan);
+    if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
+        let lower_bound = report.arena_lower_bound_bytes;
+        return Err(Error::Arena {
+            needed: report.arena_bytes,
+            limit,
+            lower_bound,
+        });
+    }
+    if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
+        return Err(Error::Flash {
+            needed: report.model_bytes,
+            limit,
+            weights: report.weights_bytes,
+        });
+    }
+    Ok(Compiled { bytes, report })
+}

@@ -1,0 +1,177 @@
+//! Pools, reductions and the index of the largest.
+
+use offshoot::format::codec::Record;
+use offshoot::format::record::{self, PoolArith, PoolKind, ReduceArith, ReduceKind, Window};
+use offshoot_ir::Activation;
+use offshoot_ir::quant_math::quantize_multiplier;
+
+use super::{Context, Lowering, Tensor, clamp_f32, clamp_i8, layout, nhwc, to_u32};
+
+/// Average or maximum over windows. int8 pools keep scale and zero point; a Requantize follows where they change.
+pub(super) fn pool(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    kind: PoolKind,
+    window: Window,
+    activation: Activation,
+) -> Lowering {
+    let [n, h, w, channels] = nhwc(x)?;
+    let changes = x.is_i8() && !x.same_numbers(y);
+    let pooled = if changes {
+        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
+    } else {
+        y.clone()
+    };
+    let arith = match (x.is_i8(), changes) {
+        (true, true) => PoolArith::I8 {
+            zp: x.zp,
+            clamp: None,
+        },
+        (true, false) => PoolArith::I8 {
+            zp: x.zp,
+            clamp: clamp_i8(activation, y),
+        },
+        (false, _) => PoolArith::F32 {
+            clamp: clamp_f32(activation),
+        },
+    };
+    let r = record::Pool {
+        src: 0,
+        dst: 0,
+        n,
+        h,
+        w,
+        c: channels,
+        window: window.into(),
+        kind,
+        arith,
+    };
+    c.emit(Record::Pool(r), [Some(x), None], &pooled, &[]);
+    if changes {
+        c.requantize(&pooled, y, clamp_i8(activation, y))
+    } else {
+        Ok(())
+    }
+}
+
+/// Sum, mean, maximum or minimum over axes; axes that are not neighbours are first moved to the end.
+pub(super) fn reduce(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    kind: ReduceKind,
+    axes: &[usize],
+) -> Lowering {
+    let selecting = matches!(kind, ReduceKind::Max | ReduceKind::Min);
+    let changes = x.is_i8() && selecting && !x.same_numbers(y);
+    let out = if changes {
+        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
+    } else {
+        y.clone()
+    };
+    let (x, [outer, extent, inner]) = grouped(c, x, axes)?;
+    let arith = match (x.is_i8(), selecting) {
+        (false, _) => ReduceArith::F32,
+        (true, true) => ReduceArith::I8 {
+            in_zp: x.zp,
+            out_zp: x.zp,
+            multiplier: 1 << 30,
+            shift: 1,
+        },
+        (true, false) => {
+            let count = if kind == ReduceKind::Mean { extent } else { 1 };
+            let (multiplier, shift) = mean_multiplier(x.scale, y.scale, count);
+            ReduceArith::I8 {
+                in_zp: x.zp,
+                out_zp: y.zp,
+                multiplier,
+                shift,
+            }
+        }
+    };
+    let size = |v| to_u32(v, "an extent");
+    let (outer, extent, inner) = (size(outer)?, size(extent)?, size(inner)?);
+    let r = record::Reduce {
+        src: 0,
+        dst: 0,
+        outer,
+        extent,
+        inner,
+        kind,
+        arith,
+    };
+    c.emit(Record::Reduce(r), [Some(&x), None], &out, &[]);
+    if changes {
+        c.requantize(&out, y, None)
+    } else {
+        Ok(())
+    }
+}
+
+/// Index of the largest along an axis.
+pub(super) fn argmax(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    axis: usize,
+    select_last: bool,
+) -> Lowering {
+    if y.dtype != record::DType::I32 {
+        return Err(format!("gives {:?}, the device's ArgMax gives I32", y.dtype));
+    }
+    let (x, [outer, extent, inner]) = grouped(c, x, &[axis])?;
+    let size = |v| to_u32(v, "an extent");
+    let (outer, extent, inner) = (size(outer)?, size(extent)?, size(inner)?);
+    let r = record::ArgMax {
+        src: 0,
+        dst: 0,
+        outer,
+        extent,
+        inner,
+        dtype: x.dtype,
+        select_last,
+    };
+    c.emit(Record::ArgMax(r), [Some(&x), None], y, &[]);
+    Ok(())
+}
+
+/// `x` as outer × extent × inner, where extent covers `axes`.
+fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor, [usize; 3])> {
+    // Axes of extent 1 change nothing.
+    let axes: Vec<usize> = axes.iter().copied().filter(|&a| x.shape[a] != 1).collect();
+    let extent: usize = axes.iter().map(|&a| x.shape[a]).product();
+    let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
+        return Ok((x.clone(), [x.len(), 1, 1]));
+    };
+    if (first..=last).all(|a| axes.contains(&a) || x.shape[a] == 1) {
+        let outer = x.shape[..first].iter().product();
+        return Ok((x.clone(), [outer, extent, x.shape[last + 1..].iter().product()]));
+    }
+    let mut perm: Vec<usize> = (0..x.shape.len()).filter(|a| !axes.contains(a)).collect();
+    perm.extend(&axes);
+    let moved = layout::transposed(c, x, &perm)?;
+    Ok((moved, [x.len() / extent, extent, 1]))
+}
+
+/// TFLite's MEAN: the multiplier of the scales' ratio divided by the count with as many bits as it leaves.
+fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
+    let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
+    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32)
+        .min(32)
+        .min(31 + i32::from(shift));
+    let divided = (i64::from(multiplier) << bits) / count.max(1) as i64;
+    (divided as i32, (i32::from(shift) - bits) as i8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mean_of_a_power_of_two_is_exact() {
+        // 1.0 is 2^30 and shift 1; over 16 elements only the shift changes.
+        assert_eq!(mean_multiplier(0.5, 0.5, 16), (1 << 30, -3));
+        assert_eq!(mean_multiplier(0.5, 0.5, 3), (715_827_882, 0));
+    }
+}

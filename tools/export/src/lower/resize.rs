@@ -1,0 +1,66 @@
+//! Resampling: the coordinate rules become tables, so that the device has one loop for all of them.
+
+use offshoot::format::codec::Record;
+use offshoot::format::record;
+use offshoot_ir::ResizeRule;
+use offshoot_ir::resize::{Tap, resize_tables};
+
+use super::{Context, Lowering, Tensor, nhwc, to_u16};
+
+/// Fraction bits of the weights of an int8 bilinear resize.
+const WEIGHT_ONE: f64 = 1024.0;
+
+/// Nearest or bilinear, NHWC. int8 keeps scale and zero point; a Requantize follows where they change.
+pub(super) fn resize(c: &mut Context<'_>, x: &Tensor, y: &Tensor, rule: &ResizeRule) -> Lowering {
+    let [n, h, w, channels] = nhwc(x)?;
+    let [_, out_h, out_w, _] = nhwc(y)?;
+    let (rows, columns) =
+        resize_tables(rule, [x.shape[1], x.shape[2]], [y.shape[1], y.shape[2]]).map_err(|e| e.to_string())?;
+    let mut blob = Vec::new();
+    for tap in rows.iter().chain(&columns) {
+        entry(&mut blob, tap, rule.bilinear, x.is_i8())?;
+    }
+    blob.resize(blob.len().next_multiple_of(4), 0);
+    let blob = c.blob(blob, (0, 0))?;
+    let changes = x.is_i8() && !x.same_numbers(y);
+    let out = if changes {
+        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
+    } else {
+        y.clone()
+    };
+    let (bilinear, dtype) = (rule.bilinear, x.dtype);
+    let r = record::Resize {
+        src: 0,
+        dst: 0,
+        n,
+        h,
+        w,
+        c: channels,
+        out_h,
+        out_w,
+        bilinear,
+        dtype,
+        blob,
+    };
+    c.emit(Record::Resize(r), [Some(x), None], &out, &[]);
+    if changes {
+        c.requantize(&out, y, None)
+    } else {
+        Ok(())
+    }
+}
+
+fn entry(blob: &mut Vec<u8>, tap: &Tap, bilinear: bool, int8: bool) -> Lowering {
+    blob.extend(to_u16(tap.low, "a source index")?.to_le_bytes());
+    if bilinear {
+        blob.extend(to_u16(tap.high, "a source index")?.to_le_bytes());
+        let weight = f64::from(tap.weight);
+        let bits = if int8 {
+            (weight * WEIGHT_ONE).round() as i32
+        } else {
+            tap.weight.to_bits() as i32
+        };
+        blob.extend(bits.to_le_bytes());
+    }
+    Ok(())
+}

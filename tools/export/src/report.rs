@@ -1,0 +1,80 @@
+//! What a compiled model takes, operator by operator.
+
+use offshoot_plan::{Moment, Plan};
+use serde::Serialize;
+
+use crate::lower::{Fallback, Lowered};
+
+/// Sizes in bytes, counts as they are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct CompileReport {
+    /// Bytes of the `.off` file.
+    pub model_bytes: u64,
+    /// Bytes of weights, each blob counted once.
+    pub weights_bytes: u64,
+    /// Bytes of biases.
+    pub bias_bytes: u64,
+    /// What the file holds beyond weights and biases: header, records, multipliers, padding.
+    pub overhead_bytes: u64,
+    /// Bytes of arena that a run needs.
+    pub arena_bytes: u64,
+    /// Bytes that no plan of these operators can go below.
+    pub arena_lower_bound_bytes: u64,
+    /// The plan is proved to be the best.
+    pub arena_optimal: bool,
+    /// Multiply-accumulates of one run: windows in full, padding included.
+    pub macs: u64,
+    /// Operators in the order in which they run.
+    pub operators: Vec<OperatorReport>,
+    /// Live bytes while each operator runs.
+    pub timeline: Vec<Moment>,
+    /// Nodes of a quantised graph that run in float32.
+    pub fallbacks: Vec<Fallback>,
+}
+
+/// One operator.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperatorReport {
+    /// Position in the file.
+    pub index: usize,
+    /// ONNX name of the node it came from.
+    pub name: String,
+    /// Kind, as the runtime names it.
+    pub kind: &'static str,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Number of weights.
+    pub weights: u64,
+    /// IR value that it completes, if it completes one.
+    pub origin: Option<u32>,
+}
+
+pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileReport {
+    let operators: Vec<OperatorReport> = (plan.order.iter().enumerate())
+        .map(|(index, &step)| {
+            let op = &lowered.operators[step];
+            OperatorReport {
+                index,
+                name: op.name.clone(),
+                kind: op.record.tag().name(),
+                macs: op.macs,
+                weights: op.weights,
+                origin: op.origin.map(|v| v.0),
+            }
+        })
+        .collect();
+    let model_bytes = bytes.len() as u64;
+    CompileReport {
+        model_bytes,
+        weights_bytes: lowered.weights_bytes,
+        bias_bytes: lowered.bias_bytes,
+        overhead_bytes: model_bytes.saturating_sub(lowered.weights_bytes + lowered.bias_bytes),
+        arena_bytes: plan.arena_bytes.into(),
+        arena_lower_bound_bytes: plan.lower_bound.into(),
+        arena_optimal: plan.optimal,
+        macs: operators.iter().map(|o| o.macs).sum(),
+        operators,
+        timeline: plan.timeline.clone(),
+        fallbacks: lowered.fallbacks.clone(),
+    }
+}

@@ -1,0 +1,269 @@
+//! From lowered operators and a plan to the bytes of the file.
+
+use offshoot::Model;
+use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
+use offshoot::format::header::{HEADER_LEN, Header, seal};
+use offshoot::format::record::{self, Arith, BinaryArith, IoRepr, MatMulArith, OpHeader, Operand, PoolArith};
+use offshoot::format::{ALIGNMENT, requires};
+use offshoot_ir::{Graph, Value, ValueId};
+use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
+
+use crate::error::{Error, Result};
+use crate::lower::{Lowered, Operator};
+
+/// Alignment of every tensor in the arena: words can be moved whole, whatever the element type.
+const TENSOR_ALIGNMENT: u32 = 4;
+
+/// The memory-planning problem of lowered operators; buffers and steps have the same indices.
+pub fn problem(lowered: &Lowered) -> Problem {
+    let ids = |buffers: &[usize]| buffers.iter().map(|&b| BufferId(b)).collect();
+    let step = |op: &Operator| {
+        let write = BufferId(op.write);
+        let mut reads: Vec<BufferId> = op.reads.iter().flatten().map(|&b| BufferId(b)).collect();
+        reads.dedup();
+        let pair = |&b: &usize| InPlace {
+            read: BufferId(b),
+            write,
+            overlap: Overlap::Exact,
+        };
+        let in_place = op.in_place.iter().filter(|&&b| b != op.write).map(pair).collect();
+        Step {
+            reads,
+            writes: vec![write],
+            in_place,
+        }
+    };
+    let buffer = |&bytes: &u32| Buffer {
+        bytes,
+        align: TENSOR_ALIGNMENT,
+    };
+    Problem {
+        buffers: lowered.buffers.iter().map(buffer).collect(),
+        steps: lowered.operators.iter().map(step).collect(),
+        inputs: ids(&lowered.inputs),
+        outputs: ids(&lowered.outputs),
+    }
+}
+
+/// Writes the file and has the runtime validate it.
+pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) -> Result<Vec<u8>> {
+    let count = |what, value: usize, limit: usize| {
+        let error = Error::Format {
+            what,
+            value: value as u64,
+            limit: limit as u64,
+        };
+        if value > limit { Err(error) } else { Ok(value) }
+    };
+    let head = GraphHead {
+        inputs: count("the number of inputs", lowered.inputs.len(), u8::MAX.into())? as u8,
+        outputs: count("the number of outputs", lowered.outputs.len(), u8::MAX.into())? as u8,
+        ops: count("the number of operators", plan.order.len(), u16::MAX.into())? as u16,
+    };
+    let mut section = Vec::new();
+    append(&mut section, |out| codec::encode(&head, out))?;
+    for (ids, buffers) in [
+        (&graph.inputs, &lowered.inputs),
+        (&graph.outputs, &lowered.outputs),
+    ] {
+        for (&v, &buffer) in ids.iter().zip(buffers) {
+            let io = describe(graph, v, plan.offsets[buffer])?;
+            append(&mut section, |out| codec::encode(&io, out))?;
+        }
+    }
+    let mut needs = 0;
+    for &step in &plan.order {
+        let op = &lowered.operators[step];
+        let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
+        let record = relocated(
+            &op.record,
+            at(op.reads[0]),
+            at(op.reads[1]),
+            plan.offsets[op.write],
+        );
+        // A value index beyond 16 bits cannot be named: the operator then completes none.
+        let origin = op
+            .origin
+            .and_then(|v| u16::try_from(v.0).ok())
+            .unwrap_or(u16::MAX);
+        let header = OpHeader {
+            origin,
+            scale: op.scale,
+            zero_point: op.zero_point,
+        };
+        append(&mut section, |out| codec::encode_op(&header, &record, out))?;
+        if computes_f32(&record) {
+            needs |= requires::NEEDS_F32;
+        }
+    }
+    let blobs = lowered.blobs.as_bytes();
+    let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
+    let length = count("the file length", start + blobs.len(), u32::MAX as usize)?;
+    let header = Header {
+        requires: needs,
+        file_len: length as u32,
+        crc32: 0,
+        arena_bytes: plan.arena_bytes,
+        arena_lower_bound: plan.lower_bound,
+        graph_len: section.len() as u32,
+        source_hash,
+    };
+    let mut file = header.emit().to_vec();
+    file.extend(section);
+    file.resize(start, 0);
+    file.extend(blobs);
+    seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
+    let copy = Aligned::new(&file);
+    Model::open(copy.bytes()).map_err(Error::Refused)?;
+    Ok(file)
+}
+
+/// Bytes at the alignment that models and arenas need ([`ALIGNMENT`]).
+#[derive(Clone, Debug)]
+pub struct Aligned {
+    /// 16 bytes each, and aligned to 16.
+    storage: Vec<u128>,
+    len: usize,
+}
+
+impl Aligned {
+    /// A copy of `bytes`.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut copy = Self::zeros(bytes.len());
+        copy.bytes_mut().copy_from_slice(bytes);
+        copy
+    }
+
+    /// Zeros, for an arena.
+    pub fn zeros(len: usize) -> Self {
+        Self {
+            storage: vec![0; len.div_ceil(ALIGNMENT)],
+            len,
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.storage)[..self.len]
+    }
+
+    /// The bytes, to change.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.storage)[..self.len]
+    }
+}
+
+fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<()> {
+    let mut buffer = [0; OP_MAX];
+    let length = encode(&mut buffer).ok_or(Error::Format {
+        what: "the length of an encoded record",
+        value: OP_MAX as u64 + 1,
+        limit: OP_MAX as u64,
+    })?;
+    section.extend(&buffer[..length]);
+    Ok(())
+}
+
+fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
+    let value = graph.value(v);
+    let error = |reason: String| Error::Io {
+        name: value.name.clone(),
+        reason,
+    };
+    let mut shape = [1; 6];
+    if value.shape.len() > shape.len() {
+        return Err(error(format!(
+            "{} axes, the format holds up to 6",
+            value.shape.len()
+        )));
+    }
+    for (to, &extent) in shape.iter_mut().zip(&value.shape) {
+        let limit = u16::MAX;
+        *to = u16::try_from(extent)
+            .map_err(|_| error(format!("an extent of {extent}, the format holds up to {limit}")))?;
+    }
+    let (scale, zero_point) = numbers(value);
+    let dtype = match value.dtype {
+        offshoot_ir::DType::F32 => record::DType::F32,
+        offshoot_ir::DType::I8 => record::DType::I8,
+        offshoot_ir::DType::I32 => record::DType::I32,
+        offshoot_ir::DType::I64 => return Err(error("is int64".into())),
+    };
+    Ok(IoRepr {
+        offset,
+        dtype,
+        scale,
+        zero_point,
+        rank: value.shape.len() as u8,
+        shape,
+        channels_last_of_first: value.channels_first_outside,
+    })
+}
+
+fn numbers(value: &Value) -> (f32, i8) {
+    match &value.quant {
+        Some(q) if value.dtype == offshoot_ir::DType::I8 && q.scale.len() == 1 => {
+            (q.scale[0], q.zero_point[0].clamp(-128, 127) as i8)
+        }
+        _ => (0.0, 0),
+    }
+}
+
+/// The record with its addresses made absolute: `a` and `b` are where its operands begin, `dst` its output.
+fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
+    let mut record = *record;
+    macro_rules! shift {
+        ($r:ident, $($field:ident += $by:ident),*) => {{ $($r.$field += $by;)* }};
+    }
+    match &mut record {
+        Record::Conv2d(r) => shift!(r, src += a, dst += dst),
+        Record::Depthwise(r) => shift!(r, src += a, dst += dst),
+        Record::ConvTranspose(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
+        Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
+        Record::Pool(r) => shift!(r, src += a, dst += dst),
+        Record::Binary(r) => {
+            shift!(r, a += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.b {
+                *offset += b;
+            }
+        }
+        Record::Unary(r) => shift!(r, src += a, dst += dst),
+        Record::Lut(r) => shift!(r, src += a, dst += dst),
+        Record::PRelu(r) => shift!(r, src += a, dst += dst),
+        Record::Softmax(r) => shift!(r, src += a, dst += dst),
+        Record::LayerNorm(r) => shift!(r, src += a, dst += dst),
+        Record::Copy(r) => shift!(r, src += a, dst += dst),
+        Record::Fill(r) => shift!(r, dst += dst),
+        Record::Pad(r) => shift!(r, src += a, dst += dst),
+        Record::Resize(r) => shift!(r, src += a, dst += dst),
+        Record::Reduce(r) => shift!(r, src += a, dst += dst),
+        Record::ArgMax(r) => shift!(r, src += a, dst += dst),
+        Record::Quantize(r) => shift!(r, src += a, dst += dst),
+        Record::Dequantize(r) => shift!(r, src += a, dst += dst),
+        Record::Requantize(r) => shift!(r, src += a, dst += dst),
+        Record::Constant(r) => shift!(r, dst += dst),
+    }
+    record
+}
+
+/// Whether the operator needs the float32 kernels.
+fn computes_f32(record: &Record) -> bool {
+    let arith = |a: &Arith| matches!(a, Arith::F32 { .. });
+    match record {
+        Record::Conv2d(r) => arith(&r.arith),
+        Record::Depthwise(r) => arith(&r.arith),
+        Record::ConvTranspose(r) => arith(&r.arith),
+        Record::FullyConnected(r) => arith(&r.arith),
+        Record::MatMul(r) => r.arith == MatMulArith::F32,
+        Record::Pool(r) => matches!(r.arith, PoolArith::F32 { .. }),
+        Record::Binary(r) => matches!(r.arith, BinaryArith::F32 { .. }),
+        Record::Unary(_) | Record::LayerNorm(_) => true,
+        Record::PRelu(r) => r.arith == record::PReluArith::F32,
+        Record::Softmax(r) => r.arith == record::SoftmaxArith::F32,
+        Record::Resize(r) => r.bilinear && r.dtype == record::DType::F32,
+        Record::Reduce(r) => r.arith == record::ReduceArith::F32,
+        Record::ArgMax(r) => r.dtype == record::DType::F32,
+        _ => false,
+    }
+}
