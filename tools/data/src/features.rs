@@ -3,11 +3,11 @@
 //! Frames are weighted with a periodic Hann window; the power spectrum is summed in triangular bands that
 //! are equally spaced on the HTK mel scale (`2595 · log10(1 + f / 700)`), peak 1, not normalised by width;
 //! the natural logarithm of the band energy plus `floor` follows. MFCC are the orthonormal DCT-II of that.
+//! The arithmetic is float64 with `libm`, in one order, so that every machine gives the same features.
 
-use std::f32::consts::PI;
+use std::f64::consts::PI;
 
 use ndarray::Array2;
-use realfft::RealFftPlanner;
 
 use crate::error::{Error, Result};
 
@@ -25,9 +25,9 @@ pub struct FrontEnd {
     /// Number of mel bands.
     pub bands: usize,
     /// Lower and upper edge of the bands, Hz.
-    pub range: (f32, f32),
+    pub range: (f64, f64),
     /// Added to the energy of a band before the logarithm.
-    pub floor: f32,
+    pub floor: f64,
     /// Number of cepstral coefficients; `None` for log-mel energies.
     pub coefficients: Option<usize>,
 }
@@ -43,7 +43,7 @@ impl FrontEnd {
             hop: samples(20),
             fft: samples(30).next_power_of_two(),
             bands: 40,
-            range: (20.0, (sample_rate as f32 / 2.0).min(4000.0)),
+            range: (20.0, (f64::from(sample_rate) / 2.0).min(4000.0)),
             floor: 1e-6,
             coefficients: Some(10),
         }
@@ -56,42 +56,39 @@ impl FrontEnd {
     /// The settings contradict each other.
     pub fn features(&self, samples: &[f32]) -> Result<Array2<f32>> {
         self.check()?;
-        let transform = RealFftPlanner::<f32>::new().plan_fft_forward(self.fft);
-        let hann: Vec<f32> = (0..self.window)
-            .map(|i| 0.5 - 0.5 * (2.0 * PI * i as f32 / self.window as f32).cos())
+        let fft = Fft::new(self.fft);
+        let hann: Vec<f64> = (0..self.window)
+            .map(|i| 0.5 - 0.5 * libm::cos(2.0 * PI * i as f64 / self.window as f64))
             .collect();
         let filters = self.mel_filters();
         let frames = samples.len().saturating_sub(self.window) / self.hop + 1;
         let mut log_mel = Array2::zeros((frames, self.bands));
-        let mut frame = transform.make_input_vec();
-        let mut spectrum = transform.make_output_vec();
+        let mut frame = vec![0.0; self.fft];
         for (index, mut row) in log_mel.rows_mut().into_iter().enumerate() {
             frame.fill(0.0);
             let begin = (index * self.hop).min(samples.len());
             for ((f, &s), &w) in frame.iter_mut().zip(&samples[begin..]).zip(&hann) {
-                *f = s * w;
+                *f = f64::from(s) * w;
             }
-            transform
-                .process(&mut frame, &mut spectrum)
-                .map_err(|e| Error::format(format!("the Fourier transform failed: {e}")))?;
+            let power = fft.power(&frame);
             for (band, energy) in row.iter_mut().enumerate() {
                 let weighted = filters
                     .row(band)
                     .iter()
-                    .zip(&spectrum)
-                    .map(|(w, c)| w * c.norm_sqr())
-                    .sum::<f32>();
-                *energy = (weighted + self.floor).ln();
+                    .zip(&power)
+                    .map(|(w, p)| w * p)
+                    .sum::<f64>();
+                *energy = libm::log(weighted + self.floor);
             }
         }
         Ok(match self.coefficients {
-            Some(n) => log_mel.dot(&dct(self.bands, n)),
-            None => log_mel,
+            Some(n) => project(&log_mel, &dct(self.bands, n)),
+            None => log_mel.mapv(|v| v as f32),
         })
     }
 
     fn check(&self) -> Result<()> {
-        let nyquist = self.sample_rate as f32 / 2.0;
+        let nyquist = f64::from(self.sample_rate) / 2.0;
         let rules = [
             (
                 self.window > 0 && self.hop > 0,
@@ -119,13 +116,13 @@ impl FrontEnd {
     }
 
     /// Weights of the spectrum's bins in each band: `[bands, fft / 2 + 1]`.
-    fn mel_filters(&self) -> Array2<f32> {
-        let mel = |hz: f32| 2595.0 * (1.0 + hz / 700.0).log10();
-        let hz = |mel: f32| 700.0 * (10f32.powf(mel / 2595.0) - 1.0);
+    fn mel_filters(&self) -> Array2<f64> {
+        let mel = |hz: f64| 2595.0 * libm::log10(1.0 + hz / 700.0);
+        let hz = |mel: f64| 700.0 * (libm::pow(10.0, mel / 2595.0) - 1.0);
         let (low, high) = (mel(self.range.0), mel(self.range.1));
-        let edge = |i: usize| hz(low + (high - low) * i as f32 / (self.bands + 1) as f32);
+        let edge = |i: usize| hz(low + (high - low) * i as f64 / (self.bands + 1) as f64);
         Array2::from_shape_fn((self.bands, self.fft / 2 + 1), |(band, bin)| {
-            let f = bin as f32 * self.sample_rate as f32 / self.fft as f32;
+            let f = bin as f64 * f64::from(self.sample_rate) / self.fft as f64;
             let (left, peak, right) = (edge(band), edge(band + 1), edge(band + 2));
             ((f - left) / (peak - left))
                 .min((right - f) / (right - peak))
@@ -135,25 +132,94 @@ impl FrontEnd {
 }
 
 /// First `n` columns of the orthonormal DCT-II of `len` numbers: `[len, n]`.
-fn dct(len: usize, n: usize) -> Array2<f32> {
+fn dct(len: usize, n: usize) -> Array2<f64> {
     Array2::from_shape_fn((len, n), |(i, k)| {
-        let scale = if k == 0 {
-            (1.0 / len as f32).sqrt()
-        } else {
-            (2.0 / len as f32).sqrt()
-        };
-        scale * (PI * k as f32 * (i as f32 + 0.5) / len as f32).cos()
+        let scale = libm::sqrt(if k == 0 { 1.0 } else { 2.0 } / len as f64);
+        scale * libm::cos(PI * k as f64 * (i as f64 + 0.5) / len as f64)
     })
+}
+
+/// Matrix product, summed in the order of the index (a blocked product's order depends on the machine).
+fn project(rows: &Array2<f64>, columns: &Array2<f64>) -> Array2<f32> {
+    Array2::from_shape_fn((rows.nrows(), columns.ncols()), |(r, c)| {
+        rows.row(r)
+            .iter()
+            .zip(columns.column(c))
+            .map(|(a, b)| a * b)
+            .sum::<f64>() as f32
+    })
+}
+
+/// Radix-2 Fourier transform (Cooley and Tukey 1965) of a power of two of real samples.
+struct Fft {
+    /// cos and -sin of the k-th step around the circle, k below half the length.
+    twiddles: Vec<(f64, f64)>,
+    len: usize,
+}
+
+impl Fft {
+    fn new(len: usize) -> Self {
+        let angle = |k: usize| -2.0 * PI * k as f64 / len as f64;
+        Self {
+            twiddles: (0..len / 2)
+                .map(|k| (libm::cos(angle(k)), libm::sin(angle(k))))
+                .collect(),
+            len,
+        }
+    }
+
+    /// Squared magnitude of bins 0 to len / 2.
+    fn power(&self, samples: &[f64]) -> Vec<f64> {
+        let bits = self.len.trailing_zeros();
+        let reversed = |i: usize| {
+            if bits == 0 {
+                i
+            } else {
+                i.reverse_bits() >> (usize::BITS - bits)
+            }
+        };
+        let mut bins: Vec<(f64, f64)> = (0..self.len).map(|i| (samples[reversed(i)], 0.0)).collect();
+        let mut half = 1;
+        while half < self.len {
+            for block in bins.chunks_exact_mut(2 * half) {
+                let (low, high) = block.split_at_mut(half);
+                for (k, (a, b)) in low.iter_mut().zip(high).enumerate() {
+                    let (c, s) = self.twiddles[k * (self.len / (2 * half))];
+                    let turned = (b.0 * c - b.1 * s, b.0 * s + b.1 * c);
+                    *b = (a.0 - turned.0, a.1 - turned.1);
+                    *a = (a.0 + turned.0, a.1 + turned.1);
+                }
+            }
+            half *= 2;
+        }
+        bins[..=self.len / 2]
+            .iter()
+            .map(|(re, im)| re * re + im * im)
+            .collect()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn sine(hz: f32, len: usize) -> Vec<f32> {
+    fn sine(hz: f64, len: usize) -> Vec<f32> {
         (0..len)
-            .map(|i| (2.0 * PI * hz * i as f32 / 16000.0).sin())
+            .map(|i| (2.0 * PI * hz * i as f64 / 16000.0).sin() as f32)
             .collect()
+    }
+
+    #[test]
+    fn fourier_transform_equals_its_definition() {
+        for len in [1usize, 2, 8, 32] {
+            let samples: Vec<f64> = (0..len).map(|i| ((i * i * 7 + 3) % 11) as f64 - 5.0).collect();
+            for (bin, &power) in Fft::new(len).power(&samples).iter().enumerate() {
+                let angle = |i: usize| 2.0 * PI * (bin * i) as f64 / len as f64;
+                let re: f64 = samples.iter().enumerate().map(|(i, s)| s * angle(i).cos()).sum();
+                let im: f64 = samples.iter().enumerate().map(|(i, s)| s * angle(i).sin()).sum();
+                assert!((power - re * re - im * im).abs() < 1e-9);
+            }
+        }
     }
 
     #[test]
@@ -164,7 +230,7 @@ mod tests {
         };
         let log_mel = front_end.features(&sine(1000.0, 16000)).unwrap();
         assert_eq!(log_mel.dim(), (49, 40));
-        let mel = |hz: f32| 2595.0 * (1.0 + hz / 700.0).log10();
+        let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
         let wanted = ((mel(1000.0) - mel(20.0)) / (mel(4000.0) - mel(20.0)) * 41.0).round() as usize - 1;
         for row in log_mel.rows() {
             let loudest = (0..40).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap();

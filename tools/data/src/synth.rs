@@ -1,0 +1,165 @@
+//! The project's own data: seeded generators of small, noisy, labelled sensor data.
+//!
+//! Nothing is copied from public data sets. Sample `i` of a seed depends on the seed and `i` alone (ChaCha8 with
+//! `i` as the stream), so that a longer set begins with a shorter one; its label is `i` modulo the number of
+//! classes. All are `uint8`, as a sensor's converter would deliver them. Sines and logarithms come from `libm`,
+//! so that every machine gives the same bytes.
+
+pub mod glyphs;
+mod random;
+pub mod tones;
+pub mod vibration;
+
+use ndarray::ArrayD;
+
+use crate::dataset::Dataset;
+use crate::npy::Array;
+use random::Random;
+
+/// Under which circumstances the samples were taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Those that the shipped models are trained for.
+    Usual,
+    /// Others, which a model meets in the field and has to adapt to; each generator says which.
+    Shifted,
+}
+
+/// A generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Task {
+    Vibration,
+    Glyphs,
+    Tones,
+}
+
+impl Task {
+    /// All generators.
+    pub const ALL: [Self; 3] = [Self::Vibration, Self::Glyphs, Self::Tones];
+
+    /// Lower-case name, that of the model's folder.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Vibration => "vibration",
+            Self::Glyphs => "glyphs",
+            Self::Tones => "tones",
+        }
+    }
+
+    /// Names of the labels from 0.
+    pub fn classes(self) -> &'static [&'static str] {
+        match self {
+            Self::Vibration => &vibration::CLASSES,
+            Self::Glyphs => &glyphs::CLASSES,
+            Self::Tones => &tones::CLASSES,
+        }
+    }
+
+    /// Shape of a sample: height, width, channels.
+    pub fn shape(self) -> [usize; 3] {
+        match self {
+            Self::Vibration => [1, vibration::LENGTH, 3],
+            Self::Glyphs => [glyphs::SIDE, glyphs::SIDE, 1],
+            Self::Tones => [tones::FRAMES, tones::BANDS, 1],
+        }
+    }
+
+    /// The first `count` samples of a seed: `x` is `[count, height, width, channels]`.
+    pub fn generate(self, condition: Condition, seed: u64, count: usize) -> Dataset {
+        let classes = self.classes();
+        let mut x = Vec::with_capacity(count * self.shape().iter().product::<usize>());
+        let mut y = Vec::with_capacity(count);
+        for index in 0..count {
+            let label = index % classes.len();
+            let mut random = Random::new(seed, index as u64);
+            match self {
+                Self::Vibration => vibration::sample(label, condition, &mut random, &mut x),
+                Self::Glyphs => glyphs::sample(label, condition, &mut random, &mut x),
+                Self::Tones => tones::sample(label, condition, &mut random, &mut x),
+            }
+            y.push(label as i64);
+        }
+        let [h, w, c] = self.shape();
+        // Every generator appends exactly the elements of its shape.
+        let x = ArrayD::from_shape_vec(vec![count, h, w, c], x).expect("one sample's elements a sample");
+        Dataset {
+            x: Array::U8(x),
+            y,
+            classes: classes.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+/// A converter's output: `value` of full scale -1..1 as offset binary.
+fn offset_binary(value: f64) -> u8 {
+    libm::round(128.0 + 128.0 * value).clamp(0.0, 255.0) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(data: &Dataset) -> &[u8] {
+        match &data.x {
+            Array::U8(a) => a.as_slice().unwrap(),
+            other => panic!("{} instead of uint8", other.dtype()),
+        }
+    }
+
+    /// Whoever changes a generator has to make the models again: these checksums tell.
+    #[test]
+    fn samples_are_the_same_bytes_everywhere() {
+        let wanted = [
+            (Task::Vibration, 0u32, 0u32),
+            (Task::Glyphs, 0, 0),
+            (Task::Tones, 0, 0),
+        ];
+        let found = wanted.map(|(task, ..)| {
+            let of = |condition| crc32fast::hash(bytes(&task.generate(condition, 7, 20)));
+            (task, of(Condition::Usual), of(Condition::Shifted))
+        });
+        assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn a_longer_set_begins_with_a_shorter_one_and_seeds_differ() {
+        for task in Task::ALL {
+            let (short, long) = (
+                task.generate(Condition::Usual, 1, 12),
+                task.generate(Condition::Usual, 1, 30),
+            );
+            assert_eq!(bytes(&short), &bytes(&long)[..bytes(&short).len()]);
+            assert_ne!(bytes(&short), bytes(&task.generate(Condition::Usual, 2, 12)));
+            assert_eq!(
+                long.y[..],
+                (0..30)
+                    .map(|i| i % task.classes().len() as i64)
+                    .collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn samples_use_the_converter_s_range_without_sticking_to_its_ends() {
+        for task in Task::ALL {
+            for condition in [Condition::Usual, Condition::Shifted] {
+                let data = task.generate(condition, 3, 100);
+                let stuck = bytes(&data).iter().filter(|&&v| v == 0 || v == 255).count();
+                assert!(
+                    stuck * 20 < bytes(&data).len(),
+                    "{}: {stuck} at the ends",
+                    task.name()
+                );
+                let mean =
+                    bytes(&data).iter().map(|&v| f64::from(v)).sum::<f64>() / bytes(&data).len() as f64;
+                let spread = bytes(&data)
+                    .iter()
+                    .map(|&v| (f64::from(v) - mean).powi(2))
+                    .sum::<f64>()
+                    / bytes(&data).len() as f64;
+                assert!(spread.sqrt() > 12.0, "{}: {}", task.name(), spread.sqrt());
+            }
+        }
+    }
+}
