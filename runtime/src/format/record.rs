@@ -208,7 +208,11 @@ impl From<Window> for WindowRepr {
     fn from(w: Window) -> Self {
         let nibble = |v: u16| v < 16;
         let small = w.kernel.iter().all(|&k| k < 256)
-            && w.stride.iter().chain(&w.dilation).chain(&w.pad).all(|&v| nibble(v));
+            && w.stride
+                .iter()
+                .chain(&w.dilation)
+                .chain(&w.pad)
+                .all(|&v| nibble(v));
         if !small {
             return Self::Wide(w);
         }
@@ -226,7 +230,12 @@ impl From<WindowRepr> for Window {
     fn from(r: WindowRepr) -> Self {
         match r {
             WindowRepr::Wide(w) => w,
-            WindowRepr::Small { kernel, stride, dilation, pad } => {
+            WindowRepr::Small {
+                kernel,
+                stride,
+                dilation,
+                pad,
+            } => {
                 let (hi, lo) = (|v: u8| u16::from(v >> 4), |v: u8| u16::from(v & 15));
                 Self {
                     kernel: [u16::from(kernel[0]), u16::from(kernel[1])],
@@ -329,7 +338,13 @@ pub struct MatMul {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum MatMulArith {
-    I8 { a_zp: i8, b_zp: i8, out_zp: i8, multiplier: i32, shift: i8 },
+    I8 {
+        a_zp: i8,
+        b_zp: i8,
+        out_zp: i8,
+        multiplier: i32,
+        shift: i8,
+    },
     F32,
 }
 
@@ -426,8 +441,16 @@ pub enum BinaryArith {
     /// TFLite's int8 Add, Sub and Mul. `blob` holds three multipliers (i32; a, b, output) then three shifts (i8).
     /// Add and Sub: `left_shift` 20, all three used. Mul: only the output's. Min and Max: none used (equal
     /// scales), the blob offset is 0. Div has no int8 form.
-    I8 { a_zp: i8, b_zp: i8, out_zp: i8, clamp: Option<(i8, i8)>, blob: u32 },
-    F32 { clamp: Option<(f32, f32)> },
+    I8 {
+        a_zp: i8,
+        b_zp: i8,
+        out_zp: i8,
+        clamp: Option<(i8, i8)>,
+        blob: u32,
+    },
+    F32 {
+        clamp: Option<(f32, f32)>,
+    },
 }
 
 /// A float32 function of one element. int8 tensors use [`Lut`] instead.
@@ -444,17 +467,27 @@ pub struct Unary {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum UnaryKind {
-    Clip { min: f32, max: f32 },
-    LeakyRelu { alpha: f32 },
+    Clip {
+        min: f32,
+        max: f32,
+    },
+    LeakyRelu {
+        alpha: f32,
+    },
     HardSwish,
-    HardSigmoid { alpha: f32, beta: f32 },
+    HardSigmoid {
+        alpha: f32,
+        beta: f32,
+    },
     Sigmoid,
     Tanh,
     /// The exact form, by erf.
     Gelu,
     /// The tanh approximation.
     GeluTanh,
-    Elu { alpha: f32 },
+    Elu {
+        alpha: f32,
+    },
     Exp,
     Log,
     Sqrt,
@@ -463,7 +496,9 @@ pub enum UnaryKind {
     Neg,
     Erf,
     Softplus,
-    Pow { exponent: f32 },
+    Pow {
+        exponent: f32,
+    },
 }
 
 /// int8 function of one element by a 256-byte table: `dst[i] = table[src[i] + 128]`.
@@ -494,7 +529,13 @@ pub struct PRelu {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum PReluArith {
-    I8 { in_zp: i8, slope_zp: i8, out_zp: i8, pos: (i32, i8), neg: (i32, i8) },
+    I8 {
+        in_zp: i8,
+        slope_zp: i8,
+        out_zp: i8,
+        pos: (i32, i8),
+        neg: (i32, i8),
+    },
     F32,
 }
 
@@ -514,7 +555,11 @@ pub struct Softmax {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum SoftmaxArith {
-    I8 { multiplier: i32, shift: i8, diff_min: i32 },
+    I8 {
+        multiplier: i32,
+        shift: i8,
+        diff_min: i32,
+    },
     F32,
 }
 
@@ -674,7 +719,12 @@ pub enum ReduceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ReduceArith {
-    I8 { in_zp: i8, out_zp: i8, multiplier: i32, shift: i8 },
+    I8 {
+        in_zp: i8,
+        out_zp: i8,
+        multiplier: i32,
+        shift: i8,
+    },
     F32,
 }
 

@@ -51,7 +51,15 @@ impl Operator for Conv2d {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
-        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::conv2d_i8, kernels::conv2d_f32)
+        weights::run(
+            memory,
+            self,
+            &self.arith,
+            self.blob,
+            &layout,
+            kernels::conv2d_i8,
+            kernels::conv2d_f32,
+        )
     }
 }
 
@@ -85,7 +93,15 @@ impl Operator for Depthwise {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
-        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::depthwise_i8, kernels::depthwise_f32)
+        weights::run(
+            memory,
+            self,
+            &self.arith,
+            self.blob,
+            &layout,
+            kernels::depthwise_i8,
+            kernels::depthwise_f32,
+        )
     }
 }
 
@@ -94,10 +110,15 @@ impl ConvTranspose {
         let window = Window::from(self.window);
         let extents = [self.h, self.w];
         for (axis, &extent) in extents.iter().enumerate() {
-            let (kernel, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
-            require(kernel > 0 && stride > 0 && dilation > 0 && extent > 0, Rule::Window)?;
+            let (kernel, stride, dilation) =
+                (window.kernel[axis], window.stride[axis], window.dilation[axis]);
+            require(
+                kernel > 0 && stride > 0 && dilation > 0 && extent > 0,
+                Rule::Window,
+            )?;
             // The farthest position an input pixel reaches, before padding is taken off: kernels count in i32.
-            let reach = u64::from(extent - 1) * u64::from(stride) + u64::from(kernel - 1) * u64::from(dilation);
+            let reach =
+                u64::from(extent - 1) * u64::from(stride) + u64::from(kernel - 1) * u64::from(dilation);
             require(reach <= 1 << 24, Rule::Window)?;
         }
         let in_c = group_channels(self.c, self.out_c, self.groups)?;
