@@ -1,0 +1,32 @@
+//! The kernels that define the numbers, in plain Rust.
+//!
+//! int8 follows TFLite Micro's reference kernels to the byte. float32 adds and multiplies in a stated order, without
+//! fused operations; transcendental functions are `libm`'s. Callers ([`crate::ops`]) have checked the record:
+//! slices are as long as it says.
+
+mod conv;
+mod conv_transpose;
+mod elementwise;
+pub mod fixed_point;
+mod matmul;
+mod movement;
+mod norm;
+mod pool;
+mod quantize;
+mod reduce;
+mod resize;
+mod softmax;
+mod unary;
+
+pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
+pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
+pub use elementwise::{binary_f32, binary_i8};
+pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8};
+pub use movement::{copy_strided, pad};
+pub use norm::layer_norm_f32;
+pub use pool::{pool_f32, pool_i8};
+pub use quantize::{dequantize, quantize};
+pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
+pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
+pub use softmax::{softmax_f32, softmax_i8};
+pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
