@@ -1,1 +1,6 @@
-//! placeholder
+//! Smaller networks from trained ones: each room takes a graph and data, returns a graph and a report.
+
+pub mod error;
+pub mod quantize;
+
+pub use error::{Error, Result};

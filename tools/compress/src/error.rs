@@ -1,0 +1,84 @@
+//! What can go wrong while a network is compressed.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Error of a compression; says what, where, and what would be right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Not one calibration sample was given.
+    #[error("calibration: no samples; give at least one, 100 or more representative ones are usual")]
+    NoSamples,
+    /// A sample has not one array for each graph input.
+    #[error("calibration sample {sample}: {found} inputs, the network has {expected}")]
+    InputCount {
+        /// Index of the sample.
+        sample: usize,
+        /// Inputs of the network.
+        expected: usize,
+        /// Arrays in the sample.
+        found: usize,
+    },
+    /// An array has not its input's shape.
+    #[error("calibration sample {sample}, input `{input}`: shape {found:?}, the network takes {expected:?}")]
+    InputShape {
+        /// Index of the sample.
+        sample: usize,
+        /// Name of the graph input.
+        input: String,
+        /// Shape in the graph.
+        expected: Vec<usize>,
+        /// Shape of the array.
+        found: Vec<usize>,
+    },
+    /// A NaN or an infinity in the calibration data.
+    #[error(
+        "calibration sample {sample}, input `{input}`: element {index} is {value}; inputs must be finite numbers"
+    )]
+    InputNotFinite {
+        /// Index of the sample.
+        sample: usize,
+        /// Name of the graph input.
+        input: String,
+        /// Row-major index of the first such element.
+        index: usize,
+        /// What it is.
+        value: f32,
+    },
+    /// A constant or an activation of the float network is NaN or infinite.
+    #[error(
+        "tensor `{tensor}` holds {value} although the inputs are finite: the float network itself is faulty there"
+    )]
+    NotFinite {
+        /// Name of the tensor.
+        tensor: String,
+        /// What it holds.
+        value: f32,
+    },
+    /// The network is int8 already.
+    #[error("tensor `{tensor}` is quantised already; quantisation takes a float network")]
+    AlreadyQuantized {
+        /// Name of the first such tensor.
+        tensor: String,
+    },
+    /// An option is out of its range.
+    #[error("option {option}: {reason}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// `keep_float` names nothing in the network.
+    #[error("keep_float: no operator is named or of kind `{0}`")]
+    UnknownOperator(String),
+    /// Float execution failed.
+    #[error("operator `{node}`: {source}")]
+    Execution {
+        /// Name of the node.
+        node: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,122 @@
+//! Which tensors must have the same scale and zero point.
+//!
+//! TFLite's specification demands it of operators that only move or choose elements. Tensors that share
+//! form a class (union-find); each class gets one range. Where operators join several tensors
+//! (Concat, Min, Max), a tensor stays in a class of its own, and is requantised on the way in, if its
+//! numbers are fixed (Softmax, Sigmoid, Tanh) or somebody else reads them too and would lose by the
+//! coarser grid of the joined range.
+
+use offshoot_ir::{BinaryKind, DType, Graph, Node, Op, Quant, ReduceKind, UnaryKind, ValueId};
+
+/// Number of dB that another reader may lose before a tensor gets a range of its own: one bit.
+const TOLERATED_RATIO: f32 = 2.0;
+
+/// Classes of a graph's values.
+pub(crate) struct Classes {
+    parent: Vec<u32>,
+}
+
+impl Classes {
+    /// Classes of `graph`; `float[i]`: node i is not quantised. `ranges`: (minimum, maximum) of each value
+    /// over the calibration data.
+    pub(crate) fn new(graph: &Graph, float: &[bool], ranges: &[(f32, f32)]) -> Self {
+        let mut classes = Self {
+            parent: (0..graph.values.len() as u32).collect(),
+        };
+        let mut fixed: Vec<bool> = vec![false; graph.values.len()];
+        for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
+            let out = node.output.0 as usize;
+            if fixed_quant(&node.op).is_some() {
+                fixed[out] = true;
+            }
+            match shared(node) {
+                Sharing::None => {}
+                Sharing::One => {
+                    fixed[out] |= fixed[classes.find(node.inputs[0]) as usize];
+                    classes.join(node.inputs[0], node.output, &mut fixed);
+                }
+                Sharing::Many => {
+                    for &id in &node.inputs {
+                        if graph.value(id).data.is_some() || fixed[classes.find(id) as usize] {
+                            continue;
+                        }
+                        let alone = graph.consumers(id).len() == 1 && !graph.outputs.contains(&id);
+                        let width = |id: ValueId| {
+                            let (low, high) = ranges[id.0 as usize];
+                            high.max(0.0) - low.min(0.0)
+                        };
+                        if alone || width(node.output) <= TOLERATED_RATIO * width(id) {
+                            classes.join(id, node.output, &mut fixed);
+                        }
+                    }
+                }
+            }
+        }
+        classes
+    }
+
+    /// Representative of the class of `id`: an index into the values.
+    pub(crate) fn find(&self, id: ValueId) -> u32 {
+        let mut i = id.0;
+        while self.parent[i as usize] != i {
+            i = self.parent[i as usize];
+        }
+        i
+    }
+
+    fn join(&mut self, a: ValueId, b: ValueId, fixed: &mut [bool]) {
+        let (a, b) = (self.find(a), self.find(b));
+        let any = fixed[a as usize] || fixed[b as usize];
+        self.parent[a.max(b) as usize] = a.min(b);
+        fixed[a.min(b) as usize] = any;
+    }
+}
+
+/// Which inputs share numbers with the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// None.
+    None,
+    /// The first.
+    One,
+    /// All.
+    Many,
+}
+
+/// What an operator demands.
+pub(crate) fn shared(node: &Node) -> Sharing {
+    match &node.op {
+        Op::Reshape
+        | Op::Transpose { .. }
+        | Op::Slice { .. }
+        | Op::Pad { .. }
+        | Op::Pool { .. }
+        | Op::Resize(_)
+        | Op::Expand
+        | Op::Reduce {
+            kind: ReduceKind::Max | ReduceKind::Min,
+            ..
+        } => Sharing::One,
+        Op::Concat { .. }
+        | Op::Binary {
+            kind: BinaryKind::Min | BinaryKind::Max,
+            ..
+        } => Sharing::Many,
+        _ => Sharing::None,
+    }
+}
+
+/// Numbers that the specification fixes for an operator's output.
+pub(crate) fn fixed_quant(op: &Op) -> Option<Quant> {
+    match op {
+        Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),
+        Op::Unary(UnaryKind::Tanh) => Some(Quant::per_tensor(1.0 / 128.0, 0)),
+        _ => None,
+    }
+}
+
+/// Whether a value is an activation in floating point, i.e. one to be quantised.
+pub(crate) fn is_activation(graph: &Graph, id: ValueId) -> bool {
+    let value = graph.value(id);
+    value.data.is_none() && value.dtype == DType::F32
+}

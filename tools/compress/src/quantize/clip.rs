@@ -1,0 +1,279 @@
+//! Histograms of activations and the choice of a range from them.
+
+use ndarray::ArrayD;
+use offshoot_ir::Quant;
+
+use super::options::Clipping;
+
+/// Bins of a histogram: 32 to each step of the full int8 range.
+pub(crate) const BINS: usize = 8192;
+
+/// Smallest width of a range: keeps scales, and the multipliers made of them, well within their formats.
+const MIN_WIDTH: f32 = 1e-6;
+
+/// Histogram over a fixed range. A bin keeps the sum of what fell in it too: its mean then stands for its values,
+/// which makes inputs that are discrete (pixels) come out exact.
+#[derive(Clone, Debug)]
+pub(crate) struct Histogram {
+    low: f32,
+    high: f32,
+    counts: Vec<u64>,
+    sums: Vec<f64>,
+}
+
+impl Histogram {
+    /// Empty, over `[low, high]`.
+    pub(crate) fn new(low: f32, high: f32) -> Self {
+        Self {
+            low,
+            high,
+            counts: vec![0; BINS],
+            sums: vec![0.0; BINS],
+        }
+    }
+
+    /// Counts values; those outside fall in the outermost bins.
+    pub(crate) fn add<'a>(&mut self, values: impl IntoIterator<Item = &'a f32>) {
+        let per_unit = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
+        for &v in values {
+            let bin = (((v - self.low) * per_unit) as usize).min(BINS - 1);
+            self.counts[bin] += 1;
+            self.sums[bin] += f64::from(v);
+        }
+    }
+
+    /// Adds another histogram of the same range.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (a, b) in self.counts.iter_mut().zip(&other.counts) {
+            *a += b;
+        }
+        for (a, b) in self.sums.iter_mut().zip(&other.sums) {
+            *a += b;
+        }
+    }
+
+    /// (mean, count) of the bins that hold anything, ascending.
+    fn points(&self) -> Vec<(f32, f64)> {
+        let points = self.counts.iter().zip(&self.sums).filter(|(c, _)| **c > 0);
+        points.map(|(&c, &s)| ((s / c as f64) as f32, c as f64)).collect()
+    }
+
+    /// Range for this way of clipping; holds 0. [`Clipping::Auto`] is resolved by the caller and counts as `Mse`.
+    pub(crate) fn range(&self, clipping: Clipping) -> (f32, f32) {
+        let full = (self.low.min(0.0), self.high.max(0.0));
+        match clipping {
+            Clipping::MinMax => full,
+            Clipping::Percentile(percent) => self.percentile(percent, full),
+            Clipping::Mse | Clipping::Auto => self.least_error(full),
+        }
+    }
+
+    /// Share of the values outside of what `quant` can represent.
+    pub(crate) fn clipped(&self, quant: &Quant) -> f32 {
+        let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
+        // Half a step further out still rounds to the bound.
+        let (low, high) = ((-128.5 - zero) * scale, (127.5 - zero) * scale);
+        let (mut outside, mut all) = (0.0, 0.0);
+        for (v, c) in self.points() {
+            all += c;
+            if v < low || v > high {
+                outside += c;
+            }
+        }
+        if all > 0.0 { (outside / all) as f32 } else { 0.0 }
+    }
+
+    fn percentile(&self, percent: f32, full: (f32, f32)) -> (f32, f32) {
+        let points = self.points();
+        let total: f64 = points.iter().map(|p| p.1).sum();
+        // One-sided values (after a ReLU) are cut at one end only: give that end the whole share.
+        let sides = if self.low >= 0.0 || self.high <= 0.0 {
+            1.0
+        } else {
+            2.0
+        };
+        let cut = total * (1.0 - f64::from(percent) / 100.0) / sides;
+        let end = |mut points: Box<dyn Iterator<Item = &(f32, f64)> + '_>, otherwise: f32| {
+            let mut passed = 0.0;
+            points
+                .find(|p| {
+                    passed += p.1;
+                    passed > cut
+                })
+                .map_or(otherwise, |p| p.0)
+        };
+        let low = end(Box::new(points.iter()), full.0);
+        let high = end(Box::new(points.iter().rev()), full.1);
+        // Within a bin of the end nothing is cut: keep the end itself.
+        let bin = (self.high - self.low) / BINS as f32;
+        let low = if low - full.0 <= bin { full.0 } else { low };
+        let high = if full.1 - high <= bin { full.1 } else { high };
+        (low.min(0.0), high.max(0.0))
+    }
+
+    /// Coarse grid over both ends, then ever finer steps around the best.
+    fn least_error(&self, full: (f32, f32)) -> (f32, f32) {
+        const COARSE: usize = 20;
+        let points = self.points();
+        let error = |low: f32, high: f32| -> f64 {
+            let quant = quant_of_range(low, high);
+            points
+                .iter()
+                .map(|&(v, c)| c * f64::from(round_to_grid(v, &quant) - v).powi(2))
+                .sum()
+        };
+        // Shares of the full range: (low, high).
+        let steps = |end: f32| if end == 0.0 { 1 } else { COARSE };
+        let mut best = ((1.0, 1.0), error(full.0, full.1));
+        let consider = |share: (f32, f32), best: &mut ((f32, f32), f64)| {
+            if share.0 < 0.01 && share.1 < 0.01
+                || share.0 > 1.0
+                || share.1 > 1.0
+                || share.0 < 0.0
+                || share.1 < 0.0
+            {
+                return;
+            }
+            let e = error(full.0 * share.0, full.1 * share.1);
+            if e < best.1 {
+                *best = (share, e);
+            }
+        };
+        for i in 0..steps(full.0) {
+            for j in 0..steps(full.1) {
+                consider(
+                    (1.0 - i as f32 / COARSE as f32, 1.0 - j as f32 / COARSE as f32),
+                    &mut best,
+                );
+            }
+        }
+        let mut step = 0.5 / COARSE as f32;
+        while step > 1e-3 {
+            let (low, high) = best.0;
+            for (a, b) in [
+                (-1.0, 0.0),
+                (1.0, 0.0),
+                (0.0, -1.0),
+                (0.0, 1.0),
+                (-1.0, -1.0),
+                (1.0, 1.0),
+                (-1.0, 1.0),
+                (1.0, -1.0),
+            ] {
+                consider((low + a * step, high + b * step), &mut best);
+            }
+            if best.0 == (low, high) {
+                step *= 0.5;
+            }
+        }
+        (full.0 * best.0.0, full.1 * best.0.1)
+    }
+}
+
+/// Scale and zero point of a range as TFLite derives them: it is made to hold 0, which is then represented exactly.
+/// An empty range (a tensor that is always 0) counts as [-1, 1].
+pub(crate) fn quant_of_range(low: f32, high: f32) -> Quant {
+    let (mut low, mut high) = (low.min(0.0), high.max(0.0));
+    if low == 0.0 && high == 0.0 {
+        (low, high) = (-1.0, 1.0);
+    } else if high - low < MIN_WIDTH {
+        let grow = MIN_WIDTH / (high - low);
+        (low, high) = (low * grow, high * grow);
+    }
+    let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
+    let zero = (-128.0 - f64::from(low) / f64::from(scale))
+        .round()
+        .clamp(-128.0, 127.0);
+    Quant::per_tensor(scale, zero as i32)
+}
+
+/// int8 code of a real value, rounding half away from zero.
+pub(crate) fn code(value: f32, quant: &Quant) -> i8 {
+    ((value / quant.scale[0]).round() + quant.zero_point[0] as f32).clamp(-128.0, 127.0) as i8
+}
+
+/// The real value that `value` becomes on the grid.
+pub(crate) fn round_to_grid(value: f32, quant: &Quant) -> f32 {
+    let zero = quant.zero_point[0] as f32;
+    (((value / quant.scale[0]).round() + zero).clamp(-128.0, 127.0) - zero) * quant.scale[0]
+}
+
+/// Smallest and largest element; `None` if one is not finite.
+pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
+    let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+    for &v in array {
+        if !v.is_finite() {
+            return None;
+        }
+        range = (range.0.min(v), range.1.max(v));
+    }
+    Some(if range.0 > range.1 { (0.0, 0.0) } else { range })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn histogram(values: &[f32]) -> Histogram {
+        let low = values.iter().copied().fold(0.0, f32::min);
+        let high = values.iter().copied().fold(0.0, f32::max);
+        let mut h = Histogram::new(low, high);
+        h.add(values);
+        h
+    }
+
+    #[test]
+    fn one_outlier_is_clipped_by_percentile_and_kept_by_min_max() {
+        let mut values: Vec<f32> = (0..100_000).map(|i| i as f32 / 100_000.0).collect();
+        values.push(100.0);
+        let h = histogram(&values);
+        assert_eq!(h.range(Clipping::MinMax), (0.0, 100.0));
+        assert!(h.range(Clipping::Percentile(99.99)).1 < 1.1);
+    }
+
+    #[test]
+    fn least_error_beats_both_ends_of_a_heavy_tail() {
+        // A Laplace-like distribution by its quantiles.
+        let values: Vec<f32> = (1..20_000)
+            .map(|i| {
+                let p = i as f32 / 20_000.0 - 0.5;
+                -p.signum() * (1.0 - 2.0 * p.abs()).ln()
+            })
+            .collect();
+        let h = histogram(&values);
+        let error = |range: (f32, f32)| -> f32 {
+            let q = quant_of_range(range.0, range.1);
+            values.iter().map(|&v| (round_to_grid(v, &q) - v).powi(2)).sum()
+        };
+        let best = error(h.range(Clipping::Mse));
+        assert!(best <= error(h.range(Clipping::MinMax)));
+        assert!(best <= error(h.range(Clipping::Percentile(99.0))));
+    }
+
+    #[test]
+    fn pixels_stay_exact() {
+        let values: Vec<f32> = (0..=255).map(|v| v as f32).collect();
+        let range = histogram(&values).range(Clipping::Mse);
+        let q = quant_of_range(range.0, range.1);
+        assert_eq!((q.scale[0], q.zero_point[0]), (1.0, -128));
+    }
+
+    #[test]
+    fn nothing_but_zeros_still_has_a_scale() {
+        let q = quant_of_range(0.0, 0.0);
+        assert!(q.scale[0] > 0.0);
+        assert_eq!(histogram(&[0.0; 8]).range(Clipping::Mse), (0.0, 0.0));
+    }
+
+    proptest! {
+        #[test]
+        fn zero_is_exact_and_bounds_are_within_a_step(low in -1e4f32..0.0, high in 0.0f32..1e4) {
+            let q = quant_of_range(low, high);
+            prop_assert!(q.scale[0] > 0.0 && (-128..=127).contains(&q.zero_point[0]));
+            prop_assert_eq!(round_to_grid(0.0, &q), 0.0);
+            prop_assert!((round_to_grid(low, &q) - low).abs() <= q.scale[0] * 1.01);
+            prop_assert!((round_to_grid(high, &q) - high).abs() <= q.scale[0] * 1.01);
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! Weights and biases, layer by layer: each is fitted on what the quantised network before it delivers.
+
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Quant, ValueId};
+use rayon::prelude::*;
+
+use super::clip::round_to_grid;
+use super::moments::Moments;
+use super::options::WeightScale;
+use super::skeleton::{Skeleton, is_weighted};
+use super::walk::{Batch, Environment, activate, decibels, energies, real_values};
+use super::weights;
+use crate::Result;
+
+/// What is decided before weights are fitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) weight_scale: WeightScale,
+    pub(crate) feedback: bool,
+    pub(crate) correct_bias: bool,
+}
+
+/// Signal-to-noise ratios of one operator of the float graph, in dB.
+#[derive(Clone, Debug)]
+pub(crate) struct Noise {
+    /// Index in the float graph.
+    pub(crate) node: usize,
+    /// Weights.
+    pub(crate) weights: Option<f32>,
+    /// Output, only this operator quantised.
+    pub(crate) own: f32,
+    /// Output, everything up to it quantised.
+    pub(crate) cumulative: f32,
+}
+
+/// Rounds a tensor to its int8 grid if it has one.
+pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
+    let value = graph.value(id);
+    if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
+        batch
+            .par_iter_mut()
+            .for_each(|a| a.mapv_inplace(|v| round_to_grid(v, quant)));
+    }
+}
+
+/// Fits all weights and biases of `skeleton` on `samples`. With `measure` gives the noise of every operator too.
+pub(crate) fn fit(
+    float: &Graph,
+    skeleton: &Skeleton,
+    samples: &[&Vec<ArrayD<f32>>],
+    settings: Settings,
+    measure: bool,
+) -> Result<(Graph, Vec<Noise>)> {
+    let mut graph = skeleton.graph.clone();
+    let mut noise = Vec::new();
+    let mut exact = Environment::new(float, samples.len());
+    let mut rounded = Environment::new(&graph, samples.len());
+    for (i, &id) in float.inputs.iter().enumerate() {
+        let batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
+        let mut on_grid = batch.clone();
+        round(&graph, id, &mut on_grid);
+        exact.set(id, batch);
+        rounded.set(id, on_grid);
+    }
+    for (at, origin) in skeleton.origin.iter().enumerate() {
+        let node = graph.nodes[at].clone();
+        let Some(k) = *origin else {
+            let mut batch = rounded.run(&graph, &node, false)?;
+            round(&graph, node.output, &mut batch);
+            rounded.set(node.output, batch);
+            rounded.finish(&node);
+            continue;
+        };
+        let source = &float.nodes[k];
+        let (reference, mut batch, weight_noise);
+        if is_weighted(&node.op) && graph.value(node.output).dtype == DType::I8 {
+            let mut before = exact.run(float, source, true)?;
+            let (b, n) = layer(&mut graph, &node, &rounded, &before, settings)?;
+            activate(node.op.activation().unwrap_or(Activation::None), &mut before);
+            (reference, batch, weight_noise) = (before, b, Some(n));
+        } else {
+            reference = exact.run(float, source, false)?;
+            (batch, weight_noise) = (rounded.run(&graph, &node, false)?, None);
+        }
+        round(&graph, node.output, &mut batch);
+        if measure {
+            let (s, e) = energies(&reference, &batch);
+            let mut own = exact.run(&graph, &alone(&graph, &node, source), false)?;
+            round(&graph, node.output, &mut own);
+            let (os, oe) = energies(&reference, &own);
+            noise.push(Noise {
+                node: k,
+                weights: weight_noise,
+                own: decibels(os, oe),
+                cumulative: decibels(s, e),
+            });
+        }
+        exact.set(source.output, reference);
+        exact.finish(source);
+        rounded.set(node.output, batch);
+        rounded.finish(&node);
+    }
+    Ok((graph, noise))
+}
+
+/// `node` with the float network's activations and the quantised network's constants.
+fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
+    let pick = |(at, &id): (usize, &ValueId)| match source.inputs.get(at) {
+        Some(&original) if graph.value(id).data.is_none() => original,
+        _ => id,
+    };
+    Node {
+        inputs: node.inputs.iter().enumerate().map(pick).collect(),
+        ..node.clone()
+    }
+}
+
+/// Fits one operator; gives its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
+fn layer(
+    graph: &mut Graph,
+    node: &Node,
+    rounded: &Environment,
+    before: &Batch,
+    settings: Settings,
+) -> Result<(Batch, f32)> {
+    let (x, w, b) = (node.inputs[0], node.inputs[1], node.inputs[2]);
+    let scale_of = |id: ValueId| graph.value(id).quant.as_ref().map_or(1.0, |q| q.scale[0]);
+    let (input, output) = (scale_of(x), scale_of(node.output));
+    let (real, bias) = (real_values(graph.value(w)), real_values(graph.value(b)));
+    let channels = graph.value(w).shape.first().copied().unwrap_or(0);
+    // Bias within 30 bits (accumulation needs room), multiplier not below 2^-24 (its shift ends at -31).
+    let floor = |b: &f32| {
+        let bias = f64::from(b.abs()) / (f64::from(input) * f64::from(1u32 << 30));
+        let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(-24);
+        bias.max(multiplier) as f32
+    };
+    let floors: Vec<f32> = bias.iter().map(floor).collect();
+    let wanted = settings.feedback || settings.weight_scale != WeightScale::MinMax;
+    let width = real.len().checked_div(channels).unwrap_or(0);
+    let moments = rounded
+        .get(x)
+        .filter(|_| wanted)
+        .and_then(|x| Moments::new(&node.op, x, width, settings.correct_bias));
+    let fitted = weights::fit(
+        &real,
+        channels,
+        moments.as_ref(),
+        settings.weight_scale,
+        settings.feedback,
+        &floors,
+    );
+    let scales = fitted.scales.clone();
+    let value = graph.value_mut(w);
+    value.dtype = DType::I8;
+    value.quant = Some(Quant {
+        zero_point: vec![0; channels],
+        scale: fitted.scales,
+        axis: Some(0),
+    });
+    value.data = Some(Arc::new(Data::I8(fitted.codes)));
+    let quantized = real_values(graph.value(w));
+    let (signal, error) = real.iter().zip(&quantized).fold((0.0, 0.0), |(s, e), (&a, &q)| {
+        (s + f64::from(a).powi(2), e + f64::from(a - q).powi(2))
+    });
+
+    let mut batch = rounded.run(graph, node, true)?;
+    let shift = if settings.correct_bias {
+        mean_difference(before, &batch, channels)
+    } else {
+        vec![0.0; channels]
+    };
+    let bias_scales: Vec<f32> = scales.iter().map(|s| input * s).collect();
+    let codes: Vec<i32> = bias
+        .iter()
+        .zip(&shift)
+        .zip(&bias_scales)
+        .map(|((&b, &d), &s)| {
+            ((f64::from(b) + d) / f64::from(s))
+                .round()
+                .clamp(-2147483647.0, 2147483647.0) as i32
+        })
+        .collect();
+    let change: Vec<f32> = codes
+        .iter()
+        .zip(&bias_scales)
+        .zip(&bias)
+        .map(|((&q, &s), &b)| (f64::from(q) * f64::from(s) - f64::from(b)) as f32)
+        .collect();
+    batch.par_iter_mut().for_each(|a| {
+        a.iter_mut()
+            .enumerate()
+            .for_each(|(i, v)| *v += change[i % channels])
+    });
+    let value = graph.value_mut(b);
+    value.dtype = DType::I32;
+    value.quant = Some(Quant {
+        zero_point: vec![0; channels],
+        scale: bias_scales,
+        axis: Some(0),
+    });
+    value.data = Some(Arc::new(Data::I32(codes)));
+    activate(node.op.activation().unwrap_or(Activation::None), &mut batch);
+    Ok((batch, decibels(signal, error)))
+}
+
+/// Mean of `a - b` for each index along the last axis.
+fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
+    let sums: Vec<Vec<f64>> = a
+        .par_iter()
+        .zip(b)
+        .map(|(a, b)| {
+            let mut sum = vec![0.0; channels];
+            for (i, (x, y)) in a.iter().zip(b).enumerate() {
+                sum[i % channels] += f64::from(*x) - f64::from(*y);
+            }
+            sum
+        })
+        .collect();
+    let count = a.iter().map(|a| a.len() / channels.max(1)).sum::<usize>().max(1) as f64;
+    (0..channels)
+        .map(|c| sums.iter().map(|s| s[c]).sum::<f64>() / count)
+        .collect()
+}

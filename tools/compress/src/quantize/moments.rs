@@ -1,0 +1,159 @@
+//! Second moments of what an operator's weights are multiplied with: they tell how much an error of the weights
+//! changes the output. `E|δw·x|² = δwᵀ·E[x·xᵀ]·δw`.
+
+use ndarray::{Array1, Array2, Axis};
+use offshoot_ir::{Op, Window};
+
+use super::walk::Batch;
+
+/// Rows a group's moments are estimated from, at most.
+const MAX_ROWS: usize = 4096;
+/// Wider operators than this get no moments: the matrix would not pay.
+const MAX_WIDTH: usize = 1536;
+/// Damping as a share of the mean diagonal element: keeps the matrix invertible when samples are few.
+const DAMPING: f32 = 0.01;
+
+/// One symmetric positive definite matrix `[n, n]` for each group, n = weights of one output channel in
+/// the order of the weight tensor.
+pub(crate) struct Moments {
+    /// By group.
+    pub(crate) groups: Vec<Array2<f32>>,
+}
+
+impl Moments {
+    /// From the operator's input `x` (every sample of the batch); `width` = weights of an output channel. With `centred`
+    /// the mean counts for nothing, which is right if the bias will be corrected for it. `None` for operators that
+    /// are not a plain sum over a window, or too wide.
+    pub(crate) fn new(op: &Op, x: &Batch, width: usize, centred: bool) -> Option<Self> {
+        if width == 0 || width > MAX_WIDTH || x.is_empty() {
+            return None;
+        }
+        let groups = match op {
+            Op::FullyConnected { .. } => vec![rows_of(x, width)],
+            Op::Conv2d { window, groups, .. } => {
+                (0..*groups).map(|g| patches(x, window, *groups, g)).collect()
+            }
+            _ => return None,
+        };
+        Some(Self {
+            groups: groups.into_iter().map(|rows| covariance(rows, centred)).collect(),
+        })
+    }
+}
+
+/// Up to [`MAX_ROWS`] rows of a fully connected operator's input.
+fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
+    let per_sample = x[0].len() / width;
+    let pick = evenly(x.len() * per_sample);
+    let mut rows = Array2::zeros((pick.len(), width));
+    for (mut row, i) in rows.outer_iter_mut().zip(pick) {
+        let (sample, at) = (&x[i / per_sample], i % per_sample * width);
+        row.iter_mut()
+            .zip(sample.iter().skip(at))
+            .for_each(|(r, v)| *r = *v);
+    }
+    rows
+}
+
+/// Up to [`MAX_ROWS`] windows of group `g` of a convolution's input, each in the order of OHWI weights.
+fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
+    let (h, w, c) = (x[0].shape()[1], x[0].shape()[2], x[0].shape()[3]);
+    let per_group = c / groups;
+    let [kh, kw] = window.kernel.map(usize::from);
+    let [sh, sw] = window.stride.map(usize::from);
+    let [dh, dw] = window.dilation.map(usize::from);
+    let [top, left, bottom, right] = window.pad.map(usize::from);
+    let extent = |size: usize, pads: usize, k: usize, d: usize, s: usize| {
+        (size + pads).saturating_sub(d * (k - 1) + 1) / s + 1
+    };
+    let (oh, ow) = (
+        extent(h, top + bottom, kh, dh, sh),
+        extent(w, left + right, kw, dw, sw),
+    );
+    let batch = x[0].shape()[0];
+    let pick = evenly(x.len() * batch * oh * ow);
+    let mut rows = Array2::zeros((pick.len(), kh * kw * per_group));
+    for (mut row, i) in rows.outer_iter_mut().zip(pick) {
+        let (ox, oy, n) = (i % ow, i / ow % oh, i / (ow * oh));
+        let sample = &x[n / batch];
+        let mut at = 0;
+        for ky in 0..kh {
+            let y = (oy * sh + ky * dh).wrapping_sub(top);
+            for kx in 0..kw {
+                let px = (ox * sw + kx * dw).wrapping_sub(left);
+                if y < h && px < w {
+                    for ci in 0..per_group {
+                        row[at + ci] = sample[[n % batch, y, px, g * per_group + ci]];
+                    }
+                }
+                at += per_group;
+            }
+        }
+    }
+    rows
+}
+
+/// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the same column.
+fn evenly(count: usize) -> Vec<usize> {
+    let rows = count.min(MAX_ROWS);
+    (0..rows)
+        .map(|i| (i as u128 * count as u128 / rows as u128) as usize)
+        .collect()
+}
+
+fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
+    let n = rows.ncols();
+    if centred && let Some(mean) = rows.mean_axis(Axis(0)) {
+        let mean: Array1<f32> = mean;
+        rows.outer_iter_mut().for_each(|mut r| r -= &mean);
+    }
+    let mut m = rows.t().dot(&rows) / rows.nrows().max(1) as f32;
+    let mean_diagonal = m.diag().sum() / n as f32;
+    let damping = if mean_diagonal > 0.0 {
+        DAMPING * mean_diagonal
+    } else {
+        1.0
+    };
+    m.diag_mut().iter_mut().for_each(|d| *d += damping);
+    m
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::ArrayD;
+    use offshoot_ir::Activation;
+
+    #[test]
+    fn window_of_a_convolution_comes_in_weight_order() {
+        let x = ArrayD::from_shape_vec(vec![1, 2, 2, 2], (1..=8).map(|v| v as f32).collect()).unwrap();
+        let window = Window {
+            kernel: [2, 2],
+            stride: [1, 1],
+            dilation: [1, 1],
+            pad: [0, 0, 0, 0],
+        };
+        let rows = patches(&vec![x.clone()], &window, 1, 0);
+        assert_eq!(
+            rows.row(0).to_vec(),
+            (1..=8).map(|v| v as f32).collect::<Vec<_>>()
+        );
+        let second = patches(&vec![x], &window, 2, 1);
+        assert_eq!(second.row(0).to_vec(), [2.0, 4.0, 6.0, 8.0]);
+    }
+
+    #[test]
+    fn constant_input_has_damped_moments() {
+        let x = vec![ArrayD::zeros(vec![1, 4]); 3];
+        let m = Moments::new(
+            &Op::FullyConnected {
+                activation: Activation::None,
+            },
+            &x,
+            4,
+            true,
+        )
+        .unwrap();
+        assert!(m.groups[0].diag().iter().all(|&d| d > 0.0));
+    }
+}

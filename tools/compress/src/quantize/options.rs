@@ -1,0 +1,99 @@
+//! What a user may choose.
+
+use serde::{Deserialize, Serialize};
+
+/// How the range of an activation is chosen from its calibration values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Clipping {
+    /// Tries the other three on samples held out of the calibration and takes the best for the whole network.
+    #[default]
+    Auto,
+    /// Everything seen.
+    MinMax,
+    /// So many percent of the values lie inside, e.g. 99.99; the rest is cut in equal shares at both ends.
+    Percentile(f32),
+    /// The range with the least mean squared error, clipping and rounding together.
+    Mse,
+}
+
+/// How the scale of a weight channel is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WeightScale {
+    /// For each channel the one of the other two that disturbs the operator's output less.
+    #[default]
+    Auto,
+    /// Largest magnitude / 127.
+    MinMax,
+    /// The scale with the least error of the output.
+    Mse,
+}
+
+/// How weights are rounded to their grid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rounding {
+    /// The better of the other two on held-out samples.
+    #[default]
+    Auto,
+    /// To the nearest.
+    Nearest,
+    /// Each weight's error is fed into the weights not rounded yet, so that the output changes least
+    /// (Frantar et al. 2022, "GPTQ").
+    ErrorFeedback,
+}
+
+/// A feature that can be forced, forbidden, or left to the held-out samples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Toggle {
+    /// On if it improves the held-out samples.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// Element type of the quantised network's inputs and outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IoType {
+    /// int8 with the scale and zero point of the graph input or output.
+    #[default]
+    Int8,
+    /// float32: the network begins with `Quantize` and ends with `Dequantize`.
+    Float32,
+}
+
+/// Options of [`super::quantize`]. The default is right for most networks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct QuantizeOptions {
+    /// Range of activations.
+    pub clipping: Clipping,
+    /// Scale of weights.
+    pub weight_scale: WeightScale,
+    /// Rounding of weights.
+    pub rounding: Rounding,
+    /// Correction of biases for the mean error of what comes before (Nagel et al. 2019, section 4.2).
+    pub bias_correction: Toggle,
+    /// Inputs and outputs.
+    pub io: IoType,
+    /// Operators that stay float32, by node name or by kind (`softmax`, `layer_norm`, … of [`offshoot_ir::Op::name`]).
+    pub keep_float: Vec<String>,
+    /// Samples that weights and biases are fitted on, evenly taken from the calibration set (ranges always
+    /// use all of it). Bounds memory: all activations in flight of so many samples are held at once.
+    pub fit_samples: usize,
+}
+
+impl Default for QuantizeOptions {
+    fn default() -> Self {
+        Self {
+            clipping: Clipping::Auto,
+            weight_scale: WeightScale::Auto,
+            rounding: Rounding::Auto,
+            bias_correction: Toggle::Auto,
+            io: IoType::Int8,
+            keep_float: Vec::new(),
+            fit_samples: 64,
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! A quantised network's behaviour in floating point: every int8 tensor is rounded to its grid.
+//!
+//! Within a rounding step of what the device computes (which requantises in fixed point), and much sooner
+//! at hand: what quantisation itself is judged by.
+
+use ndarray::ArrayD;
+use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
+
+use super::fit::round;
+use super::walk::{Batch, decibels, walk};
+use crate::Result;
+
+/// Samples whose activations are held at once.
+const CHUNK: usize = 32;
+
+/// Outputs (real values) of the quantised `graph` for each sample.
+pub fn simulate(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<ArrayD<f32>>>> {
+    let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
+    let by_value = capture(graph, &all, &graph.outputs)?;
+    Ok((0..samples.len())
+        .map(|i| by_value.iter().map(|batch| batch[i].clone()).collect())
+        .collect())
+}
+
+/// Tensors `ids` of every sample.
+pub(crate) fn capture(graph: &Graph, samples: &[&Vec<ArrayD<f32>>], ids: &[ValueId]) -> Result<Vec<Batch>> {
+    let mut out: Vec<Batch> = vec![Vec::with_capacity(samples.len()); ids.len()];
+    for chunk in samples.chunks(CHUNK) {
+        walk(graph, chunk, &mut |id, batch| {
+            round(graph, id, batch);
+            for (wanted, out) in ids.iter().zip(&mut out) {
+                if *wanted == id {
+                    out.extend(batch.iter().cloned());
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(out)
+}
+
+/// A tensor by which a network is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Probe {
+    /// The tensor.
+    pub(crate) id: ValueId,
+    /// An offset common to the last axis does not matter (a softmax or an arg max follows).
+    pub(crate) centred: bool,
+}
+
+/// One for each output: before the final softmax, sigmoid and the like, whose fixed coarse grid would hide
+/// everything that lies before it.
+pub(crate) fn probes(graph: &Graph) -> Vec<Probe> {
+    let probe = |&output: &ValueId| {
+        let mut probe = Probe {
+            id: output,
+            centred: false,
+        };
+        while let Some(at) = graph.producer(probe.id) {
+            let node = &graph.nodes[at];
+            let last = |axis: usize| axis + 1 == graph.value(node.inputs[0]).shape.len();
+            match node.op {
+                Op::Softmax { axis } | Op::ArgMax { axis, .. } => probe.centred = last(axis),
+                Op::Unary(UnaryKind::Sigmoid | UnaryKind::Tanh) => {}
+                Op::Reshape | Op::Transpose { .. } if !probe.centred => {}
+                _ => break,
+            }
+            probe.id = node.inputs[0];
+        }
+        probe
+    };
+    graph.outputs.iter().map(probe).collect()
+}
+
+/// Signal-to-noise ratio at the probes in dB, mean over them.
+pub(crate) fn score(probes: &[Probe], exact: &[Batch], quantized: &[Batch]) -> f32 {
+    let one = |((probe, exact), quantized): ((&Probe, &Batch), &Batch)| {
+        let (mut signal, mut error) = (0.0, 0.0);
+        for (a, b) in exact.iter().zip(quantized) {
+            let row = if probe.centred {
+                a.shape().last().copied().unwrap_or(1).max(1)
+            } else {
+                a.len().max(1)
+            };
+            let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().copied().collect(), b.iter().copied().collect());
+            for (a, b) in a.chunks(row).zip(b.chunks(row)) {
+                let mean = |v: &[f32]| {
+                    if probe.centred {
+                        v.iter().sum::<f32>() / v.len() as f32
+                    } else {
+                        0.0
+                    }
+                };
+                let (ma, mb) = (mean(a), mean(b));
+                for (x, y) in a.iter().zip(b) {
+                    signal += f64::from(x - ma).powi(2);
+                    error += f64::from((x - ma) - (y - mb)).powi(2);
+                }
+            }
+        }
+        decibels(signal, error)
+    };
+    let all: Vec<f32> = probes.iter().zip(exact).zip(quantized).map(one).collect();
+    all.iter().sum::<f32>() / all.len().max(1) as f32
+}

@@ -1,0 +1,204 @@
+//! The quantised graph before its weights are fitted: number formats of all tensors, conversions between them.
+//!
+//! Values of the float graph keep their ids (what maps a device operator to a tensor relies on it); conversions
+//! and private copies of constants are appended.
+
+use std::collections::HashMap;
+
+use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId};
+
+use super::classes::{Sharing, is_activation, shared};
+use super::clip::{code, quant_of_range};
+use super::options::IoType;
+use super::walk::real_values;
+
+/// Quantised graph with float weights still, and where each node comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Skeleton {
+    /// The graph.
+    pub(crate) graph: Graph,
+    /// Index of the node in the float graph; `None` for an inserted conversion.
+    pub(crate) origin: Vec<Option<usize>>,
+}
+
+/// Whether an operator has weights `[O, …]` that are fitted.
+pub(crate) fn is_weighted(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }
+    )
+}
+
+/// Builds it. `float[i]`: node i stays float32. `quants[v]`: numbers of value v should it be int8.
+pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType) -> Skeleton {
+    let mut b = Builder {
+        graph: Graph {
+            nodes: Vec::new(),
+            ..source.clone()
+        },
+        origin: Vec::new(),
+        quants,
+        converted: HashMap::new(),
+    };
+    for &id in &source.inputs {
+        if io == IoType::Int8 && is_activation(source, id) {
+            b.set_i8(id, quants[id.0 as usize].clone());
+        }
+    }
+    for (i, node) in source.nodes.iter().enumerate() {
+        let mut node = node.clone();
+        if float[i] {
+            node.inputs = node.inputs.iter().map(|&id| b.as_f32(id)).collect();
+        } else {
+            b.int8_inputs(source, &mut node);
+            if is_activation(source, node.output) {
+                b.set_i8(node.output, quants[node.output.0 as usize].clone());
+            }
+        }
+        b.push(node, Some(i));
+    }
+    for at in 0..source.outputs.len() {
+        let id = source.outputs[at];
+        let new = match io {
+            IoType::Int8 if is_activation(source, id) => b.as_i8(id, &quants[id.0 as usize]),
+            IoType::Int8 => id,
+            IoType::Float32 => b.as_f32(id),
+        };
+        if new != id {
+            // What lies outside concerns the outermost value only.
+            b.graph.value_mut(new).channels_first_outside = source.value(id).channels_first_outside;
+            if !source.inputs.contains(&id) {
+                b.graph.value_mut(id).channels_first_outside = false;
+            }
+        }
+        b.graph.outputs[at] = new;
+    }
+    Skeleton {
+        graph: b.graph,
+        origin: b.origin,
+    }
+}
+
+struct Builder<'a> {
+    graph: Graph,
+    origin: Vec<Option<usize>>,
+    quants: &'a [Quant],
+    /// Conversions made so far: (value, scale's bits and zero point of the int8 it became, or None for float).
+    converted: HashMap<(ValueId, Option<(u32, i32)>), ValueId>,
+}
+
+impl Builder<'_> {
+    fn push(&mut self, node: Node, origin: Option<usize>) {
+        self.graph.nodes.push(node);
+        self.origin.push(origin);
+    }
+
+    fn set_i8(&mut self, id: ValueId, quant: Quant) {
+        let value = self.graph.value_mut(id);
+        value.dtype = DType::I8;
+        value.quant = Some(quant);
+    }
+
+    fn int8_inputs(&mut self, source: &Graph, node: &mut Node) {
+        let joined = (shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
+        for at in 0..node.inputs.len() {
+            let id = node.inputs[at];
+            let value = source.value(id);
+            node.inputs[at] = if value.data.is_none() {
+                let own = joined
+                    .clone()
+                    .unwrap_or_else(|| self.quants[id.0 as usize].clone());
+                self.as_i8(id, &own)
+            } else if is_weighted(&node.op) {
+                // A copy of its own: scales depend on the input, which another reader need not share.
+                self.graph.add_value(Value {
+                    name: format!("{}.{}", node.name, value.name),
+                    ..value.clone()
+                })
+            } else if matches!(node.op, Op::LayerNorm { .. } | Op::BatchNorm { .. })
+                || value.dtype != DType::F32
+            {
+                id
+            } else {
+                self.constant(id, joined.clone(), &node.name)
+            };
+        }
+        if is_weighted(&node.op) && node.inputs.len() == 2 {
+            let channels = self
+                .graph
+                .value(node.inputs[1])
+                .shape
+                .first()
+                .copied()
+                .unwrap_or(0);
+            let name = format!("{}.bias", node.name);
+            node.inputs.push(
+                self.graph
+                    .add_constant(name, vec![channels], Data::F32(vec![0.0; channels])),
+            );
+        }
+    }
+
+    /// An int8 copy of a float constant.
+    fn constant(&mut self, id: ValueId, quant: Option<Quant>, node: &str) -> ValueId {
+        let value = self.graph.value(id).clone();
+        let values = real_values(&value);
+        let quant = quant.unwrap_or_else(|| {
+            let range = values
+                .iter()
+                .fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+            quant_of_range(range.0, range.1)
+        });
+        let codes = values.iter().map(|&v| code(v, &quant)).collect();
+        let new = self
+            .graph
+            .add_constant(format!("{node}.{}.i8", value.name), value.shape, Data::I8(codes));
+        self.graph.value_mut(new).quant = Some(quant);
+        new
+    }
+
+    fn as_f32(&mut self, id: ValueId) -> ValueId {
+        if self.graph.value(id).dtype != DType::I8 || self.graph.value(id).data.is_some() {
+            return id;
+        }
+        self.convert(id, Op::Dequantize, None)
+    }
+
+    fn as_i8(&mut self, id: ValueId, quant: &Quant) -> ValueId {
+        let value = self.graph.value(id);
+        match (value.dtype, &value.quant) {
+            (DType::I8, Some(own)) if own == quant => id,
+            (DType::I8, _) => self.convert(id, Op::Requantize, Some(quant)),
+            (DType::F32, _) => self.convert(id, Op::Quantize, Some(quant)),
+            _ => id,
+        }
+    }
+
+    fn convert(&mut self, id: ValueId, op: Op, quant: Option<&Quant>) -> ValueId {
+        let key = (id, quant.map(|q| (q.scale[0].to_bits(), q.zero_point[0])));
+        if let Some(&done) = self.converted.get(&key) {
+            return done;
+        }
+        let value = self.graph.value(id);
+        let name = format!("{}.{}{}", value.name, op.name(), self.converted.len());
+        let new = self.graph.add_value(Value {
+            name: name.clone(),
+            shape: value.shape.clone(),
+            dtype: if quant.is_some() { DType::I8 } else { DType::F32 },
+            quant: quant.cloned(),
+            data: None,
+            channels_first_outside: false,
+        });
+        self.push(
+            Node {
+                name,
+                op,
+                inputs: vec![id],
+                output: new,
+            },
+            None,
+        );
+        self.converted.insert(key, new);
+        new
+    }
+}

@@ -1,0 +1,251 @@
+//! Execution of a graph one operator at a time over a batch of samples, with a hook on every tensor.
+//!
+//! Operator by operator rather than sample by sample, because weights and biases are fitted in that order:
+//! each on what the network before it really delivers.
+
+use ndarray::ArrayD;
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
+use offshoot_reference::Executor;
+use rayon::prelude::*;
+
+use crate::{Error, Result};
+
+/// One tensor of every sample of a batch.
+pub(crate) type Batch = Vec<ArrayD<f32>>;
+
+/// Tensors in flight, by value index.
+pub(crate) struct Environment {
+    values: Vec<Option<Batch>>,
+    /// Operators that have yet to read each value; graph outputs count one more.
+    readers: Vec<usize>,
+    samples: usize,
+}
+
+impl Environment {
+    /// Nothing computed yet.
+    pub(crate) fn new(graph: &Graph, samples: usize) -> Self {
+        let mut readers = vec![0; graph.values.len()];
+        for node in &graph.nodes {
+            for id in distinct(&node.inputs) {
+                readers[id.0 as usize] += 1;
+            }
+        }
+        for id in &graph.outputs {
+            readers[id.0 as usize] += 1;
+        }
+        Self {
+            values: vec![None; graph.values.len()],
+            readers,
+            samples,
+        }
+    }
+
+    /// Stores a tensor.
+    pub(crate) fn set(&mut self, id: ValueId, batch: Batch) {
+        if self.readers[id.0 as usize] > 0 {
+            self.values[id.0 as usize] = Some(batch);
+        }
+    }
+
+    /// A tensor that has been computed and is still to be read.
+    pub(crate) fn get(&self, id: ValueId) -> Option<&Batch> {
+        self.values[id.0 as usize].as_ref()
+    }
+
+    /// Tells that `node` has been run: what nothing else reads is dropped.
+    pub(crate) fn finish(&mut self, node: &Node) {
+        for id in distinct(&node.inputs) {
+            let left = &mut self.readers[id.0 as usize];
+            *left -= 1;
+            if *left == 0 {
+                self.values[id.0 as usize] = None;
+            }
+        }
+    }
+
+    /// Runs `node` of `graph` on what is stored. `pre_activation`: leaves its fused activation away.
+    pub(crate) fn run(&self, graph: &Graph, node: &Node, pre_activation: bool) -> Result<Batch> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Execution {
+            node: node.name.clone(),
+            source,
+        };
+        let missing = |id: ValueId| {
+            failed(format!("tensor `{}` is read before it is written", graph.value(id).name).into())
+        };
+        let active: Vec<ValueId> = distinct(&node.inputs)
+            .into_iter()
+            .filter(|&id| graph.value(id).data.is_none())
+            .collect();
+        if matches!(node.op, Op::Quantize | Op::Dequantize | Op::Requantize) {
+            let id = node.inputs[0];
+            return self.get(id).cloned().ok_or_else(|| missing(id));
+        }
+        let single = single(graph, node, pre_activation);
+        let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
+        let inputs = active
+            .iter()
+            .map(|&id| self.get(id).ok_or_else(|| missing(id)))
+            .collect::<Result<Vec<_>>>()?;
+        (0..self.samples)
+            .into_par_iter()
+            .map(|i| {
+                let arrays: Vec<ArrayD<f32>> = inputs.iter().map(|batch| batch[i].clone()).collect();
+                let mut outputs = executor.run(&arrays).map_err(|e| failed(Box::new(e)))?;
+                outputs.pop().ok_or_else(|| failed("no output".into()))
+            })
+            .collect()
+    }
+}
+
+/// Runs the whole graph over `samples`; `visit` sees every activation, graph inputs included, and may
+/// change it before it is read. Returns nothing: what matters, `visit` has seen.
+pub(crate) fn walk(
+    graph: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    visit: &mut dyn FnMut(ValueId, &mut Batch) -> Result<()>,
+) -> Result<()> {
+    let mut env = Environment::new(graph, samples.len());
+    for (i, &id) in graph.inputs.iter().enumerate() {
+        let mut batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
+        visit(id, &mut batch)?;
+        env.set(id, batch);
+    }
+    for node in &graph.nodes {
+        let mut batch = env.run(graph, node, false)?;
+        visit(node.output, &mut batch)?;
+        env.set(node.output, batch);
+        env.finish(node);
+    }
+    Ok(())
+}
+
+/// The real values of a constant.
+pub(crate) fn real_values(value: &Value) -> Vec<f32> {
+    let Some(data) = &value.data else {
+        return Vec::new();
+    };
+    let inner = match value.quant.as_ref().and_then(|q| q.axis) {
+        Some(axis) => value.shape[axis + 1..].iter().product::<usize>().max(1),
+        None => 1,
+    };
+    let affine = |i: usize, q: f64| match &value.quant {
+        Some(quant) => {
+            let k = if quant.axis.is_some() {
+                i / inner % quant.scale.len()
+            } else {
+                0
+            };
+            (f64::from(quant.scale[k]) * (q - f64::from(quant.zero_point[k]))) as f32
+        }
+        None => q as f32,
+    };
+    match data.as_ref() {
+        Data::F32(v) => v.clone(),
+        Data::I8(v) => v
+            .iter()
+            .enumerate()
+            .map(|(i, &q)| affine(i, f64::from(q)))
+            .collect(),
+        Data::I32(v) => v
+            .iter()
+            .enumerate()
+            .map(|(i, &q)| affine(i, f64::from(q)))
+            .collect(),
+        Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
+    }
+}
+
+/// Applies a fused activation to what [`Environment::run`] gave without it.
+pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
+    let (low, high) = activation.bounds();
+    if low > f32::NEG_INFINITY || high < f32::INFINITY {
+        batch
+            .par_iter_mut()
+            .for_each(|a| a.mapv_inplace(|x| x.max(low).min(high)));
+    }
+}
+
+/// A graph of this node alone, all numbers real.
+fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
+    let mut single = Graph {
+        name: node.name.clone(),
+        ..Graph::default()
+    };
+    let ids = distinct(&node.inputs);
+    for &id in &ids {
+        let value = graph.value(id);
+        let mut copy = Value {
+            dtype: DType::F32,
+            quant: None,
+            ..value.clone()
+        };
+        if value.data.is_some() {
+            copy.data = Some(std::sync::Arc::new(Data::F32(real_values(value))));
+        }
+        let new = single.add_value(copy);
+        if value.data.is_none() {
+            single.inputs.push(new);
+        }
+    }
+    let output = graph.value(node.output);
+    let dtype = if output.dtype == DType::I8 {
+        DType::F32
+    } else {
+        output.dtype
+    };
+    let output = single.add_value(Value {
+        dtype,
+        quant: None,
+        ..output.clone()
+    });
+    let mut op = node.op.clone();
+    if let (true, Some(activation)) = (pre_activation, op.activation_mut()) {
+        *activation = Activation::None;
+    }
+    let position = |id: &ValueId| ValueId(ids.iter().position(|o| o == id).unwrap_or_default() as u32);
+    single.nodes.push(Node {
+        name: node.name.clone(),
+        op,
+        inputs: node.inputs.iter().map(position).collect(),
+        output,
+    });
+    single.outputs.push(output);
+    single
+}
+
+/// Each id once, first occurrence first.
+fn distinct(ids: &[ValueId]) -> Vec<ValueId> {
+    let mut out: Vec<ValueId> = Vec::with_capacity(ids.len());
+    for &id in ids {
+        if !out.contains(&id) {
+            out.push(id);
+        }
+    }
+    out
+}
+
+/// Sum of an iterator of squares over `self - other`, per sample in parallel: (signal, error) energies.
+pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
+    float
+        .par_iter()
+        .zip(quantized)
+        .map(|(f, q)| {
+            f.iter().zip(q).fold((0.0, 0.0), |(s, e), (&f, &q)| {
+                (
+                    s + f64::from(f) * f64::from(f),
+                    e + (f64::from(f) - f64::from(q)).powi(2),
+                )
+            })
+        })
+        .collect::<Vec<_>>()
+        .into_iter()
+        .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
+}
+
+/// Signal-to-noise ratio in dB, held within ±200 so that it stays a number in JSON.
+pub(crate) fn decibels(signal: f64, error: f64) -> f32 {
+    if error <= signal * 1e-20 {
+        return 200.0;
+    }
+    ((10.0 * (signal / error).log10()) as f32).max(-200.0)
+}

@@ -1,0 +1,283 @@
+//! int8 weights: symmetric, one scale for each output channel, codes in [-127, 127].
+
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+
+use super::moments::Moments;
+use super::options::WeightScale;
+
+/// Largest code.
+const TOP: f32 = 127.0;
+
+/// Quantised weights of one operator.
+#[derive(Clone, Debug)]
+pub(crate) struct FittedWeights {
+    /// Row-major, as the float weights.
+    pub(crate) codes: Vec<i8>,
+    /// One for each output channel.
+    pub(crate) scales: Vec<f32>,
+}
+
+/// Quantises `weights` `[channels, n]`.
+///
+/// `floors`: least scale of each channel (so that bias and multiplier fit their formats). `moments`: of the input;
+/// without them all inputs count alike and `feedback` has no effect.
+pub(crate) fn fit(
+    weights: &[f32],
+    channels: usize,
+    moments: Option<&Moments>,
+    option: WeightScale,
+    feedback: bool,
+    floors: &[f32],
+) -> FittedWeights {
+    let n = weights.len().checked_div(channels).unwrap_or(0);
+    if n == 0 {
+        return FittedWeights {
+            codes: Vec::new(),
+            scales: floors.iter().map(|f| f.max(1.0)).collect(),
+        };
+    }
+    let factors: Option<Vec<Option<Array2<f32>>>> = (feedback)
+        .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
+        .flatten();
+    let usual = usual_scale(weights);
+    let rows: Vec<(Vec<i8>, f32)> = weights
+        .par_chunks(n)
+        .enumerate()
+        .map(|(o, w)| {
+            let group = moments.map(|m| o * m.groups.len() / channels);
+            let h = moments.zip(group).map(|(m, g)| m.groups[g].view());
+            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / TOP;
+            if full <= 0.0 {
+                return (vec![0; n], usual.max(floors[o]));
+            }
+            let full = full.max(floors[o]).max(f32::MIN_POSITIVE);
+            let mut candidates = Vec::with_capacity(2);
+            if option != WeightScale::Mse {
+                candidates.push(full);
+            }
+            if option != WeightScale::MinMax {
+                candidates.push(least_error_scale(w, h, full, floors[o]));
+            }
+            let factor = factors.as_ref().zip(group).and_then(|(f, g)| f[g].as_ref());
+            let mut best: Option<(f64, Vec<i8>, f32)> = None;
+            let mut offer = |codes: Vec<i8>, scale: f32| {
+                let e = error(w, &codes, scale, h);
+                if best.as_ref().is_none_or(|b| e < b.0) {
+                    best = Some((e, codes, scale));
+                }
+            };
+            for scale in candidates {
+                offer(nearest(w, scale), scale);
+                if let Some(factor) = factor {
+                    offer(with_feedback(w, scale, factor), scale);
+                }
+            }
+            // There is a candidate for every option, unless an error was not a number: then round plainly.
+            best.map_or_else(|| (nearest(w, full), full), |(_, codes, scale)| (codes, scale))
+        })
+        .collect();
+    let scales = rows.iter().map(|r| r.1).collect();
+    FittedWeights {
+        codes: rows.into_iter().flat_map(|r| r.0).collect(),
+        scales,
+    }
+}
+
+/// Scale of an all-zero channel: what the whole tensor would have.
+fn usual_scale(weights: &[f32]) -> f32 {
+    let top = weights.iter().fold(0.0f32, |m, v| m.max(v.abs())) / TOP;
+    if top > 0.0 { top } else { 1.0 }
+}
+
+fn nearest(w: &[f32], scale: f32) -> Vec<i8> {
+    w.iter()
+        .map(|v| (v / scale).round().clamp(-TOP, TOP) as i8)
+        .collect()
+}
+
+/// Error of the output that an error of the weights makes.
+fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
+    let d: Vec<f32> = w
+        .iter()
+        .zip(codes)
+        .map(|(w, &q)| w - scale * f32::from(q))
+        .collect();
+    match h {
+        None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
+        Some(h) => {
+            let row = |i: usize| h.row(i).iter().zip(&d).map(|(a, b)| a * b).sum::<f32>();
+            d.iter()
+                .enumerate()
+                .map(|(i, v)| f64::from(*v) * f64::from(row(i)))
+                .sum()
+        }
+    }
+}
+
+/// Search below the full range, by the diagonal of the moments.
+fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32) -> f32 {
+    let importance = |i: usize| h.map_or(1.0, |h| h[[i, i]]);
+    let mut best = (f64::INFINITY, full);
+    for step in 0..=50 {
+        let scale = full * (1.0 - step as f32 / 100.0);
+        if scale < floor || scale <= 0.0 {
+            break;
+        }
+        let e: f64 = w
+            .iter()
+            .enumerate()
+            .map(|(i, v)| {
+                let d = v - scale * (v / scale).round().clamp(-TOP, TOP);
+                f64::from(importance(i) * d * d)
+            })
+            .sum();
+        if e < best.0 {
+            best = (e, scale);
+        }
+    }
+    best.1
+}
+
+/// Upper Cholesky factor of the inverse of `h`: what error feedback needs. `None` if `h` is not positive definite.
+///
+/// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
+/// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
+fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+    let n = h.nrows();
+    let mut l = vec![0.0f64; n * n];
+    for i in 0..n {
+        for j in 0..=i {
+            let (head, tail) = l.split_at(i * n);
+            let (row_i, row_j) = (
+                &tail[..j],
+                if j < i {
+                    &head[j * n..j * n + j]
+                } else {
+                    &tail[..j]
+                },
+            );
+            let dot: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
+            let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
+            if i == j {
+                if value <= 0.0 {
+                    return None;
+                }
+                l[i * n + i] = value.sqrt();
+            } else {
+                l[i * n + j] = value / l[j * n + j];
+            }
+        }
+    }
+    // Inverse of the lower factor, row by row: inv[i] = (e_i - sum_j<i l[i][j] inv[j]) / l[i][i].
+    let mut inv = vec![0.0f64; n * n];
+    for i in 0..n {
+        let (head, tail) = inv.split_at_mut(i * n);
+        let row = &mut tail[..n];
+        for j in 0..i {
+            let factor = l[i * n + j];
+            if factor != 0.0 {
+                row[..=j]
+                    .iter_mut()
+                    .zip(&head[j * n..=j * n + j])
+                    .for_each(|(r, v)| *r -= factor * v);
+            }
+        }
+        row[i] += 1.0;
+        let d = l[i * n + i];
+        row[..=i].iter_mut().for_each(|v| *v /= d);
+    }
+    let mut u = Array2::zeros((n, n));
+    for i in 0..n {
+        for j in 0..=i {
+            u[[n - 1 - i, n - 1 - j]] = inv[i * n + j] as f32;
+        }
+    }
+    Some(u)
+}
+
+/// Rounds one weight after the other and moves the error to those not rounded yet.
+fn with_feedback(w: &[f32], scale: f32, factor: &Array2<f32>) -> Vec<i8> {
+    let mut left = w.to_vec();
+    let mut codes = vec![0; w.len()];
+    for i in 0..w.len() {
+        let q = (left[i] / scale).round().clamp(-TOP, TOP);
+        codes[i] = q as i8;
+        let row = factor.row(i);
+        let e = (left[i] - q * scale) / row[i];
+        left.iter_mut()
+            .zip(row)
+            .skip(i + 1)
+            .for_each(|(v, u)| *v -= e * u);
+    }
+    codes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(seed: u32, n: usize) -> Vec<f32> {
+        let mut s = seed | 1;
+        (0..n)
+            .map(|_| {
+                s ^= s << 13;
+                s ^= s >> 17;
+                s ^= s << 5;
+                s as f32 / u32::MAX as f32 - 0.5
+            })
+            .collect()
+    }
+
+    fn correlated(n: usize) -> Moments {
+        let rows = Array2::from_shape_vec((200, n), noise(7, 200 * n)).unwrap();
+        let mix = Array2::from_shape_fn((n, n), |(i, j)| 0.8f32.powi((i as i32 - j as i32).abs()));
+        let x = rows.dot(&mix);
+        Moments {
+            groups: vec![x.t().dot(&x) / 200.0 + Array2::eye(n) * 1e-3],
+        }
+    }
+
+    #[test]
+    fn factor_is_that_of_the_inverse() {
+        let m = correlated(6);
+        let u = inverse_factor(m.groups[0].view()).unwrap();
+        let product = u.t().dot(&u).dot(&m.groups[0]);
+        for ((i, j), v) in product.indexed_iter() {
+            assert!((v - f32::from(u8::from(i == j))).abs() < 1e-2, "{i} {j} {v}");
+        }
+    }
+
+    #[test]
+    fn feedback_disturbs_the_output_less() {
+        let m = correlated(32);
+        let w = noise(3, 4 * 32);
+        let h = Some(m.groups[0].view());
+        let total = |f: &FittedWeights| -> f64 {
+            (0..4)
+                .map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h))
+                .sum()
+        };
+        let plain = fit(&w, 4, Some(&m), WeightScale::MinMax, false, &[0.0; 4]);
+        let fed = fit(&w, 4, Some(&m), WeightScale::MinMax, true, &[0.0; 4]);
+        assert!(
+            total(&fed) < 0.7 * total(&plain),
+            "{} {}",
+            total(&fed),
+            total(&plain)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn codes_are_narrow_and_scales_positive(w in proptest::collection::vec(-10f32..10.0, 12), zero in 0usize..3) {
+            let mut w = w;
+            w[zero * 4..zero * 4 + 4].fill(0.0);
+            let f = fit(&w, 3, None, WeightScale::Auto, false, &[0.0; 3]);
+            prop_assert!(f.scales.iter().all(|s| *s > 0.0 && s.is_finite()));
+            prop_assert!(f.codes.iter().all(|c| (-127..=127).contains(c)));
+            prop_assert!(f.codes[zero * 4..zero * 4 + 4].iter().all(|c| *c == 0));
+        }
+    }
+}
