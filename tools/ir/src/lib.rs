@@ -9,7 +9,8 @@ pub mod infer;
 pub mod passes;
 pub mod quant_math;
 pub mod resize;
+mod validate;
 
 pub use error::{Error, Result};
-pub use graph::{Activation, Data, DType, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
+pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
 pub use offshoot::format::record::{BinaryKind, PadMode, PoolKind, ReduceKind, UnaryKind, Window};

@@ -1,0 +1,130 @@
+//! Whether a graph is well formed: order, producers, shapes, element types, constants.
+
+use crate::graph::{DType, Data, Graph, Op, Value};
+use crate::infer::infer_shape;
+use crate::{Error, Result};
+
+impl Graph {
+    /// Checks topological order, single producers, inputs, shapes, element types, quantisation and constants.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with the operator's or tensor's name.
+    pub fn validate(&self) -> Result<()> {
+        let mut known = vec![false; self.values.len()];
+        for (slot, value) in known.iter_mut().zip(&self.values) {
+            check_value(value)?;
+            *slot = value.data.is_some();
+        }
+        let exists = |id: crate::ValueId| {
+            self.values
+                .get(id.0 as usize)
+                .ok_or_else(|| Error::Graph(format!("no tensor {}", id.0)))
+        };
+        for &id in &self.inputs {
+            let name = &exists(id)?.name;
+            if std::mem::replace(&mut known[id.0 as usize], true) {
+                return Err(Error::Graph(format!(
+                    "input `{name}` is a constant or listed twice"
+                )));
+            }
+        }
+        for node in &self.nodes {
+            let fail = |reason: String| Error::Node {
+                node: node.name.clone(),
+                op: node.op.name(),
+                reason,
+            };
+            let mut inputs = Vec::with_capacity(node.inputs.len());
+            for &id in &node.inputs {
+                let value = exists(id)?;
+                if !known[id.0 as usize] {
+                    return Err(fail(format!("reads `{}` before it is written", value.name)));
+                }
+                inputs.push(value);
+            }
+            let out = exists(node.output)?;
+            if std::mem::replace(&mut known[node.output.0 as usize], true) {
+                return Err(fail(format!("`{}` is written twice", out.name)));
+            }
+            let shape = infer_shape(&node.op, &inputs, &out.shape).map_err(|e| match e {
+                Error::Node { reason, .. } => fail(reason),
+                other => other,
+            })?;
+            if shape != out.shape {
+                return Err(fail(format!("output is {:?}, should be {shape:?}", out.shape)));
+            }
+            check_types(&node.op, &inputs, out).map_err(fail)?;
+        }
+        for &id in &self.outputs {
+            let name = &exists(id)?.name;
+            if !known[id.0 as usize] {
+                return Err(Error::Graph(format!("output `{name}` is never written")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_value(v: &Value) -> Result<()> {
+    let fail = |reason: String| Err(Error::Graph(format!("tensor `{}`: {reason}", v.name)));
+    let Some(len) = v.shape.iter().try_fold(1usize, |a, &d| a.checked_mul(d)) else {
+        return fail(format!("{:?} has too many elements", v.shape));
+    };
+    if let Some(data) = &v.data {
+        let (dtype, n) = match data.as_ref() {
+            Data::F32(d) => (DType::F32, d.len()),
+            Data::I8(d) => (DType::I8, d.len()),
+            Data::I32(d) => (DType::I32, d.len()),
+            Data::I64(d) => (DType::I64, d.len()),
+        };
+        if dtype != v.dtype || n != len {
+            return fail(format!(
+                "{n} elements of {dtype:?} for {:?} of {:?}",
+                v.shape, v.dtype
+            ));
+        }
+    }
+    match &v.quant {
+        None if v.dtype == DType::I8 => fail("I8 without quantisation".into()),
+        Some(_) if !matches!(v.dtype, DType::I8 | DType::I32) => {
+            fail(format!("quantisation on {:?}", v.dtype))
+        }
+        Some(q) => {
+            let n = match q.axis {
+                None => 1,
+                Some(a) => match v.shape.get(a) {
+                    Some(&d) => d,
+                    None => return fail(format!("quantised along axis {a} of {:?}", v.shape)),
+                },
+            };
+            if q.scale.len() != n || q.zero_point.len() != n {
+                return fail(format!(
+                    "{} scales, {} zero points, needs {n}",
+                    q.scale.len(),
+                    q.zero_point.len()
+                ));
+            }
+            match q.scale.iter().find(|s| !(s.is_finite() && **s > 0.0)) {
+                Some(s) => fail(format!("scale {s} is not positive and finite")),
+                None => Ok(()),
+            }
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(), String> {
+    let x = inputs[0].dtype;
+    let (from, to) = match op {
+        Op::Quantize => (DType::F32, DType::I8),
+        Op::Dequantize => (DType::I8, DType::F32),
+        Op::Requantize => (DType::I8, DType::I8),
+        Op::ArgMax { .. } => (x, DType::I32),
+        _ => (x, x),
+    };
+    if (x, out.dtype) == (from, to) {
+        Ok(())
+    } else {
+        Err(format!("takes {from:?} to {to:?}, has {x:?} to {:?}", out.dtype))
+    }
+}
