@@ -1,0 +1,48 @@
+//! The serial line as a stream of messages.
+
+use embedded_io::{Read, Write};
+use offshoot::wire::{Event, FRAME_MAX, FrameError, FrameReader, Response, encode};
+
+/// A serial line that carries frames.
+pub(crate) struct Link<S> {
+    serial: S,
+    reader: FrameReader,
+    out: [u8; FRAME_MAX],
+}
+
+impl<S: Read + Write> Link<S> {
+    pub(crate) fn new(serial: S) -> Self {
+        Self {
+            serial,
+            reader: FrameReader::new(),
+            out: [0; FRAME_MAX],
+        }
+    }
+
+    /// Waits for the next frame: its payload, or what was wrong with it. `None` when the line is closed.
+    pub(crate) fn receive(&mut self) -> Option<Result<&[u8], FrameError>> {
+        loop {
+            // One byte a time: a frame may end at any, and what follows belongs to the next one.
+            let mut byte = [0];
+            match self.serial.read(&mut byte) {
+                Ok(1) => {}
+                _ => return None,
+            }
+            match self.reader.push(byte[0]) {
+                Event::Pending => {}
+                Event::Frame => break,
+                Event::Bad(e) => return Some(Err(e)),
+            }
+        }
+        Some(Ok(self.reader.payload()))
+    }
+
+    /// Sends a message. A message that does not fit a frame cannot be made: chunks are bounded by the caller.
+    /// A line that fails is noticed at the next [`Self::receive`].
+    pub(crate) fn send(&mut self, message: &Response<'_>) {
+        if let Ok(len) = encode(message, &mut self.out) {
+            let _ = self.serial.write_all(&self.out[..len]);
+            let _ = self.serial.flush();
+        }
+    }
+}

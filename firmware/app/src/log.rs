@@ -1,0 +1,21 @@
+//! Log lines go to defmt where a board has a logger, and nowhere else: one macro, so that the code reads the same.
+
+macro_rules! log_info {
+    ($($argument:expr),+ $(,)?) => {{
+        #[cfg(feature = "defmt")]
+        defmt::info!($($argument),+);
+        #[cfg(not(feature = "defmt"))]
+        { let _ = ($(&$argument),+); }
+    }};
+}
+
+macro_rules! log_warn {
+    ($($argument:expr),+ $(,)?) => {{
+        #[cfg(feature = "defmt")]
+        defmt::warn!($($argument),+);
+        #[cfg(not(feature = "defmt"))]
+        { let _ = ($(&$argument),+); }
+    }};
+}
+
+pub(crate) use {log_info, log_warn};

@@ -1,0 +1,328 @@
+//! The service: one loop without a model, one with it. While a model is open it borrows the memory that it lies in,
+//! so the compiler sees that nobody writes there.
+
+use crate::link::Link;
+use crate::log::{log_info, log_warn};
+use crate::observe::{Digester, Profiler, reading_cost};
+use crate::{Clock, StackGauge};
+use core::hint::black_box;
+use embedded_io::{Read, Write};
+use offshoot::format::header::{HeaderView, VERSION};
+use offshoot::trace::NoObserver;
+use offshoot::wire::{
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, Mode, ModelInfo, PROTOCOL_VERSION, Request, Response,
+    RunReport, crc32, decode,
+};
+use offshoot::{Engine, Model};
+
+/// What a board has.
+#[derive(Debug)]
+pub struct Device<'d, C, K> {
+    /// Name, as in `offshoot target list`.
+    pub board: &'d str,
+    /// Counts what running costs.
+    pub clock: C,
+    /// Measures the stack.
+    pub gauge: K,
+    /// Flash for a model of its own, aligned to 16; may hold anything. Empty if there is none.
+    pub model_flash: &'d [u8],
+    /// RAM for a model that is sent, aligned to 16.
+    pub model_ram: &'d mut [u8],
+    /// RAM for the arena, aligned to 16.
+    pub arena: &'d mut [u8],
+}
+
+/// Where a model lies.
+#[derive(Clone, Copy)]
+enum Source {
+    Flash,
+    /// The first `len` bytes of the RAM for models.
+    Ram {
+        len: usize,
+    },
+}
+
+/// What the device does.
+enum State {
+    /// No model is open; one of `loading` bytes may be on its way.
+    Empty { loading: Option<usize> },
+    /// The host waits for the answer to its wish to open this model.
+    Open(Source),
+    /// The line is closed.
+    Closed,
+}
+
+/// Answers requests until the line is closed (a read gives an error or 0 bytes).
+pub fn serve<S: Read + Write, C: Clock, K: StackGauge>(serial: S, mut device: Device<'_, C, K>) {
+    let mut link = Link::new(serial);
+    let mut state = State::Empty { loading: None };
+    log_info!("ready");
+    loop {
+        state = match state {
+            State::Empty { loading } => without_model(&mut link, &mut device, loading),
+            State::Open(source) => with_model(&mut link, &mut device, source),
+            State::Closed => return,
+        }
+    }
+}
+
+/// Serves until a model is to be opened.
+fn without_model<S: Read + Write, C: Clock, K>(
+    link: &mut Link<S>,
+    device: &mut Device<'_, C, K>,
+    mut loading: Option<usize>,
+) -> State {
+    loop {
+        let answer = match receive(link) {
+            None => return State::Closed,
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(request)) => match request {
+                Request::Hello => {
+                    link.send(&Response::Info(info(device)));
+                    continue;
+                }
+                Request::LoadBegin { len } => {
+                    begin_load(device.model_ram.len(), len).map(|len| loading = Some(len))
+                }
+                Request::LoadChunk { offset, data } => match loading {
+                    Some(len) => write(&mut device.model_ram[..len], offset, data),
+                    None => Err(Failure::new(ErrorCode::NotLoading, 0)),
+                },
+                Request::LoadEnd => match loading {
+                    Some(len) => return State::Open(Source::Ram { len }),
+                    None => Err(Failure::new(ErrorCode::NotLoading, 0)),
+                },
+                Request::UseFlash => return State::Open(Source::Flash),
+                Request::Reset => {
+                    loading = None;
+                    Ok(())
+                }
+                Request::WriteInput { .. } | Request::Run { .. } | Request::ReadOutput { .. } => {
+                    Err(Failure::new(ErrorCode::NoModel, 0))
+                }
+            },
+        };
+        respond(link, answer);
+    }
+}
+
+/// Opens the model and serves it until it is closed. Every request is answered but one that asks for another
+/// model: the next state answers it.
+fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
+    link: &mut Link<S>,
+    device: &mut Device<'_, C, K>,
+    source: Source,
+) -> State {
+    let facts = (
+        device.board,
+        device.model_ram.len(),
+        device.model_flash.len(),
+        device.arena.len(),
+    );
+    let address = device.model_flash.as_ptr().addr() as u32;
+    let Device {
+        clock,
+        gauge,
+        model_flash,
+        model_ram,
+        arena,
+        ..
+    } = device;
+    let ram_len = model_ram.len();
+    let bytes: &[u8] = match source {
+        Source::Flash => in_flash(model_flash),
+        Source::Ram { len } => &model_ram[..len],
+    };
+    let opened = Model::open(bytes).and_then(|model| {
+        let report = ModelInfo {
+            len: bytes.len() as u32,
+            crc: crc32(bytes),
+            operators: model.op_count(),
+            arena: model.arena_bytes(),
+        };
+        Ok((Engine::new(model, arena)?, report))
+    });
+    let mut engine = match opened {
+        Ok((engine, report)) => {
+            log_info!(
+                "model of {} bytes, {} operators, arena {}",
+                report.len,
+                report.operators,
+                report.arena
+            );
+            link.send(&Response::Model(report));
+            engine
+        }
+        Err(error) => {
+            respond(link, Err(error.into()));
+            return State::Empty { loading: None };
+        }
+    };
+    loop {
+        let answer = match receive(link) {
+            None => return State::Closed,
+            Some(Err(failure)) => Err(failure),
+            Some(Ok(request)) => match request {
+                Request::Hello => {
+                    link.send(&Response::Info(info_of::<C>(facts, address)));
+                    continue;
+                }
+                Request::LoadBegin { len } => match begin_load(ram_len, len) {
+                    Ok(len) => {
+                        link.send(&Response::Ok);
+                        return State::Empty { loading: Some(len) };
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::LoadChunk { .. } | Request::LoadEnd => Err(Failure::new(ErrorCode::NotLoading, 0)),
+                Request::UseFlash => return State::Open(Source::Flash),
+                Request::Reset => {
+                    link.send(&Response::Ok);
+                    return State::Empty { loading: None };
+                }
+                Request::WriteInput { index, offset, data } => match engine.input_mut(index.into()) {
+                    Ok(tensor) => write(tensor, offset, data),
+                    Err(error) => Err(error.into()),
+                },
+                Request::Run { mode } => match run(link, &mut engine, clock, gauge, mode) {
+                    Ok(report) => {
+                        link.send(&Response::Done(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::ReadOutput { index, offset, len } => match read(&engine, index, offset, len) {
+                    Ok(data) => {
+                        link.send(&Response::Data(data));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+            },
+        };
+        respond(link, answer);
+    }
+}
+
+fn run<S: Read + Write, C: Clock, K: StackGauge>(
+    link: &mut Link<S>,
+    engine: &mut Engine<'_, '_>,
+    clock: &mut C,
+    gauge: &mut K,
+    mode: Mode,
+) -> Result<RunReport, Failure> {
+    log_info!("run {}", mode);
+    let reading_cost = reading_cost(clock);
+    match mode {
+        Mode::Plain => {
+            let depth = gauge.paint();
+            clock.restart();
+            let start = clock.now();
+            let result = black_box(&mut *engine).run(&mut NoObserver);
+            let end = clock.now();
+            let stack = gauge.deepest().saturating_sub(depth);
+            result?;
+            let count = clock.between(start, end).saturating_sub(reading_cost);
+            Ok(RunReport { count, stack })
+        }
+        Mode::Profile => {
+            engine.run(&mut Profiler {
+                link,
+                clock,
+                gauge,
+                reading_cost,
+                depth: 0,
+                start: 0,
+            })?;
+            Ok(RunReport { count: 0, stack: 0 })
+        }
+        Mode::Digest => {
+            engine.run(&mut Digester { link })?;
+            Ok(RunReport { count: 0, stack: 0 })
+        }
+    }
+}
+
+/// The next request; damage and other versions of the protocol are failures to report. `None`: the line is closed.
+fn receive<S: Read + Write>(link: &mut Link<S>) -> Option<Result<Request<'_>, Failure>> {
+    let request = link.receive()?.and_then(decode);
+    Some(request.map_err(|error| match error {
+        FrameError::Version(_) | FrameError::Message => {
+            Failure::new(ErrorCode::Protocol, PROTOCOL_VERSION.into())
+        }
+        FrameError::TooLong | FrameError::Framing | FrameError::Checksum => Failure::new(ErrorCode::Frame, 0),
+    }))
+}
+
+fn respond<S: Read + Write>(link: &mut Link<S>, answer: Result<(), Failure>) {
+    match answer {
+        Ok(()) => link.send(&Response::Ok),
+        Err(failure) => {
+            log_warn!(
+                "refused: code {} operator {} detail {}",
+                failure.code as u8,
+                failure.operator,
+                failure.detail
+            );
+            link.send(&Response::Error(failure));
+        }
+    }
+}
+
+fn info<'d, C: Clock, K>(device: &Device<'d, C, K>) -> Info<'d> {
+    let facts = (
+        device.board,
+        device.model_ram.len(),
+        device.model_flash.len(),
+        device.arena.len(),
+    );
+    info_of::<C>(facts, device.model_flash.as_ptr().addr() as u32)
+}
+
+fn info_of<C: Clock>((board, ram, flash, arena): (&str, usize, usize, usize), address: u32) -> Info<'_> {
+    Info {
+        board,
+        format: VERSION,
+        model_ram: ram as u32,
+        model_flash: flash as u32,
+        model_flash_address: address,
+        arena: arena as u32,
+        unit: C::UNIT,
+    }
+}
+
+fn begin_load(room: usize, len: u32) -> Result<usize, Failure> {
+    match usize::try_from(len) {
+        Ok(len) if len <= room => Ok(len),
+        _ => Err(Failure::new(ErrorCode::ModelTooLarge, room as u32)),
+    }
+}
+
+/// The model at the front of the flash, which is as long as its header says; all of it if it says nothing possible.
+fn in_flash(flash: &[u8]) -> &[u8] {
+    let header = HeaderView::new_checked(flash).and_then(|view| view.parse());
+    header
+        .ok()
+        .and_then(|header| flash.get(..header.file_len as usize))
+        .unwrap_or(flash)
+}
+
+fn write(target: &mut [u8], offset: u32, data: &[u8]) -> Result<(), Failure> {
+    let range = Failure::new(ErrorCode::Range, target.len() as u32);
+    let start = usize::try_from(offset).map_err(|_| range)?;
+    let end = start.checked_add(data.len()).ok_or(range)?;
+    target.get_mut(start..end).ok_or(range)?.copy_from_slice(data);
+    Ok(())
+}
+
+fn read<'e>(engine: &'e Engine<'_, '_>, index: u8, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
+    let tensor = engine.output(index.into())?;
+    let range = Failure::new(ErrorCode::Range, tensor.len() as u32);
+    let (start, len) = (usize::try_from(offset).map_err(|_| range)?, usize::from(len));
+    if len > CHUNK_MAX {
+        return Err(Failure::new(ErrorCode::Range, CHUNK_MAX as u32));
+    }
+    tensor
+        .get(start..start.checked_add(len).ok_or(range)?)
+        .ok_or(range)
+}

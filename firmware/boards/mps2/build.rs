@@ -1,0 +1,18 @@
+//! Puts the memory map where the linker looks, and asks for the linker scripts. Here and not in RUSTFLAGS, which stay
+//! free for the user and would build `core` anew.
+
+use std::{env, fs, path::PathBuf};
+
+fn main() {
+    // Cargo sets OUT_DIR for every build script.
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("run by cargo"));
+    fs::copy("memory.x", out.join("memory.x")).expect("memory.x lies beside this file");
+    println!("cargo:rustc-link-search={}", out.display());
+    println!("cargo:rustc-link-arg=-Tlink.x");
+    println!("cargo:rustc-link-arg=--nmagic");
+    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
+        println!("cargo:rustc-link-arg=-Tdefmt.x");
+    }
+    println!("cargo:rerun-if-changed=memory.x");
+    println!("cargo:rerun-if-changed=build.rs");
+}

@@ -1,0 +1,432 @@
+//! What host and device say. The order of variants and fields is the format: append, and raise
+//! [`super::PROTOCOL_VERSION`].
+
+use crate::{Error, Rule};
+use serde::{Deserialize, Serialize};
+
+/// Asked by the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request<'a> {
+    /// Who are you? Answer: [`Response::Info`].
+    Hello,
+    /// A model of `len` bytes comes into RAM. Forgets the current one. Answer: [`Response::Ok`].
+    LoadBegin {
+        /// Length of the `.off` file.
+        len: u32,
+    },
+    /// Bytes of the model. Chunks may come in any order; each is written where it says. Answer: [`Response::Ok`].
+    LoadChunk {
+        /// Where in the file.
+        offset: u32,
+        /// At most [`super::CHUNK_MAX`] bytes.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
+    /// The model is complete: check and open it. Answer: [`Response::Model`].
+    LoadEnd,
+    /// Open the model in the device's flash. Forgets the current one. Answer: [`Response::Model`].
+    UseFlash,
+    /// Bytes of an input tensor, as it lies in the arena. Answer: [`Response::Ok`].
+    WriteInput {
+        /// Which input.
+        index: u8,
+        /// Where in the tensor, bytes.
+        offset: u32,
+        /// At most [`super::CHUNK_MAX`] bytes.
+        #[serde(borrow)]
+        data: &'a [u8],
+    },
+    /// Run the model once. A run consumes the inputs: write them again before the next.
+    /// Answer: [`Response::Operator`]s if asked for, then [`Response::Done`].
+    Run {
+        /// What to observe.
+        mode: Mode,
+    },
+    /// Bytes of an output tensor, as it lies in the arena. Answer: [`Response::Data`].
+    ReadOutput {
+        /// Which output.
+        index: u8,
+        /// Where in the tensor, bytes.
+        offset: u32,
+        /// At most [`super::CHUNK_MAX`].
+        len: u16,
+    },
+    /// Forget the model. Answer: [`Response::Ok`].
+    Reset,
+}
+
+/// What to observe during a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum Mode {
+    /// Nothing: the count of [`Response::Done`] is that of undisturbed inference.
+    Plain,
+    /// Count and stack of every operator.
+    Profile,
+    /// CRC-32 of every operator's output.
+    Digest,
+}
+
+/// Answered by the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response<'a> {
+    /// Done as asked.
+    Ok,
+    /// What this device is.
+    #[serde(borrow)]
+    Info(Info<'a>),
+    /// The model that was opened.
+    Model(ModelInfo),
+    /// Bytes of an output.
+    Data(#[serde(borrow)] &'a [u8]),
+    /// An operator has run.
+    Operator(OperatorReport),
+    /// The run is complete.
+    Done(RunReport),
+    /// Not done, and why.
+    Error(Failure),
+}
+
+/// What a device is and has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info<'a> {
+    /// Board, as in `target list`.
+    pub board: &'a str,
+    /// Version of the `.off` format that it reads.
+    pub format: u16,
+    /// Bytes of RAM for a model that is sent.
+    pub model_ram: u32,
+    /// Bytes of flash for a model of its own; 0 if it has none.
+    pub model_flash: u32,
+    /// Address of that flash, for programmers; the emulator is one.
+    pub model_flash_address: u32,
+    /// Bytes of RAM for the arena.
+    pub arena: u32,
+    /// What its counts count.
+    pub unit: CountUnit,
+}
+
+/// What the counts of a device count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CountUnit {
+    /// Instructions, exact.
+    Instructions,
+    /// Cycles of the core.
+    Cycles,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// It cannot count: all counts are 0.
+    None,
+}
+
+/// A model that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelInfo {
+    /// Bytes of the file.
+    pub len: u32,
+    /// CRC-32 of the whole file, as it lies in the device: is it the file that the host has?
+    pub crc: u32,
+    /// Number of operators.
+    pub operators: u16,
+    /// Bytes of the arena that it uses.
+    pub arena: u32,
+}
+
+/// What was observed of an operator. Counts exclude the observation itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OperatorReport {
+    /// Position in the file.
+    pub index: u16,
+    /// Number of its kind ([`crate::format::record::Tag`]).
+    pub tag: u8,
+    /// IR value that it completes.
+    pub origin: u16,
+    /// [`Mode::Profile`]: its cost, in the device's [`CountUnit`]; else 0.
+    pub count: u32,
+    /// [`Mode::Profile`]: bytes of stack that it used at most; else 0.
+    pub stack: u32,
+    /// [`Mode::Digest`]: CRC-32 of its output; else 0.
+    pub digest: u32,
+}
+
+/// What was observed of a whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunReport {
+    /// [`Mode::Plain`]: cost of the run, in the device's [`CountUnit`]; else 0.
+    pub count: u32,
+    /// [`Mode::Plain`]: bytes of stack that the run used at most, the engine's own included; else 0.
+    pub stack: u32,
+}
+
+/// Why something was not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct Failure {
+    /// What is wrong.
+    pub code: ErrorCode,
+    /// The operator concerned, or `u16::MAX`.
+    pub operator: u16,
+    /// A number that the code explains.
+    pub detail: u32,
+}
+
+/// What is wrong. The first block mirrors [`Error`], the second is the protocol's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum ErrorCode {
+    /// Not an `.off` file.
+    NotOff,
+    /// The format version `detail` is not supported.
+    Version,
+    /// The file is truncated or has trailing bytes.
+    Length,
+    /// The file is damaged.
+    Checksum,
+    /// A buffer is not aligned.
+    Alignment,
+    /// The device lacks the features `detail`.
+    Requires,
+    /// Input or output description `detail` is invalid.
+    Io,
+    /// The operator's kind is unknown.
+    UnknownOperator,
+    /// The operator's record cannot be decoded.
+    Record,
+    /// The operator breaks rule number `detail`.
+    Invalid,
+    /// The model needs an arena of `detail` bytes, which the device does not have.
+    ArenaTooSmall,
+    /// There is no such input or output.
+    NoSuchTensor,
+    /// An error of the runtime that this protocol version has no name for.
+    Other,
+
+    /// The frame was damaged on the way; nothing was done. Sending it again helps.
+    Frame,
+    /// The device speaks protocol version `detail`.
+    Protocol,
+    /// This request needs a model, and none is open.
+    NoModel,
+    /// The model does not fit into the `detail` bytes of RAM for models.
+    ModelTooLarge,
+    /// The bytes lie outside the tensor or the model, whose length is `detail`.
+    Range,
+    /// A chunk came without [`Request::LoadBegin`].
+    NotLoading,
+}
+
+impl Failure {
+    /// A failure without an operator.
+    pub const fn new(code: ErrorCode, detail: u32) -> Self {
+        Self {
+            code,
+            operator: u16::MAX,
+            detail,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let of = |code, operator, detail| Self {
+            code,
+            operator,
+            detail,
+        };
+        match error {
+            Error::NotOff => Self::new(ErrorCode::NotOff, 0),
+            Error::Version(v) => Self::new(ErrorCode::Version, v.into()),
+            Error::Length => Self::new(ErrorCode::Length, 0),
+            Error::Checksum => Self::new(ErrorCode::Checksum, 0),
+            Error::Alignment => Self::new(ErrorCode::Alignment, 0),
+            Error::Requires(mask) => Self::new(ErrorCode::Requires, mask.into()),
+            Error::Io(index) => Self::new(ErrorCode::Io, index.into()),
+            Error::UnknownOperator { op } => of(ErrorCode::UnknownOperator, op, 0),
+            Error::Record { op } => of(ErrorCode::Record, op, 0),
+            Error::Invalid { op, rule } => of(ErrorCode::Invalid, op, rule_number(rule)),
+            Error::ArenaTooSmall { needed, .. } => Self::new(ErrorCode::ArenaTooSmall, needed),
+            Error::NoSuchTensor => Self::new(ErrorCode::NoSuchTensor, 0),
+            #[allow(unreachable_patterns)]
+            _ => Self::new(ErrorCode::Other, 0),
+        }
+    }
+}
+
+const RULES: [Rule; 9] = [
+    Rule::ArenaBounds,
+    Rule::BlobBounds,
+    Rule::Alignment,
+    Rule::Overlap,
+    Rule::Shape,
+    Rule::Window,
+    Rule::Format,
+    Rule::Quantisation,
+    Rule::Table,
+];
+
+fn rule_number(rule: Rule) -> u32 {
+    RULES
+        .iter()
+        .position(|r| *r == rule)
+        .map_or(u32::MAX, |i| i as u32)
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (op, detail) = (self.operator, self.detail);
+        match self.code {
+            ErrorCode::NotOff => Error::NotOff.fmt(f),
+            ErrorCode::Version => write!(f, "format version {detail} is not supported"),
+            ErrorCode::Length => Error::Length.fmt(f),
+            ErrorCode::Checksum => Error::Checksum.fmt(f),
+            ErrorCode::Alignment => Error::Alignment.fmt(f),
+            ErrorCode::Requires => write!(f, "the device lacks required features {detail:#06x}"),
+            ErrorCode::Io => write!(f, "input/output description {detail} is invalid"),
+            ErrorCode::UnknownOperator => write!(f, "operator {op}: the device does not know its kind"),
+            ErrorCode::Record => Error::Record { op }.fmt(f),
+            ErrorCode::Invalid => match RULES.get(detail as usize) {
+                Some(&rule) => Error::Invalid { op, rule }.fmt(f),
+                None => write!(f, "operator {op}: breaks rule number {detail}"),
+            },
+            ErrorCode::ArenaTooSmall => write!(
+                f,
+                "the device's arena is too small: the model needs {detail} bytes"
+            ),
+            ErrorCode::NoSuchTensor => Error::NoSuchTensor.fmt(f),
+            ErrorCode::Other => f.write_str("the device's runtime reports an error without a name"),
+            ErrorCode::Frame => f.write_str("the request was damaged on the way"),
+            ErrorCode::Protocol => write!(f, "the device speaks protocol version {detail}"),
+            ErrorCode::NoModel => f.write_str("no model is open"),
+            ErrorCode::ModelTooLarge => write!(f, "the device has {detail} bytes for a model: too few"),
+            ErrorCode::Range => write!(f, "bytes outside of the {detail} there are"),
+            ErrorCode::NotLoading => f.write_str("a chunk of a model came before the model's length"),
+        }
+    }
+}
+
+impl core::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::PROTOCOL_VERSION;
+    use std::{format, vec::Vec};
+
+    /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(PROTOCOL_VERSION, 1);
+        let requests: [(Request<'_>, &[u8]); 9] = [
+            (Request::Hello, &[0]),
+            (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
+            (
+                Request::LoadChunk {
+                    offset: 1,
+                    data: &[7, 8],
+                },
+                &[2, 1, 2, 7, 8],
+            ),
+            (Request::LoadEnd, &[3]),
+            (Request::UseFlash, &[4]),
+            (
+                Request::WriteInput {
+                    index: 1,
+                    offset: 2,
+                    data: &[3],
+                },
+                &[5, 1, 2, 1, 3],
+            ),
+            (Request::Run { mode: Mode::Digest }, &[6, 2]),
+            (
+                Request::ReadOutput {
+                    index: 1,
+                    offset: 2,
+                    len: 3,
+                },
+                &[7, 1, 2, 3],
+            ),
+            (Request::Reset, &[8]),
+        ];
+        for (message, bytes) in requests {
+            let mut buffer = [0; 64];
+            assert_eq!(
+                postcard::to_slice(&message, &mut buffer).unwrap(),
+                bytes,
+                "{message:?}"
+            );
+            assert_eq!(postcard::from_bytes::<Request<'_>>(bytes).unwrap(), message);
+        }
+        let info = Info {
+            board: "b",
+            format: 1,
+            model_ram: 2,
+            model_flash: 3,
+            model_flash_address: 4,
+            arena: 5,
+            unit: CountUnit::Cycles,
+        };
+        let operator = OperatorReport {
+            index: 1,
+            tag: 2,
+            origin: 3,
+            count: 4,
+            stack: 5,
+            digest: 6,
+        };
+        let failure = Failure {
+            code: ErrorCode::NotLoading,
+            operator: 1,
+            detail: 2,
+        };
+        let responses: [(Response<'_>, &[u8]); 7] = [
+            (Response::Ok, &[0]),
+            (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
+            (
+                Response::Model(ModelInfo {
+                    len: 1,
+                    crc: 2,
+                    operators: 3,
+                    arena: 4,
+                }),
+                &[2, 1, 2, 3, 4],
+            ),
+            (Response::Data(&[9]), &[3, 1, 9]),
+            (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
+            (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
+            (Response::Error(failure), &[6, 18, 1, 2]),
+        ];
+        for (message, bytes) in responses {
+            let mut buffer = [0; 64];
+            assert_eq!(
+                postcard::to_slice(&message, &mut buffer).unwrap(),
+                bytes,
+                "{message:?}"
+            );
+            assert_eq!(postcard::from_bytes::<Response<'_>>(bytes).unwrap(), message);
+        }
+    }
+
+    #[test]
+    fn a_failure_says_what_the_error_said() {
+        let errors = [
+            Error::NotOff,
+            Error::Version(9),
+            Error::Length,
+            Error::Checksum,
+            Error::Io(3),
+            Error::Record { op: 4 },
+            Error::NoSuchTensor,
+        ];
+        let words: Vec<_> = errors
+            .into_iter()
+            .map(|e| (format!("{e}"), format!("{}", Failure::from(e))))
+            .collect();
+        for (error, failure) in words {
+            assert_eq!(error, failure);
+        }
+        for rule in RULES {
+            let error = Error::Invalid { op: 12, rule };
+            assert_eq!(format!("{error}"), format!("{}", Failure::from(error)));
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! The host's side of [`offshoot::wire`], over any [`Transport`].
+
+use crate::transport::Transport;
+use offshoot::wire::{
+    CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, Mode, ModelInfo,
+    OperatorReport, Request, Response, RunReport, decode, encode,
+};
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+/// How long a device may take to answer what is no run.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a device may take from one message of a run to the next.
+pub const RUN_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// A request that is damaged on the way is sent again so often.
+const TRIES: u32 = 3;
+
+/// What can go wrong between host and device.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No answer in time.
+    #[error("the device did not answer `{request}` within {seconds} s{}", because(.diagnosis))]
+    Timeout {
+        /// What was asked.
+        request: &'static str,
+        /// How long the host waited.
+        seconds: f32,
+        /// Why it may be silent.
+        diagnosis: String,
+    },
+    /// The line is closed or broken.
+    #[error("the line to the device broke at `{request}`: {reason}{}", because(.diagnosis))]
+    Line {
+        /// What was asked.
+        request: &'static str,
+        /// What the system said.
+        reason: String,
+        /// Why it may be so.
+        diagnosis: String,
+    },
+    /// What came is no message of this protocol.
+    #[error(
+        "the device's answer to `{request}` cannot be read: {error}. Do tool and firmware have the same version?"
+    )]
+    Frame {
+        /// What was asked.
+        request: &'static str,
+        /// What is wrong with it.
+        error: FrameError,
+    },
+    /// A message came that is no answer to what was asked.
+    #[error("the device answered `{request}` with {answer}")]
+    Unexpected {
+        /// What was asked.
+        request: &'static str,
+        /// What came.
+        answer: String,
+    },
+    /// The device says no.
+    #[error("the device refused `{request}`: {failure}")]
+    Refused {
+        /// What was asked.
+        request: &'static str,
+        /// Why.
+        failure: Failure,
+    },
+    /// The device holds other bytes than were sent.
+    #[error("the device holds another model than was sent (checksum {device:#010x}, sent {sent:#010x})")]
+    OtherModel {
+        /// Checksum of what the device has.
+        device: u32,
+        /// Checksum of what was sent.
+        sent: u32,
+    },
+}
+
+fn because(diagnosis: &str) -> String {
+    if diagnosis.is_empty() {
+        String::new()
+    } else {
+        format!(": {diagnosis}")
+    }
+}
+
+/// What a device says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// Board.
+    pub board: String,
+    /// Version of the `.off` format that it reads.
+    pub format: u16,
+    /// Bytes of RAM for models.
+    pub model_ram: u32,
+    /// Bytes of flash for a model.
+    pub model_flash: u32,
+    /// Where that flash lies.
+    pub model_flash_address: u32,
+    /// Bytes for the arena.
+    pub arena: u32,
+    /// What its counts count.
+    pub unit: CountUnit,
+}
+
+/// Asks a device.
+#[derive(Debug)]
+pub struct Client<T> {
+    line: T,
+    reader: FrameReader,
+    received: VecDeque<u8>,
+    answer_timeout: Duration,
+    run_timeout: Duration,
+}
+
+impl<T: Transport> Client<T> {
+    /// A client on a line.
+    pub fn new(line: T) -> Self {
+        Self {
+            line,
+            reader: FrameReader::new(),
+            received: VecDeque::new(),
+            answer_timeout: ANSWER_TIMEOUT,
+            run_timeout: RUN_TIMEOUT,
+        }
+    }
+
+    /// The same with other limits: of an answer, and of a step of a run.
+    #[must_use]
+    pub fn with_timeouts(self, answer: Duration, run: Duration) -> Self {
+        Self {
+            answer_timeout: answer,
+            run_timeout: run,
+            ..self
+        }
+    }
+
+    /// The line.
+    pub fn line(&mut self) -> &mut T {
+        &mut self.line
+    }
+
+    /// Who are you?
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn hello(&mut self) -> Result<Facts, ClientError> {
+        self.ask("hello", &Request::Hello, |answer| match answer {
+            Response::Info(i) => Some(Facts {
+                board: i.board.to_owned(),
+                format: i.format,
+                model_ram: i.model_ram,
+                model_flash: i.model_flash,
+                model_flash_address: i.model_flash_address,
+                arena: i.arena,
+                unit: i.unit,
+            }),
+            _ => None,
+        })
+    }
+
+    /// Sends a model into the device's RAM and opens it there.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn load(&mut self, off: &[u8]) -> Result<ModelInfo, ClientError> {
+        let len = u32::try_from(off.len()).unwrap_or(u32::MAX);
+        self.ask("load begin", &Request::LoadBegin { len }, ok)?;
+        for (offset, data) in chunks(off) {
+            self.ask("load chunk", &Request::LoadChunk { offset, data }, ok)?;
+        }
+        self.ask("load end", &Request::LoadEnd, model)
+            .and_then(|model| same(model, off))
+    }
+
+    /// Opens the model in the device's flash, which must be `off`.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn use_flash(&mut self, off: &[u8]) -> Result<ModelInfo, ClientError> {
+        self.ask("use flash", &Request::UseFlash, model)
+            .and_then(|model| same(model, off))
+    }
+
+    /// Writes all of an input.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn write_input(&mut self, index: u8, tensor: &[u8]) -> Result<(), ClientError> {
+        for (offset, data) in chunks(tensor) {
+            self.ask("write input", &Request::WriteInput { index, offset, data }, ok)?;
+        }
+        Ok(())
+    }
+
+    /// Reads `len` bytes of an output.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn read_output(&mut self, index: u8, len: usize) -> Result<Vec<u8>, ClientError> {
+        let mut tensor = Vec::with_capacity(len);
+        while tensor.len() < len {
+            let part = (len - tensor.len()).min(CHUNK_MAX) as u16;
+            let request = Request::ReadOutput {
+                index,
+                offset: tensor.len() as u32,
+                len: part,
+            };
+            tensor.extend(self.ask("read output", &request, |answer| match answer {
+                Response::Data(data) if data.len() == usize::from(part) => Some(data.to_vec()),
+                _ => None,
+            })?);
+        }
+        Ok(tensor)
+    }
+
+    /// Runs the model; `operator` is called with each operator's report if `mode` asks for them.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn run(
+        &mut self,
+        mode: Mode,
+        mut operator: impl FnMut(OperatorReport),
+    ) -> Result<RunReport, ClientError> {
+        const NAME: &str = "run";
+        self.send(NAME, &Request::Run { mode })?;
+        loop {
+            let done = self.answer(NAME, self.run_timeout, |answer| match answer {
+                Response::Operator(report) => {
+                    operator(report);
+                    Some(None)
+                }
+                Response::Done(report) => Some(Some(report)),
+                _ => None,
+            })?;
+            if let Some(report) = done {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// One request, one answer. What was damaged on the way is sent again: all requests but runs can be repeated.
+    fn ask<R>(
+        &mut self,
+        name: &'static str,
+        request: &Request<'_>,
+        mut read: impl FnMut(Response<'_>) -> Option<R>,
+    ) -> Result<R, ClientError> {
+        for _ in 1..TRIES {
+            self.send(name, request)?;
+            match self.answer(name, self.answer_timeout, &mut read) {
+                Err(ClientError::Refused {
+                    failure:
+                        Failure {
+                            code: ErrorCode::Frame,
+                            ..
+                        },
+                    ..
+                }) => {}
+                answer => return answer,
+            }
+        }
+        self.send(name, request)?;
+        self.answer(name, self.answer_timeout, read)
+    }
+
+    fn send(&mut self, request: &'static str, message: &Request<'_>) -> Result<(), ClientError> {
+        let mut frame = [0; FRAME_MAX];
+        let len = encode(message, &mut frame).map_err(|error| ClientError::Frame { request, error })?;
+        self.line
+            .send(&frame[..len])
+            .map_err(|e| self.broken(request, self.answer_timeout, e))
+    }
+
+    fn answer<R>(
+        &mut self,
+        request: &'static str,
+        timeout: Duration,
+        mut read: impl FnMut(Response<'_>) -> Option<R>,
+    ) -> Result<R, ClientError> {
+        loop {
+            let Some(byte) = self.received.pop_front() else {
+                self.receive(request, timeout)?;
+                continue;
+            };
+            match self.reader.push(byte) {
+                Event::Pending => {}
+                Event::Bad(error) => return Err(ClientError::Frame { request, error }),
+                Event::Frame => break,
+            }
+        }
+        match decode(self.reader.payload()) {
+            Err(error) => Err(ClientError::Frame { request, error }),
+            Ok(Response::Error(failure)) => Err(ClientError::Refused { request, failure }),
+            Ok(answer) => read(answer).ok_or_else(|| ClientError::Unexpected {
+                request,
+                answer: format!("{answer:?}"),
+            }),
+        }
+    }
+
+    fn receive(&mut self, request: &'static str, timeout: Duration) -> Result<(), ClientError> {
+        let mut buffer = [0; FRAME_MAX];
+        match self.line.receive(&mut buffer, timeout) {
+            Ok(0) => Err(self.broken(request, timeout, io::ErrorKind::UnexpectedEof.into())),
+            Ok(len) => {
+                self.received.extend(&buffer[..len]);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(e) => Err(self.broken(request, timeout, e)),
+        }
+    }
+
+    fn broken(&mut self, request: &'static str, timeout: Duration, error: io::Error) -> ClientError {
+        let diagnosis = self.line.diagnosis();
+        match error.kind() {
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ClientError::Timeout {
+                request,
+                seconds: timeout.as_secs_f32(),
+                diagnosis,
+            },
+            io::ErrorKind::UnexpectedEof => ClientError::Line {
+                request,
+                reason: "it was closed".into(),
+                diagnosis,
+            },
+            _ => ClientError::Line {
+                request,
+                reason: error.to_string(),
+                diagnosis,
+            },
+        }
+    }
+}
+
+fn ok(answer: Response<'_>) -> Option<()> {
+    (answer == Response::Ok).then_some(())
+}
+
+fn model(answer: Response<'_>) -> Option<ModelInfo> {
+    match answer {
+        Response::Model(model) => Some(model),
+        _ => None,
+    }
+}
+
+fn same(model: ModelInfo, off: &[u8]) -> Result<ModelInfo, ClientError> {
+    let sent = crc32fast::hash(off);
+    if model.crc == sent {
+        Ok(model)
+    } else {
+        Err(ClientError::OtherModel {
+            device: model.crc,
+            sent,
+        })
+    }
+}
+
+/// Chunks of a tensor or file with their offsets; longer than 4 GiB is refused by the device at the length.
+fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    bytes
+        .chunks(CHUNK_MAX)
+        .enumerate()
+        .map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
+}

@@ -1,0 +1,91 @@
+//! What every device does.
+
+use crate::TargetError;
+use offshoot::format::record::Tag;
+
+/// Runs models. Tensors are bytes as they lie in the arena: channels last, little endian.
+pub trait Device {
+    /// What it is and has.
+    ///
+    /// # Errors
+    /// If it cannot be reached.
+    fn info(&mut self) -> Result<DeviceInfo, TargetError>;
+
+    /// Loads a `.off` file; the device checks all of it.
+    ///
+    /// # Errors
+    /// If the file is not valid, does not fit, or the device cannot be reached.
+    fn load(&mut self, off: &[u8]) -> Result<(), TargetError>;
+
+    /// Runs the model once on `inputs` (one slice an input, in order); gives its outputs.
+    ///
+    /// # Errors
+    /// [`TargetError::NoModel`], [`TargetError::Input`] if number or lengths of inputs do not fit, or whatever the
+    /// device says.
+    fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError>;
+
+    /// Runs the model on `inputs` and measures it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError>;
+
+    /// Runs the model on `inputs`; gives the CRC-32 (zlib's) of every operator's output, in their order in the file.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError>;
+}
+
+/// What a device is and has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name.
+    pub board: String,
+    /// Bytes there are for a model (the larger of RAM and flash); `None`: as many as the host has.
+    pub model_bytes: Option<u64>,
+    /// Bytes there are for the arena; `None`: as many as the host has.
+    pub arena_bytes: Option<u64>,
+}
+
+/// What a run cost. A device counts in one unit; the others are `None`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// Name of the device.
+    pub target: String,
+    /// Instructions of the whole run, undisturbed by measuring.
+    pub instructions: Option<u64>,
+    /// Cycles of the whole run.
+    pub cycles: Option<u64>,
+    /// Wall-clock nanoseconds of the whole run.
+    pub nanoseconds: Option<u64>,
+    /// Every operator, in the order of the file.
+    pub operators: Vec<OperatorProfile>,
+    /// Bytes of the arena that the model uses.
+    pub arena_bytes: u64,
+    /// Most bytes of stack that the run used; `None` if the device cannot tell.
+    pub stack_bytes: Option<u64>,
+    /// Bytes of flash that the firmware takes, code and constants; `None` if unknown.
+    pub code_bytes: Option<u64>,
+    /// Bytes of the `.off` file.
+    pub model_bytes: u64,
+}
+
+/// What an operator cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorProfile {
+    /// Position in the file.
+    pub index: u16,
+    /// Kind.
+    pub tag: Tag,
+    /// IR value that it completes, or `u16::MAX`.
+    pub origin: u16,
+    /// Instructions.
+    pub instructions: Option<u64>,
+    /// Cycles.
+    pub cycles: Option<u64>,
+    /// Wall-clock nanoseconds.
+    pub nanoseconds: Option<u64>,
+    /// Most bytes of stack that it used.
+    pub stack_bytes: Option<u64>,
+}

@@ -1,0 +1,214 @@
+//! The simulator: the runtime itself, on this machine.
+
+use crate::TargetError;
+use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
+use offshoot::trace::{NoObserver, Observer, OpInfo};
+use offshoot::wire::crc32;
+use offshoot::{Engine, Model};
+use std::time::Instant;
+
+/// Runs models on this machine. What it computes is what every device computes; what it measures is time, which
+/// varies from run to run.
+#[derive(Debug, Default)]
+pub struct HostDevice {
+    model: Option<Loaded>,
+}
+
+/// A model's file and arena, aligned as the runtime wants them.
+#[derive(Debug)]
+struct Loaded {
+    off: Aligned,
+    arena: Aligned,
+}
+
+impl HostDevice {
+    /// Without a model.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn run_observed(
+        &mut self,
+        inputs: &[&[u8]],
+        observer: &mut impl Observer,
+    ) -> Result<Vec<Vec<u8>>, TargetError> {
+        let Loaded { off, arena } = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let model = Model::open(off.bytes())?;
+        let (input_count, output_count) = (
+            usize::from(model.input_count()),
+            usize::from(model.output_count()),
+        );
+        check_count(inputs.len(), input_count)?;
+        let mut engine = Engine::new(model, arena.bytes_mut())?;
+        for (i, input) in inputs.iter().enumerate() {
+            let tensor = engine.input_mut(i)?;
+            check_len(i, input.len(), tensor.len())?;
+            tensor.copy_from_slice(input);
+        }
+        engine.run(observer)?;
+        (0..output_count)
+            .map(|i| Ok(engine.output(i)?.to_vec()))
+            .collect()
+    }
+}
+
+impl Device for HostDevice {
+    fn info(&mut self) -> Result<DeviceInfo, TargetError> {
+        Ok(DeviceInfo {
+            board: "host".into(),
+            model_bytes: None,
+            arena_bytes: None,
+        })
+    }
+
+    fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.model = None;
+        let off = Aligned::from(off);
+        let arena = Aligned::zeroed(Model::open(off.bytes())?.arena_bytes() as usize);
+        self.model = Some(Loaded { off, arena });
+        Ok(())
+    }
+
+    fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
+        self.run_observed(inputs, &mut NoObserver)
+    }
+
+    fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {
+        let mut stopwatch = Stopwatch {
+            start: Instant::now(),
+            operators: vec![],
+        };
+        let start = Instant::now();
+        self.run_observed(inputs, &mut stopwatch)?;
+        let nanoseconds = Some(start.elapsed().as_nanos() as u64);
+        let Loaded { off, arena } = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        Ok(Profile {
+            target: "host".into(),
+            instructions: None,
+            cycles: None,
+            nanoseconds,
+            operators: stopwatch.operators,
+            arena_bytes: arena.len as u64,
+            stack_bytes: None,
+            code_bytes: None,
+            model_bytes: off.len as u64,
+        })
+    }
+
+    fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError> {
+        let mut digester = Digester(vec![]);
+        self.run_observed(inputs, &mut digester)?;
+        Ok(digester.0)
+    }
+}
+
+struct Stopwatch {
+    start: Instant,
+    operators: Vec<OperatorProfile>,
+}
+
+impl Observer for Stopwatch {
+    fn before(&mut self, _operator: OpInfo) {
+        self.start = Instant::now();
+    }
+
+    fn after(&mut self, operator: OpInfo, _output: &[u8]) {
+        let nanoseconds = Some(self.start.elapsed().as_nanos() as u64);
+        let OpInfo { index, tag, origin } = operator;
+        self.operators.push(OperatorProfile {
+            index,
+            tag,
+            origin,
+            instructions: None,
+            cycles: None,
+            nanoseconds,
+            stack_bytes: None,
+        });
+    }
+}
+
+struct Digester(Vec<u32>);
+
+impl Observer for Digester {
+    fn after(&mut self, _operator: OpInfo, output: &[u8]) {
+        self.0.push(crc32(output));
+    }
+}
+
+/// Right number of inputs?
+pub(crate) fn check_count(given: usize, needed: usize) -> Result<(), TargetError> {
+    if given == needed {
+        return Ok(());
+    }
+    Err(TargetError::Input(format!(
+        "the model has {needed} input(s), {given} given"
+    )))
+}
+
+/// Right length of an input?
+pub(crate) fn check_len(index: usize, given: usize, needed: usize) -> Result<(), TargetError> {
+    if given == needed {
+        return Ok(());
+    }
+    Err(TargetError::Input(format!(
+        "input {index} has {given} bytes, the model needs {needed}"
+    )))
+}
+
+/// Bytes that begin at a multiple of 16.
+#[derive(Debug)]
+pub(crate) struct Aligned {
+    memory: Vec<u8>,
+    start: usize,
+    len: usize,
+}
+
+impl Aligned {
+    const ALIGN: usize = 16;
+
+    pub(crate) fn zeroed(len: usize) -> Self {
+        let memory = vec![0; len + Self::ALIGN];
+        let start = memory.as_ptr().align_offset(Self::ALIGN);
+        Self { memory, start, len }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory[self.start..self.start + self.len]
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.memory[self.start..self.start + self.len]
+    }
+}
+
+impl From<&[u8]> for Aligned {
+    fn from(bytes: &[u8]) -> Self {
+        let mut aligned = Self::zeroed(bytes.len());
+        aligned.bytes_mut().copy_from_slice(bytes);
+        aligned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_aligned_and_holds_the_bytes() {
+        for len in 0..40 {
+            let bytes: Vec<u8> = (0..len).collect();
+            let aligned = Aligned::from(bytes.as_slice());
+            assert_eq!(aligned.bytes(), bytes);
+            assert_eq!(aligned.bytes().as_ptr().addr() % 16, 0);
+        }
+    }
+
+    #[test]
+    fn without_a_model_nothing_runs() {
+        assert!(matches!(HostDevice::new().run(&[]), Err(TargetError::NoModel)));
+        assert!(matches!(
+            HostDevice::new().load(b"no model"),
+            Err(TargetError::Model(_))
+        ));
+    }
+}

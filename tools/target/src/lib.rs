@@ -1,0 +1,55 @@
+//! Devices: what they have and how to reach them.
+//!
+//! [`Target`] names one, [`open`] reaches it, and a [`Device`] runs models: the [`host`] simulator, an emulated board
+//! ([`qemu`]) or a board on a serial line. The last two speak [`offshoot::wire`] through a [`client::Client`] over
+//! a [`transport::Transport`]. All give the same bits.
+
+pub mod board;
+pub mod client;
+pub mod device;
+pub mod error;
+pub mod firmware;
+pub mod host;
+#[cfg(feature = "logs")]
+mod logs;
+pub mod qemu;
+pub mod remote;
+#[cfg(feature = "serial")]
+mod serial;
+mod target;
+pub mod transport;
+
+pub use board::{BOARDS, Board, Core};
+pub use device::{Device, DeviceInfo, OperatorProfile, Profile};
+pub use error::TargetError;
+pub use host::HostDevice;
+pub use qemu::QemuDevice;
+pub use remote::RemoteDevice;
+pub use target::Target;
+
+/// Reaches the device that `target` names. Emulated boards start when a model is loaded.
+///
+/// # Errors
+/// [`TargetError::NotBuiltIn`] for ways that this build lacks, and whatever goes wrong on the way to the device.
+pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
+    Ok(match target {
+        Target::Host => Box::new(HostDevice::new()),
+        Target::Qemu(board) => Box::new(QemuDevice::new(board)?),
+        #[cfg(feature = "serial")]
+        Target::Serial(port) => Box::new(RemoteDevice::new(client::Client::new(serial::open(port)?))),
+        #[cfg(not(feature = "serial"))]
+        Target::Serial(_) => {
+            return Err(TargetError::NotBuiltIn {
+                target: target.to_string(),
+                help: "build the tool with `--features serial`".into(),
+            });
+        }
+        Target::Probe(_) => {
+            return Err(TargetError::NotBuiltIn {
+                target: target.to_string(),
+                help: "debug probes are not supported yet: flash the firmware with the board's own tool and use serial:PORT"
+                    .into(),
+            });
+        }
+    })
+}

@@ -1,0 +1,262 @@
+//! Boards that QEMU emulates. `-icount` makes time a function of the instructions executed, so that the board's timer
+//! counts them exactly, whatever else this machine does.
+
+use crate::client::Client;
+use crate::device::{Device, DeviceInfo, Profile};
+use crate::transport::{Transport, UnixSocket};
+use crate::{Board, RemoteDevice, TargetError, firmware};
+use std::io::{self, Read};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+use tempfile::TempDir;
+
+/// How long the emulator may take to come up.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Program to run instead of `qemu-system-arm` as found in `PATH`.
+pub const PROGRAM_VARIABLE: &str = "OFFSHOOT_QEMU";
+
+/// An emulated board. It starts when it is first needed and lives until it gets another model, or is dropped.
+#[derive(Debug)]
+pub struct QemuDevice {
+    board: &'static Board,
+    firmware: PathBuf,
+    code_bytes: u64,
+    running: Option<RemoteDevice<Emulator>>,
+}
+
+impl QemuDevice {
+    /// A board with its firmware, which is built if it has to be.
+    ///
+    /// # Errors
+    /// If there is no firmware.
+    pub fn new(board: &'static Board) -> Result<Self, TargetError> {
+        let firmware = firmware::find(board)?;
+        let code_bytes = firmware::code_bytes(&firmware)?;
+        Ok(Self {
+            board,
+            firmware,
+            code_bytes,
+            running: None,
+        })
+    }
+
+    /// Starts the board, with `off` in its flash if there is one.
+    fn start(&self, off: Option<&[u8]>) -> Result<RemoteDevice<Emulator>, TargetError> {
+        let flash = off.map(|off| (MODEL_FLASH_ADDRESS, off));
+        let emulator = Emulator::start(self.board, &self.firmware, flash)?;
+        let mut device = RemoteDevice::new(Client::new(emulator));
+        device.code_bytes = Some(self.code_bytes);
+        Ok(device)
+    }
+
+    fn running(&mut self) -> Result<&mut RemoteDevice<Emulator>, TargetError> {
+        let device = match self.running.take() {
+            Some(device) => device,
+            None => self.start(None)?,
+        };
+        Ok(self.running.insert(device))
+    }
+
+    /// Loads a model through the serial line into RAM, as on a real board; [`Device::load`] puts it into flash at the
+    /// start of the emulator, which is faster.
+    ///
+    /// # Errors
+    /// As [`Device::load`].
+    pub fn load_over_line(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.running()?.load(off)
+    }
+}
+
+/// Where the emulated boards have their model slot; [`QemuDevice::load`] checks it against what the board says.
+const MODEL_FLASH_ADDRESS: u32 = 0x0010_0000;
+
+impl Device for QemuDevice {
+    fn info(&mut self) -> Result<DeviceInfo, TargetError> {
+        self.running()?.info()
+    }
+
+    fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.running = None;
+        let mut device = self.start(Some(off))?;
+        let facts = device.facts()?;
+        if facts.model_flash_address != MODEL_FLASH_ADDRESS {
+            return Err(TargetError::Emulator(format!(
+                "the firmware {} has its model slot at {:#x}: build it anew with firmware/build.sh",
+                self.firmware.display(),
+                facts.model_flash_address
+            )));
+        }
+        if off.len() as u64 > u64::from(facts.model_flash) {
+            return Err(TargetError::Input(format!(
+                "the model has {} bytes, {} has room for {}",
+                off.len(),
+                self.board.name,
+                facts.model_flash
+            )));
+        }
+        device.use_flash(off)?;
+        self.running = Some(device);
+        Ok(())
+    }
+
+    fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.run(inputs)
+    }
+
+    fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.profile(inputs)
+    }
+
+    fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.digests(inputs)
+    }
+}
+
+/// A running emulator and the line to its first UART.
+#[derive(Debug)]
+pub struct Emulator {
+    child: Child,
+    line: UnixSocket,
+    program: String,
+    /// Sockets and the model, as long as the emulator runs.
+    _folder: TempDir,
+    #[cfg(feature = "logs")]
+    _logs: Option<crate::logs::Logs>,
+}
+
+impl Emulator {
+    /// Starts `board` with `firmware`, and `flash.1` at the address `flash.0`.
+    ///
+    /// # Errors
+    /// [`TargetError::NoEmulator`] if QEMU is not there, [`TargetError::Emulator`] with what it said if it ends.
+    pub fn start(board: &Board, firmware: &Path, flash: Option<(u32, &[u8])>) -> Result<Self, TargetError> {
+        let program = env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "qemu-system-arm".into());
+        // The system's own folder, not TMPDIR's, which may be too long for a socket's path.
+        let folder = tempfile::Builder::new()
+            .prefix("offshoot")
+            .tempdir()
+            .map_err(TargetError::io("temporary folder"))?;
+        let socket = folder.path().join("uart0");
+        let listener = UnixListener::bind(&socket).map_err(TargetError::io(socket.display().to_string()))?;
+        let mut command = Command::new(&program);
+        command.args([
+            "-M",
+            board.machine,
+            "-display",
+            "none",
+            "-monitor",
+            "none",
+            "-nodefaults",
+        ]);
+        command.args(["-icount", &format!("shift={}", board.icount_shift)]);
+        command
+            .arg("-chardev")
+            .arg(format!("socket,id=uart0,path={}", socket.display()));
+        command.args(["-serial", "chardev:uart0"]);
+        #[cfg(feature = "logs")]
+        let logs = crate::logs::Logs::attach(firmware, folder.path(), &mut command)?;
+        if let Some((address, bytes)) = flash {
+            let path = folder.path().join("model.off");
+            fs::write(&path, bytes).map_err(TargetError::io(path.display().to_string()))?;
+            let loader = format!("loader,file={},addr={address:#x},force-raw=on", path.display());
+            command.arg("-device").arg(loader);
+        }
+        command.arg("-kernel").arg(firmware);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| match e.kind() {
+            io::ErrorKind::NotFound => TargetError::NoEmulator {
+                program: program.clone(),
+            },
+            _ => TargetError::Emulator(format!("{program}: {e}")),
+        })?;
+        match accept(&listener, &mut child, &program) {
+            Ok(line) => Ok(Self {
+                child,
+                line,
+                program,
+                _folder: folder,
+                #[cfg(feature = "logs")]
+                _logs: logs,
+            }),
+            Err(error) => {
+                end(&mut child);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+impl Transport for Emulator {
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.line.send(bytes)
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
+        self.line.receive(buffer, timeout)
+    }
+
+    fn diagnosis(&mut self) -> String {
+        match self.child.try_wait() {
+            Ok(Some(status)) => format!("{} ended with {status}. {}", self.program, said(&mut self.child)),
+            _ => "the emulator runs, but the firmware is silent: it may have panicked (its log tells: build tool with \
+                  `--features logs` and firmware with `firmware/build.sh --features defmt`)"
+                .into(),
+        }
+    }
+}
+
+/// Waits for the emulator to connect, which it does before the board starts.
+fn accept(listener: &UnixListener, child: &mut Child, program: &str) -> Result<UnixSocket, TargetError> {
+    let io = || TargetError::io("socket of the emulator");
+    listener.set_nonblocking(true).map_err(io())?;
+    let start = Instant::now();
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => return UnixSocket::new(stream).map_err(io()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(io()(e)),
+        }
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(TargetError::Emulator(format!(
+                "{program} ended with {status}. {}",
+                said(child)
+            )));
+        }
+        if start.elapsed() > START_TIMEOUT {
+            return Err(TargetError::Emulator(format!(
+                "{program} did not start within {} s",
+                START_TIMEOUT.as_secs()
+            )));
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// What a program that has ended left on its stderr.
+fn said(child: &mut Child) -> String {
+    let mut text = vec![];
+    if let Some(stderr) = child.stderr.as_mut() {
+        // What cannot be read is not worth another error.
+        let _ = stderr.take(4096).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+fn end(child: &mut Child) {
+    // It may have ended by itself.
+    let _ = child.kill();
+    let _ = child.wait();
+}

@@ -1,0 +1,194 @@
+//! A device at the other end of a line.
+
+use crate::TargetError;
+use crate::client::{Client, Facts};
+use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
+use crate::host::{Aligned, check_count, check_len};
+use crate::transport::Transport;
+use offshoot::Model;
+use offshoot::format::record::{IoRepr, Tag};
+use offshoot::wire::{CountUnit, Mode, ModelInfo, OperatorReport, RunReport};
+
+/// Runs models on a device that speaks [`offshoot::wire`].
+#[derive(Debug)]
+pub struct RemoteDevice<T> {
+    client: Client<T>,
+    facts: Option<Facts>,
+    model: Option<Loaded>,
+    /// Bytes of the firmware, if known.
+    pub(crate) code_bytes: Option<u64>,
+}
+
+/// What the host has to know of the model that the device holds.
+#[derive(Debug)]
+struct Loaded {
+    input_bytes: Vec<usize>,
+    output_bytes: Vec<usize>,
+    arena_bytes: u64,
+    model_bytes: u64,
+}
+
+impl<T: Transport> RemoteDevice<T> {
+    /// A device without a model.
+    pub fn new(client: Client<T>) -> Self {
+        Self {
+            client,
+            facts: None,
+            model: None,
+            code_bytes: None,
+        }
+    }
+
+    /// What the device says of itself; asked once.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub fn facts(&mut self) -> Result<&Facts, TargetError> {
+        let facts = match self.facts.take() {
+            Some(facts) => facts,
+            None => self.client.hello()?,
+        };
+        Ok(self.facts.insert(facts))
+    }
+
+    /// Uses the model in the device's flash, which must be `off`.
+    ///
+    /// # Errors
+    /// As [`Device::load`].
+    pub fn use_flash(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.load_with(off, Client::use_flash)
+    }
+
+    fn load_with(
+        &mut self,
+        off: &[u8],
+        send: impl FnOnce(&mut Client<T>, &[u8]) -> Result<ModelInfo, crate::client::ClientError>,
+    ) -> Result<(), TargetError> {
+        self.model = None;
+        // The host checks first: its errors say more, and it must know the tensors anyway.
+        let aligned = Aligned::from(off);
+        let model = Model::open(aligned.bytes())?;
+        let bytes =
+            |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();
+        let loaded = Loaded {
+            input_bytes: (0..).map_while(|i| model.input(i)).map(bytes).collect(),
+            output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
+            arena_bytes: u64::from(model.arena_bytes()),
+            model_bytes: off.len() as u64,
+        };
+        send(&mut self.client, off)?;
+        self.model = Some(loaded);
+        Ok(())
+    }
+
+    fn write_inputs(&mut self, inputs: &[&[u8]]) -> Result<&Loaded, TargetError> {
+        let model = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        check_count(inputs.len(), model.input_bytes.len())?;
+        for (i, (input, &needed)) in inputs.iter().zip(&model.input_bytes).enumerate() {
+            check_len(i, input.len(), needed)?;
+        }
+        for (i, input) in inputs.iter().enumerate() {
+            self.client.write_input(i as u8, input)?;
+        }
+        Ok(model)
+    }
+
+    fn run_observed(
+        &mut self,
+        inputs: &[&[u8]],
+        mode: Mode,
+        operator: impl FnMut(OperatorReport),
+    ) -> Result<RunReport, TargetError> {
+        self.write_inputs(inputs)?;
+        Ok(self.client.run(mode, operator)?)
+    }
+}
+
+impl<T: Transport> Device for RemoteDevice<T> {
+    fn info(&mut self) -> Result<DeviceInfo, TargetError> {
+        let facts = self.facts()?;
+        Ok(DeviceInfo {
+            board: facts.board.clone(),
+            model_bytes: Some(facts.model_ram.max(facts.model_flash).into()),
+            arena_bytes: Some(facts.arena.into()),
+        })
+    }
+
+    fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.load_with(off, Client::load)
+    }
+
+    fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
+        self.run_observed(inputs, Mode::Plain, |_| {})?;
+        let lengths = self
+            .model
+            .as_ref()
+            .map(|m| m.output_bytes.clone())
+            .unwrap_or_default();
+        lengths
+            .iter()
+            .enumerate()
+            .map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?))
+            .collect()
+    }
+
+    fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {
+        let facts = self.facts()?.clone();
+        let mut reports = vec![];
+        let total = self.run_observed(inputs, Mode::Plain, |_| {})?;
+        // A run consumes its inputs: they are written again.
+        self.run_observed(inputs, Mode::Profile, |report| reports.push(report))?;
+        let model = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        let unit = facts.unit;
+        // A board that cannot see its stack says 0: no run uses none.
+        let stack = |bytes: u32| (total.stack > 0).then_some(u64::from(bytes));
+        let operators = reports.iter().map(|r| {
+            let (instructions, cycles, nanoseconds) = in_unit(unit, r.count);
+            let tag = Tag::from_u8(r.tag).ok_or_else(|| {
+                TargetError::Input(format!(
+                    "the device ran an operator of kind {}, which this tool does not know",
+                    r.tag
+                ))
+            })?;
+            Ok(OperatorProfile {
+                index: r.index,
+                tag,
+                origin: r.origin,
+                instructions,
+                cycles,
+                nanoseconds,
+                stack_bytes: stack(r.stack),
+            })
+        });
+        let operators = operators.collect::<Result<_, TargetError>>()?;
+        let (instructions, cycles, nanoseconds) = in_unit(unit, total.count);
+        Ok(Profile {
+            target: facts.board,
+            instructions,
+            cycles,
+            nanoseconds,
+            operators,
+            arena_bytes: model.arena_bytes,
+            stack_bytes: stack(total.stack),
+            code_bytes: self.code_bytes,
+            model_bytes: model.model_bytes,
+        })
+    }
+
+    fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError> {
+        let mut digests = vec![];
+        self.run_observed(inputs, Mode::Digest, |report| digests.push(report.digest))?;
+        Ok(digests)
+    }
+}
+
+/// A count in its unit: (instructions, cycles, nanoseconds).
+fn in_unit(unit: CountUnit, count: u32) -> (Option<u64>, Option<u64>, Option<u64>) {
+    let count = Some(u64::from(count));
+    match unit {
+        CountUnit::Instructions => (count, None, None),
+        CountUnit::Cycles => (None, count, None),
+        CountUnit::Nanoseconds => (None, None, count),
+        CountUnit::None => (None, None, None),
+    }
+}
