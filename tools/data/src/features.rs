@@ -120,10 +120,11 @@ impl FrontEnd {
         let mel = |hz: f64| 2595.0 * libm::log10(1.0 + hz / 700.0);
         let hz = |mel: f64| 700.0 * (libm::pow(10.0, mel / 2595.0) - 1.0);
         let (low, high) = (mel(self.range.0), mel(self.range.1));
-        let edge = |i: usize| hz(low + (high - low) * i as f64 / (self.bands + 1) as f64);
+        let step = (high - low) / (self.bands + 1) as f64;
+        let edges: Vec<f64> = (0..self.bands + 2).map(|i| hz(low + step * i as f64)).collect();
         Array2::from_shape_fn((self.bands, self.fft / 2 + 1), |(band, bin)| {
             let f = bin as f64 * f64::from(self.sample_rate) / self.fft as f64;
-            let (left, peak, right) = (edge(band), edge(band + 1), edge(band + 2));
+            let (left, peak, right) = (edges[band], edges[band + 1], edges[band + 2]);
             ((f - left) / (peak - left))
                 .min((right - f) / (right - peak))
                 .max(0.0)

@@ -111,9 +111,9 @@ mod tests {
     #[test]
     fn samples_are_the_same_bytes_everywhere() {
         let wanted = [
-            (Task::Vibration, 0u32, 0u32),
-            (Task::Glyphs, 0, 0),
-            (Task::Tones, 0, 0),
+            (Task::Vibration, 490_336_592u32, 872_728_205u32),
+            (Task::Glyphs, 424_072_336, 2_793_700_758),
+            (Task::Tones, 2_811_753_246, 1_901_187_563),
         ];
         let found = wanted.map(|(task, ..)| {
             let of = |condition| crc32fast::hash(bytes(&task.generate(condition, 7, 20)));

@@ -185,16 +185,30 @@ fn add_surroundings(sound: &mut [f64], random: &mut Random) {
         let time = i as f64 / f64::from(SAMPLE_RATE);
         low = 0.96 * low + random.normal(pink);
         let syllable = (libm::sin(2.0 * PI * swell * time + swell_phase)).max(0.0);
-        let spoken: f64 = (1..9)
-            .map(|h| {
-                libm::sin(2.0 * PI * voice * f64::from(h) * time * (1.0 + 0.02 * syllable)) / f64::from(h)
-            })
-            .sum();
+        // Silence needs no voice; most samples have none.
+        let spoken = if babble * syllable > 0.0 {
+            voice_at(voice * time * (1.0 + 0.02 * syllable))
+        } else {
+            0.0
+        };
         *s += random.normal(white)
             + low
             + hum * libm::sin(2.0 * PI * 100.0 * time + hum_phase)
             + babble * syllable * spoken;
     }
+}
+
+/// Eight harmonics that fall off as a voice's do, at this many periods; multiple angles by recurrence.
+fn voice_at(periods: f64) -> f64 {
+    let angle = 2.0 * PI * periods;
+    let (mut before, mut now) = (0.0, libm::sin(angle));
+    let twice_cos = 2.0 * libm::cos(angle);
+    let mut sum = 0.0;
+    for harmonic in 1..9 {
+        sum += now / f64::from(harmonic);
+        (before, now) = (now, twice_cos * now - before);
+    }
+    sum
 }
 
 /// Less treble, an echo, more hum, half the level.

@@ -126,8 +126,8 @@ fn axial(hz: f64, amplitude: f64, random: &mut Random) -> Tone {
 fn add_tones(tones: &[Tone], time: f64) -> [f64; 3] {
     let mut sum = [0.0; 3];
     for tone in tones {
-        for axis in 0..3 {
-            sum[axis] += tone.amplitude[axis] * libm::sin(2.0 * PI * tone.hz * time + tone.phase[axis]);
+        for ((s, amplitude), phase) in sum.iter_mut().zip(tone.amplitude).zip(tone.phase) {
+            *s += amplitude * libm::sin(2.0 * PI * tone.hz * time + phase);
         }
     }
     sum
@@ -170,7 +170,7 @@ fn observe(signal: &[[f64; 3]], condition: Condition, random: &mut Random, out: 
     let tilt = 10.0 * PI / 180.0;
     let (mut turn, mut gain, mut hum) = ([0.0; 3], 1.0, 0.0);
     if condition == Condition::Shifted {
-        (turn, gain, hum) = ([1.2, 0.5, 0.7], 0.6, 0.25);
+        (turn, gain, hum) = ([0.8, 0.3, 0.4], 0.7, 0.15);
     }
     let angles = turn.map(|angle| angle + random.within(-tilt..tilt));
     let gains = [0; 3].map(|_| gain * random.within(0.9..1.1));

@@ -1,0 +1,31 @@
+//! What can go wrong in training.
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Error of training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An operator that cannot be trained through.
+    #[error("operator `{node}` ({op}) cannot be trained: {reason}")]
+    Unsupported {
+        /// Name of the node.
+        node: String,
+        /// Its operator.
+        op: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// Samples, labels and network do not fit together.
+    #[error("{0}")]
+    Data(String),
+    /// The loss became NaN or infinite.
+    #[error("training diverged in epoch {epoch}: the loss is {loss}; lower the learning rate")]
+    Diverged {
+        /// Epoch, from 1.
+        epoch: usize,
+        /// Its mean loss.
+        loss: f32,
+    },
+}
