@@ -10,6 +10,7 @@ mod forward;
 pub mod models;
 pub mod network;
 pub mod optimiser;
+pub mod recipe;
 pub mod train;
 
 pub use error::{Error, Result};

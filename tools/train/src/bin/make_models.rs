@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use offshoot_data::Dataset;
-use offshoot_data::npy::{self, Array};
-use offshoot_data::synth::{Condition, Task};
+use offshoot_data::synth::Condition;
 use offshoot_ir::Graph;
-use offshoot_train::card::{Accuracy, Card, Data, Network};
+use offshoot_train::card::Accuracy;
+use offshoot_train::recipe::{JUDGED, RECIPES, Recipe, SEEDS};
 use offshoot_train::train::{argmax, fold_input};
 use offshoot_train::{Options, Target, models, train};
 
@@ -19,65 +19,6 @@ type Failure = Box<dyn std::error::Error>;
 /// Sensor numbers are `uint8` around 128; the network learns on `(x - OFFSET) * SCALE`.
 const OFFSET: f32 = 128.0;
 const SCALE: f32 = 1.0 / 64.0;
-
-/// How one model is made. Every set has a seed of its own, so that no sample is in two sets.
-struct Recipe {
-    task: Task,
-    train: usize,
-    epochs: usize,
-    /// Samples written for calibration; the first of the training set.
-    calibration: usize,
-    /// Samples written for testing.
-    test: usize,
-    /// Samples written of the shifted condition, to learn from and to test; 0 for none.
-    shifted: (usize, usize),
-}
-
-const SEEDS: Seeds = Seeds {
-    weights: 11,
-    train: 1,
-    test: 2,
-    shifted_train: 3,
-    shifted_test: 4,
-};
-
-struct Seeds {
-    weights: u64,
-    train: u64,
-    test: u64,
-    shifted_train: u64,
-    shifted_test: u64,
-}
-
-const RECIPES: [Recipe; 3] = [
-    Recipe {
-        task: Task::Vibration,
-        train: 8000,
-        epochs: 20,
-        calibration: 100,
-        test: 300,
-        shifted: (100, 150),
-    },
-    Recipe {
-        task: Task::Glyphs,
-        train: 12000,
-        epochs: 14,
-        calibration: 100,
-        test: 400,
-        shifted: (150, 200),
-    },
-    Recipe {
-        task: Task::Tones,
-        train: 8000,
-        epochs: 14,
-        calibration: 96,
-        test: 304,
-        shifted: (0, 0),
-    },
-];
-
-/// Samples behind the accuracies in the card: many more than are written, so that they mean something.
-const JUDGED: usize = 5000;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -117,23 +58,8 @@ fn make(recipe: &Recipe, folder: &Path) -> Result<(), Failure> {
         float32_shifted: reference_accuracy(&imported, &shifted)?,
         samples: JUDGED,
     };
-    let calibration = of(Condition::Usual, SEEDS.train, recipe.calibration);
-    npy::write(&folder.join("calibration_x.npy"), &calibration.x)?;
-    write_pair(folder, "test", &of(Condition::Usual, SEEDS.test, recipe.test))?;
-    let (learn, test) = recipe.shifted;
-    if learn > 0 {
-        write_pair(
-            folder,
-            "shifted_train",
-            &of(Condition::Shifted, SEEDS.shifted_train, learn),
-        )?;
-        write_pair(
-            folder,
-            "shifted_test",
-            &of(Condition::Shifted, SEEDS.shifted_test, test),
-        )?;
-    }
-    let card = card(recipe, &graph, accuracy);
+    recipe.write_data(folder)?;
+    let card = recipe.card(&graph, accuracy);
     offshoot_report::write_atomically(&folder.join("card.toml"), card.to_toml()?.as_bytes())?;
     println!(
         "{}: {} parameters, {} MACs, {} bytes, float accuracy {:.2} % (shifted {:.2} %)",
@@ -187,73 +113,4 @@ fn reference_accuracy(graph: &Graph, data: &Dataset) -> Result<f64, Failure> {
         right += usize::from(argmax(output.iter()) as i64 == label);
     }
     Ok(right as f64 / data.len() as f64)
-}
-
-fn write_pair(folder: &Path, name: &str, data: &Dataset) -> Result<(), Failure> {
-    npy::write(&folder.join(format!("{name}_x.npy")), &data.x)?;
-    // Fewer than 128 classes.
-    let labels = data.y.iter().map(|&y| y as u8).collect::<ndarray::Array1<u8>>();
-    npy::write(
-        &folder.join(format!("{name}_y.npy")),
-        &Array::from(labels.into_dyn()),
-    )?;
-    Ok(())
-}
-
-fn card(recipe: &Recipe, graph: &Graph, accuracy: Accuracy) -> Card {
-    let task = recipe.task;
-    let (purpose, architecture, shifted) = match task {
-        Task::Vibration => (
-            "Tells the state of a rotating machine from an eighth of a second of three-axis acceleration.",
-            "1-D depthwise-separable convolutions (DS-CNN, Zhang et al. 2017), global average, one dense layer",
-            "the sensor is mounted elsewhere: turned, less gain, more hum",
-        ),
-        Task::Glyphs => (
-            "Recognises ten hand-drawn symbols in 16 × 16 greyscale.",
-            "residual network of three blocks (ResNet, He et al. 2016), global average, one dense layer",
-            "the camera is turned by 45 degrees and the pen is finer",
-        ),
-        Task::Tones => (
-            "Recognises sounds of appliances and alarms in half a second of log-mel frames.",
-            "2-D depthwise-separable convolutions (DS-CNN, Zhang et al. 2017), global average, one dense layer",
-            "another microphone in another room: less treble, an echo, more hum",
-        ),
-    };
-    Card {
-        name: task.name().into(),
-        purpose: purpose.into(),
-        licence: "MIT OR Apache-2.0".into(),
-        make: format!(
-            "cargo run --release -p offshoot-train --bin make-models -- models {}",
-            task.name()
-        ),
-        classes: task.classes().iter().map(ToString::to_string).collect(),
-        network: Network {
-            architecture: architecture.into(),
-            input: graph
-                .inputs
-                .first()
-                .map(|&i| graph.value(i).shape.clone())
-                .unwrap_or_default(),
-            input_numbers: "0 to 255, the sensor's offset binary; no normalisation is needed".into(),
-            parameters: models::parameters(graph),
-            macs: models::macs(graph),
-        },
-        data: Data {
-            generator: format!("offshoot_data::synth::{}", task.name()),
-            train_seed: SEEDS.train,
-            train_samples: recipe.train,
-            epochs: recipe.epochs,
-            calibration: format!(
-                "calibration_x.npy: the first {} training samples",
-                recipe.calibration
-            ),
-            test: format!(
-                "test_x.npy, test_y.npy: the first {} samples of seed {}",
-                recipe.test, SEEDS.test
-            ),
-            shifted: shifted.into(),
-        },
-        accuracy,
-    }
 }
