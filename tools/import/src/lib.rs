@@ -1,1 +1,19 @@
-//! placeholder
+//! ONNX to Offshoot's IR and back.
+//!
+//! The file is decoded with tract-onnx's protobuf types and imported node for node; shapes come from the IR's own
+//! rules. [`lift`] turns QDQ pairs into quantised operators. tract's typed model is the float [`oracle`]; it never sees
+//! a file that was not imported first, since its analyser trusts its input.
+
+mod constant;
+mod context;
+pub mod emit;
+mod error;
+mod lift;
+mod model;
+mod ops;
+pub mod oracle;
+mod window;
+
+pub use emit::emit;
+pub use error::{ImportError, Result, Unsupported};
+pub use model::{import, import_bytes};

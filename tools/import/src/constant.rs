@@ -1,0 +1,270 @@
+//! Constants of an ONNX file: initialisers and what is computed from them while importing.
+
+use std::path::Path;
+
+use offshoot_ir::{Data, Quant};
+use tract_onnx::pb::TensorProto;
+use tract_onnx::pb::tensor_proto::DataType;
+
+/// Most elements of one constant; a model for a device has far fewer, a hostile shape more.
+const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Elements of a constant. `U8` occurs only under QuantizeLinear's zero points and weights.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Elements {
+    F32(Vec<f32>),
+    I8(Vec<i8>),
+    U8(Vec<u8>),
+    I32(Vec<i32>),
+    I64(Vec<i64>),
+}
+
+/// A constant tensor; `quant` is set on dequantised integers (their real value is meant).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Constant {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) elements: Elements,
+    pub(crate) quant: Option<Quant>,
+}
+
+impl Constant {
+    pub(crate) fn new(shape: Vec<usize>, elements: Elements) -> Self {
+        Self { shape, elements, quant: None }
+    }
+
+    pub(crate) fn ints(values: Vec<i64>) -> Self {
+        Self::new(vec![values.len()], Elements::I64(values))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Reads an initialiser. External data is read from `folder`, if there is one.
+    pub(crate) fn read(t: &TensorProto, folder: Option<&Path>) -> Result<Self, String> {
+        let mut shape = Vec::new();
+        let mut count = 1usize;
+        for &d in &t.dims {
+            let d = usize::try_from(d).map_err(|_| format!("extent {d} is negative"))?;
+            count = count.checked_mul(d).filter(|n| *n <= MAX_ELEMENTS).ok_or("too many elements")?;
+            shape.push(d);
+        }
+        let external;
+        let raw: &[u8] = if t.data_location == Some(1) {
+            external = external_bytes(t, folder)?;
+            &external
+        } else {
+            &t.raw_data
+        };
+        let elements = match DataType::try_from(t.data_type).unwrap_or(DataType::Undefined) {
+            DataType::Float => Elements::F32(typed(raw, &t.float_data, f32::from_le_bytes, |v| *v)),
+            DataType::Double => {
+                Elements::F32(typed(raw, &t.double_data, |b| f64::from_le_bytes(b) as f32, |v| *v as f32))
+            }
+            DataType::Int64 => Elements::I64(typed(raw, &t.int64_data, i64::from_le_bytes, |v| *v)),
+            DataType::Int32 => Elements::I32(typed(raw, &t.int32_data, i32::from_le_bytes, |v| *v)),
+            DataType::Int8 => Elements::I8(typed(raw, &t.int32_data, i8::from_le_bytes, |v| *v as i8)),
+            DataType::Uint8 => Elements::U8(typed(raw, &t.int32_data, u8::from_le_bytes, |v| *v as u8)),
+            DataType::Bool => Elements::I64(typed(raw, &t.int32_data, |[b]| i64::from(b != 0), |v| i64::from(*v != 0))),
+            other => return Err(format!("element type {} is not supported", other.as_str_name())),
+        };
+        let found = elements.len();
+        if found != count {
+            return Err(format!("shape {shape:?} needs {count} elements, the file holds {found}"));
+        }
+        Ok(Self::new(shape, elements))
+    }
+
+    /// As whole numbers.
+    pub(crate) fn to_ints(&self) -> Option<Vec<i64>> {
+        match &self.elements {
+            Elements::I64(v) => Some(v.clone()),
+            Elements::I32(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::I8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::U8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::F32(_) => None,
+        }
+    }
+
+    /// As real numbers: dequantised if quantised.
+    pub(crate) fn to_reals(&self) -> Vec<f32> {
+        let raw: Vec<f32> = match &self.elements {
+            Elements::F32(v) => return v.clone(),
+            Elements::I64(v) => v.iter().map(|v| *v as f32).collect(),
+            Elements::I32(v) => v.iter().map(|v| *v as f32).collect(),
+            Elements::I8(v) => v.iter().map(|v| f32::from(*v)).collect(),
+            Elements::U8(v) => v.iter().map(|v| f32::from(*v)).collect(),
+        };
+        let Some(q) = &self.quant else { return raw };
+        let inner: usize = q.axis.map_or(1, |a| self.shape[a + 1..].iter().product::<usize>().max(1));
+        let index = |i: usize| q.axis.map_or(0, |_| (i / inner) % q.scale.len());
+        raw.iter()
+            .enumerate()
+            .map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)])
+            .collect()
+    }
+
+    /// Axes permuted: output axis i is input axis perm\[i\].
+    pub(crate) fn transposed(&self, perm: &[usize]) -> Self {
+        let shape: Vec<usize> = perm.iter().map(|p| self.shape[*p]).collect();
+        let mut strides = vec![1; self.shape.len()];
+        for a in (0..self.shape.len().saturating_sub(1)).rev() {
+            strides[a] = strides[a + 1] * self.shape[a + 1];
+        }
+        let source: Vec<usize> = (0..self.len())
+            .map(|mut i| {
+                let mut at = 0;
+                for (a, p) in perm.iter().enumerate().rev() {
+                    at += (i % shape[a]) * strides[*p];
+                    i /= shape[a];
+                }
+                at
+            })
+            .collect();
+        let quant = self.quant.clone().map(|q| Quant {
+            axis: q.axis.and_then(|axis| perm.iter().position(|p| *p == axis)),
+            ..q
+        });
+        Self { elements: self.elements.gather(&source), shape, quant }
+    }
+
+    /// The same elements in another shape. A per-axis quantisation must not cross the change.
+    pub(crate) fn reshaped(&self, shape: Vec<usize>) -> Result<Self, String> {
+        if shape.iter().product::<usize>() != self.len() {
+            return Err(format!("{:?} does not fill {shape:?}", self.shape));
+        }
+        let quant = match &self.quant {
+            Some(q) if q.axis.is_some() => {
+                let from = q.axis.unwrap_or(0);
+                let inner: usize = self.shape[from + 1..].iter().product();
+                let to = (0..shape.len())
+                    .find(|a| shape[*a] == self.shape[from] && shape[a + 1..].iter().product::<usize>() == inner)
+                    .ok_or("a reshape mixes channels with scales of their own")?;
+                Some(Quant { axis: Some(to), ..q.clone() })
+            }
+            other => other.clone(),
+        };
+        Ok(Self { shape, elements: self.elements.clone(), quant })
+    }
+
+    /// Element type and contents as the IR has them; whole numbers without quantisation become I64.
+    pub(crate) fn data(&self) -> Data {
+        match &self.elements {
+            Elements::F32(v) => Data::F32(v.clone()),
+            Elements::I8(v) => Data::I8(v.clone()),
+            Elements::U8(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::I32(v) => Data::I32(v.clone()),
+            Elements::I64(v) => Data::I64(v.clone()),
+        }
+    }
+}
+
+impl Elements {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::F32(v) => v.len(),
+            Self::I8(v) => v.len(),
+            Self::U8(v) => v.len(),
+            Self::I32(v) => v.len(),
+            Self::I64(v) => v.len(),
+        }
+    }
+
+    pub(crate) fn gather(&self, at: &[usize]) -> Self {
+        match self {
+            Self::F32(v) => Self::F32(at.iter().map(|i| v[*i]).collect()),
+            Self::I8(v) => Self::I8(at.iter().map(|i| v[*i]).collect()),
+            Self::U8(v) => Self::U8(at.iter().map(|i| v[*i]).collect()),
+            Self::I32(v) => Self::I32(at.iter().map(|i| v[*i]).collect()),
+            Self::I64(v) => Self::I64(at.iter().map(|i| v[*i]).collect()),
+        }
+    }
+}
+
+fn typed<const N: usize, S, T>(raw: &[u8], typed: &[S], bytes: fn([u8; N]) -> T, convert: fn(&S) -> T) -> Vec<T> {
+    if raw.is_empty() {
+        return typed.iter().map(convert).collect();
+    }
+    let chunks = raw.chunks_exact(N);
+    if !chunks.remainder().is_empty() {
+        return Vec::new();
+    }
+    chunks
+        .map(|c| {
+            let mut b = [0; N];
+            b.copy_from_slice(c);
+            bytes(b)
+        })
+        .collect()
+}
+
+/// The bytes of a tensor that lies in a file beside the model. The name must be a plain file name: a model must not
+/// reach elsewhere.
+fn external_bytes(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, String> {
+    use std::io::{Read, Seek, SeekFrom};
+    let folder = folder.ok_or("its data lies in another file: import from a path")?;
+    let field = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+    let name = field("location").ok_or("external data without a location")?;
+    if name.is_empty() || Path::new(name).components().count() != 1 || name.starts_with("..") {
+        return Err(format!("external data `{name}` is not a file beside the model"));
+    }
+    let number = |key: &str| field(key).map(|v| v.parse::<u64>().map_err(|_| format!("{key} `{v}` is no number")));
+    let path = folder.join(name);
+    let mut file = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let size = file.metadata().map_err(|e| e.to_string())?.len();
+    let offset = number("offset").transpose()?.unwrap_or(0);
+    let length = number("length").transpose()?.unwrap_or(size.saturating_sub(offset));
+    if offset.checked_add(length).is_none_or(|end| end > size) {
+        return Err(format!("{} is too short: {length} bytes at {offset} of {size}", path.display()));
+    }
+    file.seek(SeekFrom::Start(offset)).map_err(|e| e.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(length).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_held_against_the_data() {
+        let mut t = TensorProto { dims: vec![2, 2], data_type: 1, float_data: vec![1.0, 2.0, 3.0, 4.0], ..Default::default() };
+        let c = Constant::read(&t, None).unwrap();
+        assert_eq!(c.transposed(&[1, 0]).to_reals(), [1.0, 3.0, 2.0, 4.0]);
+        t.dims = vec![i64::MAX, 2];
+        assert!(Constant::read(&t, None).is_err());
+        t.dims = vec![-1];
+        assert!(Constant::read(&t, None).is_err());
+        t.dims = vec![3];
+        assert!(Constant::read(&t, None).is_err());
+    }
+
+    #[test]
+    fn external_data_stays_beside_the_model() {
+        use tract_onnx::pb::StringStringEntryProto;
+        let entry = |value: &str| StringStringEntryProto { key: "location".into(), value: value.into() };
+        for name in ["../x", "/etc/passwd", "a/b", "", ".."] {
+            let t = TensorProto {
+                dims: vec![1],
+                data_type: 1,
+                data_location: Some(1),
+                external_data: vec![entry(name)],
+                ..Default::default()
+            };
+            assert!(Constant::read(&t, Some(Path::new("."))).unwrap_err().contains("beside"), "{name}");
+        }
+    }
+
+    #[test]
+    fn scales_follow_their_axis() {
+        let c = Constant {
+            shape: vec![2, 1],
+            elements: Elements::I8(vec![1, 2]),
+            quant: Some(Quant { scale: vec![0.5, 2.0], zero_point: vec![0, 0], axis: Some(0) }),
+        };
+        assert_eq!(c.to_reals(), [0.5, 4.0]);
+        assert_eq!(c.transposed(&[1, 0]).quant.unwrap().axis, Some(1));
+        assert_eq!(c.reshaped(vec![1, 2]).unwrap().to_reals(), [0.5, 4.0]);
+    }
+}

@@ -1,0 +1,300 @@
+//! The graph under construction: what each ONNX tensor has become, and how operators add to it.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId, infer};
+use tract_onnx::pb::{AttributeProto, NodeProto};
+
+use crate::constant::{Constant, Elements};
+
+/// What an ONNX tensor has become.
+#[derive(Clone, Debug)]
+pub(crate) enum Entry {
+    /// Known while importing.
+    Constant(Constant),
+    /// Computed at run time.
+    Value(ValueId),
+    /// Output of a node that cannot be imported.
+    Unknown,
+}
+
+/// Why a node cannot be imported.
+pub(crate) type Reason = String;
+pub(crate) type Importing<T = ()> = Result<T, Reason>;
+
+/// Graph under construction.
+pub(crate) struct Context<'a> {
+    pub(crate) graph: Graph,
+    pub(crate) entries: HashMap<String, Entry>,
+    pub(crate) opset: i64,
+    pub(crate) folder: Option<&'a Path>,
+    names: HashSet<String>,
+}
+
+/// One ONNX node being imported: its attributes and inputs.
+pub(crate) struct Onnx<'a> {
+    pub(crate) node: &'a NodeProto,
+    pub(crate) name: String,
+}
+
+impl<'a> Onnx<'a> {
+    pub(crate) fn new(node: &'a NodeProto) -> Self {
+        let first = node.output.first().cloned().unwrap_or_default();
+        let name = if node.name.is_empty() { first } else { node.name.clone() };
+        Self { node, name }
+    }
+
+    fn attribute(&self, name: &str) -> Option<&'a AttributeProto> {
+        self.node.attribute.iter().find(|a| a.name == name)
+    }
+
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.attribute(name).is_some()
+    }
+
+    pub(crate) fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, |a| a.i)
+    }
+
+    pub(crate) fn float(&self, name: &str, default: f32) -> f32 {
+        self.attribute(name).map_or(default, |a| a.f)
+    }
+
+    pub(crate) fn text(&self, name: &str, default: &str) -> String {
+        self.attribute(name).map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
+    }
+
+    pub(crate) fn ints(&self, name: &str) -> Option<Vec<i64>> {
+        self.attribute(name).map(|a| a.ints.clone())
+    }
+
+    pub(crate) fn floats(&self, name: &str) -> Option<Vec<f32>> {
+        self.attribute(name).map(|a| a.floats.clone())
+    }
+
+    pub(crate) fn tensor(&self, name: &str) -> Option<&'a tract_onnx::pb::TensorProto> {
+        self.attribute(name).and_then(|a| a.t.as_ref())
+    }
+
+    /// Name of input `i`; `None` if it is left out.
+    pub(crate) fn input(&self, i: usize) -> Option<&'a str> {
+        self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+    }
+
+    /// Name of output `i`; `None` if nobody wants it.
+    pub(crate) fn output(&self, i: usize) -> Option<&'a str> {
+        self.node.output.get(i).map(String::as_str).filter(|n| !n.is_empty())
+    }
+
+    /// An axis attribute, counted from the front.
+    pub(crate) fn axis(&self, name: &str, default: i64, rank: usize) -> Importing<usize> {
+        axis(self.int(name, default), rank)
+    }
+}
+
+/// An axis counted from the front.
+pub(crate) fn axis(axis: i64, rank: usize) -> Importing<usize> {
+    let n = rank as i64;
+    let a = if axis < 0 { axis + n } else { axis };
+    usize::try_from(a).ok().filter(|a| *a < rank).ok_or_else(|| format!("axis {axis} of a tensor with {rank} axes"))
+}
+
+/// NCHW to NHWC, for any number of spatial axes.
+pub(crate) fn to_last(rank: usize) -> Vec<usize> {
+    let mut perm: Vec<usize> = (0..rank).collect();
+    perm.remove(1);
+    perm.push(1);
+    perm
+}
+
+/// NHWC to NCHW.
+pub(crate) fn to_first(rank: usize) -> Vec<usize> {
+    let mut perm: Vec<usize> = (0..rank - 1).collect();
+    perm.insert(1, rank - 1);
+    perm
+}
+
+impl<'a> Context<'a> {
+    pub(crate) fn new(name: &str, opset: i64, folder: Option<&'a Path>) -> Self {
+        let graph = Graph { name: name.to_owned(), ..Graph::default() };
+        Self { graph, entries: HashMap::new(), opset, folder, names: HashSet::new() }
+    }
+
+    /// A tensor name that is not taken yet.
+    fn unique(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let mut n = 1;
+        while !self.names.insert(name.clone()) {
+            n += 1;
+            name = format!("{wanted}#{n}");
+        }
+        name
+    }
+
+    /// What the tensor is; a node that is not supported produced it if `Unknown`.
+    pub(crate) fn entry(&self, name: &str) -> Importing<&Entry> {
+        self.entries.get(name).ok_or_else(|| format!("input `{name}` is not produced by any node before"))
+    }
+
+    /// Input `i` as a constant, if it is there and is one.
+    pub(crate) fn constant(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Constant>> {
+        let Some(name) = onnx.input(i) else { return Ok(None) };
+        match self.entry(name)? {
+            Entry::Constant(c) => Ok(Some(c.clone())),
+            _ => Err(format!("input {i} (`{name}`) is computed at run time; a constant is wanted")),
+        }
+    }
+
+    /// Input `i` as a constant that must be there.
+    pub(crate) fn wanted(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Constant> {
+        self.constant(onnx, i)?.ok_or_else(|| format!("input {i} is missing"))
+    }
+
+    /// Input `i` as constant whole numbers, if it is there.
+    pub(crate) fn ints(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Vec<i64>>> {
+        self.constant(onnx, i)?.map(|c| c.to_ints().ok_or_else(|| format!("input {i} is no integer tensor"))).transpose()
+    }
+
+    pub(crate) fn is_constant(&self, onnx: &Onnx<'_>, i: usize) -> bool {
+        onnx.input(i).is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
+    }
+
+    /// Input `i` as a value of the graph; constants become one.
+    pub(crate) fn value(&mut self, onnx: &Onnx<'_>, i: usize) -> Importing<ValueId> {
+        let name = onnx.input(i).ok_or_else(|| format!("input {i} is missing"))?;
+        match self.entry(name)?.clone() {
+            Entry::Value(id) => Ok(id),
+            Entry::Constant(c) => Ok(self.add_constant(name, &c)),
+            Entry::Unknown => Err(String::new()),
+        }
+    }
+
+    pub(crate) fn shape(&self, id: ValueId) -> &[usize] {
+        &self.graph.value(id).shape
+    }
+
+    /// Adds a constant to the graph. Whole numbers without a scale become float32: the device computes in no other.
+    pub(crate) fn add_constant(&mut self, name: &str, c: &Constant) -> ValueId {
+        let name = self.unique(name);
+        let data = match (&c.elements, &c.quant) {
+            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
+            _ => Data::F32(c.to_reals()),
+        };
+        let id = self.graph.add_constant(name, c.shape.clone(), data);
+        self.graph.value_mut(id).quant = c.quant.clone();
+        id
+    }
+
+    pub(crate) fn add_reals(&mut self, name: &str, shape: Vec<usize>, values: Vec<f32>) -> ValueId {
+        self.add_constant(name, &Constant::new(shape, Elements::F32(values)))
+    }
+
+    pub(crate) fn add_input(&mut self, name: &str, shape: Vec<usize>, dtype: DType) -> ValueId {
+        let unique = self.unique(name);
+        let value = Value { name: unique, shape, dtype, quant: None, data: None, channels_first_outside: false };
+        let id = self.graph.add_value(value);
+        self.graph.inputs.push(id);
+        self.entries.insert(name.to_owned(), Entry::Value(id));
+        id
+    }
+
+    /// Appends a node whose output has the inferred shape; `declared` for operators that leave it to the output.
+    /// Movements keep the element type of their input.
+    pub(crate) fn emit(
+        &mut self,
+        onnx: &Onnx<'_>,
+        op: Op,
+        inputs: Vec<ValueId>,
+        declared: Option<Vec<usize>>,
+        name: &str,
+    ) -> Importing<ValueId> {
+        let values: Vec<&Value> = inputs.iter().map(|id| self.graph.value(*id)).collect();
+        let declared = declared.unwrap_or_default();
+        let shape = infer::infer_shape(&op, &values, &declared).map_err(|e| match e {
+            offshoot_ir::Error::Node { reason, .. } => reason,
+            other => other.to_string(),
+        })?;
+        let first = inputs.first().map(|id| self.graph.value(*id));
+        let (dtype, quant) = match (&op, first) {
+            (Op::ArgMax { .. }, _) => (DType::I32, None),
+            (Op::Quantize, _) => (DType::I8, None),
+            (Op::Dequantize, _) => (DType::F32, None),
+            (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(x)) => {
+                (x.dtype, x.quant.clone())
+            }
+            _ => (DType::F32, None),
+        };
+        let name = self.unique(name);
+        let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
+        let output = self.graph.add_value(value);
+        self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
+        Ok(output)
+    }
+
+    /// As [`Self::emit`], for the ONNX node's output `i`.
+    pub(crate) fn finish(
+        &mut self,
+        onnx: &Onnx<'_>,
+        op: Op,
+        inputs: Vec<ValueId>,
+        declared: Option<Vec<usize>>,
+        i: usize,
+    ) -> Importing {
+        let name = onnx.output(i).ok_or("has no output")?;
+        let id = self.emit(onnx, op, inputs, declared, name)?;
+        self.entries.insert(name.to_owned(), Entry::Value(id));
+        Ok(())
+    }
+
+    /// The ONNX node's output `i` is this.
+    pub(crate) fn bind(&mut self, onnx: &Onnx<'_>, i: usize, entry: Entry) -> Importing {
+        let name = onnx.output(i).ok_or("has no output")?;
+        self.entries.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// Channels-first input of rank 3 or 4 as NHWC (rank 3 gets H = 1).
+    pub(crate) fn nhwc(&mut self, onnx: &Onnx<'_>, x: ValueId) -> Importing<ValueId> {
+        let rank = self.shape(x).len();
+        if rank != 3 && rank != 4 {
+            return Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"));
+        }
+        let op = Op::Transpose { perm: to_last(rank) };
+        let name = format!("{}/nhwc", self.graph.value(x).name);
+        let y = self.emit(onnx, op, vec![x], None, &name)?;
+        if rank == 4 {
+            return Ok(y);
+        }
+        let shape = self.shape(y).to_vec();
+        self.emit(onnx, Op::Reshape, vec![y], Some(vec![shape[0], 1, shape[1], shape[2]]), &format!("{name}/2d"))
+    }
+
+    /// NHWC result as the ONNX node's output: channels first, rank 3 again if it was.
+    pub(crate) fn finish_nchw(&mut self, onnx: &Onnx<'_>, y: ValueId, rank: usize) -> Importing {
+        let mut y = y;
+        if rank == 3 {
+            let s = self.shape(y).to_vec();
+            let name = format!("{}/1d", self.graph.value(y).name);
+            y = self.emit(onnx, Op::Reshape, vec![y], Some(vec![s[0], s[2], s[3]]), &name)?;
+        }
+        self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
+    }
+
+    /// Gives an I8 value and whatever it was moved from (or to) the quantisation found at its DequantizeLinear.
+    pub(crate) fn set_quant(&mut self, id: ValueId, quant: &Quant) {
+        let mut at = id;
+        loop {
+            let value = self.graph.value_mut(at);
+            if value.dtype != DType::I8 || value.quant.is_some() {
+                return;
+            }
+            value.quant = Some(quant.clone());
+            let Some(n) = self.graph.producer(at) else { return };
+            match (&self.graph.nodes[n].op, self.graph.nodes[n].inputs.first()) {
+                (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(&x)) => at = x,
+                _ => return,
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! From bytes to a graph.
+
+use std::path::Path;
+
+use offshoot_ir::{DType, Graph};
+use prost::Message;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
+use tract_onnx::pb::{ModelProto, ValueInfoProto, type_proto};
+
+use crate::constant::Constant;
+use crate::context::{Context, Entry, Onnx};
+use crate::error::{ImportError, Result, Unsupported};
+use crate::{lift, ops};
+
+/// Opsets whose forms are known.
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+
+/// Imports a file; external data is read from beside it.
+///
+/// # Errors
+/// The file cannot be read, is no ONNX model, or holds nodes that cannot be imported (all of them are listed).
+pub fn import(path: &Path) -> Result<Graph> {
+    let io = |source| ImportError::Io { path: path.to_path_buf(), source };
+    let bytes = std::fs::read(path).map_err(io)?;
+    let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
+    build(&bytes, &name, path.parent())
+}
+
+/// Imports the bytes of a file. A symbolic extent of an input is 1.
+///
+/// # Errors
+/// As [`import`].
+pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
+    build(bytes, name, None)
+}
+
+fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
+    let model = ModelProto::decode(bytes).map_err(|e| ImportError::Format(e.to_string()))?;
+    let proto = model.graph.as_ref().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
+    let opset = model
+        .opset_import
+        .iter()
+        .find(|o| o.domain.is_empty() || o.domain == "ai.onnx")
+        .map(|o| o.version)
+        .ok_or_else(|| ImportError::Format("it names no operator set".into()))?;
+    if !OPSETS.contains(&opset) {
+        let known = format!("opset {opset}; export with one from {} to {}", OPSETS.start(), OPSETS.end());
+        return Err(ImportError::Format(known));
+    }
+    let mut c = Context::new(name, opset, folder);
+    let mut unsupported = Vec::new();
+    for t in &proto.initializer {
+        match Constant::read(t, folder) {
+            Ok(v) => {
+                c.entries.insert(t.name.clone(), Entry::Constant(v));
+            }
+            Err(reason) => {
+                c.entries.insert(t.name.clone(), Entry::Unknown);
+                unsupported.push(problem(&t.name, "initializer", reason));
+            }
+        }
+    }
+    for sparse in &proto.sparse_initializer {
+        let name = sparse.values.as_ref().map_or("", |v| v.name.as_str());
+        unsupported.push(problem(name, "sparse_initializer", "store it dense".into()));
+    }
+    for input in &proto.input {
+        // Old files list initialisers among the inputs.
+        if c.entries.contains_key(&input.name) {
+            continue;
+        }
+        match described(input) {
+            Ok((shape, dtype)) => {
+                c.add_input(&input.name, shape, dtype);
+            }
+            Err(reason) => {
+                c.entries.insert(input.name.clone(), Entry::Unknown);
+                unsupported.push(problem(&input.name, "input", reason));
+            }
+        }
+    }
+    for node in &proto.node {
+        let onnx = Onnx::new(node);
+        let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
+        let done = if fed_by_unknown { unreachable_node(&mut c, &onnx) } else { ops::import(&mut c, &onnx) };
+        if let Err(reason) = done {
+            for output in &node.output {
+                c.entries.insert(output.clone(), Entry::Unknown);
+            }
+            if !reason.is_empty() {
+                let operator = match node.domain.as_str() {
+                    "" | "ai.onnx" => node.op_type.clone(),
+                    domain => format!("{domain}.{}", node.op_type),
+                };
+                unsupported.push(problem(&onnx.name, &operator, reason));
+            }
+        }
+    }
+    finish(c, &proto.output, unsupported)
+}
+
+/// A node behind one that cannot be imported: its operator can still be judged, its attributes cannot.
+fn unreachable_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result<(), String> {
+    let mut alone = Context::new("", c.opset, None);
+    match ops::import(&mut alone, onnx) {
+        Err(reason) if reason.starts_with("operator") => Err(reason),
+        _ => Err(String::new()),
+    }
+}
+
+fn finish(mut c: Context<'_>, outputs: &[ValueInfoProto], mut unsupported: Vec<Unsupported>) -> Result<Graph> {
+    for output in outputs {
+        match c.entries.get(&output.name).cloned() {
+            Some(Entry::Value(id)) => c.graph.outputs.push(id),
+            Some(Entry::Constant(_)) => {
+                unsupported.push(problem(&output.name, "output", "it does not depend on any input".into()));
+            }
+            Some(Entry::Unknown) => {}
+            None => {
+                let reason = "no node produces it".to_owned();
+                unsupported.push(problem(&output.name, "output", reason));
+            }
+        }
+    }
+    if !unsupported.is_empty() {
+        return Err(ImportError::Unsupported(unsupported));
+    }
+    if c.graph.outputs.is_empty() {
+        return Err(ImportError::Format("the graph has no output".into()));
+    }
+    let graph = lift::lift(c.graph)?.prune_unreachable();
+    graph.validate()?;
+    Ok(graph)
+}
+
+fn problem(node: &str, operator: &str, reason: String) -> Unsupported {
+    Unsupported { node: node.to_owned(), operator: operator.to_owned(), reason }
+}
+
+/// Shape and element type of a graph input.
+fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType), String> {
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+        return Err("it is no tensor".into());
+    };
+    let dtype = match tensor.elem_type {
+        1 => DType::F32,
+        // uint8 is int8 less 128.
+        2 | 3 => DType::I8,
+        other => return Err(format!("element type {other}; float32, int8 and uint8 are supported")),
+    };
+    let shape = tensor.shape.as_ref().ok_or("its shape is not given: export with fixed extents")?;
+    let mut extents = Vec::new();
+    for (i, d) in shape.dim.iter().enumerate() {
+        match &d.value {
+            Some(Dim::DimValue(v)) if *v > 0 => {
+                extents.push(usize::try_from(*v).map_err(|_| format!("extent {v}"))?);
+            }
+            // A symbolic batch is one sample; so is 0 or -1, which some exporters write for it.
+            _ if i == 0 => extents.push(1),
+            other => {
+                let what = match other {
+                    Some(Dim::DimParam(name)) => format!("`{name}`"),
+                    _ => "not given".into(),
+                };
+                return Err(format!("extent of axis {i} is {what}: export with fixed extents"));
+            }
+        }
+    }
+    let count = extents.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
+    if count.is_none_or(|n| n > 1 << 28) {
+        return Err(format!("shape {extents:?} is too large"));
+    }
+    Ok((extents, dtype))
+}

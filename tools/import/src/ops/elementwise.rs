@@ -1,0 +1,160 @@
+//! Operators of one or two elements, PRelu, Clip.
+
+use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind};
+
+use crate::constant::{Constant, Elements};
+use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
+
+/// The unary function that the node is, if it is one.
+pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
+    Ok(Some(match onnx.node.op_type.as_str() {
+        "Relu" => UnaryKind::Clip { min: 0.0, max: f32::INFINITY },
+        "Clip" => clip(c, onnx)?,
+        "LeakyRelu" => UnaryKind::LeakyRelu { alpha: onnx.float("alpha", 0.01) },
+        "HardSwish" => UnaryKind::HardSwish,
+        "HardSigmoid" => UnaryKind::HardSigmoid { alpha: onnx.float("alpha", 0.2), beta: onnx.float("beta", 0.5) },
+        "Sigmoid" => UnaryKind::Sigmoid,
+        "Tanh" => UnaryKind::Tanh,
+        "Gelu" => match onnx.text("approximate", "none").as_str() {
+            "none" => UnaryKind::Gelu,
+            "tanh" => UnaryKind::GeluTanh,
+            other => return Err(format!("approximate `{other}`")),
+        },
+        "Elu" => UnaryKind::Elu { alpha: onnx.float("alpha", 1.0) },
+        "Exp" => UnaryKind::Exp,
+        "Log" => UnaryKind::Log,
+        "Sqrt" => UnaryKind::Sqrt,
+        "Reciprocal" => UnaryKind::Reciprocal,
+        "Abs" => UnaryKind::Abs,
+        "Neg" => UnaryKind::Neg,
+        "Erf" => UnaryKind::Erf,
+        "Softplus" => UnaryKind::Softplus,
+        "Pow" => {
+            let exponent = c.wanted(onnx, 1)?;
+            match exponent.to_reals().as_slice() {
+                [e] => UnaryKind::Pow { exponent: *e },
+                _ => return Err("an exponent for each element".into()),
+            }
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<UnaryKind> {
+    let bound = |i: usize, name: &str, none: f32| -> Importing<f32> {
+        match c.constant(onnx, i)? {
+            Some(v) => v.to_reals().first().copied().ok_or_else(|| format!("{name} is empty")),
+            None => Ok(onnx.float(name, none)),
+        }
+    };
+    let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
+    if min > max || min.is_nan() || max.is_nan() {
+        return Err(format!("bounds {min} to {max}"));
+    }
+    Ok(UnaryKind::Clip { min, max })
+}
+
+pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Importing {
+    let x = c.value(onnx, 0)?;
+    c.finish(onnx, Op::Unary(kind), vec![x], None, 0)
+}
+
+pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing {
+    if let Some(folded) = integers(c, onnx, kind)? {
+        return c.bind(onnx, 0, Entry::Constant(folded));
+    }
+    let op = |activation| Op::Binary { kind, activation };
+    match onnx.node.input.len() {
+        1 => {
+            let x = c.value(onnx, 0)?;
+            c.bind(onnx, 0, Entry::Value(x))
+        }
+        2 => {
+            let (a, b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
+            c.finish(onnx, op(Activation::None), vec![a, b], None, 0)
+        }
+        // Sum, Min and Max take any number.
+        n => {
+            let mut a = c.value(onnx, 0)?;
+            for i in 1..n {
+                let b = c.value(onnx, i)?;
+                if i + 1 == n {
+                    return c.finish(onnx, op(Activation::None), vec![a, b], None, 0);
+                }
+                a = c.emit(onnx, op(Activation::None), vec![a, b], None, &format!("{}/{i}", onnx.name))?;
+            }
+            Err("has no input".into())
+        }
+    }
+}
+
+/// Arithmetic on shapes, done now.
+fn integers(c: &Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing<Option<Constant>> {
+    if onnx.node.input.len() != 2 || !c.is_constant(onnx, 0) || !c.is_constant(onnx, 1) {
+        return Ok(None);
+    }
+    let (a, b) = (c.wanted(onnx, 0)?, c.wanted(onnx, 1)?);
+    let (Elements::I64(x), Elements::I64(y)) = (&a.elements, &b.elements) else { return Ok(None) };
+    let n = x.len().max(y.len());
+    if (x.len() != n && x.len() != 1) || (y.len() != n && y.len() != 1) {
+        return Ok(None);
+    }
+    let mut out = Vec::with_capacity(n);
+    for i in 0..n {
+        let (p, q) = (x[i % x.len()], y[i % y.len()]);
+        let v = match kind {
+            BinaryKind::Add => p.checked_add(q),
+            BinaryKind::Sub => p.checked_sub(q),
+            BinaryKind::Mul => p.checked_mul(q),
+            BinaryKind::Div => p.checked_div(q),
+            BinaryKind::Min => Some(p.min(q)),
+            BinaryKind::Max => Some(p.max(q)),
+        };
+        out.push(v.ok_or("integer overflow")?);
+    }
+    let shape = if x.len() == n { a.shape } else { b.shape };
+    Ok(Some(Constant::new(shape, Elements::I64(out))))
+}
+
+/// PRelu, Selu and the like that are several operators here.
+pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let slope = c.wanted(onnx, 1)?;
+    let rank = c.shape(x).len();
+    let channels_first = rank > 2;
+    let channels = if channels_first { c.shape(x)[1] } else { c.shape(x).last().copied().unwrap_or(1) };
+    if slope.len() != 1 && slope.len() != channels {
+        return Err(format!("slope {:?}: one for all or one a channel ({channels}) is supported", slope.shape));
+    }
+    if slope.len() == channels && channels_first && slope.shape.iter().rev().skip(rank - 2).next() != Some(&channels) {
+        return Err(format!("slope {:?} does not run along the channels", slope.shape));
+    }
+    let flat = if slope.len() == channels {
+        slope.reshaped(vec![channels])?
+    } else {
+        let index = vec![0; channels];
+        Constant { shape: vec![channels], elements: slope.elements.gather(&index), quant: slope.quant.clone() }
+    };
+    let s = c.add_constant(onnx.input(1).unwrap_or_default(), &flat);
+    if !channels_first {
+        return c.finish(onnx, Op::PRelu, vec![x, s], None, 0);
+    }
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let last = c.emit(onnx, Op::Transpose { perm: to_last(rank) }, vec![x], None, &format!("{name}/x"))?;
+    let y = c.emit(onnx, Op::PRelu, vec![last, s], None, &format!("{name}/nhwc"))?;
+    c.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
+}
+
+/// Swish (opset 24): x · sigmoid(alpha · x).
+pub(crate) fn swish(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let alpha = onnx.float("alpha", 1.0);
+    let mut inner = x;
+    if alpha != 1.0 {
+        let k = c.add_reals(&format!("{}/alpha", onnx.name), vec![1], vec![alpha]);
+        let op = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
+        inner = c.emit(onnx, op, vec![x, k], None, &format!("{}/scaled", onnx.name))?;
+    }
+    let gate = c.emit(onnx, Op::Unary(UnaryKind::Sigmoid), vec![inner], None, &format!("{}/gate", onnx.name))?;
+    c.finish(onnx, Op::Binary { kind: BinaryKind::Mul, activation: Activation::None }, vec![x, gate], None, 0)
+}

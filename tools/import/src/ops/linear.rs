@@ -1,0 +1,99 @@
+//! Gemm, MatMul.
+
+use offshoot_ir::{Activation, BinaryKind, Op};
+
+use crate::constant::{Constant, Elements};
+use crate::context::{Context, Importing, Onnx};
+
+pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let (alpha, beta) = (onnx.float("alpha", 1.0), onnx.float("beta", 1.0));
+    let mut x = c.value(onnx, 0)?;
+    let weights = c.wanted(onnx, 1)?;
+    if weights.shape.len() != 2 {
+        return Err(format!("weights {:?} are not a matrix", weights.shape));
+    }
+    if onnx.int("transA", 0) != 0 {
+        x = c.emit(onnx, Op::Transpose { perm: vec![1, 0] }, vec![x], None, &format!("{}/t", onnx.name))?;
+    }
+    let oi = if onnx.int("transB", 0) != 0 { weights } else { weights.transposed(&[1, 0]) };
+    let oi = scaled(&oi, alpha)?;
+    let o = oi.shape[0];
+    let w = c.add_constant(onnx.input(1).unwrap_or_default(), &oi);
+    let mut inputs = vec![x, w];
+    let mut rest = None;
+    if let Some(bias) = c.constant(onnx, 2)? {
+        let name = onnx.input(2).unwrap_or_default();
+        let bias = scaled(&bias, beta)?;
+        if bias.len() == o {
+            inputs.push(c.add_constant(name, &bias.reshaped(vec![o])?));
+        } else {
+            // Numpy broadcast: one number for all, or a whole matrix.
+            rest = Some(c.add_constant(name, &bias));
+        }
+    }
+    let op = Op::FullyConnected { activation: Activation::None };
+    match rest {
+        None => c.finish(onnx, op, inputs, None, 0),
+        Some(bias) => {
+            let y = c.emit(onnx, op, inputs, None, &format!("{}/product", onnx.name))?;
+            let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
+            c.finish(onnx, add, vec![y, bias], None, 0)
+        }
+    }
+}
+
+fn scaled(c: &Constant, factor: f32) -> Importing<Constant> {
+    if factor == 1.0 {
+        return Ok(c.clone());
+    }
+    if c.quant.is_some() {
+        return Err("alpha and beta other than 1 of a quantised Gemm".into());
+    }
+    let values = c.to_reals().into_iter().map(|v| v * factor).collect();
+    Ok(Constant::new(c.shape.clone(), Elements::F32(values)))
+}
+
+pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if c.is_constant(onnx, 1) {
+        let weights = c.wanted(onnx, 1)?;
+        if weights.shape.len() == 2 {
+            let x = c.value(onnx, 0)?;
+            let w = c.add_constant(onnx.input(1).unwrap_or_default(), &weights.transposed(&[1, 0]));
+            return c.finish(onnx, Op::FullyConnected { activation: Activation::None }, vec![x, w], None, 0);
+        }
+    }
+    let (mut a, mut b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
+    let (sa, sb) = (c.shape(a).to_vec(), c.shape(b).to_vec());
+    if sa.len() < 2 || sb.len() < 2 {
+        return Err(format!("{sa:?} times {sb:?}: vectors are not supported, only matrices"));
+    }
+    // Numpy broadcasts the batch axes; the IR wants them equal.
+    let rank = sa.len().max(sb.len());
+    let batch = |s: &[usize]| -> Vec<usize> {
+        let mut full = vec![1; rank - s.len()];
+        full.extend(&s[..s.len() - 2]);
+        full
+    };
+    let (ba, bb) = (batch(&sa), batch(&sb));
+    let mut joint = Vec::new();
+    for (x, y) in ba.iter().zip(&bb) {
+        match (*x, *y) {
+            (x, y) if x == y || y == 1 => joint.push(x),
+            (1, y) => joint.push(y),
+            _ => return Err(format!("{sa:?} times {sb:?}: batch axes differ")),
+        }
+    }
+    for (id, own, shape) in [(&mut a, &ba, &sa), (&mut b, &bb, &sb)] {
+        let tail = &shape[shape.len() - 2..];
+        let name = c.graph.value(*id).name.clone();
+        if shape.len() < rank {
+            let full = [own.as_slice(), tail].concat();
+            *id = c.emit(onnx, Op::Reshape, vec![*id], Some(full), &format!("{name}/batched"))?;
+        }
+        if *own != joint {
+            let full = [joint.as_slice(), tail].concat();
+            *id = c.emit(onnx, Op::Expand, vec![*id], Some(full), &format!("{name}/expanded"))?;
+        }
+    }
+    c.finish(onnx, Op::MatMul { transpose_b: false }, vec![a, b], None, 0)
+}

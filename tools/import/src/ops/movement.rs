@@ -1,0 +1,292 @@
+//! Operators that move elements: Reshape and its kin, Transpose, Concat, Split, Slice, Pad, Expand, Cast.
+
+use offshoot_ir::{Op, PadMode, ValueId};
+
+use crate::constant::{Constant, Elements};
+use crate::context::{Context, Entry, Importing, Onnx, axis};
+
+/// Binds the node's output to its input 0 in another shape.
+fn reshaped(c: &mut Context<'_>, onnx: &Onnx<'_>, shape: Vec<usize>) -> Importing {
+    if c.is_constant(onnx, 0) {
+        let moved = c.wanted(onnx, 0)?.reshaped(shape)?;
+        return c.bind(onnx, 0, Entry::Constant(moved));
+    }
+    let x = c.value(onnx, 0)?;
+    c.finish(onnx, Op::Reshape, vec![x], Some(shape), 0)
+}
+
+/// Shape of input 0, constant or not.
+fn input_shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<Vec<usize>> {
+    if c.is_constant(onnx, 0) {
+        return Ok(c.wanted(onnx, 0)?.shape);
+    }
+    let x = c.value(onnx, 0)?;
+    Ok(c.shape(x).to_vec())
+}
+
+pub(crate) fn reshape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let wanted = match onnx.ints("shape") {
+        Some(s) => s,
+        None => c.ints(onnx, 1)?.ok_or("the shape is missing")?,
+    };
+    let from = input_shape(c, onnx)?;
+    let keep_zero = onnx.int("allowzero", 0) != 0;
+    let total: usize = from.iter().product();
+    let mut shape = Vec::new();
+    let mut open = None;
+    for (i, d) in wanted.iter().enumerate() {
+        match *d {
+            -1 if open.is_none() => {
+                open = Some(i);
+                shape.push(1);
+            }
+            0 if !keep_zero => shape.push(*from.get(i).ok_or("0 stands for an axis that the input lacks")?),
+            d => shape.push(usize::try_from(d).map_err(|_| format!("extent {d}"))?),
+        }
+    }
+    let known = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or("shape is too large")?;
+    if let Some(i) = open {
+        if known == 0 || !total.is_multiple_of(known) {
+            return Err(format!("{from:?} does not fill {wanted:?}"));
+        }
+        shape[i] = total / known;
+    }
+    // A batch that the exporter wrote as a number stands for one sample here.
+    reshaped(c, onnx, shape)
+}
+
+pub(crate) fn flatten(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let from = input_shape(c, onnx)?;
+    let at = match onnx.int("axis", 1) {
+        a if a == from.len() as i64 => from.len(),
+        a => axis(a, from.len())?,
+    };
+    let shape = vec![from[..at].iter().product(), from[at..].iter().product()];
+    reshaped(c, onnx, shape)
+}
+
+fn axes(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<Vec<i64>>> {
+    match onnx.ints("axes") {
+        Some(a) => Ok(Some(a)),
+        None => c.ints(onnx, 1),
+    }
+}
+
+pub(crate) fn squeeze(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let from = input_shape(c, onnx)?;
+    let drop: Vec<usize> = match axes(c, onnx)? {
+        Some(a) => a.iter().map(|a| axis(*a, from.len())).collect::<Importing<_>>()?,
+        None => (0..from.len()).filter(|a| from[*a] == 1).collect(),
+    };
+    if let Some(a) = drop.iter().find(|a| from[**a] != 1) {
+        return Err(format!("axis {a} of {from:?} has more than one element"));
+    }
+    let shape = (0..from.len()).filter(|a| !drop.contains(a)).map(|a| from[a]).collect();
+    reshaped(c, onnx, shape)
+}
+
+pub(crate) fn unsqueeze(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let from = input_shape(c, onnx)?;
+    let given = axes(c, onnx)?.ok_or("axes are missing")?;
+    let rank = from.len() + given.len();
+    let at: Vec<usize> = given.iter().map(|a| axis(*a, rank)).collect::<Importing<_>>()?;
+    let mut rest = from.iter();
+    let shape = (0..rank).map(|a| if at.contains(&a) { 1 } else { rest.next().copied().unwrap_or(1) }).collect();
+    reshaped(c, onnx, shape)
+}
+
+pub(crate) fn transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let from = input_shape(c, onnx)?;
+    let perm: Vec<usize> = match onnx.ints("perm") {
+        Some(p) => p.iter().map(|a| axis(*a, from.len())).collect::<Importing<_>>()?,
+        None => (0..from.len()).rev().collect(),
+    };
+    let mut sorted = perm.clone();
+    sorted.sort_unstable();
+    if !sorted.iter().copied().eq(0..from.len()) {
+        return Err(format!("perm {perm:?} of {} axes", from.len()));
+    }
+    if c.is_constant(onnx, 0) {
+        let moved = c.wanted(onnx, 0)?.transposed(&perm);
+        return c.bind(onnx, 0, Entry::Constant(moved));
+    }
+    let x = c.value(onnx, 0)?;
+    c.finish(onnx, Op::Transpose { perm }, vec![x], None, 0)
+}
+
+pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if onnx.output(1).is_some() {
+        return Err("the mask as an output: export the model for inference".into());
+    }
+    let name = onnx.input(0).ok_or("input 0 is missing")?;
+    let entry = c.entry(name)?.clone();
+    c.bind(onnx, 0, entry)
+}
+
+pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let to = onnx.int("to", 1);
+    if c.is_constant(onnx, 0) {
+        let x = c.wanted(onnx, 0)?;
+        let elements = match to {
+            6 | 7 => Elements::I64(match x.to_ints() {
+                Some(v) => v,
+                None => x.to_reals().iter().map(|v| *v as i64).collect(),
+            }),
+            1 | 11 => Elements::F32(x.to_reals()),
+            _ => return Err(format!("a constant cast to element type {to}")),
+        };
+        return c.bind(onnx, 0, Entry::Constant(Constant::new(x.shape, elements)));
+    }
+    // Everything that is computed at run time is float32 already.
+    if !matches!(to, 1 | 11) {
+        return Err(format!("cast to element type {to} at run time; float32 is supported"));
+    }
+    identity(c, onnx)
+}
+
+pub(crate) fn concat(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let n = onnx.node.input.len();
+    if n > 0 && (0..n).all(|i| c.is_constant(onnx, i)) {
+        let parts: Vec<Constant> = (0..n).map(|i| c.wanted(onnx, i)).collect::<Importing<_>>()?;
+        if let Some(joined) = parts.iter().map(Constant::to_ints).collect::<Option<Vec<_>>>()
+            && parts.iter().all(|p| p.shape.len() == 1)
+        {
+            return c.bind(onnx, 0, Entry::Constant(Constant::ints(joined.concat())));
+        }
+    }
+    let inputs: Vec<ValueId> = (0..n).map(|i| c.value(onnx, i)).collect::<Importing<_>>()?;
+    let rank = inputs.first().map_or(0, |x| c.shape(*x).len());
+    let axis = onnx.axis("axis", 1, rank)?;
+    c.finish(onnx, Op::Concat { axis }, inputs, None, 0)
+}
+
+pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let axis = onnx.axis("axis", 0, shape.len())?;
+    let parts = onnx.node.output.len();
+    let given = match onnx.ints("split") {
+        Some(s) => Some(s),
+        None => c.ints(onnx, 1)?,
+    };
+    let sizes: Vec<usize> = match given {
+        Some(s) => s.iter().map(|v| usize::try_from(*v).map_err(|_| format!("part of {v}"))).collect::<Importing<_>>()?,
+        None => {
+            let chunk = shape[axis].div_ceil(parts.max(1));
+            (0..parts).map(|i| chunk.min(shape[axis].saturating_sub(i * chunk))).collect()
+        }
+    };
+    if sizes.iter().sum::<usize>() != shape[axis] || sizes.len() < parts {
+        return Err(format!("parts {sizes:?} of an axis of {}", shape[axis]));
+    }
+    let mut at = 0;
+    for (i, size) in sizes.iter().enumerate() {
+        let mut start = vec![0; shape.len()];
+        start[axis] = at;
+        let mut declared = shape.clone();
+        declared[axis] = *size;
+        at += size;
+        if onnx.output(i).is_some() {
+            let op = Op::Slice { start, step: vec![1; shape.len()] };
+            c.finish(onnx, op, vec![x], Some(declared), i)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let shape = input_shape(c, onnx)?;
+    let part = |name: &str, i: usize, c: &Context<'_>| -> Importing<Option<Vec<i64>>> {
+        match onnx.ints(name) {
+            Some(v) => Ok(Some(v)),
+            None => c.ints(onnx, i),
+        }
+    };
+    let starts = part("starts", 1, c)?.ok_or("starts are missing")?;
+    let ends = part("ends", 2, c)?.ok_or("ends are missing")?;
+    let axes = part("axes", 3, c)?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = part("steps", 4, c)?.unwrap_or_else(|| vec![1; starts.len()]);
+    if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
+        return Err("starts, ends, axes and steps have different lengths".into());
+    }
+    let (mut start, mut step, mut declared) = (vec![0usize; shape.len()], vec![1isize; shape.len()], shape.clone());
+    for i in 0..starts.len() {
+        let a = axis(axes[i], shape.len())?;
+        let (n, by) = (shape[a] as i64, steps[i]);
+        if by == 0 {
+            return Err("a step of 0".into());
+        }
+        let from_end = |v: i64| if v < 0 { v.saturating_add(n) } else { v };
+        let (first, end) = if by > 0 {
+            (from_end(starts[i]).clamp(0, n), from_end(ends[i]).clamp(0, n))
+        } else {
+            (from_end(starts[i]).clamp(-1, n - 1), from_end(ends[i]).clamp(-1, n - 1))
+        };
+        let span = if by > 0 { end - first } else { first - end };
+        let count = if span <= 0 { 0 } else { (span - 1) / by.abs().max(1) + 1 };
+        if count == 0 {
+            return Err(format!("axis {a} is left without an element"));
+        }
+        start[a] = first as usize;
+        step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
+        declared[a] = count as usize;
+    }
+    if c.is_constant(onnx, 0) {
+        let x = c.wanted(onnx, 0)?;
+        if shape.len() == 1 {
+            let at: Vec<usize> =
+                (0..declared[0]).map(|i| (start[0] as isize + i as isize * step[0]) as usize).collect();
+            let cut = Constant { shape: declared, elements: x.elements.gather(&at), quant: x.quant };
+            return c.bind(onnx, 0, Entry::Constant(cut));
+        }
+    }
+    let x = c.value(onnx, 0)?;
+    c.finish(onnx, Op::Slice { start, step }, vec![x], Some(declared), 0)
+}
+
+pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let rank = c.shape(x).len();
+    let pads = match onnx.ints("pads") {
+        Some(p) => p,
+        None => c.ints(onnx, 1)?.ok_or("pads are missing")?,
+    };
+    let axes: Vec<usize> = match c.ints(onnx, 3)? {
+        Some(a) => a.iter().map(|a| axis(*a, rank)).collect::<Importing<_>>()?,
+        None => (0..rank).collect(),
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+    for (i, a) in axes.iter().enumerate() {
+        let amount = |v: i64| usize::try_from(v).map_err(|_| format!("padding {v}: cropping is not supported, use Slice"));
+        before[*a] = amount(pads[i])?;
+        after[*a] = amount(pads[i + axes.len()])?;
+    }
+    let value = match c.constant(onnx, 2)? {
+        Some(v) => v.to_reals().first().copied().unwrap_or(0.0),
+        None => onnx.float("value", 0.0),
+    };
+    let mode = match onnx.text("mode", "constant").as_str() {
+        "constant" => None,
+        "reflect" => Some(PadMode::Reflect),
+        "edge" => Some(PadMode::Edge),
+        other => return Err(format!("mode `{other}`")),
+    };
+    c.finish(onnx, Op::Pad { before, after, mode, value }, vec![x], None, 0)
+}
+
+pub(crate) fn expand(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let wanted = c.ints(onnx, 1)?.ok_or("the shape is missing")?;
+    let rank = wanted.len().max(shape.len());
+    let mut out = vec![1; rank];
+    for (i, slot) in out.iter_mut().enumerate() {
+        let own = (i + shape.len()).checked_sub(rank).map_or(1, |k| shape[k]);
+        let want = (i + wanted.len()).checked_sub(rank).map_or(1, |k| wanted[k]);
+        *slot = own.max(usize::try_from(want).map_err(|_| format!("extent {want}"))?);
+    }
+    c.finish(onnx, Op::Expand, vec![x], Some(out), 0)
+}

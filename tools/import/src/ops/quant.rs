@@ -1,0 +1,109 @@
+//! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by taking 128 off values and zero points: exact.
+
+use offshoot_ir::{DType, Op, Quant};
+
+use crate::constant::{Constant, Elements};
+use crate::context::{Context, Entry, Importing, Onnx, axis};
+
+/// Scale and zero point of a node, as int8's.
+fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, wide: bool) -> Importing<Quant> {
+    if onnx.int("block_size", 0) != 0 {
+        return Err("blocks of scales".into());
+    }
+    let scale = c.wanted(onnx, 1)?;
+    let scales = scale.to_reals();
+    if scales.is_empty() || scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
+        return Err("a scale that is not a positive number".into());
+    }
+    let zero_point: Vec<i32> = match c.constant(onnx, 2)? {
+        None if onnx.has("output_dtype") && onnx.int("output_dtype", 0) == 3 => vec![0; scales.len()],
+        // ONNX: no zero point means uint8 and 0; of int8 and int32 data, the data's own type and 0.
+        None if wide => vec![0; scales.len()],
+        None => vec![-128; scales.len()],
+        Some(z) => match z.elements {
+            Elements::U8(v) => v.iter().map(|v| i32::from(*v) - 128).collect(),
+            Elements::I8(v) => v.iter().map(|v| i32::from(*v)).collect(),
+            Elements::I32(v) => v,
+            _ => return Err("zero points that are neither int8, uint8 nor int32".into()),
+        },
+    };
+    if zero_point.len() != scales.len() {
+        return Err(format!("{} zero points for {} scales", zero_point.len(), scales.len()));
+    }
+    let along = if scales.len() == 1 { None } else { Some(axis(onnx.int("axis", 1), rank)?) };
+    Ok(Quant { scale: scales, zero_point, axis: along })
+}
+
+pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if c.is_constant(onnx, 0) {
+        let x = c.wanted(onnx, 0)?;
+        let wide = !matches!(x.elements, Elements::U8(_));
+        let quant = parameters(c, onnx, x.shape.len(), wide)?;
+        if let Some(a) = quant.axis
+            && x.shape[a] != quant.scale.len()
+        {
+            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
+        }
+        let elements = match x.elements {
+            Elements::U8(v) => Elements::I8(v.iter().map(|v| (i16::from(*v) - 128) as i8).collect()),
+            e @ (Elements::I8(_) | Elements::I32(_)) => e,
+            _ => return Err("a constant that is neither int8, uint8 nor int32".into()),
+        };
+        let real = Constant { shape: x.shape, elements, quant: Some(quant) };
+        return c.bind(onnx, 0, Entry::Constant(real));
+    }
+    let x = c.value(onnx, 0)?;
+    if c.graph.value(x).dtype != DType::I8 {
+        return Err("its input is not int8 or uint8".into());
+    }
+    let rank = c.shape(x).len();
+    let quant = parameters(c, onnx, rank, true)?;
+    if quant.axis.is_some() {
+        return Err("an activation with a scale for each channel".into());
+    }
+    if let Some(own) = &c.graph.value(x).quant
+        && *own != quant
+    {
+        return Err("scale or zero point differ from the QuantizeLinear before".into());
+    }
+    c.set_quant(x, &quant);
+    c.finish(onnx, Op::Dequantize, vec![x], None, 0)
+}
+
+pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if c.is_constant(onnx, 0) {
+        let x = c.wanted(onnx, 0)?;
+        let quant = parameters(c, onnx, x.shape.len(), false)?;
+        // Stays a constant of integers until its DequantizeLinear: the graph's consumers see U8 as it was.
+        let unsigned = !c.constant(onnx, 2)?.is_some_and(|z| matches!(z.elements, Elements::I8(_)));
+        let inner: usize = quant.axis.map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
+        let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
+        let q = x.to_reals().into_iter().enumerate().map(|(i, v)| {
+            let (s, z) = (quant.scale[at(i)], quant.zero_point[at(i)]);
+            // ONNX rounds half to even.
+            ((v / s).round_ties_even() + z as f32).clamp(-128.0, 127.0) as i16
+        });
+        let elements = if unsigned {
+            Elements::U8(q.map(|v| (v + 128) as u8).collect())
+        } else {
+            Elements::I8(q.map(|v| v as i8).collect())
+        };
+        return c.bind(onnx, 0, Entry::Constant(Constant::new(x.shape, elements)));
+    }
+    let x = c.value(onnx, 0)?;
+    let rank = c.shape(x).len();
+    let quant = parameters(c, onnx, rank, false)?;
+    if quant.axis.is_some() {
+        return Err("an activation with a scale for each channel".into());
+    }
+    if quant.zero_point.iter().any(|z| !(-128..=127).contains(z)) {
+        return Err("a zero point outside of int8".into());
+    }
+    c.finish(onnx, Op::Quantize, vec![x], None, 0)?;
+    let name = onnx.output(0).unwrap_or_default();
+    if let Ok(Entry::Value(id)) = c.entry(name) {
+        let id = *id;
+        c.graph.value_mut(id).quant = Some(quant);
+    }
+    Ok(())
+}
