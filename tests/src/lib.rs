@@ -1,1 +1,20 @@
-//! placeholder
+//! Helpers of the end-to-end tests: where the data is, and how to say that it is absent.
+
+use std::path::PathBuf;
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// `relative` in the folder of public data sets: `$OFFSHOOT_DATA`, else `../shared/data` beside the repository.
+/// Prints what is skipped and returns `None` if it is absent.
+pub fn data(relative: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let path = folder.join(relative);
+    if path.exists() {
+        return Some(path);
+    }
+    println!("skipped: {} is absent (set OFFSHOOT_DATA to the folder of public data sets)", path.display());
+    None
+}

@@ -5,6 +5,8 @@
 //! at most [`Model::work`] steps. Operators are decoded again whenever they are walked, from where the file
 //! lies; nothing of it is copied to RAM.
 
+pub mod cost;
+
 use crate::engine::io_span;
 use crate::error::{Error, Rule};
 use crate::format::codec::{self, GraphHead, built};

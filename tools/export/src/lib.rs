@@ -16,7 +16,7 @@ use offshoot_plan::PlanOptions;
 
 pub use error::{Error, Result, Unsupported};
 pub use lower::Fallback;
-pub use report::{CompileReport, OperatorReport};
+pub use report::{CompileReport, OperatorReport, TensorReport};
 
 /// What to compile for.
 #[derive(Clone, Debug, Default)]

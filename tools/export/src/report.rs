@@ -28,6 +28,8 @@ pub struct CompileReport {
     pub operators: Vec<OperatorReport>,
     /// Live bytes while each operator runs.
     pub timeline: Vec<Moment>,
+    /// Every tensor in the arena: where it lies and while which operators.
+    pub tensors: Vec<TensorReport>,
     /// Nodes of a quantised graph that run in float32.
     pub fallbacks: Vec<Fallback>,
 }
@@ -47,6 +49,38 @@ pub struct OperatorReport {
     pub weights: u64,
     /// IR value that it completes, if it completes one.
     pub origin: Option<u32>,
+}
+
+/// A tensor in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct TensorReport {
+    /// Offset in bytes.
+    pub offset: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// First operator (position in the file) during which it is live.
+    pub first: usize,
+    /// Last one.
+    pub last: usize,
+}
+
+/// Places and times of the plan's buffers.
+fn tensors(lowered: &Lowered, plan: &Plan) -> Vec<TensorReport> {
+    let mut spans: Vec<Option<(usize, usize)>> = vec![None; lowered.buffers.len()];
+    for (position, moment) in plan.timeline.iter().enumerate() {
+        for buffer in &moment.live {
+            if let Some(span) = spans.get_mut(buffer.0) {
+                span.get_or_insert((position, position)).1 = position;
+            }
+        }
+    }
+    let places = lowered.buffers.iter().zip(&plan.offsets).zip(spans);
+    places
+        .filter_map(|((bytes, offset), span)| {
+            let (first, last) = span?;
+            Some(TensorReport { offset: u64::from(*offset), bytes: u64::from(*bytes), first, last })
+        })
+        .collect()
 }
 
 pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileReport {
@@ -75,6 +109,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         macs: operators.iter().map(|o| o.macs).sum(),
         operators,
         timeline: plan.timeline.clone(),
+        tensors: tensors(lowered, plan),
         fallbacks: lowered.fallbacks.clone(),
     }
 }

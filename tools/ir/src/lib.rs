@@ -3,6 +3,7 @@
 //! All spatial operators are **channels-last** (NHWC; one-dimensional ones have H = 1). The importer wraps
 //! ONNX's channels-first operators in `Transpose`s and [`passes`] take away those that cancel.
 
+pub mod cost;
 pub mod error;
 pub mod graph;
 pub mod infer;

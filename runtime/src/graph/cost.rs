@@ -1,0 +1,75 @@
+//! What a record says about its own cost and output: for reports on the host, never needed to run.
+
+use crate::format::codec::Record;
+use crate::format::record::{BinaryArith, DType, MatMulArith, PReluArith, ReduceArith, SoftmaxArith, Window};
+use crate::ops;
+
+/// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
+/// have any; windows are counted in full, padding included.
+pub fn macs(record: &Record) -> u64 {
+    let outputs = |dtype: DType| output(record).map_or(0, |(_, bytes)| u64::from(bytes) / dtype.size() as u64);
+    let area = |window| {
+        let window = Window::from(window);
+        u64::from(window.kernel[0]) * u64::from(window.kernel[1])
+    };
+    match record {
+        Record::Conv2d(r) => {
+            outputs(r.arith.dtype()) * area(r.window) * u64::from(r.c / r.groups.max(1))
+        }
+        Record::Depthwise(r) => outputs(r.arith.dtype()) * area(r.window),
+        Record::ConvTranspose(r) => {
+            let inputs = u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c);
+            inputs * area(r.window) * u64::from(r.out_c / r.groups.max(1))
+        }
+        Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
+        Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
+        _ => 0,
+    }
+}
+
+/// Number of weights (biases not counted).
+pub fn weights(record: &Record) -> u64 {
+    let area = |window| {
+        let window = Window::from(window);
+        u64::from(window.kernel[0]) * u64::from(window.kernel[1])
+    };
+    match record {
+        Record::Conv2d(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
+        Record::Depthwise(r) => u64::from(r.c) * u64::from(r.multiplier) * area(r.window),
+        Record::ConvTranspose(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
+        Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::PRelu(r) => u64::from(r.c),
+        Record::LayerNorm(r) => u64::from(r.depth),
+        _ => 0,
+    }
+}
+
+/// Arena offset and length in bytes of what the record writes; `None` for a record that breaks its rules.
+pub fn output(record: &Record) -> Option<(u32, u32)> {
+    let span = ops::output(record).ok()?;
+    Some((u32::try_from(span.start).ok()?, u32::try_from(span.len).ok()?))
+}
+
+/// Element type of what the record writes. Movements of one-byte elements are int8, of four-byte ones float32.
+pub fn output_dtype(record: &Record) -> DType {
+    let sized = |size: u8| if size == 1 { DType::I8 } else { DType::F32 };
+    match record {
+        Record::Conv2d(r) => r.arith.dtype(),
+        Record::Depthwise(r) => r.arith.dtype(),
+        Record::ConvTranspose(r) => r.arith.dtype(),
+        Record::FullyConnected(r) => r.arith.dtype(),
+        Record::MatMul(r) => if matches!(r.arith, MatMulArith::F32) { DType::F32 } else { DType::I8 },
+        Record::Pool(r) => r.arith.dtype(),
+        Record::Binary(r) => if matches!(r.arith, BinaryArith::F32 { .. }) { DType::F32 } else { DType::I8 },
+        Record::PRelu(r) => if matches!(r.arith, PReluArith::F32) { DType::F32 } else { DType::I8 },
+        Record::Softmax(r) => if matches!(r.arith, SoftmaxArith::F32) { DType::F32 } else { DType::I8 },
+        Record::Reduce(r) => if matches!(r.arith, ReduceArith::F32) { DType::F32 } else { DType::I8 },
+        Record::Copy(r) => sized(r.size),
+        Record::Fill(r) => sized(r.size),
+        Record::Pad(r) => sized(r.size),
+        Record::Resize(r) => r.dtype,
+        Record::ArgMax(_) => DType::I32,
+        Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
+        Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
+    }
+}

@@ -1,0 +1,264 @@
+//! Every verb as users call it: right input, and wrong input of every kind. Wrong input ends in a message that says
+//! what to do, an exit code that is not 0, and no half-written file.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use ndarray::{ArrayD, IxDyn};
+use offshoot_data::npy;
+use serde_json::Value;
+
+/// A folder with a shipped model compiled in it.
+struct Bench {
+    folder: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn files(&self) -> usize {
+        std::fs::read_dir(self.folder.path()).unwrap().count()
+    }
+
+    fn save(&self, name: &str, shape: &[usize], values: impl Fn(usize) -> f32) -> PathBuf {
+        let n: usize = shape.iter().product();
+        let array = ArrayD::from_shape_vec(IxDyn(shape), (0..n).map(values).collect()).unwrap();
+        npy::write(&self.path(name), &array.into()).unwrap();
+        self.path(name)
+    }
+
+    fn compiled(&self) -> PathBuf {
+        let out = self.path("m.off");
+        let m = model("glyphs");
+        ok(&["compile", s(&m.join("model.onnx")), "-o", s(&out), "--calib", s(&m.join("calibration_x.npy"))]);
+        out
+    }
+}
+
+fn model(name: &str) -> PathBuf {
+    offshoot_tests::root().join("models").join(name)
+}
+
+fn s(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn offshoot(args: &[&str]) -> Output {
+    // The binary stands beside the test's own: target/<profile>/deps/<test> → target/<profile>/offshoot.
+    let exe = std::env::current_exe().unwrap();
+    let bin = exe.parent().unwrap().parent().unwrap().join("offshoot");
+    assert!(bin.exists(), "{} is missing: run `cargo build --workspace` first", bin.display());
+    Command::new(bin).args(args).output().unwrap()
+}
+
+fn ok(args: &[&str]) -> Value {
+    let mut all = args.to_vec();
+    all.push("--json");
+    let out = offshoot(&all);
+    let text = String::from_utf8(out.stdout).unwrap();
+    assert!(out.status.success(), "{args:?}: {text} {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{args:?}: no JSON ({e}): {text}"))
+}
+
+/// Runs what must fail; the error's kind, message and help.
+fn fails(args: &[&str]) -> (String, String, String) {
+    let human = offshoot(args);
+    assert!(!human.status.success(), "{args:?} succeeded");
+    let stderr = String::from_utf8(human.stderr).unwrap();
+    assert!(stderr.contains("error: "), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    let mut all = args.to_vec();
+    all.push("--json");
+    let out = offshoot(&all);
+    assert!(!out.status.success());
+    let json: Value = serde_json::from_str(&String::from_utf8(out.stdout).unwrap()).unwrap();
+    let field = |name: &str| json["error"][name].as_str().unwrap_or_else(|| panic!("no {name} in {json}")).to_owned();
+    assert!(!field("help").is_empty(), "{args:?}: no help");
+    (field("kind"), field("message"), field("help"))
+}
+
+#[test]
+fn the_main_road() {
+    let b = Bench::new();
+    let m = model("glyphs");
+    let off = b.path("m.off");
+    let onnx = m.join("model.onnx");
+    let calib = m.join("calibration_x.npy");
+    let report = ok(&["compile", s(&onnx), "-o", s(&off), "--calib", s(&calib)]);
+    for field in ["model_bytes", "weights_bytes", "arena_bytes", "arena_lower_bound_bytes", "macs"] {
+        assert!(report[field].as_u64().unwrap() > 0, "{field}: {report}");
+    }
+    assert!(report["arena_bytes"].as_u64() >= report["arena_lower_bound_bytes"].as_u64());
+    assert_eq!(report["model_bytes"].as_u64().unwrap(), std::fs::metadata(&off).unwrap().len());
+
+    let x = m.join("test_x.npy");
+    let eval = ok(&["eval", s(&off), "--input", s(&x), "--labels", s(&m.join("test_y.npy"))]);
+    assert!(eval["value"].as_f64().unwrap() > 0.8, "{eval}");
+
+    let y = b.path("y.npy");
+    let run = ok(&["run", s(&off), "--input", s(&x), "-o", s(&y)]);
+    assert_eq!(npy::read(&y).unwrap().shape()[0] as u64, run["count"].as_u64().unwrap());
+
+    let verify = ok(&["verify", s(&onnx), s(&off), "--input", s(&x)]);
+    assert_eq!(verify["equal"], true);
+    assert!(verify["first_difference"].is_null());
+
+    assert!(!ok(&["inspect", s(&off)])["operators"].as_array().unwrap().is_empty());
+    assert!(ok(&["inspect", s(&onnx)])["macs"].as_u64().unwrap() > 0);
+    assert_eq!(ok(&["profile", s(&off), "--target", "host"])["target"], "host");
+    assert!(ok(&["target", "list"])["targets"].as_array().unwrap().len() > 1);
+}
+
+#[test]
+fn float_is_a_full_second_path() {
+    let b = Bench::new();
+    let m = model("glyphs");
+    let off = b.path("f.off");
+    ok(&["compile", s(&m.join("model.onnx")), "-o", s(&off), "--precision", "f32"]);
+    let (x, y) = (m.join("test_x.npy"), m.join("test_y.npy"));
+    let eval = ok(&["eval", s(&off), "--input", s(&x), "--labels", s(&y)]);
+    assert!(eval["value"].as_f64().unwrap() > 0.8, "{eval}");
+    let verify = ok(&["verify", s(&m.join("model.onnx")), s(&off), "--input", s(&x)]);
+    assert!(verify["max_abs_error"].as_f64().unwrap() < 1e-3, "{verify}");
+}
+
+#[test]
+fn compiling_twice_gives_the_same_file() {
+    let b = Bench::new();
+    let first = std::fs::read(b.compiled()).unwrap();
+    let second = std::fs::read(b.compiled()).unwrap();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn missing_files() {
+    let b = Bench::new();
+    let off = b.path("m.off");
+    let (kind, message, _) = fails(&["compile", "none.onnx", "-o", s(&off)]);
+    assert_eq!(kind, "not_found");
+    assert!(message.contains("none.onnx"));
+    assert_eq!(fails(&["run", "none.off", "--input", "x.npy", "-o", s(&off)]).0, "not_found");
+    assert_eq!(b.files(), 0);
+}
+
+#[test]
+fn a_float_network_without_calibration() {
+    let b = Bench::new();
+    let onnx = model("glyphs").join("model.onnx");
+    let (kind, _, help) = fails(&["compile", s(&onnx), "-o", s(&b.path("m.off"))]);
+    assert_eq!(kind, "calibration");
+    assert!(help.contains("--calib") && help.contains("f32"), "{help}");
+    assert_eq!(b.files(), 0);
+}
+
+#[test]
+fn calibration_that_cannot_be_used() {
+    let b = Bench::new();
+    let onnx = model("glyphs").join("model.onnx");
+    let shape = npy::read(&model("glyphs").join("calibration_x.npy")).unwrap().shape().to_vec();
+    let size: usize = shape[1..].iter().product();
+    let nan = b.save("nan.npy", &shape, |i| if i == size + 3 { f32::NAN } else { 0.5 });
+    let wrong = b.save("wrong.npy", &[4, 7, 7], |_| 0.0);
+    let off = b.path("m.off");
+    let (kind, message, _) = fails(&["compile", s(&onnx), "-o", s(&off), "--calib", s(&nan)]);
+    assert_eq!(kind, "calibration");
+    assert!(message.contains("sample 1") && message.contains("NaN"), "{message}");
+    let (kind, message, _) = fails(&["compile", s(&onnx), "-o", s(&off), "--calib", s(&wrong)]);
+    assert_eq!(kind, "shape");
+    assert!(message.contains("[4, 7, 7]"), "{message}");
+    assert!(!off.exists());
+}
+
+#[test]
+fn a_truncated_network() {
+    let b = Bench::new();
+    let bytes = std::fs::read(model("glyphs").join("model.onnx")).unwrap();
+    let short = b.path("short.onnx");
+    let off = b.path("m.off");
+    for cut in [0, 1, bytes.len() / 3, bytes.len() - 5] {
+        std::fs::write(&short, &bytes[..cut]).unwrap();
+        let (kind, ..) = fails(&["compile", s(&short), "-o", s(&off), "--precision", "f32"]);
+        assert!(["format", "unsupported"].contains(&kind.as_str()), "cut at {cut}: {kind}");
+    }
+    assert_eq!(b.files(), 1);
+}
+
+#[test]
+fn a_damaged_off_file() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let mut bytes = std::fs::read(&off).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&off, &bytes).unwrap();
+    let x = model("glyphs").join("test_x.npy");
+    let (kind, message, help) = fails(&["run", s(&off), "--input", s(&x), "-o", s(&b.path("y.npy"))]);
+    assert_eq!(kind, "format");
+    assert!(message.contains("checksum") && help.contains("compile"), "{message} {help}");
+    assert!(!b.path("y.npy").exists());
+}
+
+#[test]
+fn inputs_of_the_wrong_shape_and_type() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let y = b.path("y.npy");
+    let wrong = b.save("x.npy", &[3, 5], |_| 0.0);
+    assert_eq!(fails(&["run", s(&off), "--input", s(&wrong), "-o", s(&y)]).0, "shape");
+    let text = b.path("text.npy");
+    std::fs::write(&text, "not an array").unwrap();
+    assert_eq!(fails(&["run", s(&off), "--input", s(&text), "-o", s(&y)]).0, "format");
+    let nowhere = b.path("none").join("y.npy");
+    let x = model("glyphs").join("test_x.npy");
+    assert_eq!(fails(&["run", s(&off), "--input", s(&x), "-o", s(&nowhere)]).0, "io");
+    let labels = b.save("l.npy", &[3], |_| 0.0);
+    assert_eq!(fails(&["eval", s(&off), "--input", s(&x), "--labels", s(&labels)]).0, "shape");
+    assert!(!y.exists());
+}
+
+#[test]
+fn budgets_that_cannot_be_met() {
+    let b = Bench::new();
+    let m = model("glyphs");
+    let off = b.path("m.off");
+    let (onnx, calib) = (m.join("model.onnx"), m.join("calibration_x.npy"));
+    for limit in ["--max-flash", "--max-ram"] {
+        let args = ["compile", s(&onnx), "-o", s(&off), "--calib", s(&calib), limit, "100"];
+        let (kind, message, _) = fails(&args);
+        assert_eq!(kind, "budget", "{message}");
+        assert!(message.contains("100"), "{message}");
+    }
+    assert!(!off.exists());
+}
+
+#[test]
+fn files_that_do_not_belong_together() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let x = model("glyphs").join("test_x.npy");
+    let other = model("vibration").join("model.onnx");
+    assert_eq!(fails(&["verify", s(&other), s(&off), "--input", s(&x)]).0, "mismatch");
+}
+
+#[test]
+fn targets_that_are_not_there() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let (kind, _, help) = fails(&["profile", s(&off), "--target", "qemu:cortex-m99"]);
+    assert_eq!(kind, "device");
+    assert!(help.contains("target list"));
+    assert_eq!(fails(&["profile", s(&off), "--target", "serial:/dev/none"]).0, "device");
+}
+
+#[test]
+fn a_command_line_that_is_not_understood() {
+    let (kind, ..) = fails(&["compile"]);
+    assert_eq!(kind, "usage");
+    assert!(offshoot(&["--help"]).status.success());
+}
