@@ -403,8 +403,7 @@ pub enum Operand {
 
 /// `dst = a op b`, element by element. `a` has the output's shape; `b` is broadcast to it.
 ///
-/// `dst` may equal `a`'s offset: the operator then works in place. It never overlaps `b`; to overwrite the
-/// second operand, exchange the two and set `swapped`.
+/// `dst` may equal `a`'s or, without broadcast, `b`'s offset: the operator then works in place.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Binary {

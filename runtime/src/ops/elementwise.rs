@@ -61,6 +61,22 @@ impl Binary {
         }
     }
 
+    /// The record with its operands exchanged if it overwrites `b`, so that what is overwritten is always `a`;
+    /// whether they were exchanged.
+    fn settled(&self) -> (Self, bool) {
+        if self.b != Operand::Arena(self.dst) || self.a == self.dst || self.broadcast != 0 {
+            return (*self, false);
+        }
+        let arith = match self.arith {
+            BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, blob } => {
+                BinaryArith::I8 { a_zp: b_zp, b_zp: a_zp, out_zp, clamp, blob }
+            }
+            float => float,
+        };
+        let exchanged = Self { a: self.dst, b: Operand::Arena(self.a), swapped: !self.swapped, arith, ..*self };
+        (exchanged, true)
+    }
+
     /// Brings `a` to the destination and gives it with `b`.
     fn operands<'r, T: Element>(&self, memory: &'r mut Memory<'_>) -> Result<(&'r [T], &'r mut [T]), Rule> {
         let [a, dst] = self.spans()?;
@@ -74,9 +90,10 @@ impl Binary {
 
 impl Operator for Binary {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        let [a, dst] = self.spans()?;
+        let (settled, _) = self.settled();
+        let [a, dst] = settled.spans()?;
         limits.disjoint_or_same(a, dst)?;
-        match self.b {
+        match settled.b {
             Operand::Arena(at) => limits.disjoint(Span::new(at, self.b_elements()?, self.size())?, dst)?,
             Operand::Blob(at) => {
                 let b = Span::new(at, self.b_elements()?, self.size()).map_err(|_| Rule::BlobBounds)?;
@@ -108,13 +125,19 @@ impl Operator for Binary {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         match self.arith {
             BinaryArith::I8 { .. } => {
-                let (multiplier, shift) = self.scales(memory.blobs())?;
-                let (b, dst) = self.operands(memory)?;
-                kernels::binary_i8(self, multiplier, shift, b, dst);
+                let (mut multiplier, mut shift) = self.scales(memory.blobs())?;
+                let (settled, exchanged) = self.settled();
+                if exchanged {
+                    multiplier.swap(0, 1);
+                    shift.swap(0, 1);
+                }
+                let (b, dst) = settled.operands(memory)?;
+                kernels::binary_i8(&settled, multiplier, shift, b, dst);
             }
             BinaryArith::F32 { .. } if cfg!(feature = "f32") => {
-                let (b, dst) = self.operands(memory)?;
-                kernels::binary_f32(self, b, dst);
+                let (settled, _) = self.settled();
+                let (b, dst) = settled.operands(memory)?;
+                kernels::binary_f32(&settled, b, dst);
             }
             BinaryArith::F32 { .. } => return Err(Rule::Format),
         }

@@ -1,1 +1,13 @@
-//! placeholder
+//! Offshoot's command line, as functions: each verb is a function in [`commands`] that a Rust program can
+//! call, with an outcome that prints as a table or as JSON.
+
+pub mod batch;
+pub mod commands;
+pub mod failure;
+pub mod files;
+pub mod metrics;
+pub mod port;
+pub mod ui;
+
+pub use failure::{Failure, Kind, Result};
+pub use ui::{Outcome, Ui};

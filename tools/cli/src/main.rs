@@ -1,2 +1,85 @@
-//! placeholder
-fn main() {}
+//! The `offshoot` command.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use offshoot_cli::commands::{compile, demo, eval, inspect, profile, run, target, verify};
+use offshoot_cli::{Failure, Kind, Outcome, Ui};
+
+/// Deploy a network to a microcontroller or a phone, and see what it takes there.
+#[derive(Debug, Parser)]
+#[command(name = "offshoot", version)]
+struct Cli {
+    /// Print one JSON object on stdout and nothing else.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// The whole way on a shipped model: compile, run, profile; writes report.html.
+    Demo(demo::Args),
+    /// What an .onnx or .off file holds.
+    Inspect(inspect::Args),
+    /// ONNX to .off.
+    Compile(compile::Args),
+    /// Inference over a batch.
+    Run(run::Args),
+    /// Accuracy on labelled data.
+    Eval(eval::Args),
+    /// Compares operator by operator: float with integer, host with device.
+    Verify(verify::Args),
+    /// What every operator takes on a target.
+    Profile(profile::Args),
+    /// Known targets, and what answers.
+    Target(target::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let ui = Ui { json: cli.json };
+    let result = match &cli.verb {
+        Verb::Demo(args) => show(&ui, demo::run(&ui, args)),
+        Verb::Inspect(args) => show(&ui, inspect::run(&ui, args)),
+        Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
+        Verb::Run(args) => show(&ui, run::run(&ui, args)),
+        Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
+        Verb::Verify(args) => show(&ui, verify::run(&ui, args)),
+        Verb::Profile(args) => show(&ui, profile::run(&ui, args)),
+        Verb::Target(args) => show(&ui, target::run(&ui, args)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&ui, &failure, 1),
+    }
+}
+
+fn show(ui: &Ui, outcome: Result<impl Outcome, Failure>) -> Result<(), Failure> {
+    outcome.map(|o| ui.show(&o))
+}
+
+fn fail(ui: &Ui, failure: &Failure, code: u8) -> ExitCode {
+    if ui.json {
+        println!("{}", serde_json::json!({ "error": failure }));
+    } else {
+        eprintln!("{failure}");
+    }
+    ExitCode::from(code)
+}
+
+/// clap's own errors: `--help` and `--version` succeed; the rest fail in the form that was asked for.
+fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args().any(|a| a == "--json");
+    if !error.use_stderr() || !json {
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let message = error.to_string();
+    let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
+    fail(&Ui { json }, &Failure::new(Kind::Usage, first, "see `offshoot --help`"), 2)
+}
