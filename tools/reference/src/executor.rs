@@ -1,0 +1,164 @@
+//! Walks the graph.
+
+use std::sync::Arc;
+
+use ndarray::{ArrayD, Axis, IxDyn};
+use offshoot_ir::{Data, Graph, Node, Op, Value, ValueId};
+use rayon::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::{conv, elementwise, movement, norm, pool, resize};
+
+type Tensor = Arc<ArrayD<f32>>;
+
+/// A graph ready to run. Holds its constants as float32.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    graph: Graph,
+    constants: Vec<Option<Tensor>>,
+    /// For every value the last node that reads it; graph outputs outlive all.
+    last_use: Vec<usize>,
+}
+
+impl Executor {
+    /// Validates the graph and dequantises its constants.
+    ///
+    /// # Errors
+    /// The graph is not well formed.
+    pub fn new(graph: &Graph) -> Result<Self> {
+        graph.validate()?;
+        let constants = graph.values.iter().map(|v| v.data.is_some().then(|| Arc::new(constant(v)))).collect();
+        let mut last_use = vec![0; graph.values.len()];
+        for (n, node) in graph.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|id| last_use[id.0 as usize] = n);
+        }
+        graph.outputs.iter().for_each(|id| last_use[id.0 as usize] = usize::MAX);
+        Ok(Self { graph: graph.clone(), constants, last_use })
+    }
+
+    /// Runs one sample: an array for each graph input, in the graph's shapes, real values.
+    ///
+    /// # Errors
+    /// Inputs are missing or have other shapes.
+    pub fn run(&self, inputs: &[ArrayD<f32>]) -> Result<Vec<ArrayD<f32>>> {
+        self.run_all(inputs, &mut |_, _| {})
+    }
+
+    /// As [`Self::run`]; `visit` sees every input and every node's output as they come.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_all(
+        &self,
+        inputs: &[ArrayD<f32>],
+        visit: &mut dyn FnMut(ValueId, &ArrayD<f32>),
+    ) -> Result<Vec<ArrayD<f32>>> {
+        let mut values = self.constants.clone();
+        for (i, id) in self.graph.inputs.iter().enumerate() {
+            let value = self.graph.value(*id);
+            let given = inputs.get(i).map_or(&[][..], |a| a.shape());
+            if given != value.shape || inputs.get(i).is_none() {
+                return Err(Error::Input {
+                    name: value.name.clone(),
+                    given: given.to_vec(),
+                    wanted: value.shape.clone(),
+                });
+            }
+            visit(*id, &inputs[i]);
+            values[id.0 as usize] = Some(Arc::new(inputs[i].clone()));
+        }
+        for (n, node) in self.graph.nodes.iter().enumerate() {
+            let missing = || Error::Operator { node: node.name.clone(), reason: "an input is missing".into() };
+            let mut operands = Vec::with_capacity(node.inputs.len());
+            for id in &node.inputs {
+                operands.push(values[id.0 as usize].clone().ok_or_else(missing)?);
+            }
+            for id in &node.inputs {
+                if self.last_use[id.0 as usize] == n && self.constants[id.0 as usize].is_none() {
+                    values[id.0 as usize] = None;
+                }
+            }
+            let mut out = evaluate(node, self.graph.value(node.output), &operands)
+                .map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;
+            if let Some(activation) = node.op.activation() {
+                let (min, max) = activation.bounds();
+                if min != f32::NEG_INFINITY || max != f32::INFINITY {
+                    out.mapv_inplace(|v| v.max(min).min(max));
+                }
+            }
+            visit(node.output, &out);
+            values[node.output.0 as usize] = Some(Arc::new(out));
+        }
+        let missing = || Error::Operator { node: "output".into(), reason: "it was not computed".into() };
+        self.graph
+            .outputs
+            .iter()
+            .map(|id| values[id.0 as usize].as_ref().map(|v| v.as_ref().clone()).ok_or_else(missing))
+            .collect()
+    }
+
+    /// Runs many samples on all cores: `[sample][output]`.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_batch(&self, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<ArrayD<f32>>>> {
+        samples.par_iter().map(|s| self.run(s)).collect()
+    }
+}
+
+/// A constant's real values.
+fn constant(value: &Value) -> ArrayD<f32> {
+    let raw: Vec<f32> = match value.data.as_deref() {
+        Some(Data::F32(v)) => v.clone(),
+        Some(Data::I8(v)) => v.iter().map(|v| f32::from(*v)).collect(),
+        Some(Data::I32(v)) => v.iter().map(|v| *v as f32).collect(),
+        Some(Data::I64(v)) => v.iter().map(|v| *v as f32).collect(),
+        None => Vec::new(),
+    };
+    let mut array = match ArrayD::from_shape_vec(IxDyn(&value.shape), raw) {
+        Ok(a) => a,
+        // Validation has held the length against the shape.
+        Err(_) => ArrayD::zeros(IxDyn(&value.shape)),
+    };
+    let Some(q) = &value.quant else { return array };
+    match q.axis {
+        None => array.mapv_inplace(|v| (v - q.zero_point[0] as f32) * q.scale[0]),
+        Some(axis) => {
+            for (i, mut slab) in array.axis_iter_mut(Axis(axis)).enumerate() {
+                slab.mapv_inplace(|v| (v - q.zero_point[i] as f32) * q.scale[i]);
+            }
+        }
+    }
+    array
+}
+
+fn evaluate(node: &Node, output: &Value, x: &[Tensor]) -> std::result::Result<ArrayD<f32>, String> {
+    let shape = &output.shape;
+    Ok(match &node.op {
+        Op::Conv2d { window, groups, .. } => conv::conv2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape),
+        Op::ConvTranspose2d { window, groups, .. } => {
+            conv::conv_transpose2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)
+        }
+        Op::FullyConnected { .. } => conv::fully_connected(&x[0], &x[1], x.get(2).map(AsRef::as_ref), shape),
+        Op::MatMul { transpose_b } => conv::matmul(&x[0], &x[1], *transpose_b, shape),
+        Op::Pool { kind, window, .. } => pool::pool(&x[0], *kind, window, shape),
+        Op::Binary { kind, .. } => elementwise::binary(*kind, &x[0], &x[1], shape)?,
+        Op::Unary(kind) => x[0].mapv(|v| offshoot::kernels::portable::unary(*kind, v)),
+        Op::PRelu => elementwise::prelu(&x[0], &x[1]),
+        Op::Softmax { axis } => norm::softmax(&x[0], *axis),
+        Op::BatchNorm { epsilon } => norm::batch_norm(&x[0], [&x[1], &x[2], &x[3], &x[4]], *epsilon),
+        Op::LayerNorm { epsilon } => norm::layer_norm(&x[0], &x[1], &x[2], *epsilon),
+        Op::Reshape => movement::reshape(&x[0], shape)?,
+        Op::Transpose { perm } => x[0].view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
+        Op::Concat { axis } => movement::concat(x, *axis)?,
+        Op::Slice { start, step } => movement::slice(&x[0], start, step, shape),
+        Op::Pad { before, after: _, mode, value } => movement::pad(&x[0], before, *mode, *value, shape),
+        Op::Resize(rule) => resize::resize(&x[0], rule, shape)?,
+        Op::Expand => movement::expand(&x[0], shape)?,
+        Op::Reduce { kind, axes } => movement::reshape(&norm::reduce(&x[0], *kind, axes), shape)?,
+        Op::ArgMax { axis, select_last } => {
+            movement::reshape(&norm::argmax(&x[0], *axis, *select_last), shape)?
+        }
+        Op::Quantize | Op::Dequantize | Op::Requantize => x[0].as_ref().clone(),
+    })
+}
