@@ -1,11 +1,17 @@
 //! Lossless passes: functions `Graph -> Result<Graph>`, a file each, and the fixed pipeline of them.
 
+mod edit;
+mod noop;
 mod prune;
+#[cfg(test)]
+mod testing;
+
+use serde::Serialize;
 
 use crate::{Graph, Result};
 
 /// What one pass did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassReport {
     /// Name of the pass.
     pub name: &'static str,
@@ -17,8 +23,14 @@ pub struct PassReport {
 
 type Pass = (&'static str, fn(Graph) -> Result<Graph>);
 
-/// In the order they run.
-const PIPELINE: &[Pass] = &[("prune_unreachable", |g| Ok(g.prune_unreachable()))];
+/// In the order they run, until none changes anything.
+const PIPELINE: &[Pass] = &[
+    ("prune_unreachable", |g| Ok(g.prune_unreachable())),
+    ("noop", noop::run),
+];
+
+/// Sweeps after which the pipeline stops even if a pass still finds something: keeps a mistake from hanging.
+const MAX_SWEEPS: usize = 20;
 
 /// Runs all lossless passes to a fixed point; the result validates and is the same for the same graph.
 ///
@@ -27,29 +39,38 @@ const PIPELINE: &[Pass] = &[("prune_unreachable", |g| Ok(g.prune_unreachable()))
 pub fn lossless(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     graph.validate()?;
     let mut graph = graph;
-    let mut reports = Vec::new();
-    for (name, pass) in PIPELINE {
-        let before = graph.clone();
-        graph = pass(graph)?;
-        graph.validate()?;
-        let changed = before != graph;
-        let detail = if changed {
-            format!(
-                "{} → {} operators, {} → {} tensors",
-                before.nodes.len(),
-                graph.nodes.len(),
-                before.values.len(),
-                graph.values.len()
-            )
-        } else {
-            String::new()
-        };
-        reports.push(PassReport {
-            name,
-            changed,
-            detail,
-        });
+    // Of each pass: sweeps in which it changed the graph, operators and tensors it added.
+    let mut tally = vec![(0_usize, 0_isize, 0_isize); PIPELINE.len()];
+    for _ in 0..MAX_SWEEPS {
+        let mut settled = true;
+        for ((_, pass), (sweeps, operators, tensors)) in PIPELINE.iter().zip(&mut tally) {
+            let before = graph.clone();
+            graph = pass(graph)?;
+            graph.validate()?;
+            if !edit::same(&before, &graph) {
+                settled = false;
+                *sweeps += 1;
+                *operators += graph.nodes.len() as isize - before.nodes.len() as isize;
+                *tensors += graph.values.len() as isize - before.values.len() as isize;
+            }
+        }
+        if settled {
+            break;
+        }
     }
+    let graph = graph.prune_unreachable();
+    let reports = PIPELINE
+        .iter()
+        .zip(tally)
+        .map(|((name, _), (sweeps, operators, tensors))| PassReport {
+            name,
+            changed: sweeps > 0,
+            detail: match sweeps {
+                0 => String::new(),
+                _ => format!("{operators:+} operators, {tensors:+} tensors in {sweeps} sweeps"),
+            },
+        })
+        .collect();
     Ok((graph, reports))
 }
 
