@@ -1,0 +1,261 @@
+//! `offshoot demo`: the whole way on a shipped model, with nothing but this binary.
+
+use std::path::PathBuf;
+
+use ndarray::{ArrayD, IxDyn};
+use offshoot_data::npy::{self, Array};
+use offshoot_report::table::thousands;
+use offshoot_report::{Page, Table, plot};
+use offshoot_target::{Device, HostDevice, Target};
+use serde::Serialize;
+
+use super::compile::{self, Clipping};
+use super::{eval, inspect, parse_target, profile};
+use crate::batch::{self, Inputs};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::files::{self, OffFile};
+use crate::port::Port;
+use crate::ui::{Outcome, Ui};
+
+/// A model that the binary carries.
+struct Shipped {
+    name: &'static str,
+    what: &'static str,
+    onnx: &'static [u8],
+    calib: &'static [u8],
+    test_x: &'static [u8],
+    test_y: &'static [u8],
+}
+
+macro_rules! shipped {
+    ($name:literal, $what:literal) => {
+        Shipped {
+            name: $name,
+            what: $what,
+            onnx: include_bytes!(concat!("../../../../models/", $name, "/model.onnx")),
+            calib: include_bytes!(concat!("../../../../models/", $name, "/calibration_x.npy")),
+            test_x: include_bytes!(concat!("../../../../models/", $name, "/test_x.npy")),
+            test_y: include_bytes!(concat!("../../../../models/", $name, "/test_y.npy")),
+        }
+    };
+}
+
+const MODELS: [Shipped; 3] = [
+    shipped!("glyphs", "drawn symbols, a residual convolutional network"),
+    shipped!("vibration", "machine vibration, a one-dimensional depthwise-separable network"),
+    shipped!("tones", "sounds as spectrograms, a depthwise-separable network"),
+];
+
+/// Arguments of `demo`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Shipped model: glyphs, vibration or tones.
+    #[arg(long, default_value = "glyphs")]
+    pub model: String,
+    /// Also run and profile on this target, for example qemu:cortex-m4.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Where the report goes.
+    #[arg(long, default_value = "report.html")]
+    pub report: PathBuf,
+}
+
+/// What the demo found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Shipped model.
+    pub model: String,
+    /// Size of the ONNX file.
+    pub onnx_bytes: u64,
+    /// Size of the `.off` file.
+    pub model_bytes: u64,
+    /// Arena.
+    pub arena_bytes: u64,
+    /// Proved lower bound of the arena.
+    pub arena_lower_bound_bytes: u64,
+    /// Multiply-accumulates of a run.
+    pub macs: u64,
+    /// Accuracy of the float network.
+    pub accuracy_float: f64,
+    /// Accuracy of the compiled network.
+    pub accuracy_int8: f64,
+    /// Samples of both.
+    pub count: usize,
+    /// Cost, on the target if one was given, else on the host.
+    pub profile: profile::Report,
+    /// Whether host and target gave the same bits; null without a target.
+    pub equal: Option<bool>,
+    /// Page written.
+    pub report: String,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let mut table = Table::new(["", self.model.as_str()]);
+        table
+            .row(["float ONNX, bytes", &thousands(self.onnx_bytes)])
+            .row(["compiled .off, bytes", &thousands(self.model_bytes)])
+            .row(["arena (RAM), bytes", &thousands(self.arena_bytes)])
+            .row(["  proved lower bound", &thousands(self.arena_lower_bound_bytes)])
+            .row(["MACs", &thousands(self.macs)])
+            .row(["accuracy, float", &format!("{:.2} %", 100.0 * self.accuracy_float)])
+            .row(["accuracy, int8", &format!("{:.2} %", 100.0 * self.accuracy_int8)]);
+        let bits = match self.equal {
+            Some(true) => format!("\n{} gives the same bits as the host, every tensor", self.profile.target),
+            Some(false) => format!("\n{} DIFFERS from the host: see `offshoot verify`", self.profile.target),
+            None => "\nwith --target qemu:cortex-m4 the same runs on an emulated board".to_owned(),
+        };
+        format!("{table}\n\n{}{bits}\nlook at {}", self.profile.render(), self.report)
+    }
+}
+
+/// Compiles, evaluates, profiles a shipped model and writes a page about it.
+///
+/// # Errors
+/// No such model or target, the page cannot be written.
+pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
+    let Some(model) = MODELS.iter().find(|m| m.name == args.model) else {
+        let names: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
+        let message = format!("no shipped model `{}`", args.model);
+        return Err(Failure::new(Kind::Usage, message, format!("there are: {}", names.join(", "))));
+    };
+    ui.note(&format!("{}: {}", model.name, model.what));
+    let graph = offshoot_import::import_bytes(model.onnx, model.name).or_fail(Kind::Internal, "report this")?;
+    let (graph, _) = files::optimise(graph)?;
+    let (calib, x, y) = (parse(model.calib)?, parse(model.test_x)?, parse(model.test_y)?);
+
+    ui.note("quantising to int8 and compiling");
+    let samples = compile::calibration(&graph, &[calib], &["calibration".into()])?;
+    let made = compile::make(ui, graph.clone(), &samples, &compile_args(), None)?;
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let off = file.model()?;
+
+    ui.note("running float and int8 on the test samples");
+    let inputs = Inputs::encode(&off, std::slice::from_ref(&x), &["test samples".into()])?;
+    let results = batch::run(ui, &file, &inputs, &Target::Host)?;
+    let port = batch::output_port(&off, 0)?;
+    let outputs: Vec<Vec<f32>> = results.iter().filter_map(|r| r.first()).map(|b| port.decode(b)).collect();
+    let accuracy_int8 = eval::top1(&outputs, &y)?;
+    let accuracy_float = eval::top1(&float_outputs(&graph, &x)?, &y)?;
+
+    let (costs, equal) = match &args.target {
+        None => {
+            let mut host = HostDevice::new();
+            (profile::profile(&mut host, &file, &inputs, "host", Some(&made.graph))?, None)
+        }
+        Some(name) => on_target(ui, name, &file, &inputs, &made.graph)?,
+    };
+    let report = Report {
+        model: model.name.into(),
+        onnx_bytes: model.onnx.len() as u64,
+        model_bytes: made.compiled.bytes.len() as u64,
+        arena_bytes: u64::from(off.arena_bytes()),
+        arena_lower_bound_bytes: u64::from(off.arena_lower_bound()),
+        macs: made.compiled.report.macs,
+        accuracy_float,
+        accuracy_int8,
+        count: inputs.count(),
+        profile: costs,
+        equal,
+        report: args.report.display().to_string(),
+    };
+    let html = page(model, &report, &made, &off)?;
+    offshoot_report::write_atomically(&args.report, html.as_bytes())
+        .map_err(|e| Failure::writing(&args.report, &e))?;
+    Ok(report)
+}
+
+fn parse(bytes: &[u8]) -> Result<Array> {
+    npy::parse(bytes).or_fail(Kind::Internal, "the shipped data is damaged: build again")
+}
+
+fn compile_args() -> compile::Args {
+    compile::Args {
+        model: PathBuf::new(),
+        output: PathBuf::new(),
+        calib: Vec::new(),
+        precision: None,
+        clipping: Clipping::Auto,
+        no_bias_correction: false,
+        keep_float: Vec::new(),
+        target: None,
+        max_flash: None,
+        max_ram: None,
+    }
+}
+
+fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>> {
+    use rayon::prelude::*;
+    let executor = offshoot_reference::Executor::new(graph).or_fail(Kind::Internal, "report this")?;
+    let port = Port::of_value(graph, graph.inputs[0]);
+    port.real(x, "test samples")?
+        .into_par_iter()
+        .map(|sample| {
+            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), sample).or_fail(Kind::Internal, "report this")?;
+            let out = executor.run(&[array]).or_fail(Kind::Internal, "report this")?;
+            Ok(out.first().map(|o| o.iter().copied().collect()).unwrap_or_default())
+        })
+        .collect()
+}
+
+fn on_target(
+    ui: &Ui,
+    name: &str,
+    file: &OffFile,
+    inputs: &Inputs,
+    graph: &offshoot_ir::Graph,
+) -> Result<(profile::Report, Option<bool>)> {
+    ui.note(&format!("running on {name}"));
+    let target = parse_target(name)?;
+    let mut device = batch::connect(&target)?;
+    let costs = profile::profile(device.as_mut(), file, inputs, name, Some(graph))?;
+    let mut host = HostDevice::new();
+    host.load(file.bytes()).or_fail(Kind::Internal, "report this model")?;
+    let sample = inputs.sample(0);
+    let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
+    let there = device.digests(&sample).or_fail(Kind::Device, batch::DEVICE_HELP)?;
+    Ok((costs, Some(here == there)))
+}
+
+fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model<'_>) -> Result<String> {
+    let plot_help = "report this";
+    let operators = inspect::operators(off, Some(&made.graph));
+    let mut page = Page::new(format!("Offshoot: {}", model.name));
+    page.paragraph(model.what).facts([
+        ("float ONNX, bytes", thousands(r.onnx_bytes)),
+        ("compiled .off, bytes", thousands(r.model_bytes)),
+        ("arena (RAM), bytes", thousands(r.arena_bytes)),
+        ("proved lower bound", thousands(r.arena_lower_bound_bytes)),
+        ("accuracy, float", format!("{:.2} %", 100.0 * r.accuracy_float)),
+        ("accuracy, int8", format!("{:.2} %", 100.0 * r.accuracy_int8)),
+    ]);
+
+    page.heading(&format!("Cost of every operator on {}", r.profile.target));
+    let names: Vec<String> = r.profile.operators.iter().map(|o| o.name.clone()).collect();
+    let counted = r.profile.instructions.is_some();
+    let costs: Vec<f64> = (r.profile.operators.iter())
+        .map(|o| if counted { o.instructions.unwrap_or(0) as f64 } else { o.nanoseconds.unwrap_or(0) as f64 / 1e3 })
+        .collect();
+    let unit = if counted { "instructions" } else { "µs" };
+    page.figure(&plot::bars(&names, &costs, unit).or_fail(Kind::Internal, plot_help)?, unit);
+
+    page.heading("Memory over time");
+    let blocks: Vec<plot::Block> = (made.compiled.report.tensors.iter())
+        .map(|t| plot::Block { from: t.first, to: t.last, offset: t.offset, bytes: t.bytes })
+        .collect();
+    let svg = plot::timeline(&blocks, operators.len(), r.arena_bytes, r.arena_lower_bound_bytes);
+    page.figure(&svg.or_fail(Kind::Internal, plot_help)?, "every tensor in the arena; the line is the lower bound");
+
+    if let Some(q) = &made.quantisation {
+        page.heading("Quantisation").paragraph("Signal-to-noise ratio against float: higher is better.");
+        page.table(&compile::quantisation_table(q));
+    }
+    page.heading("Operators");
+    let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);
+    for o in &operators {
+        let cells = [o.name.clone(), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
+        table.row(cells);
+    }
+    page.table(&table);
+    Ok(page.render())
+}

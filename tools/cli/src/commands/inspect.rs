@@ -1,0 +1,243 @@
+//! `offshoot inspect`: what an `.onnx` or `.off` file holds.
+
+use std::path::{Path, PathBuf};
+
+use offshoot::graph::{Model, cost};
+use offshoot_ir::Graph;
+use offshoot_report::Table;
+use offshoot_report::table::thousands;
+use serde::Serialize;
+
+use crate::batch;
+use crate::failure::{Failure, Kind, Result};
+use crate::files::{self, OffFile};
+use crate::port::Port;
+use crate::ui::{Outcome, Ui};
+
+/// Arguments of `inspect`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// A network (.onnx) or a compiled model (.off).
+    pub file: PathBuf,
+}
+
+/// An input or output.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortReport {
+    /// Shape of the ONNX tensor.
+    pub shape: Vec<usize>,
+    /// Shape in the device's memory (channels last).
+    pub device_shape: Vec<usize>,
+    /// Element type.
+    pub dtype: String,
+    /// Scale, for int8.
+    pub scale: Option<f32>,
+    /// Zero point, for int8.
+    pub zero_point: Option<i8>,
+}
+
+/// One operator.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorReport {
+    /// Position.
+    pub index: u16,
+    /// Name of the tensor it completes, or kind and position.
+    pub name: String,
+    /// Kind.
+    pub kind: String,
+    /// Output shape, where it is known.
+    pub shape: Vec<usize>,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Weights read (elements).
+    pub weights: u64,
+    /// Offset of the output in the arena; none for ONNX.
+    pub offset: Option<u64>,
+    /// Bytes of the output.
+    pub bytes: u64,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// File.
+    pub file: String,
+    /// `onnx` or `off`.
+    pub format: String,
+    /// Size of the file.
+    pub file_bytes: u64,
+    /// Inputs.
+    pub inputs: Vec<PortReport>,
+    /// Outputs.
+    pub outputs: Vec<PortReport>,
+    /// Multiply-accumulates of a run.
+    pub macs: u64,
+    /// Weights (elements).
+    pub weights: u64,
+    /// Arena; none for ONNX.
+    pub arena_bytes: Option<u64>,
+    /// Proved lower bound of the arena; none for ONNX.
+    pub arena_lower_bound_bytes: Option<u64>,
+    /// Operators in order.
+    pub operators: Vec<OperatorReport>,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let port = |what: &str, p: &PortReport| {
+            let quant = p.scale.map_or(String::new(), |s| format!(", scale {s}, zero point {}", p.zero_point.unwrap_or(0)));
+            format!("{what}: {} {:?}{quant}\n", p.dtype, p.shape)
+        };
+        let mut text = format!(
+            "{}: {} bytes, {} operators, {} MACs, {} weights\n",
+            self.file,
+            thousands(self.file_bytes),
+            self.operators.len(),
+            thousands(self.macs),
+            thousands(self.weights)
+        );
+        self.inputs.iter().for_each(|p| text.push_str(&port("input", p)));
+        self.outputs.iter().for_each(|p| text.push_str(&port("output", p)));
+        if let (Some(arena), Some(bound)) = (self.arena_bytes, self.arena_lower_bound_bytes) {
+            text.push_str(&format!("arena: {} bytes (lower bound {})\n", thousands(arena), thousands(bound)));
+        }
+        let off = self.arena_bytes.is_some();
+        let mut table = Table::new(["#", "operator", "kind", "shape", "MACs", "weights", "bytes", if off { "at" } else { "" }]);
+        for o in &self.operators {
+            table.row([
+                o.index.to_string(),
+                o.name.clone(),
+                o.kind.clone(),
+                if o.shape.is_empty() { "-".into() } else { format!("{:?}", o.shape) },
+                thousands(o.macs),
+                thousands(o.weights),
+                thousands(o.bytes),
+                o.offset.map_or(String::new(), thousands),
+            ]);
+        }
+        text.push_str(&table.to_string());
+        if let Some(arena) = self.arena_bytes {
+            text.push_str(&format!("\n{}", memory_map(&self.operators, arena)));
+        }
+        text
+    }
+}
+
+/// Where every operator writes, as a map of 64 columns over the arena.
+fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
+    let mut text = String::from("arena, each operator's output:\n");
+    let column = |at: u64| (at * 64 / arena.max(1)) as usize;
+    for o in operators {
+        let from = column(o.offset.unwrap_or(0));
+        let to = column(o.offset.unwrap_or(0) + o.bytes).clamp(from + 1, 64.max(from + 1));
+        text.push_str(&format!("{:>4} |{}{}{}|\n", o.index, " ".repeat(from), "█".repeat(to - from), " ".repeat(64usize.saturating_sub(to))));
+    }
+    text
+}
+
+/// Inspects a file, by its contents.
+///
+/// # Errors
+/// It cannot be read, or is neither.
+pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
+    let bytes = std::fs::metadata(&args.file).map_err(|e| Failure::reading(&args.file, &e))?.len();
+    match args.file.extension().and_then(|e| e.to_str()) {
+        Some("onnx") => onnx(&args.file, bytes),
+        Some("off") => off(&args.file, bytes),
+        _ => {
+            let message = format!("{}: neither .onnx nor .off", args.file.display());
+            Err(Failure::new(Kind::Usage, message, "give an ONNX file or a compiled model"))
+        }
+    }
+}
+
+fn describe(port: &Port) -> PortReport {
+    use offshoot::format::record::DType;
+    let int8 = port.dtype == DType::I8;
+    PortReport {
+        shape: port.outside_shape(),
+        device_shape: port.shape.clone(),
+        dtype: match port.dtype {
+            DType::I8 => "int8",
+            DType::F32 => "float32",
+            DType::I32 => "int32",
+        }
+        .into(),
+        scale: int8.then_some(port.scale),
+        zero_point: int8.then_some(port.zero_point),
+    }
+}
+
+fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
+    let (graph, _) = files::read_graph(path)?;
+    let operators: Vec<OperatorReport> = (0u16..)
+        .zip(&graph.nodes)
+        .map(|(index, node)| {
+            let out = graph.value(node.output);
+            OperatorReport {
+                index,
+                name: out.name.clone(),
+                kind: node.op.name().to_owned(),
+                shape: out.shape.clone(),
+                macs: offshoot_ir::cost::macs(&graph, node),
+                weights: offshoot_ir::cost::weights(&graph, node),
+                offset: None,
+                bytes: (out.len() * if out.dtype == offshoot_ir::DType::I8 { 1 } else { 4 }) as u64,
+            }
+        })
+        .collect();
+    Ok(Report {
+        file: path.display().to_string(),
+        format: "onnx".into(),
+        file_bytes,
+        inputs: graph.inputs.iter().map(|id| describe(&Port::of_value(&graph, *id))).collect(),
+        outputs: graph.outputs.iter().map(|id| describe(&Port::of_value(&graph, *id))).collect(),
+        macs: operators.iter().map(|o| o.macs).sum(),
+        weights: operators.iter().map(|o| o.weights).sum(),
+        arena_bytes: None,
+        arena_lower_bound_bytes: None,
+        operators,
+    })
+}
+
+fn off(path: &Path, file_bytes: u64) -> Result<Report> {
+    let file = OffFile::read(path)?;
+    let model = file.model()?;
+    let operators = operators(&model, None);
+    let ports = |count: usize, port: &dyn Fn(usize) -> Result<Port>| -> Result<Vec<PortReport>> {
+        (0..count).map(|i| Ok(describe(&port(i)?))).collect()
+    };
+    Ok(Report {
+        file: path.display().to_string(),
+        format: "off".into(),
+        file_bytes,
+        inputs: ports(model.input_count(), &|i| batch::input_port(&model, i))?,
+        outputs: ports(model.output_count(), &|i| batch::output_port(&model, i))?,
+        macs: operators.iter().map(|o| o.macs).sum(),
+        weights: operators.iter().map(|o| o.weights).sum(),
+        arena_bytes: Some(u64::from(model.arena_bytes())),
+        arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
+        operators,
+    })
+}
+
+/// A compiled model's operators; with names if the graph it came from is given.
+pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport> {
+    model
+        .ops()
+        .map(|(info, _, record)| {
+            let value = graph.and_then(|g| g.values.get(usize::from(info.origin)));
+            let (offset, len) = cost::output(&record).unwrap_or_default();
+            OperatorReport {
+                index: info.index,
+                name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
+                kind: info.tag.name().to_owned(),
+                shape: value.map(|v| v.shape.clone()).unwrap_or_default(),
+                macs: cost::macs(&record),
+                weights: cost::weights(&record),
+                offset: Some(u64::from(offset)),
+                bytes: u64::from(len),
+            }
+        })
+        .collect()
+}

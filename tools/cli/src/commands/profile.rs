@@ -1,0 +1,184 @@
+//! `offshoot profile`: what every operator takes on a target.
+
+use std::path::PathBuf;
+
+use offshoot_data::npy::Array;
+use offshoot_report::Table;
+use offshoot_report::table::thousands;
+use offshoot_target::Device;
+use serde::Serialize;
+
+use super::{inspect, parse_target, read_arrays};
+use crate::batch::{self, DEVICE_HELP, Inputs};
+use crate::failure::{Context, Kind, Result};
+use crate::files::{self, OffFile};
+use crate::ui::{Outcome, Ui};
+
+/// Arguments of `profile`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Compiled model.
+    pub model: PathBuf,
+    /// Where it runs.
+    #[arg(long)]
+    pub target: String,
+    /// A sample (.npy), once for each input; zeros if not given. Work does not depend on the data.
+    #[arg(long)]
+    pub input: Vec<PathBuf>,
+    /// The network it was compiled from, for names.
+    #[arg(long)]
+    pub onnx: Option<PathBuf>,
+}
+
+/// One operator's cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorReport {
+    /// Position in the file.
+    pub index: u16,
+    /// Name of the tensor it completes, or kind and position.
+    pub name: String,
+    /// Kind.
+    pub kind: String,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Instructions; null where the target cannot count them.
+    pub instructions: Option<u64>,
+    /// Modelled cycles; null where there is no model of the core.
+    pub cycles_modelled: Option<u64>,
+    /// Nanoseconds, where the target has a clock and no counter.
+    pub nanoseconds: Option<u64>,
+    /// Deepest stack, bytes; null where the target cannot tell.
+    pub stack_bytes: Option<u64>,
+}
+
+/// What a run took.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Where it ran.
+    pub target: String,
+    /// Instructions of a whole run without observation; null where the target cannot count them.
+    pub instructions: Option<u64>,
+    /// Modelled cycles; null where there is no model of the core.
+    pub cycles_modelled: Option<u64>,
+    /// Nanoseconds of a run, where the target has a clock and no counter.
+    pub nanoseconds: Option<u64>,
+    /// Mutable memory of the model.
+    pub arena_bytes: u64,
+    /// Deepest stack of the run.
+    pub stack_bytes: Option<u64>,
+    /// Code and constants of the firmware, without the model.
+    pub code_bytes: Option<u64>,
+    /// The `.off` file.
+    pub model_bytes: u64,
+    /// Operator by operator.
+    pub operators: Vec<OperatorReport>,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let counted = self.instructions.is_some();
+        let cost = if counted { "instructions" } else { "µs" };
+        let mut table = Table::new(["#", "operator", "kind", "MACs", cost, "per MAC", "share %", "stack"]);
+        let value = |o: &OperatorReport| if counted { o.instructions } else { o.nanoseconds }.unwrap_or(0);
+        let total: u64 = self.operators.iter().map(value).sum();
+        for op in &self.operators {
+            let v = value(op);
+            table.row([
+                op.index.to_string(),
+                op.name.clone(),
+                op.kind.clone(),
+                thousands(op.macs),
+                if counted { thousands(v) } else { format!("{:.1}", v as f64 / 1e3) },
+                if op.macs > 0 && counted { format!("{:.2}", v as f64 / op.macs as f64) } else { "-".into() },
+                format!("{:.1}", 100.0 * v as f64 / total.max(1) as f64),
+                op.stack_bytes.map_or("-".into(), thousands),
+            ]);
+        }
+        let mut facts = Table::new(["", self.target.as_str()]);
+        if let Some(n) = self.instructions {
+            facts.row(["instructions", &thousands(n)]);
+        }
+        if let Some(n) = self.nanoseconds {
+            facts.row(["time of this run", &format!("{:.1} µs", n as f64 / 1e3)]);
+        }
+        facts.row(["arena (RAM), bytes", &thousands(self.arena_bytes)]);
+        if let Some(n) = self.stack_bytes {
+            facts.row(["deepest stack, bytes", &thousands(n)]);
+        }
+        if let Some(n) = self.code_bytes {
+            facts.row(["code (flash), bytes", &thousands(n)]);
+        }
+        facts.row(["model (flash), bytes", &thousands(self.model_bytes)]);
+        format!("{table}\n{facts}")
+    }
+}
+
+/// Profiles one run.
+///
+/// # Errors
+/// A file cannot be read, the device is missing or does not answer.
+pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
+    let target = parse_target(&args.target)?;
+    let file = OffFile::read(&args.model)?;
+    let (arrays, names) = if args.input.is_empty() { zeros(&file)? } else { read_arrays(&args.input)? };
+    let inputs = Inputs::encode(&file.model()?, &arrays, &names)?;
+    let graph = args.onnx.as_deref().map(files::read_graph).transpose()?.map(|(g, _)| g);
+    let mut device = batch::connect(&target)?;
+    profile(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())
+}
+
+/// One sample of zeros for every input.
+fn zeros(file: &OffFile) -> Result<(Vec<Array>, Vec<String>)> {
+    let model = file.model()?;
+    let mut arrays = Vec::new();
+    for i in 0..model.input_count() {
+        let shape = batch::input_port(&model, i)?.outside_shape();
+        arrays.push(ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&shape)).into());
+    }
+    let names = vec!["zeros".to_owned(); arrays.len()];
+    Ok((arrays, names))
+}
+
+/// Profiles one run of the first sample on a connected device.
+///
+/// # Errors
+/// The device does not answer.
+pub fn profile(
+    device: &mut dyn Device,
+    file: &OffFile,
+    inputs: &Inputs,
+    target: &str,
+    graph: Option<&offshoot_ir::Graph>,
+) -> Result<Report> {
+    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
+    let model = file.model()?;
+    let described = inspect::operators(&model, graph);
+    let operators = described
+        .into_iter()
+        .map(|d| {
+            let cost = measured.operators.iter().find(|m| m.index == d.index);
+            OperatorReport {
+                index: d.index,
+                name: d.name,
+                kind: d.kind,
+                macs: d.macs,
+                instructions: cost.and_then(|c| c.instructions),
+                cycles_modelled: cost.and_then(|c| c.cycles),
+                nanoseconds: cost.and_then(|c| c.nanoseconds),
+                stack_bytes: cost.and_then(|c| c.stack_bytes),
+            }
+        })
+        .collect();
+    Ok(Report {
+        target: target.to_owned(),
+        instructions: measured.instructions,
+        cycles_modelled: measured.cycles,
+        nanoseconds: measured.nanoseconds,
+        arena_bytes: u64::from(model.arena_bytes()),
+        stack_bytes: measured.stack_bytes,
+        code_bytes: measured.code_bytes,
+        model_bytes: file.bytes().len() as u64,
+        operators,
+    })
+}

@@ -1,0 +1,113 @@
+//! `offshoot target`: known targets, and what answers.
+
+use offshoot_report::Table;
+use offshoot_report::table::thousands;
+use offshoot_target::BOARDS;
+use serde::Serialize;
+
+use super::parse_target;
+use crate::batch;
+use crate::failure::{Context, Kind, Result};
+use crate::ui::{Outcome, Ui};
+
+/// Arguments of `target`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Verb {
+    /// Known targets and what they have.
+    List,
+    /// Which targets answer now: the emulator, attached boards.
+    Probe,
+}
+
+/// One target.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// As `--target` takes it.
+    pub name: String,
+    /// What it is.
+    pub description: String,
+    /// Core; none where the device itself tells.
+    pub core: Option<String>,
+    /// Flash.
+    pub flash_bytes: Option<u64>,
+    /// RAM.
+    pub ram_bytes: Option<u64>,
+    /// `probe` only: whether it answers.
+    pub answers: Option<bool>,
+    /// `probe` only: what it says, or why not.
+    pub detail: Option<String>,
+}
+
+/// Known targets.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// All of them.
+    pub targets: Vec<Entry>,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let probed = self.targets.iter().any(|t| t.answers.is_some());
+        let mut table = Table::new(["target", "core", "flash", "RAM", if probed { "answers" } else { "what it is" }]);
+        let bytes = |b: Option<u64>| b.map_or("-".into(), thousands);
+        for t in &self.targets {
+            let last = match (t.answers, &t.detail) {
+                (Some(true), Some(d)) => format!("yes: {d}"),
+                (Some(_), Some(d)) => format!("no: {}", d.lines().next().unwrap_or("")),
+                _ => t.description.clone(),
+            };
+            let core = t.core.clone().unwrap_or("-".into());
+            table.row([t.name.clone(), core, bytes(t.flash_bytes), bytes(t.ram_bytes), last]);
+        }
+        table.to_string()
+    }
+}
+
+/// Lists or probes.
+///
+/// # Errors
+/// None: a target that does not answer is a row.
+pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
+    let mut targets = vec![entry("host", "the simulator: the runtime itself on this machine, all cores")];
+    for board in &BOARDS {
+        targets.push(Entry {
+            core: Some(board.core.name.to_owned()),
+            flash_bytes: Some(u64::from(board.flash_bytes)),
+            ram_bytes: Some(u64::from(board.ram_bytes)),
+            ..entry(board.name, &format!("emulated board {} (QEMU), exact instruction counts", board.machine))
+        });
+    }
+    if matches!(args.verb, Verb::List) {
+        targets.push(entry("serial:PORT", "a board that runs the firmware, on a serial port (build with --features serial)"));
+        return Ok(Report { targets });
+    }
+    for t in &mut targets {
+        let answer = parse_target(&t.name)
+            .and_then(|target| batch::connect(&target))
+            .and_then(|mut device| device.info().or_fail(Kind::Device, batch::DEVICE_HELP));
+        t.answers = Some(answer.is_ok());
+        t.detail = Some(match answer {
+            Ok(info) => info.board,
+            Err(failure) => failure.message,
+        });
+    }
+    Ok(Report { targets })
+}
+
+fn entry(name: &str, description: &str) -> Entry {
+    Entry {
+        name: name.to_owned(),
+        description: description.to_owned(),
+        core: None,
+        flash_bytes: None,
+        ram_bytes: None,
+        answers: None,
+        detail: None,
+    }
+}

@@ -1,0 +1,293 @@
+//! Between users' arrays and a model's inputs and outputs: shapes, layouts, element types, scales.
+
+use ndarray::{ArrayD, Axis, IxDyn};
+use offshoot::format::record::{DType, IoRepr, Quantize};
+use offshoot_data::npy::Array;
+use offshoot_ir::{Graph, ValueId};
+
+use crate::failure::{Context, Failure, Kind, Result};
+
+/// An input or output of a model as users see it.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Shape in memory (channels-last), leading batch axis included.
+    pub shape: Vec<usize>,
+    /// Whether the ONNX tensor has its channels first.
+    pub channels_first_outside: bool,
+    /// Element type in memory.
+    pub dtype: DType,
+    /// Scale, for int8.
+    pub scale: f32,
+    /// Zero point, for int8.
+    pub zero_point: i8,
+}
+
+impl From<IoRepr> for Port {
+    fn from(io: IoRepr) -> Self {
+        let rank = usize::from(io.rank).min(io.shape.len());
+        Self {
+            shape: io.shape[..rank].iter().map(|d| usize::from(*d)).collect(),
+            channels_first_outside: io.channels_last_of_first,
+            dtype: io.dtype,
+            scale: io.scale,
+            zero_point: io.zero_point,
+        }
+    }
+}
+
+impl Port {
+    /// The port of a graph's value.
+    pub fn of_value(graph: &Graph, id: ValueId) -> Self {
+        let value = graph.value(id);
+        let quant = value.quant.as_ref();
+        Self {
+            shape: value.shape.clone(),
+            channels_first_outside: value.channels_first_outside,
+            dtype: match value.dtype {
+                offshoot_ir::DType::I8 => DType::I8,
+                offshoot_ir::DType::F32 => DType::F32,
+                offshoot_ir::DType::I32 | offshoot_ir::DType::I64 => DType::I32,
+            },
+            scale: quant.and_then(|q| q.scale.first().copied()).unwrap_or(0.0),
+            zero_point: quant.and_then(|q| q.zero_point.first().copied()).unwrap_or(0) as i8,
+        }
+    }
+
+    /// Elements a sample.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether a sample has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Shape of the ONNX tensor.
+    pub fn outside_shape(&self) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if self.channels_first_outside
+            && shape.len() > 2
+            && let Some(channels) = shape.pop()
+        {
+            shape.insert(1, channels);
+        }
+        shape
+    }
+
+    /// Splits `array` into samples laid out as in memory: result `[N, len]`.
+    ///
+    /// Accepted: the model's shape with any batch, without a batch axis, or with a batch axis before all; axes of
+    /// extent 1 may be left out; channels-last also where the ONNX file has channels first.
+    fn samples<T: Clone>(&self, array: ArrayD<T>, what: &str) -> Result<Vec<Vec<T>>> {
+        let outside = self.outside_shape();
+        let given = array.shape().to_vec();
+        let count = self.count(&given, &outside).map(|n| (n, self.channels_first_outside)).or_else(|| {
+            (self.count(&given, &self.shape)).map(|n| (n, false))
+        });
+        let Some((count, permute)) = count else {
+            let mut wanted: Vec<String> = outside.iter().map(ToString::to_string).collect();
+            if outside.first() == Some(&1) {
+                wanted[0] = "N".into();
+            }
+            let message = format!("{what} has shape {given:?}, the model wants ({})", wanted.join(", "));
+            return Err(Failure::new(Kind::Shape, message, "give samples one after another along the first axis"));
+        };
+        let mut full = vec![count];
+        full.extend(if permute { &outside } else { &self.shape });
+        let mut array = array
+            .as_standard_layout()
+            .into_owned()
+            .into_shape_with_order(IxDyn(&full))
+            .or_fail(Kind::Internal, "report this with the two shapes")?;
+        if permute && full.len() > 3 {
+            let mut axes: Vec<usize> = (0..full.len()).collect();
+            axes.remove(2);
+            axes.push(2);
+            array = array.permuted_axes(IxDyn(&axes));
+        }
+        Ok(array.axis_iter(Axis(0)).map(|s| s.iter().cloned().collect()).collect())
+    }
+
+    /// Number of samples in an array of shape `given`, if it can be read as samples of `shape`.
+    fn count(&self, given: &[usize], shape: &[usize]) -> Option<usize> {
+        let squeezed = |s: &[usize]| -> Vec<usize> { s.iter().copied().filter(|d| *d != 1).collect() };
+        if given == shape {
+            return Some(1);
+        }
+        let batchless = shape.first() == Some(&1);
+        let sample = if batchless { &shape[1..] } else { shape };
+        if given.len() > 1 || sample.is_empty() {
+            let (n, rest) = given.split_first()?;
+            if rest == sample || squeezed(rest) == squeezed(sample) {
+                return Some(*n);
+            }
+        }
+        // A batch of scalars, or one sample alone.
+        match given {
+            [n] if squeezed(sample).is_empty() => Some(*n),
+            _ if squeezed(given) == squeezed(sample) => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Samples as real numbers in memory order. int8 arrays for an int8 port are dequantised.
+    ///
+    /// # Errors
+    /// Wrong shape; NaN or infinity.
+    pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
+        let mut samples = self.samples(array.to_f32(), what)?;
+        if let (Array::I8(_), DType::I8) = (array, self.dtype) {
+            for v in samples.iter_mut().flatten() {
+                *v = (*v - f32::from(self.zero_point)) * self.scale;
+            }
+        }
+        for (i, sample) in samples.iter().enumerate() {
+            if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
+                let message = format!("{what}: sample {i} holds {v}");
+                return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample"));
+            }
+        }
+        Ok(samples)
+    }
+
+    /// Samples as the bytes that go into the arena. int8 arrays go into an int8 input as they are; every other
+    /// array holds real numbers, which an int8 input quantises with its scale and zero point.
+    ///
+    /// # Errors
+    /// Wrong shape; NaN or infinity.
+    pub fn encode(&self, array: &Array, what: &str) -> Result<Vec<Vec<u8>>> {
+        match (self.dtype, array) {
+            (DType::I8, Array::I8(a)) => {
+                let samples = self.samples(a.clone(), what)?;
+                Ok(samples.into_iter().map(|s| s.into_iter().map(|v| v as u8).collect()).collect())
+            }
+            (DType::I8, _) => {
+                let samples = self.real(array, what)?;
+                Ok(samples.iter().map(|s| self.quantise(s)).collect())
+            }
+            (DType::F32, _) => {
+                let samples = self.real(array, what)?;
+                Ok(samples.iter().map(|s| s.iter().flat_map(|v| v.to_le_bytes()).collect()).collect())
+            }
+            (DType::I32, _) => {
+                let integers = array.to_i64().or_fail_in(Kind::Dtype, what, "give whole numbers")?;
+                let samples = self.samples(integers.mapv(|v| v as i32), what)?;
+                Ok(samples.iter().map(|s| s.iter().flat_map(|v| v.to_le_bytes()).collect()).collect())
+            }
+        }
+    }
+
+    fn quantise(&self, values: &[f32]) -> Vec<u8> {
+        let record =
+            Quantize { src: 0, dst: 0, len: values.len() as u32, scale: self.scale, zp: self.zero_point };
+        let mut out = vec![0i8; values.len()];
+        offshoot::kernels::portable::quantize(&record, values, &mut out);
+        out.into_iter().map(|v| v as u8).collect()
+    }
+
+    /// A sample's bytes as real numbers.
+    pub fn decode(&self, bytes: &[u8]) -> Vec<f32> {
+        match self.dtype {
+            DType::I8 => {
+                let zp = i32::from(self.zero_point);
+                bytes.iter().map(|b| (i32::from(*b as i8) - zp) as f32 * self.scale).collect()
+            }
+            DType::F32 => words(bytes).map(f32::from_le_bytes).collect(),
+            DType::I32 => words(bytes).map(|w| i32::from_le_bytes(w) as f32).collect(),
+        }
+    }
+
+    /// Samples' bytes as an array in the ONNX tensor's layout: in the model's element type, or as real numbers.
+    ///
+    /// # Errors
+    /// Samples of the wrong length (a fault of the caller).
+    pub fn array(&self, samples: &[Vec<u8>], real: bool) -> Result<Array> {
+        let all = || samples.iter().flatten().copied();
+        Ok(match self.dtype {
+            _ if real => self.shaped(samples.len(), samples.iter().flat_map(|s| self.decode(s)).collect())?.into(),
+            DType::I8 => self.shaped(samples.len(), all().map(|b| b as i8).collect())?.into(),
+            DType::F32 => {
+                let values = samples.iter().flat_map(|s| words(s)).map(f32::from_le_bytes).collect();
+                self.shaped(samples.len(), values)?.into()
+            }
+            DType::I32 => {
+                let values = samples.iter().flat_map(|s| words(s)).map(i32::from_le_bytes).collect();
+                self.shaped(samples.len(), values)?.into()
+            }
+        })
+    }
+
+    fn shaped<T: Clone>(&self, count: usize, values: Vec<T>) -> Result<ArrayD<T>> {
+        let mut full = vec![count];
+        full.extend(&self.shape);
+        let mut array = ArrayD::from_shape_vec(IxDyn(&full), values).or_fail(Kind::Internal, "report this")?;
+        if self.channels_first_outside && full.len() > 3 {
+            let mut axes: Vec<usize> = (0..full.len() - 1).collect();
+            axes.insert(2, full.len() - 1);
+            array = array.permuted_axes(IxDyn(&axes)).as_standard_layout().into_owned();
+        }
+        // The model's own batch axis of 1 and the axis of samples are one.
+        if self.shape.first() == Some(&1) {
+            array = array.index_axis_move(Axis(1), 0);
+        }
+        Ok(array)
+    }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
+    bytes.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(shape: &[usize], channels_first_outside: bool) -> Port {
+        Port { shape: shape.to_vec(), channels_first_outside, dtype: DType::F32, scale: 0.0, zero_point: 0 }
+    }
+
+    fn ramp(shape: &[usize]) -> Array {
+        let n: usize = shape.iter().product();
+        ArrayD::from_shape_vec(IxDyn(shape), (0..n).map(|v| v as f32).collect()).unwrap().into()
+    }
+
+    #[test]
+    fn shapes_that_mean_the_same_are_accepted() {
+        let p = port(&[1, 4, 3, 1], false);
+        for (shape, count) in [
+            (&[5, 4, 3, 1][..], 5),
+            (&[5, 4, 3], 5),
+            (&[4, 3], 1),
+            (&[1, 4, 3, 1], 1),
+            (&[5, 1, 4, 3, 1], 5),
+            (&[4, 3, 1], 1),
+        ] {
+            assert_eq!(p.real(&ramp(shape), "x").unwrap().len(), count, "{shape:?}");
+        }
+        let error = p.real(&ramp(&[5, 3, 4]), "x.npy").unwrap_err();
+        assert_eq!(error.kind, Kind::Shape);
+        assert!(error.message.contains("(N, 4, 3, 1)"), "{}", error.message);
+    }
+
+    #[test]
+    fn channels_first_arrays_come_in_and_go_out() {
+        let p = port(&[1, 2, 2, 3], true);
+        let x = ramp(&[1, 3, 2, 2]);
+        let samples = p.real(&x, "x").unwrap();
+        assert_eq!(samples[0][..4], [0.0, 4.0, 8.0, 1.0]);
+        let bytes = p.encode(&x, "x").unwrap();
+        assert_eq!(p.array(&bytes, false).unwrap(), x);
+    }
+
+    #[test]
+    fn reals_are_quantised_and_integers_are_kept() {
+        let p = Port { dtype: DType::I8, scale: 0.5, zero_point: -1, ..port(&[1, 2], false) };
+        assert_eq!(p.encode(&ramp(&[2]), "x").unwrap(), [[0xff, 1]]);
+        let raw: Array = ArrayD::from_shape_vec(IxDyn(&[2]), vec![7i8, -8]).unwrap().into();
+        assert_eq!(p.encode(&raw, "x").unwrap(), [[7, 0xf8]]);
+        assert_eq!(p.decode(&[1, 0xff]), [1.0, 0.0]);
+        let nan: Array = ArrayD::from_shape_vec(IxDyn(&[2]), vec![0.0, f32::NAN]).unwrap().into();
+        assert_eq!(p.encode(&nan, "x").unwrap_err().kind, Kind::Calibration);
+    }
+}
