@@ -3,8 +3,10 @@
 mod edit;
 mod noop;
 mod prune;
+mod sink;
 #[cfg(test)]
 mod testing;
+mod transpose;
 
 use serde::Serialize;
 
@@ -27,6 +29,8 @@ type Pass = (&'static str, fn(Graph) -> Result<Graph>);
 const PIPELINE: &[Pass] = &[
     ("prune_unreachable", |g| Ok(g.prune_unreachable())),
     ("noop", noop::run),
+    ("transpose", transpose::run),
+    ("sink_transpose", sink::run),
 ];
 
 /// Sweeps after which the pipeline stops even if a pass still finds something: keeps a mistake from hanging.

@@ -8,7 +8,7 @@ use crate::{Graph, Node, Op, PoolKind, Result, UnaryKind};
 ///
 /// # Errors
 /// None; the signature is the passes'.
-pub fn run(graph: Graph) -> Result<Graph> {
+pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
         (0..g.nodes.len()).any(|at| is_identity(g, &g.nodes[at]) && edit::bypass(g, &index, at))
