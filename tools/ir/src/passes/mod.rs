@@ -1,6 +1,10 @@
 //! Lossless passes: functions `Graph -> Result<Graph>`, a file each, and the fixed pipeline of them.
 
+mod activation;
+mod affine;
+mod batch_norm;
 mod edit;
+mod io_layout;
 mod noop;
 mod prune;
 mod sink;
@@ -31,6 +35,10 @@ const PIPELINE: &[Pass] = &[
     ("noop", noop::run),
     ("transpose", transpose::run),
     ("sink_transpose", sink::run),
+    ("io_layout", io_layout::run),
+    ("batch_norm", batch_norm::run),
+    ("affine", affine::run),
+    ("activation", activation::run),
 ];
 
 /// Sweeps after which the pipeline stops even if a pass still finds something: keeps a mistake from hanging.
