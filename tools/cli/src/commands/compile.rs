@@ -29,9 +29,10 @@ pub enum Precision {
 }
 
 /// How ranges of activations are found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Clipping {
     /// The best of the others on held-out calibration samples.
+    #[default]
     Auto,
     /// Smallest and largest value seen.
     MinMax,
@@ -42,7 +43,7 @@ pub enum Clipping {
 }
 
 /// Arguments of `compile`.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     /// Network (.onnx): float, or int8 in QDQ form.
     pub model: PathBuf,

@@ -9,7 +9,7 @@ use offshoot_report::{Page, Table, plot};
 use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
 
-use super::compile::{self, Clipping};
+use super::compile;
 use super::{eval, inspect, parse_target, profile};
 use crate::batch::{self, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -126,7 +126,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 
     ui.note("quantising to int8 and compiling");
     let samples = compile::calibration(&graph, &[calib], &["calibration".into()])?;
-    let made = compile::make(ui, graph.clone(), &samples, &compile_args(), None)?;
+    let made = compile::make(ui, graph.clone(), &samples, &compile::Args::default(), None)?;
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let off = file.model()?;
 
@@ -167,21 +167,6 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 
 fn parse(bytes: &[u8]) -> Result<Array> {
     npy::parse(bytes).or_fail(Kind::Internal, "the shipped data is damaged: build again")
-}
-
-fn compile_args() -> compile::Args {
-    compile::Args {
-        model: PathBuf::new(),
-        output: PathBuf::new(),
-        calib: Vec::new(),
-        precision: None,
-        clipping: Clipping::Auto,
-        no_bias_correction: false,
-        keep_float: Vec::new(),
-        target: None,
-        max_flash: None,
-        max_ram: None,
-    }
 }
 
 fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>> {
