@@ -65,7 +65,7 @@ fn show(ui: &Ui, outcome: Result<impl Outcome, Failure>) -> Result<(), Failure> 
 
 fn fail(ui: &Ui, failure: &Failure, code: u8) -> ExitCode {
     if ui.json {
-        println!("{}", serde_json::json!({ "error": failure }));
+        offshoot_cli::ui::print(&serde_json::json!({ "error": failure }).to_string());
     } else {
         eprintln!("{failure}");
     }

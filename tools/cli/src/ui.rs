@@ -1,6 +1,6 @@
 //! Talking to people: progress on stderr, results on stdout, JSON when asked for.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,6 +10,11 @@ use serde::Serialize;
 pub trait Outcome: Serialize {
     /// Tables and sentences for a terminal.
     fn render(&self) -> String;
+}
+
+/// A line on stdout. A reader that went away (`offshoot … | head`) is no error.
+pub fn print(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// How to talk.
@@ -47,11 +52,11 @@ impl Ui {
     pub fn show(&self, outcome: &impl Outcome) {
         if self.json {
             match serde_json::to_string(outcome) {
-                Ok(text) => println!("{text}"),
+                Ok(text) => print(&text),
                 Err(e) => eprintln!("error: result cannot be written as JSON: {e}"),
             }
         } else {
-            println!("{}", outcome.render().trim_end());
+            print(outcome.render().trim_end());
         }
     }
 }

@@ -9,7 +9,9 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
     let input = |i: usize| node.inputs.get(i).map(|id| graph.value(*id));
     // Elements of the weights that one output channel reads.
     let filter = || {
-        input(1).map_or(0, |w| w.len() as u64 / w.shape.first().copied().unwrap_or(1).max(1) as u64)
+        input(1).map_or(0, |w| {
+            w.len() as u64 / w.shape.first().copied().unwrap_or(1).max(1) as u64
+        })
     };
     match &node.op {
         Op::Conv2d { .. } | Op::FullyConnected { .. } => outputs * filter(),
@@ -33,8 +35,20 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
 pub fn weights(graph: &Graph, node: &Node) -> u64 {
     let carries = matches!(
         node.op,
-        Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } | Op::PRelu | Op::LayerNorm { .. }
+        Op::Conv2d { .. }
+            | Op::ConvTranspose2d { .. }
+            | Op::FullyConnected { .. }
+            | Op::PRelu
+            | Op::LayerNorm { .. }
     );
-    let constant = node.inputs.get(1).map(|id| graph.value(*id)).filter(|v| v.data.is_some());
-    if carries { constant.map_or(0, |v| v.len() as u64) } else { 0 }
+    let constant = node
+        .inputs
+        .get(1)
+        .map(|id| graph.value(*id))
+        .filter(|v| v.data.is_some());
+    if carries {
+        constant.map_or(0, |v| v.len() as u64)
+    } else {
+        0
+    }
 }

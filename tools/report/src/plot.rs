@@ -37,7 +37,7 @@ pub fn bars(labels: &[String], values: &[f64], unit: &str) -> Result<String, Plo
         for (i, (label, value)) in labels.iter().zip(values).enumerate() {
             let y = 8 + row * i as i32;
             let length = ((width - left - 120) as f64 * value / top).round() as i32;
-            let short: String = label.chars().take(28).collect();
+            let short = crate::table::tail(label, 28);
             area.draw(&Text::new(short, (4, y + 2), style.clone())).map_err(wrap)?;
             let bar = [(left, y), (left + length.max(1), y + row - 5)];
             area.draw(&Rectangle::new(bar, SERIES[0].filled())).map_err(wrap)?;

@@ -1,6 +1,6 @@
 //! Terminal tables: first column to the left, numbers to the right.
 
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ContentArrangement, TableComponent, presets};
 
 /// A table under construction.
 #[derive(Debug)]
@@ -15,7 +15,8 @@ impl Table {
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         let header: Vec<String> = header.into_iter().map(Into::into).collect();
         let mut inner = comfy_table::Table::new();
-        inner.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+        inner.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        inner.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
         inner.set_header(&header);
         Self { inner, header, rows: Vec::new() }
     }
@@ -57,6 +58,16 @@ fn is_number(cell: &str) -> bool {
     trimmed.is_empty() || trimmed == "-" || trimmed.replace([',', ' '], "").parse::<f64>().is_ok()
 }
 
+/// A name cut to its last `width` characters: networks name tensors by the path that led to them.
+pub fn tail(name: &str, width: usize) -> String {
+    let count = name.chars().count();
+    if count <= width {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().skip(count + 1 - width.max(1)).collect();
+    format!("…{kept}")
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
@@ -80,6 +91,12 @@ mod tests {
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(1_000), "1,000");
         assert_eq!(thousands(12_345_678), "12,345,678");
+    }
+
+    #[test]
+    fn long_names_keep_their_end() {
+        assert_eq!(tail("abcdef", 6), "abcdef");
+        assert_eq!(tail("abcdef", 4), "…def");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use offshoot_export::{CompileOptions, CompileReport, Compiled};
 use offshoot_ir::passes::{PassReport, origin_hash};
 use offshoot_ir::{DType, Graph};
 use offshoot_report::Table;
-use offshoot_report::table::thousands;
+use offshoot_report::table::{tail, thousands};
 use offshoot_target::Target;
 use serde::Serialize;
 
@@ -160,7 +160,7 @@ pub fn quantisation_table(report: &QuantizeReport) -> Table {
     for op in &report.operators {
         let weight = op.weight_snr_db.map_or("-".into(), super::decibels);
         let (own, cumulative) = (super::decibels(op.own_snr_db), super::decibels(op.output_snr_db));
-        table.row([op.name.clone(), op.kind.to_owned(), weight, own, cumulative]);
+        table.row([tail(&op.name, 44), op.kind.to_owned(), weight, own, cumulative]);
     }
     table
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_data::npy::{self, Array};
-use offshoot_report::table::thousands;
+use offshoot_report::table::{tail, thousands};
 use offshoot_report::{Page, Table, plot};
 use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
@@ -238,7 +238,7 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
     page.heading("Operators");
     let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);
     for o in &operators {
-        let cells = [o.name.clone(), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
+        let cells = [tail(&o.name, 60), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
         table.row(cells);
     }
     page.table(&table);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use offshoot::graph::{Model, cost};
 use offshoot_ir::Graph;
 use offshoot_report::Table;
-use offshoot_report::table::thousands;
+use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
 
 use crate::batch;
@@ -106,7 +106,7 @@ impl Outcome for Report {
         for o in &self.operators {
             table.row([
                 o.index.to_string(),
-                o.name.clone(),
+                tail(&o.name, 44),
                 o.kind.clone(),
                 if o.shape.is_empty() { "-".into() } else { format!("{:?}", o.shape) },
                 thousands(o.macs),

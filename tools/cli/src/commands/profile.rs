@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use offshoot_data::npy::Array;
 use offshoot_report::Table;
-use offshoot_report::table::thousands;
+use offshoot_report::table::{tail, thousands};
 use offshoot_target::Device;
 use serde::Serialize;
 
@@ -85,7 +85,7 @@ impl Outcome for Report {
             let v = value(op);
             table.row([
                 op.index.to_string(),
-                op.name.clone(),
+                tail(&op.name, 44),
                 op.kind.clone(),
                 thousands(op.macs),
                 if counted { thousands(v) } else { format!("{:.1}", v as f64 / 1e3) },

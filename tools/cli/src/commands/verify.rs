@@ -8,6 +8,7 @@ use offshoot::trace::{Observer, OpInfo};
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
 use offshoot_report::Table;
+use offshoot_report::table::tail;
 use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
 
@@ -82,7 +83,7 @@ impl Outcome for Report {
             let departs = self.first_departure.as_ref() == Some(&op.name);
             table.row([
                 op.index.to_string(),
-                op.name.clone(),
+                tail(&op.name, 44),
                 op.kind.clone(),
                 match (op.snr_db, op.max_abs_error) {
                     (Some(v), _) => super::decibels(v),

@@ -3,10 +3,13 @@
 mod activation;
 mod affine;
 mod batch_norm;
+mod cse;
 mod edit;
 mod io_layout;
 mod noop;
+mod pad;
 mod prune;
+mod reshape;
 mod sink;
 #[cfg(test)]
 mod testing;
@@ -35,10 +38,13 @@ const PIPELINE: &[Pass] = &[
     ("noop", noop::run),
     ("transpose", transpose::run),
     ("sink_transpose", sink::run),
+    ("sink_reshape", reshape::run),
     ("io_layout", io_layout::run),
+    ("pad", pad::run),
     ("batch_norm", batch_norm::run),
     ("affine", affine::run),
     ("activation", activation::run),
+    ("common_subexpressions", cse::run),
 ];
 
 /// Sweeps after which the pipeline stops even if a pass still finds something: keeps a mistake from hanging.
