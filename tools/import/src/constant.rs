@@ -7,7 +7,19 @@ use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
 
 /// Most elements of one constant; a model for a device has far fewer, a hostile shape more.
-const MAX_ELEMENTS: usize = 1 << 28;
+pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
+
+/// Most axes of a tensor.
+pub(crate) const MAX_RANK: usize = 8;
+
+/// Number of elements if every axis had one at least; `None` if that, or the rank, is beyond any model for a device.
+/// Of a shape that passes, neither the extents' product nor a stride can overflow.
+pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+    if shape.len() > MAX_RANK {
+        return None;
+    }
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)).filter(|n| *n <= MAX_ELEMENTS))
+}
 
 /// Elements of a constant. `U8` occurs only under QuantizeLinear's zero points and weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,12 +55,12 @@ impl Constant {
     /// Reads an initialiser. External data is read from `folder`, if there is one.
     pub(crate) fn read(t: &TensorProto, folder: Option<&Path>) -> Result<Self, String> {
         let mut shape = Vec::new();
-        let mut count = 1usize;
         for &d in &t.dims {
             let d = usize::try_from(d).map_err(|_| format!("extent {d} is negative"))?;
-            count = count.checked_mul(d).filter(|n| *n <= MAX_ELEMENTS).ok_or("too many elements")?;
             shape.push(d);
         }
+        count(&shape).ok_or("too many elements or axes")?;
+        let count: usize = shape.iter().product();
         let external;
         let raw: &[u8] = if t.data_location == Some(1) {
             external = external_bytes(t, folder)?;
@@ -130,7 +142,7 @@ impl Constant {
 
     /// The same elements in another shape. A per-axis quantisation must not cross the change.
     pub(crate) fn reshaped(&self, shape: Vec<usize>) -> Result<Self, String> {
-        if shape.iter().product::<usize>() != self.len() {
+        if count(&shape).is_none() || shape.iter().product::<usize>() != self.len() {
             return Err(format!("{:?} does not fill {shape:?}", self.shape));
         }
         let quant = match &self.quant {

@@ -1,12 +1,17 @@
 //! The graph under construction: what each ONNX tensor has become, and how operators add to it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::Path;
 
 use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId, infer};
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
-use crate::constant::{Constant, Elements};
+use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
+
+/// Most elements of a tensor that is computed, and of all constants that are computed while importing.
+pub(crate) const MAX_VALUE: usize = 1 << 26;
+/// Most operators of a graph.
+const MAX_NODES: usize = 20_000;
 
 /// What an ONNX tensor has become.
 #[derive(Clone, Debug)]
@@ -29,7 +34,11 @@ pub(crate) struct Context<'a> {
     pub(crate) entries: HashMap<String, Entry>,
     pub(crate) opset: i64,
     pub(crate) folder: Option<&'a Path>,
-    names: HashSet<String>,
+    names: HashMap<String, usize>,
+    /// Node that writes each value, by its index.
+    producers: HashMap<ValueId, usize>,
+    /// Elements of constants that were computed or copied into the graph.
+    held: usize,
 }
 
 /// One ONNX node being imported: its attributes and inputs.
@@ -118,17 +127,18 @@ pub(crate) fn to_first(rank: usize) -> Vec<usize> {
 impl<'a> Context<'a> {
     pub(crate) fn new(name: &str, opset: i64, folder: Option<&'a Path>) -> Self {
         let graph = Graph { name: name.to_owned(), ..Graph::default() };
-        Self { graph, entries: HashMap::new(), opset, folder, names: HashSet::new() }
+        Self { graph, entries: HashMap::new(), opset, folder, names: HashMap::new(), producers: HashMap::new(), held: 0 }
     }
 
     /// A tensor name that is not taken yet.
     fn unique(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
+        while self.names.contains_key(&name) {
+            let n = self.names.entry(wanted.to_owned()).or_insert(1);
+            *n += 1;
             name = format!("{wanted}#{n}");
         }
+        self.names.insert(name.clone(), 1);
         name
     }
 
@@ -165,6 +175,7 @@ impl<'a> Context<'a> {
         let name = onnx.input(i).ok_or_else(|| format!("input {i} is missing"))?;
         match self.entry(name)?.clone() {
             Entry::Value(id) => Ok(id),
+            Entry::Constant(c) if c.len() == 0 => Err(format!("input {i} (`{name}`) is empty")),
             Entry::Constant(c) => Ok(self.add_constant(name, &c)),
             Entry::Unknown => Err(String::new()),
         }
@@ -177,6 +188,7 @@ impl<'a> Context<'a> {
     /// Adds a constant to the graph. Whole numbers without a scale become float32: the device computes in no other.
     pub(crate) fn add_constant(&mut self, name: &str, c: &Constant) -> ValueId {
         let name = self.unique(name);
+        self.held = self.held.saturating_add(c.len());
         let data = match (&c.elements, &c.quant) {
             (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
             _ => Data::F32(c.to_reals()),
@@ -215,6 +227,12 @@ impl<'a> Context<'a> {
             offshoot_ir::Error::Node { reason, .. } => reason,
             other => other.to_string(),
         })?;
+        if shape.contains(&0) || count(&shape).is_none_or(|n| n > MAX_VALUE) {
+            return Err(format!("output {shape:?} is empty or too large"));
+        }
+        if self.graph.nodes.len() >= MAX_NODES || self.held > MAX_ELEMENTS {
+            return Err("the graph is too large for a device".into());
+        }
         let first = inputs.first().map(|id| self.graph.value(*id));
         let (dtype, quant) = match (&op, first) {
             (Op::ArgMax { .. }, _) => (DType::I32, None),
@@ -228,6 +246,7 @@ impl<'a> Context<'a> {
         let name = self.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
+        self.producers.insert(output, self.graph.nodes.len());
         self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
         Ok(output)
     }
@@ -250,6 +269,12 @@ impl<'a> Context<'a> {
     /// The ONNX node's output `i` is this.
     pub(crate) fn bind(&mut self, onnx: &Onnx<'_>, i: usize, entry: Entry) -> Importing {
         let name = onnx.output(i).ok_or("has no output")?;
+        if let Entry::Constant(c) = &entry {
+            self.held = self.held.saturating_add(c.len());
+            if self.held > MAX_ELEMENTS {
+                return Err("the graph's constants are too large for a device".into());
+            }
+        }
         self.entries.insert(name.to_owned(), entry);
         Ok(())
     }
@@ -290,7 +315,7 @@ impl<'a> Context<'a> {
                 return;
             }
             value.quant = Some(quant.clone());
-            let Some(n) = self.graph.producer(at) else { return };
+            let Some(&n) = self.producers.get(&at) else { return };
             match (&self.graph.nodes[n].op, self.graph.nodes[n].inputs.first()) {
                 (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(&x)) => at = x,
                 _ => return,

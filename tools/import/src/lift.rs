@@ -271,7 +271,7 @@ fn float_constants(mut graph: Graph) -> Graph {
             let inner: usize = quant.axis.map_or(1, |a| value.shape[a + 1..].iter().product::<usize>().max(1));
             let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
             let reals =
-                integers.iter().enumerate().map(|(i, v)| (v - quant.zero_point[at(i)]) as f32 * quant.scale[at(i)]);
+                integers.iter().enumerate().map(|(i, v)| (i64::from(*v) - i64::from(quant.zero_point[at(i)])) as f32 * quant.scale[at(i)]);
             let name = format!("{}/float/{n}", value.name);
             let float = graph.add_constant(name, value.shape.clone(), Data::F32(reals.collect()));
             graph.nodes[n].inputs[i] = float;

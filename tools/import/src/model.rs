@@ -7,8 +7,8 @@ use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{ModelProto, ValueInfoProto, type_proto};
 
-use crate::constant::Constant;
-use crate::context::{Context, Entry, Onnx};
+use crate::constant::{Constant, count};
+use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
 use crate::{lift, ops};
 
@@ -166,8 +166,7 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
             }
         }
     }
-    let count = extents.iter().try_fold(1usize, |n, d| n.checked_mul(*d));
-    if count.is_none_or(|n| n > 1 << 28) {
+    if count(&extents).is_none_or(|n| n > MAX_VALUE) {
         return Err(format!("shape {extents:?} is too large"));
     }
     Ok((extents, dtype))

@@ -60,6 +60,14 @@ pub(crate) fn attributes(onnx: &Onnx<'_>, spatial: usize, kernel: Option<&[usize
     Ok(Attributes { window, auto_pad })
 }
 
+/// Number of spatial axes of a channels-first tensor of `rank` axes: 1 or 2.
+pub(crate) fn spatial(rank: usize) -> Importing<usize> {
+    match rank {
+        3 | 4 => Ok(rank - 2),
+        _ => Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported")),
+    }
+}
+
 /// Extent that a window reaches over along an axis.
 pub(crate) fn reach(window: &Window, axis: usize) -> usize {
     usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]) - 1) + 1

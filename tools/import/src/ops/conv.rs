@@ -31,7 +31,7 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if weights.shape.len() != rank {
         return Err(format!("weights {:?} for an input of {rank} axes", weights.shape));
     }
-    let attributes = window::attributes(onnx, rank - 2, weights.shape.get(2..))?;
+    let attributes = window::attributes(onnx, window::spatial(rank)?, weights.shape.get(2..))?;
     let groups = usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
@@ -53,11 +53,14 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     if weights.shape.len() != rank {
         return Err(format!("weights {:?} for an input of {rank} axes", weights.shape));
     }
-    let spatial = rank - 2;
+    let spatial = window::spatial(rank)?;
     let attributes = window::attributes(onnx, spatial, weights.shape.get(2..))?;
     let groups = usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
+    if weights.shape[0] != s[3] || weights.shape.contains(&0) {
+        return Err(format!("weights {:?} for {} channels", weights.shape, s[3]));
+    }
     let mut window = attributes.window;
     let two = |values: Option<Vec<i64>>, default: usize| -> Importing<[usize; 2]> {
         let mut out = [default; 2];
@@ -87,8 +90,9 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
         if wanted.is_some() || attributes.auto_pad.is_some() {
             let upper = attributes.auto_pad.as_deref() == Some("SAME_UPPER");
             let before = if upper { total / 2 } else { total - total / 2 };
-            window.pad[axis] = before as u16;
-            window.pad[axis + 2] = (total - before) as u16;
+            let narrow = |v: usize| u16::try_from(v).map_err(|_| format!("padding {v} is too large"));
+            window.pad[axis] = narrow(before)?;
+            window.pad[axis + 2] = narrow(total - before)?;
         }
         out[axis] = full.checked_sub(total).filter(|v| *v > 0).ok_or("padding leaves no output")?;
     }

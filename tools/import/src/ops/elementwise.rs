@@ -126,7 +126,7 @@ pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if slope.len() != 1 && slope.len() != channels {
         return Err(format!("slope {:?}: one for all or one a channel ({channels}) is supported", slope.shape));
     }
-    if slope.len() == channels && channels_first && slope.shape.iter().rev().skip(rank - 2).next() != Some(&channels) {
+    if slope.len() > 1 && channels_first && slope.shape.iter().rev().skip(rank - 2).next() != Some(&channels) {
         return Err(format!("slope {:?} does not run along the channels", slope.shape));
     }
     let flat = if slope.len() == channels {

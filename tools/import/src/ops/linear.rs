@@ -24,10 +24,18 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if let Some(bias) = c.constant(onnx, 2)? {
         let name = onnx.input(2).unwrap_or_default();
         let bias = scaled(&bias, beta)?;
-        if bias.len() == o {
+        // One number for each column; [o, 1] would be one for each row.
+        let by_column = match *bias.shape.as_slice() {
+            [n] | [1, n] => n == o,
+            _ => false,
+        };
+        if by_column {
             inputs.push(c.add_constant(name, &bias.reshaped(vec![o])?));
         } else {
-            // Numpy broadcast: one number for all, or a whole matrix.
+            // Numpy broadcast: one number for all, one for each row, or a whole matrix.
+            if bias.shape.len() > 2 {
+                return Err(format!("bias {:?} of a matrix", bias.shape));
+            }
             rest = Some(c.add_constant(name, &bias));
         }
     }

@@ -2,7 +2,7 @@
 
 use offshoot_ir::{Op, PadMode, ValueId};
 
-use crate::constant::{Constant, Elements};
+use crate::constant::{Constant, Elements, MAX_RANK, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// Binds the node's output to its input 0 in another shape.
@@ -44,7 +44,8 @@ pub(crate) fn reshape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             d => shape.push(usize::try_from(d).map_err(|_| format!("extent {d}"))?),
         }
     }
-    let known = shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).ok_or("shape is too large")?;
+    count(&shape).ok_or("shape is too large")?;
+    let known: usize = shape.iter().product();
     if let Some(i) = open {
         if known == 0 || !total.is_multiple_of(known) {
             return Err(format!("{from:?} does not fill {wanted:?}"));
@@ -89,6 +90,9 @@ pub(crate) fn unsqueeze(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let from = input_shape(c, onnx)?;
     let given = axes(c, onnx)?.ok_or("axes are missing")?;
     let rank = from.len() + given.len();
+    if rank > MAX_RANK {
+        return Err(format!("result has {rank} axes; up to {MAX_RANK} are supported"));
+    }
     let at: Vec<usize> = given.iter().map(|a| axis(*a, rank)).collect::<Importing<_>>()?;
     let mut rest = from.iter();
     let shape = (0..rank).map(|a| if at.contains(&a) { 1 } else { rest.next().copied().unwrap_or(1) }).collect();
@@ -176,7 +180,7 @@ pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             (0..parts).map(|i| chunk.min(shape[axis].saturating_sub(i * chunk))).collect()
         }
     };
-    if sizes.iter().sum::<usize>() != shape[axis] || sizes.len() < parts {
+    if sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(shape[axis]) || sizes.len() < parts {
         return Err(format!("parts {sizes:?} of an axis of {}", shape[axis]));
     }
     let mut at = 0;
@@ -223,7 +227,7 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             (from_end(starts[i]).clamp(-1, n - 1), from_end(ends[i]).clamp(-1, n - 1))
         };
         let span = if by > 0 { end - first } else { first - end };
-        let count = if span <= 0 { 0 } else { (span - 1) / by.abs().max(1) + 1 };
+        let count = if span <= 0 { 0 } else { (span - 1) / by.saturating_abs() + 1 };
         if count == 0 {
             return Err(format!("axis {a} is left without an element"));
         }
@@ -260,7 +264,7 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
     for (i, a) in axes.iter().enumerate() {
-        let amount = |v: i64| usize::try_from(v).map_err(|_| format!("padding {v}: cropping is not supported, use Slice"));
+        let amount = |v: i64| u16::try_from(v).map(usize::from).map_err(|_| format!("padding {v}: from 0 to 65535 is supported, to crop use Slice"));
         before[*a] = amount(pads[i])?;
         after[*a] = amount(pads[i + axes.len()])?;
     }
@@ -282,6 +286,9 @@ pub(crate) fn expand(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let shape = c.shape(x).to_vec();
     let wanted = c.ints(onnx, 1)?.ok_or("the shape is missing")?;
     let rank = wanted.len().max(shape.len());
+    if rank > MAX_RANK {
+        return Err(format!("result has {rank} axes; up to {MAX_RANK} are supported"));
+    }
     let mut out = vec![1; rank];
     for (i, slot) in out.iter_mut().enumerate() {
         let own = (i + shape.len()).checked_sub(rank).map_or(1, |k| shape[k]);

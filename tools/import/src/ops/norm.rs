@@ -1,6 +1,6 @@
 //! Softmax, LogSoftmax, BatchNormalization, LayerNormalization.
 
-use offshoot_ir::{Op, UnaryKind};
+use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, UnaryKind, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx, to_first, to_last};
@@ -17,22 +17,49 @@ pub(crate) fn softmax(c: &mut Context<'_>, onnx: &Onnx<'_>, log: bool) -> Import
         if !log {
             return c.finish(onnx, Op::Softmax { axis }, vec![x], None, 0);
         }
-        let p = c.emit(onnx, Op::Softmax { axis }, vec![x], None, &format!("{name}/softmax"))?;
-        return c.finish(onnx, Op::Unary(UnaryKind::Log), vec![p], None, 0);
+        let (shifted, log_sum) = log_softmax(c, onnx, x, axis, &name)?;
+        return c.finish(onnx, SUB, vec![shifted, log_sum], None, 0);
     }
     let rows = shape[..axis].iter().product();
     let depth = shape[axis..].iter().product();
     let row = c.emit(onnx, Op::Reshape, vec![x], Some(vec![rows, depth]), &format!("{name}/rows"))?;
-    let mut p = c.emit(onnx, Op::Softmax { axis: 1 }, vec![row], None, &format!("{name}/softmax"))?;
-    if log {
-        p = c.emit(onnx, Op::Unary(UnaryKind::Log), vec![p], None, &format!("{name}/log"))?;
-    }
+    let p = if log {
+        let (shifted, log_sum) = log_softmax(c, onnx, row, 1, &name)?;
+        c.emit(onnx, SUB, vec![shifted, log_sum], None, &format!("{name}/log"))?
+    } else {
+        c.emit(onnx, Op::Softmax { axis: 1 }, vec![row], None, &format!("{name}/softmax"))?
+    };
     c.finish(onnx, Op::Reshape, vec![p], Some(shape), 0)
+}
+
+const SUB: Op = Op::Binary { kind: BinaryKind::Sub, activation: Activation::None };
+
+/// `x - max` and `log(sum(exp(x - max)))`, whose difference is the logarithm of the softmax. The logarithm of a softmax
+/// that has been computed would be -inf wherever that is below float32's range.
+fn log_softmax(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    axis: usize,
+    name: &str,
+) -> Importing<(ValueId, ValueId)> {
+    let mut kept = c.shape(x).to_vec();
+    kept[axis] = 1;
+    let reduce = |kind| Op::Reduce { kind, axes: vec![axis] };
+    let max = c.emit(onnx, reduce(ReduceKind::Max), vec![x], Some(kept.clone()), &format!("{name}/max"))?;
+    let shifted = c.emit(onnx, SUB, vec![x, max], None, &format!("{name}/shifted"))?;
+    let exp = c.emit(onnx, Op::Unary(UnaryKind::Exp), vec![shifted], None, &format!("{name}/exp"))?;
+    let sum = c.emit(onnx, reduce(ReduceKind::Sum), vec![exp], Some(kept), &format!("{name}/sum"))?;
+    let log_sum = c.emit(onnx, Op::Unary(UnaryKind::Log), vec![sum], None, &format!("{name}/log_sum"))?;
+    Ok((shifted, log_sum))
 }
 
 pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if onnx.int("training_mode", 0) != 0 {
         return Err("training_mode: export the model for inference".into());
+    }
+    if onnx.int("spatial", 1) == 0 {
+        return Err("spatial = 0: statistics for each position".into());
     }
     if (1..5).any(|i| onnx.output(i).is_some()) {
         return Err("running statistics as outputs: export the model for inference".into());

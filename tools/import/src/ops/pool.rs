@@ -14,7 +14,7 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
-    let attributes = window::attributes(onnx, rank.saturating_sub(2), None)?;
+    let attributes = window::attributes(onnx, window::spatial(rank)?, None)?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let mut window = attributes.resolve([s[1], s[2]])?;

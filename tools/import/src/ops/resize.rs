@@ -27,6 +27,9 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let rank = shape.len();
+    if rank != 3 && rank != 4 {
+        return Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"));
+    }
     let (scales_at, sizes_at) = if old { (1, usize::MAX) } else { (2, 3) };
     let filled = |given: Vec<f32>, none: &dyn Fn(usize) -> f32| -> Importing<Vec<f32>> {
         // `axes` (opset 18) names the ones that are given.

@@ -2,7 +2,7 @@
 
 use offshoot_ir::Op;
 
-use crate::constant::{Constant, Elements};
+use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// Most elements that a shape computation may make.
@@ -27,8 +27,10 @@ pub(crate) fn constant(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 
 pub(crate) fn constant_of_shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let shape = c.ints(onnx, 0)?.ok_or("the shape is missing")?;
-    let total = shape.iter().try_fold(1i64, |n, d| n.checked_mul(*d)).filter(|n| (0..=MAX).contains(n));
-    let total = total.ok_or_else(|| format!("shape {shape:?}"))? as usize;
+    let wrong = || format!("shape {shape:?}");
+    let shape: Vec<usize> = shape.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>().ok_or_else(wrong)?;
+    count(&shape).filter(|n| *n <= MAX as usize).ok_or_else(wrong)?;
+    let total = shape.iter().product();
     let one = match onnx.tensor("value") {
         Some(t) => Constant::read(t, c.folder)?,
         None => Constant::new(vec![1], Elements::F32(vec![0.0])),
@@ -37,7 +39,6 @@ pub(crate) fn constant_of_shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importi
         return Err("a value that is not one number".into());
     }
     let elements = one.elements.gather(&vec![0; total]);
-    let shape = shape.iter().map(|d| *d as usize).collect();
     c.bind(onnx, 0, Entry::Constant(Constant::new(shape, elements)))
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let along = onnx.axis("axis", 0, shape.len())?;
-    let consecutive = at.windows(2).all(|w| w[1] == w[0] + 1);
+    let consecutive = at.windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
     if at.is_empty() || !consecutive {
         return Err("indices that are not consecutive".into());
     }
@@ -100,7 +101,7 @@ pub(crate) fn range(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if delta == 0 {
         return Err("a step of 0".into());
     }
-    let count = limit.checked_sub(start).and_then(|d| d.checked_div(delta)).filter(|n| n.abs() < MAX);
+    let count = limit.checked_sub(start).and_then(|d| d.checked_div(delta)).filter(|n| n.unsigned_abs() < MAX as u64);
     let count = count.ok_or("too many elements")?;
     let values: Vec<i64> = (0..=count)
         .filter_map(|i| i.checked_mul(delta)?.checked_add(start))
