@@ -18,4 +18,5 @@ if ! $quick; then
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 fi
 firmware/build.sh
+cargo build -p offshoot-cli
 cargo test "${packages[@]}"

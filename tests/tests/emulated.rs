@@ -1,0 +1,152 @@
+//! Host against emulated boards: the same bits on every intermediate tensor, and counts that repeat.
+//!
+//! `OFFSHOOT_SKIP_EMULATED=1` skips these where there is no QEMU, and says so.
+
+use std::path::Path;
+
+use offshoot_cli::batch::{self, Inputs};
+use offshoot_cli::commands::{compile, profile};
+use offshoot_cli::files::{self, OffFile};
+use offshoot_cli::ui::Ui;
+use offshoot_data::npy;
+use offshoot_target::{Device, HostDevice, Target};
+use offshoot_tests::{data, root};
+
+const UI: Ui = Ui { json: true };
+const SHIPPED: [&str; 3] = ["glyphs", "vibration", "tones"];
+
+fn skipped() -> bool {
+    let skip = std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1");
+    if skip {
+        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    }
+    skip
+}
+
+fn board(name: &str) -> Box<dyn Device> {
+    let target = Target::parse(name).unwrap();
+    offshoot_target::open(&target).unwrap_or_else(|e| panic!("{name}: {e}\nrun scripts/install-deps.sh and firmware/build.sh"))
+}
+
+/// A shipped model as int8 or float, with its test samples.
+fn shipped(name: &str, precision: compile::Precision) -> (OffFile, Inputs) {
+    let folder = root().join("models").join(name);
+    let read = |file: &str| npy::read(&folder.join(file)).unwrap();
+    let (graph, _) = files::read_graph(&folder.join("model.onnx")).unwrap();
+    let samples = match precision {
+        compile::Precision::Int8 => {
+            compile::calibration(&graph, &[read("calibration_x.npy")], &["calibration".into()]).unwrap()
+        }
+        compile::Precision::F32 => Vec::new(),
+    };
+    let args = compile::Args { precision: Some(precision), ..compile::Args::default() };
+    let made = compile::make(&UI, graph, &samples, &args, None).unwrap();
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let inputs = Inputs::encode(&file.model().unwrap(), &[read("test_x.npy")], &["x".into()]).unwrap();
+    (file, inputs)
+}
+
+fn same_bits(what: &str, file: &OffFile, inputs: &Inputs, device: &mut dyn Device, count: usize) {
+    let mut host = HostDevice::new();
+    host.load(file.bytes()).unwrap();
+    device.load(file.bytes()).unwrap_or_else(|e| panic!("{what}: {e}"));
+    for i in 0..count {
+        let sample = inputs.sample(i);
+        let (here, there) = (host.digests(&sample).unwrap(), device.digests(&sample).unwrap());
+        let first = here.iter().zip(&there).position(|(a, b)| a != b);
+        assert_eq!(first, None, "{what}: operator {first:?} departs on sample {i}");
+        assert_eq!(here.len(), there.len(), "{what}");
+        assert_eq!(host.run(&sample).unwrap(), device.run(&sample).unwrap(), "{what}: outputs of sample {i}");
+    }
+}
+
+#[test]
+fn shipped_models_give_the_same_bits_on_cortex_m4() {
+    if skipped() {
+        return;
+    }
+    for name in SHIPPED {
+        for precision in [compile::Precision::Int8, compile::Precision::F32] {
+            let (file, inputs) = shipped(name, precision);
+            same_bits(&format!("{name} {precision:?}"), &file, &inputs, board("qemu:cortex-m4").as_mut(), 3);
+        }
+    }
+}
+
+#[test]
+fn a_core_without_fpu_gives_the_same_bits() {
+    if skipped() {
+        return;
+    }
+    for precision in [compile::Precision::Int8, compile::Precision::F32] {
+        let (file, inputs) = shipped("vibration", precision);
+        same_bits(&format!("{precision:?} on Cortex-M3"), &file, &inputs, board("qemu:cortex-m3").as_mut(), 1);
+    }
+}
+
+#[test]
+fn public_models_give_the_same_bits_on_cortex_m4() {
+    if skipped() {
+        return;
+    }
+    for (name, x) in [
+        ("kws", "keywords/x_i8.npy"),
+        ("ic", "cifar10/test_x.npy"),
+        ("vww", "golden_vww/x_i8.npy"),
+        ("ad", "golden_ad/x_i8.npy"),
+        ("sww", "golden_sww/x_i8.npy"),
+    ] {
+        for kind in ["int8", "f32"] {
+            let (Some(onnx), Some(x)) = (data(&format!("mlperf_tiny/{name}_{kind}.onnx")), data(x)) else { return };
+            let (graph, _) = files::read_graph(&onnx).unwrap();
+            let precision = (kind == "f32").then_some(compile::Precision::F32);
+            let args = compile::Args { precision, ..compile::Args::default() };
+            let made = compile::make(&UI, graph, &[], &args, None).unwrap();
+            let file = OffFile::from_bytes(&made.compiled.bytes);
+            let inputs = Inputs::encode(&file.model().unwrap(), &[head(&x, 2)], &["x".into()]).unwrap();
+            same_bits(&format!("{name} {kind}"), &file, &inputs, board("qemu:cortex-m4").as_mut(), 2);
+        }
+    }
+}
+
+fn head(path: &Path, count: usize) -> npy::Array {
+    use npy::Array;
+    let cut = ndarray::Slice::from(..count);
+    match npy::read(path).unwrap() {
+        Array::I8(a) => a.slice_axis(ndarray::Axis(0), cut).to_owned().into(),
+        other => other.to_f32().slice_axis(ndarray::Axis(0), cut).to_owned().into(),
+    }
+}
+
+#[test]
+fn two_runs_count_the_same_instructions() {
+    if skipped() {
+        return;
+    }
+    let (file, inputs) = shipped("vibration", compile::Precision::Int8);
+    // A board of its own for each run: nothing is carried over.
+    let run = || {
+        let mut device = board("qemu:cortex-m4");
+        let report = profile::profile(device.as_mut(), &file, &inputs, "qemu:cortex-m4", None).unwrap();
+        let operators: Vec<_> = report.operators.iter().map(|o| (o.instructions, o.stack_bytes)).collect();
+        (report.instructions, report.stack_bytes, operators)
+    };
+    let (first, second) = (run(), run());
+    assert_eq!(first, second);
+    // Bounds of the portable kernels: a count that leaves them means that measuring broke.
+    let total = first.0.unwrap();
+    let macs: u64 = file.model().unwrap().ops().map(|(_, _, r)| offshoot::graph::cost::macs(&r)).sum();
+    assert!((macs..40 * macs).contains(&total), "{total} instructions for {macs} MACs");
+}
+
+#[test]
+fn outputs_of_a_batch_are_those_of_the_host() {
+    if skipped() {
+        return;
+    }
+    let (file, inputs) = shipped("tones", compile::Precision::Int8);
+    let few = inputs.head(5);
+    let host = batch::run(&UI, &file, &few, &Target::Host).unwrap();
+    let device = batch::run(&UI, &file, &few, &Target::parse("qemu:cortex-m4").unwrap()).unwrap();
+    assert_eq!(host, device);
+}
