@@ -1,6 +1,6 @@
 //! The graph under construction: what each ONNX tensor has become, and how operators add to it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId, infer};
@@ -34,6 +34,8 @@ pub(crate) struct Context<'a> {
     pub(crate) entries: HashMap<String, Entry>,
     pub(crate) opset: i64,
     pub(crate) folder: Option<&'a Path>,
+    /// Values of int8 that are uint8 less 128.
+    pub(crate) unsigned: HashSet<ValueId>,
     names: HashMap<String, usize>,
     /// Node that writes each value, by its index.
     producers: HashMap<ValueId, usize>,
@@ -50,7 +52,11 @@ pub(crate) struct Onnx<'a> {
 impl<'a> Onnx<'a> {
     pub(crate) fn new(node: &'a NodeProto) -> Self {
         let first = node.output.first().cloned().unwrap_or_default();
-        let name = if node.name.is_empty() { first } else { node.name.clone() };
+        let name = if node.name.is_empty() {
+            first
+        } else {
+            node.name.clone()
+        };
         Self { node, name }
     }
 
@@ -71,7 +77,8 @@ impl<'a> Onnx<'a> {
     }
 
     pub(crate) fn text(&self, name: &str, default: &str) -> String {
-        self.attribute(name).map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
+        self.attribute(name)
+            .map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
     }
 
     pub(crate) fn ints(&self, name: &str) -> Option<Vec<i64>> {
@@ -88,12 +95,20 @@ impl<'a> Onnx<'a> {
 
     /// Name of input `i`; `None` if it is left out.
     pub(crate) fn input(&self, i: usize) -> Option<&'a str> {
-        self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
+        self.node
+            .input
+            .get(i)
+            .map(String::as_str)
+            .filter(|n| !n.is_empty())
     }
 
     /// Name of output `i`; `None` if nobody wants it.
     pub(crate) fn output(&self, i: usize) -> Option<&'a str> {
-        self.node.output.get(i).map(String::as_str).filter(|n| !n.is_empty())
+        self.node
+            .output
+            .get(i)
+            .map(String::as_str)
+            .filter(|n| !n.is_empty())
     }
 
     /// An axis attribute, counted from the front.
@@ -106,7 +121,10 @@ impl<'a> Onnx<'a> {
 pub(crate) fn axis(axis: i64, rank: usize) -> Importing<usize> {
     let n = rank as i64;
     let a = if axis < 0 { axis + n } else { axis };
-    usize::try_from(a).ok().filter(|a| *a < rank).ok_or_else(|| format!("axis {axis} of a tensor with {rank} axes"))
+    usize::try_from(a)
+        .ok()
+        .filter(|a| *a < rank)
+        .ok_or_else(|| format!("axis {axis} of a tensor with {rank} axes"))
 }
 
 /// NCHW to NHWC, for any number of spatial axes.
@@ -126,8 +144,20 @@ pub(crate) fn to_first(rank: usize) -> Vec<usize> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(name: &str, opset: i64, folder: Option<&'a Path>) -> Self {
-        let graph = Graph { name: name.to_owned(), ..Graph::default() };
-        Self { graph, entries: HashMap::new(), opset, folder, names: HashMap::new(), producers: HashMap::new(), held: 0 }
+        let graph = Graph {
+            name: name.to_owned(),
+            ..Graph::default()
+        };
+        Self {
+            graph,
+            entries: HashMap::new(),
+            opset,
+            folder,
+            unsigned: HashSet::new(),
+            names: HashMap::new(),
+            producers: HashMap::new(),
+            held: 0,
+        }
     }
 
     /// A tensor name that is not taken yet.
@@ -144,30 +174,43 @@ impl<'a> Context<'a> {
 
     /// What the tensor is; a node that is not supported produced it if `Unknown`.
     pub(crate) fn entry(&self, name: &str) -> Importing<&Entry> {
-        self.entries.get(name).ok_or_else(|| format!("input `{name}` is not produced by any node before"))
+        self.entries
+            .get(name)
+            .ok_or_else(|| format!("input `{name}` is not produced by any node before"))
     }
 
     /// Input `i` as a constant, if it is there and is one.
     pub(crate) fn constant(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Constant>> {
-        let Some(name) = onnx.input(i) else { return Ok(None) };
+        let Some(name) = onnx.input(i) else {
+            return Ok(None);
+        };
         match self.entry(name)? {
             Entry::Constant(c) => Ok(Some(c.clone())),
-            _ => Err(format!("input {i} (`{name}`) is computed at run time; a constant is wanted")),
+            _ => Err(format!(
+                "input {i} (`{name}`) is computed at run time; a constant is wanted"
+            )),
         }
     }
 
     /// Input `i` as a constant that must be there.
     pub(crate) fn wanted(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Constant> {
-        self.constant(onnx, i)?.ok_or_else(|| format!("input {i} is missing"))
+        self.constant(onnx, i)?
+            .ok_or_else(|| format!("input {i} is missing"))
     }
 
     /// Input `i` as constant whole numbers, if it is there.
     pub(crate) fn ints(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Vec<i64>>> {
-        self.constant(onnx, i)?.map(|c| c.to_ints().ok_or_else(|| format!("input {i} is no integer tensor"))).transpose()
+        self.constant(onnx, i)?
+            .map(|c| {
+                c.to_ints()
+                    .ok_or_else(|| format!("input {i} is no integer tensor"))
+            })
+            .transpose()
     }
 
     pub(crate) fn is_constant(&self, onnx: &Onnx<'_>, i: usize) -> bool {
-        onnx.input(i).is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
+        onnx.input(i)
+            .is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
     }
 
     /// Input `i` as a value of the graph; constants become one.
@@ -204,7 +247,14 @@ impl<'a> Context<'a> {
 
     pub(crate) fn add_input(&mut self, name: &str, shape: Vec<usize>, dtype: DType) -> ValueId {
         let unique = self.unique(name);
-        let value = Value { name: unique, shape, dtype, quant: None, data: None, channels_first_outside: false };
+        let value = Value {
+            name: unique,
+            shape,
+            dtype,
+            quant: None,
+            data: None,
+            channels_first_outside: false,
+        };
         let id = self.graph.add_value(value);
         self.graph.inputs.push(id);
         self.entries.insert(name.to_owned(), Entry::Value(id));
@@ -244,10 +294,26 @@ impl<'a> Context<'a> {
             _ => (DType::F32, None),
         };
         let name = self.unique(name);
-        let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
+        let value = Value {
+            name,
+            shape,
+            dtype,
+            quant,
+            data: None,
+            channels_first_outside: false,
+        };
         let output = self.graph.add_value(value);
+        // Of the operators that keep int8 there is one input that matters, the first.
+        if dtype == DType::I8 && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
+            self.unsigned.insert(output);
+        }
         self.producers.insert(output, self.graph.nodes.len());
-        self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
+        self.graph.nodes.push(Node {
+            name: onnx.name.clone(),
+            op,
+            inputs,
+            output,
+        });
         Ok(output)
     }
 
@@ -283,7 +349,9 @@ impl<'a> Context<'a> {
     pub(crate) fn nhwc(&mut self, onnx: &Onnx<'_>, x: ValueId) -> Importing<ValueId> {
         let rank = self.shape(x).len();
         if rank != 3 && rank != 4 {
-            return Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"));
+            return Err(format!(
+                "input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"
+            ));
         }
         let op = Op::Transpose { perm: to_last(rank) };
         let name = format!("{}/nhwc", self.graph.value(x).name);
@@ -292,7 +360,13 @@ impl<'a> Context<'a> {
             return Ok(y);
         }
         let shape = self.shape(y).to_vec();
-        self.emit(onnx, Op::Reshape, vec![y], Some(vec![shape[0], 1, shape[1], shape[2]]), &format!("{name}/2d"))
+        self.emit(
+            onnx,
+            Op::Reshape,
+            vec![y],
+            Some(vec![shape[0], 1, shape[1], shape[2]]),
+            &format!("{name}/2d"),
+        )
     }
 
     /// NHWC result as the ONNX node's output: channels first, rank 3 again if it was.
@@ -304,6 +378,16 @@ impl<'a> Context<'a> {
             y = self.emit(onnx, Op::Reshape, vec![y], Some(vec![s[0], s[2], s[3]]), &name)?;
         }
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
+    }
+
+    /// Whether a node reads the value already.
+    pub(crate) fn is_read(&self, id: ValueId) -> bool {
+        self.graph.nodes.iter().any(|n| n.inputs.contains(&id))
+    }
+
+    /// Whether the int8 value is a uint8 one less 128.
+    pub(crate) fn is_unsigned(&self, id: ValueId) -> bool {
+        self.unsigned.contains(&id)
     }
 
     /// Gives an I8 value and whatever it was moved from (or to) the quantisation found at its DequantizeLinear.

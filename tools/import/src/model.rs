@@ -20,9 +20,14 @@ const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 /// # Errors
 /// The file cannot be read, is no ONNX model, or holds nodes that cannot be imported (all of them are listed).
 pub fn import(path: &Path) -> Result<Graph> {
-    let io = |source| ImportError::Io { path: path.to_path_buf(), source };
+    let io = |source| ImportError::Io {
+        path: path.to_path_buf(),
+        source,
+    };
     let bytes = std::fs::read(path).map_err(io)?;
-    let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
+    let name = path
+        .file_stem()
+        .map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
     build(&bytes, &name, path.parent())
 }
 
@@ -36,7 +41,10 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     let model = ModelProto::decode(bytes).map_err(|e| ImportError::Format(e.to_string()))?;
-    let proto = model.graph.as_ref().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
+    let proto = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
     let opset = model
         .opset_import
         .iter()
@@ -44,7 +52,11 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         .map(|o| o.version)
         .ok_or_else(|| ImportError::Format("it names no operator set".into()))?;
     if !OPSETS.contains(&opset) {
-        let known = format!("opset {opset}; export with one from {} to {}", OPSETS.start(), OPSETS.end());
+        let known = format!(
+            "opset {opset}; export with one from {} to {}",
+            OPSETS.start(),
+            OPSETS.end()
+        );
         return Err(ImportError::Format(known));
     }
     let mut c = Context::new(name, opset, folder);
@@ -71,7 +83,10 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         }
         match described(input) {
             Ok((shape, dtype)) => {
-                c.add_input(&input.name, shape, dtype);
+                let id = c.add_input(&input.name, shape, dtype);
+                if is_unsigned(input) {
+                    c.unsigned.insert(id);
+                }
             }
             Err(reason) => {
                 c.entries.insert(input.name.clone(), Entry::Unknown);
@@ -81,8 +96,15 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     }
     for node in &proto.node {
         let onnx = Onnx::new(node);
-        let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
-        let done = if fed_by_unknown { unreachable_node(&mut c, &onnx) } else { ops::import(&mut c, &onnx) };
+        let fed_by_unknown = node
+            .input
+            .iter()
+            .any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
+        let done = if fed_by_unknown {
+            unreachable_node(&mut c, &onnx)
+        } else {
+            ops::import(&mut c, &onnx)
+        };
         if let Err(reason) = done {
             for output in &node.output {
                 c.entries.insert(output.clone(), Entry::Unknown);
@@ -108,12 +130,20 @@ fn unreachable_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result
     }
 }
 
-fn finish(mut c: Context<'_>, outputs: &[ValueInfoProto], mut unsupported: Vec<Unsupported>) -> Result<Graph> {
+fn finish(
+    mut c: Context<'_>,
+    outputs: &[ValueInfoProto],
+    mut unsupported: Vec<Unsupported>,
+) -> Result<Graph> {
     for output in outputs {
         match c.entries.get(&output.name).cloned() {
             Some(Entry::Value(id)) => c.graph.outputs.push(id),
             Some(Entry::Constant(_)) => {
-                unsupported.push(problem(&output.name, "output", "it does not depend on any input".into()));
+                unsupported.push(problem(
+                    &output.name,
+                    "output",
+                    "it does not depend on any input".into(),
+                ));
             }
             Some(Entry::Unknown) => {}
             None => {
@@ -134,21 +164,39 @@ fn finish(mut c: Context<'_>, outputs: &[ValueInfoProto], mut unsupported: Vec<U
 }
 
 fn problem(node: &str, operator: &str, reason: String) -> Unsupported {
-    Unsupported { node: node.to_owned(), operator: operator.to_owned(), reason }
+    Unsupported {
+        node: node.to_owned(),
+        operator: operator.to_owned(),
+        reason,
+    }
+}
+
+/// Whether a graph input is of uint8.
+fn is_unsigned(input: &ValueInfoProto) -> bool {
+    let value = input.r#type.as_ref().and_then(|t| t.value.as_ref());
+    matches!(value, Some(type_proto::Value::TensorType(t)) if t.elem_type == 2)
 }
 
 /// Shape and element type of a graph input.
 fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType), String> {
-    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
+    let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
+    else {
         return Err("it is no tensor".into());
     };
     let dtype = match tensor.elem_type {
         1 => DType::F32,
         // uint8 is int8 less 128.
         2 | 3 => DType::I8,
-        other => return Err(format!("element type {other}; float32, int8 and uint8 are supported")),
+        other => {
+            return Err(format!(
+                "element type {other}; float32, int8 and uint8 are supported"
+            ));
+        }
     };
-    let shape = tensor.shape.as_ref().ok_or("its shape is not given: export with fixed extents")?;
+    let shape = tensor
+        .shape
+        .as_ref()
+        .ok_or("its shape is not given: export with fixed extents")?;
     let mut extents = Vec::new();
     for (i, d) in shape.dim.iter().enumerate() {
         match &d.value {

@@ -7,8 +7,10 @@ use offshoot_ir::{DType, Op};
 const MODELS: [&str; 5] = ["ad", "kws", "ic", "vww", "sww"];
 
 fn model(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("OFFSHOOT_DATA")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
     let path = folder.join("mlperf_tiny").join(name);
     if !path.exists() {
         println!("skipped: {} is absent (set OFFSHOOT_DATA)", path.display());
@@ -21,7 +23,9 @@ fn model(name: &str) -> Option<PathBuf> {
 fn all_import() {
     for name in MODELS {
         for kind in ["f32", "int8"] {
-            let Some(path) = model(&format!("{name}_{kind}.onnx")) else { return };
+            let Some(path) = model(&format!("{name}_{kind}.onnx")) else {
+                return;
+            };
             let graph = offshoot_import::import(&path).unwrap_or_else(|e| panic!("{name}_{kind}: {e}"));
             println!("{name}_{kind}: {} operators", graph.nodes.len());
         }
@@ -31,11 +35,23 @@ fn all_import() {
 #[test]
 fn quantised_networks_have_no_float_left() {
     for name in MODELS {
-        let Some(path) = model(&format!("{name}_int8.onnx")) else { return };
+        let Some(path) = model(&format!("{name}_int8.onnx")) else {
+            return;
+        };
         let graph = offshoot_import::import(&path).unwrap();
         for node in &graph.nodes {
-            assert_eq!(graph.value(node.output).dtype, DType::I8, "{name}: {} {:?}", node.name, node.op);
-            assert!(!matches!(node.op, Op::Quantize | Op::Dequantize | Op::Requantize), "{name}: {}", node.name);
+            assert_eq!(
+                graph.value(node.output).dtype,
+                DType::I8,
+                "{name}: {} {:?}",
+                node.name,
+                node.op
+            );
+            assert!(
+                !matches!(node.op, Op::Quantize | Op::Dequantize | Op::Requantize),
+                "{name}: {}",
+                node.name
+            );
         }
     }
 }

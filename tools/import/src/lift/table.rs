@@ -58,7 +58,9 @@ impl Table {
 
     /// Node `n`, which must be alive: only indices that this table handed out are used.
     pub(super) fn node(&self, n: usize) -> &Node {
-        self.nodes[n].as_ref().expect("rules look at nodes that are alive")
+        self.nodes[n]
+            .as_ref()
+            .expect("rules look at nodes that are alive")
     }
 
     pub(super) fn value(&self, id: ValueId) -> &Value {
@@ -180,7 +182,14 @@ impl Table {
         let name = format!("{}/{suffix}", source.name.trim_end_matches(&format!("/{suffix}")));
         let shape = source.shape.clone();
         let quant = quant_of.and_then(|id| self.value(id).quant.clone());
-        self.add(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
+        self.add(Value {
+            name,
+            shape,
+            dtype,
+            quant,
+            data: None,
+            channels_first_outside: false,
+        })
     }
 
     /// The graph, its nodes in an order as near to the one before as what they read allows.
@@ -198,7 +207,9 @@ impl Table {
             }
         }
         while let Some(Reverse((_, n))) = ready.pop() {
-            let Some(node) = self.nodes[n].take() else { continue };
+            let Some(node) = self.nodes[n].take() else {
+                continue;
+            };
             for &r in &self.readers[node.output.0 as usize] {
                 waits[r] -= 1;
                 if waits[r] == 0 {

@@ -11,7 +11,10 @@ fn two_dimensional(w: &Constant) -> Importing<Constant> {
     match *w.shape.as_slice() {
         [o, i, k] => w.reshaped(vec![o, i, 1, k]),
         [_, _, _, _] => Ok(w.clone()),
-        _ => Err(format!("weights {:?}: one- and two-dimensional convolutions are supported", w.shape)),
+        _ => Err(format!(
+            "weights {:?}: one- and two-dimensional convolutions are supported",
+            w.shape
+        )),
     }
 }
 
@@ -32,7 +35,10 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err(format!("weights {:?} for an input of {rank} axes", weights.shape));
     }
     let attributes = window::attributes(onnx, window::spatial(rank)?, weights.shape.get(2..))?;
-    let groups = usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
+    let groups = usize::try_from(onnx.int("group", 1))
+        .ok()
+        .filter(|g| *g > 0)
+        .ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let window = attributes.resolve([s[1], s[2]])?;
@@ -40,7 +46,11 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
-    let op = Op::Conv2d { window, groups, activation: Activation::None };
+    let op = Op::Conv2d {
+        window,
+        groups,
+        activation: Activation::None,
+    };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, inputs, None, &name)?;
     c.finish_nchw(onnx, y, rank)
@@ -55,7 +65,10 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     }
     let spatial = window::spatial(rank)?;
     let attributes = window::attributes(onnx, spatial, weights.shape.get(2..))?;
-    let groups = usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
+    let groups = usize::try_from(onnx.int("group", 1))
+        .ok()
+        .filter(|g| *g > 0)
+        .ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     if weights.shape[0] != s[3] || weights.shape.contains(&0) {
@@ -72,14 +85,18 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
         Ok(out)
     };
     let extra = two(onnx.ints("output_padding"), 0)?;
-    let wanted = onnx.ints("output_shape").map(|v| v[v.len().saturating_sub(spatial)..].to_vec());
+    let wanted = onnx
+        .ints("output_shape")
+        .map(|v| v[v.len().saturating_sub(spatial)..].to_vec());
     let mut out = [0; 2];
     for axis in 0..2 {
-        let full = usize::from(window.stride[axis]) * (s[axis + 1] - 1) + extra[axis] + window::reach(&window, axis);
+        let full =
+            usize::from(window.stride[axis]) * (s[axis + 1] - 1) + extra[axis] + window::reach(&window, axis);
         let total = match (&wanted, attributes.auto_pad.as_deref()) {
             (Some(_), _) => {
                 let want = two(wanted.clone(), 1)?[axis];
-                full.checked_sub(want).ok_or("output_shape is larger than the input reaches")?
+                full.checked_sub(want)
+                    .ok_or("output_shape is larger than the input reaches")?
             }
             (None, Some("SAME_UPPER" | "SAME_LOWER")) => {
                 full.saturating_sub(s[axis + 1] * usize::from(window.stride[axis]))
@@ -94,7 +111,10 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
             window.pad[axis] = narrow(before)?;
             window.pad[axis + 2] = narrow(total - before)?;
         }
-        out[axis] = full.checked_sub(total).filter(|v| *v > 0).ok_or("padding leaves no output")?;
+        out[axis] = full
+            .checked_sub(total)
+            .filter(|v| *v > 0)
+            .ok_or("padding leaves no output")?;
     }
     let w = two_dimensional(&weights)?;
     let ohwi = transposed_weights(&w, groups)?;
@@ -102,7 +122,11 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
-    let op = Op::ConvTranspose2d { window, groups, activation: Activation::None };
+    let op = Op::ConvTranspose2d {
+        window,
+        groups,
+        activation: Activation::None,
+    };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, inputs, Some(vec![s[0], out[0], out[1], o]), &name)?;
     c.finish_nchw(onnx, y, rank)
@@ -110,7 +134,9 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
 
 /// `[C, M/g, h, w]` to OHWI with I = C/g.
 fn transposed_weights(w: &Constant, groups: usize) -> Importing<Constant> {
-    let [c, m, h, k] = *w.shape.as_slice() else { return Err("weights".into()) };
+    let [c, m, h, k] = *w.shape.as_slice() else {
+        return Err("weights".into());
+    };
     if c % groups != 0 {
         return Err(format!("{c} input channels in {groups} groups"));
     }
@@ -132,5 +158,9 @@ fn transposed_weights(w: &Constant, groups: usize) -> Importing<Constant> {
         }
     }
     let elements: Elements = elements.gather(&source);
-    Ok(Constant { shape: vec![groups * m, h, k, per], elements, quant })
+    Ok(Constant {
+        shape: vec![groups * m, h, k, per],
+        elements,
+        quant,
+    })
 }

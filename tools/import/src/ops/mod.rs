@@ -40,6 +40,8 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Min" => elementwise::binary(c, onnx, BinaryKind::Min),
         "Max" => elementwise::binary(c, onnx, BinaryKind::Max),
         "PRelu" => elementwise::prelu(c, onnx),
+        "Selu" => elementwise::selu(c, onnx),
+        "Celu" => elementwise::celu(c, onnx),
         "Swish" => elementwise::swish(c, onnx),
         "Softmax" => norm::softmax(c, onnx, false),
         "LogSoftmax" => norm::softmax(c, onnx, true),

@@ -5,8 +5,25 @@ use offshoot_ir::{DType, Op, Quant};
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
-/// Scale and zero point of a node, as int8's.
-fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, wide: bool) -> Importing<Quant> {
+/// Zero point, as int8's, where uint8 data have 0.
+const UNSIGNED: i32 = -128;
+
+/// Whether a QuantizeLinear makes uint8: its zero point's type, else `output_dtype`, else ONNX's default, which is that.
+fn makes_unsigned(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
+    let asked = match onnx.int("output_dtype", 0) {
+        0 => None,
+        2 => Some(true),
+        3 => Some(false),
+        other => return Err(format!("output_dtype {other}; uint8 and int8 are supported")),
+    };
+    let given = c
+        .constant(onnx, 2)?
+        .map(|z| matches!(z.elements, Elements::U8(_)));
+    Ok(given.or(asked).unwrap_or(true))
+}
+
+/// Scale and zero point of a node, as int8's; `absent` is the zero point where none is given.
+fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Importing<Quant> {
     if onnx.int("block_size", 0) != 0 {
         return Err("blocks of scales".into());
     }
@@ -16,10 +33,7 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, wide: bool) -> Impo
         return Err("a scale that is not a positive number".into());
     }
     let zero_point: Vec<i32> = match c.constant(onnx, 2)? {
-        None if onnx.has("output_dtype") && onnx.int("output_dtype", 0) == 3 => vec![0; scales.len()],
-        // ONNX: no zero point means uint8 and 0; of int8 and int32 data, the data's own type and 0.
-        None if wide => vec![0; scales.len()],
-        None => vec![-128; scales.len()],
+        None => vec![absent; scales.len()],
         Some(z) => match z.elements {
             Elements::U8(v) => v.iter().map(|v| i32::from(*v) - 128).collect(),
             Elements::I8(v) => v.iter().map(|v| i32::from(*v)).collect(),
@@ -28,28 +42,52 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, wide: bool) -> Impo
         },
     };
     if zero_point.len() != scales.len() {
-        return Err(format!("{} zero points for {} scales", zero_point.len(), scales.len()));
+        return Err(format!(
+            "{} zero points for {} scales",
+            zero_point.len(),
+            scales.len()
+        ));
     }
-    let along = if scales.len() == 1 { None } else { Some(axis(onnx.int("axis", 1), rank)?) };
-    Ok(Quant { scale: scales, zero_point, axis: along })
+    let along = if scales.len() == 1 {
+        None
+    } else {
+        Some(axis(onnx.int("axis", 1), rank)?)
+    };
+    Ok(Quant {
+        scale: scales,
+        zero_point,
+        axis: along,
+    })
 }
 
 pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
-        let wide = !matches!(x.elements, Elements::U8(_));
-        let quant = parameters(c, onnx, x.shape.len(), wide)?;
+        let absent = if matches!(x.elements, Elements::U8(_)) {
+            UNSIGNED
+        } else {
+            0
+        };
+        let quant = parameters(c, onnx, x.shape.len(), absent)?;
         if let Some(a) = quant.axis
             && x.shape[a] != quant.scale.len()
         {
-            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
+            return Err(format!(
+                "{} scales for an axis of {}",
+                quant.scale.len(),
+                x.shape[a]
+            ));
         }
         let elements = match x.elements {
             Elements::U8(v) => Elements::I8(v.iter().map(|v| (i16::from(*v) - 128) as i8).collect()),
             e @ (Elements::I8(_) | Elements::I32(_)) => e,
             _ => return Err("a constant that is neither int8, uint8 nor int32".into()),
         };
-        let real = Constant { shape: x.shape, elements, quant: Some(quant) };
+        let real = Constant {
+            shape: x.shape,
+            elements,
+            quant: Some(quant),
+        };
         return c.bind(onnx, 0, Entry::Constant(real));
     }
     let x = c.value(onnx, 0)?;
@@ -57,7 +95,8 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err("its input is not int8 or uint8".into());
     }
     let rank = c.shape(x).len();
-    let quant = parameters(c, onnx, rank, true)?;
+    let absent = if c.is_unsigned(x) { UNSIGNED } else { 0 };
+    let quant = parameters(c, onnx, rank, absent)?;
     if quant.axis.is_some() {
         return Err("an activation with a scale for each channel".into());
     }
@@ -73,10 +112,21 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
-        let quant = parameters(c, onnx, x.shape.len(), false)?;
         // Stays a constant of integers until its DequantizeLinear: the graph's consumers see U8 as it was.
-        let unsigned = !c.constant(onnx, 2)?.is_some_and(|z| matches!(z.elements, Elements::I8(_)));
-        let inner: usize = quant.axis.map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
+        let unsigned = makes_unsigned(c, onnx)?;
+        let quant = parameters(c, onnx, x.shape.len(), if unsigned { UNSIGNED } else { 0 })?;
+        if let Some(a) = quant.axis
+            && x.shape[a] != quant.scale.len()
+        {
+            return Err(format!(
+                "{} scales for an axis of {}",
+                quant.scale.len(),
+                x.shape[a]
+            ));
+        }
+        let inner: usize = quant
+            .axis
+            .map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
         let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
         let q = x.to_reals().into_iter().enumerate().map(|(i, v)| {
             let (s, z) = (quant.scale[at(i)], quant.zero_point[at(i)]);
@@ -92,7 +142,11 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
-    let quant = parameters(c, onnx, rank, false)?;
+    if c.graph.value(x).dtype != DType::F32 {
+        return Err("its input is not float32".into());
+    }
+    let unsigned = makes_unsigned(c, onnx)?;
+    let quant = parameters(c, onnx, rank, if unsigned { UNSIGNED } else { 0 })?;
     if quant.axis.is_some() {
         return Err("an activation with a scale for each channel".into());
     }
@@ -104,6 +158,9 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if let Ok(Entry::Value(id)) = c.entry(name) {
         let id = *id;
         c.graph.value_mut(id).quant = Some(quant);
+        if unsigned {
+            c.unsigned.insert(id);
+        }
     }
     Ok(())
 }
