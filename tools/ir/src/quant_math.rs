@@ -30,15 +30,20 @@ pub fn quantize_multiplier(real: f64) -> (i32, i8) {
 /// `real = mantissa · 2^exponent` with the mantissa in `[0.5, 1)`, for a positive finite real.
 fn frexp(real: f64) -> (f64, i32) {
     // Subnormals are first brought into the normal range, where the exponent field tells the exponent.
-    let (real, bias) = if real < f64::MIN_POSITIVE {
-        (real * 2f64.powi(64), -64)
-    } else {
-        (real, 0)
-    };
+    let (real, bias) = if real < f64::MIN_POSITIVE { (real * 2f64.powi(64), -64) } else { (real, 0) };
     let bits = real.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1022;
     let mantissa = f64::from_bits(bits & !(0x7ff << 52) | 1022 << 52);
     (mantissa, exponent + bias)
+}
+
+/// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale /
+/// output scale. `float_product`: the first two multiply in float32, as in TFLite's fully connected operator with
+/// one weight scale; else all in double precision.
+pub fn linear_multiplier(input: f32, weight: f32, output: f32, float_product: bool) -> f64 {
+    let product =
+        if float_product { f64::from(input * weight) } else { f64::from(input) * f64::from(weight) };
+    product / f64::from(output)
 }
 
 /// Bounds of a fused activation on an int8 output of this scale and zero point:
@@ -47,16 +52,8 @@ pub fn activation_range(bounds: (f32, f32), scale: f32, zero_point: i32) -> Opti
     // TFLite divides and rounds in float32.
     let quantize =
         |bound: f32| (f64::from((bound / scale).round()) + f64::from(zero_point)).clamp(-128.0, 127.0);
-    let low = if bounds.0.is_finite() {
-        quantize(bounds.0) as i8
-    } else {
-        i8::MIN
-    };
-    let high = if bounds.1.is_finite() {
-        quantize(bounds.1) as i8
-    } else {
-        i8::MAX
-    };
+    let low = if bounds.0.is_finite() { quantize(bounds.0) as i8 } else { i8::MIN };
+    let high = if bounds.1.is_finite() { quantize(bounds.1) as i8 } else { i8::MAX };
     ((low, high) != (i8::MIN, i8::MAX)).then_some((low, high))
 }
 

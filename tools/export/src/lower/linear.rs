@@ -2,7 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Arith, Window};
-use offshoot_ir::quant_math::quantize_multiplier;
+use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, ValueId};
 
 use super::{Context, Lowering, Reason, Tensor, clamp_f32, clamp_i8, nhwc, to_u16, to_u32};
@@ -77,13 +77,8 @@ fn arithmetic(
         None => vec![0; out_c],
     };
     check_len("bias", bias.len(), out_c)?;
-    let real = |w: f32| {
-        if float_product && quant.scale.len() == 1 {
-            f64::from(x.scale * w) / f64::from(y.scale)
-        } else {
-            f64::from(x.scale) * f64::from(w) / f64::from(y.scale)
-        }
-    };
+    let float_product = float_product && quant.scale.len() == 1;
+    let real = |w: f32| linear_multiplier(x.scale, w, y.scale, float_product);
     let mut fixed: Vec<(i32, i8)> = quant
         .scale
         .iter()

@@ -4,6 +4,7 @@ mod activation;
 mod affine;
 mod batch_norm;
 mod cse;
+mod dead_channels;
 mod edit;
 mod io_layout;
 mod noop;
@@ -44,6 +45,7 @@ const PIPELINE: &[Pass] = &[
     ("batch_norm", batch_norm::run),
     ("affine", affine::run),
     ("activation", activation::run),
+    ("dead_channels", dead_channels::run),
     ("common_subexpressions", cse::run),
 ];
 
