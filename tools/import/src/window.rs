@@ -97,11 +97,11 @@ impl Attributes {
             None => {}
             Some("VALID") => window.pad = [0; 4],
             Some(mode) => {
-                for axis in 0..2 {
+                for (axis, extent) in extent.into_iter().enumerate() {
                     let stride = usize::from(window.stride[axis]);
-                    let out = extent[axis].div_ceil(stride);
+                    let out = extent.div_ceil(stride);
                     let total = ((out.saturating_sub(1)) * stride + reach(&window, axis))
-                        .saturating_sub(extent[axis]);
+                        .saturating_sub(extent);
                     let less = u16::try_from(total / 2).map_err(|_| "padding too large")?;
                     let more = u16::try_from(total - total / 2).map_err(|_| "padding too large")?;
                     let upper = mode == "SAME_UPPER";

@@ -40,15 +40,15 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
 /// `ceil_mode`: more padding after the input, so that the last window that begins in it (or in the padding before
 /// it) counts.
 fn round_up(window: &mut Window, extent: [usize; 2], include: bool) -> Importing {
-    for axis in 0..2 {
+    for (axis, extent) in extent.into_iter().enumerate() {
         let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
         let stride = usize::from(window.stride[axis]);
-        let padded = extent[axis] + before + after;
+        let padded = extent + before + after;
         let room = padded
             .checked_sub(window::reach(window, axis))
             .ok_or("the window is larger than the input")?;
         let mut out = room.div_ceil(stride) + 1;
-        if (out - 1) * stride >= extent[axis] + before {
+        if (out - 1) * stride >= extent + before {
             out -= 1;
         }
         let more = ((out - 1) * stride + window::reach(window, axis)).saturating_sub(padded);
