@@ -19,11 +19,7 @@ fn every_record_round_trips_and_runs() {
         let (back, rest) = Record::decode(record.tag(), &bytes[..len]).unwrap();
         assert_eq!((back, rest.len()), (record, 0));
         assert_eq!(record.encode(&mut bytes[..len - 1]), None);
-        assert_eq!(
-            Record::decode(record.tag(), &bytes[..len - 1]),
-            None,
-            "{record:?}"
-        );
+        assert_eq!(Record::decode(record.tag(), &bytes[..len - 1]), None, "{record:?}");
         let file = with_records(vec![record]).build();
         assert_eq!(open_and_run(&file), Ok(()), "{record:?}");
         seen.insert(record.tag());
@@ -41,36 +37,17 @@ impl Observer for Outputs {
 
 #[test]
 fn a_small_network_computes() {
-    let mut file = Builder::new(48)
-        .input(0, DType::I8, &[4])
-        .output(16, DType::I8, &[4]);
+    let mut file = Builder::new(48).input(0, DType::I8, &[4]).output(16, DType::I8, &[4]);
     // dst[i] = table[src[i] + 128], table the negation that stops at 127.
     file.blobs = (-128..=127i32).map(|v| (-v).min(127) as i8 as u8).collect();
     let file = file
-        .op(Lut {
-            src: 0,
-            dst: 0,
-            len: 4,
-            blob: 0,
-        })
-        .op(Fill {
-            dst: 32,
-            len: 2,
-            size: 4,
-            value: -2,
-        })
-        .op(Constant {
-            dst: 16,
-            len: 4,
-            blob: 124,
-        })
+        .op(Lut { src: 0, dst: 0, len: 4, blob: 0 })
+        .op(Fill { dst: 32, len: 2, size: 4, value: -2 })
+        .op(Constant { dst: 16, len: 4, blob: 124 })
         .build();
     let file = Aligned::new(&file);
     let model = Model::open(file.as_ref()).unwrap();
-    assert_eq!(
-        (model.op_count(), model.source_hash(), model.arena_bytes()),
-        (3, 7, 48)
-    );
+    assert_eq!((model.op_count(), model.source_hash(), model.arena_bytes()), (3, 7, 48));
     assert_eq!(
         model.ops().map(|(info, ..)| info.tag).collect::<Vec<_>>(),
         [Tag::Lut, Tag::Fill, Tag::Constant]
@@ -81,10 +58,7 @@ fn a_small_network_computes() {
     let mut outputs = Outputs(Vec::new());
     engine.run(&mut outputs).unwrap();
     assert_eq!(outputs.0[0], (0, vec![0xff, 127, 0, 1]));
-    assert_eq!(
-        outputs.0[1],
-        (1, vec![0xfe, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff])
-    );
+    assert_eq!(outputs.0[1], (1, vec![0xfe, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff]));
     assert_eq!(engine.output(0).unwrap(), [4, 3, 2, 1]);
     assert_eq!(engine.output(1).unwrap_err(), Error::NoSuchTensor);
     assert_eq!(engine.input_mut(1).unwrap_err(), Error::NoSuchTensor);
@@ -96,95 +70,32 @@ fn broken_rules_are_named() {
         Err(Error::Invalid { op: 0, rule }) => Some(rule),
         other => panic!("{other:?}"),
     };
-    let lut = Lut {
-        src: 0,
-        dst: 8,
-        len: 8,
-        blob: 0,
-    };
+    let lut = Lut { src: 0, dst: 8, len: 8, blob: 0 };
     assert_eq!(rule(Lut { dst: 4090, ..lut }.into()), Some(Rule::ArenaBounds));
     assert_eq!(rule(Lut { dst: 4, ..lut }.into()), Some(Rule::Overlap));
     assert_eq!(rule(Lut { len: 0, ..lut }.into()), Some(Rule::Shape));
     assert_eq!(rule(Lut { blob: 772, ..lut }.into()), Some(Rule::BlobBounds));
     assert_eq!(rule(Lut { blob: 2, ..lut }.into()), Some(Rule::Alignment));
     let axes = |axis| Axes::A1([axis]);
-    let copy = |axis| {
-        Record::from(Copy {
-            src: 0,
-            dst: 64,
-            size: 1,
-            axes: axes(axis),
-        })
-    };
+    let copy = |axis| Record::from(Copy { src: 0, dst: 64, size: 1, axes: axes(axis) });
     // Many writes to one place.
-    assert_eq!(
-        rule(copy(Axis {
-            extent: 1 << 31,
-            src_stride: 0,
-            dst_stride: 0
-        })),
-        Some(Rule::Shape)
-    );
-    assert_eq!(
-        rule(copy(Axis {
-            extent: 66,
-            src_stride: 1,
-            dst_stride: -1
-        })),
-        Some(Rule::ArenaBounds)
-    );
-    assert_eq!(
-        rule(copy(Axis {
-            extent: 65,
-            src_stride: 1,
-            dst_stride: 1
-        })),
-        Some(Rule::Overlap)
-    );
+    assert_eq!(rule(copy(Axis { extent: 1 << 31, src_stride: 0, dst_stride: 0 })), Some(Rule::Shape));
+    assert_eq!(rule(copy(Axis { extent: 66, src_stride: 1, dst_stride: -1 })), Some(Rule::ArenaBounds));
+    assert_eq!(rule(copy(Axis { extent: 65, src_stride: 1, dst_stride: 1 })), Some(Rule::Overlap));
     let extent = u32::MAX;
-    assert_eq!(
-        rule(copy(Axis {
-            extent,
-            src_stride: i32::MIN,
-            dst_stride: 1
-        })),
-        Some(Rule::ArenaBounds)
-    );
+    assert_eq!(rule(copy(Axis { extent, src_stride: i32::MIN, dst_stride: 1 })), Some(Rule::ArenaBounds));
 }
 
 #[test]
 fn wrong_memory_is_refused() {
-    let bytes = with_records(vec![
-        Fill {
-            dst: 0,
-            len: 4,
-            size: 1,
-            value: 1,
-        }
-        .into(),
-    ])
-    .build();
+    let bytes = with_records(vec![Fill { dst: 0, len: 4, size: 1, value: 1 }.into()]).build();
     let file = Aligned::new(&bytes);
     let model = Model::open(file.as_ref()).unwrap();
     let mut arena = Aligned::zeroed(4096 + 8);
-    let small = Error::ArenaTooSmall {
-        needed: 4096,
-        given: 4095,
-    };
-    assert_eq!(
-        Engine::new(model, &mut arena.as_mut()[..4095]).unwrap_err(),
-        small
-    );
-    assert_eq!(
-        Engine::new(model, &mut arena.as_mut()[8..]).unwrap_err(),
-        Error::Alignment
-    );
-    assert!(
-        Engine::new(model, &mut arena.as_mut()[..4096])
-            .unwrap()
-            .run(&mut NoObserver)
-            .is_ok()
-    );
+    let small = Error::ArenaTooSmall { needed: 4096, given: 4095 };
+    assert_eq!(Engine::new(model, &mut arena.as_mut()[..4095]).unwrap_err(), small);
+    assert_eq!(Engine::new(model, &mut arena.as_mut()[8..]).unwrap_err(), Error::Alignment);
+    assert!(Engine::new(model, &mut arena.as_mut()[..4096]).unwrap().run(&mut NoObserver).is_ok());
     let mut shifted = Aligned::zeroed(bytes.len() + 8);
     shifted.as_mut()[8..].copy_from_slice(&bytes);
     assert_eq!(Model::open(&shifted.as_ref()[8..]).unwrap_err(), Error::Alignment);

@@ -10,7 +10,8 @@ pub fn root() -> PathBuf {
 /// `relative` in the folder of public data sets: `$OFFSHOOT_DATA`, else `../shared/data` beside the repository.
 /// Prints what is skipped and returns `None` if it is absent.
 pub fn data(relative: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
+    let folder =
+        std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
     let path = folder.join(relative);
     if path.exists() {
         return Some(path);

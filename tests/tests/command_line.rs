@@ -78,7 +78,8 @@ fn fails(args: &[&str]) -> (String, String, String) {
     let out = offshoot(&all);
     assert!(!out.status.success());
     let json: Value = serde_json::from_str(&String::from_utf8(out.stdout).unwrap()).unwrap();
-    let field = |name: &str| json["error"][name].as_str().unwrap_or_else(|| panic!("no {name} in {json}")).to_owned();
+    let field =
+        |name: &str| json["error"][name].as_str().unwrap_or_else(|| panic!("no {name} in {json}")).to_owned();
     assert!(!field("help").is_empty(), "{args:?}: no help");
     (field("kind"), field("message"), field("help"))
 }

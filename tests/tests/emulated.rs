@@ -25,7 +25,8 @@ fn skipped() -> bool {
 
 fn board(name: &str) -> Box<dyn Device> {
     let target = Target::parse(name).unwrap();
-    offshoot_target::open(&target).unwrap_or_else(|e| panic!("{name}: {e}\nrun scripts/install-deps.sh and firmware/build.sh"))
+    offshoot_target::open(&target)
+        .unwrap_or_else(|e| panic!("{name}: {e}\nrun scripts/install-deps.sh and firmware/build.sh"))
 }
 
 /// A shipped model as int8 or float, with its test samples.
@@ -80,7 +81,13 @@ fn a_core_without_fpu_gives_the_same_bits() {
     }
     for precision in [compile::Precision::Int8, compile::Precision::F32] {
         let (file, inputs) = shipped("vibration", precision);
-        same_bits(&format!("{precision:?} on Cortex-M3"), &file, &inputs, board("qemu:cortex-m3").as_mut(), 1);
+        same_bits(
+            &format!("{precision:?} on Cortex-M3"),
+            &file,
+            &inputs,
+            board("qemu:cortex-m3").as_mut(),
+            1,
+        );
     }
 }
 
@@ -97,7 +104,9 @@ fn public_models_give_the_same_bits_on_cortex_m4() {
         ("sww", "golden_sww/x_i8.npy"),
     ] {
         for kind in ["int8", "f32"] {
-            let (Some(onnx), Some(x)) = (data(&format!("mlperf_tiny/{name}_{kind}.onnx")), data(x)) else { return };
+            let (Some(onnx), Some(x)) = (data(&format!("mlperf_tiny/{name}_{kind}.onnx")), data(x)) else {
+                return;
+            };
             let (graph, _) = files::read_graph(&onnx).unwrap();
             let precision = (kind == "f32").then_some(compile::Precision::F32);
             let args = compile::Args { precision, ..compile::Args::default() };

@@ -62,9 +62,8 @@ fn equals_golden(network: &str, inputs: &str, outputs: &str) {
     }
     if let (Some(x), Some(y)) = (data(inputs), data(outputs)) {
         let (x, y) = (rows(&x), rows(&y));
-        let wrong: Vec<usize> = (0..y.len())
-            .filter(|&i| run(&model, &x[i], &mut NoObserver) != y[i])
-            .collect();
+        let wrong: Vec<usize> =
+            (0..y.len()).filter(|&i| run(&model, &x[i], &mut NoObserver) != y[i]).collect();
         assert!(
             wrong.is_empty(),
             "{network}: {} of {} outputs depart, first {:?}",
@@ -109,11 +108,7 @@ fn check_overhead(network: &str, graph: &Graph, compiled: &Compiled) {
         "{network} ({} nodes): {found} B beyond weights and biases, {allowed} allowed",
         graph.nodes.len()
     );
-    assert!(
-        compiled.report.fallbacks.is_empty(),
-        "{network}: {:?}",
-        compiled.report.fallbacks
-    );
+    assert!(compiled.report.fallbacks.is_empty(), "{network}: {:?}", compiled.report.fallbacks);
 }
 
 /// One inference; the bytes of the first output.
@@ -178,15 +173,10 @@ fn rows(path: &Path) -> Vec<Vec<i8>> {
 fn split(array: Array) -> Vec<Vec<i8>> {
     let (count, flat): (usize, Vec<i8>) = match array {
         Array::I8(a) => (a.shape()[0], a.iter().copied().collect()),
-        Array::U8(a) => (
-            a.shape()[0],
-            a.iter().map(|&v| (i16::from(v) - 128) as i8).collect(),
-        ),
+        Array::U8(a) => (a.shape()[0], a.iter().map(|&v| (i16::from(v) - 128) as i8).collect()),
         other => panic!("expected int8 or uint8, found {}", other.dtype()),
     };
-    flat.chunks(flat.len() / count.max(1))
-        .map(<[i8]>::to_vec)
-        .collect()
+    flat.chunks(flat.len() / count.max(1)).map(<[i8]>::to_vec).collect()
 }
 
 /// Arrays of an `.npz` by name.

@@ -76,8 +76,12 @@ fn shipped_models_lose_little() {
     for name in ["glyphs", "vibration", "tones"] {
         let folder = offshoot_tests::root().join("models").join(name);
         let read = |file: &str| npy::read(&folder.join(file)).unwrap();
-        let value =
-            accuracy(&folder.join("model.onnx"), read("calibration_x.npy"), &read("test_x.npy"), &read("test_y.npy"));
+        let value = accuracy(
+            &folder.join("model.onnx"),
+            read("calibration_x.npy"),
+            &read("test_x.npy"),
+            &read("test_y.npy"),
+        );
         println!("{name}: {:.2} %", 100.0 * value);
         assert!(value >= 0.93, "{name}: {value}");
     }

@@ -61,19 +61,9 @@ impl<'a> Memory<'a> {
     }
 
     fn around(&mut self, dst: Span) -> Result<(Around<'_>, &mut [u8]), Rule> {
-        let (before, rest) = self
-            .arena
-            .split_at_mut_checked(dst.start)
-            .ok_or(Rule::ArenaBounds)?;
+        let (before, rest) = self.arena.split_at_mut_checked(dst.start).ok_or(Rule::ArenaBounds)?;
         let (dst_bytes, after) = rest.split_at_mut_checked(dst.len).ok_or(Rule::ArenaBounds)?;
-        Ok((
-            Around {
-                before,
-                after,
-                after_start: dst.end(),
-            },
-            dst_bytes,
-        ))
+        Ok((Around { before, after, after_start: dst.end() }, dst_bytes))
     }
 
     /// What an operator without arena inputs writes.
@@ -133,31 +123,14 @@ mod tests {
         let mut arena = Aligned(core::array::from_fn(|i| i as u8));
         let span = |start, n| Span::new(start, n, 1).unwrap();
         let mut memory = Memory::new(&mut arena.0, &[]);
-        let (a, b, dst) = memory
-            .split2::<u8, u8>(span(4, 4), span(40, 4), span(8, 8))
-            .unwrap();
+        let (a, b, dst) = memory.split2::<u8, u8>(span(4, 4), span(40, 4), span(8, 8)).unwrap();
         assert_eq!((a, b, dst.len()), (&[4, 5, 6, 7][..], &[40, 41, 42, 43][..], 8));
-        assert_eq!(
-            memory.split::<u8, u8>(span(4, 5), span(8, 8)).unwrap_err(),
-            Rule::Overlap
-        );
-        assert_eq!(
-            memory.split::<u8, u8>(span(15, 1), span(8, 8)).unwrap_err(),
-            Rule::Overlap
-        );
-        assert_eq!(
-            memory.split::<u8, u8>(span(60, 8), span(8, 8)).unwrap_err(),
-            Rule::Overlap
-        );
+        assert_eq!(memory.split::<u8, u8>(span(4, 5), span(8, 8)).unwrap_err(), Rule::Overlap);
+        assert_eq!(memory.split::<u8, u8>(span(15, 1), span(8, 8)).unwrap_err(), Rule::Overlap);
+        assert_eq!(memory.split::<u8, u8>(span(60, 8), span(8, 8)).unwrap_err(), Rule::Overlap);
         assert_eq!(memory.write::<u8>(span(60, 8)).unwrap_err(), Rule::ArenaBounds);
         assert_eq!(memory.write::<f32>(span(2, 4)).unwrap_err(), Rule::Alignment);
-        assert_eq!(
-            memory.in_place::<u8>(span(0, 4), span(16, 4)).unwrap(),
-            &[0, 1, 2, 3]
-        );
-        assert_eq!(
-            memory.in_place::<u8>(span(16, 4), span(16, 4)).unwrap(),
-            &[0, 1, 2, 3]
-        );
+        assert_eq!(memory.in_place::<u8>(span(0, 4), span(16, 4)).unwrap(), &[0, 1, 2, 3]);
+        assert_eq!(memory.in_place::<u8>(span(16, 4), span(16, 4)).unwrap(), &[0, 1, 2, 3]);
     }
 }

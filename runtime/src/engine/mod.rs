@@ -101,7 +101,5 @@ pub(crate) fn io_span(io: &IoRepr) -> Option<Span> {
         DType::I8 => io.scale.is_finite() && io.scale >= 0.0,
         DType::F32 | DType::I32 => io.scale == 0.0 && io.zero_point == 0,
     };
-    scale_fits
-        .then(|| Span::new(io.offset, elements, io.dtype.size()).ok())
-        .flatten()
+    scale_fits.then(|| Span::new(io.offset, elements, io.dtype.size()).ok()).flatten()
 }

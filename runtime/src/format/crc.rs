@@ -9,11 +9,7 @@ const TABLE: [u32; 16] = {
         let mut crc = i as u32;
         let mut bit = 0;
         while bit < 4 {
-            crc = if crc & 1 == 1 {
-                crc >> 1 ^ 0xedb8_8320
-            } else {
-                crc >> 1
-            };
+            crc = if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
             bit += 1;
         }
         table[i] = crc;
@@ -36,11 +32,7 @@ impl Crc32 {
     #[must_use]
     pub fn update(self, bytes: &[u8]) -> Self {
         let step = |crc: u32| crc >> 4 ^ TABLE[(crc & 15) as usize];
-        Self(
-            bytes
-                .iter()
-                .fold(self.0, |crc, &b| step(step(crc ^ u32::from(b)))),
-        )
+        Self(bytes.iter().fold(self.0, |crc, &b| step(step(crc ^ u32::from(b)))))
     }
 
     /// The checksum.
@@ -63,9 +55,6 @@ mod tests {
     fn known_sums() {
         assert_eq!(Crc32::new().update(b"123456789").finish(), 0xcbf4_3926);
         assert_eq!(Crc32::new().finish(), 0);
-        assert_eq!(
-            Crc32::new().update(b"1234").update(b"56789").finish(),
-            0xcbf4_3926
-        );
+        assert_eq!(Crc32::new().update(b"1234").update(b"56789").finish(), 0xcbf4_3926);
     }
 }

@@ -88,11 +88,7 @@ impl<'m> HeaderView<'m> {
     /// CRC-32 of all the bytes with the checksum's own field taken as zero.
     pub fn compute_crc32(&self) -> u32 {
         let after = self.bytes.get(field::CRC.end..).unwrap_or_default();
-        Crc32::new()
-            .update(&self.header[..field::CRC.start])
-            .update(&[0; 4])
-            .update(after)
-            .finish()
+        Crc32::new().update(&self.header[..field::CRC.start]).update(&[0; 4]).update(after).finish()
     }
 }
 
@@ -167,9 +163,6 @@ mod tests {
         assert_eq!(HeaderView::new_checked(&bytes[..31]).unwrap_err(), Error::Length);
         let mut other = bytes;
         other[4] = 9;
-        assert_eq!(
-            HeaderView::new_checked(&other).unwrap().parse(),
-            Err(Error::Version(9))
-        );
+        assert_eq!(HeaderView::new_checked(&other).unwrap().parse(), Err(Error::Version(9)));
     }
 }

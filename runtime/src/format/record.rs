@@ -208,11 +208,7 @@ impl From<Window> for WindowRepr {
     fn from(w: Window) -> Self {
         let nibble = |v: u16| v < 16;
         let small = w.kernel.iter().all(|&k| k < 256)
-            && w.stride
-                .iter()
-                .chain(&w.dilation)
-                .chain(&w.pad)
-                .all(|&v| nibble(v));
+            && w.stride.iter().chain(&w.dilation).chain(&w.pad).all(|&v| nibble(v));
         if !small {
             return Self::Wide(w);
         }
@@ -230,12 +226,7 @@ impl From<WindowRepr> for Window {
     fn from(r: WindowRepr) -> Self {
         match r {
             WindowRepr::Wide(w) => w,
-            WindowRepr::Small {
-                kernel,
-                stride,
-                dilation,
-                pad,
-            } => {
+            WindowRepr::Small { kernel, stride, dilation, pad } => {
                 let (hi, lo) = (|v: u8| u16::from(v >> 4), |v: u8| u16::from(v & 15));
                 Self {
                     kernel: [u16::from(kernel[0]), u16::from(kernel[1])],
@@ -338,13 +329,7 @@ pub struct MatMul {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum MatMulArith {
-    I8 {
-        a_zp: i8,
-        b_zp: i8,
-        out_zp: i8,
-        multiplier: i32,
-        shift: i8,
-    },
+    I8 { a_zp: i8, b_zp: i8, out_zp: i8, multiplier: i32, shift: i8 },
     F32,
 }
 
@@ -528,13 +513,7 @@ pub struct PRelu {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum PReluArith {
-    I8 {
-        in_zp: i8,
-        slope_zp: i8,
-        out_zp: i8,
-        pos: (i32, i8),
-        neg: (i32, i8),
-    },
+    I8 { in_zp: i8, slope_zp: i8, out_zp: i8, pos: (i32, i8), neg: (i32, i8) },
     F32,
 }
 
@@ -554,11 +533,7 @@ pub struct Softmax {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum SoftmaxArith {
-    I8 {
-        multiplier: i32,
-        shift: i8,
-        diff_min: i32,
-    },
+    I8 { multiplier: i32, shift: i8, diff_min: i32 },
     F32,
 }
 
@@ -718,12 +693,7 @@ pub enum ReduceKind {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ReduceArith {
-    I8 {
-        in_zp: i8,
-        out_zp: i8,
-        multiplier: i32,
-        shift: i8,
-    },
+    I8 { in_zp: i8, out_zp: i8, multiplier: i32, shift: i8 },
     F32,
 }
 

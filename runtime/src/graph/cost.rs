@@ -7,15 +7,14 @@ use crate::ops;
 /// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
 /// have any; windows are counted in full, padding included.
 pub fn macs(record: &Record) -> u64 {
-    let outputs = |dtype: DType| output(record).map_or(0, |(_, bytes)| u64::from(bytes) / dtype.size() as u64);
+    let outputs =
+        |dtype: DType| output(record).map_or(0, |(_, bytes)| u64::from(bytes) / dtype.size() as u64);
     let area = |window| {
         let window = Window::from(window);
         u64::from(window.kernel[0]) * u64::from(window.kernel[1])
     };
     match record {
-        Record::Conv2d(r) => {
-            outputs(r.arith.dtype()) * area(r.window) * u64::from(r.c / r.groups.max(1))
-        }
+        Record::Conv2d(r) => outputs(r.arith.dtype()) * area(r.window) * u64::from(r.c / r.groups.max(1)),
         Record::Depthwise(r) => outputs(r.arith.dtype()) * area(r.window),
         Record::ConvTranspose(r) => {
             let inputs = u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c);
@@ -58,12 +57,42 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Depthwise(r) => r.arith.dtype(),
         Record::ConvTranspose(r) => r.arith.dtype(),
         Record::FullyConnected(r) => r.arith.dtype(),
-        Record::MatMul(r) => if matches!(r.arith, MatMulArith::F32) { DType::F32 } else { DType::I8 },
+        Record::MatMul(r) => {
+            if matches!(r.arith, MatMulArith::F32) {
+                DType::F32
+            } else {
+                DType::I8
+            }
+        }
         Record::Pool(r) => r.arith.dtype(),
-        Record::Binary(r) => if matches!(r.arith, BinaryArith::F32 { .. }) { DType::F32 } else { DType::I8 },
-        Record::PRelu(r) => if matches!(r.arith, PReluArith::F32) { DType::F32 } else { DType::I8 },
-        Record::Softmax(r) => if matches!(r.arith, SoftmaxArith::F32) { DType::F32 } else { DType::I8 },
-        Record::Reduce(r) => if matches!(r.arith, ReduceArith::F32) { DType::F32 } else { DType::I8 },
+        Record::Binary(r) => {
+            if matches!(r.arith, BinaryArith::F32 { .. }) {
+                DType::F32
+            } else {
+                DType::I8
+            }
+        }
+        Record::PRelu(r) => {
+            if matches!(r.arith, PReluArith::F32) {
+                DType::F32
+            } else {
+                DType::I8
+            }
+        }
+        Record::Softmax(r) => {
+            if matches!(r.arith, SoftmaxArith::F32) {
+                DType::F32
+            } else {
+                DType::I8
+            }
+        }
+        Record::Reduce(r) => {
+            if matches!(r.arith, ReduceArith::F32) {
+                DType::F32
+            } else {
+                DType::I8
+            }
+        }
         Record::Copy(r) => sized(r.size),
         Record::Fill(r) => sized(r.size),
         Record::Pad(r) => sized(r.size),

@@ -56,22 +56,8 @@ impl<'m> Model<'m> {
         let (graph, blobs) = sections(bytes, &header).ok_or(Error::Length)?;
         let (head, ios) = codec::decode_head(graph).ok_or(Error::Length)?;
         let ops = check_ios(ios, &head, &header)?;
-        let mut model = Self {
-            header,
-            head,
-            ios,
-            ops,
-            blobs,
-            work: 0,
-        };
-        model.work = check_ops(
-            ops,
-            head.ops,
-            &Limits {
-                arena_bytes: header.arena_bytes,
-                blobs,
-            },
-        )?;
+        let mut model = Self { header, head, ios, ops, blobs, work: 0 };
+        model.work = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
         Ok(model)
     }
 
@@ -123,11 +109,7 @@ impl<'m> Model<'m> {
 
     /// Description of output `i`.
     pub fn output(&self, i: usize) -> Option<IoRepr> {
-        if i < self.output_count() {
-            self.io(self.input_count() + i)
-        } else {
-            None
-        }
+        if i < self.output_count() { self.io(self.input_count() + i) } else { None }
     }
 
     fn io(&self, i: usize) -> Option<IoRepr> {
@@ -145,11 +127,7 @@ impl<'m> Model<'m> {
 
     /// The operators in the order they run.
     pub fn ops(&self) -> Ops<'m> {
-        Ops {
-            rest: self.ops,
-            next: 0,
-            count: self.head.ops,
-        }
+        Ops { rest: self.ops, next: 0, count: self.head.ops }
     }
 }
 
@@ -172,20 +150,10 @@ impl Ops<'_> {
         let undecodable = Error::Record { op };
         let mut read = || {
             let (tag, header, rest) = codec::decode_op_header(self.rest).ok_or(undecodable)?;
-            let tag = Tag::from_u8(tag)
-                .filter(|&t| built(t))
-                .ok_or(Error::UnknownOperator { op })?;
+            let tag = Tag::from_u8(tag).filter(|&t| built(t)).ok_or(Error::UnknownOperator { op })?;
             let (record, rest) = Record::decode(tag, rest).ok_or(undecodable)?;
             self.rest = rest;
-            Ok((
-                OpInfo {
-                    index: op,
-                    tag,
-                    origin: header.origin,
-                },
-                header,
-                record,
-            ))
+            Ok((OpInfo { index: op, tag, origin: header.origin }, header, record))
         };
         Some(read())
     }
@@ -236,11 +204,7 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 
 /// Checks all operators and that nothing stands behind them; gives the work they do together.
 fn check_ops(ops: &[u8], count: u16, limits: &Limits<'_>) -> Result<u64, Error> {
-    let mut walk = Ops {
-        rest: ops,
-        next: 0,
-        count,
-    };
+    let mut walk = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
     while let Some(step) = walk.step() {
         let (info, header, record) = step?;
@@ -254,9 +218,5 @@ fn check_ops(ops: &[u8], count: u16, limits: &Limits<'_>) -> Result<u64, Error> 
             return Err(invalid(Rule::Shape));
         }
     }
-    if walk.rest.is_empty() {
-        Ok(total)
-    } else {
-        Err(Error::Length)
-    }
+    if walk.rest.is_empty() { Ok(total) } else { Err(Error::Length) }
 }

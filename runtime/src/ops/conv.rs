@@ -51,15 +51,7 @@ impl Operator for Conv2d {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
-        weights::run(
-            memory,
-            self,
-            &self.arith,
-            self.blob,
-            &layout,
-            kernels::conv2d_i8,
-            kernels::conv2d_f32,
-        )
+        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::conv2d_i8, kernels::conv2d_f32)
     }
 }
 
@@ -112,10 +104,7 @@ impl ConvTranspose {
         for (axis, &extent) in extents.iter().enumerate() {
             let (kernel, stride, dilation) =
                 (window.kernel[axis], window.stride[axis], window.dilation[axis]);
-            require(
-                kernel > 0 && stride > 0 && dilation > 0 && extent > 0,
-                Rule::Window,
-            )?;
+            require(kernel > 0 && stride > 0 && dilation > 0 && extent > 0, Rule::Window)?;
             // The farthest position an input pixel reaches, before padding is taken off: kernels count in i32.
             let reach =
                 u64::from(extent - 1) * u64::from(stride) + u64::from(kernel - 1) * u64::from(dilation);

@@ -27,23 +27,14 @@ impl Binary {
     /// `a`, `dst`.
     fn spans(&self) -> Result<[Span; 2], Rule> {
         let elements = product(self.dims)?;
-        Ok([
-            Span::new(self.a, elements, self.size())?,
-            Span::new(self.dst, elements, self.size())?,
-        ])
+        Ok([Span::new(self.a, elements, self.size())?, Span::new(self.dst, elements, self.size())?])
     }
 
     /// Elements of `b`.
     fn b_elements(&self) -> Result<u64, Rule> {
         require(self.broadcast < 16, Rule::Shape)?;
         let kept = |axis: usize| self.broadcast >> axis & 1 == 0;
-        product(
-            self.dims
-                .into_iter()
-                .enumerate()
-                .filter(|&(axis, _)| kept(axis))
-                .map(|(_, d)| d),
-        )
+        product(self.dims.into_iter().enumerate().filter(|&(axis, _)| kept(axis)).map(|(_, d)| d))
     }
 
     /// Multipliers and shifts of `a`, `b` and the output; zeros if the kind uses none.
@@ -52,9 +43,7 @@ impl Binary {
             (BinaryArith::I8 { blob: at, .. }, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul) => {
                 let multipliers = blob(blobs, at, 3)?.try_into().map_err(|_| Rule::BlobBounds)?;
                 let shifts_at = at.checked_add(12).ok_or(Rule::BlobBounds)?;
-                let shifts = blob(blobs, shifts_at, 3)?
-                    .try_into()
-                    .map_err(|_| Rule::BlobBounds)?;
+                let shifts = blob(blobs, shifts_at, 3)?.try_into().map_err(|_| Rule::BlobBounds)?;
                 Ok((multipliers, shifts))
             }
             _ => Ok(([0; 3], [0; 3])),
@@ -73,7 +62,8 @@ impl Binary {
             }
             float => float,
         };
-        let exchanged = Self { a: self.dst, b: Operand::Arena(self.a), swapped: !self.swapped, arith, ..*self };
+        let exchanged =
+            Self { a: self.dst, b: Operand::Arena(self.a), swapped: !self.swapped, arith, ..*self };
         (exchanged, true)
     }
 
@@ -105,10 +95,7 @@ impl Operator for Binary {
                 require(self.kind != BinaryKind::Div, Rule::Format)?;
                 check_clamp(clamp)?;
                 let (multipliers, shifts) = self.scales(limits.blobs)?;
-                multipliers
-                    .into_iter()
-                    .zip(shifts)
-                    .try_for_each(|(m, s)| check_multiplier(m, s))?;
+                multipliers.into_iter().zip(shifts).try_for_each(|(m, s)| check_multiplier(m, s))?;
             }
             BinaryArith::F32 { clamp } => {
                 require_f32()?;
@@ -244,18 +231,10 @@ impl Operator for PRelu {
         let c = self.c.into();
         match self.arith {
             PReluArith::I8 { .. } => {
-                kernels::prelu_i8(
-                    self,
-                    blob(memory.blobs(), self.blob, c)?,
-                    memory.in_place(src, dst)?,
-                );
+                kernels::prelu_i8(self, blob(memory.blobs(), self.blob, c)?, memory.in_place(src, dst)?);
             }
             PReluArith::F32 if cfg!(feature = "f32") => {
-                kernels::prelu_f32(
-                    self,
-                    blob(memory.blobs(), self.blob, c)?,
-                    memory.in_place(src, dst)?,
-                );
+                kernels::prelu_f32(self, blob(memory.blobs(), self.blob, c)?, memory.in_place(src, dst)?);
             }
             PReluArith::F32 => return Err(Rule::Format),
         }

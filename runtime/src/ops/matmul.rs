@@ -61,9 +61,7 @@ impl Operator for MatMul {
         limits.disjoint(a, dst)?;
         limits.disjoint(b, dst)?;
         match self.arith {
-            MatMulArith::I8 {
-                multiplier, shift, ..
-            } => check_multiplier(multiplier, shift)?,
+            MatMulArith::I8 { multiplier, shift, .. } => check_multiplier(multiplier, shift)?,
             MatMulArith::F32 => require_f32()?,
         }
         product([self.batch, self.m, self.k, self.n])

@@ -26,18 +26,11 @@ fn reach(at: u32, size: usize, axes: &[Axis], stride: fn(&Axis) -> i32) -> Resul
         let side = if far < 0 { &mut below } else { &mut above };
         *side = side.checked_add(far).ok_or(Rule::ArenaBounds)?;
     }
-    let elements = above
-        .checked_sub(below)
-        .and_then(|n| n.checked_add(1))
-        .ok_or(Rule::ArenaBounds)?;
+    let elements = above.checked_sub(below).and_then(|n| n.checked_add(1)).ok_or(Rule::ArenaBounds)?;
     let elements = u64::try_from(elements).map_err(|_| Rule::ArenaBounds)?;
     let base = below.unsigned_abs();
-    let start = base
-        .checked_mul(size as u64)
-        .and_then(|bytes| u64::from(at).checked_sub(bytes));
-    let start = start
-        .and_then(|s| u32::try_from(s).ok())
-        .ok_or(Rule::ArenaBounds)?;
+    let start = base.checked_mul(size as u64).and_then(|bytes| u64::from(at).checked_sub(bytes));
+    let start = start.and_then(|s| u32::try_from(s).ok()).ok_or(Rule::ArenaBounds)?;
     let base = usize::try_from(base).map_err(|_| Rule::ArenaBounds)?;
     Ok((Span::new(start, elements, size)?, base))
 }
@@ -47,10 +40,7 @@ impl Copy {
     fn reaches(&self) -> Result<[(Span, usize); 2], Rule> {
         let size = element_size(self.size)?;
         let axes = self.axes.as_slice();
-        Ok([
-            reach(self.src, size, axes, |a| a.src_stride)?,
-            reach(self.dst, size, axes, |a| a.dst_stride)?,
-        ])
+        Ok([reach(self.src, size, axes, |a| a.src_stride)?, reach(self.dst, size, axes, |a| a.dst_stride)?])
     }
 
     fn run_as<T: Element>(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
@@ -75,11 +65,7 @@ impl Operator for Copy {
     }
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
-        if self.size == 1 {
-            self.run_as::<u8>(memory)
-        } else {
-            self.run_as::<u32>(memory)
-        }
+        if self.size == 1 { self.run_as::<u8>(memory) } else { self.run_as::<u32>(memory) }
     }
 }
 
@@ -112,11 +98,7 @@ impl Pad {
             |(&d, &[before, after]): (&u16, &[u16; 2])| u32::from(d) + u32::from(before) + u32::from(after);
         Ok([
             Span::new(self.src, product(self.dims)?, size)?,
-            Span::new(
-                self.dst,
-                product(self.dims.iter().zip(&self.pad).map(padded))?,
-                size,
-            )?,
+            Span::new(self.dst, product(self.dims.iter().zip(&self.pad).map(padded))?, size)?,
         ])
     }
 }
@@ -126,11 +108,7 @@ impl Operator for Pad {
         let [src, dst] = self.spans()?;
         limits.disjoint(src, dst)?;
         if self.mode == PadMode::Reflect {
-            let less = self
-                .dims
-                .iter()
-                .zip(&self.pad)
-                .all(|(&d, p)| p.iter().all(|&p| p < d));
+            let less = self.dims.iter().zip(&self.pad).all(|(&d, p)| p.iter().all(|&p| p < d));
             require(less, Rule::Window)?;
         }
         Ok(dst.len as u64)

@@ -19,10 +19,7 @@ impl Softmax {
             SoftmaxArith::F32 => 4,
         };
         let elements = product([self.rows, self.depth])?;
-        Ok([
-            Span::new(self.src, elements, size)?,
-            Span::new(self.dst, elements, size)?,
-        ])
+        Ok([Span::new(self.src, elements, size)?, Span::new(self.dst, elements, size)?])
     }
 }
 
@@ -31,11 +28,7 @@ impl Operator for Softmax {
         let [src, dst] = self.spans()?;
         limits.disjoint_or_same(src, dst)?;
         match self.arith {
-            SoftmaxArith::I8 {
-                multiplier,
-                shift,
-                diff_min,
-            } => {
+            SoftmaxArith::I8 { multiplier, shift, diff_min } => {
                 check_multiplier(multiplier, shift)?;
                 require(shift >= 0 && diff_min <= 0, Rule::Quantisation)?;
                 require(self.depth < 4096, Rule::Shape)?;
@@ -67,10 +60,7 @@ impl LayerNorm {
     /// Source, destination.
     fn spans(&self) -> Result<[Span; 2], Rule> {
         let elements = product([self.rows, self.depth])?;
-        Ok([
-            Span::new(self.src, elements, 4)?,
-            Span::new(self.dst, elements, 4)?,
-        ])
+        Ok([Span::new(self.src, elements, 4)?, Span::new(self.dst, elements, 4)?])
     }
 
     fn gamma_beta<'m>(&self, blobs: &'m [u8]) -> Result<(&'m [f32], &'m [f32]), Rule> {
@@ -85,10 +75,7 @@ impl Operator for LayerNorm {
         let [src, dst] = self.spans()?;
         limits.disjoint_or_same(src, dst)?;
         self.gamma_beta(limits.blobs)?;
-        require(
-            self.epsilon.is_finite() && self.epsilon >= 0.0,
-            Rule::Quantisation,
-        )?;
+        require(self.epsilon.is_finite() && self.epsilon >= 0.0, Rule::Quantisation)?;
         product([dst.len as u64, 3])
     }
 

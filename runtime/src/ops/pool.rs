@@ -19,11 +19,7 @@ impl Pool {
         let size = self.arith.dtype().size();
         Ok([
             Span::new(self.src, product([self.n, self.h, self.w, self.c])?, size)?,
-            Span::new(
-                self.dst,
-                product([self.n.into(), out_h, out_w, self.c.into()])?,
-                size,
-            )?,
+            Span::new(self.dst, product([self.n.into(), out_h, out_w, self.c.into()])?, size)?,
         ])
     }
 }

@@ -33,9 +33,7 @@ impl Operator for Reduce {
         limits.disjoint(src, dst)?;
         require(self.extent <= MAX_EXTENT, Rule::Shape)?;
         match self.arith {
-            ReduceArith::I8 {
-                multiplier, shift, ..
-            } => check_multiplier(multiplier, shift)?,
+            ReduceArith::I8 { multiplier, shift, .. } => check_multiplier(multiplier, shift)?,
             ReduceArith::F32 => require_f32()?,
         }
         Ok(src.len as u64)

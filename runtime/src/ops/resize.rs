@@ -28,20 +28,12 @@ impl Resize {
 
     /// Bilinear: `low | high << 16` and the weight for each output row, then column.
     fn entries<'m>(&self, blobs: &'m [u8]) -> Result<&'m [u32], Rule> {
-        blob(
-            blobs,
-            self.blob,
-            2 * (u64::from(self.out_h) + u64::from(self.out_w)),
-        )
+        blob(blobs, self.blob, 2 * (u64::from(self.out_h) + u64::from(self.out_w)))
     }
 
     /// Extent of the source that entry `i` of a table points into.
     fn extent(&self, i: usize) -> u16 {
-        if i < usize::from(self.out_h) {
-            self.h
-        } else {
-            self.w
-        }
+        if i < usize::from(self.out_h) { self.h } else { self.w }
     }
 
     fn nearest<T: Element>(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {

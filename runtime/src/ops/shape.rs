@@ -18,9 +18,7 @@ pub(crate) struct Limits<'m> {
 impl Limits<'_> {
     /// All of these lie in the arena.
     pub(crate) fn arena(&self, spans: &[Span]) -> Result<(), Rule> {
-        let inside = spans
-            .iter()
-            .all(|s| s.end() as u64 <= u64::from(self.arena_bytes));
+        let inside = spans.iter().all(|s| s.end() as u64 <= u64::from(self.arena_bytes));
         require(inside, Rule::ArenaBounds)
     }
 
@@ -49,13 +47,10 @@ pub(crate) fn require_f32() -> Result<(), Rule> {
 
 /// Product of extents: none may be zero, and it must fit.
 pub(crate) fn product<T: Into<u64>>(extents: impl IntoIterator<Item = T>) -> Result<u64, Rule> {
-    extents
-        .into_iter()
-        .map(Into::into)
-        .try_fold(1u64, |total, extent| match total.checked_mul(extent) {
-            Some(0) | None => Err(Rule::Shape),
-            Some(product) => Ok(product),
-        })
+    extents.into_iter().map(Into::into).try_fold(1u64, |total, extent| match total.checked_mul(extent) {
+        Some(0) | None => Err(Rule::Shape),
+        Some(product) => Ok(product),
+    })
 }
 
 /// A stretch of bytes. Its end fits in 32 bits.
@@ -71,17 +66,10 @@ impl Span {
         let size = u32::try_from(size).map_err(|_| Rule::Shape)?;
         require(elements > 0, Rule::Shape)?;
         require(offset.is_multiple_of(size), Rule::Alignment)?;
-        let len = elements
-            .checked_mul(u64::from(size))
-            .and_then(|n| u32::try_from(n).ok());
-        let len = len
-            .filter(|&n| offset.checked_add(n).is_some())
-            .ok_or(Rule::ArenaBounds)?;
+        let len = elements.checked_mul(u64::from(size)).and_then(|n| u32::try_from(n).ok());
+        let len = len.filter(|&n| offset.checked_add(n).is_some()).ok_or(Rule::ArenaBounds)?;
         // `usize` has at least 32 bits on all targets of this crate (checked below).
-        Ok(Self {
-            start: offset as usize,
-            len: len as usize,
-        })
+        Ok(Self { start: offset as usize, len: len as usize })
     }
 
     pub(crate) fn end(&self) -> usize {
@@ -102,13 +90,8 @@ const _: () = assert!(usize::BITS >= 32, "arena and file offsets are 32 bits wid
 /// Typed view of `elements` (which may be none) in the blob section.
 pub(crate) fn blob<T: Element>(blobs: &[u8], at: u32, elements: u64) -> Result<&[T], Rule> {
     require((at as usize).is_multiple_of(BLOB_ALIGNMENT), Rule::Alignment)?;
-    let len = elements
-        .checked_mul(size_of::<T>() as u64)
-        .and_then(|n| usize::try_from(n).ok());
-    let bytes = blobs
-        .get(at as usize..)
-        .and_then(|b| b.get(..len?))
-        .ok_or(Rule::BlobBounds)?;
+    let len = elements.checked_mul(size_of::<T>() as u64).and_then(|n| usize::try_from(n).ok());
+    let bytes = blobs.get(at as usize..).and_then(|b| b.get(..len?)).ok_or(Rule::BlobBounds)?;
     bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
 }
 
@@ -143,11 +126,7 @@ pub(crate) fn windows_touch(window: &WindowRepr, h: u16, w: u16) -> Result<(), R
         (0..i64::from(outputs)).all(|o| {
             let start = o * i64::from(window.stride[axis]) - i64::from(before);
             // First kernel position at or behind the input's first element.
-            let first = if start >= 0 {
-                0
-            } else {
-                (-start + dilation - 1) / dilation
-            };
+            let first = if start >= 0 { 0 } else { (-start + dilation - 1) / dilation };
             first < kernel && start + first * dilation < i64::from(input)
         })
     };
@@ -160,13 +139,7 @@ mod tests {
     use super::*;
 
     fn window(kernel: u16, stride: u16, dilation: u16, pad: u16) -> WindowRepr {
-        Window {
-            kernel: [kernel; 2],
-            stride: [stride; 2],
-            dilation: [dilation; 2],
-            pad: [pad; 4],
-        }
-        .into()
+        Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [dilation; 2], pad: [pad; 4] }.into()
     }
 
     #[test]
@@ -176,10 +149,7 @@ mod tests {
         assert_eq!(window_output(&window(3, 1, 2, 0), 5, 7), Ok((1, 3)));
         assert_eq!(window_output(&window(3, 1, 3, 0), 5, 7), Err(Rule::Window));
         assert_eq!(window_output(&window(1, 0, 1, 0), 5, 7), Err(Rule::Window));
-        assert_eq!(
-            window_output(&window(65535, 1, 65535, 65535), 5, 7),
-            Err(Rule::Window)
-        );
+        assert_eq!(window_output(&window(65535, 1, 65535, 65535), 5, 7), Err(Rule::Window));
         assert_eq!(window_output(&window(1, 1, 1, 65535), 5, 7), Err(Rule::Shape));
     }
 

@@ -48,20 +48,13 @@ pub(super) fn weights_i8<'m>(
     arith: &Arith,
     layout: &Layout,
 ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
-    let Arith::I8 {
-        in_zp,
-        out_zp,
-        per_channel,
-        clamp,
-    } = *arith
-    else {
+    let Arith::I8 { in_zp, out_zp, per_channel, clamp } = *arith else {
         return Err(Rule::Format);
     };
     let scales = if per_channel { layout.channels } else { 1 };
     let after = |at: u32, bytes: u64| {
-        let end = u64::from(at)
-            .checked_add(bytes)
-            .and_then(|e| e.checked_next_multiple_of(BLOB_ALIGNMENT as u64));
+        let end =
+            u64::from(at).checked_add(bytes).and_then(|e| e.checked_next_multiple_of(BLOB_ALIGNMENT as u64));
         end.and_then(|e| u32::try_from(e).ok()).ok_or(Rule::BlobBounds)
     };
     // Channels fit in 32 bits, so four bytes for each fit in 64.
@@ -87,14 +80,7 @@ pub(super) fn weights_f32<'m>(
     at: u32,
     layout: &Layout,
 ) -> Result<(&'m [f32], &'m [f32]), Rule> {
-    let all: &[f32] = blob(
-        blobs,
-        at,
-        layout
-            .channels
-            .checked_add(layout.weights)
-            .ok_or(Rule::BlobBounds)?,
-    )?;
+    let all: &[f32] = blob(blobs, at, layout.channels.checked_add(layout.weights).ok_or(Rule::BlobBounds)?)?;
     let channels = usize::try_from(layout.channels).map_err(|_| Rule::BlobBounds)?;
     all.split_at_checked(channels).ok_or(Rule::BlobBounds)
 }
@@ -106,11 +92,7 @@ pub(super) fn check(limits: &Limits<'_>, arith: &Arith, at: u32, layout: &Layout
         Arith::I8 { clamp, .. } => {
             check_clamp(clamp)?;
             let (requant, _) = weights_i8(limits.blobs, at, arith, layout)?;
-            requant
-                .multiplier
-                .iter()
-                .zip(requant.shift)
-                .try_for_each(|(&m, &s)| check_multiplier(m, s))?;
+            requant.multiplier.iter().zip(requant.shift).try_for_each(|(&m, &s)| check_multiplier(m, s))?;
         }
         Arith::F32 { clamp } => {
             require_f32()?;

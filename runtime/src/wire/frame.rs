@@ -27,10 +27,7 @@ impl core::fmt::Display for FrameError {
             Self::TooLong => f.write_str("frame is too long"),
             Self::Framing => f.write_str("bytes are no frame"),
             Self::Checksum => f.write_str("frame was damaged on the way (checksum mismatch)"),
-            Self::Version(v) => write!(
-                f,
-                "peer speaks protocol version {v}, this side {PROTOCOL_VERSION}"
-            ),
+            Self::Version(v) => write!(f, "peer speaks protocol version {v}, this side {PROTOCOL_VERSION}"),
             Self::Message => f.write_str("frame holds no known message"),
         }
     }
@@ -49,14 +46,9 @@ pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Result<usize, Fra
     let start = cobs::overhead(room);
     let raw = buffer.get_mut(start..).ok_or(FrameError::TooLong)?;
     *raw.first_mut().ok_or(FrameError::TooLong)? = PROTOCOL_VERSION;
-    let body = postcard::to_slice(message, &mut raw[1..])
-        .map_err(|_| FrameError::TooLong)?
-        .len()
-        + 1;
+    let body = postcard::to_slice(message, &mut raw[1..]).map_err(|_| FrameError::TooLong)?.len() + 1;
     let checksum = crc32(&raw[..body]).to_le_bytes();
-    raw.get_mut(body..body + CHECKSUM)
-        .ok_or(FrameError::TooLong)?
-        .copy_from_slice(&checksum);
+    raw.get_mut(body..body + CHECKSUM).ok_or(FrameError::TooLong)?.copy_from_slice(&checksum);
     let len = body + CHECKSUM;
     buffer.copy_within(start..start + len, cobs::overhead(len));
     let coded = cobs::encode_in_place(buffer, len).ok_or(FrameError::TooLong)?;
@@ -111,12 +103,7 @@ impl Default for FrameReader {
 impl FrameReader {
     /// An empty reader.
     pub const fn new() -> Self {
-        Self {
-            buffer: [0; FRAME_MAX],
-            len: 0,
-            overflow: false,
-            complete: false,
-        }
+        Self { buffer: [0; FRAME_MAX], len: 0, overflow: false, complete: false }
     }
 
     /// Takes the next byte of the stream.
@@ -154,18 +141,12 @@ impl FrameReader {
 
     /// Payload (version and message) of the frame that the last byte completed; empty if it completed none.
     pub fn payload(&self) -> &[u8] {
-        if self.complete {
-            &self.buffer[..self.len]
-        } else {
-            &[]
-        }
+        if self.complete { &self.buffer[..self.len] } else { &[] }
     }
 
     fn check(frame: &mut [u8]) -> Result<usize, FrameError> {
         let len = cobs::decode_in_place(frame).ok_or(FrameError::Framing)?;
-        let (payload, checksum) = frame[..len]
-            .split_last_chunk::<CHECKSUM>()
-            .ok_or(FrameError::Framing)?;
+        let (payload, checksum) = frame[..len].split_last_chunk::<CHECKSUM>().ok_or(FrameError::Framing)?;
         if payload.is_empty() {
             return Err(FrameError::Framing);
         }
@@ -205,40 +186,21 @@ mod tests {
     fn the_largest_chunk_fits_whatever_it_holds() {
         for fill in [0, 1, 255] {
             let data = [fill; CHUNK_MAX];
-            let frame = framed(&Request::LoadChunk {
-                offset: u32::MAX,
-                data: &data,
-            });
+            let frame = framed(&Request::LoadChunk { offset: u32::MAX, data: &data });
             assert!(frame.len() <= FRAME_MAX);
             let found = feed(&mut FrameReader::new(), &frame);
             let payload = found[0].as_ref().unwrap();
-            assert_eq!(
-                decode(payload),
-                Ok(Request::LoadChunk {
-                    offset: u32::MAX,
-                    data: &data
-                })
-            );
+            assert_eq!(decode(payload), Ok(Request::LoadChunk { offset: u32::MAX, data: &data }));
         }
     }
 
     #[test]
     fn a_message_too_long_is_refused() {
         let data = [1; FRAME_MAX];
-        let message = Request::LoadChunk {
-            offset: 0,
-            data: &data,
-        };
-        assert_eq!(
-            encode(&message, &mut [0; 2 * FRAME_MAX]),
-            Err(FrameError::TooLong)
-        );
+        let message = Request::LoadChunk { offset: 0, data: &data };
+        assert_eq!(encode(&message, &mut [0; 2 * FRAME_MAX]), Err(FrameError::TooLong));
         for room in 0..10 {
-            assert_eq!(
-                encode(&Request::Hello, &mut vec![0; room][..]).is_ok(),
-                room >= 8,
-                "{room}"
-            );
+            assert_eq!(encode(&Request::Hello, &mut vec![0; room][..]).is_ok(), room >= 8, "{room}");
         }
     }
 
@@ -259,14 +221,8 @@ mod tests {
 
     #[test]
     fn another_version_is_told_from_damage() {
-        assert_eq!(
-            decode::<Request<'_>>(&[PROTOCOL_VERSION + 1, 0]),
-            Err(FrameError::Version(2))
-        );
-        assert_eq!(
-            decode::<Request<'_>>(&[PROTOCOL_VERSION, 99]),
-            Err(FrameError::Message)
-        );
+        assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION + 1, 0]), Err(FrameError::Version(2)));
+        assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION, 99]), Err(FrameError::Message));
         assert_eq!(
             decode::<Request<'_>>(&[PROTOCOL_VERSION, 0, 0]),
             Err(FrameError::Message),

@@ -218,21 +218,13 @@ pub enum ErrorCode {
 impl Failure {
     /// A failure without an operator.
     pub const fn new(code: ErrorCode, detail: u32) -> Self {
-        Self {
-            code,
-            operator: u16::MAX,
-            detail,
-        }
+        Self { code, operator: u16::MAX, detail }
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let of = |code, operator, detail| Self {
-            code,
-            operator,
-            detail,
-        };
+        let of = |code, operator, detail| Self { code, operator, detail };
         match error {
             Error::NotOff => Self::new(ErrorCode::NotOff, 0),
             Error::Version(v) => Self::new(ErrorCode::Version, v.into()),
@@ -265,10 +257,7 @@ const RULES: [Rule; 9] = [
 ];
 
 fn rule_number(rule: Rule) -> u32 {
-    RULES
-        .iter()
-        .position(|r| *r == rule)
-        .map_or(u32::MAX, |i| i as u32)
+    RULES.iter().position(|r| *r == rule).map_or(u32::MAX, |i| i as u32)
 }
 
 impl core::fmt::Display for Failure {
@@ -288,10 +277,9 @@ impl core::fmt::Display for Failure {
                 Some(&rule) => Error::Invalid { op, rule }.fmt(f),
                 None => write!(f, "operator {op}: breaks rule number {detail}"),
             },
-            ErrorCode::ArenaTooSmall => write!(
-                f,
-                "the device's arena is too small: the model needs {detail} bytes"
-            ),
+            ErrorCode::ArenaTooSmall => {
+                write!(f, "the device's arena is too small: the model needs {detail} bytes")
+            }
             ErrorCode::NoSuchTensor => Error::NoSuchTensor.fmt(f),
             ErrorCode::Other => f.write_str("the device's runtime reports an error without a name"),
             ErrorCode::Frame => f.write_str("the request was damaged on the way"),
@@ -319,41 +307,17 @@ mod tests {
         let requests: [(Request<'_>, &[u8]); 9] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
-            (
-                Request::LoadChunk {
-                    offset: 1,
-                    data: &[7, 8],
-                },
-                &[2, 1, 2, 7, 8],
-            ),
+            (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
             (Request::LoadEnd, &[3]),
             (Request::UseFlash, &[4]),
-            (
-                Request::WriteInput {
-                    index: 1,
-                    offset: 2,
-                    data: &[3],
-                },
-                &[5, 1, 2, 1, 3],
-            ),
+            (Request::WriteInput { index: 1, offset: 2, data: &[3] }, &[5, 1, 2, 1, 3]),
             (Request::Run { mode: Mode::Digest }, &[6, 2]),
-            (
-                Request::ReadOutput {
-                    index: 1,
-                    offset: 2,
-                    len: 3,
-                },
-                &[7, 1, 2, 3],
-            ),
+            (Request::ReadOutput { index: 1, offset: 2, len: 3 }, &[7, 1, 2, 3]),
             (Request::Reset, &[8]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];
-            assert_eq!(
-                postcard::to_slice(&message, &mut buffer).unwrap(),
-                bytes,
-                "{message:?}"
-            );
+            assert_eq!(postcard::to_slice(&message, &mut buffer).unwrap(), bytes, "{message:?}");
             assert_eq!(postcard::from_bytes::<Request<'_>>(bytes).unwrap(), message);
         }
         let info = Info {
@@ -365,31 +329,12 @@ mod tests {
             arena: 5,
             unit: CountUnit::Cycles,
         };
-        let operator = OperatorReport {
-            index: 1,
-            tag: 2,
-            origin: 3,
-            count: 4,
-            stack: 5,
-            digest: 6,
-        };
-        let failure = Failure {
-            code: ErrorCode::NotLoading,
-            operator: 1,
-            detail: 2,
-        };
+        let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
+        let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let responses: [(Response<'_>, &[u8]); 7] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
-            (
-                Response::Model(ModelInfo {
-                    len: 1,
-                    crc: 2,
-                    operators: 3,
-                    arena: 4,
-                }),
-                &[2, 1, 2, 3, 4],
-            ),
+            (Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4 }), &[2, 1, 2, 3, 4]),
             (Response::Data(&[9]), &[3, 1, 9]),
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
             (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
@@ -397,11 +342,7 @@ mod tests {
         ];
         for (message, bytes) in responses {
             let mut buffer = [0; 64];
-            assert_eq!(
-                postcard::to_slice(&message, &mut buffer).unwrap(),
-                bytes,
-                "{message:?}"
-            );
+            assert_eq!(postcard::to_slice(&message, &mut buffer).unwrap(), bytes, "{message:?}");
             assert_eq!(postcard::from_bytes::<Response<'_>>(bytes).unwrap(), message);
         }
     }
@@ -417,10 +358,8 @@ mod tests {
             Error::Record { op: 4 },
             Error::NoSuchTensor,
         ];
-        let words: Vec<_> = errors
-            .into_iter()
-            .map(|e| (format!("{e}"), format!("{}", Failure::from(e))))
-            .collect();
+        let words: Vec<_> =
+            errors.into_iter().map(|e| (format!("{e}"), format!("{}", Failure::from(e)))).collect();
         for (error, failure) in words {
             assert_eq!(error, failure);
         }

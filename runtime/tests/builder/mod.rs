@@ -15,19 +15,13 @@ pub(crate) struct Aligned {
 
 impl Aligned {
     pub(crate) fn new(bytes: &[u8]) -> Self {
-        let mut aligned = Self {
-            words: vec![0; bytes.len().div_ceil(16)],
-            len: bytes.len(),
-        };
+        let mut aligned = Self { words: vec![0; bytes.len().div_ceil(16)], len: bytes.len() };
         aligned.as_mut().copy_from_slice(bytes);
         aligned
     }
 
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self {
-            words: vec![0; len.div_ceil(16)],
-            len,
-        }
+        Self { words: vec![0; len.div_ceil(16)], len }
     }
 }
 
@@ -56,10 +50,7 @@ pub(crate) struct Builder {
 
 impl Builder {
     pub(crate) fn new(arena_bytes: u32) -> Self {
-        Self {
-            arena_bytes,
-            ..Self::default()
-        }
+        Self { arena_bytes, ..Self::default() }
     }
 
     pub(crate) fn op(mut self, record: impl Into<Record>) -> Self {
@@ -91,18 +82,10 @@ impl Builder {
             put(codec::encode(io, &mut buffer), &buffer);
         }
         for (i, record) in self.records.iter().enumerate() {
-            let header = OpHeader {
-                origin: i as u16,
-                scale: 0.5,
-                zero_point: -1,
-            };
+            let header = OpHeader { origin: i as u16, scale: 0.5, zero_point: -1 };
             put(codec::encode_op(&header, record, &mut buffer), &buffer);
         }
-        let mut header = Header {
-            arena_bytes: self.arena_bytes,
-            source_hash: 7,
-            ..Header::default()
-        };
+        let mut header = Header { arena_bytes: self.arena_bytes, source_hash: 7, ..Header::default() };
         header.graph_len = graph.len() as u32;
         let mut file = vec![0; HEADER_LEN];
         file.extend(graph);
@@ -150,187 +133,48 @@ pub(crate) fn open_and_run(bytes: &[u8]) -> Result<(), Error> {
 
 /// One valid record of every kind and number format, in an arena of 4096 bytes and 1024 of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
-    let window: WindowRepr = Window {
-        kernel: [2, 2],
-        stride: [1, 2],
-        dilation: [1, 1],
-        pad: [1, 0, 0, 1],
-    }
-    .into();
+    let window: WindowRepr =
+        Window { kernel: [2, 2], stride: [1, 2], dilation: [1, 1], pad: [1, 0, 0, 1] }.into();
     let (src, dst, blob) = (0, 2048, 0);
-    let int = Arith::I8 {
-        in_zp: -3,
-        out_zp: 5,
-        per_channel: true,
-        clamp: Some((-100, 100)),
-    };
-    let int_one = Arith::I8 {
-        in_zp: -3,
-        out_zp: 5,
-        per_channel: false,
-        clamp: None,
-    };
-    let float = Arith::F32 {
-        clamp: Some((0.0, 6.0)),
-    };
+    let int = Arith::I8 { in_zp: -3, out_zp: 5, per_channel: true, clamp: Some((-100, 100)) };
+    let int_one = Arith::I8 { in_zp: -3, out_zp: 5, per_channel: false, clamp: None };
+    let float = Arith::F32 { clamp: Some((0.0, 6.0)) };
     let mut all: Vec<Record> = Vec::new();
     for arith in [int, int_one, float] {
         all.push(
-            Conv2d {
-                src,
-                dst,
-                n: 1,
-                h: 4,
-                w: 4,
-                c: 4,
-                out_c: 2,
-                groups: 2,
-                window,
-                arith,
-                blob,
-            }
-            .into(),
+            Conv2d { src, dst, n: 1, h: 4, w: 4, c: 4, out_c: 2, groups: 2, window, arith, blob }.into(),
         );
-        all.push(
-            Depthwise {
-                src,
-                dst,
-                n: 1,
-                h: 4,
-                w: 4,
-                c: 2,
-                multiplier: 2,
-                window,
-                arith,
-                blob,
-            }
-            .into(),
-        );
+        all.push(Depthwise { src, dst, n: 1, h: 4, w: 4, c: 2, multiplier: 2, window, arith, blob }.into());
         let (n, h, w, c, out_h, out_w, out_c, groups) = (1, 3, 3, 2, 4, 7, 2, 1);
         all.push(
-            ConvTranspose {
-                src,
-                dst,
-                n,
-                h,
-                w,
-                c,
-                out_h,
-                out_w,
-                out_c,
-                groups,
-                window,
-                arith,
-                blob,
-            }
-            .into(),
+            ConvTranspose { src, dst, n, h, w, c, out_h, out_w, out_c, groups, window, arith, blob }.into(),
         );
-        all.push(
-            FullyConnected {
-                src,
-                dst,
-                rows: 2,
-                in_c: 5,
-                out_c: 3,
-                arith,
-                blob,
-            }
-            .into(),
-        );
+        all.push(FullyConnected { src, dst, rows: 2, in_c: 5, out_c: 3, arith, blob }.into());
     }
     let m = 1 << 30;
-    let matmul = [
-        MatMulArith::I8 {
-            a_zp: 1,
-            b_zp: 2,
-            out_zp: 3,
-            multiplier: m,
-            shift: -5,
-        },
-        MatMulArith::F32,
-    ];
+    let matmul =
+        [MatMulArith::I8 { a_zp: 1, b_zp: 2, out_zp: 3, multiplier: m, shift: -5 }, MatMulArith::F32];
     for arith in matmul {
         for transposed in [false, true] {
-            all.push(
-                MatMul {
-                    a: 0,
-                    b: 256,
-                    dst,
-                    batch: 2,
-                    m: 2,
-                    k: 3,
-                    n: 4,
-                    transposed,
-                    arith,
-                }
-                .into(),
-            );
+            all.push(MatMul { a: 0, b: 256, dst, batch: 2, m: 2, k: 3, n: 4, transposed, arith }.into());
         }
     }
-    let pools = [
-        PoolArith::I8 { zp: 1, clamp: None },
-        PoolArith::F32 {
-            clamp: Some((0.0, 1.0)),
-        },
-    ];
+    let pools = [PoolArith::I8 { zp: 1, clamp: None }, PoolArith::F32 { clamp: Some((0.0, 1.0)) }];
     for arith in pools {
         for kind in [PoolKind::Average, PoolKind::AverageIncludePad, PoolKind::Max] {
-            all.push(
-                Pool {
-                    src,
-                    dst,
-                    n: 1,
-                    h: 4,
-                    w: 4,
-                    c: 3,
-                    window,
-                    kind,
-                    arith,
-                }
-                .into(),
-            );
+            all.push(Pool { src, dst, n: 1, h: 4, w: 4, c: 3, window, kind, arith }.into());
         }
     }
     use BinaryKind::{Add, Div, Max, Min, Mul, Sub};
     for kind in [Add, Sub, Mul, Div, Min, Max] {
         for (b, broadcast, swapped) in [(Operand::Arena(512), 0, false), (Operand::Blob(64), 0b0101, true)] {
             let dims = [1, 2, 3, 4];
-            let int = BinaryArith::I8 {
-                a_zp: 1,
-                b_zp: 2,
-                out_zp: 3,
-                clamp: None,
-                blob: 1000,
-            };
+            let int = BinaryArith::I8 { a_zp: 1, b_zp: 2, out_zp: 3, clamp: None, blob: 1000 };
             let float = BinaryArith::F32 { clamp: None };
             if kind != Div {
-                all.push(
-                    Binary {
-                        kind,
-                        swapped,
-                        a: 0,
-                        b,
-                        dst,
-                        dims,
-                        broadcast,
-                        arith: int,
-                    }
-                    .into(),
-                );
+                all.push(Binary { kind, swapped, a: 0, b, dst, dims, broadcast, arith: int }.into());
             }
-            all.push(
-                Binary {
-                    kind,
-                    swapped,
-                    a: dst,
-                    b,
-                    dst,
-                    dims,
-                    broadcast,
-                    arith: float,
-                }
-                .into(),
-            );
+            all.push(Binary { kind, swapped, a: dst, b, dst, dims, broadcast, arith: float }.into());
         }
     }
     use UnaryKind::*;
@@ -338,10 +182,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         Clip { min: 0.0, max: 6.0 },
         LeakyRelu { alpha: 0.1 },
         HardSwish,
-        HardSigmoid {
-            alpha: 0.2,
-            beta: 0.5,
-        },
+        HardSigmoid { alpha: 0.2, beta: 0.5 },
         Sigmoid,
         Tanh,
         Gelu,
@@ -357,255 +198,56 @@ pub(crate) fn every_record() -> Vec<Record> {
         Softplus,
         Pow { exponent: 2.0 },
     ];
-    all.extend(kinds.map(|kind| {
-        Record::from(Unary {
-            src,
-            dst,
-            len: 5,
-            kind,
-        })
-    }));
-    all.push(
-        Lut {
-            src,
-            dst,
-            len: 9,
-            blob,
-        }
-        .into(),
-    );
-    let prelu = PReluArith::I8 {
-        in_zp: 1,
-        slope_zp: 0,
-        out_zp: 2,
-        pos: (m, 0),
-        neg: (m, -3),
-    };
-    all.push(
-        PRelu {
-            src,
-            dst,
-            rows: 2,
-            c: 3,
-            arith: prelu,
-            blob,
-        }
-        .into(),
-    );
-    all.push(
-        PRelu {
-            src,
-            dst,
-            rows: 2,
-            c: 3,
-            arith: PReluArith::F32,
-            blob,
-        }
-        .into(),
-    );
-    let softmax = SoftmaxArith::I8 {
-        multiplier: m,
-        shift: 23,
-        diff_min: -248,
-    };
-    all.push(
-        Softmax {
-            src,
-            dst,
-            rows: 2,
-            depth: 5,
-            arith: softmax,
-        }
-        .into(),
-    );
-    all.push(
-        Softmax {
-            src,
-            dst,
-            rows: 2,
-            depth: 5,
-            arith: SoftmaxArith::F32,
-        }
-        .into(),
-    );
-    all.push(
-        LayerNorm {
-            src,
-            dst,
-            rows: 2,
-            depth: 5,
-            epsilon: 1e-5,
-            blob,
-        }
-        .into(),
-    );
+    all.extend(kinds.map(|kind| Record::from(Unary { src, dst, len: 5, kind })));
+    all.push(Lut { src, dst, len: 9, blob }.into());
+    let prelu = PReluArith::I8 { in_zp: 1, slope_zp: 0, out_zp: 2, pos: (m, 0), neg: (m, -3) };
+    all.push(PRelu { src, dst, rows: 2, c: 3, arith: prelu, blob }.into());
+    all.push(PRelu { src, dst, rows: 2, c: 3, arith: PReluArith::F32, blob }.into());
+    let softmax = SoftmaxArith::I8 { multiplier: m, shift: 23, diff_min: -248 };
+    all.push(Softmax { src, dst, rows: 2, depth: 5, arith: softmax }.into());
+    all.push(Softmax { src, dst, rows: 2, depth: 5, arith: SoftmaxArith::F32 }.into());
+    all.push(LayerNorm { src, dst, rows: 2, depth: 5, epsilon: 1e-5, blob }.into());
     for size in [1, 4] {
         let axes = [
-            Axis {
-                extent: 2,
-                src_stride: 12,
-                dst_stride: -1,
-            },
-            Axis {
-                extent: 3,
-                src_stride: 4,
-                dst_stride: 2,
-            },
-            Axis {
-                extent: 4,
-                src_stride: -1,
-                dst_stride: 6,
-            },
+            Axis { extent: 2, src_stride: 12, dst_stride: -1 },
+            Axis { extent: 3, src_stride: 4, dst_stride: 2 },
+            Axis { extent: 4, src_stride: -1, dst_stride: 6 },
         ];
-        all.push(
-            Copy {
-                src: 64,
-                dst,
-                size,
-                axes: Axes::from_slice(&axes).unwrap(),
-            }
-            .into(),
-        );
-        all.push(
-            Fill {
-                dst,
-                len: 7,
-                size,
-                value: -2,
-            }
-            .into(),
-        );
+        all.push(Copy { src: 64, dst, size, axes: Axes::from_slice(&axes).unwrap() }.into());
+        all.push(Fill { dst, len: 7, size, value: -2 }.into());
         for mode in [PadMode::Reflect, PadMode::Edge] {
             let pad = [[0, 0], [1, 0], [2, 1], [0, 0]];
-            all.push(
-                Pad {
-                    src,
-                    dst,
-                    size,
-                    dims: [1, 2, 3, 2],
-                    pad,
-                    mode,
-                }
-                .into(),
-            );
+            all.push(Pad { src, dst, size, dims: [1, 2, 3, 2], pad, mode }.into());
         }
     }
     for dtype in [DType::I8, DType::F32] {
         // The blob section's tail is zero: every table entry points to element 0.
         for bilinear in [false, true] {
             let (n, h, w, c, out_h, out_w, blob) = (1, 2, 2, 3, 4, 3, 800);
-            all.push(
-                Resize {
-                    src,
-                    dst,
-                    n,
-                    h,
-                    w,
-                    c,
-                    out_h,
-                    out_w,
-                    bilinear,
-                    dtype,
-                    blob,
-                }
-                .into(),
-            );
+            all.push(Resize { src, dst, n, h, w, c, out_h, out_w, bilinear, dtype, blob }.into());
         }
         for select_last in [false, true] {
-            all.push(
-                ArgMax {
-                    src,
-                    dst,
-                    outer: 2,
-                    extent: 3,
-                    inner: 2,
-                    dtype,
-                    select_last,
-                }
-                .into(),
-            );
+            all.push(ArgMax { src, dst, outer: 2, extent: 3, inner: 2, dtype, select_last }.into());
         }
     }
-    let reduce = ReduceArith::I8 {
-        in_zp: 1,
-        out_zp: -1,
-        multiplier: m,
-        shift: -2,
-    };
+    let reduce = ReduceArith::I8 { in_zp: 1, out_zp: -1, multiplier: m, shift: -2 };
     for arith in [reduce, ReduceArith::F32] {
-        for kind in [
-            ReduceKind::Mean,
-            ReduceKind::Sum,
-            ReduceKind::Max,
-            ReduceKind::Min,
-        ] {
-            all.push(
-                Reduce {
-                    src,
-                    dst,
-                    outer: 2,
-                    extent: 3,
-                    inner: 2,
-                    kind,
-                    arith,
-                }
-                .into(),
-            );
+        for kind in [ReduceKind::Mean, ReduceKind::Sum, ReduceKind::Max, ReduceKind::Min] {
+            all.push(Reduce { src, dst, outer: 2, extent: 3, inner: 2, kind, arith }.into());
         }
     }
-    all.push(
-        Quantize {
-            src,
-            dst,
-            len: 5,
-            scale: 0.5,
-            zp: 3,
-        }
-        .into(),
-    );
-    all.push(
-        Dequantize {
-            src,
-            dst,
-            len: 5,
-            scale: 0.5,
-            zp: 3,
-        }
-        .into(),
-    );
+    all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
+    all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     let (in_zp, out_zp, multiplier, shift) = (1, 2, m, 1);
-    all.push(
-        Requantize {
-            src,
-            dst,
-            len: 5,
-            in_zp,
-            out_zp,
-            multiplier,
-            shift,
-            clamp: Some((0, 9)),
-        }
-        .into(),
-    );
-    all.push(
-        Constant {
-            dst,
-            len: 13,
-            blob: 4,
-        }
-        .into(),
-    );
+    all.push(Requantize { src, dst, len: 5, in_zp, out_zp, multiplier, shift, clamp: Some((0, 9)) }.into());
+    all.push(Constant { dst, len: 13, blob: 4 }.into());
     all
 }
 
 /// A file with these operators, one input and one output.
 pub(crate) fn with_records(records: Vec<Record>) -> Builder {
-    let mut builder = Builder::new(4096)
-        .input(0, DType::I8, &[2, 512])
-        .output(2048, DType::I8, &[16]);
+    let mut builder = Builder::new(4096).input(0, DType::I8, &[2, 512]).output(2048, DType::I8, &[16]);
     builder.records = records;
-    builder.blobs = (0..1024u32)
-        .map(|i| if i < 400 { (i * 7 % 29) as u8 } else { 0 })
-        .collect();
+    builder.blobs = (0..1024u32).map(|i| if i < 400 { (i * 7 % 29) as u8 } else { 0 }).collect();
     builder
 }

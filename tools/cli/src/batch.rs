@@ -28,7 +28,11 @@ impl Inputs {
         let wanted = model.input_count();
         if arrays.len() != wanted {
             let message = format!("the model has {wanted} input(s), {} given", arrays.len());
-            return Err(Failure::new(Kind::Usage, message, "give --input once for each input, in the model's order"));
+            return Err(Failure::new(
+                Kind::Usage,
+                message,
+                "give --input once for each input, in the model's order",
+            ));
         }
         let mut columns = Vec::new();
         for (i, (array, name)) in arrays.iter().zip(names).enumerate() {
@@ -83,7 +87,8 @@ pub fn output_port(model: &Model<'_>, i: usize) -> Result<Port> {
 }
 
 fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> Result<Port> {
-    let missing = || Failure::new(Kind::Usage, format!("the model has no {what} {i}"), "see `offshoot inspect`");
+    let missing =
+        || Failure::new(Kind::Usage, format!("the model has no {what} {i}"), "see `offshoot inspect`");
     io.map(Port::from).ok_or_else(missing)
 }
 
@@ -106,7 +111,11 @@ pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<()> {
     for (i, bytes) in sample.iter().enumerate() {
         let memory = engine.input_mut(i).or_fail(Kind::Internal, "report this model")?;
         if memory.len() != bytes.len() {
-            return Err(Failure::new(Kind::Internal, "input length differs from the model's", "report this model"));
+            return Err(Failure::new(
+                Kind::Internal,
+                "input length differs from the model's",
+                "report this model",
+            ));
         }
         memory.copy_from_slice(bytes);
     }

@@ -102,8 +102,10 @@ pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
 /// # Errors
 /// The graph is not well formed.
 pub fn optimise(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
-    offshoot_ir::passes::lossless(graph)
-        .or_fail(Kind::Format, "check the model with `onnx.checker` and ONNX Runtime; if they accept it, report it")
+    offshoot_ir::passes::lossless(graph).or_fail(
+        Kind::Format,
+        "check the model with `onnx.checker` and ONNX Runtime; if they accept it, report it",
+    )
 }
 
 fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure {

@@ -82,16 +82,21 @@ impl Port {
     fn samples<T: Clone>(&self, array: ArrayD<T>, what: &str) -> Result<Vec<Vec<T>>> {
         let outside = self.outside_shape();
         let given = array.shape().to_vec();
-        let count = self.count(&given, &outside).map(|n| (n, self.channels_first_outside)).or_else(|| {
-            (self.count(&given, &self.shape)).map(|n| (n, false))
-        });
+        let count = self
+            .count(&given, &outside)
+            .map(|n| (n, self.channels_first_outside))
+            .or_else(|| (self.count(&given, &self.shape)).map(|n| (n, false)));
         let Some((count, permute)) = count else {
             let mut wanted: Vec<String> = outside.iter().map(ToString::to_string).collect();
             if outside.first() == Some(&1) {
                 wanted[0] = "N".into();
             }
             let message = format!("{what} has shape {given:?}, the model wants ({})", wanted.join(", "));
-            return Err(Failure::new(Kind::Shape, message, "give samples one after another along the first axis"));
+            return Err(Failure::new(
+                Kind::Shape,
+                message,
+                "give samples one after another along the first axis",
+            ));
         };
         let mut full = vec![count];
         full.extend(if permute { &outside } else { &self.shape });
@@ -205,7 +210,9 @@ impl Port {
     pub fn array(&self, samples: &[Vec<u8>], real: bool) -> Result<Array> {
         let all = || samples.iter().flatten().copied();
         Ok(match self.dtype {
-            _ if real => self.shaped(samples.len(), samples.iter().flat_map(|s| self.decode(s)).collect())?.into(),
+            _ if real => {
+                self.shaped(samples.len(), samples.iter().flat_map(|s| self.decode(s)).collect())?.into()
+            }
             DType::I8 => self.shaped(samples.len(), all().map(|b| b as i8).collect())?.into(),
             DType::F32 => {
                 let values = samples.iter().flat_map(|s| words(s)).map(f32::from_le_bytes).collect();
@@ -221,7 +228,8 @@ impl Port {
     fn shaped<T: Clone>(&self, count: usize, values: Vec<T>) -> Result<ArrayD<T>> {
         let mut full = vec![count];
         full.extend(&self.shape);
-        let mut array = ArrayD::from_shape_vec(IxDyn(&full), values).or_fail(Kind::Internal, "report this")?;
+        let mut array =
+            ArrayD::from_shape_vec(IxDyn(&full), values).or_fail(Kind::Internal, "report this")?;
         if self.channels_first_outside && full.len() > 3 {
             let mut axes: Vec<usize> = (0..full.len() - 1).collect();
             axes.insert(2, full.len() - 1);

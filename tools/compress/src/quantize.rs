@@ -62,14 +62,8 @@ pub fn quantize_with_progress(
     progress: &dyn Fn(usize, usize),
 ) -> Result<(Graph, QuantizeReport)> {
     check_options(options)?;
-    if let Some(v) = graph
-        .values
-        .iter()
-        .find(|v| v.quant.is_some() || v.dtype == DType::I8)
-    {
-        return Err(Error::AlreadyQuantized {
-            tensor: v.name.clone(),
-        });
+    if let Some(v) = graph.values.iter().find(|v| v.quant.is_some() || v.dtype == DType::I8) {
+        return Err(Error::AlreadyQuantized { tensor: v.name.clone() });
     }
     check_constants(graph)?;
     calibrate::check(graph, samples)?;
@@ -77,13 +71,7 @@ pub fn quantize_with_progress(
 
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let (fitting, held_out) = split(&all, options.fit_samples);
-    let search = Search {
-        graph,
-        float: &float,
-        options,
-        fitting: &fitting,
-        held_out: &held_out,
-    };
+    let search = Search { graph, float: &float, options, fitting: &fitting, held_out: &held_out };
     let fits = search.fits();
     let (mut done, total) = (0, 2 * (all.len() + fitting.ranges.len()) + fits);
     let mut step = |n: usize| {
@@ -110,11 +98,7 @@ pub fn quantize_with_progress(
         operators,
         clipping: choice.clipping,
         weight_scale: choice.settings.weight_scale,
-        rounding: if choice.settings.feedback {
-            Rounding::ErrorFeedback
-        } else {
-            Rounding::Nearest
-        },
+        rounding: if choice.settings.feedback { Rounding::ErrorFeedback } else { Rounding::Nearest },
         bias_correction: choice.settings.correct_bias,
         held_out_snr_db: choice.score,
         samples: samples.len(),
@@ -132,21 +116,10 @@ struct Fitting<'s> {
 /// Every fourth sample is held out; with fewer than four all serve both ends.
 fn split<'s>(all: &[&'s Vec<ArrayD<f32>>], limit: usize) -> (Fitting<'s>, Vec<&'s Vec<ArrayD<f32>>>) {
     if all.len() < 4 {
-        return (
-            Fitting {
-                ranges: all.to_vec(),
-                weights: evenly(all, limit),
-            },
-            all.to_vec(),
-        );
+        return (Fitting { ranges: all.to_vec(), weights: evenly(all, limit) }, all.to_vec());
     }
     let held: Vec<_> = all.iter().skip(3).step_by(4).copied().collect();
-    let ranges: Vec<_> = all
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| i % 4 != 3)
-        .map(|(_, s)| *s)
-        .collect();
+    let ranges: Vec<_> = all.iter().enumerate().filter(|(i, _)| i % 4 != 3).map(|(_, s)| *s).collect();
     let weights = evenly(&ranges, limit);
     (Fitting { ranges, weights }, evenly(&held, limit))
 }
@@ -198,11 +171,7 @@ struct Choice {
 impl Search<'_> {
     fn clippings(&self) -> Vec<Clipping> {
         match self.options.clipping {
-            Clipping::Auto => vec![
-                Clipping::MinMax,
-                Clipping::Percentile(USUAL_PERCENTILE),
-                Clipping::Mse,
-            ],
+            Clipping::Auto => vec![Clipping::MinMax, Clipping::Percentile(USUAL_PERCENTILE), Clipping::Mse],
             one => vec![one],
         }
     }
@@ -225,11 +194,7 @@ impl Search<'_> {
             let (quantized, _) = fit(self.graph, &skeleton, &self.fitting.weights, settings, false)?;
             let score = score(&probes, &exact, &capture(&quantized, self.held_out, &ids)?);
             step(1);
-            Ok(Choice {
-                clipping,
-                settings,
-                score,
-            })
+            Ok(Choice { clipping, settings, score })
         };
         let first = Settings {
             weight_scale: self.options.weight_scale,
@@ -243,31 +208,15 @@ impl Search<'_> {
                 best = Some(new);
             }
         }
-        let mut best = best.unwrap_or(Choice {
-            clipping: Clipping::MinMax,
-            settings: first,
-            score: 0.0,
-        });
+        let mut best = best.unwrap_or(Choice { clipping: Clipping::MinMax, settings: first, score: 0.0 });
         if self.options.rounding == Rounding::Auto {
-            let new = attempt(
-                best.clipping,
-                Settings {
-                    feedback: true,
-                    ..best.settings
-                },
-            )?;
+            let new = attempt(best.clipping, Settings { feedback: true, ..best.settings })?;
             if new.score > best.score + WORTH_DB {
                 best = new;
             }
         }
         if self.options.bias_correction == Toggle::Auto {
-            let without = attempt(
-                best.clipping,
-                Settings {
-                    correct_bias: false,
-                    ..best.settings
-                },
-            )?;
+            let without = attempt(best.clipping, Settings { correct_bias: false, ..best.settings })?;
             if without.score > best.score {
                 best = without;
             }
@@ -295,16 +244,9 @@ fn check_options(options: &QuantizeOptions) -> Result<()> {
 }
 
 fn check_constants(graph: &Graph) -> Result<()> {
-    for value in graph
-        .values
-        .iter()
-        .filter(|v| v.data.is_some() && v.dtype == DType::F32)
-    {
+    for value in graph.values.iter().filter(|v| v.data.is_some() && v.dtype == DType::F32) {
         if let Some(bad) = walk::real_values(value).into_iter().find(|v| !v.is_finite()) {
-            return Err(Error::NotFinite {
-                tensor: value.name.clone(),
-                value: bad,
-            });
+            return Err(Error::NotFinite { tensor: value.name.clone(), value: bad });
         }
     }
     Ok(())
@@ -313,11 +255,7 @@ fn check_constants(graph: &Graph) -> Result<()> {
 /// Which nodes stay float, and why if the user did not ask for it.
 fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(Vec<bool>, Vec<String>)> {
     for wanted in &options.keep_float {
-        if !graph
-            .nodes
-            .iter()
-            .any(|n| n.name == *wanted || n.op.name() == wanted)
-        {
+        if !graph.nodes.iter().any(|n| n.name == *wanted || n.op.name() == wanted) {
             return Err(Error::UnknownOperator(wanted.clone()));
         }
     }
@@ -332,11 +270,7 @@ fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(Vec<bool>, V
                 node.op.name()
             ));
         }
-        computed
-            || options
-                .keep_float
-                .iter()
-                .any(|k| *k == node.name || k == node.op.name())
+        computed || options.keep_float.iter().any(|k| *k == node.name || k == node.op.name())
     });
     Ok((float.collect(), warnings))
 }
@@ -355,9 +289,7 @@ fn operator_reports(
         let class = tables.classes.find(node.output) as usize;
         let quant: Option<&Quant> = quantized.value(node.output).quant.as_ref();
         let chosen = quant.is_some() && fixed[class].is_none() && is_activation(graph, node.output);
-        let clipped = quant
-            .zip(tables.histograms[class].as_ref())
-            .map_or(0.0, |(q, h)| h.clipped(q));
+        let clipped = quant.zip(tables.histograms[class].as_ref()).map_or(0.0, |(q, h)| h.clipped(q));
         OperatorReport {
             name: node.name.clone(),
             kind: node.op.name(),

@@ -12,18 +12,8 @@ const PIXELS: usize = SIDE * SIDE;
 const RECORD: usize = 1 + 3 * PIXELS;
 
 /// Names of the labels 0 to 9.
-pub const CLASSES: [&str; 10] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+pub const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 /// Reads one batch file: images `[n, 32, 32, 3]` (channels last) and labels.
 ///
@@ -46,23 +36,15 @@ pub fn parse(file: &[u8]) -> Result<(ArrayD<u8>, Vec<i64>)> {
         return Err(Error::format(message));
     }
     let records = file.as_chunks::<RECORD>().0;
-    if let Some((index, record)) = records
-        .iter()
-        .enumerate()
-        .find(|(_, r)| usize::from(r[0]) >= CLASSES.len())
+    if let Some((index, record)) =
+        records.iter().enumerate().find(|(_, r)| usize::from(r[0]) >= CLASSES.len())
     {
-        return Err(Error::format(format!(
-            "image {index} has the label {}; CIFAR-10 has 0 to 9",
-            record[0]
-        )));
+        return Err(Error::format(format!("image {index} has the label {}; CIFAR-10 has 0 to 9", record[0])));
     }
     let images = Array4::from_shape_fn((records.len(), SIDE, SIDE, 3), |(n, y, x, c)| {
         records[n][1 + c * PIXELS + y * SIDE + x]
     });
-    Ok((
-        images.into_dyn(),
-        records.iter().map(|r| i64::from(r[0])).collect(),
-    ))
+    Ok((images.into_dyn(), records.iter().map(|r| i64::from(r[0])).collect()))
 }
 
 #[cfg(test)]
@@ -85,12 +67,7 @@ mod tests {
     #[test]
     fn damaged_files_are_refused() {
         assert!(parse(&[]).is_err());
-        assert!(
-            parse(&vec![0; RECORD - 1])
-                .unwrap_err()
-                .to_string()
-                .contains("3073")
-        );
+        assert!(parse(&vec![0; RECORD - 1]).unwrap_err().to_string().contains("3073"));
         let mut file = vec![0; RECORD];
         file[0] = 10;
         assert!(parse(&file).unwrap_err().to_string().contains("label 10"));

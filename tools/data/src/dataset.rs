@@ -28,10 +28,7 @@ impl Dataset {
     pub fn new(x: Array, y: Vec<i64>, classes: Vec<String>) -> Result<Self> {
         let samples = x.shape().first().copied().unwrap_or(0);
         if !y.is_empty() && y.len() != samples {
-            let message = format!(
-                "{} labels for {samples} samples; wanted is one label for each",
-                y.len()
-            );
+            let message = format!("{} labels for {samples} samples; wanted is one label for each", y.len());
             return Err(Error::new(ErrorKind::Shape, message));
         }
         Ok(Self { x, y, classes })
@@ -63,11 +60,7 @@ impl Dataset {
 pub fn load(path: &Path) -> Result<Dataset> {
     if path.is_dir() {
         let batches = cifar_batches(path)?;
-        return if batches.is_empty() {
-            load_sounds(path)
-        } else {
-            load_cifar(&batches)
-        };
+        return if batches.is_empty() { load_sounds(path) } else { load_cifar(&batches) };
     }
     let mut head = [0; 6];
     let read = {
@@ -99,26 +92,18 @@ fn load_npy(path: &Path) -> Result<Dataset> {
 
 fn load_npz(path: &Path) -> Result<Dataset> {
     let mut arrays = npz::read(path)?;
-    let mut take = |name: &str| {
-        arrays
-            .iter()
-            .position(|(n, _)| n == name)
-            .map(|i| arrays.swap_remove(i).1)
-    };
+    let mut take = |name: &str| arrays.iter().position(|(n, _)| n == name).map(|i| arrays.swap_remove(i).1);
     let x = take("x").ok_or_else(|| {
         Error::format("it has no array `x`; write it with numpy.savez(f, x=…, y=…)").at(path)
     })?;
-    let y = take("y")
-        .map_or(Ok(Vec::new()), labels_of)
-        .map_err(|e| e.at(path))?;
+    let y = take("y").map_or(Ok(Vec::new()), labels_of).map_err(|e| e.at(path))?;
     Dataset::new(x, y, Vec::new()).map_err(|e| e.at(path))
 }
 
 fn load_idx(path: &Path) -> Result<Dataset> {
     let x = idx::read(path)?;
     let y = match sibling_with(path, |name| {
-        name.contains("images-idx3")
-            .then(|| name.replace("images-idx3", "labels-idx1"))
+        name.contains("images-idx3").then(|| name.replace("images-idx3", "labels-idx1"))
     }) {
         Some(labels) => labels_of(idx::read(&labels)?).map_err(|e| e.at(&labels))?,
         None => Vec::new(),
@@ -161,11 +146,7 @@ fn load_sounds(path: &Path) -> Result<Dataset> {
     let x = ndarray::concatenate(Axis(0), &views).map_err(|e| Error::new(ErrorKind::Shape, e.to_string()))?;
     let labels = sounds.clips.iter().map(|(_, label, _)| *label).collect();
     // One channel: networks take [n, frames, coefficients, 1].
-    Dataset::new(
-        Array::F32(x.insert_axis(Axis(3)).into_dyn()),
-        labels,
-        sounds.classes,
-    )
+    Dataset::new(Array::F32(x.insert_axis(Axis(3)).into_dyn()), labels, sounds.classes)
 }
 
 /// The most frequent length; of equally frequent ones the longest.
@@ -174,10 +155,7 @@ fn usual_length(lengths: impl Iterator<Item = usize>) -> usize {
     for len in lengths {
         *counts.entry(len).or_insert(0usize) += 1;
     }
-    counts
-        .into_iter()
-        .max_by_key(|&(len, count)| (count, len))
-        .map_or(0, |(len, _)| len)
+    counts.into_iter().max_by_key(|&(len, count)| (count, len)).map_or(0, |(len, _)| len)
 }
 
 fn cifar_batches(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -197,10 +175,8 @@ fn cifar_batches(folder: &Path) -> Result<Vec<PathBuf>> {
 fn labels_of(array: Array) -> Result<Vec<i64>> {
     let labels = array.to_i64()?;
     if labels.ndim() != 1 {
-        let message = format!(
-            "labels of shape {:?}; wanted is one axis with a label for each sample",
-            labels.shape()
-        );
+        let message =
+            format!("labels of shape {:?}; wanted is one axis with a label for each sample", labels.shape());
         return Err(Error::new(ErrorKind::Shape, message));
     }
     Ok(labels.into_iter().collect())
@@ -208,9 +184,7 @@ fn labels_of(array: Array) -> Result<Vec<i64>> {
 
 /// The existing file beside `path` whose name ends in `with` where that of `path` ends in `suffix`.
 fn sibling(path: &Path, suffix: &str, with: &str) -> Option<PathBuf> {
-    sibling_with(path, |name| {
-        name.strip_suffix(suffix).map(|stem| format!("{stem}{with}"))
-    })
+    sibling_with(path, |name| name.strip_suffix(suffix).map(|stem| format!("{stem}{with}")))
 }
 
 fn sibling_with(path: &Path, rename: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
@@ -229,18 +203,10 @@ mod tests {
         let x = Array::from(arr1(&[1.0f32, 2.0]).into_dyn());
         npy::write(&folder.path().join("test_x.npy"), &x).unwrap();
         assert_eq!(load(&folder.path().join("test_x.npy")).unwrap().y, []);
-        npy::write(
-            &folder.path().join("test_y.npy"),
-            &Array::from(arr1(&[4i64, 5]).into_dyn()),
-        )
-        .unwrap();
+        npy::write(&folder.path().join("test_y.npy"), &Array::from(arr1(&[4i64, 5]).into_dyn())).unwrap();
         let data = load(&folder.path().join("test_x.npy")).unwrap();
         assert_eq!((data.len(), data.y), (2, vec![4, 5]));
-        npy::write(
-            &folder.path().join("test_y.npy"),
-            &Array::from(arr1(&[4i64]).into_dyn()),
-        )
-        .unwrap();
+        npy::write(&folder.path().join("test_y.npy"), &Array::from(arr1(&[4i64]).into_dyn())).unwrap();
         let error = load(&folder.path().join("test_x.npy")).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Shape);
     }
@@ -250,22 +216,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("t10k-images-idx3-ubyte");
         std::fs::write(&images, [0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 1, 10, 20]).unwrap();
-        std::fs::write(
-            folder.path().join("t10k-labels-idx1-ubyte"),
-            [0, 0, 8, 1, 0, 0, 0, 2, 7, 3],
-        )
-        .unwrap();
+        std::fs::write(folder.path().join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 2, 7, 3]).unwrap();
         assert_eq!(load(&images).unwrap().y, [7, 3]);
     }
 
     #[test]
     fn cifar_folder_and_file() {
         let folder = tempfile::tempdir().unwrap();
-        for (name, label) in [
-            ("data_batch_2.bin", 2),
-            ("data_batch_1.bin", 1),
-            ("test_batch.bin", 3),
-        ] {
+        for (name, label) in [("data_batch_2.bin", 2), ("data_batch_1.bin", 1), ("test_batch.bin", 3)] {
             let mut record = vec![0; 3073];
             record[0] = label;
             std::fs::write(folder.path().join(name), record).unwrap();
@@ -292,26 +250,15 @@ mod tests {
         }
         let data = load(folder.path()).unwrap();
         assert_eq!(data.x.shape(), [3, 49, 10, 1]);
-        assert_eq!(
-            (data.y, data.classes),
-            (vec![0, 1, 1], vec!["a".to_owned(), "b".to_owned()])
-        );
+        assert_eq!((data.y, data.classes), (vec![0, 1, 1], vec!["a".to_owned(), "b".to_owned()]));
     }
 
     #[test]
     fn what_is_not_recognised_says_what_is_wanted() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x.dat"), b"hello world").unwrap();
-        assert!(
-            load(&folder.path().join("x.dat"))
-                .unwrap_err()
-                .to_string()
-                .contains("wanted is .npy")
-        );
-        assert_eq!(
-            load(&folder.path().join("none")).unwrap_err().kind(),
-            ErrorKind::NotFound
-        );
+        assert!(load(&folder.path().join("x.dat")).unwrap_err().to_string().contains("wanted is .npy"));
+        assert_eq!(load(&folder.path().join("none")).unwrap_err().kind(), ErrorKind::NotFound);
         assert!(load(folder.path()).is_err());
     }
 }

@@ -34,11 +34,7 @@ pub struct Error {
 impl Error {
     /// An error of `kind`; the message says what is wrong and what would be right.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            path: None,
-            message: message.into(),
-        }
+        Self { kind, path: None, message: message.into() }
     }
 
     /// The bytes are not what the format prescribes.

@@ -72,12 +72,7 @@ impl FrontEnd {
             }
             let power = fft.power(&frame);
             for (band, energy) in row.iter_mut().enumerate() {
-                let weighted = filters
-                    .row(band)
-                    .iter()
-                    .zip(&power)
-                    .map(|(w, p)| w * p)
-                    .sum::<f64>();
+                let weighted = filters.row(band).iter().zip(&power).map(|(w, p)| w * p).sum::<f64>();
                 *energy = libm::log(weighted + self.floor);
             }
         }
@@ -90,10 +85,7 @@ impl FrontEnd {
     fn check(&self) -> Result<()> {
         let nyquist = f64::from(self.sample_rate) / 2.0;
         let rules = [
-            (
-                self.window > 0 && self.hop > 0,
-                "window and hop must be at least one sample",
-            ),
+            (self.window > 0 && self.hop > 0, "window and hop must be at least one sample"),
             (
                 self.fft >= self.window,
                 "the Fourier transform must have at least as many points as the window",
@@ -125,9 +117,7 @@ impl FrontEnd {
         Array2::from_shape_fn((self.bands, self.fft / 2 + 1), |(band, bin)| {
             let f = bin as f64 * f64::from(self.sample_rate) / self.fft as f64;
             let (left, peak, right) = (edges[band], edges[band + 1], edges[band + 2]);
-            ((f - left) / (peak - left))
-                .min((right - f) / (right - peak))
-                .max(0.0)
+            ((f - left) / (peak - left)).min((right - f) / (right - peak)).max(0.0)
         })
     }
 }
@@ -143,11 +133,7 @@ fn dct(len: usize, n: usize) -> Array2<f64> {
 /// Matrix product, summed in the order of the index (a blocked product's order depends on the machine).
 fn project(rows: &Array2<f64>, columns: &Array2<f64>) -> Array2<f32> {
     Array2::from_shape_fn((rows.nrows(), columns.ncols()), |(r, c)| {
-        rows.row(r)
-            .iter()
-            .zip(columns.column(c))
-            .map(|(a, b)| a * b)
-            .sum::<f64>() as f32
+        rows.row(r).iter().zip(columns.column(c)).map(|(a, b)| a * b).sum::<f64>() as f32
     })
 }
 
@@ -161,23 +147,14 @@ struct Fft {
 impl Fft {
     fn new(len: usize) -> Self {
         let angle = |k: usize| -2.0 * PI * k as f64 / len as f64;
-        Self {
-            twiddles: (0..len / 2)
-                .map(|k| (libm::cos(angle(k)), libm::sin(angle(k))))
-                .collect(),
-            len,
-        }
+        Self { twiddles: (0..len / 2).map(|k| (libm::cos(angle(k)), libm::sin(angle(k)))).collect(), len }
     }
 
     /// Squared magnitude of bins 0 to len / 2.
     fn power(&self, samples: &[f64]) -> Vec<f64> {
         let bits = self.len.trailing_zeros();
         let reversed = |i: usize| {
-            if bits == 0 {
-                i
-            } else {
-                i.reverse_bits() >> (usize::BITS - bits)
-            }
+            if bits == 0 { i } else { i.reverse_bits() >> (usize::BITS - bits) }
         };
         let mut bins: Vec<(f64, f64)> = (0..self.len).map(|i| (samples[reversed(i)], 0.0)).collect();
         let mut half = 1;
@@ -193,10 +170,7 @@ impl Fft {
             }
             half *= 2;
         }
-        bins[..=self.len / 2]
-            .iter()
-            .map(|(re, im)| re * re + im * im)
-            .collect()
+        bins[..=self.len / 2].iter().map(|(re, im)| re * re + im * im).collect()
     }
 }
 
@@ -205,9 +179,7 @@ mod tests {
     use super::*;
 
     fn sine(hz: f64, len: usize) -> Vec<f32> {
-        (0..len)
-            .map(|i| (2.0 * PI * hz * i as f64 / 16000.0).sin() as f32)
-            .collect()
+        (0..len).map(|i| (2.0 * PI * hz * i as f64 / 16000.0).sin() as f32).collect()
     }
 
     #[test]
@@ -225,10 +197,7 @@ mod tests {
 
     #[test]
     fn a_tone_lands_in_its_band() {
-        let front_end = FrontEnd {
-            coefficients: None,
-            ..FrontEnd::keywords(16000)
-        };
+        let front_end = FrontEnd { coefficients: None, ..FrontEnd::keywords(16000) };
         let log_mel = front_end.features(&sine(1000.0, 16000)).unwrap();
         assert_eq!(log_mel.dim(), (49, 40));
         let mel = |hz: f64| 2595.0 * (1.0 + hz / 700.0).log10();
@@ -258,15 +227,9 @@ mod tests {
     #[test]
     fn short_sounds_and_wrong_settings() {
         assert_eq!(FrontEnd::keywords(16000).features(&[]).unwrap().dim(), (1, 10));
-        let wrong = FrontEnd {
-            range: (20.0, 9000.0),
-            ..FrontEnd::keywords(16000)
-        };
+        let wrong = FrontEnd { range: (20.0, 9000.0), ..FrontEnd::keywords(16000) };
         assert!(wrong.features(&[0.0; 100]).is_err());
-        let wrong = FrontEnd {
-            hop: 0,
-            ..FrontEnd::keywords(16000)
-        };
+        let wrong = FrontEnd { hop: 0, ..FrontEnd::keywords(16000) };
         assert!(wrong.features(&[0.0; 100]).is_err());
     }
 }

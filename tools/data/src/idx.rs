@@ -50,16 +50,10 @@ pub fn parse(file: &[u8]) -> Result<Array> {
             return Err(Error::format(message));
         }
     };
-    let body = file
-        .get(4 + 4 * axes..)
-        .ok_or_else(|| Error::format("the file ends within its header"))?;
+    let body = file.get(4 + 4 * axes..).ok_or_else(|| Error::format("the file ends within its header"))?;
     let (extents, _) = file[4..4 + 4 * axes].as_chunks::<4>();
     let shape: Vec<usize> = extents.iter().map(|&b| u32::from_be_bytes(b) as usize).collect();
-    if shape
-        .iter()
-        .try_fold(size, |n: usize, &extent| n.checked_mul(extent))
-        != Some(body.len())
-    {
+    if shape.iter().try_fold(size, |n: usize, &extent| n.checked_mul(extent)) != Some(body.len()) {
         let message = format!(
             "its shape {shape:?} with {size}-byte elements does not fit the {} bytes it holds",
             body.len()
@@ -83,15 +77,9 @@ fn gunzip(bytes: Vec<u8>) -> Result<Vec<u8>> {
     }
     let mut unpacked = Vec::new();
     let decoder = flate2::read::GzDecoder::new(bytes.as_slice());
-    let unusable = |e| {
-        Error::format(format!(
-            "the gzip data cannot be unpacked ({e}): download the file again"
-        ))
-    };
-    decoder
-        .take(MAX_UNPACKED)
-        .read_to_end(&mut unpacked)
-        .map_err(unusable)?;
+    let unusable =
+        |e| Error::format(format!("the gzip data cannot be unpacked ({e}): download the file again"));
+    decoder.take(MAX_UNPACKED).read_to_end(&mut unpacked).map_err(unusable)?;
     Ok(unpacked)
 }
 
@@ -123,10 +111,7 @@ mod tests {
         assert!(looks_like(IMAGES) && looks_like(&packed));
         assert_eq!(parse(&gunzip(packed.clone()).unwrap()).unwrap(), wanted);
         assert!(gunzip(packed[..packed.len() - 9].to_vec()).is_err());
-        assert_eq!(
-            parse(&[0, 0, 0x0b, 1, 0, 0, 0, 1, 0xff, 0xfe]).unwrap().to_f32()[[0]],
-            -2.0
-        );
+        assert_eq!(parse(&[0, 0, 0x0b, 1, 0, 0, 0, 1, 0xff, 0xfe]).unwrap().to_f32()[[0]], -2.0);
     }
 
     #[test]
@@ -136,9 +121,7 @@ mod tests {
         }
         assert!(parse(&[0, 0, 8, 255, 0, 0]).is_err());
         assert!(parse(&[0, 0, 7, 1, 0, 0, 0, 0]).is_err());
-        let huge = [
-            0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1,
-        ];
+        let huge = [0, 0, 8, 3, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1];
         assert!(parse(&huge).is_err());
     }
 }

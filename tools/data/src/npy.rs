@@ -165,11 +165,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
             Array::$variant(decode(
                 &header,
                 body,
-                if header.big_endian {
-                    <$type>::from_be_bytes
-                } else {
-                    <$type>::from_le_bytes
-                },
+                if header.big_endian { <$type>::from_be_bytes } else { <$type>::from_le_bytes },
             )?)
         };
     }
@@ -188,11 +184,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
             let bits = decode(
                 &header,
                 body,
-                if header.big_endian {
-                    u16::from_be_bytes
-                } else {
-                    u16::from_le_bytes
-                },
+                if header.big_endian { u16::from_be_bytes } else { u16::from_le_bytes },
             )?;
             Array::F32(bits.mapv(f16_to_f32))
         }
@@ -200,17 +192,10 @@ pub fn parse(file: &[u8]) -> Result<Array> {
             let wide = decode(
                 &header,
                 body,
-                if header.big_endian {
-                    u64::from_be_bytes
-                } else {
-                    u64::from_le_bytes
-                },
+                if header.big_endian { u64::from_be_bytes } else { u64::from_le_bytes },
             )?;
             if wide.iter().any(|&v| i64::try_from(v).is_err()) {
-                return Err(Error::new(
-                    ErrorKind::Dtype,
-                    "its uint64 numbers are beyond int64's range",
-                ));
+                return Err(Error::new(ErrorKind::Dtype, "its uint64 numbers are beyond int64's range"));
             }
             Array::I64(wide.mapv(|v| v as i64))
         }
@@ -329,13 +314,7 @@ mod tests {
 
     #[test]
     fn shapes_that_do_not_fit_the_file_are_refused_before_allocation() {
-        for shape in [
-            "(4,)",
-            "(2,)",
-            "(1000000000000,)",
-            "(4294967296, 4294967296, 4294967296)",
-            "(0,)",
-        ] {
+        for shape in ["(4,)", "(2,)", "(1000000000000,)", "(4294967296, 4294967296, 4294967296)", "(0,)"] {
             let error = parse(&numpy("<f4", "False", shape, &[0; 12])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Format);
             assert!(error.to_string().contains("truncated or damaged"), "{error}");

@@ -26,14 +26,8 @@ pub fn parse(file: &[u8]) -> Result<Vec<(String, Array)>> {
         .map_err(|e| Error::format(format!("not an .npz archive ({e}); write it with numpy.savez")))?;
     let mut arrays = Vec::with_capacity(archive.len());
     for index in 0..archive.len() {
-        let member = archive
-            .by_index(index)
-            .map_err(|e| Error::format(format!("member {index}: {e}")))?;
-        let name = member
-            .name()
-            .strip_suffix(".npy")
-            .unwrap_or(member.name())
-            .to_owned();
+        let member = archive.by_index(index).map_err(|e| Error::format(format!("member {index}: {e}")))?;
+        let name = member.name().strip_suffix(".npy").unwrap_or(member.name()).to_owned();
         let mut bytes = Vec::new();
         member
             .take(MAX_MEMBER)
@@ -55,9 +49,7 @@ mod tests {
     fn archive(members: &[(&str, &[u8])], method: zip::CompressionMethod) -> Vec<u8> {
         let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
         for (name, bytes) in members {
-            writer
-                .start_file(*name, SimpleFileOptions::default().compression_method(method))
-                .unwrap();
+            writer.start_file(*name, SimpleFileOptions::default().compression_method(method)).unwrap();
             writer.write_all(bytes).unwrap();
         }
         writer.finish().unwrap().into_inner()
@@ -70,10 +62,7 @@ mod tests {
         let members: &[(&str, &[u8])] = &[("op00.npy", &npy::to_bytes(&a)), ("op01.npy", &npy::to_bytes(&b))];
         for method in [zip::CompressionMethod::Stored, zip::CompressionMethod::Deflated] {
             let read = parse(&archive(members, method)).unwrap();
-            assert_eq!(
-                read,
-                [("op00".to_owned(), a.clone()), ("op01".to_owned(), b.clone())]
-            );
+            assert_eq!(read, [("op00".to_owned(), a.clone()), ("op01".to_owned(), b.clone())]);
         }
     }
 

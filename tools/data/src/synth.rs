@@ -83,11 +83,7 @@ impl Task {
         let [h, w, c] = self.shape();
         // Every generator appends exactly the elements of its shape.
         let x = ArrayD::from_shape_vec(vec![count, h, w, c], x).expect("one sample's elements a sample");
-        Dataset {
-            x: Array::U8(x),
-            y,
-            classes: classes.iter().map(ToString::to_string).collect(),
-        }
+        Dataset { x: Array::U8(x), y, classes: classes.iter().map(ToString::to_string).collect() }
     }
 }
 
@@ -125,18 +121,11 @@ mod tests {
     #[test]
     fn a_longer_set_begins_with_a_shorter_one_and_seeds_differ() {
         for task in Task::ALL {
-            let (short, long) = (
-                task.generate(Condition::Usual, 1, 12),
-                task.generate(Condition::Usual, 1, 30),
-            );
+            let (short, long) =
+                (task.generate(Condition::Usual, 1, 12), task.generate(Condition::Usual, 1, 30));
             assert_eq!(bytes(&short), &bytes(&long)[..bytes(&short).len()]);
             assert_ne!(bytes(&short), bytes(&task.generate(Condition::Usual, 2, 12)));
-            assert_eq!(
-                long.y[..],
-                (0..30)
-                    .map(|i| i % task.classes().len() as i64)
-                    .collect::<Vec<_>>()
-            );
+            assert_eq!(long.y[..], (0..30).map(|i| i % task.classes().len() as i64).collect::<Vec<_>>());
         }
     }
 
@@ -146,17 +135,10 @@ mod tests {
             for condition in [Condition::Usual, Condition::Shifted] {
                 let data = task.generate(condition, 3, 100);
                 let stuck = bytes(&data).iter().filter(|&&v| v == 0 || v == 255).count();
-                assert!(
-                    stuck * 20 < bytes(&data).len(),
-                    "{}: {stuck} at the ends",
-                    task.name()
-                );
+                assert!(stuck * 20 < bytes(&data).len(), "{}: {stuck} at the ends", task.name());
                 let mean =
                     bytes(&data).iter().map(|&v| f64::from(v)).sum::<f64>() / bytes(&data).len() as f64;
-                let spread = bytes(&data)
-                    .iter()
-                    .map(|&v| (f64::from(v) - mean).powi(2))
-                    .sum::<f64>()
+                let spread = bytes(&data).iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>()
                     / bytes(&data).len() as f64;
                 assert!(spread.sqrt() > 12.0, "{}: {}", task.name(), spread.sqrt());
             }

@@ -37,16 +37,9 @@ pub fn read(path: &Path) -> Result<Clip> {
 /// # Errors
 /// A folder or file cannot be read, or there is no class with a WAV file.
 pub fn read_folder(path: &Path) -> Result<Clips> {
-    let mut clips = Clips {
-        classes: Vec::new(),
-        clips: Vec::new(),
-    };
+    let mut clips = Clips { classes: Vec::new(), clips: Vec::new() };
     for folder in sorted_entries(path)? {
-        let name = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !folder.is_dir() || name.starts_with(['.', '_']) {
             continue;
         }
@@ -82,9 +75,7 @@ fn sorted_entries(path: &Path) -> Result<Vec<PathBuf>> {
 
 fn parse(reader: impl std::io::Read) -> Result<Clip> {
     let unusable = |e: hound::Error| {
-        Error::format(format!(
-            "not a usable WAV file ({e}): wanted is PCM or 32-bit float"
-        ))
+        Error::format(format!("not a usable WAV file ({e}): wanted is PCM or 32-bit float"))
     };
     let mut reader = hound::WavReader::new(reader).map_err(unusable)?;
     let spec = reader.spec();
@@ -92,10 +83,9 @@ fn parse(reader: impl std::io::Read) -> Result<Clip> {
         return Err(Error::format("a WAV file without channels, sample rate or bits"));
     }
     let interleaved: Vec<f32> = match spec.sample_format {
-        hound::SampleFormat::Float => reader
-            .samples::<f32>()
-            .collect::<hound::Result<_>>()
-            .map_err(unusable)?,
+        hound::SampleFormat::Float => {
+            reader.samples::<f32>().collect::<hound::Result<_>>().map_err(unusable)?
+        }
         hound::SampleFormat::Int => {
             let full_scale = (1u64 << (spec.bits_per_sample - 1)) as f32;
             let scaled = reader.samples::<i32>().map(|s| s.map(|s| s as f32 / full_scale));
@@ -106,13 +96,8 @@ fn parse(reader: impl std::io::Read) -> Result<Clip> {
         return Err(Error::format("it holds samples that are not finite numbers"));
     }
     let channels = usize::from(spec.channels);
-    let samples = interleaved
-        .chunks_exact(channels)
-        .map(|frame| frame.iter().sum::<f32>() / channels as f32);
-    Ok(Clip {
-        sample_rate: spec.sample_rate,
-        samples: samples.collect(),
-    })
+    let samples = interleaved.chunks_exact(channels).map(|frame| frame.iter().sum::<f32>() / channels as f32);
+    Ok(Clip { sample_rate: spec.sample_rate, samples: samples.collect() })
 }
 
 #[cfg(test)]
@@ -120,19 +105,15 @@ mod tests {
     use super::*;
 
     fn write(path: &Path, bits: u16, format: hound::SampleFormat, frames: &[[f32; 2]]) {
-        let spec = hound::WavSpec {
-            channels: 2,
-            sample_rate: 8000,
-            bits_per_sample: bits,
-            sample_format: format,
-        };
+        let spec =
+            hound::WavSpec { channels: 2, sample_rate: 8000, bits_per_sample: bits, sample_format: format };
         let mut writer = hound::WavWriter::create(path, spec).unwrap();
         for &value in frames.iter().flatten() {
             match format {
                 hound::SampleFormat::Float => writer.write_sample(value).unwrap(),
-                hound::SampleFormat::Int => writer
-                    .write_sample((f64::from(value) * 2f64.powi(i32::from(bits) - 1)) as i32)
-                    .unwrap(),
+                hound::SampleFormat::Int => {
+                    writer.write_sample((f64::from(value) * 2f64.powi(i32::from(bits) - 1)) as i32).unwrap()
+                }
             }
         }
         writer.finalize().unwrap();
@@ -146,49 +127,24 @@ mod tests {
         for (bits, format) in formats.into_iter().chain([(32, hound::SampleFormat::Float)]) {
             write(&path, bits, format, &[[0.5, 0.25], [-1.0, 0.0]]);
             let clip = read(&path).unwrap();
-            assert_eq!(
-                clip,
-                Clip {
-                    sample_rate: 8000,
-                    samples: vec![0.375, -0.5]
-                },
-                "{bits} bits"
-            );
+            assert_eq!(clip, Clip { sample_rate: 8000, samples: vec![0.375, -0.5] }, "{bits} bits");
         }
     }
 
     #[test]
     fn folders_are_classes_in_the_order_of_their_names() {
         let folder = tempfile::tempdir().unwrap();
-        for (class, file) in [
-            ("yes", "b.wav"),
-            ("no", "z.WAV"),
-            ("yes", "a.wav"),
-            ("_noise", "n.wav"),
-        ] {
+        for (class, file) in [("yes", "b.wav"), ("no", "z.WAV"), ("yes", "a.wav"), ("_noise", "n.wav")] {
             std::fs::create_dir_all(folder.path().join(class)).unwrap();
-            write(
-                &folder.path().join(class).join(file),
-                16,
-                hound::SampleFormat::Int,
-                &[[0.0, 0.0]],
-            );
+            write(&folder.path().join(class).join(file), 16, hound::SampleFormat::Int, &[[0.0, 0.0]]);
         }
         std::fs::write(folder.path().join("yes").join("readme.txt"), "x").unwrap();
         let clips = read_folder(folder.path()).unwrap();
         assert_eq!(clips.classes, ["no", "yes"]);
-        let order: Vec<_> = clips
-            .clips
-            .iter()
-            .map(|(p, l, _)| (p.file_name().unwrap().to_str().unwrap(), *l))
-            .collect();
+        let order: Vec<_> =
+            clips.clips.iter().map(|(p, l, _)| (p.file_name().unwrap().to_str().unwrap(), *l)).collect();
         assert_eq!(order, [("z.WAV", 0), ("a.wav", 1), ("b.wav", 1)]);
-        assert!(
-            read_folder(&folder.path().join("yes"))
-                .unwrap_err()
-                .to_string()
-                .contains("subfolder")
-        );
+        assert!(read_folder(&folder.path().join("yes")).unwrap_err().to_string().contains("subfolder"));
     }
 
     #[test]

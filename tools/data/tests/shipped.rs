@@ -16,12 +16,7 @@ fn shipped_samples_are_what_the_generators_give() {
     for task in Task::ALL {
         let shipped = load(&workspace().join("models").join(task.name()).join("test_x.npy")).unwrap();
         let made = task.generate(Condition::Usual, 2, shipped.len());
-        assert_eq!(
-            (&shipped.x, &shipped.y),
-            (&made.x, &made.y),
-            "{}: make the models again",
-            task.name()
-        );
+        assert_eq!((&shipped.x, &shipped.y), (&made.x, &made.y), "{}: make the models again", task.name());
     }
 }
 

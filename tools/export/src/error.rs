@@ -76,10 +76,7 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn join(all: &[Unsupported]) -> String {
-    all.iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n  ")
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
 }
 
 fn arena_help(lower_bound: u64, limit: u64) -> String {
@@ -96,17 +93,9 @@ mod tests {
 
     #[test]
     fn messages_say_by_how_much() {
-        let e = Error::Arena {
-            needed: 120,
-            limit: 100,
-            lower_bound: 110,
-        };
+        let e = Error::Arena { needed: 120, limit: 100, lower_bound: 110 };
         assert!(e.to_string().contains("20 more than the 100 allowed"), "{e}");
-        let one = Unsupported {
-            node: "n".into(),
-            operator: "resize".into(),
-            reason: "why".into(),
-        };
+        let one = Unsupported { node: "n".into(), operator: "resize".into(), reason: "why".into() };
         assert_eq!(
             Error::Unsupported(vec![one]).to_string(),
             "1 operator(s) cannot be compiled:\n  resize `n`: why"

@@ -52,18 +52,10 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let report = report::report(&bytes, &lowered, &plan);
     if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
         let lower_bound = report.arena_lower_bound_bytes;
-        return Err(Error::Arena {
-            needed: report.arena_bytes,
-            limit,
-            lower_bound,
-        });
+        return Err(Error::Arena { needed: report.arena_bytes, limit, lower_bound });
     }
     if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
-        return Err(Error::Flash {
-            needed: report.model_bytes,
-            limit,
-            weights: report.weights_bytes,
-        });
+        return Err(Error::Flash { needed: report.model_bytes, limit, weights: report.weights_bytes });
     }
     Ok(Compiled { bytes, report })
 }

@@ -113,12 +113,7 @@ pub struct Lowered {
 
 /// Lowers a graph after the lossless passes. The graph must be valid.
 pub fn lower(graph: &Graph) -> crate::Result<Lowered> {
-    let mut context = Context {
-        graph,
-        out: Lowered::default(),
-        places: HashMap::new(),
-        node: None,
-    };
+    let mut context = Context { graph, out: Lowered::default(), places: HashMap::new(), node: None };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
         context.out.inputs.push(buffer);
@@ -127,30 +122,21 @@ pub fn lower(graph: &Graph) -> crate::Result<Lowered> {
     for node in &graph.nodes {
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
-            unsupported.push(Unsupported {
-                node: node.name.clone(),
-                operator,
-                reason,
-            });
+            unsupported.push(Unsupported { node: node.name.clone(), operator, reason });
         }
     }
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
     for &v in &graph.outputs {
-        let buffer = context
-            .output_buffer(v)
-            .map_err(|reason| io_error(graph, v, reason))?;
+        let buffer = context.output_buffer(v).map_err(|reason| io_error(graph, v, reason))?;
         context.out.outputs.push(buffer);
     }
     Ok(context.out)
 }
 
 fn io_error(graph: &Graph, v: ValueId, reason: String) -> Error {
-    Error::Io {
-        name: graph.value(v).name.clone(),
-        reason,
-    }
+    Error::Io { name: graph.value(v).name.clone(), reason }
 }
 
 /// What the families work on.
@@ -188,12 +174,7 @@ impl<'g> Context<'g> {
             Op::Concat { axis } => return layout::concat(self, &node.inputs, y, *axis),
             Op::Slice { start, step } => return layout::slice(self, node.inputs[0], y, start, step),
             Op::Expand => return layout::expand(self, node.inputs[0], y),
-            Op::Pad {
-                before,
-                after,
-                mode,
-                value,
-            } => {
+            Op::Pad { before, after, mode, value } => {
                 return layout::pad(self, node.inputs[0], y, before, after, *mode, *value);
             }
             Op::BatchNorm { .. } => {
@@ -218,11 +199,7 @@ impl<'g> Context<'g> {
             None => self.compute(node, &x, &y, swapped),
             Some(reason) => {
                 let (node_name, operator) = (node.name.clone(), node.op.name().to_string());
-                self.out.fallbacks.push(Fallback {
-                    node: node_name,
-                    operator,
-                    reason,
-                });
+                self.out.fallbacks.push(Fallback { node: node_name, operator, reason });
                 let x = self.as_f32(&x)?;
                 if y.dtype == record::DType::F32 {
                     return self.compute(node, &x, &y, swapped);
@@ -249,13 +226,10 @@ impl<'g> Context<'g> {
         let values = || node.inputs.iter().map(|&v| self.graph.value(v));
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
-            Op::Binary {
-                kind: record::BinaryKind::Div,
-                ..
-            } => Some("division has no int8 kernel".into()),
-            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => values()
-                .any(|v| v.dtype != DType::I8)
-                .then(|| "an operand is not int8".into()),
+            Op::Binary { kind: record::BinaryKind::Div, .. } => Some("division has no int8 kernel".into()),
+            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
+                values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
+            }
             Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
                 linear::int8_obstacle(self.graph, node)
             }
@@ -266,34 +240,20 @@ impl<'g> Context<'g> {
     fn compute(&mut self, node: &Node, x: &Tensor, y: &Tensor, swapped: bool) -> Lowering {
         let inputs = &node.inputs;
         match &node.op {
-            Op::Conv2d {
-                window,
-                groups,
-                activation,
-            } => linear::conv2d(self, x, y, &inputs[1..], *window, *groups, *activation),
-            Op::ConvTranspose2d {
-                window,
-                groups,
-                activation,
-            } => linear::conv_transpose(self, x, y, &inputs[1..], *window, *groups, *activation),
+            Op::Conv2d { window, groups, activation } => {
+                linear::conv2d(self, x, y, &inputs[1..], *window, *groups, *activation)
+            }
+            Op::ConvTranspose2d { window, groups, activation } => {
+                linear::conv_transpose(self, x, y, &inputs[1..], *window, *groups, *activation)
+            }
             Op::FullyConnected { activation } => {
                 linear::fully_connected(self, x, y, &inputs[1..], *activation)
             }
             Op::MatMul { transpose_b } => linear::matmul(self, x, inputs[1], y, *transpose_b),
-            Op::Pool {
-                kind,
-                window,
-                activation,
-            } => reduce::pool(self, x, y, *kind, *window, *activation),
-            Op::Binary { kind, activation } => binary::binary(
-                self,
-                x,
-                inputs[usize::from(!swapped)],
-                swapped,
-                y,
-                *kind,
-                *activation,
-            ),
+            Op::Pool { kind, window, activation } => reduce::pool(self, x, y, *kind, *window, *activation),
+            Op::Binary { kind, activation } => {
+                binary::binary(self, x, inputs[usize::from(!swapped)], swapped, y, *kind, *activation)
+            }
             Op::Unary(kind) => unary::unary(self, x, y, *kind),
             Op::PRelu => unary::prelu(self, x, y, inputs[1]),
             Op::Softmax { axis } => normalise::softmax(self, x, y, *axis),
@@ -338,10 +298,7 @@ pub(crate) fn to_u32(value: usize, what: &str) -> Lowering<u32> {
 /// The four extents of an NHWC tensor.
 pub(crate) fn nhwc(t: &Tensor) -> Lowering<[u16; 4]> {
     let [n, h, w, c] = t.shape[..] else {
-        return Err(format!(
-            "expects four axes (batch, height, width, channels), found {:?}",
-            t.shape
-        ));
+        return Err(format!("expects four axes (batch, height, width, channels), found {:?}", t.shape));
     };
     Ok([
         to_u16(n, "the batch")?,

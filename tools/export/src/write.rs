@@ -21,22 +21,11 @@ pub fn problem(lowered: &Lowered) -> Problem {
         let write = BufferId(op.write);
         let mut reads: Vec<BufferId> = op.reads.iter().flatten().map(|&b| BufferId(b)).collect();
         reads.dedup();
-        let pair = |&b: &usize| InPlace {
-            read: BufferId(b),
-            write,
-            overlap: Overlap::Exact,
-        };
+        let pair = |&b: &usize| InPlace { read: BufferId(b), write, overlap: Overlap::Exact };
         let in_place = op.in_place.iter().filter(|&&b| b != op.write).map(pair).collect();
-        Step {
-            reads,
-            writes: vec![write],
-            in_place,
-        }
+        Step { reads, writes: vec![write], in_place }
     };
-    let buffer = |&bytes: &u32| Buffer {
-        bytes,
-        align: TENSOR_ALIGNMENT,
-    };
+    let buffer = |&bytes: &u32| Buffer { bytes, align: TENSOR_ALIGNMENT };
     Problem {
         buffers: lowered.buffers.iter().map(buffer).collect(),
         steps: lowered.operators.iter().map(step).collect(),
@@ -48,11 +37,7 @@ pub fn problem(lowered: &Lowered) -> Problem {
 /// Writes the file and has the runtime validate it.
 pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) -> Result<Vec<u8>> {
     let count = |what, value: usize, limit: usize| {
-        let error = Error::Format {
-            what,
-            value: value as u64,
-            limit: limit as u64,
-        };
+        let error = Error::Format { what, value: value as u64, limit: limit as u64 };
         if value > limit { Err(error) } else { Ok(value) }
     };
     let head = GraphHead {
@@ -62,10 +47,7 @@ pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) ->
     };
     let mut section = Vec::new();
     append(&mut section, |out| codec::encode(&head, out))?;
-    for (ids, buffers) in [
-        (&graph.inputs, &lowered.inputs),
-        (&graph.outputs, &lowered.outputs),
-    ] {
+    for (ids, buffers) in [(&graph.inputs, &lowered.inputs), (&graph.outputs, &lowered.outputs)] {
         for (&v, &buffer) in ids.iter().zip(buffers) {
             let io = describe(graph, v, plan.offsets[buffer])?;
             append(&mut section, |out| codec::encode(&io, out))?;
@@ -75,22 +57,10 @@ pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) ->
     for &step in &plan.order {
         let op = &lowered.operators[step];
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
-        let record = relocated(
-            &op.record,
-            at(op.reads[0]),
-            at(op.reads[1]),
-            plan.offsets[op.write],
-        );
+        let record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         // A value index beyond 16 bits cannot be named: the operator then completes none.
-        let origin = op
-            .origin
-            .and_then(|v| u16::try_from(v.0).ok())
-            .unwrap_or(u16::MAX);
-        let header = OpHeader {
-            origin,
-            scale: op.scale,
-            zero_point: op.zero_point,
-        };
+        let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
+        let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
         append(&mut section, |out| codec::encode_op(&header, &record, out))?;
         if computes_f32(&record) {
             needs |= requires::NEEDS_F32;
@@ -136,10 +106,7 @@ impl Aligned {
 
     /// Zeros, for an arena.
     pub fn zeros(len: usize) -> Self {
-        Self {
-            storage: vec![0; len.div_ceil(ALIGNMENT)],
-            len,
-        }
+        Self { storage: vec![0; len.div_ceil(ALIGNMENT)], len }
     }
 
     /// The bytes.
@@ -166,16 +133,10 @@ fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>
 
 fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
     let value = graph.value(v);
-    let error = |reason: String| Error::Io {
-        name: value.name.clone(),
-        reason,
-    };
+    let error = |reason: String| Error::Io { name: value.name.clone(), reason };
     let mut shape = [1; 6];
     if value.shape.len() > shape.len() {
-        return Err(error(format!(
-            "{} axes, the format holds up to 6",
-            value.shape.len()
-        )));
+        return Err(error(format!("{} axes, the format holds up to 6", value.shape.len())));
     }
     for (to, &extent) in shape.iter_mut().zip(&value.shape) {
         let limit = u16::MAX;

@@ -34,37 +34,27 @@ impl Builder {
 
     fn floats(&mut self, shape: &[usize], data: &[f32]) -> ValueId {
         let name = format!("c{}", self.0.values.len());
-        self.0
-            .add_constant(name, shape.to_vec(), Data::F32(data.to_vec()))
+        self.0.add_constant(name, shape.to_vec(), Data::F32(data.to_vec()))
     }
 
     fn bytes(&mut self, shape: &[usize], data: &[i8], scale: &[f32]) -> ValueId {
         let name = format!("c{}", self.0.values.len());
         let v = self.0.add_constant(name, shape.to_vec(), Data::I8(data.to_vec()));
         let axis = (scale.len() > 1).then_some(0);
-        self.0.value_mut(v).quant = Some(Quant {
-            scale: scale.to_vec(),
-            zero_point: vec![0; scale.len()],
-            axis,
-        });
+        self.0.value_mut(v).quant =
+            Some(Quant { scale: scale.to_vec(), zero_point: vec![0; scale.len()], axis });
         v
     }
 
     fn words(&mut self, data: &[i32]) -> ValueId {
         let name = format!("c{}", self.0.values.len());
-        self.0
-            .add_constant(name, vec![data.len()], Data::I32(data.to_vec()))
+        self.0.add_constant(name, vec![data.len()], Data::I32(data.to_vec()))
     }
 
     fn node(&mut self, op: Op, inputs: &[ValueId], shape: &[usize], quant: Option<(f32, i32)>) -> ValueId {
         let output = self.value(shape, quant);
         let name = format!("n{}", self.0.nodes.len());
-        self.0.nodes.push(Node {
-            name,
-            op,
-            inputs: inputs.to_vec(),
-            output,
-        });
+        self.0.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
         output
     }
 
@@ -93,27 +83,15 @@ fn run(graph: &Graph, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
 }
 
 fn run_f32(graph: &Graph, inputs: &[&[f32]]) -> Vec<f32> {
-    let inputs: Vec<Vec<u8>> = inputs
-        .iter()
-        .map(|x| x.iter().flat_map(|v| v.to_le_bytes()).collect())
-        .collect();
+    let inputs: Vec<Vec<u8>> =
+        inputs.iter().map(|x| x.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let bytes = run(graph, &inputs).remove(0);
-    bytes
-        .chunks(4)
-        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-        .collect()
+    bytes.chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
 fn run_i8(graph: &Graph, inputs: &[&[i8]]) -> Vec<i8> {
-    let inputs: Vec<Vec<u8>> = inputs
-        .iter()
-        .map(|x| x.iter().map(|&v| v as u8).collect())
-        .collect();
-    run(graph, &inputs)
-        .remove(0)
-        .into_iter()
-        .map(|b| b as i8)
-        .collect()
+    let inputs: Vec<Vec<u8>> = inputs.iter().map(|x| x.iter().map(|&v| v as u8).collect()).collect();
+    run(graph, &inputs).remove(0).into_iter().map(|b| b as i8).collect()
 }
 
 /// A graph of one operator on float32 inputs.
@@ -125,12 +103,7 @@ fn one_f32(op: Op, shapes: &[&[usize]], out: &[usize]) -> Graph {
 }
 
 fn window(kernel: [u16; 2], stride: [u16; 2], pad: [u16; 4]) -> Window {
-    Window {
-        kernel,
-        stride,
-        dilation: [1, 1],
-        pad,
-    }
+    Window { kernel, stride, dilation: [1, 1], pad }
 }
 
 #[test]
@@ -139,29 +112,20 @@ fn convolution_depthwise_and_pointwise() {
     let x = b.input(&[1, 2, 2, 2], None);
     // Depthwise 2×2, multiplier 1: sums channel 0, takes the first pixel of channel 1.
     let w = b.floats(&[2, 2, 2, 1], &[1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
-    let depthwise = Op::Conv2d {
-        window: window([2, 2], [1, 1], [0; 4]),
-        groups: 2,
-        activation: Activation::None,
-    };
+    let depthwise =
+        Op::Conv2d { window: window([2, 2], [1, 1], [0; 4]), groups: 2, activation: Activation::None };
     let d = b.node(depthwise, &[x, w], &[1, 1, 1, 2], None);
     // Pointwise to three channels with a bias and ReLU.
     let w = b.floats(&[3, 1, 1, 2], &[1.0, 0.0, 0.0, 1.0, -1.0, -1.0]);
     let bias = b.floats(&[3], &[0.5, 0.0, 0.0]);
-    let pointwise = Op::Conv2d {
-        window: window([1, 1], [1, 1], [0; 4]),
-        groups: 1,
-        activation: Activation::Relu,
-    };
+    let pointwise =
+        Op::Conv2d { window: window([1, 1], [1, 1], [0; 4]), groups: 1, activation: Activation::Relu };
     let y = b.node(pointwise, &[d, w, bias], &[1, 1, 1, 3], None);
     let g = b.done(&[y]);
     let kinds: Vec<&str> = build(&g).report.operators.iter().map(|o| o.kind).collect();
     assert_eq!(kinds, ["depthwise", "fully_connected"]);
     assert_eq!(build(&g).report.macs, 8 + 6);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]]),
-        [10.5, 10.0, 0.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 4.0, 40.0]]), [10.5, 10.0, 0.0]);
 }
 
 #[test]
@@ -170,11 +134,7 @@ fn int8_convolution_per_channel() {
     let x = b.input(&[1, 1, 3, 1], Some((0.5, 1)));
     let w = b.bytes(&[2, 1, 2, 1], &[2, 4, 1, -1], &[0.5, 0.25]);
     let bias = b.words(&[4, 0]);
-    let op = Op::Conv2d {
-        window: window([1, 2], [1, 1], [0; 4]),
-        groups: 1,
-        activation: Activation::None,
-    };
+    let op = Op::Conv2d { window: window([1, 2], [1, 1], [0; 4]), groups: 1, activation: Activation::None };
     let y = b.node(op, &[x, w, bias], &[1, 1, 2, 2], Some((0.5, -1)));
     let g = b.done(&[y]);
     // (x - 1) = 2, 4, 6. Channel 0: (2·2+4·4+4)·0.25/0.5 = 12, channel 1: (2-4)·0.125/0.5 = -0.5, rounds to -1 or 0.
@@ -200,15 +160,9 @@ fn transposed_convolution() {
 #[test]
 fn products_of_activations() {
     let g = one_f32(Op::MatMul { transpose_b: false }, &[&[2, 2], &[2, 2]], &[2, 2]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0]]),
-        [3.0, 2.0, 7.0, 4.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0]]), [3.0, 2.0, 7.0, 4.0]);
     let g = one_f32(Op::MatMul { transpose_b: true }, &[&[2, 2], &[2, 2]], &[2, 2]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0]]),
-        [1.0, 3.0, 3.0, 7.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 0.0, 1.0, 1.0]]), [1.0, 3.0, 3.0, 7.0]);
 }
 
 #[test]
@@ -216,28 +170,13 @@ fn movements() {
     let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
     let g = one_f32(Op::Transpose { perm: vec![1, 0] }, &[&[2, 3]], &[3, 2]);
     assert_eq!(run_f32(&g, &[&x]), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
-    let g = one_f32(
-        Op::Slice {
-            start: vec![1, 2],
-            step: vec![1, -1],
-        },
-        &[&[2, 3]],
-        &[1, 3],
-    );
+    let g = one_f32(Op::Slice { start: vec![1, 2], step: vec![1, -1] }, &[&[2, 3]], &[1, 3]);
     assert_eq!(run_f32(&g, &[&x]), [6.0, 5.0, 4.0]);
     let g = one_f32(Op::Concat { axis: 1 }, &[&[2, 1], &[2, 2]], &[2, 3]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]]),
-        [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]]), [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
     let g = one_f32(Op::Expand, &[&[2, 1]], &[2, 2]);
     assert_eq!(run_f32(&g, &[&[1.0, 2.0]]), [1.0, 1.0, 2.0, 2.0]);
-    let pad = |mode| Op::Pad {
-        before: vec![0, 2],
-        after: vec![0, 1],
-        mode,
-        value: 9.0,
-    };
+    let pad = |mode| Op::Pad { before: vec![0, 2], after: vec![0, 1], mode, value: 9.0 };
     let g = one_f32(pad(None), &[&[1, 3]], &[1, 6]);
     assert_eq!(run_f32(&g, &[&x[..3]]), [9.0, 9.0, 1.0, 2.0, 3.0, 9.0]);
     let g = one_f32(pad(Some(PadMode::Reflect)), &[&[1, 3]], &[1, 6]);
@@ -260,25 +199,13 @@ fn a_reshape_costs_nothing_but_an_identity_copies() {
 
 #[test]
 fn binary_operands_in_every_place() {
-    let sub = || Op::Binary {
-        kind: BinaryKind::Sub,
-        activation: Activation::None,
-    };
+    let sub = || Op::Binary { kind: BinaryKind::Sub, activation: Activation::None };
     let g = one_f32(sub(), &[&[2, 2], &[2]], &[2, 2]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 1.0]]),
-        [0.0, 1.0, 2.0, 3.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 2.0, 3.0, 4.0], &[1.0, 1.0]]), [0.0, 1.0, 2.0, 3.0]);
     let g = one_f32(sub(), &[&[2], &[2, 2]], &[2, 2]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 1.0], &[1.0, 2.0, 3.0, 4.0]]),
-        [0.0, -1.0, -2.0, -3.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 1.0], &[1.0, 2.0, 3.0, 4.0]]), [0.0, -1.0, -2.0, -3.0]);
     let g = one_f32(sub(), &[&[2, 1], &[1, 2]], &[2, 2]);
-    assert_eq!(
-        run_f32(&g, &[&[1.0, 2.0], &[10.0, 20.0]]),
-        [-9.0, -19.0, -8.0, -18.0]
-    );
+    assert_eq!(run_f32(&g, &[&[1.0, 2.0], &[10.0, 20.0]]), [-9.0, -19.0, -8.0, -18.0]);
     let mut b = Builder::default();
     let x = b.input(&[2], None);
     let c = b.floats(&[1], &[10.0]);
@@ -292,19 +219,13 @@ fn binary_operands_in_every_place() {
 fn int8_addition_product_and_minimum() {
     let mut b = Builder::default();
     let (x, y) = (b.input(&[3], Some((0.5, 0))), b.input(&[3], Some((0.25, 4))));
-    let add = Op::Binary {
-        kind: BinaryKind::Add,
-        activation: Activation::Relu,
-    };
+    let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::Relu };
     let s = b.node(add, &[x, y], &[3], Some((0.5, -10)));
     assert_eq!(run_i8(&b.done(&[s]), &[&[2, 4, -20], &[8, 4, 4]]), [-6, -6, -10]);
     let mut b = Builder::default();
     let (x, y) = (b.input(&[2], Some((0.5, 0))), b.input(&[2], Some((0.5, 0))));
     let m = b.node(
-        Op::Binary {
-            kind: BinaryKind::Mul,
-            activation: Activation::None,
-        },
+        Op::Binary { kind: BinaryKind::Mul, activation: Activation::None },
         &[x, y],
         &[2],
         Some((0.25, 1)),
@@ -313,10 +234,7 @@ fn int8_addition_product_and_minimum() {
     let mut b = Builder::default();
     let (x, y) = (b.input(&[2], Some((0.5, 0))), b.input(&[2], Some((0.25, 0))));
     let m = b.node(
-        Op::Binary {
-            kind: BinaryKind::Min,
-            activation: Activation::None,
-        },
+        Op::Binary { kind: BinaryKind::Min, activation: Activation::None },
         &[x, y],
         &[2],
         Some((0.5, 0)),
@@ -328,12 +246,7 @@ fn int8_addition_product_and_minimum() {
 fn int8_functions_are_tables_and_clips() {
     let mut b = Builder::default();
     let x = b.input(&[3], Some((0.1, 0)));
-    let s = b.node(
-        Op::Unary(UnaryKind::Sigmoid),
-        &[x],
-        &[3],
-        Some((1.0 / 256.0, -128)),
-    );
+    let s = b.node(Op::Unary(UnaryKind::Sigmoid), &[x], &[3], Some((1.0 / 256.0, -128)));
     let g = b.done(&[s]);
     assert_eq!(build(&g).report.operators[0].kind, "lut");
     assert_eq!(run_i8(&g, &[&[0, 127, -128]]), [0, 127, -128]);
@@ -352,12 +265,7 @@ fn what_has_no_int8_kernel_runs_in_float() {
     let x = b.input(&[1, 4], Some((0.5, 0)));
     let gamma = b.floats(&[4], &[1.0; 4]);
     let beta = b.floats(&[4], &[0.0; 4]);
-    let y = b.node(
-        Op::LayerNorm { epsilon: 0.0 },
-        &[x, gamma, beta],
-        &[1, 4],
-        Some((0.5, 0)),
-    );
+    let y = b.node(Op::LayerNorm { epsilon: 0.0 }, &[x, gamma, beta], &[1, 4], Some((0.5, 0)));
     let g = b.done(&[y]);
     let report = build(&g).report;
     let kinds: Vec<&str> = report.operators.iter().map(|o| o.kind).collect();
@@ -368,19 +276,10 @@ fn what_has_no_int8_kernel_runs_in_float() {
 
 #[test]
 fn reductions_over_any_axes() {
-    let mean = |axes: &[usize]| Op::Reduce {
-        kind: ReduceKind::Mean,
-        axes: axes.to_vec(),
-    };
+    let mean = |axes: &[usize]| Op::Reduce { kind: ReduceKind::Mean, axes: axes.to_vec() };
     let x = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
-    assert_eq!(
-        run_f32(&one_f32(mean(&[1]), &[&[2, 2, 2]], &[2, 2]), &[&x]),
-        [2.0, 3.0, 6.0, 7.0]
-    );
-    assert_eq!(
-        run_f32(&one_f32(mean(&[0, 2]), &[&[2, 2, 2]], &[2]), &[&x]),
-        [3.5, 5.5]
-    );
+    assert_eq!(run_f32(&one_f32(mean(&[1]), &[&[2, 2, 2]], &[2, 2]), &[&x]), [2.0, 3.0, 6.0, 7.0]);
+    assert_eq!(run_f32(&one_f32(mean(&[0, 2]), &[&[2, 2, 2]], &[2]), &[&x]), [3.5, 5.5]);
     let mut b = Builder::default();
     let x = b.input(&[1, 4], Some((0.5, 3)));
     let y = b.node(mean(&[1]), &[x], &[1], Some((0.5, 3)));
@@ -395,28 +294,15 @@ fn pools_softmax_argmax_and_resize() {
         activation: Activation::None,
     };
     assert_eq!(
-        run_f32(
-            &one_f32(pool, &[&[1, 1, 4, 1]], &[1, 1, 2, 1]),
-            &[&[1.0, 3.0, 2.0, 0.0]]
-        ),
+        run_f32(&one_f32(pool, &[&[1, 1, 4, 1]], &[1, 1, 2, 1]), &[&[1.0, 3.0, 2.0, 0.0]]),
         [3.0, 2.0]
     );
     let g = one_f32(Op::Softmax { axis: 0 }, &[&[2, 2]], &[2, 2]);
     assert_eq!(run_f32(&g, &[&[1.0, 2.0, 1.0, 2.0]]), [0.5; 4]);
-    let mut g = one_f32(
-        Op::ArgMax {
-            axis: 1,
-            select_last: false,
-        },
-        &[&[2, 2]],
-        &[2],
-    );
+    let mut g = one_f32(Op::ArgMax { axis: 1, select_last: false }, &[&[2, 2]], &[2]);
     let y = g.outputs[0];
     g.value_mut(y).dtype = DType::I32;
-    let x: Vec<u8> = [1.0f32, 2.0, 4.0, 3.0]
-        .iter()
-        .flat_map(|v| v.to_le_bytes())
-        .collect();
+    let x: Vec<u8> = [1.0f32, 2.0, 4.0, 3.0].iter().flat_map(|v| v.to_le_bytes()).collect();
     assert_eq!(run(&g, &[x]), [[1, 0, 0, 0, 0, 0, 0, 0]]);
     let rule = ResizeRule {
         bilinear: false,
@@ -425,10 +311,7 @@ fn pools_softmax_argmax_and_resize() {
         scale: [1.0, 2.0],
     };
     assert_eq!(
-        run_f32(
-            &one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]),
-            &[&[1.0, 2.0]]
-        ),
+        run_f32(&one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]), &[&[1.0, 2.0]]),
         [1.0, 1.0, 2.0, 2.0]
     );
     let rule = ResizeRule {
@@ -438,10 +321,7 @@ fn pools_softmax_argmax_and_resize() {
         scale: [1.0, 2.0],
     };
     assert_eq!(
-        run_f32(
-            &one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]),
-            &[&[0.0, 4.0]]
-        ),
+        run_f32(&one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]), &[&[0.0, 4.0]]),
         [0.0, 1.0, 3.0, 4.0]
     );
 }
@@ -454,39 +334,18 @@ fn everything_unsupported_is_named_at_once() {
     let norm = || Op::BatchNorm { epsilon: 0.0 };
     let y = b.node(norm(), &[x, c, c, c, c], &[1, 2], None);
     let z = b.node(norm(), &[y, c, c, c, c], &[1, 2], None);
-    let Err(Error::Unsupported(all)) = compile(&b.done(&[z]), &CompileOptions::default()) else {
-        panic!()
-    };
-    assert_eq!(
-        all.iter().map(|u| u.node.as_str()).collect::<Vec<_>>(),
-        ["n0", "n1"]
-    );
+    let Err(Error::Unsupported(all)) = compile(&b.done(&[z]), &CompileOptions::default()) else { panic!() };
+    assert_eq!(all.iter().map(|u| u.node.as_str()).collect::<Vec<_>>(), ["n0", "n1"]);
 }
 
 #[test]
 fn limits_are_errors_that_say_by_how_much() {
     let g = one_f32(Op::Unary(UnaryKind::Neg), &[&[100]], &[100]);
-    let small_arena = CompileOptions {
-        max_arena: Some(300),
-        ..CompileOptions::default()
-    };
+    let small_arena = CompileOptions { max_arena: Some(300), ..CompileOptions::default() };
     let error = compile(&g, &small_arena).unwrap_err();
-    assert_eq!(
-        error,
-        Error::Arena {
-            needed: 400,
-            limit: 300,
-            lower_bound: 400
-        }
-    );
-    let small_flash = CompileOptions {
-        max_flash: Some(10),
-        ..CompileOptions::default()
-    };
-    assert!(matches!(
-        compile(&g, &small_flash).unwrap_err(),
-        Error::Flash { limit: 10, .. }
-    ));
+    assert_eq!(error, Error::Arena { needed: 400, limit: 300, lower_bound: 400 });
+    let small_flash = CompileOptions { max_flash: Some(10), ..CompileOptions::default() };
+    assert!(matches!(compile(&g, &small_flash).unwrap_err(), Error::Flash { limit: 10, .. }));
 }
 
 #[test]
@@ -496,14 +355,7 @@ fn equal_constants_are_stored_once() {
     let mut v = x;
     for _ in 0..2 {
         let w = b.floats(&[64, 64], &[0.25; 4096]);
-        v = b.node(
-            Op::FullyConnected {
-                activation: Activation::None,
-            },
-            &[v, w],
-            &[1, 64],
-            None,
-        );
+        v = b.node(Op::FullyConnected { activation: Activation::None }, &[v, w], &[1, 64], None);
     }
     let report = build(&b.done(&[v])).report;
     assert_eq!((report.weights_bytes, report.macs), (16_384, 8_192));

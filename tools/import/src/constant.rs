@@ -18,9 +18,7 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     if shape.len() > MAX_RANK {
         return None;
     }
-    shape.iter().try_fold(1usize, |n, d| {
-        n.checked_mul((*d).max(1)).filter(|n| *n <= MAX_ELEMENTS)
-    })
+    shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)).filter(|n| *n <= MAX_ELEMENTS))
 }
 
 /// Elements of a constant. `U8` occurs only under QuantizeLinear's zero points and weights.
@@ -43,11 +41,7 @@ pub(crate) struct Constant {
 
 impl Constant {
     pub(crate) fn new(shape: Vec<usize>, elements: Elements) -> Self {
-        Self {
-            shape,
-            elements,
-            quant: None,
-        }
+        Self { shape, elements, quant: None }
     }
 
     pub(crate) fn ints(values: Vec<i64>) -> Self {
@@ -76,29 +70,21 @@ impl Constant {
         };
         let elements = match DataType::try_from(t.data_type).unwrap_or(DataType::Undefined) {
             DataType::Float => Elements::F32(typed(raw, &t.float_data, f32::from_le_bytes, |v| *v)),
-            DataType::Double => Elements::F32(typed(
-                raw,
-                &t.double_data,
-                |b| f64::from_le_bytes(b) as f32,
-                |v| *v as f32,
-            )),
+            DataType::Double => {
+                Elements::F32(typed(raw, &t.double_data, |b| f64::from_le_bytes(b) as f32, |v| *v as f32))
+            }
             DataType::Int64 => Elements::I64(typed(raw, &t.int64_data, i64::from_le_bytes, |v| *v)),
             DataType::Int32 => Elements::I32(typed(raw, &t.int32_data, i32::from_le_bytes, |v| *v)),
             DataType::Int8 => Elements::I8(typed(raw, &t.int32_data, i8::from_le_bytes, |v| *v as i8)),
             DataType::Uint8 => Elements::U8(typed(raw, &t.int32_data, u8::from_le_bytes, |v| *v as u8)),
-            DataType::Bool => Elements::I64(typed(
-                raw,
-                &t.int32_data,
-                |[b]| i64::from(b != 0),
-                |v| i64::from(*v != 0),
-            )),
+            DataType::Bool => {
+                Elements::I64(typed(raw, &t.int32_data, |[b]| i64::from(b != 0), |v| i64::from(*v != 0)))
+            }
             other => return Err(format!("element type {} is not supported", other.as_str_name())),
         };
         let found = elements.len();
         if found != count {
-            return Err(format!(
-                "shape {shape:?} needs {count} elements, the file holds {found}"
-            ));
+            return Err(format!("shape {shape:?} needs {count} elements, the file holds {found}"));
         }
         Ok(Self::new(shape, elements))
     }
@@ -124,14 +110,9 @@ impl Constant {
             Elements::U8(v) => v.iter().map(|v| f32::from(*v)).collect(),
         };
         let Some(q) = &self.quant else { return raw };
-        let inner: usize = q
-            .axis
-            .map_or(1, |a| self.shape[a + 1..].iter().product::<usize>().max(1));
+        let inner: usize = q.axis.map_or(1, |a| self.shape[a + 1..].iter().product::<usize>().max(1));
         let index = |i: usize| q.axis.map_or(0, |_| (i / inner) % q.scale.len());
-        raw.iter()
-            .enumerate()
-            .map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)])
-            .collect()
+        raw.iter().enumerate().map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)]).collect()
     }
 
     /// Axes permuted: output axis i is input axis perm\[i\].
@@ -151,15 +132,11 @@ impl Constant {
                 at
             })
             .collect();
-        let quant = self.quant.clone().map(|q| Quant {
-            axis: q.axis.and_then(|axis| perm.iter().position(|p| *p == axis)),
-            ..q
-        });
-        Self {
-            elements: self.elements.gather(&source),
-            shape,
-            quant,
-        }
+        let quant = self
+            .quant
+            .clone()
+            .map(|q| Quant { axis: q.axis.and_then(|axis| perm.iter().position(|p| *p == axis)), ..q });
+        Self { elements: self.elements.gather(&source), shape, quant }
     }
 
     /// The same elements in another shape. A per-axis quantisation must not cross the change.
@@ -176,18 +153,11 @@ impl Constant {
                         shape[*a] == self.shape[from] && shape[a + 1..].iter().product::<usize>() == inner
                     })
                     .ok_or("a reshape mixes channels with scales of their own")?;
-                Some(Quant {
-                    axis: Some(to),
-                    ..q.clone()
-                })
+                Some(Quant { axis: Some(to), ..q.clone() })
             }
             other => other.clone(),
         };
-        Ok(Self {
-            shape,
-            elements: self.elements.clone(),
-            quant,
-        })
+        Ok(Self { shape, elements: self.elements.clone(), quant })
     }
 
     /// Element type and contents as the IR has them; whole numbers without quantisation become I64.
@@ -251,12 +221,7 @@ fn typed<const N: usize, S, T>(
 fn external_bytes(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, String> {
     use std::io::{Read, Seek, SeekFrom};
     let folder = folder.ok_or("its data lies in another file: import from a path")?;
-    let field = |key: &str| {
-        t.external_data
-            .iter()
-            .find(|e| e.key == key)
-            .map(|e| e.value.as_str())
-    };
+    let field = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
     let name = field("location").ok_or("external data without a location")?;
     if name.is_empty() || Path::new(name).components().count() != 1 || name.starts_with("..") {
         return Err(format!("external data `{name}` is not a file beside the model"));
@@ -267,20 +232,13 @@ fn external_bytes(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, Str
     let mut file = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let size = file.metadata().map_err(|e| e.to_string())?.len();
     let offset = number("offset").transpose()?.unwrap_or(0);
-    let length = number("length")
-        .transpose()?
-        .unwrap_or(size.saturating_sub(offset));
+    let length = number("length").transpose()?.unwrap_or(size.saturating_sub(offset));
     if offset.checked_add(length).is_none_or(|end| end > size) {
-        return Err(format!(
-            "{} is too short: {length} bytes at {offset} of {size}",
-            path.display()
-        ));
+        return Err(format!("{} is too short: {length} bytes at {offset} of {size}", path.display()));
     }
     file.seek(SeekFrom::Start(offset)).map_err(|e| e.to_string())?;
     let mut bytes = Vec::new();
-    file.take(length)
-        .read_to_end(&mut bytes)
-        .map_err(|e| e.to_string())?;
+    file.take(length).read_to_end(&mut bytes).map_err(|e| e.to_string())?;
     Ok(bytes)
 }
 
@@ -309,10 +267,7 @@ mod tests {
     #[test]
     fn external_data_stays_beside_the_model() {
         use tract_onnx::pb::StringStringEntryProto;
-        let entry = |value: &str| StringStringEntryProto {
-            key: "location".into(),
-            value: value.into(),
-        };
+        let entry = |value: &str| StringStringEntryProto { key: "location".into(), value: value.into() };
         for name in ["../x", "/etc/passwd", "a/b", "", ".."] {
             let t = TensorProto {
                 dims: vec![1],
@@ -321,12 +276,7 @@ mod tests {
                 external_data: vec![entry(name)],
                 ..Default::default()
             };
-            assert!(
-                Constant::read(&t, Some(Path::new(".")))
-                    .unwrap_err()
-                    .contains("beside"),
-                "{name}"
-            );
+            assert!(Constant::read(&t, Some(Path::new("."))).unwrap_err().contains("beside"), "{name}");
         }
     }
 
@@ -335,11 +285,7 @@ mod tests {
         let c = Constant {
             shape: vec![2, 1],
             elements: Elements::I8(vec![1, 2]),
-            quant: Some(Quant {
-                scale: vec![0.5, 2.0],
-                zero_point: vec![0, 0],
-                axis: Some(0),
-            }),
+            quant: Some(Quant { scale: vec![0.5, 2.0], zero_point: vec![0, 0], axis: Some(0) }),
         };
         assert_eq!(c.to_reals(), [0.5, 4.0]);
         assert_eq!(c.transposed(&[1, 0]).quant.unwrap().axis, Some(1));

@@ -52,11 +52,7 @@ pub(crate) struct Onnx<'a> {
 impl<'a> Onnx<'a> {
     pub(crate) fn new(node: &'a NodeProto) -> Self {
         let first = node.output.first().cloned().unwrap_or_default();
-        let name = if node.name.is_empty() {
-            first
-        } else {
-            node.name.clone()
-        };
+        let name = if node.name.is_empty() { first } else { node.name.clone() };
         Self { node, name }
     }
 
@@ -77,8 +73,7 @@ impl<'a> Onnx<'a> {
     }
 
     pub(crate) fn text(&self, name: &str, default: &str) -> String {
-        self.attribute(name)
-            .map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
+        self.attribute(name).map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
     }
 
     pub(crate) fn ints(&self, name: &str) -> Option<Vec<i64>> {
@@ -95,20 +90,12 @@ impl<'a> Onnx<'a> {
 
     /// Name of input `i`; `None` if it is left out.
     pub(crate) fn input(&self, i: usize) -> Option<&'a str> {
-        self.node
-            .input
-            .get(i)
-            .map(String::as_str)
-            .filter(|n| !n.is_empty())
+        self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
     }
 
     /// Name of output `i`; `None` if nobody wants it.
     pub(crate) fn output(&self, i: usize) -> Option<&'a str> {
-        self.node
-            .output
-            .get(i)
-            .map(String::as_str)
-            .filter(|n| !n.is_empty())
+        self.node.output.get(i).map(String::as_str).filter(|n| !n.is_empty())
     }
 
     /// An axis attribute, counted from the front.
@@ -144,10 +131,7 @@ pub(crate) fn to_first(rank: usize) -> Vec<usize> {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(name: &str, opset: i64, folder: Option<&'a Path>) -> Self {
-        let graph = Graph {
-            name: name.to_owned(),
-            ..Graph::default()
-        };
+        let graph = Graph { name: name.to_owned(), ..Graph::default() };
         Self {
             graph,
             entries: HashMap::new(),
@@ -174,9 +158,7 @@ impl<'a> Context<'a> {
 
     /// What the tensor is; a node that is not supported produced it if `Unknown`.
     pub(crate) fn entry(&self, name: &str) -> Importing<&Entry> {
-        self.entries
-            .get(name)
-            .ok_or_else(|| format!("input `{name}` is not produced by any node before"))
+        self.entries.get(name).ok_or_else(|| format!("input `{name}` is not produced by any node before"))
     }
 
     /// Input `i` as a constant, if it is there and is one.
@@ -186,31 +168,24 @@ impl<'a> Context<'a> {
         };
         match self.entry(name)? {
             Entry::Constant(c) => Ok(Some(c.clone())),
-            _ => Err(format!(
-                "input {i} (`{name}`) is computed at run time; a constant is wanted"
-            )),
+            _ => Err(format!("input {i} (`{name}`) is computed at run time; a constant is wanted")),
         }
     }
 
     /// Input `i` as a constant that must be there.
     pub(crate) fn wanted(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Constant> {
-        self.constant(onnx, i)?
-            .ok_or_else(|| format!("input {i} is missing"))
+        self.constant(onnx, i)?.ok_or_else(|| format!("input {i} is missing"))
     }
 
     /// Input `i` as constant whole numbers, if it is there.
     pub(crate) fn ints(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Vec<i64>>> {
         self.constant(onnx, i)?
-            .map(|c| {
-                c.to_ints()
-                    .ok_or_else(|| format!("input {i} is no integer tensor"))
-            })
+            .map(|c| c.to_ints().ok_or_else(|| format!("input {i} is no integer tensor")))
             .transpose()
     }
 
     pub(crate) fn is_constant(&self, onnx: &Onnx<'_>, i: usize) -> bool {
-        onnx.input(i)
-            .is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
+        onnx.input(i).is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
     }
 
     /// Input `i` as a value of the graph; constants become one.
@@ -247,14 +222,8 @@ impl<'a> Context<'a> {
 
     pub(crate) fn add_input(&mut self, name: &str, shape: Vec<usize>, dtype: DType) -> ValueId {
         let unique = self.unique(name);
-        let value = Value {
-            name: unique,
-            shape,
-            dtype,
-            quant: None,
-            data: None,
-            channels_first_outside: false,
-        };
+        let value =
+            Value { name: unique, shape, dtype, quant: None, data: None, channels_first_outside: false };
         let id = self.graph.add_value(value);
         self.graph.inputs.push(id);
         self.entries.insert(name.to_owned(), Entry::Value(id));
@@ -294,26 +263,14 @@ impl<'a> Context<'a> {
             _ => (DType::F32, None),
         };
         let name = self.unique(name);
-        let value = Value {
-            name,
-            shape,
-            dtype,
-            quant,
-            data: None,
-            channels_first_outside: false,
-        };
+        let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
         // Of the operators that keep int8 there is one input that matters, the first.
         if dtype == DType::I8 && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
             self.unsigned.insert(output);
         }
         self.producers.insert(output, self.graph.nodes.len());
-        self.graph.nodes.push(Node {
-            name: onnx.name.clone(),
-            op,
-            inputs,
-            output,
-        });
+        self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
         Ok(output)
     }
 
@@ -349,9 +306,7 @@ impl<'a> Context<'a> {
     pub(crate) fn nhwc(&mut self, onnx: &Onnx<'_>, x: ValueId) -> Importing<ValueId> {
         let rank = self.shape(x).len();
         if rank != 3 && rank != 4 {
-            return Err(format!(
-                "input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"
-            ));
+            return Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"));
         }
         let op = Op::Transpose { perm: to_last(rank) };
         let name = format!("{}/nhwc", self.graph.value(x).name);

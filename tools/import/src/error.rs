@@ -50,8 +50,5 @@ pub enum ImportError {
 pub type Result<T> = std::result::Result<T, ImportError>;
 
 fn join(all: &[Unsupported]) -> String {
-    all.iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join("\n  ")
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n  ")
 }

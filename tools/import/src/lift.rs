@@ -16,11 +16,7 @@ use table::Table;
 
 /// Lifts until nothing changes. The order of nodes stays topological.
 pub(crate) fn lift(graph: Graph) -> Result<Graph> {
-    if !graph
-        .nodes
-        .iter()
-        .any(|n| matches!(n.op, Op::Quantize | Op::Dequantize))
-    {
+    if !graph.nodes.iter().any(|n| matches!(n.op, Op::Quantize | Op::Dequantize)) {
         return Ok(float_constants(graph));
     }
     let mut table = Table::new(graph);
@@ -59,10 +55,7 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
 }
 
 fn is_movement(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand
-    )
+    matches!(op, Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand)
 }
 
 // Every rule looks at node `n` and returns the node to look at next if it changed something.
@@ -87,17 +80,9 @@ fn clip_above_movement(t: &mut Table, n: usize) -> Option<usize> {
     let (movement, clip) = (t.node(m).clone(), t.node(n).clone());
     t.swap(
         m,
-        Node {
-            inputs: vec![x],
-            output: clipped,
-            ..clip.clone()
-        },
+        Node { inputs: vec![x], output: clipped, ..clip.clone() },
         n,
-        Node {
-            inputs: vec![clipped],
-            output: clip.output,
-            ..movement
-        },
+        Node { inputs: vec![clipped], output: clip.output, ..movement },
     );
     Some(m)
 }
@@ -116,11 +101,7 @@ fn clip_into_producer(t: &mut Table, n: usize) -> Option<usize> {
     match fused.op.activation_mut() {
         Some(activation) if *activation == Activation::None => {
             let relu = min == 0.0 && max == f32::INFINITY;
-            *activation = if relu {
-                Activation::Relu
-            } else {
-                Activation::Clip { min, max }
-            };
+            *activation = if relu { Activation::Relu } else { Activation::Clip { min, max } };
         }
         _ => return None,
     }
@@ -132,11 +113,7 @@ fn clip_into_producer(t: &mut Table, n: usize) -> Option<usize> {
 
 /// `fully connected → add of a constant vector` to a fully connected layer with a bias.
 fn bias_into_linear(t: &mut Table, n: usize) -> Option<usize> {
-    let Op::Binary {
-        kind: BinaryKind::Add,
-        activation,
-    } = t.node(n).op
-    else {
+    let Op::Binary { kind: BinaryKind::Add, activation } = t.node(n).op else {
         return None;
     };
     for side in 0..2 {
@@ -152,10 +129,7 @@ fn bias_into_linear(t: &mut Table, n: usize) -> Option<usize> {
                 DType::I32 => bias.quant.is_some(),
                 dtype => dtype == DType::F32,
             };
-        let Op::FullyConnected {
-            activation: Activation::None,
-        } = t.node(p).op
-        else {
+        let Op::FullyConnected { activation: Activation::None } = t.node(p).op else {
             continue;
         };
         if !fits || !by_column || t.node(p).inputs.len() != 2 || t.sole_reader(x) != Some(n) {
@@ -195,17 +169,9 @@ fn quantize_above_movement(t: &mut Table, n: usize) -> Option<usize> {
     let (movement, quantize) = (t.node(m).clone(), t.node(n).clone());
     t.swap(
         m,
-        Node {
-            inputs: vec![x],
-            output: q,
-            ..quantize.clone()
-        },
+        Node { inputs: vec![x], output: q, ..quantize.clone() },
         n,
-        Node {
-            inputs: vec![q],
-            output: quantize.output,
-            ..movement
-        },
+        Node { inputs: vec![q], output: quantize.output, ..movement },
     );
     Some(m)
 }
@@ -222,16 +188,8 @@ fn dequantize_below_movement(t: &mut Table, n: usize) -> Option<usize> {
     let x = t.node(d).inputs[0];
     let output = t.node(n).output;
     let moved = t.new_value(output, "int8", DType::I8, Some(x));
-    let dequantize = Node {
-        inputs: vec![moved],
-        output,
-        ..t.node(d).clone()
-    };
-    let movement = Node {
-        inputs: vec![x],
-        output: moved,
-        ..t.node(n).clone()
-    };
+    let dequantize = Node { inputs: vec![moved], output, ..t.node(d).clone() };
+    let movement = Node { inputs: vec![x], output: moved, ..t.node(n).clone() };
     t.replace(n, movement);
     t.insert_after(n, dequantize);
     Some(n)
@@ -240,20 +198,14 @@ fn dequantize_below_movement(t: &mut Table, n: usize) -> Option<usize> {
 /// `dequantize… → operator → quantize` to the operator on int8.
 fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     let op = &t.node(n).op;
-    if matches!(
-        op,
-        Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. }
-    ) || is_movement(op)
-    {
+    if matches!(op, Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. }) || is_movement(op) {
         return None;
     }
     let y = t.node(n).output;
     if t.value(y).dtype != DType::F32 {
         return None;
     }
-    let q = t
-        .sole_reader(y)
-        .filter(|q| matches!(t.node(*q).op, Op::Quantize))?;
+    let q = t.sole_reader(y).filter(|q| matches!(t.node(*q).op, Op::Quantize))?;
     let mut inputs = Vec::new();
     let mut lifted = false;
     for &x in &t.node(n).inputs {
@@ -262,11 +214,7 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
             continue;
         }
         match t.producer(x).map(|d| t.node(d)) {
-            Some(Node {
-                op: Op::Dequantize,
-                inputs: from,
-                ..
-            }) => {
+            Some(Node { op: Op::Dequantize, inputs: from, .. }) => {
                 inputs.push(from[0]);
                 lifted = true;
             }
@@ -276,11 +224,7 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     if !lifted {
         return None;
     }
-    let mut node = Node {
-        inputs,
-        output: t.node(q).output,
-        ..t.node(n).clone()
-    };
+    let mut node = Node { inputs, output: t.node(q).output, ..t.node(n).clone() };
     float_bias(t, &mut node);
     float_operands(t, &mut node);
     if !constants_fit(t, &node) {
@@ -300,11 +244,7 @@ fn quantize_of_dequantize(t: &mut Table, n: usize) -> Option<usize> {
     if !matches!(t.node(d).op, Op::Dequantize) {
         return None;
     }
-    let node = Node {
-        op: Op::Requantize,
-        inputs: t.node(d).inputs.clone(),
-        ..t.node(n).clone()
-    };
+    let node = Node { op: Op::Requantize, inputs: t.node(d).inputs.clone(), ..t.node(n).clone() };
     t.replace(n, node);
     Some(n)
 }

@@ -20,14 +20,9 @@ const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 /// # Errors
 /// The file cannot be read, is no ONNX model, or holds nodes that cannot be imported (all of them are listed).
 pub fn import(path: &Path) -> Result<Graph> {
-    let io = |source| ImportError::Io {
-        path: path.to_path_buf(),
-        source,
-    };
+    let io = |source| ImportError::Io { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(io)?;
-    let name = path
-        .file_stem()
-        .map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
+    let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
     build(&bytes, &name, path.parent())
 }
 
@@ -41,10 +36,7 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     let model = ModelProto::decode(bytes).map_err(|e| ImportError::Format(e.to_string()))?;
-    let proto = model
-        .graph
-        .as_ref()
-        .ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
+    let proto = model.graph.as_ref().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
     let opset = model
         .opset_import
         .iter()
@@ -52,11 +44,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         .map(|o| o.version)
         .ok_or_else(|| ImportError::Format("it names no operator set".into()))?;
     if !OPSETS.contains(&opset) {
-        let known = format!(
-            "opset {opset}; export with one from {} to {}",
-            OPSETS.start(),
-            OPSETS.end()
-        );
+        let known = format!("opset {opset}; export with one from {} to {}", OPSETS.start(), OPSETS.end());
         return Err(ImportError::Format(known));
     }
     let mut c = Context::new(name, opset, folder);
@@ -96,15 +84,8 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     }
     for node in &proto.node {
         let onnx = Onnx::new(node);
-        let fed_by_unknown = node
-            .input
-            .iter()
-            .any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
-        let done = if fed_by_unknown {
-            unreachable_node(&mut c, &onnx)
-        } else {
-            ops::import(&mut c, &onnx)
-        };
+        let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
+        let done = if fed_by_unknown { unreachable_node(&mut c, &onnx) } else { ops::import(&mut c, &onnx) };
         if let Err(reason) = done {
             for output in &node.output {
                 c.entries.insert(output.clone(), Entry::Unknown);
@@ -139,11 +120,7 @@ fn finish(
         match c.entries.get(&output.name).cloned() {
             Some(Entry::Value(id)) => c.graph.outputs.push(id),
             Some(Entry::Constant(_)) => {
-                unsupported.push(problem(
-                    &output.name,
-                    "output",
-                    "it does not depend on any input".into(),
-                ));
+                unsupported.push(problem(&output.name, "output", "it does not depend on any input".into()));
             }
             Some(Entry::Unknown) => {}
             None => {
@@ -164,11 +141,7 @@ fn finish(
 }
 
 fn problem(node: &str, operator: &str, reason: String) -> Unsupported {
-    Unsupported {
-        node: node.to_owned(),
-        operator: operator.to_owned(),
-        reason,
-    }
+    Unsupported { node: node.to_owned(), operator: operator.to_owned(), reason }
 }
 
 /// Whether a graph input is of uint8.
@@ -188,15 +161,10 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
         // uint8 is int8 less 128.
         2 | 3 => DType::I8,
         other => {
-            return Err(format!(
-                "element type {other}; float32, int8 and uint8 are supported"
-            ));
+            return Err(format!("element type {other}; float32, int8 and uint8 are supported"));
         }
     };
-    let shape = tensor
-        .shape
-        .as_ref()
-        .ok_or("its shape is not given: export with fixed extents")?;
+    let shape = tensor.shape.as_ref().ok_or("its shape is not given: export with fixed extents")?;
     let mut extents = Vec::new();
     for (i, d) in shape.dim.iter().enumerate() {
         match &d.value {

@@ -21,9 +21,7 @@ pub struct Oracle {
 
 impl std::fmt::Debug for Oracle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Oracle")
-            .field("inputs", &self.inputs)
-            .finish_non_exhaustive()
+        f.debug_struct("Oracle").field("inputs", &self.inputs).finish_non_exhaustive()
     }
 }
 
@@ -46,19 +44,13 @@ impl Oracle {
                 .dims()
                 .map(|d| d.concretize().and_then(|d| d.to_usize().ok()).unwrap_or(1))
                 .collect();
-            model
-                .set_input_fact(i, InferenceFact::dt_shape(dtype, shape))
-                .map_err(wrap)?;
+            model.set_input_fact(i, InferenceFact::dt_shape(dtype, shape)).map_err(wrap)?;
         }
         let typed = model.into_typed().map_err(wrap)?;
         let mut inputs = Vec::new();
         for i in 0..typed.input_outlets().map_err(wrap)?.len() {
             let fact = typed.input_fact(i).map_err(wrap)?;
-            let shape = fact
-                .shape
-                .as_concrete()
-                .ok_or_else(|| wrap("symbolic input"))?
-                .to_vec();
+            let shape = fact.shape.as_concrete().ok_or_else(|| wrap("symbolic input"))?.to_vec();
             inputs.push((shape, fact.datum_type));
         }
         let plan = typed.into_runnable().map_err(wrap)?;
@@ -79,25 +71,15 @@ impl Oracle {
         for (array, (shape, dtype)) in inputs.iter().zip(&self.inputs) {
             let values: Vec<f32> = array.iter().copied().collect();
             let tensor = Tensor::from_shape(shape, &values).map_err(wrap)?;
-            tensors.push(
-                tensor
-                    .cast_to_dt(*dtype)
-                    .map_err(wrap)?
-                    .into_owned()
-                    .into_tvalue(),
-            );
+            tensors.push(tensor.cast_to_dt(*dtype).map_err(wrap)?.into_owned().into_tvalue());
         }
         let outputs = self.plan.run(tensors).map_err(wrap)?;
         outputs
             .iter()
             .map(|t| {
                 let t = t.cast_to::<f32>().map_err(wrap)?;
-                let values: Vec<f32> = t
-                    .to_plain_array_view::<f32>()
-                    .map_err(wrap)?
-                    .iter()
-                    .copied()
-                    .collect();
+                let values: Vec<f32> =
+                    t.to_plain_array_view::<f32>().map_err(wrap)?.iter().copied().collect();
                 ArrayD::from_shape_vec(IxDyn(t.shape()), values).map_err(wrap)
             })
             .collect()

@@ -15,10 +15,7 @@ pub(crate) struct Attributes {
 fn pair(values: Option<Vec<i64>>, spatial: usize, default: i64, what: &str) -> Importing<[u16; 2]> {
     let values = values.unwrap_or_else(|| vec![default; spatial]);
     if values.len() != spatial {
-        return Err(format!(
-            "{what} has {} entries for {spatial} spatial axes",
-            values.len()
-        ));
+        return Err(format!("{what} has {} entries for {spatial} spatial axes", values.len()));
     }
     let mut out = [default.max(1) as u16; 2];
     for (slot, v) in out[2 - spatial..].iter_mut().zip(&values) {
@@ -49,10 +46,7 @@ pub(crate) fn attributes(onnx: &Onnx<'_>, spatial: usize, kernel: Option<&[usize
     };
     let pads = onnx.ints("pads").unwrap_or_else(|| vec![0; 2 * spatial]);
     if pads.len() != 2 * spatial {
-        return Err(format!(
-            "pads has {} entries for {spatial} spatial axes",
-            pads.len()
-        ));
+        return Err(format!("pads has {} entries for {spatial} spatial axes", pads.len()));
     }
     let mut pad = [0u16; 4];
     for (i, v) in pads.iter().enumerate() {
@@ -78,9 +72,7 @@ pub(crate) fn attributes(onnx: &Onnx<'_>, spatial: usize, kernel: Option<&[usize
 pub(crate) fn spatial(rank: usize) -> Importing<usize> {
     match rank {
         3 | 4 => Ok(rank - 2),
-        _ => Err(format!(
-            "input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"
-        )),
+        _ => Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported")),
     }
 }
 
@@ -100,8 +92,8 @@ impl Attributes {
                 for (axis, extent) in extent.into_iter().enumerate() {
                     let stride = usize::from(window.stride[axis]);
                     let out = extent.div_ceil(stride);
-                    let total = ((out.saturating_sub(1)) * stride + reach(&window, axis))
-                        .saturating_sub(extent);
+                    let total =
+                        ((out.saturating_sub(1)) * stride + reach(&window, axis)).saturating_sub(extent);
                     let less = u16::try_from(total / 2).map_err(|_| "padding too large")?;
                     let more = u16::try_from(total - total / 2).map_err(|_| "padding too large")?;
                     let upper = mode == "SAME_UPPER";

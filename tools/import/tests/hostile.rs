@@ -11,42 +11,22 @@ use proptest::prelude::*;
 fn refused(what: &str, bytes: &[u8]) -> String {
     let begun = Instant::now();
     let error = import_bytes(bytes, what).expect_err(what);
-    assert!(
-        begun.elapsed() < Duration::from_secs(5),
-        "{what} took {:?}",
-        begun.elapsed()
-    );
+    assert!(begun.elapsed() < Duration::from_secs(5), "{what} took {:?}", begun.elapsed());
     error.to_string()
 }
 
 #[test]
 fn three_dimensional_windows_are_listed() {
     let kernel = vec![ints("kernel_shape", &[2, 2, 2])];
-    let pool = model(
-        13,
-        1,
-        &[1, 2, 4, 4, 4],
-        vec![node("MaxPool", &["x"], &["y"], kernel)],
-        vec![],
-    );
+    let pool = model(13, 1, &[1, 2, 4, 4, 4], vec![node("MaxPool", &["x"], &["y"], kernel)], vec![]);
     assert!(matches!(import_bytes(&pool, "pool"), Err(ImportError::Unsupported(list)) if list.len() == 1));
     for dims in [vec![1i64], vec![1, 2], vec![1, 2, 4, 4, 4]] {
         let weights = || noise("w", &vec![2; dims.len()]);
         for operator in ["Conv", "ConvTranspose", "GlobalAveragePool", "Resize", "MaxPool"] {
-            let inputs: &[&str] = if operator == "Resize" {
-                &["x", "", "w"]
-            } else {
-                &["x", "w"]
-            };
+            let inputs: &[&str] = if operator == "Resize" { &["x", "", "w"] } else { &["x", "w"] };
             refused(
                 operator,
-                &model(
-                    13,
-                    1,
-                    &dims,
-                    vec![node(operator, inputs, &["y"], vec![])],
-                    vec![weights()],
-                ),
+                &model(13, 1, &dims, vec![node(operator, inputs, &["y"], vec![])], vec![weights()]),
             );
         }
     }
@@ -55,30 +35,17 @@ fn three_dimensional_windows_are_listed() {
 #[test]
 fn extents_are_bounded() {
     let expand = |shape: &[i64]| {
-        let nodes = vec![
-            node("Expand", &["x", "s"], &["e"], vec![]),
-            node("PRelu", &["e", "a"], &["y"], vec![]),
-        ];
-        model(
-            16,
-            1,
-            &[1, 1, 1],
-            nodes,
-            vec![whole("s", shape), reals("a", &[1], vec![0.5])],
-        )
+        let nodes =
+            vec![node("Expand", &["x", "s"], &["e"], vec![]), node("PRelu", &["e", "a"], &["y"], vec![])];
+        model(16, 1, &[1, 1, 1], nodes, vec![whole("s", shape), reals("a", &[1], vec![0.5])])
     };
     refused("large", &expand(&[1, 1 << 40, 1]));
     refused("larger", &expand(&[1 << 31, 1 << 31, 1 << 31]));
     refused("negative", &expand(&[1, -5, 1]));
     for shape in [[-2, -2], [i64::MIN, 1], [1 << 62, 4], [0, 1 << 40]] {
-        let nodes = vec![
-            node("ConstantOfShape", &["s"], &["c"], vec![]),
-            node("Add", &["x", "c"], &["y"], vec![]),
-        ];
-        refused(
-            "constant of shape",
-            &model(13, 1, &[1, 1], nodes, vec![whole("s", &shape)]),
-        );
+        let nodes =
+            vec![node("ConstantOfShape", &["s"], &["c"], vec![]), node("Add", &["x", "c"], &["y"], vec![])];
+        refused("constant of shape", &model(13, 1, &[1, 1], nodes, vec![whole("s", &shape)]));
     }
 }
 
@@ -86,25 +53,13 @@ fn extents_are_bounded() {
 fn arithmetic_on_extremes() {
     let (min, max) = (i64::MIN, i64::MAX);
     let split = node("Split", &["x", "s"], &["y", "z", "q"], vec![int("axis", 0)]);
-    refused(
-        "split",
-        &model(13, 1, &[4], vec![split], vec![whole("s", &[max, max, 6])]),
-    );
+    refused("split", &model(13, 1, &[4], vec![split], vec![whole("s", &[max, max, 6])]));
     let gather = node("Gather", &["x", "s"], &["y"], vec![]);
-    refused(
-        "gather",
-        &model(13, 1, &[4], vec![gather], vec![whole("s", &[max, min])]),
-    );
+    refused("gather", &model(13, 1, &[4], vec![gather], vec![whole("s", &[max, min])]));
     let slice = node("Slice", &["x", "a", "b", "", "s"], &["y"], vec![]);
     let parts = vec![whole("a", &[max]), whole("b", &[min]), whole("s", &[min])];
     // The last element alone.
-    assert_eq!(
-        import_bytes(&model(13, 1, &[4], vec![slice], parts), "slice")
-            .unwrap()
-            .nodes
-            .len(),
-        1
-    );
+    assert_eq!(import_bytes(&model(13, 1, &[4], vec![slice], parts), "slice").unwrap().nodes.len(), 1);
     let range = node("Range", &["a", "b", "c"], &["r"], vec![]);
     let add = node("Add", &["x", "r"], &["y"], vec![]);
     let parts = vec![whole("a", &[0]), whole("b", &[min]), whole("c", &[1])];
@@ -114,11 +69,7 @@ fn arithmetic_on_extremes() {
         node("DequantizeLinear", &["w", "k", "s"], &["d"], vec![]),
         node("Add", &["x", "d"], &["y"], vec![]),
     ];
-    let parts = vec![
-        bytes("w", &[1], 6, &[i32::MAX]),
-        reals("k", &[1], vec![1.0]),
-        zeros,
-    ];
+    let parts = vec![bytes("w", &[1], 6, &[i32::MAX]), reals("k", &[1], vec![1.0]), zeros];
     assert!(import_bytes(&model(13, 1, &[4], nodes, parts), "zero point").is_ok());
 }
 
@@ -143,11 +94,7 @@ fn long_chains_are_quick() {
 fn seed() -> Vec<u8> {
     let q = |x: &str, y: &str| node("QuantizeLinear", &[x, "s", "z"], &[y], vec![]);
     let d = |x: &str, y: &str| node("DequantizeLinear", &[x, "s", "z"], &[y], vec![]);
-    let window = vec![
-        ints("kernel_shape", &[3, 3]),
-        ints("pads", &[1, 1, 1, 1]),
-        ints("strides", &[1, 1]),
-    ];
+    let window = vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1, 1, 1, 1]), ints("strides", &[1, 1])];
     let pool = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
     let nodes = vec![
         q("x", "xq"),

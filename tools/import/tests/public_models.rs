@@ -40,13 +40,7 @@ fn quantised_networks_have_no_float_left() {
         };
         let graph = offshoot_import::import(&path).unwrap();
         for node in &graph.nodes {
-            assert_eq!(
-                graph.value(node.output).dtype,
-                DType::I8,
-                "{name}: {} {:?}",
-                node.name,
-                node.op
-            );
+            assert_eq!(graph.value(node.output).dtype, DType::I8, "{name}: {} {:?}", node.name, node.op);
             assert!(
                 !matches!(node.op, Op::Quantize | Op::Dequantize | Op::Requantize),
                 "{name}: {}",
@@ -68,23 +62,15 @@ fn float_networks_compute_what_tract_does() {
             .input_shapes()
             .iter()
             .map(|s| {
-                let v = (0..s.iter().product::<usize>())
-                    .map(|i| (i as f32 * 1.37).sin())
-                    .collect();
+                let v = (0..s.iter().product::<usize>()).map(|i| (i as f32 * 1.37).sin()).collect();
                 ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(s), v).unwrap()
             })
             .collect();
         let theirs = oracle.run(&inputs).unwrap();
-        let ours = offshoot_reference::Executor::new(&graph)
-            .unwrap()
-            .run(&inputs)
-            .unwrap();
+        let ours = offshoot_reference::Executor::new(&graph).unwrap().run(&inputs).unwrap();
         assert_eq!(ours[0].shape(), theirs[0].shape(), "{name}");
         for (a, b) in ours[0].iter().zip(&theirs[0]) {
-            assert!(
-                (a - b).abs() <= 1e-4 * b.abs().max(1.0),
-                "{name}: {a} instead of {b}"
-            );
+            assert!((a - b).abs() <= 1e-4 * b.abs().max(1.0), "{name}: {a} instead of {b}");
         }
     }
 }

@@ -23,11 +23,7 @@ fn parts(more: Vec<TensorProto>) -> Vec<TensorProto> {
 
 fn all_int8(graph: &Graph) -> bool {
     let inner = |n: &&offshoot_ir::Node| !matches!(n.op, Op::Quantize | Op::Dequantize);
-    graph
-        .nodes
-        .iter()
-        .filter(inner)
-        .all(|n| graph.value(n.output).dtype == DType::I8)
+    graph.nodes.iter().filter(inner).all(|n| graph.value(n.output).dtype == DType::I8)
 }
 
 #[test]
@@ -35,49 +31,25 @@ fn uint8_without_a_zero_point_is_128_lower() {
     let nodes = vec![node("DequantizeLinear", &["x", "s"], &["y"], vec![])];
     for (elem_type, zero_point) in [(2, -128), (3, 0)] {
         let graph = import_bytes(&model(13, elem_type, &[4], nodes.clone(), parts(vec![])), "x").unwrap();
-        assert_eq!(
-            graph.value(graph.inputs[0]).quant.as_ref().unwrap().zero_point,
-            [zero_point]
-        );
+        assert_eq!(graph.value(graph.inputs[0]).quant.as_ref().unwrap().zero_point, [zero_point]);
     }
 }
 
 #[test]
 fn other_widths_are_refused() {
-    let nodes = vec![node(
-        "QuantizeLinear",
-        &["x", "s"],
-        &["y"],
-        vec![int("output_dtype", 5)],
-    )];
-    let error = import_bytes(&model(21, 1, &[4], nodes, parts(vec![])), "x")
-        .unwrap_err()
-        .to_string();
+    let nodes = vec![node("QuantizeLinear", &["x", "s"], &["y"], vec![int("output_dtype", 5)])];
+    let error = import_bytes(&model(21, 1, &[4], nodes, parts(vec![])), "x").unwrap_err().to_string();
     assert!(error.contains("output_dtype 5"), "{error}");
 }
 
 #[test]
 fn a_float_bias_is_quantised() {
     let gemm = node("Gemm", &["xd", "wd", "b"], &["g"], vec![int("transB", 1)]);
-    let nodes = vec![
-        q("x", "xq"),
-        d("xq", "xd"),
-        d("w", "wd"),
-        gemm,
-        q("g", "gq"),
-        d("gq", "y"),
-    ];
-    let more = vec![
-        bytes("w", &[2, 2], 3, &[1, 2, 3, 4]),
-        reals("b", &[2], vec![1.0, -0.375]),
-    ];
+    let nodes = vec![q("x", "xq"), d("xq", "xd"), d("w", "wd"), gemm, q("g", "gq"), d("gq", "y")];
+    let more = vec![bytes("w", &[2, 2], 3, &[1, 2, 3, 4]), reals("b", &[2], vec![1.0, -0.375])];
     let graph = import_bytes(&model(13, 1, &[1, 2], nodes, parts(more)), "x").unwrap();
     assert!(all_int8(&graph));
-    let layer = graph
-        .nodes
-        .iter()
-        .find(|n| matches!(n.op, Op::FullyConnected { .. }))
-        .unwrap();
+    let layer = graph.nodes.iter().find(|n| matches!(n.op, Op::FullyConnected { .. })).unwrap();
     let bias = graph.value(layer.inputs[2]);
     // In steps of 0.25; 1.5 goes to the even neighbour.
     assert_eq!(bias.data.as_deref(), Some(&Data::I32(vec![4, -2])));
@@ -93,11 +65,8 @@ fn a_float_operand_is_quantised() {
         q("m", "mq"),
         d("mq", "y"),
     ];
-    let graph = import_bytes(
-        &model(13, 1, &[1, 2], nodes, parts(vec![reals("k", &[], vec![-3.0])])),
-        "x",
-    )
-    .unwrap();
+    let graph =
+        import_bytes(&model(13, 1, &[1, 2], nodes, parts(vec![reals("k", &[], vec![-3.0])])), "x").unwrap();
     assert!(all_int8(&graph));
     let mul = graph.nodes.iter().find(|n| n.op.name() == "mul").unwrap();
     let k = graph.value(mul.inputs[1]);
@@ -107,10 +76,7 @@ fn a_float_operand_is_quantised() {
 
 #[test]
 fn a_cast_input_is_float() {
-    let nodes = vec![
-        node("Cast", &["x"], &["f"], vec![int("to", 1)]),
-        node("Relu", &["f"], &["y"], vec![]),
-    ];
+    let nodes = vec![node("Cast", &["x"], &["f"], vec![int("to", 1)]), node("Relu", &["f"], &["y"], vec![])];
     let graph = import_bytes(&model(13, 2, &[4], nodes, vec![]), "x").unwrap();
     assert_eq!(graph.value(graph.inputs[0]).dtype, DType::F32);
 }

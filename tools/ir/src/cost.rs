@@ -8,19 +8,15 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
     let outputs = graph.value(node.output).len() as u64;
     let input = |i: usize| node.inputs.get(i).map(|id| graph.value(*id));
     // Elements of the weights that one output channel reads.
-    let filter = || {
-        input(1).map_or(0, |w| {
-            w.len() as u64 / w.shape.first().copied().unwrap_or(1).max(1) as u64
-        })
-    };
+    let filter =
+        || input(1).map_or(0, |w| w.len() as u64 / w.shape.first().copied().unwrap_or(1).max(1) as u64);
     match &node.op {
         Op::Conv2d { .. } | Op::FullyConnected { .. } => outputs * filter(),
         // Every weight meets every input pixel once.
         Op::ConvTranspose2d { .. } => {
             let weights = input(1).map_or(0, |w| w.len() as u64);
-            let pixels = input(0).map_or(0, |x| {
-                x.len() as u64 / x.shape.last().copied().unwrap_or(1).max(1) as u64
-            });
+            let pixels =
+                input(0).map_or(0, |x| x.len() as u64 / x.shape.last().copied().unwrap_or(1).max(1) as u64);
             weights * pixels
         }
         Op::MatMul { .. } => {
@@ -41,14 +37,6 @@ pub fn weights(graph: &Graph, node: &Node) -> u64 {
             | Op::PRelu
             | Op::LayerNorm { .. }
     );
-    let constant = node
-        .inputs
-        .get(1)
-        .map(|id| graph.value(*id))
-        .filter(|v| v.data.is_some());
-    if carries {
-        constant.map_or(0, |v| v.len() as u64)
-    } else {
-        0
-    }
+    let constant = node.inputs.get(1).map(|id| graph.value(*id)).filter(|v| v.data.is_some());
+    if carries { constant.map_or(0, |v| v.len() as u64) } else { 0 }
 }

@@ -51,11 +51,7 @@ pub struct Quant {
 impl Quant {
     /// One scale and zero point for the whole tensor.
     pub fn per_tensor(scale: f32, zero_point: i32) -> Self {
-        Self {
-            scale: vec![scale],
-            zero_point: vec![zero_point],
-            axis: None,
-        }
+        Self { scale: vec![scale], zero_point: vec![zero_point], axis: None }
     }
 }
 
@@ -384,8 +380,6 @@ impl Graph {
 
     /// Indices of the nodes that read `id`.
     pub fn consumers(&self, id: ValueId) -> Vec<usize> {
-        (0..self.nodes.len())
-            .filter(|&i| self.nodes[i].inputs.contains(&id))
-            .collect()
+        (0..self.nodes.len()).filter(|&i| self.nodes[i].inputs.contains(&id)).collect()
     }
 }

@@ -12,11 +12,7 @@ use crate::{Error, Result, Window};
 /// # Errors
 /// What does not fit, with the name of the operator; the node's name is left for the caller, who knows it.
 pub fn infer_shape(op: &Op, inputs: &[&Value], declared: &[usize]) -> Result<Vec<usize>> {
-    rule(op, inputs, declared).map_err(|reason| Error::Node {
-        node: String::new(),
-        op: op.name(),
-        reason,
-    })
+    rule(op, inputs, declared).map_err(|reason| Error::Node { node: String::new(), op: op.name(), reason })
 }
 
 type Rule = std::result::Result<Vec<usize>, String>;
@@ -83,18 +79,12 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
         Op::Slice { start, step } => slice(x, start, step, declared),
         Op::Pad { before, after, .. } => {
             if before.len() != x.len() || after.len() != x.len() {
-                return Err(format!(
-                    "padding of {} and {} axes for input {x:?}",
-                    before.len(),
-                    after.len()
-                ));
+                return Err(format!("padding of {} and {} axes for input {x:?}", before.len(), after.len()));
             }
             x.iter()
                 .zip(before.iter().zip(after))
                 .map(|(&d, (&b, &a))| {
-                    b.checked_add(a)
-                        .and_then(|p| p.checked_add(d))
-                        .ok_or_else(|| "padding overflows".into())
+                    b.checked_add(a).and_then(|p| p.checked_add(d)).ok_or_else(|| "padding overflows".into())
                 })
                 .collect()
         }
@@ -130,11 +120,7 @@ fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
         Op::Concat { .. } => (1, usize::MAX),
         _ => (1, 1),
     };
-    if (min..=max).contains(&n) {
-        Ok(())
-    } else {
-        Err(format!("has {n} inputs, takes {min} to {max}"))
-    }
+    if (min..=max).contains(&n) { Ok(()) } else { Err(format!("has {n} inputs, takes {min} to {max}")) }
 }
 
 fn product(shape: &[usize]) -> std::result::Result<usize, String> {
@@ -149,11 +135,7 @@ fn nhwc(x: &[usize]) -> std::result::Result<[usize; 4], String> {
 }
 
 fn axis_of(axis: usize, x: &[usize]) -> std::result::Result<(), String> {
-    if axis < x.len() {
-        Ok(())
-    } else {
-        Err(format!("axis {axis} of {x:?}"))
-    }
+    if axis < x.len() { Ok(()) } else { Err(format!("axis {axis} of {x:?}")) }
 }
 
 fn bias(shapes: &[&[usize]], channels: usize) -> std::result::Result<(), String> {
@@ -166,11 +148,7 @@ fn bias(shapes: &[&[usize]], channels: usize) -> std::result::Result<(), String>
 fn windowed(extent: [usize; 2], w: &Window) -> std::result::Result<[usize; 2], String> {
     let mut out = [0; 2];
     for i in 0..2 {
-        let (k, s, d) = (
-            usize::from(w.kernel[i]),
-            usize::from(w.stride[i]),
-            usize::from(w.dilation[i]),
-        );
+        let (k, s, d) = (usize::from(w.kernel[i]), usize::from(w.stride[i]), usize::from(w.dilation[i]));
         if k == 0 || s == 0 || d == 0 {
             return Err("kernel, stride and dilation must be at least 1".into());
         }
@@ -191,15 +169,10 @@ fn kernel(w: &[usize], window: &Window, c: usize, groups: usize) -> std::result:
         return Err(format!("weights {w:?} are not [O, H, W, I]"));
     };
     if [kh, kw] != window.kernel.map(usize::from) {
-        return Err(format!(
-            "weights {w:?} do not have the kernel {:?}",
-            window.kernel
-        ));
+        return Err(format!("weights {w:?} do not have the kernel {:?}", window.kernel));
     }
     if groups == 0 || !o.is_multiple_of(groups) || i.checked_mul(groups) != Some(c) {
-        return Err(format!(
-            "weights {w:?} do not fit {c} channels in {groups} groups"
-        ));
+        return Err(format!("weights {w:?} do not fit {c} channels in {groups} groups"));
     }
     Ok(o)
 }
@@ -227,9 +200,7 @@ fn conv_transpose(
     }
     let [on, _, _, oc] = nhwc(declared)?;
     if (on, oc) != (n, o) {
-        return Err(format!(
-            "output {declared:?} does not have batch {n} and {o} channels"
-        ));
+        return Err(format!("output {declared:?} does not have batch {n} and {o} channels"));
     }
     Ok(declared.to_vec())
 }
@@ -275,9 +246,7 @@ fn concat(axis: usize, shapes: &[&[usize]]) -> Rule {
 
 fn slice(x: &[usize], start: &[usize], step: &[isize], declared: &[usize]) -> Rule {
     if [start.len(), step.len(), declared.len()] != [x.len(); 3] {
-        return Err(format!(
-            "start {start:?}, step {step:?}, output {declared:?} for input {x:?}"
-        ));
+        return Err(format!("start {start:?}, step {step:?}, output {declared:?} for input {x:?}"));
     }
     for i in 0..x.len() {
         if step[i] == 0 {
@@ -298,9 +267,7 @@ fn slice(x: &[usize], start: &[usize], step: &[isize], declared: &[usize]) -> Ru
 }
 
 fn reduced(x: &[usize], axes: &[usize], declared: &[usize]) -> Rule {
-    let kept: Vec<usize> = (0..x.len())
-        .map(|i| if axes.contains(&i) { 1 } else { x[i] })
-        .collect();
+    let kept: Vec<usize> = (0..x.len()).map(|i| if axes.contains(&i) { 1 } else { x[i] }).collect();
     let dropped: Vec<usize> = (0..x.len()).filter(|i| !axes.contains(i)).map(|i| x[i]).collect();
     if declared == kept { Ok(kept) } else { Ok(dropped) }
 }

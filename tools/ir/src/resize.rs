@@ -25,13 +25,9 @@ pub fn resize_tables(
 
 fn taps(rule: &ResizeRule, scale: f32, input: usize, output: usize) -> Result<Vec<Tap>> {
     if input == 0 || !(scale.is_finite() && scale > 0.0) {
-        return Err(Error::Graph(format!(
-            "resize of {input} elements by {scale} is not possible"
-        )));
+        return Err(Error::Graph(format!("resize of {input} elements by {scale} is not possible")));
     }
-    (0..output)
-        .map(|i| tap(rule, source(rule, i, scale, input, output)?, input))
-        .collect()
+    (0..output).map(|i| tap(rule, source(rule, i, scale, input, output)?, input)).collect()
 }
 
 /// The output index in input coordinates.
@@ -50,9 +46,7 @@ fn source(rule: &ResizeRule, i: usize, scale: f32, input: usize, output: usize) 
             input as f64 / 2.0 * (1.0 - adjustment) + half_pixel
         }
         other => {
-            return Err(Error::Graph(format!(
-                "resize coordinate rule `{other}` is not known"
-            )));
+            return Err(Error::Graph(format!("resize coordinate rule `{other}` is not known")));
         }
     })
 }
@@ -62,11 +56,7 @@ fn tap(rule: &ResizeRule, x: f64, input: usize) -> Result<Tap> {
     if rule.bilinear {
         let x = x.clamp(0.0, last);
         let low = x.floor();
-        return Ok(Tap {
-            low: low as usize,
-            high: (low + 1.0).min(last) as usize,
-            weight: (x - low) as f32,
-        });
+        return Ok(Tap { low: low as usize, high: (low + 1.0).min(last) as usize, weight: (x - low) as f32 });
     }
     let nearest = match rule.nearest.as_str() {
         "round_prefer_floor" => (x - 0.5).ceil(),
@@ -76,11 +66,7 @@ fn tap(rule: &ResizeRule, x: f64, input: usize) -> Result<Tap> {
         other => return Err(Error::Graph(format!("resize rounding `{other}` is not known"))),
     };
     let index = nearest.clamp(0.0, last) as usize;
-    Ok(Tap {
-        low: index,
-        high: index,
-        weight: 0.0,
-    })
+    Ok(Tap { low: index, high: index, weight: 0.0 })
 }
 
 #[cfg(test)]
@@ -88,12 +74,7 @@ mod tests {
     use super::*;
 
     fn rule(bilinear: bool, coordinate: &str, nearest: &str, scale: f32) -> ResizeRule {
-        ResizeRule {
-            bilinear,
-            coordinate: coordinate.into(),
-            nearest: nearest.into(),
-            scale: [scale; 2],
-        }
+        ResizeRule { bilinear, coordinate: coordinate.into(), nearest: nearest.into(), scale: [scale; 2] }
     }
 
     fn lows(rule: &ResizeRule, input: usize, output: usize) -> Vec<usize> {
@@ -104,14 +85,8 @@ mod tests {
     #[test]
     fn nearest_rules() {
         assert_eq!(lows(&rule(false, "asymmetric", "floor", 2.0), 2, 4), [0, 0, 1, 1]);
-        assert_eq!(
-            lows(&rule(false, "half_pixel", "round_prefer_floor", 2.0), 2, 4),
-            [0, 0, 1, 1]
-        );
-        assert_eq!(
-            lows(&rule(false, "align_corners", "round_prefer_ceil", 2.0), 2, 4),
-            [0, 0, 1, 1]
-        );
+        assert_eq!(lows(&rule(false, "half_pixel", "round_prefer_floor", 2.0), 2, 4), [0, 0, 1, 1]);
+        assert_eq!(lows(&rule(false, "align_corners", "round_prefer_ceil", 2.0), 2, 4), [0, 0, 1, 1]);
         assert_eq!(lows(&rule(false, "asymmetric", "ceil", 2.0), 2, 4), [0, 1, 1, 1]);
     }
 

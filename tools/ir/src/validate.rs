@@ -16,24 +16,16 @@ impl Graph {
             *slot = value.data.is_some();
         }
         let exists = |id: crate::ValueId| {
-            self.values
-                .get(id.0 as usize)
-                .ok_or_else(|| Error::Graph(format!("no tensor {}", id.0)))
+            self.values.get(id.0 as usize).ok_or_else(|| Error::Graph(format!("no tensor {}", id.0)))
         };
         for &id in &self.inputs {
             let name = &exists(id)?.name;
             if std::mem::replace(&mut known[id.0 as usize], true) {
-                return Err(Error::Graph(format!(
-                    "input `{name}` is a constant or listed twice"
-                )));
+                return Err(Error::Graph(format!("input `{name}` is a constant or listed twice")));
             }
         }
         for node in &self.nodes {
-            let fail = |reason: String| Error::Node {
-                node: node.name.clone(),
-                op: node.op.name(),
-                reason,
-            };
+            let fail = |reason: String| Error::Node { node: node.name.clone(), op: node.op.name(), reason };
             let mut inputs = Vec::with_capacity(node.inputs.len());
             for &id in &node.inputs {
                 let value = exists(id)?;
@@ -78,10 +70,7 @@ fn check_value(v: &Value) -> Result<()> {
             Data::I64(d) => (DType::I64, d.len()),
         };
         if dtype != v.dtype || n != len {
-            return fail(format!(
-                "{n} elements of {dtype:?} for {:?} of {:?}",
-                v.shape, v.dtype
-            ));
+            return fail(format!("{n} elements of {dtype:?} for {:?} of {:?}", v.shape, v.dtype));
         }
     }
     match &v.quant {

@@ -27,11 +27,7 @@ pub struct PlanOptions {
 
 impl Default for PlanOptions {
     fn default() -> Self {
-        Self {
-            reorder: true,
-            order_budget: 100_000,
-            offset_budget: 50_000,
-        }
+        Self { reorder: true, order_budget: 100_000, offset_budget: 50_000 }
     }
 }
 

@@ -38,11 +38,7 @@ impl Lifetimes {
                 }
             }
         }
-        Self {
-            spans,
-            pairs,
-            moments,
-        }
+        Self { spans, pairs, moments }
     }
 
     /// Whether both are live at some moment.
@@ -69,18 +65,10 @@ impl Lifetimes {
         (0..self.moments)
             .map(|t| {
                 let live = at(t);
-                let pairs: Vec<InPlace> = self
-                    .pairs
-                    .iter()
-                    .filter(|(m, _)| *m == t)
-                    .map(|(_, p)| *p)
-                    .collect();
+                let pairs: Vec<InPlace> =
+                    self.pairs.iter().filter(|(m, _)| *m == t).map(|(_, p)| *p).collect();
                 let bytes = needed(problem, &live, &pairs);
-                Moment {
-                    step: order.get(t).copied().unwrap_or(0),
-                    live,
-                    bytes,
-                }
+                Moment { step: order.get(t).copied().unwrap_or(0), live, bytes }
             })
             .collect()
     }
@@ -97,11 +85,7 @@ pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
     let bytes = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
     let round = |n: u64| n.next_multiple_of(u64::from(align));
     let sum: u64 = live.iter().map(|&b| round(bytes(b))).sum();
-    let slack = live
-        .iter()
-        .map(|&b| round(bytes(b)) - bytes(b))
-        .max()
-        .unwrap_or(0);
+    let slack = live.iter().map(|&b| round(bytes(b)) - bytes(b)).max().unwrap_or(0);
     sum - slack.min(sum) - savings(pairs, |b| round(bytes(b))).min(sum - slack.min(sum))
 }
 
@@ -113,10 +97,7 @@ pub fn savings(pairs: &[InPlace], bytes: impl Fn(BufferId) -> u64) -> u64 {
             continue;
         }
         let of_write = pairs.iter().filter(|q| q.write == p.write);
-        total += of_write
-            .map(|q| bytes(q.read).min(bytes(q.write)))
-            .max()
-            .unwrap_or(0);
+        total += of_write.map(|q| bytes(q.read).min(bytes(q.write))).max().unwrap_or(0);
     }
     total
 }
@@ -128,18 +109,10 @@ mod tests {
 
     #[test]
     fn in_place_counts_once_and_alignment_counts() {
-        let pair = InPlace {
-            read: BufferId(0),
-            write: BufferId(1),
-            overlap: Overlap::Exact,
-        };
+        let pair = InPlace { read: BufferId(0), write: BufferId(1), overlap: Overlap::Exact };
         let p = Problem {
             buffers: vec![Buffer { bytes: 10, align: 4 }, Buffer { bytes: 10, align: 4 }],
-            steps: vec![Step {
-                reads: vec![BufferId(0)],
-                writes: vec![BufferId(1)],
-                in_place: vec![pair],
-            }],
+            steps: vec![Step { reads: vec![BufferId(0)], writes: vec![BufferId(1)], in_place: vec![pair] }],
             inputs: vec![BufferId(0)],
             outputs: vec![BufferId(1)],
         };

@@ -37,11 +37,7 @@ pub fn pack(problem: &Problem, lifetimes: &Lifetimes, bound: u32, budget: usize)
     for (item, &offset) in items.all.iter().zip(&offsets) {
         all[item.id.0] = u32::try_from(offset).map_err(too_large)?;
     }
-    Ok(Packed {
-        offsets: all,
-        arena_bytes: u32::try_from(best).map_err(too_large)?,
-        complete,
-    })
+    Ok(Packed { offsets: all, arena_bytes: u32::try_from(best).map_err(too_large)?, complete })
 }
 
 /// A buffer that is live at some moment.
@@ -71,13 +67,7 @@ impl Items {
             // Buffers that nothing uses, and empty ones, lie at offset 0 and take no part.
             if let Some(span) = lifetimes.spans[i].filter(|_| b.bytes > 0) {
                 let (bytes, align) = (u64::from(b.bytes), u64::from(b.align));
-                all.push(Item {
-                    id: BufferId(i),
-                    bytes,
-                    align,
-                    span,
-                    meets: Vec::new(),
-                });
+                all.push(Item { id: BufferId(i), bytes, align, span, meets: Vec::new() });
             }
         }
         for i in 0..all.len() {
@@ -90,23 +80,15 @@ impl Items {
         }
         let savings = (0..lifetimes.moments)
             .map(|t| {
-                let pairs: Vec<InPlace> = lifetimes
-                    .pairs
-                    .iter()
-                    .filter(|(m, _)| *m == t)
-                    .map(|(_, p)| *p)
-                    .collect();
+                let pairs: Vec<InPlace> =
+                    lifetimes.pairs.iter().filter(|(m, _)| *m == t).map(|(_, p)| *p).collect();
                 savings(&pairs, |b| {
                     let b = problem.buffers[b.0];
                     u64::from(b.bytes).next_multiple_of(u64::from(b.align))
                 })
             })
             .collect();
-        Self {
-            all,
-            moments: lifetimes.moments,
-            savings,
-        }
+        Self { all, moments: lifetimes.moments, savings }
     }
 
     /// The best of several greedy layouts: arena and offsets.
@@ -128,13 +110,7 @@ impl Items {
             }
             // All were placed in the loop above.
             let offsets: Vec<u64> = offsets.into_iter().map(|o| o.unwrap_or(0)).collect();
-            let arena = self
-                .all
-                .iter()
-                .zip(&offsets)
-                .map(|(i, o)| o + i.bytes)
-                .max()
-                .unwrap_or(0);
+            let arena = self.all.iter().zip(&offsets).map(|(i, o)| o + i.bytes).max().unwrap_or(0);
             if arena < best.0 {
                 best = (arena, offsets);
             }
@@ -183,22 +159,11 @@ impl<'i> Search<'i> {
     fn new(items: &'i Items, best: u64, best_offsets: Vec<u64>, bound: u64, budget: usize) -> Self {
         let mut pending = vec![0; items.moments];
         for item in &items.all {
-            pending[item.span.0..=item.span.1]
-                .iter_mut()
-                .for_each(|p| *p += item.bytes);
+            pending[item.span.0..=item.span.1].iter_mut().for_each(|p| *p += item.bytes);
         }
         let skyline = vec![0; items.moments];
         let offsets = vec![None; items.all.len()];
-        Self {
-            items,
-            offsets,
-            skyline,
-            pending,
-            best,
-            best_offsets,
-            bound,
-            budget,
-        }
+        Self { items, offsets, skyline, pending, best, best_offsets, bound, budget }
     }
 
     /// Places one more buffer at `floor` or above, in every way that may lead to a smaller arena.
@@ -221,12 +186,7 @@ impl<'i> Search<'i> {
         for i in (0..self.offsets.len()).filter(|&i| self.offsets[i].is_none()) {
             let options = self.places(i, floor);
             let bytes = self.items.all[i].bytes;
-            lowest_top = options
-                .iter()
-                .map(|o| o + bytes)
-                .min()
-                .unwrap_or(u64::MAX)
-                .min(lowest_top);
+            lowest_top = options.iter().map(|o| o + bytes).min().unwrap_or(u64::MAX).min(lowest_top);
             places.extend(options.into_iter().map(|o| (o, std::cmp::Reverse(bytes), i)));
         }
         places.retain(|&(o, _, _)| o < lowest_top);
@@ -267,11 +227,7 @@ impl<'i> Search<'i> {
                 .iter()
                 .filter_map(|&(j, share)| self.offsets[j].map(|o| (j, o, o + self.items.all[j].bytes, share)))
         };
-        let top = placed()
-            .map(|(_, _, top, _)| top)
-            .max()
-            .unwrap_or(0)
-            .next_multiple_of(item.align);
+        let top = placed().map(|(_, _, top, _)| top).max().unwrap_or(0).next_multiple_of(item.align);
         let mut places = Vec::new();
         if top >= floor {
             places.push(top);

@@ -23,10 +23,7 @@ pub struct Order {
 pub fn search(problem: &Problem, options: &PlanOptions) -> Order {
     let given: Vec<usize> = (0..problem.steps.len()).collect();
     if !options.reorder {
-        return Order {
-            order: given,
-            complete: false,
-        };
+        return Order { order: given, complete: false };
     }
     let peak = |order: &[usize]| {
         let moments = Lifetimes::of(problem, order).timeline(problem, order);
@@ -34,24 +31,12 @@ pub fn search(problem: &Problem, options: &PlanOptions) -> Order {
     };
     let given_peak = peak(&given);
     if given_peak <= floor(problem) {
-        return Order {
-            order: given,
-            complete: true,
-        };
+        return Order { order: given, complete: true };
     }
     match Search::new(problem).run(given_peak, options.order_budget) {
-        Outcome::Better(order) => Order {
-            order,
-            complete: true,
-        },
-        Outcome::NoneBetter => Order {
-            order: given,
-            complete: true,
-        },
-        Outcome::OutOfBudget => Order {
-            order: given,
-            complete: false,
-        },
+        Outcome::Better(order) => Order { order, complete: true },
+        Outcome::NoneBetter => Order { order: given, complete: true },
+        Outcome::OutOfBudget => Order { order: given, complete: false },
     }
 }
 
@@ -115,10 +100,7 @@ impl<'p> Search<'p> {
             is_output: vec![false; n],
         };
         for (i, s) in problem.steps.iter().enumerate() {
-            s.reads
-                .iter()
-                .chain(&s.writes)
-                .for_each(|b| search.users[b.0].push(i));
+            s.reads.iter().chain(&s.writes).for_each(|b| search.users[b.0].push(i));
             s.writes.iter().for_each(|b| search.writers[b.0].push(i));
         }
         problem.inputs.iter().for_each(|b| search.is_input[b.0] = true);
@@ -128,12 +110,7 @@ impl<'p> Search<'p> {
 
     fn run(&self, limit: u64, budget: usize) -> Outcome {
         let n = self.problem.steps.len();
-        let start = Reached {
-            set: vec![0u64; n.div_ceil(64)].into(),
-            peak: 0,
-            step: 0,
-            from: 0,
-        };
+        let start = Reached { set: vec![0u64; n.div_ceil(64)].into(), peak: 0, step: 0, from: 0 };
         let mut levels = vec![vec![start]];
         let mut visited = 1;
         for size in 0..n {
@@ -152,12 +129,7 @@ impl<'p> Search<'p> {
                     set[step / 64] |= 1 << (step % 64);
                     if let Some(&i) = index.get(&set) {
                         if peak < next[i].peak {
-                            next[i] = Reached {
-                                set,
-                                peak,
-                                step,
-                                from,
-                            };
+                            next[i] = Reached { set, peak, step, from };
                         }
                         continue;
                     }
@@ -166,12 +138,7 @@ impl<'p> Search<'p> {
                         return Outcome::OutOfBudget;
                     }
                     index.insert(set.clone(), next.len());
-                    next.push(Reached {
-                        set,
-                        peak,
-                        step,
-                        from,
-                    });
+                    next.push(Reached { set, peak, step, from });
                 }
             }
             if next.is_empty() {
@@ -198,10 +165,7 @@ impl<'p> Search<'p> {
             self.is_output[b] || self.users[b].iter().any(|&u| !has(done, u)) || first && self.is_input[b]
         };
         let live = |b: &BufferId| touches(*b) || exists(b.0) && wanted(b.0);
-        let live: Vec<BufferId> = (0..self.problem.buffers.len())
-            .map(BufferId)
-            .filter(live)
-            .collect();
+        let live: Vec<BufferId> = (0..self.problem.buffers.len()).map(BufferId).filter(live).collect();
         let shared = |p: &&InPlace| {
             let dies =
                 !self.is_output[p.read.0] && self.users[p.read.0].iter().all(|&u| u == step || has(done, u));
@@ -227,16 +191,8 @@ mod tests {
             in_place: vec![],
         };
         let p = Problem {
-            buffers: [10, 100, 100, 5, 5, 5]
-                .map(|bytes| Buffer { bytes, align: 1 })
-                .to_vec(),
-            steps: vec![
-                step(&[0], 1),
-                step(&[0], 2),
-                step(&[1], 3),
-                step(&[2], 4),
-                step(&[3, 4], 5),
-            ],
+            buffers: [10, 100, 100, 5, 5, 5].map(|bytes| Buffer { bytes, align: 1 }).to_vec(),
+            steps: vec![step(&[0], 1), step(&[0], 2), step(&[1], 3), step(&[2], 4), step(&[3, 4], 5)],
             inputs: vec![BufferId(0)],
             outputs: vec![BufferId(5)],
         };
@@ -244,19 +200,7 @@ mod tests {
         assert!(found.complete);
         let moments = Lifetimes::of(&p, &found.order).timeline(&p, &found.order);
         assert_eq!(moments.iter().map(|m| m.bytes).max(), Some(115));
-        let stingy = search(
-            &p,
-            &PlanOptions {
-                order_budget: 2,
-                ..PlanOptions::default()
-            },
-        );
-        assert_eq!(
-            stingy,
-            Order {
-                order: vec![0, 1, 2, 3, 4],
-                complete: false
-            }
-        );
+        let stingy = search(&p, &PlanOptions { order_budget: 2, ..PlanOptions::default() });
+        assert_eq!(stingy, Order { order: vec![0, 1, 2, 3, 4], complete: false });
     }
 }

@@ -118,18 +118,11 @@ impl Problem {
         let count = self.buffers.len();
         for (buffer, b) in self.buffers.iter().enumerate() {
             if !b.align.is_power_of_two() {
-                return Err(Error::Alignment {
-                    buffer,
-                    align: b.align,
-                });
+                return Err(Error::Alignment { buffer, align: b.align });
             }
         }
         let known = |ids: &[BufferId], place: &dyn Fn() -> String| match ids.iter().find(|b| b.0 >= count) {
-            Some(b) => Err(Error::NoSuchBuffer {
-                place: place(),
-                buffer: b.0,
-                count,
-            }),
+            Some(b) => Err(Error::NoSuchBuffer { place: place(), buffer: b.0, count }),
             None => Ok(()),
         };
         known(&self.inputs, &|| "the input list".into())?;
@@ -142,28 +135,18 @@ impl Problem {
             known(&step.writes, &place)?;
             for b in &step.reads {
                 if !written[b.0] {
-                    return Err(Error::Unwritten {
-                        place: place(),
-                        buffer: b.0,
-                    });
+                    return Err(Error::Unwritten { place: place(), buffer: b.0 });
                 }
             }
             for p in &step.in_place {
                 if !step.reads.contains(&p.read) || !step.writes.contains(&p.write) || p.read == p.write {
-                    return Err(Error::InPlace {
-                        step: i,
-                        read: p.read.0,
-                        write: p.write.0,
-                    });
+                    return Err(Error::InPlace { step: i, read: p.read.0, write: p.write.0 });
                 }
             }
             step.writes.iter().for_each(|b| written[b.0] = true);
         }
         match self.outputs.iter().find(|b| !written[b.0]) {
-            Some(b) => Err(Error::Unwritten {
-                place: "the output list".into(),
-                buffer: b.0,
-            }),
+            Some(b) => Err(Error::Unwritten { place: "the output list".into(), buffer: b.0 }),
             None => Ok(()),
         }
     }
@@ -224,25 +207,15 @@ mod tests {
         p.buffers[1].align = 3;
         assert!(matches!(p.check(), Err(Error::Alignment { buffer: 1, align: 3 })));
         let mut p = chain();
-        p.steps[0].in_place = vec![InPlace {
-            read: BufferId(1),
-            write: BufferId(0),
-            overlap: Overlap::Exact,
-        }];
+        p.steps[0].in_place =
+            vec![InPlace { read: BufferId(1), write: BufferId(0), overlap: Overlap::Exact }];
         assert!(matches!(p.check(), Err(Error::InPlace { step: 0, .. })));
     }
 
     #[test]
     fn writers_of_one_buffer_stay_in_sequence() {
         let mut p = chain();
-        p.steps.insert(
-            1,
-            Step {
-                reads: vec![],
-                writes: vec![BufferId(1)],
-                in_place: vec![],
-            },
-        );
+        p.steps.insert(1, Step { reads: vec![], writes: vec![BufferId(1)], in_place: vec![] });
         assert_eq!(p.dependencies(), vec![vec![], vec![0], vec![0, 1]]);
     }
 }

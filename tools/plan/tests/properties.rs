@@ -6,19 +6,10 @@ use proptest::prelude::*;
 
 /// A random problem: step `i` writes buffer `inputs + i` from one or two earlier ones.
 fn problems(max_steps: usize, max_bytes: u32) -> impl Strategy<Value = Problem> {
-    let step = (
-        any::<prop::sample::Index>(),
-        any::<prop::sample::Index>(),
-        any::<bool>(),
-        any::<bool>(),
-    );
+    let step = (any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<bool>(), any::<bool>());
     let steps = prop::collection::vec(step, 1..=max_steps);
-    (
-        1usize..3,
-        steps,
-        prop::collection::vec((0..=max_bytes, 0u32..3), max_steps + 2),
-    )
-        .prop_map(|(inputs, picks, sizes)| {
+    (1usize..3, steps, prop::collection::vec((0..=max_bytes, 0u32..3), max_steps + 2)).prop_map(
+        |(inputs, picks, sizes)| {
             let mut steps = Vec::new();
             for (i, (a, b, two, in_place)) in picks.iter().enumerate() {
                 let write = BufferId(inputs + i);
@@ -27,35 +18,16 @@ fn problems(max_steps: usize, max_bytes: u32) -> impl Strategy<Value = Problem> 
                 if *two && second != reads[0] {
                     reads.push(second);
                 }
-                let pair = |&read| InPlace {
-                    read,
-                    write,
-                    overlap: Overlap::Exact,
-                };
-                let in_place = if *in_place {
-                    reads.iter().map(pair).collect()
-                } else {
-                    vec![]
-                };
-                steps.push(Step {
-                    reads,
-                    writes: vec![write],
-                    in_place,
-                });
+                let pair = |&read| InPlace { read, write, overlap: Overlap::Exact };
+                let in_place = if *in_place { reads.iter().map(pair).collect() } else { vec![] };
+                steps.push(Step { reads, writes: vec![write], in_place });
             }
             let count = inputs + steps.len();
-            let buffers = sizes[..count]
-                .iter()
-                .map(|&(bytes, a)| Buffer { bytes, align: 1 << a })
-                .collect();
+            let buffers = sizes[..count].iter().map(|&(bytes, a)| Buffer { bytes, align: 1 << a }).collect();
             let inputs = (0..inputs).map(BufferId).collect();
-            Problem {
-                buffers,
-                steps,
-                inputs,
-                outputs: vec![BufferId(count - 1)],
-            }
-        })
+            Problem { buffers, steps, inputs, outputs: vec![BufferId(count - 1)] }
+        },
+    )
 }
 
 /// Replays the plan and finds bytes that two buffers hold at once.
@@ -82,29 +54,20 @@ fn check(problem: &Problem, plan: &Plan) -> Result<(), TestCaseError> {
     for &s in &plan.order {
         let step = &problem.steps[s];
         for &r in &step.reads {
-            prop_assert!(
-                memory[range(r)].iter().all(|&m| m == Some(r)),
-                "step {s} reads a damaged {r:?}"
-            );
+            prop_assert!(memory[range(r)].iter().all(|&m| m == Some(r)), "step {s} reads a damaged {r:?}");
         }
         for &w in &step.writes {
             for &r in &step.reads {
                 let (a, b) = (range(r), range(w));
                 let apart = a.end <= b.start || b.end <= a.start;
                 let declared = step.in_place.iter().any(|p| p.read == r && p.write == w);
-                prop_assert!(
-                    apart || declared && a.start == b.start,
-                    "step {s}: {w:?} lies over {r:?}"
-                );
+                prop_assert!(apart || declared && a.start == b.start, "step {s}: {w:?} lies over {r:?}");
             }
             write(&mut memory, w)?;
         }
     }
     for &o in &problem.outputs {
-        prop_assert!(
-            memory[range(o)].iter().all(|&m| m == Some(o)),
-            "output {o:?} is damaged"
-        );
+        prop_assert!(memory[range(o)].iter().all(|&m| m == Some(o)), "output {o:?} is damaged");
     }
     prop_assert!(plan.arena_bytes >= plan.lower_bound);
     Ok(())
@@ -198,9 +161,7 @@ proptest! {
 /// MobileNet-like chain: every tensor once, the arena is the largest neighbouring pair.
 #[test]
 fn a_chain_is_planned_to_its_bound_at_once() {
-    let sizes = [
-        27_648u32, 18_432, 18_432, 36_864, 9_216, 18_432, 18_432, 256, 2, 2,
-    ];
+    let sizes = [27_648u32, 18_432, 18_432, 36_864, 9_216, 18_432, 18_432, 256, 2, 2];
     let steps = (0..sizes.len() - 1).map(|i| Step {
         reads: vec![BufferId(i)],
         writes: vec![BufferId(i + 1)],
@@ -212,15 +173,7 @@ fn a_chain_is_planned_to_its_bound_at_once() {
         inputs: vec![BufferId(0)],
         outputs: vec![BufferId(sizes.len() - 1)],
     };
-    let found = plan(
-        &problem,
-        &PlanOptions {
-            order_budget: 0,
-            offset_budget: 1000,
-            reorder: true,
-        },
-    )
-    .unwrap();
+    let found = plan(&problem, &PlanOptions { order_budget: 0, offset_budget: 1000, reorder: true }).unwrap();
     assert_eq!((found.arena_bytes, found.lower_bound), (55_296, 55_296));
     assert!(found.optimal && found.order_complete);
 }
@@ -233,29 +186,15 @@ fn a_residual_block_adds_in_place() {
         writes: vec![BufferId(write)],
         in_place: in_place
             .iter()
-            .map(|&r| InPlace {
-                read: BufferId(r),
-                write: BufferId(write),
-                overlap: Overlap::Exact,
-            })
+            .map(|&r| InPlace { read: BufferId(r), write: BufferId(write), overlap: Overlap::Exact })
             .collect(),
     };
     let problem = Problem {
-        buffers: [3_072, 16_384, 16_384, 16_384, 16_384]
-            .map(|bytes| Buffer { bytes, align: 16 })
-            .to_vec(),
-        steps: vec![
-            step(&[0], 1, &[]),
-            step(&[1], 2, &[]),
-            step(&[2], 3, &[]),
-            step(&[1, 3], 4, &[1, 3]),
-        ],
+        buffers: [3_072, 16_384, 16_384, 16_384, 16_384].map(|bytes| Buffer { bytes, align: 16 }).to_vec(),
+        steps: vec![step(&[0], 1, &[]), step(&[1], 2, &[]), step(&[2], 3, &[]), step(&[1, 3], 4, &[1, 3])],
         inputs: vec![BufferId(0)],
         outputs: vec![BufferId(4)],
     };
     let found = plan(&problem, &PlanOptions::default()).unwrap();
-    assert_eq!(
-        (found.arena_bytes, found.lower_bound, found.optimal),
-        (49_152, 49_152, true)
-    );
+    assert_eq!((found.arena_bytes, found.lower_bound, found.optimal), (49_152, 49_152, true));
 }

@@ -127,7 +127,9 @@ pub(crate) fn conv_transpose2d(
                 for ky in 0..kh {
                     let Some(y) = (iy * sh + ky * dh).checked_sub(top).filter(|y| *y < oh) else { continue };
                     for kx in 0..kw {
-                        let Some(xo) = (ix * sw + kx * dw).checked_sub(left).filter(|v| *v < ow) else { continue };
+                        let Some(xo) = (ix * sw + kx * dw).checked_sub(left).filter(|v| *v < ow) else {
+                            continue;
+                        };
                         let pixel = &mut out[((img * oh + y) * ow + xo) * oc..][..oc];
                         for (o, v) in pixel.iter_mut().enumerate() {
                             let part = &from[(o / out_g) * in_g..][..in_g];
@@ -144,7 +146,12 @@ pub(crate) fn conv_transpose2d(
 }
 
 /// x […, I], w [O, I] → `shape` […, O].
-pub(crate) fn fully_connected(x: &ArrayD<f32>, w: &ArrayD<f32>, bias: Option<&ArrayD<f32>>, shape: &[usize]) -> ArrayD<f32> {
+pub(crate) fn fully_connected(
+    x: &ArrayD<f32>,
+    w: &ArrayD<f32>,
+    bias: Option<&ArrayD<f32>>,
+    shape: &[usize],
+) -> ArrayD<f32> {
     let (o, i) = (w.shape()[0], w.shape()[1]);
     let rows = x.len() / i.max(1);
     let x = matrix(rows, i, slice(x).into_owned());
@@ -163,11 +170,8 @@ pub(crate) fn matmul(a: &ArrayD<f32>, b: &ArrayD<f32>, transpose_b: bool, shape:
     let mut out = Vec::with_capacity(shape.iter().product());
     for (x, y) in xs.chunks_exact((m * k).max(1)).zip(ys.chunks_exact((n * k).max(1))) {
         let x = matrix(m, k, x.to_vec());
-        let product = if transpose_b {
-            x.dot(&matrix(n, k, y.to_vec()).t())
-        } else {
-            x.dot(&matrix(k, n, y.to_vec()))
-        };
+        let product =
+            if transpose_b { x.dot(&matrix(n, k, y.to_vec()).t()) } else { x.dot(&matrix(k, n, y.to_vec())) };
         out.extend(product.iter());
     }
     array(shape, out)
@@ -183,7 +187,13 @@ mod tests {
     }
 
     /// By the definition, one output at a time.
-    fn naive(x: &ArrayD<f32>, w: &ArrayD<f32>, window: &Window, groups: usize, shape: &[usize]) -> ArrayD<f32> {
+    fn naive(
+        x: &ArrayD<f32>,
+        w: &ArrayD<f32>,
+        window: &Window,
+        groups: usize,
+        shape: &[usize],
+    ) -> ArrayD<f32> {
         let (in_g, out_g) = (x.shape()[3] / groups, shape[3] / groups);
         ArrayD::from_shape_fn(IxDyn(shape), |at| {
             let mut sum = 0.0;

@@ -27,7 +27,8 @@ impl Executor {
     /// The graph is not well formed.
     pub fn new(graph: &Graph) -> Result<Self> {
         graph.validate()?;
-        let constants = graph.values.iter().map(|v| v.data.is_some().then(|| Arc::new(constant(v)))).collect();
+        let constants =
+            graph.values.iter().map(|v| v.data.is_some().then(|| Arc::new(constant(v)))).collect();
         let mut last_use = vec![0; graph.values.len()];
         for (n, node) in graph.nodes.iter().enumerate() {
             node.inputs.iter().for_each(|id| last_use[id.0 as usize] = n);
@@ -68,7 +69,8 @@ impl Executor {
             values[id.0 as usize] = Some(Arc::new(inputs[i].clone()));
         }
         for (n, node) in self.graph.nodes.iter().enumerate() {
-            let missing = || Error::Operator { node: node.name.clone(), reason: "an input is missing".into() };
+            let missing =
+                || Error::Operator { node: node.name.clone(), reason: "an input is missing".into() };
             let mut operands = Vec::with_capacity(node.inputs.len());
             for id in &node.inputs {
                 operands.push(values[id.0 as usize].clone().ok_or_else(missing)?);
@@ -135,7 +137,9 @@ fn constant(value: &Value) -> ArrayD<f32> {
 fn evaluate(node: &Node, output: &Value, x: &[Tensor]) -> std::result::Result<ArrayD<f32>, String> {
     let shape = &output.shape;
     Ok(match &node.op {
-        Op::Conv2d { window, groups, .. } => conv::conv2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape),
+        Op::Conv2d { window, groups, .. } => {
+            conv::conv2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)
+        }
         Op::ConvTranspose2d { window, groups, .. } => {
             conv::conv_transpose2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)
         }

@@ -24,7 +24,13 @@ pub(crate) fn slice(x: &ArrayD<f32>, start: &[usize], step: &[isize], shape: &[u
     })
 }
 
-pub(crate) fn pad(x: &ArrayD<f32>, before: &[usize], mode: Option<PadMode>, value: f32, shape: &[usize]) -> ArrayD<f32> {
+pub(crate) fn pad(
+    x: &ArrayD<f32>,
+    before: &[usize],
+    mode: Option<PadMode>,
+    value: f32,
+    shape: &[usize],
+) -> ArrayD<f32> {
     let rank = shape.len();
     ArrayD::from_shape_fn(IxDyn(shape), |at| {
         let mut from = vec![0; rank];
@@ -36,7 +42,14 @@ pub(crate) fn pad(x: &ArrayD<f32>, before: &[usize], mode: Option<PadMode>, valu
                 None => i,
                 Some(PadMode::Edge) => i.clamp(0, n - 1),
                 // Mirrored without repeating the edge.
-                Some(PadMode::Reflect) => if i < 0 { -i } else if i >= n { 2 * (n - 1) - i } else { i }.clamp(0, n - 1),
+                Some(PadMode::Reflect) => if i < 0 {
+                    -i
+                } else if i >= n {
+                    2 * (n - 1) - i
+                } else {
+                    i
+                }
+                .clamp(0, n - 1),
             } as usize;
         }
         x[IxDyn(&from)]

@@ -32,7 +32,12 @@ pub(crate) fn batch_norm(x: &ArrayD<f32>, p: [&ArrayD<f32>; 4], epsilon: f32) ->
 }
 
 /// Over the last axis.
-pub(crate) fn layer_norm(x: &ArrayD<f32>, gamma: &ArrayD<f32>, beta: &ArrayD<f32>, epsilon: f32) -> ArrayD<f32> {
+pub(crate) fn layer_norm(
+    x: &ArrayD<f32>,
+    gamma: &ArrayD<f32>,
+    beta: &ArrayD<f32>,
+    epsilon: f32,
+) -> ArrayD<f32> {
     let mut out = x.clone();
     for mut row in out.rows_mut() {
         let n = row.len().max(1) as f32;

@@ -53,13 +53,16 @@ pub fn bars(labels: &[String], values: &[f64], unit: &str) -> Result<String, Plo
 ///
 /// # Errors
 /// A value is not finite, or there is no point at all.
-pub fn lines(series: &[(String, Vec<(f64, f64)>)], x_label: &str, y_label: &str) -> Result<String, PlotError> {
+pub fn lines(
+    series: &[(String, Vec<(f64, f64)>)],
+    x_label: &str,
+    y_label: &str,
+) -> Result<String, PlotError> {
     let points = || series.iter().flat_map(|(_, p)| p.iter());
     finite(points().flat_map(|(x, y)| [x, y]))?;
     let range = |pick: fn(&(f64, f64)) -> f64| {
-        let (low, high) = points()
-            .map(pick)
-            .fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+        let (low, high) =
+            points().map(pick).fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
         let margin = ((high - low) * 0.05).max(1e-9);
         (low - margin)..(high + margin)
     };
@@ -75,7 +78,13 @@ pub fn lines(series: &[(String, Vec<(f64, f64)>)], x_label: &str, y_label: &str)
             .y_label_area_size(60)
             .build_cartesian_2d(range(|p| p.0), range(|p| p.1))
             .map_err(wrap)?;
-        chart.configure_mesh().x_desc(x_label).y_desc(y_label).light_line_style(WHITE).draw().map_err(wrap)?;
+        chart
+            .configure_mesh()
+            .x_desc(x_label)
+            .y_desc(y_label)
+            .light_line_style(WHITE)
+            .draw()
+            .map_err(wrap)?;
         for (i, (name, points)) in series.iter().enumerate() {
             let color = SERIES[i % SERIES.len()];
             chart
@@ -118,7 +127,13 @@ pub fn timeline(blocks: &[Block], steps: usize, arena: u64, lower_bound: u64) ->
             .y_label_area_size(70)
             .build_cartesian_2d(0.0..steps.max(1) as f64, 0.0..top)
             .map_err(wrap)?;
-        chart.configure_mesh().x_desc("operator").y_desc("arena, bytes").light_line_style(WHITE).draw().map_err(wrap)?;
+        chart
+            .configure_mesh()
+            .x_desc("operator")
+            .y_desc("arena, bytes")
+            .light_line_style(WHITE)
+            .draw()
+            .map_err(wrap)?;
         for (i, b) in blocks.iter().enumerate() {
             let corners =
                 [(b.from as f64, b.offset as f64), (b.to as f64 + 1.0, (b.offset + b.bytes) as f64)];

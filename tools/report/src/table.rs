@@ -16,7 +16,9 @@ impl Table {
         let header: Vec<String> = header.into_iter().map(Into::into).collect();
         let mut inner = comfy_table::Table::new();
         inner.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        inner.set_style(TableComponent::HeaderLines, '─').set_style(TableComponent::MiddleHeaderIntersections, '─');
+        inner
+            .set_style(TableComponent::HeaderLines, '─')
+            .set_style(TableComponent::MiddleHeaderIntersections, '─');
         inner.set_header(&header);
         Self { inner, header, rows: Vec::new() }
     }
@@ -44,7 +46,8 @@ impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut table = self.inner.clone();
         for (i, column) in table.column_iter_mut().enumerate() {
-            let numeric = !self.rows.is_empty() && self.rows.iter().all(|r| r.get(i).is_none_or(|c| is_number(c)));
+            let numeric =
+                !self.rows.is_empty() && self.rows.iter().all(|r| r.get(i).is_none_or(|c| is_number(c)));
             if i > 0 && numeric {
                 column.set_cell_alignment(CellAlignment::Right);
             }

@@ -54,34 +54,19 @@ const fn mps2(name: &'static str, core: Core, machine: &'static str, triple: &'s
 pub static BOARDS: [Board; 3] = [
     mps2(
         "qemu:cortex-m4",
-        Core {
-            name: "Cortex-M4F",
-            fpu: true,
-            dsp: true,
-            mve: false,
-        },
+        Core { name: "Cortex-M4F", fpu: true, dsp: true, mve: false },
         "mps2-an386",
         "thumbv7em-none-eabihf",
     ),
     mps2(
         "qemu:cortex-m3",
-        Core {
-            name: "Cortex-M3",
-            fpu: false,
-            dsp: false,
-            mve: false,
-        },
+        Core { name: "Cortex-M3", fpu: false, dsp: false, mve: false },
         "mps2-an385",
         "thumbv7m-none-eabi",
     ),
     mps2(
         "qemu:cortex-m7",
-        Core {
-            name: "Cortex-M7",
-            fpu: true,
-            dsp: true,
-            mve: false,
-        },
+        Core { name: "Cortex-M7", fpu: true, dsp: true, mve: false },
         "mps2-an500",
         "thumbv7em-none-eabihf",
     ),

@@ -78,11 +78,7 @@ pub enum ClientError {
 }
 
 fn because(diagnosis: &str) -> String {
-    if diagnosis.is_empty() {
-        String::new()
-    } else {
-        format!(": {diagnosis}")
-    }
+    if diagnosis.is_empty() { String::new() } else { format!(": {diagnosis}") }
 }
 
 /// What a device says of itself.
@@ -129,11 +125,7 @@ impl<T: Transport> Client<T> {
     /// The same with other limits: of an answer, and of a step of a run.
     #[must_use]
     pub fn with_timeouts(self, answer: Duration, run: Duration) -> Self {
-        Self {
-            answer_timeout: answer,
-            run_timeout: run,
-            ..self
-        }
+        Self { answer_timeout: answer, run_timeout: run, ..self }
     }
 
     /// The line.
@@ -170,8 +162,7 @@ impl<T: Transport> Client<T> {
         for (offset, data) in chunks(off) {
             self.ask("load chunk", &Request::LoadChunk { offset, data }, ok)?;
         }
-        self.ask("load end", &Request::LoadEnd, model)
-            .and_then(|model| same(model, off))
+        self.ask("load end", &Request::LoadEnd, model).and_then(|model| same(model, off))
     }
 
     /// Opens the model in the device's flash, which must be `off`.
@@ -179,8 +170,7 @@ impl<T: Transport> Client<T> {
     /// # Errors
     /// [`ClientError`]
     pub fn use_flash(&mut self, off: &[u8]) -> Result<ModelInfo, ClientError> {
-        self.ask("use flash", &Request::UseFlash, model)
-            .and_then(|model| same(model, off))
+        self.ask("use flash", &Request::UseFlash, model).and_then(|model| same(model, off))
     }
 
     /// Writes all of an input.
@@ -202,11 +192,7 @@ impl<T: Transport> Client<T> {
         let mut tensor = Vec::with_capacity(len);
         while tensor.len() < len {
             let part = (len - tensor.len()).min(CHUNK_MAX) as u16;
-            let request = Request::ReadOutput {
-                index,
-                offset: tensor.len() as u32,
-                len: part,
-            };
+            let request = Request::ReadOutput { index, offset: tensor.len() as u32, len: part };
             tensor.extend(self.ask("read output", &request, |answer| match answer {
                 Response::Data(data) if data.len() == usize::from(part) => Some(data.to_vec()),
                 _ => None,
@@ -251,14 +237,7 @@ impl<T: Transport> Client<T> {
         for _ in 1..TRIES {
             self.send(name, request)?;
             match self.answer(name, self.answer_timeout, &mut read) {
-                Err(ClientError::Refused {
-                    failure:
-                        Failure {
-                            code: ErrorCode::Frame,
-                            ..
-                        },
-                    ..
-                }) => {}
+                Err(ClientError::Refused { failure: Failure { code: ErrorCode::Frame, .. }, .. }) => {}
                 answer => return answer,
             }
         }
@@ -269,9 +248,7 @@ impl<T: Transport> Client<T> {
     fn send(&mut self, request: &'static str, message: &Request<'_>) -> Result<(), ClientError> {
         let mut frame = [0; FRAME_MAX];
         let len = encode(message, &mut frame).map_err(|error| ClientError::Frame { request, error })?;
-        self.line
-            .send(&frame[..len])
-            .map_err(|e| self.broken(request, self.answer_timeout, e))
+        self.line.send(&frame[..len]).map_err(|e| self.broken(request, self.answer_timeout, e))
     }
 
     fn answer<R>(
@@ -294,10 +271,9 @@ impl<T: Transport> Client<T> {
         match decode(self.reader.payload()) {
             Err(error) => Err(ClientError::Frame { request, error }),
             Ok(Response::Error(failure)) => Err(ClientError::Refused { request, failure }),
-            Ok(answer) => read(answer).ok_or_else(|| ClientError::Unexpected {
-                request,
-                answer: format!("{answer:?}"),
-            }),
+            Ok(answer) => {
+                read(answer).ok_or_else(|| ClientError::Unexpected { request, answer: format!("{answer:?}") })
+            }
         }
     }
 
@@ -317,21 +293,13 @@ impl<T: Transport> Client<T> {
     fn broken(&mut self, request: &'static str, timeout: Duration, error: io::Error) -> ClientError {
         let diagnosis = self.line.diagnosis();
         match error.kind() {
-            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => ClientError::Timeout {
-                request,
-                seconds: timeout.as_secs_f32(),
-                diagnosis,
-            },
-            io::ErrorKind::UnexpectedEof => ClientError::Line {
-                request,
-                reason: "it was closed".into(),
-                diagnosis,
-            },
-            _ => ClientError::Line {
-                request,
-                reason: error.to_string(),
-                diagnosis,
-            },
+            io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
+                ClientError::Timeout { request, seconds: timeout.as_secs_f32(), diagnosis }
+            }
+            io::ErrorKind::UnexpectedEof => {
+                ClientError::Line { request, reason: "it was closed".into(), diagnosis }
+            }
+            _ => ClientError::Line { request, reason: error.to_string(), diagnosis },
         }
     }
 }
@@ -349,20 +317,10 @@ fn model(answer: Response<'_>) -> Option<ModelInfo> {
 
 fn same(model: ModelInfo, off: &[u8]) -> Result<ModelInfo, ClientError> {
     let sent = crc32fast::hash(off);
-    if model.crc == sent {
-        Ok(model)
-    } else {
-        Err(ClientError::OtherModel {
-            device: model.crc,
-            sent,
-        })
-    }
+    if model.crc == sent { Ok(model) } else { Err(ClientError::OtherModel { device: model.crc, sent }) }
 }
 
 /// Chunks of a tensor or file with their offsets; longer than 4 GiB is refused by the device at the length.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    bytes
-        .chunks(CHUNK_MAX)
-        .enumerate()
-        .map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
+    bytes.chunks(CHUNK_MAX).enumerate().map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
 }

@@ -17,26 +17,16 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
     let mut searched = vec![];
     if let Some(folder) = env::var_os(FOLDER_VARIABLE) {
         let folder = PathBuf::from(folder).join(board.triple);
-        for path in [
-            folder.join(board.firmware),
-            folder.join("release").join(board.firmware),
-        ] {
+        for path in [folder.join(board.firmware), folder.join("release").join(board.firmware)] {
             if path.is_file() {
                 return Ok(path);
             }
             searched.push(path);
         }
-        return Err(TargetError::NoFirmware {
-            board: board.name,
-            searched,
-        });
+        return Err(TargetError::NoFirmware { board: board.name, searched });
     }
     for root in roots() {
-        let path = root
-            .join("firmware/target")
-            .join(board.triple)
-            .join("release")
-            .join(board.firmware);
+        let path = root.join("firmware/target").join(board.triple).join("release").join(board.firmware);
         let script = root.join("firmware/build.sh");
         if !path.is_file() && script.is_file() {
             build(&script)?;
@@ -46,25 +36,16 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
         }
         searched.push(path);
     }
-    Err(TargetError::NoFirmware {
-        board: board.name,
-        searched,
-    })
+    Err(TargetError::NoFirmware { board: board.name, searched })
 }
 
 /// Where a checkout may be: around the working folder, around this program, and where it was built.
 fn roots() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = vec![];
     let program = env::current_exe().ok();
-    let starts = [
-        env::current_dir().ok(),
-        program,
-        Some(PathBuf::from(env!("CARGO_MANIFEST_DIR"))),
-    ];
+    let starts = [env::current_dir().ok(), program, Some(PathBuf::from(env!("CARGO_MANIFEST_DIR")))];
     for start in starts.into_iter().flatten() {
-        let root = start
-            .ancestors()
-            .find(|folder| folder.join("firmware/Cargo.toml").is_file());
+        let root = start.ancestors().find(|folder| folder.join("firmware/Cargo.toml").is_file());
         if let Some(root) = root.map(Path::to_path_buf)
             && !roots.contains(&root)
         {
@@ -78,26 +59,16 @@ fn build(script: &Path) -> Result<(), TargetError> {
     eprintln!("building the firmware once ({}) …", script.display());
     let mut command = Command::new(script);
     // Under `cargo run` these would choose the host's toolchain for the device.
-    for variable in [
-        "CARGO",
-        "RUSTUP_TOOLCHAIN",
-        "RUSTC",
-        "RUSTFLAGS",
-        "CARGO_ENCODED_RUSTFLAGS",
-    ] {
+    for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         command.env_remove(variable);
     }
-    let output = command
-        .output()
-        .map_err(TargetError::io(script.display().to_string()))?;
+    let output = command.output().map_err(TargetError::io(script.display().to_string()))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = said.trim().lines().collect();
-    Err(TargetError::Build(
-        lines[lines.len().saturating_sub(20)..].join("\n"),
-    ))
+    Err(TargetError::Build(lines[lines.len().saturating_sub(20)..].join("\n")))
 }
 
 /// Bytes of flash that a firmware takes: all sections that are loaded, code, constants and initial values.
@@ -106,10 +77,8 @@ fn build(script: &Path) -> Result<(), TargetError> {
 /// [`TargetError::Elf`] if the file is no ELF file.
 pub fn code_bytes(path: &Path) -> Result<u64, TargetError> {
     let data = fs::read(path).map_err(TargetError::io(path.display().to_string()))?;
-    let elf = object::File::parse(&*data).map_err(|e| TargetError::Elf {
-        path: path.into(),
-        reason: e.to_string(),
-    })?;
+    let elf = object::File::parse(&*data)
+        .map_err(|e| TargetError::Elf { path: path.into(), reason: e.to_string() })?;
     Ok(elf.sections().filter(is_loaded).map(|s| s.size()).sum())
 }
 
@@ -128,9 +97,6 @@ mod tests {
     fn what_is_no_elf_file_is_refused() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
         assert!(matches!(code_bytes(&path), Err(TargetError::Elf { .. })));
-        assert!(matches!(
-            code_bytes(Path::new("/nowhere")),
-            Err(TargetError::Io { .. })
-        ));
+        assert!(matches!(code_bytes(Path::new("/nowhere")), Err(TargetError::Io { .. })));
     }
 }

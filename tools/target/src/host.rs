@@ -34,10 +34,7 @@ impl HostDevice {
     ) -> Result<Vec<Vec<u8>>, TargetError> {
         let Loaded { off, arena } = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let model = Model::open(off.bytes())?;
-        let (input_count, output_count) = (
-            usize::from(model.input_count()),
-            usize::from(model.output_count()),
-        );
+        let (input_count, output_count) = (model.input_count(), model.output_count());
         check_count(inputs.len(), input_count)?;
         let mut engine = Engine::new(model, arena.bytes_mut())?;
         for (i, input) in inputs.iter().enumerate() {
@@ -46,19 +43,13 @@ impl HostDevice {
             tensor.copy_from_slice(input);
         }
         engine.run(observer)?;
-        (0..output_count)
-            .map(|i| Ok(engine.output(i)?.to_vec()))
-            .collect()
+        (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect()
     }
 }
 
 impl Device for HostDevice {
     fn info(&mut self) -> Result<DeviceInfo, TargetError> {
-        Ok(DeviceInfo {
-            board: "host".into(),
-            model_bytes: None,
-            arena_bytes: None,
-        })
+        Ok(DeviceInfo { board: "host".into(), model_bytes: None, arena_bytes: None })
     }
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
@@ -74,10 +65,7 @@ impl Device for HostDevice {
     }
 
     fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {
-        let mut stopwatch = Stopwatch {
-            start: Instant::now(),
-            operators: vec![],
-        };
+        let mut stopwatch = Stopwatch { start: Instant::now(), operators: vec![] };
         let start = Instant::now();
         self.run_observed(inputs, &mut stopwatch)?;
         let nanoseconds = Some(start.elapsed().as_nanos() as u64);
@@ -140,9 +128,7 @@ pub(crate) fn check_count(given: usize, needed: usize) -> Result<(), TargetError
     if given == needed {
         return Ok(());
     }
-    Err(TargetError::Input(format!(
-        "the model has {needed} input(s), {given} given"
-    )))
+    Err(TargetError::Input(format!("the model has {needed} input(s), {given} given")))
 }
 
 /// Right length of an input?
@@ -150,9 +136,7 @@ pub(crate) fn check_len(index: usize, given: usize, needed: usize) -> Result<(),
     if given == needed {
         return Ok(());
     }
-    Err(TargetError::Input(format!(
-        "input {index} has {given} bytes, the model needs {needed}"
-    )))
+    Err(TargetError::Input(format!("input {index} has {given} bytes, the model needs {needed}")))
 }
 
 /// Bytes that begin at a multiple of 16.
@@ -206,9 +190,6 @@ mod tests {
     #[test]
     fn without_a_model_nothing_runs() {
         assert!(matches!(HostDevice::new().run(&[]), Err(TargetError::NoModel)));
-        assert!(matches!(
-            HostDevice::new().load(b"no model"),
-            Err(TargetError::Model(_))
-        ));
+        assert!(matches!(HostDevice::new().load(b"no model"), Err(TargetError::Model(_))));
     }
 }

@@ -23,16 +23,12 @@ impl Logs {
         command: &mut Command,
     ) -> Result<Option<Self>, TargetError> {
         let elf = fs::read(firmware).map_err(TargetError::io(firmware.display().to_string()))?;
-        let table = Table::parse(&elf).map_err(|e| TargetError::Elf {
-            path: firmware.into(),
-            reason: format!("its log table: {e}"),
-        })?;
+        let table = Table::parse(&elf)
+            .map_err(|e| TargetError::Elf { path: firmware.into(), reason: format!("its log table: {e}") })?;
         let Some(table) = table else { return Ok(None) };
         let path = folder.join("uart1");
         let listener = UnixListener::bind(&path).map_err(TargetError::io(path.display().to_string()))?;
-        command
-            .arg("-chardev")
-            .arg(format!("socket,id=uart1,path={}", path.display()));
+        command.arg("-chardev").arg(format!("socket,id=uart1,path={}", path.display()));
         command.args(["-serial", "chardev:uart1"]);
         thread::spawn(move || {
             // Log lines are a help, not a result: without the line there are none.

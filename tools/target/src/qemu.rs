@@ -36,12 +36,7 @@ impl QemuDevice {
     pub fn new(board: &'static Board) -> Result<Self, TargetError> {
         let firmware = firmware::find(board)?;
         let code_bytes = firmware::code_bytes(&firmware)?;
-        Ok(Self {
-            board,
-            firmware,
-            code_bytes,
-            running: None,
-        })
+        Ok(Self { board, firmware, code_bytes, running: None })
     }
 
     /// Starts the board, with `off` in its flash if there is one.
@@ -143,19 +138,9 @@ impl Emulator {
         let socket = folder.path().join("uart0");
         let listener = UnixListener::bind(&socket).map_err(TargetError::io(socket.display().to_string()))?;
         let mut command = Command::new(&program);
-        command.args([
-            "-M",
-            board.machine,
-            "-display",
-            "none",
-            "-monitor",
-            "none",
-            "-nodefaults",
-        ]);
+        command.args(["-M", board.machine, "-display", "none", "-monitor", "none", "-nodefaults"]);
         command.args(["-icount", &format!("shift={}", board.icount_shift)]);
-        command
-            .arg("-chardev")
-            .arg(format!("socket,id=uart0,path={}", socket.display()));
+        command.arg("-chardev").arg(format!("socket,id=uart0,path={}", socket.display()));
         command.args(["-serial", "chardev:uart0"]);
         #[cfg(feature = "logs")]
         let logs = crate::logs::Logs::attach(firmware, folder.path(), &mut command)?;
@@ -166,14 +151,9 @@ impl Emulator {
             command.arg("-device").arg(loader);
         }
         command.arg("-kernel").arg(firmware);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => TargetError::NoEmulator {
-                program: program.clone(),
-            },
+            io::ErrorKind::NotFound => TargetError::NoEmulator { program: program.clone() },
             _ => TargetError::Emulator(format!("{program}: {e}")),
         })?;
         match accept(&listener, &mut child, &program) {
@@ -230,10 +210,7 @@ fn accept(listener: &UnixListener, child: &mut Child, program: &str) -> Result<U
             Err(e) => return Err(io()(e)),
         }
         if let Ok(Some(status)) = child.try_wait() {
-            return Err(TargetError::Emulator(format!(
-                "{program} ended with {status}. {}",
-                said(child)
-            )));
+            return Err(TargetError::Emulator(format!("{program} ended with {status}. {}", said(child))));
         }
         if start.elapsed() > START_TIMEOUT {
             return Err(TargetError::Emulator(format!(

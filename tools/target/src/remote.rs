@@ -31,12 +31,7 @@ struct Loaded {
 impl<T: Transport> RemoteDevice<T> {
     /// A device without a model.
     pub fn new(client: Client<T>) -> Self {
-        Self {
-            client,
-            facts: None,
-            model: None,
-            code_bytes: None,
-        }
+        Self { client, facts: None, model: None, code_bytes: None }
     }
 
     /// What the device says of itself; asked once.
@@ -120,16 +115,8 @@ impl<T: Transport> Device for RemoteDevice<T> {
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
         self.run_observed(inputs, Mode::Plain, |_| {})?;
-        let lengths = self
-            .model
-            .as_ref()
-            .map(|m| m.output_bytes.clone())
-            .unwrap_or_default();
-        lengths
-            .iter()
-            .enumerate()
-            .map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?))
-            .collect()
+        let lengths = self.model.as_ref().map(|m| m.output_bytes.clone()).unwrap_or_default();
+        lengths.iter().enumerate().map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?)).collect()
     }
 
     fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {

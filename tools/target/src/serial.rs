@@ -15,10 +15,7 @@ pub(crate) fn open(port: &str) -> Result<impl Transport + 'static, TargetError> 
         .timeout(WRITE_TIMEOUT)
         .open()
         .map(Port)
-        .map_err(|e| TargetError::Io {
-            what: format!("serial port {port}"),
-            source: e.into(),
-        })
+        .map_err(|e| TargetError::Io { what: format!("serial port {port}"), source: e.into() })
 }
 
 impl Transport for Port {

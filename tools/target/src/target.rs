@@ -25,11 +25,7 @@ impl Target {
         let unknown = || TargetError::Unknown(name.into());
         match name.split_once(':') {
             None if name == "host" => Ok(Self::Host),
-            Some(("qemu", _)) => BOARDS
-                .iter()
-                .find(|b| b.name == name)
-                .map(Self::Qemu)
-                .ok_or_else(unknown),
+            Some(("qemu", _)) => BOARDS.iter().find(|b| b.name == name).map(Self::Qemu).ok_or_else(unknown),
             Some(("serial", port)) if !port.is_empty() => Ok(Self::Serial(port.into())),
             Some(("probe", chip)) if !chip.is_empty() => Ok(Self::Probe(chip.into())),
             _ => Err(unknown()),
@@ -62,29 +58,14 @@ mod tests {
 
     #[test]
     fn names_come_back_as_they_were() {
-        for name in [
-            "host",
-            "qemu:cortex-m4",
-            "qemu:cortex-m3",
-            "serial:/dev/ttyACM0",
-            "probe:STM32L4R5",
-        ] {
+        for name in ["host", "qemu:cortex-m4", "qemu:cortex-m3", "serial:/dev/ttyACM0", "probe:STM32L4R5"] {
             assert_eq!(Target::parse(name).unwrap().to_string(), name);
         }
     }
 
     #[test]
     fn wrong_names_are_refused_with_advice() {
-        for name in [
-            "",
-            "hosts",
-            "qemu",
-            "qemu:",
-            "qemu:cortex-m99",
-            "serial:",
-            "probe:",
-            "usb:1",
-        ] {
+        for name in ["", "hosts", "qemu", "qemu:", "qemu:cortex-m99", "serial:", "probe:", "usb:1"] {
             let error = Target::parse(name).unwrap_err().to_string();
             assert!(error.contains("target list"), "{error}");
         }

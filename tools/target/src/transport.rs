@@ -51,17 +51,12 @@ impl Transport for UnixSocket {
     }
 
     fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize> {
-        self.0
-            .set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+        self.0.set_read_timeout(Some(timeout.max(Duration::from_millis(1))))?;
         io::Read::read(&mut self.0, buffer).map_err(timed_out)
     }
 }
 
 /// A socket whose time is up says `WouldBlock` on some systems.
 pub(crate) fn timed_out(error: io::Error) -> io::Error {
-    if error.kind() == io::ErrorKind::WouldBlock {
-        io::ErrorKind::TimedOut.into()
-    } else {
-        error
-    }
+    if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

@@ -64,23 +64,10 @@ impl<'g> Forward<'g> {
             .filter_map(|id| constant(graph, id).map(|data| (id, data)))
             .map(|(id, data)| {
                 let tensor = Tensor::<1>::from_data(TensorData::new(data.to_vec(), [data.len()]), device);
-                (
-                    id,
-                    if mode == Mode::Train {
-                        tensor.require_grad()
-                    } else {
-                        tensor
-                    },
-                )
+                (id, if mode == Mode::Train { tensor.require_grad() } else { tensor })
             })
             .collect();
-        Self {
-            graph,
-            device: device.clone(),
-            parameters,
-            mode,
-            skip_softmax,
-        }
+        Self { graph, device: device.clone(), parameters, mode, skip_softmax }
     }
 
     pub(crate) fn parameter(&self, id: ValueId) -> Option<&Tensor<1>> {
@@ -90,9 +77,7 @@ impl<'g> Forward<'g> {
     /// Output `[N, elements]` in the IR's order for `x` in the order of the graph's only input.
     pub(crate) fn run(&self, x: &[f32], batch: usize) -> Result<(Tensor<2>, Statistics)> {
         let (&[input], &[output]) = (&self.graph.inputs[..], &self.graph.outputs[..]) else {
-            return Err(Error::Data(
-                "networks with one input and one output can be trained".into(),
-            ));
+            return Err(Error::Data("networks with one input and one output can be trained".into()));
         };
         let mut statistics = Statistics::new();
         let mut values: HashMap<ValueId, Tensor<4>> = HashMap::new();
@@ -118,9 +103,7 @@ impl<'g> Forward<'g> {
         let unsupported = |reason: &str| unsupported(node, reason);
         let x = || {
             let value = node.inputs.first().and_then(|id| values.get(id));
-            value
-                .cloned()
-                .ok_or_else(|| unsupported("its first input is no activation"))
+            value.cloned().ok_or_else(|| unsupported("its first input is no activation"))
         };
         let shape_of = |index: usize| &self.graph.value(node.inputs[index]).shape;
         let out_shape = &self.graph.value(node.output).shape;
@@ -137,12 +120,7 @@ impl<'g> Forward<'g> {
                     return Err(unsupported("its weights are not a matrix"));
                 };
                 let weights = self.weights(node, 1)?.reshape([o, i, 1, 1]);
-                module::conv2d(
-                    x()?,
-                    weights,
-                    self.bias(node)?,
-                    ConvOptions::new([1, 1], [0, 0], [1, 1], 1),
-                )
+                module::conv2d(x()?, weights, self.bias(node)?, ConvOptions::new([1, 1], [0, 0], [1, 1], 1))
             }
             Op::Pool { kind, window, .. } => {
                 pool(x()?, *kind, window).ok_or_else(|| unsupported("dilation"))?
@@ -156,10 +134,7 @@ impl<'g> Forward<'g> {
             }
             Op::BatchNorm { epsilon } => self.batch_norm(node, x()?, *epsilon, statistics)?,
             Op::Reshape => self.channels_first(self.channels_last(x()?), out_shape, batch)?,
-            Op::Reduce {
-                kind: ReduceKind::Mean,
-                axes,
-            } if axes[..] == [1, 2] => x()?.mean_dim(2).mean_dim(3),
+            Op::Reduce { kind: ReduceKind::Mean, axes } if axes[..] == [1, 2] => x()?.mean_dim(2).mean_dim(3),
             Op::Softmax { .. } if self.skip_softmax && self.graph.outputs[..] == [node.output] => x()?,
             Op::Softmax { axis } if *axis + 1 == out_shape.len() => activation::softmax(x()?, 1),
             _ => return Err(unsupported("it has no gradient here")),
@@ -176,19 +151,13 @@ impl<'g> Forward<'g> {
         statistics: &mut Statistics,
     ) -> Result<Tensor<4>> {
         let per_channel = |t: Tensor<1>| t.reshape([1i64, -1, 1, 1]);
-        let (gamma, beta) = (
-            per_channel(self.weights(node, 1)?),
-            per_channel(self.weights(node, 2)?),
-        );
+        let (gamma, beta) = (per_channel(self.weights(node, 1)?), per_channel(self.weights(node, 2)?));
         let running = |index: usize| {
             constant(self.graph, node.inputs[index])
                 .ok_or_else(|| unsupported(node, "its statistics are no constants"))
         };
         let (mean, variance) = match self.mode {
-            Mode::Infer => (
-                per_channel(self.tensor(running(3)?)),
-                per_channel(self.tensor(running(4)?)),
-            ),
+            Mode::Infer => (per_channel(self.tensor(running(3)?)), per_channel(self.tensor(running(4)?))),
             Mode::Train => {
                 let [n, _, h, w] = x.dims();
                 let mean = x.clone().mean_dim(0).mean_dim(2).mean_dim(3);
@@ -199,10 +168,7 @@ impl<'g> Forward<'g> {
                 for (index, now, scale) in [(3, &mean, 1.0), (4, &variance, unbiased)] {
                     let now = to_vec(now.clone().detach().reshape([-1i64]));
                     let mix = |(&old, now): (&f32, f32)| (1.0 - MOMENTUM) * old + MOMENTUM * scale * now;
-                    statistics.push((
-                        node.inputs[index],
-                        running(index)?.iter().zip(now).map(mix).collect(),
-                    ));
+                    statistics.push((node.inputs[index], running(index)?.iter().zip(now).map(mix).collect()));
                 }
                 (mean, variance)
             }
@@ -212,10 +178,7 @@ impl<'g> Forward<'g> {
 
     /// An operand of a broadcasting operator: an activation or a constant.
     fn operand(&self, node: &Node, index: usize, values: &HashMap<ValueId, Tensor<4>>) -> Result<Tensor<4>> {
-        let id = *node
-            .inputs
-            .get(index)
-            .ok_or_else(|| unsupported(node, "an operand is missing"))?;
+        let id = *node.inputs.get(index).ok_or_else(|| unsupported(node, "an operand is missing"))?;
         if let Some(tensor) = values.get(&id) {
             return Ok(tensor.clone());
         }
@@ -232,17 +195,11 @@ impl<'g> Forward<'g> {
 
     fn weights(&self, node: &Node, index: usize) -> Result<Tensor<1>> {
         let parameter = node.inputs.get(index).and_then(|id| self.parameters.get(id));
-        parameter
-            .cloned()
-            .ok_or_else(|| unsupported(node, "its weights are not float32 constants"))
+        parameter.cloned().ok_or_else(|| unsupported(node, "its weights are not float32 constants"))
     }
 
     fn bias(&self, node: &Node) -> Result<Option<Tensor<1>>> {
-        if node.inputs.len() > 2 {
-            self.weights(node, 2).map(Some)
-        } else {
-            Ok(None)
-        }
+        if node.inputs.len() > 2 { self.weights(node, 2).map(Some) } else { Ok(None) }
     }
 
     fn tensor(&self, data: &[f32]) -> Tensor<1> {
@@ -281,11 +238,7 @@ pub(crate) fn to_vec<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 }
 
 fn unsupported(node: &Node, reason: &str) -> Error {
-    Error::Unsupported {
-        node: node.name.clone(),
-        op: node.op.name(),
-        reason: reason.into(),
-    }
+    Error::Unsupported { node: node.name.clone(), op: node.op.name(), reason: reason.into() }
 }
 
 fn constant(graph: &Graph, id: ValueId) -> Option<&[f32]> {
@@ -297,12 +250,7 @@ fn constant(graph: &Graph, id: ValueId) -> Option<&[f32]> {
 
 fn conv_options(window: &Window, groups: usize) -> ConvOptions<2> {
     let pair = |v: [u16; 2]| v.map(usize::from);
-    ConvOptions::new_with_padding(
-        pair(window.stride),
-        padding(window),
-        pair(window.dilation),
-        groups,
-    )
+    ConvOptions::new_with_padding(pair(window.stride), padding(window), pair(window.dilation), groups)
 }
 
 /// (before, after) of height and width.

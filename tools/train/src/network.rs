@@ -26,18 +26,11 @@ pub struct Network {
 impl Network {
     /// A network with the input `[1, height, width, channels]`; `seed` determines the initial weights.
     pub fn new(name: &str, shape: [usize; 3], seed: u64) -> Self {
-        let mut graph = Graph {
-            name: name.into(),
-            ..Graph::default()
-        };
+        let mut graph = Graph { name: name.into(), ..Graph::default() };
         let [h, w, c] = shape;
         let last = graph.add_value(activation("input", vec![1, h, w, c]));
         graph.inputs.push(last);
-        Self {
-            graph,
-            last,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-        }
+        Self { graph, last, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
     /// What was made last, to come back to it.
@@ -77,30 +70,13 @@ impl Network {
         let [_, h, w, c] = self.shape();
         let (top, bottom, out_h) = edges(h, kernel[0], stride[0], edge);
         let (left, right, out_w) = edges(w, kernel[1], stride[1], edge);
-        let window = Window {
-            kernel,
-            stride,
-            dilation: [1, 1],
-            pad: [top, left, bottom, right],
-        };
-        let shape = vec![
-            filters,
-            usize::from(kernel[0]),
-            usize::from(kernel[1]),
-            c / groups,
-        ];
+        let window = Window { kernel, stride, dilation: [1, 1], pad: [top, left, bottom, right] };
+        let shape = vec![filters, usize::from(kernel[0]), usize::from(kernel[1]), c / groups];
         let fan_in = shape[1..].iter().product::<usize>();
         let weights = self.random(&format!("{name}.weight"), shape, fan_in);
-        let bias = self.graph.add_constant(
-            format!("{name}.bias"),
-            vec![filters],
-            Data::F32(vec![0.0; filters]),
-        );
-        let op = Op::Conv2d {
-            window,
-            groups,
-            activation: Activation::None,
-        };
+        let bias =
+            self.graph.add_constant(format!("{name}.bias"), vec![filters], Data::F32(vec![0.0; filters]));
+        let op = Op::Conv2d { window, groups, activation: Activation::None };
         let inputs = vec![self.last, weights, bias];
         self.push(name, op, inputs, vec![1, out_h, out_w, filters])
     }
@@ -108,8 +84,7 @@ impl Network {
     /// Batch normalisation and ReLU.
     #[must_use]
     pub fn normalise_relu(self, name: &str) -> Self {
-        self.normalise(&format!("{name}.norm"))
-            .relu(&format!("{name}.relu"))
+        self.normalise(&format!("{name}.norm")).relu(&format!("{name}.relu"))
     }
 
     /// Batch normalisation.
@@ -119,10 +94,7 @@ impl Network {
         let mut inputs = vec![self.last];
         for (part, initial) in [("gamma", 1.0), ("beta", 0.0), ("mean", 0.0), ("variance", 1.0)] {
             let data = Data::F32(vec![initial; shape[3]]);
-            inputs.push(
-                self.graph
-                    .add_constant(format!("{name}.{part}"), vec![shape[3]], data),
-            );
+            inputs.push(self.graph.add_constant(format!("{name}.{part}"), vec![shape[3]], data));
         }
         self.push(name, Op::BatchNorm { epsilon: 1e-3 }, inputs, shape.to_vec())
     }
@@ -131,10 +103,7 @@ impl Network {
     #[must_use]
     pub fn relu(self, name: &str) -> Self {
         let shape = self.shape().to_vec();
-        let op = Op::Unary(offshoot_ir::UnaryKind::Clip {
-            min: 0.0,
-            max: f32::INFINITY,
-        });
+        let op = Op::Unary(offshoot_ir::UnaryKind::Clip { min: 0.0, max: f32::INFINITY });
         let inputs = vec![self.last];
         self.push(name, op, inputs, shape)
     }
@@ -143,10 +112,7 @@ impl Network {
     #[must_use]
     pub fn add(self, name: &str, other: ValueId) -> Self {
         let shape = self.shape().to_vec();
-        let op = Op::Binary {
-            kind: BinaryKind::Add,
-            activation: Activation::None,
-        };
+        let op = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
         let inputs = vec![self.last, other];
         self.push(name, op, inputs, shape)
     }
@@ -155,17 +121,8 @@ impl Network {
     #[must_use]
     pub fn global_average(self, name: &str) -> Self {
         let [_, h, w, c] = self.shape();
-        let window = Window {
-            kernel: [h as u16, w as u16],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad: [0; 4],
-        };
-        let op = Op::Pool {
-            kind: PoolKind::Average,
-            window,
-            activation: Activation::None,
-        };
+        let window = Window { kernel: [h as u16, w as u16], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+        let op = Op::Pool { kind: PoolKind::Average, window, activation: Activation::None };
         let inputs = vec![self.last];
         let pooled = self.push(name, op, inputs, vec![1, 1, 1, c]);
         let inputs = vec![pooled.last];
@@ -177,14 +134,9 @@ impl Network {
     pub fn dense(mut self, name: &str, outputs: usize) -> Self {
         let inputs = self.graph.value(self.last).shape[1];
         let weights = self.random(&format!("{name}.weight"), vec![outputs, inputs], inputs);
-        let bias = self.graph.add_constant(
-            format!("{name}.bias"),
-            vec![outputs],
-            Data::F32(vec![0.0; outputs]),
-        );
-        let op = Op::FullyConnected {
-            activation: Activation::None,
-        };
+        let bias =
+            self.graph.add_constant(format!("{name}.bias"), vec![outputs], Data::F32(vec![0.0; outputs]));
+        let op = Op::FullyConnected { activation: Activation::None };
         let inputs = vec![self.last, weights, bias];
         self.push(name, op, inputs, vec![1, outputs])
     }
@@ -213,12 +165,7 @@ impl Network {
 
     fn push(mut self, name: &str, op: Op, inputs: Vec<ValueId>, shape: Vec<usize>) -> Self {
         let output = self.graph.add_value(activation(&format!("{name}.out"), shape));
-        self.graph.nodes.push(Node {
-            name: name.into(),
-            op,
-            inputs,
-            output,
-        });
+        self.graph.nodes.push(Node { name: name.into(), op, inputs, output });
         self.last = output;
         self
     }

@@ -83,10 +83,7 @@ mod tests {
                     step as i32 + 1,
                 );
             }
-            assert!(
-                (weights[0] - 1.0).abs() < 1e-2 && weights[1].abs() < 1e-2,
-                "{rule:?}: {weights:?}"
-            );
+            assert!((weights[0] - 1.0).abs() < 1e-2 && weights[1].abs() < 1e-2, "{rule:?}: {weights:?}");
         }
     }
 

@@ -28,13 +28,7 @@ pub struct Recipe {
 }
 
 /// Those of all models.
-pub const SEEDS: Seeds = Seeds {
-    weights: 11,
-    train: 1,
-    test: 2,
-    shifted_train: 3,
-    shifted_test: 4,
-};
+pub const SEEDS: Seeds = Seeds { weights: 11, train: 1, test: 2, shifted_train: 3, shifted_test: 4 };
 
 /// Seeds of weights and sets.
 #[derive(Clone, Copy, Debug)]
@@ -61,22 +55,8 @@ pub const RECIPES: [Recipe; 3] = [
         test: 300,
         shifted: (100, 150),
     },
-    Recipe {
-        task: Task::Glyphs,
-        train: 12000,
-        epochs: 14,
-        calibration: 100,
-        test: 400,
-        shifted: (150, 200),
-    },
-    Recipe {
-        task: Task::Tones,
-        train: 8000,
-        epochs: 14,
-        calibration: 96,
-        test: 304,
-        shifted: (0, 0),
-    },
+    Recipe { task: Task::Glyphs, train: 12000, epochs: 14, calibration: 100, test: 400, shifted: (150, 200) },
+    Recipe { task: Task::Tones, train: 8000, epochs: 14, calibration: 96, test: 304, shifted: (0, 0) },
 ];
 
 /// Samples behind the accuracies in the card: many more than are written, so that they mean something.
@@ -88,15 +68,9 @@ impl Recipe {
     /// # Errors
     /// The folder cannot be written to.
     pub fn write_data(&self, folder: &Path) -> offshoot_data::Result<()> {
-        let calibration = self
-            .task
-            .generate(Condition::Usual, SEEDS.train, self.calibration);
+        let calibration = self.task.generate(Condition::Usual, SEEDS.train, self.calibration);
         npy::write(&folder.join("calibration_x.npy"), &calibration.x)?;
-        write_pair(
-            folder,
-            "test",
-            &self.task.generate(Condition::Usual, SEEDS.test, self.test),
-        )?;
+        write_pair(folder, "test", &self.task.generate(Condition::Usual, SEEDS.test, self.test))?;
         let (learn, test) = self.shifted;
         if learn > 0 {
             write_pair(
@@ -144,11 +118,7 @@ impl Recipe {
             classes: task.classes().iter().map(ToString::to_string).collect(),
             network: Network {
                 architecture: architecture.into(),
-                input: graph
-                    .inputs
-                    .first()
-                    .map(|&i| graph.value(i).shape.clone())
-                    .unwrap_or_default(),
+                input: graph.inputs.first().map(|&i| graph.value(i).shape.clone()).unwrap_or_default(),
                 input_numbers: "0 to 255, the sensor's offset binary; no normalisation is needed".into(),
                 parameters: models::parameters(graph),
                 macs: models::macs(graph),
@@ -158,10 +128,7 @@ impl Recipe {
                 train_seed: SEEDS.train,
                 train_samples: self.train,
                 epochs: self.epochs,
-                calibration: format!(
-                    "calibration_x.npy: the first {} training samples",
-                    self.calibration
-                ),
+                calibration: format!("calibration_x.npy: the first {} training samples", self.calibration),
                 test: format!(
                     "test_x.npy, test_y.npy: the first {} samples of seed {}",
                     self.test, SEEDS.test
@@ -177,9 +144,6 @@ fn write_pair(folder: &Path, name: &str, data: &Dataset) -> offshoot_data::Resul
     npy::write(&folder.join(format!("{name}_x.npy")), &data.x)?;
     // Fewer than 128 classes.
     let labels = data.y.iter().map(|&y| y as u8).collect::<ndarray::Array1<u8>>();
-    npy::write(
-        &folder.join(format!("{name}_y.npy")),
-        &Array::from(labels.into_dyn()),
-    )?;
+    npy::write(&folder.join(format!("{name}_y.npy")), &Array::from(labels.into_dyn()))?;
     Ok(())
 }

@@ -41,15 +41,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            epochs: 20,
-            batch: 64,
-            rate: 3e-3,
-            decay: 1e-2,
-            rule: Rule::Adam,
-            smoothing: 0.0,
-            seed: 0,
-        }
+        Self { epochs: 20, batch: 64, rate: 3e-3, decay: 1e-2, rule: Rule::Adam, smoothing: 0.0, seed: 0 }
     }
 }
 
@@ -85,20 +77,15 @@ pub fn train(
     let batch = options.batch.clamp(1, count);
     let per_epoch = count / batch;
     let x = x.as_standard_layout();
-    let x = x
-        .as_slice()
-        .ok_or_else(|| Error::Data("samples are not contiguous".into()))?;
+    let x = x.as_slice().ok_or_else(|| Error::Data("samples are not contiguous".into()))?;
     let mut order: Vec<usize> = (0..count).collect();
     for epoch in 0..options.epochs {
         shuffle(&mut order, &mut rng);
         let mut total = 0.0;
         for (index, chosen) in order.chunks_exact(batch).enumerate() {
             let step = epoch * per_epoch + index;
-            let samples: Vec<f32> = chosen
-                .iter()
-                .flat_map(|&i| &x[i * width..(i + 1) * width])
-                .copied()
-                .collect();
+            let samples: Vec<f32> =
+                chosen.iter().flat_map(|&i| &x[i * width..(i + 1) * width]).copied().collect();
             let rate = cosine(options.rate, step, options.epochs * per_epoch);
             let network = Forward::new(graph, &device, Mode::Train, matches!(target, Target::Labels(_)));
             let (output, statistics) = network.run(&samples, batch)?;
@@ -111,15 +98,9 @@ pub fn train(
                 .collect();
             for ((&id, gradient), state) in ids.iter().zip(gradients).zip(&mut states) {
                 let Some(gradient) = gradient else { continue };
-                let decay = if graph.value(id).shape.len() > 1 {
-                    options.decay
-                } else {
-                    0.0
-                };
+                let decay = if graph.value(id).shape.len() > 1 { options.decay } else { 0.0 };
                 let weights = constant_mut(graph, id);
-                options
-                    .rule
-                    .update(state, weights, &gradient, rate, decay, step as i32 + 1);
+                options.rule.update(state, weights, &gradient, rate, decay, step as i32 + 1);
             }
             for (id, running) in statistics {
                 constant_mut(graph, id).copy_from_slice(&running);
@@ -127,15 +108,9 @@ pub fn train(
         }
         let loss = total / per_epoch as f32;
         if !loss.is_finite() {
-            return Err(Error::Diverged {
-                epoch: epoch + 1,
-                loss,
-            });
+            return Err(Error::Diverged { epoch: epoch + 1, loss });
         }
-        report(Epoch {
-            number: epoch + 1,
-            loss,
-        });
+        report(Epoch { number: epoch + 1, loss });
     }
     Ok(())
 }
@@ -148,9 +123,7 @@ pub fn predict(graph: &Graph, x: &ArrayD<f32>) -> Result<ndarray::Array2<f32>> {
     let (count, width) = check_samples(graph, x)?;
     let network = Forward::new(graph, &Device::flex(), Mode::Infer, false);
     let x = x.as_standard_layout();
-    let x = x
-        .as_slice()
-        .ok_or_else(|| Error::Data("samples are not contiguous".into()))?;
+    let x = x.as_slice().ok_or_else(|| Error::Data("samples are not contiguous".into()))?;
     let mut outputs = Vec::new();
     for samples in x.chunks(64 * width) {
         outputs.extend(to_vec(network.run(samples, samples.len() / width)?.0));
@@ -166,11 +139,8 @@ pub fn predict(graph: &Graph, x: &ArrayD<f32>) -> Result<ndarray::Array2<f32>> {
 pub fn accuracy(graph: &Graph, x: &ArrayD<f32>, labels: &[i64]) -> Result<f64> {
     let outputs = predict(graph, x)?;
     check_target(Target::Labels(labels), outputs.nrows(), outputs.ncols())?;
-    let right = outputs
-        .rows()
-        .into_iter()
-        .zip(labels)
-        .filter(|(row, label)| argmax(row.iter()) as i64 == **label);
+    let right =
+        outputs.rows().into_iter().zip(labels).filter(|(row, label)| argmax(row.iter()) as i64 == **label);
     Ok(right.count() as f64 / labels.len() as f64)
 }
 
@@ -202,18 +172,12 @@ fn loss(
                 row[labels[i] as usize] += 1.0 - smoothing;
             }
             let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [chosen.len(), classes]), device);
-            (activation::log_softmax(output, 1) * wanted)
-                .sum_dim(1)
-                .mean()
-                .neg()
+            (activation::log_softmax(output, 1) * wanted).sum_dim(1).mean().neg()
         }
         Target::Values(values) => {
             let width = output.dims()[1];
-            let wanted: Vec<f32> = chosen
-                .iter()
-                .flat_map(|&i| &values[i * width..(i + 1) * width])
-                .copied()
-                .collect();
+            let wanted: Vec<f32> =
+                chosen.iter().flat_map(|&i| &values[i * width..(i + 1) * width]).copied().collect();
             let off = output - Tensor::<2>::from_data(TensorData::new(wanted, [chosen.len(), width]), device);
             (off.clone() * off).mean()
         }
@@ -222,11 +186,7 @@ fn loss(
 
 /// Number of samples and elements of each.
 fn check_samples(graph: &Graph, x: &ArrayD<f32>) -> Result<(usize, usize)> {
-    let wanted = graph
-        .inputs
-        .first()
-        .map(|&i| &graph.value(i).shape[..])
-        .unwrap_or(&[]);
+    let wanted = graph.inputs.first().map(|&i| &graph.value(i).shape[..]).unwrap_or(&[]);
     let count = x.shape().first().copied().unwrap_or(0);
     if count == 0 || wanted.is_empty() || x.shape()[1..] != wanted[1..] {
         let message = format!(
@@ -243,14 +203,11 @@ fn check_samples(graph: &Graph, x: &ArrayD<f32>) -> Result<(usize, usize)> {
 
 fn check_target(target: Target<'_>, count: usize, elements: usize) -> Result<()> {
     match target {
-        Target::Labels(labels) if labels.len() != count => Err(Error::Data(format!(
-            "{} labels for {count} samples",
-            labels.len()
-        ))),
+        Target::Labels(labels) if labels.len() != count => {
+            Err(Error::Data(format!("{} labels for {count} samples", labels.len())))
+        }
         Target::Labels(labels) => match labels.iter().find(|&&l| l < 0 || l >= elements as i64) {
-            Some(label) => Err(Error::Data(format!(
-                "label {label}, but the network has {elements} outputs"
-            ))),
+            Some(label) => Err(Error::Data(format!("label {label}, but the network has {elements} outputs"))),
             None => Ok(()),
         },
         Target::Values(values) if values.len() != count * elements => Err(Error::Data(format!(
@@ -284,10 +241,7 @@ fn shuffle(order: &mut [usize], rng: &mut ChaCha8Rng) {
 /// [`Error::Unsupported`] if the first operator is no convolution with bias, or pads (padding is zero before the
 /// map and not after).
 pub fn fold_input(graph: &mut Graph, offset: f32, scale: f32) -> Result<()> {
-    let node = graph
-        .nodes
-        .first()
-        .ok_or_else(|| Error::Data("the graph has no operator".into()))?;
+    let node = graph.nodes.first().ok_or_else(|| Error::Data("the graph has no operator".into()))?;
     let refuse = |reason: &str| Error::Unsupported {
         node: node.name.clone(),
         op: node.op.name(),
@@ -296,9 +250,7 @@ pub fn fold_input(graph: &mut Graph, offset: f32, scale: f32) -> Result<()> {
     match &node.op {
         Op::Conv2d { window, .. } if window.pad == [0; 4] && node.inputs.len() == 3 => {}
         _ => {
-            return Err(refuse(
-                "an input map folds only into a convolution with bias and without padding",
-            ));
+            return Err(refuse("an input map folds only into a convolution with bias and without padding"));
         }
     }
     let (weights, bias) = (node.inputs[1], node.inputs[2]);
@@ -307,10 +259,7 @@ pub fn fold_input(graph: &mut Graph, offset: f32, scale: f32) -> Result<()> {
         let weights = constant_mut(graph, weights);
         let taps = weights.len() / filters.max(1);
         weights.iter_mut().for_each(|w| *w *= scale);
-        weights
-            .chunks_exact(taps.max(1))
-            .map(|filter| filter.iter().sum())
-            .collect()
+        weights.chunks_exact(taps.max(1)).map(|filter| filter.iter().sum()).collect()
     };
     for (b, sum) in constant_mut(graph, bias).iter_mut().zip(sums) {
         *b -= offset * sum;
@@ -327,14 +276,9 @@ mod tests {
 
     /// Deterministic numbers between -1 and 1.
     fn numbers(len: usize, seed: u32) -> Vec<f32> {
-        let hash = |i: usize| {
-            (i as u32 + 1)
-                .wrapping_mul(2_654_435_761)
-                .wrapping_add(seed.wrapping_mul(40_503))
-        };
-        (0..len)
-            .map(|i| (hash(i) >> 8) as f32 / (1 << 23) as f32 - 1.0)
-            .collect()
+        let hash =
+            |i: usize| (i as u32 + 1).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(40_503));
+        (0..len).map(|i| (hash(i) >> 8) as f32 / (1 << 23) as f32 - 1.0).collect()
     }
 
     fn samples(shape: &[usize], seed: u32) -> ArrayD<f32> {
@@ -349,18 +293,13 @@ mod tests {
             .depthwise("b", [3, 3], [1, 1], Edge::Same)
             .normalise("b");
         let shortcut = net.last();
-        let net = net
-            .conv("c", 4, [1, 1], [1, 1], Edge::Valid)
-            .add("d", shortcut)
-            .relu("d");
+        let net = net.conv("c", 4, [1, 1], [1, 1], Edge::Valid).add("d", shortcut).relu("d");
         let mut graph = net.global_average("e").dense("f", 3).softmax("g");
         for (i, value) in graph.values.iter_mut().enumerate() {
             if let Some(Data::F32(data)) = value.data.as_mut().map(Arc::make_mut)
                 && value.shape.len() == 1
             {
-                data.iter_mut()
-                    .zip(numbers(64, i as u32))
-                    .for_each(|(d, n)| *d = 0.7 + 0.3 * n);
+                data.iter_mut().zip(numbers(64, i as u32)).for_each(|(d, n)| *d = 0.7 + 0.3 * n);
             }
         }
         graph
@@ -388,21 +327,13 @@ mod tests {
             .outer_iter()
             .map(|s| i64::from(s.iter().take(4).sum::<f32>() > s.iter().skip(4).sum()))
             .collect();
-        let start = Network::new("small", [1, 8, 1], 1)
-            .conv("a", 8, [1, 8], [1, 1], Edge::Valid)
-            .normalise_relu("a");
+        let start =
+            Network::new("small", [1, 8, 1], 1).conv("a", 8, [1, 8], [1, 1], Edge::Valid).normalise_relu("a");
         let untrained = start.global_average("b").dense("c", 2).softmax("d");
-        let options = Options {
-            epochs: 30,
-            batch: 16,
-            ..Options::default()
-        };
+        let options = Options { epochs: 30, batch: 16, ..Options::default() };
         let run = || {
             let (mut graph, mut losses) = (untrained.clone(), Vec::new());
-            train(&mut graph, &x, Target::Labels(&labels), &options, &mut |e| {
-                losses.push(e.loss)
-            })
-            .unwrap();
+            train(&mut graph, &x, Target::Labels(&labels), &options, &mut |e| losses.push(e.loss)).unwrap();
             (graph, losses)
         };
         let (graph, losses) = run();
@@ -414,46 +345,25 @@ mod tests {
     #[test]
     fn squared_error_is_learnt() {
         let x = samples(&[64, 1, 1, 3], 3);
-        let wanted: Vec<f32> = x
-            .outer_iter()
-            .map(|s| s[[0, 0, 0]] - 2.0 * s[[0, 0, 2]] + 0.5)
-            .collect();
-        let mut graph = Network::new("line", [1, 1, 3], 1)
-            .global_average("a")
-            .dense("b", 1)
-            .finish();
-        let options = Options {
-            epochs: 200,
-            batch: 16,
-            rate: 0.05,
-            decay: 0.0,
-            ..Options::default()
-        };
+        let wanted: Vec<f32> = x.outer_iter().map(|s| s[[0, 0, 0]] - 2.0 * s[[0, 0, 2]] + 0.5).collect();
+        let mut graph = Network::new("line", [1, 1, 3], 1).global_average("a").dense("b", 1).finish();
+        let options = Options { epochs: 200, batch: 16, rate: 0.05, decay: 0.0, ..Options::default() };
         let mut last = f32::INFINITY;
-        train(&mut graph, &x, Target::Values(&wanted), &options, &mut |e| {
-            last = e.loss
-        })
-        .unwrap();
+        train(&mut graph, &x, Target::Values(&wanted), &options, &mut |e| last = e.loss).unwrap();
         assert!(last < 1e-4, "{last}");
     }
 
     #[test]
     fn folding_the_input_map_keeps_the_outputs() {
-        let start = Network::new("fold", [5, 5, 2], 1)
-            .conv("a", 3, [3, 3], [1, 1], Edge::Valid)
-            .normalise_relu("a");
+        let start =
+            Network::new("fold", [5, 5, 2], 1).conv("a", 3, [3, 3], [1, 1], Edge::Valid).normalise_relu("a");
         let mut graph = start.global_average("b").dense("c", 2).finish();
         let x = samples(&[4, 5, 5, 2], 2);
         let before = predict(&graph, &x.mapv(|v| (v - 0.25) * 3.0)).unwrap();
         fold_input(&mut graph, 0.25, 3.0).unwrap();
         let after = predict(&graph, &x).unwrap();
         assert!(before.iter().zip(&after).all(|(a, b)| (a - b).abs() < 1e-4));
-        assert!(
-            fold_input(&mut mixed(), 0.0, 1.0)
-                .unwrap_err()
-                .to_string()
-                .contains("without padding")
-        );
+        assert!(fold_input(&mut mixed(), 0.0, 1.0).unwrap_err().to_string().contains("without padding"));
     }
 
     #[test]
@@ -461,9 +371,7 @@ mod tests {
         let mut graph = mixed();
         let labels = [0, 1, 2];
         let mut fit = |x: &ArrayD<f32>, target: Target<'_>| {
-            train(&mut graph, x, target, &Options::default(), &mut |_| ())
-                .unwrap_err()
-                .to_string()
+            train(&mut graph, x, target, &Options::default(), &mut |_| ()).unwrap_err().to_string()
         };
         let x = samples(&[3, 7, 6, 2], 1);
         assert!(fit(&samples(&[3, 6, 7, 2], 1), Target::Labels(&labels)).contains("[1, 7, 6, 2]"));
@@ -473,14 +381,8 @@ mod tests {
         assert!(fit(&x.mapv(|_| f32::NAN), Target::Labels(&labels)).contains("NaN"));
         let node = graph.nodes.len() - 2;
         graph.nodes[node].op = Op::Unary(UnaryKind::Erf);
-        let error = train(
-            &mut graph,
-            &x,
-            Target::Labels(&labels),
-            &Options::default(),
-            &mut |_| (),
-        )
-        .unwrap_err();
+        let error =
+            train(&mut graph, &x, Target::Labels(&labels), &Options::default(), &mut |_| ()).unwrap_err();
         assert!(error.to_string().contains("`f`"), "{error}");
     }
 }

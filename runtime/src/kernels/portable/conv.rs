@@ -11,11 +11,7 @@ pub(super) fn extent(input: usize, window: &Window, axis: usize) -> usize {
     let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
     let reach = usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]).max(1) - 1) + 1;
     let padded = input + before + after;
-    if padded < reach {
-        0
-    } else {
-        (padded - reach) / usize::from(window.stride[axis]).max(1) + 1
-    }
+    if padded < reach { 0 } else { (padded - reach) / usize::from(window.stride[axis]).max(1) + 1 }
 }
 
 /// Kernel positions of output index `out` that touch the input: (first, end, input index of the first).
@@ -23,23 +19,11 @@ pub(super) fn extent(input: usize, window: &Window, axis: usize) -> usize {
 pub(super) fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, usize, usize) {
     let dilation = usize::from(window.dilation[axis]).max(1);
     let origin = (out * usize::from(window.stride[axis])) as isize - usize::from(window.pad[axis]) as isize;
-    let first = if origin < 0 {
-        origin.unsigned_abs().div_ceil(dilation)
-    } else {
-        0
-    };
+    let first = if origin < 0 { origin.unsigned_abs().div_ceil(dilation) } else { 0 };
     let room = input as isize - origin;
-    let end = if room <= 0 {
-        0
-    } else {
-        (room as usize).div_ceil(dilation)
-    };
+    let end = if room <= 0 { 0 } else { (room as usize).div_ceil(dilation) };
     let end = end.min(usize::from(window.kernel[axis]));
-    (
-        first.min(end),
-        end,
-        (origin + (first * dilation) as isize).max(0) as usize,
-    )
+    (first.min(end), end, (origin + (first * dilation) as isize).max(0) as usize)
 }
 
 #[inline]
@@ -51,9 +35,7 @@ fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
 
 #[inline]
 fn dot(x: &[i8], w: &[i8], zp: i32) -> i32 {
-    x.iter().zip(w).fold(0i32, |s, (&x, &w)| {
-        s.wrapping_add((i32::from(x) - zp).wrapping_mul(i32::from(w)))
-    })
+    x.iter().zip(w).fold(0i32, |s, (&x, &w)| s.wrapping_add((i32::from(x) - zp).wrapping_mul(i32::from(w))))
 }
 
 /// int8 convolution. `weights` OHWI, I = c / groups.

@@ -30,15 +30,7 @@ pub fn conv_transpose_f32(
     src: &[f32],
     dst: &mut [f32],
 ) {
-    gather(
-        r,
-        src,
-        weights,
-        dst,
-        |o| bias[o],
-        |s, x, w| s + x * w,
-        |_, s| s.max(clamp.0).min(clamp.1),
-    );
+    gather(r, src, weights, dst, |o| bias[o], |s, x, w| s + x * w, |_, s| s.max(clamp.0).min(clamp.1));
 }
 
 /// Input index that kernel position `k` brings to output `out`, if there is one.
@@ -59,12 +51,7 @@ fn gather<T: Copy, A: Copy>(
     end: impl Fn(usize, A) -> T,
 ) {
     let window = Window::from(r.window);
-    let (h, w, c, out_c) = (
-        usize::from(r.h),
-        usize::from(r.w),
-        usize::from(r.c),
-        usize::from(r.out_c),
-    );
+    let (h, w, c, out_c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c), usize::from(r.out_c));
     let groups = usize::from(r.groups).max(1);
     let (in_g, out_g) = (c / groups, (out_c / groups).max(1));
     let [k_h, k_w] = window.kernel.map(usize::from);

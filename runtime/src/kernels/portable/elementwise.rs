@@ -38,14 +38,7 @@ fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
 
 /// int8: TFLite's Add, Sub (left shift 20), Mul; Min and Max need equal scales.
 pub fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
-    let BinaryArith::I8 {
-        a_zp,
-        b_zp,
-        out_zp,
-        clamp,
-        ..
-    } = r.arith
-    else {
+    let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return;
     };
     let (a_zp, b_zp, out_zp) = (i32::from(a_zp), i32::from(b_zp), i32::from(out_zp));
@@ -67,11 +60,7 @@ pub fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst
         BinaryKind::Add => each(r, b, dst, sum(1)),
         BinaryKind::Sub => each(r, b, dst, sum(-1)),
         BinaryKind::Mul => each(r, b, dst, |x, y| {
-            finish(mbqm(
-                (i32::from(x) - a_zp) * (i32::from(y) - b_zp),
-                multiplier[2],
-                shift[2],
-            ))
+            finish(mbqm((i32::from(x) - a_zp) * (i32::from(y) - b_zp), multiplier[2], shift[2]))
         }),
         BinaryKind::Min => each(r, b, dst, |x, y| i32::from(x.min(y)).clamp(min, max) as i8),
         BinaryKind::Max => each(r, b, dst, |x, y| i32::from(x.max(y)).clamp(min, max) as i8),

@@ -27,8 +27,5 @@ pub fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
 pub fn multiply_by_quantized_multiplier(x: i32, multiplier: i32, shift: i8) -> i32 {
     let left = u32::from(shift.max(0).unsigned_abs());
     let right = u32::from(shift.min(0).unsigned_abs()).min(31);
-    rounding_divide_by_pot(
-        saturating_rounding_doubling_high_mul(x.wrapping_shl(left), multiplier),
-        right,
-    )
+    rounding_divide_by_pot(saturating_rounding_doubling_high_mul(x.wrapping_shl(left), multiplier), right)
 }

@@ -38,14 +38,7 @@ pub fn fully_connected_f32(
 
 /// int8 batched product of activations.
 pub fn matmul_i8(r: &MatMul, a: &[i8], b: &[i8], dst: &mut [i8]) {
-    let MatMulArith::I8 {
-        a_zp,
-        b_zp,
-        out_zp,
-        multiplier,
-        shift,
-    } = r.arith
-    else {
+    let MatMulArith::I8 { a_zp, b_zp, out_zp, multiplier, shift } = r.arith else {
         return;
     };
     let (a_zp, b_zp, out_zp) = (i32::from(a_zp), i32::from(b_zp), i32::from(out_zp));
@@ -79,19 +72,13 @@ fn each<T: Copy, A: Copy>(
     end: impl Fn(A) -> T,
 ) {
     let (m, k, n) = (r.m.max(1) as usize, r.k.max(1) as usize, r.n.max(1) as usize);
-    for ((a, b), dst) in a
-        .chunks_exact(m * k)
-        .zip(b.chunks_exact(k * n))
-        .zip(dst.chunks_exact_mut(m * n))
-    {
+    for ((a, b), dst) in a.chunks_exact(m * k).zip(b.chunks_exact(k * n)).zip(dst.chunks_exact_mut(m * n)) {
         for (row, out) in a.chunks_exact(k).zip(dst.chunks_exact_mut(n)) {
             for (j, o) in out.iter_mut().enumerate() {
                 *o = end(if r.transposed {
                     row.iter().zip(&b[j * k..]).fold(zero, |s, (x, y)| mac(s, *x, *y))
                 } else {
-                    row.iter()
-                        .zip(b[j..].iter().step_by(n))
-                        .fold(zero, |s, (x, y)| mac(s, *x, *y))
+                    row.iter().zip(b[j..].iter().step_by(n)).fold(zero, |s, (x, y)| mac(s, *x, *y))
                 });
             }
         }

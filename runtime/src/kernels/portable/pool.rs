@@ -15,11 +15,7 @@ pub fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) {
                 let all = if r.kind == PoolKind::Average { valid } else { area } as i32;
                 let sum: i32 = pixels.map(i32::from).sum::<i32>() + (all - valid as i32) * zp;
                 let half = all / 2;
-                if sum > 0 {
-                    (sum + half) / all.max(1)
-                } else {
-                    (sum - half) / all.max(1)
-                }
+                if sum > 0 { (sum + half) / all.max(1) } else { (sum - half) / all.max(1) }
             }
         };
         v.clamp(i32::from(clamp.0), i32::from(clamp.1)) as i8

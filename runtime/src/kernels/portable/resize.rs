@@ -60,13 +60,9 @@ fn bilinear<T: Copy>(
                 let (x0, x1, wx) = at(column);
                 let pixel =
                     |y: usize, x: usize| src.get(((n * h + y) * w + x) * c..).and_then(|s| s.get(..c));
-                let (Some(p), Some(a), Some(b), Some(cc), Some(d)) = (
-                    pixels.next(),
-                    pixel(y0, x0),
-                    pixel(y0, x1),
-                    pixel(y1, x0),
-                    pixel(y1, x1),
-                ) else {
+                let (Some(p), Some(a), Some(b), Some(cc), Some(d)) =
+                    (pixels.next(), pixel(y0, x0), pixel(y0, x1), pixel(y1, x0), pixel(y1, x1))
+                else {
                     return;
                 };
                 for (i, v) in p.iter_mut().enumerate() {

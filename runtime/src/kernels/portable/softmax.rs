@@ -14,9 +14,7 @@ fn exp_on_negative_values(a: i32) -> i32 {
     let mut result = exp_on_interval(a_mod << INTEGER_BITS);
     let remainder = a_mod.wrapping_sub(a);
     // exp(-2^k) for k = -2..=4, Q0.31.
-    const STEPS: [i32; 7] = [
-        1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242,
-    ];
+    const STEPS: [i32; 7] = [1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242];
     for (i, step) in STEPS.iter().enumerate() {
         if remainder & (1 << (fraction_bits - 2 + i as u32)) != 0 {
             result = mul(result, *step);
@@ -60,12 +58,7 @@ fn shift_left_saturating(x: i32, bits: u32) -> i32 {
 
 /// In place over rows of `depth`.
 pub fn softmax_i8(r: &Softmax, data: &mut [i8]) {
-    let SoftmaxArith::I8 {
-        multiplier,
-        shift,
-        diff_min,
-    } = r.arith
-    else {
+    let SoftmaxArith::I8 { multiplier, shift, diff_min } = r.arith else {
         return;
     };
     for row in data.chunks_exact_mut(r.depth.max(1) as usize) {
@@ -75,9 +68,9 @@ pub fn softmax_i8(r: &Softmax, data: &mut [i8]) {
             (diff >= diff_min)
                 .then(|| exp_on_negative_values(multiply_by_quantized_multiplier(diff, multiplier, shift)))
         };
-        let sum = row.iter().fold(0i32, |s, &v| {
-            s.wrapping_add(scaled(v).map_or(0, |e| rounding_divide_by_pot(e, 12)))
-        });
+        let sum = row
+            .iter()
+            .fold(0i32, |s, &v| s.wrapping_add(scaled(v).map_or(0, |e| rounding_divide_by_pot(e, 12))));
         let headroom = sum.leading_zeros();
         let bits_over_unit = 12i32 - headroom as i32;
         let shifted = ((sum as u32) << headroom.min(31)).wrapping_sub(1 << 31) as i32;

@@ -63,14 +63,7 @@ pub fn lut_i8(table: &[i8], data: &mut [i8]) {
 
 /// int8 PReLU, TFLite's.
 pub fn prelu_i8(r: &PRelu, slope: &[i8], data: &mut [i8]) {
-    let PReluArith::I8 {
-        in_zp,
-        slope_zp,
-        out_zp,
-        pos,
-        neg,
-    } = r.arith
-    else {
+    let PReluArith::I8 { in_zp, slope_zp, out_zp, pos, neg } = r.arith else {
         return;
     };
     for row in data.chunks_exact_mut(r.c.max(1) as usize) {

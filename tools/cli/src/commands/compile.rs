@@ -143,7 +143,10 @@ impl Outcome for Report {
             text.push_str(&format!("{}: {}\n", pass.name, pass.detail));
         }
         for fallback in &c.fallbacks {
-            text.push_str(&format!("in float: {} `{}`: {}\n", fallback.operator, fallback.node, fallback.reason));
+            text.push_str(&format!(
+                "in float: {} `{}`: {}\n",
+                fallback.operator, fallback.node, fallback.reason
+            ));
         }
         if let Some(q) = &self.quantisation {
             text.push_str(&format!("{}\n", quantisation_table(q)));
@@ -217,12 +220,17 @@ pub fn calibration(
             return Err(Failure::new(Kind::Calibration, message, "give as many samples of each input"));
         }
         for (sample, v) in samples.iter_mut().zip(values) {
-            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), v).or_fail(Kind::Internal, "report this")?;
+            let array =
+                ArrayD::from_shape_vec(IxDyn(&port.shape), v).or_fail(Kind::Internal, "report this")?;
             sample.push(array);
         }
     }
     if samples.is_empty() {
-        return Err(Failure::new(Kind::Calibration, "the calibration array holds no sample", "give 50 or more"));
+        return Err(Failure::new(
+            Kind::Calibration,
+            "the calibration array holds no sample",
+            "give 50 or more",
+        ));
     }
     Ok(samples)
 }
@@ -243,7 +251,11 @@ pub fn make(
     let precision = match args.precision {
         Some(Precision::F32) if quantised => {
             let message = "the network is quantised already";
-            return Err(Failure::new(Kind::Usage, message, "leave --precision out, or give the float network"));
+            return Err(Failure::new(
+                Kind::Usage,
+                message,
+                "leave --precision out, or give the float network",
+            ));
         }
         Some(p) => p,
         None if quantised || !samples.is_empty() => Precision::Int8,
@@ -258,7 +270,11 @@ pub fn make(
     if precision == Precision::Int8 && !quantised {
         if samples.is_empty() {
             let message = "--precision int8 of a float network needs calibration samples";
-            return Err(Failure::new(Kind::Calibration, message, "give --calib X.npy with 50 to 500 typical samples"));
+            return Err(Failure::new(
+                Kind::Calibration,
+                message,
+                "give --calib X.npy with 50 to 500 typical samples",
+            ));
         }
         let bar = ui.progress("calibrating", 0);
         let options = QuantizeOptions {
@@ -303,9 +319,10 @@ pub fn make(
 fn export_failure(error: &offshoot_export::Error) -> Failure {
     use offshoot_export::Error;
     let (kind, help) = match error {
-        Error::Arena { .. } | Error::Flash { .. } => {
-            (Kind::Budget, "use a smaller network or a lower input resolution, a larger device, or --precision int8")
-        }
+        Error::Arena { .. } | Error::Flash { .. } => (
+            Kind::Budget,
+            "use a smaller network or a lower input resolution, a larger device, or --precision int8",
+        ),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {
             (Kind::Unsupported, "replace or split the operators named above")
         }

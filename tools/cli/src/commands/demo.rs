@@ -120,7 +120,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         return Err(Failure::new(Kind::Usage, message, format!("there are: {}", names.join(", "))));
     };
     ui.note(&format!("{}: {}", model.name, model.what));
-    let graph = offshoot_import::import_bytes(model.onnx, model.name).or_fail(Kind::Internal, "report this")?;
+    let graph =
+        offshoot_import::import_bytes(model.onnx, model.name).or_fail(Kind::Internal, "report this")?;
     let (graph, _) = files::optimise(graph)?;
     let (calib, x, y) = (parse(model.calib)?, parse(model.test_x)?, parse(model.test_y)?);
 
@@ -176,7 +177,8 @@ fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>>
     port.real(x, "test samples")?
         .into_par_iter()
         .map(|sample| {
-            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), sample).or_fail(Kind::Internal, "report this")?;
+            let array =
+                ArrayD::from_shape_vec(IxDyn(&port.shape), sample).or_fail(Kind::Internal, "report this")?;
             let out = executor.run(&[array]).or_fail(Kind::Internal, "report this")?;
             Ok(out.first().map(|o| o.iter().copied().collect()).unwrap_or_default())
         })
@@ -219,7 +221,9 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
     let names: Vec<String> = r.profile.operators.iter().map(|o| o.name.clone()).collect();
     let counted = r.profile.instructions.is_some();
     let costs: Vec<f64> = (r.profile.operators.iter())
-        .map(|o| if counted { o.instructions.unwrap_or(0) as f64 } else { o.nanoseconds.unwrap_or(0) as f64 / 1e3 })
+        .map(|o| {
+            if counted { o.instructions.unwrap_or(0) as f64 } else { o.nanoseconds.unwrap_or(0) as f64 / 1e3 }
+        })
         .collect();
     let unit = if counted { "instructions" } else { "µs" };
     page.figure(&plot::bars(&names, &costs, unit).or_fail(Kind::Internal, plot_help)?, unit);
@@ -229,7 +233,10 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
         .map(|t| plot::Block { from: t.first, to: t.last, offset: t.offset, bytes: t.bytes })
         .collect();
     let svg = plot::timeline(&blocks, operators.len(), r.arena_bytes, r.arena_lower_bound_bytes);
-    page.figure(&svg.or_fail(Kind::Internal, plot_help)?, "every tensor in the arena; the line is the lower bound");
+    page.figure(
+        &svg.or_fail(Kind::Internal, plot_help)?,
+        "every tensor in the arena; the line is the lower bound",
+    );
 
     if let Some(q) = &made.quantisation {
         page.heading("Quantisation").paragraph("Signal-to-noise ratio against float: higher is better.");
@@ -238,7 +245,8 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
     page.heading("Operators");
     let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);
     for o in &operators {
-        let cells = [tail(&o.name, 60), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
+        let cells =
+            [tail(&o.name, 60), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
         table.row(cells);
     }
     page.table(&table);

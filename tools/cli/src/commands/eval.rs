@@ -113,7 +113,11 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
     let classes = outputs.first().map_or(0, Vec::len);
     let one_hot = labels.shape().len() == 2 && labels.shape()[1] > 1;
     let wanted: Vec<usize> = if one_hot {
-        labels.to_f32().outer_iter().map(|row| metrics::argmax(&row.iter().copied().collect::<Vec<_>>())).collect()
+        labels
+            .to_f32()
+            .outer_iter()
+            .map(|row| metrics::argmax(&row.iter().copied().collect::<Vec<_>>()))
+            .collect()
     } else {
         let mut wanted = Vec::new();
         for label in whole(labels)? {
@@ -122,7 +126,11 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
                 Ok(l) if l < classes || classes == 1 => wanted.push(l),
                 _ => {
                     let message = format!("label {label} given, the model has {classes} classes");
-                    return Err(Failure::new(Kind::Mismatch, message, "check that labels and model belong together"));
+                    return Err(Failure::new(
+                        Kind::Mismatch,
+                        message,
+                        "check that labels and model belong together",
+                    ));
                 }
             }
         }
@@ -148,7 +156,11 @@ fn anomaly_scores(outputs: &[Vec<f32>], inputs: &Inputs, input: &Port) -> Result
             .collect()),
         _ => {
             let message = format!("AUC of {width} outputs is not defined");
-            Err(Failure::new(Kind::Usage, message, "use a model with 1 or 2 outputs or an autoencoder, or --metric top1"))
+            Err(Failure::new(
+                Kind::Usage,
+                message,
+                "use a model with 1 or 2 outputs or an autoencoder, or --metric top1",
+            ))
         }
     }
 }

@@ -85,7 +85,9 @@ pub struct Report {
 impl Outcome for Report {
     fn render(&self) -> String {
         let port = |what: &str, p: &PortReport| {
-            let quant = p.scale.map_or(String::new(), |s| format!(", scale {s}, zero point {}", p.zero_point.unwrap_or(0)));
+            let quant = p
+                .scale
+                .map_or(String::new(), |s| format!(", scale {s}, zero point {}", p.zero_point.unwrap_or(0)));
             format!("{what}: {} {:?}{quant}\n", p.dtype, p.shape)
         };
         let mut text = format!(
@@ -102,7 +104,16 @@ impl Outcome for Report {
             text.push_str(&format!("arena: {} bytes (lower bound {})\n", thousands(arena), thousands(bound)));
         }
         let off = self.arena_bytes.is_some();
-        let mut table = Table::new(["#", "operator", "kind", "shape", "MACs", "weights", "bytes", if off { "at" } else { "" }]);
+        let mut table = Table::new([
+            "#",
+            "operator",
+            "kind",
+            "shape",
+            "MACs",
+            "weights",
+            "bytes",
+            if off { "at" } else { "" },
+        ]);
         for o in &self.operators {
             table.row([
                 o.index.to_string(),
@@ -130,7 +141,13 @@ fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
     for o in operators {
         let from = column(o.offset.unwrap_or(0));
         let to = column(o.offset.unwrap_or(0) + o.bytes).clamp(from + 1, 64.max(from + 1));
-        text.push_str(&format!("{:>4} |{}{}{}|\n", o.index, " ".repeat(from), "█".repeat(to - from), " ".repeat(64usize.saturating_sub(to))));
+        text.push_str(&format!(
+            "{:>4} |{}{}{}|\n",
+            o.index,
+            " ".repeat(from),
+            "█".repeat(to - from),
+            " ".repeat(64usize.saturating_sub(to))
+        ));
     }
     text
 }

@@ -65,7 +65,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let outputs = model.output_count();
     if args.output.len() > outputs {
         let message = format!("the model has {outputs} output(s), {} files given", args.output.len());
-        return Err(Failure::new(Kind::Usage, message, "give --output once for each output you want, in order"));
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "give --output once for each output you want, in order",
+        ));
     }
     let (arrays, names) = read_arrays(&args.input)?;
     let inputs = Inputs::encode(&model, &arrays, &names)?;
@@ -80,8 +84,9 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     for (i, path) in args.output.iter().enumerate() {
         let samples: Vec<Vec<u8>> = results.iter().filter_map(|r| r.get(i).cloned()).collect();
         let array = batch::output_port(&model, i)?.array(&samples, args.real)?;
-        npy::write(path, &array)
-            .map_err(|e| Failure::new(Kind::Io, e.to_string(), "check that the folder exists and can be written to"))?;
+        npy::write(path, &array).map_err(|e| {
+            Failure::new(Kind::Io, e.to_string(), "check that the folder exists and can be written to")
+        })?;
         report.outputs.push(path.display().to_string());
         report.shapes.push(array.shape().to_vec());
         report.dtypes.push(array.dtype().to_owned());

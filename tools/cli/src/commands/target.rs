@@ -54,7 +54,8 @@ pub struct Report {
 impl Outcome for Report {
     fn render(&self) -> String {
         let probed = self.targets.iter().any(|t| t.answers.is_some());
-        let mut table = Table::new(["target", "core", "flash", "RAM", if probed { "answers" } else { "what it is" }]);
+        let mut table =
+            Table::new(["target", "core", "flash", "RAM", if probed { "answers" } else { "what it is" }]);
         let bytes = |b: Option<u64>| b.map_or("-".into(), thousands);
         for t in &self.targets {
             let last = match (t.answers, &t.detail) {
@@ -84,7 +85,10 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
         });
     }
     if matches!(args.verb, Verb::List) {
-        targets.push(entry("serial:PORT", "a board that runs the firmware, on a serial port (build with --features serial)"));
+        targets.push(entry(
+            "serial:PORT",
+            "a board that runs the firmware, on a serial port (build with --features serial)",
+        ));
         return Ok(Report { targets });
     }
     for t in &mut targets {

@@ -78,7 +78,8 @@ pub struct Report {
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let mut table = Table::new(["#", "operator", "kind", "against float", "largest difference", "bits", ""]);
+        let mut table =
+            Table::new(["#", "operator", "kind", "against float", "largest difference", "bits", ""]);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
             table.row([
@@ -98,7 +99,9 @@ impl Outcome for Report {
         let bits = match (&self.first_difference, self.target.as_str()) {
             (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
             (None, "host") => "bits: host only; give --target to compare with a device".into(),
-            (None, target) => format!("{target} gives the same bits as host, every intermediate tensor included"),
+            (None, target) => {
+                format!("{target} gives the same bits as host, every intermediate tensor included")
+            }
         };
         format!(
             "{table}\n{bits}\nlargest difference of the outputs from float: {:.6} ({} samples)",
@@ -117,8 +120,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let file = OffFile::read(&args.compiled)?;
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
-        let message =
-            format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
+        let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
         return Err(Failure::new(Kind::Mismatch, message, "compile it again from this ONNX file"));
     }
     let (arrays, names) = read_arrays(&args.input)?;
@@ -148,7 +150,9 @@ fn compare(
         let mut arrays = Vec::new();
         for (column, id) in float.iter().zip(&graph.inputs) {
             let shape = IxDyn(&graph.value(*id).shape);
-            arrays.push(ArrayD::from_shape_vec(shape, column[i].clone()).or_fail(Kind::Internal, "report this")?);
+            arrays.push(
+                ArrayD::from_shape_vec(shape, column[i].clone()).or_fail(Kind::Internal, "report this")?,
+            );
         }
         sums.reference.clear();
         let wanted = executor
@@ -171,7 +175,8 @@ fn compare(
     bar.finish_and_clear();
     let differing = differing_operators(ui, file, inputs, target)?;
     let operators = sums.reports(graph, &differing);
-    let first = |test: &dyn Fn(&OperatorReport) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
+    let first =
+        |test: &dyn Fn(&OperatorReport) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
     Ok(Report {
         target: args.target.clone(),
         equal: differing.is_empty(),

@@ -20,31 +20,17 @@ pub(crate) fn check(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<()> {
     }
     for (sample, arrays) in samples.iter().enumerate() {
         if arrays.len() != graph.inputs.len() {
-            return Err(Error::InputCount {
-                sample,
-                expected: graph.inputs.len(),
-                found: arrays.len(),
-            });
+            return Err(Error::InputCount { sample, expected: graph.inputs.len(), found: arrays.len() });
         }
         for (array, &id) in arrays.iter().zip(&graph.inputs) {
             let value = graph.value(id);
             let input = value.name.clone();
             if array.shape() != value.shape {
                 let (expected, found) = (value.shape.clone(), array.shape().to_vec());
-                return Err(Error::InputShape {
-                    sample,
-                    input,
-                    expected,
-                    found,
-                });
+                return Err(Error::InputShape { sample, input, expected, found });
             }
             if let Some((index, &value)) = array.iter().enumerate().find(|(_, v)| !v.is_finite()) {
-                return Err(Error::InputNotFinite {
-                    sample,
-                    input,
-                    index,
-                    value,
-                });
+                return Err(Error::InputNotFinite { sample, input, index, value });
             }
         }
     }
@@ -86,9 +72,7 @@ pub(crate) fn class_ranges(graph: &Graph, classes: &Classes, ranges: &[(f32, f32
     }
     for node in &graph.nodes {
         // A padding value must be representable even if no sample shows it (all do, as a rule).
-        if let Op::Pad {
-            value, mode: None, ..
-        } = node.op
+        if let Op::Pad { value, mode: None, .. } = node.op
             && value.is_finite()
         {
             widen(classes.find(node.output), (value, value));
@@ -149,9 +133,7 @@ pub(crate) fn quants(
         })
         .collect();
     let of = |i: usize| by_class[classes.find(ValueId(i as u32)) as usize].clone();
-    (0..graph.values.len())
-        .map(|i| of(i).unwrap_or_else(|| quant_of_range(0.0, 0.0)))
-        .collect()
+    (0..graph.values.len()).map(|i| of(i).unwrap_or_else(|| quant_of_range(0.0, 0.0))).collect()
 }
 
 /// Numbers that the specification fixes, by representative.
@@ -167,8 +149,5 @@ pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quan
 
 fn not_finite(graph: &Graph, id: ValueId, array: &ArrayD<f32>) -> Error {
     let value = array.iter().copied().find(|v| !v.is_finite()).unwrap_or(f32::NAN);
-    Error::NotFinite {
-        tensor: graph.value(id).name.clone(),
-        value,
-    }
+    Error::NotFinite { tensor: graph.value(id).name.clone(), value }
 }

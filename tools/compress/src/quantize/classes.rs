@@ -20,9 +20,7 @@ impl Classes {
     /// Classes of `graph`; `float[i]`: node i is not quantised. `ranges`: (minimum, maximum) of each value
     /// over the calibration data.
     pub(crate) fn new(graph: &Graph, float: &[bool], ranges: &[(f32, f32)]) -> Self {
-        let mut classes = Self {
-            parent: (0..graph.values.len() as u32).collect(),
-        };
+        let mut classes = Self { parent: (0..graph.values.len() as u32).collect() };
         let mut fixed: Vec<bool> = vec![false; graph.values.len()];
         for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
             let out = node.output.0 as usize;
@@ -93,15 +91,8 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::Pool { .. }
         | Op::Resize(_)
         | Op::Expand
-        | Op::Reduce {
-            kind: ReduceKind::Max | ReduceKind::Min,
-            ..
-        } => Sharing::One,
-        Op::Concat { .. }
-        | Op::Binary {
-            kind: BinaryKind::Min | BinaryKind::Max,
-            ..
-        } => Sharing::Many,
+        | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
+        Op::Concat { .. } | Op::Binary { kind: BinaryKind::Min | BinaryKind::Max, .. } => Sharing::Many,
         _ => Sharing::None,
     }
 }

@@ -24,12 +24,7 @@ pub(crate) struct Histogram {
 impl Histogram {
     /// Empty, over `[low, high]`.
     pub(crate) fn new(low: f32, high: f32) -> Self {
-        Self {
-            low,
-            high,
-            counts: vec![0; BINS],
-            sums: vec![0.0; BINS],
-        }
+        Self { low, high, counts: vec![0; BINS], sums: vec![0.0; BINS] }
     }
 
     /// Counts values; those outside fall in the outermost bins.
@@ -87,11 +82,7 @@ impl Histogram {
         let points = self.points();
         let total: f64 = points.iter().map(|p| p.1).sum();
         // One-sided values (after a ReLU) are cut at one end only: give that end the whole share.
-        let sides = if self.low >= 0.0 || self.high <= 0.0 {
-            1.0
-        } else {
-            2.0
-        };
+        let sides = if self.low >= 0.0 || self.high <= 0.0 { 1.0 } else { 2.0 };
         let cut = total * (1.0 - f64::from(percent) / 100.0) / sides;
         let end = |mut points: Box<dyn Iterator<Item = &(f32, f64)> + '_>, otherwise: f32| {
             let mut passed = 0.0;
@@ -117,10 +108,7 @@ impl Histogram {
         let points = self.points();
         let error = |low: f32, high: f32| -> f64 {
             let quant = quant_of_range(low, high);
-            points
-                .iter()
-                .map(|&(v, c)| c * f64::from(round_to_grid(v, &quant) - v).powi(2))
-                .sum()
+            points.iter().map(|&(v, c)| c * f64::from(round_to_grid(v, &quant) - v).powi(2)).sum()
         };
         // Shares of the full range: (low, high).
         let steps = |end: f32| if end == 0.0 { 1 } else { COARSE };
@@ -141,10 +129,7 @@ impl Histogram {
         };
         for i in 0..steps(full.0) {
             for j in 0..steps(full.1) {
-                consider(
-                    (1.0 - i as f32 / COARSE as f32, 1.0 - j as f32 / COARSE as f32),
-                    &mut best,
-                );
+                consider((1.0 - i as f32 / COARSE as f32, 1.0 - j as f32 / COARSE as f32), &mut best);
             }
         }
         let mut step = 0.5 / COARSE as f32;
@@ -181,9 +166,7 @@ pub(crate) fn quant_of_range(low: f32, high: f32) -> Quant {
         (low, high) = (low * grow, high * grow);
     }
     let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
-    let zero = (-128.0 - f64::from(low) / f64::from(scale))
-        .round()
-        .clamp(-128.0, 127.0);
+    let zero = (-128.0 - f64::from(low) / f64::from(scale)).round().clamp(-128.0, 127.0);
     Quant::per_tensor(scale, zero as i32)
 }
 

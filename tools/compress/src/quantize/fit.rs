@@ -39,9 +39,7 @@ pub(crate) struct Noise {
 pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     let value = graph.value(id);
     if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
-        batch
-            .par_iter_mut()
-            .for_each(|a| a.mapv_inplace(|v| round_to_grid(v, quant)));
+        batch.par_iter_mut().for_each(|a| a.mapv_inplace(|v| round_to_grid(v, quant)));
     }
 }
 
@@ -111,10 +109,7 @@ fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
         Some(&original) if graph.value(id).data.is_none() => original,
         _ => id,
     };
-    Node {
-        inputs: node.inputs.iter().enumerate().map(pick).collect(),
-        ..node.clone()
-    }
+    Node { inputs: node.inputs.iter().enumerate().map(pick).collect(), ..node.clone() }
 }
 
 /// Fits one operator; gives its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
@@ -143,43 +138,29 @@ fn layer(
         .get(x)
         .filter(|_| wanted)
         .and_then(|x| Moments::new(&node.op, x, width, settings.correct_bias));
-    let fitted = weights::fit(
-        &real,
-        channels,
-        moments.as_ref(),
-        settings.weight_scale,
-        settings.feedback,
-        &floors,
-    );
+    let fitted =
+        weights::fit(&real, channels, moments.as_ref(), settings.weight_scale, settings.feedback, &floors);
     let scales = fitted.scales.clone();
     let value = graph.value_mut(w);
     value.dtype = DType::I8;
-    value.quant = Some(Quant {
-        zero_point: vec![0; channels],
-        scale: fitted.scales,
-        axis: Some(0),
-    });
+    value.quant = Some(Quant { zero_point: vec![0; channels], scale: fitted.scales, axis: Some(0) });
     value.data = Some(Arc::new(Data::I8(fitted.codes)));
     let quantized = real_values(graph.value(w));
-    let (signal, error) = real.iter().zip(&quantized).fold((0.0, 0.0), |(s, e), (&a, &q)| {
-        (s + f64::from(a).powi(2), e + f64::from(a - q).powi(2))
-    });
+    let (signal, error) = real
+        .iter()
+        .zip(&quantized)
+        .fold((0.0, 0.0), |(s, e), (&a, &q)| (s + f64::from(a).powi(2), e + f64::from(a - q).powi(2)));
 
     let mut batch = rounded.run(graph, node, true)?;
-    let shift = if settings.correct_bias {
-        mean_difference(before, &batch, channels)
-    } else {
-        vec![0.0; channels]
-    };
+    let shift =
+        if settings.correct_bias { mean_difference(before, &batch, channels) } else { vec![0.0; channels] };
     let bias_scales: Vec<f32> = scales.iter().map(|s| input * s).collect();
     let codes: Vec<i32> = bias
         .iter()
         .zip(&shift)
         .zip(&bias_scales)
         .map(|((&b, &d), &s)| {
-            ((f64::from(b) + d) / f64::from(s))
-                .round()
-                .clamp(-2147483647.0, 2147483647.0) as i32
+            ((f64::from(b) + d) / f64::from(s)).round().clamp(-2147483647.0, 2147483647.0) as i32
         })
         .collect();
     let change: Vec<f32> = codes
@@ -188,18 +169,10 @@ fn layer(
         .zip(&bias)
         .map(|((&q, &s), &b)| (f64::from(q) * f64::from(s) - f64::from(b)) as f32)
         .collect();
-    batch.par_iter_mut().for_each(|a| {
-        a.iter_mut()
-            .enumerate()
-            .for_each(|(i, v)| *v += change[i % channels])
-    });
+    batch.par_iter_mut().for_each(|a| a.iter_mut().enumerate().for_each(|(i, v)| *v += change[i % channels]));
     let value = graph.value_mut(b);
     value.dtype = DType::I32;
-    value.quant = Some(Quant {
-        zero_point: vec![0; channels],
-        scale: bias_scales,
-        axis: Some(0),
-    });
+    value.quant = Some(Quant { zero_point: vec![0; channels], scale: bias_scales, axis: Some(0) });
     value.data = Some(Arc::new(Data::I32(codes)));
     activate(node.op.activation().unwrap_or(Activation::None), &mut batch);
     Ok((batch, decibels(signal, error)))
@@ -219,7 +192,5 @@ fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
         })
         .collect();
     let count = a.iter().map(|a| a.len() / channels.max(1)).sum::<usize>().max(1) as f64;
-    (0..channels)
-        .map(|c| sums.iter().map(|s| s[c]).sum::<f64>() / count)
-        .collect()
+    (0..channels).map(|c| sums.iter().map(|s| s[c]).sum::<f64>() / count).collect()
 }

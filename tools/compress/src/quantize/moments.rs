@@ -35,9 +35,7 @@ impl Moments {
             }
             _ => return None,
         };
-        Some(Self {
-            groups: groups.into_iter().map(|rows| covariance(rows, centred)).collect(),
-        })
+        Some(Self { groups: groups.into_iter().map(|rows| covariance(rows, centred)).collect() })
     }
 }
 
@@ -48,9 +46,7 @@ fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
     let mut rows = Array2::zeros((pick.len(), width));
     for (mut row, i) in rows.outer_iter_mut().zip(pick) {
         let (sample, at) = (&x[i / per_sample], i % per_sample * width);
-        row.iter_mut()
-            .zip(sample.iter().skip(at))
-            .for_each(|(r, v)| *r = *v);
+        row.iter_mut().zip(sample.iter().skip(at)).for_each(|(r, v)| *r = *v);
     }
     rows
 }
@@ -66,10 +62,7 @@ fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
     let extent = |size: usize, pads: usize, k: usize, d: usize, s: usize| {
         (size + pads).saturating_sub(d * (k - 1) + 1) / s + 1
     };
-    let (oh, ow) = (
-        extent(h, top + bottom, kh, dh, sh),
-        extent(w, left + right, kw, dw, sw),
-    );
+    let (oh, ow) = (extent(h, top + bottom, kh, dh, sh), extent(w, left + right, kw, dw, sw));
     let batch = x[0].shape()[0];
     let pick = evenly(x.len() * batch * oh * ow);
     let mut rows = Array2::zeros((pick.len(), kh * kw * per_group));
@@ -96,9 +89,7 @@ fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
 /// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the same column.
 fn evenly(count: usize) -> Vec<usize> {
     let rows = count.min(MAX_ROWS);
-    (0..rows)
-        .map(|i| (i as u128 * count as u128 / rows as u128) as usize)
-        .collect()
+    (0..rows).map(|i| (i as u128 * count as u128 / rows as u128) as usize).collect()
 }
 
 fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
@@ -109,11 +100,7 @@ fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
     }
     let mut m = rows.t().dot(&rows) / rows.nrows().max(1) as f32;
     let mean_diagonal = m.diag().sum() / n as f32;
-    let damping = if mean_diagonal > 0.0 {
-        DAMPING * mean_diagonal
-    } else {
-        1.0
-    };
+    let damping = if mean_diagonal > 0.0 { DAMPING * mean_diagonal } else { 1.0 };
     m.diag_mut().iter_mut().for_each(|d| *d += damping);
     m
 }
@@ -127,17 +114,9 @@ mod tests {
     #[test]
     fn window_of_a_convolution_comes_in_weight_order() {
         let x = ArrayD::from_shape_vec(vec![1, 2, 2, 2], (1..=8).map(|v| v as f32).collect()).unwrap();
-        let window = Window {
-            kernel: [2, 2],
-            stride: [1, 1],
-            dilation: [1, 1],
-            pad: [0, 0, 0, 0],
-        };
+        let window = Window { kernel: [2, 2], stride: [1, 1], dilation: [1, 1], pad: [0, 0, 0, 0] };
         let rows = patches(&vec![x.clone()], &window, 1, 0);
-        assert_eq!(
-            rows.row(0).to_vec(),
-            (1..=8).map(|v| v as f32).collect::<Vec<_>>()
-        );
+        assert_eq!(rows.row(0).to_vec(), (1..=8).map(|v| v as f32).collect::<Vec<_>>());
         let second = patches(&vec![x], &window, 2, 1);
         assert_eq!(second.row(0).to_vec(), [2.0, 4.0, 6.0, 8.0]);
     }
@@ -145,15 +124,7 @@ mod tests {
     #[test]
     fn constant_input_has_damped_moments() {
         let x = vec![ArrayD::zeros(vec![1, 4]); 3];
-        let m = Moments::new(
-            &Op::FullyConnected {
-                activation: Activation::None,
-            },
-            &x,
-            4,
-            true,
-        )
-        .unwrap();
+        let m = Moments::new(&Op::FullyConnected { activation: Activation::None }, &x, 4, true).unwrap();
         assert!(m.groups[0].diag().iter().all(|&d| d > 0.0));
     }
 }

@@ -61,22 +61,14 @@ impl QuantizeReport {
 
     /// The report as a text table, worst operator first.
     pub fn table(&self) -> String {
-        let width = self
-            .operators
-            .iter()
-            .map(|o| o.name.chars().count())
-            .max()
-            .unwrap_or(0)
-            .clamp(8, 40);
+        let width = self.operators.iter().map(|o| o.name.chars().count()).max().unwrap_or(0).clamp(8, 40);
         let mut out = format!(
             "{:width$}  {:16} {:>12} {:>5} {:>9} {:>10} {:>8} {:>8}\n",
             "operator", "kind", "scale", "zero", "clipped %", "weights dB", "own dB", "net dB"
         );
         for o in self.worst_first() {
             let name: String = o.name.chars().take(width).collect();
-            let weights = o
-                .weight_snr_db
-                .map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
+            let weights = o.weight_snr_db.map_or_else(|| "-".to_owned(), |v| format!("{v:.1}"));
             out += &format!(
                 "{name:width$}  {:16} {:>12.6e} {:>5} {:>9.4} {weights:>10} {:>8.1} {:>8.1}\n",
                 o.kind,

@@ -17,9 +17,7 @@ const CHUNK: usize = 32;
 pub fn simulate(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let by_value = capture(graph, &all, &graph.outputs)?;
-    Ok((0..samples.len())
-        .map(|i| by_value.iter().map(|batch| batch[i].clone()).collect())
-        .collect())
+    Ok((0..samples.len()).map(|i| by_value.iter().map(|batch| batch[i].clone()).collect()).collect())
 }
 
 /// Tensors `ids` of every sample.
@@ -52,10 +50,7 @@ pub(crate) struct Probe {
 /// everything that lies before it.
 pub(crate) fn probes(graph: &Graph) -> Vec<Probe> {
     let probe = |&output: &ValueId| {
-        let mut probe = Probe {
-            id: output,
-            centred: false,
-        };
+        let mut probe = Probe { id: output, centred: false };
         while let Some(at) = graph.producer(probe.id) {
             let node = &graph.nodes[at];
             let last = |axis: usize| axis + 1 == graph.value(node.inputs[0]).shape.len();
@@ -77,19 +72,12 @@ pub(crate) fn score(probes: &[Probe], exact: &[Batch], quantized: &[Batch]) -> f
     let one = |((probe, exact), quantized): ((&Probe, &Batch), &Batch)| {
         let (mut signal, mut error) = (0.0, 0.0);
         for (a, b) in exact.iter().zip(quantized) {
-            let row = if probe.centred {
-                a.shape().last().copied().unwrap_or(1).max(1)
-            } else {
-                a.len().max(1)
-            };
+            let row =
+                if probe.centred { a.shape().last().copied().unwrap_or(1).max(1) } else { a.len().max(1) };
             let (a, b): (Vec<f32>, Vec<f32>) = (a.iter().copied().collect(), b.iter().copied().collect());
             for (a, b) in a.chunks(row).zip(b.chunks(row)) {
                 let mean = |v: &[f32]| {
-                    if probe.centred {
-                        v.iter().sum::<f32>() / v.len() as f32
-                    } else {
-                        0.0
-                    }
+                    if probe.centred { v.iter().sum::<f32>() / v.len() as f32 } else { 0.0 }
                 };
                 let (ma, mb) = (mean(a), mean(b));
                 for (x, y) in a.iter().zip(b) {

@@ -23,19 +23,13 @@ pub(crate) struct Skeleton {
 
 /// Whether an operator has weights `[O, …]` that are fitted.
 pub(crate) fn is_weighted(op: &Op) -> bool {
-    matches!(
-        op,
-        Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }
-    )
+    matches!(op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. })
 }
 
 /// Builds it. `float[i]`: node i stays float32. `quants[v]`: numbers of value v should it be int8.
 pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType) -> Skeleton {
     let mut b = Builder {
-        graph: Graph {
-            nodes: Vec::new(),
-            ..source.clone()
-        },
+        graph: Graph { nodes: Vec::new(), ..source.clone() },
         origin: Vec::new(),
         quants,
         converted: HashMap::new(),
@@ -73,10 +67,7 @@ pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType
         }
         b.graph.outputs[at] = new;
     }
-    Skeleton {
-        graph: b.graph,
-        origin: b.origin,
-    }
+    Skeleton { graph: b.graph, origin: b.origin }
 }
 
 struct Builder<'a> {
@@ -105,16 +96,11 @@ impl Builder<'_> {
             let id = node.inputs[at];
             let value = source.value(id);
             node.inputs[at] = if value.data.is_none() {
-                let own = joined
-                    .clone()
-                    .unwrap_or_else(|| self.quants[id.0 as usize].clone());
+                let own = joined.clone().unwrap_or_else(|| self.quants[id.0 as usize].clone());
                 self.as_i8(id, &own)
             } else if is_weighted(&node.op) {
                 // A copy of its own: scales depend on the input, which another reader need not share.
-                self.graph.add_value(Value {
-                    name: format!("{}.{}", node.name, value.name),
-                    ..value.clone()
-                })
+                self.graph.add_value(Value { name: format!("{}.{}", node.name, value.name), ..value.clone() })
             } else if matches!(node.op, Op::LayerNorm { .. } | Op::BatchNorm { .. })
                 || value.dtype != DType::F32
             {
@@ -124,18 +110,9 @@ impl Builder<'_> {
             };
         }
         if is_weighted(&node.op) && node.inputs.len() == 2 {
-            let channels = self
-                .graph
-                .value(node.inputs[1])
-                .shape
-                .first()
-                .copied()
-                .unwrap_or(0);
+            let channels = self.graph.value(node.inputs[1]).shape.first().copied().unwrap_or(0);
             let name = format!("{}.bias", node.name);
-            node.inputs.push(
-                self.graph
-                    .add_constant(name, vec![channels], Data::F32(vec![0.0; channels])),
-            );
+            node.inputs.push(self.graph.add_constant(name, vec![channels], Data::F32(vec![0.0; channels])));
         }
     }
 
@@ -144,15 +121,11 @@ impl Builder<'_> {
         let value = self.graph.value(id).clone();
         let values = real_values(&value);
         let quant = quant.unwrap_or_else(|| {
-            let range = values
-                .iter()
-                .fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+            let range = values.iter().fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
             quant_of_range(range.0, range.1)
         });
         let codes = values.iter().map(|&v| code(v, &quant)).collect();
-        let new = self
-            .graph
-            .add_constant(format!("{node}.{}.i8", value.name), value.shape, Data::I8(codes));
+        let new = self.graph.add_constant(format!("{node}.{}.i8", value.name), value.shape, Data::I8(codes));
         self.graph.value_mut(new).quant = Some(quant);
         new
     }
@@ -189,15 +162,7 @@ impl Builder<'_> {
             data: None,
             channels_first_outside: false,
         });
-        self.push(
-            Node {
-                name,
-                op,
-                inputs: vec![id],
-                output: new,
-            },
-            None,
-        );
+        self.push(Node { name, op, inputs: vec![id], output: new }, None);
         self.converted.insert(key, new);
         new
     }

@@ -33,11 +33,7 @@ impl Environment {
         for id in &graph.outputs {
             readers[id.0 as usize] += 1;
         }
-        Self {
-            values: vec![None; graph.values.len()],
-            readers,
-            samples,
-        }
+        Self { values: vec![None; graph.values.len()], readers, samples }
     }
 
     /// Stores a tensor.
@@ -72,20 +68,16 @@ impl Environment {
         let missing = |id: ValueId| {
             failed(format!("tensor `{}` is read before it is written", graph.value(id).name).into())
         };
-        let active: Vec<ValueId> = distinct(&node.inputs)
-            .into_iter()
-            .filter(|&id| graph.value(id).data.is_none())
-            .collect();
+        let active: Vec<ValueId> =
+            distinct(&node.inputs).into_iter().filter(|&id| graph.value(id).data.is_none()).collect();
         if matches!(node.op, Op::Quantize | Op::Dequantize | Op::Requantize) {
             let id = node.inputs[0];
             return self.get(id).cloned().ok_or_else(|| missing(id));
         }
         let single = single(graph, node, pre_activation);
         let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
-        let inputs = active
-            .iter()
-            .map(|&id| self.get(id).ok_or_else(|| missing(id)))
-            .collect::<Result<Vec<_>>>()?;
+        let inputs =
+            active.iter().map(|&id| self.get(id).ok_or_else(|| missing(id))).collect::<Result<Vec<_>>>()?;
         (0..self.samples)
             .into_par_iter()
             .map(|i| {
@@ -130,27 +122,15 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
     };
     let affine = |i: usize, q: f64| match &value.quant {
         Some(quant) => {
-            let k = if quant.axis.is_some() {
-                i / inner % quant.scale.len()
-            } else {
-                0
-            };
+            let k = if quant.axis.is_some() { i / inner % quant.scale.len() } else { 0 };
             (f64::from(quant.scale[k]) * (q - f64::from(quant.zero_point[k]))) as f32
         }
         None => q as f32,
     };
     match data.as_ref() {
         Data::F32(v) => v.clone(),
-        Data::I8(v) => v
-            .iter()
-            .enumerate()
-            .map(|(i, &q)| affine(i, f64::from(q)))
-            .collect(),
-        Data::I32(v) => v
-            .iter()
-            .enumerate()
-            .map(|(i, &q)| affine(i, f64::from(q)))
-            .collect(),
+        Data::I8(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
+        Data::I32(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
         Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
     }
 }
@@ -159,26 +139,17 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
 pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
     let (low, high) = activation.bounds();
     if low > f32::NEG_INFINITY || high < f32::INFINITY {
-        batch
-            .par_iter_mut()
-            .for_each(|a| a.mapv_inplace(|x| x.max(low).min(high)));
+        batch.par_iter_mut().for_each(|a| a.mapv_inplace(|x| x.max(low).min(high)));
     }
 }
 
 /// A graph of this node alone, all numbers real.
 fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
-    let mut single = Graph {
-        name: node.name.clone(),
-        ..Graph::default()
-    };
+    let mut single = Graph { name: node.name.clone(), ..Graph::default() };
     let ids = distinct(&node.inputs);
     for &id in &ids {
         let value = graph.value(id);
-        let mut copy = Value {
-            dtype: DType::F32,
-            quant: None,
-            ..value.clone()
-        };
+        let mut copy = Value { dtype: DType::F32, quant: None, ..value.clone() };
         if value.data.is_some() {
             copy.data = Some(std::sync::Arc::new(Data::F32(real_values(value))));
         }
@@ -188,16 +159,8 @@ fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
         }
     }
     let output = graph.value(node.output);
-    let dtype = if output.dtype == DType::I8 {
-        DType::F32
-    } else {
-        output.dtype
-    };
-    let output = single.add_value(Value {
-        dtype,
-        quant: None,
-        ..output.clone()
-    });
+    let dtype = if output.dtype == DType::I8 { DType::F32 } else { output.dtype };
+    let output = single.add_value(Value { dtype, quant: None, ..output.clone() });
     let mut op = node.op.clone();
     if let (true, Some(activation)) = (pre_activation, op.activation_mut()) {
         *activation = Activation::None;
@@ -231,10 +194,7 @@ pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
         .zip(quantized)
         .map(|(f, q)| {
             f.iter().zip(q).fold((0.0, 0.0), |(s, e), (&f, &q)| {
-                (
-                    s + f64::from(f) * f64::from(f),
-                    e + (f64::from(f) - f64::from(q)).powi(2),
-                )
+                (s + f64::from(f) * f64::from(f), e + (f64::from(f) - f64::from(q)).powi(2))
             })
         })
         .collect::<Vec<_>>()

@@ -32,10 +32,7 @@ pub(crate) fn fit(
 ) -> FittedWeights {
     let n = weights.len().checked_div(channels).unwrap_or(0);
     if n == 0 {
-        return FittedWeights {
-            codes: Vec::new(),
-            scales: floors.iter().map(|f| f.max(1.0)).collect(),
-        };
+        return FittedWeights { codes: Vec::new(), scales: floors.iter().map(|f| f.max(1.0)).collect() };
     }
     let factors: Option<Vec<Option<Array2<f32>>>> = (feedback)
         .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
@@ -78,10 +75,7 @@ pub(crate) fn fit(
         })
         .collect();
     let scales = rows.iter().map(|r| r.1).collect();
-    FittedWeights {
-        codes: rows.into_iter().flat_map(|r| r.0).collect(),
-        scales,
-    }
+    FittedWeights { codes: rows.into_iter().flat_map(|r| r.0).collect(), scales }
 }
 
 /// Scale of an all-zero channel: what the whole tensor would have.
@@ -91,26 +85,17 @@ fn usual_scale(weights: &[f32]) -> f32 {
 }
 
 fn nearest(w: &[f32], scale: f32) -> Vec<i8> {
-    w.iter()
-        .map(|v| (v / scale).round().clamp(-TOP, TOP) as i8)
-        .collect()
+    w.iter().map(|v| (v / scale).round().clamp(-TOP, TOP) as i8).collect()
 }
 
 /// Error of the output that an error of the weights makes.
 fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
-    let d: Vec<f32> = w
-        .iter()
-        .zip(codes)
-        .map(|(w, &q)| w - scale * f32::from(q))
-        .collect();
+    let d: Vec<f32> = w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)).collect();
     match h {
         None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
         Some(h) => {
             let row = |i: usize| h.row(i).iter().zip(&d).map(|(a, b)| a * b).sum::<f32>();
-            d.iter()
-                .enumerate()
-                .map(|(i, v)| f64::from(*v) * f64::from(row(i)))
-                .sum()
+            d.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(row(i))).sum()
         }
     }
 }
@@ -149,14 +134,7 @@ fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     for i in 0..n {
         for j in 0..=i {
             let (head, tail) = l.split_at(i * n);
-            let (row_i, row_j) = (
-                &tail[..j],
-                if j < i {
-                    &head[j * n..j * n + j]
-                } else {
-                    &tail[..j]
-                },
-            );
+            let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
             let dot: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
             let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
             if i == j {
@@ -177,10 +155,7 @@ fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
         for j in 0..i {
             let factor = l[i * n + j];
             if factor != 0.0 {
-                row[..=j]
-                    .iter_mut()
-                    .zip(&head[j * n..=j * n + j])
-                    .for_each(|(r, v)| *r -= factor * v);
+                row[..=j].iter_mut().zip(&head[j * n..=j * n + j]).for_each(|(r, v)| *r -= factor * v);
             }
         }
         row[i] += 1.0;
@@ -205,10 +180,7 @@ fn with_feedback(w: &[f32], scale: f32, factor: &Array2<f32>) -> Vec<i8> {
         codes[i] = q as i8;
         let row = factor.row(i);
         let e = (left[i] - q * scale) / row[i];
-        left.iter_mut()
-            .zip(row)
-            .skip(i + 1)
-            .for_each(|(v, u)| *v -= e * u);
+        left.iter_mut().zip(row).skip(i + 1).for_each(|(v, u)| *v -= e * u);
     }
     codes
 }
@@ -234,9 +206,7 @@ mod tests {
         let rows = Array2::from_shape_vec((200, n), noise(7, 200 * n)).unwrap();
         let mix = Array2::from_shape_fn((n, n), |(i, j)| 0.8f32.powi((i as i32 - j as i32).abs()));
         let x = rows.dot(&mix);
-        Moments {
-            groups: vec![x.t().dot(&x) / 200.0 + Array2::eye(n) * 1e-3],
-        }
+        Moments { groups: vec![x.t().dot(&x) / 200.0 + Array2::<f32>::eye(n) * 1e-3] }
     }
 
     #[test]
@@ -255,18 +225,11 @@ mod tests {
         let w = noise(3, 4 * 32);
         let h = Some(m.groups[0].view());
         let total = |f: &FittedWeights| -> f64 {
-            (0..4)
-                .map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h))
-                .sum()
+            (0..4).map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h)).sum()
         };
         let plain = fit(&w, 4, Some(&m), WeightScale::MinMax, false, &[0.0; 4]);
         let fed = fit(&w, 4, Some(&m), WeightScale::MinMax, true, &[0.0; 4]);
-        assert!(
-            total(&fed) < 0.7 * total(&plain),
-            "{} {}",
-            total(&fed),
-            total(&plain)
-        );
+        assert!(total(&fed) < 0.7 * total(&plain), "{} {}", total(&fed), total(&plain));
     }
 
     proptest! {

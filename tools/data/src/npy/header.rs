@@ -69,11 +69,8 @@ impl Header {
     /// Reads the header of a whole file.
     pub(super) fn parse(file: &[u8]) -> Result<Self> {
         if file.len() < 10 || &file[..6] != MAGIC {
-            let found = if file.starts_with(b"PK") {
-                " (it looks like an .npz archive or a zip file)"
-            } else {
-                ""
-            };
+            let found =
+                if file.starts_with(b"PK") { " (it looks like an .npz archive or a zip file)" } else { "" };
             return Err(Error::format(format!(
                 "not a .npy file{found}: it must begin with the bytes 93 4e 55 4d 50 59; write it with numpy.save"
             )));
@@ -179,23 +176,13 @@ impl<'a> Dictionary<'a> {
     }
 
     fn expect(&mut self, token: &str) -> Result<()> {
-        if self.take(token) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("`{token}`")))
-        }
+        if self.take(token) { Ok(()) } else { Err(self.unexpected(&format!("`{token}`"))) }
     }
 
     fn unexpected(&self, wanted: &str) -> Error {
         let found = self.rest.trim_start();
-        let found = if found.is_empty() {
-            "its end".into()
-        } else {
-            format!("`{}`", shorten(found))
-        };
-        Error::format(format!(
-            "its header cannot be read: {wanted} expected, {found} found"
-        ))
+        let found = if found.is_empty() { "its end".into() } else { format!("`{}`", shorten(found)) };
+        Error::format(format!("its header cannot be read: {wanted} expected, {found} found"))
     }
 
     fn string(&mut self) -> Result<&'a str> {
@@ -205,9 +192,7 @@ impl<'a> Dictionary<'a> {
             _ => return Err(self.unexpected("a quoted string")),
         };
         let body = &trimmed[1..];
-        let end = body
-            .find(quote)
-            .ok_or_else(|| self.unexpected("a closing quote"))?;
+        let end = body.find(quote).ok_or_else(|| self.unexpected("a closing quote"))?;
         self.rest = &body[end + 1..];
         Ok(&body[..end])
     }
@@ -263,9 +248,7 @@ impl<'a> Dictionary<'a> {
 
     fn extent(&mut self) -> Result<usize> {
         let trimmed = self.rest.trim_start();
-        let end = trimmed
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(trimmed.len());
+        let end = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
         let extent = trimmed[..end].parse().map_err(|_| self.unexpected("an extent"))?;
         // NumPy on Python 2 wrote long integers with a trailing L.
         self.rest = trimmed[end..].strip_prefix('L').unwrap_or(&trimmed[end..]);
@@ -275,11 +258,7 @@ impl<'a> Dictionary<'a> {
 
 /// At most 24 characters of untrusted text, without control characters.
 fn shorten(text: &str) -> String {
-    let mut short: String = text
-        .chars()
-        .take(24)
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect();
+    let mut short: String = text.chars().take(24).map(|c| if c.is_control() { '?' } else { c }).collect();
     if text.chars().nth(24).is_some() {
         short.push('…');
     }
@@ -300,23 +279,13 @@ mod tests {
 
     #[test]
     fn reads_what_numpy_writes() {
-        let header = Header::parse(&file(
-            "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }  \n",
-        ))
-        .unwrap();
-        assert_eq!(
-            (header.element, header.big_endian, header.fortran),
-            (Element::F32, false, false)
-        );
+        let header =
+            Header::parse(&file("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }  \n")).unwrap();
+        assert_eq!((header.element, header.big_endian, header.fortran), (Element::F32, false, false));
         assert_eq!(header.shape, [3, 4]);
-        let header = Header::parse(&file(
-            r#"{"shape": (7L,), "fortran_order": True, "descr": ">i2"}"#,
-        ))
-        .unwrap();
-        assert_eq!(
-            (header.element, header.big_endian, header.fortran),
-            (Element::I16, true, true)
-        );
+        let header =
+            Header::parse(&file(r#"{"shape": (7L,), "fortran_order": True, "descr": ">i2"}"#)).unwrap();
+        assert_eq!((header.element, header.big_endian, header.fortran), (Element::I16, true, true));
         assert_eq!(header.shape, [7]);
         assert!(
             Header::parse(&file("{'descr': '|b1', 'fortran_order': False, 'shape': ()}"))
@@ -345,42 +314,21 @@ mod tests {
             (b"\x93NUMPY\x09\x00\x00\x00".to_vec(), "version 9"),
             (b"\x93NUMPY\x01\x00\xff\xff{".to_vec(), "truncated"),
             (b"\x93NUMPY\x02\x00\xff\xff".to_vec(), "truncated"),
-            (
-                b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}".to_vec(),
-                "claims 4294967295 bytes",
-            ),
+            (b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}".to_vec(), "claims 4294967295 bytes"),
             (file("{}"), "no `descr`"),
             (file("{'descr': '<f4', 'fortran_order': False}"), "no `shape`"),
             (file("{'descr': '<f4' 'x': 1}"), "`,` or `}` expected"),
             (file("{'evil': __import__('os')}"), "unknown key `evil`"),
-            (
-                file("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': ()}"),
-                "structured",
-            ),
-            (
-                file("{'descr': '|O', 'fortran_order': False, 'shape': ()}"),
-                "`|O`",
-            ),
-            (
-                file("{'descr': '<c8', 'fortran_order': False, 'shape': ()}"),
-                "astype",
-            ),
-            (
-                file("{'descr': '<f4', 'fortran_order': 1, 'shape': ()}"),
-                "`True` or `False`",
-            ),
-            (
-                file("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"),
-                "an extent",
-            ),
+            (file("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': ()}"), "structured"),
+            (file("{'descr': '|O', 'fortran_order': False, 'shape': ()}"), "`|O`"),
+            (file("{'descr': '<c8', 'fortran_order': False, 'shape': ()}"), "astype"),
+            (file("{'descr': '<f4', 'fortran_order': 1, 'shape': ()}"), "`True` or `False`"),
+            (file("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,)}"), "an extent"),
             (
                 file("{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999999,)}"),
                 "an extent",
             ),
-            (
-                file(&format!("{{'shape': ({})}}", "1,".repeat(40))),
-                "more than 32 axes",
-            ),
+            (file(&format!("{{'shape': ({})}}", "1,".repeat(40))), "more than 32 axes"),
             (file("{'shape': (1 2)}"), "`,` or `)`"),
             (file("{'descr"), "closing quote"),
         ];

@@ -10,9 +10,8 @@ use super::random::Random;
 use super::{Condition, offset_binary};
 
 /// Names of the labels.
-pub const CLASSES: [&str; 10] = [
-    "ring", "plus", "triangle", "square", "arrow", "zed", "tee", "corner", "equals", "cup",
-];
+pub const CLASSES: [&str; 10] =
+    ["ring", "plus", "triangle", "square", "arrow", "zed", "tee", "corner", "equals", "cup"];
 /// Height and width in pixels.
 pub const SIDE: usize = 16;
 
@@ -30,16 +29,11 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
     let ground = random.within(0.25..0.6);
     let slope = [random.normal(0.015), random.normal(0.015)];
     let noise = random.within(0.03..0.13);
-    let cover = random
-        .chance(0.2)
-        .then(|| [random.within(0.0..16.0), random.within(0.0..16.0)]);
+    let cover = random.chance(0.2).then(|| [random.within(0.0..16.0), random.within(0.0..16.0)]);
     for y in 0..SIDE {
         for x in 0..SIDE {
             let point = [x as f64 + 0.5, y as f64 + 0.5];
-            let distance = segments
-                .iter()
-                .map(|s| distance(point, s))
-                .fold(f64::INFINITY, f64::min);
+            let distance = segments.iter().map(|s| distance(point, s)).fold(f64::INFINITY, f64::min);
             // Soft edge: full ink within the stroke, none a blur's width beyond it.
             let ink = ((width - distance) / blur + 0.5).clamp(0.0, 1.0);
             let covered =
@@ -55,30 +49,14 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
 fn strokes(label: usize) -> Vec<Vec<Point>> {
     let arc = |from: f64, to: f64, radius: f64| -> Vec<Point> {
         let angle = |i: usize| from + (to - from) * i as f64 / 12.0;
-        (0..=12)
-            .map(|i| {
-                [
-                    0.5 + radius * libm::cos(angle(i)),
-                    0.5 + radius * libm::sin(angle(i)),
-                ]
-            })
-            .collect()
+        (0..=12).map(|i| [0.5 + radius * libm::cos(angle(i)), 0.5 + radius * libm::sin(angle(i))]).collect()
     };
     match CLASSES[label] {
         "ring" => vec![arc(0.0, 2.0 * PI, 0.42)],
         "plus" => vec![vec![[0.5, 0.06], [0.5, 0.94]], vec![[0.06, 0.5], [0.94, 0.5]]],
         "triangle" => vec![vec![[0.5, 0.08], [0.94, 0.88], [0.06, 0.88], [0.5, 0.08]]],
-        "square" => vec![vec![
-            [0.12, 0.12],
-            [0.88, 0.12],
-            [0.88, 0.88],
-            [0.12, 0.88],
-            [0.12, 0.12],
-        ]],
-        "arrow" => vec![
-            vec![[0.5, 0.95], [0.5, 0.06]],
-            vec![[0.2, 0.4], [0.5, 0.06], [0.8, 0.4]],
-        ],
+        "square" => vec![vec![[0.12, 0.12], [0.88, 0.12], [0.88, 0.88], [0.12, 0.88], [0.12, 0.12]]],
+        "arrow" => vec![vec![[0.5, 0.95], [0.5, 0.06]], vec![[0.2, 0.4], [0.5, 0.06], [0.8, 0.4]]],
         "zed" => vec![vec![[0.12, 0.12], [0.88, 0.12], [0.12, 0.88], [0.88, 0.88]]],
         "tee" => vec![vec![[0.08, 0.1], [0.92, 0.1]], vec![[0.5, 0.1], [0.5, 0.94]]],
         "corner" => vec![vec![[0.18, 0.06], [0.18, 0.9], [0.88, 0.9]]],
@@ -120,13 +98,7 @@ fn place(strokes: Vec<Vec<Point>>, shifted: bool, random: &mut Random) -> Vec<[P
 fn stray(random: &mut Random) -> [Point; 2] {
     let from = [random.within(0.0..16.0), random.within(0.0..16.0)];
     let (angle, length) = (random.phase(), random.within(1.0..6.0));
-    [
-        from,
-        [
-            from[0] + length * libm::cos(angle),
-            from[1] + length * libm::sin(angle),
-        ],
-    ]
+    [from, [from[0] + length * libm::cos(angle), from[1] + length * libm::sin(angle)]]
 }
 
 /// Distance of a point from a segment.
@@ -134,11 +106,8 @@ fn distance(p: Point, [a, b]: &[Point; 2]) -> f64 {
     let along = [b[0] - a[0], b[1] - a[1]];
     let to = [p[0] - a[0], p[1] - a[1]];
     let length = along[0] * along[0] + along[1] * along[1];
-    let share = if length > 0.0 {
-        ((to[0] * along[0] + to[1] * along[1]) / length).clamp(0.0, 1.0)
-    } else {
-        0.0
-    };
+    let share =
+        if length > 0.0 { ((to[0] * along[0] + to[1] * along[1]) / length).clamp(0.0, 1.0) } else { 0.0 };
     let off = [to[0] - share * along[0], to[1] - share * along[1]];
     libm::sqrt(off[0] * off[0] + off[1] * off[1])
 }
@@ -159,12 +128,7 @@ mod tests {
     fn every_symbol_leaves_ink() {
         for (label, class) in CLASSES.iter().enumerate() {
             let mut pixels = Vec::new();
-            sample(
-                label,
-                Condition::Usual,
-                &mut Random::new(5, label as u64),
-                &mut pixels,
-            );
+            sample(label, Condition::Usual, &mut Random::new(5, label as u64), &mut pixels);
             let mean = pixels.iter().map(|&p| f64::from(p)).sum::<f64>() / pixels.len() as f64;
             let dark = pixels.iter().filter(|&&p| f64::from(p) < mean - 25.0).count();
             assert!((12..120).contains(&dark), "{class}: {dark} dark pixels");

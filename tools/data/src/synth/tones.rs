@@ -12,9 +12,7 @@ use super::{Condition, offset_binary};
 use crate::features::FrontEnd;
 
 /// Names of the labels.
-pub const CLASSES: [&str; 8] = [
-    "noise", "tone", "dual", "rising", "falling", "beeps", "claps", "warble",
-];
+pub const CLASSES: [&str; 8] = ["noise", "tone", "dual", "rising", "falling", "beeps", "claps", "warble"];
 /// Frames of a sample, 16 ms apart.
 pub const FRAMES: usize = 32;
 /// Mel bands of a frame.
@@ -36,10 +34,7 @@ struct Span {
 impl Span {
     fn random(random: &mut Random) -> Self {
         let length = LENGTH as f64 * random.within(0.55..0.95);
-        Self {
-            start: (LENGTH as f64 - length) * random.within(0.0..1.0),
-            length,
-        }
+        Self { start: (LENGTH as f64 - length) * random.within(0.0..1.0), length }
     }
 
     /// Position of sample `i` in the event, 0 to 1, if it is in it.
@@ -71,11 +66,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
     // The constants above fit together.
     let log_mel = front_end.features(&sound).expect("front end of tones");
     let (low, high) = LOG_RANGE;
-    out.extend(
-        log_mel
-            .iter()
-            .map(|&v| offset_binary((2.0 * f64::from(v) - low - high) / (high - low))),
-    );
+    out.extend(log_mel.iter().map(|&v| offset_binary((2.0 * f64::from(v) - low - high) / (high - low))));
 }
 
 /// The event alone, amplitude 1.
@@ -96,30 +87,10 @@ fn event(class: &str, random: &mut Random) -> Vec<f64> {
             low.iter().zip(&high).map(|(a, b)| a + b).collect()
         }
         "tone" => tone(&span, random, |p| pitch * (1.0 + vibrato * p), |_| 1.0),
-        "rising" => tone(
-            &span,
-            random,
-            |p| pitch.min(1400.0) * libm::pow(ratio, p),
-            |_| 1.0,
-        ),
-        "falling" => tone(
-            &span,
-            random,
-            |p| pitch.min(1400.0) * libm::pow(ratio, 1.0 - p),
-            |_| 1.0,
-        ),
-        "beeps" => tone(
-            &span,
-            random,
-            |_| pitch,
-            |p| if (p * cycles).fract() < duty { 1.0 } else { 0.0 },
-        ),
-        _ => tone(
-            &span,
-            random,
-            |p| pitch * (1.0 + depth * libm::sin(2.0 * PI * cycles * p)),
-            |_| 1.0,
-        ),
+        "rising" => tone(&span, random, |p| pitch.min(1400.0) * libm::pow(ratio, p), |_| 1.0),
+        "falling" => tone(&span, random, |p| pitch.min(1400.0) * libm::pow(ratio, 1.0 - p), |_| 1.0),
+        "beeps" => tone(&span, random, |_| pitch, |p| if (p * cycles).fract() < duty { 1.0 } else { 0.0 }),
+        _ => tone(&span, random, |p| pitch * (1.0 + depth * libm::sin(2.0 * PI * cycles * p)), |_| 1.0),
     }
 }
 
@@ -170,27 +141,16 @@ fn add_surroundings(sound: &mut [f64], random: &mut Random) {
     let pink = libm::pow(10.0, random.within(-2.9..-1.35));
     let hum = random.within(0.0..0.03);
     let hum_phase = random.phase();
-    let babble = if random.chance(0.4) {
-        random.within(0.0..0.12)
-    } else {
-        0.0
-    };
-    let (voice, swell, swell_phase) = (
-        random.within(110.0..240.0),
-        random.within(2.0..6.0),
-        random.phase(),
-    );
+    let babble = if random.chance(0.4) { random.within(0.0..0.12) } else { 0.0 };
+    let (voice, swell, swell_phase) = (random.within(110.0..240.0), random.within(2.0..6.0), random.phase());
     let mut low = 0.0;
     for (i, s) in sound.iter_mut().enumerate() {
         let time = i as f64 / f64::from(SAMPLE_RATE);
         low = 0.96 * low + random.normal(pink);
         let syllable = (libm::sin(2.0 * PI * swell * time + swell_phase)).max(0.0);
         // Silence needs no voice; most samples have none.
-        let spoken = if babble * syllable > 0.0 {
-            voice_at(voice * time * (1.0 + 0.02 * syllable))
-        } else {
-            0.0
-        };
+        let spoken =
+            if babble * syllable > 0.0 { voice_at(voice * time * (1.0 + 0.02 * syllable)) } else { 0.0 };
         *s += random.normal(white)
             + low
             + hum * libm::sin(2.0 * PI * 100.0 * time + hum_phase)
@@ -238,10 +198,7 @@ mod tests {
                 |part: &[f64]| part.windows(2).filter(|w| w[0] < 0.0 && w[1] >= 0.0).count() as i32;
             let inside: Vec<f64> = sound.into_iter().filter(|s| *s != 0.0).collect();
             let half = inside.len() / 2;
-            assert!(
-                (crossings(&inside[half..]) - crossings(&inside[..half])) * sign > 0,
-                "{class}"
-            );
+            assert!((crossings(&inside[half..]) - crossings(&inside[..half])) * sign > 0, "{class}");
         }
     }
 }

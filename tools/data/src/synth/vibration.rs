@@ -46,42 +46,22 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
         }
         "looseness" => {
             let strength = 0.14 + 0.3 * severity;
-            for (order, share) in [
-                (0.5, 0.5),
-                (1.0, 0.8),
-                (2.0, 0.7),
-                (3.0, 0.6),
-                (4.0, 0.45),
-                (5.0, 0.35),
-                (6.0, 0.3),
-            ] {
-                tones.push(radial(
-                    order * speed,
-                    strength * share * random.within(0.6..1.3),
-                    random,
-                ));
+            for (order, share) in
+                [(0.5, 0.5), (1.0, 0.8), (2.0, 0.7), (3.0, 0.6), (4.0, 0.45), (5.0, 0.35), (6.0, 0.3)]
+            {
+                tones.push(radial(order * speed, strength * share * random.within(0.6..1.3), random));
             }
         }
         _ => {}
     }
-    let mut signal: Vec<[f64; 3]> = (0..LENGTH)
-        .map(|i| add_tones(&tones, i as f64 / SAMPLE_RATE))
-        .collect();
+    let mut signal: Vec<[f64; 3]> = (0..LENGTH).map(|i| add_tones(&tones, i as f64 / SAMPLE_RATE)).collect();
     match CLASSES[label] {
         "looseness" => limit_one_side(&mut signal, random.within(0.15..0.5)),
-        "bearing" => add_impacts(
-            &mut signal,
-            speed,
-            (0.28 + 0.7 * severity) * (0.6 + 0.4 * load),
-            random,
-        ),
+        "bearing" => add_impacts(&mut signal, speed, (0.28 + 0.7 * severity) * (0.6 + 0.4 * load), random),
         _ => {}
     }
     let noise = random.within(0.03..0.13);
-    signal
-        .iter_mut()
-        .flatten()
-        .for_each(|v| *v += random.normal(noise));
+    signal.iter_mut().flatten().for_each(|v| *v += random.normal(noise));
     observe(&signal, condition, random, out);
 }
 
@@ -147,11 +127,7 @@ fn add_impacts(signal: &mut [[f64; 3]], speed: f64, strength: f64, random: &mut 
     let period = SAMPLE_RATE / (speed * BALL_PASS);
     let resonance = random.within(270.0..430.0);
     let decay = random.within(80.0..220.0);
-    let direction = [
-        random.within(0.5..1.0),
-        random.within(0.7..1.0),
-        random.within(0.2..0.6),
-    ];
+    let direction = [random.within(0.5..1.0), random.within(0.7..1.0), random.within(0.2..0.6)];
     let mut at = -period * random.within(0.0..1.0);
     while at < signal.len() as f64 {
         let hit = strength * random.within(0.6..1.2);
@@ -213,10 +189,7 @@ mod tests {
         // So slow that every ringing is over before the next impact.
         let mut signal = vec![[0.0; 3]; 2000];
         add_impacts(&mut signal, 2.0, 1.0, &mut Random::new(1, 1));
-        let begins = signal
-            .windows(2)
-            .filter(|w| w[0][0].abs() < 1e-3 && w[1][0].abs() > 0.05)
-            .count();
+        let begins = signal.windows(2).filter(|w| w[0][0].abs() < 1e-3 && w[1][0].abs() > 0.05).count();
         assert!((13..=15).contains(&begins), "{begins} impacts, 14 expected");
     }
 }

@@ -29,13 +29,7 @@ pub(super) fn binary(
     let (a, b) = if comparing && y.is_i8() {
         // The kernel compares bytes: all three need the same scale.
         let b = c.tensor(b)?;
-        (
-            c.with_numbers_of(a, y)?,
-            Second {
-                tensor: c.with_numbers_of(&b, y)?,
-                blob: None,
-            },
-        )
+        (c.with_numbers_of(a, y)?, Second { tensor: c.with_numbers_of(&b, y)?, blob: None })
     } else {
         (a.clone(), second(c, b, y)?)
     };
@@ -43,18 +37,7 @@ pub(super) fn binary(
         return record(c, a, b, y, kind, activation, swapped);
     }
     if b.tensor.len() == y.len() && b.blob.is_none() {
-        return record(
-            c,
-            b.tensor,
-            Second {
-                tensor: a,
-                blob: None,
-            },
-            y,
-            kind,
-            activation,
-            !swapped,
-        );
+        return record(c, b.tensor, Second { tensor: a, blob: None }, y, kind, activation, !swapped);
     }
     let a = layout::expanded(c, &a, &y.shape)?;
     record(c, a, b, y, kind, activation, swapped)
@@ -68,28 +51,16 @@ fn second(c: &mut Context<'_>, v: ValueId, y: &Tensor) -> Lowering<Second> {
         _ => (0.0, 0),
     };
     let shape = value.shape.clone();
-    let describe = |dtype, scale, zp| Tensor {
-        buffer: usize::MAX,
-        shape: shape.clone(),
-        dtype,
-        scale,
-        zp,
-    };
+    let describe = |dtype, scale, zp| Tensor { buffer: usize::MAX, shape: shape.clone(), dtype, scale, zp };
     match (value.data.as_deref(), y.is_i8()) {
         (Some(Data::I8(d)), true) => {
             let blob = Some(c.blob(blobs::bytes(d), (d.len(), 0))?);
-            Ok(Second {
-                tensor: describe(record::DType::I8, scale, zp),
-                blob,
-            })
+            Ok(Second { tensor: describe(record::DType::I8, scale, zp), blob })
         }
         (Some(_), false) => {
             let d = c.constant_f32(v)?;
             let blob = Some(c.blob(blobs::floats(&d), (4 * d.len(), 0))?);
-            Ok(Second {
-                tensor: describe(record::DType::F32, 0.0, 0),
-                blob,
-            })
+            Ok(Second { tensor: describe(record::DType::F32, 0.0, 0), blob })
         }
         _ => {
             let tensor = c.tensor(v)?;
@@ -114,14 +85,7 @@ fn record(
             let full = layout::expanded(c, &b.tensor, &y.shape)?;
             let (dims, broadcast) = merged_axes(&y.shape, &full.shape)
                 .ok_or_else(|| format!("shape {:?} does not fit four axes of up to 65535", y.shape))?;
-            (
-                dims,
-                broadcast,
-                Second {
-                    tensor: full,
-                    blob: None,
-                },
-            )
+            (dims, broadcast, Second { tensor: full, blob: None })
         }
         None => {
             return Err(format!(
@@ -132,36 +96,16 @@ fn record(
     };
     let arith = if y.is_i8() {
         let clamp = clamp_i8(activation, y);
-        let blob = rescale(&a, &b.tensor, y, kind)
-            .map(|r| c.blob(r, (0, 0)))
-            .transpose()?
-            .unwrap_or(0);
-        BinaryArith::I8 {
-            a_zp: a.zp,
-            b_zp: b.tensor.zp,
-            out_zp: y.zp,
-            clamp,
-            blob,
-        }
+        let blob = rescale(&a, &b.tensor, y, kind).map(|r| c.blob(r, (0, 0))).transpose()?.unwrap_or(0);
+        BinaryArith::I8 { a_zp: a.zp, b_zp: b.tensor.zp, out_zp: y.zp, clamp, blob }
     } else {
-        BinaryArith::F32 {
-            clamp: clamp_f32(activation),
-        }
+        BinaryArith::F32 { clamp: clamp_f32(activation) }
     };
     let operand = match b.blob {
         Some(blob) => Operand::Blob(blob),
         None => Operand::Arena(0),
     };
-    let r = record::Binary {
-        kind,
-        swapped,
-        a: 0,
-        b: operand,
-        dst: 0,
-        dims,
-        broadcast,
-        arith,
-    };
+    let r = record::Binary { kind, swapped, a: 0, b: operand, dst: 0, dims, broadcast, arith };
     let mut in_place = vec![&a];
     let in_arena = b.blob.is_none().then_some(&b.tensor);
     in_place.extend(in_arena.filter(|_| broadcast == 0));
@@ -175,12 +119,7 @@ fn rescale(a: &Tensor, b: &Tensor, y: &Tensor, kind: BinaryKind) -> Option<Vec<u
     let fixed = match kind {
         BinaryKind::Add | BinaryKind::Sub => {
             let twice_max = 2.0 * sa.max(sb);
-            [
-                sa / twice_max,
-                sb / twice_max,
-                twice_max / (f64::from(1 << 20) * sy),
-            ]
-            .map(quantize_multiplier)
+            [sa / twice_max, sb / twice_max, twice_max / (f64::from(1 << 20) * sy)].map(quantize_multiplier)
         }
         BinaryKind::Mul => [(0, 0), (0, 0), quantize_multiplier(sa * sb / sy)],
         BinaryKind::Div | BinaryKind::Min | BinaryKind::Max => return None,
@@ -220,10 +159,7 @@ mod tests {
     #[test]
     fn merges_axes_of_equal_treatment() {
         assert_eq!(merged_axes(&[1, 4, 5, 3], &[3]), Some(([1, 1, 20, 3], 0b0100)));
-        assert_eq!(
-            merged_axes(&[2, 4, 5, 3], &[2, 1, 1, 3]),
-            Some(([1, 2, 20, 3], 0b0100))
-        );
+        assert_eq!(merged_axes(&[2, 4, 5, 3], &[2, 1, 1, 3]), Some(([1, 2, 20, 3], 0b0100)));
         assert_eq!(merged_axes(&[2, 4, 5], &[2, 4, 5]), Some(([1, 1, 1, 40], 0)));
         assert_eq!(merged_axes(&[2, 3, 2, 3, 2], &[2, 1, 2, 1, 2]), None);
         assert_eq!(merged_axes(&[300, 300], &[]), Some(([1, 1, 300, 300], 0b1100)));

@@ -25,12 +25,7 @@ impl Context<'_> {
         let tensor = self.describe(v, buffer)?;
         let len = to_u32(blob.len(), "bytes of a constant")?;
         let blob = self.blob(blob, (0, 0))?;
-        self.emit(
-            Record::Constant(record::Constant { dst: 0, len, blob }),
-            [None, None],
-            &tensor,
-            &[],
-        );
+        self.emit(Record::Constant(record::Constant { dst: 0, len, blob }), [None, None], &tensor, &[]);
         Ok(tensor)
     }
 
@@ -50,20 +45,11 @@ impl Context<'_> {
                 (q.scale[0], zp)
             }
             (_, record::DType::I8) => {
-                return Err(format!(
-                    "`{}` is int8 without one scale and zero point",
-                    value.name
-                ));
+                return Err(format!("`{}` is int8 without one scale and zero point", value.name));
             }
             _ => (0.0, 0),
         };
-        Ok(Tensor {
-            buffer,
-            shape: value.shape.clone(),
-            dtype,
-            scale,
-            zp,
-        })
+        Ok(Tensor { buffer, shape: value.shape.clone(), dtype, scale, zp })
     }
 
     /// The buffer of a value, allocated when first asked for.
@@ -114,13 +100,7 @@ impl Context<'_> {
         zp: i8,
     ) -> Lowering<Tensor> {
         let buffer = self.allocate(shape.iter().product::<usize>() * dtype.size())?;
-        Ok(Tensor {
-            buffer,
-            shape: shape.to_vec(),
-            dtype,
-            scale,
-            zp,
-        })
+        Ok(Tensor { buffer, shape: shape.to_vec(), dtype, scale, zp })
     }
 
     /// Adds a blob; `account` is how many bytes of it are weights and biases.
@@ -194,13 +174,8 @@ impl Context<'_> {
         if x.dtype != record::DType::F32 || !y.is_i8() {
             return Err(format!("quantises {:?} to {:?}, not F32 to I8", x.dtype, y.dtype));
         }
-        let r = record::Quantize {
-            src: 0,
-            dst: 0,
-            len: to_u32(x.len(), "elements")?,
-            scale: y.scale,
-            zp: y.zp,
-        };
+        let r =
+            record::Quantize { src: 0, dst: 0, len: to_u32(x.len(), "elements")?, scale: y.scale, zp: y.zp };
         self.emit(Record::Quantize(r), [Some(x), None], y, &[]);
         Ok(())
     }
@@ -208,10 +183,7 @@ impl Context<'_> {
     /// int8 to float32.
     pub(crate) fn dequantize(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
         if !x.is_i8() || y.dtype != record::DType::F32 {
-            return Err(format!(
-                "dequantises {:?} to {:?}, not I8 to F32",
-                x.dtype, y.dtype
-            ));
+            return Err(format!("dequantises {:?} to {:?}, not I8 to F32", x.dtype, y.dtype));
         }
         let r = record::Dequantize {
             src: 0,
@@ -227,23 +199,12 @@ impl Context<'_> {
     /// int8 to int8 of another scale, with bounds.
     pub(crate) fn requantize(&mut self, x: &Tensor, y: &Tensor, clamp: Option<(i8, i8)>) -> Lowering {
         if !x.is_i8() || !y.is_i8() {
-            return Err(format!(
-                "requantises {:?} to {:?}, not I8 to I8",
-                x.dtype, y.dtype
-            ));
+            return Err(format!("requantises {:?} to {:?}, not I8 to I8", x.dtype, y.dtype));
         }
         let (multiplier, shift) = quant_math::quantize_multiplier(f64::from(x.scale) / f64::from(y.scale));
         let len = to_u32(x.len(), "elements")?;
-        let r = record::Requantize {
-            src: 0,
-            dst: 0,
-            len,
-            in_zp: x.zp,
-            out_zp: y.zp,
-            multiplier,
-            shift,
-            clamp,
-        };
+        let r =
+            record::Requantize { src: 0, dst: 0, len, in_zp: x.zp, out_zp: y.zp, multiplier, shift, clamp };
         self.emit(Record::Requantize(r), [Some(x), None], y, &[x]);
         Ok(())
     }
@@ -251,20 +212,14 @@ impl Context<'_> {
     /// A constant in float32, dequantised if need be.
     pub(crate) fn constant_f32(&self, v: ValueId) -> Lowering<Vec<f32>> {
         let value = self.graph.value(v);
-        let data = value
-            .data
-            .as_ref()
-            .ok_or_else(|| format!("`{}` must be a constant", value.name))?;
+        let data = value.data.as_ref().ok_or_else(|| format!("`{}` must be a constant", value.name))?;
         let integers: Vec<i32> = match &**data {
             Data::F32(d) => return Ok(d.clone()),
             Data::I8(d) => d.iter().map(|&q| i32::from(q)).collect(),
             Data::I32(d) => d.clone(),
             Data::I64(_) => return Err(format!("constant `{}` is int64", value.name)),
         };
-        let quant = value
-            .quant
-            .as_ref()
-            .ok_or_else(|| format!("constant `{}` has no scale", value.name))?;
+        let quant = value.quant.as_ref().ok_or_else(|| format!("constant `{}` has no scale", value.name))?;
         let (inner, extent) = match quant.axis {
             Some(a) => (value.shape[a + 1..].iter().product::<usize>(), value.shape[a]),
             None => (1, 1),

@@ -49,22 +49,13 @@ fn copy(
     let mut fixed = Vec::with_capacity(merged.len());
     for &(extent, src, dst) in &merged {
         let extent = to_u32(extent, "an extent")?;
-        fixed.push(Axis {
-            extent,
-            src_stride: stride(src)?,
-            dst_stride: stride(dst)?,
-        });
+        fixed.push(Axis { extent, src_stride: stride(src)?, dst_stride: stride(dst)? });
     }
     let axes = Axes::from_slice(&fixed)
         .ok_or_else(|| format!("needs a copy over {} axes, the device has up to 6", fixed.len()))?;
     let size = x.dtype.size();
     let bytes = |start: i64| to_u32(start.unsigned_abs() as usize * size, "an offset");
-    let r = record::Copy {
-        src: bytes(x_start)?,
-        dst: bytes(y_start)?,
-        size: size as u8,
-        axes,
-    };
+    let r = record::Copy { src: bytes(x_start)?, dst: bytes(y_start)?, size: size as u8, axes };
     c.emit(Record::Copy(r), [Some(x), None], y, &[]);
     Ok(())
 }
@@ -91,10 +82,7 @@ fn permuted(x: &Tensor, perm: &[usize]) -> Vec<Stride> {
     let src = strides(&x.shape);
     let shape: Vec<usize> = perm.iter().map(|&p| x.shape[p]).collect();
     let dst = strides(&shape);
-    perm.iter()
-        .enumerate()
-        .map(|(i, &p)| (x.shape[p], src[p], dst[i]))
-        .collect()
+    perm.iter().enumerate().map(|(i, &p)| (x.shape[p], src[p], dst[i])).collect()
 }
 
 /// Broadcasts `x` to `shape` into a tensor of its own.
@@ -139,20 +127,16 @@ pub(super) fn reshape(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering {
     }
     let x = c.tensor(x)?;
     let y = c.output(y)?;
-    if x.same_numbers(&y) {
-        copy_all(c, &x, &y)
-    } else {
-        c.convert(&x, &y)
-    }
+    if x.same_numbers(&y) { copy_all(c, &x, &y) } else { c.convert(&x, &y) }
 }
 
 /// Transpose: a copy, or nothing if only axes of extent 1 move.
 pub(super) fn transpose(c: &mut Context<'_>, x: ValueId, y: ValueId, perm: &[usize]) -> Lowering {
-    if let Some(from) = to_alias(c, x, y)? {
-        if let [(_, 1, 1)] = merge(&permuted(&from, perm))[..] {
-            c.alias(y, &from);
-            return Ok(());
-        }
+    if let Some(from) = to_alias(c, x, y)?
+        && let [(_, 1, 1)] = merge(&permuted(&from, perm))[..]
+    {
+        c.alias(y, &from);
+        return Ok(());
     }
     let (x, y) = operands(c, x, y)?;
     transpose_into(c, &x, &y, perm)
@@ -182,14 +166,9 @@ pub(super) fn slice(
     let x = c.tensor(x)?;
     let y = c.output(y)?;
     let (src, dst) = (strides(&x.shape), strides(&y.shape));
-    let axes: Vec<Stride> = (0..x.shape.len())
-        .map(|i| (y.shape[i], src[i] * step[i] as i64, dst[i]))
-        .collect();
-    let begin: i64 = start
-        .iter()
-        .zip(&src)
-        .map(|(&s, &stride)| s as i64 * stride)
-        .sum();
+    let axes: Vec<Stride> =
+        (0..x.shape.len()).map(|i| (y.shape[i], src[i] * step[i] as i64, dst[i])).collect();
+    let begin: i64 = start.iter().zip(&src).map(|(&s, &stride)| s as i64 * stride).sum();
     if x.same_numbers(&y) {
         return copy(c, &x, begin, &y, 0, &axes);
     }
@@ -224,19 +203,10 @@ pub(super) fn pad(
         record::DType::I32 => value as i32,
     };
     let len = to_u32(y.len(), "elements")?;
-    let r = record::Fill {
-        dst: 0,
-        len,
-        size: y.dtype.size() as u8,
-        value,
-    };
+    let r = record::Fill { dst: 0, len, size: y.dtype.size() as u8, value };
     c.emit(Record::Fill(r), [None, None], &y, &[]);
     let (src, dst) = (strides(&x.shape), strides(&y.shape));
-    let begin: i64 = before
-        .iter()
-        .zip(&dst)
-        .map(|(&b, &stride)| b as i64 * stride)
-        .sum();
+    let begin: i64 = before.iter().zip(&dst).map(|(&b, &stride)| b as i64 * stride).sum();
     let axes: Vec<Stride> = (0..x.shape.len()).map(|i| (x.shape[i], src[i], dst[i])).collect();
     copy(c, &x, 0, &y, begin, &axes)
 }
@@ -249,9 +219,8 @@ fn pad_from_inside(
     after: &[usize],
     mode: PadMode,
 ) -> Lowering {
-    let mut axes: Vec<(usize, usize, usize)> = (0..x.shape.len())
-        .map(|i| (x.shape[i], before[i], after[i]))
-        .collect();
+    let mut axes: Vec<(usize, usize, usize)> =
+        (0..x.shape.len()).map(|i| (x.shape[i], before[i], after[i])).collect();
     while axes.len() > 4 {
         let unpadded = |a: &(usize, usize, usize)| a.1 == 0 && a.2 == 0;
         let pair = (0..axes.len() - 1).find(|&i| unpadded(&axes[i]) && unpadded(&axes[i + 1]));
@@ -267,14 +236,7 @@ fn pad_from_inside(
         dims[i] = to_u16(extent, "an extent")?;
         pad[i] = [to_u16(b, "padding")?, to_u16(a, "padding")?];
     }
-    let r = record::Pad {
-        src: 0,
-        dst: 0,
-        size: x.dtype.size() as u8,
-        dims,
-        pad,
-        mode,
-    };
+    let r = record::Pad { src: 0, dst: 0, size: x.dtype.size() as u8, dims, pad, mode };
     c.emit(Record::Pad(r), [Some(x), None], y, &[]);
     Ok(())
 }
@@ -288,11 +250,8 @@ mod tests {
         // NHWC to NCHW of [1, 4, 5, 3]: two axes.
         let x = [1, 4, 5, 3];
         let (src, dst) = (strides(&x), strides(&[1, 3, 4, 5]));
-        let axes: Vec<Stride> = [0, 3, 1, 2]
-            .iter()
-            .enumerate()
-            .map(|(i, &p)| (x[p], src[p], dst[i]))
-            .collect();
+        let axes: Vec<Stride> =
+            [0, 3, 1, 2].iter().enumerate().map(|(i, &p)| (x[p], src[p], dst[i])).collect();
         assert_eq!(merge(&axes), [(3, 1, 20), (20, 3, 1)]);
         assert_eq!(merge(&[(1, 7, 7), (1, 1, 1)]), [(1, 1, 1)]);
         assert_eq!(merge(&[(4, 6, 6), (6, 1, 1)]), [(24, 1, 1)]);

@@ -22,8 +22,7 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
         return Some("the weights' scales do not run along the output channels".into());
     }
     let bias = node.inputs.get(2).map(|&b| graph.value(b));
-    bias.filter(|b| b.dtype != DType::I32)
-        .map(|_| "the bias is not int32".into())
+    bias.filter(|b| b.dtype != DType::I32).map(|_| "the bias is not int32".into())
 }
 
 /// Number format and blob of a linear operator with `out_c` output channels. `arrange` brings the weights from
@@ -50,25 +49,14 @@ fn arithmetic(
         };
         check_len("bias", bias.len(), out_c)?;
         let mut blob = blobs::floats(&bias);
-        blob.extend(blobs::floats(
-            &(0..count).map(|i| w[arrange(i)]).collect::<Vec<_>>(),
-        ));
+        blob.extend(blobs::floats(&(0..count).map(|i| w[arrange(i)]).collect::<Vec<_>>()));
         let blob = c.blob(blob, (4 * count, 4 * out_c))?;
-        return Ok((
-            Arith::F32 {
-                clamp: clamp_f32(activation),
-            },
-            blob,
-            count as u64,
-        ));
+        return Ok((Arith::F32 { clamp: clamp_f32(activation) }, blob, count as u64));
     }
     let Some(Data::I8(w)) = weights.data.as_deref() else {
         return Err(format!("weights `{}` must be an int8 constant", weights.name));
     };
-    let quant = weights
-        .quant
-        .as_ref()
-        .ok_or_else(|| format!("weights `{}` have no scale", weights.name))?;
+    let quant = weights.quant.as_ref().ok_or_else(|| format!("weights `{}` have no scale", weights.name))?;
     let bias = match bias.map(|b| c.graph.value(b)) {
         Some(b) => match b.data.as_deref() {
             Some(Data::I32(d)) => d.clone(),
@@ -79,11 +67,7 @@ fn arithmetic(
     check_len("bias", bias.len(), out_c)?;
     let float_product = float_product && quant.scale.len() == 1;
     let real = |w: f32| linear_multiplier(x.scale, w, y.scale, float_product);
-    let mut fixed: Vec<(i32, i8)> = quant
-        .scale
-        .iter()
-        .map(|&s| quantize_multiplier(real(s)))
-        .collect();
+    let mut fixed: Vec<(i32, i8)> = quant.scale.iter().map(|&s| quantize_multiplier(real(s))).collect();
     if fixed.iter().all(|f| *f == fixed[0]) {
         fixed.truncate(1);
     } else {
@@ -96,12 +80,7 @@ fn arithmetic(
     blob.extend((0..count).map(|i| w[arrange(i)] as u8));
     let blob = c.blob(blob, (count, 4 * out_c))?;
     let clamp = clamp_i8(activation, y);
-    let arith = Arith::I8 {
-        in_zp: x.zp,
-        out_zp: y.zp,
-        per_channel: fixed.len() > 1,
-        clamp,
-    };
+    let arith = Arith::I8 { in_zp: x.zp, out_zp: y.zp, per_channel: fixed.len() > 1, clamp };
     Ok((arith, blob, count as u64))
 }
 
@@ -138,18 +117,7 @@ pub(super) fn conv2d(
         let (arith, blob, weights) = arithmetic(c, x, y, parameters, out_c, activation, false, &arrange)?;
         let multiplier = to_u16(out_c / channels, "the depth multiplier")?;
         let window = window.into();
-        let r = record::Depthwise {
-            src: 0,
-            dst: 0,
-            n,
-            h,
-            w,
-            c: in_c,
-            multiplier,
-            window,
-            arith,
-            blob,
-        };
+        let r = record::Depthwise { src: 0, dst: 0, n, h, w, c: in_c, multiplier, window, arith, blob };
         let op = c.emit(Record::Depthwise(r), [Some(x), None], y, &[]);
         (op.macs, op.weights) = (y.len() as u64 * taps as u64, weights);
         return Ok(());
@@ -232,22 +200,11 @@ fn rows(
     let (arith, blob, weights) = arithmetic(c, x, y, parameters, out_c, activation, float_product, &|i| i)?;
     let count = y.len() / out_c.max(1);
     if x.len() != count * in_c || weights != (in_c * out_c) as u64 {
-        return Err(format!(
-            "{:?} times {weights} weights does not give {:?}",
-            x.shape, y.shape
-        ));
+        return Err(format!("{:?} times {weights} weights does not give {:?}", x.shape, y.shape));
     }
     let (rows, in_c) = (to_u32(count, "the row count")?, to_u32(in_c, "the input width")?);
     let out_c = to_u32(out_c, "the output width")?;
-    let r = record::FullyConnected {
-        src: 0,
-        dst: 0,
-        rows,
-        in_c,
-        out_c,
-        arith,
-        blob,
-    };
+    let r = record::FullyConnected { src: 0, dst: 0, rows, in_c, out_c, arith, blob };
     let op = c.emit(Record::FullyConnected(r), [Some(x), None], y, &[]);
     (op.macs, op.weights) = (count as u64 * weights, weights);
     Ok(())
@@ -263,38 +220,19 @@ pub(super) fn matmul(c: &mut Context<'_>, x: &Tensor, b: ValueId, y: &Tensor, tr
     let n = *y.shape.last().unwrap_or(&1);
     let batch = x.len() / (m * k).max(1);
     if b.len() != batch * k * n || y.len() != batch * m * n {
-        return Err(format!(
-            "{:?} times {:?} does not give {:?}",
-            x.shape, b.shape, y.shape
-        ));
+        return Err(format!("{:?} times {:?} does not give {:?}", x.shape, b.shape, y.shape));
     }
     let arith = if x.is_i8() {
         // TFLite multiplies the input scales in float32.
         let real = f64::from(x.scale * b.scale) / f64::from(y.scale);
         let (multiplier, shift) = quantize_multiplier(real);
-        record::MatMulArith::I8 {
-            a_zp: x.zp,
-            b_zp: b.zp,
-            out_zp: y.zp,
-            multiplier,
-            shift,
-        }
+        record::MatMulArith::I8 { a_zp: x.zp, b_zp: b.zp, out_zp: y.zp, multiplier, shift }
     } else {
         record::MatMulArith::F32
     };
     let size = |v| to_u32(v, "an extent");
     let (batch, m, k, n) = (size(batch)?, size(m)?, size(k)?, size(n)?);
-    let r = record::MatMul {
-        a: 0,
-        b: 0,
-        dst: 0,
-        batch,
-        m,
-        k,
-        n,
-        transposed,
-        arith,
-    };
+    let r = record::MatMul { a: 0, b: 0, dst: 0, batch, m, k, n, transposed, arith };
     let op = c.emit(Record::MatMul(r), [Some(x), Some(&b)], y, &[]);
     op.macs = [batch, m, k, n].iter().map(|&v| u64::from(v)).product();
     Ok(())

@@ -32,35 +32,17 @@ fn rows(c: &mut Context<'_>, x: &Tensor, y: &Tensor, axis: usize) -> Lowering {
     let depth = x.shape[axis];
     let (scale, zp) = SOFTMAX_OUTPUT;
     let other = y.is_i8() && (y.scale, y.zp) != (scale, zp);
-    let out = if other {
-        c.temp(&y.shape, y.dtype, scale, zp)?
-    } else {
-        y.clone()
-    };
+    let out = if other { c.temp(&y.shape, y.dtype, scale, zp)? } else { y.clone() };
     let arith = if x.is_i8() {
         let (multiplier, shift, diff_min) = softmax_scaling(x.scale);
-        SoftmaxArith::I8 {
-            multiplier,
-            shift,
-            diff_min,
-        }
+        SoftmaxArith::I8 { multiplier, shift, diff_min }
     } else {
         SoftmaxArith::F32
     };
     let rows = to_u32(x.len() / depth.max(1), "the row count")?;
-    let r = record::Softmax {
-        src: 0,
-        dst: 0,
-        rows,
-        depth: to_u32(depth, "the depth")?,
-        arith,
-    };
+    let r = record::Softmax { src: 0, dst: 0, rows, depth: to_u32(depth, "the depth")?, arith };
     c.emit(Record::Softmax(r), [Some(x), None], &out, &[x]);
-    if other {
-        c.requantize(&out, y, None)
-    } else {
-        Ok(())
-    }
+    if other { c.requantize(&out, y, None) } else { Ok(()) }
 }
 
 /// Layer normalisation over the last axis (float32).
@@ -75,24 +57,13 @@ pub(super) fn layer_norm(
     let depth = *x.shape.last().ok_or("normalises a scalar")?;
     let (gamma, beta) = (c.constant_f32(gamma)?, c.constant_f32(beta)?);
     if gamma.len() != depth || beta.len() != depth {
-        return Err(format!(
-            "gamma and beta have {} and {} elements, not {depth}",
-            gamma.len(),
-            beta.len()
-        ));
+        return Err(format!("gamma and beta have {} and {} elements, not {depth}", gamma.len(), beta.len()));
     }
     let mut blob = blobs::floats(&gamma);
     blob.extend(blobs::floats(&beta));
     let blob = c.blob(blob, (4 * depth, 4 * depth))?;
     let rows = to_u32(x.len() / depth.max(1), "the row count")?;
-    let r = record::LayerNorm {
-        src: 0,
-        dst: 0,
-        rows,
-        depth: to_u32(depth, "the depth")?,
-        epsilon,
-        blob,
-    };
+    let r = record::LayerNorm { src: 0, dst: 0, rows, depth: to_u32(depth, "the depth")?, epsilon, blob };
     c.emit(Record::LayerNorm(r), [Some(x), None], y, &[x]);
     Ok(())
 }

@@ -18,41 +18,15 @@ pub(super) fn pool(
 ) -> Lowering {
     let [n, h, w, channels] = nhwc(x)?;
     let changes = x.is_i8() && !x.same_numbers(y);
-    let pooled = if changes {
-        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
-    } else {
-        y.clone()
-    };
+    let pooled = if changes { c.temp(&y.shape, x.dtype, x.scale, x.zp)? } else { y.clone() };
     let arith = match (x.is_i8(), changes) {
-        (true, true) => PoolArith::I8 {
-            zp: x.zp,
-            clamp: None,
-        },
-        (true, false) => PoolArith::I8 {
-            zp: x.zp,
-            clamp: clamp_i8(activation, y),
-        },
-        (false, _) => PoolArith::F32 {
-            clamp: clamp_f32(activation),
-        },
+        (true, true) => PoolArith::I8 { zp: x.zp, clamp: None },
+        (true, false) => PoolArith::I8 { zp: x.zp, clamp: clamp_i8(activation, y) },
+        (false, _) => PoolArith::F32 { clamp: clamp_f32(activation) },
     };
-    let r = record::Pool {
-        src: 0,
-        dst: 0,
-        n,
-        h,
-        w,
-        c: channels,
-        window: window.into(),
-        kind,
-        arith,
-    };
+    let r = record::Pool { src: 0, dst: 0, n, h, w, c: channels, window: window.into(), kind, arith };
     c.emit(Record::Pool(r), [Some(x), None], &pooled, &[]);
-    if changes {
-        c.requantize(&pooled, y, clamp_i8(activation, y))
-    } else {
-        Ok(())
-    }
+    if changes { c.requantize(&pooled, y, clamp_i8(activation, y)) } else { Ok(()) }
 }
 
 /// Sum, mean, maximum or minimum over axes; axes that are not neighbours are first moved to the end.
@@ -65,48 +39,22 @@ pub(super) fn reduce(
 ) -> Lowering {
     let selecting = matches!(kind, ReduceKind::Max | ReduceKind::Min);
     let changes = x.is_i8() && selecting && !x.same_numbers(y);
-    let out = if changes {
-        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
-    } else {
-        y.clone()
-    };
+    let out = if changes { c.temp(&y.shape, x.dtype, x.scale, x.zp)? } else { y.clone() };
     let (x, [outer, extent, inner]) = grouped(c, x, axes)?;
     let arith = match (x.is_i8(), selecting) {
         (false, _) => ReduceArith::F32,
-        (true, true) => ReduceArith::I8 {
-            in_zp: x.zp,
-            out_zp: x.zp,
-            multiplier: 1 << 30,
-            shift: 1,
-        },
+        (true, true) => ReduceArith::I8 { in_zp: x.zp, out_zp: x.zp, multiplier: 1 << 30, shift: 1 },
         (true, false) => {
             let count = if kind == ReduceKind::Mean { extent } else { 1 };
             let (multiplier, shift) = mean_multiplier(x.scale, y.scale, count);
-            ReduceArith::I8 {
-                in_zp: x.zp,
-                out_zp: y.zp,
-                multiplier,
-                shift,
-            }
+            ReduceArith::I8 { in_zp: x.zp, out_zp: y.zp, multiplier, shift }
         }
     };
     let size = |v| to_u32(v, "an extent");
     let (outer, extent, inner) = (size(outer)?, size(extent)?, size(inner)?);
-    let r = record::Reduce {
-        src: 0,
-        dst: 0,
-        outer,
-        extent,
-        inner,
-        kind,
-        arith,
-    };
+    let r = record::Reduce { src: 0, dst: 0, outer, extent, inner, kind, arith };
     c.emit(Record::Reduce(r), [Some(&x), None], &out, &[]);
-    if changes {
-        c.requantize(&out, y, None)
-    } else {
-        Ok(())
-    }
+    if changes { c.requantize(&out, y, None) } else { Ok(()) }
 }
 
 /// Index of the largest along an axis.
@@ -123,15 +71,7 @@ pub(super) fn argmax(
     let (x, [outer, extent, inner]) = grouped(c, x, &[axis])?;
     let size = |v| to_u32(v, "an extent");
     let (outer, extent, inner) = (size(outer)?, size(extent)?, size(inner)?);
-    let r = record::ArgMax {
-        src: 0,
-        dst: 0,
-        outer,
-        extent,
-        inner,
-        dtype: x.dtype,
-        select_last,
-    };
+    let r = record::ArgMax { src: 0, dst: 0, outer, extent, inner, dtype: x.dtype, select_last };
     c.emit(Record::ArgMax(r), [Some(&x), None], y, &[]);
     Ok(())
 }
@@ -157,9 +97,7 @@ fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor,
 /// TFLite's MEAN: the multiplier of the scales' ratio divided by the count with as many bits as it leaves.
 fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
     let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
-    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32)
-        .min(32)
-        .min(31 + i32::from(shift));
+    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32).min(32).min(31 + i32::from(shift));
     let divided = (i64::from(multiplier) << bits) / count.max(1) as i64;
     (divided as i32, (i32::from(shift) - bits) as i8)
 }

@@ -23,31 +23,11 @@ pub(super) fn resize(c: &mut Context<'_>, x: &Tensor, y: &Tensor, rule: &ResizeR
     blob.resize(blob.len().next_multiple_of(4), 0);
     let blob = c.blob(blob, (0, 0))?;
     let changes = x.is_i8() && !x.same_numbers(y);
-    let out = if changes {
-        c.temp(&y.shape, x.dtype, x.scale, x.zp)?
-    } else {
-        y.clone()
-    };
+    let out = if changes { c.temp(&y.shape, x.dtype, x.scale, x.zp)? } else { y.clone() };
     let (bilinear, dtype) = (rule.bilinear, x.dtype);
-    let r = record::Resize {
-        src: 0,
-        dst: 0,
-        n,
-        h,
-        w,
-        c: channels,
-        out_h,
-        out_w,
-        bilinear,
-        dtype,
-        blob,
-    };
+    let r = record::Resize { src: 0, dst: 0, n, h, w, c: channels, out_h, out_w, bilinear, dtype, blob };
     c.emit(Record::Resize(r), [Some(x), None], &out, &[]);
-    if changes {
-        c.requantize(&out, y, None)
-    } else {
-        Ok(())
-    }
+    if changes { c.requantize(&out, y, None) } else { Ok(()) }
 }
 
 fn entry(blob: &mut Vec<u8>, tap: &Tap, bilinear: bool, int8: bool) -> Lowering {
@@ -55,11 +35,7 @@ fn entry(blob: &mut Vec<u8>, tap: &Tap, bilinear: bool, int8: bool) -> Lowering 
     if bilinear {
         blob.extend(to_u16(tap.high, "a source index")?.to_le_bytes());
         let weight = f64::from(tap.weight);
-        let bits = if int8 {
-            (weight * WEIGHT_ONE).round() as i32
-        } else {
-            tap.weight.to_bits() as i32
-        };
+        let bits = if int8 { (weight * WEIGHT_ONE).round() as i32 } else { tap.weight.to_bits() as i32 };
         blob.extend(bits.to_le_bytes());
     }
     Ok(())

@@ -16,17 +16,7 @@ use crate::blobs;
 pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind) -> Lowering {
     let len = to_u32(x.len(), "elements")?;
     if !x.is_i8() {
-        c.emit(
-            Record::Unary(record::Unary {
-                src: 0,
-                dst: 0,
-                len,
-                kind,
-            }),
-            [Some(x), None],
-            y,
-            &[x],
-        );
+        c.emit(Record::Unary(record::Unary { src: 0, dst: 0, len, kind }), [Some(x), None], y, &[x]);
         return Ok(());
     }
     if let UnaryKind::Clip { min, max } = kind {
@@ -38,17 +28,7 @@ pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind
         _ => rounded(x, y, kind),
     };
     let blob = c.blob(blobs::bytes(&table), (0, 0))?;
-    c.emit(
-        Record::Lut(record::Lut {
-            src: 0,
-            dst: 0,
-            len,
-            blob,
-        }),
-        [Some(x), None],
-        y,
-        &[x],
-    );
+    c.emit(Record::Lut(record::Lut { src: 0, dst: 0, len, blob }), [Some(x), None], y, &[x]);
     Ok(())
 }
 
@@ -69,30 +49,14 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
         let (sx, sy) = (f64::from(x.scale), f64::from(y.scale));
         let pos = quantize_multiplier(sx / sy);
         let neg = quantize_multiplier(sx * f64::from(quant.scale[0]) / sy);
-        let arith = record::PReluArith::I8 {
-            in_zp: x.zp,
-            slope_zp,
-            out_zp: y.zp,
-            pos,
-            neg,
-        };
+        let arith = record::PReluArith::I8 { in_zp: x.zp, slope_zp, out_zp: y.zp, pos, neg };
         (arith, c.blob(blobs::bytes(d), (d.len(), 0))?)
     } else {
         let d = c.constant_f32(slope)?;
-        (
-            record::PReluArith::F32,
-            c.blob(blobs::floats(&d), (4 * d.len(), 0))?,
-        )
+        (record::PReluArith::F32, c.blob(blobs::floats(&d), (4 * d.len(), 0))?)
     };
     let rows = to_u32(x.len() / channels.max(1), "the row count")?;
-    let r = record::PRelu {
-        src: 0,
-        dst: 0,
-        rows,
-        c: to_u32(channels, "the channel count")?,
-        arith,
-        blob,
-    };
+    let r = record::PRelu { src: 0, dst: 0, rows, c: to_u32(channels, "the channel count")?, arith, blob };
     c.emit(Record::PRelu(r), [Some(x), None], y, &[x]);
     Ok(())
 }
@@ -102,11 +66,7 @@ fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
     let entry = |q: i32| {
         let real = f64::from(q - i32::from(x.zp)) * f64::from(x.scale);
         let out = (function(kind, real) / f64::from(y.scale)).round() + f64::from(y.zp);
-        if out.is_nan() {
-            y.zp
-        } else {
-            out.clamp(-128.0, 127.0) as i8
-        }
+        if out.is_nan() { y.zp } else { out.clamp(-128.0, 127.0) as i8 }
     };
     (-128..128).map(entry).collect()
 }
@@ -119,9 +79,9 @@ fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
     let entry = |q: i32| {
         let value = q - i32::from(x.zp);
         let out = if value >= 0 {
-            multiply_by_quantized_multiplier(value, identity, identity_shift.into())
+            multiply_by_quantized_multiplier(value, identity, identity_shift)
         } else {
-            let out = multiply_by_quantized_multiplier(value, slope, slope_shift.into());
+            let out = multiply_by_quantized_multiplier(value, slope, slope_shift);
             if scaled < 0.0 { -out } else { out }
         };
         (out + i32::from(y.zp)).clamp(-128, 127) as i8
@@ -163,13 +123,7 @@ mod tests {
     use super::*;
 
     fn tensor(scale: f32, zp: i8) -> Tensor {
-        Tensor {
-            buffer: 0,
-            shape: vec![1],
-            dtype: record::DType::I8,
-            scale,
-            zp,
-        }
+        Tensor { buffer: 0, shape: vec![1], dtype: record::DType::I8, scale, zp }
     }
 
     #[test]

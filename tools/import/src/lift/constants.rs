@@ -6,12 +6,8 @@ use super::table::Table;
 
 /// Whether the node's constants are quantised as its int8 form wants them.
 pub(super) fn constants_fit(t: &Table, node: &Node) -> bool {
-    let constants: Vec<&Value> = node
-        .inputs
-        .iter()
-        .map(|id| t.value(*id))
-        .filter(|v| v.data.is_some())
-        .collect();
+    let constants: Vec<&Value> =
+        node.inputs.iter().map(|id| t.value(*id)).filter(|v| v.data.is_some()).collect();
     match node.op {
         // Parameters stay float: the exporter computes these in float anyway.
         Op::BatchNorm { .. } | Op::LayerNorm { .. } => constants.iter().all(|v| v.dtype == DType::F32),
@@ -35,10 +31,7 @@ fn weights_fit(w: &Value) -> bool {
 /// The float bias of a convolution or fully connected layer becomes int32 with the input's scale times the weights',
 /// which is what the sums it is added to have (TFLite's specification).
 pub(super) fn float_bias(t: &mut Table, node: &mut Node) {
-    if !matches!(
-        node.op,
-        Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }
-    ) {
+    if !matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }) {
         return;
     }
     let [x, w, b] = *node.inputs.as_slice() else {
@@ -65,11 +58,7 @@ pub(super) fn float_bias(t: &mut Table, node: &mut Node) {
         (f64::from(*v) / s).round_ties_even() as i32
     });
     let data = Data::I32(quantised.collect());
-    let quant = Quant {
-        zero_point: vec![0; scale.len()],
-        axis: per_axis.then_some(0),
-        scale,
-    };
+    let quant = Quant { zero_point: vec![0; scale.len()], axis: per_axis.then_some(0), scale };
     let name = format!("{}/int32", b.name);
     let value = constant(name, b.shape.clone(), DType::I32, data, quant);
     node.inputs[2] = t.add(value);
@@ -90,50 +79,24 @@ pub(super) fn float_operands(t: &mut Table, node: &mut Node) {
         let finite = reals.iter().all(|v| v.is_finite());
         // A division by a constant that rounds to 0 would not be the one that was asked for.
         let lost = |q: i8, v: f32| q == 0 && v != 0.0;
-        let divides = i == 1
-            && matches!(
-                node.op,
-                Op::Binary {
-                    kind: BinaryKind::Div,
-                    ..
-                }
-            );
+        let divides = i == 1 && matches!(node.op, Op::Binary { kind: BinaryKind::Div, .. });
         if !finite || reals.is_empty() {
             continue;
         }
-        let scale = if largest > 0.0 {
-            (largest / 127.0).max(f32::MIN_POSITIVE)
-        } else {
-            1.0
-        };
-        let q: Vec<i8> = reals
-            .iter()
-            .map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8)
-            .collect();
+        let scale = if largest > 0.0 { (largest / 127.0).max(f32::MIN_POSITIVE) } else { 1.0 };
+        let q: Vec<i8> =
+            reals.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect();
         if divides && q.iter().zip(reals).any(|(q, v)| lost(*q, *v)) {
             continue;
         }
         let name = format!("{}/int8", c.name);
-        let value = constant(
-            name,
-            c.shape.clone(),
-            DType::I8,
-            Data::I8(q),
-            Quant::per_tensor(scale, 0),
-        );
+        let value = constant(name, c.shape.clone(), DType::I8, Data::I8(q), Quant::per_tensor(scale, 0));
         node.inputs[i] = t.add(value);
     }
 }
 
 fn constant(name: String, shape: Vec<usize>, dtype: DType, data: Data, quant: Quant) -> Value {
-    Value {
-        name,
-        shape,
-        dtype,
-        quant: Some(quant),
-        data: Some(data.into()),
-        channels_first_outside: false,
-    }
+    Value { name, shape, dtype, quant: Some(quant), data: Some(data.into()), channels_first_outside: false }
 }
 
 /// Quantised constants that a float operator reads become float: only int8 operators read integers.
@@ -154,9 +117,8 @@ pub(super) fn float_constants(mut graph: Graph) -> Graph {
                 Data::I32(v) => v.clone(),
                 _ => continue,
             };
-            let inner: usize = quant
-                .axis
-                .map_or(1, |a| value.shape[a + 1..].iter().product::<usize>().max(1));
+            let inner: usize =
+                quant.axis.map_or(1, |a| value.shape[a + 1..].iter().product::<usize>().max(1));
             let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
             let real = |(i, v): (usize, &i32)| {
                 (i64::from(*v) - i64::from(quant.zero_point[at(i)])) as f32 * quant.scale[at(i)]

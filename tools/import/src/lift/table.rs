@@ -58,9 +58,7 @@ impl Table {
 
     /// Node `n`, which must be alive: only indices that this table handed out are used.
     pub(super) fn node(&self, n: usize) -> &Node {
-        self.nodes[n]
-            .as_ref()
-            .expect("rules look at nodes that are alive")
+        self.nodes[n].as_ref().expect("rules look at nodes that are alive")
     }
 
     pub(super) fn value(&self, id: ValueId) -> &Value {
@@ -182,14 +180,7 @@ impl Table {
         let name = format!("{}/{suffix}", source.name.trim_end_matches(&format!("/{suffix}")));
         let shape = source.shape.clone();
         let quant = quant_of.and_then(|id| self.value(id).quant.clone());
-        self.add(Value {
-            name,
-            shape,
-            dtype,
-            quant,
-            data: None,
-            channels_first_outside: false,
-        })
+        self.add(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
     }
 
     /// The graph, its nodes in an order as near to the one before as what they read allows.

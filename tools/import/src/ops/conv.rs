@@ -11,10 +11,7 @@ fn two_dimensional(w: &Constant) -> Importing<Constant> {
     match *w.shape.as_slice() {
         [o, i, k] => w.reshaped(vec![o, i, 1, k]),
         [_, _, _, _] => Ok(w.clone()),
-        _ => Err(format!(
-            "weights {:?}: one- and two-dimensional convolutions are supported",
-            w.shape
-        )),
+        _ => Err(format!("weights {:?}: one- and two-dimensional convolutions are supported", w.shape)),
     }
 }
 
@@ -35,10 +32,8 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err(format!("weights {:?} for an input of {rank} axes", weights.shape));
     }
     let attributes = window::attributes(onnx, window::spatial(rank)?, weights.shape.get(2..))?;
-    let groups = usize::try_from(onnx.int("group", 1))
-        .ok()
-        .filter(|g| *g > 0)
-        .ok_or("group must be positive")?;
+    let groups =
+        usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let window = attributes.resolve([s[1], s[2]])?;
@@ -46,11 +41,7 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
-    let op = Op::Conv2d {
-        window,
-        groups,
-        activation: Activation::None,
-    };
+    let op = Op::Conv2d { window, groups, activation: Activation::None };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, inputs, None, &name)?;
     c.finish_nchw(onnx, y, rank)
@@ -65,10 +56,8 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     }
     let spatial = window::spatial(rank)?;
     let attributes = window::attributes(onnx, spatial, weights.shape.get(2..))?;
-    let groups = usize::try_from(onnx.int("group", 1))
-        .ok()
-        .filter(|g| *g > 0)
-        .ok_or("group must be positive")?;
+    let groups =
+        usize::try_from(onnx.int("group", 1)).ok().filter(|g| *g > 0).ok_or("group must be positive")?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     if weights.shape[0] != s[3] || weights.shape.contains(&0) {
@@ -85,9 +74,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
         Ok(out)
     };
     let extra = two(onnx.ints("output_padding"), 0)?;
-    let wanted = onnx
-        .ints("output_shape")
-        .map(|v| v[v.len().saturating_sub(spatial)..].to_vec());
+    let wanted = onnx.ints("output_shape").map(|v| v[v.len().saturating_sub(spatial)..].to_vec());
     let mut out = [0; 2];
     for axis in 0..2 {
         let full =
@@ -95,8 +82,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
         let total = match (&wanted, attributes.auto_pad.as_deref()) {
             (Some(_), _) => {
                 let want = two(wanted.clone(), 1)?[axis];
-                full.checked_sub(want)
-                    .ok_or("output_shape is larger than the input reaches")?
+                full.checked_sub(want).ok_or("output_shape is larger than the input reaches")?
             }
             (None, Some("SAME_UPPER" | "SAME_LOWER")) => {
                 full.saturating_sub(s[axis + 1] * usize::from(window.stride[axis]))
@@ -111,10 +97,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
             window.pad[axis] = narrow(before)?;
             window.pad[axis + 2] = narrow(total - before)?;
         }
-        out[axis] = full
-            .checked_sub(total)
-            .filter(|v| *v > 0)
-            .ok_or("padding leaves no output")?;
+        out[axis] = full.checked_sub(total).filter(|v| *v > 0).ok_or("padding leaves no output")?;
     }
     let w = two_dimensional(&weights)?;
     let ohwi = transposed_weights(&w, groups)?;
@@ -122,11 +105,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
-    let op = Op::ConvTranspose2d {
-        window,
-        groups,
-        activation: Activation::None,
-    };
+    let op = Op::ConvTranspose2d { window, groups, activation: Activation::None };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, inputs, Some(vec![s[0], out[0], out[1], o]), &name)?;
     c.finish_nchw(onnx, y, rank)
@@ -158,9 +137,5 @@ fn transposed_weights(w: &Constant, groups: usize) -> Importing<Constant> {
         }
     }
     let elements: Elements = elements.gather(&source);
-    Ok(Constant {
-        shape: vec![groups * m, h, k, per],
-        elements,
-        quant,
-    })
+    Ok(Constant { shape: vec![groups * m, h, k, per], elements, quant })
 }

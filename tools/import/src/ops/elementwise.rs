@@ -8,19 +8,13 @@ use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
 /// The unary function that the node is, if it is one.
 pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
     Ok(Some(match onnx.node.op_type.as_str() {
-        "Relu" => UnaryKind::Clip {
-            min: 0.0,
-            max: f32::INFINITY,
-        },
+        "Relu" => UnaryKind::Clip { min: 0.0, max: f32::INFINITY },
         "Clip" => clip(c, onnx)?,
-        "LeakyRelu" => UnaryKind::LeakyRelu {
-            alpha: onnx.float("alpha", 0.01),
-        },
+        "LeakyRelu" => UnaryKind::LeakyRelu { alpha: onnx.float("alpha", 0.01) },
         "HardSwish" => UnaryKind::HardSwish,
-        "HardSigmoid" => UnaryKind::HardSigmoid {
-            alpha: onnx.float("alpha", 0.2),
-            beta: onnx.float("beta", 0.5),
-        },
+        "HardSigmoid" => {
+            UnaryKind::HardSigmoid { alpha: onnx.float("alpha", 0.2), beta: onnx.float("beta", 0.5) }
+        }
         "Sigmoid" => UnaryKind::Sigmoid,
         "Tanh" => UnaryKind::Tanh,
         "Gelu" => match onnx.text("approximate", "none").as_str() {
@@ -28,9 +22,7 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
             "tanh" => UnaryKind::GeluTanh,
             other => return Err(format!("approximate `{other}`")),
         },
-        "Elu" => UnaryKind::Elu {
-            alpha: onnx.float("alpha", 1.0),
-        },
+        "Elu" => UnaryKind::Elu { alpha: onnx.float("alpha", 1.0) },
         "Exp" => UnaryKind::Exp,
         "Log" => UnaryKind::Log,
         "Sqrt" => UnaryKind::Sqrt,
@@ -53,18 +45,11 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
 fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<UnaryKind> {
     let bound = |i: usize, name: &str, none: f32| -> Importing<f32> {
         match c.constant(onnx, i)? {
-            Some(v) => v
-                .to_reals()
-                .first()
-                .copied()
-                .ok_or_else(|| format!("{name} is empty")),
+            Some(v) => v.to_reals().first().copied().ok_or_else(|| format!("{name} is empty")),
             None => Ok(onnx.float(name, none)),
         }
     };
-    let (min, max) = (
-        bound(1, "min", f32::NEG_INFINITY)?,
-        bound(2, "max", f32::INFINITY)?,
-    );
+    let (min, max) = (bound(1, "min", f32::NEG_INFINITY)?, bound(2, "max", f32::INFINITY)?);
     if min > max || min.is_nan() || max.is_nan() {
         return Err(format!("bounds {min} to {max}"));
     }
@@ -98,13 +83,7 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
                 if i + 1 == n {
                     return c.finish(onnx, op(Activation::None), vec![a, b], None, 0);
                 }
-                a = c.emit(
-                    onnx,
-                    op(Activation::None),
-                    vec![a, b],
-                    None,
-                    &format!("{}/{i}", onnx.name),
-                )?;
+                a = c.emit(onnx, op(Activation::None), vec![a, b], None, &format!("{}/{i}", onnx.name))?;
             }
             Err("has no input".into())
         }
@@ -147,19 +126,14 @@ pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let slope = c.wanted(onnx, 1)?;
     let rank = c.shape(x).len();
     let channels_first = rank > 2;
-    let channels = if channels_first {
-        c.shape(x)[1]
-    } else {
-        c.shape(x).last().copied().unwrap_or(1)
-    };
+    let channels = if channels_first { c.shape(x)[1] } else { c.shape(x).last().copied().unwrap_or(1) };
     if slope.len() != 1 && slope.len() != channels {
         return Err(format!(
             "slope {:?}: one for all or one a channel ({channels}) is supported",
             slope.shape
         ));
     }
-    if slope.len() > 1 && channels_first && slope.shape.iter().rev().skip(rank - 2).next() != Some(&channels)
-    {
+    if slope.len() > 1 && channels_first && slope.shape.iter().rev().nth(rank - 2) != Some(&channels) {
         return Err(format!("slope {:?} does not run along the channels", slope.shape));
     }
     let flat = if slope.len() == channels {
@@ -177,13 +151,7 @@ pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return c.finish(onnx, Op::PRelu, vec![x, s], None, 0);
     }
     let name = onnx.output(0).unwrap_or_default().to_owned();
-    let last = c.emit(
-        onnx,
-        Op::Transpose { perm: to_last(rank) },
-        vec![x],
-        None,
-        &format!("{name}/x"),
-    )?;
+    let last = c.emit(onnx, Op::Transpose { perm: to_last(rank) }, vec![x], None, &format!("{name}/x"))?;
     let y = c.emit(onnx, Op::PRelu, vec![last, s], None, &format!("{name}/nhwc"))?;
     c.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
 }
@@ -191,10 +159,7 @@ pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 /// `x` times a number.
 fn times(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, factor: f32, name: &str) -> Importing<ValueId> {
     let k = c.add_reals(&format!("{}/{name}", onnx.name), vec![1], vec![factor]);
-    let op = Op::Binary {
-        kind: BinaryKind::Mul,
-        activation: Activation::None,
-    };
+    let op = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
     c.emit(onnx, op, vec![x, k], None, &format!("{}/times_{name}", onnx.name))
 }
 
@@ -202,13 +167,8 @@ fn times(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, factor: f32, name: &s
 pub(crate) fn selu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let (alpha, gamma) = (onnx.float("alpha", 1.673_263_2), onnx.float("gamma", 1.050_701));
-    let y = c.emit(
-        onnx,
-        Op::Unary(UnaryKind::Elu { alpha }),
-        vec![x],
-        None,
-        &format!("{}/elu", onnx.name),
-    )?;
+    let y =
+        c.emit(onnx, Op::Unary(UnaryKind::Elu { alpha }), vec![x], None, &format!("{}/elu", onnx.name))?;
     let y = times(c, onnx, y, gamma, "gamma")?;
     c.bind(onnx, 0, Entry::Value(y))
 }
@@ -234,27 +194,10 @@ pub(crate) fn swish(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let mut inner = x;
     if alpha != 1.0 {
         let k = c.add_reals(&format!("{}/alpha", onnx.name), vec![1], vec![alpha]);
-        let op = Op::Binary {
-            kind: BinaryKind::Mul,
-            activation: Activation::None,
-        };
+        let op = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
         inner = c.emit(onnx, op, vec![x, k], None, &format!("{}/scaled", onnx.name))?;
     }
-    let gate = c.emit(
-        onnx,
-        Op::Unary(UnaryKind::Sigmoid),
-        vec![inner],
-        None,
-        &format!("{}/gate", onnx.name),
-    )?;
-    c.finish(
-        onnx,
-        Op::Binary {
-            kind: BinaryKind::Mul,
-            activation: Activation::None,
-        },
-        vec![x, gate],
-        None,
-        0,
-    )
+    let gate =
+        c.emit(onnx, Op::Unary(UnaryKind::Sigmoid), vec![inner], None, &format!("{}/gate", onnx.name))?;
+    c.finish(onnx, Op::Binary { kind: BinaryKind::Mul, activation: Activation::None }, vec![x, gate], None, 0)
 }

@@ -13,19 +13,9 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err(format!("weights {:?} are not a matrix", weights.shape));
     }
     if onnx.int("transA", 0) != 0 {
-        x = c.emit(
-            onnx,
-            Op::Transpose { perm: vec![1, 0] },
-            vec![x],
-            None,
-            &format!("{}/t", onnx.name),
-        )?;
+        x = c.emit(onnx, Op::Transpose { perm: vec![1, 0] }, vec![x], None, &format!("{}/t", onnx.name))?;
     }
-    let oi = if onnx.int("transB", 0) != 0 {
-        weights
-    } else {
-        weights.transposed(&[1, 0])
-    };
+    let oi = if onnx.int("transB", 0) != 0 { weights } else { weights.transposed(&[1, 0]) };
     let oi = scaled(&oi, alpha)?;
     let o = oi.shape[0];
     let w = c.add_constant(onnx.input(1).unwrap_or_default(), &oi);
@@ -49,17 +39,12 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             rest = Some(c.add_constant(name, &bias));
         }
     }
-    let op = Op::FullyConnected {
-        activation: Activation::None,
-    };
+    let op = Op::FullyConnected { activation: Activation::None };
     match rest {
         None => c.finish(onnx, op, inputs, None, 0),
         Some(bias) => {
             let y = c.emit(onnx, op, inputs, None, &format!("{}/product", onnx.name))?;
-            let add = Op::Binary {
-                kind: BinaryKind::Add,
-                activation: Activation::None,
-            };
+            let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
             c.finish(onnx, add, vec![y, bias], None, 0)
         }
     }
@@ -82,23 +67,13 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         if weights.shape.len() == 2 {
             let x = c.value(onnx, 0)?;
             let w = c.add_constant(onnx.input(1).unwrap_or_default(), &weights.transposed(&[1, 0]));
-            return c.finish(
-                onnx,
-                Op::FullyConnected {
-                    activation: Activation::None,
-                },
-                vec![x, w],
-                None,
-                0,
-            );
+            return c.finish(onnx, Op::FullyConnected { activation: Activation::None }, vec![x, w], None, 0);
         }
     }
     let (mut a, mut b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
     let (sa, sb) = (c.shape(a).to_vec(), c.shape(b).to_vec());
     if sa.len() < 2 || sb.len() < 2 {
-        return Err(format!(
-            "{sa:?} times {sb:?}: vectors are not supported, only matrices"
-        ));
+        return Err(format!("{sa:?} times {sb:?}: vectors are not supported, only matrices"));
     }
     // Numpy broadcasts the batch axes; the IR wants them equal.
     let rank = sa.len().max(sb.len());
@@ -121,23 +96,11 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let name = c.graph.value(*id).name.clone();
         if shape.len() < rank {
             let full = [own.as_slice(), tail].concat();
-            *id = c.emit(
-                onnx,
-                Op::Reshape,
-                vec![*id],
-                Some(full),
-                &format!("{name}/batched"),
-            )?;
+            *id = c.emit(onnx, Op::Reshape, vec![*id], Some(full), &format!("{name}/batched"))?;
         }
         if *own != joint {
             let full = [joint.as_slice(), tail].concat();
-            *id = c.emit(
-                onnx,
-                Op::Expand,
-                vec![*id],
-                Some(full),
-                &format!("{name}/expanded"),
-            )?;
+            *id = c.emit(onnx, Op::Expand, vec![*id], Some(full), &format!("{name}/expanded"))?;
         }
     }
     c.finish(onnx, Op::MatMul { transpose_b: false }, vec![a, b], None, 0)

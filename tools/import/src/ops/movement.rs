@@ -82,10 +82,7 @@ pub(crate) fn squeeze(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if let Some(a) = drop.iter().find(|a| from[**a] != 1) {
         return Err(format!("axis {a} of {from:?} has more than one element"));
     }
-    let shape = (0..from.len())
-        .filter(|a| !drop.contains(a))
-        .map(|a| from[a])
-        .collect();
+    let shape = (0..from.len()).filter(|a| !drop.contains(a)).map(|a| from[a]).collect();
     reshaped(c, onnx, shape)
 }
 
@@ -98,15 +95,8 @@ pub(crate) fn unsqueeze(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let at: Vec<usize> = given.iter().map(|a| axis(*a, rank)).collect::<Importing<_>>()?;
     let mut rest = from.iter();
-    let shape = (0..rank)
-        .map(|a| {
-            if at.contains(&a) {
-                1
-            } else {
-                rest.next().copied().unwrap_or(1)
-            }
-        })
-        .collect();
+    let shape =
+        (0..rank).map(|a| if at.contains(&a) { 1 } else { rest.next().copied().unwrap_or(1) }).collect();
     reshaped(c, onnx, shape)
 }
 
@@ -176,9 +166,7 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     // Everything else that is computed at run time is float32 already.
     if !matches!(to, 1 | 11) {
-        return Err(format!(
-            "cast to element type {to} at run time; float32 is supported"
-        ));
+        return Err(format!("cast to element type {to} at run time; float32 is supported"));
     }
     identity(c, onnx)
 }
@@ -215,9 +203,7 @@ pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             .collect::<Importing<_>>()?,
         None => {
             let chunk = shape[axis].div_ceil(parts.max(1));
-            (0..parts)
-                .map(|i| chunk.min(shape[axis].saturating_sub(i * chunk)))
-                .collect()
+            (0..parts).map(|i| chunk.min(shape[axis].saturating_sub(i * chunk))).collect()
         }
     };
     if sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(shape[axis]) || sizes.len() < parts {
@@ -231,10 +217,7 @@ pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         declared[axis] = *size;
         at += size;
         if onnx.output(i).is_some() {
-            let op = Op::Slice {
-                start,
-                step: vec![1; shape.len()],
-            };
+            let op = Op::Slice { start, step: vec![1; shape.len()] };
             c.finish(onnx, op, vec![x], Some(declared), i)?;
         }
     }
@@ -256,11 +239,8 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if ends.len() != starts.len() || axes.len() != starts.len() || steps.len() != starts.len() {
         return Err("starts, ends, axes and steps have different lengths".into());
     }
-    let (mut start, mut step, mut declared) = (
-        vec![0usize; shape.len()],
-        vec![1isize; shape.len()],
-        shape.clone(),
-    );
+    let (mut start, mut step, mut declared) =
+        (vec![0usize; shape.len()], vec![1isize; shape.len()], shape.clone());
     for i in 0..starts.len() {
         let a = axis(axes[i], shape.len())?;
         let (n, by) = (shape[a] as i64, steps[i]);
@@ -271,17 +251,10 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let (first, end) = if by > 0 {
             (from_end(starts[i]).clamp(0, n), from_end(ends[i]).clamp(0, n))
         } else {
-            (
-                from_end(starts[i]).clamp(-1, n - 1),
-                from_end(ends[i]).clamp(-1, n - 1),
-            )
+            (from_end(starts[i]).clamp(-1, n - 1), from_end(ends[i]).clamp(-1, n - 1))
         };
         let span = if by > 0 { end - first } else { first - end };
-        let count = if span <= 0 {
-            0
-        } else {
-            (span - 1) / by.saturating_abs() + 1
-        };
+        let count = if span <= 0 { 0 } else { (span - 1) / by.saturating_abs() + 1 };
         if count == 0 {
             return Err(format!("axis {a} is left without an element"));
         }
@@ -292,14 +265,9 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
         if shape.len() == 1 {
-            let at: Vec<usize> = (0..declared[0])
-                .map(|i| (start[0] as isize + i as isize * step[0]) as usize)
-                .collect();
-            let cut = Constant {
-                shape: declared,
-                elements: x.elements.gather(&at),
-                quant: x.quant,
-            };
+            let at: Vec<usize> =
+                (0..declared[0]).map(|i| (start[0] as isize + i as isize * step[0]) as usize).collect();
+            let cut = Constant { shape: declared, elements: x.elements.gather(&at), quant: x.quant };
             return c.bind(onnx, 0, Entry::Constant(cut));
         }
     }
@@ -341,18 +309,7 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "edge" => Some(PadMode::Edge),
         other => return Err(format!("mode `{other}`")),
     };
-    c.finish(
-        onnx,
-        Op::Pad {
-            before,
-            after,
-            mode,
-            value,
-        },
-        vec![x],
-        None,
-        0,
-    )
+    c.finish(onnx, Op::Pad { before, after, mode, value }, vec![x], None, 0)
 }
 
 pub(crate) fn expand(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {

@@ -22,32 +22,17 @@ pub(crate) fn softmax(c: &mut Context<'_>, onnx: &Onnx<'_>, log: bool) -> Import
     }
     let rows = shape[..axis].iter().product();
     let depth = shape[axis..].iter().product();
-    let row = c.emit(
-        onnx,
-        Op::Reshape,
-        vec![x],
-        Some(vec![rows, depth]),
-        &format!("{name}/rows"),
-    )?;
+    let row = c.emit(onnx, Op::Reshape, vec![x], Some(vec![rows, depth]), &format!("{name}/rows"))?;
     let p = if log {
         let (shifted, log_sum) = log_softmax(c, onnx, row, 1, &name)?;
         c.emit(onnx, SUB, vec![shifted, log_sum], None, &format!("{name}/log"))?
     } else {
-        c.emit(
-            onnx,
-            Op::Softmax { axis: 1 },
-            vec![row],
-            None,
-            &format!("{name}/softmax"),
-        )?
+        c.emit(onnx, Op::Softmax { axis: 1 }, vec![row], None, &format!("{name}/softmax"))?
     };
     c.finish(onnx, Op::Reshape, vec![p], Some(shape), 0)
 }
 
-const SUB: Op = Op::Binary {
-    kind: BinaryKind::Sub,
-    activation: Activation::None,
-};
+const SUB: Op = Op::Binary { kind: BinaryKind::Sub, activation: Activation::None };
 
 /// `x - max` and `log(sum(exp(x - max)))`, whose difference is the logarithm of the softmax. The logarithm of a softmax
 /// that has been computed would be -inf wherever that is below float32's range.
@@ -60,39 +45,12 @@ fn log_softmax(
 ) -> Importing<(ValueId, ValueId)> {
     let mut kept = c.shape(x).to_vec();
     kept[axis] = 1;
-    let reduce = |kind| Op::Reduce {
-        kind,
-        axes: vec![axis],
-    };
-    let max = c.emit(
-        onnx,
-        reduce(ReduceKind::Max),
-        vec![x],
-        Some(kept.clone()),
-        &format!("{name}/max"),
-    )?;
+    let reduce = |kind| Op::Reduce { kind, axes: vec![axis] };
+    let max = c.emit(onnx, reduce(ReduceKind::Max), vec![x], Some(kept.clone()), &format!("{name}/max"))?;
     let shifted = c.emit(onnx, SUB, vec![x, max], None, &format!("{name}/shifted"))?;
-    let exp = c.emit(
-        onnx,
-        Op::Unary(UnaryKind::Exp),
-        vec![shifted],
-        None,
-        &format!("{name}/exp"),
-    )?;
-    let sum = c.emit(
-        onnx,
-        reduce(ReduceKind::Sum),
-        vec![exp],
-        Some(kept),
-        &format!("{name}/sum"),
-    )?;
-    let log_sum = c.emit(
-        onnx,
-        Op::Unary(UnaryKind::Log),
-        vec![sum],
-        None,
-        &format!("{name}/log_sum"),
-    )?;
+    let exp = c.emit(onnx, Op::Unary(UnaryKind::Exp), vec![shifted], None, &format!("{name}/exp"))?;
+    let sum = c.emit(onnx, reduce(ReduceKind::Sum), vec![exp], Some(kept), &format!("{name}/sum"))?;
+    let log_sum = c.emit(onnx, Op::Unary(UnaryKind::Log), vec![sum], None, &format!("{name}/log_sum"))?;
     Ok((shifted, log_sum))
 }
 
@@ -116,35 +74,18 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     for i in 1..5 {
         let p = c.wanted(onnx, i)?;
         if p.len() != channels {
-            return Err(format!(
-                "input {i} has {} elements for {channels} channels",
-                p.len()
-            ));
+            return Err(format!("input {i} has {} elements for {channels} channels", p.len()));
         }
         parameters.push(c.add_constant(onnx.input(i).unwrap_or_default(), &p.reshaped(vec![channels])?));
     }
-    let op = Op::BatchNorm {
-        epsilon: onnx.float("epsilon", 1e-5),
-    };
+    let op = Op::BatchNorm { epsilon: onnx.float("epsilon", 1e-5) };
     if rank == 2 {
         let inputs = [vec![x], parameters].concat();
         return c.finish(onnx, op, inputs, None, 0);
     }
     let name = onnx.output(0).unwrap_or_default().to_owned();
-    let last = c.emit(
-        onnx,
-        Op::Transpose { perm: to_last(rank) },
-        vec![x],
-        None,
-        &format!("{name}/x"),
-    )?;
-    let y = c.emit(
-        onnx,
-        op,
-        [vec![last], parameters].concat(),
-        None,
-        &format!("{name}/nhwc"),
-    )?;
+    let last = c.emit(onnx, Op::Transpose { perm: to_last(rank) }, vec![x], None, &format!("{name}/x"))?;
+    let y = c.emit(onnx, op, [vec![last], parameters].concat(), None, &format!("{name}/nhwc"))?;
     c.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
 }
 
@@ -172,20 +113,12 @@ pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             c.add_constant(&format!("{name}/bias"), &zeros)
         }
     };
-    let op = Op::LayerNorm {
-        epsilon: onnx.float("epsilon", 1e-5),
-    };
+    let op = Op::LayerNorm { epsilon: onnx.float("epsilon", 1e-5) };
     if axis + 1 == shape.len() {
         return c.finish(onnx, op, vec![x, gamma, beta], None, 0);
     }
     let rows = shape[..axis].iter().product();
-    let row = c.emit(
-        onnx,
-        Op::Reshape,
-        vec![x],
-        Some(vec![rows, depth]),
-        &format!("{name}/rows"),
-    )?;
+    let row = c.emit(onnx, Op::Reshape, vec![x], Some(vec![rows, depth]), &format!("{name}/rows"))?;
     let y = c.emit(onnx, op, vec![row, gamma, beta], None, &format!("{name}/normed"))?;
     c.finish(onnx, Op::Reshape, vec![y], Some(shape), 0)
 }

@@ -27,11 +27,7 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
         (false, true) if window.pad != [0; 4] => PoolKind::AverageIncludePad,
         (false, _) => PoolKind::Average,
     };
-    let op = Op::Pool {
-        kind,
-        window,
-        activation: Activation::None,
-    };
+    let op = Op::Pool { kind, window, activation: Activation::None };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, vec![x], None, &name)?;
     c.finish_nchw(onnx, y, rank)
@@ -44,9 +40,8 @@ fn round_up(window: &mut Window, extent: [usize; 2], include: bool) -> Importing
         let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
         let stride = usize::from(window.stride[axis]);
         let padded = extent + before + after;
-        let room = padded
-            .checked_sub(window::reach(window, axis))
-            .ok_or("the window is larger than the input")?;
+        let room =
+            padded.checked_sub(window::reach(window, axis)).ok_or("the window is larger than the input")?;
         let mut out = room.div_ceil(stride) + 1;
         if (out - 1) * stride >= extent + before {
             out -= 1;
@@ -66,18 +61,10 @@ pub(crate) fn global(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importi
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let extent = |d: usize| u16::try_from(d).map_err(|_| format!("extent {d} is too large"));
-    let window = Window {
-        kernel: [extent(s[1])?, extent(s[2])?],
-        stride: [1, 1],
-        dilation: [1, 1],
-        pad: [0; 4],
-    };
+    let window =
+        Window { kernel: [extent(s[1])?, extent(s[2])?], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
     let kind = if max { PoolKind::Max } else { PoolKind::Average };
-    let op = Op::Pool {
-        kind,
-        window,
-        activation: Activation::None,
-    };
+    let op = Op::Pool { kind, window, activation: Activation::None };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, vec![x], None, &name)?;
     c.finish_nchw(onnx, y, rank)

@@ -16,9 +16,7 @@ fn makes_unsigned(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
         3 => Some(false),
         other => return Err(format!("output_dtype {other}; uint8 and int8 are supported")),
     };
-    let given = c
-        .constant(onnx, 2)?
-        .map(|z| matches!(z.elements, Elements::U8(_)));
+    let given = c.constant(onnx, 2)?.map(|z| matches!(z.elements, Elements::U8(_)));
     Ok(given.or(asked).unwrap_or(true))
 }
 
@@ -42,52 +40,28 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
         },
     };
     if zero_point.len() != scales.len() {
-        return Err(format!(
-            "{} zero points for {} scales",
-            zero_point.len(),
-            scales.len()
-        ));
+        return Err(format!("{} zero points for {} scales", zero_point.len(), scales.len()));
     }
-    let along = if scales.len() == 1 {
-        None
-    } else {
-        Some(axis(onnx.int("axis", 1), rank)?)
-    };
-    Ok(Quant {
-        scale: scales,
-        zero_point,
-        axis: along,
-    })
+    let along = if scales.len() == 1 { None } else { Some(axis(onnx.int("axis", 1), rank)?) };
+    Ok(Quant { scale: scales, zero_point, axis: along })
 }
 
 pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
-        let absent = if matches!(x.elements, Elements::U8(_)) {
-            UNSIGNED
-        } else {
-            0
-        };
+        let absent = if matches!(x.elements, Elements::U8(_)) { UNSIGNED } else { 0 };
         let quant = parameters(c, onnx, x.shape.len(), absent)?;
         if let Some(a) = quant.axis
             && x.shape[a] != quant.scale.len()
         {
-            return Err(format!(
-                "{} scales for an axis of {}",
-                quant.scale.len(),
-                x.shape[a]
-            ));
+            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
         }
         let elements = match x.elements {
             Elements::U8(v) => Elements::I8(v.iter().map(|v| (i16::from(*v) - 128) as i8).collect()),
             e @ (Elements::I8(_) | Elements::I32(_)) => e,
             _ => return Err("a constant that is neither int8, uint8 nor int32".into()),
         };
-        let real = Constant {
-            shape: x.shape,
-            elements,
-            quant: Some(quant),
-        };
+        let real = Constant { shape: x.shape, elements, quant: Some(quant) };
         return c.bind(onnx, 0, Entry::Constant(real));
     }
     let x = c.value(onnx, 0)?;
@@ -118,15 +92,9 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         if let Some(a) = quant.axis
             && x.shape[a] != quant.scale.len()
         {
-            return Err(format!(
-                "{} scales for an axis of {}",
-                quant.scale.len(),
-                x.shape[a]
-            ));
+            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
         }
-        let inner: usize = quant
-            .axis
-            .map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
+        let inner: usize = quant.axis.map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
         let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
         let q = x.to_reals().into_iter().enumerate().map(|(i, v)| {
             let (s, z) = (quant.scale[at(i)], quant.zero_point[at(i)]);

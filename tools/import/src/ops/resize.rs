@@ -18,17 +18,9 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err("keep_aspect_ratio_policy other than stretch".into());
     }
     let old = upsample || c.opset < 11;
-    let coordinate = onnx.text(
-        "coordinate_transformation_mode",
-        if old { "asymmetric" } else { "half_pixel" },
-    );
-    let known = [
-        "half_pixel",
-        "asymmetric",
-        "align_corners",
-        "pytorch_half_pixel",
-        "half_pixel_symmetric",
-    ];
+    let coordinate =
+        onnx.text("coordinate_transformation_mode", if old { "asymmetric" } else { "half_pixel" });
+    let known = ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"];
     if !known.contains(&coordinate.as_str()) {
         return Err(format!("coordinate_transformation_mode `{coordinate}`"));
     }
@@ -37,9 +29,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let shape = c.shape(x).to_vec();
     let rank = shape.len();
     if rank != 3 && rank != 4 {
-        return Err(format!(
-            "input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"
-        ));
+        return Err(format!("input has {rank} axes; (N, C, W) and (N, C, H, W) are supported"));
     }
     let (scales_at, sizes_at) = if old { (1, usize::MAX) } else { (2, 3) };
     let filled = |given: Vec<f32>, none: &dyn Fn(usize) -> f32| -> Importing<Vec<f32>> {
@@ -55,34 +45,19 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let scales: Option<Vec<f32>> = match onnx.floats("scales") {
         Some(s) => Some(s),
-        None => c
-            .constant(onnx, scales_at)?
-            .map(|s| s.to_reals())
-            .filter(|s| !s.is_empty()),
+        None => c.constant(onnx, scales_at)?.map(|s| s.to_reals()).filter(|s| !s.is_empty()),
     };
-    let sizes = if sizes_at == usize::MAX {
-        None
-    } else {
-        c.ints(onnx, sizes_at)?.filter(|s| !s.is_empty())
-    };
+    let sizes = if sizes_at == usize::MAX { None } else { c.ints(onnx, sizes_at)?.filter(|s| !s.is_empty()) };
     let (out, scale): (Vec<usize>, Vec<f32>) = match (sizes, scales) {
         (Some(s), _) => {
             let s = filled(s.iter().map(|v| *v as f32).collect(), &|a| shape[a] as f32)?;
             let out: Vec<usize> = s.iter().map(|v| *v as usize).collect();
-            let scale = out
-                .iter()
-                .zip(&shape)
-                .map(|(o, i)| *o as f32 / *i as f32)
-                .collect();
+            let scale = out.iter().zip(&shape).map(|(o, i)| *o as f32 / *i as f32).collect();
             (out, scale)
         }
         (None, Some(s)) => {
             let s = filled(s, &|_| 1.0)?;
-            let out = s
-                .iter()
-                .zip(&shape)
-                .map(|(s, i)| (s * *i as f32).floor() as usize)
-                .collect();
+            let out = s.iter().zip(&shape).map(|(s, i)| (s * *i as f32).floor() as usize).collect();
             (out, s)
         }
         (None, None) => return Err("neither scales nor sizes are given".into()),
@@ -102,12 +77,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         Some(w) => (out[h], out[w], [scale[h], scale[w]]),
         None => (1, out[h], [1.0, scale[h]]),
     };
-    let op = Op::Resize(ResizeRule {
-        bilinear,
-        coordinate,
-        nearest,
-        scale,
-    });
+    let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale });
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let declared = vec![shape[0], out_h, out_w, shape[1]];
     let y = c.emit(onnx, op, vec![last], Some(declared), &name)?;

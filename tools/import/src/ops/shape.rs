@@ -28,11 +28,8 @@ pub(crate) fn constant(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn constant_of_shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let shape = c.ints(onnx, 0)?.ok_or("the shape is missing")?;
     let wrong = || format!("shape {shape:?}");
-    let shape: Vec<usize> = shape
-        .iter()
-        .map(|d| usize::try_from(*d).ok())
-        .collect::<Option<_>>()
-        .ok_or_else(wrong)?;
+    let shape: Vec<usize> =
+        shape.iter().map(|d| usize::try_from(*d).ok()).collect::<Option<_>>().ok_or_else(wrong)?;
     count(&shape).filter(|n| *n <= MAX as usize).ok_or_else(wrong)?;
     let total = shape.iter().product();
     let one = match onnx.tensor("value") {
@@ -56,11 +53,7 @@ pub(crate) fn shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let n = full.len() as i64;
     let bound = |v: i64| (if v < 0 { v + n } else { v }).clamp(0, n) as usize;
     let (from, to) = (bound(onnx.int("start", 0)), bound(onnx.int("end", n)));
-    c.bind(
-        onnx,
-        0,
-        Entry::Constant(Constant::ints(full[from..to.max(from)].to_vec())),
-    )
+    c.bind(onnx, 0, Entry::Constant(Constant::ints(full[from..to.max(from)].to_vec())))
 }
 
 /// Of constants, or one index of a run-time tensor (then a slice).
@@ -72,10 +65,7 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         if x.shape.len() != 1 {
             return Err(format!("of a constant of shape {:?}", x.shape));
         }
-        let at = at
-            .iter()
-            .map(|i| axis(*i, x.shape[0]))
-            .collect::<Importing<Vec<_>>>()?;
+        let at = at.iter().map(|i| axis(*i, x.shape[0])).collect::<Importing<Vec<_>>>()?;
         let picked = Constant::new(indices.shape, x.elements.gather(&at));
         return c.bind(onnx, 0, Entry::Constant(picked));
     }
@@ -93,10 +83,7 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if start[along] + at.len() > shape[along] {
         return Err(format!("indices {at:?} of an axis of {}", shape[along]));
     }
-    let op = Op::Slice {
-        start,
-        step: vec![1; shape.len()],
-    };
+    let op = Op::Slice { start, step: vec![1; shape.len()] };
     let name = format!("{}/slice", onnx.output(0).unwrap_or_default());
     let y = c.emit(onnx, op, vec![x], Some(cut), &name)?;
     let mut out = shape[..along].to_vec();
@@ -115,10 +102,8 @@ pub(crate) fn range(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if delta == 0 {
         return Err("a step of 0".into());
     }
-    let count = limit
-        .checked_sub(start)
-        .and_then(|d| d.checked_div(delta))
-        .filter(|n| n.unsigned_abs() < MAX as u64);
+    let count =
+        limit.checked_sub(start).and_then(|d| d.checked_div(delta)).filter(|n| n.unsigned_abs() < MAX as u64);
     let count = count.ok_or("too many elements")?;
     let values: Vec<i64> = (0..=count)
         .filter_map(|i| i.checked_mul(delta)?.checked_add(start))

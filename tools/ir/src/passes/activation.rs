@@ -40,11 +40,8 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     if let Op::Unary(kind) = op {
         *kind = UnaryKind::Clip { min, max };
     } else if let Some(a) = op.activation_mut() {
-        *a = if (min, max) == (0.0, f32::INFINITY) {
-            Activation::Relu
-        } else {
-            Activation::Clip { min, max }
-        };
+        *a =
+            if (min, max) == (0.0, f32::INFINITY) { Activation::Relu } else { Activation::Clip { min, max } };
     }
     g.nodes[producer].output = out;
     g.nodes.remove(at);
@@ -76,19 +73,13 @@ mod tests {
     fn clips_fuse_and_intersect() {
         let mut b = Build::default();
         let x = b.input(&[2]);
-        let add = Op::Binary {
-            kind: BinaryKind::Add,
-            activation: Activation::None,
-        };
+        let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
         let y = b.node(add, &[x, x], &[2]);
         let y = b.node(clip(0.0, f32::INFINITY), &[y], &[2]);
         let y = b.node(clip(-1.0, 6.0), &[y], &[2]);
         let g = run(b.finish(&[y])).expect("runs");
         assert_eq!(names(&g), ["add"]);
-        assert_eq!(
-            g.nodes[0].op.activation(),
-            Some(Activation::Clip { min: 0.0, max: 6.0 })
-        );
+        assert_eq!(g.nodes[0].op.activation(), Some(Activation::Clip { min: 0.0, max: 6.0 }));
     }
 
     #[test]

@@ -45,26 +45,13 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
         let (one, zero) = (vec![1.0; channels], vec![0.0; channels]);
         let negated = |v: &[f32]| v.iter().map(|v| -v).collect();
         let affine = match (kind, constant_left) {
-            (BinaryKind::Add, _) => Affine {
-                scale: one,
-                shift: values,
-            },
-            (BinaryKind::Sub, false) => Affine {
-                scale: one,
-                shift: negated(&values),
-            },
-            (BinaryKind::Sub, true) => Affine {
-                scale: negated(&one),
-                shift: values,
-            },
-            (BinaryKind::Mul, _) => Affine {
-                scale: values,
-                shift: zero,
-            },
-            (BinaryKind::Div, false) if values.iter().all(|&v| v != 0.0) => Affine {
-                scale: values.iter().map(|v| 1.0 / v).collect(),
-                shift: zero,
-            },
+            (BinaryKind::Add, _) => Affine { scale: one, shift: values },
+            (BinaryKind::Sub, false) => Affine { scale: one, shift: negated(&values) },
+            (BinaryKind::Sub, true) => Affine { scale: negated(&one), shift: values },
+            (BinaryKind::Mul, _) => Affine { scale: values, shift: zero },
+            (BinaryKind::Div, false) if values.iter().all(|&v| v != 0.0) => {
+                Affine { scale: values.iter().map(|v| 1.0 / v).collect(), shift: zero }
+            }
             _ => continue,
         };
         return into_linear(g, index, at, x, &affine, activation);
@@ -96,10 +83,8 @@ pub(super) fn into_linear(
         return false;
     };
     let node = &g.nodes[linear];
-    let is_linear = matches!(
-        node.op,
-        Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }
-    );
+    let is_linear =
+        matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
     if !is_linear || node.op.activation() != Some(Activation::None) || g.value(x).dtype != DType::F32 {
         return false;
     }
@@ -130,16 +115,10 @@ pub(super) fn into_linear(
         let new = edit::constant_f32(g, &name, shape, scaled);
         g.nodes[linear].inputs[1] = new;
     }
-    let shifted: Vec<f32> = old_bias
-        .iter()
-        .zip(affine.scale.iter().zip(&affine.shift))
-        .map(|(b, (s, t))| b * s + t)
-        .collect();
+    let shifted: Vec<f32> =
+        old_bias.iter().zip(affine.scale.iter().zip(&affine.shift)).map(|(b, (s, t))| b * s + t).collect();
     if bias.is_some() || shifted.iter().any(|&b| b != 0.0) {
-        let name = bias.map_or_else(
-            || format!("{}/bias", g.nodes[linear].name),
-            |b| g.value(b).name.clone(),
-        );
+        let name = bias.map_or_else(|| format!("{}/bias", g.nodes[linear].name), |b| g.value(b).name.clone());
         let new = edit::constant_f32(g, &name, vec![channels], shifted);
         g.nodes[linear].inputs.truncate(2);
         g.nodes[linear].inputs.push(new);
@@ -163,28 +142,17 @@ mod tests {
         let mut b = Build::default();
         let x = b.input(&[1, 2]);
         let w = b.constant(&[2, 2], vec![1.0, 2.0, 3.0, 4.0]);
-        let op = Op::FullyConnected {
-            activation: Activation::None,
-        };
+        let op = Op::FullyConnected { activation: Activation::None };
         let y = b.node(op, &[x, w], &[1, 2]);
         let (m, a) = (b.constant(&[2], vec![2.0, 10.0]), b.constant(&[], vec![1.0]));
-        let mul = Op::Binary {
-            kind: BinaryKind::Mul,
-            activation: Activation::None,
-        };
-        let sub = Op::Binary {
-            kind: BinaryKind::Sub,
-            activation: Activation::Relu,
-        };
+        let mul = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
+        let sub = Op::Binary { kind: BinaryKind::Sub, activation: Activation::Relu };
         let y = b.node(mul, &[y, m], &[1, 2]);
         let y = b.node(sub, &[a, y], &[1, 2]);
         let g = run(b.finish(&[y])).expect("runs");
         assert_eq!(names(&g), ["fully_connected"]);
         let node = &g.nodes[0];
-        assert_eq!(
-            edit::floats(&g, node.inputs[1]),
-            Some(&[-2.0, -4.0, -30.0, -40.0][..])
-        );
+        assert_eq!(edit::floats(&g, node.inputs[1]), Some(&[-2.0, -4.0, -30.0, -40.0][..]));
         assert_eq!(edit::floats(&g, node.inputs[2]), Some(&[1.0, 1.0][..]));
         assert_eq!(node.op.activation(), Some(Activation::Relu));
     }

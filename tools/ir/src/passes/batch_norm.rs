@@ -52,10 +52,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     let channels = affine.scale.len();
     let scale = edit::constant_f32(g, &format!("{}/scale", node.name), vec![channels], affine.scale);
     let shift = edit::constant_f32(g, &format!("{}/shift", node.name), vec![channels], affine.shift);
-    let op = |kind| Op::Binary {
-        kind,
-        activation: Activation::None,
-    };
+    let op = |kind| Op::Binary { kind, activation: Activation::None };
     let product = edit::insert(g, at, op(BinaryKind::Mul), vec![x, scale], shape, node.output);
     g.nodes[at + 1].op = op(BinaryKind::Add);
     g.nodes[at + 1].inputs = vec![product, shift];
@@ -75,9 +72,7 @@ mod tests {
         let one = b.constant(&[2], vec![2.0, 1.0]);
         let statistics = [one, one, one, one];
         let bn = Op::BatchNorm { epsilon: 0.0 };
-        let op = Op::FullyConnected {
-            activation: Activation::None,
-        };
+        let op = Op::FullyConnected { activation: Activation::None };
         let y = b.node(op, &[x, w], &[1, 2]);
         let y = b.node(bn.clone(), &[&[y][..], &statistics].concat(), &[1, 2]);
         let z = b.node(bn, &[&[x][..], &statistics].concat(), &[1, 2]);

@@ -15,11 +15,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new(graph: &Graph) -> Self {
         let n = graph.values.len();
-        let mut index = Self {
-            producer: vec![None; n],
-            uses: vec![0; n],
-            output: vec![false; n],
-        };
+        let mut index = Self { producer: vec![None; n], uses: vec![0; n], output: vec![false; n] };
         for (i, node) in graph.nodes.iter().enumerate() {
             index.producer[node.output.0 as usize] = Some(i);
             for id in &node.inputs {
@@ -113,14 +109,7 @@ pub(super) fn tensor(
     quant: Option<Quant>,
 ) -> ValueId {
     let name = fresh_name(graph, base);
-    graph.add_value(Value {
-        name,
-        shape,
-        dtype,
-        quant,
-        data: None,
-        channels_first_outside: false,
-    })
+    graph.add_value(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
 }
 
 /// A new constant, with a name made from `base`.
@@ -172,15 +161,7 @@ pub(super) fn insert(
         (v.name.clone(), v.dtype, v.quant.clone())
     };
     let output = tensor(graph, &base, shape, dtype, quant);
-    graph.nodes.insert(
-        at,
-        Node {
-            name: base,
-            op,
-            inputs,
-            output,
-        },
-    );
+    graph.nodes.insert(at, Node { name: base, op, inputs, output });
     output
 }
 

@@ -30,11 +30,7 @@ fn is_identity(graph: &Graph, node: &Node) -> bool {
         Op::Concat { .. } => node.inputs.len() == 1,
         Op::Unary(UnaryKind::Clip { min, max }) => *min == f32::NEG_INFINITY && *max == f32::INFINITY,
         Op::Reduce { axes, .. } => axes.iter().all(|&a| x.shape[a] == 1),
-        Op::Pool {
-            kind: PoolKind::Max | PoolKind::Average,
-            window,
-            activation,
-        } => {
+        Op::Pool { kind: PoolKind::Max | PoolKind::Average, window, activation } => {
             window.kernel == [1; 2]
                 && window.stride == [1; 2]
                 && window.pad == [0; 4]

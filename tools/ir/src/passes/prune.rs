@@ -35,10 +35,7 @@ impl Graph {
             .collect();
         let mut keep = live.iter();
         self.values.retain(|_| keep.next().copied().unwrap_or(false));
-        let ids = self
-            .nodes
-            .iter_mut()
-            .flat_map(|n| n.inputs.iter_mut().chain([&mut n.output]));
+        let ids = self.nodes.iter_mut().flat_map(|n| n.inputs.iter_mut().chain([&mut n.output]));
         for id in ids.chain(&mut self.inputs).chain(&mut self.outputs) {
             *id = renumbered[id.0 as usize];
         }

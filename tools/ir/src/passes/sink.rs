@@ -51,12 +51,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
         let name = std::mem::take(&mut g.values[a].name);
         g.values[a].name = std::mem::replace(&mut g.values[b].name, name);
     }
-    g.nodes[at] = Node {
-        name: node.name.clone(),
-        op: moved.op,
-        inputs: moved.inputs,
-        output: inner,
-    };
+    g.nodes[at] = Node { name: node.name.clone(), op: moved.op, inputs: moved.inputs, output: inner };
     let transpose = Node {
         name: node.name,
         op: Op::Transpose { perm: moved.perm },
@@ -83,9 +78,7 @@ fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
     let rank = perm.len();
     let same = |op: Op| Moved {
         op,
-        inputs: std::iter::once(x)
-            .chain(node.inputs[1..].iter().copied())
-            .collect(),
+        inputs: std::iter::once(x).chain(node.inputs[1..].iter().copied()).collect(),
         shape: unpermuted(out, perm),
         perm: perm.to_vec(),
     };
@@ -97,42 +90,25 @@ fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
             same(node.op.clone())
         }
         Op::Softmax { axis } => same(Op::Softmax { axis: perm[*axis] }),
-        Op::Pad {
-            before,
-            after,
-            mode,
-            value,
-        } => same(Op::Pad {
+        Op::Pad { before, after, mode, value } => same(Op::Pad {
             before: unpermuted(before, perm),
             after: unpermuted(after, perm),
             mode: *mode,
             value: *value,
         }),
-        Op::Slice { start, step } => same(Op::Slice {
-            start: unpermuted(start, perm),
-            step: unpermuted(step, perm),
-        }),
+        Op::Slice { start, step } => {
+            same(Op::Slice { start: unpermuted(start, perm), step: unpermuted(step, perm) })
+        }
         Op::Reduce { kind, axes } => {
             let mut moved: Vec<usize> = axes.iter().map(|&a| perm[a]).collect();
             moved.sort_unstable();
             let (shape, perm) = reduced(x_shape, perm, axes, out.len() == rank);
-            Moved {
-                op: Op::Reduce {
-                    kind: *kind,
-                    axes: moved,
-                },
-                inputs: vec![x],
-                shape,
-                perm,
-            }
+            Moved { op: Op::Reduce { kind: *kind, axes: moved }, inputs: vec![x], shape, perm }
         }
         Op::ArgMax { axis, select_last } => {
             let (shape, out_perm) = reduced(x_shape, perm, &[*axis], out.len() == rank);
             Moved {
-                op: Op::ArgMax {
-                    axis: perm[*axis],
-                    select_last: *select_last,
-                },
+                op: Op::ArgMax { axis: perm[*axis], select_last: *select_last },
                 inputs: vec![x],
                 shape,
                 perm: out_perm,
@@ -140,12 +116,7 @@ fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
         }
         Op::Reshape => {
             let (shape, perm) = unit_reshape(x_shape, perm, out)?;
-            Moved {
-                op: Op::Reshape,
-                inputs: vec![x],
-                shape,
-                perm,
-            }
+            Moved { op: Op::Reshape, inputs: vec![x], shape, perm }
         }
         _ => return None,
     })
@@ -221,12 +192,7 @@ fn binary(g: &mut Graph, index: &Index, at: usize, node: &Node) -> Option<Moved>
         (_, Some((p, b))) if let Some(a) = operand(g, at, node.inputs[0], &p) => (p, vec![a, b]),
         _ => return None,
     };
-    Some(Moved {
-        op: node.op.clone(),
-        inputs,
-        shape: unpermuted(&out, &perm),
-        perm,
-    })
+    Some(Moved { op: node.op.clone(), inputs, shape: unpermuted(&out, &perm), perm })
 }
 
 /// The other operand, brought to the order of axes before the Transpose by `perm` without moving elements at
@@ -237,9 +203,7 @@ fn operand(g: &mut Graph, at: usize, id: ValueId, perm: &[usize]) -> Option<Valu
     if value.len() == 1 {
         return Some(id);
     }
-    let aligned: Vec<usize> = std::iter::repeat_n(1, missing)
-        .chain(value.shape.iter().copied())
-        .collect();
+    let aligned: Vec<usize> = std::iter::repeat_n(1, missing).chain(value.shape.iter().copied()).collect();
     let inverse = unpermuted(&(0..perm.len()).collect::<Vec<_>>(), perm);
     let shape = edit::permuted(&aligned, &inverse);
     let units = moves_only_units(&aligned, &inverse);
@@ -262,10 +226,7 @@ mod tests {
     use super::*;
     use crate::{Activation, BinaryKind, UnaryKind};
 
-    const ADD: Op = Op::Binary {
-        kind: BinaryKind::Add,
-        activation: Activation::None,
-    };
+    const ADD: Op = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
 
     #[test]
     fn a_transpose_passes_elementwise_operators() {
@@ -286,10 +247,7 @@ mod tests {
         let (x, s) = (b.input(&[1, 2, 3, 4]), b.input(&[1, 4, 1, 1]));
         let t = b.transpose(x, &[0, 3, 1, 2]);
         let a = b.node(ADD, &[t, s], &[1, 4, 2, 3]);
-        let op = Op::Reduce {
-            kind: crate::ReduceKind::Mean,
-            axes: vec![2],
-        };
+        let op = Op::Reduce { kind: crate::ReduceKind::Mean, axes: vec![2] };
         let r = b.node(op, &[a], &[1, 4, 3]);
         let g = run(b.finish(&[r])).expect("runs");
         assert_eq!(names(&g), ["reshape", "add", "reduce", "transpose"]);

@@ -44,9 +44,9 @@ fn merge(g: &mut Graph, index: &Index, at: usize) -> bool {
         return false;
     };
     let op = match (&g.nodes[first].op, &g.nodes[at].op) {
-        (Op::Transpose { perm: p }, Op::Transpose { perm: q }) => Op::Transpose {
-            perm: edit::permuted(p, q),
-        },
+        (Op::Transpose { perm: p }, Op::Transpose { perm: q }) => {
+            Op::Transpose { perm: edit::permuted(p, q) }
+        }
         (Op::Reshape, Op::Reshape) => Op::Reshape,
         _ => return false,
     };
@@ -103,9 +103,7 @@ fn into_weights(g: &mut Graph, index: &Index, at: usize) -> bool {
     for (old, new) in edit::offsets(&tail, &steps, 0).into_iter().enumerate() {
         source[new] = old;
     }
-    let all: Vec<usize> = (0..rows)
-        .flat_map(|r| source.iter().map(move |c| r * columns + c))
-        .collect();
+    let all: Vec<usize> = (0..rows).flat_map(|r| source.iter().map(move |c| r * columns + c)).collect();
     let (name, quant) = (weights.name.clone(), weights.quant.clone());
     let new = edit::constant(g, &name, vec![rows, columns], edit::gather(&data, &all), quant);
     g.nodes[at].inputs[1] = new;
@@ -126,9 +124,7 @@ fn into_matmul(g: &mut Graph, index: &Index, at: usize) -> bool {
     let n = perm.len();
     let last_two = perm[n - 2..] == [n - 1, n - 2] && perm[..n - 2].iter().enumerate().all(|(i, &p)| i == p);
     if last_two {
-        g.nodes[at].op = Op::MatMul {
-            transpose_b: !transpose_b,
-        };
+        g.nodes[at].op = Op::MatMul { transpose_b: !transpose_b };
         g.nodes[at].inputs[1] = b;
     }
     last_two
@@ -175,9 +171,7 @@ mod tests {
         let t = b.transpose(x, &[0, 3, 1, 2]);
         let r = b.node(Op::Reshape, &[t], &[1, 6]);
         let w = b.constant(&[1, 6], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
-        let op = Op::FullyConnected {
-            activation: Activation::None,
-        };
+        let op = Op::FullyConnected { activation: Activation::None };
         let y = b.node(op, &[r, w], &[1, 1]);
         let g = run(b.finish(&[y])).expect("runs");
         assert_eq!(names(&g), ["reshape", "fully_connected"]);

@@ -22,9 +22,7 @@ const SCALE: f32 = 1.0 / 64.0;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
-    let root = arguments
-        .next()
-        .map_or_else(|| PathBuf::from("models"), PathBuf::from);
+    let root = arguments.next().map_or_else(|| PathBuf::from("models"), PathBuf::from);
     let chosen: Vec<String> = arguments.collect();
     for recipe in &RECIPES {
         let name = recipe.task.name();
@@ -76,25 +74,14 @@ fn make(recipe: &Recipe, folder: &Path) -> Result<(), Failure> {
 /// Trains, then folds the input's map away: the network takes the sensor's numbers.
 fn trained(recipe: &Recipe, samples: &Dataset) -> Result<Graph, Failure> {
     let mut graph = models::network(recipe.task, SEEDS.weights);
-    let options = Options {
-        epochs: recipe.epochs,
-        ..Options::default()
-    };
+    let options = Options { epochs: recipe.epochs, ..Options::default() };
     let style = ProgressStyle::with_template("{prefix:10} {wide_bar} epoch {pos}/{len} {msg} {eta}")?;
-    let bar = ProgressBar::new(recipe.epochs as u64)
-        .with_style(style)
-        .with_prefix(recipe.task.name());
+    let bar = ProgressBar::new(recipe.epochs as u64).with_style(style).with_prefix(recipe.task.name());
     let x = samples.x.to_f32().mapv(|v| (v - OFFSET) * SCALE);
-    train(
-        &mut graph,
-        &x,
-        Target::Labels(&samples.y),
-        &options,
-        &mut |epoch| {
-            bar.set_message(format!("loss {:.3}", epoch.loss));
-            bar.inc(1);
-        },
-    )?;
+    train(&mut graph, &x, Target::Labels(&samples.y), &options, &mut |epoch| {
+        bar.set_message(format!("loss {:.3}", epoch.loss));
+        bar.inc(1);
+    })?;
     bar.finish_and_clear();
     fold_input(&mut graph, OFFSET, SCALE)?;
     Ok(graph)
