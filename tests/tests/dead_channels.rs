@@ -53,12 +53,7 @@ struct Chain {
 
 impl Chain {
     fn new(seed: u64, int8: bool) -> Self {
-        let mut chain = Self {
-            graph: Graph::default(),
-            random: Random(seed),
-            int8,
-            at: ValueId(0),
-        };
+        let mut chain = Self { graph: Graph::default(), random: Random(seed), int8, at: ValueId(0) };
         let shape = [1, chain.extent(4, 7), chain.extent(4, 7), chain.extent(1, 4)];
         chain.at = chain.activation(&shape);
         chain.graph.inputs.push(chain.at);
@@ -91,22 +86,13 @@ impl Chain {
         }
         let scale = self.random.within(20, 100) as f32 / 1000.0;
         // Often an end of the range, as after Relu; then constants below it are held at the zero point.
-        let zero_point = if self.random.once_in(2) {
-            -128
-        } else {
-            i32::from(self.random.int8())
-        };
+        let zero_point = if self.random.once_in(2) { -128 } else { i32::from(self.random.int8()) };
         self.value(shape, DType::I8, Some(Quant::per_tensor(scale, zero_point)), None)
     }
 
     fn push(&mut self, op: Op, inputs: Vec<ValueId>, output: ValueId) {
         let name = format!("n{}", self.graph.nodes.len());
-        self.graph.nodes.push(Node {
-            name,
-            op,
-            inputs,
-            output,
-        });
+        self.graph.nodes.push(Node { name, op, inputs, output });
         self.at = output;
     }
 
@@ -130,21 +116,13 @@ impl Chain {
                 *w = 0;
             }
         }
-        let bias: Vec<i32> = (0..rows)
-            .map(|_| self.random.within(-9000, 9000) as i32)
-            .collect();
+        let bias: Vec<i32> = (0..rows).map(|_| self.random.within(-9000, 9000) as i32).collect();
         let scales = if self.random.once_in(3) { 1 } else { rows };
-        let scale: Vec<f32> = (0..scales)
-            .map(|_| self.random.within(1, 40) as f32 / 20_000.0)
-            .collect();
+        let scale: Vec<f32> = (0..scales).map(|_| self.random.within(1, 40) as f32 / 20_000.0).collect();
         let axis = (scales > 1).then_some(0);
         let quant = |factor: f32| {
             let scale: Vec<f32> = scale.iter().map(|s| s * factor).collect();
-            Some(Quant {
-                zero_point: vec![0; scale.len()],
-                scale,
-                axis,
-            })
+            Some(Quant { zero_point: vec![0; scale.len()], scale, axis })
         };
         let x = self.at;
         let mut inputs = vec![x];
@@ -177,45 +155,21 @@ impl Chain {
             pad.fill_with(|| self.random.within(0, k as i64 - 1) as u16);
         }
         let extent = |i: usize| (x[1 + i] + usize::from(pad[i] + pad[i + 2]) - k) / stride + 1;
-        let (rows, groups) = if depthwise {
-            (x[3] * self.extent(1, 2), x[3])
-        } else {
-            (self.extent(1, 8), 1)
-        };
-        let window = Window {
-            kernel: [k as u16; 2],
-            stride: [stride as u16; 2],
-            dilation: [1; 2],
-            pad,
-        };
-        let op = Op::Conv2d {
-            window,
-            groups,
-            activation: self.fused(),
-        };
+        let (rows, groups) =
+            if depthwise { (x[3] * self.extent(1, 2), x[3]) } else { (self.extent(1, 8), 1) };
+        let window = Window { kernel: [k as u16; 2], stride: [stride as u16; 2], dilation: [1; 2], pad };
+        let op = Op::Conv2d { window, groups, activation: self.fused() };
         self.linear(op, &[rows, k, k, x[3] / groups], &[1, extent(0), extent(1), rows]);
     }
 
     /// `x + conv1×1(x)`.
     fn residual(&mut self) {
         let (x, shape) = (self.at, self.shape());
-        let window = Window {
-            kernel: [1; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            pad: [0; 4],
-        };
-        let op = Op::Conv2d {
-            window,
-            groups: 1,
-            activation: self.fused(),
-        };
+        let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+        let op = Op::Conv2d { window, groups: 1, activation: self.fused() };
         self.linear(op, &[shape[3], 1, 1, shape[3]], &shape);
         let (branch, sum) = (self.at, self.activation(&shape));
-        let op = Op::Binary {
-            kind: BinaryKind::Add,
-            activation: self.fused(),
-        };
+        let op = Op::Binary { kind: BinaryKind::Add, activation: self.fused() };
         self.push(op, vec![x, branch], sum);
     }
 
@@ -227,40 +181,19 @@ impl Chain {
             1 => PoolKind::AverageIncludePad,
             _ => PoolKind::Max,
         };
-        let pad = [
-            self.random.within(0, 1) as u16,
-            0,
-            0,
-            self.random.within(0, 1) as u16,
-        ];
+        let pad = [self.random.within(0, 1) as u16, 0, 0, self.random.within(0, 1) as u16];
         let k = 2.min(x[1]).min(x[2]);
         let pad = if k == 2 { pad } else { [0; 4] };
-        let window = Window {
-            kernel: [k as u16; 2],
-            stride: [1; 2],
-            dilation: [1; 2],
-            pad,
-        };
+        let window = Window { kernel: [k as u16; 2], stride: [1; 2], dilation: [1; 2], pad };
         let extent = |i: usize| x[1 + i] + usize::from(pad[i] + pad[i + 2]) - k + 1;
         let shape = [1, extent(0), extent(1), x[3]];
         let y = self.like(&shape);
-        self.push(
-            Op::Pool {
-                kind,
-                window,
-                activation: Activation::None,
-            },
-            vec![self.at],
-            y,
-        );
+        self.push(Op::Pool { kind, window, activation: Activation::None }, vec![self.at], y);
     }
 
     /// A new tensor with the current one's numbers.
     fn like(&mut self, shape: &[usize]) -> ValueId {
-        let (dtype, quant) = (
-            self.graph.value(self.at).dtype,
-            self.graph.value(self.at).quant.clone(),
-        );
+        let (dtype, quant) = (self.graph.value(self.at).dtype, self.graph.value(self.at).quant.clone());
         self.value(shape, dtype, quant, None)
     }
 
@@ -270,13 +203,9 @@ impl Chain {
         let flat = self.like(&[1, n]);
         self.push(Op::Reshape, vec![self.at], flat);
         let (hidden, out) = (self.extent(1, 6), self.extent(1, 4));
-        let op = Op::FullyConnected {
-            activation: self.fused(),
-        };
+        let op = Op::FullyConnected { activation: self.fused() };
         self.linear(op, &[hidden, n], &[1, hidden]);
-        let op = Op::FullyConnected {
-            activation: Activation::None,
-        };
+        let op = Op::FullyConnected { activation: Activation::None };
         self.linear(op, &[out, hidden], &[1, out]);
     }
 
@@ -323,10 +252,7 @@ fn run(model: &Aligned, input: &[u8]) -> Vec<u8> {
 
 /// Elements of all int8 or float32 constants with more than one axis.
 fn weights(graph: &Graph) -> usize {
-    let constants = graph
-        .values
-        .iter()
-        .filter(|v| v.data.is_some() && v.shape.len() > 1);
+    let constants = graph.values.iter().filter(|v| v.data.is_some() && v.shape.len() > 1);
     constants.map(Value::len).sum()
 }
 

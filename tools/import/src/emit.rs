@@ -1,6 +1,205 @@
-//! IR to ONNX.
-use offshoot_ir::Graph;
-/// x
-pub fn emit(_graph: &Graph) -> crate::Result<Vec<u8>> {
-    Ok(Vec::new())
+//! IR to ONNX: float graphs, opset 17. What is trained or compressed leaves the tool this way.
+//!
+//! Spatial operators are channels-last in the IR and channels-first in ONNX: each is wrapped in Transposes, and a
+//! Transpose that would undo the one before is left out. Graph inputs and outputs keep the IR's shape and name.
+
+mod nodes;
+
+use std::collections::HashMap;
+
+use offshoot_ir::{Activation, DType, Data, Graph, ValueId};
+use prost::Message;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, TensorShapeProto,
+    TypeProto, ValueInfoProto, attribute_proto::AttributeType, type_proto,
+};
+
+use crate::context::{to_first, to_last};
+use crate::error::{ImportError, Result, Unsupported};
+
+/// Writes a float graph as the bytes of an ONNX file that [`crate::import_bytes`] reads back with the same numbers.
+///
+/// # Errors
+/// The graph is quantised, or holds an operator that ONNX has no form of: all of them are listed.
+pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
+    graph.validate()?;
+    let mut out = Emitter { graph, proto: GraphProto::default(), first: HashMap::new(), count: 0 };
+    let mut unsupported = Vec::new();
+    for (id, value) in graph.values.iter().enumerate() {
+        if value.quant.is_some() || value.dtype == DType::I8 {
+            let reason = "quantised tensors cannot be written".to_owned();
+            unsupported.push(Unsupported { node: value.name.clone(), operator: "tensor".into(), reason });
+        }
+        if let Some(data) = &value.data {
+            let tensor = tensor(&out.name(ValueId(id as u32)), &value.shape, data);
+            out.proto.initializer.push(tensor);
+        }
+    }
+    for node in &graph.nodes {
+        if let Err(reason) = nodes::emit(&mut out, node) {
+            let operator = node.op.name().to_owned();
+            unsupported.push(Unsupported { node: node.name.clone(), operator, reason });
+        }
+    }
+    if !unsupported.is_empty() {
+        return Err(ImportError::Unsupported(unsupported));
+    }
+    let mut proto = out.proto;
+    proto.name = graph.name.clone();
+    proto.input = graph.inputs.iter().map(|id| described(graph, *id)).collect();
+    proto.output = graph.outputs.iter().map(|id| described(graph, *id)).collect();
+    let model = ModelProto {
+        ir_version: 8,
+        producer_name: "offshoot".into(),
+        opset_import: vec![OperatorSetIdProto { domain: String::new(), version: 17 }],
+        graph: Some(proto),
+        ..ModelProto::default()
+    };
+    Ok(model.encode_to_vec())
+}
+
+/// The ONNX graph under construction.
+struct Emitter<'g> {
+    graph: &'g Graph,
+    proto: GraphProto,
+    /// Channels-first forms of values that were made on the way.
+    first: HashMap<ValueId, String>,
+    count: usize,
+}
+
+impl Emitter<'_> {
+    fn name(&self, id: ValueId) -> String {
+        self.graph.value(id).name.clone()
+    }
+
+    fn fresh(&mut self, hint: &str) -> String {
+        self.count += 1;
+        format!("{hint}/onnx{}", self.count)
+    }
+
+    /// Appends a node with one output.
+    fn node(&mut self, kind: &str, inputs: Vec<String>, output: &str, attribute: Vec<AttributeProto>) {
+        self.proto.node.push(NodeProto {
+            op_type: kind.to_owned(),
+            name: format!("{kind}:{output}"),
+            input: inputs,
+            output: vec![output.to_owned()],
+            attribute,
+            ..NodeProto::default()
+        });
+    }
+
+    fn constant(&mut self, hint: &str, shape: &[usize], data: &Data) -> String {
+        let name = self.fresh(hint);
+        self.proto.initializer.push(tensor(&name, shape, data));
+        name
+    }
+
+    /// The value with its channels first.
+    fn channels_first(&mut self, id: ValueId) -> String {
+        if let Some(name) = self.first.get(&id) {
+            return name.clone();
+        }
+        let (from, to) = (self.name(id), self.fresh("nchw"));
+        let rank = self.graph.value(id).shape.len();
+        self.node("Transpose", vec![from], &to, vec![ints("perm", to_first(rank))]);
+        self.first.insert(id, to.clone());
+        to
+    }
+
+    /// Name that the node's raw result must have so that `activated` can finish the value.
+    fn raw(&mut self, id: ValueId, activation: Activation) -> String {
+        match activation {
+            Activation::None => self.name(id),
+            _ => self.fresh(&self.name(id)),
+        }
+    }
+
+    /// The fused activation, from `raw` to `output`.
+    fn activate(&mut self, activation: Activation, raw: &str, output: &str) {
+        match activation {
+            Activation::None => {}
+            Activation::Relu => self.node("Relu", vec![raw.to_owned()], output, vec![]),
+            Activation::Clip { min, max } => {
+                let (min, max) = (self.scalar(min), self.scalar(max));
+                self.node("Clip", vec![raw.to_owned(), min, max], output, vec![]);
+            }
+        }
+    }
+
+    fn scalar(&mut self, value: f32) -> String {
+        self.constant("scalar", &[], &Data::F32(vec![value]))
+    }
+
+    /// A channels-first result: activation, then back to channels-last under the value's name.
+    fn finish_first(&mut self, id: ValueId, activation: Activation, raw: String) {
+        let mut at = raw;
+        if activation != Activation::None {
+            let activated = self.fresh(&self.name(id));
+            self.activate(activation, &at, &activated);
+            at = activated;
+        }
+        let rank = self.graph.value(id).shape.len();
+        let name = self.name(id);
+        self.node("Transpose", vec![at.clone()], &name, vec![ints("perm", to_last(rank))]);
+        self.first.insert(id, at);
+    }
+}
+
+fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), r#type: kind as i32, ..AttributeProto::default() }
+}
+
+fn ints(name: &str, values: impl IntoIterator<Item = usize>) -> AttributeProto {
+    let ints = values.into_iter().map(|v| v as i64).collect();
+    AttributeProto { ints, ..attribute(name, AttributeType::Ints) }
+}
+
+fn int(name: &str, value: i64) -> AttributeProto {
+    AttributeProto { i: value, ..attribute(name, AttributeType::Int) }
+}
+
+fn float(name: &str, value: f32) -> AttributeProto {
+    AttributeProto { f: value, ..attribute(name, AttributeType::Float) }
+}
+
+fn text(name: &str, value: &str) -> AttributeProto {
+    AttributeProto { s: value.as_bytes().to_vec(), ..attribute(name, AttributeType::String) }
+}
+
+fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {
+    let (kind, raw): (DataType, Vec<u8>) = match data {
+        Data::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Data::I8(v) => (DataType::Int8, v.iter().map(|v| *v as u8).collect()),
+        Data::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Data::I64(v) => (DataType::Int64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+    };
+    TensorProto {
+        name: name.to_owned(),
+        dims: shape.iter().map(|d| *d as i64).collect(),
+        data_type: kind as i32,
+        raw_data: raw,
+        ..TensorProto::default()
+    }
+}
+
+fn described(graph: &Graph, id: ValueId) -> ValueInfoProto {
+    let value = graph.value(id);
+    let dim =
+        |d: &usize| Dimension { value: Some(dimension::Value::DimValue(*d as i64)), ..Dimension::default() };
+    let kind = if value.dtype == DType::I32 { DataType::Int64 } else { DataType::Float };
+    let tensor = type_proto::Tensor {
+        elem_type: kind as i32,
+        shape: Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() }),
+    };
+    ValueInfoProto {
+        name: value.name.clone(),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(tensor)),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    }
 }

@@ -6,6 +6,7 @@ mod batch_norm;
 mod cse;
 mod dead_channels;
 mod edit;
+mod fold;
 mod io_layout;
 mod noop;
 mod pad;
@@ -36,6 +37,7 @@ type Pass = (&'static str, fn(Graph) -> Result<Graph>);
 /// In the order they run, until none changes anything.
 const PIPELINE: &[Pass] = &[
     ("prune_unreachable", |g| Ok(g.prune_unreachable())),
+    ("constant_folding", fold::run),
     ("noop", noop::run),
     ("transpose", transpose::run),
     ("sink_transpose", sink::run),

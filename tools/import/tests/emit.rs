@@ -1,0 +1,71 @@
+//! What is written as ONNX reads back with the same numbers.
+
+use std::path::PathBuf;
+
+use ndarray::{ArrayD, IxDyn};
+use offshoot_import::{emit, import, import_bytes};
+use offshoot_ir::Graph;
+use offshoot_ir::passes::lossless;
+use offshoot_reference::Executor;
+
+fn sample(graph: &Graph) -> Vec<ArrayD<f32>> {
+    let wave = |i: usize| ((i * 37 + 11) % 101) as f32 / 50.0 - 1.0;
+    (graph.inputs.iter())
+        .map(|id| {
+            let value = graph.value(*id);
+            ArrayD::from_shape_vec(IxDyn(&value.shape), (0..value.len()).map(wave).collect()).unwrap()
+        })
+        .collect()
+}
+
+fn round_trip(what: &str, graph: &Graph) {
+    let back = import_bytes(&emit(graph).unwrap_or_else(|e| panic!("{what}: {e}")), "back")
+        .unwrap_or_else(|e| panic!("{what}: {e}"));
+    let (back, _) = lossless(back).unwrap();
+    let wanted = Executor::new(graph).unwrap().run(&sample(graph)).unwrap();
+    let found = Executor::new(&back).unwrap().run(&sample(graph)).unwrap();
+    assert_eq!(wanted.len(), found.len(), "{what}");
+    for (w, f) in wanted.iter().zip(&found) {
+        let scale = w.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        let worst = w.iter().zip(f.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(worst <= 1e-5 * scale, "{what}: {worst} of {scale}");
+    }
+}
+
+#[test]
+fn shipped_networks() {
+    for name in ["glyphs", "vibration", "tones"] {
+        let path =
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models").join(name).join("model.onnx");
+        let graph = import(&path).unwrap();
+        round_trip(name, &graph);
+        round_trip(name, &lossless(graph).unwrap().0);
+    }
+}
+
+#[test]
+fn public_networks() {
+    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
+    for name in ["ad", "kws", "ic", "vww", "sww"] {
+        let path = folder.join("mlperf_tiny").join(format!("{name}_f32.onnx"));
+        if !path.exists() {
+            println!("skipped: {} is absent (set OFFSHOOT_DATA)", path.display());
+            return;
+        }
+        let graph = import(&path).unwrap();
+        round_trip(name, &graph);
+        round_trip(name, &lossless(graph).unwrap().0);
+    }
+}
+
+#[test]
+fn quantised_graphs_are_refused() {
+    let mut graph =
+        import(&PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../models/tones/model.onnx")).unwrap();
+    let id = graph.nodes[0].output;
+    graph.value_mut(id).quant = Some(offshoot_ir::Quant::per_tensor(1.0, 0));
+    assert!(emit(&graph).is_err());
+}
