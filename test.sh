@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
 # All tests: format, lints, unit, property and end-to-end tests, emulated boards. Installs what it needs first.
-#   ./test.sh           everything
-#   ./test.sh --quick   without the lints and without the training crate (which builds an autodiff library)
+#   ./test.sh           everything but the training crate
+#   ./test.sh --all     that too: it builds an autodiff library, several minutes more
+#   ./test.sh --quick   without format and lints
 set -euo pipefail
 cd "$(dirname "$0")"
 
-quick=false
-[ "${1:-}" = "--quick" ] && quick=true
+packages=(--workspace)
+[ "${1:-}" = "--all" ] || packages+=(--exclude offshoot-train)
 
 scripts/install-deps.sh
 
-packages=(--workspace)
-$quick && packages+=(--exclude offshoot-train)
-
-if ! $quick; then
+if [ "${1:-}" != "--quick" ]; then
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --quiet -- -D warnings
+    cargo clippy "${packages[@]}" --all-targets --quiet -- -D warnings
 fi
 firmware/build.sh
 cargo build -p offshoot-cli
