@@ -7,7 +7,8 @@ data=${1:-${OFFSHOOT_DATA:-../shared/data}}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cargo build --release --quiet
-field() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" "$2" | head -1; }
+# The first field of that name: the whole model's, not an operator's.
+field() { grep -o "\"$1\":[0-9]*" "$2" | head -1 | cut -d: -f2; }
 echo "| network | .tflite, bytes | .off, bytes | arena, bytes | lower bound | MACs | instructions |"
 echo "|---|---|---|---|---|---|---|"
 for name in kws ic vww ad sww; do
