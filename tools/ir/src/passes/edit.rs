@@ -139,6 +139,14 @@ pub(super) fn floats(graph: &Graph, id: ValueId) -> Option<&[f32]> {
     }
 }
 
+/// The one element of a float constant of one element, of whatever rank.
+pub(super) fn scalar(graph: &Graph, id: ValueId) -> Option<f32> {
+    match floats(graph, id)? {
+        [v] => Some(*v),
+        _ => None,
+    }
+}
+
 /// Inserts node `op` before position `at`; returns the new tensor it writes, of `like`'s type.
 pub(super) fn insert(
     graph: &mut Graph,

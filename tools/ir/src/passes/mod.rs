@@ -8,9 +8,13 @@ mod dead_channels;
 mod edit;
 mod fold;
 mod io_layout;
+mod layer_norm;
+mod matmul;
 mod noop;
 mod pad;
+mod patterns;
 mod prune;
+mod reduce;
 mod reshape;
 mod sink;
 #[cfg(test)]
@@ -43,6 +47,10 @@ const PIPELINE: &[Pass] = &[
     ("sink_transpose", sink::run),
     ("sink_reshape", reshape::run),
     ("io_layout", io_layout::run),
+    ("layer_norm", layer_norm::run),
+    ("activation_patterns", patterns::run),
+    ("matmul", matmul::run),
+    ("mean_pool", reduce::run),
     ("pad", pad::run),
     ("batch_norm", batch_norm::run),
     ("affine", affine::run),
