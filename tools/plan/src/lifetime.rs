@@ -76,12 +76,12 @@ impl Lifetimes {
 
 /// Least bytes in which `live` fits when the `pairs` may share memory: a bound that no layout beats.
 ///
-/// Every offset is a multiple of the smallest alignment, so in order of address each buffer but the last takes
-/// its size rounded up to it. Each written buffer hides at most the larger of its pairs.
+/// Every offset is a multiple of the smallest alignment of the problem, so in order of address each buffer but
+/// the last takes its size rounded up to it. (The smallest among `live` would bound more tightly, but then one
+/// more live buffer could lower the bound, and the search for an order relies on it not to.) Each written
+/// buffer hides at most the larger of its pairs.
 pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
-    let Some(align) = live.iter().map(|b| problem.buffers[b.0].align).min() else {
-        return 0;
-    };
+    let align = problem.buffers.iter().filter(|b| b.bytes > 0).map(|b| b.align).min().unwrap_or(1);
     let bytes = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
     let round = |n: u64| n.next_multiple_of(u64::from(align));
     let sum: u64 = live.iter().map(|&b| round(bytes(b))).sum();
