@@ -1,7 +1,16 @@
 //! Arithmetic. [`portable`] is the specification in plain Rust; folders for instruction sets hold faster
 //! kernels that give the same bits. Kernels see slices and the operator's record, nothing else.
 
+#[cfg(arm_dsp)]
+pub mod arm_dsp;
+pub mod geometry;
+mod passes;
 pub mod portable;
+
+#[cfg(arm_dsp)]
+pub(crate) use arm_dsp::{conv_blocked, depthwise_planar};
+#[cfg(not(arm_dsp))]
+pub(crate) use passes::{conv_blocked, depthwise_planar};
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]
