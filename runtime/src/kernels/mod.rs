@@ -7,6 +7,21 @@ pub mod geometry;
 mod passes;
 pub mod portable;
 
+/// Two int8 operands, element by element; see [`portable::binary_i8`].
+pub(crate) fn binary_i8(
+    r: &crate::format::record::Binary,
+    multiplier: [i32; 3],
+    shift: [i8; 3],
+    b: &[i8],
+    dst: &mut [i8],
+) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
+    portable::binary_i8(r, multiplier, shift, b, dst);
+}
+
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, depthwise_planar};
 #[cfg(not(arm_dsp))]

@@ -9,6 +9,8 @@ use crate::kernels::{Requant, portable};
 use crate::ops::Layout;
 
 /// Pairs in the record's order: gather, compute.
+// The instruction sets with gathering of their own do without it.
+#[cfg_attr(arm_dsp, allow(dead_code))]
 pub(crate) fn conv_blocked(
     r: &ConvBlocked,
     g: &Blocked,
