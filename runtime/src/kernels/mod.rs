@@ -22,6 +22,15 @@ pub(crate) fn binary_i8(
     portable::binary_i8(r, multiplier, shift, b, dst);
 }
 
+/// int8 pool; see [`portable::pool_i8`].
+pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::average_i8(r, src, dst) {
+        return;
+    }
+    portable::pool_i8(r, src, dst);
+}
+
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, depthwise_planar};
 #[cfg(not(arm_dsp))]

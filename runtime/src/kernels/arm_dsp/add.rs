@@ -5,7 +5,7 @@ use core::arch::asm;
 
 /// High 32 bits of `a · b`, rounded.
 #[inline(always)]
-fn smmulr(a: i32, b: i32) -> i32 {
+pub(super) fn smmulr(a: i32, b: i32) -> i32 {
     let y;
     // SAFETY: an instruction on registers.
     unsafe {

@@ -43,12 +43,26 @@ pub(super) unsafe fn lane(src: *const i8, dst: *mut i16, groups: usize) {
     }
 }
 
-/// Widens `groups` (at least one) of four inputs of two pixels into both lanes.
+/// Rows of two windows.
+#[repr(C)]
+pub(super) struct Rows {
+    /// First inputs of the windows.
+    pub(super) src: [*const i8; 2],
+    pub(super) lanes: *mut i16,
+    /// Groups of four inputs a row, at least one.
+    pub(super) groups: usize,
+    /// Rows, at least one.
+    pub(super) rows: usize,
+    /// Bytes from the end of a row in the input to the next.
+    pub(super) gap: usize,
+}
+
+/// Widens the rows of two windows into both lanes.
 ///
 /// # Safety
-/// `p` and `q` are valid for `4 · groups` bytes, `dst` aligned to 4 and valid for `16 · groups`.
+/// The inputs are valid for all rows of `4 · groups` bytes, `lanes` is aligned to 4 and valid for `16 · groups · rows`.
 #[unsafe(naked)]
-pub(super) unsafe extern "C" fn both(p: *const i8, q: *const i8, dst: *mut i16, groups: usize) {
+pub(super) unsafe extern "C" fn both(rows: *const Rows) {
     naked_asm!(
         ".macro offshoot_gather_group",
         "ldr r4, [r0], #4",
@@ -59,18 +73,25 @@ pub(super) unsafe extern "C" fn both(p: *const i8, q: *const i8, dst: *mut i16, 
         "sxtb16 r9, r5, ror #8",
         "stmia r2!, {{r6, r7, r8, r9}}",
         ".endm",
-        "push {{r4-r9}}",
-        "lsrs r3, r3, #1",
-        "bcc 2f",
-        "offshoot_gather_group",
-        "cbz r3, 3f",
+        "push {{r4-r11}}",
+        "ldmia r0, {{r0, r1, r2, r3, r10, r11}}",
         "2:",
+        "lsrs r12, r3, #1",
+        "bcc 3f",
         "offshoot_gather_group",
-        "offshoot_gather_group",
-        "subs r3, #1",
-        "bne 2b",
+        "cmp r12, #0",
+        "beq 4f",
         "3:",
-        "pop {{r4-r9}}",
+        "offshoot_gather_group",
+        "offshoot_gather_group",
+        "subs r12, #1",
+        "bne 3b",
+        "4:",
+        "add r0, r11",
+        "add r1, r11",
+        "subs r10, #1",
+        "bne 2b",
+        "pop {{r4-r11}}",
         "bx lr",
         ".purgem offshoot_gather_group",
     )
@@ -79,7 +100,7 @@ pub(super) unsafe extern "C" fn both(p: *const i8, q: *const i8, dst: *mut i16, 
 /// What [`plane`] copies.
 #[repr(C)]
 pub(super) struct Plane {
-    /// First input; rows follow one another.
+    /// First input.
     pub(super) src: *const i8,
     /// Bytes from one input to the next.
     pub(super) step: usize,
@@ -91,6 +112,8 @@ pub(super) struct Plane {
     pub(super) rows: usize,
     /// Bytes from the end of a row in the scratch to the next.
     pub(super) gap: usize,
+    /// Bytes from the end of a row in the input to the next.
+    pub(super) src_gap: usize,
 }
 
 /// Widens rows of one channel.
@@ -101,6 +124,7 @@ pub(super) struct Plane {
 pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
     naked_asm!(
         "push {{r4-r9}}",
+        "ldr r12, [r0, #24]",
         "ldrd r1, r2, [r0, #4]",
         "ldrd r3, r4, [r0, #12]",
         "ldr r9, [r0, #20]",
@@ -131,6 +155,7 @@ pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
         "subs r5, #1",
         "bne 5b",
         "6:",
+        "add r0, r12",
         "add r2, r9",
         "subs r4, #1",
         "bne 2b",
