@@ -10,7 +10,7 @@ use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Engine, Model};
 use offshoot_data::npy::{self, Array};
 use offshoot_export::write::Aligned;
-use offshoot_export::{CompileOptions, Compiled, compile};
+use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Graph, passes};
 use offshoot_tests::data;
 
@@ -47,9 +47,37 @@ fn equals_golden(network: &str, inputs: &str, outputs: &str) {
     let Some(onnx) = data(&format!("mlperf_tiny/{network}_int8.onnx")) else {
         return;
     };
-    let (graph, compiled) = build(&onnx);
-    print_sizes(network, &compiled);
-    check_overhead(network, &graph, &compiled);
+    for prefer in [Prefer::Balanced, Prefer::Speed, Prefer::Ram, Prefer::Flash] {
+        let (graph, compiled) = build(&onnx, prefer);
+        print_sizes(&format!("{network} {prefer:?}"), &compiled);
+        if prefer != Prefer::Speed {
+            check_overhead(network, &graph, &compiled);
+            check_sizes(network, &compiled);
+        }
+        // All inputs once; the other plans on a few.
+        let most = if prefer == Prefer::Balanced { usize::MAX } else { 16 };
+        check_outputs(network, &compiled, inputs, outputs, most);
+    }
+}
+
+/// Bytes that the file and the arena may take: the file less than half of what other tools take beyond the weights, the
+/// arena within 5 % of the bound for execution below tensor granularity.
+const SIZES: [(&str, u64, u64); 5] = [
+    ("kws", 28_000, 8_531),
+    ("ic", 81_500, 34_960),
+    ("vww", 46_500, 38_707),
+    ("ad", 272_000, 806),
+    ("sww", 54_500, 3_763),
+];
+
+fn check_sizes(network: &str, compiled: &Compiled) {
+    let (_, file, arena) = SIZES.into_iter().find(|s| s.0 == network).unwrap();
+    let r = &compiled.report;
+    assert!(r.model_bytes <= file, "{network}: file of {} B, {file} allowed", r.model_bytes);
+    assert!(r.arena_bytes <= arena, "{network}: arena of {} B, {arena} allowed", r.arena_bytes);
+}
+
+fn check_outputs(network: &str, compiled: &Compiled, inputs: &str, outputs: &str, most: usize) {
     let model = Aligned::new(&compiled.bytes);
 
     let operators = |suffix: &str| data(&format!("golden_operators/{network}_{suffix}"));
@@ -63,7 +91,7 @@ fn equals_golden(network: &str, inputs: &str, outputs: &str) {
     if let (Some(x), Some(y)) = (data(inputs), data(outputs)) {
         let (x, y) = (rows(&x), rows(&y));
         let wrong: Vec<usize> =
-            (0..y.len()).filter(|&i| run(&model, &x[i], &mut NoObserver) != y[i]).collect();
+            (0..y.len().min(most)).filter(|&i| run(&model, &x[i], &mut NoObserver) != y[i]).collect();
         assert!(
             wrong.is_empty(),
             "{network}: {} of {} outputs depart, first {:?}",
@@ -74,11 +102,11 @@ fn equals_golden(network: &str, inputs: &str, outputs: &str) {
     }
 }
 
-fn build(onnx: &Path) -> (Graph, Compiled) {
+fn build(onnx: &Path, prefer: Prefer) -> (Graph, Compiled) {
     let graph = offshoot_import::import(onnx).unwrap_or_else(|e| panic!("{}: {e}", onnx.display()));
     let (graph, _) = passes::lossless(graph).unwrap_or_else(|e| panic!("{}: {e}", onnx.display()));
-    let compiled =
-        compile(&graph, &CompileOptions::default()).unwrap_or_else(|e| panic!("{}: {e}", onnx.display()));
+    let options = CompileOptions { prefer, ..CompileOptions::default() };
+    let compiled = compile(&graph, &options).unwrap_or_else(|e| panic!("{}: {e}", onnx.display()));
     (graph, compiled)
 }
 

@@ -23,7 +23,11 @@ pub(super) fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (u
     let room = input as isize - origin;
     let end = if room <= 0 { 0 } else { (room as usize).div_ceil(dilation) };
     let end = end.min(usize::from(window.kernel[axis]));
-    (first.min(end), end, (origin + (first * dilation) as isize).max(0) as usize)
+    if first >= end {
+        // The window lies in the padding: an index beyond the input must not get out.
+        return (0, 0, 0);
+    }
+    (first, end, (origin + (first * dilation) as isize).max(0) as usize)
 }
 
 #[inline]

@@ -1,0 +1,234 @@
+//! Random convolutions: every arrangement, plan and instruction set gives the bits of the plain portable kernels.
+
+use offshoot::trace::NoObserver;
+use offshoot::{Engine, Model};
+use offshoot_export::write::Aligned;
+use offshoot_export::{CompileOptions, Prefer, compile};
+use offshoot_ir::{
+    Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, Window,
+};
+use offshoot_target::{Device, HostDevice, Target};
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngSeed, TestRunner};
+
+/// A convolution, a depthwise convolution, a second convolution, a residual sum, a pool and a classifier.
+#[derive(Clone, Debug)]
+struct Shape {
+    input: [usize; 3],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    pad: [usize; 4],
+    dilation: usize,
+    channels: usize,
+    depthwise: usize,
+    depthwise_stride: usize,
+    classes: usize,
+    activation: Activation,
+    seed: u64,
+}
+
+fn shapes() -> impl Strategy<Value = Shape> {
+    let window = (1usize..4, 1usize..5, 1usize..3, 1usize..3, [0usize..3, 0..3, 0..3, 0..3], 1usize..3);
+    let activation = prop::sample::select(vec![
+        Activation::None,
+        Activation::Relu,
+        Activation::Clip { min: 0.0, max: 6.0 },
+    ]);
+    let others = (1usize..19, prop::sample::select(vec![1usize, 3, 5]), 1usize..3, 2usize..12, activation);
+    ([3usize..13, 3..14, 1..10], window, others, any::<u64>()).prop_map(
+        |(
+            input,
+            (k_h, k_w, s_h, s_w, pad, dilation),
+            (channels, depthwise, depthwise_stride, classes, activation),
+            seed,
+        )| {
+            Shape {
+                input,
+                kernel: [k_h.min(input[0]), k_w.min(input[1])],
+                stride: [s_h, s_w],
+                pad,
+                dilation: if input[0] > 2 * k_h { dilation } else { 1 },
+                channels,
+                depthwise,
+                depthwise_stride,
+                classes,
+                activation,
+                seed,
+            }
+        },
+    )
+}
+
+/// Numbers from a seed (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<i8> {
+        (0..count).map(|_| ((self.next() >> 40) as i8).max(-127)).collect()
+    }
+}
+
+struct Builder {
+    graph: Graph,
+    numbers: Numbers,
+}
+
+impl Builder {
+    fn value(&mut self, shape: [usize; 4], scale: f32, zero: i32) -> ValueId {
+        let name = format!("v{}", self.graph.values.len());
+        self.graph.add_value(Value {
+            name,
+            shape: shape.to_vec(),
+            dtype: DType::I8,
+            quant: Some(Quant::per_tensor(scale, zero)),
+            data: None,
+            channels_first_outside: false,
+        })
+    }
+
+    fn node(&mut self, op: Op, inputs: &[ValueId], shape: [usize; 4], scale: f32, zero: i32) -> ValueId {
+        let output = self.value(shape, scale, zero);
+        let name = format!("n{}", self.graph.nodes.len());
+        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
+        output
+    }
+
+    /// Weights and biases of `out_c` channels with `taps` each, and a scale at which their outputs spread.
+    fn parameters(&mut self, shape: [usize; 4], in_scale: f32) -> (Vec<ValueId>, f32) {
+        let (out_c, taps) = (shape[0], shape[1] * shape[2] * shape[3]);
+        let data = self.numbers.bytes(out_c * taps);
+        let scale: Vec<f32> = (0..out_c).map(|o| 0.01 + 0.001 * (o % 5) as f32).collect();
+        let name = format!("w{}", self.graph.values.len());
+        let w = self.graph.add_constant(name, shape.to_vec(), Data::I8(data));
+        let axis = (out_c > 1).then_some(0);
+        self.graph.value_mut(w).quant = Some(Quant { scale, zero_point: vec![0; out_c], axis });
+        let bias = (0..out_c).map(|_| (self.numbers.next() % 4001) as i32 - 2000).collect();
+        let name = format!("b{}", self.graph.values.len());
+        let b = self.graph.add_constant(name, vec![out_c], Data::I32(bias));
+        (vec![w, b], in_scale * 0.012 * 60.0 * (taps as f32).sqrt())
+    }
+}
+
+fn extent(input: usize, kernel: usize, stride: usize, dilation: usize, pad: usize) -> Option<usize> {
+    (input + pad).checked_sub(dilation * (kernel - 1) + 1).map(|room| room / stride + 1)
+}
+
+/// The network; `None` if a window does not fit.
+fn network(s: &Shape) -> Option<Graph> {
+    let mut b = Builder { graph: Graph::default(), numbers: Numbers(s.seed | 1) };
+    let [h, w, c] = s.input;
+    let x = b.value([1, h, w, c], 0.05, -5);
+    b.graph.inputs.push(x);
+    let h1 = extent(h, s.kernel[0], s.stride[0], s.dilation, s.pad[0] + s.pad[2])?;
+    let w1 = extent(w, s.kernel[1], s.stride[1], 1, s.pad[1] + s.pad[3])?;
+    let u = |v: usize| v as u16;
+    let zero = if s.activation == Activation::None { 3 } else { -128 };
+    let (mut inputs, scale) = b.parameters([s.channels, s.kernel[0], s.kernel[1], c], 0.05);
+    inputs.insert(0, x);
+    let window = Window {
+        kernel: s.kernel.map(u),
+        stride: s.stride.map(u),
+        dilation: [u(s.dilation), 1],
+        pad: s.pad.map(u),
+    };
+    let conv = Op::Conv2d { window, groups: 1, activation: s.activation };
+    let y1 = b.node(conv, &inputs, [1, h1, w1, s.channels], scale, zero);
+
+    let k = s.depthwise;
+    let [h2, w2] = [h1, w1].map(|n| extent(n, k, s.depthwise_stride, 1, k - 1));
+    let (h2, w2) = (h2?, w2?);
+    let (mut inputs, scale) = b.parameters([s.channels, k, k, 1], scale);
+    inputs.insert(0, y1);
+    let half = u(k / 2);
+    let stride = [u(s.depthwise_stride); 2];
+    let window = Window { kernel: [u(k); 2], stride, dilation: [1, 1], pad: [half, half, half, half] };
+    let depthwise = Op::Conv2d { window, groups: s.channels, activation: s.activation };
+    let y2 = b.node(depthwise, &inputs, [1, h2, w2, s.channels], scale, zero);
+
+    let (mut inputs, scale3) = b.parameters([s.channels, 3, 3, s.channels], scale);
+    inputs.insert(0, y2);
+    let window = Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 1, 1] };
+    let conv = Op::Conv2d { window, groups: 1, activation: Activation::None };
+    let y3 = b.node(conv, &inputs, [1, h2, w2, s.channels], scale3, 7);
+    let sum = Op::Binary { kind: BinaryKind::Add, activation: s.activation };
+    let y4 = b.node(sum, &[y3, y2], [1, h2, w2, s.channels], scale3, zero);
+    let window = Window { kernel: [u(h2), u(w2)], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+    let pool = Op::Pool { kind: PoolKind::Average, window, activation: Activation::None };
+    let y5 = b.node(pool, &[y4], [1, 1, 1, s.channels], scale3, zero);
+    let (mut inputs, scale) = b.parameters([s.classes, 1, 1, s.channels], scale3);
+    inputs.insert(0, y5);
+    let window = Window { kernel: [1, 1], stride: [1, 1], dilation: [1, 1], pad: [0; 4] };
+    let conv = Op::Conv2d { window, groups: 1, activation: Activation::None };
+    let y6 = b.node(conv, &inputs, [1, 1, 1, s.classes], scale, 0);
+    b.graph.outputs = vec![y4, y6];
+    Some(b.graph)
+}
+
+fn run(file: &[u8], input: &[i8]) -> Vec<Vec<u8>> {
+    let file = Aligned::new(file);
+    let model = Model::open(file.bytes()).unwrap();
+    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
+    let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
+    engine.input_mut(0).unwrap().copy_from_slice(&bytes);
+    engine.run(&mut NoObserver).unwrap();
+    (0..2).map(|i| engine.output(i).unwrap().to_vec()).collect()
+}
+
+fn compiled(graph: &Graph, prefer: Prefer, arrange: bool) -> Vec<u8> {
+    compile(graph, &CompileOptions { prefer, arrange, ..CompileOptions::default() }).unwrap().bytes
+}
+
+const PREFERENCES: [Prefer; 4] = [Prefer::Balanced, Prefer::Speed, Prefer::Ram, Prefer::Flash];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn arranged_operators_give_the_bits_of_plain_ones(shape in shapes()) {
+        let Some(graph) = network(&shape) else { return Ok(()) };
+        let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
+        let plain = run(&compiled(&graph, Prefer::Balanced, false), &input);
+        for prefer in PREFERENCES {
+            prop_assert_eq!(&run(&compiled(&graph, prefer, true), &input), &plain, "{:?}", prefer);
+        }
+    }
+}
+
+#[test]
+fn random_networks_give_the_same_bits_on_cortex_m4() {
+    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
+        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+        return;
+    }
+    let target = Target::parse("qemu:cortex-m4").unwrap();
+    let mut device = offshoot_target::open(&target)
+        .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"));
+    let mut host = HostDevice::new();
+    let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(4), ..Config::default() });
+    let mut networks = 0;
+    while networks < 24 {
+        let shape = shapes().new_tree(&mut runner).unwrap().current();
+        let Some(graph) = network(&shape) else { continue };
+        let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
+        let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
+        let prefer = PREFERENCES[networks % PREFERENCES.len()];
+        let file = Aligned::new(&compiled(&graph, prefer, true));
+        host.load(file.bytes()).unwrap();
+        device.load(file.bytes()).unwrap();
+        let sample = [bytes.as_slice()];
+        let here = host.digests(&sample).unwrap();
+        let there = device.digests(&sample).unwrap_or_else(|e| panic!("{shape:?} {prefer:?}: {e}"));
+        let first = here.iter().zip(&there).position(|(a, b)| a != b);
+        assert_eq!(first, None, "{shape:?} {prefer:?}: operator {first:?} departs");
+        networks += 1;
+    }
+}
