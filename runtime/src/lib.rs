@@ -13,6 +13,8 @@ pub mod format;
 pub mod graph;
 pub mod kernels;
 mod ops;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod trace;
 pub mod wire;
 
