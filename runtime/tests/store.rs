@@ -58,7 +58,6 @@ fn walk<const R: usize, const W: usize, const E: usize>(
             let next = weights(77, bytes);
             let mut store = Store::open(&mut flash, range.clone()).unwrap();
             store.save(MODEL, &[&next]).unwrap();
-            drop(store);
             assert_eq!(
                 loaded(&mut flash, bytes).as_deref(),
                 Some(&next[..]),
@@ -135,7 +134,6 @@ fn pages_wear_evenly() {
         for seed in 0..saves {
             store.save(MODEL, &[&weights(seed, bytes)]).unwrap();
         }
-        drop(store);
         let (low, high) = (flash.erasures.iter().min().unwrap(), flash.erasures.iter().max().unwrap());
         assert!(high - low <= 1, "{:?}", flash.erasures);
         // No more is erased than what is written takes.
@@ -163,7 +161,6 @@ fn a_worn_page_does_not_hurt_what_is_there() {
     assert_eq!(out, old);
     // Another try goes to other pages.
     store.save(MODEL, &[&new]).unwrap();
-    drop(store);
     assert_eq!(loaded(&mut flash, 60), Some(new));
 }
 
@@ -244,7 +241,6 @@ proptest! {
                 Event::Reset => (None, store.factory_reset()),
                 Event::Reopen => (now.clone(), Ok(())),
             };
-            drop(store);
             let away = flash.power_on();
             prop_assert_eq!(done.is_err(), done == Err(Error::Flash(Fault::PowerLost)));
             prop_assert!(away || done.is_ok());
@@ -289,7 +285,6 @@ proptest! {
             prop_assert!(saved.contains(&out));
         }
         store.save(MODEL, &[&saved[0]]).unwrap();
-        drop(store);
         prop_assert_eq!(loaded(&mut flash, 70), Some(saved[0].clone()));
     }
 }

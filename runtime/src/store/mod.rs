@@ -15,10 +15,12 @@
 //! - **Room.** A record takes at most half of the pages, so that the next one always fits beside it.
 //! - **RAM.** One buffer of 256 bytes on the stack.
 //!
-//! Why not a key-value store from the shelf: `sequential-storage` 8.0 was tried. Its items are no larger than a page,
-//! so weights become many items and a commit, all of which are copied onward when the ring comes round; it infers
-//! that a page is blank from the page's first and last word, which is not so after a cut erasure; and it gives up all
-//! data when no page seems open. This journal is smaller than what would have to be built around it.
+//! Why not a key-value store from the shelf: `sequential-storage` 8.0.2 was tried, weights as items of 64 bytes under
+//! two sets of keys and a commit item. It tells a blank page by its first and last word, and an erasure that is cut may
+//! leave anything. Power taken away at each of the 859 bytes of a save on the simulated flash of this crate's tests
+//! (10 pages of 128 bytes) left neither old nor new weights after 124 cuts when a cut operation changes its range from
+//! the end, and after 364 when half-written words cannot be read; this journal loses none. Its items fit one page, so
+//! weights need chunks, a buffer and a commit above it in any case, which is most of what is here.
 
 mod record;
 mod ring;
