@@ -16,8 +16,8 @@
 use std::path::{Path, PathBuf};
 
 use offshoot::learn::heads::{
-    Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean, Simplex,
-    SimplexOptions, Softmax, SoftmaxOptions, best,
+    Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
+    NearestMeanOptions, Simplex, SimplexOptions, Softmax, SoftmaxOptions, best,
 };
 
 const INPUTS: usize = 490;
@@ -48,9 +48,15 @@ fn main() {
     let network = folds.iter().map(|(fold, _)| 100.0 * fold.network_accuracy).collect::<Vec<_>>();
     println!("{:<14} {}", "none (network)", shown(&network));
     row::<Softmax<'_>>("softmax", &folds, SoftmaxOptions::default);
-    row::<NearestMean<'_>>("nearest mean", &folds, || ());
+    row::<NearestMean<'_>>("nearest mean", &folds, NearestMeanOptions::default);
+    row::<NearestMean<'_>>("  window 10", &folds, || NearestMeanOptions { window: 10.0 });
     row::<Lda<'_>>("lda", &folds, LdaOptions::default);
+    row::<Lda<'_>>("  window 10", &folds, || LdaOptions { window: 10.0, ..LdaOptions::default() });
     row::<LeastSquares<'_>>("least squares", &folds, LeastSquaresOptions::default);
+    row::<LeastSquares<'_>>("  forget 0.99", &folds, || LeastSquaresOptions {
+        forgetting: 0.99,
+        ..LeastSquaresOptions::default()
+    });
     row::<Simplex<'_>>("simplex", &folds, SimplexOptions::default);
     row::<Boosted<'_>>("boosted 2x32", &folds, || BoostedOptions { widths: &[32, 32], step: 1.0 });
 }

@@ -4,7 +4,7 @@
 use offshoot::format::crc::Crc32;
 use offshoot::learn::heads::{
     Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
-    NearestMeanI8, Simplex, SimplexOptions, Softmax, SoftmaxOptions,
+    NearestMeanI8, NearestMeanOptions, Simplex, SimplexOptions, Softmax, SoftmaxOptions,
 };
 
 const FEATURES: usize = 20;
@@ -68,7 +68,7 @@ pub(crate) fn all(mut show: impl FnMut(&'static str, u32)) {
     let mut memory = [0.0; WORDS];
     let memory = &mut memory[..];
     show("softmax", digest::<Softmax<'_>>(SoftmaxOptions::default(), memory));
-    show("nearest mean", digest::<NearestMean<'_>>((), memory));
+    show("nearest mean", digest::<NearestMean<'_>>(NearestMeanOptions::default(), memory));
     show("nearest mean, int8", integer_digest(&mut [0; FEATURES * CLASSES + CLASSES]));
     show("lda", digest::<Lda<'_>>(LdaOptions::default(), memory));
     show("least squares", digest::<LeastSquares<'_>>(LeastSquaresOptions::default(), memory));

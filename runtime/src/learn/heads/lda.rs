@@ -2,7 +2,7 @@
 //! (Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis", 2020).
 //!
 //! A sample moves its class's mean and adds `(k − 1)/k · (x − μ)(x − μ)ᵀ` to the scatter within classes, `k` samples
-//! of the class with this one: Welford's update, exact whatever the order. [`Head::refresh`] solves
+//! of the class with this one (or the window, if that is less): Welford's update, exact whatever the order. [`Head::refresh`] solves
 //! `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`; classes count as equally likely.
 //! Half of each symmetric matrix is held.
 //!
@@ -26,11 +26,13 @@ pub struct Lda<'a> {
 pub struct LdaOptions {
     /// Part of the covariance that is replaced by a multiple of the identity, ε. More of it suits fewer samples.
     pub shrinkage: f32,
+    /// Samples of a class after which the older ones begin to fade from its mean, as in [`super::NearestMean`].
+    pub window: f32,
 }
 
 impl Default for LdaOptions {
     fn default() -> Self {
-        Self { shrinkage: 0.02 }
+        Self { shrinkage: 0.02, window: f32::INFINITY }
     }
 }
 
@@ -78,7 +80,7 @@ impl<'a> Head<'a> for Lda<'a> {
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
         let memory = take(memory, features, classes, words(features, classes))?;
-        if !(0.0..=1.0).contains(&options.shrinkage) {
+        if !(0.0..=1.0).contains(&options.shrinkage) || options.window.is_nan() || options.window < 1.0 {
             return Err(HeadError::Shape);
         }
         let mut head = Self { memory, features, classes, options };
@@ -93,9 +95,9 @@ impl<'a> Head<'a> for Lda<'a> {
 
     fn learn(&mut self, features: &[f32], label: usize) -> Result<(), HeadError> {
         check(features, self.features, label, self.classes)?;
-        let n = self.features;
+        let (n, window) = (self.features, self.options.window);
         let Parts { counts, means, scatter, factor, .. } = self.parts();
-        let seen = count(counts, label);
+        let seen = count(counts, label).min(window);
         // The factor's place serves as scratch: a refresh makes it anew.
         let difference = &mut factor[..n];
         if let Some(mean) = means.chunks_exact_mut(n).nth(label) {

@@ -5,6 +5,10 @@
 //! symmetric: half of it is held and updated. A class added later has a row of zeros, which is the regression for
 //! a class that no sample so far belonged to: nothing is lost by having learned before it came.
 //!
+//! A class with few samples would lose to those with many, which a regression on one-hot classes takes for the more
+//! likely: with `balance`, a sample of a class with fewer samples than the mean counts for as many as it lacks, `λ / w` in
+//! place of the first `λ` with `w = max(1, mean count / count)`.
+//!
 //! Memory: counts c, weights c(n + 1), inverse (n + 1)(n + 2)/2, gain n + 1. A step is n² + 2cn
 //! multiply-accumulates.
 
@@ -27,11 +31,13 @@ pub struct LeastSquaresOptions {
     pub ridge: f32,
     /// Weight of a sample against the one after it, λ: 1 forgets nothing, 0.999 half of it after 700 samples.
     pub forgetting: f32,
+    /// Whether samples of rare classes weigh more.
+    pub balance: bool,
 }
 
 impl Default for LeastSquaresOptions {
     fn default() -> Self {
-        Self { ridge: 1.0, forgetting: 1.0 }
+        Self { ridge: 1.0, forgetting: 1.0, balance: true }
     }
 }
 
@@ -39,6 +45,14 @@ fn words(features: usize, classes: usize) -> Option<usize> {
     let inputs = features.checked_add(1)?;
     let linear = inputs.checked_add(1)?.checked_mul(classes)?;
     symmetric::words(inputs)?.checked_add(inputs)?.checked_add(linear)
+}
+
+/// How much a sample of a class with this count weighs.
+fn weight(counts: &[f32], count: f32) -> f32 {
+    let (samples, classes) =
+        counts.iter().filter(|&&c| c > 0.0).fold((0.0, 0.0), |(s, n), &c| (s + c, n + 1.0));
+    let weight: f32 = samples / (classes * count);
+    if weight > 1.0 { weight } else { 1.0 }
 }
 
 /// What the memory holds.
@@ -90,11 +104,12 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         check(features, self.features, label, self.classes)?;
         let (inputs, options) = (self.features + 1, self.options);
         let Parts { counts, weights, inverse, gain } = self.parts();
-        count(counts, label);
+        let seen = count(counts, label);
         symmetric::product_with_one(inverse, features, gain);
         // Never negative but by rounding.
         let power = with_one(gain, features).max(0.0);
-        let share = 1.0 / (options.forgetting + power);
+        let weight = if options.balance { weight(counts, seen) } else { 1.0 };
+        let share = 1.0 / (options.forgetting / weight + power);
         for (class, row) in weights.chunks_exact_mut(inputs).enumerate() {
             let target = if class == label { 1.0 } else { 0.0 };
             let error = target - with_one(row, features);
@@ -162,7 +177,8 @@ mod tests {
     fn is_the_ridge_regression_of_all_samples() {
         let samples = problems::samples(3, 5, 150, 4);
         let mut memory = vec![0.0; LeastSquares::memory(5, 3) / 4];
-        let mut head = LeastSquares::init(5, 3, LeastSquaresOptions::default(), &mut memory).unwrap();
+        let options = LeastSquaresOptions { balance: false, ..LeastSquaresOptions::default() };
+        let mut head = LeastSquares::init(5, 3, options, &mut memory).unwrap();
         let mut normal = vec![0.0; 21];
         symmetric::set_identity(&mut normal, 6, 1.0);
         let mut sides = vec![vec![0.0; 6]; 3];
@@ -187,7 +203,7 @@ mod tests {
         let samples = problems::samples(3, 5, 500, 4);
         for forgetting in [1.0, 0.995] {
             let mut memory = vec![0.0; LeastSquares::memory(5, 3) / 4];
-            let options = LeastSquaresOptions { ridge: 0.1, forgetting };
+            let options = LeastSquaresOptions { ridge: 0.1, forgetting, balance: true };
             let mut head = LeastSquares::init(5, 3, options, &mut memory).unwrap();
             for i in 0..500_000 {
                 let (x, y) = &samples[i % 500];

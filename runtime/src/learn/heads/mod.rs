@@ -38,7 +38,7 @@ mod problems;
 pub use boosted::{Boosted, BoostedOptions};
 pub use lda::{Lda, LdaOptions};
 pub use least_squares::{LeastSquares, LeastSquaresOptions};
-pub use nearest_mean::NearestMean;
+pub use nearest_mean::{NearestMean, NearestMeanOptions};
 pub use nearest_mean_i8::NearestMeanI8;
 pub use simplex::{Simplex, SimplexOptions};
 pub use softmax::{Softmax, SoftmaxOptions};
