@@ -12,7 +12,10 @@ pub mod error;
 pub mod format;
 pub mod graph;
 pub mod kernels;
+pub mod learn;
 mod ops;
+#[cfg(feature = "store")]
+pub mod store;
 pub mod trace;
 pub mod wire;
 

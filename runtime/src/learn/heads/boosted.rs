@@ -1,0 +1,228 @@
+//! A linear classifier on each block of a network, each learning what the sum of those before it gets wrong; the tail
+//! can be switched off at run time, and what is left is the classifier it was trained to be.
+//!
+//! Blocks as weak learners, each trained on the error of the blocks before it only, follow BoostResNet (Huang et al.,
+//! "Learning Deep ResNet Blocks Sequentially using Boosting Theory", 2018) and additive logistic regression (Friedman et
+//! al., 2000). For block `b` with features `x_b`: `F_b = F_{b−1} + W_b x_b`, error `softmax(F_b) − y`, and a normalised step
+//! on `W_b` alone. No block's weights depend on a later block, so switching the tail off, for speed or battery, costs only
+//! what the tail adds.
+//!
+//! Memory: counts c, bias c (of the first block), weights c·n over all blocks, errors c.
+
+use super::{Head, HeadError, bytes, check, count, take, vector};
+
+/// A head on every block.
+#[derive(Debug)]
+pub struct Boosted<'a> {
+    memory: &'a mut [f32],
+    features: usize,
+    classes: usize,
+    options: BoostedOptions<'a>,
+    active: usize,
+}
+
+/// Options of [`Boosted`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BoostedOptions<'a> {
+    /// Features of each block, which lie one block after another.
+    pub widths: &'a [usize],
+    /// How far a step goes; 1 is stable on any features.
+    pub step: f32,
+}
+
+fn words(features: usize, classes: usize) -> Option<usize> {
+    features.checked_add(3)?.checked_mul(classes)
+}
+
+impl<'a> Boosted<'a> {
+    /// Uses the first `blocks` only, in predictions and in learning, until told otherwise. Features of the others are
+    /// not looked at, and need not be there.
+    ///
+    /// # Errors
+    /// [`HeadError::Shape`] for no block, or more than there are.
+    pub fn keep(&mut self, blocks: usize) -> Result<(), HeadError> {
+        if blocks == 0 || blocks > self.options.widths.len() {
+            return Err(HeadError::Shape);
+        }
+        self.active = blocks;
+        Ok(())
+    }
+
+    /// Blocks in use.
+    pub fn kept(&self) -> usize {
+        self.active
+    }
+
+    /// Widths of the blocks in use, and how many features they have together.
+    fn in_use(&self) -> (&'a [usize], usize) {
+        let widths = &self.options.widths[..self.active];
+        (widths, widths.iter().sum())
+    }
+
+    /// The features of the blocks in use.
+    fn used<'x>(&self, features: &'x [f32]) -> Result<&'x [f32], HeadError> {
+        let (_, needed) = self.in_use();
+        features.get(..needed).filter(|_| features.len() <= self.features).ok_or(HeadError::Features)
+    }
+}
+
+/// Adds a block's scores to those so far.
+fn add_scores(scores: &mut [f32], weights: &[f32], x: &[f32]) {
+    for (score, row) in scores.iter_mut().zip(weights.chunks_exact(x.len())) {
+        *score += vector::dot(row, x);
+    }
+}
+
+/// Scores before the first block: the bias, minus infinity for classes without samples.
+fn start(scores: &mut [f32], counts: &[f32], bias: &[f32]) {
+    for ((score, &count), &bias) in scores.iter_mut().zip(counts).zip(bias) {
+        *score = if count > 0.0 { bias } else { f32::NEG_INFINITY };
+    }
+}
+
+impl<'a> Head<'a> for Boosted<'a> {
+    type Feature = f32;
+    type Word = f32;
+    type Score = f32;
+    type Options = BoostedOptions<'a>;
+
+    fn memory(features: usize, classes: usize) -> usize {
+        bytes(words(features, classes))
+    }
+
+    fn resume(
+        features: usize,
+        classes: usize,
+        options: BoostedOptions<'a>,
+        memory: &'a mut [f32],
+    ) -> Result<Self, HeadError> {
+        let memory = take(memory, features, classes, words(features, classes))?;
+        let sum = options.widths.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
+        if sum != Some(features) || options.widths.contains(&0) {
+            return Err(HeadError::Shape);
+        }
+        Ok(Self { memory, features, classes, options, active: options.widths.len() })
+    }
+
+    fn reset(&mut self) {
+        self.memory.fill(0.0);
+    }
+
+    fn learn(&mut self, features: &[f32], label: usize) -> Result<(), HeadError> {
+        let mut rest = self.used(features)?;
+        check(rest, rest.len(), label, self.classes)?;
+        let ((widths, _), classes, step) = (self.in_use(), self.classes, self.options.step);
+        let (counts, memory) = self.memory.split_at_mut(classes);
+        let (bias, memory) = memory.split_at_mut(classes);
+        let (mut weights, scratch) = memory.split_at_mut(classes * self.features);
+        count(counts, label);
+        // The scratch holds the scores so far.
+        start(scratch, counts, bias);
+        for (b, &width) in widths.iter().enumerate() {
+            let (x, behind) = rest.split_at(width);
+            let (block, other) = core::mem::take(&mut weights).split_at_mut(classes * width);
+            add_scores(scratch, block, x);
+            step_block(block, (b == 0).then_some(&mut *bias), scratch, x, label, vector::normalised(step, x));
+            (rest, weights) = (behind, other);
+        }
+        Ok(())
+    }
+
+    fn predict(&self, features: &[f32], scores: &mut [f32]) -> Result<(), HeadError> {
+        let mut rest = self.used(features)?;
+        check(rest, rest.len(), 0, self.classes)?;
+        if scores.len() != self.classes {
+            return Err(HeadError::Scores);
+        }
+        let (counts, memory) = self.memory.split_at(self.classes);
+        let (bias, mut weights) = memory.split_at(self.classes);
+        start(scores, counts, bias);
+        for &width in self.in_use().0 {
+            let (x, behind) = rest.split_at(width);
+            let (block, other) = weights.split_at(self.classes * width);
+            add_scores(scores, block, x);
+            (rest, weights) = (behind, other);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> &[f32] {
+        &self.memory[..self.classes * (self.features + 2)]
+    }
+}
+
+/// One step of one block (and of the bias, if it is the first) on the error of the scores, which stay as they are.
+fn step_block(
+    weights: &mut [f32],
+    mut bias: Option<&mut [f32]>,
+    scores: &[f32],
+    x: &[f32],
+    label: usize,
+    step: f32,
+) {
+    let highest = scores.iter().fold(f32::NEG_INFINITY, |high, &s| if s > high { s } else { high });
+    let sum = scores.iter().fold(0.0, |sum, &score| sum + libm::expf(score - highest));
+    for (class, row) in weights.chunks_exact_mut(x.len()).enumerate() {
+        let target = if class == label { 1.0 } else { 0.0 };
+        let error = libm::expf(scores[class] - highest) / sum - target;
+        vector::add(row, -(step * error), x);
+        if let Some(bias) = &mut bias {
+            bias[class] -= step * error;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problems;
+    use super::*;
+
+    const WIDTHS: [usize; 3] = [3, 4, 5];
+
+    fn options() -> BoostedOptions<'static> {
+        BoostedOptions { widths: &WIDTHS, step: 1.0 }
+    }
+
+    #[test]
+    fn learns() {
+        problems::learns::<Boosted<'_>>(options, 0.93);
+    }
+
+    #[test]
+    fn takes_a_class_later() {
+        problems::takes_a_class_later::<Boosted<'_>>(options, problems::Added::Mixed, 0.9);
+    }
+
+    #[test]
+    fn refuses_and_resumes() {
+        problems::refuses_and_resumes::<Boosted<'_>>(options);
+    }
+
+    #[test]
+    fn a_tail_adds_and_can_go() {
+        let samples = problems::samples(4, 12, 1600, 11);
+        let (mut all, mut first) = (vec![0.0; 60], vec![0.0; 60]);
+        let mut head = Boosted::init(12, 4, options(), &mut all).unwrap();
+        let mut short = Boosted::init(3, 4, BoostedOptions { widths: &[3], step: 1.0 }, &mut first).unwrap();
+        for (x, y) in &samples[..1200] {
+            head.learn(x, *y).unwrap();
+            short.learn(&x[..3], *y).unwrap();
+        }
+        let mut accuracies = [1, 2, 3].map(|blocks| {
+            head.keep(blocks).unwrap();
+            problems::accuracy(&head, 4, &samples[1200..])
+        });
+        assert!(accuracies.is_sorted(), "{accuracies:?}");
+        accuracies.reverse();
+        assert!(accuracies[0] > accuracies[2] + 0.1, "{accuracies:?}");
+        // Without its tail, the head is the one that never had a tail; the tail's features need not be there.
+        head.keep(1).unwrap();
+        let (mut a, mut b) = ([0.0; 4], [0.0; 4]);
+        head.predict(&samples[1300].0[..3], &mut a).unwrap();
+        short.predict(&samples[1300].0[..3], &mut b).unwrap();
+        assert_eq!(a, b);
+        assert_eq!(head.keep(0), Err(HeadError::Shape));
+        assert_eq!(head.keep(4), Err(HeadError::Shape));
+        assert_eq!(head.kept(), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! Fixed classifier: each class has a vertex of a simplex, decided before any of them was seen, and a projection of
+//! the features learns to point at it. A class added later takes the next vertex; the classifier's weights never change
+//! (Yang et al., "Neural Collapse Inspired Feature-Classifier Alignment for Few-Shot Class-Incremental Learning", 2023).
+//!
+//! The vertices are the rows of a Hadamard matrix of `m` rows (`m` is `classes` to the next power of two) without its
+//! first column: any two of them have the product −1 and each has length √(m − 1), an equiangular tight frame. They take
+//! no memory, since the sign is the parity of `class & column`.
+//!
+//! A step: `h = A (x, 1)`, `cos` its cosine with the vertex `v` of its class, and `A += s (1 − cos)(v − cos h/|h|) (x, 1)ᵀ`,
+//! the paper's dot-regression loss: it pulls towards a vertex, pushes away from none, and stops when it is there. Then
+//! the same step for the mean of one other class seen, in turn: the paper's memory of one mean a class, which keeps what
+//! older classes rest on when the samples are all of a new one.
+//!
+//! Memory: counts c, means c·n, projection (m − 1)(n + 1), scratch.
+
+use super::{Head, HeadError, bytes, check, count, symmetric::with_one, take, vector};
+
+/// Fixed simplex classifier behind a learned projection.
+#[derive(Debug)]
+pub struct Simplex<'a> {
+    memory: &'a mut [f32],
+    features: usize,
+    classes: usize,
+    options: SimplexOptions,
+}
+
+/// Options of [`Simplex`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SimplexOptions {
+    /// How far a step goes.
+    pub step: f32,
+}
+
+impl Default for SimplexOptions {
+    fn default() -> Self {
+        Self { step: 0.5 }
+    }
+}
+
+/// Axes of the projection: one less than a power of two, at least three.
+fn axes(classes: usize) -> Option<usize> {
+    Some(classes.max(4).checked_next_power_of_two()? - 1)
+}
+
+/// Counts and the turn of replays, means, projection, what is projected.
+fn words(features: usize, classes: usize) -> Option<usize> {
+    let means = features.checked_add(1)?.checked_mul(classes)?.checked_add(1)?;
+    axes(classes)?.checked_mul(features.checked_add(2)?)?.checked_add(means)
+}
+
+/// Coordinate of a class's vertex, times √axes.
+fn sign(class: usize, axis: usize) -> f32 {
+    if (class & (axis + 1)).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 }
+}
+
+/// `A (x, 1)`.
+fn project(projection: &[f32], x: &[f32], h: &mut [f32]) {
+    for (h, row) in h.iter_mut().zip(projection.chunks_exact(x.len() + 1)) {
+        *h = with_one(row, x);
+    }
+}
+
+/// Cosine of `h` with the vertex of a class, given `1 / (|h| √axes)`.
+fn cosine(h: &[f32], class: usize, inverse: f32) -> f32 {
+    h.iter().enumerate().fold(0.0, |sum, (axis, &h)| sum + sign(class, axis) * h) * inverse
+}
+
+/// One over the length of a vector; 0 for that of zeros.
+fn inverse_length(h: &[f32]) -> f32 {
+    let square = vector::dot(h, h);
+    if square > 0.0 { 1.0 / libm::sqrtf(square) } else { 0.0 }
+}
+
+/// Turns the projection of `x` towards the vertex of its class.
+fn turn(projection: &mut [f32], h: &mut [f32], x: &[f32], class: usize, step: f32) {
+    project(projection, x, h);
+    let unit = 1.0 / libm::sqrtf(h.len() as f32);
+    let inverse = inverse_length(h);
+    let cos = cosine(h, class, inverse * unit);
+    let step = vector::normalised(step, x) * (1.0 - cos);
+    for ((axis, row), &h) in projection.chunks_exact_mut(x.len() + 1).enumerate().zip(h.iter()) {
+        let factor = step * (sign(class, axis) * unit - cos * (h * inverse));
+        vector::add(row, factor, x);
+        row[x.len()] += factor;
+    }
+}
+
+impl Simplex<'_> {
+    /// Words that are learned, and the projection's place among them.
+    fn places(&self) -> (usize, core::ops::Range<usize>) {
+        let start = self.classes * (self.features + 1) + 1;
+        let axes = self.classes.max(4).next_power_of_two() - 1;
+        let end = start + axes * (self.features + 1);
+        (end, start..end)
+    }
+}
+
+impl<'a> Head<'a> for Simplex<'a> {
+    type Feature = f32;
+    type Word = f32;
+    type Score = f32;
+    type Options = SimplexOptions;
+
+    fn memory(features: usize, classes: usize) -> usize {
+        bytes(words(features, classes))
+    }
+
+    fn resume(
+        features: usize,
+        classes: usize,
+        options: SimplexOptions,
+        memory: &'a mut [f32],
+    ) -> Result<Self, HeadError> {
+        let memory = take(memory, features, classes, words(features, classes))?;
+        Ok(Self { memory, features, classes, options })
+    }
+
+    fn reset(&mut self) {
+        self.memory.fill(0.0);
+    }
+
+    fn learn(&mut self, features: &[f32], label: usize) -> Result<(), HeadError> {
+        check(features, self.features, label, self.classes)?;
+        let (end, _) = self.places();
+        let (learned, h) = self.memory.split_at_mut(end);
+        let (counts, rest) = learned.split_at_mut(self.classes);
+        let (turns, rest) = rest.split_at_mut(1);
+        let (means, projection) = rest.split_at_mut(self.classes * self.features);
+        let seen = count(counts, label);
+        if let Some(mean) = means.chunks_exact_mut(self.features).nth(label) {
+            vector::approach(mean, 1.0 / seen, features);
+        }
+        turn(projection, h, features, label, self.options.step);
+        // Whose turn it is: the next class with samples, other than this one.
+        let last = turns[0] as usize % self.classes;
+        let after = (1..=self.classes).map(|i| (last + i) % self.classes);
+        let others = |&class: &usize| class != label && counts[class] > 0.0;
+        if let Some(class) = after.into_iter().find(others) {
+            turns[0] = class as f32;
+            let mean = &means[class * self.features..][..self.features];
+            turn(projection, h, mean, class, self.options.step);
+        }
+        Ok(())
+    }
+
+    fn predict(&self, features: &[f32], scores: &mut [f32]) -> Result<(), HeadError> {
+        check(features, self.features, 0, self.classes)?;
+        if scores.len() != self.classes {
+            return Err(HeadError::Scores);
+        }
+        // Cosines are sums over the axes: one axis at a time needs no scratch.
+        scores.fill(0.0);
+        let (_, projection) = self.places();
+        let mut square = 0.0;
+        for (axis, row) in self.memory[projection].chunks_exact(self.features + 1).enumerate() {
+            let h = with_one(row, features);
+            square += h * h;
+            for (class, score) in scores.iter_mut().enumerate() {
+                *score += sign(class, axis) * h;
+            }
+        }
+        let axes = self.classes.max(4).next_power_of_two() - 1;
+        let inverse = if square > 0.0 { 1.0 / libm::sqrtf(square * axes as f32) } else { 0.0 };
+        for (score, &seen) in scores.iter_mut().zip(&self.memory[..self.classes]) {
+            *score = if seen > 0.0 { *score * inverse } else { f32::NEG_INFINITY };
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> &[f32] {
+        &self.memory[..self.places().0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::problems;
+    use super::*;
+
+    #[test]
+    fn learns() {
+        problems::learns::<Simplex<'_>>(SimplexOptions::default, 0.97);
+    }
+
+    #[test]
+    fn takes_a_class_later() {
+        problems::takes_a_class_later::<Simplex<'_>>(SimplexOptions::default, problems::Added::Alone, 0.95);
+    }
+
+    #[test]
+    fn refuses_and_resumes() {
+        problems::refuses_and_resumes::<Simplex<'_>>(SimplexOptions::default);
+    }
+
+    #[test]
+    fn vertices_are_equally_far_from_each_other() {
+        for classes in [2, 4, 7, 16] {
+            let axes = axes(classes).unwrap();
+            for (a, b) in (0..classes).flat_map(|a| (0..classes).map(move |b| (a, b))) {
+                let product: f32 = (0..axes).map(|axis| sign(a, axis) * sign(b, axis)).sum();
+                assert_eq!(product, if a == b { axes as f32 } else { -1.0 });
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Learning on the device, without backpropagation.
+
+pub mod heads;

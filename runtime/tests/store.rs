@@ -1,0 +1,290 @@
+//! Learned weights in flash: power cuts at every byte, wear, hostile pages.
+
+mod flash;
+
+use flash::{Fault, SimulatedFlash, Torn};
+use offshoot::store::{Error, Store};
+use proptest::prelude::*;
+
+const MODEL: u32 = 0x0ff5_4007;
+
+/// Weights of so many bytes that differ from those of every other seed.
+fn weights(seed: u32, bytes: usize) -> Vec<u8> {
+    (0..bytes as u32).map(|i| (i.wrapping_mul(31) ^ seed.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect()
+}
+
+/// What a fresh look at the flash loads.
+fn loaded<const R: usize, const W: usize, const E: usize>(
+    flash: &mut SimulatedFlash<R, W, E>,
+    bytes: usize,
+) -> Option<Vec<u8>> {
+    let range = flash.range();
+    let mut out = vec![0xa5; bytes];
+    let generation = Store::open(flash, range).unwrap().load(MODEL, &mut out).unwrap();
+    generation.map(|_| out)
+}
+
+/// Takes power away at every byte of an operation on a store, in every manner; `old` or `new` must be there
+/// afterwards, and the store must take the next save. Returns how many cuts were tried, and how many kept `old`.
+fn walk<const R: usize, const W: usize, const E: usize>(
+    before: &SimulatedFlash<R, W, E>,
+    old: Option<&[u8]>,
+    new: Option<&[u8]>,
+    bytes: usize,
+    operation: impl Fn(&mut Store<&mut SimulatedFlash<R, W, E>>) -> Result<(), Error<Fault>>,
+) -> (u64, u64) {
+    let range = before.range();
+    let mut whole = before.clone();
+    operation(&mut Store::open(&mut whole, range.clone()).unwrap()).unwrap();
+    let work = whole.work - before.work;
+    let (mut cuts, mut kept) = (0, 0);
+    for manner in Torn::ALL {
+        for cut in 1..=work {
+            let mut flash = before.clone();
+            flash.cut_after(cut, manner, cut);
+            // Opening writes nothing, so that power lasts until the operation.
+            let done = operation(&mut Store::open(&mut flash, range.clone()).unwrap());
+            assert!(done.is_err(), "{manner:?} after {cut} of {work} bytes: power was away");
+            flash.power_on();
+            let now = loaded(&mut flash, bytes);
+            let is_old = now.as_deref() == old;
+            assert!(
+                is_old || now.as_deref() == new,
+                "{manner:?} after {cut} of {work} bytes: neither old nor new"
+            );
+            assert!(!is_old || cut < work || old == new, "{manner:?}: lost a save that was done");
+            cuts += 1;
+            kept += u64::from(is_old);
+            let next = weights(77, bytes);
+            let mut store = Store::open(&mut flash, range.clone()).unwrap();
+            store.save(MODEL, &[&next]).unwrap();
+            assert_eq!(
+                loaded(&mut flash, bytes).as_deref(),
+                Some(&next[..]),
+                "{manner:?} after {cut}: next save"
+            );
+        }
+    }
+    (cuts, kept)
+}
+
+/// Cuts in the `nth` save, which comes after others, and in a reset after it.
+fn walk_save<const R: usize, const W: usize, const E: usize>(pages: usize, bytes: usize, nth: u32) {
+    let mut flash = SimulatedFlash::<R, W, E>::new(pages);
+    let range = flash.range();
+    for seed in 0..nth {
+        Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&weights(seed, bytes)]).unwrap();
+    }
+    let old = nth.checked_sub(1).map(|seed| weights(seed, bytes));
+    let new = weights(nth, bytes);
+    let (head, tail) = new.split_at(bytes / 3);
+    let (cuts, kept) = walk(&flash, old.as_deref(), Some(&new), bytes, |store| {
+        store.save(MODEL, &[head, &[], tail]).map(|_| ())
+    });
+    // The commit is the last thing written: old weights until then, new ones from then on.
+    assert!(kept > 0 && kept < cuts);
+    walk(&flash, old.as_deref(), None, bytes, |store| store.factory_reset());
+}
+
+#[test]
+fn power_cut_at_every_byte_of_a_save() {
+    for nth in [0, 1, 2, 5] {
+        // Read, write and erase units: byte flash, STM32F4-like halfwords, nRF52 words, STM32L4 double words,
+        // STM32H7 flash words, pages of odd sizes.
+        walk_save::<1, 1, 64>(4, 50, nth);
+        walk_save::<1, 1, 64>(7, 160, nth);
+        walk_save::<2, 2, 128>(5, 131, nth);
+        walk_save::<4, 4, 128>(6, 300, nth);
+        walk_save::<1, 4, 256>(4, 488, nth);
+        walk_save::<8, 8, 128>(4, 100, nth);
+        walk_save::<4, 32, 256>(5, 333, nth);
+        walk_save::<1, 64, 192>(6, 200, nth);
+        walk_save::<16, 4, 48>(9, 70, nth);
+        walk_save::<1, 256, 512>(4, 700, nth);
+    }
+}
+
+#[test]
+fn power_cut_in_larger_weights() {
+    // 4 kB pages, 20 kB of weights; every 97th byte.
+    let mut flash = SimulatedFlash::<4, 4, 4096>::new(12);
+    let range = flash.range();
+    let old = weights(1, 20_000);
+    let new = weights(2, 20_000);
+    Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&old]).unwrap();
+    for cut in (1..45_000).step_by(97) {
+        for manner in Torn::ALL {
+            let mut flash = flash.clone();
+            flash.cut_after(cut, manner, cut);
+            let saved = Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&new]);
+            flash.power_on();
+            let expected = if saved.is_ok() { &new } else { &old };
+            let now = loaded(&mut flash, 20_000);
+            assert!(now.as_ref() == Some(expected) || now.as_ref() == Some(&new), "{manner:?} after {cut}");
+        }
+    }
+}
+
+#[test]
+fn pages_wear_evenly() {
+    fn worn<const W: usize, const E: usize>(pages: usize, bytes: usize, saves: u32) {
+        let mut flash = SimulatedFlash::<1, W, E>::new(pages);
+        let range = flash.range();
+        let mut store = Store::open(&mut flash, range).unwrap();
+        for seed in 0..saves {
+            store.save(MODEL, &[&weights(seed, bytes)]).unwrap();
+        }
+        let (low, high) = (flash.erasures.iter().min().unwrap(), flash.erasures.iter().max().unwrap());
+        assert!(high - low <= 1, "{:?}", flash.erasures);
+        // No more is erased than what is written takes.
+        let needed = saves as usize * (bytes + 24usize.next_multiple_of(W)).div_ceil(E);
+        assert_eq!(flash.erasures.iter().sum::<u32>() as usize, needed);
+    }
+    worn::<4, 64>(8, 100, 1000);
+    worn::<4, 64>(9, 230, 1000);
+    worn::<8, 128>(5, 200, 777);
+    worn::<1, 64>(2, 10, 501);
+}
+
+#[test]
+fn a_worn_page_does_not_hurt_what_is_there() {
+    let mut flash = SimulatedFlash::<4, 4, 64>::new(8);
+    let range = flash.range();
+    let old = weights(1, 60);
+    Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[&old]).unwrap();
+    flash.dead_pages = vec![2];
+    let new = weights(2, 60);
+    let mut store = Store::open(&mut flash, range).unwrap();
+    assert_eq!(store.save(MODEL, &[&new]), Err(Error::Worn));
+    let mut out = vec![0; 60];
+    store.load(MODEL, &mut out).unwrap();
+    assert_eq!(out, old);
+    // Another try goes to other pages.
+    store.save(MODEL, &[&new]).unwrap();
+    assert_eq!(loaded(&mut flash, 60), Some(new));
+}
+
+#[test]
+fn weights_of_other_models_and_lengths_are_not_loaded() {
+    let mut flash = SimulatedFlash::<1, 4, 128>::new(4);
+    let range = flash.range();
+    let mut store = Store::open(&mut flash, range).unwrap();
+    assert_eq!((store.capacity(), store.generation()), (2 * 128 - 24, None));
+    assert_eq!(store.load(MODEL, &mut [1; 4]), Ok(None));
+    assert_eq!(store.save(MODEL, &[&[1, 2], &[3, 4]]), Ok(1));
+    let mut out = [9; 4];
+    assert_eq!(store.load(MODEL + 1, &mut out), Ok(None));
+    assert_eq!(out, [9; 4]);
+    assert_eq!(store.load(MODEL, &mut [0; 5]), Err(Error::Length { stored: 4 }));
+    assert_eq!(store.load(MODEL, &mut out), Ok(Some(1)));
+    assert_eq!((out, store.generation()), ([1, 2, 3, 4], Some(1)));
+    let much = vec![0; 233];
+    assert_eq!(store.save(MODEL, &[&much]), Err(Error::TooLarge { needed: 233, capacity: 232 }));
+    assert_eq!(store.save(MODEL, &[&much[..232]]), Ok(2));
+    store.factory_reset().unwrap();
+    assert_eq!((store.load(MODEL, &mut out), store.generation()), (Ok(None), None));
+    let flash = store.release();
+    let kept = flash.cells().chunks(128).filter(|page| page.iter().any(|&b| b != 0xff)).count();
+    assert_eq!(kept, 1, "a reset leaves its own record and nothing else");
+}
+
+#[test]
+fn impossible_geometries_are_refused() {
+    fn opens<const R: usize, const W: usize, const E: usize>(range: std::ops::Range<u32>) -> bool {
+        Store::open(SimulatedFlash::<R, W, E>::new(8), range).is_ok()
+    }
+    assert!(opens::<1, 4, 64>(64..192) && opens::<4, 4, 64>(0..512));
+    assert!(!opens::<1, 4, 64>(0..64), "one page");
+    assert!(!opens::<1, 4, 64>(32..192) && !opens::<1, 4, 64>(0..200), "not whole pages");
+    assert!(!opens::<1, 4, 64>(0..576), "beyond the flash");
+    #[expect(clippy::reversed_empty_ranges, reason = "what is tested")]
+    let reversed = 192..64;
+    assert!(!opens::<1, 4, 64>(reversed) && !opens::<1, 4, 64>(0..0));
+    assert!(!opens::<4, 6, 96>(0..192), "units that do not fit each other");
+    assert!(!opens::<1, 512, 1024>(0..2048), "units beyond the buffer");
+    assert!(!opens::<1, 1, 16>(0..64), "pages smaller than a header");
+}
+
+/// What happens to a store in a random history.
+#[derive(Clone, Debug)]
+enum Event {
+    Save(usize),
+    Reset,
+    Reopen,
+}
+
+fn event() -> impl Strategy<Value = (Event, Option<(u64, usize)>)> {
+    let what = prop_oneof![6 => (1..200_usize).prop_map(Event::Save), 1 => Just(Event::Reset), 2 => Just(Event::Reopen)];
+    (what, proptest::option::weighted(0.6, (1..700_u64, 0..Torn::ALL.len())))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Saves, resets and reopenings, many of them cut: what loads is what was saved last, or what was being saved.
+    #[test]
+    fn random_histories(events in proptest::collection::vec(event(), 1..40), pages in 8..13_usize) {
+        let mut flash = SimulatedFlash::<2, 4, 64>::new(pages);
+        let range = flash.range();
+        let mut now: Option<Vec<u8>> = None;
+        for (i, (event, cut)) in events.into_iter().enumerate() {
+            if let Some((bytes, manner)) = cut {
+                flash.cut_after(bytes, Torn::ALL[manner], i as u64);
+            }
+            let mut store = Store::open(&mut flash, range.clone()).unwrap();
+            let (wanted, done) = match event {
+                Event::Save(bytes) => {
+                    let new = weights(i as u32, bytes);
+                    let done = store.save(MODEL, &[&new]).map(|_| ());
+                    (Some(new), done)
+                }
+                Event::Reset => (None, store.factory_reset()),
+                Event::Reopen => (now.clone(), Ok(())),
+            };
+            let away = flash.power_on();
+            prop_assert_eq!(done.is_err(), done == Err(Error::Flash(Fault::PowerLost)));
+            prop_assert!(away || done.is_ok());
+            let length = |w: &Option<Vec<u8>>| w.as_ref().map_or(1, Vec::len);
+            let mut store = Store::open(&mut flash, range.clone()).unwrap();
+            let mut look = |w: &Option<Vec<u8>>| {
+                let mut out = vec![0; length(w)];
+                match store.load(MODEL, &mut out) {
+                    Ok(generation) => Ok(generation.map(|_| out) == *w),
+                    Err(Error::Length { .. }) => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+            let (is_old, is_new) = (look(&now).unwrap(), look(&wanted).unwrap());
+            prop_assert!(is_new || (is_old && done.is_err()), "event {}", i);
+            now = if is_new { wanted } else { now };
+        }
+    }
+
+    /// Pages full of anything, or a good store with damaged bytes: an error or no weights or whole ones; no panic.
+    #[test]
+    fn hostile_pages(
+        seeds in proptest::collection::vec(any::<u8>(), 512),
+        damage in proptest::collection::vec((0..512_usize, any::<u8>()), 0..12),
+        from_scratch in any::<bool>(),
+    ) {
+        let mut flash = SimulatedFlash::<1, 4, 64>::new(8);
+        let range = flash.range();
+        let saved = [weights(1, 70), weights(2, 70)];
+        for w in &saved {
+            Store::open(&mut flash, range.clone()).unwrap().save(MODEL, &[w]).unwrap();
+        }
+        if from_scratch {
+            flash.cells().copy_from_slice(&seeds);
+        }
+        for (at, byte) in damage {
+            flash.cells()[at] = byte;
+        }
+        let mut store = Store::open(&mut flash, range.clone()).unwrap();
+        let mut out = vec![0; 70];
+        if let Ok(Some(_)) = store.load(MODEL, &mut out) {
+            prop_assert!(saved.contains(&out));
+        }
+        store.save(MODEL, &[&saved[0]]).unwrap();
+        prop_assert_eq!(loaded(&mut flash, 70), Some(saved[0].clone()));
+    }
+}
