@@ -12,6 +12,7 @@ pub mod error;
 pub mod format;
 pub mod graph;
 pub mod kernels;
+pub mod learn;
 mod ops;
 pub mod trace;
 pub mod wire;
