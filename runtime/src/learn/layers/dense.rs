@@ -4,7 +4,7 @@ use crate::learn::Weights;
 
 /// One step. `x: [inputs]`, `bias: [outputs]`.
 pub fn learn(
-    weights: &mut impl Weights,
+    weights: &mut (impl Weights + ?Sized),
     bias: &mut [f32],
     x: &[f32],
     rate: f32,
@@ -18,7 +18,7 @@ pub fn learn(
 }
 
 /// One step of a head without biases: `weights: [classes, features]`, `residual: [classes]`.
-pub fn learn_head(weights: &mut impl Weights, residual: &[f32], h: &[f32], rate: f32) {
+pub fn learn_head(weights: &mut (impl Weights + ?Sized), residual: &[f32], h: &[f32], rate: f32) {
     for (k, error) in residual.iter().enumerate() {
         weights.descend(k, rate * error, h);
     }

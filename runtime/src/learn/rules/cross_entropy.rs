@@ -8,13 +8,7 @@
 use crate::learn::Codes;
 
 /// Scores of all classes, into `out`.
-pub fn scores(
-    codes: Codes<'_>,
-    features: usize,
-    h: impl Iterator<Item = f32>,
-    scale: f32,
-    out: &mut [f32],
-) {
+pub fn scores(codes: Codes<'_>, features: usize, h: impl Iterator<Item = f32>, scale: f32, out: &mut [f32]) {
     out.fill(0.0);
     if let Codes::Table(table) = codes {
         // Row by row when the features can be read again is faster, but one pass is all that is promised.
