@@ -61,8 +61,13 @@ struct Row {
 fn main() -> Result<()> {
     let args = Args::parse();
     let rows = match args.protocol {
-        Protocol::Mnist => run_mnist(&args, &[784, 500, 10], args.epochs.unwrap_or(6), "mnist 784-500-10")?,
-        Protocol::Stream => run_mnist(&args, &[784, 128, 10], 1, "stream 784-128-10")?,
+        Protocol::Mnist => {
+            run_mnist(&args, mnist::recipes(), &[784, 500, 10], args.epochs.unwrap_or(6), "mnist 784-500-10")?
+        }
+        Protocol::Stream => {
+            let recipes = mnist::stream_recipes();
+            run_mnist(&args, recipes, &[784, 128, 10], args.epochs.unwrap_or(1), "stream 784-128-10")?
+        }
     };
     if let Some(path) = &args.json {
         offshoot_report::write_atomically(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
@@ -70,10 +75,16 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn run_mnist(args: &Args, widths: &[usize], epochs: usize, name: &'static str) -> Result<Vec<Row>> {
+fn run_mnist(
+    args: &Args,
+    recipes: Vec<mnist::Recipe>,
+    widths: &[usize],
+    epochs: usize,
+    name: &'static str,
+) -> Result<Vec<Row>> {
     let (train, test) = (Samples::mnist(&args.data, "train")?, Samples::mnist(&args.data, "test")?);
     let mut rows = Vec::new();
-    for mut recipe in mnist::recipes() {
+    for mut recipe in recipes {
         if args.rule.as_deref().is_some_and(|r| r != recipe.name) {
             continue;
         }

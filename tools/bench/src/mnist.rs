@@ -81,6 +81,15 @@ pub fn recipes() -> Vec<Recipe> {
     ]
 }
 
+/// The same, and the default rule with weights of int16 and int8.
+pub fn stream_recipes() -> Vec<Recipe> {
+    let mut all = recipes();
+    let default = all[1].clone();
+    all.push(Recipe { name: "tpsgd-ce-i16", format: Format::I16, ..default.clone() });
+    all.push(Recipe { name: "tpsgd-ce-i8", format: Format::I8, ..default });
+    all
+}
+
 /// Trains and tests one network.
 pub fn train(
     recipe: &Recipe,
