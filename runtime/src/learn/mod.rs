@@ -11,6 +11,7 @@
 //! device give the same bits.
 
 pub mod codes;
+pub mod grid;
 pub mod layers;
 pub mod random;
 pub mod rules;

@@ -3,6 +3,8 @@
 //! `error(j)` is always `∂J/∂z_j`, the gradient before the activation: what a rule gave times the slope of the activation.
 
 pub mod dense;
+pub mod geometry;
+pub mod window;
 
 /// Slope of an activation, from its output.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
