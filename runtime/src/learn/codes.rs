@@ -23,6 +23,8 @@ pub enum Codes<'a> {
     },
     /// float32, `[classes, features]`.
     Table(&'a [f32]),
+    /// int8, `[classes, features]`: whole numbers; their unit belongs to the rule's scale.
+    Small(&'a [i8]),
     /// The unit matrix: features are the classes' own scores.
     Unit,
 }
@@ -60,6 +62,11 @@ impl Codes<'_> {
                     each(k, row.get(feature).copied().unwrap_or(0.0));
                 }
             }
+            Self::Small(table) => {
+                for (k, row) in table.chunks_exact(features.max(1)).take(classes).enumerate() {
+                    each(k, row.get(feature).copied().unwrap_or(0).into());
+                }
+            }
             Self::Unit => {
                 if feature < classes {
                     each(feature, 1.0);
@@ -85,6 +92,7 @@ impl Codes<'_> {
                 }
             }
             Self::Table(table) => table.get(class * features + feature).copied().unwrap_or(0.0),
+            Self::Small(table) => table.get(class * features + feature).copied().unwrap_or(0).into(),
             Self::Unit => f32::from(class == feature),
             Self::Uniform { .. } => {
                 let mut entry = 0.0;
@@ -95,6 +103,40 @@ impl Codes<'_> {
                 });
                 entry
             }
+        }
+    }
+}
+
+impl Codes<'_> {
+    /// [`Self::column`] in whole numbers. Uniform and float32 codes have none: nothing is called.
+    #[inline]
+    pub fn whole_column(
+        &self,
+        classes: usize,
+        features: usize,
+        feature: usize,
+        mut each: impl FnMut(usize, i32),
+    ) {
+        let j = feature as u32;
+        match *self {
+            Self::Signs { seed } => {
+                for first in (0..classes).step_by(32) {
+                    let word = sign_word(seed, j, first);
+                    for k in first..classes.min(first + 32) {
+                        each(k, 1 - 2 * (word >> (k - first) & 1) as i32);
+                    }
+                }
+            }
+            Self::Hadamard => {
+                (0..classes).for_each(|k| each(k, 1 - 2 * i32::from(hadamard_negative(k, j))));
+            }
+            Self::Small(table) => {
+                for (k, row) in table.chunks_exact(features.max(1)).take(classes).enumerate() {
+                    each(k, row.get(feature).copied().unwrap_or(0).into());
+                }
+            }
+            Self::Unit if feature < classes => each(feature, 1),
+            Self::Unit | Self::Uniform { .. } | Self::Table(_) => {}
         }
     }
 }

@@ -11,7 +11,9 @@
 //! device give the same bits.
 
 pub mod codes;
+pub mod float;
 pub mod grid;
+pub mod integer;
 pub mod layers;
 pub mod random;
 pub mod rules;
