@@ -90,3 +90,27 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, residual: &mut [f32], e
         }
     }
 }
+
+/// One step of a head that learns: `table: [classes, features]`, after [`learn`] has left the residual.
+pub fn learn_head(h: &[f32], grid: &Grid, table: &mut [f32], residual: &[f32], rate: f32, normalised: bool) {
+    let (pixels, cells) = grid.cell_pixels();
+    let mean = cells as f32 / pixels.max(1) as f32;
+    let features = grid.features();
+    let feature = |j: usize| {
+        let mut sum = 0.0;
+        grid.pixels(j, |at| sum += h[at]);
+        sum * mean
+    };
+    let rate = if normalised {
+        let energy = (0..features).map(feature).fold(0.0, |sum, h| sum + h * h);
+        step::normalised(rate, energy)
+    } else {
+        rate
+    };
+    for j in 0..features {
+        let h = feature(j);
+        for (row, residual) in table.chunks_exact_mut(features.max(1)).zip(residual) {
+            row[j] -= rate * residual * h;
+        }
+    }
+}

@@ -19,7 +19,7 @@ mod resize;
 mod shape;
 mod weights;
 
-pub(crate) use shape::{Limits, Span, product, window_output};
+pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
 
 use crate::engine::Memory;
 use crate::error::Rule;
