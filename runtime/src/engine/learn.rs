@@ -13,7 +13,7 @@ use crate::trace::Observer;
 
 /// What learning keeps between steps.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Course {
+pub struct Course {
     steps: u32,
     random: Random,
 }
@@ -72,11 +72,42 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(Lesson { guess, steps: course.steps })
     }
 
-    /// What was learned, layer by layer: where the factory blob lies in the blob section, and the bytes that replace it.
-    pub fn learned(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        let learning = self.course.and_then(|_| self.model.learning());
-        let layers = learning.into_iter().flat_map(|l| l.layers());
-        layers.filter_map(|l| Some((l.blob, self.arena.get(l.overlay.range())?)))
+    /// Where learning stands, if it has begun: with the arena as it is now, [`Self::resumed`] goes on from there.
+    pub fn course(&self) -> Option<Course> {
+        self.course
+    }
+
+    /// Goes on learning in an arena that [`Self::learning`] has prepared and in which nothing but runs and steps
+    /// has written since.
+    ///
+    /// # Errors
+    /// As [`Self::learning`].
+    pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], course: Course) -> Result<Self, Error> {
+        let needed = model.train_arena_bytes().ok_or(Error::NotLearning)?;
+        let arena = super::fitting(arena, needed)?;
+        Ok(Self { model, arena, course: Some(course) })
+    }
+
+    /// All that learning has changed: the bytes to keep. [`Learning::learned_bytes`]
+    /// says how many they are.
+    pub fn learned(&self) -> Option<&[u8]> {
+        let learning = self.course.and_then(|_| self.model.learning())?;
+        self.arena.get(learning.learned_start()?..)
+    }
+
+    /// Puts back what [`Self::learned`] gave for the same model.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length.
+    pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
+        let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
+        let start = learning.learned_start().ok_or(Error::NotLearning)?;
+        let own = self.arena.get_mut(start..).ok_or(Error::NotLearning)?;
+        if own.len() != learned.len() {
+            return Err(Error::Length);
+        }
+        own.copy_from_slice(learned);
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 mod learn;
 mod memory;
 
-pub use learn::Lesson;
+pub use learn::{Course, Lesson};
 pub(crate) use memory::{Element, Memory};
 
 use crate::error::Error;
@@ -38,13 +38,7 @@ impl<'m, 'a> Engine<'m, 'a> {
 
     /// Binds a model to the first `needed` bytes of an arena.
     fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
-        let given = u32::try_from(arena.len()).unwrap_or(u32::MAX);
-        let too_small = Error::ArenaTooSmall { needed, given };
-        let needed = usize::try_from(needed).map_err(|_| too_small)?;
-        let arena = arena.get_mut(..needed).ok_or(too_small)?;
-        if !arena.as_ptr().addr().is_multiple_of(ALIGNMENT) {
-            return Err(Error::Alignment);
-        }
+        let arena = fitting(arena, needed)?;
         arena.fill(0);
         Ok(Self { model, arena, course: None })
     }
@@ -81,6 +75,15 @@ impl<'m, 'a> Engine<'m, 'a> {
         let learning = self.course.and_then(|_| self.model.learning());
         learn::walk(&self.model, self.arena, learning.as_ref(), observer, |_, _| Ok(()))
     }
+}
+
+/// The first `needed` bytes, aligned.
+fn fitting(arena: &mut [u8], needed: u32) -> Result<&mut [u8], Error> {
+    let given = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+    let too_small = Error::ArenaTooSmall { needed, given };
+    let len = usize::try_from(needed).map_err(|_| too_small)?;
+    let arena = arena.get_mut(..len).ok_or(too_small)?;
+    if arena.as_ptr().addr().is_multiple_of(ALIGNMENT) { Ok(arena) } else { Err(Error::Alignment) }
 }
 
 /// Where an input or output lies.

@@ -63,9 +63,10 @@ impl TrainedLayer {
         Grid::new(cells, self.geometry.output, self.geometry.out_c)
     }
 
-    /// Bytes of the overlay.
-    pub fn overlay_bytes(&self) -> usize {
-        self.overlay.len
+    /// Where the overlay lies among the bytes that learning changes, which begin at `learned_start`.
+    pub fn overlay_within(&self, learned_start: usize) -> core::ops::Range<usize> {
+        let start = self.overlay.start.saturating_sub(learned_start);
+        start..start + self.overlay.len
     }
 
     /// Bytes of learning memory that belong to the layer alone: overlay, lower bytes, head.
@@ -92,6 +93,16 @@ pub fn room_bytes(classes: u16, pixels: usize) -> u64 {
 impl<'m> Learning<'m> {
     pub(super) fn new(model: &Model<'m>, head: LearnHead, rest: &'m [u8]) -> Self {
         Self { head, rest, ops: model.ops, op_count: model.head.ops }
+    }
+
+    /// Where what learning changes begins in the arena; it goes on to the end.
+    pub fn learned_start(&self) -> Option<usize> {
+        self.layers().next().map(|layer| layer.overlay.start)
+    }
+
+    /// Number of bytes that learning changes: what has to be kept.
+    pub fn learned_bytes(&self) -> usize {
+        (self.head.arena_bytes as usize).saturating_sub(self.learned_start().unwrap_or(usize::MAX))
     }
 
     /// The layers, by ascending operator.
