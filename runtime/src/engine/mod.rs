@@ -22,7 +22,7 @@ use crate::trace::Observer;
 pub struct Engine<'m, 'a> {
     model: Model<'m>,
     arena: &'a mut [u8],
-    course: Option<learn::Course>,
+    course: Option<Course>,
 }
 
 impl<'m, 'a> Engine<'m, 'a> {

@@ -9,6 +9,7 @@ pub mod error;
 pub mod learning;
 pub mod lower;
 pub mod multiplier;
+pub mod relearn;
 pub mod report;
 pub mod write;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
-use offshoot_export::{CompileOptions, CompileReport, Compiled};
+use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
 use offshoot_ir::passes::{PassReport, origin_hash};
 use offshoot_ir::{DType, Graph};
 use offshoot_report::Table;
@@ -66,6 +66,9 @@ pub struct Args {
     /// Operators to keep in float, by ONNX node name or kind (repeat).
     #[arg(long)]
     pub keep_float: Vec<String>,
+    /// What is to learn on the device (.toml); says what training takes beside inference.
+    #[arg(long, value_name = "plan.toml")]
+    pub learn: Option<PathBuf>,
     /// Device it must fit.
     #[arg(long)]
     pub target: Option<String>,
@@ -133,6 +136,12 @@ impl Outcome for Report {
             .row(["  of it weights", &thousands(c.weights_bytes)])
             .row(["arena (RAM)", &thousands(c.arena_bytes)])
             .row(["  proved lower bound", &thousands(c.arena_lower_bound_bytes)]);
+        if let Some(l) = &c.learning {
+            facts
+                .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
+                .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
+                .row(["  of it room of a step", &thousands(l.train_room_bytes)]);
+        }
         let mut text = format!(
             "{}: {} operators, {} MACs\n{facts}\n",
             self.output,
@@ -310,11 +319,19 @@ pub fn make(
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
+        learning: args.learn.as_deref().map(read_plan).transpose()?,
         ..CompileOptions::default()
     };
     let compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
     Ok(Made { graph: lowered, compiled, quantisation, precision })
 }
+
+fn read_plan(path: &Path) -> Result<LearningPlan> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
+    LearningPlan::parse(&text).or_fail_in(Kind::Format, path.display(), PLAN_HELP)
+}
+
+const PLAN_HELP: &str = "tools/export/src/learning.rs lists the fields of a plan";
 
 fn export_failure(error: &offshoot_export::Error) -> Failure {
     use offshoot_export::Error;
@@ -323,6 +340,11 @@ fn export_failure(error: &offshoot_export::Error) -> Failure {
             Kind::Budget,
             "use a smaller network or a lower input resolution, a larger device, or --precision int8",
         ),
+        Error::TrainArena { .. } => (
+            Kind::Budget,
+            "let fewer layers learn (`layers` in the plan), use int8 weights, or a larger device",
+        ),
+        Error::Learning(_) => (Kind::Usage, PLAN_HELP),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {
             (Kind::Unsupported, "replace or split the operators named above")
         }
