@@ -215,6 +215,10 @@ pub fn records(
     lowered: &Lowered,
     plan: &Plan,
 ) -> Result<(Vec<u8>, LearningReport)> {
+    let rates = wish.layer.iter().filter_map(|l| l.rate).chain([wish.rate]);
+    if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
+        return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
+    }
     let all = candidates(graph, lowered, plan);
     let chosen = choose(wish, &all)?;
     let last = all.last().ok_or_else(|| Error::Learning("no operator of this network can learn".into()))?;

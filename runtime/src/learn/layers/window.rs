@@ -77,7 +77,8 @@ pub fn gradients<X: Element>(
                 let mut all = X::Sum::default();
                 for y in y0..y1 {
                     let row = (iy + (y - y0) * stride_h) * g.input[1] + ix;
-                    let pixels = &x[row * g.c + first + i..];
+                    // Where all columns lie in the padding there is no pixel.
+                    let Some(pixels) = x.get(row * g.c + first + i..) else { break };
                     let errors = &errors[y * g.output[1] + x0..y * g.output[1] + x1];
                     if lanes == LANES {
                         for (error, x) in errors.iter().zip(pixels.chunks(stride_w * g.c)) {
