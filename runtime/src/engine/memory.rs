@@ -92,6 +92,13 @@ impl<'a> Memory<'a> {
         Ok((around.read(a)?, around.read(b)?, cast_mut(dst)?))
     }
 
+    /// The whole arena, for kernels that read and write tensors which overlap: all of `spans` lie in it.
+    #[cfg(arm_dsp)]
+    pub(crate) fn region(&mut self, spans: &[Span]) -> Result<&mut [u8], Rule> {
+        let inside = spans.iter().all(|s| s.end() <= self.arena.len());
+        if inside { Ok(self.arena) } else { Err(Rule::ArenaBounds) }
+    }
+
     /// Brings `src` to `dst` if it is not there already.
     pub(crate) fn bring(&mut self, src: Span, dst: Span) -> Result<(), Rule> {
         if src.start != dst.start {

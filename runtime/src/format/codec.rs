@@ -93,6 +93,8 @@ records! {
     ArgMax "op-reduce",
     Quantize "op-quantize",
     Dequantize "op-quantize",
+    ConvBlocked "op-blocked",
+    DepthwisePlanar "op-blocked",
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.

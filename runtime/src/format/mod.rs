@@ -6,6 +6,7 @@
 //! A [`record::Record`] that was decoded is well formed, not yet valid: only records that
 //! [`crate::graph::Model`] hands out have passed every rule of their operator.
 
+pub mod blocked;
 pub mod codec;
 pub mod crc;
 pub mod header;

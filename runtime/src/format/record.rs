@@ -7,6 +7,7 @@
 //! [`crate::graph::Model::open`] has checked it; `ops/<family>.rs` says what each one computes and what
 //! `check` demands of it.
 
+pub use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 use serde::{Deserialize, Serialize};
 
@@ -37,11 +38,13 @@ pub enum Tag {
     Dequantize = 20,
     Requantize = 21,
     Constant = 22,
+    ConvBlocked = 23,
+    DepthwisePlanar = 24,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -64,6 +67,8 @@ impl Tag {
         Self::Dequantize,
         Self::Requantize,
         Self::Constant,
+        Self::ConvBlocked,
+        Self::DepthwisePlanar,
     ];
 
     /// The tag with this number, if there is one.
@@ -96,6 +101,8 @@ impl Tag {
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",
             Self::Constant => "constant",
+            Self::ConvBlocked => "conv_blocked",
+            Self::DepthwisePlanar => "depthwise_planar",
         }
     }
 }

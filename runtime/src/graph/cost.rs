@@ -20,6 +20,8 @@ pub fn macs(record: &Record) -> u64 {
             let inputs = u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c);
             inputs * area(r.window) * u64::from(r.out_c / r.groups.max(1))
         }
+        Record::ConvBlocked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::DepthwisePlanar(r) => outputs(DType::I8) * area(r.window),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         _ => 0,
@@ -36,6 +38,8 @@ pub fn weights(record: &Record) -> u64 {
         Record::Conv2d(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
         Record::Depthwise(r) => u64::from(r.c) * u64::from(r.multiplier) * area(r.window),
         Record::ConvTranspose(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
+        Record::ConvBlocked(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
+        Record::DepthwisePlanar(r) => u64::from(r.c) * area(r.window),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
@@ -47,6 +51,53 @@ pub fn weights(record: &Record) -> u64 {
 pub fn output(record: &Record) -> Option<(u32, u32)> {
     let span = ops::output(record).ok()?;
     Some((u32::try_from(span.start).ok()?, u32::try_from(span.len).ok()?))
+}
+
+/// Bytes of arena that the record needs beside its input and output; `None` for a record that breaks its rules.
+pub fn scratch(record: &Record) -> Option<u32> {
+    let span = match record {
+        Record::ConvBlocked(r) => match r.lanes(&r.layout().ok()?.0).ok()? {
+            Some(span) => span,
+            None => return Some(0),
+        },
+        Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
+        _ => return Some(0),
+    };
+    u32::try_from(span.len).ok()
+}
+
+/// Bytes of the input of a blocked convolution.
+pub fn input_bytes(r: &crate::format::record::ConvBlocked) -> u64 {
+    u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c)
+}
+
+/// How far the output of a record may lie over its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lag {
+    /// Not at all.
+    Apart,
+    /// In the same place.
+    Same,
+    /// At least `below` bytes before it if computed forwards, `above` bytes after it if backwards.
+    Shifted {
+        /// Bytes.
+        below: u64,
+        /// Bytes.
+        above: u64,
+    },
+}
+
+/// How far the output may lie over the input, of the records that may overwrite it while they consume it.
+pub fn lag(record: &Record) -> Lag {
+    match record {
+        Record::ConvBlocked(r) => {
+            let geometry = r.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
+            let lag = geometry.and_then(|g| g.lag(r));
+            lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above })
+        }
+        Record::DepthwisePlanar(r) if r.layout().is_ok_and(|(g, _)| g.in_place(r)) => Lag::Same,
+        _ => Lag::Apart,
+    }
 }
 
 /// Element type of what the record writes. Movements of one-byte elements are int8, of four-byte ones float32.
@@ -99,6 +150,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Resize(r) => r.dtype,
         Record::ArgMax(_) => DType::I32,
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
+        Record::ConvBlocked(_) | Record::DepthwisePlanar(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

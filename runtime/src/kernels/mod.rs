@@ -1,7 +1,40 @@
 //! Arithmetic. [`portable`] is the specification in plain Rust; folders for instruction sets hold faster
 //! kernels that give the same bits. Kernels see slices and the operator's record, nothing else.
 
+#[cfg(arm_dsp)]
+pub mod arm_dsp;
+pub mod geometry;
+mod passes;
 pub mod portable;
+
+/// Two int8 operands, element by element; see [`portable::binary_i8`].
+pub(crate) fn binary_i8(
+    r: &crate::format::record::Binary,
+    multiplier: [i32; 3],
+    shift: [i8; 3],
+    b: &[i8],
+    dst: &mut [i8],
+) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
+    portable::binary_i8(r, multiplier, shift, b, dst);
+}
+
+/// int8 pool; see [`portable::pool_i8`].
+pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::average_i8(r, src, dst) {
+        return;
+    }
+    portable::pool_i8(r, src, dst);
+}
+
+#[cfg(arm_dsp)]
+pub(crate) use arm_dsp::{conv_blocked, depthwise_planar};
+#[cfg(not(arm_dsp))]
+pub(crate) use passes::{conv_blocked, depthwise_planar};
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]

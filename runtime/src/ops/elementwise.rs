@@ -119,7 +119,7 @@ impl Operator for Binary {
                     shift.swap(0, 1);
                 }
                 let (b, dst) = settled.operands(memory)?;
-                kernels::binary_i8(&settled, multiplier, shift, b, dst);
+                crate::kernels::binary_i8(&settled, multiplier, shift, b, dst);
             }
             BinaryArith::F32 { .. } if cfg!(feature = "f32") => {
                 let (settled, _) = self.settled();

@@ -7,11 +7,13 @@
 //! A family that is not built (cargo features `op-…`) or a float form without the feature `f32` is not linked:
 //! the `cfg!` in its arm is a constant.
 
+mod blocked;
 mod conv;
 mod elementwise;
 mod matmul;
 mod movement;
 mod norm;
+mod planar;
 mod pool;
 mod quantize;
 mod reduce;
@@ -20,6 +22,7 @@ mod shape;
 mod weights;
 
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
+pub(crate) use weights::Layout;
 
 use crate::engine::Memory;
 use crate::error::Rule;
@@ -61,6 +64,8 @@ macro_rules! dispatch {
             Record::ArgMax($r) if cfg!(feature = "op-reduce") => $call,
             Record::Quantize($r) if cfg!(feature = "op-quantize") => $call,
             Record::Dequantize($r) if cfg!(feature = "op-quantize") => $call,
+            Record::ConvBlocked($r) if cfg!(feature = "op-blocked") => $call,
+            Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -50,7 +50,7 @@ impl Operator for Pool {
         match self.arith {
             PoolArith::I8 { .. } => {
                 let (src, dst) = memory.split(src, dst)?;
-                kernels::pool_i8(self, src, dst);
+                crate::kernels::pool_i8(self, src, dst);
             }
             PoolArith::F32 { .. } if cfg!(feature = "f32") => {
                 let (src, dst) = memory.split(src, dst)?;

@@ -9,9 +9,9 @@ use crate::kernels::Requant;
 
 /// Places and sizes of such an operator, derived from its record.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout {
-    pub(super) src: Span,
-    pub(super) dst: Span,
+pub(crate) struct Layout {
+    pub(crate) src: Span,
+    pub(crate) dst: Span,
     /// Output channels.
     pub(super) channels: u64,
     /// Elements of the weights.
@@ -51,6 +51,19 @@ pub(super) fn weights_i8<'m>(
     let Arith::I8 { in_zp, out_zp, per_channel, clamp } = *arith else {
         return Err(Rule::Format);
     };
+    let (min, max) = bounds_i8(clamp);
+    requant_blob(blobs, at, layout, per_channel, (in_zp.into(), out_zp.into(), min, max))
+}
+
+/// A blob of biases, multipliers, shifts and int8 weights; `numbers` are the zero points of input and output and
+/// the bounds of the output.
+pub(super) fn requant_blob<'m>(
+    blobs: &'m [u8],
+    at: u32,
+    layout: &Layout,
+    per_channel: bool,
+    numbers: (i32, i32, i32, i32),
+) -> Result<(Requant<'m>, &'m [i8]), Rule> {
     let scales = if per_channel { layout.channels } else { 1 };
     let after = |at: u32, bytes: u64| {
         let end =
@@ -61,13 +74,13 @@ pub(super) fn weights_i8<'m>(
     let multiplier_at = after(at, 4 * layout.channels)?;
     let shift_at = after(multiplier_at, 4 * scales)?;
     let weights_at = after(shift_at, scales)?;
-    let (min, max) = bounds_i8(clamp);
+    let (in_zp, out_zp, min, max) = numbers;
     let requant = Requant {
         bias: blob(blobs, at, layout.channels)?,
         multiplier: blob(blobs, multiplier_at, scales)?,
         shift: blob(blobs, shift_at, scales)?,
-        in_zp: i32::from(in_zp),
-        out_zp: i32::from(out_zp),
+        in_zp,
+        out_zp,
         min,
         max,
     };

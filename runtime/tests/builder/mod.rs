@@ -241,6 +241,23 @@ pub(crate) fn every_record() -> Vec<Record> {
     let (in_zp, out_zp, multiplier, shift) = (1, 2, m, 1);
     all.push(Requantize { src, dst, len: 5, in_zp, out_zp, multiplier, shift, clamp: Some((0, 9)) }.into());
     all.push(Constant { dst, len: 13, blob: 4 }.into());
+    // Three channels at 400 (with_records): biases, multipliers, shifts.
+    let (blob, clamp, scratch) = (400, None, 768);
+    let (n, h, w, c, out_c) = (1, 4, 4, 3, 3);
+    for (walk, dst) in [(Walk::Forwards, dst), (Walk::Backwards, 256)] {
+        all.push(
+            ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+                .into(),
+        );
+    }
+    let same: WindowRepr =
+        Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 1, 1] }.into();
+    for (dst, window, rows) in [(dst, window, 2), (src, same, 3)] {
+        all.push(
+            DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob }
+                .into(),
+        );
+    }
     all
 }
 
@@ -249,5 +266,9 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     let mut builder = Builder::new(4096).input(0, DType::I8, &[2, 512]).output(2048, DType::I8, &[16]);
     builder.records = records;
     builder.blobs = (0..1024u32).map(|i| if i < 400 { (i * 7 % 29) as u8 } else { 0 }).collect();
+    // For the records with arranged weights: three biases, multipliers and shifts, then weights.
+    builder.blobs[412..424].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
+    builder.blobs[424..427].copy_from_slice(&[0xfa, 0xff, 0xf0]);
+    builder.blobs[428..560].fill(3);
     builder
 }

@@ -148,6 +148,11 @@ impl LearningPlan {
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| Error::Learning(e.to_string().trim().to_owned()))
     }
+
+    /// Whether the layer of this name is to learn.
+    pub fn wants(&self, name: &str) -> bool {
+        self.layers.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
+    }
 }
 
 /// What learning takes.
@@ -359,8 +364,7 @@ fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&
             return Err(Error::Learning(format!("no layer `{name}` can learn; there are: {}", names())));
         }
     }
-    let is_chosen =
-        |c: &&Candidate<'_>| wish.layers.as_ref().is_none_or(|names| names.contains(&c.operator.name));
+    let is_chosen = |c: &&Candidate<'_>| wish.wants(&c.operator.name);
     let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         return Err(Error::Learning(format!("no layer is to learn; there are: {}", names())));

@@ -21,9 +21,28 @@ pub use learning::{LearningPlan, LearningReport};
 pub use lower::Fallback;
 pub use report::{CompileReport, OperatorReport, TensorReport};
 
+/// What counts most where one resource can be had for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// A little of each.
+    #[default]
+    Balanced,
+    /// Fewer instructions, for more RAM and flash.
+    Speed,
+    /// A smaller arena.
+    Ram,
+    /// A smaller file.
+    Flash,
+}
+
 /// What to compile for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CompileOptions {
+    /// What counts most.
+    pub prefer: Prefer,
+    /// Arrange weights for the fast kernels. Without it every operator is in its plain form: the one to read, and to
+    /// learn with.
+    pub arrange: bool,
     /// Most bytes of arena allowed.
     pub max_arena: Option<u64>,
     /// Most bytes of model file allowed.
@@ -34,6 +53,20 @@ pub struct CompileOptions {
     pub plan: PlanOptions,
     /// What is to learn on the device.
     pub learning: Option<LearningPlan>,
+}
+
+impl Default for CompileOptions {
+    fn default() -> Self {
+        Self {
+            prefer: Prefer::default(),
+            arrange: true,
+            max_arena: None,
+            max_flash: None,
+            source_hash: 0,
+            plan: PlanOptions::default(),
+            learning: None,
+        }
+    }
 }
 
 /// A compiled model.
@@ -51,7 +84,7 @@ pub struct Compiled {
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let lowered = lower::lower(graph)?;
+    let lowered = lower::lower(graph, options)?;
     let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, graph, &lowered, &plan)).transpose()?;

@@ -5,6 +5,7 @@
 //! Quantize, and that is reported. Reshapes cost nothing: their output is another name for the same buffer.
 
 mod binary;
+mod blocked;
 mod context;
 mod layout;
 mod linear;
@@ -17,10 +18,12 @@ use std::collections::HashMap;
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::graph::cost::Lag;
 use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
+use crate::{CompileOptions, Prefer};
 
 /// Index of a buffer in [`Lowered::buffers`].
 pub type Buffer = usize;
@@ -67,6 +70,10 @@ pub struct Operator {
     pub write: Buffer,
     /// Buffers read that the output may overwrite in place.
     pub in_place: Vec<Buffer>,
+    /// How far the output may lie over the first buffer read, beyond that.
+    pub overlap: Lag,
+    /// Memory it needs while it runs.
+    pub scratch: Option<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
     /// Scale of an int8 output, else 0.
@@ -112,14 +119,24 @@ pub struct Lowered {
 }
 
 /// Lowers a graph after the lossless passes. The graph must be valid.
-pub fn lower(graph: &Graph) -> crate::Result<Lowered> {
-    let mut context = Context { graph, out: Lowered::default(), places: HashMap::new(), node: None };
+pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> {
+    let mut context = Context {
+        graph,
+        out: Lowered::default(),
+        places: HashMap::new(),
+        node: None,
+        arrange: options.arrange,
+        prefer: options.prefer,
+    };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
         context.out.inputs.push(buffer);
     }
     let mut unsupported = Vec::new();
     for node in &graph.nodes {
+        // What learns has its weights in the plain order, and its input stays whole while its output is computed.
+        let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name));
+        context.arrange = options.arrange && !learns;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
             unsupported.push(Unsupported { node: node.name.clone(), operator, reason });
@@ -146,6 +163,9 @@ pub(crate) struct Context<'g> {
     places: HashMap<ValueId, Buffer>,
     /// Name of the node being lowered.
     node: Option<&'g Node>,
+    /// Weights may be arranged for the fast kernels.
+    pub(crate) arrange: bool,
+    pub(crate) prefer: Prefer,
 }
 
 impl<'g> Context<'g> {

@@ -3,8 +3,11 @@
 use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
-use offshoot::format::record::{self, Arith, BinaryArith, IoRepr, MatMulArith, OpHeader, Operand, PoolArith};
+use offshoot::format::record::{
+    self, Arith, BinaryArith, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
+};
 use offshoot::format::{ALIGNMENT, requires};
+use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Graph, Value, ValueId};
 use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
 
@@ -22,8 +25,18 @@ pub fn problem(lowered: &Lowered) -> Problem {
         let mut reads: Vec<BufferId> = op.reads.iter().flatten().map(|&b| BufferId(b)).collect();
         reads.dedup();
         let pair = |&b: &usize| InPlace { read: BufferId(b), write, overlap: Overlap::Exact };
-        let in_place = op.in_place.iter().filter(|&&b| b != op.write).map(pair).collect();
-        Step { reads, writes: vec![write], in_place }
+        let mut in_place: Vec<InPlace> = op.in_place.iter().filter(|&&b| b != op.write).map(pair).collect();
+        if let Some(b) = op.reads[0].filter(|&b| b != op.write) {
+            let far = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
+            let overlap = match op.overlap {
+                Lag::Apart => None,
+                Lag::Same => Some(Overlap::Exact),
+                Lag::Shifted { below, above } => Some(Overlap::Lag { below: far(below), above: far(above) }),
+            };
+            in_place.extend(overlap.map(|overlap| InPlace { read: BufferId(b), write, overlap }));
+        }
+        let writes = [Some(write), op.scratch.map(BufferId)].into_iter().flatten().collect();
+        Step { reads, writes, in_place }
     };
     let buffer = |&bytes: &u32| Buffer { bytes, align: TENSOR_ALIGNMENT };
     Problem {
@@ -63,7 +76,8 @@ pub fn write(
     for &step in &plan.order {
         let op = &lowered.operators[step];
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
-        let record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
+        let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
+        settle(&mut record, op, at(op.scratch));
         // A value index beyond 16 bits cannot be named: the operator then completes none.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
         let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
@@ -190,6 +204,8 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Conv2d(r) => shift!(r, src += a, dst += dst),
         Record::Depthwise(r) => shift!(r, src += a, dst += dst),
         Record::ConvTranspose(r) => shift!(r, src += a, dst += dst),
+        Record::ConvBlocked(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -216,6 +232,26 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Constant(r) => shift!(r, dst += dst),
     }
     record
+}
+
+/// What follows from where the buffers came to lie: the place of the scratch, and the direction in which an
+/// operator that overwrites its input walks.
+fn settle(record: &mut Record, op: &Operator, scratch: u32) {
+    // `TENSOR_ALIGNMENT` is that of words.
+    match record {
+        Record::ConvBlocked(r) => {
+            r.scratch = scratch / 4;
+            if let Lag::Shifted { below, .. } = op.overlap {
+                // Apart, either way does: forwards is the plain one.
+                let (src, dst) = (u64::from(r.src), u64::from(r.dst));
+                let written = cost::output(&Record::ConvBlocked(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
+                let apart = src + cost::input_bytes(r) <= dst || dst + written <= src;
+                r.walk = if apart || src >= dst + below { Walk::Forwards } else { Walk::Backwards };
+            }
+        }
+        Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
+        _ => {}
+    }
 }
 
 /// Whether the operator needs the float32 kernels.

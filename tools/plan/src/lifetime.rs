@@ -2,6 +2,26 @@
 
 use crate::{BufferId, InPlace, Moment, Overlap, Problem};
 
+/// How a buffer must lie to another that is live at the same time: one of the three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// It begins at least so many bytes after the other begins.
+    pub above: u64,
+    /// It begins at least so many bytes before the other begins.
+    pub below: u64,
+    /// Both may begin at the same offset.
+    pub equal: bool,
+}
+
+impl Relation {
+    /// Whether beginning at `at` suits the other, which begins at `other`.
+    pub fn allows(&self, at: u64, other: u64) -> bool {
+        at >= other.saturating_add(self.above)
+            || at.saturating_add(self.below) <= other
+            || self.equal && at == other
+    }
+}
+
 /// First and last moment of every buffer for one order of the steps. Moment `t` is the `t`-th step run.
 #[derive(Clone, Debug)]
 pub struct Lifetimes {
@@ -49,11 +69,27 @@ impl Lifetimes {
         }
     }
 
-    /// Whether the two may begin at the same offset although they meet.
-    pub fn may_share(&self, a: BufferId, b: BufferId) -> bool {
-        self.pairs.iter().any(|(_, p)| {
-            (p.read == a && p.write == b || p.read == b && p.write == a) && p.overlap == Overlap::Exact
-        })
+    /// How two buffers that meet must lie to each other.
+    pub fn relation(&self, problem: &Problem, a: BufferId, b: BufferId) -> Relation {
+        let size = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
+        let mut relation = Relation { above: size(b), below: size(a), equal: false };
+        for (_, p) in &self.pairs {
+            let (a_is_read, a_is_write) = (p.read == a && p.write == b, p.read == b && p.write == a);
+            match p.overlap {
+                Overlap::Exact => relation.equal |= a_is_read || a_is_write,
+                Overlap::Lag { below, above } => {
+                    let (read_above, write_above) = (u64::from(below), u64::from(above));
+                    if a_is_read {
+                        relation.above = relation.above.min(read_above);
+                        relation.below = relation.below.min(write_above);
+                    } else if a_is_write {
+                        relation.above = relation.above.min(write_above);
+                        relation.below = relation.below.min(read_above);
+                    }
+                }
+            }
+        }
+        relation
     }
 
     /// Live buffers and bytes, moment by moment.
@@ -96,8 +132,17 @@ pub fn savings(pairs: &[InPlace], bytes: impl Fn(BufferId) -> u64) -> u64 {
         if pairs[..i].iter().any(|q| q.write == p.write) {
             continue;
         }
-        let of_write = pairs.iter().filter(|q| q.write == p.write);
-        total += of_write.map(|q| bytes(q.read).min(bytes(q.write))).max().unwrap_or(0);
+        let saved = |q: &InPlace| {
+            let (read, write) = (bytes(q.read), bytes(q.write));
+            read + write - q.overlap.footprint(read, write)
+        };
+        let of_write = || pairs.iter().filter(|q| q.write == p.write);
+        // At the same offset a written buffer lies over one read; shifted, it may lie over several in part.
+        total += if of_write().all(|q| q.overlap == Overlap::Exact) {
+            of_write().map(saved).max().unwrap_or(0)
+        } else {
+            of_write().map(saved).sum()
+        };
     }
     total
 }

@@ -7,7 +7,7 @@
 //! unplaced would fit entirely underneath (dominance); everything still to be placed at a moment must fit
 //! between the skyline and the best known arena (floor inference); an offset never falls below the last one.
 
-use crate::lifetime::{Lifetimes, savings};
+use crate::lifetime::{Lifetimes, Relation, savings};
 use crate::{BufferId, Error, InPlace, Problem, Result};
 
 /// Result of [`pack`].
@@ -46,8 +46,10 @@ struct Item {
     bytes: u64,
     align: u64,
     span: (usize, usize),
-    /// Others live at the same time; true if both may begin at the same offset.
-    meets: Vec<(usize, bool)>,
+    /// Others live at the same time, and how this one must lie to them.
+    meets: Vec<(usize, Relation)>,
+    /// Largest alignment among those it may begin with at the same offset, directly or through others.
+    shared_align: u64,
 }
 
 /// What a greedy layout places first: the largest.
@@ -67,17 +69,25 @@ impl Items {
             // Buffers that nothing uses, and empty ones, lie at offset 0 and take no part.
             if let Some(span) = lifetimes.spans[i].filter(|_| b.bytes > 0) {
                 let (bytes, align) = (u64::from(b.bytes), u64::from(b.align));
-                all.push(Item { id: BufferId(i), bytes, align, span, meets: Vec::new() });
+                all.push(Item {
+                    id: BufferId(i),
+                    bytes,
+                    align,
+                    span,
+                    meets: Vec::new(),
+                    shared_align: align,
+                });
             }
         }
         for i in 0..all.len() {
             for j in 0..all.len() {
                 let (a, b) = (all[i].id, all[j].id);
                 if i != j && lifetimes.meet(a, b) {
-                    all[i].meets.push((j, lifetimes.may_share(a, b)));
+                    all[i].meets.push((j, lifetimes.relation(problem, a, b)));
                 }
             }
         }
+        spread_alignment(&mut all);
         let savings = (0..lifetimes.moments)
             .map(|t| {
                 let pairs: Vec<InPlace> =
@@ -122,20 +132,20 @@ impl Items {
     fn lowest_gap(&self, i: usize, placed: &[Option<u64>]) -> u64 {
         let item = &self.all[i];
         let mut candidates = vec![0];
-        for &(j, share) in &item.meets {
+        for &(j, relation) in &item.meets {
             if let Some(o) = placed[j] {
-                candidates.push((o + self.all[j].bytes).next_multiple_of(item.align));
-                if share && o % item.align == 0 {
+                candidates.push((o + relation.above).next_multiple_of(item.align));
+                if relation.equal && o % item.align == 0 {
                     candidates.push(o);
+                }
+                if let Some(below) = o.checked_sub(relation.below) {
+                    candidates.push(below - below % item.align);
                 }
             }
         }
         candidates.sort_unstable();
         let fits = |&at: &u64| {
-            item.meets.iter().all(|&(j, share)| match placed[j] {
-                Some(o) => at >= o + self.all[j].bytes || at + item.bytes <= o || share && at == o,
-                None => true,
-            })
+            item.meets.iter().all(|&(j, relation)| placed[j].is_none_or(|o| relation.allows(at, o)))
         };
         // The highest candidate is above everything placed: there is always one that fits.
         candidates.iter().copied().find(fits).unwrap_or(0)
@@ -218,26 +228,45 @@ impl<'i> Search<'i> {
         })
     }
 
-    /// Canonical places of an unplaced item, none below `floor`: on the skyline of those it meets, or at the
+    /// Canonical places of an unplaced item, none below `floor`: as low as those it meets allow, or at the
     /// offset of one that it may share memory with.
     fn places(&self, i: usize, floor: u64) -> Vec<u64> {
         let item = &self.items.all[i];
-        let placed = || {
-            item.meets
-                .iter()
-                .filter_map(|&(j, share)| self.offsets[j].map(|o| (j, o, o + self.items.all[j].bytes, share)))
-        };
-        let top = placed().map(|(_, _, top, _)| top).max().unwrap_or(0).next_multiple_of(item.align);
+        let placed = || item.meets.iter().filter_map(|&(j, relation)| self.offsets[j].map(|o| (o, relation)));
+        let top = placed().map(|(o, relation)| o + relation.above).max().unwrap_or(0);
+        // What will share its offset later may be aligned more strictly.
         let mut places = Vec::new();
-        if top >= floor {
-            places.push(top);
+        for align in [item.align, item.shared_align] {
+            let top = top.next_multiple_of(align);
+            if top >= floor && !places.contains(&top) {
+                places.push(top);
+            }
         }
-        for (_, o, _, share) in placed() {
-            let clear = || placed().all(|(_, p, top, s)| top <= o || s && p == o);
-            if share && o >= floor && o % item.align == 0 && clear() && !places.contains(&o) {
+        for (o, relation) in placed() {
+            let level = relation.equal || relation.below == 0;
+            let clear = || placed().all(|(p, relation)| relation.allows(o, p));
+            if level && o >= floor && o % item.align == 0 && !places.contains(&o) && clear() {
                 places.push(o);
             }
         }
         places
+    }
+}
+
+/// Fills [`Item::shared_align`].
+fn spread_alignment(all: &mut [Item]) {
+    loop {
+        let mut changed = false;
+        for i in 0..all.len() {
+            let shared = |&(j, relation): &(usize, Relation)| relation.equal.then(|| all[j].shared_align);
+            let largest = all[i].meets.iter().filter_map(shared).max().unwrap_or(1);
+            if largest > all[i].shared_align {
+                all[i].shared_align = largest;
+                changed = true;
+            }
+        }
+        if !changed {
+            return;
+        }
     }
 }

@@ -21,9 +21,28 @@ pub struct Buffer {
 pub enum Overlap {
     /// Both begin at the same offset, or they do not overlap at all.
     Exact,
-    // Execution below tensor granularity (a convolution that overwrites input rows it no longer needs) joins
-    // here as `Segment { distance }`: the write may begin `distance` bytes or more before the read. `offsets`
-    // then adds "read - distance" to the places it tries and `lifetime::needed` counts max(write, read + distance).
+    /// Execution below tensor granularity: the step overwrites what it has consumed (vMCU, Zheng et al., MLSys
+    /// 2024). Walking forwards, the write may begin `below` bytes or more before the read; walking backwards,
+    /// `above` bytes or more after it. `u32::MAX`: not that way.
+    Lag {
+        /// Least distance from the begin of the write up to that of the read.
+        below: u32,
+        /// Least distance from the begin of the read up to that of the write.
+        above: u32,
+    },
+}
+
+impl Overlap {
+    /// Fewest bytes in which a read and a written buffer of these sizes lie together.
+    pub fn footprint(self, read: u64, write: u64) -> u64 {
+        let (below, above) = match self {
+            Self::Exact => return read.max(write),
+            Self::Lag { below, above } => (u64::from(below), u64::from(above)),
+        };
+        let forwards = write.max(below + read);
+        let backwards = read.max(above + write);
+        forwards.min(backwards).min(read + write)
+    }
 }
 
 /// A buffer that a step writes may share memory with one it reads, if nothing needs the read afterwards.

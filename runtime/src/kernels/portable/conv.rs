@@ -7,7 +7,7 @@ use crate::kernels::Requant;
 use super::fixed_point::multiply_by_quantized_multiplier;
 
 /// Output extent of a window along one axis; 0 if it does not fit.
-pub(super) fn extent(input: usize, window: &Window, axis: usize) -> usize {
+pub(crate) fn extent(input: usize, window: &Window, axis: usize) -> usize {
     let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
     let reach = usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]).max(1) - 1) + 1;
     let padded = input + before + after;

@@ -4,6 +4,7 @@
 //! fused operations; transcendental functions are `libm`'s. Callers ([`crate::ops`]) have checked the record:
 //! slices are as long as it says.
 
+mod blocked;
 mod conv;
 mod conv_transpose;
 mod elementwise;
@@ -18,6 +19,8 @@ mod resize;
 mod softmax;
 mod unary;
 
+pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
+pub(crate) use conv::extent;
 pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};

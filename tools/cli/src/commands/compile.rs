@@ -42,6 +42,31 @@ pub enum Clipping {
     Mse,
 }
 
+/// What counts most where one resource can be had for another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Prefer {
+    /// A little of each.
+    #[default]
+    Balanced,
+    /// Fewer instructions.
+    Speed,
+    /// A smaller arena.
+    Ram,
+    /// A smaller file.
+    Flash,
+}
+
+impl From<Prefer> for offshoot_export::Prefer {
+    fn from(prefer: Prefer) -> Self {
+        match prefer {
+            Prefer::Balanced => Self::Balanced,
+            Prefer::Speed => Self::Speed,
+            Prefer::Ram => Self::Ram,
+            Prefer::Flash => Self::Flash,
+        }
+    }
+}
+
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
@@ -69,6 +94,9 @@ pub struct Args {
     /// What is to learn on the device (.toml); says what training takes beside inference.
     #[arg(long, value_name = "plan.toml")]
     pub learn: Option<PathBuf>,
+    /// What counts most where one resource can be had for another.
+    #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
+    pub prefer: Prefer,
     /// Device it must fit.
     #[arg(long)]
     pub target: Option<String>,
@@ -316,6 +344,7 @@ pub fn make(
         (a, b) => a.or(b),
     };
     let options = CompileOptions {
+        prefer: args.prefer.into(),
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),

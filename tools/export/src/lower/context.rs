@@ -2,6 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::graph::cost::Lag;
 use offshoot_ir::{DType, Data, ValueId, quant_math};
 
 use super::{Buffer, Context, Lowering, Operator, Tensor, layout, to_u32};
@@ -128,6 +129,8 @@ impl Context<'_> {
             reads: reads.map(|t| t.map(|t| t.buffer)),
             write: y.buffer,
             in_place: in_place.iter().map(|t| t.buffer).collect(),
+            overlap: Lag::Apart,
+            scratch: None,
             origin: None,
             scale: y.scale,
             zero_point: y.zp,

@@ -5,7 +5,7 @@ use offshoot::format::record::{self, Arith, Window};
 use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, ValueId};
 
-use super::{Context, Lowering, Reason, Tensor, clamp_f32, clamp_i8, nhwc, to_u16, to_u32};
+use super::{Context, Lowering, Reason, Tensor, blocked, clamp_f32, clamp_i8, nhwc, to_u16, to_u32};
 use crate::blobs;
 
 /// Why weights and bias do not suit the int8 kernels.
@@ -39,11 +39,10 @@ fn arithmetic(
     arrange: &dyn Fn(usize) -> usize,
 ) -> Lowering<(Arith, u32, u64)> {
     let weights = c.graph.value(parameters[0]);
-    let bias = parameters.get(1).copied();
     let count = weights.len();
     if !x.is_i8() {
         let w = c.constant_f32(parameters[0])?;
-        let bias = match bias {
+        let bias = match parameters.get(1).copied() {
             Some(b) => c.constant_f32(b)?,
             None => vec![0.0; out_c],
         };
@@ -53,11 +52,40 @@ fn arithmetic(
         let blob = c.blob(blob, (4 * count, 4 * out_c))?;
         return Ok((Arith::F32 { clamp: clamp_f32(activation) }, blob, count as u64));
     }
+    let q = quantised(c, x, y, parameters, out_c, float_product)?;
+    let mut blob = requant_blob(&q.bias, &q.fixed);
+    blob.extend((0..count).map(|i| q.weights[arrange(i)] as u8));
+    let blob = c.blob(blob, (count, 4 * out_c))?;
+    let clamp = clamp_i8(activation, y);
+    let arith = Arith::I8 { in_zp: x.zp, out_zp: y.zp, per_channel: q.fixed.len() > 1, clamp };
+    Ok((arith, blob, count as u64))
+}
+
+/// Parameters of an int8 operator.
+pub(super) struct Quantised<'g> {
+    /// OHWI.
+    pub(super) weights: &'g [i8],
+    /// One a channel; TFLite's: zero points not folded.
+    pub(super) bias: Vec<i32>,
+    /// Multiplier and shift, one a channel or one for all.
+    pub(super) fixed: Vec<(i32, i8)>,
+}
+
+/// Reads them. `float_product`: as [`arithmetic`].
+pub(super) fn quantised<'g>(
+    c: &Context<'g>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    out_c: usize,
+    float_product: bool,
+) -> Lowering<Quantised<'g>> {
+    let weights = c.graph.value(parameters[0]);
     let Some(Data::I8(w)) = weights.data.as_deref() else {
         return Err(format!("weights `{}` must be an int8 constant", weights.name));
     };
     let quant = weights.quant.as_ref().ok_or_else(|| format!("weights `{}` have no scale", weights.name))?;
-    let bias = match bias.map(|b| c.graph.value(b)) {
+    let bias = match parameters.get(1).map(|&b| c.graph.value(b)) {
         Some(b) => match b.data.as_deref() {
             Some(Data::I32(d)) => d.clone(),
             _ => return Err(format!("bias `{}` must be an int32 constant", b.name)),
@@ -73,15 +101,16 @@ fn arithmetic(
     } else {
         check_len("weight scales", fixed.len(), out_c)?;
     }
-    let mut blob = blobs::words(&bias);
+    Ok(Quantised { weights: w, bias, fixed })
+}
+
+/// Biases, multipliers and shifts as they begin a blob.
+pub(super) fn requant_blob(bias: &[i32], fixed: &[(i32, i8)]) -> Vec<u8> {
+    let mut blob = blobs::words(bias);
     blob.extend(blobs::words(&fixed.iter().map(|f| f.0).collect::<Vec<_>>()));
     blob.extend(fixed.iter().map(|f| f.1 as u8));
     blob.resize(blob.len().next_multiple_of(4), 0);
-    blob.extend((0..count).map(|i| w[arrange(i)] as u8));
-    let blob = c.blob(blob, (count, 4 * out_c))?;
-    let clamp = clamp_i8(activation, y);
-    let arith = Arith::I8 { in_zp: x.zp, out_zp: y.zp, per_channel: fixed.len() > 1, clamp };
-    Ok((arith, blob, count as u64))
+    blob
 }
 
 fn check_len(what: &str, found: usize, wanted: usize) -> Lowering {
@@ -110,7 +139,13 @@ pub(super) fn conv2d(
     }
     let channels = usize::from(in_c);
     let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+    if groups == 1 && blocked::conv(c, x, y, parameters, &window, activation, false)? {
+        return Ok(());
+    }
     if groups == channels && channels > 1 {
+        if out_c == channels && blocked::depthwise(c, x, y, parameters, &window, activation)? {
+            return Ok(());
+        }
         // OHWI with I = 1 to HWO.
         let taps = taps as usize;
         let arrange = move |i: usize| i % out_c * taps + i / out_c;
@@ -197,6 +232,9 @@ fn rows(
     float_product: bool,
 ) -> Lowering {
     let (in_c, out_c) = (*x.shape.last().unwrap_or(&1), *y.shape.last().unwrap_or(&1));
+    if blocked::rows(c, x, y, parameters, activation, float_product)? {
+        return Ok(());
+    }
     let (arith, blob, weights) = arithmetic(c, x, y, parameters, out_c, activation, float_product, &|i| i)?;
     let count = y.len() / out_c.max(1);
     if x.len() != count * in_c || weights != (in_c * out_c) as u64 {

@@ -1,0 +1,89 @@
+//! Records of the int8 operators whose weights or traversal are arranged for the inner loops of the kernels.
+//!
+//! They give the same numbers as their plain forms ([`super::record::Conv2d`], [`super::record::FullyConnected`],
+//! [`super::record::Depthwise`]) and may overwrite their input as they consume it. Padding reads as `in_zp`, and
+//! the bias holds TFLite's less `in_zp · Σ weights`, so that no kernel subtracts zero points.
+
+use super::record::WindowRepr;
+use serde::{Deserialize, Serialize};
+
+/// int8 convolution, NHWC, one group, kernel columns not dilated; with a 1×1 kernel also a fully connected layer
+/// over `n · h · w` rows.
+///
+/// **Order.** Output pixels are computed two at a time, in order of address ([`Walk::Backwards`]: the last pair first).
+/// The inputs of a pair are first gathered into `scratch`; then its outputs are written. So the output may lie over
+/// the input at the distances that [`crate::graph::cost::lag`] gives.
+///
+/// **Weights.** The inputs that one kernel row meets, `k_w · c` in number, are padded with zero weights to a
+/// multiple of four; there are `k = k_h · roundup(k_w · c, 4)` a channel. Output channels form blocks of four,
+/// (A, B, C, D), the last padded with zeros. A block is a sequence of groups of four inputs (0, 1, 2, 3), 16
+/// bytes each, as four little-endian words `AB(0, 2) CD(0, 2) AB(1, 3) CD(1, 3)`. The word `AB(i, j)` has the value
+/// `256·B_i + A_i` in its low half and `256·B_j + A_j` in its high half (so B is not -128). A product with the
+/// word and one with its sign-extended low bytes give both channels' sums (`256·S_B + S_A` and `S_A`), exact modulo
+/// 2^24: `check` demands that no sum leaves ±2^23.
+///
+/// **Blob.** `bias: [i32; out_c]`, `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero padding to 4 bytes, weights; Q is
+/// 1 for [`Walk::VectorOneScale`], else `out_c`. Shifts are TFLite's and lie in -22..=-1; biases in ±2^29.
+///
+/// **Scratch.** Its offset is given in words of 4 bytes. `4 · k` bytes, int16: the group of four inputs of pixels P and Q is `P0 P2 Q0 Q2 P1 P3 Q1 Q3`.
+/// None if there is one output pixel only, the kernel is 1×1 without padding, and `c` is a multiple of four:
+/// then, and only then, `walk` is one of the vector forms.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ConvBlocked {
+    pub src: u32,
+    pub dst: u32,
+    pub scratch: u32,
+    pub n: u16,
+    pub h: u16,
+    pub w: u16,
+    pub c: u16,
+    pub out_c: u16,
+    pub window: WindowRepr,
+    pub in_zp: i8,
+    pub out_zp: i8,
+    pub walk: Walk,
+    pub clamp: Option<(i8, i8)>,
+    pub blob: u32,
+}
+
+/// How a [`ConvBlocked`] goes over its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Walk {
+    /// Pairs of pixels, in order.
+    Forwards,
+    /// Pairs of pixels, the last first.
+    Backwards,
+    /// One pixel, whose inputs lie one after another: nothing is gathered. A multiplier and shift a channel.
+    Vector,
+    /// The same, with one multiplier and shift for all channels.
+    VectorOneScale,
+}
+
+/// int8 depthwise convolution, NHWC, multiplier 1, no dilation, channel by channel.
+///
+/// **Order.** For one channel after the other, bands of rows of the padded input are gathered into `scratch`, and
+/// the outputs that they give are written. So `dst` may equal `src`, if every output row then lies over input rows
+/// that have been gathered.
+///
+/// **Blob.** `bias: [i32; c]`, `multiplier: [i32; c]`, `shift: [i8; c]`, zero padding to 4 bytes, weights
+/// `[k_h, k_w, c]`. Shifts are TFLite's and lie in -22..=-1; biases in ±2^29.
+///
+/// **Scratch.** Its offset is given in words of 4 bytes. int16, `rows` (at least `k_h`) of `roundup(w + left + right, 2)` values, and two more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct DepthwisePlanar {
+    pub src: u32,
+    pub dst: u32,
+    pub scratch: u32,
+    pub n: u16,
+    pub h: u16,
+    pub w: u16,
+    pub c: u16,
+    pub rows: u16,
+    pub window: WindowRepr,
+    pub in_zp: i8,
+    pub out_zp: i8,
+    pub clamp: Option<(i8, i8)>,
+    pub blob: u32,
+}

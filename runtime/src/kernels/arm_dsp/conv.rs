@@ -1,0 +1,203 @@
+//! [`ConvBlocked`]: gathers the inputs of a pair of pixels, then computes its outputs.
+
+use super::window::Windows;
+use super::{drops_negatives, gather, pair, saturates, vector, zero_and_half};
+use crate::engine::Memory;
+use crate::error::Rule;
+use crate::format::record::{ConvBlocked, Walk};
+use crate::kernels::Requant;
+use crate::kernels::geometry::Blocked;
+use crate::ops::Layout;
+
+/// See [`crate::kernels::passes::conv_blocked`].
+pub(crate) fn conv_blocked(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    weights: &[i16],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let Some(lanes) = r.lanes(g)? else {
+        let (src, dst) = memory.split(layout.src, layout.dst)?;
+        conv_vector(r, g, q, weights, src, dst);
+        return Ok(());
+    };
+    let arena = memory.region(&[layout.src, layout.dst, lanes])?;
+    let readable = arena.len() - layout.src.start;
+    let arena = arena.as_mut_ptr();
+    // SAFETY: `region` has checked that all three lie in the arena.
+    let (src, dst, lanes) = unsafe {
+        (arena.add(layout.src.start), arena.add(layout.dst.start), arena.add(lanes.start).cast::<i16>())
+    };
+    let windows = Windows::new(r, g, src.cast(), readable, lanes);
+    let computer = Computer::new(g, q, weights, lanes, usize::from(r.out_c));
+    let (pairs, out_c) = (g.pairs(), usize::from(r.out_c));
+    let backwards = r.walk == Walk::Backwards;
+    let mut done = 0;
+    while done < pairs {
+        let index = if backwards { pairs - 1 - done } else { done };
+        let site = windows.site(2 * index);
+        // SAFETY: the pixels lie in the output, whose length `layout` gives.
+        let out = |pixel: usize| unsafe { dst.add(pixel * out_c).cast::<i8>() };
+        let run = windows.run(&site, backwards).min(pairs - done);
+        if run > 0 && 2 * index + 1 < g.pixels {
+            let rows = windows.rows(&site);
+            strip(rows, &computer, [out(2 * index), out(2 * index + 1)], run, windows.pair_step(), backwards);
+            done += run;
+            continue;
+        }
+        let second = (2 * index + 1).min(g.pixels - 1);
+        windows.gather([site, windows.site(second)]);
+        // SAFETY: as above.
+        unsafe { computer.pair([out(2 * index), out(second)]) };
+        done += 1;
+    }
+    Ok(())
+}
+
+/// A run of pairs whose windows follow one another at the same distance.
+#[inline(never)]
+fn strip(
+    mut rows: gather::Rows,
+    computer: &Computer<'_>,
+    mut out: [*mut i8; 2],
+    pairs: usize,
+    step: usize,
+    backwards: bool,
+) {
+    let out_step = 2 * computer.out_c;
+    let (step, out_step) =
+        if backwards { (step.wrapping_neg(), out_step.wrapping_neg()) } else { (step, out_step) };
+    for _ in 0..pairs {
+        // SAFETY: `run` has found that the windows lie in the input; the outputs lie in theirs.
+        unsafe {
+            gather::both(&rows);
+            computer.pair(out);
+        }
+        rows.src = rows.src.map(|p| p.wrapping_add(step));
+        out = out.map(|p| p.wrapping_add(out_step));
+    }
+}
+
+/// Computes the outputs of pairs.
+struct Computer<'r> {
+    q: &'r Requant<'r>,
+    kernel: unsafe extern "C" fn(*const pair::Pair),
+    /// Pointers to the first block.
+    first: pair::Pair,
+    out_c: usize,
+}
+
+impl<'r> Computer<'r> {
+    fn new(g: &Blocked, q: &'r Requant<'r>, weights: &[i16], lanes: *const i16, out_c: usize) -> Self {
+        let first = pair::Pair {
+            weights: weights.as_ptr(),
+            // SAFETY: two lanes of `k` inputs.
+            lanes: [lanes, unsafe { lanes.add(2 * g.k) }],
+            entry: pair::entry(g.k / 4),
+            bias: q.bias.as_ptr(),
+            multiplier: q.multiplier.as_ptr(),
+            shift: q.shift.as_ptr(),
+            out: [core::ptr::null_mut(); 2],
+            blocks: (out_c / 4) as u32,
+            zero_and_half: zero_and_half(q),
+        };
+        let kernel = if drops_negatives(q) { pair::run_positive } else { pair::run };
+        Self { q, kernel, first, out_c }
+    }
+
+    /// Outputs of the pair in the lanes.
+    ///
+    /// # Safety
+    /// `out` is valid for the channels of two pixels; weights, lanes, biases, multipliers and shifts are as long as the
+    /// record says.
+    #[inline(always)]
+    unsafe fn pair(&self, out: [*mut i8; 2]) {
+        // SAFETY: as above.
+        unsafe {
+            if self.first.blocks > 0 {
+                (self.kernel)(&pair::Pair { out, ..self.first });
+            }
+            if !self.out_c.is_multiple_of(4) {
+                self.tail(out);
+            }
+            if !saturates(self.q) {
+                for out in out {
+                    clamp(self.q, core::slice::from_raw_parts_mut(out, self.out_c));
+                }
+            }
+        }
+    }
+
+    /// The last block, which has fewer than four channels.
+    ///
+    /// # Safety
+    /// As [`Self::pair`]. Up to three biases, multipliers and shifts too many are read: those are followed by a block
+    /// of weights, 16 bytes or more.
+    unsafe fn tail(&self, out: [*mut i8; 2]) {
+        let (first, tail) = (&self.first, self.out_c % 4);
+        let done = self.out_c - tail;
+        let mut block = [[0i8; 4]; 2];
+        // SAFETY: as above.
+        unsafe {
+            let length = first.lanes[1].offset_from(first.lanes[0]) as usize;
+            (self.kernel)(&pair::Pair {
+                weights: first.weights.add(done / 4 * length),
+                bias: first.bias.add(done),
+                multiplier: first.multiplier.add(done),
+                shift: first.shift.add(done),
+                out: [block[0].as_mut_ptr(), block[1].as_mut_ptr()],
+                blocks: 1,
+                ..*first
+            });
+            for (out, block) in out.iter().zip(&block) {
+                core::ptr::copy_nonoverlapping(block.as_ptr(), out.add(done), tail);
+            }
+        }
+    }
+}
+
+fn clamp(q: &Requant<'_>, out: &mut [i8]) {
+    for v in out {
+        *v = i32::from(*v).clamp(q.min, q.max) as i8;
+    }
+}
+
+fn conv_vector(r: &ConvBlocked, g: &Blocked, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) {
+    let out_c = usize::from(r.out_c);
+    let mut args = vector::Vector {
+        src: src.as_ptr(),
+        weights: weights.as_ptr(),
+        bias: q.bias.as_ptr(),
+        multiplier: q.multiplier.as_ptr(),
+        shift: q.shift.as_ptr(),
+        out: dst.as_mut_ptr(),
+        blocks: (out_c / 4) as u32,
+        end: src[..g.k].as_ptr_range().end,
+        entry: vector::entry(g.k / 4),
+        zero_and_half: zero_and_half(q),
+    };
+    let tail = out_c % 4;
+    let kernel = match (r.walk == Walk::VectorOneScale, drops_negatives(q)) {
+        (true, true) => vector::run_one_scale_positive,
+        (true, false) => vector::run_one_scale,
+        (false, _) => vector::run,
+    };
+    // SAFETY: as in `Computer::pair`.
+    unsafe {
+        if args.blocks > 0 {
+            kernel(&mut args);
+        }
+        if tail > 0 {
+            let mut block = [0i8; 4];
+            args.out = block.as_mut_ptr();
+            args.blocks = 1;
+            kernel(&mut args);
+            dst[out_c - tail..].copy_from_slice(&block[..tail]);
+        }
+    }
+    if !saturates(q) {
+        clamp(q, dst);
+    }
+}

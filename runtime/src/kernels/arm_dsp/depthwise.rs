@@ -1,0 +1,213 @@
+//! [`DepthwisePlanar`]: one channel's plane after the other, 3×3 windows in assembly.
+//!
+//! A plane that is gathered as a whole may be turned, so that the inner loop runs along its longer side and along the
+//! longer side of the window.
+
+use super::{drops_negatives, gather, plane, saturates, taps, zero_and_half};
+use crate::engine::Memory;
+use crate::error::Rule;
+use crate::format::record::DepthwisePlanar;
+use crate::kernels::geometry::Planar;
+use crate::kernels::{Requant, passes};
+use crate::ops::Layout;
+
+/// See [`crate::kernels::passes::depthwise_planar`].
+pub(crate) fn depthwise_planar(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let planes = r.planes(g)?;
+    let view = View::of(r, g, planes.len / 2);
+    let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
+    if !saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST {
+        return passes::depthwise_planar(r, g, q, weights, memory, layout);
+    }
+    memory.write::<i16>(planes)?.fill(i16::from(r.in_zp));
+    let arena = memory.region(&[layout.src, layout.dst, planes])?.as_mut_ptr();
+    // SAFETY: `region` has checked that all three lie in the arena.
+    let (src, dst, scratch) = unsafe {
+        (arena.add(layout.src.start), arena.add(layout.dst.start), arena.add(planes.start).cast::<i16>())
+    };
+    let walk = Walk { r, g, q, weights, view, small, scratch };
+    let (input, output) = (usize::from(r.h) * usize::from(r.w), g.out_h * g.out_w);
+    let c = usize::from(r.c);
+    for n in 0..usize::from(r.n) {
+        for channel in 0..c {
+            // SAFETY: the planes of a channel of an image.
+            unsafe {
+                walk.channel(
+                    channel,
+                    src.add(n * input * c + channel).cast(),
+                    dst.add(n * output * c + channel).cast(),
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The plane as the loops see it: rows and columns, perhaps exchanged.
+struct View {
+    /// Rows and columns of the input, and bytes from one to the next.
+    input: [usize; 2],
+    input_step: [usize; 2],
+    /// Padding before the rows and columns.
+    pad: [usize; 2],
+    /// Rows and columns of the output, and bytes from one to the next.
+    output: [usize; 2],
+    output_step: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    /// Elements from a weight of a channel to that of the next kernel row and column.
+    weight_step: [usize; 2],
+    /// Values in a row of the scratch.
+    pitch: usize,
+    /// Output rows that are computed from one filling of the scratch.
+    band: usize,
+}
+
+impl View {
+    fn of(r: &DepthwisePlanar, g: &Planar, capacity: usize) -> Self {
+        let c = usize::from(r.c);
+        let (h, w) = (usize::from(r.h), usize::from(r.w));
+        let [top, left, bottom, right] = g.window.pad.map(usize::from);
+        let kernel = g.window.kernel.map(usize::from);
+        let mut view = Self {
+            input: [h, w],
+            input_step: [w * c, c],
+            pad: [top, left],
+            output: [g.out_h, g.out_w],
+            output_step: [g.out_w * c, c],
+            kernel,
+            stride: g.window.stride.map(usize::from),
+            weight_step: [kernel[1] * c, c],
+            pitch: g.pitch,
+            band: g.band,
+        };
+        let whole = g.band >= g.out_h;
+        let pitch = (h + top + bottom).next_multiple_of(2);
+        let longer = if kernel[0] == kernel[1] { g.out_h > g.out_w } else { kernel[0] > kernel[1] };
+        if whole && longer && (w + left + right) * pitch + 2 <= capacity {
+            let pairs = [
+                &mut view.input,
+                &mut view.input_step,
+                &mut view.pad,
+                &mut view.output,
+                &mut view.output_step,
+                &mut view.kernel,
+                &mut view.stride,
+                &mut view.weight_step,
+            ];
+            pairs.into_iter().for_each(|pair| pair.reverse());
+            (view.pitch, view.band) = (pitch, view.output[0]);
+        }
+        view
+    }
+}
+
+struct Walk<'r> {
+    r: &'r DepthwisePlanar,
+    g: &'r Planar,
+    q: &'r Requant<'r>,
+    weights: &'r [i8],
+    view: View,
+    /// 3×3, to be computed by [`plane`].
+    small: bool,
+    scratch: *mut i16,
+}
+
+impl Walk<'_> {
+    /// # Safety
+    /// `src` and `dst` are the channel's first elements in an image and in its output.
+    unsafe fn channel(&self, channel: usize, src: *const i8, dst: *mut i8) {
+        let v = &self.view;
+        let (multiplier, shift) = self.q.scale(channel);
+        let shift = u32::from(shift.unsigned_abs()) - 1;
+        let w = |row: usize, column: usize| {
+            2 * i16::from(self.weights[row * v.weight_step[0] + column * v.weight_step[1] + channel])
+        };
+        let row = |i: usize| if self.small { [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]] } else { [[0; 2]; 2] };
+        let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
+        let single = v.stride[1] == 2;
+        let mut windows = plane::Windows {
+            weights: [w0, w1, w2, w3, w4, w5],
+            src: self.scratch,
+            pitch: 2 * v.pitch,
+            advance: 2 * v.stride[0] * v.pitch,
+            out: dst,
+            step: v.output_step[1],
+            pairs: if single { 0 } else { v.output[1] / 2 },
+            singles: if single { v.output[1] } else { v.output[1] % 2 },
+            rows: 0,
+            bias: 2 * self.q.bias[channel],
+            multiplier,
+            offset: zero_and_half(self.q) << shift,
+            shift,
+            gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
+        };
+        let mut gathered = 0;
+        let mut from = 0;
+        while from < v.output[0] {
+            let to = (from + v.band).min(v.output[0]);
+            let (origin, end) = (from * v.stride[0], (to - 1) * v.stride[0] + v.kernel[0]);
+            let kept = usize::max(gathered, origin) - origin;
+            if kept > 0 && from > 0 {
+                let first = v.band * v.stride[0] * v.pitch;
+                // SAFETY: rows of the scratch.
+                unsafe { core::ptr::copy(self.scratch.add(first), self.scratch, kept * v.pitch) };
+            }
+            self.gather(src, origin, origin + kept..end);
+            gathered = end;
+            (windows.src, windows.rows) = (self.scratch, to - from);
+            // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in
+            // the plane of the channel.
+            unsafe {
+                if self.small && drops_negatives(self.q) {
+                    plane::run_positive(&mut windows);
+                } else if self.small {
+                    plane::run(&mut windows);
+                } else {
+                    taps::run(&mut windows, v.kernel, v.stride[1], v.output[1], w);
+                }
+            }
+            from = to;
+        }
+    }
+
+    /// Rows of the padded plane; columns in the padding hold the zero point already.
+    fn gather(&self, src: *const i8, origin: usize, rows: core::ops::Range<usize>) {
+        let v = &self.view;
+        let [height, width] = v.input;
+        let inside =
+            rows.start.clamp(v.pad[0], v.pad[0] + height)..rows.end.clamp(v.pad[0], v.pad[0] + height);
+        if v.band < v.output[0] {
+            // The rows have held others: those in the padding are to be filled again.
+            for row in rows.filter(|row| !inside.contains(row)) {
+                // SAFETY: a row of the scratch.
+                let line = unsafe {
+                    core::slice::from_raw_parts_mut(self.scratch.add((row - origin) * v.pitch), v.pitch)
+                };
+                line.fill(i16::from(self.r.in_zp));
+            }
+        }
+        if inside.is_empty() || width == 0 || self.g.out_w == 0 {
+            return;
+        }
+        // SAFETY: rows of the image and of the scratch.
+        unsafe {
+            gather::plane(&gather::Plane {
+                src: src.add((inside.start - v.pad[0]) * v.input_step[0]),
+                step: v.input_step[1],
+                dst: self.scratch.add((inside.start - origin) * v.pitch + v.pad[1]),
+                width,
+                rows: inside.len(),
+                gap: 2 * (v.pitch - width),
+                src_gap: v.input_step[0].wrapping_sub(width * v.input_step[1]),
+            });
+        }
+    }
+}

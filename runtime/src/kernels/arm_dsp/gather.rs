@@ -1,0 +1,165 @@
+//! Widening int8 inputs to int16 where the inner loops want them.
+
+use core::arch::{asm, naked_asm};
+
+/// Two bytes of a word, the first and third, sign-extended.
+#[inline(always)]
+fn even(x: u32) -> u32 {
+    let y;
+    // SAFETY: an instruction on registers.
+    unsafe {
+        asm!("sxtb16 {y}, {x}", x = in(reg) x, y = lateout(reg) y, options(pure, nomem, nostack, preserves_flags))
+    };
+    y
+}
+
+/// Two bytes of a word, the second and fourth, sign-extended.
+#[inline(always)]
+fn odd(x: u32) -> u32 {
+    even(x.rotate_right(8))
+}
+
+/// Writes a group of four inputs to one lane of a pair's scratch.
+///
+/// # Safety
+/// `dst` is valid and aligned to 4 for three words.
+#[inline(always)]
+pub(super) unsafe fn put(dst: *mut u32, x: u32) {
+    // SAFETY: as above.
+    unsafe {
+        dst.write(even(x));
+        dst.add(2).write(odd(x));
+    }
+}
+
+/// Widens `groups` of four inputs into one lane.
+///
+/// # Safety
+/// `src` is valid for `4 · groups` bytes, `dst` aligned to 4 and valid for `16 · groups` bytes but the last word.
+pub(super) unsafe fn lane(src: *const i8, dst: *mut i16, groups: usize) {
+    for i in 0..groups {
+        // SAFETY: in the bounds that the caller gives.
+        unsafe { put(dst.cast::<u32>().add(4 * i), src.add(4 * i).cast::<u32>().read_unaligned()) };
+    }
+}
+
+/// Rows of two windows.
+#[repr(C)]
+pub(super) struct Rows {
+    /// First inputs of the windows.
+    pub(super) src: [*const i8; 2],
+    pub(super) lanes: *mut i16,
+    /// Groups of four inputs a row, at least one.
+    pub(super) groups: usize,
+    /// Rows, at least one.
+    pub(super) rows: usize,
+    /// Bytes from the end of a row in the input to the next.
+    pub(super) gap: usize,
+}
+
+/// Widens the rows of two windows into both lanes.
+///
+/// # Safety
+/// The inputs are valid for all rows of `4 · groups` bytes, `lanes` is aligned to 4 and valid for `16 · groups · rows`.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn both(rows: *const Rows) {
+    naked_asm!(
+        ".macro offshoot_gather_group",
+        "ldr r4, [r0], #4",
+        "ldr r5, [r1], #4",
+        "sxtb16 r6, r4",
+        "sxtb16 r7, r5",
+        "sxtb16 r8, r4, ror #8",
+        "sxtb16 r9, r5, ror #8",
+        "stmia r2!, {{r6, r7, r8, r9}}",
+        ".endm",
+        "push {{r4-r11}}",
+        "ldmia r0, {{r0, r1, r2, r3, r10, r11}}",
+        "2:",
+        "lsrs r12, r3, #1",
+        "bcc 3f",
+        "offshoot_gather_group",
+        "cmp r12, #0",
+        "beq 4f",
+        "3:",
+        "offshoot_gather_group",
+        "offshoot_gather_group",
+        "subs r12, #1",
+        "bne 3b",
+        "4:",
+        "add r0, r11",
+        "add r1, r11",
+        "subs r10, #1",
+        "bne 2b",
+        "pop {{r4-r11}}",
+        "bx lr",
+        ".purgem offshoot_gather_group",
+    )
+}
+
+/// What [`plane`] copies.
+#[repr(C)]
+pub(super) struct Plane {
+    /// First input.
+    pub(super) src: *const i8,
+    /// Bytes from one input to the next.
+    pub(super) step: usize,
+    /// First value of the scratch.
+    pub(super) dst: *mut i16,
+    /// Values in a row, at least 1.
+    pub(super) width: usize,
+    /// Rows, at least 1.
+    pub(super) rows: usize,
+    /// Bytes from the end of a row in the scratch to the next.
+    pub(super) gap: usize,
+    /// Bytes from the end of a row in the input to the next.
+    pub(super) src_gap: usize,
+}
+
+/// Widens rows of one channel.
+///
+/// # Safety
+/// All pointers are valid for what the fields say.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
+    naked_asm!(
+        "push {{r4-r9}}",
+        "ldr r12, [r0, #24]",
+        "ldrd r1, r2, [r0, #4]",
+        "ldrd r3, r4, [r0, #12]",
+        "ldr r9, [r0, #20]",
+        "ldr r0, [r0]",
+        "2:",
+        "subs r5, r3, #4",
+        "blt 4f",
+        "3:",
+        "ldrsb r6, [r0]",
+        "ldrsb r7, [r0, r1]",
+        "add r0, r0, r1, lsl #1",
+        "pkhbt r6, r6, r7, lsl #16",
+        "ldrsb r7, [r0]",
+        "ldrsb r8, [r0, r1]",
+        "add r0, r0, r1, lsl #1",
+        "pkhbt r7, r7, r8, lsl #16",
+        "str r6, [r2], #4",
+        "str r7, [r2], #4",
+        "subs r5, #4",
+        "bge 3b",
+        "4:",
+        "adds r5, #4",
+        "beq 6f",
+        "5:",
+        "ldrsb r6, [r0]",
+        "add r0, r1",
+        "strh r6, [r2], #2",
+        "subs r5, #1",
+        "bne 5b",
+        "6:",
+        "add r0, r12",
+        "add r2, r9",
+        "subs r4, #1",
+        "bne 2b",
+        "pop {{r4-r9}}",
+        "bx lr",
+    )
+}

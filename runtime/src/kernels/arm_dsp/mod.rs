@@ -1,0 +1,41 @@
+//! Kernels for the DSP extension: Armv7E-M (Cortex-M4, M7) and Armv8-M Mainline with it (Cortex-M33).
+//!
+//! The inner loops are whole functions in assembly (`pair`, `vector`, `plane`, `gather`): a compiler that is
+//! given single instructions spills. Their order of operations is that of [`super::passes`], their results those of
+//! [`super::portable`], to the bit.
+
+#![allow(unsafe_code)]
+
+mod add;
+mod conv;
+mod depthwise;
+mod gather;
+mod pair;
+mod plane;
+mod pool;
+mod taps;
+mod vector;
+mod window;
+
+pub(crate) use add::add_i8;
+pub(crate) use conv::conv_blocked;
+pub(crate) use depthwise::depthwise_planar;
+pub(crate) use pool::average_i8;
+
+use crate::kernels::Requant;
+
+/// Whether the kernels' saturation to int8 is the whole clamp.
+fn saturates(q: &Requant<'_>) -> bool {
+    (q.min, q.max) == (-128, 127)
+}
+
+/// Whether the clamp ends all negative values at the zero point: then their rounding does not matter.
+fn drops_negatives(q: &Requant<'_>) -> bool {
+    saturates(q) && q.out_zp == q.min
+}
+
+/// Twice the zero point and one: shifted left by one less than the right shift, it is the zero point and the half that
+/// rounding adds.
+fn zero_and_half(q: &Requant<'_>) -> i32 {
+    2 * q.out_zp + 1
+}

@@ -1,0 +1,70 @@
+//! Order of the steps of the blocked and planar operators, on slices that borrow the arena one after the other.
+//! Instruction sets bring the arithmetic of a step; this file is what they have in common.
+
+use crate::engine::Memory;
+use crate::error::Rule;
+use crate::format::record::{ConvBlocked, DepthwisePlanar, Walk};
+use crate::kernels::geometry::{Blocked, Planar};
+use crate::kernels::{Requant, portable};
+use crate::ops::Layout;
+
+/// Pairs in the record's order: gather, compute.
+// The instruction sets with gathering of their own do without it.
+#[cfg_attr(arm_dsp, allow(dead_code))]
+pub(crate) fn conv_blocked(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    weights: &[i16],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let Some(lanes) = r.lanes(g)? else {
+        let (src, dst) = memory.split(layout.src, layout.dst)?;
+        portable::conv_vector(g, q, weights, src, dst);
+        return Ok(());
+    };
+    let pairs = g.pairs();
+    for i in 0..pairs {
+        let pair = if r.walk == Walk::Backwards { pairs - 1 - i } else { i };
+        let (src, gathered) = memory.split(layout.src, lanes)?;
+        portable::gather_pair(r, g, pair, src, gathered);
+        let (gathered, dst) = memory.split(lanes, layout.dst)?;
+        portable::conv_pair(r, g, q, weights, pair, gathered, dst);
+    }
+    Ok(())
+}
+
+/// Channel by channel, bands of rows: gather, compute.
+pub(crate) fn depthwise_planar(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let planes = r.planes(g)?;
+    let (k_h, stride) = (usize::from(g.window.kernel[0]), usize::from(g.window.stride[0]));
+    for n in 0..usize::from(r.n) {
+        for channel in 0..usize::from(r.c) {
+            let mut gathered = 0;
+            for from in (0..g.out_h).step_by(g.band) {
+                let to = (from + g.band).min(g.out_h);
+                let (origin, end) = (from * stride, (to - 1) * stride + k_h);
+                let (src, scratch) = memory.split::<i8, i16>(layout.src, planes)?;
+                let kept = gathered.max(origin) - origin;
+                if kept > 0 && from > 0 {
+                    let before = (from - g.band) * stride;
+                    let first = (origin - before) * g.pitch;
+                    scratch.copy_within(first..first + kept * g.pitch, 0);
+                }
+                portable::gather_band(r, g, (n, channel), origin, origin + kept..end, src, scratch);
+                gathered = end;
+                let (scratch, dst) = memory.split::<i16, i8>(planes, layout.dst)?;
+                portable::depthwise_band(r, g, q, weights, (n, channel), from..to, scratch, dst);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! [`ConvBlocked`]: int8 convolution with blocked weights, two output pixels at a time.
+//!
+//! Rules, beyond those of the window: kernel columns are not dilated; shifts, biases and weights in the ranges that
+//! the record's page gives; the output shares no byte with the
+//! input or lies at the record's lag; the scratch shares none with either.
+
+use super::shape::{product, require, window_output};
+use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
+use super::{Limits, Memory, Operator, Span};
+use crate::error::Rule;
+use crate::format::record::{ConvBlocked, Walk};
+use crate::kernels::geometry::{Blocked, blocked_weight};
+use crate::kernels::{self, Requant};
+
+/// Least right shift and most: the fast kernels round by half of it, and add the zero point before it.
+pub(super) const SHIFTS: core::ops::RangeInclusive<i8> = -22..=-1;
+/// Bound of a bias: twice the accumulator must fit in 32 bits.
+pub(super) const MOST_BIAS: u32 = 1 << 29;
+/// So many inputs never leave the 24 bits that a block of channels gives each sum.
+const SAFE_INPUTS: usize = 511;
+/// Bound of the sum of the magnitudes of a channel's weights, otherwise.
+const MOST_WEIGHT: u64 = (1 << 16) - 1;
+
+impl ConvBlocked {
+    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let geometry = Blocked::of(self);
+        require(geometry.window.dilation[1] == 1 || geometry.window.kernel[1] == 1, Rule::Window)?;
+        let pixels = product([self.n.into(), out_h, out_w])?;
+        let output = product([pixels, self.out_c.into()])?;
+        let blocks = u64::from(self.out_c.div_ceil(4)) * 4;
+        let k = product([geometry.window.kernel[0].into(), geometry.padded as u64])?;
+        let layout = Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, 1)?,
+            dst: Span::new(self.dst, output, 1)?,
+            channels: self.out_c.into(),
+            weights: product([blocks, k])?,
+            work: product([pixels + 1, blocks, k])?,
+        };
+        Ok((geometry, layout))
+    }
+
+    /// int16 values of the lanes of a pair; `None` if nothing is gathered.
+    pub(crate) fn lanes(&self, g: &Blocked) -> Result<Option<Span>, Rule> {
+        if g.vector { Ok(None) } else { scratch(self.scratch, product([2, g.k as u64])?).map(Some) }
+    }
+
+    fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
+        requant_blob(blobs, self.blob, layout, self.walk != Walk::VectorOneScale, numbers)
+    }
+}
+
+/// So many int16 values from a word of the arena.
+pub(super) fn scratch(word: u32, values: u64) -> Result<Span, Rule> {
+    Span::new(word.checked_mul(4).ok_or(Rule::ArenaBounds)?, values, 2)
+}
+
+/// Weights as halves of words.
+fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
+    bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)
+}
+
+/// Whether no sum of products leaves its 24 bits.
+fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
+    g.k <= SAFE_INPUTS
+        || (0..out_c).all(|o| {
+            let magnitudes = (0..g.k).map(|k| u64::from(blocked_weight(weights, g.k, o, k).unsigned_abs()));
+            magnitudes.sum::<u64>() <= MOST_WEIGHT
+        })
+}
+
+impl Operator for ConvBlocked {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        limits.arena(&[layout.src, layout.dst])?;
+        check_clamp(self.clamp)?;
+        let vector = matches!(self.walk, Walk::Vector | Walk::VectorOneScale);
+        require(vector == g.vector, Rule::Format)?;
+        if layout.src.overlaps(layout.dst) {
+            let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
+            let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
+            let far = match self.walk {
+                Walk::Forwards => src >= dst + below,
+                Walk::Backwards => dst >= src + above,
+                Walk::Vector | Walk::VectorOneScale => false,
+            };
+            require(far, Rule::Overlap)?;
+        }
+        if let Some(lanes) = self.lanes(&g)? {
+            limits.disjoint(lanes, layout.src)?;
+            limits.disjoint(lanes, layout.dst)?;
+        }
+        let (requant, weights) = self.requant(limits.blobs, &layout)?;
+        check_requant(&requant)?;
+        require(exact(&g, usize::from(self.out_c), halves(weights)?), Rule::Quantisation)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.1.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.layout()?;
+        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
+        kernels::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout)
+    }
+}
+
+/// Multipliers, shifts and biases are in the ranges that the fast kernels need.
+pub(super) fn check_requant(q: &Requant<'_>) -> Result<(), Rule> {
+    let fits = q.multiplier.iter().all(|&m| m >= 0)
+        && q.shift.iter().all(|s| SHIFTS.contains(s))
+        && q.bias.iter().all(|b| b.unsigned_abs() <= MOST_BIAS);
+    require(fits, Rule::Quantisation)
+}

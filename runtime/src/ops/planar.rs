@@ -1,0 +1,79 @@
+//! [`DepthwisePlanar`]: int8 depthwise convolution, one channel's plane after the other.
+//!
+//! Rules, beyond those of the window: no dilation; shifts and biases in the ranges that the record's page gives; the
+//! scratch holds at least the rows of one window, and no more than there are; the output shares no byte with the
+//! input or equals its place and never overtakes it; the scratch shares none with either.
+
+use super::blocked::{check_requant, scratch};
+use super::shape::{product, require, window_output};
+use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
+use super::{Limits, Memory, Operator, Span};
+use crate::error::Rule;
+use crate::format::record::DepthwisePlanar;
+use crate::kernels::geometry::Planar;
+use crate::kernels::{self, Requant};
+
+impl DepthwisePlanar {
+    pub(crate) fn layout(&self) -> Result<(Planar, Layout), Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let geometry = Planar::of(self);
+        let [k_h, k_w] = geometry.window.kernel;
+        require(geometry.window.dilation == [1, 1], Rule::Window)?;
+        require(self.rows >= k_h && usize::from(self.rows) <= geometry.padded_h, Rule::Window)?;
+        let output = product([self.n.into(), out_h, out_w, self.c.into()])?;
+        let taps = product([k_h, k_w])?;
+        let input = product([self.n, self.h, self.w, self.c])?;
+        let planes = product([self.n, self.c])?;
+        let gathered = product([planes, geometry.padded_h as u64, geometry.pitch as u64])?;
+        let layout = Layout {
+            src: Span::new(self.src, input, 1)?,
+            dst: Span::new(self.dst, output, 1)?,
+            channels: self.c.into(),
+            weights: product([taps, self.c.into()])?,
+            // Rows that two bands need are moved once more, at most as often as there are output rows.
+            work: product([output, taps])?.saturating_add(gathered).saturating_add(product([
+                planes,
+                out_h.into(),
+                self.rows.into(),
+                geometry.pitch as u64,
+            ])?),
+        };
+        Ok((geometry, layout))
+    }
+
+    /// The scratch, int16.
+    pub(crate) fn planes(&self, g: &Planar) -> Result<Span, Rule> {
+        scratch(self.scratch, g.scratch(self))
+    }
+
+    fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        requant_blob(blobs, self.blob, layout, true, (self.in_zp.into(), self.out_zp.into(), min, max))
+    }
+}
+
+impl Operator for DepthwisePlanar {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        limits.arena(&[layout.src, layout.dst])?;
+        check_clamp(self.clamp)?;
+        if layout.src.overlaps(layout.dst) {
+            require(layout.src.start == layout.dst.start && g.in_place(self), Rule::Overlap)?;
+        }
+        let planes = self.planes(&g)?;
+        limits.disjoint(planes, layout.src)?;
+        limits.disjoint(planes, layout.dst)?;
+        check_requant(&self.requant(limits.blobs, &layout)?.0)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.1.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.layout()?;
+        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
+        kernels::depthwise_planar(self, &g, &requant, weights, memory, &layout)
+    }
+}

@@ -1,0 +1,236 @@
+//! int8 convolutions and fully connected layers in the arrangements of [`record::ConvBlocked`] and
+//! [`record::DepthwisePlanar`], where those take them: the records say which numbers they hold.
+
+use offshoot::format::codec::Record;
+use offshoot::format::record::{self, Walk, Window};
+use offshoot::graph::cost;
+use offshoot_ir::{Activation, ValueId};
+
+use super::linear::{Quantised, quantised, requant_blob};
+use super::{Context, Lowering, Tensor, clamp_i8, nhwc, to_u16};
+use crate::Prefer;
+
+/// Extents of an NHWC tensor.
+type Extents = [u16; 4];
+
+/// Lowers a convolution of one group; `false` if it does not suit.
+pub(super) fn conv(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    window: &Window,
+    activation: Activation,
+    float_product: bool,
+) -> Lowering<bool> {
+    let input = nhwc(x)?;
+    emit_conv(c, x, y, input, parameters, window, activation, float_product)
+}
+
+/// Lowers a fully connected layer (or a 1×1 convolution) over the last axis; `false` if it does not suit.
+pub(super) fn rows(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    activation: Activation,
+    float_product: bool,
+) -> Lowering<bool> {
+    let in_c = *x.shape.last().unwrap_or(&1);
+    let (Ok(rows), Ok(in_c)) = (u16::try_from(x.len() / in_c.max(1)), u16::try_from(in_c)) else {
+        return Ok(false);
+    };
+    let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+    emit_conv(c, x, y, [1, 1, rows, in_c], parameters, &window, activation, float_product)
+}
+
+fn emit_conv(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    [n, h, w, in_c]: Extents,
+    parameters: &[ValueId],
+    window: &Window,
+    activation: Activation,
+    float_product: bool,
+) -> Lowering<bool> {
+    let channels = *y.shape.last().unwrap_or(&0);
+    let suits = c.arrange && x.is_i8() && y.is_i8() && (window.dilation[1] == 1 || window.kernel[1] == 1);
+    let Some(out_c) = u16::try_from(channels).ok().filter(|_| suits) else {
+        return Ok(false);
+    };
+    let mut q = quantised(c, x, y, parameters, channels, float_product)?;
+    let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]) * usize::from(in_c);
+    if q.weights.len() != taps * channels || !fold(&mut q, channels, i32::from(x.zp), &|o, k| o * taps + k) {
+        return Ok(false);
+    }
+    let segment = usize::from(window.kernel[1]) * usize::from(in_c);
+    let weights = arrange(q.weights, channels, segment, usize::from(window.kernel[0]));
+    if c.prefer == Prefer::Flash && weights.len() > q.weights.len() + q.weights.len() / 16 + 16 {
+        return Ok(false);
+    }
+    let mut r = record::ConvBlocked {
+        src: 0,
+        dst: 0,
+        scratch: 0,
+        n,
+        h,
+        w,
+        c: in_c,
+        out_c,
+        window: (*window).into(),
+        in_zp: x.zp,
+        out_zp: y.zp,
+        walk: Walk::Forwards,
+        clamp: clamp_i8(activation, y),
+        blob: 0,
+    };
+    let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
+    if scratch == 0 {
+        r.walk = if q.fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
+    } else if q.fixed.len() == 1 {
+        q.fixed = vec![q.fixed[0]; channels];
+    }
+    let mut blob = requant_blob(&q.bias, &q.fixed);
+    let stored = weights.len();
+    blob.extend(weights);
+    r.blob = c.blob(blob, (stored, 4 * channels))?;
+    emit(c, Record::ConvBlocked(r), x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
+    Ok(true)
+}
+
+/// Lowers a depthwise convolution of multiplier 1; `false` if it does not suit.
+pub(super) fn depthwise(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    window: &Window,
+    activation: Activation,
+) -> Lowering<bool> {
+    let [n, h, w, channels] = nhwc(x)?;
+    if !c.arrange || !x.is_i8() || !y.is_i8() || window.dilation != [1, 1] {
+        return Ok(false);
+    }
+    let count = usize::from(channels);
+    let mut q = quantised(c, x, y, parameters, count, false)?;
+    let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]);
+    if q.weights.len() != taps * count || !fold(&mut q, count, i32::from(x.zp), &|o, k| o * taps + k) {
+        return Ok(false);
+    }
+    if q.fixed.len() == 1 {
+        q.fixed = vec![q.fixed[0]; count];
+    }
+    let mut blob = requant_blob(&q.bias, &q.fixed);
+    // OHWI with I = 1 to HWO.
+    blob.extend((0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8));
+    let blob = c.blob(blob, (taps * count, 4 * count))?;
+    let [top, left, bottom, right] = window.pad.map(u64::from);
+    let padded_h = u64::from(h) + top + bottom;
+    let row = 2 * (u64::from(w) + left + right).next_multiple_of(2);
+    let budget = match c.prefer {
+        Prefer::Speed => 4096,
+        Prefer::Balanced => 1024,
+        Prefer::Ram | Prefer::Flash => 256,
+    };
+    let rows = (budget / row).max(u64::from(window.kernel[0])).min(padded_h);
+    let r = record::DepthwisePlanar {
+        src: 0,
+        dst: 0,
+        scratch: 0,
+        n,
+        h,
+        w,
+        c: channels,
+        rows: to_u16(rows as usize, "the rows of a band")?,
+        window: (*window).into(),
+        in_zp: x.zp,
+        out_zp: y.zp,
+        clamp: clamp_i8(activation, y),
+        blob,
+    };
+    let scratch = cost::scratch(&Record::DepthwisePlanar(r)).ok_or("the window does not fit")?;
+    emit(c, Record::DepthwisePlanar(r), x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
+    Ok(true)
+}
+
+fn emit(
+    c: &mut Context<'_>,
+    record: Record,
+    x: &Tensor,
+    y: &Tensor,
+    scratch: u32,
+    macs: u64,
+    weights: u64,
+) -> Lowering {
+    let scratch = if scratch > 0 { Some(c.allocate(scratch as usize)?) } else { None };
+    let overlap = cost::lag(&record);
+    let op = c.emit(record, [Some(x), None], y, &[]);
+    (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
+    Ok(())
+}
+
+/// Folds the input's zero point into the biases; `false` if the numbers leave what the fast kernels hold.
+fn fold(q: &mut Quantised<'_>, channels: usize, zp: i32, at: &dyn Fn(usize, usize) -> usize) -> bool {
+    const MOST_BIAS: i64 = 1 << 29;
+    const MOST_WEIGHT: u64 = (1 << 16) - 1;
+    let taps = q.weights.len() / channels.max(1);
+    for (o, bias) in q.bias.iter_mut().enumerate() {
+        let weights = || (0..taps).map(|k| q.weights[at(o, k)]);
+        let sum: i64 = weights().map(i64::from).sum();
+        let magnitude: u64 = weights().map(|w| u64::from(w.unsigned_abs())).sum();
+        let folded = i64::from(*bias) - i64::from(zp) * sum;
+        if folded.abs() > MOST_BIAS || magnitude > MOST_WEIGHT {
+            return false;
+        }
+        *bias = folded as i32;
+    }
+    q.fixed.iter().all(|&(m, s)| m >= 0 && (-22..=-1).contains(&s)) && !q.weights.contains(&i8::MIN)
+}
+
+/// Weights in the order of [`record::ConvBlocked`]. `weights` is OHWI, `segment` the inputs of a kernel row.
+fn arrange(weights: &[i8], channels: usize, segment: usize, rows: usize) -> Vec<u8> {
+    let at = |o: usize, row: usize, i: usize| {
+        if o < channels && i < segment { weights[(o * rows + row) * segment + i] } else { 0 }
+    };
+    let mut bytes = Vec::new();
+    for block in (0..channels).step_by(4) {
+        for row in 0..rows {
+            for group in (0..segment).step_by(4) {
+                for first in [group, group + 1] {
+                    for lower in [block, block + 2] {
+                        for i in [first, first + 2] {
+                            let (a, b) = (i16::from(at(lower, row, i)), i16::from(at(lower + 1, row, i)));
+                            bytes.extend((256 * b + a).to_le_bytes());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offshoot::kernels::geometry::blocked_weight;
+
+    #[test]
+    fn arranged_weights_are_found_again() {
+        let (channels, segment, rows) = (6, 9, 3);
+        let weights: Vec<i8> = (0..channels * segment * rows).map(|i| (i * 37 % 255) as i8).collect();
+        let weights: Vec<i8> = weights.iter().map(|&w| w.max(-127)).collect();
+        let bytes = arrange(&weights, channels, segment, rows);
+        let halves: Vec<i16> = bytes.chunks(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
+        for o in 0..channels {
+            for row in 0..rows {
+                for i in 0..segment {
+                    let k = row * 12 + i;
+                    let found = blocked_weight(&halves, rows * 12, o, k);
+                    assert_eq!(found, i32::from(weights[(o * rows + row) * segment + i]), "{o} {row} {i}");
+                }
+            }
+        }
+    }
+}
