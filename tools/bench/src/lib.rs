@@ -2,4 +2,7 @@
 
 pub mod data;
 pub mod dense;
+pub mod lda;
 pub mod mnist;
+pub mod shift;
+pub mod speakers;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
 use offshoot_bench::data::Samples;
-use offshoot_bench::mnist;
+use offshoot_bench::{mnist, shift, speakers};
 use serde::Serialize;
 
 /// What to run.
@@ -18,6 +18,10 @@ enum Protocol {
     Mnist,
     /// MNIST 784-128-10, one pass, in float32, int16 and int8.
     Stream,
+    /// A network trained on MNIST adapts to shifted images.
+    Shift,
+    /// A network trained on five speakers adapts to the sixth.
+    Speakers,
 }
 
 /// Arguments.
@@ -31,6 +35,9 @@ struct Args {
     /// Number of seeds.
     #[arg(long, default_value_t = 1)]
     seeds: u32,
+    /// Adapt to the held-out shift on which hyper-parameters are chosen.
+    #[arg(long)]
+    held_out: bool,
     /// Only the rule of this name.
     #[arg(long)]
     rule: Option<String>,
@@ -68,6 +75,8 @@ fn main() -> Result<()> {
             let recipes = mnist::stream_recipes();
             run_mnist(&args, recipes, &[784, 128, 10], args.epochs.unwrap_or(1), "stream 784-128-10")?
         }
+        Protocol::Shift => run_shift(&args)?,
+        Protocol::Speakers => run_speakers(&args)?,
     };
     if let Some(path) = &args.json {
         offshoot_report::write_atomically(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
@@ -104,4 +113,93 @@ fn run_mnist(
         rows.push(Row { protocol: name, rule: recipe.name.into(), seeds, accuracy, mean });
     }
     Ok(rows)
+}
+
+fn run_shift(args: &Args) -> Result<Vec<Row>> {
+    let (train, test) = (Samples::mnist(&args.data, "train")?, Samples::mnist(&args.data, "test")?);
+    let seeds: Vec<u32> = (0..args.seeds).collect();
+    let shifts = if args.held_out { vec![("held out", shift::Shift::Held)] } else { shift::SHIFTS.to_vec() };
+    let mut rows: Vec<Row> = Vec::new();
+    for &seed in &seeds {
+        let epochs = args.epochs.unwrap_or(6);
+        let mut host = shift::host_network(&[784, 256, 128, 10], 0.02, &train, epochs, seed);
+        eprintln!("seed {seed}: host network {:.2} %", 100.0 * mnist::accuracy(&mut host, &test));
+        for &(name, shift) in &shifts {
+            let order =
+                offshoot_bench::data::shuffled(train.len(), &mut offshoot::learn::Random::new(seed ^ 0x51));
+            let few = shift.apply(&train.select(order.into_iter().take(1000)), seed ^ 1);
+            let shifted = shift.apply(&test, seed ^ 2);
+            for mut recipe in shift::recipes() {
+                if args.rule.as_deref().is_some_and(|r| r != recipe.name) {
+                    continue;
+                }
+                if recipe.rate > 0.0 {
+                    recipe.rate = args.rate.unwrap_or(recipe.rate);
+                }
+                if recipe.last_rate > 0.0 {
+                    recipe.last_rate = args.last_rate.unwrap_or(recipe.last_rate);
+                }
+                let accuracy = shift::adapt(&host, &recipe, &few, &shifted);
+                eprintln!("seed {seed} {name:8} {:20} {:.2} %", recipe.name, 100.0 * accuracy);
+                let rule = format!("{name}: {}", recipe.name);
+                match rows.iter_mut().find(|r| r.rule == rule) {
+                    Some(row) => row.add(seed, accuracy),
+                    None => {
+                        let mut row =
+                            Row { protocol: "shift", rule, seeds: vec![], accuracy: vec![], mean: 0.0 };
+                        row.add(seed, accuracy);
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+    }
+    for row in &rows {
+        println!("{:32} {:.2} %", row.rule, 100.0 * row.mean);
+    }
+    Ok(rows)
+}
+
+fn run_speakers(args: &Args) -> Result<Vec<Row>> {
+    let digits = speakers::Digits::read(&args.data)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for seed in 0..args.seeds {
+        for speaker in 0..6 {
+            let split = digits.split(speaker, 10);
+            let epochs = args.epochs.unwrap_or(20);
+            let host = shift::host_network(&speakers::WIDTHS, 0.005, &split.others, epochs, seed);
+            for mut recipe in shift::recipes() {
+                if recipe.rate > 0.0 {
+                    recipe.rate = args.rate.unwrap_or(recipe.rate);
+                }
+                if recipe.last_rate > 0.0 {
+                    recipe.last_rate = args.last_rate.unwrap_or(recipe.last_rate);
+                }
+                let accuracy = shift::adapt(&host, &recipe, &split.adapt, &split.test);
+                eprintln!("seed {seed} speaker {speaker} {:20} {:.2} %", recipe.name, 100.0 * accuracy);
+                match rows.iter_mut().find(|r| r.rule == recipe.name) {
+                    Some(row) => row.add(seed, accuracy),
+                    None => {
+                        let rule = recipe.name.to_owned();
+                        let mut row =
+                            Row { protocol: "speakers", rule, seeds: vec![], accuracy: vec![], mean: 0.0 };
+                        row.add(seed, accuracy);
+                        rows.push(row);
+                    }
+                }
+            }
+        }
+    }
+    for row in &rows {
+        println!("speakers {:20} {:.2} %", row.rule, 100.0 * row.mean);
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn add(&mut self, seed: u32, accuracy: f64) {
+        self.seeds.push(seed);
+        self.accuracy.push(accuracy);
+        self.mean = self.accuracy.iter().sum::<f64>() / self.accuracy.len() as f64;
+    }
 }
