@@ -65,7 +65,7 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, residual: &mut [f32], e
         residual,
     );
     let rate = if lesson.normalised {
-        step::normalised(lesson.rate, step::patch_energy(x, g.input[0] * g.input[1], g.taps()))
+        step::normalised(lesson.rate, step::patch_energy(x, g.input[0] * g.input[1], g.taps(), cells))
     } else {
         lesson.rate
     };

@@ -12,9 +12,10 @@ pub fn normalised(rate: f32, energy: f32) -> f32 {
     rate / (1.0 + energy)
 }
 
-/// Mean energy of a patch of `taps` pixels (kernel height × width), of an image `[pixels, channels]`.
-pub fn patch_energy(image: &[f32], pixels: usize, taps: usize) -> f32 {
-    energy(image) * (taps as f32 / pixels.max(1) as f32)
+/// Energy of a mean patch of `taps` pixels (kernel height × width) in each of `cells`, of an image `[pixels, channels]`:
+/// what one weight's step is made of when every cell brings its own error.
+pub fn patch_energy(image: &[f32], pixels: usize, taps: usize, cells: usize) -> f32 {
+    energy(image) * ((taps * cells) as f32 / pixels.max(1) as f32)
 }
 
 /// Momentum (Polyak, 1964), of one gradient: `v ← μ·v + g`; gives `v`, to be descended instead of `g`.
@@ -42,7 +43,7 @@ mod tests {
     #[test]
     fn steps_by_hand() {
         assert_eq!(normalised(0.5, energy(&[1.0, -2.0, 2.0])), 0.05);
-        assert_eq!(patch_energy(&[1.0; 8], 4, 9), 18.0);
+        assert_eq!(patch_energy(&[1.0; 8], 4, 9, 1), 18.0);
         let mut v = [1.0, 0.0];
         assert_eq!(with_momentum(&mut v, &[1.0, 2.0], 0.5), [1.5, 2.0]);
         let (mut early, mut late) = ([0.0; 100], [0.0; 100]);

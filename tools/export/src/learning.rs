@@ -3,13 +3,14 @@
 //!
 //! All fields have defaults; an empty plan lets every convolution and fully connected layer learn by the default rule.
 //! ```toml
-//! rate = 0.01            # learning rate
+//! rate = 0.3             # learning rate
+//! hidden_rate = 0.03     # that of layers before the last, relative to it
 //! normalised = true      # divided by one plus the energy of the input
 //! schedule = "linear"    # constant, linear, cosine, inverse; over `steps`
 //! steps = 1000
-//! layers = ["dense_1"]   # names of ONNX nodes; all if absent
+//! layers = ["dense_1"]   # names of ONNX nodes, or "last"; all if absent
 //! rule = "cross-entropy" # cross-entropy, squared, absolute, drtp
-//! codes = "signs"        # signs, hadamard, uniform, head (float32 only)
+//! codes = "signs"        # signs, hadamard, uniform, head (float32 only), probe (trained on calibration samples)
 //! scale = 0.1            # of scores or targets; one over the root of the number of features if absent
 //! grid = 4               # features are means over a raster of 4 × 4
 //! weights = "int8"       # int8, int16 (of int8 networks)
@@ -19,6 +20,8 @@
 //! name = "conv_1"
 //! rate = 0.5             # relative to the rate above
 //! ```
+
+use std::collections::HashMap;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, Teacher};
@@ -31,8 +34,10 @@ use offshoot_ir::Graph;
 use offshoot_plan::Plan;
 use serde::{Deserialize, Serialize};
 
+use crate::blobs::{self, Blobs};
 use crate::error::{Error, Result};
 use crate::lower::{Lowered, Operator};
+use crate::probes::Probe;
 
 /// A `plan.toml`. The module says what the fields mean.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -40,6 +45,7 @@ use crate::lower::{Lowered, Operator};
 #[allow(missing_docs)]
 pub struct LearningPlan {
     pub rate: f32,
+    pub hidden_rate: f32,
     pub normalised: bool,
     pub schedule: Course,
     pub steps: u32,
@@ -52,6 +58,9 @@ pub struct LearningPlan {
     pub part: PartName,
     pub seed: u32,
     pub layer: Vec<LayerPlan>,
+    /// Probes by the operator's position, if they have been trained already.
+    #[serde(skip)]
+    pub probes: HashMap<u16, Probe>,
 }
 
 /// Other values for one layer.
@@ -100,6 +109,7 @@ pub enum CodesName {
     Hadamard,
     Uniform,
     Head,
+    Probe,
 }
 
 /// Format of int8 networks' weights while they learn.
@@ -123,7 +133,8 @@ pub enum PartName {
 impl Default for LearningPlan {
     fn default() -> Self {
         Self {
-            rate: 0.02,
+            rate: 0.3,
+            hidden_rate: 0.03,
             normalised: true,
             schedule: Course::Constant,
             steps: 1000,
@@ -136,6 +147,7 @@ impl Default for LearningPlan {
             part: PartName::All,
             seed: 1,
             layer: Vec::new(),
+            probes: HashMap::new(),
         }
     }
 }
@@ -154,6 +166,9 @@ impl LearningPlan {
         self.layers.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
     }
 }
+
+/// In `layers`: the layer that gives the scores of the classes.
+pub const LAST: &str = "last";
 
 /// What learning takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -217,13 +232,26 @@ impl Places {
 pub fn records(
     wish: &LearningPlan,
     graph: &Graph,
-    lowered: &Lowered,
+    lowered: &mut Lowered,
     plan: &Plan,
 ) -> Result<(Vec<u8>, LearningReport)> {
-    let rates = wish.layer.iter().filter_map(|l| l.rate).chain([wish.rate]);
+    let rates = wish.layer.iter().filter_map(|l| l.rate).chain([wish.rate, wish.hidden_rate]);
     if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
         return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
     }
+    let mut constants = std::mem::take(&mut lowered.blobs);
+    let result = with_blobs(wish, graph, lowered, plan, &mut constants);
+    lowered.blobs = constants;
+    result
+}
+
+fn with_blobs(
+    wish: &LearningPlan,
+    graph: &Graph,
+    lowered: &Lowered,
+    plan: &Plan,
+    constants: &mut Blobs,
+) -> Result<(Vec<u8>, LearningReport)> {
     let all = candidates(graph, lowered, plan);
     let chosen = choose(wish, &all)?;
     let last = all.last().ok_or_else(|| Error::Learning("no operator of this network can learn".into()))?;
@@ -237,7 +265,7 @@ pub fn records(
     let mut places = Places { end: u64::from(start) + room, weights: 0 };
     let mut layers = Vec::new();
     for c in &chosen {
-        layers.push(layer(wish, c, c.position == last.position, classes, &mut places)?);
+        layers.push(layer(wish, c, c.position == last.position, classes, &mut places, constants)?);
     }
     let steps = wish.steps;
     let head = LearnHead {
@@ -282,6 +310,7 @@ fn layer(
     output: bool,
     classes: u16,
     places: &mut Places,
+    constants: &mut Blobs,
 ) -> Result<LearnLayer> {
     let own = wish.layer.iter().find(|l| l.name == c.operator.name).cloned().unwrap_or_default();
     let whole = matches!(c.arith, Arith::I8 { .. });
@@ -296,7 +325,10 @@ fn layer(
     } else {
         let grid = own.grid.unwrap_or(wish.grid).clamp(1, MAX_GRID);
         let features = Grid::new(grid.into(), c.geometry.output, c.geometry.out_c).features();
-        let scale = own.scale.or(wish.scale).unwrap_or(1.0 / (features as f32).sqrt());
+        let names_probe = own.codes.unwrap_or(wish.codes) == CodesName::Probe;
+        let probe = wish.probes.get(&(c.position as u16)).filter(|_| names_probe);
+        let usual = probe.map_or(1.0 / (features as f32).sqrt(), |p| p.scale);
+        let scale = own.scale.or(wish.scale).unwrap_or(usual);
         let rule = match own.rule.unwrap_or(wish.rule) {
             RuleName::CrossEntropy => Rule::CrossEntropy { scale },
             RuleName::Squared => Rule::Squared { scale },
@@ -305,6 +337,11 @@ fn layer(
         };
         let seed = wish.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
         let codes = match own.codes.unwrap_or(wish.codes) {
+            CodesName::Probe => match probe {
+                Some(probe) => CodesRepr::Probe { blob: constants.add(blobs::bytes(&probe.table)).0 },
+                // Before they are trained: any codes do.
+                None => CodesRepr::Signs { seed },
+            },
             CodesName::Signs => CodesRepr::Signs { seed },
             CodesName::Hadamard => CodesRepr::Hadamard,
             CodesName::Uniform => CodesRepr::Uniform { seed },
@@ -314,7 +351,8 @@ fn layer(
             }
         };
         let rule_fits = matches!(rule, Rule::CrossEntropy { .. } | Rule::Drtp);
-        let codes_fit = matches!(codes, CodesRepr::Signs { .. } | CodesRepr::Hadamard);
+        let codes_fit =
+            matches!(codes, CodesRepr::Signs { .. } | CodesRepr::Hadamard | CodesRepr::Probe { .. });
         if whole && !(rule_fits && codes_fit) {
             return Err(Error::Learning(format!(
                 "layer `{}` is int8: rules are cross-entropy and drtp there, codes signs and hadamard",
@@ -329,7 +367,8 @@ fn layer(
     };
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
     let op = u16::try_from(c.position).map_err(|_| Error::Learning("too many operators".into()))?;
-    Ok(LearnLayer { op, part, teacher, format, rate: own.rate.unwrap_or(1.0), overlay, scales })
+    let usual = if output { 1.0 } else { wish.hidden_rate };
+    Ok(LearnLayer { op, part, teacher, format, rate: own.rate.unwrap_or(usual), overlay, scales })
 }
 
 /// Convolutions and fully connected layers of one image, in the order in which they run.
@@ -360,11 +399,14 @@ fn candidates<'l>(graph: &Graph, lowered: &'l Lowered, plan: &Plan) -> Vec<Candi
 fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
     let names = || all.iter().map(|c| c.operator.name.as_str()).collect::<Vec<_>>().join(", ");
     for name in wish.layers.iter().flatten().chain(wish.layer.iter().map(|l| &l.name)) {
-        if !all.iter().any(|c| c.operator.name == *name) {
+        if name != LAST && !all.iter().any(|c| c.operator.name == *name) {
             return Err(Error::Learning(format!("no layer `{name}` can learn; there are: {}", names())));
         }
     }
-    let is_chosen = |c: &&Candidate<'_>| wish.wants(&c.operator.name);
+    let last = all.last().map(|c| c.position);
+    let wants_last = wish.layers.iter().flatten().any(|name| name == LAST);
+    let is_chosen =
+        |c: &&Candidate<'_>| wish.wants(&c.operator.name) || wants_last && Some(c.position) == last;
     let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         return Err(Error::Learning(format!("no layer is to learn; there are: {}", names())));

@@ -9,6 +9,7 @@ pub mod error;
 pub mod learning;
 pub mod lower;
 pub mod multiplier;
+pub mod probes;
 pub mod relearn;
 pub mod report;
 pub mod write;
@@ -84,10 +85,10 @@ pub struct Compiled {
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let lowered = lower::lower(graph, options)?;
+    let mut lowered = lower::lower(graph, options)?;
     let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
     let wish = options.learning.as_ref();
-    let learning = wish.map(|wish| learning::records(wish, graph, &lowered, &plan)).transpose()?;
+    let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
     let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
     let mut report = report::report(&bytes, &lowered, &plan);

@@ -88,7 +88,7 @@ pub struct Room<'a> {
 pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, random: &mut Random) {
     let (g, quant, h) = (layer.geometry, layer.quant, layer.h);
     let errors = Errors::new(layer, lesson, room);
-    let rate = if lesson.normalised { normalised(layer, lesson.rate) } else { lesson.rate };
+    let rate = if lesson.normalised { normalised(layer, lesson) } else { lesson.rate };
     // Of a gradient `Σ error · (x - z_in)`, before the channel's own scale is divided out:
     // rate · unit · s_in / s_w = rate · unit · s_in² / (s_out · multiplier).
     let common = rate.times(errors.unit).times(quant.s_in).times(quant.s_in).over(quant.s_out);
@@ -131,16 +131,17 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
     }
 }
 
-/// The rate over one plus the energy of a mean patch.
-fn normalised(layer: &Layer<'_>, rate: Magnitude) -> Magnitude {
+/// The rate over one plus the energy of a mean patch in each cell.
+fn normalised(layer: &Layer<'_>, lesson: &Lesson<'_>) -> Magnitude {
     let g = &layer.geometry;
     let sum = layer.x.iter().fold(0u64, |sum, &x| {
         let x = i64::from(x) - i64::from(layer.quant.in_zp);
         sum + (x * x) as u64
     });
     let pixels = Magnitude::new((g.input[0] * g.input[1]) as u64, 0);
-    let energy = Magnitude::new(sum.saturating_mul(g.taps() as u64), 0).over(pixels);
-    rate.over(energy.times(layer.quant.s_in).times(layer.quant.s_in).plus_one())
+    let energy =
+        Magnitude::new(sum.saturating_mul((g.taps() * lesson.grid.cell_pixels().1) as u64), 0).over(pixels);
+    lesson.rate.over(energy.times(layer.quant.s_in).times(layer.quant.s_in).plus_one())
 }
 
 /// Errors of features, in whole numbers.
