@@ -161,9 +161,10 @@ impl LearningPlan {
         toml::from_str(text).map_err(|e| Error::Learning(e.to_string().trim().to_owned()))
     }
 
-    /// Whether the layer of this name is to learn.
-    pub fn wants(&self, name: &str) -> bool {
-        self.layers.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
+    /// Whether the layer of this name, which may be the last, is to learn.
+    pub fn wants(&self, name: &str, last: bool) -> bool {
+        let named = |n: &String| n == name || last && n == LAST;
+        self.layers.as_ref().is_none_or(|names| names.iter().any(named))
     }
 }
 
@@ -404,9 +405,7 @@ fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&
         }
     }
     let last = all.last().map(|c| c.position);
-    let wants_last = wish.layers.iter().flatten().any(|name| name == LAST);
-    let is_chosen =
-        |c: &&Candidate<'_>| wish.wants(&c.operator.name) || wants_last && Some(c.position) == last;
+    let is_chosen = |c: &&Candidate<'_>| wish.wants(&c.operator.name, Some(c.position) == last);
     let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() {
         return Err(Error::Learning(format!("no layer is to learn; there are: {}", names())));
