@@ -2,8 +2,10 @@
 //!
 //! `error(j)` is always `∂J/∂z_j`, the gradient before the activation: what a rule gave times the slope of the activation.
 
+pub mod adaptor;
 pub mod dense;
 pub mod geometry;
+pub mod recurrent;
 pub mod window;
 
 /// Slope of an activation, from its output.
