@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
+use offshoot::learn::Random;
 use offshoot_bench::data::Samples;
 use offshoot_bench::{mnist, shift, speakers};
 use serde::Serialize;
@@ -50,6 +51,9 @@ struct Args {
     /// Rate of the last layer, instead of the recipe's.
     #[arg(long)]
     last_rate: Option<f32>,
+    /// Rates of adaptation are multiplied by each of these.
+    #[arg(long, value_delimiter = ',')]
+    factor: Vec<f32>,
     /// Where to write the results.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -117,47 +121,48 @@ fn run_mnist(
 
 fn run_shift(args: &Args) -> Result<Vec<Row>> {
     let (train, test) = (Samples::mnist(&args.data, "train")?, Samples::mnist(&args.data, "test")?);
-    let seeds: Vec<u32> = (0..args.seeds).collect();
-    let shifts = if args.held_out { vec![("held out", shift::Shift::Held)] } else { shift::SHIFTS.to_vec() };
+    let mut shifts = shift::SHIFTS.to_vec();
+    if args.held_out {
+        shifts = vec![("held out", shift::Shift::Held)];
+    }
     let mut rows: Vec<Row> = Vec::new();
-    for &seed in &seeds {
+    for seed in 0..args.seeds {
         let epochs = args.epochs.unwrap_or(6);
         let mut host = shift::host_network(&[784, 256, 128, 10], 0.02, &train, epochs, seed);
         eprintln!("seed {seed}: host network {:.2} %", 100.0 * mnist::accuracy(&mut host, &test));
         for &(name, shift) in &shifts {
-            let order =
-                offshoot_bench::data::shuffled(train.len(), &mut offshoot::learn::Random::new(seed ^ 0x51));
+            let order = offshoot_bench::data::shuffled(train.len(), &mut Random::new(seed ^ 0x51));
             let few = shift.apply(&train.select(order.into_iter().take(1000)), seed ^ 1);
             let shifted = shift.apply(&test, seed ^ 2);
-            for mut recipe in shift::recipes() {
+            for recipe in shift::recipes() {
                 if args.rule.as_deref().is_some_and(|r| r != recipe.name) {
                     continue;
                 }
-                if recipe.rate > 0.0 {
-                    recipe.rate = args.rate.unwrap_or(recipe.rate);
-                }
-                if recipe.last_rate > 0.0 {
-                    recipe.last_rate = args.last_rate.unwrap_or(recipe.last_rate);
-                }
-                let accuracy = shift::adapt(&host, &recipe, &few, &shifted);
-                eprintln!("seed {seed} {name:8} {:20} {:.2} %", recipe.name, 100.0 * accuracy);
-                let rule = format!("{name}: {}", recipe.name);
-                match rows.iter_mut().find(|r| r.rule == rule) {
-                    Some(row) => row.add(seed, accuracy),
-                    None => {
-                        let mut row =
-                            Row { protocol: "shift", rule, seeds: vec![], accuracy: vec![], mean: 0.0 };
-                        row.add(seed, accuracy);
-                        rows.push(row);
-                    }
+                for factor in args.factors() {
+                    let accuracy = shift::adapt(&host, &recipe.faster(factor), &few, &shifted);
+                    let rule = format!("{name}: {} x{factor}", recipe.name);
+                    eprintln!("seed {seed} {rule:32} {:.2} %", 100.0 * accuracy);
+                    record(&mut rows, "shift", rule, seed, accuracy);
                 }
             }
         }
     }
     for row in &rows {
-        println!("{:32} {:.2} %", row.rule, 100.0 * row.mean);
+        println!("{:40} {:.2} %", row.rule, 100.0 * row.mean);
     }
     Ok(rows)
+}
+
+/// Adds a result to its row.
+fn record(rows: &mut Vec<Row>, protocol: &'static str, rule: String, seed: u32, accuracy: f64) {
+    let at = rows.iter().position(|r| r.rule == rule).unwrap_or_else(|| {
+        rows.push(Row { protocol, rule, seeds: vec![], accuracy: vec![], mean: 0.0 });
+        rows.len() - 1
+    });
+    let row = &mut rows[at];
+    row.seeds.push(seed);
+    row.accuracy.push(accuracy);
+    row.mean = row.accuracy.iter().sum::<f64>() / row.accuracy.len() as f64;
 }
 
 fn run_speakers(args: &Args) -> Result<Vec<Row>> {
@@ -168,24 +173,12 @@ fn run_speakers(args: &Args) -> Result<Vec<Row>> {
             let split = digits.split(speaker, 10);
             let epochs = args.epochs.unwrap_or(20);
             let host = shift::host_network(&speakers::WIDTHS, 0.005, &split.others, epochs, seed);
-            for mut recipe in shift::recipes() {
-                if recipe.rate > 0.0 {
-                    recipe.rate = args.rate.unwrap_or(recipe.rate);
-                }
-                if recipe.last_rate > 0.0 {
-                    recipe.last_rate = args.last_rate.unwrap_or(recipe.last_rate);
-                }
-                let accuracy = shift::adapt(&host, &recipe, &split.adapt, &split.test);
-                eprintln!("seed {seed} speaker {speaker} {:20} {:.2} %", recipe.name, 100.0 * accuracy);
-                match rows.iter_mut().find(|r| r.rule == recipe.name) {
-                    Some(row) => row.add(seed, accuracy),
-                    None => {
-                        let rule = recipe.name.to_owned();
-                        let mut row =
-                            Row { protocol: "speakers", rule, seeds: vec![], accuracy: vec![], mean: 0.0 };
-                        row.add(seed, accuracy);
-                        rows.push(row);
-                    }
+            for recipe in shift::recipes() {
+                for factor in args.factors() {
+                    let accuracy = shift::adapt(&host, &recipe.faster(factor), &split.adapt, &split.test);
+                    let rule = format!("{} x{factor}", recipe.name);
+                    eprintln!("seed {seed} speaker {speaker} {rule:28} {:.2} %", 100.0 * accuracy);
+                    record(&mut rows, "speakers", rule, seed, accuracy);
                 }
             }
         }
@@ -196,10 +189,8 @@ fn run_speakers(args: &Args) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-impl Row {
-    fn add(&mut self, seed: u32, accuracy: f64) {
-        self.seeds.push(seed);
-        self.accuracy.push(accuracy);
-        self.mean = self.accuracy.iter().sum::<f64>() / self.accuracy.len() as f64;
+impl Args {
+    fn factors(&self) -> Vec<f32> {
+        if self.factor.is_empty() { vec![1.0] } else { self.factor.clone() }
     }
 }
