@@ -87,3 +87,41 @@ pub struct DepthwisePlanar {
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
 }
+
+/// int8 convolution by 3×3 windows with stride 1, NHWC, one group, by Winograd's F(2, 3) along the rows: two outputs
+/// from four products in place of six (Winograd 1980; Lavin & Gray, arXiv:1509.09308), in whole numbers and exact.
+///
+/// A tile is two neighbouring outputs of a row. From the inputs `d0 … d3` of a kernel row and channel and its weights
+/// `g0 g1 g2` come the components
+/// `(d0 - d2, 2·g0)`, `(d1 - d3, -2·g2)`, `(d1 + d2, g0 + g1 + g2)`, `(d2 - d1, g0 - g1 + g2)`, in this order; their
+/// products, summed over kernel rows and channels, are `m0 … m3`. Twice the outputs are `m0 + m2 + m3` and
+/// `m1 + m2 - m3`, each plus twice the bias.
+///
+/// **Order.** Tiles are computed two at a time, in order of address. `c` is a multiple of four.
+///
+/// **Weights.** int16. Output channels form blocks of four (A, B, C, D), the last padded with zeros. A block holds its
+/// components one after another, each a sequence over kernel rows and groups of four inputs (0, 1, 2, 3) of
+/// `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`. The magnitudes of all components of a channel add up to
+/// less than 2^22.
+///
+/// **Blob.** As [`ConvBlocked`]'s, with a multiplier and shift a channel.
+///
+/// **Scratch.** Its offset is given in words of 4 bytes. int16: each component of a tile pair (P, Q), over kernel rows
+/// and groups of four inputs, as `P0 P2 Q0 Q2 P1 P3 Q1 Q3`, `24 · c` values; then `c` bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct ConvWinograd {
+    pub src: u32,
+    pub dst: u32,
+    pub scratch: u32,
+    pub n: u16,
+    pub h: u16,
+    pub w: u16,
+    pub c: u16,
+    pub out_c: u16,
+    pub window: WindowRepr,
+    pub in_zp: i8,
+    pub out_zp: i8,
+    pub clamp: Option<(i8, i8)>,
+    pub blob: u32,
+}

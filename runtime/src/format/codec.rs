@@ -95,6 +95,7 @@ records! {
     Dequantize "op-quantize",
     ConvBlocked "op-blocked",
     DepthwisePlanar "op-blocked",
+    ConvWinograd "op-winograd",
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.

@@ -7,7 +7,7 @@
 //! [`crate::graph::Model::open`] has checked it; `ops/<family>.rs` says what each one computes and what
 //! `check` demands of it.
 
-pub use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
+pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 use serde::{Deserialize, Serialize};
 
@@ -40,11 +40,12 @@ pub enum Tag {
     Constant = 22,
     ConvBlocked = 23,
     DepthwisePlanar = 24,
+    ConvWinograd = 25,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -69,6 +70,7 @@ impl Tag {
         Self::Constant,
         Self::ConvBlocked,
         Self::DepthwisePlanar,
+        Self::ConvWinograd,
     ];
 
     /// The tag with this number, if there is one.
@@ -103,6 +105,7 @@ impl Tag {
             Self::Constant => "constant",
             Self::ConvBlocked => "conv_blocked",
             Self::DepthwisePlanar => "depthwise_planar",
+            Self::ConvWinograd => "conv_winograd",
         }
     }
 }

@@ -32,9 +32,9 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
 }
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{conv_blocked, depthwise_planar};
+pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]
-pub(crate) use passes::{conv_blocked, depthwise_planar};
+pub(crate) use passes::{conv_blocked, conv_winograd, depthwise_planar};
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]

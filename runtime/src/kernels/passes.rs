@@ -3,7 +3,7 @@
 
 use crate::engine::Memory;
 use crate::error::Rule;
-use crate::format::record::{ConvBlocked, DepthwisePlanar, Walk};
+use crate::format::record::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 use crate::kernels::geometry::{Blocked, Planar};
 use crate::kernels::{Requant, portable};
 use crate::ops::Layout;
@@ -32,6 +32,20 @@ pub(crate) fn conv_blocked(
         let (gathered, dst) = memory.split(lanes, layout.dst)?;
         portable::conv_pair(r, g, q, weights, pair, gathered, dst);
     }
+    Ok(())
+}
+
+/// Convolution by F(2, 3), which needs no scratch here.
+#[cfg_attr(arm_dsp, allow(dead_code))]
+pub(crate) fn conv_winograd(
+    r: &ConvWinograd,
+    q: &Requant<'_>,
+    weights: &[i16],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let (src, dst) = memory.split(layout.src, layout.dst)?;
+    portable::conv_winograd(r, q, weights, src, dst);
     Ok(())
 }
 

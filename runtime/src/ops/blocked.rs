@@ -58,7 +58,7 @@ pub(super) fn scratch(word: u32, values: u64) -> Result<Span, Rule> {
 }
 
 /// Weights as halves of words.
-fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
+pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
     bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)
 }
 

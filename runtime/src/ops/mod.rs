@@ -20,6 +20,7 @@ mod reduce;
 mod resize;
 mod shape;
 mod weights;
+mod winograd;
 
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
 pub(crate) use weights::Layout;
@@ -66,6 +67,7 @@ macro_rules! dispatch {
             Record::Dequantize($r) if cfg!(feature = "op-quantize") => $call,
             Record::ConvBlocked($r) if cfg!(feature = "op-blocked") => $call,
             Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
+            Record::ConvWinograd($r) if cfg!(feature = "op-winograd") => $call,
             _ => Err(Rule::Format),
         }
     };

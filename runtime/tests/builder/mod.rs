@@ -258,6 +258,25 @@ pub(crate) fn every_record() -> Vec<Record> {
                 .into(),
         );
     }
+    // Its own blob: four channels (the fourth is padding) of 4 · 3 · 4 components.
+    all.push(
+        ConvWinograd {
+            src,
+            dst: 2048,
+            scratch,
+            n,
+            h,
+            w,
+            c: 4,
+            out_c,
+            window: same,
+            in_zp,
+            out_zp,
+            clamp,
+            blob,
+        }
+        .into(),
+    );
     all
 }
 
@@ -270,5 +289,6 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[412..424].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[424..427].copy_from_slice(&[0xfa, 0xff, 0xf0]);
     builder.blobs[428..560].fill(3);
+    builder.blobs[560..].fill(0);
     builder
 }

@@ -13,6 +13,7 @@ mod normalise;
 mod reduce;
 mod resize;
 mod unary;
+mod winograd;
 
 use std::collections::HashMap;
 

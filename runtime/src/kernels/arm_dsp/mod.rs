@@ -16,11 +16,13 @@ mod pool;
 mod taps;
 mod vector;
 mod window;
+mod winograd;
 
 pub(crate) use add::add_i8;
 pub(crate) use conv::conv_blocked;
 pub(crate) use depthwise::depthwise_planar;
 pub(crate) use pool::average_i8;
+pub(crate) use winograd::conv_winograd;
 
 use crate::kernels::Requant;
 

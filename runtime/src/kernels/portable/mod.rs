@@ -18,6 +18,7 @@ mod reduce;
 mod resize;
 mod softmax;
 mod unary;
+mod winograd;
 
 pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
 pub(crate) use conv::extent;
@@ -33,3 +34,4 @@ pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
 pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
+pub use winograd::conv_winograd;

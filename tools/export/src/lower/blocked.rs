@@ -7,11 +7,11 @@ use offshoot::graph::cost;
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
-use super::{Context, Lowering, Tensor, clamp_i8, nhwc, to_u16};
+use super::{Context, Lowering, Tensor, clamp_i8, nhwc, to_u16, winograd};
 use crate::Prefer;
 
 /// Extents of an NHWC tensor.
-type Extents = [u16; 4];
+pub(super) type Extents = [u16; 4];
 
 /// Lowers a convolution of one group; `false` if it does not suit.
 pub(super) fn conv(
@@ -63,6 +63,9 @@ fn emit_conv(
     let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]) * usize::from(in_c);
     if q.weights.len() != taps * channels || !fold(&mut q, channels, i32::from(x.zp), &|o, k| o * taps + k) {
         return Ok(false);
+    }
+    if c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
+        return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
     }
     let segment = usize::from(window.kernel[1]) * usize::from(in_c);
     let weights = arrange(q.weights, channels, segment, usize::from(window.kernel[0]));
@@ -154,7 +157,7 @@ pub(super) fn depthwise(
     Ok(true)
 }
 
-fn emit(
+pub(super) fn emit(
     c: &mut Context<'_>,
     record: Record,
     x: &Tensor,

@@ -1,0 +1,81 @@
+//! [`ConvWinograd`]: int8 convolution by 3×3 windows through F(2, 3).
+//!
+//! Rules, beyond those of the window: 3×3, stride 1, no dilation; input channels a multiple of four; shifts, biases and
+//! weights in the ranges that the record's page gives; input, output and scratch share no byte.
+
+use super::blocked::{check_requant, halves, scratch};
+use super::shape::{product, require, window_output};
+use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
+use super::{Limits, Memory, Operator, Span};
+use crate::error::Rule;
+use crate::format::record::{ConvWinograd, Window};
+use crate::kernels::{self, Requant};
+
+/// Bound of the sum of the magnitudes of a channel's transformed weights.
+const MOST_WEIGHT: u64 = 1 << 22;
+
+impl ConvWinograd {
+    pub(crate) fn layout(&self) -> Result<Layout, Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let window = Window::from(self.window);
+        let form = window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1];
+        require(form && self.c.is_multiple_of(4), Rule::Window)?;
+        let output = product([self.n.into(), out_h, out_w, self.out_c.into()])?;
+        let blocks = u64::from(self.out_c.div_ceil(4)) * 4;
+        // Four components of three rows, int16.
+        let weights = product([24, blocks, self.c.into()])?;
+        let tiles = product([self.n.into(), out_h, out_w.div_ceil(2)])?;
+        Ok(Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, 1)?,
+            dst: Span::new(self.dst, output, 1)?,
+            channels: self.out_c.into(),
+            weights,
+            work: product([tiles + 1, weights])?,
+        })
+    }
+
+    /// Components of a tile pair and a pixel of padding.
+    pub(crate) fn lanes(&self) -> Result<Span, Rule> {
+        scratch(self.scratch, product([49, u64::from(self.c)])?.div_ceil(2))
+    }
+
+    fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i16]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
+        let (requant, weights) = requant_blob(blobs, self.blob, layout, true, numbers)?;
+        Ok((requant, halves(weights)?))
+    }
+}
+
+impl Operator for ConvWinograd {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let layout = self.layout()?;
+        limits.disjoint(layout.src, layout.dst)?;
+        check_clamp(self.clamp)?;
+        let lanes = self.lanes()?;
+        limits.disjoint(lanes, layout.src)?;
+        limits.disjoint(lanes, layout.dst)?;
+        let (requant, weights) = self.requant(limits.blobs, &layout)?;
+        check_requant(&requant)?;
+        // The channels of a block take turns of two values.
+        let light = weights.chunks_exact(48 * usize::from(self.c)).all(|block| {
+            let mut sums = [0u64; 4];
+            for (i, w) in block.iter().enumerate() {
+                sums[i / 2 % 4] += u64::from(w.unsigned_abs());
+            }
+            sums.iter().all(|&sum| sum < MOST_WEIGHT)
+        });
+        require(light, Rule::Quantisation)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let layout = self.layout()?;
+        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
+        kernels::conv_winograd(self, &requant, weights, memory, &layout)
+    }
+}
