@@ -45,6 +45,20 @@ pub enum Error {
     },
     /// There is no such input or output.
     NoSuchTensor,
+    /// Learning record `layer` (or what all share: `u8::MAX`) breaks a rule.
+    Learn {
+        /// Index of the record.
+        layer: u8,
+        /// Which rule.
+        rule: Rule,
+    },
+    /// The model does not learn, or was not opened to.
+    NotLearning,
+    /// There is no such class.
+    Label {
+        /// Number of classes.
+        classes: u16,
+    },
 }
 
 /// Rule that a record broke.
@@ -89,6 +103,10 @@ impl core::fmt::Display for Error {
                 write!(f, "arena of {given} bytes is too small: the model needs {needed}")
             }
             Self::NoSuchTensor => f.write_str("no such input or output"),
+            Self::Learn { layer: u8::MAX, rule } => write!(f, "learning records: break rule {rule:?}"),
+            Self::Learn { layer, rule } => write!(f, "learning record {layer}: breaks rule {rule:?}"),
+            Self::NotLearning => f.write_str("the model does not learn"),
+            Self::Label { classes } => write!(f, "no such class: there are {classes}"),
         }
     }
 }

@@ -10,8 +10,8 @@ use embedded_io::{Read, Write};
 use offshoot::format::header::{HeaderView, VERSION};
 use offshoot::trace::NoObserver;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, Mode, ModelInfo, PROTOCOL_VERSION, Request, Response,
-    RunReport, crc32, decode,
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION, Request,
+    Response, RunReport, crc32, decode,
 };
 use offshoot::{Engine, Model};
 
@@ -48,6 +48,8 @@ enum State {
     Empty { loading: Option<usize> },
     /// The host waits for the answer to its wish to open this model.
     Open(Source),
+    /// The host waits for the answer to its wish that this model, which is open, learn.
+    Learn(Source),
     /// The line is closed.
     Closed,
 }
@@ -60,7 +62,8 @@ pub fn serve<S: Read + Write, C: Clock, K: StackGauge>(serial: S, mut device: De
     loop {
         state = match state {
             State::Empty { loading } => without_model(&mut link, &mut device, loading),
-            State::Open(source) => with_model(&mut link, &mut device, source),
+            State::Open(source) => with_model(&mut link, &mut device, source, false),
+            State::Learn(source) => with_model(&mut link, &mut device, source, true),
             State::Closed => return,
         }
     }
@@ -97,9 +100,12 @@ fn without_model<S: Read + Write, C: Clock, K>(
                     loading = None;
                     Ok(())
                 }
-                Request::WriteInput { .. } | Request::Run { .. } | Request::ReadOutput { .. } => {
-                    Err(Failure::new(ErrorCode::NoModel, 0))
-                }
+                Request::WriteInput { .. }
+                | Request::Run { .. }
+                | Request::ReadOutput { .. }
+                | Request::LearnBegin
+                | Request::Learn { .. }
+                | Request::ReadLearned { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
             },
         };
         respond(link, answer);
@@ -107,11 +113,12 @@ fn without_model<S: Read + Write, C: Clock, K>(
 }
 
 /// Opens the model and serves it until it is closed. Every request is answered but one that asks for another
-/// model: the next state answers it.
+/// model or to let it learn: the next state answers it.
 fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
     link: &mut Link<S>,
     device: &mut Device<'_, C, K>,
     source: Source,
+    learns: bool,
 ) -> State {
     let facts = (
         device.board,
@@ -140,7 +147,12 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
             operators: model.op_count(),
             arena: model.arena_bytes(),
         };
-        Ok((Engine::new(model, arena)?, report))
+        let engine = if learns {
+            Engine::learning(model, arena)
+        } else {
+            Engine::new(model, arena)
+        };
+        Ok((engine?, report))
     });
     let mut engine = match opened {
         Ok((engine, report)) => {
@@ -150,7 +162,11 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                 report.operators,
                 report.arena
             );
-            link.send(&Response::Model(report));
+            link.send(&if learns {
+                Response::Ok
+            } else {
+                Response::Model(report)
+            });
             engine
         }
         Err(error) => {
@@ -187,6 +203,21 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                 Request::Run { mode } => match run(link, &mut engine, clock, gauge, mode) {
                     Ok(report) => {
                         link.send(&Response::Done(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::LearnBegin => return State::Learn(source),
+                Request::Learn { label } => match learn(&mut engine, clock, gauge, label) {
+                    Ok(report) => {
+                        link.send(&Response::Lesson(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::ReadLearned { offset, len } => match learned(&engine, offset, len) {
+                    Ok(data) => {
+                        link.send(&Response::Data(data));
                         continue;
                     }
                     Err(failure) => Err(failure),
@@ -241,6 +272,29 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             Ok(RunReport { count: 0, stack: 0 })
         }
     }
+}
+
+/// One step of learning, measured.
+fn learn<C: Clock, K: StackGauge>(
+    engine: &mut Engine<'_, '_>,
+    clock: &mut C,
+    gauge: &mut K,
+    label: u16,
+) -> Result<LessonReport, Failure> {
+    let reading_cost = reading_cost(clock);
+    let depth = gauge.paint();
+    clock.restart();
+    let start = clock.now();
+    let result = black_box(&mut *engine).learn(label);
+    let end = clock.now();
+    let stack = gauge.deepest().saturating_sub(depth);
+    let lesson = result?;
+    Ok(LessonReport {
+        guess: lesson.guess.unwrap_or(u16::MAX),
+        steps: lesson.steps,
+        count: clock.between(start, end).saturating_sub(reading_cost),
+        stack,
+    })
 }
 
 /// The next request; damage and other versions of the protocol are failures to report. `None`: the line is closed.
@@ -316,7 +370,18 @@ fn write(target: &mut [u8], offset: u32, data: &[u8]) -> Result<(), Failure> {
 }
 
 fn read<'e>(engine: &'e Engine<'_, '_>, index: u8, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
-    let tensor = engine.output(index.into())?;
+    chunk(engine.output(index.into())?, offset, len)
+}
+
+fn learned<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
+    let bytes = engine
+        .learned()
+        .ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
+    chunk(bytes, offset, len)
+}
+
+/// `len` bytes from `offset` on, if a message can hold them.
+fn chunk(tensor: &[u8], offset: u32, len: u16) -> Result<&[u8], Failure> {
     let range = Failure::new(ErrorCode::Range, tensor.len() as u32);
     let (start, len) = (usize::try_from(offset).map_err(|_| range)?, usize::from(len));
     if len > CHUNK_MAX {

@@ -1,7 +1,9 @@
 //! Runs a [`Model`] in an arena that the caller hands over.
 
+mod learn;
 mod memory;
 
+pub use learn::{Course, Lesson};
 pub(crate) use memory::{Element, Memory};
 
 use crate::error::Error;
@@ -20,6 +22,7 @@ use crate::trace::Observer;
 pub struct Engine<'m, 'a> {
     model: Model<'m>,
     arena: &'a mut [u8],
+    course: Option<Course>,
 }
 
 impl<'m, 'a> Engine<'m, 'a> {
@@ -30,17 +33,14 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// [`Error::ArenaTooSmall`] if there are fewer than [`Model::arena_bytes`]; [`Error::Alignment`] if the arena
     /// does not begin at a multiple of 16.
     pub fn new(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
-        let too_small = Error::ArenaTooSmall {
-            needed: model.arena_bytes(),
-            given: u32::try_from(arena.len()).unwrap_or(u32::MAX),
-        };
-        let needed = usize::try_from(model.arena_bytes()).map_err(|_| too_small)?;
-        let arena = arena.get_mut(..needed).ok_or(too_small)?;
-        if !arena.as_ptr().addr().is_multiple_of(ALIGNMENT) {
-            return Err(Error::Alignment);
-        }
+        Self::bound(model, arena, model.arena_bytes())
+    }
+
+    /// Binds a model to the first `needed` bytes of an arena.
+    fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
+        let arena = fitting(arena, needed)?;
         arena.fill(0);
-        Ok(Self { model, arena })
+        Ok(Self { model, arena, course: None })
     }
 
     /// The model.
@@ -72,16 +72,18 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
     /// than a panic.
     pub fn run(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
-        let mut memory = Memory::new(self.arena, self.model.blobs());
-        for (info, _, record) in self.model.ops() {
-            let fault = |rule| Error::Invalid { op: info.index, rule };
-            observer.before(info);
-            ops::run(&record, &mut memory).map_err(fault)?;
-            let output = ops::output(&record).map_err(fault)?;
-            observer.after(info, memory.bytes(output).map_err(fault)?);
-        }
-        Ok(())
+        let learning = self.course.and_then(|_| self.model.learning());
+        learn::walk(&self.model, self.arena, learning.as_ref(), observer, |_, _| Ok(()))
     }
+}
+
+/// The first `needed` bytes, aligned.
+fn fitting(arena: &mut [u8], needed: u32) -> Result<&mut [u8], Error> {
+    let given = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+    let too_small = Error::ArenaTooSmall { needed, given };
+    let len = usize::try_from(needed).map_err(|_| too_small)?;
+    let arena = arena.get_mut(..len).ok_or(too_small)?;
+    if arena.as_ptr().addr().is_multiple_of(ALIGNMENT) { Ok(arena) } else { Err(Error::Alignment) }
 }
 
 /// Where an input or output lies.

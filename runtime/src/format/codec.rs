@@ -3,6 +3,7 @@
 //! Decoding takes any bytes and gives a record or `None`; it does not panic, allocate or loop. A decoded record
 //! says nothing about whether its numbers make sense.
 
+use super::learn::{LearnHead, LearnLayer};
 use super::record::{self, IoRepr, OpHeader, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,16 @@ pub fn decode_op_header(bytes: &[u8]) -> Option<(u8, OpHeader, &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (header, rest) = postcard::take_from_bytes(rest).ok()?;
     Some((tag, header, rest))
+}
+
+/// Reads what the learning records begin with.
+pub fn decode_learn_head(bytes: &[u8]) -> Option<(LearnHead, &[u8])> {
+    postcard::take_from_bytes(bytes).ok()
+}
+
+/// Reads the learning record of a layer.
+pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
+    postcard::take_from_bytes(bytes).ok()
 }
 
 /// Writes tag, header and record to the front of `out`; gives the bytes written, or `None` if there is not

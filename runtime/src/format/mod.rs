@@ -10,6 +10,7 @@ pub mod blocked;
 pub mod codec;
 pub mod crc;
 pub mod header;
+pub mod learn;
 pub mod record;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.
@@ -17,8 +18,10 @@ pub mod requires {
     /// An operator computes in float32 ([`crate::format::record::Quantize`] and `Dequantize` alone do not
     /// count).
     pub const NEEDS_F32: u16 = 1;
+    /// Records of [`crate::format::learn`] stand behind the operators.
+    pub const LEARNS: u16 = 2;
     /// What this build of the runtime has.
-    pub const SUPPORTED: u16 = if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
+    pub const SUPPORTED: u16 = LEARNS | if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
 }
 
 /// Alignment of the file, the blob section and the arena in memory, bytes.

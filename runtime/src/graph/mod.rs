@@ -6,15 +6,18 @@
 //! lies; nothing of it is copied to RAM.
 
 pub mod cost;
+pub mod learn;
 
 use crate::engine::io_span;
 use crate::error::{Error, Rule};
 use crate::format::codec::{self, GraphHead, built};
 use crate::format::header::{HEADER_LEN, Header, HeaderView};
+use crate::format::learn::LearnHead;
 use crate::format::record::{IoRepr, OpHeader, Record, Tag};
 use crate::format::{ALIGNMENT, requires};
 use crate::ops::{self, Limits};
 use crate::trace::OpInfo;
+use learn::Learning;
 
 /// Most work that the operators of a file may do together in one run; see [`Model::work`]. Enough for a
 /// network four times ResNet-50, and an end to what a hostile file can ask for.
@@ -30,6 +33,7 @@ pub struct Model<'m> {
     ops: &'m [u8],
     blobs: &'m [u8],
     work: u64,
+    learn: Option<(LearnHead, &'m [u8])>,
 }
 
 impl<'m> Model<'m> {
@@ -56,8 +60,14 @@ impl<'m> Model<'m> {
         let (graph, blobs) = sections(bytes, &header).ok_or(Error::Length)?;
         let (head, ios) = codec::decode_head(graph).ok_or(Error::Length)?;
         let ops = check_ios(ios, &head, &header)?;
-        let mut model = Self { header, head, ios, ops, blobs, work: 0 };
-        model.work = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
+        let mut model = Self { header, head, ios, ops, blobs, work: 0, learn: None };
+        let (work, rest) = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
+        model.work = work;
+        if header.requires & requires::LEARNS != 0 {
+            model.learn = Some(learn::check(&model, rest)?);
+        } else if !rest.is_empty() {
+            return Err(Error::Length);
+        }
         Ok(model)
     }
 
@@ -118,6 +128,16 @@ impl<'m> Model<'m> {
             rest = codec::decode_io(rest)?.1;
         }
         Some(codec::decode_io(rest)?.0)
+    }
+
+    /// What of the model learns, if anything does.
+    pub fn learning(&self) -> Option<Learning<'m>> {
+        self.learn.map(|(head, rest)| Learning::new(self, head, rest))
+    }
+
+    /// Bytes of arena that learning needs, inference included; `None` if nothing learns.
+    pub fn train_arena_bytes(&self) -> Option<u32> {
+        self.learn.map(|(head, _)| head.arena_bytes)
     }
 
     /// The blob section: weights, tables, constants.
@@ -202,8 +222,8 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
     Ok(rest)
 }
 
-/// Checks all operators and that nothing stands behind them; gives the work they do together.
-fn check_ops(ops: &[u8], count: u16, limits: &Limits<'_>) -> Result<u64, Error> {
+/// Checks all operators; gives the work they do together and what stands behind them.
+fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut walk = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
     while let Some(step) = walk.step() {
@@ -218,5 +238,5 @@ fn check_ops(ops: &[u8], count: u16, limits: &Limits<'_>) -> Result<u64, Error> 
             return Err(invalid(Rule::Shape));
         }
     }
-    if walk.rest.is_empty() { Ok(total) } else { Err(Error::Length) }
+    Ok((total, walk.rest))
 }

@@ -22,7 +22,7 @@ mod shape;
 mod weights;
 mod winograd;
 
-pub(crate) use shape::{Limits, Span, product};
+pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
 pub(crate) use weights::Layout;
 
 use crate::engine::Memory;

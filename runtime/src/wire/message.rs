@@ -53,6 +53,20 @@ pub enum Request<'a> {
     },
     /// Forget the model. Answer: [`Response::Ok`].
     Reset,
+    /// Open the model again, to learn, with the weights of its file. Answer: [`Response::Ok`].
+    LearnBegin,
+    /// One step of learning on the inputs, which it consumes. Answer: [`Response::Lesson`].
+    Learn {
+        /// Class of the sample.
+        label: u16,
+    },
+    /// Bytes of what was learned. Answer: [`Response::Data`].
+    ReadLearned {
+        /// Where in it, bytes.
+        offset: u32,
+        /// At most [`super::CHUNK_MAX`].
+        len: u16,
+    },
 }
 
 /// What to observe during a run.
@@ -85,6 +99,8 @@ pub enum Response<'a> {
     Done(RunReport),
     /// Not done, and why.
     Error(Failure),
+    /// A step of learning is done.
+    Lesson(LessonReport),
 }
 
 /// What a device is and has.
@@ -158,6 +174,19 @@ pub struct RunReport {
     pub stack: u32,
 }
 
+/// What was observed of a step of learning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LessonReport {
+    /// The class that the sample was taken for before it was learned; `u16::MAX` if none is known.
+    pub guess: u16,
+    /// Steps so far.
+    pub steps: u32,
+    /// Cost of the step, in the device's [`CountUnit`].
+    pub count: u32,
+    /// Bytes of stack that the step used at most.
+    pub stack: u32,
+}
+
 /// Why something was not done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -213,6 +242,13 @@ pub enum ErrorCode {
     Range,
     /// A chunk came without [`Request::LoadBegin`].
     NotLoading,
+
+    /// Learning record `detail` breaks a rule.
+    Learn,
+    /// The model does not learn, or learning has not begun.
+    NotLearning,
+    /// There is no such class: there are `detail`.
+    Label,
 }
 
 impl Failure {
@@ -238,6 +274,9 @@ impl From<Error> for Failure {
             Error::Invalid { op, rule } => of(ErrorCode::Invalid, op, rule_number(rule)),
             Error::ArenaTooSmall { needed, .. } => Self::new(ErrorCode::ArenaTooSmall, needed),
             Error::NoSuchTensor => Self::new(ErrorCode::NoSuchTensor, 0),
+            Error::Learn { layer, .. } => Self::new(ErrorCode::Learn, layer.into()),
+            Error::NotLearning => Self::new(ErrorCode::NotLearning, 0),
+            Error::Label { classes } => Self::new(ErrorCode::Label, classes.into()),
             #[allow(unreachable_patterns)]
             _ => Self::new(ErrorCode::Other, 0),
         }
@@ -288,6 +327,9 @@ impl core::fmt::Display for Failure {
             ErrorCode::ModelTooLarge => write!(f, "the device has {detail} bytes for a model: too few"),
             ErrorCode::Range => write!(f, "bytes outside of the {detail} there are"),
             ErrorCode::NotLoading => f.write_str("a chunk of a model came before the model's length"),
+            ErrorCode::Learn => write!(f, "learning record {detail} breaks a rule"),
+            ErrorCode::NotLearning => Error::NotLearning.fmt(f),
+            ErrorCode::Label => write!(f, "no such class: there are {detail}"),
         }
     }
 }
@@ -303,8 +345,8 @@ mod tests {
     /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 1);
-        let requests: [(Request<'_>, &[u8]); 9] = [
+        assert_eq!(PROTOCOL_VERSION, 2);
+        let requests: [(Request<'_>, &[u8]); 12] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -314,6 +356,9 @@ mod tests {
             (Request::Run { mode: Mode::Digest }, &[6, 2]),
             (Request::ReadOutput { index: 1, offset: 2, len: 3 }, &[7, 1, 2, 3]),
             (Request::Reset, &[8]),
+            (Request::LearnBegin, &[9]),
+            (Request::Learn { label: 300 }, &[10, 0xac, 2]),
+            (Request::ReadLearned { offset: 1, len: 2 }, &[11, 1, 2]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];
@@ -331,7 +376,8 @@ mod tests {
         };
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
-        let responses: [(Response<'_>, &[u8]); 7] = [
+        let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4 };
+        let responses: [(Response<'_>, &[u8]); 8] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
             (Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4 }), &[2, 1, 2, 3, 4]),
@@ -339,6 +385,7 @@ mod tests {
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
             (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
             (Response::Error(failure), &[6, 18, 1, 2]),
+            (Response::Lesson(lesson), &[7, 1, 2, 3, 4]),
         ];
         for (message, bytes) in responses {
             let mut buffer = [0; 64];

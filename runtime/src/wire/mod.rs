@@ -19,12 +19,13 @@ use crate::format::crc::Crc32;
 
 pub use frame::{Event, FrameError, FrameReader, decode, encode};
 pub use message::{
-    CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorReport, Request, Response, RunReport,
+    CountUnit, ErrorCode, Failure, Info, LessonReport, Mode, ModelInfo, OperatorReport, Request, Response,
+    RunReport,
 };
 
 /// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every
 /// change of a message raises it (the golden bytes in `message`'s tests notice).
-pub const PROTOCOL_VERSION: u8 = 1;
+pub const PROTOCOL_VERSION: u8 = 2;
 
 /// Longest frame on the wire in bytes, delimiter included.
 pub const FRAME_MAX: usize = 1024;

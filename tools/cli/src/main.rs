@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, demo, eval, inspect, profile, run, target, verify};
+use offshoot_cli::commands::{compile, demo, eval, inspect, learn, profile, run, target, verify};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.
@@ -31,6 +31,8 @@ enum Verb {
     Eval(eval::Args),
     /// Compares operator by operator: float with integer, host with device.
     Verify(verify::Args),
+    /// Training on the device, without backpropagation.
+    Learn(learn::Args),
     /// What every operator takes on a target.
     Profile(profile::Args),
     /// Known targets, and what answers.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),
+        Verb::Learn(args) => show(&ui, learn::run(&ui, args)),
         Verb::Profile(args) => show(&ui, profile::run(&ui, args)),
         Verb::Target(args) => show(&ui, target::run(&ui, args)),
     };

@@ -183,6 +183,15 @@ impl Port {
         }
     }
 
+    /// One sample of real numbers, in memory order, as the bytes that go into the arena.
+    pub fn encode_real(&self, values: impl Iterator<Item = f32>) -> Vec<u8> {
+        match self.dtype {
+            DType::I8 => self.quantise(&values.collect::<Vec<_>>()),
+            DType::F32 => values.flat_map(f32::to_le_bytes).collect(),
+            DType::I32 => values.flat_map(|v| (v as i32).to_le_bytes()).collect(),
+        }
+    }
+
     fn quantise(&self, values: &[f32]) -> Vec<u8> {
         let record =
             Quantize { src: 0, dst: 0, len: values.len() as u32, scale: self.scale, zp: self.zero_point };

@@ -67,6 +67,19 @@ pub enum Error {
         /// The largest that fits.
         limit: u64,
     },
+    /// The learning plan cannot be followed.
+    #[error("learning plan: {0}")]
+    Learning(String),
+    /// Learning needs a larger arena than allowed.
+    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {overlay} of them are weights in RAM", needed - limit)]
+    TrainArena {
+        /// Bytes of the plan.
+        needed: u64,
+        /// Bytes allowed.
+        limit: u64,
+        /// Bytes of weights.
+        overlay: u64,
+    },
     /// The runtime refuses the file that was written: a defect of the exporter, never of the input.
     #[error("the runtime refuses the compiled model ({0}): please report this with the model")]
     Refused(offshoot::Error),

@@ -6,8 +6,11 @@
 
 pub mod blobs;
 pub mod error;
+pub mod learning;
 pub mod lower;
 pub mod multiplier;
+pub mod probes;
+pub mod relearn;
 pub mod report;
 pub mod write;
 
@@ -15,6 +18,7 @@ use offshoot_ir::Graph;
 use offshoot_plan::PlanOptions;
 
 pub use error::{Error, Result, Unsupported};
+pub use learning::{LearningPlan, LearningReport};
 pub use lower::Fallback;
 pub use report::{CompileReport, OperatorReport, TensorReport};
 
@@ -48,6 +52,8 @@ pub struct CompileOptions {
     pub source_hash: u32,
     /// Effort of the memory plan.
     pub plan: PlanOptions,
+    /// What is to learn on the device.
+    pub learning: Option<LearningPlan>,
 }
 
 impl Default for CompileOptions {
@@ -59,6 +65,7 @@ impl Default for CompileOptions {
             max_flash: None,
             source_hash: 0,
             plan: PlanOptions::default(),
+            learning: None,
         }
     }
 }
@@ -78,13 +85,23 @@ pub struct Compiled {
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let lowered = lower::lower(graph, options)?;
+    let mut lowered = lower::lower(graph, options)?;
     let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
-    let bytes = write::write(graph, &lowered, &plan, options.source_hash)?;
-    let report = report::report(&bytes, &lowered, &plan);
+    let wish = options.learning.as_ref();
+    let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
+    let records = learning.as_ref().map(|(records, _)| records.as_slice());
+    let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
+    let mut report = report::report(&bytes, &lowered, &plan);
+    report.learning = learning.map(|(_, report)| report);
     if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
         let lower_bound = report.arena_lower_bound_bytes;
         return Err(Error::Arena { needed: report.arena_bytes, limit, lower_bound });
+    }
+    if let (Some(limit), Some(learning)) = (options.max_arena, &report.learning)
+        && learning.train_arena_bytes > limit
+    {
+        let (needed, overlay) = (learning.train_arena_bytes, learning.train_weights_bytes);
+        return Err(Error::TrainArena { needed, limit, overlay });
     }
     if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
         return Err(Error::Flash { needed: report.model_bytes, limit, weights: report.weights_bytes });

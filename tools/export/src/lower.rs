@@ -134,7 +134,13 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> 
         context.out.inputs.push(buffer);
     }
     let mut unsupported = Vec::new();
+    let linear = |n: &&Node| matches!(n.op, Op::Conv2d { .. } | Op::FullyConnected { .. });
+    let last = graph.nodes.iter().rfind(linear);
     for node in &graph.nodes {
+        // What learns has its weights in the plain order, and its input stays whole while its output is computed.
+        let is_last = Some(&node.name) == last.map(|n| &n.name);
+        let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
+        context.arrange = options.arrange && !learns;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
             unsupported.push(Unsupported { node: node.name.clone(), operator, reason });

@@ -3,6 +3,7 @@
 use offshoot_plan::{Moment, Plan};
 use serde::Serialize;
 
+use crate::learning::LearningReport;
 use crate::lower::{Fallback, Lowered};
 
 /// Sizes in bytes, counts as they are.
@@ -32,6 +33,9 @@ pub struct CompileReport {
     pub tensors: Vec<TensorReport>,
     /// Nodes of a quantised graph that run in float32.
     pub fallbacks: Vec<Fallback>,
+    /// What learning takes, if the file has a plan for it.
+    #[serde(flatten)]
+    pub learning: Option<LearningReport>,
 }
 
 /// One operator.
@@ -111,5 +115,6 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         timeline: plan.timeline.clone(),
         tensors: tensors(lowered, plan),
         fallbacks: lowered.fallbacks.clone(),
+        learning: None,
     }
 }

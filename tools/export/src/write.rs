@@ -47,8 +47,14 @@ pub fn problem(lowered: &Lowered) -> Problem {
     }
 }
 
-/// Writes the file and has the runtime validate it.
-pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) -> Result<Vec<u8>> {
+/// Writes the file and has the runtime validate it. `learning` are records behind the operators.
+pub fn write(
+    graph: &Graph,
+    lowered: &Lowered,
+    plan: &Plan,
+    source_hash: u32,
+    learning: Option<&[u8]>,
+) -> Result<Vec<u8>> {
     let count = |what, value: usize, limit: usize| {
         let error = Error::Format { what, value: value as u64, limit: limit as u64 };
         if value > limit { Err(error) } else { Ok(value) }
@@ -79,6 +85,10 @@ pub fn write(graph: &Graph, lowered: &Lowered, plan: &Plan, source_hash: u32) ->
         if computes_f32(&record) {
             needs |= requires::NEEDS_F32;
         }
+    }
+    if let Some(records) = learning {
+        section.extend(records);
+        needs |= requires::LEARNS;
     }
     let blobs = lowered.blobs.as_bytes();
     let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
@@ -134,7 +144,7 @@ impl Aligned {
     }
 }
 
-fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<()> {
+pub(crate) fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<()> {
     let mut buffer = [0; OP_MAX];
     let length = encode(&mut buffer).ok_or(Error::Format {
         what: "the length of an encoded record",
@@ -175,7 +185,7 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
     })
 }
 
-fn numbers(value: &Value) -> (f32, i8) {
+pub(crate) fn numbers(value: &Value) -> (f32, i8) {
     match &value.quant {
         Some(q) if value.dtype == offshoot_ir::DType::I8 && q.scale.len() == 1 => {
             (q.scale[0], q.zero_point[0].clamp(-128, 127) as i8)

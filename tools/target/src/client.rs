@@ -2,8 +2,8 @@
 
 use crate::transport::Transport;
 use offshoot::wire::{
-    CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, Mode, ModelInfo,
-    OperatorReport, Request, Response, RunReport, decode, encode,
+    CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, LessonReport, Mode,
+    ModelInfo, OperatorReport, Request, Response, RunReport, decode, encode,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -225,6 +225,45 @@ impl<T: Transport> Client<T> {
                 return Ok(report);
             }
         }
+    }
+
+    /// Lets the open model learn, from the weights of its file.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn begin_learning(&mut self) -> Result<(), ClientError> {
+        self.ask("learn begin", &Request::LearnBegin, ok)
+    }
+
+    /// One step of learning on the inputs that were written.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn learn(&mut self, label: u16) -> Result<LessonReport, ClientError> {
+        // Sent once: a step cannot be repeated.
+        const NAME: &str = "learn";
+        self.send(NAME, &Request::Learn { label })?;
+        self.answer(NAME, self.run_timeout, |answer| match answer {
+            Response::Lesson(report) => Some(report),
+            _ => None,
+        })
+    }
+
+    /// Reads `len` bytes of what was learned.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn read_learned(&mut self, len: usize) -> Result<Vec<u8>, ClientError> {
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            let part = (len - bytes.len()).min(CHUNK_MAX) as u16;
+            let request = Request::ReadLearned { offset: bytes.len() as u32, len: part };
+            bytes.extend(self.ask("read learned", &request, |answer| match answer {
+                Response::Data(data) if data.len() == usize::from(part) => Some(data.to_vec()),
+                _ => None,
+            })?);
+        }
+        Ok(bytes)
     }
 
     /// One request, one answer. What was damaged on the way is sent again: all requests but runs can be repeated.

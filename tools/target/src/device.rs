@@ -2,6 +2,7 @@
 
 use crate::TargetError;
 use offshoot::format::record::Tag;
+use offshoot::wire::LessonReport;
 
 /// Runs models. Tensors are bytes as they lie in the arena: channels last, little endian.
 pub trait Device {
@@ -35,6 +36,24 @@ pub trait Device {
     /// # Errors
     /// As [`Self::run`].
     fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError>;
+
+    /// Lets the model learn, from the weights of its file. Runs then use the weights that were learned.
+    ///
+    /// # Errors
+    /// [`TargetError::NoModel`], or whatever the device says: nothing of the model learns, or the arena is too small.
+    fn begin_learning(&mut self) -> Result<(), TargetError>;
+
+    /// One step of learning: the class of `inputs` is `label`.
+    ///
+    /// # Errors
+    /// As [`Self::run`]; there is no such class; learning has not begun.
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError>;
+
+    /// All bytes that learning has changed: equal on all devices that learned the same.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    fn learned(&mut self) -> Result<Vec<u8>, TargetError>;
 }
 
 /// What a device is and has.

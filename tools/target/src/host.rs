@@ -2,8 +2,9 @@
 
 use crate::TargetError;
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
+use offshoot::engine::Course;
 use offshoot::trace::{NoObserver, Observer, OpInfo};
-use offshoot::wire::crc32;
+use offshoot::wire::{LessonReport, crc32};
 use offshoot::{Engine, Model};
 use std::time::Instant;
 
@@ -19,6 +20,7 @@ pub struct HostDevice {
 struct Loaded {
     off: Aligned,
     arena: Aligned,
+    course: Option<Course>,
 }
 
 impl HostDevice {
@@ -32,18 +34,29 @@ impl HostDevice {
         inputs: &[&[u8]],
         observer: &mut impl Observer,
     ) -> Result<Vec<Vec<u8>>, TargetError> {
-        let Loaded { off, arena } = self.model.as_mut().ok_or(TargetError::NoModel)?;
-        let model = Model::open(off.bytes())?;
-        let (input_count, output_count) = (model.input_count(), model.output_count());
-        check_count(inputs.len(), input_count)?;
-        let mut engine = Engine::new(model, arena.bytes_mut())?;
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let (mut engine, output_count) = loaded.engine(inputs)?;
+        engine.run(observer)?;
+        (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect()
+    }
+}
+
+impl Loaded {
+    /// An engine with its inputs written, and the number of outputs.
+    fn engine(&mut self, inputs: &[&[u8]]) -> Result<(Engine<'_, '_>, usize), TargetError> {
+        let model = Model::open(self.off.bytes())?;
+        let output_count = model.output_count();
+        check_count(inputs.len(), model.input_count())?;
+        let mut engine = match self.course {
+            Some(course) => Engine::resumed(model, self.arena.bytes_mut(), course)?,
+            None => Engine::new(model, self.arena.bytes_mut())?,
+        };
         for (i, input) in inputs.iter().enumerate() {
             let tensor = engine.input_mut(i)?;
             check_len(i, input.len(), tensor.len())?;
             tensor.copy_from_slice(input);
         }
-        engine.run(observer)?;
-        (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect()
+        Ok((engine, output_count))
     }
 }
 
@@ -55,8 +68,9 @@ impl Device for HostDevice {
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.model = None;
         let off = Aligned::from(off);
-        let arena = Aligned::zeroed(Model::open(off.bytes())?.arena_bytes() as usize);
-        self.model = Some(Loaded { off, arena });
+        let model = Model::open(off.bytes())?;
+        let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
+        self.model = Some(Loaded { off, arena, course: None });
         Ok(())
     }
 
@@ -69,14 +83,14 @@ impl Device for HostDevice {
         let start = Instant::now();
         self.run_observed(inputs, &mut stopwatch)?;
         let nanoseconds = Some(start.elapsed().as_nanos() as u64);
-        let Loaded { off, arena } = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        let Loaded { off, .. } = self.model.as_ref().ok_or(TargetError::NoModel)?;
         Ok(Profile {
             target: "host".into(),
             instructions: None,
             cycles: None,
             nanoseconds,
             operators: stopwatch.operators,
-            arena_bytes: arena.len as u64,
+            arena_bytes: Model::open(off.bytes())?.arena_bytes().into(),
             stack_bytes: None,
             code_bytes: None,
             model_bytes: off.len as u64,
@@ -87,6 +101,31 @@ impl Device for HostDevice {
         let mut digester = Digester(vec![]);
         self.run_observed(inputs, &mut digester)?;
         Ok(digester.0)
+    }
+
+    fn begin_learning(&mut self) -> Result<(), TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let model = Model::open(loaded.off.bytes())?;
+        loaded.course = Engine::learning(model, loaded.arena.bytes_mut())?.course();
+        Ok(())
+    }
+
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let (mut engine, _) = loaded.engine(inputs)?;
+        let lesson = engine.learn(label)?;
+        let course = engine.course();
+        loaded.course = course;
+        let guess = lesson.guess.unwrap_or(u16::MAX);
+        Ok(LessonReport { guess, steps: lesson.steps, count: 0, stack: 0 })
+    }
+
+    fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let course = loaded.course.ok_or(offshoot::Error::NotLearning)?;
+        let model = Model::open(loaded.off.bytes())?;
+        let engine = Engine::resumed(model, loaded.arena.bytes_mut(), course)?;
+        Ok(engine.learned().unwrap_or_default().to_vec())
     }
 }
 

@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::device::{Device, DeviceInfo, Profile};
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
+use offshoot::wire::LessonReport;
 use std::io::{self, Read};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -108,6 +109,18 @@ impl Device for QemuDevice {
 
     fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.digests(inputs)
+    }
+
+    fn begin_learning(&mut self) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.begin_learning()
+    }
+
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.learn(inputs, label)
+    }
+
+    fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.learned()
     }
 }
 

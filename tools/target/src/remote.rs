@@ -7,7 +7,7 @@ use crate::host::{Aligned, check_count, check_len};
 use crate::transport::Transport;
 use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
-use offshoot::wire::{CountUnit, Mode, ModelInfo, OperatorReport, RunReport};
+use offshoot::wire::{CountUnit, LessonReport, Mode, ModelInfo, OperatorReport, RunReport};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -26,6 +26,7 @@ struct Loaded {
     output_bytes: Vec<usize>,
     arena_bytes: u64,
     model_bytes: u64,
+    learned_bytes: usize,
 }
 
 impl<T: Transport> RemoteDevice<T> {
@@ -70,6 +71,7 @@ impl<T: Transport> RemoteDevice<T> {
             output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
             arena_bytes: u64::from(model.arena_bytes()),
             model_bytes: off.len() as u64,
+            learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
         };
         send(&mut self.client, off)?;
         self.model = Some(loaded);
@@ -166,6 +168,20 @@ impl<T: Transport> Device for RemoteDevice<T> {
         let mut digests = vec![];
         self.run_observed(inputs, Mode::Digest, |report| digests.push(report.digest))?;
         Ok(digests)
+    }
+
+    fn begin_learning(&mut self) -> Result<(), TargetError> {
+        Ok(self.client.begin_learning()?)
+    }
+
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+        self.write_inputs(inputs)?;
+        Ok(self.client.learn(label)?)
+    }
+
+    fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
+        let len = self.model.as_ref().ok_or(TargetError::NoModel)?.learned_bytes;
+        Ok(self.client.read_learned(len)?)
     }
 }
 

@@ -1,10 +1,12 @@
 //! `offshoot compile`: ONNX to `.off`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
-use offshoot_export::{CompileOptions, CompileReport, Compiled};
+use offshoot_export::learning::CodesName;
+use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
 use offshoot_ir::passes::{PassReport, origin_hash};
 use offshoot_ir::{DType, Graph};
 use offshoot_report::Table;
@@ -91,6 +93,12 @@ pub struct Args {
     /// Operators to keep in float, by ONNX node name or kind (repeat).
     #[arg(long)]
     pub keep_float: Vec<String>,
+    /// What is to learn on the device (.toml); says what training takes beside inference.
+    #[arg(long, value_name = "plan.toml")]
+    pub learn: Option<PathBuf>,
+    /// The same, for callers that have it.
+    #[arg(skip)]
+    pub plan: Option<LearningPlan>,
     /// What counts most where one resource can be had for another.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
@@ -161,6 +169,12 @@ impl Outcome for Report {
             .row(["  of it weights", &thousands(c.weights_bytes)])
             .row(["arena (RAM)", &thousands(c.arena_bytes)])
             .row(["  proved lower bound", &thousands(c.arena_lower_bound_bytes)]);
+        if let Some(l) = &c.learning {
+            facts
+                .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
+                .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
+                .row(["  of it room of a step", &thousands(l.train_room_bytes)]);
+        }
         let mut text = format!(
             "{}: {} operators, {} MACs\n{facts}\n",
             self.output,
@@ -339,11 +353,50 @@ pub fn make(
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
+        learning: match &args.plan {
+            Some(plan) => Some(plan.clone()),
+            None => args.learn.as_deref().map(read_plan).transpose()?,
+        },
         ..CompileOptions::default()
     };
-    let compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
+    let mut compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
+    if options.learning.as_ref().is_some_and(|plan| plan.codes == CodesName::Probe) {
+        let mut options = options;
+        let probes = train_probes(&lowered, &compiled, samples)?;
+        if let Some(plan) = &mut options.learning {
+            plan.probes = probes;
+        }
+        compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
+    }
     Ok(Made { graph: lowered, compiled, quantisation, precision })
 }
+
+fn read_plan(path: &Path) -> Result<LearningPlan> {
+    let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
+    LearningPlan::parse(&text).or_fail_in(Kind::Format, path.display(), PLAN_HELP)
+}
+
+/// Probes of every layer that learns, trained on what the network itself takes the calibration samples for.
+fn train_probes(
+    graph: &Graph,
+    compiled: &Compiled,
+    samples: &[Vec<ArrayD<f32>>],
+) -> Result<HashMap<u16, offshoot_export::probes::Probe>> {
+    if samples.is_empty() || graph.inputs.len() != 1 {
+        let message = "probes are trained on calibration samples of a network with one input";
+        return Err(Failure::new(
+            Kind::Calibration,
+            message,
+            "give --calib X.npy, or other `codes` in the plan",
+        ));
+    }
+    let port = Port::of_value(graph, graph.inputs[0]);
+    let inputs: Vec<Vec<u8>> =
+        samples.iter().flatten().map(|x| port.encode_real(x.iter().copied())).collect();
+    offshoot_export::probes::train(&compiled.bytes, &inputs, None).map_err(|e| export_failure(&e))
+}
+
+const PLAN_HELP: &str = "tools/export/src/learning.rs lists the fields of a plan";
 
 fn export_failure(error: &offshoot_export::Error) -> Failure {
     use offshoot_export::Error;
@@ -352,6 +405,11 @@ fn export_failure(error: &offshoot_export::Error) -> Failure {
             Kind::Budget,
             "use a smaller network or a lower input resolution, a larger device, or --precision int8",
         ),
+        Error::TrainArena { .. } => (
+            Kind::Budget,
+            "let fewer layers learn (`layers` in the plan), use int8 weights, or a larger device",
+        ),
+        Error::Learning(_) => (Kind::Usage, PLAN_HELP),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {
             (Kind::Unsupported, "replace or split the operators named above")
         }

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_data::npy::{self, Array};
+use offshoot_export::LearningPlan;
 use offshoot_report::table::{tail, thousands};
 use offshoot_report::{Page, Table, plot};
 use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
 
 use super::compile;
-use super::{eval, inspect, parse_target, profile};
+use super::{eval, inspect, learn, parse_target, profile};
 use crate::batch::{self, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
@@ -25,10 +26,34 @@ struct Shipped {
     calib: &'static [u8],
     test_x: &'static [u8],
     test_y: &'static [u8],
+    shifted: Option<Shifted>,
+}
+
+/// Data that is unlike what the model was trained on: samples and labels to learn from, and to test on.
+struct Shifted {
+    what: &'static str,
+    train: [&'static [u8]; 2],
+    test: [&'static [u8]; 2],
+}
+
+macro_rules! shifted {
+    ($name:literal, $what:literal) => {
+        Some(Shifted {
+            what: $what,
+            train: [
+                include_bytes!(concat!("../../../../models/", $name, "/shifted_train_x.npy")),
+                include_bytes!(concat!("../../../../models/", $name, "/shifted_train_y.npy")),
+            ],
+            test: [
+                include_bytes!(concat!("../../../../models/", $name, "/shifted_test_x.npy")),
+                include_bytes!(concat!("../../../../models/", $name, "/shifted_test_y.npy")),
+            ],
+        })
+    };
 }
 
 macro_rules! shipped {
-    ($name:literal, $what:literal) => {
+    ($name:literal, $what:literal, $shifted:expr) => {
         Shipped {
             name: $name,
             what: $what,
@@ -36,14 +61,23 @@ macro_rules! shipped {
             calib: include_bytes!(concat!("../../../../models/", $name, "/calibration_x.npy")),
             test_x: include_bytes!(concat!("../../../../models/", $name, "/test_x.npy")),
             test_y: include_bytes!(concat!("../../../../models/", $name, "/test_y.npy")),
+            shifted: $shifted,
         }
     };
 }
 
 const MODELS: [Shipped; 3] = [
-    shipped!("glyphs", "drawn symbols, a residual convolutional network"),
-    shipped!("vibration", "machine vibration, a one-dimensional depthwise-separable network"),
-    shipped!("tones", "sounds as spectrograms, a depthwise-separable network"),
+    shipped!(
+        "glyphs",
+        "drawn symbols, a residual convolutional network",
+        shifted!("glyphs", "the camera turned by 45 degrees, a finer pen")
+    ),
+    shipped!(
+        "vibration",
+        "machine vibration, a one-dimensional depthwise-separable network",
+        shifted!("vibration", "another machine")
+    ),
+    shipped!("tones", "sounds as spectrograms, a depthwise-separable network", None),
 ];
 
 /// Arguments of `demo`.
@@ -85,6 +119,8 @@ pub struct Report {
     pub profile: profile::Report,
     /// Whether host and target gave the same bits; null without a target.
     pub equal: Option<bool>,
+    /// Adaptation to shifted data, if the model has any.
+    pub learn: Option<learn::Report>,
     /// Page written.
     pub report: String,
 }
@@ -105,7 +141,10 @@ impl Outcome for Report {
             Some(false) => format!("\n{} DIFFERS from the host: see `offshoot verify`", self.profile.target),
             None => "\nwith --target qemu:cortex-m4 the same runs on an emulated board".to_owned(),
         };
-        format!("{table}\n\n{}{bits}\nlook at {}", self.profile.render(), self.report)
+        let learned = self.learn.as_ref().map_or(String::new(), |l| {
+            format!("\n\nlearning on shifted data ({}), without backpropagation:\n{}", l.target, l.render())
+        });
+        format!("{table}\n\n{}{bits}{learned}\nlook at {}", self.profile.render(), self.report)
     }
 }
 
@@ -146,6 +185,10 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
         Some(name) => on_target(ui, name, &file, &inputs, &made.graph)?,
     };
+    let learned = match &model.shifted {
+        Some(shifted) => Some(adapt(ui, shifted, &graph, &samples, args.target.as_deref())?),
+        None => None,
+    };
     let report = Report {
         model: model.name.into(),
         onnx_bytes: model.onnx.len() as u64,
@@ -158,6 +201,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         count: inputs.count(),
         profile: costs,
         equal,
+        learn: learned,
         report: args.report.display().to_string(),
     };
     let html = page(model, &report, &made, &off)?;
@@ -168,6 +212,30 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 
 fn parse(bytes: &[u8]) -> Result<Array> {
     npy::parse(bytes).or_fail(Kind::Internal, "the shipped data is damaged: build again")
+}
+
+/// Compiles the model to learn, and lets its last layer learn from shifted data.
+fn adapt(
+    ui: &Ui,
+    shifted: &Shifted,
+    graph: &offshoot_ir::Graph,
+    samples: &[Vec<ArrayD<f32>>],
+    target: Option<&str>,
+) -> Result<learn::Report> {
+    ui.note(&format!("learning on the device: {}", shifted.what));
+    let plan = LearningPlan {
+        layers: Some(vec![offshoot_export::learning::LAST.into()]),
+        rate: 1.0,
+        ..LearningPlan::default()
+    };
+    let args = compile::Args { plan: Some(plan), ..compile::Args::default() };
+    let made = compile::make(ui, graph.clone(), samples, &args, None)?;
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let pair = |[x, y]: [&[u8]; 2]| Ok((parse(x)?, parse(y)?));
+    let (train, test) = (pair(shifted.train)?, pair(shifted.test)?);
+    let wish = learn::Wish { epochs: 5, ..learn::Wish::default() };
+    let target = target.map_or(Ok(Target::Host), parse_target)?;
+    Ok(learn::learn(ui, &file, &train, &test, &wish, &target)?.0)
 }
 
 fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>> {
@@ -241,6 +309,18 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
     if let Some(q) = &made.quantisation {
         page.heading("Quantisation").paragraph("Signal-to-noise ratio against float: higher is better.");
         page.table(&compile::quantisation_table(q));
+    }
+    if let Some(l) = &r.learn {
+        page.heading("Learning on shifted data").paragraph(&format!(
+            "Accuracy {:.1} % before and {:.1} % after {} steps, in {} bytes of arena.",
+            100.0 * l.accuracy_before,
+            100.0 * l.accuracy_after,
+            l.steps,
+            thousands(l.train_arena_bytes)
+        ));
+        let points = l.curve.iter().map(|p| (p.steps as f64, 100.0 * p.accuracy)).collect();
+        let svg = plot::lines(&[("accuracy on samples as they came".into(), points)], "steps", "%");
+        page.figure(&svg.or_fail(Kind::Internal, plot_help)?, "known before they were learned");
     }
     page.heading("Operators");
     let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);

@@ -4,6 +4,7 @@ pub mod compile;
 pub mod demo;
 pub mod eval;
 pub mod inspect;
+pub mod learn;
 pub mod profile;
 pub mod run;
 pub mod target;

@@ -1,0 +1,139 @@
+//! What a layer with weights looks like to learning: an image, a window, and where each weight lies. Fully connected
+//! layers are images of one pixel a row; depthwise convolutions have another order of weights.
+
+use crate::format::record::{Conv2d, Depthwise, FullyConnected, Window, WindowRepr};
+
+/// Order of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `[out_c, k_h, k_w, c / groups]`
+    Grouped {
+        /// Groups of channels.
+        groups: usize,
+    },
+    /// `[k_h, k_w, out_c]`; output channel `o` reads input channel `o / multiplier`.
+    Depthwise {
+        /// Output channels an input channel.
+        multiplier: usize,
+    },
+}
+
+/// Extents of a layer for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Channels of the input.
+    pub c: usize,
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Channels of the output.
+    pub out_c: usize,
+    /// Kernel, stride, dilation, padding.
+    pub window: Window,
+    /// Of the weights.
+    pub order: Order,
+}
+
+const POINT: Window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+
+impl Geometry {
+    fn windowed(window: WindowRepr, input: [u16; 2], c: usize, out_c: usize, order: Order) -> Option<Self> {
+        let (out_h, out_w) = crate::ops::window_output(&window, input[0], input[1]).ok()?;
+        Some(Self {
+            input: input.map(usize::from),
+            c,
+            output: [out_h as usize, out_w as usize],
+            out_c,
+            window: window.into(),
+            order,
+        })
+    }
+
+    /// Of a convolution; `None` if its window is not possible.
+    pub fn conv(r: &Conv2d) -> Option<Self> {
+        let order = Order::Grouped { groups: r.groups.into() };
+        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), order)
+    }
+
+    /// Of a depthwise convolution; `None` if its window is not possible.
+    pub fn depthwise(r: &Depthwise) -> Option<Self> {
+        let multiplier = usize::from(r.multiplier);
+        let c = usize::from(r.c);
+        Self::windowed(r.window, [r.h, r.w], c, c * multiplier, Order::Depthwise { multiplier })
+    }
+
+    /// Of a fully connected layer.
+    pub fn fully_connected(r: &FullyConnected) -> Self {
+        Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize)
+    }
+
+    /// Of a fully connected layer on `rows` of `inputs`.
+    pub fn dense(rows: usize, inputs: usize, outputs: usize) -> Self {
+        Self {
+            input: [1, rows],
+            c: inputs,
+            output: [1, rows],
+            out_c: outputs,
+            window: POINT,
+            order: Order::Grouped { groups: 1 },
+        }
+    }
+
+    /// Pixels of the output.
+    pub fn pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Kernel positions.
+    pub fn taps(&self) -> usize {
+        usize::from(self.window.kernel[0]) * usize::from(self.window.kernel[1])
+    }
+
+    /// Input channels that an output channel reads.
+    pub fn depth(&self) -> usize {
+        match self.order {
+            Order::Grouped { groups } => self.c / groups.max(1),
+            Order::Depthwise { .. } => 1,
+        }
+    }
+
+    /// All weights.
+    pub fn weights(&self) -> usize {
+        self.out_c * self.taps() * self.depth()
+    }
+
+    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow.
+    #[inline]
+    pub(crate) fn weight(&self, channel: usize, tap: usize) -> usize {
+        match self.order {
+            Order::Grouped { .. } => (channel * self.taps() + tap) * self.depth(),
+            Order::Depthwise { .. } => tap * self.out_c + channel,
+        }
+    }
+
+    /// First input channel that an output channel reads.
+    #[inline]
+    pub(crate) fn first_input(&self, channel: usize) -> usize {
+        match self.order {
+            Order::Grouped { groups } => {
+                let out_of_group = (self.out_c / groups.max(1)).max(1);
+                channel / out_of_group * self.depth()
+            }
+            Order::Depthwise { multiplier } => channel / multiplier.max(1),
+        }
+    }
+
+    /// Outputs along an axis whose window has kernel position `k` inside the input: from, to, and the input
+    /// index at `from`.
+    #[inline]
+    pub(crate) fn reach(&self, axis: usize, k: usize) -> (usize, usize, usize) {
+        let stride = usize::from(self.window.stride[axis]).max(1);
+        let offset = (k * usize::from(self.window.dilation[axis])) as isize - self.window.pad[axis] as isize;
+        let from = if offset < 0 { offset.unsigned_abs().div_ceil(stride) } else { 0 };
+        let room = self.input[axis] as isize - offset;
+        let to = if room <= 0 { 0 } else { (room as usize).div_ceil(stride) }.min(self.output[axis]);
+        let from = from.min(to);
+        (from, to, ((from * stride) as isize + offset).max(0) as usize)
+    }
+}

@@ -1,0 +1,230 @@
+//! Recurrent layers without unrolling: the state before is taken as a constant, so a step in time learns from its own
+//! input, state and error, and nothing is kept but the state. Layers above one another learn each on its own.
+//!
+//! Rows of gates stand one behind the other in the weights: `input: [gates · units, inputs]`, `state: [gates · units,
+//! units]`, `bias: [gates · units]`. Orders of gates: GRU update, reset, candidate; LSTM input, forget, output, candidate.
+
+use crate::learn::Weights;
+
+/// Weights of a recurrent layer.
+#[derive(Debug)]
+pub struct Cell<'a, W> {
+    /// Of the input.
+    pub input: &'a mut W,
+    /// Of the state before.
+    pub state: &'a mut W,
+    /// Of both.
+    pub bias: &'a mut [f32],
+}
+
+impl<W: Weights> Cell<'_, W> {
+    /// `gates = bias + input · x + state · h`, in order.
+    fn sums(&self, x: &[f32], h: &[f32], gates: &mut [f32]) {
+        for (row, gate) in gates.iter_mut().enumerate() {
+            *gate = self.row(row, x, h);
+        }
+    }
+
+    fn row(&self, row: usize, x: &[f32], h: &[f32]) -> f32 {
+        let sum = x.iter().enumerate().fold(self.bias[row], |s, (i, x)| s + self.input.at(row, i) * x);
+        h.iter().enumerate().fold(sum, |s, (i, h)| s + self.state.at(row, i) * h)
+    }
+
+    /// A gate's row descends `error`, the gradient of its sum.
+    fn descend(&mut self, row: usize, step: f32, x: &[f32], h: &[f32]) {
+        self.bias[row] -= step;
+        self.input.descend(row, step, x);
+        self.state.descend(row, step, h);
+    }
+}
+
+fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + libm::expf(-x))
+}
+
+/// `next = tanh(gates)`, one gate. `gates` keeps what [`learn_simple`] does not need again.
+pub fn simple<W: Weights>(cell: &Cell<'_, W>, x: &[f32], h: &[f32], next: &mut [f32]) {
+    cell.sums(x, h, next);
+    next.iter_mut().for_each(|n| *n = libm::tanhf(*n));
+}
+
+/// One step of a simple recurrent layer; `error(j)` is `∂J/∂next_j`.
+pub fn learn_simple<W: Weights>(
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    next: &[f32],
+    rate: f32,
+    error: impl Fn(usize) -> f32,
+) {
+    for (j, n) in next.iter().enumerate() {
+        cell.descend(j, rate * error(j) * (1.0 - n * n), x, h);
+    }
+}
+
+/// Gated recurrent unit (Cho et al., arXiv 1406.1078), the reset gate before the state's weights: with update `u`, reset `r`
+/// and candidate `c`, `next = u ∘ h + (1 - u) ∘ c`. `gates: [3 · units]` and `reset: [units]` (`r ∘ h`) are kept for [`learn_gru`].
+pub fn gru<W: Weights>(
+    cell: &Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    gates: &mut [f32],
+    reset: &mut [f32],
+    next: &mut [f32],
+) {
+    let units = h.len();
+    for row in 0..2 * units {
+        gates[row] = sigmoid(cell.row(row, x, h));
+    }
+    for j in 0..units {
+        reset[j] = gates[units + j] * h[j];
+    }
+    for j in 0..units {
+        gates[2 * units + j] = libm::tanhf(cell.row(2 * units + j, x, reset));
+        next[j] = gates[j] * h[j] + (1.0 - gates[j]) * gates[2 * units + j];
+    }
+}
+
+/// One step of a gated recurrent unit. The reset gate's error comes through the candidate's weights, which lie in the
+/// same layer and moment. `pulled: [units]` is room.
+pub fn learn_gru<W: Weights>(
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    gates: &[f32],
+    reset: &[f32],
+    pulled: &mut [f32],
+    rate: f32,
+    error: impl Fn(usize) -> f32,
+) {
+    let units = h.len();
+    pulled.fill(0.0);
+    for j in 0..units {
+        let (u, c) = (gates[j], gates[2 * units + j]);
+        let of_candidate = error(j) * (1.0 - u) * (1.0 - c * c);
+        for (i, pulled) in pulled.iter_mut().enumerate() {
+            *pulled += of_candidate * cell.state.at(2 * units + j, i);
+        }
+        cell.descend(2 * units + j, rate * of_candidate, x, reset);
+        cell.descend(j, rate * error(j) * (h[j] - c) * u * (1.0 - u), x, h);
+    }
+    for j in 0..units {
+        let r = gates[units + j];
+        cell.descend(units + j, rate * pulled[j] * h[j] * r * (1.0 - r), x, h);
+    }
+}
+
+/// Long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000): with input `i`, forget
+/// `f`, output `o` and candidate `g`, `memory ← f ∘ memory + i ∘ g`, `next = o ∘ tanh(memory)`. `gates: [4 · units]` and
+/// `before: [units]` (the memory before) are kept for [`learn_lstm`].
+pub fn lstm<W: Weights>(
+    cell: &Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    gates: &mut [f32],
+    before: &mut [f32],
+    memory: &mut [f32],
+    next: &mut [f32],
+) {
+    let units = h.len();
+    before.copy_from_slice(memory);
+    cell.sums(x, h, gates);
+    for (row, gate) in gates.iter_mut().enumerate() {
+        *gate = if row < 3 * units { sigmoid(*gate) } else { libm::tanhf(*gate) };
+    }
+    for j in 0..units {
+        memory[j] = gates[units + j] * memory[j] + gates[j] * gates[3 * units + j];
+        next[j] = gates[2 * units + j] * libm::tanhf(memory[j]);
+    }
+}
+
+/// One step of a long short-term memory.
+pub fn learn_lstm<W: Weights>(
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    gates: &[f32],
+    before: &[f32],
+    memory: &[f32],
+    rate: f32,
+    error: impl Fn(usize) -> f32,
+) {
+    let units = h.len();
+    for j in 0..units {
+        let [i, f, o, g] = [0, 1, 2, 3].map(|gate| gates[gate * units + j]);
+        let out = libm::tanhf(memory[j]);
+        let of_memory = error(j) * o * (1.0 - out * out);
+        cell.descend(j, rate * of_memory * g * i * (1.0 - i), x, h);
+        cell.descend(units + j, rate * of_memory * before[j] * f * (1.0 - f), x, h);
+        cell.descend(2 * units + j, rate * error(j) * out * o * (1.0 - o), x, h);
+        cell.descend(3 * units + j, rate * of_memory * i * (1.0 - g * g), x, h);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::Random;
+    use crate::learn::weights::Float;
+    use std::vec::Vec;
+
+    const INPUTS: usize = 3;
+    const UNITS: usize = 4;
+
+    /// Runs and learns one moment of a kind of cell; gives `next`.
+    fn moment(
+        kind: usize,
+        all: &mut [Vec<f32>; 3],
+        x: &[f32],
+        h: &[f32],
+        error: Option<(f32, &[f32])>,
+    ) -> Vec<f32> {
+        let [input, state, bias] = all;
+        let mut input = Float::new(input, INPUTS);
+        let mut state = Float::new(state, UNITS);
+        let mut cell = Cell { input: &mut input, state: &mut state, bias };
+        let mut next = vec![0.0; UNITS];
+        let (mut gates, mut room, mut memory) =
+            (vec![0.0; [1, 3, 4][kind] * UNITS], vec![0.0; UNITS], vec![0.2; UNITS]);
+        match kind {
+            0 => simple(&cell, x, h, &mut next),
+            1 => gru(&cell, x, h, &mut gates, &mut room, &mut next),
+            _ => lstm(&cell, x, h, &mut gates, &mut room, &mut memory, &mut next),
+        }
+        if let Some((rate, e)) = error {
+            let error = |j: usize| e[j];
+            match kind {
+                0 => learn_simple(&mut cell, x, h, &next, rate, error),
+                1 => learn_gru(&mut cell, x, h, &gates, &room, &mut [0.0; UNITS], rate, error),
+                _ => learn_lstm(&mut cell, x, h, &gates, &room, &memory, rate, error),
+            }
+        }
+        next
+    }
+
+    /// Steps are those of the gradient of `Σ e · next`, by differences.
+    #[test]
+    fn steps_are_gradients_of_one_moment() {
+        let mut random = Random::new(21);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.5 * random.normal()).collect() };
+        for kind in 0..3 {
+            let rows = [1, 3, 4][kind] * UNITS;
+            let all = [draw(rows * INPUTS), draw(rows * UNITS), draw(rows)];
+            let (x, h, e) = (draw(INPUTS), draw(UNITS), draw(UNITS));
+            let mut learned = all.clone();
+            moment(kind, &mut learned, &x, &h, Some((1.0, &e)));
+            for part in 0..3 {
+                for i in 0..all[part].len() {
+                    let loss = |delta: f32| -> f32 {
+                        let mut moved = all.clone();
+                        moved[part][i] += delta;
+                        moment(kind, &mut moved, &x, &h, None).iter().zip(&e).map(|(n, e)| n * e).sum()
+                    };
+                    let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+                    let step = all[part][i] - learned[part][i];
+                    assert!((slope - step).abs() < 2e-3, "kind {kind} part {part} {i}: {slope} {step}");
+                }
+            }
+        }
+    }
+}

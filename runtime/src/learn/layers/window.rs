@@ -1,0 +1,176 @@
+//! Gradients of weights that slide over an image: `∂J/∂w = Σ error(p) · x(p)` over all pixels `p` of the output.
+//!
+//! One output channel at a time, so that nothing is buffered but the errors of that channel; weight by weight within
+//! it (four input channels at once), so that sums stand in registers and each weight can be stepped at once.
+
+use super::geometry::Geometry;
+
+/// Elements that gradients are summed over.
+pub trait Element: Copy {
+    /// Type of errors and sums.
+    type Sum: Copy + Default;
+    /// `sum + error · x`
+    fn accumulate(sum: Self::Sum, error: Self::Sum, x: Self) -> Self::Sum;
+    /// `sum + error`
+    fn add(sum: Self::Sum, error: Self::Sum) -> Self::Sum;
+    /// `sum - zero_point · errors`
+    fn centre(sum: Self::Sum, errors: Self::Sum, zero_point: i32) -> Self::Sum;
+}
+
+impl Element for f32 {
+    type Sum = Self;
+    #[inline(always)]
+    fn accumulate(sum: Self, error: Self, x: Self) -> Self {
+        sum + error * x
+    }
+    #[inline(always)]
+    fn add(sum: Self, error: Self) -> Self {
+        sum + error
+    }
+    #[inline(always)]
+    fn centre(sum: Self, _errors: Self, _zero_point: i32) -> Self {
+        sum
+    }
+}
+
+impl Element for i8 {
+    type Sum = i32;
+    #[inline(always)]
+    fn accumulate(sum: i32, error: i32, x: Self) -> i32 {
+        sum.wrapping_add(error.wrapping_mul(x.into()))
+    }
+    #[inline(always)]
+    fn add(sum: i32, error: i32) -> i32 {
+        sum.wrapping_add(error)
+    }
+    #[inline(always)]
+    fn centre(sum: i32, errors: i32, zero_point: i32) -> i32 {
+        sum.wrapping_sub(errors.wrapping_mul(zero_point))
+    }
+}
+
+/// Input channels that are summed at once.
+const LANES: usize = 4;
+
+/// Calls `each(index, gradient)` for every weight of an output channel, given the errors of that channel's
+/// pixels. `zero_point` is that of `x` (0 for float32).
+pub fn gradients<X: Element>(
+    g: &Geometry,
+    channel: usize,
+    x: &[X],
+    errors: &[X::Sum],
+    zero_point: i32,
+    mut each: impl FnMut(usize, X::Sum),
+) {
+    let [k_h, k_w] = g.window.kernel.map(usize::from);
+    let [stride_h, stride_w] = g.window.stride.map(usize::from);
+    let (depth, first) = (g.depth(), g.first_input(channel));
+    for ky in 0..k_h {
+        let (y0, y1, iy) = g.reach(0, ky);
+        for kx in 0..k_w {
+            let (x0, x1, ix) = g.reach(1, kx);
+            let at = g.weight(channel, ky * k_w + kx);
+            let mut i = 0;
+            while i < depth {
+                let lanes = if depth - i >= LANES { LANES } else { 1 };
+                let mut sums = [X::Sum::default(); LANES];
+                let mut all = X::Sum::default();
+                for y in y0..y1 {
+                    let row = (iy + (y - y0) * stride_h) * g.input[1] + ix;
+                    // Where all columns lie in the padding there is no pixel.
+                    let Some(pixels) = x.get(row * g.c + first + i..) else { break };
+                    let errors = &errors[y * g.output[1] + x0..y * g.output[1] + x1];
+                    if lanes == LANES {
+                        for (error, x) in errors.iter().zip(pixels.chunks(stride_w * g.c)) {
+                            let Some(x) = x.first_chunk::<LANES>() else { break };
+                            all = X::add(all, *error);
+                            for (sum, x) in sums.iter_mut().zip(x) {
+                                *sum = X::accumulate(*sum, *error, *x);
+                            }
+                        }
+                    } else {
+                        for (error, x) in errors.iter().zip(pixels.iter().step_by(stride_w * g.c)) {
+                            all = X::add(all, *error);
+                            sums[0] = X::accumulate(sums[0], *error, *x);
+                        }
+                    }
+                }
+                for (lane, sum) in sums.iter().take(lanes).enumerate() {
+                    each(at + i + lane, X::centre(*sum, all, zero_point));
+                }
+                i += lanes;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Window;
+    use crate::learn::Random;
+    use crate::learn::layers::geometry::Order;
+    use std::vec::Vec;
+
+    /// Straight from the definition: every output pixel, every tap, bounds looked at.
+    fn by_definition(g: &Geometry, channel: usize, x: &[i8], errors: &[i32], zp: i32) -> Vec<(usize, i32)> {
+        let mut all = Vec::new();
+        let w = g.window;
+        for ky in 0..usize::from(w.kernel[0]) {
+            for kx in 0..usize::from(w.kernel[1]) {
+                for i in 0..g.depth() {
+                    let mut sum = 0;
+                    for y in 0..g.output[0] {
+                        for ox in 0..g.output[1] {
+                            let iy = (y * usize::from(w.stride[0]) + ky * usize::from(w.dilation[0]))
+                                as isize
+                                - w.pad[0] as isize;
+                            let ix = (ox * usize::from(w.stride[1]) + kx * usize::from(w.dilation[1]))
+                                as isize
+                                - w.pad[1] as isize;
+                            let inside = (0..g.input[0] as isize).contains(&iy)
+                                && (0..g.input[1] as isize).contains(&ix);
+                            if inside {
+                                let at = (iy as usize * g.input[1] + ix as usize) * g.c
+                                    + g.first_input(channel)
+                                    + i;
+                                sum += errors[y * g.output[1] + ox] * (i32::from(x[at]) - zp);
+                            }
+                        }
+                    }
+                    all.push((g.weight(channel, ky * usize::from(w.kernel[1]) + kx) + i, sum));
+                }
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn gradients_are_those_of_the_definition() {
+        let mut random = Random::new(11);
+        let window = |k: u16, s: u16, d: u16, p: u16| Window {
+            kernel: [k, k + 1],
+            stride: [s, 1],
+            dilation: [d, 1],
+            pad: [p, p, p, p],
+        };
+        let cases = [
+            (5, Order::Grouped { groups: 1 }, 3, window(3, 1, 1, 1)),
+            (8, Order::Grouped { groups: 2 }, 4, window(2, 2, 2, 1)),
+            (1, Order::Grouped { groups: 1 }, 2, window(4, 2, 1, 0)),
+            (3, Order::Depthwise { multiplier: 2 }, 6, window(3, 1, 1, 2)),
+        ];
+        for (c, order, out_c, window) in cases {
+            let (out_h, out_w) = crate::ops::window_output(&window.into(), 9, 7).unwrap();
+            let output = [out_h as usize, out_w as usize];
+            let g = Geometry { input: [9, 7], c, output, out_c, window, order };
+            let x: Vec<i8> = (0..9 * 7 * c).map(|_| random.next_u32() as i8).collect();
+            let errors: Vec<i32> = (0..g.pixels()).map(|_| random.next_u32() as i32 >> 20).collect();
+            for channel in 0..out_c {
+                let mut found = Vec::new();
+                gradients(&g, channel, &x, &errors, 7, |at, sum| found.push((at, sum)));
+                assert_eq!(found, by_definition(&g, channel, &x, &errors, 7), "{g:?} {channel}");
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Weights that learn, in the number format in which they lie in memory. There is no second copy.
+//!
+//! The steps of int8 and int16 are in units of the weights' own scale, channel by channel: `q -= rate · g / scale`,
+//! which is the gradient of a quantised weight divided by the scale twice (the scale-aware step of Lin et al.,
+//! "On-device training under 256 KB memory", NeurIPS 2022). What is below one unit is rounded stochastically:
+//! on the average nothing is lost.
+
+mod fixed;
+mod float;
+
+pub use fixed::Fixed;
+pub use float::Float;
+
+/// A matrix of weights `[channels, length]` (or any table that is read and written by index).
+pub trait Weights {
+    /// Weight `index` of `channel`, as a real number.
+    fn at(&self, channel: usize, index: usize) -> f32;
+
+    /// `out[o] = bias[o] + Σ weights[o, i] · x[i]`, every sum in order.
+    fn product(&self, x: &[f32], bias: &[f32], out: &mut [f32]);
+
+    /// `weights[channel, i] -= rate · gradient[i]` for all `i`.
+    fn descend(&mut self, channel: usize, rate: f32, gradient: &[f32]);
+
+    /// `weights[channel, index] -= step`
+    fn nudge(&mut self, channel: usize, index: usize, step: f32);
+}
