@@ -73,7 +73,7 @@ impl Samples {
 pub fn shuffled(count: usize, random: &mut Random) -> Vec<usize> {
     let mut order: Vec<usize> = (0..count).collect();
     for i in (1..count).rev() {
-        let j = (u64::from(random.next_u32()) * (i as u64 + 1) >> 32) as usize;
+        let j = ((u64::from(random.next_u32()) * (i as u64 + 1)) >> 32) as usize;
         order.swap(i, j);
     }
     order

@@ -123,7 +123,7 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
             gradients(&g, channel, layer.x, room.errors, quant.in_zp, |at, sum| {
                 let whole = i32::from(layer.weights[at]) * 256 + i32::from(layer.fine[at]);
                 let q = whole.saturating_sub(coefficient.step(sum, random)).clamp(-127 * 256, 127 * 256);
-                let upper = q + 128 >> 8;
+                let upper = (q + 128) >> 8;
                 layer.weights[at] = upper as i8;
                 layer.fine[at] = (q - upper * 256) as i8;
             });
@@ -211,7 +211,7 @@ impl<'a> Errors<'a> {
             }),
         }
         // Rounded, not cut: a bias of half a unit would push all weights one way.
-        if self.fit == 0 { error } else { error + (1 << (self.fit - 1)) >> self.fit }
+        if self.fit == 0 { error } else { (error + (1 << (self.fit - 1))) >> self.fit }
     }
 }
 

@@ -8,10 +8,10 @@ pub const RESIDUAL_BITS: i32 = 15;
 /// `2^-fraction` for a fraction of 2^16, in 2^-30: the series of the exponential to the sixth power, error below 2^-20.
 fn exp2_of_negative(fraction: u64) -> u64 {
     // fraction · ln 2, in 2^-30.
-    let x = fraction * 744_261_118 >> 16;
+    let x = (fraction * 744_261_118) >> 16;
     let one = 1u64 << 30;
     // Horner's scheme: 1 - x (1 - x/2 (1 - x/3 (…))), every bracket between 0 and 1.
-    [6u64, 5, 4, 3, 2, 1].iter().fold(one, |inner, n| one - (x * inner >> 30) / n)
+    [6u64, 5, 4, 3, 2, 1].iter().fold(one, |inner, n| one - ((x * inner) >> 30) / n)
 }
 
 /// Scores (`score · unit` is what they mean) to residuals in 2^-15, in place.
