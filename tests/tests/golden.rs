@@ -52,7 +52,7 @@ fn equals_golden(network: &str, inputs: &str, outputs: &str) {
         print_sizes(&format!("{network} {prefer:?}"), &compiled);
         if prefer != Prefer::Speed {
             check_overhead(network, &graph, &compiled);
-            check_sizes(network, &compiled);
+            check_sizes(network, &compiled, prefer != Prefer::Flash);
         }
         // All inputs once; the other plans on a few.
         let most = if prefer == Prefer::Balanced { usize::MAX } else { 16 };
@@ -70,11 +70,17 @@ const SIZES: [(&str, u64, u64); 5] = [
     ("sww", 54_500, 3_763),
 ];
 
-fn check_sizes(network: &str, compiled: &Compiled) {
+/// `prefer flash` leaves plain operators where arranged weights would take more, and plain ones do not overwrite their
+/// input: `small_arena` is false.
+fn check_sizes(network: &str, compiled: &Compiled, small_arena: bool) {
     let (_, file, arena) = SIZES.into_iter().find(|s| s.0 == network).unwrap();
     let r = &compiled.report;
     assert!(r.model_bytes <= file, "{network}: file of {} B, {file} allowed", r.model_bytes);
-    assert!(r.arena_bytes <= arena, "{network}: arena of {} B, {arena} allowed", r.arena_bytes);
+    assert!(
+        !small_arena || r.arena_bytes <= arena,
+        "{network}: arena of {} B, {arena} allowed",
+        r.arena_bytes
+    );
 }
 
 fn check_outputs(network: &str, compiled: &Compiled, inputs: &str, outputs: &str, most: usize) {

@@ -221,7 +221,10 @@ mod tests {
 
     #[test]
     fn another_version_is_told_from_damage() {
-        assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION + 1, 0]), Err(FrameError::Version(2)));
+        assert_eq!(
+            decode::<Request<'_>>(&[PROTOCOL_VERSION + 1, 0]),
+            Err(FrameError::Version(PROTOCOL_VERSION + 1))
+        );
         assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION, 99]), Err(FrameError::Message));
         assert_eq!(
             decode::<Request<'_>>(&[PROTOCOL_VERSION, 0, 0]),
