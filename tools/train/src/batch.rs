@@ -70,7 +70,7 @@ const SHARD: usize = 8;
 impl Shards {
     pub(crate) fn new(graph: &Graph, samples: usize) -> Self {
         let mut sizes = vec![SHARD; samples / SHARD];
-        sizes.extend((samples % SHARD > 0).then_some(samples % SHARD));
+        sizes.extend((!samples.is_multiple_of(SHARD)).then_some(samples % SHARD));
         let mut graphs: Vec<(usize, Graph)> = Vec::new();
         for &size in &sizes {
             if graphs.iter().all(|(s, _)| *s != size) {

@@ -224,6 +224,6 @@ fn what_has_no_gradient_says_so() {
         output: ValueId(1),
     };
     let x = Arc::new(array(&[2], vec![0.0, 1.0]));
-    let error = backward(&node, &[x.clone()], &x, x.as_ref().clone(), &[true]).unwrap_err();
+    let error = backward(&node, std::slice::from_ref(&x), &x, x.as_ref().clone(), &[true]).unwrap_err();
     assert!(error.to_string().contains("`best`"), "{error}");
 }
