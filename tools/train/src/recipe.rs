@@ -50,7 +50,7 @@ pub const RECIPES: [Recipe; 3] = [
     Recipe {
         task: Task::Vibration,
         train: 8000,
-        epochs: 20,
+        epochs: 30,
         calibration: 100,
         test: 300,
         shifted: (100, 150),

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 
-use super::Tensor;
+use super::{Tensor, array, flat};
 
 /// From the result `y`: `dx = y · (dy - Σ dy · y)`.
 pub(super) fn softmax(y: &ArrayD<f32>, mut dy: ArrayD<f32>, axis: usize) -> ArrayD<f32> {
@@ -79,7 +79,7 @@ impl Statistics {
         let mut sums = vec![(0.0f64, 0.0f64); channels];
         let mut count = 0;
         for x in shards {
-            for row in x.rows() {
+            for row in flat(x).chunks_exact(channels.max(1)) {
                 count += 1;
                 for ((sum, square), v) in sums.iter_mut().zip(row) {
                     *sum += f64::from(*v);
@@ -99,23 +99,24 @@ impl Statistics {
     }
 
     pub(crate) fn normalise(&self, x: &[Tensor], epsilon: f32) -> ArrayD<f32> {
-        let inverse = self.inverse(epsilon);
-        let mut y = x[0].as_ref().clone();
-        for mut row in y.rows_mut() {
-            let affine = x[1].iter().zip(x[2].iter()).zip(self.mean.iter().zip(&inverse));
+        let (inverse, gamma, beta) = (self.inverse(epsilon), flat(&x[1]), flat(&x[2]));
+        let mut y = flat(&x[0]).into_owned();
+        for row in y.chunks_exact_mut(inverse.len().max(1)) {
+            let affine = gamma.iter().zip(beta.iter()).zip(self.mean.iter().zip(&inverse));
             for (v, ((gamma, beta), (mean, inverse))) in row.iter_mut().zip(affine) {
                 *v = (*v - mean) * inverse * gamma + beta;
             }
         }
-        y
+        array(x[0].shape(), y)
     }
 
     /// Gradients of gamma and beta, over all shards.
     pub(crate) fn sums(&self, x: &[Tensor], dy: &[ArrayD<f32>], epsilon: f32) -> (Vec<f32>, Vec<f32>) {
         let inverse = self.inverse(epsilon);
-        let mut sums = vec![(0.0f64, 0.0f64); self.mean.len()];
+        let channels = inverse.len().max(1);
+        let mut sums = vec![(0.0f64, 0.0f64); inverse.len()];
         for (x, dy) in x.iter().zip(dy) {
-            for (x, d) in x.rows().into_iter().zip(dy.rows()) {
+            for (x, d) in flat(x).chunks_exact(channels).zip(flat(dy).chunks_exact(channels)) {
                 let constants = self.mean.iter().zip(&inverse);
                 for (((x, d), (mean, inverse)), (gamma, beta)) in
                     x.iter().zip(d).zip(constants).zip(&mut sums)
@@ -132,19 +133,24 @@ impl Statistics {
     pub(crate) fn input(
         &self,
         x: &[Tensor],
-        mut dy: ArrayD<f32>,
+        dy: ArrayD<f32>,
         sums: &(Vec<f32>, Vec<f32>),
         epsilon: f32,
     ) -> ArrayD<f32> {
-        let inverse = self.inverse(epsilon);
+        let (inverse, gamma) = (self.inverse(epsilon), flat(&x[1]));
         let n = self.count.max(1) as f32;
-        for (mut d, row) in dy.rows_mut().into_iter().zip(x[0].rows()) {
-            for (c, (d, x)) in d.iter_mut().zip(row).enumerate() {
-                let unit = (x - self.mean[c]) * inverse[c];
-                *d = inverse[c] * (*d - (sums.1[c] + unit * sums.0[c]) / n);
+        let mut d = flat(&dy).into_owned();
+        let channels = inverse.len().max(1);
+        for (d, row) in d.chunks_exact_mut(channels).zip(flat(&x[0]).chunks_exact(channels)) {
+            let constants = self.mean.iter().zip(&inverse).zip(gamma.iter());
+            let sums = sums.0.iter().zip(&sums.1);
+            for (((d, x), ((mean, inverse), gamma)), (dot, sum)) in
+                d.iter_mut().zip(row).zip(constants).zip(sums)
+            {
+                let unit = (x - mean) * inverse;
+                *d = inverse * (*d - (sum + unit * dot) / n) * gamma;
             }
-            d.iter_mut().zip(x[1].iter()).for_each(|(d, gamma)| *d *= gamma);
         }
-        dy
+        array(x[0].shape(), d)
     }
 }
