@@ -50,12 +50,12 @@ pub const RECIPES: [Recipe; 3] = [
     Recipe {
         task: Task::Vibration,
         train: 8000,
-        epochs: 30,
+        epochs: 20,
         calibration: 100,
         test: 300,
         shifted: (100, 150),
     },
-    Recipe { task: Task::Glyphs, train: 12000, epochs: 20, calibration: 100, test: 400, shifted: (150, 200) },
+    Recipe { task: Task::Glyphs, train: 12000, epochs: 14, calibration: 100, test: 400, shifted: (150, 200) },
     Recipe { task: Task::Tones, train: 8000, epochs: 14, calibration: 96, test: 304, shifted: (0, 0) },
 ];
 
