@@ -1,11 +1,12 @@
 //! IR to ONNX: float graphs, opset 17. What is trained or compressed leaves the tool this way.
 //!
 //! Spatial operators are channels-last in the IR and channels-first in ONNX: each is wrapped in Transposes, and a
-//! Transpose that would undo the one before is left out. Graph inputs and outputs keep the IR's shape and name.
+//! Transpose that would undo the one before is left out, as is whatever nothing reads. Graph inputs and outputs keep
+//! their names, and their shapes outside: one that is channels-first outside is written so.
 
 mod nodes;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use offshoot_ir::{Activation, DType, Data, Graph, ValueId};
 use prost::Message;
@@ -25,7 +26,7 @@ use crate::error::{ImportError, Result, Unsupported};
 /// The graph is quantised, or holds an operator that ONNX has no form of: all of them are listed.
 pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     graph.validate()?;
-    let mut out = Emitter { graph, proto: GraphProto::default(), first: HashMap::new(), count: 0 };
+    let mut out = Emitter::new(graph);
     let mut unsupported = Vec::new();
     for (id, value) in graph.values.iter().enumerate() {
         if value.quant.is_some() || value.dtype == DType::I8 {
@@ -37,6 +38,7 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
             out.proto.initializer.push(tensor);
         }
     }
+    out.begin();
     for node in &graph.nodes {
         if let Err(reason) = nodes::emit(&mut out, node) {
             let operator = node.op.name().to_owned();
@@ -46,10 +48,12 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     if !unsupported.is_empty() {
         return Err(ImportError::Unsupported(unsupported));
     }
+    out.end();
     let mut proto = out.proto;
-    proto.name = graph.name.clone();
+    proto.name = if graph.name.is_empty() { "graph".into() } else { graph.name.clone() };
     proto.input = graph.inputs.iter().map(|id| described(graph, *id)).collect();
     proto.output = graph.outputs.iter().map(|id| described(graph, *id)).collect();
+    drop_unread(&mut proto);
     let model = ModelProto {
         ir_version: 8,
         producer_name: "offshoot".into(),
@@ -64,19 +68,65 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
 struct Emitter<'g> {
     graph: &'g Graph,
     proto: GraphProto,
+    /// ONNX name of each value in the IR's order of axes.
+    names: Vec<String>,
+    /// Every name that is taken.
+    taken: HashSet<String>,
     /// Channels-first forms of values that were made on the way.
     first: HashMap<ValueId, String>,
     count: usize,
 }
 
-impl Emitter<'_> {
-    fn name(&self, id: ValueId) -> String {
-        self.graph.value(id).name.clone()
+impl<'g> Emitter<'g> {
+    fn new(graph: &'g Graph) -> Self {
+        let taken = graph.values.iter().map(|v| v.name.clone()).collect();
+        let names = graph.values.iter().map(|v| v.name.clone()).collect();
+        Self { graph, proto: GraphProto::default(), names, taken, first: HashMap::new(), count: 0 }
     }
 
+    /// Inputs and outputs that are channels-first outside have their names there.
+    fn begin(&mut self) {
+        let ends = self.graph.inputs.iter().chain(&self.graph.outputs);
+        for id in ends.copied().filter(|id| first_outside(self.graph, *id)) {
+            let outside = self.graph.value(id).name.clone();
+            if self.names[id.0 as usize] == outside {
+                self.names[id.0 as usize] = self.fresh(&outside);
+            }
+            if self.graph.inputs.contains(&id) && !self.first.contains_key(&id) {
+                let rank = self.graph.value(id).shape.len();
+                let inside = self.name(id);
+                self.node("Transpose", vec![outside.clone()], &inside, vec![ints("perm", to_last(rank))]);
+                self.first.insert(id, outside);
+            }
+        }
+    }
+
+    /// Gives channels-first outputs their names.
+    fn end(&mut self) {
+        let outputs = self.graph.outputs.iter().copied();
+        for id in outputs.filter(|id| first_outside(self.graph, *id)) {
+            let (made, wanted) = (self.channels_first(id), self.graph.value(id).name.clone());
+            let nodes = self.proto.node.iter_mut();
+            for name in nodes.flat_map(|n| n.input.iter_mut().chain(&mut n.output)).filter(|n| **n == made) {
+                name.clone_from(&wanted);
+            }
+            self.first.insert(id, wanted);
+        }
+    }
+
+    fn name(&self, id: ValueId) -> String {
+        self.names[id.0 as usize].clone()
+    }
+
+    /// A name that nothing has.
     fn fresh(&mut self, hint: &str) -> String {
-        self.count += 1;
-        format!("{hint}/onnx{}", self.count)
+        loop {
+            self.count += 1;
+            let name = format!("{hint}/onnx{}", self.count);
+            if self.taken.insert(name.clone()) {
+                return name;
+            }
+        }
     }
 
     /// Appends a node with one output.
@@ -185,14 +235,39 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {
     }
 }
 
+/// Removes nodes and constants whose results nothing reads.
+fn drop_unread(proto: &mut GraphProto) {
+    let mut read: HashSet<String> = proto.output.iter().map(|o| o.name.clone()).collect();
+    let mut kept: Vec<NodeProto> = Vec::new();
+    for node in std::mem::take(&mut proto.node).into_iter().rev() {
+        if node.output.iter().any(|o| read.contains(o)) {
+            read.extend(node.input.iter().cloned());
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    proto.node = kept;
+    proto.initializer.retain(|t| read.contains(&t.name));
+}
+
+/// Whether the ONNX tensor has its channels first while the value has them last.
+fn first_outside(graph: &Graph, id: ValueId) -> bool {
+    let value = graph.value(id);
+    value.channels_first_outside && value.shape.len() > 2
+}
+
 fn described(graph: &Graph, id: ValueId) -> ValueInfoProto {
     let value = graph.value(id);
     let dim =
         |d: &usize| Dimension { value: Some(dimension::Value::DimValue(*d as i64)), ..Dimension::default() };
     let kind = if value.dtype == DType::I32 { DataType::Int64 } else { DataType::Float };
+    let shape: Vec<usize> = match first_outside(graph, id) {
+        true => to_first(value.shape.len()).into_iter().map(|axis| value.shape[axis]).collect(),
+        false => value.shape.clone(),
+    };
     let tensor = type_proto::Tensor {
         elem_type: kind as i32,
-        shape: Some(TensorShapeProto { dim: value.shape.iter().map(dim).collect() }),
+        shape: Some(TensorShapeProto { dim: shape.iter().map(dim).collect() }),
     };
     ValueInfoProto {
         name: value.name.clone(),

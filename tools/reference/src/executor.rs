@@ -80,14 +80,7 @@ impl Executor {
                     values[id.0 as usize] = None;
                 }
             }
-            let mut out = evaluate(node, self.graph.value(node.output), &operands)
-                .map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;
-            if let Some(activation) = node.op.activation() {
-                let (min, max) = activation.bounds();
-                if min != f32::NEG_INFINITY || max != f32::INFINITY {
-                    out.mapv_inplace(|v| v.max(min).min(max));
-                }
-            }
+            let out = evaluate(node, &self.graph.value(node.output).shape, &operands)?;
             visit(node.output, &out);
             values[node.output.0 as usize] = Some(Arc::new(out));
         }
@@ -134,8 +127,23 @@ fn constant(value: &Value) -> ArrayD<f32> {
     array
 }
 
-fn evaluate(node: &Node, output: &Value, x: &[Tensor]) -> std::result::Result<ArrayD<f32>, String> {
-    let shape = &output.shape;
+/// One operator with its fused activation: `shape` is that of its output, `inputs` are in the order of [`Op`].
+///
+/// # Errors
+/// The inputs do not fit the operator; nothing is checked beyond what computing needs.
+pub fn evaluate(node: &Node, shape: &[usize], inputs: &[Arc<ArrayD<f32>>]) -> Result<ArrayD<f32>> {
+    let mut out =
+        raw(node, shape, inputs).map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;
+    if let Some(activation) = node.op.activation() {
+        let (min, max) = activation.bounds();
+        if min != f32::NEG_INFINITY || max != f32::INFINITY {
+            out.mapv_inplace(|v| v.max(min).min(max));
+        }
+    }
+    Ok(out)
+}
+
+fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD<f32>, String> {
     Ok(match &node.op {
         Op::Conv2d { window, groups, .. } => {
             conv::conv2d(&x[0], &x[1], x.get(2).map(AsRef::as_ref), window, *groups, shape)

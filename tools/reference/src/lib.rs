@@ -14,4 +14,4 @@ mod pool;
 mod resize;
 
 pub use error::{Error, Result};
-pub use executor::Executor;
+pub use executor::{Executor, evaluate};

@@ -17,7 +17,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Samples, labels and network do not fit together.
+    /// Samples, targets, options and network do not fit together.
     #[error("{0}")]
     Data(String),
     /// The loss became NaN or infinite.
@@ -28,4 +28,18 @@ pub enum Error {
         /// Its mean loss.
         loss: f32,
     },
+    /// A checkpoint cannot be read, written or used.
+    #[error("checkpoint {path}: {reason}")]
+    Checkpoint {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The graph is not well formed.
+    #[error(transparent)]
+    Graph(#[from] offshoot_ir::Error),
+    /// The graph cannot be run.
+    #[error(transparent)]
+    Reference(#[from] offshoot_reference::Error),
 }

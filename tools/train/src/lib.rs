@@ -1,18 +1,60 @@
-//! Gradient training of an IR graph on the host, on burn's autodiff.
+//! Gradient training of an IR graph on the host.
 //!
-//! [`train()`] changes the float constants of a graph in place; the graph stays what every other tool works on.
-//! [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the binary `make-models`
-//! makes again. The command line does not depend on this crate.
+//! [`fit`] takes a graph, samples and options and returns the graph with trained constants; the graph stays what every
+//! other tool works on. Whatever float operator the IR has can be trained through (an index has no gradient):
+//!
+//! | wanted | set |
+//! |---|---|
+//! | labels or values | [`Dataset::target`] |
+//! | a teacher's logits, tensors inside it | [`FitOptions::teacher`] |
+//! | sparse weights that stay sparse | [`FitOptions::masks`] |
+//! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
+//! | any other change of weights on the way forward | [`FitOptions::transform`] |
+//! | to be stopped at any step and go on later | [`FitOptions::checkpoint`], [`Observer`] |
+//!
+//! ```
+//! use offshoot_train::network::Network;
+//! use offshoot_train::{Dataset, FitOptions, Target, fit};
+//!
+//! let graph = Network::new("sum", [1, 1, 3], 1).global_average("flat").dense("line", 1).finish();
+//! let x = ndarray::Array::from_shape_fn((64, 1, 1, 3), |(i, _, _, c)| ((i * 7 + c * 3) % 11) as f32 / 5.0 - 1.0);
+//! let y = x.rows().into_iter().map(|row| row.sum()).collect::<ndarray::Array1<f32>>();
+//! let data = Dataset::new(x.into_dyn(), Target::Values(y.into_dyn()));
+//! let options = FitOptions { epochs: 100, batch: 16, rate: 0.05, decay: 0.0, ..FitOptions::default() };
+//! let (_trained, report) = fit(&graph, &data, &options, &mut ())?;
+//! assert!(report.epochs.last().is_some_and(|epoch| epoch.loss < 1e-3));
+//! # Ok::<(), offshoot_train::Error>(())
+//! ```
+//!
+//! The gradients are an own tape over the IR's operators ([`mod@fit`] → `tape` → `grad`): forward results are those of
+//! the reference executor. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
+//! binary `make-models` makes again.
 
+mod batch;
 pub mod card;
-pub mod error;
-mod forward;
+mod checkpoint;
+mod dataset;
+mod error;
+pub mod fake_quant;
+pub mod fit;
+mod grad;
+mod loss;
 pub mod models;
 pub mod network;
-pub mod optimiser;
+mod optimiser;
+mod options;
+mod predict;
 pub mod recipe;
-pub mod train;
+mod tape;
+mod weights;
 
+pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
-pub use optimiser::Rule;
-pub use train::{Epoch, Options, Target, accuracy, predict, train};
+pub use fake_quant::WeightQuant;
+pub use fit::{evaluate, fit};
+pub use optimiser::{Rule, Schedule};
+pub use options::{
+    Checkpoint, Control, Ended, Epoch, Feature, FitOptions, FitReport, Judgement, Observer, Step, Teacher,
+    WeightTransform,
+};
+pub use predict::{accuracy, argmax, fold_input, predict};

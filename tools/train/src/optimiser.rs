@@ -1,5 +1,7 @@
 //! Update rules and the schedule of the learning rate, on plain slices.
 
+use serde::{Deserialize, Serialize};
+
 /// Update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Rule {
@@ -8,12 +10,12 @@ pub enum Rule {
         /// Share of the velocity that is kept.
         momentum: f32,
     },
-    /// Adam (Kingma and Ba 2015) with β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
+    /// Adam (Kingma and Ba 2015; with weight decay AdamW, Loshchilov and Hutter 2019) with β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
     Adam,
 }
 
 /// State of one parameter tensor: velocity, or first and second moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct State {
     first: Vec<f32>,
     second: Vec<f32>,
@@ -54,19 +56,36 @@ impl Rule {
     }
 }
 
-/// Learning rate after `step` of `steps`: linear rise over the first twentieth, then half a cosine to zero.
-pub(crate) fn cosine(peak: f32, step: usize, steps: usize) -> f32 {
-    let rise = (steps / 20).max(1);
-    if step < rise {
-        return peak * (step + 1) as f32 / rise as f32;
+/// Course of the learning rate.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Schedule {
+    /// The same all the time.
+    Constant,
+    /// Linear rise over this share of the steps, then half a cosine to zero (Loshchilov and Hutter 2017).
+    Cosine {
+        /// Share of the steps.
+        warm_up: f32,
+    },
+}
+
+impl Schedule {
+    /// Learning rate of step `step` (from 0) of `steps`.
+    pub(crate) fn rate(self, peak: f32, step: usize, steps: usize) -> f32 {
+        let Self::Cosine { warm_up } = self else { return peak };
+        let rise = ((steps as f32 * warm_up.clamp(0.0, 1.0)) as usize).max(1);
+        if step < rise {
+            return peak * (step + 1) as f32 / rise as f32;
+        }
+        let share = (step - rise) as f32 / (steps - rise).max(1) as f32;
+        peak * 0.5 * (1.0 + (std::f32::consts::PI * share).cos())
     }
-    let share = (step - rise) as f32 / (steps - rise).max(1) as f32;
-    peak * 0.5 * (1.0 + (std::f32::consts::PI * share).cos())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const COSINE: Schedule = Schedule::Cosine { warm_up: 0.05 };
 
     #[test]
     fn both_rules_find_the_minimum_of_a_parabola() {
@@ -78,7 +97,7 @@ mod tests {
                     &mut state,
                     &mut weights,
                     &gradient,
-                    cosine(0.03, step, 400),
+                    COSINE.rate(0.03, step, 400),
                     0.0,
                     step as i32 + 1,
                 );
@@ -89,7 +108,7 @@ mod tests {
 
     #[test]
     fn the_rate_rises_and_falls_to_zero() {
-        let rates: Vec<f32> = (0..100).map(|s| cosine(1.0, s, 100)).collect();
+        let rates: Vec<f32> = (0..100).map(|s| COSINE.rate(1.0, s, 100)).collect();
         assert!(rates[0] < rates[3] && rates[5] == 1.0 && rates[50] < 0.6 && rates[99] < 0.01);
     }
 }

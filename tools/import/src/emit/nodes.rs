@@ -74,7 +74,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             e.activate(activation, &raw, &output);
         }
         Op::Unary(kind) => unary(e, *kind, names[0].clone(), &output),
-        Op::PRelu => e.node("PRelu", names, &output, vec![]),
+        Op::PRelu => prelu(e, node)?,
         Op::Softmax { axis } => e.node("Softmax", names, &output, vec![int("axis", *axis as i64)]),
         Op::BatchNorm { epsilon } => {
             // ONNX wants the channels second: rows of channels have them there.
@@ -278,6 +278,25 @@ fn linear(e: &mut Emitter<'_>, node: &Node, activation: Activation) -> Result<()
         }
     }
     e.activate(activation, &raw, &output);
+    Ok(())
+}
+
+/// Slopes run along the channels, which are axis 1 of what has more than two axes.
+fn prelu(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
+    let rank = e.graph.value(node.output).shape.len();
+    if rank <= 2 {
+        let (inputs, output) = (node.inputs.iter().map(|id| e.name(*id)).collect(), e.name(node.output));
+        e.node("PRelu", inputs, &output, vec![]);
+        return Ok(());
+    }
+    let (shape, slopes) = constant(e, node.inputs[1])?;
+    let mut wide = vec![1; rank - 1];
+    wide[0] = shape[0];
+    let slopes = e.constant("slopes", &wide, &Data::F32(slopes));
+    let x = e.channels_first(node.inputs[0]);
+    let raw = e.fresh(&e.name(node.output));
+    e.node("PRelu", vec![x, slopes], &raw, vec![]);
+    e.finish_first(node.output, Activation::None, raw);
     Ok(())
 }
 

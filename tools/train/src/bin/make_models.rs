@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use offshoot_data::Dataset;
 use offshoot_data::synth::Condition;
 use offshoot_ir::Graph;
 use offshoot_train::card::Accuracy;
 use offshoot_train::recipe::{JUDGED, RECIPES, Recipe, SEEDS};
-use offshoot_train::train::{argmax, fold_input};
-use offshoot_train::{Options, Target, models, train};
+use offshoot_train::{
+    Control, Dataset, Epoch, FitOptions, Observer, Step, Target, argmax, fit, fold_input, models,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -72,22 +72,36 @@ fn make(recipe: &Recipe, folder: &Path) -> Result<(), Failure> {
 }
 
 /// Trains, then folds the input's map away: the network takes the sensor's numbers.
-fn trained(recipe: &Recipe, samples: &Dataset) -> Result<Graph, Failure> {
-    let mut graph = models::network(recipe.task, SEEDS.weights);
-    let options = Options { epochs: recipe.epochs, ..Options::default() };
-    let style = ProgressStyle::with_template("{prefix:10} {wide_bar} epoch {pos}/{len} {msg} {eta}")?;
-    let bar = ProgressBar::new(recipe.epochs as u64).with_style(style).with_prefix(recipe.task.name());
+fn trained(recipe: &Recipe, samples: &offshoot_data::Dataset) -> Result<Graph, Failure> {
+    let network = models::network(recipe.task, SEEDS.weights);
+    let options = FitOptions { epochs: recipe.epochs, ..FitOptions::default() };
     let x = samples.x.to_f32().mapv(|v| (v - OFFSET) * SCALE);
-    train(&mut graph, &x, Target::Labels(&samples.y), &options, &mut |epoch| {
-        bar.set_message(format!("loss {:.3}", epoch.loss));
-        bar.inc(1);
-    })?;
+    let data = Dataset::new(x, Target::Labels(samples.y.clone()));
+    let style = ProgressStyle::with_template("{prefix:10} {wide_bar} step {pos}/{len} {msg} {eta}")?;
+    let bar = ProgressBar::new(0).with_style(style).with_prefix(recipe.task.name());
+    let (mut graph, _) = fit(&network, &data, &options, &mut Bar(&bar))?;
     bar.finish_and_clear();
     fold_input(&mut graph, OFFSET, SCALE)?;
     Ok(graph)
 }
 
-fn reference_accuracy(graph: &Graph, data: &Dataset) -> Result<f64, Failure> {
+/// Shows progress.
+struct Bar<'a>(&'a ProgressBar);
+
+impl Observer for Bar<'_> {
+    fn step(&mut self, step: &Step) -> Control {
+        self.0.set_length(step.of as u64);
+        self.0.set_position(step.number as u64);
+        Control::Continue
+    }
+
+    fn epoch(&mut self, epoch: &Epoch) -> Control {
+        self.0.set_message(format!("loss {:.3}", epoch.loss));
+        Control::Continue
+    }
+}
+
+fn reference_accuracy(graph: &Graph, data: &offshoot_data::Dataset) -> Result<f64, Failure> {
     let executor = offshoot_reference::Executor::new(graph)?;
     let x = data.x.to_f32();
     let input = graph.inputs.first().ok_or("the imported model has no input")?;

@@ -1,0 +1,222 @@
+//! Fake quantisation: values are rounded to what few bits hold on the way forward, and gradients pass as if they were
+//! not (straight-through, Bengio et al. 2013; Jacob et al. 2018). The weights of a trained graph stay the unrounded
+//! ones: `compress` rounds them as it always does.
+//!
+//! A batch normalisation after a convolution is folded into its weights later: fold first
+//! (`offshoot_ir::passes::lossless`), so that what is rounded here is what the device holds.
+
+use std::collections::BTreeMap;
+
+use ndarray::ArrayD;
+use offshoot_ir::{Graph, Op, Value, ValueId};
+use serde::{Deserialize, Serialize};
+
+use crate::grad::Tensor;
+
+/// How weights are rounded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WeightQuant {
+    /// Bits of a weight, 2 to 8; symmetric, so that 8 bits hold -127 to 127 and 2 bits -1, 0 and 1.
+    pub bits: u8,
+    /// Bits of single tensors by name; 0 leaves one as it is.
+    pub overrides: BTreeMap<String, u8>,
+    /// Step sizes are trained with the weights (LSQ, Esser et al. 2020) instead of following the largest weight.
+    pub learned_steps: bool,
+}
+
+impl WeightQuant {
+    /// `bits` for all weights.
+    pub fn uniform(bits: u8, learned_steps: bool) -> Self {
+        Self { bits, overrides: BTreeMap::new(), learned_steps }
+    }
+
+    /// Bits of the weights `name`; `None` if they are not rounded.
+    pub(crate) fn bits_of(&self, name: &str) -> Option<u8> {
+        Some(self.overrides.get(name).copied().unwrap_or(self.bits)).filter(|b| *b > 0)
+    }
+}
+
+/// Fake quantisation of one weight tensor, a step for each output channel (or for the whole tensor).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rounding {
+    /// Largest whole number.
+    pub(crate) limit: f32,
+    /// Number of steps: output channels along the first axis, or 1.
+    pub(crate) channels: usize,
+}
+
+impl Rounding {
+    /// `per_channel` if the first axis is that of the output channels.
+    pub(crate) fn new(bits: u8, value: &Value, per_channel: bool) -> Self {
+        let channels = if per_channel { value.shape.first().copied().unwrap_or(1).max(1) } else { 1 };
+        Self { limit: ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32, channels }
+    }
+
+    /// Steps that hold the largest weight of each channel.
+    pub(crate) fn largest(&self, weights: &[f32]) -> Vec<f32> {
+        self.per_channel(weights, |w| w.iter().fold(0.0f32, |m, w| m.max(w.abs())) / self.limit)
+    }
+
+    /// Esser et al.'s initial steps: twice the mean magnitude over the root of the largest number.
+    pub(crate) fn learned(&self, weights: &[f32]) -> Vec<f32> {
+        let mean = |w: &[f32]| w.iter().map(|w| w.abs()).sum::<f32>() / w.len().max(1) as f32;
+        self.per_channel(weights, |w| 2.0 * mean(w) / self.limit.sqrt())
+    }
+
+    fn per_channel(&self, weights: &[f32], step: impl Fn(&[f32]) -> f32) -> Vec<f32> {
+        weights.chunks(self.width(weights.len())).map(|w| step(w).max(f32::MIN_POSITIVE)).collect()
+    }
+
+    fn width(&self, len: usize) -> usize {
+        (len / self.channels).max(1)
+    }
+
+    /// The weights on their grid.
+    pub(crate) fn round(&self, weights: &[f32], steps: &[f32]) -> Vec<f32> {
+        let rows = weights.chunks(self.width(weights.len())).zip(steps);
+        let round = |w: f32, s: f32| (w / s).round().clamp(-self.limit, self.limit) * s;
+        rows.flat_map(|(row, s)| row.iter().map(move |w| round(*w, *s))).collect()
+    }
+
+    /// From the gradient of the rounded weights to that of the weights (in place: nothing passes where they were
+    /// clipped) and, as returned, of the steps.
+    pub(crate) fn pass(&self, weights: &[f32], steps: &[f32], gradient: &mut [f32]) -> Vec<f32> {
+        let width = self.width(weights.len());
+        let scale = 1.0 / (width as f32 * self.limit).sqrt();
+        let rows = weights.chunks(width).zip(gradient.chunks_mut(width)).zip(steps);
+        rows.map(|((row, gradient), s)| {
+            let mut sum = 0.0;
+            for (w, g) in row.iter().zip(gradient) {
+                let v = w / s;
+                if v.abs() < self.limit {
+                    sum += *g * (v.round() - v);
+                } else {
+                    sum += *g * self.limit.copysign(v);
+                    *g = 0.0;
+                }
+            }
+            sum * scale
+        })
+        .collect()
+    }
+}
+
+/// Ranges of activations, observed in training, and the int8 grids they give (TFLite's: asymmetric, zero is on the grid).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ActivationRanges {
+    /// Smallest and largest element of each value, by name; `None` before the first batch.
+    pub ranges: BTreeMap<String, Option<(f32, f32)>>,
+    #[serde(skip)]
+    names: BTreeMap<u32, String>,
+}
+
+/// Share of a batch's extremes in the running range.
+const MOMENTUM: f32 = 0.05;
+
+impl ActivationRanges {
+    /// For inputs and all operators' results but those that only move elements.
+    pub(crate) fn of(graph: &Graph) -> Self {
+        let moved = |op: &Op| {
+            matches!(
+                op,
+                Op::Reshape | Op::Transpose { .. } | Op::Slice { .. } | Op::Expand | Op::Softmax { .. }
+            ) || matches!(op, Op::ArgMax { .. })
+        };
+        let results = graph.nodes.iter().filter(|n| !moved(&n.op)).map(|n| n.output);
+        let mut out = Self::default();
+        for id in graph.inputs.iter().copied().chain(results) {
+            let name = graph.value(id).name.clone();
+            out.ranges.insert(name.clone(), None);
+            out.names.insert(id.0, name);
+        }
+        out
+    }
+
+    pub(crate) fn applies(&self, id: ValueId) -> bool {
+        self.names.contains_key(&id.0)
+    }
+
+    fn range(&self, id: ValueId) -> Option<(f32, f32)> {
+        self.names.get(&id.0).and_then(|name| *self.ranges.get(name)?)
+    }
+
+    pub(crate) fn observe(&mut self, id: ValueId, shards: &[Tensor]) {
+        let Some(range) = self.names.get(&id.0).and_then(|name| self.ranges.get_mut(name)) else { return };
+        let now = shards
+            .iter()
+            .flat_map(|t| t.iter())
+            .fold((0.0f32, 0.0f32), |(low, high), v| (low.min(*v), high.max(*v)));
+        let mix = |old: f32, now: f32| old + MOMENTUM * (now - old);
+        *range = Some(range.map_or(now, |(low, high)| (mix(low, now.0), mix(high, now.1))));
+    }
+
+    /// On the grid of 256 numbers.
+    pub(crate) fn round(&self, id: ValueId, x: &ArrayD<f32>) -> ArrayD<f32> {
+        let Some((step, low, high)) = self.range(id).and_then(grid) else { return x.clone() };
+        x.mapv(|v| (v / step).round().max(low).min(high) * step)
+    }
+
+    /// Stops the gradient where `x` was clipped.
+    pub(crate) fn pass(&self, id: ValueId, x: &ArrayD<f32>, gradient: &mut ArrayD<f32>) {
+        let Some((step, low, high)) = self.range(id).and_then(grid) else { return };
+        ndarray::Zip::from(gradient).and(x).for_each(|g, x| {
+            if !((low - 0.5) * step..=(high + 0.5) * step).contains(x) {
+                *g = 0.0;
+            }
+        });
+    }
+}
+
+/// Step, and the lowest and highest multiple of it; `None` for a range of nothing.
+fn grid((low, high): (f32, f32)) -> Option<(f32, f32, f32)> {
+    let step = (high - low) / 255.0;
+    if !(step.is_finite() && step > f32::MIN_POSITIVE) {
+        return None;
+    }
+    let lowest = (low / step).round();
+    Some((step, lowest, lowest + 255.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(shape: &[usize]) -> Value {
+        let mut graph = Graph::default();
+        let id = graph.add_constant("w", shape.to_vec(), offshoot_ir::Data::F32(vec![]));
+        graph.value(id).clone()
+    }
+
+    #[test]
+    fn grids_hold_what_they_should() {
+        let weights = [0.9, -0.3, 0.1, -2.0, 0.5, 1.0];
+        for (bits, limit) in [(8, 127.0), (4, 7.0), (2, 1.0)] {
+            let rounding = Rounding::new(bits, &value(&[2, 3]), true);
+            let steps = rounding.largest(&weights);
+            assert_eq!((rounding.limit, steps.len()), (limit, 2));
+            for (i, (w, q)) in weights.iter().zip(rounding.round(&weights, &steps)).enumerate() {
+                let step = steps[i / 3];
+                assert!((w - q).abs() <= step * 0.5001, "{bits} bits: {w} became {q}");
+                assert!((q / step - (q / step).round()).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn gradients_of_steps_are_those_of_the_paper() {
+        let rounding = Rounding::new(4, &value(&[1, 3]), true);
+        let mut gradient = [1.0, 1.0, 1.0];
+        // 0.2 lies inside, the others are clipped at 7 and -7.
+        let steps = rounding.pass(&[0.2, 9.0, -9.0], &[1.0], &mut gradient);
+        assert_eq!(gradient, [1.0, 0.0, 0.0]);
+        let scale = 1.0 / (3.0f32 * 7.0).sqrt();
+        assert!((steps[0] - scale * (-0.2 + 7.0 - 7.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn zero_is_on_the_grid_of_activations() {
+        let (step, low, high) = grid((-0.37, 1.9)).unwrap();
+        assert!(step > 0.0 && low <= 0.0 && high >= 0.0 && (high - low) == 255.0 && low.fract() == 0.0);
+        assert!(grid((0.0, 0.0)).is_none());
+    }
+}

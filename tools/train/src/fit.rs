@@ -1,0 +1,297 @@
+//! The training loop.
+
+use std::collections::HashMap;
+
+use ndarray::ArrayD;
+use offshoot_ir::{Graph, Op, ValueId};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::batch::Shards;
+use crate::checkpoint::{Progress, fingerprint};
+use crate::dataset::{Dataset, Target};
+use crate::error::{Error, Result};
+use crate::fake_quant::ActivationRanges;
+use crate::loss::{Loss, loss};
+use crate::options::{Control, Ended, Epoch, FitOptions, FitReport, Judgement, Observer, Step};
+use crate::predict::argmax;
+use crate::tape::{Mode, Tape, constants};
+use crate::weights::{Weights, elements};
+
+/// Share of a batch's statistics in the running ones of a batch normalisation.
+const MOMENTUM: f32 = 0.1;
+
+/// Trains the float constants of `graph` on `data`. Equal calls give equal weights on equal machines, however many
+/// cores they have and however often training was stopped and continued from its checkpoint.
+///
+/// # Errors
+/// [`Error::Unsupported`] for operators without gradient, [`Error::Data`] if samples, targets, options and graph do not
+/// fit, [`Error::Diverged`], [`Error::Checkpoint`].
+pub fn fit(
+    graph: &Graph,
+    data: &Dataset,
+    options: &FitOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Graph, FitReport)> {
+    graph.validate()?;
+    data.check(graph)?;
+    if let Some(teacher) = &options.teacher {
+        teacher.graph.validate()?;
+        Dataset { inputs: data.inputs.clone(), target: Target::Unlabelled }.check(&teacher.graph)?;
+    } else if data.target == Target::Unlabelled {
+        return Err(Error::Data("samples without targets need a teacher".into()));
+    }
+    if let Some(validation) = &options.validation {
+        validation.check(graph)?;
+    }
+    Loop::new(graph, data, options)?.run(observer)
+}
+
+/// How `graph` does on `data`; the loss is that of the targets alone.
+///
+/// # Errors
+/// As [`fit`].
+pub fn evaluate(graph: &Graph, data: &Dataset) -> Result<Judgement> {
+    data.check(graph)?;
+    judge(graph, data, &constants(graph), None)
+}
+
+struct Loop<'a> {
+    data: &'a Dataset,
+    options: &'a FitOptions,
+    weights: Weights,
+    at: Progress,
+    /// Samples a step, steps an epoch.
+    batch: usize,
+    per_epoch: usize,
+}
+
+impl<'a> Loop<'a> {
+    fn new(graph: &Graph, data: &'a Dataset, options: &'a FitOptions) -> Result<Self> {
+        let fingerprint = options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options));
+        let mut graph = graph.clone();
+        let (weights, moving) = Weights::new(&mut graph, options)?;
+        let ranges = options.activation_quant.then(|| ActivationRanges::of(&graph));
+        let saved = match &options.checkpoint {
+            Some(c) => Progress::load(&c.path, fingerprint)?,
+            None => None,
+        };
+        let at = match saved {
+            Some(mut saved) => {
+                // Which values are rounded follows from the graph; only their ranges were saved.
+                if let (Some(saved), Some(mut fresh)) = (&mut saved.ranges, ranges) {
+                    fresh.ranges = std::mem::take(&mut saved.ranges);
+                    *saved = fresh;
+                }
+                saved
+            }
+            None => Progress {
+                fingerprint,
+                step: 0,
+                graph,
+                moving,
+                ranges,
+                epochs: vec![],
+                total: 0.0,
+                best: None,
+            },
+        };
+        let batch = options.batch.clamp(1, data.len());
+        Ok(Self { data, options, weights, at, batch, per_epoch: data.len() / batch })
+    }
+
+    fn run(mut self, observer: &mut dyn Observer) -> Result<(Graph, FitReport)> {
+        let steps = self.options.epochs * self.per_epoch;
+        let shards = Shards::new(&self.at.graph, self.batch);
+        let teacher_shards = self.options.teacher.as_ref().map(|t| Shards::new(&t.graph, self.batch));
+        let mut order = Vec::new();
+        let mut ended = Ended::Completed;
+        while self.at.step < steps {
+            let (epoch, index) = (self.at.step / self.per_epoch, self.at.step % self.per_epoch);
+            if order.is_empty() || index == 0 {
+                order = shuffled(self.data.len(), self.options.seed, epoch);
+            }
+            let rate = self.options.schedule.rate(self.options.rate, self.at.step, steps);
+            let chosen = &order[index * self.batch..(index + 1) * self.batch];
+            let loss = self.step(&shards, teacher_shards.as_ref(), chosen, rate)?;
+            if !loss.is_finite() {
+                return Err(Error::Diverged { epoch: epoch + 1, loss });
+            }
+            self.at.step += 1;
+            self.at.total += f64::from(loss);
+            let mut control = observer.step(&Step { number: self.at.step, of: steps, loss, rate });
+            let mut stale = false;
+            if index + 1 == self.per_epoch {
+                let epoch = self.close_epoch()?;
+                stale = self.is_stale();
+                if observer.epoch(&epoch) == Control::Stop {
+                    control = Control::Stop;
+                }
+            }
+            let last = control == Control::Stop || stale || self.at.step == steps;
+            if let Some(checkpoint) = &self.options.checkpoint
+                && (last || self.at.step.is_multiple_of(checkpoint.every.max(1)))
+            {
+                self.at.save(&checkpoint.path)?;
+            }
+            if control == Control::Stop && self.at.step < steps {
+                ended = Ended::Stopped;
+                break;
+            }
+            if stale {
+                ended = Ended::Patience;
+                break;
+            }
+        }
+        Ok(self.finish(ended))
+    }
+
+    /// Forward, loss, back, update; the loss.
+    fn step(
+        &mut self,
+        shards: &Shards,
+        teacher_shards: Option<&Shards>,
+        chosen: &[usize],
+        rate: f32,
+    ) -> Result<f32> {
+        let options = self.options;
+        let taught = match (&options.teacher, teacher_shards) {
+            (Some(teacher), Some(shards)) => {
+                let inputs = self.inputs(&teacher.graph, shards, chosen);
+                let constants = constants(&teacher.graph);
+                let tape = Tape::record(&teacher.graph, shards, &constants, inputs, Mode::Infer, None)?;
+                Some((teacher, tape))
+            }
+            _ => None,
+        };
+        let inputs = self.inputs(&self.at.graph, shards, chosen);
+        let mut placed = constants(&self.at.graph);
+        self.weights.place(&mut placed, &self.at.moving, options);
+        let mode = if options.batch_statistics { Mode::Train } else { Mode::Infer };
+        // Ranges are observed in training whatever batch normalisation does.
+        let mut ranges = self.at.ranges.take();
+        let tape = Tape::record(&self.at.graph, shards, &placed, inputs, mode, ranges.as_mut())?;
+        let taught = taught.as_ref().map(|(teacher, tape)| (*teacher, tape));
+        let Loss { value, gradients } =
+            loss(&self.at.graph, &tape, &self.data.target, chosen, options.smoothing, taught)?;
+        let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
+        let gradients = tape.backward(seeds, &self.weights.ids)?;
+        let running = running(&self.at.graph, &tape);
+        drop(tape);
+        self.at.ranges = ranges;
+        let step = self.at.step + 1;
+        self.weights.update(&mut self.at.graph, &mut self.at.moving, gradients, options, rate, step);
+        for (id, values) in running {
+            elements(&mut self.at.graph, id).copy_from_slice(&values);
+        }
+        Ok(value)
+    }
+
+    fn inputs(&self, graph: &Graph, shards: &Shards, chosen: &[usize]) -> Vec<Vec<ArrayD<f32>>> {
+        let inputs = self.data.inputs.iter().zip(&graph.inputs);
+        inputs.map(|(x, id)| shards.cut(x, chosen, *id)).collect()
+    }
+
+    fn close_epoch(&mut self) -> Result<Epoch> {
+        let number = self.at.step / self.per_epoch;
+        let loss = (self.at.total / self.per_epoch as f64) as f32;
+        self.at.total = 0.0;
+        let mut validation = None;
+        if let Some(data) = &self.options.validation {
+            let mut placed = constants(&self.at.graph);
+            self.weights.place(&mut placed, &self.at.moving, self.options);
+            let judgement = judge(&self.at.graph, data, &placed, self.at.ranges.as_mut())?;
+            if self.at.best.as_ref().is_none_or(|(_, best, _)| judgement.better_than(best)) {
+                self.at.best = Some((number, judgement, self.at.graph.clone()));
+            }
+            validation = Some(judgement);
+        }
+        let epoch = Epoch { number, loss, validation };
+        self.at.epochs.push(epoch);
+        Ok(epoch)
+    }
+
+    fn is_stale(&self) -> bool {
+        match (self.options.patience, &self.at.best) {
+            (Some(patience), Some((best, ..))) => self.at.epochs.len() - best >= patience.max(1),
+            _ => false,
+        }
+    }
+
+    fn finish(self, ended: Ended) -> (Graph, FitReport) {
+        let weight_steps =
+            self.weights.steps(&self.at.moving).map(|(n, s)| (n.to_owned(), s.clone())).collect();
+        let ranges = self.at.ranges.iter().flat_map(|r| &r.ranges);
+        let activation_ranges = ranges.filter_map(|(n, r)| Some((n.clone(), (*r)?))).collect();
+        let (graph, best) = match self.at.best {
+            Some((epoch, _, graph)) => (graph, Some(epoch)),
+            None => (self.at.graph, None),
+        };
+        let (epochs, steps) = (self.at.epochs, self.at.step);
+        (graph, FitReport { epochs, steps, ended, best, weight_steps, activation_ranges })
+    }
+}
+
+/// New running statistics of the batch normalisations, the variance unbiased.
+fn running(graph: &Graph, tape: &Tape<'_>) -> Vec<(ValueId, Vec<f32>)> {
+    let mut out = HashMap::new();
+    for (index, now) in &tape.statistics {
+        let node = &graph.nodes[*index];
+        debug_assert!(matches!(node.op, Op::BatchNorm { .. }));
+        let unbiased = now.count as f32 / (now.count as f32 - 1.0).max(1.0);
+        for (input, values, scale) in [(3, &now.mean, 1.0), (4, &now.variance, unbiased)] {
+            let old = tape.value(node.inputs[input]).first();
+            let mixed = old.into_iter().flat_map(|old| old.iter()).zip(values);
+            let mixed = mixed.map(|(old, now)| (1.0 - MOMENTUM) * old + MOMENTUM * scale * now);
+            out.insert(node.inputs[input], mixed.collect());
+        }
+    }
+    out.into_iter().collect()
+}
+
+fn judge(
+    graph: &Graph,
+    data: &Dataset,
+    constants: &[Option<crate::grad::Tensor>],
+    mut ranges: Option<&mut ActivationRanges>,
+) -> Result<Judgement> {
+    const BATCH: usize = 64;
+    let all: Vec<usize> = (0..data.len()).collect();
+    let (mut total, mut right) = (0.0f64, 0usize);
+    let full = Shards::new(graph, BATCH.min(all.len()));
+    for chosen in all.chunks(BATCH) {
+        let rest;
+        let shards = if chosen.len() == BATCH.min(all.len()) {
+            &full
+        } else {
+            rest = Shards::new(graph, chosen.len());
+            &rest
+        };
+        let inputs =
+            data.inputs.iter().zip(&graph.inputs).map(|(x, id)| shards.cut(x, chosen, *id)).collect();
+        let tape = Tape::record(graph, shards, constants, inputs, Mode::Infer, ranges.as_deref_mut())?;
+        let value = loss(graph, &tape, &data.target, chosen, 0.0, None)?.value;
+        total += f64::from(value) * chosen.len() as f64;
+        if let Target::Labels(labels) = &data.target {
+            let rows = tape.rows(graph.outputs[0]);
+            let hits =
+                rows.outer_iter().zip(chosen).filter(|(row, i)| argmax(row.iter()) as i64 == labels[**i]);
+            right += hits.count();
+        }
+    }
+    let n = data.len().max(1) as f64;
+    let accuracy = matches!(data.target, Target::Labels(_)).then_some(right as f64 / n);
+    Ok(Judgement { loss: (total / n) as f32, accuracy })
+}
+
+/// Fisher and Yates; an epoch's order depends on nothing but seed and number.
+fn shuffled(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    rng.set_stream(epoch as u64);
+    let mut order: Vec<usize> = (0..count).collect();
+    for i in (1..count).rev() {
+        let j = (rng.next_u64() % (i as u64 + 1)) as usize;
+        order.swap(i, j);
+    }
+    order
+}

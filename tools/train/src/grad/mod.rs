@@ -1,0 +1,119 @@
+//! Vector-Jacobian products: for each operator of the IR, the gradient of its inputs from that of its output.
+//!
+//! A file a family, as in the reference executor, whose forward results these are the derivatives of. All functions are
+//! pure and of one shard of a batch; sums over shards are the tape's.
+
+mod conv;
+mod elementwise;
+mod linear;
+mod movement;
+pub(crate) mod norm;
+mod pool;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::sync::Arc;
+
+use ndarray::{ArrayD, IxDyn};
+use offshoot_ir::{Node, Op, ReduceKind};
+
+use crate::error::{Error, Result};
+
+/// Tensor that several readers share.
+pub(crate) type Tensor = Arc<ArrayD<f32>>;
+
+/// Why an operator has no gradient, or `None` if it has one.
+pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
+    match op {
+        Op::ArgMax { .. } => Some("an index has no gradient"),
+        Op::Quantize | Op::Dequantize | Op::Requantize => {
+            Some("the graph is quantised; train the float graph with fake quantisation instead")
+        }
+        _ => None,
+    }
+}
+
+/// Gradient of each input that is `wanted`, from `dy`, the gradient of the output `y` (after the fused activation).
+pub(crate) fn backward(
+    node: &Node,
+    x: &[Tensor],
+    y: &ArrayD<f32>,
+    mut dy: ArrayD<f32>,
+    wanted: &[bool],
+) -> Result<Vec<Option<ArrayD<f32>>>> {
+    if let Some(reason) = refusal(&node.op) {
+        return Err(Error::Unsupported {
+            node: node.name.clone(),
+            op: node.op.name(),
+            reason: reason.into(),
+        });
+    }
+    if let Some(activation) = node.op.activation() {
+        let (min, max) = activation.bounds();
+        if min != f32::NEG_INFINITY || max != f32::INFINITY {
+            ndarray::Zip::from(&mut dy).and(y).for_each(|d, y| {
+                if !(min < *y && *y < max) {
+                    *d = 0.0;
+                }
+            });
+        }
+    }
+    let wants = |i: usize| wanted.get(i).copied().unwrap_or(false);
+    let one = |dx: ArrayD<f32>| vec![Some(dx)];
+    Ok(match &node.op {
+        Op::Conv2d { window, groups, .. } => conv::conv2d(x, &dy, window, *groups, wanted),
+        Op::ConvTranspose2d { window, groups, .. } => conv::conv_transpose2d(x, &dy, window, *groups, wanted),
+        Op::FullyConnected { .. } => linear::fully_connected(x, &dy, wanted),
+        Op::MatMul { transpose_b } => linear::matmul(x, &dy, *transpose_b, wanted),
+        Op::Pool { kind, window, .. } => one(pool::pool(&x[0], &dy, *kind, window)),
+        Op::Binary { kind, .. } => elementwise::binary(*kind, &x[0], &x[1], &dy, [wants(0), wants(1)]),
+        Op::Unary(kind) => one(elementwise::unary(*kind, &x[0], y, dy)),
+        Op::PRelu => elementwise::prelu(&x[0], &x[1], dy),
+        Op::Softmax { axis } => one(norm::softmax(y, dy, *axis)),
+        Op::BatchNorm { epsilon } => norm::batch_norm_stored(x, dy, *epsilon),
+        Op::LayerNorm { epsilon } => norm::layer_norm(&x[0], &x[1], dy, *epsilon),
+        Op::Reshape => one(like(dy, x[0].shape())),
+        Op::Transpose { perm } => {
+            let mut back = vec![0; perm.len()];
+            perm.iter().enumerate().for_each(|(i, p)| back[*p] = i);
+            one(dy.permuted_axes(IxDyn(&back)).as_standard_layout().into_owned())
+        }
+        Op::Concat { axis } => movement::concat(x, &dy, *axis, wanted),
+        Op::Slice { start, step } => one(movement::slice(x[0].shape(), &dy, start, step)),
+        Op::Pad { before, mode, .. } => one(movement::pad(x[0].shape(), &dy, before, *mode)),
+        Op::Resize(rule) => one(movement::resize(x[0].shape(), &dy, rule)?),
+        Op::Expand => one(elementwise::sum_to(dy, x[0].shape())),
+        Op::Reduce { kind, axes } => {
+            let kept: Vec<usize> = (x[0].shape().iter().enumerate())
+                .map(|(i, d)| if axes.contains(&i) { 1 } else { *d })
+                .collect();
+            let (dy, y) = (like(dy, &kept), like(y.clone(), &kept));
+            one(match kind {
+                ReduceKind::Mean | ReduceKind::Sum => movement::spread(x[0].shape(), &dy, axes, *kind),
+                ReduceKind::Max | ReduceKind::Min => movement::to_extremes(&x[0], &y, &dy),
+            })
+        }
+        Op::ArgMax { .. } | Op::Quantize | Op::Dequantize | Op::Requantize => Vec::new(),
+    })
+}
+
+/// The same elements in another shape of as many.
+pub(crate) fn like(a: ArrayD<f32>, shape: &[usize]) -> ArrayD<f32> {
+    let a = if a.is_standard_layout() { a } else { a.as_standard_layout().into_owned() };
+    // Shapes come from a validated graph: the counts are equal.
+    a.into_shape_with_order(IxDyn(shape)).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
+}
+
+/// An array of `values`, as many as `shape` has.
+pub(crate) fn array(shape: &[usize], values: Vec<f32>) -> ArrayD<f32> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
+}
+
+/// Elements in row-major order.
+pub(crate) fn flat(a: &ArrayD<f32>) -> std::borrow::Cow<'_, [f32]> {
+    match a.as_slice() {
+        Some(s) => s.into(),
+        None => a.iter().copied().collect::<Vec<_>>().into(),
+    }
+}

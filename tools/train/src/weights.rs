@@ -1,0 +1,231 @@
+//! The constants that training changes: their masks, their rounding, their optimiser's state.
+
+use std::sync::Arc;
+
+use ndarray::ArrayD;
+use offshoot_ir::{Data, Graph, Op, ValueId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fake_quant::Rounding;
+use crate::grad::{Tensor, array, refusal};
+use crate::optimiser::State;
+use crate::options::FitOptions;
+
+/// Constants with a gradient: weights, biases, gamma and beta, slopes, and operands of arithmetic that are more than one
+/// number. By value, ascending.
+pub(crate) fn trainable(graph: &Graph) -> Vec<ValueId> {
+    let mut ids: Vec<ValueId> = graph
+        .nodes
+        .iter()
+        .flat_map(|node| match node.op {
+            Op::BatchNorm { .. } => node.inputs.get(1..3).unwrap_or(&[]),
+            Op::Conv2d { .. }
+            | Op::ConvTranspose2d { .. }
+            | Op::FullyConnected { .. }
+            | Op::MatMul { .. }
+            | Op::LayerNorm { .. }
+            | Op::PRelu
+            | Op::Binary { .. } => &node.inputs[..],
+            _ => &[],
+        })
+        .copied()
+        .filter(|id| {
+            let value = graph.value(*id);
+            matches!(value.data.as_deref(), Some(Data::F32(_))) && value.len() > 1
+                || feeds_weights(graph, *id)
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+/// Whether a constant is a layer's parameter, which is trained even if it is one number.
+fn feeds_weights(graph: &Graph, id: ValueId) -> bool {
+    matches!(graph.value(id).data.as_deref(), Some(Data::F32(_)))
+        && graph.nodes.iter().any(|n| !matches!(n.op, Op::Binary { .. }) && n.inputs.contains(&id))
+}
+
+/// One trained constant.
+#[derive(Debug)]
+struct Weight {
+    id: ValueId,
+    name: String,
+    shape: Vec<usize>,
+    mask: Option<Vec<bool>>,
+    rounding: Option<Rounding>,
+}
+
+/// What changes from step to step beside the graph: it goes into checkpoints.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Moving {
+    states: Vec<State>,
+    /// Learned step sizes, empty where there are none.
+    pub(crate) steps: Vec<Vec<f32>>,
+    step_states: Vec<State>,
+}
+
+/// All trained constants of a graph.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    items: Vec<Weight>,
+    pub(crate) ids: Vec<ValueId>,
+}
+
+impl Weights {
+    /// Checks the options against the graph, and applies the masks to it.
+    pub(crate) fn new(graph: &mut Graph, options: &FitOptions) -> Result<(Self, Moving)> {
+        for node in &graph.nodes {
+            if let Some(reason) = refusal(&node.op) {
+                let (node, op) = (node.name.clone(), node.op.name());
+                return Err(Error::Unsupported { node, op, reason: reason.into() });
+            }
+        }
+        let known = trainable(graph);
+        let named = |name: &String| known.iter().any(|id| graph.value(*id).name == *name);
+        let over = options.weight_quant.iter().flat_map(|q| q.overrides.keys());
+        if let Some(name) = options.frozen.iter().chain(options.masks.keys()).chain(over).find(|n| !named(n))
+        {
+            return Err(Error::Data(format!("`{name}` is no constant that training changes")));
+        }
+        let mut items = Vec::new();
+        for id in known {
+            let value = graph.value(id);
+            let mask = options.masks.get(&value.name).cloned();
+            if mask.as_ref().is_some_and(|m| m.len() != value.len()) {
+                return Err(Error::Data(format!(
+                    "the mask of `{}` does not have its {} elements",
+                    value.name,
+                    value.len()
+                )));
+            }
+            if options.frozen.contains(&value.name) {
+                continue;
+            }
+            let rounding = options.weight_quant.as_ref().and_then(|q| {
+                let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id))?;
+                let per_channel = match reader.op {
+                    Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => true,
+                    Op::MatMul { .. } => false,
+                    _ => return None,
+                };
+                Some(Rounding::new(q.bits_of(&value.name)?, value, per_channel))
+            });
+            let (name, shape) = (value.name.clone(), value.shape.clone());
+            items.push(Weight { id, name, shape, mask, rounding });
+        }
+        let mut moving = Moving {
+            states: vec![State::default(); items.len()],
+            steps: vec![Vec::new(); items.len()],
+            step_states: vec![State::default(); items.len()],
+        };
+        let learned = options.weight_quant.as_ref().is_some_and(|q| q.learned_steps);
+        for (weight, steps) in items.iter().zip(&mut moving.steps) {
+            let data = elements(graph, weight.id);
+            weight.keep_zeros(data);
+            if let Some(rounding) = weight.rounding.filter(|_| learned) {
+                *steps = rounding.learned(data);
+            }
+        }
+        let ids = items.iter().map(|w| w.id).collect();
+        Ok((Self { items, ids }, moving))
+    }
+
+    /// Names and learned steps.
+    pub(crate) fn steps<'a>(&'a self, moving: &'a Moving) -> impl Iterator<Item = (&'a str, &'a Vec<f32>)> {
+        let steps = self.items.iter().zip(&moving.steps);
+        steps.filter(|(_, s)| !s.is_empty()).map(|(w, s)| (w.name.as_str(), s))
+    }
+
+    /// Replaces the trained ones among `constants` by what the network is to compute with.
+    pub(crate) fn place(&self, constants: &mut [Option<Tensor>], moving: &Moving, options: &FitOptions) {
+        for (weight, steps) in self.items.iter().zip(&moving.steps) {
+            let Some(tensor) = &mut constants[weight.id.0 as usize] else { continue };
+            if let Some(changed) = weight.changed(tensor, options) {
+                *tensor = Arc::new(array(&weight.shape, changed));
+            }
+            if let Some(rounding) = weight.rounding {
+                let data = crate::grad::flat(tensor);
+                let rounded = match steps.is_empty() {
+                    true => rounding.round(&data, &rounding.largest(&data)),
+                    false => rounding.round(&data, steps),
+                };
+                *tensor = Arc::new(array(&weight.shape, rounded));
+            }
+        }
+    }
+
+    /// One update from the gradients of what [`Self::place`] placed. `step` counts from 1.
+    pub(crate) fn update(
+        &self,
+        graph: &mut Graph,
+        moving: &mut Moving,
+        mut gradients: std::collections::HashMap<ValueId, ArrayD<f32>>,
+        options: &FitOptions,
+        rate: f32,
+        step: usize,
+    ) {
+        let mut all: Vec<Option<(Vec<f32>, Vec<f32>)>> = Vec::with_capacity(self.items.len());
+        for (weight, steps) in self.items.iter().zip(&moving.steps) {
+            all.push(gradients.remove(&weight.id).map(|gradient| {
+                let mut gradient = crate::grad::flat(&gradient).into_owned();
+                let data = elements(graph, weight.id);
+                let mut step_gradient = Vec::new();
+                if let Some(rounding) = weight.rounding.filter(|_| !steps.is_empty()) {
+                    let stored = array(&weight.shape, data.to_vec());
+                    let changed = weight.changed(&stored, options);
+                    step_gradient = rounding.pass(changed.as_deref().unwrap_or(data), steps, &mut gradient);
+                }
+                if let Some(transform) = &options.transform {
+                    transform.backward(&weight.name, &weight.shape, data, &mut gradient);
+                }
+                weight.keep_zeros(&mut gradient);
+                (gradient, step_gradient)
+            }));
+        }
+        let square: f64 = all.iter().flatten().flat_map(|(g, _)| g).map(|g| f64::from(*g).powi(2)).sum();
+        let factor = options.clip.map_or(1.0, |clip| (clip / square.sqrt().max(1e-12) as f32).min(1.0));
+        for (index, (weight, gradient)) in self.items.iter().zip(all).enumerate() {
+            let Some((mut gradient, step_gradient)) = gradient else { continue };
+            gradient.iter_mut().for_each(|g| *g *= factor);
+            let decay = if weight.shape.len() > 1 { options.decay } else { 0.0 };
+            let data = elements(graph, weight.id);
+            // Saturates only after two billion steps, where Adam's correction has long been 1.
+            let count = i32::try_from(step).unwrap_or(i32::MAX);
+            options.rule.update(&mut moving.states[index], data, &gradient, rate, decay, count);
+            weight.keep_zeros(data);
+            if !step_gradient.is_empty() {
+                let steps = &mut moving.steps[index];
+                // Steps are small numbers: their rate is relative to their size.
+                let scale: f32 = steps.iter().sum::<f32>() / steps.len() as f32;
+                let state = &mut moving.step_states[index];
+                options.rule.update(state, steps, &step_gradient, rate * scale.min(1.0), 0.0, count);
+                steps.iter_mut().for_each(|s| *s = s.max(1e-8));
+            }
+        }
+    }
+}
+
+impl Weight {
+    fn keep_zeros(&self, data: &mut [f32]) {
+        let mask = self.mask.iter().flatten();
+        data.iter_mut().zip(mask).filter(|(_, keep)| !**keep).for_each(|(d, _)| *d = 0.0);
+    }
+
+    /// The transform's weights, masked.
+    fn changed(&self, stored: &ArrayD<f32>, options: &FitOptions) -> Option<Vec<f32>> {
+        let transform = options.transform.as_ref()?;
+        let mut changed = transform.forward(&self.name, &self.shape, &crate::grad::flat(stored))?;
+        self.keep_zeros(&mut changed);
+        Some(changed)
+    }
+}
+
+/// A float constant's elements, to change; empty for anything else.
+pub(crate) fn elements(graph: &mut Graph, id: ValueId) -> &mut [f32] {
+    match graph.value_mut(id).data.as_mut().map(Arc::make_mut) {
+        Some(Data::F32(data)) => data,
+        _ => &mut [],
+    }
+}
