@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # All tests: format, lints, unit, property and end-to-end tests, emulated boards. Installs what it needs first.
-#   ./test.sh           everything but the training crate
-#   ./test.sh --all     that too: it builds an autodiff library, several minutes more
+#   ./test.sh           everything
 #   ./test.sh --quick   without format and lints
 set -euo pipefail
 cd "$(dirname "$0")"
-
-packages=(--workspace)
-[ "${1:-}" = "--all" ] || packages+=(--exclude offshoot-train)
 
 # The same random cases every time: a red run means the change, not the dice. Vary it to search for more.
 export PROPTEST_RNG_SEED="${PROPTEST_RNG_SEED:-1}"
@@ -16,8 +12,8 @@ scripts/install-deps.sh
 
 if [ "${1:-}" != "--quick" ]; then
     cargo fmt --all --check
-    cargo clippy "${packages[@]}" --all-targets --quiet -- -D warnings
+    cargo clippy --workspace --all-targets --quiet -- -D warnings
 fi
 firmware/build.sh
 cargo build -p offshoot-cli
-cargo test "${packages[@]}"
+cargo test --workspace
