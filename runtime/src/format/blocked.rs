@@ -5,7 +5,17 @@
 //! the bias holds TFLite's less `in_zp · Σ weights`, so that no kernel subtracts zero points.
 
 use super::record::WindowRepr;
+use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
+
+/// Shifts of these records: the kernels round by half of one, and add the zero point before it.
+pub const SHIFTS: RangeInclusive<i8> = -22..=-1;
+
+/// Greatest magnitude of a bias: twice the accumulator must fit in 32 bits.
+pub const MOST_BIAS: u32 = 1 << 29;
+
+/// Greatest sum of the magnitudes of a channel's weights: a sum of products with int8 then stays in ±2^23.
+pub const MOST_WEIGHT: u64 = (1 << 16) - 1;
 
 /// int8 convolution, NHWC, one group, kernel columns not dilated; with a 1×1 kernel also a fully connected layer
 /// over `n · h · w` rows.

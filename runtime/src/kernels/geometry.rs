@@ -44,10 +44,11 @@ impl Blocked {
         let [k_h, k_w] = window.kernel.map(usize::from);
         let segment = k_w * usize::from(r.c);
         let padded = segment.next_multiple_of(4);
-        let pixels = usize::from(r.n) * out_h * out_w;
+        // Where `usize` has 32 bits these may not fit: then the record's weights or output do not either.
+        let pixels = usize::from(r.n).saturating_mul(out_h).saturating_mul(out_w);
         let plain = window.kernel == [1, 1] && window.pad == [0; 4];
         let vector = pixels == 1 && plain && r.c.is_multiple_of(4);
-        Self { window, out_h, out_w, pixels, segment, padded, k: k_h * padded, vector }
+        Self { window, out_h, out_w, pixels, segment, padded, k: k_h.saturating_mul(padded), vector }
     }
 
     /// Pairs of output pixels; the last may have one only.
@@ -81,13 +82,14 @@ impl Blocked {
     }
 
     /// Bytes by which the output must begin before the input when the pairs are computed in order, and after it
-    /// when they are computed backwards. `None` if that is not known (too many pixels to look at).
+    /// when they are computed backwards. `None` if that is not known (too many kernel rows to look at).
     pub fn lag(&self, r: &ConvBlocked) -> Option<(u64, u64)> {
-        const MOST_PIXELS: usize = 1 << 22;
-        if self.pixels > MOST_PIXELS {
+        // Every kernel row of every pixel is looked at: a file must not make that long.
+        const MOST_ROWS: usize = 1 << 22;
+        let k_h = usize::from(self.window.kernel[0]);
+        if self.pixels.saturating_mul(k_h) > MOST_ROWS {
             return None;
         }
-        let k_h = usize::from(self.window.kernel[0]);
         let out_c = u64::from(r.out_c);
         let touched = |pixel: usize| {
             let position = self.position(pixel);

@@ -8,18 +8,13 @@ use super::shape::{product, require, window_output};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use super::{Limits, Memory, Operator, Span};
 use crate::error::Rule;
+use crate::format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use crate::format::record::{ConvBlocked, Walk};
 use crate::kernels::geometry::{Blocked, blocked_weight};
 use crate::kernels::{self, Requant};
 
-/// Least right shift and most: the fast kernels round by half of it, and add the zero point before it.
-pub(super) const SHIFTS: core::ops::RangeInclusive<i8> = -22..=-1;
-/// Bound of a bias: twice the accumulator must fit in 32 bits.
-pub(super) const MOST_BIAS: u32 = 1 << 29;
 /// So many inputs never leave the 24 bits that a block of channels gives each sum.
 const SAFE_INPUTS: usize = 511;
-/// Bound of the sum of the magnitudes of a channel's weights, otherwise.
-const MOST_WEIGHT: u64 = (1 << 16) - 1;
 
 impl ConvBlocked {
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {

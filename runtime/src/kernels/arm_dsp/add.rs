@@ -1,5 +1,6 @@
 //! Addition of two int8 tensors.
 
+use crate::format::blocked::SHIFTS;
 use crate::format::record::{Binary, BinaryArith, BinaryKind};
 use core::arch::asm;
 
@@ -61,7 +62,7 @@ pub(crate) fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8],
         return false;
     };
     let full = clamp.is_none_or(|c| c == (i8::MIN, i8::MAX));
-    let usual = shift[0] <= 0 && shift[1] <= 0 && (-22..=-1).contains(&shift[2]);
+    let usual = shift[0] <= 0 && shift[1] <= 0 && SHIFTS.contains(&shift[2]);
     if r.kind != BinaryKind::Add || r.broadcast != 0 || !full || !usual {
         return false;
     }

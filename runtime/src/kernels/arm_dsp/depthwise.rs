@@ -91,7 +91,9 @@ impl View {
         let whole = g.band >= g.out_h;
         let pitch = (h + top + bottom).next_multiple_of(2);
         let longer = if kernel[0] == kernel[1] { g.out_h > g.out_w } else { kernel[0] > kernel[1] };
-        if whole && longer && (w + left + right) * pitch + 2 <= capacity {
+        // A product that wrapped would let the turned plane leave the scratch.
+        let turned = (w + left + right).saturating_mul(pitch).saturating_add(2);
+        if whole && longer && turned <= capacity {
             let pairs = [
                 &mut view.input,
                 &mut view.input_step,

@@ -47,7 +47,8 @@ impl<'r> Windows<'r> {
         let (w, c) = (usize::from(r.w), usize::from(r.c));
         let [k_h, k_w] = g.window.kernel.map(usize::from);
         let (stride, left) = (usize::from(g.window.stride[1]), usize::from(g.window.pad[1]));
-        let row_step = usize::from(g.window.dilation[0]) * w * c;
+        // These wrap only where no window lies in the input, and then they are not used.
+        let row_step = usize::from(g.window.dilation[0]).wrapping_mul(w * c);
         let end = (w + left).checked_sub(k_w).map_or(0, |last| last / stride + 1);
         Self {
             r,
@@ -57,7 +58,7 @@ impl<'r> Windows<'r> {
             lanes,
             step: stride * c,
             row_step,
-            reach: (k_h - 1) * row_step + g.padded,
+            reach: (k_h - 1).wrapping_mul(row_step).wrapping_add(g.padded),
             inside: left.div_ceil(stride)..end,
             plain: g.window.kernel == [1, 1] && g.window.stride == [1, 1] && g.window.pad == [0; 4],
         }

@@ -1,6 +1,7 @@
 //! int8 convolutions and fully connected layers in the arrangements of [`record::ConvBlocked`] and
 //! [`record::DepthwisePlanar`], where those take them: the records say which numbers they hold.
 
+use offshoot::format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Walk, Window};
 use offshoot::graph::cost;
@@ -175,20 +176,18 @@ pub(super) fn emit(
 
 /// Folds the input's zero point into the biases; `false` if the numbers leave what the fast kernels hold.
 fn fold(q: &mut Quantised<'_>, channels: usize, zp: i32, at: &dyn Fn(usize, usize) -> usize) -> bool {
-    const MOST_BIAS: i64 = 1 << 29;
-    const MOST_WEIGHT: u64 = (1 << 16) - 1;
     let taps = q.weights.len() / channels.max(1);
     for (o, bias) in q.bias.iter_mut().enumerate() {
         let weights = || (0..taps).map(|k| q.weights[at(o, k)]);
         let sum: i64 = weights().map(i64::from).sum();
         let magnitude: u64 = weights().map(|w| u64::from(w.unsigned_abs())).sum();
         let folded = i64::from(*bias) - i64::from(zp) * sum;
-        if folded.abs() > MOST_BIAS || magnitude > MOST_WEIGHT {
+        if folded.unsigned_abs() > u64::from(MOST_BIAS) || magnitude > MOST_WEIGHT {
             return false;
         }
         *bias = folded as i32;
     }
-    q.fixed.iter().all(|&(m, s)| m >= 0 && (-22..=-1).contains(&s)) && !q.weights.contains(&i8::MIN)
+    q.fixed.iter().all(|&(m, s)| m >= 0 && SHIFTS.contains(&s)) && !q.weights.contains(&i8::MIN)
 }
 
 /// Weights in the order of [`record::ConvBlocked`]. `weights` is OHWI, `segment` the inputs of a kernel row.
