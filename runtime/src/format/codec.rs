@@ -96,6 +96,7 @@ records! {
     ConvBlocked "op-blocked",
     DepthwisePlanar "op-blocked",
     ConvWinograd "op-winograd",
+    FullyConnectedCoded "op-coded",
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.

@@ -8,6 +8,7 @@
 
 pub mod blocked;
 pub mod codec;
+pub mod coded;
 pub mod crc;
 pub mod header;
 pub mod learn;

@@ -24,6 +24,7 @@ pub fn macs(record: &Record) -> u64 {
         Record::DepthwisePlanar(r) => outputs(DType::I8) * area(r.window),
         Record::ConvWinograd(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         _ => 0,
     }
@@ -43,6 +44,7 @@ pub fn weights(record: &Record) -> u64 {
         Record::DepthwisePlanar(r) => u64::from(r.c) * area(r.window),
         Record::ConvWinograd(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -64,6 +66,7 @@ pub fn scratch(record: &Record) -> Option<u32> {
         },
         Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
+        Record::FullyConnectedCoded(r) => r.table().ok()?,
         _ => return Some(0),
     };
     u32::try_from(span.len).ok()
@@ -154,6 +157,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::ArgMax(_) => DType::I32,
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
+        Record::FullyConnectedCoded(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

@@ -32,9 +32,11 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
 }
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};
+pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar, fully_connected_coded};
 #[cfg(not(arm_dsp))]
 pub(crate) use passes::{conv_blocked, conv_winograd, depthwise_planar};
+#[cfg(not(arm_dsp))]
+pub(crate) use portable::fully_connected_coded;
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]

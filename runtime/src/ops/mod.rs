@@ -8,6 +8,7 @@
 //! the `cfg!` in its arm is a constant.
 
 mod blocked;
+mod coded;
 mod conv;
 mod elementwise;
 mod matmul;
@@ -68,6 +69,7 @@ macro_rules! dispatch {
             Record::ConvBlocked($r) if cfg!(feature = "op-blocked") => $call,
             Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
             Record::ConvWinograd($r) if cfg!(feature = "op-winograd") => $call,
+            Record::FullyConnectedCoded($r) if cfg!(feature = "op-coded") => $call,
             _ => Err(Rule::Format),
         }
     };

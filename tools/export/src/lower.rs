@@ -6,6 +6,7 @@
 
 mod binary;
 mod blocked;
+mod coded;
 mod context;
 mod layout;
 mod linear;

@@ -207,6 +207,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvBlocked(r) => shift!(r, src += a, dst += dst),
         Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -252,6 +253,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
+        Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod add;
+mod coded;
 mod conv;
 mod depthwise;
 mod gather;
@@ -19,6 +20,7 @@ mod window;
 mod winograd;
 
 pub(crate) use add::add_i8;
+pub(crate) use coded::fully_connected_coded;
 pub(crate) use conv::conv_blocked;
 pub(crate) use depthwise::depthwise_planar;
 pub(crate) use pool::average_i8;

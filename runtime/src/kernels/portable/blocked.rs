@@ -5,7 +5,7 @@ use crate::format::record::{ConvBlocked, DepthwisePlanar};
 use crate::kernels::Requant;
 use crate::kernels::geometry::{Blocked, Planar, lane_index};
 
-fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
+pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
     let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
     v.clamp(q.min, q.max) as i8

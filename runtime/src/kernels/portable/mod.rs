@@ -5,6 +5,7 @@
 //! slices are as long as it says.
 
 mod blocked;
+mod coded;
 mod conv;
 mod conv_transpose;
 mod elementwise;
@@ -20,7 +21,10 @@ mod softmax;
 mod unary;
 mod winograd;
 
+#[cfg(arm_dsp)]
+pub(crate) use blocked::requantise;
 pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
+pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub(crate) use conv::extent;
 pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};

@@ -54,7 +54,7 @@ pub enum Prefer {
     Speed,
     /// A smaller arena.
     Ram,
-    /// A smaller file.
+    /// A smaller file, if need be at the cost of much time.
     Flash,
 }
 

@@ -8,7 +8,7 @@ use offshoot::graph::cost;
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
-use super::{Context, Lowering, Tensor, clamp_i8, nhwc, to_u16, winograd};
+use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, to_u16, winograd};
 use crate::Prefer;
 
 /// Extents of an NHWC tensor.
@@ -64,6 +64,10 @@ fn emit_conv(
     let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]) * usize::from(in_c);
     if q.weights.len() != taps * channels || !fold(&mut q, channels, i32::from(x.zp), &|o, k| o * taps + k) {
         return Ok(false);
+    }
+    let one_row = x.len() == taps && y.len() == channels;
+    if c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
+        return Ok(true);
     }
     if c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
         return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
