@@ -165,7 +165,7 @@ fn network(s: &Shape) -> Option<Graph> {
     let pool = Op::Pool { kind: PoolKind::Average, window, activation: Activation::None };
     let y5 = b.node(pool, &[y4], [1, 1, 1, s.channels], scale3, zero);
     let (mut inputs, scale) = b.parameters([s.classes, 1, 1, s.channels], scale3);
-    if s.seed % 4 > 0 {
+    if !s.seed.is_multiple_of(4) {
         // Few kinds of weights, so that coding them pays; a rare one among them.
         let weights = b.graph.value_mut(inputs[0]);
         if let Some(Data::I8(w)) = weights.data.as_mut().map(Arc::make_mut) {
