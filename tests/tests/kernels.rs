@@ -105,7 +105,13 @@ impl Builder {
     /// Weights and biases of `out_c` channels with `taps` each, and a scale at which their outputs spread.
     fn parameters(&mut self, shape: [usize; 4], in_scale: f32) -> (Vec<ValueId>, f32) {
         let (out_c, taps) = (shape[0], shape[1] * shape[2] * shape[3]);
-        let data = self.numbers.bytes(out_c * taps);
+        let mut data = self.numbers.bytes(out_c * taps);
+        // As quantised to four bits, to a codebook of four, or to eight bits.
+        match self.numbers.next() % 3 {
+            0 => data.iter_mut().for_each(|w| *w >>= 4),
+            1 => data.iter_mut().for_each(|w| *w = [0, 0, -19, 60, 127][(*w as u8 % 5) as usize]),
+            _ => {}
+        }
         let scale: Vec<f32> = (0..out_c).map(|o| 0.01 + 0.001 * (o % 5) as f32).collect();
         let name = format!("w{}", self.graph.values.len());
         let w = self.graph.add_constant(name, shape.to_vec(), Data::I8(data));

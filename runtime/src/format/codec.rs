@@ -97,6 +97,7 @@ records! {
     DepthwisePlanar "op-blocked",
     ConvWinograd "op-winograd",
     FullyConnectedCoded "op-coded",
+    ConvPacked "op-packed",
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.

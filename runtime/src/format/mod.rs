@@ -12,6 +12,7 @@ pub mod coded;
 pub mod crc;
 pub mod header;
 pub mod learn;
+pub mod packed;
 pub mod record;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

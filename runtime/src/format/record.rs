@@ -10,6 +10,7 @@
 pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 pub use super::coded::FullyConnectedCoded;
+pub use super::packed::ConvPacked;
 use serde::{Deserialize, Serialize};
 
 /// Kind of a device operator. The numbers are part of the format and never reused.
@@ -43,11 +44,12 @@ pub enum Tag {
     DepthwisePlanar = 24,
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
+    ConvPacked = 27,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -74,6 +76,7 @@ impl Tag {
         Self::DepthwisePlanar,
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
+        Self::ConvPacked,
     ];
 
     /// The tag with this number, if there is one.
@@ -110,6 +113,7 @@ impl Tag {
             Self::DepthwisePlanar => "depthwise_planar",
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
+            Self::ConvPacked => "conv_packed",
         }
     }
 }

@@ -4,6 +4,7 @@
 #[cfg(arm_dsp)]
 pub mod arm_dsp;
 pub mod geometry;
+mod panels;
 mod passes;
 pub mod portable;
 
@@ -32,9 +33,10 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
 }
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar, fully_connected_coded};
+pub(crate) use arm_dsp::{conv_blocks, conv_winograd, depthwise_planar, fully_connected_coded};
+pub(crate) use panels::{Codes, conv_blocked, conv_packed};
 #[cfg(not(arm_dsp))]
-pub(crate) use passes::{conv_blocked, conv_winograd, depthwise_planar};
+pub(crate) use passes::{conv_blocks, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]
 pub(crate) use portable::fully_connected_coded;
 

@@ -14,6 +14,7 @@ mod elementwise;
 mod matmul;
 mod movement;
 mod norm;
+mod packed;
 mod planar;
 mod pool;
 mod quantize;
@@ -70,6 +71,7 @@ macro_rules! dispatch {
             Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
             Record::ConvWinograd($r) if cfg!(feature = "op-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-coded") => $call,
+            Record::ConvPacked($r) if cfg!(feature = "op-packed") => $call,
             _ => Err(Rule::Format),
         }
     };

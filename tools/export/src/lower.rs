@@ -11,6 +11,7 @@ mod context;
 mod layout;
 mod linear;
 mod normalise;
+mod packed;
 mod reduce;
 mod resize;
 mod unary;
@@ -120,8 +121,9 @@ pub struct Lowered {
     pub bias_bytes: u64,
 }
 
-/// Lowers a graph after the lossless passes. The graph must be valid.
-pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> {
+/// Lowers a graph after the lossless passes. The graph must be valid. `panel`: bytes of expanded weights that an operator
+/// may hold at once.
+pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Result<Lowered> {
     let mut context = Context {
         graph,
         out: Lowered::default(),
@@ -129,6 +131,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> 
         node: None,
         arrange: options.arrange,
         prefer: options.prefer,
+        panel,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -171,6 +174,8 @@ pub(crate) struct Context<'g> {
     /// Weights may be arranged for the fast kernels.
     pub(crate) arrange: bool,
     pub(crate) prefer: Prefer,
+    /// Bytes of expanded weights that an operator may hold at once.
+    pub(crate) panel: usize,
 }
 
 impl<'g> Context<'g> {

@@ -4,7 +4,7 @@ use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::record::{
-    self, Arith, BinaryArith, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
+    self, Arith, BinaryArith, ConvPacked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::graph::cost::{self, Lag};
@@ -208,6 +208,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
+        Record::ConvPacked(ConvPacked { conv, .. }) => shift!(conv, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -241,7 +242,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
 fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     // `TENSOR_ALIGNMENT` is that of words.
     match record {
-        Record::ConvBlocked(r) => {
+        Record::ConvBlocked(r) | Record::ConvPacked(ConvPacked { conv: r, .. }) => {
             r.scratch = scratch / 4;
             if let Lag::Shifted { below, .. } = op.overlap {
                 // Apart, either way does: forwards is the plain one.

@@ -21,7 +21,7 @@ mod winograd;
 
 pub(crate) use add::add_i8;
 pub(crate) use coded::fully_connected_coded;
-pub(crate) use conv::conv_blocked;
+pub(crate) use conv::conv_blocks;
 pub(crate) use depthwise::depthwise_planar;
 pub(crate) use pool::average_i8;
 pub(crate) use winograd::conv_winograd;
