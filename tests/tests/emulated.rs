@@ -11,18 +11,10 @@ use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy;
 use offshoot_target::{Device, HostDevice, Target};
-use offshoot_tests::{data, root};
+use offshoot_tests::{data, root, skip_emulated};
 
 const UI: Ui = Ui { json: true };
 const SHIPPED: [&str; 3] = ["glyphs", "vibration", "tones"];
-
-fn skipped() -> bool {
-    let skip = std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1");
-    if skip {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
-    }
-    skip
-}
 
 fn board(name: &str) -> Box<dyn Device> {
     let target = Target::parse(name).unwrap();
@@ -62,7 +54,7 @@ fn same_bits(what: &str, file: &OffFile, inputs: &Inputs, device: &mut dyn Devic
 
 #[test]
 fn shipped_models_give_the_same_bits_on_cortex_m4() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     for name in SHIPPED {
@@ -75,7 +67,7 @@ fn shipped_models_give_the_same_bits_on_cortex_m4() {
 
 #[test]
 fn a_core_without_fpu_gives_the_same_bits() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     for precision in [Precision::Int8, Precision::F32] {
@@ -92,7 +84,7 @@ fn a_core_without_fpu_gives_the_same_bits() {
 
 #[test]
 fn public_models_give_the_same_bits_on_cortex_m4() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     for (name, x) in [
@@ -128,7 +120,7 @@ fn head(path: &Path, count: usize) -> npy::Array {
 
 #[test]
 fn two_runs_count_the_same_instructions() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     let (file, inputs) = shipped("vibration", &Precision::Int8);
@@ -149,7 +141,7 @@ fn two_runs_count_the_same_instructions() {
 
 #[test]
 fn outputs_of_a_batch_are_those_of_the_host() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     let (file, inputs) = shipped("tones", &Precision::Int8);

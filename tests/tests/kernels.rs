@@ -219,8 +219,7 @@ proptest! {
 
 #[test]
 fn random_networks_give_the_same_bits_on_cortex_m4() {
-    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    if offshoot_tests::skip_emulated() {
         return;
     }
     let target = Target::parse("qemu:cortex-m4").unwrap();

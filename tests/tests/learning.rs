@@ -58,8 +58,7 @@ fn learn(device: &mut dyn Device, file: &OffFile, steps: usize) -> (Vec<u16>, Ve
 }
 
 fn same_bits(precision: Precision, plan: &str, board: &str, steps: usize) {
-    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    if offshoot_tests::skip_emulated() {
         return;
     }
     let file = vibration(precision.clone(), plan);
