@@ -15,7 +15,7 @@ use offshoot_tests::data;
 const UI: Ui = Ui { json: true };
 
 /// Top-1 accuracy of the float network at `onnx`, quantised to int8 with `calib`, on `x`.
-fn accuracy(onnx: &std::path::Path, calib: Array, x: &Array, y: &Array) -> f64 {
+fn accuracy(onnx: &Path, calib: Array, x: &Array, y: &Array) -> f64 {
     let (value, _) = quantised(onnx, Precision::Int8, calib, x, y);
     value
 }
