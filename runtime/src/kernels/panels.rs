@@ -105,6 +105,7 @@ pub(crate) fn conv_packed(
 ) -> Result<(), Rule> {
     let [table, panel] = r.panel(g)?;
     portable::fill_halves(codes.levels, memory.write(table)?);
+    let conv = r.conv();
     let block = codes.block(g.k).max(1);
     let mut first = 0;
     for codes in codes.codes.chunks(block.saturating_mul(usize::from(r.panel).max(1))) {
@@ -112,7 +113,7 @@ pub(crate) fn conv_packed(
         portable::expand(codes, table, halves);
         let count = codes.len() / block;
         let blocks = Blocks { first, count, weights: Halves::Expanded(panel) };
-        conv_blocks(&r.conv, g, q, blocks, memory, layout)?;
+        conv_blocks(&conv, g, q, blocks, memory, layout)?;
         first += count;
     }
     Ok(())

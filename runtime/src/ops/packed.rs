@@ -22,7 +22,7 @@ impl ConvPacked {
     /// Sizes; `weights` of the layout is what stands in the blob behind the shifts.
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
         require(matches!(self.bits, 2 | 4) && self.panel > 0, Rule::Format)?;
-        let (g, mut layout) = self.conv.layout()?;
+        let (g, mut layout) = self.conv().layout()?;
         // A half is two weights.
         let codes = product([layout.weights / 8, self.bits.into()])?;
         layout.weights = self.levels() as u64 + codes;
@@ -31,7 +31,7 @@ impl ConvPacked {
 
     /// Blocks of four channels.
     pub(crate) fn blocks(&self) -> usize {
-        usize::from(self.conv.out_c).div_ceil(4)
+        usize::from(self.out_c).div_ceil(4)
     }
 
     /// Whether the input is needed for one panel only.
@@ -41,9 +41,9 @@ impl ConvPacked {
 
     /// The table, and the weights of a panel.
     pub(crate) fn panel(&self, g: &Blocked) -> Result<[Span; 2], Rule> {
-        let lanes = self.conv.lanes(g)?.map_or(0, |lanes| lanes.len);
+        let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
         let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
-        let at = self.conv.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
+        let at = self.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
         let halves = 1u64 << (2 * self.bits.min(4));
         let table = scratch(at, halves)?;
         let blocks = usize::from(self.panel).min(self.blocks());
@@ -53,7 +53,7 @@ impl ConvPacked {
     }
 
     fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, Codes<'m>), Rule> {
-        let (requant, rest) = self.conv.requant(blobs, layout)?;
+        let (requant, rest) = self.conv().requant(blobs, layout)?;
         let (levels, codes) = rest.split_at_checked(self.levels()).ok_or(Rule::BlobBounds)?;
         Ok((requant, Codes { levels, codes: bytemuck::cast_slice(codes) }))
     }
@@ -62,7 +62,7 @@ impl ConvPacked {
 impl Operator for ConvPacked {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
-        self.conv.check_places(limits, &g, &layout)?;
+        self.conv().check_places(limits, &g, &layout)?;
         require(self.one_panel() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
         for span in self.panel(&g)? {
             limits.disjoint(span, layout.src)?;

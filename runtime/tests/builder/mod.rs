@@ -299,7 +299,7 @@ pub(crate) fn every_record() -> Vec<Record> {
     for (bits, panel, walk, dst) in [(4, 1, Walk::Forwards, dst), (2, 1, Walk::Backwards, 256)] {
         let conv =
             ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
-        all.push(ConvPacked { conv, bits, panel }.into());
+        all.push(ConvPacked::new(conv, bits, panel).into());
     }
     all
 }

@@ -12,6 +12,8 @@ use crate::ops::{Layout, Span};
 use core::ops::Range;
 
 /// See [`crate::kernels::passes::conv_blocks`].
+// Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
+#[inline(always)]
 pub(crate) fn conv_blocks(
     r: &ConvBlocked,
     g: &Blocked,

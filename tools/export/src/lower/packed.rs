@@ -49,7 +49,7 @@ pub(super) fn record(conv: ConvBlocked, packed: &Packed, inputs: usize, budget: 
     let panel = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
     // As few panels as that, and as even as may be.
     let panel = blocks.div_ceil(blocks.div_ceil(panel).max(1)).max(1);
-    record::ConvPacked { conv, bits: packed.bits, panel: panel.min(usize::from(u16::MAX)) as u16 }
+    record::ConvPacked::new(conv, packed.bits, panel.min(usize::from(u16::MAX)) as u16)
 }
 
 #[cfg(test)]
