@@ -22,6 +22,8 @@ mod winograd;
 
 pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
 pub(crate) use conv::extent;
+#[cfg(wide)]
+pub(crate) use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
