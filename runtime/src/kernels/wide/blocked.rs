@@ -1,7 +1,7 @@
 //! [`ConvBlocked`]: a word of weights holds two channels (see the record); one sum of products with it and one with its
 //! low bytes give both, as in `portable`.
 
-use super::gather::copy;
+use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
 use crate::format::record::{ConvBlocked, Walk};
@@ -12,6 +12,8 @@ use crate::kernels::geometry::Blocked;
 const VECTORS: usize = STACK / 32;
 /// Bytes of gathered inputs of one pixel.
 const LINE: usize = VECTORS * 8 / 2;
+/// Bytes beyond them that copies may touch.
+const SLACK: usize = 16;
 
 /// The form that gathers.
 pub(crate) struct ConvPairs<'a, T> {
@@ -33,17 +35,60 @@ impl<T: Tensors> ConvPairs<'_, T> {
         self.g.k.div_ceil(8)
     }
 
-    /// The inputs of a pixel, kernel row by kernel row; a pixel beyond the last is the last.
+    /// The inputs of a pixel, spread, as pixel `p` of those in `to`; a pixel beyond the last is the last.
     #[inline(always)]
-    fn gather(&self, pixel: usize, line: &mut [i8]) {
-        let position = self.g.position(pixel.min(self.g.pixels - 1));
-        for (ky, row) in line.chunks_exact_mut(self.g.padded).enumerate() {
-            let s = self.g.segment(self.r, position, ky);
-            let (before, rest) = row.split_at_mut(s.before);
-            let (inside, after) = rest.split_at_mut(s.inside);
-            before.fill(self.r.in_zp);
-            copy(&self.tensors.input()[s.at..][..s.inside], inside);
-            after.fill(self.r.in_zp);
+    fn gather<I: Isa, const P: usize>(
+        &self,
+        isa: I,
+        (pixel, p): (usize, usize),
+        line: &mut [i8; LINE + SLACK],
+        to: &mut [[I::I16; P]],
+    ) {
+        let (n, y, x) = self.g.position(pixel.min(self.g.pixels - 1));
+        let src = self.tensors.input();
+        let (padded, k) = (self.g.padded, self.g.k);
+        let k_h = usize::from(self.g.window.kernel[0]);
+        let [h, w, c] = [self.r.h, self.r.w, self.r.c].map(usize::from);
+        let [top, left, ..] = self.g.window.pad.map(usize::from);
+        let [stride_h, stride_w] = self.g.window.stride.map(usize::from);
+        let column = (x * stride_w).wrapping_sub(left);
+        let inside = column < w && w - column >= usize::from(self.g.window.kernel[1]);
+        for ky in 0..k_h {
+            let row = (y * stride_h + ky * usize::from(self.g.window.dilation[0])).wrapping_sub(top);
+            let vectors = ky * padded / 8;
+            if inside && row < h {
+                let from = &src[((n * h + row) * w + column) * c..];
+                if padded.is_multiple_of(8) && padded == self.g.segment {
+                    let (eights, _) = from[..padded].as_chunks::<8>();
+                    for (to, x) in to[vectors..].iter_mut().zip(eights) {
+                        to[p] = isa.spread(x);
+                    }
+                    continue;
+                }
+                let line = &mut line[ky * padded..][..padded + SLACK];
+                copy_beyond(from, self.g.segment, line);
+                for value in &mut line[self.g.segment..padded] {
+                    *value = self.r.in_zp;
+                }
+            } else {
+                let s = self.g.segment(self.r, (n, y, x), ky);
+                let line = &mut line[ky * padded..][..padded];
+                line.fill(self.r.in_zp);
+                copy(&src[s.at..][..s.inside], &mut line[s.before..][..s.inside]);
+            }
+            if padded.is_multiple_of(8) {
+                let (eights, _) = line[ky * padded..][..padded].as_chunks::<8>();
+                for (to, x) in to[vectors..].iter_mut().zip(eights) {
+                    to[p] = isa.spread(x);
+                }
+            }
+        }
+        if !padded.is_multiple_of(8) {
+            // Rows share vectors.
+            line[k..k + 8].fill(0);
+            for (to, x) in to.iter_mut().zip(line.as_chunks::<8>().0) {
+                to[p] = isa.spread(x);
+            }
         }
     }
 
@@ -55,18 +100,14 @@ impl<T: Tensors> ConvPairs<'_, T> {
         isa: I,
         bounds: &Bounds<I>,
         first: usize,
+        line: &mut [i8; LINE + SLACK],
         x: &mut [I::I16; VECTORS],
     ) {
         let vectors = self.vectors();
-        let mut line = [0i8; LINE];
+        let x = &mut x.as_chunks_mut::<P>().0[..vectors];
         for p in 0..P {
-            self.gather(first + p, &mut line[..self.g.k]);
-            let (eights, _) = line[..vectors * 8].as_chunks::<8>();
-            for (to, eight) in x[p * vectors..].iter_mut().zip(eights) {
-                *to = isa.spread(eight);
-            }
+            self.gather(isa, (first + p, p), line, x);
         }
-        let x: [&[I::I16]; P] = core::array::from_fn(|p| &x[p * vectors..][..vectors]);
         let out_c = usize::from(self.r.out_c);
         let halves = 2 * self.g.k;
         for channel in (0..out_c).step_by(8) {
@@ -89,10 +130,11 @@ impl<T: Tensors> ConvPairs<'_, T> {
     #[inline(always)]
     fn groups<I: Isa, const P: usize>(&mut self, isa: I, x: &mut [I::I16; VECTORS]) {
         let bounds = Bounds::of(isa, self.q);
+        let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
             let group = if self.r.walk == Walk::Backwards { groups - 1 - i } else { i };
-            self.pixels::<I, P>(isa, &bounds, group * P, x);
+            self.pixels::<I, P>(isa, &bounds, group * P, &mut line, x);
         }
     }
 }
@@ -116,26 +158,30 @@ fn block_sums<I: Isa, const P: usize>(
     weights: &[i16],
     at: usize,
     halves: usize,
-    x: [&[I::I16]; P],
+    x: &[[I::I16; P]],
 ) -> [[I::I32; 2]; P] {
     let mut sums = [[isa.splat(0); 2]; P];
-    let (whole, _) = weights[at..][..halves].as_chunks::<16>();
-    let x = x.map(|x| &x[..halves.div_ceil(16)]);
-    for (i, w) in whole.iter().enumerate() {
-        let w = isa.load_i16(w);
-        let low = isa.low_bytes(w);
-        for (sums, x) in sums.iter_mut().zip(x) {
-            *sums = [isa.madd(sums[0], x[i], w), isa.madd(sums[1], x[i], low)];
-        }
+    let (whole, rest) = weights[at..][..halves].as_chunks::<16>();
+    for (w, x) in whole.iter().zip(x) {
+        sums = multiply(isa, sums, isa.load_i16(w), x);
     }
-    if !halves.is_multiple_of(16) {
+    if let ([_, ..], Some(x)) = (rest, x.get(whole.len())) {
         // A group of four inputs; those after it are zeros.
-        let w = isa.load_i16(&block(weights, at + whole.len() * 16));
-        let low = isa.low_bytes(w);
-        for (sums, x) in sums.iter_mut().zip(x) {
-            let x = x[whole.len()];
-            *sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, low)];
-        }
+        sums = multiply(isa, sums, isa.load_i16(&block(weights, at + whole.len() * 16)), x);
+    }
+    sums
+}
+
+#[inline(always)]
+fn multiply<I: Isa, const P: usize>(
+    isa: I,
+    mut sums: [[I::I32; 2]; P],
+    w: I::I16,
+    x: &[I::I16; P],
+) -> [[I::I32; 2]; P] {
+    let low = isa.low_bytes(w);
+    for (sums, &x) in sums.iter_mut().zip(x) {
+        *sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, low)];
     }
     sums
 }

@@ -106,9 +106,8 @@ macro_rules! common {
             let x = _mm256_min_epi32(_mm256_max_epi32(x, low), high);
             let halves = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
             let bytes = _mm_packs_epi16(halves, halves);
-            let mut out = [0; 8];
-            _mm_storel_epi64(out.as_mut_ptr().cast(), bytes);
-            out
+            // By way of a register: these are most often stored at once.
+            bytemuck::cast(_mm_cvtsi128_si64(bytes))
         });
         method!(sums(x: [__m256i; 8]) -> __m256i {
             let first = _mm256_hadd_epi32(_mm256_hadd_epi32(x[0], x[1]), _mm256_hadd_epi32(x[2], x[3]));
