@@ -10,7 +10,9 @@ fn main() {
         println!("cargo:rustc-cfg=arm_dsp");
     }
     // Processors of hosts and phones. A processor without the vectors runs the portable kernels.
-    if target.starts_with("x86_64") {
+    let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
+    let neon = target.starts_with("aarch64") && features.split(',').any(|f| f == "neon");
+    if target.starts_with("x86_64") || neon {
         println!("cargo:rustc-cfg=wide");
     }
 }

@@ -4,6 +4,8 @@
 #[cfg(arm_dsp)]
 pub mod arm_dsp;
 pub mod geometry;
+#[cfg(all(wide, target_arch = "aarch64"))]
+mod neon;
 mod passes;
 pub mod portable;
 #[cfg(wide)]
@@ -11,6 +13,8 @@ mod wide;
 #[cfg(all(wide, target_arch = "x86_64"))]
 mod x86;
 
+#[cfg(all(wide, target_arch = "aarch64"))]
+use neon::dispatch;
 #[cfg(all(wide, target_arch = "x86_64"))]
 use x86::dispatch;
 

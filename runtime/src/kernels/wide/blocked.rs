@@ -35,16 +35,16 @@ impl<T: Tensors> ConvPairs<'_, T> {
         self.g.k.div_ceil(8)
     }
 
-    /// The inputs of a pixel, spread, as pixel `p` of those in `to`; a pixel beyond the last is the last.
+    /// The inputs of the pixel at image `n`, row `y`, column `x`, spread, as pixel `p` of those in `to`.
     #[inline(always)]
     fn gather<I: Isa, const P: usize>(
         &self,
         isa: I,
-        (pixel, p): (usize, usize),
+        (n, y, x): (usize, usize, usize),
+        p: usize,
         line: &mut [i8; LINE + SLACK],
         to: &mut [[I::I16; P]],
     ) {
-        let (n, y, x) = self.g.position(pixel.min(self.g.pixels - 1));
         let src = self.tensors.input();
         let (padded, k) = (self.g.padded, self.g.k);
         let k_h = usize::from(self.g.window.kernel[0]);
@@ -105,8 +105,19 @@ impl<T: Tensors> ConvPairs<'_, T> {
     ) {
         let vectors = self.vectors();
         let x = &mut x.as_chunks_mut::<P>().0[..vectors];
+        let (mut n, mut y, mut column) = self.g.position(first);
         for p in 0..P {
-            self.gather(isa, (first + p, p), line, x);
+            self.gather(isa, (n, y, column), p, line, x);
+            // Pixels beyond the last are as the last.
+            if first + p + 1 < self.g.pixels {
+                column += 1;
+                if column == self.g.out_w {
+                    (y, column) = (y + 1, 0);
+                }
+                if y == self.g.out_h {
+                    (n, y) = (n + 1, 0);
+                }
+            }
         }
         let out_c = usize::from(self.r.out_c);
         let halves = 2 * self.g.k;

@@ -8,33 +8,53 @@ pub(crate) struct Sum<'a> {
     pub(crate) zeros: [i8; 2],
     /// Of `dst`, of `b`, of the result.
     pub(crate) scales: [(i32, i8); 3],
-    /// Signs of `dst` and `b`.
-    pub(crate) signs: [i32; 2],
+    pub(crate) order: Order,
     pub(crate) out_zp: i8,
     pub(crate) clamp: (i8, i8),
     pub(crate) b: &'a [i8],
     pub(crate) dst: &'a mut [i8],
 }
 
+/// What is added, or taken from what.
+#[derive(Clone, Copy)]
+pub(crate) enum Order {
+    /// `dst + b`
+    Plus,
+    /// `dst - b`
+    Minus,
+    /// `b - dst`
+    From,
+}
+
+impl Order {
+    #[inline(always)]
+    fn of<I: Isa>(self, isa: I, a: I::I32, b: I::I32) -> I::I32 {
+        match self {
+            Self::Plus => isa.add(a, b),
+            Self::Minus => isa.sub(a, b),
+            Self::From => isa.sub(b, a),
+        }
+    }
+}
+
 /// An operand of a sum.
 struct Operand<I: Isa> {
     zero: I::I32,
     scale: Scale<I>,
-    sign: I::I32,
 }
 
 impl<I: Isa> Operand<I> {
     #[inline(always)]
-    fn new(isa: I, zero: i8, (multiplier, shift): (i32, i8), sign: i32) -> Self {
+    fn new(isa: I, zero: i8, (multiplier, shift): (i32, i8)) -> Self {
         let scale = Scale::splat(isa, multiplier, shift);
-        Self { zero: isa.splat(zero.into()), scale, sign: isa.splat(sign) }
+        Self { zero: isa.splat(zero.into()), scale }
     }
 
     /// At the scale of the sum.
     #[inline(always)]
     fn of(&self, isa: I, x: &[i8; 8]) -> I::I32 {
         let x = isa.shift_left(isa.sub(isa.widen_i32(x), self.zero), isa.splat(20));
-        isa.mul(self.scale.apply(isa, x), self.sign)
+        self.scale.apply(isa, x)
     }
 }
 
@@ -42,18 +62,19 @@ impl Job for Sum<'_> {
     // No closures: they would not be compiled for the instruction set.
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let first = Operand::new(isa, self.zeros[0], self.scales[0], self.signs[0]);
-        let second = Operand::new(isa, self.zeros[1], self.scales[1], self.signs[1]);
+        let first = Operand::new(isa, self.zeros[0], self.scales[0]);
+        let second = Operand::new(isa, self.zeros[1], self.scales[1]);
         let scale = Scale::splat(isa, self.scales[2].0, self.scales[2].1);
         let bounds = Bounds::new(isa, self.out_zp.into(), self.clamp.0.into(), self.clamp.1.into());
         let len = self.dst.len().min(self.b.len());
         let (dst, rest) = self.dst[..len].as_chunks_mut::<8>();
         let (b, b_rest) = self.b[..len].as_chunks::<8>();
         for (a, b) in dst.iter_mut().zip(b) {
-            let sum = isa.add(first.of(isa, a), second.of(isa, b));
+            let sum = self.order.of(isa, first.of(isa, a), second.of(isa, b));
             *a = bounds.end(isa, scale.apply(isa, sum));
         }
-        let sum = isa.add(first.of(isa, &block(rest, 0)), second.of(isa, &block(b_rest, 0)));
+        let (a, b) = (first.of(isa, &block(rest, 0)), second.of(isa, &block(b_rest, 0)));
+        let sum = self.order.of(isa, a, b);
         let last = bounds.end(isa, scale.apply(isa, sum));
         rest.copy_from_slice(&last[..rest.len()]);
     }

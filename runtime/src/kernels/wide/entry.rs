@@ -1,5 +1,6 @@
 //! From records to jobs: `false`, and nothing is done, for what these kernels leave to `portable`.
 
+use super::elementwise::Order;
 use super::{
     Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Requantise, Sum,
     Tiles,
@@ -55,15 +56,15 @@ pub(crate) fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i
     let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return false;
     };
-    let signs = match (r.kind, r.swapped) {
-        (BinaryKind::Add, _) => [1, 1],
-        (BinaryKind::Sub, false) => [1, -1],
-        (BinaryKind::Sub, true) => [-1, 1],
+    let order = match (r.kind, r.swapped) {
+        (BinaryKind::Add, _) => Order::Plus,
+        (BinaryKind::Sub, false) => Order::Minus,
+        (BinaryKind::Sub, true) => Order::From,
         _ => return false,
     };
     let scales = core::array::from_fn(|i| (multiplier[i], shift[i]));
     let clamp = clamp.unwrap_or((i8::MIN, i8::MAX));
-    r.broadcast == 0 && dispatch(Sum { zeros: [a_zp, b_zp], scales, signs, out_zp, clamp, b, dst })
+    r.broadcast == 0 && dispatch(Sum { zeros: [a_zp, b_zp], scales, order, out_zp, clamp, b, dst })
 }
 
 /// See [`crate::kernels::portable::requantize`].
