@@ -20,7 +20,7 @@ import numpy as np
 
 
 def worker(engine, model, images, threads):
-    """Runs one peer; prints seconds of wall-clock time and the number of right answers' raw material."""
+    """Runs one peer; prints seconds of wall-clock time and the predicted classes."""
     x = np.load(images, mmap_mode="r")
     shape = [1, *x.shape[1:]]
     if engine == "onnxruntime":
