@@ -27,6 +27,8 @@ pub(crate) use blocked::requantise;
 pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
 pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub(crate) use conv::extent;
+#[cfg(wide)]
+pub(crate) use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
