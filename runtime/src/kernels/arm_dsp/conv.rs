@@ -9,6 +9,11 @@ use crate::kernels::Requant;
 use crate::kernels::geometry::Blocked;
 use crate::ops::Layout;
 
+/// Whether this build has kernels of pairs, and of vectors.
+const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
+const VECTORS: bool =
+    cfg!(any(feature = "vector", feature = "vector-one-scale-positive", feature = "vector-one-scale-signed"));
+
 /// See [`crate::kernels::passes::conv_blocked`].
 pub(crate) fn conv_blocked(
     r: &ConvBlocked,
@@ -19,10 +24,16 @@ pub(crate) fn conv_blocked(
     layout: &Layout,
 ) -> Result<(), Rule> {
     let Some(lanes) = r.lanes(g)? else {
+        if !VECTORS || !r.is_built() {
+            return Err(Rule::Format);
+        }
         let (src, dst) = memory.split(layout.src, layout.dst)?;
         conv_vector(r, g, q, weights, src, dst);
         return Ok(());
     };
+    if !PAIRS || !r.is_built() {
+        return Err(Rule::Format);
+    }
     let arena = memory.region(&[layout.src, layout.dst, lanes])?;
     let readable = arena.len() - layout.src.start;
     let arena = arena.as_mut_ptr();
@@ -103,7 +114,10 @@ impl<'r> Computer<'r> {
             blocks: (out_c / 4) as u32,
             zero_and_half: zero_and_half(q),
         };
-        let kernel = if drops_negatives(q) { pair::run_positive } else { pair::run };
+        // A record that no kernel here is for has been refused.
+        let positive = cfg!(feature = "pairs-positive");
+        let signed = cfg!(feature = "pairs-signed");
+        let kernel = if positive && (drops_negatives(q) || !signed) { pair::run_positive } else { pair::run };
         Self { q, kernel, first, out_c }
     }
 
@@ -179,10 +193,15 @@ fn conv_vector(r: &ConvBlocked, g: &Blocked, q: &Requant<'_>, weights: &[i16], s
         zero_and_half: zero_and_half(q),
     };
     let tail = out_c % 4;
-    let kernel = match (r.walk == Walk::VectorOneScale, drops_negatives(q)) {
-        (true, true) => vector::run_one_scale_positive,
-        (true, false) => vector::run_one_scale,
-        (false, _) => vector::run,
+    // A record that no kernel here is for has been refused.
+    let (all_scales, positive) = (cfg!(feature = "vector"), cfg!(feature = "vector-one-scale-positive"));
+    let signed = cfg!(feature = "vector-one-scale-signed");
+    let kernel = if all_scales && (r.walk == Walk::Vector || !(positive || signed)) {
+        vector::run
+    } else if positive && (drops_negatives(q) || !signed) {
+        vector::run_one_scale_positive
+    } else {
+        vector::run_one_scale
     };
     // SAFETY: as in `Computer::pair`.
     unsafe {
