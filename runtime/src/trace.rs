@@ -15,6 +15,9 @@ pub struct OpInfo {
 
 /// Called around every operator. The default does nothing and costs nothing.
 pub trait Observer {
+    /// Whether it looks at anything. If not, nothing is worked out for it.
+    const WATCHES: bool = true;
+
     /// Before the operator runs.
     #[inline(always)]
     fn before(&mut self, _op: OpInfo) {}
@@ -27,4 +30,6 @@ pub trait Observer {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoObserver;
 
-impl Observer for NoObserver {}
+impl Observer for NoObserver {
+    const WATCHES: bool = false;
+}

@@ -8,8 +8,8 @@ use crate::format::record::Arith;
 use crate::graph::learn::{Learning, TrainedLayer};
 use crate::learn::layers::Slope;
 use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude};
-use crate::ops;
-use crate::trace::Observer;
+use crate::ops::{self, Span};
+use crate::trace::{Observer, OpInfo};
 
 /// What learning keeps between steps.
 #[derive(Clone, Copy, Debug)]
@@ -119,7 +119,8 @@ pub(super) fn walk(
     observer: &mut impl Observer,
     mut learn: impl FnMut(&mut [u8], &TrainedLayer) -> Result<(), Rule>,
 ) -> Result<(), Error> {
-    let mut layers = learning.map(Learning::layers);
+    // Without the feature nothing of learning is linked.
+    let mut layers = learning.filter(|_| cfg!(feature = "learn")).map(Learning::layers);
     let mut next = layers.as_mut().and_then(Iterator::next);
     for (info, _, record) in model.ops() {
         let fault = |rule| Error::Invalid { op: info.index, rule };
@@ -128,7 +129,7 @@ pub(super) fn walk(
             None => {
                 let mut memory = Memory::new(arena, model.blobs());
                 ops::run(&record, &mut memory).map_err(fault)?;
-                observer.after(info, memory.bytes(ops::output(&record).map_err(fault)?).map_err(fault)?);
+                watch(observer, info, &memory, || ops::output(&record)).map_err(fault)?;
             }
             Some(layer) => {
                 let split = arena.split_at_mut_checked(model.arena_bytes() as usize);
@@ -137,11 +138,24 @@ pub(super) fn walk(
                 let overlay = at.and_then(|at| learned.get(at..)?.get(..layer.overlay.len));
                 let mut memory = Memory::new(work, overlay.ok_or(fault(Rule::ArenaBounds))?);
                 ops::run(&layer.record, &mut memory).map_err(fault)?;
-                observer.after(info, memory.bytes(layer.dst).map_err(fault)?);
+                watch(observer, info, &memory, || Ok(layer.dst)).map_err(fault)?;
                 learn(arena, &layer).map_err(fault)?;
                 next = layers.as_mut().and_then(Iterator::next);
             }
         }
+    }
+    Ok(())
+}
+
+/// Shows an operator's output to whoever watches.
+fn watch<O: Observer>(
+    observer: &mut O,
+    info: OpInfo,
+    memory: &Memory<'_>,
+    output: impl FnOnce() -> Result<Span, Rule>,
+) -> Result<(), Rule> {
+    if O::WATCHES {
+        observer.after(info, memory.bytes(output()?)?);
     }
     Ok(())
 }
@@ -189,7 +203,7 @@ fn teach(
         (extra_at as usize - base, extra_len),
     ];
     let [room, overlay, extra] = pieces_of(learned, pieces)?;
-    let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+    let bytes = |span: Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
     let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
     let (bias, rest) = overlay.split_at_mut_checked(layer.front[0]).ok_or(Rule::BlobBounds)?;
     let (rule, codes) = match layer.repr.teacher {

@@ -4,7 +4,7 @@
 //! [`super::record::Depthwise`]) and may overwrite their input as they consume it. Padding reads as `in_zp`, and
 //! the bias holds TFLite's less `in_zp · Σ weights`, so that no kernel subtracts zero points.
 
-use super::record::WindowRepr;
+use super::record::{Window, WindowRepr};
 use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
@@ -70,6 +70,47 @@ pub enum Walk {
     VectorOneScale,
 }
 
+impl Walk {
+    /// Whether it is over one pixel.
+    pub const fn is_vector(self) -> bool {
+        matches!(self, Self::Vector | Self::VectorOneScale)
+    }
+}
+
+/// Whether a fused clamp lets all of int8 through and the zero point is its lower end, as after a ReLU: kernels then need
+/// not round negative values as the specification says.
+fn is_positive(clamp: Option<(i8, i8)>, out_zp: i8) -> bool {
+    matches!(clamp, None | Some((i8::MIN, i8::MAX))) && out_zp == i8::MIN
+}
+
+impl ConvBlocked {
+    /// The cargo feature that it needs, beside that of the operator.
+    pub fn feature(&self) -> &'static str {
+        match (self.walk, is_positive(self.clamp, self.out_zp)) {
+            (Walk::Forwards | Walk::Backwards, true) => "pairs-positive",
+            (Walk::Forwards | Walk::Backwards, false) => "pairs-signed",
+            (Walk::Vector, _) => "vector",
+            (Walk::VectorOneScale, true) => "vector-one-scale-positive",
+            (Walk::VectorOneScale, false) => "vector-one-scale-signed",
+        }
+    }
+
+    /// Whether this build of the runtime has the kernel; what keeps negative values serves all.
+    pub(crate) fn is_built(&self) -> bool {
+        let positive = is_positive(self.clamp, self.out_zp);
+        match self.walk {
+            Walk::Forwards | Walk::Backwards => {
+                cfg!(feature = "pairs-signed") || cfg!(feature = "pairs-positive") && positive
+            }
+            Walk::Vector => cfg!(feature = "vector"),
+            Walk::VectorOneScale => {
+                cfg!(feature = "vector-one-scale-signed")
+                    || cfg!(feature = "vector-one-scale-positive") && positive
+            }
+        }
+    }
+}
+
 /// int8 depthwise convolution, NHWC, multiplier 1, no dilation, channel by channel.
 ///
 /// **Order.** For one channel after the other, bands of rows of the padded input are gathered into `scratch`, and
@@ -96,6 +137,32 @@ pub struct DepthwisePlanar {
     pub out_zp: i8,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
+}
+
+impl DepthwisePlanar {
+    /// The cargo feature that it needs, beside that of the operator.
+    pub fn feature(&self) -> &'static str {
+        match (self.is_small(), is_positive(self.clamp, self.out_zp)) {
+            (false, _) => "planar-any",
+            (true, false) => "planar-signed",
+            (true, true) => "planar-positive",
+        }
+    }
+
+    /// Whether this build of the runtime has the kernel; what keeps negative values serves all.
+    pub(crate) fn is_built(&self) -> bool {
+        let positive = is_positive(self.clamp, self.out_zp);
+        let small = cfg!(feature = "planar-signed") || cfg!(feature = "planar-positive") && positive;
+        cfg!(feature = "planar-any") || small && self.is_small()
+    }
+
+    /// 3×3 windows at every or every other pixel, and all of int8: what kernels are best at.
+    fn is_small(&self) -> bool {
+        let window = Window::from(self.window);
+        window.kernel == [3, 3]
+            && window.stride.iter().all(|s| matches!(s, 1 | 2))
+            && matches!(self.clamp, None | Some((i8::MIN, i8::MAX)))
+    }
 }
 
 /// int8 convolution by 3×3 windows with stride 1, NHWC, one group, by Winograd's F(2, 3) along the rows: two outputs

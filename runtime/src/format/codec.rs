@@ -3,6 +3,7 @@
 //! Decoding takes any bytes and gives a record or `None`; it does not panic, allocate or loop. A decoded record
 //! says nothing about whether its numbers make sense.
 
+use super::decode;
 use super::learn::{LearnHead, LearnLayer};
 use super::record::{self, IoRepr, OpHeader, Tag};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ macro_rules! records {
             pub fn decode(tag: Tag, bytes: &[u8]) -> Option<(Self, &[u8])> {
                 match tag {
                     $(Tag::$kind if cfg!(feature = $feature) => {
-                        let (r, rest) = postcard::take_from_bytes(bytes).ok()?;
+                        let (r, rest) = decode::take(bytes)?;
                         Some((Self::$kind(r), rest))
                     })*
                     _ => None,
@@ -52,6 +53,13 @@ macro_rules! records {
                 match self {
                     $(Self::$kind(r) => postcard::to_slice(r, out).ok().map(|b| b.len())),*
                 }
+            }
+        }
+
+        /// The cargo feature of this crate that the operator needs.
+        const fn feature(tag: Tag) -> &'static str {
+            match tag {
+                $(Tag::$kind => $feature),*
             }
         }
 
@@ -71,33 +79,47 @@ macro_rules! records {
 }
 
 records! {
-    Conv2d "op-conv",
-    Depthwise "op-conv",
-    ConvTranspose "op-conv",
-    FullyConnected "op-matmul",
+    Conv2d "op-conv2d",
+    Depthwise "op-depthwise",
+    ConvTranspose "op-conv-transpose",
+    FullyConnected "op-fully-connected",
     MatMul "op-matmul",
     Pool "op-pool",
-    Binary "op-elementwise",
-    Unary "op-elementwise",
-    Lut "op-elementwise",
-    PRelu "op-elementwise",
-    Requantize "op-elementwise",
-    Softmax "op-norm",
-    LayerNorm "op-norm",
-    Copy "op-movement",
-    Fill "op-movement",
-    Pad "op-movement",
-    Constant "op-movement",
+    Binary "op-binary",
+    Unary "op-unary",
+    Lut "op-lut",
+    PRelu "op-prelu",
+    Requantize "op-requantize",
+    Softmax "op-softmax",
+    LayerNorm "op-layer-norm",
+    Copy "op-copy",
+    Fill "op-fill",
+    Pad "op-pad",
+    Constant "op-constant",
     Resize "op-resize",
     Reduce "op-reduce",
-    ArgMax "op-reduce",
+    ArgMax "op-argmax",
     Quantize "op-quantize",
-    Dequantize "op-quantize",
-    ConvBlocked "op-blocked",
-    DepthwisePlanar "op-blocked",
-    ConvWinograd "op-winograd",
-    FullyConnectedCoded "op-coded",
-    ConvPacked "op-packed",
+    Dequantize "op-dequantize",
+    ConvBlocked "op-conv-blocked",
+    DepthwisePlanar "op-depthwise-planar",
+    ConvWinograd "op-conv-winograd",
+    FullyConnectedCoded "op-fully-connected-coded",
+    ConvPacked "op-conv-packed",
+}
+
+impl Record {
+    /// The cargo features of this crate that the record needs, beside `f32`.
+    pub fn features(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let kernel = match self {
+            Self::ConvBlocked(r) => Some(r.feature()),
+            Self::ConvPacked(r) => Some(r.conv().feature()),
+            Self::DepthwisePlanar(r) => Some(r.feature()),
+            Self::Pool(r) if !r.is_global() => Some("pool-any"),
+            _ => None,
+        };
+        core::iter::once(feature(self.tag())).chain(kernel)
+    }
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.
@@ -105,29 +127,29 @@ pub const OP_MAX: usize = 128;
 
 /// Reads what the graph section begins with.
 pub fn decode_head(bytes: &[u8]) -> Option<(GraphHead, &[u8])> {
-    postcard::take_from_bytes(bytes).ok()
+    decode::take(bytes)
 }
 
 /// Reads an input or output description.
 pub fn decode_io(bytes: &[u8]) -> Option<(IoRepr, &[u8])> {
-    postcard::take_from_bytes(bytes).ok()
+    decode::take(bytes)
 }
 
 /// Reads what stands before a record: its tag as a number, and its header.
 pub fn decode_op_header(bytes: &[u8]) -> Option<(u8, OpHeader, &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
-    let (header, rest) = postcard::take_from_bytes(rest).ok()?;
+    let (header, rest) = decode::take(rest)?;
     Some((tag, header, rest))
 }
 
 /// Reads what the learning records begin with.
 pub fn decode_learn_head(bytes: &[u8]) -> Option<(LearnHead, &[u8])> {
-    postcard::take_from_bytes(bytes).ok()
+    decode::take(bytes)
 }
 
 /// Reads the learning record of a layer.
 pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
-    postcard::take_from_bytes(bytes).ok()
+    decode::take(bytes)
 }
 
 /// Writes tag, header and record to the front of `out`; gives the bytes written, or `None` if there is not

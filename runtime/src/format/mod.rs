@@ -10,6 +10,7 @@ pub mod blocked;
 pub mod codec;
 pub mod coded;
 pub mod crc;
+mod decode;
 pub mod header;
 pub mod learn;
 pub mod packed;
@@ -23,7 +24,8 @@ pub mod requires {
     /// Records of [`crate::format::learn`] stand behind the operators.
     pub const LEARNS: u16 = 2;
     /// What this build of the runtime has.
-    pub const SUPPORTED: u16 = LEARNS | if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
+    pub const SUPPORTED: u16 = (if cfg!(feature = "learn") { LEARNS } else { 0 })
+        | if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
 }
 
 /// Alignment of the file, the blob section and the arena in memory, bytes.

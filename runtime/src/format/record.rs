@@ -367,6 +367,22 @@ pub struct Pool {
     pub arith: PoolArith,
 }
 
+impl Pool {
+    /// Whether it is an int8 average over each channel of the whole input, channels in fours.
+    pub(crate) fn is_global(&self) -> bool {
+        let window = Window::from(self.window);
+        let pixels = u32::from(self.h) * u32::from(self.w);
+        self.kind != PoolKind::Max
+            && matches!(self.arith, PoolArith::I8 { .. })
+            && window.kernel == [self.h, self.w]
+            && window.pad == [0; 4]
+            && window.dilation == [1, 1]
+            && (1..256).contains(&pixels)
+            && self.c > 0
+            && self.c.is_multiple_of(4)
+    }
+}
+
 /// What a pool computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]

@@ -41,6 +41,8 @@ impl<'m> Model<'m> {
     ///
     /// # Errors
     /// The first thing that is wrong.
+    // Its frame must not become a part of the caller's, where it would lie below every run.
+    #[inline(never)]
     pub fn open(bytes: &'m [u8]) -> Result<Self, Error> {
         let view = HeaderView::new_checked(bytes)?;
         let header = view.parse()?;
@@ -63,7 +65,8 @@ impl<'m> Model<'m> {
         let mut model = Self { header, head, ios, ops, blobs, work: 0, learn: None };
         let (work, rest) = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
         model.work = work;
-        if header.requires & requires::LEARNS != 0 {
+        // Without the feature such a file has been refused: nothing of learning is linked.
+        if cfg!(feature = "learn") && header.requires & requires::LEARNS != 0 {
             model.learn = Some(learn::check(&model, rest)?);
         } else if !rest.is_empty() {
             return Err(Error::Length);
@@ -132,7 +135,8 @@ impl<'m> Model<'m> {
 
     /// What of the model learns, if anything does.
     pub fn learning(&self) -> Option<Learning<'m>> {
-        self.learn.map(|(head, rest)| Learning::new(self, head, rest))
+        let records = self.learn.filter(|_| cfg!(feature = "learn"));
+        records.map(|(head, rest)| Learning::new(self, head, rest))
     }
 
     /// Bytes of arena that learning needs, inference included; `None` if nothing learns.

@@ -62,7 +62,7 @@ pub(crate) fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3]
 /// int8 pool; see [`portable::pool_i8`].
 pub(crate) fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
     #[cfg(arm_dsp)]
-    if arm_dsp::average_i8(r, src, dst) {
+    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
         return;
     }
     #[cfg(wide)]

@@ -16,6 +16,9 @@ use crate::kernels::{self, Requant};
 /// So many inputs never leave the 24 bits that a block of channels gives each sum.
 const SAFE_INPUTS: usize = 511;
 
+/// Whether this build has kernels of pairs.
+const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
+
 impl ConvBlocked {
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
         let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
@@ -75,9 +78,10 @@ impl ConvBlocked {
     pub(super) fn check_places(&self, limits: &Limits<'_>, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
-        let vector = matches!(self.walk, Walk::Vector | Walk::VectorOneScale);
-        require(vector == g.vector, Rule::Format)?;
+        let vector = self.walk.is_vector();
+        require(self.is_built() && vector == g.vector, Rule::Format)?;
         if layout.src.overlaps(layout.dst) {
+            require(PAIRS && !vector, Rule::Overlap)?;
             let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
             let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
             let far = match self.walk {

@@ -4,7 +4,7 @@
 //! `check` is called once a record, by [`crate::graph::Model::open`]; it may assume nothing. `run` is called on
 //! checked records only, and still panics on none: its views of memory are checked again.
 //!
-//! A family that is not built (cargo features `op-…`) or a float form without the feature `f32` is not linked:
+//! An operator that is not built (cargo features `op-…`) or a float form without the feature `f32` is not linked:
 //! the `cfg!` in its arm is a constant.
 
 mod blocked;
@@ -45,33 +45,33 @@ trait Operator {
 macro_rules! dispatch {
     ($record:expr, $r:ident => $call:expr) => {
         match $record {
-            Record::Conv2d($r) if cfg!(feature = "op-conv") => $call,
-            Record::Depthwise($r) if cfg!(feature = "op-conv") => $call,
-            Record::ConvTranspose($r) if cfg!(feature = "op-conv") => $call,
-            Record::FullyConnected($r) if cfg!(feature = "op-matmul") => $call,
+            Record::Conv2d($r) if cfg!(feature = "op-conv2d") => $call,
+            Record::Depthwise($r) if cfg!(feature = "op-depthwise") => $call,
+            Record::ConvTranspose($r) if cfg!(feature = "op-conv-transpose") => $call,
+            Record::FullyConnected($r) if cfg!(feature = "op-fully-connected") => $call,
             Record::MatMul($r) if cfg!(feature = "op-matmul") => $call,
             Record::Pool($r) if cfg!(feature = "op-pool") => $call,
-            Record::Binary($r) if cfg!(feature = "op-elementwise") => $call,
-            Record::Unary($r) if cfg!(feature = "op-elementwise") => $call,
-            Record::Lut($r) if cfg!(feature = "op-elementwise") => $call,
-            Record::PRelu($r) if cfg!(feature = "op-elementwise") => $call,
-            Record::Requantize($r) if cfg!(feature = "op-elementwise") => $call,
-            Record::Softmax($r) if cfg!(feature = "op-norm") => $call,
-            Record::LayerNorm($r) if cfg!(feature = "op-norm") => $call,
-            Record::Copy($r) if cfg!(feature = "op-movement") => $call,
-            Record::Fill($r) if cfg!(feature = "op-movement") => $call,
-            Record::Pad($r) if cfg!(feature = "op-movement") => $call,
-            Record::Constant($r) if cfg!(feature = "op-movement") => $call,
+            Record::Binary($r) if cfg!(feature = "op-binary") => $call,
+            Record::Unary($r) if cfg!(feature = "op-unary") => $call,
+            Record::Lut($r) if cfg!(feature = "op-lut") => $call,
+            Record::PRelu($r) if cfg!(feature = "op-prelu") => $call,
+            Record::Requantize($r) if cfg!(feature = "op-requantize") => $call,
+            Record::Softmax($r) if cfg!(feature = "op-softmax") => $call,
+            Record::LayerNorm($r) if cfg!(feature = "op-layer-norm") => $call,
+            Record::Copy($r) if cfg!(feature = "op-copy") => $call,
+            Record::Fill($r) if cfg!(feature = "op-fill") => $call,
+            Record::Pad($r) if cfg!(feature = "op-pad") => $call,
+            Record::Constant($r) if cfg!(feature = "op-constant") => $call,
             Record::Resize($r) if cfg!(feature = "op-resize") => $call,
             Record::Reduce($r) if cfg!(feature = "op-reduce") => $call,
-            Record::ArgMax($r) if cfg!(feature = "op-reduce") => $call,
+            Record::ArgMax($r) if cfg!(feature = "op-argmax") => $call,
             Record::Quantize($r) if cfg!(feature = "op-quantize") => $call,
-            Record::Dequantize($r) if cfg!(feature = "op-quantize") => $call,
-            Record::ConvBlocked($r) if cfg!(feature = "op-blocked") => $call,
-            Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
-            Record::ConvWinograd($r) if cfg!(feature = "op-winograd") => $call,
-            Record::FullyConnectedCoded($r) if cfg!(feature = "op-coded") => $call,
-            Record::ConvPacked($r) if cfg!(feature = "op-packed") => $call,
+            Record::Dequantize($r) if cfg!(feature = "op-dequantize") => $call,
+            Record::ConvBlocked($r) if cfg!(feature = "op-conv-blocked") => $call,
+            Record::DepthwisePlanar($r) if cfg!(feature = "op-depthwise-planar") => $call,
+            Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
+            Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
+            Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
             _ => Err(Rule::Format),
         }
     };

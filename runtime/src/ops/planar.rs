@@ -19,6 +19,7 @@ impl DepthwisePlanar {
         let geometry = Planar::of(self);
         let [k_h, k_w] = geometry.window.kernel;
         require(geometry.window.dilation == [1, 1], Rule::Window)?;
+        require(self.is_built(), Rule::Format)?;
         require(self.rows >= k_h && usize::from(self.rows) <= geometry.padded_h, Rule::Window)?;
         let output = product([self.n.into(), out_h, out_w, self.c.into()])?;
         let taps = product([k_h, k_w])?;

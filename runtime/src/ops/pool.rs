@@ -26,6 +26,7 @@ impl Pool {
 
 impl Operator for Pool {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        require(cfg!(feature = "pool-any") || self.is_global(), Rule::Format)?;
         let [src, dst] = self.spans()?;
         limits.disjoint(src, dst)?;
         windows_touch(&self.window, self.h, self.w)?;

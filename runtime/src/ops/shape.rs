@@ -47,10 +47,20 @@ pub(crate) fn require_f32() -> Result<(), Rule> {
 
 /// Product of extents: none may be zero, and it must fit.
 pub(crate) fn product<T: Into<u64>>(extents: impl IntoIterator<Item = T>) -> Result<u64, Rule> {
-    extents.into_iter().map(Into::into).try_fold(1u64, |total, extent| match total.checked_mul(extent) {
-        Some(0) | None => Err(Rule::Shape),
-        Some(product) => Ok(product),
-    })
+    match extents.into_iter().map(Into::into).fold(1, times) {
+        0 => Err(Rule::Shape),
+        product => Ok(product),
+    }
+}
+
+/// A factor more; 0 if it does not fit, which stays so. Most factors have 32 bits, which one instruction multiplies; all of
+/// 64 bits are many on a small core, so they stand here once.
+#[inline(never)]
+fn times(total: u64, extent: u64) -> u64 {
+    match (u32::try_from(total), u32::try_from(extent)) {
+        (Ok(total), Ok(extent)) => u64::from(total) * u64::from(extent),
+        _ => total.checked_mul(extent).unwrap_or(0),
+    }
 }
 
 /// A stretch of bytes. Its end fits in 32 bits.
@@ -121,13 +131,16 @@ pub(crate) fn windows_touch(window: &WindowRepr, h: u16, w: u16) -> Result<(), R
     let (out_h, out_w) = window_output(window, h, w)?;
     let window = Window::from(*window);
     let touches = |axis: usize, outputs: u32, input: u16, before: u16| {
-        let kernel = i64::from(window.kernel[axis]);
-        let dilation = i64::from(window.dilation[axis]);
-        (0..i64::from(outputs)).all(|o| {
-            let start = o * i64::from(window.stride[axis]) - i64::from(before);
-            // First kernel position at or behind the input's first element.
-            let first = if start >= 0 { 0 } else { (-start + dilation - 1) / dilation };
-            first < kernel && start + first * dilation < i64::from(input)
+        let (kernel, dilation) = (u32::from(window.kernel[axis]), u32::from(window.dilation[axis]));
+        (0..outputs).all(|o| {
+            // Outputs fit in 16 bits: the product fits in 32.
+            let start = o * u32::from(window.stride[axis]);
+            // First kernel position at or behind the input's first element, and where it lies in the input.
+            let (first, at) = match u32::from(before).checked_sub(start) {
+                None => (0, start - u32::from(before)),
+                Some(gap) => (gap.div_ceil(dilation), gap.next_multiple_of(dilation) - gap),
+            };
+            first < kernel && at < u32::from(input)
         })
     };
     let all = touches(0, out_h, h, window.pad[0]) && touches(1, out_w, w, window.pad[1]);

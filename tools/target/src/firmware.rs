@@ -121,17 +121,27 @@ fn build(script: &Path) -> Result<(), TargetError> {
 /// # Errors
 /// [`TargetError::Elf`] if the file is no ELF file.
 pub fn code_bytes(path: &Path) -> Result<u64, TargetError> {
+    section_bytes(path, |flags, in_file| flags & elf::SHF_ALLOC != 0 && in_file)
+}
+
+/// Bytes of RAM that a firmware's statics take.
+///
+/// # Errors
+/// As [`code_bytes`].
+pub fn ram_bytes(path: &Path) -> Result<u64, TargetError> {
+    section_bytes(path, |flags, _| flags & elf::SHF_ALLOC != 0 && flags & elf::SHF_WRITE != 0)
+}
+
+/// Bytes of the sections that `counts` takes, by their flags and whether they have bytes in the file.
+fn section_bytes(path: &Path, counts: impl Fn(u32, bool) -> bool) -> Result<u64, TargetError> {
     let data = fs::read(path).map_err(TargetError::io(path.display().to_string()))?;
     let elf = object::File::parse(&*data)
         .map_err(|e| TargetError::Elf { path: path.into(), reason: e.to_string() })?;
-    Ok(elf.sections().filter(is_loaded).map(|s| s.size()).sum())
-}
-
-fn is_loaded<'d>(section: &impl ObjectSection<'d>) -> bool {
-    let SectionFlags::Elf { sh_flags } = section.flags() else {
-        return false;
+    let flags = |section: &object::Section<'_, '_>| match section.flags() {
+        SectionFlags::Elf { sh_flags } => sh_flags as u32,
+        _ => 0,
     };
-    sh_flags & u64::from(elf::SHF_ALLOC) != 0 && section.file_range().is_some()
+    Ok(elf.sections().filter(|s| counts(flags(s), s.file_range().is_some())).map(|s| s.size()).sum())
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use crate::device::{Device, DeviceInfo, Profile};
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
 use offshoot::wire::LessonReport;
-use std::io::{self, Read};
-use std::os::unix::net::UnixListener;
+use std::io::{self, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -131,13 +131,13 @@ pub struct Emulator {
     line: UnixSocket,
     program: String,
     /// Sockets and the model, as long as the emulator runs.
-    _folder: TempDir,
+    folder: TempDir,
     #[cfg(feature = "logs")]
     _logs: Option<crate::logs::Logs>,
 }
 
 impl Emulator {
-    /// Starts `board` with `firmware`, and `flash.1` at the address `flash.0`.
+    /// Starts `board` with `firmware`, and `flash.1` at the address `flash.0` (which may as well be RAM).
     ///
     /// # Errors
     /// [`TargetError::NoEmulator`] if QEMU is not there, [`TargetError::Emulator`] with what it said if it ends.
@@ -151,7 +151,10 @@ impl Emulator {
         let socket = folder.path().join("uart0");
         let listener = UnixListener::bind(&socket).map_err(TargetError::io(socket.display().to_string()))?;
         let mut command = Command::new(&program);
-        command.args(["-M", board.machine, "-display", "none", "-monitor", "none", "-nodefaults"]);
+        command.args(["-M", board.machine, "-display", "none", "-nodefaults"]);
+        command
+            .arg("-monitor")
+            .arg(format!("unix:{},server,nowait", folder.path().join("monitor").display()));
         command.args(["-icount", &format!("shift={}", board.icount_shift)]);
         command.arg("-chardev").arg(format!("socket,id=uart0,path={}", socket.display()));
         command.args(["-serial", "chardev:uart0"]);
@@ -174,13 +177,38 @@ impl Emulator {
                 child,
                 line,
                 program,
-                _folder: folder,
+                folder,
                 #[cfg(feature = "logs")]
                 _logs: logs,
             }),
             Err(error) => {
                 end(&mut child);
                 Err(error)
+            }
+        }
+    }
+}
+
+impl Emulator {
+    /// The board's memory as it is now.
+    ///
+    /// # Errors
+    /// [`TargetError::Emulator`] if the emulator does not give it.
+    pub fn memory(&mut self, address: u32, len: usize) -> Result<Vec<u8>, TargetError> {
+        let file = self.folder.path().join("memory");
+        let monitor = self.folder.path().join("monitor");
+        let mut monitor =
+            UnixStream::connect(&monitor).map_err(TargetError::io("monitor of the emulator"))?;
+        writeln!(monitor, "pmemsave {address:#x} {len} \"{}\"", file.display())
+            .map_err(TargetError::io("monitor of the emulator"))?;
+        let start = Instant::now();
+        loop {
+            match fs::read(&file) {
+                Ok(bytes) if bytes.len() == len => return Ok(bytes),
+                _ if start.elapsed() > START_TIMEOUT => {
+                    return Err(TargetError::Emulator(format!("{} gave no memory", self.program)));
+                }
+                _ => thread::sleep(Duration::from_millis(2)),
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::bench;
+use offshoot_xtask::{bench, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -16,10 +16,13 @@ struct Args {
 enum Command {
     /// What the MLPerf Tiny networks and the shipped models take on the emulated boards.
     Bench(bench::Args),
+    /// A firmware with one model and nothing that it does not need: builds it, says its sizes, runs it.
+    Single(single::Args),
 }
 
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Single(args) => single::run(&args),
     }
 }

@@ -11,6 +11,11 @@ use crate::kernels::panels::{Blocks, Halves};
 use crate::ops::{Layout, Span};
 use core::ops::Range;
 
+/// Whether this build has kernels of pairs, and of vectors.
+const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
+const VECTORS: bool =
+    cfg!(any(feature = "vector", feature = "vector-one-scale-positive", feature = "vector-one-scale-signed"));
+
 /// See [`crate::kernels::passes::conv_blocks`].
 // Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
 #[inline(always)]
@@ -23,6 +28,10 @@ pub(crate) fn conv_blocks(
     layout: &Layout,
 ) -> Result<(), Rule> {
     let lanes = r.lanes(g)?;
+    let kernels = if lanes.is_some() { PAIRS } else { VECTORS };
+    if !kernels || !r.is_built() {
+        return Err(Rule::Format);
+    }
     let panel = match blocks.weights {
         Halves::Stored(_) => layout.dst,
         Halves::Expanded(panel) => panel,
@@ -38,7 +47,10 @@ pub(crate) fn conv_blocks(
         Halves::Expanded(panel) => place(panel).cast::<i16>().cast_const(),
     };
     let channels = 4 * blocks.first..usize::from(r.out_c).min(4 * (blocks.first + blocks.count));
-    let Some(lanes) = lanes else {
+    let Some(lanes) = lanes.filter(|_| PAIRS) else {
+        if !VECTORS {
+            return Err(Rule::Format);
+        }
         // SAFETY: the record's input; the output of these channels, which shares no byte with it.
         let (src, out) = unsafe {
             (
@@ -135,7 +147,10 @@ impl<'r> Computer<'r> {
             blocks: (channels.len() / 4) as u32,
             zero_and_half: zero_and_half(q),
         };
-        let kernel = if drops_negatives(q) { pair::run_positive } else { pair::run };
+        // A record that no kernel here is for has been refused.
+        let positive = cfg!(feature = "pairs-positive");
+        let signed = cfg!(feature = "pairs-signed");
+        let kernel = if positive && (drops_negatives(q) || !signed) { pair::run_positive } else { pair::run };
         Self { q, kernel, first, pitch, channels: channels.len() }
     }
 
@@ -221,10 +236,15 @@ fn conv_vector(
         zero_and_half: zero_and_half(q),
     };
     let tail = out_c % 4;
-    let kernel = match (r.walk == Walk::VectorOneScale, drops_negatives(q)) {
-        (true, true) => vector::run_one_scale_positive,
-        (true, false) => vector::run_one_scale,
-        (false, _) => vector::run,
+    // A record that no kernel here is for has been refused.
+    let (all_scales, positive) = (cfg!(feature = "vector"), cfg!(feature = "vector-one-scale-positive"));
+    let signed = cfg!(feature = "vector-one-scale-signed");
+    let kernel = if all_scales && (r.walk == Walk::Vector || !(positive || signed)) {
+        vector::run
+    } else if positive && (drops_negatives(q) || !signed) {
+        vector::run_one_scale_positive
+    } else {
+        vector::run_one_scale
     };
     // SAFETY: as in `Computer::pair`.
     unsafe {

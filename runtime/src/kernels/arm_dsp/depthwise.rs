@@ -23,6 +23,9 @@ pub(crate) fn depthwise_planar(
     let planes = r.planes(g)?;
     let view = View::of(r, g, planes.len / 2);
     let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
+    if !cfg!(feature = "planar-any") && !(small && saturates(q)) {
+        return Err(Rule::Format);
+    }
     if !saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST {
         return passes::depthwise_planar(r, g, q, weights, memory, layout);
     }
@@ -168,11 +171,13 @@ impl Walk<'_> {
             // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in
             // the plane of the channel.
             unsafe {
-                if self.small && drops_negatives(self.q) {
+                let signed = cfg!(feature = "planar-signed");
+                let positive = cfg!(feature = "planar-positive") && (drops_negatives(self.q) || !signed);
+                if self.small && positive {
                     plane::run_positive(&mut windows);
-                } else if self.small {
+                } else if self.small && signed {
                     plane::run(&mut windows);
-                } else {
+                } else if cfg!(feature = "planar-any") {
                     taps::run(&mut windows, v.kernel, v.stride[1], v.output[1], w);
                 }
             }

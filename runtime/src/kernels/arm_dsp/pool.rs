@@ -1,6 +1,6 @@
 //! int8 average pool of one window over the whole input.
 
-use crate::format::record::{Pool, PoolArith, PoolKind, Window};
+use crate::format::record::{Pool, PoolArith};
 use core::arch::naked_asm;
 
 /// Adds up `pixels` (1 to 255) of four channels each, `step` bytes apart: sums of the first and third, then of the
@@ -32,13 +32,11 @@ pub(crate) fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     let PoolArith::I8 { clamp, .. } = r.arith else {
         return false;
     };
-    let window = Window::from(r.window);
-    let pixels = usize::from(r.h) * usize::from(r.w);
-    let whole = window.kernel == [r.h, r.w] && window.pad == [0; 4] && window.dilation == [1, 1];
-    let c = usize::from(r.c);
-    if r.kind == PoolKind::Max || !whole || !(1..256).contains(&pixels) || c == 0 || !c.is_multiple_of(4) {
+    if !r.is_global() {
         return false;
     }
+    let pixels = usize::from(r.h) * usize::from(r.w);
+    let c = usize::from(r.c);
     let (low, high) = clamp.unwrap_or((i8::MIN, i8::MAX));
     let count = pixels as i32;
     for (image, out) in src.chunks_exact(pixels * c).zip(dst.chunks_exact_mut(c)) {

@@ -1,7 +1,9 @@
 //! `offshoot inspect`: what an `.onnx` or `.off` file holds.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use offshoot::format::{header::HeaderView, requires};
 use offshoot::graph::{Model, cost};
 use offshoot_ir::Graph;
 use offshoot_report::Table;
@@ -78,6 +80,8 @@ pub struct Report {
     pub arena_bytes: Option<u64>,
     /// Proved lower bound of the arena; none for ONNX.
     pub arena_lower_bound_bytes: Option<u64>,
+    /// Cargo features of the runtime that a firmware for this model needs; none for ONNX.
+    pub runtime_features: Vec<String>,
     /// Operators in order.
     pub operators: Vec<OperatorReport>,
 }
@@ -213,6 +217,7 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: None,
         arena_lower_bound_bytes: None,
+        runtime_features: Vec::new(),
         operators,
     })
 }
@@ -234,8 +239,22 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: Some(u64::from(model.arena_bytes())),
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
+        runtime_features: runtime_features(&file, &model),
         operators,
     })
+}
+
+/// What of the runtime the model needs.
+fn runtime_features(file: &OffFile, model: &Model<'_>) -> Vec<String> {
+    let mut features: BTreeSet<&str> = model.ops().flat_map(|(_, _, record)| record.features()).collect();
+    let header = HeaderView::new_checked(file.bytes()).and_then(|view| view.parse());
+    if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
+        features.insert("f32");
+    }
+    if model.learning().is_some() {
+        features.insert("learn");
+    }
+    features.into_iter().map(str::to_owned).collect()
 }
 
 /// A compiled model's operators; with names if the graph it came from is given.

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds a firmware that runs one model from flash, with just the operators that it uses and no log or protocol:
+#   firmware/single.sh MODEL.off [--board cortex-m3|cortex-m4|cortex-m7]
+# ELF file: firmware/target/single/TARGET/single/offshoot-single. A sample's bytes go in on UART0, the output's come out.
+# `cargo xtask single MODEL.off` also says how large it is, and runs it.
+set -euo pipefail
+usage() { sed -n '2,5s/^# \?//p' "$0" >&2; exit 2; }
+model='' board=cortex-m4
+while [ $# -gt 0 ]; do
+    case $1 in
+        --board) board=${2:-}; shift 2 || usage ;;
+        -*) usage ;;
+        *) model=$1; shift ;;
+    esac
+done
+[ -f "$model" ] || usage
+case $board in
+    cortex-m3) target=thumbv7m-none-eabi ;;
+    cortex-m4 | cortex-m7) target=thumbv7em-none-eabihf ;;
+    *) usage ;;
+esac
+OFFSHOOT_MODEL=$(realpath "$model")
+export OFFSHOOT_MODEL
+cd "$(dirname "$0")"
+# shellcheck source=scripts/toolchain.sh
+. ../scripts/toolchain.sh
+
+# What of the runtime the model needs, unless the caller knows.
+if [ -z "${OFFSHOOT_FEATURES+known}" ]; then
+    inspected=$(cd .. && cargo run --release --quiet -- inspect "$OFFSHOOT_MODEL" --json)
+    OFFSHOOT_FEATURES=$(sed -n 's/.*"runtime_features":\[\([^]]*\)\].*/\1/p' <<<"$inspected" | tr -d '"' | tr ',' ' ')
+fi
+# shellcheck disable=SC2086  # a list of words
+features=$(printf 'offshoot/%s ' $OFFSHOOT_FEATURES)
+# The host's settings do not fit here.
+unset RUSTFLAGS CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS RUSTC CARGO RUSTUP_TOOLCHAIN
+export CARGO_TARGET_DIR="$PWD/target/single"
+eval "$(toolchain_env "$target")"
+# shellcheck disable=SC2086  # empty where the core library is prebuilt
+cargo build --profile single --quiet ${OFFSHOOT_BUILD_STD} --target "$target" -p offshoot-single --features "$features"
+echo "$CARGO_TARGET_DIR/$target/single/offshoot-single"

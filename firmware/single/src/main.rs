@@ -1,0 +1,96 @@
+//! One model from flash on an Arm MPS2 board, with nothing that the model does not need: a byte on UART0 says that it is
+//! ready, a sample's bytes come in, the output's bytes go out. No protocol, no log, no observer; what stands here is what a product would have, but for the
+//! place that samples come from.
+//!
+//! A model that does not open (made for another version, or with operators that are not linked) ends in `wfi`.
+
+#![no_std]
+#![no_main]
+
+mod memory;
+
+use core::panic::PanicInfo;
+use cortex_m_rt::entry;
+use offshoot::trace::NoObserver;
+use offshoot::{Engine, Error, Model};
+
+/// Bytes aligned as the runtime wants models and arenas.
+#[repr(C, align(16))]
+struct Aligned<const N: usize>([u8; N]);
+
+include!(concat!(env!("OUT_DIR"), "/model.rs"));
+
+/// UART0 (CMSDK APB UART, Arm DDI 0479, section 4.3).
+const DATA: *mut u32 = 0x4000_4000 as *mut u32;
+const STATE: *const u32 = 0x4000_4004 as *const u32;
+const CTRL: *mut u32 = 0x4000_4008 as *mut u32;
+const BAUD_DIVIDER: *mut u32 = 0x4000_4010 as *mut u32;
+const TX_FULL: u32 = 1;
+const RX_FULL: u32 = 2;
+const TX_RX_ENABLE: u32 = 3;
+
+/// Says that a sample may come (ASCII's ENQ).
+const READY: u8 = 5;
+
+unsafe extern "C" {
+    // Given by cortex-m-rt's link.x.
+    fn DefaultHandler();
+}
+
+/// The part of the vector table that belongs to the chip: no interrupt is used, and the linker wants one entry.
+#[unsafe(link_section = ".vector_table.interrupts")]
+#[unsafe(no_mangle)]
+#[used]
+static __INTERRUPTS: [unsafe extern "C" fn(); 1] = [DefaultHandler];
+
+#[entry]
+fn main() -> ! {
+    // `entry` makes this static local to `main`, which runs once.
+    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    let _ = serve(&mut WORK.0);
+    rest()
+}
+
+/// Samples in, outputs out, for ever; ends only with an error.
+fn serve(arena: &mut [u8]) -> Result<(), Error> {
+    let mut engine = Engine::new(Model::open(&MODEL.0)?, arena)?;
+    // SAFETY: registers of a UART that this board has and nothing else here uses; they have no effect on memory.
+    unsafe {
+        BAUD_DIVIDER.write_volatile(16);
+        CTRL.write_volatile(TX_RX_ENABLE);
+    }
+    loop {
+        send(READY);
+        engine.input_mut(0)?.fill_with(receive);
+        engine.run(&mut NoObserver)?;
+        engine.output(0)?.iter().for_each(|&byte| send(byte));
+    }
+}
+
+fn receive() -> u8 {
+    // SAFETY: as in `serve`.
+    unsafe {
+        while STATE.read_volatile() & RX_FULL == 0 {}
+        DATA.read_volatile() as u8
+    }
+}
+
+fn send(byte: u8) {
+    // SAFETY: as in `serve`.
+    unsafe {
+        while STATE.read_volatile() & TX_FULL != 0 {}
+        DATA.write_volatile(byte.into());
+    }
+}
+
+fn rest() -> ! {
+    loop {
+        // A fault, or a model that this firmware is not for: nothing more happens.
+        core::hint::spin_loop();
+    }
+}
+
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    rest()
+}
