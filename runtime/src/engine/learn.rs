@@ -203,7 +203,7 @@ fn teach(
         (extra_at as usize - base, extra_len),
     ];
     let [room, overlay, extra] = pieces_of(learned, pieces)?;
-    let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+    let bytes = |span: Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
     let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
     let (bias, rest) = overlay.split_at_mut_checked(layer.front[0]).ok_or(Rule::BlobBounds)?;
     let (rule, codes) = match layer.repr.teacher {
