@@ -159,8 +159,7 @@ fn modelled_cycles_of_operators_add_up() {
     }
     let (file, inputs) = shipped("vibration", compile::Precision::Int8);
     for name in ["qemu:cortex-m3", "qemu:cortex-m4", "qemu:cortex-m7"] {
-        let report =
-            profile::profile_with_cycles(board(name).as_mut(), &file, &inputs, name, None).unwrap();
+        let report = profile::profile_with_cycles(board(name).as_mut(), &file, &inputs, name, None).unwrap();
         let (instructions, Some(cycles)) = (report.instructions.unwrap(), report.cycles_modelled) else {
             println!("skipped: {}", report.cycles_note.unwrap());
             return;
@@ -169,6 +168,9 @@ fn modelled_cycles_of_operators_add_up() {
         // Caches are cold at each operator when it is observed.
         assert!(operators.abs_diff(cycles) < cycles / 20, "{name}: {operators} of {cycles} cycles");
         let least = if name == "qemu:cortex-m7" { instructions / 2 } else { instructions };
-        assert!((least..4 * instructions).contains(&cycles), "{name}: {cycles} cycles, {instructions} instructions");
+        assert!(
+            (least..4 * instructions).contains(&cycles),
+            "{name}: {cycles} cycles, {instructions} instructions"
+        );
     }
 }

@@ -68,7 +68,16 @@ pub static CORES: [Timings; 5] = [
     },
     Timings { core: "Cortex-M33", wait_states: 0, prefetched: 0, ..M4 },
     Timings { core: "Cortex-M0+", pipelined_loads: false, refill: 1, wait_states: 0, prefetched: 0, ..M4 },
-    Timings { core: "Cortex-M7", load: 1, refill: 0, dual_issue: true, wait_states: 0, prefetched: 0, ..M4 },
+    Timings {
+        core: "Cortex-M7",
+        load: 1,
+        pipelined_loads: false,
+        refill: 0,
+        dual_issue: true,
+        wait_states: 0,
+        prefetched: 0,
+        ..M4
+    },
 ];
 
 impl Timings {
