@@ -150,3 +150,26 @@ fn outputs_of_a_batch_are_those_of_the_host() {
     let device = batch::run(&UI, &file, &few, &Target::parse("qemu:cortex-m4").unwrap()).unwrap();
     assert_eq!(host, device);
 }
+
+#[test]
+fn modelled_cycles_of_operators_add_up() {
+    if skip_emulated() {
+        return;
+    }
+    let (file, inputs) = shipped("vibration", compile::Precision::Int8);
+    for name in ["qemu:cortex-m3", "qemu:cortex-m4", "qemu:cortex-m7"] {
+        let report = profile::profile_with_cycles(board(name).as_mut(), &file, &inputs, name, None).unwrap();
+        let (instructions, Some(cycles)) = (report.instructions.unwrap(), report.cycles_modelled) else {
+            println!("skipped: {}", report.cycles_note.unwrap());
+            return;
+        };
+        let operators: u64 = report.operators.iter().map(|o| o.cycles_modelled.unwrap()).sum();
+        // Caches are cold at each operator when it is observed.
+        assert!(operators.abs_diff(cycles) < cycles / 20, "{name}: {operators} of {cycles} cycles");
+        let least = if name == "qemu:cortex-m7" { instructions / 2 } else { instructions };
+        assert!(
+            (least..4 * instructions).contains(&cycles),
+            "{name}: {cycles} cycles, {instructions} instructions"
+        );
+    }
+}

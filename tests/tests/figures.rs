@@ -23,7 +23,7 @@ fn no_figure_grows_against_the_committed_ones() {
         for prefer in [Prefer::Balanced, Prefer::Speed] {
             let off = network.compile(&source, prefer).unwrap();
             for board in boards() {
-                measured.rows.push(measure::measure(&network, prefer, &off, &board).unwrap());
+                measured.rows.push(measure::measure(&network, prefer, &off, &board, false).unwrap());
             }
         }
     }

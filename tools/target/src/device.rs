@@ -31,6 +31,15 @@ pub trait Device {
     /// As [`Self::run`].
     fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError>;
 
+    /// Adds modelled cycles ([`crate::cycles`]) to a profile of the same inputs.
+    ///
+    /// # Errors
+    /// [`TargetError::NoCycles`] where there is no model, or what it needs is missing; whatever goes wrong on the way.
+    fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
+        let _ = (inputs, profile);
+        Err(TargetError::NoCycles("this target has no model of its core".into()))
+    }
+
     /// Runs the model on `inputs`; gives the CRC-32 (zlib's) of every operator's output, in their order in the file.
     ///
     /// # Errors
@@ -76,6 +85,8 @@ pub struct Profile {
     pub instructions: Option<u64>,
     /// Cycles of the whole run.
     pub cycles: Option<u64>,
+    /// Of modelled cycles, those that wait for flash.
+    pub flash_waits: Option<u64>,
     /// Wall-clock nanoseconds of the whole run.
     pub nanoseconds: Option<u64>,
     /// Every operator, in the order of the file.

@@ -50,6 +50,9 @@ pub enum TargetError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Cycles cannot be modelled.
+    #[error("no modelled cycles: {0}")]
+    NoCycles(String),
     /// The device or the line to it.
     #[error(transparent)]
     Client(#[from] ClientError),

@@ -88,6 +88,7 @@ impl Device for HostDevice {
             target: "host".into(),
             instructions: None,
             cycles: None,
+            flash_waits: None,
             nanoseconds,
             operators: stopwatch.operators,
             arena_bytes: Model::open(off.bytes())?.arena_bytes().into(),

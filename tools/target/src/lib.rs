@@ -6,6 +6,7 @@
 
 pub mod board;
 pub mod client;
+pub mod cycles;
 pub mod device;
 pub mod error;
 pub mod firmware;

@@ -2,6 +2,9 @@
 //! counts them exactly, whatever else this machine does.
 
 use crate::client::Client;
+use crate::cycles::cores::Timings;
+use crate::cycles::plugin::{Counter, Interval};
+use crate::cycles::{self, Program};
 use crate::device::{Device, DeviceInfo, Profile};
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
@@ -27,6 +30,8 @@ pub struct QemuDevice {
     firmware: PathBuf,
     code_bytes: u64,
     running: Option<RemoteDevice<Emulator>>,
+    /// The model that was loaded.
+    off: Vec<u8>,
 }
 
 impl QemuDevice {
@@ -37,13 +42,13 @@ impl QemuDevice {
     pub fn new(board: &'static Board) -> Result<Self, TargetError> {
         let firmware = firmware::find(board)?;
         let code_bytes = firmware::code_bytes(&firmware)?;
-        Ok(Self { board, firmware, code_bytes, running: None })
+        Ok(Self { board, firmware, code_bytes, running: None, off: vec![] })
     }
 
-    /// Starts the board, with `off` in its flash if there is one.
-    fn start(&self, off: Option<&[u8]>) -> Result<RemoteDevice<Emulator>, TargetError> {
+    /// Starts the board, with `off` in its flash if there is one, and `more` arguments of the emulator.
+    fn start(&self, off: Option<&[u8]>, more: &[String]) -> Result<RemoteDevice<Emulator>, TargetError> {
         let flash = off.map(|off| (MODEL_FLASH_ADDRESS, off));
-        let emulator = Emulator::start(self.board, &self.firmware, flash)?;
+        let emulator = Emulator::start_with(self.board, &self.firmware, flash, more)?;
         let mut device = RemoteDevice::new(Client::new(emulator));
         device.code_bytes = Some(self.code_bytes);
         Ok(device)
@@ -52,7 +57,7 @@ impl QemuDevice {
     fn running(&mut self) -> Result<&mut RemoteDevice<Emulator>, TargetError> {
         let device = match self.running.take() {
             Some(device) => device,
-            None => self.start(None)?,
+            None => self.start(None, &[])?,
         };
         Ok(self.running.insert(device))
     }
@@ -70,6 +75,15 @@ impl QemuDevice {
 /// Where the emulated boards have their model slot; [`QemuDevice::load`] checks it against what the board says.
 const MODEL_FLASH_ADDRESS: u32 = 0x0010_0000;
 
+/// Of the intervals between readings of the timer, as `offshoot_app` takes them in a plain run and then an observed one:
+/// that of the whole run, and those of the operators.
+fn intervals_of_profile(all: &[Interval], operators: usize) -> Option<(Interval, Vec<Interval>)> {
+    // Each interval ends with a reading; both runs begin with two that find out what reading costs.
+    let total = all.get(3)?.clone();
+    let of_operators: Vec<Interval> = all.get(6..)?.iter().skip(1).step_by(2).cloned().collect();
+    (of_operators.len() == operators).then_some((total, of_operators))
+}
+
 impl Device for QemuDevice {
     fn info(&mut self) -> Result<DeviceInfo, TargetError> {
         self.running()?.info()
@@ -77,7 +91,7 @@ impl Device for QemuDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.running = None;
-        let mut device = self.start(Some(off))?;
+        let mut device = self.start(Some(off), &[])?;
         let facts = device.facts()?;
         if facts.model_flash_address != MODEL_FLASH_ADDRESS {
             return Err(TargetError::Emulator(format!(
@@ -96,6 +110,7 @@ impl Device for QemuDevice {
         }
         device.use_flash(off)?;
         self.running = Some(device);
+        self.off = off.to_vec();
         Ok(())
     }
 
@@ -105,6 +120,36 @@ impl Device for QemuDevice {
 
     fn profile(&mut self, inputs: &[&[u8]]) -> Result<Profile, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.profile(inputs)
+    }
+
+    fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
+        let name = self.board.core.name;
+        let timings =
+            Timings::of(name).ok_or_else(|| TargetError::NoCycles(format!("no timings of {name}")))?;
+        let program = Program::read(&self.firmware)?;
+        let counter = Counter::new()?;
+        let mut device = self.start(Some(&self.off), &counter.arguments(&program.marks))?;
+        device.use_flash(&self.off)?;
+        device.profile(inputs)?;
+        drop(device);
+        let (total, operators) = intervals_of_profile(&counter.intervals()?, profile.operators.len())
+            .ok_or_else(|| {
+                TargetError::NoCycles("the firmware reads its timer otherwise than expected".into())
+            })?;
+        let counted = total.instructions();
+        let expected = profile.instructions.unwrap_or_default();
+        if counted.abs_diff(expected) > 16 + expected / 1000 {
+            let message =
+                format!("the emulator's plugin counts {counted} instructions, the timer {expected}");
+            return Err(TargetError::NoCycles(message));
+        }
+        let all = cycles::cycles(&program, timings, &total);
+        profile.cycles = Some(all.total());
+        profile.flash_waits = Some(all.waits);
+        for (operator, interval) in profile.operators.iter_mut().zip(&operators) {
+            operator.cycles = Some(cycles::cycles(&program, timings, interval).total());
+        }
+        Ok(())
     }
 
     fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError> {
@@ -142,6 +187,16 @@ impl Emulator {
     /// # Errors
     /// [`TargetError::NoEmulator`] if QEMU is not there, [`TargetError::Emulator`] with what it said if it ends.
     pub fn start(board: &Board, firmware: &Path, flash: Option<(u32, &[u8])>) -> Result<Self, TargetError> {
+        Self::start_with(board, firmware, flash, &[])
+    }
+
+    /// The same with `more` arguments of the emulator.
+    fn start_with(
+        board: &Board,
+        firmware: &Path,
+        flash: Option<(u32, &[u8])>,
+        more: &[String],
+    ) -> Result<Self, TargetError> {
         let program = env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "qemu-system-arm".into());
         // The system's own folder, not TMPDIR's, which may be too long for a socket's path.
         let folder = tempfile::Builder::new()
@@ -166,7 +221,7 @@ impl Emulator {
             let loader = format!("loader,file={},addr={address:#x},force-raw=on", path.display());
             command.arg("-device").arg(loader);
         }
-        command.arg("-kernel").arg(firmware);
+        command.arg("-kernel").arg(firmware).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| match e.kind() {
             io::ErrorKind::NotFound => TargetError::NoEmulator { program: program.clone() },

@@ -155,6 +155,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
             target: facts.board,
             instructions,
             cycles,
+            flash_waits: None,
             nanoseconds,
             operators,
             arena_bytes: model.arena_bytes,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use offshoot_data::npy::Array;
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
-use offshoot_target::Device;
+use offshoot_target::{Device, Profile, cycles};
 use serde::Serialize;
 
 use super::{inspect, parse_target, read_arrays};
@@ -60,6 +60,10 @@ pub struct Report {
     pub instructions: Option<u64>,
     /// Modelled cycles; null where there is no model of the core.
     pub cycles_modelled: Option<u64>,
+    /// Of the modelled cycles, those that wait for flash.
+    pub flash_waits_modelled: Option<u64>,
+    /// What the model's error is, or why there are no modelled cycles; null if none were asked for.
+    pub cycles_note: Option<String>,
     /// Nanoseconds of a run, where the target has a clock and no counter.
     pub nanoseconds: Option<u64>,
     /// Mutable memory of the model.
@@ -78,7 +82,8 @@ impl Outcome for Report {
     fn render(&self) -> String {
         let counted = self.instructions.is_some();
         let cost = if counted { "instructions" } else { "µs" };
-        let mut table = Table::new(["#", "operator", "kind", "MACs", cost, "per MAC", "share %", "stack"]);
+        let mut table =
+            Table::new(["#", "operator", "kind", "MACs", cost, "per MAC", "share %", "cycles", "stack"]);
         let value = |o: &OperatorReport| if counted { o.instructions } else { o.nanoseconds }.unwrap_or(0);
         let total: u64 = self.operators.iter().map(value).sum();
         for op in &self.operators {
@@ -91,12 +96,19 @@ impl Outcome for Report {
                 if counted { thousands(v) } else { format!("{:.1}", v as f64 / 1e3) },
                 if op.macs > 0 && counted { format!("{:.2}", v as f64 / op.macs as f64) } else { "-".into() },
                 format!("{:.1}", 100.0 * v as f64 / total.max(1) as f64),
+                op.cycles_modelled.map_or("-".into(), thousands),
                 op.stack_bytes.map_or("-".into(), thousands),
             ]);
         }
         let mut facts = Table::new(["", self.target.as_str()]);
         if let Some(n) = self.instructions {
             facts.row(["instructions", &thousands(n)]);
+        }
+        if let Some(n) = self.cycles_modelled {
+            facts.row(["cycles, modelled", &thousands(n)]);
+        }
+        if let Some(n) = self.flash_waits_modelled {
+            facts.row(["  of them waiting for flash", &thousands(n)]);
         }
         if let Some(n) = self.nanoseconds {
             facts.row(["time of this run", &format!("{:.1} µs", n as f64 / 1e3)]);
@@ -109,7 +121,8 @@ impl Outcome for Report {
             facts.row(["code (flash), bytes", &thousands(n)]);
         }
         facts.row(["model (flash), bytes", &thousands(self.model_bytes)]);
-        format!("{table}\n{facts}")
+        let note = self.cycles_note.as_ref().map_or(String::new(), |note| format!("\ncycles: {note}"));
+        format!("{table}\n{facts}{note}")
     }
 }
 
@@ -128,7 +141,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     };
     let graph = args.onnx.as_deref().map(files::read_graph).transpose()?.map(|(g, _)| g);
     let mut device = batch::connect(&target)?;
-    profile(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())
+    profile_with_cycles(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())
 }
 
 /// One sample of zeros for every input.
@@ -159,6 +172,37 @@ pub fn profile(
 ) -> Result<Report> {
     device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
     let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
+    report(&measured, file, target, graph, None)
+}
+
+/// As [`profile`], and models cycles where that can be done; where not, the report says why.
+///
+/// # Errors
+/// As [`profile`].
+pub fn profile_with_cycles(
+    device: &mut dyn Device,
+    file: &OffFile,
+    inputs: &Inputs,
+    target: &str,
+    graph: Option<&offshoot_ir::Graph>,
+) -> Result<Report> {
+    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    let sample = inputs.sample(0);
+    let mut measured = device.profile(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
+    let note = match device.model_cycles(&sample, &mut measured) {
+        Ok(()) => cycles::ERROR.to_owned(),
+        Err(why) => why.to_string(),
+    };
+    report(&measured, file, target, graph, Some(note))
+}
+
+fn report(
+    measured: &Profile,
+    file: &OffFile,
+    target: &str,
+    graph: Option<&offshoot_ir::Graph>,
+    cycles_note: Option<String>,
+) -> Result<Report> {
     let model = file.model()?;
     let described = inspect::operators(&model, graph);
     let operators = described
@@ -181,6 +225,8 @@ pub fn profile(
         target: target.to_owned(),
         instructions: measured.instructions,
         cycles_modelled: measured.cycles,
+        flash_waits_modelled: measured.flash_waits,
+        cycles_note,
         nanoseconds: measured.nanoseconds,
         arena_bytes: u64::from(model.arena_bytes()),
         stack_bytes: measured.stack_bytes,

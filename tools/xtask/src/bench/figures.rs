@@ -28,6 +28,9 @@ pub struct Row {
     pub instructions: u64,
     /// Modelled cycles of a run; null where there is no model, or no compiler for the emulator's plugin.
     pub cycles_modelled: Option<u64>,
+    /// Of these, cycles that wait for flash.
+    #[serde(default)]
+    pub flash_waits_modelled: Option<u64>,
     /// Mutable memory of the model.
     pub arena_bytes: u64,
     /// Deepest stack of a run.
@@ -159,6 +162,7 @@ mod tests {
             macs: 1,
             instructions,
             cycles_modelled: None,
+            flash_waits_modelled: None,
             arena_bytes: 100,
             stack_bytes: 0,
             model_bytes: 0,

@@ -11,14 +11,18 @@ use offshoot_cli::files::OffFile;
 use super::figures::Row;
 use super::networks::{Network, preference};
 
-/// Profiles a run on zeros: work does not depend on the data.
+/// Profiles a run on zeros: work does not depend on the data. Modelled cycles take a run more.
 ///
 /// # Errors
 /// The board cannot be started or does not answer.
-pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str) -> Result<Row> {
+pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str, cycles: bool) -> Result<Row> {
     let inputs = profile::zeros(off)?;
     let mut device = batch::connect(&parse_target(target)?)?;
-    let report = profile::profile(device.as_mut(), off, &inputs, target, None)?;
+    let profile = if cycles { profile::profile_with_cycles } else { profile::profile };
+    let report = profile(device.as_mut(), off, &inputs, target, None)?;
+    if let (true, None, Some(why)) = (cycles, report.cycles_modelled, &report.cycles_note) {
+        eprintln!("{why}");
+    }
     let mut kinds = BTreeMap::new();
     for operator in &report.operators {
         *kinds.entry(operator.kind.clone()).or_default() += operator.instructions.unwrap_or_default();
@@ -30,6 +34,7 @@ pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str) -
         macs: report.operators.iter().map(|o| o.macs).sum(),
         instructions: report.instructions.unwrap_or_default(),
         cycles_modelled: report.cycles_modelled,
+        flash_waits_modelled: report.flash_waits_modelled,
         arena_bytes: report.arena_bytes,
         stack_bytes: report.stack_bytes.unwrap_or_default(),
         model_bytes: report.model_bytes,

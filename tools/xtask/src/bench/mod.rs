@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<()> {
             let off = network.compile(&source, prefer)?;
             for target in &boards {
                 eprintln!("{} {} {target} …", network.name, networks::preference(prefer));
-                measured.rows.push(measure::measure(&network, prefer, &off, target)?);
+                measured.rows.push(measure::measure(&network, prefer, &off, target, true)?);
             }
         }
     }

@@ -61,6 +61,7 @@ pub fn costs(figures: &Figures, markdown: bool) -> String {
         "times fewer",
         "per MAC",
         "cycles modelled",
+        "of them flash waits",
         "least published",
     ];
     let mut table = Table::new(title);
@@ -76,6 +77,7 @@ pub fn costs(figures: &Figures, markdown: bool) -> String {
             or_dash(tflm.map(|t| format!("{:.2}", t as f64 / row.instructions.max(1) as f64))),
             format!("{:.2}", row.instructions as f64 / row.macs.max(1) as f64),
             or_dash(row.cycles_modelled.map(thousands)),
+            or_dash(row.flash_waits_modelled.map(thousands)),
             or_dash(peers::published_cycles(&row.network, &row.target).map(thousands)),
         ]);
     }
