@@ -5,7 +5,7 @@ use super::{Engine, Memory};
 use crate::error::{Error, Rule};
 use crate::format::learn::{CodesRepr, Format, Part, Teacher};
 use crate::format::record::Arith;
-use crate::graph::learn::{Learning, TrainedLayer};
+use crate::graph::learn::{Learning, TrainedLayer, room_words};
 use crate::learn::layers::Slope;
 use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude};
 use crate::ops;
@@ -173,7 +173,6 @@ fn teach(
     let head = &learning.head;
     let classes = usize::from(head.classes);
     let grid = layer.grid();
-    let pixels = layer.geometry.pixels();
     // In the order in which they lie: the arena of inference, then room, overlay, lower bytes or head.
     let (work, learned) = arena.split_at_mut_checked(head.room as usize).ok_or(Rule::ArenaBounds)?;
     let table_len = 4 * classes * grid.features();
@@ -184,7 +183,7 @@ fn teach(
     };
     let base = head.room as usize;
     let pieces = [
-        (0, 12 * classes + 4 * pixels),
+        (0, 12 * classes + 4 * room_words(&layer.geometry, &layer.arith)),
         (layer.overlay.start - base, layer.overlay.len),
         (extra_at as usize - base, extra_len),
     ];
@@ -207,7 +206,7 @@ fn teach(
         Some(CodesRepr::Head { .. }) => Codes::Unit,
     };
     let (label, bias_only) = (usize::from(label), layer.repr.part == Part::Bias);
-    let (words, errors) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
+    let (words, long) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
     match layer.arith {
         Arith::F32 { clamp } if cfg!(feature = "f32") => {
             let slope = clamp.map_or(Slope::Linear, |(min, max)| Slope::Clamp { min, max });
@@ -229,7 +228,7 @@ fn teach(
                 bias: cast_mut(bias)?,
             };
             let residual = cast_mut::<f32>(words)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-            float::learn(&mut own, &lesson, residual, cast_mut(errors)?);
+            float::learn(&mut own, &lesson, residual, cast_mut(long)?);
             if let Some(head_rate) = head_rate {
                 float::learn_head(own.h, &lesson.grid, table, residual, rate * head_rate, head.normalised);
             }
@@ -264,6 +263,7 @@ fn teach(
                 weights: cast_mut(weights)?,
                 fine: cast_mut(extra)?,
                 bias: cast_mut(bias)?,
+                folded: layer.folded,
                 multiplier: cast(multiplier)?,
                 shift: cast(shift)?,
                 quant,
@@ -272,7 +272,7 @@ fn teach(
             let mut room = integer::Room {
                 residual: cast_mut(residual)?,
                 sums: cast_mut(sums)?,
-                errors: cast_mut(errors)?,
+                gradients: cast_mut(long)?,
             };
             integer::learn(&mut own, &lesson, &mut room, random);
             Ok(())

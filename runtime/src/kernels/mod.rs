@@ -31,6 +31,26 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
     portable::pool_i8(r, src, dst);
 }
 
+#[cfg(not(arm_dsp))]
+pub(crate) use portable::{add_rows, energy};
+
+/// Four planes of a depthwise layer's gradients at once, in place of one after the other; `false`, and nothing is done,
+/// where there is no faster way. See [`crate::learn::integer`].
+#[cfg(not(arm_dsp))]
+pub(crate) fn add_planes(
+    _: &crate::learn::integer::gradient::Tensors<'_>,
+    _channel: usize,
+    _cell: &(core::ops::Range<usize>, core::ops::Range<usize>),
+    _errors: [i32; 4],
+    _sums: &mut [i32],
+    _totals: &mut [i32; 4],
+) -> bool {
+    false
+}
+
+#[cfg(arm_dsp)]
+pub(crate) use arm_dsp::{add_planes, add_rows, energy};
+
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]

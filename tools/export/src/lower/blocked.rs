@@ -4,7 +4,7 @@
 use offshoot::format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Walk, Window};
-use offshoot::graph::cost;
+use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
@@ -65,7 +65,7 @@ fn emit_conv(
     if q.weights.len() != taps * channels || !fold(&mut q, channels, i32::from(x.zp), &|o, k| o * taps + k) {
         return Ok(false);
     }
-    if c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
+    if c.prefer == Prefer::Speed && !c.learns && winograd::suits(window, [n, h, w, in_c], out_c) {
         return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
     }
     let segment = usize::from(window.kernel[1]) * usize::from(in_c);
@@ -168,7 +168,7 @@ pub(super) fn emit(
     weights: u64,
 ) -> Lowering {
     let scratch = if scratch > 0 { Some(c.allocate(scratch as usize)?) } else { None };
-    let overlap = cost::lag(&record);
+    let overlap = if c.learns { Lag::Apart } else { cost::lag(&record) };
     let op = c.emit(record, [Some(x), None], y, &[]);
     (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
     Ok(())

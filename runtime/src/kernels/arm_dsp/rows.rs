@@ -1,0 +1,225 @@
+//! Sums of int8 rows, sixteen columns at a time: what gradients and features are made of. See
+//! [`crate::kernels::portable::add_rows`].
+
+use core::arch::{asm, naked_asm};
+
+/// What [`blocks_aligned`] and [`blocks`] work on.
+#[repr(C)]
+struct Blocks {
+    /// First element of the tensor, and the offset.
+    base: *const i8,
+    starts: *const u32,
+    starts_end: *const u32,
+    factor: i32,
+    /// Sixteen bits twice: minus the zero point, times the number of rows.
+    init: u32,
+    sums: *mut i32,
+    /// Blocks of sixteen columns, at least one.
+    blocks: u32,
+}
+
+/// Defines the kernel; `load`: how two words of a row are read.
+macro_rules! kernel {
+    ($name:ident, $first:literal, $second:literal, $doc:literal) => {
+        #[doc = $doc]
+        ///
+        /// 14 to 16 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two sums of sixteen bits,
+        /// which are multiplied by the factor when all rows are in.
+        ///
+        /// # Safety
+        /// The rows `base + start` are valid for `16 · blocks` bytes, `sums` for as many words; there is a row.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(blocks: *const Blocks) {
+            naked_asm!(
+                ".macro offshoot_rows_merge even, odd",
+                "ldmia.w r1, {{r0, r2, r3, lr}}",
+                "smlabb r0, \\even, r12, r0",
+                "smlabb r2, \\odd, r12, r2",
+                "smlatb r3, \\even, r12, r3",
+                "smlatb lr, \\odd, r12, lr",
+                "stmia.w r1!, {{r0, r2, r3, lr}}",
+                ".endm",
+                "push {{r4-r11, lr}}",
+                "sub sp, #28",
+                "ldmia r0!, {{r1-r6}}",
+                "ldr r7, [r0]",
+                "mov r0, sp",
+                "stmia r0!, {{r1-r7}}",
+                // Stack: base 0, starts 4, their end 8, factor 12, init 16, sums 20, blocks 24.
+                "2:",
+                "ldr r0, [sp]",
+                "ldr r1, [sp, #4]",
+                "ldr r12, [sp, #8]",
+                "ldr r4, [sp, #16]",
+                "mov r5, r4",
+                "mov r6, r4",
+                "mov r7, r4",
+                "mov r8, r4",
+                "mov r9, r4",
+                "mov r10, r4",
+                "mov r11, r4",
+                "3:",
+                "ldr lr, [r1], #4",
+                "add lr, r0",
+                $first,
+                "sxtab16 r4, r4, r2",
+                "sxtab16 r5, r5, r2, ror #8",
+                "sxtab16 r6, r6, r3",
+                "sxtab16 r7, r7, r3, ror #8",
+                $second,
+                "sxtab16 r8, r8, r2",
+                "sxtab16 r9, r9, r2, ror #8",
+                "sxtab16 r10, r10, r3",
+                "sxtab16 r11, r11, r3, ror #8",
+                "cmp r1, r12",
+                "bne 3b",
+                "ldr r12, [sp, #12]",
+                "ldr r1, [sp, #20]",
+                "offshoot_rows_merge r4, r5",
+                "offshoot_rows_merge r6, r7",
+                "offshoot_rows_merge r8, r9",
+                "offshoot_rows_merge r10, r11",
+                "str r1, [sp, #20]",
+                "ldr r0, [sp]",
+                "adds r0, #16",
+                "str r0, [sp]",
+                "ldr r0, [sp, #24]",
+                "subs r0, #1",
+                "str r0, [sp, #24]",
+                "bne 2b",
+                "add sp, #28",
+                "pop {{r4-r11, pc}}",
+                ".purgem offshoot_rows_merge",
+            )
+        }
+    };
+}
+
+kernel!(
+    blocks_aligned,
+    "ldrd r2, r3, [lr]",
+    "ldrd r2, r3, [lr, #8]",
+    "Rows that begin at multiples of four."
+);
+kernel!(blocks, "ldr r2, [lr]\nldr r3, [lr, #4]", "ldr r2, [lr, #8]\nldr r3, [lr, #12]", "Rows anywhere.");
+
+/// `sum` with bytes 0 and 2 of `x` added to its halves.
+#[inline(always)]
+pub(super) fn add_even(sum: u32, x: u32) -> u32 {
+    let y;
+    // SAFETY: an instruction on registers.
+    unsafe {
+        asm!("sxtab16 {y}, {sum}, {x}", sum = in(reg) sum, x = in(reg) x, y = lateout(reg) y,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    y
+}
+
+/// `sum` with bytes 1 and 3 of `x` added to its halves.
+#[inline(always)]
+pub(super) fn add_odd(sum: u32, x: u32) -> u32 {
+    let y;
+    // SAFETY: an instruction on registers.
+    unsafe {
+        asm!("sxtab16 {y}, {sum}, {x}, ror #8", sum = in(reg) sum, x = in(reg) x, y = lateout(reg) y,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    y
+}
+
+/// The halves of a word.
+#[inline(always)]
+pub(super) fn halves(word: u32) -> (i32, i32) {
+    (i32::from(word as i16), word as i32 >> 16)
+}
+
+/// See [`crate::kernels::portable::add_rows`]. At most 127 rows, a zero point of int8 and a factor of sixteen bits.
+pub(crate) fn add_rows(x: &[i8], starts: &[u32], offset: isize, zero: i32, factor: i32, sums: &mut [i32]) {
+    let len = sums.len();
+    let last = starts.iter().fold(0, |last, &s| s.max(last));
+    let first = starts.iter().fold(u32::MAX, |first, &s| s.min(first));
+    let first_inside = (first as usize).checked_add_signed(offset).is_some();
+    let end = (last as usize).checked_add_signed(offset).and_then(|at| at.checked_add(len));
+    let usual = starts.len() <= 127 && i8::try_from(zero).is_ok() && i16::try_from(factor).is_ok();
+    if starts.is_empty() || !first_inside || !usual || end.is_none_or(|end| end > x.len()) {
+        crate::kernels::portable::add_rows(x, starts, offset, zero, factor, sums);
+        return;
+    }
+    let base = x.as_ptr().wrapping_offset(offset);
+    let zeros = -zero * starts.len() as i32;
+    let init = (zeros as u32 & 0xffff) | (zeros as u32) << 16;
+    let whole = len / 16;
+    if whole > 0 {
+        let ends = starts.as_ptr_range();
+        let args = Blocks {
+            base,
+            starts: ends.start,
+            starts_end: ends.end,
+            factor,
+            init,
+            sums: sums.as_mut_ptr(),
+            blocks: whole as u32,
+        };
+        let mixed = starts.iter().fold(base.addr(), |mixed, &s| mixed | s as usize);
+        // SAFETY: all rows lie in `x`, as has been checked; there is one at least.
+        unsafe { if mixed % 4 == 0 { blocks_aligned(&args) } else { blocks(&args) } }
+    }
+    let mut done = 16 * whole;
+    while done + 4 <= len {
+        let (mut even, mut odd) = (init, init);
+        for &start in starts {
+            // SAFETY: as above: these four bytes are part of the row.
+            let word = unsafe { base.wrapping_add(start as usize + done).cast::<u32>().read_unaligned() };
+            even = add_even(even, word);
+            odd = add_odd(odd, word);
+        }
+        let ((a, c), (b, d)) = (halves(even), halves(odd));
+        for (sum, own) in sums[done..done + 4].iter_mut().zip([a, b, c, d]) {
+            *sum = sum.wrapping_add(factor.wrapping_mul(own));
+        }
+        done += 4;
+    }
+    for (column, sum) in sums.iter_mut().enumerate().skip(done) {
+        let mut own = zeros;
+        for &start in starts {
+            // SAFETY: as above.
+            own += i32::from(unsafe { base.wrapping_add(start as usize + column).read() });
+        }
+        *sum = sum.wrapping_add(factor.wrapping_mul(own));
+    }
+}
+
+/// `Σ (x - zero)²` of four bytes, added.
+#[inline(always)]
+fn squares(sum: u32, word: u32, zeros: u32) -> u32 {
+    let y;
+    // SAFETY: instructions on registers.
+    unsafe {
+        asm!(
+            "sxtb16 {a}, {x}",
+            "sxtb16 {b}, {x}, ror #8",
+            "ssub16 {a}, {a}, {zeros}",
+            "ssub16 {b}, {b}, {zeros}",
+            "smlad {y}, {a}, {a}, {sum}",
+            "smlad {y}, {b}, {b}, {y}",
+            x = in(reg) word, zeros = in(reg) zeros, sum = in(reg) sum,
+            a = out(reg) _, b = out(reg) _, y = out(reg) y,
+            options(pure, nomem, nostack));
+    }
+    y
+}
+
+/// See [`crate::kernels::portable::energy`].
+pub(crate) fn energy(x: &[i8], zero: i8) -> u64 {
+    let zeros = u32::from(zero as i16 as u16);
+    let zeros = zeros | zeros << 16;
+    let mut total = 0;
+    // So many squares of nine bits fit in 32.
+    for part in x.chunks(1 << 15) {
+        let words = part.chunks_exact(4);
+        total += crate::kernels::portable::energy(words.remainder(), zero);
+        let word = |w: &[i8]| u32::from_le_bytes([w[0] as u8, w[1] as u8, w[2] as u8, w[3] as u8]);
+        total += u64::from(words.fold(0, |sum, w| squares(sum, word(w), zeros)));
+    }
+    total
+}

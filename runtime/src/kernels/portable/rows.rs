@@ -1,0 +1,37 @@
+//! What steps of learning are made of: sums of int8 rows, and the energy of a tensor.
+
+/// Adds `factor · Σ (x[start + offset + i] - zero)`, over all starts, to each `sums[i]`. Starts whose row does not lie in
+/// `x` count nothing.
+pub fn add_rows(x: &[i8], starts: &[u32], offset: isize, zero: i32, factor: i32, sums: &mut [i32]) {
+    for &start in starts {
+        let row = (start as usize).checked_add_signed(offset).and_then(|at| x.get(at..)?.get(..sums.len()));
+        for (sum, &x) in sums.iter_mut().zip(row.unwrap_or(&[])) {
+            *sum = sum.wrapping_add(factor.wrapping_mul(i32::from(x) - zero));
+        }
+    }
+}
+
+/// `Σ (x - zero)²`
+pub fn energy(x: &[i8], zero: i8) -> u64 {
+    x.iter().fold(0, |sum, &x| {
+        let x = i32::from(x) - i32::from(zero);
+        sum + u64::from((x * x) as u32)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_by_hand() {
+        let x = [1i8, 2, -3, 4, 127];
+        let mut sums = [10, 20];
+        add_rows(&x, &[0, 2, 3, 9], 1, 1, 2, &mut sums);
+        // Rows [2, -3] and [4, 127]; the others are not inside.
+        assert_eq!(sums, [10 + 2 * (1 + 3), 20 + 2 * (-4 + 126)]);
+        add_rows(&x, &[0], -1, 0, 1, &mut sums);
+        assert_eq!(sums, [18, 264]);
+        assert_eq!(energy(&[-128, 127], -128), 255 * 255);
+    }
+}
