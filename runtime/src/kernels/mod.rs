@@ -32,7 +32,7 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
 }
 
 #[cfg(not(arm_dsp))]
-pub(crate) use portable::{add_rows, energy};
+pub(crate) use portable::{add_windows, energy, select};
 
 /// Four planes of a depthwise layer's gradients at once, in place of one after the other; `false`, and nothing is done,
 /// where there is no faster way. See [`crate::learn::integer`].
@@ -40,8 +40,8 @@ pub(crate) use portable::{add_rows, energy};
 pub(crate) fn add_planes(
     _: &crate::learn::integer::gradient::Tensors<'_>,
     _channel: usize,
-    _cell: &(core::ops::Range<usize>, core::ops::Range<usize>),
-    _errors: [i32; 4],
+    _row: (&crate::learn::grid::Grid, usize),
+    _errors: &crate::learn::integer::gradient::RowErrors,
     _sums: &mut [i32],
     _totals: &mut [i32; 4],
 ) -> bool {
@@ -49,7 +49,7 @@ pub(crate) fn add_planes(
 }
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{add_planes, add_rows, energy};
+pub(crate) use arm_dsp::{add_planes, add_windows, energy, select};
 
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};

@@ -1,12 +1,16 @@
 //! Gradients of depthwise layers: four neighbouring channels are the bytes of a word.
 
-use super::rows::{add_even, add_odd, halves};
-use crate::learn::integer::gradient::Tensors;
+use crate::learn::grid::Grid;
+use crate::learn::integer::gradient::{RowErrors, Tensors};
 use core::arch::asm;
+use core::mem::MaybeUninit;
 use core::ops::Range;
 
-/// Pixels whose masks stand on the stack; fewer than 128, so that counts fit a byte and sums sixteen bits.
+/// Pixels whose errors stand on the stack.
 const MOST: usize = 64;
+
+/// Errors of four channels of a pixel, of sixteen bits: of channels 0 and 2, and of 1 and 3.
+type Errors = [u32; 2];
 
 /// 0xff for each byte of `h` that lies between the bounds, both included.
 #[inline(always)]
@@ -26,25 +30,16 @@ fn mask(h: u32, low: u32, high: u32) -> u32 {
     y
 }
 
-/// One more for each byte of `counts` whose mask is set.
+/// Bytes 0 and 2 of a mask as halves.
 #[inline(always)]
-fn count(counts: u32, mask: u32) -> u32 {
+fn spread(mask: u32) -> u32 {
     let y;
     // SAFETY: an instruction on registers.
     unsafe {
-        asm!("usub8 {y}, {counts}, {mask}", counts = in(reg) counts, mask = in(reg) mask, y = lateout(reg) y,
-            options(pure, nomem, nostack));
+        asm!("sxtb16 {y}, {mask}", mask = in(reg) mask, y = lateout(reg) y,
+            options(pure, nomem, nostack, preserves_flags));
     }
     y
-}
-
-/// Four bytes from `at` on.
-#[inline(always)]
-fn word(tensor: &[i8], at: usize) -> u32 {
-    match tensor.get(at..).and_then(|t| t.first_chunk::<4>()) {
-        Some(&[a, b, c, d]) => u32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]),
-        None => 0,
-    }
 }
 
 /// Positions of an output range whose window has kernel position `k` inside the input: how many are cut off at the
@@ -61,99 +56,171 @@ fn inside(range: &Range<usize>, stride: usize, offset: isize, extent: usize) -> 
     from..to
 }
 
-/// See [`crate::learn::integer::gradient::add_planes`]: the layer has a multiplier of 1.
+/// See [`crate::learn::integer::gradient::add_planes`]. Errors have sixteen bits.
 pub(crate) fn add_planes(
     tensors: &Tensors<'_>,
     channel: usize,
-    (rows, columns): &(Range<usize>, Range<usize>),
-    errors: [i32; 4],
+    (grid, cell_row): (&Grid, usize),
+    errors: &RowErrors,
     sums: &mut [i32],
     totals: &mut [i32; 4],
 ) -> bool {
     let (low, high) = tensors.bounds;
-    let width = columns.len();
-    if width == 0 || width > MOST || low == i8::MAX || high == i8::MIN {
+    let g = tensors.geometry;
+    let width = g.output[1];
+    let (rows, _) = grid.cell(cell_row * grid.cells[1]);
+    let lie = tensors.x.len() >= g.input[0] * g.input[1] * g.c
+        && tensors.h.len() >= g.output[0] * width * g.out_c
+        && grid.extent == g.output
+        && (g.c, g.depth()) == (g.out_c, 1)
+        && channel + 4 <= g.c
+        && sums.len() >= 4 * g.taps();
+    if !lie || width == 0 || width > MOST || low == i8::MAX || high == i8::MIN {
         return false;
     }
     let bytes = |b: i8| u32::from(b as u8) * 0x0101_0101;
     let bounds = (bytes(low + 1), bytes(high - 1));
-    let height = (MOST / width).max(1);
+    let mut place = [const { MaybeUninit::<Errors>::uninit() }; MOST];
+    let own = place.as_mut_ptr().cast::<Errors>();
+    let height = MOST / width;
     let mut first = rows.start;
     while first < rows.end {
         let part = first..(first + height).min(rows.end);
-        add_part(tensors, channel, &part, columns, bounds, errors, sums, totals);
+        for (column, errors) in errors.iter().take(grid.cells[1]).enumerate() {
+            let (_, columns) = grid.cell(cell_row * grid.cells[1] + column);
+            // SAFETY: the cell lies in the output, four channels from this one on in every pixel; `part` has no more
+            // than `MOST`.
+            unsafe { spread_errors(tensors, channel, &part, &columns, bounds, errors, own, totals) };
+        }
+        // SAFETY: as above; all errors of the part have been written.
+        unsafe { add_part(tensors, channel, &part, own, sums) };
         first = part.end;
     }
     true
 }
 
+/// Writes the errors of a cell's pixels, zero where the output does not count.
+///
+/// # Safety
+/// The pixels lie in the output and have four channels from `channel` on; `own` has room for the rows.
 #[allow(clippy::too_many_arguments)]
-fn add_part(
+unsafe fn spread_errors(
     tensors: &Tensors<'_>,
     channel: usize,
     rows: &Range<usize>,
     columns: &Range<usize>,
     bounds: (u32, u32),
-    errors: [i32; 4],
-    sums: &mut [i32],
+    errors: &[i32; 4],
+    own: *mut Errors,
     totals: &mut [i32; 4],
 ) {
     let g = tensors.geometry;
-    let width = columns.len();
-    let mut masks = [0u32; MOST];
-    let mut counts = 0;
-    for (y, masks) in rows.clone().zip(masks.chunks_exact_mut(width)) {
-        let mut at = (y * g.output[1] + columns.start) * g.out_c + channel;
-        for m in masks {
-            *m = mask(word(tensors.h, at), bounds.0, bounds.1);
-            counts = count(counts, *m);
-            at += g.out_c;
+    let pair = |a: i32, b: i32| a as u32 & 0xffff | (b as u32) << 16;
+    let pairs = [pair(errors[0], errors[2]), pair(errors[1], errors[3])];
+    let mut counts = 0u32;
+    for y in rows.clone() {
+        let first = y * g.output[1] + columns.start;
+        let mut h = tensors.h.as_ptr().wrapping_add(first * g.out_c + channel);
+        let mut place = own.wrapping_add(first - rows.start * g.output[1]);
+        for _ in columns.clone() {
+            // SAFETY: as the function's.
+            unsafe {
+                let m = mask(h.cast::<u32>().read_unaligned(), bounds.0, bounds.1);
+                // Fewer than 128 pixels: no byte is full.
+                counts += m & 0x0101_0101;
+                *place = [pairs[0] & spread(m), pairs[1] & spread(m.rotate_right(8))];
+            }
+            (h, place) = (h.wrapping_add(g.out_c), place.wrapping_add(1));
         }
-    }
-    if counts == 0 {
-        return;
     }
     for ((total, error), n) in totals.iter_mut().zip(errors).zip(counts.to_le_bytes()) {
         *total = total.wrapping_add(error.wrapping_mul(n.into()));
     }
+}
+
+/// Sums of the taps over rows of the output.
+///
+/// # Safety
+/// The tensors are as long as the geometry says; `own` has the errors of the rows; `sums` has a word for each tap of
+/// the four channels from `channel` on.
+unsafe fn add_part(
+    tensors: &Tensors<'_>,
+    channel: usize,
+    rows: &Range<usize>,
+    own: *const Errors,
+    sums: &mut [i32],
+) {
+    let g = tensors.geometry;
+    let width = g.output[1];
     let taps = g.taps();
     let [k_h, k_w] = g.window.kernel.map(usize::from);
     let [stride_h, stride_w] = g.window.stride.map(usize::from);
     let [dilation_h, dilation_w] = g.window.dilation.map(usize::from);
     let offset = |axis: usize, k: usize| k as isize - g.window.pad[axis] as isize;
-    let step = stride_w * g.c;
-    for ky in 0..k_h {
-        let row_offset = offset(0, ky * dilation_h);
-        let ys = inside(rows, stride_h, row_offset, g.input[0]);
-        for kx in 0..k_w {
-            let column_offset = offset(1, kx * dilation_w);
-            let xs = inside(columns, stride_w, column_offset, g.input[1]);
+    let (step, line) = (stride_w * g.c, g.input[1] * g.c * stride_h);
+    let zeros = u32::from(tensors.zero as u16) * 0x1_0001;
+    for kx in 0..k_w {
+        let column_offset = offset(1, kx * dilation_w);
+        let xs = inside(&(0..width), stride_w, column_offset, g.input[1]);
+        for ky in 0..k_h {
+            let row_offset = offset(0, ky * dilation_h);
+            let ys = inside(rows, stride_h, row_offset, g.input[0]);
             if ys.is_empty() || xs.is_empty() {
                 continue;
             }
-            let all = ys.len() == rows.len() && xs.len() == width;
             let column = ((xs.start * stride_w) as isize + column_offset) as usize;
-            let (mut even, mut odd, mut own) = (0, 0, 0);
-            for y in ys.clone() {
-                let row = ((y * stride_h) as isize + row_offset) as usize;
-                let mut at = (row * g.input[1] + column) * g.c + channel;
-                let masks = &masks[(y - rows.start) * width + (xs.start - columns.start)..][..xs.len()];
-                for &m in masks {
-                    let x = word(tensors.x, at) & m;
-                    even = add_even(even, x);
-                    odd = add_odd(odd, x);
-                    own = count(own, m);
-                    at += step;
-                }
+            let row = ((ys.start * stride_h) as isize + row_offset) as usize;
+            let mut x = tensors.x.as_ptr().wrapping_add((row * g.input[1] + column) * g.c + channel);
+            let mut errors = own.wrapping_add((ys.start - rows.start) * width + xs.start);
+            let mut four = [0i32; 4];
+            for _ in ys {
+                // SAFETY: `inside` has found that these pixels lie in the input; their errors have been written.
+                unsafe { products(x, errors, errors.wrapping_add(xs.len()), step, zeros, &mut four) };
+                x = x.wrapping_add(line);
+                errors = errors.wrapping_add(width);
             }
-            let counts = if all { counts } else { own };
-            let ((a, c), (b, d)) = (halves(even), halves(odd));
-            let tap = ky * k_w + kx;
-            for (lane, sum) in [a, b, c, d].into_iter().enumerate() {
-                let n = i32::from(counts.to_le_bytes()[lane]);
-                let place = &mut sums[lane * taps + tap];
-                *place = place.wrapping_add(errors[lane].wrapping_mul(sum - tensors.zero * n));
+            let places = sums.iter_mut().skip(ky * k_w + kx).step_by(taps);
+            for (sum, own) in places.zip(four) {
+                *sum = sum.wrapping_add(own);
             }
         }
+    }
+}
+
+/// Adds `error · (x - zero)` for pixels `step` bytes apart, until the errors end.
+///
+/// # Safety
+/// There is an error at least, and four bytes of `x` for each.
+#[inline(always)]
+unsafe fn products(
+    x: *const i8,
+    errors: *const Errors,
+    end: *const Errors,
+    step: usize,
+    zeros: u32,
+    sums: &mut [i32; 4],
+) {
+    // SAFETY: as the function's.
+    unsafe {
+        asm!(
+            "2:",
+            "ldr {b}, [{x}]",
+            "add {x}, {x}, {step}",
+            "sxtb16 {a}, {b}",
+            "sxtb16 {b}, {b}, ror #8",
+            "ssub16 {a}, {a}, {zeros}",
+            "ssub16 {b}, {b}, {zeros}",
+            "ldr {e}, [{errors}], #4",
+            "smlabb {s0}, {a}, {e}, {s0}",
+            "smlatt {s2}, {a}, {e}, {s2}",
+            "ldr {e}, [{errors}], #4",
+            "smlabb {s1}, {b}, {e}, {s1}",
+            "smlatt {s3}, {b}, {e}, {s3}",
+            "cmp {errors}, {end}",
+            "bne 2b",
+            x = inout(reg) x => _, errors = inout(reg) errors => _, end = in(reg) end, step = in(reg) step,
+            zeros = in(reg) zeros, a = out(reg) _, b = out(reg) _, e = out(reg) _,
+            s0 = inout(reg) sums[0], s1 = inout(reg) sums[1], s2 = inout(reg) sums[2], s3 = inout(reg) sums[3],
+            options(nostack, readonly));
     }
 }

@@ -1,6 +1,7 @@
 //! Sums of int8 rows, sixteen columns at a time: what gradients and features are made of. See
 //! [`crate::kernels::portable::add_rows`].
 
+use crate::learn::integer::gradient::{Outputs, Rows, Starts, Windows};
 use core::arch::{asm, naked_asm};
 
 /// What [`blocks_aligned`] and [`blocks`] work on.
@@ -105,7 +106,7 @@ kernel!(blocks, "ldr r2, [lr]\nldr r3, [lr, #4]", "ldr r2, [lr, #8]\nldr r3, [lr
 
 /// `sum` with bytes 0 and 2 of `x` added to its halves.
 #[inline(always)]
-pub(super) fn add_even(sum: u32, x: u32) -> u32 {
+fn add_even(sum: u32, x: u32) -> u32 {
     let y;
     // SAFETY: an instruction on registers.
     unsafe {
@@ -117,7 +118,7 @@ pub(super) fn add_even(sum: u32, x: u32) -> u32 {
 
 /// `sum` with bytes 1 and 3 of `x` added to its halves.
 #[inline(always)]
-pub(super) fn add_odd(sum: u32, x: u32) -> u32 {
+fn add_odd(sum: u32, x: u32) -> u32 {
     let y;
     // SAFETY: an instruction on registers.
     unsafe {
@@ -129,63 +130,147 @@ pub(super) fn add_odd(sum: u32, x: u32) -> u32 {
 
 /// The halves of a word.
 #[inline(always)]
-pub(super) fn halves(word: u32) -> (i32, i32) {
+fn halves(word: u32) -> (i32, i32) {
     (i32::from(word as i16), word as i32 >> 16)
 }
 
-/// See [`crate::kernels::portable::add_rows`]. At most 127 rows, a zero point of int8 and a factor of sixteen bits.
-pub(crate) fn add_rows(x: &[i8], starts: &[u32], offset: isize, zero: i32, factor: i32, sums: &mut [i32]) {
-    let len = sums.len();
-    let last = starts.iter().fold(0, |last, &s| s.max(last));
-    let first = starts.iter().fold(u32::MAX, |first, &s| s.min(first));
-    let first_inside = (first as usize).checked_add_signed(offset).is_some();
-    let end = (last as usize).checked_add_signed(offset).and_then(|at| at.checked_add(len));
-    let usual = starts.len() <= 127 && i8::try_from(zero).is_ok() && i16::try_from(factor).is_ok();
-    if starts.is_empty() || !first_inside || !usual || end.is_none_or(|end| end > x.len()) {
-        crate::kernels::portable::add_rows(x, starts, offset, zero, factor, sums);
+/// See [`crate::kernels::portable`]. A zero point of int8 and a factor of sixteen bits.
+pub(crate) fn add_windows(
+    x: &[i8],
+    rows: Rows<'_>,
+    windows: &Windows,
+    zero: i32,
+    factor: i32,
+    sums: &mut [i32],
+) {
+    let starts = rows.starts();
+    let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
+    let Windows { offset, down, lines, pitch, from, len } = *windows;
+    // Rows ascend, and so do lines.
+    let bottom = offset + down * lines.saturating_sub(1) as isize;
+    let begins = (first as usize).checked_add_signed(offset).is_some();
+    let ends = (last as usize).checked_add_signed(bottom).and_then(|at| at.checked_add(len));
+    let lies = begins && down >= 0 && ends.is_some_and(|end| end <= x.len());
+    let fits = (lines.saturating_sub(1) * pitch + from).checked_add(len).is_some_and(|end| end <= sums.len());
+    let usual = i8::try_from(zero).is_ok() && i16::try_from(factor).is_ok();
+    if !(lies && fits && usual) {
+        crate::kernels::portable::add_windows(x, rows, windows, zero, factor, sums);
         return;
     }
-    let base = x.as_ptr().wrapping_offset(offset);
+    // At most 64 rows: sums of less than 2^14, and as much for the zero points.
     let zeros = -zero * starts.len() as i32;
     let init = (zeros as u32 & 0xffff) | (zeros as u32) << 16;
-    let whole = len / 16;
-    if whole > 0 {
-        let ends = starts.as_ptr_range();
-        let args = Blocks {
-            base,
-            starts: ends.start,
-            starts_end: ends.end,
-            factor,
-            init,
-            sums: sums.as_mut_ptr(),
-            blocks: whole as u32,
+    let ends = starts.as_ptr_range();
+    let mixed =
+        starts.iter().fold(x.as_ptr().addr() | offset as usize | down as usize, |m, &s| m | s as usize);
+    let mut base = x.as_ptr().wrapping_offset(offset);
+    let mut line = sums.as_mut_ptr().wrapping_add(from);
+    for _ in 0..lines {
+        let whole = len / 16;
+        if whole > 0 {
+            let args = Blocks {
+                base,
+                starts: ends.start,
+                starts_end: ends.end,
+                factor,
+                init,
+                sums: line,
+                blocks: whole as u32,
+            };
+            // SAFETY: all rows of all lines lie in `x`, their sums in `sums`, as has been checked; there is one row at
+            // least.
+            unsafe { if mixed % 4 == 0 { blocks_aligned(&args) } else { blocks(&args) } }
+        }
+        // SAFETY: as above: columns before `len`.
+        unsafe { rest(base, starts, (init, zeros), factor, line, 16 * whole, len) };
+        base = base.wrapping_offset(down);
+        line = line.wrapping_add(pitch);
+    }
+}
+
+/// Columns from `done` on, four at a time and one by one.
+///
+/// # Safety
+/// The rows `base + start` are valid for `len` bytes, `sums` for as many words.
+#[inline(always)]
+unsafe fn rest(
+    base: *const i8,
+    starts: &[u32],
+    (init, zeros): (u32, i32),
+    factor: i32,
+    sums: *mut i32,
+    mut done: usize,
+    len: usize,
+) {
+    // SAFETY: as the function's.
+    unsafe {
+        let add = |column: usize, own: i32| {
+            let sum = sums.add(column);
+            *sum = (*sum).wrapping_add(factor.wrapping_mul(own));
         };
-        let mixed = starts.iter().fold(base.addr(), |mixed, &s| mixed | s as usize);
-        // SAFETY: all rows lie in `x`, as has been checked; there is one at least.
-        unsafe { if mixed % 4 == 0 { blocks_aligned(&args) } else { blocks(&args) } }
+        while done + 4 <= len {
+            let (mut even, mut odd) = (init, init);
+            let base = base.add(done);
+            for &start in starts {
+                let word = base.add(start as usize).cast::<u32>().read_unaligned();
+                even = add_even(even, word);
+                odd = add_odd(odd, word);
+            }
+            let ((a, c), (b, d)) = (halves(even), halves(odd));
+            add(done, a);
+            add(done + 1, b);
+            add(done + 2, c);
+            add(done + 3, d);
+            done += 4;
+        }
+        while done < len {
+            let mut own = zeros;
+            let base = base.add(done);
+            for &start in starts {
+                own += i32::from(*base.add(start as usize));
+            }
+            add(done, own);
+            done += 1;
+        }
     }
-    let mut done = 16 * whole;
-    while done + 4 <= len {
-        let (mut even, mut odd) = (init, init);
-        for &start in starts {
-            // SAFETY: as above: these four bytes are part of the row.
-            let word = unsafe { base.wrapping_add(start as usize + done).cast::<u32>().read_unaligned() };
-            even = add_even(even, word);
-            odd = add_odd(odd, word);
-        }
-        let ((a, c), (b, d)) = (halves(even), halves(odd));
-        for (sum, own) in sums[done..done + 4].iter_mut().zip([a, b, c, d]) {
-            *sum = sum.wrapping_add(factor.wrapping_mul(own));
-        }
-        done += 4;
+}
+
+/// See [`crate::kernels::portable`].
+#[inline]
+pub(crate) fn select(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    starts: &mut Starts,
+) {
+    let Outputs { at, step: of_h, count } = outputs;
+    let last = at + of_h * count.saturating_sub(1);
+    let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
+    if count == 0 || count > starts.room() || last >= h.len() || width < 0 {
+        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
+        return;
     }
-    for (column, sum) in sums.iter_mut().enumerate().skip(done) {
-        let mut own = zeros;
-        for &start in starts {
-            // SAFETY: as above.
-            own += i32::from(unsafe { base.wrapping_add(start as usize + column).read() });
+    let write = |list: &mut [u32]| {
+        let begin = list.as_mut_ptr();
+        let (mut place, mut value, mut start) = (begin, h.as_ptr().wrapping_add(at), start as u32);
+        for _ in 0..count {
+            // SAFETY: `last` lies in `h`; there is room for `count` starts, and no more places are written.
+            unsafe {
+                *place = start;
+                let inside = (i32::from(*value) - low) as u32 <= width as u32;
+                place = place.add(usize::from(inside));
+            }
+            value = value.wrapping_add(of_h);
+            start += step as u32;
         }
-        *sum = sum.wrapping_add(factor.wrapping_mul(own));
+        // SAFETY: both point into `list`.
+        unsafe { place.offset_from(begin) as usize }
+    };
+    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
+    if !unsafe { starts.append(start as u32, write) } {
+        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
     }
 }
 

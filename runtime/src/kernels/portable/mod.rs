@@ -34,6 +34,7 @@ pub use quantize::{dequantize, quantize};
 pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
 pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
 pub use rows::{add_rows, energy};
+pub(crate) use rows::{add_windows, select};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
 pub use winograd::conv_winograd;

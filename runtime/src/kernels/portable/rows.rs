@@ -1,5 +1,41 @@
 //! What steps of learning are made of: sums of int8 rows, and the energy of a tensor.
 
+use crate::learn::integer::gradient::{Outputs, Rows, Starts, Windows};
+
+/// Adds the windows that begin at `rows` to `sums`, line by line as [`add_rows`].
+pub(crate) fn add_windows(
+    x: &[i8],
+    rows: Rows<'_>,
+    windows: &Windows,
+    zero: i32,
+    factor: i32,
+    sums: &mut [i32],
+) {
+    for line in 0..windows.lines {
+        let sums = sums.get_mut(line * windows.pitch + windows.from..).and_then(|s| s.get_mut(..windows.len));
+        let offset = windows.offset + line as isize * windows.down;
+        add_rows(x, rows.starts(), offset, zero, factor, sums.unwrap_or(&mut []));
+    }
+}
+
+/// Appends a row for each of the outputs that lies strictly between the bounds: `start` for the first output, `step`
+/// more for each that follows. There is room for all.
+pub(crate) fn select(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    starts: &mut Starts,
+) {
+    let values = h.get(outputs.at..).unwrap_or(&[]).iter().step_by(outputs.step.max(1));
+    for (i, &h) in values.take(outputs.count).enumerate() {
+        if h > bounds.0 && h < bounds.1 {
+            starts.push(start + i * step);
+        }
+    }
+}
+
 /// Adds `factor · Σ (x[start + offset + i] - zero)`, over all starts, to each `sums[i]`. Starts whose row does not lie in
 /// `x` count nothing.
 pub fn add_rows(x: &[i8], starts: &[u32], offset: isize, zero: i32, factor: i32, sums: &mut [i32]) {

@@ -1,5 +1,6 @@
 //! Errors of features, in whole numbers of sixteen bits.
 
+use super::gradient::{Starts, Windows};
 use super::{Layer, Lesson, Magnitude, Room, softmax};
 use crate::kernels;
 use crate::learn::rules::Rule;
@@ -26,13 +27,19 @@ pub(super) struct Errors<'a> {
     fit: i32,
     /// Value of an error of 1.
     pub(super) unit: Magnitude,
-    /// `Σ ± residual` by four signs, if codes are signs of a word.
-    tables: Option<Tables>,
+    /// `Σ ± residual` by four signs, of so many fours of classes: if codes are signs of a word.
+    tables: Tables,
+    quads: usize,
 }
 
 impl<'a> Errors<'a> {
     /// Reads the features if the rule wants them.
-    pub(super) fn new(layer: &Layer<'_>, lesson: &Lesson<'a>, room: &mut Room<'_>) -> Self {
+    pub(super) fn new(
+        layer: &Layer<'_>,
+        lesson: &Lesson<'a>,
+        room: &mut Room<'_>,
+        starts: &mut Starts,
+    ) -> Self {
         let grid = &lesson.grid;
         let (features, classes) = (grid.features(), room.residual.len());
         let (pixels, cells) = grid.cell_pixels();
@@ -40,16 +47,20 @@ impl<'a> Errors<'a> {
         let entry = if matches!(lesson.codes, Codes::Small(_)) { 7 } else { 0 };
         let mut bits = RESIDUAL_BITS + entry;
         let mut unit = mean.scaled(-RESIDUAL_BITS);
-        let mut tables = None;
+        let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+        let mut quads = 0;
         if let Rule::CrossEntropy { scale } = lesson.rule {
             let scale = Magnitude::from_f32(scale);
-            scores(layer, lesson, room);
+            scores(layer, lesson, room, starts);
             let score = scale.times(mean).times(layer.quant.s_out);
             softmax::residual(room.residual, room.sums, score, lesson.label);
             unit = unit.times(scale);
             // Residuals add up to at most 2 in absolute value.
             bits += i32::from(lesson.codes != Codes::Unit);
-            tables = tabled(&lesson.codes, classes).then(|| of_residual(room.residual));
+            if tabled(&lesson.codes, classes) {
+                quads = classes.div_ceil(4);
+                of_residual(room.residual, &mut tables);
+            }
         }
         // An error has sixteen bits, and sums of `pixels` products with numbers of nine bits must stay within 31.
         let room_bits = (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15);
@@ -63,21 +74,22 @@ impl<'a> Errors<'a> {
             fit,
             unit: unit.scaled(fit),
             tables,
+            quads,
         }
     }
 
     /// Error of a feature.
     pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
         let mut error = 0i32;
-        match (self.rule, &self.tables) {
-            (Rule::CrossEntropy { .. }, Some(tables)) => {
+        match (self.rule, self.quads) {
+            (Rule::CrossEntropy { .. }, 1..) => {
                 let mut word = sign_word(&self.codes, feature, self.classes);
-                for table in tables.iter().take(self.classes.div_ceil(4)) {
+                for table in self.tables.iter().take(self.quads) {
                     error += table[(word & 15) as usize];
                     word >>= 4;
                 }
             }
-            (Rule::CrossEntropy { .. }, None) => {
+            (Rule::CrossEntropy { .. }, 0) => {
                 self.codes
                     .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
             }
@@ -95,7 +107,7 @@ impl<'a> Errors<'a> {
 }
 
 /// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
-fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>) {
+fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
     let (grid, classes) = (&lesson.grid, room.residual.len());
     let (features, channels) = (grid.features(), grid.channels);
     // Sums over all features of at most 255 a pixel fit in 32 bits.
@@ -106,18 +118,21 @@ fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>) {
     for cell in 0..features / channels.max(1) {
         let sums = &mut room.gradients[..channels];
         sums.fill(0);
-        let mut starts = super::gradient::Starts::new();
-        let mut add = |starts: &[u32]| {
-            kernels::add_rows(layer.h, starts, 0, layer.quant.out_zp, 1, sums);
+        let mut add = |starts: &mut Starts| {
+            let whole = Windows { offset: 0, down: 0, lines: 1, pitch: channels, from: 0, len: channels };
+            kernels::add_windows(layer.h, starts.rows(), &whole, layer.quant.out_zp, 1, sums);
+            starts.clear();
         };
         let (rows, columns) = grid.cell(cell);
-        for pixel in rows.flat_map(|y| columns.clone().map(move |x| y * grid.extent[1] + x)) {
-            if starts.push(pixel * channels) {
-                add(starts.all());
-                starts.clear();
+        for y in rows {
+            for x in columns.clone() {
+                starts.push((y * grid.extent[1] + x) * channels);
+                if starts.room() == 0 {
+                    add(starts);
+                }
             }
         }
-        add(starts.all());
+        add(starts);
         for (j, &sum) in (cell * channels..).zip(&*sums) {
             if by_table {
                 let mut word = sign_word(&lesson.codes, j, classes);
@@ -158,13 +173,11 @@ fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
 }
 
 /// `Σ ± residual` of four classes each, by their signs.
-fn of_residual(residual: &[i32]) -> Tables {
-    let mut tables = [[0; 16]; MOST_TABLED / 4];
+fn of_residual(residual: &[i32], tables: &mut Tables) {
     for (table, residual) in tables.iter_mut().zip(residual.chunks(4)) {
         for (word, entry) in table.iter_mut().enumerate() {
             let signed = |(k, &r): (usize, &i32)| if word >> k & 1 == 0 { r } else { -r };
             *entry = residual.iter().enumerate().map(signed).sum();
         }
     }
-    tables
 }

@@ -5,14 +5,37 @@
 
 use core::ops::Range;
 
+use crate::graph::learn::MAX_GRID;
 use crate::kernels;
-use crate::learn::layers::geometry::{Geometry, Order};
+use crate::learn::grid::Grid;
+use crate::learn::layers::geometry::Geometry;
 
-/// Rows of a tensor, by ascending place of their first element.
+/// A list of rows of a tensor, by ascending place of their first element.
 #[derive(Debug)]
 pub(crate) struct Starts {
     at: [u32; Self::MOST],
     len: usize,
+}
+
+/// Rows of a tensor, by ascending place of their first element; at most [`Starts::MOST`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rows<'a>(&'a [u32]);
+
+impl<'a> Rows<'a> {
+    pub(crate) fn starts(self) -> &'a [u32] {
+        self.0
+    }
+
+    /// Those that, moved by `offset`, begin at or behind 0 and before `end`.
+    fn inside(self, offset: isize, end: isize) -> Self {
+        let (Some(&first), Some(&last)) = (self.0.first(), self.0.last()) else { return self };
+        if first as isize + offset >= 0 && (last as isize + offset) < end {
+            return self;
+        }
+        let from = self.0.partition_point(|&s| (s as isize + offset) < 0);
+        let to = self.0.partition_point(|&s| (s as isize + offset) < end);
+        Self(self.0.get(from..to).unwrap_or(&[]))
+    }
 }
 
 impl Starts {
@@ -23,22 +46,44 @@ impl Starts {
         Self { at: [0; Self::MOST], len: 0 }
     }
 
-    /// Appends a row; says whether there is no room for another. A full list takes no more.
+    /// Appends a row. A full list takes no more; a row before the last is taken for the last.
     #[inline(always)]
-    pub(crate) fn push(&mut self, start: usize) -> bool {
+    pub(crate) fn push(&mut self, start: usize) {
+        let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
         if let Some(place) = self.at.get_mut(self.len) {
-            *place = start as u32;
+            *place = (start as u32).max(last);
             self.len += 1;
         }
-        self.len == Self::MOST
+    }
+
+    /// Rows that still fit.
+    pub(crate) fn room(&self) -> usize {
+        Self::MOST - self.len
     }
 
     pub(crate) fn clear(&mut self) {
         self.len = 0;
     }
 
-    pub(crate) fn all(&self) -> &[u32] {
-        self.at.get(..self.len).unwrap_or(&[])
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows(self.at.get(..self.len).unwrap_or(&[]))
+    }
+
+    /// Appends rows from `first` on, `step` apart, by a function that writes those it selects to the front of the
+    /// memory that it is given, in order, and says how many they are.
+    ///
+    /// # Safety
+    /// What it writes ascends from `first` on.
+    #[cfg(arm_dsp)]
+    #[allow(unsafe_code)]
+    pub(crate) unsafe fn append(&mut self, first: u32, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
+        let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
+        let Some(free) = self.at.get_mut(self.len..) else { return false };
+        if first < last {
+            return false;
+        }
+        self.len = (self.len + select(free)).min(Self::MOST);
+        true
     }
 }
 
@@ -54,6 +99,15 @@ pub(crate) struct Tensors<'a> {
     pub(crate) bounds: (i8, i8),
     /// Zero point of the input.
     pub(crate) zero: i32,
+    /// Columns of the output whose windows are not cut off.
+    pub(crate) whole: (usize, usize),
+}
+
+/// Columns of the output whose windows are not cut off at the sides.
+pub(super) fn whole_columns(g: &Geometry) -> (usize, usize) {
+    let k_w = usize::from(g.window.kernel[1]);
+    let (from, to) = (g.reach(1, 0), g.reach(1, k_w.saturating_sub(1)));
+    (from.0, to.1.min(from.1))
 }
 
 impl Tensors<'_> {
@@ -73,76 +127,109 @@ impl Tensors<'_> {
         (rows, columns): (Range<usize>, Range<usize>),
         error: i32,
         sums: &mut [i32],
+        starts: &mut Starts,
     ) -> i32 {
+        starts.clear();
         let g = self.geometry;
         let [stride_h, stride_w] = g.window.stride.map(usize::from);
         let mut active = 0;
         let mut first = columns.start;
-        // Columns whose windows are cut off alike go together.
+        // Columns whose windows are whole go together.
         while first < columns.end {
             let cut = Cut::at(g, first);
-            let mut end = first + 1;
-            while end < columns.end && Cut::at(g, end) == cut {
-                end += 1;
-            }
+            let is_whole = first >= self.whole.0 && first < self.whole.1;
+            let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
             let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
             let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
-            let mut starts = Starts::new();
             for y in rows.clone() {
-                let at = (y * g.output[1] + first) * g.out_c + channel;
-                let outputs = self.h.get(at..).unwrap_or(&[]).iter().step_by(g.out_c.max(1));
+                let mut at = (y * g.output[1] + first) * g.out_c + channel;
                 let mut start = y * stride_h * g.input[1] * g.c + left;
-                for &h in outputs.take(end - first) {
-                    if h > self.bounds.0 && h < self.bounds.1 {
-                        active += 1;
-                        if starts.push(start) {
-                            self.add(&cut, starts.all(), error, sums);
-                            starts.clear();
-                        }
+                let mut todo = end - first;
+                while todo > 0 {
+                    let count = todo.min(starts.room());
+                    let row = Outputs { at, step: g.out_c, count };
+                    kernels::select(self.h, row, self.bounds, start, stride_w * g.c, starts);
+                    (at, start) = (at + count * g.out_c, start + count * stride_w * g.c);
+                    todo -= count;
+                    if starts.room() == 0 {
+                        active += Starts::MOST as i32;
+                        self.add(&cut, starts.rows(), error, sums);
+                        starts.clear();
                     }
-                    start += stride_w * g.c;
                 }
             }
-            self.add(&cut, starts.all(), error, sums);
+            active += (Starts::MOST - starts.room()) as i32;
+            self.add(&cut, starts.rows(), error, sums);
+            starts.clear();
             first = end;
         }
         active
     }
 
-    /// Adds the windows whose first row begins at `starts`.
-    fn add(&self, cut: &Cut, starts: &[u32], error: i32, sums: &mut [i32]) {
+    /// Adds the windows whose first row begins at `rows`.
+    fn add(&self, cut: &Cut, rows: Rows<'_>, error: i32, sums: &mut [i32]) {
         let g = self.geometry;
-        let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
+        let (Some(&first), Some(&last)) = (rows.starts().first(), rows.starts().last()) else { return };
         let [k_h, k_w] = g.window.kernel.map(usize::from);
         let line = (g.input[1] * g.c) as isize;
         let end = g.input[0] as isize * line;
         let depth = g.depth();
         // Taps of a kernel row lie one behind the other in the input if the layer reads all channels.
         let joined = depth == g.c && (g.window.dilation[1] == 1 || cut.taps == 1);
-        for ky in 0..k_h {
-            let row = (ky * usize::from(g.window.dilation[0])) as isize - g.window.pad[0] as isize;
-            let offset = row * line;
-            let mut starts = starts;
-            if first as isize + offset < 0 || last as isize + offset >= end {
-                let from = starts.partition_point(|&s| (s as isize + offset) < 0);
-                let to = starts.partition_point(|&s| (s as isize + offset) < end);
-                starts = starts.get(from..to).unwrap_or(&[]);
-            }
-            if starts.is_empty() {
-                continue;
-            }
-            let sums = &mut sums[(ky * k_w + cut.first) * depth..][..cut.taps * depth];
+        let down = usize::from(g.window.dilation[0]) as isize * line;
+        let mut offset = -(g.window.pad[0] as isize) * line;
+        let pitch = (k_w * depth).max(1);
+        let bottom = offset + (k_h as isize - 1) * down;
+        if joined && first as isize + offset >= 0 && last as isize + bottom < end {
+            let windows =
+                Windows { offset, down, lines: k_h, pitch, from: cut.first * depth, len: cut.taps * depth };
+            kernels::add_windows(self.x, rows, &windows, self.zero, error, sums);
+            return;
+        }
+        for sums in sums.chunks_exact_mut(pitch) {
+            let rows = rows.inside(offset, end);
             if joined {
-                kernels::add_rows(self.x, starts, offset, self.zero, error, sums);
+                let line = Windows {
+                    offset,
+                    down: 0,
+                    lines: 1,
+                    pitch,
+                    from: cut.first * depth,
+                    len: cut.taps * depth,
+                };
+                kernels::add_windows(self.x, rows, &line, self.zero, error, sums);
             } else {
-                let step = usize::from(g.window.dilation[1]) * g.c;
-                for (tap, sums) in sums.chunks_exact_mut(depth.max(1)).enumerate() {
-                    let offset = offset + (tap * step) as isize;
-                    kernels::add_rows(self.x, starts, offset, self.zero, error, sums);
+                let step = (usize::from(g.window.dilation[1]) * g.c) as isize;
+                for tap in 0..cut.taps {
+                    let offset = offset + tap as isize * step;
+                    let from = (cut.first + tap) * depth;
+                    let line = Windows { offset, down: 0, lines: 1, pitch, from, len: depth };
+                    kernels::add_windows(self.x, rows, &line, self.zero, error, sums);
                 }
             }
+            offset += down;
         }
     }
+}
+
+/// Outputs of one channel: their places in the tensor.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outputs {
+    pub(crate) at: usize,
+    pub(crate) step: usize,
+    pub(crate) count: usize,
+}
+
+/// Windows of an input: lines of `len` elements, the first `offset` behind its row's start, others `down` behind the
+/// one before. Sums of a line lie `pitch` behind those of the line before, the first at `from`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Windows {
+    pub(crate) offset: isize,
+    pub(crate) down: isize,
+    pub(crate) lines: usize,
+    pub(crate) pitch: usize,
+    pub(crate) from: usize,
+    pub(crate) len: usize,
 }
 
 /// Kernel columns that lie inside the input.
@@ -173,35 +260,36 @@ impl Cut {
     }
 }
 
-/// Adds what the pixels of four neighbouring output channels of a depthwise layer bring to `sums`, `[4, k_h, k_w]`.
-/// `errors(row, column, lane)` are those of the cell of an output pixel. Gives the sums of errors of the pixels that
-/// count.
+/// Errors of the cells of a row of a raster, for four neighbouring channels each.
+pub(crate) type RowErrors = [[i32; 4]; MAX_GRID as usize];
+
+/// Adds what the pixels of four neighbouring output channels of a depthwise layer bring to `sums`, `[4, k_h, k_w]`, in
+/// a row of cells. Adds up in `totals` the errors of the pixels that count.
 pub(super) fn add_planes(
     tensors: &Tensors<'_>,
     channel: usize,
-    cells: impl Iterator<Item = ((Range<usize>, Range<usize>), [i32; 4])>,
+    (grid, cell_row): (&Grid, usize),
+    errors: &RowErrors,
     sums: &mut [i32],
-) -> [i32; 4] {
+    totals: &mut [i32; 4],
+    starts: &mut Starts,
+) {
     let g = tensors.geometry;
-    let taps = g.taps();
-    let lanes = (g.out_c - channel).min(4);
-    let whole = lanes == 4 && g.order == Order::Depthwise { multiplier: 1 };
-    let mut totals = [0i32; 4];
-    for (cell, errors) in cells {
-        if errors == [0; 4] {
-            continue;
-        }
-        if whole && kernels::add_planes(tensors, channel, &cell, errors, sums, &mut totals) {
-            continue;
-        }
-        for (lane, sums) in sums.chunks_exact_mut(taps.max(1)).take(lanes).enumerate() {
-            if errors[lane] != 0 {
-                let active = tensors.add_cell(channel + lane, cell.clone(), errors[lane], sums);
-                totals[lane] = totals[lane].wrapping_add(errors[lane].wrapping_mul(active));
+    if errors.iter().all(|e| *e == [0; 4])
+        || kernels::add_planes(tensors, channel, (grid, cell_row), errors, sums, totals)
+    {
+        return;
+    }
+    for (column, errors) in errors.iter().take(grid.cells[1]).enumerate() {
+        let lanes = sums.chunks_exact_mut(g.taps().max(1)).zip(errors).zip(&mut *totals);
+        for (lane, ((sums, &error), total)) in lanes.enumerate() {
+            if error != 0 {
+                let cell = grid.cell(cell_row * grid.cells[1] + column);
+                let active = tensors.add_cell(channel + lane, cell, error, sums, starts);
+                *total = total.wrapping_add(error.wrapping_mul(active));
             }
         }
     }
-    totals
 }
 
 #[cfg(test)]
@@ -209,6 +297,7 @@ mod tests {
     use super::*;
     use crate::format::record::Window;
     use crate::learn::Random;
+    use crate::learn::layers::geometry::Order;
     use std::vec;
     use std::vec::Vec;
 
@@ -267,29 +356,35 @@ mod tests {
             let g = Geometry { input: [19, 12], c, output, out_c, window, order };
             let x: Vec<i8> = (0..19 * 12 * c).map(|_| random.next_u32() as i8).collect();
             let h: Vec<i8> = (0..g.pixels() * out_c).map(|_| random.next_u32() as i8).collect();
-            let t = Tensors { geometry: &g, x: &x, h: &h, bounds: (-10, 100), zero: 7 };
-            let cells = || {
-                let middle = (output[0] / 2, output[1] / 3);
-                [
-                    ((0..middle.0, 0..middle.1), 3),
-                    ((0..middle.0, middle.1..output[1]), -300),
-                    ((middle.0..output[0], 0..output[1]), 11),
-                ]
-            };
+            let whole = whole_columns(&g);
+            let t = Tensors { geometry: &g, x: &x, h: &h, bounds: (-10, 100), zero: 7, whole };
+            let grid = Grid::new(3, output, out_c);
+            let of_cell = |cell: usize| [3, -300, 11, 0, 5, 6, -7, 8, 9][cell];
             let error = |y: usize, x: usize| {
-                cells().into_iter().find(|((r, c), _)| r.contains(&y) && c.contains(&x)).unwrap().1
+                let inside = |&cell: &usize| {
+                    let (rows, columns) = grid.cell(cell);
+                    rows.contains(&y) && columns.contains(&x)
+                };
+                of_cell((0..9).find(inside).unwrap())
             };
             for channel in 0..out_c {
                 let expected = by_definition(&t, channel, error);
                 let mut sums = vec![0; g.taps() * g.depth()];
-                for (cell, error) in cells() {
-                    let active = t.add_cell(channel, cell.clone(), error, &mut sums);
-                    assert_eq!(active, t.active(channel, cell));
+                for cell in 0..9 {
+                    let (pixels, error) = (grid.cell(cell), of_cell(cell));
+                    let active = t.add_cell(channel, pixels.clone(), error, &mut sums, &mut Starts::new());
+                    assert_eq!(active, t.active(channel, pixels));
                 }
                 assert_eq!(sums, expected, "{g:?} {channel}");
-                if let (Order::Depthwise { .. }, 0) = (order, channel % 4) {
+                if matches!(order, Order::Depthwise { .. }) && channel + 4 <= out_c {
                     let mut sums = vec![0; 4 * g.taps()];
-                    add_planes(&t, channel, cells().map(|(c, e)| (c, [e; 4])).into_iter(), &mut sums);
+                    let (mut totals, mut starts) = ([0; 4], Starts::new());
+                    for row in 0..3 {
+                        let mut errors = [[0; 4]; MAX_GRID as usize];
+                        (0..3).for_each(|column| errors[column] = [of_cell(3 * row + column); 4]);
+                        let row = (&grid, row);
+                        add_planes(&t, channel, row, &errors, &mut sums, &mut totals, &mut starts);
+                    }
                     assert_eq!(sums[..g.taps()], expected);
                 }
             }

@@ -17,9 +17,10 @@ use super::grid::Grid;
 use super::layers::geometry::{Geometry, Order};
 use super::rules::Rule;
 use super::{Codes, Random};
+use crate::graph::learn::MAX_GRID;
 use crate::kernels;
 use errors::Errors;
-use gradient::Tensors;
+use gradient::{Starts, Tensors};
 pub use magnitude::Magnitude;
 pub use step::Coefficient;
 use update::Update;
@@ -98,13 +99,21 @@ pub struct Room<'a> {
 /// One step.
 pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, random: &mut Random) {
     let (g, quant) = (layer.geometry, layer.quant);
-    let errors = Errors::new(layer, lesson, room);
+    let mut starts = Starts::new();
+    let errors = Errors::new(layer, lesson, room, &mut starts);
     let rate = if lesson.normalised { normalised(layer, lesson) } else { lesson.rate };
     // Of a gradient `Σ error · (x - z_in)`, before the channel's own scale is divided out:
     // rate · unit · s_in / s_w = rate · unit · s_in² / (s_out · multiplier). Of a bias s_in² less.
     let of_bias = rate.times(errors.unit).over(quant.s_out);
     let of_weight = of_bias.times(quant.s_in).times(quant.s_in);
-    let tensors = Tensors { geometry: &g, x: layer.x, h: layer.h, bounds: quant.bounds, zero: quant.in_zp };
+    let tensors = Tensors {
+        geometry: &g,
+        x: layer.x,
+        h: layer.h,
+        bounds: quant.bounds,
+        zero: quant.in_zp,
+        whole: gradient::whole_columns(&g),
+    };
     let (cells, length) = (lesson.grid.features() / g.out_c.max(1), g.taps() * g.depth());
     let mut update = Update { weights: &mut *layer.weights, fine: &mut *layer.fine, geometry: &g, random };
     let mut step = |channel: usize, total: i32, gradients: &[i32]| {
@@ -128,14 +137,18 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
             let gradients = &mut room.gradients[..4 * length];
             gradients.fill(0);
             let lanes = (g.out_c - channel).min(4);
-            let of_cell = |cell: usize| {
-                let mut own = [0; 4];
-                for (lane, error) in own.iter_mut().take(lanes).enumerate() {
-                    *error = errors.at(cell * g.out_c + channel + lane, room.residual);
+            let mut totals = [0i32; 4];
+            for row in 0..lesson.grid.cells[0] {
+                let mut of_cells: gradient::RowErrors = [[0; 4]; MAX_GRID as usize];
+                let first = row * lesson.grid.cells[1];
+                for (column, own) in of_cells.iter_mut().take(lesson.grid.cells[1]).enumerate() {
+                    for (lane, error) in own.iter_mut().take(lanes).enumerate() {
+                        *error = errors.at((first + column) * g.out_c + channel + lane, room.residual);
+                    }
                 }
-                (lesson.grid.cell(cell), own)
-            };
-            let totals = gradient::add_planes(&tensors, channel, (0..cells).map(of_cell), gradients);
+                let row = (&lesson.grid, row);
+                gradient::add_planes(&tensors, channel, row, &of_cells, gradients, &mut totals, &mut starts);
+            }
             for (lane, gradients) in gradients.chunks_exact(length.max(1)).take(lanes).enumerate() {
                 if totals[lane] != 0 || gradients.iter().any(|&g| g != 0) {
                     step(channel + lane, totals[lane], gradients);
@@ -155,7 +168,7 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
                 let active = if lesson.bias_only {
                     tensors.active(channel, pixels)
                 } else {
-                    tensors.add_cell(channel, pixels, error, gradients)
+                    tensors.add_cell(channel, pixels, error, gradients, &mut starts)
                 };
                 total = total.wrapping_add(error.wrapping_mul(active));
             }
