@@ -32,7 +32,7 @@ pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8
 }
 
 #[cfg(not(arm_dsp))]
-pub(crate) use portable::{add_windows, energy, select};
+pub(crate) use portable::{add_errors, add_windows, energy, select, select_errors};
 
 /// Four planes of a depthwise layer's gradients at once, in place of one after the other; `false`, and nothing is done,
 /// where there is no faster way. See [`crate::learn::integer`].
@@ -49,7 +49,7 @@ pub(crate) fn add_planes(
 }
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{add_planes, add_windows, energy, select};
+pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors};
 
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};

@@ -25,7 +25,7 @@ pub(crate) use conv::conv_blocked;
 pub(crate) use depthwise::depthwise_planar;
 pub(crate) use planes::add_planes;
 pub(crate) use pool::average_i8;
-pub(crate) use rows::{add_windows, energy, select};
+pub(crate) use rows::{add_errors, add_windows, energy, select, select_errors};
 pub(crate) use winograd::conv_winograd;
 
 use crate::kernels::Requant;

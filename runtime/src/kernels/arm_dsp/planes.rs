@@ -170,15 +170,17 @@ unsafe fn add_part(
             }
             let column = ((xs.start * stride_w) as isize + column_offset) as usize;
             let row = ((ys.start * stride_h) as isize + row_offset) as usize;
-            let mut x = tensors.x.as_ptr().wrapping_add((row * g.input[1] + column) * g.c + channel);
-            let mut errors = own.wrapping_add((ys.start - rows.start) * width + xs.start);
-            let mut four = [0i32; 4];
-            for _ in ys {
-                // SAFETY: `inside` has found that these pixels lie in the input; their errors have been written.
-                unsafe { products(x, errors, errors.wrapping_add(xs.len()), step, zeros, &mut four) };
-                x = x.wrapping_add(line);
-                errors = errors.wrapping_add(width);
-            }
+            let x = tensors.x.as_ptr().wrapping_add((row * g.input[1] + column) * g.c + channel);
+            let errors = own.wrapping_add((ys.start - rows.start) * width + xs.start);
+            let rectangle = Rectangle {
+                step,
+                line: line - xs.len() * step,
+                row: (8 * xs.len()) as u32,
+                gap: (8 * (width - xs.len())) as u32,
+                end: errors.wrapping_add(ys.len() * width),
+            };
+            // SAFETY: `inside` has found that these pixels lie in the input; their errors have been written.
+            let four = unsafe { products(x, errors, &rectangle, zeros) };
             let places = sums.iter_mut().skip(ky * k_w + kx).step_by(taps);
             for (sum, own) in places.zip(four) {
                 *sum = sum.wrapping_add(own);
@@ -187,40 +189,54 @@ unsafe fn add_part(
     }
 }
 
-/// Adds `error · (x - zero)` for pixels `step` bytes apart, until the errors end.
+/// Pixels of an input and their errors.
+struct Rectangle {
+    /// Bytes from a pixel to the next.
+    step: usize,
+    /// And from behind the last of a row to the first of the next.
+    line: usize,
+    /// Bytes of errors in a row, and from its end to the next row.
+    row: u32,
+    gap: u32,
+    /// Where the errors of the row behind the last would be.
+    end: *const Errors,
+}
+
+/// Sums of `error · (x - zero)` of four channels.
 ///
 /// # Safety
-/// There is an error at least, and four bytes of `x` for each.
+/// There is a pixel at least; `x` has four bytes for each, and `errors` its errors.
 #[inline(always)]
-unsafe fn products(
-    x: *const i8,
-    errors: *const Errors,
-    end: *const Errors,
-    step: usize,
-    zeros: u32,
-    sums: &mut [i32; 4],
-) {
-    // SAFETY: as the function's.
-    unsafe {
-        asm!(
-            "2:",
-            "ldr {b}, [{x}]",
-            "add {x}, {x}, {step}",
-            "sxtb16 {a}, {b}",
-            "sxtb16 {b}, {b}, ror #8",
-            "ssub16 {a}, {a}, {zeros}",
-            "ssub16 {b}, {b}, {zeros}",
-            "ldr {e}, [{errors}], #4",
-            "smlabb {s0}, {a}, {e}, {s0}",
-            "smlatt {s2}, {a}, {e}, {s2}",
-            "ldr {e}, [{errors}], #4",
-            "smlabb {s1}, {b}, {e}, {s1}",
-            "smlatt {s3}, {b}, {e}, {s3}",
-            "cmp {errors}, {end}",
-            "bne 2b",
-            x = inout(reg) x => _, errors = inout(reg) errors => _, end = in(reg) end, step = in(reg) step,
-            zeros = in(reg) zeros, a = out(reg) _, b = out(reg) _, e = out(reg) _,
-            s0 = inout(reg) sums[0], s1 = inout(reg) sums[1], s2 = inout(reg) sums[2], s3 = inout(reg) sums[3],
-            options(nostack, readonly));
+unsafe fn products(x: *const i8, errors: *const Errors, r: &Rectangle, zeros: u32) -> [i32; 4] {
+    let mut sums = [0i32; 4];
+    let (mut x, mut errors) = (x, errors);
+    while errors != r.end {
+        let end = errors.wrapping_byte_add(r.row as usize);
+        // SAFETY: as the function's.
+        unsafe {
+            asm!(
+                "2:",
+                "ldr {b}, [{x}]",
+                "ldr {e}, [{errors}], #4",
+                "sxtb16 {a}, {b}",
+                "sxtb16 {b}, {b}, ror #8",
+                "ssub16 {a}, {a}, {zeros}",
+                "ssub16 {b}, {b}, {zeros}",
+                "smlabb {s0}, {a}, {e}, {s0}",
+                "smlatt {s2}, {a}, {e}, {s2}",
+                "ldr {e}, [{errors}], #4",
+                "add {x}, {x}, {step}",
+                "smlabb {s1}, {b}, {e}, {s1}",
+                "smlatt {s3}, {b}, {e}, {s3}",
+                "cmp {errors}, {end}",
+                "bne 2b",
+                x = inout(reg) x, errors = inout(reg) errors, end = in(reg) end, step = in(reg) r.step,
+                zeros = in(reg) zeros, a = out(reg) _, b = out(reg) _, e = out(reg) _,
+                s0 = inout(reg) sums[0], s1 = inout(reg) sums[1], s2 = inout(reg) sums[2], s3 = inout(reg) sums[3],
+                options(nostack, readonly));
+        }
+        x = x.wrapping_add(r.line);
+        errors = errors.wrapping_byte_add(r.gap as usize);
     }
+    sums
 }

@@ -235,6 +235,59 @@ unsafe fn rest(
     }
 }
 
+/// See [`crate::kernels::portable`]. Errors of sixteen bits.
+#[inline]
+pub(crate) fn add_errors(
+    x: &[i8],
+    rows: Rows<'_>,
+    errors: &[i32],
+    offset: isize,
+    zero: i32,
+    sums: &mut [i32],
+) {
+    let starts = rows.starts();
+    let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
+    // Whole words are read.
+    let len = sums.len().next_multiple_of(4);
+    let begins = (first as usize).checked_add_signed(offset).is_some();
+    let ends = (last as usize).checked_add_signed(offset).and_then(|at| at.checked_add(len));
+    if !begins || ends.is_none_or(|end| end > x.len()) || errors.len() != starts.len() {
+        crate::kernels::portable::add_errors(x, rows, errors, offset, zero, sums);
+        return;
+    }
+    let zeros = zero.wrapping_mul(errors.iter().fold(0, |sum: i32, &e| sum.wrapping_add(e)));
+    let mut base = x.as_ptr().wrapping_offset(offset);
+    for sums in sums.chunks_mut(4) {
+        let ends = starts.as_ptr_range();
+        let mut four = [0i32; 4];
+        // SAFETY: rows ascend, so all of them lie in `x`; there are as many errors as rows, one at least.
+        unsafe {
+            asm!(
+                "2:",
+                "ldr {a}, [{starts}], #4",
+                "ldr {e}, [{errors}], #4",
+                "ldr {b}, [{base}, {a}]",
+                "sxtb16 {a}, {b}",
+                "sxtb16 {b}, {b}, ror #8",
+                "smlabb {s0}, {a}, {e}, {s0}",
+                "smlatb {s2}, {a}, {e}, {s2}",
+                "smlabb {s1}, {b}, {e}, {s1}",
+                "smlatb {s3}, {b}, {e}, {s3}",
+                "cmp {starts}, {end}",
+                "bne 2b",
+                starts = inout(reg) ends.start => _, end = in(reg) ends.end,
+                errors = inout(reg) errors.as_ptr() => _, base = in(reg) base,
+                a = out(reg) _, b = out(reg) _, e = out(reg) _,
+                s0 = inout(reg) four[0], s1 = inout(reg) four[1], s2 = inout(reg) four[2], s3 = inout(reg) four[3],
+                options(nostack, readonly));
+        }
+        for (sum, own) in sums.iter_mut().zip(four) {
+            *sum = sum.wrapping_add(own.wrapping_sub(zeros));
+        }
+        base = base.wrapping_add(4);
+    }
+}
+
 /// See [`crate::kernels::portable`].
 #[inline]
 pub(crate) fn select(
@@ -272,6 +325,52 @@ pub(crate) fn select(
     if !unsafe { starts.append(start as u32, write) } {
         crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
     }
+}
+
+/// See [`crate::kernels::portable`].
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn select_errors(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    errors: &[i32],
+    starts: &mut Starts,
+    own: &mut [i32],
+) -> i32 {
+    let Outputs { at, step: of_h, count } = outputs;
+    let last = at + of_h * count.saturating_sub(1);
+    let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
+    let room = starts.room().min(own.len()).min(errors.len());
+    if count == 0 || count > room || last >= h.len() || width < 0 {
+        return crate::kernels::portable::select_errors(h, outputs, bounds, start, step, errors, starts, own);
+    }
+    let mut total = 0i32;
+    let write = |list: &mut [u32]| {
+        let mut value = h.as_ptr().wrapping_add(at);
+        let (mut place, mut own, mut start) = (0, own.as_mut_ptr(), start as u32);
+        let list = list.as_mut_ptr();
+        for &error in errors.iter().take(count) {
+            // SAFETY: `last` lies in `h`; there is room for `count` starts and errors, and no more places are written.
+            unsafe {
+                if (i32::from(*value) - low) as u32 <= width as u32 {
+                    *list.add(place) = start;
+                    *own = error;
+                    own = own.add(1);
+                    place += 1;
+                    total = total.wrapping_add(error);
+                }
+            }
+            value = value.wrapping_add(of_h);
+            start += step as u32;
+        }
+        place
+    };
+    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
+    unsafe { starts.append(start as u32, write) };
+    total
 }
 
 /// `Σ (x - zero)²` of four bytes, added.

@@ -18,6 +18,20 @@ pub(crate) fn add_windows(
     }
 }
 
+/// Adds to each `sums[i]` the products of the errors with `x[start + offset + i] - zero`, row by row.
+pub(crate) fn add_errors(
+    x: &[i8],
+    rows: Rows<'_>,
+    errors: &[i32],
+    offset: isize,
+    zero: i32,
+    sums: &mut [i32],
+) {
+    for (start, &error) in rows.starts().iter().zip(errors) {
+        add_rows(x, core::slice::from_ref(start), offset, zero, error, sums);
+    }
+}
+
 /// Appends a row for each of the outputs that lies strictly between the bounds: `start` for the first output, `step`
 /// more for each that follows. There is room for all.
 pub(crate) fn select(
@@ -34,6 +48,33 @@ pub(crate) fn select(
             starts.push(start + i * step);
         }
     }
+}
+
+/// As [`select`], with an error for each output; writes those of the rows that it appends to `own`, and gives their sum.
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn select_errors(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    errors: &[i32],
+    starts: &mut Starts,
+    own: &mut [i32],
+) -> i32 {
+    let values = h.get(outputs.at..).unwrap_or(&[]).iter().step_by(outputs.step.max(1));
+    let mut own = own.iter_mut();
+    let mut total = 0i32;
+    for (i, (&h, &error)) in values.take(outputs.count).zip(errors).enumerate() {
+        if h > bounds.0 && h < bounds.1 {
+            starts.push(start + i * step);
+            if let Some(own) = own.next() {
+                *own = error;
+            }
+            total = total.wrapping_add(error);
+        }
+    }
+    total
 }
 
 /// Adds `factor · Σ (x[start + offset + i] - zero)`, over all starts, to each `sums[i]`. Starts whose row does not lie in

@@ -26,15 +26,18 @@ impl<'a> Rows<'a> {
         self.0
     }
 
-    /// Those that, moved by `offset`, begin at or behind 0 and before `end`.
-    fn inside(self, offset: isize, end: isize) -> Self {
-        let (Some(&first), Some(&last)) = (self.0.first(), self.0.last()) else { return self };
+    /// Which of them, moved by `offset`, begin at or behind 0 and before `end`.
+    fn inside(self, offset: isize, end: isize) -> Range<usize> {
+        let (Some(&first), Some(&last)) = (self.0.first(), self.0.last()) else { return 0..0 };
         if first as isize + offset >= 0 && (last as isize + offset) < end {
-            return self;
+            return 0..self.0.len();
         }
         let from = self.0.partition_point(|&s| (s as isize + offset) < 0);
-        let to = self.0.partition_point(|&s| (s as isize + offset) < end);
-        Self(self.0.get(from..to).unwrap_or(&[]))
+        from..self.0.partition_point(|&s| (s as isize + offset) < end).max(from)
+    }
+
+    fn part(self, range: Range<usize>) -> Self {
+        Self(self.0.get(range).unwrap_or(&[]))
     }
 }
 
@@ -166,6 +169,99 @@ impl Tensors<'_> {
         active
     }
 
+    /// Whether kernel rows meet few inputs, one behind the other: then [`Self::add_thin`] is the way.
+    pub(super) fn is_thin(&self) -> bool {
+        let g = self.geometry;
+        let few = usize::from(g.window.kernel[1]) * g.c < 16 && g.output[1] <= Starts::MOST;
+        few && g.depth() == g.c && g.window.dilation[1] == 1
+    }
+
+    /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
+    pub(super) fn add_thin(
+        &self,
+        channel: usize,
+        grid: &Grid,
+        error: impl Fn(usize) -> i32,
+        sums: &mut [i32],
+        starts: &mut Starts,
+    ) -> i32 {
+        let g = self.geometry;
+        let [stride_h, stride_w] = g.window.stride.map(usize::from);
+        let mut errors = [0i32; Starts::MOST];
+        let mut total = 0i32;
+        let mut first = 0;
+        while first < g.output[1] {
+            let cut = Cut::at(g, first);
+            let is_whole = first >= self.whole.0 && first < self.whole.1;
+            let end = if is_whole { self.whole.1 } else { first + 1 };
+            let column = (first * stride_w + cut.skipped_columns(g)).saturating_sub(g.window.pad[1].into());
+            starts.clear();
+            let mut flush = |starts: &mut Starts, errors: &[i32]| {
+                let count = Starts::MOST - starts.room();
+                self.add_errors(&cut, starts.rows(), errors.get(..count).unwrap_or(&[]), sums);
+                starts.clear();
+            };
+            for cell_row in 0..grid.cells[0] {
+                let first_cell = cell_row * grid.cells[1];
+                let mut of_columns = [0i32; Starts::MOST];
+                for cell in 0..grid.cells[1] {
+                    let (_, columns) = grid.cell(cell);
+                    let columns = columns.start.max(first)..columns.end.min(end);
+                    if !columns.is_empty() {
+                        let own = error(first_cell + cell);
+                        let columns = columns.start - first..columns.end - first;
+                        of_columns.get_mut(columns).unwrap_or(&mut []).fill(own);
+                    }
+                }
+                let of_columns = of_columns.get(..end - first).unwrap_or(&[]);
+                if of_columns.iter().all(|&e| e == 0) {
+                    continue;
+                }
+                let (rows, _) = grid.cell(first_cell);
+                for y in rows {
+                    if starts.room() < end - first {
+                        flush(starts, &errors);
+                    }
+                    let at = (y * g.output[1] + first) * g.out_c + channel;
+                    let row = Outputs { at, step: g.out_c, count: end - first };
+                    let start = (y * stride_h * g.input[1] + column) * g.c;
+                    let before = Starts::MOST - starts.room();
+                    let own = errors.get_mut(before..).unwrap_or(&mut []);
+                    let step = stride_w * g.c;
+                    let added = kernels::select_errors(
+                        self.h,
+                        row,
+                        self.bounds,
+                        start,
+                        step,
+                        of_columns,
+                        starts,
+                        own,
+                    );
+                    total = total.wrapping_add(added);
+                }
+            }
+            flush(starts, &errors);
+            first = end;
+        }
+        total
+    }
+
+    /// Adds the windows whose first row begins at `rows`, each with its own error.
+    fn add_errors(&self, cut: &Cut, rows: Rows<'_>, errors: &[i32], sums: &mut [i32]) {
+        let g = self.geometry;
+        let line = (g.input[1] * g.c) as isize;
+        let end = g.input[0] as isize * line;
+        let mut offset = -(g.window.pad[0] as isize) * line;
+        for sums in sums.chunks_exact_mut((usize::from(g.window.kernel[1]) * g.c).max(1)) {
+            let range = rows.inside(offset, end);
+            let errors = errors.get(range.clone()).unwrap_or(&[]);
+            let sums = sums.get_mut(cut.first * g.c..).and_then(|s| s.get_mut(..cut.taps * g.c));
+            kernels::add_errors(self.x, rows.part(range), errors, offset, self.zero, sums.unwrap_or(&mut []));
+            offset += usize::from(g.window.dilation[0]) as isize * line;
+        }
+    }
+
     /// Adds the windows whose first row begins at `rows`.
     fn add(&self, cut: &Cut, rows: Rows<'_>, error: i32, sums: &mut [i32]) {
         let g = self.geometry;
@@ -187,7 +283,7 @@ impl Tensors<'_> {
             return;
         }
         for sums in sums.chunks_exact_mut(pitch) {
-            let rows = rows.inside(offset, end);
+            let rows = rows.part(rows.inside(offset, end));
             if joined {
                 let line = Windows {
                     offset,
@@ -350,6 +446,7 @@ mod tests {
             (3, Order::Depthwise { multiplier: 2 }, 6, window(3, 1, 1, 2)),
             (8, Order::Depthwise { multiplier: 1 }, 8, window(3, 1, 1, 1)),
         ];
+        let mut thin = 0;
         for (c, order, out_c, window) in cases {
             let (out_h, out_w) = crate::ops::window_output(&window.into(), 19, 12).unwrap();
             let output = [out_h as usize, out_w as usize];
@@ -376,6 +473,12 @@ mod tests {
                     assert_eq!(active, t.active(channel, pixels));
                 }
                 assert_eq!(sums, expected, "{g:?} {channel}");
+                if t.is_thin() {
+                    let mut sums = vec![0; g.taps() * g.depth()];
+                    t.add_thin(channel, &grid, of_cell, &mut sums, &mut Starts::new());
+                    assert_eq!(sums, expected);
+                    thin += 1;
+                }
                 if matches!(order, Order::Depthwise { .. }) && channel + 4 <= out_c {
                     let mut sums = vec![0; 4 * g.taps()];
                     let (mut totals, mut starts) = ([0; 4], Starts::new());
@@ -389,5 +492,6 @@ mod tests {
                 }
             }
         }
+        assert!(thin > 0);
     }
 }

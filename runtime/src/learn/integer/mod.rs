@@ -157,11 +157,16 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
         }
         return;
     }
+    let thin = !lesson.bias_only && tensors.is_thin();
     for channel in 0..g.out_c {
         let gradients = &mut room.gradients[..length];
         gradients.fill(0);
         let mut total = 0i32;
-        for cell in 0..cells {
+        if thin {
+            let error = |cell: usize| errors.at(cell * g.out_c + channel, room.residual);
+            total = tensors.add_thin(channel, &lesson.grid, error, gradients, &mut starts);
+        }
+        for cell in (0..cells).filter(|_| !thin) {
             let error = errors.at(cell * g.out_c + channel, room.residual);
             if error != 0 {
                 let pixels = lesson.grid.cell(cell);

@@ -33,15 +33,27 @@ impl Coefficient {
     /// `gradient · factor`, rounded down or up at random so that the mean is exact to 2^-16 of a unit. Draws one number.
     #[inline(always)]
     pub fn step(self, gradient: i32, random: &mut Random) -> i32 {
+        if self.is_small() { self.small(gradient, random) } else { self.large(gradient, random) }
+    }
+
+    /// Whether [`Self::small`] is the step; otherwise [`Self::large`] is.
+    pub(super) fn is_small(self) -> bool {
+        self.shift >= SMALL
+    }
+
+    /// The lower word of the product cannot reach the result by more than one unit in 2^16: it is left out.
+    #[inline(always)]
+    pub(super) fn small(self, gradient: i32, random: &mut Random) -> i32 {
+        let product = (i64::from(gradient) * i64::from(self.factor)) >> 32;
+        let dither = random.next_u32() >> (64 - self.shift);
+        (product as i32 + dither as i32) >> (self.shift - 32)
+    }
+
+    #[inline(always)]
+    pub(super) fn large(self, gradient: i32, random: &mut Random) -> i32 {
         let product = i64::from(gradient) * i64::from(self.factor);
-        let bits = random.next_u32();
-        if self.shift >= SMALL {
-            // The lower word of the product cannot reach the result by more than one unit in 2^16.
-            let dither = bits >> (64 - self.shift);
-            return ((product >> 32) as i32 + dither as i32) >> (self.shift - 32);
-        }
         // A number of `shift` random bits; those below 32 are all random.
-        let bits = u64::from(bits);
+        let bits = u64::from(random.next_u32());
         let dither = if self.shift >= 32 { bits << (self.shift - 32) } else { bits >> (32 - self.shift) };
         // Below 2^31 · 2^31 + 2^48.
         ((product + dither as i64) >> self.shift).clamp(-STEP_MAX, STEP_MAX) as i32

@@ -21,7 +21,7 @@ pub(super) struct Update<'a> {
 
 /// A weight of eight bits, stepped.
 #[inline(always)]
-fn coarse(weight: i32, step: i32) -> i32 {
+fn of_eight(weight: i32, step: i32) -> i32 {
     (weight - step).clamp(-MOST, MOST)
 }
 
@@ -40,84 +40,70 @@ impl Update<'_> {
         Coefficient::new(factor).step(gradient, self.random)
     }
 
-    /// Steps the weights of a channel; gives the sum of new weights less that of old ones, negated: what was taken off.
+    /// Steps the weights of a channel; gives what was taken off all of them together.
     pub(super) fn channel(&mut self, channel: usize, factor: Magnitude, gradients: &[i32]) -> i32 {
-        let first = self.geometry.weight(channel, 0);
-        if self.fine.is_empty() {
-            let coefficient = Coefficient::new(factor);
-            self.walk(channel, gradients, |weight, _, gradient, random| {
-                coarse(weight, coefficient.step(gradient, random))
-            })
-        } else {
-            // Lower bytes lie in the order of the plain form, which for depthwise layers is not channel by channel.
-            let coefficient = Coefficient::new(factor.scaled(8));
-            let stride =
-                if matches!(self.geometry.order, Order::Depthwise { .. }) { self.geometry.out_c } else { 1 };
-            let fine = core::mem::take(&mut self.fine);
-            let moved = self.walk(channel, gradients, |weight, i, gradient, random| {
-                match fine.get_mut(first + i * stride) {
-                    Some(fine) => of_sixteen(weight, fine, coefficient.step(gradient, random)),
-                    None => weight,
-                }
-            });
-            self.fine = fine;
-            moved
+        let sixteen = !self.fine.is_empty();
+        let c = Coefficient::new(if sixteen { factor.scaled(8) } else { factor });
+        // A loop for each of the four.
+        match (sixteen, c.is_small()) {
+            (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
+            (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
+            (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
+            (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
         }
     }
 
-    /// Replaces weight `i` by `next(weight, i, gradients[i], random)`.
+    /// Replaces each weight by what `next` makes of it, its lower byte, its gradient and random numbers.
     #[inline(always)]
     fn walk(
         &mut self,
         channel: usize,
         gradients: &[i32],
-        mut next: impl FnMut(i32, usize, i32, &mut Random) -> i32,
+        mut next: impl FnMut(i32, &mut i8, i32, &mut Random) -> i32,
     ) -> i32 {
         let g = self.geometry;
-        let mut moved = 0;
+        let first = g.weight(channel, 0);
         // The state of the generator stands in a register.
-        let mut random = *self.random;
-        match g.order {
-            Order::Grouped { .. } | Order::Depthwise { .. } => {
-                let first = g.weight(channel, 0);
-                let stride = if matches!(g.order, Order::Depthwise { .. }) { g.out_c } else { 1 };
-                let own = self.weights.get_mut(first..).unwrap_or(&mut []).iter_mut().step_by(stride);
-                for (i, (weight, &gradient)) in own.zip(gradients).enumerate() {
-                    let old = i32::from(*weight);
-                    let new = next(old, i, gradient, &mut random);
-                    *weight = new as i8;
-                    moved += old - new;
-                }
+        let (mut moved, mut random, mut none) = (0, *self.random, 0);
+        let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
+        let Order::Blocked { row } = g.order else {
+            let stride = if matches!(g.order, Order::Depthwise { .. }) { g.out_c } else { 1 };
+            let weights = self.weights.get_mut(first..).unwrap_or(&mut []).iter_mut().step_by(stride);
+            let mut fine = fine.iter_mut().step_by(stride);
+            for (weight, &gradient) in weights.zip(gradients) {
+                let old = i32::from(*weight);
+                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
+                *weight = new as i8;
+                moved += old - new;
             }
-            Order::Blocked { row } => {
-                let segment = usize::from(g.window.kernel[1]) * g.c;
-                let block = usize::from(g.window.kernel[0]) * row * 2;
-                let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
-                let halves = halves.get_mut(channel / 4 * block..).unwrap_or(&mut []);
-                let (upper, lane) = (channel & 1 == 1, channel & 2);
-                let rows = halves.chunks_exact_mut((2 * row).max(1)).zip(gradients.chunks(segment.max(1)));
-                for (ky, (halves, gradients)) in rows.enumerate() {
-                    let groups = halves.chunks_exact_mut(8).zip(gradients.chunks(4));
-                    for (group, (halves, gradients)) in groups.enumerate() {
-                        // The order of a group of four inputs: see the record.
-                        for (input, (&gradient, place)) in gradients.iter().zip([0, 4, 1, 5]).enumerate() {
-                            let half = &mut halves[place + lane];
-                            let low = i32::from(*half as i8);
-                            let high = (i32::from(*half) - low) >> 8;
-                            let old = if upper { high } else { low };
-                            let new = next(old, ky * segment + 4 * group + input, gradient, &mut random);
-                            let both = if upper { 256 * new + low } else { 256 * high + new };
-                            *half = both as i16;
-                            moved += old - new;
-                        }
-                    }
-                }
-                if segment * usize::from(g.window.kernel[0]) * MOST as usize > blocked::MOST_WEIGHT as usize {
-                    moved += self.hold(channel);
-                }
+            *self.random = random;
+            return moved;
+        };
+        let segment = (usize::from(g.window.kernel[1]) * g.c).max(1);
+        let length = usize::from(g.window.kernel[0]) * row;
+        let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
+        let halves = halves.get_mut(channel / 4 * length * 2 + (channel & 2)..).unwrap_or(&mut []);
+        let upper = channel & 1 == 1;
+        let mut fine = fine.iter_mut();
+        for (ky, gradients) in gradients.chunks(segment).enumerate() {
+            let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            for (j, &gradient) in gradients.iter().enumerate() {
+                // The order of a group of four inputs: see the record.
+                let place = (j & !3) * 2 + (j & 1) * 4 + (j >> 1 & 1);
+                let Some(half) = halves.get_mut(place) else { break };
+                // The upper of two weights is 256 times the value that the lower one leaves.
+                let low = i32::from(*half as i8);
+                let high = (i32::from(*half) - low) >> 8;
+                let old = if upper { high } else { low };
+                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
+                *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
+                moved += old - new;
             }
         }
         *self.random = random;
+        if segment * usize::from(g.window.kernel[0]) * MOST as usize > blocked::MOST_WEIGHT as usize {
+            moved += self.hold(channel);
+        }
         moved
     }
 
