@@ -95,6 +95,35 @@ impl<'m, 'a> Engine<'m, 'a> {
         self.arena.get(learning.learned_start()?..)
     }
 
+    /// Fills the memory that a step may use beside inputs and what is learned with a pattern, to measure how much of it
+    /// one does use: [`Self::used`].
+    pub fn paint(&mut self, pattern: u8) {
+        let end = self.work_bytes();
+        let mut start = 0;
+        // Stretches between inputs, by ascending place.
+        while start < end {
+            let inputs = (0..self.model.input_count()).filter_map(|i| super::io_span(&self.model.input(i)?));
+            let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
+            let (stop, after) = next.map_or((end, end), |s| (s.start.clamp(start, end), s.end()));
+            if let Some(stretch) = self.arena.get_mut(start..stop) {
+                stretch.fill(pattern);
+            }
+            start = after.max(stop);
+        }
+    }
+
+    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has.
+    pub fn used(&self, pattern: u8) -> usize {
+        let work = self.arena.get(..self.work_bytes()).unwrap_or(&[]);
+        work.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1)
+    }
+
+    /// Bytes of the arena in front of what is learned.
+    fn work_bytes(&self) -> usize {
+        let learning = self.course.and_then(|_| self.model.learning());
+        learning.and_then(|l| l.learned_start()).unwrap_or(self.arena.len())
+    }
+
     /// Puts back what [`Self::learned`] gave for the same model.
     ///
     /// # Errors

@@ -48,8 +48,22 @@ pub(crate) fn add_planes(
     false
 }
 
+/// Steps of a line of blocked weights at once; `None`, and nothing is done, where there is no faster way. See
+/// [`crate::learn::integer`].
+#[cfg(not(arm_dsp))]
+pub(crate) fn step_line(
+    _halves: &mut [i16],
+    _upper: bool,
+    _fine: &mut [i8],
+    _gradients: &[i32],
+    _factor: (i32, u32),
+    _random: &mut crate::learn::Random,
+) -> Option<i32> {
+    None
+}
+
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors};
+pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
 
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};

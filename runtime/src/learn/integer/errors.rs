@@ -7,8 +7,8 @@ use crate::learn::rules::Rule;
 use crate::learn::{Codes, codes};
 use softmax::RESIDUAL_BITS;
 
-/// Classes whose signs one word holds: those go through tables.
-const MOST_TABLED: usize = 32;
+/// Up to so many classes go through tables, which stand on the stack.
+const MOST_TABLED: usize = 16;
 
 /// A sum for every value of four bits of a word of signs.
 type Tables = [[i32; 16]; MOST_TABLED / 4];

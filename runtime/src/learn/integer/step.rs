@@ -36,6 +36,11 @@ impl Coefficient {
         if self.is_small() { self.small(gradient, random) } else { self.large(gradient, random) }
     }
 
+    /// Factor and shift.
+    pub(super) fn parts(self) -> (i32, u32) {
+        (self.factor, self.shift)
+    }
+
     /// Whether [`Self::small`] is the step; otherwise [`Self::large`] is.
     pub(super) fn is_small(self) -> bool {
         self.shift >= SMALL

@@ -2,6 +2,7 @@
 
 use super::{Coefficient, Magnitude};
 use crate::format::blocked;
+use crate::kernels;
 use crate::learn::Random;
 use crate::learn::layers::geometry::{Geometry, Order};
 
@@ -44,13 +45,40 @@ impl Update<'_> {
     pub(super) fn channel(&mut self, channel: usize, factor: Magnitude, gradients: &[i32]) -> i32 {
         let sixteen = !self.fine.is_empty();
         let c = Coefficient::new(if sixteen { factor.scaled(8) } else { factor });
+        let mut moved = 0;
         // A loop for each of the four.
         match (sixteen, c.is_small()) {
             (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
             (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
+            (true, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
             (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
         }
+    }
+
+    /// The way of the fast kernels for blocked weights of sixteen bits; whether there is one.
+    fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
+        let g = self.geometry;
+        let Order::Blocked { row } = g.order else { return false };
+        let segment = (usize::from(g.window.kernel[1]) * g.c).max(1);
+        let (lines, first) = (usize::from(g.window.kernel[0]), g.weight(channel, 0));
+        let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
+        let halves = halves.get_mut(channel / 4 * lines * row * 2 + (channel & 2)..).unwrap_or(&mut []);
+        let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
+        let own = gradients.chunks(segment).zip(fine.chunks_mut(segment));
+        for (ky, (gradients, fine)) in own.enumerate() {
+            let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            let upper = channel & 1 == 1;
+            match kernels::step_line(halves, upper, fine, gradients, c.parts(), self.random) {
+                Some(line) => *moved += line,
+                // Lines are alike: if not one then none.
+                None => return false,
+            }
+        }
+        if segment * lines * MOST as usize > blocked::MOST_WEIGHT as usize {
+            *moved += self.hold(channel);
+        }
+        true
     }
 
     /// Replaces each weight by what `next` makes of it, its lower byte, its gradient and random numbers.
