@@ -141,6 +141,63 @@ fn activation_memory_stays_near_that_of_inference() {
     }
 }
 
+/// The networks of the public benchmark, all layers learning, on the emulated board: the same bits as on the host, no
+/// more memory than the plan says, and a step within a bound.
+#[test]
+fn public_networks_learn_the_same_bits_in_planned_memory() {
+    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
+        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.toml");
+    // Bytes of arena beside weights and instructions of a step, in those of inference. The samples are noise, on which
+    // about half of the pixels count. The aim for the cost is 2.2: CHANGELOG.md says what stands in the way.
+    for (name, memory, cost) in [("kws", 1.25, 3.6), ("ic", 1.25, 3.2), ("vww", 1.2, 3.1)] {
+        let Some(onnx) = data(&format!("mlperf_tiny/{name}_int8.onnx")) else { return };
+        for weights in ["int16", "int8"] {
+            std::fs::write(&plan, format!("weights = \"{weights}\"")).unwrap();
+            let (graph, _) = files::read_graph(&onnx).unwrap();
+            let args = compile::Args { learn: Some(plan.clone()), ..compile::Args::default() };
+            let file =
+                OffFile::from_bytes(&compile::make(&UI, graph, &[], &args, None).unwrap().compiled.bytes);
+            let model = file.model().unwrap();
+            let len = model.input(0).unwrap().shape.iter().map(|&d| usize::from(d)).product::<usize>();
+            let mut state = 1u32;
+            let mut noise = || -> Vec<u8> {
+                let mut next = || {
+                    state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                    (state >> 24) as u8
+                };
+                (0..len).map(|_| next()).collect()
+            };
+            let samples: Vec<Vec<u8>> = (0..3).map(|_| noise()).collect();
+            let learn = |device: &mut dyn Device| {
+                device.load(file.bytes()).unwrap();
+                device.begin_learning().unwrap();
+                let step = |(i, x): (usize, &Vec<u8>)| device.learn(&[x], i as u16 % 2).unwrap();
+                let lessons: Vec<_> = samples.iter().enumerate().map(step).collect();
+                (lessons, device.learned().unwrap())
+            };
+            let mut board = offshoot_target::open(&Target::parse("qemu:cortex-m4").unwrap()).unwrap();
+            let (here, there) = (learn(&mut HostDevice::new()), learn(board.as_mut()));
+            assert!(here.1 == there.1, "{name} {weights}: other bits on the board");
+            let inference = board.profile(&[&samples[0]]).unwrap();
+            let used = there.0.iter().map(|l| l.arena).max().unwrap();
+            assert_eq!(used, here.0.iter().map(|l| l.arena).max().unwrap());
+            assert_eq!(u64::from(used) + there.1.len() as u64, u64::from(model.train_arena_bytes().unwrap()));
+            let memory_ratio = f64::from(used) / inference.arena_bytes as f64;
+            let most = there.0.iter().map(|l| l.count).max().unwrap();
+            let ratio = f64::from(most) / inference.instructions.unwrap() as f64;
+            let stack = there.0.iter().map(|l| l.stack).max().unwrap();
+            println!(
+                "{name} {weights}: {used} bytes ({memory_ratio:.3}), stack {stack}, {most} instructions ({ratio:.2})"
+            );
+            assert!(memory_ratio <= memory && ratio <= cost, "{name} {weights}: {memory_ratio} {ratio}");
+        }
+    }
+}
+
 #[test]
 fn what_does_not_fit_is_an_error_at_compile_time() {
     let (graph, _) = files::read_graph(&root().join("models/vibration/model.onnx")).unwrap();
