@@ -110,6 +110,29 @@ fn learned_weights_go_back_into_a_file() {
 }
 
 #[test]
+fn what_was_learned_comes_back_and_what_nobody_learned_does_not() {
+    for precision in [Precision::F32, Precision::Int8] {
+        let file = vibration(precision, "rate = 0.1");
+        let (_, learned) = learn(&mut HostDevice::new(), &file, 30);
+        let model = file.model().unwrap();
+        let mut arena = AlignedBytes::zeroed(model.train_arena_bytes().unwrap() as usize);
+        let mut engine = Engine::learning(model, arena.as_mut_slice()).unwrap();
+        let factory = engine.learned().unwrap().to_vec();
+        engine.restore(&learned).unwrap();
+        assert_eq!(engine.learned().unwrap(), learned);
+        engine.forget().unwrap();
+        assert_eq!(engine.learned().unwrap(), factory);
+        assert_eq!(engine.restore(&learned[1..]), Err(offshoot::Error::Length));
+        if precision == Precision::Int8 {
+            // A page of flash that lies: all ones, also where multipliers and shifts are.
+            let lie = vec![0xff; learned.len()];
+            assert!(matches!(engine.restore(&lie), Err(offshoot::Error::Learn { layer: 0, .. })));
+            assert_eq!(engine.learned().unwrap(), factory);
+        }
+    }
+}
+
+#[test]
 fn a_head_adapts_to_the_shift() {
     use offshoot_cli::commands::learn;
     for precision in [Precision::F32, Precision::Int8] {

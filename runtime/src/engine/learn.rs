@@ -38,15 +38,25 @@ impl<'m, 'a> Engine<'m, 'a> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
         engine.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
-        for layer in learning.layers() {
-            let factory = model.blobs().get(layer.blob as usize..).and_then(|b| b.get(..layer.overlay.len));
-            let overlay = engine.arena.get_mut(layer.overlay.range());
-            match (factory, overlay) {
-                (Some(factory), Some(overlay)) => overlay.copy_from_slice(factory),
-                _ => return Err(Error::NotLearning),
-            }
-        }
+        engine.forget()?;
         Ok(engine)
+    }
+
+    /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`].
+    pub fn forget(&mut self) -> Result<(), Error> {
+        let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
+        let start = learning.learned_start().ok_or(Error::NotLearning)?;
+        self.arena.get_mut(start..).ok_or(Error::NotLearning)?.fill(0);
+        for layer in learning.layers() {
+            let factory = factory(&self.model, &layer).ok_or(Error::NotLearning)?;
+            let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Error::NotLearning)?;
+            overlay.copy_from_slice(factory);
+        }
+        self.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
+        Ok(())
     }
 
     /// One step: runs on the inputs, and every layer that learns learns that their class is `label`. A step consumes the
@@ -124,10 +134,12 @@ impl<'m, 'a> Engine<'m, 'a> {
         learning.and_then(|l| l.learned_start()).unwrap_or(self.arena.len())
     }
 
-    /// Puts back what [`Self::learned`] gave for the same model.
+    /// Puts back what [`Self::learned`] gave for the same model, wherever it has been since: what no steps of this model
+    /// can have made is refused, and leaves the weights of the file.
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length.
+    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length; [`Error::Learn`] with the first layer whose
+    /// numbers the kernels do not take.
     pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
         let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
         let start = learning.learned_start().ok_or(Error::NotLearning)?;
@@ -136,8 +148,31 @@ impl<'m, 'a> Engine<'m, 'a> {
             return Err(Error::Length);
         }
         own.copy_from_slice(learned);
+        for (index, layer) in learning.layers().enumerate() {
+            if let Err(rule) = self.check_learned(&layer) {
+                self.forget()?;
+                return Err(Error::Learn { layer: index as u8, rule });
+            }
+        }
         Ok(())
     }
+
+    /// Whether the overlay of a layer is one that its operator takes, with the multipliers and shifts of the file.
+    fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
+        let overlay = self.arena.get(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
+        let fixed = layer.front[0]..layer.front.iter().sum();
+        if overlay.get(fixed.clone()) != factory.get(fixed) {
+            return Err(Rule::Quantisation);
+        }
+        let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+        ops::check(&layer.record, &limits).map(|_| ())
+    }
+}
+
+/// The weights that a layer has in the file.
+fn factory<'m>(model: &crate::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
+    model.blobs().get(layer.blob as usize..)?.get(..layer.overlay.len)
 }
 
 /// Runs every operator, those that learn with their overlays, and calls `learn` behind these.
