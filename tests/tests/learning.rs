@@ -23,8 +23,14 @@ fn read(name: &str) -> Array {
 
 /// The shipped vibration model with a learning plan.
 fn vibration(precision: Precision, plan: &str) -> OffFile {
-    let (graph, _) = files::read_graph(&root().join("models/vibration/model.onnx")).unwrap();
-    let calibration = read("calibration_x.npy");
+    shipped("vibration", precision, plan)
+}
+
+/// A shipped model with a learning plan.
+fn shipped(model: &str, precision: Precision, plan: &str) -> OffFile {
+    let folder = root().join("models").join(model);
+    let (graph, _) = files::read_graph(&folder.join("model.onnx")).unwrap();
+    let calibration = npy::read(&folder.join("calibration_x.npy")).unwrap();
     let samples = match precision {
         Precision::Int8 => compile::calibration(&graph, &[calibration], &["calibration".into()]).unwrap(),
         Precision::F32 => Vec::new(),
@@ -91,6 +97,39 @@ fn a_thousand_steps_in_int8_are_the_same_bits() {
 fn a_core_without_fpu_learns_the_same_bits() {
     same_bits(Precision::Int8, "rate = 0.1\nschedule = \"cosine\"\nsteps = 50", "qemu:cortex-m3", 20);
     same_bits(Precision::F32, "rate = 0.1\ncodes = \"head\"", "qemu:cortex-m3", 3);
+}
+
+/// Channels that are no multiples of four, windows cut off on all sides, rasters of several sizes, a part that learns.
+#[test]
+fn odd_shapes_learn_the_same_bits() {
+    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
+        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+        return;
+    }
+    let folder = root().join("models/glyphs");
+    let x = npy::read(&folder.join("shifted_train_x.npy")).unwrap();
+    let labels = npy::read(&folder.join("shifted_train_y.npy")).unwrap().to_i64().unwrap();
+    let mut board = offshoot_target::open(&Target::parse("qemu:cortex-m4").unwrap()).unwrap();
+    for plan in [
+        "rate = 0.5\ngrid = 3",
+        "weights = \"int8\"\ngrid = 16\ncodes = \"hadamard\"",
+        "codes = \"probe\"\ngrid = 1",
+        "part = \"bias\"",
+        "rule = \"drtp\"\nnormalised = false\nrate = 0.01",
+    ] {
+        let file = shipped("glyphs", Precision::Int8, plan);
+        let inputs = Inputs::encode(&file.model().unwrap(), std::slice::from_ref(&x), &["x".into()]).unwrap();
+        let learn = |device: &mut dyn Device| {
+            device.load(file.bytes()).unwrap();
+            device.begin_learning().unwrap();
+            for (i, &label) in labels.iter().take(12).enumerate() {
+                device.learn(&inputs.sample(i), label as u16).unwrap();
+            }
+            device.learned().unwrap()
+        };
+        let (here, there) = (learn(&mut HostDevice::new()), learn(board.as_mut()));
+        assert!(here == there, "{plan}");
+    }
 }
 
 #[test]
