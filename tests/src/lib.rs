@@ -19,3 +19,12 @@ pub fn data(relative: &str) -> Option<PathBuf> {
     println!("skipped: {} is absent (set OFFSHOOT_DATA to the folder of public data sets)", path.display());
     None
 }
+
+/// Whether emulated boards are left out (`OFFSHOOT_SKIP_EMULATED=1`); says so.
+pub fn skip_emulated() -> bool {
+    let skip = std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1");
+    if skip {
+        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    }
+    skip
+}

@@ -5,23 +5,16 @@
 use std::path::Path;
 
 use offshoot_cli::batch::{self, Inputs};
-use offshoot_cli::commands::{compile, profile};
+use offshoot_cli::commands::compile::{self, Precision};
+use offshoot_cli::commands::profile;
 use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy;
 use offshoot_target::{Device, HostDevice, Target};
-use offshoot_tests::{data, root};
+use offshoot_tests::{data, root, skip_emulated};
 
 const UI: Ui = Ui { json: true };
 const SHIPPED: [&str; 3] = ["glyphs", "vibration", "tones"];
-
-fn skipped() -> bool {
-    let skip = std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1");
-    if skip {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
-    }
-    skip
-}
 
 fn board(name: &str) -> Box<dyn Device> {
     let target = Target::parse(name).unwrap();
@@ -30,17 +23,15 @@ fn board(name: &str) -> Box<dyn Device> {
 }
 
 /// A shipped model as int8 or float, with its test samples.
-fn shipped(name: &str, precision: compile::Precision) -> (OffFile, Inputs) {
+fn shipped(name: &str, precision: &Precision) -> (OffFile, Inputs) {
     let folder = root().join("models").join(name);
     let read = |file: &str| npy::read(&folder.join(file)).unwrap();
     let (graph, _) = files::read_graph(&folder.join("model.onnx")).unwrap();
     let samples = match precision {
-        compile::Precision::Int8 => {
-            compile::calibration(&graph, &[read("calibration_x.npy")], &["calibration".into()]).unwrap()
-        }
-        compile::Precision::F32 => Vec::new(),
+        Precision::F32 => Vec::new(),
+        _ => compile::calibration(&graph, &[read("calibration_x.npy")], &["calibration".into()]).unwrap(),
     };
-    let args = compile::Args { precision: Some(precision), ..compile::Args::default() };
+    let args = compile::Args { precision: Some(precision.clone()), ..compile::Args::default() };
     let made = compile::make(&UI, graph, &samples, &args, None).unwrap();
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let inputs = Inputs::encode(&file.model().unwrap(), &[read("test_x.npy")], &["x".into()]).unwrap();
@@ -63,12 +54,12 @@ fn same_bits(what: &str, file: &OffFile, inputs: &Inputs, device: &mut dyn Devic
 
 #[test]
 fn shipped_models_give_the_same_bits_on_cortex_m4() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     for name in SHIPPED {
-        for precision in [compile::Precision::Int8, compile::Precision::F32] {
-            let (file, inputs) = shipped(name, precision);
+        for precision in [Precision::Int8, Precision::Int4, Precision::Int2, Precision::F32] {
+            let (file, inputs) = shipped(name, &precision);
             same_bits(&format!("{name} {precision:?}"), &file, &inputs, board("qemu:cortex-m4").as_mut(), 3);
         }
     }
@@ -76,11 +67,11 @@ fn shipped_models_give_the_same_bits_on_cortex_m4() {
 
 #[test]
 fn a_core_without_fpu_gives_the_same_bits() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
-    for precision in [compile::Precision::Int8, compile::Precision::F32] {
-        let (file, inputs) = shipped("vibration", precision);
+    for precision in [Precision::Int8, Precision::F32] {
+        let (file, inputs) = shipped("vibration", &precision);
         same_bits(
             &format!("{precision:?} on Cortex-M3"),
             &file,
@@ -93,7 +84,7 @@ fn a_core_without_fpu_gives_the_same_bits() {
 
 #[test]
 fn public_models_give_the_same_bits_on_cortex_m4() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
     for (name, x) in [
@@ -108,7 +99,7 @@ fn public_models_give_the_same_bits_on_cortex_m4() {
                 return;
             };
             let (graph, _) = files::read_graph(&onnx).unwrap();
-            let precision = (kind == "f32").then_some(compile::Precision::F32);
+            let precision = (kind == "f32").then_some(Precision::F32);
             let args = compile::Args { precision, ..compile::Args::default() };
             let made = compile::make(&UI, graph, &[], &args, None).unwrap();
             let file = OffFile::from_bytes(&made.compiled.bytes);
@@ -129,10 +120,10 @@ fn head(path: &Path, count: usize) -> npy::Array {
 
 #[test]
 fn two_runs_count_the_same_instructions() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
-    let (file, inputs) = shipped("vibration", compile::Precision::Int8);
+    let (file, inputs) = shipped("vibration", &Precision::Int8);
     // A board of its own for each run: nothing is carried over.
     let run = || {
         let mut device = board("qemu:cortex-m4");
@@ -150,10 +141,10 @@ fn two_runs_count_the_same_instructions() {
 
 #[test]
 fn outputs_of_a_batch_are_those_of_the_host() {
-    if skipped() {
+    if skip_emulated() {
         return;
     }
-    let (file, inputs) = shipped("tones", compile::Precision::Int8);
+    let (file, inputs) = shipped("tones", &Precision::Int8);
     let few = inputs.head(5);
     let host = batch::run(&UI, &file, &few, &Target::Host).unwrap();
     let device = batch::run(&UI, &file, &few, &Target::parse("qemu:cortex-m4").unwrap()).unwrap();

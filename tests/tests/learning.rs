@@ -32,8 +32,8 @@ fn shipped(model: &str, precision: Precision, plan: &str) -> OffFile {
     let (graph, _) = files::read_graph(&folder.join("model.onnx")).unwrap();
     let calibration = npy::read(&folder.join("calibration_x.npy")).unwrap();
     let samples = match precision {
-        Precision::Int8 => compile::calibration(&graph, &[calibration], &["calibration".into()]).unwrap(),
         Precision::F32 => Vec::new(),
+        _ => compile::calibration(&graph, &[calibration], &["calibration".into()]).unwrap(),
     };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("plan.toml");
@@ -64,11 +64,10 @@ fn learn(device: &mut dyn Device, file: &OffFile, steps: usize) -> (Vec<u16>, Ve
 }
 
 fn same_bits(precision: Precision, plan: &str, board: &str, steps: usize) {
-    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    if offshoot_tests::skip_emulated() {
         return;
     }
-    let file = vibration(precision, plan);
+    let file = vibration(precision.clone(), plan);
     let mut device = offshoot_target::open(&Target::parse(board).unwrap()).unwrap();
     let here = learn(&mut HostDevice::new(), &file, steps);
     let there = learn(device.as_mut(), &file, steps);
@@ -151,6 +150,7 @@ fn learned_weights_go_back_into_a_file() {
 #[test]
 fn what_was_learned_comes_back_and_what_nobody_learned_does_not() {
     for precision in [Precision::F32, Precision::Int8] {
+        let whole = precision == Precision::Int8;
         let file = vibration(precision, "rate = 0.1");
         let (_, learned) = learn(&mut HostDevice::new(), &file, 30);
         let model = file.model().unwrap();
@@ -162,7 +162,7 @@ fn what_was_learned_comes_back_and_what_nobody_learned_does_not() {
         engine.forget().unwrap();
         assert_eq!(engine.learned().unwrap(), factory);
         assert_eq!(engine.restore(&learned[1..]), Err(offshoot::Error::Length));
-        if precision == Precision::Int8 {
+        if whole {
             // A page of flash that lies: all ones, also where multipliers and shifts are.
             let lie = vec![0xff; learned.len()];
             assert!(matches!(engine.restore(&lie), Err(offshoot::Error::Learn { layer: 0, .. })));
@@ -297,7 +297,7 @@ fn what_does_not_fit_is_an_error_at_compile_time() {
 fn damaged_learning_records_are_survived() {
     for (precision, plan) in [(Precision::Int8, "weights = \"int16\""), (Precision::F32, "codes = \"head\"")]
     {
-        let file = vibration(precision, plan);
+        let file = vibration(precision.clone(), plan);
         let header =
             offshoot::format::header::HeaderView::new_checked(file.bytes()).unwrap().parse().unwrap();
         let end = offshoot::format::header::HEADER_LEN + header.graph_len as usize;

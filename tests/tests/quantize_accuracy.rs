@@ -1,7 +1,10 @@
 //! Float networks quantised by the project, judged as the device computes them: accuracy of the compiled `.off`.
 
+use std::path::Path;
+
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot_cli::batch::{self, Inputs};
+use offshoot_cli::commands::compile::Precision;
 use offshoot_cli::commands::{compile, eval};
 use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
@@ -11,18 +14,25 @@ use offshoot_tests::data;
 
 const UI: Ui = Ui { json: true };
 
-/// Top-1 accuracy of the float network at `onnx`, quantised with `calib`, on `x`.
-fn accuracy(onnx: &std::path::Path, calib: Array, x: &Array, y: &Array) -> f64 {
+/// Top-1 accuracy of the float network at `onnx`, quantised to int8 with `calib`, on `x`.
+fn accuracy(onnx: &Path, calib: Array, x: &Array, y: &Array) -> f64 {
+    let (value, _) = quantised(onnx, Precision::Int8, calib, x, y);
+    value
+}
+
+/// The same with other weights; and the bytes of the file.
+fn quantised(onnx: &Path, precision: Precision, calib: Array, x: &Array, y: &Array) -> (f64, usize) {
     let (graph, _) = files::read_graph(onnx).unwrap();
     let samples = compile::calibration(&graph, &[calib], &["calibration".into()]).unwrap();
-    let made = compile::make(&UI, graph, &samples, &compile::Args::default(), None).unwrap();
+    let args = compile::Args { precision: Some(precision), ..compile::Args::default() };
+    let made = compile::make(&UI, graph, &samples, &args, None).unwrap();
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let model = file.model().unwrap();
     let inputs = Inputs::encode(&model, std::slice::from_ref(x), &["x".into()]).unwrap();
     let results = batch::run(&UI, &file, &inputs, &Target::Host).unwrap();
     let port = batch::output_port(&model, 0).unwrap();
     let outputs: Vec<Vec<f32>> = results.iter().map(|r| port.decode(&r[0])).collect();
-    eval::top1(&outputs, y).unwrap()
+    (eval::top1(&outputs, y).unwrap(), made.compiled.bytes.len())
 }
 
 /// Rows `from..to` as float32.
@@ -53,6 +63,9 @@ fn keywords() {
     let value = accuracy(&onnx, every(&x, 10), &x, &y);
     println!("KWS: {:.2} % of {} (goal 90.8, float 91.3)", 100.0 * value, y.shape()[0]);
     assert!(value >= 0.908, "{value}");
+    let (value, bytes) = quantised(&onnx, Precision::Int4, every(&x, 10), &x, &y);
+    println!("KWS, weights of four bits: {:.2} % in {bytes} bytes", 100.0 * value);
+    assert!(value >= 0.903 && bytes <= 18_000, "{value} in {bytes} bytes");
 }
 
 #[test]
@@ -69,6 +82,10 @@ fn images() {
     let value = accuracy(&onnx, rows(&train, 0, 200), &x, &y);
     println!("ResNet-8: {:.2} % of {} (goal 86.7, float 87.19)", 100.0 * value, y.shape()[0]);
     assert!(value >= 0.867, "{value}");
+    let (x, y) = (rows(&x, 0, 2000), rows(&y, 0, 2000));
+    let (value, bytes) = quantised(&onnx, Precision::Int4, rows(&train, 0, 200), &x, &y);
+    println!("ResNet-8, weights of four bits: {:.2} % of 2,000 in {bytes} bytes (int8 86.9)", 100.0 * value);
+    assert!(value >= 0.855 && bytes <= 43_000, "{value} in {bytes} bytes");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl<'a> Memory<'a> {
     }
 
     /// The whole arena, for kernels that read and write tensors which overlap: all of `spans` lie in it.
-    #[cfg(arm_dsp)]
+    #[cfg(any(arm_dsp, wide))]
     pub(crate) fn region(&mut self, spans: &[Span]) -> Result<&mut [u8], Rule> {
         let inside = spans.iter().all(|s| s.end() <= self.arena.len());
         if inside { Ok(self.arena) } else { Err(Rule::ArenaBounds) }

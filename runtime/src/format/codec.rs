@@ -96,6 +96,8 @@ records! {
     ConvBlocked "op-blocked",
     DepthwisePlanar "op-blocked",
     ConvWinograd "op-winograd",
+    FullyConnectedCoded "op-coded",
+    ConvPacked "op-packed",
 }
 
 /// Most bytes that a tag, an [`OpHeader`] and any record take.

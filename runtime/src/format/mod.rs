@@ -8,9 +8,11 @@
 
 pub mod blocked;
 pub mod codec;
+pub mod coded;
 pub mod crc;
 pub mod header;
 pub mod learn;
+pub mod packed;
 pub mod record;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

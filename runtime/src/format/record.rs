@@ -9,6 +9,8 @@
 
 pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
+pub use super::coded::FullyConnectedCoded;
+pub use super::packed::ConvPacked;
 use serde::{Deserialize, Serialize};
 
 /// Kind of a device operator. The numbers are part of the format and never reused.
@@ -41,11 +43,13 @@ pub enum Tag {
     ConvBlocked = 23,
     DepthwisePlanar = 24,
     ConvWinograd = 25,
+    FullyConnectedCoded = 26,
+    ConvPacked = 27,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 27] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -71,6 +75,8 @@ impl Tag {
         Self::ConvBlocked,
         Self::DepthwisePlanar,
         Self::ConvWinograd,
+        Self::FullyConnectedCoded,
+        Self::ConvPacked,
     ];
 
     /// The tag with this number, if there is one.
@@ -106,6 +112,8 @@ impl Tag {
             Self::ConvBlocked => "conv_blocked",
             Self::DepthwisePlanar => "depthwise_planar",
             Self::ConvWinograd => "conv_winograd",
+            Self::FullyConnectedCoded => "fully_connected_coded",
+            Self::ConvPacked => "conv_packed",
         }
     }
 }

@@ -21,9 +21,11 @@ pub fn macs(record: &Record) -> u64 {
             inputs * area(r.window) * u64::from(r.out_c / r.groups.max(1))
         }
         Record::ConvBlocked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::ConvPacked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::DepthwisePlanar(r) => outputs(DType::I8) * area(r.window),
         Record::ConvWinograd(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         _ => 0,
     }
@@ -40,9 +42,11 @@ pub fn weights(record: &Record) -> u64 {
         Record::Depthwise(r) => u64::from(r.c) * u64::from(r.multiplier) * area(r.window),
         Record::ConvTranspose(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
         Record::ConvBlocked(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
+        Record::ConvPacked(r) => weights(&Record::ConvBlocked(r.conv())),
         Record::DepthwisePlanar(r) => u64::from(r.c) * area(r.window),
         Record::ConvWinograd(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -64,6 +68,13 @@ pub fn scratch(record: &Record) -> Option<u32> {
         },
         Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
+        Record::FullyConnectedCoded(r) => r.table().ok()?,
+        Record::ConvPacked(r) => {
+            let g = r.layout().ok()?.0;
+            let [table, panel] = r.panel(&g).ok()?;
+            let lanes = r.conv().lanes(&g).ok()?.map_or(0, |lanes| lanes.len.next_multiple_of(4));
+            return u32::try_from(lanes + table.len + panel.len).ok();
+        }
         _ => return Some(0),
     };
     u32::try_from(span.len).ok()
@@ -98,6 +109,7 @@ pub fn lag(record: &Record) -> Lag {
             let lag = geometry.and_then(|g| g.lag(r));
             lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above })
         }
+        Record::ConvPacked(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
         Record::DepthwisePlanar(r) if r.layout().is_ok_and(|(g, _)| g.in_place(r)) => Lag::Same,
         _ => Lag::Apart,
     }
@@ -154,6 +166,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::ArgMax(_) => DType::I32,
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
+        Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

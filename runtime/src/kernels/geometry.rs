@@ -57,12 +57,14 @@ impl Blocked {
     }
 
     /// Image, row and column of an output pixel.
+    #[inline]
     pub fn position(&self, pixel: usize) -> (usize, usize, usize) {
         let row = pixel / self.out_w.max(1);
         (row / self.out_h.max(1), row % self.out_h.max(1), pixel % self.out_w.max(1))
     }
 
     /// Where the inputs of a kernel row lie.
+    #[inline]
     pub fn segment(&self, r: &ConvBlocked, position: (usize, usize, usize), kernel_row: usize) -> Segment {
         let (n, y, x) = position;
         let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));

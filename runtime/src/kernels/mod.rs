@@ -4,28 +4,69 @@
 #[cfg(arm_dsp)]
 pub mod arm_dsp;
 pub mod geometry;
+#[cfg(all(wide, target_arch = "aarch64"))]
+mod neon;
+mod panels;
 mod passes;
 pub mod portable;
+#[cfg(wide)]
+mod wide;
+#[cfg(all(wide, target_arch = "x86_64"))]
+mod x86;
+
+#[cfg(all(wide, target_arch = "aarch64"))]
+use neon::dispatch;
+#[cfg(all(wide, target_arch = "x86_64"))]
+use x86::dispatch;
+
+use crate::format::record;
+
+/// A kernel of an instruction set, if it takes the record, else `portable`'s.
+macro_rules! kernel {
+    ($name:ident($($argument:ident: $type:ty),*)) => {
+        #[doc = concat!("See [`portable::", stringify!($name), "`].")]
+        pub(crate) fn $name($($argument: $type),*) {
+            #[cfg(wide)]
+            if wide::entry::$name($($argument),*) {
+                return;
+            }
+            portable::$name($($argument),*);
+        }
+    };
+}
+
+kernel!(conv2d_i8(r: &record::Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
+kernel!(depthwise_i8(r: &record::Depthwise, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
+kernel!(fully_connected_i8(
+    r: &record::FullyConnected,
+    q: &Requant<'_>,
+    weights: &[i8],
+    src: &[i8],
+    dst: &mut [i8]
+));
+kernel!(requantize(r: &record::Requantize, data: &mut [i8]));
 
 /// Two int8 operands, element by element; see [`portable::binary_i8`].
-pub(crate) fn binary_i8(
-    r: &crate::format::record::Binary,
-    multiplier: [i32; 3],
-    shift: [i8; 3],
-    b: &[i8],
-    dst: &mut [i8],
-) {
+pub(crate) fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
     #[cfg(arm_dsp)]
     if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
+    #[cfg(wide)]
+    if wide::entry::binary_i8(r, multiplier, shift, b, dst) {
         return;
     }
     portable::binary_i8(r, multiplier, shift, b, dst);
 }
 
 /// int8 pool; see [`portable::pool_i8`].
-pub(crate) fn pool_i8(r: &crate::format::record::Pool, src: &[i8], dst: &mut [i8]) {
+pub(crate) fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
     #[cfg(arm_dsp)]
     if arm_dsp::average_i8(r, src, dst) {
+        return;
+    }
+    #[cfg(wide)]
+    if wide::entry::pool_i8(r, src, dst) {
         return;
     }
     portable::pool_i8(r, src, dst);
@@ -66,9 +107,14 @@ pub(crate) fn step_line(
 pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{conv_blocked, conv_winograd, depthwise_planar};
+pub(crate) use arm_dsp::{conv_blocks, conv_winograd, depthwise_planar, fully_connected_coded};
+pub(crate) use panels::{Codes, conv_blocked, conv_packed};
+#[cfg(not(any(arm_dsp, wide)))]
+pub(crate) use passes::{conv_blocks, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]
-pub(crate) use passes::{conv_blocked, conv_winograd, depthwise_planar};
+pub(crate) use portable::fully_connected_coded;
+#[cfg(wide)]
+pub(crate) use wide::entry::{conv_blocks, conv_winograd, depthwise_planar};
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]

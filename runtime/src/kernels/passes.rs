@@ -5,23 +5,34 @@ use crate::engine::Memory;
 use crate::error::Rule;
 use crate::format::record::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 use crate::kernels::geometry::{Blocked, Planar};
+use crate::kernels::panels::{Blocks, Halves};
 use crate::kernels::{Requant, portable};
 use crate::ops::Layout;
 
 /// Pairs in the record's order: gather, compute.
 // The instruction sets with gathering of their own do without it.
 #[cfg_attr(arm_dsp, allow(dead_code))]
-pub(crate) fn conv_blocked(
+pub(crate) fn conv_blocks(
     r: &ConvBlocked,
     g: &Blocked,
     q: &Requant<'_>,
-    weights: &[i16],
+    blocks: Blocks<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
 ) -> Result<(), Rule> {
+    let first = blocks.first;
     let Some(lanes) = r.lanes(g)? else {
-        let (src, dst) = memory.split(layout.src, layout.dst)?;
-        portable::conv_vector(g, q, weights, src, dst);
+        match blocks.weights {
+            Halves::Stored(weights) => {
+                let (src, dst) = memory.split(layout.src, layout.dst)?;
+                portable::conv_vector(g, q, (first, weights), src, dst);
+            }
+            Halves::Expanded(panel) => {
+                let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, panel, layout.dst)?;
+                let weights = blocks.of(g, bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)?);
+                portable::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
+            }
+        }
         return Ok(());
     };
     let pairs = g.pairs();
@@ -29,8 +40,16 @@ pub(crate) fn conv_blocked(
         let pair = if r.walk == Walk::Backwards { pairs - 1 - i } else { i };
         let (src, gathered) = memory.split(layout.src, lanes)?;
         portable::gather_pair(r, g, pair, src, gathered);
-        let (gathered, dst) = memory.split(lanes, layout.dst)?;
-        portable::conv_pair(r, g, q, weights, pair, gathered, dst);
+        match blocks.weights {
+            Halves::Stored(weights) => {
+                let (gathered, dst) = memory.split(lanes, layout.dst)?;
+                portable::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
+            }
+            Halves::Expanded(panel) => {
+                let (gathered, weights, dst) = memory.split2(lanes, panel, layout.dst)?;
+                portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
+            }
+        }
     }
     Ok(())
 }

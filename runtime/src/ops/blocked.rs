@@ -40,7 +40,11 @@ impl ConvBlocked {
         if g.vector { Ok(None) } else { scratch(self.scratch, product([2, g.k as u64])?).map(Some) }
     }
 
-    fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+    pub(super) fn requant<'m>(
+        &self,
+        blobs: &'m [u8],
+        layout: &Layout,
+    ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
         let (min, max) = bounds_i8(self.clamp);
         let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
         requant_blob(blobs, self.blob, layout, self.walk != Walk::VectorOneScale, numbers)
@@ -66,9 +70,9 @@ fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
         })
 }
 
-impl Operator for ConvBlocked {
-    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        let (g, layout) = self.layout()?;
+impl ConvBlocked {
+    /// The part of `check` that is not about weights.
+    pub(super) fn check_places(&self, limits: &Limits<'_>, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
         let vector = matches!(self.walk, Walk::Vector | Walk::VectorOneScale);
@@ -83,10 +87,18 @@ impl Operator for ConvBlocked {
             };
             require(far, Rule::Overlap)?;
         }
-        if let Some(lanes) = self.lanes(&g)? {
+        if let Some(lanes) = self.lanes(g)? {
             limits.disjoint(lanes, layout.src)?;
             limits.disjoint(lanes, layout.dst)?;
         }
+        Ok(())
+    }
+}
+
+impl Operator for ConvBlocked {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        self.check_places(limits, &g, &layout)?;
         let (requant, weights) = self.requant(limits.blobs, &layout)?;
         check_requant(&requant)?;
         require(exact(&g, usize::from(self.out_c), halves(weights)?), Rule::Quantisation)?;

@@ -51,7 +51,15 @@ impl Operator for Conv2d {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
-        weights::run(memory, self, &self.arith, self.blob, &layout, kernels::conv2d_i8, kernels::conv2d_f32)
+        weights::run(
+            memory,
+            self,
+            &self.arith,
+            self.blob,
+            &layout,
+            crate::kernels::conv2d_i8,
+            kernels::conv2d_f32,
+        )
     }
 }
 
@@ -91,7 +99,7 @@ impl Operator for Depthwise {
             &self.arith,
             self.blob,
             &layout,
-            kernels::depthwise_i8,
+            crate::kernels::depthwise_i8,
             kernels::depthwise_f32,
         )
     }

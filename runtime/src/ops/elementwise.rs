@@ -263,7 +263,7 @@ impl Operator for Requantize {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let [src, dst] = self.spans()?;
-        kernels::requantize(self, memory.in_place(src, dst)?);
+        crate::kernels::requantize(self, memory.in_place(src, dst)?);
         Ok(())
     }
 }

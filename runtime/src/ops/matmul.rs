@@ -35,7 +35,7 @@ impl Operator for FullyConnected {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
-        let (i8, f32) = (kernels::fully_connected_i8, kernels::fully_connected_f32);
+        let (i8, f32) = (crate::kernels::fully_connected_i8, kernels::fully_connected_f32);
         weights::run(memory, self, &self.arith, self.blob, &layout, i8, f32)
     }
 }

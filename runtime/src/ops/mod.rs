@@ -8,11 +8,13 @@
 //! the `cfg!` in its arm is a constant.
 
 mod blocked;
+mod coded;
 mod conv;
 mod elementwise;
 mod matmul;
 mod movement;
 mod norm;
+mod packed;
 mod planar;
 mod pool;
 mod quantize;
@@ -68,6 +70,8 @@ macro_rules! dispatch {
             Record::ConvBlocked($r) if cfg!(feature = "op-blocked") => $call,
             Record::DepthwisePlanar($r) if cfg!(feature = "op-blocked") => $call,
             Record::ConvWinograd($r) if cfg!(feature = "op-winograd") => $call,
+            Record::FullyConnectedCoded($r) if cfg!(feature = "op-coded") => $call,
+            Record::ConvPacked($r) if cfg!(feature = "op-packed") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -277,6 +277,30 @@ pub(crate) fn every_record() -> Vec<Record> {
         }
         .into(),
     );
+    // Behind biases, multipliers and shifts of three channels: words 0 and 1, the first a literal's.
+    all.push(
+        FullyConnectedCoded {
+            src,
+            dst,
+            scratch,
+            in_c: 7,
+            out_c: out_c.into(),
+            in_zp,
+            out_zp,
+            per_channel: true,
+            clamp,
+            symbols: 2,
+            stream: 9,
+            blob: 560,
+        }
+        .into(),
+    );
+    // Behind biases, multipliers and shifts at 400: levels, codes.
+    for (bits, panel, walk, dst) in [(4, 1, Walk::Forwards, dst), (2, 1, Walk::Backwards, 256)] {
+        let conv =
+            ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
+        all.push(ConvPacked::new(conv, bits, panel).into());
+    }
     all
 }
 
@@ -290,5 +314,8 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[424..427].copy_from_slice(&[0xfa, 0xff, 0xf0]);
     builder.blobs[428..560].fill(3);
     builder.blobs[560..].fill(0);
+    builder.blobs[572..584].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
+    builder.blobs[588..598].copy_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0x80, 5]);
+    builder.blobs[598..616].fill(0x5a);
     builder
 }

@@ -178,7 +178,7 @@ fn on_host(file: &OffFile, inputs: &Inputs, bar: &indicatif::ProgressBar) -> Res
                         failed.store(true, Ordering::Relaxed);
                     }
                     run.or_fail(Kind::Internal, "report this model")?;
-                    outputs.push(read_outputs(engine, file)?);
+                    outputs.push(read_outputs(engine)?);
                     bar.inc(1);
                 }
                 Ok(outputs)
@@ -192,9 +192,8 @@ fn on_host(file: &OffFile, inputs: &Inputs, bar: &indicatif::ProgressBar) -> Res
     Ok(all)
 }
 
-fn read_outputs(engine: &Engine<'_, '_>, file: &OffFile) -> Result<Vec<Vec<u8>>> {
-    let count = file.model()?.output_count();
-    (0..count)
+fn read_outputs(engine: &Engine<'_, '_>) -> Result<Vec<Vec<u8>>> {
+    (0..engine.model().output_count())
         .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
         .collect()
 }

@@ -1,7 +1,7 @@
 //! Post-training quantisation to int8.
 //!
 //! Follows TensorFlow Lite's 8-bit quantisation specification: activations asymmetric with one scale a tensor,
-//! weights symmetric in [-127, 127] with one scale an output channel, int32 biases of scale input × weight.
+//! weights symmetric in [-127, 127] (or coarser, [`WeightBits`]) with one scale an output channel, int32 biases of scale input × weight.
 //! Ranges come from calibration data; weights and biases are then fitted layer by layer on what the quantised
 //! network before them delivers. What the options leave open is decided on samples held out of both.
 
@@ -11,6 +11,7 @@ mod clip;
 mod fit;
 mod moments;
 mod options;
+mod policy;
 mod report;
 mod simulate;
 mod skeleton;
@@ -18,6 +19,7 @@ mod walk;
 mod weights;
 
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
+pub use policy::WeightBits;
 pub use report::{OperatorReport, QuantizeReport};
 pub use simulate::simulate;
 
@@ -68,10 +70,12 @@ pub fn quantize_with_progress(
     check_constants(graph)?;
     calibrate::check(graph, samples)?;
     let (float, mut warnings) = float_nodes(graph, options)?;
+    let bits = options.weight_bits.of(graph)?;
 
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let (fitting, held_out) = split(&all, options.fit_samples);
-    let search = Search { graph, float: &float, options, fitting: &fitting, held_out: &held_out };
+    let search =
+        Search { graph, float: &float, bits: &bits, options, fitting: &fitting, held_out: &held_out };
     let fits = search.fits();
     let (mut done, total) = (0, 2 * (all.len() + fitting.ranges.len()) + fits);
     let mut step = |n: usize| {
@@ -84,10 +88,10 @@ pub fn quantize_with_progress(
     let quants = calibrate::quants(graph, &tables.classes, &tables.histograms, choice.clipping);
     let skeleton = skeleton::build(graph, &float, &quants, options.io);
     let last: Vec<_> = evenly(&all, options.fit_samples);
-    let (quantized, noise) = fit(graph, &skeleton, &last, choice.settings, true)?;
+    let (quantized, noise) = fit(graph, &skeleton, &bits, &last, choice.settings, true)?;
     progress(total, total);
 
-    let operators = operator_reports(graph, &quantized, &float, &tables, choice.clipping, &noise);
+    let operators = operator_reports(graph, &quantized, &float, &bits, &tables, choice.clipping, &noise);
     for o in operators.iter().filter(|o| !o.float && o.own_snr_db < POOR_DB) {
         warnings.push(format!(
             "operator `{}` ({}) alone loses much: {:.1} dB; if accuracy suffers keep it in float or give more calibration samples",
@@ -155,6 +159,7 @@ impl Tables {
 struct Search<'a> {
     graph: &'a Graph,
     float: &'a [bool],
+    bits: &'a [u8],
     options: &'a QuantizeOptions,
     fitting: &'a Fitting<'a>,
     held_out: &'a [&'a Vec<ArrayD<f32>>],
@@ -191,7 +196,8 @@ impl Search<'_> {
         let mut attempt = |clipping: Clipping, settings: Settings| -> Result<Choice> {
             let quants = calibrate::quants(self.graph, &tables.classes, &tables.histograms, clipping);
             let skeleton = skeleton::build(self.graph, self.float, &quants, self.options.io);
-            let (quantized, _) = fit(self.graph, &skeleton, &self.fitting.weights, settings, false)?;
+            let (quantized, _) =
+                fit(self.graph, &skeleton, self.bits, &self.fitting.weights, settings, false)?;
             let score = score(&probes, &exact, &capture(&quantized, self.held_out, &ids)?);
             step(1);
             Ok(Choice { clipping, settings, score })
@@ -279,6 +285,7 @@ fn operator_reports(
     graph: &Graph,
     quantized: &Graph,
     float: &[bool],
+    bits: &[u8],
     tables: &Tables,
     clipping: Clipping,
     noise: &[fit::Noise],
@@ -294,6 +301,7 @@ fn operator_reports(
             name: node.name.clone(),
             kind: node.op.name(),
             float: float[n.node],
+            weight_bits: n.weights.is_some().then_some(bits[n.node]),
             scale: quant.map_or(0.0, |q| q.scale[0]),
             zero_point: quant.map_or(0, |q| q.zero_point[0]),
             clipping: chosen.then_some(clipping),

@@ -14,8 +14,9 @@ pub mod relearn;
 pub mod report;
 pub mod write;
 
+use offshoot::format::codec::Record;
 use offshoot_ir::Graph;
-use offshoot_plan::PlanOptions;
+use offshoot_plan::{Plan, PlanOptions};
 
 pub use error::{Error, Result, Unsupported};
 pub use learning::{LearningPlan, LearningReport};
@@ -32,7 +33,7 @@ pub enum Prefer {
     Speed,
     /// A smaller arena.
     Ram,
-    /// A smaller file.
+    /// A smaller file, if need be at the cost of much time.
     Flash,
 }
 
@@ -78,14 +79,41 @@ pub struct Compiled {
     pub report: CompileReport,
 }
 
+/// Bytes of expanded weights that an operator may hold at once, most first: with more, inputs are gathered less often.
+const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
+
+/// Operators and plan. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
+/// [`Prefer::Speed`]: the largest).
+fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
+    let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
+        let lowered = lower::lower(graph, options, panel)?;
+        let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
+        Ok((lowered, plan))
+    };
+    let smallest = attempt(PANELS[PANELS.len() - 1])?;
+    let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_));
+    if !smallest.0.operators.iter().any(packed) {
+        return Ok(smallest);
+    }
+    let least = u64::from(smallest.1.arena_bytes);
+    let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 20 };
+    let allowed = options.max_arena.map_or(wanted, |limit| wanted.min(limit));
+    for panel in &PANELS[..PANELS.len() - 1] {
+        let made = attempt(*panel)?;
+        if u64::from(made.1.arena_bytes) <= allowed {
+            return Ok(made);
+        }
+    }
+    Ok(smallest)
+}
+
 /// Compiles a graph after the lossless passes.
 ///
 /// # Errors
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let mut lowered = lower::lower(graph, options)?;
-    let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
+    let (mut lowered, plan) = lower_and_plan(graph, options)?;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());

@@ -6,10 +6,12 @@
 
 mod binary;
 mod blocked;
+mod coded;
 mod context;
 mod layout;
 mod linear;
 mod normalise;
+mod packed;
 mod reduce;
 mod resize;
 mod unary;
@@ -119,8 +121,9 @@ pub struct Lowered {
     pub bias_bytes: u64,
 }
 
-/// Lowers a graph after the lossless passes. The graph must be valid.
-pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> {
+/// Lowers a graph after the lossless passes. The graph must be valid. `panel`: bytes of expanded weights that an operator
+/// may hold at once.
+pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Result<Lowered> {
     let mut context = Context {
         graph,
         out: Lowered::default(),
@@ -129,6 +132,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions) -> crate::Result<Lowered> 
         arrange: options.arrange,
         learns: false,
         prefer: options.prefer,
+        panel,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -173,6 +177,8 @@ pub(crate) struct Context<'g> {
     /// its output is computed.
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
+    /// Bytes of expanded weights that an operator may hold at once.
+    pub(crate) panel: usize,
 }
 
 impl<'g> Context<'g> {

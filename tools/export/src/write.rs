@@ -4,7 +4,7 @@ use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::record::{
-    self, Arith, BinaryArith, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
+    self, Arith, BinaryArith, ConvBlocked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::graph::cost::{self, Lag};
@@ -207,6 +207,8 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvBlocked(r) => shift!(r, src += a, dst += dst),
         Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
+        Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -242,18 +244,29 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     match record {
         Record::ConvBlocked(r) => {
             r.scratch = scratch / 4;
-            if let Lag::Shifted { below, .. } = op.overlap {
-                // Apart, either way does: forwards is the plain one.
-                let (src, dst) = (u64::from(r.src), u64::from(r.dst));
-                let written = cost::output(&Record::ConvBlocked(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
-                let apart = src + cost::input_bytes(r) <= dst || dst + written <= src;
-                r.walk = if apart || src >= dst + below { Walk::Forwards } else { Walk::Backwards };
-            }
+            r.walk = walk(r, op);
+        }
+        Record::ConvPacked(r) => {
+            r.scratch = scratch / 4;
+            r.walk = walk(&r.conv(), op);
         }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
+        Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         _ => {}
     }
+}
+
+/// The direction in which a convolution goes over its output.
+fn walk(r: &ConvBlocked, op: &Operator) -> Walk {
+    let Lag::Shifted { below, .. } = op.overlap else {
+        return r.walk;
+    };
+    // Apart, either way does: forwards is the plain one.
+    let (src, dst) = (u64::from(r.src), u64::from(r.dst));
+    let written = cost::output(&Record::ConvBlocked(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
+    let apart = src + cost::input_bytes(r) <= dst || dst + written <= src;
+    if apart || src >= dst + below { Walk::Forwards } else { Walk::Backwards }
 }
 
 /// Whether the operator needs the float32 kernels.

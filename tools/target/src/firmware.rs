@@ -4,12 +4,14 @@ use crate::{Board, TargetError};
 use object::{Object, ObjectSection, SectionFlags, elf};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 use std::{env, fs};
 
 /// Folder in which to look for firmware first: `<folder>/<triple>/<name>`, `<folder>/<triple>/release/<name>`.
 pub const FOLDER_VARIABLE: &str = "OFFSHOOT_FIRMWARE_DIR";
 
-/// The firmware's ELF file. Built if it is not there, or if its sources are here: then cargo decides what is to do.
+/// The firmware's ELF file. Where its sources are here, it is built if it is missing or older than they are.
 ///
 /// # Errors
 /// [`TargetError::NoFirmware`] with the command that builds it, [`TargetError::Build`] with what the build said.
@@ -27,16 +29,59 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
     }
     for root in roots() {
         let path = root.join("firmware/target").join(board.triple).join("release").join(board.firmware);
-        let script = root.join("firmware/build.sh");
-        if !path.is_file() && script.is_file() {
-            build(&script)?;
-        }
+        bring_up_to_date(&root, &path)?;
         if path.is_file() {
             return Ok(path);
         }
         searched.push(path);
     }
     Err(TargetError::NoFirmware { board: board.name, searched })
+}
+
+/// What firmware is made of, from the root of a checkout. Folders with all that is in them.
+const SOURCES: [&str; 9] = [
+    "firmware/app",
+    "firmware/boards",
+    "firmware/Cargo.toml",
+    "firmware/Cargo.lock",
+    "firmware/build.sh",
+    "runtime/src",
+    "runtime/build.rs",
+    "runtime/Cargo.toml",
+    "scripts/toolchain.sh",
+];
+
+/// Builds the firmware of a checkout if it is older than its sources, so that nothing old is measured.
+fn bring_up_to_date(root: &Path, elf: &Path) -> Result<(), TargetError> {
+    // One build at a time; the next finds that there is nothing to do.
+    static BUILD: Mutex<()> = Mutex::new(());
+    let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
+    let script = root.join("firmware/build.sh");
+    if !script.is_file() || is_newer(elf, SOURCES.iter().map(|s| root.join(s))) {
+        return Ok(());
+    }
+    build(&script)?;
+    // Cargo leaves a file alone whose making would change nothing: what says that it was looked at is its time.
+    if let Ok(file) = fs::File::options().append(true).open(elf) {
+        // A file system that keeps no times only costs a build that does nothing.
+        let _ = file.set_modified(SystemTime::now());
+    }
+    Ok(())
+}
+
+/// Whether `file` is there and no file in `sources` is newer.
+fn is_newer(file: &Path, sources: impl IntoIterator<Item = PathBuf>) -> bool {
+    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    let Some(made) = time(file) else { return false };
+    let mut open: Vec<PathBuf> = sources.into_iter().collect();
+    while let Some(path) = open.pop() {
+        match fs::read_dir(&path) {
+            Ok(entries) => open.extend(entries.flatten().map(|e| e.path())),
+            Err(_) if time(&path).is_some_and(|t| t > made) => return false,
+            Err(_) => {}
+        }
+    }
+    true
 }
 
 /// Where a checkout may be: around the working folder, around this program, and where it was built.
@@ -56,7 +101,7 @@ fn roots() -> Vec<PathBuf> {
 }
 
 fn build(script: &Path) -> Result<(), TargetError> {
-    eprintln!("building the firmware once ({}) …", script.display());
+    eprintln!("building the firmware ({}) …", script.display());
     let mut command = Command::new(script);
     // Under `cargo run` these would choose the host's toolchain for the device.
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
@@ -92,6 +137,26 @@ fn is_loaded<'d>(section: &impl ObjectSection<'d>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_older_than_a_source_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (elf, sources) = (folder.path().join("elf"), folder.path().join("src"));
+        fs::create_dir_all(sources.join("deep")).unwrap();
+        let source = sources.join("deep/lib.rs");
+        fs::write(&source, "").unwrap();
+        assert!(!is_newer(&elf, [sources.clone()]));
+        fs::write(&elf, "").unwrap();
+        let at = |path: &Path, seconds| {
+            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
+        };
+        at(&source, 1000);
+        at(&elf, 2000);
+        assert!(is_newer(&elf, [sources.clone()]));
+        at(&source, 3000);
+        assert!(!is_newer(&elf, [sources]));
+    }
 
     #[test]
     fn what_is_no_elf_file_is_refused() {

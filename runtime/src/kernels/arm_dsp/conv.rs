@@ -7,31 +7,53 @@ use crate::error::Rule;
 use crate::format::record::{ConvBlocked, Walk};
 use crate::kernels::Requant;
 use crate::kernels::geometry::Blocked;
-use crate::ops::Layout;
+use crate::kernels::panels::{Blocks, Halves};
+use crate::ops::{Layout, Span};
+use core::ops::Range;
 
-/// See [`crate::kernels::passes::conv_blocked`].
-pub(crate) fn conv_blocked(
+/// See [`crate::kernels::passes::conv_blocks`].
+// Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
+#[inline(always)]
+pub(crate) fn conv_blocks(
     r: &ConvBlocked,
     g: &Blocked,
     q: &Requant<'_>,
-    weights: &[i16],
+    blocks: Blocks<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
 ) -> Result<(), Rule> {
-    let Some(lanes) = r.lanes(g)? else {
-        let (src, dst) = memory.split(layout.src, layout.dst)?;
-        conv_vector(r, g, q, weights, src, dst);
-        return Ok(());
+    let lanes = r.lanes(g)?;
+    let panel = match blocks.weights {
+        Halves::Stored(_) => layout.dst,
+        Halves::Expanded(panel) => panel,
     };
-    let arena = memory.region(&[layout.src, layout.dst, lanes])?;
+    let arena = memory.region(&[layout.src, layout.dst, panel, lanes.unwrap_or(panel)])?;
     let readable = arena.len() - layout.src.start;
     let arena = arena.as_mut_ptr();
-    // SAFETY: `region` has checked that all three lie in the arena.
-    let (src, dst, lanes) = unsafe {
-        (arena.add(layout.src.start), arena.add(layout.dst.start), arena.add(lanes.start).cast::<i16>())
+    // SAFETY: `region` has checked that all of them lie in the arena.
+    let place = |span: Span| unsafe { arena.add(span.start) };
+    let (src, dst) = (place(layout.src), place(layout.dst));
+    let weights = match blocks.weights {
+        Halves::Stored(weights) => weights.as_ptr(),
+        Halves::Expanded(panel) => place(panel).cast::<i16>().cast_const(),
     };
+    let channels = 4 * blocks.first..usize::from(r.out_c).min(4 * (blocks.first + blocks.count));
+    let Some(lanes) = lanes else {
+        // SAFETY: the record's input; the output of these channels, which shares no byte with it.
+        let (src, out) = unsafe {
+            (
+                core::slice::from_raw_parts(src.cast::<i8>(), layout.src.len),
+                core::slice::from_raw_parts_mut(dst.add(channels.start).cast::<i8>(), channels.len()),
+            )
+        };
+        conv_vector(r, g, q, weights, channels.start, src, out);
+        return Ok(());
+    };
+    let lanes = place(lanes).cast::<i16>();
     let windows = Windows::new(r, g, src.cast(), readable, lanes);
-    let computer = Computer::new(g, q, weights, lanes, usize::from(r.out_c));
+    // SAFETY: the first of these channels.
+    let dst = unsafe { dst.add(channels.start) };
+    let computer = Computer::new(g, q, weights, lanes, usize::from(r.out_c), channels);
     let (pairs, out_c) = (g.pairs(), usize::from(r.out_c));
     let backwards = r.walk == Walk::Backwards;
     let mut done = 0;
@@ -66,7 +88,7 @@ fn strip(
     step: usize,
     backwards: bool,
 ) {
-    let out_step = 2 * computer.out_c;
+    let out_step = 2 * computer.pitch;
     let (step, out_step) =
         if backwards { (step.wrapping_neg(), out_step.wrapping_neg()) } else { (step, out_step) };
     for _ in 0..pairs {
@@ -86,25 +108,35 @@ struct Computer<'r> {
     kernel: unsafe extern "C" fn(*const pair::Pair),
     /// Pointers to the first block.
     first: pair::Pair,
-    out_c: usize,
+    /// Channels of a pixel.
+    pitch: usize,
+    /// Those that are computed.
+    channels: usize,
 }
 
 impl<'r> Computer<'r> {
-    fn new(g: &Blocked, q: &'r Requant<'r>, weights: &[i16], lanes: *const i16, out_c: usize) -> Self {
+    fn new(
+        g: &Blocked,
+        q: &'r Requant<'r>,
+        weights: *const i16,
+        lanes: *const i16,
+        pitch: usize,
+        channels: Range<usize>,
+    ) -> Self {
         let first = pair::Pair {
-            weights: weights.as_ptr(),
+            weights,
             // SAFETY: two lanes of `k` inputs.
             lanes: [lanes, unsafe { lanes.add(2 * g.k) }],
             entry: pair::entry(g.k / 4),
-            bias: q.bias.as_ptr(),
-            multiplier: q.multiplier.as_ptr(),
-            shift: q.shift.as_ptr(),
+            bias: q.bias[channels.start..].as_ptr(),
+            multiplier: q.multiplier[channels.start..].as_ptr(),
+            shift: q.shift[channels.start..].as_ptr(),
             out: [core::ptr::null_mut(); 2],
-            blocks: (out_c / 4) as u32,
+            blocks: (channels.len() / 4) as u32,
             zero_and_half: zero_and_half(q),
         };
         let kernel = if drops_negatives(q) { pair::run_positive } else { pair::run };
-        Self { q, kernel, first, out_c }
+        Self { q, kernel, first, pitch, channels: channels.len() }
     }
 
     /// Outputs of the pair in the lanes.
@@ -119,12 +151,12 @@ impl<'r> Computer<'r> {
             if self.first.blocks > 0 {
                 (self.kernel)(&pair::Pair { out, ..self.first });
             }
-            if !self.out_c.is_multiple_of(4) {
+            if !self.channels.is_multiple_of(4) {
                 self.tail(out);
             }
             if !saturates(self.q) {
                 for out in out {
-                    clamp(self.q, core::slice::from_raw_parts_mut(out, self.out_c));
+                    clamp(self.q, core::slice::from_raw_parts_mut(out, self.channels));
                 }
             }
         }
@@ -136,8 +168,8 @@ impl<'r> Computer<'r> {
     /// As [`Self::pair`]. Up to three biases, multipliers and shifts too many are read: those are followed by a block
     /// of weights, 16 bytes or more.
     unsafe fn tail(&self, out: [*mut i8; 2]) {
-        let (first, tail) = (&self.first, self.out_c % 4);
-        let done = self.out_c - tail;
+        let (first, tail) = (&self.first, self.channels % 4);
+        let done = self.channels - tail;
         let mut block = [[0i8; 4]; 2];
         // SAFETY: as above.
         unsafe {
@@ -164,14 +196,24 @@ fn clamp(q: &Requant<'_>, out: &mut [i8]) {
     }
 }
 
-fn conv_vector(r: &ConvBlocked, g: &Blocked, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) {
-    let out_c = usize::from(r.out_c);
+fn conv_vector(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    weights: *const i16,
+    first: usize,
+    src: &[i8],
+    dst: &mut [i8],
+) {
+    let out_c = dst.len();
+    // One multiplier may stand for all channels.
+    let scales = if r.walk == Walk::VectorOneScale { 0 } else { first };
     let mut args = vector::Vector {
         src: src.as_ptr(),
-        weights: weights.as_ptr(),
-        bias: q.bias.as_ptr(),
-        multiplier: q.multiplier.as_ptr(),
-        shift: q.shift.as_ptr(),
+        weights,
+        bias: q.bias[first..].as_ptr(),
+        multiplier: q.multiplier[scales..].as_ptr(),
+        shift: q.shift[scales..].as_ptr(),
         out: dst.as_mut_ptr(),
         blocks: (out_c / 4) as u32,
         end: src[..g.k].as_ptr_range().end,

@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 mod add;
+mod coded;
 mod conv;
 mod depthwise;
 mod gather;
@@ -22,7 +23,8 @@ mod window;
 mod winograd;
 
 pub(crate) use add::add_i8;
-pub(crate) use conv::conv_blocked;
+pub(crate) use coded::fully_connected_coded;
+pub(crate) use conv::conv_blocks;
 pub(crate) use depthwise::depthwise_planar;
 pub(crate) use planes::add_planes;
 pub(crate) use pool::average_i8;

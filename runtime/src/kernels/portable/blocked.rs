@@ -5,7 +5,7 @@ use crate::format::record::{ConvBlocked, DepthwisePlanar};
 use crate::kernels::Requant;
 use crate::kernels::geometry::{Blocked, Planar, lane_index};
 
-fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
+pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
     let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
     v.clamp(q.min, q.max) as i8
@@ -51,12 +51,13 @@ fn finish(sums: &Sums, q: &Requant<'_>, block: usize, out: &mut [i8]) {
     }
 }
 
-/// Computes the outputs of a pair from its lanes. `dst` is the whole output.
+/// Computes the outputs of a pair from its lanes, of the channels whose `weights` these are, beginning with block
+/// `first_block`. `dst` is the whole output.
 pub fn conv_pair(
     r: &ConvBlocked,
     g: &Blocked,
     q: &Requant<'_>,
-    weights: &[i16],
+    (first_block, weights): (usize, &[i16]),
     pair: usize,
     lanes: &[i16],
     dst: &mut [i8],
@@ -65,7 +66,7 @@ pub fn conv_pair(
     let pixels = &mut dst[2 * pair * out_c..];
     let (first, second) = pixels.split_at_mut(out_c);
     let mut second = second.get_mut(..out_c);
-    for (block, weights) in weights.chunks_exact((2 * g.k).max(1)).enumerate() {
+    for (block, weights) in (first_block..).zip(weights.chunks_exact((2 * g.k).max(1))) {
         let mut sums = [[0; 4]; 2];
         for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
             for (sums, x) in sums.iter_mut().zip(x.chunks_exact(2)) {
@@ -80,9 +81,15 @@ pub fn conv_pair(
     }
 }
 
-/// The one output pixel of a convolution that gathers nothing.
-pub fn conv_vector(g: &Blocked, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) {
-    for (block, weights) in weights.chunks_exact((2 * g.k).max(1)).enumerate() {
+/// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
+pub fn conv_vector(
+    g: &Blocked,
+    q: &Requant<'_>,
+    (first_block, weights): (usize, &[i16]),
+    src: &[i8],
+    dst: &mut [i8],
+) {
+    for (block, weights) in (first_block..).zip(weights.chunks_exact((2 * g.k).max(1))) {
         let mut sums = [0; 4];
         for (x, w) in src.chunks_exact(4).zip(weights.chunks_exact(8)) {
             for (i, &x) in x.iter().enumerate() {

@@ -16,7 +16,7 @@ pub(crate) fn extent(input: usize, window: &Window, axis: usize) -> usize {
 
 /// Kernel positions of output index `out` that touch the input: (first, end, input index of the first).
 #[inline]
-pub(super) fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, usize, usize) {
+pub(crate) fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, usize, usize) {
     let dilation = usize::from(window.dilation[axis]).max(1);
     let origin = (out * usize::from(window.stride[axis])) as isize - usize::from(window.pad[axis]) as isize;
     let first = if origin < 0 { origin.unsigned_abs().div_ceil(dilation) } else { 0 };

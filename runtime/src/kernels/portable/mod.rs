@@ -5,6 +5,7 @@
 //! slices are as long as it says.
 
 mod blocked;
+mod coded;
 mod conv;
 mod conv_transpose;
 mod elementwise;
@@ -12,6 +13,7 @@ pub mod fixed_point;
 mod matmul;
 mod movement;
 mod norm;
+mod packed;
 mod pool;
 mod quantize;
 mod reduce;
@@ -21,14 +23,20 @@ mod softmax;
 mod unary;
 mod winograd;
 
+#[cfg(arm_dsp)]
+pub(crate) use blocked::requantise;
 pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
+pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub(crate) use conv::extent;
+#[cfg(wide)]
+pub(crate) use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
 pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8};
 pub use movement::{copy_strided, pad};
 pub use norm::layer_norm_f32;
+pub use packed::{expand, fill_halves};
 pub use pool::{pool_f32, pool_i8};
 pub use quantize::{dequantize, quantize};
 pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};

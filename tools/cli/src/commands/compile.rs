@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
-use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
+use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle, WeightBits};
 use offshoot_export::learning::CodesName;
 use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
 use offshoot_ir::passes::{PassReport, origin_hash};
@@ -21,13 +21,63 @@ use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
 /// Number format of the compiled model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Precision {
     /// int8 activations and weights.
     Int8,
+    /// int8 activations, weights of four bits where the device packs them.
+    Int4,
+    /// int8 activations, weights of two bits where the device packs them.
+    Int2,
     /// float32, for devices with an FPU.
     F32,
+    /// int8 activations, weights as this file says ([`WeightBits`]).
+    Policy(PathBuf),
+}
+
+impl Precision {
+    fn parse(text: &str) -> std::result::Result<Self, String> {
+        match text {
+            "int8" => Ok(Self::Int8),
+            "int4" => Ok(Self::Int4),
+            "int2" => Ok(Self::Int2),
+            "f32" => Ok(Self::F32),
+            path if path.ends_with(".toml") => Ok(Self::Policy(path.into())),
+            _ => Err("int8, int4, int2, f32, or a policy file (.toml)".into()),
+        }
+    }
+
+    /// Bits of the weights, layer by layer.
+    fn weight_bits(&self) -> Result<WeightBits> {
+        Ok(match self {
+            Self::Int8 | Self::F32 => WeightBits::default(),
+            Self::Int4 => WeightBits::all(4),
+            Self::Int2 => WeightBits::all(2),
+            Self::Policy(path) => {
+                let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
+                let help = "`weights = 4` and a table [layers] of `\"name\" = 8`; `inspect` of the ONNX lists the names";
+                toml::from_str(&text).or_fail_in(Kind::Format, path.display(), help)?
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Int8 => f.write_str("int8"),
+            Self::Int4 => f.write_str("int4"),
+            Self::Int2 => f.write_str("int2"),
+            Self::F32 => f.write_str("f32"),
+            Self::Policy(path) => path.display().fmt(f),
+        }
+    }
+}
+
+impl Serialize for Precision {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
 }
 
 /// How ranges of activations are found.
@@ -54,7 +104,7 @@ pub enum Prefer {
     Speed,
     /// A smaller arena.
     Ram,
-    /// A smaller file.
+    /// A smaller file, if need be at the cost of much time.
     Flash,
 }
 
@@ -81,8 +131,9 @@ pub struct Args {
     /// samples, prepared as for the network, without labels.
     #[arg(long)]
     pub calib: Vec<PathBuf>,
-    /// Number format. Default: int8 if the network is quantised or --calib is given.
-    #[arg(long, value_enum)]
+    /// Number format: int8, int4 or int2 (weights; activations are int8), f32, or a policy file (.toml) with the bits of
+    /// each layer's weights. Default: int8 if the network is quantised or --calib is given.
+    #[arg(long, value_parser = Precision::parse, value_name = "FORMAT")]
     pub precision: Option<Precision>,
     /// How ranges of activations are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
@@ -201,11 +252,12 @@ impl Outcome for Report {
 
 /// Signal-to-noise ratios, operator by operator.
 pub fn quantisation_table(report: &QuantizeReport) -> Table {
-    let mut table = Table::new(["operator", "kind", "weights", "alone", "so far"]);
+    let mut table = Table::new(["operator", "kind", "bits", "weights", "alone", "so far"]);
     for op in &report.operators {
         let weight = op.weight_snr_db.map_or("-".into(), super::decibels);
         let (own, cumulative) = (super::decibels(op.own_snr_db), super::decibels(op.output_snr_db));
-        table.row([tail(&op.name, 44), op.kind.to_owned(), weight, own, cumulative]);
+        let bits = op.weight_bits.map_or("-".into(), |b| b.to_string());
+        table.row([tail(&op.name, 44), op.kind.to_owned(), bits, weight, own, cumulative]);
     }
     table
 }
@@ -290,9 +342,9 @@ pub fn make(
 ) -> Result<Made> {
     let source_hash = origin_hash(&graph);
     let quantised = graph.values.iter().any(|v| v.dtype == DType::I8);
-    let precision = match args.precision {
-        Some(Precision::F32) if quantised => {
-            let message = "the network is quantised already";
+    let precision = match args.precision.clone() {
+        Some(p) if quantised && p != Precision::Int8 => {
+            let message = format!("the network is quantised already, {p} needs the float one");
             return Err(Failure::new(
                 Kind::Usage,
                 message,
@@ -309,9 +361,9 @@ pub fn make(
     };
     let mut quantisation = None;
     let mut lowered = graph;
-    if precision == Precision::Int8 && !quantised {
+    if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
-            let message = "--precision int8 of a float network needs calibration samples";
+            let message = format!("--precision {precision} of a float network needs calibration samples");
             return Err(Failure::new(
                 Kind::Calibration,
                 message,
@@ -328,6 +380,7 @@ pub fn make(
             },
             bias_correction: if args.no_bias_correction { Toggle::Off } else { Toggle::Auto },
             keep_float: args.keep_float.clone(),
+            weight_bits: precision.weight_bits()?,
             ..QuantizeOptions::default()
         };
         let tick = |done: usize, total: usize| {

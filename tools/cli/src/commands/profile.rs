@@ -120,23 +120,30 @@ impl Outcome for Report {
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read(&args.model)?;
-    let (arrays, names) = if args.input.is_empty() { zeros(&file)? } else { read_arrays(&args.input)? };
-    let inputs = Inputs::encode(&file.model()?, &arrays, &names)?;
+    let inputs = if args.input.is_empty() {
+        zeros(&file)?
+    } else {
+        let (arrays, names) = read_arrays(&args.input)?;
+        Inputs::encode(&file.model()?, &arrays, &names)?
+    };
     let graph = args.onnx.as_deref().map(files::read_graph).transpose()?.map(|(g, _)| g);
     let mut device = batch::connect(&target)?;
     profile(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())
 }
 
 /// One sample of zeros for every input.
-fn zeros(file: &OffFile) -> Result<(Vec<Array>, Vec<String>)> {
+///
+/// # Errors
+/// The model cannot be opened.
+pub fn zeros(file: &OffFile) -> Result<Inputs> {
     let model = file.model()?;
-    let mut arrays = Vec::new();
+    let mut arrays: Vec<Array> = Vec::new();
     for i in 0..model.input_count() {
         let shape = batch::input_port(&model, i)?.outside_shape();
         arrays.push(ndarray::ArrayD::<f32>::zeros(ndarray::IxDyn(&shape)).into());
     }
     let names = vec!["zeros".to_owned(); arrays.len()];
-    Ok((arrays, names))
+    Inputs::encode(&model, &arrays, &names)
 }
 
 /// Profiles one run of the first sample on a connected device.

@@ -43,10 +43,11 @@ pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     }
 }
 
-/// Fits all weights and biases of `skeleton` on `samples`. With `measure` gives the noise of every operator too.
+/// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float graph to `bits[k]`. With `measure` gives the noise of every operator too.
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
+    bits: &[u8],
     samples: &[&Vec<ArrayD<f32>>],
     settings: Settings,
     measure: bool,
@@ -75,7 +76,7 @@ pub(crate) fn fit(
         let (reference, mut batch, weight_noise);
         if is_weighted(&node.op) && graph.value(node.output).dtype == DType::I8 {
             let mut before = exact.run(float, source, true)?;
-            let (b, n) = layer(&mut graph, &node, &rounded, &before, settings)?;
+            let (b, n) = layer(&mut graph, &node, bits[k], &rounded, &before, settings)?;
             activate(node.op.activation().unwrap_or(Activation::None), &mut before);
             (reference, batch, weight_noise) = (before, b, Some(n));
         } else {
@@ -116,6 +117,7 @@ fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
 fn layer(
     graph: &mut Graph,
     node: &Node,
+    bits: u8,
     rounded: &Environment,
     before: &Batch,
     settings: Settings,
@@ -138,8 +140,8 @@ fn layer(
         .get(x)
         .filter(|_| wanted)
         .and_then(|x| Moments::new(&node.op, x, width, settings.correct_bias));
-    let fitted =
-        weights::fit(&real, channels, moments.as_ref(), settings.weight_scale, settings.feedback, &floors);
+    let grid = weights::Grid { bits, scale: settings.weight_scale, feedback: settings.feedback };
+    let fitted = weights::fit(&real, channels, moments.as_ref(), grid, &floors);
     let scales = fitted.scales.clone();
     let value = graph.value_mut(w);
     value.dtype = DType::I8;

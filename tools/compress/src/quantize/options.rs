@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::policy::WeightBits;
+
 /// How the range of an activation is chosen from its calibration values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Clipping {
@@ -71,6 +73,8 @@ pub struct QuantizeOptions {
     pub clipping: Clipping,
     /// Scale of weights.
     pub weight_scale: WeightScale,
+    /// Bits of weights.
+    pub weight_bits: WeightBits,
     /// Rounding of weights.
     pub rounding: Rounding,
     /// Correction of biases for the mean error of what comes before (Nagel et al. 2019, section 4.2).
@@ -89,6 +93,7 @@ impl Default for QuantizeOptions {
         Self {
             clipping: Clipping::Auto,
             weight_scale: WeightScale::Auto,
+            weight_bits: WeightBits::default(),
             rounding: Rounding::Auto,
             bias_correction: Toggle::Auto,
             io: IoType::Int8,

@@ -21,6 +21,8 @@ pub struct OperatorReport {
     pub clipping: Option<Clipping>,
     /// Share of the output's calibration values outside of its range.
     pub clipped: f32,
+    /// Bits of the weights; `None` without weights.
+    pub weight_bits: Option<u8>,
     /// Signal-to-noise ratio of the weights, dB; `None` without weights.
     pub weight_snr_db: Option<f32>,
     /// Of the output with this operator alone quantised, dB.

@@ -1,4 +1,4 @@
-//! int8 weights: symmetric, one scale for each output channel, codes in [-127, 127].
+//! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
 
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
@@ -6,8 +6,36 @@ use rayon::prelude::*;
 use super::moments::Moments;
 use super::options::WeightScale;
 
-/// Largest code.
-const TOP: f32 = 127.0;
+/// How weights are brought to integers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Grid {
+    /// 8, 4 or 2.
+    pub(crate) bits: u8,
+    pub(crate) scale: WeightScale,
+    pub(crate) feedback: bool,
+}
+
+impl Grid {
+    /// Largest code.
+    fn top(self) -> f32 {
+        ((1u32 << (self.bits - 1)) - 1) as f32
+    }
+
+    /// What codes are multiplied with, and scales divided by: biases are in units of the scale, which a few levels
+    /// would make coarse, and the device's multipliers are below one half.
+    fn spread(self) -> i8 {
+        match self.bits {
+            8 => 1,
+            4 => 8,
+            _ => 64,
+        }
+    }
+
+    /// Hundredths of the full range down to which a scale is sought: few levels want a narrow range.
+    fn reach(self) -> usize {
+        if self.bits == 8 { 50 } else { 90 }
+    }
+}
 
 /// Quantised weights of one operator.
 #[derive(Clone, Debug)]
@@ -21,30 +49,32 @@ pub(crate) struct FittedWeights {
 /// Quantises `weights` `[channels, n]`.
 ///
 /// `floors`: least scale of each channel (so that bias and multiplier fit their formats). `moments`: of the input;
-/// without them all inputs count alike and `feedback` has no effect.
+/// without them all inputs count alike and `grid.feedback` has no effect.
 pub(crate) fn fit(
     weights: &[f32],
     channels: usize,
     moments: Option<&Moments>,
-    option: WeightScale,
-    feedback: bool,
+    grid: Grid,
     floors: &[f32],
 ) -> FittedWeights {
+    let (option, top, spread) = (grid.scale, grid.top(), grid.spread());
+    let floors: Vec<f32> = floors.iter().map(|f| f * f32::from(spread)).collect();
     let n = weights.len().checked_div(channels).unwrap_or(0);
     if n == 0 {
         return FittedWeights { codes: Vec::new(), scales: floors.iter().map(|f| f.max(1.0)).collect() };
     }
-    let factors: Option<Vec<Option<Array2<f32>>>> = (feedback)
+    let factors: Option<Vec<Option<Array2<f32>>>> = grid
+        .feedback
         .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
         .flatten();
-    let usual = usual_scale(weights);
+    let usual = usual_scale(weights, top);
     let rows: Vec<(Vec<i8>, f32)> = weights
         .par_chunks(n)
         .enumerate()
         .map(|(o, w)| {
             let group = moments.map(|m| o * m.groups.len() / channels);
             let h = moments.zip(group).map(|(m, g)| m.groups[g].view());
-            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / TOP;
+            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
             if full <= 0.0 {
                 return (vec![0; n], usual.max(floors[o]));
             }
@@ -54,7 +84,7 @@ pub(crate) fn fit(
                 candidates.push(full);
             }
             if option != WeightScale::MinMax {
-                candidates.push(least_error_scale(w, h, full, floors[o]));
+                candidates.push(least_error_scale(w, h, full, floors[o], grid));
             }
             let factor = factors.as_ref().zip(group).and_then(|(f, g)| f[g].as_ref());
             let mut best: Option<(f64, Vec<i8>, f32)> = None;
@@ -65,27 +95,27 @@ pub(crate) fn fit(
                 }
             };
             for scale in candidates {
-                offer(nearest(w, scale), scale);
+                offer(nearest(w, scale, top), scale);
                 if let Some(factor) = factor {
-                    offer(with_feedback(w, scale, factor), scale);
+                    offer(with_feedback(w, scale, top, factor), scale);
                 }
             }
             // There is a candidate for every option, unless an error was not a number: then round plainly.
-            best.map_or_else(|| (nearest(w, full), full), |(_, codes, scale)| (codes, scale))
+            best.map_or_else(|| (nearest(w, full, top), full), |(_, codes, scale)| (codes, scale))
         })
         .collect();
-    let scales = rows.iter().map(|r| r.1).collect();
-    FittedWeights { codes: rows.into_iter().flat_map(|r| r.0).collect(), scales }
+    let scales = rows.iter().map(|r| r.1 / f32::from(spread)).collect();
+    FittedWeights { codes: rows.into_iter().flat_map(|r| r.0).map(|q| q * spread).collect(), scales }
 }
 
 /// Scale of an all-zero channel: what the whole tensor would have.
-fn usual_scale(weights: &[f32]) -> f32 {
-    let top = weights.iter().fold(0.0f32, |m, v| m.max(v.abs())) / TOP;
-    if top > 0.0 { top } else { 1.0 }
+fn usual_scale(weights: &[f32], top: f32) -> f32 {
+    let scale = weights.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
+    if scale > 0.0 { scale } else { 1.0 }
 }
 
-fn nearest(w: &[f32], scale: f32) -> Vec<i8> {
-    w.iter().map(|v| (v / scale).round().clamp(-TOP, TOP) as i8).collect()
+fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
+    w.iter().map(|v| (v / scale).round().clamp(-top, top) as i8).collect()
 }
 
 /// Error of the output that an error of the weights makes.
@@ -101,10 +131,11 @@ fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) ->
 }
 
 /// Search below the full range, by the diagonal of the moments.
-fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32) -> f32 {
+fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32, grid: Grid) -> f32 {
+    let top = grid.top();
     let importance = |i: usize| h.map_or(1.0, |h| h[[i, i]]);
     let mut best = (f64::INFINITY, full);
-    for step in 0..=50 {
+    for step in 0..=grid.reach() {
         let scale = full * (1.0 - step as f32 / 100.0);
         if scale < floor || scale <= 0.0 {
             break;
@@ -113,7 +144,7 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
             .iter()
             .enumerate()
             .map(|(i, v)| {
-                let d = v - scale * (v / scale).round().clamp(-TOP, TOP);
+                let d = v - scale * (v / scale).round().clamp(-top, top);
                 f64::from(importance(i) * d * d)
             })
             .sum();
@@ -172,11 +203,11 @@ fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
 }
 
 /// Rounds one weight after the other and moves the error to those not rounded yet.
-fn with_feedback(w: &[f32], scale: f32, factor: &Array2<f32>) -> Vec<i8> {
+fn with_feedback(w: &[f32], scale: f32, top: f32, factor: &Array2<f32>) -> Vec<i8> {
     let mut left = w.to_vec();
     let mut codes = vec![0; w.len()];
     for i in 0..w.len() {
-        let q = (left[i] / scale).round().clamp(-TOP, TOP);
+        let q = (left[i] / scale).round().clamp(-top, top);
         codes[i] = q as i8;
         let row = factor.row(i);
         let e = (left[i] - q * scale) / row[i];
@@ -227,19 +258,25 @@ mod tests {
         let total = |f: &FittedWeights| -> f64 {
             (0..4).map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h)).sum()
         };
-        let plain = fit(&w, 4, Some(&m), WeightScale::MinMax, false, &[0.0; 4]);
-        let fed = fit(&w, 4, Some(&m), WeightScale::MinMax, true, &[0.0; 4]);
+        let grid = Grid { bits: 8, scale: WeightScale::MinMax, feedback: false };
+        let plain = fit(&w, 4, Some(&m), grid, &[0.0; 4]);
+        let fed = fit(&w, 4, Some(&m), Grid { feedback: true, ..grid }, &[0.0; 4]);
         assert!(total(&fed) < 0.7 * total(&plain), "{} {}", total(&fed), total(&plain));
     }
 
     proptest! {
         #[test]
-        fn codes_are_narrow_and_scales_positive(w in proptest::collection::vec(-10f32..10.0, 12), zero in 0usize..3) {
+        fn codes_are_narrow_and_scales_positive(
+            w in proptest::collection::vec(-10f32..10.0, 12),
+            zero in 0usize..3,
+            bits in proptest::sample::select(vec![2u8, 4, 8]),
+        ) {
             let mut w = w;
             w[zero * 4..zero * 4 + 4].fill(0.0);
-            let f = fit(&w, 3, None, WeightScale::Auto, false, &[0.0; 3]);
+            let f = fit(&w, 3, None, Grid { bits, scale: WeightScale::Auto, feedback: false }, &[0.0; 3]);
             prop_assert!(f.scales.iter().all(|s| *s > 0.0 && s.is_finite()));
-            prop_assert!(f.codes.iter().all(|c| (-127..=127).contains(c)));
+            let top = [64, 56, 127][bits as usize / 3];
+            prop_assert!(f.codes.iter().all(|c| (-top..=top).contains(c)));
             prop_assert!(f.codes[zero * 4..zero * 4 + 4].iter().all(|c| *c == 0));
         }
     }

@@ -8,7 +8,7 @@ use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
-use super::{Context, Lowering, Tensor, clamp_i8, nhwc, to_u16, winograd};
+use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, to_u16, winograd};
 use crate::Prefer;
 
 /// Extents of an NHWC tensor.
@@ -65,12 +65,23 @@ fn emit_conv(
     if q.weights.len() != taps * channels || !fold(&mut q, channels, i32::from(x.zp), &|o, k| o * taps + k) {
         return Ok(false);
     }
-    if c.prefer == Prefer::Speed && !c.learns && winograd::suits(window, [n, h, w, in_c], out_c) {
+    let one_row = x.len() == taps && y.len() == channels;
+    // Steps follow weights that lie one by one: none that are coded, transformed or packed.
+    let fixed = !c.learns;
+    if fixed && c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
+        return Ok(true);
+    }
+    if fixed && c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
         return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
     }
     let segment = usize::from(window.kernel[1]) * usize::from(in_c);
     let weights = arrange(q.weights, channels, segment, usize::from(window.kernel[0]));
-    if c.prefer == Prefer::Flash && weights.len() > q.weights.len() + q.weights.len() / 16 + 16 {
+    // A single pixel meets each weight once: expanding them takes longer than the rest.
+    let packed = packed::pack(&weights).filter(|_| fixed && (c.prefer != Prefer::Speed || !one_row));
+    if c.prefer == Prefer::Flash
+        && packed.is_none()
+        && weights.len() > q.weights.len() + q.weights.len() / 16 + 16
+    {
         return Ok(false);
     }
     let mut r = record::ConvBlocked {
@@ -89,17 +100,21 @@ fn emit_conv(
         clamp: clamp_i8(activation, y),
         blob: 0,
     };
-    let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
-    if scratch == 0 {
+    if cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")? == 0 {
         r.walk = if q.fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
     } else if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; channels];
     }
     let mut blob = requant_blob(&q.bias, &q.fixed);
-    let stored = weights.len();
-    blob.extend(weights);
-    r.blob = c.blob(blob, (stored, 4 * channels))?;
-    emit(c, Record::ConvBlocked(r), x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
+    let stored = packed.as_ref().map_or(&weights, |p| &p.bytes);
+    blob.extend(stored);
+    r.blob = c.blob(blob, (stored.len(), 4 * channels))?;
+    let record = match &packed {
+        Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.panel).into(),
+        None => Record::ConvBlocked(r),
+    };
+    let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
+    emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
     Ok(true)
 }
 

@@ -1,0 +1,83 @@
+//! int8 convolutions and fully connected layers whose weights are of few kinds, as [`record::ConvPacked`]: quantised to
+//! four or two bits, or to a codebook.
+
+use std::collections::BTreeSet;
+
+use offshoot::format::record::{self, ConvBlocked};
+
+/// Levels and codes of weights, and the bits of an index.
+pub(super) struct Packed {
+    pub(super) bits: u8,
+    /// As they stand in the blob: levels, then codes.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Packs weights in the order of [`ConvBlocked`] if they are of 16 kinds at most.
+pub(super) fn pack(arranged: &[u8]) -> Option<Packed> {
+    let halves: Vec<[i8; 2]> = arranged
+        .chunks_exact(2)
+        .map(|b| {
+            let half = i16::from_le_bytes([b[0], b[1]]);
+            let low = half as i8;
+            [low, ((half - i16::from(low)) >> 8) as i8]
+        })
+        .collect();
+    let mut kinds = BTreeSet::new();
+    for weight in halves.iter().flatten() {
+        kinds.insert(*weight);
+        if kinds.len() > 16 {
+            return None;
+        }
+    }
+    let bits: u8 = if kinds.len() <= 4 { 2 } else { 4 };
+    let mut levels: Vec<i8> = kinds.into_iter().collect();
+    levels.resize(1 << bits, 0);
+    let index = |w: i8| levels.iter().position(|&l| l == w).map_or(0, |i| i as u8);
+    let codes: Vec<u8> = halves.iter().map(|&[a, b]| index(a) | index(b) << bits).collect();
+    let mut bytes: Vec<u8> = levels.iter().map(|&l| l as u8).collect();
+    match bits {
+        4 => bytes.extend(codes),
+        // A block has a multiple of eight halves.
+        _ => bytes.extend(codes.chunks(2).map(|pair| pair[0] | pair[1] << 4)),
+    }
+    Some(Packed { bits, bytes })
+}
+
+/// The record: as many blocks a panel as `budget` bytes of expanded weights hold, `inputs` a channel.
+pub(super) fn record(conv: ConvBlocked, packed: &Packed, inputs: usize, budget: usize) -> record::ConvPacked {
+    let blocks = usize::from(conv.out_c).div_ceil(4);
+    let panel = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
+    // As few panels as that, and as even as may be.
+    let panel = blocks.div_ceil(blocks.div_ceil(panel).max(1)).max(1);
+    record::ConvPacked::new(conv, packed.bits, panel.min(usize::from(u16::MAX)) as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arranged(weights: &[[i8; 2]]) -> Vec<u8> {
+        weights.iter().flat_map(|&[a, b]| (256 * i16::from(b) + i16::from(a)).to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn few_kinds_are_packed_and_found_again() {
+        for (kinds, bits) in [(3, 2), (4, 2), (5, 4), (16, 4)] {
+            let weights: Vec<[i8; 2]> = (0..16)
+                .map(|i| [(i % kinds) as i8 * 8 - 56, (kinds - 1 - i % kinds) as i8 * 8 - 56])
+                .collect();
+            let packed = pack(&arranged(&weights)).unwrap();
+            assert_eq!(packed.bits, bits, "{kinds} kinds");
+            let (levels, codes) = packed.bytes.split_at(1 << bits);
+            let levels: Vec<i8> = levels.iter().map(|&l| l as i8).collect();
+            let mut table = vec![0; 1 << (2 * bits)];
+            offshoot::kernels::portable::fill_halves(&levels, &mut table);
+            let mut halves = vec![0; 16];
+            offshoot::kernels::portable::expand(codes, &table, &mut halves);
+            let bytes: Vec<u8> = halves.iter().flat_map(|h: &i16| h.to_le_bytes()).collect();
+            assert_eq!(bytes, arranged(&weights));
+        }
+        let many: Vec<[i8; 2]> = (0..16).map(|i| [i + 1, 0]).collect();
+        assert!(pack(&arranged(&many)).is_none());
+    }
+}

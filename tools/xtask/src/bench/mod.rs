@@ -1,0 +1,126 @@
+//! `cargo xtask bench`: what networks take on the emulated boards, beside TFLite Micro with CMSIS-NN and beside the
+//! committed figures ([`figures::FILE`]). Counts are deterministic: a test holds them.
+
+pub mod figures;
+pub mod measure;
+pub mod networks;
+pub mod peers;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use offshoot_cli::commands::compile::Prefer;
+
+use figures::Figures;
+use networks::Network;
+
+/// Arguments of `bench`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Folder of public data sets with `mlperf_tiny/`. Default: $OFFSHOOT_DATA, else `../shared/data` beside the repository.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// Only networks whose name contains this (repeat).
+    #[arg(long)]
+    pub network: Vec<String>,
+    /// Only this target (repeat). Default: every emulated board.
+    #[arg(long)]
+    pub target: Vec<String>,
+    /// Also the instructions of each kind of operator.
+    #[arg(long)]
+    pub kinds: bool,
+    /// Tables in Markdown, as in the README.
+    #[arg(long)]
+    pub markdown: bool,
+    /// Writes what was measured as JSON.
+    #[arg(long)]
+    pub json: Option<PathBuf>,
+    /// Replaces the committed figures of what was measured.
+    #[arg(long)]
+    pub update: bool,
+}
+
+/// The repository's root.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// The folder of public data sets.
+pub fn data_folder() -> PathBuf {
+    std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from)
+}
+
+/// Measures, prints, compares.
+///
+/// # Errors
+/// A network does not compile, a board does not answer, a file cannot be written, or a count has grown.
+pub fn run(args: &Args) -> Result<()> {
+    let data = args.data.clone().unwrap_or_else(data_folder);
+    let boards = targets(&args.target)?;
+    let wanted = |n: &Network| args.network.is_empty() || args.network.iter().any(|w| n.name.contains(w));
+    let mut measured = Figures::default();
+    for network in networks::all().into_iter().filter(wanted) {
+        let Some(source) = network.find(&data) else {
+            eprintln!("skipped: {} ({} is absent)", network.name, network.path(&data).display());
+            continue;
+        };
+        for prefer in [Prefer::Balanced, Prefer::Speed] {
+            let off = network.compile(&source, prefer)?;
+            for target in &boards {
+                eprintln!("{} {} {target} …", network.name, networks::preference(prefer));
+                measured.rows.push(measure::measure(&network, prefer, &off, target)?);
+            }
+        }
+    }
+    if measured.rows.is_empty() {
+        bail!("nothing was measured");
+    }
+    println!("{}", table::sizes(&measured, args.markdown));
+    println!("{}", table::costs(&measured, args.markdown));
+    if args.kinds {
+        println!("{}", table::kinds(&measured, args.markdown));
+    }
+    if let Some(path) = &args.json {
+        measured.write(path)?;
+    }
+    compare(&measured, args.update)
+}
+
+/// Names of all emulated boards.
+pub fn boards() -> Vec<String> {
+    offshoot_target::BOARDS.iter().map(|b| b.name.to_owned()).collect()
+}
+
+/// Names of the boards to measure on.
+fn targets(only: &[String]) -> Result<Vec<String>> {
+    let all = boards();
+    if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
+        bail!("`{unknown}` is no emulated board: {}", all.join(", "));
+    }
+    Ok(if only.is_empty() { all } else { only.to_vec() })
+}
+
+fn compare(measured: &Figures, update: bool) -> Result<()> {
+    let path = figures::committed();
+    let committed = Figures::read_or_empty(&path)?;
+    let changes = committed.changes(measured);
+    changes.iter().for_each(|c| println!("{c}"));
+    if update {
+        committed.replaced_by(measured).write(&path)?;
+        println!("written: {}", display(&path));
+        return Ok(());
+    }
+    let grown = changes.iter().filter(|c| c.is_growth()).count();
+    if grown > 0 {
+        bail!(
+            "{grown} figures have grown by more than {} %; if that is meant: --update",
+            figures::TOLERANCE_PERCENT
+        );
+    }
+    Ok(())
+}
+
+fn display(path: &Path) -> String {
+    path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+}

@@ -1,0 +1,77 @@
+//! The networks that are measured: MLPerf Tiny's, as int8 files with TFLite Micro's scales, and the shipped models,
+//! quantised here.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use offshoot_cli::commands::compile::{self, Precision, Prefer};
+use offshoot_cli::files::{self, OffFile};
+use offshoot_cli::ui::Ui;
+use offshoot_data::npy;
+
+/// A network.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    /// Its name in tables and figures.
+    pub name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// `mlperf_tiny/NAME_int8.onnx` in the folder of data sets.
+    Public,
+    /// `models/NAME/` in the repository, with calibration samples.
+    Shipped,
+}
+
+/// All networks, the public ones first.
+pub fn all() -> Vec<Network> {
+    let public = ["kws", "ic", "vww", "ad", "sww"].map(|name| Network { name, kind: Kind::Public });
+    let shipped = ["glyphs", "vibration", "tones"].map(|name| Network { name, kind: Kind::Shipped });
+    public.into_iter().chain(shipped).collect()
+}
+
+/// How `--prefer` is written.
+pub fn preference(prefer: Prefer) -> &'static str {
+    match prefer {
+        Prefer::Balanced => "balanced",
+        Prefer::Speed => "speed",
+        Prefer::Ram => "ram",
+        Prefer::Flash => "flash",
+    }
+}
+
+impl Network {
+    /// Where its ONNX file should be.
+    pub fn path(&self, data: &Path) -> PathBuf {
+        match self.kind {
+            Kind::Public => data.join(format!("mlperf_tiny/{}_int8.onnx", self.name)),
+            Kind::Shipped => super::root().join("models").join(self.name).join("model.onnx"),
+        }
+    }
+
+    /// Its ONNX file, if it is there.
+    pub fn find(&self, data: &Path) -> Option<PathBuf> {
+        Some(self.path(data)).filter(|p| p.is_file())
+    }
+
+    /// Its `.off` file.
+    ///
+    /// # Errors
+    /// It cannot be read or does not compile.
+    pub fn compile(&self, onnx: &Path, prefer: Prefer) -> Result<OffFile> {
+        let (graph, _) = files::read_graph(onnx)?;
+        let samples = match self.kind {
+            Kind::Public => Vec::new(),
+            Kind::Shipped => {
+                let path = onnx.with_file_name("calibration_x.npy");
+                let array = npy::read(&path).with_context(|| path.display().to_string())?;
+                compile::calibration(&graph, &[array], &["calibration".into()])?
+            }
+        };
+        let args = compile::Args { precision: Some(Precision::Int8), prefer, ..compile::Args::default() };
+        let made = compile::make(&Ui { json: true }, graph, &samples, &args, None)?;
+        Ok(OffFile::from_bytes(&made.compiled.bytes))
+    }
+}
