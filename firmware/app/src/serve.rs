@@ -282,6 +282,7 @@ fn learn<C: Clock, K: StackGauge>(
     label: u16,
 ) -> Result<LessonReport, Failure> {
     let reading_cost = reading_cost(clock);
+    engine.paint(PAINT);
     let depth = gauge.paint();
     clock.restart();
     let start = clock.now();
@@ -294,8 +295,12 @@ fn learn<C: Clock, K: StackGauge>(
         steps: lesson.steps,
         count: clock.between(start, end).saturating_sub(reading_cost),
         stack,
+        arena: engine.used(PAINT) as u32,
     })
 }
+
+/// Fills the arena before a step: what no longer has it was used.
+const PAINT: u8 = 0xa5;
 
 /// The next request; damage and other versions of the protocol are failures to report. `None`: the line is closed.
 fn receive<S: Read + Write>(link: &mut Link<S>) -> Option<Result<Request<'_>, Failure>> {

@@ -5,7 +5,7 @@ use super::{Engine, Memory};
 use crate::error::{Error, Rule};
 use crate::format::learn::{CodesRepr, Format, Part, Teacher};
 use crate::format::record::Arith;
-use crate::graph::learn::{Learning, TrainedLayer};
+use crate::graph::learn::{Learning, TrainedLayer, room_words};
 use crate::learn::layers::Slope;
 use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude};
 use crate::ops::{self, Span};
@@ -38,15 +38,25 @@ impl<'m, 'a> Engine<'m, 'a> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
         engine.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
-        for layer in learning.layers() {
-            let factory = model.blobs().get(layer.blob as usize..).and_then(|b| b.get(..layer.overlay.len));
-            let overlay = engine.arena.get_mut(layer.overlay.range());
-            match (factory, overlay) {
-                (Some(factory), Some(overlay)) => overlay.copy_from_slice(factory),
-                _ => return Err(Error::NotLearning),
-            }
-        }
+        engine.forget()?;
         Ok(engine)
+    }
+
+    /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`].
+    pub fn forget(&mut self) -> Result<(), Error> {
+        let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
+        let start = learning.learned_start().ok_or(Error::NotLearning)?;
+        self.arena.get_mut(start..).ok_or(Error::NotLearning)?.fill(0);
+        for layer in learning.layers() {
+            let factory = factory(&self.model, &layer).ok_or(Error::NotLearning)?;
+            let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Error::NotLearning)?;
+            overlay.copy_from_slice(factory);
+        }
+        self.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
+        Ok(())
     }
 
     /// One step: runs on the inputs, and every layer that learns learns that their class is `label`. A step consumes the
@@ -95,10 +105,41 @@ impl<'m, 'a> Engine<'m, 'a> {
         self.arena.get(learning.learned_start()?..)
     }
 
-    /// Puts back what [`Self::learned`] gave for the same model.
+    /// Fills the memory that a step may use beside inputs and what is learned with a pattern, to measure how much of it
+    /// one does use: [`Self::used`].
+    pub fn paint(&mut self, pattern: u8) {
+        let end = self.work_bytes();
+        let mut start = 0;
+        // Stretches between inputs, by ascending place.
+        while start < end {
+            let inputs = (0..self.model.input_count()).filter_map(|i| super::io_span(&self.model.input(i)?));
+            let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
+            let (stop, after) = next.map_or((end, end), |s| (s.start.clamp(start, end), s.end()));
+            if let Some(stretch) = self.arena.get_mut(start..stop) {
+                stretch.fill(pattern);
+            }
+            start = after.max(stop);
+        }
+    }
+
+    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has.
+    pub fn used(&self, pattern: u8) -> usize {
+        let work = self.arena.get(..self.work_bytes()).unwrap_or(&[]);
+        work.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1)
+    }
+
+    /// Bytes of the arena in front of what is learned.
+    fn work_bytes(&self) -> usize {
+        let learning = self.course.and_then(|_| self.model.learning());
+        learning.and_then(|l| l.learned_start()).unwrap_or(self.arena.len())
+    }
+
+    /// Puts back what [`Self::learned`] gave for the same model, wherever it has been since: what no steps of this model
+    /// can have made is refused, and leaves the weights of the file.
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length.
+    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length; [`Error::Learn`] with the first layer whose
+    /// numbers the kernels do not take.
     pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
         let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
         let start = learning.learned_start().ok_or(Error::NotLearning)?;
@@ -107,8 +148,31 @@ impl<'m, 'a> Engine<'m, 'a> {
             return Err(Error::Length);
         }
         own.copy_from_slice(learned);
+        for (index, layer) in learning.layers().enumerate() {
+            if let Err(rule) = self.check_learned(&layer) {
+                self.forget()?;
+                return Err(Error::Learn { layer: index as u8, rule });
+            }
+        }
         Ok(())
     }
+
+    /// Whether the overlay of a layer is one that its operator takes, with the multipliers and shifts of the file.
+    fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
+        let overlay = self.arena.get(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
+        let fixed = layer.front[0]..layer.front.iter().sum();
+        if overlay.get(fixed.clone()) != factory.get(fixed) {
+            return Err(Rule::Quantisation);
+        }
+        let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+        ops::check(&layer.record, &limits).map(|_| ())
+    }
+}
+
+/// The weights that a layer has in the file.
+fn factory<'m>(model: &crate::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
+    model.blobs().get(layer.blob as usize..)?.get(..layer.overlay.len)
 }
 
 /// Runs every operator, those that learn with their overlays, and calls `learn` behind these.
@@ -187,7 +251,6 @@ fn teach(
     let head = &learning.head;
     let classes = usize::from(head.classes);
     let grid = layer.grid();
-    let pixels = layer.geometry.pixels();
     // In the order in which they lie: the arena of inference, then room, overlay, lower bytes or head.
     let (work, learned) = arena.split_at_mut_checked(head.room as usize).ok_or(Rule::ArenaBounds)?;
     let table_len = 4 * classes * grid.features();
@@ -198,7 +261,7 @@ fn teach(
     };
     let base = head.room as usize;
     let pieces = [
-        (0, 12 * classes + 4 * pixels),
+        (0, 12 * classes + 4 * room_words(&layer.geometry, &layer.arith)),
         (layer.overlay.start - base, layer.overlay.len),
         (extra_at as usize - base, extra_len),
     ];
@@ -221,7 +284,7 @@ fn teach(
         Some(CodesRepr::Head { .. }) => Codes::Unit,
     };
     let (label, bias_only) = (usize::from(label), layer.repr.part == Part::Bias);
-    let (words, errors) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
+    let (words, long) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
     match layer.arith {
         Arith::F32 { clamp } if cfg!(feature = "f32") => {
             let slope = clamp.map_or(Slope::Linear, |(min, max)| Slope::Clamp { min, max });
@@ -243,7 +306,7 @@ fn teach(
                 bias: cast_mut(bias)?,
             };
             let residual = cast_mut::<f32>(words)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-            float::learn(&mut own, &lesson, residual, cast_mut(errors)?);
+            float::learn(&mut own, &lesson, residual, cast_mut(long)?);
             if let Some(head_rate) = head_rate {
                 float::learn_head(own.h, &lesson.grid, table, residual, rate * head_rate, head.normalised);
             }
@@ -278,6 +341,7 @@ fn teach(
                 weights: cast_mut(weights)?,
                 fine: cast_mut(extra)?,
                 bias: cast_mut(bias)?,
+                folded: layer.folded,
                 multiplier: cast(multiplier)?,
                 shift: cast(shift)?,
                 quant,
@@ -286,7 +350,7 @@ fn teach(
             let mut room = integer::Room {
                 residual: cast_mut(residual)?,
                 sums: cast_mut(sums)?,
-                errors: cast_mut(errors)?,
+                gradients: cast_mut(long)?,
             };
             integer::learn(&mut own, &lesson, &mut room, random);
             Ok(())

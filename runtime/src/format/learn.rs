@@ -33,7 +33,7 @@ pub struct LearnHead {
 /// One operator that learns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnLayer {
-    /// Position of the operator: Conv2d, Depthwise or FullyConnected.
+    /// Position of the operator: Conv2d, Depthwise, FullyConnected, ConvBlocked or DepthwisePlanar.
     pub op: u16,
     /// What of it learns.
     pub part: Part,

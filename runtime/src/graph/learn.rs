@@ -1,7 +1,8 @@
 //! Learning records, checked: which operators learn, and where in the arena.
 //!
 //! Demands: 1 to 255 layers, by strictly ascending operator; 2 to 1024 classes; rates finite and ≥ 0; operators are
-//! Conv2d, Depthwise or FullyConnected of one image; formats fit the operator's; an int8 layer has scales > 0 and whole
+//! Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvBlocked and DepthwisePlanar, whose
+//! output shares no byte with its input; formats fit the operator's; an int8 layer has scales > 0 and whole
 //! codes (no uniform ones, no head) under cross-entropy or DRTP; [`Teacher::Output`] has the classes as channels and is
 //! one pixel; exactly the last layer is such a one or none is; a raster of 1 to 16 cells along an axis; probes inside
 //! the blob section; learning memory behind the inference arena, without overlaps, in the order of the format.
@@ -10,7 +11,7 @@ use super::{Model, Ops};
 use crate::error::{Error, Rule};
 use crate::format::codec;
 use crate::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Teacher};
-use crate::format::record::{Arith, Record};
+use crate::format::record::{Arith, Record, Walk};
 use crate::learn::Rule as LearnRule;
 use crate::learn::grid::Grid;
 use crate::learn::layers::geometry::Geometry;
@@ -45,6 +46,8 @@ pub struct TrainedLayer {
     pub geometry: Geometry,
     /// Number format.
     pub arith: Arith,
+    /// Biases hold `-in_zp · Σ weights`.
+    pub folded: bool,
     pub(crate) src: Span,
     pub(crate) dst: Span,
     /// Bytes of bias, multipliers and shifts.
@@ -85,9 +88,17 @@ impl TrainedLayer {
     }
 }
 
-/// Bytes of room that a step of layers with at most `pixels` output pixels needs: a word a pixel, three a class.
-pub fn room_bytes(classes: u16, pixels: usize) -> u64 {
-    12 * u64::from(classes) + 4 * pixels as u64
+/// Words of room that a step of a layer needs: float32 a word a pixel, int8 as [`Geometry::gradients`].
+pub fn room_words(geometry: &Geometry, arith: &Arith) -> usize {
+    match arith {
+        Arith::F32 { .. } => geometry.pixels(),
+        Arith::I8 { .. } => geometry.gradients(),
+    }
+}
+
+/// Bytes of room that steps of layers with at most so many [`room_words`] need: three words a class besides.
+pub fn room_bytes(classes: u16, words: usize) -> u64 {
+    12 * u64::from(classes) + 4 * words as u64
 }
 
 impl<'m> Learning<'m> {
@@ -145,17 +156,30 @@ impl Iterator for Layers<'_> {
 
 /// What follows from the record of an operator that was checked.
 fn resolve(repr: LearnLayer, mut record: Record) -> Result<TrainedLayer, Rule> {
+    let mut folded = false;
+    let take = core::mem::take;
     let (geometry, arith, src, dst, blob, images) = match &mut record {
         Record::Conv2d(r) => {
             let geometry = Geometry::conv(r).ok_or(Rule::Window)?;
-            (geometry, r.arith, r.src, r.dst, core::mem::take(&mut r.blob), r.n)
+            (geometry, r.arith, r.src, r.dst, take(&mut r.blob), r.n)
         }
         Record::Depthwise(r) => {
             let geometry = Geometry::depthwise(r).ok_or(Rule::Window)?;
-            (geometry, r.arith, r.src, r.dst, core::mem::take(&mut r.blob), r.n)
+            (geometry, r.arith, r.src, r.dst, take(&mut r.blob), r.n)
         }
         Record::FullyConnected(r) => {
-            (Geometry::fully_connected(r), r.arith, r.src, r.dst, core::mem::take(&mut r.blob), 1)
+            (Geometry::fully_connected(r), r.arith, r.src, r.dst, take(&mut r.blob), 1)
+        }
+        Record::ConvBlocked(r) => {
+            folded = true;
+            let per_channel = r.walk != Walk::VectorOneScale;
+            let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
+            (Geometry::blocked(r).ok_or(Rule::Window)?, arith, r.src, r.dst, take(&mut r.blob), r.n)
+        }
+        Record::DepthwisePlanar(r) => {
+            folded = true;
+            let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel: true, clamp: r.clamp };
+            (Geometry::planar(r).ok_or(Rule::Window)?, arith, r.src, r.dst, take(&mut r.blob), r.n)
         }
         _ => return Err(Rule::Format),
     };
@@ -172,18 +196,13 @@ fn resolve(repr: LearnLayer, mut record: Record) -> Result<TrainedLayer, Rule> {
         }
     };
     // All of it lies in the blob section, whose length fits.
-    let bytes = front.iter().sum::<usize>() + g.weights() * size;
-    Ok(TrainedLayer {
-        src: Span::new(src, extent(g.input, g.c)?, size)?,
-        dst: Span::new(dst, extent(g.output, g.out_c)?, size)?,
-        overlay: Span::new(repr.overlay, bytes as u64, 1)?,
-        repr,
-        record,
-        blob,
-        geometry,
-        arith,
-        front,
-    })
+    let bytes = front.iter().sum::<usize>() + g.places() * size;
+    let src = Span::new(src, extent(g.input, g.c)?, size)?;
+    let dst = Span::new(dst, extent(g.output, g.out_c)?, size)?;
+    // What learns still has its input when its output is there.
+    require(!src.overlaps(dst), Rule::Overlap)?;
+    let overlay = Span::new(repr.overlay, bytes as u64, 1)?;
+    Ok(TrainedLayer { src, dst, overlay, repr, record, blob, geometry, arith, folded, front })
 }
 
 /// Checks what stands behind the operators.
@@ -194,14 +213,14 @@ pub(super) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(LearnHead,
     require((2..=MAX_CLASSES).contains(&head.classes), Rule::Shape).map_err(shared)?;
     check_rate(head.rate).map_err(shared)?;
     let walk = || Learning::new(model, head, rest).layers();
-    let mut pixels = 0;
+    let mut words = 0;
     let mut layers = walk();
     let mut index = 0;
     while let Some(layer) = layers.step() {
         let invalid = |rule| Error::Learn { layer: index, rule };
         let layer = layer.map_err(invalid)?;
         check_layer(model, &head, &layer, layers.left == 0).map_err(invalid)?;
-        pixels = pixels.max(layer.geometry.pixels());
+        words = words.max(room_words(&layer.geometry, &layer.arith));
         index += 1;
     }
     require(layers.rest.is_empty(), Rule::Table).map_err(shared)?;
@@ -213,7 +232,7 @@ pub(super) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(LearnHead,
         end = u64::from(at).checked_add(bytes).ok_or(Rule::ArenaBounds)?;
         require(end <= u64::from(head.arena_bytes), Rule::ArenaBounds)
     };
-    place(head.room, room_bytes(head.classes, pixels), 8).map_err(shared)?;
+    place(head.room, room_bytes(head.classes, words), 8).map_err(shared)?;
     for (index, layer) in walk().enumerate() {
         let invalid = |rule| Error::Learn { layer: index as u8, rule };
         for (at, bytes) in layer.memory(head.classes).into_iter().flatten() {

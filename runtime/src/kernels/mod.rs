@@ -72,6 +72,40 @@ pub(crate) fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
     portable::pool_i8(r, src, dst);
 }
 
+#[cfg(not(arm_dsp))]
+pub(crate) use portable::{add_errors, add_windows, energy, select, select_errors};
+
+/// Four planes of a depthwise layer's gradients at once, in place of one after the other; `false`, and nothing is done,
+/// where there is no faster way. See [`crate::learn::integer`].
+#[cfg(not(arm_dsp))]
+pub(crate) fn add_planes(
+    _: &crate::learn::integer::gradient::Tensors<'_>,
+    _channel: usize,
+    _row: (&crate::learn::grid::Grid, usize),
+    _errors: &crate::learn::integer::gradient::RowErrors,
+    _sums: &mut [i32],
+    _totals: &mut [i32; 4],
+) -> bool {
+    false
+}
+
+/// Steps of a line of blocked weights at once; `None`, and nothing is done, where there is no faster way. See
+/// [`crate::learn::integer`].
+#[cfg(not(arm_dsp))]
+pub(crate) fn step_line(
+    _halves: &mut [i16],
+    _upper: bool,
+    _fine: &mut [i8],
+    _gradients: &[i32],
+    _factor: (i32, u32),
+    _random: &mut crate::learn::Random,
+) -> Option<i32> {
+    None
+}
+
+#[cfg(arm_dsp)]
+pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
+
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocks, conv_winograd, depthwise_planar, fully_connected_coded};
 pub(crate) use panels::{Codes, conv_blocked, conv_packed};

@@ -1,6 +1,8 @@
 //! Features of an image: the sum of each channel over the cells of a `grid × grid` raster, times `grid² / pixels`.
 //! Feature `cell · channels + channel`. A fully connected layer has one cell and its outputs as features.
 
+use core::ops::Range;
+
 /// A raster over an image `[height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grid {
@@ -34,13 +36,20 @@ impl Grid {
         cell * self.extent[axis] / self.cells[axis]
     }
 
+    /// Rows and columns of a cell, which are numbered row by row.
+    #[inline]
+    pub fn cell(&self, cell: usize) -> (Range<usize>, Range<usize>) {
+        let (row, column) = (cell / self.cells[1], cell % self.cells[1]);
+        (self.edge(0, row)..self.edge(0, row + 1), self.edge(1, column)..self.edge(1, column + 1))
+    }
+
     /// Calls `each(element)` with the position in the image of every pixel of a feature.
     #[inline]
     pub fn pixels(&self, feature: usize, mut each: impl FnMut(usize)) {
         let (cell, channel) = (feature / self.channels, feature % self.channels);
-        let (row, column) = (cell / self.cells[1], cell % self.cells[1]);
-        for y in self.edge(0, row)..self.edge(0, row + 1) {
-            for x in self.edge(1, column)..self.edge(1, column + 1) {
+        let (rows, columns) = self.cell(cell);
+        for y in rows {
+            for x in columns.clone() {
                 each((y * self.extent[1] + x) * self.channels + channel);
             }
         }

@@ -11,6 +11,18 @@ impl Random {
         Self(if state == 0 { 0x9e37_79b9 } else { state })
     }
 
+    /// The state, for a kernel that draws by itself.
+    #[cfg(arm_dsp)]
+    pub(crate) fn state(self) -> u32 {
+        self.0
+    }
+
+    /// From a state that such a kernel leaves.
+    #[cfg(arm_dsp)]
+    pub(crate) fn of_state(state: u32) -> Self {
+        Self(state)
+    }
+
     /// The next 32 bits; never 0.
     #[inline]
     pub fn next_u32(&mut self) -> u32 {

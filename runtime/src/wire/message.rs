@@ -185,6 +185,9 @@ pub struct LessonReport {
     pub count: u32,
     /// Bytes of stack that the step used at most.
     pub stack: u32,
+    /// High-water mark of the arena, what is learned left out: bytes up to the last that the step wrote, or that an
+    /// input has.
+    pub arena: u32,
 }
 
 /// Why something was not done.
@@ -345,7 +348,7 @@ mod tests {
     /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 2);
+        assert_eq!(PROTOCOL_VERSION, 3);
         let requests: [(Request<'_>, &[u8]); 12] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
@@ -376,7 +379,7 @@ mod tests {
         };
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
-        let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4 };
+        let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
         let responses: [(Response<'_>, &[u8]); 8] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
@@ -385,7 +388,7 @@ mod tests {
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
             (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
             (Response::Error(failure), &[6, 18, 1, 2]),
-            (Response::Lesson(lesson), &[7, 1, 2, 3, 4]),
+            (Response::Lesson(lesson), &[7, 1, 2, 3, 4, 5]),
         ];
         for (message, bytes) in responses {
             let mut buffer = [0; 64];

@@ -25,8 +25,8 @@ use std::collections::HashMap;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, Teacher};
-use offshoot::format::record::{Arith, Record};
-use offshoot::graph::learn::{MAX_GRID, room_bytes};
+use offshoot::format::record::{Arith, Record, Walk};
+use offshoot::graph::learn::{MAX_GRID, room_bytes, room_words};
 use offshoot::learn::grid::Grid;
 use offshoot::learn::layers::geometry::Geometry;
 use offshoot::learn::{Rule, Schedule};
@@ -260,8 +260,8 @@ fn with_blobs(
     let classes = classes.ok_or_else(|| {
         Error::Learning(format!("the last layer, `{}`, gives no scores of classes", last.operator.name))
     })?;
-    let pixels = chosen.iter().map(|c| c.geometry.pixels()).max().unwrap_or(1);
-    let room = room_bytes(classes, pixels);
+    let words = chosen.iter().map(|c| room_words(&c.geometry, &c.arith)).max().unwrap_or(1);
+    let room = room_bytes(classes, words);
     let start = plan.arena_bytes.next_multiple_of(8);
     let mut places = Places { end: u64::from(start) + room, weights: 0 };
     let mut layers = Vec::new();
@@ -385,6 +385,15 @@ fn candidates<'l>(graph: &Graph, lowered: &'l Lowered, plan: &Plan) -> Vec<Candi
             Record::Conv2d(r) if r.n == 1 => Geometry::conv(r).map(|g| (g, r.arith)),
             Record::Depthwise(r) if r.n == 1 => Geometry::depthwise(r).map(|g| (g, r.arith)),
             Record::FullyConnected(r) => Some((Geometry::fully_connected(r), r.arith)),
+            Record::ConvBlocked(r) if r.n == 1 => {
+                let per_channel = r.walk != Walk::VectorOneScale;
+                let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
+                Geometry::blocked(r).map(|g| (g, arith))
+            }
+            Record::DepthwisePlanar(r) if r.n == 1 => {
+                let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel: true, clamp: r.clamp };
+                Geometry::planar(r).map(|g| (g, arith))
+            }
             _ => None,
         };
         let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);
@@ -414,7 +423,7 @@ fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&
 }
 
 fn blob_bytes(c: &Candidate<'_>) -> u64 {
-    let (channels, weights) = (c.geometry.out_c as u64, c.geometry.weights() as u64);
+    let (channels, weights) = (c.geometry.out_c as u64, c.geometry.places() as u64);
     match c.arith {
         Arith::F32 { .. } => 4 * (channels + weights),
         Arith::I8 { per_channel, .. } => {

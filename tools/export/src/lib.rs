@@ -42,8 +42,7 @@ pub enum Prefer {
 pub struct CompileOptions {
     /// What counts most.
     pub prefer: Prefer,
-    /// Arrange weights for the fast kernels. Without it every operator is in its plain form: the one to read, and to
-    /// learn with.
+    /// Arrange weights for the fast kernels. Without it every operator is in its plain form: the one to read.
     pub arrange: bool,
     /// Most bytes of arena allowed.
     pub max_arena: Option<u64>,

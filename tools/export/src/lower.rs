@@ -130,6 +130,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         places: HashMap::new(),
         node: None,
         arrange: options.arrange,
+        learns: false,
         prefer: options.prefer,
         panel,
     };
@@ -141,10 +142,9 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
     let linear = |n: &&Node| matches!(n.op, Op::Conv2d { .. } | Op::FullyConnected { .. });
     let last = graph.nodes.iter().rfind(linear);
     for node in &graph.nodes {
-        // What learns has its weights in the plain order, and its input stays whole while its output is computed.
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
-        context.arrange = options.arrange && !learns;
+        context.learns = learns;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
             unsupported.push(Unsupported { node: node.name.clone(), operator, reason });
@@ -173,6 +173,9 @@ pub(crate) struct Context<'g> {
     node: Option<&'g Node>,
     /// Weights may be arranged for the fast kernels.
     pub(crate) arrange: bool,
+    /// The node learns: its weights lie one by one in an order that steps can follow, and its input stays whole while
+    /// its output is computed.
+    pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
     /// Bytes of expanded weights that an operator may hold at once.
     pub(crate) panel: usize,

@@ -15,6 +15,9 @@ pub struct HostDevice {
     model: Option<Loaded>,
 }
 
+/// Fills the arena before a step: what no longer has it was used.
+const PAINT: u8 = 0xa5;
+
 /// A model's file and arena, aligned as the runtime wants them.
 #[derive(Debug)]
 struct Loaded {
@@ -114,11 +117,12 @@ impl Device for HostDevice {
     fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let (mut engine, _) = loaded.engine(inputs)?;
+        engine.paint(PAINT);
         let lesson = engine.learn(label)?;
-        let course = engine.course();
+        let (course, arena) = (engine.course(), engine.used(PAINT) as u32);
         loaded.course = course;
         let guess = lesson.guess.unwrap_or(u16::MAX);
-        Ok(LessonReport { guess, steps: lesson.steps, count: 0, stack: 0 })
+        Ok(LessonReport { guess, steps: lesson.steps, count: 0, stack: 0, arena })
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {

@@ -81,9 +81,21 @@ impl Magnitude {
         }
     }
 
-    /// As `factor · 2^-shift` with a factor below 2^16.
+    /// Quotient to one part in 2^15, by one division of 32 bits; zero if the divisor is.
+    #[must_use]
+    pub fn over_roughly(self, other: Self) -> Self {
+        match self.mantissa.checked_div(other.mantissa >> 16) {
+            Some(quotient) => {
+                let exponent = self.exponent.saturating_sub(other.exponent).saturating_sub(16);
+                Self::new(quotient.into(), exponent)
+            }
+            None => Self::ZERO,
+        }
+    }
+
+    /// As `factor · 2^-shift` with a factor below 2^31.
     pub fn factor(self) -> (i32, i32) {
-        ((self.mantissa >> 16) as i32, 0i32.saturating_sub(self.exponent.saturating_add(16)))
+        ((self.mantissa >> 1) as i32, 0i32.saturating_sub(self.exponent.saturating_add(1)))
     }
 }
 
@@ -106,6 +118,7 @@ mod tests {
                 let n = Magnitude::from_f32(b);
                 assert!((float(m.times(n)) / (f64::from(a) * f64::from(b)) - 1.0).abs() < 1e-9);
                 assert!((float(m.over(n)) / (f64::from(a) / f64::from(b)) - 1.0).abs() < 1e-9);
+                assert!((float(m.over_roughly(n)) / (f64::from(a) / f64::from(b)) - 1.0).abs() < 6e-5);
             }
             let (factor, shift) = m.factor();
             assert!((f64::from(factor) * f64::from(-shift).exp2() / f64::from(a) - 1.0).abs() < 1e-4);

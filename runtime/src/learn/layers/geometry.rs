@@ -1,7 +1,10 @@
 //! What a layer with weights looks like to learning: an image, a window, and where each weight lies. Fully connected
 //! layers are images of one pixel a row; depthwise convolutions have another order of weights.
 
-use crate::format::record::{Conv2d, Depthwise, FullyConnected, Window, WindowRepr};
+use crate::format::record::{
+    Conv2d, ConvBlocked, Depthwise, DepthwisePlanar, FullyConnected, Window, WindowRepr,
+};
+use crate::kernels::geometry::Blocked;
 
 /// Order of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,11 @@ pub enum Order {
     Depthwise {
         /// Output channels an input channel.
         multiplier: usize,
+    },
+    /// As [`ConvBlocked`] has them: blocks of four output channels.
+    Blocked {
+        /// Inputs of a kernel row, padded.
+        row: usize,
     },
 }
 
@@ -63,6 +71,18 @@ impl Geometry {
         Self::windowed(r.window, [r.h, r.w], c, c * multiplier, Order::Depthwise { multiplier })
     }
 
+    /// Of a blocked convolution; `None` if its window is not possible.
+    pub fn blocked(r: &ConvBlocked) -> Option<Self> {
+        let row = Blocked::of(r).padded;
+        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), Order::Blocked { row })
+    }
+
+    /// Of a planar depthwise convolution; `None` if its window is not possible.
+    pub fn planar(r: &DepthwisePlanar) -> Option<Self> {
+        let c = usize::from(r.c);
+        Self::windowed(r.window, [r.h, r.w], c, c, Order::Depthwise { multiplier: 1 })
+    }
+
     /// Of a fully connected layer.
     pub fn fully_connected(r: &FullyConnected) -> Self {
         Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize)
@@ -95,6 +115,7 @@ impl Geometry {
         match self.order {
             Order::Grouped { groups } => self.c / groups.max(1),
             Order::Depthwise { .. } => 1,
+            Order::Blocked { .. } => self.c,
         }
     }
 
@@ -103,11 +124,29 @@ impl Geometry {
         self.out_c * self.taps() * self.depth()
     }
 
-    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow.
+    /// Places that weights take: more than there are if the order pads them.
+    pub fn places(&self) -> usize {
+        match self.order {
+            Order::Blocked { row } => {
+                self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row
+            }
+            _ => self.weights(),
+        }
+    }
+
+    /// Gradients that a step of an integer layer holds at once: those of an output channel, of four if it is
+    /// depthwise, or the sums of all channels.
+    pub fn gradients(&self) -> usize {
+        let channels = if matches!(self.order, Order::Depthwise { .. }) { 4 } else { 1 };
+        (channels * self.taps() * self.depth()).max(self.out_c)
+    }
+
+    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. That of a
+    /// blocked layer is the index that its plain form would have.
     #[inline]
     pub(crate) fn weight(&self, channel: usize, tap: usize) -> usize {
         match self.order {
-            Order::Grouped { .. } => (channel * self.taps() + tap) * self.depth(),
+            Order::Grouped { .. } | Order::Blocked { .. } => (channel * self.taps() + tap) * self.depth(),
             Order::Depthwise { .. } => tap * self.out_c + channel,
         }
     }
@@ -121,6 +160,7 @@ impl Geometry {
                 channel / out_of_group * self.depth()
             }
             Order::Depthwise { multiplier } => channel / multiplier.max(1),
+            Order::Blocked { .. } => 0,
         }
     }
 

@@ -86,6 +86,8 @@ pub struct Report {
     pub accuracy_after: f64,
     /// Bytes of arena that learning needs.
     pub train_arena_bytes: u64,
+    /// High-water mark of the arena over all steps, what is learned included.
+    pub train_arena_used_bytes: u64,
     /// CRC-32 of all that was learned.
     pub digest: u32,
     /// Where it learned.
@@ -110,6 +112,7 @@ impl Outcome for Report {
             .row(["accuracy before", &percent(self.accuracy_before)])
             .row(["accuracy after", &percent(self.accuracy_after)])
             .row(["training arena (RAM), bytes", &thousands(self.train_arena_bytes)])
+            .row(["of it used, bytes", &thousands(self.train_arena_used_bytes)])
             .row(["digest of learned weights", &format!("{:08x}", self.digest)]);
         if let Some(count) = self.step_count {
             facts.row(["cost of a step", &thousands(count)]);
@@ -222,6 +225,7 @@ pub fn learn(
         accuracy_before,
         accuracy_after,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
+        train_arena_used_bytes: trace.arena + learned.len() as u64,
         digest: offshoot::wire::crc32(&learned),
         target: target.to_string(),
         step_count: trace.count,
@@ -237,13 +241,14 @@ struct Trace {
     curve: Vec<Point>,
     count: Option<u64>,
     stack: Option<u64>,
+    arena: u64,
 }
 
 fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], steps: usize) -> Result<Trace> {
     let bar = ui.progress("learning", steps as u64);
     let stretch = steps.div_ceil(20).max(1);
     let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
-    let (mut count, mut stack) = (0, 0);
+    let (mut count, mut stack, mut arena) = (0, 0, 0);
     for step in 0..steps {
         let i = step % labels.len().max(1);
         let lesson = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
@@ -251,6 +256,7 @@ fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], st
         since += 1;
         count = count.max(lesson.count);
         stack = stack.max(lesson.stack);
+        arena = arena.max(lesson.arena);
         if since == stretch || step + 1 == steps {
             curve.push(Point { steps: step + 1, accuracy: hits as f64 / since as f64 });
             (hits, since) = (0, 0);
@@ -259,7 +265,7 @@ fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], st
     }
     bar.finish_and_clear();
     let some = |n: u32| (n > 0).then_some(u64::from(n));
-    Ok(Trace { curve, count: some(count), stack: some(stack) })
+    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into() })
 }
 
 fn apply(wish: &Wish, head: &mut LearnHead, layers: &mut [LearnLayer]) {

@@ -4,7 +4,7 @@
 use offshoot::format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Walk, Window};
-use offshoot::graph::cost;
+use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
@@ -66,16 +66,18 @@ fn emit_conv(
         return Ok(false);
     }
     let one_row = x.len() == taps && y.len() == channels;
-    if c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
+    // Steps follow weights that lie one by one: none that are coded, transformed or packed.
+    let fixed = !c.learns;
+    if fixed && c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
         return Ok(true);
     }
-    if c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
+    if fixed && c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
         return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
     }
     let segment = usize::from(window.kernel[1]) * usize::from(in_c);
     let weights = arrange(q.weights, channels, segment, usize::from(window.kernel[0]));
     // A single pixel meets each weight once: expanding them takes longer than the rest.
-    let packed = packed::pack(&weights).filter(|_| c.prefer != Prefer::Speed || !one_row);
+    let packed = packed::pack(&weights).filter(|_| fixed && (c.prefer != Prefer::Speed || !one_row));
     if c.prefer == Prefer::Flash
         && packed.is_none()
         && weights.len() > q.weights.len() + q.weights.len() / 16 + 16
@@ -181,7 +183,7 @@ pub(super) fn emit(
     weights: u64,
 ) -> Lowering {
     let scratch = if scratch > 0 { Some(c.allocate(scratch as usize)?) } else { None };
-    let overlap = cost::lag(&record);
+    let overlap = if c.learns { Lag::Apart } else { cost::lag(&record) };
     let op = c.emit(record, [Some(x), None], y, &[]);
     (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
     Ok(())

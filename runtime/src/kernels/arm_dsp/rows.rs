@@ -1,0 +1,409 @@
+//! Sums of int8 rows, sixteen columns at a time: what gradients and features are made of. See
+//! [`crate::kernels::portable::add_rows`].
+
+use crate::learn::integer::gradient::{Outputs, Rows, Starts, Windows};
+use core::arch::{asm, naked_asm};
+
+/// What [`blocks_aligned`] and [`blocks`] work on.
+#[repr(C)]
+struct Blocks {
+    /// First element of the tensor, and the offset.
+    base: *const i8,
+    starts: *const u32,
+    starts_end: *const u32,
+    factor: i32,
+    /// Sixteen bits twice: minus the zero point, times the number of rows.
+    init: u32,
+    sums: *mut i32,
+    /// Blocks of sixteen columns, at least one.
+    blocks: u32,
+}
+
+/// Defines the kernel; `load`: how two words of a row are read.
+macro_rules! kernel {
+    ($name:ident, $first:literal, $second:literal, $doc:literal) => {
+        #[doc = $doc]
+        ///
+        /// 14 to 16 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two sums of sixteen bits,
+        /// which are multiplied by the factor when all rows are in.
+        ///
+        /// # Safety
+        /// The rows `base + start` are valid for `16 · blocks` bytes, `sums` for as many words; there is a row.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(blocks: *const Blocks) {
+            naked_asm!(
+                ".macro offshoot_rows_merge even, odd",
+                "ldmia.w r1, {{r0, r2, r3, lr}}",
+                "smlabb r0, \\even, r12, r0",
+                "smlabb r2, \\odd, r12, r2",
+                "smlatb r3, \\even, r12, r3",
+                "smlatb lr, \\odd, r12, lr",
+                "stmia.w r1!, {{r0, r2, r3, lr}}",
+                ".endm",
+                "push {{r4-r11, lr}}",
+                "sub sp, #28",
+                "ldmia r0!, {{r1-r6}}",
+                "ldr r7, [r0]",
+                "mov r0, sp",
+                "stmia r0!, {{r1-r7}}",
+                // Stack: base 0, starts 4, their end 8, factor 12, init 16, sums 20, blocks 24.
+                "2:",
+                "ldr r0, [sp]",
+                "ldr r1, [sp, #4]",
+                "ldr r12, [sp, #8]",
+                "ldr r4, [sp, #16]",
+                "mov r5, r4",
+                "mov r6, r4",
+                "mov r7, r4",
+                "mov r8, r4",
+                "mov r9, r4",
+                "mov r10, r4",
+                "mov r11, r4",
+                "3:",
+                "ldr lr, [r1], #4",
+                "add lr, r0",
+                $first,
+                "sxtab16 r4, r4, r2",
+                "sxtab16 r5, r5, r2, ror #8",
+                "sxtab16 r6, r6, r3",
+                "sxtab16 r7, r7, r3, ror #8",
+                $second,
+                "sxtab16 r8, r8, r2",
+                "sxtab16 r9, r9, r2, ror #8",
+                "sxtab16 r10, r10, r3",
+                "sxtab16 r11, r11, r3, ror #8",
+                "cmp r1, r12",
+                "bne 3b",
+                "ldr r12, [sp, #12]",
+                "ldr r1, [sp, #20]",
+                "offshoot_rows_merge r4, r5",
+                "offshoot_rows_merge r6, r7",
+                "offshoot_rows_merge r8, r9",
+                "offshoot_rows_merge r10, r11",
+                "str r1, [sp, #20]",
+                "ldr r0, [sp]",
+                "adds r0, #16",
+                "str r0, [sp]",
+                "ldr r0, [sp, #24]",
+                "subs r0, #1",
+                "str r0, [sp, #24]",
+                "bne 2b",
+                "add sp, #28",
+                "pop {{r4-r11, pc}}",
+                ".purgem offshoot_rows_merge",
+            )
+        }
+    };
+}
+
+kernel!(
+    blocks_aligned,
+    "ldrd r2, r3, [lr]",
+    "ldrd r2, r3, [lr, #8]",
+    "Rows that begin at multiples of four."
+);
+kernel!(blocks, "ldr r2, [lr]\nldr r3, [lr, #4]", "ldr r2, [lr, #8]\nldr r3, [lr, #12]", "Rows anywhere.");
+
+/// `sum` with bytes 0 and 2 of `x` added to its halves.
+#[inline(always)]
+fn add_even(sum: u32, x: u32) -> u32 {
+    let y;
+    // SAFETY: an instruction on registers.
+    unsafe {
+        asm!("sxtab16 {y}, {sum}, {x}", sum = in(reg) sum, x = in(reg) x, y = lateout(reg) y,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    y
+}
+
+/// `sum` with bytes 1 and 3 of `x` added to its halves.
+#[inline(always)]
+fn add_odd(sum: u32, x: u32) -> u32 {
+    let y;
+    // SAFETY: an instruction on registers.
+    unsafe {
+        asm!("sxtab16 {y}, {sum}, {x}, ror #8", sum = in(reg) sum, x = in(reg) x, y = lateout(reg) y,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    y
+}
+
+/// The halves of a word.
+#[inline(always)]
+fn halves(word: u32) -> (i32, i32) {
+    (i32::from(word as i16), word as i32 >> 16)
+}
+
+/// See [`crate::kernels::portable`]. A zero point of int8 and a factor of sixteen bits.
+pub(crate) fn add_windows(
+    x: &[i8],
+    rows: Rows<'_>,
+    windows: &Windows,
+    zero: i32,
+    factor: i32,
+    sums: &mut [i32],
+) {
+    let starts = rows.starts();
+    let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
+    let Windows { offset, down, lines, pitch, from, len } = *windows;
+    // Rows ascend, and so do lines.
+    let bottom = offset + down * lines.saturating_sub(1) as isize;
+    let begins = (first as usize).checked_add_signed(offset).is_some();
+    let ends = (last as usize).checked_add_signed(bottom).and_then(|at| at.checked_add(len));
+    let lies = begins && down >= 0 && ends.is_some_and(|end| end <= x.len());
+    let fits = (lines.saturating_sub(1) * pitch + from).checked_add(len).is_some_and(|end| end <= sums.len());
+    let usual = i8::try_from(zero).is_ok() && i16::try_from(factor).is_ok();
+    if !(lies && fits && usual) {
+        crate::kernels::portable::add_windows(x, rows, windows, zero, factor, sums);
+        return;
+    }
+    // At most 64 rows: sums of less than 2^14, and as much for the zero points.
+    let zeros = -zero * starts.len() as i32;
+    let init = (zeros as u32 & 0xffff) | (zeros as u32) << 16;
+    let ends = starts.as_ptr_range();
+    let mixed =
+        starts.iter().fold(x.as_ptr().addr() | offset as usize | down as usize, |m, &s| m | s as usize);
+    let mut base = x.as_ptr().wrapping_offset(offset);
+    let mut line = sums.as_mut_ptr().wrapping_add(from);
+    for _ in 0..lines {
+        let whole = len / 16;
+        if whole > 0 {
+            let args = Blocks {
+                base,
+                starts: ends.start,
+                starts_end: ends.end,
+                factor,
+                init,
+                sums: line,
+                blocks: whole as u32,
+            };
+            // SAFETY: all rows of all lines lie in `x`, their sums in `sums`, as has been checked; there is one row at
+            // least.
+            unsafe { if mixed % 4 == 0 { blocks_aligned(&args) } else { blocks(&args) } }
+        }
+        // SAFETY: as above: columns before `len`.
+        unsafe { rest(base, starts, (init, zeros), factor, line, 16 * whole, len) };
+        base = base.wrapping_offset(down);
+        line = line.wrapping_add(pitch);
+    }
+}
+
+/// Columns from `done` on, four at a time and one by one.
+///
+/// # Safety
+/// The rows `base + start` are valid for `len` bytes, `sums` for as many words.
+#[inline(always)]
+unsafe fn rest(
+    base: *const i8,
+    starts: &[u32],
+    (init, zeros): (u32, i32),
+    factor: i32,
+    sums: *mut i32,
+    mut done: usize,
+    len: usize,
+) {
+    // SAFETY: as the function's.
+    unsafe {
+        let add = |column: usize, own: i32| {
+            let sum = sums.add(column);
+            *sum = (*sum).wrapping_add(factor.wrapping_mul(own));
+        };
+        while done + 4 <= len {
+            let (mut even, mut odd) = (init, init);
+            let base = base.add(done);
+            for &start in starts {
+                let word = base.add(start as usize).cast::<u32>().read_unaligned();
+                even = add_even(even, word);
+                odd = add_odd(odd, word);
+            }
+            let ((a, c), (b, d)) = (halves(even), halves(odd));
+            add(done, a);
+            add(done + 1, b);
+            add(done + 2, c);
+            add(done + 3, d);
+            done += 4;
+        }
+        while done < len {
+            let mut own = zeros;
+            let base = base.add(done);
+            for &start in starts {
+                own += i32::from(*base.add(start as usize));
+            }
+            add(done, own);
+            done += 1;
+        }
+    }
+}
+
+/// See [`crate::kernels::portable`]. Errors of sixteen bits.
+#[inline]
+pub(crate) fn add_errors(
+    x: &[i8],
+    rows: Rows<'_>,
+    errors: &[i32],
+    offset: isize,
+    zero: i32,
+    sums: &mut [i32],
+) {
+    let starts = rows.starts();
+    let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
+    // Whole words are read.
+    let len = sums.len().next_multiple_of(4);
+    let begins = (first as usize).checked_add_signed(offset).is_some();
+    let ends = (last as usize).checked_add_signed(offset).and_then(|at| at.checked_add(len));
+    if !begins || ends.is_none_or(|end| end > x.len()) || errors.len() != starts.len() {
+        crate::kernels::portable::add_errors(x, rows, errors, offset, zero, sums);
+        return;
+    }
+    let zeros = zero.wrapping_mul(errors.iter().fold(0, |sum: i32, &e| sum.wrapping_add(e)));
+    let mut base = x.as_ptr().wrapping_offset(offset);
+    for sums in sums.chunks_mut(4) {
+        let ends = starts.as_ptr_range();
+        let mut four = [0i32; 4];
+        // SAFETY: rows ascend, so all of them lie in `x`; there are as many errors as rows, one at least.
+        unsafe {
+            asm!(
+                "2:",
+                "ldr {a}, [{starts}], #4",
+                "ldr {e}, [{errors}], #4",
+                "ldr {b}, [{base}, {a}]",
+                "sxtb16 {a}, {b}",
+                "sxtb16 {b}, {b}, ror #8",
+                "smlabb {s0}, {a}, {e}, {s0}",
+                "smlatb {s2}, {a}, {e}, {s2}",
+                "smlabb {s1}, {b}, {e}, {s1}",
+                "smlatb {s3}, {b}, {e}, {s3}",
+                "cmp {starts}, {end}",
+                "bne 2b",
+                starts = inout(reg) ends.start => _, end = in(reg) ends.end,
+                errors = inout(reg) errors.as_ptr() => _, base = in(reg) base,
+                a = out(reg) _, b = out(reg) _, e = out(reg) _,
+                s0 = inout(reg) four[0], s1 = inout(reg) four[1], s2 = inout(reg) four[2], s3 = inout(reg) four[3],
+                options(nostack, readonly));
+        }
+        for (sum, own) in sums.iter_mut().zip(four) {
+            *sum = sum.wrapping_add(own.wrapping_sub(zeros));
+        }
+        base = base.wrapping_add(4);
+    }
+}
+
+/// See [`crate::kernels::portable`].
+#[inline]
+pub(crate) fn select(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    starts: &mut Starts,
+) {
+    let Outputs { at, step: of_h, count } = outputs;
+    let last = at + of_h * count.saturating_sub(1);
+    let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
+    if count == 0 || count > starts.room() || last >= h.len() || width < 0 {
+        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
+        return;
+    }
+    let write = |list: &mut [u32]| {
+        let begin = list.as_mut_ptr();
+        let (mut place, mut value, mut start) = (begin, h.as_ptr().wrapping_add(at), start as u32);
+        for _ in 0..count {
+            // SAFETY: `last` lies in `h`; there is room for `count` starts, and no more places are written.
+            unsafe {
+                *place = start;
+                let inside = (i32::from(*value) - low) as u32 <= width as u32;
+                place = place.add(usize::from(inside));
+            }
+            value = value.wrapping_add(of_h);
+            start += step as u32;
+        }
+        // SAFETY: both point into `list`.
+        unsafe { place.offset_from(begin) as usize }
+    };
+    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
+    if !unsafe { starts.append(start as u32, write) } {
+        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
+    }
+}
+
+/// See [`crate::kernels::portable`].
+#[inline]
+#[allow(clippy::too_many_arguments)]
+pub(crate) fn select_errors(
+    h: &[i8],
+    outputs: Outputs,
+    bounds: (i8, i8),
+    start: usize,
+    step: usize,
+    errors: &[i32],
+    starts: &mut Starts,
+    own: &mut [i32],
+) -> i32 {
+    let Outputs { at, step: of_h, count } = outputs;
+    let last = at + of_h * count.saturating_sub(1);
+    let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
+    let room = starts.room().min(own.len()).min(errors.len());
+    if count == 0 || count > room || last >= h.len() || width < 0 {
+        return crate::kernels::portable::select_errors(h, outputs, bounds, start, step, errors, starts, own);
+    }
+    let mut total = 0i32;
+    let write = |list: &mut [u32]| {
+        let mut value = h.as_ptr().wrapping_add(at);
+        let (mut place, mut own, mut start) = (0, own.as_mut_ptr(), start as u32);
+        let list = list.as_mut_ptr();
+        for &error in errors.iter().take(count) {
+            // SAFETY: `last` lies in `h`; there is room for `count` starts and errors, and no more places are written.
+            unsafe {
+                if (i32::from(*value) - low) as u32 <= width as u32 {
+                    *list.add(place) = start;
+                    *own = error;
+                    own = own.add(1);
+                    place += 1;
+                    total = total.wrapping_add(error);
+                }
+            }
+            value = value.wrapping_add(of_h);
+            start += step as u32;
+        }
+        place
+    };
+    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
+    unsafe { starts.append(start as u32, write) };
+    total
+}
+
+/// `Σ (x - zero)²` of four bytes, added.
+#[inline(always)]
+fn squares(sum: u32, word: u32, zeros: u32) -> u32 {
+    let y;
+    // SAFETY: instructions on registers.
+    unsafe {
+        asm!(
+            "sxtb16 {a}, {x}",
+            "sxtb16 {b}, {x}, ror #8",
+            "ssub16 {a}, {a}, {zeros}",
+            "ssub16 {b}, {b}, {zeros}",
+            "smlad {y}, {a}, {a}, {sum}",
+            "smlad {y}, {b}, {b}, {y}",
+            x = in(reg) word, zeros = in(reg) zeros, sum = in(reg) sum,
+            a = out(reg) _, b = out(reg) _, y = out(reg) y,
+            options(pure, nomem, nostack));
+    }
+    y
+}
+
+/// See [`crate::kernels::portable::energy`].
+pub(crate) fn energy(x: &[i8], zero: i8) -> u64 {
+    let zeros = u32::from(zero as i16 as u16);
+    let zeros = zeros | zeros << 16;
+    let mut total = 0;
+    // So many squares of nine bits fit in 32.
+    for part in x.chunks(1 << 15) {
+        let words = part.chunks_exact(4);
+        total += crate::kernels::portable::energy(words.remainder(), zero);
+        let word = |w: &[i8]| u32::from_le_bytes([w[0] as u8, w[1] as u8, w[2] as u8, w[3] as u8]);
+        total += u64::from(words.fold(0, |sum, w| squares(sum, word(w), zeros)));
+    }
+    total
+}

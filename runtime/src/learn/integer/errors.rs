@@ -1,0 +1,183 @@
+//! Errors of features, in whole numbers of sixteen bits.
+
+use super::gradient::{Starts, Windows};
+use super::{Layer, Lesson, Magnitude, Room, softmax};
+use crate::kernels;
+use crate::learn::rules::Rule;
+use crate::learn::{Codes, codes};
+use softmax::RESIDUAL_BITS;
+
+/// Up to so many classes go through tables, which stand on the stack.
+const MOST_TABLED: usize = 16;
+
+/// A sum for every value of four bits of a word of signs.
+type Tables = [[i32; 16]; MOST_TABLED / 4];
+
+/// Largest error of a feature.
+const MOST: i32 = i16::MAX as i32;
+
+/// Errors of the features of a layer.
+pub(super) struct Errors<'a> {
+    rule: Rule,
+    codes: Codes<'a>,
+    features: usize,
+    label: usize,
+    classes: usize,
+    /// Errors are shifted right by this, so that they take 16 bits and sums over pixels fit.
+    fit: i32,
+    /// Value of an error of 1.
+    pub(super) unit: Magnitude,
+    /// `Σ ± residual` by four signs, of so many fours of classes: if codes are signs of a word.
+    tables: Tables,
+    quads: usize,
+}
+
+impl<'a> Errors<'a> {
+    /// Reads the features if the rule wants them.
+    pub(super) fn new(
+        layer: &Layer<'_>,
+        lesson: &Lesson<'a>,
+        room: &mut Room<'_>,
+        starts: &mut Starts,
+    ) -> Self {
+        let grid = &lesson.grid;
+        let (features, classes) = (grid.features(), room.residual.len());
+        let (pixels, cells) = grid.cell_pixels();
+        let mean = Magnitude::new(cells as u64, 0).over(Magnitude::new(pixels as u64, 0));
+        let entry = if matches!(lesson.codes, Codes::Small(_)) { 7 } else { 0 };
+        let mut bits = RESIDUAL_BITS + entry;
+        let mut unit = mean.scaled(-RESIDUAL_BITS);
+        let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+        let mut quads = 0;
+        if let Rule::CrossEntropy { scale } = lesson.rule {
+            let scale = Magnitude::from_f32(scale);
+            scores(layer, lesson, room, starts);
+            let score = scale.times(mean).times(layer.quant.s_out);
+            softmax::residual(room.residual, room.sums, score, lesson.label);
+            unit = unit.times(scale);
+            // Residuals add up to at most 2 in absolute value.
+            bits += i32::from(lesson.codes != Codes::Unit);
+            if tabled(&lesson.codes, classes) {
+                quads = classes.div_ceil(4);
+                of_residual(room.residual, &mut tables);
+            }
+        }
+        // An error has sixteen bits, and sums of `pixels` products with numbers of nine bits must stay within 31.
+        let room_bits = (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15);
+        let fit = (bits - room_bits).max(0);
+        Self {
+            rule: lesson.rule,
+            codes: lesson.codes,
+            features,
+            label: lesson.label,
+            classes,
+            fit,
+            unit: unit.scaled(fit),
+            tables,
+            quads,
+        }
+    }
+
+    /// Error of a feature.
+    pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
+        let mut error = 0i32;
+        match (self.rule, self.quads) {
+            (Rule::CrossEntropy { .. }, 1..) => {
+                let mut word = sign_word(&self.codes, feature, self.classes);
+                for table in self.tables.iter().take(self.quads) {
+                    error += table[(word & 15) as usize];
+                    word >>= 4;
+                }
+            }
+            (Rule::CrossEntropy { .. }, 0) => {
+                self.codes
+                    .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
+            }
+            // The only other rule that `Model::open` lets through for int8.
+            _ => self.codes.whole_column(self.classes, self.features, feature, |k, p| {
+                if k == self.label {
+                    error = -p * (1 << RESIDUAL_BITS);
+                }
+            }),
+        }
+        // Rounded, not cut: a bias of half a unit would push all weights one way.
+        let rounded = if self.fit == 0 { error } else { (error + (1 << (self.fit - 1))) >> self.fit };
+        rounded.clamp(-MOST, MOST)
+    }
+}
+
+/// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
+fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
+    let (grid, classes) = (&lesson.grid, room.residual.len());
+    let (features, channels) = (grid.features(), grid.channels);
+    // Sums over all features of at most 255 a pixel fit in 32 bits.
+    let small = layer.h.len() <= (1 << 31) / 256;
+    let by_table = small && tabled(&lesson.codes, classes);
+    let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+    room.sums.fill(0);
+    for cell in 0..features / channels.max(1) {
+        let sums = &mut room.gradients[..channels];
+        sums.fill(0);
+        let mut add = |starts: &mut Starts| {
+            let whole = Windows { offset: 0, down: 0, lines: 1, pitch: channels, from: 0, len: channels };
+            kernels::add_windows(layer.h, starts.rows(), &whole, layer.quant.out_zp, 1, sums);
+            starts.clear();
+        };
+        let (rows, columns) = grid.cell(cell);
+        for y in rows {
+            for x in columns.clone() {
+                starts.push((y * grid.extent[1] + x) * channels);
+                if starts.room() == 0 {
+                    add(starts);
+                }
+            }
+        }
+        add(starts);
+        for (j, &sum) in (cell * channels..).zip(&*sums) {
+            if by_table {
+                let mut word = sign_word(&lesson.codes, j, classes);
+                for table in tables.iter_mut().take(classes.div_ceil(4)) {
+                    let entry = &mut table[(word & 15) as usize];
+                    *entry = entry.wrapping_add(sum);
+                    word >>= 4;
+                }
+            } else {
+                let sum = i64::from(sum);
+                lesson.codes.whole_column(classes, features, j, |k, p| room.sums[k] += i64::from(p) * sum);
+            }
+        }
+    }
+    if by_table {
+        for (k, score) in room.sums.iter_mut().enumerate() {
+            let signed = |(word, &sum): (usize, &i32)| {
+                if word >> (k % 4) & 1 == 0 { i64::from(sum) } else { -i64::from(sum) }
+            };
+            *score = tables[k / 4].iter().enumerate().map(signed).sum();
+        }
+    }
+}
+
+fn tabled(codes: &Codes<'_>, classes: usize) -> bool {
+    matches!(codes, Codes::Signs { .. } | Codes::Hadamard) && classes <= MOST_TABLED
+}
+
+/// Signs of the classes at a feature; bit set: negative.
+fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
+    match *codes {
+        Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+        _ => {
+            let bit = |k: usize| u32::from(codes::hadamard_negative(k, feature as u32)) << k;
+            (0..classes).fold(0, |word, k| word | bit(k))
+        }
+    }
+}
+
+/// `Σ ± residual` of four classes each, by their signs.
+fn of_residual(residual: &[i32], tables: &mut Tables) {
+    for (table, residual) in tables.iter_mut().zip(residual.chunks(4)) {
+        for (word, entry) in table.iter_mut().enumerate() {
+            let signed = |(k, &r): (usize, &i32)| if word >> k & 1 == 0 { r } else { -r };
+            *entry = residual.iter().enumerate().map(signed).sum();
+        }
+    }
+}

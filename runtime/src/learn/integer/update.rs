@@ -1,0 +1,240 @@
+//! Steps of the weights of one output channel, in whatever order they lie.
+
+use super::{Coefficient, Magnitude};
+use crate::format::blocked;
+use crate::kernels;
+use crate::learn::Random;
+use crate::learn::layers::geometry::{Geometry, Order};
+
+/// Greatest magnitude of a bias of arranged operators.
+pub(super) const MOST_BIAS: i32 = blocked::MOST_BIAS as i32;
+
+/// Greatest magnitude of a weight.
+const MOST: i32 = 127;
+
+/// Weights and what steps them.
+pub(super) struct Update<'a> {
+    pub(super) weights: &'a mut [i8],
+    pub(super) fine: &'a mut [i8],
+    pub(super) geometry: &'a Geometry,
+    pub(super) random: &'a mut Random,
+}
+
+/// A weight of eight bits, stepped.
+#[inline(always)]
+fn of_eight(weight: i32, step: i32) -> i32 {
+    (weight - step).clamp(-MOST, MOST)
+}
+
+/// A weight of sixteen bits, stepped. `fine` is what the upper byte, rounded, leaves.
+#[inline(always)]
+fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
+    let whole = (weight * 256 + i32::from(*fine) - step).clamp(-MOST * 256, MOST * 256);
+    let upper = (whole + 128) >> 8;
+    *fine = (whole - upper * 256) as i8;
+    upper
+}
+
+impl Update<'_> {
+    /// Step of a number that is not a weight.
+    pub(super) fn step(&mut self, factor: Magnitude, gradient: i32) -> i32 {
+        Coefficient::new(factor).step(gradient, self.random)
+    }
+
+    /// Steps the weights of a channel; gives what was taken off all of them together.
+    pub(super) fn channel(&mut self, channel: usize, factor: Magnitude, gradients: &[i32]) -> i32 {
+        let sixteen = !self.fine.is_empty();
+        let c = Coefficient::new(if sixteen { factor.scaled(8) } else { factor });
+        let mut moved = 0;
+        // A loop for each of the four.
+        match (sixteen, c.is_small()) {
+            (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
+            (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
+            (true, true) if self.lines(channel, c, gradients, &mut moved) => moved,
+            (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
+            (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
+        }
+    }
+
+    /// The way of the fast kernels for blocked weights of sixteen bits; whether there is one.
+    fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
+        let g = self.geometry;
+        let Order::Blocked { row } = g.order else { return false };
+        let segment = (usize::from(g.window.kernel[1]) * g.c).max(1);
+        let (lines, first) = (usize::from(g.window.kernel[0]), g.weight(channel, 0));
+        let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
+        let halves = halves.get_mut(channel / 4 * lines * row * 2 + (channel & 2)..).unwrap_or(&mut []);
+        let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
+        let own = gradients.chunks(segment).zip(fine.chunks_mut(segment));
+        for (ky, (gradients, fine)) in own.enumerate() {
+            let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            let upper = channel & 1 == 1;
+            match kernels::step_line(halves, upper, fine, gradients, c.parts(), self.random) {
+                Some(line) => *moved += line,
+                // Lines are alike: if not one then none.
+                None => return false,
+            }
+        }
+        if segment * lines * MOST as usize > blocked::MOST_WEIGHT as usize {
+            *moved += self.hold(channel);
+        }
+        true
+    }
+
+    /// Replaces each weight by what `next` makes of it, its lower byte, its gradient and random numbers.
+    #[inline(always)]
+    fn walk(
+        &mut self,
+        channel: usize,
+        gradients: &[i32],
+        mut next: impl FnMut(i32, &mut i8, i32, &mut Random) -> i32,
+    ) -> i32 {
+        let g = self.geometry;
+        let first = g.weight(channel, 0);
+        // The state of the generator stands in a register.
+        let (mut moved, mut random, mut none) = (0, *self.random, 0);
+        let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
+        let Order::Blocked { row } = g.order else {
+            let stride = if matches!(g.order, Order::Depthwise { .. }) { g.out_c } else { 1 };
+            let weights = self.weights.get_mut(first..).unwrap_or(&mut []).iter_mut().step_by(stride);
+            let mut fine = fine.iter_mut().step_by(stride);
+            for (weight, &gradient) in weights.zip(gradients) {
+                let old = i32::from(*weight);
+                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
+                *weight = new as i8;
+                moved += old - new;
+            }
+            *self.random = random;
+            return moved;
+        };
+        let segment = (usize::from(g.window.kernel[1]) * g.c).max(1);
+        let length = usize::from(g.window.kernel[0]) * row;
+        let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
+        let halves = halves.get_mut(channel / 4 * length * 2 + (channel & 2)..).unwrap_or(&mut []);
+        let upper = channel & 1 == 1;
+        let mut fine = fine.iter_mut();
+        for (ky, gradients) in gradients.chunks(segment).enumerate() {
+            let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            for (j, &gradient) in gradients.iter().enumerate() {
+                // The order of a group of four inputs: see the record.
+                let place = (j & !3) * 2 + (j & 1) * 4 + (j >> 1 & 1);
+                let Some(half) = halves.get_mut(place) else { break };
+                // The upper of two weights is 256 times the value that the lower one leaves.
+                let low = i32::from(*half as i8);
+                let high = (i32::from(*half) - low) >> 8;
+                let old = if upper { high } else { low };
+                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
+                *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
+                moved += old - new;
+            }
+        }
+        *self.random = random;
+        if segment * usize::from(g.window.kernel[0]) * MOST as usize > blocked::MOST_WEIGHT as usize {
+            moved += self.hold(channel);
+        }
+        moved
+    }
+
+    /// Brings the magnitudes of a channel's weights back to the sum that the blocked kernels hold. It takes very many
+    /// inputs with nearly all weights at their bounds to get there.
+    #[cold]
+    fn hold(&mut self, channel: usize) -> i32 {
+        let Order::Blocked { row } = self.geometry.order else { return 0 };
+        let length = usize::from(self.geometry.window.kernel[0]) * row;
+        let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
+        let Some(halves) = halves.get_mut(channel / 4 * length * 2..).and_then(|h| h.get_mut(..length * 2))
+        else {
+            return 0;
+        };
+        let (upper, lane) = (channel & 1 == 1, channel & 2);
+        let split = |half: i16| {
+            let low = i32::from(half as i8);
+            (low, (i32::from(half) - low) >> 8)
+        };
+        let own = |half: i16| if upper { split(half).1 } else { split(half).0 };
+        let places = || (0..length * 2).filter(|p| p & 2 == lane);
+        let mut sum: u64 = places().map(|p| u64::from(own(halves[p]).unsigned_abs())).sum();
+        let mut moved = 0;
+        while sum > blocked::MOST_WEIGHT {
+            for p in places() {
+                let (low, high) = split(halves[p]);
+                let old = own(halves[p]);
+                if sum > blocked::MOST_WEIGHT && old != 0 {
+                    let new = old - old.signum();
+                    halves[p] = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
+                    moved += old - new;
+                    sum -= 1;
+                }
+            }
+        }
+        moved
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::record::Window;
+    use crate::kernels::geometry::blocked_weight;
+    use std::vec;
+    use std::vec::Vec;
+
+    fn geometry(c: usize, out_c: usize, kernel: [u16; 2], order: Order) -> Geometry {
+        let window = Window { kernel, stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+        Geometry { input: [9, 9], c, output: [9, 9], out_c, window, order }
+    }
+
+    #[test]
+    fn all_orders_learn_the_same_weights() {
+        let (c, out_c, kernel) = (3, 6, [2, 3]);
+        let plain = geometry(c, out_c, kernel, Order::Grouped { groups: 1 });
+        let blocked = geometry(c, out_c, kernel, Order::Blocked { row: 12 });
+        let length = plain.taps() * c;
+        for sixteen in [false, true] {
+            let lower = if sixteen { plain.weights() } else { 0 };
+            let (mut a, mut b) = (vec![0i8; plain.places()], vec![0i16; blocked.places() / 2]);
+            let (mut fine_a, mut fine_b) = (vec![0i8; lower], vec![0i8; lower]);
+            let mut draws = [Random::new(5), Random::new(5)];
+            let mut gradients = Random::new(9);
+            for _ in 0..20 {
+                for channel in 0..out_c {
+                    let gradient: Vec<i32> = (0..length).map(|_| gradients.next_u32() as i32 >> 8).collect();
+                    let factor = Magnitude::from_f32(3e-6);
+                    let [first, second] = &mut draws;
+                    let mut update =
+                        Update { weights: &mut a, fine: &mut fine_a, geometry: &plain, random: first };
+                    let moved = update.channel(channel, factor, &gradient);
+                    let weights = bytemuck::cast_slice_mut(&mut b);
+                    let mut update =
+                        Update { weights, fine: &mut fine_b, geometry: &blocked, random: second };
+                    assert_eq!(moved, update.channel(channel, factor, &gradient));
+                }
+            }
+            for o in 0..out_c {
+                for i in 0..length {
+                    let found = blocked_weight(&b, 24, o, i / 9 * 12 + i % 9);
+                    assert_eq!(found, i32::from(a[o * length + i]), "{o} {i}");
+                }
+            }
+            assert_eq!(fine_a, fine_b);
+            assert!(a.iter().filter(|&&w| w != 0).count() > 100);
+        }
+    }
+
+    #[test]
+    fn magnitudes_stay_within_what_the_kernels_hold() {
+        let g = geometry(1024, 4, [1, 1], Order::Blocked { row: 1024 });
+        let mut weights = vec![0i16; g.places() / 2];
+        let mut update = Update {
+            weights: bytemuck::cast_slice_mut(&mut weights),
+            fine: &mut [],
+            geometry: &g,
+            random: &mut Random::new(1),
+        };
+        let moved = update.channel(3, Magnitude::from_f32(1.0), &[-1000; 1024]);
+        assert_eq!(moved, -(blocked::MOST_WEIGHT as i32));
+        let sum: i32 = (0..1024).map(|i| blocked_weight(&weights, 1024, 3, i)).sum();
+        assert_eq!(sum, blocked::MOST_WEIGHT as i32);
+        assert!((0..1024).all(|i| blocked_weight(&weights, 1024, 2, i) == 0));
+    }
+}
