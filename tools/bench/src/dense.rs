@@ -50,6 +50,24 @@ impl Store {
         }
     }
 
+    /// The weights.
+    ///
+    /// # Panics
+    /// They are not float32.
+    pub fn floats(&self) -> &[f32] {
+        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        w
+    }
+
+    /// The weights, to be changed.
+    ///
+    /// # Panics
+    /// They are not float32.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        w
+    }
+
     /// Calls `body` with the weights as the runtime sees them.
     pub fn with<R>(
         &mut self,

@@ -1,8 +1,15 @@
 //! Protocols that hold the runtime's learning rules against published numbers, with the runtime's own functions.
 
+use std::path::Path;
+
+pub mod batch;
 pub mod data;
 pub mod dense;
-pub mod lda;
 pub mod mnist;
-pub mod shift;
-pub mod speakers;
+pub mod protocol;
+pub mod table;
+
+/// All protocols, on the data sets of a folder.
+pub fn protocols(data: &Path) -> Vec<Box<dyn protocol::Protocol>> {
+    vec![Box::new(mnist::Mnist::batches(data)), Box::new(mnist::Mnist::stream(data))]
+}
