@@ -86,11 +86,14 @@ pub struct Mnist {
 /// Samples of the training set that rates are chosen on.
 const HELD_OUT: usize = 10_000;
 const TEST: &str = "test";
+/// Of the training set's pixels, 0 to 1.
+const MEAN: f32 = 0.1307;
+const DEVIATION: f32 = 0.3081;
 
 impl Mnist {
     /// 784-500-10, six epochs of batches of 100.
     pub fn batches(folder: &Path) -> Self {
-        let rates = [[0.5, 0.5], [4.0, 0.5], [1.0, 0.5], [0.002, 0.5], [0.02, 0.5], [0.02, 0.5], [0.0, 0.5]];
+        let rates = [[0.4, 0.4], [1.0, 0.4], [1.0, 1.6], [0.006, 0.8], [0.06, 0.8], [0.06, 0.8], [0.0, 0.8]];
         let research =
             [Some(97.98), Some(97.74), Some(97.93), Some(94.87), None, Some(94.75), Some(93.38)];
         let recipes = recipes(rates, research);
@@ -100,12 +103,12 @@ impl Mnist {
     /// 784-128-10, one pass of single samples.
     pub fn stream(folder: &Path) -> Self {
         let rates = [
-            [0.05, 0.05],
+            [0.025, 0.025],
             [0.2, 0.02],
             [0.1, 0.02],
-            [0.0002, 0.02],
-            [0.002, 0.02],
-            [0.002, 0.02],
+            [0.0008, 0.02],
+            [0.008, 0.02],
+            [0.008, 0.02],
             [0.0, 0.02],
         ];
         let research = [Some(95.74), Some(95.39), None, Some(92.50), None, Some(91.99), Some(89.39)];
@@ -113,13 +116,20 @@ impl Mnist {
         let default = recipes[1].clone();
         let (i16, i8) = (Format::I16, Format::I8);
         recipes.push(Recipe { name: "tpsgd-ce-i16", format: i16, research: Some(95.19), ..default.clone() });
-        recipes.push(Recipe { name: "tpsgd-ce-i8", format: i8, research: Some(94.07), ..default });
+        recipes.push(Recipe { name: "tpsgd-ce-i8", format: i8, last_rate: 0.06, research: Some(94.07), ..default });
         Self { kind: Kind::Stream, widths: [784, 128, 10], recipes, folder: folder.into(), data: None }
     }
 
     fn load(&mut self) -> Result<()> {
         if self.data.is_none() {
-            self.data = Some((Samples::mnist(&self.folder, "train")?, Samples::mnist(&self.folder, TEST)?));
+            let (train, test) = (Samples::mnist(&self.folder, "train")?, Samples::mnist(&self.folder, TEST)?);
+            self.data = Some(match self.kind {
+                Kind::Batches => {
+                    (train.standardised(MEAN, DEVIATION), test.standardised(MEAN, DEVIATION))
+                }
+                // Pixels as the sensor has them: most are 0 and move no weight.
+                Kind::Stream => (train, test),
+            });
         }
         Ok(())
     }
@@ -210,13 +220,13 @@ impl Protocol for Mnist {
                 }
             };
             // First the hidden rate, then the last layer's beside it; in backpropagation they are one.
-            for factor in [0.25, 0.5, 1.0, 2.0, 4.0] {
+            for factor in [0.5, 1.0, 2.0] {
                 let last = if recipe.backprop { factor * recipe.last_rate } else { recipe.last_rate };
                 if recipe.rate > 0.0 || factor == 1.0 {
                     trial(factor * recipe.rate, last, &mut best);
                 }
             }
-            for factor in [0.33, 3.0] {
+            for factor in [0.5, 2.0] {
                 if !recipe.backprop {
                     trial(best.1.rate, factor * recipe.last_rate, &mut best);
                 }
