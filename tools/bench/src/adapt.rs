@@ -1,7 +1,7 @@
 //! A network that the host trained adapts to other data: 1,000 labelled samples or fewer, at most two passes.
 //!
 //! In the first pass the input's statistics follow the data; in both, layers learn with normalised steps whose rate falls
-//! on a line; in the second, a discriminant head is accumulated beside, on the features as they are at that moment.
+//! on a line (that of hidden layers rises first); in the second, a discriminant head is accumulated beside, on the features as they are at that moment.
 
 use ndarray::ArrayView2;
 use offshoot::learn::heads::{Head as _, Lda, LdaOptions, best};
@@ -44,7 +44,7 @@ impl Host {
         let classes = widths[widths.len() - 1];
         let probe = |_, outputs: usize| Teacher::Head { table: vec![0.0; classes * outputs], rate: 1.0 };
         let mut network = Network::new(widths, Slope::Tanh, Format::F32, seed, probe);
-        let step = Step { rate, last_rate: rate, normalised: false, backprop: true };
+        let step = Step { rate, head_rate: rate, last_rate: rate, normalised: false, backprop: true };
         batch::train(&mut network, &Course { epochs, batch: 50, step, probes: rate }, &seen, seed, tick);
         Self { network, mean, energy }
     }
@@ -99,6 +99,8 @@ pub struct Recipe {
     pub follows: bool,
     /// Whether the discriminant is accumulated in the last pass, while layers learn, instead of a pass of its own.
     pub streamed: bool,
+    /// Whether the rate of hidden layers rises from 0 over the first of two passes, so that heads go first.
+    pub warms: bool,
 }
 
 impl Recipe {
@@ -124,6 +126,7 @@ pub fn recipes() -> Vec<Recipe> {
         classifier: Classifier::Last,
         follows: false,
         streamed: false,
+        warms: false,
     };
     let follows = Recipe { name: "input statistics only", follows: true, ..base };
     let frozen = |_, _| Some(Teacher::Frozen);
@@ -136,6 +139,7 @@ pub fn recipes() -> Vec<Recipe> {
         passes: 2,
         classifier: Classifier::Lda,
         streamed: true,
+        warms: true,
         ..probes
     };
     vec![
@@ -209,8 +213,12 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
                 let _ = head.learn(&h, y);
             }
             let rate = |base| schedule.rate(base, t as u32);
+            // Heads that are wrong must not pull at the layers before they have learned (Kumar et al., "Fine-tuning can
+            // distort pretrained features", ICLR 2022).
+            let warm = if recipe.warms && !last_pass { t as f32 / train.len() as f32 } else { 1.0 };
             let step = Step {
-                rate: rate(recipe.rate),
+                rate: warm * rate(recipe.rate),
+                head_rate: rate(recipe.last_rate),
                 last_rate: rate(recipe.last_rate),
                 normalised: true,
                 backprop: recipe.backprop,

@@ -60,7 +60,7 @@ pub fn learn(network: &mut Network, x: ArrayView2<'_, f32>, labels: &[usize], st
         } else if let (Some(errors), residual) = local(layer, &h[l], labels, classes) {
             descend(layer, input, &errors, share * step.rate);
             let rate = if let Teacher::Head { rate, .. } = &layer.teacher { *rate } else { 0.0 };
-            descend_head(layer, &h[l], residual.as_ref(), share * step.rate * rate);
+            descend_head(layer, &h[l], residual.as_ref(), share * step.head_rate * rate);
         }
         if let Some(mut back) = back {
             let slope = network.layers[l - 1].slope;
@@ -158,6 +158,7 @@ pub fn train(network: &mut Network, course: &Course, samples: &Samples, seed: u3
             let rate = |base| schedule.rate(base, t);
             let step = Step {
                 rate: rate(course.step.rate),
+                head_rate: rate(course.step.head_rate),
                 last_rate: rate(course.step.last_rate),
                 ..course.step
             };
@@ -206,7 +207,7 @@ mod tests {
             for backprop in [false, true] {
                 let mut a = Network::new(&[5, 7, 6, 3], Slope::Tanh, Format::F32, 3, teacher);
                 let mut b = a.clone();
-                let step = Step { rate: 0.1, last_rate: 0.2, normalised: false, backprop };
+                let step = Step { rate: 0.1, head_rate: 0.3, last_rate: 0.2, normalised: false, backprop };
                 let mut random = Random::new(4);
                 for label in [0, 2, 1, 2] {
                     let x: Vec<f32> = (0..5).map(|_| random.normal()).collect();

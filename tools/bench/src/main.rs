@@ -23,8 +23,8 @@ struct Args {
     /// Only these protocols.
     #[arg(long, value_delimiter = ',', global = true)]
     only: Vec<String>,
-    /// Only these rows.
-    #[arg(long, value_delimiter = ',', global = true)]
+    /// Only this row; may be given more than once.
+    #[arg(long = "row", global = true)]
     rows: Vec<String>,
 }
 

@@ -93,7 +93,7 @@ const DEVIATION: f32 = 0.3081;
 impl Mnist {
     /// 784-500-10, six epochs of batches of 100.
     pub fn batches(folder: &Path) -> Self {
-        let rates = [[0.4, 0.4], [1.0, 0.4], [1.0, 1.6], [0.006, 0.8], [0.06, 0.8], [0.06, 0.8], [0.0, 0.8]];
+        let rates = [[0.4, 0.4], [1.0, 0.4], [1.0, 1.6], [0.006, 0.8], [0.03, 0.8], [0.06, 0.8], [0.0, 0.8]];
         let research =
             [Some(97.98), Some(97.74), Some(97.93), Some(94.87), None, Some(94.75), Some(93.38)];
         let recipes = recipes(rates, research);
@@ -105,11 +105,11 @@ impl Mnist {
         let rates = [
             [0.025, 0.025],
             [0.2, 0.02],
-            [0.1, 0.02],
-            [0.0008, 0.02],
+            [0.1, 0.06],
+            [0.0008, 0.06],
             [0.008, 0.02],
-            [0.008, 0.02],
-            [0.0, 0.02],
+            [0.008, 0.06],
+            [0.0, 0.06],
         ];
         let research = [Some(95.74), Some(95.39), None, Some(92.50), None, Some(91.99), Some(89.39)];
         let mut recipes = recipes(rates, research);
@@ -220,13 +220,13 @@ impl Protocol for Mnist {
                 }
             };
             // First the hidden rate, then the last layer's beside it; in backpropagation they are one.
-            for factor in [0.5, 1.0, 2.0] {
+            for factor in [0.25, 0.5, 1.0, 2.0, 4.0] {
                 let last = if recipe.backprop { factor * recipe.last_rate } else { recipe.last_rate };
                 if recipe.rate > 0.0 || factor == 1.0 {
                     trial(factor * recipe.rate, last, &mut best);
                 }
             }
-            for factor in [0.5, 2.0] {
+            for factor in [0.33, 3.0] {
                 if !recipe.backprop {
                     trial(best.1.rate, factor * recipe.last_rate, &mut best);
                 }
@@ -247,6 +247,7 @@ fn train_batches(
     let mut network = Network::new(widths, Slope::Tanh, recipe.format, seed, recipe.teacher);
     let step = Step {
         rate: recipe.rate,
+        head_rate: recipe.rate,
         last_rate: recipe.last_rate,
         normalised: false,
         backprop: recipe.backprop,
@@ -271,6 +272,7 @@ pub fn train_stream(
         let (x, y) = train.at(i);
         let step = Step {
             rate: schedule.rate(recipe.rate, t as u32),
+            head_rate: schedule.rate(recipe.rate, t as u32),
             last_rate: schedule.rate(recipe.last_rate, t as u32),
             normalised: false,
             backprop: recipe.backprop,
