@@ -25,6 +25,10 @@ pub struct Host {
 /// How many samples the host's statistics count as, on the device.
 const TRUST: f32 = 10.0;
 
+/// Mean square of a standardised number: small enough for units to begin in the straight part of their tanh, so that they
+/// keep more of the input than the host's classes need.
+const VARIANCE: f32 = 0.1;
+
 impl Host {
     /// Trains by backpropagation; each hidden layer's probe learns meanwhile to read the classes from it, and changes
     /// nothing but itself.
@@ -37,7 +41,7 @@ impl Host {
         tick: &dyn Fn(u64),
     ) -> Self {
         let mut mean = vec![0.0; samples.width];
-        let mut standard = Standard::new(&mut mean, 0.0, samples.width as f32, 0.0);
+        let mut standard = Standard::new(&mut mean, 0.0, VARIANCE * samples.width as f32, 0.0);
         samples.x.chunks(samples.width).for_each(|x| standard.see(x));
         let seen = standardised(&standard, samples);
         let energy = standard.energy();
@@ -134,8 +138,8 @@ pub fn recipes() -> Vec<Recipe> {
     let probes = Recipe { name: "probes", rate: 2.0, last_rate: 2.0, ..follows };
     let default = Recipe {
         name: DEFAULT,
-        rate: 4.0,
-        last_rate: 4.0,
+        rate: 2.0,
+        last_rate: 2.0,
         passes: 2,
         classifier: Classifier::Lda,
         streamed: true,
@@ -188,7 +192,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
             layer.teacher = teacher;
         }
     }
-    let (mut mean, wanted) = (host.mean.clone(), train.width as f32);
+    let (mut mean, wanted) = (host.mean.clone(), VARIANCE * train.width as f32);
     let mut standard = Standard::new(&mut mean, host.energy, wanted, TRUST);
     let steps = (recipe.passes * train.len()) as u32;
     let schedule = Schedule::Linear { steps };

@@ -47,7 +47,8 @@ fn recipes() -> Vec<Recipe> {
         let rule = Rule::CrossEntropy { scale: 1.0 / features.sqrt() };
         Teacher::Local(rule, Codes::Signs { seed: 0x5eed + layer }, GRID)
     };
-    let pixels = |rule| [0, 1, 2].map(|l: u32| Teacher::Local(rule, Codes::Uniform { seed: 0x5eed + l }, SIDE));
+    let pixels =
+        |rule| [0, 1, 2].map(|l: u32| Teacher::Local(rule, Codes::Uniform { seed: 0x5eed + l }, SIDE));
     vec![
         Recipe { name: BACKPROP, research: Some(52.9), joined: [true; 3], ..base() },
         Recipe {
@@ -115,7 +116,8 @@ fn halved(samples: &Samples) -> Samples {
         for i in 0..width {
             let (y, x, c) = (i / (3 * SIDE), i / 3 % SIDE, i % 3);
             let at = |y: usize, x: usize| image[(y * 2 * SIDE + x) * 3 + c];
-            let sum = at(2 * y, 2 * x) + at(2 * y + 1, 2 * x) + at(2 * y, 2 * x + 1) + at(2 * y + 1, 2 * x + 1);
+            let sum =
+                at(2 * y, 2 * x) + at(2 * y + 1, 2 * x) + at(2 * y, 2 * x + 1) + at(2 * y + 1, 2 * x + 1);
             out.x.push((0.25 * sum - 0.47) / 0.25);
         }
     }
@@ -204,7 +206,10 @@ mod tests {
         let width = SIDE * SIDE * 3;
         let y: Vec<usize> = (0..128).map(|i| i % 3).collect();
         let pixel = |y: usize, i: usize, noise: f32| f32::from(u8::from(i % 3 == y)) + 0.5 * noise;
-        let x = y.iter().flat_map(|&y| (0..width).map(move |i| (y, i))).map(|(y, i)| pixel(y, i, random.normal()));
+        let x = y
+            .iter()
+            .flat_map(|&y| (0..width).map(move |i| (y, i)))
+            .map(|(y, i)| pixel(y, i, random.normal()));
         let samples = Samples { x: x.collect(), width, y };
         for recipe in recipes() {
             let net = train(&recipe, &samples, 40, 0, &|_| ());

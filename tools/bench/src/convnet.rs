@@ -237,7 +237,8 @@ impl Layer {
                     let first = ((image * side + 2 * y) * side + 2 * x) * c;
                     for channel in first..first + c {
                         let candidates = [channel, channel + c, channel + side * c, channel + (side + 1) * c];
-                        let best = candidates.into_iter().fold(channel, |b, i| if h[i] > h[b] { i } else { b });
+                        let best =
+                            candidates.into_iter().fold(channel, |b, i| if h[i] > h[b] { i } else { b });
                         largest.push(best);
                     }
                 }
@@ -335,8 +336,7 @@ mod tests {
         let mut random = Random::new(5);
         let x = normal(2 * 4 * 4 * 2, 1.0, &mut random);
         let labels = [1, 2];
-        let net =
-            ConvNet::new(4, &[2, 3, 4], 3, relu, &[Teacher::None; 2], &[true; 2], 9);
+        let net = ConvNet::new(4, &[2, 3, 4], 3, relu, &[Teacher::None; 2], &[true; 2], 9);
         let loss = |net: &ConvNet| -> f32 {
             let (mut scores, _) = net.forward(&x);
             let of = scores.chunks_mut(3).zip(labels).map(|(s, y)| {

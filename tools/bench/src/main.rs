@@ -4,6 +4,7 @@
 //! `cargo run --release -p offshoot-bench -- table --seeds 3 --json results.json`
 
 use std::io::IsTerminal;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -36,6 +37,9 @@ enum Command {
         /// Number of seeds.
         #[arg(long, default_value_t = 1)]
         seeds: u32,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
         /// Where results are kept; cells found there are not measured again.
         #[arg(long)]
         json: Option<PathBuf>,
@@ -56,11 +60,11 @@ fn main() -> Result<()> {
     }
     protocols.retain(|p| args.only.is_empty() || args.only.iter().any(|o| o == p.name()));
     match args.command {
-        Command::Table { seeds, ref json, print } => {
+        Command::Table { seeds, first, ref json, print } => {
             let mut results = Results::open(json.as_deref())?;
             for protocol in &mut protocols {
                 if !print {
-                    measure(protocol.as_mut(), seeds, &args.rows, &mut results)?;
+                    measure(protocol.as_mut(), first..first + seeds, &args.rows, &mut results)?;
                 }
                 println!("{}", results.render(protocol.as_ref()));
             }
@@ -85,9 +89,14 @@ fn names(protocols: &[Box<dyn Protocol>]) -> String {
     protocols.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
 }
 
-fn measure(protocol: &mut dyn Protocol, seeds: u32, rows: &[String], results: &mut Results) -> Result<()> {
+fn measure(
+    protocol: &mut dyn Protocol,
+    seeds: Range<u32>,
+    rows: &[String],
+    results: &mut Results,
+) -> Result<()> {
     // Seed by seed: a run that is cut short has all rows with fewer seeds, and rows share a seed's host network.
-    for seed in 0..seeds {
+    for seed in seeds {
         for row in protocol.rows() {
             let wanted = rows.is_empty() || rows.contains(&row.name);
             if !wanted || results.has(protocol.name(), &row.name, seed) {
@@ -108,8 +117,7 @@ fn measure(protocol: &mut dyn Protocol, seeds: u32, rows: &[String], results: &m
 /// A progress bar on stderr, if that is a terminal.
 fn progress(what: &str, total: u64) -> ProgressBar {
     let terminal = std::io::stderr().is_terminal();
-    let target =
-        if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+    let target = if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(total), target);
     let style = ProgressStyle::with_template("{msg:<32} {bar:32} {pos}/{len} {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -94,8 +94,7 @@ impl Mnist {
     /// 784-500-10, six epochs of batches of 100.
     pub fn batches(folder: &Path) -> Self {
         let rates = [[0.4, 0.4], [1.0, 0.4], [1.0, 1.6], [0.006, 0.8], [0.03, 0.8], [0.06, 0.8], [0.0, 0.8]];
-        let research =
-            [Some(97.98), Some(97.74), Some(97.93), Some(94.87), None, Some(94.75), Some(93.38)];
+        let research = [Some(97.98), Some(97.74), Some(97.93), Some(94.87), None, Some(94.75), Some(93.38)];
         let recipes = recipes(rates, research);
         Self { kind: Kind::Batches, widths: [784, 500, 10], recipes, folder: folder.into(), data: None }
     }
@@ -116,7 +115,13 @@ impl Mnist {
         let default = recipes[1].clone();
         let (i16, i8) = (Format::I16, Format::I8);
         recipes.push(Recipe { name: "tpsgd-ce-i16", format: i16, research: Some(95.19), ..default.clone() });
-        recipes.push(Recipe { name: "tpsgd-ce-i8", format: i8, last_rate: 0.06, research: Some(94.07), ..default });
+        recipes.push(Recipe {
+            name: "tpsgd-ce-i8",
+            format: i8,
+            last_rate: 0.06,
+            research: Some(94.07),
+            ..default
+        });
         Self { kind: Kind::Stream, widths: [784, 128, 10], recipes, folder: folder.into(), data: None }
     }
 
@@ -124,9 +129,7 @@ impl Mnist {
         if self.data.is_none() {
             let (train, test) = (Samples::mnist(&self.folder, "train")?, Samples::mnist(&self.folder, TEST)?);
             self.data = Some(match self.kind {
-                Kind::Batches => {
-                    (train.standardised(MEAN, DEVIATION), test.standardised(MEAN, DEVIATION))
-                }
+                Kind::Batches => (train.standardised(MEAN, DEVIATION), test.standardised(MEAN, DEVIATION)),
                 // Pixels as the sensor has them: most are 0 and move no weight.
                 Kind::Stream => (train, test),
             });

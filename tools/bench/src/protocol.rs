@@ -91,7 +91,11 @@ pub trait Protocol {
 
 impl Goal {
     /// Whether the means meet it, and a sentence; `None` while a number is missing.
-    pub fn judge(&self, mean: impl Fn(&str, &str) -> Option<f64>, columns: &[&str]) -> Option<(bool, String)> {
+    pub fn judge(
+        &self,
+        mean: impl Fn(&str, &str) -> Option<f64>,
+        columns: &[&str],
+    ) -> Option<(bool, String)> {
         match self {
             Self::AtLeast { row, column, percent } => {
                 let is = 100.0 * mean(row, column)?;
@@ -99,9 +103,8 @@ impl Goal {
             }
             Self::Within { row, of, column, points } => {
                 let (is, other) = (100.0 * mean(row, column)?, 100.0 * mean(of, column)?);
-                let text = format!(
-                    "{row}, {column}: {is:.2} % against {other:.2} % of {of} (goal: at most {points} points behind)"
-                );
+                let goal = if *points == 0.0 { "not behind".into() } else { format!("within {points}") };
+                let text = format!("{row}, {column}: {is:.2} %, {of} {other:.2} % (goal: {goal})");
                 Some((is >= other - points, text))
             }
             Self::Ahead { row, of, columns: wanted } => {

@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use offshoot::learn::layers::recurrent::{self, Cell};
 use offshoot::learn::layers::dense;
+use offshoot::learn::layers::recurrent::{self, Cell};
 use offshoot::learn::rules::cross_entropy;
 use offshoot::learn::weights::Float;
 use offshoot::learn::{Random, Schedule, Weights as _};
@@ -219,8 +219,7 @@ impl Network {
         // Gradients through 49 frames can be huge: their norm is held at 1 (Pascanu et al., 2013).
         let norm = gradients.iter().flatten().map(|g| g * g).sum::<f32>().sqrt();
         let share = 1.0 / norm.max(batch.len() as f32);
-        let parts =
-            [&mut self.input, &mut self.state, &mut self.bias, &mut self.head, &mut self.head_bias];
+        let parts = [&mut self.input, &mut self.state, &mut self.bias, &mut self.head, &mut self.head_bias];
         for ((weights, gradient), adam) in parts.into_iter().zip(&mut gradients).zip(adam) {
             gradient.iter_mut().for_each(|g| *g *= share);
             adam.descend(weights, gradient, rate);
@@ -423,7 +422,10 @@ mod tests {
                     down.state[i] -= 1e-2;
                     let slope = (loss(&mut up) - loss(&mut down)) / 2e-2;
                     let found = gradients[1][i];
-                    assert!((slope - found).abs() < 2e-3 + 0.05 * slope.abs(), "{kind:?} {i}: {slope} {found}");
+                    assert!(
+                        (slope - found).abs() < 2e-3 + 0.05 * slope.abs(),
+                        "{kind:?} {i}: {slope} {found}"
+                    );
                 }
             }
         }

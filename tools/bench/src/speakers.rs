@@ -17,7 +17,7 @@ const WIDTHS: [usize; 4] = [490, 128, 64, 10];
 const COEFFICIENTS: usize = 10;
 const SPEAKERS: i64 = 6;
 const EPOCHS: usize = 20;
-const HOST_RATE: f32 = 0.2;
+const HOST_RATE: f32 = 0.4;
 /// The first take that a speaker gives to learn from; 10 of each digit, or 5 of them.
 const FIRST: i64 = 5;
 
