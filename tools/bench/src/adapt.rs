@@ -115,8 +115,10 @@ impl Recipe {
     }
 }
 
-/// Name of the default recipe.
-pub const DEFAULT: &str = "probes, lda head";
+/// Name of the default recipe. [`SMALL`] takes less memory.
+pub const DEFAULT: &str = "probes, lda of all layers";
+/// The same with a discriminant on the last hidden layer alone.
+pub const SMALL: &str = "probes, lda head";
 
 /// Rows of the tables of adaptation.
 pub fn recipes() -> Vec<Recipe> {
@@ -136,8 +138,8 @@ pub fn recipes() -> Vec<Recipe> {
     let frozen = |_, _| Some(Teacher::Frozen);
     let backprop = Recipe { rate: 2.0, last_rate: 2.0, backprop: true, ..follows };
     let probes = Recipe { name: "probes", rate: 2.0, last_rate: 2.0, ..follows };
-    let default = Recipe {
-        name: DEFAULT,
+    let small = Recipe {
+        name: SMALL,
         rate: 2.0,
         last_rate: 2.0,
         passes: 2,
@@ -168,8 +170,8 @@ pub fn recipes() -> Vec<Recipe> {
             ..follows
         },
         probes,
-        default,
-        Recipe { name: "probes, lda of all layers", classifier: Classifier::LdaOfAll, ..default },
+        small,
+        Recipe { name: DEFAULT, classifier: Classifier::LdaOfAll, ..small },
     ]
 }
 

@@ -181,7 +181,7 @@ impl Network {
         self.run(x, label, |_, _, m| moments.push(m));
         let frames = moments.len() as f32;
         // Error of the scores of a frame: all means that it is part of.
-        let mut of_scores = vec![0.0; CLASSES];
+        let mut of_scores = [0.0; CLASSES];
         let mut delta = vec![0.0; UNITS];
         for (t, (x, m)) in x.chunks_exact(INPUTS).zip(&moments).enumerate().rev() {
             if every_frame || t + 1 == moments.len() {
