@@ -19,6 +19,7 @@ pub mod layers;
 pub mod random;
 pub mod rules;
 pub mod schedule;
+pub mod standard;
 pub mod step;
 pub mod weights;
 
@@ -26,4 +27,5 @@ pub use codes::Codes;
 pub use random::Random;
 pub use rules::{LocalError, Rule};
 pub use schedule::Schedule;
+pub use standard::Standard;
 pub use weights::Weights;

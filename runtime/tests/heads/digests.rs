@@ -4,7 +4,7 @@
 use offshoot::format::crc::Crc32;
 use offshoot::learn::heads::{
     Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
-    NearestMeanI8, NearestMeanOptions, Simplex, SimplexOptions, Softmax, SoftmaxOptions,
+    NearestMeanI8, NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions,
 };
 
 const FEATURES: usize = 20;
@@ -70,7 +70,9 @@ pub(crate) fn all(mut show: impl FnMut(&'static str, u32)) {
     show("softmax", digest::<Softmax<'_>>(SoftmaxOptions::default(), memory));
     show("nearest mean", digest::<NearestMean<'_>>(NearestMeanOptions::default(), memory));
     show("nearest mean, int8", integer_digest(&mut [0; FEATURES * CLASSES + CLASSES]));
-    show("lda", digest::<Lda<'_>>(LdaOptions::default(), memory));
+    let part = LdaOptions { shrinkage: Shrinkage::Part(0.02), ..LdaOptions::default() };
+    show("lda", digest::<Lda<'_>>(part, memory));
+    show("lda, shrinkage by oas", digest::<Lda<'_>>(LdaOptions::default(), memory));
     show("least squares", digest::<LeastSquares<'_>>(LeastSquaresOptions::default(), memory));
     show("simplex", digest::<Simplex<'_>>(SimplexOptions::default(), memory));
     show("boosted", digest::<Boosted<'_>>(BoostedOptions { widths: &[5, 7, 8], step: 1.0 }, memory));

@@ -41,6 +41,13 @@ impl Samples {
         Self::read(&file("x"), &file("y"), 1.0 / 255.0)
     }
 
+    /// Values shifted and scaled to mean 0 and deviation 1, by these.
+    #[must_use]
+    pub fn standardised(mut self, mean: f32, deviation: f32) -> Self {
+        self.x.iter_mut().for_each(|x| *x = (*x - mean) / deviation);
+        self
+    }
+
     /// Number of samples.
     pub fn len(&self) -> usize {
         self.y.len()

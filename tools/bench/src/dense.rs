@@ -50,6 +50,24 @@ impl Store {
         }
     }
 
+    /// The weights.
+    ///
+    /// # Panics
+    /// They are not float32.
+    pub fn floats(&self) -> &[f32] {
+        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        w
+    }
+
+    /// The weights, to be changed.
+    ///
+    /// # Panics
+    /// They are not float32.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        w
+    }
+
     /// Calls `body` with the weights as the runtime sees them.
     pub fn with<R>(
         &mut self,
@@ -76,7 +94,7 @@ pub enum Teacher {
     Head {
         /// Its weights.
         table: Vec<f32>,
-        /// Its rate relative to the layer's.
+        /// Factor of the step's rate of heads.
         rate: f32,
     },
 }
@@ -101,6 +119,8 @@ pub struct Layer {
 pub struct Step {
     /// Rate of hidden layers.
     pub rate: f32,
+    /// Rate of heads of hidden layers, before their own factor.
+    pub head_rate: f32,
     /// Rate of the last layer.
     pub last_rate: f32,
     /// Divide by one plus the input's energy.
@@ -213,7 +233,7 @@ impl Network {
                         dense::learn(w, bias, input, rate, |o| error.at(o, own[o]) * slope.at(own[o]));
                     });
                     if *head_rate > 0.0 {
-                        let base = base * *head_rate;
+                        let base = step.head_rate * *head_rate;
                         let rate =
                             if step.normalised { step::normalised(base, step::energy(own)) } else { base };
                         dense::learn_head(&mut Float::new(table, own.len()), &residual, own, rate);

@@ -1,196 +1,126 @@
 //! Benchmark of local learning: the protocols of the research behind the rules, with the runtime's own functions.
-//! Prints tables, writes JSON. Not a timed test: a whole run takes an hour or more.
+//! Prints tables beside the research page's numbers, keeps results in JSON. Not a timed test.
 //!
-//! `cargo run --release -p offshoot-bench -- mnist --data FOLDER --seeds 3 --json out.json`
+//! `cargo run --release -p offshoot-bench -- table --seeds 3 --json results.json`
 
+use std::io::IsTerminal;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::{Parser, ValueEnum};
-use offshoot::learn::Random;
-use offshoot_bench::data::Samples;
-use offshoot_bench::{mnist, shift, speakers};
-use serde::Serialize;
+use clap::{Parser, Subcommand};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use offshoot_bench::protocol::Protocol;
+use offshoot_bench::table::Results;
 
-/// What to run.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Protocol {
-    /// MNIST 784-500-10, six epochs.
-    Mnist,
-    /// MNIST 784-128-10, one pass, in float32, int16 and int8.
-    Stream,
-    /// A network trained on MNIST adapts to shifted images.
-    Shift,
-    /// A network trained on five speakers adapts to the sixth.
-    Speakers,
-}
-
-/// Arguments.
+/// Accuracy of local learning, by published protocols.
 #[derive(Debug, Parser)]
 struct Args {
-    /// What to run.
-    protocol: Protocol,
+    #[command(subcommand)]
+    command: Command,
     /// Folder of data sets.
-    #[arg(long, default_value = "../shared/data")]
+    #[arg(long, default_value = "../shared/data", global = true)]
     data: PathBuf,
-    /// Number of seeds.
-    #[arg(long, default_value_t = 1)]
-    seeds: u32,
-    /// Adapt to the held-out shift on which hyper-parameters are chosen.
-    #[arg(long)]
-    held_out: bool,
-    /// Only the rule of this name.
-    #[arg(long)]
-    rule: Option<String>,
-    /// Epochs, where the protocol has them.
-    #[arg(long)]
-    epochs: Option<usize>,
-    /// Rate of hidden layers, instead of the recipe's.
-    #[arg(long)]
-    rate: Option<f32>,
-    /// Rate of the last layer, instead of the recipe's.
-    #[arg(long)]
-    last_rate: Option<f32>,
-    /// Rates of adaptation are multiplied by each of these.
-    #[arg(long, value_delimiter = ',')]
-    factor: Vec<f32>,
-    /// Where to write the results.
-    #[arg(long)]
-    json: Option<PathBuf>,
+    /// Only these protocols.
+    #[arg(long, value_delimiter = ',', global = true)]
+    only: Vec<String>,
+    /// Only this row; may be given more than once.
+    #[arg(long = "row", global = true)]
+    rows: Vec<String>,
 }
 
-/// A cell of the table.
-#[derive(Debug, Serialize)]
-struct Row {
-    protocol: &'static str,
-    rule: String,
-    seeds: Vec<u32>,
-    accuracy: Vec<f64>,
-    mean: f64,
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure what is not measured yet, and print the tables.
+    Table {
+        /// Number of seeds.
+        #[arg(long, default_value_t = 1)]
+        seeds: u32,
+        /// The first of them.
+        #[arg(long, default_value_t = 0)]
+        first: u32,
+        /// Where results are kept; cells found there are not measured again.
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Print what there is, measure nothing.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Try hyper-parameters on data that the tables do not use.
+    Tune,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let rows = match args.protocol {
-        Protocol::Mnist => {
-            run_mnist(&args, mnist::recipes(), &[784, 500, 10], args.epochs.unwrap_or(6), "mnist 784-500-10")?
+    let mut protocols = offshoot_bench::protocols(&args.data);
+    for name in &args.only {
+        let known = protocols.iter().any(|p| p.name() == name);
+        anyhow::ensure!(known, "no protocol `{name}`: there are {}", names(&protocols));
+    }
+    protocols.retain(|p| args.only.is_empty() || args.only.iter().any(|o| o == p.name()));
+    match args.command {
+        Command::Table { seeds, first, ref json, print } => {
+            let mut results = Results::open(json.as_deref())?;
+            for protocol in &mut protocols {
+                if !print {
+                    measure(protocol.as_mut(), first..first + seeds, &args.rows, &mut results)?;
+                }
+                println!("{}", results.render(protocol.as_ref()));
+            }
         }
-        Protocol::Stream => {
-            let recipes = mnist::stream_recipes();
-            run_mnist(&args, recipes, &[784, 128, 10], args.epochs.unwrap_or(1), "stream 784-128-10")?
+        Command::Tune => {
+            for protocol in &mut protocols {
+                let name = protocol.name();
+                let say = |trial: &str, accuracy: f64| println!("{name} {trial}: {:.2} %", 100.0 * accuracy);
+                if args.rows.is_empty() {
+                    protocol.tune(None, &say)?;
+                }
+                for row in &args.rows {
+                    protocol.tune(Some(row), &say)?;
+                }
+            }
         }
-        Protocol::Shift => run_shift(&args)?,
-        Protocol::Speakers => run_speakers(&args)?,
-    };
-    if let Some(path) = &args.json {
-        offshoot_report::write_atomically(path, serde_json::to_string_pretty(&rows)?.as_bytes())?;
     }
     Ok(())
 }
 
-fn run_mnist(
-    args: &Args,
-    recipes: Vec<mnist::Recipe>,
-    widths: &[usize],
-    epochs: usize,
-    name: &'static str,
-) -> Result<Vec<Row>> {
-    let (train, test) = (Samples::mnist(&args.data, "train")?, Samples::mnist(&args.data, "test")?);
-    let mut rows = Vec::new();
-    for mut recipe in recipes {
-        if args.rule.as_deref().is_some_and(|r| r != recipe.name) {
-            continue;
-        }
-        recipe.rate = args.rate.unwrap_or(recipe.rate);
-        recipe.last_rate = args.last_rate.unwrap_or(recipe.last_rate);
-        let seeds: Vec<u32> = (0..args.seeds).collect();
-        let accuracy: Vec<f64> = seeds
-            .iter()
-            .map(|&seed| {
-                let a = mnist::train(&recipe, widths, epochs, seed, &train, &test);
-                eprintln!("{name} {} seed {seed}: {:.2} %", recipe.name, 100.0 * a);
-                a
-            })
-            .collect();
-        let mean = accuracy.iter().sum::<f64>() / accuracy.len() as f64;
-        println!("{name:20} {:12} {:.2} %", recipe.name, 100.0 * mean);
-        rows.push(Row { protocol: name, rule: recipe.name.into(), seeds, accuracy, mean });
-    }
-    Ok(rows)
+fn names(protocols: &[Box<dyn Protocol>]) -> String {
+    protocols.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
 }
 
-fn run_shift(args: &Args) -> Result<Vec<Row>> {
-    let (train, test) = (Samples::mnist(&args.data, "train")?, Samples::mnist(&args.data, "test")?);
-    let mut shifts = shift::SHIFTS.to_vec();
-    if args.held_out {
-        shifts = vec![("held out", shift::Shift::Held)];
-    }
-    let mut rows: Vec<Row> = Vec::new();
-    for seed in 0..args.seeds {
-        let epochs = args.epochs.unwrap_or(6);
-        let mut host = shift::host_network(&[784, 256, 128, 10], 0.02, &train, epochs, seed);
-        eprintln!("seed {seed}: host network {:.2} %", 100.0 * mnist::accuracy(&mut host, &test));
-        for &(name, shift) in &shifts {
-            let order = offshoot_bench::data::shuffled(train.len(), &mut Random::new(seed ^ 0x51));
-            let few = shift.apply(&train.select(order.into_iter().take(1000)), seed ^ 1);
-            let shifted = shift.apply(&test, seed ^ 2);
-            for recipe in shift::recipes() {
-                if args.rule.as_deref().is_some_and(|r| r != recipe.name) {
-                    continue;
-                }
-                for factor in args.factors() {
-                    let accuracy = shift::adapt(&host, &recipe.faster(factor), &few, &shifted);
-                    let rule = format!("{name}: {} x{factor}", recipe.name);
-                    eprintln!("seed {seed} {rule:32} {:.2} %", 100.0 * accuracy);
-                    record(&mut rows, "shift", rule, seed, accuracy);
-                }
+fn measure(
+    protocol: &mut dyn Protocol,
+    seeds: Range<u32>,
+    rows: &[String],
+    results: &mut Results,
+) -> Result<()> {
+    // Seed by seed: a run that is cut short has all rows with fewer seeds, and rows share a seed's host network.
+    for seed in seeds {
+        for row in protocol.rows() {
+            let wanted = rows.is_empty() || rows.contains(&row.name);
+            if !wanted || results.has(protocol.name(), &row.name, seed) {
+                continue;
             }
+            let bar = progress(&format!("{} {} {seed}", protocol.name(), row.name), protocol.work(&row.name));
+            let measured = protocol.measure(&row.name, seed, &|done| bar.inc(done))?;
+            bar.finish_and_clear();
+            let shown: Vec<String> =
+                measured.iter().map(|(column, a)| format!("{column} {:.2} %", 100.0 * a)).collect();
+            eprintln!("{} {} seed {seed}: {}", protocol.name(), row.name, shown.join(", "));
+            results.keep(protocol, &row.name, seed, measured)?;
         }
     }
-    for row in &rows {
-        println!("{:40} {:.2} %", row.rule, 100.0 * row.mean);
-    }
-    Ok(rows)
+    Ok(())
 }
 
-/// Adds a result to its row.
-fn record(rows: &mut Vec<Row>, protocol: &'static str, rule: String, seed: u32, accuracy: f64) {
-    let at = rows.iter().position(|r| r.rule == rule).unwrap_or_else(|| {
-        rows.push(Row { protocol, rule, seeds: vec![], accuracy: vec![], mean: 0.0 });
-        rows.len() - 1
-    });
-    let row = &mut rows[at];
-    row.seeds.push(seed);
-    row.accuracy.push(accuracy);
-    row.mean = row.accuracy.iter().sum::<f64>() / row.accuracy.len() as f64;
-}
-
-fn run_speakers(args: &Args) -> Result<Vec<Row>> {
-    let digits = speakers::Digits::read(&args.data)?;
-    let mut rows: Vec<Row> = Vec::new();
-    for seed in 0..args.seeds {
-        for speaker in 0..6 {
-            let split = digits.split(speaker, 10);
-            let epochs = args.epochs.unwrap_or(20);
-            let host = shift::host_network(&speakers::WIDTHS, 0.005, &split.others, epochs, seed);
-            for recipe in shift::recipes() {
-                for factor in args.factors() {
-                    let accuracy = shift::adapt(&host, &recipe.faster(factor), &split.adapt, &split.test);
-                    let rule = format!("{} x{factor}", recipe.name);
-                    eprintln!("seed {seed} speaker {speaker} {rule:28} {:.2} %", 100.0 * accuracy);
-                    record(&mut rows, "speakers", rule, seed, accuracy);
-                }
-            }
-        }
-    }
-    for row in &rows {
-        println!("speakers {:20} {:.2} %", row.rule, 100.0 * row.mean);
-    }
-    Ok(rows)
-}
-
-impl Args {
-    fn factors(&self) -> Vec<f32> {
-        if self.factor.is_empty() { vec![1.0] } else { self.factor.clone() }
-    }
+/// A progress bar on stderr, if that is a terminal.
+fn progress(what: &str, total: u64) -> ProgressBar {
+    let terminal = std::io::stderr().is_terminal();
+    let target = if terminal { ProgressDrawTarget::stderr_with_hz(8) } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(total), target);
+    let style = ProgressStyle::with_template("{msg:<32} {bar:32} {pos}/{len} {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(what.to_owned());
+    bar
 }

@@ -1,10 +1,15 @@
-//! Protocols 6.1 and 6.2: MNIST in epochs, and as a stream of single samples seen once.
+//! Protocols 6.1 and 6.2: MNIST in epochs of batches, and as a stream of single samples seen once.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use offshoot::learn::layers::Slope;
 use offshoot::learn::{Codes, Random, Rule, Schedule};
 
+use crate::batch::{self, Course};
 use crate::data::{Samples, shuffled};
 use crate::dense::{Format, Network, Step, Teacher};
+use crate::protocol::{Goal, Measured, Protocol, Row};
 
 /// One row of the table.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub struct Recipe {
     pub backprop: bool,
     /// Weights.
     pub format: Format,
+    /// Percent on the research page.
+    pub research: Option<f64>,
 }
 
 fn signs(layer: usize) -> Codes<'static> {
@@ -40,81 +47,242 @@ pub fn default_rule(n: usize) -> Rule {
     Rule::CrossEntropy { scale: 1.0 / (n as f32).sqrt() }
 }
 
-/// The recipes of a protocol.
-pub fn recipes() -> Vec<Recipe> {
-    let base = Recipe {
-        name: "",
-        teacher: |_, _| Teacher::Frozen,
-        rate: 0.0,
-        last_rate: 0.02,
-        backprop: false,
-        format: Format::F32,
-    };
-    vec![
-        Recipe { name: "backprop", rate: 0.05, last_rate: 0.05, backprop: true, ..base.clone() },
-        Recipe {
-            name: "tpsgd-ce",
-            teacher: |l, n| local(default_rule(n), signs(l)),
-            rate: 0.2,
-            ..base.clone()
-        },
-        Recipe {
-            name: "local-head",
-            teacher: |_, n| Teacher::Head { table: vec![0.0; 10 * n], rate: 0.2 },
-            rate: 0.1,
-            ..base.clone()
-        },
-        Recipe {
-            name: "tpsgd-l2",
-            teacher: |l, _| local(Rule::Squared { scale: 10.0 }, uniform(l)),
-            rate: 0.0002,
-            ..base.clone()
-        },
-        Recipe {
-            name: "tpsgd-l1",
-            teacher: |l, _| local(Rule::Absolute { scale: 3.0 }, uniform(l)),
-            rate: 0.002,
-            ..base.clone()
-        },
-        Recipe { name: "drtp", teacher: |l, _| local(Rule::Drtp, uniform(l)), rate: 0.002, ..base.clone() },
-        Recipe { name: "frozen", ..base },
-    ]
-}
-
-/// The same, and the default rule with weights of int16 and int8.
-pub fn stream_recipes() -> Vec<Recipe> {
-    let mut all = recipes();
-    let default = all[1].clone();
-    all.push(Recipe { name: "tpsgd-ce-i16", format: Format::I16, ..default.clone() });
-    all.push(Recipe { name: "tpsgd-ce-i8", format: Format::I8, ..default });
+/// Every rule, with rates `[hidden, last]` and the research page's number, in the order of the rows below.
+fn recipes(rates: [[f32; 2]; 7], research: [Option<f64>; 7]) -> Vec<Recipe> {
+    let teachers: [(&str, fn(usize, usize) -> Teacher); 7] = [
+        ("backprop", |_, _| Teacher::Frozen),
+        ("tpsgd-ce", |l, n| local(default_rule(n), signs(l))),
+        ("local-head", |_, n| Teacher::Head { table: vec![0.0; 10 * n], rate: 0.2 }),
+        ("tpsgd-l2", |l, _| local(Rule::Squared { scale: 10.0 }, uniform(l))),
+        ("tpsgd-l1", |l, _| local(Rule::Absolute { scale: 3.0 }, uniform(l))),
+        ("drtp", |l, _| local(Rule::Drtp, uniform(l))),
+        ("frozen", |_, _| Teacher::Frozen),
+    ];
+    let mut all = Vec::new();
+    for (((name, teacher), [rate, last_rate]), research) in teachers.into_iter().zip(rates).zip(research) {
+        let backprop = name == "backprop";
+        all.push(Recipe { name, teacher, rate, last_rate, backprop, format: Format::F32, research });
+    }
     all
 }
 
-/// Trains and tests one network.
-pub fn train(
+/// Which of the two protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Batches,
+    Stream,
+}
+
+/// Both protocols on MNIST.
+#[derive(Debug)]
+pub struct Mnist {
+    kind: Kind,
+    widths: [usize; 3],
+    recipes: Vec<Recipe>,
+    folder: PathBuf,
+    data: Option<(Samples, Samples)>,
+}
+
+/// Samples of the training set that rates are chosen on.
+const HELD_OUT: usize = 10_000;
+const TEST: &str = "test";
+/// Of the training set's pixels, 0 to 1.
+const MEAN: f32 = 0.1307;
+const DEVIATION: f32 = 0.3081;
+
+impl Mnist {
+    /// 784-500-10, six epochs of batches of 100.
+    pub fn batches(folder: &Path) -> Self {
+        let rates = [[0.4, 0.4], [1.0, 0.4], [1.0, 1.6], [0.006, 0.8], [0.03, 0.8], [0.06, 0.8], [0.0, 0.8]];
+        let research = [Some(97.98), Some(97.74), Some(97.93), Some(94.87), None, Some(94.75), Some(93.38)];
+        let recipes = recipes(rates, research);
+        Self { kind: Kind::Batches, widths: [784, 500, 10], recipes, folder: folder.into(), data: None }
+    }
+
+    /// 784-128-10, one pass of single samples.
+    pub fn stream(folder: &Path) -> Self {
+        let rates = [
+            [0.025, 0.025],
+            [0.2, 0.02],
+            [0.1, 0.06],
+            [0.0008, 0.06],
+            [0.008, 0.02],
+            [0.008, 0.06],
+            [0.0, 0.06],
+        ];
+        let research = [Some(95.74), Some(95.39), None, Some(92.50), None, Some(91.99), Some(89.39)];
+        let mut recipes = recipes(rates, research);
+        let default = recipes[1].clone();
+        let (i16, i8) = (Format::I16, Format::I8);
+        recipes.push(Recipe { name: "tpsgd-ce-i16", format: i16, research: Some(95.19), ..default.clone() });
+        recipes.push(Recipe {
+            name: "tpsgd-ce-i8",
+            format: i8,
+            last_rate: 0.06,
+            research: Some(94.07),
+            ..default
+        });
+        Self { kind: Kind::Stream, widths: [784, 128, 10], recipes, folder: folder.into(), data: None }
+    }
+
+    fn load(&mut self) -> Result<()> {
+        if self.data.is_none() {
+            let (train, test) = (Samples::mnist(&self.folder, "train")?, Samples::mnist(&self.folder, TEST)?);
+            self.data = Some(match self.kind {
+                Kind::Batches => (train.standardised(MEAN, DEVIATION), test.standardised(MEAN, DEVIATION)),
+                // Pixels as the sensor has them: most are 0 and move no weight.
+                Kind::Stream => (train, test),
+            });
+        }
+        Ok(())
+    }
+
+    fn recipe(&self, row: &str) -> Result<Recipe> {
+        self.recipes.iter().find(|r| r.name == row).cloned().context("no such row")
+    }
+
+    fn epochs(&self) -> usize {
+        if self.kind == Kind::Batches { 6 } else { 1 }
+    }
+
+    fn train(
+        &self,
+        recipe: &Recipe,
+        epochs: usize,
+        seed: u32,
+        samples: [&Samples; 2],
+        tick: &dyn Fn(u64),
+    ) -> f64 {
+        match self.kind {
+            Kind::Batches => train_batches(recipe, &self.widths, epochs, seed, samples, tick),
+            Kind::Stream => train_stream(recipe, &self.widths, seed, samples, tick),
+        }
+    }
+}
+
+impl Protocol for Mnist {
+    fn name(&self) -> &'static str {
+        if self.kind == Kind::Batches { "mnist" } else { "stream" }
+    }
+
+    fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Batches => "MNIST 784-500-10, 6 epochs, batches of 100",
+            Kind::Stream => "MNIST 784-128-10, one pass of single samples",
+        }
+    }
+
+    fn columns(&self) -> Vec<&'static str> {
+        vec![TEST]
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        let beside = |r: &Recipe| r.research.map(|p| (TEST, p));
+        self.recipes
+            .iter()
+            .map(|r| Row { name: r.name.into(), research: beside(r).into_iter().collect() })
+            .collect()
+    }
+
+    fn goals(&self) -> Vec<Goal> {
+        let goal = |row, percent| Goal::AtLeast { row, column: TEST, percent };
+        match self.kind {
+            Kind::Batches => vec![goal("tpsgd-ce", 97.6), goal("tpsgd-l2", 94.5), goal("drtp", 94.5)],
+            Kind::Stream => {
+                vec![goal("tpsgd-ce", 95.2), goal("tpsgd-ce-i16", 95.0), goal("tpsgd-ce-i8", 94.0)]
+            }
+        }
+    }
+
+    fn measure(&mut self, row: &str, seed: u32, tick: &dyn Fn(u64)) -> Result<Measured> {
+        self.load()?;
+        let recipe = self.recipe(row)?;
+        let (train, test) = self.data.as_ref().context("loaded")?;
+        let accuracy = self.train(&recipe, self.epochs(), seed, [train, test], tick);
+        Ok(Measured::from([(TEST.into(), accuracy)]))
+    }
+
+    fn work(&self, _row: &str) -> u64 {
+        60_000 * self.epochs() as u64
+    }
+
+    /// Three epochs (the stream: one) on 50,000 samples of the training set, tested on its other 10,000, seed 0.
+    fn tune(&mut self, only: Option<&str>, say: &dyn Fn(&str, f64)) -> Result<()> {
+        self.load()?;
+        let (all, _) = self.data.as_ref().context("loaded")?;
+        let train = all.select(HELD_OUT..all.len());
+        let held_out = all.select(0..HELD_OUT);
+        for recipe in self.recipes.iter().filter(|r| only.is_none_or(|o| o == r.name)) {
+            let mut best = (0.0, recipe.clone());
+            let trial = |rate: f32, last_rate: f32, best: &mut (f64, Recipe)| {
+                let trial = Recipe { rate, last_rate, ..recipe.clone() };
+                let accuracy = self.train(&trial, self.epochs().div_ceil(2), 0, [&train, &held_out], &|_| ());
+                say(&format!("{} {rate} {last_rate}", recipe.name), accuracy);
+                if accuracy > best.0 {
+                    *best = (accuracy, trial);
+                }
+            };
+            // First the hidden rate, then the last layer's beside it; in backpropagation they are one.
+            for factor in [0.25, 0.5, 1.0, 2.0, 4.0] {
+                let last = if recipe.backprop { factor * recipe.last_rate } else { recipe.last_rate };
+                if recipe.rate > 0.0 || factor == 1.0 {
+                    trial(factor * recipe.rate, last, &mut best);
+                }
+            }
+            for factor in [0.33, 3.0] {
+                if !recipe.backprop {
+                    trial(best.1.rate, factor * recipe.last_rate, &mut best);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn train_batches(
     recipe: &Recipe,
     widths: &[usize],
     epochs: usize,
     seed: u32,
-    train: &Samples,
-    test: &Samples,
+    [train, test]: [&Samples; 2],
+    tick: &dyn Fn(u64),
+) -> f64 {
+    let mut network = Network::new(widths, Slope::Tanh, recipe.format, seed, recipe.teacher);
+    let step = Step {
+        rate: recipe.rate,
+        head_rate: recipe.rate,
+        last_rate: recipe.last_rate,
+        normalised: false,
+        backprop: recipe.backprop,
+    };
+    let course = Course { epochs, batch: 100, step, probes: 0.0 };
+    batch::train(&mut network, &course, train, seed, tick);
+    batch::accuracy(&network, test)
+}
+
+/// Trains on single samples with the device's own code.
+pub fn train_stream(
+    recipe: &Recipe,
+    widths: &[usize],
+    seed: u32,
+    [train, test]: [&Samples; 2],
+    tick: &dyn Fn(u64),
 ) -> f64 {
     let mut network = Network::new(widths, Slope::Tanh, recipe.format, seed, recipe.teacher);
     let mut random = Random::new(seed ^ 0xda7a);
-    let steps = (epochs * train.len()) as u32;
-    let schedule = Schedule::Linear { steps };
-    let mut t = 0;
-    for _ in 0..epochs {
-        for i in shuffled(train.len(), &mut random) {
-            let (x, y) = train.at(i);
-            let step = Step {
-                rate: schedule.rate(recipe.rate, t),
-                last_rate: schedule.rate(recipe.last_rate, t),
-                normalised: false,
-                backprop: recipe.backprop,
-            };
-            network.learn(x, y, step);
-            t += 1;
+    let schedule = Schedule::Linear { steps: train.len() as u32 };
+    for (t, i) in shuffled(train.len(), &mut random).into_iter().enumerate() {
+        let (x, y) = train.at(i);
+        let step = Step {
+            rate: schedule.rate(recipe.rate, t as u32),
+            head_rate: schedule.rate(recipe.rate, t as u32),
+            last_rate: schedule.rate(recipe.last_rate, t as u32),
+            normalised: false,
+            backprop: recipe.backprop,
+        };
+        network.learn(x, y, step);
+        if t % 1000 == 999 {
+            tick(1000);
         }
     }
     accuracy(&mut network, test)

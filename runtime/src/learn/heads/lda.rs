@@ -3,7 +3,8 @@
 //!
 //! A sample moves its class's mean and adds `(k − 1)/k · (x − μ)(x − μ)ᵀ` to the scatter within classes, `k` samples
 //! of the class with this one (or the window, if that is less): Welford's update, exact whatever the order. [`Head::refresh`] solves
-//! `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`; classes count as equally likely.
+//! `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`; classes count as equally likely. How much ε is,
+//! follows from the covariance itself and the number of samples ([`Shrinkage::Oas`]), or is given.
 //! Half of each symmetric matrix is held.
 //!
 //! Memory: counts c, means c·n, scatter n(n + 1)/2, bias c, weights c·n, factor n(n + 1)/2. A step is n²/2
@@ -24,15 +25,39 @@ pub struct Lda<'a> {
 /// Options of [`Lda`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LdaOptions {
-    /// Part of the covariance that is replaced by a multiple of the identity, ε. More of it suits fewer samples.
-    pub shrinkage: f32,
+    /// Part of the covariance that is replaced by a multiple of the identity, ε.
+    pub shrinkage: Shrinkage,
     /// Samples of a class after which the older ones begin to fade from its mean, as in [`super::NearestMean`].
     pub window: f32,
 }
 
+/// How far a covariance of few samples is drawn towards a multiple of the identity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shrinkage {
+    /// The oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (IEEE Trans. Signal Process. 58(10), 2010):
+    /// for normal samples nearly the part with the least mean squared error. Nothing to choose, and it fades as samples come.
+    Oas,
+    /// This part, 0 to 1. More of it suits fewer samples.
+    Part(f32),
+}
+
+impl Shrinkage {
+    /// ε for a covariance of `n` features with this trace and sum of squares, from so many samples.
+    fn part(self, n: f32, trace: f32, squares: f32, samples: f32) -> f32 {
+        match self {
+            Self::Part(part) => part,
+            Self::Oas => {
+                let above = (1.0 - 2.0 / n) * squares + trace * trace;
+                let below = (samples + 1.0 - 2.0 / n) * (squares - trace * trace / n);
+                if above < below { above / below } else { 1.0 }
+            }
+        }
+    }
+}
+
 impl Default for LdaOptions {
     fn default() -> Self {
-        Self { shrinkage: 0.02, window: f32::INFINITY }
+        Self { shrinkage: Shrinkage::Oas, window: f32::INFINITY }
     }
 }
 
@@ -80,7 +105,11 @@ impl<'a> Head<'a> for Lda<'a> {
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
         let memory = take(memory, features, classes, words(features, classes))?;
-        if !(0.0..=1.0).contains(&options.shrinkage) || options.window.is_nan() || options.window < 1.0 {
+        let possible = match options.shrinkage {
+            Shrinkage::Oas => true,
+            Shrinkage::Part(part) => (0.0..=1.0).contains(&part),
+        };
+        if !possible || options.window.is_nan() || options.window < 1.0 {
             return Err(HeadError::Shape);
         }
         let mut head = Self { memory, features, classes, options };
@@ -119,6 +148,8 @@ impl<'a> Head<'a> for Lda<'a> {
         let spread = symmetric::trace(scatter, n) * scale / n as f32;
         // Without any spread, distances are what is left to go by.
         let spread = if spread > 0.0 { spread } else { 1.0 };
+        let squares = symmetric::squares(scatter, n) * scale * scale;
+        let shrinkage = shrinkage.part(n as f32, spread * n as f32, squares, samples - seen);
         symmetric::set_identity(factor, n, shrinkage * spread);
         vector::add(factor, (1.0 - shrinkage) * scale, scatter);
         symmetric::factorise(factor, n, spread * 1e-6);

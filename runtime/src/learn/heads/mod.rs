@@ -36,7 +36,7 @@ mod vector;
 mod problems;
 
 pub use boosted::{Boosted, BoostedOptions};
-pub use lda::{Lda, LdaOptions};
+pub use lda::{Lda, LdaOptions, Shrinkage};
 pub use least_squares::{LeastSquares, LeastSquaresOptions};
 pub use nearest_mean::{NearestMean, NearestMeanOptions};
 pub use nearest_mean_i8::NearestMeanI8;

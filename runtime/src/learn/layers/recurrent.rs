@@ -18,16 +18,31 @@ pub struct Cell<'a, W> {
 }
 
 impl<W: Weights> Cell<'_, W> {
-    /// `gates = bias + input · x + state · h`, in order.
-    fn sums(&self, x: &[f32], h: &[f32], gates: &mut [f32]) {
-        for (row, gate) in gates.iter_mut().enumerate() {
-            *gate = self.row(row, x, h);
+    /// `gates = bias + input · x + state · h` for the rows from `first` on, each sum in order; [`ROWS`] of them at a time, so that
+    /// none waits for its own last addition.
+    fn sums(&self, first: usize, x: &[f32], h: &[f32], gates: &mut [f32]) {
+        let mut row = first;
+        for gates in gates.chunks_mut(ROWS) {
+            gates.copy_from_slice(&self.bias[row..row + gates.len()]);
+            if let Ok(gates) = <&mut [f32; ROWS]>::try_from(&mut *gates) {
+                for (i, x) in x.iter().enumerate() {
+                    for (r, gate) in gates.iter_mut().enumerate() {
+                        *gate += self.input.at(row + r, i) * x;
+                    }
+                }
+                for (i, h) in h.iter().enumerate() {
+                    for (r, gate) in gates.iter_mut().enumerate() {
+                        *gate += self.state.at(row + r, i) * h;
+                    }
+                }
+            } else {
+                for (r, gate) in gates.iter_mut().enumerate() {
+                    let sum = x.iter().enumerate().fold(*gate, |s, (i, x)| s + self.input.at(row + r, i) * x);
+                    *gate = h.iter().enumerate().fold(sum, |s, (i, h)| s + self.state.at(row + r, i) * h);
+                }
+            }
+            row += gates.len();
         }
-    }
-
-    fn row(&self, row: usize, x: &[f32], h: &[f32]) -> f32 {
-        let sum = x.iter().enumerate().fold(self.bias[row], |s, (i, x)| s + self.input.at(row, i) * x);
-        h.iter().enumerate().fold(sum, |s, (i, h)| s + self.state.at(row, i) * h)
     }
 
     /// A gate's row descends `error`, the gradient of its sum.
@@ -38,13 +53,16 @@ impl<W: Weights> Cell<'_, W> {
     }
 }
 
+/// Rows that are summed at a time.
+const ROWS: usize = 4;
+
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + libm::expf(-x))
 }
 
 /// `next = tanh(gates)`, one gate. `gates` keeps what [`learn_simple`] does not need again.
 pub fn simple<W: Weights>(cell: &Cell<'_, W>, x: &[f32], h: &[f32], next: &mut [f32]) {
-    cell.sums(x, h, next);
+    cell.sums(0, x, h, next);
     next.iter_mut().for_each(|n| *n = libm::tanhf(*n));
 }
 
@@ -73,14 +91,15 @@ pub fn gru<W: Weights>(
     next: &mut [f32],
 ) {
     let units = h.len();
-    for row in 0..2 * units {
-        gates[row] = sigmoid(cell.row(row, x, h));
-    }
+    let (of_state, of_candidate) = gates.split_at_mut(2 * units);
+    cell.sums(0, x, h, of_state);
+    of_state.iter_mut().for_each(|gate| *gate = sigmoid(*gate));
     for j in 0..units {
-        reset[j] = gates[units + j] * h[j];
+        reset[j] = of_state[units + j] * h[j];
     }
+    cell.sums(2 * units, x, reset, of_candidate);
     for j in 0..units {
-        gates[2 * units + j] = libm::tanhf(cell.row(2 * units + j, x, reset));
+        gates[2 * units + j] = libm::tanhf(gates[2 * units + j]);
         next[j] = gates[j] * h[j] + (1.0 - gates[j]) * gates[2 * units + j];
     }
 }
@@ -128,7 +147,7 @@ pub fn lstm<W: Weights>(
 ) {
     let units = h.len();
     before.copy_from_slice(memory);
-    cell.sums(x, h, gates);
+    cell.sums(0, x, h, gates);
     for (row, gate) in gates.iter_mut().enumerate() {
         *gate = if row < 3 * units { sigmoid(*gate) } else { libm::tanhf(*gate) };
     }
