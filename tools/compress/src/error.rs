@@ -86,6 +86,9 @@ pub enum Error {
         /// Bytes of its arena.
         ram: u64,
     },
+    /// Whoever watched the work ended it.
+    #[error(transparent)]
+    Watcher(Box<dyn std::error::Error + Send + Sync>),
     /// Gradients could not be had, or training failed.
     #[error(transparent)]
     Training(offshoot_train::Error),

@@ -52,7 +52,7 @@ mod weights;
 pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
-pub use fit::{evaluate, fit};
+pub use fit::{evaluate, fit, shuffled};
 pub use gradients::gradients;
 pub use optimiser::{Rule, Schedule};
 pub use options::{

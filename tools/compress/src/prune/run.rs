@@ -106,6 +106,15 @@ pub trait Progress {
     fn tick(&mut self, what: &str, done: usize, total: usize) {
         let _ = (what, done, total);
     }
+
+    /// The network at the end of a period, before fine-tuning, with what it takes.
+    ///
+    /// # Errors
+    /// Whatever ends the work.
+    fn period(&mut self, graph: &Graph, size: Size) -> Result<()> {
+        let _ = (graph, size);
+        Ok(())
+    }
 }
 
 impl Progress for () {}
@@ -163,6 +172,7 @@ pub fn prune(
             let mut tick = |done, total| progress.tick("refitting layers", done, total);
             small = refit(graph, &groups, &removed, small, &samples, &mut tick)?;
         }
+        progress.period(&small, size(&small)?)?;
     }
     if options.epochs > 0 {
         small = tune(graph, &small, data, options, progress)?;
