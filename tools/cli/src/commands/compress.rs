@@ -456,6 +456,9 @@ fn compression_failure(error: &offshoot_compress::Error) -> Failure {
     let (kind, help) = match error {
         Error::Budget { .. } => (Kind::Budget, "raise --max-flash or --max-ram, or lower --multiple"),
         Error::AlreadyQuantized { .. } => (Kind::Usage, "give the float network"),
+        Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
+            (Kind::Mismatch, "remove that file, or give the arguments that it was made with")
+        }
         Error::Training(_) => (Kind::Mismatch, "give the data that the network was trained for"),
         _ => (Kind::Internal, "report this model"),
     };
