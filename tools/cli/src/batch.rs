@@ -41,6 +41,14 @@ impl Inputs {
         Self::checked(columns)
     }
 
+    /// Samples of a model with one input, as bytes.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn single(samples: Vec<Vec<u8>>) -> Result<Self> {
+        Self::checked(vec![samples])
+    }
+
     fn checked(columns: Vec<Vec<Vec<u8>>>) -> Result<Self> {
         let count = columns.first().map_or(0, Vec::len);
         if count == 0 {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, demo, eval, inspect, learn, profile, run, target, verify};
+use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, target, verify};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.
@@ -25,6 +25,8 @@ enum Verb {
     Inspect(inspect::Args),
     /// ONNX to .off.
     Compile(compile::Args),
+    /// A smaller network under a budget of flash and RAM.
+    Compress(compress::Args),
     /// Inference over a batch.
     Run(run::Args),
     /// Accuracy on labelled data.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Demo(args) => show(&ui, demo::run(&ui, args)),
         Verb::Inspect(args) => show(&ui, inspect::run(&ui, args)),
         Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
+        Verb::Compress(args) => show(&ui, compress::run(&ui, args)),
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),

@@ -73,6 +73,33 @@ pub enum Error {
     /// `keep_float` names nothing in the network.
     #[error("keep_float: no operator is named or of kind `{0}`")]
     UnknownOperator(String),
+    /// The device's form of the network could not be made.
+    #[error(transparent)]
+    Export(offshoot_export::Error),
+    /// Whatever goes, the network does not fit.
+    #[error(
+        "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM"
+    )]
+    Budget {
+        /// Bytes of the smallest `.off` file.
+        flash: u64,
+        /// Bytes of its arena.
+        ram: u64,
+    },
+    /// Whoever watched the work ended it.
+    #[error(transparent)]
+    Watcher(Box<dyn std::error::Error + Send + Sync>),
+    /// Gradients could not be had, or training failed.
+    #[error(transparent)]
+    Training(offshoot_train::Error),
+    /// A group of channels cannot be deleted.
+    #[error("group {group} of channels {reason}")]
+    Group {
+        /// Its number.
+        group: usize,
+        /// Why it must stay.
+        reason: String,
+    },
     /// Float execution failed.
     #[error("operator `{node}`: {source}")]
     Execution {

@@ -5,17 +5,17 @@
 //! Ranges come from calibration data; weights and biases are then fitted layer by layer on what the quantised
 //! network before them delivers. What the options leave open is decided on samples held out of both.
 
-mod calibrate;
+pub(crate) mod calibrate;
 mod classes;
 mod clip;
 mod fit;
-mod moments;
+pub(crate) mod moments;
 mod options;
 mod policy;
 mod report;
 mod simulate;
 mod skeleton;
-mod walk;
+pub(crate) mod walk;
 mod weights;
 
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};

@@ -42,8 +42,11 @@ impl Dataset {
         self.len() == 0
     }
 
-    /// Checks the samples against the graph.
-    pub(crate) fn check(&self, graph: &Graph) -> Result<()> {
+    /// Checks the samples and targets against the graph.
+    ///
+    /// # Errors
+    /// [`Error::Data`]: other shapes, numbers that are not finite, labels that the network does not have.
+    pub fn check(&self, graph: &Graph) -> Result<()> {
         let fail = |message: String| Err(Error::Data(message));
         if self.inputs.len() != graph.inputs.len() {
             return fail(format!("{} arrays for {} inputs", self.inputs.len(), graph.inputs.len()));

@@ -284,8 +284,9 @@ fn judge(
     Ok(Judgement { loss: (total / n) as f32, accuracy })
 }
 
-/// Fisher and Yates; an epoch's order depends on nothing but seed and number.
-fn shuffled(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
+/// Numbers below `count` in the order of epoch `epoch` (from 0), by Fisher and Yates: it depends on nothing but seed and
+/// number.
+pub fn shuffled(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch as u64);
     let mut order: Vec<usize> = (0..count).collect();

@@ -38,6 +38,7 @@ mod error;
 pub mod fake_quant;
 pub mod fit;
 mod grad;
+mod gradients;
 mod loss;
 pub mod models;
 pub mod network;
@@ -51,7 +52,8 @@ mod weights;
 pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
-pub use fit::{evaluate, fit};
+pub use fit::{evaluate, fit, shuffled};
+pub use gradients::gradients;
 pub use optimiser::{Rule, Schedule};
 pub use options::{
     Checkpoint, Control, Ended, Epoch, Feature, FitOptions, FitReport, Judgement, Observer, Step, Teacher,

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub mod compile;
+pub mod compress;
 pub mod demo;
 pub mod eval;
 pub mod inspect;

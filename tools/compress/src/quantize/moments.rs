@@ -40,7 +40,7 @@ impl Moments {
 }
 
 /// Up to [`MAX_ROWS`] rows of a fully connected operator's input.
-fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
+pub(crate) fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
     let per_sample = x[0].len() / width;
     let pick = evenly(x.len() * per_sample);
     let mut rows = Array2::zeros((pick.len(), width));
@@ -52,7 +52,7 @@ fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
 }
 
 /// Up to [`MAX_ROWS`] windows of group `g` of a convolution's input, each in the order of OHWI weights.
-fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
+pub(crate) fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
     let (h, w, c) = (x[0].shape()[1], x[0].shape()[2], x[0].shape()[3]);
     let per_group = c / groups;
     let [kh, kw] = window.kernel.map(usize::from);

@@ -1,0 +1,528 @@
+//! `offshoot compress`: a smaller network under a budget.
+
+use std::path::PathBuf;
+
+use offshoot_compress::prune::{self, FamilyReport, Progress, PruneOptions, Score, Size};
+use offshoot_data::npy::Array;
+use offshoot_ir::Graph;
+use offshoot_report::table::{tail, thousands};
+use offshoot_report::{Page, Table, plot};
+use offshoot_target::Target;
+use offshoot_train::{Checkpoint, Dataset};
+use serde::Serialize;
+
+use super::compile::{self, parse_bytes};
+use super::{eval, parse_target, read_array};
+use crate::batch::{self, Inputs};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::files::{self, OffFile};
+use crate::port::Port;
+use crate::ui::{Outcome, Ui};
+
+/// How a network is made smaller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Whole channels go.
+    #[default]
+    Prune,
+}
+
+/// What channels are ranked by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ranking {
+    /// Size of the weights.
+    Magnitude,
+    /// First-order change of the loss.
+    Taylor,
+    /// HESSO's five scores in one.
+    #[default]
+    Hesso,
+}
+
+impl From<Ranking> for Score {
+    fn from(ranking: Ranking) -> Self {
+        match ranking {
+            Ranking::Magnitude => Self::Magnitude,
+            Ranking::Taylor => Self::Taylor,
+            Ranking::Hesso => Self::Hesso,
+        }
+    }
+}
+
+/// A size limit: bytes, or percent of the uncompressed int8 model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// Bytes.
+    Bytes(u64),
+    /// Share of the uncompressed one.
+    Share(f64),
+}
+
+impl Limit {
+    /// In bytes, for a model that takes `whole`.
+    fn bytes(self, whole: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share(share) => (whole as f64 * share) as u64,
+        }
+    }
+}
+
+/// `64k` or `50%`.
+///
+/// # Errors
+/// Neither a size nor a percentage above 0.
+pub fn parse_limit(text: &str) -> std::result::Result<Limit, String> {
+    match text.ends_with('%') {
+        true => parse_percent(text).map(Limit::Share),
+        false => parse_bytes(text).map(Limit::Bytes),
+    }
+}
+
+/// `0.5%` as 0.005.
+///
+/// # Errors
+/// No number from 0 to 100 with a percent sign.
+pub fn parse_percent(text: &str) -> std::result::Result<f64, String> {
+    let number = text.strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok());
+    let number = number.filter(|n| (0.0..=100.0).contains(n));
+    number.map(|n| n / 100.0).ok_or_else(|| format!("`{text}` is no percentage such as 0.5%"))
+}
+
+/// Arguments of `compress`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Float network (.onnx) with one input.
+    pub model: PathBuf,
+    /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
+    #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]
+    pub data: Vec<PathBuf>,
+    /// Folder for model.off, model.onnx and report.html; made if it is not there.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// How it is made smaller.
+    #[arg(long, value_enum, default_value_t = Method::Prune)]
+    pub method: Method,
+    /// Device it must fit.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// Largest .off file: bytes (k and M understood), or percent of the uncompressed one.
+    #[arg(long, value_parser = parse_limit)]
+    pub max_flash: Option<Limit>,
+    /// Largest arena: bytes (k and M understood), or percent of the uncompressed one.
+    #[arg(long, value_parser = parse_limit)]
+    pub max_ram: Option<Limit>,
+    /// Accuracy that may be lost, in percentage points, such as 0.5%.
+    #[arg(long, value_parser = parse_percent)]
+    pub max_loss: Option<f64>,
+    /// What channels are ranked by.
+    #[arg(long, value_enum, default_value_t = Ranking::Hesso)]
+    pub score: Ranking,
+    /// Passes over the data to fine-tune the smaller network; an interrupted run goes on where it was.
+    #[arg(long, default_value_t = 0)]
+    pub epochs: usize,
+    /// Highest learning rate of fine-tuning.
+    #[arg(long, default_value_t = 1e-3)]
+    pub rate: f32,
+    /// Times that channels are scored anew and go.
+    #[arg(long, default_value_t = 4)]
+    pub periods: usize,
+    /// Channels stay a multiple of this where they can; 4 suits the kernels of Cortex-M.
+    #[arg(long, default_value_t = 4)]
+    pub multiple: usize,
+    /// Samples that layers are refitted on without labels; 0 for no refit.
+    #[arg(long, default_value_t = 64)]
+    pub refit_samples: usize,
+    /// Only so many of the samples.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Most samples that are kept apart.
+    #[arg(long, default_value_t = 1000)]
+    pub held_out: usize,
+    /// Samples for the ranges of int8 activations.
+    #[arg(long, default_value_t = 100)]
+    pub calibration: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+}
+
+/// A network on the way from large to small.
+#[derive(Clone, Debug, Serialize)]
+pub struct Point {
+    /// What it is.
+    pub stage: String,
+    /// What its int8 form takes.
+    #[serde(flatten)]
+    pub size: Size,
+    /// Accuracy of its int8 form on the samples kept apart, a fraction.
+    pub accuracy: f64,
+}
+
+/// What `compress` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Folder written.
+    pub output: String,
+    /// How.
+    pub method: Method,
+    /// What channels were ranked by.
+    pub score: Ranking,
+    /// Samples that were learned from, and that were kept apart to judge by.
+    pub samples: [usize; 2],
+    /// The first is the uncompressed network, the last the result.
+    pub points: Vec<Point>,
+    /// Channels before and after.
+    pub families: Vec<FamilyReport>,
+    /// Operators before and after.
+    pub operators: Vec<OperatorChange>,
+}
+
+/// One operator with weights before and after.
+#[derive(Clone, Debug, Serialize)]
+pub struct OperatorChange {
+    /// Its name.
+    pub name: String,
+    /// Output channels.
+    pub channels: [usize; 2],
+    /// Weights: bytes in int8.
+    pub weights: [u64; 2],
+    /// Multiply-accumulates.
+    pub macs: [u64; 2],
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        format!("{}: model.off, model.onnx, report.html\n{}\n{}", self.output, points(self), operators(self))
+    }
+}
+
+fn points(report: &Report) -> Table {
+    let mut table = Table::new(["", "flash", "RAM", "MACs", "int8 accuracy, %"]);
+    for p in &report.points {
+        let cells = [thousands(p.size.flash), thousands(p.size.ram), thousands(p.size.macs)];
+        let accuracy = format!("{:.2}", 100.0 * p.accuracy);
+        table.row([&[p.stage.clone()], &cells[..], &[accuracy]].concat());
+    }
+    table
+}
+
+fn operators(report: &Report) -> Table {
+    let mut table = Table::new(["operator", "channels", "left", "weights", "left", "MACs", "left"]);
+    for o in &report.operators {
+        let counts = [o.weights[0], o.weights[1], o.macs[0], o.macs[1]].map(thousands);
+        let channels = o.channels.map(|c| c.to_string());
+        table.row([&[tail(&o.name, 44)], &channels[..], &counts[..]].concat());
+    }
+    table
+}
+
+/// Compresses and writes the results.
+///
+/// # Errors
+/// Files cannot be read or written, data do not fit; the budget cannot be met (the message names the nearest point that
+/// can).
+pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
+    let target = args.target.as_deref().map(parse_target).transpose()?;
+    let (graph, _) = files::read_graph(&args.model)?;
+    let (x, y) = (read_array(&args.data[0])?, read_array(&args.data[1])?);
+    std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
+    let made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
+    let onnx =
+        offshoot_import::emit(&made.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
+    let html = page(args, &made.report)?.render();
+    for (name, bytes) in
+        [("model.off", made.off.as_slice()), ("model.onnx", &onnx), ("report.html", html.as_bytes())]
+    {
+        let path = args.output.join(name);
+        offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
+    }
+    // What was saved to be continued is of no more use.
+    let _ = std::fs::remove_file(checkpoint(args));
+    Ok(made.report)
+}
+
+fn checkpoint(args: &Args) -> PathBuf {
+    args.output.join("fine-tuning.checkpoint")
+}
+
+/// A compressed network, not yet written.
+#[derive(Debug)]
+pub struct Made {
+    /// Float.
+    pub graph: Graph,
+    /// The bytes of its `.off` file.
+    pub off: Vec<u8>,
+    /// What was done.
+    pub report: Report,
+}
+
+/// Compresses without writing anything but the checkpoint of fine-tuning.
+///
+/// # Errors
+/// As [`run`].
+pub fn compress(
+    ui: &Ui,
+    graph: &Graph,
+    x: &Array,
+    y: &Array,
+    args: &Args,
+    target: Option<&Target>,
+) -> Result<Made> {
+    let split = split(graph, x, y, args)?;
+    let judge = Judge { ui, split: &split, target };
+    let (whole, _) = judge.point(graph, "uncompressed")?;
+    let limits = [(args.max_flash, whole.size.flash), (args.max_ram, whole.size.ram)];
+    let mut limits = limits.map(|(limit, whole)| limit.map(|l| l.bytes(whole)));
+    if let Some(Target::Qemu(board)) = target {
+        for (limit, has) in limits.iter_mut().zip([board.flash_bytes, board.ram_bytes]) {
+            *limit = Some(limit.map_or(u64::from(has), |l| l.min(u64::from(has))));
+        }
+    }
+    if limits == [None, None] {
+        let help = "give --max-flash, --max-ram or a --target with known sizes";
+        return Err(Failure::new(Kind::Usage, "there is no budget to compress to", help));
+    }
+    let options = PruneOptions {
+        max_flash: limits[0],
+        max_ram: limits[1],
+        score: args.score.into(),
+        multiple: args.multiple,
+        periods: args.periods,
+        refit_samples: args.refit_samples,
+        epochs: args.epochs,
+        rate: args.rate,
+        seed: args.seed,
+        checkpoint: Some(Checkpoint { path: checkpoint(args), every: 50 }),
+        ..PruneOptions::default()
+    };
+    let mut watch =
+        Watch { bar: ui.progress("scoring channels", 0), judge: &judge, points: vec![whole.clone()] };
+    let pruned = prune::prune(graph, &split.train, &options, &mut watch);
+    watch.bar.finish_and_clear();
+    let (small, report) = pruned.map_err(|e| compression_failure(&e))?;
+    let mut points = watch.points;
+    let (mut last, off) = judge.point(&small, "result")?;
+    if args.epochs == 0 {
+        // The last period's network is the result.
+        points.truncate(points.len().saturating_sub(1).max(1));
+    }
+    last.stage = format!("result ({} epochs)", args.epochs);
+    points.push(last);
+    check_loss(&points, args)?;
+    let samples = [split.train.len(), split.count];
+    let operators = changes(graph, &small);
+    let report = Report {
+        output: args.output.display().to_string(),
+        method: args.method,
+        score: args.score,
+        samples,
+        points,
+        families: report.families,
+        operators,
+    };
+    Ok(Made { graph: small, off, report })
+}
+
+/// Holds the result against `--max-loss`.
+fn check_loss(points: &[Point], args: &Args) -> Result<()> {
+    let (Some(most), Some(whole), Some(last)) = (args.max_loss, points.first(), points.last()) else {
+        return Ok(());
+    };
+    let loss = |p: &Point| whole.accuracy - p.accuracy;
+    if loss(last) <= most {
+        return Ok(());
+    }
+    let reachable = points.iter().filter(|p| loss(p) <= most).min_by_key(|p| p.size.flash).unwrap_or(whole);
+    let message = format!(
+        "{} bytes of flash cost {:.2} points of accuracy, {:.2} are allowed; the nearest point reached within them: \
+         {} bytes of flash, {} of RAM, {:.2} % ({})",
+        last.size.flash,
+        100.0 * loss(last),
+        100.0 * most,
+        reachable.size.flash,
+        reachable.size.ram,
+        100.0 * reachable.accuracy,
+        reachable.stage
+    );
+    Err(Failure::new(Kind::Budget, message, "raise --max-flash or --max-loss, or give more --epochs"))
+}
+
+/// Samples to learn from and those kept apart.
+struct Split {
+    train: Dataset,
+    calibration: Vec<Vec<ndarray::ArrayD<f32>>>,
+    held: Vec<Vec<f32>>,
+    labels: Array,
+    count: usize,
+}
+
+/// A shuffle by the seed, of which the first fifth is kept apart.
+fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<Split> {
+    if graph.inputs.len() != 1 {
+        let message = format!("the network has {} inputs", graph.inputs.len());
+        return Err(Failure::new(Kind::Unsupported, message, "compress takes networks with one input"));
+    }
+    let port = Port::of_value(graph, graph.inputs[0]);
+    let name = |i: usize| args.data[i].display().to_string();
+    let samples = port.real(x, &name(0))?;
+    let labels: Vec<i64> =
+        y.to_i64().or_fail_in(Kind::Dtype, name(1), "give class numbers")?.into_iter().collect();
+    if labels.len() != samples.len() || samples.len() < 10 {
+        let message = format!("{} labels for {} samples", labels.len(), samples.len());
+        return Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give one class number a sample, of ten samples or more",
+        ));
+    }
+    let order = offshoot_train::shuffled(samples.len(), args.seed, 0);
+    let order = &order[..args.limit.unwrap_or(order.len()).clamp(10, order.len())];
+    let count = (order.len() / 5).clamp(1, args.held_out.max(1));
+    let (held, train) = order.split_at(count);
+    let flat: Vec<f32> = train.iter().flat_map(|&i| samples[i].iter().copied()).collect();
+    let batchless = port.shape.first() == Some(&1);
+    let shape = [&[train.len()], &port.shape[usize::from(batchless)..]].concat();
+    let x = ndarray::ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
+    let target = offshoot_train::Target::Labels(train.iter().map(|&i| labels[i]).collect());
+    let train = Dataset::new(x, target);
+    train.check(graph).or_fail(Kind::Mismatch, "give the data that the network was trained for")?;
+    let kept: Vec<i64> = held.iter().map(|&i| labels[i]).collect();
+    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept).or_fail(Kind::Internal, "report this")?;
+    Ok(Split {
+        calibration: prune::samples(graph, &train, args.calibration.max(1)),
+        train,
+        held: held.iter().map(|&i| samples[i].clone()).collect(),
+        labels: kept.into(),
+        count,
+    })
+}
+
+/// Quantises, compiles and judges networks.
+struct Judge<'a> {
+    ui: &'a Ui,
+    split: &'a Split,
+    target: Option<&'a Target>,
+}
+
+impl Judge<'_> {
+    fn point(&self, graph: &Graph, stage: &str) -> Result<(Point, Vec<u8>)> {
+        let args = compile::Args::default();
+        // Limits are pruning's to meet; a target's are held against the result.
+        let target = self.target.filter(|_| stage == "result");
+        let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
+        let file = OffFile::from_bytes(&made.compiled.bytes);
+        let model = file.model()?;
+        let port = batch::input_port(&model, 0)?;
+        let inputs = self.split.held.iter().map(|x| port.encode_real(x.iter().copied())).collect();
+        let results = batch::run(self.ui, &file, &Inputs::single(inputs)?, &Target::Host)?;
+        let port = batch::output_port(&model, 0)?;
+        let outputs: Vec<Vec<f32>> =
+            results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
+        let accuracy = eval::top1(&outputs, &self.split.labels)?;
+        let r = &made.compiled.report;
+        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs };
+        Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
+    }
+}
+
+/// Progress bars, and the networks on the way.
+struct Watch<'a> {
+    bar: indicatif::ProgressBar,
+    judge: &'a Judge<'a>,
+    points: Vec<Point>,
+}
+
+impl Progress for Watch<'_> {
+    fn tick(&mut self, what: &str, done: usize, total: usize) {
+        self.bar.set_message(what.to_owned());
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+    }
+
+    fn period(&mut self, graph: &Graph, _: Size) -> offshoot_compress::Result<()> {
+        let stage = format!("period {}", self.points.len());
+        let point = self.judge.point(graph, &stage);
+        let (point, _) = point.map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)))?;
+        self.points.push(point);
+        Ok(())
+    }
+}
+
+fn compression_failure(error: &offshoot_compress::Error) -> Failure {
+    use offshoot_compress::Error;
+    let (kind, help) = match error {
+        Error::Budget { .. } => (Kind::Budget, "raise --max-flash or --max-ram, or lower --multiple"),
+        Error::AlreadyQuantized { .. } => (Kind::Usage, "give the float network"),
+        Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
+            (Kind::Mismatch, "remove that file, or give the arguments that it was made with")
+        }
+        Error::Training(_) => (Kind::Mismatch, "give the data that the network was trained for"),
+        _ => (Kind::Internal, "report this model"),
+    };
+    Failure::new(kind, error.to_string(), help)
+}
+
+/// Slicing keeps operators and their order.
+fn changes(graph: &Graph, small: &Graph) -> Vec<OperatorChange> {
+    use offshoot_ir::cost::{macs, weights};
+    let pairs = graph.nodes.iter().zip(&small.nodes).filter(|(n, _)| weights(graph, n) > 0);
+    let channels = |g: &Graph, n: &offshoot_ir::Node| g.value(n.output).shape.last().copied().unwrap_or(1);
+    let change = |(a, b): (&offshoot_ir::Node, &offshoot_ir::Node)| OperatorChange {
+        name: a.name.clone(),
+        channels: [channels(graph, a), channels(small, b)],
+        weights: [weights(graph, a), weights(small, b)],
+        macs: [macs(graph, a), macs(small, b)],
+    };
+    pairs.map(change).collect()
+}
+
+fn page(args: &Args, report: &Report) -> Result<Page> {
+    let name = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    let mut page = Page::new(format!("Offshoot: {name} compressed"));
+    page.paragraph(&format!(
+        "Learned from {} samples; accuracies are of the int8 model on {} samples kept apart from them.",
+        report.samples[0], report.samples[1]
+    ));
+    if let (Some(first), Some(last)) = (report.points.first(), report.points.last()) {
+        page.facts([
+            ("flash, bytes", format!("{} → {}", thousands(first.size.flash), thousands(last.size.flash))),
+            ("RAM, bytes", format!("{} → {}", thousands(first.size.ram), thousands(last.size.ram))),
+            ("MACs", format!("{} → {}", thousands(first.size.macs), thousands(last.size.macs))),
+            ("accuracy, %", format!("{:.2} → {:.2}", 100.0 * first.accuracy, 100.0 * last.accuracy)),
+        ]);
+    }
+    page.heading("Accuracy against flash");
+    let line = report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
+    let svg = plot::lines(&[("int8 on samples kept apart".into(), line)], "flash, bytes", "%");
+    page.figure(
+        &svg.or_fail(Kind::Internal, "report this")?,
+        "uncompressed, the end of each period, the result",
+    );
+    page.table(&points(report)).heading("Operators").table(&operators(report));
+    page.heading("Channels that go together");
+    let mut table = Table::new(["operators", "channels", "left", "why none could go"]);
+    for f in &report.families {
+        let why = f.fixed.clone().unwrap_or_default();
+        table.row([f.operators.join(", "), f.before.to_string(), f.after.to_string(), why]);
+    }
+    page.table(&table);
+    Ok(page)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_are_bytes_or_percent() {
+        assert_eq!(parse_limit("64k"), Ok(Limit::Bytes(64_000)));
+        assert_eq!(parse_limit("50%").map(|l| l.bytes(1000)), Ok(500));
+        assert_eq!(parse_percent("0.5%"), Ok(0.005));
+        assert!(
+            parse_percent("0.5").is_err() && parse_percent("101%").is_err() && parse_limit("x%").is_err()
+        );
+    }
+}

@@ -1,0 +1,21 @@
+//! Structured pruning: whole channels go, the network that is left is smaller and dense.
+//!
+//! [`Groups`] says which channels must go together, [`scores`] which matter least, [`order`] how many of which layer
+//! go, [`slice`] deletes them, [`refit`] makes up for the loss without training. [`prune`] does all of it, in periods,
+//! until the int8 model fits.
+
+mod allocate;
+mod groups;
+mod refit;
+mod rules;
+mod run;
+mod scores;
+mod slice;
+mod union;
+
+pub use allocate::{Move, order};
+pub use groups::{Family, Groups, Split};
+pub use refit::refit;
+pub use run::{FamilyReport, Progress, PruneOptions, PruneReport, Size, head, prune, samples, size};
+pub use scores::{Score, scores};
+pub use slice::{masked, slice};

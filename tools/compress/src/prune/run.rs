@@ -1,0 +1,304 @@
+//! The method as a whole: in periods, score, choose, delete, refit, train.
+
+use ndarray::{ArrayD, Axis, IxDyn};
+use offshoot_export::{CompileOptions, compile};
+use offshoot_ir::Graph;
+use offshoot_train::{Control, Dataset, FitOptions, Observer, Step, Target, Teacher, fit};
+use serde::Serialize;
+
+use super::allocate::{Move, order};
+use super::groups::{Groups, Split};
+use super::refit::refit;
+use super::scores::{Score, scores};
+use super::slice::slice;
+use crate::quantize::{Clipping, QuantizeOptions, Rounding, Toggle, WeightScale, quantize};
+use crate::{Error, Result};
+
+/// Settings of [`prune`].
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    /// Most bytes of int8 model file.
+    pub max_flash: Option<u64>,
+    /// Most bytes of arena.
+    pub max_ram: Option<u64>,
+    /// What channels are ranked by.
+    pub score: Score,
+    /// Families keep a multiple of this many channels where they can: what the target's kernels like.
+    pub multiple: usize,
+    /// Share of every family that stays in any case.
+    pub least: f64,
+    /// Times that channels are scored anew and go, HESSO's periods: sizes fall in equal ratios.
+    pub periods: usize,
+    /// Of attention, dimensions or heads.
+    pub split: Split,
+    /// Samples that layers are refitted on; 0 for none.
+    pub refit_samples: usize,
+    /// Samples that gradients are taken over.
+    pub score_samples: usize,
+    /// Passes over the data after the last deletion; learning from the uncompressed network and the targets.
+    pub epochs: usize,
+    /// Highest learning rate.
+    pub rate: f32,
+    /// Seed of the order of samples.
+    pub seed: u64,
+    /// Where training is saved, and continued from.
+    pub checkpoint: Option<offshoot_train::Checkpoint>,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self {
+            max_flash: None,
+            max_ram: None,
+            score: Score::default(),
+            multiple: 4,
+            least: 0.1,
+            periods: 4,
+            split: Split::default(),
+            refit_samples: 64,
+            score_samples: 256,
+            epochs: 0,
+            rate: 1e-3,
+            seed: 0,
+            checkpoint: None,
+        }
+    }
+}
+
+/// What a network takes on the device, exactly, in int8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Size {
+    /// Bytes of the `.off` file.
+    pub flash: u64,
+    /// Bytes of arena.
+    pub ram: u64,
+    /// Multiply-accumulates of a run.
+    pub macs: u64,
+}
+
+/// A family before and after.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FamilyReport {
+    /// Operators whose outputs carry it.
+    pub operators: Vec<String>,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// Why none could go.
+    pub fixed: Option<String>,
+}
+
+/// What [`prune`] did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PruneReport {
+    /// Before.
+    pub before: Size,
+    /// After.
+    pub after: Size,
+    /// Channels.
+    pub families: Vec<FamilyReport>,
+}
+
+/// Watches [`prune`].
+pub trait Progress {
+    /// `done` of `total` in what is under way now.
+    fn tick(&mut self, what: &str, done: usize, total: usize) {
+        let _ = (what, done, total);
+    }
+
+    /// The network at the end of a period, before fine-tuning, with what it takes.
+    ///
+    /// # Errors
+    /// Whatever ends the work.
+    fn period(&mut self, graph: &Graph, size: Size) -> Result<()> {
+        let _ = (graph, size);
+        Ok(())
+    }
+}
+
+impl Progress for () {}
+
+/// Prunes `graph` (float, after the lossless passes) until its int8 form fits. `data` are training samples in the
+/// graph's shapes, with targets unless nothing but [`Score::Magnitude`] and no epoch is asked for.
+///
+/// # Errors
+/// [`Error::Budget`] with the smallest sizes that can be reached; data that do not fit; see also
+/// [`mod@crate::quantize`] and [`offshoot_export::compile`].
+pub fn prune(
+    graph: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    progress: &mut dyn Progress,
+) -> Result<(Graph, PruneReport)> {
+    data.check(graph).map_err(Error::Training)?;
+    let groups = Groups::of(graph, options.split)?;
+    let samples = samples(graph, data, options.refit_samples.max(2));
+    let size = |g: &Graph| size(g, &samples[..samples.len().min(2)]);
+    let before = size(graph)?;
+    let few = head(data, options.score_samples.max(1));
+    let (mut small, mut removed) = (graph.clone(), vec![false; groups.len()]);
+    let periods = options.periods.max(1);
+    for period in 1..=periods {
+        let goal = |limit: Option<u64>, whole: u64| {
+            let limit = limit.unwrap_or(whole).min(whole) as f64;
+            let whole = whole as f64;
+            (whole * (limit / whole).powf(period as f64 / periods as f64)).floor() as u64
+        };
+        let (flash, ram) = (goal(options.max_flash, before.flash), goal(options.max_ram, before.ram));
+        progress.tick("scoring channels", period - 1, periods);
+        let own = Groups::of(&small, options.split)?;
+        let origin = origins(graph, &groups, &removed, &small, &own);
+        let mut lifted = vec![0.0; groups.len()];
+        let found = scores(&small, &own, options.score, &few, 32)?;
+        origin.iter().zip(found).for_each(|(&g, s)| lifted[g] += s);
+        let moves = order(graph, &groups, &lifted, &removed, options.multiple, options.least);
+        let fits = |s: Size| s.flash <= flash && s.ram <= ram;
+        let count = shortest(&moves, |moves| {
+            let marked = with(&removed, moves);
+            Ok(fits(size(&slice(graph, &groups, &marked)?)?))
+        })?;
+        let Some(count) = count else {
+            let least = size(&slice(graph, &groups, &with(&removed, &moves))?)?;
+            return Err(Error::Budget { flash: least.flash, ram: least.ram });
+        };
+        if count == 0 {
+            continue;
+        }
+        removed = with(&removed, &moves[..count]);
+        let marked: Vec<bool> = origin.iter().map(|&g| removed[g]).collect();
+        small = slice(&small, &own, &marked)?;
+        if options.refit_samples > 0 {
+            let mut tick = |done, total| progress.tick("refitting layers", done, total);
+            small = refit(graph, &groups, &removed, small, &samples, &mut tick)?;
+        }
+        progress.period(&small, size(&small)?)?;
+    }
+    if options.epochs > 0 {
+        small = tune(graph, &small, data, options, progress)?;
+    }
+    let after = size(&small)?;
+    Ok((small, PruneReport { before, after, families: families(&groups, &removed) }))
+}
+
+/// What the int8 form of a float graph takes; ranges from the few `samples`, which change no size.
+///
+/// # Errors
+/// It cannot be quantised or compiled.
+pub fn size(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Size> {
+    let options = QuantizeOptions {
+        clipping: Clipping::MinMax,
+        weight_scale: WeightScale::MinMax,
+        rounding: Rounding::Nearest,
+        bias_correction: Toggle::Off,
+        fit_samples: 1,
+        ..QuantizeOptions::default()
+    };
+    let (quantised, _) = quantize(graph, samples, &options)?;
+    let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
+    let r = compiled.report;
+    Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs })
+}
+
+/// Trains what is left on the data and on what the uncompressed network says.
+fn tune(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    struct Watch<'p>(&'p mut dyn Progress);
+    impl Observer for Watch<'_> {
+        fn step(&mut self, step: &Step) -> Control {
+            self.0.tick("fine-tuning", step.number, step.of);
+            Control::Continue
+        }
+    }
+    let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
+    let settings = FitOptions {
+        epochs: options.epochs,
+        batch: 64,
+        rate: options.rate,
+        decay: 1e-4,
+        clip: Some(5.0),
+        seed: options.seed,
+        teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
+        checkpoint: options.checkpoint.clone(),
+        ..FitOptions::default()
+    };
+    let (tuned, _) = fit(small, data, &settings, &mut Watch(progress)).map_err(Error::Training)?;
+    Ok(tuned)
+}
+
+/// Length of the shortest run of moves for which `fits`, taking for granted that more moves never take more room; `None`
+/// if not even all do.
+fn shortest(moves: &[Move], mut fits: impl FnMut(&[Move]) -> Result<bool>) -> Result<Option<usize>> {
+    if !fits(moves)? {
+        return Ok(None);
+    }
+    let (mut low, mut high) = (0, moves.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        if fits(&moves[..middle])? { high = middle } else { low = middle + 1 }
+    }
+    Ok(Some(high))
+}
+
+fn with(removed: &[bool], moves: &[Move]) -> Vec<bool> {
+    let mut marked = removed.to_vec();
+    moves.iter().flat_map(|m| &m.groups).for_each(|&g| marked[g] = true);
+    marked
+}
+
+/// For each group `own` of `small`, which is `graph` sliced by `removed`, the group that it was.
+fn origins(graph: &Graph, groups: &Groups, removed: &[bool], small: &Graph, own: &Groups) -> Vec<usize> {
+    let mut origin = vec![0; own.len()];
+    for index in 0..graph.values.len() {
+        let id = offshoot_ir::ValueId(index as u32);
+        for axis in 0..small.value(id).shape.len() {
+            let (Some(old), Some(new)) = (groups.along(id, axis), own.along(id, axis)) else { continue };
+            let kept = old.iter().filter(|&&g| !removed[g]);
+            new.iter().zip(kept).for_each(|(&n, &o)| origin[n] = o);
+        }
+    }
+    origin
+}
+
+fn families(groups: &Groups, removed: &[bool]) -> Vec<FamilyReport> {
+    let report = |f: &super::groups::Family| FamilyReport {
+        operators: f.operators.clone(),
+        before: f.groups.len() * f.channels,
+        after: f.groups.iter().filter(|&&g| !removed[g]).count() * f.channels,
+        fixed: groups.refusal(f).map(str::to_owned),
+    };
+    groups.families.iter().map(report).collect()
+}
+
+/// The first `count` samples.
+pub fn head(data: &Dataset, count: usize) -> Dataset {
+    let count = count.min(data.len());
+    let first = |x: &ArrayD<f32>| x.slice_axis(Axis(0), (0..count).into()).to_owned();
+    Dataset {
+        inputs: data.inputs.iter().map(first).collect(),
+        target: match &data.target {
+            Target::Labels(labels) => Target::Labels(labels[..count.min(labels.len())].to_vec()),
+            Target::Values(values) => Target::Values(first(values)),
+            Target::Unlabelled => Target::Unlabelled,
+        },
+    }
+}
+
+/// The first `count` samples as arrays in the shapes of the graph's inputs.
+pub fn samples(graph: &Graph, data: &Dataset, count: usize) -> Vec<Vec<ArrayD<f32>>> {
+    let one = |i: usize| {
+        let inputs = data.inputs.iter().zip(&graph.inputs);
+        let cut = |(x, &id): (&ArrayD<f32>, &offshoot_ir::ValueId)| {
+            let elements: Vec<f32> = x.index_axis(Axis(0), i).iter().copied().collect();
+            ArrayD::from_shape_vec(IxDyn(&graph.value(id).shape), elements)
+                .unwrap_or_else(|_| ArrayD::zeros(IxDyn(&[0])))
+        };
+        inputs.map(cut).collect()
+    };
+    (0..count.min(data.len())).map(one).collect()
+}
