@@ -11,6 +11,7 @@ mod rules;
 mod run;
 mod scores;
 mod slice;
+mod tune;
 mod union;
 
 pub use allocate::{Move, order};

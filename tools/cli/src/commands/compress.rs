@@ -1,12 +1,12 @@
 //! `offshoot compress`: a smaller network under a budget.
 
+mod page;
+
 use std::path::PathBuf;
 
 use offshoot_compress::prune::{self, FamilyReport, Progress, PruneOptions, Score, Size};
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
-use offshoot_report::table::{tail, thousands};
-use offshoot_report::{Page, Table, plot};
 use offshoot_target::Target;
 use offshoot_train::{Checkpoint, Dataset};
 use serde::Serialize;
@@ -195,28 +195,13 @@ pub struct OperatorChange {
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        format!("{}: model.off, model.onnx, report.html\n{}\n{}", self.output, points(self), operators(self))
+        format!(
+            "{}: model.off, model.onnx, report.html\n{}\n{}",
+            self.output,
+            page::points(self),
+            page::operators(self)
+        )
     }
-}
-
-fn points(report: &Report) -> Table {
-    let mut table = Table::new(["", "flash", "RAM", "MACs", "int8 accuracy, %"]);
-    for p in &report.points {
-        let cells = [thousands(p.size.flash), thousands(p.size.ram), thousands(p.size.macs)];
-        let accuracy = format!("{:.2}", 100.0 * p.accuracy);
-        table.row([&[p.stage.clone()], &cells[..], &[accuracy]].concat());
-    }
-    table
-}
-
-fn operators(report: &Report) -> Table {
-    let mut table = Table::new(["operator", "channels", "left", "weights", "left", "MACs", "left"]);
-    for o in &report.operators {
-        let counts = [o.weights[0], o.weights[1], o.macs[0], o.macs[1]].map(thousands);
-        let channels = o.channels.map(|c| c.to_string());
-        table.row([&[tail(&o.name, 44)], &channels[..], &counts[..]].concat());
-    }
-    table
 }
 
 /// Compresses and writes the results.
@@ -232,7 +217,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
     let onnx =
         offshoot_import::emit(&made.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
-    let html = page(args, &made.report)?.render();
+    let html = page::page(args, &made.report)?.render();
     for (name, bytes) in
         [("model.off", made.off.as_slice()), ("model.onnx", &onnx), ("report.html", html.as_bytes())]
     {
@@ -477,39 +462,6 @@ fn changes(graph: &Graph, small: &Graph) -> Vec<OperatorChange> {
         macs: [macs(graph, a), macs(small, b)],
     };
     pairs.map(change).collect()
-}
-
-fn page(args: &Args, report: &Report) -> Result<Page> {
-    let name = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    let mut page = Page::new(format!("Offshoot: {name} compressed"));
-    page.paragraph(&format!(
-        "Learned from {} samples; accuracies are of the int8 model on {} samples kept apart from them.",
-        report.samples[0], report.samples[1]
-    ));
-    if let (Some(first), Some(last)) = (report.points.first(), report.points.last()) {
-        page.facts([
-            ("flash, bytes", format!("{} → {}", thousands(first.size.flash), thousands(last.size.flash))),
-            ("RAM, bytes", format!("{} → {}", thousands(first.size.ram), thousands(last.size.ram))),
-            ("MACs", format!("{} → {}", thousands(first.size.macs), thousands(last.size.macs))),
-            ("accuracy, %", format!("{:.2} → {:.2}", 100.0 * first.accuracy, 100.0 * last.accuracy)),
-        ]);
-    }
-    page.heading("Accuracy against flash");
-    let line = report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
-    let svg = plot::lines(&[("int8 on samples kept apart".into(), line)], "flash, bytes", "%");
-    page.figure(
-        &svg.or_fail(Kind::Internal, "report this")?,
-        "uncompressed, the end of each period, the result",
-    );
-    page.table(&points(report)).heading("Operators").table(&operators(report));
-    page.heading("Channels that go together");
-    let mut table = Table::new(["operators", "channels", "left", "why none could go"]);
-    for f in &report.families {
-        let why = f.fixed.clone().unwrap_or_default();
-        table.row([f.operators.join(", "), f.before.to_string(), f.after.to_string(), why]);
-    }
-    page.table(&table);
-    Ok(page)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::Graph;
-use offshoot_train::{Control, Dataset, FitOptions, Observer, Step, Target, Teacher, fit};
+use offshoot_train::{Dataset, Target};
 use serde::Serialize;
 
 use super::allocate::{Move, order};
@@ -11,6 +11,7 @@ use super::groups::{Groups, Split};
 use super::refit::refit;
 use super::scores::{Score, scores};
 use super::slice::slice;
+use super::tune::tune;
 use crate::quantize::{Clipping, QuantizeOptions, Rounding, Toggle, WeightScale, quantize};
 use crate::{Error, Result};
 
@@ -198,37 +199,6 @@ pub fn size(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Size> {
     let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
     let r = compiled.report;
     Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs })
-}
-
-/// Trains what is left on the data and on what the uncompressed network says.
-fn tune(
-    graph: &Graph,
-    small: &Graph,
-    data: &Dataset,
-    options: &PruneOptions,
-    progress: &mut dyn Progress,
-) -> Result<Graph> {
-    struct Watch<'p>(&'p mut dyn Progress);
-    impl Observer for Watch<'_> {
-        fn step(&mut self, step: &Step) -> Control {
-            self.0.tick("fine-tuning", step.number, step.of);
-            Control::Continue
-        }
-    }
-    let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
-    let settings = FitOptions {
-        epochs: options.epochs,
-        batch: 64,
-        rate: options.rate,
-        decay: 1e-4,
-        clip: Some(5.0),
-        seed: options.seed,
-        teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
-        checkpoint: options.checkpoint.clone(),
-        ..FitOptions::default()
-    };
-    let (tuned, _) = fit(small, data, &settings, &mut Watch(progress)).map_err(Error::Training)?;
-    Ok(tuned)
 }
 
 /// Length of the shortest run of moves for which `fits`, taking for granted that more moves never take more room; `None`
