@@ -156,7 +156,7 @@ fn modelled_cycles_of_operators_add_up() {
     if skip_emulated() {
         return;
     }
-    let (file, inputs) = shipped("vibration", compile::Precision::Int8);
+    let (file, inputs) = shipped("vibration", &Precision::Int8);
     for name in ["qemu:cortex-m3", "qemu:cortex-m4", "qemu:cortex-m7"] {
         let report = profile::profile_with_cycles(board(name).as_mut(), &file, &inputs, name, None).unwrap();
         let (instructions, Some(cycles)) = (report.instructions.unwrap(), report.cycles_modelled) else {
