@@ -96,7 +96,9 @@ pub(crate) fn conv_blocks(
     let done = match blocks.weights {
         Halves::Expanded(_) => false,
         Halves::Stored(weights) if r.lanes(g)?.is_none() => {
-            let (src, dst) = memory.split(layout.src, layout.dst)?;
+            let (src, dst) = memory.split::<i8, _>(layout.src, layout.dst)?;
+            // A stride may leave more of the input than the one window meets.
+            let src = src.get(..g.k).ok_or(Rule::Shape)?;
             dispatch(ConvVector { g, q, weights, src, dst })
         }
         Halves::Stored(weights) => {
