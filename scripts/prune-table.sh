@@ -2,7 +2,7 @@
 # ResNet-8 on CIFAR-10 pruned to shares of its flash: accuracy of the int8 file on test images that nothing was fitted or
 # chosen on, flash, arena, and instructions on the emulated Cortex-M4.
 #   scripts/prune-table.sh scores            the three scores with refit, no training, at 75 and 50 % of flash
-#   scripts/prune-table.sh tuned [EPOCHS]    HESSO's score with fine-tuning at 75, 50 and 25 % (default 4 epochs)
+#   scripts/prune-table.sh tuned [EPOCHS]    Taylor scores with fine-tuning at 75, 50 and 25 % (default 4 epochs)
 # TEST: test images (default 2000). LIMIT: training images, of which a fifth is kept apart (default 5000).
 # OFFSHOOT: the binary, else it is built. OFFSHOOT_DATA: the folder with cifar10/ and mlperf_tiny/.
 set -euo pipefail
@@ -44,8 +44,8 @@ if [ "$mode" = scores ]; then
 else
     for share in ${SHARES:-75 50 25}; do
         start=$SECONDS
-        compress "$share" hesso "$epochs"
+        compress "$share" taylor "$epochs"
         seconds=$((SECONDS - start))
-        row "$share %, hesso, $epochs epochs ($seconds s)" "$work/out/model.off"
+        row "$share %, taylor, $epochs epochs ($seconds s)" "$work/out/model.off"
     done
 fi

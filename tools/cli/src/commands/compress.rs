@@ -35,9 +35,9 @@ pub enum Ranking {
     /// Size of the weights.
     Magnitude,
     /// First-order change of the loss.
+    #[default]
     Taylor,
     /// HESSO's five scores in one.
-    #[default]
     Hesso,
 }
 
@@ -118,7 +118,7 @@ pub struct Args {
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
     /// What channels are ranked by.
-    #[arg(long, value_enum, default_value_t = Ranking::Hesso)]
+    #[arg(long, value_enum, default_value_t = Ranking::Taylor)]
     pub score: Ranking,
     /// Passes over the data to fine-tune the smaller network; an interrupted run goes on where it was.
     #[arg(long, default_value_t = 0)]

@@ -16,10 +16,10 @@ pub enum Score {
     /// Root mean square of x. Needs no data.
     Magnitude,
     /// First-order Taylor term of the loss, mean over batches of |x·∇| (Molchanov et al. 2017).
+    #[default]
     Taylor,
     /// HESSO (Chen et al. 2024): ‖x‖, ‖x‖ / |x|, cosine of x and ∇ plus one, |x·∇| and ½(x·∇)², each divided by its
     /// Euclidean norm over all groups, one fifth of each.
-    #[default]
     Hesso,
 }
 
