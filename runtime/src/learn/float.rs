@@ -86,7 +86,7 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, residual: &mut [f32], e
         }
         layer.bias[channel] -= rate * total;
         if !lesson.bias_only {
-            gradients(&g, channel, x, errors, 0, |at, sum| layer.weights[at] -= rate * sum);
+            gradients(&g, channel, x, errors, |at, sum| layer.weights[at] -= rate * sum);
         }
     }
 }

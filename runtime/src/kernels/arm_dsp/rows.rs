@@ -321,8 +321,7 @@ pub(crate) fn select(
         // SAFETY: both point into `list`.
         unsafe { place.offset_from(begin) as usize }
     };
-    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
-    if !unsafe { starts.append(start as u32, write) } {
+    if !starts.append(write) {
         crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
     }
 }
@@ -368,8 +367,7 @@ pub(crate) fn select_errors(
         }
         place
     };
-    // SAFETY: starts ascend by `step`; places in a tensor do not leave 32 bits.
-    unsafe { starts.append(start as u32, write) };
+    starts.append(write);
     total
 }
 

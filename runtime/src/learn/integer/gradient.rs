@@ -72,21 +72,18 @@ impl Starts {
         Rows(self.at.get(..self.len).unwrap_or(&[]))
     }
 
-    /// Appends rows from `first` on, `step` apart, by a function that writes those it selects to the front of the
-    /// memory that it is given, in order, and says how many they are.
-    ///
-    /// # Safety
-    /// What it writes ascends from `first` on.
+    /// Appends the rows that `select` writes to the front of the memory that it is given; it says how many they are. None
+    /// is appended, and the answer is `false`, unless they ascend and none is before the last.
     #[cfg(arm_dsp)]
-    #[allow(unsafe_code)]
-    pub(crate) unsafe fn append(&mut self, first: u32, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
-        let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
+    pub(crate) fn append(&mut self, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
         let Some(free) = self.at.get_mut(self.len..) else { return false };
-        if first < last {
-            return false;
+        let end = self.len + select(free);
+        // From the last on: kernels read between the first row and the last without looking at those between.
+        let ascends = self.at.get(self.len.saturating_sub(1)..end).is_some_and(<[u32]>::is_sorted);
+        if ascends {
+            self.len = end;
         }
-        self.len = (self.len + select(free)).min(Self::MOST);
-        true
+        ascends
     }
 }
 

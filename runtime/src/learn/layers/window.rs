@@ -5,63 +5,12 @@
 
 use super::geometry::Geometry;
 
-/// Elements that gradients are summed over.
-pub trait Element: Copy {
-    /// Type of errors and sums.
-    type Sum: Copy + Default;
-    /// `sum + error · x`
-    fn accumulate(sum: Self::Sum, error: Self::Sum, x: Self) -> Self::Sum;
-    /// `sum + error`
-    fn add(sum: Self::Sum, error: Self::Sum) -> Self::Sum;
-    /// `sum - zero_point · errors`
-    fn centre(sum: Self::Sum, errors: Self::Sum, zero_point: i32) -> Self::Sum;
-}
-
-impl Element for f32 {
-    type Sum = Self;
-    #[inline(always)]
-    fn accumulate(sum: Self, error: Self, x: Self) -> Self {
-        sum + error * x
-    }
-    #[inline(always)]
-    fn add(sum: Self, error: Self) -> Self {
-        sum + error
-    }
-    #[inline(always)]
-    fn centre(sum: Self, _errors: Self, _zero_point: i32) -> Self {
-        sum
-    }
-}
-
-impl Element for i8 {
-    type Sum = i32;
-    #[inline(always)]
-    fn accumulate(sum: i32, error: i32, x: Self) -> i32 {
-        sum.wrapping_add(error.wrapping_mul(x.into()))
-    }
-    #[inline(always)]
-    fn add(sum: i32, error: i32) -> i32 {
-        sum.wrapping_add(error)
-    }
-    #[inline(always)]
-    fn centre(sum: i32, errors: i32, zero_point: i32) -> i32 {
-        sum.wrapping_sub(errors.wrapping_mul(zero_point))
-    }
-}
-
 /// Input channels that are summed at once.
 const LANES: usize = 4;
 
 /// Calls `each(index, gradient)` for every weight of an output channel, given the errors of that channel's
-/// pixels. `zero_point` is that of `x` (0 for float32).
-pub fn gradients<X: Element>(
-    g: &Geometry,
-    channel: usize,
-    x: &[X],
-    errors: &[X::Sum],
-    zero_point: i32,
-    mut each: impl FnMut(usize, X::Sum),
-) {
+/// pixels.
+pub fn gradients(g: &Geometry, channel: usize, x: &[f32], errors: &[f32], mut each: impl FnMut(usize, f32)) {
     let [k_h, k_w] = g.window.kernel.map(usize::from);
     let [stride_h, stride_w] = g.window.stride.map(usize::from);
     let (depth, first) = (g.depth(), g.first_input(channel));
@@ -73,8 +22,7 @@ pub fn gradients<X: Element>(
             let mut i = 0;
             while i < depth {
                 let lanes = if depth - i >= LANES { LANES } else { 1 };
-                let mut sums = [X::Sum::default(); LANES];
-                let mut all = X::Sum::default();
+                let mut sums = [0.0; LANES];
                 for y in y0..y1 {
                     let row = (iy + (y - y0) * stride_h) * g.input[1] + ix;
                     // Where all columns lie in the padding there is no pixel.
@@ -83,20 +31,18 @@ pub fn gradients<X: Element>(
                     if lanes == LANES {
                         for (error, x) in errors.iter().zip(pixels.chunks(stride_w * g.c)) {
                             let Some(x) = x.first_chunk::<LANES>() else { break };
-                            all = X::add(all, *error);
                             for (sum, x) in sums.iter_mut().zip(x) {
-                                *sum = X::accumulate(*sum, *error, *x);
+                                *sum += error * x;
                             }
                         }
                     } else {
                         for (error, x) in errors.iter().zip(pixels.iter().step_by(stride_w * g.c)) {
-                            all = X::add(all, *error);
-                            sums[0] = X::accumulate(sums[0], *error, *x);
+                            sums[0] += error * x;
                         }
                     }
                 }
                 for (lane, sum) in sums.iter().take(lanes).enumerate() {
-                    each(at + i + lane, X::centre(*sum, all, zero_point));
+                    each(at + i + lane, *sum);
                 }
                 i += lanes;
             }
@@ -113,13 +59,13 @@ mod tests {
     use std::vec::Vec;
 
     /// Straight from the definition: every output pixel, every tap, bounds looked at.
-    fn by_definition(g: &Geometry, channel: usize, x: &[i8], errors: &[i32], zp: i32) -> Vec<(usize, i32)> {
+    fn by_definition(g: &Geometry, channel: usize, x: &[f32], errors: &[f32]) -> Vec<(usize, f32)> {
         let mut all = Vec::new();
         let w = g.window;
         for ky in 0..usize::from(w.kernel[0]) {
             for kx in 0..usize::from(w.kernel[1]) {
                 for i in 0..g.depth() {
-                    let mut sum = 0;
+                    let mut sum = 0.0;
                     for y in 0..g.output[0] {
                         for ox in 0..g.output[1] {
                             let iy = (y * usize::from(w.stride[0]) + ky * usize::from(w.dilation[0]))
@@ -134,7 +80,7 @@ mod tests {
                                 let at = (iy as usize * g.input[1] + ix as usize) * g.c
                                     + g.first_input(channel)
                                     + i;
-                                sum += errors[y * g.output[1] + ox] * (i32::from(x[at]) - zp);
+                                sum += errors[y * g.output[1] + ox] * x[at];
                             }
                         }
                     }
@@ -164,12 +110,13 @@ mod tests {
             let (out_h, out_w) = crate::ops::window_output(&window.into(), 9, 7).unwrap();
             let output = [out_h as usize, out_w as usize];
             let g = Geometry { input: [9, 7], c, output, out_c, window, order };
-            let x: Vec<i8> = (0..9 * 7 * c).map(|_| random.next_u32() as i8).collect();
-            let errors: Vec<i32> = (0..g.pixels()).map(|_| random.next_u32() as i32 >> 20).collect();
+            // Whole numbers: sums are exact in any order.
+            let x: Vec<f32> = (0..9 * 7 * c).map(|_| f32::from(random.next_u32() as i8)).collect();
+            let errors: Vec<f32> = (0..g.pixels()).map(|_| (random.next_u32() as i32 >> 24) as f32).collect();
             for channel in 0..out_c {
                 let mut found = Vec::new();
-                gradients(&g, channel, &x, &errors, 7, |at, sum| found.push((at, sum)));
-                assert_eq!(found, by_definition(&g, channel, &x, &errors, 7), "{g:?} {channel}");
+                gradients(&g, channel, &x, &errors, |at, sum| found.push((at, sum)));
+                assert_eq!(found, by_definition(&g, channel, &x, &errors), "{g:?} {channel}");
             }
         }
     }
