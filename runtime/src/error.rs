@@ -45,6 +45,11 @@ pub enum Error {
     },
     /// There is no such input or output.
     NoSuchTensor,
+    /// There is no such network in the file.
+    NoSuchNetwork {
+        /// Number of networks.
+        networks: u16,
+    },
     /// Learning record `layer` (or what all share: `u8::MAX`) breaks a rule.
     Learn {
         /// Index of the record.
@@ -54,6 +59,8 @@ pub enum Error {
     },
     /// The model does not learn, or was not opened to.
     NotLearning,
+    /// Not while the model learns.
+    Learning,
     /// There is no such class.
     Label {
         /// Number of classes.
@@ -105,6 +112,8 @@ impl core::fmt::Display for Error {
             Self::NoSuchTensor => f.write_str("no such input or output"),
             Self::Learn { layer: u8::MAX, rule } => write!(f, "learning records: break rule {rule:?}"),
             Self::Learn { layer, rule } => write!(f, "learning record {layer}: breaks rule {rule:?}"),
+            Self::NoSuchNetwork { networks } => write!(f, "no such network: there are {networks}"),
+            Self::Learning => f.write_str("not while the model learns"),
             Self::NotLearning => f.write_str("the model does not learn"),
             Self::Label { classes } => write!(f, "no such class: there are {classes}"),
         }

@@ -105,7 +105,8 @@ fn without_model<S: Read + Write, C: Clock, K>(
                 | Request::ReadOutput { .. }
                 | Request::LearnBegin
                 | Request::Learn { .. }
-                | Request::ReadLearned { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
+                | Request::ReadLearned { .. }
+                | Request::Select { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
             },
         };
         respond(link, answer);
@@ -215,6 +216,13 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                     }
                     Err(failure) => Err(failure),
                 },
+                Request::Select { network } => match select(&mut engine, clock, network) {
+                    Ok(report) => {
+                        link.send(&Response::Done(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Request::ReadLearned { offset, len } => match learned(&engine, offset, len) {
                     Ok(data) => {
                         link.send(&Response::Data(data));
@@ -297,6 +305,18 @@ fn learn<C: Clock, K: StackGauge>(
         stack,
         arena: engine.used(PAINT) as u32,
     })
+}
+
+/// Goes over to another network, measured.
+fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> Result<RunReport, Failure> {
+    let reading_cost = reading_cost(clock);
+    clock.restart();
+    let start = clock.now();
+    let result = black_box(&mut *engine).select(network.into());
+    let end = clock.now();
+    result?;
+    let count = clock.between(start, end).saturating_sub(reading_cost);
+    Ok(RunReport { count, stack: 0 })
 }
 
 /// Fills the arena before a step: what no longer has it was used.

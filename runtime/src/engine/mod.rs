@@ -43,7 +43,26 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(Self { model, arena, course: None })
     }
 
-    /// The model.
+    /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it. The arena
+    /// must be large enough for it, as that of the first network always is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNetwork`]; [`Error::ArenaTooSmall`]; [`Error::Learning`] while the model learns, which only the first
+    /// network does.
+    pub fn select(&mut self, index: usize) -> Result<(), Error> {
+        let network = self.model.network(index)?;
+        if self.course.is_some() && network.network_index() != self.model.network_index() {
+            return Err(Error::Learning);
+        }
+        let (needed, given) = (network.arena_bytes(), self.arena.len() as u32);
+        if needed > given {
+            return Err(Error::ArenaTooSmall { needed, given });
+        }
+        self.model = network;
+        Ok(())
+    }
+
+    /// The network that runs.
     pub fn model(&self) -> &Model<'m> {
         &self.model
     }

@@ -5,6 +5,7 @@
 
 use super::decode;
 use super::learn::{LearnHead, LearnLayer};
+use super::nested::NestedHead;
 use super::record::{self, IoRepr, OpHeader, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +107,8 @@ records! {
     ConvWinograd "op-conv-winograd",
     FullyConnectedCoded "op-fully-connected-coded",
     ConvPacked "op-conv-packed",
+    ConvNested "op-conv-nested",
+    DepthwiseNested "op-depthwise-nested",
 }
 
 impl Record {
@@ -114,7 +117,9 @@ impl Record {
         let kernel = match self {
             Self::ConvBlocked(r) => Some(r.feature()),
             Self::ConvPacked(r) => Some(r.conv().feature()),
+            Self::ConvNested(r) => Some(r.conv().feature()),
             Self::DepthwisePlanar(r) => Some(r.feature()),
+            Self::DepthwiseNested(r) => Some(r.planar().feature()),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             _ => None,
         };
@@ -149,6 +154,11 @@ pub fn decode_learn_head(bytes: &[u8]) -> Option<(LearnHead, &[u8])> {
 
 /// Reads the learning record of a layer.
 pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
+    decode::take(bytes)
+}
+
+/// Reads what stands before a further network.
+pub fn decode_nested_head(bytes: &[u8]) -> Option<(NestedHead, &[u8])> {
     decode::take(bytes)
 }
 

@@ -248,6 +248,7 @@ mod tests {
     use super::take;
     use crate::format::codec::GraphHead;
     use crate::format::learn::{LearnHead, LearnLayer};
+    use crate::format::nested::NestedHead;
     use crate::format::record::{self, IoRepr, OpHeader};
     use proptest::prelude::*;
     use serde::Deserialize;
@@ -291,7 +292,7 @@ mod tests {
                 record::Binary, record::Unary, record::Lut, record::PRelu, record::Softmax, record::LayerNorm,
                 record::Copy, record::Fill, record::Pad, record::Resize, record::Reduce, record::ArgMax,
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvBlocked,
-                record::DepthwisePlanar, record::ConvWinograd,
+                record::DepthwisePlanar, record::ConvWinograd, record::ConvNested, record::DepthwiseNested, NestedHead,
             );
         }
     }

@@ -13,6 +13,7 @@ pub mod crc;
 mod decode;
 pub mod header;
 pub mod learn;
+pub mod nested;
 pub mod packed;
 pub mod record;
 pub mod tag;
@@ -24,8 +25,11 @@ pub mod requires {
     pub const NEEDS_F32: u16 = 1;
     /// Records of [`crate::format::learn`] stand behind the operators.
     pub const LEARNS: u16 = 2;
+    /// Further networks stand behind the operators ([`crate::format::nested`]).
+    pub const NESTED: u16 = 4;
     /// What this build of the runtime has.
     pub const SUPPORTED: u16 = (if cfg!(feature = "learn") { LEARNS } else { 0 })
+        | if cfg!(feature = "nested") { NESTED } else { 0 }
         | if cfg!(feature = "f32") { NEEDS_F32 } else { 0 };
 }
 

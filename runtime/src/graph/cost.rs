@@ -22,6 +22,8 @@ pub fn macs(record: &Record) -> u64 {
         }
         Record::ConvBlocked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::ConvPacked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::ConvNested(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::DepthwiseNested(r) => outputs(DType::I8) * area(r.window),
         Record::DepthwisePlanar(r) => outputs(DType::I8) * area(r.window),
         Record::ConvWinograd(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
@@ -43,6 +45,8 @@ pub fn weights(record: &Record) -> u64 {
         Record::ConvTranspose(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
         Record::ConvBlocked(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::ConvPacked(r) => weights(&Record::ConvBlocked(r.conv())),
+        Record::ConvNested(r) => weights(&Record::ConvBlocked(r.conv())),
+        Record::DepthwiseNested(r) => u64::from(r.c) * area(r.window),
         Record::DepthwisePlanar(r) => u64::from(r.c) * area(r.window),
         Record::ConvWinograd(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
@@ -67,6 +71,13 @@ pub fn scratch(record: &Record) -> Option<u32> {
             None => return Some(0),
         },
         Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
+        Record::DepthwiseNested(r) => return scratch(&Record::DepthwisePlanar(r.planar())),
+        Record::ConvNested(r) => {
+            let g = r.conv().layout().ok()?.0;
+            let panel = r.panel(&g).ok()?;
+            let lanes = r.conv().lanes(&g).ok()?.map_or(0, |lanes| lanes.len.next_multiple_of(4));
+            return u32::try_from(lanes + panel.len).ok();
+        }
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
         Record::FullyConnectedCoded(r) => r.table().ok()?,
         Record::ConvPacked(r) => {
@@ -110,6 +121,8 @@ pub fn lag(record: &Record) -> Lag {
             lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above })
         }
         Record::ConvPacked(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
+        Record::ConvNested(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
+        Record::DepthwiseNested(r) => lag(&Record::DepthwisePlanar(r.planar())),
         Record::DepthwisePlanar(r) if r.layout().is_ok_and(|(g, _)| g.in_place(r)) => Lag::Same,
         _ => Lag::Apart,
     }
@@ -167,6 +180,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
         Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
+        Record::ConvNested(_) | Record::DepthwiseNested(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

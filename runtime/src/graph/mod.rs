@@ -7,6 +7,8 @@
 
 pub mod cost;
 pub mod learn;
+#[cfg(feature = "nested")]
+mod nested;
 
 use crate::engine::io_span;
 use crate::error::{Error, Rule};
@@ -34,6 +36,8 @@ pub struct Model<'m> {
     blobs: &'m [u8],
     work: u64,
     learn: Option<(LearnHead, &'m [u8])>,
+    #[cfg(feature = "nested")]
+    nested: nested::Nested<'m>,
 }
 
 impl<'m> Model<'m> {
@@ -62,9 +66,21 @@ impl<'m> Model<'m> {
         let (graph, blobs) = sections(bytes, &header).ok_or(Error::Length)?;
         let (head, ios) = codec::decode_head(graph).ok_or(Error::Length)?;
         let ops = check_ios(ios, &head, &header)?;
-        let mut model = Self { header, head, ios, ops, blobs, work: 0, learn: None };
+        let mut model = Self {
+            header,
+            head,
+            ios,
+            ops,
+            blobs,
+            work: 0,
+            learn: None,
+            #[cfg(feature = "nested")]
+            nested: nested::Nested::none(bytes),
+        };
         let (work, rest) = check_ops(ops, head.ops, &Limits { arena_bytes: header.arena_bytes, blobs })?;
         model.work = work;
+        #[cfg(feature = "nested")]
+        let rest = nested::check(&mut model, rest)?;
         // Without the feature such a file has been refused: nothing of learning is linked.
         if cfg!(feature = "learn") && header.requires & requires::LEARNS != 0 {
             model.learn = Some(learn::check(&model, rest)?);
@@ -74,7 +90,7 @@ impl<'m> Model<'m> {
         Ok(model)
     }
 
-    /// Bytes of arena that a run needs.
+    /// Bytes of arena that a run of this network needs; the first's is that of the largest.
     pub fn arena_bytes(&self) -> u32 {
         self.header.arena_bytes
     }
@@ -94,7 +110,7 @@ impl<'m> Model<'m> {
         self.header.file_len
     }
 
-    /// Upper bound of the steps of one run: multiply-accumulates of the operators that have them (padding
+    /// Upper bound of the steps of one run of whichever network: multiply-accumulates of the operators that have them (padding
     /// counted too), elements touched of the others. At most [`MAX_WORK`].
     pub fn work(&self) -> u64 {
         self.work
@@ -135,13 +151,44 @@ impl<'m> Model<'m> {
 
     /// What of the model learns, if anything does.
     pub fn learning(&self) -> Option<Learning<'m>> {
-        let records = self.learn.filter(|_| cfg!(feature = "learn"));
+        let records = self.learn.filter(|_| cfg!(feature = "learn") && self.network_index() == 0);
         records.map(|(head, rest)| Learning::new(self, head, rest))
     }
 
     /// Bytes of arena that learning needs, inference included; `None` if nothing learns.
     pub fn train_arena_bytes(&self) -> Option<u32> {
         self.learn.map(|(head, _)| head.arena_bytes)
+    }
+
+    /// Which network of its file this is; 0 is the first.
+    pub fn network_index(&self) -> usize {
+        #[cfg(feature = "nested")]
+        return self.nested.index();
+        #[cfg(not(feature = "nested"))]
+        0
+    }
+
+    /// Number of networks in the file: one, and those that share its weights.
+    pub fn network_count(&self) -> usize {
+        #[cfg(feature = "nested")]
+        return self.nested.count();
+        #[cfg(not(feature = "nested"))]
+        1
+    }
+
+    /// Network `index` of the file. It reads its weights where they lie: nothing is copied or checked again.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNetwork`].
+    pub fn network(&self, index: usize) -> Result<Self, Error> {
+        if index == self.network_index() {
+            return Ok(*self);
+        }
+        #[cfg(feature = "nested")]
+        if index < self.network_count() {
+            return nested::network(self, index);
+        }
+        Err(Error::NoSuchNetwork { networks: self.network_count() as u16 })
     }
 
     /// The blob section: weights, tables, constants.

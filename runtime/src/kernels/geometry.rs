@@ -149,6 +149,8 @@ pub struct Planar {
     pub padded_h: usize,
     /// Output rows that one band gives.
     pub band: usize,
+    /// Elements from a weight of a channel to that of its next tap: channels, of the whole if these are a part.
+    pub weight_pitch: usize,
 }
 
 impl Planar {
@@ -166,6 +168,7 @@ impl Planar {
             padded_h: usize::from(r.h) + top + bottom,
             band: rows.saturating_sub(usize::from(window.kernel[0])) / usize::from(window.stride[0]).max(1)
                 + 1,
+            weight_pitch: r.c.into(),
         }
     }
 

@@ -108,7 +108,7 @@ pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, se
 
 #[cfg(arm_dsp)]
 pub(crate) use arm_dsp::{conv_blocks, conv_winograd, depthwise_planar, fully_connected_coded};
-pub(crate) use panels::{Codes, conv_blocked, conv_packed};
+pub(crate) use panels::{Codes, Part, conv_blocked, conv_nested, conv_packed};
 #[cfg(not(any(arm_dsp, wide)))]
 pub(crate) use passes::{conv_blocks, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]

@@ -5,7 +5,7 @@ use super::geometry::Blocked;
 use super::{Requant, conv_blocks, portable};
 use crate::engine::Memory;
 use crate::error::Rule;
-use crate::format::record::{ConvBlocked, ConvPacked};
+use crate::format::record::{ConvBlocked, ConvNested, ConvPacked};
 use crate::ops::{Layout, Span};
 
 /// Blocks of four output channels of a blocked convolution.
@@ -79,6 +79,56 @@ impl Codes<'_> {
             sums.iter().all(|&sum| sum <= most)
         })
     }
+}
+
+/// A part of the blocked weights of a larger convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    /// Halves of the words of all blocks of the whole.
+    pub(crate) weights: &'a [i16],
+    /// Inputs of one of its outputs.
+    pub(crate) whole_k: usize,
+    /// Inputs of an output of the part.
+    pub(crate) k: usize,
+    /// Stretches of inputs that the part has of each channel's, their length, and the distance between them.
+    pub(crate) segments: (usize, usize, usize),
+}
+
+impl Part<'_> {
+    /// Copies the weights of the blocks from `first` on into a panel.
+    fn copy(&self, first: usize, panel: &mut [i16]) {
+        let (count, length, distance) = self.segments;
+        let blocks = self.weights.chunks_exact((2 * self.whole_k).max(1)).skip(first);
+        for (to, from) in panel.chunks_exact_mut((2 * self.k).max(1)).zip(blocks) {
+            let whole = from.chunks((2 * distance).max(1));
+            for (to, from) in to.chunks_exact_mut((2 * length).max(1)).zip(whole).take(count) {
+                // Validated: a stretch is no longer than their distance.
+                if let Some(from) = from.get(..to.len()) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+/// Panel by panel: copy, compute.
+pub(crate) fn conv_nested(
+    r: &ConvNested,
+    g: &Blocked,
+    q: &Requant<'_>,
+    part: &Part<'_>,
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let panel = r.panel(g)?;
+    let conv = r.conv();
+    let (all, each) = (usize::from(r.out_c).div_ceil(4), r.panel_blocks().max(1));
+    for first in (0..all).step_by(each) {
+        part.copy(first, memory.write(panel)?);
+        let blocks = Blocks { first, count: each.min(all - first), weights: Halves::Expanded(panel) };
+        conv_blocks(&conv, g, q, blocks, memory, layout)?;
+    }
+    Ok(())
 }
 
 /// All channels at once, their weights as they are stored.

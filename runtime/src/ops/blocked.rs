@@ -65,7 +65,7 @@ pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
 }
 
 /// Whether no sum of products leaves its 24 bits.
-fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
+pub(super) fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
     g.k <= SAFE_INPUTS
         || (0..out_c).all(|o| {
             let magnitudes = (0..g.k).map(|k| u64::from(blocked_weight(weights, g.k, o, k).unsigned_abs()));

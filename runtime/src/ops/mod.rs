@@ -13,6 +13,7 @@ mod conv;
 mod elementwise;
 mod matmul;
 mod movement;
+mod nested;
 mod norm;
 mod packed;
 mod planar;
@@ -72,6 +73,8 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
+            Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -67,6 +67,11 @@ pub enum Request<'a> {
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
+    /// Go over to another network of the file. Answer: [`Response::Done`] with the cost of it.
+    Select {
+        /// Its number.
+        network: u8,
+    },
 }
 
 /// What to observe during a run.
@@ -252,6 +257,10 @@ pub enum ErrorCode {
     NotLearning,
     /// There is no such class: there are `detail`.
     Label,
+    /// There is no such network in the file: there are `detail`.
+    NoSuchNetwork,
+    /// Not while the model learns.
+    Learning,
 }
 
 impl Failure {
@@ -280,6 +289,8 @@ impl From<Error> for Failure {
             Error::Learn { layer, .. } => Self::new(ErrorCode::Learn, layer.into()),
             Error::NotLearning => Self::new(ErrorCode::NotLearning, 0),
             Error::Label { classes } => Self::new(ErrorCode::Label, classes.into()),
+            Error::NoSuchNetwork { networks } => Self::new(ErrorCode::NoSuchNetwork, networks.into()),
+            Error::Learning => Self::new(ErrorCode::Learning, 0),
             #[allow(unreachable_patterns)]
             _ => Self::new(ErrorCode::Other, 0),
         }
@@ -333,6 +344,8 @@ impl core::fmt::Display for Failure {
             ErrorCode::Learn => write!(f, "learning record {detail} breaks a rule"),
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
             ErrorCode::Label => write!(f, "no such class: there are {detail}"),
+            ErrorCode::NoSuchNetwork => write!(f, "no such network: there are {detail}"),
+            ErrorCode::Learning => Error::Learning.fmt(f),
         }
     }
 }
@@ -348,8 +361,8 @@ mod tests {
     /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 3);
-        let requests: [(Request<'_>, &[u8]); 12] = [
+        assert_eq!(PROTOCOL_VERSION, 4);
+        let requests: [(Request<'_>, &[u8]); 13] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -362,6 +375,7 @@ mod tests {
             (Request::LearnBegin, &[9]),
             (Request::Learn { label: 300 }, &[10, 0xac, 2]),
             (Request::ReadLearned { offset: 1, len: 2 }, &[11, 1, 2]),
+            (Request::Select { network: 3 }, &[12, 3]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];

@@ -140,7 +140,7 @@ pub fn run(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target) -> Result<
         Target::Host => on_host(file, inputs, &bar),
         _ => {
             let mut device = connect(target)?;
-            device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+            file.load_on(device.as_mut())?;
             (0..inputs.count())
                 .map(|i| {
                     let out = device.run(&inputs.sample(i)).or_fail(Kind::Device, DEVICE_HELP);

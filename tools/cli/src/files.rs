@@ -5,7 +5,9 @@ use std::path::Path;
 use offshoot::Model;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
+use offshoot_target::Device;
 
+use crate::batch::DEVICE_HELP;
 use crate::failure::{Context, Failure, Kind, Result};
 
 /// Bytes that begin at a multiple of 16, as flash would give them.
@@ -43,6 +45,7 @@ impl AlignedBytes {
 #[derive(Clone, Debug)]
 pub struct OffFile {
     bytes: AlignedBytes,
+    network: usize,
 }
 
 impl OffFile {
@@ -66,9 +69,19 @@ impl OffFile {
         Ok(file)
     }
 
+    /// Network `index` of the file `path`, 0 being the first.
+    ///
+    /// # Errors
+    /// As [`Self::read`]; there is no such network.
+    pub fn read_network(path: &Path, index: usize) -> Result<Self> {
+        let file = Self { network: index, ..Self::read(path)? };
+        file.model()?;
+        Ok(file)
+    }
+
     /// Bytes that were just compiled.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self { bytes: AlignedBytes::copy_of(bytes) }
+        Self { bytes: AlignedBytes::copy_of(bytes), network: 0 }
     }
 
     /// The file's bytes.
@@ -76,12 +89,25 @@ impl OffFile {
         self.bytes.as_slice()
     }
 
-    /// The validated model.
+    /// The validated model, or that network of it that was asked for.
     ///
     /// # Errors
     /// Never for a file that [`Self::read`] returned.
     pub fn model(&self) -> Result<Model<'_>> {
-        Model::open(self.bytes()).or_fail(Kind::Format, "compile the model again")
+        let model = Model::open(self.bytes()).or_fail(Kind::Format, "compile the model again")?;
+        model.network(self.network).or_fail(Kind::Usage, "`offshoot inspect` lists the networks of a file")
+    }
+
+    /// Loads it on a device, ready to run the network that was asked for.
+    ///
+    /// # Errors
+    /// The device refuses it or does not answer.
+    pub fn load_on(&self, device: &mut dyn Device) -> Result<()> {
+        device.load(self.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+        if self.network > 0 {
+            device.select(self.network).or_fail(Kind::Device, DEVICE_HELP)?;
+        }
+        Ok(())
     }
 }
 

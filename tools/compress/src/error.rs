@@ -73,6 +73,9 @@ pub enum Error {
     /// `keep_float` names nothing in the network.
     #[error("keep_float: no operator is named or of kind `{0}`")]
     UnknownOperator(String),
+    /// No layer of a sub-network has weights of the large one.
+    #[error("no layer shares its weights with the large network:\n  {}", .0.join("\n  "))]
+    Nest(Vec<String>),
     /// The device's form of the network could not be made.
     #[error(transparent)]
     Export(offshoot_export::Error),

@@ -80,6 +80,16 @@ pub enum Error {
         /// Bytes of weights.
         overlay: u64,
     },
+    /// A further network needs more arena than the first, behind whose arena that of learning begins.
+    #[error("network {network} takes {needed} bytes of arena, the first, which learns, {limit}")]
+    Nested {
+        /// Its number.
+        network: usize,
+        /// Bytes of its plan.
+        needed: u64,
+        /// Bytes of the first's.
+        limit: u64,
+    },
     /// The runtime refuses the file that was written: a defect of the exporter, never of the input.
     #[error("the runtime refuses the compiled model ({0}): please report this with the model")]
     Refused(offshoot::Error),

@@ -9,6 +9,7 @@ pub mod error;
 pub mod learning;
 pub mod lower;
 pub mod multiplier;
+pub mod nest;
 pub mod probes;
 pub mod relearn;
 pub mod report;
@@ -20,6 +21,7 @@ use offshoot_plan::{Plan, PlanOptions};
 
 pub use error::{Error, Result, Unsupported};
 pub use learning::{LearningPlan, LearningReport};
+pub use nest::{NestedReport, compile_nested};
 pub use lower::Fallback;
 pub use report::{CompileReport, OperatorReport, TensorReport};
 
@@ -85,13 +87,21 @@ const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 /// Operators and plan. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
 /// [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
+    panelled(options, |panel| lower::lower(graph, options, panel))
+}
+
+/// As [`lower_and_plan`], of whatever `lower` gives with so many bytes of a panel.
+fn panelled(
+    options: &CompileOptions,
+    lower: impl Fn(usize) -> Result<lower::Lowered>,
+) -> Result<(lower::Lowered, Plan)> {
     let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
-        let lowered = lower::lower(graph, options, panel)?;
+        let lowered = lower(panel)?;
         let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
         Ok((lowered, plan))
     };
     let smallest = attempt(PANELS[PANELS.len() - 1])?;
-    let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_));
+    let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvNested(_));
     if !smallest.0.operators.iter().any(packed) {
         return Ok(smallest);
     }
@@ -120,6 +130,12 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
     let mut report = report::report(&bytes, &lowered, &plan);
     report.learning = learning.map(|(_, report)| report);
+    within(&report, options)?;
+    Ok(Compiled { bytes, report })
+}
+
+/// Holds a report against the limits.
+fn within(report: &CompileReport, options: &CompileOptions) -> Result<()> {
     if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
         let lower_bound = report.arena_lower_bound_bytes;
         return Err(Error::Arena { needed: report.arena_bytes, limit, lower_bound });
@@ -133,5 +149,5 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
         return Err(Error::Flash { needed: report.model_bytes, limit, weights: report.weights_bytes });
     }
-    Ok(Compiled { bytes, report })
+    Ok(())
 }

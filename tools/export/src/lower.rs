@@ -10,6 +10,7 @@ mod coded;
 mod context;
 mod layout;
 mod linear;
+pub mod nested;
 mod normalise;
 mod packed;
 mod reduce;
@@ -27,6 +28,7 @@ use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
 use crate::{CompileOptions, Prefer};
+use nested::{Role, Wholes};
 
 /// Index of a buffer in [`Lowered::buffers`].
 pub type Buffer = usize;
@@ -124,9 +126,32 @@ pub struct Lowered {
 /// Lowers a graph after the lossless passes. The graph must be valid. `panel`: bytes of expanded weights that an operator
 /// may hold at once.
 pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Result<Lowered> {
+    Ok(lower_with(graph, options, panel, Role::Alone, Sharing::default())?.0)
+}
+
+/// What networks of one file share: their blobs, and which weights lie where in them.
+#[derive(Clone, Debug, Default)]
+pub struct Sharing {
+    /// The blob section so far.
+    pub blobs: Blobs,
+    /// Weights of the first network.
+    pub wholes: Wholes,
+}
+
+/// As [`lower`], of one of several networks of a file; gives what the next shares, but for the blobs, which are the lowered
+/// network's.
+pub fn lower_with(
+    graph: &Graph,
+    options: &CompileOptions,
+    panel: usize,
+    role: Role,
+    sharing: Sharing,
+) -> crate::Result<(Lowered, Wholes)> {
     let mut context = Context {
         graph,
-        out: Lowered::default(),
+        role,
+        wholes: sharing.wholes,
+        out: Lowered { blobs: sharing.blobs, ..Lowered::default() },
         places: HashMap::new(),
         node: None,
         arrange: options.arrange,
@@ -157,7 +182,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         let buffer = context.output_buffer(v).map_err(|reason| io_error(graph, v, reason))?;
         context.out.outputs.push(buffer);
     }
-    Ok(context.out)
+    Ok((context.out, context.wholes))
 }
 
 fn io_error(graph: &Graph, v: ValueId, reason: String) -> Error {
@@ -167,6 +192,8 @@ fn io_error(graph: &Graph, v: ValueId, reason: String) -> Error {
 /// What the families work on.
 pub(crate) struct Context<'g> {
     pub(crate) graph: &'g Graph,
+    role: Role,
+    wholes: Wholes,
     pub(crate) out: Lowered,
     places: HashMap<ValueId, Buffer>,
     /// Name of the node being lowered.

@@ -33,6 +33,9 @@ pub struct CompileReport {
     pub tensors: Vec<TensorReport>,
     /// Nodes of a quantised graph that run in float32.
     pub fallbacks: Vec<Fallback>,
+    /// Further networks of the file, which share weights with the first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<crate::nest::NestedReport>,
     /// What learning takes, if the file has a plan for it.
     #[serde(flatten)]
     pub learning: Option<LearningReport>,
@@ -115,6 +118,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         timeline: plan.timeline.clone(),
         tensors: tensors(lowered, plan),
         fallbacks: lowered.fallbacks.clone(),
+        networks: Vec::new(),
         learning: None,
     }
 }

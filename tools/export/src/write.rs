@@ -3,6 +3,7 @@
 use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
+use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{
     self, Arith, BinaryArith, ConvBlocked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
 };
@@ -55,10 +56,82 @@ pub fn write(
     source_hash: u32,
     learning: Option<&[u8]>,
 ) -> Result<Vec<u8>> {
-    let count = |what, value: usize, limit: usize| {
-        let error = Error::Format { what, value: value as u64, limit: limit as u64 };
-        if value > limit { Err(error) } else { Ok(value) }
+    write_networks(&[Network { graph, lowered, plan, source_hash }], learning)
+}
+
+/// A network of a file, ready to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Network<'n> {
+    /// What it was lowered from.
+    pub graph: &'n Graph,
+    /// Its operators; the blobs are those of all networks up to this one.
+    pub lowered: &'n Lowered,
+    /// Their places.
+    pub plan: &'n Plan,
+    /// As [`crate::CompileOptions::source_hash`].
+    pub source_hash: u32,
+}
+
+/// A number that the format has room for.
+fn count(what: &'static str, value: usize, limit: usize) -> Result<usize> {
+    let error = Error::Format { what, value: value as u64, limit: limit as u64 };
+    if value > limit { Err(error) } else { Ok(value) }
+}
+
+/// As [`write`], of networks that share their weights with the first, which needs the largest arena. `learning` are records of
+/// the first.
+pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Result<Vec<u8>> {
+    let (Some(first), Some(last)) = (networks.first(), networks.last()) else {
+        return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
     };
+    let (mut section, mut needs) = records(first)?;
+    let further = &networks[1..];
+    if !further.is_empty() {
+        section.push(count("the number of further networks", further.len(), u8::MAX.into())? as u8);
+        needs |= requires::NESTED;
+    }
+    for network in further {
+        let (records, more) = records(network)?;
+        let head = NestedHead {
+            len: records.len() as u32,
+            arena_bytes: network.plan.arena_bytes,
+            arena_lower_bound: network.plan.lower_bound,
+            source_hash: network.source_hash,
+        };
+        append(&mut section, |out| codec::encode(&head, out))?;
+        section.extend(records);
+        needs |= more;
+    }
+    if let Some(records) = learning {
+        section.extend(records);
+        needs |= requires::LEARNS;
+    }
+    let blobs = last.lowered.blobs.as_bytes();
+    let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
+    let length = count("the file length", start + blobs.len(), u32::MAX as usize)?;
+    let arena = networks.iter().map(|n| n.plan.arena_bytes).max();
+    let header = Header {
+        requires: needs,
+        file_len: length as u32,
+        crc32: 0,
+        arena_bytes: arena.unwrap_or(first.plan.arena_bytes),
+        arena_lower_bound: first.plan.lower_bound,
+        graph_len: section.len() as u32,
+        source_hash: first.source_hash,
+    };
+    let mut file = header.emit().to_vec();
+    file.extend(section);
+    file.resize(start, 0);
+    file.extend(blobs);
+    seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
+    let copy = Aligned::new(&file);
+    Model::open(copy.bytes()).map_err(Error::Refused)?;
+    Ok(file)
+}
+
+/// Inputs, outputs and operators of a network as they stand in the graph section, and what they require.
+fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
+    let Network { graph, lowered, plan, .. } = *network;
     let head = GraphHead {
         inputs: count("the number of inputs", lowered.inputs.len(), u8::MAX.into())? as u8,
         outputs: count("the number of outputs", lowered.outputs.len(), u8::MAX.into())? as u8,
@@ -86,30 +159,7 @@ pub fn write(
             needs |= requires::NEEDS_F32;
         }
     }
-    if let Some(records) = learning {
-        section.extend(records);
-        needs |= requires::LEARNS;
-    }
-    let blobs = lowered.blobs.as_bytes();
-    let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
-    let length = count("the file length", start + blobs.len(), u32::MAX as usize)?;
-    let header = Header {
-        requires: needs,
-        file_len: length as u32,
-        crc32: 0,
-        arena_bytes: plan.arena_bytes,
-        arena_lower_bound: plan.lower_bound,
-        graph_len: section.len() as u32,
-        source_hash,
-    };
-    let mut file = header.emit().to_vec();
-    file.extend(section);
-    file.resize(start, 0);
-    file.extend(blobs);
-    seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
-    let copy = Aligned::new(&file);
-    Model::open(copy.bytes()).map_err(Error::Refused)?;
-    Ok(file)
+    Ok((section, needs))
 }
 
 /// Bytes at the alignment that models and arenas need ([`ALIGNMENT`]).
@@ -209,6 +259,8 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
+        Record::ConvNested(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwiseNested(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -250,7 +302,12 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
+        Record::ConvNested(r) => {
+            r.scratch = scratch / 4;
+            r.walk = walk(&r.conv(), op);
+        }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
+        Record::DepthwiseNested(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         _ => {}

@@ -249,6 +249,17 @@ impl<T: Transport> Client<T> {
         })
     }
 
+    /// Goes over to another network of the file; gives what that cost.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn select(&mut self, network: u8) -> Result<u32, ClientError> {
+        self.ask("select", &Request::Select { network }, |answer| match answer {
+            Response::Done(report) => Some(report.count),
+            _ => None,
+        })
+    }
+
     /// Reads `len` bytes of what was learned.
     ///
     /// # Errors

@@ -18,6 +18,13 @@ pub trait Device {
     /// If the file is not valid, does not fit, or the device cannot be reached.
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError>;
 
+    /// Goes over to network `index` of the file: what comes is for it. A model that is loaded begins with the first. Gives the
+    /// count of that, where the device counts.
+    ///
+    /// # Errors
+    /// [`TargetError::NoModel`], or whatever the device says: there is no such network, or the model learns.
+    fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError>;
+
     /// Runs the model once on `inputs` (one slice an input, in order); gives its outputs.
     ///
     /// # Errors

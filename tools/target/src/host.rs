@@ -24,6 +24,7 @@ struct Loaded {
     off: Aligned,
     arena: Aligned,
     course: Option<Course>,
+    network: usize,
 }
 
 impl HostDevice {
@@ -48,12 +49,13 @@ impl Loaded {
     /// An engine with its inputs written, and the number of outputs.
     fn engine(&mut self, inputs: &[&[u8]]) -> Result<(Engine<'_, '_>, usize), TargetError> {
         let model = Model::open(self.off.bytes())?;
-        let output_count = model.output_count();
-        check_count(inputs.len(), model.input_count())?;
         let mut engine = match self.course {
             Some(course) => Engine::resumed(model, self.arena.bytes_mut(), course)?,
             None => Engine::new(model, self.arena.bytes_mut())?,
         };
+        engine.select(self.network)?;
+        let output_count = engine.model().output_count();
+        check_count(inputs.len(), engine.model().input_count())?;
         for (i, input) in inputs.iter().enumerate() {
             let tensor = engine.input_mut(i)?;
             check_len(i, input.len(), tensor.len())?;
@@ -73,8 +75,18 @@ impl Device for HostDevice {
         let off = Aligned::from(off);
         let model = Model::open(off.bytes())?;
         let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
-        self.model = Some(Loaded { off, arena, course: None });
+        self.model = Some(Loaded { off, arena, course: None, network: 0 });
         Ok(())
+    }
+
+    fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let network = Model::open(loaded.off.bytes())?.network(index)?;
+        if loaded.course.is_some() && network.network_index() != loaded.network {
+            return Err(offshoot::Error::Learning.into());
+        }
+        loaded.network = index;
+        Ok(None)
     }
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
@@ -86,7 +98,7 @@ impl Device for HostDevice {
         let start = Instant::now();
         self.run_observed(inputs, &mut stopwatch)?;
         let nanoseconds = Some(start.elapsed().as_nanos() as u64);
-        let Loaded { off, .. } = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        let Loaded { off, network, .. } = self.model.as_ref().ok_or(TargetError::NoModel)?;
         Ok(Profile {
             target: "host".into(),
             instructions: None,
@@ -94,7 +106,7 @@ impl Device for HostDevice {
             flash_waits: None,
             nanoseconds,
             operators: stopwatch.operators,
-            arena_bytes: Model::open(off.bytes())?.arena_bytes().into(),
+            arena_bytes: Model::open(off.bytes())?.network(*network)?.arena_bytes().into(),
             stack_bytes: None,
             code_bytes: None,
             model_bytes: off.len as u64,

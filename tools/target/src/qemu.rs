@@ -32,6 +32,8 @@ pub struct QemuDevice {
     running: Option<RemoteDevice<Emulator>>,
     /// The model that was loaded.
     off: Vec<u8>,
+    /// Network of it that runs.
+    network: usize,
 }
 
 impl QemuDevice {
@@ -42,7 +44,7 @@ impl QemuDevice {
     pub fn new(board: &'static Board) -> Result<Self, TargetError> {
         let firmware = firmware::find(board)?;
         let code_bytes = firmware::code_bytes(&firmware)?;
-        Ok(Self { board, firmware, code_bytes, running: None, off: vec![] })
+        Ok(Self { board, firmware, code_bytes, running: None, off: vec![], network: 0 })
     }
 
     /// Starts the board, with `off` in its flash if there is one, and `more` arguments of the emulator.
@@ -111,7 +113,14 @@ impl Device for QemuDevice {
         device.use_flash(off)?;
         self.running = Some(device);
         self.off = off.to_vec();
+        self.network = 0;
         Ok(())
+    }
+
+    fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError> {
+        let count = self.running.as_mut().ok_or(TargetError::NoModel)?.select(index)?;
+        self.network = index;
+        Ok(count)
     }
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
@@ -130,6 +139,7 @@ impl Device for QemuDevice {
         let counter = Counter::new()?;
         let mut device = self.start(Some(&self.off), &counter.arguments(&program.marks))?;
         device.use_flash(&self.off)?;
+        device.select(self.network)?;
         device.profile(inputs)?;
         drop(device);
         let (total, operators) = intervals_of_profile(&counter.intervals()?, profile.operators.len())

@@ -15,12 +15,14 @@ pub struct RemoteDevice<T> {
     client: Client<T>,
     facts: Option<Facts>,
     model: Option<Loaded>,
+    /// Of all networks of the model.
+    networks: Vec<Loaded>,
     /// Bytes of the firmware, if known.
     pub(crate) code_bytes: Option<u64>,
 }
 
 /// What the host has to know of the model that the device holds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Loaded {
     input_bytes: Vec<usize>,
     output_bytes: Vec<usize>,
@@ -32,7 +34,7 @@ struct Loaded {
 impl<T: Transport> RemoteDevice<T> {
     /// A device without a model.
     pub fn new(client: Client<T>) -> Self {
-        Self { client, facts: None, model: None, code_bytes: None }
+        Self { client, facts: None, model: None, networks: Vec::new(), code_bytes: None }
     }
 
     /// What the device says of itself; asked once.
@@ -66,15 +68,17 @@ impl<T: Transport> RemoteDevice<T> {
         let model = Model::open(aligned.bytes())?;
         let bytes =
             |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();
-        let loaded = Loaded {
+        let of = |model: Model<'_>| Loaded {
             input_bytes: (0..).map_while(|i| model.input(i)).map(bytes).collect(),
             output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
             arena_bytes: u64::from(model.arena_bytes()),
             model_bytes: off.len() as u64,
             learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
         };
+        let networks = (0..model.network_count()).map(|i| Ok(of(model.network(i)?)));
+        self.networks = networks.collect::<Result<_, offshoot::Error>>()?;
         send(&mut self.client, off)?;
-        self.model = Some(loaded);
+        self.model = self.networks.first().cloned();
         Ok(())
     }
 
@@ -113,6 +117,14 @@ impl<T: Transport> Device for RemoteDevice<T> {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.load_with(off, Client::load)
+    }
+
+    fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError> {
+        let networks = self.networks.len() as u16;
+        let chosen = self.networks.get(index).ok_or(offshoot::Error::NoSuchNetwork { networks })?;
+        let count = self.client.select(index as u8)?;
+        self.model = Some(chosen.clone());
+        Ok(Some(count.into()))
     }
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {

@@ -87,7 +87,7 @@ impl View {
             output_step: [g.out_w * c, c],
             kernel,
             stride: g.window.stride.map(usize::from),
-            weight_step: [kernel[1] * c, c],
+            weight_step: [kernel[1] * g.weight_pitch, g.weight_pitch],
             pitch: g.pitch,
             band: g.band,
         };

@@ -148,7 +148,7 @@ pub fn depthwise_band(
             for ky in 0..k_h {
                 for kx in 0..k_w {
                     let value = i32::from(band[ky * g.pitch + x * stride_w + kx]);
-                    let product = value * i32::from(weights[(ky * k_w + kx) * c + channel]);
+                    let product = value * i32::from(weights[(ky * k_w + kx) * g.weight_pitch + channel]);
                     acc = acc.wrapping_add(product);
                 }
             }

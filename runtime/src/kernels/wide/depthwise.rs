@@ -25,6 +25,8 @@ pub(crate) struct DepthwiseRing<'a, T> {
     pub(crate) zero: i32,
     pub(crate) q: &'a Requant<'a>,
     pub(crate) weights: &'a [i8],
+    /// Elements from a weight of a channel to that of its next tap.
+    pub(crate) weight_pitch: usize,
     pub(crate) tensors: T,
 }
 
@@ -66,10 +68,10 @@ impl<T: Tensors> DepthwiseRing<'_, T> {
     /// Weights of pairs of taps, zipped, and the sum of each channel's.
     #[inline(always)]
     fn pairs<I: Isa>(&self, isa: I, channel: usize, pairs: &mut [[I::I16; 2]]) -> [I::I32; 2] {
-        let c = self.extents[3];
+        let pitch = self.weight_pitch;
         let taps = self.window.kernel.map(usize::from).into_iter().product();
         let weight =
-            |tap: usize| if tap < taps { block(self.weights, tap * c + channel) } else { [0; LANES] };
+            |tap: usize| if tap < taps { block(self.weights, tap * pitch + channel) } else { [0; LANES] };
         let mut totals = [isa.splat(0); 2];
         for (i, pair) in pairs.iter_mut().enumerate() {
             *pair = isa.zip(isa.widen(&weight(2 * i)), isa.widen(&weight(2 * i + 1)));

@@ -48,7 +48,7 @@ pub(crate) fn depthwise_i8(
     let out = [extent(extents[1], &window, 0), extent(extents[2], &window, 1)];
     let (padding, zero) = (q.in_zp as i8, q.in_zp);
     let tensors = Apart { src, dst };
-    let job = DepthwiseRing { extents, out, window, padding, zero, q, weights, tensors };
+    let job = DepthwiseRing { extents, out, window, padding, zero, q, weights, weight_pitch: extents[3], tensors };
     r.multiplier == 1 && job.fits() && dispatch(job)
 }
 
@@ -138,7 +138,7 @@ pub(crate) fn depthwise_planar(
     let tensors = arena(memory, layout.src, layout.dst)?;
     let extents = [r.n, r.h, r.w, r.c].map(usize::from);
     let (out, window) = ([g.out_h, g.out_w], g.window);
-    let job = DepthwiseRing { extents, out, window, padding: r.in_zp, zero: 0, q, weights, tensors };
+    let job = DepthwiseRing { extents, out, window, padding: r.in_zp, zero: 0, q, weights, weight_pitch: g.weight_pitch, tensors };
     if job.fits() && dispatch(job) {
         return Ok(());
     }

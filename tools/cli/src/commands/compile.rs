@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
+use offshoot_compress::nest::{self, NestReport, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle, WeightBits};
 use offshoot_export::learning::CodesName;
 use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
@@ -119,6 +120,16 @@ impl From<Prefer> for offshoot_export::Prefer {
     }
 }
 
+/// Where the scales of sub-networks' activations come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum NestedScales {
+    /// The large network's: the smallest file.
+    #[default]
+    Shared,
+    /// Their own calibration: five bytes more a channel.
+    Own,
+}
+
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
@@ -156,6 +167,13 @@ pub struct Args {
     /// Device it must fit.
     #[arg(long)]
     pub target: Option<String>,
+    /// Sub-network of the model (.onnx, float) to go into the same file, on the same weights (repeat, largest first): the
+    /// device switches between them by a number.
+    #[arg(long, value_name = "SMALL.onnx")]
+    pub nested: Vec<PathBuf>,
+    /// Where the scales of the sub-networks' activations come from.
+    #[arg(long, value_enum, default_value_t = NestedScales::Shared)]
+    pub nested_scales: NestedScales,
     /// Largest size of the .off file, bytes (k and M understood).
     #[arg(long, value_parser = parse_bytes)]
     pub max_flash: Option<u64>,
@@ -196,6 +214,9 @@ pub struct Report {
     pub passes: Vec<PassReport>,
     /// How quantisation went, operator by operator; none for float and for networks that came quantised.
     pub quantisation: Option<QuantizeReport>,
+    /// Which layers of sub-networks are on the large network's weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<NestReport>,
 }
 
 /// A network ready to run, not yet written.
@@ -209,6 +230,8 @@ pub struct Made {
     pub quantisation: Option<QuantizeReport>,
     /// Number format.
     pub precision: Precision,
+    /// Which layers of sub-networks are on the large network's weights.
+    pub nested: Vec<NestReport>,
 }
 
 impl Outcome for Report {
@@ -232,6 +255,7 @@ impl Outcome for Report {
             c.operators.len(),
             thousands(c.macs)
         );
+        text.push_str(&networks_text(c, &self.nested));
         for pass in self.passes.iter().filter(|p| p.changed) {
             text.push_str(&format!("{}: {}\n", pass.name, pass.detail));
         }
@@ -248,6 +272,26 @@ impl Outcome for Report {
         }
         text
     }
+}
+
+/// Sub-networks, if there are any.
+fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
+    if report.networks.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["network", "MACs", "arena", "file grows by", "layers on shared weights"]);
+    for n in &report.networks {
+        let [shared, all] = n.shared_operators;
+        let bytes = [n.macs, n.arena_bytes, n.added_bytes].map(thousands);
+        table.row([n.network.to_string(), bytes[0].clone(), bytes[1].clone(), bytes[2].clone(), format!("{shared} of {all}")]);
+    }
+    let mut text = format!("{table}\n");
+    for (i, report) in nested.iter().enumerate() {
+        for (layer, reason) in &report.own {
+            text.push_str(&format!("network {}: `{layer}` has its own weights: {reason}\n", i + 1));
+        }
+    }
+    text
 }
 
 /// Signal-to-noise ratios, operator by operator.
@@ -279,6 +323,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         compiled: made.compiled.report,
         passes,
         quantisation: made.quantisation,
+        nested: made.nested,
     })
 }
 
@@ -360,6 +405,9 @@ pub fn make(
         }
     };
     let mut quantisation = None;
+    let (mut nested, mut further) = (Vec::new(), Vec::new());
+    let subs = sub_networks(args, &precision, quantised, &graph)?;
+    let float = (!subs.is_empty()).then(|| graph.clone());
     let mut lowered = graph;
     if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
@@ -370,7 +418,6 @@ pub fn make(
                 "give --calib X.npy with 50 to 500 typical samples",
             ));
         }
-        let bar = ui.progress("calibrating", 0);
         let options = QuantizeOptions {
             clipping: match args.clipping {
                 Clipping::Auto => quantize::Clipping::Auto,
@@ -383,15 +430,24 @@ pub fn make(
             weight_bits: precision.weight_bits()?,
             ..QuantizeOptions::default()
         };
-        let tick = |done: usize, total: usize| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        };
-        let (graph, report) = quantize::quantize_with_progress(&lowered, samples, &options, &tick)
-            .or_fail(Kind::Calibration, "give typical samples, prepared exactly as for the float network")?;
-        bar.finish_and_clear();
+        let (graph, report) = quantized(ui, &lowered, samples, &options)?;
         lowered = graph;
         quantisation = Some(report);
+        if let Some(float) = &float {
+            for sub in &subs {
+                let (small, _) = quantized(ui, sub, samples, &options)?;
+                let whole = Pair { float, quantised: &lowered };
+                let scales = match args.nested_scales {
+                    NestedScales::Shared => nest::Scales::Shared,
+                    NestedScales::Own => nest::Scales::Own,
+                };
+                let help = "give sub-networks of the model: with the same names, and prefixes of its weights";
+                let made = nest::nest(whole, Pair { float: sub, quantised: &small }, scales);
+                let (small, report) = made.or_fail(Kind::Usage, help)?;
+                nested.push(report);
+                further.push(small);
+            }
+        }
     }
     let facts = match target {
         Some(Target::Qemu(board)) => Some(*board),
@@ -412,16 +468,66 @@ pub fn make(
         },
         ..CompileOptions::default()
     };
-    let mut compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
+    let compile = |options: &CompileOptions| {
+        let made = if further.is_empty() {
+            offshoot_export::compile(&lowered, options)
+        } else {
+            let all: Vec<Graph> = std::iter::once(&lowered).chain(&further).cloned().collect();
+            offshoot_export::compile_nested(&all, options)
+        };
+        made.map_err(|e| export_failure(&e))
+    };
+    let mut compiled = compile(&options)?;
     if options.learning.as_ref().is_some_and(|plan| plan.codes == CodesName::Probe) {
         let mut options = options;
         let probes = train_probes(&lowered, &compiled, samples)?;
         if let Some(plan) = &mut options.learning {
             plan.probes = probes;
         }
-        compiled = offshoot_export::compile(&lowered, &options).map_err(|e| export_failure(&e))?;
+        compiled = compile(&options)?;
     }
-    Ok(Made { graph: lowered, compiled, quantisation, precision })
+    Ok(Made { graph: lowered, compiled, quantisation, precision, nested })
+}
+
+/// Quantises with a progress bar.
+fn quantized(
+    ui: &Ui,
+    graph: &Graph,
+    samples: &[Vec<ArrayD<f32>>],
+    options: &QuantizeOptions,
+) -> Result<(Graph, QuantizeReport)> {
+    let bar = ui.progress("calibrating", 0);
+    let tick = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let made = quantize::quantize_with_progress(graph, samples, options, &tick)
+        .or_fail(Kind::Calibration, "give typical samples, prepared exactly as for the float network")?;
+    bar.finish_and_clear();
+    Ok(made)
+}
+
+/// Reads the sub-networks that are to share the weights of `whole`.
+fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Graph) -> Result<Vec<Graph>> {
+    if args.nested.is_empty() {
+        return Ok(Vec::new());
+    }
+    if *precision == Precision::F32 || quantised {
+        let message = "sub-networks share int8 weights: they and the model are wanted as float networks, with calibration samples";
+        return Err(Failure::new(Kind::Usage, message, "give float .onnx files and --calib X.npy, without --precision f32"));
+    }
+    let shapes = |g: &Graph, ids: &[offshoot_ir::ValueId]| -> Vec<Vec<usize>> {
+        ids.iter().map(|&id| g.value(id).shape.clone()).collect()
+    };
+    let read = |path: &PathBuf| {
+        let (graph, _) = files::read_graph(path)?;
+        if shapes(&graph, &graph.inputs) == shapes(whole, &whole.inputs) {
+            return Ok(graph);
+        }
+        let message = format!("{}: its inputs have other shapes than the model's", path.display());
+        Err(Failure::new(Kind::Shape, message, "sub-networks are calibrated on the model's samples"))
+    };
+    args.nested.iter().map(read).collect()
 }
 
 fn read_plan(path: &Path) -> Result<LearningPlan> {

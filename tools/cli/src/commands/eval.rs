@@ -33,6 +33,9 @@ pub struct Args {
     /// Where it runs.
     #[arg(long, default_value = "host")]
     pub target: String,
+    /// Which network of the file, if it holds several; 0 is the first.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub network: usize,
 }
 
 /// What `eval` found.
@@ -65,7 +68,7 @@ impl Outcome for Report {
 /// A file cannot be read, shapes do not fit, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
-    let file = OffFile::read(&args.model)?;
+    let file = OffFile::read_network(&args.model, args.network)?;
     let model = file.model()?;
     let (arrays, names) = read_arrays(&args.input)?;
     let mut inputs = Inputs::encode(&model, &arrays, &names)?;

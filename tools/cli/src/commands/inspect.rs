@@ -11,7 +11,7 @@ use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
 
 use crate::batch;
-use crate::failure::{Failure, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
@@ -84,6 +84,24 @@ pub struct Report {
     pub runtime_features: Vec<String>,
     /// Operators in order.
     pub operators: Vec<OperatorReport>,
+    /// Further networks of the file, on the same weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub networks: Vec<NetworkReport>,
+}
+
+/// A further network of a file.
+#[derive(Clone, Debug, Serialize)]
+pub struct NetworkReport {
+    /// Number to select it by.
+    pub network: usize,
+    /// Number of operators.
+    pub operators: usize,
+    /// Multiply-accumulates of a run.
+    pub macs: u64,
+    /// Weights read (elements).
+    pub weights: u64,
+    /// Arena.
+    pub arena_bytes: u64,
 }
 
 impl Outcome for Report {
@@ -106,6 +124,13 @@ impl Outcome for Report {
         self.outputs.iter().for_each(|p| text.push_str(&port("output", p)));
         if let (Some(arena), Some(bound)) = (self.arena_bytes, self.arena_lower_bound_bytes) {
             text.push_str(&format!("arena: {} bytes (lower bound {})\n", thousands(arena), thousands(bound)));
+        }
+        for n in &self.networks {
+            let [macs, weights, arena] = [n.macs, n.weights, n.arena_bytes].map(thousands);
+            let (index, count) = (n.network, n.operators);
+            text.push_str(&format!(
+                "network {index}: {count} operators, {macs} MACs, {weights} weights, arena {arena} bytes\n"
+            ));
         }
         let off = self.arena_bytes.is_some();
         let mut table = Table::new([
@@ -219,6 +244,7 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
         arena_lower_bound_bytes: None,
         runtime_features: Vec::new(),
         operators,
+        networks: Vec::new(),
     })
 }
 
@@ -239,14 +265,21 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: Some(u64::from(model.arena_bytes())),
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
-        runtime_features: runtime_features(&file, &model),
+        runtime_features: runtime_features(&file, &model)?,
         operators,
+        networks: further(&model)?,
     })
 }
 
 /// What of the runtime the model needs.
-fn runtime_features(file: &OffFile, model: &Model<'_>) -> Vec<String> {
-    let mut features: BTreeSet<&str> = model.ops().flat_map(|(_, _, record)| record.features()).collect();
+fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
+    let mut features = BTreeSet::new();
+    for network in networks(model)? {
+        features.extend(network.ops().flat_map(|(_, _, record)| record.features()));
+    }
+    if model.network_count() > 1 {
+        features.insert("nested");
+    }
     let header = HeaderView::new_checked(file.bytes()).and_then(|view| view.parse());
     if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
         features.insert("f32");
@@ -254,7 +287,28 @@ fn runtime_features(file: &OffFile, model: &Model<'_>) -> Vec<String> {
     if model.learning().is_some() {
         features.insert("learn");
     }
-    features.into_iter().map(str::to_owned).collect()
+    Ok(features.into_iter().map(str::to_owned).collect())
+}
+
+/// All networks of a file.
+fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
+    let network = |i| model.network(i).or_fail(Kind::Internal, "report this model");
+    (0..model.network_count()).map(network).collect()
+}
+
+/// All but the first.
+fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
+    let report = |network: &Model<'_>| {
+        let operators = operators(network, None);
+        NetworkReport {
+            network: network.network_index(),
+            operators: operators.len(),
+            macs: operators.iter().map(|o| o.macs).sum(),
+            weights: operators.iter().map(|o| o.weights).sum(),
+            arena_bytes: network.arena_bytes().into(),
+        }
+    };
+    Ok(networks(model)?.iter().skip(1).map(report).collect())
 }
 
 /// A compiled model's operators; with names if the graph it came from is given.

@@ -203,7 +203,7 @@ pub fn learn(
     let accuracy_before = accuracy(ui, &file, &test_samples, &test.1)?;
 
     let mut device = batch::connect(target)?;
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    file.load_on(device.as_mut())?;
     device.begin_learning().or_fail(Kind::Device, NO_PLAN)?;
     let steps = samples.count() * wish.epochs.max(1) as usize;
     let steps = wish.steps.unwrap_or(steps).min(steps);

@@ -28,6 +28,9 @@ pub struct Args {
     /// The network it was compiled from, for names.
     #[arg(long)]
     pub onnx: Option<PathBuf>,
+    /// Which network of the file, if it holds several; 0 is the first.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub network: usize,
 }
 
 /// One operator's cost.
@@ -132,7 +135,7 @@ impl Outcome for Report {
 /// A file cannot be read, the device is missing or does not answer.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
-    let file = OffFile::read(&args.model)?;
+    let file = OffFile::read_network(&args.model, args.network)?;
     let inputs = if args.input.is_empty() {
         zeros(&file)?
     } else {
@@ -170,7 +173,7 @@ pub fn profile(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    file.load_on(device)?;
     let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
     report(&measured, file, target, graph, None)
 }
@@ -186,7 +189,7 @@ pub fn profile_with_cycles(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    file.load_on(device)?;
     let sample = inputs.sample(0);
     let mut measured = device.profile(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
     let note = match device.model_cycles(&sample, &mut measured) {

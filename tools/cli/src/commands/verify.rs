@@ -38,6 +38,9 @@ pub struct Args {
     /// Signal-to-noise ratio (dB) under which an operator departs from float.
     #[arg(long, default_value_t = 15.0)]
     pub threshold: f64,
+    /// Which network of the file, if it holds several; 0 is the first.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub network: usize,
 }
 
 /// One operator's comparison.
@@ -117,7 +120,7 @@ impl Outcome for Report {
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let (graph, _) = files::read_graph(&args.model)?;
-    let file = OffFile::read(&args.compiled)?;
+    let file = OffFile::read_network(&args.compiled, args.network)?;
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
         let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
@@ -194,9 +197,9 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
         return Ok(Vec::new());
     }
     let mut device = batch::connect(target)?;
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    file.load_on(device.as_mut())?;
     let mut host = HostDevice::new();
-    host.load(file.bytes()).or_fail(Kind::Internal, "report this model")?;
+    file.load_on(&mut host)?;
     let bar = ui.progress("comparing with device", inputs.count() as u64);
     let mut differing = Vec::new();
     for i in 0..inputs.count() {

@@ -8,6 +8,7 @@ use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
+use super::nested::{self, Kind, Role};
 use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, to_u16, winograd};
 use crate::Prefer;
 
@@ -66,8 +67,8 @@ fn emit_conv(
         return Ok(false);
     }
     let one_row = x.len() == taps && y.len() == channels;
-    // Steps follow weights that lie one by one: none that are coded, transformed or packed.
-    let fixed = !c.learns;
+    // Steps follow weights that lie one by one, and so do parts of them: none that are coded, transformed or packed.
+    let fixed = !c.learns && c.role == Role::Alone;
     if fixed && c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
         return Ok(true);
     }
@@ -79,6 +80,7 @@ fn emit_conv(
     // A single pixel meets each weight once: expanding them takes longer than the rest.
     let packed = packed::pack(&weights).filter(|_| fixed && (c.prefer != Prefer::Speed || !one_row));
     if c.prefer == Prefer::Flash
+        && c.role == Role::Alone
         && packed.is_none()
         && weights.len() > q.weights.len() + q.weights.len() / 16 + 16
     {
@@ -105,10 +107,17 @@ fn emit_conv(
     } else if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; channels];
     }
+    let kind = nested::conv(window, r.walk);
+    if let Some(record) = c.share_conv(kind, parameters, r, &q)? {
+        let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
+        emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
+        return Ok(true);
+    }
     let mut blob = requant_blob(&q.bias, &q.fixed);
     let stored = packed.as_ref().map_or(&weights, |p| &p.bytes);
     blob.extend(stored);
     r.blob = c.blob(blob, (stored.len(), 4 * channels))?;
+    c.keep(kind, parameters, (in_c, out_c), &q, r.blob);
     let record = match &packed {
         Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.panel).into(),
         None => Record::ConvBlocked(r),
@@ -140,10 +149,6 @@ pub(super) fn depthwise(
     if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; count];
     }
-    let mut blob = requant_blob(&q.bias, &q.fixed);
-    // OHWI with I = 1 to HWO.
-    blob.extend((0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8));
-    let blob = c.blob(blob, (taps * count, 4 * count))?;
     let [top, left, bottom, right] = window.pad.map(u64::from);
     let padded_h = u64::from(h) + top + bottom;
     let row = 2 * (u64::from(w) + left + right).next_multiple_of(2);
@@ -153,7 +158,7 @@ pub(super) fn depthwise(
         Prefer::Ram | Prefer::Flash => 256,
     };
     let rows = (budget / row).max(u64::from(window.kernel[0])).min(padded_h);
-    let r = record::DepthwisePlanar {
+    let mut r = record::DepthwisePlanar {
         src: 0,
         dst: 0,
         scratch: 0,
@@ -166,10 +171,20 @@ pub(super) fn depthwise(
         in_zp: x.zp,
         out_zp: y.zp,
         clamp: clamp_i8(activation, y),
-        blob,
+        blob: 0,
     };
-    let scratch = cost::scratch(&Record::DepthwisePlanar(r)).ok_or("the window does not fit")?;
-    emit(c, Record::DepthwisePlanar(r), x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
+    let kind = Kind::Depthwise { kernel: window.kernel };
+    let shared = c.share_depthwise(kind, parameters, r, &q)?;
+    if shared.is_none() {
+        let mut blob = requant_blob(&q.bias, &q.fixed);
+        // OHWI with I = 1 to HWO.
+        blob.extend((0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8));
+        r.blob = c.blob(blob, (taps * count, 4 * count))?;
+        c.keep(kind, parameters, (1, channels), &q, r.blob);
+    }
+    let record = shared.unwrap_or(Record::DepthwisePlanar(r));
+    let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
+    emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
     Ok(true)
 }
 

@@ -43,13 +43,18 @@ pub(super) fn pack(arranged: &[u8]) -> Option<Packed> {
     Some(Packed { bits, bytes })
 }
 
-/// The record: as many blocks a panel as `budget` bytes of expanded weights hold, `inputs` a channel.
+/// The record, its panels in `budget` bytes of expanded weights; `inputs` a channel.
 pub(super) fn record(conv: ConvBlocked, packed: &Packed, inputs: usize, budget: usize) -> record::ConvPacked {
-    let blocks = usize::from(conv.out_c).div_ceil(4);
+    record::ConvPacked::new(conv, packed.bits, panel(conv.out_c.into(), inputs, budget))
+}
+
+/// As many blocks a panel as `budget` bytes of weights hold.
+pub(super) fn panel(channels: usize, inputs: usize, budget: usize) -> u16 {
+    let blocks = channels.div_ceil(4);
     let panel = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
     // As few panels as that, and as even as may be.
     let panel = blocks.div_ceil(blocks.div_ceil(panel).max(1)).max(1);
-    record::ConvPacked::new(conv, packed.bits, panel.min(usize::from(u16::MAX)) as u16)
+    panel.min(usize::from(u16::MAX)) as u16
 }
 
 #[cfg(test)]
