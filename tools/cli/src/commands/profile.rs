@@ -170,7 +170,7 @@ pub fn profile(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    batch::load(device, file)?;
     let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
     report(&measured, file, target, graph, None)
 }
@@ -186,7 +186,7 @@ pub fn profile_with_cycles(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    batch::load(device, file)?;
     let sample = inputs.sample(0);
     let mut measured = device.profile(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
     let note = match device.model_cycles(&sample, &mut measured) {

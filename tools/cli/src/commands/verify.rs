@@ -194,7 +194,7 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
         return Ok(Vec::new());
     }
     let mut device = batch::connect(target)?;
-    device.load(file.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
+    batch::load(device.as_mut(), file)?;
     let mut host = HostDevice::new();
     host.load(file.bytes()).or_fail(Kind::Internal, "report this model")?;
     let bar = ui.progress("comparing with device", inputs.count() as u64);

@@ -1,0 +1,57 @@
+//! Firmware for the BBC micro:bit, as QEMU emulates it: the smallest core there is, without FPU, DSP, division and atomic
+//! operations. Models lie in flash; RAM is the arena's, the stack's, and little else's.
+
+#![no_std]
+#![no_main]
+
+mod timer;
+mod uart;
+
+use core::panic::PanicInfo;
+// Names the crate that has the critical section.
+use cortex_m as _;
+use cortex_m_rt::{entry, exception};
+use offshoot_app::{Device, serve};
+use offshoot_boards::{Aligned, Stack};
+
+/// Room for the arena. The stack has what is left, of which the frames of the line take two kilobytes.
+const ARENA: usize = 10 << 10;
+
+/// The model slot: the part of the flash that memory.x leaves free.
+const MODEL_FLASH: (usize, usize) = (160 << 10, 96 << 10);
+
+offshoot_boards::mark_sources!();
+
+#[entry]
+fn main() -> ! {
+    // `entry` makes this static local to `main`, which runs once.
+    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    let (address, len) = MODEL_FLASH;
+    // SAFETY: flash outside of all that the linker places (memory.x), and nothing writes there while the program runs.
+    let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
+    serve(
+        uart::Uart::start(),
+        Device {
+            board: "qemu:cortex-m0",
+            clock: timer::InstructionTimer::start(),
+            gauge: Stack::of_linker(),
+            model_flash,
+            model_ram: &mut [],
+            arena: &mut WORK.0,
+        },
+    );
+    // The line of this board is never closed.
+    offshoot_boards::rest()
+}
+
+/// All interrupts come here, because none has a handler of its own; only the UART's is enabled.
+#[exception]
+unsafe fn DefaultHandler(_irq: i16) {
+    uart::on_receive();
+}
+
+/// A fault or a panic ends in silence, which the host reports as a device that does not answer.
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    offshoot_boards::rest()
+}
