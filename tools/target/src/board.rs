@@ -114,7 +114,7 @@ const MICROBIT: Firmware = Firmware {
     triple: "thumbv6m-none-eabi",
     name: "offshoot-microbit",
     code: 0,
-    model_flash: (160 << 10, 96 << 10),
+    model_flash: (184 << 10, 72 << 10),
     logs: false,
 };
 const VIRT_RISCV32: Firmware = Firmware {

@@ -8,9 +8,7 @@ mod timer;
 mod uart;
 
 use core::panic::PanicInfo;
-// Names the crate that has the critical section.
-use cortex_m as _;
-use cortex_m_rt::{entry, exception};
+use cortex_m_rt::entry;
 use offshoot_app::{Device, serve};
 use offshoot_boards::{Aligned, Stack};
 
@@ -18,7 +16,7 @@ use offshoot_boards::{Aligned, Stack};
 const ARENA: usize = 10 << 10;
 
 /// The model slot: the part of the flash that memory.x leaves free.
-const MODEL_FLASH: (usize, usize) = (160 << 10, 96 << 10);
+const MODEL_FLASH: (usize, usize) = (184 << 10, 72 << 10);
 
 offshoot_boards::mark_sources!();
 
@@ -42,12 +40,6 @@ fn main() -> ! {
     );
     // The line of this board is never closed.
     offshoot_boards::rest()
-}
-
-/// All interrupts come here, because none has a handler of its own; only the UART's is enabled.
-#[exception]
-unsafe fn DefaultHandler(_irq: i16) {
-    uart::on_receive();
 }
 
 /// A fault or a panic ends in silence, which the host reports as a device that does not answer.

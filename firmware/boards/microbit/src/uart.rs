@@ -1,9 +1,8 @@
-//! nRF51's UART (nRF51 Series Reference Manual, chapter 29): received bytes by interrupt. It has room for six and holds the
-//! sender back, but only the emulated one does without the lines of flow control.
+//! nRF51's UART (nRF51 Series Reference Manual, chapter 29), which has room for six bytes. The core sleeps until its interrupt
+//! is pending; interrupts stay masked, and the loop that reads takes what came in.
 
 use core::convert::Infallible;
 use embedded_io::{ErrorType, Read, Write};
-use offshoot_boards::Queue;
 
 const BASE: usize = 0x4000_2000;
 const START_RX: usize = 0x000;
@@ -27,8 +26,9 @@ const PINS: [u32; 2] = [24, 25];
 /// Number of the UART's interrupt.
 const IRQ: u32 = 2;
 
-/// What came in and was not read yet; the UART keeps what there is no room for.
-static RECEIVED: Queue<64> = Queue::new();
+/// NVIC interrupt set-enable and clear-pending registers (Armv6-M, B3.4).
+const NVIC_SET_ENABLE: *mut u32 = 0xE000_E100 as *mut u32;
+const NVIC_CLEAR_PENDING: *mut u32 = 0xE000_E280 as *mut u32;
 
 fn read(register: usize) -> u32 {
     // SAFETY: a register of the UART; reads have no effect on memory.
@@ -38,18 +38,6 @@ fn read(register: usize) -> u32 {
 fn write(register: usize, value: u32) {
     // SAFETY: as in `read`; the UART does not touch memory either.
     unsafe { ((BASE + register) as *mut u32).write_volatile(value) };
-}
-
-/// To be called on its interrupt.
-pub(crate) fn on_receive() {
-    RECEIVED.fill(|| {
-        if read(RX_READY) == 0 {
-            return None;
-        }
-        // Cleared first: another byte raises it again.
-        write(RX_READY, 0);
-        Some(read(RX) as u8)
-    });
 }
 
 /// The line to the host.
@@ -66,10 +54,9 @@ impl Uart {
         write(INTERRUPT_SET, RX_READY_INTERRUPT);
         write(START_RX, 1);
         write(START_TX, 1);
-        // NVIC interrupt set-enable register (Armv6-M, B3.4.3).
-        const NVIC_ISER: *mut u32 = 0xE000_E100 as *mut u32;
-        // SAFETY: enables an interrupt, which has a handler, and which breaks no critical section: those mask all.
-        unsafe { NVIC_ISER.write_volatile(1 << IRQ) };
+        cortex_m::interrupt::disable();
+        // SAFETY: enables an interrupt; all are masked, so that no handler runs.
+        unsafe { NVIC_SET_ENABLE.write_volatile(1 << IRQ) };
         Self(())
     }
 }
@@ -81,7 +68,24 @@ impl ErrorType for Uart {
 impl Read for Uart {
     /// Sleeps until there is at least one byte.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
-        Ok(RECEIVED.read(buffer))
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            let mut len = 0;
+            while len < buffer.len() && read(RX_READY) != 0 {
+                // Cleared first: another byte raises it again.
+                write(RX_READY, 0);
+                buffer[len] = read(RX) as u8;
+                len += 1;
+            }
+            if len > 0 {
+                return Ok(len);
+            }
+            offshoot_boards::sleep();
+            // SAFETY: what made it pending is looked at next.
+            unsafe { NVIC_CLEAR_PENDING.write_volatile(1 << IRQ) };
+        }
     }
 }
 
