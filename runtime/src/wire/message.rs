@@ -252,6 +252,8 @@ pub enum ErrorCode {
     NotLearning,
     /// There is no such class: there are `detail`.
     Label,
+    /// The stack of `detail` bytes was too small: what lies below it was overwritten, and the device has to start anew.
+    Stack,
 }
 
 impl Failure {
@@ -333,6 +335,9 @@ impl core::fmt::Display for Failure {
             ErrorCode::Learn => write!(f, "learning record {detail} breaks a rule"),
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
             ErrorCode::Label => write!(f, "no such class: there are {detail}"),
+            ErrorCode::Stack => {
+                write!(f, "its stack of {detail} bytes is too small for this model, and memory was overwritten")
+            }
         }
     }
 }
@@ -348,7 +353,7 @@ mod tests {
     /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 3);
+        assert_eq!(PROTOCOL_VERSION, 4);
         let requests: [(Request<'_>, &[u8]); 12] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
@@ -380,7 +385,7 @@ mod tests {
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
-        let responses: [(Response<'_>, &[u8]); 8] = [
+        let responses: [(Response<'_>, &[u8]); 9] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
             (Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4 }), &[2, 1, 2, 3, 4]),
@@ -388,6 +393,7 @@ mod tests {
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
             (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
             (Response::Error(failure), &[6, 18, 1, 2]),
+            (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 22, 0xff, 0xff, 3, 3]),
             (Response::Lesson(lesson), &[7, 1, 2, 3, 4, 5]),
         ];
         for (message, bytes) in responses {

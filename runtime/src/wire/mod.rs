@@ -25,7 +25,7 @@ pub use message::{
 
 /// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every
 /// change of a message raises it (the golden bytes in `message`'s tests notice).
-pub const PROTOCOL_VERSION: u8 = 3;
+pub const PROTOCOL_VERSION: u8 = 4;
 
 /// Longest frame on the wire in bytes, delimiter included.
 pub const FRAME_MAX: usize = 1024;

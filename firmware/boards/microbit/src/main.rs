@@ -12,8 +12,8 @@ use cortex_m_rt::entry;
 use offshoot_app::{Device, serve};
 use offshoot_boards::{Aligned, Stack};
 
-/// Room for the arena. The stack has what is left, of which the frames of the line take two kilobytes.
-const ARENA: usize = 10 << 10;
+/// Room for the arena. The stack has what is left: the frame of the line takes a kilobyte, a step of learning four.
+const ARENA: usize = 8704;
 
 /// The model slot: the part of the flash that memory.x leaves free.
 const MODEL_FLASH: (usize, usize) = (184 << 10, 72 << 10);

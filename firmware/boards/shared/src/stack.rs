@@ -72,4 +72,9 @@ impl StackGauge for Stack {
         }
         (self.top - address) as u32
     }
+
+    fn exhausted(&self) -> Option<u32> {
+        let size = (self.top - self.bottom) as u32;
+        (self.deepest() == size).then_some(size)
+    }
 }
