@@ -1,24 +1,67 @@
 #!/usr/bin/env bash
-# Builds the firmware of the boards; extra arguments go to cargo:
-#   firmware/build.sh                     all boards
-#   firmware/build.sh --features defmt    with log lines
-# ELF files: firmware/target/TARGET/release/offshoot-mps2 (thumbv7em-none-eabihf: Cortex-M4 and M7; thumbv7m-none-eabi: M3)
+# Builds the firmware of the boards:
+#   firmware/build.sh [--image IMAGE]... [--features defmt]
+#     --image      only this one (an385 an386 an505 an547 microbit virt-riscv32); default: all that this machine can build for
+#     --features   log lines: only where a board has a second line for them (all images but microbit and virt-riscv32)
+# ELF files: firmware/target/IMAGE/TARGET/release/offshoot-*, but for
+#   an385 (Cortex-M3)         firmware/target/thumbv7m-none-eabi/release/offshoot-mps2
+#   an386 (Cortex-M4 and M7)  firmware/target/thumbv7em-none-eabihf/release/offshoot-mps2
+# An image that was not asked for by name and cannot be built is left out, with a message.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=scripts/toolchain.sh
 . ../scripts/toolchain.sh
 
+usage() { sed -n '2,5s/^# \?//p' "$0" >&2; exit 2; }
+images=()
+features=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --image) images+=("${2:-}"); shift 2 || usage ;;
+        --features) features=${2:-}; shift 2 || usage ;;
+        *) usage ;;
+    esac
+done
+asked=${#images[@]}
+[ "$asked" -gt 0 ] || images=(an385 an386 an505 an547 microbit virt-riscv32)
+
 # The host's settings do not fit here.
 unset RUSTFLAGS CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS RUSTC CARGO RUSTUP_TOOLCHAIN
-export CARGO_TARGET_DIR="$PWD/target"
 export DEFMT_LOG=${DEFMT_LOG:-info}
 
-for target in "${OFFSHOOT_FIRMWARE_TARGETS[@]}"; do
+for image in "${images[@]}"; do
+    folder=target/$image package=offshoot-mps2 flags='' options=() log=true level=''
+    case $image in
+        an385) target=thumbv7m-none-eabi folder=target ;;
+        an386) target=thumbv7em-none-eabihf folder=target ;;
+        an505) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(--features an505) ;;
+        # Its vectors (Helium) are left alone: what the compiler makes of the portable kernels with them takes five times the
+        # instructions of the DSP kernels, and vectors of floats flush what is very small to zero: not the host's bits.
+        an547) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(--features an547) ;;
+        # What counts on the smallest board is flash: at level 3 there is none left for models.
+        microbit) target=thumbv6m-none-eabi package=offshoot-microbit log=false level=2 ;;
+        virt-riscv32) target=riscv32imac-unknown-none-elf package=offshoot-virt-riscv32 log=false ;;
+        *) usage ;;
+    esac
+    if ! environment=$(toolchain_env "$target"); then
+        [ "$asked" -eq 0 ] || exit 1
+        echo "firmware: $image is left out" >&2
+        continue
+    fi
+    if [ -n "$features" ]; then
+        if ! $log; then
+            echo "firmware: $image has no line for log lines: it is left out" >&2
+            continue
+        fi
+        options+=(--features "$features")
+    fi
     (
-        environment=$(toolchain_env "$target")
         eval "$environment"
+        export CARGO_TARGET_DIR="$PWD/$folder" RUSTFLAGS="$flags"
+        [ -z "$level" ] || export CARGO_PROFILE_RELEASE_OPT_LEVEL="$level"
         # shellcheck disable=SC2086  # empty where the core library is prebuilt
-        cargo build --release --quiet ${OFFSHOOT_BUILD_STD} --target "$target" -p offshoot-mps2 "$@"
+        cargo build --release --quiet ${OFFSHOOT_BUILD_STD} --target "$target" -p "$package" \
+            ${options[@]+"${options[@]}"}
     )
-    echo "firmware: firmware/target/$target/release/offshoot-mps2"
+    echo "firmware: firmware/$folder/$target/release/$package"
 done

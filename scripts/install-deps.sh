@@ -12,8 +12,11 @@ check=false
 
 missing=()
 need_qemu=false
+need_riscv=false
 need_core=false
-command -v qemu-system-arm >/dev/null || { need_qemu=true; missing+=("qemu-system-arm (emulates the boards)"); }
+command -v qemu-system-arm >/dev/null || { need_qemu=true; missing+=("qemu-system-arm (emulates the Arm boards)"); }
+command -v qemu-system-riscv32 >/dev/null ||
+    { need_riscv=true; missing+=("qemu-system-riscv32 (emulates the RISC-V board)"); }
 
 for target in "${OFFSHOOT_FIRMWARE_TARGETS[@]}"; do
     if [ "$(core_source "$target")" = none ]; then
@@ -39,20 +42,22 @@ as_root() {
 if command -v apt-get >/dev/null; then
     packages=()
     $need_qemu && packages+=(qemu-system-arm)
+    $need_riscv && packages+=(qemu-system-misc)
     # Debian's own Rust with the source of `core`, where rustup cannot reach its server. Names of Debian 12.
     $need_core && packages+=(rustc-web cargo-web rust-web-src lld-19)
     echo "install: apt-get install ${packages[*]}"
     as_root apt-get update -qq
     # Without recommended packages: they pull in desktop parts, and on some systems conflict.
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
-elif command -v brew >/dev/null && $need_qemu; then
+elif command -v brew >/dev/null && { $need_qemu || $need_riscv; }; then
     echo "install: brew install qemu"
     brew install qemu
 else
     cat >&2 <<TEXT
 install: this script knows apt-get and brew only. Install by hand:
-  QEMU for Arm systems     Fedora: dnf install qemu-system-arm   Arch: pacman -S qemu-system-arm
-                           Alpine: apk add qemu-system-arm
+  QEMU for Arm and RISC-V  Fedora: dnf install qemu-system-arm qemu-system-riscv
+                           Arch: pacman -S qemu-system-arm qemu-system-riscv
+                           Alpine: apk add qemu-system-arm qemu-system-riscv32
   Rust targets             rustup target add ${OFFSHOOT_FIRMWARE_TARGETS[*]}
 TEXT
     exit 1

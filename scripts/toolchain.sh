@@ -5,7 +5,9 @@
 # In this order: the active toolchain with a prebuilt core library; the active toolchain with the library's source; the
 # system's (/usr/bin) with either. Building from source needs RUSTC_BOOTSTRAP, because `-Zbuild-std` is not stable yet.
 
-OFFSHOOT_FIRMWARE_TARGETS=(thumbv7m-none-eabi thumbv7em-none-eabihf)
+OFFSHOOT_FIRMWARE_TARGETS=(
+    thumbv6m-none-eabi thumbv7m-none-eabi thumbv7em-none-eabihf thumbv8m.main-none-eabihf riscv32imac-unknown-none-elf
+)
 
 # core_at RUSTC TARGET: prebuilt, source or none
 core_at() {

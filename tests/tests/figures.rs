@@ -6,6 +6,7 @@
 use offshoot_cli::commands::compile::Prefer;
 use offshoot_tests::{root, skip_emulated};
 use offshoot_xtask::bench::figures::{self, Figures};
+use offshoot_xtask::bench::measure::Measured;
 use offshoot_xtask::bench::{boards, data_folder, measure, networks};
 
 #[test]
@@ -23,7 +24,13 @@ fn no_figure_grows_against_the_committed_ones() {
         for prefer in [Prefer::Balanced, Prefer::Speed] {
             let off = network.compile(&source, prefer).unwrap();
             for board in boards() {
-                measured.rows.push(measure::measure(&network, prefer, &off, &board, false).unwrap());
+                match measure::measure(&network, prefer, &off, &board, false).unwrap() {
+                    Measured::Row(row) => measured.rows.push(row),
+                    Measured::DoesNotFit(why) => {
+                        let name = networks::preference(prefer);
+                        assert!(!committed.fits(network.name, name, &board), "{}: {why}", network.name);
+                    }
+                }
             }
         }
     }

@@ -38,6 +38,11 @@ pub trait StackGauge {
 
     /// Greatest depth since the last [`Self::paint`], bytes from the stack's top.
     fn deepest(&self) -> u32;
+
+    /// Bytes of the stack if all were used since the last [`Self::paint`]: then more than there are may have been.
+    fn exhausted(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// For boards that cannot look at their stack: always 0.

@@ -1,13 +1,12 @@
 //! The serial line as a stream of messages.
 
 use embedded_io::{Read, Write};
-use offshoot::wire::{Event, FRAME_MAX, FrameError, FrameReader, Response, encode};
+use offshoot::wire::{Event, FrameError, FrameReader, Response, encode};
 
 /// A serial line that carries frames.
 pub(crate) struct Link<S> {
     serial: S,
     reader: FrameReader,
-    out: [u8; FRAME_MAX],
 }
 
 impl<S: Read + Write> Link<S> {
@@ -15,7 +14,6 @@ impl<S: Read + Write> Link<S> {
         Self {
             serial,
             reader: FrameReader::new(),
-            out: [0; FRAME_MAX],
         }
     }
 
@@ -37,11 +35,13 @@ impl<S: Read + Write> Link<S> {
         Some(Ok(self.reader.payload()))
     }
 
-    /// Sends a message. A message that does not fit a frame cannot be made: chunks are bounded by the caller.
+    /// Sends a message, made in the reader's memory: the host sends nothing while it waits. A message that does not fit a
+    /// frame cannot be made: chunks are bounded by the caller.
     /// A line that fails is noticed at the next [`Self::receive`].
     pub(crate) fn send(&mut self, message: &Response<'_>) {
-        if let Ok(len) = encode(message, &mut self.out) {
-            let _ = self.serial.write_all(&self.out[..len]);
+        let memory = self.reader.memory();
+        if let Ok(len) = encode(message, memory) {
+            let _ = self.serial.write_all(&memory[..len]);
             let _ = self.serial.flush();
         }
     }

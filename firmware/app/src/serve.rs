@@ -259,7 +259,7 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             let start = clock.now();
             let result = black_box(&mut *engine).run(&mut NoObserver);
             let end = clock.now();
-            let stack = gauge.deepest().saturating_sub(depth);
+            let stack = depth_of(gauge, depth)?;
             result?;
             let count = clock.between(start, end).saturating_sub(reading_cost);
             Ok(RunReport { count, stack })
@@ -296,7 +296,7 @@ fn learn<C: Clock, K: StackGauge>(
     let start = clock.now();
     let result = black_box(&mut *engine).learn(label);
     let end = clock.now();
-    let stack = gauge.deepest().saturating_sub(depth);
+    let stack = depth_of(gauge, depth)?;
     let lesson = result?;
     Ok(LessonReport {
         guess: lesson.guess.unwrap_or(u16::MAX),
@@ -317,6 +317,14 @@ fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> 
     result?;
     let count = clock.between(start, end).saturating_sub(reading_cost);
     Ok(RunReport { count, stack: 0 })
+}
+
+/// Bytes of stack below `depth` that were used since the gauge painted it.
+fn depth_of<K: StackGauge>(gauge: &K, depth: u32) -> Result<u32, Failure> {
+    match gauge.exhausted() {
+        Some(size) => Err(Failure::new(ErrorCode::Stack, size)),
+        None => Ok(gauge.deepest().saturating_sub(depth)),
+    }
 }
 
 /// Fills the arena before a step: what no longer has it was used.

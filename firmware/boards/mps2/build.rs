@@ -1,18 +1,19 @@
-//! Puts the memory map where the linker looks, and asks for the linker scripts. Here and not in RUSTFLAGS, which stay
-//! free for the user and would build `core` anew.
+//! Memory map and linker scripts.
 
-use std::{env, fs, path::PathBuf};
+#[path = "../shared/build_board.rs"]
+mod build_board;
 
 fn main() {
-    // Cargo sets OUT_DIR for every build script.
-    let out = PathBuf::from(env::var_os("OUT_DIR").expect("run by cargo"));
-    fs::copy("memory.x", out.join("memory.x")).expect("memory.x lies beside this file");
-    println!("cargo:rustc-link-search={}", out.display());
-    println!("cargo:rustc-link-arg=-Tlink.x");
-    println!("cargo:rustc-link-arg=--nmagic");
-    if env::var_os("CARGO_FEATURE_DEFMT").is_some() {
-        println!("cargo:rustc-link-arg=-Tdefmt.x");
+    let has = |feature: &str| std::env::var_os(format!("CARGO_FEATURE_{feature}")).is_some();
+    let map = match (has("AN505"), has("AN547")) {
+        (false, false) => "memory/an38x.x",
+        (true, false) => "memory/an505.x",
+        (false, true) => "memory/an547.x",
+        (true, true) => panic!("one image a build: an505 or an547"),
+    };
+    if has("DEFMT") {
+        build_board::board(map, &["link.x", "defmt.x"]);
+    } else {
+        build_board::board(map, &["link.x"]);
     }
-    println!("cargo:rerun-if-changed=memory.x");
-    println!("cargo:rerun-if-changed=build.rs");
 }

@@ -106,6 +106,12 @@ impl FrameReader {
         Self { buffer: [0; FRAME_MAX], len: 0, overflow: false, complete: false }
     }
 
+    /// The reader's memory, to write an answer in where there is little of it. Forgets what was received.
+    pub fn memory(&mut self) -> &mut [u8; FRAME_MAX] {
+        (self.len, self.overflow, self.complete) = (0, false, false);
+        &mut self.buffer
+    }
+
     /// Takes the next byte of the stream.
     pub fn push(&mut self, byte: u8) -> Event {
         if self.complete {

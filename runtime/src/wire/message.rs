@@ -261,6 +261,8 @@ pub enum ErrorCode {
     NoSuchNetwork,
     /// Not while the model learns.
     Learning,
+    /// The stack of `detail` bytes was too small: what lies below it was overwritten, and the device has to start anew.
+    Stack,
 }
 
 impl Failure {
@@ -346,6 +348,9 @@ impl core::fmt::Display for Failure {
             ErrorCode::Label => write!(f, "no such class: there are {detail}"),
             ErrorCode::NoSuchNetwork => write!(f, "no such network: there are {detail}"),
             ErrorCode::Learning => Error::Learning.fmt(f),
+            ErrorCode::Stack => {
+                write!(f, "its stack of {detail} bytes is too small for this model, and memory was overwritten")
+            }
         }
     }
 }
@@ -394,7 +399,7 @@ mod tests {
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
-        let responses: [(Response<'_>, &[u8]); 8] = [
+        let responses: [(Response<'_>, &[u8]); 9] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
             (Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4 }), &[2, 1, 2, 3, 4]),
@@ -402,6 +407,7 @@ mod tests {
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
             (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
             (Response::Error(failure), &[6, 18, 1, 2]),
+            (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 22, 0xff, 0xff, 3, 3]),
             (Response::Lesson(lesson), &[7, 1, 2, 3, 4, 5]),
         ];
         for (message, bytes) in responses {

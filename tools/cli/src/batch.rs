@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use offshoot::{Engine, Model};
 use offshoot_data::npy::Array;
-use offshoot_target::{Device, Target};
+use offshoot_target::{Device, Target, TargetError};
 use rayon::prelude::*;
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -140,7 +140,7 @@ pub fn run(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target) -> Result<
         Target::Host => on_host(file, inputs, &bar),
         _ => {
             let mut device = connect(target)?;
-            file.load_on(device.as_mut())?;
+            load(device.as_mut(), file)?;
             (0..inputs.count())
                 .map(|i| {
                     let out = device.run(&inputs.sample(i)).or_fail(Kind::Device, DEVICE_HELP);
@@ -164,6 +164,32 @@ pub const DEVICE_HELP: &str = "see `offshoot target list`; `offshoot target prob
 pub fn connect(target: &Target) -> Result<Box<dyn Device>> {
     offshoot_target::open(target).or_fail(Kind::Device, DEVICE_HELP)
 }
+
+/// Loads a model into a device, ready to run the network that was asked for.
+///
+/// # Errors
+/// It does not fit, or the device fails.
+pub fn load(device: &mut dyn Device, file: &OffFile) -> Result<()> {
+    let failure = |e| device_failure(&e, DEVICE_HELP);
+    device.load(file.bytes()).map_err(failure)?;
+    if file.network() > 0 {
+        device.select(file.network()).map_err(failure)?;
+    }
+    Ok(())
+}
+
+/// What a device's error means; `help` if it is not that the model does not fit.
+pub fn device_failure(error: &TargetError, help: &str) -> Failure {
+    let (kind, help) = match error {
+        TargetError::DoesNotFit { .. } => (Kind::Budget, ROOM_HELP),
+        _ => (Kind::Device, help),
+    };
+    Failure::new(kind, error.to_string(), help)
+}
+
+/// What to do when a board has no room.
+const ROOM_HELP: &str = "choose a larger board (`offshoot target list`), or make the model smaller: `compile --prefer ram` or `flash`, \
+    `compress`";
 
 fn on_host(file: &OffFile, inputs: &Inputs, bar: &indicatif::ProgressBar) -> Result<Vec<Vec<Vec<u8>>>> {
     let failed = AtomicBool::new(false);

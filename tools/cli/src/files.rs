@@ -5,9 +5,7 @@ use std::path::Path;
 use offshoot::Model;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
-use offshoot_target::Device;
 
-use crate::batch::DEVICE_HELP;
 use crate::failure::{Context, Failure, Kind, Result};
 
 /// Bytes that begin at a multiple of 16, as flash would give them.
@@ -98,16 +96,9 @@ impl OffFile {
         model.network(self.network).or_fail(Kind::Usage, "`offshoot inspect` lists the networks of a file")
     }
 
-    /// Loads it on a device, ready to run the network that was asked for.
-    ///
-    /// # Errors
-    /// The device refuses it or does not answer.
-    pub fn load_on(&self, device: &mut dyn Device) -> Result<()> {
-        device.load(self.bytes()).or_fail(Kind::Device, DEVICE_HELP)?;
-        if self.network > 0 {
-            device.select(self.network).or_fail(Kind::Device, DEVICE_HELP)?;
-        }
-        Ok(())
+    /// Number of the network that was asked for.
+    pub fn network(&self) -> usize {
+        self.network
     }
 }
 

@@ -22,11 +22,13 @@ pub enum TargetError {
     },
     /// The emulator is not installed.
     #[error(
-        "{program} was not found: run scripts/install-deps.sh, or install QEMU for Arm systems (Debian, Ubuntu: apt-get install qemu-system-arm)"
+        "{program} was not found: run scripts/install-deps.sh, or install QEMU (Debian, Ubuntu: apt-get install {package})"
     )]
     NoEmulator {
         /// The program that was looked for.
         program: String,
+        /// Debian's package that has it.
+        package: &'static str,
     },
     /// There is no firmware.
     #[error("no firmware for {board} (looked for {}): build it with firmware/build.sh, or set OFFSHOOT_FIRMWARE_DIR to the folder that holds it", list(.searched))]
@@ -39,6 +41,21 @@ pub enum TargetError {
     /// Building the firmware failed.
     #[error("building the firmware failed:\n{0}\nRun scripts/install-deps.sh once, then firmware/build.sh")]
     Build(String),
+    /// The firmware is made of other sources, and building it changes nothing.
+    #[error("{} is made of other sources than these, though by the times of the files it is up to date: remove firmware/target, then run firmware/build.sh", .0.display())]
+    Stale(PathBuf),
+    /// The board has no room for the model.
+    #[error("the model does not fit {board}: {what} takes {needed} bytes, there are {there}")]
+    DoesNotFit {
+        /// The board.
+        board: String,
+        /// What there is no room for.
+        what: &'static str,
+        /// Bytes that it takes.
+        needed: u64,
+        /// Bytes that there are.
+        there: u64,
+    },
     /// The emulator ended or could not be started.
     #[error("the emulator failed: {0}")]
     Emulator(String),

@@ -5,21 +5,26 @@ use object::{Object, ObjectSection, SectionFlags, elf};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
-use std::time::SystemTime;
 use std::{env, fs};
 
-/// Folder in which to look for firmware first: `<folder>/<triple>/<name>`, `<folder>/<triple>/release/<name>`.
+#[path = "../../../firmware/sources.rs"]
+mod sources;
+
+/// Folder in which to look for firmware first, as if it were `firmware/target`.
 pub const FOLDER_VARIABLE: &str = "OFFSHOOT_FIRMWARE_DIR";
 
-/// The firmware's ELF file. Where its sources are here, it is built if it is missing or older than they are.
+/// The firmware's ELF file. Where its sources are here, it is built if it is missing or made of others.
 ///
 /// # Errors
 /// [`TargetError::NoFirmware`] with the command that builds it, [`TargetError::Build`] with what the build said.
 pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
-    let mut searched = vec![];
+    let (image, mut searched) = (&board.firmware, vec![]);
+    let below = |target: PathBuf| {
+        let folder = image.folder.map_or(target.clone(), |folder| target.join(folder)).join(image.triple);
+        [folder.join("release").join(image.name), folder.join(image.name)]
+    };
     if let Some(folder) = env::var_os(FOLDER_VARIABLE) {
-        let folder = PathBuf::from(folder).join(board.triple);
-        for path in [folder.join(board.firmware), folder.join("release").join(board.firmware)] {
+        for path in below(folder.into()) {
             if path.is_file() {
                 return Ok(path);
             }
@@ -28,8 +33,8 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
         return Err(TargetError::NoFirmware { board: board.name, searched });
     }
     for root in roots() {
-        let path = root.join("firmware/target").join(board.triple).join("release").join(board.firmware);
-        bring_up_to_date(&root, &path)?;
+        let [path, _] = below(root.join("firmware/target"));
+        bring_up_to_date(&root, image.image, &path)?;
         if path.is_file() {
             return Ok(path);
         }
@@ -38,50 +43,33 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
     Err(TargetError::NoFirmware { board: board.name, searched })
 }
 
-/// What firmware is made of, from the root of a checkout. Folders with all that is in them.
-const SOURCES: [&str; 9] = [
-    "firmware/app",
-    "firmware/boards",
-    "firmware/Cargo.toml",
-    "firmware/Cargo.lock",
-    "firmware/build.sh",
-    "runtime/src",
-    "runtime/build.rs",
-    "runtime/Cargo.toml",
-    "scripts/toolchain.sh",
-];
-
-/// Builds the firmware of a checkout if it is older than its sources, so that nothing old is measured.
-fn bring_up_to_date(root: &Path, elf: &Path) -> Result<(), TargetError> {
+/// Builds the firmware of a checkout if it is not made of its sources, so that nothing old is measured.
+fn bring_up_to_date(root: &Path, image: &str, elf: &Path) -> Result<(), TargetError> {
     // One build at a time; the next finds that there is nothing to do.
     static BUILD: Mutex<()> = Mutex::new(());
     let _one = BUILD.lock().unwrap_or_else(PoisonError::into_inner);
     let script = root.join("firmware/build.sh");
-    if !script.is_file() || is_newer(elf, SOURCES.iter().map(|s| root.join(s))) {
+    if !script.is_file() {
         return Ok(());
     }
-    build(&script)?;
-    // Cargo leaves a file alone whose making would change nothing: what says that it was looked at is its time.
-    if let Ok(file) = fs::File::options().append(true).open(elf) {
-        // A file system that keeps no times only costs a build that does nothing.
-        let _ = file.set_modified(SystemTime::now());
+    let made_of = sources::hash(root).map_err(TargetError::io("sources of the firmware"))?;
+    if mark(elf).as_deref() == Some(&made_of) {
+        return Ok(());
     }
-    Ok(())
+    build(&script, image)?;
+    match mark(elf) {
+        Some(mark) if mark == made_of => Ok(()),
+        // By the times of the files there was nothing to build.
+        _ => Err(TargetError::Stale(elf.into())),
+    }
 }
 
-/// Whether `file` is there and no file in `sources` is newer.
-fn is_newer(file: &Path, sources: impl IntoIterator<Item = PathBuf>) -> bool {
-    let time = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-    let Some(made) = time(file) else { return false };
-    let mut open: Vec<PathBuf> = sources.into_iter().collect();
-    while let Some(path) = open.pop() {
-        match fs::read_dir(&path) {
-            Ok(entries) => open.extend(entries.flatten().map(|e| e.path())),
-            Err(_) if time(&path).is_some_and(|t| t > made) => return false,
-            Err(_) => {}
-        }
-    }
-    true
+/// The hash of the sources that an ELF file says it is made of.
+fn mark(elf: &Path) -> Option<String> {
+    let data = fs::read(elf).ok()?;
+    let file = object::File::parse(&*data).ok()?;
+    let section = file.section_by_name(".offshoot.sources")?;
+    String::from_utf8(section.data().ok()?.to_vec()).ok()
 }
 
 /// Where a checkout may be: around the working folder, around this program, and where it was built.
@@ -100,9 +88,10 @@ fn roots() -> Vec<PathBuf> {
     roots
 }
 
-fn build(script: &Path) -> Result<(), TargetError> {
-    eprintln!("building the firmware ({}) …", script.display());
+fn build(script: &Path, image: &str) -> Result<(), TargetError> {
+    eprintln!("building the firmware ({} --image {image}) …", script.display());
     let mut command = Command::new(script);
+    command.args(["--image", image]);
     // Under `cargo run` these would choose the host's toolchain for the device.
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         command.env_remove(variable);
@@ -149,23 +138,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_older_than_a_source_is_made_again() {
+    fn sources_decide_what_a_firmware_is_made_of() {
         let folder = tempfile::tempdir().unwrap();
-        let (elf, sources) = (folder.path().join("elf"), folder.path().join("src"));
-        fs::create_dir_all(sources.join("deep")).unwrap();
-        let source = sources.join("deep/lib.rs");
-        fs::write(&source, "").unwrap();
-        assert!(!is_newer(&elf, [sources.clone()]));
-        fs::write(&elf, "").unwrap();
-        let at = |path: &Path, seconds| {
-            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-            fs::File::options().append(true).open(path).unwrap().set_modified(time).unwrap();
-        };
-        at(&source, 1000);
-        at(&elf, 2000);
-        assert!(is_newer(&elf, [sources.clone()]));
-        at(&source, 3000);
-        assert!(!is_newer(&elf, [sources]));
+        let root = folder.path();
+        for source in sources::SOURCES {
+            let path = root.join(source);
+            let is_file = path.extension().is_some();
+            fs::create_dir_all(if is_file { path.parent().unwrap() } else { &path }).unwrap();
+            if is_file {
+                fs::write(&path, source).unwrap();
+            }
+        }
+        let made = sources::hash(root).unwrap();
+        assert_eq!(made, sources::hash(root).unwrap());
+        assert!(made.len() == 16 && made.chars().all(|c| c.is_ascii_hexdigit()));
+        fs::write(root.join("runtime/Cargo.toml"), "runtime/Cargo.toml\r").unwrap();
+        assert_eq!(made, sources::hash(root).unwrap());
+        fs::write(root.join("runtime/src/new.rs"), "").unwrap();
+        assert_ne!(made, sources::hash(root).unwrap());
+        fs::remove_file(root.join("runtime/src/new.rs")).unwrap();
+        fs::write(root.join("firmware/app/.hidden"), "").unwrap();
+        assert_eq!(made, sources::hash(root).unwrap());
+        fs::remove_dir_all(root.join("firmware/boards")).unwrap();
+        assert!(sources::hash(root).is_err());
+        assert_eq!(mark(&root.join("runtime/Cargo.toml")), None);
     }
 
     #[test]

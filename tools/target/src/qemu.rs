@@ -20,9 +20,6 @@ use tempfile::TempDir;
 /// How long the emulator may take to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Program to run instead of `qemu-system-arm` as found in `PATH`.
-pub const PROGRAM_VARIABLE: &str = "OFFSHOOT_QEMU";
-
 /// An emulated board. It starts when it is first needed and lives until it gets another model, or is dropped.
 #[derive(Debug)]
 pub struct QemuDevice {
@@ -49,7 +46,7 @@ impl QemuDevice {
 
     /// Starts the board, with `off` in its flash if there is one, and `more` arguments of the emulator.
     fn start(&self, off: Option<&[u8]>, more: &[String]) -> Result<RemoteDevice<Emulator>, TargetError> {
-        let flash = off.map(|off| (MODEL_FLASH_ADDRESS, off));
+        let flash = off.map(|off| (self.board.firmware.model_flash.0, off));
         let emulator = Emulator::start_with(self.board, &self.firmware, flash, more)?;
         let mut device = RemoteDevice::new(Client::new(emulator));
         device.code_bytes = Some(self.code_bytes);
@@ -74,9 +71,6 @@ impl QemuDevice {
     }
 }
 
-/// Where the emulated boards have their model slot; [`QemuDevice::load`] checks it against what the board says.
-const MODEL_FLASH_ADDRESS: u32 = 0x0010_0000;
-
 /// Of the intervals between readings of the timer, as `offshoot_app` takes them in a plain run and then an observed one:
 /// that of the whole run, and those of the operators.
 fn intervals_of_profile(all: &[Interval], operators: usize) -> Option<(Interval, Vec<Interval>)> {
@@ -93,21 +87,22 @@ impl Device for QemuDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.running = None;
+        let slot = self.board.firmware.model_flash;
+        if off.len() as u64 > u64::from(slot.1) {
+            return Err(TargetError::DoesNotFit {
+                board: self.board.name.into(),
+                what: "the file (flash beside the firmware)",
+                needed: off.len() as u64,
+                there: slot.1.into(),
+            });
+        }
         let mut device = self.start(Some(off), &[])?;
         let facts = device.facts()?;
-        if facts.model_flash_address != MODEL_FLASH_ADDRESS {
+        if (facts.model_flash_address, facts.model_flash) != slot {
             return Err(TargetError::Emulator(format!(
                 "the firmware {} has its model slot at {:#x}: build it anew with firmware/build.sh",
                 self.firmware.display(),
                 facts.model_flash_address
-            )));
-        }
-        if off.len() as u64 > u64::from(facts.model_flash) {
-            return Err(TargetError::Input(format!(
-                "the model has {} bytes, {} has room for {}",
-                off.len(),
-                self.board.name,
-                facts.model_flash
             )));
         }
         device.use_flash(off)?;
@@ -137,7 +132,7 @@ impl Device for QemuDevice {
             Timings::of(name).ok_or_else(|| TargetError::NoCycles(format!("no timings of {name}")))?;
         let program = Program::read(&self.firmware)?;
         let counter = Counter::new()?;
-        let mut device = self.start(Some(&self.off), &counter.arguments(&program.marks))?;
+        let mut device = self.start(Some(&self.off), &counter.arguments(&program.marks, self.board.firmware.code))?;
         device.use_flash(&self.off)?;
         device.select(self.network)?;
         device.profile(inputs)?;
@@ -207,7 +202,8 @@ impl Emulator {
         flash: Option<(u32, &[u8])>,
         more: &[String],
     ) -> Result<Self, TargetError> {
-        let program = env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "qemu-system-arm".into());
+        let emulator = board.emulator;
+        let program = env::var(emulator.variable).unwrap_or_else(|_| emulator.program.into());
         // The system's own folder, not TMPDIR's, which may be too long for a socket's path.
         let folder = tempfile::Builder::new()
             .prefix("offshoot")
@@ -216,7 +212,7 @@ impl Emulator {
         let socket = folder.path().join("uart0");
         let listener = UnixListener::bind(&socket).map_err(TargetError::io(socket.display().to_string()))?;
         let mut command = Command::new(&program);
-        command.args(["-M", board.machine, "-display", "none", "-nodefaults"]);
+        command.args(["-M", board.machine, "-bios", "none", "-display", "none", "-nodefaults"]);
         command
             .arg("-monitor")
             .arg(format!("unix:{},server,nowait", folder.path().join("monitor").display()));
@@ -224,7 +220,10 @@ impl Emulator {
         command.arg("-chardev").arg(format!("socket,id=uart0,path={}", socket.display()));
         command.args(["-serial", "chardev:uart0"]);
         #[cfg(feature = "logs")]
-        let logs = crate::logs::Logs::attach(firmware, folder.path(), &mut command)?;
+        let logs = match board.firmware.logs {
+            true => crate::logs::Logs::attach(firmware, folder.path(), &mut command)?,
+            false => None,
+        };
         if let Some((address, bytes)) = flash {
             let path = folder.path().join("model.off");
             fs::write(&path, bytes).map_err(TargetError::io(path.display().to_string()))?;
@@ -234,7 +233,7 @@ impl Emulator {
         command.arg("-kernel").arg(firmware).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => TargetError::NoEmulator { program: program.clone() },
+            io::ErrorKind::NotFound => TargetError::NoEmulator { program: program.clone(), package: emulator.package },
             _ => TargetError::Emulator(format!("{program}: {e}")),
         })?;
         match accept(&listener, &mut child, &program) {

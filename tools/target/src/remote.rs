@@ -27,6 +27,8 @@ struct Loaded {
     input_bytes: Vec<usize>,
     output_bytes: Vec<usize>,
     arena_bytes: u64,
+    /// While it learns.
+    train_arena_bytes: u64,
     model_bytes: u64,
     learned_bytes: usize,
 }
@@ -72,14 +74,31 @@ impl<T: Transport> RemoteDevice<T> {
             input_bytes: (0..).map_while(|i| model.input(i)).map(bytes).collect(),
             output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
             arena_bytes: u64::from(model.arena_bytes()),
+            train_arena_bytes: u64::from(model.train_arena_bytes().unwrap_or_default()),
             model_bytes: off.len() as u64,
             learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
         };
+        self.fits("the arena", model.arena_bytes().into(), |facts| facts.arena)?;
         let networks = (0..model.network_count()).map(|i| Ok(of(model.network(i)?)));
         self.networks = networks.collect::<Result<_, offshoot::Error>>()?;
         send(&mut self.client, off)?;
         self.model = self.networks.first().cloned();
         Ok(())
+    }
+
+    /// Whether the device has so many bytes.
+    fn fits(
+        &mut self,
+        what: &'static str,
+        needed: u64,
+        room: impl FnOnce(&Facts) -> u32,
+    ) -> Result<(), TargetError> {
+        let facts = self.facts()?;
+        let there = u64::from(room(facts));
+        if needed <= there {
+            return Ok(());
+        }
+        Err(TargetError::DoesNotFit { board: facts.board.clone(), what, needed, there })
     }
 
     fn write_inputs(&mut self, inputs: &[&[u8]]) -> Result<&Loaded, TargetError> {
@@ -116,6 +135,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
+        self.fits("the file (RAM for models)", off.len() as u64, |facts| facts.model_ram)?;
         self.load_with(off, Client::load)
     }
 
@@ -184,6 +204,8 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 
     fn begin_learning(&mut self) -> Result<(), TargetError> {
+        let needed = self.model.as_ref().ok_or(TargetError::NoModel)?.train_arena_bytes;
+        self.fits("the arena, learning,", needed, |facts| facts.arena)?;
         Ok(self.client.begin_learning()?)
     }
 

@@ -55,6 +55,9 @@ pub struct Report {
 /// Top of the boards' RAM, where the stack begins, and how much of it is looked at.
 const STACK: (u32, usize) = (0x2040_0000, 16 << 10);
 
+/// Machines that the firmware of one model is for.
+const SINGLE: [&str; 3] = ["mps2-an385", "mps2-an386", "mps2-an500"];
+
 /// What unused stack holds.
 const PAINT: u8 = 0xA5;
 
@@ -106,6 +109,9 @@ fn features(model: &Path) -> Result<Vec<String>> {
 /// The model cannot be read, or the build fails.
 pub fn build(model: &Path, target: &str) -> Result<PathBuf> {
     let board = board(target)?;
+    if !SINGLE.contains(&board.machine) {
+        bail!("{target}: firmware of one model is there for MPS2 boards only ({})", SINGLE.join(", "));
+    }
     let script = crate::bench::root().join("firmware/single.sh");
     let output = Command::new(&script)
         .arg(model)

@@ -3,6 +3,19 @@
 use core::cell::RefCell;
 use critical_section::{Mutex, RestoreState};
 use defmt::Encoder;
+use offshoot_boards::cmsdk::Registers;
+
+// SAFETY: the image has a UART there.
+const UART1: Registers = unsafe { Registers::at(crate::image::UART1) };
+
+/// Switches the line on.
+pub(crate) fn start() {
+    UART1.start_writing();
+}
+
+fn send(bytes: &[u8]) {
+    UART1.send(bytes);
+}
 
 struct State {
     encoder: Encoder,
@@ -24,7 +37,7 @@ unsafe impl defmt::Logger for Logger {
             let mut state = STATE.borrow_ref_mut(section);
             assert!(state.is_none(), "a log line within a log line");
             let mut encoder = Encoder::new();
-            encoder.start_frame(crate::uart::log);
+            encoder.start_frame(send);
             *state = Some(State { encoder, restore });
         });
     }
@@ -34,7 +47,7 @@ unsafe impl defmt::Logger for Logger {
     unsafe fn release() {
         let state = critical_section::with(|section| STATE.borrow_ref_mut(section).take());
         if let Some(State { mut encoder, restore }) = state {
-            encoder.end_frame(crate::uart::log);
+            encoder.end_frame(send);
             // SAFETY: ends the section that `acquire` began.
             unsafe { critical_section::release(restore) };
         }
@@ -43,7 +56,7 @@ unsafe impl defmt::Logger for Logger {
     unsafe fn write(bytes: &[u8]) {
         critical_section::with(|section| {
             if let Some(state) = STATE.borrow_ref_mut(section).as_mut() {
-                state.encoder.write(bytes, crate::uart::log);
+                state.encoder.write(bytes, send);
             }
         });
     }

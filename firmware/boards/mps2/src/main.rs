@@ -1,31 +1,32 @@
-//! Firmware for Arm's MPS2 boards with the AN385 (Cortex-M3), AN386 (M4) and AN500 (M7) images, as QEMU emulates them.
-//! The three differ in nothing that this program sees but the core: it asks the core which one it is.
+//! Firmware for Arm's FPGA boards as QEMU emulates them: MPS2 with the AN385 (Cortex-M3), AN386 (M4) and AN500 (M7) images;
+//! with AN505 (M33; feature `an505`); MPS3 with AN547 (M55; feature `an547`).
 
 #![no_std]
 #![no_main]
 
+mod image;
 mod timer;
-mod uart;
 
 #[cfg(feature = "defmt")]
 mod log;
 
 use core::panic::PanicInfo;
+// Names the crate that has the critical section.
+use cortex_m as _;
 use cortex_m_rt::{entry, exception};
 use offshoot_app::{Device, serve};
-use offshoot_cortex_m::Stack;
+use offshoot_boards::cmsdk::{Registers, Uart};
+use offshoot_boards::{Aligned, Stack};
 
 /// Room for a model that comes over the line.
 const MODEL_RAM: usize = 2 << 20;
 /// Room for the arena.
 const ARENA: usize = 1 << 20;
 
-/// The model slot: the part of the lower SRAM that memory.x leaves free.
-const MODEL_FLASH: (usize, usize) = (0x0010_0000, 3 << 20);
+// SAFETY: the image has a UART there.
+static UART0: Uart = Uart::new(unsafe { Registers::at(image::UART0) });
 
-/// Bytes aligned as the runtime wants models and arenas.
-#[repr(C, align(16))]
-struct Aligned<const N: usize>([u8; N]);
+offshoot_boards::mark_sources!();
 
 #[entry]
 fn main() -> ! {
@@ -33,16 +34,16 @@ fn main() -> ! {
     static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
     static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
     #[cfg(feature = "defmt")]
-    uart::start_log();
-    let (address, len) = MODEL_FLASH;
-    // SAFETY: memory of the board outside of all that the linker places (memory.x), and nothing writes there while
+    log::start();
+    let (address, len) = image::MODEL_FLASH;
+    // SAFETY: memory of the board outside of all that the linker places (memory/), and nothing writes there while
     // the program runs.
     let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
     serve(
-        uart::Uart0::start(),
+        UART0.start(&image::UART0_IRQS),
         Device {
-            board: board(),
-            clock: timer::InstructionTimer::start(),
+            board: image::board(),
+            clock: image::Counter::start(),
             gauge: Stack::of_linker(),
             model_flash,
             model_ram: &mut MODEL.0,
@@ -50,29 +51,13 @@ fn main() -> ! {
         },
     );
     // The line of this board is never closed.
-    loop {
-        cortex_m::asm::wfi();
-    }
+    offshoot_boards::rest()
 }
 
-/// Name of the board, by the core's part number (CPUID register, Armv7-M B3.2.3).
-fn board() -> &'static str {
-    const CPUID: *const u32 = 0xE000_ED00 as *const u32;
-    // SAFETY: a read-only register that every Armv7-M core has.
-    match (unsafe { CPUID.read_volatile() } >> 4) & 0xFFF {
-        0xC23 => "qemu:cortex-m3",
-        0xC24 => "qemu:cortex-m4",
-        0xC27 => "qemu:cortex-m7",
-        _ => "mps2",
-    }
-}
-
-/// All interrupts come here, because none has a handler of its own.
+/// All interrupts come here, because none has a handler of its own; only the UART's are enabled.
 #[exception]
-unsafe fn DefaultHandler(irq: i16) {
-    if irq == uart::UART0_RX_IRQ {
-        uart::on_receive();
-    }
+unsafe fn DefaultHandler(_irq: i16) {
+    UART0.on_receive();
 }
 
 /// A fault or a panic ends in silence, which the host reports as a device that does not answer; with `defmt` the log
@@ -81,7 +66,5 @@ unsafe fn DefaultHandler(irq: i16) {
 fn panic(_info: &PanicInfo<'_>) -> ! {
     #[cfg(feature = "defmt")]
     defmt::error!("panic: {}", defmt::Display2Format(_info));
-    loop {
-        cortex_m::asm::wfi();
-    }
+    offshoot_boards::rest()
 }

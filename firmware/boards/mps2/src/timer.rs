@@ -1,69 +1,125 @@
-//! CMSDK APB timer 0 (Arm DDI 0479, section 4.1) as a counter of instructions.
+//! Timers as counters of instructions, under `qemu -icount`: an instruction takes `2^shift` ns of the board's time.
 //!
-//! Under `qemu -icount shift=6` an instruction takes 64 ns of the board's time, and the timer counts 25 MHz: 8 ticks are
-//! 5 instructions. From its restart on, every instruction moves the timer by more than one tick, so the tick tells the
-//! instruction exactly; a difference of ticks alone would not (two instructions are 3 or 4 ticks).
-//! On the real board it counts time, which is not what it says: this is the emulator's firmware.
+//! An instruction takes more than a tick, so that from a restart on the tick tells the instruction exactly; a difference of
+//! ticks alone would not (two instructions are 3 or 4 ticks of 25 MHz).
+//! On a real board they count time, which is not what they say: this is the emulator's firmware.
 
 use offshoot_app::{Clock, CountUnit};
 
-const BASE: usize = 0x4000_0000;
-const CTRL: *mut u32 = BASE as *mut u32;
-const VALUE: *mut u32 = (BASE + 0x4) as *mut u32;
-const RELOAD: *mut u32 = (BASE + 0x8) as *mut u32;
+/// Reads a register, and tells the host where the readings are, in a section that is not loaded.
+macro_rules! read_marked {
+    ($register:expr) => {{
+        let value;
+        // SAFETY: a read of a register of a timer, which has no effect on memory. Nothing moves across it.
+        unsafe {
+            core::arch::asm!(
+                "2: ldr {value}, [{register}]",
+                ".pushsection .offshoot.marks, \"\", %progbits",
+                ".4byte 2b",
+                ".popsection",
+                register = in(reg) $register,
+                value = out(reg) value,
+                options(nostack, preserves_flags),
+            );
+        }
+        value
+    }};
+}
 
-/// The timer. It counts down from [`u32::MAX`] and wraps after 2,684,354,559 instructions.
+/// CMSDK APB timer 0 (Arm DDI 0479, section 4.1) at the address `BASE`; `TICKS` are `INSTRUCTIONS`. It counts down from
+/// [`u32::MAX`].
 #[derive(Debug)]
-pub(crate) struct InstructionTimer(());
+pub(crate) struct CmsdkTimer<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64>(());
 
-impl InstructionTimer {
+#[allow(dead_code, reason = "one of the timers, by image")]
+impl<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64> CmsdkTimer<BASE, TICKS, INSTRUCTIONS> {
+    const CTRL: *mut u32 = BASE as *mut u32;
+    const VALUE: *mut u32 = (BASE + 0x4) as *mut u32;
+    const RELOAD: *mut u32 = (BASE + 0x8) as *mut u32;
+
     /// The board's timer 0, which nothing else may use.
     pub(crate) fn start() -> Self {
         Self(())
     }
+
+    /// Instructions from the restart to a reading.
+    fn instructions(value: u32) -> u32 {
+        // Fewer than ticks.
+        (u64::from(u32::MAX - value) * INSTRUCTIONS / TICKS) as u32
+    }
 }
 
-impl Clock for InstructionTimer {
+impl<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64> Clock
+    for CmsdkTimer<BASE, TICKS, INSTRUCTIONS>
+{
     const UNIT: CountUnit = CountUnit::Instructions;
 
     #[inline(always)]
     fn restart(&mut self) {
         // SAFETY: registers of timer 0, which only this type uses, and which has no effect on memory.
         unsafe {
-            CTRL.write_volatile(0);
-            RELOAD.write_volatile(u32::MAX);
-            VALUE.write_volatile(u32::MAX);
-            CTRL.write_volatile(1);
+            Self::CTRL.write_volatile(0);
+            Self::RELOAD.write_volatile(u32::MAX);
+            Self::VALUE.write_volatile(u32::MAX);
+            Self::CTRL.write_volatile(1);
         }
     }
 
     #[inline(always)]
     fn now(&self) -> u32 {
-        let value;
-        // SAFETY: a read of a register, as in `restart`. Nothing moves across it.
-        unsafe {
-            core::arch::asm!(
-                "2: ldr {value}, [{register}]",
-                // Tells the host where the readings are, in a section that is not loaded.
-                ".pushsection .offshoot.marks, \"\", %progbits",
-                ".4byte 2b",
-                ".popsection",
-                register = in(reg) VALUE,
-                value = out(reg) value,
-                options(nostack, preserves_flags),
-            );
-        }
-        value
+        read_marked!(Self::VALUE)
     }
 
     fn between(&self, start: u32, end: u32) -> u32 {
-        instructions(end).wrapping_sub(instructions(start))
+        Self::instructions(end).wrapping_sub(Self::instructions(start))
     }
 }
 
-/// Instructions from the restart to a reading.
-fn instructions(value: u32) -> u32 {
-    let ticks = u64::from(u32::MAX - value);
-    // At most 5/8 of `u32::MAX`.
-    (ticks * 5 / 8) as u32
+/// The SSE-300's system counter (Arm 101773, system timestamp counter), by its secure control frame: it counts up, 32 MHz.
+/// Under `-icount shift=5`, 32 ns an instruction, 128 ticks are 125 instructions.
+#[cfg(feature = "an547")]
+#[derive(Debug)]
+pub(crate) struct SystemCounter(());
+
+#[cfg(feature = "an547")]
+impl SystemCounter {
+    const CONTROL: *mut u32 = 0x5810_0000 as *mut u32;
+    const LOW: *mut u32 = 0x5810_0008 as *mut u32;
+    const HIGH: *mut u32 = 0x5810_000C as *mut u32;
+
+    /// The counter, which nothing else may use.
+    pub(crate) fn start() -> Self {
+        Self(())
+    }
+
+    fn instructions(value: u32) -> u32 {
+        // Fewer than ticks. A tick is counted when it is over: the instruction that began in it counts.
+        (u64::from(value) * 125).div_ceil(128) as u32
+    }
+}
+
+#[cfg(feature = "an547")]
+impl Clock for SystemCounter {
+    const UNIT: CountUnit = CountUnit::Instructions;
+
+    #[inline(always)]
+    fn restart(&mut self) {
+        // SAFETY: registers of a counter that only this type uses, and which has no effect on memory. It takes a value
+        // only while it stands still.
+        unsafe {
+            Self::CONTROL.write_volatile(0);
+            Self::LOW.write_volatile(0);
+            Self::HIGH.write_volatile(0);
+            Self::CONTROL.write_volatile(1);
+        }
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u32 {
+        read_marked!(Self::LOW)
+    }
+
+    fn between(&self, start: u32, end: u32) -> u32 {
+        Self::instructions(end).wrapping_sub(Self::instructions(start))
+    }
 }

@@ -28,6 +28,7 @@ struct Row<'a> {
 #[unsafe(naked)]
 unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
     naked_asm!(
+        extension!(),
         // r0 table, r1 and r2 bits in turn, r3 inputs, r4 their end, r5 stream, r6 its end, r7 sum,
         // r8 2^16 - 1, r9 entry and weight, r10 input.
         ".macro offshoot_weight i, from, to",

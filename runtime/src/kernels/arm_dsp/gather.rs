@@ -64,6 +64,7 @@ pub(super) struct Rows {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn both(rows: *const Rows) {
     naked_asm!(
+        extension!(),
         ".macro offshoot_gather_group",
         "ldr r4, [r0], #4",
         "ldr r5, [r1], #4",
@@ -123,6 +124,7 @@ pub(super) struct Plane {
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
     naked_asm!(
+        extension!(),
         "push {{r4-r9}}",
         "ldr r12, [r0, #24]",
         "ldrd r1, r2, [r0, #4]",

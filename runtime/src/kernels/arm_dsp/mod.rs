@@ -6,6 +6,22 @@
 
 #![allow(unsafe_code)]
 
+/// What assembly of a function begins with. Where the extension is an option of the core (Armv8-M), link-time optimisation
+/// reads assembly without the options of the compiler: it has to be told again.
+#[cfg(not(arm_dsp_optional))]
+macro_rules! extension {
+    () => {
+        ""
+    };
+}
+
+#[cfg(arm_dsp_optional)]
+macro_rules! extension {
+    () => {
+        ".cpu cortex-m33"
+    };
+}
+
 mod add;
 mod coded;
 mod conv;

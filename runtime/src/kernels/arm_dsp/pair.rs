@@ -48,6 +48,7 @@ macro_rules! kernel {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(pair: *const Pair) {
             naked_asm!(
+                extension!(),
                 concat!(".set offshoot_signed, ", $signed),
                 ".macro offshoot_pair_step",
                 "ldmia r0!, {{r2, r3}}",

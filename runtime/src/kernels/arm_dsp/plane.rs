@@ -46,6 +46,7 @@ macro_rules! kernel {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(windows: *mut Windows) {
             naked_asm!(
+                extension!(),
                 concat!(".set offshoot_signed, ", $signed),
                 // Stack: [0] end of the pairs in the first row, [4] the argument, [8] singles left.
                 "push {{r4-r11, lr}}",

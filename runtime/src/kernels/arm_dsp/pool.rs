@@ -11,6 +11,7 @@ use core::arch::naked_asm;
 #[unsafe(naked)]
 unsafe extern "C" fn four(src: *const i8, step: usize, pixels: usize, sums: *mut [i16; 2]) {
     naked_asm!(
+        extension!(),
         "push {{r4, r5}}",
         "mov r4, #0",
         "mov r5, #0",

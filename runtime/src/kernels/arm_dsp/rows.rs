@@ -32,6 +32,7 @@ macro_rules! kernel {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(blocks: *const Blocks) {
             naked_asm!(
+                extension!(),
                 ".macro offshoot_rows_merge even, odd",
                 "ldmia.w r1, {{r0, r2, r3, lr}}",
                 "smlabb r0, \\even, r12, r0",

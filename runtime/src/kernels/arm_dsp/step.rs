@@ -32,6 +32,7 @@ macro_rules! kernel {
         #[unsafe(naked)]
         unsafe extern "C" fn $name(steps: *mut Steps) {
             naked_asm!(
+                extension!(),
                 // r0 halves, r1 fine, r2 gradients, r3 end of gradients, r4 factor, r5 random, r6 and r7 shifts, r11 moved,
                 // r12 32512.
                 ".macro offshoot_step place",

@@ -41,6 +41,7 @@ macro_rules! kernel {
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(vector: *mut Vector) {
             naked_asm!(
+                extension!(),
                 concat!(".set offshoot_each, ", $each),
                 concat!(".set offshoot_signed, ", $signed),
                 ".macro offshoot_vector_group",

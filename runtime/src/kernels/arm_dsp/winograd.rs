@@ -137,6 +137,7 @@ struct Row {
 #[unsafe(naked)]
 unsafe extern "C" fn transform(row: *const Row) {
     naked_asm!(
+        extension!(),
         "push {{r4-r11, lr}}",
         "sub sp, #4",
         "ldr r7, [r0, #28]",
@@ -205,6 +206,7 @@ struct Tiles {
 #[unsafe(naked)]
 unsafe extern "C" fn run(tiles: *const Tiles) {
     naked_asm!(
+        extension!(),
         ".macro offshoot_tile_step",
         "ldmia r0!, {{r2, r3}}",
         "ldmia r1!, {{r4, r5}}",

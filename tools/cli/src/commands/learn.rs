@@ -203,8 +203,8 @@ pub fn learn(
     let accuracy_before = accuracy(ui, &file, &test_samples, &test.1)?;
 
     let mut device = batch::connect(target)?;
-    file.load_on(device.as_mut())?;
-    device.begin_learning().or_fail(Kind::Device, NO_PLAN)?;
+    batch::load(device.as_mut(), &file)?;
+    device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
     let steps = samples.count() * wish.epochs.max(1) as usize;
     let steps = wish.steps.unwrap_or(steps).min(steps);
     let trace = course(ui, device.as_mut(), &samples, &labels, steps)?;

@@ -173,7 +173,7 @@ pub fn profile(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    file.load_on(device)?;
+    batch::load(device, file)?;
     let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
     report(&measured, file, target, graph, None)
 }
@@ -189,7 +189,7 @@ pub fn profile_with_cycles(
     target: &str,
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
-    file.load_on(device)?;
+    batch::load(device, file)?;
     let sample = inputs.sample(0);
     let mut measured = device.profile(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
     let note = match device.model_cycles(&sample, &mut measured) {

@@ -197,9 +197,9 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
         return Ok(Vec::new());
     }
     let mut device = batch::connect(target)?;
-    file.load_on(device.as_mut())?;
+    batch::load(device.as_mut(), file)?;
     let mut host = HostDevice::new();
-    file.load_on(&mut host)?;
+    batch::load(&mut host, file)?;
     let bar = ui.progress("comparing with device", inputs.count() as u64);
     let mut differing = Vec::new();
     for i in 0..inputs.count() {

@@ -3,7 +3,8 @@
 //! **Cortex-M4** (Arm 100166, 3.3 and 7.2.3) and **M3** (Arm 100165, 3.3): a load takes two cycles, one if a load or store
 //! follows whose address it does not give; of several registers one more than registers; a store one; a taken branch one
 //! and the refill of the pipeline, which takes one to three and counts here as two. **M33** (Arm 100230) is taken as M4.
-//! **M0+** (Arm DDI 0484, 3.3): no pipelined loads, a taken branch two cycles. **M7** has two pipelines, and Arm gives no
+//! **M0** (Arm DDI 0432, 3.3): no pipelined loads, a store two cycles, a taken branch three; the multiplier is the fast one, as
+//! in nRF51. **M0+** (Arm DDI 0484, 3.3): the same, a taken branch two cycles. **M7** has two pipelines, and Arm gives no
 //! timings: neighbours of different kinds are taken to run together, a load for one cycle, a taken branch for one (it has
 //! a branch predictor); dependencies are not looked at, which makes the figure a lower bound.
 //!
@@ -22,6 +23,8 @@ pub struct Timings {
     pub load: u64,
     /// Loads before a load or store take one cycle less.
     pub pipelined_loads: bool,
+    /// A store of one register.
+    pub store: u64,
     /// What a taken branch takes more.
     pub refill: u64,
     /// Product that is added.
@@ -44,6 +47,7 @@ const M4: Timings = Timings {
     core: "Cortex-M4F",
     load: 2,
     pipelined_loads: true,
+    store: 1,
     refill: 2,
     multiply_accumulate: 1,
     multiply_long: 1,
@@ -54,8 +58,18 @@ const M4: Timings = Timings {
     prefetched: 3,
 };
 
+const M0_PLUS: Timings = Timings {
+    core: "Cortex-M0+",
+    pipelined_loads: false,
+    store: 2,
+    refill: 1,
+    wait_states: 0,
+    prefetched: 0,
+    ..M4
+};
+
 /// All cores that are known.
-pub static CORES: [Timings; 5] = [
+pub static CORES: [Timings; 6] = [
     M4,
     Timings {
         core: "Cortex-M3",
@@ -67,7 +81,8 @@ pub static CORES: [Timings; 5] = [
         ..M4
     },
     Timings { core: "Cortex-M33", wait_states: 0, prefetched: 0, ..M4 },
-    Timings { core: "Cortex-M0+", pipelined_loads: false, refill: 1, wait_states: 0, prefetched: 0, ..M4 },
+    Timings { core: "Cortex-M0", refill: 2, ..M0_PLUS },
+    M0_PLUS,
     Timings {
         core: "Cortex-M7",
         load: 1,
@@ -104,7 +119,7 @@ impl Timings {
             Class::LoadMultiple { registers } | Class::LoadBranch { registers } => {
                 self.load - 1 + u64::from(registers)
             }
-            Class::Store { .. } => 1,
+            Class::Store { .. } => self.store,
             Class::StoreMultiple { registers } => 1 + u64::from(registers),
             Class::TableBranch => self.load,
             Class::System => 2,

@@ -1,5 +1,5 @@
 /* QEMU TCG plugin: how often each instruction of the firmware ran and each branch was taken, and how often the flash was
-   read past two small caches, from one mark to the next. Arguments: out=FILE, mark=ADDRESS of an instruction (repeat).
+   read past two small caches, from one mark to the next. Arguments: out=FILE, code=ADDRESS where code begins, mark=ADDRESS of an instruction (repeat).
 
    Caches as the accelerator of STM32L4+ has them (RM0432, 3.3.5 and 3.3.6): 32 lines for instructions and 8 for data, of
    four words of 64 bits each, least recently used line first; a word that is missing is read by itself.
@@ -29,10 +29,10 @@ size_t qemu_plugin_insn_size(const struct qemu_plugin_insn *);
 
 __attribute__((visibility("default"))) int qemu_plugin_version = 1;
 
-enum { CODE = 1 << 20, FLASH_END = 0x20000000, MOST_LINES = 32, MOST_MARKS = 64 };
+enum { CODE = 1 << 20, MOST_LINES = 32, MOST_MARKS = 64 };
 
 static uint64_t counts[CODE / 2], taken[CODE / 2];
-static uint64_t marks[MOST_MARKS];
+static uint64_t marks[MOST_MARKS], base;
 static size_t mark_count;
 static FILE *out;
 
@@ -79,8 +79,8 @@ static void on_block(unsigned vcpu, void *user)
 {
     const struct block *b = user;
     (void)vcpu;
-    if (previous && previous->end != b->start && previous->last < CODE)
-        taken[previous->last / 2]++;
+    if (previous && previous->end != b->start && previous->last - base < CODE)
+        taken[(previous->last - base) / 2]++;
     previous = b;
     for (uint64_t word = b->start / 8; word <= (b->end - 1) / 8; word++) {
         if (touch(&code, word) && word == fetched + 1)
@@ -96,7 +96,7 @@ static void report(void)
             (unsigned long long)data.misses);
     for (size_t i = 0; i < CODE / 2; i++)
         if (counts[i])
-            fprintf(out, "%zx %llu %llu\n", 2 * i, (unsigned long long)counts[i], (unsigned long long)taken[i]);
+            fprintf(out, "%llx %llu %llu\n", (unsigned long long)(base + 2 * i), (unsigned long long)counts[i], (unsigned long long)taken[i]);
     fflush(out);
     memset(counts, 0, sizeof counts);
     memset(taken, 0, sizeof taken);
@@ -106,7 +106,8 @@ static void report(void)
 static void on_access(unsigned vcpu, uint32_t info, uint64_t address, void *user)
 {
     (void)vcpu, (void)info, (void)user;
-    if (address < FLASH_END)
+    /* Flash: code and the model slot behind it. */
+    if (address - base < 0x20000000)
         touch(&data, address / 8);
 }
 
@@ -133,8 +134,8 @@ static void on_translation(plugin_id id, struct qemu_plugin_tb *tb)
         for (size_t m = 0; m < mark_count; m++)
             if (marks[m] == at)
                 qemu_plugin_register_vcpu_insn_exec_cb(insn, on_mark, 0, NULL);
-        if (at < CODE)
-            qemu_plugin_register_vcpu_insn_exec_inline(insn, 0, &counts[at / 2], 1);
+        if (at - base < CODE)
+            qemu_plugin_register_vcpu_insn_exec_inline(insn, 0, &counts[(at - base) / 2], 1);
         /* 3: reads and writes. Version 7.2 takes one for the other; nothing writes to flash. */
         qemu_plugin_register_vcpu_mem_cb(insn, on_access, 0, 3, NULL);
     }
@@ -147,6 +148,8 @@ __attribute__((visibility("default"))) int qemu_plugin_install(plugin_id id, con
     for (int i = 0; i < argc; i++) {
         if (!strncmp(argv[i], "out=", 4))
             out = fopen(argv[i] + 4, "w");
+        else if (!strncmp(argv[i], "code=", 5))
+            base = strtoull(argv[i] + 5, NULL, 0);
         else if (!strncmp(argv[i], "mark=", 5) && mark_count < MOST_MARKS)
             marks[mark_count++] = strtoull(argv[i] + 5, NULL, 0);
     }

@@ -85,11 +85,12 @@ impl Counter {
         self.folder.path().join("counts")
     }
 
-    /// The emulator's arguments. An instruction at one of `marks` ends an interval and begins the next.
-    pub fn arguments(&self, marks: &[u32]) -> [String; 2] {
+    /// The emulator's arguments. An instruction at one of `marks` ends an interval and begins the next; code begins at
+    /// `code`.
+    pub fn arguments(&self, marks: &[u32], code: u32) -> [String; 2] {
         let (library, out) = (self.library(), self.counts());
         let marks: String = marks.iter().map(|mark| format!(",mark={mark:#x}")).collect();
-        ["-plugin".into(), format!("{},out={}{marks}", library.display(), out.display())]
+        ["-plugin".into(), format!("{},out={},code={code:#x}{marks}", library.display(), out.display())]
     }
 
     /// The intervals so far.

@@ -122,6 +122,11 @@ impl Figures {
         self.rows.iter().any(|r| r.same_case(case))
     }
 
+    /// Whether there are figures for a network on a board: it fitted when they were made.
+    pub fn fits(&self, network: &str, prefer: &str, target: &str) -> bool {
+        self.rows.iter().any(|r| (&*r.network, &*r.prefer, &*r.target) == (network, prefer, target))
+    }
+
     /// What differs in `measured`. What was not measured, or had no figures, is no change.
     pub fn changes(&self, measured: &Self) -> Vec<Change> {
         let mut changes = vec![];

@@ -6,20 +6,39 @@ use anyhow::Result;
 use offshoot_cli::batch;
 use offshoot_cli::commands::compile::Prefer;
 use offshoot_cli::commands::{parse_target, profile};
+use offshoot_cli::failure::Kind;
 use offshoot_cli::files::OffFile;
 
 use super::figures::Row;
 use super::networks::{Network, preference};
 
+/// What came of it.
+#[derive(Clone, Debug)]
+pub enum Measured {
+    /// Figures.
+    Row(Row),
+    /// The board has no room for the network; why.
+    DoesNotFit(String),
+}
+
 /// Profiles a run on zeros: work does not depend on the data. Modelled cycles take a run more.
 ///
 /// # Errors
 /// The board cannot be started or does not answer.
-pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str, cycles: bool) -> Result<Row> {
+pub fn measure(
+    network: &Network,
+    prefer: Prefer,
+    off: &OffFile,
+    target: &str,
+    cycles: bool,
+) -> Result<Measured> {
     let inputs = profile::zeros(off)?;
     let mut device = batch::connect(&parse_target(target)?)?;
     let profile = if cycles { profile::profile_with_cycles } else { profile::profile };
-    let report = profile(device.as_mut(), off, &inputs, target, None)?;
+    let report = match profile(device.as_mut(), off, &inputs, target, None) {
+        Err(failure) if failure.kind == Kind::Budget => return Ok(Measured::DoesNotFit(failure.message)),
+        report => report?,
+    };
     if let (true, None, Some(why)) = (cycles, report.cycles_modelled, &report.cycles_note) {
         eprintln!("{why}");
     }
@@ -27,7 +46,7 @@ pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str, c
     for operator in &report.operators {
         *kinds.entry(operator.kind.clone()).or_default() += operator.instructions.unwrap_or_default();
     }
-    Ok(Row {
+    Ok(Measured::Row(Row {
         network: network.name.to_owned(),
         prefer: preference(prefer).to_owned(),
         target: target.to_owned(),
@@ -40,5 +59,5 @@ pub fn measure(network: &Network, prefer: Prefer, off: &OffFile, target: &str, c
         model_bytes: report.model_bytes,
         code_bytes: report.code_bytes.unwrap_or_default(),
         kinds,
-    })
+    }))
 }

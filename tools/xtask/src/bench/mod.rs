@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use offshoot_cli::commands::compile::Prefer;
 
 use figures::Figures;
+use measure::Measured;
 use networks::Network;
 
 /// Arguments of `bench`.
@@ -69,7 +70,10 @@ pub fn run(args: &Args) -> Result<()> {
             let off = network.compile(&source, prefer)?;
             for target in &boards {
                 eprintln!("{} {} {target} …", network.name, networks::preference(prefer));
-                measured.rows.push(measure::measure(&network, prefer, &off, target, true)?);
+                match measure::measure(&network, prefer, &off, target, true)? {
+                    Measured::Row(row) => measured.rows.push(row),
+                    Measured::DoesNotFit(why) => eprintln!("{why}"),
+                }
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Greatest stack depth by painting: unused stack is filled with a pattern, and what no longer has it was used.
 
-use cortex_m::register::msp;
 use offshoot_app::StackGauge;
 
 /// Fills unused stack. A used word that happens to hold it is taken for unused: at the edge of the used region that
@@ -11,7 +10,7 @@ const PAINT: u32 = 0x5AFE_57AC;
 /// less than this is reported as this.
 const MARGIN: usize = 32;
 
-/// The main stack, which grows down from `top` to the end of the statics.
+/// The stack, which grows down from `top`.
 #[derive(Debug)]
 pub struct Stack {
     bottom: usize,
@@ -19,13 +18,13 @@ pub struct Stack {
 }
 
 unsafe extern "C" {
-    // Defined by cortex-m-rt's link.x.
+    // Defined by cortex-m-rt's or riscv-rt's link.x, or by a board's memory.x.
     static _stack_start: u32;
     static _stack_end: u32;
 }
 
 impl Stack {
-    /// The stack as the linker laid it out. Take it once, and only where the main stack is in use.
+    /// The stack as the linker laid it out. Take it once, and only where that stack is in use.
     pub fn of_linker() -> Self {
         // Only the addresses mean something.
         Self {
@@ -35,10 +34,24 @@ impl Stack {
     }
 }
 
+/// The stack pointer.
+#[inline(always)]
+fn pointer() -> usize {
+    let pointer;
+    // SAFETY: reads a register.
+    unsafe {
+        #[cfg(target_arch = "arm")]
+        core::arch::asm!("mov {0}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+        #[cfg(target_arch = "riscv32")]
+        core::arch::asm!("mv {0}, sp", out(reg) pointer, options(nomem, nostack, preserves_flags));
+    }
+    pointer
+}
+
 impl StackGauge for Stack {
     #[inline(never)]
     fn paint(&mut self) -> u32 {
-        let pointer = msp::read() as usize;
+        let pointer = pointer();
         let mut address = self.bottom;
         while address < pointer.saturating_sub(MARGIN) {
             // SAFETY: [bottom, pointer - MARGIN) is RAM that the linker gave to the stack and to nothing else, and no
@@ -58,5 +71,10 @@ impl StackGauge for Stack {
             address += 4;
         }
         (self.top - address) as u32
+    }
+
+    fn exhausted(&self) -> Option<u32> {
+        let size = (self.top - self.bottom) as u32;
+        (self.deepest() == size).then_some(size)
     }
 }

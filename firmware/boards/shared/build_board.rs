@@ -1,0 +1,28 @@
+//! What the build scripts of boards share: the memory map, the linker scripts, the hash of the sources.
+
+#[path = "../../sources.rs"]
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// Puts the memory map where the linker looks, asks for linker scripts, and hands the hash of the sources to
+/// `offshoot_boards::mark_sources!`. Here and not in RUSTFLAGS, which stay free for the user and would build `core` anew.
+pub(crate) fn board(map: &str, scripts: &[&str]) {
+    // Cargo sets both for every build script.
+    let out = PathBuf::from(env::var_os("OUT_DIR").expect("run by cargo"));
+    let here = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("run by cargo"));
+    fs::copy(map, out.join("memory.x")).expect("the map lies beside the build script");
+    println!("cargo:rustc-link-search={}", out.display());
+    for script in scripts {
+        println!("cargo:rustc-link-arg=-T{script}");
+    }
+    println!("cargo:rustc-link-arg=--nmagic");
+    println!("cargo:rerun-if-changed={map}");
+    println!("cargo:rerun-if-changed=build.rs");
+    let root = here.ancestors().nth(3).map(Path::to_path_buf).expect("three folders up is the checkout");
+    println!("cargo:rustc-env=OFFSHOOT_SOURCES={}", sources::hash(&root).expect("sources can be read"));
+    for source in sources::SOURCES {
+        println!("cargo:rerun-if-changed={}", root.join(source).display());
+    }
+}

@@ -1,0 +1,125 @@
+//! CMSDK APB UART (Arm DDI 0479, section 4.3), which Arm's own boards have: received bytes by interrupt.
+
+use crate::Queue;
+use core::convert::Infallible;
+use embedded_io::{ErrorType, Read, Write};
+use offshoot_app::FRAME_MAX;
+
+const DATA: usize = 0x0;
+const STATE: usize = 0x4;
+const CTRL: usize = 0x8;
+const INT_CLEAR: usize = 0xC;
+const BAUD_DIVIDER: usize = 0x10;
+
+const STATE_TX_FULL: u32 = 1;
+const STATE_RX_FULL: u32 = 2;
+const CTRL_TX: u32 = 1;
+const CTRL_TX_RX: u32 = 3;
+const CTRL_RX_INTERRUPT: u32 = 8;
+const INT_RX: u32 = 2;
+/// The smallest that the hardware allows: as fast as can be.
+const FASTEST: u32 = 16;
+
+/// Registers of one UART.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers(usize);
+
+impl Registers {
+    /// Those at an address.
+    ///
+    /// # Safety
+    /// A UART of this kind is there.
+    pub const unsafe fn at(base: usize) -> Self {
+        Self(base)
+    }
+
+    fn read(self, register: usize) -> u32 {
+        // SAFETY: who gave the address vouched for a UART there; reads have no effect on memory.
+        unsafe { ((self.0 + register) as *const u32).read_volatile() }
+    }
+
+    fn write(self, register: usize, value: u32) {
+        // SAFETY: as in `read`; the UART does not touch memory either.
+        unsafe { ((self.0 + register) as *mut u32).write_volatile(value) };
+    }
+
+    /// Switches it on as a line that is only written.
+    pub fn start_writing(self) {
+        self.write(BAUD_DIVIDER, FASTEST);
+        self.write(CTRL, CTRL_TX);
+    }
+
+    /// Sends bytes; waits until the last is on its way.
+    pub fn send(self, bytes: &[u8]) {
+        for &byte in bytes {
+            while self.read(STATE) & STATE_TX_FULL != 0 {}
+            self.write(DATA, byte.into());
+        }
+    }
+}
+
+/// A UART whose received bytes an interrupt puts into a queue.
+#[derive(Debug)]
+pub struct Uart {
+    registers: Registers,
+    received: Queue<FRAME_MAX>,
+}
+
+impl Uart {
+    /// One that is switched off.
+    pub const fn new(registers: Registers) -> Self {
+        Self { registers, received: Queue::new() }
+    }
+
+    /// Switches it on; from now on [`Self::on_receive`] is to be called on its interrupt, which is one of `irqs` (which one
+    /// is for reception differs between the boards and their emulations).
+    pub fn start(&'static self, irqs: &[i16]) -> Line {
+        self.registers.write(BAUD_DIVIDER, FASTEST);
+        self.registers.write(CTRL, CTRL_TX_RX | CTRL_RX_INTERRUPT);
+        // NVIC interrupt set-enable registers (Armv7-M, B3.4.4).
+        const NVIC_ISER: *mut u32 = 0xE000_E100 as *mut u32;
+        for &irq in irqs {
+            let (register, bit) = (irq as usize / 32, irq as usize % 32);
+            // SAFETY: enables an interrupt, which has a handler (all have one), and which breaks no critical section: those
+            // mask all.
+            unsafe { NVIC_ISER.add(register).write_volatile(1 << bit) };
+        }
+        Line(self)
+    }
+
+    /// Takes what came in.
+    pub fn on_receive(&self) {
+        // Cleared first: what comes from now on raises it again.
+        self.registers.write(INT_CLEAR, INT_RX);
+        self.received.fill(|| {
+            let some = self.registers.read(STATE) & STATE_RX_FULL != 0;
+            some.then(|| self.registers.read(DATA) as u8)
+        });
+    }
+}
+
+/// A UART that is switched on.
+#[derive(Debug)]
+pub struct Line(&'static Uart);
+
+impl ErrorType for Line {
+    type Error = Infallible;
+}
+
+impl Read for Line {
+    /// Sleeps until there is at least one byte.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
+        Ok(self.0.received.read(buffer))
+    }
+}
+
+impl Write for Line {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        self.0.registers.send(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}

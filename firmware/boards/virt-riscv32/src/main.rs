@@ -1,0 +1,54 @@
+//! Firmware for QEMU's `virt` board with a 32-bit RISC-V core without FPU: the portable kernels, as every core without
+//! kernels of its own runs them.
+
+#![no_std]
+#![no_main]
+
+mod counter;
+mod uart;
+
+use core::panic::PanicInfo;
+use offshoot_app::{Device, serve};
+use offshoot_boards::{Aligned, Stack};
+use riscv_rt::entry;
+
+/// Room for a model that comes over the line.
+const MODEL_RAM: usize = 2 << 20;
+/// Room for the arena.
+const ARENA: usize = 1 << 20;
+
+/// The model slot: memory that memory.x leaves free.
+const MODEL_FLASH: (usize, usize) = (0x8100_0000, 3 << 20);
+
+offshoot_boards::mark_sources!();
+
+#[entry]
+fn main() -> ! {
+    static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
+    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    let (address, len) = MODEL_FLASH;
+    // SAFETY: memory of the board outside of all that the linker places (memory.x), and nothing writes there while
+    // the program runs.
+    let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
+    // SAFETY: statics that no other function can name, in a function that runs once.
+    let (model_ram, arena) = unsafe { (&mut (*&raw mut MODEL).0, &mut (*&raw mut WORK).0) };
+    serve(
+        uart::Uart::start(),
+        Device {
+            board: "qemu:riscv32",
+            clock: counter::Retired,
+            gauge: Stack::of_linker(),
+            model_flash,
+            model_ram,
+            arena,
+        },
+    );
+    // The line of this board is never closed.
+    offshoot_boards::rest()
+}
+
+/// A panic ends in silence, which the host reports as a device that does not answer.
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    offshoot_boards::rest()
+}
