@@ -106,6 +106,7 @@ records! {
     ConvWinograd "op-conv-winograd",
     FullyConnectedCoded "op-fully-connected-coded",
     ConvPacked "op-conv-packed",
+    Recurrent "op-recurrent",
 }
 
 impl Record {

@@ -32,11 +32,12 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    Recurrent = 34,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -64,6 +65,7 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::Recurrent,
     ];
 
     /// The tag with this number, if there is one.
@@ -101,6 +103,7 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::Recurrent => "recurrent",
         }
     }
 }

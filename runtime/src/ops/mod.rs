@@ -18,6 +18,7 @@ mod packed;
 mod planar;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
@@ -72,6 +73,7 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
             _ => Err(Rule::Format),
         }
     };
