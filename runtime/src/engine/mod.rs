@@ -8,7 +8,7 @@ pub(crate) use memory::{Element, Memory};
 
 use crate::error::Error;
 use crate::format::ALIGNMENT;
-use crate::format::record::{DType, IoRepr};
+use crate::format::record::{DType, IoRepr, Record};
 use crate::graph::Model;
 use crate::ops::{self, Span};
 use crate::trace::Observer;
@@ -64,6 +64,20 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn output(&self, i: usize) -> Result<&[u8], Error> {
         let span = span(self.model.output(i))?;
         self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Recurrent layers that keep their state from run to run begin anew in the next.
+    pub fn restart(&mut self) {
+        if !cfg!(feature = "op-recurrent") {
+            return;
+        }
+        for (_, _, record) in self.model.ops() {
+            let Record::Recurrent(r) = record else { continue };
+            // The first of the words that are kept tells that there is a state.
+            let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
+            let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
+            flag.unwrap_or(&mut []).fill(0);
+        }
     }
 
     /// Runs every operator in order, the observer around each.

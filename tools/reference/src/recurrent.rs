@@ -1,7 +1,8 @@
 //! Recurrent layers, and all that a step computes: what gradients through time are made of.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, Ix3, IxDyn, concatenate, s};
-use offshoot_ir::{RecurrentKind, Returns};
+use offshoot::kernels::portable::{sigmoid, unary};
+use offshoot_ir::{RecurrentKind, Returns, UnaryKind};
 
 /// A recurrent layer with its weights, as [`offshoot_ir::Op::Recurrent`] has them.
 #[derive(Clone, Copy, Debug)]
@@ -37,8 +38,8 @@ pub struct Moment {
     pub carried: Array2<f32>,
 }
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + libm::expf(-x))
+fn tanh(x: f32) -> f32 {
+    unary(UnaryKind::Tanh, x)
 }
 
 /// All steps in the order in which they are computed, over `x` `[samples, steps, inputs]`. `initial` `[samples or 1, states · units]`;
@@ -119,7 +120,7 @@ fn advance(
         RecurrentKind::Tanh | RecurrentKind::Relu => {
             *gates += &held.dot(&state.t());
             let relu = layer.kind == RecurrentKind::Relu;
-            gates.mapv_inplace(|g| if relu { g.max(0.0) } else { libm::tanhf(g) });
+            gates.mapv_inplace(|g| if relu { g.max(0.0) } else { tanh(g) });
             *held = gates.mapv(hold);
             Array2::zeros((samples, 0))
         }
@@ -144,26 +145,23 @@ fn advance(
                 candidate += &(&reset * &pulled);
                 pulled
             };
-            gates.slice_mut(s![.., 2 * units..]).mapv_inplace(libm::tanhf);
+            gates.slice_mut(s![.., 2 * units..]).mapv_inplace(tanh);
             let (u, c) = (gates.slice(s![.., ..units]), gates.slice(s![.., 2 * units..]));
-            ndarray::Zip::from(&mut *carried)
-                .and(u)
-                .and(c)
-                .for_each(|h, u, c| *h = u * *h + (1.0 - u) * c);
+            ndarray::Zip::from(&mut *carried).and(u).and(c).for_each(|h, u, c| *h = u * *h + (1.0 - u) * c);
             *held = carried.mapv(hold);
             pulled
         }
         RecurrentKind::Lstm => {
             *gates += &held.dot(&state.t());
             gates.slice_mut(s![.., ..3 * units]).mapv_inplace(sigmoid);
-            gates.slice_mut(s![.., 3 * units..]).mapv_inplace(libm::tanhf);
+            gates.slice_mut(s![.., 3 * units..]).mapv_inplace(tanh);
             let gate = |k: usize| gates.slice(s![.., k * units..(k + 1) * units]);
             ndarray::Zip::from(&mut *carried)
                 .and(gate(0))
                 .and(gate(1))
                 .and(gate(3))
                 .for_each(|c, i, f, g| *c = f * *c + i * g);
-            *held = (&gate(2) * &carried.mapv(libm::tanhf)).mapv(hold);
+            *held = (&gate(2) * &carried.mapv(tanh)).mapv(hold);
             Array2::zeros((samples, 0))
         }
     }

@@ -140,7 +140,7 @@ pub(crate) fn quants(
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];
     for node in &graph.nodes {
-        if let Some(quant) = fixed_quant(&node.op) {
+        if let Some(quant) = fixed_quant(node) {
             fixed[classes.find(node.output) as usize] = Some(quant);
         }
     }

@@ -24,7 +24,7 @@ impl Classes {
         let mut fixed: Vec<bool> = vec![false; graph.values.len()];
         for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
             let out = node.output.0 as usize;
-            if fixed_quant(&node.op).is_some() {
+            if fixed_quant(node).is_some() {
                 fixed[out] = true;
             }
             match shared(node) {
@@ -98,8 +98,9 @@ pub(crate) fn shared(node: &Node) -> Sharing {
 }
 
 /// Numbers that the specification fixes for an operator's output.
-pub(crate) fn fixed_quant(op: &Op) -> Option<Quant> {
-    match op {
+pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
+    match &node.op {
+        Op::Recurrent { .. } => super::recurrent::fixed_quant(node),
         Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),
         Op::Unary(UnaryKind::Tanh) => Some(Quant::per_tensor(1.0 / 128.0, 0)),
         _ => None,
