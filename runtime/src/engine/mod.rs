@@ -2,6 +2,7 @@
 
 mod learn;
 mod memory;
+mod recurrent;
 
 pub use learn::{Course, Lesson};
 pub(crate) use memory::{Element, Memory};

@@ -61,6 +61,17 @@ impl Recurrent {
         self.kind.gates() as u64 * u64::from(self.units)
     }
 
+    /// Where the state before the first step lies, if it is given.
+    pub(crate) fn initial_span(&self) -> Result<Option<Span>, Rule> {
+        let state = product([self.kind.states() as u64, self.units.into()])?;
+        self.initial.map(|at| Span::new(at, state, self.arith.dtype().size())).transpose()
+    }
+
+    /// Input and output.
+    pub(crate) fn tensors(&self) -> Result<[Span; 2], Rule> {
+        self.places().map(|p| [p.src, p.dst])
+    }
+
     fn places(&self) -> Result<Places, Rule> {
         let size = self.arith.dtype().size();
         let units = u64::from(self.units);
@@ -75,7 +86,7 @@ impl Recurrent {
             src: Span::new(self.src, product([self.steps, self.inputs])?, size)?,
             dst: Span::new(self.dst, output, size)?,
             scratch: words(self.scratch, room.words())?,
-            initial: self.initial.map(|at| Span::new(at, states * units, size)).transpose()?,
+            initial: self.initial_span()?,
             kept: self.kept.map(|at| words(at, room.kept_words())).transpose()?,
         })
     }

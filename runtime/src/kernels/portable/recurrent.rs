@@ -180,7 +180,7 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + libm::expf(-x))
 }
 
-/// One step: the state becomes the next.
+/// One step: the state becomes the next, and the gates are left behind as their functions gave them.
 pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_, S::Element>) {
     let units = s.held.len();
     let State { carried, held, reset, gates } = s;
@@ -217,7 +217,8 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
                 }
             }
             for (((h, carried), u), c) in held.iter_mut().zip(carried).zip(u).zip(c) {
-                *carried = *u * *carried + (1.0 - *u) * libm::tanhf(*c);
+                *c = libm::tanhf(*c);
+                *carried = *u * *carried + (1.0 - *u) * *c;
                 *h = own.hold(*carried);
             }
         }
@@ -227,9 +228,13 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
                 own.input(gate, x, sums);
                 own.state(gate, held, sums);
             }
+            for gate in [&mut *i, &mut *f, &mut *o] {
+                gate.iter_mut().for_each(|g| *g = sigmoid(*g));
+            }
+            g.iter_mut().for_each(|g| *g = libm::tanhf(*g));
             for (j, (h, carried)) in held.iter_mut().zip(carried).enumerate() {
-                *carried = sigmoid(f[j]) * *carried + sigmoid(i[j]) * libm::tanhf(g[j]);
-                *h = own.hold(sigmoid(o[j]) * libm::tanhf(*carried));
+                *carried = f[j] * *carried + i[j] * g[j];
+                *h = own.hold(o[j] * libm::tanhf(*carried));
             }
         }
     }
