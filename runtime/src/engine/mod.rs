@@ -37,6 +37,16 @@ impl<'m, 'a> Engine<'m, 'a> {
         Self::bound(model, arena, model.arena_bytes())
     }
 
+    /// Goes on in an arena in which nothing but runs of this model has written since [`Self::new`]: what recurrent layers keep
+    /// is still there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn continued(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        let arena = fitting(arena, model.arena_bytes())?;
+        Ok(Self { model, arena, course: None })
+    }
+
     /// Binds a model to the first `needed` bytes of an arena.
     fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
         let arena = fitting(arena, needed)?;

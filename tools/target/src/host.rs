@@ -24,6 +24,8 @@ struct Loaded {
     off: Aligned,
     arena: Aligned,
     course: Option<Course>,
+    /// A run has been: recurrent layers may have kept their state.
+    started: bool,
 }
 
 impl HostDevice {
@@ -52,8 +54,10 @@ impl Loaded {
         check_count(inputs.len(), model.input_count())?;
         let mut engine = match self.course {
             Some(course) => Engine::resumed(model, self.arena.bytes_mut(), course)?,
+            None if self.started && model.keeps_state() => Engine::continued(model, self.arena.bytes_mut())?,
             None => Engine::new(model, self.arena.bytes_mut())?,
         };
+        self.started = true;
         for (i, input) in inputs.iter().enumerate() {
             let tensor = engine.input_mut(i)?;
             check_len(i, input.len(), tensor.len())?;
@@ -73,7 +77,7 @@ impl Device for HostDevice {
         let off = Aligned::from(off);
         let model = Model::open(off.bytes())?;
         let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
-        self.model = Some(Loaded { off, arena, course: None });
+        self.model = Some(Loaded { off, arena, course: None, started: false });
         Ok(())
     }
 

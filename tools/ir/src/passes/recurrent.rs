@@ -2,6 +2,7 @@
 //! and the memory are wanted one layer gives both.
 
 use super::edit::{self, Index};
+use super::transpose::moves_only_units;
 use crate::{Graph, Node, Op, RecurrentKind, Result, Returns, ValueId};
 
 /// See the module.
@@ -15,23 +16,46 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// `Slice` of the step that a layer computes last, the only one that reads it.
+/// `Slice` of the step that a layer computes last, if nothing else reads the sequence. Movements between that keep the order of
+/// elements are gone with it.
 fn last_of_sequence(g: &mut Graph, index: &Index, at: usize) -> bool {
-    let Op::Slice { start, .. } = &g.nodes[at].op else { return false };
-    let (states, out) = (g.nodes[at].inputs[0], g.nodes[at].output);
-    let Some(layer) = index.producer(states).filter(|_| index.used_once(states)) else { return false };
+    let Op::Slice { start, step } = &g.nodes[at].op else { return false };
+    let (mut states, out) = (g.nodes[at].inputs[0], g.nodes[at].output);
+    let sliced = g.value(states).shape.clone();
+    let layer = loop {
+        let Some(producer) = index.producer(states).filter(|_| index.used_once(states)) else { return false };
+        let node = &g.nodes[producer];
+        match &node.op {
+            Op::Recurrent { .. } => break producer,
+            Op::Reshape => {}
+            Op::Transpose { perm } if moves_only_units(&g.value(node.inputs[0]).shape, perm) => {}
+            _ => return false,
+        }
+        states = node.inputs[0];
+    };
     let Op::Recurrent { kind, returns: Returns::Sequence, reverse } = g.nodes[layer].op else {
         return false;
     };
     let [n, t, h] = g.value(states).shape[..] else { return false };
+    // Of one sample a step is a run of elements; of several, only as it lies.
     let last = if reverse { 0 } else { t - 1 };
-    if g.value(out).shape != [n, 1, h] || start[1] != last || start[0] != 0 || start[2] != 0 {
+    let shape = &g.value(out).shape;
+    let plain = sliced == [n, t, h] && *shape == [n, 1, h] && *start == [0, last, 0];
+    let strides = edit::strides(&sliced);
+    let first: usize = start.iter().zip(&strides).map(|(s, stride)| s * stride).sum();
+    let long: Vec<usize> = (0..shape.len()).filter(|&i| shape[i] != 1).collect();
+    let run = match long[..] {
+        [] => h == 1,
+        [axis] => shape[axis] == h && strides[axis] == 1 && step[axis] == 1,
+        _ => false,
+    };
+    if !plain && !(n == 1 && run && first == last * h) {
         return false;
     }
-    let value = g.value_mut(states);
-    value.shape = vec![n, h];
+    g.value_mut(states).shape = vec![n, h];
     g.nodes[layer].op = Op::Recurrent { kind, returns: Returns::Last, reverse };
     g.nodes[at].op = Op::Reshape;
+    g.nodes[at].inputs = vec![states];
     true
 }
 
