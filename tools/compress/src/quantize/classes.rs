@@ -27,6 +27,10 @@ impl Classes {
             if fixed_quant(node).is_some() {
                 fixed[out] = true;
             }
+            // A state that is given has the numbers of those that follow, and widens their range.
+            if let Some(id) = super::recurrent::given_state(graph, node) {
+                classes.join(id, node.output, &mut fixed);
+            }
             match shared(node) {
                 Sharing::None => {}
                 Sharing::One => {

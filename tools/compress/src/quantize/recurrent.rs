@@ -31,6 +31,12 @@ pub(crate) fn obstacle(graph: &Graph, node: &Node) -> Option<&'static str> {
         .then_some("an int8 LSTM begins with zeros, and this one with a given state")
 }
 
+/// The state that a layer with calibrated numbers begins with, if it is computed.
+pub(crate) fn given_state(graph: &Graph, node: &Node) -> Option<ValueId> {
+    let given = matches!(node.op, Op::Recurrent { .. }) && fixed_quant(node).is_none();
+    node.inputs.get(4).copied().filter(|&id| given && graph.value(id).data.is_none())
+}
+
 /// Numbers of the output: 1/128 where it lies within one; a given state may lie beyond.
 pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     match node.op {
