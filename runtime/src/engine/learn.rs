@@ -4,10 +4,10 @@
 use super::{Engine, Memory};
 use crate::error::{Error, Rule};
 use crate::format::learn::{CodesRepr, Format, Part, Teacher};
-use crate::format::record::Arith;
-use crate::graph::learn::{Learning, TrainedLayer, room_words};
+use crate::format::record::{Arith, Record};
+use crate::graph::learn::{Learning, TrainedLayer};
 use crate::learn::layers::Slope;
-use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude};
+use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude, sequence};
 use crate::ops::{self, Span};
 use crate::trace::{Observer, OpInfo};
 
@@ -261,13 +261,25 @@ fn teach(
     };
     let base = head.room as usize;
     let pieces = [
-        (0, 12 * classes + 4 * room_words(&layer.geometry, &layer.arith)),
+        (0, 12 * classes + 4 * layer.room_words()),
         (layer.overlay.start - base, layer.overlay.len),
         (extra_at as usize - base, extra_len),
     ];
     let [room, overlay, extra] = pieces_of(learned, pieces)?;
     let bytes = |span: Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
     let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
+    if let Record::Recurrent(r) = &layer.record {
+        let rate = head.rate * layer.repr.rate * (factor as f32 * (1.0 / 32768.0));
+        return teach_recurrent(
+            r,
+            learning,
+            layer,
+            (work, blobs),
+            (room, overlay, extra),
+            (label, rate),
+            random,
+        );
+    }
     let (bias, rest) = overlay.split_at_mut_checked(layer.front[0]).ok_or(Rule::BlobBounds)?;
     let (rule, codes) = match layer.repr.teacher {
         Teacher::Output => (LearnRule::CrossEntropy { scale: 1.0 }, None),
@@ -358,6 +370,40 @@ fn teach(
     }
 }
 
+/// One step of a recurrent layer: `memory` is the arena of inference and the blobs, then room, overlay and head.
+fn teach_recurrent(
+    r: &crate::format::record::Recurrent,
+    learning: &Learning<'_>,
+    layer: &TrainedLayer,
+    (work, blobs): (&[u8], &[u8]),
+    (room, overlay, extra): (&mut [u8], &mut [u8], &mut [u8]),
+    (label, rate): (u16, f32),
+    random: &mut Random,
+) -> Result<(), Rule> {
+    let classes = usize::from(learning.head.classes);
+    let grid = layer.grid();
+    let Teacher::Local { rule, codes, .. } = layer.repr.teacher else { return Err(Rule::Format) };
+    let drawn = match codes {
+        CodesRepr::Signs { seed } => Codes::Signs { seed },
+        CodesRepr::Hadamard => Codes::Hadamard,
+        CodesRepr::Uniform { seed } => Codes::Uniform { seed },
+        CodesRepr::Probe { blob } => {
+            Codes::Small(ops::blob(blobs, blob, (classes * grid.features()) as u64)?)
+        }
+        CodesRepr::Head { .. } => Codes::Unit,
+    };
+    let head = match codes {
+        CodesRepr::Head { rate, .. } => Some((cast_mut::<f32>(extra)?, rate)),
+        _ => None,
+    };
+    let (words, long) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
+    let residual = cast_mut::<f32>(words)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+    let pieces = super::recurrent::Pieces { work, overlay, residual, room: cast_mut(long)?, head };
+    let (label, normalised) = (usize::from(label), learning.head.normalised);
+    let lesson = sequence::Lesson { rule, codes: drawn, grid, label, rate, normalised };
+    super::recurrent::teach(r, layer, &lesson, pieces, random)
+}
+
 /// Three pieces of memory, each behind the one before.
 fn pieces_of(bytes: &mut [u8], at: [(usize, usize); 3]) -> Result<[&mut [u8]; 3], Rule> {
     let mut rest = bytes;
@@ -373,10 +419,10 @@ fn pieces_of(bytes: &mut [u8], at: [(usize, usize); 3]) -> Result<[&mut [u8]; 3]
     Ok([next(at[0])?, next(at[1])?, next(at[2])?])
 }
 
-fn cast<T: super::Element>(bytes: &[u8]) -> Result<&[T], Rule> {
+pub(super) fn cast<T: super::Element>(bytes: &[u8]) -> Result<&[T], Rule> {
     bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
 }
 
-fn cast_mut<T: super::Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
+pub(super) fn cast_mut<T: super::Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
     bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
 }

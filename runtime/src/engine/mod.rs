@@ -2,13 +2,14 @@
 
 mod learn;
 mod memory;
+mod recurrent;
 
 pub use learn::{Course, Lesson};
 pub(crate) use memory::{Element, Memory};
 
 use crate::error::Error;
 use crate::format::ALIGNMENT;
-use crate::format::record::{DType, IoRepr};
+use crate::format::record::{DType, IoRepr, Record};
 use crate::graph::Model;
 use crate::ops::{self, Span};
 use crate::trace::Observer;
@@ -36,6 +37,16 @@ impl<'m, 'a> Engine<'m, 'a> {
         Self::bound(model, arena, model.arena_bytes())
     }
 
+    /// Goes on in an arena in which nothing but runs of this model has written since [`Self::new`]: what recurrent layers keep
+    /// is still there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn continued(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        let arena = fitting(arena, model.arena_bytes())?;
+        Ok(Self { model, arena, course: None })
+    }
+
     /// Binds a model to the first `needed` bytes of an arena.
     fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
         let arena = fitting(arena, needed)?;
@@ -43,7 +54,8 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(Self { model, arena, course: None })
     }
 
-    /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it. The arena
+    /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it, and
+    /// recurrent layers that keep their state begin anew. The arena
     /// must be large enough for it, as that of the first network always is.
     ///
     /// # Errors
@@ -58,7 +70,10 @@ impl<'m, 'a> Engine<'m, 'a> {
         if needed > given {
             return Err(Error::ArenaTooSmall { needed, given });
         }
-        self.model = network;
+        if network.network_index() != self.model.network_index() {
+            self.model = network;
+            self.restart();
+        }
         Ok(())
     }
 
@@ -83,6 +98,20 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn output(&self, i: usize) -> Result<&[u8], Error> {
         let span = span(self.model.output(i))?;
         self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Recurrent layers that keep their state from run to run begin anew in the next.
+    pub fn restart(&mut self) {
+        if !cfg!(feature = "op-recurrent") {
+            return;
+        }
+        for (_, _, record) in self.model.ops() {
+            let Record::Recurrent(r) = record else { continue };
+            // The first of the words that are kept tells that there is a state.
+            let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
+            let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
+            flag.unwrap_or(&mut []).fill(0);
+        }
     }
 
     /// Runs every operator in order, the observer around each.

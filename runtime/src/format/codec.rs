@@ -107,6 +107,7 @@ records! {
     ConvWinograd "op-conv-winograd",
     FullyConnectedCoded "op-fully-connected-coded",
     ConvPacked "op-conv-packed",
+    Recurrent "op-recurrent",
     ConvNested "op-conv-nested",
     DepthwiseNested "op-depthwise-nested",
 }

@@ -16,6 +16,7 @@ pub mod learn;
 pub mod nested;
 pub mod packed;
 pub mod record;
+pub mod recurrent;
 pub mod tag;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

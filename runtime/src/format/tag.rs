@@ -32,13 +32,14 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    Recurrent = 34,
     ConvNested = 36,
     DepthwiseNested = 37,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -66,6 +67,7 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::Recurrent,
         Self::ConvNested,
         Self::DepthwiseNested,
     ];
@@ -105,6 +107,7 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::Recurrent => "recurrent",
             Self::ConvNested => "conv_nested",
             Self::DepthwiseNested => "depthwise_nested",
         }

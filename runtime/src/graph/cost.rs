@@ -29,6 +29,7 @@ pub fn macs(record: &Record) -> u64 {
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
         Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
+        Record::Recurrent(r) => u64::from(r.steps) * weights(record),
         _ => 0,
     }
 }
@@ -51,6 +52,9 @@ pub fn weights(record: &Record) -> u64 {
         Record::ConvWinograd(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::Recurrent(r) => {
+            r.kind.gates() as u64 * u64::from(r.units) * (u64::from(r.inputs) + u64::from(r.units))
+        }
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -80,6 +84,7 @@ pub fn scratch(record: &Record) -> Option<u32> {
         }
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
         Record::FullyConnectedCoded(r) => r.table().ok()?,
+        Record::Recurrent(r) => return u32::try_from(4 * r.room().words()).ok(),
         Record::ConvPacked(r) => {
             let g = r.layout().ok()?.0;
             let [table, panel] = r.panel(&g).ok()?;
@@ -176,6 +181,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Fill(r) => sized(r.size),
         Record::Pad(r) => sized(r.size),
         Record::Resize(r) => r.dtype,
+        Record::Recurrent(r) => r.arith.dtype(),
         Record::ArgMax(_) => DType::I32,
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,

@@ -1,7 +1,8 @@
 //! Learning records, checked: which operators learn, and where in the arena.
 //!
 //! Demands: 1 to 255 layers, by strictly ascending operator; 2 to 1024 classes; rates finite and ≥ 0; operators are
-//! Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvBlocked and DepthwisePlanar, whose
+//! Conv2d, Depthwise or FullyConnected of one image, their arranged forms ConvBlocked and DepthwisePlanar, or Recurrent
+//! (float32 or int8, all of it, from codes, no kept state), whose
 //! output shares no byte with its input; formats fit the operator's; an int8 layer has scales > 0 and whole
 //! codes (no uniform ones, no head) under cross-entropy or DRTP; [`Teacher::Output`] has the classes as channels and is
 //! one pixel; exactly the last layer is such a one or none is; a raster of 1 to 16 cells along an axis; probes inside
@@ -10,11 +11,12 @@
 use super::{Model, Ops};
 use crate::error::{Error, Rule};
 use crate::format::codec;
-use crate::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Teacher};
-use crate::format::record::{Arith, Record, Walk};
+use crate::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, Teacher};
+use crate::format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Walk};
 use crate::learn::Rule as LearnRule;
 use crate::learn::grid::Grid;
 use crate::learn::layers::geometry::Geometry;
+use crate::learn::sequence;
 use crate::ops::{Span, blob, product, require};
 
 /// Most classes.
@@ -72,6 +74,11 @@ impl TrainedLayer {
         start..start + self.overlay.len
     }
 
+    /// Words of room that a step needs.
+    pub fn room_words(&self) -> usize {
+        record_room_words(&self.record, &self.geometry, &self.arith)
+    }
+
     /// Bytes of learning memory that belong to the layer alone: overlay, lower bytes, head.
     fn memory(&self, classes: u16) -> [Option<(u32, u64)>; 3] {
         let fine = match self.repr.format {
@@ -85,6 +92,41 @@ impl TrainedLayer {
             _ => None,
         };
         [Some((self.repr.overlay, self.overlay.len as u64)), fine, head]
+    }
+}
+
+/// What follows from the record of a recurrent layer. Its "image" is a column of the steps that it gives.
+fn resolve_recurrent(repr: LearnLayer, mut r: Recurrent) -> Result<TrainedLayer, Rule> {
+    // A step runs through the sequence again, from the state before it: a kept one is gone by then.
+    require(r.kept.is_none() && r.returns != Returns::State, Rule::Format)?;
+    let blob = core::mem::take(&mut r.blob);
+    let [steps, inputs, units] = [r.steps, r.inputs, r.units].map(usize::from);
+    let outputs = if r.returns == Returns::Sequence { steps } else { 1 };
+    let geometry = Geometry::column([steps, outputs], inputs, units);
+    // All of it lies in the blob section, whose length fits.
+    let rows = r.kind.gates() * units;
+    let (bias, weights) = (4 * r.kind.biases() * units, [rows * inputs, rows * units]);
+    let (arith, front, bytes) = match r.arith {
+        RecurrentArith::F32 => {
+            (Arith::F32 { clamp: None }, [bias, 0, 0], bias + 4 * (weights[0] + weights[1]))
+        }
+        RecurrentArith::I8 { in_zp, out_zp, .. } => {
+            let arith = Arith::I8 { in_zp, out_zp, per_channel: true, clamp: None };
+            let codes = weights.map(|n| n.next_multiple_of(4));
+            (arith, [bias, 4 * rows, 4 * rows], bias + 8 * rows + codes[0] + codes[1])
+        }
+    };
+    let [src, dst] = r.tensors()?;
+    let overlay = Span::new(repr.overlay, bytes as u64, 1)?;
+    let record = Record::Recurrent(r);
+    Ok(TrainedLayer { src, dst, overlay, repr, record, blob, geometry, arith, folded: false, front })
+}
+
+/// Words of room that a step of an operator needs, which has this geometry and number format.
+pub fn record_room_words(record: &Record, geometry: &Geometry, arith: &Arith) -> usize {
+    match record {
+        Record::Recurrent(r) => sequence::room_words(r),
+        _ => room_words(geometry, arith),
     }
 }
 
@@ -156,6 +198,9 @@ impl Iterator for Layers<'_> {
 
 /// What follows from the record of an operator that was checked.
 fn resolve(repr: LearnLayer, mut record: Record) -> Result<TrainedLayer, Rule> {
+    if let Record::Recurrent(r) = record {
+        return resolve_recurrent(repr, r);
+    }
     let mut folded = false;
     let take = core::mem::take;
     let (geometry, arith, src, dst, blob, images) = match &mut record {
@@ -220,7 +265,7 @@ pub(super) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(LearnHead,
         let invalid = |rule| Error::Learn { layer: index, rule };
         let layer = layer.map_err(invalid)?;
         check_layer(model, &head, &layer, layers.left == 0).map_err(invalid)?;
-        words = words.max(room_words(&layer.geometry, &layer.arith));
+        words = words.max(layer.room_words());
         index += 1;
     }
     require(layers.rest.is_empty(), Rule::Table).map_err(shared)?;
@@ -257,6 +302,11 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
     if whole {
         let positive = |s: &f32| s.is_finite() && *s > 0.0;
         require(repr.scales.iter().all(positive), Rule::Quantisation)?;
+    }
+    if let Record::Recurrent(_) = layer.record {
+        // Its weights have no lower bytes, and its state is no score.
+        let local = matches!(repr.teacher, Teacher::Local { .. }) && repr.part == Part::All;
+        require(local && !matches!(repr.format, Format::I16 { .. }), Rule::Format)?;
     }
     match repr.teacher {
         Teacher::Output => {

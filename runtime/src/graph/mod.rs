@@ -116,6 +116,12 @@ impl<'m> Model<'m> {
         self.work
     }
 
+    /// Whether runs depend on those before: recurrent layers keep their state ([`crate::Engine::restart`]).
+    pub fn keeps_state(&self) -> bool {
+        let keeps = |record| matches!(record, Record::Recurrent(r) if r.kept.is_some());
+        cfg!(feature = "op-recurrent") && self.ops().any(|(_, _, record)| keeps(record))
+    }
+
     /// Number of operators.
     pub fn op_count(&self) -> u16 {
         self.head.ops

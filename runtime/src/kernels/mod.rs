@@ -46,6 +46,19 @@ kernel!(fully_connected_i8(
 ));
 kernel!(requantize(r: &record::Requantize, data: &mut [i8]));
 
+/// Products of int8 rows with a vector; see [`portable::products_i8`].
+pub(crate) fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::products_i8(weights, x, zero, sums) {
+        return;
+    }
+    #[cfg(wide)]
+    if wide::entry::products_i8(weights, x, zero, sums) {
+        return;
+    }
+    portable::products_i8(weights, x, zero, sums);
+}
+
 /// Two int8 operands, element by element; see [`portable::binary_i8`].
 pub(crate) fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
     #[cfg(arm_dsp)]

@@ -19,6 +19,7 @@ pub mod layers;
 pub mod random;
 pub mod rules;
 pub mod schedule;
+pub mod sequence;
 pub mod standard;
 pub mod step;
 pub mod weights;

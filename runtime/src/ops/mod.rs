@@ -19,6 +19,7 @@ mod packed;
 mod planar;
 mod pool;
 mod quantize;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
@@ -73,6 +74,7 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
             Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
             Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
             _ => Err(Rule::Format),

@@ -301,6 +301,38 @@ pub(crate) fn every_record() -> Vec<Record> {
             ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
         all.push(ConvPacked::new(conv, bits, panel).into());
     }
+    let (steps, inputs, units) = (5, 2, 3);
+    use RecurrentKind::{Gru, GruResetAfter, Lstm, Relu};
+    let simple = RecurrentKind::Tanh;
+    for (reverse, kind) in
+        [false, true].into_iter().flat_map(|r| [simple, Relu, Gru, GruResetAfter, Lstm].map(|k| (r, k)))
+    {
+        let whole = RecurrentArith::I8 { in_zp, out_zp, out_scale: 0.01 };
+        for (arith, returns) in [(whole, Returns::Sequence), (RecurrentArith::F32, Returns::Last)] {
+            let f32_lstm = kind == Lstm && arith == RecurrentArith::F32;
+            let returns = if f32_lstm && reverse { Returns::State } else { returns };
+            let initial = (reverse && (kind != Lstm || f32_lstm)).then_some(64);
+            let kept = reverse.then_some(128);
+            all.push(
+                Recurrent {
+                    src,
+                    dst,
+                    initial,
+                    kept,
+                    scratch,
+                    steps,
+                    inputs,
+                    units,
+                    kind,
+                    returns,
+                    reverse,
+                    arith,
+                    blob: 0,
+                }
+                .into(),
+            );
+        }
+    }
     all
 }
 

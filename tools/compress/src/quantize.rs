@@ -12,6 +12,7 @@ mod fit;
 pub(crate) mod moments;
 mod options;
 mod policy;
+mod recurrent;
 mod report;
 mod simulate;
 mod skeleton;
@@ -276,7 +277,13 @@ fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(Vec<bool>, V
                 node.op.name()
             ));
         }
-        computed || options.keep_float.iter().any(|k| *k == node.name || k == node.op.name())
+        let recurrent = recurrent::obstacle(graph, node);
+        if let Some(reason) = recurrent {
+            warnings.push(format!("operator `{}` ({}) stays float: {reason}", node.name, node.op.name()));
+        }
+        computed
+            || recurrent.is_some()
+            || options.keep_float.iter().any(|k| *k == node.name || k == node.op.name())
     });
     Ok((float.collect(), warnings))
 }

@@ -25,8 +25,8 @@ use std::collections::HashMap;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, Teacher};
-use offshoot::format::record::{Arith, Record, Walk};
-use offshoot::graph::learn::{MAX_GRID, room_bytes, room_words};
+use offshoot::format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Walk};
+use offshoot::graph::learn::{MAX_GRID, record_room_words, room_bytes};
 use offshoot::learn::grid::Grid;
 use offshoot::learn::layers::geometry::Geometry;
 use offshoot::learn::{Rule, Schedule};
@@ -260,7 +260,8 @@ fn with_blobs(
     let classes = classes.ok_or_else(|| {
         Error::Learning(format!("the last layer, `{}`, gives no scores of classes", last.operator.name))
     })?;
-    let words = chosen.iter().map(|c| room_words(&c.geometry, &c.arith)).max().unwrap_or(1);
+    let words = |c: &&Candidate<'_>| record_room_words(&c.operator.record, &c.geometry, &c.arith);
+    let words = chosen.iter().map(words).max().unwrap_or(1);
     let room = room_bytes(classes, words);
     let start = plan.arena_bytes.next_multiple_of(8);
     let mut places = Places { end: u64::from(start) + room, weights: 0 };
@@ -316,7 +317,10 @@ fn layer(
     let own = wish.layer.iter().find(|l| l.name == c.operator.name).cloned().unwrap_or_default();
     let whole = matches!(c.arith, Arith::I8 { .. });
     let overlay = places.weights(blob_bytes(c))?;
-    let format = match (whole, own.weights.unwrap_or(wish.weights)) {
+    // A recurrent layer has no lower bytes: int8 unless it is told otherwise by name, which is an error.
+    let recurrent = matches!(c.operator.record, Record::Recurrent(_));
+    let usual = if recurrent { Weights::Int8 } else { wish.weights };
+    let format = match (whole, own.weights.unwrap_or(usual)) {
         (false, _) => Format::F32,
         (true, Weights::Int8) => Format::I8,
         (true, Weights::Int16) => Format::I16 { fine: places.weights(c.geometry.weights() as u64)? },
@@ -366,6 +370,7 @@ fn layer(
         PartName::All => Part::All,
         PartName::Bias => Part::Bias,
     };
+    check_recurrent(c, output, &format, part)?;
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
     let op = u16::try_from(c.position).map_err(|_| Error::Learning("too many operators".into()))?;
     let usual = if output { 1.0 } else { wish.hidden_rate };
@@ -385,6 +390,7 @@ fn candidates<'l>(graph: &Graph, lowered: &'l Lowered, plan: &Plan) -> Vec<Candi
             Record::Conv2d(r) if r.n == 1 => Geometry::conv(r).map(|g| (g, r.arith)),
             Record::Depthwise(r) if r.n == 1 => Geometry::depthwise(r).map(|g| (g, r.arith)),
             Record::FullyConnected(r) => Some((Geometry::fully_connected(r), r.arith)),
+            Record::Recurrent(r) if r.kept.is_none() && r.returns != Returns::State => Some(sequence(r)),
             Record::ConvBlocked(r) if r.n == 1 => {
                 let per_channel = r.walk != Walk::VectorOneScale;
                 let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
@@ -405,6 +411,35 @@ fn candidates<'l>(graph: &Graph, lowered: &'l Lowered, plan: &Plan) -> Vec<Candi
     all
 }
 
+/// A recurrent layer as a column of steps; the runtime resolves it in the same way.
+fn sequence(r: &Recurrent) -> (Geometry, Arith) {
+    let outputs = if r.returns == Returns::Sequence { r.steps } else { 1 };
+    let geometry = Geometry::column([r.steps, outputs].map(usize::from), r.inputs.into(), r.units.into());
+    let arith = match r.arith {
+        RecurrentArith::F32 => Arith::F32 { clamp: None },
+        RecurrentArith::I8 { in_zp, out_zp, .. } => {
+            Arith::I8 { in_zp, out_zp, per_channel: true, clamp: None }
+        }
+    };
+    (geometry, arith)
+}
+
+/// What a recurrent layer cannot do.
+fn check_recurrent(c: &Candidate<'_>, output: bool, format: &Format, part: Part) -> Result<()> {
+    let Record::Recurrent(_) = c.operator.record else { return Ok(()) };
+    let name = &c.operator.name;
+    let reason = if output {
+        "its states are no scores of classes: put a fully connected layer behind it"
+    } else if part == Part::Bias {
+        "it learns as a whole, not its biases alone"
+    } else if matches!(format, Format::I16 { .. }) {
+        "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Learning(format!("recurrent layer `{name}`: {reason}")))
+}
+
 /// The candidates that the plan names, or all.
 fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
     let names = || all.iter().map(|c| c.operator.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -423,6 +458,18 @@ fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&
 }
 
 fn blob_bytes(c: &Candidate<'_>) -> u64 {
+    if let Record::Recurrent(r) = &c.operator.record {
+        let (units, rows) = (u64::from(r.units), r.kind.gates() as u64 * u64::from(r.units));
+        let (bias, weights) =
+            (4 * r.kind.biases() as u64 * units, [rows * u64::from(r.inputs), rows * units]);
+        return bias
+            + match r.arith {
+                RecurrentArith::F32 => 4 * (weights[0] + weights[1]),
+                RecurrentArith::I8 { .. } => {
+                    8 * rows + weights[0].next_multiple_of(4) + weights[1].next_multiple_of(4)
+                }
+            };
+    }
     let (channels, weights) = (c.geometry.out_c as u64, c.geometry.places() as u64);
     match c.arith {
         Arith::F32 { .. } => 4 * (channels + weights),

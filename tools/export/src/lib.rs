@@ -54,6 +54,9 @@ pub struct CompileOptions {
     pub source_hash: u32,
     /// Effort of the memory plan.
     pub plan: PlanOptions,
+    /// Recurrent layers keep their state from one run to the next: runs are the steps of one long sequence, until
+    /// [`offshoot::Engine::restart`].
+    pub stateful: bool,
     /// What is to learn on the device.
     pub learning: Option<LearningPlan>,
 }
@@ -67,6 +70,7 @@ impl Default for CompileOptions {
             max_flash: None,
             source_hash: 0,
             plan: PlanOptions::default(),
+            stateful: false,
             learning: None,
         }
     }

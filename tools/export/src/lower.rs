@@ -13,6 +13,7 @@ mod linear;
 pub mod nested;
 mod normalise;
 mod packed;
+mod recurrent;
 mod reduce;
 mod resize;
 mod unary;
@@ -79,6 +80,8 @@ pub struct Operator {
     pub overlap: Lag,
     /// Memory it needs while it runs.
     pub scratch: Option<Buffer>,
+    /// Memory that it keeps from one run to the next.
+    pub kept: Option<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
     /// Scale of an int8 output, else 0.
@@ -158,6 +161,7 @@ pub fn lower_with(
         learns: false,
         prefer: options.prefer,
         panel,
+        stateful: options.stateful,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -206,6 +210,8 @@ pub(crate) struct Context<'g> {
     pub(crate) prefer: Prefer,
     /// Bytes of expanded weights that an operator may hold at once.
     pub(crate) panel: usize,
+    /// Recurrent layers keep their state from one run to the next.
+    pub(crate) stateful: bool,
 }
 
 impl<'g> Context<'g> {
@@ -293,6 +299,7 @@ impl<'g> Context<'g> {
             Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
                 linear::int8_obstacle(self.graph, node)
             }
+            Op::Recurrent { .. } => recurrent::int8_obstacle(self.graph, node),
             _ => None,
         }
     }
@@ -318,6 +325,9 @@ impl<'g> Context<'g> {
             Op::PRelu => unary::prelu(self, x, y, inputs[1]),
             Op::Softmax { axis } => normalise::softmax(self, x, y, *axis),
             Op::LayerNorm { epsilon } => normalise::layer_norm(self, x, y, inputs[1], inputs[2], *epsilon),
+            Op::Recurrent { kind, returns, reverse } => {
+                recurrent::recurrent(self, x, y, node, (*kind, *returns, *reverse))
+            }
             Op::Resize(rule) => resize::resize(self, x, y, rule),
             Op::Reduce { kind, axes } => reduce::reduce(self, x, y, *kind, axes),
             other => Err(format!("{} is not lowered here", other.name())),

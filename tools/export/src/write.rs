@@ -36,15 +36,20 @@ pub fn problem(lowered: &Lowered) -> Problem {
             };
             in_place.extend(overlap.map(|overlap| InPlace { read: BufferId(b), write, overlap }));
         }
+        reads.extend(op.kept.map(BufferId));
         let writes = [Some(write), op.scratch.map(BufferId)].into_iter().flatten().collect();
         Step { reads, writes, in_place }
     };
+    // What is kept lives from before the first operator to behind the last, as an input that is an output too.
+    let kept = lowered.operators.iter().filter_map(|op| op.kept).map(BufferId);
+    let kept: Vec<BufferId> = kept.collect();
+    let with_kept = |ids: Vec<BufferId>| [ids, kept.clone()].concat();
     let buffer = |&bytes: &u32| Buffer { bytes, align: TENSOR_ALIGNMENT };
     Problem {
         buffers: lowered.buffers.iter().map(buffer).collect(),
         steps: lowered.operators.iter().map(step).collect(),
-        inputs: ids(&lowered.inputs),
-        outputs: ids(&lowered.outputs),
+        inputs: with_kept(ids(&lowered.inputs)),
+        outputs: with_kept(ids(&lowered.outputs)),
     }
 }
 
@@ -151,6 +156,9 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         settle(&mut record, op, at(op.scratch));
+        if let Record::Recurrent(r) = &mut record {
+            r.kept = op.kept.map(|b| plan.offsets[b] / 4);
+        }
         // A value index beyond 16 bits cannot be named: the operator then completes none.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
         let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
@@ -285,6 +293,10 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
         Record::Constant(r) => shift!(r, dst += dst),
+        Record::Recurrent(r) => {
+            shift!(r, src += a, dst += dst);
+            r.initial = r.initial.map(|at| at + b);
+        }
     }
     record
 }
@@ -310,6 +322,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::DepthwiseNested(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
+        Record::Recurrent(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }
@@ -342,6 +355,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::Softmax(r) => r.arith == record::SoftmaxArith::F32,
         Record::Resize(r) => r.bilinear && r.dtype == record::DType::F32,
         Record::Reduce(r) => r.arith == record::ReduceArith::F32,
+        Record::Recurrent(r) => r.arith == record::RecurrentArith::F32,
         Record::ArgMax(r) => r.dtype == record::DType::F32,
         _ => false,
     }

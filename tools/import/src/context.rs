@@ -76,6 +76,11 @@ impl<'a> Onnx<'a> {
         self.attribute(name).map_or(default.to_owned(), |a| String::from_utf8_lossy(&a.s).into_owned())
     }
 
+    pub(crate) fn texts(&self, name: &str) -> Option<Vec<String>> {
+        let text = |s: &Vec<u8>| String::from_utf8_lossy(s).into_owned();
+        self.attribute(name).map(|a| a.strings.iter().map(text).collect())
+    }
+
     pub(crate) fn ints(&self, name: &str) -> Option<Vec<i64>> {
         self.attribute(name).map(|a| a.ints.clone())
     }

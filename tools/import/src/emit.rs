@@ -5,6 +5,7 @@
 //! their names, and their shapes outside: one that is channels-first outside is written so.
 
 mod nodes;
+mod recurrent;
 
 use std::collections::{HashMap, HashSet};
 
@@ -217,6 +218,11 @@ fn float(name: &str, value: f32) -> AttributeProto {
 
 fn text(name: &str, value: &str) -> AttributeProto {
     AttributeProto { s: value.as_bytes().to_vec(), ..attribute(name, AttributeType::String) }
+}
+
+fn texts(name: &str, values: &[&str]) -> AttributeProto {
+    let strings = values.iter().map(|v| v.as_bytes().to_vec()).collect();
+    AttributeProto { strings, ..attribute(name, AttributeType::Strings) }
 }
 
 fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {

@@ -23,12 +23,20 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
             let k = input(0).and_then(|a| a.shape.last().copied()).unwrap_or(0) as u64;
             outputs * k
         }
+        // Every weight meets every step of every sample once.
+        Op::Recurrent { .. } => {
+            let steps = input(0).map_or(0, |x| x.shape.iter().take(2).product::<usize>() as u64);
+            steps * weights(graph, node)
+        }
         _ => 0,
     }
 }
 
 /// Number of weights a node reads (biases not counted).
 pub fn weights(graph: &Graph, node: &Node) -> u64 {
+    if let Op::Recurrent { .. } = node.op {
+        return node.inputs[1..3].iter().map(|id| graph.value(*id).len() as u64).sum();
+    }
     let carries = matches!(
         node.op,
         Op::Conv2d { .. }

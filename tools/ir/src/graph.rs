@@ -6,7 +6,9 @@
 
 use std::sync::Arc;
 
-use offshoot::format::record::{BinaryKind, PadMode, PoolKind, ReduceKind, UnaryKind, Window};
+use offshoot::format::record::{
+    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
+};
 use serde::{Deserialize, Serialize};
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -177,6 +179,16 @@ pub enum Op {
     Unary(UnaryKind),
     /// x […, C], slope [C] → same shape.
     PRelu,
+    /// x [N, T, I], w [G·H, I], r [G·H, H], b [B·H], initial state? [N or 1, S·H] → [N, T, H] or, without the sequence, [N, H].
+    /// [`RecurrentKind`] says how many gates G, biases B and states S there are, and in which order.
+    Recurrent {
+        /// What it computes.
+        kind: RecurrentKind,
+        /// What it gives: the states of all steps, the last one, or that with the memory behind it ([N, 2H], LSTM).
+        returns: Returns,
+        /// From the last step to the first.
+        reverse: bool,
+    },
     /// x → same shape.
     Softmax {
         /// Axis, 0-based.
@@ -267,6 +279,7 @@ impl Op {
             },
             Self::Unary(_) => "unary",
             Self::PRelu => "prelu",
+            Self::Recurrent { .. } => "recurrent",
             Self::Softmax { .. } => "softmax",
             Self::BatchNorm { .. } => "batch_norm",
             Self::LayerNorm { .. } => "layer_norm",

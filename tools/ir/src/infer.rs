@@ -5,7 +5,7 @@
 //! these `declared` is checked and returned.
 
 use crate::graph::{Op, Value};
-use crate::{Error, Result, Window};
+use crate::{Error, RecurrentKind, Result, Returns, Window};
 
 /// Output shape of `op` over `inputs`; `declared` is the shape its output value has now.
 ///
@@ -54,6 +54,7 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
                 None => Ok(x.to_vec()),
             }
         }
+        Op::Recurrent { kind, returns, .. } => recurrent(&shapes, *kind, *returns),
         Op::Softmax { axis } => axis_of(*axis, x).map(|()| x.to_vec()),
         Op::Reshape => {
             let (from, to) = (product(x)?, product(declared)?);
@@ -117,6 +118,7 @@ fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
         Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => (2, 2),
         Op::BatchNorm { .. } => (5, 5),
         Op::LayerNorm { .. } => (3, 3),
+        Op::Recurrent { .. } => (4, 5),
         Op::Concat { .. } => (1, usize::MAX),
         _ => (1, 1),
     };
@@ -216,6 +218,34 @@ fn matmul(a: &[usize], b: &[usize], transpose_b: bool) -> Rule {
         return Err(format!("{a:?} and {b:?} do not multiply"));
     }
     Ok(batch.iter().copied().chain([m, n]).collect())
+}
+
+fn recurrent(shapes: &[&[usize]], kind: RecurrentKind, returns: Returns) -> Rule {
+    let [n, t, i] = *shapes[0] else {
+        return Err(format!("{:?} is not [N, T, I]", shapes[0]));
+    };
+    let h = shapes[2].last().copied().unwrap_or(0);
+    let blocks = |count: usize| h.checked_mul(count).ok_or("too many units");
+    let (rows, biases, states) = (blocks(kind.gates())?, blocks(kind.biases())?, blocks(kind.states())?);
+    if *shapes[1] != [rows, i] || *shapes[2] != [rows, h] || *shapes[3] != [biases] {
+        let [w, r, b] = [shapes[1], shapes[2], shapes[3]];
+        return Err(format!("weights {w:?} and {r:?} and bias {b:?} do not fit {i} inputs and {h} units"));
+    }
+    if n == 0 || t == 0 || i == 0 || h == 0 {
+        return Err("an extent is 0".into());
+    }
+    if let Some(initial) = shapes.get(4)
+        && **initial != [n, states]
+        && **initial != [1, states]
+    {
+        return Err(format!("initial state {initial:?} is not [{n}, {states}]"));
+    }
+    match returns {
+        Returns::Sequence => Ok(vec![n, t, h]),
+        Returns::Last => Ok(vec![n, h]),
+        Returns::State if kind == RecurrentKind::Lstm => Ok(vec![n, states]),
+        Returns::State => Err("only an LSTM has a memory to give".into()),
+    }
 }
 
 /// numpy's broadcast of two shapes.

@@ -14,4 +14,6 @@ mod validate;
 
 pub use error::{Error, Result};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
-pub use offshoot::format::record::{BinaryKind, PadMode, PoolKind, ReduceKind, UnaryKind, Window};
+pub use offshoot::format::record::{
+    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
+};

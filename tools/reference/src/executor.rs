@@ -7,7 +7,7 @@ use offshoot_ir::{Data, Graph, Node, Op, Value, ValueId};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::{conv, elementwise, movement, norm, pool, resize};
+use crate::{conv, elementwise, movement, norm, pool, recurrent, resize};
 
 type Tensor = Arc<ArrayD<f32>>;
 
@@ -160,6 +160,11 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::Softmax { axis } => norm::softmax(&x[0], *axis),
         Op::BatchNorm { epsilon } => norm::batch_norm(&x[0], [&x[1], &x[2], &x[3], &x[4]], *epsilon),
         Op::LayerNorm { epsilon } => norm::layer_norm(&x[0], &x[1], &x[2], *epsilon),
+        Op::Recurrent { kind, returns, reverse } => {
+            let layer = recurrent::layer(*kind, *reverse, x)?;
+            let initial = x.get(4).map(AsRef::as_ref);
+            recurrent::output(&recurrent::moments(&layer, &x[0], initial, &|h| h)?, *returns)
+        }
         Op::Reshape => movement::reshape(&x[0], shape)?,
         Op::Transpose { perm } => x[0].view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
         Op::Concat { axis } => movement::concat(x, *axis)?,

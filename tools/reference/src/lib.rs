@@ -11,6 +11,7 @@ mod executor;
 mod movement;
 mod norm;
 mod pool;
+pub mod recurrent;
 mod resize;
 
 pub use error::{Error, Result};

@@ -25,6 +25,8 @@ struct Loaded {
     arena: Aligned,
     course: Option<Course>,
     network: usize,
+    /// A run has been: recurrent layers may have kept their state.
+    started: bool,
 }
 
 impl HostDevice {
@@ -48,14 +50,15 @@ impl HostDevice {
 impl Loaded {
     /// An engine with its inputs written, and the number of outputs.
     fn engine(&mut self, inputs: &[&[u8]]) -> Result<(Engine<'_, '_>, usize), TargetError> {
-        let model = Model::open(self.off.bytes())?;
+        let model = Model::open(self.off.bytes())?.network(self.network)?;
         let mut engine = match self.course {
             Some(course) => Engine::resumed(model, self.arena.bytes_mut(), course)?,
+            None if self.started && model.keeps_state() => Engine::continued(model, self.arena.bytes_mut())?,
             None => Engine::new(model, self.arena.bytes_mut())?,
         };
-        engine.select(self.network)?;
-        let output_count = engine.model().output_count();
-        check_count(inputs.len(), engine.model().input_count())?;
+        self.started = true;
+        let output_count = model.output_count();
+        check_count(inputs.len(), model.input_count())?;
         for (i, input) in inputs.iter().enumerate() {
             let tensor = engine.input_mut(i)?;
             check_len(i, input.len(), tensor.len())?;
@@ -75,7 +78,7 @@ impl Device for HostDevice {
         let off = Aligned::from(off);
         let model = Model::open(off.bytes())?;
         let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
-        self.model = Some(Loaded { off, arena, course: None, network: 0 });
+        self.model = Some(Loaded { off, arena, course: None, network: 0, started: false });
         Ok(())
     }
 
@@ -85,7 +88,7 @@ impl Device for HostDevice {
         if loaded.course.is_some() && network.network_index() != loaded.network {
             return Err(offshoot::Error::Learning.into());
         }
-        loaded.network = index;
+        (loaded.network, loaded.started) = (index, loaded.started && index == loaded.network);
         Ok(None)
     }
 

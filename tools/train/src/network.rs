@@ -2,7 +2,10 @@
 
 use std::f64::consts::PI;
 
-use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, Value, ValueId, Window};
+use offshoot_ir::{
+    Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, RecurrentKind, Returns, Value, ValueId,
+    Window,
+};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
@@ -141,6 +144,50 @@ impl Network {
         self.push(name, op, inputs, vec![1, outputs])
     }
 
+    /// A network with the input `[1, steps, features]`, for [`Self::recurrent`]; `seed` determines the initial weights.
+    pub fn sequence(name: &str, [steps, features]: [usize; 2], seed: u64) -> Self {
+        let mut network = Self::new(name, [1, steps, features], seed);
+        network.graph.value_mut(network.last).shape = vec![1, steps, features];
+        network
+    }
+
+    /// Recurrent layer on `[1, steps, features]`; without `sequence` it gives its last state, `[1, units]`. Weights of the input are
+    /// normal with variance 1 / fan-in; those of the state orthogonal by blocks (Saxe et al. 2014), so that states neither die nor
+    /// burst; an LSTM's forget gate begins open (bias 1, Jozefowicz et al. 2015), as does a GRU's update gate.
+    #[must_use]
+    pub fn recurrent(mut self, name: &str, kind: RecurrentKind, units: usize, sequence: bool) -> Self {
+        let [steps, features] = match self.graph.value(self.last).shape[..] {
+            [_, steps, features] => [steps, features],
+            _ => [1, self.shape()[3]],
+        };
+        let rows = kind.gates() * units;
+        // `random` has twice the variance.
+        let weights = self.random(&format!("{name}.weight"), vec![rows, features], 2 * features);
+        let state: Vec<f32> = (0..kind.gates()).flat_map(|_| self.orthogonal(units)).collect();
+        let state = self.graph.add_constant(format!("{name}.state"), vec![rows, units], Data::F32(state));
+        let mut bias = vec![0.0; kind.biases() * units];
+        match kind {
+            RecurrentKind::Lstm => bias[units..2 * units].fill(1.0),
+            RecurrentKind::Gru | RecurrentKind::GruResetAfter => bias[..units].fill(1.0),
+            RecurrentKind::Tanh | RecurrentKind::Relu => {}
+        }
+        let bias = self.graph.add_constant(format!("{name}.bias"), vec![bias.len()], Data::F32(bias));
+        let (returns, shape) = match sequence {
+            true => (Returns::Sequence, vec![1, steps, units]),
+            false => (Returns::Last, vec![1, units]),
+        };
+        let inputs = vec![self.last, weights, state, bias];
+        self.push(name, Op::Recurrent { kind, returns, reverse: false }, inputs, shape)
+    }
+
+    /// A classifier of sequences: one GRU (the reset behind the state's product, as PyTorch and Keras have it), a fully
+    /// connected layer on its last state, softmax. Input `[1, steps, features]`.
+    pub fn gru(name: &str, shape: [usize; 2], units: usize, classes: usize, seed: u64) -> Graph {
+        let start = Self::sequence(name, shape, seed);
+        let net = start.recurrent("gru", RecurrentKind::GruResetAfter, units, false);
+        net.dense("head", classes).softmax("softmax")
+    }
+
     /// Softmax over the channels, then the end.
     pub fn softmax(self, name: &str) -> Graph {
         let shape = self.graph.value(self.last).shape.clone();
@@ -168,6 +215,26 @@ impl Network {
         self.graph.nodes.push(Node { name: name.into(), op, inputs, output });
         self.last = output;
         self
+    }
+
+    /// A random orthogonal matrix `[n, n]`: normal rows, made orthogonal one after the other (Gram and Schmidt).
+    fn orthogonal(&mut self, n: usize) -> Vec<f32> {
+        let mut unit = || (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
+        while rows.len() < n {
+            let mut row: Vec<f64> =
+                (0..n).map(|_| (-2.0 * (1.0 - unit()).ln()).sqrt() * (2.0 * PI * unit()).cos()).collect();
+            for other in &rows {
+                let along: f64 = row.iter().zip(other).map(|(a, b)| a * b).sum();
+                row.iter_mut().zip(other).for_each(|(a, b)| *a -= along * b);
+            }
+            let length = row.iter().map(|v| v * v).sum::<f64>().sqrt();
+            if length > 1e-6 {
+                row.iter_mut().for_each(|v| *v /= length);
+                rows.push(row);
+            }
+        }
+        rows.into_iter().flatten().map(|v| v as f32).collect()
     }
 
     /// Normal weights of variance 2 / fan-in (He et al. 2015).

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use offshoot_ir::{Data, Graph, Op, ValueId};
+use offshoot_ir::{Data, Graph, Node, Op, ValueId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -25,6 +25,7 @@ pub(crate) fn trainable(graph: &Graph) -> Vec<ValueId> {
             | Op::FullyConnected { .. }
             | Op::MatMul { .. }
             | Op::LayerNorm { .. }
+            | Op::Recurrent { .. }
             | Op::PRelu
             | Op::Binary { .. } => &node.inputs[..],
             _ => &[],
@@ -104,9 +105,13 @@ impl Weights {
                 continue;
             }
             let rounding = options.weight_quant.as_ref().and_then(|q| {
-                let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id))?;
+                let second = |n: &Node| matches!(n.op, Op::Recurrent { .. }) && n.inputs.get(2) == Some(&id);
+                let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id) || second(n))?;
                 let per_channel = match reader.op {
-                    Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => true,
+                    Op::Conv2d { .. }
+                    | Op::ConvTranspose2d { .. }
+                    | Op::FullyConnected { .. }
+                    | Op::Recurrent { .. } => true,
                     Op::MatMul { .. } => false,
                     _ => return None,
                 };

@@ -100,30 +100,57 @@ fn channels<I: Isa>(
     pixel: &mut [i8],
 ) {
     let out_c = pixel.len();
-    let zero = isa.splat_i16(q.in_zp as i16);
-    let (whole, rest) = inputs.as_chunks::<16>();
     for channel in (0..out_c).step_by(8) {
         // Channels beyond the last are computed as the last, and not written.
-        let at: [usize; 8] = core::array::from_fn(|i| (channel + i).min(out_c - 1) * inputs.len());
-        let rows: [&[[i8; 16]]; 8] =
-            at.map(|at| &weights[at..][..inputs.len()].as_chunks::<16>().0[..whole.len()]);
-        let mut sums = [isa.splat(0); 8];
-        for (i, x) in whole.iter().enumerate() {
-            let x = isa.sub_i16(isa.widen(x), zero);
-            for (sum, row) in sums.iter_mut().zip(rows) {
-                *sum = isa.madd(*sum, x, isa.widen(&row[i]));
-            }
-        }
-        if !rest.is_empty() {
-            let read = whole.len() * 16;
-            let x = isa.sub_i16(isa.widen(&block(inputs, read)), zero);
-            for (sum, at) in sums.iter_mut().zip(at) {
-                // Zeros end the row.
-                let row: [i8; 16] = block(&weights[at + read..][..rest.len()], 0);
-                *sum = isa.madd(*sum, x, isa.widen(&row));
-            }
-        }
-        let out = Channels::at(isa, q, bounds, channel).finish(isa, isa.sums(sums));
+        let sums = products(isa, weights, inputs, q.in_zp as i16, channel, out_c);
+        let out = Channels::at(isa, q, bounds, channel).finish(isa, sums);
         put(out, pixel, channel, out_c);
     }
+}
+
+/// Rows of weights with one vector, sums as they are: [`crate::kernels::portable::products_i8`].
+pub(crate) struct Products<'a> {
+    pub(crate) weights: &'a [i8],
+    pub(crate) x: &'a [i8],
+    pub(crate) zero: i8,
+    pub(crate) sums: &'a mut [i32],
+}
+
+impl Job for Products<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let rows = self.sums.len();
+        for first in (0..rows).step_by(8) {
+            let sums = isa.store(products(isa, self.weights, self.x, self.zero.into(), first, rows));
+            let room = &mut self.sums[first..rows.min(first + 8)];
+            room.copy_from_slice(&sums[..room.len()]);
+        }
+    }
+}
+
+/// Sums of eight rows of weights with the inputs less a zero point. Rows beyond the last are the last.
+#[inline(always)]
+fn products<I: Isa>(isa: I, weights: &[i8], inputs: &[i8], zero: i16, first: usize, rows: usize) -> I::I32 {
+    let zero = isa.splat_i16(zero);
+    let (whole, rest) = inputs.as_chunks::<16>();
+    let at: [usize; 8] = core::array::from_fn(|i| (first + i).min(rows - 1) * inputs.len());
+    let rows: [&[[i8; 16]]; 8] =
+        at.map(|at| &weights[at..][..inputs.len()].as_chunks::<16>().0[..whole.len()]);
+    let mut sums = [isa.splat(0); 8];
+    for (i, x) in whole.iter().enumerate() {
+        let x = isa.sub_i16(isa.widen(x), zero);
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            *sum = isa.madd(*sum, x, isa.widen(&row[i]));
+        }
+    }
+    if !rest.is_empty() {
+        let read = whole.len() * 16;
+        let x = isa.sub_i16(isa.widen(&block(inputs, read)), zero);
+        for (sum, at) in sums.iter_mut().zip(at) {
+            // Zeros end the row.
+            let row: [i8; 16] = block(&weights[at + read..][..rest.len()], 0);
+            *sum = isa.madd(*sum, x, isa.widen(&row));
+        }
+    }
+    isa.sums(sums)
 }

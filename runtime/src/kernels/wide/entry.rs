@@ -2,8 +2,8 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Requantise, Sum,
-    Tiles,
+    Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Products,
+    Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
 use crate::error::Rule;
@@ -33,6 +33,12 @@ pub(crate) fn fully_connected_i8(
 ) -> bool {
     let (in_c, out_c) = (r.in_c as usize, r.out_c as usize);
     in_c > 0 && out_c > 0 && dispatch(FullyConnectedRows { in_c, out_c, q, weights, src, dst })
+}
+
+/// See [`crate::kernels::portable::products_i8`].
+pub(crate) fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool {
+    let fits = !x.is_empty() && weights.len() == x.len() * sums.len();
+    fits && dispatch(Products { weights, x, zero, sums })
 }
 
 /// See [`crate::kernels::portable::depthwise_i8`].

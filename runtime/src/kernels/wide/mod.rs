@@ -23,7 +23,7 @@ pub(crate) use isa::{Isa, Job};
 
 use blocked::{ConvPairs, ConvVector};
 use depthwise::DepthwiseRing;
-use dot::{Conv, FullyConnectedRows};
+use dot::{Conv, FullyConnectedRows, Products};
 use elementwise::{Requantise, Sum};
 use pool::Average;
 use winograd::Tiles;

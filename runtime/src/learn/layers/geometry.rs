@@ -71,6 +71,12 @@ impl Geometry {
         Self::windowed(r.window, [r.h, r.w], c, c * multiplier, Order::Depthwise { multiplier })
     }
 
+    /// Of a sequence: columns of so many steps of input and output.
+    pub fn column([input, output]: [usize; 2], c: usize, out_c: usize) -> Self {
+        let order = Order::Grouped { groups: 1 };
+        Self { input: [input, 1], c, output: [output, 1], out_c, window: POINT, order }
+    }
+
     /// Of a blocked convolution; `None` if its window is not possible.
     pub fn blocked(r: &ConvBlocked) -> Option<Self> {
         let row = Blocked::of(r).padded;

@@ -133,6 +133,44 @@ pub fn learn_gru<W: Weights>(
     }
 }
 
+/// One step of a gated recurrent unit whose reset comes behind the product of the state: `gates: [4 · units]` are update,
+/// reset, candidate, and that product with its own biases, which stand behind all others.
+pub fn learn_gru_reset_after<W: Weights>(
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    gates: &[f32],
+    rate: f32,
+    error: impl Fn(usize) -> f32,
+) {
+    let units = h.len();
+    for j in 0..units {
+        let [u, r, c, product] = [0, 1, 2, 3].map(|gate| gates[gate * units + j]);
+        let of_candidate = error(j) * (1.0 - u) * (1.0 - c * c);
+        cell.descend(j, rate * error(j) * (h[j] - c) * u * (1.0 - u), x, h);
+        cell.descend(units + j, rate * of_candidate * product * r * (1.0 - r), x, h);
+        let row = 2 * units + j;
+        cell.bias[row] -= rate * of_candidate;
+        cell.input.descend(row, rate * of_candidate, x);
+        cell.bias[3 * units + j] -= rate * of_candidate * r;
+        cell.state.descend(row, rate * of_candidate * r, h);
+    }
+}
+
+/// One step of a simple recurrent layer with a rectified sum.
+pub fn learn_rectified<W: Weights>(
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    h: &[f32],
+    next: &[f32],
+    rate: f32,
+    error: impl Fn(usize) -> f32,
+) {
+    for (j, _) in next.iter().enumerate().filter(|(_, n)| **n > 0.0) {
+        cell.descend(j, rate * error(j), x, h);
+    }
+}
+
 /// Long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000): with input `i`, forget
 /// `f`, output `o` and candidate `g`, `memory ← f ∘ memory + i ∘ g`, `next = o ∘ tanh(memory)`. `gates: [4 · units]` and
 /// `before: [units]` (the memory before) are kept for [`learn_lstm`].

@@ -47,7 +47,7 @@ impl<'a, Q: Whole> Fixed<'a, Q> {
 
 /// `q - step`, rounded down or up at random so that the mean is exact. Beyond ±2^30 the step is held.
 #[inline]
-fn stepped<Q: Whole>(q: Q, step: f32, random: &mut Random) -> Q {
+pub(crate) fn stepped<Q: Whole>(q: Q, step: f32, random: &mut Random) -> Q {
     let target = (q.get() as f32 - step).max(-1.0e9).min(1.0e9) + random.unit();
     let whole = target as i32;
     // `as` rounds to zero: below zero one too far, unless the number is whole.

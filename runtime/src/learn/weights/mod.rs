@@ -9,6 +9,7 @@ mod fixed;
 mod float;
 
 pub use fixed::Fixed;
+pub(crate) use fixed::stepped;
 pub use float::Float;
 
 /// A matrix of weights `[channels, length]` (or any table that is read and written by index).

@@ -146,6 +146,9 @@ pub struct Args {
     /// each layer's weights. Default: int8 if the network is quantised or --calib is given.
     #[arg(long, value_parser = Precision::parse, value_name = "FORMAT")]
     pub precision: Option<Precision>,
+    /// Recurrent layers keep their state from one run to the next: each run is a piece of one long sequence.
+    #[arg(long)]
+    pub stateful: bool,
     /// How ranges of activations are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
     pub clipping: Clipping,
@@ -462,6 +465,7 @@ pub fn make(
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
+        stateful: args.stateful,
         learning: match &args.plan {
             Some(plan) => Some(plan.clone()),
             None => args.learn.as_deref().map(read_plan).transpose()?,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use offshoot_ir::{Graph, Op, ValueId};
+use offshoot_ir::{Graph, Node, Op, ValueId};
 
 use super::groups::{Family, Groups};
 
@@ -96,13 +96,16 @@ impl Cost {
         let mut prices = Vec::new();
         for (index, value) in graph.values.iter().enumerate().filter(|(_, v)| v.data.is_some()) {
             let id = ValueId(index as u32);
-            let readers = graph.nodes.iter().filter(|n| n.inputs.get(1) == Some(&id));
+            let recurrent = |n: &Node| matches!(n.op, Op::Recurrent { .. }) && n.inputs.get(2) == Some(&id);
+            let readers = graph.nodes.iter().filter(|n| n.inputs.get(1) == Some(&id) || recurrent(n));
             let pixels: usize = readers
                 .map(|n| match n.op {
                     Op::Conv2d { .. } | Op::FullyConnected { .. } | Op::MatMul { .. } => {
                         let y = graph.value(n.output);
                         y.len() / y.shape.last().copied().unwrap_or(1).max(1)
                     }
+                    // Every weight meets every step.
+                    Op::Recurrent { .. } => graph.value(n.inputs[0]).shape.iter().take(2).product(),
                     Op::ConvTranspose2d { .. } => {
                         let x = graph.value(n.inputs[0]);
                         x.len() / x.shape.last().copied().unwrap_or(1).max(1)

@@ -1,7 +1,7 @@
 //! What each operator does to the groups on its axes.
 
 use offshoot::kernels::portable::unary;
-use offshoot_ir::{BinaryKind, Node, Op, ValueId};
+use offshoot_ir::{BinaryKind, Node, Op, RecurrentKind, Returns, ValueId};
 
 use super::groups::{Axis, Split, Walk};
 
@@ -24,6 +24,7 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         Op::Conv2d { groups, .. } | Op::ConvTranspose2d { groups, .. } => convolution(walk, node, *groups),
         Op::FullyConnected { .. } => fully_connected(walk, node),
         Op::MatMul { transpose_b } => matmul(walk, node, *transpose_b),
+        Op::Recurrent { kind, returns, .. } => recurrent(walk, node, *kind, *returns),
         Op::Binary { kind, .. } => binary(walk, node, *kind),
         Op::Unary(kind) => {
             let zero = unary(*kind, 0.0) == 0.0;
@@ -160,6 +161,50 @@ fn convolution(walk: &mut Walk<'_>, node: &Node, groups: usize) -> Vec<Option<Ax
         walk.bind(w, 3, None, &shared);
     }
     parameters(walk, node, out, axes)
+}
+
+/// A unit of a recurrent layer: its rows of every gate, its column of the state's weights. With all of them zero its state
+/// stays zero, if it begins so.
+fn recurrent(walk: &mut Walk<'_>, node: &Node, kind: RecurrentKind, returns: Returns) -> Vec<Option<Axis>> {
+    let name = node.name.as_str();
+    let mut axes = walk.read_all(node.inputs[0]);
+    let columns = axes.pop().flatten();
+    let along = axes.pop().flatten();
+    walk.fix(along.as_ref(), &format!("lies along the sequence that `{name}` reads"));
+    let shared = format!("shares weights at `{name}`");
+    let parameters = &node.inputs[1..];
+    if parameters[..3].iter().any(|&id| walk.graph.value(id).data.is_none()) {
+        let why = format!("meets the computed weights of `{name}`");
+        walk.fix(columns.as_ref(), &why);
+        for &id in parameters {
+            walk.read_all(id).iter().for_each(|a| walk.fix(a.as_ref(), &why));
+        }
+        return vec![None; walk.shape(node.output).len()];
+    }
+    let units = walk.shape(parameters[1])[1];
+    let born = walk.birth(units, true);
+    let blocks = |count: usize| {
+        let units = born.units.iter().copied().cycle().take(count * units).collect();
+        Axis { units, zero: true }
+    };
+    let rows = blocks(kind.gates());
+    walk.bind(parameters[0], 0, Some(&rows), &shared);
+    walk.bind(parameters[0], 1, columns.as_ref(), &shared);
+    walk.bind(parameters[1], 0, Some(&rows), &shared);
+    walk.bind(parameters[1], 1, Some(&born), &shared);
+    walk.bind(parameters[2], 0, Some(&blocks(kind.biases())), &shared);
+    if let Some(&initial) = parameters.get(3) {
+        walk.fix(Some(&born), &format!("begins with a given state at `{name}`"));
+        walk.read_all(initial).iter().for_each(|a| walk.fix(a.as_ref(), &shared));
+    }
+    let at = position(walk, node.output);
+    walk.carried(at, &born);
+    let batch = axes.pop().flatten().map(|a| Axis { zero: false, ..a });
+    match returns {
+        Returns::Sequence => vec![batch, None, Some(born)],
+        Returns::Last => vec![batch, Some(born)],
+        Returns::State => vec![batch, Some(blocks(2))],
+    }
 }
 
 fn fully_connected(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use offshoot_ir::{Data, Graph, Op, ValueId};
+use offshoot_ir::{Data, Graph, Node, Op, ValueId};
 use offshoot_train::{Dataset, gradients};
 use serde::Serialize;
 
@@ -80,10 +80,12 @@ fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
     for (index, value) in graph.values.iter().enumerate() {
         let id = ValueId(index as u32);
         let Some(Data::F32(_)) = value.data.as_deref() else { continue };
-        let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id));
+        // A recurrent layer has a second matrix, that of its state.
+        let recurrent = |n: &Node| matches!(n.op, Op::Recurrent { .. }) && n.inputs.get(2) == Some(&id);
+        let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id) || recurrent(n));
         let reads = match reader.map(|n| &n.op) {
             Some(Op::Conv2d { .. } | Op::ConvTranspose2d { .. }) => Some(3),
-            Some(Op::FullyConnected { .. }) => Some(1),
+            Some(Op::FullyConnected { .. } | Op::Recurrent { .. }) => Some(1),
             Some(Op::MatMul { transpose_b }) => Some(value.shape.len() - if *transpose_b { 1 } else { 2 }),
             _ => None,
         };

@@ -66,7 +66,8 @@ impl Units {
         // Only weights and biases are sure to be trained; the transform reaches nothing else.
         let parameters: BTreeSet<&str> = (graph.nodes.iter())
             .filter(|n| {
-                matches!(n.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. })
+                let linear = matches!(n.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. });
+                linear || matches!(n.op, Op::FullyConnected { .. } | Op::Recurrent { .. })
             })
             .flat_map(|n| &n.inputs[1..])
             .map(|id| graph.value(*id).name.as_str())

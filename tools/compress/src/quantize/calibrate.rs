@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::classes::{Classes, fixed_quant, is_activation};
 use super::clip::{Histogram, extremes, quant_of_range};
 use super::options::Clipping;
-use super::walk::{Batch, walk};
+use super::walk::{Batch, real_values, walk};
 use crate::{Error, Result};
 
 /// Samples whose activations are held at once.
@@ -77,6 +77,14 @@ pub(crate) fn class_ranges(graph: &Graph, classes: &Classes, ranges: &[(f32, f32
         {
             widen(classes.find(node.output), (value, value));
         }
+        // So must a constant state that a recurrent layer begins with.
+        if let (Op::Recurrent { .. }, Some(&id)) = (&node.op, node.inputs.get(4))
+            && graph.value(id).data.is_some()
+        {
+            for v in real_values(graph.value(id)) {
+                widen(classes.find(node.output), (v, v));
+            }
+        }
     }
     out
 }
@@ -140,7 +148,7 @@ pub(crate) fn quants(
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];
     for node in &graph.nodes {
-        if let Some(quant) = fixed_quant(&node.op) {
+        if let Some(quant) = fixed_quant(node) {
             fixed[classes.find(node.output) as usize] = Some(quant);
         }
     }

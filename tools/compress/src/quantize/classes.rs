@@ -24,8 +24,12 @@ impl Classes {
         let mut fixed: Vec<bool> = vec![false; graph.values.len()];
         for (node, _) in graph.nodes.iter().zip(float).filter(|(_, float)| !**float) {
             let out = node.output.0 as usize;
-            if fixed_quant(&node.op).is_some() {
+            if fixed_quant(node).is_some() {
                 fixed[out] = true;
+            }
+            // A state that is given has the numbers of those that follow, and widens their range.
+            if let Some(id) = super::recurrent::given_state(graph, node) {
+                classes.join(id, node.output, &mut fixed);
             }
             match shared(node) {
                 Sharing::None => {}
@@ -98,8 +102,9 @@ pub(crate) fn shared(node: &Node) -> Sharing {
 }
 
 /// Numbers that the specification fixes for an operator's output.
-pub(crate) fn fixed_quant(op: &Op) -> Option<Quant> {
-    match op {
+pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
+    match &node.op {
+        Op::Recurrent { .. } => super::recurrent::fixed_quant(node),
         Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),
         Op::Unary(UnaryKind::Tanh) => Some(Quant::per_tensor(1.0 / 128.0, 0)),
         _ => None,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use offshoot_ir::{Activation, DType, Data, Graph, Node, Quant, ValueId};
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, ValueId};
 use rayon::prelude::*;
 
 use super::clip::round_to_grid;
 use super::moments::Moments;
 use super::options::WeightScale;
+use super::recurrent;
 use super::skeleton::{Skeleton, is_weighted};
 use super::walk::{Batch, Environment, activate, decibels, energies, real_values};
 use super::weights;
@@ -79,6 +80,10 @@ pub(crate) fn fit(
             let (b, n) = layer(&mut graph, &node, bits[k], &rounded, &before, settings)?;
             activate(node.op.activation().unwrap_or(Activation::None), &mut before);
             (reference, batch, weight_noise) = (before, b, Some(n));
+        } else if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
+            reference = exact.run(float, source, false)?;
+            let (b, n) = recurrent::fit(&mut graph, &node, &rounded, &reference, settings)?;
+            (batch, weight_noise) = (b, Some(n));
         } else {
             reference = exact.run(float, source, false)?;
             (batch, weight_noise) = (rounded.run(&graph, &node, false)?, None);

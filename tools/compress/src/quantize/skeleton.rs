@@ -96,9 +96,13 @@ impl Builder<'_> {
             let id = node.inputs[at];
             let value = source.value(id);
             node.inputs[at] = if value.data.is_none() {
-                let own = joined.clone().unwrap_or_else(|| self.quants[id.0 as usize].clone());
+                // A recurrent layer's given state has the numbers of its states.
+                let own = match &node.op {
+                    Op::Recurrent { .. } if at == 4 => self.quants[node.output.0 as usize].clone(),
+                    _ => joined.clone().unwrap_or_else(|| self.quants[id.0 as usize].clone()),
+                };
                 self.as_i8(id, &own)
-            } else if is_weighted(&node.op) {
+            } else if is_weighted(&node.op) || matches!(node.op, Op::Recurrent { .. }) && at < 4 {
                 // A copy of its own: scales depend on the input, which another reader need not share.
                 self.graph.add_value(Value { name: format!("{}.{}", node.name, value.name), ..value.clone() })
             } else if matches!(node.op, Op::LayerNorm { .. } | Op::BatchNorm { .. })
@@ -106,7 +110,10 @@ impl Builder<'_> {
             {
                 id
             } else {
-                self.constant(id, joined.clone(), &node.name)
+                let state = matches!(node.op, Op::Recurrent { .. });
+                let quant =
+                    if state { Some(self.quants[node.output.0 as usize].clone()) } else { joined.clone() };
+                self.constant(id, quant, &node.name)
             };
         }
         if is_weighted(&node.op) && node.inputs.len() == 2 {

@@ -74,6 +74,13 @@ impl Environment {
             let id = node.inputs[0];
             return self.get(id).cloned().ok_or_else(|| missing(id));
         }
+        if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
+            let inputs = active
+                .iter()
+                .map(|&id| self.get(id).ok_or_else(|| missing(id)))
+                .collect::<Result<Vec<_>>>()?;
+            return super::recurrent::run(graph, node, &inputs, self.samples);
+        }
         let single = single(graph, node, pre_activation);
         let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
         let inputs =

@@ -75,6 +75,9 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
         }
         Op::Unary(kind) => unary(e, *kind, names[0].clone(), &output),
         Op::PRelu => prelu(e, node)?,
+        Op::Recurrent { kind, returns, reverse } => {
+            super::recurrent::emit(e, node, *kind, *returns, *reverse)?;
+        }
         Op::Softmax { axis } => e.node("Softmax", names, &output, vec![int("axis", *axis as i64)]),
         Op::BatchNorm { epsilon } => {
             // ONNX wants the channels second: rows of channels have them there.
@@ -173,12 +176,12 @@ fn index(e: &mut Emitter<'_>, values: Vec<i64>) -> String {
     e.constant("index", &[values.len()], &Data::I64(values))
 }
 
-fn reshape_to(e: &mut Emitter<'_>, x: String, shape: &[usize], output: &str) {
+pub(super) fn reshape_to(e: &mut Emitter<'_>, x: String, shape: &[usize], output: &str) {
     let shape = index(e, shape.iter().map(|d| *d as i64).collect());
     e.node("Reshape", vec![x, shape], output, vec![]);
 }
 
-fn reshape(e: &mut Emitter<'_>, x: String, shape: &[usize]) -> String {
+pub(super) fn reshape(e: &mut Emitter<'_>, x: String, shape: &[usize]) -> String {
     let output = e.fresh(&x);
     reshape_to(e, x, shape, &output);
     output

@@ -7,6 +7,7 @@ mod movement;
 mod norm;
 mod pool;
 mod quant;
+mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
@@ -43,6 +44,7 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Selu" => elementwise::selu(c, onnx),
         "Celu" => elementwise::celu(c, onnx),
         "Swish" => elementwise::swish(c, onnx),
+        "RNN" | "GRU" | "LSTM" => recurrent::recurrent(c, onnx),
         "Softmax" => norm::softmax(c, onnx, false),
         "LogSoftmax" => norm::softmax(c, onnx, true),
         "BatchNormalization" => norm::batch_norm(c, onnx),

@@ -14,6 +14,7 @@ mod noop;
 mod pad;
 mod patterns;
 mod prune;
+mod recurrent;
 mod reduce;
 mod reshape;
 mod sink;
@@ -49,6 +50,7 @@ const PIPELINE: &[Pass] = &[
     ("io_layout", io_layout::run),
     ("layer_norm", layer_norm::run),
     ("activation_patterns", patterns::run),
+    ("recurrent", recurrent::run),
     ("matmul", matmul::run),
     ("mean_pool", reduce::run),
     ("pad", pad::run),

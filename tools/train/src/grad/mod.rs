@@ -9,6 +9,7 @@ mod linear;
 mod movement;
 pub(crate) mod norm;
 mod pool;
+mod recurrent;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -73,6 +74,9 @@ pub(crate) fn backward(
         Op::Softmax { axis } => one(norm::softmax(y, dy, *axis)),
         Op::BatchNorm { epsilon } => norm::batch_norm_stored(x, dy, *epsilon),
         Op::LayerNorm { epsilon } => norm::layer_norm(&x[0], &x[1], dy, *epsilon),
+        Op::Recurrent { kind, returns, reverse } => {
+            recurrent::recurrent(x, &dy, *kind, *returns, *reverse, wanted)?
+        }
         Op::Reshape => one(like(dy, x[0].shape())),
         Op::Transpose { perm } => {
             let mut back = vec![0; perm.len()];

@@ -216,6 +216,37 @@ fn resizes() {
 }
 
 #[test]
+fn recurrent_layers() {
+    use offshoot_ir::{RecurrentKind, Returns};
+    let (n, t, i, h) = (2, 4, 3, 3);
+    for kind in [
+        RecurrentKind::Tanh,
+        RecurrentKind::Relu,
+        RecurrentKind::Gru,
+        RecurrentKind::GruResetAfter,
+        RecurrentKind::Lstm,
+    ] {
+        let (rows, biases, states) = (kind.gates() * h, kind.biases() * h, kind.states() * h);
+        for (returns, reverse, output) in [
+            (Returns::Sequence, true, vec![n, t, h]),
+            (Returns::Last, false, vec![n, h]),
+            (Returns::State, false, vec![n, states]),
+        ] {
+            if returns == Returns::State && kind != RecurrentKind::Lstm {
+                continue;
+            }
+            let op = Op::Recurrent { kind, returns, reverse };
+            let what = format!("{op:?}");
+            let (x, w, r, b) = ([n, t, i], [rows, i], [rows, h], [biases]);
+            check(&what, &op, &[&x, &w, &r, &b], &output);
+            // One state for all samples, and one each.
+            check(&what, &op, &[&x, &w, &r, &b, &[1, states]], &output);
+            check(&what, &op, &[&x, &w, &r, &b, &[n, states]], &output);
+        }
+    }
+}
+
+#[test]
 fn what_has_no_gradient_says_so() {
     let node = Node {
         name: "best".into(),

@@ -1,0 +1,79 @@
+//! A step of learning of a recurrent layer: what lies where.
+
+use super::learn::{cast, cast_mut};
+use crate::error::Rule;
+use crate::format::record::{Recurrent, RecurrentArith};
+use crate::graph::learn::TrainedLayer;
+use crate::learn::sequence::{Lesson, Parts, Real, learn_codes, learn_float};
+use crate::learn::{Codes, Random, float};
+
+/// Memory of a step.
+pub(super) struct Pieces<'a> {
+    /// The arena of inference.
+    pub(super) work: &'a [u8],
+    /// A copy of the layer's blob.
+    pub(super) overlay: &'a mut [u8],
+    /// A number a class.
+    pub(super) residual: &'a mut [f32],
+    /// As [`crate::learn::sequence::room_words`] says.
+    pub(super) room: &'a mut [f32],
+    /// The table of a head that learns, and its rate.
+    pub(super) head: Option<(&'a mut [f32], f32)>,
+}
+
+/// One step. Codes of a head that learns are its table.
+pub(super) fn teach(
+    r: &Recurrent,
+    layer: &TrainedLayer,
+    lesson: &Lesson<'_>,
+    pieces: Pieces<'_>,
+    random: &mut Random,
+) -> Result<(), Rule> {
+    let bytes = |span: crate::ops::Span| pieces.work.get(span.range()).ok_or(Rule::ArenaBounds);
+    let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
+    let initial = r.initial_span()?.map(bytes).transpose()?;
+    let rows = r.kind.gates() * usize::from(r.units);
+    let inputs = rows * usize::from(r.inputs);
+    let states = rows * usize::from(r.units);
+    let mut rest = pieces.overlay;
+    let mut next = |len: usize| {
+        let (piece, after) = core::mem::take(&mut rest)
+            .split_at_mut_checked(len.next_multiple_of(4))
+            .ok_or(Rule::BlobBounds)?;
+        rest = after;
+        piece.get_mut(..len).ok_or(Rule::BlobBounds)
+    };
+    let bias = cast_mut(next(layer.front[0])?)?;
+    match r.arith {
+        RecurrentArith::F32 if cfg!(feature = "f32") => {
+            let parts = Parts::Float {
+                bias,
+                input: cast_mut(next(4 * inputs)?)?,
+                state: cast_mut(next(4 * states)?)?,
+            };
+            let seen = (cast(x)?, cast(h)?, initial.map(cast).transpose()?);
+            let Some((table, head_rate)) = pieces.head else {
+                return learn_float(r, parts, lesson, seen, pieces.residual, pieces.room).ok_or(Rule::Shape);
+            };
+            let of_head = Lesson { codes: Codes::Table(table), ..*lesson };
+            learn_float(r, parts, &of_head, seen, pieces.residual, pieces.room).ok_or(Rule::Shape)?;
+            let rate = lesson.rate * head_rate;
+            float::learn_head(seen.1, &lesson.grid, table, pieces.residual, rate, lesson.normalised);
+            Ok(())
+        }
+        RecurrentArith::F32 => Err(Rule::Format),
+        RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
+            let real = Real { zeros: [in_zp, out_zp], scales: [layer.repr.scales[0], out_scale] };
+            let parts = Parts::Codes {
+                bias,
+                scale_input: cast(next(layer.front[1])?)?,
+                scale_state: cast(next(layer.front[2])?)?,
+                input: cast_mut(next(inputs)?)?,
+                state: cast_mut(next(states)?)?,
+                real,
+            };
+            let seen = (cast(x)?, cast(h)?, initial.map(cast).transpose()?);
+            learn_codes(r, parts, lesson, seen, pieces.residual, pieces.room, random).ok_or(Rule::Shape)
+        }
+    }
+}

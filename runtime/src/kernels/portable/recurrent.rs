@@ -1,0 +1,309 @@
+//! One step of a recurrent layer, in float32 or on int8 operands.
+
+use crate::format::record::RecurrentKind;
+
+/// `sums[r] = Σ weights[r, i] · (x[i] - zero)`, rows of int8 weights one behind the other; sums wrap.
+pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
+    for (sum, row) in sums.iter_mut().zip(weights.chunks_exact(x.len().max(1))) {
+        *sum = x.iter().zip(row).fold(0i32, |s, (&x, &w)| {
+            s.wrapping_add((i32::from(x) - i32::from(zero)).wrapping_mul(i32::from(w)))
+        });
+    }
+}
+
+/// The sums of a gate in some number format.
+pub trait Sums {
+    /// Elements of input and state.
+    type Element: Copy;
+
+    /// `gates = bias + input · x` of a gate; gives nothing for a gate that there is not.
+    fn input(&mut self, gate: usize, x: &[Self::Element], gates: &mut [f32]);
+    /// `gates += state · h` of a gate.
+    fn state(&mut self, gate: usize, h: &[Self::Element], gates: &mut [f32]);
+    /// The biases of a block, of which there may be one more than gates.
+    fn bias(&self, block: usize) -> &[f32];
+    /// A state's number as it is held.
+    fn hold(&self, value: f32) -> Self::Element;
+}
+
+/// float32 weights, rows of gates one behind the other.
+#[derive(Clone, Copy, Debug)]
+pub struct FloatSums<'a> {
+    /// Elements of the state.
+    pub units: usize,
+    /// `[biases · units]`
+    pub bias: &'a [f32],
+    /// `[gates · units, inputs]`
+    pub input: &'a [f32],
+    /// `[gates · units, units]`
+    pub state: &'a [f32],
+}
+
+/// Rows that are summed at a time, so that none waits for its own last addition.
+const ROWS: usize = 4;
+
+/// Adds to each sum the products of its row with `x`, in order.
+fn add_products(weights: &[f32], x: &[f32], sums: &mut [f32]) {
+    let width = x.len().max(1);
+    for (sums, rows) in sums.chunks_mut(ROWS).zip(weights.chunks(ROWS * width)) {
+        if let ([a, b, c, d], Some((p, q, r, s))) = (&mut *sums, four(rows, width)) {
+            for ((((x, p), q), r), s) in x.iter().zip(p).zip(q).zip(r).zip(s) {
+                *a += p * x;
+                *b += q * x;
+                *c += r * x;
+                *d += s * x;
+            }
+        } else {
+            for (sum, row) in sums.iter_mut().zip(rows.chunks_exact(width)) {
+                *sum = row.iter().zip(x).fold(*sum, |sum, (w, x)| sum + w * x);
+            }
+        }
+    }
+}
+
+/// Four rows.
+fn four(rows: &[f32], width: usize) -> Option<(&[f32], &[f32], &[f32], &[f32])> {
+    let (a, rest) = rows.split_at_checked(width)?;
+    let (b, rest) = rest.split_at_checked(width)?;
+    let (c, d) = rest.split_at_checked(width)?;
+    (d.len() == width).then_some((a, b, c, d))
+}
+
+/// The part of a block of `units` rows in `rows` of some width.
+fn block<T>(rows: &[T], block: usize, units: usize, width: usize) -> &[T] {
+    rows.get(block * units * width..).and_then(|r| r.get(..units * width)).unwrap_or(&[])
+}
+
+impl Sums for FloatSums<'_> {
+    type Element = f32;
+
+    fn input(&mut self, gate: usize, x: &[f32], gates: &mut [f32]) {
+        gates.iter_mut().zip(self.bias(gate)).for_each(|(g, b)| *g = *b);
+        add_products(block(self.input, gate, self.units, x.len()), x, gates);
+    }
+
+    fn state(&mut self, gate: usize, h: &[f32], gates: &mut [f32]) {
+        add_products(block(self.state, gate, self.units, h.len()), h, gates);
+    }
+
+    fn bias(&self, block: usize) -> &[f32] {
+        self::block(self.bias, block, self.units, 1)
+    }
+
+    fn hold(&self, value: f32) -> f32 {
+        value
+    }
+}
+
+/// int8 weights, and the room for their sums.
+#[derive(Debug)]
+pub struct CodeSums<'a> {
+    /// Elements of the state.
+    pub units: usize,
+    /// `[biases · units]`
+    pub bias: &'a [f32],
+    /// `[gates · units]`: scale of the input times that of the row's weights.
+    pub scale_input: &'a [f32],
+    /// `[gates · units]`: scale of the state times that of the row's weights.
+    pub scale_state: &'a [f32],
+    /// `[gates · units, inputs]`
+    pub input: &'a [i8],
+    /// `[gates · units, units]`
+    pub state: &'a [i8],
+    /// Zero points of input and state.
+    pub zeros: [i8; 2],
+    /// Scale of the state.
+    pub scale: f32,
+    /// `[units]`
+    pub sums: &'a mut [i32],
+}
+
+impl Sums for CodeSums<'_> {
+    type Element = i8;
+
+    fn input(&mut self, gate: usize, x: &[i8], gates: &mut [f32]) {
+        crate::kernels::products_i8(
+            block(self.input, gate, self.units, x.len()),
+            x,
+            self.zeros[0],
+            self.sums,
+        );
+        let scale = block(self.scale_input, gate, self.units, 1);
+        for (((g, b), s), sum) in gates.iter_mut().zip(self.bias(gate)).zip(scale).zip(self.sums.iter()) {
+            *g = b + s * *sum as f32;
+        }
+    }
+
+    fn state(&mut self, gate: usize, h: &[i8], gates: &mut [f32]) {
+        crate::kernels::products_i8(
+            block(self.state, gate, self.units, h.len()),
+            h,
+            self.zeros[1],
+            self.sums,
+        );
+        let scale = block(self.scale_state, gate, self.units, 1);
+        for ((g, s), sum) in gates.iter_mut().zip(scale).zip(self.sums.iter()) {
+            *g += s * *sum as f32;
+        }
+    }
+
+    fn bias(&self, block: usize) -> &[f32] {
+        self::block(self.bias, block, self.units, 1)
+    }
+
+    fn hold(&self, value: f32) -> i8 {
+        let code = libm::roundf(value / self.scale);
+        let zero = i32::from(self.zeros[1]);
+        if code.is_nan() {
+            self.zeros[1]
+        } else {
+            (code.clamp(-512.0, 512.0) as i32 + zero).clamp(-128, 127) as i8
+        }
+    }
+}
+
+/// What a step works in and changes; all pieces but the gates are `[units]`, or empty where the kind needs none.
+#[derive(Debug)]
+pub struct State<'a, T> {
+    /// What is carried in float32.
+    pub carried: &'a mut [f32],
+    /// The state.
+    pub held: &'a mut [T],
+    /// The state after its reset.
+    pub reset: &'a mut [T],
+    /// `[biases · units]`
+    pub gates: &'a mut [f32],
+}
+
+/// Logistic function.
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + libm::expf(-x))
+}
+
+/// One step: the state becomes the next, and the gates are left behind as their functions gave them.
+pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_, S::Element>) {
+    let units = s.held.len();
+    let State { carried, held, reset, gates } = s;
+    let mut blocks = gates.chunks_exact_mut(units.max(1));
+    let mut next = || blocks.next().unwrap_or(&mut []);
+    match kind {
+        RecurrentKind::Tanh | RecurrentKind::Relu => {
+            let gate = next();
+            own.input(0, x, gate);
+            own.state(0, held, gate);
+            for (h, g) in held.iter_mut().zip(gate) {
+                // As `UnaryKind::Clip`: a NaN becomes 0.
+                *h = own.hold(if kind == RecurrentKind::Relu { g.max(0.0) } else { libm::tanhf(*g) });
+            }
+        }
+        RecurrentKind::Gru | RecurrentKind::GruResetAfter => {
+            let (u, r, c, pulled) = (next(), next(), next(), next());
+            for (gate, sums) in [&mut *u, &mut *r].into_iter().enumerate() {
+                own.input(gate, x, sums);
+                own.state(gate, held, sums);
+                sums.iter_mut().for_each(|g| *g = sigmoid(*g));
+            }
+            own.input(2, x, c);
+            if kind == RecurrentKind::Gru {
+                for ((reset, r), h) in reset.iter_mut().zip(r).zip(carried.iter()) {
+                    *reset = own.hold(*r * h);
+                }
+                own.state(2, reset, c);
+            } else {
+                pulled.iter_mut().zip(own.bias(3)).for_each(|(p, b)| *p = *b);
+                own.state(2, held, pulled);
+                for ((c, r), p) in c.iter_mut().zip(r).zip(pulled) {
+                    *c += *r * *p;
+                }
+            }
+            for (((h, carried), u), c) in held.iter_mut().zip(carried).zip(u).zip(c) {
+                *c = libm::tanhf(*c);
+                *carried = *u * *carried + (1.0 - *u) * *c;
+                *h = own.hold(*carried);
+            }
+        }
+        RecurrentKind::Lstm => {
+            let (i, f, o, g) = (next(), next(), next(), next());
+            for (gate, sums) in [&mut *i, &mut *f, &mut *o, &mut *g].into_iter().enumerate() {
+                own.input(gate, x, sums);
+                own.state(gate, held, sums);
+            }
+            for gate in [&mut *i, &mut *f, &mut *o] {
+                gate.iter_mut().for_each(|g| *g = sigmoid(*g));
+            }
+            g.iter_mut().for_each(|g| *g = libm::tanhf(*g));
+            for (j, (h, carried)) in held.iter_mut().zip(carried).enumerate() {
+                *carried = f[j] * *carried + i[j] * g[j];
+                *h = own.hold(o[j] * libm::tanhf(*carried));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::vec::Vec;
+
+    proptest! {
+        /// Every kernel of the host gives the sums of `portable`.
+        #[test]
+        fn products_are_those_of_every_kernel(
+            width in 1usize..70,
+            rows in 1usize..20,
+            zero in any::<i8>(),
+            seed in any::<u32>(),
+        ) {
+            let mut random = crate::learn::Random::new(seed);
+            let mut draw = |n: usize| -> Vec<i8> { (0..n).map(|_| random.next_u32() as i8).collect() };
+            let (weights, x) = (draw(width * rows), draw(width));
+            let mut plain = vec![0; rows];
+            products_i8(&weights, &x, zero, &mut plain);
+            for (r, sum) in plain.iter().enumerate() {
+                let row = &weights[r * width..][..width];
+                let expected: i32 = row.iter().zip(&x).map(|(&w, &x)| i32::from(w) * (i32::from(x) - i32::from(zero))).sum();
+                prop_assert_eq!(*sum, expected);
+            }
+            let mut fast = vec![7; rows];
+            crate::kernels::products_i8(&weights, &x, zero, &mut fast);
+            prop_assert_eq!(fast, plain);
+        }
+    }
+
+    /// float32 steps are those of the layers that learn, to the bit.
+    #[test]
+    fn steps_are_those_that_learning_computes() {
+        use crate::learn::layers::recurrent::{Cell, gru, lstm, simple};
+        use crate::learn::weights::Float;
+        const INPUTS: usize = 5;
+        const UNITS: usize = 6;
+        let mut random = crate::learn::Random::new(4);
+        let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.5 * random.normal()).collect() };
+        for kind in [RecurrentKind::Tanh, RecurrentKind::Gru, RecurrentKind::Lstm] {
+            let rows = kind.gates() * UNITS;
+            let (mut input, mut state, mut bias) = (draw(rows * INPUTS), draw(rows * UNITS), draw(rows));
+            let mut own =
+                FloatSums { units: UNITS, bias: &bias.clone(), input: &input.clone(), state: &state.clone() };
+            let (mut held, mut carried) = ([0.0; UNITS], [0.0; UNITS]);
+            let (mut h, mut memory) = ([0.0f32; UNITS], [0.0f32; UNITS]);
+            for _ in 0..4 {
+                let x = draw(INPUTS);
+                let (mut gates, mut reset) = (vec![0.0; rows], [0.0; UNITS]);
+                let state_now =
+                    State { carried: &mut carried, held: &mut held, reset: &mut reset, gates: &mut gates };
+                recurrent_step(kind, &mut own, &x, state_now);
+                let mut cell = (Float::new(&mut input, INPUTS), Float::new(&mut state, UNITS));
+                let cell = Cell { input: &mut cell.0, state: &mut cell.1, bias: &mut bias };
+                let (mut next, mut room) = ([0.0; UNITS], [0.0; UNITS]);
+                match kind {
+                    RecurrentKind::Gru => gru(&cell, &x, &h, &mut gates, &mut room, &mut next),
+                    RecurrentKind::Lstm => lstm(&cell, &x, &h, &mut gates, &mut room, &mut memory, &mut next),
+                    _ => simple(&cell, &x, &h, &mut next),
+                }
+                h = next;
+                assert_eq!(held, h, "{kind:?}");
+            }
+        }
+    }
+}

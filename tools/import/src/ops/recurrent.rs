@@ -1,0 +1,315 @@
+//! RNN, GRU, LSTM: weights brought to the IR's order of gates, one operator a direction.
+//!
+//! The IR has the samples first, ONNX the steps (`layout` 0) or the samples. What ONNX allows and the IR has no form of is
+//! an error: other activations than the defaults (RNN: Tanh or Relu), `clip`, `input_forget`, peepholes, lengths that differ.
+
+use offshoot_ir::{Op, RecurrentKind, Returns, ValueId};
+
+use crate::constant::{Constant, Elements};
+use crate::context::{Context, Entry, Importing, Onnx};
+
+/// What of a layer ONNX leaves to attributes.
+struct Layer {
+    kind: RecurrentKind,
+    /// Whether each direction goes from the last step to the first.
+    reverse: Vec<bool>,
+    units: usize,
+    /// Samples before steps.
+    samples_first: bool,
+}
+
+/// Imports it.
+pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let samples_first = onnx.int("layout", 0) != 0;
+    let [a, b, inputs] = *c.shape(x) else {
+        return Err(format!("input {:?} is not (steps, samples, inputs)", c.shape(x)));
+    };
+    let (steps, samples) = if samples_first { (b, a) } else { (a, b) };
+    let recurrence = c.wanted(onnx, 2)?;
+    let units = *recurrence.shape.last().ok_or("the state's weights are no matrix")?;
+    let wanted = onnx.int("hidden_size", units as i64);
+    if usize::try_from(wanted) != Ok(units) || units == 0 {
+        return Err(format!("hidden_size {wanted}, the state's weights have {units} columns"));
+    }
+    let reverse = match onnx.text("direction", "forward").as_str() {
+        "forward" => vec![false],
+        "reverse" => vec![true],
+        "bidirectional" => vec![false, true],
+        other => return Err(format!("direction `{other}`")),
+    };
+    let kind = kind(onnx, reverse.len())?;
+    let layer = Layer { kind, reverse, units, samples_first };
+    refuse(c, onnx, kind, steps)?;
+
+    let perm = vec![1, 0, 2];
+    let name = onnx.name.clone();
+    let x = match samples_first {
+        true => x,
+        false => c.emit(onnx, Op::Transpose { perm }, vec![x], None, &format!("{name}/samples"))?,
+    };
+    let mut operands = Vec::new();
+    for d in 0..layer.reverse.len() {
+        let mut own = vec![x];
+        own.extend(weights(c, onnx, &layer, d, inputs)?);
+        own.extend(initial(c, onnx, &layer, d, samples)?);
+        operands.push(own);
+    }
+    let (all, last, memory) = (onnx.output(0), onnx.output(1), onnx.output(2));
+    if all.is_some() || last.is_some() {
+        let states = sequences(c, onnx, &layer, &operands)?;
+        if all.is_some() {
+            sequence(c, onnx, &layer, &states)?;
+        }
+        if last.is_some() {
+            let mut ends = Vec::new();
+            for (&y, &reverse) in states.iter().zip(&layer.reverse) {
+                let start = vec![0, if reverse { 0 } else { steps - 1 }, 0];
+                let op = Op::Slice { start, step: vec![1; 3] };
+                ends.push(c.emit(
+                    onnx,
+                    op,
+                    vec![y],
+                    Some(vec![samples, 1, units]),
+                    &format!("{name}/last"),
+                )?);
+            }
+            ends_as(c, onnx, &layer, ends, samples, 1)?;
+        }
+    }
+    if memory.is_some() {
+        let mut ends = Vec::new();
+        for (own, &reverse) in operands.iter().zip(&layer.reverse) {
+            let op = Op::Recurrent { kind, returns: Returns::State, reverse };
+            let both = c.emit(onnx, op, own.clone(), None, &format!("{name}/state"))?;
+            let op = Op::Slice { start: vec![0, units], step: vec![1; 2] };
+            ends.push(c.emit(onnx, op, vec![both], Some(vec![samples, units]), &format!("{name}/memory"))?);
+        }
+        ends_as(c, onnx, &layer, ends, samples, 2)?;
+    }
+    Ok(())
+}
+
+fn kind(onnx: &Onnx<'_>, directions: usize) -> Importing<RecurrentKind> {
+    let activations: Option<Vec<String>> =
+        onnx.texts("activations").map(|a| a.iter().map(|a| a.to_lowercase()).collect());
+    let each = |own: &[&str]| {
+        let wanted: Vec<&str> = own.iter().copied().cycle().take(own.len() * directions).collect();
+        activations.as_ref().is_none_or(|given| given.is_empty() || *given == wanted)
+    };
+    let (kind, usual) = match onnx.node.op_type.as_str() {
+        "RNN" if each(&["tanh"]) => (RecurrentKind::Tanh, true),
+        "RNN" => (RecurrentKind::Relu, each(&["relu"])),
+        "GRU" if onnx.int("linear_before_reset", 0) != 0 => {
+            (RecurrentKind::GruResetAfter, each(&["sigmoid", "tanh"]))
+        }
+        "GRU" => (RecurrentKind::Gru, each(&["sigmoid", "tanh"])),
+        _ => (RecurrentKind::Lstm, each(&["sigmoid", "tanh", "tanh"])),
+    };
+    match usual {
+        true => Ok(kind),
+        false => Err(format!(
+            "activations {:?}: the defaults are supported, and Relu of an RNN in all directions",
+            activations.unwrap_or_default()
+        )),
+    }
+}
+
+/// What there is no form of.
+fn refuse(c: &Context<'_>, onnx: &Onnx<'_>, kind: RecurrentKind, steps: usize) -> Importing {
+    if onnx.has("clip") {
+        return Err("`clip` is not supported".into());
+    }
+    if kind == RecurrentKind::Lstm && onnx.int("input_forget", 0) != 0 {
+        return Err("`input_forget` is not supported".into());
+    }
+    if let Some(lengths) = c.ints(onnx, 4)?
+        && lengths.iter().any(|&l| usize::try_from(l) != Ok(steps))
+    {
+        return Err(format!("lengths {lengths:?}: only whole sequences, of {steps} steps"));
+    }
+    let peepholes = if kind == RecurrentKind::Lstm { c.constant(onnx, 7)? } else { None };
+    if peepholes.is_some_and(|p| p.to_reals().iter().any(|&v| v != 0.0)) {
+        return Err("peepholes are not supported".into());
+    }
+    Ok(())
+}
+
+/// Position in ONNX of the IR's gate `k`: its LSTM has input, output, forget, cell.
+fn gate(kind: RecurrentKind, k: usize) -> usize {
+    if kind == RecurrentKind::Lstm { [0, 2, 1, 3][k] } else { k }
+}
+
+/// Blocks of `len` elements in the IR's order of gates.
+fn gates(kind: RecurrentKind, onnx: &[f32], len: usize) -> Vec<f32> {
+    (0..kind.gates()).flat_map(|k| &onnx[gate(kind, k) * len..][..len]).copied().collect()
+}
+
+/// Weights of input and state, and biases, of a direction.
+fn weights(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    layer: &Layer,
+    direction: usize,
+    inputs: usize,
+) -> Importing<[ValueId; 3]> {
+    let Layer { kind, units, .. } = *layer;
+    let (directions, rows) = (layer.reverse.len(), kind.gates() * units);
+    let read = |i: usize, columns: usize| -> Importing<Vec<f32>> {
+        let whole = c.wanted(onnx, i)?;
+        if whole.shape != [directions, rows, columns] {
+            return Err(format!("weights {:?} are not {:?}", whole.shape, [directions, rows, columns]));
+        }
+        let all = whole.to_reals();
+        Ok(gates(kind, &all[direction * rows * columns..][..rows * columns], units * columns))
+    };
+    let (input, state) = (read(1, inputs)?, read(2, units)?);
+    let bias = match c.constant(onnx, 3)? {
+        None => vec![0.0; kind.biases() * units],
+        Some(b) if b.shape == [directions, 2 * rows] => {
+            let all = b.to_reals();
+            let both = &all[direction * 2 * rows..][..2 * rows];
+            let (w, r) = (gates(kind, &both[..rows], units), gates(kind, &both[rows..], units));
+            // A candidate that is reset after its product keeps the state's bias apart.
+            let joint = if kind == RecurrentKind::GruResetAfter { rows - units } else { rows };
+            let mut bias: Vec<f32> = w.iter().zip(&r).map(|(w, r)| w + r).collect();
+            bias[joint..].copy_from_slice(&w[joint..]);
+            bias.extend(&r[joint..]);
+            bias
+        }
+        Some(b) => return Err(format!("biases {:?} are not {:?}", b.shape, [directions, 2 * rows])),
+    };
+    let suffix = if directions == 2 && direction == 1 { "/reverse" } else { "" };
+    let name = |i: usize, other: &str| match onnx.input(i) {
+        Some(name) => format!("{name}{suffix}"),
+        None => format!("{}/{other}{suffix}", onnx.name),
+    };
+    let (w, r, b) = (name(1, "input"), name(2, "state"), name(3, "bias"));
+    let biases = bias.len();
+    Ok([
+        c.add_reals(&w, vec![rows, inputs], input),
+        c.add_reals(&r, vec![rows, units], state),
+        c.add_reals(&b, vec![biases], bias),
+    ])
+}
+
+/// The state before the first step of a direction, `[samples, states · units]`; `None` if it is zeros.
+fn initial(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    layer: &Layer,
+    direction: usize,
+    samples: usize,
+) -> Importing<Option<ValueId>> {
+    let Layer { units, .. } = *layer;
+    let directions = layer.reverse.len();
+    let mut parts = Vec::new();
+    for i in 5..5 + layer.kind.states() {
+        parts.push(match onnx.input(i) {
+            None => None,
+            Some(_) if c.is_constant(onnx, i) && c.wanted(onnx, i)?.to_reals().iter().all(|&v| v == 0.0) => {
+                None
+            }
+            Some(_) => {
+                let value = c.value(onnx, i)?;
+                let (wanted, at) = match layer.samples_first {
+                    true => (vec![samples, directions, units], vec![0, direction, 0]),
+                    false => (vec![directions, samples, units], vec![direction, 0, 0]),
+                };
+                if c.shape(value) != wanted {
+                    return Err(format!("initial state {:?} is not {wanted:?}", c.shape(value)));
+                }
+                let mut one = wanted;
+                one[usize::from(layer.samples_first)] = 1;
+                let name = format!("{}/initial", onnx.name);
+                let op = Op::Slice { start: at, step: vec![1; 3] };
+                let own = c.emit(onnx, op, vec![value], Some(one), &name)?;
+                Some(c.emit(onnx, Op::Reshape, vec![own], Some(vec![samples, units]), &name)?)
+            }
+        });
+    }
+    if parts.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let mut whole = Vec::new();
+    for part in parts {
+        whole.push(match part {
+            Some(part) => part,
+            None => {
+                let zeros = Constant::new(vec![samples, units], Elements::F32(vec![0.0; samples * units]));
+                c.add_constant(&format!("{}/zeros", onnx.name), &zeros)
+            }
+        });
+    }
+    match whole[..] {
+        [one] => Ok(Some(one)),
+        _ => {
+            let name = format!("{}/initial", onnx.name);
+            Ok(Some(c.emit(onnx, Op::Concat { axis: 1 }, whole, None, &name)?))
+        }
+    }
+}
+
+/// States of all steps, one value a direction.
+fn sequences(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    layer: &Layer,
+    operands: &[Vec<ValueId>],
+) -> Importing<Vec<ValueId>> {
+    let mut all = Vec::new();
+    for (own, &reverse) in operands.iter().zip(&layer.reverse) {
+        let op = Op::Recurrent { kind: layer.kind, returns: Returns::Sequence, reverse };
+        let name = onnx.output(0).unwrap_or(&onnx.name);
+        all.push(c.emit(onnx, op, own.clone(), None, &format!("{name}/states"))?);
+    }
+    Ok(all)
+}
+
+/// Output 0: (steps, directions, samples, units), or (samples, steps, directions, units).
+fn sequence(c: &mut Context<'_>, onnx: &Onnx<'_>, layer: &Layer, states: &[ValueId]) -> Importing {
+    let name = format!("{}/sequence", onnx.name);
+    let mut parts = Vec::new();
+    for &y in states {
+        let [n, t, h] = *c.shape(y) else { return Err("states are no sequence".into()) };
+        let (y, shape) = match layer.samples_first {
+            true => (y, vec![n, t, 1, h]),
+            false => {
+                let op = Op::Transpose { perm: vec![1, 0, 2] };
+                (c.emit(onnx, op, vec![y], None, &name)?, vec![t, 1, n, h])
+            }
+        };
+        parts.push(c.emit(onnx, Op::Reshape, vec![y], Some(shape), &name)?);
+    }
+    let axis = if layer.samples_first { 2 } else { 1 };
+    joined(c, onnx, parts, axis, 0)
+}
+
+/// Output `i`: states of one step of all directions, (directions, samples, units) or (samples, directions, units).
+fn ends_as(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    layer: &Layer,
+    ends: Vec<ValueId>,
+    samples: usize,
+    i: usize,
+) -> Importing {
+    let (shape, axis) = match layer.samples_first {
+        true => (vec![samples, 1, layer.units], 1),
+        false => (vec![1, samples, layer.units], 0),
+    };
+    let mut parts = Vec::new();
+    for end in ends {
+        let name = format!("{}/end", onnx.name);
+        parts.push(c.emit(onnx, Op::Reshape, vec![end], Some(shape.clone()), &name)?);
+    }
+    joined(c, onnx, parts, axis, i)
+}
+
+/// The parts as output `i`.
+fn joined(c: &mut Context<'_>, onnx: &Onnx<'_>, parts: Vec<ValueId>, axis: usize, i: usize) -> Importing {
+    match parts[..] {
+        [one] => c.bind(onnx, i, Entry::Value(one)),
+        _ => c.finish(onnx, Op::Concat { axis }, parts, None, i),
+    }
+}
