@@ -106,6 +106,8 @@ records! {
     ConvWinograd "op-conv-winograd",
     FullyConnectedCoded "op-fully-connected-coded",
     ConvPacked "op-conv-packed",
+    FullyConnectedSparse "op-fully-connected-sparse",
+    ConvSparse "op-conv-sparse",
 }
 
 impl Record {
@@ -115,6 +117,8 @@ impl Record {
             Self::ConvBlocked(r) => Some(r.feature()),
             Self::ConvPacked(r) => Some(r.conv().feature()),
             Self::DepthwisePlanar(r) => Some(r.feature()),
+            Self::FullyConnectedSparse(r) => Some(r.matrix.feature()),
+            Self::ConvSparse(r) => Some(r.matrix.feature()),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             _ => None,
         };

@@ -15,6 +15,7 @@ pub mod header;
 pub mod learn;
 pub mod packed;
 pub mod record;
+pub mod sparse;
 pub mod tag;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

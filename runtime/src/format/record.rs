@@ -11,6 +11,7 @@ pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 pub use super::coded::FullyConnectedCoded;
 pub use super::packed::ConvPacked;
+pub use super::sparse::{ConvSparse, FullyConnectedSparse};
 pub use super::tag::Tag;
 use serde::{Deserialize, Serialize};
 

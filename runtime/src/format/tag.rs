@@ -32,11 +32,13 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    FullyConnectedSparse = 32,
+    ConvSparse = 33,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -64,6 +66,8 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::FullyConnectedSparse,
+        Self::ConvSparse,
     ];
 
     /// The tag with this number, if there is one.
@@ -101,6 +105,8 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::FullyConnectedSparse => "fully_connected_sparse",
+            Self::ConvSparse => "conv_sparse",
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::format::record::{BinaryArith, DType, MatMulArith, PReluArith, ReduceA
 use crate::ops;
 
 /// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
-/// have any; windows are counted in full, padding included.
+/// have any; windows are counted in full, padding included, sparse weights as they are stored.
 pub fn macs(record: &Record) -> u64 {
     let outputs =
         |dtype: DType| output(record).map_or(0, |(_, bytes)| u64::from(bytes) / dtype.size() as u64);
@@ -26,12 +26,14 @@ pub fn macs(record: &Record) -> u64 {
         Record::ConvWinograd(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
         Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedSparse(r) => u64::from(r.rows) * r.matrix.weights(),
+        Record::ConvSparse(r) => outputs(DType::I8) / u64::from(r.out_c.max(1)) * r.matrix.weights(),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         _ => 0,
     }
 }
 
-/// Number of weights (biases not counted).
+/// Number of weights (biases not counted); of sparse ones those that are stored.
 pub fn weights(record: &Record) -> u64 {
     let area = |window| {
         let window = Window::from(window);
@@ -47,6 +49,8 @@ pub fn weights(record: &Record) -> u64 {
         Record::ConvWinograd(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.in_c) * u64::from(r.out_c),
         Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedSparse(r) => r.matrix.weights(),
+        Record::ConvSparse(r) => r.matrix.weights(),
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -69,6 +73,7 @@ pub fn scratch(record: &Record) -> Option<u32> {
         Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
         Record::FullyConnectedCoded(r) => r.table().ok()?,
+        Record::ConvSparse(r) => r.column().ok()?,
         Record::ConvPacked(r) => {
             let g = r.layout().ok()?.0;
             let [table, panel] = r.panel(&g).ok()?;
@@ -167,6 +172,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
         Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
+        Record::FullyConnectedSparse(_) | Record::ConvSparse(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

@@ -21,6 +21,7 @@ mod quantize;
 mod reduce;
 mod resize;
 mod shape;
+mod sparse;
 mod weights;
 mod winograd;
 
@@ -72,6 +73,8 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
+            Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -3,5 +3,6 @@
 pub mod error;
 pub mod prune;
 pub mod quantize;
+pub mod sparsify;
 
 pub use error::{Error, Result};

@@ -129,6 +129,14 @@ impl Network {
         pooled.push(&format!("{name}.flatten"), Op::Reshape, inputs, vec![1, c])
     }
 
+    /// All of the image as a matrix `[1, elements]`.
+    #[must_use]
+    pub fn flatten(self, name: &str) -> Self {
+        let elements = self.graph.value(self.last).len();
+        let inputs = vec![self.last];
+        self.push(name, Op::Reshape, inputs, vec![1, elements])
+    }
+
     /// Fully connected layer with bias on `[1, channels]`.
     #[must_use]
     pub fn dense(mut self, name: &str, outputs: usize) -> Self {

@@ -16,6 +16,7 @@ mod plane;
 mod planes;
 mod pool;
 mod rows;
+mod sparse;
 mod step;
 mod taps;
 mod vector;
@@ -29,6 +30,7 @@ pub(crate) use depthwise::depthwise_planar;
 pub(crate) use planes::add_planes;
 pub(crate) use pool::average_i8;
 pub(crate) use rows::{add_errors, add_windows, energy, select, select_errors};
+pub(crate) use sparse::{add_sparse, requantise_sums};
 pub(crate) use step::step_line;
 pub(crate) use winograd::conv_winograd;
 
