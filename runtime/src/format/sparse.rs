@@ -38,6 +38,16 @@ pub enum Form {
     Blocks,
 }
 
+impl Form {
+    /// Bytes of the steps of a row of so many entries.
+    pub(crate) const fn packed(self, entries: usize) -> usize {
+        match self {
+            Self::Bytes | Self::Blocks => entries,
+            Self::Nibbles => entries.div_ceil(2),
+        }
+    }
+}
+
 impl SparseRepr {
     /// The cargo feature that it needs.
     pub fn feature(&self) -> &'static str {

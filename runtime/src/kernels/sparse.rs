@@ -46,11 +46,6 @@ impl<'a> Sparse<'a> {
         if self.form == Form::Blocks { 4 } else { 1 }
     }
 
-    /// Bytes of the steps of `count` entries.
-    fn packed(&self, count: usize) -> usize {
-        if self.form == Form::Nibbles { count.div_ceil(2) } else { count }
-    }
-
     /// Takes the weights and steps of the first row off; both are empty behind the last row, or shorter than it says if the
     /// matrix has not been checked.
     #[inline]
@@ -58,7 +53,7 @@ impl<'a> Sparse<'a> {
         let Some((&count, counts)) = self.counts.split_first() else { return (&[], &[]) };
         let count = usize::from(count);
         let (weights, rest) = self.weights.split_at((count * self.width()).min(self.weights.len()));
-        let (steps, after) = self.steps.split_at(self.packed(count).min(self.steps.len()));
+        let (steps, after) = self.steps.split_at(self.form.packed(count).min(self.steps.len()));
         (self.counts, self.weights, self.steps) = (counts, rest, after);
         (weights, steps)
     }
@@ -73,7 +68,7 @@ impl<'a> Sparse<'a> {
                 return false;
             }
             weights += (count * width) as u64;
-            steps += self.packed(count) as u64;
+            steps += self.form.packed(count) as u64;
         }
         if (weights, steps) != (self.weights.len() as u64, self.steps.len() as u64) {
             return false;

@@ -20,7 +20,7 @@ use offshoot_plan::{Plan, PlanOptions};
 
 pub use error::{Error, Result, Unsupported};
 pub use learning::{LearningPlan, LearningReport};
-pub use lower::Fallback;
+pub use lower::{Fallback, SparseReport};
 pub use report::{CompileReport, OperatorReport, TensorReport};
 
 /// What counts most where one resource can be had for another.

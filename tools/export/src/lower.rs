@@ -14,6 +14,7 @@ mod normalise;
 mod packed;
 mod reduce;
 mod resize;
+mod sparse;
 mod unary;
 mod winograd;
 
@@ -23,6 +24,8 @@ use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::graph::cost::Lag;
 use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
+
+pub use sparse::SparseReport;
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
@@ -87,6 +90,8 @@ pub struct Operator {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// What sparse storage makes of them, or would.
+    pub sparse: Option<SparseReport>,
 }
 
 /// A node that runs in float32 although its output is int8.
@@ -133,6 +138,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         learns: false,
         prefer: options.prefer,
         panel,
+        sparse: None,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -179,11 +185,14 @@ pub(crate) struct Context<'g> {
     pub(crate) prefer: Prefer,
     /// Bytes of expanded weights that an operator may hold at once.
     pub(crate) panel: usize,
+    /// What was found about the weights of the operator that is emitted next.
+    pub(crate) sparse: Option<SparseReport>,
 }
 
 impl<'g> Context<'g> {
     fn node(&mut self, node: &'g Node) -> Lowering {
         self.node = Some(node);
+        self.sparse = None;
         let first = self.out.operators.len();
         let result = self.lower_node(node);
         // The last operator that writes the whole output completes the value.

@@ -102,7 +102,7 @@ impl Network {
     /// ReLU.
     #[must_use]
     pub fn relu(self, name: &str) -> Self {
-        let shape = self.shape().to_vec();
+        let shape = self.graph.value(self.last).shape.clone();
         let op = Op::Unary(offshoot_ir::UnaryKind::Clip { min: 0.0, max: f32::INFINITY });
         let inputs = vec![self.last];
         self.push(name, op, inputs, shape)

@@ -23,7 +23,7 @@ struct Rows {
 ///
 /// r0 source, r1 steps, r2 weights, r3 counts, r4 sums, r6 place of the entry, r7 sum, lr entries.
 macro_rules! kernel {
-    ($name:ident, $place:literal, $doc:literal, [$($entries:literal),* $(,)?]) => {
+    ($name:ident, $place:literal, $doc:literal, [$($entries:expr),* $(,)?]) => {
         #[doc = $doc]
         ///
         /// # Safety
