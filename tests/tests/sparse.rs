@@ -5,10 +5,6 @@ use std::collections::BTreeSet;
 
 use offshoot::Model;
 use offshoot::format::codec::Record;
-use offshoot_cli::batch::Inputs;
-use offshoot_cli::commands::profile;
-use offshoot_cli::files::OffFile;
-use offshoot_data::npy::Array;
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, LearningPlan, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, ValueId, Window};
@@ -219,17 +215,9 @@ fn estimates_are_near_the_emulators_counts() {
         return;
     }
     let mut device = board();
-    let mut count = |compiled: &Compiled| {
-        let file = OffFile::from_bytes(&compiled.bytes);
-        let model = file.model().unwrap();
-        let shape: Vec<usize> = {
-            let port = model.input(0).unwrap();
-            port.shape[..usize::from(port.rank)].iter().map(|&e| usize::from(e)).collect()
-        };
-        let x = ndarray::ArrayD::<i8>::from_elem(shape, 3);
-        let inputs = Inputs::encode(&model, &[Array::from(x)], &["x".into()]).unwrap();
-        let report = profile::profile(device.as_mut(), &file, &inputs, "qemu:cortex-m4", None).unwrap();
-        report.operators[0].instructions.unwrap()
+    let mut count = |compiled: &Compiled, sample: &[u8]| {
+        device.load(Aligned::new(&compiled.bytes).bytes()).unwrap();
+        device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
     };
     println!("layer | form | weights left | bytes, dense | instructions estimated, counted | dense estimated, counted");
     for conv in [false, true] {
@@ -239,7 +227,9 @@ fn estimates_are_near_the_emulators_counts() {
             let report = sparse.report.operators[0].sparse.unwrap();
             assert!(report.chosen, "{zeros:?} {conv}: {}", report.sentence());
             let dense = graph_of_many(&graph);
-            let (counted, of_dense) = (count(&sparse), count(&compiled(&dense, Prefer::Balanced, true)));
+            let input = sample(&graph, 1);
+            let counted = count(&sparse, &input);
+            let of_dense = count(&compiled(&dense, Prefer::Balanced, true), &input);
             println!(
                 "{} | {} | {:.1} % | {}, {} | {}, {counted} | {}, {of_dense}",
                 if conv { "3x3 convolution" } else { "fully connected" },
@@ -270,19 +260,58 @@ fn graph_of_many(graph: &Graph) -> Graph {
     dense
 }
 
-#[test]
-fn a_layer_that_learns_is_dense_and_the_others_stay_sparse() {
+/// Two sparse layers and a last one, some of which learn.
+fn learning(plan: &str) -> Compiled {
     let (mut b, x) = Builder::new(3, &[1, 64]);
-    let zeros = Zeros { unit: 1, left: 8 };
-    let x = b.layer(x, Op::FullyConnected { activation: Activation::Relu }, &[48, 64], &[1, 48], zeros);
-    let y = b.layer(x, Op::FullyConnected { activation: Activation::None }, &[10, 48], &[1, 10], zeros);
+    let relu = || Op::FullyConnected { activation: Activation::Relu };
+    let x = b.layer(x, relu(), &[48, 64], &[1, 48], Zeros { unit: 1, left: 8 });
+    let x = b.layer(x, relu(), &[40, 48], &[1, 40], Zeros { unit: 4, left: 20 });
+    let last = Op::FullyConnected { activation: Activation::None };
+    let y = b.layer(x, last, &[10, 40], &[1, 10], Zeros { unit: 1, left: 25 });
     b.graph.outputs = vec![y];
-    let kinds = |plan: &str| -> Vec<&str> {
-        let learning = Some(LearningPlan::parse(plan).unwrap());
-        let made = compile(&b.graph, &CompileOptions { learning, ..CompileOptions::default() }).unwrap();
-        assert!(Model::open(Aligned::new(&made.bytes).bytes()).unwrap().learning().is_some());
-        made.report.operators.iter().map(|o| o.kind).collect()
-    };
-    assert_eq!(kinds("layers = [\"last\"]"), ["fully_connected_sparse", "conv_blocked"]);
-    assert_eq!(kinds("layers = [\"n0\", \"last\"]"), ["conv_blocked", "conv_blocked"]);
+    let learning = Some(LearningPlan::parse(plan).unwrap());
+    compile(&b.graph, &CompileOptions { learning, ..CompileOptions::default() }).unwrap()
+}
+
+/// Runs some steps; gives what was learned, and the outputs after.
+fn lessons(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
+    device.load(file).unwrap();
+    device.begin_learning().unwrap();
+    let mut n = Numbers(5);
+    for step in 0..12 {
+        let sample: Vec<u8> = (0..64).map(|_| n.byte() as u8).collect();
+        device.learn(&[&sample], step % 10).unwrap();
+    }
+    (device.learned().unwrap(), device.digests(&[&[7; 64]]).unwrap())
+}
+
+#[test]
+fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
+    for weights in ["int8", "int16"] {
+        let made = learning(&format!("weights = \"{weights}\"\nrate = 3.0\nhidden_rate = 1.0"));
+        let kinds: Vec<_> = made.report.operators.iter().map(|o| o.kind).collect();
+        assert_eq!(kinds, ["fully_connected_sparse"; 3]);
+        let file = Aligned::new(&made.bytes);
+        let here = lessons(&mut HostDevice::new(), file.bytes());
+        // The file with what was learned opens: every row still has the entries that it had.
+        let after = Aligned::new(&offshoot_export::relearn::with_learned(&made.bytes, &here.0).unwrap());
+        assert_eq!(forms(file.bytes()), forms(after.bytes()));
+        let changed = file.bytes().iter().zip(after.bytes()).filter(|(a, b)| a != b).count();
+        // Biases of four bytes and weights; of the rest only the checksum.
+        let most = 4 * 98 + made.report.operators.iter().map(|o| o.weights as usize).sum::<usize>() + 4;
+        assert!((50..most).contains(&changed), "{changed} bytes of at most {most}");
+        if !offshoot_tests::skip_emulated() {
+            assert_eq!(lessons(board().as_mut(), file.bytes()), here, "{weights}");
+        }
+    }
+}
+
+#[test]
+fn other_layers_learn_beside_sparse_ones() {
+    let made = learning("layers = [\"last\"]\npart = \"bias\"");
+    let l = made.report.learning.as_ref().unwrap();
+    assert_eq!(l.learning_layers.len(), 1);
+    let (learned, _) = lessons(&mut HostDevice::new(), Aligned::new(&made.bytes).bytes());
+    assert!(!learned.is_empty());
+    assert_eq!(made.report.operators[0].kind, "fully_connected_sparse");
 }

@@ -1,5 +1,6 @@
 //! Lottery tickets of LeNet-300-100 on MNIST (Frankle and Carbin 2019): dense and sparse networks as ONNX, their
-//! accuracies as lines of JSON. Resumable: what is there is not trained again.
+//! accuracies as lines of JSON, and the arrays that `scripts/sparse-table.sh` compiles and judges them with. Resumable: what
+//! is there is not trained again.
 //!
 //! `cargo run --release -p offshoot-compress --example lottery -- --data ../shared/data --out tickets --seeds 3`
 
@@ -91,6 +92,11 @@ fn main() -> Result<()> {
     std::fs::create_dir_all(&args.out)?;
     let (x, y) = read(&args.data, "train", args.samples)?;
     let (test_x, test_y) = read(&args.data, "test", args.tests)?;
+    let calibration = x.slice_axis(Axis(0), (..200.min(y.len())).into()).to_owned();
+    npy::write(&args.out.join("calibration_x.npy"), &calibration.into())?;
+    npy::write(&args.out.join("test_x.npy"), &test_x.clone().into())?;
+    let labels = ArrayD::from_shape_vec(vec![test_y.len()], test_y.clone())?;
+    npy::write(&args.out.join("test_y.npy"), &labels.into())?;
     let data = Dataset::new(x, Target::Labels(y));
     let mut results =
         std::fs::OpenOptions::new().create(true).append(true).open(args.out.join("results.jsonl"))?;

@@ -54,7 +54,9 @@ pub fn matrices(graph: &Graph) -> Vec<Matrix> {
         for &id in node.inputs.iter().skip(1) {
             let value = graph.value(id);
             let floats = matches!(value.data.as_deref(), Some(Data::F32(_)));
-            if !floats || value.shape.len() < 2 || value.is_empty() || found.iter().any(|m| m.id == id) {
+            // One row is a state or a single score.
+            let matrix = value.shape.len() > 1 && value.shape[0] > 1 && !value.is_empty();
+            if !floats || !matrix || found.iter().any(|m| m.id == id) {
                 continue;
             }
             let rows = value.shape[0];
