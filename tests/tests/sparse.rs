@@ -219,17 +219,22 @@ fn estimates_are_near_the_emulators_counts() {
         device.load(Aligned::new(&compiled.bytes).bytes()).unwrap();
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
     };
+    let mut off = false;
     println!("layer | form | weights left | bytes, dense | instructions estimated, counted | dense estimated, counted");
     for conv in [false, true] {
-        for zeros in [(1, 4), (1, 8), (1, 15), (4, 8), (4, 25)].map(|(unit, left)| Zeros { unit, left }) {
+        let cases = [(1, 4), (1, 8), (1, 15), (4, 8), (4, 25)].map(|(unit, left)| Zeros { unit, left });
+        for (zeros, prefer) in cases.iter().flat_map(|z| [(*z, Prefer::Balanced), (*z, Prefer::Speed)]) {
             let graph = layer(zeros, conv);
-            let sparse = compiled(&graph, Prefer::Speed, true);
+            let sparse = compiled(&graph, prefer, true);
             let report = sparse.report.operators[0].sparse.unwrap();
-            assert!(report.chosen, "{zeros:?} {conv}: {}", report.sentence());
             let dense = graph_of_many(&graph);
+            if !report.chosen {
+                assert!(conv && zeros.left > 8, "{zeros:?} {conv}: {}", report.sentence());
+                continue;
+            }
             let input = sample(&graph, 1);
             let counted = count(&sparse, &input);
-            let of_dense = count(&compiled(&dense, Prefer::Balanced, true), &input);
+            let of_dense = count(&compiled(&dense, prefer, true), &input);
             println!(
                 "{} | {} | {:.1} % | {}, {} | {}, {counted} | {}, {of_dense}",
                 if conv { "3x3 convolution" } else { "fully connected" },
@@ -240,14 +245,13 @@ fn estimates_are_near_the_emulators_counts() {
                 report.instructions_estimated,
                 report.dense_instructions_estimated,
             );
-            let near = |estimate: u64, count: u64| (estimate as f64 / count as f64 - 1.0).abs() < 0.15;
-            assert!(near(report.instructions_estimated, counted), "{} {counted}", report.sentence());
-            if !conv {
-                assert!(near(report.dense_instructions_estimated, of_dense), "{} {of_dense}", report.sentence());
-            }
+            let near = |estimate: u64, count: u64| (estimate as f64 / count as f64 - 1.0).abs() < 0.12;
+            off |= !near(report.instructions_estimated, counted);
+            off |= !near(report.dense_instructions_estimated, of_dense);
             assert!(counted < of_dense);
         }
     }
+    assert!(!off, "estimates are off by more than 12 %");
 }
 
 /// The same network with all weights other than zero.
@@ -267,7 +271,7 @@ fn learning(plan: &str) -> Compiled {
     let x = b.layer(x, relu(), &[48, 64], &[1, 48], Zeros { unit: 1, left: 8 });
     let x = b.layer(x, relu(), &[40, 48], &[1, 40], Zeros { unit: 4, left: 20 });
     let last = Op::FullyConnected { activation: Activation::None };
-    let y = b.layer(x, last, &[10, 40], &[1, 10], Zeros { unit: 1, left: 25 });
+    let y = b.layer(x, last, &[10, 40], &[1, 10], Zeros { unit: 1, left: 8 });
     b.graph.outputs = vec![y];
     let learning = Some(LearningPlan::parse(plan).unwrap());
     compile(&b.graph, &CompileOptions { learning, ..CompileOptions::default() }).unwrap()

@@ -244,23 +244,35 @@ pub(crate) fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) 
 
 /// See [`crate::kernels::portable::requantise_sums`]. Shifts in -22..=-1, sums below 2^30.
 pub(crate) fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i8]) {
-    let (half, saturates) = (zero_and_half(q), saturates(q));
-    for (i, (out, &sum)) in dst.iter_mut().zip(sums).enumerate() {
-        let (multiplier, shift) = q.scale(first + i);
-        // One less than the shift to the right: saturation shifts by one.
-        let (right, value): (u32, i32) = (!i32::from(shift) as u32 & 31, sum << 1);
-        let result: i32;
-        // SAFETY: instructions on registers.
-        unsafe {
-            asm!(
-                "smmulr {p}, {p}, {m}",
-                "add {p}, {p}, {p}, asr #31",
-                "add {p}, {p}, {half}",
-                "asr {p}, {p}, {right}",
-                "ssat {p}, #8, {p}, asr #1",
-                p = inout(reg) value => result, m = in(reg) multiplier, half = in(reg) half << right,
-                right = in(reg) right, options(pure, nomem, nostack));
-        }
-        *out = if saturates { result as i8 } else { result.clamp(q.min, q.max) as i8 };
+    let numbers = (zero_and_half(q), (!saturates(q)).then_some((q.min, q.max)));
+    let outputs = dst.iter_mut().zip(sums);
+    if let (&[multiplier], &[shift]) = (q.multiplier, q.shift) {
+        outputs.for_each(|(out, &sum)| *out = requantise(sum, multiplier, shift, numbers));
+        return;
     }
+    let multipliers = q.multiplier.get(first..).unwrap_or_default();
+    let scales = multipliers.iter().zip(q.shift.get(first..).unwrap_or_default());
+    for ((out, &sum), (&multiplier, &shift)) in outputs.zip(scales) {
+        *out = requantise(sum, multiplier, shift, numbers);
+    }
+}
+
+/// An output; `numbers`: the zero point and half, and bounds other than those of int8.
+#[inline(always)]
+fn requantise(sum: i32, multiplier: i32, shift: i8, (half, bounds): (i32, Option<(i32, i32)>)) -> i8 {
+    // One less than the shift to the right: saturation shifts by one.
+    let right = !i32::from(shift) as u32 & 31;
+    let result: i32;
+    // SAFETY: instructions on registers.
+    unsafe {
+        asm!(
+            "smmulr {p}, {p}, {m}",
+            "add {p}, {p}, {p}, asr #31",
+            "add {p}, {p}, {half}",
+            "asr {p}, {p}, {right}",
+            "ssat {p}, #8, {p}, asr #1",
+            p = inout(reg) sum << 1 => result, m = in(reg) multiplier, half = in(reg) half << right,
+            right = in(reg) right, options(pure, nomem, nostack));
+    }
+    bounds.map_or(result, |(min, max)| result.clamp(min, max)) as i8
 }

@@ -19,7 +19,7 @@ const LEAST_ZEROS: f64 = 0.3;
 /// What sparse storage makes of a layer, or would.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// `bytes`, `nibbles` or `blocks`: [`Form`]; the best for what is preferred.
+    /// `bytes`, `nibbles` or `blocks`: [`Form`]; the best of them for what is preferred.
     pub form: &'static str,
     /// Whether the layer is stored so.
     pub chosen: bool,
@@ -108,8 +108,9 @@ pub(super) fn emit(c: &mut Context<'_>, x: &Tensor, y: &Tensor, q: &Quantised<'_
         let (a, b) = (rank(&a.1), rank(&b.1));
         a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
     };
-    let Some((encoded, cost)) = all.iter().min_by(by_rank) else { return Ok(false) };
-    let chosen = wins(c.prefer, cost, &dense, pixels);
+    let winner = all.iter().filter(|(_, cost)| wins(c.prefer, cost, &dense, pixels)).min_by(by_rank);
+    let chosen = winner.is_some();
+    let Some((encoded, cost)) = winner.or_else(|| all.iter().min_by(by_rank)) else { return Ok(false) };
     c.sparse = Some(SparseReport {
         form: name(encoded.repr.form),
         chosen,
@@ -157,23 +158,23 @@ fn wins(prefer: Prefer, sparse: &Cost, dense: &Cost, pixels: u64) -> bool {
 fn instructions(matrix: &SparseRepr, channels: u64, taps: u64, pixels: u64, plain: bool) -> u64 {
     let entries = u64::from(matrix.entries) as f64;
     let of_entry = match matrix.form {
-        Form::Bytes => 4.4,
-        Form::Nibbles => 5.0,
+        Form::Bytes => 4.25,
+        Form::Nibbles => 4.55,
         Form::Blocks => 9.3,
     };
-    let gather = if plain { 10.0 } else { 120.0 + 0.6 * taps as f64 };
-    ((entries * of_entry + 42.0 * channels as f64 + gather) * pixels as f64) as u64 + 500
+    let gather = if plain { 60.0 } else { 600.0 + 0.5 * taps as f64 };
+    ((entries * of_entry + 37.0 * channels as f64 + gather) * pixels as f64) as u64 + 450
 }
 
 /// Those of the dense kernels.
 fn dense_instructions(taps: u64, channels: u64, pixels: u64, vector: bool, by_winograd: bool) -> u64 {
     let (padded, blocks) = (taps.next_multiple_of(4) as f64, channels.next_multiple_of(4) as f64);
     let of_pixel = match (vector, by_winograd) {
-        (true, _) => padded * blocks + 17.0 * blocks,
-        (false, false) => 0.79 * padded * blocks + 10.0 * blocks + 1.5 * padded,
-        (false, true) => 0.6 * padded * blocks + 10.0 * blocks + 3.0 * padded,
+        (true, _) => 1.03 * padded * blocks + 26.0 * blocks,
+        (false, false) => 0.81 * padded * blocks + 12.5 * blocks + 2.0 * padded,
+        (false, true) => 0.47 * padded * blocks + 12.5 * blocks + 4.0 * padded,
     };
-    (of_pixel * pixels as f64) as u64 + 500
+    (of_pixel * pixels as f64) as u64 + 700
 }
 
 /// A matrix as it stands in a blob.
