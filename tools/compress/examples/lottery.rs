@@ -39,14 +39,17 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_value = "unstructured,1x4")]
     patterns: Vec<Pattern>,
     /// Times that weights go.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// Passes over the data in each round.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 3)]
     epochs: usize,
     /// The last one's.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 8)]
     last_epochs: usize,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 2e-3)]
+    rate: f32,
     /// Training samples used.
     #[arg(long, default_value_t = 60_000)]
     samples: usize,
@@ -115,7 +118,7 @@ fn main() -> Result<()> {
         let train = |epochs| FitOptions {
             epochs,
             batch: 60,
-            rate: 1.2e-3,
+            rate: args.rate,
             decay: 0.0,
             schedule: Schedule::Cosine { warm_up: 0.02 },
             seed: 1000 * seed,

@@ -96,13 +96,13 @@ fn largest(scores: &[(f32, usize)], keep: f64) -> Vec<bool> {
     kept
 }
 
-/// The masks that a sparse graph shows by its zeros: of matrices at least half of whose weights are zero. For further
-/// training that is to keep them.
+/// The masks that a sparse graph shows by its zeros: of matrices a sixteenth or more of whose weights are exactly zero. For
+/// further training that is to keep them.
 pub fn masks_of(graph: &Graph) -> Masks {
     let sparse = matrices(graph).into_iter().filter_map(|m| {
         let mask: Vec<bool> = weights(graph, &m).iter().map(|w| *w != 0.0).collect();
         let left = mask.iter().filter(|k| **k).count();
-        (2 * left <= mask.len()).then_some((m.name, mask))
+        (16 * left <= 15 * mask.len()).then_some((m.name, mask))
     });
     sparse.collect()
 }
