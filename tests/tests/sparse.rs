@@ -103,8 +103,12 @@ fn network(seed: u64) -> Graph {
     let relu = if n.below(2) == 0 { Activation::Relu } else { Activation::None };
 
     let (mut b, x) = Builder::new(seed, &[1, h, w, c]);
-    let window =
-        |k: [usize; 2], s: usize, p: u16| Window { kernel: k.map(|k| k as u16), stride: [s as u16; 2], dilation: [1; 2], pad: [p; 4] };
+    let window = |k: [usize; 2], s: usize, p: u16| Window {
+        kernel: k.map(|k| k as u16),
+        stride: [s as u16; 2],
+        dilation: [1; 2],
+        pad: [p; 4],
+    };
     let op = Op::Conv2d { window: window(kernel, stride, pad), groups: 1, activation: relu };
     let x = b.layer(x, op, &[channels, kernel[0], kernel[1], c], &[1, out_h, out_w, channels], conv);
     let op = Op::Conv2d { window: window([1, 1], 1, 0), groups: 1, activation: Activation::None };
@@ -187,9 +191,9 @@ fn sparse_networks_give_the_same_bits_on_cortex_m4() {
         let first = here.iter().zip(&there).position(|(a, b)| a != b);
         assert_eq!(first, None, "seed {seed}, {prefer:?}: operator {first:?} departs");
     }
-    let all = ["fully connected", "convolution"].iter().flat_map(|kind| {
-        ["Bytes", "Nibbles", "Blocks"].iter().map(move |form| format!("{kind} {form}"))
-    });
+    let all = ["fully connected", "convolution"]
+        .iter()
+        .flat_map(|kind| ["Bytes", "Nibbles", "Blocks"].iter().map(move |form| format!("{kind} {form}")));
     let missing: Vec<_> = all.filter(|f| !met.contains(f)).collect();
     assert!(missing.is_empty(), "no network had {missing:?}");
 }
@@ -220,7 +224,9 @@ fn estimates_are_near_the_emulators_counts() {
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
     };
     let mut off = false;
-    println!("layer | form | weights left | bytes, dense | instructions estimated, counted | dense estimated, counted");
+    println!(
+        "layer | form | weights left | bytes, dense | instructions estimated, counted | dense estimated, counted"
+    );
     for conv in [false, true] {
         let cases = [(1, 4), (1, 8), (1, 15), (4, 8), (4, 25)].map(|(unit, left)| Zeros { unit, left });
         for (zeros, prefer) in cases.iter().flat_map(|z| [(*z, Prefer::Balanced), (*z, Prefer::Speed)]) {

@@ -4,11 +4,11 @@
 //! Any operator can have one: [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, [`add_sparse`] (sums
 //! of products) or [`sparse_row`] (outputs of int8) when it runs.
 
+use super::Requant;
 #[cfg(arm_dsp)]
 pub(crate) use super::arm_dsp::{add_sparse, requantise_sums};
 #[cfg(not(arm_dsp))]
 pub(crate) use super::portable::{add_sparse, requantise_sums};
-use super::Requant;
 use crate::format::sparse::{Form, MOST_ENTRIES, SparseRepr};
 
 /// Rows of a sparse matrix.

@@ -144,7 +144,8 @@ impl Operator for ConvSparse {
             let (src, column) = memory.split(layout.src, place)?;
             portable::gather_column(&dense, &g, pixel, src, column);
             let (column, dst) = memory.split(place, layout.dst)?;
-            let dst = dst.get_mut(pixel * out_c..).and_then(|d| d.get_mut(..out_c)).ok_or(Rule::ArenaBounds)?;
+            let dst =
+                dst.get_mut(pixel * out_c..).and_then(|d| d.get_mut(..out_c)).ok_or(Rule::ArenaBounds)?;
             sparse_row(&requant, &matrix, column, dst);
         }
         Ok(())

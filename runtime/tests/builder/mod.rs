@@ -307,8 +307,20 @@ pub(crate) fn every_record() -> Vec<Record> {
         let (matrix, per_channel, blob) = (SparseRepr { form, entries, steps }, true, 616);
         let (rows, in_c, out_c) = (2, 20, 3);
         all.push(
-            FullyConnectedSparse { src, dst, rows, in_c, out_c, in_zp, out_zp, per_channel, clamp, blob, matrix }
-                .into(),
+            FullyConnectedSparse {
+                src,
+                dst,
+                rows,
+                in_c,
+                out_c,
+                in_zp,
+                out_zp,
+                per_channel,
+                clamp,
+                blob,
+                matrix,
+            }
+            .into(),
         );
         let (n, h, w, c, out_c) = (1, 4, 4, 5, 3);
         all.push(

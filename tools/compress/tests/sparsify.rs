@@ -70,7 +70,9 @@ fn the_density_is_met_and_the_device_needs_less() {
         assert_eq!(names, ["conv.weight", "fc1.weight", "fc2.weight", "fc3.weight"]);
         let share = report.left as f64 / report.weights as f64;
         assert!((0.098..0.102).contains(&share), "{method:?}: {share}");
-        let of = |i: usize| report.matrices[i].left as f64 / (report.matrices[i].rows * report.matrices[i].columns) as f64;
+        let of = |i: usize| {
+            report.matrices[i].left as f64 / (report.matrices[i].rows * report.matrices[i].columns) as f64
+        };
         assert!(of(3) > 2.0 * of(1), "{method:?}: the last matrix loses less");
         assert!(report.after.flash * 2 < report.before.flash, "{method:?}: {report:?}");
         assert!(report.after.macs * 2 < report.before.macs, "{method:?}: {report:?}");

@@ -59,17 +59,25 @@ macro_rules! kernel {
 macro_rules! four {
     ($steps:literal) => {
         concat!(
-            "uxtab r6, r6, ", $steps, "\n",
+            "uxtab r6, r6, ",
+            $steps,
+            "\n",
             "ldrsb r10, [r6]\n",
-            "uxtab r6, r6, ", $steps, ", ror #8\n",
+            "uxtab r6, r6, ",
+            $steps,
+            ", ror #8\n",
             "ldrsb r11, [r6]\n",
             "sxtb16 r12, r9\n",
             "sxtb16 r9, r9, ror #8\n",
             "smlabb r7, r10, r12, r7\n",
             "smlabb r7, r11, r9, r7\n",
-            "uxtab r6, r6, ", $steps, ", ror #16\n",
+            "uxtab r6, r6, ",
+            $steps,
+            ", ror #16\n",
             "ldrsb r10, [r6]\n",
-            "uxtab r6, r6, ", $steps, ", ror #24\n",
+            "uxtab r6, r6, ",
+            $steps,
+            ", ror #24\n",
             "ldrsb r11, [r6]\n",
             "smlabt r7, r10, r12, r7\n",
             "smlabt r7, r11, r9, r7\n",
@@ -88,14 +96,24 @@ macro_rules! one {
 macro_rules! block {
     ($step:literal, $weights:literal) => {
         concat!(
-            "uxtab r6, r6, r8", $step, "\n",
+            "uxtab r6, r6, r8",
+            $step,
+            "\n",
             "ldr.w r10, [r0, r6, lsl #2]\n",
-            "sxtb16 r11, ", $weights, "\n",
-            "sxtb16 ", $weights, ", ", $weights, ", ror #8\n",
+            "sxtb16 r11, ",
+            $weights,
+            "\n",
+            "sxtb16 ",
+            $weights,
+            ", ",
+            $weights,
+            ", ror #8\n",
             "sxtb16 r12, r10\n",
             "sxtb16 r10, r10, ror #8\n",
             "smlad r7, r12, r11, r7\n",
-            "smlad r7, r10, ", $weights, ", r7\n",
+            "smlad r7, r10, ",
+            $weights,
+            ", r7\n",
         )
     };
 }
@@ -234,8 +252,10 @@ pub(crate) fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) 
             _ => return,
         }
         let used = |now: *const u8, then: *const u8| now.offset_from(then) as usize;
-        let (steps, weights) =
-            (used(rows.steps, matrix.steps.as_ptr()), used(rows.weights.cast(), matrix.weights.as_ptr().cast()));
+        let (steps, weights) = (
+            used(rows.steps, matrix.steps.as_ptr()),
+            used(rows.weights.cast(), matrix.weights.as_ptr().cast()),
+        );
         matrix.counts = matrix.counts.get(sums.len()..).unwrap_or_default();
         matrix.steps = matrix.steps.get(steps..).unwrap_or_default();
         matrix.weights = matrix.weights.get(weights..).unwrap_or_default();

@@ -89,9 +89,10 @@ mod tests {
         let steps: Vec<u8> = low.iter().zip(high).map(|(l, h)| l | h << 4).chain([4]).collect();
         let nine = [1, 2, 3, 4, 5, 6, 7, 8, 9];
         let expected: i32 = (1..=8).map(|i| i * i).sum::<i32>() + 9 * 12;
-        assert_eq!(sums(Form::Nibbles, &[9, 1], &[&nine[..], &[1]].concat(), &[&steps[..], &[2]].concat(), 12, &src), [
-            expected, 3
-        ]);
+        assert_eq!(
+            sums(Form::Nibbles, &[9, 1], &[&nine[..], &[1]].concat(), &[&steps[..], &[2]].concat(), 12, &src),
+            [expected, 3]
+        );
     }
 
     #[test]
@@ -109,7 +110,10 @@ mod tests {
         assert!(check(Form::Blocks, &[1], &[1; 4], &[1], 8));
         assert!(!check(Form::Blocks, &[1], &[1; 4], &[1], 7));
         let many = vec![0; 1 << 15];
-        assert!(!check(Form::Bytes, &[1 << 15], &bytemuck::cast_slice(&many)[..1 << 15], &many, 4), "sums too large");
+        assert!(
+            !check(Form::Bytes, &[1 << 15], &bytemuck::cast_slice(&many)[..1 << 15], &many, 4),
+            "sums too large"
+        );
         assert!(check(Form::Bytes, &[0, 0], &[], &[], 1));
     }
 

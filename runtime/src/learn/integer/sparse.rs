@@ -78,7 +78,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// A matrix of three rows and 24 columns in which every third row is empty: blocks 1, 2 and 5 of the others.
+    /// A matrix of three rows and 24 columns, the middle row empty: blocks 1, 2 and 5 of the others.
     fn matrix(form: Form) -> (SparseRepr, Vec<i8>) {
         let columns: Vec<u8> = vec![4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23];
         let gaps: Vec<u8> = columns.iter().scan(0, |at, &c| Some(c - core::mem::replace(at, c))).collect();

@@ -243,8 +243,7 @@ mod tests {
         let g = geometry(1024, 4, [1, 1], Order::Blocked { row: 1024 });
         let mut weights = vec![0i16; g.places() / 2];
         let mut random = Random::new(1);
-        let mut update =
-            Update::new(bytemuck::cast_slice_mut(&mut weights), &mut [], &g, &mut random);
+        let mut update = Update::new(bytemuck::cast_slice_mut(&mut weights), &mut [], &g, &mut random);
         let moved = update.channel(3, Magnitude::from_f32(1.0), &[-1000; 1024]);
         assert_eq!(moved, -(blocked::MOST_WEIGHT as i32));
         let sum: i32 = (0..1024).map(|i| blocked_weight(&weights, 1024, 3, i)).sum();

@@ -161,7 +161,9 @@ impl Geometry {
     #[inline]
     pub(crate) fn weight(&self, channel: usize, tap: usize) -> usize {
         match self.order {
-            Order::Grouped { .. } | Order::Blocked { .. } | Order::Sparse(_) => (channel * self.taps() + tap) * self.depth(),
+            Order::Grouped { .. } | Order::Blocked { .. } | Order::Sparse(_) => {
+                (channel * self.taps() + tap) * self.depth()
+            }
             Order::Depthwise { .. } => tap * self.out_c + channel,
         }
     }

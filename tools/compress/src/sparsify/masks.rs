@@ -43,7 +43,9 @@ pub fn magnitudes(
     let mut masks = Masks::new();
     let score = |m: &Matrix| {
         let masked: Vec<f32> = match before.get(&m.name) {
-            Some(mask) => weights(graph, m).iter().zip(mask).map(|(w, k)| if *k { *w } else { 0.0 }).collect(),
+            Some(mask) => {
+                weights(graph, m).iter().zip(mask).map(|(w, k)| if *k { *w } else { 0.0 }).collect()
+            }
             None => weights(graph, m).to_vec(),
         };
         pattern.scores(&masked, m.columns)

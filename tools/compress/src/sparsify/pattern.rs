@@ -68,7 +68,9 @@ impl std::str::FromStr for Pattern {
             ("unstructured", ..) => Ok(Self::Unstructured),
             (_, Some((1, length)), _) if length <= 64 => Ok(Self::Block(length)),
             (_, _, Some((n, m))) if n <= m && m <= 64 => Ok(Self::NOfM { n, m }),
-            _ => Err(format!("`{text}` is no pattern: unstructured, 1x4 (blocks of four inputs), 2:4 (two of four)")),
+            _ => Err(format!(
+                "`{text}` is no pattern: unstructured, 1x4 (blocks of four inputs), 2:4 (two of four)"
+            )),
         }
     }
 }

@@ -143,7 +143,10 @@ pub fn sparsify(
         .filter(|m| m.len() >= options.least && !options.keep.contains(&m.name))
         .collect();
     if let Some(name) = options.keep.iter().find(|n| !matrices(graph).iter().any(|m| m.name == **n)) {
-        return Err(Error::Option { option: "keep", reason: format!("no matrix of weights is named `{name}`") });
+        return Err(Error::Option {
+            option: "keep",
+            reason: format!("no matrix of weights is named `{name}`"),
+        });
     }
     if all.is_empty() {
         let reason = "the network has no matrix of weights to prune".into();
@@ -204,14 +207,8 @@ impl Run<'_> {
                 }
                 current = self.train(&current, epochs)?;
             }
-            self.masks = magnitudes(
-                &current,
-                &self.all,
-                self.options.pattern,
-                self.options.scope,
-                share,
-                &self.masks,
-            );
+            self.masks =
+                magnitudes(&current, &self.all, self.options.pattern, self.options.scope, share, &self.masks);
             if let Method::Iterative { rewind: Rewind::Start | Rewind::Step(_), .. } = self.options.method {
                 current = start.as_ref().unwrap_or(graph).clone();
             }
@@ -219,7 +216,8 @@ impl Run<'_> {
             self.progress.period(&current, size(&current, few)?)?;
             if let Method::Gradual { steps } = self.options.method {
                 // The last step has what is left over.
-                let own = if index + 1 == steps { epochs - epochs / steps * (steps - 1) } else { epochs / steps };
+                let own =
+                    if index + 1 == steps { epochs - epochs / steps * (steps - 1) } else { epochs / steps };
                 current = self.train(&current, own)?;
             }
         }

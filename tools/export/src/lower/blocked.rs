@@ -80,8 +80,14 @@ fn emit_conv(
         None if flash && one_row => coded::bytes(q.weights).map_or(weights.len(), |n| n.min(weights.len())),
         None => weights.len(),
     };
-    let layer =
-        sparse::Layer { input: [n, h, w, in_c], window, channels, activation, dense_bytes: &dense_bytes, by_winograd };
+    let layer = sparse::Layer {
+        input: [n, h, w, in_c],
+        window,
+        channels,
+        activation,
+        dense_bytes: &dense_bytes,
+        by_winograd,
+    };
     if (fixed || layer.plain()) && sparse::emit(c, x, y, &q, &layer)? {
         return Ok(true);
     }

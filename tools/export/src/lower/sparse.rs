@@ -74,7 +74,13 @@ impl Layer<'_> {
 }
 
 /// Lowers a layer, the zero point folded into the biases of `q`; `false` if a dense form is better by what is preferred.
-pub(super) fn emit(c: &mut Context<'_>, x: &Tensor, y: &Tensor, q: &Quantised<'_>, layer: &Layer<'_>) -> Lowering<bool> {
+pub(super) fn emit(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    q: &Quantised<'_>,
+    layer: &Layer<'_>,
+) -> Lowering<bool> {
     let zeros = q.weights.iter().filter(|w| **w == 0).count() as f64 / q.weights.len().max(1) as f64;
     if zeros < LEAST_ZEROS {
         return Ok(false);
@@ -84,7 +90,13 @@ pub(super) fn emit(c: &mut Context<'_>, x: &Tensor, y: &Tensor, q: &Quantised<'_
     let vector = pixels == 1 && layer.plain() && taps.is_multiple_of(4);
     let dense = Cost {
         bytes: (layer.dense_bytes)() as u64,
-        instructions: dense_instructions(taps as u64, layer.channels as u64, pixels, vector, layer.by_winograd),
+        instructions: dense_instructions(
+            taps as u64,
+            layer.channels as u64,
+            pixels,
+            vector,
+            layer.by_winograd,
+        ),
     };
     let forms = [Form::Bytes, Form::Nibbles, Form::Blocks].into_iter();
     // A whole layer is read as it lies: blocks must not reach beyond it.
@@ -94,7 +106,13 @@ pub(super) fn emit(c: &mut Context<'_>, x: &Tensor, y: &Tensor, q: &Quantised<'_
             let encoded = Encoded::of(q.weights, taps, form)?;
             let own = Cost {
                 bytes: encoded.bytes.len() as u64,
-                instructions: instructions(&encoded.repr, layer.channels as u64, taps as u64, pixels, layer.plain()),
+                instructions: instructions(
+                    &encoded.repr,
+                    layer.channels as u64,
+                    taps as u64,
+                    pixels,
+                    layer.plain(),
+                ),
             };
             Some((encoded, own))
         })
@@ -246,7 +264,8 @@ fn store(
     let [n, h, w, in_c] = layer.input;
     let (in_zp, out_zp) = (x.zp, y.zp);
     let record = if layer.plain() {
-        let (rows, out_c) = (to_u32(y.len() / layer.channels, "the rows")?, to_u32(layer.channels, "the output width")?);
+        let (rows, out_c) =
+            (to_u32(y.len() / layer.channels, "the rows")?, to_u32(layer.channels, "the output width")?);
         let in_c = in_c.into();
         let r = record::FullyConnectedSparse {
             src: 0,
