@@ -55,29 +55,22 @@ macro_rules! kernel {
     };
 }
 
-// Steps of four entries are the bytes of r8, their weights those of r9.
+// Steps of four entries are the bytes of the register named, their weights those of r9.
+#[rustfmt::skip]
 macro_rules! four {
     ($steps:literal) => {
         concat!(
-            "uxtab r6, r6, ",
-            $steps,
-            "\n",
+            "uxtab r6, r6, ", $steps, "\n",
             "ldrsb r10, [r6]\n",
-            "uxtab r6, r6, ",
-            $steps,
-            ", ror #8\n",
+            "uxtab r6, r6, ", $steps, ", ror #8\n",
             "ldrsb r11, [r6]\n",
             "sxtb16 r12, r9\n",
             "sxtb16 r9, r9, ror #8\n",
             "smlabb r7, r10, r12, r7\n",
             "smlabb r7, r11, r9, r7\n",
-            "uxtab r6, r6, ",
-            $steps,
-            ", ror #16\n",
+            "uxtab r6, r6, ", $steps, ", ror #16\n",
             "ldrsb r10, [r6]\n",
-            "uxtab r6, r6, ",
-            $steps,
-            ", ror #24\n",
+            "uxtab r6, r6, ", $steps, ", ror #24\n",
             "ldrsb r11, [r6]\n",
             "smlabt r7, r10, r12, r7\n",
             "smlabt r7, r11, r9, r7\n",
@@ -93,27 +86,18 @@ macro_rules! one {
 }
 
 // One block of four inputs; its step is a byte of r8, its weights are in the register named.
+#[rustfmt::skip]
 macro_rules! block {
     ($step:literal, $weights:literal) => {
         concat!(
-            "uxtab r6, r6, r8",
-            $step,
-            "\n",
+            "uxtab r6, r6, r8", $step, "\n",
             "ldr.w r10, [r0, r6, lsl #2]\n",
-            "sxtb16 r11, ",
-            $weights,
-            "\n",
-            "sxtb16 ",
-            $weights,
-            ", ",
-            $weights,
-            ", ror #8\n",
+            "sxtb16 r11, ", $weights, "\n",
+            "sxtb16 ", $weights, ", ", $weights, ", ror #8\n",
             "sxtb16 r12, r10\n",
             "sxtb16 r10, r10, ror #8\n",
             "smlad r7, r12, r11, r7\n",
-            "smlad r7, r10, ",
-            $weights,
-            ", r7\n",
+            "smlad r7, r10, ", $weights, ", r7\n",
         )
     };
 }
@@ -202,7 +186,7 @@ kernel!(
 kernel!(
     blocks,
     "movs r6, #0",
-    "Blocks of four: 37 instructions for four blocks, 16 products.",
+    "Blocks of four: 37 instructions for 16 products.",
     [
         "subs lr, #4",
         "blo.w 4f",
