@@ -110,6 +110,8 @@ records! {
     Recurrent "op-recurrent",
     ConvNested "op-conv-nested",
     DepthwiseNested "op-depthwise-nested",
+    FullyConnectedSparse "op-fully-connected-sparse",
+    ConvSparse "op-conv-sparse",
 }
 
 impl Record {
@@ -121,6 +123,8 @@ impl Record {
             Self::ConvNested(r) => Some(r.conv().feature()),
             Self::DepthwisePlanar(r) => Some(r.feature()),
             Self::DepthwiseNested(r) => Some(r.planar().feature()),
+            Self::FullyConnectedSparse(r) => Some(r.matrix.feature()),
+            Self::ConvSparse(r) => Some(r.matrix.feature()),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             _ => None,
         };

@@ -17,6 +17,7 @@ pub mod nested;
 pub mod packed;
 pub mod record;
 pub mod recurrent;
+pub mod sparse;
 pub mod tag;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

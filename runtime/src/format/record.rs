@@ -13,6 +13,7 @@ pub use super::coded::FullyConnectedCoded;
 pub use super::nested::{ConvNested, DepthwiseNested};
 pub use super::packed::ConvPacked;
 pub use super::recurrent::{Recurrent, RecurrentArith, RecurrentKind, Returns};
+pub use super::sparse::{ConvSparse, FullyConnectedSparse};
 pub use super::tag::Tag;
 use serde::{Deserialize, Serialize};
 

@@ -32,6 +32,8 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    FullyConnectedSparse = 32,
+    ConvSparse = 33,
     Recurrent = 34,
     ConvNested = 36,
     DepthwiseNested = 37,
@@ -39,7 +41,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 32] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -67,6 +69,8 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::FullyConnectedSparse,
+        Self::ConvSparse,
         Self::Recurrent,
         Self::ConvNested,
         Self::DepthwiseNested,
@@ -107,6 +111,8 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::FullyConnectedSparse => "fully_connected_sparse",
+            Self::ConvSparse => "conv_sparse",
             Self::Recurrent => "recurrent",
             Self::ConvNested => "conv_nested",
             Self::DepthwiseNested => "depthwise_nested",

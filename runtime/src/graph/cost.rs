@@ -5,7 +5,7 @@ use crate::format::record::{BinaryArith, DType, MatMulArith, PReluArith, ReduceA
 use crate::ops;
 
 /// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
-/// have any; windows are counted in full, padding included.
+/// have any; windows are counted in full, padding included, sparse weights as they are stored.
 pub fn macs(record: &Record) -> u64 {
     let outputs =
         |dtype: DType| output(record).map_or(0, |(_, bytes)| u64::from(bytes) / dtype.size() as u64);
@@ -28,13 +28,15 @@ pub fn macs(record: &Record) -> u64 {
         Record::ConvWinograd(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::FullyConnected(r) => u64::from(r.rows) * u64::from(r.in_c) * u64::from(r.out_c),
         Record::FullyConnectedCoded(r) => u64::from(r.in_c) * u64::from(r.out_c),
+        Record::FullyConnectedSparse(r) => u64::from(r.rows) * r.matrix.weights(),
+        Record::ConvSparse(r) => outputs(DType::I8) / u64::from(r.out_c.max(1)) * r.matrix.weights(),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         Record::Recurrent(r) => u64::from(r.steps) * weights(record),
         _ => 0,
     }
 }
 
-/// Number of weights (biases not counted).
+/// Number of weights (biases not counted); of sparse ones those that are stored.
 pub fn weights(record: &Record) -> u64 {
     let area = |window| {
         let window = Window::from(window);
@@ -55,6 +57,8 @@ pub fn weights(record: &Record) -> u64 {
         Record::Recurrent(r) => {
             r.kind.gates() as u64 * u64::from(r.units) * (u64::from(r.inputs) + u64::from(r.units))
         }
+        Record::FullyConnectedSparse(r) => r.matrix.weights(),
+        Record::ConvSparse(r) => r.matrix.weights(),
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -85,6 +89,7 @@ pub fn scratch(record: &Record) -> Option<u32> {
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
         Record::FullyConnectedCoded(r) => r.table().ok()?,
         Record::Recurrent(r) => return u32::try_from(4 * r.room().words()).ok(),
+        Record::ConvSparse(r) => r.column().ok()?,
         Record::ConvPacked(r) => {
             let g = r.layout().ok()?.0;
             let [table, panel] = r.panel(&g).ok()?;
@@ -187,6 +192,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
         Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
         Record::ConvNested(_) | Record::DepthwiseNested(_) => DType::I8,
+        Record::FullyConnectedSparse(_) | Record::ConvSparse(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

@@ -1,7 +1,7 @@
 //! Learning records, checked: which operators learn, and where in the arena.
 //!
 //! Demands: 1 to 255 layers, by strictly ascending operator; 2 to 1024 classes; rates finite and ≥ 0; operators are
-//! Conv2d, Depthwise or FullyConnected of one image, their arranged forms ConvBlocked and DepthwisePlanar, or Recurrent
+//! Conv2d, Depthwise or FullyConnected of one image, their arranged forms ConvBlocked, DepthwisePlanar and FullyConnectedSparse, or Recurrent
 //! (float32 or int8, all of it, from codes, no kept state), whose
 //! output shares no byte with its input; formats fit the operator's; an int8 layer has scales > 0 and whole
 //! codes (no uniform ones, no head) under cross-entropy or DRTP; [`Teacher::Output`] has the classes as channels and is
@@ -225,6 +225,12 @@ fn resolve(repr: LearnLayer, mut record: Record) -> Result<TrainedLayer, Rule> {
             folded = true;
             let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel: true, clamp: r.clamp };
             (Geometry::planar(r).ok_or(Rule::Window)?, arith, r.src, r.dst, take(&mut r.blob), r.n)
+        }
+        Record::FullyConnectedSparse(r) => {
+            folded = true;
+            let (in_zp, out_zp, per_channel, clamp) = (r.in_zp, r.out_zp, r.per_channel, r.clamp);
+            let arith = Arith::I8 { in_zp, out_zp, per_channel, clamp };
+            (Geometry::sparse(r), arith, r.src, r.dst, take(&mut r.blob), 1)
         }
         _ => return Err(Rule::Format),
     };

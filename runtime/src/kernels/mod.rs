@@ -9,6 +9,7 @@ mod neon;
 mod panels;
 mod passes;
 pub mod portable;
+pub mod sparse;
 #[cfg(wide)]
 mod wide;
 #[cfg(all(wide, target_arch = "x86_64"))]

@@ -23,6 +23,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod sparse;
 mod weights;
 mod winograd;
 
@@ -77,6 +78,8 @@ macro_rules! dispatch {
             Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
             Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
             Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
+            Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
+            Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             _ => Err(Rule::Format),
         }
     };

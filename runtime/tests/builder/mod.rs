@@ -4,6 +4,7 @@ use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead, OP_MAX};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::record::*;
+use offshoot::format::sparse::{Form, SparseRepr};
 use offshoot::trace::NoObserver;
 use offshoot::{Error, Model};
 
@@ -333,6 +334,48 @@ pub(crate) fn every_record() -> Vec<Record> {
             );
         }
     }
+    // Behind biases, multipliers and shifts at 616 (with_records): three rows of 2, 0 and 1 entries.
+    for (form, entries, steps) in [(Form::Bytes, 3, 3), (Form::Nibbles, 3, 2), (Form::Blocks, 3, 3)] {
+        let (matrix, per_channel, blob) = (SparseRepr { form, entries, steps }, true, 616);
+        let (rows, in_c, out_c) = (2, 20, 3);
+        all.push(
+            FullyConnectedSparse {
+                src,
+                dst,
+                rows,
+                in_c,
+                out_c,
+                in_zp,
+                out_zp,
+                per_channel,
+                clamp,
+                blob,
+                matrix,
+            }
+            .into(),
+        );
+        let (n, h, w, c, out_c) = (1, 4, 4, 5, 3);
+        all.push(
+            ConvSparse {
+                src,
+                dst,
+                scratch,
+                n,
+                h,
+                w,
+                c,
+                out_c,
+                window,
+                in_zp,
+                out_zp,
+                per_channel,
+                clamp,
+                blob,
+                matrix,
+            }
+            .into(),
+        );
+    }
     all
 }
 
@@ -349,5 +392,10 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[572..584].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[588..598].copy_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0x80, 5]);
     builder.blobs[598..616].fill(0x5a);
+    builder.blobs[628..640].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
+    builder.blobs[640..643].copy_from_slice(&[0xfa, 0xff, 0xf0]);
+    builder.blobs[644..650].copy_from_slice(&[2, 0, 0, 0, 1, 0]);
+    // Weights and steps of all forms: no step is more than one.
+    builder.blobs[652..676].fill(1);
     builder
 }

@@ -64,10 +64,14 @@ struct Recipe {
     rate: f32,
     /// Rate of the head at the start; through time, Adam's rate above is for both.
     head_rate: f32,
+    /// Share of the layer's weights that are left in the last third of the epochs: the largest of each of its two matrices,
+    /// at once (Darji's protocol), the others held at zero.
+    left: f32,
 }
 
-fn recipes() -> [Recipe; 8] {
-    let row = |name, kind, how, rate, head_rate| Recipe { name, kind, how, rate, head_rate };
+fn recipes() -> [Recipe; 10] {
+    let row = |name, kind, how, rate, head_rate| Recipe { name, kind, how, rate, head_rate, left: 1.0 };
+    let sparse = |name, left| Recipe { left, ..row(name, Kind::Gru, How::Through, 0.002, 0.0) };
     [
         row("rnn, through time", Kind::Simple, How::Through, 0.02, 0.0),
         row("rnn, through time, loss of every frame", Kind::Simple, How::ThroughAll, 0.006, 0.0),
@@ -77,6 +81,8 @@ fn recipes() -> [Recipe; 8] {
         row("gru, through time, loss of every frame", Kind::Gru, How::ThroughAll, 0.002, 0.0),
         row("gru, local", Kind::Gru, How::Local, 0.2, 0.6),
         row("gru, frozen", Kind::Gru, How::Frozen, 0.0, 0.6),
+        sparse("gru, through time, 80 % sparse", 0.2),
+        sparse("gru, through time, 90 % sparse", 0.1),
     ]
 }
 
@@ -199,6 +205,22 @@ impl Network {
         }
     }
 
+    /// Which weights of the layer's matrices are left: the largest.
+    fn masks(&self, left: f32) -> [Vec<bool>; 2] {
+        [&self.input, &self.state].map(|w| {
+            let mut sizes: Vec<f32> = w.iter().map(|w| w.abs()).collect();
+            sizes.sort_by(|a, b| b.total_cmp(a));
+            let least = sizes[((left * w.len() as f32) as usize).clamp(1, w.len()) - 1];
+            w.iter().map(|w| w.abs() >= least).collect()
+        })
+    }
+
+    fn apply(&mut self, masks: &[Vec<bool>; 2]) {
+        for (weights, mask) in [&mut self.input, &mut self.state].into_iter().zip(masks) {
+            weights.iter_mut().zip(mask).filter(|(_, left)| !**left).for_each(|(w, _)| *w = 0.0);
+        }
+    }
+
     /// Gradients of nothing.
     fn gradients(&self) -> Gradients {
         [&self.input, &self.state, &self.bias, &self.head, &self.head_bias].map(|w| vec![0.0; w.len()])
@@ -286,7 +308,11 @@ fn train(
     let schedule = Schedule::Linear { steps: (epochs * chosen.len()) as u32 };
     let mut t = 0;
     let mut adam: [Adam; 5] = Default::default();
-    for _ in 0..epochs {
+    let mut masks = None;
+    for epoch in 0..epochs {
+        if recipe.left < 1.0 && epoch == epochs - epochs / 3 {
+            network.apply(masks.insert(network.masks(recipe.left)));
+        }
         for order in shuffled(chosen.len(), &mut random).chunks(BATCH) {
             let batch: Vec<_> = order.iter().map(|&i| digits.samples.at(chosen[i])).collect();
             if matches!(recipe.how, How::Through | How::ThroughAll) {
@@ -297,6 +323,9 @@ fn train(
                     let [rate, head_rate] = [recipe.rate, recipe.head_rate].map(|r| schedule.rate(r, t));
                     network.learn_local(x, *y, rate, head_rate);
                 }
+            }
+            if let Some(masks) = &masks {
+                network.apply(masks);
             }
             t += batch.len() as u32;
         }
@@ -358,6 +387,12 @@ impl Protocol for Recurrent {
             within("rnn, local", "rnn, through time, loss of every frame"),
             within("gru, local", "gru, through time"),
             within("gru, local", "gru, through time, loss of every frame"),
+            Goal::Within {
+                row: "gru, through time, 80 % sparse",
+                of: "gru, through time",
+                column: TEST,
+                points: 1.0,
+            },
         ]
     }
 

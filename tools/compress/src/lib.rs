@@ -4,5 +4,6 @@ pub mod error;
 pub mod nest;
 pub mod prune;
 pub mod quantize;
+pub mod sparsify;
 
 pub use error::{Error, Result};

@@ -400,6 +400,10 @@ fn candidates<'l>(graph: &Graph, lowered: &'l Lowered, plan: &Plan) -> Vec<Candi
                 let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel: true, clamp: r.clamp };
                 Geometry::planar(r).map(|g| (g, arith))
             }
+            Record::FullyConnectedSparse(r) => {
+                let (in_zp, out_zp, per_channel, clamp) = (r.in_zp, r.out_zp, r.per_channel, r.clamp);
+                Some((Geometry::sparse(r), Arith::I8 { in_zp, out_zp, per_channel, clamp }))
+            }
             _ => None,
         };
         let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);

@@ -21,8 +21,8 @@ use offshoot_plan::{Plan, PlanOptions};
 
 pub use error::{Error, Result, Unsupported};
 pub use learning::{LearningPlan, LearningReport};
+pub use lower::{Fallback, SparseReport};
 pub use nest::{NestedReport, compile_nested};
-pub use lower::Fallback;
 pub use report::{CompileReport, OperatorReport, TensorReport};
 
 /// What counts most where one resource can be had for another.

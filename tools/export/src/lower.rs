@@ -16,6 +16,7 @@ mod packed;
 mod recurrent;
 mod reduce;
 mod resize;
+mod sparse;
 mod unary;
 mod winograd;
 
@@ -25,6 +26,8 @@ use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::graph::cost::Lag;
 use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
+
+pub use sparse::SparseReport;
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
@@ -92,6 +95,8 @@ pub struct Operator {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// What sparse storage makes of them, or would.
+    pub sparse: Option<SparseReport>,
 }
 
 /// A node that runs in float32 although its output is int8.
@@ -162,6 +167,7 @@ pub fn lower_with(
         prefer: options.prefer,
         panel,
         stateful: options.stateful,
+        sparse: None,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -212,11 +218,14 @@ pub(crate) struct Context<'g> {
     pub(crate) panel: usize,
     /// Recurrent layers keep their state from one run to the next.
     pub(crate) stateful: bool,
+    /// What was found about the weights of the operator that is emitted next.
+    pub(crate) sparse: Option<SparseReport>,
 }
 
 impl<'g> Context<'g> {
     fn node(&mut self, node: &'g Node) -> Lowering {
         self.node = Some(node);
+        self.sparse = None;
         let first = self.out.operators.len();
         let result = self.lower_node(node);
         // The last operator that writes the whole output completes the value.

@@ -4,7 +4,7 @@ use offshoot_plan::{Moment, Plan};
 use serde::Serialize;
 
 use crate::learning::LearningReport;
-use crate::lower::{Fallback, Lowered};
+use crate::lower::{Fallback, Lowered, SparseReport};
 
 /// Sizes in bytes, counts as they are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -56,6 +56,9 @@ pub struct OperatorReport {
     pub weights: u64,
     /// IR value that it completes, if it completes one.
     pub origin: Option<u32>,
+    /// What sparse storage makes of weights of which many are zero, or would.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<SparseReport>,
 }
 
 /// A tensor in the arena.
@@ -101,6 +104,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
                 macs: op.macs,
                 weights: op.weights,
                 origin: op.origin.map(|v| v.0),
+                sparse: op.sparse,
             }
         })
         .collect();

@@ -269,6 +269,8 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
         Record::ConvNested(r) => shift!(r, src += a, dst += dst),
         Record::DepthwiseNested(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedSparse(r) => shift!(r, src += a, dst += dst),
+        Record::ConvSparse(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -323,6 +325,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         Record::Recurrent(r) => r.scratch = scratch / 4,
+        Record::ConvSparse(r) => r.scratch = scratch / 4,
         _ => {}
     }
 }

@@ -105,7 +105,7 @@ impl Network {
     /// ReLU.
     #[must_use]
     pub fn relu(self, name: &str) -> Self {
-        let shape = self.shape().to_vec();
+        let shape = self.graph.value(self.last).shape.clone();
         let op = Op::Unary(offshoot_ir::UnaryKind::Clip { min: 0.0, max: f32::INFINITY });
         let inputs = vec![self.last];
         self.push(name, op, inputs, shape)
@@ -130,6 +130,14 @@ impl Network {
         let pooled = self.push(name, op, inputs, vec![1, 1, 1, c]);
         let inputs = vec![pooled.last];
         pooled.push(&format!("{name}.flatten"), Op::Reshape, inputs, vec![1, c])
+    }
+
+    /// All of the image as a matrix `[1, elements]`.
+    #[must_use]
+    pub fn flatten(self, name: &str) -> Self {
+        let elements = self.graph.value(self.last).len();
+        let inputs = vec![self.last];
+        self.push(name, Op::Reshape, inputs, vec![1, elements])
     }
 
     /// Fully connected layer with bias on `[1, channels]`.

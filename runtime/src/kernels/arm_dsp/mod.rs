@@ -33,6 +33,7 @@ mod planes;
 mod pool;
 mod products;
 mod rows;
+mod sparse;
 mod step;
 mod taps;
 mod vector;
@@ -47,6 +48,7 @@ pub(crate) use planes::add_planes;
 pub(crate) use pool::average_i8;
 pub(crate) use products::products_i8;
 pub(crate) use rows::{add_errors, add_windows, energy, select, select_errors};
+pub(crate) use sparse::{add_sparse, requantise_sums};
 pub(crate) use step::step_line;
 pub(crate) use winograd::conv_winograd;
 

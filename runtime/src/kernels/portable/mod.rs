@@ -21,6 +21,7 @@ mod reduce;
 mod resize;
 mod rows;
 mod softmax;
+mod sparse;
 mod unary;
 mod winograd;
 
@@ -46,5 +47,6 @@ pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
 pub(crate) use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
+pub use sparse::{add_sparse, gather_column, requantise_sums};
 pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
 pub use winograd::conv_winograd;

@@ -10,6 +10,7 @@ mod errors;
 pub(crate) mod gradient;
 pub mod magnitude;
 pub mod softmax;
+mod sparse;
 mod step;
 mod update;
 
@@ -115,7 +116,7 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
         whole: gradient::whole_columns(&g),
     };
     let (cells, length) = (lesson.grid.features() / g.out_c.max(1), g.taps() * g.depth());
-    let mut update = Update { weights: &mut *layer.weights, fine: &mut *layer.fine, geometry: &g, random };
+    let mut update = Update::new(&mut *layer.weights, &mut *layer.fine, &g, random);
     let mut step = |channel: usize, total: i32, gradients: &[i32]| {
         let scale = if layer.multiplier.len() == 1 { 0 } else { channel };
         let requantised = Magnitude::new(layer.multiplier[scale].unsigned_abs().into(), -31);

@@ -1,5 +1,6 @@
 //! Steps of the weights of one output channel, in whatever order they lie.
 
+use super::sparse::Cursor;
 use super::{Coefficient, Magnitude};
 use crate::format::blocked;
 use crate::kernels;
@@ -18,6 +19,8 @@ pub(super) struct Update<'a> {
     pub(super) fine: &'a mut [i8],
     pub(super) geometry: &'a Geometry,
     pub(super) random: &'a mut Random,
+    /// Of sparse weights.
+    cursor: Cursor,
 }
 
 /// A weight of eight bits, stepped.
@@ -33,6 +36,17 @@ fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     let upper = (whole + 128) >> 8;
     *fine = (whole - upper * 256) as i8;
     upper
+}
+
+impl<'a> Update<'a> {
+    pub(super) fn new(
+        weights: &'a mut [i8],
+        fine: &'a mut [i8],
+        geometry: &'a Geometry,
+        random: &'a mut Random,
+    ) -> Self {
+        Self { weights, fine, geometry, random, cursor: Cursor::default() }
+    }
 }
 
 impl Update<'_> {
@@ -90,6 +104,11 @@ impl Update<'_> {
         mut next: impl FnMut(i32, &mut i8, i32, &mut Random) -> i32,
     ) -> i32 {
         let g = self.geometry;
+        if let Order::Sparse(matrix) = &g.order {
+            let (weights, fine) = (&mut *self.weights, &mut *self.fine);
+            let own = (channel, gradients);
+            return self.cursor.walk((matrix, g.out_c), weights, fine, own, self.random, next);
+        }
         let first = g.weight(channel, 0);
         // The state of the generator stands in a register.
         let (mut moved, mut random, mut none) = (0, *self.random, 0);
@@ -201,12 +220,10 @@ mod tests {
                     let gradient: Vec<i32> = (0..length).map(|_| gradients.next_u32() as i32 >> 8).collect();
                     let factor = Magnitude::from_f32(3e-6);
                     let [first, second] = &mut draws;
-                    let mut update =
-                        Update { weights: &mut a, fine: &mut fine_a, geometry: &plain, random: first };
+                    let mut update = Update::new(&mut a, &mut fine_a, &plain, first);
                     let moved = update.channel(channel, factor, &gradient);
                     let weights = bytemuck::cast_slice_mut(&mut b);
-                    let mut update =
-                        Update { weights, fine: &mut fine_b, geometry: &blocked, random: second };
+                    let mut update = Update::new(weights, &mut fine_b, &blocked, second);
                     assert_eq!(moved, update.channel(channel, factor, &gradient));
                 }
             }
@@ -225,12 +242,8 @@ mod tests {
     fn magnitudes_stay_within_what_the_kernels_hold() {
         let g = geometry(1024, 4, [1, 1], Order::Blocked { row: 1024 });
         let mut weights = vec![0i16; g.places() / 2];
-        let mut update = Update {
-            weights: bytemuck::cast_slice_mut(&mut weights),
-            fine: &mut [],
-            geometry: &g,
-            random: &mut Random::new(1),
-        };
+        let mut random = Random::new(1);
+        let mut update = Update::new(bytemuck::cast_slice_mut(&mut weights), &mut [], &g, &mut random);
         let moved = update.channel(3, Magnitude::from_f32(1.0), &[-1000; 1024]);
         assert_eq!(moved, -(blocked::MOST_WEIGHT as i32));
         let sum: i32 = (0..1024).map(|i| blocked_weight(&weights, 1024, 3, i)).sum();

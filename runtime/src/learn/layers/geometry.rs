@@ -2,9 +2,11 @@
 //! layers are images of one pixel a row; depthwise convolutions have another order of weights.
 
 use crate::format::record::{
-    Conv2d, ConvBlocked, Depthwise, DepthwisePlanar, FullyConnected, Window, WindowRepr,
+    Conv2d, ConvBlocked, Depthwise, DepthwisePlanar, FullyConnected, FullyConnectedSparse, Window, WindowRepr,
 };
+use crate::format::sparse::SparseRepr;
 use crate::kernels::geometry::Blocked;
+use crate::kernels::sparse::sparse_bytes;
 
 /// Order of the weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Order {
         /// Inputs of a kernel row, padded.
         row: usize,
     },
+    /// The entries of a sparse matrix; nothing else has a weight, before and after.
+    Sparse(SparseRepr),
 }
 
 /// Extents of a layer for one image.
@@ -94,6 +98,12 @@ impl Geometry {
         Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize)
     }
 
+    /// Of a fully connected layer with sparse weights.
+    pub fn sparse(r: &FullyConnectedSparse) -> Self {
+        let dense = Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize);
+        Self { order: Order::Sparse(r.matrix), ..dense }
+    }
+
     /// Of a fully connected layer on `rows` of `inputs`.
     pub fn dense(rows: usize, inputs: usize, outputs: usize) -> Self {
         Self {
@@ -121,21 +131,26 @@ impl Geometry {
         match self.order {
             Order::Grouped { groups } => self.c / groups.max(1),
             Order::Depthwise { .. } => 1,
-            Order::Blocked { .. } => self.c,
+            Order::Blocked { .. } | Order::Sparse(_) => self.c,
         }
     }
 
-    /// All weights.
+    /// All weights that are stored.
     pub fn weights(&self) -> usize {
-        self.out_c * self.taps() * self.depth()
+        match self.order {
+            Order::Sparse(matrix) => matrix.weights() as usize,
+            _ => self.out_c * self.taps() * self.depth(),
+        }
     }
 
-    /// Places that weights take: more than there are if the order pads them.
+    /// Places that weights take: more than there are if the order pads them, or says where they are.
     pub fn places(&self) -> usize {
         match self.order {
             Order::Blocked { row } => {
                 self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row
             }
+            // Of a record that has been checked: it lies in the file.
+            Order::Sparse(matrix) => sparse_bytes(&matrix, self.out_c as u64).unwrap_or(0) as usize,
             _ => self.weights(),
         }
     }
@@ -148,11 +163,13 @@ impl Geometry {
     }
 
     /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. That of a
-    /// blocked layer is the index that its plain form would have.
+    /// blocked or sparse layer is the index that its plain form would have.
     #[inline]
     pub(crate) fn weight(&self, channel: usize, tap: usize) -> usize {
         match self.order {
-            Order::Grouped { .. } | Order::Blocked { .. } => (channel * self.taps() + tap) * self.depth(),
+            Order::Grouped { .. } | Order::Blocked { .. } | Order::Sparse(_) => {
+                (channel * self.taps() + tap) * self.depth()
+            }
             Order::Depthwise { .. } => tap * self.out_c + channel,
         }
     }
@@ -166,7 +183,7 @@ impl Geometry {
                 channel / out_of_group * self.depth()
             }
             Order::Depthwise { multiplier } => channel / multiplier.max(1),
-            Order::Blocked { .. } => 0,
+            Order::Blocked { .. } | Order::Sparse(_) => 0,
         }
     }
 

@@ -262,6 +262,11 @@ impl Outcome for Report {
         for pass in self.passes.iter().filter(|p| p.changed) {
             text.push_str(&format!("{}: {}\n", pass.name, pass.detail));
         }
+        for op in &c.operators {
+            if let Some(sparse) = &op.sparse {
+                text.push_str(&format!("`{}`: {}\n", op.name, sparse.sentence()));
+            }
+        }
         for fallback in &c.fallbacks {
             text.push_str(&format!(
                 "in float: {} `{}`: {}\n",

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use offshoot::format::record::{Record, Window};
+use offshoot::format::sparse::Form;
 use offshoot::format::{header::HeaderView, requires};
 use offshoot::graph::{Model, cost};
 use offshoot_ir::Graph;
@@ -57,6 +59,45 @@ pub struct OperatorReport {
     pub offset: Option<u64>,
     /// Bytes of the output.
     pub bytes: u64,
+    /// How sparse weights are stored, of operators that have such.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparse: Option<SparseReport>,
+}
+
+/// Sparse weights of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SparseReport {
+    /// `bytes`, `nibbles` or `blocks`.
+    pub form: &'static str,
+    /// Weights stored; some of them may be zero, to bridge a gap or to fill a block.
+    pub weights: u64,
+    /// Weights of the dense layer.
+    pub dense_weights: u64,
+    /// Bytes of weights, counts and steps.
+    pub weights_bytes: u64,
+}
+
+impl SparseReport {
+    fn of(record: &Record) -> Option<Self> {
+        let (matrix, dense_weights, channels) = match record {
+            Record::FullyConnectedSparse(r) => {
+                (r.matrix, u64::from(r.in_c) * u64::from(r.out_c), u64::from(r.out_c))
+            }
+            Record::ConvSparse(r) => {
+                let [k_h, k_w] = Window::from(r.window).kernel.map(u64::from);
+                (r.matrix, k_h * k_w * u64::from(r.c) * u64::from(r.out_c), u64::from(r.out_c))
+            }
+            _ => return None,
+        };
+        let form = match matrix.form {
+            Form::Bytes => "bytes",
+            Form::Nibbles => "nibbles",
+            Form::Blocks => "blocks",
+        };
+        let weights = matrix.weights();
+        let weights_bytes = (2 * channels).next_multiple_of(4) + weights + u64::from(matrix.steps);
+        Some(Self { form, weights, dense_weights, weights_bytes })
+    }
 }
 
 /// What a file holds.
@@ -156,6 +197,20 @@ impl Outcome for Report {
             ]);
         }
         text.push_str(&table.to_string());
+        for o in &self.operators {
+            if let Some(s) = &o.sparse {
+                text.push_str(&format!(
+                    "\n{} {}: sparse ({}), {} of {} weights stored ({:.1} %) in {} bytes",
+                    o.index,
+                    tail(&o.name, 44),
+                    s.form,
+                    thousands(s.weights),
+                    thousands(s.dense_weights),
+                    100.0 * s.weights as f64 / s.dense_weights.max(1) as f64,
+                    thousands(s.weights_bytes),
+                ));
+            }
+        }
         if let Some(arena) = self.arena_bytes {
             text.push_str(&format!("\n{}", memory_map(&self.operators, arena)));
         }
@@ -228,6 +283,7 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
                 macs: offshoot_ir::cost::macs(&graph, node),
                 weights: offshoot_ir::cost::weights(&graph, node),
                 offset: None,
+                sparse: None,
                 bytes: (out.len() * if out.dtype == offshoot_ir::DType::I8 { 1 } else { 4 }) as u64,
             }
         })
@@ -327,6 +383,7 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
                 weights: cost::weights(&record),
                 offset: Some(u64::from(offset)),
                 bytes: u64::from(len),
+                sparse: SparseReport::of(&record),
             }
         })
         .collect()

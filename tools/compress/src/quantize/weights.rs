@@ -202,12 +202,13 @@ fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(u)
 }
 
-/// Rounds one weight after the other and moves the error to those not rounded yet.
+/// Rounds one weight after the other and moves the error to those not rounded yet. A weight of zero stays zero, as in
+/// SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
 fn with_feedback(w: &[f32], scale: f32, top: f32, factor: &Array2<f32>) -> Vec<i8> {
     let mut left = w.to_vec();
     let mut codes = vec![0; w.len()];
     for i in 0..w.len() {
-        let q = (left[i] / scale).round().clamp(-top, top);
+        let q = if w[i] == 0.0 { 0.0 } else { (left[i] / scale).round().clamp(-top, top) };
         codes[i] = q as i8;
         let row = factor.row(i);
         let e = (left[i] - q * scale) / row[i];
@@ -262,6 +263,16 @@ mod tests {
         let plain = fit(&w, 4, Some(&m), grid, &[0.0; 4]);
         let fed = fit(&w, 4, Some(&m), Grid { feedback: true, ..grid }, &[0.0; 4]);
         assert!(total(&fed) < 0.7 * total(&plain), "{} {}", total(&fed), total(&plain));
+    }
+
+    #[test]
+    fn feedback_keeps_pruned_weights_at_zero() {
+        let m = correlated(32);
+        let mut w = noise(5, 2 * 32);
+        w.iter_mut().enumerate().filter(|(i, _)| i % 3 != 0).for_each(|(_, w)| *w = 0.0);
+        let grid = Grid { bits: 8, scale: WeightScale::MinMax, feedback: true };
+        let fitted = fit(&w, 2, Some(&m), grid, &[0.0; 2]);
+        assert!(w.iter().zip(&fitted.codes).all(|(w, q)| *w != 0.0 || *q == 0));
     }
 
     proptest! {

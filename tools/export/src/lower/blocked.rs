@@ -9,7 +9,7 @@ use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
 use super::nested::{self, Kind, Role};
-use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, to_u16, winograd};
+use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, sparse, to_u16, winograd};
 use crate::Prefer;
 
 /// Extents of an NHWC tensor.
@@ -67,20 +67,40 @@ fn emit_conv(
         return Ok(false);
     }
     let one_row = x.len() == taps && y.len() == channels;
-    // Steps follow weights that lie one by one, and so do parts of them: none that are coded, transformed or packed.
-    let fixed = !c.learns && c.role == Role::Alone;
-    if fixed && c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
-        return Ok(true);
-    }
-    if fixed && c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c) {
-        return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
-    }
+    // Steps follow weights that lie one by one, and so do parts of them: none that are coded, transformed or packed. Steps also
+    // follow a sparse matrix on its input as it lies.
+    let alone = c.role == Role::Alone;
+    let fixed = !c.learns && alone;
     let segment = usize::from(window.kernel[1]) * usize::from(in_c);
     let weights = arrange(q.weights, channels, segment, usize::from(window.kernel[0]));
     // A single pixel meets each weight once: expanding them takes longer than the rest.
     let packed = packed::pack(&weights).filter(|_| fixed && (c.prefer != Prefer::Speed || !one_row));
+    let by_winograd = c.prefer == Prefer::Speed && winograd::suits(window, [n, h, w, in_c], out_c);
+    let flash = c.prefer == Prefer::Flash;
+    let dense_bytes = || match packed.as_ref() {
+        Some(packed) => packed.bytes.len(),
+        None if flash && one_row => coded::bytes(q.weights).map_or(weights.len(), |n| n.min(weights.len())),
+        None => weights.len(),
+    };
+    let layer = sparse::Layer {
+        input: [n, h, w, in_c],
+        window,
+        channels,
+        activation,
+        dense_bytes: &dense_bytes,
+        by_winograd,
+    };
+    if alone && (fixed || layer.plain()) && sparse::emit(c, x, y, &q, &layer)? {
+        return Ok(true);
+    }
+    if fixed && c.prefer == Prefer::Flash && one_row && coded::row(c, x, y, &q, activation)? {
+        return Ok(true);
+    }
+    if fixed && by_winograd {
+        return winograd::emit(c, x, y, [n, h, w, in_c], out_c, &q, window, activation).map(|()| true);
+    }
     if c.prefer == Prefer::Flash
-        && c.role == Role::Alone
+        && alone
         && packed.is_none()
         && weights.len() > q.weights.len() + q.weights.len() / 16 + 16
     {
@@ -201,6 +221,10 @@ pub(super) fn emit(
     let overlap = if c.learns { Lag::Apart } else { cost::lag(&record) };
     let op = c.emit(record, [Some(x), None], y, &[]);
     (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
+    let found = c.sparse.take();
+    if let Some(op) = c.out.operators.last_mut() {
+        op.sparse = found;
+    }
     Ok(())
 }
 

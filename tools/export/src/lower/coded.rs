@@ -60,6 +60,12 @@ pub(super) fn row(
     Ok(true)
 }
 
+/// Bytes of the weights, coded.
+pub(super) fn bytes(weights: &[i8]) -> Option<usize> {
+    let code = Code::of(weights)?;
+    Some(LONGEST + code.words.len().next_multiple_of(2) + 2 * code.encode(weights).len())
+}
+
 /// A code word: its symbol, length in bits, and bits, the first one lowest.
 #[derive(Clone, Copy, Debug)]
 struct Word {
