@@ -18,10 +18,10 @@ pub struct Slurm {
 }
 
 /// Program to run instead of `sbatch` as found in `PATH`.
-pub const PROGRAM_VARIABLE: &str = "OFFSHOOT_SBATCH";
+pub(super) const PROGRAM_VARIABLE: &str = "OFFSHOOT_SBATCH";
 
 impl Slurm {
-    /// With the jobs of a search; [`PROGRAM_VARIABLE`] names another `sbatch`. Further options (`SBATCH_PARTITION` and so
+    /// With the jobs of a search; `OFFSHOOT_SBATCH` names another `sbatch`. Further options (`SBATCH_PARTITION` and so
     /// on) are Slurm's own variables.
     pub fn new(jobs: Jobs) -> Self {
         let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "sbatch".into());
