@@ -108,7 +108,10 @@ pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Pa
     let mut page = Page::new("Offshoot: search");
     page.paragraph(&format!(
         "{} of {:.3e} candidates, by {}; accuracies are those of the compiled models on {} samples kept apart.",
-        report.evaluations, report.candidates, report.strategy, report.samples[1]
+        report.evaluations,
+        report.candidates,
+        format!("{:?}", report.strategy).to_uppercase(),
+        report.samples[1]
     ));
     let (y, x) = (&goal.objectives[0], goal.objectives.get(1).unwrap_or(&Metric::Flash));
     let shown = |m: &Metric, v: f64| if m.grows() { 100.0 * v } else { v };

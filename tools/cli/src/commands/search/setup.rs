@@ -20,21 +20,21 @@ use crate::ui::Ui;
 
 /// Everything that decides what an evaluation gives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Setup {
+pub(super) struct Setup {
     /// `space.toml`.
-    pub space: PathBuf,
+    pub(super) space: PathBuf,
     /// Samples and class numbers.
-    pub data: [PathBuf; 2],
+    pub(super) data: [PathBuf; 2],
     /// Where it is counted.
-    pub target: Option<String>,
+    pub(super) target: Option<String>,
     /// How candidates are evaluated.
-    pub settings: Settings,
+    pub(super) settings: Settings,
     /// Only so many samples.
-    pub limit: Option<usize>,
+    pub(super) limit: Option<usize>,
     /// Most samples that are kept apart.
-    pub held_out: usize,
+    pub(super) held_out: usize,
     /// Seed of the split.
-    pub seed: u64,
+    pub(super) seed: u64,
 }
 
 const FILE: &str = "search.json";
