@@ -270,10 +270,10 @@ mod tests {
 
     #[test]
     fn every_strategy_is_valid_deterministic_and_beats_chance_where_it_should() {
-        let chance = volume(&search(&mut RandomSearch::new(1), 120));
+        let chance = volume(&search(&mut RandomSearch::new(1), 70));
         for choice in [Choice::Nsga2, Choice::Linas, Choice::Boshnas, Choice::Reinforce, Choice::Sorted, Choice::Tasks] {
-            let found = search(choice.strategy(1).as_mut(), 120);
-            let again = search(choice.strategy(1).as_mut(), 120);
+            let found = search(choice.strategy(1).as_mut(), 70);
+            let again = search(choice.strategy(1).as_mut(), 70);
             assert_eq!(found.all(), again.all(), "{choice:?}");
             let v = volume(&found);
             println!("{choice:?}: {v:.4} of {} evaluations, chance {chance:.4}", found.all().len());
