@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, target, verify};
+use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, search, target, verify};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.
@@ -27,6 +27,8 @@ enum Verb {
     Compile(compile::Args),
     /// A smaller network under a budget of flash and RAM.
     Compress(compress::Args),
+    /// Sub-networks that fit a device, the best of each size.
+    Search(search::Args),
     /// Inference over a batch.
     Run(run::Args),
     /// Accuracy on labelled data.
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         Verb::Inspect(args) => show(&ui, inspect::run(&ui, args)),
         Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
         Verb::Compress(args) => show(&ui, compress::run(&ui, args)),
+        Verb::Search(args) => show(&ui, search::run(&ui, args)),
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),

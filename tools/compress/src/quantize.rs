@@ -20,7 +20,7 @@ pub(crate) mod walk;
 mod weights;
 
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
-pub use policy::WeightBits;
+pub use policy::{WeightBits, packs};
 pub use report::{OperatorReport, QuantizeReport};
 pub use simulate::simulate;
 

@@ -52,18 +52,11 @@ impl Page {
 
     /// A table.
     pub fn table(&mut self, table: &Table) -> &mut Self {
-        let cells = |tag: &str, row: &[String]| -> String {
-            row.iter().map(|c| format!("<{tag}>{}</{tag}>", escape(c))).collect()
-        };
-        self.body.push_str(&format!("<table><tr>{}</tr>\n", cells("th", table.header())));
-        for row in table.rows() {
-            self.body.push_str(&format!("<tr>{}</tr>\n", cells("td", row)));
-        }
-        self.body.push_str("</table>\n");
+        self.body.push_str(&self::table(table));
         self
     }
 
-    /// A plot, as made by [`crate::plot`].
+    /// A plot, as made by [`crate::plot`] or [`crate::front`].
     pub fn figure(&mut self, svg: &str, caption: &str) -> &mut Self {
         self.body.push_str(&format!("<figure>{svg}<figcaption>{}</figcaption></figure>\n", escape(caption)));
         self
@@ -81,7 +74,19 @@ impl Page {
     }
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn table(table: &Table) -> String {
+    let cells = |tag: &str, row: &[String]| -> String {
+        row.iter().map(|c| format!("<{tag}>{}</{tag}>", escape(c))).collect()
+    };
+    let mut html = format!("<table><tr>{}</tr>\n", cells("th", table.header()));
+    for row in table.rows() {
+        html.push_str(&format!("<tr>{}</tr>\n", cells("td", row)));
+    }
+    html.push_str("</table>\n");
+    html
+}
+
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -3,6 +3,7 @@
 //! JSON is not made here: every result is a `serde` struct, and the command line prints it as it is.
 
 pub mod atomic;
+pub mod front;
 pub mod html;
 pub mod plot;
 pub mod table;

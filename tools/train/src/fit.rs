@@ -15,6 +15,7 @@ use crate::fake_quant::ActivationRanges;
 use crate::loss::{Loss, loss};
 use crate::options::{Control, Ended, Epoch, FitOptions, FitReport, Judgement, Observer, Step};
 use crate::predict::argmax;
+use crate::shared::Shared;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::{Weights, elements};
 
@@ -33,6 +34,30 @@ pub fn fit(
     options: &FitOptions,
     observer: &mut dyn Observer,
 ) -> Result<(Graph, FitReport)> {
+    checked(graph, data, options)?;
+    Loop::new(graph, data, options, None)?.run(observer)
+}
+
+/// As [`fit`], for a super-network: every step sums the gradients of the sub-networks that `shared` names.
+/// [`FitOptions::validation`] judges the whole network.
+///
+/// # Errors
+/// As [`fit`]; options that round or change weights on the way forward are refused.
+pub fn fit_shared(
+    graph: &Graph,
+    data: &Dataset,
+    shared: &Shared<'_>,
+    options: &FitOptions,
+    observer: &mut dyn Observer,
+) -> Result<(Graph, FitReport)> {
+    checked(graph, data, options)?;
+    if options.weight_quant.is_some() || options.activation_quant || options.transform.is_some() {
+        return Err(Error::Data("a super-network is trained in float: no rounding, no transform".into()));
+    }
+    Loop::new(graph, data, options, Some(shared))?.run(observer)
+}
+
+fn checked(graph: &Graph, data: &Dataset, options: &FitOptions) -> Result<()> {
     graph.validate()?;
     data.check(graph)?;
     if let Some(teacher) = &options.teacher {
@@ -44,7 +69,7 @@ pub fn fit(
     if let Some(validation) = &options.validation {
         validation.check(graph)?;
     }
-    Loop::new(graph, data, options)?.run(observer)
+    Ok(())
 }
 
 /// How `graph` does on `data`; the loss is that of the targets alone.
@@ -56,19 +81,27 @@ pub fn evaluate(graph: &Graph, data: &Dataset) -> Result<Judgement> {
     judge(graph, data, &constants(graph), None)
 }
 
-struct Loop<'a> {
-    data: &'a Dataset,
-    options: &'a FitOptions,
-    weights: Weights,
-    at: Progress,
+pub(crate) struct Loop<'a> {
+    pub(crate) data: &'a Dataset,
+    pub(crate) options: &'a FitOptions,
+    /// Sub-networks that are trained in the place of the graph.
+    shared: Option<&'a Shared<'a>>,
+    pub(crate) weights: Weights,
+    pub(crate) at: Progress,
     /// Samples a step, steps an epoch.
     batch: usize,
     per_epoch: usize,
 }
 
 impl<'a> Loop<'a> {
-    fn new(graph: &Graph, data: &'a Dataset, options: &'a FitOptions) -> Result<Self> {
-        let fingerprint = options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options));
+    fn new(
+        graph: &Graph,
+        data: &'a Dataset,
+        options: &'a FitOptions,
+        shared: Option<&'a Shared<'a>>,
+    ) -> Result<Self> {
+        let label = shared.map_or(0, Shared::fingerprint);
+        let fingerprint = options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options) ^ label);
         let mut graph = graph.clone();
         let (weights, moving) = Weights::new(&mut graph, options)?;
         let ranges = options.activation_quant.then(|| ActivationRanges::of(&graph));
@@ -97,7 +130,7 @@ impl<'a> Loop<'a> {
             },
         };
         let batch = options.batch.clamp(1, data.len());
-        Ok(Self { data, options, weights, at, batch, per_epoch: data.len() / batch })
+        Ok(Self { data, options, shared, weights, at, batch, per_epoch: data.len() / batch })
     }
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<(Graph, FitReport)> {
@@ -113,7 +146,10 @@ impl<'a> Loop<'a> {
             }
             let rate = self.options.schedule.rate(self.options.rate, self.at.step, steps);
             let chosen = &order[index * self.batch..(index + 1) * self.batch];
-            let loss = self.step(&shards, teacher_shards.as_ref(), chosen, rate)?;
+            let loss = match self.shared {
+                Some(shared) => self.shared_step(shared, chosen, rate)?,
+                None => self.step(&shards, teacher_shards.as_ref(), chosen, rate)?,
+            };
             if !loss.is_finite() {
                 return Err(Error::Diverged { epoch: epoch + 1, loss });
             }
@@ -233,7 +269,7 @@ impl<'a> Loop<'a> {
 }
 
 /// New running statistics of the batch normalisations, the variance unbiased.
-fn running(graph: &Graph, tape: &Tape<'_>) -> Vec<(ValueId, Vec<f32>)> {
+pub(crate) fn running(graph: &Graph, tape: &Tape<'_>) -> Vec<(ValueId, Vec<f32>)> {
     let mut out = HashMap::new();
     for (index, now) in &tape.statistics {
         let node = &graph.nodes[*index];

@@ -10,6 +10,7 @@
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
 //! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
 //! | any other change of weights on the way forward | [`FitOptions::transform`] |
+//! | sub-networks that share weights | [`fit_shared`], [`shared`] |
 //! | to be stopped at any step and go on later | [`FitOptions::checkpoint`], [`Observer`] |
 //!
 //! ```
@@ -46,13 +47,14 @@ mod optimiser;
 mod options;
 mod predict;
 pub mod recipe;
+pub mod shared;
 mod tape;
 mod weights;
 
 pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
-pub use fit::{evaluate, fit, shuffled};
+pub use fit::{evaluate, fit, fit_shared, shuffled};
 pub use gradients::gradients;
 pub use optimiser::{Rule, Schedule};
 pub use options::{

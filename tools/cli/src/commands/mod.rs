@@ -8,6 +8,7 @@ pub mod inspect;
 pub mod learn;
 pub mod profile;
 pub mod run;
+pub mod search;
 pub mod target;
 pub mod verify;
 

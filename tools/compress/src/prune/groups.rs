@@ -79,11 +79,24 @@ impl Groups {
     /// # Errors
     /// The graph is not well formed or already quantised.
     pub fn of(graph: &Graph, split: Split) -> Result<Self> {
+        Self::walked(graph, split, false)
+    }
+
+    /// As [`Self::of`], for networks whose sub-networks are trained as such: what is normalised over shrinks as well,
+    /// and a group need not be zero-invariant. [`super::slice`] then gives a smaller network, not the same function.
+    ///
+    /// # Errors
+    /// As [`Self::of`].
+    pub fn elastic(graph: &Graph, split: Split) -> Result<Self> {
+        Self::walked(graph, split, true)
+    }
+
+    fn walked(graph: &Graph, split: Split, elastic: bool) -> Result<Self> {
         graph.validate().map_err(|e| Error::Execution { node: graph.name.clone(), source: Box::new(e) })?;
         if let Some(v) = graph.values.iter().find(|v| v.quant.is_some()) {
             return Err(Error::AlreadyQuantized { tensor: v.name.clone() });
         }
-        let mut walk = Walk::new(graph, split);
+        let mut walk = Walk::new(graph, split, elastic);
         for node in &graph.nodes {
             rules::apply(&mut walk, node);
         }
@@ -160,6 +173,8 @@ impl Groups {
 pub(super) struct Walk<'g> {
     pub(super) graph: &'g Graph,
     pub(super) split: Split,
+    /// Groups need not be zero-invariant.
+    pub(super) elastic: bool,
     pub(super) units: Units,
     slots: Vec<Vec<Slot>>,
     births: Vec<(u32, usize)>,
@@ -167,7 +182,7 @@ pub(super) struct Walk<'g> {
 }
 
 impl<'g> Walk<'g> {
-    fn new(graph: &'g Graph, split: Split) -> Self {
+    fn new(graph: &'g Graph, split: Split, elastic: bool) -> Self {
         let slot = |constant: bool| if constant { Slot::Unbound } else { Slot::Whole };
         let slots = graph.values.iter().map(|v| vec![slot(v.data.is_some()); v.shape.len()]).collect();
         let mut unmasked = BTreeSet::new();
@@ -179,7 +194,7 @@ impl<'g> Walk<'g> {
             };
             unmasked.extend(kept.iter().filter(|id| graph.value(**id).data.is_some()));
         }
-        Self { graph, split, units: Units::default(), slots, births: Vec::new(), unmasked }
+        Self { graph, split, elastic, units: Units::default(), slots, births: Vec::new(), unmasked }
     }
 
     pub(super) fn shape(&self, id: ValueId) -> &'g [usize] {

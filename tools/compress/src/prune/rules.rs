@@ -54,7 +54,9 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         Op::LayerNorm { .. } => {
             let axes = walk.read_all(x);
             let last = axes.len() - 1;
-            walk.fix(axes[last].as_ref(), &format!("is normalised over by `{name}`"));
+            if !walk.elastic {
+                walk.fix(axes[last].as_ref(), &format!("is normalised over by `{name}`"));
+            }
             for &parameter in &node.inputs[1..] {
                 walk.bind(parameter, 0, axes[last].as_ref(), "");
             }
@@ -252,7 +254,7 @@ fn matmul(walk: &mut Walk<'_>, node: &Node, transpose_b: bool) -> Vec<Option<Axi
     let mut axes: Vec<Option<Axis>> =
         (0..rank - 2).map(|i| shared(walk, [(a, i), (b, i)], &why, true)).collect();
     let inner = shared(walk, [(a, rank - 1), (b, k_of_b)], &why, true);
-    if let Some(inner) = inner.filter(|i| !i.zero) {
+    if let Some(inner) = inner.filter(|i| !i.zero && !walk.elastic) {
         walk.fix(Some(&inner), &format!("is summed over by `{}` and not zero", node.name));
     }
     axes.push(walk.read(a, rank - 2));

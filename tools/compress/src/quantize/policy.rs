@@ -80,8 +80,8 @@ impl WeightBits {
     }
 }
 
-/// Whether the device has a packed form of the node's weights.
-fn packs(graph: &Graph, node: &Node) -> bool {
+/// Whether the device has a packed form of the node's weights, so that they can take 4 or 2 bits.
+pub fn packs(graph: &Graph, node: &Node) -> bool {
     match node.op {
         Op::Conv2d { groups, window, .. } => {
             groups == 1 && (window.dilation[1] == 1 || window.kernel[1] == 1)

@@ -1,0 +1,549 @@
+//! `offshoot search`: sub-networks of a super-network, with the bits of their layers, against what they cost on the target.
+
+mod page;
+mod setup;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use indicatif::ProgressBar;
+use offshoot_report::table::thousands;
+use offshoot_search::evaluate::{Count, Evaluator, Samples, Settings};
+use offshoot_search::executor::{Engine, Executor, Job, Jobs, Local, Python, Slurm, perform};
+use offshoot_search::metrics::{Constraint, Goal, Measured, Metric};
+use offshoot_search::pareto::hypervolume;
+use offshoot_search::run::{self, Cache, Outcome as Found, Watch};
+use offshoot_search::strategies::{Choice, Evaluated, History};
+use offshoot_target::Target;
+use offshoot_train::FitOptions;
+use serde::Serialize;
+
+use self::setup::Setup;
+use super::compile::parse_bytes;
+use super::compress::parse_percent;
+use super::parse_target;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::ui::{Outcome, Ui};
+
+/// How candidates are proposed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// A predictor of each objective, fitted anew in rounds.
+    #[default]
+    Linas,
+    /// Evolution.
+    Nsga2,
+    /// Chance.
+    Random,
+    /// A predictor that knows its doubt, and descent on its input.
+    Boshnas,
+    /// Policies that remove layers and shrink what is left.
+    Reinforce,
+    /// No search: nested sub-networks from large to small.
+    Sorted,
+    /// A distribution for each task, evaluations shared.
+    Tasks,
+}
+
+impl From<Method> for Choice {
+    fn from(method: Method) -> Self {
+        match method {
+            Method::Linas => Self::Linas,
+            Method::Nsga2 => Self::Nsga2,
+            Method::Random => Self::Random,
+            Method::Boshnas => Self::Boshnas,
+            Method::Reinforce => Self::Reinforce,
+            Method::Sorted => Self::Sorted,
+            Method::Tasks => Self::Tasks,
+        }
+    }
+}
+
+/// Where candidates are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Where {
+    /// In this process.
+    #[default]
+    Local,
+    /// As an array job of Slurm.
+    Slurm,
+    /// Through Ray's job interface.
+    Ray,
+    /// On workers of Dask.
+    Dask,
+}
+
+/// `50ms`, `0.05s` or `800us` as milliseconds.
+///
+/// # Errors
+/// Not a time.
+pub fn parse_time(text: &str) -> std::result::Result<f64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic() || c == 'µ');
+    let unit = match &text[digits.len()..] {
+        "ms" => 1.0,
+        "s" => 1e3,
+        "us" | "µs" => 1e-3,
+        other => return Err(format!("unknown unit `{other}`: use us, ms or s")),
+    };
+    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no time such as 50ms"))
+}
+
+/// `120MHz` in hertz.
+///
+/// # Errors
+/// Not a frequency.
+pub fn parse_clock(text: &str) -> std::result::Result<f64, String> {
+    let (digits, unit) = match (text.strip_suffix("MHz"), text.strip_suffix("Hz")) {
+        (Some(digits), _) => (digits, 1e6),
+        (None, Some(digits)) => (digits, 1.0),
+        _ => return Err(format!("`{text}` is no frequency such as 120MHz")),
+    };
+    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
+    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no frequency such as 120MHz"))
+}
+
+/// Arguments of `search`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// What is elastic (space.toml).
+    #[arg(required_unless_present = "job")]
+    pub space: Option<PathBuf>,
+    /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
+    #[arg(long, num_args = 2, required_unless_present = "job", value_names = ["X.npy", "Y.npy"])]
+    pub data: Vec<PathBuf>,
+    /// Samples that only the points of the front are judged on, at the end.
+    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"])]
+    pub test: Vec<PathBuf>,
+    /// Folder of the search; one that was stopped goes on from it.
+    #[arg(short, long, required_unless_present = "job")]
+    pub output: Option<PathBuf>,
+    /// Where candidates are counted, and what they must fit.
+    #[arg(long)]
+    pub target: Option<String>,
+    /// What should be small or large, at least two: accuracy, accuracy@TASK, flash, ram, macs, instructions, cycles, latency.
+    /// Default: accuracy and instructions, or flash where nothing counts.
+    #[arg(long, value_delimiter = ',')]
+    pub objectives: Vec<Metric>,
+    /// Largest .off file, bytes (k and M understood).
+    #[arg(long, value_parser = parse_bytes)]
+    pub max_flash: Option<u64>,
+    /// Largest arena, bytes (k and M understood).
+    #[arg(long, value_parser = parse_bytes)]
+    pub max_ram: Option<u64>,
+    /// Longest run, such as 50ms: modelled cycles at --clock.
+    #[arg(long, value_parser = parse_time)]
+    pub max_latency: Option<f64>,
+    /// Least accuracy, such as 90%.
+    #[arg(long, value_parser = parse_percent)]
+    pub min_accuracy: Option<f64>,
+    /// Clock of the target; default: that of the emulated board.
+    #[arg(long, value_parser = parse_clock)]
+    pub clock: Option<f64>,
+    /// Candidates that are evaluated.
+    #[arg(long, default_value_t = 100)]
+    pub evaluations: usize,
+    /// How they are proposed.
+    #[arg(long, value_enum, default_value_t = Method::Linas)]
+    pub strategy: Method,
+    /// Where they are evaluated.
+    #[arg(long, value_enum, default_value_t = Where::Local)]
+    pub executor: Where,
+    /// Try all that quantisation can for every candidate, not only for the front.
+    #[arg(long)]
+    pub thorough: bool,
+    /// Passes over the data to train each point of the front further.
+    #[arg(long, default_value_t = 0)]
+    pub tune_epochs: usize,
+    /// Most points of the front that are written.
+    #[arg(long, default_value_t = 20)]
+    pub points: usize,
+    /// Only so many of the samples.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// Most samples that are kept apart.
+    #[arg(long, default_value_t = 500)]
+    pub held_out: usize,
+    /// Seed of everything random.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Evaluates the candidate of a job file and nothing else: what batch systems call.
+    #[arg(long, value_name = "FILE", conflicts_with = "space")]
+    pub job: Option<PathBuf>,
+}
+
+/// A point of the front.
+#[derive(Clone, Debug, Serialize)]
+pub struct FrontPoint {
+    /// Name of its folder.
+    pub id: String,
+    /// Index of each option.
+    pub encoding: Vec<u16>,
+    /// The options by name.
+    pub options: BTreeMap<String, usize>,
+    /// Bits of layers that do not have 8, by name of the operator.
+    pub policy: BTreeMap<String, u8>,
+    /// What was measured of it as it is written.
+    pub measured: Measured,
+    /// What was measured of it with the weights that it inherited, in the search.
+    pub inherited: Measured,
+    /// Accuracy on the samples of --test.
+    pub test_accuracy: Option<f64>,
+    /// Folder with model.onnx, model.off, policy.toml and calibration.npy.
+    pub folder: String,
+    /// What compiles it.
+    pub command: String,
+}
+
+/// What `search` found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Folder of the search.
+    pub output: String,
+    /// How.
+    pub strategy: Method,
+    /// Number of candidates in the space.
+    pub candidates: f64,
+    /// Candidates that were asked for, and of them measured by this call.
+    pub evaluations: usize,
+    /// As said.
+    pub evaluated: usize,
+    /// Candidates that could not be made.
+    pub failed: usize,
+    /// Samples that were learned from, and that were kept apart.
+    pub samples: [usize; 2],
+    /// What was looked for.
+    #[serde(flatten)]
+    pub goal: Goal,
+    /// Volume of the front after each number of evaluations, in units of what was seen.
+    pub volume: Vec<(usize, f64)>,
+    /// What the strategy says of itself.
+    pub notes: Vec<String>,
+    /// The front.
+    pub front: Vec<FrontPoint>,
+}
+
+/// What `search` did: a search, or one job of it.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Done {
+    /// A whole search.
+    Search(Box<Report>),
+    /// One job.
+    Job {
+        /// Key of the candidate.
+        key: String,
+        /// What was measured; none if it could not be made.
+        measured: Option<Measured>,
+    },
+}
+
+impl Outcome for Done {
+    fn render(&self) -> String {
+        match self {
+            Self::Search(report) => format!(
+                "{}: report.html, points/, evaluations.jsonl\n{} candidates, {} of them measured now, {} could not be made\n{}\n{}",
+                report.output,
+                report.evaluations,
+                report.evaluated,
+                report.failed,
+                page::table(&report.front),
+                report.notes.join("\n")
+            ),
+            Self::Job { key, measured } => match measured {
+                Some(m) => format!("{key}: {:.2} %, {} bytes", 100.0 * m.accuracy, thousands(m.flash)),
+                None => format!("{key}: could not be made"),
+            },
+        }
+    }
+}
+
+/// Searches, or performs one job.
+///
+/// # Errors
+/// The space or its data cannot be used, files cannot be written, a target or batch system does not answer; no candidate
+/// keeps the constraints.
+pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
+    if let Some(path) = &args.job {
+        let job = Job::read(path).map_err(|e| failure(&e))?;
+        let evaluator = Setup::read(&job.search)?.evaluator(ui, &job.search, false)?;
+        let entry = perform(&evaluator, path).map_err(|e| failure(&e))?;
+        return Ok(Done::Job { key: entry.key, measured: entry.measured });
+    }
+    let output = args.output.clone().unwrap_or_default();
+    std::fs::create_dir_all(&output).map_err(|e| Failure::writing(&output, &e))?;
+    let target = args.target.as_deref().map(parse_target).transpose()?;
+    let goal = goal(args, target.as_ref())?;
+    let setup = setup(args, target.as_ref(), &goal)?;
+    let test = match args.test.as_slice() {
+        [x, y] => Some([x.clone(), y.clone()]),
+        _ => None,
+    };
+    setup.write(&output)?;
+    let evaluator = setup.evaluator(ui, &output, true)?;
+    let test = test.map(|paths| setup::samples(&evaluator.elastic, &paths)).transpose()?;
+    let journal = output.join("evaluations.jsonl");
+    let mut cache = Cache::open(Some(&journal)).map_err(|e| failure(&e))?;
+    let executor = executor(args, &output)?;
+    let mut strategy = Choice::from(args.strategy).strategy(args.seed);
+    let mut watch = Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
+    let found = run::run(
+        &evaluator,
+        &goal,
+        strategy.as_mut(),
+        args.evaluations,
+        &mut cache,
+        executor.as_ref(),
+        &mut watch,
+    );
+    watch.bar.finish_and_clear();
+    let found = found.map_err(|e| failure(&e))?;
+    let report = report(ui, args, &evaluator, &goal, &found, &output, test.as_ref())?;
+    let html = page::page(&report, &found.history, &goal)?.render();
+    let json = serde_json::to_vec_pretty(&report).or_fail(Kind::Internal, "report this")?;
+    for (name, bytes) in [("report.html", html.as_bytes()), ("front.json", &json)] {
+        let path = output.join(name);
+        offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
+    }
+    Ok(Done::Search(Box::new(report)))
+}
+
+fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
+    let counts = target.is_some_and(|t| !matches!(t, Target::Host));
+    let mut objectives = args.objectives.clone();
+    if objectives.is_empty() {
+        objectives = vec![Metric::Accuracy, if counts { Metric::Instructions } else { Metric::Flash }];
+    }
+    if objectives.len() < 2 {
+        return Err(Failure::new(Kind::Usage, "one objective", "give two or more, such as accuracy,flash"));
+    }
+    let bound = |metric: Metric, limit: Option<f64>| limit.map(|limit| Constraint { metric, limit });
+    let board = match target {
+        Some(Target::Qemu(board)) => Some(*board),
+        _ => None,
+    };
+    let smaller = |a: Option<u64>, b: Option<u32>| match (a, b.map(u64::from)) {
+        (Some(a), Some(b)) => Some(a.min(b) as f64),
+        (a, b) => a.or(b).map(|v| v as f64),
+    };
+    let constraints: Vec<Constraint> = [
+        bound(Metric::Flash, smaller(args.max_flash, board.map(|b| b.flash_bytes))),
+        bound(Metric::Ram, smaller(args.max_ram, board.map(|b| b.ram_bytes))),
+        bound(Metric::Latency, args.max_latency),
+        bound(Metric::Accuracy, args.min_accuracy),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let wanted = objectives.iter().chain(constraints.iter().map(|c| &c.metric));
+    let counted = |m: &&Metric| matches!(m, Metric::Instructions | Metric::Cycles | Metric::Latency);
+    if let Some(metric) = wanted.clone().find(counted).filter(|_| !counts) {
+        let message = format!("{metric} is counted on a target, and there is none that counts");
+        return Err(Failure::new(Kind::Usage, message, "give --target qemu:cortex-m4"));
+    }
+    Ok(Goal { objectives, constraints })
+}
+
+fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
+    let absolute = |path: &Path| path.canonicalize().map_err(|e| Failure::reading(path, &e));
+    let (Some(space), [x, y]) = (&args.space, args.data.as_slice()) else {
+        return Err(Failure::new(Kind::Usage, "no space or no data", "see `offshoot search --help`"));
+    };
+    let all = goal.objectives.iter().chain(goal.constraints.iter().map(|c| &c.metric));
+    let cycles = all.clone().any(|m| matches!(m, Metric::Cycles | Metric::Latency));
+    let count = match target {
+        Some(t) if !matches!(t, Target::Host) => if cycles { Count::Cycles } else { Count::Instructions },
+        _ => Count::Nothing,
+    };
+    let clock = match target {
+        Some(Target::Qemu(board)) => f64::from(board.clock_hz),
+        _ => 1e6,
+    };
+    let settings =
+        Settings { thorough: args.thorough, count, clock_hz: args.clock.unwrap_or(clock), ..Settings::default() };
+    Ok(Setup {
+        space: absolute(space)?,
+        data: [absolute(x)?, absolute(y)?],
+        target: args.target.clone(),
+        settings,
+        limit: args.limit,
+        held_out: args.held_out,
+        seed: args.seed,
+    })
+}
+
+fn executor(args: &Args, output: &Path) -> Result<Box<dyn Executor>> {
+    if args.executor == Where::Local {
+        return Ok(Box::new(Local));
+    }
+    let program = std::env::current_exe().map_err(|e| Failure::reading(Path::new("offshoot"), &e))?;
+    let jobs = Jobs::new(output, &program).map_err(|e| failure(&e))?;
+    Ok(match args.executor {
+        Where::Local => Box::new(Local),
+        Where::Slurm => Box::new(Slurm::new(jobs)),
+        Where::Ray => Box::new(Python::new(jobs, Engine::Ray)),
+        Where::Dask => Box::new(Python::new(jobs, Engine::Dask)),
+    })
+}
+
+struct Progress<'u> {
+    ui: &'u Ui,
+    bar: ProgressBar,
+    goal: Goal,
+}
+
+impl Watch for Progress<'_> {
+    fn evaluated(&mut self, done: usize, _: usize) {
+        self.bar.set_position(done as u64);
+    }
+
+    fn batch(&mut self, history: &History) -> bool {
+        let shown = |e: &Evaluated| {
+            let numbers = self.goal.objectives.iter().zip(&e.costs).map(|(m, c)| match m.grows() {
+                true => format!("{:.1} %", -100.0 * c),
+                false => thousands(*c as u64),
+            });
+            numbers.collect::<Vec<_>>().join(" ")
+        };
+        let front = history.front();
+        let line: Vec<String> = front.iter().map(|e| shown(e)).collect();
+        let text = format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
+        // Above the bar, where there is one.
+        match self.bar.is_hidden() {
+            true => self.ui.note(&text),
+            false => self.bar.println(text),
+        }
+        true
+    }
+}
+
+/// Volume of the front after each tenth evaluation, between the best and the worst that were seen.
+fn volume(history: &History) -> Vec<(usize, f64)> {
+    let kept: Vec<Option<&Evaluated>> =
+        history.all().iter().map(|e| Some(e).filter(|e| e.violation == 0.0 && e.costs.iter().all(|c| c.is_finite()))).collect();
+    let width = history.all().first().map_or(0, |e| e.costs.len());
+    let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| kept.iter().flatten().map(|e| e.costs[o]).fold(start, f);
+    let (low, high): (Vec<f64>, Vec<f64>) =
+        (0..width).map(|o| (of(o, f64::INFINITY, f64::min), of(o, f64::NEG_INFINITY, f64::max))).unzip();
+    let unit = |e: &Evaluated| -> Vec<f64> {
+        (0..width).map(|o| (e.costs[o] - low[o]) / (high[o] - low[o]).max(1e-12)).collect()
+    };
+    let n = history.all().len();
+    let mut stops: Vec<usize> = (10..=n).step_by(10).chain([n]).collect();
+    stops.dedup();
+    let at = |n: usize| {
+        let costs: Vec<Vec<f64>> = kept[..n].iter().flatten().map(|e| unit(e)).collect();
+        (n, hypervolume(&costs, &vec![1.0 + 1e-9; width]))
+    };
+    stops.into_iter().map(at).collect()
+}
+
+fn report(
+    ui: &Ui,
+    args: &Args,
+    evaluator: &Evaluator,
+    goal: &Goal,
+    found: &Found,
+    output: &Path,
+    test: Option<&Samples>,
+) -> Result<Report> {
+    let history = &found.history;
+    let front: Vec<&Evaluated> = history.front();
+    if front.is_empty() {
+        let least = history.all().iter().filter(|e| e.measured.is_some()).min_by(|a, b| a.violation.total_cmp(&b.violation));
+        let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be made".into(), |m| {
+            format!(
+                "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
+                100.0 * m.accuracy,
+                thousands(m.flash),
+                thousands(m.ram),
+                m.latency_ms.map_or("-".into(), |l| format!("{l:.2}"))
+            )
+        });
+        let message = format!("none of {} candidates keeps within the limits; {near}", history.all().len());
+        return Err(Failure::new(Kind::Budget, message, "raise the limits or --evaluations, or let the space have smaller options"));
+    }
+    // The most evenly spread ones, if there are too many.
+    let count = args.points.clamp(1, front.len());
+    let chosen = (0..count).map(|i| front[if count > 1 { i * (front.len() - 1) / (count - 1) } else { 0 }]);
+    let bar = ui.progress("writing the front", count as u64);
+    let mut points = Vec::new();
+    for (i, e) in chosen.enumerate() {
+        let id = format!("{i:02}");
+        let folder = output.join("points").join(&id);
+        let candidate = match args.tune_epochs {
+            0 => evaluator.candidate(&e.encoding),
+            epochs => {
+                let options = FitOptions { epochs, rate: 1e-3, clip: Some(5.0), seed: args.seed, ..FitOptions::default() };
+                evaluator.tuned(&e.encoding, &options, Some((2.0, 0.5)), &mut ())
+            }
+        };
+        let candidate = candidate.map_err(|e| failure(&e))?;
+        let inherited = e.measured.clone().unwrap_or_default();
+        let measured = match args.tune_epochs {
+            0 => inherited.clone(),
+            _ => evaluator.measure(&candidate).map_err(|e| failure(&e))?,
+        };
+        let (command, test_accuracy) = page::export(evaluator, &candidate, &folder, test)?;
+        let space = &evaluator.elastic.space;
+        let names = space.variables.iter().map(|v| v.name.clone());
+        points.push(FrontPoint {
+            id,
+            encoding: e.encoding.clone(),
+            options: names.zip(space.values(&e.encoding)).collect(),
+            policy: candidate.bits.layers.clone(),
+            measured,
+            inherited,
+            test_accuracy,
+            folder: folder.display().to_string(),
+            command,
+        });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(Report {
+        output: output.display().to_string(),
+        strategy: args.strategy,
+        candidates: evaluator.elastic.space.size(),
+        evaluations: history.all().len(),
+        evaluated: found.evaluated,
+        failed: history.all().iter().filter(|e| e.measured.is_none()).count(),
+        samples: [evaluator.train().y.len(), evaluator.held().y.len()],
+        goal: goal.clone(),
+        volume: volume(history),
+        notes: found.notes.clone(),
+        front: points,
+    })
+}
+
+fn failure(error: &offshoot_search::Error) -> Failure {
+    use offshoot_search::Error;
+    let (kind, help) = match error {
+        Error::Space(_) | Error::Encoding(_) => (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md"),
+        Error::File { .. } => (Kind::Io, "correct or remove the file"),
+        Error::Data(_) => (Kind::Mismatch, "give samples and classes as the network takes them"),
+        Error::Executor { .. } => (Kind::Device, "check the batch system, or use --executor local"),
+        Error::Target(_) => (Kind::Device, crate::batch::DEVICE_HELP),
+        Error::Train(_) => (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged"),
+        Error::Compress(_) | Error::Export(_) => (Kind::Unsupported, "replace the operators named above"),
+        _ => (Kind::Internal, "report this"),
+    };
+    Failure::new(kind, error.to_string(), help)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_clocks_have_units() {
+        assert_eq!(parse_time("50ms"), Ok(50.0));
+        assert_eq!(parse_time("0.05s"), Ok(50.0));
+        assert_eq!(parse_time("500us"), Ok(0.5));
+        assert!(parse_time("50").is_err() && parse_time("-1ms").is_err() && parse_time("ms").is_err());
+        assert_eq!(parse_clock("120MHz"), Ok(120e6));
+        assert_eq!(parse_clock("32768Hz"), Ok(32768.0));
+        assert!(parse_clock("fast").is_err());
+    }
+}

@@ -1,0 +1,82 @@
+//! Slurm: a batch is one array job.
+
+use std::path::Path;
+use std::process::Command;
+
+use super::{Executor, Jobs};
+use crate::evaluate::Evaluator;
+use crate::run::Entry;
+use crate::space::Encoding;
+use crate::{Error, Result};
+
+/// Submits array scripts and waits for them.
+#[derive(Clone, Debug)]
+pub struct Slurm {
+    jobs: Jobs,
+    /// `sbatch`, or what stands for it.
+    program: String,
+}
+
+/// Program to run instead of `sbatch` as found in `PATH`.
+pub(super) const PROGRAM_VARIABLE: &str = "OFFSHOOT_SBATCH";
+
+impl Slurm {
+    /// With the jobs of a search; `OFFSHOOT_SBATCH` names another `sbatch`. Further options (`SBATCH_PARTITION` and so
+    /// on) are Slurm's own variables.
+    pub fn new(jobs: Jobs) -> Self {
+        let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "sbatch".into());
+        Self { jobs, program }
+    }
+
+    /// With another `sbatch`.
+    #[must_use]
+    pub fn with_program(mut self, program: impl Into<String>) -> Self {
+        self.program = program.into();
+        self
+    }
+}
+
+/// A path as one word of the shell.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+impl Executor for Slurm {
+    fn name(&self) -> &'static str {
+        "slurm"
+    }
+
+    fn run(
+        &self,
+        evaluator: &Evaluator,
+        candidates: &[Encoding],
+        keep: &mut (dyn FnMut(Entry) -> Result<()> + Send),
+    ) -> Result<()> {
+        let (list, open) = self.jobs.write(evaluator, candidates)?;
+        if !open.is_empty() {
+            let script = self.jobs.folder.join("array.sh");
+            let text = format!(
+                "#!/bin/sh\n#SBATCH --job-name=offshoot-search\n#SBATCH --array=0-{}\n#SBATCH --output={}\n\
+                 # Each task evaluates one candidate: a line of the list.\n\
+                 job=$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" {})\n\
+                 exec {} search --job \"$job\"\n",
+                open.len() - 1,
+                self.jobs.folder.join("slurm-%A_%a.log").display(),
+                quoted(&list),
+                quoted(&self.jobs.program),
+            );
+            offshoot_report::write_atomically(&script, text.as_bytes()).map_err(|e| Error::file(&script, e))?;
+            let out = Command::new(&self.program).args(["--wait", "--parsable"]).arg(&script).output();
+            let out = out.map_err(|e| Error::Executor {
+                executor: "slurm",
+                reason: format!("{}: {e}; is Slurm's client installed here?", self.program),
+            })?;
+            // Tasks that failed are found by their missing results; a refusal is not.
+            if !out.status.success() && out.stdout.is_empty() {
+                let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+                return Err(Error::Executor { executor: "slurm", reason: format!("{}: {said}", self.program) });
+            }
+        }
+        self.jobs.collect("slurm", evaluator, candidates, keep)
+    }
+}

@@ -1,0 +1,283 @@
+//! What operators cost on a target, each measured once.
+//!
+//! An operator's count of instructions depends on its record but for where its tensors lie, so that candidates share
+//! measurements: a candidate with nothing new in it is not run on the target at all. What a run takes beside its operators
+//! is measured with them.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use offshoot::Model;
+use offshoot::format::codec::Record;
+use offshoot::graph::cost;
+use offshoot_export::write::Aligned;
+use offshoot_target::{Device, Profile, Target};
+use serde::{Deserialize, Serialize};
+
+use crate::journal::Journal;
+use crate::{Error, Result};
+
+/// One operator as it was measured, or (with the signature `run …`) what a run takes beside its operators.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Operator {
+    /// Where.
+    pub target: String,
+    /// The record without what does not matter.
+    pub signature: String,
+    /// Instructions; of a run's rest, they may be less than none, as reading the counter takes some.
+    pub instructions: i64,
+    /// What a predictor sees of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<f64>,
+}
+
+/// Signature and features of every operator of a file, in order.
+///
+/// # Errors
+/// It is no `.off` file.
+pub fn operators_of(off: &[u8]) -> Result<Vec<(String, Vec<f64>)>> {
+    let copy = Aligned::new(off);
+    let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
+    Ok(model.ops().map(|(_, _, record)| (signature(&record), features(&record))).collect())
+}
+
+/// Names of fields that say where something lies.
+const PLACES: [&str; 6] = ["src: ", "dst: ", "scratch: ", "blob: ", "a: ", "b: "];
+/// Zero points: kernels tell the lowest from the others.
+const ZEROS: [&str; 5] = ["in_zp: ", "out_zp: ", "a_zp: ", "b_zp: ", "zp: "];
+
+/// The record as text, without offsets, and with zero points, bounds and multipliers by what kernels tell apart.
+fn signature(record: &Record) -> String {
+    let mut text = format!("{record:?}");
+    for field in PLACES {
+        text = replaced(&text, field, |_| "_");
+    }
+    for field in ZEROS {
+        text = replaced(&text, field, |v| if v == "-128" { "low" } else { "zero" });
+    }
+    text = replaced(&text, "Arena(", |_| "_");
+    text = replaced(&text, "Blob(", |_| "_");
+    for open in ["clamp: None", "clamp: Some((-128, 127))"] {
+        text = text.replace(open, "clamp: open");
+    }
+    let mut rest = text.as_str();
+    let mut out = String::new();
+    while let Some(at) = rest.find("clamp: Some((") {
+        out.push_str(&rest[..at]);
+        out.push_str("clamp: bounds");
+        rest = rest[at..].find("))").map_or("", |end| &rest[at + end + 2..]);
+    }
+    out.push_str(rest);
+    // A depthwise convolution's multiplier is one of channels; those of numbers stand beside a shift.
+    let mut text = out;
+    if text.contains("shift: ") {
+        for field in ["multiplier: ", "shift: "] {
+            text = replaced(&text, field, |_| "_");
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// `text` with the number behind every `field` (where that begins a word) exchanged.
+fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) = rest.find(field) {
+        let begins = rest[..at].chars().last().is_none_or(|c| !c.is_alphanumeric() && c != '_');
+        let start = at + field.len();
+        let end = rest[start..].find(|c: char| !c.is_ascii_digit() && c != '-').map_or(rest.len(), |e| start + e);
+        out.push_str(&rest[..start]);
+        if begins && end > start { out.push_str(with(&rest[start..end])) } else { out.push_str(&rest[start..end]) }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Numbers by which the cost of operators of one kind grows: multiply-accumulates, output bytes, weights, scratch, and
+/// extents. What they mean follows from the kind.
+fn features(record: &Record) -> Vec<f64> {
+    let (_, out) = cost::output(record).unwrap_or_default();
+    let basic =
+        vec![cost::macs(record) as f64, f64::from(out), cost::weights(record) as f64, f64::from(cost::scratch(record).unwrap_or(0))];
+    let area = |w: &offshoot::format::record::WindowRepr| {
+        let w = offshoot_ir::Window::from(*w);
+        (f64::from(w.kernel[0]), f64::from(w.kernel[1]))
+    };
+    let four = |c: u16| f64::from(c.div_ceil(4));
+    let more = match record {
+        Record::ConvBlocked(r) => {
+            let (kh, kw) = area(&r.window);
+            let pixels = f64::from(out) / f64::from(r.out_c.max(1));
+            let pairs = (pixels / 2.0).ceil();
+            let row = (kw * f64::from(r.c) / 4.0).ceil();
+            vec![pairs, pairs * four(r.out_c), pairs * four(r.out_c) * kh * row, pairs * kh, pairs * kh * row]
+        }
+        Record::ConvPacked(r) => {
+            let r = &r.conv();
+            let (kh, kw) = area(&r.window);
+            let pixels = f64::from(out) / f64::from(r.out_c.max(1));
+            let pairs = (pixels / 2.0).ceil();
+            let row = (kw * f64::from(r.c) / 4.0).ceil();
+            vec![pairs, pairs * four(r.out_c), pairs * four(r.out_c) * kh * row, pairs * kh, pairs * kh * row]
+        }
+        Record::DepthwisePlanar(r) => {
+            let (kh, kw) = area(&r.window);
+            let w = offshoot_ir::Window::from(r.window);
+            let (h, width, c) = (f64::from(r.h), f64::from(r.w), f64::from(r.c));
+            let rows = f64::from(out) / c.max(1.0) / (width / f64::from(w.stride[1].max(1))).ceil().max(1.0);
+            vec![c, c * h, c * h * width, c * rows, c * rows * kh, f64::from(out) * kh, f64::from(out) * kh * kw]
+        }
+        Record::FullyConnected(r) => vec![f64::from(r.rows), f64::from(r.rows) * f64::from(r.out_c)],
+        Record::Pool(r) => {
+            let (kh, kw) = area(&r.window);
+            vec![f64::from(out) * kh * kw, f64::from(r.c)]
+        }
+        Record::MatMul(r) => vec![f64::from(r.batch), f64::from(r.batch) * f64::from(r.m)],
+        _ => vec![],
+    };
+    [basic, more].concat()
+}
+
+/// All that was measured on a target.
+#[derive(Debug)]
+pub struct Operators {
+    target: Target,
+    name: String,
+    known: Mutex<HashMap<String, i64>>,
+    journal: Option<Journal>,
+    /// One emulator or board at a time: they may be a single device.
+    device: Mutex<()>,
+}
+
+impl Operators {
+    /// With what the file at `path` holds, which grows by what is measured; `None` keeps nothing.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn new(target: Target, path: Option<&Path>) -> Result<Self> {
+        let name = target.to_string();
+        let (journal, found) = match path {
+            Some(path) => {
+                let (journal, found) = Journal::open::<Operator>(path)?;
+                (Some(journal), found)
+            }
+            None => (None, vec![]),
+        };
+        let known = found.into_iter().filter(|o| o.target == name).map(|o| (o.signature, o.instructions)).collect();
+        Ok(Self { target, name, known: Mutex::new(known), journal, device: Mutex::new(()) })
+    }
+
+    /// Number of operators that were measured.
+    pub fn len(&self) -> usize {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Instructions of a run, from what is known of its operators; `None` if one of them was never measured.
+    ///
+    /// # Errors
+    /// It is no `.off` file.
+    pub fn composed(&self, off: &[u8]) -> Result<Option<u64>> {
+        let operators = operators_of(off)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = known.get(&rest(&operators)).copied();
+        let parts = operators.iter().map(|(signature, _)| known.get(signature).copied());
+        let sum: Option<i64> = parts.chain([rest]).sum();
+        Ok(sum.and_then(|s| u64::try_from(s).ok()))
+    }
+
+    /// Instructions of a run: composed, or measured now.
+    ///
+    /// # Errors
+    /// The target does not answer or cannot count.
+    pub fn instructions(&self, off: &[u8]) -> Result<u64> {
+        if let Some(sum) = self.composed(off)? {
+            return Ok(sum);
+        }
+        let _one = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have measured the same meanwhile.
+        if let Some(sum) = self.composed(off)? {
+            return Ok(sum);
+        }
+        let profile = profile(&self.target, off, false)?;
+        self.learn(off, &profile)?;
+        profile.instructions.ok_or_else(|| Error::Data(format!("{} does not count instructions", self.name)))
+    }
+
+    /// Profile of a run with modelled cycles; what it says of operators is kept.
+    ///
+    /// # Errors
+    /// As [`Self::instructions`]; no model of the core.
+    pub fn cycles(&self, off: &[u8]) -> Result<Profile> {
+        let _one = self.device.lock().unwrap_or_else(PoisonError::into_inner);
+        let profile = profile(&self.target, off, true)?;
+        self.learn(off, &profile)?;
+        Ok(profile)
+    }
+
+    fn learn(&self, off: &[u8], profile: &Profile) -> Result<()> {
+        let operators = operators_of(off)?;
+        let counts: Option<Vec<u64>> = profile.operators.iter().map(|o| o.instructions).collect();
+        let (Some(total), Some(counts)) = (profile.instructions, counts) else { return Ok(()) };
+        let whole = rest(&operators);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = total as i64 - counts.iter().map(|&c| c as i64).sum::<i64>();
+        let each = operators.into_iter().zip(counts).map(|((s, f), c)| (s, f, c as i64));
+        for (signature, features, instructions) in each.chain([(whole, vec![], left)]) {
+            if known.insert(signature.clone(), instructions).is_none()
+                && let Some(journal) = &self.journal
+            {
+                let target = self.name.clone();
+                journal.add(&Operator { target, signature, instructions, features })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Signature of what a run takes beside its operators, which depends on how many of which kind there are.
+fn rest(operators: &[(String, Vec<f64>)]) -> String {
+    format!("run of {} operators", operators.len())
+}
+
+/// Runs a model once on a target, of zeros: the work does not depend on the data.
+///
+/// # Errors
+/// The target does not answer.
+pub fn profile(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
+    let mut device: Box<dyn Device> = offshoot_target::open(target)?;
+    device.load(off)?;
+    let copy = Aligned::new(off);
+    let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
+    let zeros: Vec<Vec<u8>> = (0..model.input_count()).filter_map(|i| model.input(i)).map(|io| vec![0; bytes(&io)]).collect();
+    let inputs: Vec<&[u8]> = zeros.iter().map(Vec::as_slice).collect();
+    let mut profile = device.profile(&inputs)?;
+    if cycles {
+        device.model_cycles(&inputs, &mut profile)?;
+    }
+    Ok(profile)
+}
+
+/// Bytes of an input.
+fn bytes(io: &offshoot::format::record::IoRepr) -> usize {
+    io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_matter_is_not_in_a_signature() {
+        let text = "Conv { src: 12, out_zp: -128, in_zp: 3, b: Arena(77), dst_: 5, multiplier: 9, shift: -3 }";
+        let text = replaced(text, "src: ", |_| "_");
+        assert!(text.contains("src: _,"));
+        assert_eq!(replaced("pad: [1], a: 3, extra: 4", "a: ", |_| "_"), "pad: [1], a: _, extra: 4");
+        assert_eq!(replaced("out_zp: -128, zp: 4", "zp: ", |v| if v == "-128" { "low" } else { "zero" }), "out_zp: -128, zp: zero");
+    }
+}

@@ -1,0 +1,183 @@
+//! The search as a whole: ask the strategy, evaluate what is new, write it down, ask again.
+//!
+//! Nothing but the journal of evaluations is kept. A search that was killed is run again from its beginning: the strategy
+//! asks the same, finds it answered, and goes on where nothing is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::Evaluator;
+use crate::executor::Executor;
+use crate::journal::Journal;
+use crate::metrics::{Goal, Measured};
+use crate::space::Encoding;
+use crate::strategies::{Evaluated, History, Strategy, View};
+use crate::{Error, Result};
+
+/// A line of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Names the candidate and all that its numbers depend on.
+    pub key: String,
+    /// The candidate.
+    pub encoding: Encoding,
+    /// The same for people.
+    pub options: BTreeMap<String, usize>,
+    /// What was measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
+    /// Why it could not be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Seconds that it took.
+    pub seconds: f64,
+}
+
+impl Entry {
+    /// Evaluates a candidate. What is wrong with it is part of the entry.
+    ///
+    /// # Errors
+    /// What is wrong with the search: a target that does not answer, a file that cannot be written.
+    pub fn of(evaluator: &Evaluator, encoding: &[u16]) -> Result<Self> {
+        let start = std::time::Instant::now();
+        let (measured, error) = match evaluator.evaluate(encoding) {
+            Ok(measured) => (Some(measured), None),
+            Err(e @ (Error::Target(_) | Error::File { .. } | Error::Executor { .. } | Error::Stopped)) => return Err(e),
+            Err(e) => (None, Some(e.to_string())),
+        };
+        let space = &evaluator.elastic.space;
+        let names = space.variables.iter().map(|v| v.name.clone());
+        Ok(Self {
+            key: evaluator.key(encoding),
+            encoding: encoding.to_vec(),
+            options: names.zip(space.values(encoding)).collect(),
+            measured,
+            error,
+            seconds: (start.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+        })
+    }
+}
+
+/// What was evaluated, by key, with the journal that keeps it.
+#[derive(Debug)]
+pub struct Cache {
+    journal: Option<Journal>,
+    entries: HashMap<String, Entry>,
+}
+
+impl Cache {
+    /// That of a file; `None` keeps nothing.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn open(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self { journal: None, entries: HashMap::new() }) };
+        let (journal, found) = Journal::open::<Entry>(path)?;
+        let entries = found.into_iter().map(|e| (e.key.clone(), e)).collect();
+        Ok(Self { journal: Some(journal), entries })
+    }
+
+    /// Number of evaluations that it holds.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// An evaluation.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    fn add(&mut self, entry: Entry) -> Result<()> {
+        if self.entries.contains_key(&entry.key) {
+            return Ok(());
+        }
+        if let Some(journal) = &self.journal {
+            journal.add(&entry)?;
+        }
+        self.entries.insert(entry.key.clone(), entry);
+        Ok(())
+    }
+}
+
+/// Watches a search.
+pub trait Watch: Send {
+    /// After every evaluation: `done` of `total` candidates are known.
+    fn evaluated(&mut self, done: usize, total: usize) {
+        let _ = (done, total);
+    }
+
+    /// After every batch. `false` ends the search.
+    fn batch(&mut self, history: &History) -> bool {
+        let _ = history;
+        true
+    }
+}
+
+impl Watch for () {}
+
+/// What a search did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// All candidates in the order in which they were asked for.
+    pub history: History,
+    /// How many were evaluated now; the others were known.
+    pub evaluated: usize,
+    /// What the strategy says of itself.
+    pub notes: Vec<String>,
+}
+
+/// Evaluates up to `evaluations` candidates.
+///
+/// # Errors
+/// [`Error::Stopped`] if the watcher ends it; what goes wrong in a target or file.
+pub fn run(
+    evaluator: &Evaluator,
+    goal: &Goal,
+    strategy: &mut dyn Strategy,
+    evaluations: usize,
+    cache: &mut Cache,
+    executor: &dyn Executor,
+    watch: &mut dyn Watch,
+) -> Result<Outcome> {
+    let (mut history, mut evaluated) = (History::default(), 0);
+    while history.all().len() < evaluations {
+        let view = View { space: &evaluator.elastic.space, goal, history: &history };
+        let batch = strategy.propose(view, evaluations - history.all().len());
+        if batch.is_empty() {
+            break;
+        }
+        let keys: Vec<String> = batch.iter().map(|e| evaluator.key(e)).collect();
+        let open: Vec<Encoding> =
+            batch.iter().zip(&keys).filter(|(_, k)| cache.get(k).is_none()).map(|(e, _)| e.clone()).collect();
+        let mut done = history.all().len() + batch.len() - open.len();
+        watch.evaluated(done, evaluations);
+        evaluated += open.len();
+        if !open.is_empty() {
+            let mut keep = |entry: Entry| {
+                cache.add(entry)?;
+                done += 1;
+                watch.evaluated(done, evaluations);
+                Ok(())
+            };
+            executor.run(evaluator, &open, &mut keep)?;
+        }
+        for (encoding, key) in batch.into_iter().zip(&keys) {
+            let entry = cache.get(key).ok_or_else(|| Error::Executor {
+                executor: executor.name(),
+                reason: format!("no result of {}", evaluator.elastic.space.describe(&encoding)),
+            })?;
+            history.add(Evaluated::new(encoding, entry.measured.clone(), goal));
+        }
+        if !watch.batch(&history) {
+            return Err(Error::Stopped);
+        }
+    }
+    Ok(Outcome { history, evaluated, notes: strategy.notes() })
+}
