@@ -27,18 +27,21 @@
 //! ```
 //!
 //! The gradients are an own tape over the IR's operators ([`mod@fit`] → `tape` → `grad`): forward results are those of
-//! the reference executor. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
+//! the reference executor up to the order of sums. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
 //! binary `make-models` makes again.
 
 mod batch;
 pub mod card;
 mod checkpoint;
+mod convolve;
 mod dataset;
 mod error;
 pub mod fake_quant;
 pub mod fit;
+mod forward;
 mod grad;
 mod gradients;
+mod kernels;
 mod loss;
 pub mod models;
 pub mod network;

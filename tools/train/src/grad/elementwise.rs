@@ -14,10 +14,16 @@ pub(super) fn binary(
     dy: &ArrayD<f32>,
     wanted: [bool; 2],
 ) -> Vec<Option<ArrayD<f32>>> {
+    if matches!(kind, BinaryKind::Add | BinaryKind::Sub) {
+        let second = || if kind == BinaryKind::Sub { dy.mapv(|d| -d) } else { dy.clone() };
+        return vec![
+            wanted[0].then(|| sum_to(dy.clone(), a.shape())),
+            wanted[1].then(|| sum_to(second(), b.shape())),
+        ];
+    }
     // d a and d b for one element; of equal elements, Min and Max hand each half.
     let slopes: fn(f32, f32) -> (f32, f32) = match kind {
-        BinaryKind::Add => |_, _| (1.0, 1.0),
-        BinaryKind::Sub => |_, _| (1.0, -1.0),
+        BinaryKind::Add | BinaryKind::Sub => |_, _| (1.0, 1.0),
         BinaryKind::Mul => |a, b| (b, a),
         BinaryKind::Div => |a, b| (1.0 / b, -a / (b * b)),
         BinaryKind::Min => |a, b| if a == b { (0.5, 0.5) } else { (f32::from(a < b), f32::from(a > b)) },
