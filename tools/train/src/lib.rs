@@ -7,6 +7,8 @@
 //! |---|---|
 //! | labels or values | [`Dataset::target`] |
 //! | a teacher's logits, tensors inside it | [`FitOptions::teacher`] |
+//! | samples changed at random | [`FitOptions::augment`] |
+//! | weights that fade to nothing while the rest makes up for them | [`FitOptions::fade`] |
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
 //! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
 //! | any other change of weights on the way forward | [`FitOptions::transform`] |
@@ -30,10 +32,12 @@
 //! the reference executor up to the order of sums. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
 //! binary `make-models` makes again.
 
+pub mod augment;
 mod batch;
 pub mod card;
 mod checkpoint;
 mod convolve;
+mod critical;
 mod dataset;
 mod error;
 pub mod fake_quant;
@@ -52,6 +56,8 @@ pub mod recipe;
 mod tape;
 mod weights;
 
+pub use augment::Augment;
+pub use critical::critical;
 pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
@@ -60,6 +66,7 @@ pub use gradients::gradients;
 pub use optimiser::{Rule, Schedule};
 pub use options::{
     Checkpoint, Control, Ended, Epoch, Feature, FitOptions, FitReport, Judgement, Observer, Step, Teacher,
-    WeightTransform,
+    View, WeightTransform,
 };
 pub use predict::{accuracy, argmax, fold_input, predict};
+pub use weights::trainable;
