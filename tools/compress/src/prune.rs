@@ -17,6 +17,8 @@ mod union;
 pub use allocate::{Move, order};
 pub use groups::{Family, Groups, Split};
 pub use refit::refit;
-pub use run::{FamilyReport, Progress, PruneOptions, PruneReport, Size, head, prune, samples, size};
+pub use run::{
+    FamilyReport, Instructions, Progress, PruneOptions, PruneReport, Size, head, prune, samples, size,
+};
 pub use scores::{Score, scores};
 pub use slice::{masked, slice};

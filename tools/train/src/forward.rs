@@ -3,7 +3,7 @@
 //! Sums are in another order than the reference's, so that results differ from its in the last bits.
 
 use ndarray::ArrayD;
-use offshoot_ir::{BinaryKind, Node, Op};
+use offshoot_ir::{BinaryKind, Node, Op, UnaryKind};
 
 use crate::convolve::Convolution;
 use crate::error::Result;
@@ -28,6 +28,7 @@ pub(crate) fn evaluate(node: &Node, shape: &[usize], x: &[Tensor]) -> Result<Arr
             }
         }
         (Op::Binary { kind: BinaryKind::Add, .. }, [a, b]) if a.shape() == b.shape() => &**a + &**b,
+        (Op::Unary(UnaryKind::Clip { min, max }), [x]) => x.mapv(|v| v.max(*min).min(*max)),
         _ => return Ok(offshoot_reference::evaluate(node, shape, x)?),
     };
     if let Some(activation) = node.op.activation() {

@@ -3,11 +3,13 @@
 mod page;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use offshoot_compress::prune::{self, FamilyReport, Progress, PruneOptions, Score, Size};
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
 use offshoot_target::Target;
+use offshoot_train::augment::{Augment, Images, Series};
 use offshoot_train::{Checkpoint, Dataset};
 use serde::Serialize;
 
@@ -47,6 +49,31 @@ impl From<Ranking> for Score {
             Ranking::Magnitude => Self::Magnitude,
             Ranking::Taylor => Self::Taylor,
             Ranking::Hesso => Self::Hesso,
+        }
+    }
+}
+
+/// How samples are changed at random on their way into training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Augmentation {
+    /// Not at all.
+    #[default]
+    None,
+    /// Images: mirrored, and moved by up to an eighth.
+    Images,
+    /// Features over time: moved by up to a tenth, and with noise of a tenth of their size.
+    Series,
+}
+
+impl Augmentation {
+    /// For samples of `shape`, the first axis being one of samples.
+    fn of(self, shape: &[usize]) -> Option<Arc<dyn Augment>> {
+        let extent = |axis: usize| shape.get(axis).copied().unwrap_or(1);
+        match self {
+            Self::None => None,
+            Self::Images => Some(Arc::new(Images { flip: true, shift: extent(2) / 8 })),
+            Self::Series => Some(Arc::new(Series { shift: extent(1) / 10, noise: 0.1 })),
         }
     }
 }
@@ -114,6 +141,9 @@ pub struct Args {
     /// Largest arena: bytes (k and M understood), or percent of the uncompressed one.
     #[arg(long, value_parser = parse_limit)]
     pub max_ram: Option<Limit>,
+    /// Most multiply-accumulates: a number (k and M understood), or percent of the uncompressed one's.
+    #[arg(long, value_parser = parse_limit)]
+    pub max_macs: Option<Limit>,
     /// Accuracy that may be lost, in percentage points, such as 0.5%.
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
@@ -123,6 +153,12 @@ pub struct Args {
     /// Passes over the data to fine-tune the smaller network; an interrupted run goes on where it was.
     #[arg(long, default_value_t = 0)]
     pub epochs: usize,
+    /// Passes over the data in each period in which channels that are to go fade to nothing, instead of going at once.
+    #[arg(long, default_value_t = 0)]
+    pub fade_epochs: usize,
+    /// Changes of samples on their way into training.
+    #[arg(long, value_enum, default_value_t = Augmentation::None)]
+    pub augment: Augmentation,
     /// Highest learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
@@ -225,7 +261,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
     // What was saved to be continued is of no more use.
-    let _ = std::fs::remove_file(checkpoint(args));
+    for suffix in std::iter::once(String::new()).chain((1..=args.periods).map(|p| format!("-period{p}"))) {
+        let mut path = checkpoint(args).into_os_string();
+        path.push(suffix);
+        let _ = std::fs::remove_file(path);
+    }
     Ok(made.report)
 }
 
@@ -266,13 +306,16 @@ pub fn compress(
             *limit = Some(limit.map_or(u64::from(has), |l| l.min(u64::from(has))));
         }
     }
-    if limits == [None, None] {
-        let help = "give --max-flash, --max-ram or a --target with known sizes";
+    if limits == [None, None] && args.max_macs.is_none() {
+        let help = "give --max-flash, --max-ram, --max-macs or a --target with known sizes";
         return Err(Failure::new(Kind::Usage, "there is no budget to compress to", help));
     }
     let options = PruneOptions {
         max_flash: limits[0],
         max_ram: limits[1],
+        max_macs: args.max_macs.map(|l| l.bytes(whole.size.macs)),
+        augment: args.augment.of(&graph.value(graph.inputs[0]).shape),
+        fade_epochs: args.fade_epochs,
         score: args.score.into(),
         multiple: args.multiple,
         periods: args.periods,
@@ -408,7 +451,7 @@ impl Judge<'_> {
             results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
         let accuracy = eval::top1(&outputs, &self.split.labels)?;
         let r = &made.compiled.report;
-        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs };
+        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions: None };
         Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
     }
 }

@@ -75,7 +75,7 @@ pub fn scores(
 }
 
 /// Constants whose elements write channels, with the axis along which: not the columns that read them.
-fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
+pub(super) fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
     let mut owners = Vec::new();
     for (index, value) in graph.values.iter().enumerate() {
         let id = ValueId(index as u32);

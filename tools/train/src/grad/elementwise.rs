@@ -58,6 +58,10 @@ pub(super) fn sum_to(mut d: ArrayD<f32>, shape: &[usize]) -> ArrayD<f32> {
 }
 
 pub(super) fn unary(kind: UnaryKind, x: &ArrayD<f32>, y: &ArrayD<f32>, mut dy: ArrayD<f32>) -> ArrayD<f32> {
+    if let UnaryKind::Clip { min, max } = kind {
+        Zip::from(&mut dy).and(x).for_each(|d, x| *d = if min < *x && *x < max { *d } else { 0.0 });
+        return dy;
+    }
     Zip::from(&mut dy).and(x).and(y).for_each(|d, x, y| *d *= slope(kind, *x, *y));
     dy
 }
