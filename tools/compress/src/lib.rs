@@ -1,6 +1,7 @@
 //! Smaller networks from trained ones: each room takes a graph and data, returns a graph and a report.
 
 pub mod error;
+pub mod plan;
 pub mod prune;
 pub mod quantize;
 

@@ -12,6 +12,7 @@ mod fit;
 pub(crate) mod moments;
 mod options;
 mod policy;
+pub(crate) use policy::packs;
 mod report;
 mod simulate;
 mod skeleton;

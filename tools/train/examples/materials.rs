@@ -41,7 +41,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (name, part) in [("train", &train), ("test", &test)] {
         write(out, &format!("digits_{name}"), &x, &y, part)?;
     }
-    let labels = |part: &[usize]| -> Vec<i64> { part.iter().filter_map(|&i| y.iter().nth(i).copied()).collect() };
+    let labels =
+        |part: &[usize]| -> Vec<i64> { part.iter().filter_map(|&i| y.iter().nth(i).copied()).collect() };
     let samples = Dataset::new(x.select(Axis(0), &train), Target::Labels(labels(&train)));
     let options = FitOptions {
         epochs: 25,
@@ -76,8 +77,9 @@ fn write(
 
 /// DS-CNN (Zhang et al. 2017) as in MLPerf Tiny.
 fn network(seed: u64) -> offshoot_ir::Graph {
-    let mut net =
-        Network::new("digits", [49, 10, 1], seed).conv("stem", 64, [10, 4], [2, 2], Edge::Same).normalise_relu("stem");
+    let mut net = Network::new("digits", [49, 10, 1], seed)
+        .conv("stem", 64, [10, 4], [2, 2], Edge::Same)
+        .normalise_relu("stem");
     for i in 0..4 {
         let (depthwise, pointwise) = (format!("block{i}.depthwise"), format!("block{i}.pointwise"));
         net = net

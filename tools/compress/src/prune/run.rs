@@ -240,6 +240,15 @@ impl Gauge<'_> {
     }
 }
 
+/// Whether a size is within the limits of `options`.
+pub fn fits(size: Size, options: &PruneOptions) -> bool {
+    let within = |limit: Option<u64>, size: Option<u64>| limit.zip(size).is_none_or(|(l, s)| s <= l);
+    within(options.max_flash, Some(size.flash))
+        && within(options.max_ram, Some(size.ram))
+        && within(options.max_macs, Some(size.macs))
+        && within(options.max_instructions, size.instructions)
+}
+
 /// What must not be exceeded.
 #[derive(Clone, Copy, Debug)]
 struct Limits {

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use offshoot_ir::{Data, Graph, Op};
 use offshoot_train::{
-    Checkpoint, Control, Dataset, FitOptions, Observer, Schedule, Step, Target, Teacher, WeightTransform,
-    fit, trainable,
+    Checkpoint, Control, Dataset, FitOptions, Observer, Schedule, Step, Target, Teacher, WeightQuant,
+    WeightTransform, fit, trainable,
 };
 
 use super::groups::Groups;
@@ -26,6 +26,7 @@ pub(super) struct Stage {
     rate: f32,
     seed: u64,
     fade: BTreeMap<String, Vec<bool>>,
+    rounding: Option<WeightQuant>,
     /// What the checkpoint's name ends in.
     suffix: String,
 }
@@ -40,6 +41,7 @@ impl Stage {
             rate: options.rate,
             seed: options.seed,
             fade: BTreeMap::new(),
+            rounding: None,
             suffix: String::new(),
         }
     }
@@ -74,9 +76,51 @@ impl Stage {
             rate: 0.5 * options.rate,
             seed: options.seed.wrapping_add(1000 * period as u64),
             fade,
+            rounding: None,
             suffix: format!("-period{period}"),
         }
     }
+}
+
+/// Fine-tuning as `options` say.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn tune(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    let mut stage = Stage::tuning(options);
+    stage.suffix = "-erased".into();
+    train(graph, small, data, options, &stage, progress)
+}
+
+/// Fine-tuning with rounded weights, at a third of the rate: most is learned already.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn tune_rounded(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    epochs: usize,
+    rounding: WeightQuant,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    let stage = Stage {
+        what: "fine-tuning with rounded weights",
+        epochs,
+        rate: options.rate / 3.0,
+        seed: options.seed.wrapping_add(500),
+        rounding: Some(rounding),
+        suffix: "-rounded".into(),
+        ..Stage::tuning(options)
+    };
+    train(graph, small, data, options, &stage, progress)
 }
 
 /// Trains `small` to do what `graph` does, and what the data say.
@@ -109,6 +153,7 @@ pub(super) fn train(
         clip: Some(5.0),
         seed: stage.seed,
         fade: stage.fade.clone(),
+        weight_quant: stage.rounding.clone(),
         augment: options.augment.clone(),
         teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
         checkpoint,

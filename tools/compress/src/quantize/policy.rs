@@ -81,7 +81,7 @@ impl WeightBits {
 }
 
 /// Whether the device has a packed form of the node's weights.
-fn packs(graph: &Graph, node: &Node) -> bool {
+pub(crate) fn packs(graph: &Graph, node: &Node) -> bool {
     match node.op {
         Op::Conv2d { groups, window, .. } => {
             groups == 1 && (window.dilation[1] == 1 || window.kernel[1] == 1)
