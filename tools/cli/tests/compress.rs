@@ -62,7 +62,9 @@ fn a_network_is_compressed_to_its_budget_or_the_nearest_point_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let paths = material(folder.path());
     let out = folder.path().join("out");
-    let report = run(&paths, &out, &["--max-flash", "50%", "--max-loss", "20%", "--epochs", "3"]).unwrap();
+    let report =
+        run(&paths, &out, &["--method", "prune", "--max-flash", "50%", "--max-loss", "20%", "--epochs", "3"])
+            .unwrap();
     let (first, last) = (&report.points[0], report.points.last().unwrap());
     assert!(last.size.flash * 2 <= first.size.flash && last.size.macs < first.size.macs, "{report:?}");
     assert!(first.accuracy > 0.9 && last.accuracy > 0.7, "{report:?}");
@@ -86,4 +88,47 @@ fn a_network_is_compressed_to_its_budget_or_the_nearest_point_is_named() {
     assert!(loss.message.contains("nearest point reached"), "{loss}");
     assert_eq!(fails(&[]).kind, Kind::Usage);
     assert!(!none.join("model.off").exists());
+}
+
+#[test]
+fn methods_are_combined_or_asked_for_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let paths = material(folder.path());
+    let out = folder.path().join("out");
+    let auto = run(
+        &paths,
+        &out,
+        &[
+            "--max-flash",
+            "45%",
+            "--max-macs",
+            "60%",
+            "--epochs",
+            "2",
+            "--fade-epochs",
+            "1",
+            "--rounded-epochs",
+            "1",
+            "--augment",
+            "images",
+        ],
+    )
+    .unwrap();
+    let (first, last) = (&auto.points[0], auto.points.last().unwrap());
+    assert!(last.size.flash * 100 <= first.size.flash * 45 && last.size.macs * 10 <= first.size.macs * 6);
+    assert!(auto.weight_bits.values().any(|b| *b == 4) && auto.done.len() == 2, "{auto:?}");
+    assert!(first.accuracy > 0.9 && last.accuracy > 0.7, "{auto:?}");
+    // The policy that is written gives the same file.
+    let policy = std::fs::read_to_string(out.join("policy.toml")).unwrap();
+    assert!(policy.contains("= 4"), "{policy}");
+
+    let bits = run(&paths, &out, &["--method", "bits", "--max-flash", "75%"]).unwrap();
+    let (first, last) = (&bits.points[0], bits.points.last().unwrap());
+    assert!(last.size.macs == first.size.macs && last.size.flash * 4 <= first.size.flash * 3);
+    let erased = run(&paths, &out, &["--method", "erase,prune", "--max-flash", "60%"]).unwrap();
+    assert!(erased.done[0].starts_with("erase:") && erased.done[1].starts_with("prune:"), "{erased:?}");
+    let failed = run(&paths, &out, &["--method", "bits", "--max-flash", "10%"]).unwrap_err();
+    assert!(failed.kind == Kind::Budget && failed.message.contains("smallest that can be reached"));
+    let failed = run(&paths, &out, &["--max-instructions", "50%"]).unwrap_err();
+    assert_eq!(failed.kind, Kind::Usage);
 }

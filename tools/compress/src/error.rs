@@ -81,13 +81,15 @@ pub enum Error {
     Export(offshoot_export::Error),
     /// Whatever goes, the network does not fit.
     #[error(
-        "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM"
+        "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM and {macs} MACs"
     )]
     Budget {
         /// Bytes of the smallest `.off` file.
         flash: u64,
         /// Bytes of its arena.
         ram: u64,
+        /// Its multiply-accumulates.
+        macs: u64,
     },
     /// Whoever watched the work ended it.
     #[error(transparent)]

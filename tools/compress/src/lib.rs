@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod nest;
+pub mod plan;
 pub mod prune;
 pub mod quantize;
 pub mod sparsify;

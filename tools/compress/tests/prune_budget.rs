@@ -57,7 +57,7 @@ fn refitting_wins_back_what_deleting_lost() {
     let (graph, data) = (network(), data(96));
     let groups = Groups::of(&graph, Split::default()).expect("analysed");
     let found = scores(&graph, &groups, Score::Taylor, &data, 32).expect("scored");
-    let moves = order(&graph, &groups, &found, &vec![false; groups.len()], 4, 0.1);
+    let moves = order(&graph, &groups, &found, &vec![false; groups.len()], 4, 0.1, 0.5);
     assert!(moves.windows(2).all(|m| m[1].left < m[0].left));
     let mut removed = vec![false; groups.len()];
     moves.iter().take_while(|m| m.left > 0.5).flat_map(|m| &m.groups).for_each(|&g| removed[g] = true);
@@ -98,7 +98,7 @@ fn a_budget_is_met_or_the_nearest_reachable_point_is_named() {
     }
     let options = PruneOptions { max_flash: Some(200), ..options };
     match prune(&graph, &data, &options, &mut ()) {
-        Err(Error::Budget { flash, ram }) => {
+        Err(Error::Budget { flash, ram, .. }) => {
             assert!(flash > 200 && ram > 0);
             let options = PruneOptions { max_flash: Some(flash + 400), ..options };
             prune(&graph, &data, &options, &mut ()).expect("what is named can be had");

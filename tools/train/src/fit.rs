@@ -7,6 +7,7 @@ use offshoot_ir::{Graph, Op, ValueId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::augment::augmented;
 use crate::batch::Shards;
 use crate::checkpoint::{Progress, fingerprint};
 use crate::dataset::{Dataset, Target};
@@ -148,7 +149,7 @@ impl<'a> Loop<'a> {
             let chosen = &order[index * self.batch..(index + 1) * self.batch];
             let loss = match self.shared {
                 Some(shared) => self.shared_step(shared, chosen, rate)?,
-                None => self.step(&shards, teacher_shards.as_ref(), chosen, rate)?,
+                None => self.step(&shards, teacher_shards.as_ref(), chosen, epoch, rate, steps)?,
             };
             if !loss.is_finite() {
                 return Err(Error::Diverged { epoch: epoch + 1, loss });
@@ -188,19 +189,25 @@ impl<'a> Loop<'a> {
         shards: &Shards,
         teacher_shards: Option<&Shards>,
         chosen: &[usize],
+        epoch: usize,
         rate: f32,
+        steps: usize,
     ) -> Result<f32> {
         let options = self.options;
+        let changed: Option<Vec<ArrayD<f32>>> = options
+            .augment
+            .as_deref()
+            .map(|a| self.data.inputs.iter().map(|x| augmented(x, chosen, a, options.seed, epoch)).collect());
         let taught = match (&options.teacher, teacher_shards) {
             (Some(teacher), Some(shards)) => {
-                let inputs = self.inputs(&teacher.graph, shards, chosen);
+                let inputs = self.inputs(&teacher.graph, shards, chosen, changed.as_deref());
                 let constants = constants(&teacher.graph);
                 let tape = Tape::record(&teacher.graph, shards, &constants, inputs, Mode::Infer, None)?;
                 Some((teacher, tape))
             }
             _ => None,
         };
-        let inputs = self.inputs(&self.at.graph, shards, chosen);
+        let inputs = self.inputs(&self.at.graph, shards, chosen, changed.as_deref());
         let mut placed = constants(&self.at.graph);
         self.weights.place(&mut placed, &self.at.moving, options);
         let mode = if options.batch_statistics { Mode::Train } else { Mode::Infer };
@@ -216,16 +223,24 @@ impl<'a> Loop<'a> {
         drop(tape);
         self.at.ranges = ranges;
         let step = self.at.step + 1;
-        self.weights.update(&mut self.at.graph, &mut self.at.moving, gradients, options, rate, step);
+        self.weights.update(&mut self.at.graph, &mut self.at.moving, gradients, options, rate, (step, steps));
         for (id, values) in running {
             elements(&mut self.at.graph, id).copy_from_slice(&values);
         }
         Ok(value)
     }
 
-    fn inputs(&self, graph: &Graph, shards: &Shards, chosen: &[usize]) -> Vec<Vec<ArrayD<f32>>> {
-        let inputs = self.data.inputs.iter().zip(&graph.inputs);
-        inputs.map(|(x, id)| shards.cut(x, chosen, *id)).collect()
+    /// The samples `chosen`, or their `changed` form, by graph input and shard.
+    fn inputs(
+        &self,
+        graph: &Graph,
+        shards: &Shards,
+        chosen: &[usize],
+        changed: Option<&[ArrayD<f32>]>,
+    ) -> Vec<Vec<ArrayD<f32>>> {
+        let all: Vec<usize> = (0..chosen.len()).collect();
+        let (inputs, chosen) = changed.map_or((&self.data.inputs[..], chosen), |c| (c, &all));
+        inputs.iter().zip(&graph.inputs).map(|(x, id)| shards.cut(x, chosen, *id)).collect()
     }
 
     fn close_epoch(&mut self) -> Result<Epoch> {

@@ -7,6 +7,8 @@
 //! |---|---|
 //! | labels or values | [`Dataset::target`] |
 //! | a teacher's logits, tensors inside it | [`FitOptions::teacher`] |
+//! | samples changed at random | [`FitOptions::augment`] |
+//! | weights that fade to nothing while the rest makes up for them | [`FitOptions::fade`] |
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
 //! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
 //! | any other change of weights on the way forward | [`FitOptions::transform`] |
@@ -28,18 +30,23 @@
 //! ```
 //!
 //! The gradients are an own tape over the IR's operators ([`mod@fit`] → `tape` → `grad`): forward results are those of
-//! the reference executor. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
+//! the reference executor up to the order of sums. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
 //! binary `make-models` makes again.
 
+pub mod augment;
 mod batch;
 pub mod card;
 mod checkpoint;
+mod convolve;
+mod critical;
 mod dataset;
 mod error;
 pub mod fake_quant;
 pub mod fit;
+mod forward;
 mod grad;
 mod gradients;
+mod kernels;
 mod loss;
 pub mod models;
 pub mod network;
@@ -51,6 +58,8 @@ pub mod shared;
 mod tape;
 mod weights;
 
+pub use augment::Augment;
+pub use critical::critical;
 pub use dataset::{Dataset, Target};
 pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
@@ -59,6 +68,7 @@ pub use gradients::gradients;
 pub use optimiser::{Rule, Schedule};
 pub use options::{
     Checkpoint, Control, Ended, Epoch, Feature, FitOptions, FitReport, Judgement, Observer, Step, Teacher,
-    WeightTransform,
+    View, WeightTransform,
 };
 pub use predict::{accuracy, argmax, fold_input, predict};
+pub use weights::trainable;

@@ -5,7 +5,7 @@ use offshoot_ir::{Graph, ValueId};
 
 use crate::dataset::Target;
 use crate::error::{Error, Result};
-use crate::options::Teacher;
+use crate::options::{Teacher, View};
 use crate::tape::Tape;
 
 /// A loss and its gradient by value, as rows of samples.
@@ -75,7 +75,12 @@ pub(crate) fn loss(
                 wanted.ncols()
             )));
         }
-        loss.add(feature.weight, id, squared(&y, &wanted));
+        let mut off = &y - &wanted;
+        if let View::Detail { suppressed } = feature.view {
+            detail(&mut off, &graph.value(id).shape, suppressed);
+        }
+        // Leaving frequencies out is a projection: what is left is its own gradient.
+        loss.add(feature.weight, id, squared(&off, &Array2::zeros(off.raw_dim())));
     }
     Ok(loss)
 }
@@ -84,6 +89,42 @@ fn find(graph: &Graph, name: &str) -> Result<ValueId> {
     let found = graph.values.iter().position(|v| v.name == name && v.data.is_none());
     let id = found.ok_or_else(|| Error::Data(format!("the network has no tensor `{name}`")))?;
     Ok(ValueId(id as u32))
+}
+
+/// Takes the lowest `suppressed × suppressed` frequencies out of rows of images `[_, h, w, c]` (of anything else, out of the
+/// axes between the first and the last, as one).
+fn detail(rows: &mut Array2<f32>, shape: &[usize], suppressed: usize) {
+    let (c, [h, w]) = match *shape {
+        [_, h, w, c] => (c, [h, w]),
+        [_, ref middle @ .., c] if !middle.is_empty() => (c, [middle.iter().product(), 1]),
+        _ => return,
+    };
+    // Orthonormal basis of the DCT-II along an axis.
+    let basis = |extent: usize| -> Vec<Vec<f32>> {
+        let wave = |u: usize, x: usize| {
+            let scale = if u == 0 { 1.0 } else { 2.0 } / extent as f64;
+            let angle = std::f64::consts::PI * (2 * x + 1) as f64 * u as f64 / (2 * extent) as f64;
+            (scale.sqrt() * angle.cos()) as f32
+        };
+        (0..suppressed.min(extent)).map(|u| (0..extent).map(|x| wave(u, x)).collect()).collect()
+    };
+    let (vertical, horizontal) = (basis(h), basis(w));
+    for mut row in rows.outer_iter_mut() {
+        let Some(row) = row.as_slice_mut() else { continue };
+        let old = row.to_vec();
+        for p in &vertical {
+            for q in &horizontal {
+                let wave = |i: usize| p[i / w] * q[i % w];
+                let mut sums = vec![0.0f32; c];
+                for (i, pixel) in old.chunks_exact(c).enumerate() {
+                    sums.iter_mut().zip(pixel).for_each(|(s, v)| *s += v * wave(i));
+                }
+                for (i, pixel) in row.chunks_exact_mut(c).enumerate() {
+                    pixel.iter_mut().zip(&sums).for_each(|(v, s)| *v -= s * wave(i));
+                }
+            }
+        }
+    }
 }
 
 fn smoothed(labels: &[i64], chosen: &[usize], classes: usize, smoothing: f32) -> Array2<f32> {
@@ -132,6 +173,33 @@ fn squared(y: &Array2<f32>, wanted: &Array2<f32>) -> (f32, Array2<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn detail_is_what_low_frequencies_leave() {
+        let shape = [1, 3, 4, 2];
+        let mut rows = Array2::from_shape_fn((2, 24), |(n, i)| ((n * 24 + i) * 7919 % 101) as f32 / 50.0);
+        let whole = rows.clone();
+        detail(&mut rows, &shape, 1);
+        // The mean of every channel is gone, and nothing else.
+        for (row, old) in rows.outer_iter().zip(whole.outer_iter()) {
+            for c in 0..2 {
+                let of = |r: &ndarray::ArrayView1<'_, f32>| -> Vec<f32> {
+                    r.iter().skip(c).step_by(2).copied().collect()
+                };
+                let (now, old) = (of(&row), of(&old));
+                let mean = old.iter().sum::<f32>() / 12.0;
+                assert!(now.iter().zip(&old).all(|(a, b)| (a - (b - mean)).abs() < 1e-5), "{now:?}");
+            }
+        }
+        let mut none = whole.clone();
+        detail(&mut none, &shape, 4);
+        assert!(none.iter().all(|v| v.abs() < 1e-5), "{none}");
+        let (mut once, mut twice) = (whole.clone(), whole);
+        detail(&mut once, &shape, 2);
+        detail(&mut twice, &shape, 2);
+        detail(&mut twice, &shape, 2);
+        assert!(once.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
 
     /// Each loss against differences of its value.
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use offshoot_ir::Graph;
 
+use crate::augment::Augment;
 use crate::dataset::Dataset;
 use crate::fake_quant::WeightQuant;
 use crate::optimiser::{Rule, Schedule};
@@ -38,6 +39,13 @@ pub struct FitOptions {
     pub frozen: BTreeSet<String>,
     /// By name of the constant: `false` keeps a weight at zero, from before the first step on.
     pub masks: BTreeMap<String, Vec<bool>>,
+    /// By name of the constant: `true` lets a weight fade, in equal shares a step, to zero at the last one (HESSO, Chen et
+    /// al. 2024). A run that ends early leaves it on the way.
+    pub fade: BTreeMap<String, Vec<bool>>,
+    /// Changes samples on their way in.
+    pub augment: Option<Arc<dyn Augment>>,
+    /// Normal noise on gradients, of variance `noise / (1 + t)^0.55` at step t (Neelakantan et al. 2015).
+    pub noise: Option<f32>,
     /// Rounds weights on the way forward.
     pub weight_quant: Option<WeightQuant>,
     /// Rounds activations to int8 on the way forward.
@@ -69,6 +77,9 @@ impl Default for FitOptions {
             batch_statistics: true,
             frozen: BTreeSet::new(),
             masks: BTreeMap::new(),
+            fade: BTreeMap::new(),
+            augment: None,
+            noise: None,
             weight_quant: None,
             activation_quant: false,
             transform: None,
@@ -102,6 +113,23 @@ pub struct Feature {
     pub teacher: String,
     /// Factor.
     pub weight: f32,
+    /// What of the difference counts.
+    pub view: View,
+}
+
+/// What of the difference of two features counts (the two views of ScaleKD, Fan et al. 2024).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum View {
+    /// All of it.
+    #[default]
+    Plain,
+    /// All but its lowest frequencies: of every channel the `suppressed` by `suppressed` first coefficients of its
+    /// discrete cosine transform over height and width are left out, 1 being the mean. What is strongest in a feature
+    /// is often what changes least, and drowns the rest.
+    Detail {
+        /// Coefficients along each axis.
+        suppressed: usize,
+    },
 }
 
 /// Where training is saved.

@@ -78,9 +78,9 @@ impl<'g> Tape<'g> {
                     let run = |s: usize| {
                         let graph = shards.graph(s);
                         let shape = &graph.value(node.output).shape;
-                        offshoot_reference::evaluate(&graph.nodes[index], shape, &tape.operands(index, s))
+                        crate::forward::evaluate(&graph.nodes[index], shape, &tape.operands(index, s))
                     };
-                    let results: std::result::Result<Vec<_>, _> =
+                    let results: Result<Vec<_>> =
                         (0..shards.sizes.len()).into_par_iter().map(|s| run(s).map(Arc::new)).collect();
                     results?
                 }

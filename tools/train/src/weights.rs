@@ -14,7 +14,7 @@ use crate::options::FitOptions;
 
 /// Constants with a gradient: weights, biases, gamma and beta, slopes, and operands of arithmetic that are more than one
 /// number. By value, ascending.
-pub(crate) fn trainable(graph: &Graph) -> Vec<ValueId> {
+pub fn trainable(graph: &Graph) -> Vec<ValueId> {
     let mut ids: Vec<ValueId> = graph
         .nodes
         .iter()
@@ -55,6 +55,7 @@ struct Weight {
     name: String,
     shape: Vec<usize>,
     mask: Option<Vec<bool>>,
+    fade: Option<Vec<bool>>,
     rounding: Option<Rounding>,
 }
 
@@ -86,7 +87,13 @@ impl Weights {
         let known = trainable(graph);
         let named = |name: &String| known.iter().any(|id| graph.value(*id).name == *name);
         let over = options.weight_quant.iter().flat_map(|q| q.overrides.keys());
-        if let Some(name) = options.frozen.iter().chain(options.masks.keys()).chain(over).find(|n| !named(n))
+        if let Some(name) = options
+            .frozen
+            .iter()
+            .chain(options.masks.keys())
+            .chain(options.fade.keys())
+            .chain(over)
+            .find(|n| !named(n))
         {
             return Err(Error::Data(format!("`{name}` is no constant that training changes")));
         }
@@ -94,7 +101,8 @@ impl Weights {
         for id in known {
             let value = graph.value(id);
             let mask = options.masks.get(&value.name).cloned();
-            if mask.as_ref().is_some_and(|m| m.len() != value.len()) {
+            let fade = options.fade.get(&value.name).cloned();
+            if mask.iter().chain(&fade).any(|m| m.len() != value.len()) {
                 return Err(Error::Data(format!(
                     "the mask of `{}` does not have its {} elements",
                     value.name,
@@ -118,7 +126,7 @@ impl Weights {
                 Some(Rounding::new(q.bits_of(&value.name)?, value, per_channel))
             });
             let (name, shape) = (value.name.clone(), value.shape.clone());
-            items.push(Weight { id, name, shape, mask, rounding });
+            items.push(Weight { id, name, shape, mask, fade, rounding });
         }
         let mut moving = Moving {
             states: vec![State::default(); items.len()],
@@ -161,7 +169,7 @@ impl Weights {
         }
     }
 
-    /// One update from the gradients of what [`Self::place`] placed. `step` counts from 1.
+    /// One update from the gradients of what [`Self::place`] placed. `step` counts from 1, of so many.
     pub(crate) fn update(
         &self,
         graph: &mut Graph,
@@ -169,7 +177,7 @@ impl Weights {
         mut gradients: std::collections::HashMap<ValueId, ArrayD<f32>>,
         options: &FitOptions,
         rate: f32,
-        step: usize,
+        (step, of): (usize, usize),
     ) {
         let mut all: Vec<Option<(Vec<f32>, Vec<f32>)>> = Vec::with_capacity(self.items.len());
         for (weight, steps) in self.items.iter().zip(&moving.steps) {
@@ -184,6 +192,11 @@ impl Weights {
                 }
                 if let Some(transform) = &options.transform {
                     transform.backward(&weight.name, &weight.shape, data, &mut gradient);
+                }
+                if let Some(noise) = options.noise.filter(|n| *n > 0.0) {
+                    let deviation = (noise / (step as f32).powf(0.55)).sqrt();
+                    let mut random = crate::augment::Random::new(options.seed, step, weight.id.0 as usize);
+                    gradient.iter_mut().for_each(|g| *g += deviation * random.normal());
                 }
                 weight.keep_zeros(&mut gradient);
                 (gradient, step_gradient)
@@ -200,6 +213,10 @@ impl Weights {
             let count = i32::try_from(step).unwrap_or(i32::MAX);
             options.rule.update(&mut moving.states[index], data, &gradient, rate, decay, count);
             weight.keep_zeros(data);
+            if let Some(fade) = &weight.fade {
+                let factor = of.saturating_sub(step) as f32 / (of + 1).saturating_sub(step).max(1) as f32;
+                data.iter_mut().zip(fade).filter(|(_, fade)| **fade).for_each(|(d, _)| *d *= factor);
+            }
             if !step_gradient.is_empty() {
                 let steps = &mut moving.steps[index];
                 // Steps are small numbers: their rate is relative to their size.

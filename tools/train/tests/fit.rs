@@ -8,8 +8,8 @@ use offshoot_ir::passes::lossless;
 use offshoot_ir::{Data, Graph, Op, UnaryKind};
 use offshoot_train::network::{Edge, Network};
 use offshoot_train::{
-    Checkpoint, Control, Dataset, Ended, Feature, FitOptions, Observer, Step, Target, Teacher, WeightQuant,
-    WeightTransform, accuracy, evaluate, fit, fold_input, predict,
+    Checkpoint, Control, Dataset, Ended, Feature, FitOptions, Observer, Step, Target, Teacher, View,
+    WeightQuant, WeightTransform, accuracy, evaluate, fit, fold_input, predict,
 };
 
 /// Deterministic numbers between -1 and 1.
@@ -150,12 +150,70 @@ fn a_teacher_alone_is_enough() {
     let net = Network::new("student", [1, 8, 1], 9).conv("a", 8, [1, 8], [1, 1], Edge::Valid);
     let student = net.normalise_relu("a").global_average("b").dense("c", 2).softmax("d");
     let blind = Dataset { target: Target::Unlabelled, ..data.clone() };
-    let feature = Feature { student: "b.flatten.out".into(), teacher: "b.flatten.out".into(), weight: 0.1 };
+    let feature = Feature {
+        student: "b.flatten.out".into(),
+        teacher: "b.flatten.out".into(),
+        weight: 0.1,
+        view: View::Plain,
+    };
     let taught = Teacher { graph: teacher, temperature: 2.0, weight: 1.0, features: vec![feature] };
     let options = FitOptions { teacher: Some(taught), ..short(40) };
     let (student, report) = fit(&student, &blind, &options, &mut ()).unwrap();
     assert!(report.epochs[39].loss < 0.5 * report.epochs[0].loss, "{:?}", report.epochs);
     assert!(evaluate(&student, &data).unwrap().accuracy.unwrap() > 0.85);
+}
+
+#[test]
+fn what_fades_is_gone_at_the_end_and_the_rest_makes_up_for_it() {
+    let (untrained, data) = halves();
+    let (trained, _) = fit(&untrained, &data, &short(30), &mut ()).unwrap();
+    // Of eight filters, three; of the layer behind, nothing.
+    let fade: Vec<bool> = (0..64).map(|i| i < 24).collect();
+    let options = FitOptions {
+        fade: BTreeMap::from([("a.weight".into(), fade.clone())]),
+        noise: Some(1e-4),
+        ..short(20)
+    };
+    let (graph, _) = fit(&trained, &data, &options, &mut ()).unwrap();
+    assert!(constant(&graph, "a.weight").iter().zip(&fade).all(|(w, fade)| (*w == 0.0) == *fade));
+    let before = evaluate(&trained, &data).unwrap().accuracy.unwrap();
+    let after = evaluate(&graph, &data).unwrap().accuracy.unwrap();
+    assert!(after > before - 0.05, "{before} became {after}");
+    // In the middle it is on the way.
+    let mut half = FitOptions { epochs: 20, ..options };
+    let path = tempfile::tempdir().unwrap();
+    half.checkpoint = Some(Checkpoint { path: path.path().join("c"), every: 1000 });
+    struct Middle;
+    impl Observer for Middle {
+        fn step(&mut self, step: &Step) -> Control {
+            if step.number == step.of / 2 { Control::Stop } else { Control::Continue }
+        }
+    }
+    let (middle, _) = fit(&trained, &data, &half, &mut Middle).unwrap();
+    assert!(constant(&middle, "a.weight").iter().all(|w| *w != 0.0));
+    let (resumed, _) = fit(&trained, &data, &half, &mut ()).unwrap();
+    assert_eq!(resumed, graph);
+}
+
+#[test]
+fn changed_samples_are_the_same_after_an_interruption() {
+    let (untrained, data) = halves();
+    let series = offshoot_train::augment::Series { shift: 0, noise: 0.1 };
+    let plain = FitOptions { augment: Some(Arc::new(series)), ..short(6) };
+    let (whole, _) = fit(&untrained, &data, &plain, &mut ()).unwrap();
+    let (other, _) = fit(&untrained, &data, &FitOptions { augment: None, ..plain.clone() }, &mut ()).unwrap();
+    assert_ne!(whole, other);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint { path: folder.path().join("c"), every: 5 };
+    let saved = FitOptions { checkpoint: Some(checkpoint), ..plain };
+    struct Early;
+    impl Observer for Early {
+        fn step(&mut self, step: &Step) -> Control {
+            if step.number == 14 { Control::Stop } else { Control::Continue }
+        }
+    }
+    fit(&untrained, &data, &saved, &mut Early).unwrap();
+    assert_eq!(fit(&untrained, &data, &saved, &mut ()).unwrap().0, whole);
 }
 
 #[test]

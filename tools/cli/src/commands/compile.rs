@@ -164,6 +164,9 @@ pub struct Args {
     /// The same, for callers that have it.
     #[arg(skip)]
     pub plan: Option<LearningPlan>,
+    /// Bits of each layer's weights, for callers that have them; they go before `precision`.
+    #[arg(skip)]
+    pub weight_bits: Option<WeightBits>,
     /// What counts most where one resource can be had for another.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
@@ -435,7 +438,10 @@ pub fn make(
             },
             bias_correction: if args.no_bias_correction { Toggle::Off } else { Toggle::Auto },
             keep_float: args.keep_float.clone(),
-            weight_bits: precision.weight_bits()?,
+            weight_bits: match &args.weight_bits {
+                Some(bits) => bits.clone(),
+                None => precision.weight_bits()?,
+            },
             ..QuantizeOptions::default()
         };
         let (graph, report) = quantized(ui, &lowered, samples, &options)?;

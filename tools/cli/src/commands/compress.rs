@@ -2,17 +2,22 @@
 
 mod page;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use offshoot_compress::prune::{self, FamilyReport, Progress, PruneOptions, Score, Size};
+use clap::builder::TypedValueParser;
+use offshoot_compress::plan::{self, Erase, FewerBits, Prune, Work};
+use offshoot_compress::prune::{self, FamilyReport, Instructions, Progress, PruneOptions, Score, Size};
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
 use offshoot_target::Target;
+use offshoot_train::augment::{Augment, Images, Series};
 use offshoot_train::{Checkpoint, Dataset};
 use serde::Serialize;
 
 use super::compile::{self, parse_bytes};
-use super::{eval, parse_target, read_array};
+use super::{eval, parse_target, profile, read_array};
 use crate::batch::{self, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
@@ -23,9 +28,15 @@ use crate::ui::{Outcome, Ui};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Whole channels go.
+    /// Channels as far as weights of fewer bits do not do, then those.
     #[default]
+    Auto,
+    /// Whole channels go.
     Prune,
+    /// Whole operators and branches go.
+    Erase,
+    /// Weights of 4 bits, or of as few as --fewest-bits says.
+    Bits,
 }
 
 /// What channels are ranked by.
@@ -39,6 +50,8 @@ pub enum Ranking {
     Taylor,
     /// HESSO's five scores in one.
     Hesso,
+    /// HESSO-CRIC: those, while the lowest fade, and the loss without them.
+    Cric,
 }
 
 impl From<Ranking> for Score {
@@ -47,6 +60,32 @@ impl From<Ranking> for Score {
             Ranking::Magnitude => Self::Magnitude,
             Ranking::Taylor => Self::Taylor,
             Ranking::Hesso => Self::Hesso,
+            Ranking::Cric => Self::Cric,
+        }
+    }
+}
+
+/// How samples are changed at random on their way into training.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Augmentation {
+    /// Not at all.
+    #[default]
+    None,
+    /// Images: mirrored, and moved by up to an eighth.
+    Images,
+    /// Features over time: moved by up to a tenth, and with noise of a tenth of their size.
+    Series,
+}
+
+impl Augmentation {
+    /// For samples of `shape`, the first axis being one of samples.
+    fn of(self, shape: &[usize]) -> Option<Arc<dyn Augment>> {
+        let extent = |axis: usize| shape.get(axis).copied().unwrap_or(1);
+        match self {
+            Self::None => None,
+            Self::Images => Some(Arc::new(Images { flip: true, shift: extent(2) / 8 })),
+            Self::Series => Some(Arc::new(Series { shift: extent(1) / 10, noise: 0.1 })),
         }
     }
 }
@@ -99,12 +138,21 @@ pub struct Args {
     /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
     #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]
     pub data: Vec<PathBuf>,
-    /// Folder for model.off, model.onnx and report.html; made if it is not there.
+    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), report.html and report.json; made if it is not there.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// How it is made smaller.
-    #[arg(long, value_enum, default_value_t = Method::Prune)]
-    pub method: Method,
+    /// How it is made smaller: one method, or several in their order (`erase,prune,bits`).
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
+    pub method: Vec<Method>,
+    /// Operators or branches that `erase` leaves out.
+    #[arg(long, default_value_t = 1)]
+    pub erase: usize,
+    /// Fewest bits that `bits` gives weights: 4 or 2.
+    #[arg(long, default_value_t = 4, value_parser = clap::builder::PossibleValuesParser::new(["2", "4"]).map(|b| if b == "2" { 2 } else { 4 }))]
+    pub fewest_bits: u8,
+    /// Passes over the data with rounded weights, after `bits` has chosen.
+    #[arg(long, default_value_t = 0)]
+    pub rounded_epochs: usize,
     /// Device it must fit.
     #[arg(long)]
     pub target: Option<String>,
@@ -114,6 +162,12 @@ pub struct Args {
     /// Largest arena: bytes (k and M understood), or percent of the uncompressed one.
     #[arg(long, value_parser = parse_limit)]
     pub max_ram: Option<Limit>,
+    /// Most multiply-accumulates: a number (k and M understood), or percent of the uncompressed one's.
+    #[arg(long, value_parser = parse_limit)]
+    pub max_macs: Option<Limit>,
+    /// Most instructions of a run on an emulated --target: a number, or percent of the uncompressed one's.
+    #[arg(long, value_parser = parse_limit)]
+    pub max_instructions: Option<Limit>,
     /// Accuracy that may be lost, in percentage points, such as 0.5%.
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
@@ -123,6 +177,12 @@ pub struct Args {
     /// Passes over the data to fine-tune the smaller network; an interrupted run goes on where it was.
     #[arg(long, default_value_t = 0)]
     pub epochs: usize,
+    /// Passes over the data in each period in which channels that are to go fade to nothing, instead of going at once.
+    #[arg(long, default_value_t = 0)]
+    pub fade_epochs: usize,
+    /// Changes of samples on their way into training.
+    #[arg(long, value_enum, default_value_t = Augmentation::None)]
+    pub augment: Augmentation,
     /// Highest learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
@@ -167,7 +227,11 @@ pub struct Report {
     /// Folder written.
     pub output: String,
     /// How.
-    pub method: Method,
+    pub method: Vec<Method>,
+    /// What each method did.
+    pub done: Vec<String>,
+    /// Bits of the weights of layers that have fewer than 8; `compile --precision policy.toml` takes the same.
+    pub weight_bits: BTreeMap<String, u8>,
     /// What channels were ranked by.
     pub score: Ranking,
     /// Samples that were learned from, and that were kept apart to judge by.
@@ -187,8 +251,10 @@ pub struct OperatorChange {
     pub name: String,
     /// Output channels.
     pub channels: [usize; 2],
-    /// Weights: bytes in int8.
+    /// Weights.
     pub weights: [u64; 2],
+    /// Bits of a weight in the result.
+    pub bits: u8,
     /// Multiply-accumulates.
     pub macs: [u64; 2],
 }
@@ -196,8 +262,9 @@ pub struct OperatorChange {
 impl Outcome for Report {
     fn render(&self) -> String {
         format!(
-            "{}: model.off, model.onnx, report.html\n{}\n{}",
+            "{}: model.off, model.onnx, policy.toml, report.html, report.json\n{}\n{}\n{}",
             self.output,
+            self.done.join("\n"),
             page::points(self),
             page::operators(self)
         )
@@ -218,14 +285,28 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let onnx =
         offshoot_import::emit(&made.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
     let html = page::page(args, &made.report)?.render();
-    for (name, bytes) in
-        [("model.off", made.off.as_slice()), ("model.onnx", &onnx), ("report.html", html.as_bytes())]
-    {
+    let json = serde_json::to_string_pretty(&made.report).or_fail(Kind::Internal, "report this")?;
+    let policy = toml::to_string(&made.weight_bits).or_fail(Kind::Internal, "report this")?;
+    for (name, bytes) in [
+        ("model.off", made.off.as_slice()),
+        ("model.onnx", &onnx),
+        ("policy.toml", policy.as_bytes()),
+        ("report.json", json.as_bytes()),
+        ("report.html", html.as_bytes()),
+    ] {
         let path = args.output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
     // What was saved to be continued is of no more use.
-    let _ = std::fs::remove_file(checkpoint(args));
+    for suffix in ["", "-erased", "-rounded"]
+        .map(String::from)
+        .into_iter()
+        .chain((1..=args.periods).map(|p| format!("-period{p}")))
+    {
+        let mut path = checkpoint(args).into_os_string();
+        path.push(suffix);
+        let _ = std::fs::remove_file(path);
+    }
     Ok(made.report)
 }
 
@@ -240,6 +321,8 @@ pub struct Made {
     pub graph: Graph,
     /// The bytes of its `.off` file.
     pub off: Vec<u8>,
+    /// Bits of its weights.
+    pub weight_bits: offshoot_compress::quantize::WeightBits,
     /// What was done.
     pub report: Report,
 }
@@ -258,7 +341,11 @@ pub fn compress(
 ) -> Result<Made> {
     let split = split(graph, x, y, args)?;
     let judge = Judge { ui, split: &split, target };
-    let (whole, _) = judge.point(graph, "uncompressed")?;
+    let count = counter(target, args)?;
+    let (mut whole, off) = judge.point(graph, "uncompressed", None)?;
+    if let Some(count) = &count {
+        whole.size.instructions = Some((count.0)(&off).map_err(|e| compression_failure(&e))?);
+    }
     let limits = [(args.max_flash, whole.size.flash), (args.max_ram, whole.size.ram)];
     let mut limits = limits.map(|(limit, whole)| limit.map(|l| l.bytes(whole)));
     if let Some(Target::Qemu(board)) = target {
@@ -266,13 +353,19 @@ pub fn compress(
             *limit = Some(limit.map_or(u64::from(has), |l| l.min(u64::from(has))));
         }
     }
-    if limits == [None, None] {
-        let help = "give --max-flash, --max-ram or a --target with known sizes";
+    if limits == [None, None] && args.max_macs.is_none() && args.max_instructions.is_none() {
+        let help = "give --max-flash, --max-ram, --max-macs or a --target with known sizes";
         return Err(Failure::new(Kind::Usage, "there is no budget to compress to", help));
     }
     let options = PruneOptions {
         max_flash: limits[0],
         max_ram: limits[1],
+        max_instructions: (args.max_instructions.zip(whole.size.instructions))
+            .map(|(l, whole)| l.bytes(whole)),
+        instructions: count.clone(),
+        max_macs: args.max_macs.map(|l| l.bytes(whole.size.macs)),
+        augment: args.augment.of(&graph.value(graph.inputs[0]).shape),
+        fade_epochs: args.fade_epochs,
         score: args.score.into(),
         multiple: args.multiple,
         periods: args.periods,
@@ -285,30 +378,74 @@ pub fn compress(
     };
     let mut watch =
         Watch { bar: ui.progress("scoring channels", 0), judge: &judge, points: vec![whole.clone()] };
-    let pruned = prune::prune(graph, &split.train, &options, &mut watch);
+    let work = Work { original: graph, data: &split.train, options, progress: &mut watch };
+    let state = plan::run(&methods(args), work);
     watch.bar.finish_and_clear();
-    let (small, report) = pruned.map_err(|e| compression_failure(&e))?;
+    let state = state.map_err(|e| compression_failure(&e))?;
+    let small = state.graph;
     let mut points = watch.points;
-    let (mut last, off) = judge.point(&small, "result")?;
-    if args.epochs == 0 {
+    let (mut last, off) = judge.point(&small, "result", Some(&state.weight_bits))?;
+    if let Some(count) = &count {
+        last.size.instructions = Some((count.0)(&off).map_err(|e| compression_failure(&e))?);
+    }
+    if points.last().is_some_and(|p| p.size.flash == last.size.flash) && points.len() > 1 && args.epochs == 0
+    {
         // The last period's network is the result.
-        points.truncate(points.len().saturating_sub(1).max(1));
+        points.pop();
     }
     last.stage = format!("result ({} epochs)", args.epochs);
     points.push(last);
     check_loss(&points, args)?;
     let samples = [split.train.len(), split.count];
-    let operators = changes(graph, &small);
+    let operators = changes(graph, &small, &state.weight_bits);
     let report = Report {
         output: args.output.display().to_string(),
-        method: args.method,
+        method: args.method.clone(),
+        done: state.done,
+        weight_bits: state.weight_bits.layers.clone(),
         score: args.score,
         samples,
         points,
-        families: report.families,
+        families: state.families,
         operators,
     };
-    Ok(Made { graph: small, off, report })
+    Ok(Made { graph: small, off, report, weight_bits: state.weight_bits })
+}
+
+/// The methods that were asked for.
+fn methods(args: &Args) -> Vec<Box<dyn plan::Method>> {
+    let bits = || Box::new(FewerBits { fewest: args.fewest_bits, epochs: args.rounded_epochs });
+    let each = |method: &Method| -> Vec<Box<dyn plan::Method>> {
+        match method {
+            Method::Auto => vec![Box::new(Prune), bits()],
+            Method::Prune => vec![Box::new(Prune)],
+            Method::Erase => vec![Box::new(Erase { count: args.erase })],
+            Method::Bits => vec![bits()],
+        }
+    };
+    args.method.iter().flat_map(each).collect()
+}
+
+/// Counts instructions on an emulated target, if a limit of them is given.
+fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>> {
+    if args.max_instructions.is_none() {
+        return Ok(None);
+    }
+    let Some(target @ Target::Qemu(_)) = target.cloned() else {
+        let help = "give --target qemu:cortex-m4 or another emulated board";
+        return Err(Failure::new(Kind::Usage, "instructions are counted by an emulator", help));
+    };
+    let count = move |off: &[u8]| -> Result<u64> {
+        let file = OffFile::from_bytes(off);
+        let mut device = batch::connect(&target)?;
+        let inputs = profile::zeros(&file)?;
+        let report = profile::profile(device.as_mut(), &file, &inputs, "", None)?;
+        report.instructions.ok_or_else(|| {
+            Failure::new(Kind::Device, "the target cannot count instructions", "give another --target")
+        })
+    };
+    let count = move |off: &[u8]| count(off).map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)));
+    Ok(Some(Instructions(Arc::new(count))))
 }
 
 /// Holds the result against `--max-loss`.
@@ -393,8 +530,13 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn point(&self, graph: &Graph, stage: &str) -> Result<(Point, Vec<u8>)> {
-        let args = compile::Args::default();
+    fn point(
+        &self,
+        graph: &Graph,
+        stage: &str,
+        bits: Option<&offshoot_compress::quantize::WeightBits>,
+    ) -> Result<(Point, Vec<u8>)> {
+        let args = compile::Args { weight_bits: bits.cloned(), ..compile::Args::default() };
         // Limits are pruning's to meet; a target's are held against the result.
         let target = self.target.filter(|_| stage == "result");
         let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
@@ -408,7 +550,7 @@ impl Judge<'_> {
             results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
         let accuracy = eval::top1(&outputs, &self.split.labels)?;
         let r = &made.compiled.report;
-        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs };
+        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions: None };
         Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
     }
 }
@@ -429,7 +571,7 @@ impl Progress for Watch<'_> {
 
     fn period(&mut self, graph: &Graph, _: Size) -> offshoot_compress::Result<()> {
         let stage = format!("period {}", self.points.len());
-        let point = self.judge.point(graph, &stage);
+        let point = self.judge.point(graph, &stage, None);
         let (point, _) = point.map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)))?;
         self.points.push(point);
         Ok(())
@@ -450,18 +592,26 @@ fn compression_failure(error: &offshoot_compress::Error) -> Failure {
     Failure::new(kind, error.to_string(), help)
 }
 
-/// Slicing keeps operators and their order.
-fn changes(graph: &Graph, small: &Graph) -> Vec<OperatorChange> {
+/// By name; what is gone has nothing left.
+fn changes(
+    graph: &Graph,
+    small: &Graph,
+    bits: &offshoot_compress::quantize::WeightBits,
+) -> Vec<OperatorChange> {
     use offshoot_ir::cost::{macs, weights};
-    let pairs = graph.nodes.iter().zip(&small.nodes).filter(|(n, _)| weights(graph, n) > 0);
+    let layers = graph.nodes.iter().filter(|n| weights(graph, n) > 0);
     let channels = |g: &Graph, n: &offshoot_ir::Node| g.value(n.output).shape.last().copied().unwrap_or(1);
-    let change = |(a, b): (&offshoot_ir::Node, &offshoot_ir::Node)| OperatorChange {
-        name: a.name.clone(),
-        channels: [channels(graph, a), channels(small, b)],
-        weights: [weights(graph, a), weights(small, b)],
-        macs: [macs(graph, a), macs(small, b)],
+    let change = |a: &offshoot_ir::Node| {
+        let b = small.nodes.iter().find(|b| b.name == a.name);
+        OperatorChange {
+            name: a.name.clone(),
+            channels: [channels(graph, a), b.map_or(0, |b| channels(small, b))],
+            weights: [weights(graph, a), b.map_or(0, |b| weights(small, b))],
+            bits: bits.layers.get(&a.name).copied().unwrap_or(bits.weights),
+            macs: [macs(graph, a), b.map_or(0, |b| macs(small, b))],
+        }
     };
-    pairs.map(change).collect()
+    layers.map(change).collect()
 }
 
 #[cfg(test)]

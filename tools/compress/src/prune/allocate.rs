@@ -11,13 +11,13 @@ use super::groups::{Family, Groups};
 pub struct Move {
     /// The groups.
     pub groups: Vec<usize>,
-    /// Share of weights and of multiply-accumulates, half each, that is left when it is done.
+    /// Share of weights and of multiply-accumulates, weighted as asked for, that is left when it is done.
     pub left: f64,
 }
 
 /// Groups in the order in which they go, after those that `removed` marks, until nothing more can: the least score over
-/// saved weights and multiply-accumulates first. Families keep a multiple of `multiple` channels where they can, and at
-/// least `least` of their groups.
+/// saved weights and multiply-accumulates first, of which weights count `bytes_share` and multiply-accumulates the rest.
+/// Families keep a multiple of `multiple` channels where they can, and at least `least` of their groups.
 pub fn order(
     graph: &Graph,
     groups: &Groups,
@@ -25,8 +25,9 @@ pub fn order(
     removed: &[bool],
     multiple: usize,
     least: f64,
+    bytes_share: f64,
 ) -> Vec<Move> {
-    let mut cost = Cost::new(graph, groups, removed);
+    let mut cost = Cost::new(graph, groups, removed, bytes_share);
     let mut removed = removed.to_vec();
     let mut moves = Vec::new();
     loop {
@@ -91,7 +92,7 @@ struct Cost {
 }
 
 impl Cost {
-    fn new(graph: &Graph, groups: &Groups, removed: &[bool]) -> Self {
+    fn new(graph: &Graph, groups: &Groups, removed: &[bool], bytes_share: f64) -> Self {
         let (mut parts, mut totals) = (Vec::new(), (0.0, 0.0));
         let mut prices = Vec::new();
         for (index, value) in graph.values.iter().enumerate().filter(|(_, v)| v.data.is_some()) {
@@ -128,7 +129,8 @@ impl Cost {
             parts.push(Part { axes: axes.collect(), price: 0.0 });
         }
         for (part, (bytes, macs)) in parts.iter_mut().zip(prices) {
-            part.price = 0.5 * bytes / f64::max(totals.0, 1.0) + 0.5 * macs / f64::max(totals.1, 1.0);
+            part.price = bytes_share * bytes / f64::max(totals.0, 1.0)
+                + (1.0 - bytes_share) * macs / f64::max(totals.1, 1.0);
         }
         Self { parts }
     }

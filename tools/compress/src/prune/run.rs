@@ -1,9 +1,11 @@
 //! The method as a whole: in periods, score, choose, delete, refit, train.
 
+use std::sync::Arc;
+
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::Graph;
-use offshoot_train::{Dataset, Target};
+use offshoot_train::{Augment, Dataset, Target};
 use serde::Serialize;
 
 use super::allocate::{Move, order};
@@ -11,8 +13,8 @@ use super::groups::{Groups, Split};
 use super::refit::refit;
 use super::scores::{Score, scores};
 use super::slice::slice;
-use super::tune::tune;
-use crate::quantize::{Clipping, QuantizeOptions, Rounding, Toggle, WeightScale, quantize};
+use super::tune::{Stage, train};
+use crate::quantize::{Clipping, QuantizeOptions, Rounding, Toggle, WeightBits, WeightScale, quantize};
 use crate::{Error, Result};
 
 /// Settings of [`prune`].
@@ -22,6 +24,14 @@ pub struct PruneOptions {
     pub max_flash: Option<u64>,
     /// Most bytes of arena.
     pub max_ram: Option<u64>,
+    /// Most multiply-accumulates of a run.
+    pub max_macs: Option<u64>,
+    /// Most instructions of a run, as [`PruneOptions::instructions`] counts them.
+    pub max_instructions: Option<u64>,
+    /// Counts the instructions of a run of an `.off` file.
+    pub instructions: Option<Instructions>,
+    /// Bits of weights that sizes are taken with.
+    pub weight_bits: WeightBits,
     /// What channels are ranked by.
     pub score: Score,
     /// Families keep a multiple of this many channels where they can: what the target's kernels like.
@@ -36,10 +46,15 @@ pub struct PruneOptions {
     pub refit_samples: usize,
     /// Samples that gradients are taken over.
     pub score_samples: usize,
+    /// Passes over the data in each period in which the channels that are to go fade to nothing while all others learn to do
+    /// without them (HESSO's hybrid training); 0 deletes them at once, and refits.
+    pub fade_epochs: usize,
     /// Passes over the data after the last deletion; learning from the uncompressed network and the targets.
     pub epochs: usize,
     /// Highest learning rate.
     pub rate: f32,
+    /// Changes samples on their way into training.
+    pub augment: Option<Arc<dyn Augment>>,
     /// Seed of the order of samples.
     pub seed: u64,
     /// Where training is saved, and continued from.
@@ -51,6 +66,10 @@ impl Default for PruneOptions {
         Self {
             max_flash: None,
             max_ram: None,
+            max_macs: None,
+            max_instructions: None,
+            instructions: None,
+            weight_bits: WeightBits::default(),
             score: Score::default(),
             multiple: 4,
             least: 0.1,
@@ -58,7 +77,9 @@ impl Default for PruneOptions {
             split: Split::default(),
             refit_samples: 64,
             score_samples: 256,
+            fade_epochs: 0,
             epochs: 0,
+            augment: None,
             rate: 1e-3,
             seed: 0,
             checkpoint: None,
@@ -75,6 +96,18 @@ pub struct Size {
     pub ram: u64,
     /// Multiply-accumulates of a run.
     pub macs: u64,
+    /// Instructions of a run on the target; none where they were not counted.
+    pub instructions: Option<u64>,
+}
+
+/// Counts the instructions that a target takes for one run of an `.off` file.
+#[derive(Clone)]
+pub struct Instructions(pub Arc<dyn Fn(&[u8]) -> Result<u64> + Send + Sync>);
+
+impl std::fmt::Debug for Instructions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Instructions")
+    }
 }
 
 /// A family before and after.
@@ -135,70 +168,153 @@ pub fn prune(
     data.check(graph).map_err(Error::Training)?;
     let groups = Groups::of(graph, options.split)?;
     let samples = samples(graph, data, options.refit_samples.max(2));
-    let size = |g: &Graph| size(g, &samples[..samples.len().min(2)]);
-    let before = size(graph)?;
+    let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
+    let before = gauge.size(graph)?;
+    let limits = gauge.limits(before);
     let few = head(data, options.score_samples.max(1));
     let (mut small, mut removed) = (graph.clone(), vec![false; groups.len()]);
     let periods = options.periods.max(1);
     for period in 1..=periods {
-        let goal = |limit: Option<u64>, whole: u64| {
-            let limit = limit.unwrap_or(whole).min(whole) as f64;
-            let whole = whole as f64;
-            (whole * (limit / whole).powf(period as f64 / periods as f64)).floor() as u64
-        };
-        let (flash, ram) = (goal(options.max_flash, before.flash), goal(options.max_ram, before.ram));
+        let goals = limits.after(before, period as f64 / periods as f64);
         progress.tick("scoring channels", period - 1, periods);
         let own = Groups::of(&small, options.split)?;
         let origin = origins(graph, &groups, &removed, &small, &own);
         let mut lifted = vec![0.0; groups.len()];
         let found = scores(&small, &own, options.score, &few, 32)?;
         origin.iter().zip(found).for_each(|(&g, s)| lifted[g] += s);
-        let moves = order(graph, &groups, &lifted, &removed, options.multiple, options.least);
-        let fits = |s: Size| s.flash <= flash && s.ram <= ram;
+        let share = limits.bytes_share(before);
+        let moves = order(graph, &groups, &lifted, &removed, options.multiple, options.least, share);
         let count = shortest(&moves, |moves| {
             let marked = with(&removed, moves);
-            Ok(fits(size(&slice(graph, &groups, &marked)?)?))
+            Ok(goals.hold(gauge.size(&slice(graph, &groups, &marked)?)?))
         })?;
         let Some(count) = count else {
-            let least = size(&slice(graph, &groups, &with(&removed, &moves))?)?;
-            return Err(Error::Budget { flash: least.flash, ram: least.ram });
+            let least = gauge.size(&slice(graph, &groups, &with(&removed, &moves))?)?;
+            return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
         };
         if count == 0 {
             continue;
         }
         removed = with(&removed, &moves[..count]);
         let marked: Vec<bool> = origin.iter().map(|&g| removed[g]).collect();
+        if options.fade_epochs > 0 {
+            let stage = Stage::fading(&small, &own, &marked, options, period);
+            small = train(graph, &small, data, options, &stage, progress)?;
+        }
         small = slice(&small, &own, &marked)?;
-        if options.refit_samples > 0 {
+        if options.refit_samples > 0 && options.fade_epochs == 0 {
             let mut tick = |done, total| progress.tick("refitting layers", done, total);
             small = refit(graph, &groups, &removed, small, &samples, &mut tick)?;
         }
-        progress.period(&small, size(&small)?)?;
+        progress.period(&small, gauge.size(&small)?)?;
     }
     if options.epochs > 0 {
-        small = tune(graph, &small, data, options, progress)?;
+        small = train(graph, &small, data, options, &Stage::tuning(options), progress)?;
     }
-    let after = size(&small)?;
+    let after = gauge.size(&small)?;
     Ok((small, PruneReport { before, after, families: families(&groups, &removed) }))
 }
 
-/// What the int8 form of a float graph takes; ranges from the few `samples`, which change no size.
+/// Measures candidates.
+struct Gauge<'a> {
+    samples: &'a [Vec<ArrayD<f32>>],
+    options: &'a PruneOptions,
+}
+
+impl Gauge<'_> {
+    fn size(&self, graph: &Graph) -> Result<Size> {
+        // Running an emulator costs a second: only if it decides.
+        let count = self.options.instructions.as_ref().filter(|_| self.options.max_instructions.is_some());
+        size(graph, self.samples, &self.options.weight_bits, count)
+    }
+
+    fn limits(&self, before: Size) -> Limits {
+        let o = self.options;
+        let own = |limit: Option<u64>, whole: u64| limit.unwrap_or(u64::MAX).min(whole);
+        Limits {
+            flash: own(o.max_flash, before.flash),
+            ram: own(o.max_ram, before.ram),
+            macs: own(o.max_macs, before.macs),
+            instructions: own(o.max_instructions, before.instructions.unwrap_or(u64::MAX)),
+        }
+    }
+}
+
+/// Whether a size is within the limits of `options`.
+pub fn fits(size: Size, options: &PruneOptions) -> bool {
+    let within = |limit: Option<u64>, size: Option<u64>| limit.zip(size).is_none_or(|(l, s)| s <= l);
+    within(options.max_flash, Some(size.flash))
+        && within(options.max_ram, Some(size.ram))
+        && within(options.max_macs, Some(size.macs))
+        && within(options.max_instructions, size.instructions)
+}
+
+/// What must not be exceeded.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    flash: u64,
+    ram: u64,
+    macs: u64,
+    instructions: u64,
+}
+
+impl Limits {
+    fn hold(&self, s: Size) -> bool {
+        s.flash <= self.flash
+            && s.ram <= self.ram
+            && s.macs <= self.macs
+            && s.instructions.is_none_or(|i| i <= self.instructions)
+    }
+
+    /// Limits on the way: sizes fall in equal ratios.
+    fn after(&self, before: Size, share: f64) -> Self {
+        let on_the_way = |limit: u64, whole: u64| {
+            let whole = whole as f64;
+            (whole * (limit as f64 / whole).powf(share)).floor() as u64
+        };
+        Self {
+            flash: on_the_way(self.flash, before.flash),
+            ram: on_the_way(self.ram, before.ram),
+            macs: on_the_way(self.macs, before.macs),
+            instructions: before.instructions.map_or(u64::MAX, |i| on_the_way(self.instructions, i)),
+        }
+    }
+
+    /// How much bytes count beside multiply-accumulates: as much as there is to save of them. Half where nothing is said of
+    /// work, so that both fall.
+    fn bytes_share(&self, before: Size) -> f64 {
+        let excess = |limit: u64, whole: u64| 1.0 - limit as f64 / whole.max(1) as f64;
+        let bytes = excess(self.flash, before.flash);
+        let instructions = before.instructions.map_or(0.0, |i| excess(self.instructions, i));
+        let work = excess(self.macs, before.macs).max(instructions);
+        if work <= 0.0 { 0.5 } else { (bytes / (bytes + work)).clamp(0.1, 0.9) }
+    }
+}
+
+/// What the quantised form of a float graph takes; ranges from the few `samples`, which change no size.
 ///
 /// # Errors
-/// It cannot be quantised or compiled.
-pub fn size(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Size> {
+/// It cannot be quantised, compiled or counted.
+pub fn size(
+    graph: &Graph,
+    samples: &[Vec<ArrayD<f32>>],
+    weight_bits: &WeightBits,
+    instructions: Option<&Instructions>,
+) -> Result<Size> {
     let options = QuantizeOptions {
         clipping: Clipping::MinMax,
         weight_scale: WeightScale::MinMax,
         rounding: Rounding::Nearest,
         bias_correction: Toggle::Off,
         fit_samples: 1,
+        weight_bits: weight_bits.clone(),
         ..QuantizeOptions::default()
     };
     let (quantised, _) = quantize(graph, samples, &options)?;
     let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
-    let r = compiled.report;
-    Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs })
+    let r = &compiled.report;
+    let instructions = instructions.map(|count| (count.0)(&compiled.bytes)).transpose()?;
+    Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions })
 }
 
 /// Length of the shortest run of moves for which `fits`, taking for granted that more moves never take more room; `None`

@@ -21,6 +21,8 @@ pub enum Score {
     /// HESSO (Chen et al. 2024): ‖x‖, ‖x‖ / |x|, cosine of x and ∇ plus one, |x·∇| and ½(x·∇)², each divided by its
     /// Euclidean norm over all groups, one fifth of each.
     Hesso,
+    /// HESSO-CRIC: the mean of HESSO's while the lowest fade, plus what the loss says when they go.
+    Cric,
 }
 
 /// Sums over the elements of one group.
@@ -44,6 +46,9 @@ pub fn scores(
     data: &Dataset,
     batch: usize,
 ) -> Result<Vec<f64>> {
+    if score == Score::Cric {
+        return super::cric::cric(graph, groups, data, batch);
+    }
     let owners = owners(graph, groups);
     let rest = sums(graph, groups, &owners, &BTreeMap::new());
     let mean_square = |s: &Sums| (s.square / s.count.max(1.0)).sqrt();
@@ -75,7 +80,7 @@ pub fn scores(
 }
 
 /// Constants whose elements write channels, with the axis along which: not the columns that read them.
-fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
+pub(super) fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
     let mut owners = Vec::new();
     for (index, value) in graph.values.iter().enumerate() {
         let id = ValueId(index as u32);

@@ -9,6 +9,11 @@ use crate::{Error, Result};
 
 /// `graph` with all weights of the groups that `removed` marks at zero. Divisors and variances stay.
 pub fn masked(graph: &Graph, groups: &Groups, removed: &[bool]) -> Graph {
+    faded(graph, groups, removed, 0.0)
+}
+
+/// As [`masked`], with so much of the weights left.
+pub(super) fn faded(graph: &Graph, groups: &Groups, removed: &[bool], left: f32) -> Graph {
     let mut out = graph.clone();
     for index in 0..graph.values.len() {
         let id = ValueId(index as u32);
@@ -17,7 +22,7 @@ pub fn masked(graph: &Graph, groups: &Groups, removed: &[bool]) -> Graph {
         }
         let Some(hit) = groups.elements(graph, id, removed) else { continue };
         if let Some(Data::F32(data)) = out.value_mut(id).data.as_mut().map(Arc::make_mut) {
-            data.iter_mut().zip(hit).filter(|(_, hit)| *hit).for_each(|(d, _)| *d = 0.0);
+            data.iter_mut().zip(hit).filter(|(_, hit)| *hit).for_each(|(d, _)| *d *= left);
         }
     }
     out

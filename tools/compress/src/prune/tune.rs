@@ -1,4 +1,4 @@
-//! Fine-tuning of what is left: on the data, and on what the uncompressed network says.
+//! Training of what is left, or while channels fade: on the data, and on what the uncompressed network says.
 //!
 //! Adam's steps are the same for every weight, while the layers of a trained network differ in size by orders of
 //! magnitude (one that reads raw pixels has tiny weights). So every tensor is trained in units of its own size, which
@@ -8,39 +8,160 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use offshoot_ir::{Data, Graph, Op};
-use offshoot_train::{Control, Dataset, FitOptions, Observer, Step, Target, Teacher, WeightTransform, fit};
+use offshoot_train::{
+    Checkpoint, Control, Dataset, FitOptions, Observer, Schedule, Step, Target, Teacher, WeightQuant,
+    WeightTransform, fit, trainable,
+};
 
+use super::groups::Groups;
 use super::run::{Progress, PruneOptions};
+use super::scores::owners;
 use crate::{Error, Result};
 
-/// Trains `small` to do what `graph` does, and what the data say.
+/// One training on the way.
+pub(super) struct Stage {
+    what: &'static str,
+    epochs: usize,
+    schedule: Schedule,
+    rate: f32,
+    seed: u64,
+    fade: BTreeMap<String, Vec<bool>>,
+    rounding: Option<WeightQuant>,
+    /// What the checkpoint's name ends in.
+    suffix: String,
+}
+
+impl Stage {
+    /// The last: everything learns.
+    pub(super) fn tuning(options: &PruneOptions) -> Self {
+        Self {
+            what: "fine-tuning",
+            epochs: options.epochs,
+            schedule: Schedule::Cosine { warm_up: 0.05 },
+            rate: options.rate,
+            seed: options.seed,
+            fade: BTreeMap::new(),
+            rounding: None,
+            suffix: String::new(),
+        }
+    }
+
+    /// In a period: the groups that `marked` marks fade.
+    pub(super) fn fading(
+        graph: &Graph,
+        groups: &Groups,
+        marked: &[bool],
+        options: &PruneOptions,
+        period: usize,
+    ) -> Self {
+        // What writes the channels is enough: they are zero then, whatever reads them.
+        let mut fade: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+        let known = trainable(graph);
+        let owned =
+            owners(graph, groups).into_iter().filter(|(id, _)| !groups.keeps(*id) && known.contains(id));
+        for (id, axis) in owned {
+            let (value, Some(along)) = (graph.value(id), groups.along(id, axis)) else { continue };
+            let inner: usize = value.shape[axis + 1..].iter().product();
+            let fades = fade.entry(value.name.clone()).or_insert_with(|| vec![false; value.len()]);
+            for (i, f) in fades.iter_mut().enumerate() {
+                *f |= marked[along[i / inner % along.len()]];
+            }
+        }
+        fade.retain(|_, fades| fades.contains(&true));
+        Self {
+            what: "fading channels",
+            epochs: options.fade_epochs,
+            schedule: Schedule::Constant,
+            // Less than at the height of fine-tuning, since it does not fall.
+            rate: 0.5 * options.rate,
+            seed: options.seed.wrapping_add(1000 * period as u64),
+            fade,
+            rounding: None,
+            suffix: format!("-period{period}"),
+        }
+    }
+}
+
+/// Fine-tuning as `options` say.
 ///
 /// # Errors
 /// As [`fit`].
-pub(super) fn tune(
+pub(crate) fn tune(
     graph: &Graph,
     small: &Graph,
     data: &Dataset,
     options: &PruneOptions,
     progress: &mut dyn Progress,
 ) -> Result<Graph> {
+    let mut stage = Stage::tuning(options);
+    stage.suffix = "-erased".into();
+    train(graph, small, data, options, &stage, progress)
+}
+
+/// Fine-tuning with rounded weights, at a third of the rate: most is learned already.
+///
+/// # Errors
+/// As [`fit`].
+pub(crate) fn tune_rounded(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    epochs: usize,
+    rounding: WeightQuant,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    let stage = Stage {
+        what: "fine-tuning with rounded weights",
+        epochs,
+        rate: options.rate / 3.0,
+        seed: options.seed.wrapping_add(500),
+        rounding: Some(rounding),
+        suffix: "-rounded".into(),
+        ..Stage::tuning(options)
+    };
+    train(graph, small, data, options, &stage, progress)
+}
+
+/// Trains `small` to do what `graph` does, and what the data say.
+///
+/// # Errors
+/// As [`fit`].
+pub(super) fn train(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    options: &PruneOptions,
+    stage: &Stage,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
     let units = Units::of(small);
     let mut scaled = small.clone();
     units.apply(&mut scaled, |w, unit| w / unit);
     let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
+    let checkpoint = options.checkpoint.as_ref().map(|c| {
+        let mut path = c.path.clone().into_os_string();
+        path.push(&stage.suffix);
+        Checkpoint { path: path.into(), every: c.every }
+    });
     let settings = FitOptions {
-        epochs: options.epochs,
+        epochs: stage.epochs,
         batch: 64,
-        rate: options.rate,
+        rate: stage.rate,
+        schedule: stage.schedule,
         decay: 1e-4,
         clip: Some(5.0),
-        seed: options.seed,
+        seed: stage.seed,
+        fade: stage.fade.clone(),
+        weight_quant: stage.rounding.clone(),
+        augment: options.augment.clone(),
         teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
-        checkpoint: options.checkpoint.clone(),
+        checkpoint,
         transform: Some(Arc::new(units.clone())),
         ..FitOptions::default()
     };
-    let (mut tuned, _) = fit(&scaled, data, &settings, &mut Watch(progress)).map_err(Error::Training)?;
+    let mut watch = Watch { progress, what: stage.what };
+    let (mut tuned, _) = fit(&scaled, data, &settings, &mut watch).map_err(Error::Training)?;
     units.apply(&mut tuned, |v, unit| v * unit);
     Ok(tuned)
 }
@@ -99,11 +220,14 @@ impl WeightTransform for Units {
     }
 }
 
-struct Watch<'p>(&'p mut dyn Progress);
+struct Watch<'p> {
+    progress: &'p mut dyn Progress,
+    what: &'static str,
+}
 
 impl Observer for Watch<'_> {
     fn step(&mut self, step: &Step) -> Control {
-        self.0.tick("fine-tuning", step.number, step.of);
+        self.progress.tick(self.what, step.number, step.of);
         Control::Continue
     }
 }

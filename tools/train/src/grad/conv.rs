@@ -1,10 +1,11 @@
-//! Convolutions: products of gathered windows, as forward; depthwise ones directly.
+//! Convolutions: without a matrix of windows where there is one group or one for each channel, else with one.
 
 use ndarray::{ArrayD, ArrayView2};
 use offshoot_ir::Window;
 
 use super::window::Windows;
 use super::{Tensor, array, flat};
+use crate::convolve::Convolution;
 
 /// x NHWC, w OHWI (I = C / groups), b? [O]; gradients in that order.
 pub(super) fn conv2d(
@@ -16,29 +17,38 @@ pub(super) fn conv2d(
 ) -> Vec<Option<ArrayD<f32>>> {
     let (image, w) = (dims(&x[0]), flat(&x[1]));
     let [_, rows, columns, o] = dims(dy);
-    let windows = Windows { image, places: [rows, columns], window };
     let (xs, ds) = (flat(&x[0]), flat(dy));
     let (in_g, out_g) = (image[3] / groups, o / groups);
+    let convolution = Convolution { image, places: [rows, columns], window };
+    if groups == 1 || in_g == 1 && out_g == 1 {
+        let (dx, dw): (&dyn Fn() -> Vec<f32>, &dyn Fn() -> Vec<f32>) = if groups == 1 {
+            (&|| convolution.input(&w, &ds, o), &|| convolution.weights(&xs, &ds, o))
+        } else {
+            (&|| convolution.depthwise_input(&w, &ds), &|| convolution.depthwise_weights(&xs, &ds))
+        };
+        return vec![
+            wanted[0].then(|| array(x[0].shape(), dx())),
+            wanted[1].then(|| array(x[1].shape(), dw())),
+            bias(&ds, o, wanted),
+        ];
+    }
+    let windows = Windows { image, places: [rows, columns], window };
     let mut dx = vec![0.0; if wanted[0] { xs.len() } else { 0 }];
     let mut dw = vec![0.0; if wanted[1] { w.len() } else { 0 }];
-    if in_g == 1 && out_g == 1 {
-        depthwise(&windows, &xs, &w, &ds, &mut dx, &mut dw);
-    } else {
-        let depth = windows.taps() * in_g;
-        for g in 0..groups {
-            let dyg = columns_of(&ds, o, g * out_g, out_g);
-            let dyg = matrix(&dyg, windows.count(), out_g);
-            if wanted[1] {
-                let gathered = windows.gather(&xs, g * in_g, in_g);
-                let product = dyg.t().dot(&matrix(&gathered, windows.count(), depth));
-                dw[g * out_g * depth..][..out_g * depth].iter_mut().zip(&product).for_each(|(a, b)| *a = *b);
-            }
-            if wanted[0] {
-                let filters = matrix(&w[g * out_g * depth..][..out_g * depth], out_g, depth);
-                let product = dyg.dot(&filters);
-                // A product with one row or column may come out column-major.
-                windows.scatter(&flat(&product.into_dyn()), g * in_g, in_g, &mut dx);
-            }
+    let depth = windows.taps() * in_g;
+    for g in 0..groups {
+        let dyg = columns_of(&ds, o, g * out_g, out_g);
+        let dyg = matrix(&dyg, windows.count(), out_g);
+        if wanted[1] {
+            let gathered = windows.gather(&xs, g * in_g, in_g);
+            let product = dyg.t().dot(&matrix(&gathered, windows.count(), depth));
+            dw[g * out_g * depth..][..out_g * depth].iter_mut().zip(&product).for_each(|(a, b)| *a = *b);
+        }
+        if wanted[0] {
+            let filters = matrix(&w[g * out_g * depth..][..out_g * depth], out_g, depth);
+            let product = dyg.dot(&filters);
+            // A product with one row or column may come out column-major.
+            windows.scatter(&flat(&product.into_dyn()), g * in_g, in_g, &mut dx);
         }
     }
     vec![
@@ -90,28 +100,6 @@ pub(super) fn conv_transpose2d(
         wanted[1].then(|| array(x[1].shape(), dw)),
         bias(&ds, o, wanted),
     ]
-}
-
-fn depthwise(windows: &Windows<'_>, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32], dw: &mut [f32]) {
-    let (c, taps) = (windows.image[3], windows.taps());
-    // Weights [C, taps] turned, so that channels run innermost.
-    let mut turned = vec![0.0; w.len()];
-    each(c, taps, 1, |ch, t, _| turned[t * c + ch] = w[ch * taps + t]);
-    let mut sums = vec![0.0f32; w.len()];
-    windows.each(|place, tap, pixel| {
-        let d = &dy[place * c..][..c];
-        if !dx.is_empty() {
-            let to = dx[pixel * c..][..c].iter_mut();
-            to.zip(d.iter().zip(&turned[tap * c..][..c])).for_each(|(to, (d, w))| *to += d * w);
-        }
-        if !dw.is_empty() {
-            let to = sums[tap * c..][..c].iter_mut();
-            to.zip(d.iter().zip(&x[pixel * c..][..c])).for_each(|(to, (d, x))| *to += d * x);
-        }
-    });
-    if !dw.is_empty() {
-        each(c, taps, 1, |ch, t, _| dw[ch * taps + t] = sums[t * c + ch]);
-    }
 }
 
 fn bias(dy: &[f32], channels: usize, wanted: &[bool]) -> Option<ArrayD<f32>> {

@@ -14,10 +14,16 @@ pub(super) fn binary(
     dy: &ArrayD<f32>,
     wanted: [bool; 2],
 ) -> Vec<Option<ArrayD<f32>>> {
+    if matches!(kind, BinaryKind::Add | BinaryKind::Sub) {
+        let second = || if kind == BinaryKind::Sub { dy.mapv(|d| -d) } else { dy.clone() };
+        return vec![
+            wanted[0].then(|| sum_to(dy.clone(), a.shape())),
+            wanted[1].then(|| sum_to(second(), b.shape())),
+        ];
+    }
     // d a and d b for one element; of equal elements, Min and Max hand each half.
     let slopes: fn(f32, f32) -> (f32, f32) = match kind {
-        BinaryKind::Add => |_, _| (1.0, 1.0),
-        BinaryKind::Sub => |_, _| (1.0, -1.0),
+        BinaryKind::Add | BinaryKind::Sub => |_, _| (1.0, 1.0),
         BinaryKind::Mul => |a, b| (b, a),
         BinaryKind::Div => |a, b| (1.0 / b, -a / (b * b)),
         BinaryKind::Min => |a, b| if a == b { (0.5, 0.5) } else { (f32::from(a < b), f32::from(a > b)) },
@@ -52,6 +58,10 @@ pub(super) fn sum_to(mut d: ArrayD<f32>, shape: &[usize]) -> ArrayD<f32> {
 }
 
 pub(super) fn unary(kind: UnaryKind, x: &ArrayD<f32>, y: &ArrayD<f32>, mut dy: ArrayD<f32>) -> ArrayD<f32> {
+    if let UnaryKind::Clip { min, max } = kind {
+        Zip::from(&mut dy).and(x).for_each(|d, x| *d = if min < *x && *x < max { *d } else { 0.0 });
+        return dy;
+    }
     Zip::from(&mut dy).and(x).and(y).for_each(|d, x, y| *d *= slope(kind, *x, *y));
     dy
 }

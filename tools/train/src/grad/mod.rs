@@ -54,9 +54,8 @@ pub(crate) fn backward(
         let (min, max) = activation.bounds();
         if min != f32::NEG_INFINITY || max != f32::INFINITY {
             ndarray::Zip::from(&mut dy).and(y).for_each(|d, y| {
-                if !(min < *y && *y < max) {
-                    *d = 0.0;
-                }
+                // A choice, not a branch: it becomes vectors.
+                *d = if min < *y && *y < max { *d } else { 0.0 };
             });
         }
     }

@@ -32,6 +32,10 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
         &svg.or_fail(Kind::Internal, "report this")?,
         "uncompressed, the end of each period, the result",
     );
+    page.heading("What was done");
+    report.done.iter().for_each(|done| {
+        page.paragraph(done);
+    });
     page.table(&points(report)).heading("Operators").table(&operators(report));
     page.heading("Channels that go together");
     let mut table = Table::new(["operators", "channels", "left", "why none could go"]);
@@ -45,9 +49,10 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
 
 /// Every network on the way.
 pub(super) fn points(report: &Report) -> Table {
-    let mut table = Table::new(["", "flash", "RAM", "MACs", "int8 accuracy, %"]);
+    let mut table = Table::new(["", "flash", "RAM", "MACs", "instructions", "accuracy, %"]);
     for p in &report.points {
-        let cells = [thousands(p.size.flash), thousands(p.size.ram), thousands(p.size.macs)];
+        let instructions = p.size.instructions.map_or("-".into(), thousands);
+        let cells = [thousands(p.size.flash), thousands(p.size.ram), thousands(p.size.macs), instructions];
         let accuracy = format!("{:.2}", 100.0 * p.accuracy);
         table.row([std::slice::from_ref(&p.stage), &cells[..], &[accuracy]].concat());
     }
@@ -56,9 +61,9 @@ pub(super) fn points(report: &Report) -> Table {
 
 /// Every operator with weights.
 pub(super) fn operators(report: &Report) -> Table {
-    let mut table = Table::new(["operator", "channels", "left", "weights", "left", "MACs", "left"]);
+    let mut table = Table::new(["operator", "channels", "left", "weights", "left", "bits", "MACs", "left"]);
     for o in &report.operators {
-        let counts = [o.weights[0], o.weights[1], o.macs[0], o.macs[1]].map(thousands);
+        let counts = [o.weights[0], o.weights[1], u64::from(o.bits), o.macs[0], o.macs[1]].map(thousands);
         let channels = o.channels.map(|c| c.to_string());
         table.row([&[tail(&o.name, 44)], &channels[..], &counts[..]].concat());
     }

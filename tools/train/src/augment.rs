@@ -1,0 +1,156 @@
+//! Samples changed at random on their way into a step: the same sample twice is two samples.
+
+use std::fmt::Debug;
+
+use ndarray::{ArrayD, Axis};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use rayon::prelude::*;
+
+/// A random change of samples that leaves their targets right.
+pub trait Augment: Debug + Send + Sync {
+    /// Changes one sample in place; `shape` is without the samples' axis. All inputs of a sample get equal `random`
+    /// numbers.
+    fn apply(&self, shape: &[usize], sample: &mut [f32], random: &mut Random);
+}
+
+/// Random numbers of one sample in one epoch: they depend on nothing but the seed, its number and the epoch's.
+#[derive(Debug)]
+pub struct Random(ChaCha8Rng);
+
+impl Random {
+    pub(crate) fn new(seed: u64, epoch: usize, sample: usize) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6175_676d_656e_7400);
+        rng.set_stream(((epoch as u64) << 32) ^ sample as u64);
+        Self(rng)
+    }
+
+    /// A whole number below `count`; 0 if that is 0.
+    pub fn below(&mut self, count: usize) -> usize {
+        (self.0.next_u64() % (count as u64).max(1)) as usize
+    }
+
+    /// Normal with variance 1 (Box and Muller 1958).
+    pub fn normal(&mut self) -> f32 {
+        let mut unit = || (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        ((-2.0 * (1.0 - unit()).ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32
+    }
+}
+
+/// Images `[h, w, c]`: mirrored every other time, and moved by up to `shift` pixels each way (a crop of the padded image,
+/// He et al. 2016; what comes in is the edge's pixels, which have the image's brightness whatever 0 means).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Images {
+    /// Whether left and right may be exchanged.
+    pub flip: bool,
+    /// Most pixels.
+    pub shift: usize,
+}
+
+impl Augment for Images {
+    fn apply(&self, shape: &[usize], sample: &mut [f32], random: &mut Random) {
+        let &[h, w, c] = shape else { return };
+        let flip = self.flip && random.below(2) == 1;
+        let mut by = || random.below(2 * self.shift + 1) as isize - self.shift as isize;
+        let (down, right) = (by(), by());
+        let from =
+            |at: usize, by: isize, extent: usize| at.saturating_add_signed(-by).min(extent.saturating_sub(1));
+        let old = sample.to_vec();
+        for y in 0..h {
+            for x in 0..w {
+                let source = from(x, right, w);
+                let source = if flip { w - 1 - source } else { source };
+                let at = (from(y, down, h) * w + source) * c;
+                sample[(y * w + x) * c..][..c].copy_from_slice(&old[at..at + c]);
+            }
+        }
+    }
+}
+
+/// Features over time, along the first axis of a sample: moved by up to `shift` steps, the first or last one repeated, and
+/// with normal noise of `noise` times the sample's own standard deviation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Series {
+    /// Most steps.
+    pub shift: usize,
+    /// Share of the standard deviation.
+    pub noise: f32,
+}
+
+impl Augment for Series {
+    fn apply(&self, shape: &[usize], sample: &mut [f32], random: &mut Random) {
+        let Some((&steps, rest)) = shape.split_first() else { return };
+        let width: usize = rest.iter().product();
+        let by = random.below(2 * self.shift + 1) as isize - self.shift as isize;
+        let old = sample.to_vec();
+        for t in 0..steps {
+            let source = t.saturating_add_signed(-by).min(steps.saturating_sub(1));
+            sample[t * width..][..width].copy_from_slice(&old[source * width..][..width]);
+        }
+        if self.noise > 0.0 {
+            let n = old.len().max(1) as f32;
+            let mean = old.iter().sum::<f32>() / n;
+            let deviation = (old.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt();
+            sample.iter_mut().for_each(|v| *v += self.noise * deviation * random.normal());
+        }
+    }
+}
+
+/// The samples `chosen` of `x`, each changed.
+pub(crate) fn augmented(
+    x: &ArrayD<f32>,
+    chosen: &[usize],
+    augment: &dyn Augment,
+    seed: u64,
+    epoch: usize,
+) -> ArrayD<f32> {
+    let mut batch = x.select(Axis(0), chosen);
+    let shape = batch.shape()[1..].to_vec();
+    let width = shape.iter().product::<usize>().max(1);
+    if let Some(samples) = batch.as_slice_mut() {
+        samples.par_chunks_mut(width).zip(chosen).for_each(|(sample, &number)| {
+            augment.apply(&shape, sample, &mut Random::new(seed, epoch, number));
+        });
+    }
+    batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_move_and_turn_round() {
+        let image: Vec<f32> = (0..24).map(|v| v as f32).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for number in 0..40 {
+            let mut now = image.clone();
+            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut now, &mut Random::new(1, 0, number));
+            let mut again = image.clone();
+            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut again, &mut Random::new(1, 0, number));
+            assert_eq!(now, again);
+            // Pixels stay whole.
+            assert!(now.chunks(2).all(|p| p[0] % 2.0 == 0.0 && p[1] == p[0] + 1.0), "{now:?}");
+            seen.insert(now.iter().map(|v| *v as u8).collect::<Vec<_>>());
+        }
+        assert!(seen.len() > 10, "{}", seen.len());
+        let mut same = image.clone();
+        Images { flip: false, shift: 0 }.apply(&[4, 3, 2], &mut same, &mut Random::new(1, 0, 0));
+        assert_eq!(same, image);
+    }
+
+    #[test]
+    fn series_move_in_time() {
+        let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
+        let array = ArrayD::from_shape_vec(vec![1, 6, 2], x).unwrap();
+        let series = Series { shift: 2, noise: 0.0 };
+        let moved = augmented(&array, &[0, 0, 0], &series, 3, 4);
+        for row in moved.outer_iter() {
+            let first: Vec<f32> = row.iter().step_by(2).copied().collect();
+            assert!(first.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= 2.0), "{first:?}");
+        }
+        let noisy = augmented(&array, &[0], &Series { shift: 0, noise: 0.1 }, 3, 4);
+        let off = noisy.iter().zip(&array).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(off > 0.0 && off < 2.0, "{off}");
+    }
+}
