@@ -9,6 +9,7 @@
 //! | a teacher's logits, tensors inside it | [`FitOptions::teacher`] |
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
 //! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
+//! | the device's own integers on the way forward | [`FitOptions::device`] |
 //! | any other change of weights on the way forward | [`FitOptions::transform`] |
 //! | to be stopped at any step and go on later | [`FitOptions::checkpoint`], [`Observer`] |
 //!
@@ -34,6 +35,7 @@ mod batch;
 pub mod card;
 mod checkpoint;
 mod dataset;
+pub mod device;
 mod error;
 pub mod fake_quant;
 pub mod fit;

@@ -1,6 +1,7 @@
 //! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
 
 use ndarray::{Array2, ArrayView2};
+use offshoot_ir::grid;
 use rayon::prelude::*;
 
 use super::moments::Moments;
@@ -18,17 +19,12 @@ pub(crate) struct Grid {
 impl Grid {
     /// Largest code.
     fn top(self) -> f32 {
-        ((1u32 << (self.bits - 1)) - 1) as f32
+        grid::top(self.bits)
     }
 
-    /// What codes are multiplied with, and scales divided by: biases are in units of the scale, which a few levels
-    /// would make coarse, and the device's multipliers are below one half.
+    /// See [`grid::spread`].
     fn spread(self) -> i8 {
-        match self.bits {
-            8 => 1,
-            4 => 8,
-            _ => 64,
-        }
+        grid::spread(self.bits)
     }
 
     /// Hundredths of the full range down to which a scale is sought: few levels want a narrow range.
@@ -115,7 +111,7 @@ fn usual_scale(weights: &[f32], top: f32) -> f32 {
 }
 
 fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
-    w.iter().map(|v| (v / scale).round().clamp(-top, top) as i8).collect()
+    w.iter().map(|v| grid::weight_code(*v, scale, top)).collect()
 }
 
 /// Error of the output that an error of the weights makes.
