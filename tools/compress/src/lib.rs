@@ -1,6 +1,8 @@
 //! Smaller networks from trained ones: each room takes a graph and data, returns a graph and a report.
 
 pub mod error;
+pub mod levels;
+pub mod low_rank;
 pub mod prune;
 pub mod quantize;
 

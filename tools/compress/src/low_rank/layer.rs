@@ -52,8 +52,10 @@ pub(super) struct Factors {
     pub(super) first: DMatrix<f64>,
     /// `[rows of M, full]`.
     pub(super) second: DMatrix<f64>,
-    /// Mean input in the order of the columns of `M`; zero without data.
-    mean: DVector<f64>,
+    /// Mean of what lies between, a number a rank; zero without data.
+    pub(super) mean: DVector<f64>,
+    /// Output channels of the layer, which the rows of `M` repeat.
+    pub(super) outputs: usize,
 }
 
 /// All layers of `graph` that can be split; with `samples` (one array for each graph input) by what they do to those, else by
@@ -130,18 +132,14 @@ impl Layer {
         let mut order: Vec<usize> = (0..rows).collect();
         order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
         let full = rows.min(columns);
-        if covariance.is_some() && columns < rows {
-            // Directions in which nothing varies have no order of their own: all that is left of the columns' space must
-            // be among the first, or the full rank would not be the layer.
-            order = spanning(&m, &eigen.eigenvectors, &order, full);
-        }
         let second = DMatrix::from_fn(rows, full, |i, k| eigen.eigenvectors[(i, order[k])]);
         let first = second.transpose() * &m;
         let energies: Vec<f64> = order.iter().map(|&k| eigen.eigenvalues[k].max(0.0)).collect();
         let total: f64 = energies.iter().sum::<f64>().max(f64::MIN_POSITIVE);
         let mut lost: Vec<f64> = (0..=full).map(|r| energies[r..full].iter().sum::<f64>() / total).collect();
         lost[full] = 0.0;
-        let factors = Factors { first, second, mean }.balanced();
+        let (mean, outputs) = (&first * mean, graph.value(node.inputs[1]).shape[0]);
+        let factors = Factors { first, second, mean, outputs }.balanced();
         Some(Self::with(graph, index, cut, lost, factors))
     }
 
@@ -188,25 +186,13 @@ impl Layer {
     /// What the outputs' mean loses at a rank, by output channel.
     pub(super) fn shift(&self, rank: usize) -> Vec<f32> {
         let f = &self.factors;
-        let hidden = &f.first * &f.mean;
-        let outputs = match self.cut {
-            Cut::Channels => f.second.nrows(),
-            // Rows of M are (column of the window, output).
-            Cut::Spatial => return Vec::new(),
-        };
-        (0..outputs)
-            .map(|o| (rank..self.full()).map(|k| f.second[(o, k)] * hidden[k]).sum::<f64>() as f32)
-            .collect()
+        let lost = |row: usize| (rank..self.full()).map(|k| f.second[(row, k)] * f.mean[k]).sum::<f64>();
+        let rows = |o: usize| (o..f.second.nrows()).step_by(f.outputs.max(1));
+        (0..f.outputs).map(|o| rows(o).map(lost).sum::<f64>() as f32).collect()
     }
 }
 
 impl Factors {
-    /// From factors that are known, without data.
-    pub(super) fn plain(first: DMatrix<f64>, second: DMatrix<f64>) -> Self {
-        let mean = DVector::zeros(first.ncols());
-        Self { first, second, mean }
-    }
-
     /// Both factors of each rank with the same size: what lies between has few bits, on the device as well.
     fn balanced(mut self) -> Self {
         for k in 0..self.first.nrows() {
@@ -214,24 +200,12 @@ impl Factors {
             if a > 1e-12 && b > 1e-12 {
                 let factor = (b / a).sqrt();
                 self.first.row_mut(k).scale_mut(factor);
+                self.mean[k] *= factor;
                 self.second.column_mut(k).scale_mut(1.0 / factor);
             }
         }
         self
     }
-}
-
-/// `full` directions whose projection of `m` is `m`: in their order, but those in which `m` has nothing come last.
-fn spanning(m: &DMatrix<f64>, vectors: &DMatrix<f64>, order: &[usize], full: usize) -> Vec<usize> {
-    let size: Vec<f64> = (0..vectors.ncols()).map(|k| (vectors.column(k).transpose() * m).norm()).collect();
-    let least = 1e-9 * size.iter().fold(0.0f64, |a, b| a.max(*b));
-    let (some, none): (Vec<usize>, Vec<usize>) = order.iter().partition(|&&k| size[k] > least);
-    // More than `full` directions hold something only where eigenvectors of equal (zero) eigenvalues mix; a second look at
-    // the weights themselves orders those.
-    let mut kept = some;
-    kept.extend(none);
-    kept.truncate(full);
-    kept
 }
 
 /// The weights as the matrix that is cut: `[O, kh·kw·I]` by channels, `[kw·O, kh·I]` by space.
@@ -279,7 +253,7 @@ pub(super) fn row_of(w: &Window) -> Window {
 }
 
 /// Covariance (`None` if nothing varies) and mean of rows.
-fn moments(rows: &Array2<f32>) -> (Option<DMatrix<f64>>, DVector<f64>) {
+pub(super) fn moments(rows: &Array2<f32>) -> (Option<DMatrix<f64>>, DVector<f64>) {
     let n = rows.ncols();
     let mean = rows.mean_axis(Axis(0)).unwrap_or_else(|| ndarray::Array1::zeros(n));
     let centred = rows - &mean;

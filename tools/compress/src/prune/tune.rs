@@ -17,7 +17,7 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// As [`fit`].
-pub(super) fn tune(
+pub(crate) fn tune(
     graph: &Graph,
     small: &Graph,
     data: &Dataset,
