@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, target, verify};
+use offshoot_cli::commands::{
+    compile, compress, demo, eval, inspect, learn, profile, qat, rank, run, sensitivity, target, verify,
+};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.
@@ -27,6 +29,12 @@ enum Verb {
     Compile(compile::Args),
     /// A smaller network under a budget of flash and RAM.
     Compress(compress::Args),
+    /// What each layer costs in fewer bits, and a policy under a budget.
+    Sensitivity(sensitivity::Args),
+    /// Quantisation-aware training: weights of few bits with learned steps.
+    Qat(qat::Args),
+    /// Low rank: curves of rank against accuracy, flash and instructions.
+    Rank(rank::Args),
     /// Inference over a batch.
     Run(run::Args),
     /// Accuracy on labelled data.
@@ -52,6 +60,9 @@ fn main() -> ExitCode {
         Verb::Inspect(args) => show(&ui, inspect::run(&ui, args)),
         Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
         Verb::Compress(args) => show(&ui, compress::run(&ui, args)),
+        Verb::Sensitivity(args) => show(&ui, sensitivity::run(&ui, args)),
+        Verb::Qat(args) => show(&ui, qat::run(&ui, args)),
+        Verb::Rank(args) => show(&ui, rank::run(&ui, args)),
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),

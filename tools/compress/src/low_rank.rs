@@ -19,4 +19,4 @@ pub use allocate::{Choice, choices, ranks_of};
 pub use layer::{Cut, Layer, analyse};
 pub use maestro::{MaestroOptions, MaestroReport, Nested, maestro};
 pub use rewrite::{join, split};
-pub use run::{Goal, LayerReport, LowRankOptions, LowRankReport, low_rank};
+pub use run::{Goal, LayerReport, LowRankOptions, LowRankReport, low_rank, tune};

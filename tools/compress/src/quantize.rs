@@ -17,12 +17,13 @@ pub(crate) mod moments;
 mod options;
 mod policy;
 mod report;
+pub mod sensitivity;
 mod simulate;
 mod skeleton;
 pub(crate) mod walk;
 mod weights;
 
-pub use device::{device_accuracy, device_outputs};
+pub use device::{DeviceJudgement, device_accuracy, device_judgement, device_outputs};
 pub use learned::{Learned, numbers, quantize_learned};
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
 pub use policy::{Policy, WeightBits};

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::allocate::{choices, ranks_of};
 use super::layer::{Cut, Layer, analyse};
 use super::rewrite::split;
-use crate::prune::tune::tune;
 use crate::prune::{Progress, PruneOptions, Size, samples, size};
 use crate::{Error, Result};
 
@@ -119,18 +118,39 @@ pub fn low_rank(
     };
     let mut small = with_ranks(graph, &layers, &ranks)?;
     if options.epochs > 0 {
-        let settings = PruneOptions {
-            epochs: options.epochs,
-            rate: options.rate,
-            seed: options.seed,
-            checkpoint: options.checkpoint.clone(),
-            ..PruneOptions::default()
-        };
-        small = tune(graph, &small, data, &settings, progress)?;
+        let checkpoint = options.checkpoint.clone();
+        small = train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
     }
     let after = size(&small, &few)?;
     let layers = layers.iter().zip(&ranks).map(|(l, r)| report(l, *r)).collect();
     Ok((small, LowRankReport { before, after, layers }))
+}
+
+/// Trains a network that was split to do what `graph` does, and what the data say.
+///
+/// # Errors
+/// The data do not fit; training fails.
+pub fn tune(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    epochs: usize,
+    rate: f32,
+    seed: u64,
+) -> Result<Graph> {
+    train(graph, small, data, (epochs, rate, seed), None, &mut ())
+}
+
+fn train(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    (epochs, rate, seed): (usize, f32, u64),
+    checkpoint: Option<offshoot_train::Checkpoint>,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    let settings = PruneOptions { epochs, rate, seed, checkpoint, ..PruneOptions::default() };
+    crate::prune::tune::tune(graph, small, data, &settings, progress)
 }
 
 fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result<Vec<Layer>> {

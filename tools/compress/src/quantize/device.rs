@@ -8,7 +8,7 @@ use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Engine, Model};
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::grid::{self, code};
-use offshoot_ir::{DType, Graph, Quant, ValueId};
+use offshoot_ir::{DType, Graph, Op, Quant, ValueId};
 use offshoot_plan::PlanOptions;
 use offshoot_train::device::{Device, DeviceError, DeviceRun, DeviceTensor, Numbers};
 use offshoot_train::{Dataset, Target, argmax};
@@ -44,6 +44,69 @@ impl Device for Simulator {
         Model::open(off.bytes()).map_err(|e| format!("{e:?}"))?;
         Ok(Box::new(Ready { graph: quantized, off }))
     }
+}
+
+/// A quantised network on the device, judged on samples.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+pub struct DeviceJudgement {
+    /// Bytes of the `.off` file.
+    pub bytes: u64,
+    /// Mean loss: cross-entropy for labels, squared error for values.
+    pub loss: f64,
+    /// Share of samples that are taken for what their label says; with labels only.
+    pub accuracy: Option<f64>,
+}
+
+/// Compiles a quantised network and judges it on labelled samples, or on values that its first output should have.
+///
+/// # Errors
+/// As [`device_outputs`]; there is nothing to judge by.
+pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudgement, Error> {
+    let compiled = compile(quantized, &CompileOptions::default()).map_err(Error::Export)?;
+    let bytes = compiled.report.model_bytes;
+    let ready = Ready { graph: quantized.clone(), off: Aligned::from(compiled.bytes.as_slice()) };
+    let failed = |e: DeviceError| Error::Execution { node: quantized.name.clone(), source: e };
+    let rows = ready.outputs(&data.inputs).map_err(failed)?;
+    let count = rows.len().max(1) as f64;
+    match &data.target {
+        Target::Labels(labels) => {
+            let probable = ends_in_softmax(quantized);
+            let loss = rows.iter().zip(labels).map(|(row, &l)| cross_entropy(row, l, probable)).sum::<f64>();
+            let right = rows.iter().zip(labels).filter(|(row, l)| argmax(row.iter()) as i64 == **l).count();
+            Ok(DeviceJudgement { bytes, loss: loss / count, accuracy: Some(right as f64 / count) })
+        }
+        Target::Values(values) => {
+            let flat = rows.iter().flatten().zip(values.iter());
+            let loss = flat.map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / values.len().max(1) as f64;
+            Ok(DeviceJudgement { bytes, loss, accuracy: None })
+        }
+        Target::Unlabelled => {
+            Err(Error::Training(offshoot_train::Error::Data("there is nothing to judge by".into())))
+        }
+    }
+}
+
+/// Whether outputs are shares that add up to one.
+fn ends_in_softmax(graph: &Graph) -> bool {
+    let mut at = graph.outputs.first().copied();
+    while let Some(node) = at.and_then(|id| graph.producer(id)).map(|i| &graph.nodes[i]) {
+        match node.op {
+            Op::Softmax { .. } => return true,
+            Op::Dequantize | Op::Quantize | Op::Requantize | Op::Reshape => at = node.inputs.first().copied(),
+            _ => return false,
+        }
+    }
+    false
+}
+
+fn cross_entropy(row: &[f32], label: i64, probable: bool) -> f64 {
+    let own = row.get(label as usize).copied().unwrap_or(f32::NEG_INFINITY);
+    if probable {
+        // A softmax of eight bits knows nothing below half a step.
+        return -f64::from(own.max(1.0 / 512.0)).ln();
+    }
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    row.iter().map(|v| f64::from(v - max).exp()).sum::<f64>().ln() + f64::from(max) - f64::from(own)
 }
 
 /// First output of a quantised network for every sample of `data`, real values, as the device computes them.
