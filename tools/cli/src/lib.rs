@@ -5,8 +5,10 @@ pub mod batch;
 pub mod commands;
 pub mod failure;
 pub mod files;
+pub mod measure;
 pub mod metrics;
 pub mod port;
+pub mod samples;
 pub mod ui;
 
 pub use failure::{Failure, Kind, Result};

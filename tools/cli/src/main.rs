@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, search, target, verify};
+use offshoot_cli::commands::{
+    compile, compress, demo, eval, inspect, learn, profile, qat, rank, run, search, sensitivity, target, verify,
+};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.
@@ -29,6 +31,12 @@ enum Verb {
     Compress(compress::Args),
     /// Sub-networks that fit a device, the best of each size.
     Search(search::Args),
+    /// What each layer costs in fewer bits, and a policy under a budget.
+    Sensitivity(sensitivity::Args),
+    /// Quantisation-aware training: weights of few bits with learned steps.
+    Qat(qat::Args),
+    /// Low rank: curves of rank against accuracy, flash and instructions.
+    Rank(rank::Args),
     /// Inference over a batch.
     Run(run::Args),
     /// Accuracy on labelled data.
@@ -55,6 +63,9 @@ fn main() -> ExitCode {
         Verb::Compile(args) => show(&ui, compile::run(&ui, args)),
         Verb::Compress(args) => show(&ui, compress::run(&ui, args)),
         Verb::Search(args) => show(&ui, search::run(&ui, args)),
+        Verb::Sensitivity(args) => show(&ui, sensitivity::run(&ui, args)),
+        Verb::Qat(args) => show(&ui, qat::run(&ui, args)),
+        Verb::Rank(args) => show(&ui, rank::run(&ui, args)),
         Verb::Run(args) => show(&ui, run::run(&ui, args)),
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),

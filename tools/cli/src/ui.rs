@@ -60,3 +60,15 @@ impl Ui {
         }
     }
 }
+
+/// A progress bar for what `offshoot_compress` does.
+#[derive(Debug)]
+pub struct Bar(pub ProgressBar);
+
+impl offshoot_compress::prune::Progress for Bar {
+    fn tick(&mut self, what: &str, done: usize, total: usize) {
+        self.0.set_message(what.to_owned());
+        self.0.set_length(total as u64);
+        self.0.set_position(done as u64);
+    }
+}

@@ -91,6 +91,21 @@ pub enum Error {
         /// Its multiply-accumulates.
         macs: u64,
     },
+    /// Bits can be taken, but not as many as the budget wants at the accuracy it wants.
+    #[error(
+        "the budget cannot be met: {wanted} bytes leave an accuracy of {}; the nearest point within the loss that is \
+         allowed takes {flash} bytes, with {}", percent(.reached), percent(.accuracy)
+    )]
+    Precision {
+        /// Bytes of the nearest `.off` file that keeps the accuracy.
+        flash: u64,
+        /// Its accuracy.
+        accuracy: Option<f64>,
+        /// Bytes of the file nearest to the budget of flash.
+        wanted: u64,
+        /// Its accuracy.
+        reached: Option<f64>,
+    },
     /// Whoever watched the work ended it.
     #[error(transparent)]
     Watcher(Box<dyn std::error::Error + Send + Sync>),
@@ -113,4 +128,8 @@ pub enum Error {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+fn percent(accuracy: &Option<f64>) -> String {
+    accuracy.map_or("unknown".into(), |a| format!("{:.2} %", 100.0 * a))
 }

@@ -3,6 +3,8 @@
 pub mod error;
 pub mod nest;
 pub mod plan;
+pub mod levels;
+pub mod low_rank;
 pub mod prune;
 pub mod quantize;
 pub mod sparsify;

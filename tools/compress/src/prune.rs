@@ -14,7 +14,7 @@ mod rules;
 mod run;
 mod scores;
 mod slice;
-mod tune;
+pub(crate) mod tune;
 mod union;
 
 pub use allocate::{Move, order};

@@ -5,22 +5,29 @@
 //! Ranges come from calibration data; weights and biases are then fitted layer by layer on what the quantised
 //! network before them delivers. What the options leave open is decided on samples held out of both.
 
+pub mod aware;
 pub(crate) mod calibrate;
 mod classes;
 mod clip;
+mod codebook;
+mod device;
 mod fit;
+mod learned;
 pub(crate) mod moments;
 mod options;
 mod policy;
 mod recurrent;
 mod report;
+pub mod sensitivity;
 mod simulate;
 mod skeleton;
 pub(crate) mod walk;
 mod weights;
 
+pub use device::{DeviceJudgement, device_accuracy, device_judgement, device_outputs};
+pub use learned::{Learned, numbers, quantize_learned};
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
-pub use policy::{WeightBits, packs};
+pub use policy::{Policy, WeightBits, packs};
 pub use report::{OperatorReport, QuantizeReport};
 pub use simulate::simulate;
 
@@ -31,6 +38,7 @@ use crate::{Error, Result};
 use classes::{Classes, is_activation};
 use clip::Histogram;
 use fit::{Settings, fit};
+use policy::Form;
 use simulate::{capture, probes, score};
 
 /// Below this the output of an operator is mostly noise to those after it.
@@ -65,10 +73,7 @@ pub fn quantize_with_progress(
     progress: &dyn Fn(usize, usize),
 ) -> Result<(Graph, QuantizeReport)> {
     check_options(options)?;
-    if let Some(v) = graph.values.iter().find(|v| v.quant.is_some() || v.dtype == DType::I8) {
-        return Err(Error::AlreadyQuantized { tensor: v.name.clone() });
-    }
-    check_constants(graph)?;
+    check_source(graph)?;
     calibrate::check(graph, samples)?;
     let (float, mut warnings) = float_nodes(graph, options)?;
     let bits = options.weight_bits.of(graph)?;
@@ -160,7 +165,7 @@ impl Tables {
 struct Search<'a> {
     graph: &'a Graph,
     float: &'a [bool],
-    bits: &'a [u8],
+    bits: &'a [Form],
     options: &'a QuantizeOptions,
     fitting: &'a Fitting<'a>,
     held_out: &'a [&'a Vec<ArrayD<f32>>],
@@ -250,7 +255,11 @@ fn check_options(options: &QuantizeOptions) -> Result<()> {
     Ok(())
 }
 
-fn check_constants(graph: &Graph) -> Result<()> {
+/// A float network of finite numbers.
+fn check_source(graph: &Graph) -> Result<()> {
+    if let Some(v) = graph.values.iter().find(|v| v.quant.is_some() || v.dtype == DType::I8) {
+        return Err(Error::AlreadyQuantized { tensor: v.name.clone() });
+    }
     for value in graph.values.iter().filter(|v| v.data.is_some() && v.dtype == DType::F32) {
         if let Some(bad) = walk::real_values(value).into_iter().find(|v| !v.is_finite()) {
             return Err(Error::NotFinite { tensor: value.name.clone(), value: bad });
@@ -292,7 +301,7 @@ fn operator_reports(
     graph: &Graph,
     quantized: &Graph,
     float: &[bool],
-    bits: &[u8],
+    bits: &[Form],
     tables: &Tables,
     clipping: Clipping,
     noise: &[fit::Noise],
@@ -308,7 +317,7 @@ fn operator_reports(
             name: node.name.clone(),
             kind: node.op.name(),
             float: float[n.node],
-            weight_bits: n.weights.is_some().then_some(bits[n.node]),
+            weight_bits: n.weights.is_some().then_some(bits[n.node].bits()),
             scale: quant.map_or(0.0, |q| q.scale[0]),
             zero_point: quant.map_or(0, |q| q.zero_point[0]),
             clipping: chosen.then_some(clipping),

@@ -4,6 +4,7 @@
 //! ONNX's channels-first operators in `Transpose`s and [`passes`] take away those that cancel.
 
 pub mod cost;
+pub mod grid;
 pub mod error;
 pub mod graph;
 pub mod infer;

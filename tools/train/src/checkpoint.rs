@@ -12,7 +12,7 @@ use crate::options::{Epoch, FitOptions, Judgement};
 use crate::weights::Moving;
 
 /// First bytes of a checkpoint; the last one is the version.
-const MAGIC: [u8; 8] = *b"OFFTRN\0\x01";
+const MAGIC: [u8; 8] = *b"OFFTRN\0\x02";
 
 /// The state between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,8 +27,8 @@ pub(crate) struct Progress {
     pub(crate) epochs: Vec<Epoch>,
     /// Sum of the losses of the epoch under way.
     pub(crate) total: f64,
-    /// Epoch, its judgement and its graph.
-    pub(crate) best: Option<(usize, Judgement, Graph)>,
+    /// Epoch, its judgement, its graph and numbers.
+    pub(crate) best: Option<(usize, Judgement, Graph, Moving, Option<ActivationRanges>)>,
 }
 
 impl Progress {
@@ -93,6 +93,7 @@ pub(crate) fn fingerprint(graph: &Graph, data: &Dataset, options: &FitOptions) -
         (o.epochs, o.batch, o.rate, o.schedule, o.rule, o.decay, o.smoothing, o.clip, o.seed),
         (o.batch_statistics, &o.frozen, &o.masks, &o.weight_quant, o.activation_quant, &o.transform),
         (&o.fade, &o.augment, o.noise),
+        (&o.activation_ranges, &o.device),
         (o.patience, o.teacher.as_ref().map(|t| (t.temperature, t.weight, &t.features))),
     );
     hash.update(format!("{settings:?}").as_bytes());

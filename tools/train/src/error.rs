@@ -28,6 +28,9 @@ pub enum Error {
         /// Its mean loss.
         loss: f32,
     },
+    /// The device's form of the network cannot be run.
+    #[error("the device's form of the network: {0}")]
+    Device(crate::device::DeviceError),
     /// A checkpoint cannot be read, written or used.
     #[error("checkpoint {path}: {reason}")]
     Checkpoint {

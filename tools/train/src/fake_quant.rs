@@ -1,16 +1,21 @@
 //! Fake quantisation: values are rounded to what few bits hold on the way forward, and gradients pass as if they were
 //! not (straight-through, Bengio et al. 2013; Jacob et al. 2018). The weights of a trained graph stay the unrounded
-//! ones: `compress` rounds them as it always does.
+//! ones: `compress` rounds them, with the learned steps if it is given them.
+//!
+//! Grids and codes are the device's ([`offshoot_ir::grid`]); sums between them are floats here, which now and then round
+//! to the neighbour of what the device's integers give. With [`crate::device`] tensors are the device's own.
 //!
 //! A batch normalisation after a convolution is folded into its weights later: fold first
 //! (`offshoot_ir::passes::lossless`), so that what is rounded here is what the device holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use ndarray::ArrayD;
-use offshoot_ir::{Graph, Op, Value, ValueId};
+use ndarray::{ArrayD, IxDyn};
+use offshoot_ir::grid::{self, quant_of_range, round_to_grid};
+use offshoot_ir::{Graph, Op, Quant, Value, ValueId};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceTensor;
 use crate::grad::Tensor;
 
 /// How weights are rounded.
@@ -22,12 +27,14 @@ pub struct WeightQuant {
     pub overrides: BTreeMap<String, u8>,
     /// Step sizes are trained with the weights (LSQ, Esser et al. 2020) instead of following the largest weight.
     pub learned_steps: bool,
+    /// Where learned steps begin, by name of the weights; else where Esser et al. begin.
+    pub steps: BTreeMap<String, Vec<f32>>,
 }
 
 impl WeightQuant {
     /// `bits` for all weights.
     pub fn uniform(bits: u8, learned_steps: bool) -> Self {
-        Self { bits, overrides: BTreeMap::new(), learned_steps }
+        Self { bits, overrides: BTreeMap::new(), learned_steps, steps: BTreeMap::new() }
     }
 
     /// Bits of the weights `name`; `None` if they are not rounded.
@@ -49,7 +56,7 @@ impl Rounding {
     /// `per_channel` if the first axis is that of the output channels.
     pub(crate) fn new(bits: u8, value: &Value, per_channel: bool) -> Self {
         let channels = if per_channel { value.shape.first().copied().unwrap_or(1).max(1) } else { 1 };
-        Self { limit: ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32, channels }
+        Self { limit: grid::top(bits), channels }
     }
 
     /// Steps that hold the largest weight of each channel.
@@ -74,7 +81,7 @@ impl Rounding {
     /// The weights on their grid.
     pub(crate) fn round(&self, weights: &[f32], steps: &[f32]) -> Vec<f32> {
         let rows = weights.chunks(self.width(weights.len())).zip(steps);
-        let round = |w: f32, s: f32| (w / s).round().clamp(-self.limit, self.limit) * s;
+        let round = |w: f32, s: f32| f32::from(grid::weight_code(w, s, self.limit)) * s;
         rows.flat_map(|(row, s)| row.iter().map(move |w| round(*w, *s))).collect()
     }
 
@@ -101,21 +108,29 @@ impl Rounding {
     }
 }
 
-/// Ranges of activations, observed in training, and the int8 grids they give (TFLite's: asymmetric, zero is on the grid).
+/// Ranges of activations, given or observed in training, and the int8 grids they give ([`quant_of_range`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActivationRanges {
     /// Smallest and largest element of each value, by name; `None` before the first batch.
     pub ranges: BTreeMap<String, Option<(f32, f32)>>,
+    /// Those that hold.
+    given: BTreeMap<String, (f32, f32)>,
     #[serde(skip)]
     names: BTreeMap<u32, String>,
+    /// Whether the pass under way is one of training, from which ranges are observed.
+    #[serde(skip)]
+    pub(crate) observing: bool,
+    /// The device's tensors of the batch under way; the values go as they are used.
+    #[serde(skip)]
+    device: HashMap<u32, DeviceTensor>,
 }
 
 /// Share of a batch's extremes in the running range.
 const MOMENTUM: f32 = 0.05;
 
 impl ActivationRanges {
-    /// For inputs and all operators' results but those that only move elements.
-    pub(crate) fn of(graph: &Graph) -> Self {
+    /// For inputs and all operators' results but those that only move elements; `given` ones hold.
+    pub(crate) fn of(graph: &Graph, given: &BTreeMap<String, (f32, f32)>) -> Self {
         let moved = |op: &Op| {
             matches!(
                 op,
@@ -123,25 +138,45 @@ impl ActivationRanges {
             ) || matches!(op, Op::ArgMax { .. })
         };
         let results = graph.nodes.iter().filter(|n| !moved(&n.op)).map(|n| n.output);
-        let mut out = Self::default();
+        let mut out = Self { given: given.clone(), ..Self::default() };
         for id in graph.inputs.iter().copied().chain(results) {
             let name = graph.value(id).name.clone();
-            out.ranges.insert(name.clone(), None);
+            out.ranges.insert(name.clone(), given.get(&name).copied());
             out.names.insert(id.0, name);
         }
         out
     }
 
-    pub(crate) fn applies(&self, id: ValueId) -> bool {
-        self.names.contains_key(&id.0)
+    /// Goes on from what a checkpoint holds of them.
+    pub(crate) fn resume(self, saved: &Self) -> Self {
+        Self { ranges: saved.ranges.clone(), ..self }
     }
 
-    fn range(&self, id: ValueId) -> Option<(f32, f32)> {
-        self.names.get(&id.0).and_then(|name| *self.ranges.get(name)?)
+    pub(crate) fn applies(&self, id: ValueId) -> bool {
+        self.names.contains_key(&id.0) || self.device.contains_key(&id.0)
+    }
+
+    /// All ranges; `None` if one was not observed yet.
+    pub(crate) fn complete(&self) -> Option<BTreeMap<String, (f32, f32)>> {
+        self.ranges.iter().map(|(name, range)| Some((name.clone(), (*range)?))).collect()
+    }
+
+    /// The device's tensors of the batch that is run next.
+    pub(crate) fn set_device(&mut self, tensors: HashMap<ValueId, DeviceTensor>) {
+        self.device = tensors.into_iter().map(|(id, tensor)| (id.0, tensor)).collect();
+    }
+
+    fn quant(&self, id: ValueId) -> Option<Quant> {
+        let (low, high) = (*self.ranges.get(self.names.get(&id.0)?)?)?;
+        Some(quant_of_range(low, high))
     }
 
     pub(crate) fn observe(&mut self, id: ValueId, shards: &[Tensor]) {
-        let Some(range) = self.names.get(&id.0).and_then(|name| self.ranges.get_mut(name)) else { return };
+        let Some(name) = self.names.get(&id.0).filter(|n| self.observing && !self.given.contains_key(*n))
+        else {
+            return;
+        };
+        let Some(range) = self.ranges.get_mut(name) else { return };
         let now = shards
             .iter()
             .flat_map(|t| t.iter())
@@ -150,31 +185,38 @@ impl ActivationRanges {
         *range = Some(range.map_or(now, |(low, high)| (mix(low, now.0), mix(high, now.1))));
     }
 
-    /// On the grid of 256 numbers.
-    pub(crate) fn round(&self, id: ValueId, x: &ArrayD<f32>) -> ArrayD<f32> {
-        let Some((step, low, high)) = self.range(id).and_then(grid) else { return x.clone() };
-        x.mapv(|v| (v / step).round().max(low).min(high) * step)
+    /// On the grid of 256 numbers: the device's tensor if there is one, else the rounded shards.
+    pub(crate) fn round(&mut self, id: ValueId, x: &[Tensor]) -> Vec<Tensor> {
+        use rayon::prelude::*;
+        if let Some(tensor) = self.device.get_mut(&id.0) {
+            let values = std::mem::take(&mut tensor.values);
+            if values.len() == x.iter().map(|x| x.len()).sum::<usize>() {
+                let mut at = 0;
+                let shard = x.iter().map(|x| {
+                    let part = values[at..at + x.len()].to_vec();
+                    at += x.len();
+                    // As many elements as the shard has, which was just cut.
+                    ArrayD::from_shape_vec(IxDyn(x.shape()), part).unwrap_or_else(|_| x.as_ref().clone())
+                });
+                return shard.map(Tensor::new).collect();
+            }
+        }
+        let Some(quant) = self.quant(id) else { return x.to_vec() };
+        x.par_iter().map(|x| Tensor::new(x.mapv(|v| round_to_grid(v, &quant)))).collect()
     }
 
     /// Stops the gradient where `x` was clipped.
     pub(crate) fn pass(&self, id: ValueId, x: &ArrayD<f32>, gradient: &mut ArrayD<f32>) {
-        let Some((step, low, high)) = self.range(id).and_then(grid) else { return };
+        let device = self.device.get(&id.0).map(|t| t.bounds);
+        let Some((low, high)) = device.or_else(|| self.quant(id).map(|q| grid::bounds(&q))) else { return };
+        // Half a step further out still rounds to the bound.
+        let half = (high - low) / 510.0;
         ndarray::Zip::from(gradient).and(x).for_each(|g, x| {
-            if !((low - 0.5) * step..=(high + 0.5) * step).contains(x) {
+            if !(low - half..=high + half).contains(x) {
                 *g = 0.0;
             }
         });
     }
-}
-
-/// Step, and the lowest and highest multiple of it; `None` for a range of nothing.
-fn grid((low, high): (f32, f32)) -> Option<(f32, f32, f32)> {
-    let step = (high - low) / 255.0;
-    if !(step.is_finite() && step > f32::MIN_POSITIVE) {
-        return None;
-    }
-    let lowest = (low / step).round();
-    Some((step, lowest, lowest + 255.0))
 }
 
 #[cfg(test)]
@@ -215,8 +257,9 @@ mod tests {
 
     #[test]
     fn zero_is_on_the_grid_of_activations() {
-        let (step, low, high) = grid((-0.37, 1.9)).unwrap();
-        assert!(step > 0.0 && low <= 0.0 && high >= 0.0 && (high - low) == 255.0 && low.fract() == 0.0);
-        assert!(grid((0.0, 0.0)).is_none());
+        let quant = quant_of_range(-0.37, 1.9);
+        let (low, high) = grid::bounds(&quant);
+        assert!(low <= 0.0 && high >= 0.0 && round_to_grid(0.0, &quant) == 0.0);
+        assert!((high - low - 255.0 * quant.scale[0]).abs() < 1e-5);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use offshoot_ir::{Graph, Op, ValueId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -11,6 +11,7 @@ use crate::augment::augmented;
 use crate::batch::Shards;
 use crate::checkpoint::{Progress, fingerprint};
 use crate::dataset::{Dataset, Target};
+use crate::device::{DeviceRun, DeviceTensor, Numbers};
 use crate::error::{Error, Result};
 use crate::fake_quant::ActivationRanges;
 use crate::loss::{Loss, loss};
@@ -79,7 +80,7 @@ fn checked(graph: &Graph, data: &Dataset, options: &FitOptions) -> Result<()> {
 /// As [`fit`].
 pub fn evaluate(graph: &Graph, data: &Dataset) -> Result<Judgement> {
     data.check(graph)?;
-    judge(graph, data, &constants(graph), None)
+    judge(graph, data, &constants(graph), None, None)
 }
 
 pub(crate) struct Loop<'a> {
@@ -105,7 +106,8 @@ impl<'a> Loop<'a> {
         let fingerprint = options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options) ^ label);
         let mut graph = graph.clone();
         let (weights, moving) = Weights::new(&mut graph, options)?;
-        let ranges = options.activation_quant.then(|| ActivationRanges::of(&graph));
+        let ranges =
+            options.activation_quant.then(|| ActivationRanges::of(&graph, &options.activation_ranges));
         let saved = match &options.checkpoint {
             Some(c) => Progress::load(&c.path, fingerprint)?,
             None => None,
@@ -113,9 +115,8 @@ impl<'a> Loop<'a> {
         let at = match saved {
             Some(mut saved) => {
                 // Which values are rounded follows from the graph; only their ranges were saved.
-                if let (Some(saved), Some(mut fresh)) = (&mut saved.ranges, ranges) {
-                    fresh.ranges = std::mem::take(&mut saved.ranges);
-                    *saved = fresh;
+                if let (Some(saved), Some(fresh)) = (&mut saved.ranges, ranges) {
+                    *saved = fresh.resume(saved);
                 }
                 saved
             }
@@ -209,10 +210,16 @@ impl<'a> Loop<'a> {
         };
         let inputs = self.inputs(&self.at.graph, shards, chosen, changed.as_deref());
         let mut placed = constants(&self.at.graph);
+        options.transform.iter().for_each(|t| t.begin(Some(self.at.step)));
         self.weights.place(&mut placed, &self.at.moving, options);
+        let device = self.on_device()?;
         let mode = if options.batch_statistics { Mode::Train } else { Mode::Infer };
         // Ranges are observed in training whatever batch normalisation does.
         let mut ranges = self.at.ranges.take();
+        if let Some(ranges) = &mut ranges {
+            ranges.observing = true;
+            ranges.set_device(device_tensors(device.as_deref(), self.data, chosen)?);
+        }
         let tape = Tape::record(&self.at.graph, shards, &placed, inputs, mode, ranges.as_mut())?;
         let taught = taught.as_ref().map(|(teacher, tape)| (*teacher, tape));
         let Loss { value, gradients } =
@@ -222,6 +229,7 @@ impl<'a> Loop<'a> {
         let running = running(&self.at.graph, &tape);
         drop(tape);
         self.at.ranges = ranges;
+        self.at.ranges.iter_mut().for_each(|r| r.observing = false);
         let step = self.at.step + 1;
         self.weights.update(&mut self.at.graph, &mut self.at.moving, gradients, options, rate, (step, steps));
         for (id, values) in running {
@@ -250,16 +258,28 @@ impl<'a> Loop<'a> {
         let mut validation = None;
         if let Some(data) = &self.options.validation {
             let mut placed = constants(&self.at.graph);
+            self.options.transform.iter().for_each(|t| t.begin(None));
             self.weights.place(&mut placed, &self.at.moving, self.options);
-            let judgement = judge(&self.at.graph, data, &placed, self.at.ranges.as_mut())?;
-            if self.at.best.as_ref().is_none_or(|(_, best, _)| judgement.better_than(best)) {
-                self.at.best = Some((number, judgement, self.at.graph.clone()));
+            let device = self.on_device()?;
+            let judgement =
+                judge(&self.at.graph, data, &placed, self.at.ranges.as_mut(), device.as_deref())?;
+            if self.at.best.as_ref().is_none_or(|(_, best, ..)| judgement.better_than(best)) {
+                let (moving, ranges) = (self.at.moving.clone(), self.at.ranges.clone());
+                self.at.best = Some((number, judgement, self.at.graph.clone(), moving, ranges));
             }
             validation = Some(judgement);
         }
         let epoch = Epoch { number, loss, validation };
         self.at.epochs.push(epoch);
         Ok(epoch)
+    }
+
+    /// The device's form of the network as it is now; `None` before all ranges are known.
+    fn on_device(&self) -> Result<Option<Box<dyn DeviceRun>>> {
+        let ranges = self.at.ranges.as_ref().and_then(ActivationRanges::complete);
+        let (Some(device), Some(ranges)) = (&self.options.device, ranges) else { return Ok(None) };
+        let (graph, steps) = self.weights.unrounded(&self.at.graph, &self.at.moving, self.options);
+        device.prepare(&graph, &Numbers { steps, ranges }).map(Some).map_err(Error::Device)
     }
 
     fn is_stale(&self) -> bool {
@@ -270,14 +290,14 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(self, ended: Ended) -> (Graph, FitReport) {
-        let weight_steps =
-            self.weights.steps(&self.at.moving).map(|(n, s)| (n.to_owned(), s.clone())).collect();
-        let ranges = self.at.ranges.iter().flat_map(|r| &r.ranges);
-        let activation_ranges = ranges.filter_map(|(n, r)| Some((n.clone(), (*r)?))).collect();
-        let (graph, best) = match self.at.best {
-            Some((epoch, _, graph)) => (graph, Some(epoch)),
-            None => (self.at.graph, None),
+        // Steps and ranges belong to the weights that they were judged with.
+        let (graph, moving, ranges, best) = match self.at.best {
+            Some((epoch, _, graph, moving, ranges)) => (graph, moving, ranges, Some(epoch)),
+            None => (self.at.graph, self.at.moving, self.at.ranges, None),
         };
+        let weight_steps = self.weights.steps(&moving).map(|(n, s)| (n.to_owned(), s.clone())).collect();
+        let ranges = ranges.iter().flat_map(|r| &r.ranges);
+        let activation_ranges = ranges.filter_map(|(n, r)| Some((n.clone(), (*r)?))).collect();
         let (epochs, steps) = (self.at.epochs, self.at.step);
         (graph, FitReport { epochs, steps, ended, best, weight_steps, activation_ranges })
     }
@@ -305,6 +325,7 @@ fn judge(
     data: &Dataset,
     constants: &[Option<crate::grad::Tensor>],
     mut ranges: Option<&mut ActivationRanges>,
+    device: Option<&dyn DeviceRun>,
 ) -> Result<Judgement> {
     const BATCH: usize = 64;
     let all: Vec<usize> = (0..data.len()).collect();
@@ -320,6 +341,9 @@ fn judge(
         };
         let inputs =
             data.inputs.iter().zip(&graph.inputs).map(|(x, id)| shards.cut(x, chosen, *id)).collect();
+        if let Some(ranges) = ranges.as_deref_mut() {
+            ranges.set_device(device_tensors(device, data, chosen)?);
+        }
         let tape = Tape::record(graph, shards, constants, inputs, Mode::Infer, ranges.as_deref_mut())?;
         let value = loss(graph, &tape, &data.target, chosen, 0.0, None)?.value;
         total += f64::from(value) * chosen.len() as f64;
@@ -333,6 +357,17 @@ fn judge(
     let n = data.len().max(1) as f64;
     let accuracy = matches!(data.target, Target::Labels(_)).then_some(right as f64 / n);
     Ok(Judgement { loss: (total / n) as f32, accuracy })
+}
+
+/// The device's tensors of the samples `chosen`; none without a device.
+fn device_tensors(
+    device: Option<&dyn DeviceRun>,
+    data: &Dataset,
+    chosen: &[usize],
+) -> Result<HashMap<ValueId, DeviceTensor>> {
+    let Some(device) = device else { return Ok(HashMap::new()) };
+    let inputs: Vec<ArrayD<f32>> = data.inputs.iter().map(|x| x.select(Axis(0), chosen)).collect();
+    device.run(&inputs).map_err(Error::Device)
 }
 
 /// Numbers below `count` in the order of epoch `epoch` (from 0), by Fisher and Yates: it depends on nothing but seed and

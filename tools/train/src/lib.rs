@@ -11,6 +11,7 @@
 //! | weights that fade to nothing while the rest makes up for them | [`FitOptions::fade`] |
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
 //! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
+//! | the device's own integers on the way forward | [`FitOptions::device`] |
 //! | any other change of weights on the way forward | [`FitOptions::transform`] |
 //! | sub-networks that share weights | [`fit_shared`], [`shared`] |
 //! | to be stopped at any step and go on later | [`FitOptions::checkpoint`], [`Observer`] |
@@ -40,6 +41,7 @@ mod checkpoint;
 mod convolve;
 mod critical;
 mod dataset;
+pub mod device;
 mod error;
 pub mod fake_quant;
 pub mod fit;

@@ -9,6 +9,7 @@ use offshoot_ir::Graph;
 
 use crate::augment::Augment;
 use crate::dataset::Dataset;
+use crate::device::Device;
 use crate::fake_quant::WeightQuant;
 use crate::optimiser::{Rule, Schedule};
 
@@ -50,6 +51,10 @@ pub struct FitOptions {
     pub weight_quant: Option<WeightQuant>,
     /// Rounds activations to int8 on the way forward.
     pub activation_quant: bool,
+    /// Ranges of rounded activations, by name, that hold; those of others are observed.
+    pub activation_ranges: BTreeMap<String, (f32, f32)>,
+    /// With rounded weights and activations: their tensors are the device's own, bit for bit, on the way forward.
+    pub device: Option<Arc<dyn Device>>,
     /// Changes weights on the way forward, before they are rounded.
     pub transform: Option<Arc<dyn WeightTransform>>,
     /// A network to learn from.
@@ -82,6 +87,8 @@ impl Default for FitOptions {
             noise: None,
             weight_quant: None,
             activation_quant: false,
+            activation_ranges: BTreeMap::new(),
+            device: None,
             transform: None,
             teacher: None,
             validation: None,
@@ -143,6 +150,11 @@ pub struct Checkpoint {
 
 /// A change of weights on the way forward, such as a rotation, a low-rank form or another number format.
 pub trait WeightTransform: Debug + Send + Sync {
+    /// Before the weights of a step (from 0) are changed; `None` before those of the network as it is to be judged.
+    fn begin(&self, step: Option<usize>) {
+        let _ = step;
+    }
+
     /// The weights that the network computes with; `None` for the ones that are stored.
     fn forward(&self, name: &str, shape: &[usize], weights: &[f32]) -> Option<Vec<f32>>;
 

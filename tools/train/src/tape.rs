@@ -47,7 +47,7 @@ pub(crate) fn constants(graph: &Graph) -> Vec<Option<Tensor>> {
 
 impl<'g> Tape<'g> {
     /// Runs the batch: `inputs` are by graph input, then by shard. `ranges` quantises activations and is brought up
-    /// to date in [`Mode::Train`].
+    /// to date if it is observing.
     pub(crate) fn record(
         graph: &'g Graph,
         shards: &'g Shards,
@@ -62,7 +62,7 @@ impl<'g> Tape<'g> {
         let mut ranges = ranges;
         for (&id, x) in graph.inputs.iter().zip(inputs) {
             let x = x.into_iter().map(Arc::new).collect();
-            tape.store(id, x, mode, ranges.as_deref_mut());
+            tape.store(id, x, ranges.as_deref_mut());
         }
         for (index, node) in graph.nodes.iter().enumerate() {
             let results: Vec<Tensor> = match &node.op {
@@ -85,19 +85,17 @@ impl<'g> Tape<'g> {
                     results?
                 }
             };
-            tape.store(node.output, results, mode, ranges.as_deref_mut());
+            tape.store(node.output, results, ranges.as_deref_mut());
         }
         tape.ranges = ranges.map(|r| r.clone());
         Ok(tape)
     }
 
-    fn store(&mut self, id: ValueId, x: Vec<Tensor>, mode: Mode, ranges: Option<&mut ActivationRanges>) {
+    fn store(&mut self, id: ValueId, x: Vec<Tensor>, ranges: Option<&mut ActivationRanges>) {
         let mut x = x;
         if let Some(ranges) = ranges.filter(|r| r.applies(id)) {
-            if mode == Mode::Train {
-                ranges.observe(id, &x);
-            }
-            let rounded = x.par_iter().map(|x| Arc::new(ranges.round(id, x))).collect();
+            ranges.observe(id, &x);
+            let rounded = ranges.round(id, &x);
             self.raw.insert(id, std::mem::replace(&mut x, rounded));
         }
         self.values[id.0 as usize] = x;

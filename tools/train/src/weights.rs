@@ -1,5 +1,6 @@
 //! The constants that training changes: their masks, their rounding, their optimiser's state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ndarray::ArrayD;
@@ -138,11 +139,45 @@ impl Weights {
             let data = elements(graph, weight.id);
             weight.keep_zeros(data);
             if let Some(rounding) = weight.rounding.filter(|_| learned) {
-                *steps = rounding.learned(data);
+                let given = options.weight_quant.as_ref().and_then(|q| q.steps.get(&weight.name));
+                *steps = match given {
+                    Some(given) if given.len() == rounding.channels => given.clone(),
+                    Some(given) => {
+                        let (found, wanted) = (given.len(), rounding.channels);
+                        let name = &weight.name;
+                        return Err(Error::Data(format!("{found} steps for {wanted} channels of `{name}`")));
+                    }
+                    None => {
+                        let stored = array(&weight.shape, data.to_vec());
+                        rounding.learned(weight.changed(&stored, options).as_deref().unwrap_or(data))
+                    }
+                };
             }
         }
         let ids = items.iter().map(|w| w.id).collect();
         Ok((Self { items, ids }, moving))
+    }
+
+    /// The network before rounding, as it would be quantised, and the steps of all rounded weights.
+    pub(crate) fn unrounded(
+        &self,
+        graph: &Graph,
+        moving: &Moving,
+        options: &FitOptions,
+    ) -> (Graph, BTreeMap<String, Vec<f32>>) {
+        let mut graph = graph.clone();
+        let mut all = BTreeMap::new();
+        for (weight, steps) in self.items.iter().zip(&moving.steps) {
+            let data = elements(&mut graph, weight.id);
+            if let Some(changed) = weight.changed(&array(&weight.shape, data.to_vec()), options) {
+                data.copy_from_slice(&changed);
+            }
+            if let Some(rounding) = weight.rounding {
+                let steps = if steps.is_empty() { rounding.largest(data) } else { steps.clone() };
+                all.insert(weight.name.clone(), steps);
+            }
+        }
+        (graph, all)
     }
 
     /// Names and learned steps.

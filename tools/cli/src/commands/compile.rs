@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::nest::{self, NestReport, Pair};
-use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle, WeightBits};
+use offshoot_compress::quantize::{self, Policy, QuantizeOptions, QuantizeReport, Toggle, WeightBits};
 use offshoot_export::learning::CodesName;
 use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
 use offshoot_ir::passes::{PassReport, origin_hash};
@@ -22,7 +22,7 @@ use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
 /// Number format of the compiled model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Precision {
     /// int8 activations and weights.
     Int8,
@@ -32,12 +32,18 @@ pub enum Precision {
     Int2,
     /// float32, for devices with an FPU.
     F32,
-    /// int8 activations, weights as this file says ([`WeightBits`]).
+    /// int8 activations, weights as this file says ([`Policy`]).
     Policy(PathBuf),
+    /// The same, for callers that have it.
+    Given(Box<Policy>),
 }
 
 impl Precision {
-    fn parse(text: &str) -> std::result::Result<Self, String> {
+    /// As `--precision` takes it.
+    ///
+    /// # Errors
+    /// It is none of them.
+    pub fn parse(text: &str) -> std::result::Result<Self, String> {
         match text {
             "int8" => Ok(Self::Int8),
             "int4" => Ok(Self::Int4),
@@ -48,12 +54,17 @@ impl Precision {
         }
     }
 
-    /// Bits of the weights, layer by layer.
-    fn weight_bits(&self) -> Result<WeightBits> {
+    /// Bits of the weights, layer by layer, and numbers that training has found.
+    ///
+    /// # Errors
+    /// The policy file cannot be read, or is none.
+    pub fn policy(&self) -> Result<Policy> {
+        let all = |bits| Policy::new(WeightBits::all(bits), quantize::Learned::default());
         Ok(match self {
-            Self::Int8 | Self::F32 => WeightBits::default(),
-            Self::Int4 => WeightBits::all(4),
-            Self::Int2 => WeightBits::all(2),
+            Self::Int8 | Self::F32 => all(8),
+            Self::Int4 => all(4),
+            Self::Int2 => all(2),
+            Self::Given(policy) => policy.as_ref().clone(),
             Self::Policy(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
                 let help = "`weights = 4` and a table [layers] of `\"name\" = 8`; `inspect` of the ONNX lists the names";
@@ -71,6 +82,7 @@ impl std::fmt::Display for Precision {
             Self::Int2 => f.write_str("int2"),
             Self::F32 => f.write_str("f32"),
             Self::Policy(path) => path.display().fmt(f),
+            Self::Given(_) => f.write_str("policy"),
         }
     }
 }
@@ -420,7 +432,18 @@ pub fn make(
     let subs = sub_networks(args, &precision, quantised, &graph)?;
     let float = (!subs.is_empty()).then(|| graph.clone());
     let mut lowered = graph;
-    if precision != Precision::F32 && !quantised {
+    let policy = precision.policy()?;
+    let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
+    if let Some(learned) = learned {
+        // Trained numbers are those of this very network: calibrating or fitting anew would make another of it.
+        let options = QuantizeOptions {
+            keep_float: args.keep_float.clone(),
+            weight_bits: policy.bits(),
+            ..QuantizeOptions::default()
+        };
+        let help = "give the model.onnx that was written with this policy";
+        lowered = quantize::quantize_learned(&lowered, &learned, &options).or_fail(Kind::Mismatch, help)?;
+    } else if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
             let message = format!("--precision {precision} of a float network needs calibration samples");
             return Err(Failure::new(
@@ -440,7 +463,7 @@ pub fn make(
             keep_float: args.keep_float.clone(),
             weight_bits: match &args.weight_bits {
                 Some(bits) => bits.clone(),
-                None => precision.weight_bits()?,
+                None => policy.bits(),
             },
             ..QuantizeOptions::default()
         };

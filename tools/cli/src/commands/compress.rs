@@ -101,7 +101,7 @@ pub enum Limit {
 
 impl Limit {
     /// In bytes, for a model that takes `whole`.
-    fn bytes(self, whole: u64) -> u64 {
+    pub fn bytes(self, whole: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
             Self::Share(share) => (whole as f64 * share) as u64,

@@ -7,8 +7,11 @@ pub mod eval;
 pub mod inspect;
 pub mod learn;
 pub mod profile;
+pub mod qat;
+pub mod rank;
 pub mod run;
 pub mod search;
+pub mod sensitivity;
 pub mod target;
 pub mod verify;
 

@@ -168,11 +168,11 @@ pub(super) fn train(
 
 /// By name of the constant, the number that its trained weights are multiplied by.
 #[derive(Clone, Debug)]
-struct Units(BTreeMap<String, f32>);
+pub(crate) struct Units(BTreeMap<String, f32>);
 
 impl Units {
     /// Units in which weights have the size of freshly made ones (He et al. 2015), and biases the size 1.
-    fn of(graph: &Graph) -> Self {
+    pub(crate) fn of(graph: &Graph) -> Self {
         let mut units = BTreeMap::new();
         for value in &graph.values {
             let Some(Data::F32(data)) = value.data.as_deref() else { continue };
@@ -197,7 +197,7 @@ impl Units {
         Self(units)
     }
 
-    fn apply(&self, graph: &mut Graph, change: impl Fn(f32, f32) -> f32) {
+    pub(crate) fn apply(&self, graph: &mut Graph, change: impl Fn(f32, f32) -> f32) {
         for value in &mut graph.values {
             let Some(&unit) = self.0.get(&value.name) else { continue };
             if let Some(Data::F32(data)) = value.data.as_mut().map(Arc::make_mut) {
@@ -220,9 +220,11 @@ impl WeightTransform for Units {
     }
 }
 
-struct Watch<'p> {
-    progress: &'p mut dyn Progress,
-    what: &'static str,
+/// Shows steps of training.
+pub(crate) struct Watch<'p> {
+    pub(crate) progress: &'p mut dyn Progress,
+    /// What is trained for.
+    pub(crate) what: &'static str,
 }
 
 impl Observer for Watch<'_> {

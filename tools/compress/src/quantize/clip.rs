@@ -2,14 +2,12 @@
 
 use ndarray::ArrayD;
 use offshoot_ir::Quant;
+pub(crate) use offshoot_ir::grid::{code, quant_of_range, round_to_grid};
 
 use super::options::Clipping;
 
 /// Bins of a histogram: 32 to each step of the full int8 range.
 pub(crate) const BINS: usize = 8192;
-
-/// Smallest width of a range: keeps scales, and the multipliers made of them, well within their formats.
-const MIN_WIDTH: f32 = 1e-6;
 
 /// Histogram over a fixed range. A bin keeps the sum of what fell in it too: its mean then stands for its values,
 /// which makes inputs that are discrete (pixels) come out exact.
@@ -153,32 +151,6 @@ impl Histogram {
         }
         (full.0 * best.0.0, full.1 * best.0.1)
     }
-}
-
-/// Scale and zero point of a range as TFLite derives them: it is made to hold 0, which is then represented exactly.
-/// An empty range (a tensor that is always 0) counts as [-1, 1].
-pub(crate) fn quant_of_range(low: f32, high: f32) -> Quant {
-    let (mut low, mut high) = (low.min(0.0), high.max(0.0));
-    if low == 0.0 && high == 0.0 {
-        (low, high) = (-1.0, 1.0);
-    } else if high - low < MIN_WIDTH {
-        let grow = MIN_WIDTH / (high - low);
-        (low, high) = (low * grow, high * grow);
-    }
-    let scale = ((f64::from(high) - f64::from(low)) / 255.0) as f32;
-    let zero = (-128.0 - f64::from(low) / f64::from(scale)).round().clamp(-128.0, 127.0);
-    Quant::per_tensor(scale, zero as i32)
-}
-
-/// int8 code of a real value, rounding half away from zero.
-pub(crate) fn code(value: f32, quant: &Quant) -> i8 {
-    ((value / quant.scale[0]).round() + quant.zero_point[0] as f32).clamp(-128.0, 127.0) as i8
-}
-
-/// The real value that `value` becomes on the grid.
-pub(crate) fn round_to_grid(value: f32, quant: &Quant) -> f32 {
-    let zero = quant.zero_point[0] as f32;
-    (((value / quant.scale[0]).round() + zero).clamp(-128.0, 127.0) - zero) * quant.scale[0]
 }
 
 /// Smallest and largest element; `None` if one is not finite.

@@ -10,6 +10,7 @@ use super::clip::round_to_grid;
 use super::moments::Moments;
 use super::options::WeightScale;
 use super::recurrent;
+use super::policy::Form;
 use super::skeleton::{Skeleton, is_weighted};
 use super::walk::{Batch, Environment, activate, decibels, energies, real_values};
 use super::weights;
@@ -44,11 +45,12 @@ pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     }
 }
 
-/// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float graph to `bits[k]`. With `measure` gives the noise of every operator too.
+/// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float
+/// graph to `bits[k]`. With `measure` gives the noise of every operator too.
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
-    bits: &[u8],
+    bits: &[Form],
     samples: &[&Vec<ArrayD<f32>>],
     settings: Settings,
     measure: bool,
@@ -122,7 +124,7 @@ fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
 fn layer(
     graph: &mut Graph,
     node: &Node,
-    bits: u8,
+    form: Form,
     rounded: &Environment,
     before: &Batch,
     settings: Settings,
@@ -132,20 +134,14 @@ fn layer(
     let (input, output) = (scale_of(x), scale_of(node.output));
     let (real, bias) = (real_values(graph.value(w)), real_values(graph.value(b)));
     let channels = graph.value(w).shape.first().copied().unwrap_or(0);
-    // Bias within 30 bits (accumulation needs room), multiplier not below 2^-24 (its shift ends at -31).
-    let floor = |b: &f32| {
-        let bias = f64::from(b.abs()) / (f64::from(input) * f64::from(1u32 << 30));
-        let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(-24);
-        bias.max(multiplier) as f32
-    };
-    let floors: Vec<f32> = bias.iter().map(floor).collect();
+    let floors: Vec<f32> = bias.iter().map(|b| least_scale(*b, input, output)).collect();
     let wanted = settings.feedback || settings.weight_scale != WeightScale::MinMax;
     let width = real.len().checked_div(channels).unwrap_or(0);
     let moments = rounded
         .get(x)
         .filter(|_| wanted)
         .and_then(|x| Moments::new(&node.op, x, width, settings.correct_bias));
-    let grid = weights::Grid { bits, scale: settings.weight_scale, feedback: settings.feedback };
+    let grid = weights::Grid { form, scale: settings.weight_scale, feedback: settings.feedback };
     let fitted = weights::fit(&real, channels, moments.as_ref(), grid, &floors);
     let scales = fitted.scales.clone();
     let value = graph.value_mut(w);
@@ -183,6 +179,14 @@ fn layer(
     value.data = Some(Arc::new(Data::I32(codes)));
     activate(node.op.activation().unwrap_or(Activation::None), &mut batch);
     Ok((batch, decibels(signal, error)))
+}
+
+/// Least scale of the weights of a channel with this bias, between tensors of these scales: bias within 30 bits
+/// (accumulation needs room), multiplier not below 2^-24 (its shift ends at -31).
+pub(super) fn least_scale(bias: f32, input: f32, output: f32) -> f32 {
+    let bias = f64::from(bias.abs()) / (f64::from(input) * f64::from(1u32 << 30));
+    let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(-24);
+    bias.max(multiplier) as f32
 }
 
 /// Mean of `a - b` for each index along the last axis.

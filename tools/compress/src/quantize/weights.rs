@@ -1,16 +1,18 @@
 //! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
 
 use ndarray::{Array2, ArrayView2};
+use offshoot_ir::grid;
 use rayon::prelude::*;
 
 use super::moments::Moments;
+use super::codebook;
 use super::options::WeightScale;
+use super::policy::Form;
 
 /// How weights are brought to integers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
-    /// 8, 4 or 2.
-    pub(crate) bits: u8,
+    pub(crate) form: Form,
     pub(crate) scale: WeightScale,
     pub(crate) feedback: bool,
 }
@@ -18,22 +20,17 @@ pub(crate) struct Grid {
 impl Grid {
     /// Largest code.
     fn top(self) -> f32 {
-        ((1u32 << (self.bits - 1)) - 1) as f32
+        grid::top(self.form.bits())
     }
 
-    /// What codes are multiplied with, and scales divided by: biases are in units of the scale, which a few levels
-    /// would make coarse, and the device's multipliers are below one half.
+    /// See [`grid::spread`].
     fn spread(self) -> i8 {
-        match self.bits {
-            8 => 1,
-            4 => 8,
-            _ => 64,
-        }
+        grid::spread(self.form.bits())
     }
 
     /// Hundredths of the full range down to which a scale is sought: few levels want a narrow range.
     fn reach(self) -> usize {
-        if self.bits == 8 { 50 } else { 90 }
+        if self.form.bits() == 8 { 50 } else { 90 }
     }
 }
 
@@ -57,6 +54,9 @@ pub(crate) fn fit(
     grid: Grid,
     floors: &[f32],
 ) -> FittedWeights {
+    if let Form::Codebook(levels) = grid.form {
+        return codebook::fit(weights, channels, moments, levels, grid.feedback, floors);
+    }
     let (option, top, spread) = (grid.scale, grid.top(), grid.spread());
     let floors: Vec<f32> = floors.iter().map(|f| f * f32::from(spread)).collect();
     let n = weights.len().checked_div(channels).unwrap_or(0);
@@ -97,7 +97,7 @@ pub(crate) fn fit(
             for scale in candidates {
                 offer(nearest(w, scale, top), scale);
                 if let Some(factor) = factor {
-                    offer(with_feedback(w, scale, top, factor), scale);
+                    offer(with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale);
                 }
             }
             // There is a candidate for every option, unless an error was not a number: then round plainly.
@@ -115,11 +115,11 @@ fn usual_scale(weights: &[f32], top: f32) -> f32 {
 }
 
 fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
-    w.iter().map(|v| (v / scale).round().clamp(-top, top) as i8).collect()
+    w.iter().map(|v| grid::weight_code(*v, scale, top)).collect()
 }
 
 /// Error of the output that an error of the weights makes.
-fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
+pub(super) fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
     let d: Vec<f32> = w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)).collect();
     match h {
         None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
@@ -159,7 +159,7 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
 ///
 /// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
 /// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
-fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     let n = h.nrows();
     let mut l = vec![0.0f64; n * n];
     for i in 0..n {
@@ -202,13 +202,19 @@ fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(u)
 }
 
-/// Rounds one weight after the other and moves the error to those not rounded yet. A weight of zero stays zero, as in
-/// SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
-fn with_feedback(w: &[f32], scale: f32, top: f32, factor: &Array2<f32>) -> Vec<i8> {
+/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros` a weight of zero
+/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
+pub(super) fn with_feedback(
+    w: &[f32],
+    scale: f32,
+    factor: &Array2<f32>,
+    zeros: bool,
+    nearest: impl Fn(f32) -> f32,
+) -> Vec<i8> {
     let mut left = w.to_vec();
     let mut codes = vec![0; w.len()];
     for i in 0..w.len() {
-        let q = if w[i] == 0.0 { 0.0 } else { (left[i] / scale).round().clamp(-top, top) };
+        let q = if zeros && w[i] == 0.0 { 0.0 } else { nearest(left[i] / scale) };
         codes[i] = q as i8;
         let row = factor.row(i);
         let e = (left[i] - q * scale) / row[i];
@@ -259,7 +265,7 @@ mod tests {
         let total = |f: &FittedWeights| -> f64 {
             (0..4).map(|o| error(&w[o * 32..][..32], &f.codes[o * 32..][..32], f.scales[o], h)).sum()
         };
-        let grid = Grid { bits: 8, scale: WeightScale::MinMax, feedback: false };
+        let grid = Grid { form: Form::Even(8), scale: WeightScale::MinMax, feedback: false };
         let plain = fit(&w, 4, Some(&m), grid, &[0.0; 4]);
         let fed = fit(&w, 4, Some(&m), Grid { feedback: true, ..grid }, &[0.0; 4]);
         assert!(total(&fed) < 0.7 * total(&plain), "{} {}", total(&fed), total(&plain));
@@ -284,7 +290,7 @@ mod tests {
         ) {
             let mut w = w;
             w[zero * 4..zero * 4 + 4].fill(0.0);
-            let f = fit(&w, 3, None, Grid { bits, scale: WeightScale::Auto, feedback: false }, &[0.0; 3]);
+            let f = fit(&w, 3, None, Grid { form: Form::Even(bits), scale: WeightScale::Auto, feedback: false }, &[0.0; 3]);
             prop_assert!(f.scales.iter().all(|s| *s > 0.0 && s.is_finite()));
             let top = [64, 56, 127][bits as usize / 3];
             prop_assert!(f.codes.iter().all(|c| (-top..=top).contains(c)));

@@ -1,0 +1,194 @@
+//! `offshoot qat`: quantisation-aware training, weights of few bits with learned steps.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use offshoot_compress::quantize::Policy;
+use offshoot_compress::quantize::aware::{AwareOptions, aware};
+use offshoot_ir::Graph;
+use offshoot_report::Table;
+use offshoot_train::Checkpoint;
+use serde::Serialize;
+
+use super::compile::{self, Precision};
+use super::parse_target;
+use super::sensitivity::failure;
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::files;
+use crate::measure::{Measured, TITLES, measure};
+use crate::samples::{self, Sets};
+use crate::ui::{Bar, Outcome, Ui};
+
+/// Arguments of `qat`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Float network (.onnx) with one input.
+    pub model: PathBuf,
+    #[command(flatten)]
+    #[allow(missing_docs)]
+    pub samples: samples::Args,
+    /// Folder for model.off, model.onnx and policy.toml; made if it is not there.
+    #[arg(short, long)]
+    pub output: PathBuf,
+    /// Bits of the weights: int8, int4, int2, or a policy file (.toml).
+    #[arg(long, value_parser = Precision::parse, value_name = "FORMAT", default_value = "int4")]
+    pub precision: Precision,
+    /// Passes over the data; an interrupted run goes on where it was.
+    #[arg(long, default_value_t = 4)]
+    pub epochs: usize,
+    /// Highest learning rate, relative to the size of weights.
+    #[arg(long, default_value_t = 1e-3)]
+    pub rate: f32,
+    /// Samples a step.
+    #[arg(long, default_value_t = 64)]
+    pub batch: usize,
+    /// Share of the float network's outputs in the loss.
+    #[arg(long, default_value_t = 0.7)]
+    pub distil: f32,
+    /// Emulated board to count instructions on.
+    #[arg(long)]
+    pub target: Option<String>,
+}
+
+/// What `qat` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Folder written.
+    pub output: String,
+    /// Bits of the weights.
+    pub precision: Precision,
+    /// Seed.
+    pub seed: u64,
+    /// Samples that were learned from, and that were judged.
+    pub samples: [usize; 2],
+    /// Accuracy of the float network.
+    pub float_accuracy: f64,
+    /// Eight bits, without training.
+    pub eight: Measured,
+    /// Few bits, without training.
+    pub before: Measured,
+    /// Few bits, after training.
+    pub after: Measured,
+    /// Epoch that was taken, from 1; 0 if none was better than no training.
+    pub best: usize,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let mut table = Table::new(std::iter::once("").chain(TITLES));
+        for (name, m) in [
+            ("int8, not trained".to_owned(), &self.eight),
+            (format!("{}, not trained", self.precision), &self.before),
+            (format!("{}, trained", self.precision), &self.after),
+        ] {
+            table.row(std::iter::once(name).chain(m.cells()));
+        }
+        format!(
+            "{}: model.off, model.onnx, policy.toml\n{table}\nfloat: {:.2} % ({} samples judged, {} learned from, epoch {} \
+             taken)",
+            self.output,
+            100.0 * self.float_accuracy,
+            self.samples[1],
+            self.samples[0],
+            self.best
+        )
+    }
+}
+
+/// Trains and writes the results.
+///
+/// # Errors
+/// Files cannot be read or written, data do not fit.
+pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
+    let target = args.target.as_deref().map(parse_target).transpose()?;
+    let target = args.target.as_deref().zip(target.as_ref());
+    let (graph, _) = files::read_graph(&args.model)?;
+    let sets = Sets::read(&graph, &args.samples, args.samples.seed)?;
+    let weight_bits = args.precision.policy()?.bits();
+    std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
+    let calibration =
+        offshoot_compress::prune::samples(&graph, &sets.train, args.samples.calibration.max(1));
+    let judge = |graph: &Graph, precision: Precision| -> Result<(compile::Made, Measured)> {
+        let compile = compile::Args { precision: Some(precision), ..compile::Args::default() };
+        let made = compile::make(ui, graph.clone(), &calibration, &compile, None)?;
+        let measured = measure(&made, &sets.judged, target)?;
+        Ok((made, measured))
+    };
+    let plain = Policy::new(weight_bits.clone(), Default::default());
+    let (_, eight) = judge(&graph, Precision::Int8)?;
+    let (_, before) = judge(&graph, Precision::Given(Box::new(plain)))?;
+    let checkpoint = args.output.join("training.checkpoint");
+    let options = AwareOptions {
+        weight_bits,
+        calibration: args.samples.calibration.max(1),
+        epochs: args.epochs,
+        batch: args.batch,
+        rate: args.rate,
+        distil: args.distil,
+        validation: Some(sets.validation.clone()),
+        seed: args.samples.seed,
+        checkpoint: Some(Checkpoint { path: checkpoint.clone(), every: 100 }),
+        ..AwareOptions::default()
+    };
+    let mut bar = Bar(ui.progress("training", 0));
+    let (trained, report) = aware(&graph, &sets.train, &options, &mut bar).map_err(|e| failure(&e))?;
+    bar.0.finish_and_clear();
+    let onnx = offshoot_import::emit(&trained).or_fail(Kind::Unsupported, "the network has no ONNX form")?;
+    let again = offshoot_import::import_bytes(&onnx, "model").or_fail(Kind::Internal, "report this model")?;
+    let (again, _) = files::optimise(again)?;
+    // Numbers go by the names that the written file has.
+    let policy = renamed(&report.policy, &trained, &again)?;
+    let text = toml::to_string(&policy).or_fail(Kind::Internal, "report this")?;
+    let (made, after) = judge(&again, Precision::Given(Box::new(policy)))?;
+    for (name, bytes) in
+        [("model.off", made.compiled.bytes.as_slice()), ("model.onnx", &onnx), ("policy.toml", text.as_bytes())]
+    {
+        let path = args.output.join(name);
+        offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
+    }
+    // What was saved to be continued is of no more use.
+    let _ = std::fs::remove_file(checkpoint);
+    let float_accuracy = offshoot_compress::quantize::aware::float_accuracy(&graph, &sets.judged)
+        .map_err(|e| failure(&e))?;
+    Ok(Report {
+        output: args.output.display().to_string(),
+        precision: args.precision.clone(),
+        seed: args.samples.seed,
+        samples: [sets.train.len(), sets.judged.len()],
+        float_accuracy,
+        eight,
+        before,
+        after,
+        best: report.best,
+    })
+}
+
+/// `policy` of `from` with the names of `to`, the same network after a way through a file.
+fn renamed(policy: &Policy, from: &Graph, to: &Graph) -> Result<Policy> {
+    let alike = from.nodes.len() == to.nodes.len()
+        && from.nodes.iter().zip(&to.nodes).all(|(a, b)| {
+            a.op.name() == b.op.name() && from.value(a.output).shape == to.value(b.output).shape
+        });
+    if !alike {
+        let message = "the trained network comes out of its ONNX file as another";
+        return Err(Failure::new(Kind::Internal, message, "report this model"));
+    }
+    let nodes: BTreeMap<&str, &str> =
+        from.nodes.iter().zip(&to.nodes).map(|(a, b)| (a.name.as_str(), b.name.as_str())).collect();
+    let outputs = from.nodes.iter().zip(&to.nodes).map(|(a, b)| (a.output, b.output));
+    let values: BTreeMap<&str, &str> = (from.inputs.iter().copied().zip(to.inputs.iter().copied()))
+        .chain(outputs)
+        .map(|(a, b)| (from.value(a).name.as_str(), to.value(b).name.as_str()))
+        .collect();
+    fn rename<V: Clone>(table: &BTreeMap<String, V>, names: &BTreeMap<&str, &str>) -> BTreeMap<String, V> {
+        let new = |name: &String| names.get(name.as_str()).map_or(name.clone(), |n| (*n).to_owned());
+        table.iter().map(|(name, v)| (new(name), v.clone())).collect()
+    }
+    Ok(Policy {
+        weights: policy.weights,
+        layers: rename(&policy.layers, &nodes),
+        levels: rename(&policy.levels, &nodes),
+        steps: rename(&policy.steps, &nodes),
+        ranges: rename(&policy.ranges, &values),
+    })
+}

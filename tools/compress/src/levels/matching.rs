@@ -1,0 +1,165 @@
+//! Unit matching (Ainsworth, Hayase and Srinivasa 2023, weight matching): the units of one network in the order that brings
+//! its weights nearest to another's. Family by family, each the best assignment given the others, until nothing changes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use offshoot_ir::{Data, Graph, ValueId};
+use serde::Serialize;
+
+use super::assignment::assign;
+use super::units::{Layout, gather, identity};
+use crate::{Error, Result};
+
+/// Sweeps over all families, at most: each gains, so that it ends by itself.
+const SWEEPS: usize = 50;
+
+/// What [`match_units`] did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MatchReport {
+    /// Units of each family that may change places.
+    pub families: Vec<usize>,
+    /// Units that did.
+    pub moved: usize,
+    /// Sum of squared differences of all constants before and after.
+    pub distance: [f64; 2],
+}
+
+/// `other` with its units in an order that matches those of `graph`: the same function, other weights.
+///
+/// # Errors
+/// The two have not one form.
+pub fn match_units(graph: &Graph, other: &Graph) -> Result<(Graph, MatchReport)> {
+    let alike = graph.nodes.len() == other.nodes.len()
+        && graph.nodes.iter().zip(&other.nodes).all(|(a, b)| a.op == b.op && a.inputs == b.inputs)
+        && graph.values.len() == other.values.len()
+        && graph.values.iter().zip(&other.values).all(|(a, b)| a.shape == b.shape);
+    if !alike {
+        let reason = "the two networks have not the same operators and shapes".into();
+        return Err(Error::Option { option: "match", reason });
+    }
+    let layout = Layout::of(graph, false)?;
+    let mut orders: Vec<Vec<usize>> = layout.sizes.iter().map(|&n| (0..n).collect()).collect();
+    for _ in 0..SWEEPS {
+        let mut changed = false;
+        for family in 0..orders.len() {
+            let gain = gains(graph, other, &layout, &orders, family);
+            let order = assign(&gain, orders[family].len());
+            let sum = |order: &[usize]| -> f64 {
+                order.iter().enumerate().map(|(i, j)| gain[i * order.len() + j]).sum()
+            };
+            if sum(&order) > sum(&orders[family]) + 1e-9 * sum(&order).abs() {
+                (orders[family], changed) = (order, true);
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let matched = permuted(other, &layout, &orders);
+    let moved = orders.iter().flat_map(|o| o.iter().enumerate()).filter(|(i, j)| i != *j).count();
+    let distance = [distance(graph, other), distance(graph, &matched)];
+    Ok((matched, MatchReport { families: layout.sizes, moved, distance }))
+}
+
+/// Sum of squared differences of all float constants of two graphs of one form.
+pub fn distance(a: &Graph, b: &Graph) -> f64 {
+    let pairs = a.values.iter().zip(&b.values);
+    pairs
+        .filter_map(|(a, b)| match (a.data.as_deref(), b.data.as_deref()) {
+            (Some(Data::F32(a)), Some(Data::F32(b))) => {
+                Some(a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>())
+            }
+            _ => None,
+        })
+        .sum()
+}
+
+/// By unit of `graph` and unit of `other`, the inner product of all their weights, other families in their orders.
+fn gains(graph: &Graph, other: &Graph, layout: &Layout, orders: &[Vec<usize>], family: usize) -> Vec<f64> {
+    let n = orders[family].len();
+    let mut gain = vec![0.0; n * n];
+    for index in 0..graph.values.len() {
+        let id = ValueId(index as u32);
+        let (Some(Data::F32(a)), Some(Data::F32(b))) =
+            (graph.value(id).data.as_deref(), other.value(id).data.as_deref())
+        else {
+            continue;
+        };
+        let shape = &graph.value(id).shape;
+        for axis in 0..shape.len() {
+            let Some(along) = layout.along(id, axis) else { continue };
+            if !along.iter().flatten().any(|(f, ..)| *f == family) {
+                continue;
+            }
+            // Everything but this axis as it is matched now.
+            let axes: Vec<_> = (0..shape.len())
+                .map(|k| if k == axis { identity(shape[k]) } else { picks(layout, id, k, shape[k], orders) })
+                .collect();
+            let b = gather(b, shape, &axes);
+            let (inner, extent) = (shape[axis + 1..].iter().product::<usize>(), shape[axis]);
+            let outer: usize = shape[..axis].iter().product();
+            // Index of (unit, occurrence).
+            let mut at: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+            for (i, place) in along.iter().enumerate() {
+                if let Some((_, unit, times)) = place.filter(|(f, ..)| *f == family) {
+                    at.insert((unit, times), i);
+                }
+            }
+            for (&(unit, times), &i) in &at {
+                for j in 0..n {
+                    let Some(&k) = at.get(&(j, times)) else { continue };
+                    let dot: f64 = (0..outer)
+                        .map(|o| {
+                            let (p, q) = (&a[(o * extent + i) * inner..], &b[(o * extent + k) * inner..]);
+                            let both = p[..inner].iter().zip(&q[..inner]);
+                            both.map(|(p, q)| f64::from(*p) * f64::from(*q)).sum::<f64>()
+                        })
+                        .sum();
+                    gain[unit * n + j] += dot;
+                }
+            }
+        }
+    }
+    gain
+}
+
+/// Where the elements of an axis come from: unit i of the result is unit `orders[i]`.
+fn picks(
+    layout: &Layout,
+    id: ValueId,
+    axis: usize,
+    extent: usize,
+    orders: &[Vec<usize>],
+) -> Vec<Vec<(usize, f32)>> {
+    let Some(along) = layout.along(id, axis) else { return identity(extent) };
+    let at: BTreeMap<(usize, usize, usize), usize> =
+        along.iter().enumerate().filter_map(|(i, place)| Some(((*place)?, i))).collect();
+    let pick = |(i, place): (usize, &Option<(usize, usize, usize)>)| {
+        let from = place.and_then(|(f, unit, times)| at.get(&(f, orders[f][unit], times)).copied());
+        vec![(from.unwrap_or(i), 1.0)]
+    };
+    along.iter().enumerate().map(pick).collect()
+}
+
+/// `graph` with its units in other orders.
+fn permuted(graph: &Graph, layout: &Layout, orders: &[Vec<usize>]) -> Graph {
+    let mut out = graph.clone();
+    for index in 0..graph.values.len() {
+        let id = ValueId(index as u32);
+        let value = graph.value(id);
+        let Some(Data::F32(data)) = value.data.as_deref() else { continue };
+        let axes: Vec<_> =
+            (0..value.shape.len()).map(|k| picks(layout, id, k, value.shape[k], orders)).collect();
+        out.value_mut(id).data = Some(Arc::new(Data::F32(gather(data, &value.shape, &axes))));
+    }
+    out
+}
+
+/// `graph` with the units of every family that may be permuted in reverse: what tests match back.
+#[cfg(test)]
+pub(super) fn reversed(graph: &Graph) -> Result<Graph> {
+    let layout = Layout::of(graph, false)?;
+    let orders: Vec<Vec<usize>> = layout.sizes.iter().map(|&n| (0..n).rev().collect()).collect();
+    Ok(permuted(graph, &layout, &orders))
+}

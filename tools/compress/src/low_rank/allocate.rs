@@ -1,0 +1,57 @@
+//! Ranks under a budget: over all layers at once, by what is lost over what is saved.
+
+use super::layer::Layer;
+
+/// A rank for one layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Choice {
+    /// Index of the layer.
+    pub layer: usize,
+    /// Its rank from here on.
+    pub rank: usize,
+    /// Share of the weights and of the multiply-accumulates of all layers, half each, that is left.
+    pub left: f64,
+    /// Share of its outputs' energy that the layer has lost.
+    pub lost: f64,
+}
+
+/// Ranks in the order in which they fall: the least loss over what is saved first. Of a layer only ranks on the convex
+/// hull of loss over cost are offered, from the first one on that is cheaper than the layer as it is; layers' losses are
+/// shares of their outputs' energy, and count alike.
+pub fn choices(layers: &[Layer]) -> Vec<Choice> {
+    let all = |pick: fn(&Layer) -> u64| layers.iter().map(pick).sum::<u64>().max(1) as f64;
+    let (weights, macs) = (all(|l| l.weights), all(|l| l.macs));
+    let share = |w: u64, m: u64| 0.5 * w as f64 / weights + 0.5 * m as f64 / macs;
+    let mut steps: Vec<(f64, f64, Choice)> = Vec::new();
+    for (index, layer) in layers.iter().enumerate() {
+        let whole = share(layer.weights, layer.macs);
+        let cost = |r: usize| share(r as u64 * layer.per_rank[0], r as u64 * layer.per_rank[1]);
+        // From the whole layer down.
+        let (mut at, mut lost, mut top) = (whole, 0.0, layer.full() + 1);
+        loop {
+            let next = (1..top)
+                .filter(|&r| layer.pays(r) && cost(r) < at)
+                .map(|r| ((layer.lost[r] - lost).max(0.0) / (at - cost(r)), r))
+                .min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            let Some((slope, rank)) = next else { break };
+            let choice = Choice { layer: index, rank, left: 0.0, lost: layer.lost[rank] };
+            steps.push((slope, at - cost(rank), choice));
+            (at, lost, top) = (cost(rank), layer.lost[rank], rank);
+        }
+    }
+    // Slopes of one layer rise, so that sorting keeps its steps in order.
+    steps.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.2.rank.cmp(&a.2.rank)));
+    let mut left = 1.0;
+    let choices = steps.into_iter().map(|(_, saved, choice)| {
+        left -= saved;
+        Choice { left, ..choice }
+    });
+    choices.collect()
+}
+
+/// Rank of each layer after the first `count` choices; `None` for layers that stay as they are.
+pub fn ranks_of(layers: &[Layer], choices: &[Choice], count: usize) -> Vec<Option<usize>> {
+    let mut ranks = vec![None; layers.len()];
+    choices[..count.min(choices.len())].iter().for_each(|c| ranks[c.layer] = Some(c.rank));
+    ranks
+}

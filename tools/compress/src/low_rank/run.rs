@@ -1,0 +1,203 @@
+//! The method as a whole: spectra, ranks that fit, factors, fine-tuning.
+
+use offshoot_ir::Graph;
+use offshoot_train::Dataset;
+use serde::Serialize;
+
+use super::allocate::{choices, ranks_of};
+use super::layer::{Cut, Layer, analyse};
+use super::rewrite::split;
+use crate::prune::{Progress, PruneOptions, Size, samples, size};
+use crate::{Error, Result};
+
+/// What ranks are chosen for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Goal {
+    /// At most so many bytes of int8 model file.
+    Flash(u64),
+    /// At most this share of the layers' weights and multiply-accumulates, half each.
+    Share(f64),
+    /// Each layer the least rank that loses at most this share of its outputs' energy, where it pays.
+    Lost(f64),
+    /// Each layer this share of its full rank, whether it pays or not.
+    Rank(f64),
+}
+
+/// Settings of [`low_rank`].
+#[derive(Clone, Debug)]
+pub struct LowRankOptions {
+    /// What ranks are chosen for.
+    pub goal: Goal,
+    /// Spectra are those of the outputs on this many samples; 0: of the weights.
+    pub samples: usize,
+    /// Where convolutions are cut.
+    pub cut: Cut,
+    /// Operators that stay whole, by name.
+    pub keep: Vec<String>,
+    /// Passes over the data afterwards, learning from the whole network and the targets.
+    pub epochs: usize,
+    /// Highest learning rate.
+    pub rate: f32,
+    /// Seed of the order of samples.
+    pub seed: u64,
+    /// Where training is saved, and continued from.
+    pub checkpoint: Option<offshoot_train::Checkpoint>,
+}
+
+impl Default for LowRankOptions {
+    fn default() -> Self {
+        Self {
+            goal: Goal::Share(0.5),
+            samples: 64,
+            cut: Cut::default(),
+            keep: Vec::new(),
+            epochs: 0,
+            rate: 1e-3,
+            seed: 0,
+            checkpoint: None,
+        }
+    }
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Name of the operator.
+    pub name: String,
+    /// Its full rank.
+    pub full: usize,
+    /// The rank it has now; `None` if it stays whole.
+    pub rank: Option<usize>,
+    /// Share of its outputs' energy that is lost.
+    pub lost: f64,
+    /// Weights before and after.
+    pub weights: [u64; 2],
+}
+
+/// What [`low_rank`] did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LowRankReport {
+    /// Before.
+    pub before: Size,
+    /// After.
+    pub after: Size,
+    /// Layers that could be split.
+    pub layers: Vec<LayerReport>,
+}
+
+/// Splits layers of `graph` (float, after the lossless passes) so that `options.goal` is met.
+///
+/// # Errors
+/// [`Error::Budget`] with the smallest file that ranks alone can reach; data that do not fit.
+pub fn low_rank(
+    graph: &Graph,
+    data: &Dataset,
+    options: &LowRankOptions,
+    progress: &mut dyn Progress,
+) -> Result<(Graph, LowRankReport)> {
+    data.check(graph).map_err(Error::Training)?;
+    progress.tick("spectra", 0, 1);
+    let layers = candidates(graph, data, options)?;
+    let few = samples(graph, data, 2);
+    let before = size(graph, &few)?;
+    let ranks = match options.goal {
+        Goal::Flash(limit) => fitting(graph, &layers, limit, &few, progress)?,
+        Goal::Share(share) => {
+            let choices = choices(&layers);
+            let enough = choices.iter().position(|c| c.left <= share).map_or(choices.len(), |i| i + 1);
+            ranks_of(&layers, &choices, if share >= 1.0 { 0 } else { enough })
+        }
+        Goal::Lost(most) => {
+            let least = |l: &Layer| (1..=l.full()).find(|&r| l.lost[r] <= most).filter(|&r| l.pays(r));
+            layers.iter().map(least).collect()
+        }
+        Goal::Rank(share) => {
+            let rank = |l: &Layer| ((l.full() as f64 * share).round() as usize).clamp(1, l.full());
+            layers.iter().map(|l| Some(rank(l))).collect()
+        }
+    };
+    let mut small = with_ranks(graph, &layers, &ranks)?;
+    if options.epochs > 0 {
+        let checkpoint = options.checkpoint.clone();
+        small = train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
+    }
+    let after = size(&small, &few)?;
+    let layers = layers.iter().zip(&ranks).map(|(l, r)| report(l, *r)).collect();
+    Ok((small, LowRankReport { before, after, layers }))
+}
+
+/// Trains a network that was split to do what `graph` does, and what the data say.
+///
+/// # Errors
+/// The data do not fit; training fails.
+pub fn tune(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    epochs: usize,
+    rate: f32,
+    seed: u64,
+) -> Result<Graph> {
+    train(graph, small, data, (epochs, rate, seed), None, &mut ())
+}
+
+fn train(
+    graph: &Graph,
+    small: &Graph,
+    data: &Dataset,
+    (epochs, rate, seed): (usize, f32, u64),
+    checkpoint: Option<offshoot_train::Checkpoint>,
+    progress: &mut dyn Progress,
+) -> Result<Graph> {
+    let settings = PruneOptions { epochs, rate, seed, checkpoint, ..PruneOptions::default() };
+    crate::prune::tune::tune(graph, small, data, &settings, progress)
+}
+
+fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result<Vec<Layer>> {
+    if let Some(name) = options.keep.iter().find(|k| !graph.nodes.iter().any(|n| n.name == **k)) {
+        return Err(Error::UnknownOperator(name.clone()));
+    }
+    let samples = samples(graph, data, options.samples);
+    let mut layers = analyse(graph, &samples, options.cut)?;
+    layers.retain(|l| !options.keep.contains(&l.name));
+    Ok(layers)
+}
+
+pub(super) fn with_ranks(graph: &Graph, layers: &[Layer], ranks: &[Option<usize>]) -> Result<Graph> {
+    let chosen: Vec<(&Layer, usize)> =
+        layers.iter().zip(ranks).filter_map(|(l, r)| Some((l, (*r)?))).collect();
+    split(graph, &chosen)
+}
+
+pub(super) fn report(layer: &Layer, rank: Option<usize>) -> LayerReport {
+    LayerReport {
+        name: layer.name.clone(),
+        full: layer.full(),
+        rank,
+        lost: rank.map_or(0.0, |r| layer.lost[r]),
+        weights: [layer.weights, rank.map_or(layer.weights, |r| r as u64 * layer.per_rank[0])],
+    }
+}
+
+/// The fewest choices after which the file fits, taking for granted that more never take more room.
+fn fitting(
+    graph: &Graph,
+    layers: &[Layer],
+    limit: u64,
+    few: &[Vec<ndarray::ArrayD<f32>>],
+    progress: &mut dyn Progress,
+) -> Result<Vec<Option<usize>>> {
+    let choices = choices(layers);
+    let taken = |count: usize| size(&with_ranks(graph, layers, &ranks_of(layers, &choices, count))?, few);
+    let least = taken(choices.len())?;
+    if least.flash > limit {
+        return Err(Error::Budget { flash: least.flash, ram: least.ram });
+    }
+    let (mut low, mut high) = (0, choices.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        progress.tick("ranks", choices.len() - (high - low), choices.len());
+        if taken(middle)?.flash <= limit { high = middle } else { low = middle + 1 }
+    }
+    Ok(ranks_of(layers, &choices, high))
+}
