@@ -16,9 +16,9 @@ mod wide;
 mod x86;
 
 #[cfg(all(wide, target_arch = "aarch64"))]
-use neon::dispatch;
+use neon::{dispatch, dispatch_dot};
 #[cfg(all(wide, target_arch = "x86_64"))]
-use x86::dispatch;
+use x86::{dispatch, dispatch_dot};
 
 use crate::format::record;
 

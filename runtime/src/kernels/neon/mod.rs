@@ -1,14 +1,29 @@
-//! NEON, which every aarch64 host and phone has: two registers to a vector.
+//! NEON, which every aarch64 host and phone has: two registers to a vector. Dot products of bytes where the processor has them.
 
 #![allow(unsafe_code)]
 
-use super::wide::{Isa, Job};
+mod dot;
+
+use super::wide::{DotJob, Isa, Job};
 use core::arch::aarch64::*;
 
 /// Runs a job.
 pub(crate) fn dispatch<J: Job>(job: J) -> bool {
     job.run(Neon);
     true
+}
+
+/// Runs a job of dot products of bytes; `false`, and nothing is done, if the processor has none or the job does not take
+/// what it was given.
+pub(crate) fn dispatch_dot<J: DotJob>(job: J) -> bool {
+    // SAFETY: the processor has the instruction.
+    dot::available() && job.run(unsafe { dot::NeonDot::new() })
+}
+
+#[cfg(test)]
+std::thread_local! {
+    /// Whether tests on this thread do without dot products.
+    pub(crate) static WITHOUT_DOT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// NEON.

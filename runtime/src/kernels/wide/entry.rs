@@ -2,7 +2,7 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Products,
+    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Products,
     Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
@@ -14,7 +14,7 @@ use crate::format::record::{
 use crate::kernels::geometry::{Blocked, Planar};
 use crate::kernels::panels::{Blocks, Halves};
 use crate::kernels::portable::extent;
-use crate::kernels::{Requant, dispatch, passes};
+use crate::kernels::{Requant, dispatch, dispatch_dot, passes};
 use crate::ops::{Layout, Span};
 
 /// See [`crate::kernels::portable::conv2d_i8`].
@@ -108,9 +108,12 @@ pub(crate) fn conv_blocks(
             dispatch(ConvVector { g, q, weights, src, dst })
         }
         Halves::Stored(weights) => {
-            let tensors = arena(memory, layout.src, layout.dst)?;
-            let job = ConvPairs { r, g, q, weights, tensors };
-            job.fits() && dispatch(job)
+            let bytes = ConvBytes { r, g, q, weights, tensors: arena(memory, layout.src, layout.dst)? };
+            if bytes.fits() && dispatch_dot(bytes) {
+                return Ok(());
+            }
+            let pairs = ConvPairs { r, g, q, weights, tensors: arena(memory, layout.src, layout.dst)? };
+            pairs.fits() && dispatch(pairs)
         }
     };
     if done { Ok(()) } else { passes::conv_blocks(r, g, q, blocks, memory, layout) }

@@ -7,6 +7,7 @@
 //! network (dilated columns, groups), is left to `portable`: an entry then gives `false`, and has done nothing.
 
 mod blocked;
+mod bytes;
 mod depthwise;
 mod dot;
 mod elementwise;
@@ -19,9 +20,11 @@ mod requant;
 mod tests;
 mod winograd;
 
+pub(crate) use bytes::{Dot, DotJob};
 pub(crate) use isa::{Isa, Job};
 
 use blocked::{ConvPairs, ConvVector};
+use bytes::ConvBytes;
 use depthwise::DepthwiseRing;
 use dot::{Conv, FullyConnectedRows, Products};
 use elementwise::{Requantise, Sum};

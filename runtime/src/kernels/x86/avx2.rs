@@ -1,6 +1,6 @@
-//! Vectors of 256 bits. The three instruction sets differ in [`Isa::madd`] only.
+//! Vectors of 256 bits. The three instruction sets differ in [`Isa::madd`], and two of them have [`Dot::dot`].
 
-use crate::kernels::wide::Isa;
+use crate::kernels::wide::{Dot, Isa};
 use core::arch::x86_64::*;
 
 /// One instruction set; `$madd` is its sum of products.
@@ -144,3 +144,47 @@ fn fold(a: __m256i, b: __m256i) -> __m256i {
 isa!(Avx2, "AVX2.", |acc, a, b| _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)));
 isa!(AvxVnni, "AVX2 and AVX-VNNI.", |acc, a, b| _mm256_dpwssd_avx_epi32(acc, a, b));
 isa!(Avx512Vnni, "AVX2 and AVX512-VNNI on vectors of 256 bits.", |acc, a, b| _mm256_dpwssd_epi32(acc, a, b));
+
+/// Words of two weights, `256·upper + lower`, as bytes: a negative lower one has taken one from the upper.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn bytes_of(words: __m256i) -> __m256i {
+    let negative = _mm256_and_si256(words, _mm256_set1_epi16(0x80));
+    _mm256_add_epi16(words, _mm256_add_epi16(negative, negative))
+}
+
+/// Dot products of bytes; `$dot` is that of unsigned and signed ones.
+macro_rules! dot {
+    ($name:ident, |$acc:ident, $inputs:ident, $weights:ident| $dot:expr) => {
+        impl Dot for $name {
+            type I8 = __m256i;
+            const FLIP: i8 = i8::MIN;
+
+            #[inline(always)]
+            fn dot(self, $acc: __m256i, $weights: __m256i, inputs: &[i8; 4]) -> __m256i {
+                // SAFETY: who made `self` vouched for the instructions.
+                unsafe {
+                    let $inputs = _mm256_set1_epi32(i32::from_ne_bytes(bytemuck::cast(*inputs)));
+                    $dot
+                }
+            }
+
+            method!(bytes(even: &[i16; 16], odd: &[i16; 16]) -> [__m256i; 2] {
+                // Four inputs of channel A, then of B, C, D; by lanes of 128 bits, which hold four inputs each.
+                let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                    0, 8, 2, 10, 1, 9, 3, 11, 4, 12, 6, 14, 5, 13, 7, 15,
+                ));
+                let even = _mm256_shuffle_epi8(bytes_of(_mm256_loadu_si256(even.as_ptr().cast())), order);
+                let odd = _mm256_shuffle_epi8(bytes_of(_mm256_loadu_si256(odd.as_ptr().cast())), order);
+                [_mm256_permute2x128_si256::<0x20>(even, odd), _mm256_permute2x128_si256::<0x31>(even, odd)]
+            });
+            method!(wrap_odd(x: __m256i) -> __m256i {
+                let wrapped = _mm256_srai_epi32::<8>(_mm256_slli_epi32::<8>(x));
+                _mm256_blend_epi32::<0xaa>(x, wrapped)
+            });
+        }
+    };
+}
+
+dot!(AvxVnni, |acc, inputs, weights| _mm256_dpbusd_avx_epi32(acc, inputs, weights));
+dot!(Avx512Vnni, |acc, inputs, weights| _mm256_dpbusd_epi32(acc, inputs, weights));
