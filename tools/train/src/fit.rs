@@ -92,7 +92,7 @@ pub(crate) struct Loop<'a> {
     pub(crate) at: Progress,
     /// Samples a step, steps an epoch.
     batch: usize,
-    per_epoch: usize,
+    pub(crate) per_epoch: usize,
 }
 
 impl<'a> Loop<'a> {

@@ -167,7 +167,7 @@ impl Loop<'_> {
             }
         }
         drop(first);
-        let step = self.at.step + 1;
+        let step = (self.at.step + 1, options.epochs * self.per_epoch);
         self.weights.update(&mut self.at.graph, &mut self.at.moving, totals, options, rate, step);
         for (source, values) in statistics {
             let data = elements(&mut self.at.graph, source.whole);

@@ -12,7 +12,7 @@
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, Value, ValueId,
 };
-use offshoot_train::{Dataset, Feature, FitOptions, Target, Teacher, fit};
+use offshoot_train::{Dataset, Feature, FitOptions, Target, Teacher, fit, View};
 
 use crate::prune::Progress;
 use crate::prune::tune::Watch;
@@ -195,7 +195,7 @@ pub fn distil(
 ) -> Result<Graph> {
     let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
     let features =
-        vec![Feature { student: pooled.into(), teacher: pooled.into(), weight: options.feature }];
+        vec![Feature { student: pooled.into(), teacher: pooled.into(), weight: options.feature, view: View::Plain }];
     let settings = FitOptions {
         epochs: options.epochs,
         batch: options.batch,

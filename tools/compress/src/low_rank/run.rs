@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::allocate::{choices, ranks_of};
 use super::layer::{Cut, Layer, analyse};
 use super::rewrite::split;
+use crate::quantize::WeightBits;
 use crate::prune::{Progress, PruneOptions, Size, samples, size};
 use crate::{Error, Result};
 
@@ -99,7 +100,7 @@ pub fn low_rank(
     progress.tick("spectra", 0, 1);
     let layers = candidates(graph, data, options)?;
     let few = samples(graph, data, 2);
-    let before = size(graph, &few)?;
+    let before = size(graph, &few, &WeightBits::default(), None)?;
     let ranks = match options.goal {
         Goal::Flash(limit) => fitting(graph, &layers, limit, &few, progress)?,
         Goal::Share(share) => {
@@ -121,7 +122,7 @@ pub fn low_rank(
         let checkpoint = options.checkpoint.clone();
         small = train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
     }
-    let after = size(&small, &few)?;
+    let after = size(&small, &few, &WeightBits::default(), None)?;
     let layers = layers.iter().zip(&ranks).map(|(l, r)| report(l, *r)).collect();
     Ok((small, LowRankReport { before, after, layers }))
 }
@@ -188,10 +189,10 @@ fn fitting(
     progress: &mut dyn Progress,
 ) -> Result<Vec<Option<usize>>> {
     let choices = choices(layers);
-    let taken = |count: usize| size(&with_ranks(graph, layers, &ranks_of(layers, &choices, count))?, few);
+    let taken = |count: usize| size(&with_ranks(graph, layers, &ranks_of(layers, &choices, count))?, few, &WeightBits::default(), None);
     let least = taken(choices.len())?;
     if least.flash > limit {
-        return Err(Error::Budget { flash: least.flash, ram: least.ram });
+        return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
     }
     let (mut low, mut high) = (0, choices.len());
     while low < high {

@@ -37,6 +37,7 @@ impl Method for FewerBits {
         let bits = |lowered: &[(String, u8)]| WeightBits {
             weights: 8,
             layers: lowered.iter().cloned().collect::<BTreeMap<_, _>>(),
+            ..WeightBits::default()
         };
         let measure = |lowered: &[(String, u8)]| size(&state.graph, &few, &bits(lowered), None);
         let order = self.order(&state.graph, work)?;

@@ -276,7 +276,7 @@ mod tests {
         let m = correlated(32);
         let mut w = noise(5, 2 * 32);
         w.iter_mut().enumerate().filter(|(i, _)| i % 3 != 0).for_each(|(_, w)| *w = 0.0);
-        let grid = Grid { bits: 8, scale: WeightScale::MinMax, feedback: true };
+        let grid = Grid { form: Form::Even(8), scale: WeightScale::MinMax, feedback: true };
         let fitted = fit(&w, 2, Some(&m), grid, &[0.0; 2]);
         assert!(w.iter().zip(&fitted.codes).all(|(w, q)| *w != 0.0 || *q == 0));
     }

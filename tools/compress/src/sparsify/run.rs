@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::masks::{Masks, Scope, magnitudes, weights};
 use super::matrices::{Matrix, matrices};
 use super::pattern::Pattern;
+use crate::quantize::WeightBits;
 use crate::prune::{Progress, Size, samples, size};
 use crate::{Error, Result};
 
@@ -154,9 +155,9 @@ pub fn sparsify(
     }
     let few = samples(graph, data, 2);
     let mut run = Run { data, options, progress, all, masks: Masks::new(), rounds: Vec::new() };
-    let before = size(graph, &few)?;
+    let before = size(graph, &few, &WeightBits::default(), None)?;
     let sparse = run.run(graph, &few)?;
-    let after = size(&sparse, &few)?;
+    let after = size(&sparse, &few, &WeightBits::default(), None)?;
     let matrices: Vec<MatrixReport> = run.all.iter().map(|m| report(&sparse, m)).collect();
     let (weights, left) = (run.all.iter().map(Matrix::len).sum(), matrices.iter().map(|m| m.left).sum());
     Ok((sparse, SparsifyReport { before, after, weights, left, matrices, rounds: run.rounds }))
@@ -213,7 +214,7 @@ impl Run<'_> {
                 current = start.as_ref().unwrap_or(graph).clone();
             }
             apply(&mut current, &self.all, &self.masks);
-            self.progress.period(&current, size(&current, few)?)?;
+            self.progress.period(&current, size(&current, few, &WeightBits::default(), None)?)?;
             if let Method::Gradual { steps } = self.options.method {
                 // The last step has what is left over.
                 let own =
