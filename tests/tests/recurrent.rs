@@ -312,7 +312,7 @@ fn layers_learn_on_the_device() {
             let model = file.model().unwrap();
             assert_eq!(model.learning().unwrap().layers().count(), 2);
             let (_, first, last) = lessons(&mut HostDevice::new(), &file, 20);
-            assert!(last > 0.8 && last > first, "{kind:?} int8 {int8}: {first} {last}");
+            assert!(last > 0.7 && last > first + 0.2, "{kind:?} int8 {int8}: {first} {last}");
         }
     }
 }
