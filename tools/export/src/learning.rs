@@ -20,6 +20,8 @@
 //! name = "conv_1"
 //! rate = 0.5             # relative to the rate above
 //! ```
+//! A fully connected layer whose weights are stored sparse ([`offshoot::format::sparse`]) learns those that are stored: what pruning
+//! made zero stays zero, and the overlay is as small as the layer. A convolution that learns is stored dense.
 
 use std::collections::HashMap;
 
