@@ -75,6 +75,9 @@ pub struct Args {
     pub target: Option<String>,
 }
 
+/// Samples that spectra of outputs are taken from: a fully connected layer sees each of them but once.
+const SPECTRA: usize = 512;
+
 /// One point of one curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
@@ -205,6 +208,7 @@ fn one_seed(
     let sets = Sets::read(graph, &args.samples, seed)?;
     report.samples = [sets.train.len(), sets.judged.len()];
     let calibration = prune::samples(graph, &sets.train, args.samples.calibration.max(2));
+    let wide = prune::samples(graph, &sets.train, SPECTRA);
     let judge = |graph: &Graph| -> Result<Measured> {
         let compile = compile::Args { precision: Some(Precision::Int8), ..compile::Args::default() };
         let made = compile::make(&Ui { json: true }, graph.clone(), &calibration, &compile, None)?;
@@ -213,7 +217,7 @@ fn one_seed(
     report.whole.push(judge(graph)?);
     for &method in &args.methods {
         let mut bar = Bar(ui.progress("training", 0));
-        let (whole, layers) = ordered(graph, &sets, args, method, seed, &calibration, &mut bar)?;
+        let (whole, layers) = ordered(graph, &sets, args, method, seed, &wide, &mut bar)?;
         bar.0.finish_and_clear();
         let choices = choices(&layers);
         let bar = ui.progress("points", args.shares.len() as u64);
@@ -260,6 +264,7 @@ fn ordered(
                 rate: args.rate,
                 lasso: args.lasso,
                 ordered: method == Method::Maestro,
+                samples: SPECTRA,
                 seed,
                 ..MaestroOptions::default()
             };

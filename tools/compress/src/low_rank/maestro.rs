@@ -64,7 +64,7 @@ impl Default for MaestroOptions {
             threshold: 1e-3,
             ordered: true,
             distil: 0.5,
-            samples: 64,
+            samples: 256,
             keep: Vec::new(),
             seed: 0,
         }

@@ -48,7 +48,7 @@ impl Default for LowRankOptions {
     fn default() -> Self {
         Self {
             goal: Goal::Share(0.5),
-            samples: 64,
+            samples: 256,
             cut: Cut::default(),
             keep: Vec::new(),
             epochs: 0,
