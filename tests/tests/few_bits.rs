@@ -60,11 +60,15 @@ fn keywords_of_four_bits() {
 
 #[test]
 fn mixed_policies_and_codebooks_run_on_the_board() {
-    let (Some(onnx), Some(x)) = (data("mlperf_tiny/kws_f32.onnx"), data("keywords/x_f32.npy")) else { return };
+    let (Some(onnx), Some(x)) = (data("mlperf_tiny/kws_f32.onnx"), data("keywords/x_f32.npy")) else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let (graph, _) = offshoot_cli::files::read_graph(&onnx).unwrap();
     let packed: Vec<&str> = (graph.nodes.iter())
-        .filter(|n| matches!(n.op, offshoot_ir::Op::Conv2d { groups: 1, .. } | offshoot_ir::Op::FullyConnected { .. }))
+        .filter(|n| {
+            matches!(n.op, offshoot_ir::Op::Conv2d { groups: 1, .. } | offshoot_ir::Op::FullyConnected { .. })
+        })
         .map(|n| n.name.as_str())
         .collect();
     let mut policy = String::from("weights = 4\n[levels]\n");

@@ -23,7 +23,8 @@ fn curves_of_a_perceptron() {
         return;
     };
     let x = npy::read(&x).unwrap().to_f32().insert_axis(Axis(3));
-    let [y, take] = [y, take].map(|p| -> Vec<i64> { npy::read(&p).unwrap().to_i64().unwrap().into_iter().collect() });
+    let [y, take] =
+        [y, take].map(|p| -> Vec<i64> { npy::read(&p).unwrap().to_i64().unwrap().into_iter().collect() });
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let part = |test: bool| -> (ArrayD<f32>, Vec<i64>) {
@@ -36,7 +37,8 @@ fn curves_of_a_perceptron() {
         let y = ArrayD::from_shape_vec(vec![y.len()], y).unwrap();
         npy::write(file(&format!("{name}_y.npy")).as_ref(), &Array::from(y)).unwrap();
     }
-    let net = Network::new("mlp", [49, 10, 1], 1).conv("a", 96, [49, 10], [1, 1], Edge::Valid).normalise_relu("a");
+    let net =
+        Network::new("mlp", [49, 10, 1], 1).conv("a", 96, [49, 10], [1, 1], Edge::Valid).normalise_relu("a");
     let net = net.conv("b", 64, [1, 1], [1, 1], Edge::Valid).normalise_relu("b");
     let graph = net.global_average("flat").dense("c", 10).softmax("softmax");
     let (x, labels) = part(false);
@@ -46,7 +48,8 @@ fn curves_of_a_perceptron() {
 
     let [net, out] = [file("mlp.onnx"), file("curves")];
     let files = ["train_x.npy", "train_y.npy", "test_x.npy", "test_y.npy"].map(file);
-    let mut line = vec!["rank", &net, "--data", &files[0], &files[1], "--test", &files[2], &files[3], "-o", &out];
+    let mut line =
+        vec!["rank", &net, "--data", &files[0], &files[1], "--test", &files[2], &files[3], "-o", &out];
     line.extend(["--epochs", "8", "--rate", "2e-3", "--shares", "100,40,20,10,5", "--calibration", "64"]);
     let emulated = !skip_emulated();
     if emulated {

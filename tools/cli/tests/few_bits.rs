@@ -72,7 +72,9 @@ fn a_policy_is_found_trained_and_compiled() {
     assert!(found.result.bytes <= found.whole.bytes * 65 / 100);
     assert!(found.trials.iter().any(|t| t.saved > 100));
     // Four bits are no worse than two.
-    let loss = |bits| found.trials.iter().filter(|t| t.bits == bits && t.levels.is_none()).map(|t| t.loss).sum::<f64>();
+    let loss = |bits| {
+        found.trials.iter().filter(|t| t.bits == bits && t.levels.is_none()).map(|t| t.loss).sum::<f64>()
+    };
     assert!(loss(4) <= loss(2) + 1e-3, "{} {}", loss(4), loss(2));
     let free = find(&["--max-loss", "5%"]).unwrap().found;
     assert!(free.result.bytes < free.whole.bytes);
@@ -124,7 +126,10 @@ fn curves_of_ranks_fall() {
     for points in report.points.chunks(3) {
         assert!(points[0].measured.flash > points[2].measured.flash, "{points:?}");
         assert!(points[0].measured.macs > points[2].measured.macs);
-        assert!(points[0].ranks.iter().all(|(_, r)| r.is_none()) && points[2].ranks.iter().any(|(_, r)| r.is_some()));
+        assert!(
+            points[0].ranks.iter().all(|(_, r)| r.is_none())
+                && points[2].ranks.iter().any(|(_, r)| r.is_some())
+        );
     }
     let text = std::fs::read_to_string(out.join("curve.svg")).unwrap();
     assert!(text.contains("maestro") && out.join("curve.json").exists());

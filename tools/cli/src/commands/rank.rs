@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use ndarray::ArrayD;
-use offshoot_compress::low_rank::{
-    Cut, Layer, MaestroOptions, analyse, choices, maestro, ranks_of, split,
-};
+use offshoot_compress::low_rank::{Cut, Layer, MaestroOptions, analyse, choices, maestro, ranks_of, split};
 use offshoot_compress::prune;
 use offshoot_ir::Graph;
 use offshoot_report::{Table, plot};
@@ -144,7 +142,8 @@ impl Outcome for Report {
                     .then(|| average(&|m| m.instructions.unwrap_or(0) as f64)),
                 accuracy: mean(all, |m| m.accuracy),
             };
-            let range = all.iter().map(|m| m.accuracy).fold((1.0f64, 0.0f64), |(l, h), a| (l.min(a), h.max(a)));
+            let range =
+                all.iter().map(|m| m.accuracy).fold((1.0f64, 0.0f64), |(l, h), a| (l.min(a), h.max(a)));
             let range = format!("{:.2} to {:.2}", 100.0 * range.0, 100.0 * range.1);
             table.row([name, share, ranks].into_iter().chain(now.cells()).chain([range]));
         };
@@ -293,7 +292,8 @@ fn write(args: &Args, report: &Report) -> Result<()> {
         });
         series.push((format!("{method:?}").to_lowercase(), line.collect()));
     }
-    let svg = plot::lines(&series, "flash, bytes", "int8 accuracy, %").or_fail(Kind::Internal, "report this")?;
+    let svg =
+        plot::lines(&series, "flash, bytes", "int8 accuracy, %").or_fail(Kind::Internal, "report this")?;
     let json = serde_json::to_vec(report).or_fail(Kind::Internal, "report this")?;
     for (name, bytes) in [("curve.json", json.as_slice()), ("curve.svg", svg.as_bytes())] {
         let path = args.output.join(name);

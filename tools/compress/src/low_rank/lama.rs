@@ -194,8 +194,7 @@ pub fn distil(
     progress: &mut dyn Progress,
 ) -> Result<Graph> {
     let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
-    let features =
-        vec![Feature { student: pooled.into(), teacher: pooled.into(), weight: options.feature }];
+    let features = vec![Feature { student: pooled.into(), teacher: pooled.into(), weight: options.feature }];
     let settings = FitOptions {
         epochs: options.epochs,
         batch: options.batch,

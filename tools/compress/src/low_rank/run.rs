@@ -119,7 +119,8 @@ pub fn low_rank(
     let mut small = with_ranks(graph, &layers, &ranks)?;
     if options.epochs > 0 {
         let checkpoint = options.checkpoint.clone();
-        small = train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
+        small =
+            train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
     }
     let after = size(&small, &few)?;
     let layers = layers.iter().zip(&ranks).map(|(l, r)| report(l, *r)).collect();
