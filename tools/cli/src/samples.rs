@@ -105,6 +105,10 @@ fn labelled(graph: &Graph, paths: &[PathBuf]) -> Result<Dataset> {
     let flat = samples.into_iter().flatten().collect();
     let x = ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
     let data = Dataset::new(x, Target::Labels(labels));
-    data.check(graph).or_fail_in(Kind::Mismatch, &names[0], "give the data that the network was trained for")?;
+    data.check(graph).or_fail_in(
+        Kind::Mismatch,
+        &names[0],
+        "give the data that the network was trained for",
+    )?;
     Ok(data)
 }

@@ -84,7 +84,10 @@ fn the_forward_pass_is_the_devices() {
             let judged = report.epochs[report.best - 1].validation.unwrap();
             let loss = cross_entropy(&device_outputs(&quantized, &held).unwrap(), labels);
             let accuracy = device_accuracy(&quantized, &held).unwrap();
-            println!("{bits} bits, device {device}: {} and {loss}, {:?} and {accuracy}", judged.loss, judged.accuracy);
+            println!(
+                "{bits} bits, device {device}: {} and {loss}, {:?} and {accuracy}",
+                judged.loss, judged.accuracy
+            );
             let tolerance = if device { 1e-6 } else { 0.02 };
             assert!((f64::from(judged.loss) - loss).abs() < tolerance, "{} is not {loss}", judged.loss);
             assert!(!device || judged.accuracy == Some(accuracy));

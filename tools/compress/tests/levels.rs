@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
-use offshoot_compress::levels::{CycleOptions, Level, LevelOptions, cycle, distance, interpolate, match_units};
+use offshoot_compress::levels::{
+    CycleOptions, Level, LevelOptions, cycle, distance, interpolate, match_units,
+};
 use offshoot_ir::passes::lossless;
 use offshoot_ir::{Data, Graph, ValueId};
 use offshoot_reference::Executor;
@@ -101,10 +103,11 @@ fn like_blocks_become_one_and_two_again() {
     assert_eq!(level.removed.len(), 2, "{:?}", level.removed);
     let convs = |g: &Graph| g.nodes.iter().filter(|n| n.name.starts_with("block")).count();
     assert_eq!(convs(&small) * 2, convs(&graph));
-    let value = |g: &Graph, name: &str| match g.values.iter().find(|v| v.name == name).unwrap().data.as_deref() {
-        Some(Data::F32(d)) => d.clone(),
-        _ => panic!("{name}"),
-    };
+    let value =
+        |g: &Graph, name: &str| match g.values.iter().find(|v| v.name == name).unwrap().data.as_deref() {
+            Some(Data::F32(d)) => d.clone(),
+            _ => panic!("{name}"),
+        };
     let weights = |g: &Graph, node: &str| {
         let n = g.nodes.iter().find(|n| n.name == node).unwrap();
         value(g, &g.value(n.inputs[1]).name)

@@ -8,9 +8,7 @@ use offshoot_compress::low_rank::{
 use offshoot_compress::prune::samples;
 use offshoot_compress::quantize::{QuantizeOptions, device_outputs, quantize};
 use offshoot_ir::passes::lossless;
-use offshoot_ir::{
-    Activation, BinaryKind, DType, Data, Graph, Node, Op, ReduceKind, Value, ValueId, Window,
-};
+use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, ReduceKind, Value, ValueId, Window};
 use offshoot_reference::Executor;
 use offshoot_train::network::{Edge, Network};
 use offshoot_train::{Dataset, FitOptions, Target, accuracy, fit};
@@ -50,7 +48,14 @@ fn assert_near(a: &ArrayD<f32>, b: &ArrayD<f32>, what: &str) {
 }
 
 /// Two convolutions of any window and a fully connected layer.
-fn network(kernel: [u16; 2], stride: [u16; 2], dilation: [u16; 2], pad: [u16; 4], bias: bool, seed: u32) -> Graph {
+fn network(
+    kernel: [u16; 2],
+    stride: [u16; 2],
+    dilation: [u16; 2],
+    pad: [u16; 4],
+    bias: bool,
+    seed: u32,
+) -> Graph {
     let mut g = Graph::default();
     let mut x = g.add_value(tensor("x", &[1, 9, 8, 3]));
     g.inputs.push(x);
@@ -65,7 +70,9 @@ fn network(kernel: [u16; 2], stride: [u16; 2], dilation: [u16; 2], pad: [u16; 4]
         let s = shape(&g, x);
         let [h, w] = [0, 1].map(|a| {
             let reach = usize::from(dilation[a]) * usize::from(kernel[a] - 1) + 1;
-            (s[a + 1] + usize::from(pad[a] + pad[a + 2])).checked_sub(reach).map_or(0, |n| n / usize::from(stride[a]) + 1)
+            (s[a + 1] + usize::from(pad[a] + pad[a + 2]))
+                .checked_sub(reach)
+                .map_or(0, |n| n / usize::from(stride[a]) + 1)
         });
         if h == 0 || w == 0 {
             break;
@@ -84,7 +91,8 @@ fn network(kernel: [u16; 2], stride: [u16; 2], dilation: [u16; 2], pad: [u16; 4]
     let flat = g.add_value(tensor("flat", &[1, s.iter().product()]));
     g.nodes.push(Node { name: "flatten".into(), op: Op::Reshape, inputs: vec![x], output: flat });
     let width = s.iter().product();
-    let inputs = vec![flat, weights(&mut g, "w".into(), vec![4, width]), weights(&mut g, "b".into(), vec![4])];
+    let inputs =
+        vec![flat, weights(&mut g, "w".into(), vec![4, width]), weights(&mut g, "b".into(), vec![4])];
     let y = g.add_value(tensor("y", &[1, 4]));
     let op = Op::FullyConnected { activation: Activation::None };
     g.nodes.push(Node { name: "dense".into(), op, inputs, output: y });
@@ -298,7 +306,8 @@ fn low_rank_attention_takes_the_place_of_attention_and_pooling() {
         assert!(now < 0.25 * before);
         // And it runs on the device.
         let (small, _) = lossless(after).unwrap();
-        let (quantized, report) = quantize(&small, &samples(&small, &data, 32), &QuantizeOptions::default()).unwrap();
+        let (quantized, report) =
+            quantize(&small, &samples(&small, &data, 32), &QuantizeOptions::default()).unwrap();
         assert!(report.held_out_snr_db > 10.0, "{}", report.held_out_snr_db);
         assert_eq!(device_outputs(&quantized, &data).unwrap().len(), 96);
     }
@@ -347,6 +356,8 @@ fn low_rank_attention_is_its_formula() {
 
 fn difference(a: &Graph, b: &Graph, data: &Dataset) -> f64 {
     let rows = data.inputs[0].outer_iter().map(|s| s.to_owned().insert_axis(ndarray::Axis(0)));
-    let one = |x: ArrayD<f32>| run(a, &x).iter().zip(&run(b, &x)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+    let one = |x: ArrayD<f32>| {
+        run(a, &x).iter().zip(&run(b, &x)).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>()
+    };
     rows.map(one).sum()
 }

@@ -4,9 +4,9 @@
 //! ONNX's channels-first operators in `Transpose`s and [`passes`] take away those that cancel.
 
 pub mod cost;
-pub mod grid;
 pub mod error;
 pub mod graph;
+pub mod grid;
 pub mod infer;
 pub mod passes;
 pub mod quant_math;

@@ -67,7 +67,14 @@ fn make(folder: &Path, graph: Graph, epochs: usize, train: &Part, test: &Part) -
     let options = FitOptions { epochs, smoothing: 0.1, ..FitOptions::default() };
     let (trained, _) = fit(&graph, &data, &options, &mut ())?;
     let name = trained.name.clone();
-    offshoot_report::write_atomically(&folder.join(format!("{name}.onnx")), &offshoot_import::emit(&trained)?)?;
-    println!("{name}: {:.2} % of {} test samples", 100.0 * accuracy(&trained, &test.0, &test.1)?, test.1.len());
+    offshoot_report::write_atomically(
+        &folder.join(format!("{name}.onnx")),
+        &offshoot_import::emit(&trained)?,
+    )?;
+    println!(
+        "{name}: {:.2} % of {} test samples",
+        100.0 * accuracy(&trained, &test.0, &test.1)?,
+        test.1.len()
+    );
     Ok(())
 }

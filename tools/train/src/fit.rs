@@ -261,8 +261,7 @@ impl<'a> Loop<'a> {
             self.options.transform.iter().for_each(|t| t.begin(None));
             self.weights.place(&mut placed, &self.at.moving, self.options);
             let device = self.on_device()?;
-            let judgement =
-                judge(&self.at.graph, data, &placed, self.at.ranges.as_mut(), device.as_deref())?;
+            let judgement = judge(&self.at.graph, data, &placed, self.at.ranges.as_mut(), device.as_deref())?;
             if self.at.best.as_ref().is_none_or(|(_, best, ..)| judgement.better_than(best)) {
                 let (moving, ranges) = (self.at.moving.clone(), self.at.ranges.clone());
                 self.at.best = Some((number, judgement, self.at.graph.clone(), moving, ranges));

@@ -106,8 +106,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let sets = Sets::read(&graph, &args.samples, args.samples.seed)?;
     let weight_bits = args.precision.policy()?.bits();
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
-    let calibration =
-        offshoot_compress::prune::samples(&graph, &sets.train, args.samples.calibration.max(1));
+    let calibration = offshoot_compress::prune::samples(&graph, &sets.train, args.samples.calibration.max(1));
     let judge = |graph: &Graph, precision: Precision| -> Result<(compile::Made, Measured)> {
         let compile = compile::Args { precision: Some(precision), ..compile::Args::default() };
         let made = compile::make(ui, graph.clone(), &calibration, &compile, None)?;
@@ -140,16 +139,18 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let policy = renamed(&report.policy, &trained, &again)?;
     let text = toml::to_string(&policy).or_fail(Kind::Internal, "report this")?;
     let (made, after) = judge(&again, Precision::Given(Box::new(policy)))?;
-    for (name, bytes) in
-        [("model.off", made.compiled.bytes.as_slice()), ("model.onnx", &onnx), ("policy.toml", text.as_bytes())]
-    {
+    for (name, bytes) in [
+        ("model.off", made.compiled.bytes.as_slice()),
+        ("model.onnx", &onnx),
+        ("policy.toml", text.as_bytes()),
+    ] {
         let path = args.output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
     // What was saved to be continued is of no more use.
     let _ = std::fs::remove_file(checkpoint);
-    let float_accuracy = offshoot_compress::quantize::aware::float_accuracy(&graph, &sets.judged)
-        .map_err(|e| failure(&e))?;
+    let float_accuracy =
+        offshoot_compress::quantize::aware::float_accuracy(&graph, &sets.judged).map_err(|e| failure(&e))?;
     Ok(Report {
         output: args.output.display().to_string(),
         precision: args.precision.clone(),

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use ndarray::ArrayD;
-use offshoot_compress::low_rank::{
-    Cut, Layer, MaestroOptions, analyse, choices, maestro, ranks_of, split,
-};
+use offshoot_compress::low_rank::{Cut, Layer, MaestroOptions, analyse, choices, maestro, ranks_of, split};
 use offshoot_compress::prune;
 use offshoot_ir::Graph;
 use offshoot_report::{Table, plot};
@@ -75,6 +73,9 @@ pub struct Args {
     pub target: Option<String>,
 }
 
+/// Samples that spectra of outputs are taken from: a fully connected layer sees each of them but once.
+const SPECTRA: usize = 512;
+
 /// One point of one curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
@@ -141,7 +142,8 @@ impl Outcome for Report {
                     .then(|| average(&|m| m.instructions.unwrap_or(0) as f64)),
                 accuracy: mean(all, |m| m.accuracy),
             };
-            let range = all.iter().map(|m| m.accuracy).fold((1.0f64, 0.0f64), |(l, h), a| (l.min(a), h.max(a)));
+            let range =
+                all.iter().map(|m| m.accuracy).fold((1.0f64, 0.0f64), |(l, h), a| (l.min(a), h.max(a)));
             let range = format!("{:.2} to {:.2}", 100.0 * range.0, 100.0 * range.1);
             table.row([name, share, ranks].into_iter().chain(now.cells()).chain([range]));
         };
@@ -205,6 +207,7 @@ fn one_seed(
     let sets = Sets::read(graph, &args.samples, seed)?;
     report.samples = [sets.train.len(), sets.judged.len()];
     let calibration = prune::samples(graph, &sets.train, args.samples.calibration.max(2));
+    let wide = prune::samples(graph, &sets.train, SPECTRA);
     let judge = |graph: &Graph| -> Result<Measured> {
         let compile = compile::Args { precision: Some(Precision::Int8), ..compile::Args::default() };
         let made = compile::make(&Ui { json: true }, graph.clone(), &calibration, &compile, None)?;
@@ -213,7 +216,7 @@ fn one_seed(
     report.whole.push(judge(graph)?);
     for &method in &args.methods {
         let mut bar = Bar(ui.progress("training", 0));
-        let (whole, layers) = ordered(graph, &sets, args, method, seed, &calibration, &mut bar)?;
+        let (whole, layers) = ordered(graph, &sets, args, method, seed, &wide, &mut bar)?;
         bar.0.finish_and_clear();
         let choices = choices(&layers);
         let bar = ui.progress("points", args.shares.len() as u64);
@@ -260,6 +263,7 @@ fn ordered(
                 rate: args.rate,
                 lasso: args.lasso,
                 ordered: method == Method::Maestro,
+                samples: SPECTRA,
                 seed,
                 ..MaestroOptions::default()
             };
@@ -288,7 +292,8 @@ fn write(args: &Args, report: &Report) -> Result<()> {
         });
         series.push((format!("{method:?}").to_lowercase(), line.collect()));
     }
-    let svg = plot::lines(&series, "flash, bytes", "int8 accuracy, %").or_fail(Kind::Internal, "report this")?;
+    let svg =
+        plot::lines(&series, "flash, bytes", "int8 accuracy, %").or_fail(Kind::Internal, "report this")?;
     let json = serde_json::to_vec(report).or_fail(Kind::Internal, "report this")?;
     for (name, bytes) in [("curve.json", json.as_slice()), ("curve.svg", svg.as_bytes())] {
         let path = args.output.join(name);

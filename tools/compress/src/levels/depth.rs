@@ -27,8 +27,7 @@ pub(super) fn twins(graph: &Graph) -> Vec<Twin> {
         let longest = LONGEST.min((cuts.len() - at) / 2);
         let found = (1..=longest).find_map(|length| {
             let first: Vec<usize> = (stretch(at).start..stretch(at + length - 1).end).collect();
-            let second: Vec<usize> =
-                (stretch(at + length).start..stretch(at + 2 * length - 1).end).collect();
+            let second: Vec<usize> = (stretch(at + length).start..stretch(at + 2 * length - 1).end).collect();
             alike(graph, &first, &second).then_some((length, Twin { first, second }))
         });
         match found {
@@ -41,7 +40,6 @@ pub(super) fn twins(graph: &Graph) -> Vec<Twin> {
     }
     out
 }
-
 
 /// Positions of nodes after which nothing but their output is still to be read.
 fn cuts(graph: &Graph) -> Vec<usize> {
@@ -94,7 +92,8 @@ fn alike(graph: &Graph, first: &[usize], second: &[usize]) -> bool {
         }
         same.insert(a.output, b.output);
     }
-    let outer: Vec<&ValueId> = same.keys().filter(|&&x| graph.value(x).data.is_none() && !inside(first, x)).collect();
+    let outer: Vec<&ValueId> =
+        same.keys().filter(|&&x| graph.value(x).data.is_none() && !inside(first, x)).collect();
     let input = outer.first().map(|&&x| &graph.value(x).shape);
     weights && outer.len() == 1 && input == Some(&graph.value(graph.nodes[end].output).shape)
 }

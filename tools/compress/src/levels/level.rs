@@ -137,13 +137,7 @@ pub fn interpolate(a: &Graph, b: &Graph, alpha: f32) -> Result<Graph> {
 }
 
 /// Merges pairs of units on the axes of one value.
-fn merge(
-    graph: &Graph,
-    layout: &Layout,
-    id: ValueId,
-    small: &mut Graph,
-    up: &mut BTreeMap<u32, Axes>,
-) {
+fn merge(graph: &Graph, layout: &Layout, id: ValueId, small: &mut Graph, up: &mut BTreeMap<u32, Axes>) {
     let value = graph.value(id);
     let (mut smaller, mut larger) = (Vec::new(), Vec::new());
     for (axis, &extent) in value.shape.iter().enumerate() {
@@ -169,9 +163,7 @@ fn merge(
             back.push(new);
         }
         let share = |members: usize| 1.0 / members as f32;
-        larger.push(
-            back.iter().map(|&n| vec![(n, if sum { share(picks[n].len()) } else { 1.0 })]).collect(),
-        );
+        larger.push(back.iter().map(|&n| vec![(n, if sum { share(picks[n].len()) } else { 1.0 })]).collect());
         let factor = |members: usize| if sum { 1.0 } else { share(members) };
         smaller.push(picks.iter().map(|p| p.iter().map(|&i| (i, factor(p.len()))).collect()).collect());
     }

@@ -76,8 +76,7 @@ fn whole(graph: &Graph, groups: &Groups, family: &[usize], merging: bool) -> boo
             }
         }
     }
-    let carries =
-        |id: ValueId, axis: usize| groups.along(id, axis).is_some_and(|a| a.iter().any(&member));
+    let carries = |id: ValueId, axis: usize| groups.along(id, axis).is_some_and(|a| a.iter().any(&member));
     graph.nodes.iter().all(|node| !ordered(graph, node, &carries, merging))
 }
 
@@ -90,7 +89,8 @@ fn ordered(graph: &Graph, node: &Node, carries: &dyn Fn(ValueId, usize) -> bool,
         Op::Slice { step, .. } => {
             let y = node.output;
             (0..rank(x)).any(|axis| {
-                carries(x, axis) && (step[axis] != 1 || graph.value(x).shape[axis] != graph.value(y).shape[axis])
+                carries(x, axis)
+                    && (step[axis] != 1 || graph.value(x).shape[axis] != graph.value(y).shape[axis])
             })
         }
         Op::Softmax { axis } => merging && carries(x, *axis),

@@ -98,7 +98,9 @@ pub(super) fn splits(graph: &Graph, node: &Node) -> bool {
     };
     let value = graph.value(w);
     let outputs = value.shape.first().copied().unwrap_or(0);
-    dense && matches!(value.data.as_deref(), Some(Data::F32(_))) && outputs.min(value.len() / outputs.max(1)) > 1
+    dense
+        && matches!(value.data.as_deref(), Some(Data::F32(_)))
+        && outputs.min(value.len() / outputs.max(1)) > 1
 }
 
 /// The cut that suits a node's window.
@@ -261,8 +263,7 @@ pub(super) fn moments(rows: &Array2<f32>) -> (Option<DMatrix<f64>>, DVector<f64>
     let trace: f32 = h.diag().sum();
     // Inputs that never vary in the samples still may.
     let damping = f64::from(trace) / n.max(1) as f64 * 1e-4;
-    let covariance = (trace > 0.0).then(|| {
-        DMatrix::from_fn(n, n, |i, j| f64::from(h[[i, j]]) + if i == j { damping } else { 0.0 })
-    });
+    let covariance = (trace > 0.0)
+        .then(|| DMatrix::from_fn(n, n, |i, j| f64::from(h[[i, j]]) + if i == j { damping } else { 0.0 }));
     (covariance, DVector::from_iterator(n, mean.iter().map(|v| f64::from(*v))))
 }

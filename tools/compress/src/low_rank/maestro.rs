@@ -64,7 +64,7 @@ impl Default for MaestroOptions {
             threshold: 1e-3,
             ordered: true,
             distil: 0.5,
-            samples: 64,
+            samples: 256,
             keep: Vec::new(),
             seed: 0,
         }
@@ -294,7 +294,8 @@ impl Nested {
         for (index, node) in self.graph.nodes.iter().enumerate() {
             if let Some(pair) = pairs.iter().find(|p| p.second == index)
                 && let Some((first, second)) = factors(&self.graph, *pair)
-                && let Some(at) = whole.nodes.iter().position(|n| n.output == node.output || n.name == node.name)
+                && let Some(at) =
+                    whole.nodes.iter().position(|n| n.output == node.output || n.name == node.name)
                 && matches!(whole.nodes[at].op, Op::Conv2d { .. } | Op::FullyConnected { .. })
             {
                 let rank = first.nrows();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use nalgebra::DMatrix;
-use offshoot_ir::{Activation, Data, DType, Graph, Node, Op, Value, ValueId, Window};
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId, Window};
 
 use super::layer::{Cut, Layer, column_of, row_of};
 use crate::{Error, Result};
@@ -163,7 +163,8 @@ pub(super) fn pairs(graph: &Graph) -> Vec<Pair> {
         let before = &graph.nodes[first];
         let same = matches!(
             (&before.op, &node.op),
-            (Op::Conv2d { groups: 1, .. }, Op::Conv2d { .. }) | (Op::FullyConnected { .. }, Op::FullyConnected { .. })
+            (Op::Conv2d { groups: 1, .. }, Op::Conv2d { .. })
+                | (Op::FullyConnected { .. }, Op::FullyConnected { .. })
         );
         let alone = graph.consumers(hidden).len() == 1 && !graph.outputs.contains(&hidden);
         let bare = before.inputs.len() == 2 && before.op.activation() == Some(Activation::None);

@@ -49,7 +49,7 @@ impl Default for LowRankOptions {
     fn default() -> Self {
         Self {
             goal: Goal::Share(0.5),
-            samples: 64,
+            samples: 256,
             cut: Cut::default(),
             keep: Vec::new(),
             epochs: 0,
@@ -120,7 +120,8 @@ pub fn low_rank(
     let mut small = with_ranks(graph, &layers, &ranks)?;
     if options.epochs > 0 {
         let checkpoint = options.checkpoint.clone();
-        small = train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
+        small =
+            train(graph, &small, data, (options.epochs, options.rate, options.seed), checkpoint, progress)?;
     }
     let after = size(&small, &few, &WeightBits::default(), None)?;
     let layers = layers.iter().zip(&ranks).map(|(l, r)| report(l, *r)).collect();

@@ -156,7 +156,7 @@ pub fn aware(
     for (name, range) in &report.activation_ranges {
         learned.ranges.entry(name.clone()).or_insert(*range);
     }
-    let mut best = report.best.unwrap_or(report.steps.min(report.epochs.len()));
+    let mut best = report.best.unwrap_or(report.epochs.len());
     // The beginning is a candidate as well.
     let judged = report.epochs.get(best.wrapping_sub(1)).and_then(|e| e.validation);
     if let (Some(after), Some(validation)) = (judged, &options.validation) {

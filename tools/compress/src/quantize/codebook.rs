@@ -151,8 +151,9 @@ mod tests {
         let total = |f: &FittedWeights| -> f64 {
             (0..8).map(|o| error(&w[o * 64..][..64], &f.codes[o * 64..][..64], f.scales[o], None)).sum()
         };
-        let grid =
-            |form| weights::fit(&w, 8, None, Grid { form, scale: WeightScale::Auto, feedback: false }, &[0.0; 8]);
+        let grid = |form| {
+            weights::fit(&w, 8, None, Grid { form, scale: WeightScale::Auto, feedback: false }, &[0.0; 8])
+        };
         let (even, book) = (grid(Form::Even(4)), grid(Form::Codebook(16)));
         assert!(total(&book) < 0.85 * total(&even), "{} {}", total(&book), total(&even));
         let (even, book) = (grid(Form::Even(2)), grid(Form::Codebook(4)));

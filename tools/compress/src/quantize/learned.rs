@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use offshoot_ir::grid::{self, quant_of_range};
-use offshoot_ir::{DType, Data, Graph, Node, Quant, ValueId};
+use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, ValueId};
 use serde::{Deserialize, Serialize};
 
 use super::calibrate;
@@ -80,8 +80,9 @@ fn check_ranges(graph: &Graph, float: &[bool], learned: &Learned, classes: &Clas
         .filter(|&i| learned.ranges.contains_key(&graph.values[i as usize].name))
         .map(|i| classes.find(ValueId(i)))
         .collect();
-    let written = graph.nodes.iter().zip(float).filter(|(_, float)| !**float).map(|(n, _)| n.output);
-    for id in graph.inputs.iter().copied().chain(written) {
+    let whole = graph.nodes.iter().zip(float).filter(|(_, float)| !**float).map(|(n, _)| n);
+    let used = whole.flat_map(|n| n.inputs.iter().copied().chain([n.output]));
+    for id in graph.inputs.iter().copied().chain(used) {
         let class = classes.find(id);
         if is_activation(graph, id) && !known.contains(&class) && fixed[class as usize].is_none() {
             return Err(bad("ranges", format!("there is none for tensor `{}`", graph.value(id).name)));
@@ -158,10 +159,13 @@ pub fn numbers(graph: &Graph, quantized: &Graph, options: &QuantizeOptions) -> R
             out.steps.insert(node.name.clone(), quant.scale.iter().map(|s| s * spread).collect());
         }
     }
-    for index in 0..graph.values.len() {
-        let id = ValueId(index as u32);
-        if let (true, Some(quant)) = (is_activation(graph, id), &quantized.value(id).quant) {
-            out.ranges.insert(graph.value(id).name.clone(), grid::bounds(quant));
+    let own = (0..graph.values.len() as u32).map(|i| (ValueId(i), ValueId(i)));
+    // What stays float is converted for those that read it as int8.
+    let converted = quantized.nodes.iter().filter(|n| n.op == Op::Quantize).map(|n| (n.inputs[0], n.output));
+    for (id, holder) in own.chain(converted) {
+        let known = graph.values.get(id.0 as usize).filter(|_| is_activation(graph, id));
+        if let (Some(value), Some(quant)) = (known, &quantized.value(holder).quant) {
+            out.ranges.insert(value.name.clone(), grid::bounds(quant));
         }
     }
     Ok(out)

@@ -152,11 +152,13 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
         let (mut saved, mut loss) = (0i64, 0.0f64);
         loop {
             // A loss that falls is chance: it is no better than none.
-            let next = trials.iter().filter(|t| t.saved > saved).map(|t| {
-                (((t.loss.max(0.0) - loss).max(0.0)) / (t.saved - saved) as f64, *t)
-            });
+            let next = trials
+                .iter()
+                .filter(|t| t.saved > saved)
+                .map(|t| (((t.loss.max(0.0) - loss).max(0.0)) / (t.saved - saved) as f64, *t));
             // Of equal slopes the one that saves most.
-            let Some((slope, t)) = next.min_by(|a, b| a.0.total_cmp(&b.0).then(b.1.saved.cmp(&a.1.saved))) else {
+            let Some((slope, t)) = next.min_by(|a, b| a.0.total_cmp(&b.0).then(b.1.saved.cmp(&a.1.saved)))
+            else {
                 break;
             };
             let form = t.levels.map_or(Form::Even(t.bits), Form::Codebook);

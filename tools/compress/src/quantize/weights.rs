@@ -4,8 +4,8 @@ use ndarray::{Array2, ArrayView2};
 use offshoot_ir::grid;
 use rayon::prelude::*;
 
-use super::moments::Moments;
 use super::codebook;
+use super::moments::Moments;
 use super::options::WeightScale;
 use super::policy::Form;
 
