@@ -7,7 +7,7 @@ use std::process::Command;
 use ndarray::{Array, ArrayD};
 use serde_json::Value;
 
-/// Images with a bright quadrant.
+/// Images of stripes across, stripes along, squares, and noise alone.
 fn material(folder: &Path) -> [PathBuf; 3] {
     let mut state = 7_u64;
     let mut random = || {
@@ -16,8 +16,8 @@ fn material(folder: &Path) -> [PathBuf; 3] {
     };
     let labels: Vec<i64> = (0..200).map(|i| i % 4).collect();
     let x: ArrayD<f32> = Array::from_shape_fn((200, 8, 8, 1), |(i, h, w, _)| {
-        let inside = (h / 4 * 2 + w / 4) as i64 == labels[i];
-        random() + if inside { 0.6 } else { 0.0 }
+        let sign = |n: usize| if n.is_multiple_of(2) { 0.6 } else { -0.6 };
+        random() + [sign(h), sign(w), sign(h + w), 0.0][labels[i] as usize]
     })
     .into_dyn();
     let paths = ["space.toml", "x.npy", "y.npy"].map(|name| folder.join(name));
@@ -35,8 +35,9 @@ fn material(folder: &Path) -> [PathBuf; 3] {
         depth = true
         bits = [2, 4, 8]
         [training]
-        epochs = 6
+        epochs = 12
         batch = 32
+        rate = 1e-2
     "#;
     std::fs::write(&paths[0], space).unwrap();
     offshoot_data::npy::write(&paths[1], &x.into()).unwrap();

@@ -245,16 +245,30 @@ fn rest(operators: &[(String, Vec<f64>)]) -> String {
     format!("run of {} operators", operators.len())
 }
 
+/// Times that a target is asked before its silence counts: a machine with much else to do can keep an emulator waiting.
+const TRIES: usize = 3;
+
 /// Runs a model once on a target, of zeros: the work does not depend on the data.
 ///
 /// # Errors
 /// The target does not answer.
 pub fn profile(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
+    let mut tries = 1;
+    loop {
+        match attempt(target, off, cycles) {
+            Err(Error::Target(_)) if tries < TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn attempt(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
     let mut device: Box<dyn Device> = offshoot_target::open(target)?;
     device.load(off)?;
     let copy = Aligned::new(off);
     let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
-    let zeros: Vec<Vec<u8>> = (0..model.input_count()).filter_map(|i| model.input(i)).map(|io| vec![0; bytes(&io)]).collect();
+    let inputs = (0..model.input_count()).filter_map(|i| model.input(i));
+    let zeros: Vec<Vec<u8>> = inputs.map(|io| vec![0; bytes(&io)]).collect();
     let inputs: Vec<&[u8]> = zeros.iter().map(Vec::as_slice).collect();
     let mut profile = device.profile(&inputs)?;
     if cycles {

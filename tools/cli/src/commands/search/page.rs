@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use ndarray::Axis;
+use offshoot_compress::quantize::{WeightBits, packs};
 use offshoot_data::npy::Array;
+use offshoot_ir::Graph;
 use offshoot_report::front::{self, Point};
 use offshoot_report::table::thousands;
 use offshoot_report::{Page, Table, plot};
@@ -22,7 +24,7 @@ pub(super) fn write_point(
 ) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::writing(folder, &e))?;
     let onnx = offshoot_import::emit(&candidate.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
-    let policy = toml::to_string(&candidate.bits).or_fail(Kind::Internal, "report this")?;
+    let policy = toml::to_string(&renamed(candidate, &onnx)?).or_fail(Kind::Internal, "report this")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
         ("model.onnx", &onnx),
@@ -41,6 +43,23 @@ pub(super) fn write_point(
         at("calibration.npy"),
         at("policy.toml")
     ))
+}
+
+/// The policy by the names that operators have when the ONNX file is read again.
+fn renamed(candidate: &Candidate, onnx: &[u8]) -> Result<WeightBits> {
+    let help = "compile the .off file's float form by hand";
+    let read = offshoot_import::import_bytes(onnx, "point").or_fail(Kind::Internal, help)?;
+    let (read, _) = crate::files::optimise(read)?;
+    let names = |graph: &Graph| -> Vec<String> {
+        graph.nodes.iter().filter(|n| packs(graph, n)).map(|n| n.name.clone()).collect()
+    };
+    let (old, new) = (names(&candidate.graph), names(&read));
+    if old.len() != new.len() {
+        return Err(Failure::new(Kind::Internal, "the ONNX file has other layers than its network", help));
+    }
+    let layers = &candidate.bits.layers;
+    let layers = old.iter().zip(new).filter_map(|(old, new)| Some((new, *layers.get(old)?))).collect();
+    Ok(WeightBits { layers, ..candidate.bits.clone() })
 }
 
 /// Samples for the ranges of activations, in the candidate's resolution.
