@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use offshoot_cli::commands::{compile, compress, demo, eval, inspect, learn, profile, run, search, target, verify};
+use offshoot_cli::commands::{
+    compile, compress, demo, eval, inspect, learn, profile, run, search, target, verify,
+};
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
 /// Deploy a network to a microcontroller or a phone, and see what it takes there.

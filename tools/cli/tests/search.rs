@@ -45,9 +45,25 @@ fn material(folder: &Path) -> [PathBuf; 3] {
     paths
 }
 
-fn search(paths: &[PathBuf; 3], out: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Value, Value> {
+fn search(
+    paths: &[PathBuf; 3],
+    out: &Path,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Value, Value> {
     let [space, x, y] = paths.each_ref().map(|p| p.to_str().unwrap());
-    let fixed = ["--json", "search", space, "--data", x, y, "--objectives", "accuracy,flash", "-o", out.to_str().unwrap()];
+    let fixed = [
+        "--json",
+        "search",
+        space,
+        "--data",
+        x,
+        y,
+        "--objectives",
+        "accuracy,flash",
+        "-o",
+        out.to_str().unwrap(),
+    ];
     let run = Command::new(env!("CARGO_BIN_EXE_offshoot"))
         .args(fixed)
         .args(more)
@@ -110,15 +126,22 @@ fn a_search_is_cut_off_and_goes_on_and_its_points_compile() {
     let point = front.iter().find(|p| !p["policy"].as_object().unwrap().is_empty()).unwrap_or(&front[0]);
     let command = point["command"].as_str().unwrap();
     let made = folder.path().join("made.off");
-    let words: Vec<&str> = command.split(' ').skip(1).map(|w| if w == "model.off" { made.to_str().unwrap() } else { w }).collect();
+    let words: Vec<&str> = command
+        .split(' ')
+        .skip(1)
+        .map(|w| if w == "model.off" { made.to_str().unwrap() } else { w })
+        .collect();
     let run = Command::new(env!("CARGO_BIN_EXE_offshoot")).args(&words).output().unwrap();
     assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
-    let (flash, wanted) = (std::fs::metadata(&made).unwrap().len(), point["measured"]["flash"].as_u64().unwrap());
+    let (flash, wanted) =
+        (std::fs::metadata(&made).unwrap().len(), point["measured"]["flash"].as_u64().unwrap());
     assert!(flash.abs_diff(wanted) <= wanted / 20, "{command}: {flash} bytes, {wanted} in the search");
 
     // Limits are kept, or it is said what came nearest.
     let small = search(&paths, &out, &["--evaluations", "30", "--max-flash", "3k"], &[]).unwrap();
-    assert!(small["front"].as_array().unwrap().iter().all(|p| p["measured"]["flash"].as_u64().unwrap() <= 3000));
+    assert!(
+        small["front"].as_array().unwrap().iter().all(|p| p["measured"]["flash"].as_u64().unwrap() <= 3000)
+    );
     let none = search(&paths, &out, &["--evaluations", "20", "--max-flash", "100"], &[]).unwrap_err();
     assert!(none["error"]["message"].as_str().unwrap().contains("the nearest"), "{none}");
     // Another split is another search.
@@ -146,7 +169,8 @@ fn slurm_does_the_work_as_an_array() {
     let (near, far) = (folder.path().join("near"), folder.path().join("far"));
     let here = search(&paths, &near, &arguments, &[]).unwrap();
     let there = search(&paths, &far, &[&arguments[..], &["--executor", "slurm"]].concat(), &program).unwrap();
-    let strip = |v: &Value| v["front"].as_array().unwrap().iter().map(|p| p["measured"].clone()).collect::<Vec<_>>();
+    let strip =
+        |v: &Value| v["front"].as_array().unwrap().iter().map(|p| p["measured"].clone()).collect::<Vec<_>>();
     assert_eq!(strip(&here), strip(&there));
     assert_eq!(lines(&far).len(), 8);
     let refused = search(

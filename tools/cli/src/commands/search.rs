@@ -287,7 +287,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     let mut cache = Cache::open(Some(&journal)).map_err(|e| failure(&e))?;
     let executor = executor(args, &output)?;
     let mut strategy = Choice::from(args.strategy).strategy(args.seed);
-    let mut watch = Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
+    let mut watch =
+        Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
     let found = run::run(
         &evaluator,
         &goal,
@@ -353,15 +354,25 @@ fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
     let all = goal.objectives.iter().chain(goal.constraints.iter().map(|c| &c.metric));
     let cycles = all.clone().any(|m| matches!(m, Metric::Cycles | Metric::Latency));
     let count = match target {
-        Some(t) if !matches!(t, Target::Host) => if cycles { Count::Cycles } else { Count::Instructions },
+        Some(t) if !matches!(t, Target::Host) => {
+            if cycles {
+                Count::Cycles
+            } else {
+                Count::Instructions
+            }
+        }
         _ => Count::Nothing,
     };
     let clock = match target {
         Some(Target::Qemu(board)) => f64::from(board.clock_hz),
         _ => 1e6,
     };
-    let settings =
-        Settings { thorough: args.thorough, count, clock_hz: args.clock.unwrap_or(clock), ..Settings::default() };
+    let settings = Settings {
+        thorough: args.thorough,
+        count,
+        clock_hz: args.clock.unwrap_or(clock),
+        ..Settings::default()
+    };
     Ok(Setup {
         space: absolute(space)?,
         data: [absolute(x)?, absolute(y)?],
@@ -408,7 +419,8 @@ impl Watch for Progress<'_> {
         };
         let front = history.front();
         let line: Vec<String> = front.iter().map(|e| shown(e)).collect();
-        let text = format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
+        let text =
+            format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
         // Above the bar, where there is one.
         match self.bar.is_hidden() {
             true => self.ui.note(&text),
@@ -420,10 +432,15 @@ impl Watch for Progress<'_> {
 
 /// Volume of the front after each tenth evaluation, between the best and the worst that were seen.
 fn volume(history: &History) -> Vec<(usize, f64)> {
-    let kept: Vec<Option<&Evaluated>> =
-        history.all().iter().map(|e| Some(e).filter(|e| e.violation == 0.0 && e.costs.iter().all(|c| c.is_finite()))).collect();
+    let kept: Vec<Option<&Evaluated>> = history
+        .all()
+        .iter()
+        .map(|e| Some(e).filter(|e| e.violation == 0.0 && e.costs.iter().all(|c| c.is_finite())))
+        .collect();
     let width = history.all().first().map_or(0, |e| e.costs.len());
-    let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| kept.iter().flatten().map(|e| e.costs[o]).fold(start, f);
+    let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| {
+        kept.iter().flatten().map(|e| e.costs[o]).fold(start, f)
+    };
     let (low, high): (Vec<f64>, Vec<f64>) =
         (0..width).map(|o| (of(o, f64::INFINITY, f64::min), of(o, f64::NEG_INFINITY, f64::max))).unzip();
     let unit = |e: &Evaluated| -> Vec<f64> {
@@ -451,7 +468,11 @@ fn report(
     let history = &found.history;
     let front: Vec<&Evaluated> = history.front();
     if front.is_empty() {
-        let least = history.all().iter().filter(|e| e.measured.is_some()).min_by(|a, b| a.violation.total_cmp(&b.violation));
+        let least = history
+            .all()
+            .iter()
+            .filter(|e| e.measured.is_some())
+            .min_by(|a, b| a.violation.total_cmp(&b.violation));
         let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be made".into(), |m| {
             format!(
                 "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
@@ -462,7 +483,11 @@ fn report(
             )
         });
         let message = format!("none of {} candidates keeps within the limits; {near}", history.all().len());
-        return Err(Failure::new(Kind::Budget, message, "raise the limits or --evaluations, or let the space have smaller options"));
+        return Err(Failure::new(
+            Kind::Budget,
+            message,
+            "raise the limits or --evaluations, or let the space have smaller options",
+        ));
     }
     // The most evenly spread ones, if there are too many.
     let count = args.points.clamp(1, front.len());
@@ -475,7 +500,13 @@ fn report(
         let candidate = match args.tune_epochs {
             0 => evaluator.candidate(&e.encoding),
             epochs => {
-                let options = FitOptions { epochs, rate: 1e-3, clip: Some(5.0), seed: args.seed, ..FitOptions::default() };
+                let options = FitOptions {
+                    epochs,
+                    rate: 1e-3,
+                    clip: Some(5.0),
+                    seed: args.seed,
+                    ..FitOptions::default()
+                };
                 evaluator.tuned(&e.encoding, &options, Some((2.0, 0.5)), &mut ())
             }
         };
@@ -520,12 +551,16 @@ fn report(
 fn failure(error: &offshoot_search::Error) -> Failure {
     use offshoot_search::Error;
     let (kind, help) = match error {
-        Error::Space(_) | Error::Encoding(_) => (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md"),
+        Error::Space(_) | Error::Encoding(_) => {
+            (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md")
+        }
         Error::File { .. } => (Kind::Io, "correct or remove the file"),
         Error::Data(_) => (Kind::Mismatch, "give samples and classes as the network takes them"),
         Error::Executor { .. } => (Kind::Device, "check the batch system, or use --executor local"),
         Error::Target(_) => (Kind::Device, crate::batch::DEVICE_HELP),
-        Error::Train(_) => (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged"),
+        Error::Train(_) => {
+            (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged")
+        }
         Error::Compress(_) | Error::Export(_) => (Kind::Unsupported, "replace the operators named above"),
         _ => (Kind::Internal, "report this"),
     };

@@ -17,13 +17,10 @@ use super::{FrontPoint, Report, failure};
 use crate::failure::{Context, Failure, Kind, Result};
 
 /// Writes `model.onnx`, `model.off`, calibration samples and the policy of a point; gives the command that compiles it.
-pub(super) fn write_point(
-    evaluator: &Evaluator,
-    folder: &Path,
-    candidate: &Candidate,
-) -> Result<String> {
+pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Candidate) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::writing(folder, &e))?;
-    let onnx = offshoot_import::emit(&candidate.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
+    let onnx = offshoot_import::emit(&candidate.graph)
+        .or_fail(Kind::Unsupported, "only the .off file can be had")?;
     let policy = toml::to_string(&renamed(candidate, &onnx)?).or_fail(Kind::Internal, "report this")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
@@ -77,8 +74,15 @@ fn calibration(evaluator: &Evaluator, candidate: &Candidate) -> Result<Vec<u8>> 
 
 /// A table of the front.
 pub(super) fn table(points: &[FrontPoint]) -> Table {
-    let mut table =
-        Table::new(["point", "accuracy, %", "flash", "RAM", "instructions", "latency, ms", "accuracy, test, %"]);
+    let mut table = Table::new([
+        "point",
+        "accuracy, %",
+        "flash",
+        "RAM",
+        "instructions",
+        "latency, ms",
+        "accuracy, test, %",
+    ]);
     for p in points {
         let m = &p.measured;
         let percent = |v: f64| format!("{:.2}", 100.0 * v);
@@ -172,7 +176,10 @@ pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Pa
     let curve: Vec<(f64, f64)> = report.volume.iter().map(|&(n, v)| (n as f64, v)).collect();
     if curve.len() > 1 {
         let svg = plot::lines(&[("volume of the front".into(), curve)], "evaluations", "of the largest seen");
-        page.figure(&svg.or_fail(Kind::Internal, "report this")?, "what the front dominates, in units of what was seen");
+        page.figure(
+            &svg.or_fail(Kind::Internal, "report this")?,
+            "what the front dominates, in units of what was seen",
+        );
     }
     for note in &report.notes {
         page.paragraph(note);
