@@ -7,7 +7,7 @@ use std::process::Command;
 use ndarray::{Array, ArrayD};
 use serde_json::Value;
 
-/// Images with a bright quadrant.
+/// Images of stripes across, stripes along, squares, and noise alone.
 fn material(folder: &Path) -> [PathBuf; 3] {
     let mut state = 7_u64;
     let mut random = || {
@@ -16,8 +16,8 @@ fn material(folder: &Path) -> [PathBuf; 3] {
     };
     let labels: Vec<i64> = (0..200).map(|i| i % 4).collect();
     let x: ArrayD<f32> = Array::from_shape_fn((200, 8, 8, 1), |(i, h, w, _)| {
-        let inside = (h / 4 * 2 + w / 4) as i64 == labels[i];
-        random() + if inside { 0.6 } else { 0.0 }
+        let sign = |n: usize| if n.is_multiple_of(2) { 0.6 } else { -0.6 };
+        random() + [sign(h), sign(w), sign(h + w), 0.0][labels[i] as usize]
     })
     .into_dyn();
     let paths = ["space.toml", "x.npy", "y.npy"].map(|name| folder.join(name));
@@ -35,8 +35,9 @@ fn material(folder: &Path) -> [PathBuf; 3] {
         depth = true
         bits = [2, 4, 8]
         [training]
-        epochs = 6
+        epochs = 12
         batch = 32
+        rate = 1e-2
     "#;
     std::fs::write(&paths[0], space).unwrap();
     offshoot_data::npy::write(&paths[1], &x.into()).unwrap();
@@ -44,9 +45,25 @@ fn material(folder: &Path) -> [PathBuf; 3] {
     paths
 }
 
-fn search(paths: &[PathBuf; 3], out: &Path, more: &[&str], environment: &[(&str, &str)]) -> Result<Value, Value> {
+fn search(
+    paths: &[PathBuf; 3],
+    out: &Path,
+    more: &[&str],
+    environment: &[(&str, &str)],
+) -> Result<Value, Value> {
     let [space, x, y] = paths.each_ref().map(|p| p.to_str().unwrap());
-    let fixed = ["--json", "search", space, "--data", x, y, "--objectives", "accuracy,flash", "-o", out.to_str().unwrap()];
+    let fixed = [
+        "--json",
+        "search",
+        space,
+        "--data",
+        x,
+        y,
+        "--objectives",
+        "accuracy,flash",
+        "-o",
+        out.to_str().unwrap(),
+    ];
     let run = Command::new(env!("CARGO_BIN_EXE_offshoot"))
         .args(fixed)
         .args(more)
@@ -109,15 +126,22 @@ fn a_search_is_cut_off_and_goes_on_and_its_points_compile() {
     let point = front.iter().find(|p| !p["policy"].as_object().unwrap().is_empty()).unwrap_or(&front[0]);
     let command = point["command"].as_str().unwrap();
     let made = folder.path().join("made.off");
-    let words: Vec<&str> = command.split(' ').skip(1).map(|w| if w == "model.off" { made.to_str().unwrap() } else { w }).collect();
+    let words: Vec<&str> = command
+        .split(' ')
+        .skip(1)
+        .map(|w| if w == "model.off" { made.to_str().unwrap() } else { w })
+        .collect();
     let run = Command::new(env!("CARGO_BIN_EXE_offshoot")).args(&words).output().unwrap();
     assert!(run.status.success(), "{command}: {}", String::from_utf8_lossy(&run.stderr));
-    let (flash, wanted) = (std::fs::metadata(&made).unwrap().len(), point["measured"]["flash"].as_u64().unwrap());
+    let (flash, wanted) =
+        (std::fs::metadata(&made).unwrap().len(), point["measured"]["flash"].as_u64().unwrap());
     assert!(flash.abs_diff(wanted) <= wanted / 20, "{command}: {flash} bytes, {wanted} in the search");
 
     // Limits are kept, or it is said what came nearest.
     let small = search(&paths, &out, &["--evaluations", "30", "--max-flash", "3k"], &[]).unwrap();
-    assert!(small["front"].as_array().unwrap().iter().all(|p| p["measured"]["flash"].as_u64().unwrap() <= 3000));
+    assert!(
+        small["front"].as_array().unwrap().iter().all(|p| p["measured"]["flash"].as_u64().unwrap() <= 3000)
+    );
     let none = search(&paths, &out, &["--evaluations", "20", "--max-flash", "100"], &[]).unwrap_err();
     assert!(none["error"]["message"].as_str().unwrap().contains("the nearest"), "{none}");
     // Another split is another search.
@@ -145,7 +169,8 @@ fn slurm_does_the_work_as_an_array() {
     let (near, far) = (folder.path().join("near"), folder.path().join("far"));
     let here = search(&paths, &near, &arguments, &[]).unwrap();
     let there = search(&paths, &far, &[&arguments[..], &["--executor", "slurm"]].concat(), &program).unwrap();
-    let strip = |v: &Value| v["front"].as_array().unwrap().iter().map(|p| p["measured"].clone()).collect::<Vec<_>>();
+    let strip =
+        |v: &Value| v["front"].as_array().unwrap().iter().map(|p| p["measured"].clone()).collect::<Vec<_>>();
     assert_eq!(strip(&here), strip(&there));
     assert_eq!(lines(&far).len(), 8);
     let refused = search(

@@ -125,8 +125,11 @@ mod tests {
             table: None,
             command: "compile <a>".into(),
         };
-        let html = front(&[point("p-0", (1.0, 2.0), true), point("p-1", (3.0, 1.0), false)], "flash & co", "%");
-        assert!(html.contains("href=\"#p-0\"") && html.contains("id=\"p-0\"") && !html.contains("id=\"p-1\""));
+        let html =
+            front(&[point("p-0", (1.0, 2.0), true), point("p-1", (3.0, 1.0), false)], "flash & co", "%");
+        assert!(
+            html.contains("href=\"#p-0\"") && html.contains("id=\"p-0\"") && !html.contains("id=\"p-1\"")
+        );
         assert!(!html.contains("<script>") && html.contains("flash &amp; co"));
         // Nothing, one point, and what is not finite are drawn all the same.
         assert!(front(&[], "x", "y").contains("<svg"));

@@ -119,7 +119,11 @@ pub fn automatic(
 /// A tensor's or constant's name without what stands behind the operator's.
 fn stem(name: &str) -> &str {
     let cut = |end: &str| name.strip_suffix(end);
-    [".weight", ".out", ".relu.out", ".add.out"].iter().filter_map(|e| cut(e)).min_by_key(|n| n.len()).unwrap_or(name)
+    [".weight", ".out", ".relu.out", ".add.out"]
+        .iter()
+        .filter_map(|e| cut(e))
+        .min_by_key(|n| n.len())
+        .unwrap_or(name)
 }
 
 fn resolution(graph: &Graph, elasticity: &Elasticity) -> Result<Vec<Variable>> {
@@ -203,7 +207,11 @@ fn kernels(graph: &Graph, elasticity: &Elasticity) -> Vec<Variable> {
         options.dedup();
         let kept = elasticity.keep.contains(&node.name);
         let kind = Kind::Kernel { operators: vec![node.name.clone()] };
-        (options.len() > 1 && !kept).then(|| Variable { name: format!("{}.kernel", node.name), kind, options })
+        (options.len() > 1 && !kept).then(|| Variable {
+            name: format!("{}.kernel", node.name),
+            kind,
+            options,
+        })
     };
     graph.nodes.iter().filter_map(one).collect()
 }

@@ -81,9 +81,8 @@ impl Elastic {
             let Kind::Channels { weights, first } = &variable.kind else { continue };
             // What a skipped block held is gone.
             let Some(&id) = names.get(weights.as_str()) else { continue };
-            let class = classes::find(&groups, &classes, id, *first).map_err(|reason| {
-                Error::Space(format!("variable `{}`: {reason}", variable.name))
-            })?;
+            let class = classes::find(&groups, &classes, id, *first)
+                .map_err(|reason| Error::Space(format!("variable `{}`: {reason}", variable.name)))?;
             let keep = variable.options[usize::from(choice)];
             class.groups.iter().skip(keep).for_each(|&g| removed[g] = true);
         }
@@ -120,7 +119,8 @@ impl Elastic {
     /// The numbered network with resolution, blocks and kernels of an encoding, all channels whole.
     fn shaped(&self, encoding: &[u16]) -> Result<Graph> {
         let mut graph = self.numbered.clone();
-        let chosen = || self.space.variables.iter().zip(encoding).map(|(v, &c)| (v, v.options[usize::from(c)]));
+        let chosen =
+            || self.space.variables.iter().zip(encoding).map(|(v, &c)| (v, v.options[usize::from(c)]));
         for (variable, value) in chosen() {
             let fail = |reason: String| Error::Space(format!("variable `{}`: {reason}", variable.name));
             match &variable.kind {
@@ -151,8 +151,9 @@ impl Elastic {
         for (index, value) in graph.values.iter().enumerate() {
             let Some(Data::F32(numbers)) = value.data.as_deref() else { continue };
             let whole = names.get(value.name.as_str()).copied();
-            let whole =
-                whole.ok_or_else(|| Error::Space(format!("constant `{}` is not the super-network's", value.name)))?;
+            let whole = whole.ok_or_else(|| {
+                Error::Space(format!("constant `{}` is not the super-network's", value.name))
+            })?;
             let elements = numbers.iter().map(|&n| n as u32).collect();
             sources.push(Source { part: ValueId(index as u32), whole, elements });
         }
@@ -212,7 +213,9 @@ impl Elastic {
                     }
                 }
                 Kind::Kernel { operators } | Kind::Bits { operators } => {
-                    if let Some(o) = operators.iter().find(|o| !self.graph.nodes.iter().any(|n| n.name == **o)) {
+                    if let Some(o) =
+                        operators.iter().find(|o| !self.graph.nodes.iter().any(|n| n.name == **o))
+                    {
                         return fail(format!("the network has no operator `{o}`"));
                     }
                 }

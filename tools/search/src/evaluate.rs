@@ -56,7 +56,14 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { recalibration: 128, calibration: 32, thorough: false, count: Count::default(), clock_hz: 25e6, judged: 0 }
+        Self {
+            recalibration: 128,
+            calibration: 32,
+            thorough: false,
+            count: Count::default(),
+            clock_hz: 25e6,
+            judged: 0,
+        }
     }
 }
 
@@ -133,7 +140,8 @@ impl Evaluator {
         target: Option<Target>,
         operators: Option<&Path>,
     ) -> Result<Self> {
-        let (train, held) = (train.checked(&elastic.graph)?, held.checked(&elastic.graph)?.head(settings.judged));
+        let (train, held) =
+            (train.checked(&elastic.graph)?, held.checked(&elastic.graph)?.head(settings.judged));
         let tasks = tasks.into_iter().map(|(n, s)| Ok((n, s.checked(&elastic.graph)?.head(settings.judged))));
         let tasks = tasks.collect::<Result<Vec<_>>>()?;
         let counted = target.filter(|t| !matches!(t, Target::Host) && settings.count != Count::Nothing);
@@ -314,7 +322,8 @@ pub fn accuracy(off: &[u8], samples: &Samples) -> Result<f64> {
     let (Some(input), Some(output)) = (model.input(0), model.output(0)) else {
         return Err(Error::Data("the model has no input or output".into()));
     };
-    let shape: Vec<usize> = input.shape[..usize::from(input.rank).min(6)].iter().map(|&d| usize::from(d)).collect();
+    let shape: Vec<usize> =
+        input.shape[..usize::from(input.rank).min(6)].iter().map(|&d| usize::from(d)).collect();
     let mut x = std::borrow::Cow::Borrowed(&samples.x);
     if shape.len() == 4 && x.ndim() == 4 && x.shape()[1..3] != shape[1..3] {
         x = std::borrow::Cow::Owned(resample(&x, [shape[1], shape[2]])?);
@@ -326,8 +335,13 @@ pub fn accuracy(off: &[u8], samples: &Samples) -> Result<f64> {
         let values: Vec<f32> = sample.iter().copied().collect();
         let bytes: Vec<u8> = match input.dtype {
             DType::I8 => {
-                let record =
-                    Quantize { src: 0, dst: 0, len: values.len() as u32, scale: input.scale, zp: input.zero_point };
+                let record = Quantize {
+                    src: 0,
+                    dst: 0,
+                    len: values.len() as u32,
+                    scale: input.scale,
+                    zp: input.zero_point,
+                };
                 let mut out = vec![0_i8; values.len()];
                 offshoot::kernels::portable::quantize(&record, &values, &mut out);
                 out.into_iter().map(|v| v as u8).collect()

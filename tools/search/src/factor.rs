@@ -20,7 +20,8 @@ pub(crate) fn inner(name: &str) -> String {
 /// [`Error::Space`] if there is no such layer or its weights are not constant.
 pub fn factor(graph: &Graph, name: &str) -> Result<Graph> {
     let fail = |reason: &str| Error::Space(format!("factor `{name}`: {reason}"));
-    let at = graph.nodes.iter().position(|n| n.name == name).ok_or_else(|| fail("there is no such operator"))?;
+    let at =
+        graph.nodes.iter().position(|n| n.name == name).ok_or_else(|| fail("there is no such operator"))?;
     let node = graph.nodes[at].clone();
     let (activation, window) = match &node.op {
         Op::Conv2d { window, groups: 1, activation } => (*activation, Some(*window)),
@@ -28,20 +29,28 @@ pub fn factor(graph: &Graph, name: &str) -> Result<Graph> {
         _ => return Err(fail("only convolutions of one group and fully connected layers are products")),
     };
     let weights = graph.value(node.inputs[1]);
-    let Some(Data::F32(data)) = weights.data.as_deref() else { return Err(fail("its weights are not constant")) };
+    let Some(Data::F32(data)) = weights.data.as_deref() else {
+        return Err(fail("its weights are not constant"));
+    };
     let outputs = weights.shape[0];
     let inputs = weights.len() / outputs.max(1);
-    let matrix = DMatrix::from_row_slice(outputs, inputs, &data.iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
+    let matrix =
+        DMatrix::from_row_slice(outputs, inputs, &data.iter().map(|&w| f64::from(w)).collect::<Vec<_>>());
     let svd = matrix.svd(true, true);
     let (Some(u), Some(v)) = (svd.u, svd.v_t) else { return Err(fail("it has no singular values")) };
     let rank = svd.singular_values.len();
     let mut order: Vec<usize> = (0..rank).collect();
     order.sort_by(|&a, &b| svd.singular_values[b].total_cmp(&svd.singular_values[a]));
     let root = |r: usize| svd.singular_values[r].max(0.0).sqrt();
-    let left: Vec<f32> =
-        (0..outputs).flat_map(|o| order.iter().map(move |&r| (o, r))).map(|(o, r)| (u[(o, r)] * root(r)) as f32).collect();
-    let right: Vec<f32> =
-        order.iter().flat_map(|&r| (0..inputs).map(move |i| (r, i))).map(|(r, i)| (v[(r, i)] * root(r)) as f32).collect();
+    let left: Vec<f32> = (0..outputs)
+        .flat_map(|o| order.iter().map(move |&r| (o, r)))
+        .map(|(o, r)| (u[(o, r)] * root(r)) as f32)
+        .collect();
+    let right: Vec<f32> = order
+        .iter()
+        .flat_map(|&r| (0..inputs).map(move |i| (r, i)))
+        .map(|(r, i)| (v[(r, i)] * root(r)) as f32)
+        .collect();
 
     let mut out = graph.clone();
     let mut shape = weights.shape.clone();
@@ -71,7 +80,8 @@ pub fn factor(graph: &Graph, name: &str) -> Result<Graph> {
     out.nodes[at].inputs[0] = between;
     out.nodes[at].inputs[1] = second;
     let inputs = vec![node.inputs[0], first];
-    out.nodes.insert(at, Node { name: inner_name, op: op(window, Activation::None), inputs, output: between });
+    out.nodes
+        .insert(at, Node { name: inner_name, op: op(window, Activation::None), inputs, output: between });
     let out = out.prune_unreachable();
     out.validate()?;
     Ok(out)
@@ -92,7 +102,9 @@ mod tests {
             .finish();
         let two = factor(&factor(&graph, "a").unwrap(), "head").unwrap();
         assert_eq!(two.nodes.len(), graph.nodes.len() + 2);
-        let x = ndarray::Array::from_shape_fn((3, 5, 4, 3), |(i, h, w, c)| ((i * 5 + h * 3 + w * 7 + c) % 11) as f32 - 5.0);
+        let x = ndarray::Array::from_shape_fn((3, 5, 4, 3), |(i, h, w, c)| {
+            ((i * 5 + h * 3 + w * 7 + c) % 11) as f32 - 5.0
+        });
         let [a, b] = [&graph, &two].map(|g| offshoot_train::predict(g, &x.clone().into_dyn()).unwrap());
         assert!((&a - &b).iter().all(|d| d.abs() < 1e-3), "{a} {b}");
         assert!(factor(&graph, "r").is_err() && factor(&graph, "none").is_err());

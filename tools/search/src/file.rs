@@ -119,7 +119,9 @@ impl VariableFile {
         ];
         let mut kinds = kinds.into_iter().flatten();
         match (kinds.next(), kinds.next()) {
-            (Some(kind), None) => Ok(Variable { name: self.name.clone(), kind, options: self.options.clone() }),
+            (Some(kind), None) => {
+                Ok(Variable { name: self.name.clone(), kind, options: self.options.clone() })
+            }
             _ => Err(Error::Space(format!(
                 "variable `{}`: give one of channels, depth, kernel, bits, resolution",
                 self.name

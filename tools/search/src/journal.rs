@@ -25,8 +25,13 @@ impl Journal {
     /// [`Error::File`]: it cannot be read or written, or a line before the last is not what it should be.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>)> {
         let fail = |e: std::io::Error| Error::file(path, e);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(fail)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(fail)?;
         let whole = bytes.iter().rposition(|&b| b == b'\n').map_or(0, |i| i + 1);
@@ -38,7 +43,12 @@ impl Journal {
                 Ok(entry) => entries.push(entry),
                 // A crash of the machine can leave a whole last line of zeros.
                 Err(_) if last => break,
-                Err(e) => return Err(Error::file(path, format!("line {number}: {e}; remove the line, or the file"))),
+                Err(e) => {
+                    return Err(Error::file(
+                        path,
+                        format!("line {number}: {e}; remove the line, or the file"),
+                    ));
+                }
             }
             good += line.len();
         }
@@ -103,7 +113,8 @@ mod tests {
         }
         drop(journal);
         let bytes = std::fs::read(&path).unwrap();
-        let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        let ends: Vec<usize> =
+            bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
         for cut in 0..=bytes.len() {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             let (journal, found) = Journal::open::<(u32, String)>(&path).unwrap();

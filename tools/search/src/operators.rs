@@ -85,9 +85,14 @@ fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> Str
     while let Some(at) = rest.find(field) {
         let begins = rest[..at].chars().last().is_none_or(|c| !c.is_alphanumeric() && c != '_');
         let start = at + field.len();
-        let end = rest[start..].find(|c: char| !c.is_ascii_digit() && c != '-').map_or(rest.len(), |e| start + e);
+        let end =
+            rest[start..].find(|c: char| !c.is_ascii_digit() && c != '-').map_or(rest.len(), |e| start + e);
         out.push_str(&rest[..start]);
-        if begins && end > start { out.push_str(with(&rest[start..end])) } else { out.push_str(&rest[start..end]) }
+        if begins && end > start {
+            out.push_str(with(&rest[start..end]))
+        } else {
+            out.push_str(&rest[start..end])
+        }
         rest = &rest[end..];
     }
     out.push_str(rest);
@@ -98,8 +103,12 @@ fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> Str
 /// extents. What they mean follows from the kind.
 fn features(record: &Record) -> Vec<f64> {
     let (_, out) = cost::output(record).unwrap_or_default();
-    let basic =
-        vec![cost::macs(record) as f64, f64::from(out), cost::weights(record) as f64, f64::from(cost::scratch(record).unwrap_or(0))];
+    let basic = vec![
+        cost::macs(record) as f64,
+        f64::from(out),
+        cost::weights(record) as f64,
+        f64::from(cost::scratch(record).unwrap_or(0)),
+    ];
     let area = |w: &offshoot::format::record::WindowRepr| {
         let w = offshoot_ir::Window::from(*w);
         (f64::from(w.kernel[0]), f64::from(w.kernel[1]))
@@ -126,7 +135,15 @@ fn features(record: &Record) -> Vec<f64> {
             let w = offshoot_ir::Window::from(r.window);
             let (h, width, c) = (f64::from(r.h), f64::from(r.w), f64::from(r.c));
             let rows = f64::from(out) / c.max(1.0) / (width / f64::from(w.stride[1].max(1))).ceil().max(1.0);
-            vec![c, c * h, c * h * width, c * rows, c * rows * kh, f64::from(out) * kh, f64::from(out) * kh * kw]
+            vec![
+                c,
+                c * h,
+                c * h * width,
+                c * rows,
+                c * rows * kh,
+                f64::from(out) * kh,
+                f64::from(out) * kh * kw,
+            ]
         }
         Record::FullyConnected(r) => vec![f64::from(r.rows), f64::from(r.rows) * f64::from(r.out_c)],
         Record::Pool(r) => {
@@ -164,7 +181,8 @@ impl Operators {
             }
             None => (None, vec![]),
         };
-        let known = found.into_iter().filter(|o| o.target == name).map(|o| (o.signature, o.instructions)).collect();
+        let known =
+            found.into_iter().filter(|o| o.target == name).map(|o| (o.signature, o.instructions)).collect();
         Ok(Self { target, name, known: Mutex::new(known), journal, device: Mutex::new(()) })
     }
 
@@ -245,16 +263,30 @@ fn rest(operators: &[(String, Vec<f64>)]) -> String {
     format!("run of {} operators", operators.len())
 }
 
+/// Times that a target is asked before its silence counts: a machine with much else to do can keep an emulator waiting.
+const TRIES: usize = 3;
+
 /// Runs a model once on a target, of zeros: the work does not depend on the data.
 ///
 /// # Errors
 /// The target does not answer.
 pub fn profile(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
+    let mut tries = 1;
+    loop {
+        match attempt(target, off, cycles) {
+            Err(Error::Target(_)) if tries < TRIES => tries += 1,
+            result => return result,
+        }
+    }
+}
+
+fn attempt(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
     let mut device: Box<dyn Device> = offshoot_target::open(target)?;
     device.load(off)?;
     let copy = Aligned::new(off);
     let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
-    let zeros: Vec<Vec<u8>> = (0..model.input_count()).filter_map(|i| model.input(i)).map(|io| vec![0; bytes(&io)]).collect();
+    let inputs = (0..model.input_count()).filter_map(|i| model.input(i));
+    let zeros: Vec<Vec<u8>> = inputs.map(|io| vec![0; bytes(&io)]).collect();
     let inputs: Vec<&[u8]> = zeros.iter().map(Vec::as_slice).collect();
     let mut profile = device.profile(&inputs)?;
     if cycles {
@@ -274,10 +306,14 @@ mod tests {
 
     #[test]
     fn what_does_not_matter_is_not_in_a_signature() {
-        let text = "Conv { src: 12, out_zp: -128, in_zp: 3, b: Arena(77), dst_: 5, multiplier: 9, shift: -3 }";
+        let text =
+            "Conv { src: 12, out_zp: -128, in_zp: 3, b: Arena(77), dst_: 5, multiplier: 9, shift: -3 }";
         let text = replaced(text, "src: ", |_| "_");
         assert!(text.contains("src: _,"));
         assert_eq!(replaced("pad: [1], a: 3, extra: 4", "a: ", |_| "_"), "pad: [1], a: _, extra: 4");
-        assert_eq!(replaced("out_zp: -128, zp: 4", "zp: ", |v| if v == "-128" { "low" } else { "zero" }), "out_zp: -128, zp: zero");
+        assert_eq!(
+            replaced("out_zp: -128, zp: 4", "zp: ", |v| if v == "-128" { "low" } else { "zero" }),
+            "out_zp: -128, zp: zero"
+        );
     }
 }

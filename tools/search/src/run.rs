@@ -44,7 +44,9 @@ impl Entry {
         let start = std::time::Instant::now();
         let (measured, error) = match evaluator.evaluate(encoding) {
             Ok(measured) => (Some(measured), None),
-            Err(e @ (Error::Target(_) | Error::File { .. } | Error::Executor { .. } | Error::Stopped)) => return Err(e),
+            Err(e @ (Error::Target(_) | Error::File { .. } | Error::Executor { .. } | Error::Stopped)) => {
+                return Err(e);
+            }
             Err(e) => (None, Some(e.to_string())),
         };
         let space = &evaluator.elastic.space;

@@ -148,11 +148,19 @@ impl Space {
     /// [`Error::Encoding`] with what is wrong.
     pub fn check(&self, encoding: &[u16]) -> Result<()> {
         if encoding.len() != self.len() {
-            return Err(Error::Encoding(format!("{} numbers, the space has {} variables", encoding.len(), self.len())));
+            return Err(Error::Encoding(format!(
+                "{} numbers, the space has {} variables",
+                encoding.len(),
+                self.len()
+            )));
         }
         for (v, &i) in self.variables.iter().zip(encoding) {
             if usize::from(i) >= v.options.len() {
-                return Err(Error::Encoding(format!("option {i} of `{}`, which has {}", v.name, v.options.len())));
+                return Err(Error::Encoding(format!(
+                    "option {i} of `{}`, which has {}",
+                    v.name,
+                    v.options.len()
+                )));
             }
         }
         Ok(())
@@ -224,7 +232,11 @@ impl Space {
                     continue;
                 }
                 let u = random.unit();
-                let beta = if u <= 0.5 { (2.0 * u).powf(1.0 / (eta + 1.0)) } else { (0.5 / (1.0 - u)).powf(1.0 / (eta + 1.0)) };
+                let beta = if u <= 0.5 {
+                    (2.0 * u).powf(1.0 / (eta + 1.0))
+                } else {
+                    (0.5 / (1.0 - u)).powf(1.0 / (eta + 1.0))
+                };
                 let (x, y) = (f64::from(a[at]), f64::from(b[at]));
                 let round = |value: f64| value.round().clamp(0.0, v.options.len() as f64 - 1.0) as u16;
                 p[at] = round(0.5 * ((1.0 + beta) * x + (1.0 - beta) * y));
@@ -248,11 +260,19 @@ impl Space {
                 continue;
             }
             let u = random.unit();
-            let delta = if u < 0.5 { (2.0 * u).powf(1.0 / (eta + 1.0)) - 1.0 } else { 1.0 - (2.0 * (1.0 - u)).powf(1.0 / (eta + 1.0)) };
+            let delta = if u < 0.5 {
+                (2.0 * u).powf(1.0 / (eta + 1.0)) - 1.0
+            } else {
+                1.0 - (2.0 * (1.0 - u)).powf(1.0 / (eta + 1.0))
+            };
             let x = f64::from(out[at]);
             let mut moved = (x + delta * most).round().clamp(0.0, most);
             if moved == x {
-                moved = if x + delta.signum() < 0.0 || x + delta.signum() > most { x - delta.signum() } else { x + delta.signum() };
+                moved = if x + delta.signum() < 0.0 || x + delta.signum() > most {
+                    x - delta.signum()
+                } else {
+                    x + delta.signum()
+                };
             }
             out[at] = moved as u16;
         }

@@ -106,7 +106,8 @@ impl<'e> Sampler<'e> {
         let architecture = |e: Encoding| -> Encoding {
             // Bits do not matter in training.
             let largest = space.largest();
-            let keep = |(v, (e, l)): (&crate::space::Variable, (u16, u16))| if v.is_architecture() { e } else { l };
+            let keep =
+                |(v, (e, l)): (&crate::space::Variable, (u16, u16))| if v.is_architecture() { e } else { l };
             space.variables.iter().zip(e.into_iter().zip(largest)).map(keep).collect()
         };
         let largest = space.largest();
@@ -231,12 +232,20 @@ pub fn train(
 ///
 /// # Errors
 /// It cannot be cut, or the samples do not fit.
-pub fn inherited(elastic: &Elastic, encoding: &[u16], x: &ndarray::ArrayD<f32>, batch: usize) -> Result<Graph> {
+pub fn inherited(
+    elastic: &Elastic,
+    encoding: &[u16],
+    x: &ndarray::ArrayD<f32>,
+    batch: usize,
+) -> Result<Graph> {
     let cut = elastic.cut(encoding)?;
     let graph = recalibrate(&cut, std::slice::from_ref(x), batch)?;
     let (graph, _) = offshoot_ir::passes::lossless(graph)?;
     if graph.inputs.len() != 1 {
-        return Err(Error::Data(format!("the network has {} inputs; a search takes one", graph.inputs.len())));
+        return Err(Error::Data(format!(
+            "the network has {} inputs; a search takes one",
+            graph.inputs.len()
+        )));
     }
     Ok(graph)
 }

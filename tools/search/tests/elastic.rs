@@ -35,7 +35,15 @@ fn everything() -> Elasticity {
 
 /// One small network of each family, all that can be elastic.
 fn networks() -> Vec<Elastic> {
-    let conv = Shape { input: [16, 16, 2], stem: 8, stem_kernel: [5, 5], widths: vec![8, 12], blocks: vec![2, 2], kernel: 5, ..Shape::default() };
+    let conv = Shape {
+        input: [16, 16, 2],
+        stem: 8,
+        stem_kernel: [5, 5],
+        widths: vec![8, 12],
+        blocks: vec![2, 2],
+        kernel: 5,
+        ..Shape::default()
+    };
     let vit = Shape {
         input: [16, 16, 3],
         stem_kernel: [4, 4],
@@ -65,7 +73,10 @@ fn every_sub_network_is_valid_nested_and_runs() {
         let names: Vec<&str> = space.variables.iter().map(|v| v.name.as_str()).collect();
         println!("{}: {:.3e} candidates, {names:?}", elastic.graph.name, space.size());
         let kinds = |f: fn(&Kind) -> bool| space.variables.iter().filter(|v| f(&v.kind)).count();
-        assert!(kinds(|k| matches!(k, Kind::Channels { .. })) > 0 && kinds(|k| matches!(k, Kind::Bits { .. })) > 0);
+        assert!(
+            kinds(|k| matches!(k, Kind::Channels { .. })) > 0
+                && kinds(|k| matches!(k, Kind::Bits { .. })) > 0
+        );
         let whole = elastic.cut(&space.largest()).unwrap();
         let x = inputs(&whole, 2);
         let [a, b] = [&elastic.graph, &whole].map(|g| predict(g, &x).unwrap());
@@ -78,7 +89,9 @@ fn every_sub_network_is_valid_nested_and_runs() {
             let cut = member.cut(&elastic.graph);
             cut.validate().unwrap();
             for source in &member.sources {
-                let Some(Data::F32(whole)) = elastic.graph.value(source.whole).data.as_deref() else { panic!() };
+                let Some(Data::F32(whole)) = elastic.graph.value(source.whole).data.as_deref() else {
+                    panic!()
+                };
                 let Some(Data::F32(part)) = cut.value(source.part).data.as_deref() else { panic!() };
                 assert_eq!(part.len(), source.elements.len());
                 assert!(source.elements.iter().zip(part).all(|(&e, p)| whole[e as usize] == *p));

@@ -103,7 +103,8 @@ impl<'a> Loop<'a> {
         shared: Option<&'a Shared<'a>>,
     ) -> Result<Self> {
         let label = shared.map_or(0, Shared::fingerprint);
-        let fingerprint = options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options) ^ label);
+        let fingerprint =
+            options.checkpoint.as_ref().map_or(0, |_| fingerprint(graph, data, options) ^ label);
         let mut graph = graph.clone();
         let (weights, moving) = Weights::new(&mut graph, options)?;
         let ranges =

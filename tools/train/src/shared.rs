@@ -87,7 +87,10 @@ pub struct Shared<'a> {
 
 impl std::fmt::Debug for Shared<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("label", &self.label).field("distil", &self.distil).finish_non_exhaustive()
+        f.debug_struct("Shared")
+            .field("label", &self.label)
+            .field("distil", &self.distil)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,8 +116,8 @@ impl Loop<'_> {
             lots.iter().zip(&cut).map(|(lot, graph)| Shards::new(graph, lot.samples.len())).collect();
         for (index, (lot, graph)) in lots.iter().zip(&cut).enumerate() {
             let samples = chosen.get(lot.samples.clone()).filter(|s| !s.is_empty());
-            let samples =
-                samples.ok_or_else(|| Error::Data(format!("a lot of samples {:?} of a batch", lot.samples)))?;
+            let samples = samples
+                .ok_or_else(|| Error::Data(format!("a lot of samples {:?} of a batch", lot.samples)))?;
             let outer = match &options.teacher {
                 Some(teacher) => {
                     let shards = Shards::new(&teacher.graph, samples.len());
@@ -141,15 +144,14 @@ impl Loop<'_> {
             value += lot.weight * found;
             all += lot.weight;
             let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
-            let wanted: Vec<&Source> = lot.member.sources.iter().filter(|s| known.contains(&s.whole)).collect();
+            let wanted: Vec<&Source> =
+                lot.member.sources.iter().filter(|s| known.contains(&s.whole)).collect();
             let ids: Vec<ValueId> = wanted.iter().map(|s| s.part).collect();
             let gradients = tape.backward(seeds, &ids)?;
             for source in wanted {
                 let Some(gradient) = gradients.get(&source.part) else { continue };
                 let whole = self.at.graph.value(source.whole);
-                let total = totals
-                    .entry(source.whole)
-                    .or_insert_with(|| ArrayD::zeros(IxDyn(&whole.shape)));
+                let total = totals.entry(source.whole).or_insert_with(|| ArrayD::zeros(IxDyn(&whole.shape)));
                 let Some(total) = total.as_slice_mut() else { continue };
                 for (&e, g) in source.elements.iter().zip(flat(gradient).iter()) {
                     total[e as usize] += lot.weight * g;
@@ -275,11 +277,8 @@ pub fn recalibrate(graph: &Graph, x: &[ArrayD<f32>], batch: usize) -> Result<Gra
 pub fn whole(graph: &Graph) -> Member {
     let float = |v: &offshoot_ir::Value| matches!(v.data.as_deref(), Some(Data::F32(_)));
     let ids = (0..graph.values.len()).map(|i| ValueId(i as u32)).filter(|id| float(graph.value(*id)));
-    let source = |id: ValueId| Source {
-        part: id,
-        whole: id,
-        elements: (0..graph.value(id).len() as u32).collect(),
-    };
+    let source =
+        |id: ValueId| Source { part: id, whole: id, elements: (0..graph.value(id).len() as u32).collect() };
     Member { graph: graph.clone(), sources: ids.map(source).collect() }
 }
 

@@ -1,10 +1,11 @@
 //! `offshoot search`: sub-networks of a super-network, with the bits of their layers, against what they cost on the target.
 
+mod args;
 mod page;
 mod setup;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use indicatif::ProgressBar;
 use offshoot_report::table::thousands;
@@ -19,159 +20,11 @@ use offshoot_train::FitOptions;
 use serde::Serialize;
 
 use self::setup::Setup;
-use super::compile::parse_bytes;
-use super::compress::parse_percent;
 use super::parse_target;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::ui::{Outcome, Ui};
 
-/// How candidates are proposed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// A predictor of each objective, fitted anew in rounds.
-    #[default]
-    Linas,
-    /// Evolution.
-    Nsga2,
-    /// Chance.
-    Random,
-    /// A predictor that knows its doubt, and descent on its input.
-    Boshnas,
-    /// Policies that remove layers and shrink what is left.
-    Reinforce,
-    /// No search: nested sub-networks from large to small.
-    Sorted,
-    /// A distribution for each task, evaluations shared.
-    Tasks,
-}
-
-impl From<Method> for Choice {
-    fn from(method: Method) -> Self {
-        match method {
-            Method::Linas => Self::Linas,
-            Method::Nsga2 => Self::Nsga2,
-            Method::Random => Self::Random,
-            Method::Boshnas => Self::Boshnas,
-            Method::Reinforce => Self::Reinforce,
-            Method::Sorted => Self::Sorted,
-            Method::Tasks => Self::Tasks,
-        }
-    }
-}
-
-/// Where candidates are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Where {
-    /// In this process.
-    #[default]
-    Local,
-    /// As an array job of Slurm.
-    Slurm,
-    /// Through Ray's job interface.
-    Ray,
-    /// On workers of Dask.
-    Dask,
-}
-
-/// `50ms`, `0.05s` or `800us` as milliseconds.
-///
-/// # Errors
-/// Not a time.
-pub fn parse_time(text: &str) -> std::result::Result<f64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_alphabetic() || c == 'µ');
-    let unit = match &text[digits.len()..] {
-        "ms" => 1.0,
-        "s" => 1e3,
-        "us" | "µs" => 1e-3,
-        other => return Err(format!("unknown unit `{other}`: use us, ms or s")),
-    };
-    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no time such as 50ms"))
-}
-
-/// `120MHz` in hertz.
-///
-/// # Errors
-/// Not a frequency.
-pub fn parse_clock(text: &str) -> std::result::Result<f64, String> {
-    let (digits, unit) = match (text.strip_suffix("MHz"), text.strip_suffix("Hz")) {
-        (Some(digits), _) => (digits, 1e6),
-        (None, Some(digits)) => (digits, 1.0),
-        _ => return Err(format!("`{text}` is no frequency such as 120MHz")),
-    };
-    let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no frequency such as 120MHz"))
-}
-
-/// Arguments of `search`.
-#[derive(Clone, Debug, clap::Args)]
-pub struct Args {
-    /// What is elastic (space.toml).
-    #[arg(required_unless_present = "job")]
-    pub space: Option<PathBuf>,
-    /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
-    #[arg(long, num_args = 2, required_unless_present = "job", value_names = ["X.npy", "Y.npy"])]
-    pub data: Vec<PathBuf>,
-    /// Samples that only the points of the front are judged on, at the end.
-    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"])]
-    pub test: Vec<PathBuf>,
-    /// Folder of the search; one that was stopped goes on from it.
-    #[arg(short, long, required_unless_present = "job")]
-    pub output: Option<PathBuf>,
-    /// Where candidates are counted, and what they must fit.
-    #[arg(long)]
-    pub target: Option<String>,
-    /// What should be small or large, at least two: accuracy, accuracy@TASK, flash, ram, macs, instructions, cycles, latency.
-    /// Default: accuracy and instructions, or flash where nothing counts.
-    #[arg(long, value_delimiter = ',')]
-    pub objectives: Vec<Metric>,
-    /// Largest .off file, bytes (k and M understood).
-    #[arg(long, value_parser = parse_bytes)]
-    pub max_flash: Option<u64>,
-    /// Largest arena, bytes (k and M understood).
-    #[arg(long, value_parser = parse_bytes)]
-    pub max_ram: Option<u64>,
-    /// Longest run, such as 50ms: modelled cycles at --clock.
-    #[arg(long, value_parser = parse_time)]
-    pub max_latency: Option<f64>,
-    /// Least accuracy, such as 90%.
-    #[arg(long, value_parser = parse_percent)]
-    pub min_accuracy: Option<f64>,
-    /// Clock of the target; default: that of the emulated board.
-    #[arg(long, value_parser = parse_clock)]
-    pub clock: Option<f64>,
-    /// Candidates that are evaluated.
-    #[arg(long, default_value_t = 100)]
-    pub evaluations: usize,
-    /// How they are proposed.
-    #[arg(long, value_enum, default_value_t = Method::Linas)]
-    pub strategy: Method,
-    /// Where they are evaluated.
-    #[arg(long, value_enum, default_value_t = Where::Local)]
-    pub executor: Where,
-    /// Try all that quantisation can for every candidate, not only for the front.
-    #[arg(long)]
-    pub thorough: bool,
-    /// Passes over the data to train each point of the front further.
-    #[arg(long, default_value_t = 0)]
-    pub tune_epochs: usize,
-    /// Most points of the front that are written.
-    #[arg(long, default_value_t = 20)]
-    pub points: usize,
-    /// Only so many of the samples.
-    #[arg(long)]
-    pub limit: Option<usize>,
-    /// Most samples that are kept apart.
-    #[arg(long, default_value_t = 500)]
-    pub held_out: usize,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-    /// Evaluates the candidate of a job file and nothing else: what batch systems call.
-    #[arg(long, value_name = "FILE", conflicts_with = "space")]
-    pub job: Option<PathBuf>,
-}
+pub use args::{Args, Method, Where, parse_clock, parse_time};
 
 /// A point of the front.
 #[derive(Clone, Debug, Serialize)]
@@ -287,7 +140,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     let mut cache = Cache::open(Some(&journal)).map_err(|e| failure(&e))?;
     let executor = executor(args, &output)?;
     let mut strategy = Choice::from(args.strategy).strategy(args.seed);
-    let mut watch = Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
+    let mut watch =
+        Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
     let found = run::run(
         &evaluator,
         &goal,
@@ -353,15 +207,25 @@ fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
     let all = goal.objectives.iter().chain(goal.constraints.iter().map(|c| &c.metric));
     let cycles = all.clone().any(|m| matches!(m, Metric::Cycles | Metric::Latency));
     let count = match target {
-        Some(t) if !matches!(t, Target::Host) => if cycles { Count::Cycles } else { Count::Instructions },
+        Some(t) if !matches!(t, Target::Host) => {
+            if cycles {
+                Count::Cycles
+            } else {
+                Count::Instructions
+            }
+        }
         _ => Count::Nothing,
     };
     let clock = match target {
         Some(Target::Qemu(board)) => f64::from(board.clock_hz),
         _ => 1e6,
     };
-    let settings =
-        Settings { thorough: args.thorough, count, clock_hz: args.clock.unwrap_or(clock), ..Settings::default() };
+    let settings = Settings {
+        thorough: args.thorough,
+        count,
+        clock_hz: args.clock.unwrap_or(clock),
+        ..Settings::default()
+    };
     Ok(Setup {
         space: absolute(space)?,
         data: [absolute(x)?, absolute(y)?],
@@ -408,7 +272,8 @@ impl Watch for Progress<'_> {
         };
         let front = history.front();
         let line: Vec<String> = front.iter().map(|e| shown(e)).collect();
-        let text = format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
+        let text =
+            format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
         // Above the bar, where there is one.
         match self.bar.is_hidden() {
             true => self.ui.note(&text),
@@ -420,10 +285,15 @@ impl Watch for Progress<'_> {
 
 /// Volume of the front after each tenth evaluation, between the best and the worst that were seen.
 fn volume(history: &History) -> Vec<(usize, f64)> {
-    let kept: Vec<Option<&Evaluated>> =
-        history.all().iter().map(|e| Some(e).filter(|e| e.violation == 0.0 && e.costs.iter().all(|c| c.is_finite()))).collect();
+    let kept: Vec<Option<&Evaluated>> = history
+        .all()
+        .iter()
+        .map(|e| Some(e).filter(|e| e.violation == 0.0 && e.costs.iter().all(|c| c.is_finite())))
+        .collect();
     let width = history.all().first().map_or(0, |e| e.costs.len());
-    let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| kept.iter().flatten().map(|e| e.costs[o]).fold(start, f);
+    let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| {
+        kept.iter().flatten().map(|e| e.costs[o]).fold(start, f)
+    };
     let (low, high): (Vec<f64>, Vec<f64>) =
         (0..width).map(|o| (of(o, f64::INFINITY, f64::min), of(o, f64::NEG_INFINITY, f64::max))).unzip();
     let unit = |e: &Evaluated| -> Vec<f64> {
@@ -451,7 +321,11 @@ fn report(
     let history = &found.history;
     let front: Vec<&Evaluated> = history.front();
     if front.is_empty() {
-        let least = history.all().iter().filter(|e| e.measured.is_some()).min_by(|a, b| a.violation.total_cmp(&b.violation));
+        let least = history
+            .all()
+            .iter()
+            .filter(|e| e.measured.is_some())
+            .min_by(|a, b| a.violation.total_cmp(&b.violation));
         let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be made".into(), |m| {
             format!(
                 "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
@@ -462,7 +336,11 @@ fn report(
             )
         });
         let message = format!("none of {} candidates keeps within the limits; {near}", history.all().len());
-        return Err(Failure::new(Kind::Budget, message, "raise the limits or --evaluations, or let the space have smaller options"));
+        return Err(Failure::new(
+            Kind::Budget,
+            message,
+            "raise the limits or --evaluations, or let the space have smaller options",
+        ));
     }
     // The most evenly spread ones, if there are too many.
     let count = args.points.clamp(1, front.len());
@@ -475,7 +353,13 @@ fn report(
         let candidate = match args.tune_epochs {
             0 => evaluator.candidate(&e.encoding),
             epochs => {
-                let options = FitOptions { epochs, rate: 1e-3, clip: Some(5.0), seed: args.seed, ..FitOptions::default() };
+                let options = FitOptions {
+                    epochs,
+                    rate: 1e-3,
+                    clip: Some(5.0),
+                    seed: args.seed,
+                    ..FitOptions::default()
+                };
                 evaluator.tuned(&e.encoding, &options, Some((2.0, 0.5)), &mut ())
             }
         };
@@ -520,30 +404,18 @@ fn report(
 fn failure(error: &offshoot_search::Error) -> Failure {
     use offshoot_search::Error;
     let (kind, help) = match error {
-        Error::Space(_) | Error::Encoding(_) => (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md"),
+        Error::Space(_) | Error::Encoding(_) => {
+            (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md")
+        }
         Error::File { .. } => (Kind::Io, "correct or remove the file"),
         Error::Data(_) => (Kind::Mismatch, "give samples and classes as the network takes them"),
         Error::Executor { .. } => (Kind::Device, "check the batch system, or use --executor local"),
         Error::Target(_) => (Kind::Device, crate::batch::DEVICE_HELP),
-        Error::Train(_) => (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged"),
+        Error::Train(_) => {
+            (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged")
+        }
         Error::Compress(_) | Error::Export(_) => (Kind::Unsupported, "replace the operators named above"),
         _ => (Kind::Internal, "report this"),
     };
     Failure::new(kind, error.to_string(), help)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_and_clocks_have_units() {
-        assert_eq!(parse_time("50ms"), Ok(50.0));
-        assert_eq!(parse_time("0.05s"), Ok(50.0));
-        assert_eq!(parse_time("500us"), Ok(0.5));
-        assert!(parse_time("50").is_err() && parse_time("-1ms").is_err() && parse_time("ms").is_err());
-        assert_eq!(parse_clock("120MHz"), Ok(120e6));
-        assert_eq!(parse_clock("32768Hz"), Ok(32768.0));
-        assert!(parse_clock("fast").is_err());
-    }
 }

@@ -74,13 +74,19 @@ pub(crate) fn strategies(task: &Task) -> Result<()> {
         for seed in 0..most {
             let outcome = search(&evaluator, &goal, choice.strategy(seed).as_mut(), evaluations, &mut cache)?;
             let curve = curve(&outcome.history, &whole);
-            eprintln!("{choice:?} {seed}: {} now, {:.4}", outcome.evaluated, curve.last().map_or(0.0, |c| c.1));
+            eprintln!(
+                "{choice:?} {seed}: {} now, {:.4}",
+                outcome.evaluated,
+                curve.last().map_or(0.0, |c| c.1)
+            );
             runs.push(Run { strategy: format!("{choice:?}").to_lowercase(), seed, curve });
             std::fs::write(task.out.join("strategies.json"), serde_json::to_vec(&runs)?)?;
         }
     }
     let at = |r: &Run, n: usize| r.curve.iter().take_while(|c| c.0 <= n).last().map_or(0.0, |c| c.1);
-    println!("volume of the front (accuracy, instructions) after so many evaluations: mean (least to most) over seeds");
+    println!(
+        "volume of the front (accuracy, instructions) after so many evaluations: mean (least to most) over seeds"
+    );
     for name in ["linas", "random", "nsga2"] {
         let all: Vec<&Run> = runs.iter().filter(|r| r.strategy == name).collect();
         let cells = STOPS.iter().chain(if name == "nsga2" { [250, 500, LONG].iter() } else { [].iter() });
@@ -129,7 +135,11 @@ impl Strategy for Part<'_> {
         let inner = View { space: &self.space, goal: self.goal, history: &self.history };
         let full = |part: Vec<u16>| {
             let mut part = part.into_iter();
-            let each = self.open.iter().zip(&self.base).map(|(o, b)| if *o { part.next().unwrap_or(*b) } else { *b });
+            let each = self
+                .open
+                .iter()
+                .zip(&self.base)
+                .map(|(o, b)| if *o { part.next().unwrap_or(*b) } else { *b });
             view.space.canonical(each.collect())
         };
         let mut all: Vec<Vec<u16>> = self.inner.propose(inner, most).into_iter().map(full).collect();
@@ -139,7 +149,13 @@ impl Strategy for Part<'_> {
     }
 }
 
-fn part<'s>(whole: &Space, open: impl Fn(&Variable) -> bool, base: Vec<u16>, goal: &'s Goal, seed: u64) -> Result<Part<'s>> {
+fn part<'s>(
+    whole: &Space,
+    open: impl Fn(&Variable) -> bool,
+    base: Vec<u16>,
+    goal: &'s Goal,
+    seed: u64,
+) -> Result<Part<'s>> {
     let open: Vec<bool> = whole.variables.iter().map(open).collect();
     let variables = whole.variables.iter().zip(&open).filter(|(_, o)| **o).map(|(v, _)| v.clone()).collect();
     let (inner, space) = (Choice::Linas.strategy(seed), Space::new(variables)?);
@@ -164,7 +180,8 @@ pub(crate) fn joint(task: &Task) -> Result<()> {
         let first = search(&evaluator, &goal, &mut first, EACH / 2, &mut cache)?;
         let mut all = first.history.all().to_vec();
         let front: Vec<Vec<u16>> = first.history.front().iter().map(|e| e.encoding.clone()).collect();
-        let chosen: Vec<&Vec<u16>> = (0..4.min(front.len())).map(|i| &front[i * front.len() / 4.min(front.len())]).collect();
+        let chosen: Vec<&Vec<u16>> =
+            (0..4.min(front.len())).map(|i| &front[i * front.len() / 4.min(front.len())]).collect();
         let count = chosen.len();
         for (i, base) in chosen.into_iter().enumerate() {
             let share = EACH / 2 * (i + 1) / count - EACH / 2 * i / count;
@@ -172,7 +189,10 @@ pub(crate) fn joint(task: &Task) -> Result<()> {
             all.extend(search(&evaluator, &goal, &mut then, share, &mut cache)?.history.all().to_vec());
         }
         let apart = volume(&all, &whole);
-        println!("  seed {seed}: together {together:.4}, one after the other {apart:.4} ({} evaluations)", all.len());
+        println!(
+            "  seed {seed}: together {together:.4}, one after the other {apart:.4} ({} evaluations)",
+            all.len()
+        );
         rows.push((seed, together, apart));
         std::fs::write(task.out.join("joint.json"), serde_json::to_vec(&rows)?)?;
     }

@@ -47,6 +47,9 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         100.0 * said.iter().zip(&truth).map(|(s, t)| (s / t - 1.0).abs()).fold(0.0, f64::max)
     );
     let far = sums.iter().zip(&of_sums).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-    println!("sums over operators: {} of {HELD_OUT} known in full, farthest from the emulator {far} instructions", sums.len());
+    println!(
+        "sums over operators: {} of {HELD_OUT} known in full, farthest from the emulator {far} instructions",
+        sums.len()
+    );
     Ok(())
 }

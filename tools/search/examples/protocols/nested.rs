@@ -36,7 +36,9 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         }
     }
     ladder.dedup();
-    let chosen: Vec<Vec<u16>> = (0..RUNGS.min(ladder.len())).map(|i| ladder[i * (ladder.len() - 1) / (RUNGS.min(ladder.len()) - 1).max(1)].clone()).collect();
+    let chosen: Vec<Vec<u16>> = (0..RUNGS.min(ladder.len()))
+        .map(|i| ladder[i * (ladder.len() - 1) / (RUNGS.min(ladder.len()) - 1).max(1)].clone())
+        .collect();
     println!("{} nested sub-networks: parameters, float accuracy on the test set", chosen.len());
     let mut scores = Vec::new();
     for e in &chosen {
@@ -56,7 +58,12 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         let name = format!("alone-{at}");
         let trained = task.alone(&name, &fresh.cut(&chosen[at])?, task.space.training.epochs)?;
         let alone = accuracy(&trained, &task.test.x, &task.test.y)?;
-        println!("  rung {at}: of the super-network {:.2} %, alone {:.2} %: {:.1} % of it", 100.0 * scores[at], 100.0 * alone, 100.0 * scores[at] / alone);
+        println!(
+            "  rung {at}: of the super-network {:.2} %, alone {:.2} %: {:.1} % of it",
+            100.0 * scores[at],
+            100.0 * alone,
+            100.0 * scores[at] / alone
+        );
     }
     Ok(())
 }

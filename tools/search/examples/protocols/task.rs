@@ -91,17 +91,36 @@ impl Task {
         }
         let checkpoint = Some(Checkpoint { path: self.out.join("super.checkpoint"), every: 10 });
         let data = self.train.dataset();
-        training::train(&mut elastic, &data, &self.space.training, checkpoint, &mut Say("super-network".into()))?;
+        training::train(
+            &mut elastic,
+            &data,
+            &self.space.training,
+            checkpoint,
+            &mut Say("super-network".into()),
+        )?;
         saved::write(&path, &elastic.graph)?;
         Ok(elastic)
     }
 
     pub(crate) fn evaluator(&self, elastic: Elastic, thorough: bool, held: &Samples) -> Result<Evaluator> {
-        let settings = Settings { thorough, recalibration: 96, calibration: if thorough { 100 } else { 24 }, ..Settings::default() };
+        let settings = Settings {
+            thorough,
+            recalibration: 96,
+            calibration: if thorough { 100 } else { 24 },
+            ..Settings::default()
+        };
         let target = Target::parse("qemu:cortex-m4")?;
         let operators = self.out.join("operators.jsonl");
         let held = held.clone();
-        Ok(Evaluator::new(elastic, settings, self.train.clone(), held, vec![], Some(target), Some(&operators))?)
+        Ok(Evaluator::new(
+            elastic,
+            settings,
+            self.train.clone(),
+            held,
+            vec![],
+            Some(target),
+            Some(&operators),
+        )?)
     }
 }
 
@@ -133,7 +152,11 @@ fn digits(folder: &Path) -> Result<[Samples; 3]> {
     let mut x = x.into_shape_with_order((y.len(), 49, 10, 1))?;
     let learned: Vec<usize> = (0..y.len()).filter(|&i| take[i] >= 10).collect();
     for c in 0..10 {
-        let all: Vec<f32> = learned.iter().flat_map(|&i| (0..49).map(move |t| (i, t))).map(|(i, t)| x[[i, t, c, 0]]).collect();
+        let all: Vec<f32> = learned
+            .iter()
+            .flat_map(|&i| (0..49).map(move |t| (i, t)))
+            .map(|(i, t)| x[[i, t, c, 0]])
+            .collect();
         let mean = all.iter().sum::<f32>() / all.len() as f32;
         let variance = all.iter().map(|v| (v - mean) * (v - mean)).sum::<f32>() / all.len() as f32;
         x.index_axis_mut(Axis(2), c).mapv_inplace(|v| (v - mean) / variance.sqrt().max(1e-6));

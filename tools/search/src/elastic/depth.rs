@@ -97,7 +97,8 @@ fn depends(graph: &Graph, id: ValueId, root: ValueId) -> bool {
         }
         if let Some(at) = graph.producer(id) {
             let node = &graph.nodes[at];
-            let own = matches!(node.op, Op::Conv2d { .. } | Op::FullyConnected { .. } | Op::ConvTranspose2d { .. });
+            let own =
+                matches!(node.op, Op::Conv2d { .. } | Op::FullyConnected { .. } | Op::ConvTranspose2d { .. });
             open.extend(node.inputs.iter().map(|&input| (input, weighted || own)));
         }
     }

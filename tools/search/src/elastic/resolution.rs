@@ -44,7 +44,9 @@ pub(super) fn resize(graph: &mut Graph, height: usize) -> Result<(), String> {
                     grids.insert(oh * ow, [[oh, ow], [nh, nw]]);
                 }
                 for (&pixels, &[[oh, ow], [nh, nw]]) in &grids {
-                    if let Some(i) = declared.windows(2).position(|d| d == [oh, ow]).filter(|_| old[x].contains(&pixels)) {
+                    if let Some(i) =
+                        declared.windows(2).position(|d| d == [oh, ow]).filter(|_| old[x].contains(&pixels))
+                    {
                         declared[i] = nh;
                         declared[i + 1] = nw;
                     } else if let Some(i) = declared.iter().position(|&d| d == pixels) {

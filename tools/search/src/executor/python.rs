@@ -77,7 +77,8 @@ impl Executor for Python {
                 Engine::Dask => (DASK, "python3", &[]),
             };
             let driver = self.jobs.folder.join(format!("{}.py", self.name()));
-            offshoot_report::write_atomically(&driver, text.as_bytes()).map_err(|e| Error::file(&driver, e))?;
+            offshoot_report::write_atomically(&driver, text.as_bytes())
+                .map_err(|e| Error::file(&driver, e))?;
             let mut command = Command::new(program);
             command.args(arguments).arg(&driver).arg(&list).arg(&self.jobs.program);
             let out = command.output().map_err(|e| Error::Executor {

@@ -65,7 +65,8 @@ impl Executor for Slurm {
                 quoted(&list),
                 quoted(&self.jobs.program),
             );
-            offshoot_report::write_atomically(&script, text.as_bytes()).map_err(|e| Error::file(&script, e))?;
+            offshoot_report::write_atomically(&script, text.as_bytes())
+                .map_err(|e| Error::file(&script, e))?;
             let out = Command::new(&self.program).args(["--wait", "--parsable"]).arg(&script).output();
             let out = out.map_err(|e| Error::Executor {
                 executor: "slurm",
@@ -74,7 +75,10 @@ impl Executor for Slurm {
             // Tasks that failed are found by their missing results; a refusal is not.
             if !out.status.success() && out.stdout.is_empty() {
                 let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-                return Err(Error::Executor { executor: "slurm", reason: format!("{}: {said}", self.program) });
+                return Err(Error::Executor {
+                    executor: "slurm",
+                    reason: format!("{}: {said}", self.program),
+                });
             }
         }
         self.jobs.collect("slurm", evaluator, candidates, keep)

@@ -80,5 +80,12 @@ impl Builder {
 }
 
 fn value(name: &str, shape: Vec<usize>) -> Value {
-    Value { name: name.into(), shape, dtype: DType::F32, quant: None, data: None, channels_first_outside: false }
+    Value {
+        name: name.into(),
+        shape,
+        dtype: DType::F32,
+        quant: None,
+        data: None,
+        channels_first_outside: false,
+    }
 }

@@ -98,7 +98,11 @@ pub fn build(family: Family, shape: &Shape) -> Result<Built> {
     if shape.widths.is_empty() || shape.widths.len() != shape.blocks.len() {
         return fail("`widths` and `blocks` have one number a stage");
     }
-    if shape.widths.contains(&0) || shape.blocks.contains(&0) || shape.kernel == 0 || shape.stem_kernel.contains(&0) {
+    if shape.widths.contains(&0)
+        || shape.blocks.contains(&0)
+        || shape.kernel == 0
+        || shape.stem_kernel.contains(&0)
+    {
         return fail("a width, number of blocks or kernel of 0");
     }
     match family {

@@ -27,7 +27,8 @@ pub(super) fn gru(shape: &Shape) -> Result<Built> {
     }
     let state = shape.widths[0];
     let (mut b, input) = Builder::new("gru", vec![1, rows, width, channels], shape.seed);
-    let mean = Window { kernel: [window as u16, 1], stride: [window as u16, 1], dilation: [1, 1], pad: [0; 4] };
+    let mean =
+        Window { kernel: [window as u16, 1], stride: [window as u16, 1], dilation: [1, 1], pad: [0; 4] };
     let pool = Op::Pool { kind: PoolKind::Average, window: mean, activation: Activation::None };
     let pooled = b.push("mean", pool, vec![input], vec![1, steps, width, channels]);
     let frames = b.reshape("frames", pooled, vec![1, steps, features]);
@@ -63,7 +64,8 @@ pub(super) fn gru(shape: &Shape) -> Result<Built> {
             continue;
         };
         let sum = |b: &mut Builder, which: usize, name: &str, x: ValueId, from: ValueId| {
-            let inner = b.push(&format!("{name}.state"), fc(), vec![from, weights[which][1]], vec![1, 1, state]);
+            let inner =
+                b.push(&format!("{name}.state"), fc(), vec![from, weights[which][1]], vec![1, 1, state]);
             b.binary(&format!("{name}.sum"), BinaryKind::Add, inner, x)
         };
         let z = sum(&mut b, 0, &part("z"), xz, before);

@@ -25,7 +25,8 @@ pub(super) fn vit(shape: &Shape) -> Result<Built> {
     let (mut b, input) = Builder::new("vit", vec![1, h, w, c], shape.seed);
     let mut grid = [h / ph, w / pw];
     let mut width = shape.widths[0];
-    let window = Window { kernel: shape.stem_kernel, stride: shape.stem_kernel, dilation: [1, 1], pad: [0; 4] };
+    let window =
+        Window { kernel: shape.stem_kernel, stride: shape.stem_kernel, dilation: [1, 1], pad: [0; 4] };
     let mut image = convolution(&mut b, "stem", input, width, window, grid);
     let mut blocks = Vec::new();
     let mut tokens = image;
@@ -55,14 +56,22 @@ pub(super) fn vit(shape: &Shape) -> Result<Built> {
         }
     }
     let tokens = b.layer_norm("norm", tokens);
-    let pooled = b.push("pool", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1] }, vec![tokens], vec![1, width]);
+    let pooled =
+        b.push("pool", Op::Reduce { kind: ReduceKind::Mean, axes: vec![1] }, vec![tokens], vec![1, width]);
     let scores = b.dense("head", pooled, shape.classes, 1.0);
     let graph: Graph = b.finish(scores);
     graph.validate()?;
     Ok(Built { graph, blocks })
 }
 
-fn convolution(b: &mut Builder, name: &str, x: ValueId, filters: usize, window: Window, out: [usize; 2]) -> ValueId {
+fn convolution(
+    b: &mut Builder,
+    name: &str,
+    x: ValueId,
+    filters: usize,
+    window: Window,
+    out: [usize; 2],
+) -> ValueId {
     let channels = b.shape(x)[3];
     let kernel = window.kernel.map(usize::from);
     let weights = b.weights(name, vec![filters, kernel[0], kernel[1], channels], 2.0);
@@ -75,7 +84,8 @@ fn convolution(b: &mut Builder, name: &str, x: ValueId, filters: usize, window: 
 fn reduction(b: &mut Builder, name: &str, x: ValueId, filters: usize, grid: &mut [usize; 2]) -> ValueId {
     let channels = b.shape(x)[3];
     let half = grid.map(|g| g / 2);
-    let window = |kernel: u16| Window { kernel: [kernel; 2], stride: [kernel; 2], dilation: [1, 1], pad: [0; 4] };
+    let window =
+        |kernel: u16| Window { kernel: [kernel; 2], stride: [kernel; 2], dilation: [1, 1], pad: [0; 4] };
     let normal = b.layer_norm(&format!("{name}.norm"), x);
     let main = convolution(b, &format!("{name}.conv"), normal, filters, window(2), half);
     let pool = Op::Pool { kind: PoolKind::Average, window: window(2), activation: Activation::None };

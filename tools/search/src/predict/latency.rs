@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use nalgebra::{DMatrix, DVector};
 
-use crate::operators::{Operator, operators_of};
 use crate::Result;
+use crate::operators::{Operator, operators_of};
 
 /// A predictor of instructions.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,18 @@ pub struct Latency {
 /// Kind of an operator, with what makes kernels differ: everything in its signature that is no number.
 fn kind(signature: &str) -> String {
     let tag = signature.split([' ', '(']).next().unwrap_or_default().to_owned();
-    let words = ["open", "bounds", "low", "zero", "Forwards", "Backwards", "Vector", "VectorOneScale", "Max", "Average"];
+    let words = [
+        "open",
+        "bounds",
+        "low",
+        "zero",
+        "Forwards",
+        "Backwards",
+        "Vector",
+        "VectorOneScale",
+        "Max",
+        "Average",
+    ];
     let mut kind = tag;
     for part in signature.split([' ', ',', ':', '(', ')', '{', '}']) {
         // Directions take the same work.
@@ -69,7 +80,8 @@ impl Latency {
         let tag = wanted.split(['.', '[', ':']).next().unwrap_or_default();
         let model = self.models.get(&wanted).or_else(|| {
             let same = self.models.iter().filter(|(k, _)| k.split(['.', '[', ':']).next() == Some(tag));
-            same.max_by_key(|(k, _)| k.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count()).map(|(_, m)| m)
+            same.max_by_key(|(k, _)| k.bytes().zip(wanted.bytes()).take_while(|(a, b)| a == b).count())
+                .map(|(_, m)| m)
         });
         model.map_or(0.0, |m| m[0] + m[1..].iter().zip(features).map(|(w, f)| w * f).sum::<f64>())
     }
@@ -78,7 +90,9 @@ impl Latency {
 /// Constant and weights of the features.
 fn model(operators: &[&Operator]) -> Vec<f64> {
     let width = operators.iter().map(|o| o.features.len()).min().unwrap_or(0) + 1;
-    let row = |o: &Operator| -> Vec<f64> { std::iter::once(1.0).chain(o.features.iter().copied()).take(width).collect() };
+    let row = |o: &Operator| -> Vec<f64> {
+        std::iter::once(1.0).chain(o.features.iter().copied()).take(width).collect()
+    };
     let scale: Vec<f64> = (0..width)
         .map(|i| operators.iter().map(|o| row(o)[i].abs()).fold(0.0, f64::max).max(f64::MIN_POSITIVE))
         .collect();
@@ -124,7 +138,8 @@ mod tests {
             instructions: (40.0 + 3.0 * h * c + 11.0 * h) as i64,
             features: vec![h * c, h],
         };
-        let known: Vec<Operator> = (1..20).map(|i| operator(f64::from(i), f64::from(i * 7 % 5 + 1))).collect();
+        let known: Vec<Operator> =
+            (1..20).map(|i| operator(f64::from(i), f64::from(i * 7 % 5 + 1))).collect();
         let latency = Latency::fit(&known);
         let new = operator(33.0, 9.0);
         let said = latency.operator(&new.signature, &new.features);

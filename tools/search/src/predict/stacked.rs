@@ -49,8 +49,11 @@ impl Stacked {
         let said: Vec<Vec<f64>> = by_ridge.iter().zip(&by_kernel).map(|(&a, &b)| vec![a, b]).collect();
         let top = Ridge::fit(&said, &unit, None, 1e-2);
         let predicted: Vec<f64> = said.iter().map(|s| low + scale * top.predict(s)).collect();
-        let quality =
-            Quality { kendall: kendall(&predicted, y), error: relative_error(&predicted, y), samples: y.len() };
+        let quality = Quality {
+            kendall: kendall(&predicted, y),
+            error: relative_error(&predicted, y),
+            samples: y.len(),
+        };
         let ridge = Ridge::fit(rows, &unit, None, alpha);
         let kernel = KernelRidge::fit(rows, &unit, 0.0, lambda);
         Self { ridge, kernel, top, low, scale, quality }
@@ -102,8 +105,11 @@ mod tests {
     #[test]
     fn a_sum_with_an_interaction_is_ranked_well() {
         let mut random = Random::new(3, 0);
-        let rows: Vec<Vec<f64>> = (0..120).map(|_| (0..8).map(|_| random.below(2) as f64).collect()).collect();
-        let truth = |r: &[f64]| 100.0 + r.iter().enumerate().map(|(i, v)| v * (i + 1) as f64).sum::<f64>() + 6.0 * r[0] * r[7];
+        let rows: Vec<Vec<f64>> =
+            (0..120).map(|_| (0..8).map(|_| random.below(2) as f64).collect()).collect();
+        let truth = |r: &[f64]| {
+            100.0 + r.iter().enumerate().map(|(i, v)| v * (i + 1) as f64).sum::<f64>() + 6.0 * r[0] * r[7]
+        };
         let y: Vec<f64> = rows.iter().map(|r| truth(r)).collect();
         let p = Stacked::fit(&rows[..80], &y[..80]);
         let said: Vec<f64> = rows[80..].iter().map(|r| p.predict(r)).collect();

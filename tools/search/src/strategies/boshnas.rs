@@ -55,14 +55,18 @@ impl Strategy for Boshnas {
                 .iter()
                 .map(|e| {
                     // Augmented Chebyshev, and what constraints are broken by.
-                    let parts: Vec<f64> = unit.of(&e.costs).iter().zip(&weights).map(|(c, w)| c * w / sum).collect();
-                    parts.iter().copied().fold(f64::MIN, f64::max) + 0.05 * parts.iter().sum::<f64>() + e.violation.min(1.0)
+                    let parts: Vec<f64> =
+                        unit.of(&e.costs).iter().zip(&weights).map(|(c, w)| c * w / sum).collect();
+                    parts.iter().copied().fold(f64::MIN, f64::max)
+                        + 0.05 * parts.iter().sum::<f64>()
+                        + e.violation.min(1.0)
                 })
                 .collect();
             let mut teacher = Mlp::new(rows[0].len(), 0.3, &mut self.random);
             teacher.fit(&rows, &y, 4000 / rows.len().max(1) + 5, 3e-3, &mut self.random);
             // The student says what the teacher is unsure of, and can be differentiated.
-            let doubts: Vec<f64> = rows.iter().map(|r| teacher.uncertain(r, PASSES, &mut self.random).1).collect();
+            let doubts: Vec<f64> =
+                rows.iter().map(|r| teacher.uncertain(r, PASSES, &mut self.random).1).collect();
             let mut student = Mlp::new(rows[0].len(), 0.0, &mut self.random);
             student.fit(&rows, &doubts, 2000 / rows.len().max(1) + 3, 3e-3, &mut self.random);
             let share = wanted * (w + 1) / weighings - wanted * w / weighings;
@@ -73,7 +77,8 @@ impl Strategy for Boshnas {
                 } else {
                     let doubting = draw < QUERIES.1 + QUERIES.0;
                     let best = self.random.below(rows.len());
-                    let start = (0..4).map(|_| self.random.below(rows.len())).min_by(|&a, &b| y[a].total_cmp(&y[b]));
+                    let start =
+                        (0..4).map(|_| self.random.below(rows.len())).min_by(|&a, &b| y[a].total_cmp(&y[b]));
                     let row = descend(&teacher, &student, rows[start.unwrap_or(best)].clone(), doubting);
                     self.snap(view, &row, &batch)
                 };

@@ -85,17 +85,20 @@ impl Strategy for Linas {
         self.quality = models.iter().map(|(m, p)| (m.to_string(), p.quality)).collect();
         let cost = |e: &[u16]| {
             let row = view.space.one_hot(e);
-            let said: Vec<(&Metric, f64)> = models.iter().map(|(m, p)| (m, back(m, p.predict(&row)))).collect();
+            let said: Vec<(&Metric, f64)> =
+                models.iter().map(|(m, p)| (m, back(m, p.predict(&row)))).collect();
             let of = |metric: &Metric| said.iter().find(|(m, _)| *m == metric).map(|(_, v)| *v);
             let sign = |m: &Metric, v: f64| if m.grows() { -v } else { v };
-            let costs = view.goal.objectives.iter().map(|m| of(m).map_or(f64::INFINITY, |v| sign(m, v))).collect();
+            let costs =
+                view.goal.objectives.iter().map(|m| of(m).map_or(f64::INFINITY, |v| sign(m, v))).collect();
             let broken = view.goal.constraints.iter().map(|c| {
                 let over = of(&c.metric).map_or(0.0, |v| sign(&c.metric, v) - sign(&c.metric, c.limit));
                 over.max(0.0) / c.limit.abs().max(f64::MIN_POSITIVE)
             });
             (costs, broken.sum())
         };
-        let start: Vec<Encoding> = history.front().iter().take(self.population / 2).map(|e| e.encoding.clone()).collect();
+        let start: Vec<Encoding> =
+            history.front().iter().take(self.population / 2).map(|e| e.encoding.clone()).collect();
         let (found, points) =
             inner(view.space, start, self.population, self.predicted, &cost, &mut self.random);
         let mut batch = self.choose(view, found, points, wanted);

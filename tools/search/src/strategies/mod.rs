@@ -76,18 +76,22 @@ impl History {
 
     /// The candidates that keep all constraints and that no other such one dominates, cheapest by the last objective first.
     pub fn front(&self) -> Vec<&Evaluated> {
-        let kept: Vec<&Evaluated> = self.all.iter().filter(|e| e.violation == 0.0 && e.measured.is_some()).collect();
+        let kept: Vec<&Evaluated> =
+            self.all.iter().filter(|e| e.violation == 0.0 && e.measured.is_some()).collect();
         let costs: Vec<Vec<f64>> = kept.iter().map(|e| e.costs.clone()).collect();
         let mut front: Vec<&Evaluated> = pareto::front(&costs).into_iter().map(|i| kept[i]).collect();
-        front.sort_by(|a, b| a.costs.last().partial_cmp(&b.costs.last()).unwrap_or(std::cmp::Ordering::Equal));
+        front
+            .sort_by(|a, b| a.costs.last().partial_cmp(&b.costs.last()).unwrap_or(std::cmp::Ordering::Equal));
         front
     }
 
     /// Costs that map to 0..1 between the least and the most that was seen of each objective.
     pub(crate) fn unit(&self) -> Unit {
-        let finite: Vec<&Evaluated> = self.all.iter().filter(|e| e.costs.iter().all(|c| c.is_finite())).collect();
+        let finite: Vec<&Evaluated> =
+            self.all.iter().filter(|e| e.costs.iter().all(|c| c.is_finite())).collect();
         let width = self.all.first().map_or(0, |e| e.costs.len());
-        let of = |o: usize, start: f64, f: fn(f64, f64) -> f64| finite.iter().map(|e| e.costs[o]).fold(start, f);
+        let of =
+            |o: usize, start: f64, f: fn(f64, f64) -> f64| finite.iter().map(|e| e.costs[o]).fold(start, f);
         let low = (0..width).map(|o| of(o, f64::INFINITY, f64::min)).collect();
         let high = (0..width).map(|o| of(o, f64::NEG_INFINITY, f64::max)).collect();
         Unit { low, high }
@@ -258,7 +262,8 @@ pub(crate) mod testing {
     }
 
     pub(crate) fn volume(history: &History) -> f64 {
-        let costs: Vec<Vec<f64>> = history.all().iter().map(|e| vec![e.costs[0] / 60.0, e.costs[1] / 200.0]).collect();
+        let costs: Vec<Vec<f64>> =
+            history.all().iter().map(|e| vec![e.costs[0] / 60.0, e.costs[1] / 200.0]).collect();
         pareto::hypervolume(&costs, &[0.0, 1.0])
     }
 }
@@ -271,7 +276,9 @@ mod tests {
     #[test]
     fn every_strategy_is_valid_deterministic_and_beats_chance_where_it_should() {
         let chance = volume(&search(&mut RandomSearch::new(1), 70));
-        for choice in [Choice::Nsga2, Choice::Linas, Choice::Boshnas, Choice::Reinforce, Choice::Sorted, Choice::Tasks] {
+        for choice in
+            [Choice::Nsga2, Choice::Linas, Choice::Boshnas, Choice::Reinforce, Choice::Sorted, Choice::Tasks]
+        {
             let found = search(choice.strategy(1).as_mut(), 70);
             let again = search(choice.strategy(1).as_mut(), 70);
             assert_eq!(found.all(), again.all(), "{choice:?}");

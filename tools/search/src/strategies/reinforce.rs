@@ -47,14 +47,20 @@ impl Policy {
             let shares = self.shares(v);
             for (o, p) in shares.iter().enumerate() {
                 let hit = f64::from(u8::from(o == usize::from(choice)));
-                let even = p * (shares.iter().map(|q| q * q.max(1e-12).ln()).sum::<f64>() - p.max(1e-12).ln());
+                let even =
+                    p * (shares.iter().map(|q| q * q.max(1e-12).ln()).sum::<f64>() - p.max(1e-12).ln());
                 self.logits[v][o] = (self.logits[v][o] + gain * (hit - p) + entropy * even).clamp(-6.0, 6.0);
             }
         }
     }
 
     pub(super) fn probability(&self, encoding: &[u16]) -> f64 {
-        encoding.iter().enumerate().map(|(v, &c)| self.shares(v)[usize::from(c)].max(1e-9).ln()).sum::<f64>().exp()
+        encoding
+            .iter()
+            .enumerate()
+            .map(|(v, &c)| self.shares(v)[usize::from(c)].max(1e-9).ln())
+            .sum::<f64>()
+            .exp()
     }
 
     pub(super) fn draw(&self, random: &mut Random) -> Encoding {
@@ -86,7 +92,9 @@ impl Strategy for Reinforce {
         for e in &history[self.seen.min(history.len())..] {
             let reward = match (&e.measured, largest) {
                 (Some(m), Some(whole)) if e.violation == 0.0 => {
-                    let share = |metric: &Metric| metric.of(m).unwrap_or(0.0) / metric.of(whole).unwrap_or(1.0).max(1e-9);
+                    let share = |metric: &Metric| {
+                        metric.of(m).unwrap_or(0.0) / metric.of(whole).unwrap_or(1.0).max(1e-9)
+                    };
                     let c = (1.0 - share(&size)).clamp(0.0, 1.0);
                     c * (2.0 - c) * share(&Metric::Accuracy)
                 }

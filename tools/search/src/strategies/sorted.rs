@@ -42,7 +42,8 @@ fn link(view: View<'_>, share: f64) -> Encoding {
     let (largest, count) = (view.space.largest(), view.space.len().max(1) as f64);
     let one = |(v, &most): (usize, &u16)| {
         let phase = v as f64 / count;
-        (f64::from(most) * share + phase * f64::from(u8::from(share < 1.0))).floor().min(f64::from(most)) as u16
+        (f64::from(most) * share + phase * f64::from(u8::from(share < 1.0))).floor().min(f64::from(most))
+            as u16
     };
     view.space.canonical(largest.iter().enumerate().map(one).collect())
 }

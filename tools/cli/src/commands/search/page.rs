@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use ndarray::Axis;
+use offshoot_compress::quantize::{WeightBits, packs};
 use offshoot_data::npy::Array;
+use offshoot_ir::Graph;
 use offshoot_report::front::{self, Point};
 use offshoot_report::table::thousands;
 use offshoot_report::{Page, Table, plot};
@@ -15,14 +17,11 @@ use super::{FrontPoint, Report, failure};
 use crate::failure::{Context, Failure, Kind, Result};
 
 /// Writes `model.onnx`, `model.off`, calibration samples and the policy of a point; gives the command that compiles it.
-pub(super) fn write_point(
-    evaluator: &Evaluator,
-    folder: &Path,
-    candidate: &Candidate,
-) -> Result<String> {
+pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Candidate) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::writing(folder, &e))?;
-    let onnx = offshoot_import::emit(&candidate.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
-    let policy = toml::to_string(&candidate.bits).or_fail(Kind::Internal, "report this")?;
+    let onnx = offshoot_import::emit(&candidate.graph)
+        .or_fail(Kind::Unsupported, "only the .off file can be had")?;
+    let policy = toml::to_string(&renamed(candidate, &onnx)?).or_fail(Kind::Internal, "report this")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
         ("model.onnx", &onnx),
@@ -43,6 +42,23 @@ pub(super) fn write_point(
     ))
 }
 
+/// The policy by the names that operators have when the ONNX file is read again.
+fn renamed(candidate: &Candidate, onnx: &[u8]) -> Result<WeightBits> {
+    let help = "compile the .off file's float form by hand";
+    let read = offshoot_import::import_bytes(onnx, "point").or_fail(Kind::Internal, help)?;
+    let (read, _) = crate::files::optimise(read)?;
+    let names = |graph: &Graph| -> Vec<String> {
+        graph.nodes.iter().filter(|n| packs(graph, n)).map(|n| n.name.clone()).collect()
+    };
+    let (old, new) = (names(&candidate.graph), names(&read));
+    if old.len() != new.len() {
+        return Err(Failure::new(Kind::Internal, "the ONNX file has other layers than its network", help));
+    }
+    let layers = &candidate.bits.layers;
+    let layers = old.iter().zip(new).filter_map(|(old, new)| Some((new, *layers.get(old)?))).collect();
+    Ok(WeightBits { layers, ..candidate.bits.clone() })
+}
+
 /// Samples for the ranges of activations, in the candidate's resolution.
 fn calibration(evaluator: &Evaluator, candidate: &Candidate) -> Result<Vec<u8>> {
     let few = evaluator.train().head(100).x;
@@ -58,8 +74,15 @@ fn calibration(evaluator: &Evaluator, candidate: &Candidate) -> Result<Vec<u8>> 
 
 /// A table of the front.
 pub(super) fn table(points: &[FrontPoint]) -> Table {
-    let mut table =
-        Table::new(["point", "accuracy, %", "flash", "RAM", "instructions", "latency, ms", "accuracy, test, %"]);
+    let mut table = Table::new([
+        "point",
+        "accuracy, %",
+        "flash",
+        "RAM",
+        "instructions",
+        "latency, ms",
+        "accuracy, test, %",
+    ]);
     for p in points {
         let m = &p.measured;
         let percent = |v: f64| format!("{:.2}", 100.0 * v);
@@ -153,7 +176,10 @@ pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Pa
     let curve: Vec<(f64, f64)> = report.volume.iter().map(|&(n, v)| (n as f64, v)).collect();
     if curve.len() > 1 {
         let svg = plot::lines(&[("volume of the front".into(), curve)], "evaluations", "of the largest seen");
-        page.figure(&svg.or_fail(Kind::Internal, "report this")?, "what the front dominates, in units of what was seen");
+        page.figure(
+            &svg.or_fail(Kind::Internal, "report this")?,
+            "what the front dominates, in units of what was seen",
+        );
     }
     for note in &report.notes {
         page.paragraph(note);

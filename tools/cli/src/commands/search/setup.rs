@@ -51,8 +51,13 @@ impl Setup {
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         if path.exists() && Self::read(folder)? != *self {
-            let message = format!("{} holds a search of another space, other data or other settings", folder.display());
-            return Err(Failure::new(Kind::Mismatch, message, "give another folder with -o, or remove that one"));
+            let message =
+                format!("{} holds a search of another space, other data or other settings", folder.display());
+            return Err(Failure::new(
+                Kind::Mismatch,
+                message,
+                "give another folder with -o, or remove that one",
+            ));
         }
         let bytes = serde_json::to_vec_pretty(self).or_fail(Kind::Internal, "report this")?;
         offshoot_report::write_atomically(&path, &bytes).map_err(|e| Failure::writing(&path, &e))
@@ -68,7 +73,8 @@ impl Setup {
         let path = folder.join("super-network.bin");
         match saved::read(&path).map_err(|e| failure(&e))? {
             Some(graph) => {
-                elastic = Elastic::new(graph, elastic.space, file.elastic.split()).map_err(|e| failure(&e))?;
+                elastic =
+                    Elastic::new(graph, elastic.space, file.elastic.split()).map_err(|e| failure(&e))?;
             }
             None if !train => {
                 let message = format!("{}: the super-network is not trained yet", path.display());
