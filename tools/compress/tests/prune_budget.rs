@@ -1,9 +1,11 @@
 //! Pruning to a budget: what it reaches, what refitting wins back, what it says when it cannot.
 
+use std::sync::Arc;
+
 use ndarray::{Array, Array4, ArrayD};
 use offshoot_compress::Error;
 use offshoot_compress::prune::{
-    Groups, PruneOptions, Score, Split, order, prune, refit, samples, scores, slice,
+    Groups, Instructions, PruneOptions, Score, Split, order, prune, refit, samples, scores, size, slice,
 };
 use offshoot_ir::Graph;
 use offshoot_ir::passes::lossless;
@@ -83,7 +85,7 @@ fn a_budget_is_met_or_the_nearest_reachable_point_is_named() {
     let (graph, data) = (network(), data(64));
     let options =
         PruneOptions { refit_samples: 16, score_samples: 32, periods: 2, epochs: 1, ..Default::default() };
-    for score in [Score::Magnitude, Score::Taylor, Score::Hesso] {
+    for score in [Score::Magnitude, Score::Taylor, Score::Hesso, Score::Cric] {
         let options = PruneOptions { score, ..options.clone() };
         let (_, free) =
             prune(&graph, &data, &PruneOptions { epochs: 0, ..options.clone() }, &mut ()).expect("free");
@@ -105,4 +107,43 @@ fn a_budget_is_met_or_the_nearest_reachable_point_is_named() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn channels_fade_and_work_has_a_budget_too() {
+    let (graph, data) = (network(), data(96));
+    // A device that takes two instructions for every byte, and a thousand more.
+    let count = |off: &[u8]| Ok(1000 + 2 * off.len() as u64);
+    let options = PruneOptions {
+        refit_samples: 0,
+        score_samples: 32,
+        periods: 2,
+        fade_epochs: 2,
+        epochs: 1,
+        max_instructions: Some(0),
+        instructions: Some(Instructions(Arc::new(count))),
+        augment: Some(Arc::new(offshoot_train::augment::Images { flip: false, shift: 1 })),
+        ..Default::default()
+    };
+    let Err(Error::Budget { macs, .. }) = prune(&graph, &data, &options, &mut ()) else {
+        panic!("no network takes no instruction")
+    };
+    let whole = size(&graph, &samples(&graph, &data, 2), &options.weight_bits, options.instructions.as_ref())
+        .expect("measured");
+    assert!(macs < whole.macs && whole.instructions == Some(1000 + 2 * whole.flash));
+    let limit = whole.instructions.map(|i| i * 6 / 10);
+    let options = PruneOptions { max_instructions: limit, ..options };
+    let (small, report) = prune(&graph, &data, &options, &mut ()).expect("fits");
+    small.validate().expect("well formed");
+    assert!(report.after.instructions <= limit && report.after.macs < whole.macs, "{report:?}");
+    assert_eq!(prune(&graph, &data, &options, &mut ()).expect("again"), (small, report));
+    // Nothing jumps when what has faded is deleted: the network with all periods done learns on where it was.
+    let macs = PruneOptions {
+        max_instructions: None,
+        instructions: None,
+        max_macs: Some(whole.macs / 2),
+        ..options
+    };
+    let (_, report) = prune(&graph, &data, &macs, &mut ()).expect("fits");
+    assert!(report.after.macs <= whole.macs / 2 && report.after.instructions.is_none());
 }

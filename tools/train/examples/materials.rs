@@ -33,16 +33,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shape = [x.shape(), &[1]].concat();
     let x = x.into_shape_with_order(shape)?;
     let y = npy::read(&data.join("spoken_digits/y.npy"))?.to_i64()?;
-    let take = npy::read(&data.join("spoken_digits/take.npy"))?.to_i64()?;
-    let of = |test: bool| -> Vec<usize> {
-        (0..y.len()).filter(|&i| (take.iter().nth(i).is_some_and(|t| *t < 5)) == test).collect()
-    };
+    let take: Vec<i64> = npy::read(&data.join("spoken_digits/take.npy"))?.to_i64()?.into_iter().collect();
+    let of = |test: bool| -> Vec<usize> { (0..take.len()).filter(|&i| (take[i] < 5) == test).collect() };
     let (train, test) = (of(false), of(true));
     for (name, part) in [("train", &train), ("test", &test)] {
         write(out, &format!("digits_{name}"), &x, &y, part)?;
     }
-    let labels =
-        |part: &[usize]| -> Vec<i64> { part.iter().filter_map(|&i| y.iter().nth(i).copied()).collect() };
+    let labels = |part: &[usize]| -> Vec<i64> { y.select(Axis(0), part).into_iter().collect() };
     let samples = Dataset::new(x.select(Axis(0), &train), Target::Labels(labels(&train)));
     let options = FitOptions {
         epochs: 25,

@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::builder::TypedValueParser;
 use offshoot_compress::plan::{self, Erase, FewerBits, Prune, Work};
 use offshoot_compress::prune::{self, FamilyReport, Instructions, Progress, PruneOptions, Score, Size};
 use offshoot_data::npy::Array;
@@ -130,6 +129,18 @@ pub fn parse_percent(text: &str) -> std::result::Result<f64, String> {
     number.map(|n| n / 100.0).ok_or_else(|| format!("`{text}` is no percentage such as 0.5%"))
 }
 
+/// 4 or 2.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_bits(text: &str) -> std::result::Result<u8, String> {
+    match text {
+        "4" => Ok(4),
+        "2" => Ok(2),
+        _ => Err(format!("`{text}`: weights of 4 or of 2 bits can be had, and of 8 without `bits`")),
+    }
+}
+
 /// Arguments of `compress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -148,7 +159,7 @@ pub struct Args {
     #[arg(long, default_value_t = 1)]
     pub erase: usize,
     /// Fewest bits that `bits` gives weights: 4 or 2.
-    #[arg(long, default_value_t = 4, value_parser = clap::builder::PossibleValuesParser::new(["2", "4"]).map(|b| if b == "2" { 2 } else { 4 }))]
+    #[arg(long, default_value = "4", value_parser = parse_bits)]
     pub fewest_bits: u8,
     /// Passes over the data with rounded weights, after `bits` has chosen.
     #[arg(long, default_value_t = 0)]
