@@ -2,17 +2,19 @@
 # Builds the firmware of the boards:
 #   firmware/build.sh [--image IMAGE]... [--features defmt]
 #     --image      only this one (an385 an386 an505 an547 microbit virt-riscv32); default: all that this machine can build for
-#     --features   log lines: only where a board has a second line for them (all images but microbit and virt-riscv32)
+#     --features   with log lines: only where a board has a second line for them (all images but microbit and virt-riscv32)
 # ELF files: firmware/target/IMAGE/TARGET/release/offshoot-*, but for
 #   an385 (Cortex-M3)         firmware/target/thumbv7m-none-eabi/release/offshoot-mps2
 #   an386 (Cortex-M4 and M7)  firmware/target/thumbv7em-none-eabihf/release/offshoot-mps2
+# Those with log lines are in firmware/target/log in the place of firmware/target. To see the lines:
+#   OFFSHOOT_FIRMWARE_DIR=firmware/target/log cargo run --features logs -- run MODEL.off --input X.npy --target qemu:cortex-m4
 # An image that was not asked for by name and cannot be built is left out, with a message.
 set -euo pipefail
 cd "$(dirname "$0")"
 # shellcheck source=scripts/toolchain.sh
 . ../scripts/toolchain.sh
 
-usage() { sed -n '2,5s/^# \?//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,4s/^# \?//p' "$0" >&2; exit 2; }
 images=()
 features=''
 while [ $# -gt 0 ]; do
@@ -54,6 +56,7 @@ for image in "${images[@]}"; do
             continue
         fi
         options+=(--features "$features")
+        folder=target/log${folder#target}
     fi
     (
         eval "$environment"

@@ -98,6 +98,34 @@ fn a_core_without_fpu_learns_the_same_bits() {
     same_bits(Precision::F32, "rate = 0.1\ncodes = \"head\"", "qemu:cortex-m3", 3);
 }
 
+/// 16 kB of RAM have room for the last layers, of which the first is a convolution.
+#[test]
+fn the_smallest_board_learns_the_same_bits() {
+    let plan = |weights: &str, layers: &str| format!("rate = 0.1\nweights = \"{weights}\"\nlayers = [{layers}]");
+    let (two, three) = (r#""block3.pointwise", "head""#, r#""block3.depthwise", "block3.pointwise", "head""#);
+    same_bits(Precision::Int8, &plan("int8", three), "qemu:cortex-m0", 20);
+    same_bits(Precision::Int8, &plan("int16", two), "qemu:cortex-m0", 10);
+}
+
+#[test]
+fn other_cores_learn_the_same_bits() {
+    same_bits(Precision::Int8, "rate = 0.1\nweights = \"int16\"", "qemu:cortex-m33", 20);
+    same_bits(Precision::Int8, "rate = 0.1\nweights = \"int8\"", "qemu:cortex-m55", 20);
+    same_bits(Precision::Int8, "rate = 0.1\nweights = \"int16\"", "qemu:riscv32", 20);
+}
+
+#[test]
+fn a_board_without_room_for_learning_says_so() {
+    if offshoot_tests::skip_emulated() {
+        return;
+    }
+    let file = vibration(Precision::Int8, "weights = \"int16\"");
+    let mut device = offshoot_target::open(&Target::parse("qemu:cortex-m0").unwrap()).unwrap();
+    device.load(file.bytes()).unwrap();
+    let error = device.begin_learning().unwrap_err().to_string();
+    assert!(error.contains("does not fit qemu:cortex-m0: the arena, learning,"), "{error}");
+}
+
 /// Channels that are no multiples of four, windows cut off on all sides, rasters of several sizes, a part that learns.
 #[test]
 fn odd_shapes_learn_the_same_bits() {

@@ -296,8 +296,8 @@ impl Transport for Emulator {
     fn diagnosis(&mut self) -> String {
         match self.child.try_wait() {
             Ok(Some(status)) => format!("{} ended with {status}. {}", self.program, said(&mut self.child)),
-            _ => "the emulator runs, but the firmware is silent: it may have panicked (its log tells: build tool with \
-                  `--features logs` and firmware with `firmware/build.sh --features defmt`)"
+            _ => "the emulator runs, but the firmware is silent: it may have panicked (its log tells: firmware/build.sh has how to \
+                  see it)"
                 .into(),
         }
     }

@@ -96,6 +96,11 @@ impl Dot for NeonDot {
     const FLIP: i8 = 0;
 
     #[inline(always)]
+    fn flip(self, x: &[i8; 16], to: &mut [i8; 16]) {
+        *to = *x;
+    }
+
+    #[inline(always)]
     fn bytes(self, even: &[i16; 16], odd: &[i16; 16]) -> [[int8x16_t; 2]; 2] {
         // SAFETY: NEON is part of the target; reads stay within the arrays.
         unsafe {

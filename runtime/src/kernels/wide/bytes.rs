@@ -8,7 +8,7 @@ use super::requant::{Bounds, Channels};
 use super::{Isa, STACK, Tensors, block, put};
 use crate::format::record::{ConvBlocked, Walk};
 use crate::kernels::Requant;
-use crate::kernels::geometry::Blocked;
+use crate::kernels::geometry::{Blocked, Segment};
 
 /// What dot products of bytes need: VNNI, Armv8.2's `sdot`.
 pub(crate) trait Dot: Isa {
@@ -17,6 +17,8 @@ pub(crate) trait Dot: Isa {
     /// What inputs are combined with (exclusive or): int8 as uint8 above 128, where products take one unsigned operand.
     const FLIP: i8;
 
+    /// Inputs, flipped.
+    fn flip(self, x: &[i8; 16], to: &mut [i8; 16]);
     /// Weights of eight inputs, one block of four channels and another: those of the first four inputs, and of the others.
     fn bytes(self, even: &[i16; 16], odd: &[i16; 16]) -> [Self::I8; 2];
     /// `acc` plus, for each channel, the products of its weights with four flipped inputs.
@@ -63,7 +65,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
 
     /// The inputs of the pixel at image `n`, row `y`, column `x`, flipped.
     #[inline(always)]
-    fn gather<I: Dot>(&self, (n, y, x): (usize, usize, usize), line: &mut Line) {
+    fn gather<I: Dot>(&self, isa: I, (n, y, x): (usize, usize, usize), line: &mut Line) {
         let src = self.tensors.input();
         let padded = self.g.padded;
         let k_h = usize::from(self.g.window.kernel[0]);
@@ -76,17 +78,17 @@ impl<T: Tensors> ConvBytes<'_, T> {
             let row = (y * stride_h + ky * usize::from(self.g.window.dilation[0])).wrapping_sub(top);
             // Vectors may touch what the next row or nobody reads.
             let to = &mut line[ky * padded..][..padded + SLACK];
-            if inside && row < h {
-                let from = &src[((n * h + row) * w + column) * c..];
-                copy_flipped::<I>(from, self.g.segment, to);
-                for value in &mut to[self.g.segment..padded] {
-                    *value = self.r.in_zp ^ I::FLIP;
-                }
+            let s = if inside && row < h {
+                let at = ((n * h + row) * w + column) * c;
+                Segment { before: 0, inside: self.g.segment, at }
             } else {
-                to[..padded].fill(self.r.in_zp ^ I::FLIP);
-                let s = self.g.segment(self.r, (n, y, x), ky);
-                for (to, from) in to[s.before..][..s.inside].iter_mut().zip(&src[s.at..][..s.inside]) {
-                    *to = from ^ I::FLIP;
+                self.g.segment(self.r, (n, y, x), ky)
+            };
+            let end = s.before + s.inside;
+            copy_flipped(isa, &src[s.at..], s.inside, &mut to[s.before..]);
+            for outside in [0..s.before, end..padded] {
+                for value in &mut to[outside] {
+                    *value = self.r.in_zp ^ I::FLIP;
                 }
             }
         }
@@ -114,7 +116,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         let (mut n, mut y, mut column) = self.g.position(first);
         let count = PIXELS.min(self.g.pixels - first);
         for line in &mut lines[..count] {
-            self.gather::<I>((n, y, column), line);
+            self.gather(isa, (n, y, column), line);
             column += 1;
             if column == self.g.out_w {
                 (y, column) = (y + 1, 0);
@@ -204,15 +206,11 @@ fn step<I: Dot, const P: usize>(
 /// Copies and flips the first `len` bytes of `from`, and up to fifteen after them where there are so many: the bytes of `to`
 /// behind `len` are then anything. `to` has room for them.
 #[inline(always)]
-fn copy_flipped<I: Dot>(from: &[i8], len: usize, to: &mut [i8]) {
+fn copy_flipped<I: Dot>(isa: I, from: &[i8], len: usize, to: &mut [i8]) {
     let mut at = 0;
     while at < len {
         match (from.get(at..).and_then(|f| f.first_chunk::<16>()), to[at..].first_chunk_mut::<16>()) {
-            (Some(from), Some(to)) => {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from ^ I::FLIP;
-                }
-            }
+            (Some(from), Some(to)) => isa.flip(from, to),
             _ => {
                 for (to, from) in to[at..len].iter_mut().zip(&from[at..len]) {
                     *to = from ^ I::FLIP;

@@ -169,6 +169,10 @@ macro_rules! dot {
                 }
             }
 
+            method!(flip(x: &[i8; 16], to: &mut [i8; 16]) {
+                let x = _mm_loadu_si128(x.as_ptr().cast());
+                _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(x, _mm_set1_epi8(Self::FLIP)));
+            });
             method!(bytes(even: &[i16; 16], odd: &[i16; 16]) -> [__m256i; 2] {
                 // Four inputs of channel A, then of B, C, D; by lanes of 128 bits, which hold four inputs each.
                 let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
