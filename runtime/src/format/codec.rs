@@ -4,7 +4,7 @@
 //! says nothing about whether its numbers make sense.
 
 use super::decode;
-use super::learn::{LearnHead, LearnLayer};
+use super::learn::{LearnHead, LearnLayer, Tap};
 use super::record::{self, IoRepr, OpHeader, Tag};
 use serde::{Deserialize, Serialize};
 
@@ -149,6 +149,11 @@ pub fn decode_learn_head(bytes: &[u8]) -> Option<(LearnHead, &[u8])> {
 
 /// Reads the learning record of a layer.
 pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
+    decode::take(bytes)
+}
+
+/// Reads a tap.
+pub fn decode_tap(bytes: &[u8]) -> Option<(Tap, &[u8])> {
     decode::take(bytes)
 }
 

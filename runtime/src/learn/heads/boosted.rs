@@ -90,7 +90,7 @@ impl<'a> Head<'a> for Boosted<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: BoostedOptions<'a>,

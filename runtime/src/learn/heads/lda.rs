@@ -98,7 +98,7 @@ impl<'a> Head<'a> for Lda<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: LdaOptions,
@@ -112,9 +112,7 @@ impl<'a> Head<'a> for Lda<'a> {
         if !possible || options.window.is_nan() || options.window < 1.0 {
             return Err(HeadError::Shape);
         }
-        let mut head = Self { memory, features, classes, options };
-        head.refresh();
-        Ok(head)
+        Ok(Self { memory, features, classes, options })
     }
 
     fn reset(&mut self) {

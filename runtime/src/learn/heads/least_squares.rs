@@ -83,7 +83,7 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: LeastSquaresOptions,

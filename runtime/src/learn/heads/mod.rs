@@ -93,6 +93,17 @@ pub trait Head<'a>: Sized {
     /// Bytes of memory that the head takes.
     fn memory(features: usize, classes: usize) -> usize;
 
+    /// A head on memory that it has been in before, with nothing done to it: predictions rest on the last [`Head::refresh`].
+    ///
+    /// # Errors
+    /// [`HeadError::Memory`], [`HeadError::Shape`].
+    fn attach(
+        features: usize,
+        classes: usize,
+        options: Self::Options,
+        memory: &'a mut [Self::Word],
+    ) -> Result<Self, HeadError>;
+
     /// A head that goes on with what the memory holds: a [`Head::state`] of the same shape.
     ///
     /// # Errors
@@ -102,7 +113,11 @@ pub trait Head<'a>: Sized {
         classes: usize,
         options: Self::Options,
         memory: &'a mut [Self::Word],
-    ) -> Result<Self, HeadError>;
+    ) -> Result<Self, HeadError> {
+        let mut head = Self::attach(features, classes, options, memory)?;
+        head.refresh();
+        Ok(head)
+    }
 
     /// A head that has seen nothing.
     ///
@@ -114,7 +129,7 @@ pub trait Head<'a>: Sized {
         options: Self::Options,
         memory: &'a mut [Self::Word],
     ) -> Result<Self, HeadError> {
-        let mut head = Self::resume(features, classes, options, memory)?;
+        let mut head = Self::attach(features, classes, options, memory)?;
         head.reset();
         Ok(head)
     }

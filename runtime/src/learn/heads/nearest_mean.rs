@@ -43,7 +43,7 @@ impl<'a> Head<'a> for NearestMean<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: NearestMeanOptions,

@@ -105,7 +105,7 @@ impl<'a> Head<'a> for Simplex<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: SimplexOptions,

@@ -60,7 +60,7 @@ impl<'a> Head<'a> for Softmax<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: SoftmaxOptions,
