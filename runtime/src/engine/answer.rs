@@ -185,6 +185,24 @@ pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: 
     Ok(matches!(answer.kind, HeadKind::Lda { .. }))
 }
 
+/// The head as a linear classifier, class by class.
+pub(super) fn readout(
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    kept: u8,
+    class: usize,
+    weights: &mut [f32],
+) -> Option<f32> {
+    let (answer, width) = learning.answer()?;
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { memory, .. } = places(&answer, width, arena).ok()?;
+    let mut read = || -> Result<Option<f32>, Rule> {
+        Ok(with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => head.readout(class, weights)))
+    };
+    read().ok().flatten()
+}
+
 /// Number of blocks of a boosted answer.
 pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
     match learning.head.answer {
@@ -219,6 +237,19 @@ fn statistics<'m, 'a>(
     let host = ops::blob(model.blobs(), standard.blob, numbers as u64)?;
     let own = arena.get_mut(standard.at as usize..).and_then(|a| a.get_mut(..4 * (numbers + 2)));
     Ok((host, super::cast_mut(own.ok_or(Rule::ArenaBounds)?)?))
+}
+
+/// The device's means and energy.
+pub(super) fn device_statistics<'a>(
+    model: &crate::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &'a [u8],
+) -> Option<(&'a [f32], f32)> {
+    let standard = learning.standard()?;
+    let input = model.input(0)?;
+    let numbers = super::io_span(&input)?.len / input.dtype.size();
+    let own: &[f32] = super::cast(arena.get(standard.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
+    Some((own.get(..numbers)?, *own.get(numbers)?))
 }
 
 /// Brings the input from the device's statistics to the host's; before, if they are to follow, they take it into account.

@@ -165,6 +165,23 @@ impl<'m, 'a> Engine<'m, 'a> {
         answer::scores(&learning, self.arena)
     }
 
+    /// The answer as a linear classifier on its features, class by class: weights, and the bias. `None` for a class without samples, or
+    /// weights of another number than the features.
+    pub fn readout(&mut self, class: u16, weights: &mut [f32]) -> Option<f32> {
+        let learning = self.records().ok()?;
+        let course = self.course.as_mut()?;
+        if core::mem::take(&mut course.stale) {
+            answer::refresh(&learning, self.arena).ok()?;
+        }
+        answer::readout(&learning, self.arena, course.kept, class.into(), weights)
+    }
+
+    /// Statistics of the input as they are now: means, and the energy.
+    pub fn statistics(&self) -> Option<(&[f32], f32)> {
+        let learning = self.records().ok()?;
+        answer::device_statistics(&self.model, &learning, self.arena)
+    }
+
     /// Uses the features of the first taps alone, in runs and steps, until told otherwise: a run ends when it has them, and what
     /// lies behind is not computed. For an answer that is boosted, whose blocks do not rest on later ones.
     ///

@@ -136,6 +136,20 @@ pub struct LearnLayer {
     pub scales: [f32; 2],
 }
 
+impl LearnLayer {
+    /// The same with its learning memory so many bytes further on.
+    pub fn move_by(&mut self, bytes: u32) {
+        self.overlay += bytes;
+        self.velocity += bytes;
+        if let Format::I16 { fine } = &mut self.format {
+            *fine += bytes;
+        }
+        if let Teacher::Local { codes: CodesRepr::Head { at, .. }, .. } = &mut self.teacher {
+            *at += bytes;
+        }
+    }
+}
+
 /// What of an operator learns, and what its overlay is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {

@@ -86,7 +86,10 @@ const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 /// [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
     let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
-        let lowered = lower::lower(graph, options, panel)?;
+        let mut lowered = lower::lower(graph, options, panel)?;
+        if let Some(wish) = &options.learning {
+            learning::keep_blocks(wish, &mut lowered)?;
+        }
         let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
         Ok((lowered, plan))
     };

@@ -26,6 +26,7 @@ use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
+use crate::learning::PartName;
 use crate::{CompileOptions, Prefer};
 
 /// Index of a buffer in [`Lowered::buffers`].
@@ -77,6 +78,8 @@ pub struct Operator {
     pub overlap: Lag,
     /// Memory it needs while it runs.
     pub scratch: Option<Buffer>,
+    /// Buffers that are kept until it has run, for what learns behind it.
+    pub keeps: Vec<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
     /// Scale of an int8 output, else 0.
@@ -145,6 +148,9 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
         context.learns = learns;
+        // Adaptors work on weights in their plain order.
+        let adapted = learns && options.learning.as_ref().is_some_and(|p| p.part_of(&node.name) == PartName::LowRank);
+        context.arrange = options.arrange && !adapted;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
             unsupported.push(Unsupported { node: node.name.clone(), operator, reason });

@@ -283,6 +283,11 @@ impl Tapped {
     pub fn width(&self) -> usize {
         self.shape.geometry.c
     }
+
+    /// Where the tensor lies in the arena, bytes.
+    pub fn source(&self) -> u32 {
+        self.shape.src.start as u32
+    }
 }
 
 /// Walks the taps of an answer.

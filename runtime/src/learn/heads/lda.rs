@@ -171,6 +171,14 @@ impl<'a> Head<'a> for Lda<'a> {
         Ok(())
     }
 
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, rest) = self.memory.split_at(self.classes);
+        let learned = self.classes * self.features + self.features * (self.features + 1) / 2;
+        let (bias, rest) = rest[learned..].split_at(self.classes);
+        let rows = &rest[..self.classes * self.features];
+        (weights.len() == self.features).then(|| super::row(counts, bias, rows, class, weights)).flatten()
+    }
+
     fn state(&self) -> &[f32] {
         let half = self.features * (self.features + 1) / 2;
         &self.memory[..self.classes * (self.features + 1) + half]

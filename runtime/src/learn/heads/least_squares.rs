@@ -136,6 +136,16 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         Ok(())
     }
 
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, rest) = self.memory.split_at(self.classes);
+        if weights.len() != self.features || counts.get(class).is_none_or(|&count| count <= 0.0) {
+            return None;
+        }
+        let (bias, row) = rest.chunks_exact(self.features + 1).nth(class)?.split_last()?;
+        weights.copy_from_slice(row);
+        Some(*bias)
+    }
+
     fn state(&self) -> &[f32] {
         let scratch = self.features + 1;
         &self.memory[..self.memory.len() - scratch]

@@ -83,6 +83,18 @@ impl<'a> Head<'a> for NearestMean<'a> {
         Ok(())
     }
 
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        // Of `-|x - μ|² = 2 μ·x - |μ|² - |x|²` the last is the same for all classes.
+        let (counts, means) = self.memory.split_at(self.classes);
+        if weights.len() != self.features {
+            return None;
+        }
+        super::row(counts, counts, means, class, weights)?;
+        let square = vector::dot(weights, weights);
+        weights.iter_mut().for_each(|w| *w *= 2.0);
+        Some(-square)
+    }
+
     fn state(&self) -> &[f32] {
         self.memory
     }

@@ -85,6 +85,12 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
         Ok(())
     }
 
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        // No network answers by it: see [`super::NearestMean`].
+        let _ = (class, weights);
+        None
+    }
+
     fn state(&self) -> &[i32] {
         self.memory
     }

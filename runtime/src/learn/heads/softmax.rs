@@ -100,6 +100,11 @@ impl<'a> Head<'a> for Softmax<'a> {
         Ok(())
     }
 
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, bias, rows) = self.parts();
+        (weights.len() == self.features).then(|| super::row(counts, bias, rows, class, weights)).flatten()
+    }
+
     fn state(&self) -> &[f32] {
         &self.memory[..self.classes * (self.features + 2)]
     }

@@ -131,6 +131,7 @@ impl Context<'_> {
             in_place: in_place.iter().map(|t| t.buffer).collect(),
             overlap: Lag::Apart,
             scratch: None,
+            keeps: Vec::new(),
             origin: None,
             scale: y.scale,
             zero_point: y.zp,
