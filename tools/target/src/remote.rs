@@ -7,7 +7,7 @@ use crate::host::{Aligned, check_count, check_len};
 use crate::transport::Transport;
 use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
-use offshoot::wire::{CountUnit, LessonReport, Mode, ModelInfo, OperatorReport, RunReport};
+use offshoot::wire::{CountUnit, LessonReport, Mode, OperatorReport, RunReport};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -22,11 +22,18 @@ pub struct RemoteDevice<T> {
 /// What the host has to know of the model that the device holds.
 #[derive(Debug)]
 struct Loaded {
+    off: Vec<u8>,
+    in_flash: bool,
+    /// Number of the save that it was opened with; 0: none.
+    restored: u32,
     input_bytes: Vec<usize>,
     output_bytes: Vec<usize>,
     arena_bytes: u64,
     model_bytes: u64,
     learned_bytes: usize,
+    answer_classes: Option<u16>,
+    /// High-water mark of the last run.
+    arena_used: u32,
 }
 
 impl<T: Transport> RemoteDevice<T> {
@@ -52,28 +59,31 @@ impl<T: Transport> RemoteDevice<T> {
     /// # Errors
     /// As [`Device::load`].
     pub fn use_flash(&mut self, off: &[u8]) -> Result<(), TargetError> {
-        self.load_with(off, Client::use_flash)
+        self.load_with(off, true)
     }
 
-    fn load_with(
-        &mut self,
-        off: &[u8],
-        send: impl FnOnce(&mut Client<T>, &[u8]) -> Result<ModelInfo, crate::client::ClientError>,
-    ) -> Result<(), TargetError> {
+    fn load_with(&mut self, off: &[u8], in_flash: bool) -> Result<(), TargetError> {
         self.model = None;
         // The host checks first: its errors say more, and it must know the tensors anyway.
         let aligned = Aligned::from(off);
         let model = Model::open(aligned.bytes())?;
         let bytes =
             |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();
-        let loaded = Loaded {
+        let mut loaded = Loaded {
+            in_flash,
+            restored: 0,
             input_bytes: (0..).map_while(|i| model.input(i)).map(bytes).collect(),
             output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
             arena_bytes: u64::from(model.arena_bytes()),
             model_bytes: off.len() as u64,
             learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
+            off: Vec::new(),
+            answer_classes: model.learning().and_then(|l| l.head.answer).map(|a| a.classes),
+            arena_used: 0,
         };
-        send(&mut self.client, off)?;
+        let opened = if in_flash { self.client.use_flash(off)? } else { self.client.load(off)? };
+        loaded.restored = opened.restored;
+        loaded.off = off.to_vec();
         self.model = Some(loaded);
         Ok(())
     }
@@ -112,11 +122,14 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
-        self.load_with(off, Client::load)
+        self.load_with(off, false)
     }
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
-        self.run_observed(inputs, Mode::Plain, |_| {})?;
+        let report = self.run_observed(inputs, Mode::Plain, |_| {})?;
+        if let Some(model) = &mut self.model {
+            model.arena_used = report.arena;
+        }
         let lengths = self.model.as_ref().map(|m| m.output_bytes.clone()).unwrap_or_default();
         lengths.iter().enumerate().map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?)).collect()
     }
@@ -183,6 +196,38 @@ impl<T: Transport> Device for RemoteDevice<T> {
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
         let len = self.model.as_ref().ok_or(TargetError::NoModel)?.learned_bytes;
         Ok(self.client.read_learned(len)?)
+    }
+
+    fn scores(&mut self) -> Result<Vec<f32>, TargetError> {
+        let model = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        let classes = model.answer_classes.ok_or(offshoot::Error::NoSuchTensor)?;
+        Ok(self.client.read_scores(classes.into())?)
+    }
+
+    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+        Ok(self.client.keep(blocks)?)
+    }
+
+    fn save(&mut self) -> Result<u32, TargetError> {
+        Ok(self.client.save()?)
+    }
+
+    fn restore(&mut self) -> Result<u32, TargetError> {
+        Ok(self.client.restore()?)
+    }
+
+    fn forget(&mut self, flash: bool) -> Result<(), TargetError> {
+        Ok(self.client.forget(flash)?)
+    }
+
+    fn reopen(&mut self) -> Result<u32, TargetError> {
+        let Loaded { off, in_flash, .. } = self.model.take().ok_or(TargetError::NoModel)?;
+        self.load_with(&off, in_flash)?;
+        Ok(self.model.as_ref().map_or(0, |m| m.restored))
+    }
+
+    fn arena_used(&self) -> u32 {
+        self.model.as_ref().map_or(0, |m| m.arena_used)
     }
 }
 

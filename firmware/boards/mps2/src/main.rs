@@ -12,13 +12,16 @@ mod log;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::{entry, exception};
-use offshoot_app::{Device, serve};
+use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_cortex_m::Stack;
 
 /// Room for a model that comes over the line.
 const MODEL_RAM: usize = 2 << 20;
 /// Room for the arena.
 const ARENA: usize = 1 << 20;
+
+/// Room for flash that holds what is learned: emulated in RAM, so that it lasts until the power goes.
+const STORE: usize = 512 << 10;
 
 /// The model slot: the part of the lower SRAM that memory.x leaves free.
 const MODEL_FLASH: (usize, usize) = (0x0010_0000, 3 << 20);
@@ -32,6 +35,7 @@ fn main() -> ! {
     // `entry` makes these statics local to `main`, which runs once.
     static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
     static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    static mut FLASH: Aligned<STORE> = Aligned([0; STORE]);
     #[cfg(feature = "defmt")]
     uart::start_log();
     let (address, len) = MODEL_FLASH;
@@ -47,6 +51,7 @@ fn main() -> ! {
             model_flash,
             model_ram: &mut MODEL.0,
             arena: &mut WORK.0,
+            store: Store::open(RamFlash::new(&mut FLASH.0), 0..STORE as u32).ok(),
         },
     );
     // The line of this board is never closed.
