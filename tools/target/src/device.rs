@@ -100,6 +100,9 @@ pub trait Device {
     /// As [`Self::load`].
     fn reopen(&mut self) -> Result<u32, TargetError>;
 
+    /// Cost of the last run, if the device counts.
+    fn run_count(&self) -> Option<u64>;
+
     /// High-water mark of the arena in the last run of a model that learns: bytes, what was learned left out.
     fn arena_used(&self) -> u32;
 }

@@ -216,6 +216,10 @@ impl Device for HostDevice {
         Ok(self.saved.as_ref().filter(|_| begun).map_or(0, |s| s.generation))
     }
 
+    fn run_count(&self) -> Option<u64> {
+        None
+    }
+
     fn arena_used(&self) -> u32 {
         self.model.as_ref().map_or(0, |m| m.arena_used)
     }

@@ -192,6 +192,10 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.reopen()
     }
 
+    fn run_count(&self) -> Option<u64> {
+        self.running.as_ref().and_then(Device::run_count)
+    }
+
     fn arena_used(&self) -> u32 {
         self.running.as_ref().map_or(0, Device::arena_used)
     }

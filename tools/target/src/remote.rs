@@ -34,6 +34,8 @@ struct Loaded {
     answer_classes: Option<u16>,
     /// High-water mark of the last run.
     arena_used: u32,
+    /// Its cost.
+    run_count: u32,
 }
 
 impl<T: Transport> RemoteDevice<T> {
@@ -80,6 +82,7 @@ impl<T: Transport> RemoteDevice<T> {
             off: Vec::new(),
             answer_classes: model.learning().and_then(|l| l.head.answer).map(|a| a.classes),
             arena_used: 0,
+            run_count: 0,
         };
         let opened = if in_flash { self.client.use_flash(off)? } else { self.client.load(off)? };
         loaded.restored = opened.restored;
@@ -128,7 +131,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
         let report = self.run_observed(inputs, Mode::Plain, |_| {})?;
         if let Some(model) = &mut self.model {
-            model.arena_used = report.arena;
+            (model.arena_used, model.run_count) = (report.arena, report.count);
         }
         let lengths = self.model.as_ref().map(|m| m.output_bytes.clone()).unwrap_or_default();
         lengths.iter().enumerate().map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?)).collect()
@@ -224,6 +227,10 @@ impl<T: Transport> Device for RemoteDevice<T> {
         let Loaded { off, in_flash, .. } = self.model.take().ok_or(TargetError::NoModel)?;
         self.load_with(&off, in_flash)?;
         Ok(self.model.as_ref().map_or(0, |m| m.restored))
+    }
+
+    fn run_count(&self) -> Option<u64> {
+        self.model.as_ref().map(|m| u64::from(m.run_count)).filter(|&count| count > 0)
     }
 
     fn arena_used(&self) -> u32 {
