@@ -182,7 +182,12 @@ pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: 
     with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => {
         let _ = head.learn(used(answer.kind, &room[..count], kept, features), label);
     });
-    Ok(matches!(answer.kind, HeadKind::Lda { .. }))
+    Ok(rests_on_scratch(learning))
+}
+
+/// Whether predictions rest on what is made from what was learned, and not on that alone.
+pub(super) fn rests_on_scratch(learning: &Learning<'_>) -> bool {
+    learning.head.answer.is_some_and(|a| matches!(a.kind, HeadKind::Lda { .. }))
 }
 
 /// The head as a linear classifier, class by class.

@@ -242,11 +242,12 @@ impl<'m, 'a> Engine<'m, 'a> {
             start = after.max(stop);
         }
         // What an answer makes anew from what it learned.
-        if let Some(scratch) = self.arena.get_mut(behind..).filter(|s| !s.is_empty()) {
+        if let Some(scratch) = self.arena.get_mut(behind..) {
             scratch.fill(pattern);
-            if let Some(course) = &mut self.course {
-                course.stale = true;
-            }
+        }
+        let rests = self.records().is_ok_and(|learning| answer::rests_on_scratch(&learning));
+        if let Some(course) = self.course.as_mut().filter(|_| rests) {
+            course.stale = true;
         }
     }
 

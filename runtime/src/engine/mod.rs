@@ -91,13 +91,19 @@ impl<'m, 'a> Engine<'m, 'a> {
     }
 }
 
-/// Bytes as elements.
+/// Bytes as elements. None lie anywhere.
 fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&[]);
+    }
     bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
 }
 
 /// Bytes as elements, to be written.
 fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&mut []);
+    }
     bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
 }
 

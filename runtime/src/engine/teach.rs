@@ -252,7 +252,6 @@ impl Lecture<'_, '_> {
                     second: words.take(above.geometry.pixels())?,
                     plane: words.take(shape.geometry.pixels())?,
                 };
-                words.take::<f32>(if is_low_rank(first) { shape.geometry.pixels() } else { 0 })?;
                 let mut learner = float::Layer {
                     geometry: shape.geometry,
                     slope: slope(&shape.arith),
@@ -318,10 +317,6 @@ impl Lecture<'_, '_> {
             }
         }
     }
-}
-
-fn is_low_rank(layer: &TrainedLayer) -> bool {
-    matches!(layer.repr.part, Part::LowRank { .. })
 }
 
 fn slope(arith: &Arith) -> Slope {

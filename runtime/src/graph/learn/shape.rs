@@ -112,30 +112,39 @@ impl Shape {
         }
     }
 
-    /// Words of room that a step needs: float32 an error a pixel; int8 as [`Geometry::gradients`]; an adaptor of low rank besides two numbers
-    /// a pixel and rank.
+    /// Words of room that a step needs. float32: an error a pixel; int8: as [`Geometry::gradients`] if weights learn, else one an output channel.
+    /// An adaptor of low rank besides two numbers a pixel and rank, and an error a pixel.
     pub fn room_words(&self, part: Part) -> usize {
         let g = &self.geometry;
+        match (part, self.is_whole()) {
+            (Part::LowRank { .. }, false) => g.pixels() + self.adaptor_words(part),
+            (Part::LowRank { .. }, true) => g.pixels() + self.adaptor_words(part) + g.out_c,
+            (Part::All, true) => g.gradients(),
+            (_, true) => g.out_c,
+            (_, false) => g.pixels(),
+        }
+    }
+
+    /// What is between the factors of an adaptor, and its errors.
+    fn adaptor_words(&self, part: Part) -> usize {
         match part {
-            // Errors, what is between the factors, its errors; of one pixel, the biases of the run.
-            Part::LowRank { rank } => {
-                let adaptor = g.pixels() * (1 + 2 * usize::from(rank));
-                let whole = if self.is_whole() { g.gradients() } else { 0 };
-                adaptor.max(usize::from(rank) + g.out_c) + whole
-            }
-            _ if self.is_whole() => g.gradients(),
-            _ => g.pixels(),
+            Part::LowRank { rank } => 2 * usize::from(rank) * self.geometry.pixels(),
+            _ => 0,
         }
     }
 
     /// Words of room that the first layer of a block needs while the second one's step is prepared: errors of the second one's
-    /// features and of a channel's pixels (int8: or a part of the largest scale a channel), those of its own pixels (of one channel),
-    /// its own room; int8: and a word a channel of the second one, whose scores are made there.
+    /// features and of a channel's pixels (int8: or a part of the largest scale a channel), those of its own pixels (of one channel);
+    /// int8: its gradients, in the place of which the second one's scores are made before, and an adaptor's errors once more.
     pub fn block_words(&self, part: Part, second: &Self, features: usize) -> usize {
-        let g = &second.geometry;
-        let of_second = if self.is_whole() { g.out_c.max(g.pixels()) } else { g.pixels() };
-        let scores = if self.is_whole() { g.out_c } else { 0 };
-        features + of_second + self.geometry.pixels() + self.room_words(part) + scores
+        let (own, above) = (&self.geometry, &second.geometry);
+        let common = features + own.pixels() + self.adaptor_words(part);
+        if !self.is_whole() {
+            return common + above.pixels();
+        }
+        let gradients = if part == Part::All { self.inputs() } else { 0 };
+        let errors = if matches!(part, Part::LowRank { .. }) { own.pixels() } else { 0 };
+        common + above.pixels().max(above.out_c) + errors + gradients.max(above.out_c)
     }
 
     /// Inputs of an output.

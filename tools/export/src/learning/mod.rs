@@ -313,7 +313,11 @@ fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher)
     };
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
     let op = u16::try_from(c.position).or_else(|_| wrong("too many operators".into()))?;
-    let usual = if output { 1.0 } else { wish.hidden_rate };
+    let usual = match wish.convolution_rate {
+        _ if output => 1.0,
+        Some(rate) if c.shape.geometry.pixels() > 1 => rate,
+        _ => wish.hidden_rate,
+    };
     let rate = own.rate.unwrap_or(usual);
     Ok(LearnLayer { op, part, teacher, format, rate, overlay: 0, velocity: 0, scales })
 }

@@ -5,6 +5,7 @@
 //! recipe = "adapt"       # what is not said otherwise is set for adapting to other data: see below
 //! rate = 0.3             # learning rate
 //! hidden_rate = 0.03     # that of layers before the last, relative to it
+//! convolution_rate = 0.03 # the same of those with more than one pixel; `hidden_rate` if absent
 //! normalised = true      # divided by one plus the energy of the input
 //! schedule = "linear"    # constant, linear, cosine, inverse; over `steps`
 //! steps = 1000
@@ -43,7 +44,8 @@
 //! With these three weights stay in flash.
 //!
 //! `recipe = "adapt"` is the default recipe of `tools/bench`: `standard`, its statistics following for the first half of `steps`;
-//! `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`, `schedule = "linear"` over `steps = 2000` (two passes over 1,000 samples),
+//! `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`, `convolution_rate = 0.15`,
+//! `schedule = "linear"` over `steps = 2000` (two passes over 1,000 samples),
 //! `warm` half of them; and an `lda` head on the inputs of all layers but the first, from the second half on.
 
 use serde::Deserialize;
@@ -60,6 +62,7 @@ pub struct LearningPlan {
     pub recipe: Option<Recipe>,
     pub rate: f32,
     pub hidden_rate: f32,
+    pub convolution_rate: Option<f32>,
     pub normalised: bool,
     pub schedule: Course,
     pub steps: u32,
@@ -273,6 +276,7 @@ impl Default for LearningPlan {
             recipe: None,
             rate: 0.3,
             hidden_rate: 0.03,
+            convolution_rate: None,
             normalised: true,
             schedule: Course::Constant,
             steps: 1000,
@@ -323,6 +327,8 @@ impl LearningPlan {
         set("steps", &mut |p| p.steps = steps);
         set("rate", &mut |p| p.rate = 2.0);
         set("hidden_rate", &mut |p| p.hidden_rate = 1.0);
+        // Chosen on the shipped models: a weight of a convolution hears all pixels at once.
+        set("convolution_rate", &mut |p| p.convolution_rate = Some(0.15));
         set("schedule", &mut |p| p.schedule = Course::Linear);
         set("warm", &mut |p| p.warm = half);
         set("codes", &mut |p| p.codes = CodesName::ProbeHead);
@@ -368,7 +374,8 @@ impl LearningPlan {
 
     /// Numbers in their ranges?
     pub(super) fn check(&self) -> Result<()> {
-        let rates = self.layer.iter().filter_map(|l| l.rate).chain([self.rate, self.hidden_rate]);
+        let own = self.layer.iter().filter_map(|l| l.rate);
+        let rates = own.chain([self.rate, self.hidden_rate]).chain(self.convolution_rate);
         if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
             return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
         }
