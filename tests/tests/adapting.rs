@@ -48,7 +48,13 @@ struct Outcome {
     factory: Vec<u8>,
 }
 
-fn outcome(device: &mut dyn Device, file: &OffFile, inputs: &Inputs, labels: &[u16], steps: usize) -> Outcome {
+fn outcome(
+    device: &mut dyn Device,
+    file: &OffFile,
+    inputs: &Inputs,
+    labels: &[u16],
+    steps: usize,
+) -> Outcome {
     device.load(file.bytes()).unwrap();
     device.begin_learning().unwrap();
     let factory = device.learned().unwrap();
@@ -83,7 +89,10 @@ const PLANS: [(&str, &str); 12] = [
     ("glyphs", "part = \"low-rank\"\nrank = 3\nrate = 1.0\nhidden_rate = 0.3"),
     ("glyphs", "codes = \"probe-head\"\nwarm = 4\n[standard]\nsteps = 3"),
     ("glyphs", "layers = [\"last\"]\nhead = \"simplex\""),
-    ("glyphs", "layers = [\"last\"]\npart = \"low-rank\"\nhead = \"nearest-mean\"\nmomentum = 0.9\nnoise = 0.1"),
+    (
+        "glyphs",
+        "layers = [\"last\"]\npart = \"low-rank\"\nhead = \"nearest-mean\"\nmomentum = 0.9\nnoise = 0.1",
+    ),
     ("glyphs", "layers = []\nhead = \"least-squares\""),
     ("glyphs", "layers = []\nhead = \"softmax\""),
 ];
@@ -148,7 +157,8 @@ fn a_class_is_added_without_losing_the_others() {
     for (head, known, new) in [("lda", 0.55, 0.9), ("simplex", 0.4, 0.9), ("nearest-mean", 0.55, 0.9)] {
         let file = made("glyphs", Precision::Int8, &format!("layers = []\nhead = \"{head}\"")).unwrap();
         let data = |name: &str| {
-            let (x, mut y) = (read("glyphs", &format!("{name}_x.npy")), labels("glyphs", &format!("{name}_y.npy")));
+            let (x, mut y) =
+                (read("glyphs", &format!("{name}_x.npy")), labels("glyphs", &format!("{name}_y.npy")));
             let (mut all, added) = (x.to_f32().iter().copied().collect::<Vec<f32>>(), invert(&x));
             let few = 20 * all.len() / y.len();
             all.extend(&added[..few]);
@@ -200,7 +210,8 @@ fn a_tail_can_be_switched_off() {
 fn the_recipe_adapts() {
     for (model, precision, bound) in [("vibration", Precision::Int8, 0.7), ("glyphs", Precision::F32, 0.7)] {
         let file = made(model, precision, "recipe = \"adapt\"").unwrap();
-        let pair = |name: &str| (read(model, &format!("{name}_x.npy")), read(model, &format!("{name}_y.npy")));
+        let pair =
+            |name: &str| (read(model, &format!("{name}_x.npy")), read(model, &format!("{name}_y.npy")));
         let wish = learn::Wish { epochs: 2, fit: true, ..learn::Wish::default() };
         let found =
             learn::learn(&UI, &file, &pair("shifted_train"), &pair("shifted_test"), &wish, &Target::Host);
@@ -237,7 +248,9 @@ fn plans_that_cannot_be_say_why() {
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("--calib"), "{failure}");
     // A head that does not fit the target.
-    let plan = offshoot_export::LearningPlan::parse("layers = []\n[head]\nkind = \"lda\"\nfeatures = \"all\"").unwrap();
+    let plan =
+        offshoot_export::LearningPlan::parse("layers = []\n[head]\nkind = \"lda\"\nfeatures = \"all\"")
+            .unwrap();
     let args = compile::Args { plan: Some(plan), max_ram: Some(100_000), ..args };
     let failure = compile::make(&UI, graph, &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("more than"), "{failure}");

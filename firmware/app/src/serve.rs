@@ -8,12 +8,12 @@ use crate::{Clock, StackGauge};
 use core::hint::black_box;
 use embedded_io::{Read, Write};
 use offshoot::format::header::{HeaderView, VERSION};
-use offshoot::trace::NoObserver;
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
+use offshoot::trace::NoObserver;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION, Request,
-    Response, RunReport, StoreReport, crc32, decode,
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION,
+    Request, Response, RunReport, StoreReport, crc32, decode,
 };
 use offshoot::{Engine, Model};
 
@@ -176,7 +176,9 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
         };
         // At boot: what was learned is there again, if the model learns, the arena has room, and flash has it.
         let stored = store.as_ref().and_then(Store::generation).is_some();
-        let learns = model.train_arena_bytes().is_some_and(|needed| needed as usize <= arena.len());
+        let learns = model
+            .train_arena_bytes()
+            .is_some_and(|needed| needed as usize <= arena.len());
         if opening == Opening::Run && !(stored && learns) {
             return Ok((Engine::new(model, arena)?, report));
         }
@@ -330,18 +332,30 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
                 depth: 0,
                 start: 0,
             })?;
-            Ok(RunReport { count: 0, stack: 0, arena: 0 })
+            Ok(RunReport {
+                count: 0,
+                stack: 0,
+                arena: 0,
+            })
         }
         Mode::Digest => {
             engine.run(&mut Digester { link })?;
-            Ok(RunReport { count: 0, stack: 0, arena: 0 })
+            Ok(RunReport {
+                count: 0,
+                stack: 0,
+                arena: 0,
+            })
         }
     }
 }
 
 /// Why nothing came back from flash.
 fn nothing<F: NorFlash>(store: &Option<Store<F>>) -> Failure {
-    let code = if store.is_some() { ErrorCode::NothingStored } else { ErrorCode::NoStore };
+    let code = if store.is_some() {
+        ErrorCode::NothingStored
+    } else {
+        ErrorCode::NoStore
+    };
     Failure::new(code, 0)
 }
 
@@ -362,7 +376,10 @@ fn save<F: NorFlash>(
     let learned = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
     let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
     let generation = store.save(digest, &[learned]).map_err(of_store)?;
-    Ok(StoreReport { generation, capacity: store.capacity() })
+    Ok(StoreReport {
+        generation,
+        capacity: store.capacity(),
+    })
 }
 
 /// Brings back what was saved with this model. What fails leaves the weights of the file, but for a flash that holds nothing of
@@ -379,7 +396,10 @@ fn restore<F: NorFlash>(
         generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
         Ok::<(), Failure>(())
     })?;
-    Ok(StoreReport { generation, capacity: store.capacity() })
+    Ok(StoreReport {
+        generation,
+        capacity: store.capacity(),
+    })
 }
 
 /// Goes back to the weights of the file, in RAM and, if wanted, in flash.
@@ -509,9 +529,7 @@ fn scores<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e [
 }
 
 fn learned<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
-    let bytes = engine
-        .learned()
-        .ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
+    let bytes = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
     chunk(bytes, offset, len)
 }
 

@@ -8,13 +8,18 @@ use crate::format::record::{Arith, DType};
 use crate::graph::learn::{Learning, MAX_TAPS, Tapped};
 use crate::learn::Standard;
 use crate::learn::heads::{
-    Boosted, BoostedOptions, Head, LeastSquares, LeastSquaresOptions, Lda, LdaOptions, NearestMean,
+    Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
     NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions,
 };
 use crate::ops;
 
 /// Means of the channels of a tap's operator's input, into the features from `at` on.
-pub(super) fn collect(learning: &Learning<'_>, arena: &mut [u8], tap: &Tapped, at: usize) -> Result<(), Rule> {
+pub(super) fn collect(
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    tap: &Tapped,
+    at: usize,
+) -> Result<(), Rule> {
     let answer = learning.head.answer.ok_or(Rule::Table)?;
     let (work, behind) = arena.split_at_mut_checked(answer.features as usize).ok_or(Rule::ArenaBounds)?;
     let features = behind.get_mut(4 * at..).and_then(|f| f.get_mut(..4 * tap.width()));
@@ -71,20 +76,21 @@ macro_rules! with_head {
         match $kind {
             HeadKind::Softmax { step } => {
                 #[allow(unused_mut)]
-                let mut $head = Softmax::attach($width, $classes, SoftmaxOptions { step }, $memory).map_err(fault)?;
+                let mut $head =
+                    Softmax::attach($width, $classes, SoftmaxOptions { step }, $memory).map_err(fault)?;
                 $body
             }
             HeadKind::NearestMean { window } => {
                 #[allow(unused_mut)]
-                let mut $head =
-                    NearestMean::attach($width, $classes, NearestMeanOptions { window }, $memory).map_err(fault)?;
+                let mut $head = NearestMean::attach($width, $classes, NearestMeanOptions { window }, $memory)
+                    .map_err(fault)?;
                 $body
             }
             HeadKind::Lda { shrinkage, window } => {
                 let shrinkage = if shrinkage < 0.0 { Shrinkage::Oas } else { Shrinkage::Part(shrinkage) };
                 #[allow(unused_mut)]
-                let mut $head =
-                    Lda::attach($width, $classes, LdaOptions { shrinkage, window }, $memory).map_err(fault)?;
+                let mut $head = Lda::attach($width, $classes, LdaOptions { shrinkage, window }, $memory)
+                    .map_err(fault)?;
                 $body
             }
             HeadKind::LeastSquares { ridge, forgetting, balance } => {
@@ -95,7 +101,8 @@ macro_rules! with_head {
             }
             HeadKind::Simplex { step } => {
                 #[allow(unused_mut)]
-                let mut $head = Simplex::attach($width, $classes, SimplexOptions { step }, $memory).map_err(fault)?;
+                let mut $head =
+                    Simplex::attach($width, $classes, SimplexOptions { step }, $memory).map_err(fault)?;
                 $body
             }
             HeadKind::Boosted { step } => {
@@ -203,7 +210,9 @@ pub(super) fn readout(
     let count = widths(learning, &mut room);
     let Places { memory, .. } = places(&answer, width, arena).ok()?;
     let mut read = || -> Result<Option<f32>, Rule> {
-        Ok(with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => head.readout(class, weights)))
+        Ok(
+            with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => head.readout(class, weights)),
+        )
     };
     read().ok().flatten()
 }

@@ -77,19 +77,25 @@ impl<'m, 'a> Engine<'m, 'a> {
                 let channels = layer.shape.geometry.out_c * usize::from(rank);
                 let numbers: &mut [f32] = super::cast_mut(overlay)?;
                 let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
-                let mut random = Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
+                let mut random =
+                    Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
                 let scale = 1.0 / libm::sqrtf(layer.shape.inputs() as f32);
                 down.iter_mut().for_each(|d| *d = scale * random.normal());
             }
             part => {
                 let same = factory.len().min(overlay.len());
-                let own = if part == Part::Scale && !layer.shape.is_whole() { same.min(overlay.len() / 2) } else { same };
+                let own = if part == Part::Scale && !layer.shape.is_whole() {
+                    same.min(overlay.len() / 2)
+                } else {
+                    same
+                };
                 let (own, ones) = overlay.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
                 own.copy_from_slice(factory.get(..own.len()).ok_or(Rule::BlobBounds)?);
                 super::cast_mut::<f32>(ones)?.fill(1.0);
             }
         }
-        if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } = layer.repr.teacher
+        if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } =
+            layer.repr.teacher
             && let Some((at, bytes)) = layer.extra(learning.head.classes)
         {
             let table = self.arena.get_mut(at as usize..).and_then(|t| t.get_mut(..bytes as usize));
@@ -151,7 +157,8 @@ impl<'m, 'a> Engine<'m, 'a> {
                 guess = answer::best(&learning, self.arena).or(guess);
             }
             if course.steps >= answer.from {
-                course.stale |= answer::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
+                course.stale |=
+                    answer::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
         }
         course.steps = course.steps.saturating_add(1);

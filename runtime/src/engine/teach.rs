@@ -93,7 +93,11 @@ fn assignment<'a>(
 
 impl Lecture<'_, '_> {
     /// Room and learning memory, from the arena of inference on.
-    fn split<'a>(&self, arena: &'a mut [u8], words: usize) -> Result<(&'a [u8], &'a mut [u8], Words<'a>, Pieces<'a>), Rule> {
+    fn split<'a>(
+        &self,
+        arena: &'a mut [u8],
+        words: usize,
+    ) -> Result<(&'a [u8], &'a mut [u8], Words<'a>, Pieces<'a>), Rule> {
         let head = &self.learning.head;
         let room = head.room as usize;
         let (work, behind) = arena.split_at_mut_checked(room).ok_or(Rule::ArenaBounds)?;
@@ -115,7 +119,12 @@ impl Lecture<'_, '_> {
         of(self.learning.head.rate).times(of(layer.repr.rate)).times(factor)
     }
 
-    fn descent<'a>(&self, layer: &TrainedLayer, velocity: &'a mut [u8], random: &'a mut Random) -> Result<Descent<'a>, Rule> {
+    fn descent<'a>(
+        &self,
+        layer: &TrainedLayer,
+        velocity: &'a mut [u8],
+        random: &'a mut Random,
+    ) -> Result<Descent<'a>, Rule> {
         let head = &self.learning.head;
         Ok(Descent {
             rate: self.float_rate(layer),
@@ -160,7 +169,8 @@ impl Lecture<'_, '_> {
         let grid = layer.grid();
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
-                let residual = super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let residual =
+                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &mut [f32] = super::cast_mut(own.extra)?;
                 let (rule, codes) = assignment(layer, classes, self.blobs, table)?;
                 let errors = words.take(shape.geometry.pixels())?;
@@ -243,7 +253,8 @@ impl Lecture<'_, '_> {
         let (_, rest) = blob.split_at_checked(above.front[0]).ok_or(Rule::BlobBounds)?;
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
-                let residual = super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let residual =
+                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &[f32] = super::cast(of_second.extra)?;
                 let (rule, codes) = assignment(second, classes, self.blobs, table)?;
                 let mut room = float::Room {
@@ -296,7 +307,10 @@ impl Lecture<'_, '_> {
                     h: super::cast(z)?,
                     quant: quant(second)?,
                     weights: super::cast(weights)?,
-                    scales: integer::Scales { multiplier: super::cast(multiplier)?, shift: super::cast(shift)? },
+                    scales: integer::Scales {
+                        multiplier: super::cast(multiplier)?,
+                        shift: super::cast(shift)?,
+                    },
                 };
                 let lesson = integer::Lesson {
                     rule,

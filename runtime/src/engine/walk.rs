@@ -87,7 +87,8 @@ fn run_learned<'r>(
     let (work, behind) = arena.split_at_mut_checked(arena_bytes).ok_or(Rule::ArenaBounds)?;
     let mut pieces = Pieces { rest: behind, at: arena_bytes };
     let classes = class_bytes(learning.head.classes);
-    let room = pieces.take(learning.head.room as usize, classes + 4 * layer.shape.room_words(layer.repr.part))?;
+    let room =
+        pieces.take(learning.head.room as usize, classes + 4 * layer.shape.room_words(layer.repr.part))?;
     let overlay = &*pieces.take(layer.overlay.start, layer.overlay.len)?;
     let blobs = model.blobs();
     let whole = layer.shape.is_whole();
@@ -106,7 +107,13 @@ fn run_learned<'r>(
         Part::LowRank { rank } => {
             let room = room.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
             let memory = Memory::new(work, blobs);
-            return run_adapted(layer, usize::from(rank), memory, super::cast(overlay)?, super::cast_mut(room)?);
+            return run_adapted(
+                layer,
+                usize::from(rank),
+                memory,
+                super::cast(overlay)?,
+                super::cast_mut(room)?,
+            );
         }
     };
     ops::run(&layer.record, &mut memory)?;

@@ -310,7 +310,12 @@ impl LowRank<'_> {
     }
 
     /// Steps the lower factor.
-    pub(super) fn finish<X: Copy>(&mut self, x: &[X], real: impl Fn(X) -> f32 + Copy, descent: &mut Descent<'_>) {
+    pub(super) fn finish<X: Copy>(
+        &mut self,
+        x: &[X],
+        real: impl Fn(X) -> f32 + Copy,
+        descent: &mut Descent<'_>,
+    ) {
         let (g, first) = (&self.geometry, self.up.len());
         for (r, pulled) in self.pulled.chunks_exact(g.pixels().max(1)).enumerate() {
             gradients(

@@ -379,7 +379,9 @@ impl core::fmt::Display for Failure {
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
             ErrorCode::Label => write!(f, "no such class: there are {detail}"),
             ErrorCode::NoStore => f.write_str("the device has no flash for what is learned"),
-            ErrorCode::NothingStored => f.write_str("its flash holds nothing that was learned with this model"),
+            ErrorCode::NothingStored => {
+                f.write_str("its flash holds nothing that was learned with this model")
+            }
             ErrorCode::StoreTooSmall => {
                 write!(f, "what was learned does not fit the {detail} bytes of flash that a save may take")
             }

@@ -149,7 +149,8 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
         context.learns = learns;
         // Adaptors work on weights in their plain order.
-        let adapted = learns && options.learning.as_ref().is_some_and(|p| p.part_of(&node.name) == PartName::LowRank);
+        let adapted =
+            learns && options.learning.as_ref().is_some_and(|p| p.part_of(&node.name) == PartName::LowRank);
         context.arrange = options.arrange && !adapted;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();

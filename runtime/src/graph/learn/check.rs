@@ -1,7 +1,8 @@
 //! Holds learning records against the rules that the module above says.
 
 use super::{
-    Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, room_bytes, standard_bytes,
+    Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, room_bytes,
+    standard_bytes,
 };
 use crate::engine::io_span;
 use crate::error::{Error, Rule};
@@ -13,10 +14,7 @@ use crate::learn::Rule as LearnRule;
 use crate::ops::{self, blob, product, require};
 
 /// Checks what stands behind the operators.
-pub(in crate::graph) fn check<'m>(
-    model: &Model<'m>,
-    rest: &'m [u8],
-) -> Result<(LearnHead, &'m [u8]), Error> {
+pub(in crate::graph) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(LearnHead, &'m [u8]), Error> {
     let shared = |rule| Error::Learn { layer: u8::MAX, rule };
     let (head, rest) = codec::decode_learn_head(rest).ok_or(shared(Rule::Table))?;
     let learning = Learning::new(model, head, rest);

@@ -29,7 +29,7 @@ use crate::format::learn::{
 };
 use crate::format::record::Record;
 use crate::learn::grid::Grid;
-use crate::learn::heads::{Boosted, Head, LeastSquares, Lda, NearestMean, Simplex, Softmax};
+use crate::learn::heads::{Boosted, Head, Lda, LeastSquares, NearestMean, Simplex, Softmax};
 use crate::ops::Span;
 
 /// Most classes.
@@ -148,9 +148,8 @@ impl HeadKind {
         let scratch = match self {
             Self::Softmax { .. } | Self::Boosted { .. } => classes,
             Self::NearestMean { .. } => 0,
-            Self::Lda { .. } => {
-                (features.saturating_add(1) * classes).saturating_add(features.saturating_mul(features + 1) / 2)
-            }
+            Self::Lda { .. } => (features.saturating_add(1) * classes)
+                .saturating_add(features.saturating_mul(features + 1) / 2),
             Self::LeastSquares { .. } => features + 1,
             Self::Simplex { .. } => classes.max(4).next_power_of_two() - 1,
         };
@@ -323,7 +322,9 @@ impl Iterator for Taps<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::learn::heads::{BoostedOptions, LdaOptions, LeastSquaresOptions, NearestMeanOptions, SimplexOptions, SoftmaxOptions};
+    use crate::learn::heads::{
+        BoostedOptions, LdaOptions, LeastSquaresOptions, NearestMeanOptions, SimplexOptions, SoftmaxOptions,
+    };
 
     /// What was learned is the front of the memory, as long as each head says.
     #[test]

@@ -34,9 +34,7 @@ impl Shape {
     pub fn of(record: &Record) -> Result<Self, Rule> {
         let (mut folded, mut norm) = (false, false);
         let (geometry, arith, src, dst, blob, images) = match record {
-            Record::Conv2d(r) => {
-                (Geometry::conv(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n)
-            }
+            Record::Conv2d(r) => (Geometry::conv(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n),
             Record::Depthwise(r) => {
                 (Geometry::depthwise(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n)
             }

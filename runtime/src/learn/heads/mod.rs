@@ -161,13 +161,7 @@ pub trait Head<'a>: Sized {
 }
 
 /// Row `class` of a linear classifier, if the class has samples.
-fn row(
-    counts: &[f32],
-    bias: &[f32],
-    rows: &[f32],
-    class: usize,
-    weights: &mut [f32],
-) -> Option<f32> {
+fn row(counts: &[f32], bias: &[f32], rows: &[f32], class: usize, weights: &mut [f32]) -> Option<f32> {
     let row = rows.chunks_exact(weights.len().max(1)).nth(class)?;
     if counts.get(class).is_none_or(|&count| count <= 0.0) {
         return None;

@@ -88,7 +88,8 @@ pub(super) fn learns<H: FloatHead>(options: fn() -> H::Options, expected: f32) {
     let same = samples[1000..].iter().filter(|(x, _)| {
         let mut scores = [0.0; CLASSES];
         head.predict(x, &mut scores).unwrap();
-        let linear: Vec<f32> = rows.iter().map(|(b, w)| w.iter().zip(x).fold(*b, |s, (w, x)| s + w * x)).collect();
+        let linear: Vec<f32> =
+            rows.iter().map(|(b, w)| w.iter().zip(x).fold(*b, |s, (w, x)| s + w * x)).collect();
         best(&scores) == best(&linear)
     });
     assert!(same.count() >= 998);

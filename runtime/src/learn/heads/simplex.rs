@@ -169,7 +169,9 @@ impl<'a> Head<'a> for Simplex<'a> {
 
     fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
         // Cosines of a sample have the same length under them, whatever the class.
-        if weights.len() != self.features || self.memory[..self.classes].get(class).is_none_or(|&count| count <= 0.0) {
+        if weights.len() != self.features
+            || self.memory[..self.classes].get(class).is_none_or(|&count| count <= 0.0)
+        {
             return None;
         }
         let (mut bias, (_, projection)) = (0.0, self.places());

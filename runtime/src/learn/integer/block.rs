@@ -146,7 +146,11 @@ fn weight(second: &Second<'_>, at: usize) -> i32 {
     let all = usize::from(g.window.kernel[0]) * row;
     let length = (g.taps() * g.c).max(1);
     let (o, i) = (at / length, at % length);
-    if halves.len() * 2 < g.places() { 0 } else { blocked_weight(halves, all, o, i / segment * row + i % segment) }
+    if halves.len() * 2 < g.places() {
+        0
+    } else {
+        blocked_weight(halves, all, o, i / segment * row + i % segment)
+    }
 }
 
 impl Steps<'_, '_, '_> {
@@ -170,16 +174,23 @@ mod tests {
     fn steps_of_the_first_layer_follow_the_gradient() {
         let mut random = Random::new(4);
         let (n, hidden, out, classes) = (6, 8, 12, 3);
-        let mut draw = |count: usize| -> Vec<i8> { (0..count).map(|_| (random.next_u32() as i8) / 2).collect() };
+        let mut draw =
+            |count: usize| -> Vec<i8> { (0..count).map(|_| (random.next_u32() as i8) / 2).collect() };
         let (x, h, z) = (draw(n), draw(hidden), draw(out));
         let (below, above) = (Geometry::dense(1, n, hidden), Geometry::dense(1, hidden, out));
         let weights = draw(hidden * out);
         let one = Magnitude::from_f32(1.0);
         let quant = Quant { in_zp: 3, out_zp: -2, bounds: (-128, 127), s_in: one, s_out: one };
         // Scales of 2^-7 to 2^-4: as multipliers of one half.
-        let (multiplier, shift): (Vec<i32>, Vec<i8>) = (0..out).map(|o| (1 << 30, -3 - (o % 3) as i8)).unzip();
-        let second =
-            Second { geometry: above, h: &z, quant, weights: &weights, scales: Scales { multiplier: &multiplier, shift: &shift } };
+        let (multiplier, shift): (Vec<i32>, Vec<i8>) =
+            (0..out).map(|o| (1 << 30, -3 - (o % 3) as i8)).unzip();
+        let second = Second {
+            geometry: above,
+            h: &z,
+            quant,
+            weights: &weights,
+            scales: Scales { multiplier: &multiplier, shift: &shift },
+        };
         let codes: Vec<i8> = (0..classes * out).map(|i| ((i * 37 % 91) as i8) - 45).collect();
         let scale = 0.001;
         let lesson = Lesson {
@@ -220,7 +231,11 @@ mod tests {
                     scales: Scales { multiplier: &own_multiplier, shift: &own_shift },
                 },
             };
-            let mut room = Room { residual: &mut vec![0; classes], sums: &mut vec![0; classes], gradients: &mut vec![0; 64] };
+            let mut room = Room {
+                residual: &mut vec![0; classes],
+                sums: &mut vec![0; classes],
+                gradients: &mut vec![0; 64],
+            };
             let mut back =
                 BlockRoom { features: &mut vec![0; out], second: &mut vec![0; out], plane: &mut [0] };
             let mut own = Random::new(100 + round);
@@ -241,9 +256,17 @@ mod tests {
     #[test]
     fn weights_of_all_orders_are_found() {
         let window = Window { kernel: [2, 3], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
-        let g = Geometry { input: [9, 9], c: 3, output: [8, 7], out_c: 4, window, order: Order::Blocked { row: 12 } };
+        let g = Geometry {
+            input: [9, 9],
+            c: 3,
+            output: [8, 7],
+            out_c: 4,
+            window,
+            order: Order::Blocked { row: 12 },
+        };
         let halves = vec![0i16; g.places() / 2];
-        let quant = Quant { in_zp: 0, out_zp: 0, bounds: (-128, 127), s_in: Magnitude::ZERO, s_out: Magnitude::ZERO };
+        let quant =
+            Quant { in_zp: 0, out_zp: 0, bounds: (-128, 127), s_in: Magnitude::ZERO, s_out: Magnitude::ZERO };
         let scales = Scales { multiplier: &[1], shift: &[0] };
         let second = Second { geometry: g, h: &[], quant, weights: bytemuck::cast_slice(&halves), scales };
         assert!((0..g.weights()).all(|at| weight(&second, at) == 0));

@@ -112,12 +112,7 @@ pub(super) fn room_bits(pixels: usize) -> i32 {
 }
 
 /// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
-fn scores(
-    (h, quant): (&[i8], &Quant),
-    lesson: &Lesson<'_>,
-    room: &mut Room<'_>,
-    starts: &mut Starts,
-) {
+fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
     let (grid, classes) = (&lesson.grid, room.residual.len());
     let (features, channels) = (grid.features(), grid.channels);
     // Sums over all features of at most 255 a pixel fit in 32 bits.

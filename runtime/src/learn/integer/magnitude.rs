@@ -134,7 +134,10 @@ mod tests {
             assert!((f64::from(factor) * f64::from(-shift).exp2() / f64::from(a) - 1.0).abs() < 1e-4);
         }
         assert_eq!(Magnitude::from_f32(5.5).whole(1), 11);
-        assert_eq!([5.5f32, 7.0e20, 1.2e-30, 0.0].map(|a| Magnitude::from_f32(a).to_f32()), [5.5, 7.0e20, 1.2e-30, 0.0]);
+        assert_eq!(
+            [5.5f32, 7.0e20, 1.2e-30, 0.0].map(|a| Magnitude::from_f32(a).to_f32()),
+            [5.5, 7.0e20, 1.2e-30, 0.0]
+        );
         assert!((float(Magnitude::root(2)) - core::f64::consts::SQRT_2).abs() < 1e-4);
         assert_eq!(Magnitude::from_f32(1e30).whole(0), i64::MAX as u64);
         for odd in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {

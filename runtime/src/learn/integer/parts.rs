@@ -108,7 +108,11 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
     /// A channel whose weights do not learn, by the sum of its errors and that of errors times outputs, both times 2^`up`. An
     /// adaptor's errors lie in its room.
     pub(super) fn few(&mut self, channel: usize, total: i32, product: i32, up: i32) {
-        if !self.motion.goes_on() && total == 0 && product == 0 && !matches!(self.layer.part, Part::LowRank(..)) {
+        if !self.motion.goes_on()
+            && total == 0
+            && product == 0
+            && !matches!(self.layer.part, Part::LowRank(..))
+        {
             return;
         }
         let unit = self.unit.scaled(up);

@@ -163,7 +163,8 @@ mod tests {
     #[test]
     fn errors_come_back_as_slopes() {
         let mut random = Random::new(12);
-        let window = |s: u16, p: u16| Window { kernel: [3, 2], stride: [s, 1], dilation: [1, 1], pad: [p; 4] };
+        let window =
+            |s: u16, p: u16| Window { kernel: [3, 2], stride: [s, 1], dilation: [1, 1], pad: [p; 4] };
         for (c, order, out_c, window) in [
             (4, Order::Grouped { groups: 2 }, 6, window(2, 1)),
             (3, Order::Depthwise { multiplier: 2 }, 6, window(1, 1)),

@@ -474,11 +474,13 @@ fn train_probes(
         ));
     }
     let labels = labels.map(super::read_array).transpose()?;
-    let labels = labels.map(|array| super::learn::labels(&array, samples.len(), "calibration")).transpose()?;
+    let labels =
+        labels.map(|array| super::learn::labels(&array, samples.len(), "calibration")).transpose()?;
     let port = Port::of_value(graph, graph.inputs[0]);
     let inputs: Vec<Vec<u8>> =
         samples.iter().flatten().map(|x| port.encode_real(x.iter().copied())).collect();
-    offshoot_export::probes::train(&compiled.bytes, &inputs, labels.as_deref()).map_err(|e| export_failure(&e))
+    offshoot_export::probes::train(&compiled.bytes, &inputs, labels.as_deref())
+        .map_err(|e| export_failure(&e))
 }
 
 const PLAN_HELP: &str = "tools/export/src/learning/plan.rs lists the fields of a plan";

@@ -17,11 +17,11 @@ use offshoot_target::{Device, Target};
 use serde::Serialize;
 
 use super::{parse_target, read_array};
-use evaluate::{accuracy, classify};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::ui::{Outcome, Ui};
+use evaluate::{accuracy, classify};
 
 /// Rule of hidden layers, instead of the plan's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -162,7 +162,8 @@ impl Outcome for Report {
         for [name, value] in facts(self) {
             table.row([name, value]);
         }
-        let blocks = if self.blocks.is_empty() { String::new() } else { format!("\n{}", blocks_table(&self.blocks)) };
+        let blocks =
+            if self.blocks.is_empty() { String::new() } else { format!("\n{}", blocks_table(&self.blocks)) };
         format!("{}{table}{blocks}\n", curve(&self.curve))
     }
 }
@@ -248,7 +249,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (train, test) = (pair(&args.train)?, pair(&args.test)?);
     let (mut report, learned) = learn(ui, &file, &train, &test, &wish, &target)?;
     if let Some(path) = &args.output {
-        let inputs = Inputs::encode(&learned.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
+        let inputs =
+            Inputs::encode(&learned.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
         let labels = labels(&test.1, inputs.count(), "test")?;
         report.accuracy_written = accuracy(&classify(&learned, None, None, &inputs)?, &labels, |_| true);
         offshoot_report::write_atomically(path, learned.bytes()).map_err(|e| Failure::writing(path, &e))?;
@@ -305,7 +307,8 @@ pub fn learn(
     let fitted = relearn::changed(file.bytes(), |head, layers| apply(wish, steps, head, layers));
     let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
-    let learning = model.learning().ok_or_else(|| Failure::new(Kind::Usage, "the model does not learn", NO_PLAN))?;
+    let learning =
+        model.learning().ok_or_else(|| Failure::new(Kind::Usage, "the model does not learn", NO_PLAN))?;
     if let Schedule::Linear { steps: planned } | Schedule::Cosine { steps: planned } = learning.head.schedule
         && planned as usize != steps
     {
@@ -330,7 +333,8 @@ pub fn learn(
     };
     let mut trace = course(ui, device.as_mut(), &samples, &train_labels, steps)?;
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
-    let export = relearn::with_learned(file.bytes(), &learned).or_fail(Kind::Internal, "report this model")?;
+    let export =
+        relearn::with_learned(file.bytes(), &learned).or_fail(Kind::Internal, "report this model")?;
     let classes = classify(&file, Some(&learned), wish.keep, &test_samples)?;
     // A run on the target makes its head ready, and says what memory that takes.
     let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
@@ -338,7 +342,9 @@ pub fn learn(
     trace.arena = trace.arena.max(device.arena_used().into());
     let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
     if let Some(keep) = wish.keep {
-        device.keep(keep).or_fail(Kind::Usage, "give 1 to as many blocks as the head has, of kind boosted")?;
+        device
+            .keep(keep)
+            .or_fail(Kind::Usage, "give 1 to as many blocks as the head has, of kind boosted")?;
     }
     let saved = if wish.save { Some(save(device.as_mut(), &learned)?) } else { None };
     let hidden = learning.layers().find_map(|layer| match layer.repr.teacher {
@@ -394,7 +400,8 @@ fn wished_steps(file: &OffFile, train: &(Array, Array), wish: &Wish) -> Result<u
 /// Whether every label is one of the classes; what to do if not.
 fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result<()> {
     let Some(&beyond) = labels.iter().find(|&&l| l >= classes) else { return Ok(()) };
-    let message = format!("a training sample is of class {beyond}, the model learns classes 0 to {}", classes - 1);
+    let message =
+        format!("a training sample is of class {beyond}, the model learns classes 0 to {}", classes - 1);
     let help = match learning.head.answer {
         Some(_) => format!("give its head room: --new-classes {}", beyond - classes + 1),
         None => "classes that the network does not know are learned by a head: put one into the plan (head = \"lda\")".into(),
@@ -537,8 +544,8 @@ pub fn labels(array: &Array, samples: usize, what: &str) -> Result<Vec<u16>> {
     let help = "give one class number a sample, in the same order";
     let whole = array.to_i64().or_fail_in(Kind::Dtype, format!("{what} labels"), help)?;
     let labels: Option<Vec<u16>> = whole.iter().map(|&l| u16::try_from(l).ok()).collect();
-    let labels =
-        labels.ok_or_else(|| Failure::new(Kind::Mismatch, format!("a {what} label is no class number"), help))?;
+    let labels = labels
+        .ok_or_else(|| Failure::new(Kind::Mismatch, format!("a {what} label is no class number"), help))?;
     if labels.len() != samples {
         let message = format!("{} {what} labels for {samples} samples", labels.len());
         return Err(Failure::new(Kind::Shape, message, help));

@@ -41,8 +41,9 @@ pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
                 }
             }
             let last = layers.last().map(|c| c.position);
-            let named =
-                |c: &&Candidate<'_>| names.iter().any(|n| n == c.name() || n == super::LAST && Some(c.position) == last);
+            let named = |c: &&Candidate<'_>| {
+                names.iter().any(|n| n == c.name() || n == super::LAST && Some(c.position) == last)
+            };
             layers.iter().copied().filter(named).collect()
         }
     };
@@ -54,14 +55,24 @@ pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
         ));
     }
     let Some(room) = classes.checked_add(plan.new_classes).filter(|&c| c <= MAX_CLASSES) else {
-        return wrong(format!("{} new classes beside {classes}: at most {MAX_CLASSES} together", plan.new_classes));
+        return wrong(format!(
+            "{} new classes beside {classes}: at most {MAX_CLASSES} together",
+            plan.new_classes
+        ));
     };
     let tap = |c: &&Candidate<'_>| Tap {
         op: c.position as u16,
         scale: if c.shape.is_whole() { c.input_scale } else { 0.0 },
     };
     let (kind, name) = kind(&plan)?;
-    Ok(Some(Head { kind, name, classes: room, from: plan.from, taps: tapped.iter().map(tap).collect(), features }))
+    Ok(Some(Head {
+        kind,
+        name,
+        classes: room,
+        from: plan.from,
+        taps: tapped.iter().map(tap).collect(),
+        features,
+    }))
 }
 
 fn kind(plan: &HeadPlan) -> Result<(HeadKind, &'static str)> {

@@ -5,9 +5,7 @@ mod head;
 mod plan;
 
 use offshoot::format::codec;
-use offshoot::format::learn::{
-    CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
-};
+use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher};
 use offshoot::format::record::Record;
 use offshoot::graph::learn::{MAX_GRID, Shape, room_bytes, standard_bytes};
 use offshoot::learn::grid::Grid;
@@ -244,15 +242,16 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
 /// Words of room that the layers need.
 fn words(chosen: &[&Candidate<'_>], layers: &[LearnLayer]) -> usize {
     let own = chosen.iter().zip(layers).map(|(c, l)| c.shape.room_words(l.part));
-    let blocks = layers.windows(2).enumerate().filter(|(_, l)| l[0].teacher == Teacher::Next).map(|(i, l)| {
-        let second = &chosen[i + 1].shape;
-        let grid = match l[1].teacher {
-            Teacher::Local { grid, .. } => grid.into(),
-            Teacher::Output | Teacher::Next => 1,
-        };
-        let features = Grid::new(grid, second.geometry.output, second.geometry.out_c).features();
-        chosen[i].shape.block_words(l[0].part, second, features)
-    });
+    let blocks =
+        layers.windows(2).enumerate().filter(|(_, l)| l[0].teacher == Teacher::Next).map(|(i, l)| {
+            let second = &chosen[i + 1].shape;
+            let grid = match l[1].teacher {
+                Teacher::Local { grid, .. } => grid.into(),
+                Teacher::Output | Teacher::Next => 1,
+            };
+            let features = Grid::new(grid, second.geometry.output, second.geometry.out_c).features();
+            chosen[i].shape.block_words(l[0].part, second, features)
+        });
     own.chain(blocks).max().unwrap_or(0)
 }
 
@@ -276,7 +275,9 @@ fn place(
         *fine = places.next(c.shape.geometry.weights() as u64)?;
     }
     let table = table_bytes(c, layer, classes);
-    if let (Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }, Some(bytes)) = (&mut layer.teacher, table) {
+    if let (Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }, Some(bytes)) =
+        (&mut layer.teacher, table)
+    {
         *at = places.next(bytes)?;
     }
     if wish.momentum > 0.0 {
@@ -323,12 +324,7 @@ fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher)
 }
 
 /// What a layer learns from.
-fn teacher(
-    wish: &LearningPlan,
-    c: &Candidate<'_>,
-    output: bool,
-    constants: &mut Blobs,
-) -> Result<Teacher> {
+fn teacher(wish: &LearningPlan, c: &Candidate<'_>, output: bool, constants: &mut Blobs) -> Result<Teacher> {
     if output {
         return Ok(Teacher::Output);
     }
@@ -400,7 +396,8 @@ fn standard(
     let numbers: usize = graph.value(input).shape.iter().product();
     let Some(Statistics { mean, energy }) = &wish.statistics else {
         return wrong(
-            "input statistics (`standard`) begin with those of calibration samples: give --calib X.npy".into(),
+            "input statistics (`standard`) begin with those of calibration samples: give --calib X.npy"
+                .into(),
         );
     };
     if mean.len() != numbers || !energy.is_finite() || *energy <= 0.0 {
@@ -436,7 +433,9 @@ fn candidates<'l>(
         let norm = matches!(operator.record, Record::LayerNorm(_));
         let shape = Shape::of(&operator.record).ok();
         let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);
-        if let Some(shape) = shape.filter(|_| !norm || named || wish.part_of(&operator.name) == PartName::Scale) {
+        if let Some(shape) =
+            shape.filter(|_| !norm || named || wish.part_of(&operator.name) == PartName::Scale)
+        {
             all.push(Candidate { position, operator, shape, input_scale });
         }
         scales[operator.write] = operator.scale;

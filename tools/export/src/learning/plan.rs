@@ -380,7 +380,10 @@ impl LearningPlan {
             return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
         }
         if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::Learning(format!("a momentum of {}: it is 0 or more, and below 1", self.momentum)));
+            return Err(Error::Learning(format!(
+                "a momentum of {}: it is 0 or more, and below 1",
+                self.momentum
+            )));
         }
         if !self.noise.is_finite() || self.noise < 0.0 {
             return Err(Error::Learning(format!("noise of {}: it is 0 or more", self.noise)));
@@ -412,7 +415,10 @@ mod tests {
     fn words_and_tables_mean_the_same() {
         let of = |text: &str| LearningPlan::parse(text).unwrap().head.unwrap().plan();
         assert_eq!(of("head = \"lda\""), of("[head]\nkind = \"lda\""));
-        assert_eq!(of("[head]\nkind = \"lda\"\nfeatures = [\"a\"]").features, FeatureWish::Named(vec!["a".into()]));
+        assert_eq!(
+            of("[head]\nkind = \"lda\"\nfeatures = [\"a\"]").features,
+            FeatureWish::Named(vec!["a".into()])
+        );
         assert!(LearningPlan::parse("[head]\nkind = \"lda\"\nspeed = 3").is_err());
         assert!(LearningPlan::parse("head = \"oracle\"").is_err());
         let plan = LearningPlan::parse("blocks = [[\"a\", \"b\"]]\nstandard = true").unwrap();

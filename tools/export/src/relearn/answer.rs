@@ -51,17 +51,30 @@ impl Section {
     /// `(x - mean) · gain + host` in place, as the engine computes it.
     fn standardise(&mut self, at: u32, mean: &[f32], host: &[f32], gain: f32) -> Result<()> {
         let len = mean.len();
-        let too_long = |_| Error::Format { what: "an input's extent", value: len as u64, limit: u16::MAX.into() };
+        let too_long =
+            |_| Error::Format { what: "an input's extent", value: len as u64, limit: u16::MAX.into() };
         // Extents have sixteen bits: rows of a divisor of the length.
         let inner = (1..=len.min(65_535)).rev().find(|d| len.is_multiple_of(*d)).unwrap_or(1);
         let outer = u16::try_from(len / inner).map_err(too_long)?;
         let dims = [1, 1, outer, inner as u16];
-        let steps =
-            [(BinaryKind::Sub, mean.to_vec(), 0), (BinaryKind::Mul, vec![gain], 15), (BinaryKind::Add, host.to_vec(), 0)];
+        let steps = [
+            (BinaryKind::Sub, mean.to_vec(), 0),
+            (BinaryKind::Mul, vec![gain], 15),
+            (BinaryKind::Add, host.to_vec(), 0),
+        ];
         for (kind, numbers, broadcast) in steps {
             let b = Operand::Blob(self.constant(&numbers));
             let arith = BinaryArith::F32 { clamp: None };
-            self.push(Record::Binary(Binary { kind, swapped: false, a: at, b, dst: at, dims, broadcast, arith }));
+            self.push(Record::Binary(Binary {
+                kind,
+                swapped: false,
+                a: at,
+                b,
+                dst: at,
+                dims,
+                broadcast,
+                arith,
+            }));
         }
         Ok(())
     }
@@ -84,7 +97,8 @@ pub(super) fn as_operators(
         let input = model.input(0).ok_or(Error::Refused(offshoot::Error::NoSuchTensor))?;
         let gain = if energy > 0.0 { libm::sqrtf(standard.energy / energy) } else { 1.0 };
         let host = &model.blobs()[standard.blob as usize..][..4 * mean.len()];
-        let host: Vec<f32> = host.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let host: Vec<f32> =
+            host.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let len = mean.len() as u32;
         if input.dtype == DType::I8 {
             let real = section.room(4 * mean.len())?;
@@ -163,7 +177,8 @@ pub(super) fn as_operators(
             let mut shape = [1; 6];
             shape[1] = answer.classes;
             let rank = 2;
-            *first = IoRepr { offset: dst, dtype: DType::F32, scale: 0.0, zero_point: 0, rank, shape, ..*first };
+            *first =
+                IoRepr { offset: dst, dtype: DType::F32, scale: 0.0, zero_point: 0, rank, shape, ..*first };
         }
     }
     write(&mut header, model, &outputs, &section)

@@ -49,7 +49,8 @@ pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<
 /// Places of an output channel's weights, in the order of their inputs.
 fn places(shape: &Shape, channel: usize) -> impl Iterator<Item = usize> {
     let inputs = shape.inputs();
-    let depthwise = matches!(shape.geometry.order, offshoot::learn::layers::geometry::Order::Depthwise { .. });
+    let depthwise =
+        matches!(shape.geometry.order, offshoot::learn::layers::geometry::Order::Depthwise { .. });
     let channels = shape.geometry.out_c;
     (0..inputs).map(move |i| if depthwise { i * channels + channel } else { channel * inputs + i })
 }
@@ -122,9 +123,16 @@ impl Parts {
         let (bias, rest) = blob.split_at_checked(4 * channels)?;
         let (multiplier, rest) = rest.split_at_checked(4 * scales)?;
         let (shift, weights) = rest.split_at_checked(scales.next_multiple_of(4))?;
-        let words = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let words = |bytes: &[u8]| {
+            bytes.chunks_exact(4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        };
         let small = |bytes: &[u8]| bytes.iter().map(|&b| b as i8).collect();
-        Some(Self { bias: words(bias), multiplier: words(multiplier), shift: small(&shift[..scales]), weights: small(weights) })
+        Some(Self {
+            bias: words(bias),
+            multiplier: words(multiplier),
+            shift: small(&shift[..scales]),
+            weights: small(weights),
+        })
     }
 
     fn write(&self, blob: &mut [u8]) {

@@ -45,8 +45,7 @@ fn part(
     let mut arena = AlignedBytes::zeroed(bytes.unwrap_or(model.arena_bytes()) as usize);
     let mut engine = match learned {
         Some(learned) => {
-            let mut engine =
-                Engine::learning(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?;
+            let mut engine = Engine::learning(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?;
             engine.restore(learned).or_fail(Kind::Device, "what was learned belongs to another model")?;
             engine
         }

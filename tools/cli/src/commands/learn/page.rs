@@ -40,7 +40,8 @@ pub fn page(name: &str, r: &Report) -> Result<String> {
     }
     page.table(&table);
     if !r.blocks.is_empty() {
-        page.heading("Blocks of the head").paragraph("With the tail switched off, what lies behind the last block is not computed.");
+        page.heading("Blocks of the head")
+            .paragraph("With the tail switched off, what lies behind the last block is not computed.");
         page.table(&super::blocks_table(&r.blocks));
     }
     Ok(page.render())
