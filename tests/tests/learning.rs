@@ -323,8 +323,13 @@ fn what_does_not_fit_is_an_error_at_compile_time() {
 /// Every byte of the learning records, with several values, under a valid checksum: an error, or a model that learns.
 #[test]
 fn damaged_learning_records_are_survived() {
-    for (precision, plan) in [(Precision::Int8, "weights = \"int16\""), (Precision::F32, "codes = \"head\"")]
-    {
+    for (precision, plan) in [
+        (Precision::Int8, "weights = \"int16\""),
+        (Precision::F32, "codes = \"head\""),
+        (Precision::Int8, "blocks = true\nmomentum = 0.5\nhead = \"simplex\""),
+        (Precision::F32, "part = \"scale\"\nnoise = 0.1\n[head]\nkind = \"boosted\"\nfeatures = \"all\""),
+        (Precision::Int8, "layers = [\"last\"]\npart = \"low-rank\"\nhead = \"lda\""),
+    ] {
         let file = vibration(precision.clone(), plan);
         let header =
             offshoot::format::header::HeaderView::new_checked(file.bytes()).unwrap().parse().unwrap();
@@ -345,6 +350,8 @@ fn damaged_learning_records_are_survived() {
                 for label in [0, 1, u16::MAX] {
                     let _ = engine.learn(label);
                 }
+                let _ = engine.keep(1);
+                let _ = engine.run(&mut offshoot::trace::NoObserver);
                 opened += 1;
             }
         }

@@ -13,6 +13,7 @@ mod serve;
 
 pub use serve::{Device, serve};
 
+pub use offshoot::store::{RamFlash, Store};
 pub use offshoot::wire::{CountUnit, FRAME_MAX};
 
 /// Counts what running costs.

@@ -8,16 +8,18 @@ use crate::{Clock, StackGauge};
 use core::hint::black_box;
 use embedded_io::{Read, Write};
 use offshoot::format::header::{HeaderView, VERSION};
+use offshoot::store::Store;
+use offshoot::store::nor_flash::NorFlash;
 use offshoot::trace::NoObserver;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION, Request,
-    Response, RunReport, crc32, decode,
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION,
+    Request, Response, RunReport, StoreReport, crc32, decode,
 };
 use offshoot::{Engine, Model};
 
 /// What a board has.
 #[derive(Debug)]
-pub struct Device<'d, C, K> {
+pub struct Device<'d, C, K, F> {
     /// Name, as in `offshoot target list`.
     pub board: &'d str,
     /// Counts what running costs.
@@ -30,6 +32,8 @@ pub struct Device<'d, C, K> {
     pub model_ram: &'d mut [u8],
     /// RAM for the arena, aligned to 16.
     pub arena: &'d mut [u8],
+    /// Flash for what is learned, if there is any.
+    pub store: Option<Store<F>>,
 }
 
 /// Where a model lies.
@@ -42,37 +46,52 @@ enum Source {
     },
 }
 
+/// What a model is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// To run, with what is in flash if anything is.
+    Run,
+    /// To learn from the weights of its file.
+    Learn,
+    /// To learn from what is in flash.
+    Restore,
+}
+
 /// What the device does.
 enum State {
     /// No model is open; one of `loading` bytes may be on its way.
     Empty { loading: Option<usize> },
     /// The host waits for the answer to its wish to open this model.
     Open(Source),
-    /// The host waits for the answer to its wish that this model, which is open, learn.
-    Learn(Source),
+    /// The host waits for the answer to its wish that this model, which is open, learn; from what is in flash, if so.
+    Learn(Source, bool),
     /// The line is closed.
     Closed,
 }
 
 /// Answers requests until the line is closed (a read gives an error or 0 bytes).
-pub fn serve<S: Read + Write, C: Clock, K: StackGauge>(serial: S, mut device: Device<'_, C, K>) {
+pub fn serve<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
+    serial: S,
+    mut device: Device<'_, C, K, F>,
+) {
     let mut link = Link::new(serial);
     let mut state = State::Empty { loading: None };
     log_info!("ready");
     loop {
         state = match state {
             State::Empty { loading } => without_model(&mut link, &mut device, loading),
-            State::Open(source) => with_model(&mut link, &mut device, source, false),
-            State::Learn(source) => with_model(&mut link, &mut device, source, true),
+            State::Open(source) => with_model(&mut link, &mut device, source, Opening::Run),
+            State::Learn(source, false) => with_model(&mut link, &mut device, source, Opening::Learn),
+            State::Learn(source, true) => with_model(&mut link, &mut device, source, Opening::Restore),
             State::Closed => return,
         }
     }
 }
 
 /// Serves until a model is to be opened.
-fn without_model<S: Read + Write, C: Clock, K>(
+fn without_model<S: Read + Write, C: Clock, K, F>(
     link: &mut Link<S>,
-    device: &mut Device<'_, C, K>,
+    device: &mut Device<'_, C, K, F>,
     mut loading: Option<usize>,
 ) -> State {
     loop {
@@ -106,7 +125,12 @@ fn without_model<S: Read + Write, C: Clock, K>(
                 | Request::LearnBegin
                 | Request::Learn { .. }
                 | Request::ReadLearned { .. }
-                | Request::Select { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
+                | Request::Select { .. }
+                | Request::Save
+                | Request::Restore
+                | Request::Forget { .. }
+                | Request::Keep { .. }
+                | Request::ReadScores { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
             },
         };
         respond(link, answer);
@@ -115,11 +139,11 @@ fn without_model<S: Read + Write, C: Clock, K>(
 
 /// Opens the model and serves it until it is closed. Every request is answered but one that asks for another
 /// model or to let it learn: the next state answers it.
-fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
+fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     link: &mut Link<S>,
-    device: &mut Device<'_, C, K>,
+    device: &mut Device<'_, C, K, F>,
     source: Source,
-    learns: bool,
+    opening: Opening,
 ) -> State {
     let facts = (
         device.board,
@@ -134,6 +158,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
         model_flash,
         model_ram,
         arena,
+        store,
         ..
     } = device;
     let ram_len = model_ram.len();
@@ -141,19 +166,28 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
         Source::Flash => in_flash(model_flash),
         Source::Ram { len } => &model_ram[..len],
     };
+    let digest = crc32(bytes);
     let opened = Model::open(bytes).and_then(|model| {
-        let report = ModelInfo {
+        let mut report = ModelInfo {
             len: bytes.len() as u32,
-            crc: crc32(bytes),
+            crc: digest,
             operators: model.op_count(),
             arena: model.arena_bytes(),
+            restored: 0,
         };
-        let engine = if learns {
-            Engine::learning(model, arena)
-        } else {
-            Engine::new(model, arena)
-        };
-        Ok((engine?, report))
+        // At boot: what was learned is there again, if the model learns, the arena has room, and flash has it.
+        let stored = store.as_ref().and_then(Store::generation).is_some();
+        let learns = model
+            .train_arena_bytes()
+            .is_some_and(|needed| needed as usize <= arena.len());
+        if opening == Opening::Run && !(stored && learns) {
+            return Ok((Engine::new(model, arena)?, report));
+        }
+        let mut engine = Engine::learning(model, arena)?;
+        if opening != Opening::Learn {
+            report.restored = restore(&mut engine, store, digest).map_or(0, |stored| stored.generation);
+        }
+        Ok((engine, report))
     });
     let mut engine = match opened {
         Ok((engine, report)) => {
@@ -163,11 +197,15 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                 report.operators,
                 report.arena
             );
-            link.send(&if learns {
-                Response::Ok
-            } else {
-                Response::Model(report)
-            });
+            match opening {
+                Opening::Run => link.send(&Response::Model(report)),
+                Opening::Learn => link.send(&Response::Ok),
+                Opening::Restore if report.restored > 0 => link.send(&Response::Stored(StoreReport {
+                    generation: report.restored,
+                    capacity: store.as_ref().map_or(0, Store::capacity),
+                })),
+                Opening::Restore => respond(link, Err(nothing(store))),
+            }
             engine
         }
         Err(error) => {
@@ -208,7 +246,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                     }
                     Err(failure) => Err(failure),
                 },
-                Request::LearnBegin => return State::Learn(source),
+                Request::LearnBegin => return State::Learn(source, false),
                 Request::Learn { label } => match learn(&mut engine, clock, gauge, label) {
                     Ok(report) => {
                         link.send(&Response::Lesson(report));
@@ -224,6 +262,30 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge>(
                     Err(failure) => Err(failure),
                 },
                 Request::ReadLearned { offset, len } => match learned(&engine, offset, len) {
+                    Ok(data) => {
+                        link.send(&Response::Data(data));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::Save => match save(&engine, store, digest) {
+                    Ok(report) => {
+                        link.send(&Response::Stored(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::Restore if engine.course().is_none() => return State::Learn(source, true),
+                Request::Restore => match restore(&mut engine, store, digest) {
+                    Ok(report) => {
+                        link.send(&Response::Stored(report));
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
+                Request::Forget { flash } => forget(&mut engine, store, flash),
+                Request::Keep { blocks } => engine.keep(blocks).map_err(Failure::from),
+                Request::ReadScores { offset, len } => match scores(&engine, offset, len) {
                     Ok(data) => {
                         link.send(&Response::Data(data));
                         continue;
@@ -254,6 +316,10 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
     let reading_cost = reading_cost(clock);
     match mode {
         Mode::Plain => {
+            let learns = engine.course().is_some();
+            if learns {
+                engine.paint(PAINT);
+            }
             let depth = gauge.paint();
             clock.restart();
             let start = clock.now();
@@ -262,7 +328,8 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             let stack = depth_of(gauge, depth)?;
             result?;
             let count = clock.between(start, end).saturating_sub(reading_cost);
-            Ok(RunReport { count, stack })
+            let arena = if learns { engine.used(PAINT) as u32 } else { 0 };
+            Ok(RunReport { count, stack, arena })
         }
         Mode::Profile => {
             engine.run(&mut Profiler {
@@ -273,12 +340,90 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
                 depth: 0,
                 start: 0,
             })?;
-            Ok(RunReport { count: 0, stack: 0 })
+            Ok(RunReport {
+                count: 0,
+                stack: 0,
+                arena: 0,
+            })
         }
         Mode::Digest => {
             engine.run(&mut Digester { link })?;
-            Ok(RunReport { count: 0, stack: 0 })
+            Ok(RunReport {
+                count: 0,
+                stack: 0,
+                arena: 0,
+            })
         }
+    }
+}
+
+/// Why nothing came back from flash.
+fn nothing<F: NorFlash>(store: &Option<Store<F>>) -> Failure {
+    let code = if store.is_some() {
+        ErrorCode::NothingStored
+    } else {
+        ErrorCode::NoStore
+    };
+    Failure::new(code, 0)
+}
+
+/// What a store says, in the protocol's words.
+fn of_store<E>(error: offshoot::store::Error<E>) -> Failure {
+    match error {
+        offshoot::store::Error::TooLarge { capacity, .. } => Failure::new(ErrorCode::StoreTooSmall, capacity),
+        offshoot::store::Error::Length { .. } => Failure::new(ErrorCode::NothingStored, 0),
+        _ => Failure::new(ErrorCode::StoreFault, 0),
+    }
+}
+
+fn save<F: NorFlash>(
+    engine: &Engine<'_, '_>,
+    store: &mut Option<Store<F>>,
+    digest: u32,
+) -> Result<StoreReport, Failure> {
+    let learned = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
+    let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
+    let generation = store.save(digest, &[learned]).map_err(of_store)?;
+    Ok(StoreReport {
+        generation,
+        capacity: store.capacity(),
+    })
+}
+
+/// Brings back what was saved with this model. What fails leaves the weights of the file, but for a flash that holds nothing of
+/// this model.
+fn restore<F: NorFlash>(
+    engine: &mut Engine<'_, '_>,
+    store: &mut Option<Store<F>>,
+    digest: u32,
+) -> Result<StoreReport, Failure> {
+    let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
+    let mut generation = 0;
+    engine.restore_with(|own| {
+        let found = store.load(digest, own).map_err(of_store)?;
+        generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
+        Ok::<(), Failure>(())
+    })?;
+    Ok(StoreReport {
+        generation,
+        capacity: store.capacity(),
+    })
+}
+
+/// Goes back to the weights of the file, in RAM and, if wanted, in flash.
+fn forget<F: NorFlash>(
+    engine: &mut Engine<'_, '_>,
+    store: &mut Option<Store<F>>,
+    flash: bool,
+) -> Result<(), Failure> {
+    if flash {
+        let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
+        store.factory_reset().map_err(of_store)?;
+    }
+    match engine.course() {
+        Some(_) => Ok(engine.forget()?),
+        None if flash => Ok(()),
+        None => Err(Failure::new(ErrorCode::NotLearning, 0)),
     }
 }
 
@@ -356,7 +501,7 @@ fn respond<S: Read + Write>(link: &mut Link<S>, answer: Result<(), Failure>) {
     }
 }
 
-fn info<'d, C: Clock, K>(device: &Device<'d, C, K>) -> Info<'d> {
+fn info<'d, C: Clock, K, F>(device: &Device<'d, C, K, F>) -> Info<'d> {
     let facts = (
         device.board,
         device.model_ram.len(),
@@ -406,10 +551,13 @@ fn read<'e>(engine: &'e Engine<'_, '_>, index: u8, offset: u32, len: u16) -> Res
     chunk(engine.output(index.into())?, offset, len)
 }
 
+fn scores<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
+    let scores = engine.scores().ok_or(Failure::new(ErrorCode::NoSuchTensor, 0))?;
+    chunk(offshoot::wire::bytes_of(scores), offset, len)
+}
+
 fn learned<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e [u8], Failure> {
-    let bytes = engine
-        .learned()
-        .ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
+    let bytes = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
     chunk(bytes, offset, len)
 }
 

@@ -1,28 +1,31 @@
-//! A step of learning: the forward run, and after each operator that learns its own update, while its input and
-//! output are still in the arena. Nothing is kept for later.
+//! Learning as a caller sees it: a step, what was learned, and going back.
 
-use super::{Engine, Memory};
+use super::answer;
+use super::teach::{Lecture, Rates};
+use super::{Engine, walk};
 use crate::error::{Error, Rule};
-use crate::format::learn::{CodesRepr, Format, Part, Teacher};
-use crate::format::record::{Arith, Record};
+use crate::format::learn::{CodesRepr, Part, Teacher};
 use crate::graph::learn::{Learning, TrainedLayer};
-use crate::learn::layers::Slope;
-use crate::learn::{Codes, Random, Rule as LearnRule, float, integer, integer::Magnitude, sequence};
-use crate::ops::{self, Span};
-use crate::trace::{Observer, OpInfo};
+use crate::learn::Random;
+use crate::learn::schedule::ONE;
+use crate::ops;
 
 /// What learning keeps between steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
-    steps: u32,
-    random: Random,
+    pub(super) steps: u32,
+    pub(super) random: Random,
+    /// The answer's predictions do not rest on all that it learned: a run makes them do so.
+    pub(super) stale: bool,
+    /// Taps in use.
+    pub(super) kept: u8,
 }
 
 /// What a step of learning tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lesson {
-    /// The class that the network took the sample for, before it learned from it; `None` if no layer gives the
-    /// scores of the classes.
+    /// The class that the network took the sample for, before it learned from it: the answer's, if it can say one without more work,
+    /// else that of the layer that gives the scores of the classes; `None` if there is neither.
     pub guess: Option<u16>,
     /// Steps so far, this one included.
     pub steps: u32,
@@ -37,9 +40,14 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn learning(model: crate::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
-        engine.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
+        engine.course = Some(beginning(&learning));
         engine.forget()?;
         Ok(engine)
+    }
+
+    /// The records, if it learns.
+    pub(super) fn records(&self) -> Result<Learning<'m>, Error> {
+        self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
     }
 
     /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
@@ -47,39 +55,159 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// # Errors
     /// [`Error::NotLearning`].
     pub fn forget(&mut self) -> Result<(), Error> {
-        let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
-        let start = learning.learned_start().ok_or(Error::NotLearning)?;
+        let learning = self.records()?;
+        let start = learning.learned_start();
         self.arena.get_mut(start..).ok_or(Error::NotLearning)?.fill(0);
-        for layer in learning.layers() {
-            let factory = factory(&self.model, &layer).ok_or(Error::NotLearning)?;
-            let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Error::NotLearning)?;
-            overlay.copy_from_slice(factory);
+        for (index, layer) in learning.layers().enumerate() {
+            let begun = self.begin(&learning, &layer);
+            begun.map_err(|rule| Error::Learn { layer: index as u8, rule })?;
         }
-        self.course = Some(Course { steps: 0, random: Random::new(learning.head.seed) });
+        answer::begin(&self.model, &learning, self.arena)
+            .map_err(|rule| Error::Learn { layer: u8::MAX, rule })?;
+        self.course = Some(beginning(&learning));
+        Ok(())
+    }
+
+    /// What a layer begins with.
+    fn begin(&mut self, learning: &Learning<'_>, layer: &TrainedLayer) -> Result<(), Rule> {
+        let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
+        let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        match layer.repr.part {
+            Part::LowRank { rank } => {
+                let channels = layer.shape.geometry.out_c * usize::from(rank);
+                let numbers: &mut [f32] = super::cast_mut(overlay)?;
+                let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
+                let mut random =
+                    Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
+                let scale = 1.0 / libm::sqrtf(layer.shape.inputs() as f32);
+                down.iter_mut().for_each(|d| *d = scale * random.normal());
+            }
+            part => {
+                let same = factory.len().min(overlay.len());
+                let own = if part == Part::Scale && !layer.shape.is_whole() {
+                    same.min(overlay.len() / 2)
+                } else {
+                    same
+                };
+                let (own, ones) = overlay.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
+                own.copy_from_slice(factory.get(..own.len()).ok_or(Rule::BlobBounds)?);
+                super::cast_mut::<f32>(ones)?.fill(1.0);
+            }
+        }
+        if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } =
+            layer.repr.teacher
+            && let Some((at, bytes)) = layer.extra(learning.head.classes)
+        {
+            let table = self.arena.get_mut(at as usize..).and_then(|t| t.get_mut(..bytes as usize));
+            let table: &mut [f32] = super::cast_mut(table.ok_or(Rule::ArenaBounds)?)?;
+            let probe: &[i8] = ops::blob(self.model.blobs(), blob, table.len() as u64)?;
+            table.iter_mut().zip(probe).for_each(|(t, p)| *t = unit * f32::from(*p));
+        }
         Ok(())
     }
 
     /// One step: runs on the inputs, and every layer that learns learns that their class is `label`. A step consumes the
-    /// inputs, and outputs are as of a run.
+    /// inputs, and outputs are as of a run. A class that is the answer's alone is learned by it alone.
     ///
     /// # Errors
     /// [`Error::NotLearning`]; [`Error::Label`].
     pub fn learn(&mut self, label: u16) -> Result<Lesson, Error> {
-        let learning = self.model.learning().ok_or(Error::NotLearning)?;
+        let learning = self.records()?;
         let course = self.course.as_mut().ok_or(Error::NotLearning)?;
-        if label >= learning.head.classes {
-            return Err(Error::Label { classes: learning.head.classes });
+        if label >= learning.classes() {
+            return Err(Error::Label { classes: learning.classes() });
         }
-        let factor = learning.head.schedule.factor(course.steps);
-        let mut guess = None;
-        walk(&self.model, self.arena, Some(&learning), &mut crate::trace::NoObserver, |arena, layer| {
+        let head = &learning.head;
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        let follows = learning.standard().is_some_and(|s| s.steps == 0 || course.steps < s.steps);
+        answer::standardise(&self.model, &learning, self.arena, follows).map_err(shared)?;
+        let factor = head.schedule.factor(course.steps);
+        let warmed = u64::from(factor) * u64::from(course.steps.min(head.warm)) / u64::from(head.warm.max(1));
+        let warmed = if head.warm == 0 { factor } else { (warmed as u32).min(ONE) };
+        let mut lecture = Lecture {
+            learning: &learning,
+            blobs: self.model.blobs(),
+            label: usize::from(label),
+            step: course.steps,
+            rates: Rates { last: factor, hidden: warmed },
+        };
+        let (mut guess, mut first) = (None, None);
+        let active = walk::Active { learning: &learning, kept: u8::MAX };
+        let random = &mut course.random;
+        walk::walk(&self.model, self.arena, Some(active), &mut crate::trace::NoObserver, |arena, layer| {
             if layer.repr.teacher == Teacher::Output {
-                guess = largest(arena, layer);
+                guess = walk::largest(arena, layer);
             }
-            teach(&learning, layer, arena, self.model.blobs(), label, factor, &mut course.random)
+            if label >= head.classes {
+                return Ok(());
+            }
+            if layer.repr.teacher == Teacher::Next {
+                first = Some(*layer);
+                return Ok(());
+            }
+            if let Some(first) = first.take() {
+                lecture.block(&first, layer, arena, random)?;
+            }
+            lecture.layer(layer, arena, random)
         })?;
+        if let Some((answer, _)) = learning.answer() {
+            let kept = course.kept;
+            if !course.stale {
+                answer::predict(&learning, self.arena, kept).map_err(shared)?;
+                guess = answer::best(&learning, self.arena).or(guess);
+            }
+            if course.steps >= answer.from {
+                course.stale |=
+                    answer::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
+            }
+        }
         course.steps = course.steps.saturating_add(1);
         Ok(Lesson { guess, steps: course.steps })
+    }
+
+    /// Scores of the classes as the answer gives them, after a run: those of classes without samples are minus infinity. `None` if the model
+    /// has no answer, or does not learn.
+    pub fn scores(&self) -> Option<&[f32]> {
+        let learning = self.records().ok()?;
+        answer::scores(&learning, self.arena)
+    }
+
+    /// The answer as a linear classifier on its features, class by class: weights, and the bias. `None` for a class without samples, or
+    /// weights of another number than the features.
+    pub fn readout(&mut self, class: u16, weights: &mut [f32]) -> Option<f32> {
+        let learning = self.records().ok()?;
+        let course = self.course.as_mut()?;
+        if core::mem::take(&mut course.stale) {
+            answer::refresh(&learning, self.arena).ok()?;
+        }
+        answer::readout(&learning, self.arena, course.kept, class.into(), weights)
+    }
+
+    /// Statistics of the input as they are now: means, and the energy.
+    pub fn statistics(&self) -> Option<(&[f32], f32)> {
+        let learning = self.records().ok()?;
+        answer::device_statistics(&self.model, &learning, self.arena)
+    }
+
+    /// Uses the features of the first taps alone, in runs and steps, until told otherwise: a run ends when it has them, and what
+    /// lies behind is not computed. For an answer that is boosted, whose blocks do not rest on later ones.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if the answer has no such number of blocks.
+    pub fn keep(&mut self, taps: u8) -> Result<(), Error> {
+        let learning = self.records()?;
+        let blocks = answer::blocks(&learning);
+        let course = self.course.as_mut().ok_or(Error::NotLearning)?;
+        if taps == 0 || taps > blocks {
+            return Err(Error::NoSuchTensor);
+        }
+        course.kept = taps;
+        Ok(())
+    }
+
+    /// Blocks that can be kept: one for each tap of an answer that is boosted, else 0.
+    pub fn blocks(&self) -> u8 {
+        self.records().map_or(0, |learning| answer::blocks(&learning))
     }
 
     /// Where learning stands, if it has begun: with the arena as it is now, [`Self::resumed`] goes on from there.
@@ -101,14 +229,14 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// All that learning has changed: the bytes to keep. [`Learning::learned_bytes`]
     /// says how many they are.
     pub fn learned(&self) -> Option<&[u8]> {
-        let learning = self.course.and_then(|_| self.model.learning())?;
-        self.arena.get(learning.learned_start()?..)
+        let learning = self.records().ok()?;
+        self.arena.get(learning.learned_start()..)?.get(..learning.learned_bytes())
     }
 
     /// Fills the memory that a step may use beside inputs and what is learned with a pattern, to measure how much of it
     /// one does use: [`Self::used`].
     pub fn paint(&mut self, pattern: u8) {
-        let end = self.work_bytes();
+        let (end, behind) = self.work();
         let mut start = 0;
         // Stretches between inputs, by ascending place.
         while start < end {
@@ -120,18 +248,28 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             start = after.max(stop);
         }
+        // What an answer makes anew from what it learned.
+        if let Some(scratch) = self.arena.get_mut(behind..) {
+            scratch.fill(pattern);
+        }
+        let rests = self.records().is_ok_and(|learning| answer::rests_on_scratch(&learning));
+        if let Some(course) = self.course.as_mut().filter(|_| rests) {
+            course.stale = true;
+        }
     }
 
-    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has.
+    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has; and likewise of
+    /// the memory that an answer has behind what is learned.
     pub fn used(&self, pattern: u8) -> usize {
-        let work = self.arena.get(..self.work_bytes()).unwrap_or(&[]);
-        work.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1)
+        let (end, behind) = self.work();
+        let last = |bytes: &[u8]| bytes.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1);
+        last(self.arena.get(..end).unwrap_or(&[])) + last(self.arena.get(behind..).unwrap_or(&[]))
     }
 
-    /// Bytes of the arena in front of what is learned.
-    fn work_bytes(&self) -> usize {
-        let learning = self.course.and_then(|_| self.model.learning());
-        learning.and_then(|l| l.learned_start()).unwrap_or(self.arena.len())
+    /// Where the bytes in front of what is learned end, and where those behind it begin.
+    fn work(&self) -> (usize, usize) {
+        let all = self.arena.len();
+        self.records().map_or((all, all), |l| (l.learned_start(), l.learned_start() + l.learned_bytes()))
     }
 
     /// Puts back what [`Self::learned`] gave for the same model, wherever it has been since: what no steps of this model
@@ -141,288 +279,87 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length; [`Error::Learn`] with the first layer whose
     /// numbers the kernels do not take.
     pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
-        let learning = self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)?;
-        let start = learning.learned_start().ok_or(Error::NotLearning)?;
-        let own = self.arena.get_mut(start..).ok_or(Error::NotLearning)?;
-        if own.len() != learned.len() {
-            return Err(Error::Length);
-        }
-        own.copy_from_slice(learned);
-        for (index, layer) in learning.layers().enumerate() {
-            if let Err(rule) = self.check_learned(&layer) {
-                self.forget()?;
-                return Err(Error::Learn { layer: index as u8, rule });
+        self.restore_with(|own| {
+            if own.len() != learned.len() {
+                return Err(Error::Length);
             }
-        }
-        Ok(())
+            own.copy_from_slice(learned);
+            Ok(())
+        })
     }
 
-    /// Whether the overlay of a layer is one that its operator takes, with the multipliers and shifts of the file.
+    /// The same, with a function that writes it where it belongs (from flash, say) and says whether it did. If it did not, the
+    /// weights are those of the file.
+    ///
+    /// # Errors
+    /// As [`Self::restore`], and what the function says.
+    pub fn restore_with<E: From<Error>>(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let learning = self.records()?;
+        let start = learning.learned_start();
+        let own = self.arena.get_mut(start..).and_then(|a| a.get_mut(..learning.learned_bytes()));
+        let written = write(own.ok_or(Error::NotLearning)?);
+        let checked = written.and_then(|()| {
+            let faulty = learning.layers().enumerate().find_map(|(index, layer)| {
+                let rule = self.check_learned(&layer).err()?;
+                Some(Error::Learn { layer: index as u8, rule })
+            });
+            faulty.map_or(Ok(()), |error| Err(error.into()))
+        });
+        match checked {
+            Ok(()) => {
+                if let Some(course) = &mut self.course {
+                    course.stale = learning.head.answer.is_some();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.forget()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the overlay of a layer is one that its operator takes.
     fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
         let overlay = self.arena.get(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
-        let fixed = layer.front[0]..layer.front.iter().sum();
-        if overlay.get(fixed.clone()) != factory.get(fixed) {
-            return Err(Rule::Quantisation);
+        let front = &layer.shape.front;
+        match layer.repr.part {
+            Part::All => {
+                // Multipliers and shifts are those of the file.
+                let fixed = front[0]..front.iter().sum();
+                if overlay.get(fixed.clone()) != factory.get(fixed) {
+                    return Err(Rule::Quantisation);
+                }
+                let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+                ops::check(&layer.record, &limits).map(|_| ())
+            }
+            Part::Bias | Part::Scale if layer.shape.is_whole() => {
+                ops::check_front(overlay, front, layer.shape.folded)
+            }
+            _ => Ok(()),
         }
-        let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
-        ops::check(&layer.record, &limits).map(|_| ())
+    }
+}
+
+/// Spreads operator numbers before they are hashed.
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// Before the first step.
+fn beginning(learning: &Learning<'_>) -> Course {
+    Course {
+        steps: 0,
+        random: Random::new(learning.head.seed),
+        // An answer that has seen nothing says so without work.
+        stale: false,
+        kept: u8::MAX,
     }
 }
 
 /// The weights that a layer has in the file.
 fn factory<'m>(model: &crate::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
-    model.blobs().get(layer.blob as usize..)?.get(..layer.overlay.len)
-}
-
-/// Runs every operator, those that learn with their overlays, and calls `learn` behind these.
-pub(super) fn walk(
-    model: &crate::Model<'_>,
-    arena: &mut [u8],
-    learning: Option<&Learning<'_>>,
-    observer: &mut impl Observer,
-    mut learn: impl FnMut(&mut [u8], &TrainedLayer) -> Result<(), Rule>,
-) -> Result<(), Error> {
-    // Without the feature nothing of learning is linked.
-    let mut layers = learning.filter(|_| cfg!(feature = "learn")).map(Learning::layers);
-    let mut next = layers.as_mut().and_then(Iterator::next);
-    for (info, _, record) in model.ops() {
-        let fault = |rule| Error::Invalid { op: info.index, rule };
-        observer.before(info);
-        match next.filter(|layer| layer.repr.op == info.index) {
-            None => {
-                let mut memory = Memory::new(arena, model.blobs());
-                ops::run(&record, &mut memory).map_err(fault)?;
-                watch(observer, info, &memory, || ops::output(&record)).map_err(fault)?;
-            }
-            Some(layer) => {
-                let split = arena.split_at_mut_checked(model.arena_bytes() as usize);
-                let (work, learned) = split.ok_or(fault(Rule::ArenaBounds))?;
-                let at = layer.overlay.start.checked_sub(work.len());
-                let overlay = at.and_then(|at| learned.get(at..)?.get(..layer.overlay.len));
-                let mut memory = Memory::new(work, overlay.ok_or(fault(Rule::ArenaBounds))?);
-                ops::run(&layer.record, &mut memory).map_err(fault)?;
-                watch(observer, info, &memory, || Ok(layer.dst)).map_err(fault)?;
-                learn(arena, &layer).map_err(fault)?;
-                next = layers.as_mut().and_then(Iterator::next);
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Shows an operator's output to whoever watches.
-fn watch<O: Observer>(
-    observer: &mut O,
-    info: OpInfo,
-    memory: &Memory<'_>,
-    output: impl FnOnce() -> Result<Span, Rule>,
-) -> Result<(), Rule> {
-    if O::WATCHES {
-        observer.after(info, memory.bytes(output()?)?);
-    }
-    Ok(())
-}
-
-/// The class with the largest score; of equal ones the first.
-fn largest(arena: &[u8], layer: &TrainedLayer) -> Option<u16> {
-    let scores = arena.get(layer.dst.range())?;
-    let best = match layer.arith {
-        Arith::I8 { .. } => first_largest(bytemuck::try_cast_slice::<_, i8>(scores).ok()?),
-        Arith::F32 { .. } => first_largest(bytemuck::try_cast_slice::<_, f32>(scores).ok()?),
-    };
-    u16::try_from(best).ok()
-}
-
-fn first_largest<T: PartialOrd>(scores: &[T]) -> usize {
-    (0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best })
-}
-
-/// One step of one layer.
-fn teach(
-    learning: &Learning<'_>,
-    layer: &TrainedLayer,
-    arena: &mut [u8],
-    blobs: &[u8],
-    label: u16,
-    factor: u32,
-    random: &mut Random,
-) -> Result<(), Rule> {
-    let head = &learning.head;
-    let classes = usize::from(head.classes);
-    let grid = layer.grid();
-    // In the order in which they lie: the arena of inference, then room, overlay, lower bytes or head.
-    let (work, learned) = arena.split_at_mut_checked(head.room as usize).ok_or(Rule::ArenaBounds)?;
-    let table_len = 4 * classes * grid.features();
-    let (extra_at, extra_len) = match (layer.repr.format, layer.repr.teacher) {
-        (Format::I16 { fine }, _) => (fine, layer.geometry.weights()),
-        (_, Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }) => (at, table_len),
-        _ => (layer.repr.overlay + layer.overlay.len as u32, 0),
-    };
-    let base = head.room as usize;
-    let pieces = [
-        (0, 12 * classes + 4 * layer.room_words()),
-        (layer.overlay.start - base, layer.overlay.len),
-        (extra_at as usize - base, extra_len),
-    ];
-    let [room, overlay, extra] = pieces_of(learned, pieces)?;
-    let bytes = |span: Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
-    let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
-    if let Record::Recurrent(r) = &layer.record {
-        let rate = head.rate * layer.repr.rate * (factor as f32 * (1.0 / 32768.0));
-        return teach_recurrent(
-            r,
-            learning,
-            layer,
-            (work, blobs),
-            (room, overlay, extra),
-            (label, rate),
-            random,
-        );
-    }
-    let (bias, rest) = overlay.split_at_mut_checked(layer.front[0]).ok_or(Rule::BlobBounds)?;
-    let (rule, codes) = match layer.repr.teacher {
-        Teacher::Output => (LearnRule::CrossEntropy { scale: 1.0 }, None),
-        Teacher::Local { rule, codes, .. } => (rule, Some(codes)),
-    };
-    let drawn = match codes {
-        None => Codes::Unit,
-        Some(CodesRepr::Signs { seed }) => Codes::Signs { seed },
-        Some(CodesRepr::Hadamard) => Codes::Hadamard,
-        Some(CodesRepr::Uniform { seed }) => Codes::Uniform { seed },
-        Some(CodesRepr::Probe { blob }) => {
-            Codes::Small(ops::blob(blobs, blob, (classes * grid.features()) as u64)?)
-        }
-        Some(CodesRepr::Head { .. }) => Codes::Unit,
-    };
-    let (label, bias_only) = (usize::from(label), layer.repr.part == Part::Bias);
-    let (words, long) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
-    match layer.arith {
-        Arith::F32 { clamp } if cfg!(feature = "f32") => {
-            let slope = clamp.map_or(Slope::Linear, |(min, max)| Slope::Clamp { min, max });
-            let rate = head.rate * layer.repr.rate * (factor as f32 * (1.0 / 32768.0));
-            let table: &mut [f32] = cast_mut(extra)?;
-            let head_rate = match codes {
-                Some(CodesRepr::Head { rate, .. }) => Some(rate),
-                _ => None,
-            };
-            let codes = if head_rate.is_some() { Codes::Table(table) } else { drawn };
-            let lesson =
-                float::Lesson { rule, codes, grid, label, rate, normalised: head.normalised, bias_only };
-            let mut own = float::Layer {
-                geometry: layer.geometry,
-                slope,
-                x: cast(x)?,
-                h: cast(h)?,
-                weights: cast_mut(rest)?,
-                bias: cast_mut(bias)?,
-            };
-            let residual = cast_mut::<f32>(words)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-            float::learn(&mut own, &lesson, residual, cast_mut(long)?);
-            if let Some(head_rate) = head_rate {
-                float::learn_head(own.h, &lesson.grid, table, residual, rate * head_rate, head.normalised);
-            }
-            Ok(())
-        }
-        Arith::F32 { .. } => Err(Rule::Format),
-        Arith::I8 { in_zp, out_zp, clamp, .. } => {
-            let (multiplier, rest) = rest.split_at_mut_checked(layer.front[1]).ok_or(Rule::BlobBounds)?;
-            let (shift, weights) = rest.split_at_mut_checked(layer.front[2]).ok_or(Rule::BlobBounds)?;
-            let scale = Magnitude::from_f32;
-            let quant = integer::Quant {
-                in_zp: in_zp.into(),
-                out_zp: out_zp.into(),
-                bounds: clamp.unwrap_or((i8::MIN, i8::MAX)),
-                s_in: scale(layer.repr.scales[0]),
-                s_out: scale(layer.repr.scales[1]),
-            };
-            let rate = scale(head.rate).times(scale(layer.repr.rate));
-            let lesson = integer::Lesson {
-                rule,
-                codes: drawn,
-                grid,
-                label,
-                rate: rate.times(Magnitude::new(factor.into(), -15)),
-                normalised: head.normalised,
-                bias_only,
-            };
-            let mut own = integer::Layer {
-                geometry: layer.geometry,
-                x: cast(x)?,
-                h: cast(h)?,
-                weights: cast_mut(weights)?,
-                fine: cast_mut(extra)?,
-                bias: cast_mut(bias)?,
-                folded: layer.folded,
-                multiplier: cast(multiplier)?,
-                shift: cast(shift)?,
-                quant,
-            };
-            let (sums, residual) = words.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
-            let mut room = integer::Room {
-                residual: cast_mut(residual)?,
-                sums: cast_mut(sums)?,
-                gradients: cast_mut(long)?,
-            };
-            integer::learn(&mut own, &lesson, &mut room, random);
-            Ok(())
-        }
-    }
-}
-
-/// One step of a recurrent layer: `memory` is the arena of inference and the blobs, then room, overlay and head.
-fn teach_recurrent(
-    r: &crate::format::record::Recurrent,
-    learning: &Learning<'_>,
-    layer: &TrainedLayer,
-    (work, blobs): (&[u8], &[u8]),
-    (room, overlay, extra): (&mut [u8], &mut [u8], &mut [u8]),
-    (label, rate): (u16, f32),
-    random: &mut Random,
-) -> Result<(), Rule> {
-    let classes = usize::from(learning.head.classes);
-    let grid = layer.grid();
-    let Teacher::Local { rule, codes, .. } = layer.repr.teacher else { return Err(Rule::Format) };
-    let drawn = match codes {
-        CodesRepr::Signs { seed } => Codes::Signs { seed },
-        CodesRepr::Hadamard => Codes::Hadamard,
-        CodesRepr::Uniform { seed } => Codes::Uniform { seed },
-        CodesRepr::Probe { blob } => {
-            Codes::Small(ops::blob(blobs, blob, (classes * grid.features()) as u64)?)
-        }
-        CodesRepr::Head { .. } => Codes::Unit,
-    };
-    let head = match codes {
-        CodesRepr::Head { rate, .. } => Some((cast_mut::<f32>(extra)?, rate)),
-        _ => None,
-    };
-    let (words, long) = room.split_at_mut_checked(12 * classes).ok_or(Rule::ArenaBounds)?;
-    let residual = cast_mut::<f32>(words)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-    let pieces = super::recurrent::Pieces { work, overlay, residual, room: cast_mut(long)?, head };
-    let (label, normalised) = (usize::from(label), learning.head.normalised);
-    let lesson = sequence::Lesson { rule, codes: drawn, grid, label, rate, normalised };
-    super::recurrent::teach(r, layer, &lesson, pieces, random)
-}
-
-/// Three pieces of memory, each behind the one before.
-fn pieces_of(bytes: &mut [u8], at: [(usize, usize); 3]) -> Result<[&mut [u8]; 3], Rule> {
-    let mut rest = bytes;
-    let mut taken = 0;
-    let mut next = |(start, len): (usize, usize)| {
-        let skipped = start.checked_sub(taken).ok_or(Rule::Overlap)?;
-        let (_, from) = core::mem::take(&mut rest).split_at_mut_checked(skipped).ok_or(Rule::ArenaBounds)?;
-        let (piece, after) = from.split_at_mut_checked(len).ok_or(Rule::ArenaBounds)?;
-        rest = after;
-        taken = start + len;
-        Ok(piece)
-    };
-    Ok([next(at[0])?, next(at[1])?, next(at[2])?])
-}
-
-pub(super) fn cast<T: super::Element>(bytes: &[u8]) -> Result<&[T], Rule> {
-    bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
-}
-
-pub(super) fn cast_mut<T: super::Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
-    bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
+    model.blobs().get(layer.shape.blob as usize..)?.get(..layer.shape.blob_bytes())
 }

@@ -1,6 +1,8 @@
 //! Typed views of arena and blobs for one operator: what it reads, shared, and what it writes, exclusively.
 
+use super::{cast, cast_mut};
 use crate::error::Rule;
+use crate::kernels::Requant;
 use crate::ops::Span;
 use bytemuck::{AnyBitPattern, NoUninit};
 
@@ -16,16 +18,8 @@ impl<T: NoUninit + AnyBitPattern> Element for T {}
 pub(crate) struct Memory<'a> {
     arena: &'a mut [u8],
     blobs: &'a [u8],
-}
-
-/// Bytes as elements.
-fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
-    bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
-}
-
-/// Bytes as elements, to be written.
-fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
-    bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
+    /// Stands in the place of the first bytes of a blob that has biases: learned ones. Empty if there are none.
+    front: &'a [u8],
 }
 
 /// The arena without what an operator writes.
@@ -47,7 +41,41 @@ impl<'a> Around<'a> {
 
 impl<'a> Memory<'a> {
     pub(crate) fn new(arena: &'a mut [u8], blobs: &'a [u8]) -> Self {
-        Self { arena, blobs }
+        Self { arena, blobs, front: &[] }
+    }
+
+    /// With learned biases, or biases, multipliers and shifts, in the place of those of an operator's blob.
+    pub(crate) fn fronted(self, front: &'a [u8]) -> Self {
+        Self { front, ..self }
+    }
+
+    /// Requantisation with what has been learned of it.
+    pub(crate) fn requant(&self, own: Requant<'a>) -> Result<Requant<'a>, Rule> {
+        if self.front.is_empty() {
+            return Ok(own);
+        }
+        let (channels, scales) = (own.bias.len(), own.multiplier.len());
+        let (bias, rest) = self.front.split_at_checked(4 * channels).ok_or(Rule::BlobBounds)?;
+        let own = Requant { bias: cast(bias)?, ..own };
+        if rest.is_empty() {
+            return Ok(own);
+        }
+        let (multiplier, shift) = rest.split_at_checked(4 * scales).ok_or(Rule::BlobBounds)?;
+        let shift = shift.get(..scales).ok_or(Rule::BlobBounds)?;
+        Ok(Requant { multiplier: cast(multiplier)?, shift: cast(shift)?, ..own })
+    }
+
+    /// Biases with what has been learned of them.
+    pub(crate) fn bias(&self, own: &'a [f32]) -> Result<&'a [f32], Rule> {
+        if self.front.is_empty() {
+            return Ok(own);
+        }
+        cast(self.front.get(..4 * own.len()).ok_or(Rule::BlobBounds)?)
+    }
+
+    /// Arena and blob section.
+    pub(crate) fn parts(self) -> (&'a mut [u8], &'a [u8]) {
+        (self.arena, self.blobs)
     }
 
     /// The blob section.

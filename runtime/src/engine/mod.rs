@@ -1,13 +1,16 @@
 //! Runs a [`Model`] in an arena that the caller hands over.
 
+mod answer;
 mod learn;
 mod memory;
 mod recurrent;
+mod teach;
+mod walk;
 
 pub use learn::{Course, Lesson};
 pub(crate) use memory::{Element, Memory};
 
-use crate::error::Error;
+use crate::error::{Error, Rule};
 use crate::format::ALIGNMENT;
 use crate::format::record::{DType, IoRepr, Record};
 use crate::graph::Model;
@@ -120,9 +123,36 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
     /// than a panic.
     pub fn run(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
-        let learning = self.course.and_then(|_| self.model.learning());
-        learn::walk(&self.model, self.arena, learning.as_ref(), observer, |_, _| Ok(()))
+        let records = self.course.and_then(|course| Some((course, self.model.learning()?)));
+        let Some((course, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
+            return walk::walk(&self.model, self.arena, None, observer, |_, _| Ok(()));
+        };
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        answer::standardise(&self.model, &learning, self.arena, false).map_err(shared)?;
+        let active = walk::Active { learning: &learning, kept: course.kept };
+        walk::walk(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
+        if course.stale {
+            answer::refresh(&learning, self.arena).map_err(shared)?;
+        }
+        self.course = Some(Course { stale: false, ..course });
+        answer::predict(&learning, self.arena, course.kept).map_err(shared)
     }
+}
+
+/// Bytes as elements. None lie anywhere.
+fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&[]);
+    }
+    bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
+}
+
+/// Bytes as elements, to be written.
+fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&mut []);
+    }
+    bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
 }
 
 /// The first `needed` bytes, aligned.

@@ -1,6 +1,6 @@
 //! A step of learning of a recurrent layer: what lies where.
 
-use super::learn::{cast, cast_mut};
+use super::{cast, cast_mut};
 use crate::error::Rule;
 use crate::format::record::{Recurrent, RecurrentArith};
 use crate::graph::learn::TrainedLayer;
@@ -30,7 +30,7 @@ pub(super) fn teach(
     random: &mut Random,
 ) -> Result<(), Rule> {
     let bytes = |span: crate::ops::Span| pieces.work.get(span.range()).ok_or(Rule::ArenaBounds);
-    let (x, h) = (bytes(layer.src)?, bytes(layer.dst)?);
+    let (x, h) = (bytes(layer.shape.src)?, bytes(layer.shape.dst)?);
     let initial = r.initial_span()?.map(bytes).transpose()?;
     let rows = r.kind.gates() * usize::from(r.units);
     let inputs = rows * usize::from(r.inputs);
@@ -43,7 +43,7 @@ pub(super) fn teach(
         rest = after;
         piece.get_mut(..len).ok_or(Rule::BlobBounds)
     };
-    let bias = cast_mut(next(layer.front[0])?)?;
+    let bias = cast_mut(next(layer.shape.front[0])?)?;
     match r.arith {
         RecurrentArith::F32 if cfg!(feature = "f32") => {
             let parts = Parts::Float {
@@ -66,8 +66,8 @@ pub(super) fn teach(
             let real = Real { zeros: [in_zp, out_zp], scales: [layer.repr.scales[0], out_scale] };
             let parts = Parts::Codes {
                 bias,
-                scale_input: cast(next(layer.front[1])?)?,
-                scale_state: cast(next(layer.front[2])?)?,
+                scale_input: cast(next(layer.shape.front[1])?)?,
+                scale_state: cast(next(layer.shape.front[2])?)?,
                 input: cast_mut(next(inputs)?)?,
                 state: cast_mut(next(states)?)?,
                 real,

@@ -4,7 +4,7 @@
 //! says nothing about whether its numbers make sense.
 
 use super::decode;
-use super::learn::{LearnHead, LearnLayer};
+use super::learn::{LearnHead, LearnLayer, Tap};
 use super::nested::NestedHead;
 use super::record::{self, IoRepr, OpHeader, Tag};
 use serde::{Deserialize, Serialize};
@@ -164,6 +164,11 @@ pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
 
 /// Reads what stands before a further network.
 pub fn decode_nested_head(bytes: &[u8]) -> Option<(NestedHead, &[u8])> {
+    decode::take(bytes)
+}
+
+/// Reads a tap.
+pub fn decode_tap(bytes: &[u8]) -> Option<(Tap, &[u8])> {
     decode::take(bytes)
 }
 

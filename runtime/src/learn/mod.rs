@@ -11,6 +11,7 @@
 //! device give the same bits.
 
 pub mod codes;
+pub mod descent;
 pub mod float;
 pub mod grid;
 pub mod heads;

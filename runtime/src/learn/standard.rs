@@ -25,19 +25,37 @@ impl<'a> Standard<'a> {
 
     /// Takes a sample into account. One that is not finite, or of another length, is not.
     pub fn see(&mut self, x: &[f32]) {
-        if x.len() != self.mean.len() || !x.iter().all(|x| x.is_finite()) {
+        if x.len() == self.mean.len() {
+            self.see_each(|i| x[i]);
+        }
+    }
+
+    /// The same of a sample whose numbers are given one by one.
+    pub fn see_each(&mut self, x: impl Fn(usize) -> f32) {
+        if !(0..self.mean.len()).all(|i| x(i).is_finite()) {
             return;
         }
         // Beyond this float32 cannot count.
         self.weight = (self.weight + 1.0).min(16_777_216.0);
         let part = 1.0 / self.weight;
         let mut spread = 0.0;
-        for (mean, x) in self.mean.iter_mut().zip(x) {
+        for (i, mean) in self.mean.iter_mut().enumerate() {
+            let x = x(i);
             let before = x - *mean;
             *mean += part * before;
             spread += before * (x - *mean);
         }
         self.energy += part * (spread - self.energy);
+    }
+
+    /// How many samples they count as.
+    pub fn weight(&self) -> f32 {
+        self.weight
+    }
+
+    /// What number `i` of a sample is for a network whose host's mean of it was `host`, the energy wanted being the host's.
+    pub fn brought(&self, i: usize, x: f32, host: f32, gain: f32) -> f32 {
+        (x - self.mean.get(i).copied().unwrap_or(host)) * gain + host
     }
 
     /// The mean of `|x - mean|²`.

@@ -26,10 +26,15 @@ pub fn with_momentum<'v>(velocity: &'v mut [f32], gradient: &[f32], momentum: f3
     velocity
 }
 
+/// Deviation of annealed noise at a step (Neelakantan et al., arXiv 1511.06807, with an exponent of one half): `scale / sqrt(1 + step)`.
+pub fn annealed(scale: f32, step: u32) -> f32 {
+    scale / libm::sqrtf(1.0 + step as f32)
+}
+
 /// Adds annealed noise to a gradient (Neelakantan et al., arXiv 1511.06807): normal, with a deviation of
 /// `scale / sqrt(1 + step)`.
 pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut super::Random) {
-    let deviation = scale / libm::sqrtf(1.0 + step as f32);
+    let deviation = annealed(scale, step);
     for g in gradient {
         *g += deviation * random.normal();
     }

@@ -116,6 +116,7 @@ impl Operator for ConvBlocked {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;
+        let requant = memory.requant(requant)?;
         kernels::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout)
     }
 }

@@ -63,6 +63,21 @@ impl Operator for Conv2d {
     }
 }
 
+impl Conv2d {
+    /// An int8 run with something added to every sum: `add(channel, pixel)`.
+    pub(crate) fn run_with(
+        &self,
+        memory: &mut Memory<'_>,
+        add: impl Fn(usize, usize) -> i32,
+    ) -> Result<(), Rule> {
+        let layout = self.layout()?;
+        let (requant, weights) = weights::weights_i8(memory.blobs(), self.blob, &self.arith, &layout)?;
+        let (src, dst) = memory.split(layout.src, layout.dst)?;
+        kernels::conv2d_i8_with(self, &requant, weights, src, dst, add);
+        Ok(())
+    }
+}
+
 impl Depthwise {
     fn layout(&self) -> Result<Layout, Rule> {
         let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;

@@ -28,7 +28,7 @@ mod weights;
 mod winograd;
 
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
-pub(crate) use weights::Layout;
+pub(crate) use weights::{Layout, check_front};
 
 use crate::engine::Memory;
 use crate::error::Rule;

@@ -75,6 +75,7 @@ impl Operator for DepthwisePlanar {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;
+        let requant = memory.requant(requant)?;
         kernels::depthwise_planar(self, &g, &requant, weights, memory, &layout)
     }
 }

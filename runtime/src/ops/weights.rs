@@ -4,6 +4,7 @@ use super::shape::{Span, blob, require, require_f32};
 use super::{Limits, Memory};
 use crate::error::Rule;
 use crate::format::BLOB_ALIGNMENT;
+use crate::format::blocked::{MOST_BIAS, SHIFTS};
 use crate::format::record::Arith;
 use crate::kernels::Requant;
 
@@ -116,6 +117,24 @@ pub(super) fn check(limits: &Limits<'_>, arith: &Arith, at: u32, layout: &Layout
     Ok(layout.work)
 }
 
+/// Whether biases (and multipliers and shifts behind them, if there are so many bytes) are ones that an operator takes; `front`
+/// are the bytes of each, `arranged` says that it is in an arranged form.
+pub(crate) fn check_front(bytes: &[u8], front: &[usize; 3], arranged: bool) -> Result<(), Rule> {
+    let (bias, rest) = bytes.split_at_checked(front[0]).ok_or(Rule::BlobBounds)?;
+    let bias: &[i32] = bytemuck::try_cast_slice(bias).map_err(|_| Rule::Alignment)?;
+    require(!arranged || bias.iter().all(|b| b.unsigned_abs() <= MOST_BIAS), Rule::Quantisation)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let (multiplier, shift) = rest.split_at_checked(front[1]).ok_or(Rule::BlobBounds)?;
+    let multiplier: &[i32] = bytemuck::try_cast_slice(multiplier).map_err(|_| Rule::Alignment)?;
+    for (&m, &s) in multiplier.iter().zip(shift) {
+        check_multiplier(m, s as i8)?;
+        require(!arranged || SHIFTS.contains(&(s as i8)), Rule::Quantisation)?;
+    }
+    Ok(())
+}
+
 /// The part of `run` that all these operators share: reads the blob, splits the arena, calls the kernel of the
 /// number format.
 pub(super) fn run<R>(
@@ -130,11 +149,13 @@ pub(super) fn run<R>(
     match *arith {
         Arith::I8 { .. } => {
             let (requant, weights) = weights_i8(memory.blobs(), at, arith, layout)?;
+            let requant = memory.requant(requant)?;
             let (src, dst) = memory.split(layout.src, layout.dst)?;
             kernel_i8(record, &requant, weights, src, dst);
         }
         Arith::F32 { clamp } if cfg!(feature = "f32") => {
             let (bias, weights) = weights_f32(memory.blobs(), at, layout)?;
+            let bias = memory.bias(bias)?;
             let (src, dst) = memory.split(layout.src, layout.dst)?;
             kernel_f32(record, bounds_f32(clamp), bias, weights, src, dst);
         }

@@ -22,13 +22,16 @@
 //! the end, and after 364 when half-written words cannot be read; this journal loses none. Its items fit one page, so
 //! weights need chunks, a buffer and a commit above it in any case, which is most of what is here.
 
+mod ram;
 mod record;
 mod ring;
 
 use core::ops::Range;
 
+pub use embedded_storage::nor_flash;
 use embedded_storage::nor_flash::NorFlash;
 
+pub use ram::RamFlash;
 use record::Header;
 use ring::Ring;
 

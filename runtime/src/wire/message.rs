@@ -72,6 +72,28 @@ pub enum Request<'a> {
         /// Its number.
         network: u8,
     },
+    /// Save what was learned in flash: it is there when the model is opened again. Answer: [`Response::Stored`].
+    Save,
+    /// Bring back what was saved in flash for this model, in the place of what was learned since; learning has begun then.
+    /// Answer: [`Response::Stored`].
+    Restore,
+    /// Go back to the weights of the file. Answer: [`Response::Ok`].
+    Forget {
+        /// Also in flash.
+        flash: bool,
+    },
+    /// Use so many blocks of an answer that is boosted. Answer: [`Response::Ok`].
+    Keep {
+        /// At least 1.
+        blocks: u8,
+    },
+    /// Bytes of the answer's scores after a run. Answer: [`Response::Data`].
+    ReadScores {
+        /// Where in them, bytes.
+        offset: u32,
+        /// At most [`super::CHUNK_MAX`].
+        len: u16,
+    },
 }
 
 /// What to observe during a run.
@@ -106,6 +128,8 @@ pub enum Response<'a> {
     Error(Failure),
     /// A step of learning is done.
     Lesson(LessonReport),
+    /// What is in flash now.
+    Stored(StoreReport),
 }
 
 /// What a device is and has.
@@ -151,6 +175,17 @@ pub struct ModelInfo {
     pub operators: u16,
     /// Bytes of the arena that it uses.
     pub arena: u32,
+    /// Generation of the learned weights that it was opened with, from the device's flash; 0: those of the file.
+    pub restored: u32,
+}
+
+/// Learned weights in a device's flash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreReport {
+    /// Which save it was; 0: none.
+    pub generation: u32,
+    /// Bytes that fit.
+    pub capacity: u32,
 }
 
 /// What was observed of an operator. Counts exclude the observation itself.
@@ -177,6 +212,8 @@ pub struct RunReport {
     pub count: u32,
     /// [`Mode::Plain`]: bytes of stack that the run used at most, the engine's own included; else 0.
     pub stack: u32,
+    /// [`Mode::Plain`] of a model that learns: high-water mark of the arena, as [`LessonReport::arena`]; else 0.
+    pub arena: u32,
 }
 
 /// What was observed of a step of learning.
@@ -263,6 +300,14 @@ pub enum ErrorCode {
     Learning,
     /// The stack of `detail` bytes was too small: what lies below it was overwritten, and the device has to start anew.
     Stack,
+    /// The device has no flash for what is learned.
+    NoStore,
+    /// Flash holds nothing that was learned with this model.
+    NothingStored,
+    /// What was learned does not fit the `detail` bytes of flash that a save may take.
+    StoreTooSmall,
+    /// Flash cannot be read or written, or is worn.
+    StoreFault,
 }
 
 impl Failure {
@@ -351,6 +396,14 @@ impl core::fmt::Display for Failure {
             ErrorCode::Stack => {
                 write!(f, "its stack of {detail} bytes is too small for this model, and memory was overwritten")
             }
+            ErrorCode::NoStore => f.write_str("the device has no flash for what is learned"),
+            ErrorCode::NothingStored => {
+                f.write_str("its flash holds nothing that was learned with this model")
+            }
+            ErrorCode::StoreTooSmall => {
+                write!(f, "what was learned does not fit the {detail} bytes of flash that a save may take")
+            }
+            ErrorCode::StoreFault => f.write_str("its flash cannot be read or written, or is worn"),
         }
     }
 }
@@ -367,7 +420,7 @@ mod tests {
     #[test]
     fn golden_bytes() {
         assert_eq!(PROTOCOL_VERSION, 4);
-        let requests: [(Request<'_>, &[u8]); 13] = [
+        let requests: [(Request<'_>, &[u8]); 18] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -381,6 +434,11 @@ mod tests {
             (Request::Learn { label: 300 }, &[10, 0xac, 2]),
             (Request::ReadLearned { offset: 1, len: 2 }, &[11, 1, 2]),
             (Request::Select { network: 3 }, &[12, 3]),
+            (Request::Save, &[13]),
+            (Request::Restore, &[14]),
+            (Request::Forget { flash: true }, &[15, 1]),
+            (Request::Keep { blocks: 3 }, &[16, 3]),
+            (Request::ReadScores { offset: 1, len: 2 }, &[17, 1, 2]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];
@@ -399,16 +457,20 @@ mod tests {
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
-        let responses: [(Response<'_>, &[u8]); 9] = [
+        let responses: [(Response<'_>, &[u8]); 10] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
-            (Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4 }), &[2, 1, 2, 3, 4]),
+            (
+                Response::Model(ModelInfo { len: 1, crc: 2, operators: 3, arena: 4, restored: 5 }),
+                &[2, 1, 2, 3, 4, 5],
+            ),
             (Response::Data(&[9]), &[3, 1, 9]),
             (Response::Operator(operator), &[4, 1, 2, 3, 4, 5, 6]),
-            (Response::Done(RunReport { count: 1, stack: 2 }), &[5, 1, 2]),
+            (Response::Done(RunReport { count: 1, stack: 2, arena: 3 }), &[5, 1, 2, 3]),
             (Response::Error(failure), &[6, 18, 1, 2]),
-            (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 22, 0xff, 0xff, 3, 3]),
+            (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 24, 0xff, 0xff, 3, 3]),
             (Response::Lesson(lesson), &[7, 1, 2, 3, 4, 5]),
+            (Response::Stored(StoreReport { generation: 1, capacity: 2 }), &[8, 1, 2]),
         ];
         for (message, bytes) in responses {
             let mut buffer = [0; 64];

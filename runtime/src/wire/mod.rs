@@ -20,7 +20,7 @@ use crate::format::crc::Crc32;
 pub use frame::{Event, FrameError, FrameReader, decode, encode};
 pub use message::{
     CountUnit, ErrorCode, Failure, Info, LessonReport, Mode, ModelInfo, OperatorReport, Request, Response,
-    RunReport,
+    RunReport, StoreReport,
 };
 
 /// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every
@@ -36,4 +36,9 @@ pub const CHUNK_MAX: usize = 960;
 /// CRC-32 (IEEE 802.3, as zlib's): of frames, and of operator outputs in [`OperatorReport::digest`].
 pub fn crc32(bytes: &[u8]) -> u32 {
     Crc32::new().update(bytes).finish()
+}
+
+/// Scores as they lie in memory, for a message.
+pub fn bytes_of(scores: &[f32]) -> &[u8] {
+    bytemuck::cast_slice(scores)
 }

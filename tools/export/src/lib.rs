@@ -100,7 +100,10 @@ fn panelled(
     lower: impl Fn(usize) -> Result<lower::Lowered>,
 ) -> Result<(lower::Lowered, Plan)> {
     let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
-        let lowered = lower(panel)?;
+        let mut lowered = lower(panel)?;
+        if let Some(wish) = &options.learning {
+            learning::keep_blocks(wish, &mut lowered)?;
+        }
         let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
         Ok((lowered, plan))
     };

@@ -31,6 +31,7 @@ pub use sparse::SparseReport;
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};
+use crate::learning::PartName;
 use crate::{CompileOptions, Prefer};
 use nested::{Role, Wholes};
 
@@ -85,6 +86,8 @@ pub struct Operator {
     pub scratch: Option<Buffer>,
     /// Memory that it keeps from one run to the next.
     pub kept: Option<Buffer>,
+    /// Buffers that are kept until it has run, for what learns behind it.
+    pub keeps: Vec<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
     /// Scale of an int8 output, else 0.
@@ -180,6 +183,10 @@ pub fn lower_with(
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
         context.learns = learns;
+        // Adaptors work on weights in their plain order.
+        let adapted =
+            learns && options.learning.as_ref().is_some_and(|p| p.part_of(&node.name) == PartName::LowRank);
+        context.arrange = options.arrange && !adapted;
         if let Err(reason) = context.node(node) {
             let operator = node.op.name().to_string();
             unsupported.push(Unsupported { node: node.name.clone(), operator, reason });

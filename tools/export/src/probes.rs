@@ -92,7 +92,7 @@ impl Observer for Reader<'_> {
     fn after(&mut self, operator: OpInfo, output: &[u8]) {
         let Some(at) = self.layers.iter().position(|l| l.repr.op == operator.index) else { return };
         let layer = &self.layers[at];
-        let real: Vec<f32> = match layer.arith {
+        let real: Vec<f32> = match layer.shape.arith {
             offshoot::format::record::Arith::F32 { .. } => floats(output),
             offshoot::format::record::Arith::I8 { out_zp, .. } => {
                 let number = |q: &u8| (f32::from(*q as i8) - f32::from(out_zp)) * layer.repr.scales[1];

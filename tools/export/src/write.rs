@@ -24,6 +24,7 @@ pub fn problem(lowered: &Lowered) -> Problem {
     let step = |op: &Operator| {
         let write = BufferId(op.write);
         let mut reads: Vec<BufferId> = op.reads.iter().flatten().map(|&b| BufferId(b)).collect();
+        reads.extend(op.keeps.iter().map(|&b| BufferId(b)).filter(|b| !op.reads.contains(&Some(b.0))));
         reads.dedup();
         let pair = |&b: &usize| InPlace { read: BufferId(b), write, overlap: Overlap::Exact };
         let mut in_place: Vec<InPlace> = op.in_place.iter().filter(|&&b| b != op.write).map(pair).collect();

@@ -277,6 +277,55 @@ impl<T: Transport> Client<T> {
         Ok(bytes)
     }
 
+    /// Reads the scores of `classes`.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn read_scores(&mut self, classes: usize) -> Result<Vec<f32>, ClientError> {
+        let mut bytes = Vec::with_capacity(4 * classes);
+        while bytes.len() < 4 * classes {
+            let part = (4 * classes - bytes.len()).min(CHUNK_MAX) as u16;
+            let request = Request::ReadScores { offset: bytes.len() as u32, len: part };
+            bytes.extend(self.ask("read scores", &request, |answer| match answer {
+                Response::Data(data) if data.len() == usize::from(part) => Some(data.to_vec()),
+                _ => None,
+            })?);
+        }
+        Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+
+    /// Uses so many blocks of a boosted answer.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn keep(&mut self, blocks: u8) -> Result<(), ClientError> {
+        self.ask("keep", &Request::Keep { blocks }, ok)
+    }
+
+    /// Saves what was learned; gives the save's number.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn save(&mut self) -> Result<u32, ClientError> {
+        self.ask("save", &Request::Save, stored)
+    }
+
+    /// Brings back what was saved; gives the save's number.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn restore(&mut self) -> Result<u32, ClientError> {
+        self.ask("restore", &Request::Restore, stored)
+    }
+
+    /// Goes back to the weights of the file.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn forget(&mut self, flash: bool) -> Result<(), ClientError> {
+        self.ask("forget", &Request::Forget { flash }, ok)
+    }
+
     /// One request, one answer. What was damaged on the way is sent again: all requests but runs can be repeated.
     fn ask<R>(
         &mut self,
@@ -356,6 +405,13 @@ impl<T: Transport> Client<T> {
 
 fn ok(answer: Response<'_>) -> Option<()> {
     (answer == Response::Ok).then_some(())
+}
+
+fn stored(answer: Response<'_>) -> Option<u32> {
+    match answer {
+        Response::Stored(stored) => Some(stored.generation),
+        _ => None,
+    }
 }
 
 fn model(answer: Response<'_>) -> Option<ModelInfo> {

@@ -70,6 +70,48 @@ pub trait Device {
     /// # Errors
     /// As [`Self::learn`].
     fn learned(&mut self) -> Result<Vec<u8>, TargetError>;
+
+    /// Scores of the classes as the model's answer gives them, after a run.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; the model has no answer.
+    fn scores(&mut self) -> Result<Vec<f32>, TargetError>;
+
+    /// Uses so many blocks of an answer that is boosted, in runs and steps.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; there are not so many.
+    fn keep(&mut self, blocks: u8) -> Result<(), TargetError>;
+
+    /// Saves what was learned in the device's flash; gives the save's number. It is there when the model is loaded again.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; there is no flash, or what was learned does not fit.
+    fn save(&mut self) -> Result<u32, TargetError>;
+
+    /// Brings back what was saved with this model, learning begun or not; gives the save's number.
+    ///
+    /// # Errors
+    /// As [`Self::save`]; there is nothing of this model.
+    fn restore(&mut self) -> Result<u32, TargetError>;
+
+    /// Goes back to the weights of the file; with `flash` also what is saved.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; there is no flash.
+    fn forget(&mut self, flash: bool) -> Result<(), TargetError>;
+
+    /// Opens the model again, as the device does when it boots: with what was saved, if anything was; gives the save's number, or 0.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    fn reopen(&mut self) -> Result<u32, TargetError>;
+
+    /// Cost of the last run, if the device counts.
+    fn run_count(&self) -> Option<u64>;
+
+    /// High-water mark of the arena in the last run of a model that learns: bytes, what was learned left out.
+    fn arena_used(&self) -> u32;
 }
 
 /// What a device is and has.

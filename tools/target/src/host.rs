@@ -13,6 +13,15 @@ use std::time::Instant;
 #[derive(Debug, Default)]
 pub struct HostDevice {
     model: Option<Loaded>,
+    /// What stands for its flash: what was learned last, and with which model.
+    saved: Option<Saved>,
+}
+
+#[derive(Debug)]
+struct Saved {
+    generation: u32,
+    digest: u32,
+    learned: Vec<u8>,
 }
 
 /// Fills the arena before a step: what no longer has it was used.
@@ -27,6 +36,7 @@ struct Loaded {
     network: usize,
     /// A run has been: recurrent layers may have kept their state.
     started: bool,
+    arena_used: u32,
 }
 
 impl HostDevice {
@@ -42,8 +52,22 @@ impl HostDevice {
     ) -> Result<Vec<Vec<u8>>, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let (mut engine, output_count) = loaded.engine(inputs)?;
+        let learns = engine.course().is_some();
+        if learns {
+            engine.paint(PAINT);
+        }
         engine.run(observer)?;
-        (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect()
+        let outputs = (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect();
+        let (used, course) = (if learns { engine.used(PAINT) as u32 } else { 0 }, engine.course());
+        (loaded.arena_used, loaded.course) = (used, course);
+        outputs
+    }
+
+    /// An engine that goes on learning.
+    fn resumed(&mut self) -> Result<Engine<'_, '_>, TargetError> {
+        let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
+        let course = loaded.course.ok_or(offshoot::Error::NotLearning)?;
+        Ok(Engine::resumed(Model::open(loaded.off.bytes())?, loaded.arena.bytes_mut(), course)?)
     }
 }
 
@@ -78,7 +102,12 @@ impl Device for HostDevice {
         let off = Aligned::from(off);
         let model = Model::open(off.bytes())?;
         let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
-        self.model = Some(Loaded { off, arena, course: None, network: 0, started: false });
+        let stored = self.saved.as_ref().is_some_and(|s| s.digest == crc32(off.bytes()));
+        let learns = model.learning().is_some();
+        self.model = Some(Loaded { off, arena, course: None, network: 0, started: false, arena_used: 0 });
+        if stored && learns {
+            self.restore()?;
+        }
         Ok(())
     }
 
@@ -141,11 +170,81 @@ impl Device for HostDevice {
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
+        Ok(self.resumed()?.learned().unwrap_or_default().to_vec())
+    }
+
+    fn scores(&mut self) -> Result<Vec<f32>, TargetError> {
+        let engine = self.resumed()?;
+        Ok(engine.scores().ok_or(offshoot::Error::NoSuchTensor)?.to_vec())
+    }
+
+    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+        let mut engine = self.resumed()?;
+        engine.keep(blocks)?;
+        let course = engine.course();
+        self.go_on(course);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<u32, TargetError> {
+        let learned = self.learned()?;
+        let digest = self.model.as_ref().map_or(0, |m| crc32(m.off.bytes()));
+        let generation = self.saved.as_ref().map_or(0, |s| s.generation) + 1;
+        self.saved = Some(Saved { generation, digest, learned });
+        Ok(generation)
+    }
+
+    fn restore(&mut self) -> Result<u32, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
-        let course = loaded.course.ok_or(offshoot::Error::NotLearning)?;
+        let digest = crc32(loaded.off.bytes());
+        let saved = self.saved.as_ref().filter(|s| s.digest == digest);
+        let saved = saved.ok_or(TargetError::Input("nothing was saved with this model".into()))?;
         let model = Model::open(loaded.off.bytes())?;
-        let engine = Engine::resumed(model, loaded.arena.bytes_mut(), course)?;
-        Ok(engine.learned().unwrap_or_default().to_vec())
+        let mut engine = match loaded.course {
+            Some(course) => Engine::resumed(model, loaded.arena.bytes_mut(), course)?,
+            None => Engine::learning(model, loaded.arena.bytes_mut())?,
+        };
+        engine.restore(&saved.learned)?;
+        let (course, generation) = (engine.course(), saved.generation);
+        self.go_on(course);
+        Ok(generation)
+    }
+
+    fn forget(&mut self, flash: bool) -> Result<(), TargetError> {
+        if flash {
+            self.saved = None;
+            if self.model.as_ref().is_none_or(|m| m.course.is_none()) {
+                return Ok(());
+            }
+        }
+        let mut engine = self.resumed()?;
+        engine.forget()?;
+        let course = engine.course();
+        self.go_on(course);
+        Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<u32, TargetError> {
+        let off = self.model.as_ref().ok_or(TargetError::NoModel)?.off.bytes().to_vec();
+        self.load(&off)?;
+        let begun = self.model.as_ref().is_some_and(|m| m.course.is_some());
+        Ok(self.saved.as_ref().filter(|_| begun).map_or(0, |s| s.generation))
+    }
+
+    fn run_count(&self) -> Option<u64> {
+        None
+    }
+
+    fn arena_used(&self) -> u32 {
+        self.model.as_ref().map_or(0, |m| m.arena_used)
+    }
+}
+
+impl HostDevice {
+    fn go_on(&mut self, course: Option<Course>) {
+        if let Some(loaded) = &mut self.model {
+            loaded.course = course;
+        }
     }
 }
 

@@ -172,6 +172,38 @@ impl Device for QemuDevice {
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.learned()
     }
+
+    fn scores(&mut self) -> Result<Vec<f32>, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.scores()
+    }
+
+    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.keep(blocks)
+    }
+
+    fn save(&mut self) -> Result<u32, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.save()
+    }
+
+    fn restore(&mut self) -> Result<u32, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.restore()
+    }
+
+    fn forget(&mut self, flash: bool) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.forget(flash)
+    }
+
+    fn reopen(&mut self) -> Result<u32, TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.reopen()
+    }
+
+    fn run_count(&self) -> Option<u64> {
+        self.running.as_ref().and_then(Device::run_count)
+    }
+
+    fn arena_used(&self) -> u32 {
+        self.running.as_ref().map_or(0, Device::arena_used)
+    }
 }
 
 /// A running emulator and the line to its first UART.

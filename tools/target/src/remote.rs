@@ -7,7 +7,7 @@ use crate::host::{Aligned, check_count, check_len};
 use crate::transport::Transport;
 use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
-use offshoot::wire::{CountUnit, LessonReport, Mode, ModelInfo, OperatorReport, RunReport};
+use offshoot::wire::{CountUnit, LessonReport, Mode, OperatorReport, RunReport};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -24,6 +24,10 @@ pub struct RemoteDevice<T> {
 /// What the host has to know of the model that the device holds.
 #[derive(Clone, Debug)]
 struct Loaded {
+    off: Vec<u8>,
+    in_flash: bool,
+    /// Number of the save that it was opened with; 0: none.
+    restored: u32,
     input_bytes: Vec<usize>,
     output_bytes: Vec<usize>,
     arena_bytes: u64,
@@ -31,6 +35,11 @@ struct Loaded {
     train_arena_bytes: u64,
     model_bytes: u64,
     learned_bytes: usize,
+    answer_classes: Option<u16>,
+    /// High-water mark of the last run.
+    arena_used: u32,
+    /// Its cost.
+    run_count: u32,
 }
 
 impl<T: Transport> RemoteDevice<T> {
@@ -56,14 +65,10 @@ impl<T: Transport> RemoteDevice<T> {
     /// # Errors
     /// As [`Device::load`].
     pub fn use_flash(&mut self, off: &[u8]) -> Result<(), TargetError> {
-        self.load_with(off, Client::use_flash)
+        self.load_with(off, true)
     }
 
-    fn load_with(
-        &mut self,
-        off: &[u8],
-        send: impl FnOnce(&mut Client<T>, &[u8]) -> Result<ModelInfo, crate::client::ClientError>,
-    ) -> Result<(), TargetError> {
+    fn load_with(&mut self, off: &[u8], in_flash: bool) -> Result<(), TargetError> {
         self.model = None;
         // The host checks first: its errors say more, and it must know the tensors anyway.
         let aligned = Aligned::from(off);
@@ -71,17 +76,27 @@ impl<T: Transport> RemoteDevice<T> {
         let bytes =
             |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();
         let of = |model: Model<'_>| Loaded {
+            in_flash,
+            restored: 0,
             input_bytes: (0..).map_while(|i| model.input(i)).map(bytes).collect(),
             output_bytes: (0..).map_while(|i| model.output(i)).map(bytes).collect(),
             arena_bytes: u64::from(model.arena_bytes()),
             train_arena_bytes: u64::from(model.train_arena_bytes().unwrap_or_default()),
             model_bytes: off.len() as u64,
             learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
+            off: Vec::new(),
+            answer_classes: model.learning().and_then(|l| l.head.answer).map(|a| a.classes),
+            arena_used: 0,
+            run_count: 0,
         };
         self.fits("the arena", model.arena_bytes().into(), |facts| facts.arena)?;
         let networks = (0..model.network_count()).map(|i| Ok(of(model.network(i)?)));
         self.networks = networks.collect::<Result<_, offshoot::Error>>()?;
-        send(&mut self.client, off)?;
+        let opened = if in_flash { self.client.use_flash(off)? } else { self.client.load(off)? };
+        if let Some(first) = self.networks.first_mut() {
+            first.restored = opened.restored;
+            first.off = off.to_vec();
+        }
         self.model = self.networks.first().cloned();
         Ok(())
     }
@@ -136,7 +151,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.fits("the file (RAM for models)", off.len() as u64, |facts| facts.model_ram)?;
-        self.load_with(off, Client::load)
+        self.load_with(off, false)
     }
 
     fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError> {
@@ -148,7 +163,10 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError> {
-        self.run_observed(inputs, Mode::Plain, |_| {})?;
+        let report = self.run_observed(inputs, Mode::Plain, |_| {})?;
+        if let Some(model) = &mut self.model {
+            (model.arena_used, model.run_count) = (report.arena, report.count);
+        }
         let lengths = self.model.as_ref().map(|m| m.output_bytes.clone()).unwrap_or_default();
         lengths.iter().enumerate().map(|(i, &len)| Ok(self.client.read_output(i as u8, len)?)).collect()
     }
@@ -217,6 +235,42 @@ impl<T: Transport> Device for RemoteDevice<T> {
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
         let len = self.model.as_ref().ok_or(TargetError::NoModel)?.learned_bytes;
         Ok(self.client.read_learned(len)?)
+    }
+
+    fn scores(&mut self) -> Result<Vec<f32>, TargetError> {
+        let model = self.model.as_ref().ok_or(TargetError::NoModel)?;
+        let classes = model.answer_classes.ok_or(offshoot::Error::NoSuchTensor)?;
+        Ok(self.client.read_scores(classes.into())?)
+    }
+
+    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+        Ok(self.client.keep(blocks)?)
+    }
+
+    fn save(&mut self) -> Result<u32, TargetError> {
+        Ok(self.client.save()?)
+    }
+
+    fn restore(&mut self) -> Result<u32, TargetError> {
+        Ok(self.client.restore()?)
+    }
+
+    fn forget(&mut self, flash: bool) -> Result<(), TargetError> {
+        Ok(self.client.forget(flash)?)
+    }
+
+    fn reopen(&mut self) -> Result<u32, TargetError> {
+        let Loaded { off, in_flash, .. } = self.model.take().ok_or(TargetError::NoModel)?;
+        self.load_with(&off, in_flash)?;
+        Ok(self.model.as_ref().map_or(0, |m| m.restored))
+    }
+
+    fn run_count(&self) -> Option<u64> {
+        self.model.as_ref().map(|m| u64::from(m.run_count)).filter(|&count| count > 0)
+    }
+
+    fn arena_used(&self) -> u32 {
+        self.model.as_ref().map_or(0, |m| m.arena_used)
     }
 }
 

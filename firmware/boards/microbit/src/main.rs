@@ -9,7 +9,7 @@ mod uart;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::entry;
-use offshoot_app::{Device, serve};
+use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::{Aligned, Stack};
 
 /// Room for the arena. The stack has what is left: the frame of the line takes a kilobyte, a step of learning four.
@@ -36,6 +36,7 @@ fn main() -> ! {
             model_flash,
             model_ram: &mut [],
             arena: &mut WORK.0,
+            store: None::<Store<RamFlash<'_>>>,
         },
     );
     // The line of this board is never closed.

@@ -14,7 +14,7 @@ use core::panic::PanicInfo;
 // Names the crate that has the critical section.
 use cortex_m as _;
 use cortex_m_rt::{entry, exception};
-use offshoot_app::{Device, serve};
+use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::cmsdk::{Registers, Uart};
 use offshoot_boards::{Aligned, Stack};
 
@@ -22,6 +22,9 @@ use offshoot_boards::{Aligned, Stack};
 const MODEL_RAM: usize = 2 << 20;
 /// Room for the arena.
 const ARENA: usize = 1 << 20;
+
+/// Room for flash that holds what is learned: emulated in RAM, so that it lasts until the power goes.
+const STORE: usize = 512 << 10;
 
 // SAFETY: the image has a UART there.
 static UART0: Uart = Uart::new(unsafe { Registers::at(image::UART0) });
@@ -33,6 +36,7 @@ fn main() -> ! {
     // `entry` makes these statics local to `main`, which runs once.
     static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
     static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    static mut FLASH: Aligned<STORE> = Aligned([0; STORE]);
     #[cfg(feature = "defmt")]
     log::start();
     let (address, len) = image::MODEL_FLASH;
@@ -48,6 +52,7 @@ fn main() -> ! {
             model_flash,
             model_ram: &mut MODEL.0,
             arena: &mut WORK.0,
+            store: Store::open(RamFlash::new(&mut FLASH.0), 0..STORE as u32).ok(),
         },
     );
     // The line of this board is never closed.

@@ -8,7 +8,7 @@ mod counter;
 mod uart;
 
 use core::panic::PanicInfo;
-use offshoot_app::{Device, serve};
+use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::{Aligned, Stack};
 use riscv_rt::entry;
 
@@ -41,6 +41,7 @@ fn main() -> ! {
             model_flash,
             model_ram,
             arena,
+            store: None::<Store<RamFlash<'_>>>,
         },
     );
     // The line of this board is never closed.

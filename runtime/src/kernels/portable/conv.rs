@@ -44,6 +44,18 @@ fn dot(x: &[i8], w: &[i8], zp: i32) -> i32 {
 
 /// int8 convolution. `weights` OHWI, I = c / groups.
 pub fn conv2d_i8(r: &Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]) {
+    conv2d_i8_with(r, q, weights, src, dst, |_, _| 0);
+}
+
+/// The same with something added to every sum before it is requantised: `add(channel, pixel)`.
+pub fn conv2d_i8_with(
+    r: &Conv2d,
+    q: &Requant<'_>,
+    weights: &[i8],
+    src: &[i8],
+    dst: &mut [i8],
+    add: impl Fn(usize, usize) -> i32,
+) {
     let window = Window::from(r.window);
     let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
     let (out_h, out_w, out_c) = (extent(h, &window, 0), extent(w, &window, 1), usize::from(r.out_c));
@@ -62,7 +74,7 @@ pub fn conv2d_i8(r: &Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &
                 for (o, out) in pixel.iter_mut().enumerate() {
                     let group = o / out_g.max(1);
                     let filter = &weights[o * k_h * k_w * in_g..][..k_h * k_w * in_g];
-                    let mut acc = q.bias[o];
+                    let mut acc = q.bias[o].wrapping_add(add(o, (n * out_h + y) * out_w + x));
                     for ky in ky0..ky1 {
                         let row = (iy0 + (ky - ky0) * d_h) * w;
                         if groups == 1 && d_w == 1 {

@@ -32,7 +32,7 @@ pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub(crate) use conv::extent;
 #[cfg(wide)]
 pub(crate) use conv::taps;
-pub use conv::{conv2d_f32, conv2d_i8, depthwise_f32, depthwise_i8};
+pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
 pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8};

@@ -90,7 +90,7 @@ impl<'a> Head<'a> for Boosted<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: BoostedOptions<'a>,
@@ -144,6 +144,25 @@ impl<'a> Head<'a> for Boosted<'a> {
             (rest, weights) = (behind, other);
         }
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (widths, used) = self.in_use();
+        let (counts, rest) = self.memory.split_at(self.classes);
+        let (bias, mut rest) = rest.split_at(self.classes);
+        if weights.len() != self.features || counts.get(class).is_none_or(|&count| count <= 0.0) {
+            return None;
+        }
+        // Blocks that are switched off read nothing.
+        let (mut to, off) = weights.split_at_mut(used);
+        off.fill(0.0);
+        for &width in widths {
+            let (block, behind) = rest.split_at(self.classes * width);
+            let (own, after) = core::mem::take(&mut to).split_at_mut(width);
+            own.copy_from_slice(&block[class * width..][..width]);
+            (to, rest) = (after, behind);
+        }
+        Some(bias[class])
     }
 
     fn state(&self) -> &[f32] {

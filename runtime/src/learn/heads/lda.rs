@@ -98,7 +98,7 @@ impl<'a> Head<'a> for Lda<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: LdaOptions,
@@ -112,9 +112,7 @@ impl<'a> Head<'a> for Lda<'a> {
         if !possible || options.window.is_nan() || options.window < 1.0 {
             return Err(HeadError::Shape);
         }
-        let mut head = Self { memory, features, classes, options };
-        head.refresh();
-        Ok(head)
+        Ok(Self { memory, features, classes, options })
     }
 
     fn reset(&mut self) {
@@ -171,6 +169,14 @@ impl<'a> Head<'a> for Lda<'a> {
         let (bias, rest) = rest[learned..].split_at(self.classes);
         linear_scores(counts, bias, &rest[..self.classes * self.features], features, scores);
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, rest) = self.memory.split_at(self.classes);
+        let learned = self.classes * self.features + self.features * (self.features + 1) / 2;
+        let (bias, rest) = rest[learned..].split_at(self.classes);
+        let rows = &rest[..self.classes * self.features];
+        (weights.len() == self.features).then(|| super::row(counts, bias, rows, class, weights)).flatten()
     }
 
     fn state(&self) -> &[f32] {

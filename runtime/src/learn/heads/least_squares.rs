@@ -83,7 +83,7 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: LeastSquaresOptions,
@@ -134,6 +134,16 @@ impl<'a> Head<'a> for LeastSquares<'a> {
             *score = if seen > 0.0 { with_one(row, features) } else { f32::NEG_INFINITY };
         }
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, rest) = self.memory.split_at(self.classes);
+        if weights.len() != self.features || counts.get(class).is_none_or(|&count| count <= 0.0) {
+            return None;
+        }
+        let (bias, row) = rest.chunks_exact(self.features + 1).nth(class)?.split_last()?;
+        weights.copy_from_slice(row);
+        Some(*bias)
     }
 
     fn state(&self) -> &[f32] {

@@ -93,6 +93,17 @@ pub trait Head<'a>: Sized {
     /// Bytes of memory that the head takes.
     fn memory(features: usize, classes: usize) -> usize;
 
+    /// A head on memory that it has been in before, with nothing done to it: predictions rest on the last [`Head::refresh`].
+    ///
+    /// # Errors
+    /// [`HeadError::Memory`], [`HeadError::Shape`].
+    fn attach(
+        features: usize,
+        classes: usize,
+        options: Self::Options,
+        memory: &'a mut [Self::Word],
+    ) -> Result<Self, HeadError>;
+
     /// A head that goes on with what the memory holds: a [`Head::state`] of the same shape.
     ///
     /// # Errors
@@ -102,7 +113,11 @@ pub trait Head<'a>: Sized {
         classes: usize,
         options: Self::Options,
         memory: &'a mut [Self::Word],
-    ) -> Result<Self, HeadError>;
+    ) -> Result<Self, HeadError> {
+        let mut head = Self::attach(features, classes, options, memory)?;
+        head.refresh();
+        Ok(head)
+    }
 
     /// A head that has seen nothing.
     ///
@@ -114,7 +129,7 @@ pub trait Head<'a>: Sized {
         options: Self::Options,
         memory: &'a mut [Self::Word],
     ) -> Result<Self, HeadError> {
-        let mut head = Self::resume(features, classes, options, memory)?;
+        let mut head = Self::attach(features, classes, options, memory)?;
         head.reset();
         Ok(head)
     }
@@ -137,8 +152,22 @@ pub trait Head<'a>: Sized {
     /// [`HeadError::Features`], [`HeadError::Scores`]: no score is written.
     fn predict(&self, features: &[Self::Feature], scores: &mut [Self::Score]) -> Result<(), HeadError>;
 
+    /// A linear classifier that takes samples for the same classes, for networks that learn no more: the weights of a class, into `weights`,
+    /// and its bias; `None` for a class without samples or beyond the classes, or weights of another number than the features.
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32>;
+
     /// What was learned, as it can be saved and [`Head::resume`]d.
     fn state(&self) -> &[Self::Word];
+}
+
+/// Row `class` of a linear classifier, if the class has samples.
+fn row(counts: &[f32], bias: &[f32], rows: &[f32], class: usize, weights: &mut [f32]) -> Option<f32> {
+    let row = rows.chunks_exact(weights.len().max(1)).nth(class)?;
+    if counts.get(class).is_none_or(|&count| count <= 0.0) {
+        return None;
+    }
+    weights.copy_from_slice(row);
+    bias.get(class).copied()
 }
 
 /// The class with the highest score; the first of those that share it.

@@ -43,7 +43,7 @@ impl<'a> Head<'a> for NearestMean<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: NearestMeanOptions,
@@ -81,6 +81,18 @@ impl<'a> Head<'a> for NearestMean<'a> {
             *score = if seen > 0.0 { -distance } else { f32::NEG_INFINITY };
         }
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        // Of `-|x - μ|² = 2 μ·x - |μ|² - |x|²` the last is the same for all classes.
+        let (counts, means) = self.memory.split_at(self.classes);
+        if weights.len() != self.features {
+            return None;
+        }
+        super::row(counts, counts, means, class, weights)?;
+        let square = vector::dot(weights, weights);
+        weights.iter_mut().for_each(|w| *w *= 2.0);
+        Some(-square)
     }
 
     fn state(&self) -> &[f32] {

@@ -39,7 +39,7 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(features: usize, classes: usize, (): (), memory: &'a mut [i32]) -> Result<Self, HeadError> {
+    fn attach(features: usize, classes: usize, (): (), memory: &'a mut [i32]) -> Result<Self, HeadError> {
         let memory = take(memory, features, classes, words(features, classes))?;
         // What is taken up is untrusted: values that no learning leads to would overflow later.
         let (counts, means) = memory.split_at_mut(classes);
@@ -83,6 +83,12 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
             *score = if seen > 0 { -distance } else { i64::MIN };
         }
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        // No network answers by it: see [`super::NearestMean`].
+        let _ = (class, weights);
+        None
     }
 
     fn state(&self) -> &[i32] {

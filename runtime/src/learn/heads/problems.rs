@@ -78,6 +78,21 @@ pub(super) fn learns<H: FloatHead>(options: fn() -> H::Options, expected: f32) {
     learn(&mut head, &samples[..1000]);
     let accuracy = accuracy(&head, CLASSES, &samples[1000..]);
     assert!(accuracy >= expected, "{accuracy}");
+    // The linear classifier that it can be exported as takes samples for the same classes.
+    let mut rows = vec![(0.0, [0.0; FEATURES]); CLASSES];
+    for (class, (bias, row)) in rows.iter_mut().enumerate() {
+        *bias = head.readout(class, row).unwrap();
+    }
+    assert_eq!(head.readout(CLASSES, &mut [0.0; FEATURES]), None);
+    assert_eq!(head.readout(0, &mut [0.0; FEATURES + 1]), None);
+    let same = samples[1000..].iter().filter(|(x, _)| {
+        let mut scores = [0.0; CLASSES];
+        head.predict(x, &mut scores).unwrap();
+        let linear: Vec<f32> =
+            rows.iter().map(|(b, w)| w.iter().zip(x).fold(*b, |s, (w, x)| s + w * x)).collect();
+        best(&scores) == best(&linear)
+    });
+    assert!(same.count() >= 998);
 }
 
 /// How often samples of the class added are mixed with others.

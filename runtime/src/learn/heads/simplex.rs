@@ -105,7 +105,7 @@ impl<'a> Head<'a> for Simplex<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: SimplexOptions,
@@ -165,6 +165,23 @@ impl<'a> Head<'a> for Simplex<'a> {
             *score = if seen > 0.0 { *score * inverse } else { f32::NEG_INFINITY };
         }
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        // Cosines of a sample have the same length under them, whatever the class.
+        if weights.len() != self.features
+            || self.memory[..self.classes].get(class).is_none_or(|&count| count <= 0.0)
+        {
+            return None;
+        }
+        let (mut bias, (_, projection)) = (0.0, self.places());
+        weights.fill(0.0);
+        for (axis, row) in self.memory[projection].chunks_exact(self.features + 1).enumerate() {
+            let (last, row) = row.split_last()?;
+            vector::add(weights, sign(class, axis), row);
+            bias += sign(class, axis) * last;
+        }
+        Some(bias)
     }
 
     fn state(&self) -> &[f32] {

@@ -60,7 +60,7 @@ impl<'a> Head<'a> for Softmax<'a> {
         bytes(words(features, classes))
     }
 
-    fn resume(
+    fn attach(
         features: usize,
         classes: usize,
         options: SoftmaxOptions,
@@ -98,6 +98,11 @@ impl<'a> Head<'a> for Softmax<'a> {
         let (counts, bias, weights) = self.parts();
         linear_scores(counts, bias, weights, features, scores);
         Ok(())
+    }
+
+    fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
+        let (counts, bias, rows) = self.parts();
+        (weights.len() == self.features).then(|| super::row(counts, bias, rows, class, weights)).flatten()
     }
 
     fn state(&self) -> &[f32] {

@@ -1,7 +1,7 @@
 //! Errors of features, in whole numbers of sixteen bits.
 
 use super::gradient::{Starts, Windows};
-use super::{Layer, Lesson, Magnitude, Room, softmax};
+use super::{Lesson, Magnitude, Quant, Room, softmax};
 use crate::kernels;
 use crate::learn::rules::Rule;
 use crate::learn::{Codes, codes};
@@ -35,7 +35,7 @@ pub(super) struct Errors<'a> {
 impl<'a> Errors<'a> {
     /// Reads the features if the rule wants them.
     pub(super) fn new(
-        layer: &Layer<'_>,
+        (h, quant): (&[i8], &Quant),
         lesson: &Lesson<'a>,
         room: &mut Room<'_>,
         starts: &mut Starts,
@@ -51,8 +51,8 @@ impl<'a> Errors<'a> {
         let mut quads = 0;
         if let Rule::CrossEntropy { scale } = lesson.rule {
             let scale = Magnitude::from_f32(scale);
-            scores(layer, lesson, room, starts);
-            let score = scale.times(mean).times(layer.quant.s_out);
+            scores((h, quant), lesson, room, starts);
+            let score = scale.times(mean).times(quant.s_out);
             softmax::residual(room.residual, room.sums, score, lesson.label);
             unit = unit.times(scale);
             // Residuals add up to at most 2 in absolute value.
@@ -62,8 +62,8 @@ impl<'a> Errors<'a> {
                 of_residual(room.residual, &mut tables);
             }
         }
-        // An error has sixteen bits, and sums of `pixels` products with numbers of nine bits must stay within 31.
-        let room_bits = (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15);
+        // An error has sixteen bits, and sums of its products must fit.
+        let room_bits = room_bits(pixels);
         let fit = (bits - room_bits).max(0);
         Self {
             rule: lesson.rule,
@@ -106,12 +106,17 @@ impl<'a> Errors<'a> {
     }
 }
 
+/// Bits of an error, so that sums over so many pixels of products with numbers of nine bits stay within 31.
+pub(super) fn room_bits(pixels: usize) -> i32 {
+    (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15)
+}
+
 /// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
-fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
+fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
     let (grid, classes) = (&lesson.grid, room.residual.len());
     let (features, channels) = (grid.features(), grid.channels);
     // Sums over all features of at most 255 a pixel fit in 32 bits.
-    let small = layer.h.len() <= (1 << 31) / 256;
+    let small = h.len() <= (1 << 31) / 256;
     let by_table = small && tabled(&lesson.codes, classes);
     let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
     room.sums.fill(0);
@@ -120,7 +125,7 @@ fn scores(layer: &Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &
         sums.fill(0);
         let mut add = |starts: &mut Starts| {
             let whole = Windows { offset: 0, down: 0, lines: 1, pitch: channels, from: 0, len: channels };
-            kernels::add_windows(layer.h, starts.rows(), &whole, layer.quant.out_zp, 1, sums);
+            kernels::add_windows(h, starts.rows(), &whole, quant.out_zp, 1, sums);
             starts.clear();
         };
         let (rows, columns) = grid.cell(cell);

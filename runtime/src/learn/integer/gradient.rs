@@ -111,8 +111,9 @@ pub(super) fn whole_columns(g: &Geometry) -> (usize, usize) {
 }
 
 impl Tensors<'_> {
-    /// Number of pixels of a cell whose output in `channel` counts.
-    pub(super) fn active(&self, channel: usize, (rows, columns): (Range<usize>, Range<usize>)) -> i32 {
+    /// Number of pixels of a cell whose output in `channel` counts, by the definition.
+    #[cfg(test)]
+    fn active(&self, channel: usize, (rows, columns): (Range<usize>, Range<usize>)) -> i32 {
         let pixel = |y: usize, x: usize| (y * self.geometry.output[1] + x) * self.geometry.out_c + channel;
         let active = |at: usize| self.h.get(at).is_some_and(|&h| h > self.bounds.0 && h < self.bounds.1);
         let of_row = |y: usize| columns.clone().filter(|&x| active(pixel(y, x))).count();

@@ -33,6 +33,16 @@ impl Magnitude {
         Self::new(u64::from(bits & 0x7f_ffff | 0x80_0000), exponent - 150)
     }
 
+    /// The nearest float32 at or below; what is too large is infinite.
+    pub fn to_f32(self) -> f32 {
+        libm::ldexpf((self.mantissa >> 8) as f32, self.exponent.saturating_add(8))
+    }
+
+    /// The root of a whole number.
+    pub fn root(number: u32) -> Self {
+        Self::new((u64::from(number) << 32).isqrt(), -16)
+    }
+
     /// Product.
     #[must_use]
     pub fn times(self, other: Self) -> Self {
@@ -124,6 +134,11 @@ mod tests {
             assert!((f64::from(factor) * f64::from(-shift).exp2() / f64::from(a) - 1.0).abs() < 1e-4);
         }
         assert_eq!(Magnitude::from_f32(5.5).whole(1), 11);
+        assert_eq!(
+            [5.5f32, 7.0e20, 1.2e-30, 0.0].map(|a| Magnitude::from_f32(a).to_f32()),
+            [5.5, 7.0e20, 1.2e-30, 0.0]
+        );
+        assert!((float(Magnitude::root(2)) - core::f64::consts::SQRT_2).abs() < 1e-4);
         assert_eq!(Magnitude::from_f32(1e30).whole(0), i64::MAX as u64);
         for odd in [0.0, -1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             assert_eq!(Magnitude::from_f32(odd), Magnitude::ZERO);

@@ -6,25 +6,31 @@
 //! `gradient · factor · 2^-shift` of its units, rounded stochastically: one random number a weight, in the order of
 //! channels, the bias before the weights. A channel without an error draws none.
 
+mod block;
 mod errors;
 pub(crate) mod gradient;
 pub mod magnitude;
+mod motion;
+mod parts;
 pub mod softmax;
 mod sparse;
 mod step;
 mod update;
 
+use super::float::LowRank;
 use super::grid::Grid;
 use super::layers::geometry::{Geometry, Order};
 use super::rules::Rule;
 use super::{Codes, Random};
 use crate::graph::learn::MAX_GRID;
 use crate::kernels;
+pub use block::{BlockRoom, Second, learn_first};
 use errors::Errors;
 use gradient::{Starts, Tensors};
 pub use magnitude::Magnitude;
+pub use motion::Motion;
+use parts::Steps;
 pub use step::Coefficient;
-use update::Update;
 
 /// A layer and what it has just computed.
 #[derive(Debug)]
@@ -35,21 +41,68 @@ pub struct Layer<'a> {
     pub x: &'a [i8],
     /// Output, `[height, width, channels]`.
     pub h: &'a [i8],
-    /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Blocked`]. Of int16 weights the upper
-    /// byte, rounded: what inference computes with.
-    pub weights: &'a mut [i8],
-    /// Of int16 weights what the upper byte leaves, in 1/256 of its unit; empty for int8. In the order of the plain form.
-    pub fine: &'a mut [i8],
-    /// One an output channel, in units of `s_in s_w[o]`.
-    pub bias: &'a mut [i32],
     /// The bias holds `-in_zp · Σ weights`, as those of arranged operators do.
     pub folded: bool,
+    /// Numbers of its quantisation.
+    pub quant: Quant,
+    /// What of it learns.
+    pub part: Part<'a>,
+}
+
+/// What of a layer learns.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Weights and biases.
+    All {
+        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Blocked`]. Of int16 weights the upper
+        /// byte, rounded: what inference computes with.
+        weights: &'a mut [i8],
+        /// Of int16 weights what the upper byte leaves, in 1/256 of its unit; empty for int8. In the order of the plain form.
+        fine: &'a mut [i8],
+        /// One an output channel, in units of `s_in s_w[o]`.
+        bias: &'a mut [i32],
+        /// Requantisation, which stays.
+        scales: Scales<'a>,
+    },
+    /// Biases.
+    Bias {
+        /// One an output channel, in units of `s_in s_w[o]`.
+        bias: &'a mut [i32],
+        /// Requantisation, which stays.
+        scales: Scales<'a>,
+    },
+    /// Biases, and the scale of each output channel by way of its requantisation.
+    Scale {
+        /// One an output channel, in units of `s_in s_w[o]`, which stay what they were.
+        bias: &'a mut [i32],
+        /// One an output channel, or one for all.
+        multiplier: &'a mut [i32],
+        /// As many as multipliers.
+        shift: &'a mut [i8],
+    },
+    /// An adaptor of float32 numbers, and room for an error a pixel.
+    LowRank(LowRank<'a>, &'a mut [f32]),
+}
+
+/// Multipliers and shifts of requantisation.
+#[derive(Clone, Copy, Debug)]
+pub struct Scales<'a> {
     /// One an output channel, or one for all.
     pub multiplier: &'a [i32],
     /// As many as multipliers.
     pub shift: &'a [i8],
-    /// Numbers of its quantisation.
-    pub quant: Quant,
+}
+
+impl Scales<'_> {
+    /// Of an output channel: `s_in s_w[o] / s_out`.
+    fn of(&self, channel: usize) -> Magnitude {
+        let at = if self.multiplier.len() == 1 { 0 } else { channel };
+        requantised(self.multiplier[at], self.shift[at])
+    }
+}
+
+fn requantised(multiplier: i32, shift: i8) -> Magnitude {
+    Magnitude::new(multiplier.unsigned_abs().into(), -31).scaled(shift.into())
 }
 
 /// Quantisation of a layer's input and output.
@@ -67,6 +120,13 @@ pub struct Quant {
     pub s_out: Magnitude,
 }
 
+impl Quant {
+    /// Whether an output is one that the activation does not hold.
+    fn is_active(&self, h: i8) -> bool {
+        h > self.bounds.0 && h < self.bounds.1
+    }
+}
+
 /// What it is to learn.
 #[derive(Clone, Copy, Debug)]
 pub struct Lesson<'a> {
@@ -82,8 +142,6 @@ pub struct Lesson<'a> {
     pub rate: Magnitude,
     /// Divide the rate by one plus the energy of a patch.
     pub normalised: bool,
-    /// Leave weights as they are.
-    pub bias_only: bool,
 }
 
 /// Room that a step needs.
@@ -98,15 +156,18 @@ pub struct Room<'a> {
 }
 
 /// One step.
-pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, random: &mut Random) {
+pub fn learn(
+    layer: &mut Layer<'_>,
+    lesson: &Lesson<'_>,
+    motion: Motion<'_>,
+    room: &mut Room<'_>,
+    random: &mut Random,
+) {
     let (g, quant) = (layer.geometry, layer.quant);
     let mut starts = Starts::new();
-    let errors = Errors::new(layer, lesson, room, &mut starts);
-    let rate = if lesson.normalised { normalised(layer, lesson) } else { lesson.rate };
-    // Of a gradient `Σ error · (x - z_in)`, before the channel's own scale is divided out:
-    // rate · unit · s_in / s_w = rate · unit · s_in² / (s_out · multiplier). Of a bias s_in² less.
-    let of_bias = rate.times(errors.unit).over(quant.s_out);
-    let of_weight = of_bias.times(quant.s_in).times(quant.s_in);
+    let errors = Errors::new((layer.h, &quant), lesson, room, &mut starts);
+    let rate = normalised(layer, lesson);
+    let whole = matches!(layer.part, Part::All { .. });
     let tensors = Tensors {
         geometry: &g,
         x: layer.x,
@@ -116,24 +177,12 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
         whole: gradient::whole_columns(&g),
     };
     let (cells, length) = (lesson.grid.features() / g.out_c.max(1), g.taps() * g.depth());
-    let mut update = Update::new(&mut *layer.weights, &mut *layer.fine, &g, random);
-    let mut step = |channel: usize, total: i32, gradients: &[i32]| {
-        let scale = if layer.multiplier.len() == 1 { 0 } else { channel };
-        let requantised = Magnitude::new(layer.multiplier[scale].unsigned_abs().into(), -31);
-        let scale = requantised.scaled(layer.shift[scale].into());
-        let bias = &mut layer.bias[channel];
-        *bias = bias.saturating_sub(update.step(of_bias.over_roughly(scale), total));
-        if !lesson.bias_only {
-            let moved = update.channel(channel, of_weight.over_roughly(scale), gradients);
-            if layer.folded {
-                *bias = bias.saturating_add(quant.in_zp.saturating_mul(moved));
-            }
-        }
-        if layer.folded {
-            *bias = (*bias).clamp(-update::MOST_BIAS, update::MOST_BIAS);
-        }
-    };
-    if matches!(g.order, Order::Depthwise { .. }) && !lesson.bias_only {
+    let mut steps = Steps::new(layer, rate, errors.unit, motion, random);
+    if !whole {
+        steps.of_cells(lesson, &errors, room.residual);
+        return steps.finish();
+    }
+    if matches!(g.order, Order::Depthwise { .. }) {
         for channel in (0..g.out_c).step_by(4) {
             let gradients = &mut room.gradients[..4 * length];
             gradients.fill(0);
@@ -150,15 +199,13 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
                 let row = (&lesson.grid, row);
                 gradient::add_planes(&tensors, channel, row, &of_cells, gradients, &mut totals, &mut starts);
             }
-            for (lane, gradients) in gradients.chunks_exact(length.max(1)).take(lanes).enumerate() {
-                if totals[lane] != 0 || gradients.iter().any(|&g| g != 0) {
-                    step(channel + lane, totals[lane], gradients);
-                }
+            for (lane, gradients) in gradients.chunks_exact_mut(length.max(1)).take(lanes).enumerate() {
+                steps.whole(channel + lane, totals[lane], gradients, 0);
             }
         }
         return;
     }
-    let thin = !lesson.bias_only && tensors.is_thin();
+    let thin = tensors.is_thin();
     for channel in 0..g.out_c {
         let gradients = &mut room.gradients[..length];
         gradients.fill(0);
@@ -171,26 +218,28 @@ pub fn learn(layer: &mut Layer<'_>, lesson: &Lesson<'_>, room: &mut Room<'_>, ra
             let error = errors.at(cell * g.out_c + channel, room.residual);
             if error != 0 {
                 let pixels = lesson.grid.cell(cell);
-                let active = if lesson.bias_only {
-                    tensors.active(channel, pixels)
-                } else {
-                    tensors.add_cell(channel, pixels, error, gradients, &mut starts)
-                };
+                let active = tensors.add_cell(channel, pixels, error, gradients, &mut starts);
                 total = total.wrapping_add(error.wrapping_mul(active));
             }
         }
-        if total != 0 || gradients.iter().any(|&g| g != 0) {
-            step(channel, total, gradients);
-        }
+        steps.whole(channel, total, gradients, 0);
     }
 }
 
-/// The rate over one plus the energy of a mean patch in each cell.
+/// The rate, if it is to be over one plus the energy of a mean patch in each cell: of the input, or, if scales learn, of the output.
 fn normalised(layer: &Layer<'_>, lesson: &Lesson<'_>) -> Magnitude {
-    let g = &layer.geometry;
-    let sum = kernels::energy(layer.x, layer.quant.in_zp as i8);
-    let pixels = Magnitude::new((g.input[0] * g.input[1]) as u64, 0);
+    if !lesson.normalised {
+        return lesson.rate;
+    }
+    let (g, quant) = (&layer.geometry, &layer.quant);
+    let scale = matches!(layer.part, Part::Scale { .. });
+    let (sum, pixels, taps, unit) = if scale {
+        (kernels::energy(layer.h, quant.out_zp as i8), g.pixels() * g.out_c, 1, quant.s_out)
+    } else {
+        (kernels::energy(layer.x, quant.in_zp as i8), g.input[0] * g.input[1], g.taps(), quant.s_in)
+    };
+    let pixels = Magnitude::new(pixels as u64, 0);
     let energy =
-        Magnitude::new(sum.saturating_mul((g.taps() * lesson.grid.cell_pixels().1) as u64), 0).over(pixels);
-    lesson.rate.over(energy.times(layer.quant.s_in).times(layer.quant.s_in).plus_one())
+        Magnitude::new(sum.saturating_mul((taps * lesson.grid.cell_pixels().1) as u64), 0).over(pixels);
+    lesson.rate.over(energy.times(unit).times(unit).plus_one())
 }

@@ -20,18 +20,18 @@ pub(super) struct Update<'a> {
     pub(super) geometry: &'a Geometry,
     pub(super) random: &'a mut Random,
     /// Of sparse weights.
-    cursor: Cursor,
+    pub(super) cursor: Cursor,
 }
 
 /// A weight of eight bits, stepped.
 #[inline(always)]
-fn of_eight(weight: i32, step: i32) -> i32 {
+pub(super) fn of_eight(weight: i32, step: i32) -> i32 {
     (weight - step).clamp(-MOST, MOST)
 }
 
 /// A weight of sixteen bits, stepped. `fine` is what the upper byte, rounded, leaves.
 #[inline(always)]
-fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
+pub(super) fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     let whole = (weight * 256 + i32::from(*fine) - step).clamp(-MOST * 256, MOST * 256);
     let upper = (whole + 128) >> 8;
     *fine = (whole - upper * 256) as i8;
@@ -50,11 +50,6 @@ impl<'a> Update<'a> {
 }
 
 impl Update<'_> {
-    /// Step of a number that is not a weight.
-    pub(super) fn step(&mut self, factor: Magnitude, gradient: i32) -> i32 {
-        Coefficient::new(factor).step(gradient, self.random)
-    }
-
     /// Steps the weights of a channel; gives what was taken off all of them together.
     pub(super) fn channel(&mut self, channel: usize, factor: Magnitude, gradients: &[i32]) -> i32 {
         let sixteen = !self.fine.is_empty();
@@ -97,7 +92,7 @@ impl Update<'_> {
 
     /// Replaces each weight by what `next` makes of it, its lower byte, its gradient and random numbers.
     #[inline(always)]
-    fn walk(
+    pub(super) fn walk(
         &mut self,
         channel: usize,
         gradients: &[i32],

@@ -187,6 +187,18 @@ impl Geometry {
         }
     }
 
+    /// Output channels that read an input channel.
+    pub(crate) fn readers(&self, input: usize) -> core::ops::Range<usize> {
+        match self.order {
+            Order::Grouped { groups } => {
+                let (inside, outside) = (self.depth().max(1), (self.out_c / groups.max(1)).max(1));
+                input / inside * outside..(input / inside + 1) * outside
+            }
+            Order::Depthwise { multiplier } => input * multiplier..(input + 1) * multiplier,
+            Order::Blocked { .. } | Order::Sparse(_) => 0..self.out_c,
+        }
+    }
+
     /// Outputs along an axis whose window has kernel position `k` inside the input: from, to, and the input
     /// index at `from`.
     #[inline]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::nest::{self, NestReport, Pair};
 use offshoot_compress::quantize::{self, Policy, QuantizeOptions, QuantizeReport, Toggle, WeightBits};
-use offshoot_export::learning::CodesName;
+use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, CompileReport, Compiled, LearningPlan};
 use offshoot_ir::passes::{PassReport, origin_hash};
 use offshoot_ir::{DType, Graph};
@@ -154,6 +154,10 @@ pub struct Args {
     /// samples, prepared as for the network, without labels.
     #[arg(long)]
     pub calib: Vec<PathBuf>,
+    /// Class numbers of the calibration samples (.npy), for a plan whose layers learn from probes: these are trained to read them. Without
+    /// them they are trained to read what the network itself takes the samples for.
+    #[arg(long, value_name = "Y.npy")]
+    pub labels: Option<PathBuf>,
     /// Number format: int8, int4 or int2 (weights; activations are int8), f32, or a policy file (.toml) with the bits of
     /// each layer's weights. Default: int8 if the network is quantised or --calib is given.
     #[arg(long, value_parser = Precision::parse, value_name = "FORMAT")]
@@ -266,6 +270,13 @@ impl Outcome for Report {
                 .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
                 .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
                 .row(["  of it room of a step", &thousands(l.train_room_bytes)]);
+            if l.train_standard_bytes > 0 {
+                facts.row(["  of it input statistics", &thousands(l.train_standard_bytes)]);
+            }
+            if let Some(head) = l.head {
+                let name = format!("  of it head ({head}, {} features)", l.features);
+                facts.row([name.as_str(), &thousands(l.train_head_bytes)]);
+            }
         }
         let mut text = format!(
             "{}: {} operators, {} MACs\n{facts}\n",
@@ -494,16 +505,20 @@ pub fn make(
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
+    let mut plan = match &args.plan {
+        Some(plan) => Some(plan.clone()),
+        None => args.learn.as_deref().map(read_plan).transpose()?,
+    };
+    if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {
+        plan.statistics = statistics(&lowered, samples)?;
+    }
     let options = CompileOptions {
         prefer: args.prefer.into(),
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
         stateful: args.stateful,
-        learning: match &args.plan {
-            Some(plan) => Some(plan.clone()),
-            None => args.learn.as_deref().map(read_plan).transpose()?,
-        },
+        learning: plan,
         ..CompileOptions::default()
     };
     let compile = |options: &CompileOptions| {
@@ -516,9 +531,9 @@ pub fn make(
         made.map_err(|e| export_failure(&e))
     };
     let mut compiled = compile(&options)?;
-    if options.learning.as_ref().is_some_and(|plan| plan.codes == CodesName::Probe) {
+    if options.learning.as_ref().is_some_and(LearningPlan::wants_probes) {
         let mut options = options;
-        let probes = train_probes(&lowered, &compiled, samples)?;
+        let probes = train_probes(&lowered, &compiled, samples, args.labels.as_deref())?;
         if let Some(plan) = &mut options.learning {
             plan.probes = probes;
         }
@@ -573,27 +588,46 @@ fn read_plan(path: &Path) -> Result<LearningPlan> {
     LearningPlan::parse(&text).or_fail_in(Kind::Format, path.display(), PLAN_HELP)
 }
 
-/// Probes of every layer that learns, trained on what the network itself takes the calibration samples for.
+/// Means and energy of the samples as the network sees them; `None` without samples.
+fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Statistics>> {
+    let [input] = graph.inputs[..] else { return Ok(None) };
+    let port = Port::of_value(graph, input);
+    let mut mean = Vec::new();
+    let seen: Vec<Vec<f32>> =
+        samples.iter().flatten().map(|x| port.decode(&port.encode_real(x.iter().copied()))).collect();
+    mean.resize(seen.first().map_or(0, Vec::len), 0.0f32);
+    let mut standard = offshoot::learn::Standard::new(&mut mean, 0.0, 0.0, 0.0);
+    seen.iter().for_each(|x| standard.see(x));
+    let energy = standard.energy();
+    Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
+}
+
+/// Probes of every layer that learns, trained to read the samples' labels, or else what the network itself takes them for.
 fn train_probes(
     graph: &Graph,
     compiled: &Compiled,
     samples: &[Vec<ArrayD<f32>>],
+    labels: Option<&Path>,
 ) -> Result<HashMap<u16, offshoot_export::probes::Probe>> {
     if samples.is_empty() || graph.inputs.len() != 1 {
         let message = "probes are trained on calibration samples of a network with one input";
         return Err(Failure::new(
             Kind::Calibration,
             message,
-            "give --calib X.npy, or other `codes` in the plan",
+            "give --calib X.npy (and --labels Y.npy), or other `codes` in the plan",
         ));
     }
+    let labels = labels.map(super::read_array).transpose()?;
+    let labels =
+        labels.map(|array| super::learn::labels(&array, samples.len(), "calibration")).transpose()?;
     let port = Port::of_value(graph, graph.inputs[0]);
     let inputs: Vec<Vec<u8>> =
         samples.iter().flatten().map(|x| port.encode_real(x.iter().copied())).collect();
-    offshoot_export::probes::train(&compiled.bytes, &inputs, None).map_err(|e| export_failure(&e))
+    offshoot_export::probes::train(&compiled.bytes, &inputs, labels.as_deref())
+        .map_err(|e| export_failure(&e))
 }
 
-const PLAN_HELP: &str = "tools/export/src/learning.rs lists the fields of a plan";
+const PLAN_HELP: &str = "tools/export/src/learning/plan.rs lists the fields of a plan";
 
 fn export_failure(error: &offshoot_export::Error) -> Failure {
     use offshoot_export::Error;
@@ -604,7 +638,7 @@ fn export_failure(error: &offshoot_export::Error) -> Failure {
         ),
         Error::TrainArena { .. } => (
             Kind::Budget,
-            "let fewer layers learn (`layers` in the plan), use int8 weights, or a larger device",
+            "let fewer layers or a smaller `part` of them learn, use int8 weights, a head on fewer `features`, or a larger device",
         ),
         Error::Learning(_) => (Kind::Usage, PLAN_HELP),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {

@@ -318,9 +318,7 @@ fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model
             l.steps,
             thousands(l.train_arena_bytes)
         ));
-        let points = l.curve.iter().map(|p| (p.steps as f64, 100.0 * p.accuracy)).collect();
-        let svg = plot::lines(&[("accuracy on samples as they came".into(), points)], "steps", "%");
-        page.figure(&svg.or_fail(Kind::Internal, plot_help)?, "known before they were learned");
+        learn::page::curve(&mut page, &l.curve)?;
     }
     page.heading("Operators");
     let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);

@@ -1,8 +1,12 @@
 //! `offshoot learn`: training on the device, or simulated bit for bit.
 
+pub mod evaluate;
+pub mod page;
+
 use std::path::PathBuf;
 
-use offshoot::format::learn::{CodesRepr, LearnHead, LearnLayer, Teacher};
+use offshoot::format::learn::{CodesRepr, HeadKind, LearnHead, LearnLayer, Teacher};
+use offshoot::graph::learn::Learning;
 use offshoot::learn::{Rule, Schedule};
 use offshoot_data::npy::Array;
 use offshoot_export::learning::rule_name;
@@ -12,11 +16,12 @@ use offshoot_report::table::thousands;
 use offshoot_target::{Device, Target};
 use serde::Serialize;
 
-use super::{eval, parse_target, read_array};
+use super::{parse_target, read_array};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::ui::{Outcome, Ui};
+use evaluate::{accuracy, classify};
 
 /// Rule of hidden layers, instead of the plan's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -56,9 +61,27 @@ pub struct Args {
     /// Only so many steps.
     #[arg(long)]
     pub steps: Option<usize>,
-    /// Writes the model with what it learned (.off).
+    /// Stretch the plan's course (schedule, warm-up, when statistics stop and the head begins) to the steps taken.
+    #[arg(long)]
+    pub fit: bool,
+    /// Room for so many classes that the network does not know; the plan's head learns them.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub new_classes: u16,
+    /// Go on from what the target has saved for this model.
+    #[arg(long)]
+    pub restore: bool,
+    /// Save what was learned in the target's flash, and open it from there again.
+    #[arg(long)]
+    pub save: bool,
+    /// Blocks of a boosted head to use afterwards; the others are switched off.
+    #[arg(long, value_name = "BLOCKS")]
+    pub keep: Option<u8>,
+    /// Writes the model with what it learned (.off). With a head or input statistics it is one for inference alone.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+    /// Writes a page with the learning curve (.html).
+    #[arg(long)]
+    pub report: Option<PathBuf>,
     /// Where it learns.
     #[arg(long, default_value = "host")]
     pub target: String,
@@ -78,12 +101,26 @@ pub struct Point {
 pub struct Report {
     /// Rule of hidden layers.
     pub rule: String,
+    /// The head that answers, if one does.
+    pub head: Option<String>,
+    /// Classes that can be learned.
+    pub classes: u16,
     /// Steps taken.
     pub steps: usize,
     /// Accuracy on the test samples before.
     pub accuracy_before: f64,
     /// And after. The simulator measures it with the weights that the target learned.
     pub accuracy_after: f64,
+    /// Of it on classes that the network knew before, if there are others.
+    pub accuracy_known: Option<f64>,
+    /// And on those that it did not know.
+    pub accuracy_new: Option<f64>,
+    /// Accuracy of the model written.
+    pub accuracy_written: Option<f64>,
+    /// Accuracy and cost with so many blocks of a boosted head, from one to all.
+    pub blocks: Vec<Block>,
+    /// Blocks in use afterwards, if some were switched off.
+    pub kept: Option<u8>,
     /// Bytes of arena that learning needs.
     pub train_arena_bytes: u64,
     /// High-water mark of the arena over all steps, what is learned included.
@@ -98,30 +135,72 @@ pub struct Report {
     pub stack_bytes: Option<u64>,
     /// Accuracy on the samples as they came.
     pub curve: Vec<Point>,
+    /// Number of the save in the target's flash that it began with.
+    pub restored: Option<u32>,
+    /// Number of the save that was made; the model was opened from it again and had the same bits.
+    pub saved: Option<u32>,
     /// Model written.
     pub output: Option<String>,
+    /// Page written.
+    pub page: Option<String>,
+}
+
+/// A boosted head with its tail switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Block {
+    /// Blocks in use.
+    pub blocks: u8,
+    /// Accuracy on the test samples.
+    pub accuracy: f64,
+    /// Cost of a run, if the target counts.
+    pub run_count: Option<u64>,
 }
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let percent = |a: f64| format!("{:.2} %", 100.0 * a);
-        let mut facts = Table::new(["", ""]);
-        facts
-            .row(["rule", self.rule.as_str()])
-            .row(["steps", &thousands(self.steps as u64)])
-            .row(["accuracy before", &percent(self.accuracy_before)])
-            .row(["accuracy after", &percent(self.accuracy_after)])
-            .row(["training arena (RAM), bytes", &thousands(self.train_arena_bytes)])
-            .row(["of it used, bytes", &thousands(self.train_arena_used_bytes)])
-            .row(["digest of learned weights", &format!("{:08x}", self.digest)]);
-        if let Some(count) = self.step_count {
-            facts.row(["cost of a step", &thousands(count)]);
+        let mut table = Table::new(["", ""]);
+        for [name, value] in facts(self) {
+            table.row([name, value]);
         }
-        if let Some(stack) = self.stack_bytes {
-            facts.row(["stack, bytes", &thousands(stack)]);
-        }
-        format!("{}{facts}\n", curve(&self.curve))
+        let blocks =
+            if self.blocks.is_empty() { String::new() } else { format!("\n{}", blocks_table(&self.blocks)) };
+        format!("{}{table}{blocks}\n", curve(&self.curve))
     }
+}
+
+/// What a report says, name by name.
+fn facts(r: &Report) -> Vec<[String; 2]> {
+    let percent = |a: f64| format!("{:.2} %", 100.0 * a);
+    let mut all: Vec<(&str, String)> = vec![("rule", r.rule.clone())];
+    all.extend(r.head.iter().map(|h| ("head", h.clone())));
+    all.push(("classes", r.classes.to_string()));
+    all.push(("steps", thousands(r.steps as u64)));
+    all.push(("accuracy before", percent(r.accuracy_before)));
+    all.push(("accuracy after", percent(r.accuracy_after)));
+    all.extend(r.accuracy_known.map(|a| ("  on classes known before", percent(a))));
+    all.extend(r.accuracy_new.map(|a| ("  on new classes", percent(a))));
+    all.extend(r.accuracy_written.map(|a| ("accuracy of the model written", percent(a))));
+    all.push(("training arena (RAM), bytes", thousands(r.train_arena_bytes)));
+    all.push(("of it used, bytes", thousands(r.train_arena_used_bytes)));
+    all.push(("digest of learned weights", format!("{:08x}", r.digest)));
+    all.extend(r.step_count.map(|c| ("cost of a step", thousands(c))));
+    all.extend(r.stack_bytes.map(|b| ("stack, bytes", thousands(b))));
+    all.extend(r.restored.map(|n| ("went on from save", n.to_string())));
+    all.extend(r.saved.map(|n| ("saved in flash as", n.to_string())));
+    all.extend(r.kept.map(|n| ("blocks in use", n.to_string())));
+    all.extend(r.output.iter().map(|p| ("model written", p.clone())));
+    all.extend(r.page.iter().map(|p| ("look at", p.clone())));
+    all.into_iter().map(|(name, value)| [name.to_owned(), value]).collect()
+}
+
+/// Accuracy and cost of a boosted head, block by block.
+fn blocks_table(blocks: &[Block]) -> Table {
+    let mut table = Table::new(["blocks in use", "accuracy", "cost of a run"]);
+    for b in blocks {
+        let cost = b.run_count.map_or("-".into(), thousands);
+        table.row([b.blocks.to_string(), format!("{:.2} %", 100.0 * b.accuracy), cost]);
+    }
+    table
 }
 
 /// The learning curve as bars.
@@ -146,7 +225,17 @@ fn curve(points: &[Point]) -> String {
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read(&args.model)?;
-    let wish = Wish { rule: args.rule, rate: args.rate, epochs: args.epochs, steps: args.steps };
+    let wish = Wish {
+        rule: args.rule,
+        rate: args.rate,
+        epochs: args.epochs,
+        steps: args.steps,
+        fit: args.fit,
+        new_classes: args.new_classes,
+        restore: args.restore,
+        save: args.save,
+        keep: args.keep,
+    };
     let pair = |paths: &[PathBuf]| -> Result<(Array, Array)> {
         match paths {
             [x, y] => Ok((read_array(x)?, read_array(y)?)),
@@ -160,8 +249,18 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (train, test) = (pair(&args.train)?, pair(&args.test)?);
     let (mut report, learned) = learn(ui, &file, &train, &test, &wish, &target)?;
     if let Some(path) = &args.output {
+        let inputs =
+            Inputs::encode(&learned.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
+        let labels = labels(&test.1, inputs.count(), "test")?;
+        report.accuracy_written = accuracy(&classify(&learned, None, None, &inputs)?, &labels, |_| true);
         offshoot_report::write_atomically(path, learned.bytes()).map_err(|e| Failure::writing(path, &e))?;
         report.output = Some(path.display().to_string());
+    }
+    if let Some(path) = &args.report {
+        report.page = Some(path.display().to_string());
+        let name = args.model.file_name().map_or("a model".into(), |n| n.to_string_lossy());
+        let html = page::page(&name, &report)?;
+        offshoot_report::write_atomically(path, html.as_bytes()).map_err(|e| Failure::writing(path, &e))?;
     }
     Ok(report)
 }
@@ -177,6 +276,16 @@ pub struct Wish {
     pub epochs: u32,
     /// Most steps.
     pub steps: Option<usize>,
+    /// Stretch the plan's course to the steps taken.
+    pub fit: bool,
+    /// Classes that the network does not know.
+    pub new_classes: u16,
+    /// Go on from what the target has saved.
+    pub restore: bool,
+    /// Save it there afterwards.
+    pub save: bool,
+    /// Blocks of a boosted head to use afterwards.
+    pub keep: Option<u8>,
 }
 
 const NO_PLAN: &str = "compile it with a learning plan: offshoot compile M.onnx --learn plan.toml -o M.off";
@@ -193,37 +302,69 @@ pub fn learn(
     wish: &Wish,
     target: &Target,
 ) -> Result<(Report, OffFile)> {
-    let changed = relearn::changed(file.bytes(), |head, layers| apply(wish, head, layers));
-    let file = OffFile::from_bytes(&changed.or_fail(Kind::Usage, NO_PLAN)?);
+    let file = with_room(file, wish)?;
+    let steps = wished_steps(&file, train, wish)?;
+    let fitted = relearn::changed(file.bytes(), |head, layers| apply(wish, steps, head, layers));
+    let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
+    let learning =
+        model.learning().ok_or_else(|| Failure::new(Kind::Usage, "the model does not learn", NO_PLAN))?;
+    if let Schedule::Linear { steps: planned } | Schedule::Cosine { steps: planned } = learning.head.schedule
+        && planned as usize != steps
+    {
+        ui.note(&format!("the plan's course has {planned} steps, {steps} are taken: --fit stretches it"));
+    }
     let inputs = |x: &Array, name: &str| Inputs::encode(&model, std::slice::from_ref(x), &[name.into()]);
     let samples = inputs(&train.0, "training samples")?;
-    let labels = labels(&train.1, samples.count())?;
+    let train_labels = labels(&train.1, samples.count(), "training")?;
+    check_labels(&train_labels, learning.classes(), &learning)?;
     let test_samples = inputs(&test.0, "test samples")?;
-    let accuracy_before = accuracy(ui, &file, &test_samples, &test.1)?;
+    let test_labels = labels(&test.1, test_samples.count(), "test")?;
+    let hits = |classes: &[usize]| accuracy(classes, &test_labels, |_| true).unwrap_or(0.0);
+    let accuracy_before = hits(&classify(&file, None, None, &test_samples)?);
 
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
-    device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
-    let steps = samples.count() * wish.epochs.max(1) as usize;
-    let steps = wish.steps.unwrap_or(steps).min(steps);
-    let trace = course(ui, device.as_mut(), &samples, &labels, steps)?;
+    let restored = if wish.restore {
+        Some(device.restore().or_fail(Kind::Device, "learn with --save first, or leave --restore out")?)
+    } else {
+        device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
+        None
+    };
+    let mut trace = course(ui, device.as_mut(), &samples, &train_labels, steps)?;
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
     let export =
         relearn::with_learned(file.bytes(), &learned).or_fail(Kind::Internal, "report this model")?;
-    let export = OffFile::from_bytes(&export);
-    let accuracy_after = accuracy(ui, &export, &test_samples, &test.1)?;
-    let hidden = model.learning().and_then(|l| {
-        l.layers().find_map(|layer| match layer.repr.teacher {
-            Teacher::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule_name(&rule)),
-            _ => None,
-        })
+    let classes = classify(&file, Some(&learned), wish.keep, &test_samples)?;
+    // A run on the target makes its head ready, and says what memory that takes.
+    let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
+    ready?;
+    trace.arena = trace.arena.max(device.arena_used().into());
+    let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
+    if let Some(keep) = wish.keep {
+        device
+            .keep(keep)
+            .or_fail(Kind::Usage, "give 1 to as many blocks as the head has, of kind boosted")?;
+    }
+    let saved = if wish.save { Some(save(device.as_mut(), &learned)?) } else { None };
+    let hidden = learning.layers().find_map(|layer| match layer.repr.teacher {
+        Teacher::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule_name(&rule)),
+        _ => None,
     });
+    let known = learning.head.classes;
+    let others = learning.classes() > known;
     let report = Report {
         rule: hidden.unwrap_or("head-only").into(),
+        head: learning.head.answer.map(|a| head_name(a.kind).to_owned()),
+        classes: learning.classes(),
         steps,
         accuracy_before,
-        accuracy_after,
+        accuracy_after: hits(&classes),
+        accuracy_known: accuracy(&classes, &test_labels, |l| l < known).filter(|_| others),
+        accuracy_new: accuracy(&classes, &test_labels, |l| l >= known).filter(|_| others),
+        accuracy_written: None,
+        blocks,
+        kept: wish.keep,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
         train_arena_used_bytes: trace.arena + learned.len() as u64,
         digest: offshoot::wire::crc32(&learned),
@@ -231,9 +372,86 @@ pub fn learn(
         step_count: trace.count,
         stack_bytes: trace.stack,
         curve: trace.curve,
+        restored,
+        saved,
         output: None,
+        page: None,
     };
-    Ok((report, export))
+    Ok((report, OffFile::from_bytes(&export)))
+}
+
+/// The file with room for the classes wished for.
+fn with_room(file: &OffFile, wish: &Wish) -> Result<OffFile> {
+    if wish.new_classes == 0 {
+        return Ok(OffFile::from_bytes(file.bytes()));
+    }
+    let wider = relearn::with_new_classes(file.bytes(), wish.new_classes);
+    Ok(OffFile::from_bytes(&wider.or_fail(Kind::Usage, "compile it with a plan that has a [head]")?))
+}
+
+/// How many steps will be taken.
+fn wished_steps(file: &OffFile, train: &(Array, Array), wish: &Wish) -> Result<usize> {
+    let model = file.model()?;
+    let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
+    let steps = samples.count() * wish.epochs.max(1) as usize;
+    Ok(wish.steps.unwrap_or(steps).min(steps))
+}
+
+/// Whether every label is one of the classes; what to do if not.
+fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result<()> {
+    let Some(&beyond) = labels.iter().find(|&&l| l >= classes) else { return Ok(()) };
+    let message =
+        format!("a training sample is of class {beyond}, the model learns classes 0 to {}", classes - 1);
+    let help = match learning.head.answer {
+        Some(_) => format!("give its head room: --new-classes {}", beyond - classes + 1),
+        None => "classes that the network does not know are learned by a head: put one into the plan (head = \"lda\")".into(),
+    };
+    Err(Failure::new(Kind::Mismatch, message, help))
+}
+
+fn head_name(kind: HeadKind) -> &'static str {
+    match kind {
+        HeadKind::Softmax { .. } => "softmax",
+        HeadKind::NearestMean { .. } => "nearest-mean",
+        HeadKind::Lda { .. } => "lda",
+        HeadKind::LeastSquares { .. } => "least-squares",
+        HeadKind::Simplex { .. } => "simplex",
+        HeadKind::Boosted { .. } => "boosted",
+    }
+}
+
+/// Accuracy and cost with one block of a boosted head, two, and so on; all are in use afterwards.
+fn boosted_blocks(
+    device: &mut dyn Device,
+    file: &OffFile,
+    learned: &[u8],
+    inputs: &Inputs,
+    labels: &[u16],
+) -> Result<Vec<Block>> {
+    let model = file.model()?;
+    let answer = model.learning().and_then(|l| l.head.answer);
+    let Some(answer) = answer.filter(|a| matches!(a.kind, HeadKind::Boosted { .. })) else {
+        return Ok(Vec::new());
+    };
+    let block = |blocks: u8| {
+        let classes = classify(file, Some(learned), Some(blocks), inputs)?;
+        device.keep(blocks).or_fail(Kind::Device, DEVICE_HELP)?;
+        device.run(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
+        let accuracy = accuracy(&classes, labels, |_| true).unwrap_or(0.0);
+        Ok(Block { blocks, accuracy, run_count: device.run_count() })
+    };
+    (1..=answer.taps).map(block).collect()
+}
+
+/// Saves, opens the model again, and looks whether it has the same bits.
+fn save(device: &mut dyn Device, learned: &[u8]) -> Result<u32> {
+    let number = device.save().or_fail(Kind::Device, DEVICE_HELP)?;
+    let opened = device.reopen().or_fail(Kind::Device, DEVICE_HELP)?;
+    let same = opened == number && device.learned().or_fail(Kind::Device, DEVICE_HELP)? == learned;
+    if same {
+        return Ok(number);
+    }
+    Err(Failure::new(Kind::Device, "what was saved came back otherwise", "the target's flash may be worn"))
 }
 
 /// What was seen while it learned.
@@ -268,11 +486,14 @@ fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], st
     Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into() })
 }
 
-fn apply(wish: &Wish, head: &mut LearnHead, layers: &mut [LearnLayer]) {
+fn apply(wish: &Wish, steps: usize, head: &mut LearnHead, layers: &mut [LearnLayer]) {
     if let Some(rate) = wish.rate {
         head.rate = rate;
     }
     for layer in layers {
+        if layer.teacher == Teacher::Next && wish.rule == Some(RuleArg::HeadOnly) {
+            layer.rate = 0.0;
+        }
         let Teacher::Local { rule, codes, .. } = &mut layer.teacher else { continue };
         *rule = match wish.rule {
             None => *rule,
@@ -295,28 +516,38 @@ fn apply(wish: &Wish, head: &mut LearnHead, layers: &mut [LearnLayer]) {
             *codes = CodesRepr::Signs { seed: head.seed };
         }
     }
-    if let (Schedule::Linear { steps } | Schedule::Cosine { steps }, Some(wanted)) =
-        (&mut head.schedule, wish.steps)
-    {
-        *steps = wanted as u32;
+    if wish.fit || wish.steps.is_some() {
+        stretch(head, steps);
     }
 }
 
-fn accuracy(ui: &Ui, file: &OffFile, inputs: &Inputs, labels: &Array) -> Result<f64> {
-    let results = batch::run(ui, file, inputs, &Target::Host)?;
-    let port = batch::output_port(&file.model()?, 0)?;
-    let outputs: Vec<Vec<f32>> = results.iter().filter_map(|r| r.first()).map(|b| port.decode(b)).collect();
-    eval::top1(&outputs, labels)
+/// Stretches a course that has an end to so many steps.
+fn stretch(head: &mut LearnHead, wanted: usize) {
+    let (Schedule::Linear { steps } | Schedule::Cosine { steps }) = &mut head.schedule else { return };
+    let before = u64::from((*steps).max(1));
+    *steps = wanted as u32;
+    let of = |step: &mut u32| *step = (u64::from(*step) * wanted as u64 / before) as u32;
+    of(&mut head.warm);
+    if let Some(standard) = head.standard.as_mut().filter(|s| s.steps > 0) {
+        of(&mut standard.steps);
+        // 0 would be without end.
+        standard.steps = standard.steps.max(1);
+    }
+    head.answer.iter_mut().for_each(|answer| of(&mut answer.from));
 }
 
-fn labels(array: &Array, samples: usize) -> Result<Vec<u16>> {
+/// Class numbers, one a sample.
+///
+/// # Errors
+/// They are none, or too few or too many.
+pub fn labels(array: &Array, samples: usize, what: &str) -> Result<Vec<u16>> {
     let help = "give one class number a sample, in the same order";
-    let whole = array.to_i64().or_fail_in(Kind::Dtype, "training labels", help)?;
+    let whole = array.to_i64().or_fail_in(Kind::Dtype, format!("{what} labels"), help)?;
     let labels: Option<Vec<u16>> = whole.iter().map(|&l| u16::try_from(l).ok()).collect();
-    let labels =
-        labels.ok_or_else(|| Failure::new(Kind::Mismatch, "a training label is no class number", help))?;
+    let labels = labels
+        .ok_or_else(|| Failure::new(Kind::Mismatch, format!("a {what} label is no class number"), help))?;
     if labels.len() != samples {
-        let message = format!("{} training labels for {samples} samples", labels.len());
+        let message = format!("{} {what} labels for {samples} samples", labels.len());
         return Err(Failure::new(Kind::Shape, message, help));
     }
     Ok(labels)

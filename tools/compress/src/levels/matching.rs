@@ -155,11 +155,3 @@ fn permuted(graph: &Graph, layout: &Layout, orders: &[Vec<usize>]) -> Graph {
     }
     out
 }
-
-/// `graph` with the units of every family that may be permuted in reverse: what tests match back.
-#[cfg(test)]
-pub(super) fn reversed(graph: &Graph) -> Result<Graph> {
-    let layout = Layout::of(graph, false)?;
-    let orders: Vec<Vec<usize>> = layout.sizes.iter().map(|&n| (0..n).rev().collect()).collect();
-    Ok(permuted(graph, &layout, &orders))
-}

@@ -132,6 +132,7 @@ impl Context<'_> {
             overlap: Lag::Apart,
             scratch: None,
             kept: None,
+            keeps: Vec::new(),
             origin: None,
             scale: y.scale,
             zero_point: y.zp,

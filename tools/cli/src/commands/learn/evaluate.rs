@@ -1,0 +1,79 @@
+//! What a model that has learned takes samples for: simulated here, with the bytes that the target learned.
+
+use offshoot::trace::NoObserver;
+use offshoot::{Engine, Model};
+use rayon::prelude::*;
+
+use crate::batch::{self, Inputs};
+use crate::failure::{Context, Kind, Result};
+use crate::files::{AlignedBytes, OffFile};
+
+/// Class of every sample: the answer's, with so many of its blocks if it is boosted, or the largest of the first output. `learned`
+/// is what a device gave; without it the weights are those of the file.
+///
+/// # Errors
+/// The bytes do not belong to the model.
+pub fn classify(
+    file: &OffFile,
+    learned: Option<&[u8]>,
+    blocks: Option<u8>,
+    inputs: &Inputs,
+) -> Result<Vec<usize>> {
+    let model = file.model()?;
+    let chunk = inputs.count().div_ceil(rayon::current_num_threads() * 2).max(1);
+    let starts: Vec<usize> = (0..inputs.count()).step_by(chunk).collect();
+    let parts: Vec<Result<Vec<usize>>> = starts
+        .par_iter()
+        .map(|&start| part(model, learned, blocks, inputs, start..(start + chunk).min(inputs.count())))
+        .collect();
+    let mut all = Vec::with_capacity(inputs.count());
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+fn part(
+    model: Model<'_>,
+    learned: Option<&[u8]>,
+    blocks: Option<u8>,
+    inputs: &Inputs,
+    range: std::ops::Range<usize>,
+) -> Result<Vec<usize>> {
+    const HELP: &str = "report this model";
+    let bytes = if learned.is_some() { model.train_arena_bytes() } else { None };
+    let mut arena = AlignedBytes::zeroed(bytes.unwrap_or(model.arena_bytes()) as usize);
+    let mut engine = match learned {
+        Some(learned) => {
+            let mut engine = Engine::learning(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?;
+            engine.restore(learned).or_fail(Kind::Device, "what was learned belongs to another model")?;
+            engine
+        }
+        None => Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?,
+    };
+    if let Some(blocks) = blocks {
+        engine.keep(blocks).or_fail(Kind::Usage, "the head has fewer blocks")?;
+    }
+    let port = batch::output_port(&model, 0)?;
+    range
+        .map(|i| {
+            batch::set_inputs(&mut engine, &inputs.sample(i))?;
+            engine.run(&mut NoObserver).or_fail(Kind::Internal, HELP)?;
+            // An answer that has learned nothing yet leaves it to the network.
+            let scores = engine.scores().filter(|s| s.iter().any(|s| *s > f32::NEG_INFINITY));
+            let scores = match scores {
+                Some(scores) => scores.to_vec(),
+                None => port.decode(engine.output(0).or_fail(Kind::Internal, HELP)?),
+            };
+            Ok((0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best }))
+        })
+        .collect()
+}
+
+/// Fraction of the samples that were taken for their class, of those whose class `of` says; `None` if there are none.
+pub fn accuracy(classes: &[usize], labels: &[u16], of: impl Fn(u16) -> bool) -> Option<f64> {
+    let all = || classes.iter().zip(labels).filter(|(_, l)| of(**l));
+    let hits = all().filter(|(c, l)| **c == usize::from(**l)).count();
+    let count = all().count();
+    (count > 0).then(|| hits as f64 / count as f64)
+}

@@ -1,0 +1,48 @@
+//! A page about what was learned.
+
+use offshoot_report::table::thousands;
+use offshoot_report::{Page, Table, plot};
+
+use super::{Point, Report};
+use crate::failure::{Context, Kind, Result};
+
+/// The learning curve as a figure of a page.
+///
+/// # Errors
+/// None that is not a fault.
+pub fn curve(page: &mut Page, points: &[Point]) -> Result<()> {
+    let points = points.iter().map(|p| (p.steps as f64, 100.0 * p.accuracy)).collect();
+    let svg = plot::lines(&[("accuracy on samples as they came".into(), points)], "steps", "%");
+    page.figure(&svg.or_fail(Kind::Internal, "report this")?, "known before they were learned");
+    Ok(())
+}
+
+/// The page.
+///
+/// # Errors
+/// As [`curve`].
+pub fn page(name: &str, r: &Report) -> Result<String> {
+    let percent = |a: f64| format!("{:.2} %", 100.0 * a);
+    let mut page = Page::new(format!("Offshoot: {name} learns on {}", r.target));
+    page.facts([
+        ("accuracy before", percent(r.accuracy_before)),
+        ("accuracy after", percent(r.accuracy_after)),
+        ("steps", thousands(r.steps as u64)),
+        ("training arena (RAM), bytes", thousands(r.train_arena_bytes)),
+        ("of it used, bytes", thousands(r.train_arena_used_bytes)),
+    ]);
+    page.heading("Learning curve");
+    curve(&mut page, &r.curve)?;
+    page.heading("Facts");
+    let mut table = Table::new(["", ""]);
+    for [name, value] in super::facts(r) {
+        table.row([name, value]);
+    }
+    page.table(&table);
+    if !r.blocks.is_empty() {
+        page.heading("Blocks of the head")
+            .paragraph("With the tail switched off, what lies behind the last block is not computed.");
+        page.table(&super::blocks_table(&r.blocks));
+    }
+    Ok(page.render())
+}

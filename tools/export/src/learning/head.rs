@@ -1,0 +1,105 @@
+//! The head that answers: where it gets its features, and what it is.
+
+use offshoot::format::learn::{Answer, HeadKind, Tap};
+use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
+
+use super::{Candidate, FeatureName, FeatureWish, HeadName, HeadPlan, LearningPlan, Places, wrong};
+use crate::error::Result;
+
+/// A head, its features found.
+pub(super) struct Head {
+    pub(super) kind: HeadKind,
+    pub(super) name: &'static str,
+    pub(super) classes: u16,
+    pub(super) from: u32,
+    pub(super) taps: Vec<Tap>,
+    pub(super) features: usize,
+}
+
+impl Head {
+    /// The record, its memory at the end.
+    pub(super) fn place(&self, features: u32, places: &mut Places) -> Result<Answer> {
+        let (bytes, _) = self.kind.bytes(self.features, self.classes.into());
+        let at = places.next(bytes as u64)?;
+        let taps = self.taps.len() as u8;
+        Ok(Answer { kind: self.kind, classes: self.classes, taps, from: self.from, features, at })
+    }
+}
+
+/// The head that the plan wishes for, on these operators.
+pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) -> Result<Option<Head>> {
+    let Some(plan) = wish.head.as_ref().map(super::HeadWish::plan) else { return Ok(None) };
+    let layers: Vec<&Candidate<'_>> = all.iter().filter(|c| !c.shape.norm).collect();
+    let tapped: Vec<&Candidate<'_>> = match &plan.features {
+        FeatureWish::Word(FeatureName::Last) => layers.last().copied().into_iter().collect(),
+        FeatureWish::Word(FeatureName::All) => layers.iter().skip(1).copied().collect(),
+        FeatureWish::Named(names) => {
+            for name in names {
+                if name != super::LAST && !layers.iter().any(|c| c.name() == name) {
+                    let there: Vec<_> = layers.iter().map(|c| c.name()).collect();
+                    return wrong(format!("`features`: no layer `{name}`; there are: {}", there.join(", ")));
+                }
+            }
+            let last = layers.last().map(|c| c.position);
+            let named = |c: &&Candidate<'_>| {
+                names.iter().any(|n| n == c.name() || n == super::LAST && Some(c.position) == last)
+            };
+            layers.iter().copied().filter(named).collect()
+        }
+    };
+    let features: usize = tapped.iter().map(|c| c.shape.geometry.c).sum();
+    if tapped.is_empty() || tapped.len() > MAX_TAPS || features > MAX_FEATURES {
+        return wrong(format!(
+            "a head on {features} features of {} layers: 1 to {MAX_TAPS} layers, at most {MAX_FEATURES} features; name some in `features`",
+            tapped.len()
+        ));
+    }
+    let Some(room) = classes.checked_add(plan.new_classes).filter(|&c| c <= MAX_CLASSES) else {
+        return wrong(format!(
+            "{} new classes beside {classes}: at most {MAX_CLASSES} together",
+            plan.new_classes
+        ));
+    };
+    let tap = |c: &&Candidate<'_>| Tap {
+        op: c.position as u16,
+        scale: if c.shape.is_whole() { c.input_scale } else { 0.0 },
+    };
+    let (kind, name) = kind(&plan)?;
+    Ok(Some(Head {
+        kind,
+        name,
+        classes: room,
+        from: plan.from,
+        taps: tapped.iter().map(tap).collect(),
+        features,
+    }))
+}
+
+fn kind(plan: &HeadPlan) -> Result<(HeadKind, &'static str)> {
+    let window = plan.window.unwrap_or(f32::INFINITY);
+    let shrinkage = plan.shrinkage.unwrap_or(-1.0);
+    if plan.shrinkage.is_some_and(|s| !(0.0..=1.0).contains(&s)) {
+        return wrong(format!("a shrinkage of {shrinkage}: it is 0 to 1"));
+    }
+    if window.is_nan() || window < 1.0 {
+        return wrong(format!("a window of {window}: it is 1 sample or more"));
+    }
+    let step = plan.step.unwrap_or(if plan.kind == HeadName::Simplex { 0.5 } else { 1.0 });
+    if !step.is_finite() || step < 0.0 {
+        return wrong(format!("a step of {step}: it is 0 or more"));
+    }
+    let (ridge, forgetting) = (plan.ridge.unwrap_or(1.0), plan.forgetting.unwrap_or(1.0));
+    if !ridge.is_finite() || ridge <= 0.0 || !(forgetting > 0.0 && forgetting <= 1.0) {
+        return wrong("`ridge` is above 0, `forgetting` above 0 and at most 1".into());
+    }
+    Ok(match plan.kind {
+        HeadName::Softmax => (HeadKind::Softmax { step }, "softmax"),
+        HeadName::NearestMean => (HeadKind::NearestMean { window }, "nearest-mean"),
+        HeadName::Lda => (HeadKind::Lda { shrinkage, window }, "lda"),
+        HeadName::LeastSquares => {
+            (HeadKind::LeastSquares { ridge, forgetting, balance: true }, "least-squares")
+        }
+        HeadName::Simplex => (HeadKind::Simplex { step }, "simplex"),
+        HeadName::Boosted => (HeadKind::Boosted { step }, "boosted"),
+    })
+}

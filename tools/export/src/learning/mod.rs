@@ -1,0 +1,519 @@
+//! What is to learn on the device: [`LearningPlan`] to the learning records of a file, and the memory of training beside that of
+//! inference.
+
+mod head;
+mod plan;
+
+use offshoot::format::codec;
+use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher};
+use offshoot::format::record::Record;
+use offshoot::graph::learn::{MAX_GRID, Shape, room_bytes, standard_bytes};
+use offshoot::learn::grid::Grid;
+use offshoot::learn::layers::geometry::Order;
+use offshoot::learn::{Rule, Schedule};
+use offshoot_ir::Graph;
+use offshoot_plan::Plan;
+use serde::Serialize;
+
+use crate::blobs::{self, Blobs};
+use crate::error::{Error, Result};
+use crate::lower::{Lowered, Operator};
+pub use plan::{
+    Blocks, CodesName, Course, FeatureName, FeatureWish, HeadName, HeadPlan, HeadWish, LAST, LayerPlan,
+    LearningPlan, PartName, Recipe, RuleName, StandardPlan, StandardWish, Statistics, Weights,
+};
+
+/// What learning takes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LearningReport {
+    /// Bytes of arena that learning needs, inference included.
+    pub train_arena_bytes: u64,
+    /// Of it what is neither inference nor learned: the room of a step, features, scores.
+    pub train_room_bytes: u64,
+    /// Of it what layers learn: overlays, lower bytes of int16, tables, velocities.
+    pub train_weights_bytes: u64,
+    /// Of it input statistics.
+    pub train_standard_bytes: u64,
+    /// Of it the head that answers.
+    pub train_head_bytes: u64,
+    /// Rule of hidden layers.
+    pub rule: &'static str,
+    /// Names of the layers that learn.
+    pub learning_layers: Vec<String>,
+    /// Pairs of them that learn by one rule.
+    pub blocks: Vec<[String; 2]>,
+    /// The head that answers, if one does.
+    pub head: Option<&'static str>,
+    /// Its features.
+    pub features: usize,
+    /// Classes that can be learned.
+    pub classes: u16,
+}
+
+/// Name of a rule.
+pub fn rule_name(rule: &Rule) -> &'static str {
+    match rule {
+        Rule::CrossEntropy { .. } => "tpsgd-cross-entropy",
+        Rule::Squared { .. } => "tpsgd-squared",
+        Rule::Absolute { .. } => "tpsgd-absolute",
+        Rule::Drtp => "drtp",
+    }
+}
+
+/// An operator that can learn.
+struct Candidate<'l> {
+    position: usize,
+    operator: &'l Operator,
+    shape: Shape,
+    input_scale: f32,
+}
+
+impl Candidate<'_> {
+    fn name(&self) -> &str {
+        &self.operator.name
+    }
+}
+
+/// Places learning memory, one piece behind the other.
+struct Places {
+    end: u64,
+}
+
+impl Places {
+    fn next(&mut self, bytes: u64) -> Result<u32> {
+        let at = self.end.next_multiple_of(4);
+        self.end = at + bytes;
+        let limit = u64::from(u32::MAX);
+        u32::try_from(self.end).map(|_| at as u32).map_err(|_| Error::Format {
+            what: "the training arena",
+            value: self.end,
+            limit,
+        })
+    }
+}
+
+/// Operators of blocks keep input and output of the first until the second has run: says so to the planner. A pair that the plan's
+/// order or the layers that learn tear apart later costs this memory for nothing.
+pub fn keep_blocks(wish: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
+    let last = lowered.operators.iter().rposition(|op| Shape::of(&op.record).is_ok());
+    let chosen: Vec<usize> = (0..lowered.operators.len())
+        .filter(|&i| {
+            let op = &lowered.operators[i];
+            Shape::of(&op.record).is_ok_and(|s| s.in_blocks()) && wish.wants(&op.name, Some(i) == last)
+        })
+        .collect();
+    let mut kept: Vec<(usize, Vec<usize>)> = Vec::new();
+    for pair in chosen.windows(2) {
+        let [first, second] = [&lowered.operators[pair[0]], &lowered.operators[pair[1]]];
+        if wish.pairs(&first.name, &second.name) && second.reads[0] == Some(first.write) {
+            let taken = kept.iter().any(|(at, _)| *at == pair[0]);
+            if !taken || matches!(wish.blocks, Blocks::Named(_)) {
+                kept.push((pair[1], first.reads[0].into_iter().chain([first.write]).collect()));
+            }
+        }
+    }
+    for (at, buffers) in kept {
+        lowered.operators[at].keeps = buffers;
+    }
+    Ok(())
+}
+
+/// The learning records, encoded, and what they take.
+pub fn records(
+    wish: &LearningPlan,
+    graph: &Graph,
+    lowered: &mut Lowered,
+    plan: &Plan,
+) -> Result<(Vec<u8>, LearningReport)> {
+    wish.check()?;
+    let mut constants = std::mem::take(&mut lowered.blobs);
+    let result = with_blobs(wish, graph, lowered, plan, &mut constants);
+    lowered.blobs = constants;
+    result
+}
+
+fn wrong<T>(message: String) -> Result<T> {
+    Err(Error::Learning(message))
+}
+
+fn with_blobs(
+    wish: &LearningPlan,
+    graph: &Graph,
+    lowered: &Lowered,
+    plan: &Plan,
+    constants: &mut Blobs,
+) -> Result<(Vec<u8>, LearningReport)> {
+    let all = candidates(wish, graph, lowered, plan);
+    let chosen = choose(wish, &all)?;
+    let last = all.iter().rfind(|c| !c.shape.norm);
+    let last = last.ok_or_else(|| Error::Learning("no operator of this network can learn".into()))?;
+    let scores = last.shape.geometry.pixels() == 1;
+    let classes = u16::try_from(last.shape.geometry.out_c).ok().filter(|&c| c >= 2 && scores);
+    let Some(classes) = classes else {
+        return wrong(format!("the last layer, `{}`, gives no scores of classes", last.name()));
+    };
+    let pairs = pairs(wish, &chosen)?;
+    let head = head::resolve(wish, &all, classes)?;
+    let start = plan.arena_bytes.next_multiple_of(8);
+    let mut places = Places { end: start.into() };
+    // Sizes first: the room stands before what is learned.
+    let mut layers = Vec::new();
+    for (i, c) in chosen.iter().enumerate() {
+        let teacher = match pairs.contains(&i) {
+            true => Teacher::Next,
+            false => teacher(wish, c, c.position == last.position, constants)?,
+        };
+        layers.push(layer(wish, c, c.position == last.position, teacher)?);
+    }
+    let words = words(&chosen, &layers);
+    let mut room = room_bytes(classes, words);
+    places.next(room)?;
+    let features_at = match &head {
+        Some(head) => places.next(4 * (head.features as u64 + u64::from(head.classes)))?,
+        None => 0,
+    };
+    room = places.end - u64::from(start);
+    let learned = places.next(0)?;
+    for (c, layer) in chosen.iter().zip(&mut layers) {
+        place(wish, c, layer, classes, &mut places)?;
+    }
+    let weights = places.end - u64::from(learned);
+    let standard = wish.standard().map(|s| standard(wish, s, graph, constants, &mut places)).transpose()?;
+    let standard_bytes = places.end - u64::from(learned) - weights;
+    let answer = head.as_ref().map(|h| h.place(features_at, &mut places)).transpose()?;
+    let head_bytes = places.end - u64::from(learned) - weights - standard_bytes;
+    let steps = wish.steps;
+    let records = LearnHead {
+        layers: u8::try_from(layers.len()).or_else(|_| wrong("more than 255 layers learn".into()))?,
+        classes,
+        arena_bytes: places.next(0)?,
+        room: start,
+        learned,
+        seed: wish.seed,
+        rate: wish.rate,
+        schedule: match wish.schedule {
+            Course::Constant => Schedule::Constant,
+            Course::Linear => Schedule::Linear { steps },
+            Course::Cosine => Schedule::Cosine { steps },
+            Course::Inverse => Schedule::Inverse { half: steps },
+        },
+        warm: wish.warm,
+        normalised: wish.normalised,
+        momentum: (wish.momentum * 32768.0).round().min(32767.0) as u16,
+        noise: wish.noise,
+        standard,
+        answer,
+    };
+    let taps: &[Tap] = head.as_ref().map_or(&[], |h| &h.taps);
+    let hidden = layers.iter().find_map(|l| match &l.teacher {
+        Teacher::Local { rule, .. } => Some(rule_name(rule)),
+        Teacher::Output | Teacher::Next => None,
+    });
+    let name = |i: usize| chosen[i].name().to_owned();
+    let report = LearningReport {
+        train_arena_bytes: records.arena_bytes.into(),
+        train_room_bytes: room,
+        train_weights_bytes: weights,
+        train_standard_bytes: standard_bytes,
+        train_head_bytes: head_bytes,
+        rule: hidden.unwrap_or("head-only"),
+        learning_layers: chosen.iter().map(|c| c.name().to_owned()).collect(),
+        blocks: pairs.iter().map(|&i| [name(i), name(i + 1)]).collect(),
+        head: head.as_ref().map(|h| h.name),
+        features: head.as_ref().map_or(0, |h| h.features),
+        classes: head.as_ref().map_or(classes, |h| h.classes),
+    };
+    Ok((encode(&records, &layers, taps)?, report))
+}
+
+/// Records as they stand in a file.
+pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    crate::write::append(&mut out, |b| codec::encode(head, b))?;
+    for layer in layers {
+        crate::write::append(&mut out, |b| codec::encode(layer, b))?;
+    }
+    for tap in taps {
+        crate::write::append(&mut out, |b| codec::encode(tap, b))?;
+    }
+    Ok(out)
+}
+
+/// Words of room that the layers need.
+fn words(chosen: &[&Candidate<'_>], layers: &[LearnLayer]) -> usize {
+    let own = chosen.iter().zip(layers).map(|(c, l)| c.shape.room_words(l.part));
+    let blocks =
+        layers.windows(2).enumerate().filter(|(_, l)| l[0].teacher == Teacher::Next).map(|(i, l)| {
+            let second = &chosen[i + 1].shape;
+            let grid = match l[1].teacher {
+                Teacher::Local { grid, .. } => grid.into(),
+                Teacher::Output | Teacher::Next => 1,
+            };
+            let features = Grid::new(grid, second.geometry.output, second.geometry.out_c).features();
+            chosen[i].shape.block_words(l[0].part, second, features)
+        });
+    own.chain(blocks).max().unwrap_or(0)
+}
+
+/// Whether the layer's features are read by a table of its own that learns.
+fn table_bytes(c: &Candidate<'_>, layer: &LearnLayer, classes: u16) -> Option<u64> {
+    let Teacher::Local { codes: CodesRepr::Head { .. }, grid, .. } = layer.teacher else { return None };
+    let features = Grid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
+    Some(4 * features as u64 * u64::from(classes))
+}
+
+/// Places the memory of a layer.
+fn place(
+    wish: &LearningPlan,
+    c: &Candidate<'_>,
+    layer: &mut LearnLayer,
+    classes: u16,
+    places: &mut Places,
+) -> Result<()> {
+    layer.overlay = places.next(c.shape.overlay_bytes(layer.part))?;
+    if let Format::I16 { fine } = &mut layer.format {
+        *fine = places.next(c.shape.geometry.weights() as u64)?;
+    }
+    let table = table_bytes(c, layer, classes);
+    if let (Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }, Some(bytes)) =
+        (&mut layer.teacher, table)
+    {
+        *at = places.next(bytes)?;
+    }
+    if wish.momentum > 0.0 {
+        layer.velocity = places.next(c.shape.velocity_bytes(layer.part))?;
+    }
+    Ok(())
+}
+
+/// The record of one layer, its memory not yet placed.
+fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher) -> Result<LearnLayer> {
+    let own = wish.of_layer(c.name());
+    let whole = c.shape.is_whole();
+    let part = match own.part.unwrap_or(wish.part) {
+        _ if c.shape.norm => Part::All,
+        PartName::All => Part::All,
+        PartName::Bias => Part::Bias,
+        PartName::Scale => Part::Scale,
+        PartName::LowRank => {
+            let plain = !c.shape.folded && c.shape.geometry.order == (Order::Grouped { groups: 1 });
+            if !plain {
+                return wrong(format!(
+                    "layer `{}` is no convolution without groups nor fully connected: no adaptor of low rank fits it; \
+                     let its `scale` learn, or leave it out",
+                    c.name()
+                ));
+            }
+            Part::LowRank { rank: own.rank.unwrap_or(wish.rank) }
+        }
+    };
+    // A recurrent layer has no lower bytes: int8 unless it is told otherwise by name, which is an error.
+    let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { wish.weights };
+    let format = match (whole, part, own.weights.unwrap_or(usual)) {
+        (false, ..) => Format::F32,
+        (true, Part::All, Weights::Int16) => Format::I16 { fine: 0 },
+        (true, ..) => Format::I8,
+    };
+    check_special(wish, c, output, &format, part)?;
+    let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
+    let op = u16::try_from(c.position).or_else(|_| wrong("too many operators".into()))?;
+    let usual = match wish.convolution_rate {
+        _ if output => 1.0,
+        Some(rate) if c.shape.geometry.pixels() > 1 => rate,
+        _ => wish.hidden_rate,
+    };
+    let rate = own.rate.unwrap_or(usual);
+    Ok(LearnLayer { op, part, teacher, format, rate, overlay: 0, velocity: 0, scales })
+}
+
+/// What recurrent and sparse layers cannot do.
+fn check_special(wish: &LearningPlan, c: &Candidate<'_>, output: bool, format: &Format, part: Part) -> Result<()> {
+    let sparse = matches!(c.shape.geometry.order, Order::Sparse(_));
+    let reason = match c.shape.sequence {
+        Some(_) if output => "its states are no scores of classes: put a fully connected layer behind it",
+        Some(_) if part != Part::All => "a recurrent layer learns as a whole: set `part = \"all\"` for it",
+        Some(_) if matches!(format, Format::I16 { .. }) => {
+            "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
+        }
+        None if sparse && wish.momentum > 0.0 => "sparse weights learn without momentum: set `momentum = 0`",
+        _ => return Ok(()),
+    };
+    wrong(format!("layer `{}`: {reason}", c.name()))
+}
+
+/// What a layer learns from.
+fn teacher(wish: &LearningPlan, c: &Candidate<'_>, output: bool, constants: &mut Blobs) -> Result<Teacher> {
+    if output {
+        return Ok(Teacher::Output);
+    }
+    let own = wish.of_layer(c.name());
+    let whole = c.shape.is_whole();
+    let grid = own.grid.unwrap_or(wish.grid).clamp(1, MAX_GRID);
+    let features = Grid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
+    let wanted = own.codes.unwrap_or(wish.codes);
+    let names_probe = matches!(wanted, CodesName::Probe | CodesName::ProbeHead);
+    let probe = wish.probes.get(&(c.position as u16)).filter(|_| names_probe);
+    let learns = wanted == CodesName::Head || wanted == CodesName::ProbeHead && !whole;
+    let usual = match probe {
+        // A head holds the probe in real numbers.
+        Some(_) if learns => 1.0,
+        Some(probe) => probe.scale,
+        None => 1.0 / (features as f32).sqrt(),
+    };
+    let scale = own.scale.or(wish.scale).unwrap_or(usual);
+    let rule = match own.rule.unwrap_or(wish.rule) {
+        RuleName::CrossEntropy => Rule::CrossEntropy { scale },
+        RuleName::Squared => Rule::Squared { scale },
+        RuleName::Absolute => Rule::Absolute { scale },
+        RuleName::Drtp => Rule::Drtp,
+    };
+    let seed = wish.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
+    let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
+    let codes = match wanted {
+        // Before they are trained: any codes do.
+        CodesName::Probe => match exported() {
+            Some(blob) => CodesRepr::Probe { blob },
+            None => CodesRepr::Signs { seed },
+        },
+        CodesName::ProbeHead if whole => match exported() {
+            Some(blob) => CodesRepr::Probe { blob },
+            None => CodesRepr::Signs { seed },
+        },
+        CodesName::Signs => CodesRepr::Signs { seed },
+        CodesName::Hadamard => CodesRepr::Hadamard,
+        CodesName::Uniform => CodesRepr::Uniform { seed },
+        CodesName::Head | CodesName::ProbeHead => {
+            CodesRepr::Head { at: 0, rate: 1.0, from: exported().zip(probe.map(|p| p.scale)) }
+        }
+    };
+    let rule_fits = matches!(rule, Rule::CrossEntropy { .. } | Rule::Drtp);
+    let codes_fit = matches!(codes, CodesRepr::Signs { .. } | CodesRepr::Hadamard | CodesRepr::Probe { .. });
+    if whole && !(rule_fits && codes_fit) {
+        return wrong(format!(
+            "layer `{}` is int8: rules are cross-entropy and drtp there, codes signs, hadamard and probe",
+            c.name()
+        ));
+    }
+    if learns && !matches!(rule, Rule::CrossEntropy { .. }) {
+        return wrong(format!("layer `{}`: a head that learns does so by cross-entropy", c.name()));
+    }
+    Ok(Teacher::Local { rule, codes, grid })
+}
+
+/// The record of the input's statistics, placed.
+fn standard(
+    wish: &LearningPlan,
+    own: StandardPlan,
+    graph: &Graph,
+    constants: &mut Blobs,
+    places: &mut Places,
+) -> Result<StandardRepr> {
+    let [input] = graph.inputs[..] else {
+        return wrong("input statistics (`standard`) are for networks with one input".into());
+    };
+    let numbers: usize = graph.value(input).shape.iter().product();
+    let Some(Statistics { mean, energy }) = &wish.statistics else {
+        return wrong(
+            "input statistics (`standard`) begin with those of calibration samples: give --calib X.npy"
+                .into(),
+        );
+    };
+    if mean.len() != numbers || !energy.is_finite() || *energy <= 0.0 {
+        return wrong("the calibration samples do not vary: there are no input statistics".into());
+    }
+    if !own.trust.is_finite() || own.trust < 0.0 {
+        return wrong(format!("a trust of {}: it is 0 or more", own.trust));
+    }
+    Ok(StandardRepr {
+        blob: constants.add(blobs::floats(mean)).0,
+        energy: *energy,
+        trust: own.trust,
+        steps: own.steps,
+        at: places.next(standard_bytes(numbers))?,
+    })
+}
+
+/// Operators that can learn, in the order in which they run. Normalisations are among them if scales are to learn, or they are named.
+fn candidates<'l>(
+    wish: &LearningPlan,
+    graph: &Graph,
+    lowered: &'l Lowered,
+    plan: &Plan,
+) -> Vec<Candidate<'l>> {
+    let mut scales: Vec<f32> = vec![0.0; lowered.buffers.len()];
+    for (&v, &buffer) in graph.inputs.iter().zip(&lowered.inputs) {
+        scales[buffer] = crate::write::numbers(graph.value(v)).0;
+    }
+    let mut all = Vec::new();
+    for (position, &step) in plan.order.iter().enumerate() {
+        let operator = &lowered.operators[step];
+        let named = wish.layers.iter().flatten().any(|n| *n == operator.name);
+        let norm = matches!(operator.record, Record::LayerNorm(_));
+        let shape = Shape::of(&operator.record).ok();
+        let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);
+        if let Some(shape) =
+            shape.filter(|_| !norm || named || wish.part_of(&operator.name) == PartName::Scale)
+        {
+            all.push(Candidate { position, operator, shape, input_scale });
+        }
+        scales[operator.write] = operator.scale;
+    }
+    all
+}
+
+/// The candidates that the plan names, or all.
+fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
+    let names = || all.iter().map(Candidate::name).collect::<Vec<_>>().join(", ");
+    let paired: Vec<&String> = match &wish.blocks {
+        Blocks::Named(pairs) => pairs.iter().flatten().collect(),
+        Blocks::All(_) => Vec::new(),
+    };
+    let named = wish.layers.iter().flatten().chain(wish.layer.iter().map(|l| &l.name)).chain(paired);
+    for name in named {
+        if name != LAST && !all.iter().any(|c| c.name() == name) {
+            return wrong(format!("no layer `{name}` can learn; there are: {}", names()));
+        }
+    }
+    let last = all.iter().rfind(|c| !c.shape.norm).map(|c| c.position);
+    let is_chosen = |c: &&Candidate<'_>| wish.wants(c.name(), Some(c.position) == last);
+    let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
+    if chosen.is_empty() && wish.head.is_none() {
+        return wrong(format!("no layer is to learn, and no head: there are {}", names()));
+    }
+    Ok(chosen)
+}
+
+/// Which of the chosen layers are the first of a block.
+fn pairs(wish: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
+    let mut firsts: Vec<usize> = Vec::new();
+    for i in 0..chosen.len().saturating_sub(1) {
+        let (first, second) = (chosen[i], chosen[i + 1]);
+        let follows = second.operator.reads[0] == Some(first.operator.write);
+        let fits = follows && first.shape.in_blocks() && second.shape.in_blocks();
+        let parts = matches!(wish.part_of(second.name()), PartName::All | PartName::Bias);
+        let free = i == 0 || firsts.last() != Some(&(i - 1));
+        if wish.pairs(first.name(), second.name()) && fits && parts && free {
+            firsts.push(i);
+        }
+    }
+    let Blocks::Named(wanted) = &wish.blocks else { return Ok(firsts) };
+    for [a, b] in wanted {
+        if !firsts.iter().any(|&i| chosen[i].name() == a && chosen[i + 1].name() == b) {
+            return wrong(format!(
+                "`{a}` and `{b}` make no block: both have to learn, the second (its weights or biases, and in no other block) from the \
+                 first one's output as it is, with no layer that learns between them"
+            ));
+        }
+    }
+    Ok(firsts)
+}
+
+impl LearningPlan {
+    /// Whether two layers are to learn by one rule, if they can.
+    fn pairs(&self, first: &str, second: &str) -> bool {
+        match &self.blocks {
+            Blocks::All(all) => *all,
+            Blocks::Named(pairs) => pairs.iter().any(|[a, b]| a == first && b == second),
+        }
+    }
+}

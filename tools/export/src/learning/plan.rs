@@ -1,0 +1,431 @@
+//! `plan.toml`.
+//!
+//! All fields have defaults; an empty plan lets every convolution and fully connected layer learn by the default rule.
+//! ```toml
+//! recipe = "adapt"       # what is not said otherwise is set for adapting to other data: see below
+//! rate = 0.3             # learning rate
+//! hidden_rate = 0.03     # that of layers before the last, relative to it
+//! convolution_rate = 0.03 # the same of those with more than one pixel; `hidden_rate` if absent
+//! normalised = true      # divided by one plus the energy of the input
+//! schedule = "linear"    # constant, linear, cosine, inverse; over `steps`
+//! steps = 1000
+//! warm = 0               # steps over which rates of layers before the last rise from 0
+//! momentum = 0.0         # part of the last step that is taken again, below 1
+//! noise = 0.0            # deviation of the noise on gradients, which falls with the root of the steps
+//! layers = ["dense_1"]   # names of ONNX nodes, or "last"; all if absent. `[]`: none but the head
+//! rule = "cross-entropy" # cross-entropy, squared, absolute, drtp
+//! codes = "signs"        # signs, hadamard, uniform, head (float32 only), probe (trained on calibration samples),
+//!                        # probe-head (a head that begins as the probe; int8 layers: the probe)
+//! scale = 0.1            # of scores or targets; one over the root of the number of features if absent
+//! grid = 4               # features are means over a raster of 4 × 4
+//! weights = "int8"       # int8, int16 (of int8 networks)
+//! part = "all"           # all, bias, scale, low-rank
+//! rank = 4               # of adaptors of low rank
+//! blocks = true          # layers before the last in twos, one rule for both; or [["conv_1", "conv_2"]]
+//! standard = true        # input statistics follow the data; or a table: trust = 10.0 (samples), steps = 1000
+//! head = "lda"           # what answers: softmax, nearest-mean, lda, least-squares, simplex, boosted; or a table:
+//! seed = 1
+//! [[layer]]              # other values for one layer
+//! name = "conv_1"
+//! rate = 0.5             # relative to the rate above
+//! [head]
+//! kind = "lda"
+//! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; or names of layers
+//! new_classes = 0        # room for classes that the network does not know
+//! from = 0               # the step from which on it learns
+//! step = 1.0             # softmax, simplex, boosted
+//! shrinkage = 0.1        # lda; as the samples suggest (OAS) if absent
+//! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; none do if absent
+//! ridge = 1.0            # least-squares
+//! forgetting = 1.0       # least-squares
+//! ```
+//! Parts: `bias`, biases alone; `scale`, biases and one factor an output channel, `z = scale · (W x + bias)` (batch normalisations are
+//! folded into the layers before them, so that this is theirs), and of a LayerNorm its own scale and bias; `low-rank`, `z = W x + up (down x)`.
+//! With these three weights stay in flash.
+//!
+//! `recipe = "adapt"` is the default recipe of `tools/bench`: `standard`, its statistics following for the first half of `steps`;
+//! `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`, `convolution_rate = 0.15`,
+//! `schedule = "linear"` over `steps = 2000` (two passes over 1,000 samples),
+//! `warm` half of them; and an `lda` head on the inputs of all layers but the first, from the second half on.
+
+use serde::Deserialize;
+use std::collections::HashMap;
+
+use crate::error::{Error, Result};
+use crate::probes::Probe;
+
+/// A `plan.toml`. The module says what the fields mean.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LearningPlan {
+    pub recipe: Option<Recipe>,
+    pub rate: f32,
+    pub hidden_rate: f32,
+    pub convolution_rate: Option<f32>,
+    pub normalised: bool,
+    pub schedule: Course,
+    pub steps: u32,
+    pub warm: u32,
+    pub momentum: f32,
+    pub noise: f32,
+    pub layers: Option<Vec<String>>,
+    pub rule: RuleName,
+    pub codes: CodesName,
+    pub scale: Option<f32>,
+    pub grid: u8,
+    pub weights: Weights,
+    pub part: PartName,
+    pub rank: u8,
+    pub blocks: Blocks,
+    pub standard: StandardWish,
+    pub head: Option<HeadWish>,
+    pub seed: u32,
+    pub layer: Vec<LayerPlan>,
+    /// Probes by the operator's position, if they have been trained already.
+    #[serde(skip)]
+    pub probes: HashMap<u16, Probe>,
+    /// Statistics of calibration samples, if there are any.
+    #[serde(skip)]
+    pub statistics: Option<Statistics>,
+}
+
+/// Means and energy of the host's samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistics {
+    /// Of each number of the input.
+    pub mean: Vec<f32>,
+    /// Mean of `|x - mean|²`.
+    pub energy: f32,
+}
+
+/// Other values for one layer.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs)]
+pub struct LayerPlan {
+    pub name: String,
+    pub rate: Option<f32>,
+    pub rule: Option<RuleName>,
+    pub codes: Option<CodesName>,
+    pub scale: Option<f32>,
+    pub grid: Option<u8>,
+    pub weights: Option<Weights>,
+    pub part: Option<PartName>,
+    pub rank: Option<u8>,
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident),* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        #[allow(missing_docs)]
+        pub enum $name { $($variant),* }
+    };
+}
+
+names! {
+    /// Values for many fields at once.
+    Recipe { Adapt }
+}
+names! {
+    /// How the rate falls.
+    Course { Constant, Linear, Cosine, Inverse }
+}
+names! {
+    /// Which error a layer learns from.
+    RuleName { CrossEntropy, Squared, Absolute, Drtp }
+}
+names! {
+    /// Where codes come from.
+    CodesName { Signs, Hadamard, Uniform, Head, Probe, ProbeHead }
+}
+names! {
+    /// Format of int8 networks' weights while they learn.
+    Weights { Int8, Int16 }
+}
+names! {
+    /// What of a layer learns.
+    PartName { All, Bias, Scale, LowRank }
+}
+names! {
+    /// What answers.
+    HeadName { Softmax, NearestMean, Lda, LeastSquares, Simplex, Boosted }
+}
+
+/// Layers that learn in twos.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum Blocks {
+    /// All that can, or none.
+    All(bool),
+    /// These.
+    Named(Vec<[String; 2]>),
+}
+
+/// Input statistics.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum StandardWish {
+    /// As usual, or none.
+    Usual(bool),
+    /// With these numbers.
+    With(StandardPlan),
+}
+
+/// Numbers of input statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StandardPlan {
+    /// How many samples the host's statistics count as.
+    pub trust: f32,
+    /// Steps in which they follow; 0: all.
+    pub steps: u32,
+}
+
+impl Default for StandardPlan {
+    fn default() -> Self {
+        Self { trust: 10.0, steps: 0 }
+    }
+}
+
+/// What answers.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum HeadWish {
+    /// This, as usual.
+    Name(HeadName),
+    /// With these numbers.
+    With(HeadPlan),
+}
+
+impl HeadWish {
+    pub(super) fn plan(&self) -> HeadPlan {
+        match self {
+            Self::Name(kind) => HeadPlan::new(*kind),
+            Self::With(plan) => plan.clone(),
+        }
+    }
+}
+
+/// Numbers of a head.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct HeadPlan {
+    pub kind: HeadName,
+    #[serde(default = "FeatureWish::last")]
+    pub features: FeatureWish,
+    #[serde(default)]
+    pub new_classes: u16,
+    #[serde(default)]
+    pub from: u32,
+    pub step: Option<f32>,
+    pub shrinkage: Option<f32>,
+    pub window: Option<f32>,
+    pub ridge: Option<f32>,
+    pub forgetting: Option<f32>,
+}
+
+impl HeadPlan {
+    pub(super) fn new(kind: HeadName) -> Self {
+        Self {
+            kind,
+            // A boosted head wants blocks.
+            features: if kind == HeadName::Boosted { FeatureWish::all() } else { FeatureWish::last() },
+            new_classes: 0,
+            from: 0,
+            step: None,
+            shrinkage: None,
+            window: None,
+            ridge: None,
+            forgetting: None,
+        }
+    }
+}
+
+/// Layers whose inputs are features.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum FeatureWish {
+    /// `last` or `all`.
+    Word(FeatureName),
+    /// These.
+    Named(Vec<String>),
+}
+
+names! {
+    /// Which layers.
+    FeatureName { Last, All }
+}
+
+impl FeatureWish {
+    fn last() -> Self {
+        Self::Word(FeatureName::Last)
+    }
+
+    fn all() -> Self {
+        Self::Word(FeatureName::All)
+    }
+}
+
+impl Default for LearningPlan {
+    fn default() -> Self {
+        Self {
+            recipe: None,
+            rate: 0.3,
+            hidden_rate: 0.03,
+            convolution_rate: None,
+            normalised: true,
+            schedule: Course::Constant,
+            steps: 1000,
+            warm: 0,
+            momentum: 0.0,
+            noise: 0.0,
+            layers: None,
+            rule: RuleName::CrossEntropy,
+            codes: CodesName::Signs,
+            scale: None,
+            grid: 4,
+            weights: Weights::Int16,
+            part: PartName::All,
+            rank: 4,
+            blocks: Blocks::All(false),
+            standard: StandardWish::Usual(false),
+            head: None,
+            seed: 1,
+            layer: Vec::new(),
+            probes: HashMap::new(),
+            statistics: None,
+        }
+    }
+}
+
+/// In `layers`: the layer that gives the scores of the classes.
+pub const LAST: &str = "last";
+
+impl LearningPlan {
+    /// Reads a `plan.toml`.
+    ///
+    /// # Errors
+    /// [`Error::Learning`] with the line and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self> {
+        let wrong = |e: toml::de::Error| Error::Learning(e.to_string().trim().to_owned());
+        let said: Self = toml::from_str(text).map_err(wrong)?;
+        let Some(Recipe::Adapt) = said.recipe else { return Ok(said) };
+        // What the file says stands in the place of what the recipe says.
+        let keys: toml::Table = toml::from_str(text).map_err(wrong)?;
+        let steps = if keys.contains_key("steps") { said.steps } else { 2000 };
+        let half = steps / 2;
+        let mut plan = said.clone();
+        let mut set = |key: &str, apply: &mut dyn FnMut(&mut Self)| {
+            if !keys.contains_key(key) {
+                apply(&mut plan);
+            }
+        };
+        set("steps", &mut |p| p.steps = steps);
+        set("rate", &mut |p| p.rate = 2.0);
+        set("hidden_rate", &mut |p| p.hidden_rate = 1.0);
+        // Chosen on the shipped models: a weight of a convolution hears all pixels at once.
+        set("convolution_rate", &mut |p| p.convolution_rate = Some(0.15));
+        set("schedule", &mut |p| p.schedule = Course::Linear);
+        set("warm", &mut |p| p.warm = half);
+        set("codes", &mut |p| p.codes = CodesName::ProbeHead);
+        set("standard", &mut |p| {
+            p.standard = StandardWish::With(StandardPlan { steps: half, ..StandardPlan::default() });
+        });
+        set("head", &mut |p| {
+            let head = HeadPlan { features: FeatureWish::all(), from: half, ..HeadPlan::new(HeadName::Lda) };
+            p.head = Some(HeadWish::With(head));
+        });
+        Ok(plan)
+    }
+
+    /// Whether the layer of this name, which may be the last, is to learn.
+    pub fn wants(&self, name: &str, last: bool) -> bool {
+        let named = |n: &String| n == name || last && n == LAST;
+        self.layers.as_ref().is_none_or(|names| names.iter().any(named))
+    }
+
+    /// Other values for the layer of this name.
+    pub fn of_layer(&self, name: &str) -> LayerPlan {
+        self.layer.iter().find(|l| l.name == name).cloned().unwrap_or_default()
+    }
+
+    /// What of the layer of this name is to learn.
+    pub fn part_of(&self, name: &str) -> PartName {
+        self.of_layer(name).part.unwrap_or(self.part)
+    }
+
+    /// Whether any layer learns from a probe.
+    pub fn wants_probes(&self) -> bool {
+        let is_probe = |codes| matches!(codes, CodesName::Probe | CodesName::ProbeHead);
+        is_probe(self.codes) || self.layer.iter().filter_map(|l| l.codes).any(is_probe)
+    }
+
+    /// Input statistics, if they are to follow the data.
+    pub fn standard(&self) -> Option<StandardPlan> {
+        match self.standard {
+            StandardWish::Usual(wanted) => wanted.then(StandardPlan::default),
+            StandardWish::With(plan) => Some(plan),
+        }
+    }
+
+    /// Numbers in their ranges?
+    pub(super) fn check(&self) -> Result<()> {
+        let own = self.layer.iter().filter_map(|l| l.rate);
+        let rates = own.chain([self.rate, self.hidden_rate]).chain(self.convolution_rate);
+        if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
+            return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
+        }
+        if !(0.0..1.0).contains(&self.momentum) {
+            return Err(Error::Learning(format!(
+                "a momentum of {}: it is 0 or more, and below 1",
+                self.momentum
+            )));
+        }
+        if !self.noise.is_finite() || self.noise < 0.0 {
+            return Err(Error::Learning(format!("noise of {}: it is 0 or more", self.noise)));
+        }
+        if let Some(rank) =
+            self.layer.iter().filter_map(|l| l.rank).chain([self.rank]).find(|r| !(1..=64).contains(r))
+        {
+            return Err(Error::Learning(format!("an adaptor of rank {rank}: ranks are 1 to 64")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recipe_gives_way_to_what_is_said() {
+        let plan = LearningPlan::parse("recipe = \"adapt\"\nsteps = 400\nrate = 0.5").unwrap();
+        assert_eq!((plan.rate, plan.hidden_rate, plan.warm), (0.5, 1.0, 200));
+        assert_eq!(plan.standard().unwrap().steps, 200);
+        assert_eq!(plan.head.unwrap().plan().from, 200);
+        assert!(LearningPlan::parse("recipe = \"cook\"").is_err());
+        assert_eq!(LearningPlan::parse("").unwrap(), LearningPlan::default());
+    }
+
+    #[test]
+    fn words_and_tables_mean_the_same() {
+        let of = |text: &str| LearningPlan::parse(text).unwrap().head.unwrap().plan();
+        assert_eq!(of("head = \"lda\""), of("[head]\nkind = \"lda\""));
+        assert_eq!(
+            of("[head]\nkind = \"lda\"\nfeatures = [\"a\"]").features,
+            FeatureWish::Named(vec!["a".into()])
+        );
+        assert!(LearningPlan::parse("[head]\nkind = \"lda\"\nspeed = 3").is_err());
+        assert!(LearningPlan::parse("head = \"oracle\"").is_err());
+        let plan = LearningPlan::parse("blocks = [[\"a\", \"b\"]]\nstandard = true").unwrap();
+        assert_eq!(plan.blocks, Blocks::Named(vec![["a".into(), "b".into()]]));
+        assert_eq!(plan.standard().unwrap().trust, 10.0);
+        for wrong in ["momentum = 1.0", "noise = -1.0", "rank = 0"] {
+            assert!(LearningPlan::parse(wrong).unwrap().check().is_err(), "{wrong}");
+        }
+    }
+}

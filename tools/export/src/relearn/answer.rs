@@ -1,0 +1,219 @@
+//! Input statistics and a head that answers, as operators of a network that learns no more.
+
+use offshoot::format::codec::{self, GraphHead, Record};
+use offshoot::format::header::{HEADER_LEN, HeaderView};
+use offshoot::format::record::{
+    Arith, Binary, BinaryArith, BinaryKind, DType, Dequantize, FullyConnected, IoRepr, OpHeader, Operand,
+    Quantize, Reduce, ReduceArith, ReduceKind,
+};
+use offshoot::format::{ALIGNMENT, requires};
+use offshoot::graph::learn::Learning;
+use offshoot::{Engine, Model};
+
+use crate::blobs;
+use crate::error::{Error, Result};
+use crate::write::append;
+
+/// Scores of classes that nothing was learned of.
+const LEAST: f32 = -1e30;
+
+/// Operators, constants, and arena behind that of the file.
+struct Section {
+    ops: Vec<(OpHeader, Record)>,
+    blobs: Vec<u8>,
+    arena: u32,
+}
+
+impl Section {
+    fn constant(&mut self, numbers: &[f32]) -> u32 {
+        self.blobs.resize(self.blobs.len().next_multiple_of(4), 0);
+        let at = self.blobs.len() as u32;
+        self.blobs.extend(blobs::floats(numbers));
+        at
+    }
+
+    fn room(&mut self, bytes: usize) -> Result<u32> {
+        let at = self.arena.next_multiple_of(4);
+        let end = u64::from(at) + bytes as u64;
+        self.arena = u32::try_from(end).map_err(|_| Error::Format {
+            what: "the arena",
+            value: end,
+            limit: u32::MAX.into(),
+        })?;
+        Ok(at)
+    }
+
+    /// An operator that completes no value of the source.
+    fn push(&mut self, record: Record) {
+        self.ops.push((OpHeader { origin: u16::MAX, scale: 0.0, zero_point: 0 }, record));
+    }
+
+    /// `(x - mean) · gain + host` in place, as the engine computes it.
+    fn standardise(&mut self, at: u32, mean: &[f32], host: &[f32], gain: f32) -> Result<()> {
+        let len = mean.len();
+        let too_long =
+            |_| Error::Format { what: "an input's extent", value: len as u64, limit: u16::MAX.into() };
+        // Extents have sixteen bits: rows of a divisor of the length.
+        let inner = (1..=len.min(65_535)).rev().find(|d| len.is_multiple_of(*d)).unwrap_or(1);
+        let outer = u16::try_from(len / inner).map_err(too_long)?;
+        let dims = [1, 1, outer, inner as u16];
+        let steps = [
+            (BinaryKind::Sub, mean.to_vec(), 0),
+            (BinaryKind::Mul, vec![gain], 15),
+            (BinaryKind::Add, host.to_vec(), 0),
+        ];
+        for (kind, numbers, broadcast) in steps {
+            let b = Operand::Blob(self.constant(&numbers));
+            let arith = BinaryArith::F32 { clamp: None };
+            self.push(Record::Binary(Binary {
+                kind,
+                swapped: false,
+                a: at,
+                b,
+                dst: at,
+                dims,
+                broadcast,
+                arith,
+            }));
+        }
+        Ok(())
+    }
+}
+
+/// The file without learning records: before the first operator the input is brought to the host's statistics, where features are
+/// tapped they are kept, and a linear classifier on them gives the first output. If that is the only one, operators behind the
+/// last tap are left out.
+pub(super) fn as_operators(
+    file: &[u8],
+    model: &Model<'_>,
+    learning: &Learning<'_>,
+    engine: &mut Engine<'_, '_>,
+) -> Result<Vec<u8>> {
+    let mut header = HeaderView::new_checked(file).and_then(|v| v.parse()).map_err(Error::Refused)?;
+    let blobs = file[header.blob_start() as usize..].to_vec();
+    let mut section = Section { ops: Vec::new(), blobs, arena: header.arena_bytes };
+    let mut outputs: Vec<IoRepr> = (0..).map_while(|i| model.output(i)).collect();
+    if let (Some(standard), Some((mean, energy))) = (learning.standard(), engine.statistics()) {
+        let input = model.input(0).ok_or(Error::Refused(offshoot::Error::NoSuchTensor))?;
+        let gain = if energy > 0.0 { libm::sqrtf(standard.energy / energy) } else { 1.0 };
+        let host = &model.blobs()[standard.blob as usize..][..4 * mean.len()];
+        let host: Vec<f32> =
+            host.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let len = mean.len() as u32;
+        if input.dtype == DType::I8 {
+            let real = section.room(4 * mean.len())?;
+            let (scale, zp) = (input.scale, input.zero_point);
+            section.push(Record::Dequantize(Dequantize { src: input.offset, dst: real, len, scale, zp }));
+            section.standardise(real, mean, &host, gain)?;
+            section.ops.push((
+                OpHeader { origin: u16::MAX, scale, zero_point: zp },
+                Record::Quantize(Quantize { src: real, dst: input.offset, len, scale, zp }),
+            ));
+        } else {
+            section.standardise(input.offset, mean, &host, gain)?;
+        }
+    }
+    let answer = learning.answer();
+    let features_at = section.room(4 * answer.map_or(0, |(_, width)| width))?;
+    let mut taps = learning.taps().peekable();
+    let mut seen = 0;
+    let ends = answer.is_some() && outputs.len() == 1;
+    for (info, head, record) in model.ops() {
+        if let Some(tap) = taps.next_if(|t| t.repr.op == info.index) {
+            let dst = features_at + 4 * seen;
+            let (channels, g) = (tap.width(), &tap.shape.geometry);
+            let pixels = g.input[0] * g.input[1];
+            let (src, len) = (tap.source(), (pixels * channels) as u32);
+            let real = match tap.shape.arith {
+                Arith::F32 { .. } => src,
+                Arith::I8 { in_zp, .. } => {
+                    let real = if pixels == 1 { dst } else { section.room(4 * pixels * channels)? };
+                    let scale = tap.repr.scale;
+                    section.push(Record::Dequantize(Dequantize { src, dst: real, len, scale, zp: in_zp }));
+                    real
+                }
+            };
+            if real != dst {
+                section.push(Record::Reduce(Reduce {
+                    src: real,
+                    dst,
+                    outer: 1,
+                    extent: pixels as u32,
+                    inner: channels as u32,
+                    kind: ReduceKind::Mean,
+                    arith: ReduceArith::F32,
+                }));
+            }
+            seen += channels as u32;
+            if ends && taps.peek().is_none() {
+                break;
+            }
+        }
+        section.ops.push((head, record));
+    }
+    if let Some((answer, width)) = answer {
+        let classes = usize::from(answer.classes);
+        let mut rows = vec![0.0; classes * width];
+        let mut all = vec![LEAST; classes];
+        for (class, (row, bias)) in rows.chunks_exact_mut(width).zip(&mut all).enumerate() {
+            match engine.readout(class as u16, row) {
+                Some(own) => *bias = own,
+                None => row.fill(0.0),
+            }
+        }
+        all.extend(rows);
+        let blob = section.constant(&all);
+        let dst = section.room(4 * classes)?;
+        section.push(Record::FullyConnected(FullyConnected {
+            src: features_at,
+            dst,
+            rows: 1,
+            in_c: width as u32,
+            out_c: answer.classes.into(),
+            arith: Arith::F32 { clamp: None },
+            blob,
+        }));
+        if let Some(first) = outputs.first_mut() {
+            let mut shape = [1; 6];
+            shape[1] = answer.classes;
+            let rank = 2;
+            *first =
+                IoRepr { offset: dst, dtype: DType::F32, scale: 0.0, zero_point: 0, rank, shape, ..*first };
+        }
+    }
+    write(&mut header, model, &outputs, &section)
+}
+
+/// Puts the sections into a file.
+fn write(
+    header: &mut offshoot::format::header::Header,
+    model: &Model<'_>,
+    outputs: &[IoRepr],
+    section: &Section,
+) -> Result<Vec<u8>> {
+    let ops = u16::try_from(section.ops.len()).map_err(|_| Error::Format {
+        what: "the number of operators",
+        value: section.ops.len() as u64,
+        limit: u16::MAX.into(),
+    })?;
+    let inputs: Vec<IoRepr> = (0..).map_while(|i| model.input(i)).collect();
+    let head = GraphHead { inputs: inputs.len() as u8, outputs: outputs.len() as u8, ops };
+    let mut graph = Vec::new();
+    append(&mut graph, |out| codec::encode(&head, out))?;
+    for io in inputs.iter().chain(outputs) {
+        append(&mut graph, |out| codec::encode(io, out))?;
+    }
+    for (head, record) in &section.ops {
+        append(&mut graph, |out| codec::encode_op(head, record, out))?;
+    }
+    let start = (HEADER_LEN + graph.len()).next_multiple_of(ALIGNMENT);
+    header.requires = header.requires & !requires::LEARNS | requires::NEEDS_F32;
+    header.arena_bytes = section.arena.next_multiple_of(ALIGNMENT as u32);
+    header.graph_len = graph.len() as u32;
+    header.file_len = (start + section.blobs.len()) as u32;
+    let mut file = header.emit().to_vec();
+    file.extend(graph);
+    file.resize(start, 0);
+    file.extend(&section.blobs);
+    Ok(file)
+}

@@ -1,0 +1,131 @@
+//! Changes of a finished file that concern learning: another rule or rate, and what was learned put in the place of what it
+//! was made with.
+
+mod answer;
+mod weights;
+
+use offshoot::format::ALIGNMENT;
+use offshoot::format::header::{HEADER_LEN, HeaderView, seal};
+use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
+use offshoot::graph::learn::Learning;
+use offshoot::{Engine, Model};
+
+use crate::error::{Error, Result};
+use crate::learning::encode;
+use crate::write::Aligned;
+
+/// The file with its learning records changed.
+///
+/// # Errors
+/// The file is not valid, has no learning records, or is not valid with those that `change` gives.
+pub fn changed(off: &[u8], change: impl FnOnce(&mut LearnHead, &mut [LearnLayer])) -> Result<Vec<u8>> {
+    let aligned = Aligned::new(off);
+    let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
+    let learning = learning(&model)?;
+    let (mut head, mut layers, taps) = records(&learning);
+    let old = encode(&head, &layers, &taps)?;
+    change(&mut head, &mut layers);
+    let new = encode(&head, &layers, &taps)?;
+    let mut header = HeaderView::new_checked(off).and_then(|v| v.parse()).map_err(Error::Refused)?;
+    let graph = &off[HEADER_LEN..HEADER_LEN + header.graph_len as usize];
+    let kept = graph.strip_suffix(old.as_slice()).ok_or(Error::Refused(offshoot::Error::Length))?;
+    let blobs = &off[header.blob_start() as usize..];
+    let section: Vec<u8> = kept.iter().chain(&new).copied().collect();
+    let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
+    header.graph_len = section.len() as u32;
+    header.file_len = (start + blobs.len()) as u32;
+    let mut file = header.emit().to_vec();
+    file.extend(section);
+    file.resize(start, 0);
+    file.extend(blobs);
+    finish(file)
+}
+
+/// The file with room for so many new classes beside those that it has, which its answer learns.
+///
+/// # Errors
+/// As [`changed`]; nothing answers, or there are too many.
+pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
+    let aligned = Aligned::new(off);
+    let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
+    let learning = learning(&model)?;
+    let Some((answer, features)) = learning.answer() else {
+        return Err(Error::Learning(
+            "new classes are learned by a head that answers: give the plan one (head = \"lda\")".into(),
+        ));
+    };
+    let most = offshoot::graph::learn::MAX_CLASSES;
+    let Some(classes) = answer.classes.checked_add(new).filter(|&c| c <= most) else {
+        return Err(Error::Learning(format!(
+            "{new} new classes beside {}: at most {most} together",
+            answer.classes
+        )));
+    };
+    // Scores lie before what is learned, the answer's memory at the end: all between them moves.
+    let moved = 4 * u32::from(new);
+    let bytes = answer.kind.bytes(features, classes.into()).0;
+    let too_large = || Error::Learning("the training arena would be larger than 4 GiB".into());
+    let at = answer.at.checked_add(moved).ok_or_else(too_large)?;
+    let end = u32::try_from(u64::from(at) + bytes as u64).map_err(|_| too_large())?;
+    changed(off, |head, layers| {
+        head.learned += moved;
+        head.arena_bytes = end;
+        if let Some(standard) = &mut head.standard {
+            standard.at += moved;
+        }
+        if let Some(answer) = &mut head.answer {
+            (answer.classes, answer.at) = (classes, at);
+        }
+        layers.iter_mut().for_each(|layer| layer.move_by(moved));
+    })
+}
+
+/// The file with what was learned ([`offshoot::Engine::learned`]) as its own. It can go on learning, unless input statistics or
+/// an answer were learned too: then these become operators, and it is a network for inference alone.
+///
+/// # Errors
+/// The file is not valid, has no learning records, or does not belong to these bytes.
+pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
+    let aligned = Aligned::new(off);
+    let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
+    let learning = learning(&model)?;
+    let mut arena = Aligned::zeros(learning.head.arena_bytes as usize);
+    let mut engine = Engine::learning(model, arena.bytes_mut()).map_err(Error::Refused)?;
+    engine
+        .restore(learned)
+        .map_err(|_| Error::Learning("what was learned belongs to another model, or is damaged".into()))?;
+    let blob_start = off.len() - model.blobs().len();
+    let mut file = off.to_vec();
+    let mut seen = Vec::new();
+    for layer in learning.layers() {
+        if seen.contains(&layer.shape.blob) {
+            return Err(Error::Learning("two layers share their weights in the file".into()));
+        }
+        seen.push(layer.shape.blob);
+        let wrong = || Error::Learning("what was learned belongs to another model".into());
+        let own = learned.get(layer.overlay_within(learning.learned_start())).ok_or_else(wrong)?;
+        let at = blob_start + layer.shape.blob as usize;
+        let blob = file.get_mut(at..at + layer.shape.blob_bytes()).ok_or_else(wrong)?;
+        weights::fold(&layer, own, blob)?;
+    }
+    if learning.standard().is_some() || learning.answer().is_some() {
+        file = answer::as_operators(&file, &model, &learning, &mut engine)?;
+    }
+    finish(file)
+}
+
+fn learning<'m>(model: &Model<'m>) -> Result<Learning<'m>> {
+    model.learning().ok_or(Error::Refused(offshoot::Error::NotLearning))
+}
+
+/// All records of a file.
+fn records(learning: &Learning<'_>) -> (LearnHead, Vec<LearnLayer>, Vec<Tap>) {
+    let layers = learning.layers().map(|l| l.repr).collect();
+    (learning.head, layers, learning.taps().map(|t| t.repr).collect())
+}
+
+fn finish(mut file: Vec<u8>) -> Result<Vec<u8>> {
+    seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
+    Model::open(Aligned::new(&file).bytes()).map_err(Error::Refused)?;
+    Ok(file)
+}
