@@ -150,7 +150,9 @@ fn a_cycle_trains_the_large_network() {
     let (trained, report) = cycle(&graph, &data, &options, &mut ()).unwrap();
     println!("{report:?}");
     assert!(report.macs[1] < report.macs[0]);
-    assert!(accuracy(&trained, &x, &labels).unwrap() > 0.8);
+    let reached = accuracy(&trained, &x, &labels).unwrap();
+    println!("{reached}, {} before", accuracy(&graph, &x, &labels).unwrap());
+    assert!(reached > 0.8, "{reached}");
     let first = trained.value(ValueId(0));
     assert_eq!(first.shape, graph.value(ValueId(0)).shape);
 }
