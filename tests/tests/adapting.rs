@@ -24,7 +24,8 @@ fn made(model: &str, precision: Precision, plan: &str) -> offshoot_cli::failure:
     let samples =
         compile::calibration(&graph, &[read(model, "calibration_x.npy")], &["calibration".into()]).unwrap();
     let plan = offshoot_export::LearningPlan::parse(plan).unwrap();
-    let args = compile::Args { precision: Some(precision), plan: Some(plan), ..compile::Args::default() };
+    let args =
+        compile::Args { precision: Some(precision), plan: Some(Box::new(plan)), ..compile::Args::default() };
     let made = compile::make(&UI, graph, &samples, &args, None)?;
     Ok(OffFile::from_bytes(&made.compiled.bytes))
 }
@@ -239,19 +240,22 @@ fn plans_that_cannot_be_say_why() {
     }
     let (graph, _) = files::read_graph(&root().join("models/vibration/model.onnx")).unwrap();
     let plan = offshoot_export::LearningPlan::parse("part = \"low-rank\"").unwrap();
-    let args =
-        compile::Args { precision: Some(Precision::F32), plan: Some(plan), ..compile::Args::default() };
+    let args = compile::Args {
+        precision: Some(Precision::F32),
+        plan: Some(Box::new(plan)),
+        ..compile::Args::default()
+    };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("adaptor"), "{failure}");
     let plan = offshoot_export::LearningPlan::parse("standard = true").unwrap();
-    let args = compile::Args { plan: Some(plan), ..args };
+    let args = compile::Args { plan: Some(Box::new(plan)), ..args };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("--calib"), "{failure}");
     // A head that does not fit the target.
     let plan =
         offshoot_export::LearningPlan::parse("layers = []\n[head]\nkind = \"lda\"\nfeatures = \"all\"")
             .unwrap();
-    let args = compile::Args { plan: Some(plan), max_ram: Some(100_000), ..args };
+    let args = compile::Args { plan: Some(Box::new(plan)), max_ram: Some(100_000), ..args };
     let failure = compile::make(&UI, graph, &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("more than"), "{failure}");
 }

@@ -153,7 +153,7 @@ pub struct Args {
     pub learn: Option<PathBuf>,
     /// The same, for callers that have it.
     #[arg(skip)]
-    pub plan: Option<LearningPlan>,
+    pub plan: Option<Box<LearningPlan>>,
     /// What counts most where one resource can be had for another.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
@@ -413,7 +413,7 @@ pub fn make(
         (a, b) => a.or(b),
     };
     let mut plan = match &args.plan {
-        Some(plan) => Some(plan.clone()),
+        Some(plan) => Some(LearningPlan::clone(plan)),
         None => args.learn.as_deref().map(read_plan).transpose()?,
     };
     if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {
