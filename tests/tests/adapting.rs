@@ -126,15 +126,19 @@ fn boards_adapt_to_the_same_bits_in_planned_memory() {
 
 #[test]
 fn what_was_learned_becomes_a_file() {
-    for (model, plan) in PLANS {
+    for (n, (model, plan)) in PLANS.into_iter().enumerate() {
+        // Adaptors in both formats, everything else in one.
         for precision in [Precision::Int8, Precision::F32] {
+            if !plan.contains("low-rank") && (n % 2 == 0) != (precision == Precision::F32) {
+                continue;
+            }
             let file = made(model, precision.clone(), plan).unwrap();
             let (x, y) = (read(model, "shifted_train_x.npy"), labels(model, "shifted_train_y.npy"));
             let samples = inputs(&file, &x);
             let mut device = HostDevice::new();
             device.load(file.bytes()).unwrap();
             device.begin_learning().unwrap();
-            for i in 0..60 {
+            for i in 0..30 {
                 device.learn(&samples.sample(i), y[i]).unwrap();
             }
             let learned = device.learned().unwrap();
