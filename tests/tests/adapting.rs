@@ -24,7 +24,8 @@ fn made(model: &str, precision: Precision, plan: &str) -> offshoot_cli::failure:
     let samples =
         compile::calibration(&graph, &[read(model, "calibration_x.npy")], &["calibration".into()]).unwrap();
     let plan = offshoot_export::LearningPlan::parse(plan).unwrap();
-    let args = compile::Args { precision: Some(precision), plan: Some(plan), ..compile::Args::default() };
+    let args =
+        compile::Args { precision: Some(precision), plan: Some(Box::new(plan)), ..compile::Args::default() };
     let made = compile::make(&UI, graph, &samples, &args, None)?;
     Ok(OffFile::from_bytes(&made.compiled.bytes))
 }
@@ -125,15 +126,19 @@ fn boards_adapt_to_the_same_bits_in_planned_memory() {
 
 #[test]
 fn what_was_learned_becomes_a_file() {
-    for (model, plan) in PLANS {
+    for (n, (model, plan)) in PLANS.into_iter().enumerate() {
+        // Adaptors in both formats, everything else in one.
         for precision in [Precision::Int8, Precision::F32] {
+            if !plan.contains("low-rank") && (n % 2 == 0) != (precision == Precision::F32) {
+                continue;
+            }
             let file = made(model, precision.clone(), plan).unwrap();
             let (x, y) = (read(model, "shifted_train_x.npy"), labels(model, "shifted_train_y.npy"));
             let samples = inputs(&file, &x);
             let mut device = HostDevice::new();
             device.load(file.bytes()).unwrap();
             device.begin_learning().unwrap();
-            for i in 0..60 {
+            for i in 0..30 {
                 device.learn(&samples.sample(i), y[i]).unwrap();
             }
             let learned = device.learned().unwrap();
@@ -239,19 +244,22 @@ fn plans_that_cannot_be_say_why() {
     }
     let (graph, _) = files::read_graph(&root().join("models/vibration/model.onnx")).unwrap();
     let plan = offshoot_export::LearningPlan::parse("part = \"low-rank\"").unwrap();
-    let args =
-        compile::Args { precision: Some(Precision::F32), plan: Some(plan), ..compile::Args::default() };
+    let args = compile::Args {
+        precision: Some(Precision::F32),
+        plan: Some(Box::new(plan)),
+        ..compile::Args::default()
+    };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("adaptor"), "{failure}");
     let plan = offshoot_export::LearningPlan::parse("standard = true").unwrap();
-    let args = compile::Args { plan: Some(plan), ..args };
+    let args = compile::Args { plan: Some(Box::new(plan)), ..args };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("--calib"), "{failure}");
     // A head that does not fit the target.
     let plan =
         offshoot_export::LearningPlan::parse("layers = []\n[head]\nkind = \"lda\"\nfeatures = \"all\"")
             .unwrap();
-    let args = compile::Args { plan: Some(plan), max_ram: Some(100_000), ..args };
+    let args = compile::Args { plan: Some(Box::new(plan)), max_ram: Some(100_000), ..args };
     let failure = compile::make(&UI, graph, &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("more than"), "{failure}");
 }

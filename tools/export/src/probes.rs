@@ -1,6 +1,10 @@
 //! Probes: for every layer that learns, a linear reading of the classes from its features, trained on the host and
 //! exported with the plan. On the device they carry the label to the layer in the terms in which the network already
 //! codes it; codes that are drawn would pull a trained network away from what it knows.
+//!
+//! They are trained after the network, which stays as it is, each on its own layer's features: softmax regression on the samples' labels
+//! (`compile --labels`), or on what the network itself takes the samples for. Nothing is needed of how the network was made. Training probes
+//! together with the network (deep supervision) is for who trains it: an imported network has its features, and a linear reading of each is what there is to find.
 
 use std::collections::HashMap;
 

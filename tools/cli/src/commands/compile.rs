@@ -179,7 +179,7 @@ pub struct Args {
     pub learn: Option<PathBuf>,
     /// The same, for callers that have it.
     #[arg(skip)]
-    pub plan: Option<LearningPlan>,
+    pub plan: Option<Box<LearningPlan>>,
     /// Bits of each layer's weights, for callers that have them; they go before `precision`.
     #[arg(skip)]
     pub weight_bits: Option<WeightBits>,
@@ -506,7 +506,7 @@ pub fn make(
         (a, b) => a.or(b),
     };
     let mut plan = match &args.plan {
-        Some(plan) => Some(plan.clone()),
+        Some(plan) => Some(LearningPlan::clone(plan)),
         None => args.learn.as_deref().map(read_plan).transpose()?,
     };
     if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {

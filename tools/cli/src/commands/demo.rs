@@ -228,7 +228,7 @@ fn adapt(
         rate: 1.0,
         ..LearningPlan::default()
     };
-    let args = compile::Args { plan: Some(plan), ..compile::Args::default() };
+    let args = compile::Args { plan: Some(Box::new(plan)), ..compile::Args::default() };
     let made = compile::make(ui, graph.clone(), samples, &args, None)?;
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let pair = |[x, y]: [&[u8]; 2]| Ok((parse(x)?, parse(y)?));

@@ -95,7 +95,7 @@ fn whole(layer: &TrainedLayer, up: &[f32], down: &[f32], blob: &mut [u8]) -> Res
         parts.bias[o] = (f64::from(old.bias[o]) * before / after).round() as i32;
         if per_channel || o == 0 {
             let (multiplier, shift) = quant_math::quantize_multiplier(after * s_in / s_out);
-            let shift = i8::try_from(shift).ok().filter(|s| (-31..=30).contains(s));
+            let shift = Some(shift).filter(|s| (-31..=30).contains(s));
             let out = || Error::Learning("an adaptor made weights too large for their format".into());
             (parts.multiplier[o], parts.shift[o]) = (multiplier, shift.ok_or_else(out)?);
         }
