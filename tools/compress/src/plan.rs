@@ -3,7 +3,7 @@
 //! A [`Method`] takes a [`State`] (a float graph and the bits of its weights) and gives a smaller one. [`run`] applies several
 //! in their order. Each is told what those behind it will still save, by measuring sizes with the fewest bits that they
 //! would go to, so that it removes no more than has to go. A new method is a type with `apply`, and a line wherever
-//! methods are named.
+//! methods are named. [`run_any`] tries several plans.
 
 mod bits;
 
@@ -102,6 +102,32 @@ impl Method for Erase {
             .push(format!("erase: {}", if names.is_empty() { "nothing".into() } else { names.join(", ") }));
         Ok(state)
     }
+}
+
+/// The first of several plans that meets the budget.
+///
+/// # Errors
+/// [`Error::Budget`] with the smallest file that any of them could reach; anything else ends the search.
+pub fn run_any(plans: &[Vec<Box<dyn Method>>], work: Work<'_>) -> Result<State> {
+    let mut nearest: Option<(u64, Error)> = None;
+    for methods in plans {
+        let work = Work {
+            original: work.original,
+            data: work.data,
+            options: work.options.clone(),
+            progress: &mut *work.progress,
+        };
+        match run(methods, work) {
+            Err(error @ Error::Budget { flash, .. }) => {
+                if nearest.as_ref().is_none_or(|(least, _)| flash < *least) {
+                    nearest = Some((flash, error));
+                }
+            }
+            other => return other,
+        }
+    }
+    let none = || Error::Option { option: "method", reason: "there is none to try".into() };
+    Err(nearest.map_or_else(none, |(_, error)| error))
 }
 
 /// Applies `methods` in their order.

@@ -390,7 +390,7 @@ pub fn compress(
     let mut watch =
         Watch { bar: ui.progress("scoring channels", 0), judge: &judge, points: vec![whole.clone()] };
     let work = Work { original: graph, data: &split.train, options, progress: &mut watch };
-    let state = plan::run(&methods(args), work);
+    let state = plan::run_any(&plans(args), work);
     watch.bar.finish_and_clear();
     let state = state.map_err(|e| compression_failure(&e))?;
     let small = state.graph;
@@ -423,8 +423,8 @@ pub fn compress(
     Ok(Made { graph: small, off, report, weight_bits: state.weight_bits })
 }
 
-/// The methods that were asked for.
-fn methods(args: &Args) -> Vec<Box<dyn plan::Method>> {
+/// The methods that were asked for; without any, what is tried in turn.
+fn plans(args: &Args) -> Vec<Vec<Box<dyn plan::Method>>> {
     let bits = || Box::new(FewerBits { fewest: args.fewest_bits, epochs: args.rounded_epochs });
     let each = |method: &Method| -> Vec<Box<dyn plan::Method>> {
         match method {
@@ -434,7 +434,12 @@ fn methods(args: &Args) -> Vec<Box<dyn plan::Method>> {
             Method::Bits => vec![bits()],
         }
     };
-    args.method.iter().flat_map(each).collect()
+    let asked = args.method.iter().flat_map(each).collect();
+    match args.method[..] {
+        // Weights of fewer bits may take more arena and instructions than there are.
+        [Method::Auto] => vec![asked, vec![Box::new(Prune)]],
+        _ => vec![asked],
+    }
 }
 
 /// Counts instructions on an emulated target, if a limit of them is given.

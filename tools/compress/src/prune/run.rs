@@ -171,6 +171,20 @@ pub fn prune(
     let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
     let before = gauge.size(graph)?;
     let limits = gauge.limits(before);
+    // Nothing is trained for a budget that cannot be met.
+    let all = order(
+        graph,
+        &groups,
+        &vec![0.0; groups.len()],
+        &vec![false; groups.len()],
+        options.multiple,
+        options.least,
+        0.5,
+    );
+    let least = gauge.size(&slice(graph, &groups, &with(&vec![false; groups.len()], &all))?)?;
+    if !limits.hold(least) && !limits.hold(before) {
+        return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
+    }
     let few = head(data, options.score_samples.max(1));
     let (mut small, mut removed) = (graph.clone(), vec![false; groups.len()]);
     let periods = options.periods.max(1);
