@@ -1,6 +1,7 @@
 //! Nested sub-networks of one super-network, each beside the same architecture trained alone.
 
 use offshoot_search::random::Random;
+use offshoot_search::space::Kind;
 use offshoot_search::training::inherited;
 use offshoot_train::accuracy;
 
@@ -16,13 +17,13 @@ pub(crate) fn run(task: &Task) -> Result<()> {
     let elastic = task.elastic()?;
     let space = &elastic.space;
     // From the smallest to the largest, one variable a step in an order by chance: each is part of the next.
+    // Every block is there from the beginning, and nothing but the architecture changes.
     let (mut e, largest) = (space.smallest(), space.largest());
     for (i, v) in space.variables.iter().enumerate() {
-        if !v.is_architecture() {
+        if !v.is_architecture() || matches!(v.kind, Kind::Depth { .. }) {
             e[i] = largest[i];
         }
     }
-    // Every block is there from the beginning.
     let mut ladder = vec![e.clone()];
     let mut random = Random::new(11, 0);
     loop {
