@@ -291,7 +291,7 @@ mod tests {
                 record::Binary, record::Unary, record::Lut, record::PRelu, record::Softmax, record::LayerNorm,
                 record::Copy, record::Fill, record::Pad, record::Resize, record::Reduce, record::ArgMax,
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvBlocked,
-                record::DepthwisePlanar, record::ConvWinograd,
+                record::DepthwisePlanar, record::ConvWinograd, record::Recurrent,
             );
         }
     }
