@@ -13,7 +13,7 @@
 //! codes = "signs"        # signs, hadamard, uniform, head (float32 only), probe (trained on calibration samples)
 //! scale = 0.1            # of scores or targets; one over the root of the number of features if absent
 //! grid = 4               # features are means over a raster of 4 × 4
-//! weights = "int8"       # int8, int16 (of int8 networks)
+//! weights = "int8"       # int8, int16 (of int8 networks; recurrent layers have no int16 and learn as int8)
 //! part = "all"           # all, bias
 //! seed = 1
 //! [[layer]]              # other values for one layer
