@@ -293,7 +293,7 @@ mod tests {
                 record::Copy, record::Fill, record::Pad, record::Resize, record::Reduce, record::ArgMax,
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvBlocked,
                 record::DepthwisePlanar, record::ConvWinograd, record::ConvNested, record::DepthwiseNested, NestedHead,
-                record::FullyConnectedSparse, record::ConvSparse,
+                record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
             );
         }
     }

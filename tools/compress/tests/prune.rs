@@ -255,6 +255,54 @@ fn attention_loses_dimensions_or_heads() {
     }
 }
 
+/// Units of a recurrent layer go with their rows of every gate and their column of the state's weights; given states stay.
+#[test]
+fn recurrent_layers_lose_units() {
+    use offshoot_ir::{RecurrentKind, Returns};
+    for kind in [
+        RecurrentKind::Tanh,
+        RecurrentKind::Relu,
+        RecurrentKind::Gru,
+        RecurrentKind::GruResetAfter,
+        RecurrentKind::Lstm,
+    ] {
+        let (mut b, x) = Build::new(&[1, 5, 3], 11);
+        let layer = |b: &mut Build, x: ValueId, units: usize, returns| {
+            let inputs = b.shape(x)[2];
+            let (rows, biases) = (kind.gates() * units, kind.biases() * units);
+            let own = [
+                x,
+                b.weights(&[rows, inputs], 0.0),
+                b.weights(&[rows, units], 0.0),
+                b.weights(&[biases], 0.0),
+            ];
+            let shape = match returns {
+                Returns::Sequence => vec![1, 5, units],
+                Returns::Last => vec![1, units],
+                Returns::State => vec![1, 2 * units],
+            };
+            b.push(Op::Recurrent { kind, returns, reverse: false }, &own, &shape)
+        };
+        let y = layer(&mut b, x, 6, Returns::Sequence);
+        let last = if kind == RecurrentKind::Lstm { Returns::State } else { Returns::Last };
+        let y = layer(&mut b, y, 5, last);
+        let y = b.dense(y, 2);
+        let graph = b.finish(y);
+        let groups = Groups::of(&graph, Split::default()).expect("analysed");
+        let free = groups.families.iter().filter(|f| groups.refusal(f).is_none());
+        assert_eq!(free.map(|f| f.groups.len()).collect::<Vec<_>>(), [6, 5], "{kind:?}");
+        assert!(check(&graph, Split::default(), 0.4, 3) > 0);
+
+        let mut given = graph.clone();
+        let state = given.add_value(tensor("state", &[1, 6 * kind.states()]));
+        given.inputs.push(state);
+        given.nodes[0].inputs.push(state);
+        let groups = Groups::of(&given, Split::default()).expect("analysed");
+        let reason = groups.refusal(&groups.families[0]).expect("fixed");
+        assert!(reason.contains("given state"), "{reason}");
+    }
+}
+
 #[test]
 fn groups_that_must_stay_say_why_and_are_refused() {
     let (mut b, x) = Build::new(&[1, 2, 2, 3], 5);

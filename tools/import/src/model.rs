@@ -173,6 +173,8 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
             }
             // A symbolic batch is one sample; so is 0 or -1, which some exporters write for it.
             _ if i == 0 => extents.push(1),
+            // Sequences have their samples second.
+            Some(Dim::DimParam(name)) if i == 1 && name.to_lowercase().contains("batch") => extents.push(1),
             other => {
                 let what = match other {
                     Some(Dim::DimParam(name)) => format!("`{name}`"),

@@ -49,7 +49,7 @@ fn last_of_sequence(g: &mut Graph, index: &Index, at: usize) -> bool {
         [axis] => shape[axis] == h && strides[axis] == 1 && step[axis] == 1,
         _ => false,
     };
-    if !plain && !(n == 1 && run && first == last * h) {
+    if !(plain || n == 1 && run && first == last * h) {
         return false;
     }
     g.value_mut(states).shape = vec![n, h];
