@@ -3,6 +3,7 @@
 use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead, OP_MAX};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
+use offshoot::format::nested::Whole;
 use offshoot::format::record::*;
 use offshoot::format::sparse::{Form, SparseRepr};
 use offshoot::trace::NoObserver;
@@ -254,10 +255,10 @@ pub(crate) fn every_record() -> Vec<Record> {
     let same: WindowRepr =
         Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 1, 1] }.into();
     for (dst, window, rows) in [(dst, window, 2), (src, same, 3)] {
-        all.push(
-            DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob }
-                .into(),
-        );
+        let planar =
+            DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob };
+        all.push(planar.into());
+        all.push(DepthwiseNested::new(planar, Whole { blob, c: 1, out_c: c }, rows == 2).into());
     }
     // Its own blob: four channels (the fourth is padding) of 4 · 3 · 4 components.
     all.push(
@@ -301,6 +302,9 @@ pub(crate) fn every_record() -> Vec<Record> {
         let conv =
             ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
         all.push(ConvPacked::new(conv, bits, panel).into());
+        // Four biases of its own, in the zeros at the end.
+        let own = ConvBlocked { blob: 800, ..conv };
+        all.push(ConvNested::new(own, Whole { blob, c, out_c }, false, panel).into());
     }
     let (steps, inputs, units) = (5, 2, 3);
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Relu};
