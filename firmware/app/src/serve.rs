@@ -461,7 +461,11 @@ fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> 
     let end = clock.now();
     result?;
     let count = clock.between(start, end).saturating_sub(reading_cost);
-    Ok(RunReport { count, stack: 0 })
+    Ok(RunReport {
+        count,
+        stack: 0,
+        arena: 0,
+    })
 }
 
 /// Bytes of stack below `depth` that were used since the gauge painted it.
