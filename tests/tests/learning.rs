@@ -107,7 +107,8 @@ fn a_core_without_fpu_learns_the_same_bits() {
 /// 16 kB of RAM have room for the last layers, of which the first is a convolution.
 #[test]
 fn the_smallest_board_learns_the_same_bits() {
-    let plan = |weights: &str, layers: &str| format!("rate = 0.1\nweights = \"{weights}\"\nlayers = [{layers}]");
+    let plan =
+        |weights: &str, layers: &str| format!("rate = 0.1\nweights = \"{weights}\"\nlayers = [{layers}]");
     let (two, three) = (r#""block3.pointwise", "head""#, r#""block3.depthwise", "block3.pointwise", "head""#);
     for (weights, layers, steps) in [("int8", three, 20), ("int16", two, 10)] {
         let changed = changed_bytes(Precision::Int8, &plan(weights, layers), "qemu:cortex-m0", steps);

@@ -336,7 +336,10 @@ impl core::fmt::Display for Failure {
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
             ErrorCode::Label => write!(f, "no such class: there are {detail}"),
             ErrorCode::Stack => {
-                write!(f, "its stack of {detail} bytes is too small for this model, and memory was overwritten")
+                write!(
+                    f,
+                    "its stack of {detail} bytes is too small for this model, and memory was overwritten"
+                )
             }
         }
     }

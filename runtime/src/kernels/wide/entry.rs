@@ -2,8 +2,8 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Requantise, Sum,
-    Tiles,
+    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows,
+    Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
 use crate::error::Rule;
