@@ -64,8 +64,15 @@ fn learn(device: &mut dyn Device, file: &OffFile, steps: usize) -> (Vec<u16>, Ve
 }
 
 fn same_bits(precision: Precision, plan: &str, board: &str, steps: usize) {
+    if let Some(changed) = changed_bytes(precision, plan, board, steps) {
+        assert!(changed > 1000, "only {changed} bytes learned anything");
+    }
+}
+
+/// How many bytes have learned something: the same on the host and on `board`. `None` without emulated boards.
+fn changed_bytes(precision: Precision, plan: &str, board: &str, steps: usize) -> Option<usize> {
     if offshoot_tests::skip_emulated() {
-        return;
+        return None;
     }
     let file = vibration(precision.clone(), plan);
     let mut device = offshoot_target::open(&Target::parse(board).unwrap()).unwrap();
@@ -73,8 +80,7 @@ fn same_bits(precision: Precision, plan: &str, board: &str, steps: usize) {
     let there = learn(device.as_mut(), &file, steps);
     assert_eq!(here, there, "{precision:?} {plan} on {board}");
     let factory = learn(&mut HostDevice::new(), &file, 0).1;
-    let changed = here.1.iter().zip(&factory).filter(|(a, b)| a != b).count();
-    assert!(changed > 1000, "only {changed} bytes learned anything");
+    Some(here.1.iter().zip(&factory).filter(|(a, b)| a != b).count())
 }
 
 #[test]
@@ -101,10 +107,13 @@ fn a_core_without_fpu_learns_the_same_bits() {
 /// 16 kB of RAM have room for the last layers, of which the first is a convolution.
 #[test]
 fn the_smallest_board_learns_the_same_bits() {
-    let plan = |weights: &str, layers: &str| format!("rate = 0.1\nweights = \"{weights}\"\nlayers = [{layers}]");
+    let plan =
+        |weights: &str, layers: &str| format!("rate = 0.1\nweights = \"{weights}\"\nlayers = [{layers}]");
     let (two, three) = (r#""block3.pointwise", "head""#, r#""block3.depthwise", "block3.pointwise", "head""#);
-    same_bits(Precision::Int8, &plan("int8", three), "qemu:cortex-m0", 20);
-    same_bits(Precision::Int8, &plan("int16", two), "qemu:cortex-m0", 10);
+    for (weights, layers, steps) in [("int8", three, 20), ("int16", two, 10)] {
+        let changed = changed_bytes(Precision::Int8, &plan(weights, layers), "qemu:cortex-m0", steps);
+        assert!(changed.is_none_or(|bytes| bytes > 100), "{weights}: {changed:?}");
+    }
 }
 
 #[test]

@@ -394,7 +394,10 @@ impl core::fmt::Display for Failure {
             ErrorCode::NoSuchNetwork => write!(f, "no such network: there are {detail}"),
             ErrorCode::Learning => Error::Learning.fmt(f),
             ErrorCode::Stack => {
-                write!(f, "its stack of {detail} bytes is too small for this model, and memory was overwritten")
+                write!(
+                    f,
+                    "its stack of {detail} bytes is too small for this model, and memory was overwritten"
+                )
             }
             ErrorCode::NoStore => f.write_str("the device has no flash for what is learned"),
             ErrorCode::NothingStored => {

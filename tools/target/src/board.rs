@@ -129,8 +129,18 @@ const VIRT_RISCV32: Firmware = Firmware {
 
 /// All boards that have firmware.
 pub static BOARDS: [Board; 7] = [
-    mps2("qemu:cortex-m4", Core { name: "Cortex-M4F", fpu: true, dsp: true, mve: false }, "mps2-an386", AN386),
-    mps2("qemu:cortex-m3", Core { name: "Cortex-M3", fpu: false, dsp: false, mve: false }, "mps2-an385", AN385),
+    mps2(
+        "qemu:cortex-m4",
+        Core { name: "Cortex-M4F", fpu: true, dsp: true, mve: false },
+        "mps2-an386",
+        AN386,
+    ),
+    mps2(
+        "qemu:cortex-m3",
+        Core { name: "Cortex-M3", fpu: false, dsp: false, mve: false },
+        "mps2-an385",
+        AN385,
+    ),
     mps2("qemu:cortex-m7", Core { name: "Cortex-M7", fpu: true, dsp: true, mve: false }, "mps2-an500", AN386),
     Board {
         clock_hz: 20_000_000,

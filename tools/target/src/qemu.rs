@@ -132,7 +132,8 @@ impl Device for QemuDevice {
             Timings::of(name).ok_or_else(|| TargetError::NoCycles(format!("no timings of {name}")))?;
         let program = Program::read(&self.firmware)?;
         let counter = Counter::new()?;
-        let mut device = self.start(Some(&self.off), &counter.arguments(&program.marks, self.board.firmware.code))?;
+        let mut device =
+            self.start(Some(&self.off), &counter.arguments(&program.marks, self.board.firmware.code))?;
         device.use_flash(&self.off)?;
         device.select(self.network)?;
         device.profile(inputs)?;
@@ -265,7 +266,9 @@ impl Emulator {
         command.arg("-kernel").arg(firmware).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => TargetError::NoEmulator { program: program.clone(), package: emulator.package },
+            io::ErrorKind::NotFound => {
+                TargetError::NoEmulator { program: program.clone(), package: emulator.package }
+            }
             _ => TargetError::Emulator(format!("{program}: {e}")),
         })?;
         match accept(&listener, &mut child, &program) {
