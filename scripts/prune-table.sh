@@ -28,7 +28,7 @@ row() { # NAME FILE.off
 compress() { # SHARE SCORE EPOCHS
     "$OFFSHOOT" compress "$data/mlperf_tiny/ic_f32.onnx" --data "$data/cifar10/train_x.npy" \
         "$data/cifar10/train_y.npy" --max-flash "$1%" --score "$2" --epochs "$3" --limit "$limit" --held-out 100 \
-        --seed 1 -o "$work/out" --json >"$work/c.json"
+        --method prune --seed 1 -o "$work/out" --json >"$work/c.json"
 }
 echo "| ResNet-8 | flash, bytes | instructions | accuracy |"
 echo "|---|---|---|---|"
