@@ -106,6 +106,9 @@ records! {
     ConvWinograd "op-conv-winograd",
     FullyConnectedCoded "op-fully-connected-coded",
     ConvPacked "op-conv-packed",
+    ConvLinear "op-conv-linear",
+    DepthwiseLinear "op-depthwise-linear",
+    Stage "op-stage",
 }
 
 impl Record {

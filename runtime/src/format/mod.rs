@@ -13,8 +13,10 @@ pub mod crc;
 mod decode;
 pub mod header;
 pub mod learn;
+pub mod linear;
 pub mod packed;
 pub mod record;
+pub mod stage;
 pub mod tag;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

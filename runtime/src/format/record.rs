@@ -10,7 +10,9 @@
 pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 pub use super::coded::FullyConnectedCoded;
+pub use super::linear::{ConvLinear, DepthwiseLinear};
 pub use super::packed::ConvPacked;
+pub use super::stage::Stage;
 pub use super::tag::Tag;
 use serde::{Deserialize, Serialize};
 

@@ -32,11 +32,14 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    ConvLinear = 28,
+    DepthwiseLinear = 29,
+    Stage = 30,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 30] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -64,6 +67,9 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::ConvLinear,
+        Self::DepthwiseLinear,
+        Self::Stage,
     ];
 
     /// The tag with this number, if there is one.
@@ -101,6 +107,9 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::ConvLinear => "conv_linear",
+            Self::DepthwiseLinear => "depthwise_linear",
+            Self::Stage => "stage",
         }
     }
 }

@@ -11,6 +11,7 @@ mod blocked;
 mod coded;
 mod conv;
 mod elementwise;
+mod linear;
 mod matmul;
 mod movement;
 mod norm;
@@ -21,9 +22,11 @@ mod quantize;
 mod reduce;
 mod resize;
 mod shape;
+mod stage;
 mod weights;
 mod winograd;
 
+pub(crate) use stage::Plan as StagePlan;
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
 pub(crate) use weights::Layout;
 
@@ -72,6 +75,9 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::ConvLinear($r) if cfg!(feature = "op-conv-linear") => $call,
+            Record::DepthwiseLinear($r) if cfg!(feature = "op-depthwise-linear") => $call,
+            Record::Stage($r) if cfg!(feature = "op-stage") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -12,9 +12,11 @@ pub mod multiplier;
 pub mod probes;
 pub mod relearn;
 pub mod report;
+pub mod stage;
 pub mod write;
 
 use offshoot::format::codec::Record;
+use lower::Room;
 use offshoot_ir::Graph;
 use offshoot_plan::{Plan, PlanOptions};
 
@@ -82,15 +84,30 @@ pub struct Compiled {
 /// Bytes of expanded weights that an operator may hold at once, most first: with more, inputs are gathered less often.
 const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 
-/// Operators and plan. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
+/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
 /// [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
-    let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
-        let lowered = lower::lower(graph, options, panel)?;
+    let attempt = |panel: usize, strip: usize| -> Result<(lower::Lowered, Plan)> {
+        let lowered = lower::lower(graph, options, Room { panel, strip })?;
         let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
         Ok((lowered, plan))
     };
-    let smallest = attempt(PANELS[PANELS.len() - 1])?;
+    let least_panel = PANELS[PANELS.len() - 1];
+    let (mut smallest, mut strip) = (attempt(least_panel, 0)?, 0);
+    let wider: &[usize] = match options.prefer {
+        Prefer::Speed => &[2048],
+        Prefer::Balanced | Prefer::Flash => &[512, 256],
+        Prefer::Ram => &[],
+    };
+    for &room in wider {
+        let made = attempt(least_panel, room)?;
+        let least = u64::from(smallest.1.arena_bytes);
+        let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 128 };
+        if u64::from(made.1.arena_bytes) <= options.max_arena.map_or(wanted, |limit| wanted.min(limit)) {
+            (smallest, strip) = (made, room);
+            break;
+        }
+    }
     let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_));
     if !smallest.0.operators.iter().any(packed) {
         return Ok(smallest);
@@ -99,7 +116,7 @@ fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Low
     let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 20 };
     let allowed = options.max_arena.map_or(wanted, |limit| wanted.min(limit));
     for panel in &PANELS[..PANELS.len() - 1] {
-        let made = attempt(*panel)?;
+        let made = attempt(*panel, strip)?;
         if u64::from(made.1.arena_bytes) <= allowed {
             return Ok(made);
         }
@@ -113,12 +130,18 @@ fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Low
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let (mut lowered, plan) = lower_and_plan(graph, options)?;
+    let (mut lowered, mut plan) = lower_and_plan(graph, options)?;
+    let unfused = plan.arena_bytes;
+    let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
+    if options.learning.is_none() && (options.prefer == Prefer::Ram || over) {
+        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
+    }
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
     let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
     let mut report = report::report(&bytes, &lowered, &plan);
+    report.arena_unfused_bytes = (plan.arena_bytes < unfused).then_some(unfused.into());
     report.learning = learning.map(|(_, report)| report);
     if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
         let lower_bound = report.arena_lower_bound_bytes;

@@ -14,6 +14,7 @@ mod normalise;
 mod packed;
 mod reduce;
 mod resize;
+mod straight;
 mod unary;
 mod winograd;
 
@@ -87,6 +88,8 @@ pub struct Operator {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// Encoded members and their kinds, of a stage.
+    pub members: Option<(Vec<u8>, Vec<&'static str>)>,
 }
 
 /// A node that runs in float32 although its output is int8.
@@ -121,9 +124,17 @@ pub struct Lowered {
     pub bias_bytes: u64,
 }
 
-/// Lowers a graph after the lossless passes. The graph must be valid. `panel`: bytes of expanded weights that an operator
-/// may hold at once.
-pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Result<Lowered> {
+/// Memory that an operator may have for its speed, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Expanded weights that it may hold at once.
+    pub panel: usize,
+    /// Gathered inputs of pixels that are computed together.
+    pub strip: usize,
+}
+
+/// Lowers a graph after the lossless passes. The graph must be valid.
+pub fn lower(graph: &Graph, options: &CompileOptions, room: Room) -> crate::Result<Lowered> {
     let mut context = Context {
         graph,
         out: Lowered::default(),
@@ -132,7 +143,7 @@ pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Re
         arrange: options.arrange,
         learns: false,
         prefer: options.prefer,
-        panel,
+        room,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -177,8 +188,7 @@ pub(crate) struct Context<'g> {
     /// its output is computed.
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
-    /// Bytes of expanded weights that an operator may hold at once.
-    pub(crate) panel: usize,
+    pub(crate) room: Room,
 }
 
 impl<'g> Context<'g> {

@@ -209,6 +209,9 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
+        Record::ConvLinear(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwiseLinear(r) => shift!(r, src += a, dst += dst),
+        Record::Stage(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
         Record::MatMul(r) => shift!(r, a += a, b += b, dst += dst),
         Record::Pool(r) => shift!(r, src += a, dst += dst),
@@ -250,7 +253,13 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
+        Record::ConvLinear(r) => {
+            r.scratch = scratch / 4;
+            r.walk = walk(&r.conv(), op);
+        }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
+        Record::DepthwiseLinear(r) => r.scratch = scratch / 4,
+        Record::Stage(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         _ => {}

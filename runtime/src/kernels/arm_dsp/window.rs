@@ -23,7 +23,7 @@ pub(super) struct Windows<'r> {
     src: *const i8,
     /// Bytes that may be read from `src` on.
     readable: usize,
-    lanes: *mut i16,
+    pub(super) lanes: *mut i16,
     /// Elements from a window to the next.
     step: usize,
     /// Elements from a kernel row to the next.
@@ -33,7 +33,7 @@ pub(super) struct Windows<'r> {
     /// Columns whose windows lie in the input.
     inside: core::ops::Range<usize>,
     /// Windows are pixels, one after another over the rows.
-    plain: bool,
+    pub(super) plain: bool,
 }
 
 impl<'r> Windows<'r> {
@@ -116,6 +116,17 @@ impl<'r> Windows<'r> {
             rows: usize::from(self.g.window.kernel[0]),
             gap: self.row_step.wrapping_sub(self.g.padded),
         }
+    }
+
+    /// Pairs of pixels, from that of `pixel` on, whose windows are pixels one after another; no more than `most`.
+    pub(super) fn plain_run(&self, pixel: usize, most: usize) -> (usize, gather::Rows) {
+        let at = pixel * self.step;
+        let mut pairs = ((self.g.pixels - pixel) / 2).min(most);
+        while pairs > 0 && at + (2 * pairs - 1) * self.step + self.reach > self.readable {
+            pairs -= 1;
+        }
+        let site = Site { n: 0, y: 0, x: 0, at, rows_inside: true };
+        (pairs, self.rows(&site))
     }
 
     /// The inputs of a pair, wherever its windows lie.

@@ -96,6 +96,9 @@ impl Isa for Neon {
     method!(high_mul_half(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
         [high_mul_half(a[0], b[0]), high_mul_half(a[1], b[1])]
     });
+    method!(high_mul_shifted(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        [high_mul_shifted(a[0], b[0]), high_mul_shifted(a[1], b[1])]
+    });
     method!(rounding_shift_right(x: [int32x4_t; 2], by: [int32x4_t; 2]) -> [int32x4_t; 2] {
         [rounding_shift_right(x[0], by[0]), rounding_shift_right(x[1], by[1])]
     });
@@ -137,6 +140,14 @@ fn madd(acc: int32x4_t, a: int16x8_t, b: int16x8_t) -> int32x4_t {
 fn high_mul_half(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     let low = vrshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
     vcombine_s32(low, vrshrn_n_s64::<32>(vmull_high_s32(a, b)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn high_mul_shifted(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    let low = vshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
+    let high = vshrn_n_s64::<32>(vmull_high_s32(a, b));
+    vshrq_n_s32::<{ crate::format::linear::SHIFT as i32 }>(vcombine_s32(low, high))
 }
 
 #[inline]

@@ -1,9 +1,25 @@
 //! The blocked convolution and the planar depthwise convolution: see their records for layouts and order.
 
 use super::fixed_point::multiply_by_quantized_multiplier;
+use crate::format::linear::{SHIFT, WORDS};
 use crate::format::record::{ConvBlocked, DepthwisePlanar};
 use crate::kernels::Requant;
 use crate::kernels::geometry::{Blocked, Planar, lane_index};
+
+/// The output of a sum without bias. No shifts: see [`crate::format::linear`].
+pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
+    if q.shift.is_empty() {
+        return straight(sum, q.bias[channel], q.multiplier[channel]);
+    }
+    requantise(sum.wrapping_add(q.bias[channel]), q, channel)
+}
+
+/// The output of a sum by a straight line, see [`crate::format::linear`].
+fn straight(sum: i32, bias: i32, multiplier: i32) -> i8 {
+    let scaled = sum.wrapping_mul(256).wrapping_add(bias);
+    let high = (i64::from(scaled) * i64::from(multiplier)) >> (32 + SHIFT);
+    high.clamp(i8::MIN.into(), i8::MAX.into()) as i8
+}
 
 pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
@@ -81,6 +97,43 @@ pub fn conv_pair(
     }
 }
 
+/// The sums of a block of four channels for one pixel of a pair, whose inputs `lanes` are.
+fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
+    let mut sums = [0; 4];
+    for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
+        accumulate(&mut sums, x[2 * pixel].into(), w[0], w[2]);
+        accumulate(&mut sums, x[2 * pixel + 1].into(), w[1], w[3]);
+    }
+    sums
+}
+
+/// Computes the outputs of a pair from its lanes as [`crate::format::record::ConvLinear`]. `words` are all blocks,
+/// `dst` the whole output.
+pub fn conv_pair_linear(
+    r: &ConvBlocked,
+    g: &Blocked,
+    words: &[i32],
+    pair: usize,
+    lanes: &[i16],
+    dst: &mut [i8],
+) {
+    let out_c = usize::from(r.out_c);
+    let pixels = &mut dst[2 * pair * out_c..];
+    for (pixel, out) in pixels.chunks_mut(out_c.max(1)).take(2).enumerate() {
+        for (out, words) in out.chunks_mut(4).zip(words.chunks_exact(g.k + WORDS)) {
+            let (begin, rest) = words.split_at(2);
+            let (weights, end) = rest.split_at(g.k);
+            let sums = block_sums(lanes, pixel, bytemuck::cast_slice(weights));
+            let upper = |both: i32, lower: i32| both.wrapping_sub(lower) >> 8;
+            let all = [sums[1], upper(sums[0], sums[1]), sums[3], upper(sums[2], sums[3])];
+            let biases = [end[0], begin[0], end[1], begin[1]];
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = straight(all[i], biases[i], end[2 + i]);
+            }
+        }
+    }
+}
+
 /// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
 pub fn conv_vector(
     g: &Blocked,
@@ -144,7 +197,7 @@ pub fn depthwise_band(
     for y in rows.clone() {
         let band = &scratch[(y - rows.start) * stride_h * g.pitch..];
         for x in 0..g.out_w {
-            let mut acc = q.bias[channel];
+            let mut acc = 0i32;
             for ky in 0..k_h {
                 for kx in 0..k_w {
                     let value = i32::from(band[ky * g.pitch + x * stride_w + kx]);
@@ -152,7 +205,7 @@ pub fn depthwise_band(
                     acc = acc.wrapping_add(product);
                 }
             }
-            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = requantise(acc, q, channel);
+            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = finish_sum(acc, q, channel);
         }
     }
 }

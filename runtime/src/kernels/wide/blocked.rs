@@ -5,6 +5,7 @@ use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
 use crate::format::record::{ConvBlocked, Walk};
+use crate::format::linear::WORDS;
 use crate::kernels::Requant;
 use crate::kernels::geometry::Blocked;
 
@@ -15,11 +16,20 @@ const LINE: usize = VECTORS * 8 / 2;
 /// Bytes beyond them that copies may touch.
 const SLACK: usize = 16;
 
+/// Where biases and multipliers are.
+#[derive(Clone, Copy)]
+pub(crate) enum Params<'a> {
+    /// One after another.
+    Rounded(&'a Requant<'a>),
+    /// Among the weights, see [`crate::format::linear::ConvLinear`].
+    Linear,
+}
+
 /// The form that gathers.
 pub(crate) struct ConvPairs<'a, T> {
     pub(crate) r: &'a ConvBlocked,
     pub(crate) g: &'a Blocked,
-    pub(crate) q: &'a Requant<'a>,
+    pub(crate) channels: Params<'a>,
     pub(crate) weights: &'a [i16],
     pub(crate) tensors: T,
 }
@@ -121,15 +131,23 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
         let out_c = usize::from(self.r.out_c);
         let halves = 2 * self.g.k;
+        // Halves of a block, and those before its weights.
+        let (pitch, before) = match self.channels {
+            Params::Rounded(_) => (halves, 0),
+            Params::Linear => (halves + 2 * WORDS, 4),
+        };
         for channel in (0..out_c).step_by(8) {
-            let at = channel / 4 * halves;
+            let at = channel / 4 * pitch + before;
             let even = block_sums::<I, P>(isa, self.weights, at, halves, x);
             let odd = if channel + 4 < out_c {
-                block_sums::<I, P>(isa, self.weights, at + halves, halves, x)
+                block_sums::<I, P>(isa, self.weights, at + pitch, halves, x)
             } else {
                 even
             };
-            let channels = Channels::at(isa, self.q, bounds, channel);
+            let channels = match self.channels {
+                Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
+                Params::Linear => self.linear(isa, at, pitch),
+            };
             for p in 0..P.min(self.g.pixels - first) {
                 let sums = isa.blocked_sums([even[p], odd[p]]);
                 let at = (first + p) * out_c;
@@ -138,9 +156,31 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
+    /// Biases and multipliers of the blocks whose weights begin at half `at` and `pitch` halves behind it.
+    #[inline(always)]
+    fn linear<I: Isa>(&self, isa: I, at: usize, pitch: usize) -> Channels<I> {
+        let word = |at: usize| {
+            let half = |i: usize| self.weights.get(at + i).map_or(0, |&half| u32::from(half as u16));
+            (half(0) | half(1) << 16) as i32
+        };
+        let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
+        for block in 0..2 {
+            let at = at + block * pitch;
+            let end = at + 2 * self.g.k;
+            bias[4 * block..][..4].copy_from_slice(&[word(end), word(at - 4), word(end + 2), word(at - 2)]);
+            for (i, m) in multiplier[4 * block..][..4].iter_mut().enumerate() {
+                *m = word(end + 4 + 2 * i);
+            }
+        }
+        Channels::linear(isa, &bias, &multiplier)
+    }
+
     #[inline(always)]
     fn groups<I: Isa, const P: usize>(&mut self, isa: I, x: &mut [I::I16; VECTORS]) {
-        let bounds = Bounds::of(isa, self.q);
+        let bounds = match self.channels {
+            Params::Rounded(q) => Bounds::of(isa, q),
+            Params::Linear => Bounds::new(isa, 0, -128, 127),
+        };
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {

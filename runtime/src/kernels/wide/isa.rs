@@ -51,6 +51,8 @@ pub(crate) trait Isa: Copy {
     fn high_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `(a·b + 2^31) >> 32`.
     fn high_mul_half(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a·b >> (32 + `[`SHIFT`](crate::format::linear::SHIFT)`)`.
+    fn high_mul_shifted(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`crate::kernels::portable::fixed_point::rounding_divide_by_pot`] of each, by 0 … 31 bits.
     fn rounding_shift_right(self, x: Self::I32, by: Self::I32) -> Self::I32;
     /// Bounds, then narrows: `low` and `high` are int8 values.

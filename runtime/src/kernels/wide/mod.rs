@@ -21,7 +21,7 @@ mod winograd;
 
 pub(crate) use isa::{Isa, Job};
 
-use blocked::{ConvPairs, ConvVector};
+use blocked::{ConvPairs, ConvVector, Params};
 use depthwise::DepthwiseRing;
 use dot::{Conv, FullyConnectedRows};
 use elementwise::{Requantise, Sum};

@@ -96,6 +96,11 @@ macro_rules! common {
             let odd = _mm256_add_epi64(odd, half);
             _mm256_blend_epi32::<0xaa>(_mm256_srli_epi64::<32>(even), odd)
         });
+        method!(high_mul_shifted(a: __m256i, b: __m256i) -> __m256i {
+            let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+            let even = _mm256_srli_epi64::<32>(_mm256_mul_epi32(a, b));
+            _mm256_srai_epi32::<{ crate::format::linear::SHIFT as i32 }>(_mm256_blend_epi32::<0xaa>(even, odd))
+        });
         method!(rounding_shift_right(x: __m256i, by: __m256i) -> __m256i {
             let mask = _mm256_sub_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), by), _mm256_set1_epi32(1));
             let rest = _mm256_and_si256(x, mask);

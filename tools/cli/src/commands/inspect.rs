@@ -246,7 +246,11 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
 
 /// What of the runtime the model needs.
 fn runtime_features(file: &OffFile, model: &Model<'_>) -> Vec<String> {
-    let mut features: BTreeSet<&str> = model.ops().flat_map(|(_, _, record)| record.features()).collect();
+    let mut features: BTreeSet<&str> = BTreeSet::new();
+    for (_, _, record) in model.ops() {
+        features.extend(record.features());
+        cost::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
+    }
     let header = HeaderView::new_checked(file.bytes()).and_then(|view| view.parse());
     if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
         features.insert("f32");
@@ -264,13 +268,16 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
         .map(|(info, _, record)| {
             let value = graph.and_then(|g| g.values.get(usize::from(info.origin)));
             let (offset, len) = cost::output(&record).unwrap_or_default();
+            let members: Vec<_> = cost::members(&record, model.blobs()).collect();
+            let kinds: Vec<_> = members.iter().map(|m| m.tag().name()).collect();
+            let kind = if kinds.len() > 1 { format!("{}({})", info.tag.name(), kinds.join("+")) } else { info.tag.name().to_owned() };
             OperatorReport {
                 index: info.index,
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
-                kind: info.tag.name().to_owned(),
+                kind,
                 shape: value.map(|v| v.shape.clone()).unwrap_or_default(),
-                macs: cost::macs(&record),
-                weights: cost::weights(&record),
+                macs: members.iter().map(cost::macs).sum(),
+                weights: members.iter().map(cost::weights).sum(),
                 offset: Some(u64::from(offset)),
                 bytes: u64::from(len),
             }

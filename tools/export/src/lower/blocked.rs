@@ -8,8 +8,14 @@ use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
+use super::straight::{self, Line};
 use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, to_u16, winograd};
-use crate::Prefer;
+use crate::{Prefer, blobs};
+
+/// Most pairs of a strip.
+const MOST_PAIRS: usize = 12;
+/// Bytes of a block that stays in a small cache for data (256 bytes) from one pair to the next.
+const CACHED: usize = 192;
 
 /// Extents of an NHWC tensor.
 pub(super) type Extents = [u16; 4];
@@ -84,6 +90,7 @@ fn emit_conv(
     {
         return Ok(false);
     }
+    let lines = if fixed && packed.is_none() && !one_row { lines(&q, y, activation, channels, &|o, k| o * taps + k) } else { None };
     let mut r = record::ConvBlocked {
         src: 0,
         dst: 0,
@@ -100,7 +107,12 @@ fn emit_conv(
         clamp: clamp_i8(activation, y),
         blob: 0,
     };
-    if cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")? == 0 {
+    let macs = ((y.len() * taps) as u64, (taps * channels) as u64);
+    let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
+    if let Some(lines) = lines.filter(|_| scratch > 0) {
+        return emit_linear(c, r, x, y, &lines, &weights, macs).map(|()| true);
+    }
+    if scratch == 0 {
         r.walk = if q.fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
     } else if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; channels];
@@ -110,12 +122,65 @@ fn emit_conv(
     blob.extend(stored);
     r.blob = c.blob(blob, (stored.len(), 4 * channels))?;
     let record = match &packed {
-        Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.panel).into(),
+        Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.room.panel).into(),
         None => Record::ConvBlocked(r),
     };
     let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
-    emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
+    emit(c, record, x, y, scratch, macs.0, macs.1)?;
     Ok(true)
+}
+
+/// Lines for all channels of an operator, if each has one.
+fn lines(
+    q: &Quantised<'_>,
+    y: &Tensor,
+    activation: Activation,
+    channels: usize,
+    at: &dyn Fn(usize, usize) -> usize,
+) -> Option<Vec<Line>> {
+    let whole = matches!(clamp_i8(activation, y), None | Some((i8::MIN, i8::MAX)));
+    if !whole || y.zp != i8::MIN {
+        return None;
+    }
+    let taps = q.weights.len() / channels.max(1);
+    let line = |o: usize| {
+        let (multiplier, shift) = q.fixed[if q.fixed.len() == 1 { 0 } else { o }];
+        let reach = straight::reach((0..taps).map(|k| q.weights[at(o, k)]));
+        straight::Scale { multiplier, shift, bias: q.bias[o] }.line(&reach)
+    };
+    (0..channels).map(line).collect()
+}
+
+/// Emits a convolution with `lines` and weights in the order of [`record::ConvBlocked`].
+fn emit_linear(
+    c: &mut Context<'_>,
+    mut r: record::ConvBlocked,
+    x: &Tensor,
+    y: &Tensor,
+    lines: &[Line],
+    weights: &[u8],
+    (macs, count): (u64, u64),
+) -> Lowering {
+    let bytes = weights.len() / lines.len().div_ceil(4).max(1);
+    let mut blob = Vec::new();
+    for (lines, weights) in lines.chunks(4).zip(weights.chunks(bytes.max(1))) {
+        let mut all = [Line { bias: 0, multiplier: 0 }; 4];
+        all[..lines.len()].copy_from_slice(lines);
+        let [a, b, c, d] = all;
+        blob.extend(blobs::words(&[b.bias, d.bias]));
+        blob.extend(weights);
+        blob.extend(blobs::words(&[a.bias, c.bias, a.multiplier, b.multiplier, c.multiplier, d.multiplier]));
+    }
+    r.blob = c.blob(blob, (weights.len(), 4 * lines.len()))?;
+    // Bytes of the lanes of a pair, and of a block with its words.
+    let (lanes, block) = (bytes, bytes + 32);
+    let pairs = y.len() / lines.len().max(1) / 2;
+    let strip = (c.room.strip / lanes.max(1)).clamp(1, MOST_PAIRS).min(pairs.max(1));
+    // A small block stays in the cache for data as it is.
+    let panel = c.prefer == Prefer::Speed && strip >= 4 && block > CACHED;
+    let r = record::ConvLinear::new(r, strip as u8, panel);
+    let scratch = cost::scratch(&r.into()).ok_or("the window does not fit")?;
+    emit(c, r.into(), x, y, scratch, macs, count)
 }
 
 /// Lowers a depthwise convolution of multiplier 1; `false` if it does not suit.
@@ -143,6 +208,17 @@ pub(super) fn depthwise(
     let mut blob = requant_blob(&q.bias, &q.fixed);
     // OHWI with I = 1 to HWO.
     blob.extend((0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8));
+    let lines = if c.learns || window.kernel != [3, 3] || window.stride.iter().any(|s| *s > 2) {
+        None
+    } else {
+        lines(&q, y, activation, count, &|o, k| o * taps + k)
+    };
+    if let Some(lines) = &lines {
+        let weights = blob.split_off(blob.len() - q.weights.len());
+        blob = blobs::words(&lines.iter().map(|l| l.bias).collect::<Vec<_>>());
+        blob.extend(blobs::words(&lines.iter().map(|l| l.multiplier).collect::<Vec<_>>()));
+        blob.extend(weights);
+    }
     let blob = c.blob(blob, (taps * count, 4 * count))?;
     let [top, left, bottom, right] = window.pad.map(u64::from);
     let padded_h = u64::from(h) + top + bottom;
@@ -168,8 +244,9 @@ pub(super) fn depthwise(
         clamp: clamp_i8(activation, y),
         blob,
     };
-    let scratch = cost::scratch(&Record::DepthwisePlanar(r)).ok_or("the window does not fit")?;
-    emit(c, Record::DepthwisePlanar(r), x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
+    let record: Record = if lines.is_some() { record::DepthwiseLinear::new(r).into() } else { r.into() };
+    let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
+    emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
     Ok(true)
 }
 

@@ -136,6 +136,7 @@ impl Context<'_> {
             zero_point: y.zp,
             macs: 0,
             weights: 0,
+            members: None,
         });
         let last = self.out.operators.len() - 1;
         &mut self.out.operators[last]
