@@ -25,6 +25,11 @@ pub const WORDS: usize = 8;
 /// **Blob.** For each block of four channels (A, B, C, D), the last padded with zeros, words: `bias_B bias_D`, the weights
 /// as [`ConvBlocked`]'s, `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
 ///
+/// If `wide`, weights take 16 bits, and a word less of work a step: `bias_B bias_A bias_D bias_C`, the weights times 256 (or what else its
+/// line takes) of each group of
+/// four inputs (0, 1, 2, 3) as int16 `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`, `multiplier_A … multiplier_D`. The numbers are
+/// the same for weights that are whole multiples of 256, and as the sum of products says for others.
+///
 /// **Scratch.** Its offset is given in words of 4 bytes. The lanes of `strip` pairs, `4 · k` bytes each, as
 /// [`ConvBlocked`]'s; if `panel`, behind them room for the words of a block, which a kernel may bring there.
 // Flat: see `ConvPacked`.
@@ -44,14 +49,15 @@ pub struct ConvLinear {
     pub walk: Walk,
     pub strip: u8,
     pub panel: bool,
+    pub wide: bool,
     pub blob: u32,
 }
 
 impl ConvLinear {
     /// A convolution with blocks at `blob`.
-    pub fn new(conv: ConvBlocked, strip: u8, panel: bool) -> Self {
+    pub fn new(conv: ConvBlocked, strip: u8, panel: bool, wide: bool) -> Self {
         let ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = conv;
-        Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, panel, blob }
+        Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, panel, wide, blob }
     }
 
     /// Geometry and places: a convolution that requantises otherwise.

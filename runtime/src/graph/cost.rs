@@ -114,17 +114,14 @@ pub enum Lag {
 
 /// How far the output may lie over the input, of the records that may overwrite it while they consume it.
 pub fn lag(record: &Record) -> Lag {
-    let shifted = |lag: Option<(u64, u64)>| {
-        lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above })
-    };
+    let shifted =
+        |lag: Option<(u64, u64)>| lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above });
     match record {
         Record::ConvBlocked(r) => {
             let geometry = r.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
             shifted(geometry.and_then(|g| g.lag(r)))
         }
-        Record::ConvLinear(r) => {
-            shifted(r.layout().ok().and_then(|(g, _)| g.lag(&r.conv())))
-        }
+        Record::ConvLinear(r) => shifted(r.layout().ok().and_then(|(g, _)| g.lag(&r.conv()))),
         Record::DepthwiseLinear(r) if r.layout().is_ok_and(|(g, _)| g.in_place(&r.planar())) => Lag::Same,
         Record::ConvPacked(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
         Record::DepthwisePlanar(r) if r.layout().is_ok_and(|(g, _)| g.in_place(r)) => Lag::Same,

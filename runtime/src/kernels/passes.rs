@@ -76,7 +76,7 @@ pub(crate) fn conv_linear(
         }
         let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
-            portable::conv_pair_linear(&conv, g, words, pair, lanes, dst);
+            portable::conv_pair_linear(r, g, words, pair, lanes, dst);
         }
     }
     Ok(())

@@ -27,7 +27,8 @@ impl ConvLinear {
 
     /// Words of a block.
     pub(crate) fn block_words(&self, g: &Blocked) -> usize {
-        g.k.saturating_add(WORDS)
+        let weights = if self.wide { g.k.saturating_mul(2) } else { g.k };
+        weights.saturating_add(WORDS)
     }
 
     /// Lanes of a strip, and room for a block if there is any.
@@ -45,6 +46,7 @@ impl ConvLinear {
 }
 
 impl Operator for ConvLinear {
+    #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
         limits.arena(&[layout.src, layout.dst])?;
@@ -64,6 +66,8 @@ impl Operator for ConvLinear {
         Ok(self.layout()?.1.dst)
     }
 
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let words = blob(memory.blobs(), self.blob, layout.weights)?;
@@ -99,6 +103,7 @@ impl DepthwiseLinear {
 }
 
 impl Operator for DepthwiseLinear {
+    #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
         planar::check_places(&self.planar(), limits, &g, &layout)?;
@@ -110,6 +115,8 @@ impl Operator for DepthwiseLinear {
         Ok(self.layout()?.1.dst)
     }
 
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;

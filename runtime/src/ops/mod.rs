@@ -26,8 +26,8 @@ mod stage;
 mod weights;
 mod winograd;
 
-pub(crate) use stage::Plan as StagePlan;
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
+pub(crate) use stage::Plan as StagePlan;
 pub(crate) use weights::Layout;
 
 use crate::engine::Memory;

@@ -82,6 +82,8 @@ impl Operator for DepthwisePlanar {
         Ok(self.layout()?.1.dst)
     }
 
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;

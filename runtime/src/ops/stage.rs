@@ -329,7 +329,8 @@ impl<'m> Plan<'m> {
                 if from < to {
                     let offset = (from - kept.start).checked_mul(rows.bytes).ok_or(Rule::ArenaBounds)?;
                     dst = dst.checked_add(offset).ok_or(Rule::ArenaBounds)?;
-                    let piece = self.piece(i, &record, from..to, first, Places { src: 0, dst, scratch: own })?;
+                    let piece =
+                        self.piece(i, &record, from..to, first, Places { src: 0, dst, scratch: own })?;
                     work(context, &piece)?;
                 }
                 held[i] = kept.start;
@@ -377,11 +378,16 @@ impl<'m> Plan<'m> {
     /// Bytes of scratch, and how far the output must begin before the input.
     pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
         let mut own = 0;
-        self.walk(&mut own, |_, _, _, _| Ok(()), |own: &mut u32, piece| {
-            *own = (*own).max(crate::graph::cost::scratch(piece).ok_or(Rule::Shape)?);
-            Ok(())
-        })?;
-        let bytes = (self.buffer(self.count() - 1)? - self.buffer(0)?).checked_add(own).ok_or(Rule::ArenaBounds)?;
+        self.walk(
+            &mut own,
+            |_, _, _, _| Ok(()),
+            |own: &mut u32, piece| {
+                *own = (*own).max(crate::graph::cost::scratch(piece).ok_or(Rule::Shape)?);
+                Ok(())
+            },
+        )?;
+        let bytes =
+            (self.buffer(self.count() - 1)? - self.buffer(0)?).checked_add(own).ok_or(Rule::ArenaBounds)?;
         let (mut below, first) = (0u64, &self.rows[0]);
         for strip in 0..self.strips() {
             let ends = self.ends(Some(strip));

@@ -15,8 +15,8 @@ pub mod report;
 pub mod stage;
 pub mod write;
 
-use offshoot::format::codec::Record;
 use lower::Room;
+use offshoot::format::codec::Record;
 use offshoot_ir::Graph;
 use offshoot_plan::{Plan, PlanOptions};
 
@@ -95,7 +95,7 @@ fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Low
     let least_panel = PANELS[PANELS.len() - 1];
     let (mut smallest, mut strip) = (attempt(least_panel, 0)?, 0);
     let wider: &[usize] = match options.prefer {
-        Prefer::Speed => &[2048],
+        Prefer::Speed => &[3072],
         Prefer::Balanced | Prefer::Flash => &[512, 256],
         Prefer::Ram => &[],
     };

@@ -28,7 +28,9 @@ const ROUNDS: usize = 6;
 pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Result<(Lowered, Plan)> {
     for _ in 0..ROUNDS {
         let mut best: Option<(Vec<Operator>, Plan, u32)> = None;
-        let least = |best: &Option<(Vec<Operator>, Plan, u32)>| best.as_ref().map_or(plan.arena_bytes, |b| b.1.arena_bytes);
+        let least = |best: &Option<(Vec<Operator>, Plan, u32)>| {
+            best.as_ref().map_or(plan.arena_bytes, |b| b.1.arena_bytes)
+        };
         for chain in chains(&lowered, &plan) {
             for step in STEPS {
                 let Some((operators, scratch)) = staged(&lowered, &chain, step) else { continue };
@@ -86,10 +88,12 @@ fn chains(lowered: &Lowered, plan: &Plan) -> Vec<Vec<usize>> {
 /// The operator that alone reads what another writes, and nothing else.
 fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
     let buffer = lowered.operators[index].write;
-    let touches = |op: &Operator| op.write == buffer || op.reads.contains(&Some(buffer)) || op.scratch == Some(buffer);
+    let touches =
+        |op: &Operator| op.write == buffer || op.reads.contains(&Some(buffer)) || op.scratch == Some(buffer);
     let mut users = lowered.operators.iter().enumerate().filter(|&(i, op)| i != index && touches(op));
     let (next, op) = users.next()?;
-    let alone = users.next().is_none() && !lowered.inputs.contains(&buffer) && !lowered.outputs.contains(&buffer);
+    let alone =
+        users.next().is_none() && !lowered.inputs.contains(&buffer) && !lowered.outputs.contains(&buffer);
     let reads = op.reads == [Some(buffer), None] && op.write != buffer;
     (alone && reads && next > index).then_some(next)
 }

@@ -4,7 +4,6 @@ use super::window::Windows;
 use super::{gather, pair, strip};
 use crate::engine::Memory;
 use crate::error::Rule;
-use crate::format::linear::WORDS;
 use crate::format::record::{ConvLinear, Walk};
 use crate::kernels::geometry::Blocked;
 use crate::ops::{Layout, Span};
@@ -31,6 +30,8 @@ pub(crate) fn conv_linear(
         words,
         inputs: g.k,
         out_c: usize::from(r.out_c),
+        wide: r.wide,
+        words_of_block: r.block_words(g),
         panel: panel.map_or(core::ptr::null_mut(), |panel| place(panel).cast()),
         dst: place(layout.dst).cast(),
         pixels: g.pixels,
@@ -72,12 +73,18 @@ fn gather_some(windows: &Windows<'_>, g: &Blocked, pixel: usize, most: usize) ->
     1
 }
 
+/// Words behind the weights of a block: biases of two channels and multipliers; multipliers.
+const BEHIND: usize = 6;
+const WIDE_BEHIND: usize = 4;
+
 /// Computes the outputs of strips.
 struct Computer<'r> {
     words: &'r [i32],
     /// Inputs of an output.
     inputs: usize,
     out_c: usize,
+    wide: bool,
+    words_of_block: usize,
     panel: *mut i32,
     dst: *mut i8,
     pixels: usize,
@@ -110,14 +117,21 @@ impl Computer<'_> {
     #[inline(never)]
     unsafe fn pairs(&self, lanes: *const i16, out: [*mut i8; 2], count: usize) {
         let (all, tail) = (self.out_c / 4, self.out_c % 4);
-        let words = self.inputs + WORDS;
+        let words = self.words_of_block;
+        // Words of a block behind its weights.
+        let (behind, entry) = if self.wide {
+            (WIDE_BEHIND, strip::wide_entry(self.inputs / 4))
+        } else {
+            (BEHIND, pair::entry(self.inputs / 4))
+        };
+        let kernel = if self.wide { strip::run_wide } else { strip::run };
         // SAFETY: lanes of `count` pairs; blocks of `words`, of which there are as many as the record says.
         unsafe {
             let length = 2 * self.inputs;
             let mut job = strip::Strip {
                 block: self.words.as_ptr(),
-                end: self.words.as_ptr().add(2 + self.inputs),
-                entry: pair::entry(self.inputs / 4),
+                end: self.words.as_ptr().add(words - behind),
+                entry,
                 lanes,
                 lanes_end: lanes.add(length * count),
                 out,
@@ -127,7 +141,7 @@ impl Computer<'_> {
                 panel: if count > 1 { self.panel } else { core::ptr::null_mut() },
             };
             if all > 0 {
-                strip::run(&job);
+                kernel(&job);
             }
             if tail == 0 {
                 return;
@@ -141,7 +155,7 @@ impl Computer<'_> {
                 job.lanes = lanes.add(length * i);
                 job.lanes_end = job.lanes.add(length);
                 job.out = [block[0].as_mut_ptr(), block[1].as_mut_ptr()];
-                strip::run(&job);
+                kernel(&job);
                 for (out, block) in out.iter().zip(&block) {
                     let to = out.add(2 * self.out_c * i + self.out_c - tail);
                     core::ptr::copy_nonoverlapping(block.as_ptr(), to, tail);

@@ -223,7 +223,14 @@ impl<'r> Windows<'r> {
             return;
         }
         let filling = u32::from_ne_bytes([self.r.in_zp as u8; 4]);
-        for i in 0..self.g.padded / 4 {
+        let mut begin = 0;
+        if s.before == 0 {
+            // Groups that lie in the input as a whole.
+            begin = s.inside / 4;
+            // SAFETY: groups of the row; the inputs lie in the tensor.
+            unsafe { gather::lane(self.src.add(at), lane, begin) };
+        }
+        for i in begin..self.g.padded / 4 {
             // Bytes of the group that lie in the input: from, to.
             let from = s.before.saturating_sub(4 * i).min(4);
             let to = (s.before + s.inside).saturating_sub(4 * i).min(4);

@@ -47,6 +47,11 @@ impl Isa for Neon {
         let (even, odd) = (vdupq_lane_s32::<0>(pairs), vdupq_lane_s32::<1>(pairs));
         [vreinterpretq_s16_s32(even), vreinterpretq_s16_s32(odd)]
     });
+    method!(half_twice(x: [int16x8_t; 2], second: bool) -> [int16x8_t; 2] {
+        let half = x[usize::from(second)];
+        let (even, odd) = (vget_low_s16(half), vget_high_s16(half));
+        [vcombine_s16(even, even), vcombine_s16(odd, odd)]
+    });
     method!(load_i16(x: &[i16; 16]) -> [int16x8_t; 2] {
         [vld1q_s16(x.as_ptr()), vld1q_s16(x.as_ptr().add(8))]
     });

@@ -4,8 +4,8 @@
 use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
-use crate::format::record::{ConvBlocked, Walk};
 use crate::format::linear::WORDS;
+use crate::format::record::{ConvBlocked, Walk};
 use crate::kernels::Requant;
 use crate::kernels::geometry::Blocked;
 
@@ -23,6 +23,8 @@ pub(crate) enum Params<'a> {
     Rounded(&'a Requant<'a>),
     /// Among the weights, see [`crate::format::linear::ConvLinear`].
     Linear,
+    /// The same, with wide weights.
+    Wide,
 }
 
 /// The form that gathers.
@@ -135,9 +137,22 @@ impl<T: Tensors> ConvPairs<'_, T> {
         let (pitch, before) = match self.channels {
             Params::Rounded(_) => (halves, 0),
             Params::Linear => (halves + 2 * WORDS, 4),
+            Params::Wide => (2 * halves + 2 * WORDS, 8),
         };
         for channel in (0..out_c).step_by(8) {
             let at = channel / 4 * pitch + before;
+            if let Params::Wide = self.channels {
+                let even = wide_sums::<I, P>(isa, self.weights, at, self.g.k, x);
+                let second = if channel + 4 < out_c { at + pitch } else { at };
+                let odd = wide_sums::<I, P>(isa, self.weights, second, self.g.k, x);
+                let channels = self.wide(isa, [at, second]);
+                for p in 0..P.min(self.g.pixels - first) {
+                    let sums = isa.fold(even[p], odd[p]);
+                    let at = (first + p) * out_c;
+                    put(channels.finish_scaled(isa, sums), self.tensors.output(), at + channel, at + out_c);
+                }
+                continue;
+            }
             let even = block_sums::<I, P>(isa, self.weights, at, halves, x);
             let odd = if channel + 4 < out_c {
                 block_sums::<I, P>(isa, self.weights, at + pitch, halves, x)
@@ -146,7 +161,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
             };
             let channels = match self.channels {
                 Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
-                Params::Linear => self.linear(isa, at, pitch),
+                Params::Linear | Params::Wide => self.linear(isa, at, pitch),
             };
             for p in 0..P.min(self.g.pixels - first) {
                 let sums = isa.blocked_sums([even[p], odd[p]]);
@@ -156,13 +171,30 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
+    /// The word whose first half is at an index; zero beyond the end.
+    #[inline(always)]
+    fn word(&self, at: usize) -> i32 {
+        let half = |i: usize| self.weights.get(at + i).map_or(0, |&half| u32::from(half as u16));
+        (half(0) | half(1) << 16) as i32
+    }
+
+    /// Biases and multipliers of two blocks whose wide weights begin at these halves.
+    #[inline(always)]
+    fn wide<I: Isa>(&self, isa: I, at: [usize; 2]) -> Channels<I> {
+        let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
+        for (block, at) in at.into_iter().enumerate() {
+            for i in 0..4 {
+                bias[4 * block + i] = self.word(at - 8 + 2 * (i ^ 1));
+                multiplier[4 * block + i] = self.word(at + 4 * self.g.k + 2 * i);
+            }
+        }
+        Channels::linear(isa, &bias, &multiplier)
+    }
+
     /// Biases and multipliers of the blocks whose weights begin at half `at` and `pitch` halves behind it.
     #[inline(always)]
     fn linear<I: Isa>(&self, isa: I, at: usize, pitch: usize) -> Channels<I> {
-        let word = |at: usize| {
-            let half = |i: usize| self.weights.get(at + i).map_or(0, |&half| u32::from(half as u16));
-            (half(0) | half(1) << 16) as i32
-        };
+        let word = |at: usize| self.word(at);
         let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
         for block in 0..2 {
             let at = at + block * pitch;
@@ -179,7 +211,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
     fn groups<I: Isa, const P: usize>(&mut self, isa: I, x: &mut [I::I16; VECTORS]) {
         let bounds = match self.channels {
             Params::Rounded(q) => Bounds::of(isa, q),
-            Params::Linear => Bounds::new(isa, 0, -128, 127),
+            Params::Linear | Params::Wide => Bounds::new(isa, 0, -128, 127),
         };
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
@@ -219,6 +251,27 @@ fn block_sums<I: Isa, const P: usize>(
     if let ([_, ..], Some(x)) = (rest, x.get(whole.len())) {
         // A group of four inputs; those after it are zeros.
         sums = multiply(isa, sums, isa.load_i16(&block(weights, at + whole.len() * 16)), x);
+    }
+    sums
+}
+
+/// The sums of one block of four channels with wide weights for each pixel; lanes `i` and `i + 4` belong together.
+#[inline(always)]
+fn wide_sums<I: Isa, const P: usize>(
+    isa: I,
+    weights: &[i16],
+    at: usize,
+    k: usize,
+    x: &[[I::I16; P]],
+) -> [I::I32; P] {
+    let mut sums = [isa.splat(0); P];
+    let (fours, _) = weights[at..][..4 * k].as_chunks::<16>();
+    for (i, w) in fours.iter().enumerate() {
+        let w = isa.load_i16(w);
+        for (sum, &x) in sums.iter_mut().zip(&x[i / 2]) {
+            // Inputs stand there as `0 2 0 2 1 3 1 3`, then the next four.
+            *sum = isa.madd(*sum, isa.half_twice(x, i % 2 == 1), w);
+        }
     }
     sums
 }

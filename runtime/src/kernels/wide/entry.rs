@@ -2,14 +2,14 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Requantise, Sum,
-    Params, Tiles,
+    Apart, Arena, Average, Conv, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params,
+    Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
 use crate::error::Rule;
 use crate::format::record::{
-    Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvLinear, ConvWinograd, Depthwise, DepthwisePlanar,
-    FullyConnected, Pool, PoolArith, PoolKind, Requantize, Window,
+    Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvLinear, ConvWinograd, Depthwise,
+    DepthwisePlanar, FullyConnected, Pool, PoolArith, PoolKind, Requantize, Window,
 };
 use crate::kernels::geometry::{Blocked, Planar};
 use crate::kernels::panels::{Blocks, Halves};
@@ -120,7 +120,13 @@ pub(crate) fn conv_linear(
 ) -> Result<(), Rule> {
     let conv = r.conv();
     let tensors = arena(memory, layout.src, layout.dst)?;
-    let job = ConvPairs { r: &conv, g, channels: Params::Linear, weights: bytemuck::cast_slice(words), tensors };
+    let job = ConvPairs {
+        r: &conv,
+        g,
+        channels: if r.wide { Params::Wide } else { Params::Linear },
+        weights: bytemuck::cast_slice(words),
+        tensors,
+    };
     if job.fits() && dispatch(job) {
         return Ok(());
     }

@@ -15,6 +15,8 @@ pub(crate) trait Isa: Copy {
     fn spread(self, x: &[i8; 8]) -> Self::I16;
     /// Four numbers in the order `0 2` four times, then `1 3` four times.
     fn quad(self, x: &[i16; 4]) -> Self::I16;
+    /// Of numbers in the order of [`Self::spread`] the first half or the second, in the order of [`Self::quad`].
+    fn half_twice(self, x: Self::I16, second: bool) -> Self::I16;
     /// Reads.
     fn load_i16(self, x: &[i16; 16]) -> Self::I16;
     /// One number sixteen times.

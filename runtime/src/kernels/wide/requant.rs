@@ -90,12 +90,18 @@ impl<I: Isa> Channels<I> {
         Self { bias: isa.load(&block(q.bias, channel)), scale, bounds: *bounds, linear: false }
     }
 
+    /// Outputs from 256 times the sums, of [`Self::linear`].
+    #[inline(always)]
+    pub(super) fn finish_scaled(&self, isa: I, scaled: I::I32) -> [i8; 8] {
+        let scaled = isa.add(scaled, self.bias);
+        self.bounds.end(isa, isa.high_mul_shifted(scaled, self.scale.multiplier))
+    }
+
     /// Outputs from sums without bias.
     #[inline(always)]
     pub(super) fn finish(&self, isa: I, sums: I::I32) -> [i8; 8] {
         if self.linear {
-            let scaled = isa.add(isa.shift_left(sums, isa.splat(8)), self.bias);
-            return self.bounds.end(isa, isa.high_mul_shifted(scaled, self.scale.multiplier));
+            return self.finish_scaled(isa, isa.shift_left(sums, isa.splat(8)));
         }
         let scaled = self.scale.apply(isa, isa.add(sums, self.bias));
         self.bounds.end(isa, scaled)

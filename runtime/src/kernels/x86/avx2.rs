@@ -60,6 +60,9 @@ macro_rules! common {
             );
             _mm256_shuffle_epi8(all, order)
         });
+        method!(half_twice(x: __m256i, second: bool) -> __m256i {
+            if second { _mm256_permute4x64_epi64::<0xfa>(x) } else { _mm256_permute4x64_epi64::<0x50>(x) }
+        });
         method!(load_i16(x: &[i16; 16]) -> __m256i { _mm256_loadu_si256(x.as_ptr().cast()) });
         method!(splat_i16(x: i16) -> __m256i { _mm256_set1_epi16(x) });
         method!(sub_i16(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) });

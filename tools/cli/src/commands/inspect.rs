@@ -270,7 +270,11 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
             let (offset, len) = cost::output(&record).unwrap_or_default();
             let members: Vec<_> = cost::members(&record, model.blobs()).collect();
             let kinds: Vec<_> = members.iter().map(|m| m.tag().name()).collect();
-            let kind = if kinds.len() > 1 { format!("{}({})", info.tag.name(), kinds.join("+")) } else { info.tag.name().to_owned() };
+            let kind = if kinds.len() > 1 {
+                format!("{}({})", info.tag.name(), kinds.join("+"))
+            } else {
+                info.tag.name().to_owned()
+            };
             OperatorReport {
                 index: info.index,
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),

@@ -12,8 +12,10 @@ use super::straight::{self, Line};
 use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, to_u16, winograd};
 use crate::{Prefer, blobs};
 
+/// Most inputs of an output whose weights take 16 bits where speed counts.
+const MOST_WIDE: usize = 128;
 /// Most pairs of a strip.
-const MOST_PAIRS: usize = 12;
+const MOST_PAIRS: usize = 32;
 /// Bytes of a block that stays in a small cache for data (256 bytes) from one pair to the next.
 const CACHED: usize = 192;
 
@@ -90,7 +92,13 @@ fn emit_conv(
     {
         return Ok(false);
     }
-    let lines = if fixed && packed.is_none() && !one_row { lines(&q, y, activation, channels, &|o, k| o * taps + k) } else { None };
+    // Beyond, loading them takes longer than it saves.
+    let wide = c.prefer == Prefer::Speed && weights.len() <= 4 * channels.div_ceil(4) * MOST_WIDE;
+    let lines = if fixed && packed.is_none() && !one_row {
+        lines(&q, y, activation, channels, wide, &|o, k| o * taps + k)
+    } else {
+        None
+    };
     let mut r = record::ConvBlocked {
         src: 0,
         dst: 0,
@@ -110,7 +118,7 @@ fn emit_conv(
     let macs = ((y.len() * taps) as u64, (taps * channels) as u64);
     let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
     if let Some(lines) = lines.filter(|_| scratch > 0) {
-        return emit_linear(c, r, x, y, &lines, &weights, macs).map(|()| true);
+        return emit_linear(c, r, x, y, &lines, (&weights, wide), macs).map(|()| true);
     }
     if scratch == 0 {
         r.walk = if q.fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
@@ -122,7 +130,9 @@ fn emit_conv(
     blob.extend(stored);
     r.blob = c.blob(blob, (stored.len(), 4 * channels))?;
     let record = match &packed {
-        Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.room.panel).into(),
+        Some(p) => {
+            packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.room.panel).into()
+        }
         None => Record::ConvBlocked(r),
     };
     let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
@@ -136,6 +146,7 @@ fn lines(
     y: &Tensor,
     activation: Activation,
     channels: usize,
+    wide: bool,
     at: &dyn Fn(usize, usize) -> usize,
 ) -> Option<Vec<Line>> {
     let whole = matches!(clamp_i8(activation, y), None | Some((i8::MIN, i8::MAX)));
@@ -146,7 +157,10 @@ fn lines(
     let line = |o: usize| {
         let (multiplier, shift) = q.fixed[if q.fixed.len() == 1 { 0 } else { o }];
         let reach = straight::reach((0..taps).map(|k| q.weights[at(o, k)]));
-        straight::Scale { multiplier, shift, bias: q.bias[o] }.line(&reach)
+        let scale = straight::Scale { multiplier, shift, bias: q.bias[o] };
+        // Wide weights may be multiplied by something else as well.
+        let others = if wide { 240..256 } else { 0..0 };
+        core::iter::once(256).chain(others.rev()).find_map(|factor| scale.line(&reach, factor))
     };
     (0..channels).map(line).collect()
 }
@@ -158,29 +172,56 @@ fn emit_linear(
     x: &Tensor,
     y: &Tensor,
     lines: &[Line],
-    weights: &[u8],
+    (weights, wide): (&[u8], bool),
     (macs, count): (u64, u64),
 ) -> Lowering {
     let bytes = weights.len() / lines.len().div_ceil(4).max(1);
     let mut blob = Vec::new();
     for (lines, weights) in lines.chunks(4).zip(weights.chunks(bytes.max(1))) {
-        let mut all = [Line { bias: 0, multiplier: 0 }; 4];
+        let mut all = [Line { bias: 0, multiplier: 0, factor: 256 }; 4];
         all[..lines.len()].copy_from_slice(lines);
         let [a, b, c, d] = all;
+        if wide {
+            blob.extend(blobs::words(&[b.bias, a.bias, d.bias, c.bias]));
+            blob.extend(widened(weights, all.map(|line| line.factor)));
+            blob.extend(blobs::words(&all.map(|line| line.multiplier)));
+            continue;
+        }
         blob.extend(blobs::words(&[b.bias, d.bias]));
         blob.extend(weights);
         blob.extend(blobs::words(&[a.bias, c.bias, a.multiplier, b.multiplier, c.multiplier, d.multiplier]));
     }
-    r.blob = c.blob(blob, (weights.len(), 4 * lines.len()))?;
+    let stored = weights.len() * if wide { 2 } else { 1 };
+    r.blob = c.blob(blob, (stored, 4 * lines.len()))?;
     // Bytes of the lanes of a pair, and of a block with its words.
-    let (lanes, block) = (bytes, bytes + 32);
+    let (lanes, block) = (bytes, bytes * if wide { 2 } else { 1 } + 32);
     let pairs = y.len() / lines.len().max(1) / 2;
     let strip = (c.room.strip / lanes.max(1)).clamp(1, MOST_PAIRS).min(pairs.max(1));
+    // Strips end where rows do, if that is near.
+    let row = y.shape[y.shape.len().saturating_sub(2)].div_ceil(2).max(1);
+    let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };
     // A small block stays in the cache for data as it is.
     let panel = c.prefer == Prefer::Speed && strip >= 4 && block > CACHED;
-    let r = record::ConvLinear::new(r, strip as u8, panel);
+    let r = record::ConvLinear::new(r, strip as u8, panel, wide);
     let scratch = cost::scratch(&r.into()).ok_or("the window does not fit")?;
     emit(c, r.into(), x, y, scratch, macs, count)
+}
+
+/// Weights in the order of [`record::ConvBlocked`] as those of a wide [`record::ConvLinear`].
+fn widened(arranged: &[u8], factors: [i16; 4]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * arranged.len());
+    for pair in arranged.chunks_exact(8) {
+        // Two inputs of channels (A, B), then of (C, D).
+        for (both, factors) in pair.chunks_exact(4).zip(factors.chunks_exact(2)) {
+            let halves = [0, 2].map(|i| i16::from_le_bytes([both[i], both[i + 1]]));
+            let low = |half: i16| i16::from(half as i8);
+            // No weight is -128, no factor more than 256.
+            let lower = halves.map(|half| low(half) * factors[0]);
+            let upper = halves.map(|half| (half.wrapping_sub(low(half)) >> 8) * factors[1]);
+            bytes.extend([lower, upper].into_iter().flatten().flat_map(i16::to_le_bytes));
+        }
+    }
+    bytes
 }
 
 /// Lowers a depthwise convolution of multiplier 1; `false` if it does not suit.
@@ -211,7 +252,7 @@ pub(super) fn depthwise(
     let lines = if c.learns || window.kernel != [3, 3] || window.stride.iter().any(|s| *s > 2) {
         None
     } else {
-        lines(&q, y, activation, count, &|o, k| o * taps + k)
+        lines(&q, y, activation, count, false, &|o, k| o * taps + k)
     };
     if let Some(lines) = &lines {
         let weights = blob.split_off(blob.len() - q.weights.len());

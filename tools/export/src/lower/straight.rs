@@ -30,6 +30,8 @@ pub(super) struct Scale {
 pub(super) struct Line {
     pub(super) bias: i32,
     pub(super) multiplier: i32,
+    /// What sums are multiplied by before the bias is added.
+    pub(super) factor: i16,
 }
 
 impl Scale {
@@ -42,38 +44,45 @@ impl Scale {
         div_ceil(doubled, 2 * i128::from(self.multiplier)) - i128::from(self.bias)
     }
 
-    /// The line for sums in `reach`.
-    pub(super) fn line(&self, reach: &RangeInclusive<i64>) -> Option<Line> {
+    /// The line for sums in `reach` that are multiplied by `factor`.
+    pub(super) fn line(&self, reach: &RangeInclusive<i64>, factor: i16) -> Option<Line> {
         if self.multiplier <= 0 || !(-22..=-1).contains(&self.shift) {
             return None;
         }
         let begins: Vec<i128> = (1..=255).map(|steps| self.begin(steps)).collect();
-        // 256 times the sum times the multiplier has 32 + SHIFT bits behind the output.
-        let exact = f64::from(self.multiplier) * f64::from(i32::from(self.shift) + 5).exp2();
+        // The factor times the sum times the multiplier has 32 + SHIFT bits behind the output.
+        let scale = f64::from(self.multiplier) * f64::from(i32::from(self.shift) - 31).exp2();
+        let exact = scale * f64::from(32 + SHIFT).exp2() / f64::from(factor);
         // So far apart that the last steps move by a thousandth of a sum.
-        let scale = exact / f64::from(36).exp2();
         let step = ((exact * scale / 256_000.0) as i64).max(1);
         let middle = exact.round() as i64;
-        let candidates = (0..=2 * TRIES).map(|i| middle + step * if i & 1 == 0 { i / 2 } else { -(i / 2) - 1 });
-        candidates
-            .filter(|&m| (1..=i64::from(i32::MAX)).contains(&m))
-            .find_map(|multiplier| bias(&begins, multiplier, reach).map(|bias| Line { bias, multiplier: multiplier as i32 }))
+        let candidates =
+            (0..=2 * TRIES).map(|i| middle + step * if i & 1 == 0 { i / 2 } else { -(i / 2) - 1 });
+        // With few steps in reach, steeper lines do too, and their biases are smaller.
+        let inside =
+            |begin: &&i128| i128::from(*reach.start()) < **begin && **begin <= i128::from(*reach.end());
+        let few = if begins.iter().filter(inside).count() <= 8 { 64 } else { 0 };
+        let steeper = (1..=few).map(|i| (exact * (0.25 * f64::from(i)).exp2()) as i64);
+        candidates.chain(steeper).filter(|&m| (1..=i64::from(i32::MAX)).contains(&m)).find_map(|multiplier| {
+            let bias = bias(&begins, multiplier, reach, factor.into())?;
+            Some(Line { bias, multiplier: multiplier as i32, factor })
+        })
     }
 }
 
 /// A bias with which this multiplier gives the outputs that begin at `begins`, from -127 on.
-fn bias(begins: &[i128], multiplier: i64, reach: &RangeInclusive<i64>) -> Option<i32> {
+fn bias(begins: &[i128], multiplier: i64, reach: &RangeInclusive<i64>, factor: i128) -> Option<i32> {
     let (first, last) = (i128::from(*reach.start()), i128::from(*reach.end()));
-    // No sum times 256 plus the bias leaves 32 bits.
-    let mut least = i128::from(i32::MIN) - 256 * first;
-    let mut most = i128::from(i32::MAX) - 256 * last;
+    // No sum times the factor plus the bias leaves 32 bits.
+    let mut least = i128::from(i32::MIN) - factor * first;
+    let mut most = i128::from(i32::MAX) - factor * last;
     for (output, &begin) in (-127i128..).zip(begins) {
         let product = div_ceil(output << (32 + SHIFT), i128::from(multiplier));
         if begin <= last {
-            least = least.max(product - 256 * begin.max(first));
+            least = least.max(product - factor * begin.max(first));
         }
         if begin > first {
-            most = most.min(product - 1 - 256 * (begin - 1).min(last));
+            most = most.min(product - 1 - factor * (begin - 1).min(last));
         }
         if least > most {
             return None;
@@ -110,7 +119,7 @@ mod tests {
     }
 
     fn straight(line: Line, sum: i64) -> i8 {
-        let scaled = (sum as i32).wrapping_mul(256).wrapping_add(line.bias);
+        let scaled = (sum as i32).wrapping_mul(line.factor.into()).wrapping_add(line.bias);
         ((i64::from(scaled) * i64::from(line.multiplier)) >> (32 + SHIFT)).clamp(-128, 127) as i8
     }
 
@@ -124,9 +133,10 @@ mod tests {
             shift in -12i8..=-5,
             bias in -40_000i32..40_000,
             reach in 100i64..3_000_000,
+            factor in 240i16..258,
         ) {
             let scale = Scale { multiplier, shift, bias };
-            let Some(line) = scale.line(&(-reach..=reach)) else { return Ok(()) };
+            let Some(line) = scale.line(&(-reach..=reach), factor) else { return Ok(()) };
             let same = |sum: i64| {
                 prop_assert_eq!(straight(line, sum), tflite(&scale, sum), "{} {:?}", sum, line);
                 Ok(())
@@ -147,7 +157,7 @@ mod tests {
         let found = |shift: i8| {
             let multipliers = (0..100i32).map(|i| (1 << 30) + i * 10_737_418);
             let has = |&multiplier: &i32| {
-                Scale { multiplier, shift, bias: 77 }.line(&(-400_000..=400_000)).is_some()
+                Scale { multiplier, shift, bias: 77 }.line(&(-400_000..=400_000), 256).is_some()
             };
             multipliers.filter(has).count()
         };
