@@ -130,7 +130,7 @@ fn stages(file: &[u8]) -> usize {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
     fn stages_give_the_bits_of_plain_operators_in_less_memory(shape in shapes()) {

@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 use offshoot::format::linear::SHIFT;
 
 /// Multipliers that are tried on each side of the scale.
-const TRIES: i64 = 40;
+const TRIES: i64 = 1000;
 
 /// TFLite's requantisation of a channel whose output's zero point is -128 and that has no narrower bounds: what is negative
 /// ends there, so that the rounding of negative numbers does not matter.
@@ -53,8 +53,8 @@ impl Scale {
         // The factor times the sum times the multiplier has 32 + SHIFT bits behind the output.
         let scale = f64::from(self.multiplier) * f64::from(i32::from(self.shift) - 31).exp2();
         let exact = scale * f64::from(32 + SHIFT).exp2() / f64::from(factor);
-        // So far apart that the last steps move by a thousandth of a sum.
-        let step = ((exact * scale / 256_000.0) as i64).max(1);
+        // So far apart that the last steps move by a two-thousandth of a sum.
+        let step = ((exact * scale / 512_000.0) as i64).max(1);
         let middle = exact.round() as i64;
         let candidates =
             (0..=2 * TRIES).map(|i| middle + step * if i & 1 == 0 { i / 2 } else { -(i / 2) - 1 });
@@ -148,7 +148,7 @@ mod tests {
                 let begin = scale.begin(steps) as i64;
                 (begin - 3..begin + 3).filter(|sum| sum.abs() <= reach).try_for_each(same)?;
             }
-            [-reach, reach, 0].into_iter().try_for_each(same)
+            [-reach, reach, 0].into_iter().try_for_each(same)?;
         }
     }
 
