@@ -14,6 +14,8 @@ use crate::{Prefer, blobs};
 
 /// Most inputs of an output whose weights take 16 bits where speed counts.
 const MOST_WIDE: usize = 128;
+/// Fewest output channels for strips of one pair.
+const LEAST_CHANNELS: usize = 48;
 /// Most pairs of a strip.
 const MOST_PAIRS: usize = 32;
 /// Bytes of a block that stays in a small cache for data (256 bytes) from one pair to the next.
@@ -117,7 +119,9 @@ fn emit_conv(
     };
     let macs = ((y.len() * taps) as u64, (taps * channels) as u64);
     let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
-    if let Some(lines) = lines.filter(|_| scratch > 0) {
+    // With one pair a strip, what a strip takes is made up for by many channels only.
+    let pays = c.room.strip >= 2 * scratch as usize || channels >= LEAST_CHANNELS;
+    if let Some(lines) = lines.filter(|_| scratch > 0 && pays) {
         return emit_linear(c, r, x, y, &lines, (&weights, wide), macs).map(|()| true);
     }
     if scratch == 0 {
