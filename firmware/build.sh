@@ -40,8 +40,8 @@ for image in "${images[@]}"; do
         # Its vectors (Helium) are left alone: what the compiler makes of the portable kernels with them takes five times the
         # instructions of the DSP kernels, and vectors of floats flush what is very small to zero: not the host's bits.
         an547) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(--features an547) ;;
-        # What counts on the smallest board is flash: at level 3 there is none left for models.
-        microbit) target=thumbv6m-none-eabi package=offshoot-microbit log=false level=2 ;;
+        # What counts on the smallest board is flash: at levels 2 and 3 there is none left for models.
+        microbit) target=thumbv6m-none-eabi package=offshoot-microbit log=false level=s ;;
         virt-riscv32) target=riscv32imac-unknown-none-elf package=offshoot-virt-riscv32 log=false ;;
         *) usage ;;
     esac

@@ -1,5 +1,7 @@
 //! Helpers of the end-to-end tests: where the data is, and how to say that it is absent.
 
+pub mod int8;
+
 use std::path::PathBuf;
 
 /// The repository's root.

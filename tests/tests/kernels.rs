@@ -4,10 +4,9 @@ use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
-use offshoot_ir::{
-    Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, Window,
-};
+use offshoot_ir::{Activation, BinaryKind, Data, Graph, Op, PoolKind, Window};
 use offshoot_target::{Device, HostDevice, Target};
+use offshoot_tests::int8::{Builder, Numbers, extent};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -63,76 +62,9 @@ fn shapes() -> impl Strategy<Value = Shape> {
     )
 }
 
-/// Numbers from a seed (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<i8> {
-        (0..count).map(|_| ((self.next() >> 40) as i8).max(-127)).collect()
-    }
-}
-
-struct Builder {
-    graph: Graph,
-    numbers: Numbers,
-}
-
-impl Builder {
-    fn value(&mut self, shape: [usize; 4], scale: f32, zero: i32) -> ValueId {
-        let name = format!("v{}", self.graph.values.len());
-        self.graph.add_value(Value {
-            name,
-            shape: shape.to_vec(),
-            dtype: DType::I8,
-            quant: Some(Quant::per_tensor(scale, zero)),
-            data: None,
-            channels_first_outside: false,
-        })
-    }
-
-    fn node(&mut self, op: Op, inputs: &[ValueId], shape: [usize; 4], scale: f32, zero: i32) -> ValueId {
-        let output = self.value(shape, scale, zero);
-        let name = format!("n{}", self.graph.nodes.len());
-        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
-        output
-    }
-
-    /// Weights and biases of `out_c` channels with `taps` each, and a scale at which their outputs spread.
-    fn parameters(&mut self, shape: [usize; 4], in_scale: f32) -> (Vec<ValueId>, f32) {
-        let (out_c, taps) = (shape[0], shape[1] * shape[2] * shape[3]);
-        let mut data = self.numbers.bytes(out_c * taps);
-        // As quantised to four bits, to a codebook of four, or to eight bits.
-        match self.numbers.next() % 3 {
-            0 => data.iter_mut().for_each(|w| *w >>= 4),
-            1 => data.iter_mut().for_each(|w| *w = [0, 0, -19, 60, 127][(*w as u8 % 5) as usize]),
-            _ => {}
-        }
-        let scale: Vec<f32> = (0..out_c).map(|o| 0.01 + 0.001 * (o % 5) as f32).collect();
-        let name = format!("w{}", self.graph.values.len());
-        let w = self.graph.add_constant(name, shape.to_vec(), Data::I8(data));
-        let axis = (out_c > 1).then_some(0);
-        self.graph.value_mut(w).quant = Some(Quant { scale, zero_point: vec![0; out_c], axis });
-        let bias = (0..out_c).map(|_| (self.numbers.next() % 4001) as i32 - 2000).collect();
-        let name = format!("b{}", self.graph.values.len());
-        let b = self.graph.add_constant(name, vec![out_c], Data::I32(bias));
-        (vec![w, b], in_scale * 0.012 * 60.0 * (taps as f32).sqrt())
-    }
-}
-
-fn extent(input: usize, kernel: usize, stride: usize, dilation: usize, pad: usize) -> Option<usize> {
-    (input + pad).checked_sub(dilation * (kernel - 1) + 1).map(|room| room / stride + 1)
-}
-
 /// The network; `None` if a window does not fit.
 fn network(s: &Shape) -> Option<Graph> {
-    let mut b = Builder { graph: Graph::default(), numbers: Numbers(s.seed | 1) };
+    let mut b = Builder::new(s.seed);
     let [h, w, c] = s.input;
     let x = b.value([1, h, w, c], 0.05, -5);
     b.graph.inputs.push(x);
@@ -234,7 +166,7 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
     let mut host = HostDevice::new();
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(4), ..Config::default() });
     let (mut networks, mut met) = (0, BTreeSet::new());
-    while networks < 24 {
+    while networks < 40 {
         let shape = shapes().new_tree(&mut runner).unwrap().current();
         let Some(graph) = network(&shape) else { continue };
         let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
@@ -252,8 +184,15 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
         assert_eq!(first, None, "{shape:?} {prefer:?}: operator {first:?} departs");
         networks += 1;
     }
-    let arranged =
-        ["conv_blocked", "depthwise_planar", "conv_winograd", "fully_connected_coded", "conv_packed"];
+    let arranged = [
+        "conv_blocked",
+        "depthwise_planar",
+        "conv_winograd",
+        "fully_connected_coded",
+        "conv_packed",
+        "conv_linear",
+        "depthwise_linear",
+    ];
     let missing: Vec<_> = arranged.iter().filter(|kind| !met.contains(**kind)).collect();
     assert!(missing.is_empty(), "no network had {missing:?}");
 }

@@ -13,11 +13,13 @@ pub mod crc;
 mod decode;
 pub mod header;
 pub mod learn;
+pub mod linear;
 pub mod nested;
 pub mod packed;
 pub mod record;
 pub mod recurrent;
 pub mod sparse;
+pub mod stage;
 pub mod tag;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

@@ -10,10 +10,12 @@
 pub use super::blocked::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
 pub use super::codec::Record;
 pub use super::coded::FullyConnectedCoded;
+pub use super::linear::{ConvLinear, DepthwiseLinear};
 pub use super::nested::{ConvNested, DepthwiseNested};
 pub use super::packed::ConvPacked;
 pub use super::recurrent::{Recurrent, RecurrentArith, RecurrentKind, Returns};
 pub use super::sparse::{ConvSparse, FullyConnectedSparse};
+pub use super::stage::Stage;
 pub use super::tag::Tag;
 use serde::{Deserialize, Serialize};
 

@@ -32,6 +32,9 @@ pub enum Tag {
     ConvWinograd = 25,
     FullyConnectedCoded = 26,
     ConvPacked = 27,
+    ConvLinear = 28,
+    DepthwiseLinear = 29,
+    Stage = 30,
     FullyConnectedSparse = 32,
     ConvSparse = 33,
     Recurrent = 34,
@@ -41,7 +44,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 35] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -69,6 +72,9 @@ impl Tag {
         Self::ConvWinograd,
         Self::FullyConnectedCoded,
         Self::ConvPacked,
+        Self::ConvLinear,
+        Self::DepthwiseLinear,
+        Self::Stage,
         Self::FullyConnectedSparse,
         Self::ConvSparse,
         Self::Recurrent,
@@ -111,6 +117,9 @@ impl Tag {
             Self::ConvWinograd => "conv_winograd",
             Self::FullyConnectedCoded => "fully_connected_coded",
             Self::ConvPacked => "conv_packed",
+            Self::ConvLinear => "conv_linear",
+            Self::DepthwiseLinear => "depthwise_linear",
+            Self::Stage => "stage",
             Self::FullyConnectedSparse => "fully_connected_sparse",
             Self::ConvSparse => "conv_sparse",
             Self::Recurrent => "recurrent",

@@ -1,7 +1,9 @@
 //! What a record says about its own cost and output: for reports on the host, never needed to run.
 
 use crate::format::codec::Record;
-use crate::format::record::{BinaryArith, DType, MatMulArith, PReluArith, ReduceArith, SoftmaxArith, Window};
+use crate::format::record::{
+    BinaryArith, DType, MatMulArith, PReluArith, ReduceArith, SoftmaxArith, Stage, Window,
+};
 use crate::ops;
 
 /// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
@@ -22,6 +24,8 @@ pub fn macs(record: &Record) -> u64 {
         }
         Record::ConvBlocked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::ConvPacked(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::ConvLinear(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
+        Record::DepthwiseLinear(r) => outputs(DType::I8) * area(r.window),
         Record::ConvNested(r) => outputs(DType::I8) * area(r.window) * u64::from(r.c),
         Record::DepthwiseNested(r) => outputs(DType::I8) * area(r.window),
         Record::DepthwisePlanar(r) => outputs(DType::I8) * area(r.window),
@@ -48,6 +52,8 @@ pub fn weights(record: &Record) -> u64 {
         Record::ConvTranspose(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c / r.groups.max(1)),
         Record::ConvBlocked(r) => u64::from(r.out_c) * area(r.window) * u64::from(r.c),
         Record::ConvPacked(r) => weights(&Record::ConvBlocked(r.conv())),
+        Record::ConvLinear(r) => weights(&Record::ConvBlocked(r.conv())),
+        Record::DepthwiseLinear(r) => u64::from(r.c) * area(r.window),
         Record::ConvNested(r) => weights(&Record::ConvBlocked(r.conv())),
         Record::DepthwiseNested(r) => u64::from(r.c) * area(r.window),
         Record::DepthwisePlanar(r) => u64::from(r.c) * area(r.window),
@@ -79,6 +85,11 @@ pub fn scratch(record: &Record) -> Option<u32> {
             None => return Some(0),
         },
         Record::DepthwisePlanar(r) => r.planes(&r.layout().ok()?.0).ok()?,
+        Record::ConvLinear(r) => {
+            let (lanes, panel) = r.spans(&r.layout().ok()?.0).ok()?;
+            return u32::try_from(lanes.len + panel.map_or(0, |panel| panel.len)).ok();
+        }
+        Record::DepthwiseLinear(r) => r.planar().planes(&r.layout().ok()?.0).ok()?,
         Record::DepthwiseNested(r) => return scratch(&Record::DepthwisePlanar(r.planar())),
         Record::ConvNested(r) => {
             let g = r.conv().layout().ok()?.0;
@@ -124,18 +135,39 @@ pub enum Lag {
 
 /// How far the output may lie over the input, of the records that may overwrite it while they consume it.
 pub fn lag(record: &Record) -> Lag {
+    let shifted =
+        |lag: Option<(u64, u64)>| lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above });
     match record {
         Record::ConvBlocked(r) => {
             let geometry = r.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
-            let lag = geometry.and_then(|g| g.lag(r));
-            lag.map_or(Lag::Apart, |(below, above)| Lag::Shifted { below, above })
+            shifted(geometry.and_then(|g| g.lag(r)))
         }
+        Record::ConvLinear(r) => shifted(r.layout().ok().and_then(|(g, _)| g.lag(&r.conv()))),
+        Record::DepthwiseLinear(r) if r.layout().is_ok_and(|(g, _)| g.in_place(&r.planar())) => Lag::Same,
         Record::ConvPacked(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
         Record::ConvNested(r) if r.one_panel() => lag(&Record::ConvBlocked(r.conv())),
         Record::DepthwiseNested(r) => lag(&Record::DepthwisePlanar(r.planar())),
         Record::DepthwisePlanar(r) if r.layout().is_ok_and(|(g, _)| g.in_place(r)) => Lag::Same,
         _ => Lag::Apart,
     }
+}
+
+/// The operators of a stage, in order; of any other record, itself.
+pub fn members(record: &Record, blobs: &[u8]) -> impl Iterator<Item = Record> {
+    let (own, stage) = match record {
+        Record::Stage(stage) if cfg!(feature = "op-stage") => {
+            (None, ops::StagePlan::of(stage, blobs).ok().map(|plan| plan.records()))
+        }
+        other => (Some(*other), None),
+    };
+    own.into_iter().chain(stage.into_iter().flatten())
+}
+
+/// Bytes of arena that a stage needs beside its input and output, and the bytes by which its output must at least begin
+/// before its input. `None` for a stage that breaks its rules.
+pub fn stage(stage: &Stage, blobs: &[u8]) -> Option<(u32, Lag)> {
+    let (bytes, below) = ops::StagePlan::of(stage, blobs).and_then(|plan| plan.needs()).ok()?;
+    Some((bytes, Lag::Shifted { below, above: u64::MAX }))
 }
 
 /// Element type of what the record writes. Movements of one-byte elements are int8, of four-byte ones float32.
@@ -191,6 +223,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::Unary(_) | Record::LayerNorm(_) | Record::Dequantize(_) => DType::F32,
         Record::ConvBlocked(_) | Record::DepthwisePlanar(_) | Record::ConvWinograd(_) => DType::I8,
         Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
+        Record::ConvLinear(_) | Record::DepthwiseLinear(_) | Record::Stage(_) => DType::I8,
         Record::ConvNested(_) | Record::DepthwiseNested(_) => DType::I8,
         Record::FullyConnectedSparse(_) | Record::ConvSparse(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,

@@ -121,14 +121,14 @@ pub(crate) fn step_line(
 pub(crate) use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
 
 #[cfg(arm_dsp)]
-pub(crate) use arm_dsp::{conv_blocks, conv_winograd, depthwise_planar, fully_connected_coded};
+pub(crate) use arm_dsp::{conv_blocks, conv_linear, conv_winograd, depthwise_planar, fully_connected_coded};
 pub(crate) use panels::{Codes, Part, conv_blocked, conv_nested, conv_packed};
 #[cfg(not(any(arm_dsp, wide)))]
-pub(crate) use passes::{conv_blocks, conv_winograd, depthwise_planar};
+pub(crate) use passes::{conv_blocks, conv_linear, conv_winograd, depthwise_planar};
 #[cfg(not(arm_dsp))]
 pub(crate) use portable::fully_connected_coded;
 #[cfg(wide)]
-pub(crate) use wide::entry::{conv_blocks, conv_winograd, depthwise_planar};
+pub(crate) use wide::entry::{conv_blocks, conv_linear, conv_winograd, depthwise_planar};
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]
@@ -137,7 +137,7 @@ pub struct Requant<'a> {
     pub bias: &'a [i32],
     /// One an output channel, or one for all.
     pub multiplier: &'a [i32],
-    /// As many as multipliers; > 0 left, < 0 right.
+    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`crate::format::linear`].
     pub shift: &'a [i8],
     /// Zero point of the input.
     pub in_zp: i32,

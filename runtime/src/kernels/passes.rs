@@ -3,7 +3,7 @@
 
 use crate::engine::Memory;
 use crate::error::Rule;
-use crate::format::record::{ConvBlocked, ConvWinograd, DepthwisePlanar, Walk};
+use crate::format::record::{ConvBlocked, ConvLinear, ConvWinograd, DepthwisePlanar, Walk};
 use crate::kernels::geometry::{Blocked, Planar};
 use crate::kernels::panels::{Blocks, Halves};
 use crate::kernels::{Requant, portable};
@@ -49,6 +49,34 @@ pub(crate) fn conv_blocks(
                 let (gathered, weights, dst) = memory.split2(lanes, panel, layout.dst)?;
                 portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
             }
+        }
+    }
+    Ok(())
+}
+
+/// Strips of pairs in the record's order: gather all, compute all.
+#[cfg_attr(arm_dsp, allow(dead_code))]
+pub(crate) fn conv_linear(
+    r: &ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let (lanes, _) = r.spans(g)?;
+    let conv = r.conv();
+    let (pairs, strip) = (g.pairs(), usize::from(r.strip));
+    let strips = pairs.div_ceil(strip);
+    for i in 0..strips {
+        let first = strip * if r.walk == Walk::Backwards { strips - 1 - i } else { i };
+        let all = || first..(first + strip).min(pairs);
+        let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
+        for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {
+            portable::gather_pair(&conv, g, pair, src, lanes);
+        }
+        let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
+        for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
+            portable::conv_pair_linear(r, g, words, pair, lanes, dst);
         }
     }
     Ok(())

@@ -74,6 +74,21 @@ pub(super) fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
 }
 
 impl ConvBlocked {
+    /// Input and output share no byte, or lie at the lag of pairs of pixels in the record's order.
+    pub(super) fn check_overlap(&self, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
+        if !layout.src.overlaps(layout.dst) {
+            return Ok(());
+        }
+        let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
+        let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
+        let far = match self.walk {
+            Walk::Forwards => src >= dst + below,
+            Walk::Backwards => dst >= src + above,
+            Walk::Vector | Walk::VectorOneScale => false,
+        };
+        require(far, Rule::Overlap)
+    }
+
     /// The part of `check` that is not about weights.
     pub(super) fn check_places(&self, limits: &Limits<'_>, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
@@ -81,15 +96,8 @@ impl ConvBlocked {
         let vector = self.walk.is_vector();
         require(self.is_built() && vector == g.vector, Rule::Format)?;
         if layout.src.overlaps(layout.dst) {
-            require(PAIRS && !vector, Rule::Overlap)?;
-            let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
-            let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
-            let far = match self.walk {
-                Walk::Forwards => src >= dst + below,
-                Walk::Backwards => dst >= src + above,
-                Walk::Vector | Walk::VectorOneScale => false,
-            };
-            require(far, Rule::Overlap)?;
+            require(PAIRS, Rule::Overlap)?;
+            self.check_overlap(g, layout)?;
         }
         if let Some(lanes) = self.lanes(g)? {
             limits.disjoint(lanes, layout.src)?;

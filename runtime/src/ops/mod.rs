@@ -11,6 +11,7 @@ mod blocked;
 mod coded;
 mod conv;
 mod elementwise;
+mod linear;
 mod matmul;
 mod movement;
 mod nested;
@@ -24,10 +25,12 @@ mod reduce;
 mod resize;
 mod shape;
 mod sparse;
+mod stage;
 mod weights;
 mod winograd;
 
 pub(crate) use shape::{Limits, Span, blob, product, require, window_output};
+pub(crate) use stage::Plan as StagePlan;
 pub(crate) use weights::{Layout, check_front};
 
 use crate::engine::Memory;
@@ -75,6 +78,9 @@ macro_rules! dispatch {
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::ConvLinear($r) if cfg!(feature = "op-conv-linear") => $call,
+            Record::DepthwiseLinear($r) if cfg!(feature = "op-depthwise-linear") => $call,
+            Record::Stage($r) if cfg!(feature = "op-stage") => $call,
             Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
             Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
             Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,

@@ -19,7 +19,6 @@ impl DepthwisePlanar {
         let geometry = Planar::of(self);
         let [k_h, k_w] = geometry.window.kernel;
         require(geometry.window.dilation == [1, 1], Rule::Window)?;
-        require(self.is_built(), Rule::Format)?;
         require(self.rows >= k_h && usize::from(self.rows) <= geometry.padded_h, Rule::Window)?;
         let output = product([self.n.into(), out_h, out_w, self.c.into()])?;
         let taps = product([k_h, k_w])?;
@@ -53,17 +52,28 @@ impl DepthwisePlanar {
     }
 }
 
+/// The part of `check` that is not about numbers.
+pub(super) fn check_places(
+    r: &DepthwisePlanar,
+    limits: &Limits<'_>,
+    g: &Planar,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    limits.arena(&[layout.src, layout.dst])?;
+    if layout.src.overlaps(layout.dst) {
+        require(layout.src.start == layout.dst.start && g.in_place(r), Rule::Overlap)?;
+    }
+    let planes = r.planes(g)?;
+    limits.disjoint(planes, layout.src)?;
+    limits.disjoint(planes, layout.dst)
+}
+
 impl Operator for DepthwisePlanar {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
-        limits.arena(&[layout.src, layout.dst])?;
+        require(self.is_built(), Rule::Format)?;
         check_clamp(self.clamp)?;
-        if layout.src.overlaps(layout.dst) {
-            require(layout.src.start == layout.dst.start && g.in_place(self), Rule::Overlap)?;
-        }
-        let planes = self.planes(&g)?;
-        limits.disjoint(planes, layout.src)?;
-        limits.disjoint(planes, layout.dst)?;
+        check_places(self, limits, &g, &layout)?;
         check_requant(&self.requant(limits.blobs, &layout)?.0)?;
         Ok(layout.work)
     }
@@ -72,6 +82,8 @@ impl Operator for DepthwisePlanar {
         Ok(self.layout()?.1.dst)
     }
 
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;

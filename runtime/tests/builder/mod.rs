@@ -380,6 +380,44 @@ pub(crate) fn every_record() -> Vec<Record> {
             .into(),
         );
     }
+    // Any words.
+    let linear = ConvBlocked {
+        src,
+        dst,
+        scratch,
+        n,
+        h,
+        w,
+        c,
+        out_c,
+        window,
+        in_zp,
+        out_zp: -128,
+        walk: Walk::Forwards,
+        clamp,
+        blob: 600,
+    };
+    for (strip, panel, wide) in [(1, false, false), (3, true, false), (2, true, true)] {
+        all.push(ConvLinear::new(linear, strip, panel, wide).into());
+    }
+    let planar = DepthwisePlanar {
+        src,
+        dst,
+        scratch,
+        n,
+        h,
+        w,
+        c,
+        rows: 3,
+        window: same,
+        in_zp,
+        out_zp: -128,
+        clamp,
+        blob: 600,
+    };
+    all.push(DepthwiseLinear::new(planar).into());
+    // Two tables over eight elements in four rows.
+    all.push(Stage { src, dst, scratch, rows: 4, step: 1, members: 2, len: 10, bytes: 8, blob: 960 }.into());
     all
 }
 
@@ -401,5 +439,6 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[644..650].copy_from_slice(&[2, 0, 0, 0, 1, 0]);
     // Weights and steps of all forms: no step is more than one.
     builder.blobs[652..676].fill(1);
+    builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
     builder
 }

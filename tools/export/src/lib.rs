@@ -13,8 +13,10 @@ pub mod nest;
 pub mod probes;
 pub mod relearn;
 pub mod report;
+pub mod stage;
 pub mod write;
 
+use lower::Room;
 use offshoot::format::codec::Record;
 use offshoot_ir::Graph;
 use offshoot_plan::{Plan, PlanOptions};
@@ -88,26 +90,41 @@ pub struct Compiled {
 /// Bytes of expanded weights that an operator may hold at once, most first: with more, inputs are gathered less often.
 const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 
-/// Operators and plan. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
+/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
 /// [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
-    panelled(options, |panel| lower::lower(graph, options, panel))
+    panelled(options, |room| lower::lower(graph, options, room))
 }
 
-/// As [`lower_and_plan`], of whatever `lower` gives with so many bytes of a panel.
+/// As [`lower_and_plan`], of whatever `lower` gives with so much room.
 fn panelled(
     options: &CompileOptions,
-    lower: impl Fn(usize) -> Result<lower::Lowered>,
+    lower: impl Fn(Room) -> Result<lower::Lowered>,
 ) -> Result<(lower::Lowered, Plan)> {
-    let attempt = |panel: usize| -> Result<(lower::Lowered, Plan)> {
-        let mut lowered = lower(panel)?;
+    let attempt = |panel: usize, strip: usize| -> Result<(lower::Lowered, Plan)> {
+        let mut lowered = lower(Room { panel, strip })?;
         if let Some(wish) = &options.learning {
             learning::keep_blocks(wish, &mut lowered)?;
         }
         let plan = offshoot_plan::plan(&write::problem(&lowered), &options.plan)?;
         Ok((lowered, plan))
     };
-    let smallest = attempt(PANELS[PANELS.len() - 1])?;
+    let least_panel = PANELS[PANELS.len() - 1];
+    let (mut smallest, mut strip) = (attempt(least_panel, 0)?, 0);
+    let wider: &[usize] = match options.prefer {
+        Prefer::Speed => &[3072],
+        Prefer::Balanced | Prefer::Flash => &[512, 256],
+        Prefer::Ram => &[],
+    };
+    for &room in wider {
+        let made = attempt(least_panel, room)?;
+        let least = u64::from(smallest.1.arena_bytes);
+        let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 128 };
+        if u64::from(made.1.arena_bytes) <= options.max_arena.map_or(wanted, |limit| wanted.min(limit)) {
+            (smallest, strip) = (made, room);
+            break;
+        }
+    }
     let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvNested(_));
     if !smallest.0.operators.iter().any(packed) {
         return Ok(smallest);
@@ -116,7 +133,7 @@ fn panelled(
     let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 20 };
     let allowed = options.max_arena.map_or(wanted, |limit| wanted.min(limit));
     for panel in &PANELS[..PANELS.len() - 1] {
-        let made = attempt(*panel)?;
+        let made = attempt(*panel, strip)?;
         if u64::from(made.1.arena_bytes) <= allowed {
             return Ok(made);
         }
@@ -130,12 +147,18 @@ fn panelled(
 /// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let (mut lowered, plan) = lower_and_plan(graph, options)?;
+    let (mut lowered, mut plan) = lower_and_plan(graph, options)?;
+    let unfused = plan.arena_bytes;
+    let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
+    if options.learning.is_none() && (options.prefer == Prefer::Ram || over) {
+        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
+    }
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
     let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
     let mut report = report::report(&bytes, &lowered, &plan);
+    report.arena_unfused_bytes = (plan.arena_bytes < unfused).then_some(unfused.into());
     report.learning = learning.map(|(_, report)| report);
     within(&report, options)?;
     Ok(Compiled { bytes, report })

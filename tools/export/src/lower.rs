@@ -17,6 +17,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod sparse;
+mod straight;
 mod unary;
 mod winograd;
 
@@ -100,6 +101,8 @@ pub struct Operator {
     pub weights: u64,
     /// What sparse storage makes of them, or would.
     pub sparse: Option<SparseReport>,
+    /// Encoded members and their kinds, of a stage.
+    pub members: Option<(Vec<u8>, Vec<&'static str>)>,
 }
 
 /// A node that runs in float32 although its output is int8.
@@ -134,10 +137,18 @@ pub struct Lowered {
     pub bias_bytes: u64,
 }
 
-/// Lowers a graph after the lossless passes. The graph must be valid. `panel`: bytes of expanded weights that an operator
-/// may hold at once.
-pub fn lower(graph: &Graph, options: &CompileOptions, panel: usize) -> crate::Result<Lowered> {
-    Ok(lower_with(graph, options, panel, Role::Alone, Sharing::default())?.0)
+/// Memory that an operator may have for its speed, bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Room {
+    /// Expanded weights that it may hold at once.
+    pub panel: usize,
+    /// Gathered inputs of pixels that are computed together.
+    pub strip: usize,
+}
+
+/// Lowers a graph after the lossless passes. The graph must be valid.
+pub fn lower(graph: &Graph, options: &CompileOptions, room: Room) -> crate::Result<Lowered> {
+    Ok(lower_with(graph, options, room, Role::Alone, Sharing::default())?.0)
 }
 
 /// What networks of one file share: their blobs, and which weights lie where in them.
@@ -154,7 +165,7 @@ pub struct Sharing {
 pub fn lower_with(
     graph: &Graph,
     options: &CompileOptions,
-    panel: usize,
+    room: Room,
     role: Role,
     sharing: Sharing,
 ) -> crate::Result<(Lowered, Wholes)> {
@@ -168,7 +179,7 @@ pub fn lower_with(
         arrange: options.arrange,
         learns: false,
         prefer: options.prefer,
-        panel,
+        room,
         stateful: options.stateful,
         sparse: None,
     };
@@ -221,8 +232,7 @@ pub(crate) struct Context<'g> {
     /// its output is computed.
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
-    /// Bytes of expanded weights that an operator may hold at once.
-    pub(crate) panel: usize,
+    pub(crate) room: Room,
     /// Recurrent layers keep their state from one run to the next.
     pub(crate) stateful: bool,
     /// What was found about the weights of the operator that is emitted next.

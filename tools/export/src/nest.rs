@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::lower::nested::Role;
-use crate::lower::{Lowered, Sharing, lower_with};
+use crate::lower::{Lowered, Room, Sharing, lower_with};
 use crate::write::{Network, write_networks};
 use crate::{CompileOptions, Compiled, learning, panelled, report};
 
@@ -41,9 +41,9 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
         return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
     };
     let role = if further.is_empty() { Role::Alone } else { Role::First };
-    let whole = |panel| lower_with(first, options, panel, role, Sharing::default());
-    let (mut lowered, plan) = panelled(options, |panel| Ok(whole(panel)?.0))?;
-    let wholes = whole(0)?.1;
+    let whole = |room| lower_with(first, options, room, role, Sharing::default());
+    let (mut lowered, plan) = panelled(options, |room| Ok(whole(room)?.0))?;
+    let wholes = whole(Room { panel: 0, strip: 0 })?.1;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, first, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
@@ -56,7 +56,7 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
         let blobs = made[made.len() - 1].0.blobs.clone();
         let sharing = Sharing { blobs, wholes: wholes.clone() };
         let network =
-            panelled(&inference, |panel| Ok(lower_with(graph, &inference, panel, Role::Further, sharing.clone())?.0))?;
+            panelled(&inference, |room| Ok(lower_with(graph, &inference, room, Role::Further, sharing.clone())?.0))?;
         if learning.is_some() && network.1.arena_bytes > made[0].1.arena_bytes {
             let (needed, limit) = (network.1.arena_bytes.into(), made[0].1.arena_bytes.into());
             return Err(Error::Nested { network: i + 1, needed, limit });

@@ -23,6 +23,8 @@ pub struct CompileReport {
     pub arena_lower_bound_bytes: u64,
     /// The plan is proved to be the best.
     pub arena_optimal: bool,
+    /// Bytes of arena without the stages (operators that run together, strip of rows by strip of rows), if there are any.
+    pub arena_unfused_bytes: Option<u64>,
     /// Multiply-accumulates of one run: windows in full, padding included.
     pub macs: u64,
     /// Operators in the order in which they run.
@@ -54,6 +56,9 @@ pub struct OperatorReport {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// Kinds of the operators that it runs strip by strip, if it is a stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<&'static str>,
     /// IR value that it completes, if it completes one.
     pub origin: Option<u32>,
     /// What sparse storage makes of weights of which many are zero, or would.
@@ -103,6 +108,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
                 kind: op.record.tag().name(),
                 macs: op.macs,
                 weights: op.weights,
+                members: op.members.as_ref().map(|m| m.1.clone()).unwrap_or_default(),
                 origin: op.origin.map(|v| v.0),
                 sparse: op.sparse,
             }
@@ -117,6 +123,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         arena_bytes: plan.arena_bytes.into(),
         arena_lower_bound_bytes: plan.lower_bound.into(),
         arena_optimal: plan.optimal,
+        arena_unfused_bytes: None,
         macs: operators.iter().map(|o| o.macs).sum(),
         operators,
         timeline: plan.timeline.clone(),

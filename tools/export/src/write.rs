@@ -268,6 +268,9 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
+        Record::ConvLinear(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwiseLinear(r) => shift!(r, src += a, dst += dst),
+        Record::Stage(r) => shift!(r, src += a, dst += dst),
         Record::ConvNested(r) => shift!(r, src += a, dst += dst),
         Record::DepthwiseNested(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedSparse(r) => shift!(r, src += a, dst += dst),
@@ -321,8 +324,14 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
+        Record::ConvLinear(r) => {
+            r.scratch = scratch / 4;
+            r.walk = walk(&r.conv(), op);
+        }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
         Record::DepthwiseNested(r) => r.scratch = scratch / 4,
+        Record::DepthwiseLinear(r) => r.scratch = scratch / 4,
+        Record::Stage(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         Record::Recurrent(r) => r.scratch = scratch / 4,

@@ -3,7 +3,7 @@
 //! A plane that is gathered as a whole may be turned, so that the inner loop runs along its longer side and along the
 //! longer side of the window.
 
-use super::{drops_negatives, gather, plane, saturates, taps, zero_and_half};
+use super::{drops_negatives, gather, plane, saturates, straight, taps, zero_and_half};
 use crate::engine::Memory;
 use crate::error::Rule;
 use crate::format::record::DepthwisePlanar;
@@ -23,7 +23,8 @@ pub(crate) fn depthwise_planar(
     let planes = r.planes(g)?;
     let view = View::of(r, g, planes.len / 2);
     let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
-    if !cfg!(feature = "planar-any") && !(small && saturates(q)) {
+    let linear = q.shift.is_empty();
+    if !linear && !cfg!(feature = "planar-any") && !(small && saturates(q)) {
         return Err(Rule::Format);
     }
     if !saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST {
@@ -42,11 +43,9 @@ pub(crate) fn depthwise_planar(
         for channel in 0..c {
             // SAFETY: the planes of a channel of an image.
             unsafe {
-                walk.channel(
-                    channel,
-                    src.add(n * input * c + channel).cast(),
-                    dst.add(n * output * c + channel).cast(),
-                );
+                let src = src.add(n * input * c + channel).cast();
+                let dst = dst.add(n * output * c + channel).cast();
+                if linear { walk.straight(channel, src, dst) } else { walk.channel(channel, src, dst) }
             }
         }
     }
@@ -128,7 +127,12 @@ struct Walk<'r> {
 impl Walk<'_> {
     /// # Safety
     /// `src` and `dst` are the channel's first elements in an image and in its output.
+    // Out of line, as `straight`: one's frame does not lie below the other's.
+    #[inline(never)]
     unsafe fn channel(&self, channel: usize, src: *const i8, dst: *mut i8) {
+        if !cfg!(any(feature = "planar-signed", feature = "planar-positive")) {
+            return;
+        }
         let v = &self.view;
         let (multiplier, shift) = self.q.scale(channel);
         let shift = u32::from(shift.unsigned_abs()) - 1;
@@ -154,20 +158,8 @@ impl Walk<'_> {
             shift,
             gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
         };
-        let mut gathered = 0;
-        let mut from = 0;
-        while from < v.output[0] {
-            let to = (from + v.band).min(v.output[0]);
-            let (origin, end) = (from * v.stride[0], (to - 1) * v.stride[0] + v.kernel[0]);
-            let kept = usize::max(gathered, origin) - origin;
-            if kept > 0 && from > 0 {
-                let first = v.band * v.stride[0] * v.pitch;
-                // SAFETY: rows of the scratch.
-                unsafe { core::ptr::copy(self.scratch.add(first), self.scratch, kept * v.pitch) };
-            }
-            self.gather(src, origin, origin + kept..end);
-            gathered = end;
-            (windows.src, windows.rows) = (self.scratch, to - from);
+        self.bands(src, |rows| {
+            (windows.src, windows.rows) = (self.scratch, rows);
             // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in
             // the plane of the channel.
             unsafe {
@@ -181,6 +173,63 @@ impl Walk<'_> {
                     taps::run(&mut windows, v.kernel, v.stride[1], v.output[1], w);
                 }
             }
+        });
+    }
+
+    /// As [`Self::channel`], of the records of [`crate::format::linear`].
+    ///
+    /// # Safety
+    /// As [`Self::channel`].
+    #[inline(never)]
+    unsafe fn straight(&self, channel: usize, src: *const i8, dst: *mut i8) {
+        let v = &self.view;
+        let w = |row: usize, column: usize| {
+            let at = row * v.weight_step[0] + column * v.weight_step[1] + channel;
+            i16::from(self.weights[at]) << 8
+        };
+        let row = |i: usize| [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]];
+        let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
+        let (pairs, singles) =
+            if v.stride[1] == 2 { (0, v.output[1]) } else { (v.output[1] / 2, v.output[1] % 2) };
+        let mut windows = straight::Windows {
+            weights: [w0, w1, w2, w3, w4, w5],
+            src: self.scratch,
+            pitch: 2 * v.pitch,
+            advance: 2 * v.stride[0] * v.pitch,
+            out: dst,
+            pairs: 4 * pairs,
+            singles: 4 * singles,
+            rows: 0,
+            gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
+            bias: self.q.bias[channel],
+            multiplier: self.q.multiplier[channel],
+            step: v.output_step[1],
+        };
+        self.bands(src, |rows| {
+            (windows.src, windows.rows) = (self.scratch, rows);
+            // SAFETY: as in `channel`.
+            unsafe { straight::run(&mut windows) };
+        });
+    }
+
+    /// Gathers the rows of the channel whose first element `src` is, band by band, and has so many output rows computed.
+    #[inline(always)]
+    fn bands(&self, src: *const i8, mut compute: impl FnMut(usize)) {
+        let v = &self.view;
+        let mut gathered = 0;
+        let mut from = 0;
+        while from < v.output[0] {
+            let to = (from + v.band).min(v.output[0]);
+            let (origin, end) = (from * v.stride[0], (to - 1) * v.stride[0] + v.kernel[0]);
+            let kept = usize::max(gathered, origin) - origin;
+            if kept > 0 && from > 0 {
+                let first = v.band * v.stride[0] * v.pitch;
+                // SAFETY: rows of the scratch.
+                unsafe { core::ptr::copy(self.scratch.add(first), self.scratch, kept * v.pitch) };
+            }
+            self.gather(src, origin, origin + kept..end);
+            gathered = end;
+            compute(to - from);
             from = to;
         }
     }

@@ -98,6 +98,77 @@ pub(super) unsafe extern "C" fn both(rows: *const Rows) {
     )
 }
 
+/// Rows of the windows of pairs of pixels at the same distance.
+#[repr(C)]
+pub(super) struct Pairs {
+    /// The first pair.
+    pub(super) rows: Rows,
+    /// How many, at least one.
+    pub(super) pairs: usize,
+    /// Bytes from the windows of a pair to those of the next.
+    pub(super) step: usize,
+}
+
+/// Widens the rows of the windows of pairs, each pair behind the one before.
+///
+/// # Safety
+/// As [`both`], for all pairs.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
+    naked_asm!(
+        ".macro offshoot_gather_group",
+        "ldr r4, [r0], #4",
+        "ldr r5, [r1], #4",
+        "sxtb16 r6, r4",
+        "sxtb16 r7, r5",
+        "sxtb16 r8, r4, ror #8",
+        "sxtb16 r9, r5, ror #8",
+        "stmia r2!, {{r6, r7, r8, r9}}",
+        ".endm",
+        // Stack: the windows 0 and 4, groups 8, rows 12, pairs 16, step 20.
+        "push {{r4-r11}}",
+        "sub sp, #24",
+        "ldmia r0, {{r1-r8}}",
+        "mov r11, r6",
+        "stmia sp, {{r1, r2}}",
+        "strd r4, r5, [sp, #8]",
+        "strd r7, r8, [sp, #16]",
+        "mov r0, r1",
+        "mov r1, r2",
+        "mov r2, r3",
+        "2:",
+        "ldrd r3, r10, [sp, #8]",
+        "3:",
+        "lsrs r12, r3, #1",
+        "bcc 4f",
+        "offshoot_gather_group",
+        "cmp r12, #0",
+        "beq 5f",
+        "4:",
+        "offshoot_gather_group",
+        "offshoot_gather_group",
+        "subs r12, #1",
+        "bne 4b",
+        "5:",
+        "add r0, r11",
+        "add r1, r11",
+        "subs r10, #1",
+        "bne 3b",
+        "ldmia.w sp, {{r0, r1}}",
+        "ldrd r4, r5, [sp, #16]",
+        "add r0, r5",
+        "add r1, r5",
+        "stmia.w sp, {{r0, r1}}",
+        "subs r4, #1",
+        "str r4, [sp, #16]",
+        "bne 2b",
+        "add sp, #24",
+        "pop {{r4-r11}}",
+        "bx lr",
+        ".purgem offshoot_gather_group",
+    )
+}
+
 /// What [`plane`] copies.
 #[repr(C)]
 pub(super) struct Plane {
@@ -125,28 +196,52 @@ pub(super) struct Plane {
 pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
     naked_asm!(
         extension!(),
-        "push {{r4-r9}}",
+        "push {{r4-r11}}",
         "ldr r12, [r0, #24]",
         "ldrd r1, r2, [r0, #4]",
         "ldrd r3, r4, [r0, #12]",
         "ldr r9, [r0, #20]",
         "ldr r0, [r0]",
+        // One step, two and three.
+        "lsl r10, r1, #1",
+        "add r11, r10, r1",
         "2:",
-        "subs r5, r3, #4",
-        "blt 4f",
+        "subs r5, r3, #8",
+        "blt 7f",
         "3:",
         "ldrsb r6, [r0]",
         "ldrsb r7, [r0, r1]",
-        "add r0, r0, r1, lsl #1",
+        "ldrsb r8, [r0, r10]",
         "pkhbt r6, r6, r7, lsl #16",
-        "ldrsb r7, [r0]",
-        "ldrsb r8, [r0, r1]",
-        "add r0, r0, r1, lsl #1",
-        "pkhbt r7, r7, r8, lsl #16",
+        "ldrsb r7, [r0, r11]",
+        "add r0, r0, r1, lsl #2",
+        "pkhbt r7, r8, r7, lsl #16",
+        "str r6, [r2], #4",
+        "str r7, [r2], #4",
+        "ldrsb r6, [r0]",
+        "ldrsb r7, [r0, r1]",
+        "ldrsb r8, [r0, r10]",
+        "pkhbt r6, r6, r7, lsl #16",
+        "ldrsb r7, [r0, r11]",
+        "add r0, r0, r1, lsl #2",
+        "pkhbt r7, r8, r7, lsl #16",
+        "str r6, [r2], #4",
+        "str r7, [r2], #4",
+        "subs r5, #8",
+        "bge 3b",
+        "7:",
+        "adds r5, #4",
+        "blt 4f",
+        "ldrsb r6, [r0]",
+        "ldrsb r7, [r0, r1]",
+        "ldrsb r8, [r0, r10]",
+        "pkhbt r6, r6, r7, lsl #16",
+        "ldrsb r7, [r0, r11]",
+        "add r0, r0, r1, lsl #2",
+        "pkhbt r7, r8, r7, lsl #16",
         "str r6, [r2], #4",
         "str r7, [r2], #4",
         "subs r5, #4",
-        "bge 3b",
         "4:",
         "adds r5, #4",
         "beq 6f",
@@ -161,7 +256,7 @@ pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
         "add r2, r9",
         "subs r4, #1",
         "bne 2b",
-        "pop {{r4-r9}}",
+        "pop {{r4-r11}}",
         "bx lr",
     )
 }

@@ -23,7 +23,7 @@ pub(super) struct Windows<'r> {
     src: *const i8,
     /// Bytes that may be read from `src` on.
     readable: usize,
-    lanes: *mut i16,
+    pub(super) lanes: *mut i16,
     /// Elements from a window to the next.
     step: usize,
     /// Elements from a kernel row to the next.
@@ -33,7 +33,7 @@ pub(super) struct Windows<'r> {
     /// Columns whose windows lie in the input.
     inside: core::ops::Range<usize>,
     /// Windows are pixels, one after another over the rows.
-    plain: bool,
+    pub(super) plain: bool,
 }
 
 impl<'r> Windows<'r> {
@@ -116,6 +116,17 @@ impl<'r> Windows<'r> {
             rows: usize::from(self.g.window.kernel[0]),
             gap: self.row_step.wrapping_sub(self.g.padded),
         }
+    }
+
+    /// Pairs of pixels, from that of `pixel` on, whose windows are pixels one after another; no more than `most`.
+    pub(super) fn plain_run(&self, pixel: usize, most: usize) -> (usize, gather::Rows) {
+        let at = pixel * self.step;
+        let mut pairs = ((self.g.pixels - pixel) / 2).min(most);
+        while pairs > 0 && at + (2 * pairs - 1) * self.step + self.reach > self.readable {
+            pairs -= 1;
+        }
+        let site = Site { n: 0, y: 0, x: 0, at, rows_inside: true };
+        (pairs, self.rows(&site))
     }
 
     /// The inputs of a pair, wherever its windows lie.
@@ -212,7 +223,14 @@ impl<'r> Windows<'r> {
             return;
         }
         let filling = u32::from_ne_bytes([self.r.in_zp as u8; 4]);
-        for i in 0..self.g.padded / 4 {
+        let mut begin = 0;
+        if s.before == 0 {
+            // Groups that lie in the input as a whole.
+            begin = s.inside / 4;
+            // SAFETY: groups of the row; the inputs lie in the tensor.
+            unsafe { gather::lane(self.src.add(at), lane, begin) };
+        }
+        for i in begin..self.g.padded / 4 {
             // Bytes of the group that lie in the input: from, to.
             let from = s.before.saturating_sub(4 * i).min(4);
             let to = (s.before + s.inside).saturating_sub(4 * i).min(4);

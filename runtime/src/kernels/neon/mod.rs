@@ -62,6 +62,11 @@ impl Isa for Neon {
         let (even, odd) = (vdupq_lane_s32::<0>(pairs), vdupq_lane_s32::<1>(pairs));
         [vreinterpretq_s16_s32(even), vreinterpretq_s16_s32(odd)]
     });
+    method!(half_twice(x: [int16x8_t; 2], second: bool) -> [int16x8_t; 2] {
+        let half = x[usize::from(second)];
+        let (even, odd) = (vget_low_s16(half), vget_high_s16(half));
+        [vcombine_s16(even, even), vcombine_s16(odd, odd)]
+    });
     method!(load_i16(x: &[i16; 16]) -> [int16x8_t; 2] {
         [vld1q_s16(x.as_ptr()), vld1q_s16(x.as_ptr().add(8))]
     });
@@ -111,6 +116,9 @@ impl Isa for Neon {
     method!(high_mul_half(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
         [high_mul_half(a[0], b[0]), high_mul_half(a[1], b[1])]
     });
+    method!(high_mul_shifted(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
+        [high_mul_shifted(a[0], b[0]), high_mul_shifted(a[1], b[1])]
+    });
     method!(rounding_shift_right(x: [int32x4_t; 2], by: [int32x4_t; 2]) -> [int32x4_t; 2] {
         [rounding_shift_right(x[0], by[0]), rounding_shift_right(x[1], by[1])]
     });
@@ -152,6 +160,14 @@ fn madd(acc: int32x4_t, a: int16x8_t, b: int16x8_t) -> int32x4_t {
 fn high_mul_half(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     let low = vrshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
     vcombine_s32(low, vrshrn_n_s64::<32>(vmull_high_s32(a, b)))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn high_mul_shifted(a: int32x4_t, b: int32x4_t) -> int32x4_t {
+    let low = vshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
+    let high = vshrn_n_s64::<32>(vmull_high_s32(a, b));
+    vshrq_n_s32::<{ crate::format::linear::SHIFT as i32 }>(vcombine_s32(low, high))
 }
 
 #[inline]

@@ -1,9 +1,25 @@
 //! The blocked convolution and the planar depthwise convolution: see their records for layouts and order.
 
 use super::fixed_point::multiply_by_quantized_multiplier;
-use crate::format::record::{ConvBlocked, DepthwisePlanar};
+use crate::format::linear::SHIFT;
+use crate::format::record::{ConvBlocked, ConvLinear, DepthwisePlanar};
 use crate::kernels::Requant;
 use crate::kernels::geometry::{Blocked, Planar, lane_index};
+
+/// The output of a sum without bias. No shifts: see [`crate::format::linear`].
+pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
+    if q.shift.is_empty() {
+        let scaled = sum.wrapping_mul(256).wrapping_add(q.bias[channel]);
+        return straight(scaled, q.multiplier[channel]);
+    }
+    requantise(sum.wrapping_add(q.bias[channel]), q, channel)
+}
+
+/// The output of 256 times a sum and the bias by a straight line, see [`crate::format::linear`].
+fn straight(scaled: i32, multiplier: i32) -> i8 {
+    let high = (i64::from(scaled) * i64::from(multiplier)) >> (32 + SHIFT);
+    high.clamp(i8::MIN.into(), i8::MAX.into()) as i8
+}
 
 pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
@@ -81,6 +97,72 @@ pub fn conv_pair(
     }
 }
 
+/// The sums of a block of four channels for one pixel of a pair, whose inputs `lanes` are.
+fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
+    let mut sums = [0; 4];
+    for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
+        accumulate(&mut sums, x[2 * pixel].into(), w[0], w[2]);
+        accumulate(&mut sums, x[2 * pixel + 1].into(), w[1], w[3]);
+    }
+    sums
+}
+
+/// Computes the outputs of a pair from its lanes as [`crate::format::record::ConvLinear`]. `words` are all blocks,
+/// `dst` the whole output.
+pub fn conv_pair_linear(
+    r: &ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    pair: usize,
+    lanes: &[i16],
+    dst: &mut [i8],
+) {
+    let out_c = usize::from(r.out_c);
+    let pixels = &mut dst[2 * pair * out_c..];
+    for (pixel, out) in pixels.chunks_mut(out_c.max(1)).take(2).enumerate() {
+        for (out, words) in out.chunks_mut(4).zip(words.chunks_exact(r.block_words(g))) {
+            let (scaled, multipliers) =
+                if r.wide { wide_sums(words, pixel, lanes) } else { sums(words, pixel, lanes) };
+            for ((out, scaled), &multiplier) in out.iter_mut().zip(scaled).zip(multipliers) {
+                *out = straight(scaled, multiplier);
+            }
+        }
+    }
+}
+
+/// 256 times the sums of a block and its biases; its multipliers.
+fn sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
+    let (begin, rest) = words.split_at(2);
+    let (weights, end) = rest.split_at(rest.len() - 6);
+    let sums = block_sums(lanes, pixel, bytemuck::cast_slice(weights));
+    let upper = |both: i32, lower: i32, bias: i32| both.wrapping_sub(lower).wrapping_add(bias);
+    let lower = |lower: i32, bias: i32| lower.wrapping_mul(256).wrapping_add(bias);
+    let all = [
+        lower(sums[1], end[0]),
+        upper(sums[0], sums[1], begin[0]),
+        lower(sums[3], end[1]),
+        upper(sums[2], sums[3], begin[1]),
+    ];
+    (all, &end[2..])
+}
+
+/// The same of a block of wide weights.
+fn wide_sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
+    let (begin, rest) = words.split_at(4);
+    let (weights, end) = rest.split_at(rest.len() - 4);
+    let mut sums = [begin[1], begin[0], begin[3], begin[2]];
+    // Two inputs of each pixel at a time, and as many weights of each channel.
+    let weights: &[i16] = bytemuck::cast_slice(weights);
+    for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(8)) {
+        for (sum, w) in sums.iter_mut().zip(w.chunks_exact(2)) {
+            for (i, &w) in w.iter().enumerate() {
+                *sum = sum.wrapping_add(i32::from(x[2 * pixel + i]).wrapping_mul(w.into()));
+            }
+        }
+    }
+    (sums, end)
+}
+
 /// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
 pub fn conv_vector(
     g: &Blocked,
@@ -144,7 +226,7 @@ pub fn depthwise_band(
     for y in rows.clone() {
         let band = &scratch[(y - rows.start) * stride_h * g.pitch..];
         for x in 0..g.out_w {
-            let mut acc = q.bias[channel];
+            let mut acc = 0i32;
             for ky in 0..k_h {
                 for kx in 0..k_w {
                     let value = i32::from(band[ky * g.pitch + x * stride_w + kx]);
@@ -152,7 +234,7 @@ pub fn depthwise_band(
                     acc = acc.wrapping_add(product);
                 }
             }
-            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = requantise(acc, q, channel);
+            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = finish_sum(acc, q, channel);
         }
     }
 }

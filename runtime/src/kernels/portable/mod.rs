@@ -27,7 +27,7 @@ mod winograd;
 
 #[cfg(arm_dsp)]
 pub(crate) use blocked::requantise;
-pub use blocked::{conv_pair, conv_vector, depthwise_band, gather_band, gather_pair};
+pub use blocked::{conv_pair, conv_pair_linear, conv_vector, depthwise_band, gather_band, gather_pair};
 pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub(crate) use conv::extent;
 #[cfg(wide)]

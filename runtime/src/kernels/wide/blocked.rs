@@ -4,6 +4,7 @@
 use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
+use crate::format::linear::WORDS;
 use crate::format::record::{ConvBlocked, Walk};
 use crate::kernels::Requant;
 use crate::kernels::geometry::Blocked;
@@ -15,11 +16,22 @@ const LINE: usize = VECTORS * 8 / 2;
 /// Bytes beyond them that copies may touch.
 const SLACK: usize = 16;
 
+/// Where biases and multipliers are.
+#[derive(Clone, Copy)]
+pub(crate) enum Params<'a> {
+    /// One after another.
+    Rounded(&'a Requant<'a>),
+    /// Among the weights, see [`crate::format::linear::ConvLinear`].
+    Linear,
+    /// The same, with wide weights.
+    Wide,
+}
+
 /// The form that gathers.
 pub(crate) struct ConvPairs<'a, T> {
     pub(crate) r: &'a ConvBlocked,
     pub(crate) g: &'a Blocked,
-    pub(crate) q: &'a Requant<'a>,
+    pub(crate) channels: Params<'a>,
     pub(crate) weights: &'a [i16],
     pub(crate) tensors: T,
 }
@@ -121,15 +133,36 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
         let out_c = usize::from(self.r.out_c);
         let halves = 2 * self.g.k;
+        // Halves of a block, and those before its weights.
+        let (pitch, before) = match self.channels {
+            Params::Rounded(_) => (halves, 0),
+            Params::Linear => (halves + 2 * WORDS, 4),
+            Params::Wide => (2 * halves + 2 * WORDS, 8),
+        };
         for channel in (0..out_c).step_by(8) {
-            let at = channel / 4 * halves;
+            let at = channel / 4 * pitch + before;
+            if let Params::Wide = self.channels {
+                let even = wide_sums::<I, P>(isa, self.weights, at, self.g.k, x);
+                let second = if channel + 4 < out_c { at + pitch } else { at };
+                let odd = wide_sums::<I, P>(isa, self.weights, second, self.g.k, x);
+                let channels = self.wide(isa, [at, second]);
+                for p in 0..P.min(self.g.pixels - first) {
+                    let sums = isa.fold(even[p], odd[p]);
+                    let at = (first + p) * out_c;
+                    put(channels.finish_scaled(isa, sums), self.tensors.output(), at + channel, at + out_c);
+                }
+                continue;
+            }
             let even = block_sums::<I, P>(isa, self.weights, at, halves, x);
             let odd = if channel + 4 < out_c {
-                block_sums::<I, P>(isa, self.weights, at + halves, halves, x)
+                block_sums::<I, P>(isa, self.weights, at + pitch, halves, x)
             } else {
                 even
             };
-            let channels = Channels::at(isa, self.q, bounds, channel);
+            let channels = match self.channels {
+                Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
+                Params::Linear | Params::Wide => self.linear(isa, at, pitch),
+            };
             for p in 0..P.min(self.g.pixels - first) {
                 let sums = isa.blocked_sums([even[p], odd[p]]);
                 let at = (first + p) * out_c;
@@ -138,9 +171,48 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
+    /// The word whose first half is at an index; zero beyond the end.
+    #[inline(always)]
+    fn word(&self, at: usize) -> i32 {
+        let half = |i: usize| self.weights.get(at + i).map_or(0, |&half| u32::from(half as u16));
+        (half(0) | half(1) << 16) as i32
+    }
+
+    /// Biases and multipliers of two blocks whose wide weights begin at these halves.
+    #[inline(always)]
+    fn wide<I: Isa>(&self, isa: I, at: [usize; 2]) -> Channels<I> {
+        let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
+        for (block, at) in at.into_iter().enumerate() {
+            for i in 0..4 {
+                bias[4 * block + i] = self.word(at - 8 + 2 * (i ^ 1));
+                multiplier[4 * block + i] = self.word(at + 4 * self.g.k + 2 * i);
+            }
+        }
+        Channels::linear(isa, &bias, &multiplier)
+    }
+
+    /// Biases and multipliers of the blocks whose weights begin at half `at` and `pitch` halves behind it.
+    #[inline(always)]
+    fn linear<I: Isa>(&self, isa: I, at: usize, pitch: usize) -> Channels<I> {
+        let word = |at: usize| self.word(at);
+        let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
+        for block in 0..2 {
+            let at = at + block * pitch;
+            let end = at + 2 * self.g.k;
+            bias[4 * block..][..4].copy_from_slice(&[word(end), word(at - 4), word(end + 2), word(at - 2)]);
+            for (i, m) in multiplier[4 * block..][..4].iter_mut().enumerate() {
+                *m = word(end + 4 + 2 * i);
+            }
+        }
+        Channels::linear(isa, &bias, &multiplier)
+    }
+
     #[inline(always)]
     fn groups<I: Isa, const P: usize>(&mut self, isa: I, x: &mut [I::I16; VECTORS]) {
-        let bounds = Bounds::of(isa, self.q);
+        let bounds = match self.channels {
+            Params::Rounded(q) => Bounds::of(isa, q),
+            Params::Linear | Params::Wide => Bounds::new(isa, 0, -128, 127),
+        };
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
@@ -179,6 +251,27 @@ fn block_sums<I: Isa, const P: usize>(
     if let ([_, ..], Some(x)) = (rest, x.get(whole.len())) {
         // A group of four inputs; those after it are zeros.
         sums = multiply(isa, sums, isa.load_i16(&block(weights, at + whole.len() * 16)), x);
+    }
+    sums
+}
+
+/// The sums of one block of four channels with wide weights for each pixel; lanes `i` and `i + 4` belong together.
+#[inline(always)]
+fn wide_sums<I: Isa, const P: usize>(
+    isa: I,
+    weights: &[i16],
+    at: usize,
+    k: usize,
+    x: &[[I::I16; P]],
+) -> [I::I32; P] {
+    let mut sums = [isa.splat(0); P];
+    let (fours, _) = weights[at..][..4 * k].as_chunks::<16>();
+    for (i, w) in fours.iter().enumerate() {
+        let w = isa.load_i16(w);
+        for (sum, &x) in sums.iter_mut().zip(&x[i / 2]) {
+            // Inputs stand there as `0 2 0 2 1 3 1 3`, then the next four.
+            *sum = isa.madd(*sum, isa.half_twice(x, i % 2 == 1), w);
+        }
     }
     sums
 }

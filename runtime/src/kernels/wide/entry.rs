@@ -2,14 +2,14 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Products,
+    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params, Products,
     Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
 use crate::error::Rule;
 use crate::format::record::{
-    Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvWinograd, Depthwise, DepthwisePlanar,
-    FullyConnected, Pool, PoolArith, PoolKind, Requantize, Window,
+    Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvLinear, ConvWinograd, Depthwise,
+    DepthwisePlanar, FullyConnected, Pool, PoolArith, PoolKind, Requantize, Window,
 };
 use crate::kernels::geometry::{Blocked, Planar};
 use crate::kernels::panels::{Blocks, Halves};
@@ -112,11 +112,35 @@ pub(crate) fn conv_blocks(
             if bytes.fits() && dispatch_dot(bytes) {
                 return Ok(());
             }
-            let pairs = ConvPairs { r, g, q, weights, tensors: arena(memory, layout.src, layout.dst)? };
-            pairs.fits() && dispatch(pairs)
+            let tensors = arena(memory, layout.src, layout.dst)?;
+            let job = ConvPairs { r, g, channels: Params::Rounded(q), weights, tensors };
+            job.fits() && dispatch(job)
         }
     };
     if done { Ok(()) } else { passes::conv_blocks(r, g, q, blocks, memory, layout) }
+}
+
+/// See [`passes::conv_linear`].
+pub(crate) fn conv_linear(
+    r: &ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let conv = r.conv();
+    let tensors = arena(memory, layout.src, layout.dst)?;
+    let job = ConvPairs {
+        r: &conv,
+        g,
+        channels: if r.wide { Params::Wide } else { Params::Linear },
+        weights: bytemuck::cast_slice(words),
+        tensors,
+    };
+    if job.fits() && dispatch(job) {
+        return Ok(());
+    }
+    passes::conv_linear(r, g, words, memory, layout)
 }
 
 /// See [`crate::kernels::portable::conv_winograd`].

@@ -15,6 +15,8 @@ pub(crate) trait Isa: Copy {
     fn spread(self, x: &[i8; 8]) -> Self::I16;
     /// Four numbers in the order `0 2` four times, then `1 3` four times.
     fn quad(self, x: &[i16; 4]) -> Self::I16;
+    /// Of numbers in the order of [`Self::spread`] the first half or the second, in the order of [`Self::quad`].
+    fn half_twice(self, x: Self::I16, second: bool) -> Self::I16;
     /// Reads.
     fn load_i16(self, x: &[i16; 16]) -> Self::I16;
     /// One number sixteen times.
@@ -51,6 +53,8 @@ pub(crate) trait Isa: Copy {
     fn high_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `(a·b + 2^31) >> 32`.
     fn high_mul_half(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a·b >> (32 + `[`SHIFT`](crate::format::linear::SHIFT)`)`.
+    fn high_mul_shifted(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`crate::kernels::portable::fixed_point::rounding_divide_by_pot`] of each, by 0 … 31 bits.
     fn rounding_shift_right(self, x: Self::I32, by: Self::I32) -> Self::I32;
     /// Bounds, then narrows: `low` and `high` are int8 values.

@@ -23,7 +23,7 @@ mod winograd;
 pub(crate) use bytes::{Dot, DotJob};
 pub(crate) use isa::{Isa, Job};
 
-use blocked::{ConvPairs, ConvVector};
+use blocked::{ConvPairs, ConvVector, Params};
 use bytes::ConvBytes;
 use depthwise::DepthwiseRing;
 use dot::{Conv, FullyConnectedRows, Products};

@@ -64,23 +64,45 @@ pub(super) struct Channels<I: Isa> {
     pub(super) bias: I::I32,
     scale: Scale<I>,
     bounds: Bounds<I>,
+    /// As [`crate::format::linear`]: the bias is that of 256 times the sum, and nothing is added behind the product.
+    linear: bool,
 }
 
 impl<I: Isa> Channels<I> {
+    /// Eight channels of the records of [`crate::format::linear`].
+    #[inline(always)]
+    pub(super) fn linear(isa: I, bias: &[i32; 8], multiplier: &[i32; 8]) -> Self {
+        let scale = Scale::new(isa, isa.load(multiplier), [0; 8]);
+        Self { bias: isa.load(bias), scale, bounds: Bounds::new(isa, 0, -128, 127), linear: true }
+    }
+
     #[inline(always)]
     pub(super) fn at(isa: I, q: &Requant<'_>, bounds: &Bounds<I>, channel: usize) -> Self {
+        if q.shift.is_empty() {
+            return Self::linear(isa, &block(q.bias, channel), &block(q.multiplier, channel));
+        }
         let scale = match (q.multiplier, q.shift) {
             (&[multiplier], &[shift]) => Scale::splat(isa, multiplier, shift),
             (multipliers, shifts) => {
                 Scale::new(isa, isa.load(&block(multipliers, channel)), block(shifts, channel))
             }
         };
-        Self { bias: isa.load(&block(q.bias, channel)), scale, bounds: *bounds }
+        Self { bias: isa.load(&block(q.bias, channel)), scale, bounds: *bounds, linear: false }
+    }
+
+    /// Outputs from 256 times the sums, of [`Self::linear`].
+    #[inline(always)]
+    pub(super) fn finish_scaled(&self, isa: I, scaled: I::I32) -> [i8; 8] {
+        let scaled = isa.add(scaled, self.bias);
+        self.bounds.end(isa, isa.high_mul_shifted(scaled, self.scale.multiplier))
     }
 
     /// Outputs from sums without bias.
     #[inline(always)]
     pub(super) fn finish(&self, isa: I, sums: I::I32) -> [i8; 8] {
+        if self.linear {
+            return self.finish_scaled(isa, isa.shift_left(sums, isa.splat(8)));
+        }
         let scaled = self.scale.apply(isa, isa.add(sums, self.bias));
         self.bounds.end(isa, scaled)
     }

@@ -274,6 +274,40 @@ proptest! {
     }
 
     #[test]
+    fn linear_convolution(shape in shapes(), strip in 1u8..6, forms: (bool, bool)) {
+        let dilation = [shape.window.dilation[0], 1];
+        let shape = Shape { window: Window { dilation, ..shape.window }, ..shape };
+        if shape.output().is_none() { return Ok(()) };
+        let [n, h, w, c] = shape.extents;
+        let mut numbers = Numbers(shape.seed);
+        let input = 1 << 15;
+        let mut conv = ConvBlocked {
+            src: input, dst: 0, scratch: (1 << 16) / 4, n, h, w, c, out_c: shape.out_c, window: shape.window.into(),
+            in_zp: numbers.between(-128, 127) as i8, out_zp: -128, walk: Walk::Forwards, clamp: None, blob: 0,
+        };
+        let g = Blocked::of(&conv);
+        if g.vector { return Ok(()) };
+        let (below, above) = g.lag(&conv).unwrap();
+        (conv.walk, conv.dst) = match shape.backwards {
+            false => (Walk::Forwards, input - below as u32),
+            true => (Walk::Backwards, input + above as u32),
+        };
+        let r = ConvLinear::new(conv, strip, forms.0, forms.1);
+        let (g, layout) = r.layout().unwrap();
+        let count = usize::from(r.out_c.div_ceil(4)) * r.block_words(&g);
+        let words: Vec<i32> = (0..count).map(|_| numbers.next() as i32).collect();
+        let (lanes, panel) = r.spans(&g).unwrap();
+        let end = panel.map_or(lanes.end(), |panel| panel.end());
+        let scratch = Span { start: lanes.start, len: end - lanes.start };
+        let mut contents = vec![0x55; input as usize];
+        contents.extend(numbers.bytes(layout.src.len));
+        in_arena(&contents, scratch, |memory, wide| {
+            let run = if wide { entry::conv_linear } else { passes::conv_linear };
+            run(&r, &g, &words, memory, &layout).unwrap();
+        })?;
+    }
+
+    #[test]
     fn planar_depthwise_convolution(shape in shapes()) {
         let window = Window { dilation: [1, 1], ..shape.window };
         let shape = Shape { window, ..shape };
@@ -291,7 +325,10 @@ proptest! {
         let contents = numbers.bytes(layout.src.len);
         in_arena(&contents, r.planes(&g).unwrap(), |memory, wide| {
             let run = if wide { entry::depthwise_planar } else { passes::depthwise_planar };
-            run(&r, &g, &q.requant(), &weights, memory, &layout).unwrap();
+            // Without shifts it is a straight line.
+            let straight = Requant { shift: &[], ..q.requant() };
+            let q = if shape.seed & 8 == 0 { straight } else { q.requant() };
+            run(&r, &g, &q, &weights, memory, &layout).unwrap();
         })?;
     }
 

@@ -60,6 +60,9 @@ macro_rules! common {
             );
             _mm256_shuffle_epi8(all, order)
         });
+        method!(half_twice(x: __m256i, second: bool) -> __m256i {
+            if second { _mm256_permute4x64_epi64::<0xfa>(x) } else { _mm256_permute4x64_epi64::<0x50>(x) }
+        });
         method!(load_i16(x: &[i16; 16]) -> __m256i { _mm256_loadu_si256(x.as_ptr().cast()) });
         method!(splat_i16(x: i16) -> __m256i { _mm256_set1_epi16(x) });
         method!(sub_i16(a: __m256i, b: __m256i) -> __m256i { _mm256_sub_epi16(a, b) });
@@ -95,6 +98,11 @@ macro_rules! common {
             let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
             let odd = _mm256_add_epi64(odd, half);
             _mm256_blend_epi32::<0xaa>(_mm256_srli_epi64::<32>(even), odd)
+        });
+        method!(high_mul_shifted(a: __m256i, b: __m256i) -> __m256i {
+            let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
+            let even = _mm256_srli_epi64::<32>(_mm256_mul_epi32(a, b));
+            _mm256_srai_epi32::<{ crate::format::linear::SHIFT as i32 }>(_mm256_blend_epi32::<0xaa>(even, odd))
         });
         method!(rounding_shift_right(x: __m256i, by: __m256i) -> __m256i {
             let mask = _mm256_sub_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), by), _mm256_set1_epi32(1));

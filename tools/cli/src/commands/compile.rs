@@ -265,6 +265,12 @@ impl Outcome for Report {
             .row(["  of it weights", &thousands(c.weights_bytes)])
             .row(["arena (RAM)", &thousands(c.arena_bytes)])
             .row(["  proved lower bound", &thousands(c.arena_lower_bound_bytes)]);
+        if let Some(unfused) = c.arena_unfused_bytes {
+            facts.row(["  without stages", &thousands(unfused)]);
+        }
+        for stage in c.operators.iter().filter(|o| !o.members.is_empty()) {
+            facts.row(["  rows at a time", &stage.members.join(" + ")]);
+        }
         if let Some(l) = &c.learning {
             facts
                 .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])

@@ -329,9 +329,12 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
 
 /// What of the runtime the model needs.
 fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
-    let mut features = BTreeSet::new();
+    let mut features: BTreeSet<&str> = BTreeSet::new();
     for network in networks(model)? {
-        features.extend(network.ops().flat_map(|(_, _, record)| record.features()));
+        for (_, _, record) in network.ops() {
+            features.extend(record.features());
+            cost::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
+        }
     }
     if model.network_count() > 1 {
         features.insert("nested");
@@ -374,13 +377,20 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
         .map(|(info, _, record)| {
             let value = graph.and_then(|g| g.values.get(usize::from(info.origin)));
             let (offset, len) = cost::output(&record).unwrap_or_default();
+            let members: Vec<_> = cost::members(&record, model.blobs()).collect();
+            let kinds: Vec<_> = members.iter().map(|m| m.tag().name()).collect();
+            let kind = if kinds.len() > 1 {
+                format!("{}({})", info.tag.name(), kinds.join("+"))
+            } else {
+                info.tag.name().to_owned()
+            };
             OperatorReport {
                 index: info.index,
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
-                kind: info.tag.name().to_owned(),
+                kind,
                 shape: value.map(|v| v.shape.clone()).unwrap_or_default(),
-                macs: cost::macs(&record),
-                weights: cost::weights(&record),
+                macs: members.iter().map(cost::macs).sum(),
+                weights: members.iter().map(cost::weights).sum(),
                 offset: Some(u64::from(offset)),
                 bytes: u64::from(len),
                 sparse: SparseReport::of(&record),

@@ -67,6 +67,8 @@ pub struct Report {
     pub flash_waits_modelled: Option<u64>,
     /// What the model's error is, or why there are no modelled cycles; null if none were asked for.
     pub cycles_note: Option<String>,
+    /// Where truth is known: what was published, and what the model says.
+    pub cycles_model_error: Vec<cycles::KnownPoint>,
     /// Nanoseconds of a run, where the target has a clock and no counter.
     pub nanoseconds: Option<u64>,
     /// Mutable memory of the model.
@@ -125,7 +127,19 @@ impl Outcome for Report {
         }
         facts.row(["model (flash), bytes", &thousands(self.model_bytes)]);
         let note = self.cycles_note.as_ref().map_or(String::new(), |note| format!("\ncycles: {note}"));
-        format!("{table}\n{facts}{note}")
+        let known: String = self
+            .cycles_model_error
+            .iter()
+            .map(|k| {
+                let (published, modelled) = (thousands(k.published_cycles), thousands(k.modelled_cycles));
+                format!(
+                    "\ncycles model error: {:+.0} % ({modelled} for {published}): {}",
+                    k.percent(),
+                    k.what
+                )
+            })
+            .collect();
+        format!("{table}\n{facts}{note}{known}")
     }
 }
 
@@ -229,6 +243,10 @@ fn report(
         instructions: measured.instructions,
         cycles_modelled: measured.cycles,
         flash_waits_modelled: measured.flash_waits,
+        cycles_model_error: match (measured.cycles, parse_target(target)) {
+            (Some(_), Ok(offshoot_target::Target::Qemu(board))) => cycles::known(board.core.name).to_vec(),
+            _ => Vec::new(),
+        },
         cycles_note,
         nanoseconds: measured.nanoseconds,
         arena_bytes: u64::from(model.arena_bytes()),

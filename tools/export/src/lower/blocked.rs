@@ -9,8 +9,18 @@ use offshoot_ir::{Activation, ValueId};
 
 use super::linear::{Quantised, quantised, requant_blob};
 use super::nested::{self, Kind, Role};
+use super::straight::{self, Line};
 use super::{Context, Lowering, Tensor, clamp_i8, coded, nhwc, packed, sparse, to_u16, winograd};
-use crate::Prefer;
+use crate::{Prefer, blobs};
+
+/// Most inputs of an output whose weights take 16 bits where speed counts.
+const MOST_WIDE: usize = 128;
+/// Fewest output channels for strips of one pair.
+const LEAST_CHANNELS: usize = 48;
+/// Most pairs of a strip.
+const MOST_PAIRS: usize = 32;
+/// Bytes of a block that stays in a small cache for data (256 bytes) from one pair to the next.
+const CACHED: usize = 192;
 
 /// Extents of an NHWC tensor.
 pub(super) type Extents = [u16; 4];
@@ -106,6 +116,13 @@ fn emit_conv(
     {
         return Ok(false);
     }
+    // Beyond, loading them takes longer than it saves.
+    let wide = c.prefer == Prefer::Speed && weights.len() <= 4 * channels.div_ceil(4) * MOST_WIDE;
+    let lines = if fixed && packed.is_none() && !one_row {
+        lines(&q, y, activation, channels, wide, &|o, k| o * taps + k)
+    } else {
+        None
+    };
     let mut r = record::ConvBlocked {
         src: 0,
         dst: 0,
@@ -122,7 +139,14 @@ fn emit_conv(
         clamp: clamp_i8(activation, y),
         blob: 0,
     };
-    if cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")? == 0 {
+    let macs = ((y.len() * taps) as u64, (taps * channels) as u64);
+    let scratch = cost::scratch(&Record::ConvBlocked(r)).ok_or("the window does not fit")?;
+    // With one pair a strip, what a strip takes is made up for by many channels only.
+    let pays = c.room.strip >= 2 * scratch as usize || channels >= LEAST_CHANNELS;
+    if let Some(lines) = lines.filter(|_| scratch > 0 && pays) {
+        return emit_linear(c, r, x, y, &lines, (&weights, wide), macs).map(|()| true);
+    }
+    if scratch == 0 {
         r.walk = if q.fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
     } else if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; channels];
@@ -139,12 +163,98 @@ fn emit_conv(
     r.blob = c.blob(blob, (stored.len(), 4 * channels))?;
     c.keep(kind, parameters, (in_c, out_c), &q, r.blob);
     let record = match &packed {
-        Some(p) => packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.panel).into(),
+        Some(p) => {
+            packed::record(r, p, weights.len() / (4 * channels.div_ceil(4)).max(1), c.room.panel).into()
+        }
         None => Record::ConvBlocked(r),
     };
     let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
-    emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)?;
+    emit(c, record, x, y, scratch, macs.0, macs.1)?;
     Ok(true)
+}
+
+/// Lines for all channels of an operator, if each has one.
+fn lines(
+    q: &Quantised<'_>,
+    y: &Tensor,
+    activation: Activation,
+    channels: usize,
+    wide: bool,
+    at: &dyn Fn(usize, usize) -> usize,
+) -> Option<Vec<Line>> {
+    let whole = matches!(clamp_i8(activation, y), None | Some((i8::MIN, i8::MAX)));
+    if !whole || y.zp != i8::MIN {
+        return None;
+    }
+    let taps = q.weights.len() / channels.max(1);
+    let line = |o: usize| {
+        let (multiplier, shift) = q.fixed[if q.fixed.len() == 1 { 0 } else { o }];
+        let reach = straight::reach((0..taps).map(|k| q.weights[at(o, k)]));
+        let scale = straight::Scale { multiplier, shift, bias: q.bias[o] };
+        // Wide weights may be multiplied by something else as well.
+        let others = if wide { 240..256 } else { 0..0 };
+        core::iter::once(256).chain(others.rev()).find_map(|factor| scale.line(&reach, factor))
+    };
+    (0..channels).map(line).collect()
+}
+
+/// Emits a convolution with `lines` and weights in the order of [`record::ConvBlocked`].
+fn emit_linear(
+    c: &mut Context<'_>,
+    mut r: record::ConvBlocked,
+    x: &Tensor,
+    y: &Tensor,
+    lines: &[Line],
+    (weights, wide): (&[u8], bool),
+    (macs, count): (u64, u64),
+) -> Lowering {
+    let bytes = weights.len() / lines.len().div_ceil(4).max(1);
+    let mut blob = Vec::new();
+    for (lines, weights) in lines.chunks(4).zip(weights.chunks(bytes.max(1))) {
+        let mut all = [Line { bias: 0, multiplier: 0, factor: 256 }; 4];
+        all[..lines.len()].copy_from_slice(lines);
+        let [a, b, c, d] = all;
+        if wide {
+            blob.extend(blobs::words(&[b.bias, a.bias, d.bias, c.bias]));
+            blob.extend(widened(weights, all.map(|line| line.factor)));
+            blob.extend(blobs::words(&all.map(|line| line.multiplier)));
+            continue;
+        }
+        blob.extend(blobs::words(&[b.bias, d.bias]));
+        blob.extend(weights);
+        blob.extend(blobs::words(&[a.bias, c.bias, a.multiplier, b.multiplier, c.multiplier, d.multiplier]));
+    }
+    let stored = weights.len() * if wide { 2 } else { 1 };
+    r.blob = c.blob(blob, (stored, 4 * lines.len()))?;
+    // Bytes of the lanes of a pair, and of a block with its words.
+    let (lanes, block) = (bytes, bytes * if wide { 2 } else { 1 } + 32);
+    let pairs = y.len() / lines.len().max(1) / 2;
+    let strip = (c.room.strip / lanes.max(1)).clamp(1, MOST_PAIRS).min(pairs.max(1));
+    // Strips end where rows do, if that is near.
+    let row = y.shape[y.shape.len().saturating_sub(2)].div_ceil(2).max(1);
+    let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };
+    // A small block stays in the cache for data as it is.
+    let panel = c.prefer == Prefer::Speed && strip >= 4 && block > CACHED;
+    let r = record::ConvLinear::new(r, strip as u8, panel, wide);
+    let scratch = cost::scratch(&r.into()).ok_or("the window does not fit")?;
+    emit(c, r.into(), x, y, scratch, macs, count)
+}
+
+/// Weights in the order of [`record::ConvBlocked`] as those of a wide [`record::ConvLinear`].
+fn widened(arranged: &[u8], factors: [i16; 4]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * arranged.len());
+    for pair in arranged.chunks_exact(8) {
+        // Two inputs of channels (A, B), then of (C, D).
+        for (both, factors) in pair.chunks_exact(4).zip(factors.chunks_exact(2)) {
+            let halves = [0, 2].map(|i| i16::from_le_bytes([both[i], both[i + 1]]));
+            let low = |half: i16| i16::from(half as i8);
+            // No weight is -128, no factor more than 256.
+            let lower = halves.map(|half| low(half) * factors[0]);
+            let upper = halves.map(|half| (half.wrapping_sub(low(half)) >> 8) * factors[1]);
+            bytes.extend([lower, upper].into_iter().flatten().flat_map(i16::to_le_bytes));
+        }
+    }
+    bytes
 }
 
 /// Lowers a depthwise convolution of multiplier 1; `false` if it does not suit.
@@ -169,6 +279,12 @@ pub(super) fn depthwise(
     if q.fixed.len() == 1 {
         q.fixed = vec![q.fixed[0]; count];
     }
+    let fixed = !c.learns && c.role == Role::Alone;
+    let lines = if !fixed || window.kernel != [3, 3] || window.stride.iter().any(|s| *s > 2) {
+        None
+    } else {
+        lines(&q, y, activation, count, false, &|o, k| o * taps + k)
+    };
     let [top, left, bottom, right] = window.pad.map(u64::from);
     let padded_h = u64::from(h) + top + bottom;
     let row = 2 * (u64::from(w) + left + right).next_multiple_of(2);
@@ -193,16 +309,25 @@ pub(super) fn depthwise(
         clamp: clamp_i8(activation, y),
         blob: 0,
     };
+    // OHWI with I = 1 to HWO.
+    let weights = || (0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8);
+    let account = (taps * count, 4 * count);
     let kind = Kind::Depthwise { kernel: window.kernel };
-    let shared = c.share_depthwise(kind, parameters, r, &q)?;
-    if shared.is_none() {
+    let record: Record = if let Some(lines) = &lines {
+        let mut blob = blobs::words(&lines.iter().map(|l| l.bias).collect::<Vec<_>>());
+        blob.extend(blobs::words(&lines.iter().map(|l| l.multiplier).collect::<Vec<_>>()));
+        blob.extend(weights());
+        r.blob = c.blob(blob, account)?;
+        record::DepthwiseLinear::new(r).into()
+    } else if let Some(shared) = c.share_depthwise(kind, parameters, r, &q)? {
+        shared
+    } else {
         let mut blob = requant_blob(&q.bias, &q.fixed);
-        // OHWI with I = 1 to HWO.
-        blob.extend((0..q.weights.len()).map(|i| q.weights[i % count * taps + i / count] as u8));
-        r.blob = c.blob(blob, (taps * count, 4 * count))?;
+        blob.extend(weights());
+        r.blob = c.blob(blob, account)?;
         c.keep(kind, parameters, (1, channels), &q, r.blob);
-    }
-    let record = shared.unwrap_or(Record::DepthwisePlanar(r));
+        r.into()
+    };
     let scratch = cost::scratch(&record).ok_or("the window does not fit")?;
     emit(c, record, x, y, scratch, (y.len() * taps) as u64, (taps * count) as u64)?;
     Ok(true)

@@ -139,6 +139,7 @@ impl Context<'_> {
             macs: 0,
             weights: 0,
             sparse: None,
+            members: None,
         });
         let last = self.out.operators.len() - 1;
         &mut self.out.operators[last]

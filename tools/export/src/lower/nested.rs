@@ -134,7 +134,7 @@ impl Context<'_> {
         let whole = stored.whole;
         let inputs = q.weights.len() / channels.max(1);
         let blob = self.blob(blob, (0, 4 * channels))?;
-        let panel = packed::panel(channels, inputs, self.panel);
+        let panel = packed::panel(channels, inputs, self.room.panel);
         Ok(Some(record::ConvNested::new(record::ConvBlocked { blob, ..r }, whole, own, panel).into()))
     }
 

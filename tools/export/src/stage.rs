@@ -1,0 +1,164 @@
+//! Stages: operators that run together, strip of rows by strip of rows ([`record::Stage`]), where that makes the arena
+//! smaller.
+//!
+//! Whatever takes most memory at once is looked for chains of operators through that moment. Each chain, with strips of a
+//! few heights, is planned as one operator with its line buffers as scratch; the smallest arena is kept, and the search goes on
+//! from there until nothing is gained. What a plan needs is proved by the planner as for any other operators.
+
+use offshoot::format::codec::{OP_MAX, Record};
+use offshoot::format::record;
+use offshoot::format::stage::MOST_MEMBERS;
+use offshoot::graph::cost;
+use offshoot_plan::{Plan, PlanOptions};
+
+use crate::error::Result;
+use crate::lower::{Lowered, Operator};
+use crate::write;
+
+/// Output rows of a strip that are tried.
+const STEPS: [u16; 4] = [1, 2, 4, 8];
+
+/// Most stages of a graph.
+const ROUNDS: usize = 6;
+
+/// Makes stages until no further one makes the arena smaller.
+///
+/// # Errors
+/// A plan that fails.
+pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Result<(Lowered, Plan)> {
+    for _ in 0..ROUNDS {
+        let mut best: Option<(Vec<Operator>, Plan, u32)> = None;
+        let least = |best: &Option<(Vec<Operator>, Plan, u32)>| {
+            best.as_ref().map_or(plan.arena_bytes, |b| b.1.arena_bytes)
+        };
+        for chain in chains(&lowered, &plan) {
+            for step in STEPS {
+                let Some((operators, scratch)) = staged(&lowered, &chain, step) else { continue };
+                let problem = problem(&lowered, &operators, scratch);
+                let planned = offshoot_plan::plan(&problem, options)?;
+                if planned.arena_bytes < least(&best) {
+                    best = Some((operators, planned, scratch));
+                }
+            }
+        }
+        let Some((operators, planned, scratch)) = best else { break };
+        lowered.buffers.push(scratch);
+        lowered.operators = operators;
+        plan = planned;
+    }
+    for op in &mut lowered.operators {
+        if let (Record::Stage(stage), Some((members, _))) = (&mut op.record, &op.members) {
+            stage.blob = lowered.blobs.add(members.clone()).0;
+        }
+    }
+    Ok((lowered, plan))
+}
+
+/// The planning problem of other operators, with one more buffer.
+fn problem(lowered: &Lowered, operators: &[Operator], scratch: u32) -> offshoot_plan::Problem {
+    let mut buffers = lowered.buffers.clone();
+    buffers.push(scratch);
+    write::problem(&Lowered {
+        buffers,
+        operators: operators.to_vec(),
+        inputs: lowered.inputs.clone(),
+        outputs: lowered.outputs.clone(),
+        ..Lowered::default()
+    })
+}
+
+/// Chains of operators, by index, through the moments that take most.
+fn chains(lowered: &Lowered, plan: &Plan) -> Vec<Vec<usize>> {
+    let most = plan.timeline.iter().map(|m| m.bytes).max().unwrap_or(0);
+    let peaks: Vec<usize> = plan.timeline.iter().filter(|m| m.bytes == most).map(|m| m.step).collect();
+    let mut all = Vec::new();
+    for first in 0..lowered.operators.len() {
+        let mut chain = vec![first];
+        while chain.len() < MOST_MEMBERS {
+            let Some(next) = follower(lowered, chain[chain.len() - 1]) else { break };
+            chain.push(next);
+            if chain.iter().any(|i| peaks.contains(i)) {
+                all.push(chain.clone());
+            }
+        }
+    }
+    all
+}
+
+/// The operator that alone reads what another writes, and nothing else.
+fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
+    let buffer = lowered.operators[index].write;
+    let touches =
+        |op: &Operator| op.write == buffer || op.reads.contains(&Some(buffer)) || op.scratch == Some(buffer);
+    let mut users = lowered.operators.iter().enumerate().filter(|&(i, op)| i != index && touches(op));
+    let (next, op) = users.next()?;
+    let alone =
+        users.next().is_none() && !lowered.inputs.contains(&buffer) && !lowered.outputs.contains(&buffer);
+    let reads = op.reads == [Some(buffer), None] && op.write != buffer;
+    (alone && reads && next > index).then_some(next)
+}
+
+/// All operators with a chain as one stage, and the scratch of the stage, which is the buffer behind the last; `None` if the
+/// chain is none.
+fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator>, u32)> {
+    let ops: Vec<&Operator> = chain.iter().map(|&i| &lowered.operators[i]).collect();
+    let rows = ops.iter().find_map(|op| height(&op.record))?;
+    let mut members = Vec::new();
+    for op in &ops {
+        let mut bytes = [0; OP_MAX];
+        let length = op.record.encode(&mut bytes)?;
+        members.push(op.record.tag() as u8);
+        members.extend(&bytes[..length]);
+    }
+    let (first, last) = (ops.first()?, ops.last()?);
+    let stage = record::Stage {
+        src: 0,
+        dst: 0,
+        scratch: 0,
+        rows,
+        step,
+        members: u8::try_from(ops.len()).ok()?,
+        len: u16::try_from(members.len()).ok()?,
+        bytes: lowered.buffers[last.write],
+        blob: 0,
+    };
+    let (scratch, overlap) = cost::stage(&stage, &members)?;
+    let kinds = ops.iter().map(|op| op.record.tag().name()).collect();
+    let own = Operator {
+        name: last.name.clone(),
+        record: stage.into(),
+        reads: first.reads,
+        write: last.write,
+        in_place: Vec::new(),
+        overlap,
+        scratch: Some(lowered.buffers.len()),
+        origin: last.origin,
+        scale: last.scale,
+        zero_point: last.zero_point,
+        macs: ops.iter().map(|op| op.macs).sum(),
+        weights: ops.iter().map(|op| op.weights).sum(),
+        members: Some((members, kinds)),
+        sparse: None,
+        kept: None,
+        keeps: Vec::new(),
+    };
+    let place = chain[chain.len() - 1];
+    let operators = lowered.operators.iter().enumerate();
+    let kept = operators.filter(|(i, _)| *i == place || !chain.contains(i));
+    Some((kept.map(|(i, op)| if i == place { own.clone() } else { op.clone() }).collect(), scratch))
+}
+
+/// Rows of the input, of a record that has them; the same as those of all that follow it pixel by pixel.
+fn height(record: &Record) -> Option<u16> {
+    Some(match record {
+        Record::Conv2d(r) => r.h,
+        Record::Depthwise(r) => r.h,
+        Record::Pool(r) => r.h,
+        Record::DepthwisePlanar(r) => r.h,
+        Record::DepthwiseLinear(r) => r.h,
+        Record::ConvBlocked(r) if r.h > 1 => r.h,
+        Record::ConvPacked(r) if r.h > 1 => r.h,
+        Record::ConvLinear(r) if r.h > 1 => r.h,
+        _ => return None,
+    })
+}
