@@ -121,17 +121,24 @@ impl Elastic {
         let mut graph = self.numbered.clone();
         let chosen =
             || self.space.variables.iter().zip(encoding).map(|(v, &c)| (v, v.options[usize::from(c)]));
+        let mut skipped = Vec::new();
         for (variable, value) in chosen() {
             let fail = |reason: String| Error::Space(format!("variable `{}`: {reason}", variable.name));
             match &variable.kind {
                 Kind::Resolution => resolution::resize(&mut graph, value).map_err(fail)?,
                 Kind::Depth { blocks } => {
-                    for block in &blocks[value.min(blocks.len())..] {
-                        depth::skip(&mut graph, block).map_err(fail)?;
-                    }
+                    skipped.extend(blocks[value.min(blocks.len())..].iter().map(|b| (variable, b)));
                 }
                 _ => {}
             }
+        }
+        // The last in the graph first: what reads it reads its input then, which an earlier block may have written and
+        // whose own input comes in its place in turn.
+        let position = |name: &str| graph.nodes.iter().position(|n| graph.value(n.output).name == name);
+        skipped.sort_by_key(|(_, block)| std::cmp::Reverse(position(&block.to)));
+        for (variable, block) in skipped {
+            let fail = |reason: String| Error::Space(format!("variable `{}`: {reason}", variable.name));
+            depth::skip(&mut graph, block).map_err(fail)?;
         }
         let mut graph = graph.prune_unreachable();
         for (variable, value) in chosen() {

@@ -128,6 +128,34 @@ fn equal_encodings_are_equal_networks_and_idle_variables_do_nothing() {
     }
 }
 
+/// Blocks of one variable one by one, and of several variables together.
+#[test]
+fn every_block_that_is_skipped_is_gone() {
+    let shape = Shape {
+        input: [8, 8, 1],
+        stem: 8,
+        stem_kernel: [3, 3],
+        widths: vec![8],
+        blocks: vec![4],
+        ..Shape::default()
+    };
+    let depth = Elasticity { width: vec![], depth: true, ..Elasticity::default() };
+    for family in [Family::DsCnn, Family::Resnet] {
+        let built = build(family, &shape).unwrap();
+        let apart = built.blocks[0].iter().map(|b| vec![b.clone()]).collect();
+        let whole = automatic(built.graph.clone(), &depth, Some(built.blocks), vec![]).unwrap();
+        let sizes: Vec<usize> = (0..=4).map(|d| whole.cut(&[d]).unwrap().nodes.len()).collect();
+        let block = (sizes[4] - sizes[0]) / 4;
+        assert!(block > 2 && sizes.windows(2).all(|w| w[1] - w[0] == block), "{family:?}: {sizes:?}");
+        let apart = automatic(built.graph, &depth, Some(apart), vec![]).unwrap();
+        for e in 0..16u16 {
+            let encoding: Vec<u16> = (0..4).map(|i| e >> i & 1).collect();
+            let kept = encoding.iter().sum::<u16>() as usize;
+            assert_eq!(apart.cut(&encoding).unwrap().nodes.len(), sizes[kept], "{family:?}: {encoding:?}");
+        }
+    }
+}
+
 #[test]
 fn sorting_channels_changes_no_function() {
     for elastic in networks() {
