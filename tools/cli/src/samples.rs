@@ -13,6 +13,7 @@ use crate::port::Port;
 
 /// Where samples come from, and how they are shared out.
 #[derive(Clone, Debug, clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// Samples and their class numbers (.npy, .npy).
     #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]

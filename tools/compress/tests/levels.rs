@@ -146,7 +146,7 @@ fn a_cycle_trains_the_large_network() {
     let labels: Vec<i64> = x.outer_iter().map(label).collect();
     let data = Dataset::new(x.clone(), Target::Labels(labels.clone()));
     let graph = network(8, 0, 5, false);
-    let options = CycleOptions { epochs: [1, 6, 6], batch: 32, ..CycleOptions::default() };
+    let options = CycleOptions { epochs: [2, 20, 40], batch: 16, ..CycleOptions::default() };
     let (trained, report) = cycle(&graph, &data, &options, &mut ()).unwrap();
     println!("{report:?}");
     assert!(report.macs[1] < report.macs[0]);
