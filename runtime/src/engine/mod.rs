@@ -75,7 +75,10 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
         if network.network_index() != self.model.network_index() {
             self.model = network;
-            self.restart();
+            #[cfg(feature = "nested")]
+            if network.shares_states() {
+                self.restart();
+            }
         }
         Ok(())
     }

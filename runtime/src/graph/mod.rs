@@ -166,6 +166,12 @@ impl<'m> Model<'m> {
         self.learn.map(|(head, _)| head.arena_bytes)
     }
 
+    /// Whether going over to this network has to make states begin anew.
+    #[cfg(feature = "nested")]
+    pub(crate) fn shares_states(&self) -> bool {
+        self.nested.stateful()
+    }
+
     /// Which network of its file this is; 0 is the first.
     pub fn network_index(&self) -> usize {
         #[cfg(feature = "nested")]

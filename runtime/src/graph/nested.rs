@@ -19,16 +19,23 @@ pub(super) struct Nested<'m> {
     others: &'m [u8],
     count: u8,
     index: u8,
+    /// A network of the file keeps a state from run to run.
+    stateful: bool,
 }
 
 impl<'m> Nested<'m> {
     /// The only network of its file.
     pub(super) fn none(file: &'m [u8]) -> Self {
-        Self { file, others: &[], count: 0, index: 0 }
+        Self { file, others: &[], count: 0, index: 0, stateful: false }
     }
 
     pub(super) fn index(&self) -> usize {
         self.index.into()
+    }
+
+    /// Whether a network of the file keeps a state from run to run.
+    pub(super) fn stateful(&self) -> bool {
+        self.stateful
     }
 
     pub(super) fn count(&self) -> usize {
@@ -51,6 +58,7 @@ pub(super) fn check<'m>(model: &mut Model<'m>, bytes: &'m [u8]) -> Result<&'m [u
     let (&count, all) = bytes.split_first().filter(|&(&count, _)| count > 0).ok_or(Error::Length)?;
     let mut rest = all;
     let mut most = model.work;
+    let mut stateful = model.keeps_state();
     for index in 1..=count {
         let (head, records, after) = split(rest).ok_or(Error::Length)?;
         if head.arena_bytes > model.header.arena_bytes {
@@ -63,9 +71,11 @@ pub(super) fn check<'m>(model: &mut Model<'m>, bytes: &'m [u8]) -> Result<&'m [u
             return Err(Error::Length);
         }
         most = most.max(work);
+        stateful |= network.keeps_state();
         rest = after;
     }
     model.work = most;
+    model.nested.stateful = stateful;
     model.nested.count = count;
     model.nested.others = all.get(..all.len() - rest.len()).ok_or(Error::Length)?;
     Ok(rest)
