@@ -183,7 +183,8 @@ impl Lecture<'_, '_> {
         let room = words.take(needed)?;
         let pieces = super::recurrent::Pieces { work, overlay: own.overlay, residual, room, head: table };
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
-        let lesson = sequence::Lesson { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
+        let lesson =
+            sequence::Lesson { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
         super::recurrent::teach(r, layer, &lesson, pieces, random)
     }
 

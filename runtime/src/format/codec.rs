@@ -128,6 +128,7 @@ impl Record {
             Self::DepthwiseNested(r) => Some(r.planar().feature()),
             Self::FullyConnectedSparse(r) => Some(r.matrix.feature()),
             Self::ConvSparse(r) => Some(r.matrix.feature()),
+            Self::ConvLinear(r) if r.wide => Some("linear-wide"),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
             _ => None,
         };

@@ -74,17 +74,36 @@ pub struct Whole {
 impl ConvNested {
     /// A convolution with a part of the weights of `whole`.
     pub fn new(conv: ConvBlocked, whole: Whole, own_scales: bool, panel: u16) -> Self {
-        let ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } = conv;
+        let ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
+            conv;
         let Whole { blob: whole, c: whole_c, out_c: whole_out_c } = whole;
         Self {
-            src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, whole, whole_c, whole_out_c,
-            own_scales, panel,
+            src,
+            dst,
+            scratch,
+            n,
+            h,
+            w,
+            c,
+            out_c,
+            window,
+            in_zp,
+            out_zp,
+            walk,
+            clamp,
+            blob,
+            whole,
+            whole_c,
+            whole_out_c,
+            own_scales,
+            panel,
         }
     }
 
     /// The convolution; its blob holds no weights.
     pub fn conv(&self) -> ConvBlocked {
-        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } = *self;
+        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
+            *self;
         ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
     }
 }
@@ -117,9 +136,27 @@ pub struct DepthwiseNested {
 impl DepthwiseNested {
     /// A depthwise convolution with a part of the weights of `whole`.
     pub fn new(planar: DepthwisePlanar, whole: Whole, own_scales: bool) -> Self {
-        let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob } = planar;
+        let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob } =
+            planar;
         let Whole { blob: whole, out_c: whole_c, .. } = whole;
-        Self { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob, whole, whole_c, own_scales }
+        Self {
+            src,
+            dst,
+            scratch,
+            n,
+            h,
+            w,
+            c,
+            rows,
+            window,
+            in_zp,
+            out_zp,
+            clamp,
+            blob,
+            whole,
+            whole_c,
+            own_scales,
+        }
     }
 
     /// The depthwise convolution; its blob holds no weights.

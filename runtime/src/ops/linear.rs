@@ -18,6 +18,7 @@ use crate::kernels::{self, Requant};
 impl ConvLinear {
     /// Sizes; `weights` of the layout is the words of all blocks.
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+        require(!self.wide || cfg!(feature = "linear-wide"), Rule::Format)?;
         require(self.strip > 0, Rule::Format)?;
         let (g, mut layout) = self.conv().layout()?;
         let blocks = u64::from(self.out_c.div_ceil(4));

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, demo, eval, inspect, learn, profile, qat, rank, run, search, sensitivity, target, verify,
+    compile, compress, demo, eval, inspect, learn, profile, qat, rank, run, search, sensitivity, target,
+    verify,
 };
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 

@@ -1,10 +1,10 @@
 //! Smaller networks from trained ones: each room takes a graph and data, returns a graph and a report.
 
 pub mod error;
-pub mod nest;
-pub mod plan;
 pub mod levels;
 pub mod low_rank;
+pub mod nest;
+pub mod plan;
 pub mod prune;
 pub mod quantize;
 pub mod sparsify;

@@ -82,7 +82,9 @@ pub fn nest(whole: Pair<'_>, sub: Pair<'_>, scales: Scales) -> Result<(Graph, Ne
         rescale_bias(&mut graph, &node, before, &old);
     }
     if report.shared.is_empty() {
-        return Err(Error::Nest(report.own.into_iter().map(|(node, reason)| format!("`{node}`: {reason}")).collect()));
+        return Err(Error::Nest(
+            report.own.into_iter().map(|(node, reason)| format!("`{node}`: {reason}")).collect(),
+        ));
     }
     Ok((graph, report))
 }

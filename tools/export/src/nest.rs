@@ -55,15 +55,17 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
     for (i, graph) in further.iter().enumerate() {
         let blobs = made[made.len() - 1].0.blobs.clone();
         let sharing = Sharing { blobs, wholes: wholes.clone() };
-        let network =
-            panelled(&inference, |room| Ok(lower_with(graph, &inference, room, Role::Further, sharing.clone())?.0))?;
+        let network = panelled(&inference, |room| {
+            Ok(lower_with(graph, &inference, room, Role::Further, sharing.clone())?.0)
+        })?;
         if learning.is_some() && network.1.arena_bytes > made[0].1.arena_bytes {
             let (needed, limit) = (network.1.arena_bytes.into(), made[0].1.arena_bytes.into());
             return Err(Error::Nested { network: i + 1, needed, limit });
         }
         made.push(network);
     }
-    let hashes = graphs.iter().enumerate().map(|(i, g)| if i == 0 { options.source_hash } else { origin_hash(g) });
+    let hashes =
+        graphs.iter().enumerate().map(|(i, g)| if i == 0 { options.source_hash } else { origin_hash(g) });
     let networks: Vec<Network<'_>> = (graphs.iter().zip(&made).zip(hashes))
         .map(|((graph, (lowered, plan)), source_hash)| Network { graph, lowered, plan, source_hash })
         .collect();

@@ -143,10 +143,9 @@ impl Device for QemuDevice {
         // Going over to another network reads the timer four times.
         let all = counter.intervals()?;
         let own = all.get(if self.network > 0 { 4 } else { 0 }..).unwrap_or_default();
-        let (total, operators) = intervals_of_profile(own, profile.operators.len())
-            .ok_or_else(|| {
-                TargetError::NoCycles("the firmware reads its timer otherwise than expected".into())
-            })?;
+        let (total, operators) = intervals_of_profile(own, profile.operators.len()).ok_or_else(|| {
+            TargetError::NoCycles("the firmware reads its timer otherwise than expected".into())
+        })?;
         let counted = total.instructions();
         let expected = profile.instructions.unwrap_or_default();
         if counted.abs_diff(expected) > 16 + expected / 1000 {

@@ -11,6 +11,9 @@ use crate::kernels::geometry::Planar;
 use crate::kernels::{Requant, passes};
 use crate::ops::Layout;
 
+/// Whether this build has operators whose outputs are rounded as TFLite's are; else all are on straight lines.
+const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-nested"));
+
 /// See [`crate::kernels::passes::depthwise_planar`].
 pub(crate) fn depthwise_planar(
     r: &DepthwisePlanar,
@@ -23,11 +26,13 @@ pub(crate) fn depthwise_planar(
     let planes = r.planes(g)?;
     let view = View::of(r, g, planes.len / 2);
     let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
-    let linear = q.shift.is_empty();
+    let linear = !ROUNDED || q.shift.is_empty();
     if !linear && !cfg!(feature = "planar-any") && !(small && saturates(q)) {
         return Err(Rule::Format);
     }
-    if !saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST {
+    if ROUNDED
+        && (!saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST)
+    {
         return passes::depthwise_planar(r, g, q, weights, memory, layout);
     }
     memory.write::<i16>(planes)?.fill(i16::from(r.in_zp));

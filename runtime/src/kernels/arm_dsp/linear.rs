@@ -30,7 +30,7 @@ pub(crate) fn conv_linear(
         words,
         inputs: g.k,
         out_c: usize::from(r.out_c),
-        wide: r.wide,
+        wide: r.wide && cfg!(feature = "linear-wide"),
         words_of_block: r.block_words(g),
         panel: panel.map_or(core::ptr::null_mut(), |panel| place(panel).cast()),
         dst: place(layout.dst).cast(),
@@ -119,12 +119,12 @@ impl Computer<'_> {
         let (all, tail) = (self.out_c / 4, self.out_c % 4);
         let words = self.words_of_block;
         // Words of a block behind its weights.
-        let (behind, entry) = if self.wide {
+        let (behind, entry) = if self.wide && cfg!(feature = "linear-wide") {
             (WIDE_BEHIND, strip::wide_entry(self.inputs / 4))
         } else {
             (BEHIND, pair::entry(self.inputs / 4))
         };
-        let kernel = if self.wide { strip::run_wide } else { strip::run };
+        let kernel = if self.wide && cfg!(feature = "linear-wide") { strip::run_wide } else { strip::run };
         // SAFETY: lanes of `count` pairs; blocks of `words`, of which there are as many as the record says.
         unsafe {
             let length = 2 * self.inputs;

@@ -2,8 +2,8 @@
 
 use super::elementwise::Order;
 use super::{
-    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params, Products,
-    Requantise, Sum, Tiles,
+    Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params,
+    Products, Requantise, Sum, Tiles,
 };
 use crate::engine::Memory;
 use crate::error::Rule;
@@ -54,7 +54,8 @@ pub(crate) fn depthwise_i8(
     let out = [extent(extents[1], &window, 0), extent(extents[2], &window, 1)];
     let (padding, zero) = (q.in_zp as i8, q.in_zp);
     let tensors = Apart { src, dst };
-    let job = DepthwiseRing { extents, out, window, padding, zero, q, weights, weight_pitch: extents[3], tensors };
+    let job =
+        DepthwiseRing { extents, out, window, padding, zero, q, weights, weight_pitch: extents[3], tensors };
     r.multiplier == 1 && job.fits() && dispatch(job)
 }
 
@@ -171,7 +172,17 @@ pub(crate) fn depthwise_planar(
     let tensors = arena(memory, layout.src, layout.dst)?;
     let extents = [r.n, r.h, r.w, r.c].map(usize::from);
     let (out, window) = ([g.out_h, g.out_w], g.window);
-    let job = DepthwiseRing { extents, out, window, padding: r.in_zp, zero: 0, q, weights, weight_pitch: g.weight_pitch, tensors };
+    let job = DepthwiseRing {
+        extents,
+        out,
+        window,
+        padding: r.in_zp,
+        zero: 0,
+        q,
+        weights,
+        weight_pitch: g.weight_pitch,
+        tensors,
+    };
     if job.fits() && dispatch(job) {
         return Ok(());
     }

@@ -124,8 +124,7 @@ mod tests {
             let (mut velocity, mut random) = (vec![0i16; n], Random::new(3));
             let gradients: Vec<i32> = vec![-100; n];
             for _ in 0..50 {
-                let mut update =
-                    Update::new(&mut weights, &mut fine, &g, &mut random);
+                let mut update = Update::new(&mut weights, &mut fine, &g, &mut random);
                 let factor = Magnitude::from_f32(0.0002);
                 update.channel_with(0, factor, &gradients, 29491, &mut velocity);
             }

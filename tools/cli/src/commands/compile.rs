@@ -323,7 +323,13 @@ fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
     for n in &report.networks {
         let [shared, all] = n.shared_operators;
         let bytes = [n.macs, n.arena_bytes, n.added_bytes].map(thousands);
-        table.row([n.network.to_string(), bytes[0].clone(), bytes[1].clone(), bytes[2].clone(), format!("{shared} of {all}")]);
+        table.row([
+            n.network.to_string(),
+            bytes[0].clone(),
+            bytes[1].clone(),
+            bytes[2].clone(),
+            format!("{shared} of {all}"),
+        ]);
     }
     let mut text = format!("{table}\n");
     for (i, report) in nested.iter().enumerate() {
@@ -573,7 +579,11 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
     }
     if *precision == Precision::F32 || quantised {
         let message = "sub-networks share int8 weights: they and the model are wanted as float networks, with calibration samples";
-        return Err(Failure::new(Kind::Usage, message, "give float .onnx files and --calib X.npy, without --precision f32"));
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "give float .onnx files and --calib X.npy, without --precision f32",
+        ));
     }
     let shapes = |g: &Graph, ids: &[offshoot_ir::ValueId]| -> Vec<Vec<usize>> {
         ids.iter().map(|&id| g.value(id).shape.clone()).collect()

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use offshoot_compress::Error;
-use offshoot_compress::quantize::{Policy, WeightBits};
 use offshoot_compress::quantize::sensitivity::{SensitivityOptions, SensitivityReport, sensitivity};
+use offshoot_compress::quantize::{Policy, WeightBits};
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
@@ -95,7 +95,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let mut bar = Bar(ui.progress("layers", 0));
     if let Some(limit) = args.max_flash {
         let few = offshoot_compress::prune::samples(&graph, &sets.train, 2);
-        let whole = offshoot_compress::prune::size(&graph, &few, &WeightBits::default(), None).map_err(|e| failure(&e))?;
+        let whole = offshoot_compress::prune::size(&graph, &few, &WeightBits::default(), None)
+            .map_err(|e| failure(&e))?;
         options.max_flash = Some(limit.bytes(whole.flash));
     }
     let found = sensitivity(&graph, &sets.train, &options, &mut bar).map_err(|e| failure(&e))?;

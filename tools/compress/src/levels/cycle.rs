@@ -69,7 +69,8 @@ pub fn cycle(
             seed: options.seed.wrapping_add(stage as u64),
             ..FitOptions::default()
         };
-        let (trained, report) = fit(graph, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
+        let (trained, report) = fit(graph, data, &settings, &mut Watch { progress, what: "training" })
+            .map_err(Error::Training)?;
         Ok((trained, report.epochs.iter().map(|e| e.loss).collect()))
     };
     let (large, first) = train(graph, 0)?;

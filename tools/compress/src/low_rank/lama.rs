@@ -12,7 +12,7 @@
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, Value, ValueId,
 };
-use offshoot_train::{Dataset, Feature, FitOptions, Target, Teacher, fit, View};
+use offshoot_train::{Dataset, Feature, FitOptions, Target, Teacher, View, fit};
 
 use crate::prune::Progress;
 use crate::prune::tune::Watch;
@@ -194,8 +194,12 @@ pub fn distil(
     progress: &mut dyn Progress,
 ) -> Result<Graph> {
     let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
-    let features =
-        vec![Feature { student: pooled.into(), teacher: pooled.into(), weight: options.feature, view: View::Plain }];
+    let features = vec![Feature {
+        student: pooled.into(),
+        teacher: pooled.into(),
+        weight: options.feature,
+        view: View::Plain,
+    }];
     let settings = FitOptions {
         epochs: options.epochs,
         batch: options.batch,
@@ -206,7 +210,8 @@ pub fn distil(
         teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features }),
         ..FitOptions::default()
     };
-    let (trained, _) = fit(small, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
+    let (trained, _) =
+        fit(small, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
     Ok(trained)
 }
 

@@ -131,8 +131,8 @@ pub fn maestro(
         };
         let mut scaled = now.clone();
         ordered.units.apply(&mut scaled, |w, unit| w / unit);
-        let (mut trained, report) =
-            fit(&scaled, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
+        let (mut trained, report) = fit(&scaled, data, &settings, &mut Watch { progress, what: "training" })
+            .map_err(Error::Training)?;
         ordered.units.apply(&mut trained, |w, unit| w * unit);
         losses.extend(report.epochs.iter().map(|e| e.loss));
         (done, steps) = (done + epochs, steps + report.steps);

@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::allocate::{choices, ranks_of};
 use super::layer::{Cut, Layer, analyse};
 use super::rewrite::split;
-use crate::quantize::WeightBits;
 use crate::prune::{Progress, PruneOptions, Size, samples, size};
+use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
 /// What ranks are chosen for.
@@ -190,7 +190,14 @@ fn fitting(
     progress: &mut dyn Progress,
 ) -> Result<Vec<Option<usize>>> {
     let choices = choices(layers);
-    let taken = |count: usize| size(&with_ranks(graph, layers, &ranks_of(layers, &choices, count))?, few, &WeightBits::default(), None);
+    let taken = |count: usize| {
+        size(
+            &with_ranks(graph, layers, &ranks_of(layers, &choices, count))?,
+            few,
+            &WeightBits::default(),
+            None,
+        )
+    };
     let least = taken(choices.len())?;
     if least.flash > limit {
         return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });

@@ -150,7 +150,8 @@ pub fn aware(
         checkpoint: options.checkpoint.clone(),
         ..FitOptions::default()
     };
-    let (mut trained, report) = fit(&scaled, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
+    let (mut trained, report) =
+        fit(&scaled, data, &settings, &mut Watch { progress, what: "training" }).map_err(Error::Training)?;
     units.apply(&mut trained, |w, unit| w * unit);
     let mut learned = Learned { steps: by_node(&trained, &report.weight_steps), ranges: start.ranges };
     for (name, range) in &report.activation_ranges {

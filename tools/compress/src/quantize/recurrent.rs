@@ -10,10 +10,10 @@ use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, RecurrentKind
 use offshoot_reference::recurrent::{layer, moments, output};
 use rayon::prelude::*;
 
-use super::policy::Form;
 use super::clip::round_to_grid;
 use super::fit::Settings;
 use super::moments::Moments;
+use super::policy::Form;
 use super::walk::{Batch, Environment, decibels, real_values};
 use super::weights;
 use crate::{Error, Result};
@@ -99,7 +99,8 @@ pub(crate) fn fit(
         let rows = graph.value(id).shape[0];
         let linear = Op::FullyConnected { activation: Activation::None };
         let moments = seen.and_then(|x| Moments::new(&linear, x, width, false));
-        let grid = weights::Grid { form: Form::Even(8), scale: settings.weight_scale, feedback: settings.feedback };
+        let grid =
+            weights::Grid { form: Form::Even(8), scale: settings.weight_scale, feedback: settings.feedback };
         let fitted = weights::fit(&real, rows, moments.as_ref(), grid, &vec![0.0; rows]);
         let value = graph.value_mut(id);
         value.dtype = DType::I8;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::masks::{Masks, Scope, magnitudes, weights};
 use super::matrices::{Matrix, matrices};
 use super::pattern::Pattern;
-use crate::quantize::WeightBits;
 use crate::prune::{Progress, Size, samples, size};
+use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
 /// When weights go.

@@ -327,7 +327,13 @@ fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher)
 }
 
 /// What recurrent and sparse layers cannot do.
-fn check_special(wish: &LearningPlan, c: &Candidate<'_>, output: bool, format: &Format, part: Part) -> Result<()> {
+fn check_special(
+    wish: &LearningPlan,
+    c: &Candidate<'_>,
+    output: bool,
+    format: &Format,
+    part: Part,
+) -> Result<()> {
     let sparse = matches!(c.shape.geometry.order, Order::Sparse(_));
     let reason = match c.shape.sequence {
         Some(_) if output => "its states are no scores of classes: put a fully connected layer behind it",
