@@ -14,7 +14,6 @@ use crate::engine::io_span;
 use crate::error::{Error, Rule};
 use crate::format::codec::{self, GraphHead, built};
 use crate::format::header::{HEADER_LEN, Header, HeaderView};
-use crate::format::learn::LearnHead;
 use crate::format::record::{IoRepr, OpHeader, Record, Tag};
 use crate::format::{ALIGNMENT, requires};
 use crate::ops::{self, Limits};
@@ -35,7 +34,8 @@ pub struct Model<'m> {
     ops: &'m [u8],
     blobs: &'m [u8],
     work: u64,
-    learn: Option<(LearnHead, &'m [u8])>,
+    /// Learning records, checked; decoded whenever they are asked for.
+    learn: Option<&'m [u8]>,
     #[cfg(feature = "nested")]
     nested: nested::Nested<'m>,
 }
@@ -83,7 +83,8 @@ impl<'m> Model<'m> {
         let rest = nested::check(&mut model, rest)?;
         // Without the feature such a file has been refused: nothing of learning is linked.
         if cfg!(feature = "learn") && header.requires & requires::LEARNS != 0 {
-            model.learn = Some(learn::check(&model, rest)?);
+            learn::check(&model, rest)?;
+            model.learn = Some(rest);
         } else if !rest.is_empty() {
             return Err(Error::Length);
         }
@@ -157,13 +158,15 @@ impl<'m> Model<'m> {
 
     /// What of the model learns, if anything does.
     pub fn learning(&self) -> Option<Learning<'m>> {
-        let records = self.learn.filter(|_| cfg!(feature = "learn") && self.network_index() == 0);
-        records.map(|(head, rest)| Learning::new(self, head, rest))
+        let records = self.learn.filter(|_| cfg!(feature = "learn") && self.network_index() == 0)?;
+        // Decoded once already.
+        let (head, rest) = codec::decode_learn_head(records)?;
+        Some(Learning::new(self, head, rest))
     }
 
     /// Bytes of arena that learning needs, inference included; `None` if nothing learns.
     pub fn train_arena_bytes(&self) -> Option<u32> {
-        self.learn.map(|(head, _)| head.arena_bytes)
+        Some(self.learning()?.head.arena_bytes)
     }
 
     /// Whether going over to this network has to make states begin anew.

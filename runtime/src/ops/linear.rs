@@ -18,12 +18,16 @@ use crate::kernels::{self, Requant};
 impl ConvLinear {
     /// Sizes; `weights` of the layout is the words of all blocks.
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+        let (g, mut layout) = self.conv().layout()?;
+        layout.weights = self.words(&g)?;
+        Ok((g, layout))
+    }
+
+    /// Words of all blocks.
+    fn words(&self, g: &Blocked) -> Result<u64, Rule> {
         require(!self.wide || cfg!(feature = "linear-wide"), Rule::Format)?;
         require(self.strip > 0, Rule::Format)?;
-        let (g, mut layout) = self.conv().layout()?;
-        let blocks = u64::from(self.out_c.div_ceil(4));
-        layout.weights = product([blocks, self.block_words(&g) as u64])?;
-        Ok((g, layout))
+        product([u64::from(self.out_c.div_ceil(4)), self.block_words(g) as u64])
     }
 
     /// Words of a block.
@@ -49,17 +53,20 @@ impl ConvLinear {
 impl Operator for ConvLinear {
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        let (g, layout) = self.layout()?;
+        // Not by way of `layout`, whose frame would lie between.
+        let conv = self.conv();
+        let (g, layout) = conv.layout()?;
+        let words = self.words(&g)?;
         limits.arena(&[layout.src, layout.dst])?;
         require(!self.walk.is_vector(), Rule::Format)?;
         // What pairs may do, strips may: they read more before they write.
-        self.conv().check_overlap(&g, &layout)?;
+        conv.check_overlap(&g, &layout)?;
         let (lanes, panel) = self.spans(&g)?;
         for span in [Some(lanes), panel].into_iter().flatten() {
             limits.disjoint(span, layout.src)?;
             limits.disjoint(span, layout.dst)?;
         }
-        blob::<i32>(limits.blobs, self.blob, layout.weights)?;
+        blob::<i32>(limits.blobs, self.blob, words)?;
         Ok(layout.work)
     }
 

@@ -71,7 +71,9 @@ impl ConvNested {
 
     /// Requantisation, and the part of the whole's weights.
     fn read<'m>(&self, blobs: &'m [u8], g: &Blocked) -> Result<(Requant<'m>, Part<'m>), Rule> {
-        let part = |own: u16, whole: u16| own == whole || own < whole && own % 4 == 0 && whole % 4 == 0;
+        let part = |own: u16, whole: u16| {
+            own == whole || own < whole && own.is_multiple_of(4) && whole.is_multiple_of(4)
+        };
         require(part(self.c, self.whole_c) && part(self.out_c, self.whole_out_c), Rule::Shape)?;
         let (whole_g, layout) = self.whole_layout()?;
         let mut conv = self.conv();

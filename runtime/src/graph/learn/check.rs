@@ -15,7 +15,7 @@ use crate::learn::layers::geometry::Order;
 use crate::ops::{self, blob, product, require};
 
 /// Checks what stands behind the operators.
-pub(in crate::graph) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(LearnHead, &'m [u8]), Error> {
+pub(in crate::graph) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(), Error> {
     let shared = |rule| Error::Learn { layer: u8::MAX, rule };
     let (head, rest) = codec::decode_learn_head(rest).ok_or(shared(Rule::Table))?;
     let learning = Learning::new(model, head, rest);
@@ -50,8 +50,7 @@ pub(in crate::graph) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
     }
     require(taps.rest.is_empty(), Rule::Table).map_err(shared)?;
     let memory = Memory { model, head: &head, features, words };
-    memory.check(&learning, shared)?;
-    Ok((head, rest))
+    memory.check(&learning, shared)
 }
 
 fn is_positive(number: f32) -> bool {

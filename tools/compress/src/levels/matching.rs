@@ -68,7 +68,7 @@ fn settled(graph: &Graph, other: &Graph, layout: &Layout, start: u64) -> Vec<Vec
     for _ in 0..SWEEPS {
         let mut changed = false;
         for step in 0..orders.len() {
-            let family = if start % 2 == 0 { step } else { orders.len() - 1 - step };
+            let family = if start.is_multiple_of(2) { step } else { orders.len() - 1 - step };
             let gain = gains(graph, other, layout, &orders, family);
             let order = assign(&gain, orders[family].len());
             let sum = |order: &[usize]| -> f64 {

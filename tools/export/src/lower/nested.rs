@@ -57,7 +57,9 @@ impl Stored {
     /// Whether `weights`, of `c` inputs and `out_c` outputs, are these or a part of them.
     fn holds(&self, kind: Kind, c: usize, out_c: usize, weights: &[i8]) -> bool {
         let (whole_c, whole_out_c) = (usize::from(self.whole.c), usize::from(self.whole.out_c));
-        let part = |own: usize, whole: usize| own == whole || own < whole && own % 4 == 0 && whole % 4 == 0;
+        let part = |own: usize, whole: usize| {
+            own == whole || own < whole && own.is_multiple_of(4) && whole.is_multiple_of(4)
+        };
         if kind != self.kind {
             return false;
         }
