@@ -210,7 +210,7 @@ fn broken_stages_are_refused_or_run() {
         let mut bytes = good.clone();
         for _ in 0..1 + numbers.next_number() % 3 {
             // Members stand at the end of the blob section, records at the beginning of the file.
-            let from_end = numbers.next_number() % 2 == 0;
+            let from_end = numbers.next_number().is_multiple_of(2);
             let at = (numbers.next_number() % 400) as usize;
             let at = if from_end { bytes.len() - 1 - at } else { 32 + at };
             bytes[at] = (numbers.next_number() >> 24) as u8;
