@@ -15,7 +15,7 @@ use offshoot_xtask::single;
 
 /// Bytes of code and constants without the model, and of stack.
 const BOUNDS: [(&str, u64, u64); 3] =
-    [("vibration", 26_000, 1_400), ("ad", 12_000, 1_300), ("kws", 24_000, 1_300)];
+    [("vibration", 29_000, 1_450), ("ad", 9_000, 1_000), ("kws", 24_000, 1_300)];
 
 // One after another: they are built in the same place.
 #[test]

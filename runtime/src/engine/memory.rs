@@ -49,20 +49,21 @@ impl<'a> Memory<'a> {
         Self { front, ..self }
     }
 
-    /// Requantisation with what has been learned of it.
-    pub(crate) fn requant(&self, own: Requant<'a>) -> Result<Requant<'a>, Rule> {
+    /// Puts what has been learned of a requantisation in the place of its own.
+    pub(crate) fn requant(&self, own: &mut Requant<'a>) -> Result<(), Rule> {
         if self.front.is_empty() {
-            return Ok(own);
+            return Ok(());
         }
         let (channels, scales) = (own.bias.len(), own.multiplier.len());
         let (bias, rest) = self.front.split_at_checked(4 * channels).ok_or(Rule::BlobBounds)?;
-        let own = Requant { bias: cast(bias)?, ..own };
+        own.bias = cast(bias)?;
         if rest.is_empty() {
-            return Ok(own);
+            return Ok(());
         }
         let (multiplier, shift) = rest.split_at_checked(4 * scales).ok_or(Rule::BlobBounds)?;
-        let shift = shift.get(..scales).ok_or(Rule::BlobBounds)?;
-        Ok(Requant { multiplier: cast(multiplier)?, shift: cast(shift)?, ..own })
+        own.multiplier = cast(multiplier)?;
+        own.shift = cast(shift.get(..scales).ok_or(Rule::BlobBounds)?)?;
+        Ok(())
     }
 
     /// Biases with what has been learned of them.

@@ -34,7 +34,10 @@ pub(super) fn walk(
     let mut taps = active.map(|a| a.learning.taps());
     let mut tap = taps.as_mut().and_then(Iterator::next);
     let (mut features, mut seen) = (0, 0);
-    for (info, _, record) in model.ops() {
+    let mut ops = model.ops();
+    // By reference: a record that is moved would have its place in the frame twice.
+    while let Some(Ok((info, _, record))) = &ops.step() {
+        let info = *info;
         let fault = |rule| Error::Invalid { op: info.index, rule };
         if let (Some(active), Some(own)) = (active, tap.filter(|t| t.repr.op == info.index)) {
             answer::collect(active.learning, arena, &own, features).map_err(fault)?;
@@ -55,8 +58,8 @@ pub(super) fn walk(
             }
             _ => {
                 let mut memory = Memory::new(arena, model.blobs());
-                ops::run(&record, &mut memory).map_err(fault)?;
-                watch(observer, info, &memory, || ops::output(&record)).map_err(fault)?;
+                ops::run(record, &mut memory).map_err(fault)?;
+                watch(observer, info, &memory, || ops::output(record)).map_err(fault)?;
             }
         }
     }

@@ -227,7 +227,7 @@ pub struct Ops<'m> {
 
 impl Ops<'_> {
     /// The next operator, or why there is none.
-    fn step(&mut self) -> Option<Result<(OpInfo, OpHeader, Record), Error>> {
+    pub(crate) fn step(&mut self) -> Option<Result<(OpInfo, OpHeader, Record), Error>> {
         if self.next == self.count {
             return None;
         }
@@ -292,13 +292,14 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut walk = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
-    while let Some(step) = walk.step() {
-        let (info, header, record) = step?;
+    // By reference: a record that is moved would have its place in the frame twice.
+    while let Some(step) = &walk.step() {
+        let (info, header, record) = step.as_ref().map_err(|&error| error)?;
         let invalid = |rule| Error::Invalid { op: info.index, rule };
         if !header.scale.is_finite() || header.scale < 0.0 {
             return Err(invalid(Rule::Quantisation));
         }
-        let work = ops::check(&record, limits).map_err(invalid)?;
+        let work = ops::check(record, limits).map_err(invalid)?;
         total = total.saturating_add(work);
         if total > MAX_WORK {
             return Err(invalid(Rule::Shape));

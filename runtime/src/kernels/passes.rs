@@ -97,6 +97,8 @@ pub(crate) fn conv_winograd(
 }
 
 /// Channel by channel, bands of rows: gather, compute.
+// Out of line: its frame does not lie below the loops of the fast path.
+#[inline(never)]
 pub(crate) fn depthwise_planar(
     r: &DepthwisePlanar,
     g: &Planar,

@@ -121,10 +121,12 @@ impl Operator for ConvBlocked {
         Ok(self.layout()?.1.dst)
     }
 
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
-        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
-        let requant = memory.requant(requant)?;
+        let (mut requant, weights) = self.requant(memory.blobs(), &layout)?;
+        memory.requant(&mut requant)?;
         kernels::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout)
     }
 }

@@ -17,10 +17,13 @@ use crate::kernels::{self, Requant};
 
 impl ConvLinear {
     /// Sizes; `weights` of the layout is the words of all blocks.
+    #[inline(never)]
     pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
-        let (g, mut layout) = self.conv().layout()?;
-        layout.weights = self.words(&g)?;
-        Ok((g, layout))
+        let mut sized = self.conv().layout();
+        if let Ok((g, layout)) = &mut sized {
+            layout.weights = self.words(g)?;
+        }
+        sized
     }
 
     /// Words of all blocks.
@@ -55,13 +58,14 @@ impl Operator for ConvLinear {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         // Not by way of `layout`, whose frame would lie between.
         let conv = self.conv();
-        let (g, layout) = conv.layout()?;
-        let words = self.words(&g)?;
+        let sized = conv.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        let words = self.words(g)?;
         limits.arena(&[layout.src, layout.dst])?;
         require(!self.walk.is_vector(), Rule::Format)?;
         // What pairs may do, strips may: they read more before they write.
-        conv.check_overlap(&g, &layout)?;
-        let (lanes, panel) = self.spans(&g)?;
+        conv.check_overlap(g, layout)?;
+        let (lanes, panel) = self.spans(g)?;
         for span in [Some(lanes), panel].into_iter().flatten() {
             limits.disjoint(span, layout.src)?;
             limits.disjoint(span, layout.dst)?;
@@ -77,9 +81,10 @@ impl Operator for ConvLinear {
     // Out of line: its frame does not lie below those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
-        let (g, layout) = self.layout()?;
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let words = blob(memory.blobs(), self.blob, layout.weights)?;
-        kernels::conv_linear(self, &g, words, memory, &layout)
+        kernels::conv_linear(self, g, words, memory, layout)
     }
 }
 
@@ -113,9 +118,10 @@ impl DepthwiseLinear {
 impl Operator for DepthwiseLinear {
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        let (g, layout) = self.layout()?;
-        planar::check_places(&self.planar(), limits, &g, &layout)?;
-        self.requant(limits.blobs, &layout)?;
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        planar::check_places(&self.planar(), limits, g, layout)?;
+        self.requant(limits.blobs, layout)?;
         Ok(layout.work)
     }
 
@@ -126,8 +132,9 @@ impl Operator for DepthwiseLinear {
     // Out of line: its frame does not lie below those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
-        let (g, layout) = self.layout()?;
-        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
-        kernels::depthwise_planar(&self.planar(), &g, &requant, weights, memory, &layout)
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        let (requant, weights) = self.requant(memory.blobs(), layout)?;
+        kernels::depthwise_planar(&self.planar(), g, &requant, weights, memory, layout)
     }
 }

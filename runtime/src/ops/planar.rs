@@ -70,11 +70,12 @@ pub(super) fn check_places(
 
 impl Operator for DepthwisePlanar {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        let (g, layout) = self.layout()?;
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         require(self.is_built(), Rule::Format)?;
         check_clamp(self.clamp)?;
-        check_places(self, limits, &g, &layout)?;
-        check_requant(&self.requant(limits.blobs, &layout)?.0)?;
+        check_places(self, limits, g, layout)?;
+        check_requant(&self.requant(limits.blobs, layout)?.0)?;
         Ok(layout.work)
     }
 
@@ -85,9 +86,10 @@ impl Operator for DepthwisePlanar {
     // Out of line: its frame does not lie below those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
-        let (g, layout) = self.layout()?;
-        let (requant, weights) = self.requant(memory.blobs(), &layout)?;
-        let requant = memory.requant(requant)?;
-        kernels::depthwise_planar(self, &g, &requant, weights, memory, &layout)
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        let (mut requant, weights) = self.requant(memory.blobs(), layout)?;
+        memory.requant(&mut requant)?;
+        kernels::depthwise_planar(self, g, &requant, weights, memory, layout)
     }
 }

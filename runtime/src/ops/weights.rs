@@ -148,8 +148,8 @@ pub(super) fn run<R>(
 ) -> Result<(), Rule> {
     match *arith {
         Arith::I8 { .. } => {
-            let (requant, weights) = weights_i8(memory.blobs(), at, arith, layout)?;
-            let requant = memory.requant(requant)?;
+            let (mut requant, weights) = weights_i8(memory.blobs(), at, arith, layout)?;
+            memory.requant(&mut requant)?;
             let (src, dst) = memory.split(layout.src, layout.dst)?;
             kernel_i8(record, &requant, weights, src, dst);
         }

@@ -11,10 +11,13 @@ use crate::kernels::geometry::Planar;
 use crate::kernels::{Requant, passes};
 use crate::ops::Layout;
 
-/// Whether this build has operators whose outputs are rounded as TFLite's are; else all are on straight lines.
+/// Whether this build has operators whose outputs are rounded as TFLite's are, and such with outputs on straight lines.
 const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-nested"));
+const LINEAR: bool = cfg!(feature = "op-depthwise-linear");
 
 /// See [`crate::kernels::passes::depthwise_planar`].
+// Out of line: an operator copies what it needs of its record and lays down the copy.
+#[inline(never)]
 pub(crate) fn depthwise_planar(
     r: &DepthwisePlanar,
     g: &Planar,
@@ -24,9 +27,18 @@ pub(crate) fn depthwise_planar(
     layout: &Layout,
 ) -> Result<(), Rule> {
     let planes = r.planes(g)?;
-    let view = View::of(r, g, planes.len / 2);
+    let mut walk = Walk {
+        r,
+        g,
+        q,
+        weights,
+        view: View::of(r, g, planes.len / 2),
+        small: false,
+        scratch: core::ptr::null_mut(),
+    };
+    let view = &walk.view;
     let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
-    let linear = !ROUNDED || q.shift.is_empty();
+    let linear = LINEAR && (!ROUNDED || q.shift.is_empty());
     if !linear && !cfg!(feature = "planar-any") && !(small && saturates(q)) {
         return Err(Rule::Format);
     }
@@ -41,7 +53,7 @@ pub(crate) fn depthwise_planar(
     let (src, dst, scratch) = unsafe {
         (arena.add(layout.src.start), arena.add(layout.dst.start), arena.add(planes.start).cast::<i16>())
     };
-    let walk = Walk { r, g, q, weights, view, small, scratch };
+    (walk.small, walk.scratch) = (small, scratch);
     let (input, output) = (usize::from(r.h) * usize::from(r.w), g.out_h * g.out_w);
     let c = usize::from(r.c);
     for n in 0..usize::from(r.n) {
@@ -78,6 +90,8 @@ struct View {
 }
 
 impl View {
+    // Out of line: what it needs to turn a view does not lie below the loops.
+    #[inline(never)]
     fn of(r: &DepthwisePlanar, g: &Planar, capacity: usize) -> Self {
         let c = usize::from(r.c);
         let (h, w) = (usize::from(r.h), usize::from(r.w));
