@@ -41,7 +41,7 @@ fn keywords_of_four_bits() {
     };
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("kws");
-    let mut line = vec![text(&onnx), "--data", text(&x), text(&y), "--held-out", "500", "--epochs", "2"];
+    let mut line = vec![text(&onnx), "--data", text(&x), text(&y), "--held-out", "500", "--epochs", "8"];
     line.extend(["--batch", "32", "--rate", "5e-4", "--calibration", "64", "-o", text(&out)]);
     let emulated = !skip_emulated();
     if emulated {

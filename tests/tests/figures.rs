@@ -27,8 +27,7 @@ fn no_figure_grows_against_the_committed_ones() {
                 match measure::measure(&network, prefer, &off, &board, false).unwrap() {
                     Measured::Row(row) => measured.rows.push(row),
                     Measured::DoesNotFit(why) => {
-                        let name = networks::preference(prefer);
-                        assert!(!committed.fits(network.name, name, &board), "{}: {why}", network.name);
+                        assert!(!committed.fits(&network.case(prefer, &board)), "{}: {why}", network.name);
                     }
                 }
             }

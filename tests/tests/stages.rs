@@ -148,6 +148,24 @@ proptest! {
     }
 }
 
+/// Strips of tensors one element wide leave single pixels, for which weights lie in another order.
+#[test]
+fn narrow_tensors_are_fused_as_far_as_their_pieces_keep_the_rules() {
+    for (seed, width) in (0..12).flat_map(|seed| [1, 2, 3].map(|width| (seed, width))) {
+        let part = |stride| Part::Bottleneck { expand: 4, stride, channels: 4 };
+        let parts = vec![part(1), part(2), part(1)];
+        let pad = [1, 1, 1, 1];
+        let shape =
+            Shape { input: [48, width, 3], stride: 1 + seed as usize % 2, pad, channels: 4, parts, seed };
+        let graph = network(&shape).unwrap();
+        let input = Numbers(seed | 1).bytes(shape.input.iter().product());
+        let plain = run(&compiled(&graph, Prefer::Balanced, false).bytes, &input).0;
+        for arrange in [true, false] {
+            assert_eq!(run(&compiled(&graph, Prefer::Ram, arrange).bytes, &input).0, plain, "{shape:?}");
+        }
+    }
+}
+
 /// A small MobileNetV2: 64 × 64 pixels, expansion by six.
 fn mobile_net() -> (Shape, Graph) {
     let part = |stride, channels| Part::Bottleneck { expand: 6, stride, channels };

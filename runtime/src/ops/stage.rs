@@ -379,6 +379,9 @@ impl<'m> Plan<'m> {
     }
 
     /// Bytes of scratch, and how far the output must begin before the input.
+    ///
+    /// # Errors
+    /// A piece of work breaks a rule of its kind that the whole member keeps.
     pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
         let mut own = 0;
         self.walk(
@@ -386,7 +389,7 @@ impl<'m> Plan<'m> {
             |_, _, _, _| Ok(()),
             |own: &mut u32, piece| {
                 *own = (*own).max(crate::graph::cost::scratch(piece).ok_or(Rule::Shape)?);
-                Ok(())
+                keeps_walk(piece)
             },
         )?;
         let bytes =
@@ -412,6 +415,16 @@ impl<'m> Plan<'m> {
             Some(record)
         })
     }
+}
+
+/// A strip may leave a single pixel of a member that works in pairs: then its weights are in the wrong order.
+fn keeps_walk(piece: &Record) -> Result<(), Rule> {
+    let conv = match piece {
+        Record::ConvBlocked(r) => *r,
+        Record::ConvPacked(r) => r.conv(),
+        _ => return Ok(()),
+    };
+    require(conv.layout()?.0.vector == conv.walk.is_vector(), Rule::Format)
 }
 
 /// The record in front of `bytes`, and what stands behind it.

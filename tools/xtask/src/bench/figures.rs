@@ -43,6 +43,29 @@ pub struct Row {
     pub kinds: BTreeMap<String, u64>,
 }
 
+/// A network, what it was compiled for, and a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Case {
+    /// Network.
+    pub network: String,
+    /// What it was compiled for.
+    pub prefer: String,
+    /// Board.
+    pub target: String,
+}
+
+impl Case {
+    fn is_of(&self, row: &Row) -> bool {
+        (&row.network, &row.prefer, &row.target) == (&self.network, &self.prefer, &self.target)
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.network, self.prefer, self.target)
+    }
+}
+
 impl Row {
     fn same_case(&self, other: &Self) -> bool {
         (&self.network, &self.prefer, &self.target) == (&other.network, &other.prefer, &other.target)
@@ -123,8 +146,8 @@ impl Figures {
     }
 
     /// Whether there are figures for a network on a board: it fitted when they were made.
-    pub fn fits(&self, network: &str, prefer: &str, target: &str) -> bool {
-        self.rows.iter().any(|r| (&*r.network, &*r.prefer, &*r.target) == (network, prefer, target))
+    pub fn fits(&self, case: &Case) -> bool {
+        self.rows.iter().any(|r| case.is_of(r))
     }
 
     /// What differs in `measured`. What was not measured, or had no figures, is no change.
@@ -140,6 +163,13 @@ impl Figures {
             }
         }
         changes
+    }
+
+    /// These figures, less those of networks that no longer fit a board.
+    #[must_use]
+    pub fn without(mut self, gone: &[Case]) -> Self {
+        self.rows.retain(|r| !gone.iter().any(|c| c.is_of(r)));
+        self
     }
 
     /// These figures, those of `measured` in the place of the same cases.
@@ -192,5 +222,9 @@ mod tests {
         both.rows[0].target = "other".into();
         let both = both.replaced_by(&figures(5)).replaced_by(&figures(6));
         assert_eq!(both.rows.iter().map(|r| r.instructions).collect::<Vec<_>>(), [1000, 6]);
+        let gone = Case { network: "n".into(), prefer: "speed".into(), target: "other".into() };
+        assert!(both.fits(&gone));
+        let left = both.without(&[gone]);
+        assert_eq!(left.rows.iter().map(|r| r.instructions).collect::<Vec<_>>(), [6]);
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use offshoot_cli::commands::compile::Prefer;
 
-use figures::Figures;
+use figures::{Case, Figures};
 use measure::Measured;
 use networks::Network;
 
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     let data = args.data.clone().unwrap_or_else(data_folder);
     let boards = targets(&args.target)?;
     let wanted = |n: &Network| args.network.is_empty() || args.network.iter().any(|w| n.name.contains(w));
-    let mut measured = Figures::default();
+    let (mut measured, mut too_large) = (Figures::default(), vec![]);
     for network in networks::all().into_iter().filter(wanted) {
         let Some(source) = network.find(&data) else {
             eprintln!("skipped: {} ({} is absent)", network.name, network.path(&data).display());
@@ -72,7 +72,10 @@ pub fn run(args: &Args) -> Result<()> {
                 eprintln!("{} {} {target} …", network.name, networks::preference(prefer));
                 match measure::measure(&network, prefer, &off, target, true)? {
                     Measured::Row(row) => measured.rows.push(row),
-                    Measured::DoesNotFit(why) => eprintln!("{why}"),
+                    Measured::DoesNotFit(why) => {
+                        eprintln!("{why}");
+                        too_large.push(network.case(prefer, target));
+                    }
                 }
             }
         }
@@ -88,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         measured.write(path)?;
     }
-    compare(&measured, args.update)
+    compare(&measured, &too_large, args.update)
 }
 
 /// Names of all emulated boards.
@@ -105,13 +108,15 @@ fn targets(only: &[String]) -> Result<Vec<String>> {
     Ok(if only.is_empty() { all } else { only.to_vec() })
 }
 
-fn compare(measured: &Figures, update: bool) -> Result<()> {
+fn compare(measured: &Figures, too_large: &[Case], update: bool) -> Result<()> {
     let path = figures::committed();
     let committed = Figures::read_or_empty(&path)?;
     let changes = committed.changes(measured);
     changes.iter().for_each(|c| println!("{c}"));
+    let gone: Vec<Case> = too_large.iter().filter(|c| committed.fits(c)).cloned().collect();
+    gone.iter().for_each(|c| println!("GONE: {c}: fitted before"));
     if update {
-        committed.replaced_by(measured).write(&path)?;
+        committed.without(&gone).replaced_by(measured).write(&path)?;
         println!("written: {}", display(&path));
         return Ok(());
     }
@@ -121,6 +126,9 @@ fn compare(measured: &Figures, update: bool) -> Result<()> {
             "{grown} figures have grown by more than {} %; if that is meant: --update",
             figures::TOLERANCE_PERCENT
         );
+    }
+    if !gone.is_empty() {
+        bail!("{} networks no longer fit their boards; if that is meant: --update", gone.len());
     }
     Ok(())
 }

@@ -9,6 +9,8 @@ use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy;
 
+use super::figures::Case;
+
 /// A network.
 #[derive(Clone, Copy, Debug)]
 pub struct Network {
@@ -54,6 +56,15 @@ impl Network {
     /// Its ONNX file, if it is there.
     pub fn find(&self, data: &Path) -> Option<PathBuf> {
         Some(self.path(data)).filter(|p| p.is_file())
+    }
+
+    /// The case of its figures.
+    pub fn case(&self, prefer: Prefer, target: &str) -> Case {
+        Case {
+            network: self.name.to_owned(),
+            prefer: preference(prefer).to_owned(),
+            target: target.to_owned(),
+        }
     }
 
     /// Its `.off` file.
