@@ -165,6 +165,9 @@ impl DepthwisePlanar {
     }
 }
 
+/// Most pairs of tiles of a strip of a [`ConvWinograd`].
+pub const MOST_TILE_PAIRS: u8 = 8;
+
 /// int8 convolution by 3×3 windows with stride 1, NHWC, one group, by Winograd's F(2, 3) along the rows: two outputs
 /// from four products in place of six (Winograd 1980; Lavin & Gray, arXiv:1509.09308), in whole numbers and exact.
 ///
@@ -174,7 +177,8 @@ impl DepthwisePlanar {
 /// products, summed over kernel rows and channels, are `m0 … m3`. Twice the outputs are `m0 + m2 + m3` and
 /// `m1 + m2 - m3`, each plus twice the bias.
 ///
-/// **Order.** Tiles are computed two at a time, in order of address. `c` is a multiple of four.
+/// **Order.** Tiles are computed two at a time, in order of address, a `strip` of 1 to [`MOST_TILE_PAIRS`] pairs before the
+/// next: a block of weights is read once a strip. `c` is a multiple of four.
 ///
 /// **Weights.** int16. Output channels form blocks of four (A, B, C, D), the last padded with zeros. A block holds its
 /// components one after another, each a sequence over kernel rows and groups of four inputs (0, 1, 2, 3) of
@@ -184,7 +188,8 @@ impl DepthwisePlanar {
 /// **Blob.** As [`ConvBlocked`]'s, with a multiplier and shift a channel.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. int16: each component of a tile pair (P, Q), over kernel rows
-/// and groups of four inputs, as `P0 P2 Q0 Q2 P1 P3 Q1 Q3`, `24 · c` values; then `c` bytes.
+/// and groups of four inputs, as `P0 P2 Q0 Q2 P1 P3 Q1 Q3`, `24 · c` values for each pair of the strip; then `c` bytes; where a
+/// strip has more than one pair, then a block of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvWinograd {
@@ -200,5 +205,6 @@ pub struct ConvWinograd {
     pub in_zp: i8,
     pub out_zp: i8,
     pub clamp: Option<(i8, i8)>,
+    pub strip: u8,
     pub blob: u32,
 }

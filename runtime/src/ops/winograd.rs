@@ -1,13 +1,14 @@
 //! [`ConvWinograd`]: int8 convolution by 3×3 windows through F(2, 3).
 //!
 //! Rules, beyond those of the window: 3×3, stride 1, no dilation; input channels a multiple of four; shifts, biases and
-//! weights in the ranges that the record's page gives; input, output and scratch share no byte.
+//! weights in the ranges that the record's page gives; strips of 1 to 8 pairs; input, output and scratch share no byte.
 
 use super::blocked::{check_requant, halves, scratch};
 use super::shape::{product, require, window_output};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use super::{Limits, Memory, Operator, Span};
 use crate::error::Rule;
+use crate::format::blocked::MOST_TILE_PAIRS;
 use crate::format::record::{ConvWinograd, Window};
 use crate::kernels::{self, Requant};
 
@@ -34,9 +35,12 @@ impl ConvWinograd {
         })
     }
 
-    /// Components of a tile pair and a pixel of padding.
+    /// Components of the tile pairs of a strip, a pixel of padding, and where strips have several pairs a block of weights.
     pub(crate) fn lanes(&self) -> Result<Span, Rule> {
-        scratch(self.scratch, product([49, u64::from(self.c)])?.div_ceil(2))
+        require((1..=MOST_TILE_PAIRS).contains(&self.strip), Rule::Format)?;
+        let block = if self.strip > 1 { 96 } else { 0 };
+        let bytes = product([48 * u64::from(self.strip) + 1 + block, u64::from(self.c)])?;
+        scratch(self.scratch, bytes.div_ceil(2))
     }
 
     fn requant<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i16]), Rule> {

@@ -275,6 +275,7 @@ pub(crate) fn every_record() -> Vec<Record> {
             in_zp,
             out_zp,
             clamp,
+            strip: 1,
             blob,
         }
         .into(),

@@ -90,8 +90,12 @@ pub struct Compiled {
 /// Bytes of expanded weights that an operator may hold at once, most first: with more, inputs are gathered less often.
 const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 
-/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. Panels of packed weights are the largest that make the arena no more than a twentieth larger (with
-/// [`Prefer::Speed`]: the largest).
+/// Pairs of pixels of a strip beyond which weights are read so seldom that more gain little.
+const FEW_PAIRS: usize = 8;
+
+/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less (with
+/// [`Prefer::Speed`]: of a few pairs whatever that costs, of more where it costs nothing). Panels of packed weights are the
+/// largest that make the arena no more than a twentieth larger (with [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
     panelled(options, |room| lower::lower(graph, options, room))
 }
@@ -101,8 +105,8 @@ fn panelled(
     options: &CompileOptions,
     lower: impl Fn(Room) -> Result<lower::Lowered>,
 ) -> Result<(lower::Lowered, Plan)> {
-    let attempt = |panel: usize, strip: usize| -> Result<(lower::Lowered, Plan)> {
-        let mut lowered = lower(Room { panel, strip })?;
+    let attempt = |panel: usize, strip: usize, pairs: usize| -> Result<(lower::Lowered, Plan)> {
+        let mut lowered = lower(Room { panel, strip, pairs })?;
         if let Some(wish) = &options.learning {
             learning::keep_blocks(wish, &mut lowered)?;
         }
@@ -110,19 +114,25 @@ fn panelled(
         Ok((lowered, plan))
     };
     let least_panel = PANELS[PANELS.len() - 1];
-    let (mut smallest, mut strip) = (attempt(least_panel, 0)?, 0);
+    let (mut smallest, mut strip, mut pairs) = (attempt(least_panel, 0, 0)?, 0, FEW_PAIRS);
     let wider: &[usize] = match options.prefer {
         Prefer::Speed => &[3072],
         Prefer::Balanced | Prefer::Flash => &[512, 256],
         Prefer::Ram => &[],
     };
     for &room in wider {
-        let made = attempt(least_panel, room)?;
+        let made = attempt(least_panel, room, pairs)?;
         let least = u64::from(smallest.1.arena_bytes);
         let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 128 };
         if u64::from(made.1.arena_bytes) <= options.max_arena.map_or(wanted, |limit| wanted.min(limit)) {
             (smallest, strip) = (made, room);
             break;
+        }
+    }
+    if options.prefer == Prefer::Speed && strip > 0 {
+        let made = attempt(least_panel, strip, usize::MAX)?;
+        if made.1.arena_bytes <= smallest.1.arena_bytes {
+            (smallest, pairs) = (made, usize::MAX);
         }
     }
     let packed = |op: &lower::Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvNested(_));
@@ -133,7 +143,7 @@ fn panelled(
     let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 20 };
     let allowed = options.max_arena.map_or(wanted, |limit| wanted.min(limit));
     for panel in &PANELS[..PANELS.len() - 1] {
-        let made = attempt(*panel, strip)?;
+        let made = attempt(*panel, strip, pairs)?;
         if u64::from(made.1.arena_bytes) <= allowed {
             return Ok(made);
         }

@@ -144,11 +144,23 @@ pub struct Room {
     pub panel: usize,
     /// Gathered inputs of pixels that are computed together.
     pub strip: usize,
+    /// Pairs of pixels up to which they may take more, for speed, beside tensors that are small.
+    pub pairs: usize,
 }
 
 /// Lowers a graph after the lossless passes. The graph must be valid.
 pub fn lower(graph: &Graph, options: &CompileOptions, room: Room) -> crate::Result<Lowered> {
     Ok(lower_with(graph, options, room, Role::Alone, Sharing::default())?.0)
+}
+
+/// Bytes of input and output of the node with most of them, as int8.
+fn widest(graph: &Graph) -> usize {
+    let variable = |v: &ValueId| graph.value(*v).data.is_none();
+    let bytes = |node: &Node| {
+        let inputs = node.inputs.iter().filter(|v| variable(v)).map(|v| graph.value(*v).len());
+        inputs.fold(graph.value(node.output).len(), usize::saturating_add)
+    };
+    graph.nodes.iter().map(bytes).max().unwrap_or(0)
 }
 
 /// What networks of one file share: their blobs, and which weights lie where in them.
@@ -180,6 +192,7 @@ pub fn lower_with(
         learns: false,
         prefer: options.prefer,
         room,
+        widest: widest(graph),
         stateful: options.stateful,
         sparse: None,
     };
@@ -233,6 +246,8 @@ pub(crate) struct Context<'g> {
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
     pub(crate) room: Room,
+    /// Bytes of the tensors of the node with the largest ones.
+    pub(crate) widest: usize,
     /// Recurrent layers keep their state from one run to the next.
     pub(crate) stateful: bool,
     /// What was found about the weights of the operator that is emitted next.

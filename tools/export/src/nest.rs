@@ -43,7 +43,7 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
     let role = if further.is_empty() { Role::Alone } else { Role::First };
     let whole = |room| lower_with(first, options, room, role, Sharing::default());
     let (mut lowered, plan) = panelled(options, |room| Ok(whole(room)?.0))?;
-    let wholes = whole(Room { panel: 0, strip: 0 })?.1;
+    let wholes = whole(Room { panel: 0, strip: 0, pairs: 0 })?.1;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, first, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());

@@ -80,7 +80,7 @@ pub(super) unsafe extern "C" fn both(rows: *const Rows) {
         "lsrs r12, r3, #1",
         "bcc 3f",
         "offshoot_gather_group",
-        "cmp r12, #0",
+        // Flags are those of the shift.
         "beq 4f",
         "3:",
         "offshoot_gather_group",
@@ -142,7 +142,7 @@ pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
         "lsrs r12, r3, #1",
         "bcc 4f",
         "offshoot_gather_group",
-        "cmp r12, #0",
+        // Flags are those of the shift.
         "beq 5f",
         "4:",
         "offshoot_gather_group",

@@ -65,8 +65,14 @@ fn gather_some(windows: &Windows<'_>, g: &Blocked, pixel: usize, most: usize) ->
         (whole, windows.rows(&site))
     };
     if run > 0 {
+        let mut pairs = gather::Pairs { rows, pairs: run, step: windows.pair_step() };
+        if run > 1 && pairs.rows.rows == 1 {
+            // Windows of one row each are the rows of one window: less is done between them.
+            (pairs.rows.rows, pairs.pairs) = (run, 1);
+            pairs.rows.gap = pairs.step.wrapping_sub(g.padded);
+        }
         // SAFETY: their windows lie in the input, the lanes have room for them.
-        unsafe { gather::strip(&gather::Pairs { rows, pairs: run, step: windows.pair_step() }) };
+        unsafe { gather::strip(&pairs) };
         return run;
     }
     windows.gather([windows.site(pixel), windows.site((pixel + 1).min(g.pixels - 1))]);

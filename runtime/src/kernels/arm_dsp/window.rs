@@ -223,14 +223,23 @@ impl<'r> Windows<'r> {
             return;
         }
         let filling = u32::from_ne_bytes([self.r.in_zp as u8; 4]);
-        let mut begin = 0;
-        if s.before == 0 {
-            // Groups that lie in the input as a whole.
-            begin = s.inside / 4;
-            // SAFETY: groups of the row; the inputs lie in the tensor.
-            unsafe { gather::lane(self.src.add(at), lane, begin) };
+        let (whole, rest) = (s.inside / 4, s.inside % 4);
+        let end = at + 4 * whole + 4;
+        if s.before == 0 && end <= self.readable {
+            // Groups that lie in the input as a whole, one that begins there, others.
+            let mask = u32::MAX >> (32 - 8 * rest.max(1));
+            // SAFETY: groups of the row; the inputs lie in the tensor, and the four of the one that begins there in the arena.
+            unsafe {
+                gather::lane(self.src.add(at), lane, whole);
+                if rest > 0 {
+                    let word = self.src.add(end - 4).cast::<u32>().read_unaligned();
+                    gather::put(lane.add(8 * whole).cast(), word & mask | filling & !mask);
+                }
+                self.fill(lane, whole + usize::from(rest > 0)..self.g.padded / 4);
+            }
+            return;
         }
-        for i in begin..self.g.padded / 4 {
+        for i in 0..self.g.padded / 4 {
             // Bytes of the group that lie in the input: from, to.
             let from = s.before.saturating_sub(4 * i).min(4);
             let to = (s.before + s.inside).saturating_sub(4 * i).min(4);

@@ -1,8 +1,9 @@
-//! [`ConvWinograd`]: the components of two tiles, then blocks of four output channels from them.
+//! [`ConvWinograd`]: the components of a strip of pairs of tiles, then blocks of four output channels from them.
 
 use super::{saturates, zero_and_half};
 use crate::engine::Memory;
 use crate::error::Rule;
+use crate::format::blocked::MOST_TILE_PAIRS;
 use crate::format::record::{ConvWinograd, Window};
 use crate::kernels::Requant;
 use crate::kernels::portable;
@@ -32,13 +33,14 @@ pub(crate) fn conv_winograd(
     let (h, w, c, out_c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c), usize::from(r.out_c));
     let [top, left, ..] = window.pad.map(usize::from);
     let (out_h, out_w) = (portable::extent(h, &window, 0), portable::extent(w, &window, 1));
-    // SAFETY: a pixel of padding stands behind the components.
-    let padding = unsafe {
-        let padding = lanes.add(24 * c).cast::<i8>();
+    let strip = usize::from(r.strip);
+    // SAFETY: a pixel of padding stands behind the components, and a block of weights behind it if strips have several pairs.
+    let (padding, panel) = unsafe {
+        let padding = lanes.add(24 * c * strip).cast::<i8>();
         padding.write_bytes(r.in_zp as u8, c);
-        padding.cast_const()
+        (padding.cast_const(), padding.add(c).cast::<i32>())
     };
-    let columns = Columns { src: src.cast(), padding, h, w, c, top, left, lanes };
+    let mut columns = Columns { src: src.cast(), padding, h, w, c, top, left, lanes };
     let mut tiles = Tiles {
         weights: weights.as_ptr(),
         lanes,
@@ -51,28 +53,33 @@ pub(crate) fn conv_winograd(
         zero_and_half: zero_and_half(q),
     };
     let rows = usize::from(r.n) * out_h;
-    let mut lane = 0;
+    let (mut lane, mut filled) = (0, 0);
+    let mut outs = [[core::ptr::null_mut(); 4]; MOST_TILE_PAIRS as usize];
     for row in 0..rows {
         for x in (0..out_w).step_by(2) {
             columns.gather(row / out_h, row % out_h, x, lane);
             // SAFETY: pixels of the output; a second one beyond the row is written before the first takes its place.
-            unsafe {
+            let pixels = unsafe {
                 let first = dst.add((row * out_w + x) * out_c).cast::<i8>();
-                tiles.out[2 * lane] = first;
-                tiles.out[2 * lane + 1] = if x + 1 < out_w { first.add(out_c) } else { first };
-            }
+                [first, if x + 1 < out_w { first.add(out_c) } else { first }]
+            };
+            outs[filled][2 * lane..2 * lane + 2].copy_from_slice(&pixels);
             lane += 1;
             let last = row + 1 == rows && x + 2 >= out_w;
             if last && lane == 1 {
                 // The last tile stands alone: its neighbour repeats it.
                 columns.gather(row / out_h, row % out_h, x, 1);
-                (tiles.out[2], tiles.out[3]) = (tiles.out[0], tiles.out[1]);
+                outs[filled][2..].copy_from_slice(&pixels);
                 lane = 2;
             }
             if lane == 2 {
-                // SAFETY: components, weights and outputs are as long as the record says.
-                unsafe { run(&tiles) };
-                lane = 0;
+                (lane, filled) = (0, filled + 1);
+                if last || filled == strip {
+                    // SAFETY: components, weights and outputs are as long as the record says.
+                    unsafe { tiles.strip(c, panel, &mut outs[..filled]) };
+                    filled = 0;
+                }
+                columns.lanes = lanes.wrapping_add(24 * c * filled);
             }
         }
     }
@@ -197,6 +204,61 @@ struct Tiles {
     /// Blocks to compute, at least one.
     blocks: u32,
     zero_and_half: i32,
+}
+
+impl Tiles {
+    /// Computes the outputs of several pairs of tiles, of which `out` are the places. A block of weights is brought to `panel`
+    /// and serves all pairs: the caches before a microcontroller's flash hold less.
+    ///
+    /// # Safety
+    /// All pointers are valid for what the record says; there is a panel if there are several pairs.
+    unsafe fn strip(&mut self, c: usize, panel: *mut i32, outs: &mut [[*mut i8; 4]]) {
+        if let [out] = outs {
+            self.out = *out;
+            // SAFETY: the caller's word.
+            unsafe { run(self) };
+            return;
+        }
+        let mut one = Tiles { weights: panel.cast_const().cast(), blocks: 1, ..*self };
+        let mut weights = self.weights.cast::<i32>();
+        for _ in 0..self.blocks {
+            // SAFETY: a block has 24 words for each input channel, and there are `blocks` of them.
+            unsafe {
+                let next = weights.add(24 * c);
+                copy(weights, panel, next);
+                weights = next;
+            }
+            one.lanes = self.lanes;
+            for out in &mut *outs {
+                one.out = *out;
+                // SAFETY: components, one block of weights, and its outputs.
+                unsafe { run(&one) };
+                one.lanes = one.lanes.wrapping_add(24 * c);
+                *out = out.map(|out| out.wrapping_add(4));
+            }
+            one.bias = one.bias.wrapping_add(4);
+            one.multiplier = one.multiplier.wrapping_add(4);
+            one.shift = one.shift.wrapping_add(4);
+        }
+    }
+}
+
+/// Copies words up to `end`, eight at a time.
+///
+/// # Safety
+/// `from..end` is readable, `to` writable for as much; a multiple of eight words, not none.
+#[unsafe(naked)]
+unsafe extern "C" fn copy(from: *const i32, to: *mut i32, end: *const i32) {
+    naked_asm!(
+        extension!(),
+        "push {{r4-r10, lr}}",
+        "2:",
+        "ldmia r0!, {{r3-r10}}",
+        "stmia r1!, {{r3-r10}}",
+        "cmp r0, r2",
+        "bne 2b",
+        "pop {{r4-r10, pc}}",
+    )
 }
 
 /// Computes the outputs of two tiles. Sums start at twice the bias; requantisation as in [`super::pair::run`].

@@ -343,7 +343,7 @@ proptest! {
         let q = Quantisation::random(&mut numbers, shape.out_c.into(), true, shape.wild);
         let r = ConvWinograd {
             src: 0, dst: 1 << 15, scratch: (1 << 16) / 4, n, h, w, c, out_c: shape.out_c, window: window.into(),
-            in_zp: q.in_zp, out_zp: q.out_zp, clamp: q.clamp, blob: 0,
+            in_zp: q.in_zp, out_zp: q.out_zp, clamp: q.clamp, strip: 1, blob: 0,
         };
         let layout: Layout = r.layout().unwrap();
         let count = 48 * usize::from(c) * usize::from(shape.out_c.div_ceil(4));

@@ -229,7 +229,9 @@ fn emit_linear(
     // Bytes of the lanes of a pair, and of a block with its words.
     let (lanes, block) = (bytes, bytes * if wide { 2 } else { 1 } + 32);
     let pairs = y.len() / lines.len().max(1) / 2;
-    let strip = (c.room.strip / lanes.max(1)).clamp(1, MOST_PAIRS).min(pairs.max(1));
+    let of = |room: usize, most: usize| (room / lanes.max(1)).clamp(1, most);
+    let beside = of(c.strip_room(x, y), c.room.pairs.clamp(1, MOST_PAIRS));
+    let strip = of(c.room.strip, MOST_PAIRS).max(beside).min(pairs.max(1));
     // Strips end where rows do, if that is near.
     let row = y.shape[y.shape.len().saturating_sub(2)].div_ceil(2).max(1);
     let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };

@@ -5,6 +5,8 @@ use offshoot::format::record;
 use offshoot::graph::cost::Lag;
 use offshoot_ir::{DType, Data, ValueId, quant_math};
 
+use crate::Prefer;
+
 use super::{Buffer, Context, Lowering, Operator, Tensor, layout, to_u32};
 use crate::blobs;
 
@@ -51,6 +53,13 @@ impl Context<'_> {
             _ => (0.0, 0),
         };
         Ok(Tensor { buffer, shape: value.shape.clone(), dtype, scale, zp })
+    }
+
+    /// Bytes that the strips of an operator may take. For speed, beside what all may take, what the node with the largest
+    /// tensors leaves: so much lies in the arena at some time anyway.
+    pub(super) fn strip_room(&self, x: &Tensor, y: &Tensor) -> usize {
+        let beside = self.widest.saturating_sub(x.len() + y.len());
+        self.room.strip + if self.prefer == Prefer::Speed && self.room.strip > 0 { beside } else { 0 }
     }
 
     /// The buffer of a value, allocated when first asked for.

@@ -1,5 +1,6 @@
 //! int8 3×3 convolutions as [`record::ConvWinograd`]: fewer multiplications for more flash.
 
+use offshoot::format::blocked::MOST_TILE_PAIRS;
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
 use offshoot::graph::cost;
@@ -49,11 +50,19 @@ pub(super) fn emit(
         in_zp: x.zp,
         out_zp: y.zp,
         clamp: clamp_i8(activation, y),
+        strip: strip(c, x, y, in_c),
         blob,
     };
     let scratch = cost::scratch(&Record::ConvWinograd(r)).ok_or("the window does not fit")?;
     let taps = 9 * usize::from(in_c);
     emit_record(c, Record::ConvWinograd(r), x, y, scratch, (y.len() * taps) as u64, (taps * channels) as u64)
+}
+
+/// Pairs of tiles of a strip.
+fn strip(c: &Context<'_>, x: &Tensor, y: &Tensor, in_c: u16) -> u8 {
+    // Beside the pairs, a block of weights.
+    let pairs = (c.strip_room(x, y) / usize::from(in_c).max(1)).saturating_sub(96) / 48;
+    pairs.clamp(1, usize::from(MOST_TILE_PAIRS)) as u8
 }
 
 /// Weights (OHWI, 3×3) in the components and order of [`record::ConvWinograd`].
