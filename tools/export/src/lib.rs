@@ -90,11 +90,11 @@ pub struct Compiled {
 /// Bytes of expanded weights that an operator may hold at once, most first: with more, inputs are gathered less often.
 const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 
-/// Pairs of pixels of a strip beyond which weights are read so seldom that more gain little.
-const FEW_PAIRS: usize = 8;
+/// Pairs of pixels or tiles of a strip for which it may take more arena: weights are read once for so many.
+const FEW_PAIRS: [usize; 3] = [8, 4, 2];
 
 /// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less (with
-/// [`Prefer::Speed`]: of a few pairs whatever that costs, of more where it costs nothing). Panels of packed weights are the
+/// [`Prefer::Speed`]: whatever it costs, of a few pairs more than that for a seventh, of many where that costs nothing). Panels of packed weights are the
 /// largest that make the arena no more than a twentieth larger (with [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
     panelled(options, |room| lower::lower(graph, options, room))
@@ -114,14 +114,14 @@ fn panelled(
         Ok((lowered, plan))
     };
     let least_panel = PANELS[PANELS.len() - 1];
-    let (mut smallest, mut strip, mut pairs) = (attempt(least_panel, 0, 0)?, 0, FEW_PAIRS);
+    let (mut smallest, mut strip, mut pairs) = (attempt(least_panel, 0, 0)?, 0, 0);
     let wider: &[usize] = match options.prefer {
         Prefer::Speed => &[3072],
         Prefer::Balanced | Prefer::Flash => &[512, 256],
         Prefer::Ram => &[],
     };
     for &room in wider {
-        let made = attempt(least_panel, room, pairs)?;
+        let made = attempt(least_panel, room, 0)?;
         let least = u64::from(smallest.1.arena_bytes);
         let wanted = if options.prefer == Prefer::Speed { u64::MAX } else { least + least / 128 };
         if u64::from(made.1.arena_bytes) <= options.max_arena.map_or(wanted, |limit| wanted.min(limit)) {
@@ -130,6 +130,16 @@ fn panelled(
         }
     }
     if options.prefer == Prefer::Speed && strip > 0 {
+        let least = u64::from(smallest.1.arena_bytes);
+        let wanted = least + least / 7;
+        let wanted = options.max_arena.map_or(wanted, |limit| wanted.min(limit));
+        for few in FEW_PAIRS {
+            let made = attempt(least_panel, strip, few)?;
+            if u64::from(made.1.arena_bytes) <= wanted {
+                (smallest, pairs) = (made, few);
+                break;
+            }
+        }
         let made = attempt(least_panel, strip, usize::MAX)?;
         if made.1.arena_bytes <= smallest.1.arena_bytes {
             (smallest, pairs) = (made, usize::MAX);

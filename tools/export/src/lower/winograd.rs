@@ -62,7 +62,7 @@ pub(super) fn emit(
 fn strip(c: &Context<'_>, x: &Tensor, y: &Tensor, in_c: u16) -> u8 {
     // Beside the pairs, a block of weights.
     let pairs = (c.strip_room(x, y) / usize::from(in_c).max(1)).saturating_sub(96) / 48;
-    pairs.clamp(1, usize::from(MOST_TILE_PAIRS)) as u8
+    pairs.clamp(1, c.room.pairs.clamp(1, MOST_TILE_PAIRS.into())) as u8
 }
 
 /// Weights (OHWI, 3×3) in the components and order of [`record::ConvWinograd`].
