@@ -70,6 +70,13 @@ fn main() -> Result<()> {
     let digits = Digits::read(&folder)?;
     let (steps, inputs) = (digits.train.0.shape()[1], digits.train.0.shape()[2]);
 
+    // What it was made of, for `scripts/gru-sparse-table.sh`.
+    std::fs::create_dir_all("target/gru_digits")?;
+    for (name, (x, y)) in [("train", &digits.train), ("test", &digits.test)] {
+        let at = |what: &str| PathBuf::from(format!("target/gru_digits/{name}_{what}.npy"));
+        npy::write(&at("x"), &x.clone().into())?;
+        npy::write(&at("y"), &ArrayD::from_shape_vec(vec![y.len()], y.clone())?.into())?;
+    }
     let kept = PathBuf::from(format!("target/gru_digits/gru{units}-{epochs}-{seed}.onnx"));
     if !kept.exists() {
         let graph = Network::gru("gru", [steps, inputs], units, 10, seed as u64);
@@ -83,7 +90,6 @@ fn main() -> Result<()> {
             ..FitOptions::default()
         };
         let (trained, _) = fit(&graph, &set, &options, &mut Say)?;
-        std::fs::create_dir_all("target/gru_digits")?;
         offshoot_report::write_atomically(&kept, &offshoot_import::emit(&trained)?)?;
     }
     let (graph, _) = files::read_graph(&kept)?;

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use offshoot::Model;
 use offshoot::format::codec::Record;
+use offshoot::format::record::{ConvBlocked, DepthwisePlanar, Window, WindowRepr};
 use offshoot::graph::cost;
 use offshoot_export::write::Aligned;
 use offshoot_target::{Device, Profile, Target};
@@ -109,51 +110,51 @@ fn features(record: &Record) -> Vec<f64> {
         cost::weights(record) as f64,
         f64::from(cost::scratch(record).unwrap_or(0)),
     ];
-    let area = |w: &offshoot::format::record::WindowRepr| {
-        let w = offshoot_ir::Window::from(*w);
-        (f64::from(w.kernel[0]), f64::from(w.kernel[1]))
-    };
-    let four = |c: u16| f64::from(c.div_ceil(4));
     let more = match record {
-        Record::ConvBlocked(r) => {
-            let (kh, kw) = area(&r.window);
-            let pixels = f64::from(out) / f64::from(r.out_c.max(1));
-            let pairs = (pixels / 2.0).ceil();
-            let row = (kw * f64::from(r.c) / 4.0).ceil();
-            vec![pairs, pairs * four(r.out_c), pairs * four(r.out_c) * kh * row, pairs * kh, pairs * kh * row]
-        }
-        Record::ConvPacked(r) => {
-            let r = &r.conv();
-            let (kh, kw) = area(&r.window);
-            let pixels = f64::from(out) / f64::from(r.out_c.max(1));
-            let pairs = (pixels / 2.0).ceil();
-            let row = (kw * f64::from(r.c) / 4.0).ceil();
-            vec![pairs, pairs * four(r.out_c), pairs * four(r.out_c) * kh * row, pairs * kh, pairs * kh * row]
-        }
-        Record::DepthwisePlanar(r) => {
-            let (kh, kw) = area(&r.window);
-            let w = offshoot_ir::Window::from(r.window);
-            let (h, width, c) = (f64::from(r.h), f64::from(r.w), f64::from(r.c));
-            let rows = f64::from(out) / c.max(1.0) / (width / f64::from(w.stride[1].max(1))).ceil().max(1.0);
-            vec![
-                c,
-                c * h,
-                c * h * width,
-                c * rows,
-                c * rows * kh,
-                f64::from(out) * kh,
-                f64::from(out) * kh * kw,
-            ]
-        }
+        Record::ConvBlocked(r) => pairs(r, out, 1, u16::MAX),
+        // Pixels are gathered again for every panel of blocks.
+        Record::ConvPacked(r) => pairs(&r.conv(), out, 1, r.panel),
+        Record::ConvLinear(r) => pairs(&r.conv(), out, r.strip, u16::MAX),
+        Record::DepthwisePlanar(r) => planes(r, out),
+        Record::DepthwiseLinear(r) => planes(&r.planar(), out),
         Record::FullyConnected(r) => vec![f64::from(r.rows), f64::from(r.rows) * f64::from(r.out_c)],
         Record::Pool(r) => {
-            let (kh, kw) = area(&r.window);
+            let [kh, kw] = kernel(r.window);
             vec![f64::from(out) * kh * kw, f64::from(r.c)]
         }
         Record::MatMul(r) => vec![f64::from(r.batch), f64::from(r.batch) * f64::from(r.m)],
         _ => vec![],
     };
     [basic, more].concat()
+}
+
+fn kernel(window: WindowRepr) -> [f64; 2] {
+    Window::from(window).kernel.map(f64::from)
+}
+
+/// Work of pairs of pixels, gathered and multiplied: blocks of four channels, `panel` of them for one gathering; weights taken
+/// up once in `strip` pairs.
+fn pairs(r: &ConvBlocked, out: u32, strip: u8, panel: u16) -> Vec<f64> {
+    let [kh, kw] = kernel(r.window);
+    let blocks = f64::from(r.out_c.div_ceil(4));
+    let pairs = (f64::from(out) / f64::from(r.out_c.max(1)) / 2.0).ceil();
+    let taps = kh * (kw * f64::from(r.c) / 4.0).ceil();
+    let gatherings = (blocks / f64::from(panel.max(1))).ceil();
+    let strips = (pairs / f64::from(strip.max(1))).ceil();
+    let once = [pairs, pairs * blocks, pairs * blocks * taps, pairs * kh, pairs * taps];
+    let again = [gatherings, gatherings * pairs, gatherings * pairs * kh, gatherings * pairs * taps];
+    let weights = [blocks, blocks * taps, strips, strips * blocks, strips * blocks * taps];
+    [&once[..], &again, &weights].concat()
+}
+
+/// Work of planes of a depthwise convolution.
+fn planes(r: &DepthwisePlanar, out: u32) -> Vec<f64> {
+    let ([kh, kw], out) = (kernel(r.window), f64::from(out));
+    let (h, width, c) = (f64::from(r.h), f64::from(r.w), f64::from(r.c));
+    let across = (width / f64::from(Window::from(r.window).stride[1].max(1))).ceil().max(1.0);
+    let rows = out / c.max(1.0) / across;
+    let bands = (h / f64::from(r.rows.max(1))).ceil();
+    vec![c, c * bands, c * h, c * h * width, c * rows, c * rows * kh, out * kh, out * kh * kw]
 }
 
 /// All that was measured on a target.

@@ -212,30 +212,23 @@ impl<'r> Windows<'r> {
     /// # Safety
     /// `lane` is valid for a row.
     unsafe fn row(&self, s: &Columns, at: usize, lane: *mut i16) {
-        if s.before.is_multiple_of(4) && s.inside.is_multiple_of(4) {
-            let (first, end) = (s.before / 4, (s.before + s.inside) / 4);
-            // SAFETY: groups of the row; the inputs lie in the tensor.
-            unsafe {
-                self.fill(lane, 0..first);
-                self.fill(lane, end..self.g.padded / 4);
-                gather::lane(self.src.add(at), lane.add(8 * first), end - first);
-            }
-            return;
-        }
         let filling = u32::from_ne_bytes([self.r.in_zp as u8; 4]);
-        let (whole, rest) = (s.inside / 4, s.inside % 4);
-        let end = at + 4 * whole + 4;
-        if s.before == 0 && end <= self.readable {
-            // Groups that lie in the input as a whole, one that begins there, others.
-            let mask = u32::MAX >> (32 - 8 * rest.max(1));
+        let (first, whole, rest) = (s.before / 4, s.inside / 4, s.inside % 4);
+        let part = at + 4 * whole;
+        if s.before.is_multiple_of(4) && (rest == 0 || part + 4 <= self.readable) {
+            // Groups before the input, in it as a whole, one that begins in it, and those behind.
+            let mut next = first + whole;
             // SAFETY: groups of the row; the inputs lie in the tensor, and the four of the one that begins there in the arena.
             unsafe {
-                gather::lane(self.src.add(at), lane, whole);
+                self.fill(lane, 0..first);
+                gather::lane(self.src.add(at), lane.add(8 * first), whole);
                 if rest > 0 {
-                    let word = self.src.add(end - 4).cast::<u32>().read_unaligned();
-                    gather::put(lane.add(8 * whole).cast(), word & mask | filling & !mask);
+                    let word = self.src.add(part).cast::<u32>().read_unaligned();
+                    let mask = u32::MAX >> (32 - 8 * rest);
+                    gather::put(lane.add(8 * next).cast(), word & mask | filling & !mask);
+                    next += 1;
                 }
-                self.fill(lane, whole + usize::from(rest > 0)..self.g.padded / 4);
+                self.fill(lane, next..self.g.padded / 4);
             }
             return;
         }

@@ -5,14 +5,16 @@ use offshoot_search::evaluate::Evaluator;
 use offshoot_search::executor::Local;
 use offshoot_search::metrics::{Constraint, Goal, Measured, Metric};
 use offshoot_search::run::{self, Cache, Outcome};
-use offshoot_search::strategies::{Linas, Strategy};
+use offshoot_search::strategies::{Evaluated, Linas, Strategy};
 
 use crate::Result;
 use crate::task::Task;
 
-/// Candidates that are measured, and those of the front that are trained further.
+/// Candidates that are measured, and those that are trained further.
 const EVALUATIONS: usize = 150;
 const TUNED: usize = 3;
+/// Accuracy that so few samples do not tell from the best, as a share.
+const ALIKE: f64 = 0.01;
 
 /// One line of a table.
 pub(crate) fn row(name: &str, m: &Measured) {
@@ -63,7 +65,7 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         }
     }
     let judge = task.evaluator(task.elastic()?, true, &task.test)?;
-    for (i, e) in front.iter().take(TUNED).enumerate() {
+    for (i, e) in worth_training(outcome.history.all()).into_iter().enumerate() {
         let name = format!("tuned-{}", evaluator.key(&e.encoding));
         let options = task.options(&name, task.space.training.epochs);
         let candidate = judge.tuned(&e.encoding, &options, Some((2.0, 0.5)), &mut ())?;
@@ -79,6 +81,19 @@ pub(crate) fn run(task: &Task) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Of those that keep the limits and are as accurate as the best, some from the largest to the smallest: with inherited weights
+/// the small ones may do as well, trained further the large ones have more to gain.
+fn worth_training(all: &[Evaluated]) -> Vec<&Evaluated> {
+    let accuracy = |e: &Evaluated| e.measured.as_ref().map_or(0.0, |m| m.accuracy);
+    let kept = || all.iter().filter(|e| e.violation == 0.0 && e.measured.is_some());
+    let best = kept().map(accuracy).fold(0.0, f64::max);
+    let mut alike: Vec<&Evaluated> = kept().filter(|e| accuracy(e) >= best - ALIKE).collect();
+    let work = |e: &Evaluated| e.measured.as_ref().and_then(|m| m.instructions).unwrap_or(0);
+    alike.sort_by_key(|e| std::cmp::Reverse(work(e)));
+    let count = TUNED.min(alike.len());
+    (0..count).map(|i| alike[i * alike.len() / count]).collect()
 }
 
 /// A search with the measurements that all of them share.

@@ -1,7 +1,7 @@
 //! Nested sub-networks of one super-network, each beside the same architecture trained alone.
 
+use offshoot_search::automatic::Elasticity;
 use offshoot_search::random::Random;
-use offshoot_search::space::Kind;
 use offshoot_search::training::inherited;
 use offshoot_train::accuracy;
 
@@ -14,16 +14,13 @@ const RUNGS: usize = 24;
 const ALONE: usize = 5;
 
 pub(crate) fn run(task: &Task) -> Result<()> {
-    let elastic = task.elastic()?;
+    // Widths alone: blocks that can be skipped tie the widths around them, and leave few sub-networks within each other.
+    let mut file = task.space.clone();
+    file.elastic = Elasticity { width: file.elastic.width, ..Elasticity::default() };
+    let elastic = task.trained("nested", &file)?;
     let space = &elastic.space;
     // From the smallest to the largest, one variable a step in an order by chance: each is part of the next.
-    // Every block is there from the beginning, and nothing but the architecture changes.
     let (mut e, largest) = (space.smallest(), space.largest());
-    for (i, v) in space.variables.iter().enumerate() {
-        if !v.is_architecture() || matches!(v.kind, Kind::Depth { .. }) {
-            e[i] = largest[i];
-        }
-    }
     let mut ladder = vec![e.clone()];
     let mut random = Random::new(11, 0);
     loop {
@@ -51,11 +48,7 @@ pub(crate) fn run(task: &Task) -> Result<()> {
     }
     for i in 0..ALONE {
         let at = i * (chosen.len() - 1) / (ALONE - 1);
-        let fresh = offshoot_search::elastic::Elastic::new(
-            task.space.elastic(std::path::Path::new("."))?.graph,
-            space.clone(),
-            task.space.elastic.split(),
-        )?;
+        let fresh = file.elastic(std::path::Path::new("."))?;
         let name = format!("alone-{at}");
         let trained = task.alone(&name, &fresh.cut(&chosen[at])?, task.space.training.epochs)?;
         let alone = accuracy(&trained, &task.test.x, &task.test.y)?;

@@ -83,21 +83,19 @@ impl Task {
 
     /// The super-network, trained.
     pub(crate) fn elastic(&self) -> Result<Elastic> {
-        let mut elastic = self.space.elastic(Path::new("."))?;
-        let path = self.out.join("super.bin");
+        self.trained("super", &self.space)
+    }
+
+    /// The super-network of a space, trained and kept under a name.
+    pub(crate) fn trained(&self, name: &str, space: &SpaceFile) -> Result<Elastic> {
+        let mut elastic = space.elastic(Path::new("."))?;
+        let path = self.out.join(format!("{name}.bin"));
         if let Some(graph) = saved::read(&path)? {
-            elastic.graph = graph;
-            return Ok(Elastic::new(elastic.graph, elastic.space, self.space.elastic.split())?);
+            return Ok(Elastic::new(graph, elastic.space, space.elastic.split())?);
         }
-        let checkpoint = Some(Checkpoint { path: self.out.join("super.checkpoint"), every: 10 });
+        let checkpoint = Some(Checkpoint { path: self.out.join(format!("{name}.checkpoint")), every: 10 });
         let data = self.train.dataset();
-        training::train(
-            &mut elastic,
-            &data,
-            &self.space.training,
-            checkpoint,
-            &mut Say("super-network".into()),
-        )?;
+        training::train(&mut elastic, &data, &space.training, checkpoint, &mut Say(name.into()))?;
         saved::write(&path, &elastic.graph)?;
         Ok(elastic)
     }

@@ -43,6 +43,12 @@ fn kind(signature: &str) -> String {
         let end = signature[at..].find(']').map_or(signature.len(), |e| at + e + 1);
         kind.push_str(&signature[at + 7..end]);
     }
+    for form in ["panel: true", "wide: true"] {
+        if signature.contains(form) {
+            kind.push('.');
+            kind.push_str(form);
+        }
+    }
     if let Some(at) = signature.find("bits: ") {
         kind.push_str(&signature[at..(at + 7).min(signature.len())]);
     }
