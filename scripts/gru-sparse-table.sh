@@ -2,7 +2,7 @@
 # A GRU on spoken digits, dense and with 20 % of its weights: bytes of the int8 file, instructions on the emulated Cortex-M4,
 # accuracy of the int8 file on takes that nothing was learned from.
 #   scripts/gru-sparse-table.sh [FOLDER]     networks go there (default target/gru-sparse)
-# SEEDS (default "0 1 2"), UNITS (default 64), DENSITY (default 0.2), EPOCHS of sparse training (default 12).
+# SEEDS (default "0 1 2"), UNITS (default 64), DENSITY (default 0.2), EPOCHS of sparse training (default 60).
 # OFFSHOOT: the binary, GRU_DIGITS, SPARSIFY: examples; else they are built. OFFSHOOT_DATA: the folder with spoken_digits/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -37,7 +37,7 @@ for seed in ${SEEDS:-0 1 2}; do
     [ -f "$dense" ] && [ -f $arrays/train_x.npy ] || "$GRU_DIGITS" "$data/spoken_digits" "$units" 20 "$seed" >"$out/dense-$seed.json" 2>"$out/dense-$seed.err"
     sparse=$out/sparse-$units-${DENSITY:-0.2}-$seed.onnx
     [ -f "$sparse" ] || "$SPARSIFY" "$dense" --data "$arrays/train_x.npy" "$arrays/train_y.npy" --test "$arrays/test_x.npy" \
-        "$arrays/test_y.npy" --density "${DENSITY:-0.2}" --method gradual --steps 4 --epochs "${EPOCHS:-12}" --rate 2e-3 --seed "$seed" \
+        "$arrays/test_y.npy" --density "${DENSITY:-0.2}" --method gradual --steps 8 --epochs "${EPOCHS:-60}" --rate 4e-3 --seed "$seed" \
         -o "$sparse" >"$out/sparse-$seed.json"
     row "dense, seed $seed" "$dense"
     row "sparse, seed $seed" "$sparse"

@@ -27,6 +27,26 @@ pub(crate) enum Params<'a> {
     Wide,
 }
 
+impl Params<'_> {
+    /// Halves from a block to the next, where its weights take `halves`, and those before its weights.
+    #[inline(always)]
+    pub(super) fn pitch(&self, halves: usize) -> (usize, usize) {
+        match self {
+            Self::Rounded(_) => (halves, 0),
+            Self::Linear => (halves + 2 * WORDS, 4),
+            Self::Wide => (2 * halves + 2 * WORDS, 8),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn bounds<I: Isa>(&self, isa: I) -> Bounds<I> {
+        match self {
+            Self::Rounded(q) => Bounds::of(isa, q),
+            Self::Linear | Self::Wide => Bounds::new(isa, 0, -128, 127),
+        }
+    }
+}
+
 /// The form that gathers.
 pub(crate) struct ConvPairs<'a, T> {
     pub(crate) r: &'a ConvBlocked,
@@ -133,12 +153,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
         let out_c = usize::from(self.r.out_c);
         let halves = 2 * self.g.k;
-        // Halves of a block, and those before its weights.
-        let (pitch, before) = match self.channels {
-            Params::Rounded(_) => (halves, 0),
-            Params::Linear => (halves + 2 * WORDS, 4),
-            Params::Wide => (2 * halves + 2 * WORDS, 8),
-        };
+        let (pitch, before) = self.channels.pitch(halves);
         for channel in (0..out_c).step_by(8) {
             let at = channel / 4 * pitch + before;
             if let Params::Wide = self.channels {
@@ -161,7 +176,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
             };
             let channels = match self.channels {
                 Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
-                Params::Linear | Params::Wide => self.linear(isa, at, pitch),
+                Params::Linear | Params::Wide => linear(isa, self.weights, self.g.k, at, pitch),
             };
             for p in 0..P.min(self.g.pixels - first) {
                 let sums = isa.blocked_sums([even[p], odd[p]]);
@@ -171,37 +186,14 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
-    /// The word whose first half is at an index; zero beyond the end.
-    #[inline(always)]
-    fn word(&self, at: usize) -> i32 {
-        let half = |i: usize| self.weights.get(at + i).map_or(0, |&half| u32::from(half as u16));
-        (half(0) | half(1) << 16) as i32
-    }
-
     /// Biases and multipliers of two blocks whose wide weights begin at these halves.
     #[inline(always)]
     fn wide<I: Isa>(&self, isa: I, at: [usize; 2]) -> Channels<I> {
         let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
         for (block, at) in at.into_iter().enumerate() {
             for i in 0..4 {
-                bias[4 * block + i] = self.word(at - 8 + 2 * (i ^ 1));
-                multiplier[4 * block + i] = self.word(at + 4 * self.g.k + 2 * i);
-            }
-        }
-        Channels::linear(isa, &bias, &multiplier)
-    }
-
-    /// Biases and multipliers of the blocks whose weights begin at half `at` and `pitch` halves behind it.
-    #[inline(always)]
-    fn linear<I: Isa>(&self, isa: I, at: usize, pitch: usize) -> Channels<I> {
-        let word = |at: usize| self.word(at);
-        let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
-        for block in 0..2 {
-            let at = at + block * pitch;
-            let end = at + 2 * self.g.k;
-            bias[4 * block..][..4].copy_from_slice(&[word(end), word(at - 4), word(end + 2), word(at - 2)]);
-            for (i, m) in multiplier[4 * block..][..4].iter_mut().enumerate() {
-                *m = word(end + 4 + 2 * i);
+                bias[4 * block + i] = word(self.weights, at - 8 + 2 * (i ^ 1));
+                multiplier[4 * block + i] = word(self.weights, at + 4 * self.g.k + 2 * i);
             }
         }
         Channels::linear(isa, &bias, &multiplier)
@@ -209,10 +201,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
 
     #[inline(always)]
     fn groups<I: Isa, const P: usize>(&mut self, isa: I, x: &mut [I::I16; VECTORS]) {
-        let bounds = match self.channels {
-            Params::Rounded(q) => Bounds::of(isa, q),
-            Params::Linear | Params::Wide => Bounds::new(isa, 0, -128, 127),
-        };
+        let bounds = self.channels.bounds(isa);
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
@@ -232,6 +221,30 @@ impl<T: Tensors> Job for ConvPairs<'_, T> {
             self.groups::<I, 2>(isa, &mut x);
         }
     }
+}
+
+/// The word whose first half is at an index; zero beyond the end.
+#[inline(always)]
+fn word(halves: &[i16], at: usize) -> i32 {
+    let half = |i: usize| halves.get(at + i).map_or(0, |&half| u32::from(half as u16));
+    (half(0) | half(1) << 16) as i32
+}
+
+/// Biases and multipliers of the blocks ([`Params::Linear`]) whose weights of `k` inputs begin at half `at` and `pitch` halves
+/// behind it.
+#[inline(always)]
+pub(super) fn linear<I: Isa>(isa: I, halves: &[i16], k: usize, at: usize, pitch: usize) -> Channels<I> {
+    let word = |at: usize| word(halves, at);
+    let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
+    for block in 0..2 {
+        let at = at + block * pitch;
+        let end = at + 2 * k;
+        bias[4 * block..][..4].copy_from_slice(&[word(end), word(at - 4), word(end + 2), word(at - 2)]);
+        for (i, m) in multiplier[4 * block..][..4].iter_mut().enumerate() {
+            *m = word(end + 4 + 2 * i);
+        }
+    }
+    Channels::linear(isa, &bias, &multiplier)
 }
 
 /// The sums of one block of four channels for each pixel, in [`Isa::blocked_sums`]' form.

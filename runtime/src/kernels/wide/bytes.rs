@@ -1,13 +1,13 @@
-//! [`ConvBlocked`] by dot products of bytes ([`Dot`]): a word of weights that holds two channels is taken apart again, and
+//! [`ConvBlocked`] and [`crate::format::linear::ConvLinear`] by dot products of bytes ([`Dot`]): a word of weights that holds two channels is taken apart again, and
 //! four inputs meet eight channels at once. Inputs stay bytes, so that gathering is copying.
 //!
 //! The bits are those of `portable`: a channel in the upper byte of a word is known there modulo 2²⁴
 //! ([`Dot::wrap_odd`]), and words whose upper byte is more than an int8 are left to [`super::ConvPairs`].
 
+use super::blocked::{Params, linear};
 use super::requant::{Bounds, Channels};
 use super::{Isa, STACK, Tensors, block, put};
 use crate::format::record::{ConvBlocked, Walk};
-use crate::kernels::Requant;
 use crate::kernels::geometry::{Blocked, Segment};
 
 /// What dot products of bytes need: VNNI, Armv8.2's `sdot`.
@@ -52,15 +52,18 @@ const _: () = assert!(PIXELS * (LINE + SLACK) + EIGHTS * 32 <= STACK);
 pub(crate) struct ConvBytes<'a, T> {
     pub(crate) r: &'a ConvBlocked,
     pub(crate) g: &'a Blocked,
-    pub(crate) q: &'a Requant<'a>,
+    /// Not [`Params::Wide`].
+    pub(crate) channels: Params<'a>,
     pub(crate) weights: &'a [i16],
     pub(crate) tensors: T,
 }
 
 impl<T: Tensors> ConvBytes<'_, T> {
-    /// Whether the inputs of a pixel and the sums of the channels fit on the stack.
+    /// Whether weights have bytes, and the inputs of a pixel and the sums of the channels fit on the stack.
     pub(crate) fn fits(&self) -> bool {
-        (1..=LINE).contains(&self.g.k) && usize::from(self.r.out_c) <= 8 * EIGHTS
+        !matches!(self.channels, Params::Wide)
+            && (1..=LINE).contains(&self.g.k)
+            && usize::from(self.r.out_c) <= 8 * EIGHTS
     }
 
     /// The inputs of the pixel at image `n`, row `y`, column `x`, flipped.
@@ -98,8 +101,10 @@ impl<T: Tensors> ConvBytes<'_, T> {
     #[inline(always)]
     fn blocks(&self, channel: usize) -> [&[i16]; 2] {
         let halves = 2 * self.g.k;
-        let even = &self.weights[channel / 4 * halves..][..halves];
-        let odd = self.weights.get((channel / 4 + 1) * halves..).and_then(|rest| rest.get(..halves));
+        let (pitch, before) = self.channels.pitch(halves);
+        let at = channel / 4 * pitch + before;
+        let even = &self.weights[at..][..halves];
+        let odd = self.weights.get(at + pitch..).and_then(|rest| rest.get(..halves));
         [even, odd.filter(|_| channel + 4 < usize::from(self.r.out_c)).unwrap_or(even)]
     }
 
@@ -128,7 +133,13 @@ impl<T: Tensors> ConvBytes<'_, T> {
         let out_c = usize::from(self.r.out_c);
         for (channel, base) in (0..out_c).step_by(8).zip(bases) {
             let sums = products(isa, [*base; PIXELS], self.blocks(channel), lines);
-            let channels = Channels::at(isa, self.q, bounds, channel);
+            let channels = match self.channels {
+                Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
+                Params::Linear | Params::Wide => {
+                    let (pitch, before) = self.channels.pitch(2 * self.g.k);
+                    linear(isa, self.weights, self.g.k, channel / 4 * pitch + before, pitch)
+                }
+            };
             for (p, sums) in sums.into_iter().enumerate().take(count) {
                 let at = (first + p) * out_c;
                 let out = channels.finish(isa, isa.wrap_odd(sums));
@@ -141,11 +152,13 @@ impl<T: Tensors> ConvBytes<'_, T> {
 impl<T: Tensors> DotJob for ConvBytes<'_, T> {
     #[inline(always)]
     fn run<I: Dot>(mut self, isa: I) -> bool {
-        let largest = self.weights.iter().fold(i16::MIN, |most, &word| most.max(word));
+        let (pitch, before) = self.channels.pitch(2 * self.g.k);
+        let words = self.weights.chunks(pitch).flat_map(|block| block.iter().skip(before).take(2 * self.g.k));
+        let largest = words.fold(i16::MIN, |most, &word| most.max(word));
         if largest >= TOO_LARGE {
             return false;
         }
-        let bounds = Bounds::of(isa, self.q);
+        let bounds = self.channels.bounds(isa);
         let mut bases = [isa.splat(0); EIGHTS];
         let eights = usize::from(self.r.out_c).div_ceil(8);
         let mut lines = [[I::FLIP; LINE + SLACK]; PIXELS];

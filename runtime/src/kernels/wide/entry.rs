@@ -109,12 +109,13 @@ pub(crate) fn conv_blocks(
             dispatch(ConvVector { g, q, weights, src, dst })
         }
         Halves::Stored(weights) => {
-            let bytes = ConvBytes { r, g, q, weights, tensors: arena(memory, layout.src, layout.dst)? };
+            let (channels, tensors) = (Params::Rounded(q), arena(memory, layout.src, layout.dst)?);
+            let bytes = ConvBytes { r, g, channels, weights, tensors };
             if bytes.fits() && dispatch_dot(bytes) {
                 return Ok(());
             }
             let tensors = arena(memory, layout.src, layout.dst)?;
-            let job = ConvPairs { r, g, channels: Params::Rounded(q), weights, tensors };
+            let job = ConvPairs { r, g, channels, weights, tensors };
             job.fits() && dispatch(job)
         }
     };
@@ -130,14 +131,15 @@ pub(crate) fn conv_linear(
     layout: &Layout,
 ) -> Result<(), Rule> {
     let conv = r.conv();
+    let (channels, weights) =
+        (if r.wide { Params::Wide } else { Params::Linear }, bytemuck::cast_slice(words));
     let tensors = arena(memory, layout.src, layout.dst)?;
-    let job = ConvPairs {
-        r: &conv,
-        g,
-        channels: if r.wide { Params::Wide } else { Params::Linear },
-        weights: bytemuck::cast_slice(words),
-        tensors,
-    };
+    let bytes = ConvBytes { r: &conv, g, channels, weights, tensors };
+    if bytes.fits() && dispatch_dot(bytes) {
+        return Ok(());
+    }
+    let tensors = arena(memory, layout.src, layout.dst)?;
+    let job = ConvPairs { r: &conv, g, channels, weights, tensors };
     if job.fits() && dispatch(job) {
         return Ok(());
     }
