@@ -14,6 +14,7 @@ if [ "${1:-}" != "--quick" ]; then
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --quiet -- -D warnings
 fi
+scripts/aarch64.sh --check
 firmware/build.sh
 cargo build -p offshoot-cli
 cargo test --workspace

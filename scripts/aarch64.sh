@@ -2,6 +2,7 @@
 # The kernels of aarch64 (NEON, dot products) against the portable ones, in user-mode QEMU: on a processor with dot products, and
 # on one without. Takes minutes, so it is no part of test.sh.
 #   scripts/aarch64.sh [TEST FILTER]
+#   scripts/aarch64.sh --check          only compiles them; skipped, and said, where Rust's library for aarch64 is missing
 # Needs qemu-aarch64, a linker for aarch64 and Rust's library for it. Debian: apt-get install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross;
 # then: rustup target add aarch64-unknown-linux-gnu (or the library's source: rust-src, Debian's rust-web-src).
 set -euo pipefail
@@ -9,6 +10,13 @@ cd "$(dirname "$0")/.."
 # shellcheck source=scripts/toolchain.sh
 . scripts/toolchain.sh
 target=aarch64-unknown-linux-gnu
+if [ "${1:-}" = --check ]; then
+    [ "$(core_source "$target")" = none ] && { echo "skipped: aarch64: rustup target add $target"; exit 0; }
+    eval "$(toolchain_env "$target")"
+    # Away from the other builds: the compiler may be another.
+    # shellcheck disable=SC2086  # empty where the library is prebuilt
+    exec cargo check --quiet ${OFFSHOOT_BUILD_STD} --target "$target" --target-dir target/aarch64 -p offshoot --lib
+fi
 for program in qemu-aarch64 aarch64-linux-gnu-gcc; do
     command -v "$program" >/dev/null ||
         { echo "aarch64: no $program: apt-get install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross" >&2; exit 1; }

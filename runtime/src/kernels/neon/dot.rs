@@ -66,6 +66,7 @@ impl Isa for NeonDot {
         widen(x: &[i8; 16]) -> I16;
         spread(x: &[i8; 8]) -> I16;
         quad(x: &[i16; 4]) -> I16;
+        half_twice(x: I16, second: bool) -> I16;
         load_i16(x: &[i16; 16]) -> I16;
         splat_i16(x: i16) -> I16;
         sub_i16(a: I16, b: I16) -> I16;
@@ -83,6 +84,7 @@ impl Isa for NeonDot {
         shift_left(x: I32, by: I32) -> I32;
         high_mul(a: I32, b: I32) -> I32;
         high_mul_half(a: I32, b: I32) -> I32;
+        high_mul_shifted(a: I32, b: I32) -> I32;
         rounding_shift_right(x: I32, by: I32) -> I32;
         clamp_i8(x: I32, low: I32, high: I32) -> [i8; 8];
         sums(x: [I32; 8]) -> I32;
