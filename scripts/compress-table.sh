@@ -73,7 +73,7 @@ for seed in ${SEEDS:-1}; do
         kws=("$data/mlperf_tiny/kws_f32.onnx" "$m/kws_tune_x.npy" "$m/kws_tune_y.npy" "$m/kws_judge_x.npy" "$m/kws_judge_y.npy")
         compress "KWS int8 seed $seed" "${kws[@]}" --max-flash 100% --method prune --seed "$seed"
         compress "KWS 60 % seed $seed" "${kws[@]}" --max-flash 60% --max-instructions 60% --target qemu:cortex-m4 \
-            --epochs "${EPOCHS:-20}" --fade-epochs "${FADE:-5}" --rounded-epochs 3 --augment series --held-out 50 --seed "$seed"
+            --epochs "${EPOCHS:-400}" --fade-epochs "${FADE:-20}" --rounded-epochs 30 --augment series --held-out 50 --seed "$seed"
         ;;
     scores | fading)
         materials "$seed"
