@@ -72,8 +72,9 @@ for seed in ${SEEDS:-1}; do
         m="$out/materials$seed"
         kws=("$data/mlperf_tiny/kws_f32.onnx" "$m/kws_tune_x.npy" "$m/kws_tune_y.npy" "$m/kws_judge_x.npy" "$m/kws_judge_y.npy")
         compress "KWS int8 seed $seed" "${kws[@]}" --max-flash 100% --method prune --seed "$seed"
-        compress "KWS 60 % seed $seed" "${kws[@]}" --max-flash 60% --max-instructions 60% --target qemu:cortex-m4 \
-            --epochs "${EPOCHS:-400}" --fade-epochs "${FADE:-20}" --rounded-epochs 30 --augment series --held-out 50 --seed "$seed"
+        # In multiply-accumulates: under limits of both, channels go until the forms of the layers at that time fit.
+        compress "KWS 60 % seed $seed" "${kws[@]}" --method prune --max-macs 56% \
+            --epochs "${EPOCHS:-400}" --fade-epochs "${FADE:-20}" --augment series --held-out 50 --seed "$seed"
         ;;
     scores | fading)
         materials "$seed"
