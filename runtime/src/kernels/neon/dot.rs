@@ -96,6 +96,7 @@ impl Isa for NeonDot {
 impl Dot for NeonDot {
     type I8 = [int8x16_t; 2];
     const FLIP: i8 = 0;
+    const MANY: bool = false;
 
     #[inline(always)]
     fn flip(self, x: &[i8; 16], to: &mut [i8; 16]) {

@@ -16,6 +16,8 @@ pub(crate) trait Dot: Isa {
     type I8: Copy;
     /// What inputs are combined with (exclusive or): int8 as uint8 above 128, where products take one unsigned operand.
     const FLIP: i8;
+    /// Whether there are registers for the sums of sixteen pixels.
+    const MANY: bool;
 
     /// Inputs, flipped.
     fn flip(self, x: &[i8; 16], to: &mut [i8; 16]);
@@ -33,20 +35,25 @@ pub(crate) trait DotJob {
     fn run<I: Dot>(self, isa: I) -> bool;
 }
 
-/// Pixels at a time. Pairs stay whole, which an output over the input needs.
-const PIXELS: usize = 8;
+/// Pixels at a time, many or few: weights are taken apart once for so many. Pairs stay whole, which an output over the
+/// input needs.
+const MANY: usize = 16;
+const FEW: usize = 8;
 /// Bytes of gathered inputs of one pixel: no power of two, so that pixels do not share places in the cache.
 const LINE: usize = 1344;
+/// The same, of a short one.
+const SHORT_LINE: usize = 592;
 /// Bytes beyond them that a vector may touch.
 const SLACK: usize = 16;
-/// Gathered inputs.
-type Line = [i8; LINE + SLACK];
+/// Gathered inputs, and slack.
+type Line<const L: usize> = [i8; L];
 /// Most blocks of eight channels.
 const EIGHTS: usize = 64;
 /// Words from here on have an upper byte of 128.
 const TOO_LARGE: i16 = 0x7f80;
 
-const _: () = assert!(PIXELS * (LINE + SLACK) + EIGHTS * 32 <= STACK);
+const _: () = assert!(FEW * (LINE + SLACK) + EIGHTS * 32 <= STACK);
+const _: () = assert!(MANY * (SHORT_LINE + SLACK) + EIGHTS * 32 <= STACK);
 
 /// The form that gathers.
 pub(crate) struct ConvBytes<'a, T> {
@@ -68,7 +75,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
 
     /// The inputs of the pixel at image `n`, row `y`, column `x`, flipped.
     #[inline(always)]
-    fn gather<I: Dot>(&self, isa: I, (n, y, x): (usize, usize, usize), line: &mut Line) {
+    fn gather<I: Dot, const L: usize>(&self, isa: I, (n, y, x): (usize, usize, usize), line: &mut Line<L>) {
         let src = self.tensors.input();
         let padded = self.g.padded;
         let k_h = usize::from(self.g.window.kernel[0]);
@@ -110,16 +117,16 @@ impl<T: Tensors> ConvBytes<'_, T> {
 
     /// Pixels from `first`: all are gathered before one is written.
     #[inline(always)]
-    fn pixels<I: Dot>(
+    fn pixels<I: Dot, const P: usize, const L: usize>(
         &mut self,
         isa: I,
         bounds: &Bounds<I>,
         bases: &[I::I32],
         first: usize,
-        lines: &mut [Line; PIXELS],
+        lines: &mut [Line<L>; P],
     ) {
         let (mut n, mut y, mut column) = self.g.position(first);
-        let count = PIXELS.min(self.g.pixels - first);
+        let count = P.min(self.g.pixels - first);
         for line in &mut lines[..count] {
             self.gather(isa, (n, y, column), line);
             column += 1;
@@ -132,7 +139,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         }
         let out_c = usize::from(self.r.out_c);
         for (channel, base) in (0..out_c).step_by(8).zip(bases) {
-            let sums = products(isa, [*base; PIXELS], self.blocks(channel), lines);
+            let sums = products(isa, [*base; P], self.blocks(channel), lines);
             let channels = match self.channels {
                 Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
                 Params::Linear | Params::Wide => {
@@ -149,6 +156,30 @@ impl<T: Tensors> ConvBytes<'_, T> {
     }
 }
 
+impl<T: Tensors> ConvBytes<'_, T> {
+    #[inline(always)]
+    fn groups<I: Dot, const P: usize, const L: usize>(&mut self, isa: I) {
+        let bounds = self.channels.bounds(isa);
+        let mut bases = [isa.splat(0); EIGHTS];
+        let eights = usize::from(self.r.out_c).div_ceil(8);
+        let mut lines = [[I::FLIP; L]; P];
+        if I::FLIP != 0 {
+            // What channels begin with: the negative products with the flip alone.
+            let zero = isa.splat(0);
+            let flips = lines[0];
+            for (i, base) in bases[..eights].iter_mut().enumerate() {
+                let [sums] = products(isa, [zero], self.blocks(8 * i), &[flips]);
+                *base = isa.sub(zero, sums);
+            }
+        }
+        let groups = self.g.pixels.div_ceil(P);
+        for i in 0..groups {
+            let group = if self.r.walk == Walk::Backwards { groups - 1 - i } else { i };
+            self.pixels(isa, &bounds, &bases[..eights], group * P, &mut lines);
+        }
+    }
+}
+
 impl<T: Tensors> DotJob for ConvBytes<'_, T> {
     #[inline(always)]
     fn run<I: Dot>(mut self, isa: I) -> bool {
@@ -158,23 +189,9 @@ impl<T: Tensors> DotJob for ConvBytes<'_, T> {
         if largest >= TOO_LARGE {
             return false;
         }
-        let bounds = self.channels.bounds(isa);
-        let mut bases = [isa.splat(0); EIGHTS];
-        let eights = usize::from(self.r.out_c).div_ceil(8);
-        let mut lines = [[I::FLIP; LINE + SLACK]; PIXELS];
-        if I::FLIP != 0 {
-            // What channels begin with: the negative products with the flip alone.
-            let zero = isa.splat(0);
-            let [flips, ..] = &lines;
-            for (i, base) in bases[..eights].iter_mut().enumerate() {
-                let [sums] = products(isa, [zero], self.blocks(8 * i), &[*flips]);
-                *base = isa.sub(zero, sums);
-            }
-        }
-        let groups = self.g.pixels.div_ceil(PIXELS);
-        for i in 0..groups {
-            let group = if self.r.walk == Walk::Backwards { groups - 1 - i } else { i };
-            self.pixels(isa, &bounds, &bases[..eights], group * PIXELS, &mut lines);
+        match I::MANY && self.g.k <= SHORT_LINE {
+            true => self.groups::<I, MANY, { SHORT_LINE + SLACK }>(isa),
+            false => self.groups::<I, FEW, { LINE + SLACK }>(isa),
         }
         true
     }
@@ -182,11 +199,11 @@ impl<T: Tensors> DotJob for ConvBytes<'_, T> {
 
 /// Sums of eight channels for each pixel.
 #[inline(always)]
-fn products<I: Dot, const P: usize>(
+fn products<I: Dot, const P: usize, const L: usize>(
     isa: I,
     mut sums: [I::I32; P],
     [even, odd]: [&[i16]; 2],
-    lines: &[Line; P],
+    lines: &[Line<L>; P],
 ) -> [I::I32; P] {
     let (evens, even_rest) = even.as_chunks::<16>();
     let (odds, odd_rest) = odd.as_chunks::<16>();
@@ -202,11 +219,11 @@ fn products<I: Dot, const P: usize>(
 }
 
 #[inline(always)]
-fn step<I: Dot, const P: usize>(
+fn step<I: Dot, const P: usize, const L: usize>(
     isa: I,
     mut sums: [I::I32; P],
     [low, high]: [I::I8; 2],
-    lines: &[Line; P],
+    lines: &[Line<L>; P],
     i: usize,
 ) -> [I::I32; P] {
     for (sum, line) in sums.iter_mut().zip(lines) {

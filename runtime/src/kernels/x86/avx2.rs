@@ -161,12 +161,13 @@ fn bytes_of(words: __m256i) -> __m256i {
     _mm256_add_epi16(words, _mm256_add_epi16(negative, negative))
 }
 
-/// Dot products of bytes; `$dot` is that of unsigned and signed ones.
+/// Dot products of bytes; `$dot` is that of unsigned and signed ones; `$many`: whether there are 32 registers.
 macro_rules! dot {
-    ($name:ident, |$acc:ident, $inputs:ident, $weights:ident| $dot:expr) => {
+    ($name:ident, $many:literal, |$acc:ident, $inputs:ident, $weights:ident| $dot:expr) => {
         impl Dot for $name {
             type I8 = __m256i;
             const FLIP: i8 = i8::MIN;
+            const MANY: bool = $many;
 
             #[inline(always)]
             fn dot(self, $acc: __m256i, $weights: __m256i, inputs: &[i8; 4]) -> __m256i {
@@ -198,5 +199,5 @@ macro_rules! dot {
     };
 }
 
-dot!(AvxVnni, |acc, inputs, weights| _mm256_dpbusd_avx_epi32(acc, inputs, weights));
-dot!(Avx512Vnni, |acc, inputs, weights| _mm256_dpbusd_epi32(acc, inputs, weights));
+dot!(AvxVnni, false, |acc, inputs, weights| _mm256_dpbusd_avx_epi32(acc, inputs, weights));
+dot!(Avx512Vnni, true, |acc, inputs, weights| _mm256_dpbusd_epi32(acc, inputs, weights));
