@@ -1,5 +1,6 @@
 //! Random convolutions: every arrangement, plan and instruction set gives the bits of the plain portable kernels.
 
+use offshoot::format::codec::Record;
 use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
@@ -195,4 +196,63 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
     ];
     let missing: Vec<_> = arranged.iter().filter(|kind| !met.contains(**kind)).collect();
     assert!(missing.is_empty(), "no network had {missing:?}");
+}
+
+/// A large image, made small by a convolution with these strides, and two Winograd convolutions, which have room for strips.
+fn small_behind_large(strides: [usize; 2], seed: u64) -> Graph {
+    let mut b = Builder::new(seed);
+    let (large, [h, w]) = (48, strides.map(|s| (48 - 3) / s + 1));
+    let mut x = b.value([1, large, large, 8], 0.05, -5);
+    b.graph.inputs.push(x);
+    let (mut scale, mut in_c) = (0.05, 8);
+    for (channels, stride, pad) in [(12, strides, 0), (16, [1, 1], 1), (8, [1, 1], 1)] {
+        let (mut inputs, next) = b.parameters([channels, 3, 3, in_c], scale);
+        inputs.insert(0, x);
+        let stride = stride.map(|s| s as u16);
+        let window = Window { kernel: [3, 3], stride, dilation: [1, 1], pad: [pad; 4] };
+        let conv = Op::Conv2d { window, groups: 1, activation: Activation::None };
+        x = b.node(conv, &inputs, [1, h, w, channels], next, 3);
+        b.graph.outputs.push(x);
+        (scale, in_c) = (next, channels);
+    }
+    b.graph.outputs.remove(0);
+    b.graph
+}
+
+/// Pairs of tiles, of how many tiles they are made, and those of a strip, of each Winograd convolution.
+fn winograd_strips(file: &[u8]) -> Vec<[usize; 3]> {
+    let strip = |record: Record| match record {
+        Record::ConvWinograd(r) => {
+            let tiles = usize::from(r.h) * usize::from(r.w).div_ceil(2);
+            Some([tiles.div_ceil(2), tiles, r.strip.into()])
+        }
+        _ => None,
+    };
+    Model::open(file).unwrap().ops().filter_map(|(.., record)| strip(record)).collect()
+}
+
+#[test]
+fn strips_of_winograd_tiles_give_the_bits_of_plain_operators_on_cortex_m4() {
+    let mut device = (!offshoot_tests::skip_emulated()).then(|| {
+        let target = Target::parse("qemu:cortex-m4").unwrap();
+        offshoot_target::open(&target)
+            .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"))
+    });
+    let (mut host, mut met) = (HostDevice::new(), vec![]);
+    for (seed, strides) in [[3, 3], [4, 7], [11, 11], [8, 9], [7, 11], [4, 5]].into_iter().enumerate() {
+        let graph = small_behind_large(strides, 0x5eed + seed as u64);
+        let input = Numbers(77 + seed as u64).bytes(48 * 48 * 8);
+        let file = Aligned::new(&compiled(&graph, Prefer::Speed, true));
+        assert_eq!(run(file.bytes(), &input), run(&compiled(&graph, Prefer::Balanced, false), &input));
+        met.extend(winograd_strips(file.bytes()));
+        let Some(device) = &mut device else { continue };
+        let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
+        host.load(file.bytes()).unwrap();
+        device.load(file.bytes()).unwrap();
+        let (here, there) = (host.digests(&[&bytes]).unwrap(), device.digests(&[&bytes]).unwrap());
+        assert_eq!(here, there, "strides {strides:?}");
+    }
+    assert!(met.iter().any(|[pairs, _, strip]| *strip > 1 && pairs > strip), "{met:?}");
+    assert!(met.iter().any(|[pairs, _, strip]| *strip > 1 && pairs % strip == 1), "no pair alone: {met:?}");
+    assert!(met.iter().any(|[_, tiles, strip]| *strip > 1 && tiles % 2 == 1), "no tile alone: {met:?}");
 }

@@ -93,9 +93,10 @@ const PANELS: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 /// Pairs of pixels or tiles of a strip for which it may take more arena: weights are read once for so many.
 const FEW_PAIRS: [usize; 3] = [8, 4, 2];
 
-/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less (with
-/// [`Prefer::Speed`]: whatever it costs, of a few pairs more than that for a seventh, of many where that costs nothing). Panels of packed weights are the
-/// largest that make the arena no more than a twentieth larger (with [`Prefer::Speed`]: the largest).
+/// Operators and plan. Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. With
+/// [`Prefer::Speed`] they are wider whatever that costs; then, where tensors are small, of a few pairs for a seventh more arena at
+/// most, and of many where that costs nothing. Panels of packed weights are the largest that make the arena no more than a
+/// twentieth larger (with [`Prefer::Speed`]: the largest).
 fn lower_and_plan(graph: &Graph, options: &CompileOptions) -> Result<(lower::Lowered, Plan)> {
     panelled(options, |room| lower::lower(graph, options, room))
 }

@@ -5,10 +5,8 @@ use offshoot::format::record;
 use offshoot::graph::cost::Lag;
 use offshoot_ir::{DType, Data, ValueId, quant_math};
 
-use crate::Prefer;
-
 use super::{Buffer, Context, Lowering, Operator, Tensor, layout, to_u32};
-use crate::blobs;
+use crate::{Prefer, blobs};
 
 impl Context<'_> {
     /// The tensor of a value; a constant is first copied into the arena.

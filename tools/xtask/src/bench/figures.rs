@@ -54,12 +54,6 @@ pub struct Case {
     pub target: String,
 }
 
-impl Case {
-    fn is_of(&self, row: &Row) -> bool {
-        (&row.network, &row.prefer, &row.target) == (&self.network, &self.prefer, &self.target)
-    }
-}
-
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} {}", self.network, self.prefer, self.target)
@@ -67,8 +61,9 @@ impl fmt::Display for Case {
 }
 
 impl Row {
-    fn same_case(&self, other: &Self) -> bool {
-        (&self.network, &self.prefer, &self.target) == (&other.network, &other.prefer, &other.target)
+    /// Of what these are the figures.
+    pub fn case(&self) -> Case {
+        Case { network: self.network.clone(), prefer: self.prefer.clone(), target: self.target.clone() }
     }
 
     /// What must not grow. Code and stack are the compiler's as much as ours, and are not held here.
@@ -140,25 +135,20 @@ impl Figures {
         offshoot_report::write_atomically(path, text.as_bytes()).with_context(|| path.display().to_string())
     }
 
-    /// Whether there are figures for a case.
-    pub fn has(&self, case: &Row) -> bool {
-        self.rows.iter().any(|r| r.same_case(case))
-    }
-
     /// Whether there are figures for a network on a board: it fitted when they were made.
     pub fn fits(&self, case: &Case) -> bool {
-        self.rows.iter().any(|r| case.is_of(r))
+        self.rows.iter().any(|r| r.case() == *case)
     }
 
     /// What differs in `measured`. What was not measured, or had no figures, is no change.
     pub fn changes(&self, measured: &Self) -> Vec<Change> {
         let mut changes = vec![];
         for row in &measured.rows {
-            let Some(before) = self.rows.iter().find(|r| r.same_case(row)) else { continue };
-            let case = format!("{} {} {}", row.network, row.prefer, row.target);
+            let case = row.case();
+            let Some(before) = self.rows.iter().find(|r| r.case() == case) else { continue };
             for ((figure, before), (_, after)) in before.held().into_iter().zip(row.held()) {
                 if before != after {
-                    changes.push(Change { case: case.clone(), figure, before, after });
+                    changes.push(Change { case: case.to_string(), figure, before, after });
                 }
             }
         }
@@ -168,7 +158,7 @@ impl Figures {
     /// These figures, less those of networks that no longer fit a board.
     #[must_use]
     pub fn without(mut self, gone: &[Case]) -> Self {
-        self.rows.retain(|r| !gone.iter().any(|c| c.is_of(r)));
+        self.rows.retain(|r| !gone.contains(&r.case()));
         self
     }
 
@@ -176,7 +166,7 @@ impl Figures {
     #[must_use]
     pub fn replaced_by(mut self, measured: &Self) -> Self {
         for row in &measured.rows {
-            match self.rows.iter_mut().find(|r| r.same_case(row)) {
+            match self.rows.iter_mut().find(|r| r.case() == row.case()) {
                 Some(old) => *old = row.clone(),
                 None => self.rows.push(row.clone()),
             }
