@@ -96,15 +96,48 @@ impl Augment for Series {
     }
 }
 
+/// Pairs of a batch in the place of its samples (mixup, Zhang et al. 2018): sample `i` is `shares[i]` of itself and the
+/// rest of the one behind it, whose targets it shares in the same way. Shares are even between 0 and 1, which with a
+/// teacher's logits is the function matching of Beyer et al. 2022.
+#[derive(Debug)]
+pub(crate) struct Mixture {
+    pub(crate) shares: Vec<f32>,
+}
+
+impl Mixture {
+    /// Of a batch of the samples `chosen`.
+    pub(crate) fn new(chosen: &[usize], seed: u64, epoch: usize) -> Self {
+        const STEPS: usize = 1 << 16;
+        let share = |number: &usize| {
+            let mut random = Random::new(seed ^ 0x6d69_7875_7000_0000, epoch, *number);
+            (random.below(STEPS) as f32 + 0.5) / STEPS as f32
+        };
+        Self { shares: chosen.iter().map(share).collect() }
+    }
+
+    /// Mixes the rows of a batch `[shares, …]`.
+    pub(crate) fn apply(&self, batch: &mut [f32]) {
+        let width = batch.len() / self.shares.len().max(1);
+        let Some(first) = batch.get(..width).map(<[f32]>::to_vec) else { return };
+        for (i, share) in self.shares.iter().enumerate() {
+            let (done, behind) = batch.split_at_mut((i + 1) * width);
+            let behind = behind.get(..width).unwrap_or(&first);
+            let own = done[i * width..].iter_mut();
+            own.zip(behind).for_each(|(a, b)| *a = share * *a + (1.0 - share) * b);
+        }
+    }
+}
+
 /// The samples `chosen` of `x`, each changed.
 pub(crate) fn augmented(
     x: &ArrayD<f32>,
     chosen: &[usize],
-    augment: &dyn Augment,
+    augment: Option<&dyn Augment>,
     seed: u64,
     epoch: usize,
 ) -> ArrayD<f32> {
     let mut batch = x.select(Axis(0), chosen);
+    let Some(augment) = augment else { return batch };
     let shape = batch.shape()[1..].to_vec();
     let width = shape.iter().product::<usize>().max(1);
     if let Some(samples) = batch.as_slice_mut() {
@@ -144,13 +177,24 @@ mod tests {
         let x: Vec<f32> = (0..12).map(|v| v as f32).collect();
         let array = ArrayD::from_shape_vec(vec![1, 6, 2], x).unwrap();
         let series = Series { shift: 2, noise: 0.0 };
-        let moved = augmented(&array, &[0, 0, 0], &series, 3, 4);
+        let moved = augmented(&array, &[0, 0, 0], Some(&series), 3, 4);
         for row in moved.outer_iter() {
             let first: Vec<f32> = row.iter().step_by(2).copied().collect();
             assert!(first.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= 2.0), "{first:?}");
         }
-        let noisy = augmented(&array, &[0], &Series { shift: 0, noise: 0.1 }, 3, 4);
+        let noisy = augmented(&array, &[0], Some(&Series { shift: 0, noise: 0.1 }), 3, 4);
         let off = noisy.iter().zip(&array).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off > 0.0 && off < 2.0, "{off}");
+    }
+
+    #[test]
+    fn mixtures_are_pairs_of_a_batch() {
+        let mixture = Mixture::new(&[5, 9, 2], 1, 0);
+        assert!(mixture.shares.iter().all(|s| (0.0..=1.0).contains(s)));
+        assert_eq!(mixture.shares, Mixture::new(&[5, 9, 2], 1, 0).shares);
+        assert_ne!(mixture.shares, Mixture::new(&[5, 9, 2], 1, 1).shares);
+        let mut rows = [1.0, 0.0, 2.0, 10.0, 4.0, 20.0];
+        Mixture { shares: vec![0.25, 1.0, 0.5] }.apply(&mut rows);
+        assert_eq!(rows, [1.75, 7.5, 2.0, 10.0, 2.5, 10.0]);
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn fingerprint(graph: &Graph, data: &Dataset, options: &FitOptions) -
     let settings = (
         (o.epochs, o.batch, o.rate, o.schedule, o.rule, o.decay, o.smoothing, o.clip, o.seed),
         (o.batch_statistics, &o.frozen, &o.masks, &o.weight_quant, o.activation_quant, &o.transform),
-        (&o.fade, &o.augment, o.noise),
+        (&o.fade, &o.augment, o.mix, o.noise),
         (&o.activation_ranges, &o.device),
         (o.patience, o.teacher.as_ref().map(|t| (t.temperature, t.weight, &t.features))),
     );

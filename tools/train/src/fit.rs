@@ -7,14 +7,14 @@ use offshoot_ir::{Graph, Op, ValueId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::augment::augmented;
+use crate::augment::{Mixture, augmented};
 use crate::batch::Shards;
 use crate::checkpoint::{Progress, fingerprint};
 use crate::dataset::{Dataset, Target};
 use crate::device::{DeviceRun, DeviceTensor, Numbers};
 use crate::error::{Error, Result};
 use crate::fake_quant::ActivationRanges;
-use crate::loss::{Loss, loss};
+use crate::loss::{Loss, Wanted, loss};
 use crate::options::{Control, Ended, Epoch, FitOptions, FitReport, Judgement, Observer, Step};
 use crate::predict::argmax;
 use crate::shared::Shared;
@@ -55,6 +55,9 @@ pub fn fit_shared(
     checked(graph, data, options)?;
     if options.weight_quant.is_some() || options.activation_quant || options.transform.is_some() {
         return Err(Error::Data("a super-network is trained in float: no rounding, no transform".into()));
+    }
+    if options.mix {
+        return Err(Error::Data("samples of a super-network are not mixed".into()));
     }
     Loop::new(graph, data, options, Some(shared))?.run(observer)
 }
@@ -196,10 +199,8 @@ impl<'a> Loop<'a> {
         steps: usize,
     ) -> Result<f32> {
         let options = self.options;
-        let changed: Option<Vec<ArrayD<f32>>> = options
-            .augment
-            .as_deref()
-            .map(|a| self.data.inputs.iter().map(|x| augmented(x, chosen, a, options.seed, epoch)).collect());
+        let mixture = options.mix.then(|| Mixture::new(chosen, options.seed, epoch));
+        let changed = self.changed(chosen, mixture.as_ref(), epoch);
         let taught = match (&options.teacher, teacher_shards) {
             (Some(teacher), Some(shards)) => {
                 let inputs = self.inputs(&teacher.graph, shards, chosen, changed.as_deref());
@@ -223,8 +224,17 @@ impl<'a> Loop<'a> {
         }
         let tape = Tape::record(&self.at.graph, shards, &placed, inputs, mode, ranges.as_mut())?;
         let taught = taught.as_ref().map(|(teacher, tape)| (*teacher, tape));
-        let Loss { value, gradients } =
-            loss(&self.at.graph, &tape, &self.data.target, chosen, options.smoothing, taught)?;
+        let Loss { value, gradients } = loss(
+            &self.at.graph,
+            &tape,
+            &Wanted {
+                target: &self.data.target,
+                chosen,
+                smoothing: options.smoothing,
+                mixture: mixture.as_ref(),
+            },
+            taught,
+        )?;
         let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
         let gradients = tape.backward(seeds, &self.weights.ids)?;
         let running = running(&self.at.graph, &tape);
@@ -237,6 +247,22 @@ impl<'a> Loop<'a> {
             elements(&mut self.at.graph, id).copy_from_slice(&values);
         }
         Ok(value)
+    }
+
+    /// The samples `chosen` as augmentation and mixing change them; `None` where there is neither.
+    fn changed(&self, chosen: &[usize], mixture: Option<&Mixture>, epoch: usize) -> Option<Vec<ArrayD<f32>>> {
+        let augment = self.options.augment.as_deref();
+        if augment.is_none() && mixture.is_none() {
+            return None;
+        }
+        let change = |x| {
+            let mut batch = augmented(x, chosen, augment, self.options.seed, epoch);
+            if let (Some(mixture), Some(batch)) = (mixture, batch.as_slice_mut()) {
+                mixture.apply(batch);
+            }
+            batch
+        };
+        Some(self.data.inputs.iter().map(change).collect())
     }
 
     /// The samples `chosen`, or their `changed` form, by graph input and shard.
@@ -345,7 +371,7 @@ fn judge(
             ranges.set_device(device_tensors(device, data, chosen)?);
         }
         let tape = Tape::record(graph, shards, constants, inputs, Mode::Infer, ranges.as_deref_mut())?;
-        let value = loss(graph, &tape, &data.target, chosen, 0.0, None)?.value;
+        let value = loss(graph, &tape, &Wanted::of(&data.target, chosen), None)?.value;
         total += f64::from(value) * chosen.len() as f64;
         if let Target::Labels(labels) = &data.target {
             let rows = tape.rows(graph.outputs[0]);

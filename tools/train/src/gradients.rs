@@ -7,7 +7,7 @@ use offshoot_ir::{Graph, ValueId};
 use crate::batch::Shards;
 use crate::dataset::{Dataset, Target};
 use crate::error::{Error, Result};
-use crate::loss::{Loss, loss};
+use crate::loss::{Loss, Wanted, loss};
 use crate::options::Teacher;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::trainable;
@@ -37,7 +37,7 @@ pub fn gradients(
             data.inputs.iter().zip(&graph.inputs).map(|(x, id)| shards.cut(x, chosen, *id)).collect();
         let tape = Tape::record(graph, &shards, &constants, inputs, Mode::Infer, None)?;
         let none: Option<(&Teacher, &Tape<'_>)> = None;
-        let Loss { gradients, .. } = loss(graph, &tape, &data.target, chosen, 0.0, none)?;
+        let Loss { gradients, .. } = loss(graph, &tape, &Wanted::of(&data.target, chosen), none)?;
         let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
         let found = tape.backward(seeds, &ids)?;
         visit(&found.into_iter().map(|(id, g)| (id, g.iter().copied().collect())).collect());

@@ -3,6 +3,7 @@
 use ndarray::{Array2, Axis};
 use offshoot_ir::{Graph, ValueId};
 
+use crate::augment::Mixture;
 use crate::dataset::Target;
 use crate::error::{Error, Result};
 use crate::options::{Teacher, View};
@@ -22,31 +23,53 @@ impl Loss {
     }
 }
 
-/// The loss of a batch of the samples `chosen`: targets, teacher's logits, features.
+/// What a batch should give.
+pub(crate) struct Wanted<'a> {
+    pub(crate) target: &'a Target,
+    /// Its samples.
+    pub(crate) chosen: &'a [usize],
+    /// Share of the labels that goes to all classes evenly.
+    pub(crate) smoothing: f32,
+    pub(crate) mixture: Option<&'a Mixture>,
+}
+
+impl<'a> Wanted<'a> {
+    /// The targets as they are.
+    pub(crate) fn of(target: &'a Target, chosen: &'a [usize]) -> Self {
+        Self { target, chosen, smoothing: 0.0, mixture: None }
+    }
+
+    fn mixed(&self, mut rows: Array2<f32>) -> Array2<f32> {
+        if let (Some(mixture), Some(rows)) = (self.mixture, rows.as_slice_mut()) {
+            mixture.apply(rows);
+        }
+        rows
+    }
+}
+
+/// The loss of a batch: targets, teacher's logits, features.
 pub(crate) fn loss(
     graph: &Graph,
     tape: &Tape<'_>,
-    target: &Target,
-    chosen: &[usize],
-    smoothing: f32,
+    wanted: &Wanted<'_>,
     teacher: Option<(&Teacher, &Tape<'_>)>,
 ) -> Result<Loss> {
     let mut loss = Loss::default();
     let share = teacher.map_or(0.0, |(t, _)| t.weight);
     let logits = Tape::logits(graph)?;
-    match target {
+    match wanted.target {
         Target::Labels(labels) => {
             let z = tape.rows(logits);
-            let wanted = smoothed(labels, chosen, z.ncols(), smoothing);
+            let wanted = wanted.mixed(smoothed(labels, wanted.chosen, z.ncols(), wanted.smoothing));
             loss.add(1.0 - share, logits, cross_entropy(&z, &wanted));
         }
         Target::Values(values) => {
             let output = graph.outputs[0];
             let y = tape.rows(output);
-            let wanted = values.select(Axis(0), chosen);
-            let wanted = Array2::from_shape_vec(y.raw_dim(), wanted.iter().copied().collect());
-            let wanted = wanted.map_err(|_| Error::Data("targets do not fit the output".into()))?;
-            loss.add(1.0 - share, output, squared(&y, &wanted));
+            let chosen = values.select(Axis(0), wanted.chosen);
+            let chosen = Array2::from_shape_vec(y.raw_dim(), chosen.iter().copied().collect());
+            let chosen = chosen.map_err(|_| Error::Data("targets do not fit the output".into()))?;
+            loss.add(1.0 - share, output, squared(&y, &wanted.mixed(chosen)));
         }
         Target::Unlabelled => {}
     }

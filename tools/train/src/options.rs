@@ -45,6 +45,8 @@ pub struct FitOptions {
     pub fade: BTreeMap<String, Vec<bool>>,
     /// Changes samples on their way in.
     pub augment: Option<Arc<dyn Augment>>,
+    /// Whether samples and their targets are mixed in pairs, after `augment` (mixup, Zhang et al. 2018).
+    pub mix: bool,
     /// Normal noise on gradients, of variance `noise / (1 + t)^0.55` at step t (Neelakantan et al. 2015).
     pub noise: Option<f32>,
     /// Rounds weights on the way forward.
@@ -84,6 +86,7 @@ impl Default for FitOptions {
             masks: BTreeMap::new(),
             fade: BTreeMap::new(),
             augment: None,
+            mix: false,
             noise: None,
             weight_quant: None,
             activation_quant: false,

@@ -16,7 +16,7 @@ use crate::dataset::{Dataset, Target};
 use crate::error::{Error, Result};
 use crate::fit::{Loop, running};
 use crate::grad::flat;
-use crate::loss::{Loss, loss};
+use crate::loss::{Loss, Wanted, loss};
 use crate::options::Teacher;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::elements;
@@ -139,8 +139,8 @@ impl Loop<'_> {
             let tape = Tape::record(graph, &shards[index], &constants(graph), fed, mode, None)?;
             let same = first.as_ref().filter(|_| lot.samples == lots[0].samples);
             let teacher = taught.as_ref().map(|(t, tape)| (*t, tape)).or(same.map(|(t, tape)| (t, tape)));
-            let Loss { value: found, gradients } =
-                loss(graph, &tape, &self.data.target, samples, options.smoothing, teacher)?;
+            let wanted = Wanted { smoothing: options.smoothing, ..Wanted::of(&self.data.target, samples) };
+            let Loss { value: found, gradients } = loss(graph, &tape, &wanted, teacher)?;
             value += lot.weight * found;
             all += lot.weight;
             let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();

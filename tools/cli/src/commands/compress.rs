@@ -194,6 +194,12 @@ pub struct Args {
     /// Changes of samples on their way into training.
     #[arg(long, value_enum, default_value_t = Augmentation::None)]
     pub augment: Augmentation,
+    /// Mixes samples in pairs on their way into training: for long training on few samples.
+    #[arg(long)]
+    pub mix: bool,
+    /// Share of the uncompressed network's answers in what is learned, 0 to 1; the classes of the samples have the rest.
+    #[arg(long, default_value_t = 0.7)]
+    pub distil: f32,
     /// Highest learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
@@ -376,6 +382,8 @@ pub fn compress(
         instructions: count.clone(),
         max_macs: args.max_macs.map(|l| l.bytes(whole.size.macs)),
         augment: args.augment.of(&graph.value(graph.inputs[0]).shape),
+        mix: args.mix,
+        distil: args.distil,
         fade_epochs: args.fade_epochs,
         score: args.score.into(),
         multiple: args.multiple,

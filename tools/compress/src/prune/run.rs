@@ -55,6 +55,10 @@ pub struct PruneOptions {
     pub rate: f32,
     /// Changes samples on their way into training.
     pub augment: Option<Arc<dyn Augment>>,
+    /// Whether samples are mixed in pairs on their way into training.
+    pub mix: bool,
+    /// Share of the uncompressed network's answers in what is learned; targets, if there are any, have the rest.
+    pub distil: f32,
     /// Seed of the order of samples.
     pub seed: u64,
     /// Where training is saved, and continued from.
@@ -80,6 +84,8 @@ impl Default for PruneOptions {
             fade_epochs: 0,
             epochs: 0,
             augment: None,
+            mix: false,
+            distil: 0.7,
             rate: 1e-3,
             seed: 0,
             checkpoint: None,

@@ -138,7 +138,7 @@ pub(super) fn train(
     let units = Units::of(small);
     let mut scaled = small.clone();
     units.apply(&mut scaled, |w, unit| w / unit);
-    let weight = if data.target == Target::Unlabelled { 1.0 } else { 0.7 };
+    let weight = if data.target == Target::Unlabelled { 1.0 } else { options.distil };
     let checkpoint = options.checkpoint.as_ref().map(|c| {
         let mut path = c.path.clone().into_os_string();
         path.push(&stage.suffix);
@@ -155,6 +155,7 @@ pub(super) fn train(
         fade: stage.fade.clone(),
         weight_quant: stage.rounding.clone(),
         augment: options.augment.clone(),
+        mix: options.mix,
         teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
         checkpoint,
         transform: Some(Arc::new(units.clone())),

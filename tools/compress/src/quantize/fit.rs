@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
+use offshoot::format::blocked::{MOST_BIAS, SHIFTS};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, ValueId};
 use rayon::prelude::*;
 
@@ -181,12 +182,15 @@ fn layer(
     Ok((batch, decibels(signal, error)))
 }
 
-/// Least scale of the weights of a channel with this bias, between tensors of these scales: bias within 30 bits
-/// (accumulation needs room), multiplier not below 2^-24 (its shift ends at -31).
+/// Least scale of the weights of a channel with this bias, between tensors of these scales: what the arranged kernels take,
+/// which one channel that is almost dead must not keep a layer from. Half of the bias's range is left for the zero point
+/// that is folded into it. What is rounded away is less than a thousandth of a step of the output.
 pub(super) fn least_scale(bias: f32, input: f32, output: f32) -> f32 {
-    let bias = f64::from(bias.abs()) / (f64::from(input) * f64::from(1u32 << 30));
-    let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(-24);
-    bias.max(multiplier) as f32
+    let bias = f64::from(bias.abs()) / (f64::from(input) * f64::from(MOST_BIAS / 2));
+    // A shift of s belongs to multipliers from 2^(s - 1) on.
+    let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(i32::from(*SHIFTS.start()) - 1);
+    // Not a hair below, once it is rounded to float32.
+    (bias.max(multiplier) * (1.0 + 1e-6)) as f32
 }
 
 /// Mean of `a - b` for each index along the last axis.

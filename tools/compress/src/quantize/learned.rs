@@ -118,11 +118,14 @@ fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32
     if let Some(step) = steps.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
         return Err(bad("steps", format!("`{}`: {step} is no step", node.name)));
     }
+    // Of a channel of zeros: what the whole tensor would have.
+    let usual = steps.iter().copied().fold(0.0f32, f32::max);
+    let usual = if usual > 0.0 { usual } else { 1.0 };
     let scales: Vec<f32> = (steps.iter().zip(&bias))
         .map(|(step, b)| {
             let least = super::fit::least_scale(*b, input, output) * f32::from(spread);
-            let all_zero = *step == 0.0;
-            if all_zero { least.max(1.0) } else { step.max(least) }
+            let step = if *step == 0.0 { usual } else { *step };
+            step.max(least)
         })
         .collect();
     let codes: Vec<i8> = (real.iter().enumerate())
