@@ -1,0 +1,144 @@
+//! What `offshoot compile` says of what it made.
+
+use offshoot_compress::nest::NestReport;
+use offshoot_compress::quantize::QuantizeReport;
+use offshoot_export::{CompileReport, Compiled};
+use offshoot_ir::Graph;
+use offshoot_ir::passes::PassReport;
+use offshoot_report::Table;
+use offshoot_report::table::{tail, thousands};
+use serde::Serialize;
+
+use super::Precision;
+use crate::commands::decibels;
+use crate::ui::Outcome;
+
+/// What `compile` made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// File written.
+    pub output: String,
+    /// Number format.
+    pub precision: Precision,
+    /// Sizes, plan, operators.
+    #[serde(flatten)]
+    pub compiled: CompileReport,
+    /// What the lossless passes did.
+    pub passes: Vec<PassReport>,
+    /// How quantisation went, operator by operator; none for float and for networks that came quantised.
+    pub quantisation: Option<QuantizeReport>,
+    /// Which layers of sub-networks are on the large network's weights.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nested: Vec<NestReport>,
+}
+
+/// A network ready to run, not yet written.
+#[derive(Debug)]
+pub struct Made {
+    /// The graph that was compiled.
+    pub graph: Graph,
+    /// The bytes and their report.
+    pub compiled: Compiled,
+    /// How quantisation went.
+    pub quantisation: Option<QuantizeReport>,
+    /// Number format.
+    pub precision: Precision,
+    /// Which layers of sub-networks are on the large network's weights.
+    pub nested: Vec<NestReport>,
+}
+
+impl Outcome for Report {
+    fn render(&self) -> String {
+        let c = &self.compiled;
+        let mut facts = Table::new(["", "bytes"]);
+        facts
+            .row(["model (flash)", &thousands(c.model_bytes)])
+            .row(["  of it weights", &thousands(c.weights_bytes)])
+            .row(["arena (RAM)", &thousands(c.arena_bytes)])
+            .row(["  proved lower bound", &thousands(c.arena_lower_bound_bytes)]);
+        if let Some(unfused) = c.arena_unfused_bytes {
+            facts.row(["  without stages", &thousands(unfused)]);
+        }
+        for stage in c.operators.iter().filter(|o| !o.members.is_empty()) {
+            facts.row(["  rows at a time", &stage.members.join(" + ")]);
+        }
+        if let Some(l) = &c.learning {
+            facts
+                .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
+                .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
+                .row(["  of it room of a step", &thousands(l.train_room_bytes)]);
+            if l.train_standard_bytes > 0 {
+                facts.row(["  of it input statistics", &thousands(l.train_standard_bytes)]);
+            }
+            if let Some(head) = l.head {
+                let name = format!("  of it head ({head}, {} features)", l.features);
+                facts.row([name.as_str(), &thousands(l.train_head_bytes)]);
+            }
+        }
+        let mut text = format!(
+            "{}: {} operators, {} MACs\n{facts}\n",
+            self.output,
+            c.operators.len(),
+            thousands(c.macs)
+        );
+        text.push_str(&networks_text(c, &self.nested));
+        for pass in self.passes.iter().filter(|p| p.changed) {
+            text.push_str(&format!("{}: {}\n", pass.name, pass.detail));
+        }
+        for op in &c.operators {
+            if let Some(sparse) = &op.sparse {
+                text.push_str(&format!("`{}`: {}\n", op.name, sparse.sentence()));
+            }
+        }
+        for fallback in &c.fallbacks {
+            text.push_str(&format!(
+                "in float: {} `{}`: {}\n",
+                fallback.operator, fallback.node, fallback.reason
+            ));
+        }
+        if let Some(q) = &self.quantisation {
+            text.push_str(&format!("{}\n", quantisation_table(q)));
+            text.push_str(&format!("outputs on held-out samples: {}\n", decibels(q.held_out_snr_db)));
+            q.warnings.iter().for_each(|w| text.push_str(&format!("look at: {w}\n")));
+        }
+        text
+    }
+}
+
+/// Sub-networks, if there are any.
+fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
+    if report.networks.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["network", "MACs", "arena", "file grows by", "layers on shared weights"]);
+    for n in &report.networks {
+        let [shared, all] = n.shared_operators;
+        let bytes = [n.macs, n.arena_bytes, n.added_bytes].map(thousands);
+        table.row([
+            n.network.to_string(),
+            bytes[0].clone(),
+            bytes[1].clone(),
+            bytes[2].clone(),
+            format!("{shared} of {all}"),
+        ]);
+    }
+    let mut text = format!("{table}\n");
+    for (i, report) in nested.iter().enumerate() {
+        for (layer, reason) in &report.own {
+            text.push_str(&format!("network {}: `{layer}` has its own weights: {reason}\n", i + 1));
+        }
+    }
+    text
+}
+
+/// Signal-to-noise ratios, operator by operator.
+pub fn quantisation_table(report: &QuantizeReport) -> Table {
+    let mut table = Table::new(["operator", "kind", "bits", "weights", "alone", "so far"]);
+    for op in &report.operators {
+        let weight = op.weight_snr_db.map_or("-".into(), decibels);
+        let (own, cumulative) = (decibels(op.own_snr_db), decibels(op.output_snr_db));
+        let bits = op.weight_bits.map_or("-".into(), |b| b.to_string());
+        table.row([tail(&op.name, 44), op.kind.to_owned(), bits, weight, own, cumulative]);
+    }
+    table
+}

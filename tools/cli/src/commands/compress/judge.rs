@@ -1,0 +1,122 @@
+//! Samples to learn from and to judge by, and what judges.
+
+use offshoot_compress::prune::{self, Progress, Size};
+use offshoot_compress::quantize::WeightBits;
+use offshoot_data::npy::Array;
+use offshoot_ir::Graph;
+use offshoot_target::Target;
+use offshoot_train::Dataset;
+
+use super::{Args, Point};
+use crate::batch::{self, Inputs};
+use crate::commands::{compile, eval};
+use crate::failure::{Context, Failure, Kind, Result};
+use crate::files::OffFile;
+use crate::port::Port;
+use crate::ui::Ui;
+
+/// Samples to learn from and those kept apart.
+pub(super) struct Split {
+    pub(super) train: Dataset,
+    pub(super) calibration: Vec<Vec<ndarray::ArrayD<f32>>>,
+    pub(super) held: Vec<Vec<f32>>,
+    pub(super) labels: Array,
+    pub(super) count: usize,
+}
+
+/// A shuffle by the seed, of which the first fifth is kept apart.
+pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<Split> {
+    if graph.inputs.len() != 1 {
+        let message = format!("the network has {} inputs", graph.inputs.len());
+        return Err(Failure::new(Kind::Unsupported, message, "compress takes networks with one input"));
+    }
+    let port = Port::of_value(graph, graph.inputs[0]);
+    let name = |i: usize| args.data[i].display().to_string();
+    let samples = port.real(x, &name(0))?;
+    let labels: Vec<i64> =
+        y.to_i64().or_fail_in(Kind::Dtype, name(1), "give class numbers")?.into_iter().collect();
+    if labels.len() != samples.len() || samples.len() < 10 {
+        let message = format!("{} labels for {} samples", labels.len(), samples.len());
+        return Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give one class number a sample, of ten samples or more",
+        ));
+    }
+    let order = offshoot_train::shuffled(samples.len(), args.seed, 0);
+    let order = &order[..args.limit.unwrap_or(order.len()).clamp(10, order.len())];
+    let count = (order.len() / 5).clamp(1, args.held_out.max(1));
+    let (held, train) = order.split_at(count);
+    let flat: Vec<f32> = train.iter().flat_map(|&i| samples[i].iter().copied()).collect();
+    let batchless = port.shape.first() == Some(&1);
+    let shape = [&[train.len()], &port.shape[usize::from(batchless)..]].concat();
+    let x = ndarray::ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
+    let target = offshoot_train::Target::Labels(train.iter().map(|&i| labels[i]).collect());
+    let train = Dataset::new(x, target);
+    train.check(graph).or_fail(Kind::Mismatch, "give the data that the network was trained for")?;
+    let kept: Vec<i64> = held.iter().map(|&i| labels[i]).collect();
+    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept).or_fail(Kind::Internal, "report this")?;
+    Ok(Split {
+        calibration: prune::samples(graph, &train, args.calibration.max(1)),
+        train,
+        held: held.iter().map(|&i| samples[i].clone()).collect(),
+        labels: kept.into(),
+        count,
+    })
+}
+
+/// Quantises, compiles and judges networks.
+pub(super) struct Judge<'a> {
+    pub(super) ui: &'a Ui,
+    pub(super) split: &'a Split,
+    pub(super) target: Option<&'a Target>,
+}
+
+impl Judge<'_> {
+    pub(super) fn point(
+        &self,
+        graph: &Graph,
+        stage: &str,
+        bits: Option<&WeightBits>,
+    ) -> Result<(Point, Vec<u8>)> {
+        let args = compile::Args { weight_bits: bits.cloned(), ..compile::Args::default() };
+        // Limits are pruning's to meet; a target's are held against the result.
+        let target = self.target.filter(|_| stage == "result");
+        let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
+        let file = OffFile::from_bytes(&made.compiled.bytes);
+        let model = file.model()?;
+        let port = batch::input_port(&model, 0)?;
+        let inputs = self.split.held.iter().map(|x| port.encode_real(x.iter().copied())).collect();
+        let results = batch::run(self.ui, &file, &Inputs::single(inputs)?, &Target::Host)?;
+        let port = batch::output_port(&model, 0)?;
+        let outputs: Vec<Vec<f32>> =
+            results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
+        let accuracy = eval::top1(&outputs, &self.split.labels)?;
+        let r = &made.compiled.report;
+        let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions: None };
+        Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
+    }
+}
+
+/// Progress bars, and the networks on the way.
+pub(super) struct Watch<'a> {
+    pub(super) bar: indicatif::ProgressBar,
+    pub(super) judge: &'a Judge<'a>,
+    pub(super) points: Vec<Point>,
+}
+
+impl Progress for Watch<'_> {
+    fn tick(&mut self, what: &str, done: usize, total: usize) {
+        self.bar.set_message(what.to_owned());
+        self.bar.set_length(total as u64);
+        self.bar.set_position(done as u64);
+    }
+
+    fn period(&mut self, graph: &Graph, _: Size) -> offshoot_compress::Result<()> {
+        let stage = format!("period {}", self.points.len());
+        let point = self.judge.point(graph, &stage, None);
+        let (point, _) = point.map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)))?;
+        self.points.push(point);
+        Ok(())
+    }
+}
