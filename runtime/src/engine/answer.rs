@@ -87,7 +87,7 @@ macro_rules! with_head {
                 $body
             }
             HeadKind::Lda { shrinkage, window } => {
-                let shrinkage = if shrinkage < 0.0 { Shrinkage::Oas } else { Shrinkage::Part(shrinkage) };
+                let shrinkage = if shrinkage < 0.0 { Shrinkage::Prior } else { Shrinkage::Part(shrinkage) };
                 #[allow(unused_mut)]
                 let mut $head = Lda::attach($width, $classes, LdaOptions { shrinkage, window }, $memory)
                     .map_err(fault)?;

@@ -88,7 +88,7 @@ pub enum HeadKind {
         window: f32,
     },
     Lda {
-        /// Negative: as the samples themselves suggest (OAS).
+        /// Negative: as the numbers of features and samples suggest (`Shrinkage::Prior`).
         shrinkage: f32,
         window: f32,
     },

@@ -72,7 +72,7 @@ pub(crate) fn all(mut show: impl FnMut(&'static str, u32)) {
     show("nearest mean, int8", integer_digest(&mut [0; FEATURES * CLASSES + CLASSES]));
     let part = LdaOptions { shrinkage: Shrinkage::Part(0.02), ..LdaOptions::default() };
     show("lda", digest::<Lda<'_>>(part, memory));
-    show("lda, shrinkage by oas", digest::<Lda<'_>>(LdaOptions::default(), memory));
+    show("lda, usual shrinkage", digest::<Lda<'_>>(LdaOptions::default(), memory));
     show("least squares", digest::<LeastSquares<'_>>(LeastSquaresOptions::default(), memory));
     show("simplex", digest::<Simplex<'_>>(SimplexOptions::default(), memory));
     show("boosted", digest::<Boosted<'_>>(BoostedOptions { widths: &[5, 7, 8], step: 1.0 }, memory));

@@ -4,7 +4,7 @@
 //! A sample moves its class's mean and adds `(k − 1)/k · (x − μ)(x − μ)ᵀ` to the scatter within classes, `k` samples
 //! of the class with this one (or the window, if that is less): Welford's update, exact whatever the order. [`Head::refresh`] solves
 //! `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`; classes count as equally likely. How much ε is,
-//! follows from the covariance itself and the number of samples ([`Shrinkage::Oas`]), or is given.
+//! follows from the numbers of features and samples ([`Shrinkage::Prior`]), or is given.
 //! Half of each symmetric matrix is held.
 //!
 //! Memory: counts c, means c·n, scatter n(n + 1)/2, bias c, weights c·n, factor n(n + 1)/2. A step is n²/2
@@ -34,30 +34,27 @@ pub struct LdaOptions {
 /// How far a covariance of few samples is drawn towards a multiple of the identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shrinkage {
-    /// The oracle approximating shrinkage of Chen, Wiesel, Eldar and Hero (IEEE Trans. Signal Process. 58(10), 2010):
-    /// for normal samples nearly the part with the least mean squared error. Nothing to choose, and it fades as samples come.
-    Oas,
+    /// The multiple of the identity counts as half as many samples as there are features: `ε = n / (n + 2k)` after `k`
+    /// samples, the mean of the covariance under an inverse Wishart prior (Haff, Ann. Statist. 8(3), 1980). Nothing to
+    /// choose, and it fades as samples come.
+    Prior,
     /// This part, 0 to 1. More of it suits fewer samples.
     Part(f32),
 }
 
 impl Shrinkage {
-    /// ε for a covariance of `n` features with this trace and sum of squares, from so many samples.
-    fn part(self, n: f32, trace: f32, squares: f32, samples: f32) -> f32 {
+    /// ε for a covariance of `n` features from so many samples.
+    fn part(self, n: f32, samples: f32) -> f32 {
         match self {
             Self::Part(part) => part,
-            Self::Oas => {
-                let above = (1.0 - 2.0 / n) * squares + trace * trace;
-                let below = (samples + 1.0 - 2.0 / n) * (squares - trace * trace / n);
-                if above < below { above / below } else { 1.0 }
-            }
+            Self::Prior => n / (n + 2.0 * samples),
         }
     }
 }
 
 impl Default for LdaOptions {
     fn default() -> Self {
-        Self { shrinkage: Shrinkage::Oas, window: f32::INFINITY }
+        Self { shrinkage: Shrinkage::Prior, window: f32::INFINITY }
     }
 }
 
@@ -106,7 +103,7 @@ impl<'a> Head<'a> for Lda<'a> {
     ) -> Result<Self, HeadError> {
         let memory = take(memory, features, classes, words(features, classes))?;
         let possible = match options.shrinkage {
-            Shrinkage::Oas => true,
+            Shrinkage::Prior => true,
             Shrinkage::Part(part) => (0.0..=1.0).contains(&part),
         };
         if !possible || options.window.is_nan() || options.window < 1.0 {
@@ -146,8 +143,7 @@ impl<'a> Head<'a> for Lda<'a> {
         let spread = symmetric::trace(scatter, n) * scale / n as f32;
         // Without any spread, distances are what is left to go by.
         let spread = if spread > 0.0 { spread } else { 1.0 };
-        let squares = symmetric::squares(scatter, n) * scale * scale;
-        let shrinkage = shrinkage.part(n as f32, spread * n as f32, squares, samples - seen);
+        let shrinkage = shrinkage.part(n as f32, samples);
         symmetric::set_identity(factor, n, shrinkage * spread);
         vector::add(factor, (1.0 - shrinkage) * scale, scatter);
         symmetric::factorise(factor, n, spread * 1e-6);

@@ -61,14 +61,6 @@ pub(super) fn trace(a: &[f32], rows: usize) -> f32 {
     (0..rows).fold(0.0, |sum, i| sum + a[i * (i + 1) / 2 + i])
 }
 
-/// Sum of the squares of all elements.
-pub(super) fn squares(a: &[f32], rows: usize) -> f32 {
-    (0..rows).fold(0.0, |sum, i| {
-        let (row, diagonal) = (&row(a, i)[..i], a[i * (i + 1) / 2 + i]);
-        sum + 2.0 * vector::dot(row, row) + diagonal * diagonal
-    })
-}
-
 /// Cholesky: `A = L Lᵀ`, `L` in place of `A`. Pivots below `least` become it, so that no input makes this fail.
 pub(super) fn factorise(a: &mut [f32], rows: usize, least: f32) {
     for i in 0..rows {

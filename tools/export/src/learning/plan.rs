@@ -34,7 +34,7 @@
 //! new_classes = 0        # room for classes that the network does not know
 //! from = 0               # the step from which on it learns
 //! step = 1.0             # softmax, simplex, boosted
-//! shrinkage = 0.1        # lda; as the samples suggest (OAS) if absent
+//! shrinkage = 0.1        # lda; n / (n + 2k) of n features after k samples if absent
 //! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; none do if absent
 //! ridge = 1.0            # least-squares
 //! forgetting = 1.0       # least-squares
