@@ -149,7 +149,7 @@ impl RecurrentArith {
 /// [`super::sparse::MOST_ENTRIES`] weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecurrentSparse {
-    /// The layer. Its number format is int8.
+    /// The layer, as it would be dense. Its number format is int8.
     pub layer: Recurrent,
     /// `[gates · units, inputs]`, if it is sparse.
     pub input: Option<SparseRepr>,

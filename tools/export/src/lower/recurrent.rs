@@ -141,44 +141,50 @@ impl Weights<'_> {
         let encoded = Encoded::of(self.codes, self.columns, form)?;
         let starts = if self.zero == 0 { 0 } else { 4 * self.rows };
         let bytes = (starts + encoded.bytes.len()).next_multiple_of(4) as u64;
-        let instructions = sparse_instructions(self, &encoded.repr);
+        let instructions = sparse_instructions(self, &encoded);
         Some((encoded, Cost { bytes, instructions }))
     }
 }
 
-/// Instructions of a run for dense products on Armv7E-M: measured on the emulated Cortex-M4 (`tests/tests/sparse.rs` holds
-/// models against the emulator).
+/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, and around them what was measured on the
+/// emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` holds the model against the emulator).
 fn dense_instructions(w: &Weights<'_>) -> u64 {
-    let rows = w.rows / w.gates.max(1);
+    let (rows, columns) = (w.rows / w.gates.max(1), w.columns.max(1));
     // Rows that are not part of four, and last ones behind which there is nothing to read, go one by one.
-    let spare = w.columns.next_multiple_of(4) - w.columns;
-    let fast = rows.saturating_sub(spare.div_ceil(w.columns.max(1))) / 4 * 4;
-    let padded = w.columns.next_multiple_of(4) as f64;
-    let of_fast = fast as f64 * (1.375 * padded + 6.0) + 2.5 * padded;
-    let of_slow = (rows - fast) as f64 * (6.0 * w.columns as f64 + 10.0);
-    (w.gates as f64 * (of_fast + of_slow + 90.0)) as u64 * w.steps as u64
+    let spare = columns.next_multiple_of(4) - columns;
+    let fast = rows.saturating_sub(spare.div_ceil(columns)) / 4;
+    let groups = columns.div_ceil(4);
+    let of_fast = fast * (21 * groups + 2 * groups.div_ceil(2) + 24) + 8 * groups + 4 * fast;
+    let slow = rows - 4 * fast;
+    let of_slow = if slow > 0 { slow * (7 * columns + 10) + 100 } else { 0 };
+    ((of_fast + of_slow + 120) * w.gates * w.steps) as u64
 }
 
 /// The same for sparse ones.
-fn sparse_instructions(w: &Weights<'_>, matrix: &SparseRepr) -> u64 {
-    let of_entry = match matrix.form {
-        Form::Bytes => 4.25,
-        Form::Nibbles => 4.55,
-        Form::Blocks => 9.3,
+fn sparse_instructions(w: &Weights<'_>, matrix: &Encoded) -> u64 {
+    let of_row = |entries: usize| match matrix.repr.form {
+        Form::Bytes => {
+            let rest = [0, 5, 10, 15, 16, 21, 26, 31];
+            15 + 34 * (entries / 8) + rest[entries % 8]
+        }
+        Form::Nibbles => 13 + 36 * (entries / 8) + 6 * (entries % 8),
+        Form::Blocks => 11 + 37 * (entries / 4) + 12 * (entries % 4),
     };
-    let of_step = of_entry * f64::from(matrix.entries) + 20.0 * w.rows as f64 + 70.0 * w.gates as f64;
-    of_step as u64 * w.steps as u64
+    let counts = matrix.bytes.chunks_exact(2).take(w.rows);
+    let of_rows: usize = counts.map(|c| of_row(usize::from(u16::from_le_bytes([c[0], c[1]])))).sum();
+    ((of_rows + w.rows + 100 * w.gates) * w.steps) as u64
 }
 
-/// Those of the gates' functions and of all else, a step.
-fn other_instructions(kind: RecurrentKind, units: usize) -> f64 {
+/// Those of the gates' functions and of all else.
+fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
     let of_unit = match kind {
-        RecurrentKind::Tanh => 150.0,
-        RecurrentKind::Relu => 60.0,
-        RecurrentKind::Gru | RecurrentKind::GruResetAfter => 330.0,
-        RecurrentKind::Lstm => 530.0,
+        RecurrentKind::Tanh => 144,
+        RecurrentKind::Relu => 72,
+        RecurrentKind::Gru => 369,
+        RecurrentKind::GruResetAfter => 337,
+        RecurrentKind::Lstm => 520,
     };
-    of_unit * units as f64 + 600.0
+    (1100 + (1850 + of_unit * units) * steps) as u64
 }
 
 /// The int8 form.
@@ -259,7 +265,7 @@ fn codes(
     }
     if shown != [None; 2] {
         let units = both[0].rows / kind.gates();
-        let others = (other_instructions(kind, units) * steps as f64) as u64;
+        let others = other_instructions(kind, units, steps);
         let count = both.iter().map(|w| w.codes.len() as f64).sum::<f64>();
         let zeros = both.iter().map(|w| w.zeros() * w.codes.len() as f64).sum::<f64>();
         c.sparse = Some(SparseReport {
