@@ -6,6 +6,7 @@ use builder::*;
 use offshoot::engine::Engine;
 use offshoot::format::header::seal;
 use offshoot::format::record::*;
+use offshoot::format::sparse::SparseRepr;
 use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Error, Model, Rule};
 use proptest::prelude::*;
@@ -74,7 +75,7 @@ fn broken_rules_are_named() {
     assert_eq!(rule(Lut { dst: 4090, ..lut }.into()), Some(Rule::ArenaBounds));
     assert_eq!(rule(Lut { dst: 4, ..lut }.into()), Some(Rule::Overlap));
     assert_eq!(rule(Lut { len: 0, ..lut }.into()), Some(Rule::Shape));
-    assert_eq!(rule(Lut { blob: 772, ..lut }.into()), Some(Rule::BlobBounds));
+    assert_eq!(rule(Lut { blob: 1284, ..lut }.into()), Some(Rule::BlobBounds));
     assert_eq!(rule(Lut { blob: 2, ..lut }.into()), Some(Rule::Alignment));
     let axes = |axis| Axes::A1([axis]);
     let copy = |axis| Record::from(Copy { src: 0, dst: 64, size: 1, axes: axes(axis) });
@@ -84,6 +85,43 @@ fn broken_rules_are_named() {
     assert_eq!(rule(copy(Axis { extent: 65, src_stride: 1, dst_stride: 1 })), Some(Rule::Overlap));
     let extent = u32::MAX;
     assert_eq!(rule(copy(Axis { extent, src_stride: i32::MIN, dst_stride: 1 })), Some(Rule::ArenaBounds));
+}
+
+#[test]
+fn sparse_recurrent_layers_are_held_to_their_matrices() {
+    let all = every_record().into_iter().filter_map(|record| match record {
+        Record::RecurrentSparse(r) => Some(r),
+        _ => None,
+    });
+    for r in all {
+        let rule = |record: RecurrentSparse| match open_and_run(&with_records(vec![record.into()]).build()) {
+            Err(Error::Invalid { op: 0, rule }) => rule,
+            other => panic!("{other:?}"),
+        };
+        let with = |layer: Recurrent| RecurrentSparse { layer, ..r };
+        let whole = r.input.unwrap();
+        assert_eq!(rule(RecurrentSparse { input: None, state: None, ..r }), Rule::Format);
+        assert_eq!(rule(with(Recurrent { arith: RecurrentArith::F32, ..r.layer })), Rule::Format);
+        // One entry more or less is none of the rows'.
+        for entries in [whole.entries - 1, whole.entries + 1] {
+            let input = Some(SparseRepr { entries, ..whole });
+            assert_eq!(rule(RecurrentSparse { input, ..r }), Rule::Table);
+        }
+        let input = Some(SparseRepr { steps: u32::MAX, ..whole });
+        assert_eq!(rule(RecurrentSparse { input, ..r }), Rule::BlobBounds);
+        assert_eq!(rule(with(Recurrent { inputs: 3, ..r.layer })), Rule::Table, "beyond the last input");
+        assert_eq!(rule(with(Recurrent { units: 65_535, ..r.layer })), Rule::ArenaBounds);
+        assert_eq!(rule(with(Recurrent { steps: 0, ..r.layer })), Rule::Shape);
+        // Any damage to the blob is an error or other numbers.
+        let bytes = with_records(vec![r.into()]).build();
+        let from = bytes.len() - 1536 + r.layer.blob as usize;
+        for bit in 0..160 * 8 {
+            let mut bad = bytes.clone();
+            bad[from + bit / 8] ^= 1 << (bit % 8);
+            seal(&mut bad).unwrap();
+            let _ = open_and_run(&bad);
+        }
+    }
 }
 
 #[test]
@@ -123,7 +161,7 @@ fn every_truncation_is_an_error() {
 fn every_flipped_bit_is_survived() {
     for record in every_record() {
         let bytes = with_records(vec![record]).build();
-        let graph_end = bytes.len() - 1024;
+        let graph_end = bytes.len() - 1536;
         for bit in 0..graph_end * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

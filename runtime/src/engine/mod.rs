@@ -12,7 +12,7 @@ pub(crate) use memory::{Element, Memory};
 
 use crate::error::{Error, Rule};
 use crate::format::ALIGNMENT;
-use crate::format::record::{DType, IoRepr, Record};
+use crate::format::record::{DType, IoRepr};
 use crate::graph::Model;
 use crate::ops::{self, Span};
 use crate::trace::Observer;
@@ -108,11 +108,11 @@ impl<'m, 'a> Engine<'m, 'a> {
 
     /// Recurrent layers that keep their state from run to run begin anew in the next.
     pub fn restart(&mut self) {
-        if !cfg!(feature = "op-recurrent") {
+        if !cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse")) {
             return;
         }
         for (_, _, record) in self.model.ops() {
-            let Record::Recurrent(r) = record else { continue };
+            let Some(r) = record.recurrent() else { continue };
             // The first of the words that are kept tells that there is a state.
             let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
             let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));

@@ -3,8 +3,10 @@
 use super::{cast, cast_mut};
 use crate::error::Rule;
 use crate::format::record::{Recurrent, RecurrentArith};
+use crate::format::sparse::SparseRepr;
 use crate::graph::learn::TrainedLayer;
-use crate::learn::sequence::{Lesson, Parts, Real, learn_codes, learn_float};
+use crate::kernels::sparse::sparse_bytes;
+use crate::learn::sequence::{Lesson, Parts, Real, Stored, learn_codes, learn_float};
 use crate::learn::{Codes, Random, float};
 
 /// Memory of a step.
@@ -21,9 +23,10 @@ pub(super) struct Pieces<'a> {
     pub(super) head: Option<(&'a mut [f32], f32)>,
 }
 
-/// One step. Codes of a head that learns are its table.
+/// One step. `matrices` are the sparse ones of input and state. Codes of a head that learns are its table.
 pub(super) fn teach(
     r: &Recurrent,
+    matrices: [Option<SparseRepr>; 2],
     layer: &TrainedLayer,
     lesson: &Lesson<'_>,
     pieces: Pieces<'_>,
@@ -64,12 +67,22 @@ pub(super) fn teach(
         RecurrentArith::F32 => Err(Rule::Format),
         RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
             let real = Real { zeros: [in_zp, out_zp], scales: [layer.repr.scales[0], out_scale] };
+            let scale_input = cast(next(layer.shape.front[1])?)?;
+            let scale_state = cast(next(layer.shape.front[2])?)?;
+            let mut stored = |sparse: Option<SparseRepr>, codes: usize, zero: i8| {
+                let Some(repr) = sparse.filter(|_| cfg!(feature = "op-recurrent-sparse")) else {
+                    return Ok(Stored::Dense(cast_mut(next(codes)?)?));
+                };
+                let start = cast_mut(next(if zero == 0 { 0 } else { 4 * rows })?)?;
+                let bytes = sparse_bytes(&repr, rows as u64).and_then(|n| usize::try_from(n).ok());
+                Ok(Stored::Sparse { repr, start, blob: cast_mut(next(bytes.ok_or(Rule::BlobBounds)?)?)? })
+            };
             let parts = Parts::Codes {
                 bias,
-                scale_input: cast(next(layer.shape.front[1])?)?,
-                scale_state: cast(next(layer.shape.front[2])?)?,
-                input: cast_mut(next(inputs)?)?,
-                state: cast_mut(next(states)?)?,
+                scale_input,
+                scale_state,
+                input: stored(matrices[0], inputs, in_zp)?,
+                state: stored(matrices[1], states, out_zp)?,
                 real,
             };
             let seen = (cast(x)?, cast(h)?, initial.map(cast).transpose()?);

@@ -185,7 +185,11 @@ impl Lecture<'_, '_> {
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
         let lesson =
             sequence::Lesson { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
-        super::recurrent::teach(r, layer, &lesson, pieces, random)
+        let matrices = match &layer.record {
+            Record::RecurrentSparse(r) => r.matrices(),
+            _ => [None; 2],
+        };
+        super::recurrent::teach(r, matrices, layer, &lesson, pieces, random)
     }
 
     /// One step of one layer.
@@ -195,7 +199,7 @@ impl Lecture<'_, '_> {
         arena: &mut [u8],
         random: &mut Random,
     ) -> Result<(), Rule> {
-        if let Record::Recurrent(r) = &layer.record {
+        if let Some(r) = layer.record.recurrent() {
             return self.recurrent(r, layer, arena, random);
         }
         let (shape, part) = (&layer.shape, layer.repr.part);

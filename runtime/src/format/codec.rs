@@ -6,7 +6,8 @@
 use super::decode;
 use super::learn::{LearnHead, LearnLayer, Tap};
 use super::nested::NestedHead;
-use super::record::{self, IoRepr, OpHeader, Tag};
+use super::record::{self, IoRepr, OpHeader, Recurrent, Tag};
+use super::sparse::SparseRepr;
 use serde::{Deserialize, Serialize};
 
 /// Number of inputs, outputs and operators: what the graph section begins with.
@@ -115,6 +116,7 @@ records! {
     DepthwiseNested "op-depthwise-nested",
     FullyConnectedSparse "op-fully-connected-sparse",
     ConvSparse "op-conv-sparse",
+    RecurrentSparse "op-recurrent-sparse",
 }
 
 impl Record {
@@ -130,9 +132,34 @@ impl Record {
             Self::ConvSparse(r) => Some(r.matrix.feature()),
             Self::ConvLinear(r) if r.wide => Some("linear-wide"),
             Self::Pool(r) if !r.is_global() => Some("pool-any"),
+            Self::RecurrentSparse(r) => r.input.as_ref().map(SparseRepr::feature),
             _ => None,
         };
-        core::iter::once(feature(self.tag())).chain(kernel)
+        let other = match self {
+            Self::RecurrentSparse(r) => {
+                r.state.as_ref().map(SparseRepr::feature).filter(|f| kernel != Some(*f))
+            }
+            _ => None,
+        };
+        core::iter::once(feature(self.tag())).chain(kernel).chain(other)
+    }
+
+    /// The layer of a recurrent record, whichever way its weights are stored.
+    pub const fn recurrent(&self) -> Option<&Recurrent> {
+        match self {
+            Self::Recurrent(r) => Some(r),
+            Self::RecurrentSparse(r) => Some(&r.layer),
+            _ => None,
+        }
+    }
+
+    /// The same, to change.
+    pub const fn recurrent_mut(&mut self) -> Option<&mut Recurrent> {
+        match self {
+            Self::Recurrent(r) => Some(r),
+            Self::RecurrentSparse(r) => Some(&mut r.layer),
+            _ => None,
+        }
     }
 }
 

@@ -294,6 +294,7 @@ mod tests {
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvBlocked,
                 record::DepthwisePlanar, record::ConvWinograd, record::ConvNested, record::DepthwiseNested, NestedHead,
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
+                record::RecurrentSparse,
             );
         }
     }

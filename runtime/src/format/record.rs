@@ -13,7 +13,7 @@ pub use super::coded::FullyConnectedCoded;
 pub use super::linear::{ConvLinear, DepthwiseLinear};
 pub use super::nested::{ConvNested, DepthwiseNested};
 pub use super::packed::ConvPacked;
-pub use super::recurrent::{Recurrent, RecurrentArith, RecurrentKind, Returns};
+pub use super::recurrent::{Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
 pub use super::sparse::{ConvSparse, FullyConnectedSparse};
 pub use super::stage::Stage;
 pub use super::tag::Tag;

@@ -1,5 +1,6 @@
-//! Record of a recurrent layer.
+//! Records of recurrent layers.
 
+use super::sparse::SparseRepr;
 use serde::{Deserialize, Serialize};
 
 /// Kind of a recurrent layer; definitions are ONNX's (operators RNN, GRU, LSTM), activations its defaults unless named.
@@ -136,6 +137,30 @@ impl RecurrentArith {
             Self::I8 { .. } => super::record::DType::I8,
             Self::F32 => super::record::DType::F32,
         }
+    }
+}
+
+/// int8 recurrent layer of whose two matrices one or both are sparse: the numbers of [`Recurrent`], weights that are not
+/// stored being zero.
+///
+/// **Blob.** As the int8 one of [`Recurrent`], but in the place of the weights of a sparse matrix `start: [i32; N]`, the blob
+/// of [`SparseRepr`], zero padding to 4 bytes. A row's sum begins with its `start`, which is the zero point's part of it,
+/// `-zp · Σ weights`; there is none where the zero point (of the input or the state) is 0. A row has at most
+/// [`super::sparse::MOST_ENTRIES`] weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecurrentSparse {
+    /// The layer, as it would be dense. Its number format is int8.
+    pub layer: Recurrent,
+    /// `[gates · units, inputs]`, if it is sparse.
+    pub input: Option<SparseRepr>,
+    /// `[gates · units, units]`, if it is sparse.
+    pub state: Option<SparseRepr>,
+}
+
+impl RecurrentSparse {
+    /// Both matrices, as [`Recurrent`] has them one behind the other.
+    pub const fn matrices(&self) -> [Option<SparseRepr>; 2] {
+        [self.input, self.state]
     }
 }
 

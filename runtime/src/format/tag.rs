@@ -40,11 +40,12 @@ pub enum Tag {
     Recurrent = 34,
     ConvNested = 36,
     DepthwiseNested = 37,
+    RecurrentSparse = 38,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -80,6 +81,7 @@ impl Tag {
         Self::Recurrent,
         Self::ConvNested,
         Self::DepthwiseNested,
+        Self::RecurrentSparse,
     ];
 
     /// The tag with this number, if there is one.
@@ -125,6 +127,7 @@ impl Tag {
             Self::Recurrent => "recurrent",
             Self::ConvNested => "conv_nested",
             Self::DepthwiseNested => "depthwise_nested",
+            Self::RecurrentSparse => "recurrent_sparse",
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::format::codec::Record;
 use crate::format::record::{
     BinaryArith, DType, MatMulArith, PReluArith, ReduceArith, SoftmaxArith, Stage, Window,
 };
+use crate::format::sparse::SparseRepr;
 use crate::ops;
 
 /// Multiply-accumulates of one run, the usual definition: only convolutions, fully connected layers and matrix products
@@ -36,6 +37,7 @@ pub fn macs(record: &Record) -> u64 {
         Record::ConvSparse(r) => outputs(DType::I8) / u64::from(r.out_c.max(1)) * r.matrix.weights(),
         Record::MatMul(r) => u64::from(r.batch) * u64::from(r.m) * u64::from(r.k) * u64::from(r.n),
         Record::Recurrent(r) => u64::from(r.steps) * weights(record),
+        Record::RecurrentSparse(r) => u64::from(r.layer.steps) * weights(record),
         _ => 0,
     }
 }
@@ -65,6 +67,13 @@ pub fn weights(record: &Record) -> u64 {
         }
         Record::FullyConnectedSparse(r) => r.matrix.weights(),
         Record::ConvSparse(r) => r.matrix.weights(),
+        Record::RecurrentSparse(r) => {
+            let rows = r.layer.kind.gates() as u64 * u64::from(r.layer.units);
+            let stored = |matrix: Option<SparseRepr>, columns: u16| {
+                matrix.map_or(rows * u64::from(columns), |matrix| matrix.weights())
+            };
+            stored(r.input, r.layer.inputs) + stored(r.state, r.layer.units)
+        }
         Record::PRelu(r) => u64::from(r.c),
         Record::LayerNorm(r) => u64::from(r.depth),
         _ => 0,
@@ -100,6 +109,7 @@ pub fn scratch(record: &Record) -> Option<u32> {
         Record::ConvWinograd(r) => r.layout().and_then(|_| r.lanes()).ok()?,
         Record::FullyConnectedCoded(r) => r.table().ok()?,
         Record::Recurrent(r) => return u32::try_from(4 * r.room().words()).ok(),
+        Record::RecurrentSparse(r) => return scratch(&Record::Recurrent(r.layer)),
         Record::ConvSparse(r) => r.column().ok()?,
         Record::ConvPacked(r) => {
             let g = r.layout().ok()?.0;
@@ -225,7 +235,7 @@ pub fn output_dtype(record: &Record) -> DType {
         Record::FullyConnectedCoded(_) | Record::ConvPacked(_) => DType::I8,
         Record::ConvLinear(_) | Record::DepthwiseLinear(_) | Record::Stage(_) => DType::I8,
         Record::ConvNested(_) | Record::DepthwiseNested(_) => DType::I8,
-        Record::FullyConnectedSparse(_) | Record::ConvSparse(_) => DType::I8,
+        Record::FullyConnectedSparse(_) | Record::ConvSparse(_) | Record::RecurrentSparse(_) => DType::I8,
         Record::Lut(_) | Record::Quantize(_) | Record::Requantize(_) | Record::Constant(_) => DType::I8,
     }
 }

@@ -119,8 +119,9 @@ impl<'m> Model<'m> {
 
     /// Whether runs depend on those before: recurrent layers keep their state ([`crate::Engine::restart`]).
     pub fn keeps_state(&self) -> bool {
-        let keeps = |record| matches!(record, Record::Recurrent(r) if r.kept.is_some());
-        cfg!(feature = "op-recurrent") && self.ops().any(|(_, _, record)| keeps(record))
+        let keeps = |record: Record| record.recurrent().is_some_and(|r| r.kept.is_some());
+        let built = cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse"));
+        built && self.ops().any(|(_, _, record)| keeps(record))
     }
 
     /// Number of operators.

@@ -1,8 +1,8 @@
 //! Sparse matrices of weights ([`crate::format::sparse`]): the parts of the blob, checked once, and the product with a
 //! vector, which is all that an operator with such weights needs.
 //!
-//! Any operator can have one: [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, [`add_sparse`] (sums
-//! of products) or [`sparse_row`] (outputs of int8) when it runs.
+//! Any operator can have one: [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, [`add_sparse`] or
+//! [`SparseBlocks`] (sums of products) or [`sparse_row`] (outputs of int8) when it runs.
 
 use super::Requant;
 #[cfg(arm_dsp)]
@@ -92,6 +92,46 @@ impl<'a> Sparse<'a> {
     }
 }
 
+/// Rows of a sparse matrix in blocks of as many, which are met one after the other, over and over.
+#[derive(Clone, Copy, Debug)]
+pub struct SparseBlocks<'a> {
+    starts: &'a [i32],
+    all: Sparse<'a>,
+    /// What is left behind the blocks before `next`.
+    rest: Sparse<'a>,
+    next: usize,
+}
+
+impl<'a> SparseBlocks<'a> {
+    /// `starts` are what the rows' sums begin with; none: all with 0.
+    pub const fn new(starts: &'a [i32], all: Sparse<'a>) -> Self {
+        Self { starts, all, rest: all, next: 0 }
+    }
+
+    /// See [`Sparse::check`].
+    pub(crate) fn check(&self, columns: u64) -> bool {
+        self.all.check(columns)
+    }
+
+    /// `sums[r] = start[r] + Σ weights[r, i] · x[i]` of a block's rows, of which there are as many as sums. The matrix has been
+    /// checked against as many columns as `x` has elements. Blocks before the next one cost a walk over their counts.
+    pub(crate) fn products(&mut self, block: usize, x: &[i8], sums: &mut [i32]) {
+        if block < self.next {
+            (self.rest, self.next) = (self.all, 0);
+        }
+        for _ in self.next * sums.len()..block * sums.len() {
+            self.rest.next_row();
+        }
+        let first = block * sums.len();
+        match self.starts.get(first..first + sums.len()) {
+            Some(starts) => sums.copy_from_slice(starts),
+            None => sums.fill(0),
+        }
+        add_sparse(&mut self.rest, x, sums);
+        self.next = block + 1;
+    }
+}
+
 /// Rows whose sums are held at once.
 const ROWS: usize = 32;
 
@@ -107,5 +147,45 @@ pub(crate) fn sparse_row(q: &Requant<'_>, matrix: &Sparse<'_>, src: &[i8], dst: 
         let sums = &mut sums[..dst.len()];
         add_sparse(&mut rest, src, sums);
         requantise_sums(q, first, sums, dst);
+    }
+}
+
+/// Matrices for tests.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+    use std::vec::Vec;
+
+    /// The blob of a dense matrix's weights that are not zero; in words, for its alignment. Gaps are shorter than 15.
+    pub(crate) fn encode(weights: &[i8], columns: usize, form: Form) -> (SparseRepr, Vec<u32>) {
+        let width = if form == Form::Blocks { 4 } else { 1 };
+        let (mut counts, mut stored, mut steps, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for row in weights.chunks(columns) {
+            let mut own: Vec<u8> = Vec::new();
+            let mut last = 0;
+            for (at, unit) in row.chunks_exact(width).enumerate() {
+                // Zeros too, now and then: gaps stay short.
+                if unit.iter().any(|w| *w != 0) || at - last == 15 {
+                    own.push((at - last) as u8);
+                    stored.extend(unit.iter().map(|w| *w as u8));
+                    last = at;
+                }
+            }
+            counts.extend((own.len() as u16).to_le_bytes());
+            entries += own.len() as u32;
+            if form == Form::Nibbles {
+                let (eights, rest) = own.split_at(own.len() / 8 * 8);
+                steps.extend(eights.chunks(8).flat_map(|e| (0..4).map(|i| e[i] | e[i + 4] << 4)));
+                steps.extend(rest.chunks(2).map(|p| p[0] | p.get(1).map_or(0, |s| s << 4)));
+            } else {
+                steps.extend(own);
+            }
+        }
+        let repr = SparseRepr { form, entries, steps: steps.len() as u32 };
+        counts.resize(counts.len().next_multiple_of(4), 0);
+        let mut blob = [counts, stored, steps].concat();
+        blob.resize(blob.len().next_multiple_of(4), 0);
+        let words = blob.chunks_exact(4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]));
+        (repr, words.collect())
     }
 }

@@ -86,6 +86,7 @@ macro_rules! dispatch {
             Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
+            Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
             _ => Err(Rule::Format),
         }
     };

@@ -1,14 +1,17 @@
-//! Recurrent layers: [`Recurrent`].
+//! Recurrent layers: [`Recurrent`], [`RecurrentSparse`].
 //!
 //! Rules: extents at least 1; input, output, initial state, kept state and scratch share no byte; scales of int8 finite, that
-//! of the state > 0, those of the rows ≥ 0; an int8 LSTM begins with zeros; [`Returns::State`] is of float32 LSTMs only.
+//! of the state > 0, those of the rows ≥ 0; an int8 LSTM begins with zeros; [`Returns::State`] is of float32 LSTMs only. Sparse:
+//! int8, one matrix at least; its rows add up to what is stored and meet no input (or state) beyond the last.
 
 use super::shape::{Span, blob, product, require, require_f32};
 use super::{Limits, Memory, Operator};
 use crate::engine::Element;
 use crate::error::Rule;
-use crate::format::record::{Recurrent, RecurrentArith, RecurrentKind, Returns};
-use crate::kernels::portable::{CodeSums, FloatSums, State, recurrent_step};
+use crate::format::record::{Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
+use crate::format::sparse::SparseRepr;
+use crate::kernels::portable::{CodeSums, FloatSums, RecurrentMatrix, State, recurrent_step};
+use crate::kernels::sparse::{Sparse, SparseBlocks, sparse_bytes};
 
 /// Places in the arena.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +47,29 @@ impl<'m> Blob<'m> {
         self.at = bytes.and_then(|n| self.at.checked_add(n)).ok_or(Rule::BlobBounds)?;
         Ok(taken)
     }
+
+    /// int8 weights that meet numbers with a zero point.
+    fn matrix(
+        &mut self,
+        sparse: Option<SparseRepr>,
+        [rows, columns]: [u64; 2],
+        zero: i8,
+    ) -> Result<RecurrentMatrix<'m>, Rule> {
+        let Some(repr) = sparse.filter(|_| cfg!(feature = "op-recurrent-sparse")) else {
+            return Ok(RecurrentMatrix::Dense(self.next(product([rows, columns])?)?));
+        };
+        let starts = self.next(if zero == 0 { 0 } else { rows })?;
+        let bytes = self.next::<i8>(sparse_bytes(&repr, rows).ok_or(Rule::BlobBounds)?)?;
+        let rows = usize::try_from(rows).map_err(|_| Rule::BlobBounds)?;
+        let matrix = Sparse::of(&repr, rows, bytemuck::cast_slice(bytes)).ok_or(Rule::BlobBounds)?;
+        Ok(RecurrentMatrix::Sparse(SparseBlocks::new(starts, matrix)))
+    }
 }
+
+/// Which of input and state has sparse weights.
+type Matrices = [Option<SparseRepr>; 2];
+
+const DENSE: Matrices = [None; 2];
 
 /// Pieces of the scratch, as words.
 struct Pieces<'a> {
@@ -102,6 +127,7 @@ impl Recurrent {
 
     fn codes<'s>(
         &self,
+        matrices: &Matrices,
         blobs: &'s [u8],
         zeros: [i8; 2],
         scale: f32,
@@ -111,8 +137,8 @@ impl Recurrent {
         let units = u64::from(self.units);
         let bias = rest.next(self.kind.biases() as u64 * units)?;
         let (scale_input, scale_state) = (rest.next(self.rows())?, rest.next(self.rows())?);
-        let input = rest.next(product([self.rows(), self.inputs.into()])?)?;
-        let state = rest.next(product([self.rows(), units])?)?;
+        let input = rest.matrix(matrices[0], [self.rows(), self.inputs.into()], zeros[0])?;
+        let state = rest.matrix(matrices[1], [self.rows(), units], zeros[1])?;
         let units = self.units.into();
         Ok(CodeSums { units, bias, scale_input, scale_state, input, state, zeros, scale, sums })
     }
@@ -181,14 +207,14 @@ impl Recurrent {
     }
 
     /// One step on its input.
-    fn step(&self, memory: &mut Memory<'_>, x: Span, scratch: Span) -> Result<(), Rule> {
+    fn step(&self, matrices: &Matrices, memory: &mut Memory<'_>, x: Span, scratch: Span) -> Result<(), Rule> {
         let blobs = memory.blobs();
         let units = usize::from(self.units);
         match self.arith {
             RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
                 let (x, all) = memory.split::<i8, u32>(x, scratch)?;
                 let pieces = self.pieces(all)?;
-                let mut own = self.codes(blobs, [in_zp, out_zp], out_scale, pieces.sums)?;
+                let mut own = self.codes(matrices, blobs, [in_zp, out_zp], out_scale, pieces.sums)?;
                 let [held, reset] = [pieces.held, pieces.reset].map(bytemuck::cast_slice_mut::<_, i8>);
                 let held = held.get_mut(..units).ok_or(Rule::Shape)?;
                 let reset_len = reset.len().min(units);
@@ -219,10 +245,9 @@ impl Recurrent {
         to.copy_from_slice(from);
         Ok(())
     }
-}
 
-impl Operator for Recurrent {
-    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+    /// See [`Operator::check`].
+    fn check_with(&self, matrices: &Matrices, limits: &Limits<'_>) -> Result<u64, Rule> {
         let places = self.places()?;
         for (i, a) in places.all().enumerate() {
             for b in places.all().skip(i + 1) {
@@ -231,13 +256,20 @@ impl Operator for Recurrent {
         }
         let lstm = self.kind == RecurrentKind::Lstm;
         match self.arith {
-            RecurrentArith::I8 { out_scale, .. } => {
+            RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
                 require(self.returns != Returns::State, Rule::Format)?;
                 require(!(lstm && self.initial.is_some()), Rule::Format)?;
                 require(out_scale.is_finite() && out_scale > 0.0, Rule::Quantisation)?;
-                let own = self.codes(limits.blobs, [0; 2], out_scale, &mut [])?;
+                let own = self.codes(matrices, limits.blobs, [in_zp, out_zp], out_scale, &mut [])?;
                 let scales = own.scale_input.iter().chain(own.scale_state);
                 require(scales.into_iter().all(|s| s.is_finite() && *s >= 0.0), Rule::Quantisation)?;
+                for (matrix, columns) in [(own.input, self.inputs), (own.state, self.units)] {
+                    let fits = match matrix {
+                        RecurrentMatrix::Dense(_) => true,
+                        RecurrentMatrix::Sparse(blocks) => blocks.check(columns.into()),
+                    };
+                    require(fits, Rule::Table)?;
+                }
             }
             RecurrentArith::F32 => {
                 require_f32()?;
@@ -245,15 +277,18 @@ impl Operator for Recurrent {
                 self.float(limits.blobs)?;
             }
         }
-        let width = u64::from(self.inputs) + u64::from(self.units);
-        product([u64::from(self.steps), self.rows(), width])
+        // Of a matrix: the sums, and products or what is stored.
+        let rows = self.rows();
+        let of = |matrix: Option<SparseRepr>, columns: u16| match matrix {
+            None => product([rows, columns.into()]),
+            Some(matrix) => matrix.weights().checked_add(rows).ok_or(Rule::Shape),
+        };
+        let both = of(matrices[0], self.inputs)?.checked_add(of(matrices[1], self.units)?);
+        product([u64::from(self.steps), both.ok_or(Rule::Shape)?])
     }
 
-    fn output(&self) -> Result<Span, Rule> {
-        Ok(self.places()?.dst)
-    }
-
-    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+    /// See [`Operator::run`].
+    fn run_with(&self, matrices: &Matrices, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let places = self.places()?;
         let room = self.room();
         let size = self.arith.dtype().size();
@@ -262,7 +297,7 @@ impl Operator for Recurrent {
         for step in 0..usize::from(self.steps) {
             let at = if self.reverse { usize::from(self.steps) - 1 - step } else { step };
             let x = Span { start: places.src.start + at * x_len, len: x_len };
-            self.step(memory, x, places.scratch)?;
+            self.step(matrices, memory, x, places.scratch)?;
             if self.returns == Returns::Sequence {
                 let to = Span { start: places.dst.start + at * h_len, len: h_len };
                 self.put(memory, places.scratch, room.carried, to)?;
@@ -283,5 +318,37 @@ impl Operator for Recurrent {
             kept.copy_from_slice(state);
         }
         Ok(())
+    }
+}
+
+impl Operator for Recurrent {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        self.check_with(&DENSE, limits)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.places()?.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        self.run_with(&DENSE, memory)
+    }
+}
+
+impl Operator for RecurrentSparse {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let matrices = self.matrices();
+        require(matches!(self.layer.arith, RecurrentArith::I8 { .. }), Rule::Format)?;
+        require(matrices != DENSE, Rule::Format)?;
+        require(matrices.iter().flatten().all(SparseRepr::is_built), Rule::Format)?;
+        self.layer.check_with(&matrices, limits)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        self.layer.output()
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        self.layer.run_with(&self.matrices(), memory)
     }
 }

@@ -133,7 +133,7 @@ pub(crate) fn open_and_run(bytes: &[u8]) -> Result<(), Error> {
     engine.run(&mut NoObserver)
 }
 
-/// One valid record of every kind and number format, in an arena of 4096 bytes and 1024 of blobs.
+/// One valid record of every kind and number format, in an arena of 4096 bytes and 1536 of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
     let window: WindowRepr =
         Window { kernel: [2, 2], stride: [1, 2], dilation: [1, 1], pad: [1, 0, 0, 1] }.into();
@@ -381,6 +381,32 @@ pub(crate) fn every_record() -> Vec<Record> {
             .into(),
         );
     }
+    // Each on a blob of its own: see `with_records`.
+    for (i, form) in [Form::Bytes, Form::Nibbles, Form::Blocks].into_iter().enumerate() {
+        let (kind, returns) = (RecurrentKind::Tanh, Returns::Sequence);
+        let (inputs, units, reverse) = (8, 4, form == Form::Nibbles);
+        let arith = RecurrentArith::I8 { in_zp: [1, 0, 1][i], out_zp: 2, out_scale: 0.01 };
+        let (initial, kept) = (reverse.then_some(64), reverse.then_some(128));
+        let blob = 1024 + 160 * i as u32;
+        let layer = Recurrent {
+            src,
+            dst,
+            initial,
+            kept,
+            scratch,
+            steps,
+            inputs,
+            units,
+            kind,
+            returns,
+            reverse,
+            arith,
+            blob,
+        };
+        let packed = if form == Form::Nibbles { 3 } else { 5 };
+        let matrix = Some(SparseRepr { form, entries: 5, steps: packed });
+        all.push(RecurrentSparse { layer, input: matrix, state: matrix }.into());
+    }
     // Any words.
     let linear = ConvBlocked {
         src,
@@ -440,6 +466,26 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[644..650].copy_from_slice(&[2, 0, 0, 0, 1, 0]);
     // Weights and steps of all forms: no step is more than one.
     builder.blobs[652..676].fill(1);
+    // Biases and scales of a recurrent layer of four rows, then two matrices of 2, 0, 1 and 2 entries; what their sums begin with
+    // is left out where the zero point is 0.
+    for (form, starts) in [(Form::Bytes, [16, 16]), (Form::Nibbles, [0, 16]), (Form::Blocks, [16, 16])] {
+        let mut own = vec![0; 48];
+        for starts in starts {
+            own.extend(vec![3; starts]);
+            own.extend([2, 0, 0, 0, 1, 0, 2, 0]);
+            own.extend(vec![5; if form == Form::Blocks { 20 } else { 5 }]);
+            let steps: &[u8] = match form {
+                Form::Bytes => &[0, 3, 2, 1, 2],
+                Form::Nibbles => &[0x30, 2, 0x21],
+                Form::Blocks => &[0, 0, 0, 0, 0],
+            };
+            own.extend(steps);
+            own.resize(own.len().next_multiple_of(4), 0);
+        }
+        own.resize(160, 0);
+        builder.blobs.extend(own);
+    }
+    builder.blobs.resize(1536, 0);
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
     builder
 }

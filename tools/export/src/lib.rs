@@ -23,7 +23,7 @@ use offshoot_plan::{Plan, PlanOptions};
 
 pub use error::{Error, Result, Unsupported};
 pub use learning::{LearningPlan, LearningReport};
-pub use lower::{Fallback, SparseReport};
+pub use lower::{Fallback, SparseReport, sparse_forms};
 pub use nest::{NestedReport, compile_nested};
 pub use report::{CompileReport, OperatorReport, TensorReport};
 

@@ -28,7 +28,7 @@ use offshoot::format::record;
 use offshoot::graph::cost::Lag;
 use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId, quant_math};
 
-pub use sparse::SparseReport;
+pub use sparse::{SparseReport, sparse_forms};
 
 use crate::blobs::Blobs;
 use crate::error::{Error, Unsupported};

@@ -157,7 +157,7 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         settle(&mut record, op, at(op.scratch));
-        if let Record::Recurrent(r) = &mut record {
+        if let Some(r) = record.recurrent_mut() {
             r.kept = op.kept.map(|b| plan.offsets[b] / 4);
         }
         // A value index beyond 16 bits cannot be named: the operator then completes none.
@@ -299,7 +299,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
         Record::Constant(r) => shift!(r, dst += dst),
-        Record::Recurrent(r) => {
+        Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
             shift!(r, src += a, dst += dst);
             r.initial = r.initial.map(|at| at + b);
         }
@@ -335,6 +335,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
         Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
         Record::Recurrent(r) => r.scratch = scratch / 4,
+        Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
         _ => {}
     }

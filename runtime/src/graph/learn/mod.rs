@@ -2,7 +2,7 @@
 //!
 //! Demands of layers: at most 255, by strictly ascending operator, at least one if nothing answers; 2 to 1024 classes; rates
 //! finite and ≥ 0; operators are Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvBlocked,
-//! DepthwisePlanar and FullyConnectedSparse (without momentum), or Recurrent (all of it, from codes, float32 or int8, no kept state), whose output shares no byte with its input, or LayerNorm, all of it; formats fit the operator's; adaptors of low
+//! DepthwisePlanar and FullyConnectedSparse (without momentum), or Recurrent or RecurrentSparse (all of it, from codes, float32 or int8, no kept state), whose output shares no byte with its input, or LayerNorm, all of it; formats fit the operator's; adaptors of low
 //! rank (1 to 64) are for Conv2d without groups and FullyConnected; an int8 layer has scales > 0 and whole codes (no uniform ones, no
 //! head) under cross-entropy or DRTP; [`Teacher::Output`] has the classes as channels and is one pixel; exactly the last layer
 //! is such a one or none is; a raster of 1 to 16 cells along an axis; probes inside the blob section.
@@ -80,6 +80,7 @@ impl TrainedLayer {
                 Record::LayerNorm(r) => r.blob = 0,
                 Record::FullyConnectedSparse(r) => r.blob = 0,
                 Record::Recurrent(r) => r.blob = 0,
+                Record::RecurrentSparse(r) => r.layer.blob = 0,
                 _ => return Err(Rule::Format),
             }
         }

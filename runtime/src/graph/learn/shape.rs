@@ -4,6 +4,8 @@
 use crate::error::Rule;
 use crate::format::learn::Part;
 use crate::format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Walk};
+use crate::format::sparse::SparseRepr;
+use crate::kernels::sparse::sparse_bytes;
 use crate::learn::layers::geometry::{Geometry, Order};
 use crate::learn::sequence;
 use crate::ops::{Span, product, require};
@@ -38,8 +40,10 @@ impl Shape {
     /// # Errors
     /// [`Rule::Format`] if the operator is none that can learn; what is wrong with its extents.
     pub fn of(record: &Record) -> Result<Self, Rule> {
-        if let Record::Recurrent(r) = record {
-            return Self::recurrent(r);
+        match record {
+            Record::Recurrent(r) => return Self::recurrent(r, [None; 2]),
+            Record::RecurrentSparse(r) => return Self::recurrent(&r.layer, r.matrices()),
+            _ => {}
         }
         let (mut folded, mut norm) = (false, false);
         let (geometry, arith, src, dst, blob, images) = match record {
@@ -92,8 +96,8 @@ impl Shape {
         Ok(Self { geometry, arith, folded, norm, sequence: None, blob, src, dst, front, body })
     }
 
-    /// Of a recurrent layer.
-    fn recurrent(r: &Recurrent) -> Result<Self, Rule> {
+    /// Of a recurrent layer; `matrices` are the sparse ones of input and state.
+    fn recurrent(r: &Recurrent, matrices: [Option<SparseRepr>; 2]) -> Result<Self, Rule> {
         // A step runs through the sequence again, from the state before it: a kept one is gone by then.
         require(r.kept.is_none() && r.returns != Returns::State, Rule::Format)?;
         let [steps, inputs, units] = [r.steps, r.inputs, r.units].map(usize::from);
@@ -105,9 +109,14 @@ impl Shape {
         let (arith, front, body) = match r.arith {
             RecurrentArith::F32 => (Arith::F32 { clamp: None }, [bias, 0, 0], 4 * (weights[0] + weights[1])),
             RecurrentArith::I8 { in_zp, out_zp, .. } => {
+                let codes = |sparse: Option<SparseRepr>, dense: usize, zero: i8| {
+                    let start = if zero == 0 { 0 } else { 4 * rows };
+                    let stored = |m: SparseRepr| start + sparse_bytes(&m, rows as u64).unwrap_or(0) as usize;
+                    sparse.map_or(dense, stored).next_multiple_of(4)
+                };
                 let arith = Arith::I8 { in_zp, out_zp, per_channel: true, clamp: None };
-                let codes = weights.map(|n| n.next_multiple_of(4));
-                (arith, [bias, 4 * rows, 4 * rows], codes[0] + codes[1])
+                let body = codes(matrices[0], weights[0], in_zp) + codes(matrices[1], weights[1], out_zp);
+                (arith, [bias, 4 * rows, 4 * rows], body)
             }
         };
         let [src, dst] = r.tensors()?;

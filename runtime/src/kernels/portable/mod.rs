@@ -41,7 +41,9 @@ pub use norm::layer_norm_f32;
 pub use packed::{expand, fill_halves};
 pub use pool::{pool_f32, pool_i8};
 pub use quantize::{dequantize, quantize};
-pub use recurrent::{CodeSums, FloatSums, State, Sums, products_i8, recurrent_step, sigmoid};
+pub use recurrent::{
+    CodeSums, FloatSums, RecurrentMatrix, State, Sums, products_i8, recurrent_step, sigmoid,
+};
 pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
 pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
 pub(crate) use rows::{add_errors, add_windows, select, select_errors};

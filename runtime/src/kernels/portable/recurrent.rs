@@ -1,6 +1,7 @@
 //! One step of a recurrent layer, in float32 or on int8 operands.
 
 use crate::format::record::RecurrentKind;
+use crate::kernels::sparse::SparseBlocks;
 
 /// `sums[r] = Σ weights[r, i] · (x[i] - zero)`, rows of int8 weights one behind the other; sums wrap.
 pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
@@ -95,6 +96,31 @@ impl Sums for FloatSums<'_> {
     }
 }
 
+/// int8 weights of a layer's input or state.
+#[derive(Clone, Copy, Debug)]
+pub enum RecurrentMatrix<'a> {
+    /// `[gates · units, columns]`
+    Dense(&'a [i8]),
+    /// The rows of each gate are a block.
+    Sparse(SparseBlocks<'a>),
+}
+
+impl RecurrentMatrix<'_> {
+    /// `sums[r] = Σ weights[r, i] · (x[i] - zero)` of the rows of a gate; sums wrap. A sparse matrix holds what the zero point
+    /// makes of them.
+    fn products(&mut self, gate: usize, x: &[i8], zero: i8, sums: &mut [i32]) {
+        match self {
+            Self::Dense(weights) => {
+                let weights = block(weights, gate, sums.len(), x.len());
+                crate::kernels::products_i8(weights, x, zero, sums);
+            }
+            // Without the operator there is none, and its kernels are not linked.
+            Self::Sparse(_) if cfg!(not(feature = "op-recurrent-sparse")) => {}
+            Self::Sparse(rows) => rows.products(gate, x, sums),
+        }
+    }
+}
+
 /// int8 weights, and the room for their sums.
 #[derive(Debug)]
 pub struct CodeSums<'a> {
@@ -107,9 +133,9 @@ pub struct CodeSums<'a> {
     /// `[gates · units]`: scale of the state times that of the row's weights.
     pub scale_state: &'a [f32],
     /// `[gates · units, inputs]`
-    pub input: &'a [i8],
+    pub input: RecurrentMatrix<'a>,
     /// `[gates · units, units]`
-    pub state: &'a [i8],
+    pub state: RecurrentMatrix<'a>,
     /// Zero points of input and state.
     pub zeros: [i8; 2],
     /// Scale of the state.
@@ -122,12 +148,7 @@ impl Sums for CodeSums<'_> {
     type Element = i8;
 
     fn input(&mut self, gate: usize, x: &[i8], gates: &mut [f32]) {
-        crate::kernels::products_i8(
-            block(self.input, gate, self.units, x.len()),
-            x,
-            self.zeros[0],
-            self.sums,
-        );
+        self.input.products(gate, x, self.zeros[0], self.sums);
         let scale = block(self.scale_input, gate, self.units, 1);
         for (((g, b), s), sum) in gates.iter_mut().zip(self.bias(gate)).zip(scale).zip(self.sums.iter()) {
             *g = b + s * *sum as f32;
@@ -135,12 +156,7 @@ impl Sums for CodeSums<'_> {
     }
 
     fn state(&mut self, gate: usize, h: &[i8], gates: &mut [f32]) {
-        crate::kernels::products_i8(
-            block(self.state, gate, self.units, h.len()),
-            h,
-            self.zeros[1],
-            self.sums,
-        );
+        self.state.products(gate, h, self.zeros[1], self.sums);
         let scale = block(self.scale_state, gate, self.units, 1);
         for ((g, s), sum) in gates.iter_mut().zip(scale).zip(self.sums.iter()) {
             *g += s * *sum as f32;
@@ -243,8 +259,19 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::sparse::Form;
+    use crate::kernels::sparse::Sparse;
+    use crate::kernels::sparse::testing::encode;
     use proptest::prelude::*;
     use std::vec::Vec;
+
+    const KINDS: [RecurrentKind; 5] = [
+        RecurrentKind::Tanh,
+        RecurrentKind::Relu,
+        RecurrentKind::Gru,
+        RecurrentKind::GruResetAfter,
+        RecurrentKind::Lstm,
+    ];
 
     proptest! {
         /// Every kernel of the host gives the sums of `portable`.
@@ -268,6 +295,67 @@ mod tests {
             let mut fast = vec![7; rows];
             crate::kernels::products_i8(&weights, &x, zero, &mut fast);
             prop_assert_eq!(fast, plain);
+        }
+    }
+
+    proptest! {
+        /// Steps on sparse weights are those on the dense ones that they stand for, for all kinds and forms, whichever zero point.
+        #[test]
+        fn sparse_steps_are_dense_ones(
+            kind in prop::sample::select(&KINDS[..]),
+            forms in any::<[u8; 2]>(),
+            (inputs, units) in (1usize..20, 1usize..20),
+            left in 0u32..101,
+            zeros in prop::sample::select(vec![[0i8, 0], [-128, 0], [3, 127], [0, -7]]),
+            seed in any::<u32>(),
+        ) {
+            let mut random = crate::learn::Random::new(seed);
+            let rows = kind.gates() * units;
+            let mut real = |n: usize| -> Vec<f32> { (0..n).map(|_| 1e-3 * random.normal()).collect() };
+            let (bias, scale_input, scale_state) = (real(kind.biases() * units), real(rows), real(rows));
+            let mut codes = |n: usize, left: u32| -> Vec<i8> {
+                let code = |random: &mut crate::learn::Random| (random.next_u32() as i8).max(-127);
+                (0..n).map(|_| if random.next_u32() % 100 < left { code(&mut random) } else { 0 }).collect()
+            };
+            let weights = [codes(rows * inputs, left), codes(rows * units, left)];
+            let xs: Vec<_> = (0..3).map(|_| codes(inputs, 100)).collect();
+            // Of four forms, the last is dense.
+            let form = |of: u8| [Form::Bytes, Form::Nibbles, Form::Blocks].get(usize::from(of % 4)).copied();
+            let kept = [inputs, units].map(|n| n.is_multiple_of(4));
+            let forms = [0, 1].map(|i| form(forms[i]).filter(|f| *f != Form::Blocks || kept[i]));
+            let encoded = [0, 1].map(|i| forms[i].map(|f| encode(&weights[i], [inputs, units][i], f)));
+            let starts = [0, 1].map(|i| -> Vec<i32> {
+                let rows = weights[i].chunks([inputs, units][i]);
+                let sum = |row: &[i8]| -> i32 { row.iter().map(|w| i32::from(*w)).sum() };
+                rows.map(|row| -i32::from(zeros[i]) * sum(row)).filter(|_| zeros[i] != 0).collect()
+            });
+            let sparse = [0, 1].map(|i| match &encoded[i] {
+                None => RecurrentMatrix::Dense(&weights[i]),
+                Some((repr, blob)) => {
+                    let matrix = Sparse::of(repr, rows, bytemuck::cast_slice(blob)).unwrap();
+                    assert!(matrix.check([inputs, units][i] as u64));
+                    RecurrentMatrix::Sparse(SparseBlocks::new(&starts[i], matrix))
+                }
+            });
+            let run = |[input, state]: [RecurrentMatrix<'_>; 2]| {
+                let (mut sums, mut gates) = (vec![0; units], vec![0.0; kind.biases() * units]);
+                let (bias, scale_input, scale_state) = (&bias, &scale_input, &scale_state);
+                let scale = 0.01;
+                let sums = &mut sums;
+                let mut own =
+                    CodeSums { units, bias, scale_input, scale_state, input, state, zeros, scale, sums };
+                let (mut carried, mut held) = (vec![0.0; units], vec![zeros[1]; units]);
+                let mut reset = vec![0; if kind == RecurrentKind::Gru { units } else { 0 }];
+                for x in &xs {
+                    let state =
+                        State { carried: &mut carried, held: &mut held, reset: &mut reset, gates: &mut gates };
+                    recurrent_step(kind, &mut own, x, state);
+                }
+                let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+                (held.clone(), bits(&carried), bits(&gates))
+            };
+            let dense = run([0, 1].map(|i| RecurrentMatrix::Dense(&weights[i])));
+            prop_assert_eq!(run(sparse), dense);
         }
     }
 

@@ -13,7 +13,7 @@ pub mod magnitude;
 mod motion;
 mod parts;
 pub mod softmax;
-mod sparse;
+pub(super) mod sparse;
 mod step;
 mod update;
 

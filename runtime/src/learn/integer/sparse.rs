@@ -5,30 +5,22 @@ use crate::learn::Random;
 
 /// Where the weights and steps of a row begin. Rows are met in ascending order: each goes on from the one before.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Cursor {
+pub(in crate::learn) struct Cursor {
     row: usize,
     weights: usize,
     steps: usize,
 }
 
 impl Cursor {
-    /// Replaces each stored weight of a row by what `next` makes of it, its lower byte, the gradient at its input and random
-    /// numbers; gives what was taken off all of them together. `blob` is the matrix's, with `rows` rows; lower bytes lie in the
-    /// order of the stored weights.
-    pub(super) fn walk(
+    /// Where the entries of a row lie in the blob of a matrix with `rows` rows; `None` if it has no such row.
+    pub(in crate::learn) fn row(
         &mut self,
         (matrix, rows): (&SparseRepr, usize),
-        blob: &mut [i8],
-        fine: &mut [i8],
-        (row, gradients): (usize, &[i32]),
-        random: &mut Random,
-        mut next: impl FnMut(i32, &mut i8, i32, &mut Random) -> i32,
-    ) -> i32 {
+        blob: &[i8],
+        row: usize,
+    ) -> Option<Row> {
         let width = matrix.width() as usize;
-        let Some((counts, rest)) = blob.split_at_mut_checked(2 * rows) else { return 0 };
-        let padding = counts.len().next_multiple_of(4) - counts.len();
-        let rest = rest.get_mut(padding..).unwrap_or(&mut []);
-        let Some((weights, steps)) = rest.split_at_mut_checked(matrix.weights() as usize) else { return 0 };
+        let counts = blob.get(..2 * rows)?;
         let count = |row: usize| {
             let own = counts.get(2 * row..2 * row + 2).unwrap_or(&[0, 0]);
             usize::from(u16::from_le_bytes([own[0] as u8, own[1] as u8]))
@@ -42,22 +34,74 @@ impl Cursor {
             self.steps += matrix.form.packed(entries);
             self.row += 1;
         }
-        let entries = count(row);
-        let own = weights.get_mut(self.weights..).unwrap_or(&mut []);
-        let steps = steps.get(self.steps..).unwrap_or(&[]);
-        let mut fine = fine.get_mut(self.weights..).unwrap_or(&mut []).iter_mut();
-        let (mut position, mut moved, mut none) = (0, 0, 0);
-        for (entry, weights) in own.chunks_exact_mut(width).take(entries).enumerate() {
-            position += step(matrix.form, steps, entries, entry);
-            for (lane, weight) in weights.iter_mut().enumerate() {
-                let gradient = gradients.get(position * width + lane).copied().unwrap_or(0);
-                let old = i32::from(*weight);
-                let new = next(old, fine.next().unwrap_or(&mut none), gradient, random);
-                *weight = new as i8;
-                moved += old - new;
-            }
-        }
+        let weights = counts.len().next_multiple_of(4);
+        let steps = weights + matrix.weights() as usize + self.steps;
+        let (form, entries, first) = (matrix.form, count(row), self.weights);
+        Some(Row { form, width, entries, first, weights: weights + first, steps })
+    }
+
+    /// Replaces each stored weight of a row by what `next` makes of it, its lower byte, the gradient at its input and random
+    /// numbers; gives what was taken off all of them together. `blob` is the matrix's, with `rows` rows; lower bytes lie in the
+    /// order of the stored weights.
+    pub(super) fn walk(
+        &mut self,
+        matrix: (&SparseRepr, usize),
+        blob: &mut [i8],
+        fine: &mut [i8],
+        (row, gradients): (usize, &[i32]),
+        random: &mut Random,
+        mut next: impl FnMut(i32, &mut i8, i32, &mut Random) -> i32,
+    ) -> i32 {
+        let Some(own) = self.row(matrix, blob, row) else { return 0 };
+        let mut fine = fine.get_mut(own.first..).unwrap_or(&mut []).iter_mut();
+        let (mut moved, mut none) = (0, 0);
+        own.each_mut(blob, |column, weight| {
+            let gradient = gradients.get(column).copied().unwrap_or(0);
+            let old = i32::from(*weight);
+            let new = next(old, fine.next().unwrap_or(&mut none), gradient, random);
+            *weight = new as i8;
+            moved += old - new;
+        });
         moved
+    }
+}
+
+/// The entries of a row, in the blob of their matrix.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::learn) struct Row {
+    form: Form,
+    width: usize,
+    entries: usize,
+    /// Weights of the rows before.
+    first: usize,
+    /// Places of weights and steps.
+    weights: usize,
+    steps: usize,
+}
+
+impl Row {
+    /// Column and weight of all that is stored.
+    #[inline]
+    pub(in crate::learn) fn each(&self, blob: &[i8], mut f: impl FnMut(usize, i8)) {
+        let (weights, steps) = blob.split_at(self.steps.min(blob.len()));
+        let weights = weights.get(self.weights..).unwrap_or(&[]);
+        let mut position = 0;
+        for (entry, weights) in weights.chunks_exact(self.width).take(self.entries).enumerate() {
+            position += step(self.form, steps, self.entries, entry);
+            weights.iter().enumerate().for_each(|(lane, w)| f(position * self.width + lane, *w));
+        }
+    }
+
+    /// The same, to change.
+    #[inline]
+    pub(in crate::learn) fn each_mut(&self, blob: &mut [i8], mut f: impl FnMut(usize, &mut i8)) {
+        let (weights, steps) = blob.split_at_mut(self.steps.min(blob.len()));
+        let weights = weights.get_mut(self.weights..).unwrap_or(&mut []);
+        let mut position = 0;
+        for (entry, weights) in weights.chunks_exact_mut(self.width).take(self.entries).enumerate() {
+            position += step(self.form, steps, self.entries, entry);
+            weights.iter_mut().enumerate().for_each(|(lane, w)| f(position * self.width + lane, w));
+        }
     }
 }
 

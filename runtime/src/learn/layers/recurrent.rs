@@ -121,9 +121,7 @@ pub fn learn_gru<W: Weights>(
     for j in 0..units {
         let (u, c) = (gates[j], gates[2 * units + j]);
         let of_candidate = error(j) * (1.0 - u) * (1.0 - c * c);
-        for (i, pulled) in pulled.iter_mut().enumerate() {
-            *pulled += of_candidate * cell.state.at(2 * units + j, i);
-        }
+        cell.state.add_row(2 * units + j, of_candidate, pulled);
         cell.descend(2 * units + j, rate * of_candidate, x, reset);
         cell.descend(j, rate * error(j) * (h[j] - c) * u * (1.0 - u), x, h);
     }

@@ -20,6 +20,13 @@ pub trait Weights {
     /// `out[o] = bias[o] + Σ weights[o, i] · x[i]`, every sum in order.
     fn product(&self, x: &[f32], bias: &[f32], out: &mut [f32]);
 
+    /// `out[i] += factor · weights[channel, i]` for all `i`.
+    fn add_row(&self, channel: usize, factor: f32, out: &mut [f32]) {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out += factor * self.at(channel, i);
+        }
+    }
+
     /// `weights[channel, i] -= rate · gradient[i]` for all `i`.
     fn descend(&mut self, channel: usize, rate: f32, gradient: &[f32]);
 

@@ -7,6 +7,7 @@ use offshoot::format::record::{Record, Window};
 use offshoot::format::sparse::Form;
 use offshoot::format::{header::HeaderView, requires};
 use offshoot::graph::{Model, cost};
+use offshoot_export::sparse_forms;
 use offshoot_ir::Graph;
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
@@ -67,7 +68,7 @@ pub struct OperatorReport {
 /// Sparse weights of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// `bytes`, `nibbles` or `blocks`.
+    /// `bytes`, `nibbles` or `blocks`; of a recurrent layer that of the input's weights and that of the state's.
     pub form: &'static str,
     /// Weights stored; some of them may be zero, to bridge a gap or to fill a block.
     pub weights: u64,
@@ -79,6 +80,17 @@ pub struct SparseReport {
 
 impl SparseReport {
     fn of(record: &Record) -> Option<Self> {
+        if let Record::RecurrentSparse(r) = record {
+            let (rows, kept) =
+                (r.layer.kind.gates() as u64 * u64::from(r.layer.units), cost::weights(record));
+            let extents = [r.layer.inputs, r.layer.units].map(|columns| rows * u64::from(columns));
+            let bytes = r.matrices().into_iter().zip(extents).map(|(matrix, dense)| {
+                matrix.map_or(dense, |m| (2 * rows).next_multiple_of(4) + m.weights() + u64::from(m.steps))
+            });
+            let form = sparse_forms(r.input.map(|m| m.form), r.state.map(|m| m.form));
+            let dense_weights = extents.iter().sum();
+            return Some(Self { form, weights: kept, dense_weights, weights_bytes: bytes.sum() });
+        }
         let (matrix, dense_weights, channels) = match record {
             Record::FullyConnectedSparse(r) => {
                 (r.matrix, u64::from(r.in_c) * u64::from(r.out_c), u64::from(r.out_c))

@@ -1,9 +1,12 @@
-//! Recurrent layers.
+//! Recurrent layers: dense, or with the weights of input, state or both sparse, where the device gains by it.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, RecurrentArith, RecurrentKind, Returns};
+use offshoot::format::sparse::{Form, SparseRepr};
 use offshoot_ir::{DType, Data, Graph, Node, Op, Value, ValueId};
 
+use super::nested::Role;
+use super::sparse::{Cost, Encoded, LEAST_ZEROS, SparseReport, best, sparse_forms};
 use super::{Context, Lowering, Reason, Tensor, to_u16, to_u32};
 use crate::blobs;
 
@@ -44,12 +47,15 @@ pub(super) fn recurrent(
         return Err(format!("{samples} sequences at once, the device runs one"));
     }
     let units = *c.graph.value(node.inputs[2]).shape.last().unwrap_or(&0);
-    let (arith, blob) = if x.is_i8() {
+    let dense = (kind.gates() * units * (inputs + units)) as u64;
+    let (arith, whole) = if x.is_i8() {
         let arith = RecurrentArith::I8 { in_zp: x.zp, out_zp: y.zp, out_scale: y.scale };
-        (arith, codes(c, &node.inputs[1..4], [x.scale, y.scale])?)
+        (arith, codes(c, &node.inputs[1..4], [x, y], (kind, steps))?)
     } else {
-        (RecurrentArith::F32, floats(c, &node.inputs[1..4])?)
+        let blob = floats(c, &node.inputs[1..4])?;
+        (RecurrentArith::F32, Whole { blob, matrices: [None; 2], stored: dense })
     };
+    let found = c.sparse.take();
     let initial = match node.inputs.get(4) {
         None => None,
         Some(&v) => {
@@ -70,15 +76,18 @@ pub(super) fn recurrent(
         returns,
         reverse,
         arith,
-        blob,
+        blob: whole.blob,
     };
     let scratch = c.allocate(4 * r.room().words())?;
     let kept = c.stateful.then(|| c.allocate(4 * r.room().kept_words())).transpose()?;
-    let weights = (kind.gates() * units * (inputs + units)) as u64;
-    let r = record::Recurrent { kept: kept.map(|_| 0), ..r };
-    let op = c.emit(Record::Recurrent(r), [Some(x), initial.as_ref()], y, &[]);
-    (op.scratch, op.kept) = (Some(scratch), kept);
-    (op.macs, op.weights) = (weights * steps as u64, weights);
+    let layer = record::Recurrent { kept: kept.map(|_| 0), ..r };
+    let record = match whole.matrices {
+        [None, None] => Record::Recurrent(layer),
+        [input, state] => Record::RecurrentSparse(record::RecurrentSparse { layer, input, state }),
+    };
+    let op = c.emit(record, [Some(x), initial.as_ref()], y, &[]);
+    (op.scratch, op.kept, op.sparse) = (Some(scratch), kept, found);
+    (op.macs, op.weights) = (whole.stored * steps as u64, whole.stored);
     Ok(())
 }
 
@@ -93,28 +102,183 @@ fn floats(c: &mut Context<'_>, parameters: &[ValueId]) -> Lowering<u32> {
     c.blob(blob, (weights, biases))
 }
 
-/// The blob of the int8 form; `scales` are those of input and state.
-fn codes(c: &mut Context<'_>, parameters: &[ValueId], scales: [f32; 2]) -> Lowering<u32> {
+/// int8 weights of input or state, and what a run does with them.
+struct Weights<'w> {
+    codes: &'w [i8],
+    rows: usize,
+    columns: usize,
+    gates: usize,
+    steps: usize,
+    /// Zero point of what they are multiplied with.
+    zero: i8,
+}
+
+impl Weights<'_> {
+    /// What a row's sum begins with, `-zero · Σ weights`; nothing if that is 0 for all.
+    fn starts(&self) -> Vec<i32> {
+        if self.zero == 0 {
+            return Vec::new();
+        }
+        let sum = |row: &[i8]| row.iter().map(|&w| i32::from(w)).sum::<i32>();
+        self.codes.chunks(self.columns.max(1)).map(|row| -i32::from(self.zero) * sum(row)).collect()
+    }
+
+    fn zeros(&self) -> f64 {
+        self.codes.iter().filter(|w| **w == 0).count() as f64 / self.codes.len().max(1) as f64
+    }
+
+    /// As they are without zeros left out.
+    fn dense_cost(&self) -> Cost {
+        let bytes = self.codes.len().next_multiple_of(4) as u64;
+        Cost { bytes, instructions: dense_instructions(self) }
+    }
+
+    fn encoded(&self, form: Form) -> Option<(Encoded, Cost)> {
+        // A state is read as it lies: blocks must not reach beyond it.
+        if form == Form::Blocks && !self.columns.is_multiple_of(4) {
+            return None;
+        }
+        let encoded = Encoded::of(self.codes, self.columns, form)?;
+        let starts = if self.zero == 0 { 0 } else { 4 * self.rows };
+        let bytes = (starts + encoded.bytes.len()).next_multiple_of(4) as u64;
+        let instructions = sparse_instructions(self, &encoded);
+        Some((encoded, Cost { bytes, instructions }))
+    }
+}
+
+/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, and around them what was measured on the
+/// emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` holds the model against the emulator).
+fn dense_instructions(w: &Weights<'_>) -> u64 {
+    let (rows, columns) = (w.rows / w.gates.max(1), w.columns.max(1));
+    // Rows that are not part of four, and last ones behind which there is nothing to read, go one by one.
+    let spare = columns.next_multiple_of(4) - columns;
+    let fast = rows.saturating_sub(spare.div_ceil(columns)) / 4;
+    let groups = columns.div_ceil(4);
+    let of_fast = fast * (21 * groups + 2 * groups.div_ceil(2) + 24) + 8 * groups + 4 * fast;
+    let slow = rows - 4 * fast;
+    let of_slow = if slow > 0 { slow * (7 * columns + 10) + 100 } else { 0 };
+    ((of_fast + of_slow + 120) * w.gates * w.steps) as u64
+}
+
+/// The same for sparse ones.
+fn sparse_instructions(w: &Weights<'_>, matrix: &Encoded) -> u64 {
+    let of_row = |entries: usize| match matrix.repr.form {
+        Form::Bytes => {
+            let rest = [0, 5, 10, 15, 16, 21, 26, 31];
+            15 + 34 * (entries / 8) + rest[entries % 8]
+        }
+        Form::Nibbles => 13 + 36 * (entries / 8) + 6 * (entries % 8),
+        Form::Blocks => 11 + 37 * (entries / 4) + 12 * (entries % 4),
+    };
+    let counts = matrix.bytes.chunks_exact(2).take(w.rows);
+    let of_rows: usize = counts.map(|c| of_row(usize::from(u16::from_le_bytes([c[0], c[1]])))).sum();
+    ((of_rows + w.rows + 100 * w.gates) * w.steps) as u64
+}
+
+/// Those of the gates' functions and of all else.
+fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
+    let of_unit = match kind {
+        RecurrentKind::Tanh => 144,
+        RecurrentKind::Relu => 72,
+        RecurrentKind::Gru => 369,
+        RecurrentKind::GruResetAfter => 337,
+        RecurrentKind::Lstm => 520,
+    };
+    (1100 + (1850 + of_unit * units) * steps) as u64
+}
+
+/// The int8 form.
+struct Whole {
+    blob: u32,
+    /// Sparse matrices of input and state.
+    matrices: [Option<SparseRepr>; 2],
+    /// Weights that are stored.
+    stored: u64,
+}
+
+/// The blob of the int8 form; `tensors` are what input and state are numbers of.
+fn codes(
+    c: &mut Context<'_>,
+    parameters: &[ValueId],
+    tensors: [&Tensor; 2],
+    (kind, steps): (RecurrentKind, usize),
+) -> Lowering<Whole> {
     let bias = c.constant_f32(parameters[2])?;
     let mut blob = blobs::floats(&bias);
-    let mut weights = Vec::new();
-    for (&id, scale) in parameters.iter().zip(scales) {
+    let mut both = Vec::new();
+    for (&id, tensor) in parameters.iter().zip(tensors) {
         let value = c.graph.value(id);
         let (Some(Data::I8(codes)), Some(quant)) = (value.data.as_deref(), &value.quant) else {
             return Err(format!("weights `{}` must be an int8 constant", value.name));
         };
         let rows = value.shape.first().copied().unwrap_or(0);
         let of = |row: usize| quant.scale[row.min(quant.scale.len() - 1)];
-        let products: Vec<f32> = (0..rows).map(|row| scale * of(row)).collect();
+        let products: Vec<f32> = (0..rows).map(|row| tensor.scale * of(row)).collect();
         blob.extend(blobs::floats(&products));
-        weights.push(codes);
+        let columns = codes.len() / rows.max(1);
+        both.push(Weights { codes, rows, columns, gates: kind.gates(), steps, zero: tensor.zp });
     }
-    let mut count = 0;
-    for codes in weights {
-        blob.extend(blobs::bytes(codes));
+    // As fully connected layers: of one network, in the exporter's order.
+    let sparse = c.arrange && c.role == Role::Alone;
+    let (mut matrices, mut shown, mut stored, mut account) = ([None; 2], [None; 2], 0, 0);
+    let (mut own, mut dense) = (Cost { bytes: 0, instructions: 0 }, Cost { bytes: 0, instructions: 0 });
+    let add = |sum: &mut Cost, cost: &Cost| {
+        sum.bytes += cost.bytes;
+        sum.instructions += cost.instructions;
+    };
+    let mut refused = Vec::new();
+    for (i, w) in both.iter().enumerate() {
+        let of_dense = w.dense_cost();
+        let looked_at = sparse && w.zeros() >= LEAST_ZEROS;
+        let all: Vec<_> = [Form::Bytes, Form::Nibbles, Form::Blocks]
+            .into_iter()
+            .filter(|_| looked_at)
+            .filter_map(|form| w.encoded(form))
+            .collect();
+        add(&mut dense, &of_dense);
+        let found = best(c.prefer, &all, &of_dense, 1);
+        match found {
+            Some(((encoded, cost), true)) => {
+                blob.extend(blobs::words(&w.starts()));
+                blob.extend(&encoded.bytes);
+                (matrices[i], shown[i]) = (Some(encoded.repr), Some(encoded.repr.form));
+                (stored, account) = (stored + encoded.repr.weights(), account + encoded.bytes.len());
+                add(&mut own, cost);
+            }
+            _ => {
+                blob.extend(blobs::bytes(w.codes));
+                (stored, account) = (stored + w.codes.len() as u64, account + w.codes.len());
+                add(&mut own, &of_dense);
+                refused.extend(found.map(|((encoded, cost), _)| (i, encoded.repr.form, *cost, of_dense)));
+            }
+        }
         blob.resize(blob.len().next_multiple_of(4), 0);
-        count += codes.len();
+    }
+    let chosen = matrices != [None; 2];
+    if !chosen {
+        // What it would have been.
+        for (i, form, cost, of_dense) in &refused {
+            shown[*i] = Some(*form);
+            own.bytes = own.bytes - of_dense.bytes + cost.bytes;
+            own.instructions = own.instructions - of_dense.instructions + cost.instructions;
+        }
+    }
+    if shown != [None; 2] {
+        let units = both[0].rows / kind.gates();
+        let others = other_instructions(kind, units, steps);
+        let count = both.iter().map(|w| w.codes.len() as f64).sum::<f64>();
+        let zeros = both.iter().map(|w| w.zeros() * w.codes.len() as f64).sum::<f64>();
+        c.sparse = Some(SparseReport {
+            form: sparse_forms(shown[0], shown[1]),
+            chosen,
+            density: 1.0 - zeros / count.max(1.0),
+            weights_bytes: own.bytes,
+            dense_weights_bytes: dense.bytes,
+            instructions_estimated: own.instructions + others,
+            dense_instructions_estimated: dense.instructions + others,
+        });
     }
     to_u32(blob.len(), "bytes of a recurrent layer")?;
-    c.blob(blob, (count, 4 * bias.len()))
+    let blob = c.blob(blob, (account, 4 * bias.len()))?;
+    Ok(Whole { blob, matrices, stored })
 }

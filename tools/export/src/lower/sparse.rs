@@ -1,5 +1,5 @@
 //! int8 fully connected layers and convolutions most of whose weights are zero, as [`record::FullyConnectedSparse`] and
-//! [`record::ConvSparse`]: chosen where the device gains by it, and told by how much.
+//! [`record::ConvSparse`]: chosen where the device gains by it, and told by how much. Recurrent layers choose by the same rules.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
@@ -14,12 +14,13 @@ use super::{Context, Lowering, Tensor, clamp_i8, to_u32};
 use crate::Prefer;
 
 /// Share of zeros from which on a layer is looked at, and spoken of.
-const LEAST_ZEROS: f64 = 0.3;
+pub(super) const LEAST_ZEROS: f64 = 0.3;
 
 /// What sparse storage makes of a layer, or would.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// `bytes`, `nibbles` or `blocks`: [`Form`]; the best of them for what is preferred.
+    /// `bytes`, `nibbles` or `blocks`: [`Form`]; the best of them for what is preferred. Of a recurrent layer that of the input's
+    /// weights and that of the state's, each of which may be `dense` ([`sparse_forms`]).
     pub form: &'static str,
     /// Whether the layer is stored so.
     pub chosen: bool,
@@ -117,18 +118,7 @@ pub(super) fn emit(
             Some((encoded, own))
         })
         .collect();
-    let rank = |cost: &Cost| match c.prefer {
-        Prefer::Flash => (cost.bytes as f64, cost.instructions as f64),
-        Prefer::Speed => (cost.instructions as f64, cost.bytes as f64),
-        Prefer::Balanced | Prefer::Ram => (cost.bytes as f64 * cost.instructions as f64, 0.0),
-    };
-    let by_rank = |a: &&(Encoded, Cost), b: &&(Encoded, Cost)| {
-        let (a, b) = (rank(&a.1), rank(&b.1));
-        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-    };
-    let winner = all.iter().filter(|(_, cost)| wins(c.prefer, cost, &dense, pixels)).min_by(by_rank);
-    let chosen = winner.is_some();
-    let Some((encoded, cost)) = winner.or_else(|| all.iter().min_by(by_rank)) else { return Ok(false) };
+    let Some(((encoded, cost), chosen)) = best(c.prefer, &all, &dense, pixels) else { return Ok(false) };
     c.sparse = Some(SparseReport {
         form: name(encoded.repr.form),
         chosen,
@@ -144,6 +134,49 @@ pub(super) fn emit(
     Ok(chosen)
 }
 
+/// The best of several forms for what is preferred, and whether it is to be had: then of those that are.
+pub(super) fn best<'a>(
+    prefer: Prefer,
+    all: &'a [(Encoded, Cost)],
+    dense: &Cost,
+    pixels: u64,
+) -> Option<(&'a (Encoded, Cost), bool)> {
+    let rank = |cost: &Cost| match prefer {
+        Prefer::Flash => (cost.bytes as f64, cost.instructions as f64),
+        Prefer::Speed => (cost.instructions as f64, cost.bytes as f64),
+        Prefer::Balanced | Prefer::Ram => (cost.bytes as f64 * cost.instructions as f64, 0.0),
+    };
+    let by_rank = |a: &&(Encoded, Cost), b: &&(Encoded, Cost)| {
+        let (a, b) = (rank(&a.1), rank(&b.1));
+        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
+    };
+    let winner = all.iter().filter(|(_, cost)| wins(prefer, cost, dense, pixels)).min_by(by_rank);
+    let chosen = winner.is_some();
+    winner.or_else(|| all.iter().min_by(by_rank)).map(|found| (found, chosen))
+}
+
+/// Names of the forms of a recurrent layer's weights, those of the input first.
+pub fn sparse_forms(input: Option<Form>, state: Option<Form>) -> &'static str {
+    match (input, state) {
+        (None, None) => "dense",
+        (None, Some(Form::Bytes)) => "dense, bytes",
+        (None, Some(Form::Nibbles)) => "dense, nibbles",
+        (None, Some(Form::Blocks)) => "dense, blocks",
+        (Some(Form::Bytes), None) => "bytes, dense",
+        (Some(Form::Bytes), Some(Form::Bytes)) => "bytes, bytes",
+        (Some(Form::Bytes), Some(Form::Nibbles)) => "bytes, nibbles",
+        (Some(Form::Bytes), Some(Form::Blocks)) => "bytes, blocks",
+        (Some(Form::Nibbles), None) => "nibbles, dense",
+        (Some(Form::Nibbles), Some(Form::Bytes)) => "nibbles, bytes",
+        (Some(Form::Nibbles), Some(Form::Nibbles)) => "nibbles, nibbles",
+        (Some(Form::Nibbles), Some(Form::Blocks)) => "nibbles, blocks",
+        (Some(Form::Blocks), None) => "blocks, dense",
+        (Some(Form::Blocks), Some(Form::Bytes)) => "blocks, bytes",
+        (Some(Form::Blocks), Some(Form::Nibbles)) => "blocks, nibbles",
+        (Some(Form::Blocks), Some(Form::Blocks)) => "blocks, blocks",
+    }
+}
+
 fn name(form: Form) -> &'static str {
     match form {
         Form::Bytes => "bytes",
@@ -154,9 +187,9 @@ fn name(form: Form) -> &'static str {
 
 /// What a form takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Cost {
-    bytes: u64,
-    instructions: u64,
+pub(super) struct Cost {
+    pub(super) bytes: u64,
+    pub(super) instructions: u64,
 }
 
 /// Whether a sparse form is to be had for what is preferred.

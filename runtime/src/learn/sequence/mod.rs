@@ -4,6 +4,12 @@
 //! float32, or int8 weights that are stepped with stochastic rounding (no second copy): their step is computed in float32, as
 //! the gates of an int8 layer are.
 
+mod codes;
+
+pub use codes::Stored;
+
+use codes::Scaled;
+
 use super::grid::Grid;
 use super::layers::recurrent::{
     Cell, learn_gru, learn_gru_reset_after, learn_lstm, learn_rectified, learn_simple,
@@ -61,9 +67,9 @@ pub enum Parts<'a> {
         /// Scale of the state times that of the row's weights.
         scale_state: &'a [f32],
         /// `[gates · units, inputs]`
-        input: &'a mut [i8],
+        input: Stored<'a>,
         /// `[gates · units, units]`
-        state: &'a mut [i8],
+        state: Stored<'a>,
         /// Of input and state.
         real: Real,
     },
@@ -183,9 +189,12 @@ pub fn learn_codes(
     room: &mut [f32],
     random: &mut Random,
 ) -> Option<()> {
-    let Parts::Codes { bias, scale_input, scale_state, input, state, real } = parts else { return None };
+    let Parts::Codes { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
+        return None;
+    };
     let room = Room::new(r, room)?;
     let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
+    let rows = r.kind.gates() * units;
     let [in_zp, out_zp] = real.zeros;
     let [in_scale, out_scale] = real.scales;
     let value = |code: i8| (i32::from(code) - i32::from(out_zp)) as f32 * out_scale;
@@ -210,8 +219,17 @@ pub fn learn_codes(
         let reset_len = if r.kind == RecurrentKind::Gru { units } else { 0 };
         let zeros = real.zeros;
         let sums: &mut [i32] = bytemuck::cast_slice_mut(room.sums);
-        let mut own =
-            CodeSums { units, bias, scale_input, scale_state, input, state, zeros, scale: out_scale, sums };
+        let mut own = CodeSums {
+            units,
+            bias,
+            scale_input,
+            scale_state,
+            input: input.matrix(rows)?,
+            state: state.matrix(rows)?,
+            zeros,
+            scale: out_scale,
+            sums,
+        };
         let held: &mut [i8] = bytemuck::cast_slice_mut(room.held);
         let reset: &mut [i8] = bytemuck::cast_slice_mut(room.reset);
         let now = State {
@@ -241,8 +259,8 @@ pub fn learn_codes(
         let rate = rate(lesson, room.input, room.before);
         let drawn = core::cell::Cell::new(*random);
         let mut cell = Cell {
-            input: &mut Scaled { codes: &mut *input, products: scale_input, unit: in_scale, random: &drawn },
-            state: &mut Scaled { codes: &mut *state, products: scale_state, unit: out_scale, random: &drawn },
+            input: &mut Scaled::new(&mut input, scale_input, units, (in_scale, in_zp), &drawn),
+            state: &mut Scaled::new(&mut state, scale_state, units, (out_scale, out_zp), &drawn),
             bias: &mut *bias,
         };
         let seen = Seen {
@@ -344,225 +362,5 @@ fn descend<W: Weights>(
     }
 }
 
-/// int8 weights of which the products of scales are known: `weight = products[row] / unit · code`.
-#[derive(Debug)]
-struct Scaled<'a> {
-    codes: &'a mut [i8],
-    products: &'a [f32],
-    /// Scale of what the weights are multiplied with.
-    unit: f32,
-    random: &'a core::cell::Cell<Random>,
-}
-
-impl Scaled<'_> {
-    fn length(&self) -> usize {
-        self.codes.len() / self.products.len().max(1)
-    }
-
-    fn scale(&self, row: usize) -> f32 {
-        self.products[row] / self.unit
-    }
-}
-
-impl Weights for Scaled<'_> {
-    fn at(&self, channel: usize, index: usize) -> f32 {
-        self.scale(channel) * f32::from(self.codes[channel * self.length() + index])
-    }
-
-    fn product(&self, x: &[f32], bias: &[f32], out: &mut [f32]) {
-        for (o, (out, bias)) in out.iter_mut().zip(bias).enumerate() {
-            *out = x.iter().enumerate().fold(*bias, |sum, (i, x)| sum + self.at(o, i) * x);
-        }
-    }
-
-    fn descend(&mut self, channel: usize, rate: f32, gradient: &[f32]) {
-        // A row of zeros may have a scale of 0: it stays.
-        let scale = self.scale(channel);
-        if scale <= 0.0 {
-            return;
-        }
-        let (length, rate) = (self.length(), rate / scale);
-        let mut random = self.random.get();
-        for (q, g) in self.codes[channel * length..][..length].iter_mut().zip(gradient) {
-            *q = super::weights::stepped(*q, rate * g, &mut random);
-        }
-        self.random.set(random);
-    }
-
-    fn nudge(&mut self, channel: usize, index: usize, step: f32) {
-        let (length, scale, mut random) = (self.length(), self.scale(channel), self.random.get());
-        let q = &mut self.codes[channel * length + index];
-        *q = super::weights::stepped(*q, step / scale, &mut random);
-        self.random.set(random);
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::format::record::RecurrentArith;
-    use std::vec::Vec;
-
-    const STEPS: usize = 4;
-    const INPUTS: usize = 3;
-    const UNITS: usize = 4;
-
-    fn record(kind: RecurrentKind, returns: Returns, reverse: bool, arith: RecurrentArith) -> Recurrent {
-        Recurrent {
-            src: 0,
-            dst: 0,
-            initial: None,
-            kept: None,
-            scratch: 0,
-            steps: STEPS as u16,
-            inputs: INPUTS as u16,
-            units: UNITS as u16,
-            kind,
-            returns,
-            reverse,
-            arith,
-            blob: 0,
-        }
-    }
-
-    /// With one step in time the learning step is that of the gradient of the rule's loss, by differences.
-    #[test]
-    fn one_step_in_time_descends_the_loss() {
-        use RecurrentKind::{Gru, GruResetAfter, Lstm, Relu, Tanh};
-        for kind in [Tanh, Relu, Gru, GruResetAfter, Lstm] {
-            let r = Recurrent { steps: 1, ..record(kind, Returns::Last, false, RecurrentArith::F32) };
-            let mut random = Random::new(9);
-            let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.6 * random.normal()).collect() };
-            let rows = kind.gates() * UNITS;
-            let parts = [draw(kind.biases() * UNITS), draw(rows * INPUTS), draw(rows * UNITS)];
-            let (x, initial) = (draw(INPUTS), draw(kind.states() * UNITS));
-            let lesson = Lesson {
-                rule: Rule::Squared { scale: 0.5 },
-                codes: Codes::Signs { seed: 3 },
-                grid: Grid::new(1, [1, 1], UNITS),
-                label: 1,
-                rate: 1.0,
-                normalised: false,
-            };
-            let forward = |parts: &[Vec<f32>; 3]| -> Vec<f32> {
-                let mut own = FloatSums { units: UNITS, bias: &parts[0], input: &parts[1], state: &parts[2] };
-                let mut held = initial[..UNITS].to_vec();
-                let mut carried = initial[initial.len() - UNITS..].to_vec();
-                let (mut reset, mut gates) = (vec![0.0; UNITS], vec![0.0; kind.biases() * UNITS]);
-                let state =
-                    State { carried: &mut carried, held: &mut held, reset: &mut reset, gates: &mut gates };
-                recurrent_step(kind, &mut own, &x, state);
-                held
-            };
-            let loss = |parts: &[Vec<f32>; 3]| -> f32 {
-                let target = |j| 0.5 * lesson.codes.at(2, UNITS, 1, j);
-                forward(parts).iter().enumerate().map(|(j, h)| 0.5 * (h - target(j)).powi(2)).sum()
-            };
-            let mut learned = parts.clone();
-            {
-                let [bias, input, state] = &mut learned;
-                let own = Parts::Float { bias, input, state };
-                let h = forward(&parts);
-                let mut room = vec![0.0; room_words(&r)];
-                let seen = (&x[..], &h[..], Some(&initial[..]));
-                learn_float(&r, own, &lesson, seen, &mut [0.0; 2], &mut room).unwrap();
-            }
-            // The squared rule's error is h less its target, times a factor that all share.
-            let mut factor = 0.0f32;
-            for part in 0..3 {
-                for i in 0..parts[part].len() {
-                    let moved = |by: f32| {
-                        let mut moved = parts.clone();
-                        moved[part][i] += by;
-                        loss(&moved)
-                    };
-                    let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
-                    let step = parts[part][i] - learned[part][i];
-                    if slope.abs() > 0.05 && factor == 0.0 {
-                        factor = step / slope;
-                    }
-                    let wanted = slope * if factor == 0.0 { 1.0 } else { factor };
-                    assert!((wanted - step).abs() < 6e-3, "{kind:?} part {part} {i}: {wanted} {step}");
-                }
-            }
-            assert!(factor > 0.0, "{kind:?}");
-        }
-    }
-
-    /// Repeated lessons bring a sequence's states to their target, in both formats.
-    #[test]
-    fn lessons_bring_states_to_their_codes() {
-        use RecurrentKind::{Gru, GruResetAfter, Lstm, Tanh};
-        for (kind, returns) in [
-            (Tanh, Returns::Sequence),
-            (Gru, Returns::Sequence),
-            (GruResetAfter, Returns::Last),
-            (Lstm, Returns::Sequence),
-        ] {
-            let rows = kind.gates() * UNITS;
-            let mut random = Random::new(2);
-            let mut codes = |n: usize| -> Vec<i8> { (0..n).map(|_| (random.next_u32() as i8) / 2).collect() };
-            let (mut input, mut state) = (codes(rows * INPUTS), codes(rows * UNITS));
-            let x = codes(STEPS * INPUTS);
-            let mut bias = vec![0.0; kind.biases() * UNITS];
-            let (scale_input, scale_state) = (vec![0.01 / 128.0; rows], vec![0.01 / 128.0; rows]);
-            let arith = RecurrentArith::I8 { in_zp: 0, out_zp: 0, out_scale: 1.0 / 128.0 };
-            let r = record(kind, returns, true, arith);
-            let outputs = if returns == Returns::Sequence { STEPS } else { 1 };
-            let lesson = Lesson {
-                rule: Rule::CrossEntropy { scale: 1.0 },
-                codes: Codes::Signs { seed: 3 },
-                grid: Grid::new(2, [outputs, 1], UNITS),
-                label: 1,
-                rate: 0.1,
-                normalised: true,
-            };
-            let mut first = None;
-            let mut residual = [0.0f32; 3];
-            for _ in 0..300 {
-                let h = {
-                    let (mut sums, mut gates) = (vec![0; UNITS], vec![0.0; kind.biases() * UNITS]);
-                    let mut own = CodeSums {
-                        units: UNITS,
-                        bias: &bias,
-                        scale_input: &scale_input,
-                        scale_state: &scale_state,
-                        input: &input,
-                        state: &state,
-                        zeros: [0; 2],
-                        scale: 1.0 / 128.0,
-                        sums: &mut sums,
-                    };
-                    let (mut carried, mut held, mut reset) = ([0.0; UNITS], [0i8; UNITS], [0i8; UNITS]);
-                    let mut out = vec![0; outputs * UNITS];
-                    for t in (0..STEPS).rev() {
-                        let own_state = State {
-                            carried: &mut carried,
-                            held: &mut held,
-                            reset: &mut reset,
-                            gates: &mut gates,
-                        };
-                        recurrent_step(kind, &mut own, &x[t * INPUTS..][..INPUTS], own_state);
-                        let row = if outputs == 1 { 0 } else { t };
-                        out[row * UNITS..][..UNITS].copy_from_slice(&held);
-                    }
-                    out
-                };
-                let parts = Parts::Codes {
-                    bias: &mut bias,
-                    scale_input: &scale_input,
-                    scale_state: &scale_state,
-                    input: &mut input,
-                    state: &mut state,
-                    real: Real { zeros: [0; 2], scales: [1.0 / 128.0; 2] },
-                };
-                let mut room = vec![0.0; room_words(&r)];
-                let seen = (&x[..], &h[..], None);
-                learn_codes(&r, parts, &lesson, seen, &mut residual, &mut room, &mut random).unwrap();
-                // The residual of the label: minus what the softmax lacks.
-                first.get_or_insert(-residual[1]);
-            }
-            assert!(-residual[1] < 0.5 * first.unwrap(), "{kind:?}: {first:?} {residual:?}");
-        }
-    }
-}
+mod tests;
