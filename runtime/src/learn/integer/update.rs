@@ -57,15 +57,15 @@ impl Update<'_> {
         let mut moved = 0;
         // A loop for each of the four.
         match (sixteen, c.is_small()) {
+            (_, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
             (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
-            (true, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
             (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
         }
     }
 
-    /// The way of the fast kernels for blocked weights of sixteen bits; whether there is one.
+    /// The way of the fast kernels for blocked weights; whether there is one.
     fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
         let g = self.geometry;
         let Order::Blocked { row } = g.order else { return false };
@@ -74,9 +74,12 @@ impl Update<'_> {
         let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
         let halves = halves.get_mut(channel / 4 * lines * row * 2 + (channel & 2)..).unwrap_or(&mut []);
         let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
-        let own = gradients.chunks(segment).zip(fine.chunks_mut(segment));
-        for (ky, (gradients, fine)) in own.enumerate() {
+        // Lines that are not padded lie one behind the other.
+        let joined = if segment == row { segment * lines } else { segment };
+        let mut fine = fine.chunks_mut(joined);
+        for (ky, gradients) in gradients.chunks(joined).enumerate() {
             let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            let fine = fine.next().unwrap_or(&mut []);
             let upper = channel & 1 == 1;
             match kernels::step_line(halves, upper, fine, gradients, c.parts(), self.random) {
                 Some(line) => *moved += line,
