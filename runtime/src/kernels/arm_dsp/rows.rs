@@ -372,24 +372,38 @@ pub(crate) fn select_errors(
     total
 }
 
-/// `Σ (x - zero)²` of four bytes, added.
-#[inline(always)]
-fn squares(sum: u32, word: u32, zeros: u32) -> u32 {
-    let y;
-    // SAFETY: instructions on registers.
+/// `Σ (x - zero)²` of groups of sixteen bytes, one at least; sums of so many as fit in 32 bits.
+///
+/// # Safety
+/// The groups are valid.
+unsafe fn squares(x: *const i8, groups: usize, zeros: u32) -> u32 {
+    macro_rules! word {
+        () => {
+            "ldr {a}, [{x}], #4\n\
+             sxtb16 {b}, {a}, ror #8\n\
+             sxtb16 {a}, {a}\n\
+             ssub16 {b}, {b}, {zeros}\n\
+             ssub16 {a}, {a}, {zeros}\n\
+             smlad {sum}, {b}, {b}, {sum}\n\
+             smlad {sum}, {a}, {a}, {sum}"
+        };
+    }
+    let sum;
+    // SAFETY: as the function's.
     unsafe {
         asm!(
-            "sxtb16 {a}, {x}",
-            "sxtb16 {b}, {x}, ror #8",
-            "ssub16 {a}, {a}, {zeros}",
-            "ssub16 {b}, {b}, {zeros}",
-            "smlad {y}, {a}, {a}, {sum}",
-            "smlad {y}, {b}, {b}, {y}",
-            x = in(reg) word, zeros = in(reg) zeros, sum = in(reg) sum,
-            a = out(reg) _, b = out(reg) _, y = out(reg) y,
-            options(pure, nomem, nostack));
+            "2:",
+            word!(),
+            word!(),
+            word!(),
+            word!(),
+            "cmp {x}, {end}",
+            "bne 2b",
+            x = inout(reg) x => _, end = in(reg) x.wrapping_add(16 * groups), zeros = in(reg) zeros,
+            a = out(reg) _, b = out(reg) _, sum = inout(reg) 0u32 => sum,
+            options(nostack, readonly));
     }
-    y
+    sum
 }
 
 /// See [`crate::kernels::portable::energy`].
@@ -399,10 +413,13 @@ pub(crate) fn energy(x: &[i8], zero: i8) -> u64 {
     let mut total = 0;
     // So many squares of nine bits fit in 32.
     for part in x.chunks(1 << 15) {
-        let words = part.chunks_exact(4);
-        total += crate::kernels::portable::energy(words.remainder(), zero);
-        let word = |w: &[i8]| u32::from_le_bytes([w[0] as u8, w[1] as u8, w[2] as u8, w[3] as u8]);
-        total += u64::from(words.fold(0, |sum, w| squares(sum, word(w), zeros)));
+        let groups = part.len() / 16;
+        if groups > 0 {
+            // SAFETY: so many groups lie in the part.
+            total += u64::from(unsafe { squares(part.as_ptr(), groups, zeros) });
+        }
+        let rest = part.get(16 * groups..).unwrap_or(&[]);
+        total += crate::kernels::portable::energy(rest, zero);
     }
     total
 }

@@ -5,7 +5,6 @@
 
 use core::ops::Range;
 
-use crate::graph::learn::MAX_GRID;
 use crate::kernels;
 use crate::learn::grid::Grid;
 use crate::learn::layers::geometry::Geometry;
@@ -120,6 +119,29 @@ impl Tensors<'_> {
         rows.map(of_row).sum::<usize>() as i32
     }
 
+    /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
+    pub(super) fn add_channel(
+        &self,
+        channel: usize,
+        grid: &Grid,
+        error: impl Fn(usize) -> i32,
+        sums: &mut [i32],
+        starts: &mut Starts,
+    ) -> i32 {
+        if self.is_thin() {
+            return self.add_thin(channel, grid, error, sums, starts);
+        }
+        let mut total = 0i32;
+        for cell in 0..grid.cells[0] * grid.cells[1] {
+            let own = error(cell);
+            if own != 0 {
+                let active = self.add_cell(channel, grid.cell(cell), own, sums, starts);
+                total = total.wrapping_add(own.wrapping_mul(active));
+            }
+        }
+        total
+    }
+
     /// Adds what the pixels of a cell with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of pixels
     /// that count.
     pub(crate) fn add_cell(
@@ -168,14 +190,14 @@ impl Tensors<'_> {
     }
 
     /// Whether kernel rows meet few inputs, one behind the other: then [`Self::add_thin`] is the way.
-    pub(super) fn is_thin(&self) -> bool {
+    fn is_thin(&self) -> bool {
         let g = self.geometry;
         let few = usize::from(g.window.kernel[1]) * g.c < 16 && g.output[1] <= Starts::MOST;
         few && g.depth() == g.c && g.window.dilation[1] == 1
     }
 
     /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
-    pub(super) fn add_thin(
+    fn add_thin(
         &self,
         channel: usize,
         grid: &Grid,
@@ -354,38 +376,6 @@ impl Cut {
     }
 }
 
-/// Errors of the cells of a row of a raster, for four neighbouring channels each.
-pub(crate) type RowErrors = [[i32; 4]; MAX_GRID as usize];
-
-/// Adds what the pixels of four neighbouring output channels of a depthwise layer bring to `sums`, `[4, k_h, k_w]`, in
-/// a row of cells. Adds up in `totals` the errors of the pixels that count.
-pub(super) fn add_planes(
-    tensors: &Tensors<'_>,
-    channel: usize,
-    (grid, cell_row): (&Grid, usize),
-    errors: &RowErrors,
-    sums: &mut [i32],
-    totals: &mut [i32; 4],
-    starts: &mut Starts,
-) {
-    let g = tensors.geometry;
-    if errors.iter().all(|e| *e == [0; 4])
-        || kernels::add_planes(tensors, channel, (grid, cell_row), errors, sums, totals)
-    {
-        return;
-    }
-    for (column, errors) in errors.iter().take(grid.cells[1]).enumerate() {
-        let lanes = sums.chunks_exact_mut(g.taps().max(1)).zip(errors).zip(&mut *totals);
-        for (lane, ((sums, &error), total)) in lanes.enumerate() {
-            if error != 0 {
-                let cell = grid.cell(cell_row * grid.cells[1] + column);
-                let active = tensors.add_cell(channel + lane, cell, error, sums, starts);
-                *total = total.wrapping_add(error.wrapping_mul(active));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,17 +466,6 @@ mod tests {
                     t.add_thin(channel, &grid, of_cell, &mut sums, &mut Starts::new());
                     assert_eq!(sums, expected);
                     thin += 1;
-                }
-                if matches!(order, Order::Depthwise { .. }) && channel + 4 <= out_c {
-                    let mut sums = vec![0; 4 * g.taps()];
-                    let (mut totals, mut starts) = ([0; 4], Starts::new());
-                    for row in 0..3 {
-                        let mut errors = [[0; 4]; MAX_GRID as usize];
-                        (0..3).for_each(|column| errors[column] = [of_cell(3 * row + column); 4]);
-                        let row = (&grid, row);
-                        add_planes(&t, channel, row, &errors, &mut sums, &mut totals, &mut starts);
-                    }
-                    assert_eq!(sums[..g.taps()], expected);
                 }
             }
         }
