@@ -141,23 +141,27 @@ pub(super) unsafe extern "C" fn mask_errors(outputs: *const Outputs) -> u32 {
     )
 }
 
-/// What the sums of products work on.
+/// What the sums of products work on: pairs of planes, one after the other.
 #[repr(C)]
 pub(super) struct Correlation {
-    /// Inputs under the first kernel row. Moved.
+    /// Inputs under the first kernel row. Moved, as all places.
     pub(super) x: *const u32,
     /// Errors, as many words as a multiple of four.
     pub(super) errors: *const u32,
     pub(super) end: *const u32,
     /// Bytes from the inputs under a kernel row to those under the next.
     pub(super) line: usize,
-    /// Kernel rows, at least one. Moved.
+    /// Kernel rows, at least one.
     pub(super) lines: usize,
-    /// Sum of the first tap. Moved.
+    /// Sum of the first tap.
     pub(super) sums: *mut i32,
     /// Bytes from the sum of a tap to that of the next, and from those of a kernel row to those of the next.
     pub(super) tap: usize,
     pub(super) row: usize,
+    /// Pairs of planes, at least one. Moved.
+    pub(super) pairs: usize,
+    /// Bytes from what a pair has to what the next has: inputs, errors, sums.
+    pub(super) next: [usize; 3],
 }
 
 /// Defines the kernel for so many neighbouring taps.
@@ -191,27 +195,36 @@ macro_rules! kernel {
                 "add r7, \\sum",
                 "str r7, [r6]",
                 ".endm",
+                // Stack: inputs and sums of the line 0 and 4, lines left 8.
                 "push {{r4-r11, lr}}",
+                "sub sp, #12",
                 "mov lr, r0",
                 "2:",
-                "ldmia.w lr, {{r0, r1, r2, r6}}",
+                "ldr.w r6, [lr]",
+                "ldrd r7, r8, [lr, #16]",
+                "strd r6, r8, [sp]",
+                "str r7, [sp, #8]",
+                "3:",
+                "ldr r0, [sp]",
+                "ldrd r1, r2, [lr, #4]",
+                "ldr.w r6, [lr, #12]",
                 "add r6, r0",
-                "str.w r6, [lr]",
+                "str r6, [sp]",
                 "movs r3, #0",
                 "movs r4, #0",
                 "movs r5, #0",
                 "ldr r10, [r0], #4",
-                "3:",
+                "4:",
                 "ldmia r0!, {{r6, r7, r8, r9}}",
                 "offshoot_products r10, r6, r7, r8, r9",
                 "ldmia.w r0!, {{r6, r7, r8, r10}}",
                 "offshoot_products r9, r6, r7, r8, r10",
                 "cmp r1, r2",
-                "bne 3b",
-                "ldrd r6, r8, [lr, #20]",
-                "ldr.w r9, [lr, #28]",
+                "bne 4b",
+                "ldr r6, [sp, #4]",
+                "ldrd r8, r9, [lr, #24]",
                 "add r9, r6",
-                "str.w r9, [lr, #20]",
+                "str r9, [sp, #4]",
                 "offshoot_add r3",
                 ".if offshoot_taps > 1",
                 "add r6, r8",
@@ -221,10 +234,24 @@ macro_rules! kernel {
                 "add r6, r8",
                 "offshoot_add r5",
                 ".endif",
-                "ldr.w r6, [lr, #16]",
+                "ldr r6, [sp, #8]",
                 "subs r6, #1",
-                "str.w r6, [lr, #16]",
-                "bne 2b",
+                "str r6, [sp, #8]",
+                "bne 3b",
+                "ldm lr, {{r0, r1, r2}}",
+                "ldr.w r6, [lr, #20]",
+                "add r8, lr, #32",
+                "ldm r8, {{r7, r9, r10, r11}}",
+                "add r0, r9",
+                "add r1, r10",
+                "add r2, r10",
+                "stm lr, {{r0, r1, r2}}",
+                "add r6, r11",
+                "str.w r6, [lr, #20]",
+                "subs r7, #1",
+                "str.w r7, [lr, #32]",
+                "bne.w 2b",
+                "add sp, #12",
                 "pop {{r4-r11, pc}}",
                 ".purgem offshoot_products",
                 ".purgem offshoot_add",

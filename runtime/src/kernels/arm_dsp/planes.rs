@@ -66,19 +66,12 @@ pub(crate) fn add_planes(
         planes.inputs.fill(0);
         if matches!(g.order, Order::Depthwise { .. }) {
             planes.gather(rows.start, channel);
-            for lane in 0..LANES {
-                planes.add(lane, lane, (rows.len(), lane * g.taps(), 1), sums);
-            }
+            planes.add(rows.len(), 0, sums);
             continue;
         }
         for input in (0..g.c).step_by(plan.inputs()) {
             planes.gather(rows.start, input);
-            for lane in 0..LANES {
-                for own in 0..plan.inputs() {
-                    let at = lane * g.taps() * g.c + input + own;
-                    planes.add(lane, own, (rows.len(), at, g.c), sums);
-                }
-            }
+            planes.add(rows.len(), input, sums);
         }
     }
     true
@@ -161,39 +154,49 @@ impl Planes<'_> {
         }
     }
 
-    /// Adds the sums of the taps of an output channel and an input channel; the first lies `at`, the next `pitch` words
-    /// behind it.
-    fn add(&self, lane: usize, input: usize, (rows, at, pitch): (usize, usize, usize), sums: &mut [i32]) {
+    /// Adds the sums of so many rows: of the inputs from this channel on with all lanes, or of each lane with its own.
+    fn add(&self, rows: usize, input: usize, sums: &mut [i32]) {
         let (g, plan) = (self.tensors.geometry, self.plan);
         let [k_h, k_w] = g.window.kernel.map(usize::from);
         let [stride_h, stride_w] = g.window.stride.map(|s| usize::from(s).max(1));
-        let errors = self.errors[lane * plan.error_words()..].as_ptr();
-        let end = errors.wrapping_add((rows * plan.pitch() / 2).next_multiple_of(4));
+        let depth = g.depth();
+        let (plane, lane) = (4 * plan.plane_words(g), 4 * plan.error_words());
+        let (calls, pairs, next) = match g.order {
+            Order::Depthwise { .. } => (1, LANES, [plane, lane, 4 * g.taps()]),
+            _ => (LANES, plan.inputs(), [plane, 0, 4]),
+        };
+        let words = (rows * plan.pitch() / 2).next_multiple_of(4);
         for phase in 0..plan.phases()[0] {
             for column in 0..plan.phases()[1] {
-                let number = (phase * plan.phases()[1] + column) * plan.inputs() + input;
-                let plane = self.inputs[number * plan.plane_words(g)..].as_ptr().wrapping_add(2);
+                let number = (phase * plan.phases()[1] + column) * plan.inputs();
+                let x = self.inputs[number * plan.plane_words(g)..].as_ptr().wrapping_add(2);
                 let taps = (k_w - column).div_ceil(stride_w);
                 let mut tap = 0;
                 while tap < taps {
                     let own = if taps - tap == 3 { 3 } else { (taps - tap).min(2) };
-                    let first = at + (phase * k_w + column + tap * stride_w) * pitch;
-                    let mut correlation = Correlation {
-                        x: plane.wrapping_add(tap),
-                        errors,
-                        end,
-                        line: 4 * plan.pitch(),
-                        lines: (k_h - phase).div_ceil(stride_h),
-                        sums: sums[first..].as_mut_ptr(),
-                        tap: 4 * stride_w * pitch,
-                        row: 4 * stride_h * k_w * pitch,
-                    };
-                    // SAFETY: planes have room for errors under all kernel rows; there is a sum for every tap.
-                    unsafe {
-                        match own {
-                            3 => correlate::three_taps(&mut correlation),
-                            2 => correlate::two_taps(&mut correlation),
-                            _ => correlate::one_tap(&mut correlation),
+                    let at = (phase * k_w + column + tap * stride_w) * depth + input;
+                    for call in 0..calls {
+                        let errors = self.errors[call * plan.error_words()..].as_ptr();
+                        let mut correlation = Correlation {
+                            x: x.wrapping_add(tap),
+                            errors,
+                            end: errors.wrapping_add(words),
+                            line: 4 * plan.pitch(),
+                            lines: (k_h - phase).div_ceil(stride_h),
+                            sums: sums[call * g.taps() * depth + at..].as_mut_ptr(),
+                            tap: 4 * stride_w * depth,
+                            row: 4 * stride_h * k_w * depth,
+                            pairs,
+                            next,
+                        };
+                        // SAFETY: planes have room for errors under all kernel rows; there is a sum for every tap of the
+                        // four channels.
+                        unsafe {
+                            match own {
+                                3 => correlate::three_taps(&mut correlation),
+                                2 => correlate::two_taps(&mut correlation),
+                                _ => correlate::one_tap(&mut correlation),
+                            }
                         }
                     }
                     tap += own;

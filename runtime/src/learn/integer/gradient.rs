@@ -5,6 +5,7 @@
 
 use core::ops::Range;
 
+use super::planes::SHORT_ROW;
 use crate::kernels;
 use crate::learn::grid::Grid;
 use crate::learn::layers::geometry::Geometry;
@@ -192,7 +193,7 @@ impl Tensors<'_> {
     /// Whether kernel rows meet few inputs, one behind the other: then [`Self::add_thin`] is the way.
     fn is_thin(&self) -> bool {
         let g = self.geometry;
-        let few = usize::from(g.window.kernel[1]) * g.c < 16 && g.output[1] <= Starts::MOST;
+        let few = usize::from(g.window.kernel[1]) * g.c < SHORT_ROW && g.output[1] <= Starts::MOST;
         few && g.depth() == g.c && g.window.dilation[1] == 1
     }
 

@@ -190,11 +190,13 @@ pub fn learn(
         gradients.fill(0);
         let error = |feature: usize| errors.at(feature, room.residual);
         let mut totals = [0i32; planes::LANES];
+        // The last lanes may have some of those before them among them.
+        let base = if plan.is_some() { first.min(g.out_c - lanes) } else { first };
         let done = plan.is_some_and(|plan| {
-            kernels::add_planes(&tensors, &plan, first, &lesson.grid, error, gradients, &mut totals, scratch)
+            kernels::add_planes(&tensors, &plan, base, &lesson.grid, error, gradients, &mut totals, scratch)
         });
         let own = gradients.chunks_exact_mut(length.max(1)).zip(totals).take(lanes);
-        for (channel, (gradients, mut total)) in (first..g.out_c).zip(own) {
+        for (channel, (gradients, mut total)) in (base..g.out_c).zip(own).skip(first - base) {
             if !done {
                 let of_cell = |cell: usize| error(cell * g.out_c + channel);
                 total = tensors.add_channel(channel, &lesson.grid, of_cell, gradients, &mut starts);

@@ -17,6 +17,12 @@ pub(crate) struct Plan {
     inputs: usize,
 }
 
+/// Kernel rows of fewer inputs than this are short.
+pub(super) const SHORT_ROW: usize = 16;
+
+/// Cells of fewer pixels than this are small.
+const SMALL_CELL: usize = 10;
+
 /// Output channels at once.
 pub(crate) const LANES: usize = 4;
 
@@ -35,12 +41,14 @@ impl Plan {
             Order::Grouped { groups: 1 } | Order::Blocked { .. } => false,
             _ => return None,
         };
-        let all_lanes = g.out_c.is_multiple_of(LANES);
-        let inputs = if g.c.is_multiple_of(4) { 4 } else { 1 };
-        // A gathered input serves the taps of the lanes: with a single tap it does not pay.
-        let pays = depthwise || g.taps() > 1;
+        let all_lanes = g.out_c >= LANES;
+        let inputs = if depthwise || g.c.is_multiple_of(4) { 4 } else { 1 };
+        // A gathered input serves the taps of the lanes: with a single tap it does not pay. In large cells the inputs of pixels
+        // that count are summed up before they are multiplied by their common error, unless kernel rows are short.
+        let thin = usize::from(g.window.kernel[1]) * g.c < SHORT_ROW;
+        let pays = depthwise || g.taps() > 1 && (thin || g.pixels() < SMALL_CELL * cells);
         let small = g.output[1] <= MOST_COLUMNS && g.pixels() > 1;
-        if !(all_lanes && pays && small && g.window.dilation == [1; 2]) || depthwise && inputs == 1 {
+        if !(all_lanes && pays && small && g.window.dilation == [1; 2]) {
             return None;
         }
         let [stride_h, stride_w] = g.window.stride.map(|s| usize::from(s).max(1));
