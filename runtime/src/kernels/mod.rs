@@ -90,7 +90,8 @@ pub(crate) fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
 pub(crate) use portable::{add_errors, add_windows, energy, select, select_errors};
 
 /// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
-/// their pixels that count, by way of planes in `room`; `error` gives that of a feature. `false`, and nothing is done, where
+/// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
+/// writes to; `error` gives that of a feature. `false`, and nothing is done, where
 /// that is not faster. See [`crate::learn::integer`].
 #[cfg(not(arm_dsp))]
 #[allow(clippy::too_many_arguments)]
@@ -102,7 +103,7 @@ pub(crate) fn add_planes(
     _error: impl Fn(usize) -> i32,
     _sums: &mut [i32],
     _totals: &mut [i32; 4],
-    _room: &mut [i32],
+    _room: (&mut [i32], bool),
 ) -> bool {
     false
 }

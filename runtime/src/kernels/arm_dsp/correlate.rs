@@ -77,16 +77,19 @@ pub(super) unsafe extern "C" fn widen_one(pixels: *const Pixels) {
     )
 }
 
-/// What [`mask_errors`] works on.
+/// What [`mask_errors`] works on: a rectangle of pixels.
 #[repr(C)]
 pub(super) struct Outputs {
     /// First output.
     pub(super) h: *const i8,
-    /// Bytes to the next.
+    /// Bytes to the next, and from behind the last of a row to the next row.
     pub(super) step: usize,
-    /// Places of the errors of the first channel; that behind the last.
+    pub(super) gap: usize,
+    /// Places of the errors of the first channel.
     pub(super) dst: *mut u16,
-    pub(super) end: *mut u16,
+    /// Bytes of them in a row, and from its end to the next row.
+    pub(super) row: usize,
+    pub(super) dst_gap: usize,
     /// Bytes from a channel's errors to the next's.
     pub(super) lane: usize,
     /// Least output that counts, and how many more do: a byte four times.
@@ -94,6 +97,7 @@ pub(super) struct Outputs {
     pub(super) width: u32,
     /// Errors of channels 0 and 2, and of 1 and 3.
     pub(super) errors: [u32; 2],
+    pub(super) rows: usize,
 }
 
 /// Writes the errors of four channels, zero where an output does not count; gives how many do, a byte a channel.
@@ -105,16 +109,27 @@ pub(super) unsafe extern "C" fn mask_errors(outputs: *const Outputs) -> u32 {
     naked_asm!(
         extension!(),
         // r0 h, r1 step, r2 dst, r3 lane, r4 three lanes, r5 low, r6 width, r7 and r8 errors, r9 ones, r10 none, r11 counts.
+        // Stack: end of the row 0, argument 4, rows left 8.
         "push {{r4-r11, lr}}",
-        "sub sp, #4",
-        "ldmia r0, {{r0, r1, r2, r3, r4, r5, r6, r7, r8}}",
-        "str r3, [sp]",
-        "mov r3, r4",
-        "add r4, r4, r4, lsl #1",
+        "sub sp, #12",
+        "str r0, [sp, #4]",
+        "ldr r1, [r0, #44]",
+        "str r1, [sp, #8]",
+        "mov r12, r0",
+        "add r0, #24",
+        "ldm r0, {{r3, r5, r6, r7, r8}}",
+        "ldrd r0, r1, [r12]",
+        "ldr r2, [r12, #12]",
+        "add r4, r3, r3, lsl #1",
         "mov r9, #-1",
         "mov r10, #0",
         "mov r11, #0",
         "2:",
+        "ldr r12, [sp, #4]",
+        "ldr r12, [r12, #16]",
+        "add r12, r2",
+        "str r12, [sp]",
+        "3:",
         "ldr r12, [r0]",
         "add r0, r1",
         "usub8 r12, r12, r5",
@@ -134,9 +149,18 @@ pub(super) unsafe extern "C" fn mask_errors(outputs: *const Outputs) -> u32 {
         "adds r2, #2",
         "ldr lr, [sp]",
         "cmp r2, lr",
+        "bne 3b",
+        "ldr r12, [sp, #4]",
+        "ldr lr, [r12, #8]",
+        "add r0, lr",
+        "ldr lr, [r12, #20]",
+        "add r2, lr",
+        "ldr lr, [sp, #8]",
+        "subs lr, #1",
+        "str lr, [sp, #8]",
         "bne 2b",
         "mov r0, r11",
-        "add sp, #4",
+        "add sp, #12",
         "pop {{r4-r11, pc}}",
     )
 }

@@ -19,6 +19,7 @@ struct Planes<'a> {
 }
 
 /// See [`crate::kernels::add_planes`]. Errors have sixteen bits.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn add_planes(
     tensors: &Tensors<'_>,
     plan: &Plan,
@@ -27,7 +28,7 @@ pub(crate) fn add_planes(
     error: impl Fn(usize) -> i32,
     sums: &mut [i32],
     totals: &mut [i32; LANES],
-    room: &mut [i32],
+    (room, is_first): (&mut [i32], bool),
 ) -> bool {
     let (low, high) = tensors.bounds;
     let g = tensors.geometry;
@@ -58,12 +59,16 @@ pub(crate) fn add_planes(
         return true;
     }
     let mut planes = Planes { tensors, plan, channel, cells: of_cells, errors, inputs };
+    if is_first {
+        // What is padding stays zero.
+        planes.errors.fill(0);
+        planes.inputs.fill(0);
+    }
     let mut first = 0;
     while first < g.output[0] {
         let rows = first..(first + plan.rows()).min(g.output[0]);
         first = rows.end;
         planes.spread(grid, rows.clone(), (low.wrapping_add(1), high.wrapping_sub(1)), totals);
-        planes.inputs.fill(0);
         if matches!(g.order, Order::Depthwise { .. }) {
             planes.gather(rows.start, channel);
             planes.add(rows.len(), 0, sums);
@@ -82,23 +87,35 @@ impl Planes<'_> {
     fn spread(&mut self, grid: &Grid, rows: Range<usize>, (low, high): (i8, i8), totals: &mut [i32; LANES]) {
         let g = self.tensors.geometry;
         let bytes = |b: i8| u32::from(b as u8) * 0x0101_0101;
-        self.errors.fill(0);
         let lane = 4 * self.plan.error_words();
+        let used = rows.len() * self.plan.pitch() / 2;
+        if rows.len() < self.plan.rows() {
+            // Kernels read whole groups of words, in which rows of the strip before may be.
+            for errors in self.errors.chunks_exact_mut(self.plan.error_words()) {
+                errors[used..used.next_multiple_of(4)].fill(0);
+            }
+        }
         let first = self.errors.as_mut_ptr().cast::<u16>();
         for (cell, errors) in self.cells.iter().enumerate() {
             let (own, columns) = grid.cell(cell);
             let mut count = [0i32; LANES];
-            for y in own.start.max(rows.start)..own.end.min(rows.end) {
-                let dst = first.wrapping_add((y - rows.start) * self.plan.pitch() + columns.start);
+            let (mut y, end) = (own.start.max(rows.start), own.end.min(rows.end));
+            while y < end {
+                // Counts are bytes.
+                let lines = (usize::from(u8::MAX) / columns.len().max(1)).min(end - y);
+                let at = (y - rows.start) * self.plan.pitch() + columns.start;
                 let outputs = Outputs {
                     h: self.tensors.h[(y * g.output[1] + columns.start) * g.out_c + self.channel..].as_ptr(),
                     step: g.out_c,
-                    dst,
-                    end: dst.wrapping_add(columns.len()),
+                    gap: (g.output[1] - columns.len()) * g.out_c,
+                    dst: first.wrapping_add(at),
+                    row: 2 * columns.len(),
+                    dst_gap: 2 * (self.plan.pitch() - columns.len()),
                     lane,
                     low: bytes(low),
                     width: bytes(high.wrapping_sub(low)),
                     errors: *errors,
+                    rows: lines,
                 };
                 // SAFETY: the cell's pixels lie in the output, which has these four channels; it has 255 columns at most,
                 // and a column at least; the plan has room for the errors of its rows.
@@ -106,6 +123,7 @@ impl Planes<'_> {
                 for (count, own) in count.iter_mut().zip(counts.to_le_bytes()) {
                     *count += i32::from(own);
                 }
+                y += lines;
             }
             let halves = [errors[0], errors[1], errors[0] >> 16, errors[1] >> 16];
             for ((total, half), count) in totals.iter_mut().zip(halves).zip(count) {
@@ -122,19 +140,25 @@ impl Planes<'_> {
         let k_h = usize::from(g.window.kernel[0]);
         let plane = 4 * plan.plane_words(g);
         let zeros = u32::from(self.tensors.zero as u16) * 0x1_0001;
-        let mut base = self.inputs.as_mut_ptr().cast::<u8>();
+        let inputs: &mut [u8] = bytemuck::cast_slice_mut(self.inputs);
+        let mut number = 0;
         for phase in 0..plan.phases()[0] {
             let lines = plan.rows() + k_h.saturating_sub(1 + phase) / stride_h;
             for column in 0..plan.phases()[1] {
                 let (from, to, _) = columns(g, column);
                 for line in (0..lines).filter(|_| from < to) {
                     let y = ((row + line) * stride_h + phase).wrapping_sub(pad_h);
+                    // The first word of a plane is there for the first half of the first number.
+                    let at = number * plane + 4 * (line * plan.pitch() + from) + 6;
                     if y >= g.input[0] {
+                        // Padding, in the place of which another strip may have had a row.
+                        for own in (0..plan.inputs()).filter(|_| plan.rows() < g.output[0]) {
+                            inputs[at + own * plane..][..4 * (to - from)].fill(0);
+                        }
                         continue;
                     }
                     let x = from * stride_w + column - pad_w;
-                    // The first word of a plane is there for the first half of the first number.
-                    let dst = base.wrapping_add(4 * (line * plan.pitch() + from) + 6);
+                    let dst = inputs[at..].as_mut_ptr();
                     let pixels = Pixels {
                         src: self.tensors.x[(y * g.input[1] + x) * g.c + input..].as_ptr(),
                         step: stride_w * g.c,
@@ -149,7 +173,7 @@ impl Planes<'_> {
                         if plan.inputs() == 4 { correlate::widen_four(&pixels) } else { correlate::widen_one(&pixels) }
                     }
                 }
-                base = base.wrapping_add(plane * plan.inputs());
+                number += plan.inputs();
             }
         }
     }

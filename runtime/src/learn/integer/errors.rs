@@ -86,7 +86,7 @@ impl<'a> Errors<'a> {
     pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
         let error = if self.tabled {
             // Tables of no classes are zero.
-            let word = sign_word(&self.codes, feature, self.classes);
+            let word = self.signs(feature);
             let entry = |(quad, table): (usize, &[i32; 16])| table[(word >> (4 * quad) & 15) as usize];
             self.tables.iter().enumerate().map(entry).sum()
         } else {
@@ -96,7 +96,17 @@ impl<'a> Errors<'a> {
         ((error + self.half) >> self.fit).clamp(-MOST, MOST)
     }
 
+    /// Signs of the classes at a feature; bit set: negative.
+    #[inline]
+    fn signs(&self, feature: usize) -> u32 {
+        match self.codes {
+            Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+            _ => sign_word(&self.codes, feature, self.classes),
+        }
+    }
+
     /// Error of a feature whose codes are not signs of a word, or by another rule, before it is shifted.
+    #[cold]
     fn of_column(&self, feature: usize, residual: &[i32]) -> i32 {
         let mut error = 0i32;
         match self.rule {
@@ -150,7 +160,10 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
         add(starts);
         for (j, &sum) in (cell * channels..).zip(&*sums) {
             if by_table {
-                let word = sign_word(&lesson.codes, j, classes);
+                let word = match lesson.codes {
+                    Codes::Signs { seed } => codes::sign_word(seed, j as u32, 0),
+                    _ => sign_word(&lesson.codes, j, classes),
+                };
                 for (quad, table) in tables.iter_mut().enumerate().take(quads) {
                     let entry = &mut table[(word >> (4 * quad) & 15) as usize];
                     *entry = entry.wrapping_add(sum);
@@ -176,7 +189,7 @@ fn is_tabled(codes: &Codes<'_>, classes: usize) -> bool {
 }
 
 /// Signs of the classes at a feature; bit set: negative.
-#[inline]
+#[inline(never)]
 fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
     match *codes {
         Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),

@@ -72,15 +72,16 @@ impl Starts {
         Rows(self.at.get(..self.len).unwrap_or(&[]))
     }
 
-    /// Appends the rows that `select` writes to the front of the memory that it is given; it says how many they are. None
-    /// is appended, and the answer is `false`, unless they ascend and none is before the last.
+    /// Appends the rows that `select` writes to the front of the memory that it is given: it says how many they are, and that
+    /// they ascend. None is appended, and the answer is `false`, if the first is before the last of those that are there.
     #[cfg(arm_dsp)]
     pub(crate) fn append(&mut self, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
         let Some(free) = self.at.get_mut(self.len..) else { return false };
         let end = self.len + select(free);
-        // From the last on: kernels read between the first row and the last without looking at those between.
-        let ascends = self.at.get(self.len.saturating_sub(1)..end).is_some_and(<[u32]>::is_sorted);
-        if ascends {
+        // Kernels read between the first row and the last without looking at those between.
+        let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
+        let ascends = end == self.len || self.at.get(self.len).is_some_and(|&first| first >= last);
+        if ascends && end <= Self::MOST {
             self.len = end;
         }
         ascends
@@ -165,21 +166,22 @@ impl Tensors<'_> {
             let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
             let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
             let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
-            for y in rows.clone() {
-                let mut at = (y * g.output[1] + first) * g.out_c + channel;
-                let mut start = y * stride_h * g.input[1] * g.c + left;
-                let mut todo = end - first;
-                while todo > 0 {
-                    let count = todo.min(starts.room());
-                    let row = Outputs { at, step: g.out_c, count };
-                    kernels::select(self.h, row, self.bounds, start, stride_w * g.c, starts);
-                    (at, start) = (at + count * g.out_c, start + count * stride_w * g.c);
-                    todo -= count;
-                    if starts.room() == 0 {
-                        active += Starts::MOST as i32;
-                        self.add(&cut, starts.rows(), error, sums);
-                        starts.clear();
-                    }
+            let width = end - first;
+            let (mut y, mut x) = (rows.start, 0);
+            while y < rows.end {
+                // As many rows as the list takes, or what it takes of one.
+                let lines = if x == 0 { (starts.room() / width).min(rows.end - y) } else { 0 };
+                let count = if lines > 0 { width } else { (width - x).min(starts.room()) };
+                let at = (y * g.output[1] + first + x) * g.out_c + channel;
+                let of_h = Outputs { at, step: g.out_c, count, line: g.output[1] * g.out_c, lines: lines.max(1) };
+                let start = y * stride_h * g.input[1] * g.c + left + x * stride_w * g.c;
+                let of_x = Inputs { start, step: stride_w * g.c, line: stride_h * g.input[1] * g.c };
+                kernels::select(self.h, of_h, self.bounds, of_x, starts);
+                (y, x) = if x + count < width { (y, x + count) } else { (y + lines.max(1), 0) };
+                if starts.room() == 0 {
+                    active += Starts::MOST as i32;
+                    self.add(&cut, starts.rows(), error, sums);
+                    starts.clear();
                 }
             }
             active += (Starts::MOST - starts.room()) as i32;
@@ -244,7 +246,7 @@ impl Tensors<'_> {
                         flush(starts, &errors);
                     }
                     let at = (y * g.output[1] + first) * g.out_c + channel;
-                    let row = Outputs { at, step: g.out_c, count: end - first };
+                    let row = Outputs { at, step: g.out_c, count: end - first, line: 0, lines: 1 };
                     let start = (y * stride_h * g.input[1] + column) * g.c;
                     let before = Starts::MOST - starts.room();
                     let own = errors.get_mut(before..).unwrap_or(&mut []);
@@ -329,12 +331,24 @@ impl Tensors<'_> {
     }
 }
 
-/// Outputs of one channel: their places in the tensor.
+/// Outputs of one channel, in a rectangle: their places in the tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outputs {
     pub(crate) at: usize,
+    /// From one to the next, of `count` in a row.
     pub(crate) step: usize,
     pub(crate) count: usize,
+    /// From a row to the next, of so many.
+    pub(crate) line: usize,
+    pub(crate) lines: usize,
+}
+
+/// Inputs of outputs in a rectangle, by ascending place: none of a row lies behind one of the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs {
+    pub(crate) start: usize,
+    pub(crate) step: usize,
+    pub(crate) line: usize,
 }
 
 /// Windows of an input: lines of `len` elements, the first `offset` behind its row's start, others `down` behind the

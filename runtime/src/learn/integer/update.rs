@@ -38,6 +38,24 @@ pub(super) fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     upper
 }
 
+/// Place of an input's half among those of a channel: the order of a group of four inputs is that of the record.
+#[inline(always)]
+fn place(input: usize) -> usize {
+    (input & !3) * 2 + (input & 1) * 4 + (input >> 1 & 1)
+}
+
+/// Replaces one of the two weights of a half by what `next` makes of it; gives what was taken off it.
+#[inline(always)]
+fn exchange(half: &mut i16, upper: bool, next: impl FnOnce(i32) -> i32) -> i32 {
+    // The upper of two weights is 256 times the value that the lower one leaves.
+    let low = i32::from(*half as i8);
+    let high = (i32::from(*half) - low) >> 8;
+    let old = if upper { high } else { low };
+    let new = next(old);
+    *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
+    old - new
+}
+
 impl<'a> Update<'a> {
     pub(super) fn new(
         weights: &'a mut [i8],
@@ -81,10 +99,22 @@ impl Update<'_> {
             let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
             let fine = fine.next().unwrap_or(&mut []);
             let upper = channel & 1 == 1;
-            match kernels::step_line(halves, upper, fine, gradients, c.parts(), self.random) {
+            let (groups, rest) = gradients.split_at(gradients.len() & !3);
+            let (fine, fine_rest) = fine.split_at_mut(fine.len().min(groups.len()));
+            match kernels::step_line(halves, upper, fine, groups, c.parts(), self.random) {
                 Some(line) => *moved += line,
                 // Lines are alike: if not one then none.
                 None => return false,
+            }
+            let halves = halves.get_mut(2 * groups.len()..).unwrap_or(&mut []);
+            let mut fine = fine_rest.iter_mut();
+            for (j, &gradient) in rest.iter().enumerate() {
+                let Some(half) = halves.get_mut(place(j)) else { break };
+                let step = c.small(gradient, self.random);
+                *moved += exchange(half, upper, |old| match fine.next() {
+                    Some(fine) => of_sixteen(old, fine, step),
+                    None => of_eight(old, step),
+                });
             }
         }
         if segment * lines * MOST as usize > blocked::MOST_WEIGHT as usize {
@@ -133,16 +163,9 @@ impl Update<'_> {
         for (ky, gradients) in gradients.chunks(segment).enumerate() {
             let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
             for (j, &gradient) in gradients.iter().enumerate() {
-                // The order of a group of four inputs: see the record.
-                let place = (j & !3) * 2 + (j & 1) * 4 + (j >> 1 & 1);
-                let Some(half) = halves.get_mut(place) else { break };
-                // The upper of two weights is 256 times the value that the lower one leaves.
-                let low = i32::from(*half as i8);
-                let high = (i32::from(*half) - low) >> 8;
-                let old = if upper { high } else { low };
-                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
-                *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
-                moved += old - new;
+                let Some(half) = halves.get_mut(place(j)) else { break };
+                let fine = fine.next().unwrap_or(&mut none);
+                moved += exchange(half, upper, |old| next(old, fine, gradient, &mut random));
             }
         }
         *self.random = random;
