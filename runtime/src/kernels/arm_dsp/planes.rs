@@ -51,7 +51,8 @@ pub(crate) fn add_planes(
     let of_cells: &mut [[u32; 2]] = bytemuck::cast_slice_mut(of_cells);
     let mut any = 0;
     for (cell, pairs) in of_cells.iter_mut().enumerate() {
-        let [a, b, c, d] = core::array::from_fn(|lane| error(cell * g.out_c + channel + lane) as u32 & 0xffff);
+        let [a, b, c, d] =
+            core::array::from_fn(|lane| error(cell * g.out_c + channel + lane) as u32 & 0xffff);
         *pairs = [a | c << 16, b | d << 16];
         any |= pairs[0] | pairs[1];
     }
@@ -170,7 +171,11 @@ impl Planes<'_> {
                     // SAFETY: the columns lie in the input, and so do the channels from this one on; the plan has room for
                     // the rows of a strip under all kernel rows.
                     unsafe {
-                        if plan.inputs() == 4 { correlate::widen_four(&pixels) } else { correlate::widen_one(&pixels) }
+                        if plan.inputs() == 4 {
+                            correlate::widen_four(&pixels)
+                        } else {
+                            correlate::widen_one(&pixels)
+                        }
                     }
                 }
                 number += plan.inputs();

@@ -6,6 +6,7 @@
 use core::ops::Range;
 
 use super::planes::SHORT_ROW;
+use crate::graph::learn::MAX_GRID;
 use crate::kernels;
 use crate::learn::grid::Grid;
 use crate::learn::layers::geometry::Geometry;
@@ -133,23 +134,41 @@ impl Tensors<'_> {
         if self.is_thin() {
             return self.add_thin(channel, grid, error, sums, starts);
         }
+        let g = self.geometry;
+        let [_, stride_w] = g.window.stride.map(usize::from);
         let mut total = 0i32;
-        for cell in 0..grid.cells[0] * grid.cells[1] {
-            let own = error(cell);
-            if own != 0 {
-                let active = self.add_cell(channel, grid.cell(cell), own, sums, starts);
-                total = total.wrapping_add(own.wrapping_mul(active));
+        for column in 0..grid.cells[1] {
+            let mut errors = [0i32; MAX_GRID as usize];
+            for (row, own) in errors.iter_mut().enumerate().take(grid.cells[0]) {
+                *own = error(row * grid.cells[1] + column);
+            }
+            let (_, columns) = grid.cell(column);
+            let mut first = columns.start;
+            // Columns whose windows are whole go together.
+            while first < columns.end {
+                let cut = Cut::at(g, first);
+                let is_whole = first >= self.whole.0 && first < self.whole.1;
+                let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
+                let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
+                let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
+                for (row, &own) in errors.iter().enumerate().take(grid.cells[0]).filter(|(_, e)| **e != 0) {
+                    let (rows, _) = grid.cell(row * grid.cells[1]);
+                    let active = self.add_part(channel, (rows, first..end), (&cut, left), own, sums, starts);
+                    total = total.wrapping_add(own.wrapping_mul(active));
+                }
+                first = end;
             }
         }
         total
     }
 
-    /// Adds what the pixels of a cell with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of pixels
-    /// that count.
-    pub(crate) fn add_cell(
+    /// Adds what pixels with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of those that count. Their
+    /// columns are cut off alike, and the windows of the first begin at `left` in the input's rows.
+    fn add_part(
         &self,
         channel: usize,
         (rows, columns): (Range<usize>, Range<usize>),
+        (cut, left): (&Cut, usize),
         error: i32,
         sums: &mut [i32],
         starts: &mut Starts,
@@ -157,38 +176,27 @@ impl Tensors<'_> {
         starts.clear();
         let g = self.geometry;
         let [stride_h, stride_w] = g.window.stride.map(usize::from);
+        let (first, width) = (columns.start, columns.len());
         let mut active = 0;
-        let mut first = columns.start;
-        // Columns whose windows are whole go together.
-        while first < columns.end {
-            let cut = Cut::at(g, first);
-            let is_whole = first >= self.whole.0 && first < self.whole.1;
-            let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
-            let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
-            let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
-            let width = end - first;
-            let (mut y, mut x) = (rows.start, 0);
-            while y < rows.end {
-                // As many rows as the list takes, or what it takes of one.
-                let lines = if x == 0 { (starts.room() / width).min(rows.end - y) } else { 0 };
-                let count = if lines > 0 { width } else { (width - x).min(starts.room()) };
-                let at = (y * g.output[1] + first + x) * g.out_c + channel;
-                let of_h = Outputs { at, step: g.out_c, count, line: g.output[1] * g.out_c, lines: lines.max(1) };
-                let start = y * stride_h * g.input[1] * g.c + left + x * stride_w * g.c;
-                let of_x = Inputs { start, step: stride_w * g.c, line: stride_h * g.input[1] * g.c };
-                kernels::select(self.h, of_h, self.bounds, of_x, starts);
-                (y, x) = if x + count < width { (y, x + count) } else { (y + lines.max(1), 0) };
-                if starts.room() == 0 {
-                    active += Starts::MOST as i32;
-                    self.add(&cut, starts.rows(), error, sums);
-                    starts.clear();
-                }
+        let (mut y, mut x) = (rows.start, 0);
+        while y < rows.end {
+            // As many rows as the list takes, or what it takes of one.
+            let lines = if x == 0 { (starts.room() / width).min(rows.end - y) } else { 0 };
+            let count = if lines > 0 { width } else { (width - x).min(starts.room()) };
+            let at = (y * g.output[1] + first + x) * g.out_c + channel;
+            let of_h = Outputs { at, step: g.out_c, count, line: g.output[1] * g.out_c, lines: lines.max(1) };
+            let start = y * stride_h * g.input[1] * g.c + left + x * stride_w * g.c;
+            let of_x = Inputs { start, step: stride_w * g.c, line: stride_h * g.input[1] * g.c };
+            kernels::select(self.h, of_h, self.bounds, of_x, starts);
+            (y, x) = if x + count < width { (y, x + count) } else { (y + lines.max(1), 0) };
+            if starts.room() == 0 {
+                active += Starts::MOST as i32;
+                self.add(cut, starts.rows(), error, sums);
+                starts.clear();
             }
-            active += (Starts::MOST - starts.room()) as i32;
-            self.add(&cut, starts.rows(), error, sums);
-            starts.clear();
-            first = end;
         }
+        active += (Starts::MOST - starts.room()) as i32;
+        self.add(cut, starts.rows(), error, sums);
         active
     }
 
@@ -470,16 +478,18 @@ mod tests {
             for channel in 0..out_c {
                 let expected = by_definition(&t, channel, error);
                 let mut sums = vec![0; g.taps() * g.depth()];
+                let mut total = 0;
                 for cell in 0..9 {
-                    let (pixels, error) = (grid.cell(cell), of_cell(cell));
-                    let active = t.add_cell(channel, pixels.clone(), error, &mut sums, &mut Starts::new());
-                    assert_eq!(active, t.active(channel, pixels));
+                    total += of_cell(cell) * t.active(channel, grid.cell(cell));
                 }
-                assert_eq!(sums, expected, "{g:?} {channel}");
+                if !t.is_thin() {
+                    let found = t.add_channel(channel, &grid, of_cell, &mut sums, &mut Starts::new());
+                    assert_eq!((found, &sums), (total, &expected), "{g:?} {channel}");
+                }
                 if t.is_thin() {
                     let mut sums = vec![0; g.taps() * g.depth()];
-                    t.add_thin(channel, &grid, of_cell, &mut sums, &mut Starts::new());
-                    assert_eq!(sums, expected);
+                    let found = t.add_channel(channel, &grid, of_cell, &mut sums, &mut Starts::new());
+                    assert_eq!((found, &sums), (total, &expected));
                     thin += 1;
                 }
             }

@@ -193,7 +193,16 @@ pub fn learn(
         // The last lanes may have some of those before them among them.
         let base = if plan.is_some() { first.min(g.out_c - lanes) } else { first };
         let done = plan.is_some_and(|plan| {
-            kernels::add_planes(&tensors, &plan, base, &lesson.grid, error, gradients, &mut totals, (scratch, first == 0))
+            kernels::add_planes(
+                &tensors,
+                &plan,
+                base,
+                &lesson.grid,
+                error,
+                gradients,
+                &mut totals,
+                (scratch, first == 0),
+            )
         });
         let own = gradients.chunks_exact_mut(length.max(1)).zip(totals).take(lanes);
         for (channel, (gradients, mut total)) in (base..g.out_c).zip(own).skip(first - base) {

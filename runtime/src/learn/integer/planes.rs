@@ -153,7 +153,13 @@ mod tests {
     use super::*;
     use crate::format::record::Window;
 
-    fn geometry(input: [usize; 2], output: [usize; 2], kernel: [u16; 2], stride: u16, pad: [u16; 4]) -> Geometry {
+    fn geometry(
+        input: [usize; 2],
+        output: [usize; 2],
+        kernel: [u16; 2],
+        stride: u16,
+        pad: [u16; 4],
+    ) -> Geometry {
         let window = Window { kernel, stride: [stride; 2], dilation: [1; 2], pad };
         Geometry { input, c: 8, output, out_c: 8, window, order: Order::Depthwise { multiplier: 1 } }
     }

@@ -192,6 +192,16 @@ impl Update<'_> {
             (low, (i32::from(half) - low) >> 8)
         };
         let own = |half: i16| if upper { split(half).1 } else { split(half).0 };
+        // What is left to the sum where all magnitudes are the largest: the first weights are nearly always enough to tell that it
+        // is not reached.
+        let mut excess = (length as u64 * MOST as u64).saturating_sub(blocked::MOST_WEIGHT) as i64;
+        for pair in halves.get(lane..).unwrap_or(&[]).chunks(4) {
+            let of_pair = pair.iter().take(2).map(|&half| i64::from(MOST) - i64::from(own(half).abs()));
+            excess -= of_pair.sum::<i64>();
+            if excess <= 0 {
+                return 0;
+            }
+        }
         let places = || (0..length * 2).filter(|p| p & 2 == lane);
         let mut sum: u64 = places().map(|p| u64::from(own(halves[p]).unsigned_abs())).sum();
         let mut moved = 0;
