@@ -3,6 +3,7 @@
 
 mod head;
 mod plan;
+mod room;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher};
@@ -22,9 +23,6 @@ pub use plan::{
     Blocks, CodesName, Course, FeatureName, FeatureWish, HeadName, HeadPlan, HeadWish, LAST, LayerPlan,
     LearningPlan, PartName, Recipe, RuleName, StandardPlan, StandardWish, Statistics, Weights,
 };
-
-/// The part of the arena of inference that room for planes may take on top of it.
-const PLANES_PART: (u64, u64) = (15, 64);
 
 /// What learning takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -168,7 +166,7 @@ fn with_blobs(
         };
         layers.push(layer(wish, c, c.position == last.position, teacher)?);
     }
-    let words = words(&chosen, &layers).max(planes_words(&chosen, &layers, start));
+    let words = room::words(&chosen, &layers, start);
     let mut room = room_bytes(classes, words);
     places.next(room)?;
     let features_at = match &head {
@@ -240,38 +238,6 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
         crate::write::append(&mut out, |b| codec::encode(tap, b))?;
     }
     Ok(out)
-}
-
-/// Words of room that the layers need.
-fn words(chosen: &[&Candidate<'_>], layers: &[LearnLayer]) -> usize {
-    let own = chosen.iter().zip(layers).map(|(c, l)| c.shape.room_words(l.part));
-    let blocks =
-        layers.windows(2).enumerate().filter(|(_, l)| l[0].teacher == Teacher::Next).map(|(i, l)| {
-            let second = &chosen[i + 1].shape;
-            let features = cells(second, &l[1].teacher).features();
-            chosen[i].shape.block_words(l[0].part, second, features)
-        });
-    own.chain(blocks).max().unwrap_or(0)
-}
-
-/// Cells of the raster of a layer's features.
-fn cells(shape: &Shape, teacher: &Teacher) -> Grid {
-    let grid = match teacher {
-        Teacher::Local { grid, .. } => (*grid).into(),
-        Teacher::Output | Teacher::Next => 1,
-    };
-    Grid::new(grid, shape.geometry.output, shape.geometry.out_c)
-}
-
-/// Words of room with which the steps of int8 layers take fewer instructions, where a part of the arena of inference is
-/// enough.
-fn planes_words(chosen: &[&Candidate<'_>], layers: &[LearnLayer], arena: u32) -> usize {
-    let most = (u64::from(arena) * PLANES_PART.0 / PLANES_PART.1 / 4) as usize;
-    let own = chosen.iter().zip(layers).filter(|(_, l)| l.teacher != Teacher::Next).filter_map(|(c, l)| {
-        let grid = cells(&c.shape, &l.teacher);
-        c.shape.planes_words(l.part, grid.cells[0] * grid.cells[1], most)
-    });
-    own.max().unwrap_or(0)
 }
 
 /// Whether the layer's features are read by a table of its own that learns.
