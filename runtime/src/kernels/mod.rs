@@ -91,20 +91,25 @@ pub(crate) use portable::{add_errors, add_windows, energy, select, select_errors
 
 /// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
 /// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
-/// writes to; `error` gives that of a feature. `false`, and nothing is done, where
+/// writes to; `error` gives that of a feature. `false`, and nothing is added, where
 /// that is not faster. See [`crate::learn::integer`].
 #[cfg(not(arm_dsp))]
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn add_planes(
-    _: &crate::learn::integer::gradient::Tensors<'_>,
-    _: &crate::learn::integer::planes::Plan,
+    tensors: &crate::learn::integer::gradient::Tensors<'_>,
+    plan: &crate::learn::integer::planes::Plan,
     _channel: usize,
-    _: &crate::learn::grid::Grid,
+    grid: &crate::learn::grid::Grid,
     _error: impl Fn(usize) -> i32,
     _sums: &mut [i32],
     _totals: &mut [i32; 4],
-    _room: (&mut [i32], bool),
+    (room, is_first): (&mut [i32], bool),
 ) -> bool {
+    // The memory that a step is seen to use is the same everywhere: the host tells what a device takes.
+    let words = plan.words(tensors.geometry, grid.cells[0] * grid.cells[1]);
+    if let Some(room) = room.get_mut(..words).filter(|_| is_first) {
+        room.fill(0);
+    }
     false
 }
 

@@ -42,6 +42,10 @@ pub(crate) fn add_planes(
         && i8::try_from(tensors.zero).is_ok()
         && plan.is_of(g);
     let Some(room) = room.get_mut(..words).filter(|_| lie) else { return false };
+    if is_first {
+        // What is padding stays zero.
+        room.fill(0);
+    }
     // An activation that lets nothing through.
     if i32::from(high) - i32::from(low) < 2 {
         return true;
@@ -60,11 +64,6 @@ pub(crate) fn add_planes(
         return true;
     }
     let mut planes = Planes { tensors, plan, channel, cells: of_cells, errors, inputs };
-    if is_first {
-        // What is padding stays zero.
-        planes.errors.fill(0);
-        planes.inputs.fill(0);
-    }
     let mut first = 0;
     while first < g.output[0] {
         let rows = first..(first + plan.rows()).min(g.output[0]);
