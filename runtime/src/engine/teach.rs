@@ -108,6 +108,13 @@ impl Lecture<'_, '_> {
         Ok((work, of_classes, Words(words), pieces))
     }
 
+    /// Words of room that a step may use, those of the classes left out: no fewer than any layer needs.
+    fn all_words(&self) -> usize {
+        let head = &self.learning.head;
+        let end = head.answer.map_or(head.learned, |answer| answer.features);
+        (end.saturating_sub(head.room) as usize).saturating_sub(class_bytes(head.classes)) / 4
+    }
+
     fn float_rate(&self, layer: &TrainedLayer) -> f32 {
         let factor = self.rates.of(layer) as f32 * (1.0 / ONE as f32);
         self.learning.head.rate * layer.repr.rate * factor
@@ -202,10 +209,10 @@ impl Lecture<'_, '_> {
         if let Some(r) = layer.record.recurrent() {
             return self.recurrent(r, layer, arena, random);
         }
-        let (shape, part) = (&layer.shape, layer.repr.part);
+        let shape = &layer.shape;
         let head = &self.learning.head;
         let classes = usize::from(head.classes);
-        let (work, of_classes, mut words, mut pieces) = self.split(arena, shape.room_words(part))?;
+        let (work, of_classes, mut words, mut pieces) = self.split(arena, self.all_words())?;
         let own = Own::take(&mut pieces, layer, self.learning)?;
         let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
         let (x, h) = (bytes(shape.src)?, bytes(shape.dst)?);

@@ -89,17 +89,27 @@ pub(crate) fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
 #[cfg(not(arm_dsp))]
 pub(crate) use portable::{add_errors, add_windows, energy, select, select_errors};
 
-/// Four planes of a depthwise layer's gradients at once, in place of one after the other; `false`, and nothing is done,
-/// where there is no faster way. See [`crate::learn::integer`].
+/// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
+/// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
+/// writes to; `error` gives that of a feature. `false`, and nothing is added, where
+/// that is not faster. See [`crate::learn::integer`].
 #[cfg(not(arm_dsp))]
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn add_planes(
-    _: &crate::learn::integer::gradient::Tensors<'_>,
+    tensors: &crate::learn::integer::gradient::Tensors<'_>,
+    plan: &crate::learn::integer::planes::Plan,
     _channel: usize,
-    _row: (&crate::learn::grid::Grid, usize),
-    _errors: &crate::learn::integer::gradient::RowErrors,
+    grid: &crate::learn::grid::Grid,
+    _error: impl Fn(usize) -> i32,
     _sums: &mut [i32],
     _totals: &mut [i32; 4],
+    (room, is_first): (&mut [i32], bool),
 ) -> bool {
+    // The memory that a step is seen to use is the same everywhere: the host tells what a device takes.
+    let words = plan.words(tensors.geometry, grid.cells[0] * grid.cells[1]);
+    if let Some(room) = room.get_mut(..words).filter(|_| is_first) {
+        room.fill(0);
+    }
     false
 }
 

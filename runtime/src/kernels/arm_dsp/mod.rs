@@ -25,6 +25,7 @@ macro_rules! extension {
 mod add;
 mod coded;
 mod conv;
+mod correlate;
 mod depthwise;
 mod gather;
 mod linear;

@@ -1,7 +1,7 @@
 //! Sums of int8 rows, sixteen columns at a time: what gradients and features are made of. See
 //! [`crate::kernels::portable::add_rows`].
 
-use crate::learn::integer::gradient::{Outputs, Rows, Starts, Windows};
+use crate::learn::integer::gradient::{Inputs, Outputs, Rows, Starts, Windows};
 use core::arch::{asm, naked_asm};
 
 /// What [`blocks_aligned`] and [`blocks`] work on.
@@ -24,7 +24,7 @@ macro_rules! kernel {
     ($name:ident, $first:literal, $second:literal, $doc:literal) => {
         #[doc = $doc]
         ///
-        /// 14 to 16 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two sums of sixteen bits,
+        /// 13 to 15 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two sums of sixteen bits,
         /// which are multiplied by the factor when all rows are in.
         ///
         /// # Safety
@@ -40,6 +40,20 @@ macro_rules! kernel {
                 "smlatb r3, \\even, r12, r3",
                 "smlatb lr, \\odd, r12, lr",
                 "stmia.w r1!, {{r0, r2, r3, lr}}",
+                ".endm",
+                ".macro offshoot_rows_row",
+                "ldr lr, [r1], #4",
+                "add lr, r0",
+                $first,
+                "sxtab16 r4, r4, r2",
+                "sxtab16 r5, r5, r2, ror #8",
+                "sxtab16 r6, r6, r3",
+                "sxtab16 r7, r7, r3, ror #8",
+                $second,
+                "sxtab16 r8, r8, r2",
+                "sxtab16 r9, r9, r2, ror #8",
+                "sxtab16 r10, r10, r3",
+                "sxtab16 r11, r11, r3, ror #8",
                 ".endm",
                 "push {{r4-r11, lr}}",
                 "sub sp, #28",
@@ -60,19 +74,14 @@ macro_rules! kernel {
                 "mov r9, r4",
                 "mov r10, r4",
                 "mov r11, r4",
+                // Two rows a turn; an odd number begins with the second.
+                "sub lr, r12, r1",
+                "lsls lr, lr, #29",
+                "bmi 4f",
                 "3:",
-                "ldr lr, [r1], #4",
-                "add lr, r0",
-                $first,
-                "sxtab16 r4, r4, r2",
-                "sxtab16 r5, r5, r2, ror #8",
-                "sxtab16 r6, r6, r3",
-                "sxtab16 r7, r7, r3, ror #8",
-                $second,
-                "sxtab16 r8, r8, r2",
-                "sxtab16 r9, r9, r2, ror #8",
-                "sxtab16 r10, r10, r3",
-                "sxtab16 r11, r11, r3, ror #8",
+                "offshoot_rows_row",
+                "4:",
+                "offshoot_rows_row",
                 "cmp r1, r12",
                 "bne 3b",
                 "ldr r12, [sp, #12]",
@@ -92,6 +101,7 @@ macro_rules! kernel {
                 "add sp, #28",
                 "pop {{r4-r11, pc}}",
                 ".purgem offshoot_rows_merge",
+                ".purgem offshoot_rows_row",
             )
         }
     };
@@ -289,41 +299,98 @@ pub(crate) fn add_errors(
     }
 }
 
+/// What [`select_rectangle`] works on.
+#[repr(C)]
+struct Rectangle {
+    h: *const i8,
+    /// Bytes to the next output, and from behind the last of a row to the next row.
+    step: usize,
+    gap: usize,
+    /// Place of the input, to that of the next, and from behind the last of a row to the next row.
+    start: u32,
+    start_step: u32,
+    start_gap: u32,
+    /// Where places are written.
+    list: *mut u32,
+    /// Least output that counts, and how many more do.
+    low: i32,
+    width: u32,
+    /// Outputs of a row, rows.
+    count: usize,
+    lines: usize,
+}
+
+/// Writes the places of the inputs of outputs that count; gives the end of the list.
+///
+/// # Safety
+/// There is an output at least; all of them are valid, and the list has room for all.
+#[unsafe(naked)]
+unsafe extern "C" fn select_rectangle(rectangle: *const Rectangle) -> *mut u32 {
+    naked_asm!(
+        extension!(),
+        "push {{r4-r11, lr}}",
+        "sub sp, #4",
+        // r1 h, r2 step, r3 gap, r4 start, r5 its step, r6 its gap, r7 list, r8 low, r9 width, r10 count, r11 lines.
+        "add r0, #4",
+        "ldm r0, {{r2, r3, r4, r5, r6, r7, r8, r9, r10, r11}}",
+        "ldr r1, [r0, #-4]",
+        "2:",
+        "mov r0, r10",
+        "3:",
+        "ldrsb lr, [r1]",
+        "add r1, r2",
+        "str r4, [r7]",
+        "sub lr, r8",
+        "cmp lr, r9",
+        "it ls",
+        "addls r7, #4",
+        "add r4, r5",
+        "subs r0, #1",
+        "bne 3b",
+        "add r1, r3",
+        "add r4, r6",
+        "subs r11, #1",
+        "bne 2b",
+        "mov r0, r7",
+        "add sp, #4",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
 /// See [`crate::kernels::portable`].
 #[inline]
-pub(crate) fn select(
-    h: &[i8],
-    outputs: Outputs,
-    bounds: (i8, i8),
-    start: usize,
-    step: usize,
-    starts: &mut Starts,
-) {
-    let Outputs { at, step: of_h, count } = outputs;
-    let last = at + of_h * count.saturating_sub(1);
+pub(crate) fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
+    let Outputs { at, step, count, line, lines } = outputs;
+    // Of extents that a record has: they are far below the bounds of these numbers.
+    let last = at + step * count.saturating_sub(1) + line * lines.saturating_sub(1);
+    let end = inputs.start + inputs.step * count.saturating_sub(1) + inputs.line * lines.saturating_sub(1);
     let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
-    if count == 0 || count > starts.room() || last >= h.len() || width < 0 {
-        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
+    let ascends = lines <= 1 || inputs.line >= inputs.step * count.saturating_sub(1);
+    let some = count > 0 && lines > 0 && count * lines <= starts.room();
+    if !some || !ascends || last >= h.len() || width < 0 || end > i32::MAX as usize {
+        crate::kernels::portable::select(h, outputs, bounds, inputs, starts);
         return;
     }
     let write = |list: &mut [u32]| {
         let begin = list.as_mut_ptr();
-        let (mut place, mut value, mut start) = (begin, h.as_ptr().wrapping_add(at), start as u32);
-        for _ in 0..count {
-            // SAFETY: `last` lies in `h`; there is room for `count` starts, and no more places are written.
-            unsafe {
-                *place = start;
-                let inside = (i32::from(*value) - low) as u32 <= width as u32;
-                place = place.add(usize::from(inside));
-            }
-            value = value.wrapping_add(of_h);
-            start += step as u32;
-        }
-        // SAFETY: both point into `list`.
-        unsafe { place.offset_from(begin) as usize }
+        let rectangle = Rectangle {
+            h: h.as_ptr().wrapping_add(at),
+            step,
+            gap: line.wrapping_sub(step * count),
+            start: inputs.start as u32,
+            start_step: inputs.step as u32,
+            start_gap: inputs.line.wrapping_sub(inputs.step * count) as u32,
+            list: begin,
+            low,
+            width: width as u32,
+            count,
+            lines,
+        };
+        // SAFETY: the last output lies in `h`; there is room for all, and the end is in the list or behind it.
+        unsafe { select_rectangle(&rectangle).offset_from(begin) as usize }
     };
     if !starts.append(write) {
-        crate::kernels::portable::select(h, outputs, bounds, start, step, starts);
+        crate::kernels::portable::select(h, outputs, bounds, inputs, starts);
     }
 }
 
@@ -340,7 +407,7 @@ pub(crate) fn select_errors(
     starts: &mut Starts,
     own: &mut [i32],
 ) -> i32 {
-    let Outputs { at, step: of_h, count } = outputs;
+    let Outputs { at, step: of_h, count, .. } = outputs;
     let last = at + of_h * count.saturating_sub(1);
     let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
     let room = starts.room().min(own.len()).min(errors.len());
@@ -372,24 +439,38 @@ pub(crate) fn select_errors(
     total
 }
 
-/// `Σ (x - zero)²` of four bytes, added.
-#[inline(always)]
-fn squares(sum: u32, word: u32, zeros: u32) -> u32 {
-    let y;
-    // SAFETY: instructions on registers.
+/// `Σ (x - zero)²` of groups of sixteen bytes, one at least; sums of so many as fit in 32 bits.
+///
+/// # Safety
+/// The groups are valid.
+unsafe fn squares(x: *const i8, groups: usize, zeros: u32) -> u32 {
+    macro_rules! word {
+        () => {
+            "ldr {a}, [{x}], #4\n\
+             sxtb16 {b}, {a}, ror #8\n\
+             sxtb16 {a}, {a}\n\
+             ssub16 {b}, {b}, {zeros}\n\
+             ssub16 {a}, {a}, {zeros}\n\
+             smlad {sum}, {b}, {b}, {sum}\n\
+             smlad {sum}, {a}, {a}, {sum}"
+        };
+    }
+    let sum;
+    // SAFETY: as the function's.
     unsafe {
         asm!(
-            "sxtb16 {a}, {x}",
-            "sxtb16 {b}, {x}, ror #8",
-            "ssub16 {a}, {a}, {zeros}",
-            "ssub16 {b}, {b}, {zeros}",
-            "smlad {y}, {a}, {a}, {sum}",
-            "smlad {y}, {b}, {b}, {y}",
-            x = in(reg) word, zeros = in(reg) zeros, sum = in(reg) sum,
-            a = out(reg) _, b = out(reg) _, y = out(reg) y,
-            options(pure, nomem, nostack));
+            "2:",
+            word!(),
+            word!(),
+            word!(),
+            word!(),
+            "cmp {x}, {end}",
+            "bne 2b",
+            x = inout(reg) x => _, end = in(reg) x.wrapping_add(16 * groups), zeros = in(reg) zeros,
+            a = out(reg) _, b = out(reg) _, sum = inout(reg) 0u32 => sum,
+            options(nostack, readonly));
     }
-    y
+    sum
 }
 
 /// See [`crate::kernels::portable::energy`].
@@ -399,10 +480,13 @@ pub(crate) fn energy(x: &[i8], zero: i8) -> u64 {
     let mut total = 0;
     // So many squares of nine bits fit in 32.
     for part in x.chunks(1 << 15) {
-        let words = part.chunks_exact(4);
-        total += crate::kernels::portable::energy(words.remainder(), zero);
-        let word = |w: &[i8]| u32::from_le_bytes([w[0] as u8, w[1] as u8, w[2] as u8, w[3] as u8]);
-        total += u64::from(words.fold(0, |sum, w| squares(sum, word(w), zeros)));
+        let groups = part.len() / 16;
+        if groups > 0 {
+            // SAFETY: so many groups lie in the part.
+            total += u64::from(unsafe { squares(part.as_ptr(), groups, zeros) });
+        }
+        let rest = part.get(16 * groups..).unwrap_or(&[]);
+        total += crate::kernels::portable::energy(rest, zero);
     }
     total
 }

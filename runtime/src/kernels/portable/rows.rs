@@ -1,6 +1,6 @@
 //! What steps of learning are made of: sums of int8 rows, and the energy of a tensor.
 
-use crate::learn::integer::gradient::{Outputs, Rows, Starts, Windows};
+use crate::learn::integer::gradient::{Inputs, Outputs, Rows, Starts, Windows};
 
 /// Adds the windows that begin at `rows` to `sums`, line by line as [`add_rows`].
 pub(crate) fn add_windows(
@@ -32,25 +32,19 @@ pub(crate) fn add_errors(
     }
 }
 
-/// Appends a row for each of the outputs that lies strictly between the bounds: `start` for the first output, `step`
-/// more for each that follows. There is room for all.
-pub(crate) fn select(
-    h: &[i8],
-    outputs: Outputs,
-    bounds: (i8, i8),
-    start: usize,
-    step: usize,
-    starts: &mut Starts,
-) {
-    let values = h.get(outputs.at..).unwrap_or(&[]).iter().step_by(outputs.step.max(1));
-    for (i, &h) in values.take(outputs.count).enumerate() {
-        if h > bounds.0 && h < bounds.1 {
-            starts.push(start + i * step);
+/// Appends the input of each of the outputs that lies strictly between the bounds. There is room for all.
+pub(crate) fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
+    for line in 0..outputs.lines {
+        let row = h.get(outputs.at + line * outputs.line..).unwrap_or(&[]);
+        for (i, &h) in row.iter().step_by(outputs.step.max(1)).take(outputs.count).enumerate() {
+            if h > bounds.0 && h < bounds.1 {
+                starts.push(inputs.start + line * inputs.line + i * inputs.step);
+            }
         }
     }
 }
 
-/// As [`select`], with an error for each output; writes those of the rows that it appends to `own`, and gives their sum.
+/// As [`select`] for one row, with an error for each output; writes those of the rows that it appends to `own`, and gives their sum.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn select_errors(
     h: &[i8],

@@ -25,11 +25,13 @@ pub(super) struct Errors<'a> {
     classes: usize,
     /// Errors are shifted right by this, so that they take 16 bits and sums over pixels fit.
     fit: i32,
+    /// Half of what is shifted out.
+    half: i32,
     /// Value of an error of 1.
     pub(super) unit: Magnitude,
     /// `Σ ± residual` by four signs, of so many fours of classes: if codes are signs of a word.
     tables: Tables,
-    quads: usize,
+    tabled: bool,
 }
 
 impl<'a> Errors<'a> {
@@ -48,7 +50,7 @@ impl<'a> Errors<'a> {
         let mut bits = RESIDUAL_BITS + entry;
         let mut unit = mean.scaled(-RESIDUAL_BITS);
         let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
-        let mut quads = 0;
+        let mut tabled = false;
         if let Rule::CrossEntropy { scale } = lesson.rule {
             let scale = Magnitude::from_f32(scale);
             scores((h, quant), lesson, room, starts);
@@ -57,8 +59,8 @@ impl<'a> Errors<'a> {
             unit = unit.times(scale);
             // Residuals add up to at most 2 in absolute value.
             bits += i32::from(lesson.codes != Codes::Unit);
-            if tabled(&lesson.codes, classes) {
-                quads = classes.div_ceil(4);
+            tabled = is_tabled(&lesson.codes, classes);
+            if tabled {
                 of_residual(room.residual, &mut tables);
             }
         }
@@ -72,24 +74,43 @@ impl<'a> Errors<'a> {
             label: lesson.label,
             classes,
             fit,
+            half: (1 << fit) >> 1,
             unit: unit.scaled(fit),
             tables,
-            quads,
+            tabled,
         }
     }
 
     /// Error of a feature.
+    #[inline]
     pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
+        let error = if self.tabled {
+            // Tables of no classes are zero.
+            let word = self.signs(feature);
+            let entry = |(quad, table): (usize, &[i32; 16])| table[(word >> (4 * quad) & 15) as usize];
+            self.tables.iter().enumerate().map(entry).sum()
+        } else {
+            self.of_column(feature, residual)
+        };
+        // Rounded, not cut: a bias of half a unit would push all weights one way.
+        ((error + self.half) >> self.fit).clamp(-MOST, MOST)
+    }
+
+    /// Signs of the classes at a feature; bit set: negative.
+    #[inline]
+    fn signs(&self, feature: usize) -> u32 {
+        match self.codes {
+            Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+            _ => sign_word(&self.codes, feature, self.classes),
+        }
+    }
+
+    /// Error of a feature whose codes are not signs of a word, or by another rule, before it is shifted.
+    #[cold]
+    fn of_column(&self, feature: usize, residual: &[i32]) -> i32 {
         let mut error = 0i32;
-        match (self.rule, self.quads) {
-            (Rule::CrossEntropy { .. }, 1..) => {
-                let mut word = sign_word(&self.codes, feature, self.classes);
-                for table in self.tables.iter().take(self.quads) {
-                    error += table[(word & 15) as usize];
-                    word >>= 4;
-                }
-            }
-            (Rule::CrossEntropy { .. }, 0) => {
+        match self.rule {
+            Rule::CrossEntropy { .. } => {
                 self.codes
                     .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
             }
@@ -100,9 +121,7 @@ impl<'a> Errors<'a> {
                 }
             }),
         }
-        // Rounded, not cut: a bias of half a unit would push all weights one way.
-        let rounded = if self.fit == 0 { error } else { (error + (1 << (self.fit - 1))) >> self.fit };
-        rounded.clamp(-MOST, MOST)
+        error
     }
 }
 
@@ -117,8 +136,9 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
     let (features, channels) = (grid.features(), grid.channels);
     // Sums over all features of at most 255 a pixel fit in 32 bits.
     let small = h.len() <= (1 << 31) / 256;
-    let by_table = small && tabled(&lesson.codes, classes);
+    let by_table = small && is_tabled(&lesson.codes, classes);
     let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+    let quads = classes.div_ceil(4);
     room.sums.fill(0);
     for cell in 0..features / channels.max(1) {
         let sums = &mut room.gradients[..channels];
@@ -140,11 +160,13 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
         add(starts);
         for (j, &sum) in (cell * channels..).zip(&*sums) {
             if by_table {
-                let mut word = sign_word(&lesson.codes, j, classes);
-                for table in tables.iter_mut().take(classes.div_ceil(4)) {
-                    let entry = &mut table[(word & 15) as usize];
+                let word = match lesson.codes {
+                    Codes::Signs { seed } => codes::sign_word(seed, j as u32, 0),
+                    _ => sign_word(&lesson.codes, j, classes),
+                };
+                for (quad, table) in tables.iter_mut().enumerate().take(quads) {
+                    let entry = &mut table[(word >> (4 * quad) & 15) as usize];
                     *entry = entry.wrapping_add(sum);
-                    word >>= 4;
                 }
             } else {
                 let sum = i64::from(sum);
@@ -162,11 +184,12 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
     }
 }
 
-fn tabled(codes: &Codes<'_>, classes: usize) -> bool {
+fn is_tabled(codes: &Codes<'_>, classes: usize) -> bool {
     matches!(codes, Codes::Signs { .. } | Codes::Hadamard) && classes <= MOST_TABLED
 }
 
 /// Signs of the classes at a feature; bit set: negative.
+#[inline(never)]
 fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
     match *codes {
         Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),

@@ -5,6 +5,7 @@
 
 use core::ops::Range;
 
+use super::planes::SHORT_ROW;
 use crate::graph::learn::MAX_GRID;
 use crate::kernels;
 use crate::learn::grid::Grid;
@@ -72,15 +73,16 @@ impl Starts {
         Rows(self.at.get(..self.len).unwrap_or(&[]))
     }
 
-    /// Appends the rows that `select` writes to the front of the memory that it is given; it says how many they are. None
-    /// is appended, and the answer is `false`, unless they ascend and none is before the last.
+    /// Appends the rows that `select` writes to the front of the memory that it is given: it says how many they are, and that
+    /// they ascend. None is appended, and the answer is `false`, if the first is before the last of those that are there.
     #[cfg(arm_dsp)]
     pub(crate) fn append(&mut self, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
         let Some(free) = self.at.get_mut(self.len..) else { return false };
         let end = self.len + select(free);
-        // From the last on: kernels read between the first row and the last without looking at those between.
-        let ascends = self.at.get(self.len.saturating_sub(1)..end).is_some_and(<[u32]>::is_sorted);
-        if ascends {
+        // Kernels read between the first row and the last without looking at those between.
+        let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
+        let ascends = end == self.len || self.at.get(self.len).is_some_and(|&first| first >= last);
+        if ascends && end <= Self::MOST {
             self.len = end;
         }
         ascends
@@ -120,12 +122,53 @@ impl Tensors<'_> {
         rows.map(of_row).sum::<usize>() as i32
     }
 
-    /// Adds what the pixels of a cell with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of pixels
-    /// that count.
-    pub(crate) fn add_cell(
+    /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
+    pub(super) fn add_channel(
+        &self,
+        channel: usize,
+        grid: &Grid,
+        error: impl Fn(usize) -> i32,
+        sums: &mut [i32],
+        starts: &mut Starts,
+    ) -> i32 {
+        if self.is_thin() {
+            return self.add_thin(channel, grid, error, sums, starts);
+        }
+        let g = self.geometry;
+        let [_, stride_w] = g.window.stride.map(usize::from);
+        let mut total = 0i32;
+        for column in 0..grid.cells[1] {
+            let mut errors = [0i32; MAX_GRID as usize];
+            for (row, own) in errors.iter_mut().enumerate().take(grid.cells[0]) {
+                *own = error(row * grid.cells[1] + column);
+            }
+            let (_, columns) = grid.cell(column);
+            let mut first = columns.start;
+            // Columns whose windows are whole go together.
+            while first < columns.end {
+                let cut = Cut::at(g, first);
+                let is_whole = first >= self.whole.0 && first < self.whole.1;
+                let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
+                let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
+                let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
+                for (row, &own) in errors.iter().enumerate().take(grid.cells[0]).filter(|(_, e)| **e != 0) {
+                    let (rows, _) = grid.cell(row * grid.cells[1]);
+                    let active = self.add_part(channel, (rows, first..end), (&cut, left), own, sums, starts);
+                    total = total.wrapping_add(own.wrapping_mul(active));
+                }
+                first = end;
+            }
+        }
+        total
+    }
+
+    /// Adds what pixels with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of those that count. Their
+    /// columns are cut off alike, and the windows of the first begin at `left` in the input's rows.
+    fn add_part(
         &self,
         channel: usize,
         (rows, columns): (Range<usize>, Range<usize>),
+        (cut, left): (&Cut, usize),
         error: i32,
         sums: &mut [i32],
         starts: &mut Starts,
@@ -133,49 +176,39 @@ impl Tensors<'_> {
         starts.clear();
         let g = self.geometry;
         let [stride_h, stride_w] = g.window.stride.map(usize::from);
+        let (first, width) = (columns.start, columns.len());
         let mut active = 0;
-        let mut first = columns.start;
-        // Columns whose windows are whole go together.
-        while first < columns.end {
-            let cut = Cut::at(g, first);
-            let is_whole = first >= self.whole.0 && first < self.whole.1;
-            let end = if is_whole { self.whole.1.min(columns.end) } else { first + 1 };
-            let left = g.first_input(channel) + (first * stride_w + cut.skipped_columns(g)) * g.c;
-            let left = left.saturating_sub(usize::from(g.window.pad[1]) * g.c);
-            for y in rows.clone() {
-                let mut at = (y * g.output[1] + first) * g.out_c + channel;
-                let mut start = y * stride_h * g.input[1] * g.c + left;
-                let mut todo = end - first;
-                while todo > 0 {
-                    let count = todo.min(starts.room());
-                    let row = Outputs { at, step: g.out_c, count };
-                    kernels::select(self.h, row, self.bounds, start, stride_w * g.c, starts);
-                    (at, start) = (at + count * g.out_c, start + count * stride_w * g.c);
-                    todo -= count;
-                    if starts.room() == 0 {
-                        active += Starts::MOST as i32;
-                        self.add(&cut, starts.rows(), error, sums);
-                        starts.clear();
-                    }
-                }
+        let (mut y, mut x) = (rows.start, 0);
+        while y < rows.end {
+            // As many rows as the list takes, or what it takes of one.
+            let lines = if x == 0 { (starts.room() / width).min(rows.end - y) } else { 0 };
+            let count = if lines > 0 { width } else { (width - x).min(starts.room()) };
+            let at = (y * g.output[1] + first + x) * g.out_c + channel;
+            let of_h = Outputs { at, step: g.out_c, count, line: g.output[1] * g.out_c, lines: lines.max(1) };
+            let start = y * stride_h * g.input[1] * g.c + left + x * stride_w * g.c;
+            let of_x = Inputs { start, step: stride_w * g.c, line: stride_h * g.input[1] * g.c };
+            kernels::select(self.h, of_h, self.bounds, of_x, starts);
+            (y, x) = if x + count < width { (y, x + count) } else { (y + lines.max(1), 0) };
+            if starts.room() == 0 {
+                active += Starts::MOST as i32;
+                self.add(cut, starts.rows(), error, sums);
+                starts.clear();
             }
-            active += (Starts::MOST - starts.room()) as i32;
-            self.add(&cut, starts.rows(), error, sums);
-            starts.clear();
-            first = end;
         }
+        active += (Starts::MOST - starts.room()) as i32;
+        self.add(cut, starts.rows(), error, sums);
         active
     }
 
     /// Whether kernel rows meet few inputs, one behind the other: then [`Self::add_thin`] is the way.
-    pub(super) fn is_thin(&self) -> bool {
+    fn is_thin(&self) -> bool {
         let g = self.geometry;
-        let few = usize::from(g.window.kernel[1]) * g.c < 16 && g.output[1] <= Starts::MOST;
+        let few = usize::from(g.window.kernel[1]) * g.c < SHORT_ROW && g.output[1] <= Starts::MOST;
         few && g.depth() == g.c && g.window.dilation[1] == 1
     }
 
     /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
-    pub(super) fn add_thin(
+    fn add_thin(
         &self,
         channel: usize,
         grid: &Grid,
@@ -221,7 +254,7 @@ impl Tensors<'_> {
                         flush(starts, &errors);
                     }
                     let at = (y * g.output[1] + first) * g.out_c + channel;
-                    let row = Outputs { at, step: g.out_c, count: end - first };
+                    let row = Outputs { at, step: g.out_c, count: end - first, line: 0, lines: 1 };
                     let start = (y * stride_h * g.input[1] + column) * g.c;
                     let before = Starts::MOST - starts.room();
                     let own = errors.get_mut(before..).unwrap_or(&mut []);
@@ -306,12 +339,24 @@ impl Tensors<'_> {
     }
 }
 
-/// Outputs of one channel: their places in the tensor.
+/// Outputs of one channel, in a rectangle: their places in the tensor.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outputs {
     pub(crate) at: usize,
+    /// From one to the next, of `count` in a row.
     pub(crate) step: usize,
     pub(crate) count: usize,
+    /// From a row to the next, of so many.
+    pub(crate) line: usize,
+    pub(crate) lines: usize,
+}
+
+/// Inputs of outputs in a rectangle, by ascending place: none of a row lies behind one of the next.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Inputs {
+    pub(crate) start: usize,
+    pub(crate) step: usize,
+    pub(crate) line: usize,
 }
 
 /// Windows of an input: lines of `len` elements, the first `offset` behind its row's start, others `down` behind the
@@ -351,38 +396,6 @@ impl Cut {
 
     fn skipped_columns(&self, g: &Geometry) -> usize {
         self.first * usize::from(g.window.dilation[1])
-    }
-}
-
-/// Errors of the cells of a row of a raster, for four neighbouring channels each.
-pub(crate) type RowErrors = [[i32; 4]; MAX_GRID as usize];
-
-/// Adds what the pixels of four neighbouring output channels of a depthwise layer bring to `sums`, `[4, k_h, k_w]`, in
-/// a row of cells. Adds up in `totals` the errors of the pixels that count.
-pub(super) fn add_planes(
-    tensors: &Tensors<'_>,
-    channel: usize,
-    (grid, cell_row): (&Grid, usize),
-    errors: &RowErrors,
-    sums: &mut [i32],
-    totals: &mut [i32; 4],
-    starts: &mut Starts,
-) {
-    let g = tensors.geometry;
-    if errors.iter().all(|e| *e == [0; 4])
-        || kernels::add_planes(tensors, channel, (grid, cell_row), errors, sums, totals)
-    {
-        return;
-    }
-    for (column, errors) in errors.iter().take(grid.cells[1]).enumerate() {
-        let lanes = sums.chunks_exact_mut(g.taps().max(1)).zip(errors).zip(&mut *totals);
-        for (lane, ((sums, &error), total)) in lanes.enumerate() {
-            if error != 0 {
-                let cell = grid.cell(cell_row * grid.cells[1] + column);
-                let active = tensors.add_cell(channel + lane, cell, error, sums, starts);
-                *total = total.wrapping_add(error.wrapping_mul(active));
-            }
-        }
     }
 }
 
@@ -465,28 +478,19 @@ mod tests {
             for channel in 0..out_c {
                 let expected = by_definition(&t, channel, error);
                 let mut sums = vec![0; g.taps() * g.depth()];
+                let mut total = 0;
                 for cell in 0..9 {
-                    let (pixels, error) = (grid.cell(cell), of_cell(cell));
-                    let active = t.add_cell(channel, pixels.clone(), error, &mut sums, &mut Starts::new());
-                    assert_eq!(active, t.active(channel, pixels));
+                    total += of_cell(cell) * t.active(channel, grid.cell(cell));
                 }
-                assert_eq!(sums, expected, "{g:?} {channel}");
+                if !t.is_thin() {
+                    let found = t.add_channel(channel, &grid, of_cell, &mut sums, &mut Starts::new());
+                    assert_eq!((found, &sums), (total, &expected), "{g:?} {channel}");
+                }
                 if t.is_thin() {
                     let mut sums = vec![0; g.taps() * g.depth()];
-                    t.add_thin(channel, &grid, of_cell, &mut sums, &mut Starts::new());
-                    assert_eq!(sums, expected);
+                    let found = t.add_channel(channel, &grid, of_cell, &mut sums, &mut Starts::new());
+                    assert_eq!((found, &sums), (total, &expected));
                     thin += 1;
-                }
-                if matches!(order, Order::Depthwise { .. }) && channel + 4 <= out_c {
-                    let mut sums = vec![0; 4 * g.taps()];
-                    let (mut totals, mut starts) = ([0; 4], Starts::new());
-                    for row in 0..3 {
-                        let mut errors = [[0; 4]; MAX_GRID as usize];
-                        (0..3).for_each(|column| errors[column] = [of_cell(3 * row + column); 4]);
-                        let row = (&grid, row);
-                        add_planes(&t, channel, row, &errors, &mut sums, &mut totals, &mut starts);
-                    }
-                    assert_eq!(sums[..g.taps()], expected);
                 }
             }
         }

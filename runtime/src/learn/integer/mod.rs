@@ -12,6 +12,7 @@ pub(crate) mod gradient;
 pub mod magnitude;
 mod motion;
 mod parts;
+pub(crate) mod planes;
 pub mod softmax;
 pub(super) mod sparse;
 mod step;
@@ -19,10 +20,9 @@ mod update;
 
 use super::float::LowRank;
 use super::grid::Grid;
-use super::layers::geometry::{Geometry, Order};
+use super::layers::geometry::Geometry;
 use super::rules::Rule;
 use super::{Codes, Random};
-use crate::graph::learn::MAX_GRID;
 use crate::kernels;
 pub use block::{BlockRoom, Second, learn_first};
 use errors::Errors;
@@ -30,6 +30,7 @@ use gradient::{Starts, Tensors};
 pub use magnitude::Magnitude;
 pub use motion::Motion;
 use parts::Steps;
+use planes::Plan;
 pub use step::Coefficient;
 
 /// A layer and what it has just computed.
@@ -54,7 +55,7 @@ pub struct Layer<'a> {
 pub enum Part<'a> {
     /// Weights and biases.
     All {
-        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Blocked`]. Of int16 weights the upper
+        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Blocked`](super::layers::geometry::Order::Blocked). Of int16 weights the upper
         /// byte, rounded: what inference computes with.
         weights: &'a mut [i8],
         /// Of int16 weights what the upper byte leaves, in 1/256 of its unit; empty for int8. In the order of the plain form.
@@ -151,7 +152,7 @@ pub struct Room<'a> {
     pub residual: &'a mut [i32],
     /// A number a class.
     pub sums: &'a mut [i64],
-    /// [`Geometry::gradients`]
+    /// [`Geometry::gradients`]; with more of it, gradients of some layers take fewer instructions on some cores.
     pub gradients: &'a mut [i32],
 }
 
@@ -182,47 +183,35 @@ pub fn learn(
         steps.of_cells(lesson, &errors, room.residual);
         return steps.finish();
     }
-    if matches!(g.order, Order::Depthwise { .. }) {
-        for channel in (0..g.out_c).step_by(4) {
-            let gradients = &mut room.gradients[..4 * length];
-            gradients.fill(0);
-            let lanes = (g.out_c - channel).min(4);
-            let mut totals = [0i32; 4];
-            for row in 0..lesson.grid.cells[0] {
-                let mut of_cells: gradient::RowErrors = [[0; 4]; MAX_GRID as usize];
-                let first = row * lesson.grid.cells[1];
-                for (column, own) in of_cells.iter_mut().take(lesson.grid.cells[1]).enumerate() {
-                    for (lane, error) in own.iter_mut().take(lanes).enumerate() {
-                        *error = errors.at((first + column) * g.out_c + channel + lane, room.residual);
-                    }
-                }
-                let row = (&lesson.grid, row);
-                gradient::add_planes(&tensors, channel, row, &of_cells, gradients, &mut totals, &mut starts);
-            }
-            for (lane, gradients) in gradients.chunks_exact_mut(length.max(1)).take(lanes).enumerate() {
-                steps.whole(channel + lane, totals[lane], gradients, 0);
-            }
-        }
-        return;
-    }
-    let thin = tensors.is_thin();
-    for channel in 0..g.out_c {
-        let gradients = &mut room.gradients[..length];
+    let plan = Plan::new(&g, cells, room.gradients.len());
+    let lanes = if plan.is_some() { planes::LANES } else { 1 };
+    for first in (0..g.out_c).step_by(lanes) {
+        let (gradients, scratch) = room.gradients.split_at_mut(lanes * length);
         gradients.fill(0);
-        let mut total = 0i32;
-        if thin {
-            let error = |cell: usize| errors.at(cell * g.out_c + channel, room.residual);
-            total = tensors.add_thin(channel, &lesson.grid, error, gradients, &mut starts);
-        }
-        for cell in (0..cells).filter(|_| !thin) {
-            let error = errors.at(cell * g.out_c + channel, room.residual);
-            if error != 0 {
-                let pixels = lesson.grid.cell(cell);
-                let active = tensors.add_cell(channel, pixels, error, gradients, &mut starts);
-                total = total.wrapping_add(error.wrapping_mul(active));
+        let error = |feature: usize| errors.at(feature, room.residual);
+        let mut totals = [0i32; planes::LANES];
+        // The last lanes may have some of those before them among them.
+        let base = if plan.is_some() { first.min(g.out_c - lanes) } else { first };
+        let done = plan.is_some_and(|plan| {
+            kernels::add_planes(
+                &tensors,
+                &plan,
+                base,
+                &lesson.grid,
+                error,
+                gradients,
+                &mut totals,
+                (scratch, first == 0),
+            )
+        });
+        let own = gradients.chunks_exact_mut(length.max(1)).zip(totals).take(lanes);
+        for (channel, (gradients, mut total)) in (base..g.out_c).zip(own).skip(first - base) {
+            if !done {
+                let of_cell = |cell: usize| error(cell * g.out_c + channel);
+                total = tensors.add_channel(channel, &lesson.grid, of_cell, gradients, &mut starts);
             }
+            steps.whole(channel, total, gradients, 0);
         }
-        steps.whole(channel, total, gradients, 0);
     }
 }
 

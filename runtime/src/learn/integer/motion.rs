@@ -50,11 +50,12 @@ impl Motion<'_> {
     }
 
     /// Adds noise to gradients whose unit is given.
+    #[inline]
     pub(super) fn add_noise(&self, gradients: &mut [i32], unit: Magnitude, random: &mut Random) {
-        let deviation = self.noise.over(unit).whole(0).min(MOST_NOISE) as i64;
         if self.noise == Magnitude::ZERO {
             return;
         }
+        let deviation = self.noise.over(unit).whole(0).min(MOST_NOISE) as i64;
         for gradient in gradients {
             let noise = deviation * i64::from(normal(random)) / DEVIATION;
             *gradient = gradient.saturating_add(noise.clamp(i32::MIN.into(), i32::MAX.into()) as i32);

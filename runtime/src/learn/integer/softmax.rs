@@ -6,12 +6,12 @@ use super::magnitude::Magnitude;
 pub const RESIDUAL_BITS: i32 = 15;
 
 /// `2^-fraction` for a fraction of 2^16, in 2^-30: the series of the exponential to the sixth power, error below 2^-20.
-fn exp2_of_negative(fraction: u64) -> u64 {
+fn exp2_of_negative(fraction: u64) -> u32 {
     // fraction · ln 2, in 2^-30.
     let x = (fraction * 744_261_118) >> 16;
-    let one = 1u64 << 30;
-    // Horner's scheme: 1 - x (1 - x/2 (1 - x/3 (…))), every bracket between 0 and 1.
-    [6u64, 5, 4, 3, 2, 1].iter().fold(one, |inner, n| one - ((x * inner) >> 30) / n)
+    let one = 1u32 << 30;
+    // Horner's scheme: 1 - x (1 - x/2 (1 - x/3 (…))), every bracket between 0 and 1. What is divided has thirty bits.
+    [6, 5, 4, 3, 2, 1].iter().fold(one, |inner, n| one - ((x * u64::from(inner)) >> 30) as u32 / n)
 }
 
 /// Scores (`score · unit` is what they mean) to residuals in 2^-15, in place.
@@ -26,11 +26,13 @@ pub fn residual(scores: &mut [i32], sums: &[i64], unit: Magnitude, label: usize)
         if whole >= 31 { 0 } else { exp2_of_negative(distance & 0xffff) >> whole }
     };
     let mut total = 0u64;
-    for &sum in sums {
-        total += power(sum);
+    for (score, &sum) in scores.iter_mut().zip(sums) {
+        let power = power(sum);
+        total += u64::from(power);
+        *score = power as i32;
     }
-    for (k, (score, &sum)) in scores.iter_mut().zip(sums).enumerate() {
-        let share = (power(sum) << RESIDUAL_BITS) / total.max(1);
+    for (k, score) in scores.iter_mut().enumerate() {
+        let share = (u64::from(*score as u32) << RESIDUAL_BITS) / total.max(1);
         *score = share as i32 - i32::from(k == label) * (1 << RESIDUAL_BITS);
     }
 }

@@ -38,6 +38,24 @@ pub(super) fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     upper
 }
 
+/// Place of an input's half among those of a channel: the order of a group of four inputs is that of the record.
+#[inline(always)]
+fn place(input: usize) -> usize {
+    (input & !3) * 2 + (input & 1) * 4 + (input >> 1 & 1)
+}
+
+/// Replaces one of the two weights of a half by what `next` makes of it; gives what was taken off it.
+#[inline(always)]
+fn exchange(half: &mut i16, upper: bool, next: impl FnOnce(i32) -> i32) -> i32 {
+    // The upper of two weights is 256 times the value that the lower one leaves.
+    let low = i32::from(*half as i8);
+    let high = (i32::from(*half) - low) >> 8;
+    let old = if upper { high } else { low };
+    let new = next(old);
+    *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
+    old - new
+}
+
 impl<'a> Update<'a> {
     pub(super) fn new(
         weights: &'a mut [i8],
@@ -57,15 +75,15 @@ impl Update<'_> {
         let mut moved = 0;
         // A loop for each of the four.
         match (sixteen, c.is_small()) {
+            (_, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
             (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
-            (true, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
             (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
         }
     }
 
-    /// The way of the fast kernels for blocked weights of sixteen bits; whether there is one.
+    /// The way of the fast kernels for blocked weights; whether there is one.
     fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
         let g = self.geometry;
         let Order::Blocked { row } = g.order else { return false };
@@ -74,14 +92,29 @@ impl Update<'_> {
         let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
         let halves = halves.get_mut(channel / 4 * lines * row * 2 + (channel & 2)..).unwrap_or(&mut []);
         let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
-        let own = gradients.chunks(segment).zip(fine.chunks_mut(segment));
-        for (ky, (gradients, fine)) in own.enumerate() {
+        // Lines that are not padded lie one behind the other.
+        let joined = if segment == row { segment * lines } else { segment };
+        let mut fine = fine.chunks_mut(joined);
+        for (ky, gradients) in gradients.chunks(joined).enumerate() {
             let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
+            let fine = fine.next().unwrap_or(&mut []);
             let upper = channel & 1 == 1;
-            match kernels::step_line(halves, upper, fine, gradients, c.parts(), self.random) {
+            let (groups, rest) = gradients.split_at(gradients.len() & !3);
+            let (fine, fine_rest) = fine.split_at_mut(fine.len().min(groups.len()));
+            match kernels::step_line(halves, upper, fine, groups, c.parts(), self.random) {
                 Some(line) => *moved += line,
                 // Lines are alike: if not one then none.
                 None => return false,
+            }
+            let halves = halves.get_mut(2 * groups.len()..).unwrap_or(&mut []);
+            let mut fine = fine_rest.iter_mut();
+            for (j, &gradient) in rest.iter().enumerate() {
+                let Some(half) = halves.get_mut(place(j)) else { break };
+                let step = c.small(gradient, self.random);
+                *moved += exchange(half, upper, |old| match fine.next() {
+                    Some(fine) => of_sixteen(old, fine, step),
+                    None => of_eight(old, step),
+                });
             }
         }
         if segment * lines * MOST as usize > blocked::MOST_WEIGHT as usize {
@@ -130,16 +163,9 @@ impl Update<'_> {
         for (ky, gradients) in gradients.chunks(segment).enumerate() {
             let halves = halves.get_mut(ky * 2 * row..).unwrap_or(&mut []);
             for (j, &gradient) in gradients.iter().enumerate() {
-                // The order of a group of four inputs: see the record.
-                let place = (j & !3) * 2 + (j & 1) * 4 + (j >> 1 & 1);
-                let Some(half) = halves.get_mut(place) else { break };
-                // The upper of two weights is 256 times the value that the lower one leaves.
-                let low = i32::from(*half as i8);
-                let high = (i32::from(*half) - low) >> 8;
-                let old = if upper { high } else { low };
-                let new = next(old, fine.next().unwrap_or(&mut none), gradient, &mut random);
-                *half = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
-                moved += old - new;
+                let Some(half) = halves.get_mut(place(j)) else { break };
+                let fine = fine.next().unwrap_or(&mut none);
+                moved += exchange(half, upper, |old| next(old, fine, gradient, &mut random));
             }
         }
         *self.random = random;
@@ -166,6 +192,16 @@ impl Update<'_> {
             (low, (i32::from(half) - low) >> 8)
         };
         let own = |half: i16| if upper { split(half).1 } else { split(half).0 };
+        // What is left to the sum where all magnitudes are the largest: the first weights are nearly always enough to tell that it
+        // is not reached.
+        let mut excess = (length as u64 * MOST as u64).saturating_sub(blocked::MOST_WEIGHT) as i64;
+        for pair in halves.get(lane..).unwrap_or(&[]).chunks(4) {
+            let of_pair = pair.iter().take(2).map(|&half| i64::from(MOST) - i64::from(own(half).abs()));
+            excess -= of_pair.sum::<i64>();
+            if excess <= 0 {
+                return 0;
+            }
+        }
         let places = || (0..length * 2).filter(|p| p & 2 == lane);
         let mut sum: u64 = places().map(|p| u64::from(own(halves[p]).unsigned_abs())).sum();
         let mut moved = 0;

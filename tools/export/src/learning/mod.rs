@@ -3,6 +3,7 @@
 
 mod head;
 mod plan;
+mod room;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher};
@@ -165,7 +166,7 @@ fn with_blobs(
         };
         layers.push(layer(wish, c, c.position == last.position, teacher)?);
     }
-    let words = words(&chosen, &layers);
+    let words = room::words(&chosen, &layers, start);
     let mut room = room_bytes(classes, words);
     places.next(room)?;
     let features_at = match &head {
@@ -237,22 +238,6 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
         crate::write::append(&mut out, |b| codec::encode(tap, b))?;
     }
     Ok(out)
-}
-
-/// Words of room that the layers need.
-fn words(chosen: &[&Candidate<'_>], layers: &[LearnLayer]) -> usize {
-    let own = chosen.iter().zip(layers).map(|(c, l)| c.shape.room_words(l.part));
-    let blocks =
-        layers.windows(2).enumerate().filter(|(_, l)| l[0].teacher == Teacher::Next).map(|(i, l)| {
-            let second = &chosen[i + 1].shape;
-            let grid = match l[1].teacher {
-                Teacher::Local { grid, .. } => grid.into(),
-                Teacher::Output | Teacher::Next => 1,
-            };
-            let features = Grid::new(grid, second.geometry.output, second.geometry.out_c).features();
-            chosen[i].shape.block_words(l[0].part, second, features)
-        });
-    own.chain(blocks).max().unwrap_or(0)
 }
 
 /// Whether the layer's features are read by a table of its own that learns.
