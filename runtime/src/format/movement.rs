@@ -75,7 +75,7 @@ pub struct Fill {
     pub value: i32,
 }
 
-/// Reflect or edge padding (constant padding is [`Fill`] + [`Copy`]). `dims` and `pad` cover the last four
+/// Reflect or edge padding (constant padding is [`Fill`] + [`struct@Copy`]). `dims` and `pad` cover the last four
 /// axes; `pad` is [before, after] of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
