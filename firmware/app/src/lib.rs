@@ -6,6 +6,7 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod keep;
 mod link;
 mod log;
 mod observe;

@@ -11,10 +11,7 @@ pub(crate) struct Link<S> {
 
 impl<S: Read + Write> Link<S> {
     pub(crate) fn new(serial: S) -> Self {
-        Self {
-            serial,
-            reader: FrameReader::new(),
-        }
+        Self { serial, reader: FrameReader::new() }
     }
 
     /// Waits for the next frame: its payload, or what was wrong with it. `None` when the line is closed.

@@ -38,15 +38,8 @@ impl<S: Read + Write, C: Clock, K: StackGauge> Observer for Profiler<'_, S, C, K
     fn after(&mut self, operator: OpInfo, _output: &[u8]) {
         let end = self.clock.now();
         let stack = self.gauge.deepest().saturating_sub(self.depth);
-        let count = self
-            .clock
-            .between(self.start, end)
-            .saturating_sub(self.reading_cost);
-        self.link.send(&Response::Operator(OperatorReport {
-            count,
-            stack,
-            ..report(operator)
-        }));
+        let count = self.clock.between(self.start, end).saturating_sub(self.reading_cost);
+        self.link.send(&Response::Operator(OperatorReport { count, stack, ..report(operator) }));
     }
 }
 
@@ -57,23 +50,13 @@ pub(crate) struct Digester<'l, S> {
 
 impl<S: Read + Write> Observer for Digester<'_, S> {
     fn after(&mut self, operator: OpInfo, output: &[u8]) {
-        self.link.send(&Response::Operator(OperatorReport {
-            digest: crc32(output),
-            ..report(operator)
-        }));
+        self.link.send(&Response::Operator(OperatorReport { digest: crc32(output), ..report(operator) }));
     }
 }
 
 fn report(operator: OpInfo) -> OperatorReport {
     let OpInfo { index, tag, origin } = operator;
-    OperatorReport {
-        index,
-        tag: number(tag),
-        origin,
-        count: 0,
-        stack: 0,
-        digest: 0,
-    }
+    OperatorReport { index, tag: number(tag), origin, count: 0, stack: 0, digest: 0 }
 }
 
 fn number(tag: Tag) -> u8 {

@@ -1,6 +1,7 @@
 //! The service: one loop without a model, one with it. While a model is open it borrows the memory that it lies in,
 //! so the compiler sees that nobody writes there.
 
+use crate::keep::{forget, nothing, restore, save};
 use crate::link::Link;
 use crate::log::{log_info, log_warn};
 use crate::observe::{Digester, Profiler, reading_cost};
@@ -145,22 +146,9 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     source: Source,
     opening: Opening,
 ) -> State {
-    let facts = (
-        device.board,
-        device.model_ram.len(),
-        device.model_flash.len(),
-        device.arena.len(),
-    );
+    let facts = (device.board, device.model_ram.len(), device.model_flash.len(), device.arena.len());
     let address = device.model_flash.as_ptr().addr() as u32;
-    let Device {
-        clock,
-        gauge,
-        model_flash,
-        model_ram,
-        arena,
-        store,
-        ..
-    } = device;
+    let Device { clock, gauge, model_flash, model_ram, arena, store, .. } = device;
     let ram_len = model_ram.len();
     let bytes: &[u8] = match source {
         Source::Flash => in_flash(model_flash),
@@ -177,9 +165,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
         };
         // At boot: what was learned is there again, if the model learns, the arena has room, and flash has it.
         let stored = store.as_ref().and_then(Store::generation).is_some();
-        let learns = model
-            .train_arena_bytes()
-            .is_some_and(|needed| needed as usize <= arena.len());
+        let learns = model.train_arena_bytes().is_some_and(|needed| needed as usize <= arena.len());
         if opening == Opening::Run && !(stored && learns) {
             return Ok((Engine::new(model, arena)?, report));
         }
@@ -332,98 +318,13 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             Ok(RunReport { count, stack, arena })
         }
         Mode::Profile => {
-            engine.run(&mut Profiler {
-                link,
-                clock,
-                gauge,
-                reading_cost,
-                depth: 0,
-                start: 0,
-            })?;
-            Ok(RunReport {
-                count: 0,
-                stack: 0,
-                arena: 0,
-            })
+            engine.run(&mut Profiler { link, clock, gauge, reading_cost, depth: 0, start: 0 })?;
+            Ok(RunReport { count: 0, stack: 0, arena: 0 })
         }
         Mode::Digest => {
             engine.run(&mut Digester { link })?;
-            Ok(RunReport {
-                count: 0,
-                stack: 0,
-                arena: 0,
-            })
+            Ok(RunReport { count: 0, stack: 0, arena: 0 })
         }
-    }
-}
-
-/// Why nothing came back from flash.
-fn nothing<F: NorFlash>(store: &Option<Store<F>>) -> Failure {
-    let code = if store.is_some() {
-        ErrorCode::NothingStored
-    } else {
-        ErrorCode::NoStore
-    };
-    Failure::new(code, 0)
-}
-
-/// What a store says, in the protocol's words.
-fn of_store<E>(error: offshoot::store::Error<E>) -> Failure {
-    match error {
-        offshoot::store::Error::TooLarge { capacity, .. } => Failure::new(ErrorCode::StoreTooSmall, capacity),
-        offshoot::store::Error::Length { .. } => Failure::new(ErrorCode::NothingStored, 0),
-        _ => Failure::new(ErrorCode::StoreFault, 0),
-    }
-}
-
-fn save<F: NorFlash>(
-    engine: &Engine<'_, '_>,
-    store: &mut Option<Store<F>>,
-    digest: u32,
-) -> Result<StoreReport, Failure> {
-    let learned = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
-    let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
-    let generation = store.save(digest, &[learned]).map_err(of_store)?;
-    Ok(StoreReport {
-        generation,
-        capacity: store.capacity(),
-    })
-}
-
-/// Brings back what was saved with this model. What fails leaves the weights of the file, but for a flash that holds nothing of
-/// this model.
-fn restore<F: NorFlash>(
-    engine: &mut Engine<'_, '_>,
-    store: &mut Option<Store<F>>,
-    digest: u32,
-) -> Result<StoreReport, Failure> {
-    let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
-    let mut generation = 0;
-    engine.restore_with(|own| {
-        let found = store.load(digest, own).map_err(of_store)?;
-        generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
-        Ok::<(), Failure>(())
-    })?;
-    Ok(StoreReport {
-        generation,
-        capacity: store.capacity(),
-    })
-}
-
-/// Goes back to the weights of the file, in RAM and, if wanted, in flash.
-fn forget<F: NorFlash>(
-    engine: &mut Engine<'_, '_>,
-    store: &mut Option<Store<F>>,
-    flash: bool,
-) -> Result<(), Failure> {
-    if flash {
-        let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
-        store.factory_reset().map_err(of_store)?;
-    }
-    match engine.course() {
-        Some(_) => Ok(engine.forget()?),
-        None if flash => Ok(()),
-        None => Err(Failure::new(ErrorCode::NotLearning, 0)),
     }
 }
 
@@ -461,11 +362,7 @@ fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> 
     let end = clock.now();
     result?;
     let count = clock.between(start, end).saturating_sub(reading_cost);
-    Ok(RunReport {
-        count,
-        stack: 0,
-        arena: 0,
-    })
+    Ok(RunReport { count, stack: 0, arena: 0 })
 }
 
 /// Bytes of stack below `depth` that were used since the gauge painted it.
@@ -506,12 +403,7 @@ fn respond<S: Read + Write>(link: &mut Link<S>, answer: Result<(), Failure>) {
 }
 
 fn info<'d, C: Clock, K, F>(device: &Device<'d, C, K, F>) -> Info<'d> {
-    let facts = (
-        device.board,
-        device.model_ram.len(),
-        device.model_flash.len(),
-        device.arena.len(),
-    );
+    let facts = (device.board, device.model_ram.len(), device.model_flash.len(), device.arena.len());
     info_of::<C>(facts, device.model_flash.as_ptr().addr() as u32)
 }
 
@@ -537,10 +429,7 @@ fn begin_load(room: usize, len: u32) -> Result<usize, Failure> {
 /// The model at the front of the flash, which is as long as its header says; all of it if it says nothing possible.
 fn in_flash(flash: &[u8]) -> &[u8] {
     let header = HeaderView::new_checked(flash).and_then(|view| view.parse());
-    header
-        .ok()
-        .and_then(|header| flash.get(..header.file_len as usize))
-        .unwrap_or(flash)
+    header.ok().and_then(|header| flash.get(..header.file_len as usize)).unwrap_or(flash)
 }
 
 fn write(target: &mut [u8], offset: u32, data: &[u8]) -> Result<(), Failure> {
@@ -572,7 +461,5 @@ fn chunk(tensor: &[u8], offset: u32, len: u16) -> Result<&[u8], Failure> {
     if len > CHUNK_MAX {
         return Err(Failure::new(ErrorCode::Range, CHUNK_MAX as u32));
     }
-    tensor
-        .get(start..start.checked_add(len).ok_or(range)?)
-        .ok_or(range)
+    tensor.get(start..start.checked_add(len).ok_or(range)?).ok_or(range)
 }

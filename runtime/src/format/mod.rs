@@ -11,16 +11,21 @@ pub mod codec;
 pub mod coded;
 pub mod crc;
 mod decode;
+mod elementwise;
 pub mod header;
 pub mod learn;
 pub mod linear;
+mod movement;
 pub mod nested;
 pub mod packed;
+mod quantize;
 pub mod record;
 pub mod recurrent;
+mod reduce;
 pub mod sparse;
 pub mod stage;
 pub mod tag;
+mod weighted;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.
 pub mod requires {

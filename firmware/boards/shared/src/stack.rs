@@ -27,10 +27,7 @@ impl Stack {
     /// The stack as the linker laid it out. Take it once, and only where that stack is in use.
     pub fn of_linker() -> Self {
         // Only the addresses mean something.
-        Self {
-            bottom: (&raw const _stack_end).addr(),
-            top: (&raw const _stack_start).addr(),
-        }
+        Self { bottom: (&raw const _stack_end).addr(), top: (&raw const _stack_start).addr() }
     }
 }
 
