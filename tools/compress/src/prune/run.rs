@@ -202,7 +202,7 @@ pub fn prune(
         let mut lifted = vec![0.0; groups.len()];
         let found = scores(&small, &own, options.score, &few, 32)?;
         origin.iter().zip(found).for_each(|(&g, s)| lifted[g] += s);
-        let share = limits.bytes_share(before);
+        let share = limits.bytes_share(before, if period == 1 { before } else { gauge.size(&small)? });
         let moves = order(graph, &groups, &lifted, &removed, options.multiple, options.least, share);
         let count = shortest(&moves, |moves| {
             let marked = with(&removed, moves);
@@ -300,14 +300,18 @@ impl Limits {
         }
     }
 
-    /// How much bytes count beside multiply-accumulates: as much as there is to save of them. Half where nothing is said of
-    /// work, so that both fall.
-    fn bytes_share(&self, before: Size) -> f64 {
-        let excess = |limit: u64, whole: u64| 1.0 - limit as f64 / whole.max(1) as f64;
-        let bytes = excess(self.flash, before.flash);
-        let instructions = before.instructions.map_or(0.0, |i| excess(self.instructions, i));
-        let work = excess(self.macs, before.macs).max(instructions);
-        if work <= 0.0 { 0.5 } else { (bytes / (bytes + work)).clamp(0.1, 0.9) }
+    /// How much bytes count beside multiply-accumulates: as much as there is left to save of them, now that a network is as
+    /// small as `now`. Half where nothing is said of work, so that both fall.
+    fn bytes_share(&self, before: Size, now: Size) -> f64 {
+        let left = |limit: u64, whole: u64, now: u64| {
+            if limit < whole { (1.0 - limit as f64 / now.max(1) as f64).max(0.0) } else { 0.0 }
+        };
+        let instructions = before.instructions.zip(now.instructions);
+        let of_work = self.macs < before.macs || before.instructions.is_some_and(|i| self.instructions < i);
+        let bytes = left(self.flash, before.flash, now.flash);
+        let work = left(self.macs, before.macs, now.macs)
+            .max(instructions.map_or(0.0, |(whole, now)| left(self.instructions, whole, now)));
+        if !of_work || bytes + work <= 0.0 { 0.5 } else { (bytes / (bytes + work)).clamp(0.1, 0.9) }
     }
 }
 
@@ -407,4 +411,25 @@ pub fn samples(graph: &Graph, data: &Dataset, count: usize) -> Vec<Vec<ArrayD<f3
         inputs.map(cut).collect()
     };
     (0..count.min(data.len())).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_save_decides_what_counts() {
+        let size = |flash, macs| Size { flash, ram: 10, macs, instructions: None };
+        let whole = size(1000, 1000);
+        let limits = |flash, macs| Limits { flash, ram: 10, macs, instructions: u64::MAX };
+        let both = limits(500, 500);
+        assert_eq!(both.bytes_share(whole, whole), 0.5);
+        // Flash is as it should be: only work counts, and the other way round.
+        assert_eq!(both.bytes_share(whole, size(450, 800)), 0.1);
+        assert_eq!(both.bytes_share(whole, size(800, 450)), 0.9);
+        assert!(both.bytes_share(whole, size(600, 900)) < 0.35);
+        // Nothing is said of work.
+        assert_eq!(limits(500, 1000).bytes_share(whole, size(700, 900)), 0.5);
+        assert_eq!(limits(1000, 500).bytes_share(whole, whole), 0.1);
+    }
 }
