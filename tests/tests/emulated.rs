@@ -12,16 +12,10 @@ use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy;
 use offshoot_target::{BOARDS, Device, HostDevice, Target, TargetError};
-use offshoot_tests::{data, root, skip_emulated};
+use offshoot_tests::{board, data, root, skip_emulated};
 
 const UI: Ui = Ui { json: true };
 const SHIPPED: [&str; 3] = ["glyphs", "vibration", "tones"];
-
-fn board(name: &str) -> Box<dyn Device> {
-    let target = Target::parse(name).unwrap();
-    offshoot_target::open(&target)
-        .unwrap_or_else(|e| panic!("{name}: {e}\nrun scripts/install-deps.sh and firmware/build.sh"))
-}
 
 /// A shipped model as int8 or float, with its test samples.
 fn shipped(name: &str, precision: &Precision) -> (OffFile, Inputs) {

@@ -233,11 +233,7 @@ fn winograd_strips(file: &[u8]) -> Vec<[usize; 3]> {
 
 #[test]
 fn strips_of_winograd_tiles_give_the_bits_of_plain_operators_on_cortex_m4() {
-    let mut device = (!offshoot_tests::skip_emulated()).then(|| {
-        let target = Target::parse("qemu:cortex-m4").unwrap();
-        offshoot_target::open(&target)
-            .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"))
-    });
+    let mut device = (!offshoot_tests::skip_emulated()).then(|| offshoot_tests::board("qemu:cortex-m4"));
     let (mut host, mut met) = (HostDevice::new(), vec![]);
     for (seed, strides) in [[3, 3], [4, 7], [11, 11], [8, 9], [7, 11], [4, 5]].into_iter().enumerate() {
         let graph = small_behind_large(strides, 0x5eed + seed as u64);

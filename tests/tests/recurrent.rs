@@ -12,8 +12,8 @@ use offshoot_data::npy;
 use offshoot_export::{CompileOptions, LearningPlan, compile};
 use offshoot_ir::{Data, Graph, Op, RecurrentKind, Returns, ValueId};
 use offshoot_reference::Executor;
-use offshoot_target::{Device, HostDevice, Target};
-use offshoot_tests::{data, skip_emulated};
+use offshoot_target::{Device, HostDevice};
+use offshoot_tests::{board, data, skip_emulated};
 use offshoot_train::network::Network;
 use offshoot_train::{Dataset, FitOptions, Target as Wanted, evaluate, fit};
 
@@ -200,11 +200,6 @@ fn a_state_is_kept_from_run_to_run() {
             assert_ne!(anew[1], pieces[1], "{kind:?}");
         }
     }
-}
-
-fn board(name: &str) -> Box<dyn Device> {
-    offshoot_target::open(&Target::parse(name).unwrap())
-        .unwrap_or_else(|e| panic!("{name}: {e}\nrun scripts/install-deps.sh and firmware/build.sh"))
 }
 
 #[test]

@@ -8,28 +8,9 @@ use offshoot::format::codec::Record;
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, LearningPlan, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, ValueId, Window};
-use offshoot_target::{Device, HostDevice, Target};
+use offshoot_target::{Device, HostDevice};
+use offshoot_tests::{Numbers, board};
 use proptest::prelude::*;
-
-/// Numbers from a seed (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 20) as usize % n
-    }
-
-    fn byte(&mut self) -> i8 {
-        ((self.next() >> 40) as i8).max(-127)
-    }
-}
 
 /// What is left of a matrix of weights.
 #[derive(Clone, Copy, Debug)]
@@ -166,18 +147,12 @@ proptest! {
     }
 }
 
-fn board() -> Box<dyn Device> {
-    let target = Target::parse("qemu:cortex-m4").unwrap();
-    offshoot_target::open(&target)
-        .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"))
-}
-
 #[test]
 fn sparse_networks_give_the_same_bits_on_cortex_m4() {
     if offshoot_tests::skip_emulated() {
         return;
     }
-    let (mut device, mut host, mut met) = (board(), HostDevice::new(), BTreeSet::new());
+    let (mut device, mut host, mut met) = (board("qemu:cortex-m4"), HostDevice::new(), BTreeSet::new());
     for index in 0..28 {
         let (seed, prefer) = (0x1234_5678_9abc + 977 * index, PREFERENCES[index as usize % 3]);
         let prefer = if index % 4 == 3 { Prefer::Flash } else { prefer };
@@ -218,7 +193,7 @@ fn estimates_are_near_the_emulators_counts() {
     if offshoot_tests::skip_emulated() {
         return;
     }
-    let mut device = board();
+    let mut device = board("qemu:cortex-m4");
     let mut count = |compiled: &Compiled, sample: &[u8]| {
         device.load(Aligned::new(&compiled.bytes).bytes()).unwrap();
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
@@ -311,7 +286,7 @@ fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
         let most = 4 * 98 + made.report.operators.iter().map(|o| o.weights as usize).sum::<usize>() + 4;
         assert!((50..most).contains(&changed), "{changed} bytes of at most {most}");
         if !offshoot_tests::skip_emulated() {
-            assert_eq!(lessons(board().as_mut(), file.bytes()), here, "{weights}");
+            assert_eq!(lessons(board("qemu:cortex-m4").as_mut(), file.bytes()), here, "{weights}");
         }
     }
 }

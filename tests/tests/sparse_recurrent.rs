@@ -10,8 +10,8 @@ use offshoot::format::codec::Record;
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, LearningPlan, Prefer, compile, sparse_forms};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, RecurrentKind, Returns, Value, ValueId};
-use offshoot_target::{Device, HostDevice, Target};
-use offshoot_tests::skip_emulated;
+use offshoot_target::{Device, HostDevice};
+use offshoot_tests::{Numbers, board, skip_emulated};
 use proptest::prelude::*;
 
 const KINDS: [RecurrentKind; 5] = [
@@ -23,26 +23,6 @@ const KINDS: [RecurrentKind; 5] = [
 ];
 
 const PREFERENCES: [Prefer; 4] = [Prefer::Balanced, Prefer::Speed, Prefer::Ram, Prefer::Flash];
-
-/// Numbers from a seed (xorshift).
-struct Numbers(u64);
-
-impl Numbers {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 20) as usize % n
-    }
-
-    fn byte(&mut self) -> i8 {
-        ((self.next() >> 40) as i8).max(-127)
-    }
-}
 
 /// What is left of a matrix of weights: neighbouring inputs that go together, and a share in percent.
 #[derive(Clone, Copy, Debug)]
@@ -163,18 +143,12 @@ proptest! {
     }
 }
 
-fn board() -> Box<dyn Device> {
-    let target = Target::parse("qemu:cortex-m4").unwrap();
-    offshoot_target::open(&target)
-        .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"))
-}
-
 #[test]
 fn layers_give_the_same_bits_on_cortex_m4() {
     if skip_emulated() {
         return;
     }
-    let (mut device, mut host, mut met) = (board(), HostDevice::new(), BTreeSet::new());
+    let (mut device, mut host, mut met) = (board("qemu:cortex-m4"), HostDevice::new(), BTreeSet::new());
     for index in 0..60 {
         let (seed, prefer) = (0x1234_5678_9abc + 977 * index, PREFERENCES[index as usize / 5 % 4]);
         let layer = layer(seed, KINDS[index as usize % 5]);
@@ -204,7 +178,7 @@ fn sparse_layers_are_smaller_and_faster_and_estimates_near() {
     if skip_emulated() {
         return;
     }
-    let mut device = board();
+    let mut device = board("qemu:cortex-m4");
     let mut count = |made: &Compiled, sample: &[u8]| {
         device.load(Aligned::new(&made.bytes).bytes()).unwrap();
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
@@ -297,7 +271,7 @@ fn lessons(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
 
 #[test]
 fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
-    let mut device = (!skip_emulated()).then(board);
+    let mut device = (!skip_emulated()).then(|| board("qemu:cortex-m4"));
     for (kind, left) in KINDS.into_iter().flat_map(|k| [Zeros(1, 15), Zeros(4, 20)].map(|l| (k, l))) {
         let made = learning(kind, left);
         assert_eq!(made.report.operators[0].kind, "recurrent_sparse");
