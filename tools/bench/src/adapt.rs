@@ -4,7 +4,7 @@
 //! on a line (that of hidden layers rises first); in the second, a discriminant head is accumulated beside, on the features as they are at that moment.
 
 use ndarray::ArrayView2;
-use offshoot::learn::heads::{Head as _, Lda, LdaOptions, best};
+use offshoot::learn::heads::{Head as _, Lda, LdaOptions, Shrinkage, best};
 use offshoot::learn::layers::Slope;
 use offshoot::learn::{Codes, Rule, Schedule, Standard};
 
@@ -105,6 +105,8 @@ pub struct Recipe {
     pub streamed: bool,
     /// Whether the rate of hidden layers rises from 0 over the first of two passes, so that heads go first.
     pub warms: bool,
+    /// Of the discriminant.
+    pub shrinkage: Shrinkage,
 }
 
 impl Recipe {
@@ -133,6 +135,7 @@ pub fn recipes() -> Vec<Recipe> {
         follows: false,
         streamed: false,
         warms: false,
+        shrinkage: Shrinkage::Prior,
     };
     let follows = Recipe { name: "input statistics only", follows: true, ..base };
     let frozen = |_, _| Some(Teacher::Frozen);
@@ -184,6 +187,7 @@ pub struct Adapted {
     wanted: f32,
     classifier: Classifier,
     lda: Vec<f32>,
+    shrinkage: Shrinkage,
 }
 
 /// Adapts a copy of the network.
@@ -203,7 +207,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
     let width = network.layers[chosen.clone()].iter().map(|l| l.bias.len()).sum();
     let classes = network.layers.last().map_or(0, |l| l.bias.len());
     let mut memory = vec![0.0; Lda::memory(width, classes) / 4];
-    let mut head = lda(width, classes, &mut memory);
+    let mut head = lda(width, classes, recipe.shrinkage, &mut memory);
     for t in 0..recipe.passes * train.len() {
         let (x, y) = train.at(t % train.len());
         if recipe.follows && t < train.len() {
@@ -233,10 +237,11 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
         }
     }
     let energy = standard.energy();
-    let mut adapted = Adapted { network, mean, energy, wanted, classifier: recipe.classifier, lda: memory };
+    let (classifier, shrinkage) = (recipe.classifier, recipe.shrinkage);
+    let mut adapted = Adapted { network, mean, energy, wanted, classifier, lda: memory, shrinkage };
     if recipe.classifier != Classifier::Last && !recipe.streamed {
         let features = adapted.forward(train);
-        let mut head = lda(width, classes, &mut adapted.lda);
+        let mut head = lda(width, classes, recipe.shrinkage, &mut adapted.lda);
         for (h, y) in features.iter().zip(&train.y) {
             // Features are finite and labels below the classes.
             let _ = head.learn(h, *y);
@@ -245,8 +250,9 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
     adapted
 }
 
-fn lda(features: usize, classes: usize, memory: &mut [f32]) -> Lda<'_> {
-    Lda::resume(features, classes, LdaOptions::default(), memory).expect("memory of its size")
+fn lda(features: usize, classes: usize, shrinkage: Shrinkage, memory: &mut [f32]) -> Lda<'_> {
+    let options = LdaOptions { shrinkage, ..LdaOptions::default() };
+    Lda::resume(features, classes, options, memory).expect("memory of its size")
 }
 
 impl Adapted {
@@ -287,7 +293,7 @@ impl Adapted {
         if self.classifier == Classifier::Last {
             return features.iter().map(|h| best(h).unwrap_or(0)).collect();
         }
-        let head = lda(width, classes, &mut self.lda);
+        let head = lda(width, classes, self.shrinkage, &mut self.lda);
         let mut scores = vec![0.0; classes];
         let mut class = |h: &Vec<f32>| {
             let _ = head.predict(h, &mut scores);

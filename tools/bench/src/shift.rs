@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use offshoot::learn::Random;
+use offshoot::learn::heads::Shrinkage;
 
-use crate::adapt::{DEFAULT, Host, SMALL, adapt, recipes};
+use crate::adapt::{DEFAULT, Host, Recipe, SMALL, adapt, recipes};
 use crate::data::{Samples, shuffled};
 use crate::protocol::{Goal, Measured, Protocol, Row};
 
@@ -252,6 +253,21 @@ impl Protocol for Shifts {
                     &format!("half the gain, noise of {deviation}: none {:.3}, lda head", accuracy[0]),
                     accuracy[1],
                 );
+            }
+        }
+        // How far the discriminant's covariance is to be drawn towards the identity, after how many samples.
+        if only == Some("shrinkage") {
+            let recipe = recipes().into_iter().find(|r| r.name == DEFAULT).context("the default")?;
+            let parts = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7].map(Shrinkage::Part);
+            for (count, shrinkage) in [100, 300, FEW].into_iter().flat_map(|n| {
+                parts.into_iter().chain([Shrinkage::Prior]).map(move |shrinkage| (n, shrinkage))
+            }) {
+                let (recipe, few) = (Recipe { shrinkage, ..recipe }, train.select(0..count));
+                let accuracy = |shift: Shift| {
+                    adapt(&host, &recipe, &shift.apply(&few, 1)).accuracy(&shift.apply(&test, 2))
+                };
+                let sum: f64 = OTHERS.into_iter().map(|(_, shift)| accuracy(shift)).sum();
+                say(&format!("{count} samples, {shrinkage:?}: mean"), sum / OTHERS.len() as f64);
             }
         }
         for recipe in recipes().iter().filter(|r| only.is_none_or(|o| o == r.name)) {
