@@ -56,8 +56,8 @@ pub fn fit_shared(
     if options.weight_quant.is_some() || options.activation_quant || options.transform.is_some() {
         return Err(Error::Data("a super-network is trained in float: no rounding, no transform".into()));
     }
-    if options.mix {
-        return Err(Error::Data("samples of a super-network are not mixed".into()));
+    if options.mix || options.augment.is_some() {
+        return Err(Error::Data("samples of a super-network are trained on as they are".into()));
     }
     Loop::new(graph, data, options, Some(shared))?.run(observer)
 }
@@ -224,17 +224,9 @@ impl<'a> Loop<'a> {
         }
         let tape = Tape::record(&self.at.graph, shards, &placed, inputs, mode, ranges.as_mut())?;
         let taught = taught.as_ref().map(|(teacher, tape)| (*teacher, tape));
-        let Loss { value, gradients } = loss(
-            &self.at.graph,
-            &tape,
-            &Wanted {
-                target: &self.data.target,
-                chosen,
-                smoothing: options.smoothing,
-                mixture: mixture.as_ref(),
-            },
-            taught,
-        )?;
+        let (target, smoothing, mixture) = (&self.data.target, options.smoothing, mixture.as_ref());
+        let wanted = Wanted { target, chosen, smoothing, mixture };
+        let Loss { value, gradients } = loss(&self.at.graph, &tape, &wanted, taught)?;
         let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
         let gradients = tape.backward(seeds, &self.weights.ids)?;
         let running = running(&self.at.graph, &tape);

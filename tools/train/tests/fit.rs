@@ -195,6 +195,26 @@ fn what_fades_is_gone_at_the_end_and_the_rest_makes_up_for_it() {
     assert_eq!(resumed, graph);
 }
 
+/// Mixed samples have mixed targets: a linear function is learnt from mixtures to the last, which it could not be if targets
+/// stayed those of one of the two.
+#[test]
+fn mixed_samples_have_mixed_targets() {
+    let x = samples(&[64, 1, 8, 1], 5);
+    let sums = |s: ndarray::ArrayViewD<'_, f32>| {
+        let part = |from: usize| s.iter().skip(from).step_by(2).sum::<f32>();
+        [part(0), part(1) - part(0)]
+    };
+    let y: Vec<f32> = x.outer_iter().flat_map(sums).collect();
+    let data = Dataset::new(x, Target::Values(ArrayD::from_shape_vec(vec![64, 2], y).unwrap()));
+    let net = Network::new("linear", [1, 8, 1], 2).flatten("flat").dense("sums", 2).finish();
+    let options = FitOptions { mix: true, decay: 0.0, rate: 2e-2, ..short(150) };
+    let (trained, report) = fit(&net, &data, &options, &mut ()).unwrap();
+    let [first, last] = [0, 149].map(|e: usize| report.epochs[e].loss);
+    assert!(last < 0.01 * first, "{first} {last}");
+    assert!(evaluate(&trained, &data).unwrap().loss < 1e-3);
+    assert_ne!(trained, fit(&net, &data, &FitOptions { mix: false, ..options }, &mut ()).unwrap().0);
+}
+
 #[test]
 fn changed_samples_are_the_same_after_an_interruption() {
     let (untrained, data) = halves();

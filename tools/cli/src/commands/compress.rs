@@ -22,7 +22,9 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::ui::{Outcome, Ui};
 
-pub use args::{Args, Augmentation, Limit, Method, Ranking, parse_bits, parse_limit, parse_percent};
+pub use args::{
+    Args, Augmentation, Limit, Method, Ranking, parse_bits, parse_limit, parse_percent, parse_share,
+};
 use judge::{Judge, Watch, split};
 
 /// A network on the way from large to small.

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
     /// Share of the float network's outputs in the loss.
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, default_value_t = 0.7, value_parser = super::compress::parse_share)]
     pub distil: f32,
     /// Emulated board to count instructions on.
     #[arg(long)]

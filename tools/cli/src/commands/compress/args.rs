@@ -115,6 +115,15 @@ pub fn parse_percent(text: &str) -> Result<f64, String> {
     number.map(|n| n / 100.0).ok_or_else(|| format!("`{text}` is no percentage such as 0.5%"))
 }
 
+/// A number from 0 to 1.
+///
+/// # Errors
+/// Anything else.
+pub fn parse_share(text: &str) -> Result<f32, String> {
+    let number = text.parse::<f32>().ok().filter(|n| (0.0..=1.0).contains(n));
+    number.ok_or_else(|| format!("`{text}` is no share from 0 to 1"))
+}
+
 /// 4 or 2.
 ///
 /// # Errors
@@ -184,7 +193,7 @@ pub struct Args {
     #[arg(long)]
     pub mix: bool,
     /// Share of the uncompressed network's answers in what is learned, 0 to 1; the classes of the samples have the rest.
-    #[arg(long, default_value_t = 0.7)]
+    #[arg(long, default_value_t = 0.7, value_parser = parse_share)]
     pub distil: f32,
     /// Highest learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
@@ -221,6 +230,8 @@ mod tests {
         assert_eq!(parse_limit("64k"), Ok(Limit::Bytes(64_000)));
         assert_eq!(parse_limit("50%").map(|l| l.bytes(1000)), Ok(500));
         assert_eq!(parse_percent("0.5%"), Ok(0.005));
+        assert_eq!(parse_share("0.5"), Ok(0.5));
+        assert!(parse_share("1.1").is_err() && parse_share("-0.1").is_err() && parse_share("NaN").is_err());
         assert!(
             parse_percent("0.5").is_err() && parse_percent("101%").is_err() && parse_limit("x%").is_err()
         );
