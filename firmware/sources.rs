@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Files, and folders with all that is in them, from the root of a checkout.
-pub(crate) const SOURCES: [&str; 8] = [
+pub(crate) const SOURCES: [&str; 13] = [
     "firmware/app",
     "firmware/boards",
     "firmware/Cargo.toml",
     "firmware/Cargo.lock",
     "firmware/build.sh",
-    "runtime/src",
-    "runtime/build.rs",
-    "runtime/Cargo.toml",
+    "runtime/base",
+    "runtime/format",
+    "runtime/kernels",
+    "runtime/learn",
+    "runtime/offshoot",
+    "runtime/operators",
+    "runtime/store",
+    "runtime/wire",
 ];
 
 /// FNV-1a (64 bits) over names and contents, as sixteen hexadecimal digits.

@@ -15,7 +15,7 @@ if [ "${1:-}" = --check ]; then
     eval "$(toolchain_env "$target")"
     # Away from the other builds: the compiler may be another.
     # shellcheck disable=SC2086  # empty where the library is prebuilt
-    exec cargo check --quiet ${OFFSHOOT_BUILD_STD} --target "$target" --target-dir target/aarch64 -p offshoot --lib
+    exec cargo check --quiet ${OFFSHOOT_BUILD_STD} --target "$target" --target-dir target/aarch64 -p offshoot
 fi
 for program in qemu-aarch64 aarch64-linux-gnu-gcc; do
     command -v "$program" >/dev/null ||
@@ -29,5 +29,5 @@ for processor in max cortex-a53; do
     echo "aarch64: $processor"
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER="qemu-aarch64 -cpu $processor -L /usr/aarch64-linux-gnu"
     # shellcheck disable=SC2086  # empty where the library is prebuilt
-    cargo test --quiet ${OFFSHOOT_BUILD_STD} --target "$target" -p offshoot --lib "${1:-wide}"
+    cargo test --quiet ${OFFSHOOT_BUILD_STD} --target "$target" -p offshoot-kernels -p offshoot-operators --lib "${1:-}"
 done

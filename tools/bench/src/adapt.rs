@@ -222,7 +222,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
                 // Features are finite and labels below the classes.
                 let _ = head.learn(&h, y);
             }
-            let rate = |base| schedule.rate(base, t as u32);
+            let rate = |base| offshoot::learn::schedule::rate(schedule, base, t as u32);
             // Heads that are wrong must not pull at the layers before they have learned (Kumar et al., "Fine-tuning can
             // distort pretrained features", ICLR 2022).
             let warm = if recipe.warms && !last_pass { t as f32 / train.len() as f32 } else { 1.0 };

@@ -155,7 +155,7 @@ pub fn train(network: &mut Network, course: &Course, samples: &Samples, seed: u3
             x.clear();
             chosen.iter().for_each(|&i| x.extend_from_slice(samples.at(i).0));
             let labels: Vec<usize> = chosen.iter().map(|&i| samples.y[i]).collect();
-            let rate = |base| schedule.rate(base, t);
+            let rate = |base| offshoot::learn::schedule::rate(schedule, base, t);
             let step = Step {
                 rate: rate(course.step.rate),
                 head_rate: rate(course.step.head_rate),

@@ -4,7 +4,7 @@
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
-use offshoot::learn::grid::Grid;
+use offshoot::kernels::gradient::grid::Grid;
 use offshoot::learn::layers::Slope;
 use offshoot::learn::rules::cross_entropy;
 use offshoot::learn::{Codes, LocalError, Random, Rule};

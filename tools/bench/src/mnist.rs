@@ -274,9 +274,9 @@ pub fn train_stream(
     for (t, i) in shuffled(train.len(), &mut random).into_iter().enumerate() {
         let (x, y) = train.at(i);
         let step = Step {
-            rate: schedule.rate(recipe.rate, t as u32),
-            head_rate: schedule.rate(recipe.rate, t as u32),
-            last_rate: schedule.rate(recipe.last_rate, t as u32),
+            rate: offshoot::learn::schedule::rate(schedule, recipe.rate, t as u32),
+            head_rate: offshoot::learn::schedule::rate(schedule, recipe.rate, t as u32),
+            last_rate: offshoot::learn::schedule::rate(schedule, recipe.last_rate, t as u32),
             normalised: false,
             backprop: recipe.backprop,
         };

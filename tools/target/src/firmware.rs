@@ -152,16 +152,16 @@ mod tests {
         let made = sources::hash(root).unwrap();
         assert_eq!(made, sources::hash(root).unwrap());
         assert!(made.len() == 16 && made.chars().all(|c| c.is_ascii_hexdigit()));
-        fs::write(root.join("runtime/Cargo.toml"), "runtime/Cargo.toml\r").unwrap();
+        fs::write(root.join("firmware/Cargo.toml"), "firmware/Cargo.toml\r").unwrap();
         assert_eq!(made, sources::hash(root).unwrap());
-        fs::write(root.join("runtime/src/new.rs"), "").unwrap();
+        fs::write(root.join("runtime/base/new.rs"), "").unwrap();
         assert_ne!(made, sources::hash(root).unwrap());
-        fs::remove_file(root.join("runtime/src/new.rs")).unwrap();
+        fs::remove_file(root.join("runtime/base/new.rs")).unwrap();
         fs::write(root.join("firmware/app/.hidden"), "").unwrap();
         assert_eq!(made, sources::hash(root).unwrap());
         fs::remove_dir_all(root.join("firmware/boards")).unwrap();
         assert!(sources::hash(root).is_err());
-        assert_eq!(mark(&root.join("runtime/Cargo.toml")), None);
+        assert_eq!(mark(&root.join("firmware/Cargo.toml")), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The head that answers: where it gets its features, and what it is.
 
 use offshoot::format::learn::{Answer, HeadKind, Tap};
+use offshoot::learn::heads::head_bytes;
 use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
 
 use super::{Candidate, FeatureName, FeatureWish, HeadName, HeadPlan, LearningPlan, Places, wrong};
@@ -19,7 +20,7 @@ pub(super) struct Head {
 impl Head {
     /// The record, its memory at the end.
     pub(super) fn place(&self, features: u32, places: &mut Places) -> Result<Answer> {
-        let (bytes, _) = self.kind.bytes(self.features, self.classes.into());
+        let (bytes, _) = head_bytes(self.kind, self.features, self.classes.into());
         let at = places.next(bytes as u64)?;
         let taps = self.taps.len() as u8;
         Ok(Answer { kind: self.kind, classes: self.classes, taps, from: self.from, features, at })

@@ -3,7 +3,7 @@
 use super::Candidate;
 use offshoot::format::learn::{LearnLayer, Teacher};
 use offshoot::graph::learn::Shape;
-use offshoot::learn::grid::Grid;
+use offshoot::kernels::gradient::grid::Grid;
 
 /// The part of the arena of inference that room for planes may take on top of it.
 const PLANES_PART: (u64, u64) = (15, 64);

@@ -4,6 +4,7 @@
 mod answer;
 mod weights;
 
+use offshoot::learn::heads::head_bytes;
 use offshoot::format::ALIGNMENT;
 use offshoot::format::header::{HEADER_LEN, HeaderView, seal};
 use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
@@ -63,7 +64,7 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     };
     // Scores lie before what is learned, the answer's memory at the end: all between them moves.
     let moved = 4 * u32::from(new);
-    let bytes = answer.kind.bytes(features, classes.into()).0;
+    let bytes = head_bytes(answer.kind, features, classes.into()).0;
     let too_large = || Error::Learning("the training arena would be larger than 4 GiB".into());
     let at = answer.at.checked_add(moved).ok_or_else(too_large)?;
     let end = u32::try_from(u64::from(at) + bytes as u64).map_err(|_| too_large())?;

@@ -1,0 +1,174 @@
+//! Typed views of arena and blobs for one operator: what it reads, shared, and what it writes, exclusively.
+
+use crate::{Rule, Span};
+use bytemuck::{AnyBitPattern, NoUninit};
+
+/// What may lie in the arena: plain numbers, every bit pattern of which is a value.
+pub trait Element: NoUninit + AnyBitPattern {}
+impl<T: NoUninit + AnyBitPattern> Element for T {}
+
+/// Bytes as elements; no bytes are no elements, wherever they lie.
+///
+/// # Errors
+/// [`Rule::Alignment`].
+pub fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&[]);
+    }
+    bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
+}
+
+/// Bytes as elements that can be written.
+///
+/// # Errors
+/// [`Rule::Alignment`].
+pub fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
+    if bytes.is_empty() {
+        return Ok(&mut []);
+    }
+    bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
+}
+
+/// The arena and the blob section.
+///
+/// Every method checks bounds, alignment and overlap again (a few comparisons an operator); on a validated
+/// model none fails.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    arena: &'a mut [u8],
+    blobs: &'a [u8],
+    /// Stands in the place of the first bytes of a blob that has biases: learned ones. Empty if there are none.
+    front: &'a [u8],
+}
+
+/// The arena without what an operator writes.
+struct Around<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+    after_start: usize,
+}
+
+impl<'a> Around<'a> {
+    fn read<T: Element>(&self, src: Span) -> Result<&'a [T], Rule> {
+        let bytes = match src.start.checked_sub(self.after_start) {
+            Some(start) => self.after.get(start..).and_then(|b| b.get(..src.len)),
+            None => self.before.get(src.range()),
+        };
+        cast(bytes.ok_or(Rule::Overlap)?)
+    }
+}
+
+impl<'a> Memory<'a> {
+    /// An arena and the blobs of the file.
+    pub fn new(arena: &'a mut [u8], blobs: &'a [u8]) -> Self {
+        Self { arena, blobs, front: &[] }
+    }
+
+    /// With learned biases, or biases, multipliers and shifts, in the place of those of an operator's blob.
+    pub fn fronted(self, front: &'a [u8]) -> Self {
+        Self { front, ..self }
+    }
+
+    /// The parameters that replace the first bytes of an operator's blob; empty if there are none.
+    pub fn parameter_override(&self) -> &'a [u8] {
+        self.front
+    }
+
+    /// Biases with what has been learned of them.
+    pub fn bias(&self, own: &'a [f32]) -> Result<&'a [f32], Rule> {
+        if self.front.is_empty() {
+            return Ok(own);
+        }
+        cast(self.front.get(..4 * own.len()).ok_or(Rule::BlobBounds)?)
+    }
+
+    /// Arena and blob section.
+    pub fn parts(self) -> (&'a mut [u8], &'a [u8]) {
+        (self.arena, self.blobs)
+    }
+
+    /// The blob section.
+    pub fn blobs(&self) -> &'a [u8] {
+        self.blobs
+    }
+
+    /// Bytes of the arena.
+    pub fn bytes(&self, span: Span) -> Result<&[u8], Rule> {
+        self.arena.get(span.range()).ok_or(Rule::ArenaBounds)
+    }
+
+    fn around(&mut self, dst: Span) -> Result<(Around<'_>, &mut [u8]), Rule> {
+        let (before, rest) = self.arena.split_at_mut_checked(dst.start).ok_or(Rule::ArenaBounds)?;
+        let (dst_bytes, after) = rest.split_at_mut_checked(dst.len).ok_or(Rule::ArenaBounds)?;
+        Ok((Around { before, after, after_start: dst.end() }, dst_bytes))
+    }
+
+    /// What an operator without arena inputs writes.
+    pub fn write<T: Element>(&mut self, dst: Span) -> Result<&mut [T], Rule> {
+        cast_mut(self.arena.get_mut(dst.range()).ok_or(Rule::ArenaBounds)?)
+    }
+
+    /// One tensor to read, one to write.
+    pub fn split<S: Element, D: Element>(&mut self, src: Span, dst: Span) -> Result<(&[S], &mut [D]), Rule> {
+        let (around, dst) = self.around(dst)?;
+        Ok((around.read(src)?, cast_mut(dst)?))
+    }
+
+    /// Two tensors to read (which may be the same), one to write.
+    pub fn split2<S: Element, D: Element>(
+        &mut self,
+        a: Span,
+        b: Span,
+        dst: Span,
+    ) -> Result<(&[S], &[S], &mut [D]), Rule> {
+        let (around, dst) = self.around(dst)?;
+        Ok((around.read(a)?, around.read(b)?, cast_mut(dst)?))
+    }
+
+    /// The whole arena.
+    pub fn arena_mut(&mut self) -> &mut [u8] {
+        self.arena
+    }
+
+    /// Brings `src` to `dst` if it is not there already.
+    pub fn bring(&mut self, src: Span, dst: Span) -> Result<(), Rule> {
+        if src.start != dst.start {
+            let (from, to) = self.split::<u8, u8>(src, dst)?;
+            if from.len() != to.len() {
+                return Err(Rule::Shape);
+            }
+            to.copy_from_slice(from);
+        }
+        Ok(())
+    }
+
+    /// What an operator works on in place, brought there first.
+    pub fn in_place<T: Element>(&mut self, src: Span, dst: Span) -> Result<&mut [T], Rule> {
+        self.bring(src, dst)?;
+        self.write(dst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[repr(align(16))]
+    struct Aligned([u8; 64]);
+
+    #[test]
+    fn splits_before_and_after_and_refuses_overlap() {
+        let mut arena = Aligned(core::array::from_fn(|i| i as u8));
+        let span = |start, n| Span::new(start, n, 1).unwrap();
+        let mut memory = Memory::new(&mut arena.0, &[]);
+        let (a, b, dst) = memory.split2::<u8, u8>(span(4, 4), span(40, 4), span(8, 8)).unwrap();
+        assert_eq!((a, b, dst.len()), (&[4, 5, 6, 7][..], &[40, 41, 42, 43][..], 8));
+        assert_eq!(memory.split::<u8, u8>(span(4, 5), span(8, 8)).unwrap_err(), Rule::Overlap);
+        assert_eq!(memory.split::<u8, u8>(span(15, 1), span(8, 8)).unwrap_err(), Rule::Overlap);
+        assert_eq!(memory.split::<u8, u8>(span(60, 8), span(8, 8)).unwrap_err(), Rule::Overlap);
+        assert_eq!(memory.write::<u8>(span(60, 8)).unwrap_err(), Rule::ArenaBounds);
+        assert_eq!(memory.write::<f32>(span(2, 4)).unwrap_err(), Rule::Alignment);
+        assert_eq!(memory.in_place::<u8>(span(0, 4), span(16, 4)).unwrap(), &[0, 1, 2, 3]);
+        assert_eq!(memory.in_place::<u8>(span(16, 4), span(16, 4)).unwrap(), &[0, 1, 2, 3]);
+    }
+}

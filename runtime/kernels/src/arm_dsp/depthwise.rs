@@ -1,0 +1,287 @@
+//! [`DepthwisePlanar`]: one channel's plane after the other, 3×3 windows in assembly.
+//!
+//! A plane that is gathered as a whole may be turned, so that the inner loop runs along its longer side and along the
+//! longer side of the window.
+
+use super::{drops_negatives, gather, plane, saturates, straight, taps, zero_and_half};
+use crate::Requant;
+use crate::geometry::Planar;
+use crate::tiles::Operands;
+use offshoot_base::Rule;
+use offshoot_base::{Memory, Span};
+use offshoot_format::record::DepthwisePlanar;
+
+/// Whether this build has operators whose outputs are rounded as TFLite's are, and such with outputs on straight lines.
+const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-nested"));
+const LINEAR: bool = cfg!(feature = "op-depthwise-linear");
+
+/// See [`crate::depthwise_planar`].
+// Out of line: an operator copies what it needs of its record and lays down the copy.
+#[inline(never)]
+pub(crate) fn depthwise_planar(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    operands: &mut Operands<'_>,
+    planes: Span,
+) -> Result<bool, Rule> {
+    let mut walk = Walk {
+        r,
+        g,
+        q,
+        weights,
+        view: View::of(r, g, planes.len / 2),
+        small: false,
+        scratch: core::ptr::null_mut(),
+    };
+    let view = &walk.view;
+    let small = view.kernel == [3, 3] && matches!(view.stride[1], 1 | 2);
+    let linear = LINEAR && (!ROUNDED || q.shift.is_empty());
+    if !linear && !cfg!(feature = "planar-any") && !(small && saturates(q)) {
+        return Err(Rule::Format);
+    }
+    if ROUNDED
+        && (!saturates(q) || !small && view.kernel[0] * view.kernel[1].next_multiple_of(2) > taps::MOST)
+    {
+        return Ok(false);
+    }
+    Memory::new(operands.arena, &[]).write::<i16>(planes)?.fill(i16::from(r.in_zp));
+    let (input, output) = (operands.src.start, operands.dst.start);
+    let arena = operands.region(&[planes])?.as_mut_ptr();
+    // SAFETY: `region` has checked that all three lie in the arena.
+    let (src, dst, scratch) =
+        unsafe { (arena.add(input), arena.add(output), arena.add(planes.start).cast::<i16>()) };
+    (walk.small, walk.scratch) = (small, scratch);
+    let (input, output) = (usize::from(r.h) * usize::from(r.w), g.out_h * g.out_w);
+    let c = usize::from(r.c);
+    for n in 0..usize::from(r.n) {
+        for channel in 0..c {
+            // SAFETY: the planes of a channel of an image.
+            unsafe {
+                let src = src.add(n * input * c + channel).cast();
+                let dst = dst.add(n * output * c + channel).cast();
+                if linear { walk.straight(channel, src, dst) } else { walk.channel(channel, src, dst) }
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// The plane as the loops see it: rows and columns, perhaps exchanged.
+struct View {
+    /// Rows and columns of the input, and bytes from one to the next.
+    input: [usize; 2],
+    input_step: [usize; 2],
+    /// Padding before the rows and columns.
+    pad: [usize; 2],
+    /// Rows and columns of the output, and bytes from one to the next.
+    output: [usize; 2],
+    output_step: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    /// Elements from a weight of a channel to that of the next kernel row and column.
+    weight_step: [usize; 2],
+    /// Values in a row of the scratch.
+    pitch: usize,
+    /// Output rows that are computed from one filling of the scratch.
+    band: usize,
+}
+
+impl View {
+    // Out of line: what it needs to turn a view does not lie below the loops.
+    #[inline(never)]
+    fn of(r: &DepthwisePlanar, g: &Planar, capacity: usize) -> Self {
+        let c = usize::from(r.c);
+        let (h, w) = (usize::from(r.h), usize::from(r.w));
+        let [top, left, bottom, right] = g.window.pad.map(usize::from);
+        let kernel = g.window.kernel.map(usize::from);
+        let mut view = Self {
+            input: [h, w],
+            input_step: [w * c, c],
+            pad: [top, left],
+            output: [g.out_h, g.out_w],
+            output_step: [g.out_w * c, c],
+            kernel,
+            stride: g.window.stride.map(usize::from),
+            weight_step: [kernel[1] * g.weight_pitch, g.weight_pitch],
+            pitch: g.pitch,
+            band: g.band,
+        };
+        let whole = g.band >= g.out_h;
+        let pitch = (h + top + bottom).next_multiple_of(2);
+        let longer = if kernel[0] == kernel[1] { g.out_h > g.out_w } else { kernel[0] > kernel[1] };
+        // A product that wrapped would let the turned plane leave the scratch.
+        let turned = (w + left + right).saturating_mul(pitch).saturating_add(2);
+        if whole && longer && turned <= capacity {
+            let pairs = [
+                &mut view.input,
+                &mut view.input_step,
+                &mut view.pad,
+                &mut view.output,
+                &mut view.output_step,
+                &mut view.kernel,
+                &mut view.stride,
+                &mut view.weight_step,
+            ];
+            pairs.into_iter().for_each(|pair| pair.reverse());
+            (view.pitch, view.band) = (pitch, view.output[0]);
+        }
+        view
+    }
+}
+
+struct Walk<'r> {
+    r: &'r DepthwisePlanar,
+    g: &'r Planar,
+    q: &'r Requant<'r>,
+    weights: &'r [i8],
+    view: View,
+    /// 3×3, to be computed by [`plane`].
+    small: bool,
+    scratch: *mut i16,
+}
+
+impl Walk<'_> {
+    /// # Safety
+    /// `src` and `dst` are the channel's first elements in an image and in its output.
+    // Out of line, as `straight`: one's frame does not lie below the other's.
+    #[inline(never)]
+    unsafe fn channel(&self, channel: usize, src: *const i8, dst: *mut i8) {
+        if !cfg!(any(feature = "planar-signed", feature = "planar-positive")) {
+            return;
+        }
+        let v = &self.view;
+        let (multiplier, shift) = self.q.scale(channel);
+        let shift = u32::from(shift.unsigned_abs()) - 1;
+        let w = |row: usize, column: usize| {
+            2 * i16::from(self.weights[row * v.weight_step[0] + column * v.weight_step[1] + channel])
+        };
+        let row = |i: usize| if self.small { [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]] } else { [[0; 2]; 2] };
+        let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
+        let single = v.stride[1] == 2;
+        let mut windows = plane::Windows {
+            weights: [w0, w1, w2, w3, w4, w5],
+            src: self.scratch,
+            pitch: 2 * v.pitch,
+            advance: 2 * v.stride[0] * v.pitch,
+            out: dst,
+            step: v.output_step[1],
+            pairs: if single { 0 } else { v.output[1] / 2 },
+            singles: if single { v.output[1] } else { v.output[1] % 2 },
+            rows: 0,
+            bias: 2 * self.q.bias[channel],
+            multiplier,
+            offset: zero_and_half(self.q) << shift,
+            shift,
+            gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
+        };
+        self.bands(src, |rows| {
+            (windows.src, windows.rows) = (self.scratch, rows);
+            // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in
+            // the plane of the channel.
+            unsafe {
+                let signed = cfg!(feature = "planar-signed");
+                let positive = cfg!(feature = "planar-positive") && (drops_negatives(self.q) || !signed);
+                if self.small && positive {
+                    plane::run_positive(&mut windows);
+                } else if self.small && signed {
+                    plane::run(&mut windows);
+                } else if cfg!(feature = "planar-any") {
+                    taps::run(&mut windows, v.kernel, v.stride[1], v.output[1], w);
+                }
+            }
+        });
+    }
+
+    /// As [`Self::channel`], of the records of [`offshoot_format::linear`].
+    ///
+    /// # Safety
+    /// As [`Self::channel`].
+    #[inline(never)]
+    unsafe fn straight(&self, channel: usize, src: *const i8, dst: *mut i8) {
+        let v = &self.view;
+        let w = |row: usize, column: usize| {
+            let at = row * v.weight_step[0] + column * v.weight_step[1] + channel;
+            i16::from(self.weights[at]) << 8
+        };
+        let row = |i: usize| [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]];
+        let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
+        let (pairs, singles) =
+            if v.stride[1] == 2 { (0, v.output[1]) } else { (v.output[1] / 2, v.output[1] % 2) };
+        let mut windows = straight::Windows {
+            weights: [w0, w1, w2, w3, w4, w5],
+            src: self.scratch,
+            pitch: 2 * v.pitch,
+            advance: 2 * v.stride[0] * v.pitch,
+            out: dst,
+            pairs: 4 * pairs,
+            singles: 4 * singles,
+            rows: 0,
+            gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
+            bias: self.q.bias[channel],
+            multiplier: self.q.multiplier[channel],
+            step: v.output_step[1],
+        };
+        self.bands(src, |rows| {
+            (windows.src, windows.rows) = (self.scratch, rows);
+            // SAFETY: as in `channel`.
+            unsafe { straight::run(&mut windows) };
+        });
+    }
+
+    /// Gathers the rows of the channel whose first element `src` is, band by band, and has so many output rows computed.
+    #[inline(always)]
+    fn bands(&self, src: *const i8, mut compute: impl FnMut(usize)) {
+        let v = &self.view;
+        let mut gathered = 0;
+        let mut from = 0;
+        while from < v.output[0] {
+            let to = (from + v.band).min(v.output[0]);
+            let (origin, end) = (from * v.stride[0], (to - 1) * v.stride[0] + v.kernel[0]);
+            let kept = usize::max(gathered, origin) - origin;
+            if kept > 0 && from > 0 {
+                let first = v.band * v.stride[0] * v.pitch;
+                // SAFETY: rows of the scratch.
+                unsafe { core::ptr::copy(self.scratch.add(first), self.scratch, kept * v.pitch) };
+            }
+            self.gather(src, origin, origin + kept..end);
+            gathered = end;
+            compute(to - from);
+            from = to;
+        }
+    }
+
+    /// Rows of the padded plane; columns in the padding hold the zero point already.
+    fn gather(&self, src: *const i8, origin: usize, rows: core::ops::Range<usize>) {
+        let v = &self.view;
+        let [height, width] = v.input;
+        let inside =
+            rows.start.clamp(v.pad[0], v.pad[0] + height)..rows.end.clamp(v.pad[0], v.pad[0] + height);
+        if v.band < v.output[0] {
+            // The rows have held others: those in the padding are to be filled again.
+            for row in rows.filter(|row| !inside.contains(row)) {
+                // SAFETY: a row of the scratch.
+                let line = unsafe {
+                    core::slice::from_raw_parts_mut(self.scratch.add((row - origin) * v.pitch), v.pitch)
+                };
+                line.fill(i16::from(self.r.in_zp));
+            }
+        }
+        if inside.is_empty() || width == 0 || self.g.out_w == 0 {
+            return;
+        }
+        // SAFETY: rows of the image and of the scratch.
+        unsafe {
+            gather::plane(&gather::Plane {
+                src: src.add((inside.start - v.pad[0]) * v.input_step[0]),
+                step: v.input_step[1],
+                dst: self.scratch.add((inside.start - origin) * v.pitch + v.pad[1]),
+                width,
+                rows: inside.len(),
+                gap: 2 * (v.pitch - width),
+                src_gap: v.input_step[0].wrapping_sub(width * v.input_step[1]),
+            });
+        }
+    }
+}

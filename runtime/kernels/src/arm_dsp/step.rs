@@ -1,0 +1,209 @@
+//! Steps of weights that lie in blocks of four channels, with stochastic rounding: int8, and int16 whose upper bytes lie there.
+
+use crate::Random;
+use core::arch::naked_asm;
+
+/// What the kernels work on.
+#[repr(C)]
+struct Steps {
+    /// Halves of the first group of four inputs, at the place of the channel's pair.
+    halves: *mut i16,
+    fine: *mut i8,
+    gradients: *const i32,
+    /// Groups of four inputs, at least one.
+    groups: u32,
+    factor: i32,
+    /// What is left of 32 random bits, and of the product's upper word.
+    shifts: [u32; 2],
+    random: u32,
+    /// Sum of what was taken off the weights.
+    moved: i32,
+}
+
+/// Defines the kernel; `split`: of the half in `r8`, the weight times 256 to `r9` and the rest of the half to `r8`; `join`:
+/// a half of the new weight times 256 in `r10` and that rest, to `r8`.
+macro_rules! kernel {
+    ($name:ident, $split:literal, $join:literal) => {
+        /// Steps groups of four weights, 27 instructions each: xorshift, product and dither (`smmla`), the weight of sixteen
+        /// bits put together, held, and taken apart.
+        ///
+        /// # Safety
+        /// Halves, lower bytes and gradients are as many as groups say.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(steps: *mut Steps) {
+            naked_asm!(
+                extension!(),
+                // r0 halves, r1 fine, r2 gradients, r3 end of gradients, r4 factor, r5 random, r6 and r7 shifts, r11 moved,
+                // r12 32512.
+                ".macro offshoot_step place",
+                "ldr r8, [r2], #4",
+                "eor r5, r5, r5, lsl #13",
+                "eor r5, r5, r5, lsr #17",
+                "eor r5, r5, r5, lsl #5",
+                "lsr r9, r5, r6",
+                "smmla r9, r8, r4, r9",
+                "ldrsb r10, [r1]",
+                "asr r9, r9, r7",
+                "sub r10, r10, r9",
+                "ldrsh r8, [r0, #\\place]",
+                $split,
+                "add r10, r10, r9",
+                "cmp r10, r12",
+                "it gt",
+                "movgt r10, r12",
+                "cmn r10, r12",
+                "it lt",
+                "rsblt r10, r12, #0",
+                "strb r10, [r1], #1",
+                "add r10, #128",
+                "bic r10, r10, #255",
+                "add r11, r11, r9",
+                "sub r11, r11, r10",
+                $join,
+                "strh r8, [r0, #\\place]",
+                ".endm",
+                "push {{r0, r4-r11, lr}}",
+                "mov lr, r0",
+                "ldm lr, {{r0, r1, r2, r3, r4, r6, r7}}",
+                "ldr r5, [lr, #28]",
+                "add r3, r2, r3, lsl #4",
+                "mov r11, #0",
+                "movw r12, #32512",
+                "2:",
+                "offshoot_step 0",
+                "offshoot_step 8",
+                "offshoot_step 2",
+                "offshoot_step 10",
+                "add r0, #16",
+                "cmp r2, r3",
+                "bne 2b",
+                "pop {{r0}}",
+                "str r5, [r0, #28]",
+                "asr r11, r11, #8",
+                "str r11, [r0, #32]",
+                "pop {{r4-r11, pc}}",
+                ".purgem offshoot_step",
+            )
+        }
+    };
+}
+
+/// Defines the kernel of weights of eight bits; `split`: of the half in `lr`, the weight to `r12`; `join`: adds the change
+/// of the weight in `r8` to the half in `lr`.
+macro_rules! kernel_eight {
+    ($name:ident, $split:literal, $join:literal) => {
+        /// Steps groups of four weights. Most steps are zero, as weights are coarse: 32 instructions a group, and 13 for each
+        /// weight of those in which one is not.
+        ///
+        /// # Safety
+        /// Halves and gradients are as many as groups say.
+        #[unsafe(naked)]
+        unsafe extern "C" fn $name(steps: *mut Steps) {
+            naked_asm!(
+                extension!(),
+                // r0 halves, r1 moved, r2 gradients, r3 end of gradients, r4 factor, r5 random, r6 and r7 shifts.
+                ".macro offshoot_draw gradient",
+                "eor r5, r5, r5, lsl #13",
+                "eor r5, r5, r5, lsr #17",
+                "eor r5, r5, r5, lsl #5",
+                "lsr lr, r5, r6",
+                "smmla \\gradient, \\gradient, r4, lr",
+                "asr \\gradient, \\gradient, r7",
+                ".endm",
+                ".macro offshoot_take step, place",
+                "cmp \\step, #0",
+                "beq 5f",
+                "ldrsh lr, [r0, #\\place]",
+                $split,
+                "sub \\step, r12, \\step",
+                "ssat \\step, #8, \\step",
+                "cmn \\step, #127",
+                "it lt",
+                "mvnlt \\step, #126",
+                "sub \\step, \\step, r12",
+                "sub r1, r1, \\step",
+                $join,
+                "strh lr, [r0, #\\place]",
+                "5:",
+                ".endm",
+                "push {{r0, r4-r11, lr}}",
+                "mov lr, r0",
+                "ldm lr, {{r0, r1, r2, r3, r4, r6, r7}}",
+                "ldr r5, [lr, #28]",
+                "add r3, r2, r3, lsl #4",
+                "mov r1, #0",
+                "2:",
+                "ldmia r2!, {{r8, r9, r10, r11}}",
+                "offshoot_draw r8",
+                "offshoot_draw r9",
+                "offshoot_draw r10",
+                "offshoot_draw r11",
+                "orr r12, r8, r9",
+                "orr lr, r10, r11",
+                "orrs r12, r12, lr",
+                "beq 3f",
+                "offshoot_take r8, 0",
+                "offshoot_take r9, 8",
+                "offshoot_take r10, 2",
+                "offshoot_take r11, 10",
+                "3:",
+                "add r0, #16",
+                "cmp r2, r3",
+                "bne 2b",
+                "pop {{r0}}",
+                "str r5, [r0, #28]",
+                "str r1, [r0, #32]",
+                "pop {{r4-r11, pc}}",
+                ".purgem offshoot_draw",
+                ".purgem offshoot_take",
+            )
+        }
+    };
+}
+
+kernel_eight!(lower_eight, "sxtb r12, lr", "add lr, lr, \\step");
+kernel_eight!(upper_eight, "sxtb r12, lr\nsub r12, lr, r12\nasr r12, r12, #8", "add lr, lr, \\step, lsl #8");
+
+kernel!(lower, "sxtb r9, r8\nsub r8, r8, r9\nlsl r9, r9, #8", "add r8, r8, r10, asr #8");
+kernel!(upper, "sxtb lr, r8\nsub r9, r8, lr\nmov r8, lr", "add r8, r8, r10");
+
+/// Steps the weights of a line, `[groups of four inputs]`: halves from the first of the channel's pair on, the upper or
+/// the lower weight of each; see [`crate::learn::integer`]. Weights of eight bits have no lower bytes. `shift` is 48 or more.
+/// Gives what was taken off the weights; `None`, and nothing is done, if the line is no whole number of groups.
+pub(crate) fn step_line(
+    halves: &mut [i16],
+    is_upper: bool,
+    fine: &mut [i8],
+    gradients: &[i32],
+    (factor, shift): (i32, u32),
+    random: &mut Random,
+) -> Option<i32> {
+    let groups = gradients.len() / 4;
+    let whole = gradients.len() % 4 == 0 && (1..1 << 13).contains(&groups);
+    let eight = fine.is_empty();
+    let fits = (eight || fine.len() == gradients.len()) && halves.len() >= 8 * groups.saturating_sub(1) + 6;
+    if !whole || !fits || !(48..=62).contains(&shift) {
+        return None;
+    }
+    let mut steps = Steps {
+        halves: halves.as_mut_ptr(),
+        fine: fine.as_mut_ptr(),
+        gradients: gradients.as_ptr(),
+        groups: groups as u32,
+        factor,
+        shifts: [64 - shift, shift - 32],
+        random: random.state(),
+        moved: 0,
+    };
+    // SAFETY: there are as many of each as the groups have, as has been checked.
+    unsafe {
+        match (eight, is_upper) {
+            (false, false) => lower(&mut steps),
+            (false, true) => upper(&mut steps),
+            (true, false) => lower_eight(&mut steps),
+            (true, true) => upper_eight(&mut steps),
+        }
+    }
+    *random = Random::of_state(steps.random);
+    Some(steps.moved)
+}

@@ -1,0 +1,244 @@
+//! How the blocked convolution and the planar depthwise convolution walk their tensors: the same for every
+//! instruction set.
+
+use crate::portable::extent;
+use offshoot_base::{Rule, require};
+use offshoot_format::linear::WORDS;
+use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar, Window, WindowRepr};
+
+/// Sizes of a [`ConvBlocked`].
+#[derive(Clone, Copy, Debug)]
+pub struct Blocked {
+    /// Window, unpacked.
+    pub window: Window,
+    /// Output height.
+    pub out_h: usize,
+    /// Output width.
+    pub out_w: usize,
+    /// Output pixels, over all images.
+    pub pixels: usize,
+    /// Inputs that a kernel row meets.
+    pub segment: usize,
+    /// The same, padded to a multiple of four.
+    pub padded: usize,
+    /// Inputs of one output, padding of the rows included.
+    pub k: usize,
+    /// Works on its input as it lies: one pixel, nothing to gather.
+    pub vector: bool,
+}
+
+/// Where the inputs of one kernel row of one output pixel lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Leading elements that lie in the padding.
+    pub before: usize,
+    /// Elements in the input.
+    pub inside: usize,
+    /// Index in the input of the first of them.
+    pub at: usize,
+}
+
+impl Blocked {
+    /// Sizes of a checked record.
+    pub fn of(r: &ConvBlocked) -> Self {
+        let window = Window::from(r.window);
+        let (out_h, out_w) = (extent(usize::from(r.h), &window, 0), extent(usize::from(r.w), &window, 1));
+        let [k_h, k_w] = window.kernel.map(usize::from);
+        let segment = k_w * usize::from(r.c);
+        let padded = segment.next_multiple_of(4);
+        // Where `usize` has 32 bits these may not fit: then the record's weights or output do not either.
+        let pixels = usize::from(r.n).saturating_mul(out_h).saturating_mul(out_w);
+        let plain = window.kernel == [1, 1] && window.pad == [0; 4];
+        let vector = pixels == 1 && plain && r.c.is_multiple_of(4);
+        Self { window, out_h, out_w, pixels, segment, padded, k: k_h.saturating_mul(padded), vector }
+    }
+
+    /// Pairs of output pixels; the last may have one only.
+    pub fn pairs(&self) -> usize {
+        self.pixels.div_ceil(2)
+    }
+
+    /// Image, row and column of an output pixel.
+    #[inline]
+    pub fn position(&self, pixel: usize) -> (usize, usize, usize) {
+        let row = pixel / self.out_w.max(1);
+        (row / self.out_h.max(1), row % self.out_h.max(1), pixel % self.out_w.max(1))
+    }
+
+    /// Where the inputs of a kernel row lie.
+    #[inline]
+    pub fn segment(&self, r: &ConvBlocked, position: (usize, usize, usize), kernel_row: usize) -> Segment {
+        let (n, y, x) = position;
+        let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
+        let [stride_h, stride_w] = self.window.stride.map(usize::from);
+        let row = y * stride_h + kernel_row * usize::from(self.window.dilation[0]);
+        let row = row.wrapping_sub(usize::from(self.window.pad[0]));
+        let column = x * stride_w;
+        let left = usize::from(self.window.pad[1]);
+        let k_w = usize::from(self.window.kernel[1]);
+        let first = left.saturating_sub(column).min(k_w);
+        let start = (column + first).saturating_sub(left);
+        let inside = (k_w - first).min(w.saturating_sub(start));
+        if row >= h || inside == 0 {
+            return Segment { before: k_w * c, inside: 0, at: 0 };
+        }
+        Segment { before: first * c, inside: inside * c, at: ((n * h + row) * w + start) * c }
+    }
+
+    /// Bytes by which the output must begin before the input when the pairs are computed in order, and after it
+    /// when they are computed backwards. `None` if that is not known (too many kernel rows to look at).
+    pub fn lag(&self, r: &ConvBlocked) -> Option<(u64, u64)> {
+        // Every kernel row of every pixel is looked at: a file must not make that long.
+        const MOST_ROWS: usize = 1 << 22;
+        let k_h = usize::from(self.window.kernel[0]);
+        if self.pixels.saturating_mul(k_h) > MOST_ROWS {
+            return None;
+        }
+        let out_c = u64::from(r.out_c);
+        let touched = |pixel: usize| {
+            let position = self.position(pixel);
+            let segments = (0..k_h).map(|ky| self.segment(r, position, ky)).filter(|s| s.inside > 0);
+            segments.fold((u64::MAX, 0), |(first, end), s| {
+                (first.min(s.at as u64), end.max((s.at + s.inside) as u64))
+            })
+        };
+        let (mut below, mut first_needed) = (0, u64::MAX);
+        for pixel in (2..self.pixels).rev() {
+            first_needed = first_needed.min(touched(pixel).0);
+            if pixel % 2 == 0 && first_needed != u64::MAX {
+                // The pair before `pixel` has just been written.
+                below = below.max((pixel as u64 * out_c).saturating_sub(first_needed));
+            }
+        }
+        let (mut above, mut needed_end) = (0, 0);
+        for pixel in 0..self.pixels {
+            if pixel % 2 == 0 {
+                // Backwards: the pair at `pixel` has just been written, those before it are to come.
+                above = above.max(u64::saturating_sub(needed_end, pixel as u64 * out_c));
+            }
+            needed_end = needed_end.max(touched(pixel).1);
+        }
+        Some((below, above))
+    }
+}
+
+/// Index in the scratch of input `k` of a pixel of the pair.
+#[inline]
+pub fn lane_index(k: usize, lane: usize) -> usize {
+    (k / 4) * 8 + (k & 1) * 4 + lane * 2 + (k >> 1 & 1)
+}
+
+/// Weight of output channel `o` for input `k`, from the halves of the words of all blocks.
+#[inline]
+pub fn blocked_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
+    let half = halves[(o / 4) * all * 2 + (k / 4) * 8 + (k & 1) * 4 + (o & 2) + (k >> 1 & 1)];
+    let low = i32::from(half as i8);
+    if o & 1 == 0 { low } else { (i32::from(half) - low) >> 8 }
+}
+
+/// Words of a block of four output channels of a convolution with exact single-multiply requantisation: weights, then biases and
+/// multipliers.
+pub fn block_words(r: &ConvLinear, g: &Blocked) -> usize {
+    let weights = if r.wide { g.k.saturating_mul(2) } else { g.k };
+    weights.saturating_add(WORDS)
+}
+
+/// Sizes of a [`DepthwisePlanar`].
+#[derive(Clone, Copy, Debug)]
+pub struct Planar {
+    /// Window, unpacked.
+    pub window: Window,
+    /// Output height.
+    pub out_h: usize,
+    /// Output width.
+    pub out_w: usize,
+    /// Values in a row of the scratch.
+    pub pitch: usize,
+    /// Rows of the padded input.
+    pub padded_h: usize,
+    /// Output rows that one band gives.
+    pub band: usize,
+    /// Elements from a weight of a channel to that of its next tap: channels, of the whole if these are a part.
+    pub weight_pitch: usize,
+}
+
+impl Planar {
+    /// Sizes of a checked record.
+    pub fn of(r: &DepthwisePlanar) -> Self {
+        let window = Window::from(r.window);
+        let [top, left, bottom, right] = window.pad.map(usize::from);
+        let padded_w = usize::from(r.w) + left + right;
+        let rows = usize::from(r.rows);
+        Self {
+            window,
+            out_h: extent(usize::from(r.h), &window, 0),
+            out_w: extent(usize::from(r.w), &window, 1),
+            pitch: padded_w.next_multiple_of(2),
+            padded_h: usize::from(r.h) + top + bottom,
+            band: rows.saturating_sub(usize::from(window.kernel[0])) / usize::from(window.stride[0]).max(1)
+                + 1,
+            weight_pitch: r.c.into(),
+        }
+    }
+
+    /// Values of scratch.
+    pub fn scratch(&self, r: &DepthwisePlanar) -> u64 {
+        u64::from(r.rows) * self.pitch as u64 + 2
+    }
+
+    /// Whether an output in the place of the input only overwrites rows that have been gathered.
+    pub fn in_place(&self, r: &DepthwisePlanar) -> bool {
+        let (h, w) = (usize::from(r.h), usize::from(r.w));
+        let (k_h, stride, top) = (
+            usize::from(self.window.kernel[0]),
+            usize::from(self.window.stride[0]),
+            usize::from(self.window.pad[0]),
+        );
+        (0..self.out_h).all(|y| {
+            let gathered = (y * stride + k_h).saturating_sub(top).min(h);
+            (y + 1) * self.out_w <= gathered * w
+        }) && (r.n == 1 || self.out_h * self.out_w == h * w)
+    }
+}
+
+/// Extents of a convolution's or pool's output along height and width.
+///
+/// # Errors
+/// [`Rule::Window`] unless strides, dilations and kernel extents are at least 1 and the dilated kernel fits in the padded input;
+/// [`Rule::Shape`] if the output does not fit in 16 bits.
+pub fn window_output(window: &WindowRepr, h: u16, w: u16) -> Result<(u32, u32), Rule> {
+    let window = Window::from(*window);
+    let [top, left, bottom, right] = window.pad;
+    let extent = |axis: usize, input: u16, before: u16, after: u16| {
+        let (kernel, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
+        require(kernel > 0 && stride > 0 && dilation > 0, Rule::Window)?;
+        // At most 65535 * 65534 + 1: fits in 32 bits.
+        let reach = u32::from(dilation) * (u32::from(kernel) - 1) + 1;
+        let padded = u32::from(input) + u32::from(before) + u32::from(after);
+        let room = padded.checked_sub(reach).ok_or(Rule::Window)?;
+        let output = room / u32::from(stride) + 1;
+        require(output <= u32::from(u16::MAX), Rule::Shape)?;
+        Ok(output)
+    };
+    Ok((extent(0, h, top, bottom)?, extent(1, w, left, right)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(kernel: u16, stride: u16, dilation: u16, pad: u16) -> WindowRepr {
+        Window { kernel: [kernel; 2], stride: [stride; 2], dilation: [dilation; 2], pad: [pad; 4] }.into()
+    }
+
+    #[test]
+    fn output_extents() {
+        assert_eq!(window_output(&window(3, 1, 1, 1), 5, 7), Ok((5, 7)));
+        assert_eq!(window_output(&window(3, 2, 1, 0), 5, 7), Ok((2, 3)));
+        assert_eq!(window_output(&window(3, 1, 2, 0), 5, 7), Ok((1, 3)));
+        assert_eq!(window_output(&window(3, 1, 3, 0), 5, 7), Err(Rule::Window));
+        assert_eq!(window_output(&window(1, 0, 1, 0), 5, 7), Err(Rule::Window));
+        assert_eq!(window_output(&window(65535, 1, 65535, 65535), 5, 7), Err(Rule::Window));
+        assert_eq!(window_output(&window(1, 1, 1, 65535), 5, 7), Err(Rule::Shape));
+    }
+}

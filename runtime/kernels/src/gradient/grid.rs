@@ -1,0 +1,80 @@
+//! Features of an image: the sum of each channel over the cells of a `grid × grid` raster, times `grid² / pixels`.
+//! Feature `cell · channels + channel`. A fully connected layer has one cell and its outputs as features.
+
+use core::ops::Range;
+
+/// Most cells along an axis of a grid.
+pub const MAX_GRID: u8 = 16;
+
+/// A raster over an image `[height, width, channels]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grid {
+    /// Cells along an axis.
+    pub cells: [usize; 2],
+    /// Pixels along an axis.
+    pub extent: [usize; 2],
+    /// Channels.
+    pub channels: usize,
+}
+
+impl Grid {
+    /// At most `grid` cells along an axis, and no more than pixels.
+    pub fn new(grid: usize, extent: [usize; 2], channels: usize) -> Self {
+        Self { cells: extent.map(|e| grid.clamp(1, e.max(1))), extent, channels }
+    }
+
+    /// Number of features.
+    pub fn features(&self) -> usize {
+        self.cells[0] * self.cells[1] * self.channels
+    }
+
+    /// Mean number of pixels in a cell, as numerator and denominator.
+    pub fn cell_pixels(&self) -> (usize, usize) {
+        (self.extent[0] * self.extent[1], self.cells[0] * self.cells[1])
+    }
+
+    /// First pixel of a cell along an axis; that of the cell behind the last is the extent.
+    #[inline]
+    fn edge(&self, axis: usize, cell: usize) -> usize {
+        cell * self.extent[axis] / self.cells[axis]
+    }
+
+    /// Rows and columns of a cell, which are numbered row by row.
+    #[inline]
+    pub fn cell(&self, cell: usize) -> (Range<usize>, Range<usize>) {
+        let (row, column) = (cell / self.cells[1], cell % self.cells[1]);
+        (self.edge(0, row)..self.edge(0, row + 1), self.edge(1, column)..self.edge(1, column + 1))
+    }
+
+    /// Calls `each(element)` with the position in the image of every pixel of a feature.
+    #[inline]
+    pub fn pixels(&self, feature: usize, mut each: impl FnMut(usize)) {
+        let (cell, channel) = (feature / self.channels, feature % self.channels);
+        let (rows, columns) = self.cell(cell);
+        for y in rows {
+            for x in columns.clone() {
+                each((y * self.extent[1] + x) * self.channels + channel);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pixel_belongs_to_one_feature() {
+        for (grid, extent) in [(4, [5, 25]), (4, [4, 4]), (2, [7, 3]), (1, [9, 9]), (9, [2, 5])] {
+            let grid = Grid::new(grid, extent, 3);
+            let mut seen = vec![0; extent[0] * extent[1] * 3];
+            for j in 0..grid.features() {
+                grid.pixels(j, |at| {
+                    seen[at] += 1;
+                    assert_eq!(at % 3, j % 3);
+                });
+            }
+            assert!(seen.iter().all(|&n| n == 1), "{grid:?}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What a layer with weights looks like to learning: an image, a window, and where each weight lies. Fully connected
+//! layers are images of one pixel a row; depthwise convolutions have another order of weights.
+
+use crate::geometry::Blocked;
+use crate::sparse::sparse_bytes;
+use offshoot_format::record::{
+    Conv2d, ConvBlocked, Depthwise, DepthwisePlanar, FullyConnected, FullyConnectedSparse, Window, WindowRepr,
+};
+use offshoot_format::sparse::SparseRepr;
+
+/// Order of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// `[out_c, k_h, k_w, c / groups]`
+    Grouped {
+        /// Groups of channels.
+        groups: usize,
+    },
+    /// `[k_h, k_w, out_c]`; output channel `o` reads input channel `o / multiplier`.
+    Depthwise {
+        /// Output channels an input channel.
+        multiplier: usize,
+    },
+    /// As [`ConvBlocked`] has them: blocks of four output channels.
+    Blocked {
+        /// Inputs of a kernel row, padded.
+        row: usize,
+    },
+    /// The entries of a sparse matrix; nothing else has a weight, before and after.
+    Sparse(SparseRepr),
+}
+
+/// Extents of a layer for one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Height and width of the input.
+    pub input: [usize; 2],
+    /// Channels of the input.
+    pub c: usize,
+    /// Height and width of the output.
+    pub output: [usize; 2],
+    /// Channels of the output.
+    pub out_c: usize,
+    /// Kernel, stride, dilation, padding.
+    pub window: Window,
+    /// Of the weights.
+    pub order: Order,
+}
+
+const POINT: Window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+
+impl Geometry {
+    fn windowed(window: WindowRepr, input: [u16; 2], c: usize, out_c: usize, order: Order) -> Option<Self> {
+        let (out_h, out_w) = crate::geometry::window_output(&window, input[0], input[1]).ok()?;
+        Some(Self {
+            input: input.map(usize::from),
+            c,
+            output: [out_h as usize, out_w as usize],
+            out_c,
+            window: window.into(),
+            order,
+        })
+    }
+
+    /// Of a convolution; `None` if its window is not possible.
+    pub fn conv(r: &Conv2d) -> Option<Self> {
+        let order = Order::Grouped { groups: r.groups.into() };
+        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), order)
+    }
+
+    /// Of a depthwise convolution; `None` if its window is not possible.
+    pub fn depthwise(r: &Depthwise) -> Option<Self> {
+        let multiplier = usize::from(r.multiplier);
+        let c = usize::from(r.c);
+        Self::windowed(r.window, [r.h, r.w], c, c * multiplier, Order::Depthwise { multiplier })
+    }
+
+    /// Of a sequence: columns of so many steps of input and output.
+    pub fn column([input, output]: [usize; 2], c: usize, out_c: usize) -> Self {
+        let order = Order::Grouped { groups: 1 };
+        Self { input: [input, 1], c, output: [output, 1], out_c, window: POINT, order }
+    }
+
+    /// Of a blocked convolution; `None` if its window is not possible.
+    pub fn blocked(r: &ConvBlocked) -> Option<Self> {
+        let row = Blocked::of(r).padded;
+        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), Order::Blocked { row })
+    }
+
+    /// Of a planar depthwise convolution; `None` if its window is not possible.
+    pub fn planar(r: &DepthwisePlanar) -> Option<Self> {
+        let c = usize::from(r.c);
+        Self::windowed(r.window, [r.h, r.w], c, c, Order::Depthwise { multiplier: 1 })
+    }
+
+    /// Of a fully connected layer.
+    pub fn fully_connected(r: &FullyConnected) -> Self {
+        Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize)
+    }
+
+    /// Of a fully connected layer with sparse weights.
+    pub fn sparse(r: &FullyConnectedSparse) -> Self {
+        let dense = Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize);
+        Self { order: Order::Sparse(r.matrix), ..dense }
+    }
+
+    /// Of a fully connected layer on `rows` of `inputs`.
+    pub fn dense(rows: usize, inputs: usize, outputs: usize) -> Self {
+        Self {
+            input: [1, rows],
+            c: inputs,
+            output: [1, rows],
+            out_c: outputs,
+            window: POINT,
+            order: Order::Grouped { groups: 1 },
+        }
+    }
+
+    /// Pixels of the output.
+    pub fn pixels(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Kernel positions.
+    pub fn taps(&self) -> usize {
+        usize::from(self.window.kernel[0]) * usize::from(self.window.kernel[1])
+    }
+
+    /// Input channels that an output channel reads.
+    pub fn depth(&self) -> usize {
+        match self.order {
+            Order::Grouped { groups } => self.c / groups.max(1),
+            Order::Depthwise { .. } => 1,
+            Order::Blocked { .. } | Order::Sparse(_) => self.c,
+        }
+    }
+
+    /// All weights that are stored.
+    pub fn weights(&self) -> usize {
+        match self.order {
+            Order::Sparse(matrix) => matrix.weights() as usize,
+            _ => self.out_c * self.taps() * self.depth(),
+        }
+    }
+
+    /// Places that weights take: more than there are if the order pads them, or says where they are.
+    pub fn places(&self) -> usize {
+        match self.order {
+            Order::Blocked { row } => {
+                self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row
+            }
+            // Of a record that has been checked: it lies in the file.
+            Order::Sparse(matrix) => sparse_bytes(&matrix, self.out_c as u64).unwrap_or(0) as usize,
+            _ => self.weights(),
+        }
+    }
+
+    /// Gradients that a step of an integer layer holds at once: those of an output channel, of four if it is
+    /// depthwise, or the sums of all channels.
+    pub fn gradients(&self) -> usize {
+        let channels = if matches!(self.order, Order::Depthwise { .. }) { 4 } else { 1 };
+        (channels * self.taps() * self.depth()).max(self.out_c)
+    }
+
+    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. That of a
+    /// blocked or sparse layer is the index that its plain form would have.
+    #[inline]
+    pub fn weight(&self, channel: usize, tap: usize) -> usize {
+        match self.order {
+            Order::Grouped { .. } | Order::Blocked { .. } | Order::Sparse(_) => {
+                (channel * self.taps() + tap) * self.depth()
+            }
+            Order::Depthwise { .. } => tap * self.out_c + channel,
+        }
+    }
+
+    /// First input channel that an output channel reads.
+    #[inline]
+    pub fn first_input(&self, channel: usize) -> usize {
+        match self.order {
+            Order::Grouped { groups } => {
+                let out_of_group = (self.out_c / groups.max(1)).max(1);
+                channel / out_of_group * self.depth()
+            }
+            Order::Depthwise { multiplier } => channel / multiplier.max(1),
+            Order::Blocked { .. } | Order::Sparse(_) => 0,
+        }
+    }
+
+    /// Output channels that read an input channel.
+    pub fn readers(&self, input: usize) -> core::ops::Range<usize> {
+        match self.order {
+            Order::Grouped { groups } => {
+                let (inside, outside) = (self.depth().max(1), (self.out_c / groups.max(1)).max(1));
+                input / inside * outside..(input / inside + 1) * outside
+            }
+            Order::Depthwise { multiplier } => input * multiplier..(input + 1) * multiplier,
+            Order::Blocked { .. } | Order::Sparse(_) => 0..self.out_c,
+        }
+    }
+
+    /// Outputs along an axis whose window has kernel position `k` inside the input: from, to, and the input
+    /// index at `from`.
+    #[inline]
+    pub fn reach(&self, axis: usize, k: usize) -> (usize, usize, usize) {
+        let stride = usize::from(self.window.stride[axis]).max(1);
+        let offset = (k * usize::from(self.window.dilation[axis])) as isize - self.window.pad[axis] as isize;
+        let from = if offset < 0 { offset.unsigned_abs().div_ceil(stride) } else { 0 };
+        let room = self.input[axis] as isize - offset;
+        let to = if room <= 0 { 0 } else { (room as usize).div_ceil(stride) }.min(self.output[axis]);
+        let from = from.min(to);
+        (from, to, ((from * stride) as isize + offset).max(0) as usize)
+    }
+}

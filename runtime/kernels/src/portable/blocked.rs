@@ -1,0 +1,240 @@
+//! The blocked convolution and the planar depthwise convolution: see their records for layouts and order.
+
+use super::fixed_point::multiply_by_quantized_multiplier;
+use crate::Requant;
+use crate::geometry::{Blocked, Planar, block_words, lane_index};
+use offshoot_format::linear::SHIFT;
+use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar};
+
+/// The output of a sum without bias. No shifts: see [`offshoot_format::linear`].
+pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
+    if q.shift.is_empty() {
+        let scaled = sum.wrapping_mul(256).wrapping_add(q.bias[channel]);
+        return straight(scaled, q.multiplier[channel]);
+    }
+    requantise(sum.wrapping_add(q.bias[channel]), q, channel)
+}
+
+/// The output of 256 times a sum and the bias by a straight line, see [`offshoot_format::linear`].
+fn straight(scaled: i32, multiplier: i32) -> i8 {
+    let high = (i64::from(scaled) * i64::from(multiplier)) >> (32 + SHIFT);
+    high.clamp(i8::MIN.into(), i8::MAX.into()) as i8
+}
+
+pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
+    let (multiplier, shift) = q.scale(channel);
+    let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
+    v.clamp(q.min, q.max) as i8
+}
+
+/// Gathers the inputs of output pixels `2 · pair` and `2 · pair + 1` into `lanes`. A pixel beyond the last reads as
+/// the last.
+pub fn gather_pair(r: &ConvBlocked, g: &Blocked, pair: usize, src: &[i8], lanes: &mut [i16]) {
+    for lane in 0..2 {
+        let position = g.position((2 * pair + lane).min(g.pixels.saturating_sub(1)));
+        for ky in 0..usize::from(g.window.kernel[0]) {
+            let s = g.segment(r, position, ky);
+            let base = ky * g.padded;
+            for i in 0..g.padded {
+                let inside = i.checked_sub(s.before).filter(|&j| j < s.inside);
+                let value = inside.map_or(r.in_zp, |j| src[s.at + j]);
+                lanes[lane_index(base + i, lane)] = i16::from(value);
+            }
+        }
+    }
+}
+
+/// Accumulators of a block of four channels for one pixel: `256·S_B + S_A`, `S_A`, `256·S_D + S_C`, `S_C`.
+type Sums = [i32; 4];
+
+/// Adds an input's products with half a word of each pair of channels.
+#[inline(always)]
+fn accumulate(sums: &mut Sums, x: i32, ab: i16, cd: i16) {
+    let add = |sum: &mut i32, w: i32| *sum = sum.wrapping_add(x.wrapping_mul(w));
+    add(&mut sums[0], ab.into());
+    add(&mut sums[1], (ab as i8).into());
+    add(&mut sums[2], cd.into());
+    add(&mut sums[3], (cd as i8).into());
+}
+
+/// The outputs of the channels of a block.
+fn finish(sums: &Sums, q: &Requant<'_>, block: usize, out: &mut [i8]) {
+    let upper = |both: i32, lower: i32| both.wrapping_sub(lower) >> 8;
+    let all = [sums[1], upper(sums[0], sums[1]), sums[3], upper(sums[2], sums[3])];
+    for (i, (out, sum)) in out.iter_mut().zip(all).enumerate() {
+        let channel = 4 * block + i;
+        *out = requantise(sum.wrapping_add(q.bias[channel]), q, channel);
+    }
+}
+
+/// Computes the outputs of a pair from its lanes, of the channels whose `weights` these are, beginning with block
+/// `first_block`. `dst` is the whole output.
+pub fn conv_pair(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    (first_block, weights): (usize, &[i16]),
+    pair: usize,
+    lanes: &[i16],
+    dst: &mut [i8],
+) {
+    let out_c = usize::from(r.out_c);
+    let pixels = &mut dst[2 * pair * out_c..];
+    let (first, second) = pixels.split_at_mut(out_c);
+    let mut second = second.get_mut(..out_c);
+    for (block, weights) in (first_block..).zip(weights.chunks_exact((2 * g.k).max(1))) {
+        let mut sums = [[0; 4]; 2];
+        for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
+            for (sums, x) in sums.iter_mut().zip(x.chunks_exact(2)) {
+                accumulate(sums, x[0].into(), w[0], w[2]);
+                accumulate(sums, x[1].into(), w[1], w[3]);
+            }
+        }
+        finish(&sums[0], q, block, &mut first[4 * block..]);
+        if let Some(second) = &mut second {
+            finish(&sums[1], q, block, &mut second[4 * block..]);
+        }
+    }
+}
+
+/// The sums of a block of four channels for one pixel of a pair, whose inputs `lanes` are.
+fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
+    let mut sums = [0; 4];
+    for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
+        accumulate(&mut sums, x[2 * pixel].into(), w[0], w[2]);
+        accumulate(&mut sums, x[2 * pixel + 1].into(), w[1], w[3]);
+    }
+    sums
+}
+
+/// Computes the outputs of a pair from its lanes as [`offshoot_format::record::ConvLinear`]. `words` are all blocks,
+/// `dst` the whole output.
+pub fn conv_pair_linear(
+    r: &ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    pair: usize,
+    lanes: &[i16],
+    dst: &mut [i8],
+) {
+    let out_c = usize::from(r.out_c);
+    let pixels = &mut dst[2 * pair * out_c..];
+    for (pixel, out) in pixels.chunks_mut(out_c.max(1)).take(2).enumerate() {
+        for (out, words) in out.chunks_mut(4).zip(words.chunks_exact(block_words(r, g))) {
+            let (scaled, multipliers) =
+                if r.wide { wide_sums(words, pixel, lanes) } else { sums(words, pixel, lanes) };
+            for ((out, scaled), &multiplier) in out.iter_mut().zip(scaled).zip(multipliers) {
+                *out = straight(scaled, multiplier);
+            }
+        }
+    }
+}
+
+/// 256 times the sums of a block and its biases; its multipliers.
+fn sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
+    let (begin, rest) = words.split_at(2);
+    let (weights, end) = rest.split_at(rest.len() - 6);
+    let sums = block_sums(lanes, pixel, bytemuck::cast_slice(weights));
+    let upper = |both: i32, lower: i32, bias: i32| both.wrapping_sub(lower).wrapping_add(bias);
+    let lower = |lower: i32, bias: i32| lower.wrapping_mul(256).wrapping_add(bias);
+    let all = [
+        lower(sums[1], end[0]),
+        upper(sums[0], sums[1], begin[0]),
+        lower(sums[3], end[1]),
+        upper(sums[2], sums[3], begin[1]),
+    ];
+    (all, &end[2..])
+}
+
+/// The same of a block of wide weights.
+fn wide_sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
+    let (begin, rest) = words.split_at(4);
+    let (weights, end) = rest.split_at(rest.len() - 4);
+    let mut sums = [begin[1], begin[0], begin[3], begin[2]];
+    // Two inputs of each pixel at a time, and as many weights of each channel.
+    let weights: &[i16] = bytemuck::cast_slice(weights);
+    for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(8)) {
+        for (sum, w) in sums.iter_mut().zip(w.chunks_exact(2)) {
+            for (i, &w) in w.iter().enumerate() {
+                *sum = sum.wrapping_add(i32::from(x[2 * pixel + i]).wrapping_mul(w.into()));
+            }
+        }
+    }
+    (sums, end)
+}
+
+/// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
+pub fn conv_vector(
+    g: &Blocked,
+    q: &Requant<'_>,
+    (first_block, weights): (usize, &[i16]),
+    src: &[i8],
+    dst: &mut [i8],
+) {
+    for (block, weights) in (first_block..).zip(weights.chunks_exact((2 * g.k).max(1))) {
+        let mut sums = [0; 4];
+        for (x, w) in src.chunks_exact(4).zip(weights.chunks_exact(8)) {
+            for (i, &x) in x.iter().enumerate() {
+                let at = (i & 1) * 4 + (i >> 1);
+                accumulate(&mut sums, x.into(), w[at], w[at + 2]);
+            }
+        }
+        finish(&sums, q, block, &mut dst[4 * block..]);
+    }
+}
+
+/// Gathers rows `from..to` of the padded plane of one channel of image `n` into the scratch, its first row being
+/// row `origin` of the padded plane.
+pub fn gather_band(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    (n, channel): (usize, usize),
+    origin: usize,
+    rows: core::ops::Range<usize>,
+    src: &[i8],
+    scratch: &mut [i16],
+) {
+    let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
+    let [top, left, ..] = g.window.pad.map(usize::from);
+    for row in rows {
+        let line = &mut scratch[(row - origin) * g.pitch..][..g.pitch];
+        line.fill(i16::from(r.in_zp));
+        let y = row.wrapping_sub(top);
+        if y < h {
+            for (x, value) in line[left..][..w].iter_mut().enumerate() {
+                *value = i16::from(src[((n * h + y) * w + x) * c + channel]);
+            }
+        }
+    }
+}
+
+/// Output rows `from..to` of one channel of image `n` from the scratch, whose first row is padded row
+/// `from · stride`.
+pub fn depthwise_band(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    (n, channel): (usize, usize),
+    rows: core::ops::Range<usize>,
+    scratch: &[i16],
+    dst: &mut [i8],
+) {
+    let c = usize::from(r.c);
+    let [k_h, k_w] = g.window.kernel.map(usize::from);
+    let [stride_h, stride_w] = g.window.stride.map(usize::from);
+    for y in rows.clone() {
+        let band = &scratch[(y - rows.start) * stride_h * g.pitch..];
+        for x in 0..g.out_w {
+            let mut acc = 0i32;
+            for ky in 0..k_h {
+                for kx in 0..k_w {
+                    let value = i32::from(band[ky * g.pitch + x * stride_w + kx]);
+                    let product = value * i32::from(weights[(ky * k_w + kx) * g.weight_pitch + channel]);
+                    acc = acc.wrapping_add(product);
+                }
+            }
+            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = finish_sum(acc, q, channel);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Kernels for processors with wide vectors, written once over [`Isa`]: walks, packing and requantisation. A folder per
+//! instruction set ([`super::x86`], [`super::neon`]) brings the vectors.
+//!
+//! Results are those of [`super::portable`], to the bit: products of int16 are exact, sums wrap and so may be taken in any
+//! order. The kernels work from tensors, weights and blocks on the stack ([`STACK`]); the scratch that a record
+//! has for the kernels of a microcontroller is left alone. What does not fit, or is of no importance to the speed of a
+//! network (dilated columns, groups), is left to `portable`: an entry then gives `false`, and has done nothing.
+
+mod blocked;
+mod bytes;
+mod depthwise;
+mod dot;
+mod elementwise;
+#[cfg_attr(not(any(test, feature = "testing")), allow(unreachable_pub))]
+pub mod entry;
+mod gather;
+mod isa;
+mod pool;
+mod requant;
+mod winograd;
+
+pub(crate) use bytes::{Dot, DotJob};
+pub(crate) use isa::{Isa, Job};
+
+use blocked::{ConvPairs, ConvVector, Params};
+use bytes::ConvBytes;
+use depthwise::DepthwiseRing;
+use dot::{Conv, FullyConnectedRows, Products};
+use elementwise::{Requantise, Sum};
+use pool::Average;
+use winograd::Tiles;
+
+/// Bytes of a block on the stack. No kernel has more than one.
+const STACK: usize = 16 << 10;
+
+/// An operator's input and output, which may overlap.
+pub(crate) trait Tensors {
+    fn input(&self) -> &[i8];
+    fn output(&mut self) -> &mut [i8];
+}
+
+/// Those that do not.
+pub(crate) struct Apart<'a> {
+    pub(crate) src: &'a [i8],
+    pub(crate) dst: &'a mut [i8],
+}
+
+impl Tensors for Apart<'_> {
+    #[inline(always)]
+    fn input(&self) -> &[i8] {
+        self.src
+    }
+
+    #[inline(always)]
+    fn output(&mut self) -> &mut [i8] {
+        self.dst
+    }
+}
+
+/// Those that may: places in the arena.
+pub(crate) struct Arena<'a> {
+    pub(crate) bytes: &'a mut [i8],
+    pub(crate) src: core::ops::Range<usize>,
+    pub(crate) dst: core::ops::Range<usize>,
+}
+
+impl Tensors for Arena<'_> {
+    #[inline(always)]
+    fn input(&self) -> &[i8] {
+        &self.bytes[self.src.clone()]
+    }
+
+    #[inline(always)]
+    fn output(&mut self) -> &mut [i8] {
+        &mut self.bytes[self.dst.clone()]
+    }
+}
+
+/// `N` elements from an index; zeros where there are none left.
+#[inline(always)]
+fn block<T: Copy + Default, const N: usize>(all: &[T], at: usize) -> [T; N] {
+    let rest = all.get(at..).unwrap_or_default();
+    match rest.first_chunk() {
+        Some(whole) => *whole,
+        None => {
+            let mut padded = [T::default(); N];
+            padded[..rest.len()].copy_from_slice(rest);
+            padded
+        }
+    }
+}
+
+/// Puts the beginning of `values` at an index, as many as there is room for before `end`.
+#[inline(always)]
+fn put<const N: usize>(values: [i8; N], to: &mut [i8], at: usize, end: usize) {
+    let room = &mut to[at..end];
+    match room.first_chunk_mut() {
+        Some(whole) => *whole = values,
+        None => {
+            let len = room.len();
+            room.copy_from_slice(&values[..len]);
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! One step of one layer of a float32 network: rule, gradients, step; and of two layers with one rule.
+
+use super::descent::Descent;
+use super::layers::Slope;
+use super::layers::adaptor;
+use super::layers::window::{gradients, pull_back};
+use super::rules::{LocalError, Rule};
+use super::{Codes, step};
+use offshoot_kernels::gradient::grid::Grid;
+use offshoot_kernels::layer::Geometry;
+
+/// A layer and what it has just computed.
+#[derive(Debug)]
+pub struct Layer<'a> {
+    /// Extents.
+    pub geometry: Geometry,
+    /// Slope of the activation.
+    pub slope: Slope,
+    /// Input, `[height, width, channels]`; a normalisation's is not looked at.
+    pub x: &'a [f32],
+    /// Output, `[height, width, channels]`.
+    pub h: &'a [f32],
+    /// What of it learns.
+    pub part: Part<'a>,
+}
+
+/// What of a layer learns.
+#[derive(Debug)]
+pub enum Part<'a> {
+    /// Weights in the order of [`Geometry::order`], biases.
+    All {
+        /// One an output channel.
+        bias: &'a mut [f32],
+        /// All of them.
+        weights: &'a mut [f32],
+    },
+    /// Biases.
+    Bias(&'a mut [f32]),
+    /// `z = scale · (W x + bias)`, channel by channel.
+    Scale {
+        /// One an output channel.
+        bias: &'a mut [f32],
+        /// One an output channel.
+        scale: &'a mut [f32],
+    },
+    /// `z = scale · n + bias` of a normalisation.
+    Norm {
+        /// One a channel.
+        scale: &'a mut [f32],
+        /// One a channel.
+        bias: &'a mut [f32],
+    },
+    /// `up (down x)` beside frozen weights.
+    LowRank(LowRank<'a>),
+}
+
+/// An adaptor of low rank and its room.
+#[derive(Debug)]
+pub struct LowRank<'a> {
+    /// `[out_c, rank]`
+    pub up: &'a mut [f32],
+    /// `[rank, k_h, k_w, c]`
+    pub down: &'a mut [f32],
+    /// The lower factor as a layer.
+    pub geometry: Geometry,
+    /// Room for what is between the factors, `[rank, pixels]`.
+    pub inner: &'a mut [f32],
+    /// Room for its errors, as much.
+    pub pulled: &'a mut [f32],
+}
+
+/// What a layer is to learn.
+#[derive(Debug)]
+pub struct Lesson<'a> {
+    /// Which error.
+    pub rule: Rule,
+    /// The label's way to the features.
+    pub codes: Codes<'a>,
+    /// Features of the output.
+    pub grid: Grid,
+    /// The class.
+    pub label: usize,
+}
+
+/// How steps are taken.
+#[derive(Debug)]
+pub struct Way<'a> {
+    /// Rate before it is normalised, momentum, noise.
+    pub descent: Descent<'a>,
+    /// Divide the rate by one plus the energy of a patch.
+    pub normalised: bool,
+}
+
+/// Mean of the pixels of each feature.
+fn pooled(grid: &Grid, h: &[f32], j: usize) -> f32 {
+    let mut sum = 0.0;
+    grid.pixels(j, |at| sum += h[at]);
+    sum * mean(grid)
+}
+
+fn mean(grid: &Grid) -> f32 {
+    let (pixels, cells) = grid.cell_pixels();
+    cells as f32 / pixels.max(1) as f32
+}
+
+/// Errors of the pixels of features, before slopes.
+struct Errors<'a> {
+    error: LocalError<'a>,
+    targets: bool,
+}
+
+impl<'a> Errors<'a> {
+    fn new(h: &[f32], lesson: &Lesson<'a>, residual: &'a mut [f32]) -> Self {
+        let features = lesson.grid.features();
+        let each = (0..features).map(|j| pooled(&lesson.grid, h, j));
+        let error = LocalError::new(lesson.rule, lesson.codes, features, each, lesson.label, residual);
+        Self { error, targets: matches!(lesson.rule, Rule::Squared { .. } | Rule::Absolute { .. }) }
+    }
+
+    fn of_feature(&self, h: &[f32], grid: &Grid, j: usize) -> f32 {
+        let own = if self.targets { pooled(grid, h, j) } else { 0.0 };
+        self.error.at(j, own) * mean(grid)
+    }
+}
+
+/// One step. `residual` is room for a number a class, `errors` for one a pixel of the output; afterwards `residual`
+/// holds what a head that learns descends.
+pub fn learn(
+    layer: &mut Layer<'_>,
+    lesson: &Lesson<'_>,
+    mut way: Way<'_>,
+    residual: &mut [f32],
+    errors: &mut [f32],
+) {
+    let (g, slope, h) = (layer.geometry, layer.slope, layer.h);
+    let grid = &lesson.grid;
+    let local = Errors::new(h, lesson, residual);
+    normalise(layer, &mut way, grid.cell_pixels().1);
+    let mut steps = Steps::new(layer, way.descent);
+    for channel in 0..g.out_c {
+        let mut total = 0.0;
+        for j in (channel..grid.features()).step_by(g.out_c) {
+            let of_feature = local.of_feature(h, grid, j);
+            grid.pixels(j, |at| {
+                let e = of_feature * slope.at(h[at]);
+                errors[at / g.out_c] = e;
+                total += e;
+            });
+        }
+        steps.channel(channel, errors, total);
+    }
+    steps.finish();
+}
+
+/// The second layer of a block, which has yet to learn.
+#[derive(Clone, Copy, Debug)]
+pub struct Second<'a> {
+    /// Extents.
+    pub geometry: Geometry,
+    /// Slope of the activation.
+    pub slope: Slope,
+    /// Output.
+    pub h: &'a [f32],
+    /// Weights.
+    pub weights: &'a [f32],
+}
+
+/// Room that [`learn_first`] needs.
+#[derive(Debug)]
+pub struct Room<'a> {
+    /// A number a class.
+    pub residual: &'a mut [f32],
+    /// A number a feature of the second layer.
+    pub features: &'a mut [f32],
+    /// A number a pixel of the second layer.
+    pub second: &'a mut [f32],
+    /// A number a pixel of the first layer.
+    pub plane: &'a mut [f32],
+}
+
+/// One step of the first layer of a block: the error of the second comes back through its weights, channel by channel of the
+/// first layer, so that nothing is buffered but the errors of one channel. The second one learns afterwards, by [`learn`].
+pub fn learn_first(
+    layer: &mut Layer<'_>,
+    second: &Second<'_>,
+    lesson: &Lesson<'_>,
+    mut way: Way<'_>,
+    room: &mut Room<'_>,
+) {
+    let (g, slope, h) = (layer.geometry, layer.slope, layer.h);
+    let Room { residual, features, second: errors, plane } = room;
+    let grid = &lesson.grid;
+    let local = Errors::new(second.h, lesson, residual);
+    for (j, e) in features.iter_mut().enumerate().take(grid.features()) {
+        *e = local.of_feature(second.h, grid, j);
+    }
+    normalise(layer, &mut way, grid.cell_pixels().1);
+    let mut steps = Steps::new(layer, way.descent);
+    let above = &second.geometry;
+    for channel in 0..g.out_c {
+        plane.fill(0.0);
+        for o in above.readers(channel) {
+            for j in (o..grid.features()).step_by(above.out_c) {
+                let of_feature = features[j];
+                grid.pixels(j, |at| errors[at / above.out_c] = of_feature * second.slope.at(second.h[at]));
+            }
+            pull_back(above, o, channel, errors, plane, |at| second.weights[at], |sum, e, w| sum + e * w);
+        }
+        let mut total = 0.0;
+        for (e, h) in plane.iter_mut().zip(h.get(channel..).unwrap_or(&[]).iter().step_by(g.out_c)) {
+            *e *= slope.at(*h);
+            total += *e;
+        }
+        steps.channel(channel, plane, total);
+    }
+    steps.finish();
+}
+
+/// Divides the rate by one plus the energy of what gradients are made of.
+fn normalise(layer: &Layer<'_>, way: &mut Way<'_>, cells: usize) {
+    if way.normalised {
+        let g = &layer.geometry;
+        let energy = match layer.part {
+            Part::Scale { .. } | Part::Norm { .. } => {
+                step::patch_energy(layer.h, g.pixels() * g.out_c, 1, cells)
+            }
+            _ => step::patch_energy(layer.x, g.input[0] * g.input[1], g.taps(), cells),
+        };
+        way.descent.rate = step::normalised(way.descent.rate, energy);
+    }
+}
+
+/// Takes the steps of a layer, channel by channel.
+struct Steps<'s, 'a, 'd> {
+    layer: &'s mut Layer<'a>,
+    descent: Descent<'d>,
+}
+
+impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
+    fn new(layer: &'s mut Layer<'a>, descent: Descent<'d>) -> Self {
+        if let Part::LowRank(own) = &mut layer.part {
+            own.pulled.fill(0.0);
+            adaptor::lower(&own.geometry, own.down, layer.x, |x| x, own.inner);
+        }
+        Self { layer, descent }
+    }
+
+    /// `errors` of the channel's pixels, and their sum.
+    fn channel(&mut self, channel: usize, errors: &[f32], total: f32) {
+        let Layer { geometry: g, x, h, part, .. } = &mut *self.layer;
+        let descent = &mut self.descent;
+        let outputs = || h.get(channel..).unwrap_or(&[]).iter().step_by(g.out_c).zip(errors);
+        match part {
+            Part::All { bias, weights } => {
+                descent.step(channel, &mut bias[channel], total);
+                let first = bias.len();
+                gradients(
+                    g,
+                    channel,
+                    x,
+                    errors,
+                    |sum, e, x| sum + e * x,
+                    |at, sum| descent.step(first + at, &mut weights[at], sum),
+                );
+            }
+            Part::Bias(bias) => descent.step(channel, &mut bias[channel], total),
+            Part::Scale { bias, scale } => {
+                let old = scale[channel];
+                // The activation holds what is not `scale · u`, and its error is zero there.
+                let product = outputs().fold(0.0, |sum, (h, e)| sum + e * h);
+                let of_scale = if old.abs() > LEAST_SCALE { product / old } else { 0.0 };
+                descent.step(channel, &mut bias[channel], total * old);
+                descent.step(bias.len() + channel, &mut scale[channel], of_scale);
+            }
+            Part::Norm { scale, bias } => {
+                let (old, shift) = (scale[channel], bias[channel]);
+                let product = outputs().fold(0.0, |sum, (h, e)| sum + e * (h - shift));
+                let of_scale = if old.abs() > LEAST_SCALE { product / old } else { 0.0 };
+                descent.step(channel, &mut scale[channel], of_scale);
+                descent.step(scale.len() + channel, &mut bias[channel], total);
+            }
+            Part::LowRank(own) => own.channel(channel, errors, descent),
+        }
+    }
+
+    fn finish(mut self) {
+        if let Part::LowRank(own) = &mut self.layer.part {
+            own.finish(self.layer.x, |x| x, &mut self.descent);
+        }
+    }
+}
+
+/// Scales below this say nothing of what they multiplied.
+const LEAST_SCALE: f32 = 1e-6;
+
+impl LowRank<'_> {
+    /// Steps the upper factor's row of a channel, after taking its part of the lower one's error.
+    pub(super) fn channel(&mut self, channel: usize, errors: &[f32], descent: &mut Descent<'_>) {
+        let (rank, pixels) = (self.geometry.out_c, self.geometry.pixels().max(1));
+        let row = self.up[channel * rank..][..rank].iter_mut().enumerate();
+        let inner = self.inner.chunks_exact(pixels).zip(self.pulled.chunks_exact_mut(pixels));
+        for ((r, up), (inner, pulled)) in row.zip(inner) {
+            let mut sum = 0.0;
+            for ((e, inner), pulled) in errors.iter().zip(inner).zip(pulled) {
+                sum += e * inner;
+                *pulled += e * *up;
+            }
+            descent.step(channel * rank + r, up, sum);
+        }
+    }
+
+    /// Steps the lower factor.
+    pub(super) fn finish<X: Copy>(
+        &mut self,
+        x: &[X],
+        real: impl Fn(X) -> f32 + Copy,
+        descent: &mut Descent<'_>,
+    ) {
+        let (g, first) = (&self.geometry, self.up.len());
+        for (r, pulled) in self.pulled.chunks_exact(g.pixels().max(1)).enumerate() {
+            gradients(
+                g,
+                r,
+                x,
+                pulled,
+                |sum, e, x| sum + e * real(x),
+                |at, sum| descent.step(first + at, &mut self.down[at], sum),
+            );
+        }
+    }
+}
+
+/// One step of a head that learns: `table: [classes, features]`, after [`learn`] has left the residual.
+pub fn learn_head(h: &[f32], grid: &Grid, table: &mut [f32], residual: &[f32], rate: f32, normalised: bool) {
+    let features = grid.features();
+    let feature = |j: usize| pooled(grid, h, j);
+    let rate = if normalised {
+        let energy = (0..features).map(feature).fold(0.0, |sum, h| sum + h * h);
+        step::normalised(rate, energy)
+    } else {
+        rate
+    };
+    for j in 0..features {
+        let h = feature(j);
+        for (row, residual) in table.chunks_exact_mut(features.max(1)).zip(residual) {
+            row[j] -= rate * residual * h;
+        }
+    }
+}

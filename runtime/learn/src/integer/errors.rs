@@ -1,0 +1,211 @@
+//! Errors of features, in whole numbers of sixteen bits.
+
+use super::{Lesson, Magnitude, Quant, Room, softmax};
+use crate::rules::Rule;
+use crate::{Codes, codes};
+use offshoot_kernels as kernels;
+use offshoot_kernels::gradient::{Starts, Windows};
+use softmax::RESIDUAL_BITS;
+
+/// Up to so many classes go through tables, which stand on the stack.
+const MOST_TABLED: usize = 16;
+
+/// A sum for every value of four bits of a word of signs.
+type Tables = [[i32; 16]; MOST_TABLED / 4];
+
+/// Largest error of a feature.
+const MOST: i32 = i16::MAX as i32;
+
+/// Errors of the features of a layer.
+pub(super) struct Errors<'a> {
+    rule: Rule,
+    codes: Codes<'a>,
+    features: usize,
+    label: usize,
+    classes: usize,
+    /// Errors are shifted right by this, so that they take 16 bits and sums over pixels fit.
+    fit: i32,
+    /// Half of what is shifted out.
+    half: i32,
+    /// Value of an error of 1.
+    pub(super) unit: Magnitude,
+    /// `Σ ± residual` by four signs, of so many fours of classes: if codes are signs of a word.
+    tables: Tables,
+    tabled: bool,
+}
+
+impl<'a> Errors<'a> {
+    /// Reads the features if the rule wants them.
+    pub(super) fn new(
+        (h, quant): (&[i8], &Quant),
+        lesson: &Lesson<'a>,
+        room: &mut Room<'_>,
+        starts: &mut Starts,
+    ) -> Self {
+        let grid = &lesson.grid;
+        let (features, classes) = (grid.features(), room.residual.len());
+        let (pixels, cells) = grid.cell_pixels();
+        let mean = Magnitude::new(cells as u64, 0).over(Magnitude::new(pixels as u64, 0));
+        let entry = if matches!(lesson.codes, Codes::Small(_)) { 7 } else { 0 };
+        let mut bits = RESIDUAL_BITS + entry;
+        let mut unit = mean.scaled(-RESIDUAL_BITS);
+        let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+        let mut tabled = false;
+        if let Rule::CrossEntropy { scale } = lesson.rule {
+            let scale = Magnitude::from_f32(scale);
+            scores((h, quant), lesson, room, starts);
+            let score = scale.times(mean).times(quant.s_out);
+            softmax::residual(room.residual, room.sums, score, lesson.label);
+            unit = unit.times(scale);
+            // Residuals add up to at most 2 in absolute value.
+            bits += i32::from(lesson.codes != Codes::Unit);
+            tabled = is_tabled(&lesson.codes, classes);
+            if tabled {
+                of_residual(room.residual, &mut tables);
+            }
+        }
+        // An error has sixteen bits, and sums of its products must fit.
+        let room_bits = room_bits(pixels);
+        let fit = (bits - room_bits).max(0);
+        Self {
+            rule: lesson.rule,
+            codes: lesson.codes,
+            features,
+            label: lesson.label,
+            classes,
+            fit,
+            half: (1 << fit) >> 1,
+            unit: unit.scaled(fit),
+            tables,
+            tabled,
+        }
+    }
+
+    /// Error of a feature.
+    #[inline]
+    pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
+        let error = if self.tabled {
+            // Tables of no classes are zero.
+            let word = self.signs(feature);
+            let entry = |(quad, table): (usize, &[i32; 16])| table[(word >> (4 * quad) & 15) as usize];
+            self.tables.iter().enumerate().map(entry).sum()
+        } else {
+            self.of_column(feature, residual)
+        };
+        // Rounded, not cut: a bias of half a unit would push all weights one way.
+        ((error + self.half) >> self.fit).clamp(-MOST, MOST)
+    }
+
+    /// Signs of the classes at a feature; bit set: negative.
+    #[inline]
+    fn signs(&self, feature: usize) -> u32 {
+        match self.codes {
+            Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+            _ => sign_word(&self.codes, feature, self.classes),
+        }
+    }
+
+    /// Error of a feature whose codes are not signs of a word, or by another rule, before it is shifted.
+    #[cold]
+    fn of_column(&self, feature: usize, residual: &[i32]) -> i32 {
+        let mut error = 0i32;
+        match self.rule {
+            Rule::CrossEntropy { .. } => {
+                self.codes
+                    .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
+            }
+            // The only other rule that `Model::open` lets through for int8.
+            _ => self.codes.whole_column(self.classes, self.features, feature, |k, p| {
+                if k == self.label {
+                    error = -p * (1 << RESIDUAL_BITS);
+                }
+            }),
+        }
+        error
+    }
+}
+
+/// Bits of an error, so that sums over so many pixels of products with numbers of nine bits stay within 31.
+pub(super) fn room_bits(pixels: usize) -> i32 {
+    (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15)
+}
+
+/// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
+fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
+    let (grid, classes) = (&lesson.grid, room.residual.len());
+    let (features, channels) = (grid.features(), grid.channels);
+    // Sums over all features of at most 255 a pixel fit in 32 bits.
+    let small = h.len() <= (1 << 31) / 256;
+    let by_table = small && is_tabled(&lesson.codes, classes);
+    let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
+    let quads = classes.div_ceil(4);
+    room.sums.fill(0);
+    for cell in 0..features / channels.max(1) {
+        let sums = &mut room.gradients[..channels];
+        sums.fill(0);
+        let mut add = |starts: &mut Starts| {
+            let whole = Windows { offset: 0, down: 0, lines: 1, pitch: channels, from: 0, len: channels };
+            kernels::add_windows(h, starts.rows(), &whole, quant.out_zp, 1, sums);
+            starts.clear();
+        };
+        let (rows, columns) = grid.cell(cell);
+        for y in rows {
+            for x in columns.clone() {
+                starts.push((y * grid.extent[1] + x) * channels);
+                if starts.room() == 0 {
+                    add(starts);
+                }
+            }
+        }
+        add(starts);
+        for (j, &sum) in (cell * channels..).zip(&*sums) {
+            if by_table {
+                let word = match lesson.codes {
+                    Codes::Signs { seed } => codes::sign_word(seed, j as u32, 0),
+                    _ => sign_word(&lesson.codes, j, classes),
+                };
+                for (quad, table) in tables.iter_mut().enumerate().take(quads) {
+                    let entry = &mut table[(word >> (4 * quad) & 15) as usize];
+                    *entry = entry.wrapping_add(sum);
+                }
+            } else {
+                let sum = i64::from(sum);
+                lesson.codes.whole_column(classes, features, j, |k, p| room.sums[k] += i64::from(p) * sum);
+            }
+        }
+    }
+    if by_table {
+        for (k, score) in room.sums.iter_mut().enumerate() {
+            let signed = |(word, &sum): (usize, &i32)| {
+                if word >> (k % 4) & 1 == 0 { i64::from(sum) } else { -i64::from(sum) }
+            };
+            *score = tables[k / 4].iter().enumerate().map(signed).sum();
+        }
+    }
+}
+
+fn is_tabled(codes: &Codes<'_>, classes: usize) -> bool {
+    matches!(codes, Codes::Signs { .. } | Codes::Hadamard) && classes <= MOST_TABLED
+}
+
+/// Signs of the classes at a feature; bit set: negative.
+#[inline(never)]
+fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
+    match *codes {
+        Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+        _ => {
+            let bit = |k: usize| u32::from(codes::hadamard_negative(k, feature as u32)) << k;
+            (0..classes).fold(0, |word, k| word | bit(k))
+        }
+    }
+}
+
+/// `Σ ± residual` of four classes each, by their signs.
+fn of_residual(residual: &[i32], tables: &mut Tables) {
+    for (table, residual) in tables.iter_mut().zip(residual.chunks(4)) {
+        for (word, entry) in table.iter_mut().enumerate() {
+            let signed = |(k, &r): (usize, &i32)| if word >> k & 1 == 0 { r } else { -r };
+            *entry = residual.iter().enumerate().map(signed).sum();
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Local learning: every layer (or block of two) learns from its own input, output and weights. Nothing is sent
+//! back from the layers behind it, so a layer can learn while its tensors are still in the arena.
+//!
+//! Three questions, three rooms, each a set of pure functions over slices:
+//! 1. What is wrong with this output? [`rules`] hold the activities `h` of a layer against the label, by way of
+//!    [`codes`] (a projection from classes to features), and give `∂J/∂h`.
+//! 2. Which weights made it so? [`layers`] turn that error and the layer's input into gradients.
+//! 3. How far to go? [`schedule`] and [`step`] give the rate, [`weights`] take the step in their own number format.
+//!
+//! float32 arithmetic is neither fused nor reordered, and transcendental functions are `libm`'s: host and
+//! device give the same bits.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+pub mod codes;
+pub mod descent;
+pub mod float;
+pub mod heads;
+pub mod integer;
+pub mod layers;
+pub mod rules;
+pub mod schedule;
+pub mod sequence;
+pub mod standard;
+pub mod step;
+pub mod weights;
+
+pub use codes::Codes;
+pub use offshoot_kernels::Random;
+pub use rules::{LocalError, Rule};
+pub use schedule::Schedule;
+pub use standard::Standard;
+pub use weights::Weights;

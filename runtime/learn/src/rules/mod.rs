@@ -1,0 +1,62 @@
+//! Rules: what is wrong with the activities of a layer, given the label. One file a rule.
+//!
+//! All rules give `∂J/∂h_j`, feature by feature, so that no buffer as long as the layer is wanted. Rules with a
+//! softmax first read all the features once ([`LocalError::new`]) and keep one number a class; the others
+//! keep nothing.
+
+pub mod cross_entropy;
+pub mod drtp;
+pub mod tp_sgd;
+
+use super::Codes;
+pub use offshoot_format::learn::Rule;
+
+/// The error of one layer for one sample.
+#[derive(Clone, Copy, Debug)]
+pub struct LocalError<'a> {
+    rule: Rule,
+    codes: Codes<'a>,
+    classes: usize,
+    features: usize,
+    label: usize,
+    /// `softmax - one-hot`, for [`Rule::CrossEntropy`].
+    residual: &'a [f32],
+}
+
+impl<'a> LocalError<'a> {
+    /// Looks at the activities `h` (all features, in order). `residual` is room for a number a class.
+    pub fn new(
+        rule: Rule,
+        codes: Codes<'a>,
+        features: usize,
+        h: impl Iterator<Item = f32>,
+        label: usize,
+        residual: &'a mut [f32],
+    ) -> Self {
+        let classes = residual.len();
+        if let Rule::CrossEntropy { scale } = rule {
+            cross_entropy::scores(codes, features, h, scale, residual);
+            cross_entropy::residual(residual, label);
+        }
+        Self { rule, codes, classes, features, label, residual }
+    }
+
+    /// `∂J/∂h` at a feature whose activity is `h`.
+    #[inline]
+    pub fn at(&self, feature: usize, h: f32) -> f32 {
+        let code = || self.codes.at(self.classes, self.features, self.label, feature);
+        match self.rule {
+            Rule::CrossEntropy { scale } => {
+                scale * cross_entropy::error(self.codes, self.features, self.residual, feature)
+            }
+            Rule::Squared { scale } => tp_sgd::squared(h, scale * code()),
+            Rule::Absolute { scale } => tp_sgd::absolute(h, scale * code()),
+            Rule::Drtp => drtp::error(code()),
+        }
+    }
+
+    /// `softmax - one-hot`, a number a class, if the rule has it: what a head that learns descends.
+    pub fn residual(&self) -> &'a [f32] {
+        self.residual
+    }
+}

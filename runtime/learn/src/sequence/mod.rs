@@ -1,0 +1,366 @@
+//! One step of learning of a recurrent layer: the sequence is run through again, and at every step in time the layer learns
+//! from the error of that step, the state before taken as a constant. Nothing is unrolled, nothing is kept but the state.
+//!
+//! float32, or int8 weights that are stepped with stochastic rounding (no second copy): their step is computed in float32, as
+//! the gates of an int8 layer are.
+
+mod codes;
+
+pub use codes::Stored;
+
+use codes::Scaled;
+
+use super::layers::recurrent::{
+    Cell, learn_gru, learn_gru_reset_after, learn_lstm, learn_rectified, learn_simple,
+};
+use super::rules::{LocalError, Rule};
+use super::weights::Float;
+use super::{Codes, Random, Weights, step};
+use offshoot_format::record::{Recurrent, RecurrentKind, Returns};
+use offshoot_kernels::gradient::grid::Grid;
+use offshoot_kernels::portable::{CodeSums, FloatSums, State, recurrent_step};
+
+/// What a layer is to learn.
+#[derive(Clone, Copy, Debug)]
+pub struct Lesson<'a> {
+    /// Which error.
+    pub rule: Rule,
+    /// The label's way to the features.
+    pub codes: Codes<'a>,
+    /// Features of the output: means over stretches of steps.
+    pub grid: Grid,
+    /// The class.
+    pub label: usize,
+    /// Learning rate, before it is normalised.
+    pub rate: f32,
+    /// Divide the rate by one plus the energy of a step's input and state.
+    pub normalised: bool,
+}
+
+/// Numbers of a layer's input and state as real ones.
+#[derive(Clone, Copy, Debug)]
+pub struct Real {
+    /// Zero points of input and state.
+    pub zeros: [i8; 2],
+    /// Scales of input and state.
+    pub scales: [f32; 2],
+}
+
+/// Weights of a layer, in the order of its blob.
+#[derive(Debug)]
+pub enum Parts<'a> {
+    /// float32.
+    Float {
+        /// `[biases · units]`
+        bias: &'a mut [f32],
+        /// `[gates · units, inputs]`
+        input: &'a mut [f32],
+        /// `[gates · units, units]`
+        state: &'a mut [f32],
+    },
+    /// int8.
+    Codes {
+        /// `[biases · units]`
+        bias: &'a mut [f32],
+        /// Scale of the input times that of the row's weights.
+        scale_input: &'a [f32],
+        /// Scale of the state times that of the row's weights.
+        scale_state: &'a [f32],
+        /// `[gates · units, inputs]`
+        input: Stored<'a>,
+        /// `[gates · units, units]`
+        state: Stored<'a>,
+        /// Of input and state.
+        real: Real,
+    },
+}
+
+/// Words of room that a step needs.
+pub fn room_words(r: &Recurrent) -> usize {
+    let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
+    // Carried, held, reset, sums; before, memory before, pulled, next, errors; gates; the input.
+    9 * units + r.kind.biases() * units + inputs
+}
+
+/// The room, in pieces of `[units]` but for gates and input.
+struct Room<'a> {
+    carried: &'a mut [f32],
+    held: &'a mut [f32],
+    reset: &'a mut [f32],
+    sums: &'a mut [f32],
+    before: &'a mut [f32],
+    memory: &'a mut [f32],
+    pulled: &'a mut [f32],
+    next: &'a mut [f32],
+    errors: &'a mut [f32],
+    gates: &'a mut [f32],
+    input: &'a mut [f32],
+}
+
+impl<'a> Room<'a> {
+    fn new(r: &Recurrent, room: &'a mut [f32]) -> Option<Self> {
+        let mut rest = room;
+        let mut next = |len: usize| {
+            let (piece, after) = core::mem::take(&mut rest).split_at_mut_checked(len)?;
+            rest = after;
+            Some(piece)
+        };
+        let units = usize::from(r.units);
+        Some(Self {
+            carried: next(units)?,
+            held: next(units)?,
+            reset: next(units)?,
+            sums: next(units)?,
+            before: next(units)?,
+            memory: next(units)?,
+            pulled: next(units)?,
+            next: next(units)?,
+            errors: next(units)?,
+            gates: next(r.kind.biases() * units)?,
+            input: next(r.inputs.into())?,
+        })
+    }
+}
+
+/// Learns of a float32 layer: `x` its input, `h` its output, `initial` the state before. `residual` is room for a number a class
+/// and holds afterwards what a head that learns descends; `room` has [`room_words`]. `None`, and nothing is done, if a slice
+/// is too short.
+pub fn learn_float(
+    r: &Recurrent,
+    parts: Parts<'_>,
+    lesson: &Lesson<'_>,
+    (x, h, initial): (&[f32], &[f32], Option<&[f32]>),
+    residual: &mut [f32],
+    room: &mut [f32],
+) -> Option<()> {
+    let Parts::Float { bias, input, state } = parts else { return None };
+    let room = Room::new(r, room)?;
+    let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
+    let error = error(lesson, |at| h.get(at).copied().unwrap_or(0.0), residual);
+    room.held.fill(0.0);
+    room.carried.fill(0.0);
+    if let Some(initial) = initial {
+        room.held.copy_from_slice(initial.get(..units)?);
+        let carried =
+            if r.kind == RecurrentKind::Lstm { initial.get(units..)? } else { initial.get(..units)? };
+        room.carried.copy_from_slice(carried);
+    }
+    for step in 0..usize::from(r.steps) {
+        let at = if r.reverse { usize::from(r.steps) - 1 - step } else { step };
+        let x = x.get(at * inputs..)?.get(..inputs)?;
+        room.before.copy_from_slice(room.held);
+        room.memory.copy_from_slice(room.carried);
+        let reset_len = if r.kind == RecurrentKind::Gru { units } else { 0 };
+        let mut sums = FloatSums { units, bias, input, state };
+        let own = State {
+            carried: room.carried,
+            held: room.held,
+            reset: room.reset.get_mut(..reset_len)?,
+            gates: room.gates,
+        };
+        recurrent_step(r.kind, &mut sums, x, own);
+        if !errors_of(r, step, at, lesson, &error, |at| h.get(at).copied().unwrap_or(0.0), room.errors) {
+            continue;
+        }
+        let rate = rate(lesson, x, room.before);
+        let (mut input, mut state) = (Float::new(input, inputs), Float::new(state, units));
+        let mut cell = Cell { input: &mut input, state: &mut state, bias: &mut *bias };
+        let seen = Seen {
+            before: room.before,
+            memory: room.memory,
+            carried: room.carried,
+            next: room.held,
+            gates: room.gates,
+            reset: room.reset,
+            errors: room.errors,
+        };
+        descend(r.kind, &mut cell, x, &seen, room.pulled, rate);
+    }
+    Some(())
+}
+
+/// Learns of an int8 layer; as [`learn_float`].
+pub fn learn_codes(
+    r: &Recurrent,
+    parts: Parts<'_>,
+    lesson: &Lesson<'_>,
+    (x, h, initial): (&[i8], &[i8], Option<&[i8]>),
+    residual: &mut [f32],
+    room: &mut [f32],
+    random: &mut Random,
+) -> Option<()> {
+    let Parts::Codes { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
+        return None;
+    };
+    let room = Room::new(r, room)?;
+    let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
+    let rows = r.kind.gates() * units;
+    let [in_zp, out_zp] = real.zeros;
+    let [in_scale, out_scale] = real.scales;
+    let value = |code: i8| (i32::from(code) - i32::from(out_zp)) as f32 * out_scale;
+    let output = |at: usize| value(h.get(at).copied().unwrap_or(out_zp));
+    let error = error(lesson, output, residual);
+    // The codes of the states lie in the words that the float form has for them.
+    bytemuck::cast_slice_mut::<_, i8>(room.held).fill(out_zp);
+    room.carried.fill(0.0);
+    if let Some(initial) = initial {
+        let held: &mut [i8] = bytemuck::cast_slice_mut(room.held);
+        held.get_mut(..units)?.copy_from_slice(initial.get(..units)?);
+        room.carried.iter_mut().zip(initial).for_each(|(to, code)| *to = value(*code));
+    }
+    for step in 0..usize::from(r.steps) {
+        let at = if r.reverse { usize::from(r.steps) - 1 - step } else { step };
+        let x = x.get(at * inputs..)?.get(..inputs)?;
+        {
+            let held: &[i8] = bytemuck::cast_slice(room.held);
+            room.before.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
+        }
+        room.memory.copy_from_slice(room.carried);
+        let reset_len = if r.kind == RecurrentKind::Gru { units } else { 0 };
+        let zeros = real.zeros;
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(room.sums);
+        let mut own = CodeSums {
+            units,
+            bias,
+            scale_input,
+            scale_state,
+            input: input.matrix(rows)?,
+            state: state.matrix(rows)?,
+            zeros,
+            scale: out_scale,
+            sums,
+        };
+        let held: &mut [i8] = bytemuck::cast_slice_mut(room.held);
+        let reset: &mut [i8] = bytemuck::cast_slice_mut(room.reset);
+        let now = State {
+            carried: room.carried,
+            held: held.get_mut(..units)?,
+            reset: reset.get_mut(..reset_len)?,
+            gates: room.gates,
+        };
+        recurrent_step(r.kind, &mut own, x, now);
+        if !errors_of(r, step, at, lesson, &error, output, room.errors) {
+            continue;
+        }
+        // Real numbers, for steps in the weights' own units: the reset state's over its codes, from the last.
+        for (to, code) in room.input.iter_mut().zip(x) {
+            *to = (i32::from(*code) - i32::from(in_zp)) as f32 * in_scale;
+        }
+        if r.kind == RecurrentKind::Gru {
+            let (r, before) = (room.gates.get(units..2 * units)?, &room.memory);
+            for ((to, r), h) in room.reset.iter_mut().zip(r).zip(before.iter()) {
+                *to = r * h;
+            }
+        }
+        {
+            let held: &[i8] = bytemuck::cast_slice(room.held);
+            room.next.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
+        }
+        let rate = rate(lesson, room.input, room.before);
+        let drawn = core::cell::Cell::new(*random);
+        let mut cell = Cell {
+            input: &mut Scaled::new(&mut input, scale_input, units, (in_scale, in_zp), &drawn),
+            state: &mut Scaled::new(&mut state, scale_state, units, (out_scale, out_zp), &drawn),
+            bias: &mut *bias,
+        };
+        let seen = Seen {
+            before: room.before,
+            memory: room.memory,
+            carried: room.carried,
+            next: room.next,
+            gates: room.gates,
+            reset: room.reset,
+            errors: room.errors,
+        };
+        descend(r.kind, &mut cell, room.input, &seen, room.pulled, rate);
+        *random = drawn.get();
+    }
+    Some(())
+}
+
+/// The error of the layer's output, by its features.
+fn error<'a>(lesson: &Lesson<'a>, output: impl Fn(usize) -> f32, residual: &'a mut [f32]) -> LocalError<'a> {
+    let features = lesson.grid.features();
+    let feature = |j: usize| feature(&lesson.grid, j, &output);
+    LocalError::new(lesson.rule, lesson.codes, features, (0..features).map(feature), lesson.label, residual)
+}
+
+/// A feature: the mean of a state over a stretch of steps.
+fn feature(grid: &Grid, j: usize, output: impl Fn(usize) -> f32) -> f32 {
+    let (pixels, cells) = grid.cell_pixels();
+    let mut sum = 0.0;
+    grid.pixels(j, |at| sum += output(at));
+    sum * (cells as f32 / pixels.max(1) as f32)
+}
+
+/// Writes the error of the state of one step, the `step`th that is computed, at place `at`; `false` if it has none.
+fn errors_of(
+    r: &Recurrent,
+    step: usize,
+    at: usize,
+    lesson: &Lesson<'_>,
+    error: &LocalError<'_>,
+    output: impl Fn(usize) -> f32,
+    errors: &mut [f32],
+) -> bool {
+    let grid = &lesson.grid;
+    let row = match r.returns {
+        Returns::Sequence => at,
+        _ if step + 1 == usize::from(r.steps) => 0,
+        _ => return false,
+    };
+    let (pixels, cells) = grid.cell_pixels();
+    let mean = cells as f32 / pixels.max(1) as f32;
+    let cell = (0..cells).find(|&cell| grid.cell(cell).0.contains(&row)).unwrap_or(0);
+    for (j, e) in errors.iter_mut().enumerate() {
+        let j = cell * grid.channels + j;
+        let own = match lesson.rule {
+            Rule::Squared { .. } | Rule::Absolute { .. } => feature(grid, j, &output),
+            _ => 0.0,
+        };
+        *e = error.at(j, own) * mean;
+    }
+    true
+}
+
+fn rate(lesson: &Lesson<'_>, x: &[f32], h: &[f32]) -> f32 {
+    if lesson.normalised {
+        step::normalised(lesson.rate, step::energy(x) + step::energy(h))
+    } else {
+        lesson.rate
+    }
+}
+
+/// What a step in time has left.
+struct Seen<'a> {
+    before: &'a [f32],
+    memory: &'a [f32],
+    carried: &'a [f32],
+    next: &'a [f32],
+    gates: &'a [f32],
+    reset: &'a [f32],
+    errors: &'a [f32],
+}
+
+/// The step of the weights.
+fn descend<W: Weights>(
+    kind: RecurrentKind,
+    cell: &mut Cell<'_, W>,
+    x: &[f32],
+    seen: &Seen<'_>,
+    pulled: &mut [f32],
+    rate: f32,
+) {
+    let error = |j: usize| seen.errors[j];
+    let h = seen.before;
+    match kind {
+        RecurrentKind::Tanh => learn_simple(cell, x, h, seen.next, rate, error),
+        RecurrentKind::Relu => learn_rectified(cell, x, h, seen.next, rate, error),
+        RecurrentKind::Gru => learn_gru(cell, x, h, seen.gates, seen.reset, pulled, rate, error),
+        RecurrentKind::GruResetAfter => learn_gru_reset_after(cell, x, h, seen.gates, rate, error),
+        RecurrentKind::Lstm => learn_lstm(cell, x, h, seen.gates, seen.memory, seen.carried, rate, error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

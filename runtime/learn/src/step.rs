@@ -1,0 +1,60 @@
+//! How far a step goes.
+
+/// `|x|²`, summed in order.
+pub fn energy(x: &[f32]) -> f32 {
+    x.iter().fold(0.0, |sum, x| sum + x * x)
+}
+
+/// The normalised step (NLMS: Widrow and Hoff's rule with Nagumo and Noda's normalisation, 1967): the rate over one
+/// plus the energy of the input, so that one rate serves inputs of any mean. For a convolution the energy is that of
+/// a mean patch: [`patch_energy`].
+pub fn normalised(rate: f32, energy: f32) -> f32 {
+    rate / (1.0 + energy)
+}
+
+/// Energy of a mean patch of `taps` pixels (kernel height × width) in each of `cells`, of an image `[pixels, channels]`:
+/// what one weight's step is made of when every cell brings its own error.
+pub fn patch_energy(image: &[f32], pixels: usize, taps: usize, cells: usize) -> f32 {
+    energy(image) * ((taps * cells) as f32 / pixels.max(1) as f32)
+}
+
+/// Momentum (Polyak, 1964), of one gradient: `v ← μ·v + g`; gives `v`, to be descended instead of `g`.
+pub fn with_momentum<'v>(velocity: &'v mut [f32], gradient: &[f32], momentum: f32) -> &'v [f32] {
+    for (v, g) in velocity.iter_mut().zip(gradient) {
+        *v = momentum * *v + g;
+    }
+    velocity
+}
+
+/// Deviation of annealed noise at a step (Neelakantan et al., arXiv 1511.06807, with an exponent of one half): `scale / sqrt(1 + step)`.
+pub fn annealed(scale: f32, step: u32) -> f32 {
+    scale / libm::sqrtf(1.0 + step as f32)
+}
+
+/// Adds annealed noise to a gradient (Neelakantan et al., arXiv 1511.06807): normal, with a deviation of
+/// `scale / sqrt(1 + step)`.
+pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut super::Random) {
+    let deviation = annealed(scale, step);
+    for g in gradient {
+        *g += deviation * random.normal();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Random;
+
+    #[test]
+    fn steps_by_hand() {
+        assert_eq!(normalised(0.5, energy(&[1.0, -2.0, 2.0])), 0.05);
+        assert_eq!(patch_energy(&[1.0; 8], 4, 9, 1), 18.0);
+        let mut v = [1.0, 0.0];
+        assert_eq!(with_momentum(&mut v, &[1.0, 2.0], 0.5), [1.5, 2.0]);
+        let (mut early, mut late) = ([0.0; 100], [0.0; 100]);
+        add_noise(&mut early, 1.0, 0, &mut Random::new(1));
+        add_noise(&mut late, 1.0, 99, &mut Random::new(1));
+        let ratio = energy(&early) / energy(&late);
+        assert!((ratio - 100.0).abs() < 0.1, "{ratio}");
+    }
+}

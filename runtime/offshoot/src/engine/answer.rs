@@ -1,0 +1,319 @@
+//! What answers in the place of the network's own output: a head on features that are collected while operators run; and the
+//! input's statistics that follow the data.
+
+use super::walk::Pieces;
+use crate::model::learn::{Learning, MAX_TAPS, Tapped};
+use offshoot_base::{Rule, blob};
+use offshoot_format::learn::{Answer, HeadKind};
+use offshoot_format::record::{Arith, DType};
+use offshoot_learn::Standard;
+use offshoot_learn::heads::{
+    Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
+    NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions, head_bytes,
+};
+
+/// Means of the channels of a tap's operator's input, into the features from `at` on.
+pub(super) fn collect(
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    tap: &Tapped,
+    at: usize,
+) -> Result<(), Rule> {
+    let answer = learning.head.answer.ok_or(Rule::Table)?;
+    let (work, behind) = arena.split_at_mut_checked(answer.features as usize).ok_or(Rule::ArenaBounds)?;
+    let features = behind.get_mut(4 * at..).and_then(|f| f.get_mut(..4 * tap.width()));
+    let features: &mut [f32] = super::cast_mut(features.ok_or(Rule::ArenaBounds)?)?;
+    let bytes = work.get(tap.shape.src.range()).ok_or(Rule::ArenaBounds)?;
+    let channels = tap.width();
+    let pixels = bytes.len() / (channels * tap.shape.arith.dtype().size()).max(1);
+    match tap.shape.arith {
+        Arith::F32 { .. } => {
+            let x: &[f32] = super::cast(bytes)?;
+            features.fill(0.0);
+            for pixel in x.chunks_exact(channels) {
+                features.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
+            }
+            features.iter_mut().for_each(|f| *f /= pixels as f32);
+        }
+        Arith::I8 { in_zp, .. } => {
+            let x: &[i8] = super::cast(bytes)?;
+            let zero = i64::from(in_zp) * pixels as i64;
+            for (channel, feature) in features.iter_mut().enumerate() {
+                let of_channel = x.get(channel..).unwrap_or(&[]).iter().step_by(channels);
+                let sum = of_channel.fold(0i64, |sum, &x| sum + i64::from(x)) - zero;
+                *feature = sum as f32 * tap.repr.scale / pixels as f32;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Features in use, scores, the head's memory.
+struct Places<'a> {
+    features: &'a [f32],
+    scores: &'a mut [f32],
+    memory: &'a mut [f32],
+}
+
+fn places<'a>(answer: &Answer, width: usize, arena: &'a mut [u8]) -> Result<Places<'a>, Rule> {
+    let mut pieces = Pieces { rest: arena, at: 0 };
+    let classes = usize::from(answer.classes);
+    let features = pieces.take(answer.features as usize, 4 * width)?;
+    let scores = pieces.take(answer.features as usize + 4 * width, 4 * classes)?;
+    let memory = pieces.take(answer.at as usize, head_bytes(answer.kind, width, classes).0)?;
+    Ok(Places {
+        features: super::cast(features)?,
+        scores: super::cast_mut(scores)?,
+        memory: super::cast_mut(memory)?,
+    })
+}
+
+/// Calls `$body` with the head of a kind, whatever it is. A head that its options do not fit cannot be: they were checked.
+macro_rules! with_head {
+    ($kind:expr, $width:expr, $classes:expr, $memory:expr, $blocks:expr, $head:ident => $body:expr) => {{
+        let fault = |_| Rule::Shape;
+        match $kind {
+            HeadKind::Softmax { step } => {
+                #[allow(unused_mut)]
+                let mut $head =
+                    Softmax::attach($width, $classes, SoftmaxOptions { step }, $memory).map_err(fault)?;
+                $body
+            }
+            HeadKind::NearestMean { window } => {
+                #[allow(unused_mut)]
+                let mut $head = NearestMean::attach($width, $classes, NearestMeanOptions { window }, $memory)
+                    .map_err(fault)?;
+                $body
+            }
+            HeadKind::Lda { shrinkage, window } => {
+                let shrinkage = if shrinkage < 0.0 { Shrinkage::Prior } else { Shrinkage::Part(shrinkage) };
+                #[allow(unused_mut)]
+                let mut $head = Lda::attach($width, $classes, LdaOptions { shrinkage, window }, $memory)
+                    .map_err(fault)?;
+                $body
+            }
+            HeadKind::LeastSquares { ridge, forgetting, balance } => {
+                let options = LeastSquaresOptions { ridge, forgetting, balance };
+                #[allow(unused_mut)]
+                let mut $head = LeastSquares::attach($width, $classes, options, $memory).map_err(fault)?;
+                $body
+            }
+            HeadKind::Simplex { step } => {
+                #[allow(unused_mut)]
+                let mut $head =
+                    Simplex::attach($width, $classes, SimplexOptions { step }, $memory).map_err(fault)?;
+                $body
+            }
+            HeadKind::Boosted { step } => {
+                let (widths, kept): (&[usize], u8) = $blocks;
+                let options = BoostedOptions { widths, step };
+                #[allow(unused_mut)]
+                let mut $head = Boosted::attach($width, $classes, options, $memory).map_err(fault)?;
+                $head.keep(widths.len().min(kept.into())).map_err(fault)?;
+                $body
+            }
+        }
+    }};
+}
+
+/// Widths of the taps.
+fn widths(learning: &Learning<'_>, room: &mut [usize; MAX_TAPS]) -> usize {
+    let mut count = 0;
+    for (to, tap) in room.iter_mut().zip(learning.taps()) {
+        *to = tap.width();
+        count += 1;
+    }
+    count
+}
+
+/// What an answer, and statistics, begin with.
+pub(super) fn begin(model: &crate::Model<'_>, learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
+    if let Some(standard) = learning.standard() {
+        let (host, own) = statistics(model, learning, arena)?;
+        let (means, rest) = own.split_at_mut_checked(host.len()).ok_or(Rule::ArenaBounds)?;
+        means.copy_from_slice(host);
+        rest.copy_from_slice(&[standard.energy, standard.trust]);
+    }
+    let Some((answer, width)) = learning.answer() else { return Ok(()) };
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { scores, memory, .. } = places(&answer, width, arena)?;
+    scores.fill(f32::NEG_INFINITY);
+    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], u8::MAX), head => head.reset());
+    Ok(())
+}
+
+/// Scores of the features that were collected.
+pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Result<(), Rule> {
+    let Some((answer, width)) = learning.answer() else { return Ok(()) };
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { features, scores, memory } = places(&answer, width, arena)?;
+    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => {
+        let used = used(answer.kind, &room[..count], kept, features);
+        if head.predict(used, scores).is_err() {
+            // Features that are not finite say nothing.
+            scores.fill(f32::NEG_INFINITY);
+        }
+    });
+    Ok(())
+}
+
+/// Features of the blocks in use.
+fn used<'f>(kind: HeadKind, widths: &[usize], kept: u8, features: &'f [f32]) -> &'f [f32] {
+    if !matches!(kind, HeadKind::Boosted { .. }) {
+        return features;
+    }
+    let count = widths.iter().take(kept.into()).sum::<usize>();
+    features.get(..count).unwrap_or(features)
+}
+
+/// Makes predictions rest on all that was learned.
+pub(super) fn refresh(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
+    let Some((answer, width)) = learning.answer() else { return Ok(()) };
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { memory, .. } = places(&answer, width, arena)?;
+    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], u8::MAX), head => head.refresh());
+    Ok(())
+}
+
+/// One step of the head on the features that were collected; whether predictions have to be refreshed. Features that are not
+/// finite are not learned.
+pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: usize) -> Result<bool, Rule> {
+    let Some((answer, width)) = learning.answer() else { return Ok(false) };
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { features, memory, .. } = places(&answer, width, arena)?;
+    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => {
+        let _ = head.learn(used(answer.kind, &room[..count], kept, features), label);
+    });
+    Ok(rests_on_scratch(learning))
+}
+
+/// Whether predictions rest on what is made from what was learned, and not on that alone.
+pub(super) fn rests_on_scratch(learning: &Learning<'_>) -> bool {
+    learning.head.answer.is_some_and(|a| matches!(a.kind, HeadKind::Lda { .. }))
+}
+
+/// The head as a linear classifier, class by class.
+pub(super) fn readout(
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    kept: u8,
+    class: usize,
+    weights: &mut [f32],
+) -> Option<f32> {
+    let (answer, width) = learning.answer()?;
+    let mut room = [0; MAX_TAPS];
+    let count = widths(learning, &mut room);
+    let Places { memory, .. } = places(&answer, width, arena).ok()?;
+    let mut read = || -> Result<Option<f32>, Rule> {
+        Ok(
+            with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => head.readout(class, weights)),
+        )
+    };
+    read().ok().flatten()
+}
+
+/// Number of blocks of a boosted answer.
+pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
+    match learning.head.answer {
+        Some(Answer { kind: HeadKind::Boosted { .. }, taps, .. }) => taps,
+        _ => 0,
+    }
+}
+
+/// The scores.
+pub(super) fn scores<'a>(learning: &Learning<'_>, arena: &'a [u8]) -> Option<&'a [f32]> {
+    let (answer, width) = learning.answer()?;
+    let bytes = arena.get(answer.features as usize + 4 * width..)?;
+    super::cast(bytes.get(..4 * usize::from(answer.classes))?).ok()
+}
+
+/// The class with the highest score, if any class has been learned.
+pub(super) fn best(learning: &Learning<'_>, arena: &[u8]) -> Option<u16> {
+    let scores = scores(learning, arena)?;
+    let best = offshoot_learn::heads::best(scores).filter(|&k| scores[k] > f32::NEG_INFINITY)?;
+    u16::try_from(best).ok()
+}
+
+/// The host's means, and the device's statistics.
+fn statistics<'m, 'a>(
+    model: &crate::Model<'m>,
+    learning: &Learning<'_>,
+    arena: &'a mut [u8],
+) -> Result<(&'m [f32], &'a mut [f32]), Rule> {
+    let standard = learning.standard().ok_or(Rule::Table)?;
+    let input = model.input(0).ok_or(Rule::Shape)?;
+    let numbers = super::io_span(&input).ok_or(Rule::Shape)?.len / input.dtype.size();
+    let host = blob(model.blobs(), standard.blob, numbers as u64)?;
+    let own = arena.get_mut(standard.at as usize..).and_then(|a| a.get_mut(..4 * (numbers + 2)));
+    Ok((host, super::cast_mut(own.ok_or(Rule::ArenaBounds)?)?))
+}
+
+/// The device's means and energy.
+pub(super) fn device_statistics<'a>(
+    model: &crate::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &'a [u8],
+) -> Option<(&'a [f32], f32)> {
+    let standard = learning.standard()?;
+    let input = model.input(0)?;
+    let numbers = super::io_span(&input)?.len / input.dtype.size();
+    let own: &[f32] = super::cast(arena.get(standard.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
+    Some((own.get(..numbers)?, *own.get(numbers)?))
+}
+
+/// Brings the input from the device's statistics to the host's; before, if they are to follow, they take it into account.
+pub(super) fn standardise(
+    model: &crate::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+    follows: bool,
+) -> Result<(), Rule> {
+    let Some(standard) = learning.standard() else { return Ok(()) };
+    let input = model.input(0).ok_or(Rule::Shape)?;
+    let span = super::io_span(&input).ok_or(Rule::Shape)?;
+    let split = arena.split_at_mut_checked(span.end()).ok_or(Rule::ArenaBounds)?;
+    let x = split.0.get_mut(span.start..).ok_or(Rule::ArenaBounds)?;
+    let numbers = span.len / input.dtype.size();
+    let host: &[f32] = blob(model.blobs(), standard.blob, numbers as u64)?;
+    let at = (standard.at as usize).checked_sub(span.end()).ok_or(Rule::Overlap)?;
+    let own = split.1.get_mut(at..).and_then(|a| a.get_mut(..4 * (numbers + 2))).ok_or(Rule::ArenaBounds)?;
+    let own: &mut [f32] = super::cast_mut(own)?;
+    let (means, rest) = own.split_at_mut_checked(numbers).ok_or(Rule::ArenaBounds)?;
+    let [energy, weight] = rest else { return Err(Rule::ArenaBounds) };
+    let mut own = Standard::new(means, *energy, standard.energy, *weight);
+    match input.dtype {
+        DType::F32 => {
+            let x: &mut [f32] = super::cast_mut(x)?;
+            if follows {
+                own.see_each(|i| x[i]);
+            }
+            let gain = own.gain();
+            for (i, (x, host)) in x.iter_mut().zip(host).enumerate() {
+                *x = own.brought(i, *x, *host, gain);
+            }
+        }
+        DType::I8 => {
+            let x: &mut [i8] = super::cast_mut(x)?;
+            let (scale, zero) = (input.scale, i32::from(input.zero_point));
+            let real = |q: i8| (i32::from(q) - zero) as f32 * scale;
+            if follows {
+                own.see_each(|i| real(x[i]));
+            }
+            let gain = own.gain();
+            for (i, (x, host)) in x.iter_mut().zip(host).enumerate() {
+                let number = libm::roundf(own.brought(i, real(*x), *host, gain) / scale);
+                // What is not a number becomes zero.
+                let q = (number.max(-512.0).min(512.0) as i32).saturating_add(zero);
+                *x = q.clamp(-128, 127) as i8;
+            }
+        }
+        DType::I32 => return Err(Rule::Format),
+    }
+    let (after, count) = (own.energy(), own.weight());
+    (*energy, *weight) = (after, count);
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! Learning as a caller sees it: a step, what was learned, and going back.
+
+use super::answer;
+use super::teach::{Lecture, Rates};
+use super::{Engine, walk};
+use crate::model::learn::{Learning, TrainedLayer};
+use offshoot_base::{Error, Rule};
+use offshoot_format::learn::{CodesRepr, Part, Teacher};
+use offshoot_learn::Random;
+use offshoot_learn::schedule::{ONE, factor};
+use offshoot_operators as ops;
+
+/// What learning keeps between steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Course {
+    pub(super) steps: u32,
+    pub(super) random: Random,
+    /// The answer's predictions do not rest on all that it learned: a run makes them do so.
+    pub(super) stale: bool,
+    /// Taps in use.
+    pub(super) kept: u8,
+}
+
+/// What a step of learning tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lesson {
+    /// The class that the network took the sample for, before it learned from it: the answer's, if it can say one without more work,
+    /// else that of the layer that gives the scores of the classes; `None` if there is neither.
+    pub guess: Option<u16>,
+    /// Steps so far, this one included.
+    pub steps: u32,
+}
+
+impl<'m, 'a> Engine<'m, 'a> {
+    /// Binds a model to an arena in which it can learn: of [`crate::Model::train_arena_bytes`]. Runs use the weights that
+    /// were learned; at first they are those of the file.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`] if nothing of the model learns; as [`Engine::new`].
+    pub fn learning(model: crate::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        let learning = model.learning().ok_or(Error::NotLearning)?;
+        let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
+        engine.course = Some(beginning(&learning));
+        engine.forget()?;
+        Ok(engine)
+    }
+
+    /// The records, if it learns.
+    pub(super) fn records(&self) -> Result<Learning<'m>, Error> {
+        self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
+    }
+
+    /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`].
+    pub fn forget(&mut self) -> Result<(), Error> {
+        let learning = self.records()?;
+        let start = learning.learned_start();
+        self.arena.get_mut(start..).ok_or(Error::NotLearning)?.fill(0);
+        for (index, layer) in learning.layers().enumerate() {
+            let begun = self.begin(&learning, &layer);
+            begun.map_err(|rule| Error::Learn { layer: index as u8, rule })?;
+        }
+        answer::begin(&self.model, &learning, self.arena)
+            .map_err(|rule| Error::Learn { layer: u8::MAX, rule })?;
+        self.course = Some(beginning(&learning));
+        Ok(())
+    }
+
+    /// What a layer begins with.
+    fn begin(&mut self, learning: &Learning<'_>, layer: &TrainedLayer) -> Result<(), Rule> {
+        let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
+        let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        match layer.repr.part {
+            Part::LowRank { rank } => {
+                let channels = layer.shape.geometry.out_c * usize::from(rank);
+                let numbers: &mut [f32] = super::cast_mut(overlay)?;
+                let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
+                let mut random =
+                    Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
+                let scale = 1.0 / libm::sqrtf(layer.shape.inputs() as f32);
+                down.iter_mut().for_each(|d| *d = scale * random.normal());
+            }
+            part => {
+                let same = factory.len().min(overlay.len());
+                let own = if part == Part::Scale && !layer.shape.is_whole() {
+                    same.min(overlay.len() / 2)
+                } else {
+                    same
+                };
+                let (own, ones) = overlay.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
+                own.copy_from_slice(factory.get(..own.len()).ok_or(Rule::BlobBounds)?);
+                super::cast_mut::<f32>(ones)?.fill(1.0);
+            }
+        }
+        if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } =
+            layer.repr.teacher
+            && let Some((at, bytes)) = layer.extra(learning.head.classes)
+        {
+            let table = self.arena.get_mut(at as usize..).and_then(|t| t.get_mut(..bytes as usize));
+            let table: &mut [f32] = super::cast_mut(table.ok_or(Rule::ArenaBounds)?)?;
+            let probe: &[i8] = offshoot_base::blob(self.model.blobs(), blob, table.len() as u64)?;
+            table.iter_mut().zip(probe).for_each(|(t, p)| *t = unit * f32::from(*p));
+        }
+        Ok(())
+    }
+
+    /// One step: runs on the inputs, and every layer that learns learns that their class is `label`. A step consumes the
+    /// inputs, and outputs are as of a run. A class that is the answer's alone is learned by it alone.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`]; [`Error::Label`].
+    pub fn learn(&mut self, label: u16) -> Result<Lesson, Error> {
+        let learning = self.records()?;
+        let course = self.course.as_mut().ok_or(Error::NotLearning)?;
+        if label >= learning.classes() {
+            return Err(Error::Label { classes: learning.classes() });
+        }
+        let head = &learning.head;
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        let follows = learning.standard().is_some_and(|s| s.steps == 0 || course.steps < s.steps);
+        answer::standardise(&self.model, &learning, self.arena, follows).map_err(shared)?;
+        let factor = factor(head.schedule, course.steps);
+        let warmed = u64::from(factor) * u64::from(course.steps.min(head.warm)) / u64::from(head.warm.max(1));
+        let warmed = if head.warm == 0 { factor } else { (warmed as u32).min(ONE) };
+        let mut lecture = Lecture {
+            learning: &learning,
+            blobs: self.model.blobs(),
+            label: usize::from(label),
+            step: course.steps,
+            rates: Rates { last: factor, hidden: warmed },
+        };
+        let (mut guess, mut first) = (None, None);
+        let active = walk::Active { learning: &learning, kept: u8::MAX };
+        let random = &mut course.random;
+        walk::walk(&self.model, self.arena, Some(active), &mut crate::trace::NoObserver, |arena, layer| {
+            if layer.repr.teacher == Teacher::Output {
+                guess = walk::largest(arena, layer);
+            }
+            if label >= head.classes {
+                return Ok(());
+            }
+            if layer.repr.teacher == Teacher::Next {
+                first = Some(*layer);
+                return Ok(());
+            }
+            if let Some(first) = first.take() {
+                lecture.block(&first, layer, arena, random)?;
+            }
+            lecture.layer(layer, arena, random)
+        })?;
+        if let Some((answer, _)) = learning.answer() {
+            let kept = course.kept;
+            if !course.stale {
+                answer::predict(&learning, self.arena, kept).map_err(shared)?;
+                guess = answer::best(&learning, self.arena).or(guess);
+            }
+            if course.steps >= answer.from {
+                course.stale |=
+                    answer::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
+            }
+        }
+        course.steps = course.steps.saturating_add(1);
+        Ok(Lesson { guess, steps: course.steps })
+    }
+
+    /// Scores of the classes as the answer gives them, after a run: those of classes without samples are minus infinity. `None` if the model
+    /// has no answer, or does not learn.
+    pub fn scores(&self) -> Option<&[f32]> {
+        let learning = self.records().ok()?;
+        answer::scores(&learning, self.arena)
+    }
+
+    /// The answer as a linear classifier on its features, class by class: weights, and the bias. `None` for a class without samples, or
+    /// weights of another number than the features.
+    pub fn readout(&mut self, class: u16, weights: &mut [f32]) -> Option<f32> {
+        let learning = self.records().ok()?;
+        let course = self.course.as_mut()?;
+        if core::mem::take(&mut course.stale) {
+            answer::refresh(&learning, self.arena).ok()?;
+        }
+        answer::readout(&learning, self.arena, course.kept, class.into(), weights)
+    }
+
+    /// Statistics of the input as they are now: means, and the energy.
+    pub fn statistics(&self) -> Option<(&[f32], f32)> {
+        let learning = self.records().ok()?;
+        answer::device_statistics(&self.model, &learning, self.arena)
+    }
+
+    /// Uses the features of the first taps alone, in runs and steps, until told otherwise: a run ends when it has them, and what
+    /// lies behind is not computed. For an answer that is boosted, whose blocks do not rest on later ones.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if the answer has no such number of blocks.
+    pub fn keep(&mut self, taps: u8) -> Result<(), Error> {
+        let learning = self.records()?;
+        let blocks = answer::blocks(&learning);
+        let course = self.course.as_mut().ok_or(Error::NotLearning)?;
+        if taps == 0 || taps > blocks {
+            return Err(Error::NoSuchTensor);
+        }
+        course.kept = taps;
+        Ok(())
+    }
+
+    /// Blocks that can be kept: one for each tap of an answer that is boosted, else 0.
+    pub fn blocks(&self) -> u8 {
+        self.records().map_or(0, |learning| answer::blocks(&learning))
+    }
+
+    /// Where learning stands, if it has begun: with the arena as it is now, [`Self::resumed`] goes on from there.
+    pub fn course(&self) -> Option<Course> {
+        self.course
+    }
+
+    /// Goes on learning in an arena that [`Self::learning`] has prepared and in which nothing but runs and steps
+    /// has written since.
+    ///
+    /// # Errors
+    /// As [`Self::learning`].
+    pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], course: Course) -> Result<Self, Error> {
+        let needed = model.train_arena_bytes().ok_or(Error::NotLearning)?;
+        let arena = super::fitting(arena, needed)?;
+        Ok(Self { model, arena, course: Some(course) })
+    }
+
+    /// All that learning has changed: the bytes to keep. [`Learning::learned_bytes`]
+    /// says how many they are.
+    pub fn learned(&self) -> Option<&[u8]> {
+        let learning = self.records().ok()?;
+        self.arena.get(learning.learned_start()..)?.get(..learning.learned_bytes())
+    }
+
+    /// Fills the memory that a step may use beside inputs and what is learned with a pattern, to measure how much of it
+    /// one does use: [`Self::used`].
+    pub fn paint(&mut self, pattern: u8) {
+        let (end, behind) = self.work();
+        let mut start = 0;
+        // Stretches between inputs, by ascending place.
+        while start < end {
+            let inputs = (0..self.model.input_count()).filter_map(|i| super::io_span(&self.model.input(i)?));
+            let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
+            let (stop, after) = next.map_or((end, end), |s| (s.start.clamp(start, end), s.end()));
+            if let Some(stretch) = self.arena.get_mut(start..stop) {
+                stretch.fill(pattern);
+            }
+            start = after.max(stop);
+        }
+        // What an answer makes anew from what it learned.
+        if let Some(scratch) = self.arena.get_mut(behind..) {
+            scratch.fill(pattern);
+        }
+        let rests = self.records().is_ok_and(|learning| answer::rests_on_scratch(&learning));
+        if let Some(course) = self.course.as_mut().filter(|_| rests) {
+            course.stale = true;
+        }
+    }
+
+    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has; and likewise of
+    /// the memory that an answer has behind what is learned.
+    pub fn used(&self, pattern: u8) -> usize {
+        let (end, behind) = self.work();
+        let last = |bytes: &[u8]| bytes.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1);
+        last(self.arena.get(..end).unwrap_or(&[])) + last(self.arena.get(behind..).unwrap_or(&[]))
+    }
+
+    /// Where the bytes in front of what is learned end, and where those behind it begin.
+    fn work(&self) -> (usize, usize) {
+        let all = self.arena.len();
+        self.records().map_or((all, all), |l| (l.learned_start(), l.learned_start() + l.learned_bytes()))
+    }
+
+    /// Puts back what [`Self::learned`] gave for the same model, wherever it has been since: what no steps of this model
+    /// can have made is refused, and leaves the weights of the file.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length; [`Error::Learn`] with the first layer whose
+    /// numbers the kernels do not take.
+    pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
+        self.restore_with(|own| {
+            if own.len() != learned.len() {
+                return Err(Error::Length);
+            }
+            own.copy_from_slice(learned);
+            Ok(())
+        })
+    }
+
+    /// The same, with a function that writes it where it belongs (from flash, say) and says whether it did. If it did not, the
+    /// weights are those of the file.
+    ///
+    /// # Errors
+    /// As [`Self::restore`], and what the function says.
+    pub fn restore_with<E: From<Error>>(
+        &mut self,
+        write: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let learning = self.records()?;
+        let start = learning.learned_start();
+        let own = self.arena.get_mut(start..).and_then(|a| a.get_mut(..learning.learned_bytes()));
+        let written = write(own.ok_or(Error::NotLearning)?);
+        let checked = written.and_then(|()| {
+            let faulty = learning.layers().enumerate().find_map(|(index, layer)| {
+                let rule = self.check_learned(&layer).err()?;
+                Some(Error::Learn { layer: index as u8, rule })
+            });
+            faulty.map_or(Ok(()), |error| Err(error.into()))
+        });
+        match checked {
+            Ok(()) => {
+                if let Some(course) = &mut self.course {
+                    course.stale = learning.head.answer.is_some();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.forget()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the overlay of a layer is one that its operator takes.
+    fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
+        let overlay = self.arena.get(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
+        let front = &layer.shape.front;
+        match layer.repr.part {
+            Part::All => {
+                // Multipliers and shifts are those of the file.
+                let fixed = front[0]..front.iter().sum();
+                if overlay.get(fixed.clone()) != factory.get(fixed) {
+                    return Err(Rule::Quantisation);
+                }
+                let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+                ops::check(&layer.record, &limits).map(|_| ())
+            }
+            Part::Bias | Part::Scale if layer.shape.is_whole() => {
+                ops::check_front(overlay, front, layer.shape.folded)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Spreads operator numbers before they are hashed.
+const GOLDEN: u32 = 0x9e37_79b9;
+
+/// Before the first step.
+fn beginning(learning: &Learning<'_>) -> Course {
+    Course {
+        steps: 0,
+        random: Random::new(learning.head.seed),
+        // An answer that has seen nothing says so without work.
+        stale: false,
+        kept: u8::MAX,
+    }
+}
+
+/// The weights that a layer has in the file.
+fn factory<'m>(model: &crate::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
+    model.blobs().get(layer.shape.blob as usize..)?.get(..layer.shape.blob_bytes())
+}

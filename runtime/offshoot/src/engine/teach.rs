@@ -1,0 +1,480 @@
+//! One step of one layer, or of a block of two: from the records to slices of the arena.
+
+use super::walk::Pieces;
+use crate::model::learn::{Learning, TrainedLayer, class_bytes};
+use offshoot_base::Rule;
+use offshoot_format::learn::{CodesRepr, Part, Teacher};
+use offshoot_format::record::{Arith, Record, Recurrent};
+use offshoot_learn::descent::Descent;
+use offshoot_learn::integer::{self, Magnitude, Motion};
+use offshoot_learn::layers::Slope;
+use offshoot_learn::schedule::ONE;
+use offshoot_learn::{Codes, Random, Rule as LearnRule, float, sequence, step};
+use offshoot_operators as ops;
+
+/// What all layers learn in one step.
+pub(super) struct Lecture<'l, 'm> {
+    pub(super) learning: &'l Learning<'m>,
+    pub(super) blobs: &'m [u8],
+    pub(super) label: usize,
+    pub(super) step: u32,
+    pub(super) rates: Rates,
+}
+
+/// Factors of rates, of [`ONE`].
+#[derive(Clone, Copy)]
+pub(super) struct Rates {
+    /// Of the layer that gives the scores, and of heads.
+    pub(super) last: u32,
+    /// Of the others.
+    pub(super) hidden: u32,
+}
+
+impl Rates {
+    fn of(self, layer: &TrainedLayer) -> u32 {
+        if layer.repr.teacher == Teacher::Output { self.last } else { self.hidden }
+    }
+}
+
+/// Learning memory of a layer.
+struct Own<'a> {
+    overlay: &'a mut [u8],
+    /// Lower bytes, or a table.
+    extra: &'a mut [u8],
+    velocity: &'a mut [u8],
+}
+
+impl<'a> Own<'a> {
+    fn take(pieces: &mut Pieces<'a>, layer: &TrainedLayer, learning: &Learning<'_>) -> Result<Self, Rule> {
+        let mut next = |piece: Option<(u32, u64)>| match piece {
+            Some((at, bytes)) => pieces.take(at as usize, bytes as usize),
+            None => Ok(Default::default()),
+        };
+        let [overlay, extra, velocity] = layer.memory(&learning.head);
+        Ok(Self { overlay: next(overlay)?, extra: next(extra)?, velocity: next(velocity)? })
+    }
+}
+
+/// Words behind those of the classes, as they are wanted.
+struct Words<'a>(&'a mut [u8]);
+
+impl<'a> Words<'a> {
+    fn take<T: offshoot_base::Element>(&mut self, count: usize) -> Result<&'a mut [T], Rule> {
+        let (piece, rest) =
+            core::mem::take(&mut self.0).split_at_mut_checked(4 * count).ok_or(Rule::ArenaBounds)?;
+        self.0 = rest;
+        super::cast_mut(piece)
+    }
+}
+
+/// The rule and codes of a layer; `table` is that of a head that learns.
+fn assignment<'a>(
+    layer: &TrainedLayer,
+    classes: usize,
+    blobs: &'a [u8],
+    table: &'a [f32],
+) -> Result<(LearnRule, Codes<'a>), Rule> {
+    Ok(match layer.repr.teacher {
+        Teacher::Local { rule, codes, .. } => {
+            let codes = match codes {
+                CodesRepr::Signs { seed } => Codes::Signs { seed },
+                CodesRepr::Hadamard => Codes::Hadamard,
+                CodesRepr::Uniform { seed } => Codes::Uniform { seed },
+                CodesRepr::Probe { blob } => Codes::Small(offshoot_base::blob(
+                    blobs,
+                    blob,
+                    (classes * layer.grid().features()) as u64,
+                )?),
+                CodesRepr::Head { .. } => Codes::Table(table),
+            };
+            (rule, codes)
+        }
+        Teacher::Output | Teacher::Next => (LearnRule::CrossEntropy { scale: 1.0 }, Codes::Unit),
+    })
+}
+
+impl Lecture<'_, '_> {
+    /// Room and learning memory, from the arena of inference on.
+    fn split<'a>(
+        &self,
+        arena: &'a mut [u8],
+        words: usize,
+    ) -> Result<(&'a [u8], &'a mut [u8], Words<'a>, Pieces<'a>), Rule> {
+        let head = &self.learning.head;
+        let room = head.room as usize;
+        let (work, behind) = arena.split_at_mut_checked(room).ok_or(Rule::ArenaBounds)?;
+        let mut pieces = Pieces { rest: behind, at: room };
+        let classes = class_bytes(head.classes);
+        let all = pieces.take(room, classes + 4 * words)?;
+        let (of_classes, words) = all.split_at_mut_checked(classes).ok_or(Rule::ArenaBounds)?;
+        Ok((work, of_classes, Words(words), pieces))
+    }
+
+    /// Words of room that a step may use, those of the classes left out: no fewer than any layer needs.
+    fn all_words(&self) -> usize {
+        let head = &self.learning.head;
+        let end = head.answer.map_or(head.learned, |answer| answer.features);
+        (end.saturating_sub(head.room) as usize).saturating_sub(class_bytes(head.classes)) / 4
+    }
+
+    fn float_rate(&self, layer: &TrainedLayer) -> f32 {
+        let factor = self.rates.of(layer) as f32 * (1.0 / ONE as f32);
+        self.learning.head.rate * layer.repr.rate * factor
+    }
+
+    fn whole_rate(&self, layer: &TrainedLayer) -> Magnitude {
+        let of = Magnitude::from_f32;
+        let factor = Magnitude::new(self.rates.of(layer).into(), -15);
+        of(self.learning.head.rate).times(of(layer.repr.rate)).times(factor)
+    }
+
+    fn descent<'a>(
+        &self,
+        layer: &TrainedLayer,
+        velocity: &'a mut [u8],
+        random: &'a mut Random,
+    ) -> Result<Descent<'a>, Rule> {
+        let head = &self.learning.head;
+        Ok(Descent {
+            rate: self.float_rate(layer),
+            momentum: f32::from(head.momentum) * (1.0 / 32768.0),
+            velocity: super::cast_mut(velocity)?,
+            noise: if head.noise > 0.0 { step::annealed(head.noise, self.step) } else { 0.0 },
+            random,
+        })
+    }
+
+    fn motion<'a>(&self, layer: &TrainedLayer, velocity: &'a mut [u8]) -> Result<Motion<'a>, Rule> {
+        let head = &self.learning.head;
+        // Those of biases (and scales, and adaptors) are words, those of weights behind them halves.
+        let words = match layer.repr.part {
+            Part::All => (4 * layer.shape.geometry.out_c).min(velocity.len()),
+            _ => velocity.len(),
+        };
+        let (biases, weights) = velocity.split_at_mut_checked(words).ok_or(Rule::ArenaBounds)?;
+        let noise = Magnitude::from_f32(head.noise).over(Magnitude::root(self.step.saturating_add(1)));
+        Ok(Motion {
+            momentum: head.momentum,
+            biases: super::cast_mut(biases)?,
+            weights: super::cast_mut(weights)?,
+            noise,
+        })
+    }
+
+    /// One step of a recurrent layer.
+    fn recurrent(
+        &mut self,
+        r: &Recurrent,
+        layer: &TrainedLayer,
+        arena: &mut [u8],
+        random: &mut Random,
+    ) -> Result<(), Rule> {
+        let head = &self.learning.head;
+        let classes = usize::from(head.classes);
+        let needed = layer.shape.room_words(layer.repr.part);
+        let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
+        let own = Own::take(&mut pieces, layer, self.learning)?;
+        let table = match layer.repr.teacher {
+            Teacher::Local { codes: CodesRepr::Head { rate, .. }, .. } => {
+                Some((super::cast_mut::<f32>(own.extra)?, rate))
+            }
+            _ => None,
+        };
+        // Codes of a head are put in where its table can be lent.
+        let (rule, codes) = match &table {
+            Some(_) => {
+                let Teacher::Local { rule, .. } = layer.repr.teacher else { return Err(Rule::Format) };
+                (rule, Codes::Unit)
+            }
+            None => assignment(layer, classes, self.blobs, &[])?,
+        };
+        let residual = super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+        let room = words.take(needed)?;
+        let pieces = super::recurrent::Pieces { work, overlay: own.overlay, residual, room, head: table };
+        let (rate, normalised) = (self.float_rate(layer), head.normalised);
+        let lesson =
+            sequence::Lesson { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
+        let matrices = match &layer.record {
+            Record::RecurrentSparse(r) => r.matrices(),
+            _ => [None; 2],
+        };
+        super::recurrent::teach(r, matrices, layer, &lesson, pieces, random)
+    }
+
+    /// One step of one layer.
+    pub(super) fn layer(
+        &mut self,
+        layer: &TrainedLayer,
+        arena: &mut [u8],
+        random: &mut Random,
+    ) -> Result<(), Rule> {
+        if let Some(r) = layer.record.recurrent() {
+            return self.recurrent(r, layer, arena, random);
+        }
+        let shape = &layer.shape;
+        let head = &self.learning.head;
+        let classes = usize::from(head.classes);
+        let (work, of_classes, mut words, mut pieces) = self.split(arena, self.all_words())?;
+        let own = Own::take(&mut pieces, layer, self.learning)?;
+        let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+        let (x, h) = (bytes(shape.src)?, bytes(shape.dst)?);
+        let grid = layer.grid();
+        match shape.arith {
+            Arith::F32 { .. } if cfg!(feature = "f32") => {
+                let residual =
+                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let table: &mut [f32] = super::cast_mut(own.extra)?;
+                let (rule, codes) = assignment(layer, classes, self.blobs, table)?;
+                let errors = words.take(shape.geometry.pixels())?;
+                let mut learner = float::Layer {
+                    geometry: shape.geometry,
+                    slope: slope(&shape.arith),
+                    x: super::cast(x)?,
+                    h: super::cast(h)?,
+                    part: float_part(layer, own.overlay, &mut words)?,
+                };
+                let lesson = float::Lesson { rule, codes, grid, label: self.label };
+                let descent = self.descent(layer, own.velocity, random)?;
+                let way = float::Way { descent, normalised: head.normalised };
+                float::learn(&mut learner, &lesson, way, residual, errors);
+                let h = learner.h;
+                if let Teacher::Local { codes: CodesRepr::Head { rate, .. }, .. } = layer.repr.teacher {
+                    // The head does not wait for the layer to warm.
+                    let factor = self.rates.last as f32 * (1.0 / ONE as f32);
+                    let rate = head.rate * rate * factor;
+                    float::learn_head(h, &grid, table, residual, rate, head.normalised);
+                }
+                Ok(())
+            }
+            Arith::F32 { .. } => Err(Rule::Format),
+            Arith::I8 { .. } => {
+                let (sums, residual) =
+                    of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
+                let (rule, codes) = assignment(layer, classes, self.blobs, &[])?;
+                let mut learner = integer::Layer {
+                    geometry: shape.geometry,
+                    x: super::cast(x)?,
+                    h: super::cast(h)?,
+                    folded: shape.folded,
+                    quant: quant(layer)?,
+                    part: whole_part(layer, self.blobs, own.overlay, own.extra, &mut words)?,
+                };
+                let lesson = integer::Lesson {
+                    rule,
+                    codes,
+                    grid,
+                    label: self.label,
+                    rate: self.whole_rate(layer),
+                    normalised: head.normalised,
+                };
+                let mut room = integer::Room {
+                    residual: super::cast_mut(residual)?,
+                    sums: super::cast_mut(sums)?,
+                    gradients: super::cast_mut(words.0)?,
+                };
+                integer::learn(&mut learner, &lesson, self.motion(layer, own.velocity)?, &mut room, random);
+                Ok(())
+            }
+        }
+    }
+
+    /// One step of the first of two layers, by the error of the second, which learns next.
+    pub(super) fn block(
+        &mut self,
+        first: &TrainedLayer,
+        second: &TrainedLayer,
+        arena: &mut [u8],
+        random: &mut Random,
+    ) -> Result<(), Rule> {
+        let (shape, above) = (&first.shape, &second.shape);
+        let head = &self.learning.head;
+        let classes = usize::from(head.classes);
+        let grid = second.grid();
+        let needed = shape.block_words(first.repr.part, above, grid.features());
+        let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
+        let own = Own::take(&mut pieces, first, self.learning)?;
+        let of_second = Own::take(&mut pieces, second, self.learning)?;
+        let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+        let (x, h, z) = (bytes(shape.src)?, bytes(shape.dst)?, bytes(above.dst)?);
+        let blob = |len: usize| {
+            let bytes = self.blobs.get(above.blob as usize..).and_then(|b| b.get(..len));
+            bytes.ok_or(Rule::BlobBounds)
+        };
+        let whole = second.repr.part == Part::All;
+        let blob: &[u8] = if whole { &*of_second.overlay } else { blob(above.blob_bytes())? };
+        let (_, rest) = blob.split_at_checked(above.front[0]).ok_or(Rule::BlobBounds)?;
+        match shape.arith {
+            Arith::F32 { .. } if cfg!(feature = "f32") => {
+                let residual =
+                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let table: &[f32] = super::cast(of_second.extra)?;
+                let (rule, codes) = assignment(second, classes, self.blobs, table)?;
+                let mut room = float::Room {
+                    residual,
+                    features: words.take(grid.features())?,
+                    second: words.take(above.geometry.pixels())?,
+                    plane: words.take(shape.geometry.pixels())?,
+                };
+                let mut learner = float::Layer {
+                    geometry: shape.geometry,
+                    slope: slope(&shape.arith),
+                    x: super::cast(x)?,
+                    h: super::cast(h)?,
+                    part: float_part(first, own.overlay, &mut words)?,
+                };
+                let upper = float::Second {
+                    geometry: above.geometry,
+                    slope: slope(&above.arith),
+                    h: super::cast(z)?,
+                    weights: super::cast(rest)?,
+                };
+                let lesson = float::Lesson { rule, codes, grid, label: self.label };
+                let descent = self.descent(first, own.velocity, random)?;
+                let way = float::Way { descent, normalised: head.normalised };
+                float::learn_first(&mut learner, &upper, &lesson, way, &mut room);
+                Ok(())
+            }
+            Arith::F32 { .. } => Err(Rule::Format),
+            Arith::I8 { .. } => {
+                let (sums, residual) =
+                    of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
+                let (rule, codes) = assignment(second, classes, self.blobs, &[])?;
+                let mut back = integer::BlockRoom {
+                    features: words.take(grid.features())?,
+                    second: words.take(above.geometry.pixels().max(above.geometry.out_c))?,
+                    plane: words.take(shape.geometry.pixels())?,
+                };
+                let mut learner = integer::Layer {
+                    geometry: shape.geometry,
+                    x: super::cast(x)?,
+                    h: super::cast(h)?,
+                    folded: shape.folded,
+                    quant: quant(first)?,
+                    part: whole_part(first, self.blobs, own.overlay, own.extra, &mut words)?,
+                };
+                let (multiplier, rest) = rest.split_at_checked(above.front[1]).ok_or(Rule::BlobBounds)?;
+                let (shift, weights) = rest.split_at_checked(above.front[2]).ok_or(Rule::BlobBounds)?;
+                let upper = integer::Second {
+                    geometry: above.geometry,
+                    h: super::cast(z)?,
+                    quant: quant(second)?,
+                    weights: super::cast(weights)?,
+                    scales: integer::Scales {
+                        multiplier: super::cast(multiplier)?,
+                        shift: super::cast(shift)?,
+                    },
+                };
+                let lesson = integer::Lesson {
+                    rule,
+                    codes,
+                    grid,
+                    label: self.label,
+                    rate: self.whole_rate(first),
+                    normalised: head.normalised,
+                };
+                let mut room = integer::Room {
+                    residual: super::cast_mut(residual)?,
+                    sums: super::cast_mut(sums)?,
+                    gradients: super::cast_mut(words.0)?,
+                };
+                let motion = self.motion(first, own.velocity)?;
+                integer::learn_first(&mut learner, &upper, &lesson, motion, &mut room, &mut back, random);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn slope(arith: &Arith) -> Slope {
+    match arith {
+        Arith::F32 { clamp: Some((min, max)) } => Slope::Clamp { min: *min, max: *max },
+        _ => Slope::Linear,
+    }
+}
+
+fn quant(layer: &TrainedLayer) -> Result<integer::Quant, Rule> {
+    let Arith::I8 { in_zp, out_zp, clamp, .. } = layer.shape.arith else { return Err(Rule::Format) };
+    Ok(integer::Quant {
+        in_zp: in_zp.into(),
+        out_zp: out_zp.into(),
+        bounds: clamp.unwrap_or((i8::MIN, i8::MAX)),
+        s_in: Magnitude::from_f32(layer.repr.scales[0]),
+        s_out: Magnitude::from_f32(layer.repr.scales[1]),
+    })
+}
+
+/// An adaptor in its overlay, and its room.
+fn low_rank<'a>(
+    layer: &TrainedLayer,
+    rank: u8,
+    overlay: &'a mut [u8],
+    words: &mut Words<'a>,
+) -> Result<float::LowRank<'a>, Rule> {
+    let (rank, pixels) = (usize::from(rank), layer.shape.geometry.pixels());
+    let factors: &mut [f32] = super::cast_mut(overlay)?;
+    let at = layer.shape.geometry.out_c * rank;
+    let (up, down) = factors.split_at_mut_checked(at).ok_or(Rule::ArenaBounds)?;
+    Ok(float::LowRank {
+        up,
+        down,
+        geometry: layer.shape.down(rank),
+        inner: words.take(rank * pixels)?,
+        pulled: words.take(rank * pixels)?,
+    })
+}
+
+/// What learns of a float32 layer.
+fn float_part<'a>(
+    layer: &TrainedLayer,
+    overlay: &'a mut [u8],
+    words: &mut Words<'a>,
+) -> Result<float::Part<'a>, Rule> {
+    if let Part::LowRank { rank } = layer.repr.part {
+        return low_rank(layer, rank, overlay, words).map(float::Part::LowRank);
+    }
+    let numbers: &mut [f32] = super::cast_mut(overlay)?;
+    let (front, rest) = numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
+    Ok(match layer.repr.part {
+        Part::All if layer.shape.norm => float::Part::Norm { scale: front, bias: rest },
+        Part::All => float::Part::All { bias: front, weights: rest },
+        Part::Scale => float::Part::Scale { bias: front, scale: rest },
+        Part::Bias | Part::LowRank { .. } => float::Part::Bias(front),
+    })
+}
+
+/// What learns of an int8 layer.
+fn whole_part<'a>(
+    layer: &TrainedLayer,
+    blobs: &'a [u8],
+    overlay: &'a mut [u8],
+    fine: &'a mut [u8],
+    words: &mut Words<'a>,
+) -> Result<integer::Part<'a>, Rule> {
+    let shape = &layer.shape;
+    if let Part::LowRank { rank } = layer.repr.part {
+        let plane = words.take(shape.geometry.pixels())?;
+        return Ok(integer::Part::LowRank(low_rank(layer, rank, overlay, words)?, plane));
+    }
+    let (bias, rest) = overlay.split_at_mut_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
+    let bias = super::cast_mut(bias)?;
+    if layer.repr.part == Part::Bias {
+        let factory = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
+        let (_, rest) = factory.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
+        let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+        let multiplier: &[i32] = super::cast(multiplier)?;
+        let shift = super::cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
+        return Ok(integer::Part::Bias { bias, scales: integer::Scales { multiplier, shift } });
+    }
+    let (multiplier, rest) = rest.split_at_mut_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+    let multiplier: &mut [i32] = super::cast_mut(multiplier)?;
+    let (shift, weights) = rest.split_at_mut_checked(shape.front[2]).ok_or(Rule::BlobBounds)?;
+    if layer.repr.part == Part::Scale {
+        return Ok(integer::Part::Scale { bias, multiplier, shift: super::cast_mut(shift)? });
+    }
+    Ok(integer::Part::All {
+        weights: super::cast_mut(weights)?,
+        fine: super::cast_mut(fine)?,
+        bias,
+        scales: integer::Scales { multiplier, shift: super::cast(shift)? },
+    })
+}

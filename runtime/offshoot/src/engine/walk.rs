@@ -1,0 +1,269 @@
+//! Runs operators in order: those that learn with what they learned, and what an answer wants on the way.
+
+use super::Memory;
+use super::answer;
+use crate::model::learn::{Learning, TrainedLayer, class_bytes};
+use crate::trace::{Observer, OpInfo};
+use offshoot_base::{Error, Rule};
+use offshoot_format::learn::Part;
+use offshoot_format::record::{Arith, Record};
+use offshoot_learn::integer::Magnitude;
+use offshoot_learn::layers::adaptor;
+use offshoot_operators::{self as ops, Span};
+
+/// What of a model learns, and how many taps of its answer are in use.
+#[derive(Clone, Copy)]
+pub(super) struct Active<'l, 'm> {
+    pub(super) learning: &'l Learning<'m>,
+    pub(super) kept: u8,
+}
+
+/// Runs every operator, those that learn with their overlays, and calls `learn` behind these. Ends before the operator whose
+/// features are the last of the taps in use, if not all are.
+pub(super) fn walk(
+    model: &crate::Model<'_>,
+    arena: &mut [u8],
+    active: Option<Active<'_, '_>>,
+    observer: &mut impl Observer,
+    mut learn: impl FnMut(&mut [u8], &TrainedLayer) -> Result<(), Rule>,
+) -> Result<(), Error> {
+    // Without the feature nothing of learning is linked.
+    let active = active.filter(|_| cfg!(feature = "learn"));
+    let mut layers = active.map(|a| a.learning.layers());
+    let mut next = layers.as_mut().and_then(Iterator::next);
+    let mut taps = active.map(|a| a.learning.taps());
+    let mut tap = taps.as_mut().and_then(Iterator::next);
+    let (mut features, mut seen) = (0, 0);
+    let mut ops = model.ops();
+    // By reference: a record that is moved would have its place in the frame twice.
+    while let Some(Ok((info, _, record))) = &ops.step() {
+        let info = *info;
+        let fault = |rule| Error::Invalid { op: info.index, rule };
+        if let (Some(active), Some(own)) = (active, tap.filter(|t| t.repr.op == info.index)) {
+            answer::collect(active.learning, arena, &own, features).map_err(fault)?;
+            features += own.width();
+            seen += 1;
+            tap = taps.as_mut().and_then(Iterator::next);
+            if tap.is_some() && seen == active.kept {
+                return Ok(());
+            }
+        }
+        observer.before(info);
+        match (active, next.filter(|layer| layer.repr.op == info.index)) {
+            (Some(active), Some(layer)) => {
+                let memory = run_learned(model, active.learning, arena, &layer).map_err(fault)?;
+                watch(observer, info, &memory, || Ok(layer.shape.dst)).map_err(fault)?;
+                learn(arena, &layer).map_err(fault)?;
+                next = layers.as_mut().and_then(Iterator::next);
+            }
+            _ => {
+                let mut memory = Memory::new(arena, model.blobs());
+                ops::run(record, &mut memory).map_err(fault)?;
+                watch(observer, info, &memory, || ops::output(record)).map_err(fault)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows an operator's output to whoever watches.
+fn watch<O: Observer>(
+    observer: &mut O,
+    info: OpInfo,
+    memory: &Memory<'_>,
+    output: impl FnOnce() -> Result<Span, Rule>,
+) -> Result<(), Rule> {
+    if O::WATCHES {
+        observer.after(info, memory.bytes(output()?)?);
+    }
+    Ok(())
+}
+
+/// Runs a layer with what of it has been learned; gives the memory in which its output is.
+fn run_learned<'r>(
+    model: &crate::Model<'r>,
+    learning: &Learning<'_>,
+    arena: &'r mut [u8],
+    layer: &TrainedLayer,
+) -> Result<Memory<'r>, Rule> {
+    let arena_bytes = model.arena_bytes() as usize;
+    let (work, behind) = arena.split_at_mut_checked(arena_bytes).ok_or(Rule::ArenaBounds)?;
+    let mut pieces = Pieces { rest: behind, at: arena_bytes };
+    let classes = class_bytes(learning.head.classes);
+    let room =
+        pieces.take(learning.head.room as usize, classes + 4 * layer.shape.room_words(layer.repr.part))?;
+    let overlay = &*pieces.take(layer.overlay.start, layer.overlay.len)?;
+    let blobs = model.blobs();
+    let whole = layer.shape.is_whole();
+    let mut memory = match layer.repr.part {
+        Part::All => Memory::new(work, overlay),
+        Part::Bias => Memory::new(work, blobs).fronted(overlay),
+        Part::Scale if whole => Memory::new(work, blobs).fronted(overlay),
+        Part::Scale => {
+            let (bias, scale) = overlay.split_at_checked(layer.shape.front[0]).ok_or(Rule::ArenaBounds)?;
+            let mut memory = Memory::new(work, blobs).fronted(bias);
+            ops::run(&unclamped(&layer.record), &mut memory)?;
+            let scale: &[f32] = super::cast(scale)?;
+            finish(layer, &mut memory, |z, channel, _| z * scale[channel])?;
+            return Ok(memory);
+        }
+        Part::LowRank { rank } => {
+            let room = room.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
+            let memory = Memory::new(work, blobs);
+            return run_adapted(
+                layer,
+                usize::from(rank),
+                memory,
+                super::cast(overlay)?,
+                super::cast_mut(room)?,
+            );
+        }
+    };
+    ops::run(&layer.record, &mut memory)?;
+    Ok(memory)
+}
+
+/// The float32 form of an operator without its activation.
+fn unclamped(record: &Record) -> Record {
+    let mut record = *record;
+    match &mut record {
+        Record::Conv2d(r) => r.arith = Arith::F32 { clamp: None },
+        Record::Depthwise(r) => r.arith = Arith::F32 { clamp: None },
+        Record::FullyConnected(r) => r.arith = Arith::F32 { clamp: None },
+        _ => {}
+    }
+    record
+}
+
+/// Replaces every output of a float32 layer, `next(output, channel, pixel)`, and holds it between the activation's bounds.
+fn finish(
+    layer: &TrainedLayer,
+    memory: &mut Memory<'_>,
+    next: impl Fn(f32, usize, usize) -> f32,
+) -> Result<(), Rule> {
+    let Arith::F32 { clamp } = layer.shape.arith else { return Err(Rule::Format) };
+    let (min, max) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
+    let channels = layer.shape.geometry.out_c;
+    let outputs: &mut [f32] = memory.write(layer.shape.dst)?;
+    for (pixel, outputs) in outputs.chunks_exact_mut(channels).enumerate() {
+        for (channel, z) in outputs.iter_mut().enumerate() {
+            let value = next(*z, channel, pixel);
+            // As the kernels do: what is not a number goes to the lower bound.
+            *z = if value > min { if value < max { value } else { max } } else { min };
+        }
+    }
+    Ok(())
+}
+
+/// Runs a layer with an adaptor of low rank; `room` has so many words as [`crate::model::learn::Shape::room_words`] says.
+fn run_adapted<'r>(
+    layer: &TrainedLayer,
+    rank: usize,
+    mut memory: Memory<'r>,
+    factors: &[f32],
+    room: &'r mut [f32],
+) -> Result<Memory<'r>, Rule> {
+    let shape = &layer.shape;
+    let (g, down) = (&shape.geometry, shape.down(rank));
+    let (up, lower) = factors.split_at_checked(g.out_c * rank).ok_or(Rule::ArenaBounds)?;
+    let (channels, pixels) = (g.out_c, g.pixels());
+    if !shape.is_whole() {
+        let inner = room.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
+        let (x, _) = memory.split::<f32, f32>(shape.src, shape.dst)?;
+        adaptor::lower(&down, lower, x, |x| x, inner);
+        ops::run(&unclamped(&layer.record), &mut memory)?;
+        finish(layer, &mut memory, |z, channel, pixel| {
+            z + adaptor::upper(up, inner, pixels, channel, pixel)
+        })?;
+        return Ok(memory);
+    }
+    let Arith::I8 { in_zp, .. } = shape.arith else { return Err(Rule::Format) };
+    let (s_in, s_out) = (layer.repr.scales[0], Magnitude::from_f32(layer.repr.scales[1]));
+    let real = move |q: i8| s_in * (i32::from(q) - i32::from(in_zp)) as f32;
+    let blobs = memory.blobs();
+    let own = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
+    let (bias, rest) = own.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
+    let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+    let (bias, multiplier): (&[i32], &[i32]) = (super::cast(bias)?, super::cast(multiplier)?);
+    let shift: &[i8] = super::cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
+    // A sum of products is in units of `s_in s_w[o]`.
+    let unit = |channel: usize| {
+        let at = if multiplier.len() == 1 { 0 } else { channel };
+        let scale = Magnitude::new(multiplier[at].unsigned_abs().into(), -31).scaled(shift[at].into());
+        scale.times(s_out).to_f32()
+    };
+    let added = |channel: usize, inner: &[f32], pixels: usize, pixel: usize| {
+        let unit = unit(channel);
+        let sum = adaptor::upper(up, inner, pixels, channel, pixel);
+        // Casts hold what is too large, and make zero of what is not a number.
+        if unit > 0.0 { libm::roundf(sum / unit) as i32 } else { 0 }
+    };
+    match layer.record {
+        Record::Conv2d(r) => {
+            let inner = room.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
+            let (x, _) = memory.split::<i8, i8>(shape.src, shape.dst)?;
+            adaptor::lower(&down, lower, x, real, inner);
+            ops::run_conv2d_with(&r, &mut memory, |channel, pixel| added(channel, inner, pixels, pixel))?;
+            Ok(memory)
+        }
+        Record::FullyConnected(r) => {
+            // Row by row, by way of the biases, so that kernels need not know.
+            let (inner, biases) = room.split_at_mut_checked(rank).ok_or(Rule::ArenaBounds)?;
+            let biases = biases.get_mut(..channels).ok_or(Rule::ArenaBounds)?;
+            let biases: &mut [i32] = bytemuck::try_cast_slice_mut(biases).map_err(|_| Rule::Alignment)?;
+            let row = offshoot_kernels::layer::Geometry::dense(1, g.c, rank);
+            let (work, blobs) = memory.parts();
+            for at in 0..r.rows {
+                let record = offshoot_format::record::FullyConnected {
+                    rows: 1,
+                    src: r.src + at * r.in_c,
+                    dst: r.dst + at * r.out_c,
+                    ..r
+                };
+                let x = work.get(record.src as usize..).and_then(|x| x.get(..g.c));
+                adaptor::lower(&row, lower, super::cast::<i8>(x.ok_or(Rule::ArenaBounds)?)?, real, inner);
+                for (channel, (to, bias)) in biases.iter_mut().zip(bias).enumerate() {
+                    *to = bias.wrapping_add(added(channel, inner, 1, 0));
+                }
+                let front = bytemuck::cast_slice(biases);
+                ops::run(&Record::FullyConnected(record), &mut Memory::new(work, blobs).fronted(front))?;
+            }
+            Ok(Memory::new(work, blobs))
+        }
+        _ => Err(Rule::Format),
+    }
+}
+
+/// The class with the largest score; of equal ones the first.
+pub(super) fn largest(arena: &[u8], layer: &TrainedLayer) -> Option<u16> {
+    let scores = arena.get(layer.shape.dst.range())?;
+    let best = match layer.shape.arith {
+        Arith::I8 { .. } => first_largest(bytemuck::try_cast_slice::<_, i8>(scores).ok()?),
+        Arith::F32 { .. } => first_largest(bytemuck::try_cast_slice::<_, f32>(scores).ok()?),
+    };
+    u16::try_from(best).ok()
+}
+
+fn first_largest<T: PartialOrd>(scores: &[T]) -> usize {
+    (0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best })
+}
+
+/// Pieces of memory, each behind the one before.
+pub(super) struct Pieces<'a> {
+    pub(super) rest: &'a mut [u8],
+    /// Where `rest` begins.
+    pub(super) at: usize,
+}
+
+impl<'a> Pieces<'a> {
+    /// The piece that begins at a place.
+    pub(super) fn take(&mut self, start: usize, len: usize) -> Result<&'a mut [u8], Rule> {
+        let skipped = start.checked_sub(self.at).ok_or(Rule::Overlap)?;
+        let rest = core::mem::take(&mut self.rest);
+        let (_, from) = rest.split_at_mut_checked(skipped).ok_or(Rule::ArenaBounds)?;
+        let (piece, after) = from.split_at_mut_checked(len).ok_or(Rule::ArenaBounds)?;
+        self.rest = after;
+        self.at = start + len;
+        Ok(piece)
+    }
+}

@@ -1,0 +1,31 @@
+//! What a record says about its own cost and output: [`offshoot_operators`] by the names that the host tools use.
+
+use offshoot_format::record::{ConvBlocked, Record, Stage};
+use offshoot_operators as operators;
+pub use offshoot_operators::{InPlace as Lag, macs, members, output_dtype, weights};
+
+/// Arena offset and length in bytes of what the record writes; `None` for a record that breaks its rules.
+pub fn output(record: &Record) -> Option<(u32, u32)> {
+    operators::output(record).ok().map(|span| (span.start as u32, span.len as u32))
+}
+
+/// Bytes of arena that the record needs beside its input and output; `None` for a record that breaks its rules.
+pub fn scratch(record: &Record) -> Option<u32> {
+    operators::scratch(record, &[]).ok()
+}
+
+/// Bytes of the input of a tiled convolution.
+pub fn input_bytes(r: &ConvBlocked) -> u64 {
+    u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c)
+}
+
+/// How far the output may lie over the input.
+pub fn lag(record: &Record) -> Lag {
+    operators::in_place(record, &[])
+}
+
+/// Bytes of arena that a stage needs, and how its output may lie over its input; `None` if it breaks its rules.
+pub fn stage(stage: &Stage, blobs: &[u8]) -> Option<(u32, Lag)> {
+    let record = Record::Stage(*stage);
+    Some((operators::scratch(&record, blobs).ok()?, operators::in_place(&record, blobs)))
+}

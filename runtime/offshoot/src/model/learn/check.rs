@@ -1,0 +1,210 @@
+//! Holds learning records against the rules that the module above says.
+
+use super::{
+    Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, room_bytes,
+    standard_bytes,
+};
+use crate::model::io_span;
+use crate::model::{MAX_WORK, Model};
+use offshoot_base::{Error, Rule};
+use offshoot_base::{blob, product, require};
+use offshoot_format::codec;
+use offshoot_format::learn::{Answer, CodesRepr, Format, LearnHead, Part, StandardRepr, Teacher};
+use offshoot_format::record::DType;
+use offshoot_kernels::layer::Order;
+use offshoot_learn::Rule as LearnRule;
+use offshoot_learn::heads::{head_bytes, head_is_possible};
+use offshoot_operators as ops;
+
+/// Checks what stands behind the operators.
+pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(), Error> {
+    let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+    let (head, rest) = codec::decode_learn_head(rest).ok_or(shared(Rule::Table))?;
+    let learning = Learning::new(model, head, rest);
+    check_head(&head).map_err(shared)?;
+    let mut words = 0;
+    let mut layers = learning.layers();
+    let mut index = 0;
+    let mut before: Option<TrainedLayer> = None;
+    while let Some(layer) = layers.step() {
+        let invalid = |rule| Error::Learn { layer: index, rule };
+        let layer = layer.map_err(invalid)?;
+        let last = layers.left == 0;
+        check_layer(model, &head, &layer, last).map_err(invalid)?;
+        words = words.max(layer.shape.room_words(layer.repr.part));
+        if let Some(first) = before.filter(|first| first.repr.teacher == Teacher::Next) {
+            check_block(model, &first, &layer).map_err(invalid)?;
+            let features = layer.grid().features();
+            words = words.max(first.shape.block_words(first.repr.part, &layer.shape, features));
+        }
+        require(!last || layer.repr.teacher != Teacher::Next, Rule::Shape).map_err(invalid)?;
+        before = Some(layer);
+        index += 1;
+    }
+    let mut taps = learning.taps();
+    let mut features = 0;
+    while let Some(tap) = taps.step() {
+        let tap = tap.map_err(shared)?;
+        let scale = tap.repr.scale;
+        require(!tap.shape.is_whole() || is_positive(scale), Rule::Quantisation).map_err(shared)?;
+        features += tap.width();
+        require(features <= MAX_FEATURES, Rule::Shape).map_err(shared)?;
+    }
+    require(taps.rest.is_empty(), Rule::Table).map_err(shared)?;
+    let memory = Memory { model, head: &head, features, words };
+    memory.check(&learning, shared)
+}
+
+fn is_positive(number: f32) -> bool {
+    number.is_finite() && number > 0.0
+}
+
+fn check_rate(rate: f32) -> Result<(), Rule> {
+    require(rate.is_finite() && rate >= 0.0, Rule::Quantisation)
+}
+
+fn check_head(head: &LearnHead) -> Result<(), Rule> {
+    require(head.layers > 0 || head.answer.is_some(), Rule::Shape)?;
+    require((2..=MAX_CLASSES).contains(&head.classes), Rule::Shape)?;
+    check_rate(head.rate)?;
+    check_rate(head.noise)?;
+    require(head.momentum < 1 << 15, Rule::Quantisation)?;
+    if let Some(Answer { kind, classes, taps, .. }) = head.answer {
+        // Their arithmetic is float32, whatever that of the network.
+        require(cfg!(feature = "f32"), Rule::Format)?;
+        require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
+        require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
+        require(head_is_possible(kind), Rule::Quantisation)?;
+    }
+    if let Some(StandardRepr { energy, trust, .. }) = head.standard {
+        require(cfg!(feature = "f32"), Rule::Format)?;
+        require(is_positive(energy), Rule::Quantisation)?;
+        check_rate(trust)?;
+    }
+    Ok(())
+}
+
+fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: bool) -> Result<(), Rule> {
+    let (repr, shape) = (&layer.repr, &layer.shape);
+    check_rate(repr.rate)?;
+    shape.allows(repr.part)?;
+    let whole = shape.is_whole();
+    match repr.format {
+        Format::F32 => require(!whole, Rule::Format)?,
+        Format::I8 => require(whole, Rule::Format)?,
+        Format::I16 { .. } => require(whole && repr.part == Part::All, Rule::Format)?,
+    }
+    if whole {
+        require(repr.scales.iter().all(|&s| is_positive(s)), Rule::Quantisation)?;
+        require(!matches!(repr.part, Part::LowRank { .. }) || cfg!(feature = "f32"), Rule::Format)?;
+    }
+    if shape.sequence.is_some() {
+        // Its weights have no lower bytes, and its state is no score.
+        let local = matches!(repr.teacher, Teacher::Local { .. });
+        require(local && !matches!(repr.format, Format::I16 { .. }), Rule::Format)?;
+    }
+    let sparse = matches!(shape.geometry.order, Order::Sparse(_));
+    require(!sparse || head.momentum == 0, Rule::Format)?;
+    match repr.teacher {
+        Teacher::Output => {
+            let g = &shape.geometry;
+            require(last && g.out_c == usize::from(head.classes) && g.pixels() == 1, Rule::Shape)
+        }
+        Teacher::Next => require(!shape.norm, Rule::Format),
+        Teacher::Local { rule, codes, grid } => {
+            require((1..=MAX_GRID).contains(&grid), Rule::Shape)?;
+            let cross_entropy = matches!(rule, LearnRule::CrossEntropy { .. });
+            if let LearnRule::CrossEntropy { scale }
+            | LearnRule::Squared { scale }
+            | LearnRule::Absolute { scale } = rule
+            {
+                check_rate(scale)?;
+            }
+            require(!whole || cross_entropy || rule == LearnRule::Drtp, Rule::Format)?;
+            let entries = product([u64::from(head.classes), layer.grid().features() as u64])?;
+            let probe = |at: u32| blob::<i8>(model.blobs, at, entries).map(|_| ());
+            match codes {
+                CodesRepr::Signs { .. } | CodesRepr::Hadamard => Ok(()),
+                CodesRepr::Uniform { .. } => require(!whole, Rule::Format),
+                CodesRepr::Probe { blob } => probe(blob),
+                CodesRepr::Head { rate, from, .. } => {
+                    require(!whole && cross_entropy, Rule::Format)?;
+                    if let Some((blob, unit)) = from {
+                        probe(blob)?;
+                        check_rate(unit)?;
+                    }
+                    check_rate(rate)
+                }
+            }
+        }
+    }
+}
+
+/// Two layers that learn together.
+fn check_block(model: &Model<'_>, first: &TrainedLayer, second: &TrainedLayer) -> Result<(), Rule> {
+    require(first.shape.feeds(&second.shape) && !second.shape.norm, Rule::Shape)?;
+    require(matches!(second.repr.part, Part::All | Part::Bias), Rule::Format)?;
+    require(second.repr.teacher != Teacher::Next, Rule::Shape)?;
+    let between = model.ops().skip_while(|(info, ..)| info.index <= first.repr.op);
+    for (info, _, record) in between.take_while(|(info, ..)| info.index <= second.repr.op) {
+        let written = ops::output(&record)?;
+        let shared = written.overlaps(first.shape.src) || written.overlaps(first.shape.dst);
+        require(!shared && info.index <= second.repr.op, Rule::Overlap)?;
+    }
+    Ok(())
+}
+
+/// Memory: one piece behind the other.
+struct Memory<'c, 'm> {
+    model: &'c Model<'m>,
+    head: &'c LearnHead,
+    features: usize,
+    words: usize,
+}
+
+impl Memory<'_, '_> {
+    fn check(&self, learning: &Learning<'_>, shared: impl Fn(Rule) -> Error) -> Result<(), Error> {
+        let head = self.head;
+        let mut end = u64::from(self.model.arena_bytes());
+        let mut place = |at: u32, bytes: u64, align: u32| {
+            require(at.is_multiple_of(align), Rule::Alignment)?;
+            require(u64::from(at) >= end, Rule::Overlap)?;
+            end = u64::from(at).checked_add(bytes).ok_or(Rule::ArenaBounds)?;
+            require(end <= u64::from(head.arena_bytes), Rule::ArenaBounds)
+        };
+        place(head.room, room_bytes(head.classes, self.words), 8).map_err(&shared)?;
+        if let Some(answer) = head.answer {
+            let words = self.features as u64 + u64::from(answer.classes);
+            place(answer.features, 4 * words, 4).map_err(&shared)?;
+            require(answer_work(self.features, answer.classes.into()) <= MAX_WORK, Rule::Shape)
+                .map_err(&shared)?;
+        }
+        place(head.learned, 0, 4).map_err(&shared)?;
+        for (index, layer) in learning.layers().enumerate() {
+            let invalid = |rule| Error::Learn { layer: index as u8, rule };
+            for (at, bytes) in layer.memory(head).into_iter().flatten() {
+                place(at, bytes, 4).map_err(invalid)?;
+            }
+        }
+        if let Some(standard) = head.standard {
+            let numbers = self.inputs(&standard).map_err(&shared)?;
+            place(standard.at, standard_bytes(numbers), 4).map_err(&shared)?;
+        }
+        if let Some(answer) = head.answer {
+            let (bytes, _) = head_bytes(answer.kind, self.features, answer.classes.into());
+            place(answer.at, bytes as u64, 4).map_err(&shared)?;
+        }
+        Ok(())
+    }
+
+    /// Numbers of the input that has statistics.
+    fn inputs(&self, standard: &StandardRepr) -> Result<usize, Rule> {
+        let only = self.model.input(0).filter(|_| self.model.input_count() == 1).ok_or(Rule::Shape)?;
+        require(matches!(only.dtype, DType::I8 | DType::F32), Rule::Format)?;
+        require(only.dtype == DType::F32 || is_positive(only.scale), Rule::Quantisation)?;
+        let bytes = io_span(&only).ok_or(Rule::Shape)?.len;
+        let numbers = bytes / only.dtype.size();
+        blob::<f32>(self.model.blobs, standard.blob, numbers as u64)?;
+        Ok(numbers)
+    }
+}

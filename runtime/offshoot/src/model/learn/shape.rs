@@ -1,0 +1,253 @@
+//! What follows from the record of an operator that can learn, and the memory that learning it takes: one arithmetic for
+//! compiler, reader and engine.
+
+use offshoot_base::Rule;
+use offshoot_base::{Span, product, require};
+use offshoot_format::learn::Part;
+use offshoot_format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Walk};
+use offshoot_format::sparse::SparseRepr;
+use offshoot_kernels::gradient::planes::Plan;
+use offshoot_kernels::layer::{Geometry, Order};
+use offshoot_kernels::sparse::sparse_bytes;
+use offshoot_learn::sequence;
+
+/// An operator that can learn.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Extents. A LayerNorm is a depthwise layer of one tap: an image of its rows, weights are its scales.
+    pub geometry: Geometry,
+    /// Number format.
+    pub arith: Arith,
+    /// Biases hold `-in_zp · Σ weights`: the operator is in an arranged form.
+    pub folded: bool,
+    /// It is a LayerNorm, whose blob is scales, then biases.
+    pub norm: bool,
+    /// Words of room that a step of a recurrent layer needs; `None` of other layers. Its "image" is a column of the steps that it
+    /// gives.
+    pub sequence: Option<usize>,
+    /// Where its blob lies in the blob section, bytes.
+    pub blob: u32,
+    pub(crate) src: Span,
+    pub(crate) dst: Span,
+    /// Bytes of bias, multipliers and shifts.
+    pub(crate) front: [usize; 3],
+    /// Bytes of weights.
+    body: usize,
+}
+
+impl Shape {
+    /// Of an operator for one image.
+    ///
+    /// # Errors
+    /// [`Rule::Format`] if the operator is none that can learn; what is wrong with its extents.
+    pub fn of(record: &Record) -> Result<Self, Rule> {
+        match record {
+            Record::Recurrent(r) => return Self::recurrent(r, [None; 2]),
+            Record::RecurrentSparse(r) => return Self::recurrent(&r.layer, r.matrices()),
+            _ => {}
+        }
+        let (mut folded, mut norm) = (false, false);
+        let (geometry, arith, src, dst, blob, images) = match record {
+            Record::Conv2d(r) => (Geometry::conv(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n),
+            Record::Depthwise(r) => {
+                (Geometry::depthwise(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n)
+            }
+            Record::FullyConnected(r) => (Geometry::fully_connected(r), r.arith, r.src, r.dst, r.blob, 1),
+            Record::ConvBlocked(r) => {
+                folded = true;
+                let per_channel = r.walk != Walk::VectorOneScale;
+                let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
+                (Geometry::blocked(r).ok_or(Rule::Window)?, arith, r.src, r.dst, r.blob, r.n)
+            }
+            Record::DepthwisePlanar(r) => {
+                folded = true;
+                let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel: true, clamp: r.clamp };
+                (Geometry::planar(r).ok_or(Rule::Window)?, arith, r.src, r.dst, r.blob, r.n)
+            }
+            Record::FullyConnectedSparse(r) => {
+                folded = true;
+                let (in_zp, out_zp, per_channel, clamp) = (r.in_zp, r.out_zp, r.per_channel, r.clamp);
+                let arith = Arith::I8 { in_zp, out_zp, per_channel, clamp };
+                (Geometry::sparse(r), arith, r.src, r.dst, r.blob, 1)
+            }
+            Record::LayerNorm(r) => {
+                norm = true;
+                let (rows, depth) = (r.rows as usize, r.depth as usize);
+                let order = Order::Depthwise { multiplier: 1 };
+                let geometry = Geometry { order, ..Geometry::dense(rows, depth, depth) };
+                (geometry, Arith::F32 { clamp: None }, r.src, r.dst, r.blob, 1)
+            }
+            _ => return Err(Rule::Format),
+        };
+        require(images == 1, Rule::Shape)?;
+        let g = &geometry;
+        let size = arith.dtype().size();
+        let extent = |[h, w]: [usize; 2], c: usize| product([h as u64, w as u64, c as u64]);
+        let channels = g.out_c;
+        let front = match arith {
+            Arith::F32 { .. } => [4 * channels, 0, 0],
+            Arith::I8 { per_channel, .. } => {
+                let scales = if per_channel { channels } else { 1 };
+                [4 * channels, 4 * scales, scales.next_multiple_of(4)]
+            }
+        };
+        let src = Span::new(src, extent(g.input, g.c)?, size)?;
+        let dst = Span::new(dst, extent(g.output, g.out_c)?, size)?;
+        let body = geometry.places() * size;
+        Ok(Self { geometry, arith, folded, norm, sequence: None, blob, src, dst, front, body })
+    }
+
+    /// Of a recurrent layer; `matrices` are the sparse ones of input and state.
+    fn recurrent(r: &Recurrent, matrices: [Option<SparseRepr>; 2]) -> Result<Self, Rule> {
+        // A step runs through the sequence again, from the state before it: a kept one is gone by then.
+        require(r.kept.is_none() && r.returns != Returns::State, Rule::Format)?;
+        let [steps, inputs, units] = [r.steps, r.inputs, r.units].map(usize::from);
+        let outputs = if r.returns == Returns::Sequence { steps } else { 1 };
+        let geometry = Geometry::column([steps, outputs], inputs, units);
+        // All of it lies in the blob section, whose length fits.
+        let rows = r.kind.gates() * units;
+        let (bias, weights) = (4 * r.kind.biases() * units, [rows * inputs, rows * units]);
+        let (arith, front, body) = match r.arith {
+            RecurrentArith::F32 => (Arith::F32 { clamp: None }, [bias, 0, 0], 4 * (weights[0] + weights[1])),
+            RecurrentArith::I8 { in_zp, out_zp, .. } => {
+                let codes = |sparse: Option<SparseRepr>, dense: usize, zero: i8| {
+                    let start = if zero == 0 { 0 } else { 4 * rows };
+                    let stored = |m: SparseRepr| start + sparse_bytes(&m, rows as u64).unwrap_or(0) as usize;
+                    sparse.map_or(dense, stored).next_multiple_of(4)
+                };
+                let arith = Arith::I8 { in_zp, out_zp, per_channel: true, clamp: None };
+                let body = codes(matrices[0], weights[0], in_zp) + codes(matrices[1], weights[1], out_zp);
+                (arith, [bias, 4 * rows, 4 * rows], body)
+            }
+        };
+        let [src, dst] = offshoot_operators::recurrent_tensors(r)?;
+        let sequence = Some(sequence::room_words(r));
+        let (folded, norm, blob) = (false, false, r.blob);
+        Ok(Self { geometry, arith, folded, norm, sequence, blob, src, dst, front, body })
+    }
+
+    /// Whether it computes in whole numbers.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.arith, Arith::I8 { .. })
+    }
+
+    /// Bytes of its blob.
+    pub fn blob_bytes(&self) -> usize {
+        self.front.iter().sum::<usize>() + self.body
+    }
+
+    /// Bytes of the overlay of a part.
+    pub fn overlay_bytes(&self, part: Part) -> u64 {
+        let channels = self.geometry.out_c as u64;
+        match part {
+            Part::All => self.blob_bytes() as u64,
+            Part::Bias => 4 * channels,
+            Part::Scale if self.is_whole() => self.front.iter().sum::<usize>() as u64,
+            Part::Scale => 8 * channels,
+            Part::LowRank { rank } => 4 * u64::from(rank) * (channels + self.inputs() as u64),
+        }
+    }
+
+    /// Bytes of the velocities of a part: float32 a number; of int8 layers a word a bias or scale, and two bytes a weight.
+    pub fn velocity_bytes(&self, part: Part) -> u64 {
+        let channels = self.geometry.out_c as u64;
+        match part {
+            // Its steps are plain.
+            _ if self.sequence.is_some() => 0,
+            Part::All if self.is_whole() => {
+                4 * channels + (2 * self.geometry.weights() as u64).next_multiple_of(4)
+            }
+            Part::Scale => 8 * channels,
+            _ => self.overlay_bytes(part),
+        }
+    }
+
+    /// Words of room that a step needs. Recurrent: [`sequence::room_words`]; float32: an error a pixel; int8: as [`Geometry::gradients`] if weights learn, else one an output channel.
+    /// An adaptor of low rank besides two numbers a pixel and rank, and an error a pixel.
+    pub fn room_words(&self, part: Part) -> usize {
+        let g = &self.geometry;
+        if let Some(words) = self.sequence {
+            return words;
+        }
+        match (part, self.is_whole()) {
+            (Part::LowRank { .. }, false) => g.pixels() + self.adaptor_words(part),
+            (Part::LowRank { .. }, true) => g.pixels() + self.adaptor_words(part) + g.out_c,
+            (Part::All, true) => g.gradients(),
+            (_, true) => g.out_c,
+            (_, false) => g.pixels(),
+        }
+    }
+
+    /// Words of room with which a step of an int8 layer takes fewer instructions on cores with the DSP extension, if there is
+    /// such a way in at most so many; the raster of its features has so many cells.
+    pub fn planes_words(&self, part: Part, cells: usize, most: usize) -> Option<usize> {
+        let g = &self.geometry;
+        let plan = Plan::new(g, cells, most).filter(|_| part == Part::All && self.is_whole())?;
+        Some(Plan::sums(g) + plan.words(g, cells))
+    }
+
+    /// What is between the factors of an adaptor, and its errors.
+    fn adaptor_words(&self, part: Part) -> usize {
+        match part {
+            Part::LowRank { rank } => 2 * usize::from(rank) * self.geometry.pixels(),
+            _ => 0,
+        }
+    }
+
+    /// Words of room that the first layer of a block needs while the second one's step is prepared: errors of the second one's
+    /// features and of a channel's pixels (int8: or a part of the largest scale a channel), those of its own pixels (of one channel);
+    /// int8: its gradients, in the place of which the second one's scores are made before, and an adaptor's errors once more.
+    pub fn block_words(&self, part: Part, second: &Self, features: usize) -> usize {
+        let (own, above) = (&self.geometry, &second.geometry);
+        let common = features + own.pixels() + self.adaptor_words(part);
+        if !self.is_whole() {
+            return common + above.pixels();
+        }
+        let gradients = if part == Part::All { self.inputs() } else { 0 };
+        let errors = if matches!(part, Part::LowRank { .. }) { own.pixels() } else { 0 };
+        common + above.pixels().max(above.out_c) + errors + gradients.max(above.out_c)
+    }
+
+    /// Inputs of an output.
+    pub fn inputs(&self) -> usize {
+        self.geometry.taps() * self.geometry.depth()
+    }
+
+    /// The geometry of the lower factor of an adaptor: it has the ranks as channels.
+    pub(crate) fn down(&self, rank: usize) -> Geometry {
+        Geometry { out_c: rank, order: Order::Grouped { groups: 1 }, ..self.geometry }
+    }
+
+    /// Whether a part of it can learn at all.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub fn allows(&self, part: Part) -> Result<(), Rule> {
+        // What learns still has its input when its output is there; a normalisation needs its output alone.
+        require(self.norm || !self.src.overlaps(self.dst), Rule::Overlap)?;
+        match part {
+            Part::All => Ok(()),
+            _ if self.norm || self.sequence.is_some() => Err(Rule::Format),
+            Part::Bias | Part::Scale => Ok(()),
+            Part::LowRank { rank } => {
+                let plain = !self.folded && self.geometry.order == (Order::Grouped { groups: 1 });
+                require(plain, Rule::Format)?;
+                require((1..=64).contains(&rank), Rule::Shape)
+            }
+        }
+    }
+
+    /// Whether it can be part of a block of two at all.
+    pub fn in_blocks(&self) -> bool {
+        !self.norm && self.sequence.is_none() && !matches!(self.geometry.order, Order::Sparse(_))
+    }
+
+    /// Whether the input of `second` is the output of this one, and an error of the one can go back to the other: neither is
+    /// recurrent or sparse.
+    pub fn feeds(&self, second: &Self) -> bool {
+        self.dst == second.src
+            && self.is_whole() == second.is_whole()
+            && self.in_blocks()
+            && second.in_blocks()
+    }
+}

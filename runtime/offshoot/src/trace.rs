@@ -1,0 +1,35 @@
+//! Per-operator observation: what `profile`, `verify` and digests are made of.
+
+use offshoot_format::record::Tag;
+
+/// The operator that is about to run or has run.
+#[derive(Clone, Copy, Debug)]
+pub struct OpInfo {
+    /// Position in the file, from 0.
+    pub index: u16,
+    /// Its kind.
+    pub tag: Tag,
+    /// IR value that it completes (see [`offshoot_format::record::OpHeader::origin`]).
+    pub origin: u16,
+}
+
+/// Called around every operator. The default does nothing and costs nothing.
+pub trait Observer {
+    /// Whether it looks at anything. If not, nothing is worked out for it.
+    const WATCHES: bool = true;
+
+    /// Before the operator runs.
+    #[inline(always)]
+    fn before(&mut self, _op: OpInfo) {}
+    /// After it ran; `output` is the memory it wrote: the whole output tensor as it lies in the arena.
+    #[inline(always)]
+    fn after(&mut self, _op: OpInfo, _output: &[u8]) {}
+}
+
+/// Observes nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoObserver;
+
+impl Observer for NoObserver {
+    const WATCHES: bool = false;
+}

@@ -1,0 +1,167 @@
+//! [`ConvBlocked`]: int8 convolution with blocked weights, two output pixels at a time.
+//!
+//! Rules, beyond those of the window: kernel columns are not dilated; shifts, biases and weights in the ranges that
+//! the record's page gives; the output shares no byte with the
+//! input or lies at the record's lag; the scratch shares none with either.
+
+use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
+use super::{Limits, Memory, Operator, Span, drivers};
+use crate::operator::{InPlace, area, bytes, outputs};
+use easy_ext::ext;
+use offshoot_base::Rule;
+use offshoot_base::{product, require};
+use offshoot_format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
+use offshoot_format::record::DType;
+use offshoot_format::record::{ConvBlocked, Walk};
+use offshoot_kernels::Requant;
+use offshoot_kernels::geometry::window_output;
+use offshoot_kernels::geometry::{Blocked, blocked_weight};
+
+/// So many inputs never leave the 24 bits that a block of channels gives each sum.
+const SAFE_INPUTS: usize = 511;
+
+/// Whether this build has kernels of pairs.
+const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
+
+#[ext(ConvBlockedPlaces)]
+impl ConvBlocked {
+    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let geometry = Blocked::of(self);
+        require(geometry.window.dilation[1] == 1 || geometry.window.kernel[1] == 1, Rule::Window)?;
+        let pixels = product([self.n.into(), out_h, out_w])?;
+        let output = product([pixels, self.out_c.into()])?;
+        let blocks = u64::from(self.out_c.div_ceil(4)) * 4;
+        let k = product([geometry.window.kernel[0].into(), geometry.padded as u64])?;
+        let layout = Layout {
+            src: Span::new(self.src, product([self.n, self.h, self.w, self.c])?, 1)?,
+            dst: Span::new(self.dst, output, 1)?,
+            channels: self.out_c.into(),
+            weights: product([blocks, k])?,
+            work: product([pixels + 1, blocks, k])?,
+        };
+        Ok((geometry, layout))
+    }
+
+    /// int16 values of the lanes of a pair; `None` if nothing is gathered.
+    pub(crate) fn lanes(&self, g: &Blocked) -> Result<Option<Span>, Rule> {
+        if g.vector { Ok(None) } else { scratch(self.scratch, product([2, g.k as u64])?).map(Some) }
+    }
+
+    pub(crate) fn requant<'m>(
+        &self,
+        blobs: &'m [u8],
+        layout: &Layout,
+    ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
+        requant_blob(blobs, self.blob, layout, self.walk != Walk::VectorOneScale, numbers)
+    }
+}
+
+/// So many int16 values from a word of the arena.
+pub(super) fn scratch(word: u32, values: u64) -> Result<Span, Rule> {
+    Span::new(word.checked_mul(4).ok_or(Rule::ArenaBounds)?, values, 2)
+}
+
+/// Weights as halves of words.
+pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
+    bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)
+}
+
+/// Whether no sum of products leaves its 24 bits.
+pub(super) fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
+    g.k <= SAFE_INPUTS
+        || (0..out_c).all(|o| {
+            let magnitudes = (0..g.k).map(|k| u64::from(blocked_weight(weights, g.k, o, k).unsigned_abs()));
+            magnitudes.sum::<u64>() <= MOST_WEIGHT
+        })
+}
+
+#[ext(ConvBlockedRules)]
+impl ConvBlocked {
+    /// Input and output share no byte, or lie at the lag of pairs of pixels in the record's order.
+    pub(crate) fn check_overlap(&self, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
+        if !layout.src.overlaps(layout.dst) {
+            return Ok(());
+        }
+        let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
+        let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
+        let far = match self.walk {
+            Walk::Forwards => src >= dst + below,
+            Walk::Backwards => dst >= src + above,
+            Walk::Vector | Walk::VectorOneScale => false,
+        };
+        require(far, Rule::Overlap)
+    }
+
+    /// The part of `check` that is not about weights.
+    pub(crate) fn check_places(&self, limits: &Limits<'_>, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
+        limits.arena(&[layout.src, layout.dst])?;
+        check_clamp(self.clamp)?;
+        let vector = self.walk.is_vector();
+        require(self.is_built() && vector == g.vector, Rule::Format)?;
+        if layout.src.overlaps(layout.dst) {
+            require(PAIRS, Rule::Overlap)?;
+            self.check_overlap(g, layout)?;
+        }
+        if let Some(lanes) = self.lanes(g)? {
+            limits.disjoint(lanes, layout.src)?;
+            limits.disjoint(lanes, layout.dst)?;
+        }
+        Ok(())
+    }
+}
+
+impl Operator for ConvBlocked {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        self.check_places(limits, &g, &layout)?;
+        let (requant, weights) = self.requant(limits.blobs, &layout)?;
+        check_requant(&requant)?;
+        require(exact(&g, usize::from(self.out_c), halves(weights)?), Rule::Quantisation)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.1.dst)
+    }
+
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.layout()?;
+        let (mut requant, weights) = self.requant(memory.blobs(), &layout)?;
+        override_requant(memory, &mut requant)?;
+        drivers::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout)
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        outputs(self) * area(self.window) * u64::from(self.c)
+    }
+
+    fn weights(&self) -> u64 {
+        u64::from(self.out_c) * area(self.window) * u64::from(self.c)
+    }
+
+    fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
+        Ok(self.lanes(&self.layout()?.0)?.map_or(0, bytes))
+    }
+
+    fn in_place(&self, _: &[u8]) -> InPlace {
+        let geometry = self.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
+        InPlace::shifted(geometry.and_then(|g| g.lag(self)))
+    }
+}
+
+/// Multipliers, shifts and biases are in the ranges that the fast kernels need.
+pub(super) fn check_requant(q: &Requant<'_>) -> Result<(), Rule> {
+    let fits = q.multiplier.iter().all(|&m| m >= 0)
+        && q.shift.iter().all(|s| SHIFTS.contains(s))
+        && q.bias.iter().all(|b| b.unsigned_abs() <= MOST_BIAS);
+    require(fits, Rule::Quantisation)
+}

@@ -1,0 +1,178 @@
+//! Loop drivers: the order in which tiled and channel-planar convolutions visit their tensors, on slices that borrow the arena
+//! one after the other. Where an instruction set has a kernel for a whole convolution, that is called instead.
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tests;
+mod unpack;
+
+pub(crate) use unpack::{Codes, Part, conv_blocked, conv_nested, conv_packed};
+
+use crate::blocked::ConvBlockedPlaces as _;
+use crate::linear::ConvLinearPlaces as _;
+use crate::planar::DepthwisePlanarPlaces as _;
+use crate::weights::Layout;
+use crate::winograd::ConvWinogradPlaces as _;
+use offshoot_base::{Memory, Rule, Span};
+use offshoot_format::record::{ConvBlocked, ConvLinear, ConvWinograd, DepthwisePlanar, Walk};
+use offshoot_kernels::geometry::{Blocked, Planar};
+use offshoot_kernels::tiles::{Blocks, Halves, Operands};
+use offshoot_kernels::{self as kernels, ARM_DSP, Requant, portable};
+
+/// Pairs in the record's order: gather, compute.
+#[inline(always)]
+pub(crate) fn conv_blocks(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    blocks: Blocks<'_>,
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let lanes = r.lanes(g)?;
+    if kernels::conv_blocks(r, g, q, blocks, &mut operands(memory, layout), lanes)? || ARM_DSP {
+        return Ok(());
+    }
+    conv_pairs(r, g, q, blocks, memory, layout, lanes)
+}
+
+fn operands<'r>(memory: &'r mut Memory<'_>, layout: &Layout) -> Operands<'r> {
+    Operands { arena: memory.arena_mut(), src: layout.src, dst: layout.dst }
+}
+
+/// The same by the portable kernels.
+fn conv_pairs(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    blocks: Blocks<'_>,
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+    lanes: Option<Span>,
+) -> Result<(), Rule> {
+    let first = blocks.first;
+    let Some(lanes) = lanes else {
+        match blocks.weights {
+            Halves::Stored(weights) => {
+                let (src, dst) = memory.split(layout.src, layout.dst)?;
+                kernels::conv_vector(g, q, (first, weights), src, dst);
+            }
+            Halves::Expanded(panel) => {
+                let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, panel, layout.dst)?;
+                let weights = blocks.of(g, bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)?);
+                portable::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
+            }
+        }
+        return Ok(());
+    };
+    let pairs = g.pairs();
+    for i in 0..pairs {
+        let pair = if r.walk == Walk::Backwards { pairs - 1 - i } else { i };
+        let (src, gathered) = memory.split(layout.src, lanes)?;
+        portable::gather_pair(r, g, pair, src, gathered);
+        match blocks.weights {
+            Halves::Stored(weights) => {
+                let (gathered, dst) = memory.split(lanes, layout.dst)?;
+                portable::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
+            }
+            Halves::Expanded(panel) => {
+                let (gathered, weights, dst) = memory.split2(lanes, panel, layout.dst)?;
+                portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Strips of pairs in the record's order: gather all, compute all.
+pub(crate) fn conv_linear(
+    r: &ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let spans = r.spans(g)?;
+    if kernels::conv_linear(r, g, words, &mut operands(memory, layout), spans)? || ARM_DSP {
+        return Ok(());
+    }
+    let (lanes, conv) = (spans.0, r.conv());
+    let (pairs, strip) = (g.pairs(), usize::from(r.strip));
+    let strips = pairs.div_ceil(strip);
+    for i in 0..strips {
+        let first = strip * if r.walk == Walk::Backwards { strips - 1 - i } else { i };
+        let all = || first..(first + strip).min(pairs);
+        let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
+        for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {
+            portable::gather_pair(&conv, g, pair, src, lanes);
+        }
+        let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
+        for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
+            portable::conv_pair_linear(r, g, words, pair, lanes, dst);
+        }
+    }
+    Ok(())
+}
+
+/// Convolution by F(2, 3).
+pub(crate) fn conv_winograd(
+    r: &ConvWinograd,
+    q: &Requant<'_>,
+    weights: &[i16],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), r.lanes()?)
+}
+
+/// Channel by channel.
+#[inline(always)]
+pub(crate) fn depthwise_planar(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let planes = r.planes(g)?;
+    if kernels::depthwise_planar(r, g, q, weights, &mut operands(memory, layout), planes)? {
+        return Ok(());
+    }
+    depthwise_bands(r, g, q, weights, memory, layout)
+}
+
+/// Channel by channel, bands of rows: gather, compute.
+// Out of line: its frame does not lie below the loops of the fast path.
+#[inline(never)]
+fn depthwise_bands(
+    r: &DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let planes = r.planes(g)?;
+    let (k_h, stride) = (usize::from(g.window.kernel[0]), usize::from(g.window.stride[0]));
+    for n in 0..usize::from(r.n) {
+        for channel in 0..usize::from(r.c) {
+            let mut gathered = 0;
+            for from in (0..g.out_h).step_by(g.band) {
+                let to = (from + g.band).min(g.out_h);
+                let (origin, end) = (from * stride, (to - 1) * stride + k_h);
+                let (src, scratch) = memory.split::<i8, i16>(layout.src, planes)?;
+                let kept = gathered.max(origin) - origin;
+                if kept > 0 && from > 0 {
+                    let before = (from - g.band) * stride;
+                    let first = (origin - before) * g.pitch;
+                    scratch.copy_within(first..first + kept * g.pitch, 0);
+                }
+                portable::gather_band(r, g, (n, channel), origin, origin + kept..end, src, scratch);
+                gathered = end;
+                let (scratch, dst) = memory.split::<i16, i8>(planes, layout.dst)?;
+                portable::depthwise_band(r, g, q, weights, (n, channel), from..to, scratch, dst);
+            }
+        }
+    }
+    Ok(())
+}

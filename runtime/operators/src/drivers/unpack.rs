@@ -1,0 +1,145 @@
+//! Which output channels of a blocked convolution are computed together, and where their weights come from: from the
+//! file as they are, or expanded into the arena a panel at a time.
+
+use super::conv_blocks;
+use crate::nested::ConvNestedPlaces as _;
+use crate::packed::ConvPackedPlaces as _;
+use crate::weights::Layout;
+use offshoot_base::{Memory, Rule};
+use offshoot_format::record::{ConvBlocked, ConvNested, ConvPacked};
+use offshoot_kernels::geometry::Blocked;
+use offshoot_kernels::tiles::{Blocks, Halves};
+use offshoot_kernels::{Requant, portable};
+
+/// Weights of 4 or 2 bits, see [`offshoot_format::packed`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Codes<'a> {
+    /// 16 or 4.
+    pub(crate) levels: &'a [i8],
+    pub(crate) codes: &'a [u8],
+}
+
+impl Codes<'_> {
+    /// Bytes of a block of four channels with `k` inputs.
+    pub(crate) fn block(&self, k: usize) -> usize {
+        // 2 k halves of 8 or 4 bits.
+        if self.levels.len() == 16 { 2 * k } else { k }
+    }
+
+    /// Indices of the levels of the two channels of each half, lower first.
+    fn indices(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
+        let wide = self.levels.len() == 16;
+        self.codes.iter().flat_map(move |&byte| {
+            let byte = usize::from(byte);
+            let both = if wide { [byte, 0] } else { [byte & 15, byte >> 4] };
+            let (bits, halves) = if wide { (4, 1) } else { (2, 2) };
+            both.into_iter().take(halves).map(move |code| [code & ((1 << bits) - 1), code >> bits])
+        })
+    }
+
+    /// Whether the magnitudes of each channel's weights add up to `most` at most.
+    pub(crate) fn channels_are_light(&self, g: &Blocked, most: u64) -> bool {
+        let mut sums = [0u64; 4];
+        self.indices().enumerate().all(|(i, pair)| {
+            let at = i % (2 * g.k).max(1);
+            if at == 0 {
+                sums = [0; 4];
+            }
+            // Halves of channels (A, B) and (C, D) take turns of two.
+            let first = i >> 1 & 1;
+            for (j, index) in pair.into_iter().enumerate() {
+                let level = self.levels.get(index).map_or(0, |l| l.unsigned_abs());
+                sums[2 * first + j] += u64::from(level);
+            }
+            sums.iter().all(|&sum| sum <= most)
+        })
+    }
+}
+
+/// A part of the blocked weights of a larger convolution.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    /// Halves of the words of all blocks of the whole.
+    pub(crate) weights: &'a [i16],
+    /// Inputs of one of its outputs.
+    pub(crate) whole_k: usize,
+    /// Inputs of an output of the part.
+    pub(crate) k: usize,
+    /// Stretches of inputs that the part has of each channel's, their length, and the distance between them.
+    pub(crate) segments: (usize, usize, usize),
+}
+
+impl Part<'_> {
+    /// Copies the weights of the blocks from `first` on into a panel.
+    fn copy(&self, first: usize, panel: &mut [i16]) {
+        let (count, length, distance) = self.segments;
+        let blocks = self.weights.chunks_exact((2 * self.whole_k).max(1)).skip(first);
+        for (to, from) in panel.chunks_exact_mut((2 * self.k).max(1)).zip(blocks) {
+            let whole = from.chunks((2 * distance).max(1));
+            for (to, from) in to.chunks_exact_mut((2 * length).max(1)).zip(whole).take(count) {
+                // Validated: a stretch is no longer than their distance.
+                if let Some(from) = from.get(..to.len()) {
+                    to.copy_from_slice(from);
+                }
+            }
+        }
+    }
+}
+
+/// Panel by panel: copy, compute.
+pub(crate) fn conv_nested(
+    r: &ConvNested,
+    g: &Blocked,
+    q: &Requant<'_>,
+    part: &Part<'_>,
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let panel = r.panel(g)?;
+    let conv = r.conv();
+    let (all, each) = (usize::from(r.out_c).div_ceil(4), r.panel_blocks().max(1));
+    for first in (0..all).step_by(each) {
+        part.copy(first, memory.write(panel)?);
+        let blocks = Blocks { first, count: each.min(all - first), weights: Halves::Expanded(panel) };
+        conv_blocks(&conv, g, q, blocks, memory, layout)?;
+    }
+    Ok(())
+}
+
+/// All channels at once, their weights as they are stored.
+pub(crate) fn conv_blocked(
+    r: &ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    weights: &[i16],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let count = usize::from(r.out_c).div_ceil(4);
+    conv_blocks(r, g, q, Blocks { first: 0, count, weights: Halves::Stored(weights) }, memory, layout)
+}
+
+/// Panel by panel: expand, compute.
+pub(crate) fn conv_packed(
+    r: &ConvPacked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    codes: &Codes<'_>,
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    let [table, panel] = r.panel(g)?;
+    portable::fill_halves(codes.levels, memory.write(table)?);
+    let conv = r.conv();
+    let block = codes.block(g.k).max(1);
+    let mut first = 0;
+    for codes in codes.codes.chunks(block.saturating_mul(usize::from(r.panel).max(1))) {
+        let (table, halves) = memory.split::<i16, i16>(table, panel)?;
+        portable::expand(codes, table, halves);
+        let count = codes.len() / block;
+        let blocks = Blocks { first, count, weights: Halves::Expanded(panel) };
+        conv_blocks(&conv, g, q, blocks, memory, layout)?;
+        first += count;
+    }
+    Ok(())
+}

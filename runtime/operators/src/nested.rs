@@ -1,0 +1,233 @@
+//! [`ConvNested`] and [`DepthwiseNested`]: operators of a sub-network, on a part of the weights of a larger one.
+//!
+//! Rules, beyond those of [`ConvBlocked`](offshoot_format::record::ConvBlocked) and
+//! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): no more channels than the whole has, and as many, or a
+//! multiple of four; the blob of the whole holds all its weights; the output lies over the input only where one panel holds
+//! all blocks.
+
+use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
+use super::blocked::{check_requant, exact, halves, scratch};
+use super::planar::DepthwisePlanarPlaces as _;
+use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
+use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers::Part;
+use crate::operator::{InPlace, area, bytes, outputs, total};
+use easy_ext::ext;
+use offshoot_base::Rule;
+use offshoot_base::{blob, product, require};
+use offshoot_format::BLOB_ALIGNMENT;
+use offshoot_format::record::DType;
+use offshoot_format::record::{ConvNested, DepthwiseNested, Walk};
+use offshoot_kernels::Requant;
+use offshoot_kernels::geometry::{Blocked, Planar};
+
+/// Reads `bias`, and `multiplier` and `shift` of a blob that has them, of `channels`.
+fn own_blob<'m>(
+    blobs: &'m [u8],
+    at: u32,
+    channels: u64,
+    scales: Option<u64>,
+    whole: &Requant<'m>,
+) -> Result<Requant<'m>, Rule> {
+    let layout = Layout {
+        src: Span { start: 0, len: 0 },
+        dst: Span { start: 0, len: 0 },
+        channels,
+        weights: 0,
+        work: 0,
+    };
+    let numbers = (whole.in_zp, whole.out_zp, whole.min, whole.max);
+    match scales {
+        Some(scales) => Ok(requant_blob(blobs, at, &layout, scales > 1, numbers)?.0),
+        None => Ok(Requant { bias: blob(blobs, at, channels)?, ..*whole }),
+    }
+}
+
+#[ext(ConvNestedPlaces)]
+impl ConvNested {
+    /// Blocks of four channels.
+    pub(crate) fn blocks(&self) -> usize {
+        usize::from(self.out_c).div_ceil(4)
+    }
+
+    /// Whether the input is needed for one panel only.
+    pub(crate) fn one_panel(&self) -> bool {
+        usize::from(self.panel) >= self.blocks()
+    }
+
+    /// Blocks a panel.
+    pub(crate) fn panel_blocks(&self) -> usize {
+        usize::from(self.panel).min(self.blocks())
+    }
+
+    /// The weights of a panel, in the scratch.
+    pub(crate) fn panel(&self, g: &Blocked) -> Result<Span, Rule> {
+        require(self.panel > 0, Rule::Format)?;
+        let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
+        let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
+        let at = self.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
+        scratch(at, product([2 * self.panel_blocks() as u64, g.k as u64])?)
+    }
+
+    /// The convolution with all channels, for the extents of its weights.
+    pub(crate) fn whole_layout(&self) -> Result<(Blocked, Layout), Rule> {
+        let mut whole = self.conv();
+        (whole.c, whole.out_c) = (self.whole_c, self.whole_out_c);
+        whole.layout()
+    }
+
+    /// Requantisation, and the part of the whole's weights.
+    pub(crate) fn read<'m>(&self, blobs: &'m [u8], g: &Blocked) -> Result<(Requant<'m>, Part<'m>), Rule> {
+        let part = |own: u16, whole: u16| {
+            own == whole || own < whole && own.is_multiple_of(4) && whole.is_multiple_of(4)
+        };
+        require(part(self.c, self.whole_c) && part(self.out_c, self.whole_out_c), Rule::Shape)?;
+        let (whole_g, layout) = self.whole_layout()?;
+        let mut conv = self.conv();
+        conv.blob = self.whole;
+        let (whole, weights) = conv.requant(blobs, &layout)?;
+        // Kernels may read up to three numbers beyond the last channel.
+        let channels = u64::from(self.out_c).next_multiple_of(4);
+        let scales = if self.walk == Walk::VectorOneScale { 1 } else { channels };
+        let requant = own_blob(blobs, self.blob, channels, self.own_scales.then_some(scales), &whole)?;
+        let weights = halves(weights)?;
+        Ok((requant, Part { weights, whole_k: whole_g.k, k: g.k, segments: self.segments(g, &whole_g) }))
+    }
+
+    /// How the inputs of the part lie among those of the whole: so many stretches, their length and distance.
+    pub(crate) fn segments(&self, g: &Blocked, whole: &Blocked) -> (usize, usize, usize) {
+        if self.c == self.whole_c {
+            (1, g.k, whole.k)
+        } else {
+            let [k_h, k_w] = g.window.kernel.map(usize::from);
+            (k_h * k_w, self.c.into(), self.whole_c.into())
+        }
+    }
+}
+
+impl Operator for ConvNested {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let conv = self.conv();
+        let (g, layout) = conv.layout()?;
+        conv.check_places(limits, &g, &layout)?;
+        require(self.one_panel() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
+        let panel = self.panel(&g)?;
+        limits.disjoint(panel, layout.src)?;
+        limits.disjoint(panel, layout.dst)?;
+        let (requant, part) = self.read(limits.blobs, &g)?;
+        check_requant(&requant)?;
+        // What is exact for all inputs is so for some.
+        let (whole_g, _) = self.whole_layout()?;
+        require(exact(&whole_g, self.out_c.into(), part.weights), Rule::Quantisation)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.conv().layout()?.1.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.conv().layout()?;
+        let (requant, part) = self.read(memory.blobs(), &g)?;
+        drivers::conv_nested(self, &g, &requant, &part, memory, &layout)
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        outputs(self) * area(self.window) * u64::from(self.c)
+    }
+
+    fn weights(&self) -> u64 {
+        Operator::weights(&self.conv())
+    }
+
+    fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
+        let g = self.conv().layout()?.0;
+        let lanes = self.conv().lanes(&g)?.map_or(0, |lanes| bytes(lanes).next_multiple_of(4));
+        total([lanes, bytes(self.panel(&g)?)])
+    }
+
+    fn in_place(&self, _: &[u8]) -> InPlace {
+        if self.one_panel() { self.conv().in_place(&[]) } else { InPlace::Apart }
+    }
+}
+
+#[ext(DepthwiseNestedPlaces)]
+impl DepthwiseNested {
+    /// Geometry with the whole's distance between weights.
+    pub(crate) fn layout(&self) -> Result<(Planar, Layout), Rule> {
+        require(self.c <= self.whole_c, Rule::Shape)?;
+        let (mut g, mut layout) = self.planar().layout()?;
+        g.weight_pitch = self.whole_c.into();
+        let taps = product(g.window.kernel)?;
+        layout.channels = self.whole_c.into();
+        layout.weights = product([taps, self.whole_c.into()])?;
+        Ok((g, layout))
+    }
+
+    pub(crate) fn read<'m>(&self, blobs: &'m [u8], layout: &Layout) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
+        let (whole, weights) = requant_blob(blobs, self.whole, layout, true, numbers)?;
+        let channels = u64::from(self.c);
+        let scales = self.own_scales.then_some(channels);
+        let mut requant = own_blob(blobs, self.blob, channels, scales, &whole)?;
+        // One channel's scale is read as one for all, which is the same.
+        let all = usize::from(self.c);
+        requant.multiplier = requant.multiplier.get(..all).ok_or(Rule::BlobBounds)?;
+        requant.shift = requant.shift.get(..all).ok_or(Rule::BlobBounds)?;
+        Ok((requant, weights))
+    }
+}
+
+impl Operator for DepthwiseNested {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        let planar = self.planar();
+        limits.arena(&[layout.src, layout.dst])?;
+        check_clamp(self.clamp)?;
+        if layout.src.overlaps(layout.dst) {
+            require(layout.src.start == layout.dst.start && g.in_place(&planar), Rule::Overlap)?;
+        }
+        let planes = planar.planes(&g)?;
+        limits.disjoint(planes, layout.src)?;
+        limits.disjoint(planes, layout.dst)?;
+        check_requant(&self.read(limits.blobs, &layout)?.0)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.planar().layout()?.1.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.layout()?;
+        let (requant, weights) = self.read(memory.blobs(), &layout)?;
+        drivers::depthwise_planar(&self.planar(), &g, &requant, weights, memory, &layout)
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        outputs(self) * area(self.window)
+    }
+
+    fn weights(&self) -> u64 {
+        u64::from(self.c) * area(self.window)
+    }
+
+    fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
+        self.planar().scratch(&[])
+    }
+
+    fn in_place(&self, _: &[u8]) -> InPlace {
+        self.planar().in_place(&[])
+    }
+}
+
+const _: () = assert!(BLOB_ALIGNMENT == 4, "own numbers are followed by none that are not aligned");

@@ -1,0 +1,122 @@
+//! [`ConvPacked`]: convolution with weights of 4 or 2 bits.
+//!
+//! Rules, beyond those of [`ConvBlocked`](offshoot_format::record::ConvBlocked): 4 or 2 bits, no level of -128, one block
+//! a panel at least; the output lies over the input only where one panel holds all blocks.
+
+use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
+use super::blocked::{check_requant, scratch};
+use super::weights::Layout;
+use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers::Codes;
+use crate::operator::{InPlace, area, bytes, outputs, total};
+use easy_ext::ext;
+use offshoot_base::Rule;
+use offshoot_base::{product, require};
+use offshoot_format::blocked::MOST_WEIGHT;
+use offshoot_format::record::ConvPacked;
+use offshoot_format::record::DType;
+use offshoot_kernels::Requant;
+use offshoot_kernels::geometry::Blocked;
+
+#[ext(ConvPackedPlaces)]
+impl ConvPacked {
+    /// Levels.
+    pub(crate) fn levels(&self) -> usize {
+        1 << self.bits.min(4)
+    }
+
+    /// Sizes; `weights` of the layout is what stands in the blob behind the shifts.
+    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+        require(matches!(self.bits, 2 | 4) && self.panel > 0, Rule::Format)?;
+        let (g, mut layout) = self.conv().layout()?;
+        // A half is two weights.
+        let codes = product([layout.weights / 8, self.bits.into()])?;
+        layout.weights = self.levels() as u64 + codes;
+        Ok((g, layout))
+    }
+
+    /// Blocks of four channels.
+    pub(crate) fn blocks(&self) -> usize {
+        usize::from(self.out_c).div_ceil(4)
+    }
+
+    /// Whether the input is needed for one panel only.
+    pub(crate) fn one_panel(&self) -> bool {
+        usize::from(self.panel) >= self.blocks()
+    }
+
+    /// The table, and the weights of a panel.
+    pub(crate) fn panel(&self, g: &Blocked) -> Result<[Span; 2], Rule> {
+        let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
+        let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
+        let at = self.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
+        let halves = 1u64 << (2 * self.bits.min(4));
+        let table = scratch(at, halves)?;
+        let blocks = usize::from(self.panel).min(self.blocks());
+        // 16 or 256 halves are whole words.
+        let after = at.checked_add(halves as u32 / 2).ok_or(Rule::ArenaBounds)?;
+        Ok([table, scratch(after, product([2 * blocks as u64, g.k as u64])?)?])
+    }
+
+    pub(crate) fn requant<'m>(
+        &self,
+        blobs: &'m [u8],
+        layout: &Layout,
+    ) -> Result<(Requant<'m>, Codes<'m>), Rule> {
+        let (requant, rest) = self.conv().requant(blobs, layout)?;
+        let (levels, codes) = rest.split_at_checked(self.levels()).ok_or(Rule::BlobBounds)?;
+        Ok((requant, Codes { levels, codes: bytemuck::cast_slice(codes) }))
+    }
+}
+
+impl Operator for ConvPacked {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let (g, layout) = self.layout()?;
+        self.conv().check_places(limits, &g, &layout)?;
+        require(self.one_panel() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
+        for span in self.panel(&g)? {
+            limits.disjoint(span, layout.src)?;
+            limits.disjoint(span, layout.dst)?;
+        }
+        let (requant, codes) = self.requant(limits.blobs, &layout)?;
+        check_requant(&requant)?;
+        require(!codes.levels.contains(&i8::MIN), Rule::Quantisation)?;
+        let most = codes.levels.iter().map(|l| u64::from(l.unsigned_abs())).max();
+        let light = most.is_some_and(|most| most * (g.k as u64) <= MOST_WEIGHT);
+        require(light || codes.channels_are_light(&g, MOST_WEIGHT), Rule::Quantisation)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.1.dst)
+    }
+
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let (g, layout) = self.layout()?;
+        let (requant, codes) = self.requant(memory.blobs(), &layout)?;
+        drivers::conv_packed(self, &g, &requant, &codes, memory, &layout)
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        outputs(self) * area(self.window) * u64::from(self.c)
+    }
+
+    fn weights(&self) -> u64 {
+        Operator::weights(&self.conv())
+    }
+
+    fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
+        let g = self.conv().layout()?.0;
+        let lanes = self.conv().lanes(&g)?.map_or(0, |lanes| bytes(lanes).next_multiple_of(4));
+        let [table, tile] = self.panel(&g)?;
+        total([lanes, bytes(table), bytes(tile)])
+    }
+
+    fn in_place(&self, _: &[u8]) -> InPlace {
+        if self.one_panel() { self.conv().in_place(&[]) } else { InPlace::Apart }
+    }
+}

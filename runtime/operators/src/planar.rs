@@ -1,0 +1,124 @@
+//! [`DepthwisePlanar`]: int8 depthwise convolution, one channel's plane after the other.
+//!
+//! Rules, beyond those of the window: no dilation; shifts and biases in the ranges that the record's page gives; the
+//! scratch holds at least the rows of one window, and no more than there are; the output shares no byte with the
+//! input or equals its place and never overtakes it; the scratch shares none with either.
+
+use super::blocked::{check_requant, scratch};
+use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
+use super::{Limits, Memory, Operator, Span, drivers};
+use crate::operator::{InPlace, area, bytes, outputs};
+use easy_ext::ext;
+use offshoot_base::Rule;
+use offshoot_base::{product, require};
+use offshoot_format::record::DType;
+use offshoot_format::record::DepthwisePlanar;
+use offshoot_kernels::Requant;
+use offshoot_kernels::geometry::Planar;
+use offshoot_kernels::geometry::window_output;
+
+#[ext(DepthwisePlanarPlaces)]
+impl DepthwisePlanar {
+    pub(crate) fn layout(&self) -> Result<(Planar, Layout), Rule> {
+        let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
+        let geometry = Planar::of(self);
+        let [k_h, k_w] = geometry.window.kernel;
+        require(geometry.window.dilation == [1, 1], Rule::Window)?;
+        require(self.rows >= k_h && usize::from(self.rows) <= geometry.padded_h, Rule::Window)?;
+        let output = product([self.n.into(), out_h, out_w, self.c.into()])?;
+        let taps = product([k_h, k_w])?;
+        let input = product([self.n, self.h, self.w, self.c])?;
+        let planes = product([self.n, self.c])?;
+        let gathered = product([planes, geometry.padded_h as u64, geometry.pitch as u64])?;
+        let layout = Layout {
+            src: Span::new(self.src, input, 1)?,
+            dst: Span::new(self.dst, output, 1)?,
+            channels: self.c.into(),
+            weights: product([taps, self.c.into()])?,
+            // Rows that two bands need are moved once more, at most as often as there are output rows.
+            work: product([output, taps])?.saturating_add(gathered).saturating_add(product([
+                planes,
+                out_h.into(),
+                self.rows.into(),
+                geometry.pitch as u64,
+            ])?),
+        };
+        Ok((geometry, layout))
+    }
+
+    /// The scratch, int16.
+    pub(crate) fn planes(&self, g: &Planar) -> Result<Span, Rule> {
+        scratch(self.scratch, g.scratch(self))
+    }
+
+    pub(crate) fn requant<'m>(
+        &self,
+        blobs: &'m [u8],
+        layout: &Layout,
+    ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
+        let (min, max) = bounds_i8(self.clamp);
+        requant_blob(blobs, self.blob, layout, true, (self.in_zp.into(), self.out_zp.into(), min, max))
+    }
+}
+
+/// The part of `check` that is not about numbers.
+pub(super) fn check_places(
+    r: &DepthwisePlanar,
+    limits: &Limits<'_>,
+    g: &Planar,
+    layout: &Layout,
+) -> Result<(), Rule> {
+    limits.arena(&[layout.src, layout.dst])?;
+    if layout.src.overlaps(layout.dst) {
+        require(layout.src.start == layout.dst.start && g.in_place(r), Rule::Overlap)?;
+    }
+    let planes = r.planes(g)?;
+    limits.disjoint(planes, layout.src)?;
+    limits.disjoint(planes, layout.dst)
+}
+
+impl Operator for DepthwisePlanar {
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        require(self.is_built(), Rule::Format)?;
+        check_clamp(self.clamp)?;
+        check_places(self, limits, g, layout)?;
+        check_requant(&self.requant(limits.blobs, layout)?.0)?;
+        Ok(layout.work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Ok(self.layout()?.1.dst)
+    }
+
+    // Out of line: its frame does not lie below those of other operators.
+    #[inline(never)]
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let sized = self.layout();
+        let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
+        let (mut requant, weights) = self.requant(memory.blobs(), layout)?;
+        override_requant(memory, &mut requant)?;
+        drivers::depthwise_planar(self, g, &requant, weights, memory, layout)
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        outputs(self) * area(self.window)
+    }
+
+    fn weights(&self) -> u64 {
+        u64::from(self.c) * area(self.window)
+    }
+
+    fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
+        Ok(bytes(self.planes(&self.layout()?.0)?))
+    }
+
+    fn in_place(&self, _: &[u8]) -> InPlace {
+        if self.layout().is_ok_and(|(g, _)| g.in_place(self)) { InPlace::Same } else { InPlace::Apart }
+    }
+}

@@ -1,0 +1,529 @@
+//! [`Stage`]: operators that run together, strip of rows by strip of rows. Every piece of work is a record of its own, the
+//! member's with fewer rows: it is held against that member's rules, and run by its kernels.
+//!
+//! Rules: 2 to 8 members of the kinds that the record's page lists; strips of one row or more; sizes that divide into rows; every
+//! piece keeps the rules of its kind, between the stage's input, its buffers and its output.
+
+use super::blocked::ConvBlockedPlaces as _;
+use super::{Limits, Memory, Operator, check, run};
+use crate::operator::InPlace;
+use core::ops::Range;
+use offshoot_base::Rule;
+use offshoot_base::{Span, blob, product, require};
+use offshoot_format::record::{DType, Record, Stage, Tag, Window, WindowRepr};
+use offshoot_format::stage::MOST_MEMBERS;
+use offshoot_kernels::geometry::window_output;
+
+/// Steps that a piece of work counts as beside its own, so that no file has very many of them.
+const PIECE: u64 = 1024;
+
+/// Rows of a member along its input and output.
+#[derive(Clone, Copy, Debug)]
+struct Rows {
+    /// Rows of the output, and bytes of each.
+    count: u32,
+    bytes: u32,
+    /// Rows of the window, from one window to the next, and of padding before the input. 1, 1, 0 if row by row.
+    kernel: u32,
+    stride: u32,
+    top: u32,
+}
+
+impl Rows {
+    /// End of the rows of an input of `count` that the first `end` output rows need.
+    fn needed_end(&self, end: u32, count: u32) -> u32 {
+        let last = end.saturating_sub(1).saturating_mul(self.stride).saturating_add(self.kernel);
+        if end == 0 { 0 } else { last.saturating_sub(self.top).min(count) }
+    }
+
+    /// First row of an input of `count` that output rows from `from` on need.
+    fn needed_begin(&self, from: u32, count: u32) -> u32 {
+        from.saturating_mul(self.stride).saturating_sub(self.top).min(count)
+    }
+}
+
+const NO_ROWS: Rows = Rows { count: 0, bytes: 0, kernel: 1, stride: 1, top: 0 };
+
+/// A [`Stage`] with its members decoded.
+pub(crate) struct Plan<'m> {
+    stage: Stage,
+    /// Encoded members.
+    members: &'m [u8],
+    rows: [Rows; MOST_MEMBERS],
+    /// Rows of the input, and bytes of each.
+    input: (u32, u32),
+    /// Bytes of the buffer of each member but the last.
+    buffers: [u32; MOST_MEMBERS],
+}
+
+/// Rows of a window over `h` rows; their bytes are not known here.
+fn window_rows(window: WindowRepr, h: u16, width: u16) -> Result<Rows, Rule> {
+    let (out_h, _) = window_output(&window, h, width)?;
+    let window = Window::from(window);
+    let reach = u32::from(window.dilation[0]) * (u32::from(window.kernel[0]) - 1) + 1;
+    Ok(Rows {
+        count: out_h,
+        bytes: 0,
+        kernel: reach,
+        stride: window.stride[0].into(),
+        top: window.pad[0].into(),
+    })
+}
+
+/// A window over rows `from .. to` of the output, of an input of `h` rows: its rows of the input, and the window with
+/// the padding that is left.
+fn part(window: WindowRepr, h: u16, from: u32, to: u32) -> (Range<u32>, WindowRepr) {
+    let mut window = Window::from(window);
+    let (stride, top) = (u32::from(window.stride[0]), u32::from(window.pad[0]));
+    let reach = u32::from(window.dilation[0]) * (u32::from(window.kernel[0]).max(1) - 1) + 1;
+    // In rows of the padded input.
+    let begin = from.saturating_mul(stride);
+    let end = to.saturating_sub(1).saturating_mul(stride).saturating_add(reach);
+    let bottom = top + u32::from(h);
+    let inside = begin.clamp(top, bottom)..end.clamp(top, bottom);
+    window.pad[0] = (inside.start.min(end).max(begin) - begin) as u16;
+    window.pad[2] = (end - inside.end.max(begin).min(end)) as u16;
+    (inside.start - top..inside.end - top, window.into())
+}
+
+/// Where a piece of work reads and writes.
+#[derive(Clone, Copy)]
+struct Places {
+    src: u32,
+    dst: u32,
+    scratch: u32,
+}
+
+/// How a member reads its input.
+#[derive(Clone, Copy)]
+enum Reads {
+    /// Windows over an image: images, height, width.
+    Window(WindowRepr, [u16; 3]),
+    /// So many pixels or elements, each by itself.
+    Pixels(u32),
+}
+
+/// Calls `$do` on records with windows, bound to `$r`.
+macro_rules! windowed {
+    ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
+        match $record {
+            Record::Conv2d($r) => $do,
+            Record::Depthwise($r) => $do,
+            Record::ConvBlocked($r) => $do,
+            Record::ConvPacked($r) => $do,
+            Record::ConvLinear($r) => $do,
+            Record::DepthwisePlanar($r) => $do,
+            Record::DepthwiseLinear($r) => $do,
+            Record::Pool($r) => $do,
+            _ => $else,
+        }
+    };
+}
+
+/// The same for those over one row of pixels, a 1×1 convolution among them, bound to `$r`.
+macro_rules! row {
+    ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
+        match $record {
+            Record::ConvBlocked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            Record::ConvPacked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            Record::ConvLinear($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            _ => $else,
+        }
+    };
+}
+
+/// How a record reads.
+fn reads(record: &Record) -> Result<Reads, Rule> {
+    match record {
+        Record::FullyConnected(r) => return Ok(Reads::Pixels(r.rows)),
+        Record::Lut(r) => return Ok(Reads::Pixels(r.len)),
+        Record::Requantize(r) => return Ok(Reads::Pixels(r.len)),
+        _ => {}
+    }
+    row!(record, r => Ok(Reads::Pixels(r.w.into())), else =>
+        windowed!(record, r => Ok(Reads::Window(r.window, [r.n, r.h, r.w])), else => Err(Rule::Format)))
+}
+
+/// Makes a record of pixels one of `count`.
+fn set_pixels(record: &mut Record, count: u32) -> Result<(), Rule> {
+    match record {
+        Record::FullyConnected(r) => r.rows = count,
+        Record::Lut(r) => r.len = count,
+        Record::Requantize(r) => r.len = count,
+        other => {
+            let count = u16::try_from(count).map_err(|_| Rule::Shape)?;
+            row!(other, r => r.w = count, else => return Err(Rule::Format));
+        }
+    }
+    Ok(())
+}
+
+/// Makes a record with a window one over `h` rows.
+fn set_rows(record: &mut Record, h: u32, window: WindowRepr) -> Result<(), Rule> {
+    let h = u16::try_from(h).map_err(|_| Rule::Shape)?;
+    windowed!(record, r => (r.h, r.window) = (h, window), else => return Err(Rule::Format));
+    Ok(())
+}
+
+/// Whether a window is one pixel.
+fn is_flat(window: &WindowRepr) -> bool {
+    let window = Window::from(*window);
+    window.kernel == [1, 1] && window.stride == [1, 1] && window.pad == [0; 4]
+}
+
+/// Places and, where there is one, scratch of a record.
+fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
+    let words = at.scratch / 4;
+    match record {
+        Record::Conv2d(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::Depthwise(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::FullyConnected(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::Pool(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::Lut(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::Requantize(r) => (r.src, r.dst) = (at.src, at.dst),
+        Record::ConvBlocked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::ConvPacked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::ConvLinear(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::DepthwisePlanar(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::DepthwiseLinear(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        _ => return Err(Rule::Format),
+    }
+    Ok(())
+}
+
+/// The rows of the bands of a depthwise convolution over fewer rows.
+fn fit_bands(record: &mut Record) {
+    let (rows, h, window) = match record {
+        Record::DepthwisePlanar(r) => (&mut r.rows, r.h, r.window),
+        Record::DepthwiseLinear(r) => (&mut r.rows, r.h, r.window),
+        _ => return,
+    };
+    let [top, _, bottom, _] = Window::from(window).pad;
+    *rows = (*rows).min(h.saturating_add(top).saturating_add(bottom));
+}
+
+impl<'m> Plan<'m> {
+    /// Decodes the members and works out their rows.
+    pub(crate) fn of(stage: &Stage, blobs: &'m [u8]) -> Result<Self, Rule> {
+        let count = usize::from(stage.members);
+        require((2..=MOST_MEMBERS).contains(&count) && stage.step > 0 && stage.rows > 0, Rule::Format)?;
+        let members: &[u8] = blob(blobs, stage.blob, stage.len.into())?;
+        let mut plan = Self {
+            stage: *stage,
+            members,
+            rows: [NO_ROWS; MOST_MEMBERS],
+            input: (stage.rows.into(), 0),
+            buffers: [0; MOST_MEMBERS],
+        };
+        let mut rest = members;
+        let (mut rows, mut bytes) = (u32::from(stage.rows), None);
+        for i in 0..count {
+            let (record, after) = member(rest)?;
+            rest = after;
+            let [input, output] = extents(&record)?;
+            require(crate::output_dtype(&record) == DType::I8, Rule::Format)?;
+            let own = match reads(&record)? {
+                Reads::Window(window, [n, h, w]) => {
+                    require(n == 1 && u32::from(h) == rows, Rule::Shape)?;
+                    window_rows(window, h, w)?
+                }
+                Reads::Pixels(count) => {
+                    require(count.is_multiple_of(rows), Rule::Shape)?;
+                    Rows { count: rows, ..NO_ROWS }
+                }
+            };
+            require(input.is_multiple_of(rows) && output.is_multiple_of(own.count), Rule::Shape)?;
+            let row = input / rows;
+            require(bytes.is_none_or(|bytes| bytes == row), Rule::Shape)?;
+            if i == 0 {
+                plan.input.1 = row;
+            }
+            (rows, bytes) = (own.count, Some(output / own.count));
+            plan.rows[i] = Rows { bytes: output / own.count, ..own };
+        }
+        require(rest.is_empty(), Rule::Format)?;
+        let last = plan.last();
+        require(last.count.checked_mul(last.bytes) == Some(stage.bytes), Rule::Shape)?;
+        plan.size()?;
+        Ok(plan)
+    }
+
+    fn count(&self) -> usize {
+        usize::from(self.stage.members)
+    }
+
+    /// Strips.
+    fn strips(&self) -> u32 {
+        self.last().count.div_ceil(self.stage.step.into())
+    }
+
+    fn last(&self) -> Rows {
+        self.rows[self.count() - 1]
+    }
+
+    /// Rows of each member's output that exist when strip `j` ends.
+    fn ends(&self, strip: Option<u32>) -> [u32; MOST_MEMBERS] {
+        let mut ends = [0; MOST_MEMBERS];
+        let count = self.count();
+        let Some(strip) = strip else { return ends };
+        let step = u32::from(self.stage.step);
+        ends[count - 1] = (strip + 1).saturating_mul(step).min(self.last().count);
+        for i in (0..count - 1).rev() {
+            ends[i] = self.rows[i + 1].needed_end(ends[i + 1], self.rows[i].count);
+        }
+        ends
+    }
+
+    /// Rows that the buffer of a member but the last holds in a strip, given what has been computed before and is then.
+    fn held(&self, i: usize, before: &[u32; MOST_MEMBERS], ends: &[u32; MOST_MEMBERS]) -> Range<u32> {
+        let begin = self.rows[i + 1].needed_begin(before[i + 1], self.rows[i].count);
+        begin.min(ends[i])..ends[i]
+    }
+
+    /// Sizes of the buffers.
+    fn size(&mut self) -> Result<(), Rule> {
+        let mut before = self.ends(None);
+        for strip in 0..self.strips() {
+            let ends = self.ends(Some(strip));
+            for i in 0..self.count() - 1 {
+                let held = self.held(i, &before, &ends);
+                let bytes = (held.end - held.start).checked_mul(self.rows[i].bytes);
+                let bytes = bytes.and_then(|b| b.checked_next_multiple_of(4)).ok_or(Rule::ArenaBounds)?;
+                self.buffers[i] = self.buffers[i].max(bytes);
+            }
+            before = ends;
+        }
+        Ok(())
+    }
+
+    /// Where the buffer of member `i` lies, or the members' own scratch behind all buffers.
+    fn buffer(&self, i: usize) -> Result<u32, Rule> {
+        let begin = self.stage.scratch.checked_mul(4).ok_or(Rule::ArenaBounds)?;
+        let sum = |at: u32, bytes: &u32| at.checked_add(*bytes);
+        self.buffers[..i].iter().try_fold(begin, sum).ok_or(Rule::ArenaBounds)
+    }
+
+    /// Goes through all pieces of work in order: first `keep` (a span and how many bytes of it from which distance go to its
+    /// front), then `work`.
+    fn walk<T>(
+        &self,
+        context: &mut T,
+        mut keep: impl FnMut(&mut T, Span, usize, usize) -> Result<(), Rule>,
+        mut work: impl FnMut(&mut T, &Record) -> Result<(), Rule>,
+    ) -> Result<(), Rule> {
+        let count = self.count();
+        let own = self.buffer(count - 1)?;
+        let (mut before, mut held) = (self.ends(None), [0u32; MOST_MEMBERS]);
+        for strip in 0..self.strips() {
+            let ends = self.ends(Some(strip));
+            let mut rest = self.members;
+            // First row that is held of the input of the member.
+            let mut first = 0;
+            for i in 0..count {
+                let (record, after) = member(rest)?;
+                rest = after;
+                let last = i + 1 == count;
+                let rows = &self.rows[i];
+                let kept = if last { 0..ends[i] } else { self.held(i, &before, &ends) };
+                let mut dst = if last { self.stage.dst } else { self.buffer(i)? };
+                if !last && before[i] > kept.start && kept.start > held[i] {
+                    let at = |rows: u32| (rows * self.rows[i].bytes) as usize;
+                    let span = Span::new(dst, self.buffers[i].into(), 1)?;
+                    keep(context, span, at(kept.start - held[i]), at(before[i] - kept.start))?;
+                }
+                let (from, to) = (before[i].max(kept.start), ends[i]);
+                if from < to {
+                    let offset = (from - kept.start).checked_mul(rows.bytes).ok_or(Rule::ArenaBounds)?;
+                    dst = dst.checked_add(offset).ok_or(Rule::ArenaBounds)?;
+                    let piece =
+                        self.piece(i, &record, from..to, first, Places { src: 0, dst, scratch: own })?;
+                    work(context, &piece)?;
+                }
+                held[i] = kept.start;
+                first = kept.start;
+            }
+            before = ends;
+        }
+        Ok(())
+    }
+
+    /// Member `i` for some rows of its output; `first` is the first row that is held of its input.
+    fn piece(
+        &self,
+        i: usize,
+        record: &Record,
+        rows: Range<u32>,
+        first: u32,
+        mut at: Places,
+    ) -> Result<Record, Rule> {
+        let mut piece = *record;
+        let (all, bytes) = match i.checked_sub(1) {
+            None => self.input,
+            Some(before) => (self.rows[before].count, self.rows[before].bytes),
+        };
+        let count = rows.end - rows.start;
+        let begin = match reads(record)? {
+            Reads::Window(window, [_, h, _]) => {
+                let (input, window) = part(window, h, rows.start, rows.end);
+                set_rows(&mut piece, input.end - input.start, window)?;
+                input.start
+            }
+            Reads::Pixels(pixels) => {
+                set_pixels(&mut piece, pixels / all.max(1) * count)?;
+                rows.start
+            }
+        };
+        fit_bands(&mut piece);
+        let base = if i == 0 { self.stage.src } else { self.buffer(i - 1)? };
+        let offset = begin.checked_sub(first).and_then(|rows| rows.checked_mul(bytes)).ok_or(Rule::Shape)?;
+        at.src = base.checked_add(offset).ok_or(Rule::ArenaBounds)?;
+        place(&mut piece, at)?;
+        Ok(piece)
+    }
+
+    /// Bytes of scratch, and how far the output must begin before the input.
+    ///
+    /// # Errors
+    /// A piece of work breaks a rule of its kind that the whole member keeps.
+    pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
+        let mut own = 0;
+        self.walk(
+            &mut own,
+            |_, _, _, _| Ok(()),
+            |own: &mut u32, piece| {
+                *own = (*own).max(crate::scratch(piece, &[])?);
+                keeps_walk(piece)
+            },
+        )?;
+        let bytes =
+            (self.buffer(self.count() - 1)? - self.buffer(0)?).checked_add(own).ok_or(Rule::ArenaBounds)?;
+        let (mut below, first) = (0u64, &self.rows[0]);
+        for strip in 0..self.strips() {
+            let ends = self.ends(Some(strip));
+            let written = u64::from(ends[self.count() - 1]) * u64::from(self.last().bytes);
+            let needed = first.needed_begin(ends[0], self.input.0);
+            if strip + 1 < self.strips() {
+                below = below.max(written.saturating_sub(u64::from(needed) * u64::from(self.input.1)));
+            }
+        }
+        Ok((bytes, below))
+    }
+
+    /// The members as they stand in the file.
+    pub(crate) fn records(&self) -> impl Iterator<Item = Record> + use<'m> {
+        let mut rest = self.members;
+        core::iter::from_fn(move || {
+            let (record, after) = member(rest).ok()?;
+            rest = after;
+            Some(record)
+        })
+    }
+}
+
+/// A strip may leave a single pixel of a member that works in pairs: then its weights are in the wrong order.
+fn keeps_walk(piece: &Record) -> Result<(), Rule> {
+    let conv = match piece {
+        Record::ConvBlocked(r) => *r,
+        Record::ConvPacked(r) => r.conv(),
+        _ => return Ok(()),
+    };
+    require(conv.layout()?.0.vector == conv.walk.is_vector(), Rule::Format)
+}
+
+/// The record in front of `bytes`, and what stands behind it.
+fn member(bytes: &[u8]) -> Result<(Record, &[u8]), Rule> {
+    let (&tag, rest) = bytes.split_first().ok_or(Rule::Format)?;
+    let tag = Tag::from_u8(tag).filter(|&tag| tag != Tag::Stage).ok_or(Rule::Format)?;
+    Record::decode(tag, rest).ok_or(Rule::Format)
+}
+
+/// Bytes of input and output of a member.
+fn extents(record: &Record) -> Result<[u32; 2], Rule> {
+    let bytes = |span: Span| span.len as u32;
+    let pixels = |n: u16, h: u16, w: u16, c: u16, size: usize| {
+        let count = product([n, h, w, c])?;
+        Span::new(0, count, size).map(bytes)
+    };
+    let input = match record {
+        Record::Conv2d(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
+        Record::Depthwise(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
+        Record::Pool(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
+        Record::ConvBlocked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::ConvPacked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::ConvLinear(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::DepthwisePlanar(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::DepthwiseLinear(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::FullyConnected(r) => {
+            let count = product([r.rows, r.in_c])?;
+            bytes(Span::new(0, count, r.arith.dtype().size())?)
+        }
+        Record::Lut(r) => r.len,
+        Record::Requantize(r) => r.len,
+        _ => return Err(Rule::Format),
+    };
+    let mut moved = *record;
+    place(&mut moved, Places { src: 0, dst: 0, scratch: 0 })?;
+    Ok([input, bytes(super::output(&moved)?)])
+}
+
+impl Operator for Stage {
+    // Out of line: the frame of a plan must not lie below every operator.
+    #[inline(never)]
+    fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        let plan = Plan::of(self, limits.blobs)?;
+        let mut work = 0u64;
+        plan.walk(
+            &mut work,
+            |work, span, from, len| {
+                *work = work.saturating_add(len as u64);
+                require(from.checked_add(len).is_some_and(|end| end <= span.len), Rule::ArenaBounds)?;
+                limits.arena(&[span])
+            },
+            |work, piece| {
+                *work = work.saturating_add(PIECE).saturating_add(check(piece, limits)?);
+                require(*work <= crate::MAX_WORK, Rule::Shape)
+            },
+        )?;
+        Ok(work)
+    }
+
+    fn output(&self) -> Result<Span, Rule> {
+        Span::new(self.dst, self.bytes.into(), 1)
+    }
+
+    #[inline(never)]
+    fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let plan = Plan::of(self, memory.blobs())?;
+        plan.walk(
+            memory,
+            |memory, span, from, len| {
+                let bytes = memory.write::<u8>(span)?;
+                let end = from.checked_add(len).filter(|&end| end <= bytes.len()).ok_or(Rule::ArenaBounds)?;
+                bytes.copy_within(from..end, 0);
+                Ok(())
+            },
+            |memory, piece| run(piece, memory),
+        )
+    }
+
+    fn output_dtype(&self) -> DType {
+        DType::I8
+    }
+
+    fn macs(&self) -> u64 {
+        0
+    }
+
+    fn weights(&self) -> u64 {
+        0
+    }
+
+    fn scratch(&self, blobs: &[u8]) -> Result<u32, Rule> {
+        Ok(Plan::of(self, blobs)?.needs()?.0)
+    }
+
+    fn in_place(&self, blobs: &[u8]) -> InPlace {
+        let needs = Plan::of(self, blobs).and_then(|plan| plan.needs());
+        needs.map_or(InPlace::Apart, |(_, below)| InPlace::Shifted { below, above: u64::MAX })
+    }
+}

@@ -1,0 +1,293 @@
+//! Learned weights in flash: a journal that survives a power cut at any moment and wears its pages evenly.
+//!
+//! A [`Store`] takes a range of a [`NorFlash`] and uses its pages as a ring. A save erases and writes the pages that
+//! follow the current record, reads them back, and only then programs the new record's header, which lies in the
+//! record's first page: that one program operation is the commit. The current record is not touched. After a cut,
+//! [`Store::open`] finds the record before the save, or the one after it, whole.
+//!
+//! - **Nothing is trusted.** Header and weights carry a CRC-32; a page is erased before it is written, whatever it
+//!   seems to hold, since a page whose erasure was cut may read as blank. A header or weights that the flash refuses to
+//!   read (words with broken error correction) count as damaged, and the newest whole record is used.
+//! - **Bounded.** Opening reads every page's header, and the weights of each record that is newer than the one it
+//!   settles on: none after honest cuts.
+//! - **Wear.** Records follow each other around the ring, so in undisturbed use no page is erased more than once more
+//!   than any other. A save erases the pages it needs and no other.
+//! - **Room.** A record takes at most half of the pages, so that the next one always fits beside it.
+//! - **RAM.** One buffer of 256 bytes on the stack.
+//!
+//! Why not a key-value store from the shelf: `sequential-storage` 8.0.2 was tried, weights as items of 64 bytes under
+//! two sets of keys and a commit item. It tells a blank page by its first and last word, and an erasure that is cut may
+//! leave anything. Power taken away at each of the 859 bytes of a save on the simulated flash of this crate's tests
+//! (10 pages of 128 bytes) left neither old nor new weights after 124 cuts when a cut operation changes its range from
+//! the end, and after 364 when half-written words cannot be read; this journal loses none. Its items fit one page, so
+//! weights need chunks, a buffer and a commit above it in any case, which is most of what is here.
+
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+mod ram;
+mod record;
+mod ring;
+
+use core::ops::Range;
+
+pub use embedded_storage::nor_flash;
+use embedded_storage::nor_flash::NorFlash;
+
+pub use ram::RamFlash;
+use record::Header;
+use ring::Ring;
+
+use offshoot_base::crc::Crc32;
+
+/// What can go wrong with a store. `E` is the flash's own error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum Error<E> {
+    /// The range is not made of at least two whole pages of this flash, or the flash's read, write and erase sizes
+    /// do not fit each other or the buffer of 256 bytes.
+    Geometry,
+    /// The weights do not fit.
+    TooLarge {
+        /// Bytes to save.
+        needed: u32,
+        /// Bytes that fit: [`Store::capacity`].
+        capacity: u32,
+    },
+    /// The weights in flash belong to the model but have another length than the buffer to load them into.
+    Length {
+        /// Bytes in flash.
+        stored: u32,
+    },
+    /// The weights in flash changed since the store was opened. What the buffer holds now is not to be used.
+    Damaged,
+    /// What was written reads back otherwise: the page is worn. The record before is untouched; another try uses
+    /// other pages if there are any.
+    Worn,
+    /// The flash reported an error.
+    Flash(E),
+}
+
+impl<E: core::fmt::Debug> core::fmt::Display for Error<E> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Geometry => {
+                f.write_str("the range is not two or more whole pages of a flash that can be used")
+            }
+            Self::TooLarge { needed, capacity } => {
+                write!(f, "{needed} bytes of weights do not fit a store of {capacity}")
+            }
+            Self::Length { stored } => write!(f, "the store holds {stored} bytes of weights"),
+            Self::Damaged => f.write_str("the weights in flash are damaged"),
+            Self::Worn => f.write_str("flash does not keep what is written to it"),
+            Self::Flash(error) => write!(f, "flash: {error:?}"),
+        }
+    }
+}
+
+impl<E: core::fmt::Debug> core::error::Error for Error<E> {}
+
+/// A record and where it lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Placed {
+    header: Header,
+    page: u32,
+}
+
+impl Placed {
+    /// A total order among records of one generation too, so that a search over all of them comes to an end.
+    fn follows(&self, other: &Self) -> bool {
+        let same = self.header.generation == other.header.generation;
+        self.header.follows(&other.header) || (same && self.page > other.page)
+    }
+}
+
+/// Learned weights of one model in a range of flash.
+#[derive(Debug)]
+pub struct Store<F> {
+    ring: Ring<F>,
+    /// The newest whole record.
+    current: Option<Placed>,
+    /// The newest generation that any header has, whole or not.
+    newest: u32,
+    /// Saves that failed since the last that did not: each further try moves on by a page.
+    failures: u32,
+}
+
+impl<F: NorFlash> Store<F> {
+    /// Finds the newest whole record in this range of flash (addresses in bytes, whole pages). Writes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Geometry`]; [`Error::Flash`] if no page can be read.
+    pub fn open(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
+        let ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
+        let mut store = Self { ring, current: None, newest: 0, failures: 0 };
+        store.current = store.find()?;
+        Ok(store)
+    }
+
+    /// Bytes of weights that fit: half of the pages, less one header.
+    pub fn capacity(&self) -> u32 {
+        (self.ring.pages() / 2).saturating_mul(self.ring.page_size()).saturating_sub(self.ring.header_size())
+    }
+
+    /// Generation of the weights in flash; `None` for factory weights.
+    pub fn generation(&self) -> Option<u32> {
+        self.current.filter(|c| c.header.length > 0).map(|c| c.header.generation)
+    }
+
+    /// Gives the flash back.
+    pub fn release(self) -> F {
+        self.ring.release()
+    }
+
+    /// Reads the weights that belong to this model and returns their generation; `None`, and `out` as it was, if
+    /// there are none or those of another model.
+    ///
+    /// # Errors
+    /// [`Error::Length`] with `out` as it was; [`Error::Damaged`] or [`Error::Flash`] with `out` half written.
+    pub fn load(&mut self, model_digest: u32, out: &mut [u8]) -> Result<Option<u32>, Error<F::Error>> {
+        let Some(Placed { header, page }) = self.current else { return Ok(None) };
+        if header.length == 0 || header.model_digest != model_digest {
+            return Ok(None);
+        }
+        if u32::try_from(out.len()) != Ok(header.length) {
+            return Err(Error::Length { stored: header.length });
+        }
+        self.ring.read(page, self.ring.header_size(), out).map_err(Error::Flash)?;
+        match Crc32::new().update(out).finish() == header.weights_crc {
+            true => Ok(Some(header.generation)),
+            false => Err(Error::Damaged),
+        }
+    }
+
+    /// Writes weights, the chunks one after another, and returns their generation. Whenever this is cut, the
+    /// weights saved before are there when the store is opened again, or these.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] with nothing written; [`Error::Worn`] or [`Error::Flash`]: the weights saved before stay.
+    pub fn save(&mut self, model_digest: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
+        let capacity = self.capacity();
+        let total = chunks.iter().fold(0_usize, |sum, chunk| sum.saturating_add(chunk.len()));
+        let needed = u32::try_from(total).unwrap_or(u32::MAX);
+        if needed > capacity {
+            return Err(Error::TooLarge { needed, capacity });
+        }
+        self.append(model_digest, needed, chunks)
+    }
+
+    /// Goes back to the factory weights: a record that says so, then the learned weights are erased. Whenever this is
+    /// cut, the newest weights are there when the store is opened again, or none; never older ones.
+    ///
+    /// # Errors
+    /// [`Error::Worn`] or [`Error::Flash`].
+    pub fn factory_reset(&mut self) -> Result<(), Error<F::Error>> {
+        if self.generation().is_some() {
+            self.append(0, 0, &[])?;
+        }
+        let keep = self.current.map(|c| c.page);
+        for page in (0..self.ring.pages()).filter(|&page| Some(page) != keep) {
+            if !self.ring.is_blank(page) {
+                self.ring.erase(page).map_err(Error::Flash)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a record behind the current one and makes it the current one.
+    fn append(&mut self, model_digest: u32, length: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
+        let sum = chunks.iter().fold(Crc32::new(), |sum, chunk| sum.update(chunk));
+        let generation = self.newest.wrapping_add(1);
+        let header = Header { generation, model_digest, length, weights_crc: sum.finish() };
+        let placed = Placed { header, page: self.place(length) };
+        let written = self.write(&placed, chunks);
+        // A failed try may have left a header that reads well later: the next one gets a newer generation.
+        self.newest = generation;
+        self.failures = if written.is_ok() { 0 } else { self.failures.wrapping_add(1) };
+        written?;
+        self.current = Some(placed);
+        Ok(generation)
+    }
+
+    /// First page of a new record: the one after the current record, and further on after failed tries.
+    fn place(&self, length: u32) -> u32 {
+        let needed = self.ring.pages_for(length);
+        let (start, used) = self.current.map_or((0, 0), |c| {
+            let used = self.ring.pages_for(c.header.length);
+            (c.page + used, used)
+        });
+        let room = self.ring.pages().saturating_sub(used).saturating_sub(needed);
+        (start + self.failures % (room + 1)) % self.ring.pages()
+    }
+
+    /// Weights, then a look whether they are there, then the header.
+    fn write(&mut self, placed: &Placed, chunks: &[&[u8]]) -> Result<(), Error<F::Error>> {
+        let Placed { header, page } = *placed;
+        for i in 0..self.ring.pages_for(header.length) {
+            self.ring.erase(page + i).map_err(Error::Flash)?;
+        }
+        self.ring.write(page, self.ring.header_size(), chunks).map_err(Error::Flash)?;
+        if !self.weights_are_whole(placed) {
+            return Err(Error::Worn);
+        }
+        self.ring.write(page, 0, &[&header.emit()]).map_err(Error::Flash)?;
+        match self.ring.header(page) {
+            Ok(Some(there)) if there == header => Ok(()),
+            Ok(_) => Err(Error::Worn),
+            Err(error) => Err(Error::Flash(error)),
+        }
+    }
+
+    /// The newest record whose weights are whole.
+    fn find(&mut self) -> Result<Option<Placed>, Error<F::Error>> {
+        let mut newest = self.newest_before(None)?;
+        self.newest = newest.map_or(0, |n| n.header.generation);
+        // Each turn takes the next record in their order, of which there is at most one a page.
+        for _ in 0..self.ring.pages() {
+            match newest {
+                Some(candidate) if !self.weights_are_whole(&candidate) => {
+                    newest = self.newest_before(Some(candidate))?;
+                }
+                found => return Ok(found),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest record that precedes this one, by the headers alone.
+    fn newest_before(&mut self, limit: Option<Placed>) -> Result<Option<Placed>, Error<F::Error>> {
+        let mut newest: Option<Placed> = None;
+        let mut failure = None;
+        let mut any_read = false;
+        for page in 0..self.ring.pages() {
+            let header = match self.ring.header(page) {
+                Ok(header) => header,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            any_read = true;
+            let Some(header) = header else { continue };
+            let placed = Placed { header, page };
+            let fits = header.length <= self.capacity();
+            let precedes = limit.is_none_or(|limit| limit.follows(&placed));
+            if fits && precedes && newest.is_none_or(|newest| placed.follows(&newest)) {
+                newest = Some(placed);
+            }
+        }
+        match failure {
+            // A page that cannot be read is one that a cut left behind; when none can, it is the flash.
+            Some(error) if !any_read => Err(Error::Flash(error)),
+            _ => Ok(newest),
+        }
+    }
+
+    /// Whether the weights of this record have the sum that its header says.
+    fn weights_are_whole(&mut self, placed: &Placed) -> bool {
+        let Placed { header, page } = *placed;
+        let sum = self.ring.checksum(page, self.ring.header_size(), header.length);
+        sum.is_ok_and(|sum| sum == header.weights_crc)
+    }
+}

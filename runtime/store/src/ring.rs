@@ -1,0 +1,168 @@
+//! Pages of a flash range as a ring: reads and writes that go on at the first page after the last one, in the units
+//! that the flash reads and writes in.
+
+use core::ops::Range;
+
+use embedded_storage::nor_flash::NorFlash;
+
+use super::record::{HEADER, Header};
+use offshoot_base::crc::Crc32;
+
+/// Bytes moved at a time, and the largest unit a flash may read or write in.
+const BUFFER: usize = 256;
+
+/// A range of flash. Pages are counted from its start, modulo their number.
+#[derive(Debug)]
+pub(super) struct Ring<F> {
+    flash: F,
+    start: u32,
+    pages: u32,
+    page_size: u32,
+    /// Reads and writes begin and end at multiples of this.
+    unit: u32,
+}
+
+impl<F: NorFlash> Ring<F> {
+    /// These addresses of the flash; `None` unless they are two or more whole pages and its sizes fit each other.
+    pub(super) fn new(flash: F, range: Range<u32>) -> Option<Self> {
+        let (larger, smaller) = (F::READ_SIZE.max(F::WRITE_SIZE), F::READ_SIZE.min(F::WRITE_SIZE));
+        let units_fit = larger.checked_rem(smaller)? == 0 && F::ERASE_SIZE % larger == 0;
+        let (unit, page_size) = (u32::try_from(larger).ok()?, u32::try_from(F::ERASE_SIZE).ok()?);
+        let inside = usize::try_from(range.end).is_ok_and(|end| end <= flash.capacity());
+        let bytes = range.end.checked_sub(range.start)?;
+        let whole = range.start.checked_rem(page_size)? == 0 && bytes % page_size == 0;
+        let ring = Self { flash, start: range.start, pages: bytes / page_size, page_size, unit };
+        let fits = larger <= BUFFER && ring.header_size() <= page_size && ring.pages >= 2;
+        (units_fit && inside && whole && fits).then_some(ring)
+    }
+
+    pub(super) fn pages(&self) -> u32 {
+        self.pages
+    }
+
+    pub(super) fn page_size(&self) -> u32 {
+        self.page_size
+    }
+
+    /// Bytes before a record's weights: the header in whole units.
+    pub(super) fn header_size(&self) -> u32 {
+        (HEADER as u32).next_multiple_of(self.unit)
+    }
+
+    /// Pages of a record with so many bytes of weights.
+    pub(super) fn pages_for(&self, length: u32) -> u32 {
+        length.saturating_add(self.header_size()).div_ceil(self.page_size)
+    }
+
+    pub(super) fn release(self) -> F {
+        self.flash
+    }
+
+    /// Erases a page.
+    pub(super) fn erase(&mut self, page: u32) -> Result<(), F::Error> {
+        let from = self.start + page % self.pages * self.page_size;
+        self.flash.erase(from, from + self.page_size)
+    }
+
+    /// Whether every byte of a page reads as erased.
+    pub(super) fn is_blank(&mut self, page: u32) -> bool {
+        let mut blank = true;
+        let size = self.page_size;
+        let read = self.for_each(page, 0, size, |bytes| blank &= bytes.iter().all(|&b| b == 0xff));
+        read.is_ok() && blank
+    }
+
+    /// The header in a page's first bytes, if there is one.
+    pub(super) fn header(&mut self, page: u32) -> Result<Option<Header>, F::Error> {
+        let mut bytes = [0; HEADER];
+        self.read(page, 0, &mut bytes)?;
+        Ok(Header::parse(&bytes))
+    }
+
+    /// CRC-32 of so many bytes.
+    pub(super) fn checksum(&mut self, page: u32, offset: u32, length: u32) -> Result<u32, F::Error> {
+        let mut sum = Crc32::new();
+        self.for_each(page, offset, length, |bytes| sum = sum.update(bytes))?;
+        Ok(sum.finish())
+    }
+
+    /// Fills `out` with what lies behind the given offset from the start of a page.
+    pub(super) fn read(&mut self, page: u32, offset: u32, out: &mut [u8]) -> Result<(), F::Error> {
+        let length = out.len() as u32;
+        let mut rest = out;
+        self.for_each(page, offset, length, |bytes| {
+            let (to, behind) = core::mem::take(&mut rest).split_at_mut(bytes.len());
+            to.copy_from_slice(bytes);
+            rest = behind;
+        })
+    }
+
+    /// Shows bytes in pieces, in their order. The offset is a whole number of units; the length need not be.
+    fn for_each(
+        &mut self,
+        page: u32,
+        offset: u32,
+        length: u32,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<(), F::Error> {
+        let mut buffer = [0; BUFFER];
+        let mut at = 0;
+        while at < length {
+            let (address, room) = self.locate(page, offset + at);
+            let bytes = (length - at).min(room).min(self.step());
+            let piece = &mut buffer[..bytes.next_multiple_of(self.unit) as usize];
+            self.flash.read(address, piece)?;
+            see(&piece[..bytes as usize]);
+            at += bytes;
+        }
+        Ok(())
+    }
+
+    /// Programs chunks one after another behind the given offset, and ones up to a whole unit.
+    pub(super) fn write(&mut self, page: u32, offset: u32, chunks: &[&[u8]]) -> Result<(), F::Error> {
+        let step = self.step() as usize;
+        let mut buffer = [0xff; BUFFER];
+        let (mut at, mut filled) = (offset, 0);
+        for chunk in chunks {
+            let mut rest = *chunk;
+            while !rest.is_empty() {
+                let (now, behind) = rest.split_at(rest.len().min(step - filled));
+                buffer[filled..filled + now.len()].copy_from_slice(now);
+                filled += now.len();
+                rest = behind;
+                if filled == step {
+                    self.program(page, at, &buffer[..step])?;
+                    buffer.fill(0xff);
+                    at += step as u32;
+                    filled = 0;
+                }
+            }
+        }
+        self.program(page, at, &buffer[..filled.next_multiple_of(self.unit as usize)])
+    }
+
+    /// Programs whole units, split where a page ends.
+    fn program(&mut self, page: u32, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
+        let (mut at, mut rest) = (offset, bytes);
+        while !rest.is_empty() {
+            let (address, room) = self.locate(page, at);
+            let (now, behind) = rest.split_at(rest.len().min(room as usize));
+            self.flash.write(address, now)?;
+            at += now.len() as u32;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Address of a byte, and how many bytes there are from it to the end of its page.
+    fn locate(&self, page: u32, offset: u32) -> (u32, u32) {
+        let (further, within) = (offset / self.page_size, offset % self.page_size);
+        let address = self.start + (page + further) % self.pages * self.page_size + within;
+        (address, self.page_size - within)
+    }
+
+    /// Whole units that the buffer holds.
+    fn step(&self) -> u32 {
+        BUFFER as u32 / self.unit * self.unit
+    }
+}
