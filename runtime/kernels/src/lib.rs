@@ -11,7 +11,7 @@
 extern crate std;
 
 #[cfg(arm_dsp)]
-pub mod arm_dsp;
+mod arm_dsp;
 pub mod geometry;
 pub mod gradient;
 pub mod layer;

@@ -57,7 +57,7 @@ fn operand<const ROUNDS: bool>(x: i8, zero: i32, multiplier: i32, shift: Shift) 
 
 /// `dst += b` as [`crate::portable::binary_i8`]; `false`, and nothing is done, if that is not what the record
 /// says or its numbers are unusual.
-pub(crate) fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) -> bool {
+pub fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) -> bool {
     let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return false;
     };

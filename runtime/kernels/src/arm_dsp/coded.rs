@@ -107,7 +107,7 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
 }
 
 /// See [`crate::portable::fully_connected_coded`].
-pub(crate) fn fully_connected_coded(
+pub fn fully_connected_coded(
     q: &Requant<'_>,
     table: &Table,
     stream: &[u16],

@@ -18,7 +18,7 @@ const VECTORS: bool =
 /// See [`crate::conv_blocks`].
 // Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
 #[inline(always)]
-pub(crate) fn conv_blocks(
+pub fn conv_blocks(
     r: &ConvBlocked,
     g: &Blocked,
     q: &Requant<'_>,

@@ -18,7 +18,7 @@ const LINEAR: bool = cfg!(feature = "op-depthwise-linear");
 /// See [`crate::depthwise_planar`].
 // Out of line: an operator copies what it needs of its record and lays down the copy.
 #[inline(never)]
-pub(crate) fn depthwise_planar(
+pub fn depthwise_planar(
     r: &DepthwisePlanar,
     g: &Planar,
     q: &Requant<'_>,

@@ -10,7 +10,7 @@ use offshoot_format::record::{ConvLinear, Walk};
 
 /// See [`crate::conv_linear`].
 #[inline(never)]
-pub(crate) fn conv_linear(
+pub fn conv_linear(
     r: &ConvLinear,
     g: &Blocked,
     words: &[i32],

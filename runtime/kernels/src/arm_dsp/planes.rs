@@ -20,7 +20,7 @@ struct Planes<'a> {
 
 /// See [`crate::add_planes`]. Errors have sixteen bits.
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn add_planes(
+pub fn add_planes(
     tensors: &Tensors<'_>,
     plan: &Plan,
     channel: usize,

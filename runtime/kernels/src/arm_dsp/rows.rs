@@ -146,7 +146,7 @@ fn halves(word: u32) -> (i32, i32) {
 }
 
 /// See [`crate::portable`]. A zero point of int8 and a factor of sixteen bits.
-pub(crate) fn add_windows(
+pub fn add_windows(
     x: &[i8],
     rows: Rows<'_>,
     windows: &Windows,
@@ -248,7 +248,7 @@ unsafe fn rest(
 
 /// See [`crate::portable`]. Errors of sixteen bits.
 #[inline]
-pub(crate) fn add_errors(
+pub fn add_errors(
     x: &[i8],
     rows: Rows<'_>,
     errors: &[i32],
@@ -359,7 +359,7 @@ unsafe extern "C" fn select_rectangle(rectangle: *const Rectangle) -> *mut u32 {
 
 /// See [`crate::portable`].
 #[inline]
-pub(crate) fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
+pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
     let Outputs { at, step, count, line, lines } = outputs;
     // Of extents that a record has: they are far below the bounds of these numbers.
     let last = at + step * count.saturating_sub(1) + line * lines.saturating_sub(1);
@@ -397,7 +397,7 @@ pub(crate) fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Input
 /// See [`crate::portable`].
 #[inline]
 #[allow(clippy::too_many_arguments)]
-pub(crate) fn select_errors(
+pub fn select_errors(
     h: &[i8],
     outputs: Outputs,
     bounds: (i8, i8),
@@ -474,7 +474,7 @@ unsafe fn squares(x: *const i8, groups: usize, zeros: u32) -> u32 {
 }
 
 /// See [`crate::portable::energy`].
-pub(crate) fn energy(x: &[i8], zero: i8) -> u64 {
+pub fn energy(x: &[i8], zero: i8) -> u64 {
     let zeros = u32::from(zero as i16 as u16);
     let zeros = zeros | zeros << 16;
     let mut total = 0;

@@ -213,7 +213,7 @@ kernel!(
 );
 
 /// See [`crate::portable::add_sparse`]. The matrix has been checked against the length of `src`.
-pub(crate) fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
+pub fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
     if sums.is_empty() || sums.len() > matrix.counts.len() {
         return;
     }
@@ -247,7 +247,7 @@ pub(crate) fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) 
 }
 
 /// See [`crate::portable::requantise_sums`]. Shifts in -22..=-1, sums below 2^30.
-pub(crate) fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i8]) {
+pub fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i8]) {
     let numbers = (zero_and_half(q), (!saturates(q)).then_some((q.min, q.max)));
     let outputs = dst.iter_mut().zip(sums);
     if let (&[multiplier], &[shift]) = (q.multiplier, q.shift) {

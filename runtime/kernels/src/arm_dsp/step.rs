@@ -170,7 +170,7 @@ kernel!(upper, "sxtb lr, r8\nsub r9, r8, lr\nmov r8, lr", "add r8, r8, r10");
 /// Steps the weights of a line, `[groups of four inputs]`: halves from the first of the channel's pair on, the upper or
 /// the lower weight of each; see [`crate::learn::integer`]. Weights of eight bits have no lower bytes. `shift` is 48 or more.
 /// Gives what was taken off the weights; `None`, and nothing is done, if the line is no whole number of groups.
-pub(crate) fn step_line(
+pub fn step_line(
     halves: &mut [i16],
     is_upper: bool,
     fine: &mut [i8],

@@ -11,7 +11,7 @@ use offshoot_format::blocked::MOST_TILE_PAIRS;
 use offshoot_format::record::{ConvWinograd, Window};
 
 /// See [`crate::portable::conv_winograd`].
-pub(crate) fn conv_winograd(
+pub fn conv_winograd(
     r: &ConvWinograd,
     q: &Requant<'_>,
     weights: &[i16],

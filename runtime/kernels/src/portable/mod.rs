@@ -26,7 +26,7 @@ mod unary;
 mod winograd;
 
 #[cfg(arm_dsp)]
-pub use blocked::requantise;
+pub(crate) use blocked::requantise;
 pub use blocked::{conv_pair, conv_pair_linear, conv_vector, depthwise_band, gather_band, gather_pair};
 pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 pub use conv::extent;

@@ -1,6 +1,6 @@
 //! A head by its record: how much memory it takes, and whether its options make sense.
 
-use super::{Boosted, Head as _, Lda, LeastSquares, NearestMean, Simplex, Softmax};
+use super::{Boosted, Head, Lda, LeastSquares, NearestMean, Simplex, Softmax};
 use offshoot_format::learn::HeadKind;
 
 /// Bytes of memory of a head: all, and those in front that are what was learned; `usize::MAX` for more than there can be.
@@ -36,6 +36,49 @@ pub fn head_is_possible(kind: HeadKind) -> bool {
         HeadKind::Lda { shrinkage, window } => shrinkage <= 1.0 && window >= 1.0,
         HeadKind::LeastSquares { ridge, forgetting, .. } => {
             ridge.is_finite() && ridge > 0.0 && forgetting > 0.0 && forgetting <= 1.0
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::heads::{
+        BoostedOptions, LdaOptions, LeastSquaresOptions, NearestMeanOptions, SimplexOptions, SoftmaxOptions,
+    };
+
+    /// What was learned is the front of the memory, as long as each head says.
+    #[test]
+    fn states_are_as_long_as_said() {
+        fn lengths<'a, H: Head<'a, Word = f32>>(options: H::Options, memory: &'a mut [f32]) -> usize {
+            4 * H::init(9, 5, options, memory).unwrap().state().len()
+        }
+        let mut memory = [0.0f32; 1000];
+        let widths = [4, 5];
+        let all = [
+            (HeadKind::Softmax { step: 1.0 }, lengths::<Softmax<'_>>(SoftmaxOptions::default(), &mut memory)),
+            (
+                HeadKind::NearestMean { window: 9.0 },
+                lengths::<NearestMean<'_>>(NearestMeanOptions::default(), &mut memory),
+            ),
+            (
+                HeadKind::Lda { shrinkage: -1.0, window: 9.0 },
+                lengths::<Lda<'_>>(LdaOptions::default(), &mut memory),
+            ),
+            (
+                HeadKind::LeastSquares { ridge: 1.0, forgetting: 1.0, balance: true },
+                lengths::<LeastSquares<'_>>(LeastSquaresOptions::default(), &mut memory),
+            ),
+            (HeadKind::Simplex { step: 1.0 }, lengths::<Simplex<'_>>(SimplexOptions::default(), &mut memory)),
+            (
+                HeadKind::Boosted { step: 1.0 },
+                lengths::<Boosted<'_>>(BoostedOptions { widths: &widths, step: 1.0 }, &mut memory),
+            ),
+        ];
+        for (kind, state) in all {
+            assert_eq!(head_bytes(kind, 9, 5).1, state, "{kind:?}");
+            assert!(head_is_possible(kind));
         }
     }
 }
