@@ -7,16 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod crc;
+mod element;
 mod error;
 mod memory;
 mod span;
 
+pub use element::{Element, cast, cast_mut};
 pub use error::{Error, Rule};
-pub use memory::{Element, Memory, cast, cast_mut};
-pub use span::{Limits, Span, blob, product, require};
-
-/// Alignment of the file, the blob section and the arena in memory, bytes.
-pub const ALIGNMENT: usize = 16;
-
-/// Alignment of every blob within the blob section, bytes.
-pub const BLOB_ALIGNMENT: usize = 4;
+pub use memory::Memory;
+pub use span::{ALIGNMENT, BLOB_ALIGNMENT, Limits, Span, blob, product, require};

@@ -1,33 +1,8 @@
 //! Typed views of arena and blobs for one operator: what it reads, shared, and what it writes, exclusively.
 
-use crate::{Rule, Span};
-use bytemuck::{AnyBitPattern, NoUninit};
-
-/// What may lie in the arena: plain numbers, every bit pattern of which is a value.
-pub trait Element: NoUninit + AnyBitPattern {}
-impl<T: NoUninit + AnyBitPattern> Element for T {}
-
-/// Bytes as elements; no bytes are no elements, wherever they lie.
-///
-/// # Errors
-/// [`Rule::Alignment`].
-pub fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
-    if bytes.is_empty() {
-        return Ok(&[]);
-    }
-    bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
-}
-
-/// Bytes as elements that can be written.
-///
-/// # Errors
-/// [`Rule::Alignment`].
-pub fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
-    if bytes.is_empty() {
-        return Ok(&mut []);
-    }
-    bytemuck::try_cast_slice_mut(bytes).map_err(|_| Rule::Alignment)
-}
+use crate::element::{Element, cast, cast_mut};
+use crate::error::Rule;
+use crate::span::Span;
 
 /// The arena and the blob section.
 ///

@@ -1,8 +1,14 @@
 //! Places of tensors in memory, and the arithmetic that every check shares. Nothing here wraps.
 
-use crate::memory::Element;
-use crate::{BLOB_ALIGNMENT, Rule};
+use crate::element::Element;
+use crate::error::Rule;
 use core::ops::Range;
+
+/// Alignment of the file, the blob section and the arena in memory, bytes.
+pub const ALIGNMENT: usize = 16;
+
+/// Alignment of every blob within the blob section, bytes.
+pub const BLOB_ALIGNMENT: usize = 4;
 
 /// A stretch of bytes. Its end fits in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

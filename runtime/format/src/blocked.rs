@@ -4,7 +4,7 @@
 //! [`super::record::Depthwise`]) and may overwrite their input as they consume it. Padding reads as `in_zp`, and
 //! the bias holds TFLite's less `in_zp · Σ weights`, so that no kernel subtracts zero points.
 
-use super::record::{Window, WindowRepr};
+use super::types::{Window, WindowRepr};
 use core::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 

@@ -4,10 +4,13 @@
 //! says nothing about whether its numbers make sense.
 
 use super::decode;
+use super::kinds as record;
 use super::learn::{LearnHead, LearnLayer, Tap};
 use super::nested::NestedHead;
-use super::record::{self, IoRepr, OpHeader, Recurrent, Tag};
+use super::recurrent::Recurrent;
 use super::sparse::SparseRepr;
+use super::tag::Tag;
+use super::types::{IoRepr, OpHeader};
 use serde::{Deserialize, Serialize};
 
 /// Number of inputs, outputs and operators: what the graph section begins with.

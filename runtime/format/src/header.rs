@@ -130,7 +130,7 @@ impl Header {
 
     /// Where the blob section begins: after header and graph section, at the next multiple of 16.
     pub fn blob_start(&self) -> u64 {
-        (HEADER_LEN as u64 + u64::from(self.graph_len)).next_multiple_of(super::ALIGNMENT as u64)
+        (HEADER_LEN as u64 + u64::from(self.graph_len)).next_multiple_of(offshoot_base::ALIGNMENT as u64)
     }
 }
 

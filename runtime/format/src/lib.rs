@@ -15,6 +15,7 @@ pub mod coded;
 mod decode;
 mod elementwise;
 pub mod header;
+mod kinds;
 pub mod learn;
 pub mod linear;
 mod movement;
@@ -27,6 +28,7 @@ mod reduce;
 pub mod sparse;
 pub mod stage;
 pub mod tag;
+mod types;
 mod weighted;
 
 /// Bits of [`header::Header::requires`]: what a runtime must have to run the file.

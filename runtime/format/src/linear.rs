@@ -7,7 +7,7 @@
 //! reach, or uses another record; this one defines its numbers by itself, and there is nothing to verify.
 
 use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
-use super::record::WindowRepr;
+use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
 /// Bits of the product that are dropped beyond the lower 32: the shift is 44 in all.

@@ -1,6 +1,6 @@
 //! Records of operators that move elements.
 
-use super::record::DType;
+use super::types::DType;
 use serde::{Deserialize, Serialize};
 
 /// Strided copy of elements of `size` bytes (1 or 4): transpose, slice, split, concat, broadcast.

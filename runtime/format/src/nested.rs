@@ -5,7 +5,7 @@
 //! reads a prefix of the channels and gives a prefix of them reads its weights where those of the whole lie.
 
 use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
-use super::record::WindowRepr;
+use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
 /// What stands before each further network: then come `len` bytes, its [`super::codec::GraphHead`], descriptions of inputs and outputs

@@ -1,7 +1,7 @@
 //! Records whose weights take fewer than eight bits: an index into a table of a few levels.
 
 use super::blocked::{ConvBlocked, Walk};
-use super::record::WindowRepr;
+use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
 /// A [`ConvBlocked`], field by field, whose weights are indices of 4 or 2 bits into a table of levels: numbers on a coarser grid (levels

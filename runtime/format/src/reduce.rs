@@ -1,6 +1,6 @@
 //! Records of operators that make one element of many.
 
-use super::record::{DType, Window, WindowRepr};
+use super::types::{DType, Window, WindowRepr};
 use serde::{Deserialize, Serialize};
 
 /// Average or maximum over a window, NHWC. Padding is never part of the average unless

@@ -1,7 +1,7 @@
 //! Records whose weights are mostly zero: those that are not are stored, each with its distance from the one before.
 
 use super::blocked::{ConvBlocked, Walk};
-use super::record::WindowRepr;
+use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
 /// Weights of a row that a kernel may meet, those of blocks counted one by one: sums of products with int8 stay within

@@ -1,6 +1,6 @@
 //! Records of the plain convolutions and matrix products.
 
-use super::record::{Arith, WindowRepr};
+use super::types::{Arith, WindowRepr};
 use serde::{Deserialize, Serialize};
 
 /// Convolution, NHWC. Weights OHWI with I = `c / groups`.

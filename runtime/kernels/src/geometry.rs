@@ -1,10 +1,17 @@
 //! How the blocked convolution and the planar depthwise convolution walk their tensors: the same for every
 //! instruction set.
 
-use crate::portable::extent;
 use offshoot_base::{Rule, require};
 use offshoot_format::linear::WORDS;
 use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar, Window, WindowRepr};
+
+/// Output extent of a window along one axis; 0 if it does not fit.
+pub fn extent(input: usize, window: &Window, axis: usize) -> usize {
+    let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
+    let reach = usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]).max(1) - 1) + 1;
+    let padded = input + before + after;
+    if padded < reach { 0 } else { (padded - reach) / usize::from(window.stride[axis]).max(1) + 1 }
+}
 
 /// Sizes of a [`ConvBlocked`].
 #[derive(Clone, Copy, Debug)]

@@ -10,16 +10,24 @@
 #[cfg(all(feature = "testing", not(test)))]
 extern crate std;
 
+mod accumulate;
 #[cfg(arm_dsp)]
 mod arm_dsp;
+mod dispatch;
 pub mod geometry;
 pub mod gradient;
+#[cfg(wide)]
+#[doc(hidden)]
+pub mod host;
 pub mod layer;
 #[cfg(all(wide, target_arch = "aarch64"))]
 mod neon;
 pub mod portable;
 mod random;
+pub mod recurrent;
+mod requant;
 pub mod sparse;
+pub mod sparse_products;
 #[cfg(all(wide, any(test, feature = "testing")))]
 pub mod testing;
 pub mod tiles;
@@ -28,280 +36,6 @@ mod wide;
 #[cfg(all(wide, target_arch = "x86_64"))]
 mod x86;
 
-#[cfg(all(wide, target_arch = "aarch64"))]
-use neon::{dispatch, dispatch_dot};
-#[cfg(all(wide, target_arch = "x86_64"))]
-use x86::{dispatch, dispatch_dot};
-
+pub use dispatch::*;
 pub use random::{Random, mix};
-
-use geometry::{Blocked, Planar};
-use offshoot_base::{Memory, Rule, Span};
-use offshoot_format::record;
-use tiles::{Blocks, Halves, Operands};
-
-/// Whether the kernels of this build are those of the Arm DSP extension, which do whole convolutions and need no other order
-/// of steps beside their own.
-pub const ARM_DSP: bool = cfg!(arm_dsp);
-
-/// A kernel of an instruction set, if it takes the record, else `portable`'s.
-macro_rules! kernel {
-    ($name:ident($($argument:ident: $type:ty),*)) => {
-        #[doc = concat!("See [`portable::", stringify!($name), "`].")]
-        pub fn $name($($argument: $type),*) {
-            #[cfg(wide)]
-            if wide::entry::$name($($argument),*) {
-                return;
-            }
-            portable::$name($($argument),*);
-        }
-    };
-}
-
-kernel!(conv2d_i8(r: &record::Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
-kernel!(depthwise_i8(r: &record::Depthwise, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
-kernel!(fully_connected_i8(
-    r: &record::FullyConnected,
-    q: &Requant<'_>,
-    weights: &[i8],
-    src: &[i8],
-    dst: &mut [i8]
-));
-kernel!(requantize(r: &record::Requantize, data: &mut [i8]));
-
-/// Products of int8 rows with a vector; see [`portable::products_i8`].
-pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
-    #[cfg(arm_dsp)]
-    if arm_dsp::products_i8(weights, x, zero, sums) {
-        return;
-    }
-    #[cfg(wide)]
-    if wide::entry::products_i8(weights, x, zero, sums) {
-        return;
-    }
-    portable::products_i8(weights, x, zero, sums);
-}
-
-/// Two int8 operands, element by element; see [`portable::binary_i8`].
-pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
-    #[cfg(arm_dsp)]
-    if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
-        return;
-    }
-    #[cfg(wide)]
-    if wide::entry::binary_i8(r, multiplier, shift, b, dst) {
-        return;
-    }
-    portable::binary_i8(r, multiplier, shift, b, dst);
-}
-
-/// int8 pool; see [`portable::pool_i8`].
-pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
-    #[cfg(arm_dsp)]
-    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
-        return;
-    }
-    #[cfg(wide)]
-    if wide::entry::pool_i8(r, src, dst) {
-        return;
-    }
-    portable::pool_i8(r, src, dst);
-}
-
-#[cfg(not(arm_dsp))]
-pub use portable::{add_errors, add_windows, energy, select, select_errors};
-
-/// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
-/// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
-/// writes to; `error` gives that of a feature. `false`, and nothing is added, where
-/// that is not faster.
-#[cfg(not(arm_dsp))]
-pub fn add_planes(
-    tensors: &gradient::Tensors<'_>,
-    plan: &gradient::planes::Plan,
-    _channel: usize,
-    grid: &gradient::grid::Grid,
-    _error: impl Fn(usize) -> i32,
-    _sums: &mut [i32],
-    _totals: &mut [i32; 4],
-    (room, is_first): (&mut [i32], bool),
-) -> bool {
-    // The memory that a step is seen to use is the same everywhere: the host tells what a device takes.
-    let words = plan.words(tensors.geometry, grid.cells[0] * grid.cells[1]);
-    if let Some(room) = room.get_mut(..words).filter(|_| is_first) {
-        room.fill(0);
-    }
-    false
-}
-
-/// Steps of a line of blocked weights at once; `None`, and nothing is done, where there is no faster way.
-#[cfg(not(arm_dsp))]
-pub fn step_line(
-    _halves: &mut [i16],
-    _upper: bool,
-    _fine: &mut [i8],
-    _gradients: &[i32],
-    _factor: (i32, u32),
-    _random: &mut Random,
-) -> Option<i32> {
-    None
-}
-
-#[cfg(arm_dsp)]
-pub use arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
-
-#[cfg(arm_dsp)]
-pub use arm_dsp::fully_connected_coded;
-#[cfg(not(arm_dsp))]
-pub use portable::fully_connected_coded;
-
-/// Pairs of output pixels of a tiled convolution, in the record's order; `lanes` is the scratch for their gathered inputs, if
-/// they are gathered. `false`, and nothing is done, where no kernel of the instruction set takes it.
-///
-/// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
-#[inline(always)]
-pub fn conv_blocks(
-    r: &record::ConvBlocked,
-    g: &Blocked,
-    q: &Requant<'_>,
-    blocks: Blocks<'_>,
-    operands: &mut Operands<'_>,
-    lanes: Option<Span>,
-) -> Result<bool, Rule> {
-    #[cfg(arm_dsp)]
-    return arm_dsp::conv_blocks(r, g, q, blocks, operands, lanes).map(|()| true);
-    #[cfg(wide)]
-    if let (Halves::Stored(weights), Some(_)) = (blocks.weights, lanes) {
-        return wide::entry::conv_blocks(r, g, q, weights, operands);
-    }
-    #[cfg(not(arm_dsp))]
-    {
-        let _ = (r, g, q, blocks, operands, lanes);
-        Ok(false)
-    }
-}
-
-/// Strips of pairs of output pixels with exact single-multiply requantisation; `lanes` holds gathered inputs, `tile` the
-/// unpacked weights of a block if there are such. `false`, and nothing is done, where no kernel of the instruction set takes it.
-///
-/// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena.
-#[inline(always)]
-pub fn conv_linear(
-    r: &record::ConvLinear,
-    g: &Blocked,
-    words: &[i32],
-    operands: &mut Operands<'_>,
-    (lanes, tile): (Span, Option<Span>),
-) -> Result<bool, Rule> {
-    let _ = (lanes, tile);
-    #[cfg(arm_dsp)]
-    return arm_dsp::conv_linear(r, g, words, operands, (lanes, tile)).map(|()| true);
-    #[cfg(wide)]
-    return wide::entry::conv_linear(r, g, words, operands);
-    #[cfg(not(any(arm_dsp, wide)))]
-    {
-        let _ = (r, g, words, operands);
-        Ok(false)
-    }
-}
-
-/// Convolution by F(2, 3); `lanes` is the scratch for the components of tiles.
-///
-/// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Overlap`] if input and output overlap.
-pub fn conv_winograd(
-    r: &record::ConvWinograd,
-    q: &Requant<'_>,
-    weights: &[i16],
-    operands: &mut Operands<'_>,
-    lanes: Span,
-) -> Result<(), Rule> {
-    #[cfg(arm_dsp)]
-    if arm_dsp::conv_winograd(r, q, weights, operands, lanes)? {
-        return Ok(());
-    }
-    let _ = lanes;
-    let (src, dst) = (operands.src, operands.dst);
-    let mut memory = Memory::new(operands.arena, &[]);
-    let (src, dst) = memory.split(src, dst)?;
-    #[cfg(wide)]
-    if wide::entry::conv_winograd(r, q, weights, src, dst) {
-        return Ok(());
-    }
-    portable::conv_winograd(r, q, weights, src, dst);
-    Ok(())
-}
-
-/// Depthwise convolution, channel by channel; `planes` is the scratch for gathered rows. `false`, and nothing is done, where no
-/// kernel of the instruction set takes it.
-///
-/// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
-#[inline(always)]
-pub fn depthwise_planar(
-    r: &record::DepthwisePlanar,
-    g: &Planar,
-    q: &Requant<'_>,
-    weights: &[i8],
-    operands: &mut Operands<'_>,
-    planes: Span,
-) -> Result<bool, Rule> {
-    let _ = planes;
-    #[cfg(arm_dsp)]
-    return arm_dsp::depthwise_planar(r, g, q, weights, operands, planes);
-    #[cfg(wide)]
-    return wide::entry::depthwise_planar(r, g, q, weights, operands);
-    #[cfg(not(any(arm_dsp, wide)))]
-    {
-        let _ = (r, g, q, weights, operands);
-        Ok(false)
-    }
-}
-
-/// The outputs of some channels of one pixel; see [`portable::conv_vector`].
-pub fn conv_vector(
-    g: &Blocked,
-    q: &Requant<'_>,
-    (first, weights): (usize, &[i16]),
-    src: &[i8],
-    dst: &mut [i8],
-) {
-    #[cfg(wide)]
-    if first == 0 && wide::entry::conv_vector(g, q, weights, src, dst) {
-        return;
-    }
-    portable::conv_vector(g, q, (first, weights), src, dst);
-}
-
-/// Requantisation of int32 accumulators, read from an operator's record and blob.
-#[derive(Clone, Copy, Debug)]
-pub struct Requant<'a> {
-    /// One an output channel.
-    pub bias: &'a [i32],
-    /// One an output channel, or one for all.
-    pub multiplier: &'a [i32],
-    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`offshoot_format::linear`].
-    pub shift: &'a [i8],
-    /// Zero point of the input.
-    pub in_zp: i32,
-    /// Zero point of the output.
-    pub out_zp: i32,
-    /// Lower bound of the output.
-    pub min: i32,
-    /// Upper bound of the output.
-    pub max: i32,
-}
-
-impl Requant<'_> {
-    /// Multiplier and shift of an output channel.
-    #[inline]
-    pub fn scale(&self, channel: usize) -> (i32, i8) {
-        if self.multiplier.len() == 1 {
-            (self.multiplier[0], self.shift[0])
-        } else {
-            (self.multiplier[channel], self.shift[channel])
-        }
-    }
-}
+pub use requant::Requant;

@@ -1,6 +1,6 @@
 //! For tests of this crate and of those above it: every instruction set that the processor has, one after another.
 
-pub use crate::wide::entry;
+pub use crate::host;
 use std::string::String;
 
 /// Runs `check` on each instruction set; the error names the one that failed.

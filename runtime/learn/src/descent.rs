@@ -1,6 +1,6 @@
 //! Steps of float32 numbers: plain, with momentum, with annealed noise on the gradient.
 
-use super::Random;
+use offshoot_kernels::Random;
 
 /// How far, and with what beside the gradient.
 #[derive(Debug)]

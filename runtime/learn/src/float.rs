@@ -5,7 +5,8 @@ use super::layers::Slope;
 use super::layers::adaptor;
 use super::layers::window::{gradients, pull_back};
 use super::rules::{LocalError, Rule};
-use super::{Codes, step};
+use super::step;
+use crate::codes::Codes;
 use offshoot_kernels::gradient::grid::Grid;
 use offshoot_kernels::layer::Geometry;
 

@@ -80,8 +80,8 @@ impl<'a> Standard<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
     use crate::step::energy;
+    use offshoot_kernels::Random;
 
     #[test]
     fn offset_gain_and_sign_do_not_matter() {

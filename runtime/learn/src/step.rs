@@ -33,7 +33,7 @@ pub fn annealed(scale: f32, step: u32) -> f32 {
 
 /// Adds annealed noise to a gradient (Neelakantan et al., arXiv 1511.06807): normal, with a deviation of
 /// `scale / sqrt(1 + step)`.
-pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut super::Random) {
+pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut offshoot_kernels::Random) {
     let deviation = annealed(scale, step);
     for g in gradient {
         *g += deviation * random.normal();
@@ -43,7 +43,7 @@ pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut super
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
+    use offshoot_kernels::Random;
 
     #[test]
     fn steps_by_hand() {

@@ -5,10 +5,12 @@
 //! input or lies at the record's lag; the scratch shares none with either.
 
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot_format::record::DType;
@@ -133,7 +135,8 @@ impl Operator for ConvBlocked {
         let (g, layout) = self.layout()?;
         let (mut requant, weights) = self.requant(memory.blobs(), &layout)?;
         override_requant(memory, &mut requant)?;
-        drivers::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout)
+        let lanes = self.lanes(&g)?;
+        drivers::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout, lanes)
     }
 
     fn output_dtype(&self) -> DType {

@@ -5,10 +5,11 @@
 
 use super::blocked::scratch;
 use super::weights::{Layout, bounds_i8, check_clamp, check_multiplier, requant_blob};
-use super::{Limits, Memory, Operator, Span};
+use crate::operator::Operator;
 use crate::operator::{InPlace, bytes};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::coded::{FullyConnectedCoded, LONGEST, TABLE_BYTES};
 use offshoot_format::record::DType;

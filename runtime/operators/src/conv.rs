@@ -9,10 +9,11 @@
 //! destination share no byte.
 
 use super::weights::{self, Layout};
-use super::{Limits, Memory, Operator, Span};
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, outputs};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{Conv2d, ConvTranspose, Depthwise, Window};

@@ -8,11 +8,12 @@
 
 use super::shape::require_f32;
 use super::weights::{check_clamp, check_multiplier};
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Element;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{

@@ -9,10 +9,12 @@ use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
 use super::planar;
 use super::planar::DepthwisePlanarPlaces as _;
 use super::weights::Layout;
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs, total};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{ConvLinear, DepthwiseLinear, Window};
@@ -83,7 +85,7 @@ impl Operator for ConvLinear {
         let sized = self.layout();
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let words = blob(memory.blobs(), self.blob, layout.weights)?;
-        drivers::conv_linear(self, g, words, memory, layout)
+        drivers::conv_linear(self, g, words, memory, layout, self.spans(g)?)
     }
 
     fn output_dtype(&self) -> DType {
@@ -160,7 +162,8 @@ impl Operator for DepthwiseLinear {
         let sized = self.layout();
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let (requant, weights) = self.requant(memory.blobs(), layout)?;
-        drivers::depthwise_planar(&self.planar(), g, &requant, weights, memory, layout)
+        let planar = self.planar();
+        drivers::depthwise_planar(&planar, g, &requant, weights, memory, layout, planar.planes(g)?)
     }
 
     fn output_dtype(&self) -> DType {

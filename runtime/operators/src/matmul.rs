@@ -6,11 +6,12 @@
 
 use super::shape::require_f32;
 use super::weights::{self, Layout, check_multiplier};
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Rule;
 use offshoot_base::product;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_format::record::DType;
 use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
 use offshoot_kernels::portable as kernels;

@@ -4,11 +4,12 @@
 //! each taken from its first to its last byte, share none. A copy writes no more elements than its destination
 //! stretch has, so that strides of 0 cannot make it long. Reflected padding is less than the extent.
 
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Element;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{Axis, Constant, Copy, Fill, Pad, PadMode};

@@ -9,11 +9,13 @@ use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
 use super::blocked::{check_requant, exact, halves, scratch};
 use super::planar::DepthwisePlanarPlaces as _;
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
 use crate::drivers::Part;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs, total};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::BLOB_ALIGNMENT;
 use offshoot_format::record::DType;
@@ -129,7 +131,8 @@ impl Operator for ConvNested {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.conv().layout()?;
         let (requant, part) = self.read(memory.blobs(), &g)?;
-        drivers::conv_nested(self, &g, &requant, &part, memory, &layout)
+        let scratch = (self.conv().lanes(&g)?, self.panel(&g)?, self.panel_blocks());
+        drivers::conv_nested(self, &g, &requant, &part, memory, &layout, scratch)
     }
 
     fn output_dtype(&self) -> DType {
@@ -206,7 +209,8 @@ impl Operator for DepthwiseNested {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, weights) = self.read(memory.blobs(), &layout)?;
-        drivers::depthwise_planar(&self.planar(), &g, &requant, weights, memory, &layout)
+        let planar = self.planar();
+        drivers::depthwise_planar(&planar, &g, &requant, weights, memory, &layout, planar.planes(&g)?)
     }
 
     fn output_dtype(&self) -> DType {

@@ -1,8 +1,12 @@
 //! [`Operator`]: what every operator says of itself.
 
-use crate::{Limits, Memory};
+use offshoot_base::{Limits, Memory};
 use offshoot_base::{Rule, Span};
 use offshoot_format::record::{DType, Window, WindowRepr};
+
+/// Most work that the operators of a file may do together in one run. Enough for a network four times ResNet-50, and an end to
+/// what a hostile file can ask for.
+pub const MAX_WORK: u64 = 1 << 34;
 
 /// Everything there is to know of an operator's record.
 pub trait Operator {

@@ -6,11 +6,13 @@
 use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
 use super::blocked::{check_requant, scratch};
 use super::weights::Layout;
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
 use crate::drivers::Codes;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs, total};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::blocked::MOST_WEIGHT;
 use offshoot_format::record::ConvPacked;
@@ -94,7 +96,8 @@ impl Operator for ConvPacked {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, codes) = self.requant(memory.blobs(), &layout)?;
-        drivers::conv_packed(self, &g, &requant, &codes, memory, &layout)
+        let scratch = (self.conv().lanes(&g)?, self.panel(&g)?);
+        drivers::conv_packed(self, &g, &requant, &codes, memory, &layout, scratch)
     }
 
     fn output_dtype(&self) -> DType {

@@ -6,10 +6,12 @@
 
 use super::blocked::{check_requant, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::DepthwisePlanar;
@@ -99,7 +101,7 @@ impl Operator for DepthwisePlanar {
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let (mut requant, weights) = self.requant(memory.blobs(), layout)?;
         override_requant(memory, &mut requant)?;
-        drivers::depthwise_planar(self, g, &requant, weights, memory, layout)
+        drivers::depthwise_planar(self, g, &requant, weights, memory, layout, self.planes(g)?)
     }
 
     fn output_dtype(&self) -> DType {

@@ -7,10 +7,11 @@
 
 use super::shape::{require_f32, windows_touch};
 use super::weights::check_clamp;
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{Pool, PoolArith, Window};

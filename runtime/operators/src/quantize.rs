@@ -3,10 +3,11 @@
 //!
 //! Rules: at least one element; scale finite and above 0; source and destination share no byte.
 
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use offshoot_base::Rule;
 use offshoot_base::require;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_format::record::DType;
 use offshoot_format::record::{Dequantize, Quantize};
 use offshoot_kernels::portable as kernels;

@@ -5,17 +5,19 @@
 //! int8, one matrix at least; its rows add up to what is stored and meet no input (or state) beyond the last.
 
 use super::shape::require_f32;
-use super::{Limits, Memory, Operator};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Element;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory};
 use offshoot_base::{Span, blob, product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
 use offshoot_format::sparse::SparseRepr;
-use offshoot_kernels::portable::{CodeSums, FloatSums, RecurrentMatrix, State, recurrent_step};
-use offshoot_kernels::sparse::{Sparse, SparseBlocks, sparse_bytes};
+use offshoot_kernels::recurrent::{CodeSums, FloatSums, RecurrentMatrix, State, recurrent_step};
+use offshoot_kernels::sparse::{Sparse, sparse_bytes};
+use offshoot_kernels::sparse_products::SparseBlocks;
 
 /// Places in the arena.
 #[derive(Clone, Copy, Debug)]

@@ -5,11 +5,12 @@
 //! type, bilinear int8 and float32; source and destination share no byte.
 
 use super::shape::require_f32;
-use super::{Limits, Memory, Operator, Span};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use easy_ext::ext;
 use offshoot_base::Element;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::record::{DType, Resize};
 use offshoot_kernels::portable as kernels;

@@ -6,17 +6,19 @@
 
 use super::blocked::check_requant;
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
-use super::{Limits, Memory, Operator, Span};
+use crate::operator::Operator;
 use crate::operator::{InPlace, bytes, outputs};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{ConvSparse, FullyConnectedSparse};
 use offshoot_format::sparse::SparseRepr;
 use offshoot_kernels::geometry::Blocked;
 use offshoot_kernels::geometry::window_output;
-use offshoot_kernels::sparse::{Sparse, sparse_bytes, sparse_row};
+use offshoot_kernels::sparse::{Sparse, sparse_bytes};
+use offshoot_kernels::sparse_products::sparse_row;
 use offshoot_kernels::{Requant, portable};
 
 /// Bytes of the matrix, and an upper bound of the products and sums of one vector. At least 1 each.

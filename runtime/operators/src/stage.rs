@@ -5,10 +5,12 @@
 //! piece keeps the rules of its kind, between the stage's input, its buffers and its output.
 
 use super::blocked::ConvBlockedPlaces as _;
-use super::{Limits, Memory, Operator, check, run};
+use crate::dispatch::{self, check, run};
 use crate::operator::InPlace;
+use crate::operator::Operator;
 use core::ops::Range;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory};
 use offshoot_base::{Span, blob, product, require};
 use offshoot_format::record::{DType, Record, Stage, Tag, Window, WindowRepr};
 use offshoot_format::stage::MOST_MEMBERS;
@@ -221,7 +223,7 @@ impl<'m> Plan<'m> {
             let (record, after) = member(rest)?;
             rest = after;
             let [input, output] = extents(&record)?;
-            require(crate::output_dtype(&record) == DType::I8, Rule::Format)?;
+            require(dispatch::output_dtype(&record) == DType::I8, Rule::Format)?;
             let own = match reads(&record)? {
                 Reads::Window(window, [n, h, w]) => {
                     require(n == 1 && u32::from(h) == rows, Rule::Shape)?;
@@ -391,7 +393,7 @@ impl<'m> Plan<'m> {
             &mut own,
             |_, _, _, _| Ok(()),
             |own: &mut u32, piece| {
-                *own = (*own).max(crate::scratch(piece, &[])?);
+                *own = (*own).max(dispatch::scratch(piece, &[])?);
                 keeps_walk(piece)
             },
         )?;
@@ -463,7 +465,7 @@ fn extents(record: &Record) -> Result<[u32; 2], Rule> {
     };
     let mut moved = *record;
     place(&mut moved, Places { src: 0, dst: 0, scratch: 0 })?;
-    Ok([input, bytes(super::output(&moved)?)])
+    Ok([input, bytes(dispatch::output(&moved)?)])
 }
 
 impl Operator for Stage {
@@ -481,7 +483,7 @@ impl Operator for Stage {
             },
             |work, piece| {
                 *work = work.saturating_add(PIECE).saturating_add(check(piece, limits)?);
-                require(*work <= crate::MAX_WORK, Rule::Shape)
+                require(*work <= crate::operator::MAX_WORK, Rule::Shape)
             },
         )?;
         Ok(work)

@@ -1,7 +1,7 @@
 //! Weights, biases and requantisation of the operators that have them ([`Arith`]): read from a blob, checked.
 
 use super::shape::require_f32;
-use super::{Limits, Memory};
+use offshoot_base::{Limits, Memory};
 use offshoot_base::{Rule, cast};
 use offshoot_base::{Span, blob, require};
 use offshoot_format::BLOB_ALIGNMENT;

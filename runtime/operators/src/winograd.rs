@@ -5,10 +5,12 @@
 
 use super::blocked::{check_requant, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
-use super::{Limits, Memory, Operator, Span, drivers};
+use crate::drivers;
+use crate::operator::Operator;
 use crate::operator::{InPlace, area, bytes, outputs};
 use easy_ext::ext;
 use offshoot_base::Rule;
+use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
 use offshoot_format::blocked::MOST_TILE_PAIRS;
 use offshoot_format::record::DType;
@@ -89,7 +91,7 @@ impl Operator for ConvWinograd {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let layout = self.layout()?;
         let (requant, weights) = self.requant(memory.blobs(), &layout)?;
-        drivers::conv_winograd(self, &requant, weights, memory, &layout)
+        drivers::conv_winograd(self, &requant, weights, memory, &layout, self.lanes()?)
     }
 
     fn output_dtype(&self) -> DType {

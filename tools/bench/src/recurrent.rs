@@ -317,10 +317,16 @@ fn train(
             let batch: Vec<_> = order.iter().map(|&i| digits.samples.at(chosen[i])).collect();
             if matches!(recipe.how, How::Through | How::ThroughAll) {
                 let every_frame = recipe.how == How::ThroughAll;
-                network.learn_through(&batch, every_frame, &mut adam, offshoot::learn::schedule::rate(schedule, recipe.rate, t));
+                network.learn_through(
+                    &batch,
+                    every_frame,
+                    &mut adam,
+                    offshoot::learn::schedule::rate(schedule, recipe.rate, t),
+                );
             } else {
                 for (x, y) in &batch {
-                    let [rate, head_rate] = [recipe.rate, recipe.head_rate].map(|r| offshoot::learn::schedule::rate(schedule, r, t));
+                    let [rate, head_rate] = [recipe.rate, recipe.head_rate]
+                        .map(|r| offshoot::learn::schedule::rate(schedule, r, t));
                     network.learn_local(x, *y, rate, head_rate);
                 }
             }

@@ -1,7 +1,7 @@
 //! Fully connected layer with Huffman-coded weights: a row of weights is decoded and multiplied in one loop.
 
-use crate::Requant;
 use crate::portable::{Table, requantise};
+use crate::requant::Requant;
 use core::arch::naked_asm;
 
 /// What [`row`] works on; it moves `stream` and `bits`.
@@ -107,13 +107,7 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
 }
 
 /// See [`crate::portable::fully_connected_coded`].
-pub fn fully_connected_coded(
-    q: &Requant<'_>,
-    table: &Table,
-    stream: &[u16],
-    src: &[i8],
-    dst: &mut [i8],
-) {
+pub fn fully_connected_coded(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
     let (first, rest) = stream.split_first().map_or((0, stream), |(&first, rest)| (first, rest));
     let (inputs, halves) = (src.as_ptr_range(), rest.as_ptr_range());
     let bits = u32::from(first) | 1 << 16;

@@ -2,8 +2,8 @@
 
 use super::window::Windows;
 use super::{drops_negatives, gather, pair, saturates, vector, zero_and_half};
-use crate::Requant;
 use crate::geometry::Blocked;
+use crate::requant::Requant;
 use crate::tiles::{Blocks, Halves, Operands};
 use core::ops::Range;
 use offshoot_base::Rule;

@@ -4,8 +4,8 @@
 //! longer side of the window.
 
 use super::{drops_negatives, gather, plane, saturates, straight, taps, zero_and_half};
-use crate::Requant;
 use crate::geometry::Planar;
+use crate::requant::Requant;
 use crate::tiles::Operands;
 use offshoot_base::Rule;
 use offshoot_base::{Memory, Span};

@@ -57,7 +57,7 @@ pub use sparse::{add_sparse, requantise_sums};
 pub use step::step_line;
 pub use winograd::conv_winograd;
 
-use crate::Requant;
+use crate::requant::Requant;
 
 /// Whether the kernels' saturation to int8 is the whole clamp.
 fn saturates(q: &Requant<'_>) -> bool {

@@ -146,14 +146,7 @@ fn halves(word: u32) -> (i32, i32) {
 }
 
 /// See [`crate::portable`]. A zero point of int8 and a factor of sixteen bits.
-pub fn add_windows(
-    x: &[i8],
-    rows: Rows<'_>,
-    windows: &Windows,
-    zero: i32,
-    factor: i32,
-    sums: &mut [i32],
-) {
+pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, factor: i32, sums: &mut [i32]) {
     let starts = rows.starts();
     let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
     let Windows { offset, down, lines, pitch, from, len } = *windows;
@@ -248,14 +241,7 @@ unsafe fn rest(
 
 /// See [`crate::portable`]. Errors of sixteen bits.
 #[inline]
-pub fn add_errors(
-    x: &[i8],
-    rows: Rows<'_>,
-    errors: &[i32],
-    offset: isize,
-    zero: i32,
-    sums: &mut [i32],
-) {
+pub fn add_errors(x: &[i8], rows: Rows<'_>, errors: &[i32], offset: isize, zero: i32, sums: &mut [i32]) {
     let starts = rows.starts();
     let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
     // Whole words are read.

@@ -1,7 +1,7 @@
 //! Products with sparse matrices, row by row: entries are taken four or eight at a time, their steps and weights a word.
 
 use super::{saturates, zero_and_half};
-use crate::Requant;
+use crate::requant::Requant;
 use crate::sparse::Sparse;
 use core::arch::{asm, naked_asm};
 use offshoot_format::sparse::Form;

@@ -1,6 +1,6 @@
 //! Steps of weights that lie in blocks of four channels, with stochastic rounding: int8, and int16 whose upper bytes lie there.
 
-use crate::Random;
+use crate::random::Random;
 use core::arch::naked_asm;
 
 /// What the kernels work on.

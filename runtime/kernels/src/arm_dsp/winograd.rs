@@ -1,8 +1,7 @@
 //! [`ConvWinograd`]: the components of a strip of pairs of tiles, then blocks of four output channels from them.
 
 use super::{saturates, zero_and_half};
-use crate::Requant;
-use crate::portable;
+use crate::requant::Requant;
 use crate::tiles::Operands;
 use core::arch::naked_asm;
 use offshoot_base::Rule;
@@ -29,7 +28,7 @@ pub fn conv_winograd(
     let window = Window::from(r.window);
     let (h, w, c, out_c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c), usize::from(r.out_c));
     let [top, left, ..] = window.pad.map(usize::from);
-    let (out_h, out_w) = (portable::extent(h, &window, 0), portable::extent(w, &window, 1));
+    let (out_h, out_w) = (crate::geometry::extent(h, &window, 0), crate::geometry::extent(w, &window, 1));
     let strip = usize::from(r.strip);
     // SAFETY: a pixel of padding stands behind the components, and a block of weights behind it if strips have several pairs.
     let (padding, panel) = unsafe {

@@ -1,8 +1,8 @@
 //! The blocked convolution and the planar depthwise convolution: see their records for layouts and order.
 
 use super::fixed_point::multiply_by_quantized_multiplier;
-use crate::Requant;
 use crate::geometry::{Blocked, Planar, block_words, lane_index};
+use crate::requant::Requant;
 use offshoot_format::linear::SHIFT;
 use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar};
 

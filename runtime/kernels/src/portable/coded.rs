@@ -1,7 +1,7 @@
 //! The fully connected layer with Huffman-coded weights: see [`offshoot_format::coded`] for the code.
 
 use super::blocked::requantise;
-use crate::Requant;
+use crate::requant::Requant;
 use offshoot_format::coded::{ESCAPE, LONGEST};
 
 /// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, [`LITERAL`]

@@ -1,18 +1,11 @@
 //! Convolutions, NHWC. int8: TFLite's reference (`acc = bias + Σ (x - in_zp)·w`, requantise, add out_zp, clamp).
 //! float32: products added in the order kernel row, kernel column, input channel, to a sum that starts at the bias.
 
-use crate::Requant;
+use crate::geometry::extent;
+use crate::requant::Requant;
 use offshoot_format::record::{Conv2d, Depthwise, Window};
 
 use super::fixed_point::multiply_by_quantized_multiplier;
-
-/// Output extent of a window along one axis; 0 if it does not fit.
-pub fn extent(input: usize, window: &Window, axis: usize) -> usize {
-    let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
-    let reach = usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]).max(1) - 1) + 1;
-    let padded = input + before + after;
-    if padded < reach { 0 } else { (padded - reach) / usize::from(window.stride[axis]).max(1) + 1 }
-}
 
 /// Kernel positions of output index `out` that touch the input: (first, end, input index of the first).
 #[inline]

@@ -1,7 +1,7 @@
 //! Transposed convolution, NHWC, as a gather: each output pixel sums the input pixels that reach it. The sum starts at the
 //! bias and runs over kernel row, kernel column, input channel.
 use super::fixed_point::multiply_by_quantized_multiplier;
-use crate::Requant;
+use crate::requant::Requant;
 use offshoot_format::record::{ConvTranspose, Window};
 
 /// int8. `weights` OHWI, I = c / groups.

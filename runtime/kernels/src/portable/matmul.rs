@@ -1,6 +1,6 @@
 //! Fully connected layers and products of activations.
 use super::fixed_point::multiply_by_quantized_multiplier;
-use crate::Requant;
+use crate::requant::Requant;
 use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
 
 /// int8: `dst[r, o] = requantise(bias[o] + Σ (src[r, i] - in_zp) · weights[o, i])`.
@@ -82,5 +82,14 @@ fn each<T: Copy, A: Copy>(
                 });
             }
         }
+    }
+}
+
+/// `sums[r] = Σ weights[r, i] · (x[i] - zero)`, rows of int8 weights one behind the other; sums wrap.
+pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
+    for (sum, row) in sums.iter_mut().zip(weights.chunks_exact(x.len().max(1))) {
+        *sum = x.iter().zip(row).fold(0i32, |s, (&x, &w)| {
+            s.wrapping_add((i32::from(x) - i32::from(zero)).wrapping_mul(i32::from(w)))
+        });
     }
 }

@@ -16,7 +16,6 @@ mod norm;
 mod packed;
 mod pool;
 mod quantize;
-mod recurrent;
 mod reduce;
 mod resize;
 mod rows;
@@ -29,21 +28,17 @@ mod winograd;
 pub(crate) use blocked::requantise;
 pub use blocked::{conv_pair, conv_pair_linear, conv_vector, depthwise_band, gather_band, gather_pair};
 pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
-pub use conv::extent;
 #[cfg(wide)]
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
-pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8};
+pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8, products_i8};
 pub use movement::{copy_strided, pad};
 pub use norm::layer_norm_f32;
 pub use packed::{expand, fill_halves};
 pub use pool::{pool_f32, pool_i8};
 pub use quantize::{dequantize, quantize};
-pub use recurrent::{
-    CodeSums, FloatSums, RecurrentMatrix, State, Sums, products_i8, recurrent_step, sigmoid,
-};
 pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
 pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
 pub use rows::{add_errors, add_windows, select, select_errors};

@@ -1,5 +1,6 @@
 //! Pools, NHWC. int8 averages round half away from zero over the valid pixels, as TFLite.
-use super::conv::{extent, taps};
+use super::conv::taps;
+use crate::geometry::extent;
 use offshoot_format::record::{Pool, PoolArith, PoolKind, Window};
 
 /// int8 pool; scale and zero point of input and output are the same.

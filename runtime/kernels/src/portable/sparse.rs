@@ -1,8 +1,8 @@
 //! Products with sparse matrices: see [`offshoot_format::sparse`] for the order of entries.
 
 use super::blocked::requantise;
-use crate::Requant;
 use crate::geometry::Blocked;
+use crate::requant::Requant;
 use crate::sparse::Sparse;
 use offshoot_format::record::ConvBlocked;
 use offshoot_format::sparse::Form;

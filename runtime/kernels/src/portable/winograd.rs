@@ -1,8 +1,8 @@
 //! Convolution by F(2, 3): see [`ConvWinograd`].
 
-use super::conv::extent;
 use super::fixed_point::rounding_divide_by_pot;
-use crate::Requant;
+use crate::geometry::extent;
+use crate::requant::Requant;
 use offshoot_format::record::{ConvWinograd, Window};
 
 /// int8 convolution by F(2, 3). The scratch is not used.

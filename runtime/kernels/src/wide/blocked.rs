@@ -4,8 +4,8 @@
 use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
-use crate::Requant;
 use crate::geometry::Blocked;
+use crate::requant::Requant;
 use offshoot_format::linear::WORDS;
 use offshoot_format::record::{ConvBlocked, Walk};
 

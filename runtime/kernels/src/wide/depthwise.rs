@@ -3,7 +3,7 @@
 
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
-use crate::Requant;
+use crate::requant::Requant;
 use offshoot_format::record::Window;
 
 /// Channels at a time.

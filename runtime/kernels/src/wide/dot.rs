@@ -3,8 +3,9 @@
 use super::gather::copy;
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, block, put};
-use crate::Requant;
-use crate::portable::{extent, taps};
+use crate::geometry::extent;
+use crate::portable::taps;
+use crate::requant::Requant;
 use offshoot_format::record::{Conv2d, Window};
 
 /// Bytes of gathered inputs.

@@ -10,9 +10,7 @@ mod blocked;
 mod bytes;
 mod depthwise;
 mod dot;
-mod elementwise;
-#[cfg_attr(not(any(test, feature = "testing")), allow(unreachable_pub))]
-pub mod entry;
+pub(crate) mod elementwise;
 mod gather;
 mod isa;
 mod pool;
@@ -22,13 +20,13 @@ mod winograd;
 pub(crate) use bytes::{Dot, DotJob};
 pub(crate) use isa::{Isa, Job};
 
-use blocked::{ConvPairs, ConvVector, Params};
-use bytes::ConvBytes;
-use depthwise::DepthwiseRing;
-use dot::{Conv, FullyConnectedRows, Products};
-use elementwise::{Requantise, Sum};
-use pool::Average;
-use winograd::Tiles;
+pub(crate) use blocked::{ConvPairs, ConvVector, Params};
+pub(crate) use bytes::ConvBytes;
+pub(crate) use depthwise::DepthwiseRing;
+pub(crate) use dot::{Conv, FullyConnectedRows, Products};
+pub(crate) use elementwise::{Requantise, Sum};
+pub(crate) use pool::Average;
+pub(crate) use winograd::Tiles;
 
 /// Bytes of a block on the stack. No kernel has more than one.
 const STACK: usize = 16 << 10;

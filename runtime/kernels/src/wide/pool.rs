@@ -1,7 +1,8 @@
 //! Average pool, eight channels at a time.
 
 use super::{Isa, Job, block};
-use crate::portable::{extent, taps};
+use crate::geometry::extent;
+use crate::portable::taps;
 use offshoot_format::record::{Pool, Window};
 
 /// Average over the valid pixels of a window.

@@ -1,7 +1,7 @@
 //! Requantisation of eight channels at a time.
 
 use super::{Isa, block};
-use crate::Requant;
+use crate::requant::Requant;
 
 /// What ends every accumulator of an operator.
 #[derive(Clone, Copy)]

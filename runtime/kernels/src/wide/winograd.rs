@@ -2,8 +2,8 @@
 
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, put};
-use crate::Requant;
-use crate::portable::extent;
+use crate::geometry::extent;
+use crate::requant::Requant;
 use offshoot_format::record::{ConvWinograd, Window};
 
 /// Values of the components of the tiles.

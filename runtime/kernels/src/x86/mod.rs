@@ -9,8 +9,8 @@ mod avx2;
 mod detect;
 
 use super::wide::{DotJob, Job};
-use detect::level;
 pub(crate) use detect::Level;
+use detect::level;
 
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use detect::{FORCED, levels};

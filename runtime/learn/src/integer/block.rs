@@ -7,8 +7,8 @@
 use super::errors::{Errors, room_bits};
 use super::parts::Steps;
 use super::{Layer, Lesson, Magnitude, Motion, Part, Quant, Room, Scales, normalised};
-use crate::Random;
 use crate::layers::window::{gradients, pull_back};
+use offshoot_kernels::Random;
 use offshoot_kernels::geometry::blocked_weight;
 use offshoot_kernels::gradient::Starts;
 use offshoot_kernels::layer::{Geometry, Order};

@@ -1,8 +1,9 @@
 //! Errors of features, in whole numbers of sixteen bits.
 
 use super::{Lesson, Magnitude, Quant, Room, softmax};
+use crate::codes;
+use crate::codes::Codes;
 use crate::rules::Rule;
-use crate::{Codes, codes};
 use offshoot_kernels as kernels;
 use offshoot_kernels::gradient::{Starts, Windows};
 use softmax::RESIDUAL_BITS;

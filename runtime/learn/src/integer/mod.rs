@@ -18,12 +18,13 @@ mod update;
 
 use super::float::LowRank;
 use super::rules::Rule;
-use super::{Codes, Random};
+use crate::codes::Codes;
 pub use block::{BlockRoom, Second, learn_first};
 use errors::Errors;
 pub use magnitude::Magnitude;
 pub use motion::Motion;
 use offshoot_kernels as kernels;
+use offshoot_kernels::Random;
 use offshoot_kernels::gradient::grid::Grid;
 use offshoot_kernels::gradient::planes::Plan;
 use offshoot_kernels::gradient::{Starts, Tensors};

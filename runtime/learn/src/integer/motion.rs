@@ -5,7 +5,7 @@
 
 use super::update::{Update, of_eight, of_sixteen};
 use super::{Coefficient, Magnitude};
-use crate::Random;
+use offshoot_kernels::Random;
 
 /// What steps have beside the gradient.
 #[derive(Debug)]

@@ -4,10 +4,10 @@ use super::errors::Errors;
 use super::sparse::Cursor;
 use super::update::{self, Update};
 use super::{Coefficient, Layer, Lesson, Magnitude, Motion, Part, requantised};
-use crate::Random;
 use crate::descent::Descent;
 use crate::layers::adaptor;
 use offshoot_format::blocked;
+use offshoot_kernels::Random;
 
 /// Fraction bits of a relative step of a scale.
 const SCALE_BITS: i32 = 24;

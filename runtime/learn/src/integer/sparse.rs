@@ -1,7 +1,7 @@
 //! Steps of sparse weights: those that are stored, and no others; so the zeros that pruning made stay.
 
-use crate::Random;
 use offshoot_format::sparse::{Form, SparseRepr};
+use offshoot_kernels::Random;
 
 /// Where the weights and steps of a row begin. Rows are met in ascending order: each goes on from the one before.
 #[derive(Clone, Copy, Debug, Default)]

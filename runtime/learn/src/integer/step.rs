@@ -1,7 +1,7 @@
 //! Steps of whole weights: a gradient times a factor, rounded stochastically.
 
 use super::Magnitude;
-use crate::Random;
+use offshoot_kernels::Random;
 
 /// A factor that gradients are multiplied by, `factor · 2^-shift`.
 #[derive(Clone, Copy, Debug)]

@@ -2,9 +2,9 @@
 
 use super::sparse::Cursor;
 use super::{Coefficient, Magnitude};
-use crate::Random;
 use offshoot_format::blocked;
 use offshoot_kernels as kernels;
+use offshoot_kernels::Random;
 use offshoot_kernels::layer::{Geometry, Order};
 
 /// Greatest magnitude of a bias of arranged operators.

@@ -1,7 +1,7 @@
 //! Adaptors: few numbers beside frozen weights that take up a shift of the domain. Low-rank: Hu et al.,
 //! arXiv 2106.09685; scales and biases of a normalisation alone: Frankle, Schwab and Morcos, arXiv 2003.00152.
 
-use crate::Weights;
+use crate::weights::Weights;
 use offshoot_kernels::layer::Geometry;
 
 /// Scale and bias of a normalisation, `z = scale ∘ n + bias`: `∂J/∂scale[o] = error(o) · n[o]`.
@@ -96,8 +96,8 @@ pub fn learn_low_rank(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
     use crate::weights::Float;
+    use offshoot_kernels::Random;
 
     /// A shifted layer is brought back: `z = W x` is to become `W' x` with `W' - W` of rank one.
     #[test]

@@ -1,6 +1,6 @@
 //! Fully connected layers: `z = W x + b`, so `∂J/∂W[o, i] = error(o) · x[i]`: a step a row, no buffer.
 
-use crate::Weights;
+use crate::weights::Weights;
 
 /// One step. `x: [inputs]`, `bias: [outputs]`.
 pub fn learn(
@@ -27,8 +27,10 @@ pub fn learn_head(weights: &mut (impl Weights + ?Sized), residual: &[f32], h: &[
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codes::Codes;
     use crate::weights::{Fixed, Float};
-    use crate::{Codes, LocalError, Random, Rule};
+    use crate::{LocalError, Rule};
+    use offshoot_kernels::Random;
 
     /// Two classes that are linearly separable are learned through fixed codes, in every weight format.
     #[test]

@@ -4,7 +4,7 @@
 //! Rows of gates stand one behind the other in the weights: `input: [gates · units, inputs]`, `state: [gates · units,
 //! units]`, `bias: [gates · units]`. Orders of gates: GRU update, reset, candidate; LSTM input, forget, output, candidate.
 
-use crate::Weights;
+use crate::weights::Weights;
 
 /// Weights of a recurrent layer.
 #[derive(Debug)]
@@ -219,8 +219,8 @@ pub fn learn_lstm<W: Weights>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
     use crate::weights::Float;
+    use offshoot_kernels::Random;
     use std::vec::Vec;
 
     const INPUTS: usize = 3;
@@ -288,7 +288,7 @@ mod tests {
     fn steps_are_those_of_inference() {
         use crate::weights::Float;
         use offshoot_format::record::RecurrentKind;
-        use offshoot_kernels::portable::{FloatSums, State, recurrent_step};
+        use offshoot_kernels::recurrent::{FloatSums, State, recurrent_step};
         const INPUTS: usize = 5;
         const UNITS: usize = 6;
         let mut random = offshoot_kernels::Random::new(4);

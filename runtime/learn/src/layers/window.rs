@@ -91,8 +91,8 @@ pub fn pull_back<E: Copy, W: Copy>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Random;
     use offshoot_format::record::Window;
+    use offshoot_kernels::Random;
     use offshoot_kernels::layer::Order;
     use std::vec::Vec;
 

@@ -5,7 +5,7 @@
 //! learn or that the host trained it is a local head (Mostafa et al., Front. Neurosci. 12:608, 2018; Nøkland and
 //! Eidnes, ICML 2019, "pred").
 
-use crate::Codes;
+use crate::codes::Codes;
 
 /// Scores of all classes, into `out`.
 pub fn scores(codes: Codes<'_>, features: usize, h: impl Iterator<Item = f32>, scale: f32, out: &mut [f32]) {
@@ -52,7 +52,8 @@ pub fn error(codes: Codes<'_>, features: usize, residual: &[f32], feature: usize
 
 #[cfg(test)]
 mod tests {
-    use crate::{Codes, LocalError, Rule};
+    use crate::codes::Codes;
+    use crate::{LocalError, Rule};
     use std::vec::Vec;
 
     fn loss(codes: Codes<'_>, h: &[f32], label: usize, classes: usize, scale: f32) -> f32 {

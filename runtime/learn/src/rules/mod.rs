@@ -8,7 +8,7 @@ pub mod cross_entropy;
 pub mod drtp;
 pub mod tp_sgd;
 
-use super::Codes;
+use crate::codes::Codes;
 pub use offshoot_format::learn::Rule;
 
 /// The error of one layer for one sample.

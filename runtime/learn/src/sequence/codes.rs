@@ -3,10 +3,13 @@
 use core::cell::Cell;
 
 use crate::integer::sparse::{Cursor, Row};
-use crate::{Random, Weights, weights};
+use crate::weights;
+use crate::weights::Weights;
 use offshoot_format::sparse::SparseRepr;
-use offshoot_kernels::portable::RecurrentMatrix;
-use offshoot_kernels::sparse::{Sparse, SparseBlocks};
+use offshoot_kernels::Random;
+use offshoot_kernels::recurrent::RecurrentMatrix;
+use offshoot_kernels::sparse::Sparse;
+use offshoot_kernels::sparse_products::SparseBlocks;
 
 /// int8 weights of a layer's input or state, in the order of its blob.
 #[derive(Debug)]

@@ -14,11 +14,14 @@ use super::layers::recurrent::{
     Cell, learn_gru, learn_gru_reset_after, learn_lstm, learn_rectified, learn_simple,
 };
 use super::rules::{LocalError, Rule};
+use super::step;
 use super::weights::Float;
-use super::{Codes, Random, Weights, step};
+use crate::codes::Codes;
+use crate::weights::Weights;
 use offshoot_format::record::{Recurrent, RecurrentKind, Returns};
+use offshoot_kernels::Random;
 use offshoot_kernels::gradient::grid::Grid;
-use offshoot_kernels::portable::{CodeSums, FloatSums, State, recurrent_step};
+use offshoot_kernels::recurrent::{CodeSums, FloatSums, State, recurrent_step};
 
 /// What a layer is to learn.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,8 @@
 use super::*;
 use offshoot_format::record::RecurrentArith;
 use offshoot_format::sparse::{Form, SparseRepr};
-use offshoot_kernels::portable::{RecurrentMatrix, products_i8};
+use offshoot_kernels::portable::products_i8;
+use offshoot_kernels::recurrent::RecurrentMatrix;
 use offshoot_kernels::sparse::testing::encode;
 use std::vec::Vec;
 

@@ -1,7 +1,7 @@
 //! int8 and int16 weights with a scale for each channel, stepped with stochastic rounding.
 
 use super::Weights;
-use crate::Random;
+use offshoot_kernels::Random;
 
 /// A whole number that weights are stored as.
 pub trait Whole: Copy {

@@ -334,7 +334,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 if overlay.get(fixed.clone()) != factory.get(fixed) {
                     return Err(Rule::Quantisation);
                 }
-                let limits = ops::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+                let limits = offshoot_base::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
                 ops::check(&layer.record, &limits).map(|_| ())
             }
             Part::Bias | Part::Scale if layer.shape.is_whole() => {

@@ -13,9 +13,9 @@ use offshoot_base::{Memory, cast, cast_mut};
 use crate::model::Model;
 use crate::trace::Observer;
 use offshoot_base::Error;
+use offshoot_base::Span;
 use offshoot_format::ALIGNMENT;
 use offshoot_format::record::IoRepr;
-use offshoot_base::Span;
 
 /// A model and the memory it works in.
 ///

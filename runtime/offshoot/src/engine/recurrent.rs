@@ -32,7 +32,7 @@ pub(super) fn teach(
     pieces: Pieces<'_>,
     random: &mut Random,
 ) -> Result<(), Rule> {
-    let bytes = |span: offshoot_operators::Span| pieces.work.get(span.range()).ok_or(Rule::ArenaBounds);
+    let bytes = |span: offshoot_base::Span| pieces.work.get(span.range()).ok_or(Rule::ArenaBounds);
     let (x, h) = (bytes(layer.shape.src)?, bytes(layer.shape.dst)?);
     let initial = offshoot_operators::initial_state(r)?.map(bytes).transpose()?;
     let rows = r.kind.gates() * usize::from(r.units);

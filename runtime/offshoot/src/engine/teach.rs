@@ -216,7 +216,7 @@ impl Lecture<'_, '_> {
         let classes = usize::from(head.classes);
         let (work, of_classes, mut words, mut pieces) = self.split(arena, self.all_words())?;
         let own = Own::take(&mut pieces, layer, self.learning)?;
-        let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+        let bytes = |span: offshoot_base::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
         let (x, h) = (bytes(shape.src)?, bytes(shape.dst)?);
         let grid = layer.grid();
         match shape.arith {
@@ -294,7 +294,7 @@ impl Lecture<'_, '_> {
         let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
         let own = Own::take(&mut pieces, first, self.learning)?;
         let of_second = Own::take(&mut pieces, second, self.learning)?;
-        let bytes = |span: ops::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
+        let bytes = |span: offshoot_base::Span| work.get(span.range()).ok_or(Rule::ArenaBounds);
         let (x, h, z) = (bytes(shape.src)?, bytes(shape.dst)?, bytes(above.dst)?);
         let blob = |len: usize| {
             let bytes = self.blobs.get(above.blob as usize..).and_then(|b| b.get(..len));

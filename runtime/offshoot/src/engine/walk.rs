@@ -4,12 +4,13 @@ use super::Memory;
 use super::answer;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use crate::trace::{Observer, OpInfo};
+use offshoot_base::Span;
 use offshoot_base::{Error, Rule};
 use offshoot_format::learn::Part;
 use offshoot_format::record::{Arith, Record};
 use offshoot_learn::integer::Magnitude;
 use offshoot_learn::layers::adaptor;
-use offshoot_operators::{self as ops, Span};
+use offshoot_operators as ops;
 
 /// What of a model learns, and how many taps of its answer are in use.
 #[derive(Clone, Copy)]

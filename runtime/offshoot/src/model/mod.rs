@@ -13,12 +13,13 @@ mod nested;
 
 use crate::trace::OpInfo;
 use learn::Learning;
+use offshoot_base::Limits;
 use offshoot_base::{Error, Rule, Span, product};
 use offshoot_format::codec::{self, GraphHead, built};
 use offshoot_format::header::{HEADER_LEN, Header, HeaderView};
 use offshoot_format::record::{DType, IoRepr, OpHeader, Record, Tag};
 use offshoot_format::{ALIGNMENT, requires};
-use offshoot_operators::{self as ops, Limits};
+use offshoot_operators as ops;
 
 pub use offshoot_operators::MAX_WORK;
 

@@ -5,11 +5,11 @@
 
 use super::{Model, check_ios, check_ops, sections};
 use offshoot_base::Error;
+use offshoot_base::Limits;
 use offshoot_format::codec;
 use offshoot_format::header::{Header, HeaderView};
 use offshoot_format::nested::NestedHead;
 use offshoot_format::requires;
-use offshoot_operators::Limits;
 
 /// Where a network stands among those of its file.
 #[derive(Clone, Copy, Debug)]

@@ -1,5 +1,5 @@
 //! Loop drivers: the order in which tiled and channel-planar convolutions visit their tensors, on slices that borrow the arena
-//! one after the other. Where an instruction set has a kernel for a whole convolution, that is called instead.
+//! one after the other; the operator says which scratch they may use. Where an instruction set has a kernel for a whole convolution, that is called instead.
 
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests;
@@ -7,11 +7,7 @@ mod unpack;
 
 pub(crate) use unpack::{Codes, Part, conv_blocked, conv_nested, conv_packed};
 
-use crate::blocked::ConvBlockedPlaces as _;
-use crate::linear::ConvLinearPlaces as _;
-use crate::planar::DepthwisePlanarPlaces as _;
 use crate::weights::Layout;
-use crate::winograd::ConvWinogradPlaces as _;
 use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record::{ConvBlocked, ConvLinear, ConvWinograd, DepthwisePlanar, Walk};
 use offshoot_kernels::geometry::{Blocked, Planar};
@@ -27,8 +23,8 @@ pub(crate) fn conv_blocks(
     blocks: Blocks<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
+    lanes: Option<Span>,
 ) -> Result<(), Rule> {
-    let lanes = r.lanes(g)?;
     if kernels::conv_blocks(r, g, q, blocks, &mut operands(memory, layout), lanes)? || ARM_DSP {
         return Ok(());
     }
@@ -90,8 +86,8 @@ pub(crate) fn conv_linear(
     words: &[i32],
     memory: &mut Memory<'_>,
     layout: &Layout,
+    spans: (Span, Option<Span>),
 ) -> Result<(), Rule> {
-    let spans = r.spans(g)?;
     if kernels::conv_linear(r, g, words, &mut operands(memory, layout), spans)? || ARM_DSP {
         return Ok(());
     }
@@ -120,8 +116,9 @@ pub(crate) fn conv_winograd(
     weights: &[i16],
     memory: &mut Memory<'_>,
     layout: &Layout,
+    lanes: Span,
 ) -> Result<(), Rule> {
-    kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), r.lanes()?)
+    kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), lanes)
 }
 
 /// Channel by channel.
@@ -133,12 +130,12 @@ pub(crate) fn depthwise_planar(
     weights: &[i8],
     memory: &mut Memory<'_>,
     layout: &Layout,
+    planes: Span,
 ) -> Result<(), Rule> {
-    let planes = r.planes(g)?;
     if kernels::depthwise_planar(r, g, q, weights, &mut operands(memory, layout), planes)? {
         return Ok(());
     }
-    depthwise_bands(r, g, q, weights, memory, layout)
+    depthwise_bands(r, g, q, weights, memory, layout, planes)
 }
 
 /// Channel by channel, bands of rows: gather, compute.
@@ -151,8 +148,8 @@ fn depthwise_bands(
     weights: &[i8],
     memory: &mut Memory<'_>,
     layout: &Layout,
+    planes: Span,
 ) -> Result<(), Rule> {
-    let planes = r.planes(g)?;
     let (k_h, stride) = (usize::from(g.window.kernel[0]), usize::from(g.window.stride[0]));
     for n in 0..usize::from(r.n) {
         for channel in 0..usize::from(r.c) {

@@ -8,7 +8,7 @@ use crate::winograd::ConvWinogradPlaces as _;
 use offshoot_base::{Memory, Span};
 use offshoot_format::record::*;
 use offshoot_kernels::geometry::{Blocked, Planar, block_words};
-use offshoot_kernels::testing::{entry, on_each_instruction_set, portably};
+use offshoot_kernels::testing::{host, on_each_instruction_set, portably};
 use offshoot_kernels::tiles::{Blocks, Halves};
 use offshoot_kernels::{Requant, portable};
 use proptest::prelude::*;
@@ -99,7 +99,10 @@ struct Shape {
 impl Shape {
     fn output(&self) -> Option<[usize; 2]> {
         let [_, h, w, _] = self.extents.map(usize::from);
-        let out = [portable::extent(h, &self.window, 0), portable::extent(w, &self.window, 1)];
+        let out = [
+            offshoot_kernels::geometry::extent(h, &self.window, 0),
+            offshoot_kernels::geometry::extent(w, &self.window, 1),
+        ];
         (out[0] > 0 && out[1] > 0).then_some(out)
     }
 }
@@ -171,7 +174,7 @@ proptest! {
         portable::conv2d_i8(&r, &q.requant(), &weights, &src, &mut expected);
         on_each(|| {
             let mut actual = vec![0; len];
-            let done = entry::conv2d_i8(&r, &q.requant(), &weights, &src, &mut actual);
+            let done = host::conv2d_i8(&r, &q.requant(), &weights, &src, &mut actual);
             prop_assert_eq!(done, shape.window.dilation[1] == 1 || k_w == 1);
             prop_assert!(!done || actual == expected);
             Ok(())
@@ -194,7 +197,7 @@ proptest! {
         portable::depthwise_i8(&r, &q.requant(), &weights, &src, &mut expected);
         on_each(|| {
             let mut actual = vec![0; expected.len()];
-            prop_assert!(entry::depthwise_i8(&r, &q.requant(), &weights, &src, &mut actual));
+            prop_assert!(host::depthwise_i8(&r, &q.requant(), &weights, &src, &mut actual));
             prop_assert_eq!(&actual, &expected);
             Ok(())
         })?;
@@ -212,7 +215,7 @@ proptest! {
         portable::fully_connected_i8(&r, &q.requant(), &weights, &src, &mut expected);
         on_each(|| {
             let mut actual = vec![0; expected.len()];
-            prop_assert!(entry::fully_connected_i8(&r, &q.requant(), &weights, &src, &mut actual));
+            prop_assert!(host::fully_connected_i8(&r, &q.requant(), &weights, &src, &mut actual));
             prop_assert_eq!(&actual, &expected);
             Ok(())
         })?;
@@ -258,7 +261,7 @@ proptest! {
         in_arena(&contents, scratch, |memory, wide| {
             let count = usize::from(r.out_c).div_ceil(4);
             let blocks = Blocks { first: 0, count, weights: Halves::Stored(&weights) };
-            let mut run = || super::conv_blocks(&r, &g, &q.requant(), blocks, memory, &layout).unwrap();
+            let mut run = || super::conv_blocks(&r, &g, &q.requant(), blocks, memory, &layout, r.lanes(&g).unwrap()).unwrap();
             if wide { run() } else { portably(run) }
         })?;
     }
@@ -294,7 +297,7 @@ proptest! {
         let mut contents = vec![0x55; input as usize];
         contents.extend(numbers.bytes(layout.src.len));
         in_arena(&contents, scratch, |memory, wide| {
-            let mut run = || super::conv_linear(&r, &g, &words, memory, &layout).unwrap();
+            let mut run = || super::conv_linear(&r, &g, &words, memory, &layout, r.spans(&g).unwrap()).unwrap();
             if wide { run() } else { portably(run) }
         })?;
     }
@@ -319,7 +322,7 @@ proptest! {
             // Without shifts it is a straight line.
             let straight = Requant { shift: &[], ..q.requant() };
             let q = if shape.seed & 8 == 0 { straight } else { q.requant() };
-            let mut run = || super::depthwise_planar(&r, &g, &q, &weights, memory, &layout).unwrap();
+            let mut run = || super::depthwise_planar(&r, &g, &q, &weights, memory, &layout, r.planes(&g).unwrap()).unwrap();
             if wide { run() } else { portably(run) }
         })?;
     }
@@ -343,7 +346,7 @@ proptest! {
         let weights: Vec<i16> = (0..count).map(|_| numbers.between(-most - 1, most) as i16).collect();
         let contents = numbers.bytes(layout.src.len);
         in_arena(&contents, r.lanes().unwrap(), |memory, wide| {
-            let mut run = || super::conv_winograd(&r, &q.requant(), &weights, memory, &layout).unwrap();
+            let mut run = || super::conv_winograd(&r, &q.requant(), &weights, memory, &layout, r.lanes().unwrap()).unwrap();
             if wide { run() } else { portably(run) }
         })?;
     }
@@ -374,10 +377,10 @@ proptest! {
         portable::requantize(&requantize, &mut rescaled);
         on_each(|| {
             let mut actual = a.clone();
-            prop_assert!(entry::binary_i8(&r, multiplier, shift, &b, &mut actual));
+            prop_assert!(host::binary_i8(&r, multiplier, shift, &b, &mut actual));
             prop_assert_eq!(&actual, &expected);
             actual.copy_from_slice(&a);
-            prop_assert!(entry::requantize(&requantize, &mut actual));
+            prop_assert!(host::requantize(&requantize, &mut actual));
             prop_assert_eq!(&actual, &rescaled);
             Ok(())
         })?;
@@ -396,7 +399,7 @@ proptest! {
         portable::pool_i8(&r, &src, &mut expected);
         on_each(|| {
             let mut actual = vec![0; expected.len()];
-            prop_assert!(entry::pool_i8(&r, &src, &mut actual));
+            prop_assert!(host::pool_i8(&r, &src, &mut actual));
             prop_assert_eq!(&actual, &expected);
             Ok(())
         })?;

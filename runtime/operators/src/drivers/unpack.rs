@@ -2,10 +2,8 @@
 //! file as they are, or expanded into the arena a panel at a time.
 
 use super::conv_blocks;
-use crate::nested::ConvNestedPlaces as _;
-use crate::packed::ConvPackedPlaces as _;
 use crate::weights::Layout;
-use offshoot_base::{Memory, Rule};
+use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record::{ConvBlocked, ConvNested, ConvPacked};
 use offshoot_kernels::geometry::Blocked;
 use offshoot_kernels::tiles::{Blocks, Halves};
@@ -94,14 +92,14 @@ pub(crate) fn conv_nested(
     part: &Part<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
+    (lanes, panel, each): (Option<Span>, Span, usize),
 ) -> Result<(), Rule> {
-    let panel = r.panel(g)?;
     let conv = r.conv();
-    let (all, each) = (usize::from(r.out_c).div_ceil(4), r.panel_blocks().max(1));
+    let (all, each) = (usize::from(r.out_c).div_ceil(4), each.max(1));
     for first in (0..all).step_by(each) {
         part.copy(first, memory.write(panel)?);
         let blocks = Blocks { first, count: each.min(all - first), weights: Halves::Expanded(panel) };
-        conv_blocks(&conv, g, q, blocks, memory, layout)?;
+        conv_blocks(&conv, g, q, blocks, memory, layout, lanes)?;
     }
     Ok(())
 }
@@ -114,9 +112,10 @@ pub(crate) fn conv_blocked(
     weights: &[i16],
     memory: &mut Memory<'_>,
     layout: &Layout,
+    lanes: Option<Span>,
 ) -> Result<(), Rule> {
     let count = usize::from(r.out_c).div_ceil(4);
-    conv_blocks(r, g, q, Blocks { first: 0, count, weights: Halves::Stored(weights) }, memory, layout)
+    conv_blocks(r, g, q, Blocks { first: 0, count, weights: Halves::Stored(weights) }, memory, layout, lanes)
 }
 
 /// Panel by panel: expand, compute.
@@ -127,8 +126,8 @@ pub(crate) fn conv_packed(
     codes: &Codes<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
+    (lanes, [table, panel]): (Option<Span>, [Span; 2]),
 ) -> Result<(), Rule> {
-    let [table, panel] = r.panel(g)?;
     portable::fill_halves(codes.levels, memory.write(table)?);
     let conv = r.conv();
     let block = codes.block(g.k).max(1);
@@ -138,7 +137,7 @@ pub(crate) fn conv_packed(
         portable::expand(codes, table, halves);
         let count = codes.len() / block;
         let blocks = Blocks { first, count, weights: Halves::Expanded(panel) };
-        conv_blocks(&conv, g, q, blocks, memory, layout)?;
+        conv_blocks(&conv, g, q, blocks, memory, layout, lanes)?;
         first += count;
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! The head that answers: where it gets its features, and what it is.
 
 use offshoot::format::learn::{Answer, HeadKind, Tap};
-use offshoot::learn::heads::head_bytes;
 use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
+use offshoot::learn::heads::head_bytes;
 
 use super::{Candidate, FeatureName, FeatureWish, HeadName, HeadPlan, LearningPlan, Places, wrong};
 use crate::error::Result;

@@ -4,11 +4,11 @@
 mod answer;
 mod weights;
 
-use offshoot::learn::heads::head_bytes;
 use offshoot::format::ALIGNMENT;
 use offshoot::format::header::{HEADER_LEN, HeaderView, seal};
 use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
 use offshoot::graph::learn::Learning;
+use offshoot::learn::heads::head_bytes;
 use offshoot::{Engine, Model};
 
 use crate::error::{Error, Result};

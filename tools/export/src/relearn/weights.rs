@@ -49,8 +49,7 @@ pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<
 /// Places of an output channel's weights, in the order of their inputs.
 fn places(shape: &Shape, channel: usize) -> impl Iterator<Item = usize> {
     let inputs = shape.inputs();
-    let depthwise =
-        matches!(shape.geometry.order, offshoot::kernels::layer::Order::Depthwise { .. });
+    let depthwise = matches!(shape.geometry.order, offshoot::kernels::layer::Order::Depthwise { .. });
     let channels = shape.geometry.out_c;
     (0..inputs).map(move |i| if depthwise { i * channels + channel } else { channel * inputs + i })
 }

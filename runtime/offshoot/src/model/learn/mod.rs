@@ -23,6 +23,7 @@ pub use shape::Shape;
 
 use super::{Model, Ops};
 use offshoot_base::Rule;
+use offshoot_base::Span;
 use offshoot_format::codec;
 use offshoot_format::learn::{
     Answer, CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
@@ -31,7 +32,6 @@ use offshoot_format::record::Record;
 use offshoot_kernels::gradient::grid::Grid;
 pub use offshoot_kernels::gradient::grid::MAX_GRID;
 use offshoot_learn::heads::head_bytes;
-use offshoot_operators::Span;
 
 /// Most classes.
 pub const MAX_CLASSES: u16 = 1024;

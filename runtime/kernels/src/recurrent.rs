@@ -1,16 +1,8 @@
 //! One step of a recurrent layer, in float32 or on int8 operands.
 
-use crate::sparse::SparseBlocks;
+use crate::dispatch::products_i8;
+use crate::sparse_products::SparseBlocks;
 use offshoot_format::record::RecurrentKind;
-
-/// `sums[r] = Σ weights[r, i] · (x[i] - zero)`, rows of int8 weights one behind the other; sums wrap.
-pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
-    for (sum, row) in sums.iter_mut().zip(weights.chunks_exact(x.len().max(1))) {
-        *sum = x.iter().zip(row).fold(0i32, |s, (&x, &w)| {
-            s.wrapping_add((i32::from(x) - i32::from(zero)).wrapping_mul(i32::from(w)))
-        });
-    }
-}
 
 /// The sums of a gate in some number format.
 pub trait Sums {
@@ -112,7 +104,7 @@ impl RecurrentMatrix<'_> {
         match self {
             Self::Dense(weights) => {
                 let weights = block(weights, gate, sums.len(), x.len());
-                crate::products_i8(weights, x, zero, sums);
+                products_i8(weights, x, zero, sums);
             }
             // Without the operator there is none, and its kernels are not linked.
             Self::Sparse(_) if cfg!(not(feature = "op-recurrent-sparse")) => {}
@@ -259,6 +251,7 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::portable;
     use crate::sparse::Sparse;
     use crate::sparse::testing::encode;
     use offshoot_format::sparse::Form;
@@ -282,7 +275,7 @@ mod tests {
             zero in any::<i8>(),
             seed in any::<u32>(),
         ) {
-            let mut random = crate::Random::new(seed);
+            let mut random = crate::random::Random::new(seed);
             let mut draw = |n: usize| -> Vec<i8> { (0..n).map(|_| random.next_u32() as i8).collect() };
             let (weights, x) = (draw(width * rows), draw(width));
             let mut plain = vec![0; rows];
@@ -309,12 +302,12 @@ mod tests {
             zeros in prop::sample::select(vec![[0i8, 0], [-128, 0], [3, 127], [0, -7]]),
             seed in any::<u32>(),
         ) {
-            let mut random = crate::Random::new(seed);
+            let mut random = crate::random::Random::new(seed);
             let rows = kind.gates() * units;
             let mut real = |n: usize| -> Vec<f32> { (0..n).map(|_| 1e-3 * random.normal()).collect() };
             let (bias, scale_input, scale_state) = (real(kind.biases() * units), real(rows), real(rows));
             let mut codes = |n: usize, left: u32| -> Vec<i8> {
-                let code = |random: &mut crate::Random| (random.next_u32() as i8).max(-127);
+                let code = |random: &mut crate::random::Random| (random.next_u32() as i8).max(-127);
                 (0..n).map(|_| if random.next_u32() % 100 < left { code(&mut random) } else { 0 }).collect()
             };
             let weights = [codes(rows * inputs, left), codes(rows * units, left)];

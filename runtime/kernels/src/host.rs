@@ -1,14 +1,18 @@
 //! From records to jobs: `false`, and nothing is done, for what these kernels leave to `portable`.
 
-use super::elementwise::Order;
-use super::{
+use crate::geometry::extent;
+use crate::geometry::{Blocked, Planar};
+#[cfg(target_arch = "aarch64")]
+use crate::neon::{dispatch, dispatch_dot};
+use crate::requant::Requant;
+use crate::tiles::Operands;
+use crate::wide::elementwise::Order;
+use crate::wide::{
     Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params,
     Products, Requantise, Sum, Tiles,
 };
-use crate::geometry::{Blocked, Planar};
-use crate::portable::extent;
-use crate::tiles::Operands;
-use crate::{Requant, dispatch, dispatch_dot};
+#[cfg(target_arch = "x86_64")]
+use crate::x86::{dispatch, dispatch_dot};
 use offshoot_base::Rule;
 use offshoot_format::record::{
     Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvLinear, ConvWinograd, Depthwise,

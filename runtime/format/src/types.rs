@@ -1,0 +1,162 @@
+//! What records of several families have in common: element types, arithmetic, windows, inputs and outputs.
+
+use serde::{Deserialize, Serialize};
+
+/// What stands before every record.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OpHeader {
+    /// Index of the IR value (after the lossless passes) that this operator completes, so that a host that has
+    /// the ONNX file can name the operator and compare it with float; `u16::MAX` if it completes none (one
+    /// of several operators that make one value).
+    pub origin: u16,
+    /// Scale of the output if it is int8, else 0. Only the host uses it (to compare with float).
+    pub scale: f32,
+    /// Zero point of the output if it is int8, else 0. As `scale`.
+    pub zero_point: i8,
+}
+
+/// Element type of a tensor in the arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub enum DType {
+    I8,
+    F32,
+    I32,
+}
+
+impl DType {
+    /// Bytes an element takes; also its alignment.
+    pub const fn size(self) -> usize {
+        match self {
+            Self::I8 => 1,
+            Self::F32 | Self::I32 => 4,
+        }
+    }
+}
+
+/// Number format of a matrix-like operator and what happens to its accumulators.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Arith {
+    /// int8 activations and weights, int32 accumulation, fixed-point requantisation as in TFLite Micro.
+    ///
+    /// Blob: `bias: [i32; N]`, `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero padding to 4 bytes,
+    /// `weights: [i8]`, with N output channels and Q = N if `per_channel` else 1.
+    /// `shift` > 0 shifts left, < 0 right (TFLite's sign). The bias is TFLite's: zero points are **not**
+    /// folded into it.
+    I8 {
+        /// Zero point of the input.
+        in_zp: i8,
+        /// Zero point of the output.
+        out_zp: i8,
+        /// One multiplier and shift for each output channel, or one for all.
+        per_channel: bool,
+        /// Fused activation: bounds of the output; `None` is (-128, 127).
+        clamp: Option<(i8, i8)>,
+    },
+    /// float32. Blob: `bias: [f32; N]`, `weights: [f32]`.
+    F32 {
+        /// Fused activation: bounds of the output.
+        clamp: Option<(f32, f32)>,
+    },
+}
+
+impl Arith {
+    /// Element type of input and output.
+    pub const fn dtype(&self) -> DType {
+        match self {
+            Self::I8 { .. } => DType::I8,
+            Self::F32 { .. } => DType::F32,
+        }
+    }
+}
+
+/// Sliding window of a convolution or a pool: kernel, stride, dilation, padding (top, left, bottom, right).
+///
+/// Output height is `(h + top + bottom - (dilation_h * (k_h - 1) + 1)) / stride_h + 1`, likewise width.
+/// Two encodings, because nearly all windows fit in nibbles.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WindowRepr {
+    /// `kernel` as is; the others as nibbles: `stride` = h << 4 | w, `dilation` likewise,
+    /// `pad` = [top << 4 | left, bottom << 4 | right].
+    Small {
+        /// Height, width.
+        kernel: [u8; 2],
+        /// Height << 4 | width.
+        stride: u8,
+        /// Height << 4 | width.
+        dilation: u8,
+        /// top << 4 | left, bottom << 4 | right.
+        pad: [u8; 2],
+    },
+    /// The general case.
+    Wide(Window),
+}
+
+/// Sliding window, unpacked. See [`WindowRepr`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct Window {
+    /// Height, width.
+    pub kernel: [u16; 2],
+    /// Height, width; at least 1.
+    pub stride: [u16; 2],
+    /// Height, width; at least 1.
+    pub dilation: [u16; 2],
+    /// Top, left, bottom, right.
+    pub pad: [u16; 4],
+}
+
+impl From<Window> for WindowRepr {
+    fn from(w: Window) -> Self {
+        let nibble = |v: u16| v < 16;
+        let small = w.kernel.iter().all(|&k| k < 256)
+            && w.stride.iter().chain(&w.dilation).chain(&w.pad).all(|&v| nibble(v));
+        if !small {
+            return Self::Wide(w);
+        }
+        let pack = |a: u16, b: u16| (a << 4 | b) as u8;
+        Self::Small {
+            kernel: [w.kernel[0] as u8, w.kernel[1] as u8],
+            stride: pack(w.stride[0], w.stride[1]),
+            dilation: pack(w.dilation[0], w.dilation[1]),
+            pad: [pack(w.pad[0], w.pad[1]), pack(w.pad[2], w.pad[3])],
+        }
+    }
+}
+
+impl From<WindowRepr> for Window {
+    fn from(r: WindowRepr) -> Self {
+        match r {
+            WindowRepr::Wide(w) => w,
+            WindowRepr::Small { kernel, stride, dilation, pad } => {
+                let (hi, lo) = (|v: u8| u16::from(v >> 4), |v: u8| u16::from(v & 15));
+                Self {
+                    kernel: [u16::from(kernel[0]), u16::from(kernel[1])],
+                    stride: [hi(stride), lo(stride)],
+                    dilation: [hi(dilation), lo(dilation)],
+                    pad: [hi(pad[0]), lo(pad[0]), hi(pad[1]), lo(pad[1])],
+                }
+            }
+        }
+    }
+}
+
+/// A graph input or output: where it lies and how to read it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IoRepr {
+    /// Arena offset, bytes.
+    pub offset: u32,
+    /// Element type.
+    pub dtype: DType,
+    /// Scale (int8 only, else 0).
+    pub scale: f32,
+    /// Zero point (int8 only, else 0).
+    pub zero_point: i8,
+    /// Number of axes, at most 6.
+    pub rank: u8,
+    /// Shape as it lies in the arena; axes from `rank` on are 1.
+    pub shape: [u16; 6],
+    /// The ONNX tensor has its channels first: its axis order is rank-1 moved to axis 1. The arena holds it
+    /// channels-last; hosts permute.
+    pub channels_last_of_first: bool,
+}

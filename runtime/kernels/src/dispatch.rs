@@ -1,0 +1,253 @@
+//! The best kernel of this build and processor for each job, else the portable one.
+
+#[cfg(arm_dsp)]
+use crate::arm_dsp;
+use crate::geometry::{Blocked, Planar};
+#[cfg(wide)]
+use crate::host;
+use crate::portable;
+use crate::random::Random;
+use crate::requant::Requant;
+use crate::tiles::{Blocks, Halves, Operands};
+use offshoot_base::{Memory, Rule, Span};
+use offshoot_format::record;
+
+/// Whether the kernels of this build are those of the Arm DSP extension, which do whole convolutions and need no other order
+/// of steps beside their own.
+pub const ARM_DSP: bool = cfg!(arm_dsp);
+
+/// A kernel of an instruction set, if it takes the record, else `portable`'s.
+macro_rules! kernel {
+    ($name:ident($($argument:ident: $type:ty),*)) => {
+        #[doc = concat!("See [`portable::", stringify!($name), "`].")]
+        pub fn $name($($argument: $type),*) {
+            #[cfg(wide)]
+            if host::$name($($argument),*) {
+                return;
+            }
+            portable::$name($($argument),*);
+        }
+    };
+}
+
+kernel!(conv2d_i8(r: &record::Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
+kernel!(depthwise_i8(r: &record::Depthwise, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &mut [i8]));
+kernel!(fully_connected_i8(
+    r: &record::FullyConnected,
+    q: &Requant<'_>,
+    weights: &[i8],
+    src: &[i8],
+    dst: &mut [i8]
+));
+kernel!(requantize(r: &record::Requantize, data: &mut [i8]));
+
+/// Products of int8 rows with a vector; see [`portable::products_i8`].
+pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::products_i8(weights, x, zero, sums) {
+        return;
+    }
+    #[cfg(wide)]
+    if host::products_i8(weights, x, zero, sums) {
+        return;
+    }
+    portable::products_i8(weights, x, zero, sums);
+}
+
+/// Two int8 operands, element by element; see [`portable::binary_i8`].
+pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
+    #[cfg(wide)]
+    if host::binary_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
+    portable::binary_i8(r, multiplier, shift, b, dst);
+}
+
+/// int8 pool; see [`portable::pool_i8`].
+pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_dsp)]
+    if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
+        return;
+    }
+    #[cfg(wide)]
+    if host::pool_i8(r, src, dst) {
+        return;
+    }
+    portable::pool_i8(r, src, dst);
+}
+
+#[cfg(not(arm_dsp))]
+pub use crate::portable::{add_errors, add_windows, energy, select, select_errors};
+
+/// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
+/// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
+/// writes to; `error` gives that of a feature. `false`, and nothing is added, where
+/// that is not faster.
+#[cfg(not(arm_dsp))]
+pub fn add_planes(
+    tensors: &crate::gradient::Tensors<'_>,
+    plan: &crate::gradient::planes::Plan,
+    _channel: usize,
+    grid: &crate::gradient::grid::Grid,
+    _error: impl Fn(usize) -> i32,
+    _sums: &mut [i32],
+    _totals: &mut [i32; 4],
+    (room, is_first): (&mut [i32], bool),
+) -> bool {
+    // The memory that a step is seen to use is the same everywhere: the host tells what a device takes.
+    let words = plan.words(tensors.geometry, grid.cells[0] * grid.cells[1]);
+    if let Some(room) = room.get_mut(..words).filter(|_| is_first) {
+        room.fill(0);
+    }
+    false
+}
+
+/// Steps of a line of blocked weights at once; `None`, and nothing is done, where there is no faster way.
+#[cfg(not(arm_dsp))]
+pub fn step_line(
+    _halves: &mut [i16],
+    _upper: bool,
+    _fine: &mut [i8],
+    _gradients: &[i32],
+    _factor: (i32, u32),
+    _random: &mut Random,
+) -> Option<i32> {
+    None
+}
+
+#[cfg(arm_dsp)]
+pub use crate::arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
+
+#[cfg(arm_dsp)]
+pub use crate::arm_dsp::fully_connected_coded;
+#[cfg(not(arm_dsp))]
+pub use crate::portable::fully_connected_coded;
+
+/// Pairs of output pixels of a tiled convolution, in the record's order; `lanes` is the scratch for their gathered inputs, if
+/// they are gathered. `false`, and nothing is done, where no kernel of the instruction set takes it.
+///
+/// # Errors
+/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
+#[inline(always)]
+pub fn conv_blocks(
+    r: &record::ConvBlocked,
+    g: &Blocked,
+    q: &Requant<'_>,
+    blocks: Blocks<'_>,
+    operands: &mut Operands<'_>,
+    lanes: Option<Span>,
+) -> Result<bool, Rule> {
+    #[cfg(arm_dsp)]
+    return arm_dsp::conv_blocks(r, g, q, blocks, operands, lanes).map(|()| true);
+    #[cfg(wide)]
+    if let (Halves::Stored(weights), Some(_)) = (blocks.weights, lanes) {
+        return host::conv_blocks(r, g, q, weights, operands);
+    }
+    #[cfg(not(arm_dsp))]
+    {
+        let _ = (r, g, q, blocks, operands, lanes);
+        Ok(false)
+    }
+}
+
+/// Strips of pairs of output pixels with exact single-multiply requantisation; `lanes` holds gathered inputs, `tile` the
+/// unpacked weights of a block if there are such. `false`, and nothing is done, where no kernel of the instruction set takes it.
+///
+/// # Errors
+/// [`Rule::ArenaBounds`] for places beyond the arena.
+#[inline(always)]
+pub fn conv_linear(
+    r: &record::ConvLinear,
+    g: &Blocked,
+    words: &[i32],
+    operands: &mut Operands<'_>,
+    (lanes, tile): (Span, Option<Span>),
+) -> Result<bool, Rule> {
+    let _ = (lanes, tile);
+    #[cfg(arm_dsp)]
+    return arm_dsp::conv_linear(r, g, words, operands, (lanes, tile)).map(|()| true);
+    #[cfg(wide)]
+    return host::conv_linear(r, g, words, operands);
+    #[cfg(not(any(arm_dsp, wide)))]
+    {
+        let _ = (r, g, words, operands);
+        Ok(false)
+    }
+}
+
+/// Convolution by F(2, 3); `lanes` is the scratch for the components of tiles.
+///
+/// # Errors
+/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Overlap`] if input and output overlap.
+pub fn conv_winograd(
+    r: &record::ConvWinograd,
+    q: &Requant<'_>,
+    weights: &[i16],
+    operands: &mut Operands<'_>,
+    lanes: Span,
+) -> Result<(), Rule> {
+    #[cfg(arm_dsp)]
+    if arm_dsp::conv_winograd(r, q, weights, operands, lanes)? {
+        return Ok(());
+    }
+    let _ = lanes;
+    let (src, dst) = (operands.src, operands.dst);
+    let mut memory = Memory::new(operands.arena, &[]);
+    let (src, dst) = memory.split(src, dst)?;
+    #[cfg(wide)]
+    if host::conv_winograd(r, q, weights, src, dst) {
+        return Ok(());
+    }
+    portable::conv_winograd(r, q, weights, src, dst);
+    Ok(())
+}
+
+/// Depthwise convolution, channel by channel; `planes` is the scratch for gathered rows. `false`, and nothing is done, where no
+/// kernel of the instruction set takes it.
+///
+/// # Errors
+/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
+#[inline(always)]
+pub fn depthwise_planar(
+    r: &record::DepthwisePlanar,
+    g: &Planar,
+    q: &Requant<'_>,
+    weights: &[i8],
+    operands: &mut Operands<'_>,
+    planes: Span,
+) -> Result<bool, Rule> {
+    let _ = planes;
+    #[cfg(arm_dsp)]
+    return arm_dsp::depthwise_planar(r, g, q, weights, operands, planes);
+    #[cfg(wide)]
+    return host::depthwise_planar(r, g, q, weights, operands);
+    #[cfg(not(any(arm_dsp, wide)))]
+    {
+        let _ = (r, g, q, weights, operands);
+        Ok(false)
+    }
+}
+
+/// The outputs of some channels of one pixel; see [`portable::conv_vector`].
+pub fn conv_vector(
+    g: &Blocked,
+    q: &Requant<'_>,
+    (first, weights): (usize, &[i16]),
+    src: &[i8],
+    dst: &mut [i8],
+) {
+    #[cfg(wide)]
+    if first == 0 && host::conv_vector(g, q, weights, src, dst) {
+        return;
+    }
+    portable::conv_vector(g, q, (first, weights), src, dst);
+}
+
+#[cfg(arm_dsp)]
+pub use crate::arm_dsp::{add_sparse, requantise_sums};
+#[cfg(not(arm_dsp))]
+pub use crate::portable::{add_sparse, requantise_sums};

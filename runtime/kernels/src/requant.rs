@@ -1,0 +1,32 @@
+//! [`Requant`]: from sums of products to int8.
+
+/// Requantisation of int32 accumulators, read from an operator's record and blob.
+#[derive(Clone, Copy, Debug)]
+pub struct Requant<'a> {
+    /// One an output channel.
+    pub bias: &'a [i32],
+    /// One an output channel, or one for all.
+    pub multiplier: &'a [i32],
+    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`offshoot_format::linear`].
+    pub shift: &'a [i8],
+    /// Zero point of the input.
+    pub in_zp: i32,
+    /// Zero point of the output.
+    pub out_zp: i32,
+    /// Lower bound of the output.
+    pub min: i32,
+    /// Upper bound of the output.
+    pub max: i32,
+}
+
+impl Requant<'_> {
+    /// Multiplier and shift of an output channel.
+    #[inline]
+    pub fn scale(&self, channel: usize) -> (i32, i8) {
+        if self.multiplier.len() == 1 {
+            (self.multiplier[0], self.shift[0])
+        } else {
+            (self.multiplier[channel], self.shift[channel])
+        }
+    }
+}

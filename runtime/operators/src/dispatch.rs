@@ -1,0 +1,137 @@
+//! From a record to its operator, for every kind but fused row tiles, which hold such records.
+
+use crate::operator::{InPlace, Operator};
+use offshoot_base::{Limits, Memory, Rule, Span};
+use offshoot_format::record::{DType, Record};
+
+/// Calls a method of the operator that the record belongs to, if that operator is built.
+macro_rules! dispatch {
+    ($record:expr, $r:ident => $call:expr, else $other:expr) => {
+        match $record {
+            Record::Conv2d($r) if cfg!(feature = "op-conv2d") => $call,
+            Record::Depthwise($r) if cfg!(feature = "op-depthwise") => $call,
+            Record::ConvTranspose($r) if cfg!(feature = "op-conv-transpose") => $call,
+            Record::FullyConnected($r) if cfg!(feature = "op-fully-connected") => $call,
+            Record::MatMul($r) if cfg!(feature = "op-matmul") => $call,
+            Record::Pool($r) if cfg!(feature = "op-pool") => $call,
+            Record::Binary($r) if cfg!(feature = "op-binary") => $call,
+            Record::Unary($r) if cfg!(feature = "op-unary") => $call,
+            Record::Lut($r) if cfg!(feature = "op-lut") => $call,
+            Record::PRelu($r) if cfg!(feature = "op-prelu") => $call,
+            Record::Requantize($r) if cfg!(feature = "op-requantize") => $call,
+            Record::Softmax($r) if cfg!(feature = "op-softmax") => $call,
+            Record::LayerNorm($r) if cfg!(feature = "op-layer-norm") => $call,
+            Record::Copy($r) if cfg!(feature = "op-copy") => $call,
+            Record::Fill($r) if cfg!(feature = "op-fill") => $call,
+            Record::Pad($r) if cfg!(feature = "op-pad") => $call,
+            Record::Constant($r) if cfg!(feature = "op-constant") => $call,
+            Record::Resize($r) if cfg!(feature = "op-resize") => $call,
+            Record::Reduce($r) if cfg!(feature = "op-reduce") => $call,
+            Record::ArgMax($r) if cfg!(feature = "op-argmax") => $call,
+            Record::Quantize($r) if cfg!(feature = "op-quantize") => $call,
+            Record::Dequantize($r) if cfg!(feature = "op-dequantize") => $call,
+            Record::ConvBlocked($r) if cfg!(feature = "op-conv-blocked") => $call,
+            Record::DepthwisePlanar($r) if cfg!(feature = "op-depthwise-planar") => $call,
+            Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
+            Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
+            Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
+            Record::ConvLinear($r) if cfg!(feature = "op-conv-linear") => $call,
+            Record::DepthwiseLinear($r) if cfg!(feature = "op-depthwise-linear") => $call,
+            Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
+            Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
+            Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
+            Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
+            Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
+            Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
+            // Kinds that are not built. Named one by one: a new record without an arm above does not compile.
+            Record::Conv2d(_)
+            | Record::Depthwise(_)
+            | Record::ConvTranspose(_)
+            | Record::FullyConnected(_)
+            | Record::MatMul(_)
+            | Record::Pool(_)
+            | Record::Binary(_)
+            | Record::Unary(_)
+            | Record::Lut(_)
+            | Record::PRelu(_)
+            | Record::Requantize(_)
+            | Record::Softmax(_)
+            | Record::LayerNorm(_)
+            | Record::Copy(_)
+            | Record::Fill(_)
+            | Record::Pad(_)
+            | Record::Constant(_)
+            | Record::Resize(_)
+            | Record::Reduce(_)
+            | Record::ArgMax(_)
+            | Record::Quantize(_)
+            | Record::Dequantize(_)
+            | Record::ConvBlocked(_)
+            | Record::DepthwisePlanar(_)
+            | Record::ConvWinograd(_)
+            | Record::FullyConnectedCoded(_)
+            | Record::ConvPacked(_)
+            | Record::ConvLinear(_)
+            | Record::DepthwiseLinear(_)
+            | Record::Recurrent(_)
+            | Record::ConvNested(_)
+            | Record::DepthwiseNested(_)
+            | Record::FullyConnectedSparse(_)
+            | Record::ConvSparse(_)
+            | Record::RecurrentSparse(_)
+            | Record::Stage(_) => $other,
+        }
+    };
+}
+
+/// See [`Operator::check`].
+///
+/// # Errors
+/// The rule that the record breaks.
+pub(crate) fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
+    dispatch!(record, r => r.check(limits), else Err(Rule::Format))
+}
+
+/// See [`Operator::output`].
+///
+/// # Errors
+/// The rule that the record breaks.
+pub(crate) fn output(record: &Record) -> Result<Span, Rule> {
+    dispatch!(record, r => r.output(), else Err(Rule::Format))
+}
+
+/// See [`Operator::run`].
+///
+/// # Errors
+/// None for a record that [`check`] takes.
+pub(crate) fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
+    dispatch!(record, r => r.run(memory), else Err(Rule::Format))
+}
+
+/// See [`Operator::output_dtype`]; int8 for an operator that is not built.
+pub(crate) fn output_dtype(record: &Record) -> DType {
+    dispatch!(record, r => r.output_dtype(), else DType::I8)
+}
+
+/// See [`Operator::macs`].
+pub(crate) fn macs(record: &Record) -> u64 {
+    dispatch!(record, r => r.macs(), else 0)
+}
+
+/// See [`Operator::weights`].
+pub(crate) fn weights(record: &Record) -> u64 {
+    dispatch!(record, r => r.weights(), else 0)
+}
+
+/// See [`Operator::scratch`].
+///
+/// # Errors
+/// The rule that the record breaks.
+pub(crate) fn scratch(record: &Record, blobs: &[u8]) -> Result<u32, Rule> {
+    dispatch!(record, r => r.scratch(blobs), else Err(Rule::Format))
+}
+
+/// See [`Operator::in_place`].
+pub(crate) fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
+    dispatch!(record, r => r.in_place(blobs), else InPlace::Apart)
+}
