@@ -1,7 +1,8 @@
 //! Recurrent layers, and all that a step computes: what gradients through time are made of.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, Ix3, IxDyn, concatenate, s};
-use offshoot::kernels::portable::{sigmoid, unary};
+use offshoot::kernels::portable::unary;
+use offshoot::kernels::recurrent::sigmoid;
 use offshoot_ir::{RecurrentKind, Returns, UnaryKind};
 
 /// A recurrent layer with its weights, as [`offshoot_ir::Op::Recurrent`] has them.
