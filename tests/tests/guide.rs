@@ -188,7 +188,9 @@ fn commands_of_the_repository_name_what_exists() {
                 let words: Vec<&str> = line.split_whitespace().collect();
                 let after = |flag: &str| words.iter().position(|w| *w == flag).and_then(|i| words.get(i + 1));
                 match words[0] {
-                    "cargo" if words[1] == "xtask" => assert!(["bench", "single"].contains(&words[2]), "{at}"),
+                    "cargo" if words[1] == "xtask" => {
+                        assert!(["bench", "single"].contains(&words[2]), "{at}")
+                    }
                     "cargo" => {
                         let folder = manifest(after("-p").unwrap_or_else(|| panic!("{at}")));
                         let folder = folder.unwrap_or_else(|| panic!("{at}: no such package"));

@@ -122,7 +122,10 @@ mod tests {
         for file in FILES {
             let text = std::fs::read_to_string(root.join(file)).unwrap();
             let wanted = rewritten(&text, &numbers).unwrap();
-            assert!(text == wanted, "{file} differs from the committed figures: cargo xtask bench --document");
+            assert!(
+                text == wanted,
+                "{file} differs from the committed figures: cargo xtask bench --document"
+            );
             assert!(text.contains(OPEN), "{file} holds no table");
         }
     }
@@ -132,10 +135,15 @@ mod tests {
         let numbers = Numbers::read(&crate::bench::root()).unwrap();
         let text = "a\n<!-- table: single -->\nold\n<!-- end -->\nb\n";
         let new = rewritten(text, &numbers).unwrap();
-        assert!(new.starts_with("a\n<!-- table: single -->\n|") && new.ends_with("<!-- end -->\nb\n"), "{new}");
+        assert!(
+            new.starts_with("a\n<!-- table: single -->\n|") && new.ends_with("<!-- end -->\nb\n"),
+            "{new}"
+        );
         assert!(!new.contains("old"));
         assert_eq!(rewritten(&new, &numbers).unwrap(), new);
-        for wrong in ["<!-- table: nothing -->\n<!-- end -->", "<!-- table: single -->\n", "<!-- table: single"] {
+        for wrong in
+            ["<!-- table: nothing -->\n<!-- end -->", "<!-- table: single -->\n", "<!-- table: single"]
+        {
             assert!(rewritten(wrong, &numbers).is_err(), "{wrong}");
         }
     }

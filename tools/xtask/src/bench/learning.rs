@@ -38,7 +38,8 @@ fn goals(results: &Results, protocol: &dyn Protocol) -> String {
         (!all.is_empty()).then(|| all.iter().sum::<f64>() / all.len() as f64)
     };
     let judged = |goal: &Goal| goal.judge(mean, &protocol.columns());
-    let line = |(met, text): (bool, String)| format!("- {}: {text}\n", if met { "met" } else { "**missed**" });
+    let line =
+        |(met, text): (bool, String)| format!("- {}: {text}\n", if met { "met" } else { "**missed**" });
     protocol.goals().iter().filter_map(judged).map(line).collect()
 }
 

@@ -93,9 +93,15 @@ impl HostSpeed {
 
 /// Firmware of one model, network by network; TFLite Micro's code beside it.
 pub fn single(reports: &[single::Report]) -> String {
-    let columns =
-        ["network", "target", "code and constants without the model, bytes (TFLM)", "model", "statics", "stack"]
-            .map(String::from);
+    let columns = [
+        "network",
+        "target",
+        "code and constants without the model, bytes (TFLM)",
+        "model",
+        "statics",
+        "stack",
+    ]
+    .map(String::from);
     let row = |r: &single::Report| {
         let peer = peers::tflm_cortex_m4(&r.model).and_then(|p| p.code_bytes);
         let code = match peer {
