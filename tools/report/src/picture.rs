@@ -30,9 +30,17 @@ pub fn network(stages: &[Stage]) -> String {
     for (i, stage) in stages.iter().enumerate() {
         depth[i] = stage.inputs.iter().filter(|&&j| j < i).map(|&j| depth[j] + 1).max().unwrap_or(0);
     }
-    // A column of its own for whatever has the same depth as an operator before it.
-    let column: Vec<usize> =
-        (0..stages.len()).map(|i| depth[..i].iter().filter(|&&d| d == depth[i]).count()).collect();
+    // How many operators follow: the longest branch goes straight down, shorter ones stand beside it.
+    let mut follow = vec![0usize; stages.len()];
+    for (i, stage) in stages.iter().enumerate().rev() {
+        for &j in stage.inputs.iter().filter(|&&j| j < i) {
+            follow[j] = follow[j].max(follow[i] + 1);
+        }
+    }
+    let before = |i: usize, j: usize| (follow[j], i) > (follow[i], j);
+    let column: Vec<usize> = (0..stages.len())
+        .map(|i| (0..stages.len()).filter(|&j| j != i && depth[j] == depth[i] && before(i, j)).count())
+        .collect();
     let rows = depth.iter().max().map_or(0, |d| d + 1);
     let columns = column.iter().max().map_or(1, |c| c + 1);
     let (width, height) = (STEP.0 * columns as f64 + 60.0, STEP.1 * rows as f64 + 10.0);

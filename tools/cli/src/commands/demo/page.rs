@@ -41,7 +41,7 @@ pub(super) fn page(
         facts.push(("on shifted data, after learning", change));
     }
     page.paragraph(&format!(
-        "{}. Everything on this page was computed by the runtime that runs on the device.",
+        "A model for {}. The int8 answers are those of the runtime that runs on the device, bit for bit.",
         model.what
     ));
     page.facts(facts);
@@ -105,7 +105,10 @@ fn stages(graph: &Graph) -> Vec<Stage> {
             graph.value(node.output).shape.iter().skip(1).map(ToString::to_string).collect();
         Stage {
             title: format!("{}{kernel}: {}", node.op.name(), tail(&node.name, 22)),
-            detail: format!("{}, {} MACs", shape.join(" × "), thousands(macs)),
+            detail: match macs {
+                0 => shape.join(" × "),
+                _ => format!("{}, {} MACs", shape.join(" × "), thousands(macs)),
+            },
             share: macs as f64 / total,
             inputs: node.inputs.iter().filter_map(|id| writer(*id)).collect(),
         }
@@ -165,12 +168,12 @@ fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]
     let most = l.curve.last().map_or(0.0, |p| p.samples as f64);
     let without = vec![(0.0, 100.0 * l.curve_without), (most, 100.0 * l.curve_without)];
     let series = [
-        ("adapt: input statistics, local rules, discriminant".to_owned(), line(|p| p.adapt)),
+        ("adapt".to_owned(), line(|p| p.adapt)),
         ("last layer alone".to_owned(), line(|p| p.last_layer)),
         ("no learning".to_owned(), without),
     ];
     let svg = plot::lines(&series, "labelled samples, each seen twice", "accuracy, %");
-    page.figure(&svg.or_fail(Kind::Internal, HELP)?, "accuracy on samples that were never learned from");
+    page.figure(&svg.or_fail(Kind::Internal, HELP)?, "accuracy on samples that were never learned from; adapt: input statistics, local rules for hidden layers, a discriminant as head");
     let counts = super::confusion(classes.len(), labels, &l.before);
     page.figure(&picture::confusion(&names(classes), &counts), "shifted test samples before learning");
     let counts = super::confusion(classes.len(), labels, &l.after);
