@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod front;
 pub mod html;
+pub mod picture;
 pub mod plot;
 pub mod table;
 

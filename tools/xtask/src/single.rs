@@ -15,7 +15,7 @@ use offshoot_report::table::thousands;
 use offshoot_target::qemu::Emulator;
 use offshoot_target::transport::Transport;
 use offshoot_target::{BOARDS, Board, firmware};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Arguments of `single`.
 #[derive(Clone, Debug, clap::Args)]
@@ -34,8 +34,10 @@ pub struct Args {
 }
 
 /// What the firmware takes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
+    /// File name of the model, without its ending.
+    pub model: String,
     /// Board.
     pub target: String,
     /// Cargo features of the runtime.
@@ -146,6 +148,7 @@ pub fn execute(elf: &Path, model: &Path, target: &str, sample: &[u8]) -> Result<
     let unused = stack.iter().take_while(|&&b| b == PAINT).count();
     let model_bytes = file.bytes().len() as u64;
     Ok(Report {
+        model: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         target: target.to_owned(),
         features: features(model)?,
         code_bytes: firmware::code_bytes(elf)? - model_bytes,

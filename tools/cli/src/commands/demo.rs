@@ -1,20 +1,24 @@
 //! `offshoot demo`: the whole way on a shipped model, with nothing but this binary.
 
+mod learning;
+mod page;
+
 use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_data::npy::{self, Array};
-use offshoot_export::LearningPlan;
-use offshoot_report::table::{tail, thousands};
-use offshoot_report::{Page, Table, plot};
+use offshoot_data::synth::Task;
+use offshoot_report::Table;
+use offshoot_report::table::thousands;
 use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
 
 use super::compile;
-use super::{eval, inspect, learn, parse_target, profile};
+use super::{eval, parse_target, profile};
 use crate::batch::{self, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
+use crate::metrics::argmax;
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
@@ -27,6 +31,15 @@ struct Shipped {
     test_x: &'static [u8],
     test_y: &'static [u8],
     shifted: Option<Shifted>,
+}
+
+impl Shipped {
+    /// The generator of its data.
+    fn task(&self) -> Result<Task> {
+        let missing =
+            || Failure::new(Kind::Internal, format!("{} has no generator", self.name), "report this");
+        Task::ALL.into_iter().find(|t| t.name() == self.name).ok_or_else(missing)
+    }
 }
 
 /// Data that is unlike what the model was trained on: samples and labels to learn from, and to test on.
@@ -80,6 +93,16 @@ const MODELS: [Shipped; 3] = [
     shipped!("tones", "sounds as spectrograms, a depthwise-separable network", None),
 ];
 
+/// Samples and what was answered, for the page.
+struct Answers {
+    x: Array,
+    labels: Vec<usize>,
+    float: Vec<Vec<f32>>,
+    int8: Vec<Vec<f32>>,
+    shifted_x: Array,
+    shifted_labels: Vec<usize>,
+}
+
 /// Arguments of `demo`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
@@ -119,8 +142,10 @@ pub struct Report {
     pub profile: profile::Report,
     /// Whether host and target gave the same bits; null without a target.
     pub equal: Option<bool>,
+    /// How often test samples of each class (outer) were taken for each class, int8.
+    pub confusion: Vec<Vec<u32>>,
     /// Adaptation to shifted data, if the model has any.
-    pub learn: Option<learn::Report>,
+    pub learn: Option<learning::Learned>,
     /// Page written.
     pub report: String,
 }
@@ -142,7 +167,17 @@ impl Outcome for Report {
             None => "\nwith --target qemu:cortex-m4 the same runs on an emulated board".to_owned(),
         };
         let learned = self.learn.as_ref().map_or(String::new(), |l| {
-            format!("\n\nlearning on shifted data ({}), without backpropagation:\n{}", l.target, l.render())
+            format!(
+                "\n\n{}: learning from {} labelled samples on {}, without backpropagation, takes accuracy from {:.1} to {:.1} %, \
+                 in {} bytes of arena\n\n{}\n",
+                l.what,
+                l.samples,
+                l.report.target,
+                100.0 * l.report.accuracy_before,
+                100.0 * l.report.accuracy_after,
+                thousands(l.report.train_arena_bytes),
+                l.bars()
+            )
         });
         format!("{table}\n\n{}{bits}{learned}\nlook at {}", self.profile.render(), self.report)
     }
@@ -175,8 +210,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let results = batch::run(ui, &file, &inputs, &Target::Host)?;
     let port = batch::output_port(&off, 0)?;
     let outputs: Vec<Vec<f32>> = results.iter().filter_map(|r| r.first()).map(|b| port.decode(b)).collect();
-    let accuracy_int8 = eval::top1(&outputs, &y)?;
-    let accuracy_float = eval::top1(&float_outputs(&graph, &x)?, &y)?;
+    let float = float_outputs(&graph, &x)?;
+    let (accuracy_int8, accuracy_float) = (eval::top1(&outputs, &y)?, eval::top1(&float, &y)?);
 
     let (costs, equal) = match &args.target {
         None => {
@@ -185,9 +220,17 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
         Some(name) => on_target(ui, name, &file, &inputs, &made.graph)?,
     };
+    let task = model.task()?;
+    let target = args.target.as_deref().map_or(Ok(Target::Host), parse_target)?;
     let learned = match &model.shifted {
-        Some(shifted) => Some(adapt(ui, shifted, &graph, &samples, args.target.as_deref())?),
+        Some(shifted) => Some(learning::adapt(ui, task, shifted, &graph, &samples, &target)?),
         None => None,
+    };
+    let labels = classes_of(&y)?;
+    let guessed: Vec<usize> = outputs.iter().map(|scores| argmax(scores)).collect();
+    let shifted = match &model.shifted {
+        Some(shifted) => (parse(shifted.test[0])?, classes_of(&parse(shifted.test[1])?)?),
+        None => (x.clone(), vec![]),
     };
     let report = Report {
         model: model.name.into(),
@@ -201,10 +244,13 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         count: inputs.count(),
         profile: costs,
         equal,
+        confusion: confusion(task.classes().len(), &labels, &guessed),
         learn: learned,
         report: args.report.display().to_string(),
     };
-    let html = page(model, &report, &made, &off)?;
+    let answers =
+        Answers { x, labels, float, int8: outputs, shifted_x: shifted.0, shifted_labels: shifted.1 };
+    let html = page::page(model, task, &report, &made, &off, &answers)?;
     offshoot_report::write_atomically(&args.report, html.as_bytes())
         .map_err(|e| Failure::writing(&args.report, &e))?;
     Ok(report)
@@ -214,28 +260,20 @@ fn parse(bytes: &[u8]) -> Result<Array> {
     npy::parse(bytes).or_fail(Kind::Internal, "the shipped data is damaged: build again")
 }
 
-/// Compiles the model to learn, and lets its last layer learn from shifted data.
-fn adapt(
-    ui: &Ui,
-    shifted: &Shifted,
-    graph: &offshoot_ir::Graph,
-    samples: &[Vec<ArrayD<f32>>],
-    target: Option<&str>,
-) -> Result<learn::Report> {
-    ui.note(&format!("learning on the device: {}", shifted.what));
-    let plan = LearningPlan {
-        layers: Some(vec![offshoot_export::learning::LAST.into()]),
-        rate: 1.0,
-        ..LearningPlan::default()
-    };
-    let args = compile::Args { plan: Some(Box::new(plan)), ..compile::Args::default() };
-    let made = compile::make(ui, graph.clone(), samples, &args, None)?;
-    let file = OffFile::from_bytes(&made.compiled.bytes);
-    let pair = |[x, y]: [&[u8]; 2]| Ok((parse(x)?, parse(y)?));
-    let (train, test) = (pair(shifted.train)?, pair(shifted.test)?);
-    let wish = learn::Wish { epochs: 5, ..learn::Wish::default() };
-    let target = target.map_or(Ok(Target::Host), parse_target)?;
-    Ok(learn::learn(ui, &file, &train, &test, &wish, &target)?.0)
+fn classes_of(labels: &Array) -> Result<Vec<usize>> {
+    let whole = labels.to_i64().or_fail(Kind::Internal, "the shipped data is damaged: build again")?;
+    Ok(whole.iter().map(|&label| label.max(0) as usize).collect())
+}
+
+/// How often samples of each class (outer) were taken for each class.
+fn confusion(classes: usize, labels: &[usize], guessed: &[usize]) -> Vec<Vec<u32>> {
+    let mut counts = vec![vec![0; classes]; classes];
+    for (&label, &guess) in labels.iter().zip(guessed) {
+        if let Some(count) = counts.get_mut(label).and_then(|row| row.get_mut(guess)) {
+            *count += 1;
+        }
+    }
+    counts
 }
 
 fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>> {
@@ -270,63 +308,4 @@ fn on_target(
     let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
     let there = device.digests(&sample).or_fail(Kind::Device, batch::DEVICE_HELP)?;
     Ok((costs, Some(here == there)))
-}
-
-fn page(model: &Shipped, r: &Report, made: &compile::Made, off: &offshoot::Model<'_>) -> Result<String> {
-    let plot_help = "report this";
-    let operators = inspect::operators(off, Some(&made.graph));
-    let mut page = Page::new(format!("Offshoot: {}", model.name));
-    page.paragraph(model.what).facts([
-        ("float ONNX, bytes", thousands(r.onnx_bytes)),
-        ("compiled .off, bytes", thousands(r.model_bytes)),
-        ("arena (RAM), bytes", thousands(r.arena_bytes)),
-        ("proved lower bound", thousands(r.arena_lower_bound_bytes)),
-        ("accuracy, float", format!("{:.2} %", 100.0 * r.accuracy_float)),
-        ("accuracy, int8", format!("{:.2} %", 100.0 * r.accuracy_int8)),
-    ]);
-
-    page.heading(&format!("Cost of every operator on {}", r.profile.target));
-    let names: Vec<String> = r.profile.operators.iter().map(|o| o.name.clone()).collect();
-    let counted = r.profile.instructions.is_some();
-    let costs: Vec<f64> = (r.profile.operators.iter())
-        .map(|o| {
-            if counted { o.instructions.unwrap_or(0) as f64 } else { o.nanoseconds.unwrap_or(0) as f64 / 1e3 }
-        })
-        .collect();
-    let unit = if counted { "instructions" } else { "µs" };
-    page.figure(&plot::bars(&names, &costs, unit).or_fail(Kind::Internal, plot_help)?, unit);
-
-    page.heading("Memory over time");
-    let blocks: Vec<plot::Block> = (made.compiled.report.tensors.iter())
-        .map(|t| plot::Block { from: t.first, to: t.last, offset: t.offset, bytes: t.bytes })
-        .collect();
-    let svg = plot::timeline(&blocks, operators.len(), r.arena_bytes, r.arena_lower_bound_bytes);
-    page.figure(
-        &svg.or_fail(Kind::Internal, plot_help)?,
-        "every tensor in the arena; the line is the lower bound",
-    );
-
-    if let Some(q) = &made.quantisation {
-        page.heading("Quantisation").paragraph("Signal-to-noise ratio against float: higher is better.");
-        page.table(&compile::quantisation_table(q));
-    }
-    if let Some(l) = &r.learn {
-        page.heading("Learning on shifted data").paragraph(&format!(
-            "Accuracy {:.1} % before and {:.1} % after {} steps, in {} bytes of arena.",
-            100.0 * l.accuracy_before,
-            100.0 * l.accuracy_after,
-            l.steps,
-            thousands(l.train_arena_bytes)
-        ));
-        learn::page::curve(&mut page, &l.curve)?;
-    }
-    page.heading("Operators");
-    let mut table = Table::new(["operator", "kind", "MACs", "weights", "output, bytes"]);
-    for o in &operators {
-        let cells =
-            [tail(&o.name, 60), o.kind.clone(), thousands(o.macs), thousands(o.weights), thousands(o.bytes)];
-        table.row(cells);
-    }
-    page.table(&table);
-    Ok(page.render())
 }

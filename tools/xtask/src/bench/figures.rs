@@ -140,6 +140,12 @@ impl Figures {
         self.rows.iter().any(|r| r.case() == *case)
     }
 
+    /// Those of one board.
+    #[must_use]
+    pub fn of_target(&self, target: &str) -> Self {
+        Self { rows: self.rows.iter().filter(|r| r.target == target).cloned().collect() }
+    }
+
     /// What differs in `measured`. What was not measured, or had no figures, is no change.
     pub fn changes(&self, measured: &Self) -> Vec<Change> {
         let mut changes = vec![];

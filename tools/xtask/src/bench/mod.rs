@@ -1,10 +1,14 @@
 //! `cargo xtask bench`: what networks take on the emulated boards, beside TFLite Micro with CMSIS-NN and beside the
-//! committed figures ([`figures::FILE`]). Counts are deterministic: a test holds them.
+//! committed figures ([`figures::FILE`]). Counts are deterministic: a test holds them. [`document`] puts them into README.md and
+//! docs/benchmarks.md.
 
+pub mod document;
 pub mod figures;
+pub mod learning;
 pub mod measure;
 pub mod networks;
 pub mod peers;
+pub mod recorded;
 pub mod table;
 
 use std::path::{Path, PathBuf};
@@ -31,15 +35,18 @@ pub struct Args {
     /// Also the instructions of each kind of operator.
     #[arg(long)]
     pub kinds: bool,
-    /// Tables in Markdown, as in the README.
+    /// Tables in Markdown.
     #[arg(long)]
     pub markdown: bool,
     /// Writes what was measured as JSON.
     #[arg(long)]
     pub json: Option<PathBuf>,
-    /// Replaces the committed figures of what was measured.
+    /// Replaces the committed figures of what was measured, and writes the tables of the documents anew.
     #[arg(long)]
     pub update: bool,
+    /// Measures nothing: writes the tables of README.md and docs/benchmarks.md anew from the committed figures.
+    #[arg(long, conflicts_with = "update")]
+    pub document: bool,
 }
 
 /// The repository's root.
@@ -57,6 +64,9 @@ pub fn data_folder() -> PathBuf {
 /// # Errors
 /// A network does not compile, a board does not answer, a file cannot be written, or a count has grown.
 pub fn run(args: &Args) -> Result<()> {
+    if args.document {
+        return write_documents();
+    }
     let data = args.data.clone().unwrap_or_else(data_folder);
     let boards = targets(&args.target)?;
     let wanted = |n: &Network| args.network.is_empty() || args.network.iter().any(|w| n.name.contains(w));
@@ -118,7 +128,7 @@ fn compare(measured: &Figures, too_large: &[Case], update: bool) -> Result<()> {
     if update {
         committed.without(&gone).replaced_by(measured).write(&path)?;
         println!("written: {}", display(&path));
-        return Ok(());
+        return write_documents();
     }
     let grown = changes.iter().filter(|c| c.is_growth()).count();
     if grown > 0 {
@@ -130,6 +140,12 @@ fn compare(measured: &Figures, too_large: &[Case], update: bool) -> Result<()> {
     if !gone.is_empty() {
         bail!("{} networks no longer fit their boards; if that is meant: --update", gone.len());
     }
+    Ok(())
+}
+
+fn write_documents() -> Result<()> {
+    let changed = document::update(&root())?;
+    changed.iter().for_each(|path| println!("written: {}", display(path)));
     Ok(())
 }
 

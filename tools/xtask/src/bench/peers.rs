@@ -63,3 +63,15 @@ pub fn published_cycles(network: &str, target: &str) -> Option<u64> {
         _ => None,
     }
 }
+
+/// What a public network is, for readers who do not know its short name.
+pub fn title(network: &str) -> &str {
+    match network {
+        "kws" => "keywords, DS-CNN",
+        "ic" => "images, ResNet-8",
+        "vww" => "persons, MobileNet",
+        "ad" => "anomalies, autoencoder",
+        "sww" => "streaming wake word",
+        other => other,
+    }
+}

@@ -13,10 +13,15 @@ fn text(table: &Table, markdown: bool) -> String {
     if !markdown {
         return table.to_string();
     }
+    self::markdown(table.header(), table.rows())
+}
+
+/// A table in Markdown.
+pub(super) fn markdown(header: &[String], rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let mut text = line(table.header());
-    text.push_str(&format!("|{}\n", "---|".repeat(table.header().len())));
-    table.rows().iter().for_each(|row| text.push_str(&line(row)));
+    let mut text = line(header);
+    text.push_str(&format!("|{}\n", "---|".repeat(header.len())));
+    rows.iter().for_each(|row| text.push_str(&line(row)));
     text
 }
 
@@ -27,6 +32,46 @@ fn or_dash(value: Option<String>) -> String {
 /// A value, and the peer's in brackets.
 fn beside(own: u64, peer: Option<u64>) -> String {
     peer.map_or_else(|| thousands(own), |peer| format!("{} ({})", thousands(own), thousands(peer)))
+}
+
+/// MLPerf Tiny's networks beside TFLite Micro with CMSIS-NN on the emulated Cortex-M4: file, arena, instructions.
+pub fn peers(figures: &Figures, markdown: bool) -> String {
+    let title = ["network", "file, bytes: TFLM → Offshoot", "arena, bytes", "instructions", "times fewer"];
+    let mut table = Table::new(title);
+    for row in figures.rows.iter().filter(|r| r.prefer == "balanced" && r.target == "qemu:cortex-m4") {
+        let Some(peer) = peers::tflm_cortex_m4(&row.network) else { continue };
+        let change = |from: u64, to: u64| format!("{} → {}", thousands(from), thousands(to));
+        table.row([
+            peers::title(&row.network).to_owned(),
+            change(peer.model_bytes, row.model_bytes),
+            change(peer.arena_bytes, row.arena_bytes),
+            change(peer.instructions, row.instructions),
+            format!("{:.1}", peer.instructions as f64 / row.instructions.max(1) as f64),
+        ]);
+    }
+    text(&table, markdown)
+}
+
+/// One figure of every network, a column for each board; a dash where a board has no room or no model.
+pub fn by_board(figures: &Figures, figure: impl Fn(&Row) -> Option<u64>, markdown: bool) -> String {
+    let boards = boards(figures);
+    let name = |board: &&str| board.trim_start_matches("qemu:").to_owned();
+    let title = ["network", "prefer"].map(String::from).into_iter().chain(boards.iter().map(name));
+    let mut table = Table::new(title);
+    let mut seen = BTreeSet::new();
+    for row in &figures.rows {
+        if !seen.insert((&row.network, &row.prefer)) {
+            continue;
+        }
+        let same = |r: &&Row| r.network == row.network && r.prefer == row.prefer;
+        let cell = |board: &&str| {
+            let of_board = figures.rows.iter().filter(same).find(|r| r.target == *board);
+            or_dash(of_board.and_then(&figure).map(thousands))
+        };
+        let start = [row.network.clone(), row.prefer.clone()];
+        table.row(start.into_iter().chain(boards.iter().map(cell)));
+    }
+    text(&table, markdown)
 }
 
 /// What does not depend on the board: file, arena; and the stack of the first board.
@@ -105,12 +150,17 @@ pub fn kinds(figures: &Figures, markdown: bool) -> String {
 
 /// Rows of a board together, boards in the order in which they came.
 fn by_target(figures: &Figures) -> Vec<&Row> {
-    let mut targets: Vec<&str> = vec![];
+    let rows = |t: &'_ str| figures.rows.iter().filter(move |r| r.target == t).collect::<Vec<_>>();
+    boards(figures).into_iter().flat_map(rows).collect()
+}
+
+/// Boards in the order in which they came.
+fn boards(figures: &Figures) -> Vec<&str> {
+    let mut boards: Vec<&str> = vec![];
     for row in &figures.rows {
-        if !targets.contains(&row.target.as_str()) {
-            targets.push(&row.target);
+        if !boards.contains(&row.target.as_str()) {
+            boards.push(&row.target);
         }
     }
-    let rows = |t: &'_ str| figures.rows.iter().filter(move |r| r.target == t).collect::<Vec<_>>();
-    targets.into_iter().flat_map(rows).collect()
+    boards
 }
