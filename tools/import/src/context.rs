@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId, infer};
+use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, infer};
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
@@ -106,6 +106,16 @@ impl<'a> Onnx<'a> {
     /// An axis attribute, counted from the front.
     pub(crate) fn axis(&self, name: &str, default: i64, rank: usize) -> Importing<usize> {
         axis(self.int(name, default), rank)
+    }
+}
+
+/// Whether the operator gives elements of its first input as they are, whatever their type.
+fn keeps_integers(op: &Op) -> bool {
+    match op {
+        Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Concat { .. } => true,
+        Op::Pool { kind, .. } => *kind == PoolKind::Max,
+        Op::Resize(rule) => !rule.bilinear,
+        _ => false,
     }
 }
 
@@ -262,11 +272,16 @@ impl<'a> Context<'a> {
             (Op::ArgMax { .. }, _) => (DType::I32, None),
             (Op::Quantize, _) => (DType::I8, None),
             (Op::Dequantize, _) => (DType::F32, None),
-            (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(x)) => {
-                (x.dtype, x.quant.clone())
-            }
+            (op, Some(x)) if keeps_integers(op) => (x.dtype, x.quant.clone()),
             _ => (DType::F32, None),
         };
+        let joins = matches!(op, Op::Concat { .. }) && dtype == DType::I8;
+        if joins && inputs.iter().any(|id| self.graph.value(*id).dtype != DType::I8) {
+            return Err("joins integers with float32".into());
+        }
+        if joins && inputs.iter().any(|id| self.graph.value(*id).quant != quant) {
+            return Err("joins integers of different scales; use QLinearConcat".into());
+        }
         let name = self.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
@@ -361,7 +376,7 @@ impl<'a> Context<'a> {
             value.quant = Some(quant.clone());
             let Some(&n) = self.producers.get(&at) else { return };
             match (&self.graph.nodes[n].op, self.graph.nodes[n].inputs.first()) {
-                (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(&x)) => at = x,
+                (op, Some(&x)) if keeps_integers(op) && self.graph.nodes[n].inputs.len() == 1 => at = x,
                 _ => return,
             }
         }

@@ -2,7 +2,7 @@
 
 use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
 
-use crate::constant::{Constant, Elements};
+use crate::constant::Constant;
 use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
 
 /// The unary function that the node is, if it is one.
@@ -62,9 +62,6 @@ pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Im
 }
 
 pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing {
-    if let Some(folded) = integers(c, onnx, kind)? {
-        return c.bind(onnx, 0, Entry::Constant(folded));
-    }
     let op = |activation| Op::Binary { kind, activation };
     match onnx.node.input.len() {
         1 => {
@@ -88,36 +85,6 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
             Err("has no input".into())
         }
     }
-}
-
-/// Arithmetic on shapes, done now.
-fn integers(c: &Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing<Option<Constant>> {
-    if onnx.node.input.len() != 2 || !c.is_constant(onnx, 0) || !c.is_constant(onnx, 1) {
-        return Ok(None);
-    }
-    let (a, b) = (c.wanted(onnx, 0)?, c.wanted(onnx, 1)?);
-    let (Elements::I64(x), Elements::I64(y)) = (&a.elements, &b.elements) else {
-        return Ok(None);
-    };
-    let n = x.len().max(y.len());
-    if (x.len() != n && x.len() != 1) || (y.len() != n && y.len() != 1) {
-        return Ok(None);
-    }
-    let mut out = Vec::with_capacity(n);
-    for i in 0..n {
-        let (p, q) = (x[i % x.len()], y[i % y.len()]);
-        let v = match kind {
-            BinaryKind::Add => p.checked_add(q),
-            BinaryKind::Sub => p.checked_sub(q),
-            BinaryKind::Mul => p.checked_mul(q),
-            BinaryKind::Div => p.checked_div(q),
-            BinaryKind::Min => Some(p.min(q)),
-            BinaryKind::Max => Some(p.max(q)),
-        };
-        out.push(v.ok_or("integer overflow")?);
-    }
-    let shape = if x.len() == n { a.shape } else { b.shape };
-    Ok(Some(Constant::new(shape, Elements::I64(out))))
 }
 
 /// PRelu, Selu and the like that are several operators here.

@@ -1,6 +1,6 @@
 //! Gemm, MatMul.
 
-use offshoot_ir::{Activation, BinaryKind, Op};
+use offshoot_ir::{Activation, BinaryKind, Op, Quant};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx};
@@ -54,8 +54,9 @@ fn scaled(c: &Constant, factor: f32) -> Importing<Constant> {
     if factor == 1.0 {
         return Ok(c.clone());
     }
-    if c.quant.is_some() {
-        return Err("alpha and beta other than 1 of a quantised Gemm".into());
+    if let Some(quant) = c.quant.as_ref().filter(|_| factor.is_finite() && factor > 0.0) {
+        let scale = quant.scale.iter().map(|s| s * factor).collect();
+        return Ok(Constant { quant: Some(Quant { scale, ..quant.clone() }), ..c.clone() });
     }
     let values = c.to_reals().into_iter().map(|v| v * factor).collect();
     Ok(Constant::new(c.shape.clone(), Elements::F32(values)))

@@ -54,7 +54,8 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Squeeze" => movement::squeeze(c, onnx),
         "Unsqueeze" => movement::unsqueeze(c, onnx),
         "Transpose" => movement::transpose(c, onnx),
-        "Identity" | "Dropout" => movement::identity(c, onnx),
+        "Identity" => movement::identity(c, onnx),
+        "Dropout" => movement::dropout(c, onnx),
         "Cast" => movement::cast(c, onnx),
         "Concat" => movement::concat(c, onnx),
         "Split" => movement::split(c, onnx),
@@ -73,7 +74,6 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "ConstantOfShape" => shape::constant_of_shape(c, onnx),
         "Shape" => shape::shape(c, onnx),
         "Gather" => shape::gather(c, onnx),
-        "Range" => shape::range(c, onnx),
         _ => Err(format!("operator is not supported (opset {})", c.opset)),
     }
 }

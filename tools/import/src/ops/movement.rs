@@ -2,7 +2,7 @@
 
 use offshoot_ir::{DType, Op, PadMode, Quant, ValueId};
 
-use crate::constant::{Constant, Elements, MAX_RANK, count};
+use crate::constant::{MAX_RANK, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// Binds the node's output to its input 0 in another shape.
@@ -119,6 +119,16 @@ pub(crate) fn transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Transpose { perm }, vec![x], None, 0)
 }
 
+/// Dropout does nothing, unless its last input asks for training.
+pub(crate) fn dropout(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let trains = c.constant(onnx, 2)?.is_some_and(|mode| mode.to_reals().iter().any(|v| *v != 0.0));
+    let ratio = c.constant(onnx, 1)?.and_then(|ratio| ratio.to_reals().first().copied()).unwrap_or(0.5);
+    if trains && ratio != 0.0 {
+        return Err("training_mode: export the model for inference".into());
+    }
+    identity(c, onnx)
+}
+
 pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if onnx.output(1).is_some() {
         return Err("the mask as an output: export the model for inference".into());
@@ -131,16 +141,7 @@ pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let to = onnx.int("to", 1);
     if c.is_constant(onnx, 0) {
-        let x = c.wanted(onnx, 0)?;
-        let elements = match to {
-            6 | 7 => Elements::I64(match x.to_ints() {
-                Some(v) => v,
-                None => x.to_reals().iter().map(|v| *v as i64).collect(),
-            }),
-            1 | 11 => Elements::F32(x.to_reals()),
-            _ => return Err(format!("a constant cast to element type {to}")),
-        };
-        return c.bind(onnx, 0, Entry::Constant(Constant::new(x.shape, elements)));
+        return Err(format!("a constant cast to element type {to}"));
     }
     let x = c.value(onnx, 0)?;
     if c.graph.value(x).dtype == DType::I8 {
@@ -173,14 +174,6 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 
 pub(crate) fn concat(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let n = onnx.node.input.len();
-    if n > 0 && (0..n).all(|i| c.is_constant(onnx, i)) {
-        let parts: Vec<Constant> = (0..n).map(|i| c.wanted(onnx, i)).collect::<Importing<_>>()?;
-        if let Some(joined) = parts.iter().map(Constant::to_ints).collect::<Option<Vec<_>>>()
-            && parts.iter().all(|p| p.shape.len() == 1)
-        {
-            return c.bind(onnx, 0, Entry::Constant(Constant::ints(joined.concat())));
-        }
-    }
     let inputs: Vec<ValueId> = (0..n).map(|i| c.value(onnx, i)).collect::<Importing<_>>()?;
     let rank = inputs.first().map_or(0, |x| c.shape(*x).len());
     let axis = onnx.axis("axis", 1, rank)?;
@@ -261,15 +254,6 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         start[a] = first as usize;
         step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
         declared[a] = count as usize;
-    }
-    if c.is_constant(onnx, 0) {
-        let x = c.wanted(onnx, 0)?;
-        if shape.len() == 1 {
-            let at: Vec<usize> =
-                (0..declared[0]).map(|i| (start[0] as isize + i as isize * step[0]) as usize).collect();
-            let cut = Constant { shape: declared, elements: x.elements.gather(&at), quant: x.quant };
-            return c.bind(onnx, 0, Entry::Constant(cut));
-        }
     }
     let x = c.value(onnx, 0)?;
     c.finish(onnx, Op::Slice { start, step }, vec![x], Some(declared), 0)
