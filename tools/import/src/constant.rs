@@ -141,6 +141,23 @@ impl Constant {
         raw.iter().enumerate().map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)]).collect()
     }
 
+    /// The elements at these places, as a vector.
+    pub(crate) fn gathered(&self, at: &[usize]) -> Self {
+        Self::new(vec![at.len()], self.elements.gather(at))
+    }
+
+    /// The order along an axis turned round. Scales must not run along it.
+    pub(crate) fn reversed(&self, axis: usize) -> Self {
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        let extent = self.shape[axis];
+        let source = |i: usize| {
+            let at = i / inner % extent;
+            i + inner * (extent - 1 - at) - inner * at
+        };
+        let source: Vec<usize> = (0..self.len()).map(source).collect();
+        Self { elements: self.elements.gather(&source), ..self.clone() }
+    }
+
     /// Axes permuted: output axis i is input axis perm\[i\].
     pub(crate) fn transposed(&self, perm: &[usize]) -> Self {
         let shape: Vec<usize> = perm.iter().map(|p| self.shape[*p]).collect();

@@ -41,6 +41,8 @@ pub(crate) struct Context<'a> {
     producers: HashMap<ValueId, usize>,
     /// Elements of constants that were computed or copied into the graph.
     held: usize,
+    /// Elements of constants that folding may still compute: in proportion to what the file holds.
+    pub(crate) foldable: usize,
 }
 
 /// One ONNX node being imported: its attributes and inputs.
@@ -156,6 +158,7 @@ impl<'a> Context<'a> {
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,
+            foldable: 1 << 22,
         }
     }
 
@@ -353,6 +356,22 @@ impl<'a> Context<'a> {
             y = self.emit(onnx, Op::Reshape, vec![y], Some(vec![s[0], s[2], s[3]]), &name)?;
         }
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
+    }
+
+    /// Whether the value, or anything that it is computed from, comes from such an operator.
+    pub(crate) fn any_ancestor(&self, id: ValueId, is: impl Fn(&Op) -> bool) -> bool {
+        let (mut seen, mut open) = (HashSet::new(), vec![id]);
+        while let Some(id) = open.pop() {
+            let Some(&n) = self.producers.get(&id) else { continue };
+            if !seen.insert(n) {
+                continue;
+            }
+            if is(&self.graph.nodes[n].op) {
+                return true;
+            }
+            open.extend(&self.graph.nodes[n].inputs);
+        }
+        false
     }
 
     /// Whether a node reads the value already.

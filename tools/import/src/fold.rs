@@ -55,10 +55,10 @@ pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
     if OWN.contains(&operator) || operator.starts_with("Random") || subgraph {
         return false;
     }
-    let whole = |constants: &[Constant]| bound(node, constants).is_some_and(|n| n <= MAX_VALUE);
-    if !whole(&constants) {
+    let Some(elements) = bound(node, &constants).filter(|n| *n <= MAX_VALUE.min(c.foldable)) else {
         return false;
-    }
+    };
+    c.foldable -= elements;
     let kept = constants[0].quant.clone().filter(|q| {
         let same = |c: &Constant| c.quant.as_ref() == Some(q);
         q.axis.is_none()

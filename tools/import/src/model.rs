@@ -16,6 +16,9 @@ use crate::{fold, lift, ops, qoperator};
 /// Opsets whose forms are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
+/// How many times the elements of a file's constants may be computed anew from them.
+const FOLDS: usize = 32;
+
 /// Imports a file; external data is read from beside it.
 ///
 /// # Errors
@@ -57,6 +60,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     for t in &proto.initializer {
         match Constant::read(t, folder) {
             Ok(v) => {
+                c.foldable = c.foldable.saturating_add(v.len().saturating_mul(FOLDS));
                 c.entries.insert(t.name.clone(), Entry::Constant(v));
             }
             Err(reason) => {

@@ -1,16 +1,20 @@
 //! One file per family of ONNX operators: attributes and forms → IR.
 
 mod conv;
+mod einsum;
 mod elementwise;
 mod linear;
+mod logic;
 mod movement;
 mod norm;
 mod pool;
 mod quant;
+mod rearrange;
 mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod volume;
 
 use offshoot_ir::{BinaryKind, ReduceKind};
 
@@ -67,7 +71,31 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "ReduceSum" => reduce::reduce(c, onnx, ReduceKind::Sum),
         "ReduceMax" => reduce::reduce(c, onnx, ReduceKind::Max),
         "ReduceMin" => reduce::reduce(c, onnx, ReduceKind::Min),
-        "ArgMax" => reduce::argmax(c, onnx),
+        "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => {
+            reduce::norm(c, onnx)
+        }
+        "ArgMax" => reduce::argmax(c, onnx, false),
+        "ArgMin" => reduce::argmax(c, onnx, true),
+        "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal" => logic::compare(c, onnx),
+        "And" | "Or" | "Xor" => logic::connect(c, onnx),
+        "Not" => logic::not(c, onnx),
+        "Sign" => logic::sign(c, onnx),
+        "Where" => logic::choose(c, onnx),
+        "ThresholdedRelu" => logic::thresholded_relu(c, onnx),
+        "DepthToSpace" => rearrange::depth_to_space(c, onnx),
+        "SpaceToDepth" => rearrange::space_to_depth(c, onnx),
+        "Tile" => rearrange::tile(c, onnx),
+        "Trilu" => rearrange::trilu(c, onnx),
+        "CumSum" => rearrange::cum_sum(c, onnx),
+        "Einsum" => einsum::einsum(c, onnx),
+        "Clip" => elementwise::clip_by_tensors(c, onnx),
+        "Mean" => elementwise::mean(c, onnx),
+        "Mish" => elementwise::mish(c, onnx),
+        "Softsign" => elementwise::softsign(c, onnx),
+        "InstanceNormalization" => norm::instance_norm(c, onnx),
+        "GroupNormalization" => norm::group_norm(c, onnx),
+        "RMSNormalization" => norm::rms_norm(c, onnx),
+        "LpNormalization" => norm::lp_norm(c, onnx),
         "QuantizeLinear" => quant::quantize(c, onnx),
         "DequantizeLinear" => quant::dequantize(c, onnx),
         "Constant" => shape::constant(c, onnx),

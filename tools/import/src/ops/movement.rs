@@ -260,8 +260,9 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 }
 
 pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
-    let x = c.value(onnx, 0)?;
-    let rank = c.shape(x).len();
+    let mut x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let rank = shape.len();
     let pads = match onnx.ints("pads") {
         Some(p) => p,
         None => c.ints(onnx, 1)?.ok_or("pads are missing")?,
@@ -273,27 +274,51 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if pads.len() != 2 * axes.len() {
         return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
-    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
-    for (i, a) in axes.iter().enumerate() {
-        let amount = |v: i64| {
-            u16::try_from(v)
-                .map(usize::from)
-                .map_err(|_| format!("padding {v}: from 0 to 65535 is supported, to crop use Slice"))
-        };
-        before[*a] = amount(pads[i])?;
-        after[*a] = amount(pads[i + axes.len()])?;
-    }
     let value = match c.constant(onnx, 2)? {
         Some(v) => v.to_reals().first().copied().unwrap_or(0.0),
         None => onnx.float("value", 0.0),
     };
-    let mode = match onnx.text("mode", "constant").as_str() {
-        "constant" => None,
+    let mode = onnx.text("mode", "constant");
+    let device_mode = match mode.as_str() {
+        "constant" | "wrap" => None,
         "reflect" => Some(PadMode::Reflect),
         "edge" => Some(PadMode::Edge),
         other => return Err(format!("mode `{other}`")),
     };
-    c.finish(onnx, Op::Pad { before, after, mode, value }, vec![x], None, 0)
+    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+    let (mut start, mut kept) = (vec![0; rank], shape.clone());
+    for (i, &a) in axes.iter().enumerate() {
+        let [less, more] = [pads[i], pads[i + axes.len()]];
+        if less.unsigned_abs().max(more.unsigned_abs()) > u64::from(u16::MAX) {
+            return Err(format!("padding {less} and {more}: up to 65535 is supported"));
+        }
+        // Negative padding crops.
+        start[a] = less.min(0).unsigned_abs() as usize;
+        let cropped = start[a] + more.min(0).unsigned_abs() as usize;
+        kept[a] = shape[a].checked_sub(cropped).filter(|d| *d > 0).ok_or("it crops everything")?;
+        (before[a], after[a]) = (less.max(0) as usize, more.max(0) as usize);
+    }
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    if kept != shape {
+        let op = Op::Slice { start, step: vec![1; rank] };
+        x = c.emit(onnx, op, vec![x], Some(kept.clone()), &format!("{name}/cropped"))?;
+    }
+    for a in 0..rank {
+        // The device mirrors once, and does not repeat.
+        let far = mode == "reflect" && before[a].max(after[a]) >= kept[a];
+        if (mode == "wrap" || far) && before[a] + after[a] > 0 {
+            let n = kept[a] as i64;
+            let wrapped = |i: i64| i.rem_euclid(n);
+            let mirrored =
+                |i: i64| if n == 1 { 0 } else { n - 1 - (i.rem_euclid(2 * n - 2) - (n - 1)).abs() };
+            let places = -(before[a] as i64)..n + after[a] as i64;
+            let at: Vec<usize> =
+                places.map(|i| if far { mirrored(i) as usize } else { wrapped(i) as usize }).collect();
+            x = super::shape::picked(c, onnx, x, a, &at)?;
+            (before[a], after[a]) = (0, 0);
+        }
+    }
+    c.finish(onnx, Op::Pad { before, after, mode: device_mode, value }, vec![x], None, 0)
 }
 
 pub(crate) fn expand(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {

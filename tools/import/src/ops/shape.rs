@@ -1,6 +1,6 @@
 //! Constant, ConstantOfShape, Shape, and Gather with constant indices.
 
-use offshoot_ir::Op;
+use offshoot_ir::{Op, ValueId};
 
 use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
@@ -67,7 +67,23 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let shape = c.shape(x).to_vec();
     let along = onnx.axis("axis", 0, shape.len())?;
     let at = at.iter().map(|i| axis(*i, shape[along])).collect::<Importing<Vec<usize>>>()?;
-    let runs = runs(&at);
+    let y = picked(c, onnx, x, along, &at)?;
+    let mut out = shape[..along].to_vec();
+    out.extend(&indices.shape);
+    out.extend(&shape[along + 1..]);
+    c.finish(onnx, Op::Reshape, vec![y], Some(out), 0)
+}
+
+/// The value at these indices along an axis.
+pub(crate) fn picked(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    along: usize,
+    at: &[usize],
+) -> Importing<ValueId> {
+    let shape = c.shape(x).to_vec();
+    let runs = runs(at);
     if runs.is_empty() || runs.len() > MAX_SLICES {
         return Err(format!(
             "{} indices in {} runs; from 1 to {MAX_SLICES} runs are supported",
@@ -82,14 +98,10 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         (start[along], step[along], cut[along]) = (first, by, n);
         parts.push(c.emit(onnx, Op::Slice { start, step }, vec![x], Some(cut), &name)?);
     }
-    let y = match parts[..] {
-        [one] => one,
-        _ => c.emit(onnx, Op::Concat { axis: along }, parts, None, &format!("{name}s"))?,
-    };
-    let mut out = shape[..along].to_vec();
-    out.extend(&indices.shape);
-    out.extend(&shape[along + 1..]);
-    c.finish(onnx, Op::Reshape, vec![y], Some(out), 0)
+    match parts[..] {
+        [one] => Ok(one),
+        _ => c.emit(onnx, Op::Concat { axis: along }, parts, None, &format!("{name}s")),
+    }
 }
 
 /// Indices as first, step and number of each stretch with equal steps.
