@@ -358,6 +358,20 @@ impl<'a> Context<'a> {
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
     }
 
+    /// What an index is the place of: the scores, their axis, and whether it is the last of equal ones. Reshapes between
+    /// may add and drop axes of one.
+    pub(crate) fn argmax_of(&self, index: ValueId) -> Option<(ValueId, usize, bool)> {
+        let mut at = index;
+        loop {
+            let node = &self.graph.nodes[*self.producers.get(&at)?];
+            match node.op {
+                Op::ArgMax { axis, select_last } => return Some((node.inputs[0], axis, select_last)),
+                Op::Reshape => at = node.inputs[0],
+                _ => return None,
+            }
+        }
+    }
+
     /// Whether the value, or anything that it is computed from, comes from such an operator.
     pub(crate) fn any_ancestor(&self, id: ValueId, is: impl Fn(&Op) -> bool) -> bool {
         let (mut seen, mut open) = (HashSet::new(), vec![id]);

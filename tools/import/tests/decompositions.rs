@@ -340,3 +340,36 @@ fn weights_from_values() {
         check_nodes("Conv", 13, &[1, 4, 6, 5], vec![sum, scale, conv], vec![weights, noise("b", &[4])]);
     }
 }
+
+#[test]
+fn transforms() {
+    for (axis, onesided, inverse) in [(1, 0, 0), (1, 1, 0), (1, 0, 1)] {
+        let attributes = vec![int("axis", axis), int("onesided", onesided), int("inverse", inverse)];
+        check("DFT", 17, &[2, 6, 1], attributes, vec![]);
+    }
+    check("DFT", 17, &[1, 4, 5, 2], vec![int("axis", 2)], vec![]);
+    check("DFT", 17, &[1, 4, 5, 2], vec![int("axis", 1), int("inverse", 1)], vec![]);
+}
+
+#[test]
+fn codes_from_a_table() {
+    let table = || reals("t", &[4, 2], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+    for (operator, last, wanted) in [
+        ("ArgMax", 0, [2.0f32, 3.0, 6.0, 7.0]),
+        ("ArgMax", 1, [4.0, 5.0, 6.0, 7.0]),
+        ("ArgMin", 0, [0.0, 1.0, 0.0, 1.0]),
+        ("ArgMin", 1, [6.0, 7.0, 4.0, 5.0]),
+    ] {
+        let attributes = vec![int("axis", 1), int("keepdims", 0), int("select_last_index", last)];
+        let nodes =
+            vec![node(operator, &["x"], &["i"], attributes), node("Gather", &["t", "i"], &["y"], vec![])];
+        let x =
+            ArrayD::from_shape_vec(IxDyn(&[2, 4]), vec![0.0, 5.0, 5.0, 0.0, 1.0, 1.0, 1.0, 2.0f32]).unwrap();
+        let y = run(operator, &model(13, 1, &[2, 4], nodes, vec![table()]), x);
+        assert_eq!(
+            (y.shape(), y.iter().copied().collect::<Vec<_>>()),
+            ([2usize, 2].as_slice(), wanted.to_vec()),
+            "{operator} {last}"
+        );
+    }
+}

@@ -3,8 +3,10 @@
 mod conv;
 mod einsum;
 mod elementwise;
+mod fourier;
 mod linear;
 mod logic;
+mod lookup;
 mod movement;
 mod norm;
 mod pool;
@@ -87,6 +89,7 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Tile" => rearrange::tile(c, onnx),
         "Trilu" => rearrange::trilu(c, onnx),
         "CumSum" => rearrange::cum_sum(c, onnx),
+        "DFT" => fourier::dft(c, onnx),
         "Einsum" => einsum::einsum(c, onnx),
         "Clip" => elementwise::clip_by_tensors(c, onnx),
         "Mean" => elementwise::mean(c, onnx),

@@ -165,6 +165,9 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         c.set_quant(x, &whole);
         return c.finish(onnx, Op::Dequantize, vec![x], None, 0);
     }
+    if c.graph.value(x).dtype == DType::I32 && matches!(to, 6 | 7) {
+        return identity(c, onnx);
+    }
     // Everything else that is computed at run time is float32 already.
     if !matches!(to, 1 | 11) {
         return Err(format!("cast to element type {to} at run time; float32 is supported"));

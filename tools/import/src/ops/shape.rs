@@ -61,6 +61,9 @@ const MAX_SLICES: usize = 1024;
 
 /// Indices that are constants: slices, one for each run of indices with equal steps, joined.
 pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if c.is_constant(onnx, 0) && !c.is_constant(onnx, 1) {
+        return super::lookup::by_largest(c, onnx);
+    }
     let indices = c.wanted(onnx, 1)?;
     let at = indices.to_ints().ok_or("indices are no integers")?;
     let x = c.value(onnx, 0)?;
