@@ -5,6 +5,7 @@ use std::path::Path;
 use offshoot_ir::{Data, Quant};
 use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::prelude::f16;
 
 /// Most elements of one constant; a model for a device has far fewer, a hostile shape more.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
@@ -29,6 +30,7 @@ pub(crate) enum Elements {
     U8(Vec<u8>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    Bool(Vec<bool>),
 }
 
 /// A constant tensor; `quant` is set on dequantised integers (their real value is meant).
@@ -73,13 +75,35 @@ impl Constant {
             DataType::Double => {
                 Elements::F32(typed(raw, &t.double_data, |b| f64::from_le_bytes(b) as f32, |v| *v as f32))
             }
+            DataType::Float16 => Elements::F32(typed(
+                raw,
+                &t.int32_data,
+                |b| f16::from_bits(u16::from_le_bytes(b)).to_f32(),
+                |v| f16::from_bits(*v as u16).to_f32(),
+            )),
+            DataType::Bfloat16 => Elements::F32(typed(
+                raw,
+                &t.int32_data,
+                |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16),
+                |v| f32::from_bits((*v as u32) << 16),
+            )),
+            DataType::Int16 => Elements::I64(typed(
+                raw,
+                &t.int32_data,
+                |b| i64::from(i16::from_le_bytes(b)),
+                |v| i64::from(*v),
+            )),
+            DataType::Uint16 => Elements::I64(typed(
+                raw,
+                &t.int32_data,
+                |b| i64::from(u16::from_le_bytes(b)),
+                |v| i64::from(*v),
+            )),
             DataType::Int64 => Elements::I64(typed(raw, &t.int64_data, i64::from_le_bytes, |v| *v)),
             DataType::Int32 => Elements::I32(typed(raw, &t.int32_data, i32::from_le_bytes, |v| *v)),
             DataType::Int8 => Elements::I8(typed(raw, &t.int32_data, i8::from_le_bytes, |v| *v as i8)),
             DataType::Uint8 => Elements::U8(typed(raw, &t.int32_data, u8::from_le_bytes, |v| *v as u8)),
-            DataType::Bool => {
-                Elements::I64(typed(raw, &t.int32_data, |[b]| i64::from(b != 0), |v| i64::from(*v != 0)))
-            }
+            DataType::Bool => Elements::Bool(typed(raw, &t.int32_data, |[b]| b != 0, |v| *v != 0)),
             other => return Err(format!("element type {} is not supported", other.as_str_name())),
         };
         let found = elements.len();
@@ -96,6 +120,7 @@ impl Constant {
             Elements::I32(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::I8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::U8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::Bool(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::F32(_) => None,
         }
     }
@@ -108,11 +133,29 @@ impl Constant {
             Elements::I32(v) => v.iter().map(|v| *v as f32).collect(),
             Elements::I8(v) => v.iter().map(|v| f32::from(*v)).collect(),
             Elements::U8(v) => v.iter().map(|v| f32::from(*v)).collect(),
+            Elements::Bool(v) => v.iter().map(|v| f32::from(u8::from(*v))).collect(),
         };
         let Some(q) = &self.quant else { return raw };
         let inner: usize = q.axis.map_or(1, |a| self.shape[a + 1..].iter().product::<usize>().max(1));
         let index = |i: usize| q.axis.map_or(0, |_| (i / inner) % q.scale.len());
         raw.iter().enumerate().map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)]).collect()
+    }
+
+    /// The elements at these places, as a vector.
+    pub(crate) fn gathered(&self, at: &[usize]) -> Self {
+        Self::new(vec![at.len()], self.elements.gather(at))
+    }
+
+    /// The order along an axis turned round. Scales must not run along it.
+    pub(crate) fn reversed(&self, axis: usize) -> Self {
+        let inner: usize = self.shape[axis + 1..].iter().product();
+        let extent = self.shape[axis];
+        let source = |i: usize| {
+            let at = i / inner % extent;
+            i + inner * (extent - 1 - at) - inner * at
+        };
+        let source: Vec<usize> = (0..self.len()).map(source).collect();
+        Self { elements: self.elements.gather(&source), ..self.clone() }
     }
 
     /// Axes permuted: output axis i is input axis perm\[i\].
@@ -168,6 +211,7 @@ impl Constant {
             Elements::U8(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::I32(v) => Data::I32(v.clone()),
             Elements::I64(v) => Data::I64(v.clone()),
+            Elements::Bool(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
         }
     }
 }
@@ -180,6 +224,7 @@ impl Elements {
             Self::U8(v) => v.len(),
             Self::I32(v) => v.len(),
             Self::I64(v) => v.len(),
+            Self::Bool(v) => v.len(),
         }
     }
 
@@ -190,6 +235,7 @@ impl Elements {
             Self::U8(v) => Self::U8(at.iter().map(|i| v[*i]).collect()),
             Self::I32(v) => Self::I32(at.iter().map(|i| v[*i]).collect()),
             Self::I64(v) => Self::I64(at.iter().map(|i| v[*i]).collect()),
+            Self::Bool(v) => Self::Bool(at.iter().map(|i| v[*i]).collect()),
         }
     }
 }

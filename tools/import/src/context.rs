@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId, infer};
+use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, infer};
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
@@ -41,6 +41,8 @@ pub(crate) struct Context<'a> {
     producers: HashMap<ValueId, usize>,
     /// Elements of constants that were computed or copied into the graph.
     held: usize,
+    /// Elements of constants that folding may still compute: in proportion to what the file holds.
+    pub(crate) foldable: usize,
 }
 
 /// One ONNX node being imported: its attributes and inputs.
@@ -109,6 +111,16 @@ impl<'a> Onnx<'a> {
     }
 }
 
+/// Whether the operator gives elements of its first input as they are, whatever their type.
+fn keeps_integers(op: &Op) -> bool {
+    match op {
+        Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Concat { .. } => true,
+        Op::Pool { kind, .. } => *kind == PoolKind::Max,
+        Op::Resize(rule) => !rule.bilinear,
+        _ => false,
+    }
+}
+
 /// An axis counted from the front.
 pub(crate) fn axis(axis: i64, rank: usize) -> Importing<usize> {
     let n = rank as i64;
@@ -146,6 +158,7 @@ impl<'a> Context<'a> {
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,
+            foldable: 1 << 22,
         }
     }
 
@@ -262,11 +275,16 @@ impl<'a> Context<'a> {
             (Op::ArgMax { .. }, _) => (DType::I32, None),
             (Op::Quantize, _) => (DType::I8, None),
             (Op::Dequantize, _) => (DType::F32, None),
-            (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(x)) => {
-                (x.dtype, x.quant.clone())
-            }
+            (op, Some(x)) if keeps_integers(op) => (x.dtype, x.quant.clone()),
             _ => (DType::F32, None),
         };
+        let joins = matches!(op, Op::Concat { .. }) && dtype == DType::I8;
+        if joins && inputs.iter().any(|id| self.graph.value(*id).dtype != DType::I8) {
+            return Err("joins integers with float32".into());
+        }
+        if joins && inputs.iter().any(|id| self.graph.value(*id).quant != quant) {
+            return Err("joins integers of different scales; use QLinearConcat".into());
+        }
         let name = self.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
@@ -340,6 +358,36 @@ impl<'a> Context<'a> {
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
     }
 
+    /// What an index is the place of: the scores, their axis, and whether it is the last of equal ones. Reshapes between
+    /// may add and drop axes of one.
+    pub(crate) fn argmax_of(&self, index: ValueId) -> Option<(ValueId, usize, bool)> {
+        let mut at = index;
+        loop {
+            let node = &self.graph.nodes[*self.producers.get(&at)?];
+            match node.op {
+                Op::ArgMax { axis, select_last } => return Some((node.inputs[0], axis, select_last)),
+                Op::Reshape => at = node.inputs[0],
+                _ => return None,
+            }
+        }
+    }
+
+    /// Whether the value, or anything that it is computed from, comes from such an operator.
+    pub(crate) fn any_ancestor(&self, id: ValueId, is: impl Fn(&Op) -> bool) -> bool {
+        let (mut seen, mut open) = (HashSet::new(), vec![id]);
+        while let Some(id) = open.pop() {
+            let Some(&n) = self.producers.get(&id) else { continue };
+            if !seen.insert(n) {
+                continue;
+            }
+            if is(&self.graph.nodes[n].op) {
+                return true;
+            }
+            open.extend(&self.graph.nodes[n].inputs);
+        }
+        false
+    }
+
     /// Whether a node reads the value already.
     pub(crate) fn is_read(&self, id: ValueId) -> bool {
         self.graph.nodes.iter().any(|n| n.inputs.contains(&id))
@@ -361,7 +409,7 @@ impl<'a> Context<'a> {
             value.quant = Some(quant.clone());
             let Some(&n) = self.producers.get(&at) else { return };
             match (&self.graph.nodes[n].op, self.graph.nodes[n].inputs.first()) {
-                (Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand, Some(&x)) => at = x,
+                (op, Some(&x)) if keeps_integers(op) && self.graph.nodes[n].inputs.len() == 1 => at = x,
                 _ => return,
             }
         }

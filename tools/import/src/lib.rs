@@ -8,10 +8,12 @@ mod constant;
 mod context;
 pub mod emit;
 mod error;
+mod fold;
 mod lift;
 mod model;
 mod ops;
 pub mod oracle;
+mod qoperator;
 mod window;
 
 pub use emit::emit;

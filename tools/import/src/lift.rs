@@ -4,14 +4,18 @@
 //! `Dequantize → operator → Quantize` becomes the operator on int8 values, its scales being those of the pairs around it.
 //! Movements and clips in between are moved out of the way first:
 //! Dequantize sinks below movements, Quantize rises above them, a clip is fused into the operator that feeds it.
+//! Where no Quantize follows, Dequantize sinks below operators that it commutes with, as MaxPool.
 //! What stays between a Dequantize and no Quantize is computed in float.
 
+mod commute;
 mod constants;
+mod pool;
 mod table;
+mod weights;
 
 use offshoot_ir::{Activation, BinaryKind, DType, Graph, Node, Op, Result, UnaryKind};
 
-use constants::{constants_fit, float_bias, float_constants, float_operands};
+use constants::{constants_fit, float_constants, float_operands};
 use table::Table;
 
 /// Lifts until nothing changes. The order of nodes stays topological.
@@ -20,7 +24,7 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         return Ok(float_constants(graph));
     }
     let mut table = Table::new(graph);
-    let rules: [fn(&mut Table, usize) -> Option<usize>; 7] = [
+    let rules: [fn(&mut Table, usize) -> Option<usize>; 8] = [
         clip_above_movement,
         clip_into_producer,
         bias_into_linear,
@@ -28,6 +32,7 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         dequantize_below_movement,
         operator_between,
         quantize_of_dequantize,
+        commute::dequantize_below,
     ];
     // Each change moves a Dequantize down, a Quantize or a clip up, or removes a node, so this ends by itself: far below
     // the bound in graphs that a framework wrote. What is left of any other is computed in float.
@@ -225,9 +230,9 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let mut node = Node { inputs, output: t.node(q).output, ..t.node(n).clone() };
-    float_bias(t, &mut node);
+    weights::fit(t, &mut node);
     float_operands(t, &mut node);
-    if !constants_fit(t, &node) {
+    if !constants_fit(t, &node) || !pool::one_rounding(t, &mut node) {
         return None;
     }
     t.remove(q);

@@ -1,19 +1,23 @@
 //! From bytes to a graph.
 
+use std::collections::HashSet;
 use std::path::Path;
 
-use offshoot_ir::{DType, Graph};
+use offshoot_ir::{DType, Data, Graph, Value};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{ModelProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
-use crate::{lift, ops};
+use crate::{fold, lift, ops, qoperator};
 
 /// Opsets whose forms are known.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+
+/// How many times the elements of a file's constants may be computed anew from them.
+const FOLDS: usize = 32;
 
 /// Imports a file; external data is read from beside it.
 ///
@@ -35,8 +39,12 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 }
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
+    if let Some(kind) = other_format(bytes) {
+        return Err(ImportError::Format(kind.into()));
+    }
     let model = ModelProto::decode(bytes).map_err(|e| ImportError::Format(e.to_string()))?;
     let proto = model.graph.as_ref().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
+    check_names(proto)?;
     let opset = model
         .opset_import
         .iter()
@@ -52,6 +60,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     for t in &proto.initializer {
         match Constant::read(t, folder) {
             Ok(v) => {
+                c.foldable = c.foldable.saturating_add(v.len().saturating_mul(FOLDS));
                 c.entries.insert(t.name.clone(), Entry::Constant(v));
             }
             Err(reason) => {
@@ -82,10 +91,15 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
             }
         }
     }
-    for node in &proto.node {
+    let nodes = qoperator::rewrite(&proto.node, opset);
+    for node in &nodes {
         let onnx = Onnx::new(node);
         let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
-        let done = if fed_by_unknown { unreachable_node(&mut c, &onnx) } else { ops::import(&mut c, &onnx) };
+        let done = match fed_by_unknown {
+            true => unreachable_node(&mut c, &onnx),
+            false if fold::fold(&mut c, &onnx) => Ok(()),
+            false => ops::import(&mut c, &onnx),
+        };
         if let Err(reason) = done {
             for output in &node.output {
                 c.entries.insert(output.clone(), Entry::Unknown);
@@ -100,6 +114,81 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         }
     }
     finish(c, &proto.output, unsupported)
+}
+
+/// What the bytes are instead of an ONNX model, if that can be told from how they begin.
+fn other_format(bytes: &[u8]) -> Option<&'static str> {
+    let starts = |prefix: &[u8]| bytes.starts_with(prefix);
+    if bytes.is_empty() {
+        return Some("the file is empty");
+    }
+    if starts(b"version https://git-lfs") {
+        return Some("it is a Git LFS pointer to the model; fetch the model with `git lfs pull`");
+    }
+    if bytes.get(4..8) == Some(b"TFL3") {
+        return Some("it is a TensorFlow Lite model; convert it to ONNX, for example with tf2onnx");
+    }
+    if starts(b"PK\x03\x04") {
+        return Some(
+            "it is a ZIP archive, as PyTorch (.pt) and Keras (.keras) write; export the model to ONNX",
+        );
+    }
+    if starts(b"\x89HDF") {
+        return Some("it is an HDF5 file, as Keras (.h5) writes; export the model to ONNX");
+    }
+    if starts(b"\x93NUMPY") {
+        return Some("it is a NumPy array (.npy)");
+    }
+    if starts(b"GGUF") {
+        return Some("it is a GGUF file; export the model to ONNX");
+    }
+    if starts(b"\x1f\x8b") || starts(b"BZh") || starts(b"\xfd7zXZ") || starts(b"\x28\xb5\x2f\xfd") {
+        return Some("it is compressed; unpack it first");
+    }
+    if starts(b"<!DOCTYPE") || starts(b"<html") || starts(b"<!doctype") {
+        return Some("it is a web page, as a download that failed leaves behind");
+    }
+    None
+}
+
+/// ONNX gives every tensor one writer, and every output a name of its own.
+fn check_names(proto: &GraphProto) -> Result<()> {
+    let initializers = proto.initializer.iter().map(|t| t.name.as_str());
+    let mut written: HashSet<&str> = initializers.collect();
+    let inputs: Vec<&str> =
+        proto.input.iter().map(|i| i.name.as_str()).filter(|n| !written.contains(n)).collect();
+    for name in inputs {
+        if !written.insert(name) {
+            return Err(ImportError::Format(format!("two inputs are named `{name}`")));
+        }
+    }
+    for output in proto.node.iter().flat_map(|n| &n.output).filter(|name| !name.is_empty()) {
+        if !written.insert(output) {
+            return Err(ImportError::Format(format!("the tensor `{output}` is written twice")));
+        }
+    }
+    let mut outputs = HashSet::new();
+    match proto.output.iter().find(|o| !outputs.insert(o.name.as_str())) {
+        Some(twice) => Err(ImportError::Format(format!("two outputs are named `{}`", twice.name))),
+        None => Ok(()),
+    }
+}
+
+/// Constants that operators read and that hold NaN: whatever is computed from them is NaN.
+fn not_numbers(graph: &Graph) -> Vec<Unsupported> {
+    let holds_nan =
+        |v: &Value| matches!(v.data.as_deref(), Some(Data::F32(d)) if d.iter().any(|v| v.is_nan()));
+    let mut found = Vec::new();
+    for node in &graph.nodes {
+        for constant in node.inputs.iter().map(|id| graph.value(*id)).filter(|v| holds_nan(v)) {
+            found.push(problem(
+                &node.name,
+                node.op.name(),
+                format!("constant `{}` holds NaN", constant.name),
+            ));
+        }
+    }
+    found
 }
 
 /// A node behind one that cannot be imported: its operator can still be judged, its attributes cannot.
@@ -129,6 +218,7 @@ fn finish(
             }
         }
     }
+    unsupported.extend(not_numbers(&c.graph));
     if !unsupported.is_empty() {
         return Err(ImportError::Unsupported(unsupported));
     }

@@ -100,3 +100,171 @@ fn names_are_unique() {
     names.dedup();
     assert_eq!(names.len(), all);
 }
+
+/// `x → Conv 1×1 by `w` and `b` → y` between pairs with a scale of 0.5; the convolution's int8 weights and int32 bias.
+fn conv(
+    w: Vec<TensorProto>,
+    b: Vec<TensorProto>,
+    between: Vec<NodeProto>,
+) -> (Graph, Vec<i8>, Vec<f32>, Vec<i32>) {
+    let mut nodes = vec![q("x", "xq"), d("xq", "xd")];
+    nodes.extend(between);
+    nodes.push(node("Conv", &["xd", "wd", "bd"], &["c"], vec![]));
+    nodes.extend([q("c", "cq"), d("cq", "y")]);
+    let more = [w, b].concat();
+    let graph = import_bytes(&model(13, 1, &[1, 2, 1, 1], nodes, parts(more)), "conv").unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
+    let layer = graph.nodes.iter().find(|n| matches!(n.op, Op::Conv2d { .. })).unwrap();
+    let (w, b) = (graph.value(layer.inputs[1]), graph.value(layer.inputs[2]));
+    let (Some(Data::I8(weights)), Some(Data::I32(bias))) = (w.data.as_deref(), b.data.as_deref()) else {
+        panic!("{w:?} {b:?}");
+    };
+    let numbers = (weights.clone(), w.quant.as_ref().unwrap().scale.clone(), bias.clone());
+    (graph, numbers.0, numbers.1, numbers.2)
+}
+
+fn dq(x: &str, s: &str, z: &str, y: &str, attributes: Vec<tract_onnx::pb::AttributeProto>) -> NodeProto {
+    node("DequantizeLinear", &[x, s, z], &[y], attributes)
+}
+
+#[test]
+fn a_bias_with_a_scale_of_its_own_is_rescaled() {
+    let w = vec![bytes("w", &[2, 2, 1, 1], 3, &[1, 2, 3, 4])];
+    // 0.01 · 300 = 3 and -1.5, in steps of 0.5 · 0.5; the axis is one that the bias does not have.
+    let own = |t: i32, v: &[i32]| {
+        vec![bytes("b", &[2], t, v), reals("bs", &[2], vec![0.01, 0.005]), bytes("bz", &[2], t, &[0, 0])]
+    };
+    for (t, v, wanted) in [(6, [300, -300], [12, -6]), (3, [100, -50], [4, -1])] {
+        let between = vec![d("w", "wd"), dq("b", "bs", "bz", "bd", vec![int("axis", 3)])];
+        let (_, weights, scales, bias) = conv(w.clone(), own(t, &v), between);
+        assert_eq!((weights, scales, bias), (vec![1, 2, 3, 4], vec![0.5], wanted.to_vec()));
+    }
+}
+
+#[test]
+fn a_bias_beyond_int32_makes_its_channel_coarser() {
+    let w = vec![
+        bytes("w", &[2, 2, 1, 1], 3, &[100, 100, 3, 4]),
+        reals("ws", &[2], vec![1e-12, 0.5]),
+        bytes("wz", &[2], 3, &[0, 0]),
+    ];
+    let between =
+        vec![dq("w", "ws", "wz", "wd", vec![int("axis", 0)]), node("Identity", &["b"], &["bd"], vec![])];
+    let (_, weights, scales, bias) = conv(w, vec![reals("b", &[2], vec![1.0, 1.0])], between);
+    assert_eq!((weights[2], weights[3], scales[1], bias[1]), (3, 4, 0.5, 4));
+    // The bias holds its value, and no sum can leave int32.
+    assert!((f64::from(bias[0]) * f64::from(scales[0]) * 0.5 - 1.0).abs() < 1e-6, "{bias:?} {scales:?}");
+    let reach = weights[..2].iter().map(|w| i64::from(w.unsigned_abs()) * 128).sum::<i64>();
+    assert!(i64::from(bias[0]) + reach <= i64::from(i32::MAX));
+}
+
+#[test]
+fn zero_points_of_weights_are_taken_off() {
+    // Less 130 the first channel fits int8; the second needs a coarser scale.
+    let w = vec![bytes("w", &[2, 2, 1, 1], 2, &[120, 255, 0, 130]), bytes("wz", &[], 2, &[130])];
+    let b = vec![reals("b", &[2], vec![0.0, 0.0])];
+    let between = vec![dq("w", "s", "wz", "wd", vec![]), node("Identity", &["b"], &["bd"], vec![])];
+    let (_, weights, scales, _) = conv(w, b, between);
+    assert_eq!(weights, [-10, 125, -127, 0]);
+    assert_eq!(scales[0], 0.5);
+    assert!((scales[1] * 127.0 - 65.0).abs() < 1e-4);
+}
+
+#[test]
+fn constants_behind_operators_before_their_dequantisation() {
+    let w = vec![
+        bytes("w", &[2, 2, 1, 1], 3, &[1, 2, 3, -128]),
+        bytes("lo", &[], 3, &[-127]),
+        bytes("hi", &[], 3, &[127]),
+    ];
+    let zero = vec![whole("n", &[2]), reals("b", &[2], vec![1.0, 2.0])];
+    let between = vec![
+        node("Clip", &["w", "lo", "hi"], &["clipped"], vec![]),
+        d("clipped", "wd"),
+        node("ConstantOfShape", &["n"], &["zeros"], vec![]),
+        node("Cast", &["zeros"], &["bz"], vec![int("to", 3)]),
+        node("QuantizeLinear", &["b", "bs", "bz"], &["bq"], vec![]),
+        dq("bq", "bs", "bz", "bd", vec![]),
+    ];
+    let scales = reals("bs", &[2], vec![0.25, 0.25]);
+    let (_, weights, _, bias) = conv(w, [zero, vec![scales]].concat(), between);
+    assert_eq!((weights, bias), (vec![1, 2, 3, -127], vec![4, 8]));
+}
+
+#[test]
+fn average_pools_round_once() {
+    let window = |k: i64| vec![ints("kernel_shape", &[k, k])];
+    for (k, op) in [(4, "reduce"), (2, "conv2d")] {
+        let nodes = vec![
+            q("x", "xq"),
+            d("xq", "xd"),
+            node("AveragePool", &["xd"], &["p"], window(k)),
+            node("QuantizeLinear", &["p", "fine", "z"], &["pq"], vec![]),
+            dq("pq", "fine", "z", "y", vec![]),
+        ];
+        let more = vec![reals("fine", &[], vec![0.01])];
+        let graph = import_bytes(&model(13, 1, &[1, 3, 4, 4], nodes, parts(more)), "x").unwrap();
+        assert!(all_int8(&graph));
+        assert!(graph.nodes.iter().any(|n| n.op.name() == op), "{op}");
+    }
+}
+
+#[test]
+fn dequantisation_sinks_below_what_it_commutes_with() {
+    let pool = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
+    let nodes = vec![
+        q("x", "xq"),
+        d("xq", "xd"),
+        node("MaxPool", &["xd"], &["p"], pool),
+        node("Relu", &["p"], &["r"], vec![]),
+        node("Concat", &["r", "r"], &["j"], vec![int("axis", 1)]),
+        node("Flatten", &["j"], &["f"], vec![]),
+        d("w", "wd"),
+        node("Gemm", &["f", "wd"], &["g"], vec![int("transB", 1)]),
+        q("g", "gq"),
+        d("gq", "y"),
+    ];
+    let more = vec![bytes("w", &[2, 8], 3, &[1; 16])];
+    let graph = import_bytes(&model(13, 1, &[1, 1, 4, 4], nodes, parts(more)), "x").unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
+}
+
+#[test]
+fn operators_of_integers_become_pairs() {
+    let w = bytes("w", &[2, 2, 1, 1], 3, &[1, 2, 3, 4]);
+    let microsoft = |operator: &str, inputs: &[&str], y: &str, attributes| NodeProto {
+        domain: "com.microsoft".into(),
+        ..node(operator, inputs, &[y], attributes)
+    };
+    let nodes = vec![
+        q("x", "xq"),
+        node("QLinearConv", &["xq", "s", "z", "w", "s", "z", "s", "z", "b"], &["c"], vec![]),
+        microsoft("QLinearAdd", &["c", "s", "z", "xq", "s", "z", "s", "z"], "a", vec![]),
+        microsoft("QLinearGlobalAveragePool", &["a", "s", "z", "s", "z"], "p", vec![]),
+        node("Flatten", &["p"], &["f"], vec![]),
+        microsoft("QGemm", &["f", "s", "z", "v", "s", "z", "b", "s", "z"], "g", vec![int("transB", 1)]),
+        d("g", "y"),
+    ];
+    let more = vec![w, bytes("v", &[2, 2], 3, &[5, 6, 7, 8]), bytes("b", &[2], 6, &[3, -3])];
+    let graph = import_bytes(&model(13, 1, &[1, 2, 3, 3], nodes, parts(more)), "x").unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
+    let layer = graph.nodes.iter().find(|n| matches!(n.op, Op::FullyConnected { .. })).unwrap();
+    assert_eq!(graph.value(layer.inputs[2]).data.as_deref(), Some(&Data::I32(vec![3, -3])));
+}
+
+#[test]
+fn dynamic_quantisation_stands_for_float() {
+    let nodes = vec![
+        node("DynamicQuantizeLinear", &["x"], &["xq", "xs", "xz"], vec![]),
+        node("MatMulInteger", &["xq", "w", "xz", "wz"], &["sum"], vec![]),
+        node("Cast", &["sum"], &["float"], vec![int("to", 1)]),
+        node("Mul", &["xs", "s"], &["scale"], vec![]),
+        node("Mul", &["float", "scale"], &["y"], vec![]),
+    ];
+    let more = vec![bytes("w", &[2, 1], 2, &[130, 126]), bytes("wz", &[], 2, &[128])];
+    let graph = import_bytes(&model(13, 1, &[1, 2], nodes, parts(more)), "x").unwrap();
+    let x = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[1, 2]), vec![3.0, 1.0]).unwrap();
+    let y = offshoot_reference::Executor::new(&graph).unwrap().run(&[x]).unwrap();
+    // (3 · 2 - 1 · 2) · 0.5
+    assert_eq!(y[0].iter().copied().collect::<Vec<_>>(), [2.0]);
+}

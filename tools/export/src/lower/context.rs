@@ -130,6 +130,9 @@ impl Context<'_> {
         in_place: &[&Tensor],
     ) -> &mut Operator {
         let name = self.node.map(|n| n.name.clone()).unwrap_or_default();
+        // Of x · x both operands would lie under the output: the device allows one.
+        let twice = matches!(reads, [Some(a), Some(b)] if a.buffer == b.buffer);
+        let in_place = if twice { &[] } else { in_place };
         self.out.operators.push(Operator {
             name,
             record,

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
-use offshoot_ir::{DType, Graph, Node, Value, ValueId};
+use offshoot_ir::{DType, Graph, Node, Quant, Value, ValueId};
 
 /// Place of a node in the order: its place in the graph as it was, then how many were inserted behind it before.
 type Place = (usize, usize);
@@ -134,6 +134,20 @@ impl Table {
         self.link(index, &node);
         self.nodes.push(Some(node));
         self.places.push((major, minor + 1));
+    }
+
+    /// Adds a node that comes right before node `n`, behind those added before it so.
+    pub(super) fn insert_before(&mut self, n: usize, node: Node) {
+        let index = self.nodes.len();
+        let place = self.places[n];
+        self.link(index, &node);
+        self.nodes.push(Some(node));
+        self.places.push(place);
+    }
+
+    /// Gives a value its scale and zero point.
+    pub(super) fn set_quant(&mut self, id: ValueId, quant: Quant) {
+        self.graph.value_mut(id).quant = Some(quant);
     }
 
     /// Removes node `n` if nobody reads it, then in the same way what it read.

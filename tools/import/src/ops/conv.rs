@@ -4,6 +4,7 @@ use offshoot_ir::{Activation, Op};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx};
+use crate::ops::volume;
 use crate::window;
 
 /// Weights with their spatial axes made two.
@@ -26,6 +27,13 @@ fn with_bias(c: &mut Context<'_>, onnx: &Onnx<'_>, inputs: &mut Vec<offshoot_ir:
 
 pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
+    if !c.is_constant(onnx, 1) && onnx.input(1).is_some() {
+        return volume::conv_of_values(c, onnx);
+    }
+    if c.shape(x).len() == 5 {
+        let weights = c.wanted(onnx, 1)?;
+        return volume::conv(c, onnx, &weights);
+    }
     let weights = c.wanted(onnx, 1)?;
     let rank = c.shape(x).len();
     if weights.shape.len() != rank {
@@ -53,6 +61,9 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     let rank = c.shape(x).len();
     if weights.shape.len() != rank {
         return Err(format!("weights {:?} for an input of {rank} axes", weights.shape));
+    }
+    if rank == 5 {
+        return volume::conv_transpose(c, onnx, &weights);
     }
     let spatial = window::spatial(rank)?;
     let attributes = window::attributes(onnx, spatial, weights.shape.get(2..))?;

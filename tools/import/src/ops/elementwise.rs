@@ -2,13 +2,14 @@
 
 use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
 
-use crate::constant::{Constant, Elements};
+use crate::constant::Constant;
 use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
 
 /// The unary function that the node is, if it is one.
 pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
     Ok(Some(match onnx.node.op_type.as_str() {
         "Relu" => UnaryKind::Clip { min: 0.0, max: f32::INFINITY },
+        "Clip" if (1..3).any(|i| onnx.input(i).is_some() && !c.is_constant(onnx, i)) => return Ok(None),
         "Clip" => clip(c, onnx)?,
         "LeakyRelu" => UnaryKind::LeakyRelu { alpha: onnx.float("alpha", 0.01) },
         "HardSwish" => UnaryKind::HardSwish,
@@ -62,9 +63,6 @@ pub(crate) fn unary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: UnaryKind) -> Im
 }
 
 pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing {
-    if let Some(folded) = integers(c, onnx, kind)? {
-        return c.bind(onnx, 0, Entry::Constant(folded));
-    }
     let op = |activation| Op::Binary { kind, activation };
     match onnx.node.input.len() {
         1 => {
@@ -88,36 +86,6 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
             Err("has no input".into())
         }
     }
-}
-
-/// Arithmetic on shapes, done now.
-fn integers(c: &Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> Importing<Option<Constant>> {
-    if onnx.node.input.len() != 2 || !c.is_constant(onnx, 0) || !c.is_constant(onnx, 1) {
-        return Ok(None);
-    }
-    let (a, b) = (c.wanted(onnx, 0)?, c.wanted(onnx, 1)?);
-    let (Elements::I64(x), Elements::I64(y)) = (&a.elements, &b.elements) else {
-        return Ok(None);
-    };
-    let n = x.len().max(y.len());
-    if (x.len() != n && x.len() != 1) || (y.len() != n && y.len() != 1) {
-        return Ok(None);
-    }
-    let mut out = Vec::with_capacity(n);
-    for i in 0..n {
-        let (p, q) = (x[i % x.len()], y[i % y.len()]);
-        let v = match kind {
-            BinaryKind::Add => p.checked_add(q),
-            BinaryKind::Sub => p.checked_sub(q),
-            BinaryKind::Mul => p.checked_mul(q),
-            BinaryKind::Div => p.checked_div(q),
-            BinaryKind::Min => Some(p.min(q)),
-            BinaryKind::Max => Some(p.max(q)),
-        };
-        out.push(v.ok_or("integer overflow")?);
-    }
-    let shape = if x.len() == n { a.shape } else { b.shape };
-    Ok(Some(Constant::new(shape, Elements::I64(out))))
 }
 
 /// PRelu, Selu and the like that are several operators here.
@@ -200,4 +168,53 @@ pub(crate) fn swish(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let gate =
         c.emit(onnx, Op::Unary(UnaryKind::Sigmoid), vec![inner], None, &format!("{}/gate", onnx.name))?;
     c.finish(onnx, Op::Binary { kind: BinaryKind::Mul, activation: Activation::None }, vec![x, gate], None, 0)
+}
+
+const MUL: Op = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
+
+/// Mish: x · tanh(softplus(x)).
+pub(crate) fn mish(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let inner =
+        c.emit(onnx, Op::Unary(UnaryKind::Softplus), vec![x], None, &format!("{}/softplus", onnx.name))?;
+    let gate = c.emit(onnx, Op::Unary(UnaryKind::Tanh), vec![inner], None, &format!("{}/gate", onnx.name))?;
+    c.finish(onnx, MUL, vec![x, gate], None, 0)
+}
+
+/// Softsign: x / (1 + |x|).
+pub(crate) fn softsign(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let size = c.emit(onnx, Op::Unary(UnaryKind::Abs), vec![x], None, &format!("{}/size", onnx.name))?;
+    let one = c.add_reals(&format!("{}/one", onnx.name), vec![1], vec![1.0]);
+    let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
+    let below = c.emit(onnx, add, vec![size, one], None, &format!("{}/below", onnx.name))?;
+    let inverse =
+        c.emit(onnx, Op::Unary(UnaryKind::Reciprocal), vec![below], None, &format!("{}/inverse", onnx.name))?;
+    c.finish(onnx, MUL, vec![x, inverse], None, 0)
+}
+
+/// Clip by bounds that are computed at run time.
+pub(crate) fn clip_by_tensors(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let mut y = c.value(onnx, 0)?;
+    for (i, kind) in [(1, BinaryKind::Max), (2, BinaryKind::Min)] {
+        if onnx.input(i).is_some() {
+            let bound = c.value(onnx, i)?;
+            let op = Op::Binary { kind, activation: Activation::None };
+            y = c.emit(onnx, op, vec![y, bound], None, &format!("{}/bound_{i}", onnx.name))?;
+        }
+    }
+    c.bind(onnx, 0, Entry::Value(y))
+}
+
+/// Mean of tensors: their sum times the inverse of their number.
+pub(crate) fn mean(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let count = onnx.node.input.len();
+    let mut sum = c.value(onnx, 0)?;
+    for i in 1..count {
+        let next = c.value(onnx, i)?;
+        let op = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
+        sum = c.emit(onnx, op, vec![sum, next], None, &format!("{}/{i}", onnx.name))?;
+    }
+    let y = times(c, onnx, sum, 1.0 / count as f32, "inverse")?;
+    c.bind(onnx, 0, Entry::Value(y))
 }

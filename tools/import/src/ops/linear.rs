@@ -1,6 +1,6 @@
 //! Gemm, MatMul.
 
-use offshoot_ir::{Activation, BinaryKind, Op};
+use offshoot_ir::{Activation, BinaryKind, Op, Quant};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx};
@@ -54,8 +54,9 @@ fn scaled(c: &Constant, factor: f32) -> Importing<Constant> {
     if factor == 1.0 {
         return Ok(c.clone());
     }
-    if c.quant.is_some() {
-        return Err("alpha and beta other than 1 of a quantised Gemm".into());
+    if let Some(quant) = c.quant.as_ref().filter(|_| factor.is_finite() && factor > 0.0) {
+        let scale = quant.scale.iter().map(|s| s * factor).collect();
+        return Ok(Constant { quant: Some(Quant { scale, ..quant.clone() }), ..c.clone() });
     }
     let values = c.to_reals().into_iter().map(|v| v * factor).collect();
     Ok(Constant::new(c.shape.clone(), Elements::F32(values)))
@@ -71,9 +72,18 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         }
     }
     let (mut a, mut b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
+    // A vector is a row on the left and a column on the right, and its axis of one is not in the product.
+    let vectors = [c.shape(a).len() == 1, c.shape(b).len() == 1];
+    let n = [c.shape(a).to_vec(), c.shape(b).to_vec()];
+    if vectors[0] {
+        a = c.emit(onnx, Op::Reshape, vec![a], Some(vec![1, n[0][0]]), &format!("{}/row", onnx.name))?;
+    }
+    if vectors[1] {
+        b = c.emit(onnx, Op::Reshape, vec![b], Some(vec![n[1][0], 1]), &format!("{}/column", onnx.name))?;
+    }
     let (sa, sb) = (c.shape(a).to_vec(), c.shape(b).to_vec());
     if sa.len() < 2 || sb.len() < 2 {
-        return Err(format!("{sa:?} times {sb:?}: vectors are not supported, only matrices"));
+        return Err(format!("{sa:?} times {sb:?}: a number is no matrix"));
     }
     // Numpy broadcasts the batch axes; the IR wants them equal.
     let rank = sa.len().max(sb.len());
@@ -103,5 +113,17 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             *id = c.emit(onnx, Op::Expand, vec![*id], Some(full), &format!("{name}/expanded"))?;
         }
     }
-    c.finish(onnx, Op::MatMul { transpose_b: false }, vec![a, b], None, 0)
+    let op = Op::MatMul { transpose_b: false };
+    if vectors == [false; 2] {
+        return c.finish(onnx, op, vec![a, b], None, 0);
+    }
+    let y = c.emit(onnx, op, vec![a, b], None, &format!("{}/product", onnx.name))?;
+    let (mut shape, rank) = (c.shape(y).to_vec(), c.shape(y).len());
+    if vectors[1] {
+        shape.remove(rank - 1);
+    }
+    if vectors[0] {
+        shape.remove(rank - 2);
+    }
+    c.finish(onnx, Op::Reshape, vec![y], Some(shape), 0)
 }

@@ -1,16 +1,22 @@
 //! One file per family of ONNX operators: attributes and forms → IR.
 
 mod conv;
+mod einsum;
 mod elementwise;
+mod fourier;
 mod linear;
+mod logic;
+mod lookup;
 mod movement;
 mod norm;
 mod pool;
 mod quant;
+mod rearrange;
 mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod volume;
 
 use offshoot_ir::{BinaryKind, ReduceKind};
 
@@ -54,7 +60,8 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Squeeze" => movement::squeeze(c, onnx),
         "Unsqueeze" => movement::unsqueeze(c, onnx),
         "Transpose" => movement::transpose(c, onnx),
-        "Identity" | "Dropout" => movement::identity(c, onnx),
+        "Identity" => movement::identity(c, onnx),
+        "Dropout" => movement::dropout(c, onnx),
         "Cast" => movement::cast(c, onnx),
         "Concat" => movement::concat(c, onnx),
         "Split" => movement::split(c, onnx),
@@ -66,14 +73,38 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "ReduceSum" => reduce::reduce(c, onnx, ReduceKind::Sum),
         "ReduceMax" => reduce::reduce(c, onnx, ReduceKind::Max),
         "ReduceMin" => reduce::reduce(c, onnx, ReduceKind::Min),
-        "ArgMax" => reduce::argmax(c, onnx),
+        "ReduceL1" | "ReduceL2" | "ReduceSumSquare" | "ReduceLogSum" | "ReduceLogSumExp" => {
+            reduce::norm(c, onnx)
+        }
+        "ArgMax" => reduce::argmax(c, onnx, false),
+        "ArgMin" => reduce::argmax(c, onnx, true),
+        "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal" => logic::compare(c, onnx),
+        "And" | "Or" | "Xor" => logic::connect(c, onnx),
+        "Not" => logic::not(c, onnx),
+        "Sign" => logic::sign(c, onnx),
+        "Where" => logic::choose(c, onnx),
+        "ThresholdedRelu" => logic::thresholded_relu(c, onnx),
+        "DepthToSpace" => rearrange::depth_to_space(c, onnx),
+        "SpaceToDepth" => rearrange::space_to_depth(c, onnx),
+        "Tile" => rearrange::tile(c, onnx),
+        "Trilu" => rearrange::trilu(c, onnx),
+        "CumSum" => rearrange::cum_sum(c, onnx),
+        "DFT" => fourier::dft(c, onnx),
+        "Einsum" => einsum::einsum(c, onnx),
+        "Clip" => elementwise::clip_by_tensors(c, onnx),
+        "Mean" => elementwise::mean(c, onnx),
+        "Mish" => elementwise::mish(c, onnx),
+        "Softsign" => elementwise::softsign(c, onnx),
+        "InstanceNormalization" => norm::instance_norm(c, onnx),
+        "GroupNormalization" => norm::group_norm(c, onnx),
+        "RMSNormalization" => norm::rms_norm(c, onnx),
+        "LpNormalization" => norm::lp_norm(c, onnx),
         "QuantizeLinear" => quant::quantize(c, onnx),
         "DequantizeLinear" => quant::dequantize(c, onnx),
         "Constant" => shape::constant(c, onnx),
         "ConstantOfShape" => shape::constant_of_shape(c, onnx),
         "Shape" => shape::shape(c, onnx),
         "Gather" => shape::gather(c, onnx),
-        "Range" => shape::range(c, onnx),
         _ => Err(format!("operator is not supported (opset {})", c.opset)),
     }
 }

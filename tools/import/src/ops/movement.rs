@@ -2,7 +2,7 @@
 
 use offshoot_ir::{DType, Op, PadMode, Quant, ValueId};
 
-use crate::constant::{Constant, Elements, MAX_RANK, count};
+use crate::constant::{MAX_RANK, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// Binds the node's output to its input 0 in another shape.
@@ -119,6 +119,16 @@ pub(crate) fn transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Transpose { perm }, vec![x], None, 0)
 }
 
+/// Dropout does nothing, unless its last input asks for training.
+pub(crate) fn dropout(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let trains = c.constant(onnx, 2)?.is_some_and(|mode| mode.to_reals().iter().any(|v| *v != 0.0));
+    let ratio = c.constant(onnx, 1)?.and_then(|ratio| ratio.to_reals().first().copied()).unwrap_or(0.5);
+    if trains && ratio != 0.0 {
+        return Err("training_mode: export the model for inference".into());
+    }
+    identity(c, onnx)
+}
+
 pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if onnx.output(1).is_some() {
         return Err("the mask as an output: export the model for inference".into());
@@ -131,16 +141,7 @@ pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let to = onnx.int("to", 1);
     if c.is_constant(onnx, 0) {
-        let x = c.wanted(onnx, 0)?;
-        let elements = match to {
-            6 | 7 => Elements::I64(match x.to_ints() {
-                Some(v) => v,
-                None => x.to_reals().iter().map(|v| *v as i64).collect(),
-            }),
-            1 | 11 => Elements::F32(x.to_reals()),
-            _ => return Err(format!("a constant cast to element type {to}")),
-        };
-        return c.bind(onnx, 0, Entry::Constant(Constant::new(x.shape, elements)));
+        return Err(format!("a constant cast to element type {to}"));
     }
     let x = c.value(onnx, 0)?;
     if c.graph.value(x).dtype == DType::I8 {
@@ -164,6 +165,9 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         c.set_quant(x, &whole);
         return c.finish(onnx, Op::Dequantize, vec![x], None, 0);
     }
+    if c.graph.value(x).dtype == DType::I32 && matches!(to, 6 | 7) {
+        return identity(c, onnx);
+    }
     // Everything else that is computed at run time is float32 already.
     if !matches!(to, 1 | 11) {
         return Err(format!("cast to element type {to} at run time; float32 is supported"));
@@ -173,14 +177,6 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 
 pub(crate) fn concat(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let n = onnx.node.input.len();
-    if n > 0 && (0..n).all(|i| c.is_constant(onnx, i)) {
-        let parts: Vec<Constant> = (0..n).map(|i| c.wanted(onnx, i)).collect::<Importing<_>>()?;
-        if let Some(joined) = parts.iter().map(Constant::to_ints).collect::<Option<Vec<_>>>()
-            && parts.iter().all(|p| p.shape.len() == 1)
-        {
-            return c.bind(onnx, 0, Entry::Constant(Constant::ints(joined.concat())));
-        }
-    }
     let inputs: Vec<ValueId> = (0..n).map(|i| c.value(onnx, i)).collect::<Importing<_>>()?;
     let rank = inputs.first().map_or(0, |x| c.shape(*x).len());
     let axis = onnx.axis("axis", 1, rank)?;
@@ -262,22 +258,14 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
         declared[a] = count as usize;
     }
-    if c.is_constant(onnx, 0) {
-        let x = c.wanted(onnx, 0)?;
-        if shape.len() == 1 {
-            let at: Vec<usize> =
-                (0..declared[0]).map(|i| (start[0] as isize + i as isize * step[0]) as usize).collect();
-            let cut = Constant { shape: declared, elements: x.elements.gather(&at), quant: x.quant };
-            return c.bind(onnx, 0, Entry::Constant(cut));
-        }
-    }
     let x = c.value(onnx, 0)?;
     c.finish(onnx, Op::Slice { start, step }, vec![x], Some(declared), 0)
 }
 
 pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
-    let x = c.value(onnx, 0)?;
-    let rank = c.shape(x).len();
+    let mut x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let rank = shape.len();
     let pads = match onnx.ints("pads") {
         Some(p) => p,
         None => c.ints(onnx, 1)?.ok_or("pads are missing")?,
@@ -289,27 +277,51 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if pads.len() != 2 * axes.len() {
         return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
     }
-    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
-    for (i, a) in axes.iter().enumerate() {
-        let amount = |v: i64| {
-            u16::try_from(v)
-                .map(usize::from)
-                .map_err(|_| format!("padding {v}: from 0 to 65535 is supported, to crop use Slice"))
-        };
-        before[*a] = amount(pads[i])?;
-        after[*a] = amount(pads[i + axes.len()])?;
-    }
     let value = match c.constant(onnx, 2)? {
         Some(v) => v.to_reals().first().copied().unwrap_or(0.0),
         None => onnx.float("value", 0.0),
     };
-    let mode = match onnx.text("mode", "constant").as_str() {
-        "constant" => None,
+    let mode = onnx.text("mode", "constant");
+    let device_mode = match mode.as_str() {
+        "constant" | "wrap" => None,
         "reflect" => Some(PadMode::Reflect),
         "edge" => Some(PadMode::Edge),
         other => return Err(format!("mode `{other}`")),
     };
-    c.finish(onnx, Op::Pad { before, after, mode, value }, vec![x], None, 0)
+    let (mut before, mut after) = (vec![0; rank], vec![0; rank]);
+    let (mut start, mut kept) = (vec![0; rank], shape.clone());
+    for (i, &a) in axes.iter().enumerate() {
+        let [less, more] = [pads[i], pads[i + axes.len()]];
+        if less.unsigned_abs().max(more.unsigned_abs()) > u64::from(u16::MAX) {
+            return Err(format!("padding {less} and {more}: up to 65535 is supported"));
+        }
+        // Negative padding crops.
+        start[a] = less.min(0).unsigned_abs() as usize;
+        let cropped = start[a] + more.min(0).unsigned_abs() as usize;
+        kept[a] = shape[a].checked_sub(cropped).filter(|d| *d > 0).ok_or("it crops everything")?;
+        (before[a], after[a]) = (less.max(0) as usize, more.max(0) as usize);
+    }
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    if kept != shape {
+        let op = Op::Slice { start, step: vec![1; rank] };
+        x = c.emit(onnx, op, vec![x], Some(kept.clone()), &format!("{name}/cropped"))?;
+    }
+    for a in 0..rank {
+        // The device mirrors once, and does not repeat.
+        let far = mode == "reflect" && before[a].max(after[a]) >= kept[a];
+        if (mode == "wrap" || far) && before[a] + after[a] > 0 {
+            let n = kept[a] as i64;
+            let wrapped = |i: i64| i.rem_euclid(n);
+            let mirrored =
+                |i: i64| if n == 1 { 0 } else { n - 1 - (i.rem_euclid(2 * n - 2) - (n - 1)).abs() };
+            let places = -(before[a] as i64)..n + after[a] as i64;
+            let at: Vec<usize> =
+                places.map(|i| if far { mirrored(i) as usize } else { wrapped(i) as usize }).collect();
+            x = super::shape::picked(c, onnx, x, a, &at)?;
+            (before[a], after[a]) = (0, 0);
+        }
+    }
+    c.finish(onnx, Op::Pad { before, after, mode: device_mode, value }, vec![x], None, 0)
 }
 
 pub(crate) fn expand(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {

@@ -1,4 +1,4 @@
-//! Softmax, LogSoftmax, BatchNormalization, LayerNormalization.
+//! Softmax, LogSoftmax, and normalisations by batch, layer, instance, group, root mean square and norm.
 
 use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, UnaryKind, ValueId};
 
@@ -13,6 +13,11 @@ pub(crate) fn softmax(c: &mut Context<'_>, onnx: &Onnx<'_>, log: bool) -> Import
     let axis = onnx.axis("axis", if before_13 { 1 } else { -1 }, shape.len())?;
     // Before opset 13, everything from the axis on is one row.
     let flat = before_13 && shape[axis + 1..].iter().any(|d| *d != 1);
+    // One number alone has all the probability.
+    if log && !flat && shape[axis] == 1 {
+        let zero = UnaryKind::HardSigmoid { alpha: 0.0, beta: 0.0 };
+        return c.finish(onnx, Op::Unary(zero), vec![x], None, 0);
+    }
     if !flat {
         if !log {
             return c.finish(onnx, Op::Softmax { axis }, vec![x], None, 0);
@@ -121,4 +126,120 @@ pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let row = c.emit(onnx, Op::Reshape, vec![x], Some(vec![rows, depth]), &format!("{name}/rows"))?;
     let y = c.emit(onnx, op, vec![row, gamma, beta], None, &format!("{name}/normed"))?;
     c.finish(onnx, Op::Reshape, vec![y], Some(shape), 0)
+}
+
+const fn binary(kind: BinaryKind) -> Op {
+    Op::Binary { kind, activation: Activation::None }
+}
+
+/// The value times a constant, plus another, both broadcast.
+fn scaled(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    [scale, shift]: [&Constant; 2],
+    shape: &[usize],
+) -> Importing {
+    let gamma = c.add_constant(onnx.input(1).unwrap_or_default(), &scale.reshaped(shape.to_vec())?);
+    let beta = c.add_constant(onnx.input(2).unwrap_or_default(), &shift.reshaped(shape.to_vec())?);
+    let y = c.emit(onnx, binary(BinaryKind::Mul), vec![x, gamma], None, &format!("{}/scaled", onnx.name))?;
+    c.finish(onnx, binary(BinaryKind::Add), vec![y, beta], None, 0)
+}
+
+/// `x` viewed as rows, each normalised by its mean and variance, in its own shape again.
+fn normalised_rows(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    rows: usize,
+    epsilon: f32,
+) -> Importing<ValueId> {
+    let shape = c.shape(x).to_vec();
+    let depth = shape.iter().product::<usize>() / rows.max(1);
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let one = c.add_reals(&format!("{name}/one"), vec![depth], vec![1.0; depth]);
+    let zero = c.add_reals(&format!("{name}/zero"), vec![depth], vec![0.0; depth]);
+    let row = c.emit(onnx, Op::Reshape, vec![x], Some(vec![rows, depth]), &format!("{name}/rows"))?;
+    let y = c.emit(onnx, Op::LayerNorm { epsilon }, vec![row, one, zero], None, &format!("{name}/normed"))?;
+    c.emit(onnx, Op::Reshape, vec![y], Some(shape), &format!("{name}/whole"))
+}
+
+/// InstanceNormalization: each channel of each sample by itself.
+pub(crate) fn instance_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let [n, channels, ref spatial @ ..] = *c.shape(x) else {
+        return Err(format!("input {:?} has no channels", c.shape(x)));
+    };
+    let along = [vec![channels], vec![1; spatial.len()]].concat();
+    let (scale, shift) = (c.wanted(onnx, 1)?, c.wanted(onnx, 2)?);
+    let y = normalised_rows(c, onnx, x, n * channels, onnx.float("epsilon", 1e-5))?;
+    scaled(c, onnx, y, [&scale, &shift], &along)
+}
+
+/// GroupNormalization: groups of channels; scale and shift are one a group before opset 21, then one a channel.
+pub(crate) fn group_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let [n, channels, ref spatial @ ..] = *c.shape(x) else {
+        return Err(format!("input {:?} has no channels", c.shape(x)));
+    };
+    let rank = spatial.len();
+    let groups = usize::try_from(onnx.int("num_groups", 0)).ok().filter(|g| *g > 0 && channels % g == 0);
+    let groups =
+        groups.ok_or_else(|| format!("num_groups {} of {channels} channels", onnx.int("num_groups", 0)))?;
+    let spread = |p: Constant| -> Importing<Constant> {
+        match p.len() {
+            len if len == channels => Ok(p),
+            len if len == groups => {
+                let at: Vec<usize> = (0..channels).map(|i| i / (channels / groups)).collect();
+                Ok(Constant::new(vec![groups], Elements::F32(p.to_reals())).gathered(&at))
+            }
+            len => Err(format!("{len} parameters for {channels} channels in {groups} groups")),
+        }
+    };
+    let (scale, shift) = (spread(c.wanted(onnx, 1)?)?, spread(c.wanted(onnx, 2)?)?);
+    let y = normalised_rows(c, onnx, x, n * groups, onnx.float("epsilon", 1e-5))?;
+    scaled(c, onnx, y, [&scale, &shift], &[vec![channels], vec![1; rank]].concat())
+}
+
+/// RMSNormalization: x / sqrt(mean(x²) + epsilon) · scale, over the axes from `axis` on.
+pub(crate) fn rms_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let axis = onnx.axis("axis", -1, shape.len())?;
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let square = Op::Unary(UnaryKind::Pow { exponent: 2.0 });
+    let y = c.emit(onnx, square, vec![x], None, &format!("{name}/square"))?;
+    let kept = shape.iter().enumerate().map(|(a, d)| if a < axis { *d } else { 1 }).collect();
+    let mean = Op::Reduce { kind: ReduceKind::Mean, axes: (axis..shape.len()).collect() };
+    let y = c.emit(onnx, mean, vec![y], Some(kept), &format!("{name}/mean"))?;
+    let epsilon = c.add_reals(&format!("{name}/epsilon"), vec![1], vec![onnx.float("epsilon", 1e-5)]);
+    let y = c.emit(onnx, binary(BinaryKind::Add), vec![y, epsilon], None, &format!("{name}/variance"))?;
+    let y = c.emit(onnx, Op::Unary(UnaryKind::Sqrt), vec![y], None, &format!("{name}/deviation"))?;
+    let y = c.emit(onnx, binary(BinaryKind::Div), vec![x, y], None, &format!("{name}/normed"))?;
+    let scale = c.value(onnx, 1)?;
+    c.finish(onnx, binary(BinaryKind::Mul), vec![y, scale], None, 0)
+}
+
+/// LpNormalization: x over its norm along an axis, 0 where that is 0.
+pub(crate) fn lp_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
+    let axis = onnx.axis("axis", -1, shape.len())?;
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let (inner, root) = match onnx.int("p", 2) {
+        1 => (UnaryKind::Abs, None),
+        2 => (UnaryKind::Pow { exponent: 2.0 }, Some(UnaryKind::Sqrt)),
+        other => return Err(format!("p {other}; 1 and 2 are supported")),
+    };
+    let y = c.emit(onnx, Op::Unary(inner), vec![x], None, &format!("{name}/inner"))?;
+    let mut kept = shape;
+    kept[axis] = 1;
+    let sum = Op::Reduce { kind: ReduceKind::Sum, axes: vec![axis] };
+    let mut y = c.emit(onnx, sum, vec![y], Some(kept), &format!("{name}/sum"))?;
+    if let Some(root) = root {
+        y = c.emit(onnx, Op::Unary(root), vec![y], None, &format!("{name}/norm"))?;
+    }
+    let least = c.add_reals(&format!("{name}/least"), vec![1], vec![f32::MIN_POSITIVE]);
+    let y = c.emit(onnx, binary(BinaryKind::Max), vec![y, least], None, &format!("{name}/bounded"))?;
+    c.finish(onnx, binary(BinaryKind::Div), vec![x, y], None, 0)
 }

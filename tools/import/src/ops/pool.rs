@@ -1,6 +1,6 @@
 //! AveragePool, MaxPool, GlobalAveragePool, GlobalMaxPool.
 
-use offshoot_ir::{Activation, Op, PoolKind, Window};
+use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, ReduceKind, ValueId, Window};
 
 use crate::context::{Context, Importing, Onnx};
 use crate::window;
@@ -14,13 +14,17 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
+    if rank == 5 {
+        return super::volume::pool(c, onnx, max);
+    }
     let attributes = window::attributes(onnx, window::spatial(rank)?, None)?;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let mut window = attributes.resolve([s[1], s[2]])?;
     let include = onnx.int("count_include_pad", 0) != 0;
+    let asked = window.pad;
     if onnx.int("ceil_mode", 0) != 0 {
-        round_up(&mut window, [s[1], s[2]], include)?;
+        round_up(&mut window, [s[1], s[2]])?;
     }
     let kind = match (max, include) {
         (true, _) => PoolKind::Max,
@@ -29,13 +33,43 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     };
     let op = Op::Pool { kind, window, activation: Activation::None };
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
-    let y = c.emit(onnx, op, vec![x], None, &name)?;
+    let mut y = c.emit(onnx, op, vec![x], None, &name)?;
+    if kind == PoolKind::AverageIncludePad && window.pad != asked {
+        y = without_rounding_up(c, onnx, y, &window, asked, [s[1], s[2]])?;
+    }
     c.finish_nchw(onnx, y, rank)
+}
+
+/// An average over whole windows becomes one over what lies in the input or in the padding that was asked for: not in
+/// what `ceil_mode` added behind that. A factor for each row and column.
+fn without_rounding_up(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    y: ValueId,
+    window: &Window,
+    asked: [u16; 4],
+    extent: [usize; 2],
+) -> Importing<ValueId> {
+    let out = [c.shape(y)[1], c.shape(y)[2]];
+    let factors = |axis: usize| -> Vec<f32> {
+        let (kernel, stride) = (usize::from(window.kernel[axis]), usize::from(window.stride[axis]));
+        let end = usize::from(asked[axis]) + extent[axis] + usize::from(asked[axis + 2]);
+        let inside = |o: usize| {
+            (0..kernel).filter(|k| o * stride + k * usize::from(window.dilation[axis]) < end).count()
+        };
+        (0..out[axis]).map(|o| kernel as f32 / inside(o).max(1) as f32).collect()
+    };
+    let (rows, columns) = (factors(0), factors(1));
+    let all = rows.iter().flat_map(|r| columns.iter().map(move |c| r * c)).collect();
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let factor = c.add_reals(&format!("{name}/share"), vec![1, out[0], out[1], 1], all);
+    let op = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
+    c.emit(onnx, op, vec![y, factor], None, &format!("{name}/counted"))
 }
 
 /// `ceil_mode`: more padding after the input, so that the last window that begins in it (or in the padding before
 /// it) counts.
-fn round_up(window: &mut Window, extent: [usize; 2], include: bool) -> Importing {
+fn round_up(window: &mut Window, extent: [usize; 2]) -> Importing {
     for (axis, extent) in extent.into_iter().enumerate() {
         let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
         let stride = usize::from(window.stride[axis]);
@@ -47,9 +81,6 @@ fn round_up(window: &mut Window, extent: [usize; 2], include: bool) -> Importing
             out -= 1;
         }
         let more = ((out - 1) * stride + window::reach(window, axis)).saturating_sub(padded);
-        if more > 0 && include {
-            return Err("ceil_mode together with count_include_pad".into());
-        }
         window.pad[axis + 2] = u16::try_from(after + more).map_err(|_| "padding too large")?;
     }
     Ok(())
@@ -58,6 +89,13 @@ fn round_up(window: &mut Window, extent: [usize; 2], include: bool) -> Importing
 pub(crate) fn global(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
+    if rank > 4 {
+        // Any number of axes can be reduced.
+        let kind = if max { ReduceKind::Max } else { ReduceKind::Mean };
+        let mut kept = c.shape(x).to_vec();
+        kept[2..].fill(1);
+        return c.finish(onnx, Op::Reduce { kind, axes: (2..rank).collect() }, vec![x], Some(kept), 0);
+    }
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let extent = |d: usize| u16::try_from(d).map_err(|_| format!("extent {d} is too large"));

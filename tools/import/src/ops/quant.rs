@@ -42,7 +42,12 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
     if zero_point.len() != scales.len() {
         return Err(format!("{} zero points for {} scales", zero_point.len(), scales.len()));
     }
-    let along = if scales.len() == 1 { None } else { Some(axis(onnx.int("axis", 1), rank)?) };
+    // Of a tensor with one axis there is no other: tf2onnx writes `axis=3` at biases.
+    let along = match (scales.len(), rank) {
+        (1, _) => None,
+        (_, 1) => Some(0),
+        _ => Some(axis(onnx.int("axis", 1), rank)?),
+    };
     Ok(Quant { scale: scales, zero_point, axis: along })
 }
 

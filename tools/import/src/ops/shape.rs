@@ -1,6 +1,6 @@
-//! Computations on shapes, done while importing: Constant, Shape, Gather, ConstantOfShape, Range.
+//! Constant, ConstantOfShape, Shape, and Gather with constant indices.
 
-use offshoot_ir::Op;
+use offshoot_ir::{Op, ValueId};
 
 use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
@@ -56,58 +56,77 @@ pub(crate) fn shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.bind(onnx, 0, Entry::Constant(Constant::ints(full[from..to.max(from)].to_vec())))
 }
 
-/// Of constants, or one index of a run-time tensor (then a slice).
+/// Most slices that one Gather becomes.
+const MAX_SLICES: usize = 1024;
+
+/// Indices that are constants: slices, one for each run of indices with equal steps, joined.
 pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if c.is_constant(onnx, 0) && !c.is_constant(onnx, 1) {
+        return super::lookup::by_largest(c, onnx);
+    }
     let indices = c.wanted(onnx, 1)?;
     let at = indices.to_ints().ok_or("indices are no integers")?;
-    if c.is_constant(onnx, 0) {
-        let x = c.wanted(onnx, 0)?;
-        if x.shape.len() != 1 {
-            return Err(format!("of a constant of shape {:?}", x.shape));
-        }
-        let at = at.iter().map(|i| axis(*i, x.shape[0])).collect::<Importing<Vec<_>>>()?;
-        let picked = Constant::new(indices.shape, x.elements.gather(&at));
-        return c.bind(onnx, 0, Entry::Constant(picked));
-    }
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let along = onnx.axis("axis", 0, shape.len())?;
-    let consecutive = at.windows(2).all(|w| w[0].checked_add(1) == Some(w[1]));
-    if at.is_empty() || !consecutive {
-        return Err("indices that are not consecutive".into());
-    }
-    let mut start = vec![0; shape.len()];
-    start[along] = axis(at[0], shape[along])?;
-    let mut cut = shape.clone();
-    cut[along] = at.len();
-    if start[along] + at.len() > shape[along] {
-        return Err(format!("indices {at:?} of an axis of {}", shape[along]));
-    }
-    let op = Op::Slice { start, step: vec![1; shape.len()] };
-    let name = format!("{}/slice", onnx.output(0).unwrap_or_default());
-    let y = c.emit(onnx, op, vec![x], Some(cut), &name)?;
+    let at = at.iter().map(|i| axis(*i, shape[along])).collect::<Importing<Vec<usize>>>()?;
+    let y = picked(c, onnx, x, along, &at)?;
     let mut out = shape[..along].to_vec();
     out.extend(&indices.shape);
     out.extend(&shape[along + 1..]);
     c.finish(onnx, Op::Reshape, vec![y], Some(out), 0)
 }
 
-pub(crate) fn range(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+/// The value at these indices along an axis.
+pub(crate) fn picked(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    along: usize,
+    at: &[usize],
+) -> Importing<ValueId> {
+    let shape = c.shape(x).to_vec();
+    let runs = runs(at);
+    if runs.is_empty() || runs.len() > MAX_SLICES {
+        return Err(format!(
+            "{} indices in {} runs; from 1 to {MAX_SLICES} runs are supported",
+            at.len(),
+            runs.len()
+        ));
+    }
+    let name = format!("{}/slice", onnx.output(0).unwrap_or_default());
     let mut parts = Vec::new();
-    for i in 0..3 {
-        let v = c.ints(onnx, i)?.and_then(|v| v.first().copied());
-        parts.push(v.ok_or("only ranges of integers are supported")?);
+    for (first, by, n) in runs {
+        let (mut start, mut step, mut cut) = (vec![0; shape.len()], vec![1; shape.len()], shape.clone());
+        (start[along], step[along], cut[along]) = (first, by, n);
+        parts.push(c.emit(onnx, Op::Slice { start, step }, vec![x], Some(cut), &name)?);
     }
-    let (start, limit, delta) = (parts[0], parts[1], parts[2]);
-    if delta == 0 {
-        return Err("a step of 0".into());
+    match parts[..] {
+        [one] => Ok(one),
+        _ => c.emit(onnx, Op::Concat { axis: along }, parts, None, &format!("{name}s")),
     }
-    let count =
-        limit.checked_sub(start).and_then(|d| d.checked_div(delta)).filter(|n| n.unsigned_abs() < MAX as u64);
-    let count = count.ok_or("too many elements")?;
-    let values: Vec<i64> = (0..=count)
-        .filter_map(|i| i.checked_mul(delta)?.checked_add(start))
-        .filter(|v| if delta > 0 { *v < limit } else { *v > limit })
-        .collect();
-    c.bind(onnx, 0, Entry::Constant(Constant::ints(values)))
+}
+
+/// Indices as first, step and number of each stretch with equal steps.
+fn runs(at: &[usize]) -> Vec<(usize, isize, usize)> {
+    let mut runs: Vec<(usize, isize, usize)> = Vec::new();
+    for (i, &index) in at.iter().enumerate() {
+        let gap = i.checked_sub(1).map(|before| index as isize - at[before] as isize);
+        match (runs.last_mut(), gap) {
+            (Some((_, by, n)), Some(gap)) if gap != 0 && (*n == 1 || *by == gap) => (*by, *n) = (gap, *n + 1),
+            _ => runs.push((index, 1, 1)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_of_indices() {
+        assert_eq!(runs(&[0, 1, 2, 5, 3, 3]), [(0, 1, 3), (5, -2, 2), (3, 1, 1)]);
+        assert_eq!(runs(&[4]), [(4, 1, 1)]);
+    }
 }

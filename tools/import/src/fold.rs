@@ -1,0 +1,261 @@
+//! Constant folding: a node that reads nothing but constants is computed while importing, by tract's typed model.
+//!
+//! There is no arithmetic here, only a bound on what tract is asked to do: the file is untrusted, and tract neither
+//! limits its tensors nor returns an error for everything that it cannot do. A node that tract does not compute is
+//! imported as if its inputs were computed at run time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tract_onnx::pb::{
+    GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    tensor_proto::DataType,
+};
+use tract_onnx::tract_hir::internal::TDim;
+use tract_onnx::{onnx, prelude::*};
+
+use crate::constant::{Constant, Elements, count};
+use crate::context::{Context, Entry, MAX_VALUE, Onnx};
+
+/// Most multiplications of one node.
+const MAX_WORK: usize = 1 << 31;
+
+/// Nodes that the importer computes itself: they keep quantisation parameters, or need no arithmetic.
+const OWN: &[&str] = &[
+    "Constant",
+    "ConstantOfShape",
+    "DequantizeLinear",
+    "Dropout",
+    "Flatten",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Shape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+];
+
+/// Nodes that move elements: integers with one scale keep it.
+const MOVEMENTS: &[&str] =
+    &["Concat", "DepthToSpace", "Expand", "Gather", "Slice", "SpaceToDepth", "Split", "Tile"];
+
+/// Computes the node if all its inputs are constants and binds its outputs. Whether it did.
+pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
+    let node = onnx.node;
+    let operator = node.op_type.as_str();
+    let given = node.input.iter().filter(|name| !name.is_empty());
+    let constants: Option<Vec<Constant>> = given
+        .map(|name| match c.entries.get(name) {
+            Some(Entry::Constant(constant)) => Some(constant.clone()),
+            _ => None,
+        })
+        .collect();
+    let Some(constants) = constants.filter(|all| !all.is_empty()) else { return false };
+    let subgraph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
+    if OWN.contains(&operator) || operator.starts_with("Random") || subgraph {
+        return false;
+    }
+    let Some(elements) = bound(node, &constants).filter(|n| *n <= MAX_VALUE.min(c.foldable)) else {
+        return false;
+    };
+    c.foldable -= elements;
+    let kept = constants[0].quant.clone().filter(|q| {
+        let same = |c: &Constant| c.quant.as_ref() == Some(q);
+        q.axis.is_none()
+            && MOVEMENTS.contains(&operator)
+            && if operator == "Concat" { constants.iter().all(same) } else { true }
+    });
+    let read: Vec<Constant> = constants
+        .into_iter()
+        .map(|c| match (&c.quant, &kept) {
+            (None, _) => c,
+            (Some(_), Some(_)) => Constant { quant: None, ..c },
+            (Some(_), None) => Constant::new(c.shape.clone(), Elements::F32(c.to_reals())),
+        })
+        .collect();
+    let opset = c.opset;
+    let evaluated = catch_unwind(AssertUnwindSafe(|| evaluate(node, &read, opset)));
+    let Ok(Ok(outputs)) = evaluated else { return false };
+    for (i, mut output) in outputs {
+        output.quant.clone_from(&kept);
+        if c.bind(onnx, i, Entry::Constant(output)).is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// An upper bound of the elements of the node's outputs; `None` where none is known, or where it is too much work.
+fn bound(node: &NodeProto, inputs: &[Constant]) -> Option<usize> {
+    let sum = inputs.iter().map(Constant::len).sum::<usize>();
+    let broadcast = || -> Option<usize> {
+        let rank = inputs.iter().map(|c| c.shape.len()).max()?;
+        let extents: Vec<usize> = (0..rank)
+            .map(|a| inputs.iter().filter_map(|c| c.shape.iter().rev().nth(a)).copied().max().unwrap_or(1))
+            .collect();
+        count(&extents)
+    };
+    match node.op_type.as_str() {
+        // tract panics where nothing is reduced.
+        "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean"
+        | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceSumSquare" | "ArgMax" | "ArgMin" => {
+            (inputs[0].len() > 0).then_some(sum)
+        }
+        "Concat"
+        | "Slice"
+        | "Split"
+        | "ScatterND"
+        | "ScatterElements"
+        | "TopK"
+        | "CumSum"
+        | "Trilu"
+        | "Softmax"
+        | "LogSoftmax"
+        | "Size"
+        | "NonZero"
+        | "GatherElements"
+        | "LayerNormalization"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "DepthToSpace"
+        | "SpaceToDepth" => sum.checked_mul(inputs[0].shape.len().max(1)),
+        "MatMul" | "Gemm" => {
+            let transposed = node.attribute.iter().any(|a| a.name == "transA" && a.i != 0);
+            let [a, b] = inputs.get(..2)? else { return None };
+            let inner = if transposed { a.shape.first() } else { a.shape.last() };
+            let inner = inner.copied().unwrap_or(1).max(1);
+            let outer = (a.len() / inner).checked_mul(b.len() / inner)?;
+            outer.checked_mul(inner).filter(|n| *n <= MAX_WORK).map(|_| outer.max(sum))
+        }
+        "Gather" => inputs.get(1).and_then(|at| {
+            let smallest = inputs[0].shape.iter().copied().max()?.max(1);
+            let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(0, |a| a.i);
+            let rank = inputs[0].shape.len() as i64;
+            let axis = usize::try_from(if axis < 0 { axis + rank } else { axis }).ok()?;
+            let extent = inputs[0].shape.get(axis).copied().unwrap_or(smallest).max(1);
+            (inputs[0].len() / extent).checked_mul(at.len())
+        }),
+        "Abs" | "Acos" | "Acosh" | "Add" | "And" | "Asin" | "Asinh" | "Atan" | "Atanh" | "Cast"
+        | "CastLike" | "Ceil" | "Celu" | "Clip" | "Cos" | "Cosh" | "Div" | "Elu" | "Equal" | "Erf"
+        | "Exp" | "Floor" | "Gelu" | "Greater" | "GreaterOrEqual" | "HardSigmoid" | "HardSwish" | "IsInf"
+        | "IsNaN" | "LeakyRelu" | "Less" | "LessOrEqual" | "Log" | "Max" | "Mean" | "Min" | "Mish"
+        | "Mod" | "Mul" | "Neg" | "Not" | "Or" | "PRelu" | "Pow" | "Reciprocal" | "Relu" | "Round"
+        | "Selu" | "Sigmoid" | "Sign" | "Sin" | "Sinh" | "Softplus" | "Softsign" | "Sqrt" | "Sub" | "Sum"
+        | "Tan" | "Tanh" | "ThresholdedRelu" | "Where" | "Xor" => broadcast(),
+        "Expand" => {
+            let wanted = extents(inputs.get(1)?)?;
+            count(&inputs[0].shape)?.checked_mul(count(&wanted)?)
+        }
+        "Range" => {
+            let [start, limit, delta] = inputs else { return None };
+            let (start, limit, delta) = (number(start)?, number(limit)?, number(delta)?);
+            let n = ((limit - start) / delta).ceil();
+            (n.is_finite() && delta != 0.0 && n < MAX_VALUE as f64).then(|| n.max(0.0) as usize)
+        }
+        "Pad" => {
+            let pads = match node.attribute.iter().find(|a| a.name == "pads") {
+                Some(a) => a.ints.clone(),
+                None => inputs.get(1)?.to_ints()?,
+            };
+            let most = pads.iter().map(|p| p.unsigned_abs()).max().unwrap_or(0);
+            let most = usize::try_from(most).ok()?.checked_mul(2)?;
+            let padded: Option<Vec<usize>> = inputs[0].shape.iter().map(|d| d.checked_add(most)).collect();
+            count(&padded?)
+        }
+        // Everything else, pessimistically: all extents and all numbers that could be one multiply.
+        _ => {
+            let mut all = inputs.iter().try_fold(1usize, |n, c| n.checked_mul(c.len().max(1)))?;
+            let values = inputs.iter().filter(|c| c.len() <= 8).flat_map(Constant::to_reals);
+            let attributes =
+                node.attribute.iter().flat_map(|a| a.ints.iter().chain([&a.i])).map(|v| *v as f32);
+            for v in values.chain(attributes).filter(|v| v.abs() > 1.0) {
+                all = all.checked_mul(v.abs().ceil() as usize).filter(|n| *n <= MAX_VALUE)?;
+            }
+            Some(all)
+        }
+    }
+}
+
+fn extents(c: &Constant) -> Option<Vec<usize>> {
+    c.to_ints()?.into_iter().map(|v| usize::try_from(v.max(1)).ok()).collect()
+}
+
+fn number(c: &Constant) -> Option<f64> {
+    match c.to_ints() {
+        Some(v) => v.first().map(|v| *v as f64),
+        None => c.to_reals().first().map(|v| f64::from(*v)),
+    }
+}
+
+/// The node's outputs that have a name, with their places.
+fn evaluate(node: &NodeProto, inputs: &[Constant], opset: i64) -> Result<Vec<(usize, Constant)>, String> {
+    let mut alone = node.clone();
+    alone.name = "folded".into();
+    let mut initializer = Vec::new();
+    for (name, constant) in alone.input.iter_mut().filter(|name| !name.is_empty()).zip(inputs) {
+        *name = format!("input_{}", initializer.len());
+        initializer.push(tensor(name, constant));
+    }
+    let mut places = Vec::new();
+    for (i, name) in alone.output.iter_mut().enumerate().filter(|(_, name)| !name.is_empty()) {
+        *name = format!("output_{i}");
+        places.push(i);
+    }
+    let output = |i: &usize| ValueInfoProto { name: format!("output_{i}"), ..Default::default() };
+    let graph = GraphProto {
+        output: places.iter().map(output).collect(),
+        node: vec![alone],
+        initializer,
+        ..Default::default()
+    };
+    let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: opset }];
+    let model = ModelProto { ir_version: 8, opset_import, graph: Some(graph), ..Default::default() };
+    let message = |e: TractError| e.to_string();
+    let plan = onnx()
+        .model_for_proto_model(&model)
+        .and_then(|m| m.into_typed()?.into_runnable())
+        .map_err(message)?;
+    let results = plan.run(tvec!()).map_err(message)?;
+    places.into_iter().zip(results.iter()).map(|(i, t)| Ok((i, constant(t)?))).collect()
+}
+
+/// A constant as a tensor of an ONNX file.
+fn tensor(name: &str, c: &Constant) -> TensorProto {
+    let (data_type, raw_data) = match &c.elements {
+        Elements::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Elements::I8(v) => (DataType::Int8, v.iter().map(|v| *v as u8).collect()),
+        Elements::U8(v) => (DataType::Uint8, v.clone()),
+        Elements::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Elements::I64(v) => (DataType::Int64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Elements::Bool(v) => (DataType::Bool, v.iter().map(|v| u8::from(*v)).collect()),
+    };
+    let dims = c.shape.iter().map(|d| *d as i64).collect();
+    TensorProto { name: name.into(), dims, data_type: data_type as i32, raw_data, ..Default::default() }
+}
+
+/// A tensor of tract as a constant. Other floats become float32, other integers int64.
+fn constant(t: &Tensor) -> Result<Constant, String> {
+    let message = |e: TractError| e.to_string();
+    fn read<T: Datum + Copy>(t: &Tensor) -> Result<Vec<T>, String> {
+        let t = t.cast_to::<T>().map_err(|e| e.to_string())?;
+        Ok(t.to_plain_array_view::<T>().map_err(|e| e.to_string())?.iter().copied().collect())
+    }
+    let shape = t.shape().to_vec();
+    let elements = match t.datum_type() {
+        DatumType::Bool => Elements::Bool(read(t)?),
+        DatumType::I8 => Elements::I8(read(t)?),
+        DatumType::U8 => Elements::U8(read(t)?),
+        DatumType::I32 => Elements::I32(read(t)?),
+        DatumType::F32 | DatumType::F16 | DatumType::F64 => Elements::F32(read(t)?),
+        DatumType::TDim => {
+            let whole = t.to_plain_array_view::<TDim>().map_err(message)?;
+            Elements::I64(
+                whole.iter().map(|d| d.to_i64().map_err(|e| e.to_string())).collect::<Result<_, _>>()?,
+            )
+        }
+        DatumType::I64 | DatumType::I16 | DatumType::U16 | DatumType::U32 => Elements::I64(read(t)?),
+        other => return Err(format!("element type {other:?}")),
+    };
+    count(&shape).ok_or("too many elements or axes")?;
+    Ok(Constant::new(shape, elements))
+}

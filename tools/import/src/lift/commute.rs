@@ -1,0 +1,91 @@
+//! Operators that dequantisation commutes with: what they give are numbers of their input, so that it has their scale.
+
+use offshoot_ir::{Activation, DType, Node, Op, PoolKind, Quant, ReduceKind, UnaryKind, ValueId, grid};
+
+use super::table::Table;
+
+/// How far from a whole number of steps a bound may lie that int8 stands for.
+const ON_GRID: f32 = 1e-3;
+/// How much coarser than its own the common scale of joined tensors may be.
+const COARSER: f32 = 4.0;
+
+/// `dequantize… → operator` to `operator → dequantize`, where nothing quantises the operator's output.
+pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
+    let (node, y) = (t.node(n).clone(), t.node(n).output);
+    if t.value(y).dtype != DType::F32 {
+        return None;
+    }
+    let mut from = Vec::new();
+    for &x in &node.inputs {
+        let d = t.node(t.producer(x)?);
+        if !matches!(d.op, Op::Dequantize) {
+            return None;
+        }
+        from.push(d.inputs[0]);
+    }
+    let first = *from.first()?;
+    let quant = t.value(first).quant.clone()?;
+    if quant.axis.is_some() || !commutes(&node.op, &quant) {
+        return None;
+    }
+    let quant = match node.op {
+        Op::Concat { .. } => common(t, &from)?,
+        _ => quant,
+    };
+    let dequantize = t.node(t.producer(node.inputs[0])?).clone();
+    for x in &mut from {
+        if t.value(*x).quant.as_ref() != Some(&quant) {
+            let coarse = t.new_value(*x, "rescaled", DType::I8, None);
+            t.set_quant(coarse, quant.clone());
+            t.insert_before(n, Node { op: Op::Requantize, inputs: vec![*x], output: coarse, ..node.clone() });
+            *x = coarse;
+        }
+    }
+    let moved = t.new_value(y, "int8", DType::I8, None);
+    t.set_quant(moved, quant);
+    t.replace(n, Node { inputs: from, output: moved, ..node });
+    t.insert_after(n, Node { inputs: vec![moved], output: y, ..dequantize });
+    Some(n)
+}
+
+/// Whether the operator gives numbers of its input, or zero, and nothing else.
+fn commutes(op: &Op, quant: &Quant) -> bool {
+    let exact = |bound: f32| !bound.is_finite() || on_grid(bound, quant);
+    let bounded = |activation: Activation| {
+        let (low, high) = activation.bounds();
+        exact(low) && exact(high)
+    };
+    match op {
+        Op::Pool { kind: PoolKind::Max, activation, .. } => bounded(*activation),
+        Op::Unary(UnaryKind::Clip { min, max }) => exact(*min) && exact(*max),
+        Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } | Op::Concat { .. } => true,
+        Op::Pad { mode, value, .. } => mode.is_some() || on_grid(*value, quant),
+        Op::Resize(rule) => !rule.bilinear,
+        _ => false,
+    }
+}
+
+/// Whether int8 holds the number as good as exactly.
+fn on_grid(value: f32, quant: &Quant) -> bool {
+    let steps = value / quant.scale[0];
+    let code = steps.round() + quant.zero_point[0] as f32;
+    (steps - steps.round()).abs() <= ON_GRID && (-128.0..=127.0).contains(&code)
+}
+
+/// Scale and zero point that hold what all of the tensors hold, if that is no scale much coarser than one of theirs.
+fn common(t: &Table, tensors: &[ValueId]) -> Option<Quant> {
+    let quants: Vec<&Quant> = tensors.iter().map(|id| t.value(*id).quant.as_ref()).collect::<Option<_>>()?;
+    let first = *quants.first()?;
+    if quants.iter().any(|q| q.axis.is_some()) {
+        return None;
+    }
+    if quants.iter().all(|q| *q == first) {
+        return Some(first.clone());
+    }
+    let (low, high) = quants
+        .iter()
+        .map(|q| grid::bounds(q))
+        .fold((0.0f32, 0.0f32), |(low, high), (l, h)| (low.min(l), high.max(h)));
+    let all = grid::quant_of_range(low, high);
+    quants.iter().all(|q| all.scale[0] <= COARSER * q.scale[0]).then_some(all)
+}
