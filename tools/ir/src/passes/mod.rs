@@ -18,6 +18,7 @@ mod recurrent;
 mod reduce;
 mod reshape;
 mod sink;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod transpose;
@@ -49,6 +50,7 @@ const PIPELINE: &[Pass] = &[
     ("sink_reshape", reshape::run),
     ("io_layout", io_layout::run),
     ("layer_norm", layer_norm::run),
+    ("softmax", softmax::run),
     ("activation_patterns", patterns::run),
     ("recurrent", recurrent::run),
     ("matmul", matmul::run),

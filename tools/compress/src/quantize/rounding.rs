@@ -1,0 +1,92 @@
+//! Rounding of weights, and the error that it makes in an operator's output.
+
+use ndarray::{Array2, ArrayView2};
+
+/// Quantised weights of one operator.
+#[derive(Clone, Debug)]
+pub(crate) struct FittedWeights {
+    /// Row-major, as the float weights.
+    pub(crate) codes: Vec<i8>,
+    /// One for each output channel.
+    pub(crate) scales: Vec<f32>,
+}
+
+/// Error of the output that an error of the weights makes.
+pub(super) fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
+    let d: Vec<f32> = w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)).collect();
+    match h {
+        None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
+        Some(h) => {
+            let row = |i: usize| h.row(i).iter().zip(&d).map(|(a, b)| a * b).sum::<f32>();
+            d.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(row(i))).sum()
+        }
+    }
+}
+
+/// Upper Cholesky factor of the inverse of `h`: what error feedback needs. `None` if `h` is not positive definite.
+///
+/// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
+/// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
+pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+    let n = h.nrows();
+    let mut l = vec![0.0f64; n * n];
+    for i in 0..n {
+        for j in 0..=i {
+            let (head, tail) = l.split_at(i * n);
+            let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
+            let dot: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
+            let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
+            if i == j {
+                if value <= 0.0 {
+                    return None;
+                }
+                l[i * n + i] = value.sqrt();
+            } else {
+                l[i * n + j] = value / l[j * n + j];
+            }
+        }
+    }
+    // Inverse of the lower factor, row by row: inv[i] = (e_i - sum_j<i l[i][j] inv[j]) / l[i][i].
+    let mut inv = vec![0.0f64; n * n];
+    for i in 0..n {
+        let (head, tail) = inv.split_at_mut(i * n);
+        let row = &mut tail[..n];
+        for j in 0..i {
+            let factor = l[i * n + j];
+            if factor != 0.0 {
+                row[..=j].iter_mut().zip(&head[j * n..=j * n + j]).for_each(|(r, v)| *r -= factor * v);
+            }
+        }
+        row[i] += 1.0;
+        let d = l[i * n + i];
+        row[..=i].iter_mut().for_each(|v| *v /= d);
+    }
+    let mut u = Array2::zeros((n, n));
+    for i in 0..n {
+        for j in 0..=i {
+            u[[n - 1 - i, n - 1 - j]] = inv[i * n + j] as f32;
+        }
+    }
+    Some(u)
+}
+
+/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros` a weight of zero
+/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
+pub(super) fn with_feedback(
+    w: &[f32],
+    scale: f32,
+    factor: &Array2<f32>,
+    zeros: bool,
+    nearest: impl Fn(f32) -> f32,
+) -> Vec<i8> {
+    let mut left = w.to_vec();
+    let mut codes = vec![0; w.len()];
+    for i in 0..w.len() {
+        let q = if zeros && w[i] == 0.0 { 0.0 } else { nearest(left[i] / scale) };
+        codes[i] = q as i8;
+        let row = factor.row(i);
+        let e = (left[i] - q * scale) / row[i];
+        left.iter_mut().zip(row).skip(i + 1).for_each(|(v, u)| *v -= e * u);
+    }
+    codes
+}
