@@ -1,6 +1,6 @@
 //! Rounding of weights, and the error that it makes in an operator's output.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array2, ArrayView1, ArrayView2};
 
 /// Quantised weights of one operator.
 #[derive(Clone, Debug)]
@@ -13,12 +13,31 @@ pub(crate) struct FittedWeights {
 
 /// Error of the output that an error of the weights makes.
 pub(super) fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
-    let d: Vec<f32> = w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)).collect();
+    errors(std::iter::once((w, codes, scale)), w.len(), h).first().copied().unwrap_or(0.0)
+}
+
+/// [`error`] of many rows of `width` weights with the same moments (weights, codes, scale), by one matrix product.
+pub(super) fn errors<'a>(
+    rows: impl Iterator<Item = (&'a [f32], &'a [i8], f32)>,
+    width: usize,
+    h: Option<ArrayView2<'_, f32>>,
+) -> Vec<f64> {
+    let mut differences: Vec<f32> = Vec::new();
+    for (w, codes, scale) in rows {
+        differences.extend(w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)));
+    }
+    let count = differences.len().checked_div(width).unwrap_or(0);
+    let Some(d) = ArrayView2::from_shape((count, width), &differences).ok().filter(|d| !d.is_empty()) else {
+        return vec![0.0; count];
+    };
+    let sum = |a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>| -> f64 {
+        a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+    };
     match h {
-        None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
+        None => d.outer_iter().map(|d| sum(d, d)).collect(),
         Some(h) => {
-            let row = |i: usize| h.row(i).iter().zip(&d).map(|(a, b)| a * b).sum::<f32>();
-            d.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(row(i))).sum()
+            let product = d.dot(&h);
+            d.outer_iter().zip(product.outer_iter()).map(|(d, p)| sum(d, p)).collect()
         }
     }
 }
@@ -34,7 +53,7 @@ pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
         for j in 0..=i {
             let (head, tail) = l.split_at(i * n);
             let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
-            let dot: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
+            let dot = ArrayView1::from(row_i).dot(&ArrayView1::from(row_j));
             let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
             if i == j {
                 if value <= 0.0 {

@@ -1,5 +1,7 @@
 //! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2};
 use offshoot_ir::grid;
 use rayon::prelude::*;
@@ -8,7 +10,7 @@ use super::codebook;
 use super::form::Form;
 use super::moments::Moments;
 use super::options::WeightScale;
-use super::rounding::{FittedWeights, error, inverse_factor, with_feedback};
+use super::rounding::{FittedWeights, errors, inverse_factor, with_feedback};
 
 /// How weights are brought to integers.
 #[derive(Clone, Copy, Debug)]
@@ -60,45 +62,73 @@ pub(crate) fn fit(
         .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
         .flatten();
     let usual = usual_scale(weights, top);
-    let rows: Vec<(Vec<i8>, f32)> = weights
-        .par_chunks(n)
-        .enumerate()
-        .map(|(o, w)| {
-            let group = moments.map(|m| o * m.groups.len() / channels);
-            let h = moments.zip(group).map(|(m, g)| m.groups[g].view());
-            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
-            if full <= 0.0 {
-                return (vec![0; n], usual.max(floors[o]));
+    let group_of = |o: usize| moments.map(|m| o * m.groups.len() / channels);
+    let candidates = |o: usize, w: &[f32]| -> Vec<Candidate> {
+        let h = moments.zip(group_of(o)).map(|(m, g)| m.groups[g].view());
+        let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
+        if full <= 0.0 {
+            return vec![(vec![0; n], usual.max(floors[o]))];
+        }
+        let full = full.max(floors[o]).max(f32::MIN_POSITIVE);
+        let mut scales = Vec::with_capacity(2);
+        if option != WeightScale::Mse {
+            scales.push(full);
+        }
+        if option != WeightScale::MinMax {
+            scales.push(least_error_scale(w, h, full, floors[o], grid));
+        }
+        let factor = factors.as_ref().zip(group_of(o)).and_then(|(f, g)| f[g].as_ref());
+        let mut all = Vec::with_capacity(4);
+        for scale in scales {
+            all.push((nearest(w, scale, top), scale));
+            if let Some(factor) = factor {
+                all.push((with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale));
             }
-            let full = full.max(floors[o]).max(f32::MIN_POSITIVE);
-            let mut candidates = Vec::with_capacity(2);
-            if option != WeightScale::Mse {
-                candidates.push(full);
-            }
-            if option != WeightScale::MinMax {
-                candidates.push(least_error_scale(w, h, full, floors[o], grid));
-            }
-            let factor = factors.as_ref().zip(group).and_then(|(f, g)| f[g].as_ref());
-            let mut best: Option<(f64, Vec<i8>, f32)> = None;
-            let mut offer = |codes: Vec<i8>, scale: f32| {
-                let e = error(w, &codes, scale, h);
-                if best.as_ref().is_none_or(|b| e < b.0) {
-                    best = Some((e, codes, scale));
+        }
+        all
+    };
+    // Blocks of channels with the same moments: their errors are one matrix product.
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    for o in 0..channels {
+        match blocks.last_mut() {
+            Some(block) if block.len() < BLOCK && group_of(block.start) == group_of(o) => block.end = o + 1,
+            _ => blocks.push(o..o + 1),
+        }
+    }
+    let rows: Vec<Vec<Candidate>> = blocks
+        .into_par_iter()
+        .map(|block| {
+            let h = moments.zip(group_of(block.start)).map(|(m, g)| m.groups[g].view());
+            let own = |o: usize| &weights[o * n..(o + 1) * n];
+            let all: Vec<Vec<Candidate>> = block.clone().map(|o| candidates(o, own(o))).collect();
+            let pairs = || block.clone().zip(&all).flat_map(|(o, all)| all.iter().map(move |c| (own(o), c)));
+            let mut errors =
+                errors(pairs().map(|(w, (codes, scale))| (w, codes.as_slice(), *scale)), n, h).into_iter();
+            let best = |all: Vec<Candidate>| {
+                let mut best: Option<(f64, Candidate)> = None;
+                for (candidate, e) in all.into_iter().zip(&mut errors) {
+                    if best.as_ref().is_none_or(|b| e < b.0) {
+                        best = Some((e, candidate));
+                    }
                 }
+                // Each channel has a candidate.
+                best.map_or_else(|| (vec![0; n], usual), |b| b.1)
             };
-            for scale in candidates {
-                offer(nearest(w, scale, top), scale);
-                if let Some(factor) = factor {
-                    offer(with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale);
-                }
-            }
-            // There is a candidate for every option, unless an error was not a number: then round plainly.
-            best.map_or_else(|| (nearest(w, full, top), full), |(_, codes, scale)| (codes, scale))
+            all.into_iter().map(best).collect()
         })
         .collect();
-    let scales = rows.iter().map(|r| r.1 / f32::from(spread)).collect();
-    FittedWeights { codes: rows.into_iter().flat_map(|r| r.0).map(|q| q * spread).collect(), scales }
+    let scales = rows.iter().flatten().map(|r| r.1 / f32::from(spread)).collect();
+    FittedWeights {
+        codes: rows.into_iter().flatten().flat_map(|r| r.0).map(|q| q * spread).collect(),
+        scales,
+    }
 }
+
+/// Codes of a channel's weights, and their scale.
+type Candidate = (Vec<i8>, f32);
+
+/// Channels whose errors are computed together.
+const BLOCK: usize = 32;
 
 /// Scale of an all-zero channel: what the whole tensor would have.
 fn usual_scale(weights: &[f32], top: f32) -> f32 {
@@ -113,7 +143,10 @@ fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
 /// Search below the full range, by the diagonal of the moments.
 fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32, grid: Grid) -> f32 {
     let top = grid.top();
-    let importance = |i: usize| h.map_or(1.0, |h| h[[i, i]]);
+    let importance: Vec<f32> = match h {
+        Some(h) => h.diag().to_vec(),
+        None => vec![1.0; w.len()],
+    };
     let mut best = (f64::INFINITY, full);
     for step in 0..=grid.reach() {
         let scale = full * (1.0 - step as f32 / 100.0);
@@ -122,10 +155,10 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
         }
         let e: f64 = w
             .iter()
-            .enumerate()
-            .map(|(i, v)| {
+            .zip(&importance)
+            .map(|(v, importance)| {
                 let d = v - scale * (v / scale).round().clamp(-top, top);
-                f64::from(importance(i) * d * d)
+                f64::from(importance * d * d)
             })
             .sum();
         if e < best.0 {
@@ -137,6 +170,7 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
 
 #[cfg(test)]
 mod tests {
+    use super::super::rounding::error;
     use super::*;
     use proptest::prelude::*;
 
