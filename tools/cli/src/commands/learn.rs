@@ -516,7 +516,7 @@ fn apply(wish: &Wish, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
             *codes = CodesRepr::Signs { seed: head.seed };
         }
     }
-    if wish.fit || wish.steps.is_some() {
+    if steps > 0 && (wish.fit || wish.steps.is_some()) {
         stretch(head, steps);
     }
 }

@@ -208,6 +208,7 @@ fn near_codes(graph: &Graph, quantized: &Graph, start: &Learned, forms: &[Form])
     let mut out = graph.clone();
     for (node, form) in graph.nodes.iter().zip(forms) {
         let made = quantized.nodes.iter().find(|n| n.output == node.output);
+        let made = made.filter(|n| is_weighted(&n.op));
         let (Some(made), Some(steps)) = (made, start.steps.get(&node.name)) else { continue };
         let rounded = real_values(quantized.value(made.inputs[1]));
         let width = rounded.len().checked_div(steps.len()).unwrap_or(0).max(1);

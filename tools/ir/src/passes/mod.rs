@@ -10,6 +10,7 @@ mod fold;
 mod io_layout;
 mod layer_norm;
 mod matmul;
+mod names;
 mod noop;
 mod pad;
 mod patterns;
@@ -92,7 +93,7 @@ pub fn lossless(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
             break;
         }
     }
-    let graph = graph.prune_unreachable();
+    let graph = names::make_unique(graph.prune_unreachable());
     let reports = PIPELINE
         .iter()
         .zip(tally)
