@@ -263,3 +263,72 @@ fn a_command_line_that_is_not_understood() {
     assert_eq!(kind, "usage");
     assert!(offshoot(&["--help"]).status.success());
 }
+
+#[test]
+fn a_network_without_state_is_no_sequence() {
+    let b = Bench::new();
+    let m = model("glyphs");
+    let (onnx, off) = (m.join("model.onnx"), b.path("m.off"));
+    let stateful = ["compile", s(&onnx), "-o", s(&off), "--precision", "f32", "--stateful"];
+    let (kind, message, _) = fails(&stateful);
+    assert!(kind == "usage" && message.contains("no state"), "{message}");
+    let (off, x, y) = (b.compiled(), m.join("test_x.npy"), b.path("y.npy"));
+    let (kind, message, _) = fails(&["run", s(&off), "--input", s(&x), "-o", s(&y), "--reset-every", "3"]);
+    assert!(kind == "usage" && message.contains("no state"), "{message}");
+}
+
+#[test]
+fn inputs_are_not_written_over() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let x = b.path("x.npy");
+    std::fs::copy(model("glyphs").join("test_x.npy"), &x).unwrap();
+    let before = (std::fs::read(&off).unwrap(), std::fs::read(&x).unwrap());
+    for output in [&off, &x] {
+        let (kind, message, _) = fails(&["run", s(&off), "--input", s(&x), "-o", s(output)]);
+        assert!(kind == "usage" && message.contains("overwrite"), "{message}");
+    }
+    assert_eq!(before, (std::fs::read(&off).unwrap(), std::fs::read(&x).unwrap()));
+}
+
+#[test]
+fn a_wrong_name_to_keep_in_float_lists_the_right_ones() {
+    let b = Bench::new();
+    let m = model("glyphs");
+    let (onnx, calib, out) = (m.join("model.onnx"), m.join("calibration_x.npy"), b.path("k.off"));
+    let compile = |keep: &str| {
+        ["compile", s(&onnx), "-o", s(&out), "--calib", s(&calib), "--keep-float", keep].map(str::to_owned)
+    };
+    let args = compile("Convv");
+    let (kind, message, _) = fails(&args.each_ref().map(String::as_str));
+    assert!(kind == "usage" && message.contains("conv2d (Conv)"), "{message}");
+    // ONNX's kind is understood.
+    let args = compile("Conv");
+    let report = ok(&args.each_ref().map(String::as_str));
+    let operators = report["quantisation"]["operators"].as_array().unwrap().clone();
+    assert!(operators.iter().any(|o| o["kind"] == "conv2d" && o["float"] == true));
+}
+
+#[test]
+fn samples_of_another_scale_are_named() {
+    let b = Bench::new();
+    let off = b.compiled();
+    let m = model("glyphs");
+    let npy::Array::F32(x) = npy::read(&m.join("test_x.npy")).unwrap() else { panic!("glyphs are float32") };
+    let (wrong, y) = (b.path("wrong.npy"), b.path("y.npy"));
+    npy::write(&wrong, &x.mapv(|v| 1000.0 * v).into()).unwrap();
+    let report = ok(&["run", s(&off), "--input", s(&wrong), "-o", s(&y)]);
+    let saturated = &report["saturated"][0];
+    assert!(saturated["share"].as_f64().unwrap() > 0.01 && saturated["cause"].is_string(), "{report}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_is_an_error() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let exe = std::env::current_exe().unwrap();
+    let bin = exe.parent().unwrap().parent().unwrap().join("offshoot");
+    let out = Command::new(bin).args(["target", "list"]).stdout(full).output().unwrap();
+    assert!(!out.status.success());
+    assert!(String::from_utf8_lossy(&out.stderr).contains("standard output"));
+}

@@ -373,3 +373,32 @@ fn a_gru_learns_on_the_host() {
     let after = evaluate(&trained, &set).unwrap().loss;
     assert!(after < 0.5 * before, "loss {before} became {after}");
 }
+
+/// A file that keeps its state is one sequence on the host too, however many samples and threads there are.
+#[test]
+fn samples_of_a_stateful_file_are_pieces_of_one_sequence() {
+    use offshoot_cli::Ui;
+    use offshoot_cli::batch::{self, Sequences};
+    use offshoot_target::Target;
+
+    let net =
+        Network::sequence("r", [STEPS, INPUTS], 3).recurrent("first", RecurrentKind::Lstm, UNITS, false);
+    let graph = net.dense("head", CLASSES).finish();
+    let options = CompileOptions { stateful: true, ..CompileOptions::default() };
+    let file = OffFile::from_bytes(&compile(&graph, &options).unwrap().bytes);
+    let pieces = samples(200);
+    let x: Vec<f32> = pieces.iter().flat_map(|p| p[0].iter().copied()).collect();
+    let x = ArrayD::from_shape_vec(IxDyn(&[200, STEPS, INPUTS]), x).unwrap();
+    let inputs = Inputs::encode(&file.model().unwrap(), &[x.into()], &["x".into()]).unwrap();
+    for every in [None, Some(3), Some(200)] {
+        let sequences = Sequences { reset_every: every };
+        let outputs = batch::run(&Ui { json: true }, &file, &inputs, &Target::Host, sequences).unwrap();
+        let mut device = HostDevice::new();
+        for (i, out) in outputs.iter().enumerate() {
+            if i % every.unwrap_or(u32::MAX) as usize == 0 {
+                device.load(file.bytes()).unwrap();
+            }
+            assert_eq!(*out, device.run(&inputs.sample(i)).unwrap(), "{every:?}, sample {i}");
+        }
+    }
+}

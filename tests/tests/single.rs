@@ -36,7 +36,9 @@ fn one_model_takes_little_and_gives_the_bytes_of_the_host() {
         let elf = single::build(&model, "qemu:cortex-m4").unwrap();
         let inputs = sample(name, &off);
         let report = single::execute(&elf, &model, "qemu:cortex-m4", inputs.sample(0)[0]).unwrap();
-        let host = batch::run(&Ui { json: true }, &off, &inputs.head(1), &Target::Host).unwrap();
+        let host =
+            batch::run(&Ui { json: true }, &off, &inputs.head(1), &Target::Host, batch::Sequences::default())
+                .unwrap();
         assert_eq!(report.output, host[0][0], "{name}");
         println!("{name}: {} B of code, {} B of stack", report.code_bytes, report.stack_bytes);
         assert!(report.code_bytes <= code, "{name}: {} B of code, {code} allowed", report.code_bytes);

@@ -103,7 +103,7 @@ fn main() -> Result<()> {
     let file = OffFile::from_bytes(&made.bytes);
     let ui = Ui { json: true };
     let inputs = Inputs::encode(&file.model()?, &[digits.test.0.clone().into()], &["x".into()])?;
-    let outputs = batch::run(&ui, &file, &inputs, &Board::Host)?;
+    let outputs = batch::run(&ui, &file, &inputs, &Board::Host, batch::Sequences::default())?;
     let hits = outputs.iter().zip(&digits.test.1).filter(|(out, y)| {
         // int8 scores: the largest, of equal ones the first.
         let scores: Vec<i8> = out[0].iter().map(|&b| b as i8).collect();
@@ -115,10 +115,10 @@ fn main() -> Result<()> {
     if let Ok(mut device) = offshoot_target::open(&Board::parse(BOARD)?) {
         let one = inputs.head(1);
         let report = profile::profile(device.as_mut(), &file, &one, BOARD, None)?;
-        let host = batch::run(&ui, &file, &one, &Board::Host)?;
+        let host = batch::run(&ui, &file, &one, &Board::Host, batch::Sequences::default())?;
         assert_eq!(
             host,
-            batch::run(&ui, &file, &one, &Board::parse(BOARD)?)?,
+            batch::run(&ui, &file, &one, &Board::parse(BOARD)?, batch::Sequences::default())?,
             "the board departs from the host"
         );
         counted = serde_json::to_value(&report)?;

@@ -26,6 +26,8 @@ pub enum Kind {
     Unsupported,
     /// Calibration data cannot be used.
     Calibration,
+    /// What was made is too far from the float network.
+    Accuracy,
     /// It does not fit.
     Budget,
     /// The target is unknown, missing or does not answer.

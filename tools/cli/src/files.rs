@@ -1,6 +1,6 @@
 //! Reading models: `.off` bytes at the alignment the runtime wants, ONNX as a graph after the lossless passes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use offshoot::Model;
 use offshoot_ir::Graph;
@@ -102,6 +102,34 @@ impl OffFile {
     }
 }
 
+/// Refuses to write over what is read: the same file by whatever path.
+///
+/// # Errors
+/// An output is one of the inputs.
+pub fn refuse_same_file<'p>(
+    inputs: impl IntoIterator<Item = &'p PathBuf>,
+    outputs: impl IntoIterator<Item = &'p PathBuf>,
+) -> Result<()> {
+    // Devices and pipes are no files that could be lost.
+    let real = |path: &PathBuf| std::fs::canonicalize(path).ok().filter(|p| p.is_file());
+    let inputs: Vec<(&PathBuf, PathBuf)> = inputs.into_iter().filter_map(|p| Some((p, real(p)?))).collect();
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for output in outputs {
+        let Some(file) = real(output) else { continue };
+        if let Some((input, _)) = inputs.iter().find(|(_, f)| *f == file) {
+            let message =
+                format!("{}: the output would overwrite the input {}", output.display(), input.display());
+            return Err(Failure::new(Kind::Usage, message, "give another output file"));
+        }
+        if seen.contains(&file) {
+            let message = format!("{}: two outputs would go into this file", output.display());
+            return Err(Failure::new(Kind::Usage, message, "give each output a file of its own"));
+        }
+        seen.push(file);
+    }
+    Ok(())
+}
+
 /// Imports `path` and runs the lossless passes.
 ///
 /// # Errors
@@ -149,6 +177,23 @@ mod tests {
             let aligned = AlignedBytes::copy_of(&bytes);
             assert_eq!(aligned.as_slice(), bytes);
             assert_eq!(aligned.as_slice().as_ptr().align_offset(16), 0);
+        }
+    }
+
+    #[test]
+    fn an_input_is_not_written_over_by_any_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.npy");
+        std::fs::write(&path, b"x").unwrap();
+        let round = folder.path().join(".").join("m.npy");
+        assert_eq!(refuse_same_file([&path], [&round]).unwrap_err().kind, Kind::Usage);
+        refuse_same_file([&path], [&folder.path().join("other.npy")]).unwrap();
+        refuse_same_file([&PathBuf::from("/dev/null")], [&PathBuf::from("/dev/null")]).unwrap();
+        #[cfg(unix)]
+        {
+            let link = folder.path().join("link.npy");
+            std::os::unix::fs::symlink(&path, &link).unwrap();
+            assert!(refuse_same_file([&path], [&link]).is_err());
         }
     }
 

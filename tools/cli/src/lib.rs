@@ -9,6 +9,7 @@ pub mod measure;
 pub mod metrics;
 pub mod port;
 pub mod samples;
+pub mod saturation;
 pub mod ui;
 
 pub use failure::{Failure, Kind, Result};

@@ -1,5 +1,6 @@
 //! The `offshoot` command.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -81,13 +82,13 @@ fn main() -> ExitCode {
 }
 
 fn show(ui: &Ui, outcome: Result<impl Outcome, Failure>) -> Result<(), Failure> {
-    outcome.map(|o| ui.show(&o))
+    ui.show(&outcome?)
 }
 
 fn fail(ui: &Ui, failure: &Failure, code: u8) -> ExitCode {
-    if ui.json {
-        offshoot_cli::ui::print(&serde_json::json!({ "error": failure }).to_string());
-    } else {
+    let printed = ui.json.then(|| serde_json::json!({ "error": failure }).to_string());
+    // Where standard output does not take it, people read it on the other.
+    if printed.is_none_or(|text| offshoot_cli::ui::print(&text).is_err()) {
         eprintln!("{failure}");
     }
     ExitCode::from(code)
@@ -97,8 +98,8 @@ fn fail(ui: &Ui, failure: &Failure, code: u8) -> ExitCode {
 fn usage(error: &clap::Error) -> ExitCode {
     let json = std::env::args().any(|a| a == "--json");
     if !error.use_stderr() || !json {
-        let _ = error.print();
-        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        let printed = error.print().is_ok_and(|()| std::io::stdout().flush().is_ok());
+        return ExitCode::from(if error.use_stderr() { 2 } else { u8::from(!printed) });
     }
     let message = error.to_string();
     let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");

@@ -6,6 +6,7 @@ use offshoot_data::npy::Array;
 use offshoot_ir::{Graph, ValueId};
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::saturation::{Saturated, Saturation};
 
 /// An input or output of a model as users see it.
 #[derive(Clone, Debug)]
@@ -75,43 +76,33 @@ impl Port {
         shape
     }
 
-    /// Splits `array` into samples laid out as in memory: result `[N, len]`.
+    /// How an array of shape `given` is read as samples.
     ///
     /// Accepted: the model's shape with any batch, without a batch axis, or with a batch axis before all; axes of
     /// extent 1 may be left out; channels-last also where the ONNX file has channels first.
-    fn samples<T: Clone>(&self, array: ArrayD<T>, what: &str) -> Result<Vec<Vec<T>>> {
+    fn layout(&self, given: &[usize], what: &str) -> Result<Layout> {
         let outside = self.outside_shape();
-        let given = array.shape().to_vec();
-        let count = self
-            .count(&given, &outside)
-            .map(|n| (n, self.channels_first_outside))
-            .or_else(|| (self.count(&given, &self.shape)).map(|n| (n, false)));
-        let Some((count, permute)) = count else {
-            let mut wanted: Vec<String> = outside.iter().map(ToString::to_string).collect();
-            if outside.first() == Some(&1) {
-                wanted[0] = "N".into();
-            }
-            let message = format!("{what} has shape {given:?}, the model wants ({})", wanted.join(", "));
-            return Err(Failure::new(
-                Kind::Shape,
-                message,
-                "give samples one after another along the first axis",
-            ));
-        };
-        let mut full = vec![count];
-        full.extend(if permute { &outside } else { &self.shape });
-        let mut array = array
-            .as_standard_layout()
-            .into_owned()
-            .into_shape_with_order(IxDyn(&full))
-            .or_fail(Kind::Internal, "report this with the two shapes")?;
-        if permute && full.len() > 3 {
-            let mut axes: Vec<usize> = (0..full.len()).collect();
-            axes.remove(2);
-            axes.push(2);
-            array = array.permuted_axes(IxDyn(&axes));
+        let found = self
+            .count(given, &outside)
+            .map(|n| (n, self.channels_first_outside && outside.len() > 2))
+            .or_else(|| (self.count(given, &self.shape)).map(|n| (n, false)));
+        if let Some((count, permute)) = found {
+            return Ok(Layout { count, len: self.len(), outside: permute.then_some(outside) });
         }
-        Ok(array.axis_iter(Axis(0)).map(|s| s.iter().cloned().collect()).collect())
+        let mut wanted: Vec<String> = outside.iter().map(ToString::to_string).collect();
+        if outside.first() == Some(&1) {
+            wanted[0] = "N".into();
+        }
+        let message = format!("{what} has shape {given:?}, the model wants ({})", wanted.join(", "));
+        Err(Failure::new(Kind::Shape, message, "give samples one after another along the first axis"))
+    }
+
+    /// Splits `array` into samples laid out as in memory: result `[N, len]`, see [`Self::layout`].
+    fn samples<T: Copy>(&self, array: &ArrayD<T>, what: &str) -> Result<Vec<Vec<T>>> {
+        let layout = self.layout(array.shape(), what)?;
+        let array = array.as_standard_layout();
+        let flat = array.as_slice().unwrap_or_default();
+        Ok((0..layout.count).map(|i| layout.sample(flat, i).collect()).collect())
     }
 
     /// Number of samples in an array of shape `given`, if it can be read as samples of `shape`.
@@ -141,7 +132,7 @@ impl Port {
     /// # Errors
     /// Wrong shape; NaN or infinity.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
-        let mut samples = self.samples(array.to_f32(), what)?;
+        let mut samples = self.samples(&array.to_f32(), what)?;
         if let (Array::I8(_), DType::I8) = (array, self.dtype) {
             for v in samples.iter_mut().flatten() {
                 *v = (*v - f32::from(self.zero_point)) * self.scale;
@@ -156,31 +147,47 @@ impl Port {
         Ok(samples)
     }
 
-    /// Samples as the bytes that go into the arena. int8 arrays go into an int8 input as they are; every other
-    /// array holds real numbers, which an int8 input quantises with its scale and zero point.
+    /// Samples as the bytes that go into the arena, one behind the other. int8 arrays go into an int8 input as they are;
+    /// every other array holds real numbers, which an int8 input quantises with its scale and zero point.
     ///
     /// # Errors
     /// Wrong shape; NaN or infinity.
-    pub fn encode(&self, array: &Array, what: &str) -> Result<Vec<Vec<u8>>> {
+    pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
+        let layout = self.layout(array.shape(), what)?;
+        let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
+        let mut bytes = Vec::with_capacity(count * sample_bytes);
+        let mut saturation = Saturation::new(self);
         match (self.dtype, array) {
             (DType::I8, Array::I8(a)) => {
-                let samples = self.samples(a.clone(), what)?;
-                Ok(samples.into_iter().map(|s| s.into_iter().map(|v| v as u8).collect()).collect())
-            }
-            (DType::I8, _) => {
-                let samples = self.real(array, what)?;
-                Ok(samples.iter().map(|s| self.quantise(s)).collect())
-            }
-            (DType::F32, _) => {
-                let samples = self.real(array, what)?;
-                Ok(samples.iter().map(|s| s.iter().flat_map(|v| v.to_le_bytes()).collect()).collect())
+                let a = a.as_standard_layout();
+                let flat = a.as_slice().unwrap_or_default();
+                (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v as u8)));
             }
             (DType::I32, _) => {
                 let integers = array.to_i64().or_fail_in(Kind::Dtype, what, "give whole numbers")?;
-                let samples = self.samples(integers.mapv(|v| v as i32), what)?;
-                Ok(samples.iter().map(|s| s.iter().flat_map(|v| v.to_le_bytes()).collect()).collect())
+                let integers = integers.as_standard_layout();
+                let flat = integers.as_slice().unwrap_or_default();
+                for i in 0..count {
+                    bytes.extend(layout.sample(flat, i).flat_map(|v| (v as i32).to_le_bytes()));
+                }
+            }
+            (DType::I8 | DType::F32, _) => {
+                // Sample by sample: an array may take most of the memory there is.
+                for i in 0..count {
+                    let mut sample = array.f32_range(i * layout.len..(i + 1) * layout.len);
+                    if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
+                        let message = format!("{what}: sample {i} holds {v}");
+                        return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample"));
+                    }
+                    if layout.outside.is_some() {
+                        sample = layout.sample(&sample, 0).collect();
+                    }
+                    saturation.see(&sample);
+                    bytes.extend(self.encode_real(sample.into_iter()));
+                }
             }
         }
+        Ok(Encoded { bytes, sample_bytes, count, saturation: saturation.found() })
     }
 
     /// One sample of real numbers, in memory order, as the bytes that go into the arena.
@@ -252,6 +259,72 @@ impl Port {
     }
 }
 
+/// How an array is read as samples.
+#[derive(Clone, Debug)]
+struct Layout {
+    /// Samples.
+    count: usize,
+    /// Elements a sample.
+    len: usize,
+    /// The sample's shape with its channels first (axis 1), if they have to be moved to the end.
+    outside: Option<Vec<usize>>,
+}
+
+impl Layout {
+    /// Elements of sample `index` in memory order. `flat`: all samples, row-major.
+    fn sample<'a, T: Copy>(&self, flat: &'a [T], index: usize) -> Box<dyn Iterator<Item = T> + 'a> {
+        let own = flat.get(index * self.len..(index + 1) * self.len).unwrap_or_default();
+        let Some(shape) = &self.outside else { return Box::new(own.iter().copied()) };
+        let channels = shape[1];
+        let pixels: usize = shape[2..].iter().product();
+        let batch = channels * pixels;
+        let at = move |i: usize| i / batch * batch + i % channels * pixels + i % batch / channels;
+        Box::new((0..own.len()).map(move |i| own[at(i)]))
+    }
+}
+
+/// Samples of an input as the bytes that go into the arena.
+#[derive(Clone, Debug)]
+pub struct Encoded {
+    bytes: Vec<u8>,
+    sample_bytes: usize,
+    count: usize,
+    /// How many numbers lie outside of what the input can represent, if any do.
+    pub saturation: Option<Saturated>,
+}
+
+impl Encoded {
+    /// Samples that are bytes already, all of one length.
+    ///
+    /// # Errors
+    /// They differ in length (a fault of the caller).
+    pub fn of_bytes(samples: &[Vec<u8>]) -> Result<Self> {
+        let sample_bytes = samples.first().map_or(0, Vec::len);
+        if samples.iter().any(|s| s.len() != sample_bytes) {
+            return Err(Failure::new(Kind::Internal, "samples differ in length", "report this"));
+        }
+        Ok(Self { bytes: samples.concat(), sample_bytes, count: samples.len(), saturation: None })
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of sample `index`, empty if there is none.
+    pub fn sample(&self, index: usize) -> &[u8] {
+        self.bytes.get(index * self.sample_bytes..(index + 1) * self.sample_bytes).unwrap_or_default()
+    }
+
+    /// The first `count` samples.
+    #[must_use]
+    pub fn head(&self, count: usize) -> Self {
+        let count = count.min(self.count);
+        let bytes = self.bytes[..count * self.sample_bytes].to_vec();
+        Self { bytes, count, saturation: self.saturation.clone(), ..*self }
+    }
+}
+
 fn words(bytes: &[u8]) -> impl Iterator<Item = [u8; 4]> + '_ {
     bytes.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]])
 }
@@ -293,16 +366,16 @@ mod tests {
         let x = ramp(&[1, 3, 2, 2]);
         let samples = p.real(&x, "x").unwrap();
         assert_eq!(samples[0][..4], [0.0, 4.0, 8.0, 1.0]);
-        let bytes = p.encode(&x, "x").unwrap();
-        assert_eq!(p.array(&bytes, false).unwrap(), x);
+        let encoded = p.encode(&x, "x").unwrap();
+        assert_eq!(p.array(&[encoded.sample(0).to_vec()], false).unwrap(), x);
     }
 
     #[test]
     fn reals_are_quantised_and_integers_are_kept() {
         let p = Port { dtype: DType::I8, scale: 0.5, zero_point: -1, ..port(&[1, 2], false) };
-        assert_eq!(p.encode(&ramp(&[2]), "x").unwrap(), [[0xff, 1]]);
+        assert_eq!(p.encode(&ramp(&[2]), "x").unwrap().sample(0), [0xff, 1]);
         let raw: Array = ArrayD::from_shape_vec(IxDyn(&[2]), vec![7i8, -8]).unwrap().into();
-        assert_eq!(p.encode(&raw, "x").unwrap(), [[7, 0xf8]]);
+        assert_eq!(p.encode(&raw, "x").unwrap().sample(0), [7, 0xf8]);
         assert_eq!(p.decode(&[1, 0xff]), [1.0, 0.0]);
         let nan: Array = ArrayD::from_shape_vec(IxDyn(&[2]), vec![0.0, f32::NAN]).unwrap().into();
         assert_eq!(p.encode(&nan, "x").unwrap_err().kind, Kind::Calibration);

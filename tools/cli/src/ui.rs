@@ -6,15 +6,28 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use crate::failure::{Context, Failure, Kind, Result};
+
 /// A command's result: JSON for scripts, text for people.
 pub trait Outcome: Serialize {
     /// Tables and sentences for a terminal.
     fn render(&self) -> String;
 }
 
-/// A line on stdout. A reader that went away (`offshoot … | head`) is no error.
-pub fn print(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+/// A line on stdout.
+///
+/// # Errors
+/// It cannot be written, a full disk or a closed output for instance. A reader that went away (`offshoot … | head`) is
+/// no error.
+pub fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            let message = format!("standard output cannot be written to: {e}");
+            Err(Failure::new(Kind::Io, message, "check where it goes: is the disk full?"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// How to talk.
@@ -49,15 +62,15 @@ impl Ui {
     }
 
     /// Prints the result.
-    pub fn show(&self, outcome: &impl Outcome) {
+    ///
+    /// # Errors
+    /// As [`print()`]; the result has no JSON form (a fault).
+    pub fn show(&self, outcome: &impl Outcome) -> Result<()> {
         if self.json {
-            match serde_json::to_string(outcome) {
-                Ok(text) => print(&text),
-                Err(e) => eprintln!("error: result cannot be written as JSON: {e}"),
-            }
-        } else {
-            print(outcome.render().trim_end());
+            let text = serde_json::to_string(outcome).or_fail(Kind::Internal, "report this")?;
+            return print(&text);
         }
+        print(outcome.render().trim_end())
     }
 }
 

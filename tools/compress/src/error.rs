@@ -71,7 +71,19 @@ pub enum Error {
         reason: String,
     },
     /// `keep_float` names nothing in the network.
-    #[error("keep_float: no operator is named or of kind `{0}`")]
+    #[error(
+        "no operator is named or of kind `{wanted}`; kinds of this network: {}; names: {}", .kinds.join(", "), .names.join(", ")
+    )]
+    KeepFloat {
+        /// What was asked for.
+        wanted: String,
+        /// Kinds of operators there are, with ONNX's names of them.
+        kinds: Vec<String>,
+        /// Names of operators there are.
+        names: Vec<String>,
+    },
+    /// An option names an operator that the network does not have.
+    #[error("no operator is named or of kind `{0}`")]
     UnknownOperator(String),
     /// No layer of a sub-network has weights of the large one.
     #[error("no layer shares its weights with the large network:\n  {}", .0.join("\n  "))]

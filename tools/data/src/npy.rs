@@ -86,6 +86,34 @@ impl Array {
         }
     }
 
+    /// The numbers of `range` of the array's elements in C order, as [`Self::to_f32`] gives them; fewer where the range
+    /// goes beyond the end. Copies nothing else.
+    pub fn f32_range(&self, range: std::ops::Range<usize>) -> Vec<f32> {
+        macro_rules! taken {
+            ($a:expr, $convert:expr) => {
+                match $a.as_slice() {
+                    Some(flat) => {
+                        let end = range.end.min(flat.len());
+                        flat[range.start.min(end)..end].iter().copied().map($convert).collect()
+                    }
+                    None => $a.iter().copied().skip(range.start).take(range.len()).map($convert).collect(),
+                }
+            };
+        }
+        match self {
+            Self::Bool(a) => taken!(a, f32::from),
+            Self::I8(a) => taken!(a, f32::from),
+            Self::U8(a) => taken!(a, f32::from),
+            Self::I16(a) => taken!(a, f32::from),
+            Self::U16(a) => taken!(a, f32::from),
+            Self::I32(a) => taken!(a, |v| v as f32),
+            Self::U32(a) => taken!(a, |v| v as f32),
+            Self::I64(a) => taken!(a, |v| v as f32),
+            Self::F32(a) => taken!(a, |v| v),
+            Self::F64(a) => taken!(a, |v| v as f32),
+        }
+    }
+
     /// The numbers as int64, for labels.
     ///
     /// # Errors

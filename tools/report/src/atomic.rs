@@ -1,13 +1,31 @@
 //! Output files appear whole or not at all.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path`: into a temporary file in the same folder first, then renamed over it.
+///
+/// A symbolic link stays and the file that it names is written. What is no regular file (a pipe, a device such as
+/// `/dev/stdout`) is written into and never replaced; its bytes do not appear at once, then.
 ///
 /// # Errors
 /// The folder does not exist or cannot be written to; an existing file is then untouched.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if path == Path::new("/dev/stdout") {
+        // Behind what was printed before, also where standard output is a file.
+        let mut out = io::stdout();
+        return out.write_all(bytes).and_then(|()| out.flush());
+    }
+    let path = behind_links(path)?;
+    if let Ok(kind) = std::fs::metadata(&path).map(|m| m.file_type())
+        && !kind.is_file()
+    {
+        if kind.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a folder"));
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).open(&path)?;
+        return file.write_all(bytes).and_then(|()| file.flush());
+    }
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -16,8 +34,27 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
     set_default_permissions(&file)?;
-    file.persist(path).map_err(|e| e.error)?;
+    file.persist(&path).map_err(|e| e.error)?;
     Ok(())
+}
+
+/// The file that a chain of symbolic links names, which need not exist. A link of the system's own that names no path
+/// (`/proc/self/fd/1` of a pipe) stays as it is.
+fn behind_links(path: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut at = path.to_path_buf();
+    for _ in 0..MOST_LINKS {
+        let is_link = std::fs::symlink_metadata(&at).is_ok_and(|m| m.file_type().is_symlink());
+        // Opens a pipe or device by the link itself.
+        let special = std::fs::metadata(&at).is_ok_and(|m| !m.is_file() && !m.is_dir());
+        if !is_link || special {
+            return Ok(at);
+        }
+        let named = std::fs::read_link(&at)?;
+        at = at.parent().unwrap_or(Path::new("")).join(named);
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 /// Temporary files are private to their owner; a finished output should be as readable as any other file.
@@ -44,6 +81,49 @@ mod tests {
         write_atomically(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link, chain) =
+            (folder.path().join("a.off"), folder.path().join("link"), folder.path().join("chain"));
+        std::os::unix::fs::symlink("a.off", &link).unwrap();
+        std::os::unix::fs::symlink(&link, &chain).unwrap();
+        // The file that the link names does not exist yet.
+        write_atomically(&chain, b"one").unwrap();
+        write_atomically(&link, b"two").unwrap();
+        assert_eq!(std::fs::read(&file).unwrap(), b"two");
+        for link in [link, chain] {
+            assert!(std::fs::symlink_metadata(link).unwrap().file_type().is_symlink());
+        }
+        let round = folder.path().join("round");
+        std::os::unix::fs::symlink("round", &round).unwrap();
+        assert!(write_atomically(&round, b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_and_devices_are_written_into() {
+        use std::os::unix::fs::FileTypeExt;
+        write_atomically(Path::new("/dev/null"), b"one").unwrap();
+        assert!(std::fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        if !made.is_ok_and(|status| status.success()) {
+            eprintln!("skipped: there is no mkfifo");
+            return;
+        }
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        write_atomically(&pipe, b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), b"through");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        assert!(write_atomically(folder.path(), b"x").is_err());
     }
 
     #[test]

@@ -9,9 +9,7 @@ pub struct Board {
     pub core: Core,
     /// Clock of the core, Hz, as emulated.
     pub clock_hz: u32,
-    /// Bytes of flash (or what stands for it).
-    pub flash_bytes: u32,
-    /// Bytes of RAM.
+    /// Bytes of RAM that its firmware has for a model's arena: a model that needs more is refused.
     pub ram_bytes: u32,
     /// QEMU's program.
     pub emulator: Emulator,
@@ -40,6 +38,76 @@ pub struct Firmware {
     pub model_flash: (u32, u32),
     /// Has a second line, for log messages.
     pub logs: bool,
+    /// What of the runtime it is built with.
+    pub runtime: Runtime,
+}
+
+/// Cargo features of the runtime that a firmware is built with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    /// All of the default ones: every operator and number format.
+    Whole,
+    /// These.
+    Features(&'static [&'static str]),
+}
+
+impl Runtime {
+    /// Whether a model runs that needs this feature of the runtime (as `Record::features` names them).
+    pub fn has(self, feature: &str) -> bool {
+        let Self::Features(list) = self else { return true };
+        // The general kernel of a kind runs what a special one does.
+        let general = match feature.strip_suffix("-positive") {
+            Some(kind) => format!("{kind}-signed"),
+            None => feature.to_owned(),
+        };
+        let planar = feature.starts_with("planar-") && list.contains(&"planar-any");
+        planar || list.contains(&feature) || list.contains(&general.as_str())
+    }
+}
+
+/// The feature `small` of `offshoot-app`.
+const SMALL: Runtime = Runtime::Features(&[
+    "learn",
+    "store",
+    "op-conv2d",
+    "op-depthwise",
+    "op-fully-connected",
+    "op-pool",
+    "op-binary",
+    "op-lut",
+    "op-softmax",
+    "op-copy",
+    "op-fill",
+    "op-pad",
+    "op-reduce",
+    "op-argmax",
+    "op-quantize",
+    "op-dequantize",
+    "op-requantize",
+    "op-constant",
+    "op-conv-blocked",
+    "op-depthwise-planar",
+    "op-fully-connected-coded",
+    "op-conv-packed",
+    "op-conv-winograd",
+    "op-conv-linear",
+    "linear-wide",
+    "op-depthwise-linear",
+    "op-stage",
+    "op-fully-connected-sparse",
+    "op-conv-sparse",
+    "pairs-signed",
+    "vector",
+    "vector-one-scale-signed",
+    "planar-any",
+    "pool-any",
+]);
+
+impl Board {
+    /// Bytes of flash that its firmware has for a model file.
+    pub const fn flash_bytes(&self) -> u32 {
+        self.firmware.model_flash.1
+    }
 }
 
 /// A program of QEMU.
@@ -79,8 +147,7 @@ const fn mps2(name: &'static str, core: Core, machine: &'static str, firmware: F
         name,
         core,
         clock_hz: 25_000_000,
-        flash_bytes: 4 << 20,
-        ram_bytes: 4 << 20,
+        ram_bytes: 1 << 20,
         emulator: ARM,
         machine,
         firmware,
@@ -96,6 +163,7 @@ const AN386: Firmware = Firmware {
     code: 0,
     model_flash: (0x0010_0000, 3 << 20),
     logs: true,
+    runtime: Runtime::Whole,
 };
 const AN385: Firmware = Firmware { image: "an385", triple: "thumbv7m-none-eabi", ..AN386 };
 const AN505: Firmware = Firmware {
@@ -116,6 +184,7 @@ const MICROBIT: Firmware = Firmware {
     code: 0,
     model_flash: (184 << 10, 72 << 10),
     logs: false,
+    runtime: SMALL,
 };
 const VIRT_RISCV32: Firmware = Firmware {
     image: "virt-riscv32",
@@ -125,6 +194,7 @@ const VIRT_RISCV32: Firmware = Firmware {
     code: 0x8000_0000,
     model_flash: (0x8100_0000, 3 << 20),
     logs: false,
+    runtime: Runtime::Whole,
 };
 
 /// All boards that have firmware.
@@ -155,9 +225,7 @@ pub static BOARDS: [Board; 7] = [
         name: "qemu:cortex-m55",
         core: Core { name: "Cortex-M55", fpu: true, dsp: true, mve: true },
         clock_hz: 32_000_000,
-        // ITCM and the FPGA's SRAM.
-        flash_bytes: (512 << 10) + (2 << 20),
-        ram_bytes: 4 << 20,
+        ram_bytes: 1 << 20,
         emulator: ARM,
         machine: "mps3-an547",
         firmware: AN547,
@@ -167,8 +235,7 @@ pub static BOARDS: [Board; 7] = [
         name: "qemu:cortex-m0",
         core: Core { name: "Cortex-M0", fpu: false, dsp: false, mve: false },
         clock_hz: 16_000_000,
-        flash_bytes: 256 << 10,
-        ram_bytes: 16 << 10,
+        ram_bytes: 8704,
         emulator: ARM,
         machine: "microbit",
         firmware: MICROBIT,
@@ -179,8 +246,7 @@ pub static BOARDS: [Board; 7] = [
         core: Core { name: "RV32IMAC", fpu: false, dsp: false, mve: false },
         // An instruction a nanosecond.
         clock_hz: 1_000_000_000,
-        flash_bytes: 4 << 20,
-        ram_bytes: 4 << 20,
+        ram_bytes: 1 << 20,
         emulator: RISCV32,
         machine: "virt",
         firmware: VIRT_RISCV32,
@@ -191,6 +257,44 @@ pub static BOARDS: [Board; 7] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What boards are built with is written in their own files; here stands what this tool says of them.
+    #[test]
+    fn facts_are_those_of_the_firmware() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../firmware");
+        let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+        let app = read("app/Cargo.toml");
+        let small = app.split("\nsmall = [").nth(1).unwrap().split(']').next().unwrap();
+        let built: Vec<&str> = small.split('"').filter_map(|part| part.strip_prefix("offshoot/")).collect();
+        assert!(matches!(SMALL, Runtime::Features(list) if list == built));
+        let arena = |path: &str| {
+            let text = read(path);
+            let line = text.lines().find(|l| l.starts_with("const ARENA: usize = ")).unwrap();
+            let value = line.rsplit("= ").next().unwrap().trim_end_matches(';').to_owned();
+            match value.split_once(" << ") {
+                Some((a, b)) => a.parse::<u32>().unwrap() << b.parse::<u32>().unwrap(),
+                None => value.parse().unwrap(),
+            }
+        };
+        for board in &BOARDS {
+            let path = match board.firmware.name {
+                "offshoot-microbit" => "boards/microbit/src/main.rs",
+                "offshoot-virt-riscv32" => "boards/virt-riscv32/src/main.rs",
+                _ => "boards/mps2/src/main.rs",
+            };
+            assert_eq!(board.ram_bytes, arena(path), "{}", board.name);
+        }
+    }
+
+    #[test]
+    fn general_kernels_run_what_special_ones_do() {
+        for has in ["pairs-positive", "planar-signed", "vector-one-scale-positive", "op-conv2d"] {
+            assert!(SMALL.has(has), "{has}");
+        }
+        for lacks in ["f32", "nested", "op-recurrent", "op-matmul", "sparse-bytes"] {
+            assert!(!SMALL.has(lacks) && Runtime::Whole.has(lacks), "{lacks}");
+        }
+    }
 
     #[test]
     fn names_and_images_are_told_apart() {

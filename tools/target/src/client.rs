@@ -7,7 +7,7 @@ use offshoot::wire::{
 };
 use std::collections::VecDeque;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a device may take to answer what is no run.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -356,9 +356,11 @@ impl<T: Transport> Client<T> {
         timeout: Duration,
         mut read: impl FnMut(Response<'_>) -> Option<R>,
     ) -> Result<R, ClientError> {
+        // The time is that of the whole message: bytes that trickle in do not prolong it.
+        let end = Instant::now() + timeout;
         loop {
             let Some(byte) = self.received.pop_front() else {
-                self.receive(request, timeout)?;
+                self.receive(request, timeout, end)?;
                 continue;
             };
             match self.reader.push(byte) {
@@ -376,9 +378,13 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    fn receive(&mut self, request: &'static str, timeout: Duration) -> Result<(), ClientError> {
+    fn receive(&mut self, request: &'static str, timeout: Duration, end: Instant) -> Result<(), ClientError> {
         let mut buffer = [0; FRAME_MAX];
-        match self.line.receive(&mut buffer, timeout) {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.broken(request, timeout, io::ErrorKind::TimedOut.into()));
+        }
+        match self.line.receive(&mut buffer, left) {
             Ok(0) => Err(self.broken(request, timeout, io::ErrorKind::UnexpectedEof.into())),
             Ok(len) => {
                 self.received.extend(&buffer[..len]);
@@ -429,4 +435,34 @@ fn same(model: ModelInfo, off: &[u8]) -> Result<ModelInfo, ClientError> {
 /// Chunks of a tensor or file with their offsets; longer than 4 GiB is refused by the device at the length.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     bytes.chunks(CHUNK_MAX).enumerate().map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line that gives a byte every few milliseconds and never ends a frame.
+    struct Trickle;
+
+    impl Transport for Trickle {
+        fn send(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn receive(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
+            std::thread::sleep(Duration::from_millis(5));
+            buffer[0] = 1;
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn bytes_that_trickle_in_do_not_prolong_the_time_of_an_answer() {
+        let limit = Duration::from_millis(60);
+        let mut client = Client::new(Trickle).with_timeouts(limit, limit);
+        let start = Instant::now();
+        let error = client.hello().unwrap_err();
+        assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+        assert!(start.elapsed() < 20 * limit);
+    }
 }

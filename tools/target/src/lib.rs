@@ -20,7 +20,7 @@ mod serial;
 mod target;
 pub mod transport;
 
-pub use board::{BOARDS, Board, Core};
+pub use board::{BOARDS, Board, Core, Runtime};
 pub use device::{Device, DeviceInfo, OperatorProfile, Profile};
 pub use error::TargetError;
 pub use host::HostDevice;

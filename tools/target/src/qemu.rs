@@ -17,6 +17,24 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use tempfile::TempDir;
 
+/// Runs the emulator (`$2` and what follows) as long as somebody holds the other end of standard input, whose end comes
+/// however the tool ends, SIGKILL included. Then the emulator is killed and the folder `$1` of its sockets removed, which
+/// nobody else would do. Ends with the emulator's status if that ends first.
+const WATCH: &str = r#"
+folder=$1
+shift
+exec 3<&0
+"$@" </dev/null 3<&- &
+emulator=$!
+(read -r _ <&3; kill -9 "$emulator"; rm -rf "$folder") >/dev/null 2>&1 &
+watcher=$!
+exec 3<&-
+wait "$emulator"
+status=$?
+kill "$watcher" 2>/dev/null
+exit "$status"
+"#;
+
 /// How long the emulator may take to come up.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -248,7 +266,11 @@ impl Emulator {
             .map_err(TargetError::io("temporary folder"))?;
         let socket = folder.path().join("uart0");
         let listener = UnixListener::bind(&socket).map_err(TargetError::io(socket.display().to_string()))?;
-        let mut command = Command::new(&program);
+        if !is_program(&program) {
+            return Err(TargetError::NoEmulator { program, package: emulator.package });
+        }
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", WATCH, "offshoot"]).arg(folder.path()).arg(&program);
         command.args(["-M", board.machine, "-bios", "none", "-display", "none", "-nodefaults"]);
         command
             .arg("-monitor")
@@ -268,13 +290,8 @@ impl Emulator {
             command.arg("-device").arg(loader);
         }
         command.arg("-kernel").arg(firmware).args(more);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => {
-                TargetError::NoEmulator { program: program.clone(), package: emulator.package }
-            }
-            _ => TargetError::Emulator(format!("{program}: {e}")),
-        })?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| TargetError::Emulator(format!("{program}: {e}")))?;
         match accept(&listener, &mut child, &program) {
             Ok(line) => Ok(Self {
                 child,
@@ -376,8 +393,79 @@ fn said(child: &mut Child) -> String {
     String::from_utf8_lossy(&text).trim().to_owned()
 }
 
+/// Ends the emulator, see [`WATCH`].
 fn end(child: &mut Child) {
+    drop(child.stdin.take());
     // It may have ended by itself.
-    let _ = child.kill();
     let _ = child.wait();
+}
+
+/// Whether a program can be started: a path, or a name that is in one of the folders of `PATH`.
+fn is_program(name: &str) -> bool {
+    if name.contains('/') {
+        return Path::new(name).is_file();
+    }
+    env::var_os("PATH").is_some_and(|all| env::split_paths(&all).any(|folder| folder.join(name).is_file()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The emulator's stand-in: says its process number, then sleeps.
+    fn watched(folder: &Path) -> (Child, u32) {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", WATCH, "offshoot"]).arg(folder);
+        command.args(["/bin/sh", "-c", "echo $$; exec sleep 600"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(child.stdout.as_mut().unwrap()), &mut line).unwrap();
+        (child, line.trim().parse().unwrap())
+    }
+
+    fn runs(process: u32) -> bool {
+        // A process that has ended but was not waited for has no command line.
+        fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| !line.is_empty())
+    }
+
+    fn within_seconds(what: impl Fn() -> bool) -> bool {
+        (0..500).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            what()
+        })
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_emulator_ends_when_nobody_holds_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sockets");
+        fs::create_dir(&path).unwrap();
+        let (mut child, process) = watched(&path);
+        assert!(runs(process));
+        // As the end of this process would do it.
+        drop(child.stdin.take());
+        assert!(within_seconds(|| !runs(process) && !path.exists()));
+        child.wait().unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn an_emulator_that_ends_by_itself_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut child, process) = watched(folder.path());
+        let killed = Command::new("kill").args(["-9", &process.to_string()]).status().unwrap();
+        assert!(killed.success());
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(137));
+        // Nothing holds the line any more: reading it ends.
+        said(&mut child);
+    }
+
+    #[test]
+    fn programs_are_looked_for() {
+        assert!(is_program("sh") && is_program("/bin/sh"));
+        assert!(!is_program("no-such-emulator") && !is_program("/bin/no-such-emulator"));
+    }
 }

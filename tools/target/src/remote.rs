@@ -260,7 +260,10 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 
     fn reopen(&mut self) -> Result<u32, TargetError> {
-        let Loaded { off, in_flash, .. } = self.model.take().ok_or(TargetError::NoModel)?;
+        self.model.take().ok_or(TargetError::NoModel)?;
+        // The file is kept with its first network.
+        let first = self.networks.first().ok_or(TargetError::NoModel)?;
+        let (off, in_flash) = (first.off.clone(), first.in_flash);
         self.load_with(&off, in_flash)?;
         Ok(self.model.as_ref().map_or(0, |m| m.restored))
     }

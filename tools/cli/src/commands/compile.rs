@@ -1,6 +1,7 @@
 //! `offshoot compile`: ONNX to `.off`.
 
 mod args;
+mod judge;
 mod report;
 
 use std::collections::HashMap;
@@ -12,8 +13,8 @@ use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle}
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, LearningPlan};
 use offshoot_ir::passes::origin_hash;
-use offshoot_ir::{DType, Graph};
-use offshoot_target::Target;
+use offshoot_ir::{DType, Graph, Op};
+use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -30,10 +31,20 @@ pub use report::{Made, Report, quantisation_table};
 /// The network is not supported, calibration data cannot be used, it does not fit, a file cannot be read or written.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
+    let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
+    files::refuse_same_file(read.chain(&args.nested), [&args.output])?;
     let (graph, passes) = files::read_graph(&args.model)?;
     let (calib, names) = read_arrays(&args.calib)?;
     let samples = calibration(&graph, &calib, &names)?;
-    let made = make(ui, graph, &samples, args, target.as_ref())?;
+    let made = make(ui, graph.clone(), &samples, args, target.as_ref())?;
+    let mut outputs_snr_db = None;
+    let mut warnings = Vec::new();
+    if let Some(report) = made.quantisation.as_ref() {
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples)?;
+        if let Some(snr) = outputs_snr_db {
+            warnings.extend(judge::verdict(snr, report, args.allow_poor)?);
+        }
+    }
     write(&args.output, &made.compiled.bytes)?;
     Ok(Report {
         output: args.output.display().to_string(),
@@ -41,6 +52,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         compiled: made.compiled.report,
         passes,
         quantisation: made.quantisation,
+        outputs_snr_db,
+        warnings,
         nested: made.nested,
     })
 }
@@ -104,6 +117,9 @@ pub fn make(
     target: Option<&Target>,
 ) -> Result<Made> {
     let source_hash = origin_hash(&graph);
+    if args.stateful {
+        check_stateful(&graph)?;
+    }
     let quantised = graph.values.iter().any(|v| v.dtype == DType::I8);
     let precision = match args.precision.clone() {
         Some(p) if quantised && p != Precision::Int8 => {
@@ -199,7 +215,7 @@ pub fn make(
     let options = CompileOptions {
         prefer: args.prefer.into(),
         source_hash,
-        max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes))),
+        max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes()))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
         stateful: args.stateful,
         learning: plan,
@@ -223,7 +239,32 @@ pub fn make(
         }
         compiled = compile(&options)?;
     }
+    if let Some(board) = facts {
+        check_runtime(board, &compiled.bytes)?;
+    }
     Ok(Made { graph: lowered, compiled, quantisation, precision, nested })
+}
+
+/// Whether the board's firmware is built with all that the file needs: operators, number formats, learning.
+fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
+    let file = files::OffFile::from_bytes(bytes);
+    let model = file.model()?;
+    let mut missing = super::inspect::runtime_features(&file, &model)?;
+    missing.retain(|feature| !board.firmware.runtime.has(feature));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let message =
+        format!("{} cannot run this model: its firmware is built without {}", board.name, missing.join(", "));
+    let help = match missing.iter().any(|f| f == "f32") {
+        true => {
+            "the board computes in int8 only: give --calib, keep no operator in float, or choose another board"
+        }
+        false => {
+            "choose another board (`offshoot target list`), or build its firmware with these features of the runtime"
+        }
+    };
+    Err(Failure::new(Kind::Unsupported, message, help))
 }
 
 /// Quantises with a progress bar.
@@ -238,10 +279,24 @@ fn quantized(
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     };
-    let made = quantize::quantize_with_progress(graph, samples, options, &tick)
-        .or_fail(Kind::Calibration, "give typical samples, prepared exactly as for the float network")?;
+    let made =
+        quantize::quantize_with_progress(graph, samples, options, &tick).map_err(|e| quantise_failure(&e))?;
     bar.finish_and_clear();
     Ok(made)
+}
+
+fn quantise_failure(error: &offshoot_compress::Error) -> Failure {
+    use offshoot_compress::Error;
+    let (kind, help) = match error {
+        Error::KeepFloat { .. } => (Kind::Usage, "give --keep-float one of these names or kinds"),
+        Error::NotFinite { .. } => (
+            Kind::Calibration,
+            "run the float network on these samples in ONNX Runtime: a division by zero, an overflow or a row that is masked as a \
+             whole gives such numbers",
+        ),
+        _ => (Kind::Calibration, "give typical samples, prepared exactly as for the float network"),
+    };
+    Failure::new(kind, error.to_string(), help)
 }
 
 /// Reads the sub-networks that are to share the weights of `whole`.
@@ -269,6 +324,29 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
         Err(Failure::new(Kind::Shape, message, "sub-networks are calibrated on the model's samples"))
     };
     args.nested.iter().map(read).collect()
+}
+
+/// Whether the network can run as one long sequence.
+fn check_stateful(graph: &Graph) -> Result<()> {
+    let layers = || graph.nodes.iter().filter(|n| matches!(n.op, Op::Recurrent { .. }));
+    if layers().next().is_none() {
+        let message = "--stateful: the network has no recurrent layer, so it keeps no state";
+        return Err(Failure::new(Kind::Usage, message, "leave --stateful out: its samples are independent"));
+    }
+    let backward = layers().find(|n| matches!(n.op, Op::Recurrent { reverse: true, .. }));
+    if let Some(node) = backward {
+        let name = &graph.value(node.output).name;
+        let message = format!(
+            "--stateful: layer `{name}` runs backwards (a bidirectional layer does), from the end of a sequence that is \
+             not known yet"
+        );
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "leave --stateful out and give whole sequences, or train a network that runs forwards only",
+        ));
+    }
+    Ok(())
 }
 
 fn read_plan(path: &Path) -> Result<LearningPlan> {

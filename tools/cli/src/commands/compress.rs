@@ -167,7 +167,7 @@ pub fn compress(
     let limits = [(args.max_flash, whole.size.flash), (args.max_ram, whole.size.ram)];
     let mut limits = limits.map(|(limit, whole)| limit.map(|l| l.bytes(whole)));
     if let Some(Target::Qemu(board)) = target {
-        for (limit, has) in limits.iter_mut().zip([board.flash_bytes, board.ram_bytes]) {
+        for (limit, has) in limits.iter_mut().zip([board.flash_bytes(), board.ram_bytes]) {
             *limit = Some(limit.map_or(u64::from(has), |l| l.min(u64::from(has))));
         }
     }

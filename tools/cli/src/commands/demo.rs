@@ -207,7 +207,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 
     ui.note("running float and int8 on the test samples");
     let inputs = Inputs::encode(&off, std::slice::from_ref(&x), &["test samples".into()])?;
-    let results = batch::run(ui, &file, &inputs, &Target::Host)?;
+    let results = batch::run(ui, &file, &inputs, &Target::Host, batch::Sequences::default())?;
     let port = batch::output_port(&off, 0)?;
     let outputs: Vec<Vec<f32>> = results.iter().filter_map(|r| r.first()).map(|b| port.decode(b)).collect();
     let float = float_outputs(&graph, &x)?;

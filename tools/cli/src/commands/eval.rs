@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use offshoot_data::npy::Array;
 use serde::Serialize;
 
-use super::{parse_target, read_array, read_arrays};
-use crate::batch::{self, Inputs};
+use super::{parse_target, read_array, read_inputs};
+use crate::batch;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::metrics::{self, Metric};
 use crate::port::Port;
+use crate::saturation::Saturated;
 use crate::ui::{Outcome, Ui};
 
 /// Arguments of `eval`.
@@ -36,6 +37,9 @@ pub struct Args {
     /// Which network of the file, if it holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
+    /// Sequences of a model that keeps its state.
+    #[command(flatten)]
+    pub sequences: batch::Sequences,
 }
 
 /// What `eval` found.
@@ -49,6 +53,8 @@ pub struct Report {
     pub count: usize,
     /// Where it ran.
     pub target: String,
+    /// Of each input, what lies outside of what the model can represent; null where nothing does.
+    pub saturated: Vec<Option<Saturated>>,
 }
 
 impl Outcome for Report {
@@ -58,7 +64,11 @@ impl Outcome for Report {
             Metric::Auc => format!("AUC {:.4}", self.value),
             Metric::Mse => format!("mean squared error {:.6}", self.value),
         };
-        format!("{value} on {} samples ({})", self.count, self.target)
+        let mut text = format!("{value} on {} samples ({})", self.count, self.target);
+        for (i, s) in self.saturated.iter().enumerate() {
+            s.iter().for_each(|s| text.push_str(&format!("\n{}", s.sentence(i))));
+        }
+        text
     }
 }
 
@@ -70,28 +80,43 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read_network(&args.model, args.network)?;
     let model = file.model()?;
-    let (arrays, names) = read_arrays(&args.input)?;
-    let mut inputs = Inputs::encode(&model, &arrays, &names)?;
+    let mut inputs = read_inputs(&model, &args.input)?;
     let labels = read_array(&args.labels)?;
     check_labels(&labels, inputs.count(), args)?;
     if let Some(limit) = args.limit {
         inputs = inputs.head(limit);
     }
-    let results = batch::run(ui, &file, &inputs, &target)?;
     let port = batch::output_port(&model, 0)?;
-    let outputs: Vec<Vec<f32>> =
-        results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
+    let input = batch::input_port(&model, 0)?;
+    // Only what the metric needs of an output is kept: outputs may be as large as the inputs.
+    let (mut outputs, mut scores): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
+    let wanted = match args.metric {
+        Metric::Mse => port.real(&labels, &args.labels.display().to_string())?,
+        Metric::Top1 | Metric::Auc => Vec::new(),
+    };
+    let mut count = 0;
+    batch::run_each(ui, &file, &inputs, &target, args.sequences, &mut |sample| {
+        let out = port.decode(sample.first().map_or(&[][..], Vec::as_slice));
+        match args.metric {
+            Metric::Top1 => outputs.push(out),
+            Metric::Auc => scores.push(anomaly_score(&out, inputs.sample(count)[0], &input)?),
+            Metric::Mse => {
+                scores.extend(wanted.get(count).map(|want| metrics::mean_squared_error(&out, want)));
+            }
+        }
+        count += 1;
+        Ok(())
+    })?;
     let value = match args.metric {
         Metric::Top1 => top1(&outputs, &labels)?,
         Metric::Auc => {
-            let input = batch::input_port(&model, 0)?;
-            let scores = anomaly_scores(&outputs, &inputs, &input)?;
             let positive = whole(&labels)?.into_iter().take(scores.len()).map(|l| l != 0).collect::<Vec<_>>();
             metrics::auc(&scores, &positive)?
         }
-        Metric::Mse => mse(&outputs, &labels, &port, &args.labels.display().to_string())?,
+        Metric::Mse => scores.iter().sum::<f64>() / count.max(1) as f64,
     };
-    Ok(Report { metric: args.metric, value, count: outputs.len(), target: args.target.clone() })
+    let (target, saturated) = (args.target.clone(), inputs.saturation());
+    Ok(Report { metric: args.metric, value, count, target, saturated })
 }
 
 fn check_labels(labels: &Array, count: usize, args: &Args) -> Result<()> {
@@ -147,18 +172,14 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
     Ok(hits as f64 / outputs.len().max(1) as f64)
 }
 
-fn anomaly_scores(outputs: &[Vec<f32>], inputs: &Inputs, input: &Port) -> Result<Vec<f64>> {
-    let width = outputs.first().map_or(0, Vec::len);
-    match width {
-        1 => Ok(outputs.iter().map(|o| f64::from(o[0])).collect()),
-        2 => Ok(outputs.iter().map(|o| f64::from(o[1]) - f64::from(o[0])).collect()),
-        _ if width == input.len() => Ok(outputs
-            .iter()
-            .enumerate()
-            .map(|(i, out)| metrics::mean_squared_error(out, &input.decode(inputs.sample(i)[0])))
-            .collect()),
+/// How anomalous a sample is, by the network's first output for it.
+fn anomaly_score(out: &[f32], sample: &[u8], input: &Port) -> Result<f64> {
+    match out {
+        [score] => Ok(f64::from(*score)),
+        [normal, anomalous] => Ok(f64::from(*anomalous) - f64::from(*normal)),
+        _ if out.len() == input.len() => Ok(metrics::mean_squared_error(out, &input.decode(sample))),
         _ => {
-            let message = format!("AUC of {width} outputs is not defined");
+            let message = format!("AUC of {} outputs is not defined", out.len());
             Err(Failure::new(
                 Kind::Usage,
                 message,
@@ -166,12 +187,6 @@ fn anomaly_scores(outputs: &[Vec<f32>], inputs: &Inputs, input: &Port) -> Result
             ))
         }
     }
-}
-
-fn mse(outputs: &[Vec<f32>], labels: &Array, port: &Port, name: &str) -> Result<f64> {
-    let wanted = port.real(labels, name)?;
-    let sum: f64 = outputs.iter().zip(&wanted).map(|(o, w)| metrics::mean_squared_error(o, w)).sum();
-    Ok(sum / outputs.len().max(1) as f64)
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub struct Args {
 pub struct PortReport {
     /// Shape of the ONNX tensor.
     pub shape: Vec<usize>,
-    /// Shape in the device's memory (channels last).
+    /// Shape in the device's memory, in the order in which it wants the elements (channels last).
     pub device_shape: Vec<usize>,
     /// Element type.
     pub dtype: String,
@@ -163,7 +163,11 @@ impl Outcome for Report {
             let quant = p
                 .scale
                 .map_or(String::new(), |s| format!(", scale {s}, zero point {}", p.zero_point.unwrap_or(0)));
-            format!("{what}: {} {:?}{quant}\n", p.dtype, p.shape)
+            let outside = match p.shape == p.device_shape {
+                true => String::new(),
+                false => format!(", in the ONNX file {:?} (channels first)", p.shape),
+            };
+            format!("{what}: {} {:?} in the device's order{outside}{quant}\n", p.dtype, p.device_shape)
         };
         let mut text = format!(
             "{}: {} bytes, {} operators, {} MACs, {} weights\n",
@@ -339,8 +343,11 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
     })
 }
 
-/// What of the runtime the model needs.
-fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
+/// What of the runtime the model needs, in alphabetical order.
+///
+/// # Errors
+/// Never for a file that was opened.
+pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
     let mut features: BTreeSet<&str> = BTreeSet::new();
     for network in networks(model)? {
         for (_, _, record) in network.ops() {

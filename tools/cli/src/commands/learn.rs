@@ -393,7 +393,7 @@ fn with_room(file: &OffFile, wish: &Wish) -> Result<OffFile> {
 fn wished_steps(file: &OffFile, train: &(Array, Array), wish: &Wish) -> Result<usize> {
     let model = file.model()?;
     let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
-    let steps = samples.count() * wish.epochs.max(1) as usize;
+    let steps = samples.count().saturating_mul(wish.epochs as usize);
     Ok(wish.steps.unwrap_or(steps).min(steps))
 }
 
@@ -516,7 +516,7 @@ fn apply(wish: &Wish, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
             *codes = CodesRepr::Signs { seed: head.seed };
         }
     }
-    if wish.fit || wish.steps.is_some() {
+    if steps > 0 && (wish.fit || wish.steps.is_some()) {
         stretch(head, steps);
     }
 }

@@ -17,9 +17,11 @@ pub mod verify;
 
 use std::path::Path;
 
+use offshoot::Model;
 use offshoot_data::npy::Array;
 use offshoot_target::Target;
 
+use crate::batch::Inputs;
 use crate::failure::{Failure, Kind, Result};
 
 /// Reads an `.npy` file.
@@ -53,6 +55,15 @@ pub fn read_arrays(paths: &[impl AsRef<Path>]) -> Result<(Vec<Array>, Vec<String
         names.push(path.display().to_string());
     }
     Ok((arrays, names))
+}
+
+/// Reads a file for each of the model's inputs as the bytes that go into the arena; the arrays are not kept.
+///
+/// # Errors
+/// As [`read_array`] and [`Inputs::encode`].
+pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Inputs> {
+    let (arrays, names) = read_arrays(paths)?;
+    Inputs::encode(model, &arrays, &names)
 }
 
 /// Understands `--target`.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use offshoot_data::npy;
 use serde::Serialize;
 
-use super::{parse_target, read_arrays};
-use crate::batch::{self, Inputs};
+use super::{parse_target, read_inputs};
+use crate::batch;
 use crate::failure::{Failure, Kind, Result};
-use crate::files::OffFile;
+use crate::files::{OffFile, refuse_same_file};
+use crate::saturation::Saturated;
 use crate::ui::{Outcome, Ui};
 
 /// Arguments of `run`.
@@ -31,6 +32,9 @@ pub struct Args {
     /// Which network of the file, if it holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
+    /// Sequences of a model that keeps its state.
+    #[command(flatten)]
+    pub sequences: batch::Sequences,
 }
 
 /// What `run` did.
@@ -46,6 +50,8 @@ pub struct Report {
     pub shapes: Vec<Vec<usize>>,
     /// Element types written.
     pub dtypes: Vec<String>,
+    /// Of each input, what lies outside of what the model can represent; null where nothing does.
+    pub saturated: Vec<Option<Saturated>>,
 }
 
 impl Outcome for Report {
@@ -53,7 +59,11 @@ impl Outcome for Report {
         let lines: Vec<String> = (self.outputs.iter().zip(&self.shapes).zip(&self.dtypes))
             .map(|((file, shape), dtype)| format!("{file}: {dtype} {shape:?}"))
             .collect();
-        format!("{} samples\n{}", self.count, lines.join("\n"))
+        let mut text = format!("{} samples\n{}", self.count, lines.join("\n"));
+        for (i, s) in self.saturated.iter().enumerate() {
+            s.iter().for_each(|s| text.push_str(&format!("\n{}", s.sentence(i))));
+        }
+        text
     }
 }
 
@@ -74,15 +84,16 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
             "give --output once for each output you want, in order",
         ));
     }
-    let (arrays, names) = read_arrays(&args.input)?;
-    let inputs = Inputs::encode(&model, &arrays, &names)?;
-    let results = batch::run(ui, &file, &inputs, &target)?;
+    refuse_same_file(args.input.iter().chain([&args.model]), &args.output)?;
+    let inputs = read_inputs(&model, &args.input)?;
+    let results = batch::run(ui, &file, &inputs, &target, args.sequences)?;
     let mut report = Report {
         count: inputs.count(),
         output: args.output.first().map(|p| p.display().to_string()).unwrap_or_default(),
         outputs: Vec::new(),
         shapes: Vec::new(),
         dtypes: Vec::new(),
+        saturated: inputs.saturation(),
     };
     for (i, path) in args.output.iter().enumerate() {
         let samples: Vec<Vec<u8>> = results.iter().filter_map(|r| r.get(i).cloned()).collect();

@@ -182,7 +182,7 @@ fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
         (a, b) => a.or(b).map(|v| v as f64),
     };
     let constraints: Vec<Constraint> = [
-        bound(Metric::Flash, smaller(args.max_flash, board.map(|b| b.flash_bytes))),
+        bound(Metric::Flash, smaller(args.max_flash, board.map(|b| b.flash_bytes()))),
         bound(Metric::Ram, smaller(args.max_ram, board.map(|b| b.ram_bytes))),
         bound(Metric::Latency, args.max_latency),
         bound(Metric::Accuracy, args.min_accuracy),

@@ -34,9 +34,9 @@ pub struct Entry {
     pub description: String,
     /// Core; none where the device itself tells.
     pub core: Option<String>,
-    /// Flash.
+    /// Flash that a model file may take.
     pub flash_bytes: Option<u64>,
-    /// RAM.
+    /// RAM that a model's arena may take.
     pub ram_bytes: Option<u64>,
     /// `probe` only: whether it answers.
     pub answers: Option<bool>,
@@ -54,8 +54,13 @@ pub struct Report {
 impl Outcome for Report {
     fn render(&self) -> String {
         let probed = self.targets.iter().any(|t| t.answers.is_some());
-        let mut table =
-            Table::new(["target", "core", "flash", "RAM", if probed { "answers" } else { "what it is" }]);
+        let mut table = Table::new([
+            "target",
+            "core",
+            "model (flash)",
+            "arena (RAM)",
+            if probed { "answers" } else { "what it is" },
+        ]);
         let bytes = |b: Option<u64>| b.map_or("-".into(), thousands);
         for t in &self.targets {
             let last = match (t.answers, &t.detail) {
@@ -79,7 +84,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     for board in &BOARDS {
         targets.push(Entry {
             core: Some(board.core.name.to_owned()),
-            flash_bytes: Some(u64::from(board.flash_bytes)),
+            flash_bytes: Some(u64::from(board.flash_bytes())),
             ram_bytes: Some(u64::from(board.ram_bytes)),
             ..entry(board.name, &format!("emulated board {} (QEMU), exact instruction counts", board.machine))
         });

@@ -10,7 +10,8 @@ use ndarray::{Array2, ArrayD, Axis};
 use offshoot_ir::{Data, Graph, Node, Op, Window};
 
 use crate::quantize::moments::{patches, rows_of};
-use crate::quantize::walk::{Batch, Environment};
+use crate::quantize::tensors::Batch;
+use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
 /// Where a convolution's weights are cut.

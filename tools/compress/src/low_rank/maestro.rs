@@ -23,7 +23,8 @@ use super::rewrite::{Pair, factors, join, pairs, split, truncate};
 use crate::prune::tune::{Units, Watch};
 use crate::prune::{Progress, samples};
 use crate::quantize::moments::rows_of;
-use crate::quantize::walk::{Batch, Environment};
+use crate::quantize::tensors::Batch;
+use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
 /// Settings of [`maestro`].

@@ -12,12 +12,14 @@ use offshoot_ir::{Data, Graph, ValueId, grid};
 use offshoot_train::{Checkpoint, Dataset, Epoch, FitOptions, Target, Teacher, WeightQuant, evaluate, fit};
 use serde::Serialize;
 
-use super::device::{Simulator, by_node};
-use super::learned::{Learned, numbers, quantize_learned};
+use super::device::{Simulator, by_node, device_accuracy};
+use super::form::{Form, WeightBits, is_weighted};
+use super::learned::{numbers, quantize_learned};
 use super::options::QuantizeOptions;
-use super::policy::{Form, Policy, WeightBits};
-use super::skeleton::is_weighted;
-use super::walk::real_values;
+use super::policy::Policy;
+use super::post_training::quantize;
+use super::tensors::real_values;
+use super::trained::Learned;
 use crate::prune::tune::{Units, Watch};
 use crate::prune::{Progress, samples};
 use crate::{Error, Result};
@@ -116,7 +118,7 @@ pub fn aware(
     }
     progress.tick("calibrating", 0, 1);
     let calibration = samples(graph, data, options.calibration.max(1));
-    let (quantized, _) = super::quantize(graph, &calibration, &quantize_options)?;
+    let (quantized, _) = quantize(graph, &calibration, &quantize_options)?;
     let start = numbers(graph, &quantized, &quantize_options)?;
     let near = near_codes(graph, &quantized, &start, &forms);
     let untrained = Policy::new(options.weight_bits.clone(), start.clone());
@@ -183,7 +185,7 @@ fn rounded_judgement(
         return Ok(None);
     }
     let quantized = quantize_learned(graph, &policy.learned().unwrap_or_default(), options)?;
-    super::device_accuracy(&quantized, data).map(Some)
+    device_accuracy(&quantized, data).map(Some)
 }
 
 /// Weights by name, with the bits of their layer and the steps that they begin with.
@@ -206,6 +208,7 @@ fn near_codes(graph: &Graph, quantized: &Graph, start: &Learned, forms: &[Form])
     let mut out = graph.clone();
     for (node, form) in graph.nodes.iter().zip(forms) {
         let made = quantized.nodes.iter().find(|n| n.output == node.output);
+        let made = made.filter(|n| is_weighted(&n.op));
         let (Some(made), Some(steps)) = (made, start.steps.get(&node.name)) else { continue };
         let rounded = real_values(quantized.value(made.inputs[1]));
         let width = rounded.len().checked_div(steps.len()).unwrap_or(0).max(1);

@@ -1,13 +1,15 @@
 //! Two passes over the calibration data: ranges of all tensors, then histograms of the classes that share numbers.
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, ArrayView1, Axis};
 use offshoot_ir::{Graph, Op, Quant, ValueId};
 use rayon::prelude::*;
 
 use super::classes::{Classes, fixed_quant, is_activation};
 use super::clip::{Histogram, extremes, quant_of_range};
 use super::options::Clipping;
-use super::walk::{Batch, real_values, walk};
+use super::reach::{Observed, Reach, least_peak, peak_axis};
+use super::tensors::{Batch, real_values};
+use super::walk::walk;
 use crate::{Error, Result};
 
 /// Samples whose activations are held at once.
@@ -37,31 +39,62 @@ pub(crate) fn check(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<()> {
     Ok(())
 }
 
-/// Minimum and maximum of every value over `samples`, 0 and 0 for values that are not activations.
-pub(crate) fn ranges(
+/// What the activations of `samples` are like. Numbers may be infinite here: [`settle`] decides whether that is a fault.
+pub(crate) fn observe(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
     done: &mut dyn FnMut(usize),
-) -> Result<Vec<(f32, f32)>> {
+) -> Result<Observed> {
     let mut ranges: Vec<Option<(f32, f32)>> = vec![None; graph.values.len()];
+    let mut peaks: Vec<Vec<f32>> = vec![Vec::new(); graph.values.len()];
+    let axes: Vec<Option<usize>> =
+        (0..graph.values.len() as u32).map(|i| peak_axis(graph, ValueId(i))).collect();
     for chunk in samples.chunks(CHUNK) {
         walk(graph, chunk, &mut |id, batch| {
             if is_activation(graph, id) {
+                let index = id.0 as usize;
                 for array in batch.iter() {
-                    let (low, high) = extremes(array).ok_or_else(|| not_finite(graph, id, array))?;
-                    let range = ranges[id.0 as usize].get_or_insert((low, high));
+                    let (low, high) = extremes(array).ok_or_else(|| not_finite(graph, id, f32::NAN))?;
+                    let range = ranges[index].get_or_insert((low, high));
                     *range = (range.0.min(low), range.1.max(high));
+                    if let Some(axis) = axes[index].filter(|&axis| axis < array.ndim()) {
+                        let peak =
+                            |row: ArrayView1<'_, f32>| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                        peaks[index].extend(array.map_axis(Axis(axis), peak));
+                    }
                 }
             }
             Ok(())
         })?;
         done(chunk.len());
     }
-    Ok(ranges.into_iter().map(Option::unwrap_or_default).collect())
+    let range = ranges.into_iter().map(Option::unwrap_or_default).collect();
+    Ok(Observed { range, least_peak: peaks.iter().map(|p| least_peak(p)).collect() })
 }
 
-/// Ranges of whole classes, by representative; constants that join a class count.
-pub(crate) fn class_ranges(graph: &Graph, classes: &Classes, ranges: &[(f32, f32)]) -> Vec<(f32, f32)> {
+/// How far numbers matter, and the ranges of all values within that.
+///
+/// # Errors
+/// An infinite number matters.
+pub(crate) fn settle(graph: &Graph, observed: &Observed) -> Result<(Reach, Vec<(f32, f32)>)> {
+    let reach = Reach::new(graph, observed);
+    let ranges = reach.ranges(observed);
+    for (i, &(low, high)) in ranges.iter().enumerate() {
+        let id = ValueId(i as u32);
+        if let Some(value) = [low, high].into_iter().find(|v| !v.is_finite() && is_activation(graph, id)) {
+            return Err(not_finite(graph, id, value));
+        }
+    }
+    Ok((reach, ranges))
+}
+
+/// Ranges of whole classes, by representative; constants that join a class count, as far as `reach` goes.
+pub(crate) fn class_ranges(
+    graph: &Graph,
+    classes: &Classes,
+    reach: &Reach,
+    ranges: &[(f32, f32)],
+) -> Vec<(f32, f32)> {
     let mut out = vec![(0.0f32, 0.0f32); graph.values.len()];
     let mut widen = |class: u32, range: (f32, f32)| {
         let r = &mut out[class as usize];
@@ -72,10 +105,11 @@ pub(crate) fn class_ranges(graph: &Graph, classes: &Classes, ranges: &[(f32, f32
     }
     for node in &graph.nodes {
         // A padding value must be representable even if no sample shows it (all do, as a rule).
-        if let Op::Pad { value, mode: None, .. } = node.op
-            && value.is_finite()
-        {
-            widen(classes.find(node.output), (value, value));
+        if let Op::Pad { value, mode: None, .. } = node.op {
+            let value = reach.of(node.output).map_or(value, |(low, high)| value.max(low).min(high));
+            if value.is_finite() {
+                widen(classes.find(node.output), (value, value));
+            }
         }
         // So must a constant state that a recurrent layer begins with.
         if let (Op::Recurrent { .. }, Some(&id)) = (&node.op, node.inputs.get(4))
@@ -155,7 +189,6 @@ pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quan
     fixed
 }
 
-fn not_finite(graph: &Graph, id: ValueId, array: &ArrayD<f32>) -> Error {
-    let value = array.iter().copied().find(|v| !v.is_finite()).unwrap_or(f32::NAN);
+fn not_finite(graph: &Graph, id: ValueId, value: f32) -> Error {
     Error::NotFinite { tensor: graph.value(id).name.clone(), value }
 }

@@ -6,7 +6,9 @@
 //! numbers are fixed (Softmax, Sigmoid, Tanh) or somebody else reads them too and would lose by the
 //! coarser grid of the joined range.
 
-use offshoot_ir::{BinaryKind, DType, Graph, Node, Op, Quant, ReduceKind, UnaryKind, ValueId};
+use offshoot_ir::{BinaryKind, DType, Graph, Node, Op, PoolKind, Quant, ReduceKind, UnaryKind, ValueId};
+
+use super::recurrent;
 
 /// Number of dB that another reader may lose before a tensor gets a range of its own: one bit.
 const TOLERATED_RATIO: f32 = 2.0;
@@ -28,11 +30,12 @@ impl Classes {
                 fixed[out] = true;
             }
             // A state that is given has the numbers of those that follow, and widens their range.
-            if let Some(id) = super::recurrent::given_state(graph, node) {
+            if let Some(id) = recurrent::given_state(graph, node) {
                 classes.join(id, node.output, &mut fixed);
             }
             match shared(node) {
                 Sharing::None => {}
+                Sharing::One if is_sparse_mean(node, ranges) => {}
                 Sharing::One => {
                     fixed[out] |= fixed[classes.find(node.inputs[0]) as usize];
                     classes.join(node.inputs[0], node.output, &mut fixed);
@@ -74,6 +77,18 @@ impl Classes {
     }
 }
 
+/// Whether an average pool's output is so much narrower than its input that it needs a scale of its own: two bits and more
+/// would be lost on the input's.
+pub(crate) fn is_sparse_mean(node: &Node, ranges: &[(f32, f32)]) -> bool {
+    const NARROWER: f32 = 4.0;
+    let width = |id: ValueId| {
+        let (low, high) = ranges[id.0 as usize];
+        high.max(0.0) - low.min(0.0)
+    };
+    matches!(node.op, Op::Pool { kind: PoolKind::Average, .. })
+        && width(node.inputs[0]) >= NARROWER * width(node.output)
+}
+
 /// Which inputs share numbers with the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
@@ -104,7 +119,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
 /// Numbers that the specification fixes for an operator's output.
 pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     match &node.op {
-        Op::Recurrent { .. } => super::recurrent::fixed_quant(node),
+        Op::Recurrent { .. } => recurrent::fixed_quant(node),
         Op::Softmax { .. } | Op::Unary(UnaryKind::Sigmoid) => Some(Quant::per_tensor(1.0 / 256.0, -128)),
         Op::Unary(UnaryKind::Tanh) => Some(Quant::per_tensor(1.0 / 128.0, 0)),
         _ => None,

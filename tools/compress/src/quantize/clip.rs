@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 use offshoot_ir::Quant;
-pub(crate) use offshoot_ir::grid::{code, quant_of_range, round_to_grid};
+pub(crate) use offshoot_ir::grid::{quant_of_range, round_to_grid};
 
 use super::options::Clipping;
 
@@ -25,10 +25,11 @@ impl Histogram {
         Self { low, high, counts: vec![0; BINS], sums: vec![0.0; BINS] }
     }
 
-    /// Counts values; those outside fall in the outermost bins.
+    /// Counts values; those outside count as the end of the range.
     pub(crate) fn add<'a>(&mut self, values: impl IntoIterator<Item = &'a f32>) {
         let per_unit = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
         for &v in values {
+            let v = v.max(self.low).min(self.high);
             let bin = (((v - self.low) * per_unit) as usize).min(BINS - 1);
             self.counts[bin] += 1;
             self.sums[bin] += f64::from(v);
@@ -153,11 +154,11 @@ impl Histogram {
     }
 }
 
-/// Smallest and largest element; `None` if one is not finite.
+/// Smallest and largest element, which may be infinite; `None` if one is not a number.
 pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
     let mut range = (f32::INFINITY, f32::NEG_INFINITY);
     for &v in array {
-        if !v.is_finite() {
+        if v.is_nan() {
             return None;
         }
         range = (range.0.min(v), range.1.max(v));

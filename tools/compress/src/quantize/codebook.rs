@@ -7,7 +7,7 @@
 use ndarray::Array2;
 
 use super::moments::Moments;
-use super::weights::{FittedWeights, error, inverse_factor, with_feedback};
+use super::rounding::{FittedWeights, error, inverse_factor, with_feedback};
 
 /// Turns of levels and scales.
 const TURNS: usize = 6;
@@ -129,8 +129,8 @@ fn means(points: &[(f32, f64)], book: &mut Vec<f32>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quantize::form::Form;
     use crate::quantize::options::WeightScale;
-    use crate::quantize::policy::Form;
     use crate::quantize::weights::{self, Grid};
     use proptest::prelude::*;
     use std::collections::BTreeSet;

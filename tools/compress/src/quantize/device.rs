@@ -14,9 +14,10 @@ use offshoot_train::device::{Device, DeviceError, DeviceRun, DeviceTensor, Numbe
 use offshoot_train::{Dataset, Target, argmax};
 use rayon::prelude::*;
 
-use super::learned::{Learned, quantize_learned};
+use super::form::is_weighted;
+use super::learned::quantize_learned;
 use super::options::QuantizeOptions;
-use super::skeleton::is_weighted;
+use super::trained::Learned;
 use crate::Error;
 
 /// Quantises with the numbers of the step and compiles.

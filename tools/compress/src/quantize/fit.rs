@@ -7,23 +7,16 @@ use offshoot::format::blocked::{MOST_BIAS, SHIFTS};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, ValueId};
 use rayon::prelude::*;
 
-use super::clip::round_to_grid;
+use super::form::{Form, is_weighted};
 use super::moments::Moments;
-use super::options::WeightScale;
-use super::policy::Form;
-use super::recurrent;
-use super::skeleton::{Skeleton, is_weighted};
-use super::walk::{Batch, Environment, activate, decibels, energies, real_values};
+use super::options::{Settings, WeightScale};
+use super::reach::Reach;
+use super::recurrent_fit;
+use super::skeleton::Skeleton;
+use super::tensors::{Batch, activate, decibels, energies, real_values, round};
+use super::walk::Environment;
 use super::weights;
 use crate::Result;
-
-/// What is decided before weights are fitted.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) weight_scale: WeightScale,
-    pub(crate) feedback: bool,
-    pub(crate) correct_bias: bool,
-}
 
 /// Signal-to-noise ratios of one operator of the float graph, in dB.
 #[derive(Clone, Debug)]
@@ -38,20 +31,13 @@ pub(crate) struct Noise {
     pub(crate) cumulative: f32,
 }
 
-/// Rounds a tensor to its int8 grid if it has one.
-pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
-    let value = graph.value(id);
-    if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
-        batch.par_iter_mut().for_each(|a| a.mapv_inplace(|v| round_to_grid(v, quant)));
-    }
-}
-
 /// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float
-/// graph to `bits[k]`. With `measure` gives the noise of every operator too.
+/// graph to `bits[k]`. What lies beyond `reach` counts as its end. With `measure` gives the noise of every operator too.
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
     bits: &[Form],
+    reach: &Reach,
     samples: &[&Vec<ArrayD<f32>>],
     settings: Settings,
     measure: bool,
@@ -61,7 +47,8 @@ pub(crate) fn fit(
     let mut exact = Environment::new(float, samples.len());
     let mut rounded = Environment::new(&graph, samples.len());
     for (i, &id) in float.inputs.iter().enumerate() {
-        let batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
+        let mut batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
+        reach.limit(id, &mut batch);
         let mut on_grid = batch.clone();
         round(&graph, id, &mut on_grid);
         exact.set(id, batch);
@@ -77,7 +64,7 @@ pub(crate) fn fit(
             continue;
         };
         let source = &float.nodes[k];
-        let (reference, mut batch, weight_noise);
+        let (mut reference, mut batch, weight_noise);
         if is_weighted(&node.op) && graph.value(node.output).dtype == DType::I8 {
             let mut before = exact.run(float, source, true)?;
             let (b, n) = layer(&mut graph, &node, bits[k], &rounded, &before, settings)?;
@@ -85,16 +72,19 @@ pub(crate) fn fit(
             (reference, batch, weight_noise) = (before, b, Some(n));
         } else if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
             reference = exact.run(float, source, false)?;
-            let (b, n) = recurrent::fit(&mut graph, &node, &rounded, &reference, settings)?;
+            let (b, n) = recurrent_fit::fit(&mut graph, &node, &rounded, &reference, settings)?;
             (batch, weight_noise) = (b, Some(n));
         } else {
             reference = exact.run(float, source, false)?;
             (batch, weight_noise) = (rounded.run(&graph, &node, false)?, None);
         }
+        reach.limit(source.output, &mut reference);
+        reach.limit(node.output, &mut batch);
         round(&graph, node.output, &mut batch);
         if measure {
             let (s, e) = energies(&reference, &batch);
             let mut own = exact.run(&graph, &alone(&graph, &node, source), false)?;
+            reach.limit(node.output, &mut own);
             round(&graph, node.output, &mut own);
             let (os, oe) = energies(&reference, &own);
             noise.push(Noise {
@@ -193,19 +183,41 @@ pub(super) fn least_scale(bias: f32, input: f32, output: f32) -> f32 {
     (bias.max(multiplier) * (1.0 + 1e-6)) as f32
 }
 
-/// Mean of `a - b` for each index along the last axis.
+/// Mean of `a - b` for each index along the last axis. Pairs whose difference is not a finite number tell nothing of the
+/// others and do not count (0 / 0 in the quantised network, for instance); a channel of nothing else has mean 0.
 fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
-    let sums: Vec<Vec<f64>> = a
+    let sums: Vec<Vec<(f64, u64)>> = a
         .par_iter()
         .zip(b)
         .map(|(a, b)| {
-            let mut sum = vec![0.0; channels];
+            let mut sums = vec![(0.0, 0); channels];
             for (i, (x, y)) in a.iter().zip(b).enumerate() {
-                sum[i % channels] += f64::from(*x) - f64::from(*y);
+                let difference = f64::from(*x) - f64::from(*y);
+                if difference.is_finite() {
+                    let (sum, count) = &mut sums[i % channels];
+                    (*sum, *count) = (*sum + difference, *count + 1);
+                }
             }
-            sum
+            sums
         })
         .collect();
-    let count = a.iter().map(|a| a.len() / channels.max(1)).sum::<usize>().max(1) as f64;
-    (0..channels).map(|c| sums.iter().map(|s| s[c]).sum::<f64>() / count).collect()
+    let mean = |c: usize| {
+        let (sum, count) = sums.iter().fold((0.0, 0), |(sum, n), s| (sum + s[c].0, n + s[c].1));
+        sum / count.max(1) as f64
+    };
+    (0..channels).map(mean).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_a_number_leaves_the_mean_as_it_is() {
+        let batch = |v: &[f32]| vec![ArrayD::from_shape_vec(vec![v.len() / 2, 2], v.to_vec()).unwrap()];
+        let float = batch(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let quantized = batch(&[0.5, 2.0, f32::NAN, 4.5, 4.5, f32::INFINITY]);
+        assert_eq!(mean_difference(&float, &quantized, 2), [0.5, -0.25]);
+        assert_eq!(mean_difference(&float, &batch(&[f32::NAN; 6]), 2), [0.0, 0.0]);
+    }
 }

@@ -1,30 +1,22 @@
 //! Quantisation with numbers that are known: steps of weights and ranges of activations that training has found.
 //! Nothing is calibrated or fitted, so that the network is the one that was trained.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use offshoot_ir::grid::{self, quant_of_range};
 use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, ValueId};
-use serde::{Deserialize, Serialize};
 
 use super::calibrate;
 use super::classes::{Classes, is_activation};
+use super::form::{Form, is_weighted};
 use super::options::QuantizeOptions;
-use super::policy::Form;
-use super::skeleton::{self, is_weighted};
-use super::walk::real_values;
+use super::reach::Reach;
+use super::skeleton;
+use super::source;
+use super::tensors::real_values;
+use super::trained::Learned;
 use crate::{Error, Result};
-
-/// Numbers that training has found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Learned {
-    /// By node name, what one step of its weights stands for: one number an output channel.
-    pub steps: BTreeMap<String, Vec<f32>>,
-    /// By name of the tensor, its smallest and largest element.
-    pub ranges: BTreeMap<String, (f32, f32)>,
-}
 
 /// Quantises `graph` (float, after the lossless passes) with the numbers of `learned`, to the weight bits, kept operators
 /// and element type of inputs and outputs of `options`; its other fields do not matter. Weights without steps get those that
@@ -33,8 +25,8 @@ pub struct Learned {
 /// # Errors
 /// A tensor without a range; numbers that do not fit the network; options out of range.
 pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOptions) -> Result<Graph> {
-    super::check_source(graph)?;
-    let (float, _) = super::float_nodes(graph, options)?;
+    source::check(graph)?;
+    let (float, _) = source::float_nodes(graph, options)?;
     let forms = options.weight_bits.of(graph)?;
     let ranges: Vec<(f32, f32)> = (graph.values.iter())
         .map(|v| learned.ranges.get(&v.name).copied().unwrap_or_default())
@@ -42,7 +34,7 @@ pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOpti
         .collect();
     let classes = Classes::new(graph, &float, &ranges);
     check_ranges(graph, &float, learned, &classes)?;
-    let widened = calibrate::class_ranges(graph, &classes, &ranges);
+    let widened = calibrate::class_ranges(graph, &classes, &Reach::whole(graph), &ranges);
     let fixed = calibrate::fixed_classes(graph, &classes);
     let quant = |i: usize| {
         let class = classes.find(ValueId(i as u32)) as usize;
@@ -76,7 +68,7 @@ fn check_ranges(graph: &Graph, float: &[bool], learned: &Learned, classes: &Clas
         return Err(bad("steps", format!("the network has no operator `{name}`")));
     }
     let fixed = calibrate::fixed_classes(graph, classes);
-    let known: std::collections::BTreeSet<u32> = (0..graph.values.len() as u32)
+    let known: BTreeSet<u32> = (0..graph.values.len() as u32)
         .filter(|&i| learned.ranges.contains_key(&graph.values[i as usize].name))
         .map(|i| classes.find(ValueId(i)))
         .collect();

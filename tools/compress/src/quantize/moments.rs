@@ -4,7 +4,7 @@
 use ndarray::{Array1, Array2, Axis};
 use offshoot_ir::{Op, Window};
 
-use super::walk::Batch;
+use super::tensors::Batch;
 
 /// Rows a group's moments are estimated from, at most.
 const MAX_ROWS: usize = 4096;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::policy::WeightBits;
+use super::form::WeightBits;
 
 /// How the range of an activation is chosen from its calibration values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,4 +101,12 @@ impl Default for QuantizeOptions {
             fit_samples: 64,
         }
     }
+}
+
+/// What is decided before weights are fitted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Settings {
+    pub(crate) weight_scale: WeightScale,
+    pub(crate) feedback: bool,
+    pub(crate) correct_bias: bool,
 }

@@ -1,4 +1,4 @@
-//! Recurrent layers in int8: what their weights are fitted to, and what they compute while the rest is judged.
+//! Recurrent layers in int8: which have such a form, and what they compute.
 //!
 //! The state is int8 from step to step, and a rounding comes back in the next step: the layer is run with it, as the
 //! device does, not rounded behind. Biases stay float32, as the gates do.
@@ -6,16 +6,12 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, RecurrentKind, Returns, ValueId};
+use offshoot_ir::grid::round_to_grid;
+use offshoot_ir::{Graph, Node, Op, Quant, RecurrentKind, Returns, ValueId};
 use offshoot_reference::recurrent::{layer, moments, output};
 use rayon::prelude::*;
 
-use super::clip::round_to_grid;
-use super::fit::Settings;
-use super::moments::Moments;
-use super::policy::Form;
-use super::walk::{Batch, Environment, decibels, real_values};
-use super::weights;
+use super::tensors::{Batch, real_values};
 use crate::{Error, Result};
 
 /// Why a layer stays float; `None` if it has an int8 form.
@@ -76,41 +72,4 @@ pub(crate) fn run(graph: &Graph, node: &Node, inputs: &[&Batch], samples: usize)
             Ok(output(&all, returns))
         })
         .collect()
-}
-
-/// Fits both matrices of a layer; gives its output and the weights' signal-to-noise ratio. `before`: what the float layer gives.
-pub(crate) fn fit(
-    graph: &mut Graph,
-    node: &Node,
-    rounded: &Environment,
-    before: &Batch,
-    settings: Settings,
-) -> Result<(Batch, f32)> {
-    let units = graph.value(node.inputs[2]).shape[1];
-    let inputs = graph.value(node.inputs[1]).shape[1];
-    let sequence = matches!(node.op, Op::Recurrent { returns: Returns::Sequence, .. });
-    let (mut signal, mut error) = (0.0, 0.0);
-    for (id, width, seen) in [
-        (node.inputs[1], inputs, rounded.get(node.inputs[0])),
-        // The states after each step stand for those before: all but one are the same.
-        (node.inputs[2], units, Some(before).filter(|_| sequence)),
-    ] {
-        let real = real_values(graph.value(id));
-        let rows = graph.value(id).shape[0];
-        let linear = Op::FullyConnected { activation: Activation::None };
-        let moments = seen.and_then(|x| Moments::new(&linear, x, width, false));
-        let grid =
-            weights::Grid { form: Form::Even(8), scale: settings.weight_scale, feedback: settings.feedback };
-        let fitted = weights::fit(&real, rows, moments.as_ref(), grid, &vec![0.0; rows]);
-        let value = graph.value_mut(id);
-        value.dtype = DType::I8;
-        value.quant = Some(Quant { zero_point: vec![0; rows], scale: fitted.scales, axis: Some(0) });
-        value.data = Some(Arc::new(Data::I8(fitted.codes)));
-        for (a, q) in real.iter().zip(real_values(graph.value(id))) {
-            signal += f64::from(*a).powi(2);
-            error += f64::from(a - q).powi(2);
-        }
-    }
-    let batch = rounded.run(graph, node, false)?;
-    Ok((batch, decibels(signal, error)))
 }

@@ -11,10 +11,10 @@ use offshoot_train::Dataset;
 use serde::Serialize;
 
 use super::device::{DeviceJudgement, device_judgement};
+use super::form::{Form, WeightBits, is_weighted, packs};
 use super::options::{QuantizeOptions, Rounding, Toggle};
-use super::policy::{Form, WeightBits, packs};
-use super::skeleton::is_weighted;
-use super::{QuantizeReport, quantize};
+use super::post_training::quantize;
+use super::report::QuantizeReport;
 use crate::prune::{Progress, samples};
 use crate::{Error, Result};
 

@@ -6,8 +6,9 @@
 use ndarray::ArrayD;
 use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
 
-use super::fit::round;
-use super::walk::{Batch, decibels, walk};
+use super::reach::Reach;
+use super::tensors::{Batch, decibels, round};
+use super::walk::walk;
 use crate::Result;
 
 /// Samples whose activations are held at once.
@@ -16,15 +17,21 @@ const CHUNK: usize = 32;
 /// Outputs (real values) of the quantised `graph` for each sample.
 pub fn simulate(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let by_value = capture(graph, &all, &graph.outputs)?;
+    let by_value = capture(graph, &all, &graph.outputs, &Reach::whole(graph))?;
     Ok((0..samples.len()).map(|i| by_value.iter().map(|batch| batch[i].clone()).collect()).collect())
 }
 
-/// Tensors `ids` of every sample.
-pub(crate) fn capture(graph: &Graph, samples: &[&Vec<ArrayD<f32>>], ids: &[ValueId]) -> Result<Vec<Batch>> {
+/// Tensors `ids` of every sample, as far as `reach` goes.
+pub(crate) fn capture(
+    graph: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    ids: &[ValueId],
+    reach: &Reach,
+) -> Result<Vec<Batch>> {
     let mut out: Vec<Batch> = vec![Vec::with_capacity(samples.len()); ids.len()];
     for chunk in samples.chunks(CHUNK) {
         walk(graph, chunk, &mut |id, batch| {
+            reach.limit(id, batch);
             round(graph, id, batch);
             for (wanted, out) in ids.iter().zip(&mut out) {
                 if *wanted == id {

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId};
+use offshoot_ir::grid::{self, code, quant_of_range};
+use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value, ValueId};
 
 use super::classes::{Sharing, is_activation, shared};
-use super::clip::{code, quant_of_range};
+use super::form::is_weighted;
 use super::options::IoType;
-use super::walk::real_values;
+use super::tensors::real_values;
 
 /// Quantised graph with float weights still, and where each node comes from.
 #[derive(Clone, Debug)]
@@ -19,11 +20,6 @@ pub(crate) struct Skeleton {
     pub(crate) graph: Graph,
     /// Index of the node in the float graph; `None` for an inserted conversion.
     pub(crate) origin: Vec<Option<usize>>,
-}
-
-/// Whether an operator has weights `[O, …]` that are fitted.
-pub(crate) fn is_weighted(op: &Op) -> bool {
-    matches!(op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. })
 }
 
 /// Builds it. `float[i]`: node i stays float32. `quants[v]`: numbers of value v should it be int8.
@@ -92,8 +88,8 @@ impl Builder<'_> {
 
     fn int8_inputs(&mut self, source: &Graph, node: &mut Node) {
         let joined = (shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
-        for at in 0..node.inputs.len() {
-            let id = node.inputs[at];
+        let given = node.inputs.clone();
+        for (at, &id) in given.iter().enumerate() {
             let value = source.value(id);
             node.inputs[at] = if value.data.is_none() {
                 // A recurrent layer's given state has the numbers of its states.
@@ -113,7 +109,8 @@ impl Builder<'_> {
                 let state = matches!(node.op, Op::Recurrent { .. });
                 let quant =
                     if state { Some(self.quants[node.output.0 as usize].clone()) } else { joined.clone() };
-                self.constant(id, quant, &node.name)
+                let ends = self.constant_ends(source, node, &given, at);
+                self.constant(id, quant, ends, &node.name)
             };
         }
         if is_weighted(&node.op) && node.inputs.len() == 2 {
@@ -123,12 +120,45 @@ impl Builder<'_> {
         }
     }
 
-    /// An int8 copy of a float constant.
-    fn constant(&mut self, id: ValueId, quant: Option<Quant>, node: &str) -> ValueId {
+    /// Ends of the constant operand `at` of arithmetic: beyond them the output saturates, or stays at zero, whatever the
+    /// other operand is. A mask of -1e9 says no more than one of -20, and must not stretch the constant's scale.
+    fn constant_ends(&self, source: &Graph, node: &Node, given: &[ValueId], at: usize) -> (f32, f32) {
+        const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
+        let (Op::Binary { kind, .. }, Some(&other)) = (&node.op, given.get(1 - at.min(1))) else {
+            return ALL;
+        };
+        if !is_activation(source, node.output) || !is_activation(source, other) {
+            return ALL;
+        }
+        let of_other = &self.quants[other.0 as usize];
+        let out = grid::bounds(&self.quants[node.output.0 as usize]);
+        let (other, step) = (grid::bounds(of_other), of_other.scale[0]);
+        match (kind, at) {
+            (BinaryKind::Add, _) => (out.0 - other.1, out.1 - other.0),
+            (BinaryKind::Sub, 0) => (out.0 + other.0, out.1 + other.1),
+            (BinaryKind::Sub, _) => (other.0 - out.1, other.1 - out.0),
+            // The least that the other operand can be but for zero is one step.
+            (BinaryKind::Mul, _) => {
+                let most = (out.1 - out.0) / step;
+                (-most, most)
+            }
+            _ => ALL,
+        }
+    }
+
+    /// An int8 copy of a float constant, whose values beyond `ends` saturate.
+    fn constant(&mut self, id: ValueId, quant: Option<Quant>, ends: (f32, f32), node: &str) -> ValueId {
         let value = self.graph.value(id).clone();
-        let values = real_values(&value);
+        let mut values = real_values(&value);
+        let range = |values: &[f32]| values.iter().fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+        let limited: Vec<f32> = values.iter().map(|v| v.max(ends.0).min(ends.1)).collect();
+        let (full, narrow) = (range(&values), range(&limited));
+        // Worth it only where it is far: elsewhere every value counts.
+        if full.1 - full.0 >= 2.0 * (narrow.1 - narrow.0) {
+            values = limited;
+        }
         let quant = quant.unwrap_or_else(|| {
-            let range = values.iter().fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
+            let range = range(&values);
             quant_of_range(range.0, range.1)
         });
         let codes = values.iter().map(|&v| code(v, &quant)).collect();

@@ -8,10 +8,9 @@ use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
 use offshoot_reference::Executor;
 use rayon::prelude::*;
 
+use super::recurrent;
+use super::tensors::{Batch, real_values};
 use crate::{Error, Result};
-
-/// One tensor of every sample of a batch.
-pub(crate) type Batch = Vec<ArrayD<f32>>;
 
 /// Tensors in flight, by value index.
 pub(crate) struct Environment {
@@ -79,7 +78,7 @@ impl Environment {
                 .iter()
                 .map(|&id| self.get(id).ok_or_else(|| missing(id)))
                 .collect::<Result<Vec<_>>>()?;
-            return super::recurrent::run(graph, node, &inputs, self.samples);
+            return recurrent::run(graph, node, &inputs, self.samples);
         }
         let single = single(graph, node, pre_activation);
         let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
@@ -116,38 +115,6 @@ pub(crate) fn walk(
         env.finish(node);
     }
     Ok(())
-}
-
-/// The real values of a constant.
-pub(crate) fn real_values(value: &Value) -> Vec<f32> {
-    let Some(data) = &value.data else {
-        return Vec::new();
-    };
-    let inner = match value.quant.as_ref().and_then(|q| q.axis) {
-        Some(axis) => value.shape[axis + 1..].iter().product::<usize>().max(1),
-        None => 1,
-    };
-    let affine = |i: usize, q: f64| match &value.quant {
-        Some(quant) => {
-            let k = if quant.axis.is_some() { i / inner % quant.scale.len() } else { 0 };
-            (f64::from(quant.scale[k]) * (q - f64::from(quant.zero_point[k]))) as f32
-        }
-        None => q as f32,
-    };
-    match data.as_ref() {
-        Data::F32(v) => v.clone(),
-        Data::I8(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
-        Data::I32(v) => v.iter().enumerate().map(|(i, &q)| affine(i, f64::from(q))).collect(),
-        Data::I64(v) => v.iter().map(|&q| q as f32).collect(),
-    }
-}
-
-/// Applies a fused activation to what [`Environment::run`] gave without it.
-pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
-    let (low, high) = activation.bounds();
-    if low > f32::NEG_INFINITY || high < f32::INFINITY {
-        batch.par_iter_mut().for_each(|a| a.mapv_inplace(|x| x.max(low).min(high)));
-    }
 }
 
 /// A graph of this node alone, all numbers real.
@@ -192,27 +159,4 @@ fn distinct(ids: &[ValueId]) -> Vec<ValueId> {
         }
     }
     out
-}
-
-/// Sum of an iterator of squares over `self - other`, per sample in parallel: (signal, error) energies.
-pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
-    float
-        .par_iter()
-        .zip(quantized)
-        .map(|(f, q)| {
-            f.iter().zip(q).fold((0.0, 0.0), |(s, e), (&f, &q)| {
-                (s + f64::from(f) * f64::from(f), e + (f64::from(f) - f64::from(q)).powi(2))
-            })
-        })
-        .collect::<Vec<_>>()
-        .into_iter()
-        .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
-}
-
-/// Signal-to-noise ratio in dB, held within ±200 so that it stays a number in JSON.
-pub(crate) fn decibels(signal: f64, error: f64) -> f32 {
-    if error <= signal * 1e-20 {
-        return 200.0;
-    }
-    ((10.0 * (signal / error).log10()) as f32).max(-200.0)
 }

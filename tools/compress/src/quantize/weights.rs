@@ -1,13 +1,16 @@
 //! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
 
+use std::ops::Range;
+
 use ndarray::{Array2, ArrayView2};
 use offshoot_ir::grid;
 use rayon::prelude::*;
 
 use super::codebook;
+use super::form::Form;
 use super::moments::Moments;
 use super::options::WeightScale;
-use super::policy::Form;
+use super::rounding::{FittedWeights, errors, inverse_factor, with_feedback};
 
 /// How weights are brought to integers.
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +35,6 @@ impl Grid {
     fn reach(self) -> usize {
         if self.form.bits() == 8 { 50 } else { 90 }
     }
-}
-
-/// Quantised weights of one operator.
-#[derive(Clone, Debug)]
-pub(crate) struct FittedWeights {
-    /// Row-major, as the float weights.
-    pub(crate) codes: Vec<i8>,
-    /// One for each output channel.
-    pub(crate) scales: Vec<f32>,
 }
 
 /// Quantises `weights` `[channels, n]`.
@@ -68,45 +62,73 @@ pub(crate) fn fit(
         .then(|| moments.map(|m| m.groups.par_iter().map(|h| inverse_factor(h.view())).collect()))
         .flatten();
     let usual = usual_scale(weights, top);
-    let rows: Vec<(Vec<i8>, f32)> = weights
-        .par_chunks(n)
-        .enumerate()
-        .map(|(o, w)| {
-            let group = moments.map(|m| o * m.groups.len() / channels);
-            let h = moments.zip(group).map(|(m, g)| m.groups[g].view());
-            let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
-            if full <= 0.0 {
-                return (vec![0; n], usual.max(floors[o]));
+    let group_of = |o: usize| moments.map(|m| o * m.groups.len() / channels);
+    let candidates = |o: usize, w: &[f32]| -> Vec<Candidate> {
+        let h = moments.zip(group_of(o)).map(|(m, g)| m.groups[g].view());
+        let full = w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top;
+        if full <= 0.0 {
+            return vec![(vec![0; n], usual.max(floors[o]))];
+        }
+        let full = full.max(floors[o]).max(f32::MIN_POSITIVE);
+        let mut scales = Vec::with_capacity(2);
+        if option != WeightScale::Mse {
+            scales.push(full);
+        }
+        if option != WeightScale::MinMax {
+            scales.push(least_error_scale(w, h, full, floors[o], grid));
+        }
+        let factor = factors.as_ref().zip(group_of(o)).and_then(|(f, g)| f[g].as_ref());
+        let mut all = Vec::with_capacity(4);
+        for scale in scales {
+            all.push((nearest(w, scale, top), scale));
+            if let Some(factor) = factor {
+                all.push((with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale));
             }
-            let full = full.max(floors[o]).max(f32::MIN_POSITIVE);
-            let mut candidates = Vec::with_capacity(2);
-            if option != WeightScale::Mse {
-                candidates.push(full);
-            }
-            if option != WeightScale::MinMax {
-                candidates.push(least_error_scale(w, h, full, floors[o], grid));
-            }
-            let factor = factors.as_ref().zip(group).and_then(|(f, g)| f[g].as_ref());
-            let mut best: Option<(f64, Vec<i8>, f32)> = None;
-            let mut offer = |codes: Vec<i8>, scale: f32| {
-                let e = error(w, &codes, scale, h);
-                if best.as_ref().is_none_or(|b| e < b.0) {
-                    best = Some((e, codes, scale));
+        }
+        all
+    };
+    // Blocks of channels with the same moments: their errors are one matrix product.
+    let mut blocks: Vec<Range<usize>> = Vec::new();
+    for o in 0..channels {
+        match blocks.last_mut() {
+            Some(block) if block.len() < BLOCK && group_of(block.start) == group_of(o) => block.end = o + 1,
+            _ => blocks.push(o..o + 1),
+        }
+    }
+    let rows: Vec<Vec<Candidate>> = blocks
+        .into_par_iter()
+        .map(|block| {
+            let h = moments.zip(group_of(block.start)).map(|(m, g)| m.groups[g].view());
+            let own = |o: usize| &weights[o * n..(o + 1) * n];
+            let all: Vec<Vec<Candidate>> = block.clone().map(|o| candidates(o, own(o))).collect();
+            let pairs = || block.clone().zip(&all).flat_map(|(o, all)| all.iter().map(move |c| (own(o), c)));
+            let mut errors =
+                errors(pairs().map(|(w, (codes, scale))| (w, codes.as_slice(), *scale)), n, h).into_iter();
+            let best = |all: Vec<Candidate>| {
+                let mut best: Option<(f64, Candidate)> = None;
+                for (candidate, e) in all.into_iter().zip(&mut errors) {
+                    if best.as_ref().is_none_or(|b| e < b.0) {
+                        best = Some((e, candidate));
+                    }
                 }
+                // Each channel has a candidate.
+                best.map_or_else(|| (vec![0; n], usual), |b| b.1)
             };
-            for scale in candidates {
-                offer(nearest(w, scale, top), scale);
-                if let Some(factor) = factor {
-                    offer(with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale);
-                }
-            }
-            // There is a candidate for every option, unless an error was not a number: then round plainly.
-            best.map_or_else(|| (nearest(w, full, top), full), |(_, codes, scale)| (codes, scale))
+            all.into_iter().map(best).collect()
         })
         .collect();
-    let scales = rows.iter().map(|r| r.1 / f32::from(spread)).collect();
-    FittedWeights { codes: rows.into_iter().flat_map(|r| r.0).map(|q| q * spread).collect(), scales }
+    let scales = rows.iter().flatten().map(|r| r.1 / f32::from(spread)).collect();
+    FittedWeights {
+        codes: rows.into_iter().flatten().flat_map(|r| r.0).map(|q| q * spread).collect(),
+        scales,
+    }
 }
+
+/// Codes of a channel's weights, and their scale.
+type Candidate = (Vec<i8>, f32);
+
+/// Channels whose errors are computed together.
+const BLOCK: usize = 32;
 
 /// Scale of an all-zero channel: what the whole tensor would have.
 fn usual_scale(weights: &[f32], top: f32) -> f32 {
@@ -118,22 +140,13 @@ fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
     w.iter().map(|v| grid::weight_code(*v, scale, top)).collect()
 }
 
-/// Error of the output that an error of the weights makes.
-pub(super) fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
-    let d: Vec<f32> = w.iter().zip(codes).map(|(w, &q)| w - scale * f32::from(q)).collect();
-    match h {
-        None => d.iter().map(|v| f64::from(*v).powi(2)).sum(),
-        Some(h) => {
-            let row = |i: usize| h.row(i).iter().zip(&d).map(|(a, b)| a * b).sum::<f32>();
-            d.iter().enumerate().map(|(i, v)| f64::from(*v) * f64::from(row(i))).sum()
-        }
-    }
-}
-
 /// Search below the full range, by the diagonal of the moments.
 fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32, grid: Grid) -> f32 {
     let top = grid.top();
-    let importance = |i: usize| h.map_or(1.0, |h| h[[i, i]]);
+    let importance: Vec<f32> = match h {
+        Some(h) => h.diag().to_vec(),
+        None => vec![1.0; w.len()],
+    };
     let mut best = (f64::INFINITY, full);
     for step in 0..=grid.reach() {
         let scale = full * (1.0 - step as f32 / 100.0);
@@ -142,10 +155,10 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
         }
         let e: f64 = w
             .iter()
-            .enumerate()
-            .map(|(i, v)| {
+            .zip(&importance)
+            .map(|(v, importance)| {
                 let d = v - scale * (v / scale).round().clamp(-top, top);
-                f64::from(importance(i) * d * d)
+                f64::from(importance * d * d)
             })
             .sum();
         if e < best.0 {
@@ -155,76 +168,9 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
     best.1
 }
 
-/// Upper Cholesky factor of the inverse of `h`: what error feedback needs. `None` if `h` is not positive definite.
-///
-/// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
-/// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
-pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
-    let n = h.nrows();
-    let mut l = vec![0.0f64; n * n];
-    for i in 0..n {
-        for j in 0..=i {
-            let (head, tail) = l.split_at(i * n);
-            let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
-            let dot: f64 = row_i.iter().zip(row_j).map(|(a, b)| a * b).sum();
-            let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
-            if i == j {
-                if value <= 0.0 {
-                    return None;
-                }
-                l[i * n + i] = value.sqrt();
-            } else {
-                l[i * n + j] = value / l[j * n + j];
-            }
-        }
-    }
-    // Inverse of the lower factor, row by row: inv[i] = (e_i - sum_j<i l[i][j] inv[j]) / l[i][i].
-    let mut inv = vec![0.0f64; n * n];
-    for i in 0..n {
-        let (head, tail) = inv.split_at_mut(i * n);
-        let row = &mut tail[..n];
-        for j in 0..i {
-            let factor = l[i * n + j];
-            if factor != 0.0 {
-                row[..=j].iter_mut().zip(&head[j * n..=j * n + j]).for_each(|(r, v)| *r -= factor * v);
-            }
-        }
-        row[i] += 1.0;
-        let d = l[i * n + i];
-        row[..=i].iter_mut().for_each(|v| *v /= d);
-    }
-    let mut u = Array2::zeros((n, n));
-    for i in 0..n {
-        for j in 0..=i {
-            u[[n - 1 - i, n - 1 - j]] = inv[i * n + j] as f32;
-        }
-    }
-    Some(u)
-}
-
-/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros` a weight of zero
-/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
-pub(super) fn with_feedback(
-    w: &[f32],
-    scale: f32,
-    factor: &Array2<f32>,
-    zeros: bool,
-    nearest: impl Fn(f32) -> f32,
-) -> Vec<i8> {
-    let mut left = w.to_vec();
-    let mut codes = vec![0; w.len()];
-    for i in 0..w.len() {
-        let q = if zeros && w[i] == 0.0 { 0.0 } else { nearest(left[i] / scale) };
-        codes[i] = q as i8;
-        let row = factor.row(i);
-        let e = (left[i] - q * scale) / row[i];
-        left.iter_mut().zip(row).skip(i + 1).for_each(|(v, u)| *v -= e * u);
-    }
-    codes
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::rounding::error;
     use super::*;
     use proptest::prelude::*;
 

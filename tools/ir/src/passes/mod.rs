@@ -10,6 +10,7 @@ mod fold;
 mod io_layout;
 mod layer_norm;
 mod matmul;
+mod names;
 mod noop;
 mod pad;
 mod patterns;
@@ -18,6 +19,7 @@ mod recurrent;
 mod reduce;
 mod reshape;
 mod sink;
+mod softmax;
 #[cfg(test)]
 mod testing;
 mod transpose;
@@ -49,6 +51,7 @@ const PIPELINE: &[Pass] = &[
     ("sink_reshape", reshape::run),
     ("io_layout", io_layout::run),
     ("layer_norm", layer_norm::run),
+    ("softmax", softmax::run),
     ("activation_patterns", patterns::run),
     ("recurrent", recurrent::run),
     ("matmul", matmul::run),
@@ -90,7 +93,7 @@ pub fn lossless(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
             break;
         }
     }
-    let graph = graph.prune_unreachable();
+    let graph = names::make_unique(graph.prune_unreachable());
     let reports = PIPELINE
         .iter()
         .zip(tally)

@@ -158,9 +158,13 @@ pub struct Args {
     /// Do not correct biases for the quantisation error's mean.
     #[arg(long)]
     pub no_bias_correction: bool,
-    /// Operators to keep in float, by ONNX node name or kind (repeat).
+    /// Operators to keep in float (repeat): by ONNX node name, by the name of the tensor that one completes, or by kind, as
+    /// ONNX (`Softmax`, `Add`) or the table of `compile` names it. A wrong name lists those there are.
     #[arg(long)]
     pub keep_float: Vec<String>,
+    /// Write the file even if its outputs are mostly noise (below 10 dB against the float network).
+    #[arg(long)]
+    pub allow_poor: bool,
     /// What is to learn on the device (.toml); says what training takes beside inference.
     #[arg(long, value_name = "plan.toml")]
     pub learn: Option<PathBuf>,

@@ -87,7 +87,8 @@ impl Judge<'_> {
         let model = file.model()?;
         let port = batch::input_port(&model, 0)?;
         let inputs = self.split.held.iter().map(|x| port.encode_real(x.iter().copied())).collect();
-        let results = batch::run(self.ui, &file, &Inputs::single(inputs)?, &Target::Host)?;
+        let results =
+            batch::run(self.ui, &file, &Inputs::single(inputs)?, &Target::Host, batch::Sequences::default())?;
         let port = batch::output_port(&model, 0)?;
         let outputs: Vec<Vec<f32>> =
             results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();

@@ -32,7 +32,11 @@ pub fn page(name: &str, r: &Report) -> Result<String> {
         ("of it used, bytes", thousands(r.train_arena_used_bytes)),
     ]);
     page.heading("Learning curve");
-    curve(&mut page, &r.curve)?;
+    if r.curve.is_empty() {
+        page.paragraph("No step was taken.");
+    } else {
+        curve(&mut page, &r.curve)?;
+    }
     page.heading("Facts");
     let mut table = Table::new(["", ""]);
     for [name, value] in super::facts(r) {
