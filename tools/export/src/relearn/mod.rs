@@ -10,9 +10,9 @@ use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
 use offshoot::graph::learn::Learning;
 use offshoot::{Engine, Model};
 
+use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 use crate::learning::encode;
-use crate::write::Aligned;
 
 /// The file with its learning records changed.
 ///
