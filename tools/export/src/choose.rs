@@ -13,6 +13,9 @@ pub const SPEED_RATE: f64 = 0.25;
 /// Instructions that a byte is worth with [`Prefer::Flash`].
 pub const FLASH_RATE: f64 = 100.0;
 
+/// Instructions that a byte of arena is worth with [`Prefer::Ram`].
+pub const RAM_RATE: f64 = 100.0;
+
 /// The best of `offers`, if it is better than the `reference`; the first of equals.
 pub(crate) fn choose(prefer: Prefer, reference: &Offer, offers: &[Offer]) -> Option<usize> {
     let (mut limit, mut least) = (u64::MAX, price(prefer, reference));

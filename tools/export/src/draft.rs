@@ -170,6 +170,7 @@ impl Settling<'_> {
             role: self.draft.role,
             wholes: &mut self.wholes,
         };
+        build.lowered.instructions_estimated += offers[chosen].instructions;
         let form = &conv.forms[chosen];
         form.emit(workspace, &mut build, &x, &y)?;
         if let Some(op) = self.lowered.operators[first..].last_mut() {

@@ -34,12 +34,14 @@ mod workspace;
 pub mod write;
 
 use offshoot_ir::Graph;
+use offshoot_plan::Plan;
 
-use draft::Sharing;
+use draft::{Draft, Sharing};
 use forms::weight_shared::Role;
+use lowered::Lowered;
 
 pub use aligned::Aligned;
-pub use choose::{FLASH_RATE, SPEED_RATE};
+pub use choose::{FLASH_RATE, RAM_RATE, SPEED_RATE};
 pub use cores::Core;
 pub use error::{Error, Result, Unsupported};
 pub use forms::sparse::sparse_forms;
@@ -65,12 +67,7 @@ pub struct Compiled {
 /// much; a graph that the format cannot hold.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let draft = lower::lower(graph, options, Role::Alone, Sharing::default())?;
-    let (mut lowered, mut plan, _) = workspace::fit(&draft, options)?;
-    let unfused = plan.arena_bytes;
-    let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
-    if options.learning.is_none() && (options.prefer == Prefer::Ram || over) {
-        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
-    }
+    let Arranged { mut lowered, plan, unfused } = arranged(&draft, options)?;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
@@ -80,6 +77,39 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     report.learning = learning.map(|(_, report)| report);
     within(&report, options)?;
     Ok(Compiled { bytes, report })
+}
+
+/// Operators with their places.
+struct Arranged {
+    lowered: Lowered,
+    plan: Plan,
+    /// Bytes of arena without fused row tiles.
+    unfused: u32,
+}
+
+/// The draft's operators with as much workspace as pays. With [`Prefer::Ram`] as little as there may be, if that makes the arena
+/// smaller than what [`Prefer::Balanced`] would take and no more instructions are paid for it than it is worth.
+fn arranged(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
+    if options.prefer != Prefer::Ram {
+        return fused(draft, options, false);
+    }
+    let balanced = fused(draft, &CompileOptions { prefer: Prefer::Balanced, ..options.clone() }, true)?;
+    let smallest = fused(draft, options, true)?;
+    let bytes = balanced.plan.arena_bytes.saturating_sub(smallest.plan.arena_bytes);
+    let [paid, before] = [&smallest, &balanced].map(|a| a.lowered.instructions_estimated as f64);
+    let needed = options.max_arena.is_some_and(|limit| u64::from(balanced.plan.arena_bytes) > limit);
+    let pays = bytes > 0 && (needed || paid - before <= RAM_RATE * f64::from(bytes));
+    Ok(if pays { smallest } else { balanced })
+}
+
+fn fused(draft: &Draft, options: &CompileOptions, always: bool) -> Result<Arranged> {
+    let (mut lowered, mut plan, _) = workspace::fit(draft, options)?;
+    let unfused = plan.arena_bytes;
+    let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
+    if options.learning.is_none() && (always || over) {
+        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
+    }
+    Ok(Arranged { lowered, plan, unfused })
 }
 
 /// Holds a report against the limits.

@@ -210,6 +210,8 @@ pub struct Lowered {
     pub fallbacks: Vec<Fallback>,
     /// int8 operators on plain kernels.
     pub plain: Vec<PlainKernel>,
+    /// Instructions of a run that its convolutions take, estimated.
+    pub instructions_estimated: u64,
     /// Bytes of weights in the blobs, each blob counted once.
     pub weights_bytes: u64,
     /// Bytes of biases, likewise.

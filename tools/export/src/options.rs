@@ -13,7 +13,7 @@ pub enum Prefer {
     Balanced,
     /// Fewer instructions, for more RAM and flash: up to four bytes of flash for an instruction of a run.
     Speed,
-    /// A smaller arena.
+    /// A smaller arena, for up to 100 instructions of a run for a byte.
     Ram,
     /// A smaller file, for up to 100 instructions of a run for a byte.
     Flash,

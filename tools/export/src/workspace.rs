@@ -71,10 +71,10 @@ impl Fitting<'_> {
             widest: if prefer == Prefer::Speed { self.draft.widest } else { 0 },
             band: match prefer {
                 Prefer::Speed => 4096,
-                Prefer::Balanced => 1024,
-                Prefer::Ram | Prefer::Flash => 256,
+                Prefer::Balanced | Prefer::Flash => 1024,
+                Prefer::Ram => 256,
             },
-            copies_weights: prefer == Prefer::Speed,
+            copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
         };
         let lowered = self.settle(&workspace, false)?.0;
         let plan = offshoot_plan::plan(&write::problem(&lowered), &self.options.plan)?;

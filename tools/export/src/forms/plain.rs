@@ -16,6 +16,7 @@ pub(crate) struct PlainForm {
     pub(crate) record: Record,
     pub(crate) plain: Rc<Plain>,
     pub(crate) channels: usize,
+    pub(crate) outputs: u64,
     pub(crate) macs: u64,
 }
 
@@ -49,7 +50,13 @@ impl PlainForm {
                 Record::Depthwise(r)
             }
         };
-        Ok(Self { record, plain: Rc::new(plain), channels, macs: layer.macs() })
+        Ok(Self {
+            record,
+            plain: Rc::new(plain),
+            channels,
+            outputs: layer.y.len() as u64,
+            macs: layer.macs(),
+        })
     }
 }
 
@@ -63,7 +70,7 @@ pub(crate) enum Kind {
 
 impl ConvForm for PlainForm {
     fn offer(&self, core: Core, _: &Workspace) -> Lowering<Offer> {
-        let instructions = core.plain(self.macs);
+        let instructions = core.plain(self.macs, self.outputs);
         Ok(Offer { bytes: self.plain.account[0] as u64, instructions, scratch: 0, in_place: false })
     }
 

@@ -87,7 +87,13 @@ impl Request<'_> {
         let (activation, float_product) = (self.activation, self.float_product);
         let plain = Plain::read(c.graph, both, self.parameters, channels, activation, float_product, order)?;
         let macs = macs_of_weights(plain.weights as u64);
-        Ok(PlainForm { record: record(plain.arith)?, plain: Rc::new(plain), channels, macs })
+        Ok(PlainForm {
+            record: record(plain.arith)?,
+            plain: Rc::new(plain),
+            channels,
+            outputs: self.y.len() as u64,
+            macs,
+        })
     }
 
     fn is_i8(&self) -> bool {
