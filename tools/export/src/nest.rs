@@ -7,11 +7,14 @@ use offshoot_ir::Graph;
 use offshoot_ir::passes::origin_hash;
 use serde::Serialize;
 
+use crate::draft::Sharing;
 use crate::error::{Error, Result};
-use crate::lower::nested::Role;
-use crate::lower::{Lowered, Room, Sharing, lower_with};
+use crate::forms::weight_shared::Role;
+use crate::lower::lower;
+use crate::lowered::Lowered;
+use crate::workspace::fit;
 use crate::write::{Network, write_networks};
-use crate::{CompileOptions, Compiled, learning, panelled, report};
+use crate::{CompileOptions, Compiled, learning, report};
 
 /// A network of a file beside the first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,23 +44,21 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
         return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
     };
     let role = if further.is_empty() { Role::Alone } else { Role::First };
-    let whole = |room| lower_with(first, options, room, role, Sharing::default());
-    let (mut lowered, plan) = panelled(options, |room| Ok(whole(room)?.0))?;
-    let wholes = whole(Room { panel: 0, strip: 0, pairs: 0 })?.1;
+    let draft = lower(first, options, role, Sharing::default())?;
+    let (mut lowered, plan, wholes) = fit(&draft, options)?;
     let wish = options.learning.as_ref();
     let learning = wish.map(|wish| learning::records(wish, first, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
 
-    // Panels of weights are to fit where the first network does.
+    // Unpacked weight tiles are to fit where the first network does.
     let room = options.max_arena.unwrap_or(u64::MAX).min(plan.arena_bytes.into());
     let inference = CompileOptions { learning: None, max_arena: Some(room), ..options.clone() };
     let mut made = vec![(lowered, plan)];
     for (i, graph) in further.iter().enumerate() {
         let blobs = made[made.len() - 1].0.blobs.clone();
         let sharing = Sharing { blobs, wholes: wholes.clone() };
-        let network = panelled(&inference, |room| {
-            Ok(lower_with(graph, &inference, room, Role::Further, sharing.clone())?.0)
-        })?;
+        let (lowered, plan, _) = fit(&lower(graph, &inference, Role::Further, sharing)?, &inference)?;
+        let network = (lowered, plan);
         if learning.is_some() && network.1.arena_bytes > made[0].1.arena_bytes {
             let (needed, limit) = (network.1.arena_bytes.into(), made[0].1.arena_bytes.into());
             return Err(Error::Nested { network: i + 1, needed, limit });

@@ -14,8 +14,8 @@ use offshoot::learn::rules::cross_entropy;
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Engine, Model};
 
+use crate::aligned::Aligned;
 use crate::error::{Error, Result};
-use crate::write::Aligned;
 
 /// A probe in int8: scores are `scale · table · features`.
 #[derive(Clone, Debug, PartialEq)]

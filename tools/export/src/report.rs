@@ -4,7 +4,7 @@ use offshoot_plan::{Moment, Plan};
 use serde::Serialize;
 
 use crate::learning::LearningReport;
-use crate::lower::{Fallback, Lowered, SparseReport};
+use crate::lowered::{Fallback, Lowered, PlainKernel, SparseReport};
 
 /// Sizes in bytes, counts as they are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,6 +35,8 @@ pub struct CompileReport {
     pub tensors: Vec<TensorReport>,
     /// Nodes of a quantised graph that run in float32.
     pub fallbacks: Vec<Fallback>,
+    /// int8 operators, or some of their channels, on plain kernels.
+    pub plain_kernels: Vec<PlainKernel>,
     /// Further networks of the file, which share weights with the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<crate::nest::NestedReport>,
@@ -129,6 +131,7 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         timeline: plan.timeline.clone(),
         tensors: tensors(lowered, plan),
         fallbacks: lowered.fallbacks.clone(),
+        plain_kernels: lowered.plain.clone(),
         networks: Vec::new(),
         learning: None,
     }

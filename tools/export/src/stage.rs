@@ -12,7 +12,7 @@ use offshoot::graph::cost;
 use offshoot_plan::{Plan, PlanOptions};
 
 use crate::error::Result;
-use crate::lower::{Lowered, Operator};
+use crate::lowered::{Lowered, Operator};
 use crate::write;
 
 /// Output rows of a strip that are tried.

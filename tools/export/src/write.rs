@@ -5,15 +5,17 @@ use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{
-    self, Arith, BinaryArith, ConvBlocked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith, Walk,
+    self, Arith, BinaryArith, BinaryKind, ConvBlocked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith,
+    Walk,
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::graph::cost::{self, Lag};
 use offshoot_ir::{Graph, Value, ValueId};
 use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
 
+pub use crate::aligned::Aligned;
 use crate::error::{Error, Result};
-use crate::lower::{Lowered, Operator};
+use crate::lowered::{Lowered, Operator};
 
 /// Alignment of every tensor in the arena: words can be moved whole, whatever the element type.
 const TENSOR_ALIGNMENT: u32 = 4;
@@ -171,38 +173,6 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
     Ok((section, needs))
 }
 
-/// Bytes at the alignment that models and arenas need ([`ALIGNMENT`]).
-#[derive(Clone, Debug)]
-pub struct Aligned {
-    /// 16 bytes each, and aligned to 16.
-    storage: Vec<u128>,
-    len: usize,
-}
-
-impl Aligned {
-    /// A copy of `bytes`.
-    pub fn new(bytes: &[u8]) -> Self {
-        let mut copy = Self::zeros(bytes.len());
-        copy.bytes_mut().copy_from_slice(bytes);
-        copy
-    }
-
-    /// Zeros, for an arena.
-    pub fn zeros(len: usize) -> Self {
-        Self { storage: vec![0; len.div_ceil(ALIGNMENT)], len }
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.storage)[..self.len]
-    }
-
-    /// The bytes, to change.
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.storage)[..self.len]
-    }
-}
-
 pub(crate) fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<()> {
     let mut buffer = [0; OP_MAX];
     let length = encode(&mut buffer).ok_or(Error::Format {
@@ -305,6 +275,35 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         }
     }
     record
+}
+
+/// Where a record says which constants it reads, of the records that have one form only.
+pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
+    let one = match record {
+        Record::ConvTranspose(r) => &mut r.blob,
+        Record::Binary(r) => {
+            let scaled = matches!(r.kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul);
+            let second = match &mut r.b {
+                Operand::Blob(blob) => Some(blob),
+                Operand::Arena(_) => None,
+            };
+            let rescale = match &mut r.arith {
+                BinaryArith::I8 { blob, .. } if scaled => Some(blob),
+                _ => None,
+            };
+            return [second, rescale];
+        }
+        Record::Lut(r) => &mut r.blob,
+        Record::PRelu(r) => &mut r.blob,
+        Record::LayerNorm(r) => &mut r.blob,
+        Record::Resize(r) => &mut r.blob,
+        Record::Constant(r) => &mut r.blob,
+        Record::Recurrent(r) | Record::RecurrentSparse(record::RecurrentSparse { layer: r, .. }) => {
+            &mut r.blob
+        }
+        _ => return [None, None],
+    };
+    [Some(one), None]
 }
 
 /// What follows from where the buffers came to lie: the place of the scratch, and the direction in which an

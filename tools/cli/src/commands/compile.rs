@@ -11,7 +11,7 @@ use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
 use offshoot_export::learning::Statistics;
-use offshoot_export::{CompileOptions, Compiled, LearningPlan};
+use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
@@ -214,6 +214,7 @@ pub fn make(
     }
     let options = CompileOptions {
         prefer: args.prefer.into(),
+        core: facts.map(core).unwrap_or_default(),
         source_hash,
         max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes()))),
         max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
@@ -265,6 +266,16 @@ fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
         }
     };
     Err(Failure::new(Kind::Unsupported, message, help))
+}
+
+/// What of a board matters to the choice between forms of a layer.
+fn core(board: &Board) -> Core {
+    match board.firmware.triple {
+        _ if board.core.dsp => Core::Dsp,
+        triple if triple.starts_with("riscv32") => Core::RiscV32,
+        triple if triple.starts_with("thumbv6m") => Core::ArmV6M,
+        _ => Core::ArmV7M,
+    }
 }
 
 /// Quantises with a progress bar.

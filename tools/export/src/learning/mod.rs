@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::blobs::{self, Blobs};
 use crate::error::{Error, Result};
-use crate::lower::{Lowered, Operator};
+use crate::lowered::{Lowered, Operator};
 pub use plan::{
     Blocks, CodesName, Course, FeatureName, FeatureWish, HeadName, HeadPlan, HeadWish, LAST, LayerPlan,
     LearningPlan, PartName, Recipe, RuleName, StandardPlan, StandardWish, Statistics, Weights,

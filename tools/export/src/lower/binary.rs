@@ -5,8 +5,10 @@ use offshoot::format::record::{self, BinaryArith, BinaryKind, Operand};
 use offshoot_ir::quant_math::quantize_multiplier;
 use offshoot_ir::{Activation, DType, Data, ValueId};
 
-use super::{Context, Lowering, Tensor, clamp_f32, clamp_i8, layout};
+use super::{Context, layout};
 use crate::blobs;
+use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8};
+use crate::lowered::Tensor;
 
 /// The second operand: numbers, shape, and where it lies.
 struct Second {
@@ -54,12 +56,12 @@ fn second(c: &mut Context<'_>, v: ValueId, y: &Tensor) -> Lowering<Second> {
     let describe = |dtype, scale, zp| Tensor { buffer: usize::MAX, shape: shape.clone(), dtype, scale, zp };
     match (value.data.as_deref(), y.is_i8()) {
         (Some(Data::I8(d)), true) => {
-            let blob = Some(c.blob(blobs::bytes(d), (d.len(), 0))?);
+            let blob = Some(c.blob(blobs::bytes(d), [d.len(), 0])?);
             Ok(Second { tensor: describe(record::DType::I8, scale, zp), blob })
         }
         (Some(_), false) => {
             let d = c.constant_f32(v)?;
-            let blob = Some(c.blob(blobs::floats(&d), (4 * d.len(), 0))?);
+            let blob = Some(c.blob(blobs::floats(&d), [4 * d.len(), 0])?);
             Ok(Second { tensor: describe(record::DType::F32, 0.0, 0), blob })
         }
         _ => {
@@ -96,7 +98,7 @@ fn record(
     };
     let arith = if y.is_i8() {
         let clamp = clamp_i8(activation, y);
-        let blob = rescale(&a, &b.tensor, y, kind).map(|r| c.blob(r, (0, 0))).transpose()?.unwrap_or(0);
+        let blob = rescale(&a, &b.tensor, y, kind).map(|r| c.blob(r, [0, 0])).transpose()?.unwrap_or(0);
         BinaryArith::I8 { a_zp: a.zp, b_zp: b.tensor.zp, out_zp: y.zp, clamp, blob }
     } else {
         BinaryArith::F32 { clamp: clamp_f32(activation) }

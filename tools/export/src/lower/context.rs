@@ -2,11 +2,13 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
-use offshoot::graph::cost::Lag;
 use offshoot_ir::{DType, Data, ValueId, quant_math};
 
-use super::{Buffer, Context, Lowering, Operator, Tensor, layout, to_u32};
-use crate::{Prefer, blobs};
+use super::{Context, layout};
+use crate::blobs;
+use crate::draft::Step;
+use crate::forms::parameters::{self, Lowering, to_u32};
+use crate::lowered::{Buffer, Operator, Tensor};
 
 impl Context<'_> {
     /// The tensor of a value; a constant is first copied into the arena.
@@ -25,7 +27,7 @@ impl Context<'_> {
         let buffer = self.allocate(blob.len())?;
         let tensor = self.describe(v, buffer)?;
         let len = to_u32(blob.len(), "bytes of a constant")?;
-        let blob = self.blob(blob, (0, 0))?;
+        let blob = self.blob(blob, [0, 0])?;
         self.emit(Record::Constant(record::Constant { dst: 0, len, blob }), [None, None], &tensor, &[]);
         Ok(tensor)
     }
@@ -53,13 +55,6 @@ impl Context<'_> {
         Ok(Tensor { buffer, shape: value.shape.clone(), dtype, scale, zp })
     }
 
-    /// Bytes that the strips of an operator may take. For speed, beside what all may take, what the node with the largest
-    /// tensors leaves: so much lies in the arena at some time anyway.
-    pub(super) fn strip_room(&self, x: &Tensor, y: &Tensor) -> usize {
-        let beside = self.widest.saturating_sub(x.len() + y.len());
-        self.room.strip + if self.prefer == Prefer::Speed && self.room.strip > 0 { beside } else { 0 }
-    }
-
     /// The buffer of a value, allocated when first asked for.
     pub(super) fn place(&mut self, v: ValueId) -> Lowering<Buffer> {
         if let Some(&buffer) = self.places.get(&v) {
@@ -83,7 +78,7 @@ impl Context<'_> {
         }
         let own = self.temp(&tensor.shape, tensor.dtype, tensor.scale, tensor.zp)?;
         layout::copy_all(self, &tensor, &own)?;
-        if let Some(op) = self.out.operators.last_mut() {
+        if let Some(Step::Operator(op)) = self.out.steps.last_mut() {
             op.origin = Some(v);
         }
         Ok(own.buffer)
@@ -111,14 +106,10 @@ impl Context<'_> {
         Ok(Tensor { buffer, shape: shape.to_vec(), dtype, scale, zp })
     }
 
-    /// Adds a blob; `account` is how many bytes of it are weights and biases.
-    pub(crate) fn blob(&mut self, blob: Vec<u8>, account: (usize, usize)) -> Lowering<u32> {
-        let (offset, new) = self.out.blobs.add(blob);
-        if new {
-            self.out.weights_bytes += account.0 as u64;
-            self.out.bias_bytes += account.1 as u64;
-        }
-        Ok(offset)
+    /// Adds a blob and gives its index; `account` is how many bytes of it are weights and biases.
+    pub(crate) fn blob(&mut self, blob: Vec<u8>, account: [usize; 2]) -> Lowering<u32> {
+        self.out.blobs.push((blob, account));
+        to_u32(self.out.blobs.len() - 1, "the number of constants")
     }
 
     /// Appends an operator and gives it back for details.
@@ -129,30 +120,16 @@ impl Context<'_> {
         y: &Tensor,
         in_place: &[&Tensor],
     ) -> &mut Operator {
-        let name = self.node.map(|n| n.name.clone()).unwrap_or_default();
         // Of x · x both operands would lie under the output: the device allows one.
         let twice = matches!(reads, [Some(a), Some(b)] if a.buffer == b.buffer);
         let in_place = if twice { &[] } else { in_place };
-        self.out.operators.push(Operator {
-            name,
-            record,
-            reads: reads.map(|t| t.map(|t| t.buffer)),
-            write: y.buffer,
-            in_place: in_place.iter().map(|t| t.buffer).collect(),
-            overlap: Lag::Apart,
-            scratch: None,
-            kept: None,
-            keeps: Vec::new(),
-            origin: None,
-            scale: y.scale,
-            zero_point: y.zp,
-            macs: 0,
-            weights: 0,
-            sparse: None,
-            members: None,
-        });
-        let last = self.out.operators.len() - 1;
-        &mut self.out.operators[last]
+        let name = self.node.map_or("", |n| &n.name);
+        let steps = &mut self.out.steps;
+        steps.push(Step::Operator(Operator::new(name, record, reads, y, in_place)));
+        match steps.last_mut() {
+            Some(Step::Operator(op)) => op,
+            _ => unreachable!("an operator was appended"),
+        }
     }
 
     /// `x` in float32.
@@ -228,25 +205,7 @@ impl Context<'_> {
 
     /// A constant in float32, dequantised if need be.
     pub(crate) fn constant_f32(&self, v: ValueId) -> Lowering<Vec<f32>> {
-        let value = self.graph.value(v);
-        let data = value.data.as_ref().ok_or_else(|| format!("`{}` must be a constant", value.name))?;
-        let integers: Vec<i32> = match &**data {
-            Data::F32(d) => return Ok(d.clone()),
-            Data::I8(d) => d.iter().map(|&q| i32::from(q)).collect(),
-            Data::I32(d) => d.clone(),
-            Data::I64(_) => return Err(format!("constant `{}` is int64", value.name)),
-        };
-        let quant = value.quant.as_ref().ok_or_else(|| format!("constant `{}` has no scale", value.name))?;
-        let (inner, extent) = match quant.axis {
-            Some(a) => (value.shape[a + 1..].iter().product::<usize>(), value.shape[a]),
-            None => (1, 1),
-        };
-        let real = |(i, &q): (usize, &i32)| {
-            let k = i / inner.max(1) % extent.max(1);
-            let k = if quant.scale.len() == 1 { 0 } else { k };
-            (q - quant.zero_point[k.min(quant.zero_point.len() - 1)]) as f32 * quant.scale[k]
-        };
-        Ok(integers.iter().enumerate().map(real).collect())
+        parameters::constant_f32(self.graph, v)
     }
 }
 

@@ -4,7 +4,9 @@ use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Axes, Axis, PadMode};
 use offshoot_ir::ValueId;
 
-use super::{Context, Lowering, Tensor, to_u16, to_u32};
+use super::Context;
+use crate::forms::parameters::{Lowering, to_u16, to_u32};
+use crate::lowered::Tensor;
 
 /// One axis of a copy before merging: extent, source stride, destination stride (elements).
 pub(super) type Stride = (usize, i64, i64);

@@ -5,8 +5,10 @@ use offshoot::format::record::{self, SoftmaxArith};
 use offshoot_ir::ValueId;
 use offshoot_ir::quant_math::softmax_scaling;
 
-use super::{Context, Lowering, Tensor, layout, to_u32};
+use super::{Context, layout};
 use crate::blobs;
+use crate::forms::parameters::{Lowering, to_u32};
+use crate::lowered::Tensor;
 
 /// Scale and zero point of an int8 softmax's output, by TFLite's specification.
 const SOFTMAX_OUTPUT: (f32, i8) = (1.0 / 256.0, -128);
@@ -61,7 +63,7 @@ pub(super) fn layer_norm(
     }
     let mut blob = blobs::floats(&gamma);
     blob.extend(blobs::floats(&beta));
-    let blob = c.blob(blob, (4 * depth, 4 * depth))?;
+    let blob = c.blob(blob, [4 * depth, 4 * depth])?;
     let rows = to_u32(x.len() / depth.max(1), "the row count")?;
     let r = record::LayerNorm { src: 0, dst: 0, rows, depth: to_u32(depth, "the depth")?, epsilon, blob };
     c.emit(Record::LayerNorm(r), [Some(x), None], y, &[x]);

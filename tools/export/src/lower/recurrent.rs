@@ -5,10 +5,14 @@ use offshoot::format::record::{self, RecurrentArith, RecurrentKind, Returns};
 use offshoot::format::sparse::{Form, SparseRepr};
 use offshoot_ir::{DType, Data, Graph, Node, Op, Value, ValueId};
 
-use super::nested::Role;
-use super::sparse::{Cost, Encoded, LEAST_ZEROS, SparseReport, best, sparse_forms};
-use super::{Context, Lowering, Reason, Tensor, to_u16, to_u32};
+use super::Context;
 use crate::blobs;
+use crate::choose::{choose, price};
+use crate::forms::Offer;
+use crate::forms::parameters::{Lowering, Reason, to_u16, to_u32};
+use crate::forms::sparse::{Encoded, LEAST_ZEROS, sparse_forms};
+use crate::forms::weight_shared::Role;
+use crate::lowered::{SparseReport, Tensor};
 
 /// Why a layer with int8 input and output has no int8 form; `None` if it has.
 pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
@@ -99,7 +103,7 @@ fn floats(c: &mut Context<'_>, parameters: &[ValueId]) -> Lowering<u32> {
     let mut blob = blobs::floats(&b);
     blob.extend(blobs::floats(&w));
     blob.extend(blobs::floats(&r));
-    c.blob(blob, (weights, biases))
+    c.blob(blob, [weights, biases])
 }
 
 /// int8 weights of input or state, and what a run does with them.
@@ -128,12 +132,12 @@ impl Weights<'_> {
     }
 
     /// As they are without zeros left out.
-    fn dense_cost(&self) -> Cost {
+    fn dense_offer(&self) -> Offer {
         let bytes = self.codes.len().next_multiple_of(4) as u64;
-        Cost { bytes, instructions: dense_instructions(self) }
+        Offer { bytes, instructions: dense_instructions(self), ..Offer::default() }
     }
 
-    fn encoded(&self, form: Form) -> Option<(Encoded, Cost)> {
+    fn encoded(&self, form: Form) -> Option<(Encoded, Offer)> {
         // A state is read as it lies: blocks must not reach beyond it.
         if form == Form::Blocks && !self.columns.is_multiple_of(4) {
             return None;
@@ -142,7 +146,7 @@ impl Weights<'_> {
         let starts = if self.zero == 0 { 0 } else { 4 * self.rows };
         let bytes = (starts + encoded.bytes.len()).next_multiple_of(4) as u64;
         let instructions = sparse_instructions(self, &encoded);
-        Some((encoded, Cost { bytes, instructions }))
+        Some((encoded, Offer { bytes, instructions, ..Offer::default() }))
     }
 }
 
@@ -221,14 +225,14 @@ fn codes(
     // As fully connected layers: of one network, in the exporter's order.
     let sparse = c.arrange && c.role == Role::Alone;
     let (mut matrices, mut shown, mut stored, mut account) = ([None; 2], [None; 2], 0, 0);
-    let (mut own, mut dense) = (Cost { bytes: 0, instructions: 0 }, Cost { bytes: 0, instructions: 0 });
-    let add = |sum: &mut Cost, cost: &Cost| {
+    let (mut own, mut dense) = (Offer::default(), Offer::default());
+    let add = |sum: &mut Offer, cost: &Offer| {
         sum.bytes += cost.bytes;
         sum.instructions += cost.instructions;
     };
     let mut refused = Vec::new();
     for (i, w) in both.iter().enumerate() {
-        let of_dense = w.dense_cost();
+        let of_dense = w.dense_offer();
         let looked_at = sparse && w.zeros() >= LEAST_ZEROS;
         let all: Vec<_> = [Form::Bytes, Form::Nibbles, Form::Blocks]
             .into_iter()
@@ -236,20 +240,25 @@ fn codes(
             .filter_map(|form| w.encoded(form))
             .collect();
         add(&mut dense, &of_dense);
-        let found = best(c.prefer, &all, &of_dense, 1);
-        match found {
-            Some(((encoded, cost), true)) => {
+        let offers: Vec<Offer> = all.iter().map(|(_, offer)| *offer).collect();
+        match choose(c.prefer, &of_dense, &offers) {
+            Some(at) => {
+                let (encoded, cost) = &all[at];
                 blob.extend(blobs::words(&w.starts()));
                 blob.extend(&encoded.bytes);
                 (matrices[i], shown[i]) = (Some(encoded.repr), Some(encoded.repr.form));
                 (stored, account) = (stored + encoded.repr.weights(), account + encoded.bytes.len());
                 add(&mut own, cost);
             }
-            _ => {
+            None => {
                 blob.extend(blobs::bytes(w.codes));
                 (stored, account) = (stored + w.codes.len() as u64, account + w.codes.len());
                 add(&mut own, &of_dense);
-                refused.extend(found.map(|((encoded, cost), _)| (i, encoded.repr.form, *cost, of_dense)));
+                let by_price = |a: &&(Encoded, Offer), b: &&(Encoded, Offer)| {
+                    price(c.prefer, &a.1).total_cmp(&price(c.prefer, &b.1))
+                };
+                let best = all.iter().min_by(by_price);
+                refused.extend(best.map(|(encoded, cost)| (i, encoded.repr.form, *cost, of_dense)));
             }
         }
         blob.resize(blob.len().next_multiple_of(4), 0);
@@ -279,6 +288,6 @@ fn codes(
         });
     }
     to_u32(blob.len(), "bytes of a recurrent layer")?;
-    let blob = c.blob(blob, (account, 4 * bias.len()))?;
+    let blob = c.blob(blob, [account, 4 * bias.len()])?;
     Ok(Whole { blob, matrices, stored })
 }

@@ -5,7 +5,9 @@ use offshoot::format::record::{self, PoolArith, PoolKind, ReduceArith, ReduceKin
 use offshoot_ir::Activation;
 use offshoot_ir::quant_math::quantize_multiplier;
 
-use super::{Context, Lowering, Tensor, clamp_f32, clamp_i8, layout, nhwc, to_u32};
+use super::{Context, layout};
+use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8, nhwc, to_u32};
+use crate::lowered::Tensor;
 
 /// Average or maximum over windows. int8 pools keep scale and zero point; a Requantize follows where they change.
 pub(super) fn pool(

@@ -5,7 +5,9 @@ use offshoot::format::record;
 use offshoot_ir::ResizeRule;
 use offshoot_ir::resize::{Tap, resize_tables};
 
-use super::{Context, Lowering, Tensor, nhwc, to_u16};
+use super::Context;
+use crate::forms::parameters::{Lowering, nhwc, to_u16};
+use crate::lowered::Tensor;
 
 /// Fraction bits of the weights of an int8 bilinear resize.
 const WEIGHT_ONE: f64 = 1024.0;
@@ -21,7 +23,7 @@ pub(super) fn resize(c: &mut Context<'_>, x: &Tensor, y: &Tensor, rule: &ResizeR
         entry(&mut blob, tap, rule.bilinear, x.is_i8())?;
     }
     blob.resize(blob.len().next_multiple_of(4), 0);
-    let blob = c.blob(blob, (0, 0))?;
+    let blob = c.blob(blob, [0, 0])?;
     let changes = x.is_i8() && !x.same_numbers(y);
     let out = if changes { c.temp(&y.shape, x.dtype, x.scale, x.zp)? } else { y.clone() };
     let (bilinear, dtype) = (rule.bilinear, x.dtype);

@@ -6,8 +6,10 @@ use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 use offshoot_ir::quant_math::{activation_range, quantize_multiplier};
 use offshoot_ir::{Data, ValueId};
 
-use super::{Context, Lowering, Tensor, to_u32};
+use super::Context;
 use crate::blobs;
+use crate::forms::parameters::{Lowering, to_u32};
+use crate::lowered::Tensor;
 
 /// Lowers one function.
 ///
@@ -27,7 +29,7 @@ pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind
         UnaryKind::LeakyRelu { alpha } => leaky_relu(x, y, alpha),
         _ => rounded(x, y, kind),
     };
-    let blob = c.blob(blobs::bytes(&table), (0, 0))?;
+    let blob = c.blob(blobs::bytes(&table), [0, 0])?;
     c.emit(Record::Lut(record::Lut { src: 0, dst: 0, len, blob }), [Some(x), None], y, &[x]);
     Ok(())
 }
@@ -50,10 +52,10 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
         let pos = quantize_multiplier(sx / sy);
         let neg = quantize_multiplier(sx * f64::from(quant.scale[0]) / sy);
         let arith = record::PReluArith::I8 { in_zp: x.zp, slope_zp, out_zp: y.zp, pos, neg };
-        (arith, c.blob(blobs::bytes(d), (d.len(), 0))?)
+        (arith, c.blob(blobs::bytes(d), [d.len(), 0])?)
     } else {
         let d = c.constant_f32(slope)?;
-        (record::PReluArith::F32, c.blob(blobs::floats(&d), (4 * d.len(), 0))?)
+        (record::PReluArith::F32, c.blob(blobs::floats(&d), [4 * d.len(), 0])?)
     };
     let rows = to_u32(x.len() / channels.max(1), "the row count")?;
     let r = record::PRelu { src: 0, dst: 0, rows, c: to_u32(channels, "the channel count")?, arith, blob };

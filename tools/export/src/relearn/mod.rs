@@ -11,9 +11,9 @@ use offshoot::graph::learn::Learning;
 use offshoot::learn::heads::head_bytes;
 use offshoot::{Engine, Model};
 
+use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 use crate::learning::encode;
-use crate::write::Aligned;
 
 /// The file with its learning records changed.
 ///

@@ -97,14 +97,14 @@ pub enum Clipping {
 /// What counts most where one resource can be had for another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Prefer {
-    /// A little of each.
+    /// Takes what is smaller and faster at once, and trades neither for the other.
     #[default]
     Balanced,
-    /// Fewer instructions.
+    /// Fewer instructions on the target: pays up to four bytes of flash for an instruction of a run, and any RAM.
     Speed,
-    /// A smaller arena.
+    /// A smaller arena: pays up to 100 instructions of a run for a byte of it.
     Ram,
-    /// A smaller file, if need be at the cost of much time.
+    /// A smaller file: pays up to 100 instructions of a run for a byte.
     Flash,
 }
 
@@ -174,7 +174,8 @@ pub struct Args {
     /// Bits of each layer's weights, for callers that have them; they go before `precision`.
     #[arg(skip)]
     pub weight_bits: Option<WeightBits>,
-    /// What counts most where one resource can be had for another.
+    /// What counts most where one resource can be had for another. Instructions are those of the target's core, without a target
+    /// those of cores with the DSP extension.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
     /// Device it must fit.

@@ -95,6 +95,11 @@ impl Outcome for Report {
                 text.push_str(&format!("`{}`: {}\n", op.name, sparse.sentence()));
             }
         }
+        for plain in &c.plain_kernels {
+            let [some, all] = plain.channels;
+            let which = if some == all { String::new() } else { format!("{some} of {all} channels of ") };
+            text.push_str(&format!("on a plain kernel: {which}`{}`: {}\n", plain.node, plain.reason));
+        }
         for fallback in &c.fallbacks {
             text.push_str(&format!(
                 "in float: {} `{}`: {}\n",

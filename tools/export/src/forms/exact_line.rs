@@ -1,10 +1,10 @@
-//! Requantisation as a straight line: bias and multiplier of [`offshoot::format::linear`] that give TFLite's output for every
-//! sum that a channel can reach.
+//! Exact single-multiply requantisation: bias and multiplier of [`offshoot::format::linear`] that give TFLite's output for
+//! every sum that a channel can reach. As a function of the sum they are a line, rounded down.
 //!
-//! TFLite's output is a step function of the sum that never falls. Each of its steps bounds the line from both sides: at the
-//! sum where an output begins the line must have reached it, at the one before it must not. For a multiplier these are
-//! bounds of the bias; multipliers near the scale are tried until some bias satisfies all of them. Where no line does,
-//! the operator keeps the form that rounds as TFLite does.
+//! TFLite's output is a step function of the sum that never falls. Each step bounds the line from both sides: at the sum where
+//! an output begins the line must have reached it, at the sum before it must not. For a given multiplier these are bounds of the
+//! bias. Multipliers near the scale are tried until a bias satisfies all bounds. If none does, the operator keeps a form that
+//! rounds as TFLite does.
 
 use std::ops::RangeInclusive;
 
@@ -27,7 +27,7 @@ pub(super) struct Scale {
 
 /// Bias and multiplier of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(crate) struct Line {
     pub(super) bias: i32,
     pub(super) multiplier: i32,
     /// What sums are multiplied by before the bias is added.

@@ -3,17 +3,70 @@
 
 use std::collections::BTreeSet;
 
+use offshoot::format::codec::Record;
 use offshoot::format::record::{self, ConvBlocked};
 
+use super::parameters::{Lowering, requant_blob};
+use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of, tiled};
+use crate::cores::Core;
+use crate::lowered::Tensor;
+
+/// A layer with packed tiles, which are unpacked a few at a time.
+pub(crate) struct PackedTiles {
+    layer: Shared,
+    conv: ConvBlocked,
+    fixed: Vec<(i32, i8)>,
+    packed: Packed,
+}
+
+impl PackedTiles {
+    /// `None` if its weights are of too many kinds.
+    pub(crate) fn new(layer: &Shared) -> Lowering<Option<Self>> {
+        let Some(packed) = pack(&tiled::weights(layer)) else { return Ok(None) };
+        let (conv, fixed) = tiled::settled(layer)?;
+        Ok(Some(Self { layer: Shared::clone(layer), conv, fixed, packed }))
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.packed.bytes.len()
+    }
+
+    fn record(&self, workspace: &Workspace, blob: u32) -> Record {
+        let inputs = tiled::padded_taps(&self.layer);
+        let tiles = tiles(self.conv.out_c.into(), inputs, workspace.tiles);
+        record::ConvPacked::new(ConvBlocked { blob, ..self.conv }, self.packed.bits, tiles).into()
+    }
+}
+
+impl ConvForm for PackedTiles {
+    fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer> {
+        let record = self.record(workspace, 0);
+        Ok(Offer {
+            bytes: self.bytes() as u64,
+            instructions: core.packed(&self.layer),
+            scratch: scratch_of(&record)?.into(),
+            in_place: self.layer.overlaps(&record),
+        })
+    }
+
+    fn emit(&self, workspace: &Workspace, out: &mut Build<'_>, x: &Tensor, y: &Tensor) -> Lowering {
+        let layer = &self.layer;
+        let blob = || [requant_blob(&layer.q.bias, &self.fixed), self.packed.bytes.clone()].concat();
+        let blob = out.blob(blob, [self.bytes(), 4 * layer.channels()]);
+        let record = self.record(workspace, blob);
+        out.layer(layer, record, [x, y], layer.macs(), layer.q.weights.len() as u64)
+    }
+}
+
 /// Levels and codes of weights, and the bits of an index.
-pub(super) struct Packed {
-    pub(super) bits: u8,
+struct Packed {
+    bits: u8,
     /// As they stand in the blob: levels, then codes.
-    pub(super) bytes: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 /// Packs weights in the order of [`ConvBlocked`] if they are of 16 kinds at most.
-pub(super) fn pack(arranged: &[u8]) -> Option<Packed> {
+fn pack(arranged: &[u8]) -> Option<Packed> {
     let halves: Vec<[i8; 2]> = arranged
         .chunks_exact(2)
         .map(|b| {
@@ -25,7 +78,8 @@ pub(super) fn pack(arranged: &[u8]) -> Option<Packed> {
     let mut kinds = BTreeSet::new();
     for weight in halves.iter().flatten() {
         kinds.insert(*weight);
-        if kinds.len() > 16 {
+        // The record holds no -128.
+        if kinds.len() > 16 || *weight == i8::MIN {
             return None;
         }
     }
@@ -43,13 +97,8 @@ pub(super) fn pack(arranged: &[u8]) -> Option<Packed> {
     Some(Packed { bits, bytes })
 }
 
-/// The record, its panels in `budget` bytes of expanded weights; `inputs` a channel.
-pub(super) fn record(conv: ConvBlocked, packed: &Packed, inputs: usize, budget: usize) -> record::ConvPacked {
-    record::ConvPacked::new(conv, packed.bits, panel(conv.out_c.into(), inputs, budget))
-}
-
-/// As many blocks a panel as `budget` bytes of weights hold.
-pub(super) fn panel(channels: usize, inputs: usize, budget: usize) -> u16 {
+/// Blocks that are unpacked at a time: as many as `budget` bytes of weights hold.
+pub(crate) fn tiles(channels: usize, inputs: usize, budget: usize) -> u16 {
     let blocks = channels.div_ceil(4);
     let panel = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
     // As few panels as that, and as even as may be.

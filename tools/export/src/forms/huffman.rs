@@ -7,63 +7,68 @@ use std::collections::BinaryHeap;
 use offshoot::format::codec::Record;
 use offshoot::format::coded::{ESCAPE, LONGEST};
 use offshoot::format::record;
-use offshoot::graph::cost;
-use offshoot_ir::Activation;
 
-use super::blocked::emit;
-use super::linear::{Quantised, requant_blob};
-use super::{Context, Lowering, Tensor, clamp_i8, to_u16, to_u32};
+use super::parameters::{Lowering, requant_blob, to_u16, to_u32};
+use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of};
+use crate::cores::Core;
+use crate::lowered::Tensor;
 
-/// The part of the plain weights that coding must save to be worth its time.
-const LEAST_SAVED: f64 = 0.1;
-
-/// Lowers a fully connected layer of one row, the zero point folded into the biases of `q`; `false` if its weights
-/// do not become much smaller.
-pub(super) fn row(
-    c: &mut Context<'_>,
-    x: &Tensor,
-    y: &Tensor,
-    q: &Quantised<'_>,
-    activation: Activation,
-) -> Lowering<bool> {
-    let Some(code) = Code::of(q.weights) else {
-        return Ok(false);
-    };
-    let stream = code.encode(q.weights);
-    let mut coded: Vec<u8> = code.counts().to_vec();
-    coded.extend(code.words.iter().map(|w| w.symbol as u8));
-    coded.resize(coded.len().next_multiple_of(2), 0);
-    coded.extend(stream.iter().flat_map(|h| h.to_le_bytes()));
-    if coded.len() as f64 > q.weights.len() as f64 * (1.0 - LEAST_SAVED) {
-        return Ok(false);
-    }
-    let mut blob = requant_blob(&q.bias, &q.fixed);
-    let stored = coded.len();
-    blob.extend(coded);
-    let r = record::FullyConnectedCoded {
-        src: 0,
-        dst: 0,
-        scratch: 0,
-        in_c: to_u32(x.len(), "the input width")?,
-        out_c: to_u32(y.len(), "the output width")?,
-        in_zp: x.zp,
-        out_zp: y.zp,
-        per_channel: q.fixed.len() > 1,
-        clamp: clamp_i8(activation, y),
-        symbols: to_u16(code.words.len(), "the code words")?,
-        stream: to_u32(stream.len(), "the coded weights")?,
-        blob: c.blob(blob, (stored, 4 * q.bias.len()))?,
-    };
-    let record = Record::FullyConnectedCoded(r);
-    let scratch = cost::scratch(&record).ok_or("the coded layer does not fit")?;
-    emit(c, record, x, y, scratch, q.weights.len() as u64, q.weights.len() as u64)?;
-    Ok(true)
+/// A layer of one row with coded weights.
+pub(crate) struct Huffman {
+    layer: Shared,
+    /// Counts of words, symbols, stream.
+    coded: Vec<u8>,
+    /// Blob 0.
+    record: record::FullyConnectedCoded,
 }
 
-/// Bytes of the weights, coded.
-pub(super) fn bytes(weights: &[i8]) -> Option<usize> {
-    let code = Code::of(weights)?;
-    Some(LONGEST + code.words.len().next_multiple_of(2) + 2 * code.encode(weights).len())
+impl Huffman {
+    /// `None` if the layer has several rows, or a code needs more kinds of weights.
+    pub(crate) fn new(layer: &Shared) -> Lowering<Option<Self>> {
+        if !layer.one_row() {
+            return Ok(None);
+        }
+        let Some(code) = Code::of(&layer.q.weights) else { return Ok(None) };
+        let stream = code.encode(&layer.q.weights);
+        let mut coded: Vec<u8> = code.counts().to_vec();
+        coded.extend(code.words.iter().map(|w| w.symbol as u8));
+        coded.resize(coded.len().next_multiple_of(2), 0);
+        coded.extend(stream.iter().flat_map(|h| h.to_le_bytes()));
+        let record = record::FullyConnectedCoded {
+            src: 0,
+            dst: 0,
+            scratch: 0,
+            in_c: to_u32(layer.x.len(), "the input width")?,
+            out_c: to_u32(layer.y.len(), "the output width")?,
+            in_zp: layer.x.zp,
+            out_zp: layer.y.zp,
+            per_channel: layer.q.fixed.len() > 1,
+            clamp: layer.clamp(),
+            symbols: to_u16(code.words.len(), "the code words")?,
+            stream: to_u32(stream.len(), "the coded weights")?,
+            blob: 0,
+        };
+        Ok(Some(Self { layer: Shared::clone(layer), coded, record }))
+    }
+}
+
+impl ConvForm for Huffman {
+    fn offer(&self, core: Core, _: &Workspace) -> Lowering<Offer> {
+        Ok(Offer {
+            bytes: self.coded.len() as u64,
+            instructions: core.huffman(&self.layer),
+            scratch: scratch_of(&Record::FullyConnectedCoded(self.record))?.into(),
+            in_place: false,
+        })
+    }
+
+    fn emit(&self, _: &Workspace, out: &mut Build<'_>, x: &Tensor, y: &Tensor) -> Lowering {
+        let (layer, mut r) = (&self.layer, self.record);
+        let blob = || [requant_blob(&layer.q.bias, &layer.q.fixed), self.coded.clone()].concat();
+        r.blob = out.blob(blob, [self.coded.len(), 4 * layer.channels()]);
+        let count = layer.q.weights.len() as u64;
+        out.layer(layer, Record::FullyConnectedCoded(r), [x, y], count, count)
+    }
 }
 
 /// A code word: its symbol, length in bits, and bits, the first one lowest.

@@ -1,0 +1,144 @@
+//! What the forms of a layer cost on the cores that the kernels are made for: instructions of a run.
+//!
+//! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs` holds those
+//! of sparse and dense layers against the emulator). The other cores run the portable kernels; how their forms compare with
+//! tiles there follows from the counts of `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the same networks
+//! compiled for `balanced` and for `speed`), except those of plain, sparse and coded weights, which are estimates from their loops.
+
+use offshoot::format::sparse::{Form, SparseRepr};
+
+use crate::forms::Layer;
+
+/// What of a core matters to the choice between forms.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Core {
+    /// Arm cores with the DSP extension (Cortex-M4, M7, M33, M55), and hosts and phones: the choice without a target.
+    #[default]
+    Dsp,
+    /// Arm cores without it that multiply to 64 bits (Cortex-M3).
+    ArmV7M,
+    /// Arm cores without either (Cortex-M0, M0+).
+    ArmV6M,
+    /// RISC-V, 32 bits, with multiplication.
+    RiscV32,
+}
+
+/// Instructions of the portable kernels, by those of tiles on a core with the DSP extension (`tiled`), and by those of tiles
+/// on the same core.
+struct Portable {
+    tiled: f64,
+    single_multiply: f64,
+    wide: f64,
+    winograd: f64,
+    /// Sparse and coded weights, by a core with the DSP extension.
+    scattered: f64,
+    /// A weight of plain kernels.
+    plain: f64,
+}
+
+const ARM_V7M: Portable =
+    Portable { tiled: 6.0, single_multiply: 0.75, wide: 0.6, winograd: 1.6, scattered: 2.2, plain: 9.0 };
+const ARM_V6M: Portable =
+    Portable { tiled: 12.0, single_multiply: 0.9, wide: 1.7, winograd: 1.9, scattered: 2.8, plain: 14.0 };
+const RISCV32: Portable =
+    Portable { tiled: 5.3, single_multiply: 0.7, wide: 0.65, winograd: 2.0, scattered: 2.2, plain: 8.0 };
+
+impl Core {
+    fn portable(self) -> Option<&'static Portable> {
+        match self {
+            Self::Dsp => None,
+            Self::ArmV7M => Some(&ARM_V7M),
+            Self::ArmV6M => Some(&ARM_V6M),
+            Self::RiscV32 => Some(&RISCV32),
+        }
+    }
+
+    /// Whether it reads weights slowly enough that a copy in RAM pays.
+    pub(crate) fn copies_weights(self) -> bool {
+        self == Self::Dsp
+    }
+
+    /// Plain kernels with so many outputs.
+    pub(crate) fn plain(self, macs: u64, outputs: u64) -> u64 {
+        scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + 700
+    }
+
+    /// [`offshoot::format::record::ConvBlocked`].
+    pub(crate) fn tiled(self, layer: &Layer) -> u64 {
+        scaled(dense(layer, 0.81, 2.0), self.portable().map_or(1.0, |p| p.tiled))
+    }
+
+    /// [`offshoot::format::record::ConvLinear`]; `pays` if strips are long enough for it.
+    pub(crate) fn single_multiply(self, layer: &Layer, wide: bool, pays: bool) -> u64 {
+        let tiled = self.tiled(layer);
+        match (self.portable(), wide) {
+            (Some(p), true) => scaled(tiled, p.wide),
+            (Some(p), false) => scaled(tiled, p.single_multiply),
+            (None, _) if !pays => tiled + 1,
+            (None, true) => dense(layer, 0.75, 2.0),
+            (None, false) => tiled - 1,
+        }
+    }
+
+    /// [`offshoot::format::record::ConvWinograd`].
+    pub(crate) fn winograd(self, layer: &Layer) -> u64 {
+        match self.portable() {
+            Some(p) => scaled(self.tiled(layer), p.winograd),
+            None => dense(layer, 0.47, 4.0),
+        }
+    }
+
+    /// [`offshoot::format::record::ConvPacked`].
+    pub(crate) fn packed(self, layer: &Layer) -> u64 {
+        self.tiled(layer)
+    }
+
+    /// [`offshoot::format::record::FullyConnectedCoded`].
+    pub(crate) fn huffman(self, layer: &Layer) -> u64 {
+        scaled(13 * layer.macs(), self.portable().map_or(1.0, |p| p.scattered))
+    }
+
+    /// Sparse records.
+    pub(crate) fn sparse(self, layer: &Layer, matrix: &SparseRepr) -> u64 {
+        let entries = u64::from(matrix.entries) as f64;
+        let of_entry = match matrix.form {
+            Form::Bytes => 4.25,
+            Form::Nibbles => 4.55,
+            Form::Blocks => 9.3,
+        };
+        let gather = if layer.pointwise() { 60.0 } else { 600.0 + 0.5 * layer.taps() as f64 };
+        let of_pixel = entries * of_entry + 37.0 * layer.channels() as f64 + gather;
+        let dsp = (of_pixel * layer.pixels() as f64) as u64 + 450;
+        scaled(dsp, self.portable().map_or(1.0, |p| p.scattered))
+    }
+
+    /// [`offshoot::format::record::DepthwisePlanar`] and [`offshoot::format::record::DepthwiseLinear`].
+    pub(crate) fn channel_planar(self, layer: &Layer, single_multiply: bool) -> u64 {
+        let of_output = if single_multiply { 8.0 } else { 14.0 };
+        let dsp = ((layer.taps() as f64 + of_output) * layer.y.len() as f64) as u64;
+        scaled(dsp, self.portable().map_or(1.0, |p| p.tiled))
+    }
+
+    /// A copy of so many bytes that lie apart.
+    pub(crate) fn copy(self, bytes: u64) -> u64 {
+        12 * bytes + 200
+    }
+}
+
+fn scaled(instructions: u64, factor: f64) -> u64 {
+    (instructions as f64 * factor) as u64
+}
+
+/// Instructions of tiles on a core with the DSP extension: `of_weight` for each weight of a pixel, `of_input` for each input.
+fn dense(layer: &Layer, of_weight: f64, of_input: f64) -> u64 {
+    let (taps, channels) = (layer.taps(), layer.channels());
+    let (padded, blocks) = (taps.next_multiple_of(4) as f64, channels.next_multiple_of(4) as f64);
+    let pixels = layer.pixels() as f64;
+    let vector = layer.pixels() == 1 && layer.pointwise() && taps.is_multiple_of(4);
+    let of_pixel = if vector {
+        1.03 * padded * blocks + 26.0 * blocks
+    } else {
+        of_weight * padded * blocks + 12.5 * blocks + of_input * padded
+    };
+    (of_pixel * pixels) as u64 + 700
+}

@@ -1,0 +1,229 @@
+//! The forms of a convolution: ways to store its weights and to compute it, all with the same output.
+//!
+//! A form is a value ([`ConvForm`]): it says what it takes on a core with so much workspace ([`Offer`]), and emits its operators.
+//! [`crate::choose`] takes the best. Fully connected layers are convolutions by a 1×1 window.
+
+pub(crate) mod apart;
+pub(crate) mod channel_planar;
+mod exact_line;
+pub(crate) mod huffman;
+pub(crate) mod odd;
+pub(crate) mod packed;
+pub(crate) mod parameters;
+pub(crate) mod plain;
+pub(crate) mod single_multiply;
+pub(crate) mod sparse;
+pub(crate) mod tiled;
+pub(crate) mod weight_shared;
+pub(crate) mod winograd;
+
+use std::rc::Rc;
+
+use offshoot::format::codec::Record;
+use offshoot::format::record::{self, Walk, Window};
+use offshoot::graph::cost::{self, Lag};
+use offshoot_ir::Activation;
+
+use crate::cores::Core;
+use crate::lowered::{Lowered, Operator, Tensor};
+use parameters::{Lowering, Quantised, clamp_i8, to_u32};
+use weight_shared::{Role, Wholes};
+
+/// Memory that an operator may have for its speed, bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Workspace {
+    /// Unpacked weight tiles that it may hold at once.
+    pub(crate) tiles: usize,
+    /// Gathered inputs of pixels that are computed together, a strip.
+    pub(crate) strip: usize,
+    /// Pairs of pixels up to which a strip may take more beside tensors that are small.
+    pub(crate) pairs: usize,
+    /// Bytes of the tensors of the node with the largest ones: so much lies in the arena at some time anyway. 0 to leave what
+    /// other operators leave free.
+    pub(crate) widest: usize,
+    /// Rows of a channel that are gathered at a time.
+    pub(crate) band: usize,
+    /// A strip may copy the weights that it reads several times.
+    pub(crate) copies_weights: bool,
+}
+
+impl Workspace {
+    /// Bytes that a strip of an operator from `x` to `y` may take.
+    fn strip_beside(&self, x: &Tensor, y: &Tensor) -> usize {
+        let beside = self.widest.saturating_sub(x.len() + y.len());
+        self.strip + if self.strip > 0 { beside } else { 0 }
+    }
+}
+
+/// What a form takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Offer {
+    /// Bytes of weights as stored. Biases and multipliers are much the same in all forms, and not counted.
+    pub(crate) bytes: u64,
+    /// Instructions of a run, estimated.
+    pub(crate) instructions: u64,
+    /// Bytes of workspace.
+    pub(crate) scratch: u64,
+    /// Whether the output may lie over the input.
+    pub(crate) in_place: bool,
+}
+
+/// A way to store and compute one convolution.
+pub(crate) trait ConvForm {
+    /// What it takes on a core with so much workspace.
+    fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer>;
+
+    /// Output channels that it leaves to a plain int8 kernel.
+    fn plain_channels(&self) -> usize {
+        0
+    }
+
+    /// Appends its operators: from `x` to `y`.
+    fn emit(&self, workspace: &Workspace, out: &mut Build<'_>, x: &Tensor, y: &Tensor) -> Lowering;
+}
+
+/// An int8 convolution of one group, or a depthwise one, as its forms see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    /// Input and output; buffers are not those of the lowered graph.
+    pub(crate) x: Tensor,
+    pub(crate) y: Tensor,
+    /// Extents of the input, NHWC; of a fully connected layer (1, 1, rows, inputs).
+    pub(crate) input: [u16; 4],
+    pub(crate) window: Window,
+    pub(crate) activation: Activation,
+    /// The input's zero point is folded into the biases.
+    pub(crate) q: Quantised,
+    /// Steps of learning follow its weights, and its input stays whole while its output is computed.
+    pub(crate) learns: bool,
+}
+
+impl Layer {
+    pub(crate) fn channels(&self) -> usize {
+        self.q.bias.len()
+    }
+
+    /// Weights of a channel.
+    pub(crate) fn taps(&self) -> usize {
+        self.q.weights.len() / self.channels().max(1)
+    }
+
+    /// Output pixels.
+    pub(crate) fn pixels(&self) -> usize {
+        self.y.len() / self.channels().max(1)
+    }
+
+    pub(crate) fn macs(&self) -> u64 {
+        (self.y.len() * self.taps()) as u64
+    }
+
+    /// Whether there is one output pixel, which reads the whole input.
+    pub(crate) fn one_row(&self) -> bool {
+        self.x.len() == self.taps() && self.y.len() == self.channels()
+    }
+
+    /// Whether every output pixel reads one input pixel, one after the other.
+    pub(crate) fn pointwise(&self) -> bool {
+        self.window.kernel == [1; 2] && self.window.stride == [1; 2] && self.window.pad == [0; 4]
+    }
+
+    pub(crate) fn clamp(&self) -> Option<(i8, i8)> {
+        clamp_i8(self.activation, &self.y)
+    }
+
+    /// Other numbers for some of the channels, or as many.
+    pub(crate) fn with(&self, q: Quantised) -> Self {
+        let y = Tensor { shape: self.y.with_channels(q.bias.len()), ..self.y.clone() };
+        Self { y, q, ..self.clone() }
+    }
+
+    /// The tiled record without blob and places.
+    fn tiled_record(&self) -> Lowering<record::ConvBlocked> {
+        let [n, h, w, c] = self.input;
+        Ok(record::ConvBlocked {
+            src: 0,
+            dst: 0,
+            scratch: 0,
+            n,
+            h,
+            w,
+            c,
+            out_c: parameters::to_u16(self.channels(), "the output channels")?,
+            window: self.window.into(),
+            in_zp: self.x.zp,
+            out_zp: self.y.zp,
+            walk: Walk::Forwards,
+            clamp: self.clamp(),
+            blob: 0,
+        })
+    }
+
+    /// Whether the output may lie over the input of this record.
+    fn overlaps(&self, record: &Record) -> bool {
+        !self.learns && cost::lag(record) != Lag::Apart
+    }
+}
+
+/// Bytes of workspace of a record.
+fn scratch_of(record: &Record) -> Lowering<u32> {
+    cost::scratch(record).ok_or_else(|| "the window does not fit".into())
+}
+
+/// Where forms put their operators.
+pub(crate) struct Build<'b> {
+    pub(crate) lowered: &'b mut Lowered,
+    /// Name of the node.
+    pub(crate) name: &'b str,
+    /// Whether blobs are filled: a plan of the memory does not need them.
+    pub(crate) with_blobs: bool,
+    pub(crate) role: Role,
+    /// Weights that further networks may share.
+    pub(crate) wholes: &'b mut Wholes,
+}
+
+impl Build<'_> {
+    /// Adds a blob; `account` is how many bytes of it are weights and biases.
+    pub(crate) fn blob(&mut self, make: impl FnOnce() -> Vec<u8>, account: [usize; 2]) -> u32 {
+        if self.with_blobs { self.lowered.add_blob(make(), account) } else { 0 }
+    }
+
+    /// Appends an operator of a layer, with the workspace that its record says.
+    pub(crate) fn layer(
+        &mut self,
+        layer: &Layer,
+        record: Record,
+        [x, y]: [&Tensor; 2],
+        macs: u64,
+        weights: u64,
+    ) -> Lowering {
+        let bytes = scratch_of(&record)?;
+        let scratch = (bytes > 0).then(|| self.allocate(bytes));
+        let overlap = if layer.learns { Lag::Apart } else { cost::lag(&record) };
+        let op = self.emit(record, [Some(x), None], y);
+        (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
+        Ok(())
+    }
+
+    /// Appends an operator and gives it back for details.
+    pub(crate) fn emit(&mut self, record: Record, reads: [Option<&Tensor>; 2], y: &Tensor) -> &mut Operator {
+        let operators = &mut self.lowered.operators;
+        operators.push(Operator::new(self.name, record, reads, y, &[]));
+        let last = operators.len() - 1;
+        &mut operators[last]
+    }
+
+    /// A tensor of its own with the numbers of `like`.
+    pub(crate) fn temp(&mut self, shape: Vec<usize>, like: &Tensor) -> Lowering<Tensor> {
+        let bytes = shape.iter().product::<usize>() * like.dtype.size();
+        let buffer = self.allocate(to_u32(bytes, "bytes of a tensor")?);
+        Ok(Tensor { buffer, shape, ..like.clone() })
+    }
+
+    fn allocate(&mut self, bytes: u32) -> usize {
+        self.lowered.buffers.push(bytes);
+        self.lowered.buffers.len() - 1
+    }
+}
+
+/// A layer that several forms look at.
+pub(crate) type Shared = Rc<Layer>;

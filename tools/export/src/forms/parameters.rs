@@ -1,0 +1,201 @@
+//! Weights, biases and multipliers of an operator, as the graph holds them and as blobs begin with them.
+
+use offshoot::format::record::Arith;
+use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
+use offshoot_ir::{Activation, Data, Graph, ValueId, quant_math};
+
+use crate::blobs;
+use crate::lowered::Tensor;
+
+/// Why one node cannot be lowered.
+pub(crate) type Reason = String;
+pub(crate) type Lowering<T = ()> = Result<T, Reason>;
+
+/// Parameters of an int8 operator.
+#[derive(Clone, Debug)]
+pub(crate) struct Quantised {
+    /// OHWI.
+    pub(crate) weights: Vec<i8>,
+    /// One a channel; TFLite's: zero points not folded.
+    pub(crate) bias: Vec<i32>,
+    /// Multiplier and shift, one a channel or one for all.
+    pub(crate) fixed: Vec<(i32, i8)>,
+}
+
+impl Quantised {
+    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels. `float_product`:
+    /// multiply the scales of input and weights in float32, as TFLite does for per-tensor FullyConnected.
+    pub(crate) fn read(
+        graph: &Graph,
+        [x, y]: [&Tensor; 2],
+        parameters: &[ValueId],
+        out_c: usize,
+        float_product: bool,
+    ) -> Lowering<Self> {
+        let weights = graph.value(parameters[0]);
+        let Some(Data::I8(w)) = weights.data.as_deref() else {
+            return Err(format!("weights `{}` must be an int8 constant", weights.name));
+        };
+        let quant =
+            weights.quant.as_ref().ok_or_else(|| format!("weights `{}` have no scale", weights.name))?;
+        let bias = match parameters.get(1).map(|&b| graph.value(b)) {
+            Some(b) => match b.data.as_deref() {
+                Some(Data::I32(d)) => d.clone(),
+                _ => return Err(format!("bias `{}` must be an int32 constant", b.name)),
+            },
+            None => vec![0; out_c],
+        };
+        check_len("bias", bias.len(), out_c)?;
+        let float_product = float_product && quant.scale.len() == 1;
+        let real = |w: f32| linear_multiplier(x.scale, w, y.scale, float_product);
+        let mut fixed: Vec<(i32, i8)> = quant.scale.iter().map(|&s| quantize_multiplier(real(s))).collect();
+        if fixed.iter().all(|f| *f == fixed[0]) {
+            fixed.truncate(1);
+        } else {
+            check_len("weight scales", fixed.len(), out_c)?;
+        }
+        Ok(Self { weights: w.clone(), bias, fixed })
+    }
+
+    /// Multiplier and shift of a channel.
+    pub(crate) fn fixed_of(&self, channel: usize) -> (i32, i8) {
+        self.fixed[if self.fixed.len() == 1 { 0 } else { channel }]
+    }
+
+    /// Multiplier and shift of each of `channels`.
+    pub(crate) fn fixed_each(&self, channels: usize) -> Vec<(i32, i8)> {
+        (0..channels).map(|o| self.fixed_of(o)).collect()
+    }
+
+    /// Weights of a channel.
+    pub(crate) fn row(&self, channel: usize) -> &[i8] {
+        let taps = self.weights.len() / self.bias.len().max(1);
+        &self.weights[channel * taps..][..taps]
+    }
+}
+
+/// Biases, multipliers and shifts as they begin a blob.
+pub(crate) fn requant_blob(bias: &[i32], fixed: &[(i32, i8)]) -> Vec<u8> {
+    let mut blob = blobs::words(bias);
+    blob.extend(blobs::words(&fixed.iter().map(|f| f.0).collect::<Vec<_>>()));
+    blob.extend(fixed.iter().map(|f| f.1 as u8));
+    blob.resize(blob.len().next_multiple_of(4), 0);
+    blob
+}
+
+/// Number format, blob and account of a plain record.
+#[derive(Clone, Debug)]
+pub(crate) struct Plain {
+    pub(crate) arith: Arith,
+    pub(crate) blob: Vec<u8>,
+    /// Number of weights.
+    pub(crate) weights: usize,
+    /// Bytes of weights and of biases.
+    pub(crate) account: [usize; 2],
+}
+
+impl Plain {
+    /// An operator with `out_c` output channels. `order` gives the index (OHWI) of each weight in the record's layout.
+    pub(crate) fn read(
+        graph: &Graph,
+        [x, y]: [&Tensor; 2],
+        parameters: &[ValueId],
+        out_c: usize,
+        activation: Activation,
+        float_product: bool,
+        order: &dyn Fn(usize) -> usize,
+    ) -> Lowering<Self> {
+        if x.is_i8() {
+            let q = Quantised::read(graph, [x, y], parameters, out_c, float_product)?;
+            return Ok(Self::of(&q, [x, y], activation, order));
+        }
+        let w = constant_f32(graph, parameters[0])?;
+        let bias = match parameters.get(1).copied() {
+            Some(b) => constant_f32(graph, b)?,
+            None => vec![0.0; out_c],
+        };
+        check_len("bias", bias.len(), out_c)?;
+        let mut blob = blobs::floats(&bias);
+        blob.extend(blobs::floats(&(0..w.len()).map(|i| w[order(i)]).collect::<Vec<_>>()));
+        let arith = Arith::F32 { clamp: clamp_f32(activation) };
+        Ok(Self { arith, blob, weights: w.len(), account: [4 * w.len(), 4 * out_c] })
+    }
+
+    /// An int8 operator with these numbers.
+    pub(crate) fn of(
+        q: &Quantised,
+        [x, y]: [&Tensor; 2],
+        activation: Activation,
+        order: &dyn Fn(usize) -> usize,
+    ) -> Self {
+        let mut blob = requant_blob(&q.bias, &q.fixed);
+        let count = q.weights.len();
+        blob.extend((0..count).map(|i| q.weights[order(i)] as u8));
+        let (per_channel, clamp) = (q.fixed.len() > 1, clamp_i8(activation, y));
+        let arith = Arith::I8 { in_zp: x.zp, out_zp: y.zp, per_channel, clamp };
+        Self { arith, blob, weights: count, account: [count, 4 * q.bias.len()] }
+    }
+}
+
+fn check_len(what: &str, found: usize, wanted: usize) -> Lowering {
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(format!("{found} values of {what} for {wanted} output channels"))
+    }
+}
+
+/// A constant in float32, dequantised if need be.
+pub(crate) fn constant_f32(graph: &Graph, v: ValueId) -> Lowering<Vec<f32>> {
+    let value = graph.value(v);
+    let data = value.data.as_ref().ok_or_else(|| format!("`{}` must be a constant", value.name))?;
+    let integers: Vec<i32> = match &**data {
+        Data::F32(d) => return Ok(d.clone()),
+        Data::I8(d) => d.iter().map(|&q| i32::from(q)).collect(),
+        Data::I32(d) => d.clone(),
+        Data::I64(_) => return Err(format!("constant `{}` is int64", value.name)),
+    };
+    let quant = value.quant.as_ref().ok_or_else(|| format!("constant `{}` has no scale", value.name))?;
+    let (inner, extent) = match quant.axis {
+        Some(a) => (value.shape[a + 1..].iter().product::<usize>(), value.shape[a]),
+        None => (1, 1),
+    };
+    let real = |(i, &q): (usize, &i32)| {
+        let k = i / inner.max(1) % extent.max(1);
+        let k = if quant.scale.len() == 1 { 0 } else { k };
+        (q - quant.zero_point[k.min(quant.zero_point.len() - 1)]) as f32 * quant.scale[k]
+    };
+    Ok(integers.iter().enumerate().map(real).collect())
+}
+
+/// Bounds of a fused activation, as records hold them: float32.
+pub(crate) fn clamp_f32(activation: Activation) -> Option<(f32, f32)> {
+    let bounds = activation.bounds();
+    (bounds != (f32::NEG_INFINITY, f32::INFINITY)).then_some(bounds)
+}
+
+/// Bounds of a fused activation, as records hold them: int8 with the numbers of `y`.
+pub(crate) fn clamp_i8(activation: Activation, y: &Tensor) -> Option<(i8, i8)> {
+    quant_math::activation_range(activation.bounds(), y.scale, i32::from(y.zp))
+}
+
+pub(crate) fn to_u16(value: usize, what: &str) -> Lowering<u16> {
+    u16::try_from(value).map_err(|_| format!("{what} is {value}, the device takes up to {}", u16::MAX))
+}
+
+pub(crate) fn to_u32(value: usize, what: &str) -> Lowering<u32> {
+    u32::try_from(value).map_err(|_| format!("{what} is {value}, the device takes up to {}", u32::MAX))
+}
+
+/// The four extents of an NHWC tensor.
+pub(crate) fn nhwc(t: &Tensor) -> Lowering<[u16; 4]> {
+    let [n, h, w, c] = t.shape[..] else {
+        return Err(format!("expects four axes (batch, height, width, channels), found {:?}", t.shape));
+    };
+    Ok([
+        to_u16(n, "the batch")?,
+        to_u16(h, "the height")?,
+        to_u16(w, "the width")?,
+        to_u16(c, "the channel count")?,
+    ])
+}

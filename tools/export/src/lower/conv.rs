@@ -1,0 +1,439 @@
+//! Convolutions and fully connected layers: which forms a layer has. [`crate::choose`] takes the best of them when it is known how
+//! much workspace there is.
+
+use std::rc::Rc;
+
+use offshoot::format::codec::Record;
+use offshoot::format::record::{self, Window};
+use offshoot_ir::{Activation, DType, Graph, Node, ValueId};
+
+use super::Context;
+use crate::Prefer;
+use crate::draft::{Conv, Step};
+use crate::forms::apart::{Apart, Part};
+use crate::forms::channel_planar::ChannelPlanar;
+use crate::forms::huffman::Huffman;
+use crate::forms::odd;
+use crate::forms::packed::PackedTiles;
+use crate::forms::parameters::{Lowering, Plain, Quantised, Reason, nhwc, to_u16, to_u32};
+use crate::forms::plain::{self, PlainForm};
+use crate::forms::single_multiply::SingleMultiply;
+use crate::forms::sparse::{self, Sparse};
+use crate::forms::tiled::Tiled;
+use crate::forms::weight_shared::{Role, WeightShared};
+use crate::forms::winograd::Winograd;
+use crate::forms::{ConvForm, Layer, Shared};
+use crate::lowered::Tensor;
+
+/// Why weights and bias do not suit the int8 kernels.
+pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
+    let w = graph.value(node.inputs[1]);
+    let Some(quant) = w.quant.as_ref().filter(|_| w.dtype == DType::I8) else {
+        return Some("the weights are not int8".into());
+    };
+    if quant.zero_point.iter().any(|&z| z != 0) {
+        return Some("the weights have a zero point other than 0".into());
+    }
+    let outer = matches!(quant.axis, None | Some(0));
+    if !outer && quant.scale.len() > 1 {
+        return Some("the weights' scales do not run along the output channels".into());
+    }
+    let bias = node.inputs.get(2).map(|&b| graph.value(b));
+    bias.filter(|b| b.dtype != DType::I32).map(|_| "the bias is not int32".into())
+}
+
+/// The forms of one layer, the first of which the others must beat.
+#[derive(Default)]
+struct Forms {
+    forms: Vec<Box<dyn ConvForm>>,
+    sparse: Vec<(usize, &'static str)>,
+    density: f64,
+    /// Why the fast kernels do not take the layer, or some channels.
+    obstacle: Option<Reason>,
+}
+
+impl Forms {
+    fn push(&mut self, form: impl ConvForm + 'static) {
+        self.forms.push(Box::new(form));
+    }
+
+    fn push_some(&mut self, form: Option<impl ConvForm + 'static>) {
+        self.forms.extend(form.map(|form| Box::new(form) as Box<dyn ConvForm>));
+    }
+}
+
+/// A convolution as the graph has it.
+struct Request<'r> {
+    x: &'r Tensor,
+    y: &'r Tensor,
+    /// Weights, and bias if there is one.
+    parameters: &'r [ValueId],
+    window: Window,
+    activation: Activation,
+    float_product: bool,
+}
+
+impl Request<'_> {
+    /// The plain form, `weights` as [`Plain::read`] orders them.
+    fn plain(
+        &self,
+        c: &Context<'_>,
+        record: impl FnOnce(record::Arith) -> Lowering<Record>,
+        order: &dyn Fn(usize) -> usize,
+        macs_of_weights: impl FnOnce(u64) -> u64,
+    ) -> Lowering<PlainForm> {
+        let channels = self.y.channels(1);
+        let both = [self.x, self.y];
+        let (activation, float_product) = (self.activation, self.float_product);
+        let plain = Plain::read(c.graph, both, self.parameters, channels, activation, float_product, order)?;
+        let macs = macs_of_weights(plain.weights as u64);
+        Ok(PlainForm {
+            record: record(plain.arith)?,
+            plain: Rc::new(plain),
+            channels,
+            outputs: self.y.len() as u64,
+            macs,
+        })
+    }
+
+    fn is_i8(&self) -> bool {
+        self.x.is_i8() && self.y.is_i8()
+    }
+
+    fn layer(&self, c: &Context<'_>, input: [u16; 4]) -> Lowering<Layer> {
+        let channels = self.y.channels(0);
+        let q = Quantised::read(c.graph, [self.x, self.y], self.parameters, channels, self.float_product)?;
+        Ok(Layer {
+            x: self.x.clone(),
+            y: self.y.clone(),
+            input,
+            window: self.window,
+            activation: self.activation,
+            q,
+            learns: c.learns,
+        })
+    }
+}
+
+/// Convolution: 1×1 as fully connected, one group a channel as depthwise, else as it is.
+pub(super) fn conv2d(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    window: Window,
+    groups: usize,
+    activation: Activation,
+) -> Lowering {
+    let request = Request { x, y, parameters, window, activation, float_product: false };
+    let input = nhwc(x)?;
+    let [n, h, w, in_c] = input;
+    let (channels, out_c) = (usize::from(in_c), y.channels(0));
+    let pointwise = window.kernel == [1, 1] && window.stride == [1, 1] && window.pad == [0; 4];
+    if pointwise && groups == 1 {
+        return rows(c, &request);
+    }
+    let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]);
+    let depthwise = groups == channels && channels > 1;
+    let mut forms = Forms::default();
+    if depthwise {
+        depthwise_forms(c, &request, input, &mut forms)?;
+        // OHWI with I = 1 to HWO.
+        let order = move |i: usize| i % out_c * taps + i / out_c;
+        let multiplier = to_u16(out_c / channels, "the depth multiplier")?;
+        let window = window.into();
+        let record = |arith| {
+            let r =
+                record::Depthwise { src: 0, dst: 0, n, h, w, c: in_c, multiplier, window, arith, blob: 0 };
+            Ok(Record::Depthwise(r))
+        };
+        let macs = (y.len() * taps) as u64;
+        forms.push(request.plain(c, record, &order, |_| macs)?);
+    } else {
+        if groups == 1 {
+            conv_forms(c, &request, input, &mut forms)?;
+        } else {
+            forms.obstacle = Some(format!("{groups} groups of several channels"));
+        }
+        let record = |arith| {
+            Ok(Record::Conv2d(record::Conv2d {
+                src: 0,
+                dst: 0,
+                n,
+                h,
+                w,
+                c: in_c,
+                out_c: to_u16(out_c, "the output channel count")?,
+                groups: to_u16(groups, "the group count")?,
+                window: window.into(),
+                arith,
+                blob: 0,
+            }))
+        };
+        let macs = (y.len() * taps * (channels / groups.max(1))) as u64;
+        forms.push(request.plain(c, record, &|i| i, |_| macs)?);
+    }
+    step(c, x, y, forms);
+    Ok(())
+}
+
+/// Fully connected over the last axis.
+pub(super) fn fully_connected(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    parameters: &[ValueId],
+    activation: Activation,
+) -> Lowering {
+    let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
+    rows(c, &Request { x, y, parameters, window, activation, float_product: true })
+}
+
+/// A layer every output pixel of which reads one input pixel.
+fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
+    let (x, y) = (request.x, request.y);
+    let (in_c, out_c) = (x.channels(1), y.channels(1));
+    let mut forms = Forms::default();
+    match (u16::try_from(x.len() / in_c.max(1)), u16::try_from(in_c)) {
+        (Ok(rows), Ok(in_c)) => conv_forms(c, request, [1, 1, rows, in_c], &mut forms)?,
+        _ => forms.obstacle = Some("more than 65,535 rows or inputs".into()),
+    }
+    let count = y.len() / out_c.max(1);
+    let record = |arith| {
+        let (rows, in_c) = (to_u32(count, "the row count")?, to_u32(in_c, "the input width")?);
+        let out_c = to_u32(out_c, "the output width")?;
+        Ok(Record::FullyConnected(record::FullyConnected {
+            src: 0,
+            dst: 0,
+            rows,
+            in_c,
+            out_c,
+            arith,
+            blob: 0,
+        }))
+    };
+    let plain = request.plain(c, record, &|i| i, |weights| count as u64 * weights)?;
+    if x.len() != count * in_c || plain.plain.weights != in_c * out_c {
+        let weights = plain.plain.weights;
+        return Err(format!("{:?} times {weights} weights does not give {:?}", x.shape, y.shape));
+    }
+    forms.push(plain);
+    step(c, x, y, forms);
+    Ok(())
+}
+
+/// The forms of an int8 convolution of one group, the plain one aside.
+fn conv_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &mut Forms) -> Lowering {
+    if !c.arrange || !request.is_i8() {
+        return Ok(());
+    }
+    let window = &request.window;
+    if window.dilation[1] != 1 && window.kernel[1] != 1 {
+        forms.obstacle = Some("the kernel's columns are dilated".into());
+        return Ok(());
+    }
+    if u16::try_from(request.y.channels(0)).is_err() {
+        forms.obstacle = Some("more than 65,535 output channels".into());
+        return Ok(());
+    }
+    let mut layer = request.layer(c, input)?;
+    let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]) * usize::from(input[3]);
+    if layer.q.weights.len() != taps * layer.channels() {
+        return Ok(());
+    }
+    let weight = &c.graph.value(request.parameters[0]).name;
+    let kind = if layer.pointwise() { plain::Kind::Rows } else { plain::Kind::Conv };
+    let Some(mut parts) = odd_parts(c, &mut layer, kind, forms)? else { return Ok(()) };
+    let whole = Shared::new(layer);
+    let unpaired: Vec<usize> = odd::unpaired(&whole.q).iter().map(|odd| odd.channel).collect();
+    if unpaired.is_empty() {
+        return tiled_forms(c, [&whole, &whole], weight, [Rc::new(parts), Rc::default()], forms);
+    }
+    if !separable(c, &whole) {
+        forms.obstacle =
+            Some(format!("{} of {} channels: a weight of -128", unpaired.len(), whole.channels()));
+        return Ok(());
+    }
+    // Every other channel of the part is empty: each is the first of its pair.
+    let mut tiles = whole.q.clone();
+    unpaired.iter().for_each(|&channel| odd::take_out(&mut tiles, channel));
+    let tiles = Shared::new(whole.with(tiles));
+    let others = Rc::new(std::mem::take(&mut parts));
+    let part = Shared::new(whole.with(odd::part(&whole.q, &unpaired, 2)));
+    let own = Part {
+        form: Box::new(Tiled::new(&part, weight)?),
+        shape: part.y.shape.clone(),
+        channels: unpaired,
+        step: 2,
+        gathers: false,
+    };
+    tiled_forms(c, [&whole, &tiles], weight, [others, Rc::new(vec![own])], forms)
+}
+
+/// Whether some channels of a layer may have operators of their own.
+fn separable(c: &Context<'_>, layer: &Layer) -> bool {
+    c.role == Role::Alone && !layer.learns
+}
+
+/// Folds the zero point into the biases and takes the channels out that the fast kernels do not hold; they come back as a part on a
+/// plain kernel. `None` if the layer as a whole stays on one.
+fn odd_parts(
+    c: &Context<'_>,
+    layer: &mut Layer,
+    kind: plain::Kind,
+    forms: &mut Forms,
+) -> Lowering<Option<Vec<Part>>> {
+    let before = layer.q.clone();
+    let output = odd::Output { zp: layer.y.zp, clamp: layer.clamp() };
+    let odd = odd::fold(&mut layer.q, layer.x.zp, output);
+    let Some(first) = odd.first() else { return Ok(Some(Vec::new())) };
+    forms.obstacle = Some(format!("{} of {} channels: {}", odd.len(), layer.channels(), first.reason));
+    if !separable(c, layer) || odd.len() == layer.channels() {
+        return Ok(None);
+    }
+    let channels: Vec<usize> = odd.iter().map(|odd| odd.channel).collect();
+    channels.iter().for_each(|&channel| odd::take_out(&mut layer.q, channel));
+    let mut part = layer.with(odd::part(&before, &channels, 1));
+    let gathers = kind == plain::Kind::Depthwise;
+    if gathers {
+        part.input[3] = to_u16(channels.len(), "the channels")?;
+        part.x.shape = part.x.with_channels(channels.len());
+    }
+    let shape = part.y.shape.clone();
+    let form = Box::new(PlainForm::of_layer(&part, kind)?);
+    Ok(Some(vec![Part { form, shape, channels, step: 1, gathers }]))
+}
+
+/// The forms that hold a layer in tiles, or something in their place: of the `whole`, or of `tiles`, which have some channels less.
+/// `parts` are channels that none of them holds, and those that tiles do not.
+fn tiled_forms(
+    c: &Context<'_>,
+    [whole, tiles]: [&Shared; 2],
+    weight: &str,
+    [parts, of_tiles]: [Rc<Vec<Part>>; 2],
+    forms: &mut Forms,
+) -> Lowering {
+    if c.role == Role::Further
+        && let Some(shared) = WeightShared::conv(tiles, weight, &c.out.sharing.wholes, &c.out.sharing.blobs)?
+    {
+        forms.push(shared);
+        return Ok(());
+    }
+    let apart = |form: Box<dyn ConvForm>, parts: &Rc<Vec<Part>>| -> Box<dyn ConvForm> {
+        if parts.is_empty() {
+            form
+        } else {
+            Box::new(Apart { form, parts: Rc::clone(parts), y: whole.y.clone(), x: whole.x.clone() })
+        }
+    };
+    let of_tiles = |form: Box<dyn ConvForm>| apart(apart(form, &of_tiles), &parts);
+    let of_whole = |form: Box<dyn ConvForm>| apart(form, &parts);
+    // Steps of learning and further networks find weights that lie one by one: none that are packed, coded or transformed.
+    let alone = c.role == Role::Alone;
+    let fixed = alone && !whole.learns;
+    // A single pixel meets each weight once: unpacking them takes longer than the rest.
+    let may_pack = fixed && (c.prefer != Prefer::Speed || !whole.one_row());
+    match if may_pack { PackedTiles::new(tiles)? } else { None } {
+        Some(packed) => forms.forms.push(of_tiles(Box::new(packed))),
+        None => {
+            forms.forms.push(of_tiles(Box::new(Tiled::new(tiles, weight)?)));
+            if fixed && let Some(narrow) = SingleMultiply::new(tiles, false)? {
+                forms.forms.push(of_tiles(Box::new(narrow)));
+            }
+            // Twice the flash: what `speed` alone pays.
+            if fixed
+                && c.prefer == Prefer::Speed
+                && let Some(wide) = SingleMultiply::new(whole, true)?
+            {
+                forms.forms.push(of_whole(Box::new(wide)));
+            }
+        }
+    }
+    if alone {
+        forms.density = sparse::density(whole);
+        for form in Sparse::all(whole, whole.learns) {
+            forms.sparse.push((forms.forms.len(), form.name()));
+            forms.forms.push(of_whole(Box::new(form)));
+        }
+    }
+    if fixed
+        && c.prefer == Prefer::Speed
+        && let Some(winograd) = Winograd::new(whole)
+    {
+        forms.forms.push(of_whole(Box::new(winograd)));
+    }
+    // Ten times the instructions: what `flash` alone pays.
+    if fixed
+        && c.prefer == Prefer::Flash
+        && let Some(coded) = Huffman::new(whole)?
+    {
+        forms.forms.push(of_whole(Box::new(coded)));
+    }
+    Ok(())
+}
+
+/// The forms of an int8 depthwise convolution, the plain one aside.
+fn depthwise_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &mut Forms) -> Lowering {
+    if !c.arrange || !request.is_i8() {
+        return Ok(());
+    }
+    if request.y.channels(0) != usize::from(input[3]) {
+        forms.obstacle = Some("several output channels for each input channel".into());
+        return Ok(());
+    }
+    if request.window.dilation != [1, 1] {
+        forms.obstacle = Some("the kernel is dilated".into());
+        return Ok(());
+    }
+    let mut layer = request.layer(c, input)?;
+    let taps = usize::from(request.window.kernel[0]) * usize::from(request.window.kernel[1]);
+    if layer.q.weights.len() != taps * layer.channels() {
+        return Ok(());
+    }
+    let parts = odd_parts(c, &mut layer, plain::Kind::Depthwise, forms)?;
+    let Some(parts) = parts.map(Rc::new) else { return Ok(()) };
+    let layer = Shared::new(layer);
+    let weight = &c.graph.value(request.parameters[0]).name;
+    if c.role == Role::Further {
+        forms.push_some(WeightShared::depthwise(
+            &layer,
+            weight,
+            &c.out.sharing.wholes,
+            &c.out.sharing.blobs,
+        )?);
+        if !forms.forms.is_empty() {
+            return Ok(());
+        }
+    }
+    let single =
+        if c.role == Role::Alone && !layer.learns { ChannelPlanar::single_multiply(&layer) } else { None };
+    for form in [Some(ChannelPlanar::new(&layer, weight)), single].into_iter().flatten() {
+        let form: Box<dyn ConvForm> = Box::new(form);
+        let (x, y) = (layer.x.clone(), layer.y.clone());
+        forms.forms.push(if parts.is_empty() {
+            form
+        } else {
+            Box::new(Apart { form, parts: Rc::clone(&parts), x, y })
+        });
+    }
+    Ok(())
+}
+
+/// Appends a layer to the draft.
+fn step(c: &mut Context<'_>, x: &Tensor, y: &Tensor, forms: Forms) {
+    let node = c.node;
+    let Forms { forms, sparse, density, obstacle } = forms;
+    let conv = Conv {
+        name: node.map(|n| n.name.clone()).unwrap_or_default(),
+        operator: node.map(|n| n.op.name().to_string()).unwrap_or_default(),
+        x: x.clone(),
+        y: y.clone(),
+        origin: None,
+        before: [c.out.buffers.len(), c.out.blobs.len()],
+        forms,
+        sparse,
+        density,
+        obstacle,
+    };
+    c.out.steps.push(Step::Conv(conv));
+}

@@ -1,0 +1,231 @@
+//! The result of lowering: device operators with buffers in place of addresses.
+
+use offshoot::format::codec::Record;
+use offshoot::format::record;
+use offshoot::graph::cost::Lag;
+use offshoot_ir::ValueId;
+use serde::Serialize;
+
+use crate::blobs::Blobs;
+
+/// Index of a buffer in [`Lowered::buffers`].
+pub type Buffer = usize;
+
+/// A tensor in the arena.
+#[derive(Clone, Debug)]
+pub(crate) struct Tensor {
+    pub(crate) buffer: Buffer,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: record::DType,
+    /// Scale and zero point of int8, else (0, 0).
+    pub(crate) scale: f32,
+    pub(crate) zp: i8,
+}
+
+impl Tensor {
+    pub(crate) fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub(crate) fn is_i8(&self) -> bool {
+        self.dtype == record::DType::I8
+    }
+
+    pub(crate) fn same_numbers(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.scale == other.scale && self.zp == other.zp
+    }
+
+    /// The shape with so many channels.
+    pub(crate) fn with_channels(&self, channels: usize) -> Vec<usize> {
+        let mut shape = self.shape.clone();
+        if let Some(last) = shape.last_mut() {
+            *last = channels;
+        }
+        shape
+    }
+
+    /// Extent of the last axis; `empty` for a scalar.
+    pub(crate) fn channels(&self, empty: usize) -> usize {
+        *self.shape.last().unwrap_or(&empty)
+    }
+}
+
+/// A device operator; addresses in the record are relative to the buffers.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Name of the node it came from.
+    pub name: String,
+    /// The record.
+    pub record: Record,
+    /// Buffers behind `src` / `a`, and behind `b`.
+    pub reads: [Option<Buffer>; 2],
+    /// Buffer behind `dst`.
+    pub write: Buffer,
+    /// Buffers read that the output may overwrite in place.
+    pub in_place: Vec<Buffer>,
+    /// How far the output may lie over the first buffer read, beyond that.
+    pub overlap: Lag,
+    /// Memory it needs while it runs.
+    pub scratch: Option<Buffer>,
+    /// Memory that it keeps from one run to the next.
+    pub kept: Option<Buffer>,
+    /// Buffers that are kept until it has run, for what learns behind it.
+    pub keeps: Vec<Buffer>,
+    /// IR value that it completes.
+    pub origin: Option<ValueId>,
+    /// Scale of an int8 output, else 0.
+    pub scale: f32,
+    /// Zero point of an int8 output, else 0.
+    pub zero_point: i8,
+    /// Multiply-accumulates.
+    pub macs: u64,
+    /// Number of weights.
+    pub weights: u64,
+    /// What sparse storage makes of them, or would.
+    pub sparse: Option<SparseReport>,
+    /// Encoded members and their kinds, of a stage.
+    pub members: Option<(Vec<u8>, Vec<&'static str>)>,
+}
+
+impl Operator {
+    /// An operator without weights, scratch or origin.
+    pub(crate) fn new(
+        name: &str,
+        record: Record,
+        reads: [Option<&Tensor>; 2],
+        y: &Tensor,
+        in_place: &[&Tensor],
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            record,
+            reads: reads.map(|t| t.map(|t| t.buffer)),
+            write: y.buffer,
+            in_place: in_place.iter().map(|t| t.buffer).collect(),
+            overlap: Lag::Apart,
+            scratch: None,
+            kept: None,
+            keeps: Vec::new(),
+            origin: None,
+            scale: y.scale,
+            zero_point: y.zp,
+            macs: 0,
+            weights: 0,
+            sparse: None,
+            members: None,
+        }
+    }
+
+    /// The same operator with its buffers renumbered.
+    pub(crate) fn renumbered(&self, of: &[Buffer]) -> Self {
+        let all = |buffers: &[Buffer]| buffers.iter().map(|&b| of[b]).collect();
+        Self {
+            reads: self.reads.map(|b| b.map(|b| of[b])),
+            write: of[self.write],
+            in_place: all(&self.in_place),
+            scratch: self.scratch.map(|b| of[b]),
+            kept: self.kept.map(|b| of[b]),
+            keeps: all(&self.keeps),
+            ..self.clone()
+        }
+    }
+}
+
+/// A node that runs in float32 although its output is int8.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fallback {
+    /// ONNX name of the node.
+    pub node: String,
+    /// IR name of the operator.
+    pub operator: String,
+    /// Why there is no int8 form.
+    pub reason: String,
+}
+
+/// An int8 operator, or some of its channels, on a plain kernel: slower than the tiled ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlainKernel {
+    /// ONNX name of the node.
+    pub node: String,
+    /// Output channels on the plain kernel, and all.
+    pub channels: [usize; 2],
+    /// Why.
+    pub reason: String,
+}
+
+/// What sparse storage makes of a layer, or would.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct SparseReport {
+    /// `bytes`, `nibbles` or `blocks` ([`offshoot::format::sparse::Form`]): the best of them for what is preferred. Of a
+    /// recurrent layer the form of the input's weights and that of the state's, each of which may be `dense`
+    /// ([`crate::sparse_forms`]).
+    pub form: &'static str,
+    /// Whether the layer is stored so.
+    pub chosen: bool,
+    /// Share of weights that are not zero.
+    pub density: f64,
+    /// Bytes of weights, counts and steps.
+    pub weights_bytes: u64,
+    /// Bytes of weights as a dense layer.
+    pub dense_weights_bytes: u64,
+    /// Estimated instructions of a run.
+    pub instructions_estimated: u64,
+    /// Those of a dense layer.
+    pub dense_instructions_estimated: u64,
+}
+
+impl SparseReport {
+    /// A sentence for people.
+    pub fn sentence(&self) -> String {
+        let verb = if self.chosen { "sparse" } else { "kept dense: sparse" };
+        let ratio = |a: u64, b: u64| 100.0 * a as f64 / b.max(1) as f64;
+        format!(
+            "{:.1} % of the weights are not zero; {verb} ({}) {} of {} bytes ({:.0} %), about {} of {} instructions ({:.0} %)",
+            100.0 * self.density,
+            self.form,
+            self.weights_bytes,
+            self.dense_weights_bytes,
+            ratio(self.weights_bytes, self.dense_weights_bytes),
+            self.instructions_estimated,
+            self.dense_instructions_estimated,
+            ratio(self.instructions_estimated, self.dense_instructions_estimated),
+        )
+    }
+}
+
+/// The lowered graph.
+#[derive(Clone, Debug, Default)]
+pub struct Lowered {
+    /// Bytes of each buffer.
+    pub buffers: Vec<u32>,
+    /// Operators in graph order.
+    pub operators: Vec<Operator>,
+    /// Constants.
+    pub blobs: Blobs,
+    /// Buffers of the graph's inputs.
+    pub inputs: Vec<Buffer>,
+    /// Buffers of the graph's outputs.
+    pub outputs: Vec<Buffer>,
+    /// Nodes that run in float32.
+    pub fallbacks: Vec<Fallback>,
+    /// int8 operators on plain kernels.
+    pub plain: Vec<PlainKernel>,
+    /// Instructions of a run that its convolutions take, estimated.
+    pub instructions_estimated: u64,
+    /// Bytes of weights in the blobs, each blob counted once.
+    pub weights_bytes: u64,
+    /// Bytes of biases, likewise.
+    pub bias_bytes: u64,
+}
+
+impl Lowered {
+    /// Adds a blob and gives its offset; `account` is how many bytes of it are weights and biases.
+    pub(crate) fn add_blob(&mut self, blob: Vec<u8>, account: [usize; 2]) -> u32 {
+        let (offset, new) = self.blobs.add(blob);
+        if new {
+            self.weights_bytes += account[0] as u64;
+            self.bias_bytes += account[1] as u64;
+        }
+        offset
+    }
+}

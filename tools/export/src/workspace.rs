@@ -1,0 +1,138 @@
+//! How much workspace operators get: as much as the memory plan of the whole has room for.
+//!
+//! Weights that lie unpacked and inputs that are gathered for several pixels at once save instructions; every guess at how much is
+//! planned, and the most that costs no more arena than what is preferred allows is taken.
+
+use offshoot_plan::Plan;
+
+use crate::draft::{Criteria, Draft};
+use crate::error::Result;
+use crate::forms::Workspace;
+use crate::forms::weight_shared::Wholes;
+use crate::lowered::{Lowered, Operator};
+use crate::{CompileOptions, Prefer, learning, write};
+use offshoot::format::codec::Record;
+
+/// Bytes of unpacked weight tiles that an operator may hold at once, most first: with more, inputs are gathered less often.
+const TILES: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
+
+/// Pairs of pixels or tiles of a strip for which it may take more arena: weights are read once for so many.
+const FEW_PAIRS: [usize; 3] = [8, 4, 2];
+
+/// Tries workspaces on one draft.
+struct Fitting<'f> {
+    draft: &'f Draft,
+    options: &'f CompileOptions,
+}
+
+/// A workspace with the plan that it leads to.
+struct Tried {
+    workspace: Workspace,
+    plan: Plan,
+    /// Whether an operator unpacks weights.
+    unpacks: bool,
+}
+
+impl Tried {
+    fn arena(&self) -> u64 {
+        self.plan.arena_bytes.into()
+    }
+}
+
+/// Operators and their plan, and the weights that further networks may share.
+///
+/// Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. With [`Prefer::Speed`] they
+/// are wider whatever that costs; then, where tensors are small, of a few pairs for a seventh more arena at most, and of many
+/// where that costs nothing. Unpacked weight tiles are the most that make the arena no more than a twentieth larger (with
+/// [`Prefer::Speed`]: the most).
+pub(crate) fn fit(draft: &Draft, options: &CompileOptions) -> Result<(Lowered, Plan, Wholes)> {
+    let fitting = Fitting { draft, options };
+    let tried = fitting.most_tiles(fitting.widest_strip()?)?;
+    let (lowered, wholes) = fitting.settle(&tried.workspace, true)?;
+    Ok((lowered, tried.plan, wholes))
+}
+
+impl Fitting<'_> {
+    fn settle(&self, workspace: &Workspace, with_blobs: bool) -> Result<(Lowered, Wholes)> {
+        let criteria = Criteria { prefer: self.options.prefer, core: self.options.core };
+        let (mut lowered, wholes) = self.draft.settle(criteria, workspace, with_blobs)?;
+        if let Some(wish) = &self.options.learning {
+            learning::keep_blocks(wish, &mut lowered)?;
+        }
+        Ok((lowered, wholes))
+    }
+
+    fn attempt(&self, tiles: usize, strip: usize, pairs: usize) -> Result<Tried> {
+        let prefer = self.options.prefer;
+        let workspace = Workspace {
+            tiles,
+            strip,
+            pairs,
+            widest: if prefer == Prefer::Speed { self.draft.widest } else { 0 },
+            band: match prefer {
+                Prefer::Speed => 4096,
+                Prefer::Balanced | Prefer::Flash => 1024,
+                Prefer::Ram => 256,
+            },
+            copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
+        };
+        let lowered = self.settle(&workspace, false)?.0;
+        let plan = offshoot_plan::plan(&write::problem(&lowered), &self.options.plan)?;
+        let unpacks = |op: &Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvNested(_));
+        Ok(Tried { workspace, plan, unpacks: lowered.operators.iter().any(unpacks) })
+    }
+
+    /// The most arena that may be taken where `wanted` would be accepted.
+    fn allowed(&self, wanted: u64) -> u64 {
+        self.options.max_arena.map_or(wanted, |limit| wanted.min(limit))
+    }
+
+    fn widest_strip(&self) -> Result<Tried> {
+        let (least_tiles, speed) = (TILES[TILES.len() - 1], self.options.prefer == Prefer::Speed);
+        let smallest = self.attempt(least_tiles, 0, 0)?;
+        let wider: &[usize] = match self.options.prefer {
+            Prefer::Speed => &[3072],
+            Prefer::Balanced | Prefer::Flash => &[512, 256],
+            Prefer::Ram => &[],
+        };
+        let least = smallest.arena();
+        let allowed = self.allowed(if speed { u64::MAX } else { least + least / 128 });
+        for &strip in wider {
+            let made = self.attempt(least_tiles, strip, 0)?;
+            if made.arena() <= allowed {
+                return if speed { self.most_pairs(made) } else { Ok(made) };
+            }
+        }
+        Ok(smallest)
+    }
+
+    fn most_pairs(&self, mut best: Tried) -> Result<Tried> {
+        let Workspace { tiles, strip, .. } = best.workspace;
+        let allowed = self.allowed(best.arena() + best.arena() / 7);
+        for few in FEW_PAIRS {
+            let made = self.attempt(tiles, strip, few)?;
+            if made.arena() <= allowed {
+                best = made;
+                break;
+            }
+        }
+        let made = self.attempt(tiles, strip, usize::MAX)?;
+        Ok(if made.arena() <= best.arena() { made } else { best })
+    }
+
+    fn most_tiles(&self, best: Tried) -> Result<Tried> {
+        if !best.unpacks {
+            return Ok(best);
+        }
+        let Workspace { strip, pairs, .. } = best.workspace;
+        let speed = self.options.prefer == Prefer::Speed;
+        let allowed = self.allowed(if speed { u64::MAX } else { best.arena() + best.arena() / 20 });
+        for &tiles in &TILES[..TILES.len() - 1] {
+            let made = self.attempt(tiles, strip, pairs)?;
+            if made.arena() <= allowed {
+                return Ok(made);
+            }
+        }
+        Ok(best)
+    }
+}
