@@ -22,10 +22,11 @@ use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
     Answer, CodesRepr, Format, HeadKind, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
 };
+use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{Record, Tag};
 use offshoot::format::requires;
 use offshoot::learn::{Rule, Schedule};
-use offshoot::trace::{Observer, OpInfo};
+use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Error, Model};
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::{self, AlignedBytes};
@@ -233,13 +234,49 @@ fn every_record() -> Vec<u8> {
     builder::with_records(builder::every_record()).build()
 }
 
-/// The checksums of what every operator gives, network by network, on inputs made by a rule.
+/// A file of two networks on one blob section: the operators of `every_record`, one half each.
+fn two_networks() -> Vec<u8> {
+    let mut records = builder::every_record();
+    let second = records.split_off(records.len() / 2);
+    let [first, second] = [records, second].map(|records| builder::with_records(records).build());
+    let parts = |file: &[u8]| {
+        let header = HeaderView::new_checked(file).unwrap().parse().unwrap();
+        let graph = file[HEADER_LEN..HEADER_LEN + header.graph_len as usize].to_vec();
+        (header, graph, file[header.blob_start() as usize..].to_vec())
+    };
+    let ((mut header, mut graph, blobs), (other, further, _)) = (parts(&first), parts(&second));
+    let Header { arena_bytes, arena_lower_bound, source_hash, .. } = other;
+    let head = NestedHead { len: further.len() as u32, arena_bytes, arena_lower_bound, source_hash };
+    let mut buffer = [0; 64];
+    let n = codec::encode(&head, &mut buffer).unwrap();
+    graph.push(1);
+    graph.extend_from_slice(&buffer[..n]);
+    graph.extend(further);
+    header.requires |= requires::NESTED;
+    header.graph_len = graph.len() as u32;
+    header.file_len = header.blob_start() as u32 + blobs.len() as u32;
+    let mut file = [header.emit().to_vec(), graph].concat();
+    file.resize(header.blob_start() as usize, 0);
+    file.extend(blobs);
+    seal(&mut file).unwrap();
+    file
+}
+
+/// The checksums of what every operator gives, network by network, on inputs made by a rule, and of what is learned on them.
 fn digests(bytes: &[u8]) -> String {
     struct Digests(String);
     impl Observer for Digests {
         fn after(&mut self, op: OpInfo, output: &[u8]) {
             let sum = Crc32::new().update(output).finish();
             writeln!(self.0, "{} {} {sum:08x}", op.index, op.tag.name()).unwrap();
+        }
+    }
+    // Read as float32, all are positive and below one; as int8, of both signs.
+    fn fill(engine: &mut Engine<'_, '_>) {
+        for i in 0..engine.model().input_count() {
+            for (j, byte) in engine.input_mut(i).unwrap().iter_mut().enumerate() {
+                *byte = if j % 4 == 3 { 0x30 + (j / 4 % 15) as u8 } else { (j as u8).wrapping_mul(37) };
+            }
         }
     }
     let file = AlignedBytes::copy_of(bytes);
@@ -250,17 +287,23 @@ fn digests(bytes: &[u8]) -> String {
         let model = first.network(network).unwrap();
         let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
         let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
-        for i in 0..model.input_count() {
-            // Read as float32, all are positive and below one; as int8, of both signs.
-            for (j, byte) in engine.input_mut(i).unwrap().iter_mut().enumerate() {
-                *byte = if j % 4 == 3 { 0x30 + (j / 4 % 15) as u8 } else { (j as u8).wrapping_mul(37) };
-            }
-        }
+        fill(&mut engine);
         engine.run(&mut digests).unwrap();
         for i in 0..model.output_count() {
             let hex: String = engine.output(i).unwrap().iter().take(64).map(|b| format!("{b:02x}")).collect();
             writeln!(digests.0, "output {i} {hex}").unwrap();
         }
+    }
+    if let Some(bytes) = first.train_arena_bytes() {
+        let mut arena = AlignedBytes::zeroed(bytes as usize);
+        let mut engine = Engine::learning(first, arena.as_mut_slice()).unwrap();
+        for label in [1, 0, 1, 2] {
+            fill(&mut engine);
+            engine.run(&mut NoObserver).unwrap();
+            engine.learn(label).unwrap();
+        }
+        let sum = Crc32::new().update(engine.learned().unwrap()).finish();
+        writeln!(digests.0, "learned {sum:08x}").unwrap();
     }
     digests.0
 }
@@ -269,6 +312,7 @@ fn digests(bytes: &[u8]) -> String {
 fn current_files() -> Vec<(&'static str, Vec<u8>)> {
     vec![
         ("every_record", every_record()),
+        ("two_networks", two_networks()),
         ("vibration_int8", compiled("vibration", Precision::Int8, None)),
         ("vibration_f32", compiled("vibration", Precision::F32, None)),
         ("vibration_learns", compiled("vibration", Precision::Int8, Some("rate = 0.1\nweights = \"int16\""))),
