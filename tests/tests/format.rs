@@ -14,6 +14,7 @@ mod builder;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
@@ -28,10 +29,11 @@ use offshoot::format::requires;
 use offshoot::learn::{Rule, Schedule};
 use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Error, Model};
-use offshoot_cli::commands::compile::{self, Precision};
+use offshoot_cli::commands::compile::{self, Precision, Prefer};
 use offshoot_cli::files::{self, AlignedBytes};
 use offshoot_cli::ui::Ui;
-use offshoot_tests::root;
+use offshoot_ir::Data;
+use offshoot_tests::{Numbers, root};
 use serde_json::{Value, json};
 
 /// A record: its offset in the file, its name, its fields.
@@ -158,8 +160,12 @@ impl<'b> Listing<'b> {
 
 /// Runs the second reader over files; `None` without Python.
 fn read_by_python(paths: &[PathBuf]) -> Option<std::process::Output> {
-    let output = Command::new("python3").arg(root().join("tests/format_reader.py")).args(paths).output();
-    match output {
+    python("format_reader.py", paths)
+}
+
+/// Runs a program of `tests`; `None` without Python.
+fn python(program: &str, paths: &[PathBuf]) -> Option<std::process::Output> {
+    match Command::new("python3").arg(root().join("tests").join(program)).args(paths).output() {
         Ok(output) => Some(output),
         Err(error) => {
             offshoot_tests::skip(format_args!("the second reader of the format: python3: {error}"));
@@ -213,9 +219,22 @@ const UI: Ui = Ui { json: true };
 
 /// Compiles a shipped model.
 fn compiled(name: &str, precision: Precision, plan: Option<&str>) -> Vec<u8> {
+    compiled_for(name, precision, plan, Prefer::Balanced, false)
+}
+
+/// The same, in the forms that are preferred; `thin` leaves one weight of eight.
+fn compiled_for(name: &str, precision: Precision, plan: Option<&str>, prefer: Prefer, thin: bool) -> Vec<u8> {
     let folder = root().join("models").join(name);
     let onnx = std::fs::read(folder.join("model.onnx")).unwrap();
-    let (graph, _) = files::optimise(offshoot_import::import_bytes(&onnx, name).unwrap()).unwrap();
+    let (mut graph, _) = files::optimise(offshoot_import::import_bytes(&onnx, name).unwrap()).unwrap();
+    if thin {
+        let mut numbers = Numbers(7);
+        for value in graph.values.iter_mut().filter(|v| v.len() > 256) {
+            if let Some(Data::F32(weights)) = value.data.as_mut().map(Arc::make_mut) {
+                weights.iter_mut().filter(|_| numbers.below(8) > 0).for_each(|w| *w = 0.0);
+            }
+        }
+    }
     let calibration = offshoot_data::npy::read(&folder.join("calibration_x.npy")).unwrap();
     let samples = compile::calibration(&graph, std::slice::from_ref(&calibration), &["x".into()]).unwrap();
     let samples = if precision == Precision::F32 { Vec::new() } else { samples };
@@ -225,7 +244,7 @@ fn compiled(name: &str, precision: Precision, plan: Option<&str>) -> Vec<u8> {
         std::fs::write(&path, plan).unwrap();
         path
     });
-    let args = compile::Args { precision: Some(precision), learn, ..compile::Args::default() };
+    let args = compile::Args { precision: Some(precision), learn, prefer, ..compile::Args::default() };
     compile::make(&UI, graph, &samples, &args, None).unwrap().compiled.bytes
 }
 
@@ -429,6 +448,9 @@ fn the_second_reader_lists_what_the_runtime_decodes() {
             }
         }
     }
+    // Operators that are younger than the fixtures too.
+    check("every record", &every_record());
+    check("two networks", &two_networks());
     for path in fixtures(VERSION) {
         check(&path.display().to_string(), &std::fs::read(&path).unwrap());
     }
@@ -438,6 +460,65 @@ fn the_second_reader_lists_what_the_runtime_decodes() {
     println!("{listed} records of {} kinds are listed alike", kinds.len());
     let missing: Vec<&Tag> = Tag::ALL.iter().filter(|tag| !kinds.contains(&format!("{tag:?}"))).collect();
     assert!(missing.is_empty(), "in no file: {missing:?}");
+}
+
+/// Weights of every form, unpacked as the page says, give the output of each int8 convolution and fully connected layer.
+#[test]
+fn weights_lie_as_the_page_says() {
+    use Precision::{Int2, Int4, Int8};
+    use Prefer::{Balanced, Flash, Ram, Speed};
+    let folder = tempfile::tempdir().unwrap();
+    let [model, trace] = ["model.off", "trace.json"].map(|name| folder.path().join(name));
+    let mut forms = std::collections::BTreeSet::new();
+    let mut check = |name: &str, bytes: Vec<u8>| {
+        let outputs = traced(&bytes);
+        std::fs::write(&model, bytes).unwrap();
+        std::fs::write(&trace, serde_json::to_vec(&outputs).unwrap()).unwrap();
+        let output = python("format_weights.py", &[model.clone(), trace.clone()])?;
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        forms.extend(String::from_utf8(output.stdout).unwrap().lines().map(String::from));
+        Some(())
+    };
+    if check("every record", every_record()).is_none() {
+        return;
+    }
+    for (name, precision, prefer, thin) in [
+        ("glyphs", Int8, Balanced, false),
+        ("glyphs", Int8, Speed, false),
+        ("glyphs", Int4, Flash, false),
+        ("glyphs", Int8, Flash, true),
+        ("vibration", Int8, Ram, false),
+        ("vibration", Int8, Flash, false),
+        ("vibration", Int2, Flash, false),
+        ("vibration", Int8, Speed, true),
+        ("tones", Int8, Speed, false),
+        ("tones", Int8, Flash, true),
+    ] {
+        check(name, compiled_for(name, precision, None, prefer, thin));
+    }
+    println!("{forms:?}");
+    assert!(forms.len() >= 17, "{forms:?}");
+}
+
+/// The input of a model with one, drawn, and the output of each of its operators.
+fn traced(bytes: &[u8]) -> Value {
+    struct Outputs(Vec<Vec<u8>>);
+    impl Observer for Outputs {
+        fn after(&mut self, _: OpInfo, output: &[u8]) {
+            self.0.push(output.to_vec());
+        }
+    }
+    let file = AlignedBytes::copy_of(bytes);
+    let model = Model::open(file.as_slice()).unwrap();
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
+    let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
+    let mut numbers = Numbers(5);
+    let input = engine.input_mut(0).unwrap();
+    input.iter_mut().for_each(|byte| *byte = numbers.byte() as u8);
+    let input = input.to_vec();
+    let mut outputs = Outputs(Vec::new());
+    engine.run(&mut outputs).unwrap();
+    json!({ "input": input, "outputs": outputs.0 })
 }
 
 #[test]
