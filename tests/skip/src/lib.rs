@@ -37,7 +37,7 @@ pub fn data_folder() -> PathBuf {
 }
 
 /// `relative` in the folder of public data sets; if it is absent, the test is skipped.
-pub fn data(relative: impl AsRef<Path>) -> Option<PathBuf> {
+pub fn data(relative: &str) -> Option<PathBuf> {
     let path = data_folder().join(relative);
     if path.exists() {
         return Some(path);

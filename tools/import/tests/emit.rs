@@ -46,7 +46,7 @@ fn shipped_networks() {
 #[test]
 fn public_networks() {
     for name in ["ad", "kws", "ic", "vww", "sww"] {
-        let Some(path) = offshoot_skip::data(format!("mlperf_tiny/{name}_f32.onnx")) else { return };
+        let Some(path) = offshoot_skip::data(&format!("mlperf_tiny/{name}_f32.onnx")) else { return };
         let graph = import(&path).unwrap();
         round_trip(name, &graph);
         round_trip(name, &lossless(graph).unwrap().0);

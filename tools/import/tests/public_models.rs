@@ -7,7 +7,7 @@ use offshoot_ir::{DType, Op};
 const MODELS: [&str; 5] = ["ad", "kws", "ic", "vww", "sww"];
 
 fn model(name: &str) -> Option<PathBuf> {
-    offshoot_skip::data(format!("mlperf_tiny/{name}"))
+    offshoot_skip::data(&format!("mlperf_tiny/{name}"))
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn samples(graph: &Graph, count: usize) -> ArrayD<f32> {
 #[test]
 fn all_are_run_and_trained() {
     for name in ["ad", "kws", "ic", "vww", "sww"] {
-        let Some(path) = offshoot_skip::data(format!("mlperf_tiny/{name}_f32.onnx")) else { return };
+        let Some(path) = offshoot_skip::data(&format!("mlperf_tiny/{name}_f32.onnx")) else { return };
         let imported = offshoot_import::import(&path).unwrap();
         let folded = lossless(imported.clone()).unwrap().0;
         for graph in [imported, folded] {
