@@ -11,7 +11,11 @@ cd "$(dirname "$0")/.."
 . scripts/toolchain.sh
 target=aarch64-unknown-linux-gnu
 if [ "${1:-}" = --check ]; then
-    [ "$(core_source "$target")" = none ] && { echo "skipped: aarch64: rustup target add $target"; exit 0; }
+    if [ "$(core_source "$target")" = none ]; then
+        echo "skipped: aarch64: rustup target add $target"
+        echo "scripts/aarch64.sh: no library for aarch64 (rustup target add $target)" >>"${OFFSHOOT_SKIPPED:-/dev/null}"
+        exit 0
+    fi
     eval "$(toolchain_env "$target")"
     # Away from the other builds: the compiler may be another.
     # shellcheck disable=SC2086  # empty where the library is prebuilt

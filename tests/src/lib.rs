@@ -2,6 +2,8 @@
 
 pub mod int8;
 
+pub use offshoot_skip::{data, data_folder, skip, skip_emulated};
+
 use std::path::PathBuf;
 
 use offshoot_target::{Device, Target};
@@ -9,28 +11,6 @@ use offshoot_target::{Device, Target};
 /// The repository's root.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// `relative` in the folder of public data sets: `$OFFSHOOT_DATA`, else `../shared/data` beside the repository.
-/// Prints what is skipped and returns `None` if it is absent.
-pub fn data(relative: &str) -> Option<PathBuf> {
-    let folder =
-        std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from);
-    let path = folder.join(relative);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is absent (set OFFSHOOT_DATA to the folder of public data sets)", path.display());
-    None
-}
-
-/// Whether emulated boards are left out (`OFFSHOOT_SKIP_EMULATED=1`); says so.
-pub fn skip_emulated() -> bool {
-    let skip = std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1");
-    if skip {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
-    }
-    skip
 }
 
 /// An emulated board, such as `qemu:cortex-m4`.

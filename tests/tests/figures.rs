@@ -18,7 +18,7 @@ fn no_figure_grows_against_the_committed_ones() {
     let mut measured = Figures::default();
     for network in networks::all() {
         let Some(source) = network.find(&data_folder()) else {
-            println!("skipped: {} is absent", network.path(&data_folder()).display());
+            offshoot_tests::skip(format_args!("{} is absent", network.path(&data_folder()).display()));
             continue;
         };
         for prefer in [Prefer::Balanced, Prefer::Speed] {

@@ -142,8 +142,7 @@ fn a_board_without_room_for_learning_says_so() {
 /// Channels that are no multiples of four, windows cut off on all sides, rasters of several sizes, a part that learns.
 #[test]
 fn odd_shapes_learn_the_same_bits() {
-    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    if offshoot_tests::skip_emulated() {
         return;
     }
     let folder = root().join("models/glyphs");
@@ -248,8 +247,7 @@ fn activation_memory_stays_near_that_of_inference() {
 /// more memory than the plan says, and a step within a bound.
 #[test]
 fn public_networks_learn_the_same_bits_in_planned_memory() {
-    if std::env::var_os("OFFSHOOT_SKIP_EMULATED").is_some_and(|v| v == "1") {
-        println!("skipped: emulated boards (OFFSHOOT_SKIP_EMULATED=1)");
+    if offshoot_tests::skip_emulated() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

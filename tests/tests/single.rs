@@ -27,7 +27,7 @@ fn one_model_takes_little_and_gives_the_bytes_of_the_host() {
     for (name, code, stack) in BOUNDS {
         let network = networks::all().into_iter().find(|n| n.name == name).unwrap();
         let Some(onnx) = network.find(&data_folder()) else {
-            println!("skipped: {} is absent", network.path(&data_folder()).display());
+            offshoot_tests::skip(format_args!("{} is absent", network.path(&data_folder()).display()));
             continue;
         };
         let off = network.compile(&onnx, Prefer::Balanced).unwrap();

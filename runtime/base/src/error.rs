@@ -1,5 +1,7 @@
 //! What can be wrong with a file, a call or a message. Small enough for a device; the host adds the words.
 
+use crate::format::header::VERSION;
+
 /// Error of the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -97,7 +99,11 @@ impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NotOff => f.write_str("not an .off file"),
-            Self::Version(v) => write!(f, "format version {v} is not supported"),
+            Self::Version(v) => {
+                write!(f, "format version {v}, and this release reads version {VERSION} only: ")?;
+                let older = "compile the model again with this release";
+                f.write_str(if *v < VERSION { older } else { "use a newer release" })
+            }
             Self::Length => f.write_str("file is truncated or has trailing bytes"),
             Self::Checksum => f.write_str("checksum mismatch: the file is damaged"),
             Self::Alignment => f.write_str("buffer is not aligned to 16 bytes"),

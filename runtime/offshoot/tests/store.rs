@@ -3,6 +3,7 @@
 mod flash;
 
 use flash::{Fault, SimulatedFlash, Torn};
+use offshoot::store::nor_flash::NorFlash;
 use offshoot::store::{Error, Store};
 use proptest::prelude::*;
 
@@ -162,6 +163,29 @@ fn a_worn_page_does_not_hurt_what_is_there() {
     // Another try goes to other pages.
     store.save(MODEL, &[&new]).unwrap();
     assert_eq!(loaded(&mut flash, 60), Some(new));
+}
+
+/// Flash in which no header can be read is no store, and does not stay so for good: it can be made one.
+#[test]
+fn pages_that_cannot_be_read_are_made_a_store() {
+    let mut flash = SimulatedFlash::<4, 4, 64>::new(2);
+    let range = flash.range();
+    for page in 0..2 {
+        flash.cells().fill(0);
+        flash.cut_after(32, Torn::Unreadable, 3);
+        assert_eq!(NorFlash::erase(&mut flash, page * 64, (page + 1) * 64), Err(Fault::PowerLost));
+        assert!(flash.power_on());
+    }
+    assert_eq!(Store::open(&mut flash, range.clone()).unwrap_err(), Error::Flash(Fault::Unreadable));
+    let new = weights(1, 30);
+    // Power may go away while it is made one, too.
+    flash.cut_after(70, Torn::Unreadable, 5);
+    assert_eq!(Store::create(&mut flash, range.clone()).unwrap_err(), Error::Flash(Fault::PowerLost));
+    assert!(flash.power_on());
+    let mut store = Store::create(&mut flash, range).unwrap();
+    assert_eq!(store.generation(), None);
+    assert_eq!(store.save(MODEL, &[&new]), Ok(1));
+    assert_eq!(loaded(&mut flash, 30), Some(new));
 }
 
 #[test]

@@ -119,12 +119,25 @@ impl<F: NorFlash> Store<F> {
     /// Finds the newest whole record in this range of flash (addresses in bytes, whole pages). Writes nothing.
     ///
     /// # Errors
-    /// [`Error::Geometry`]; [`Error::Flash`] if no page can be read.
+    /// [`Error::Geometry`]; [`Error::Flash`] if no page can be read. No cut of a save or reset leaves all pages unreadable, but flash with
+    /// error correction may begin so: [`Store::create`] is the way out, once the flash itself is known to work.
     pub fn open(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
         let ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
         let mut store = Self { ring, current: None, newest: 0, failures: 0 };
         store.current = store.find()?;
         Ok(store)
+    }
+
+    /// Erases this range of flash and gives the empty store on it, whatever the pages hold, and whether or not they can be read.
+    ///
+    /// # Errors
+    /// [`Error::Geometry`] with nothing erased; [`Error::Flash`].
+    pub fn create(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
+        let mut ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
+        for page in 0..ring.pages() {
+            ring.erase(page).map_err(Error::Flash)?;
+        }
+        Ok(Self { ring, current: None, newest: 0, failures: 0 })
     }
 
     /// Bytes of weights that fit: half of the pages, less one header.

@@ -365,7 +365,10 @@ impl core::fmt::Display for Failure {
         let (op, detail) = (self.operator, self.detail);
         match self.code {
             ErrorCode::NotOff => Error::NotOff.fmt(f),
-            ErrorCode::Version => write!(f, "format version {detail} is not supported"),
+            ErrorCode::Version => write!(
+                f,
+                "the firmware does not read format version {detail}: compile the model with the firmware's release"
+            ),
             ErrorCode::Length => Error::Length.fmt(f),
             ErrorCode::Checksum => Error::Checksum.fmt(f),
             ErrorCode::Alignment => Error::Alignment.fmt(f),

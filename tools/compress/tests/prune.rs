@@ -1,7 +1,5 @@
 //! Deleting groups of channels against masking them: the small graph and the big one with zeros give equal outputs.
 
-use std::path::PathBuf;
-
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::prune::{Groups, Split, masked, slice};
 use offshoot_ir::passes::lossless;
@@ -320,15 +318,7 @@ fn groups_that_must_stay_say_why_and_are_refused() {
 
 #[test]
 fn published_networks_lose_channels() {
-    let data = std::env::var_os("OFFSHOOT_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let folder = data.join("mlperf_tiny");
-    if !folder.is_dir() {
-        println!("skipped: no {}", folder.display());
-        return;
-    }
+    let Some(folder) = offshoot_skip::data("mlperf_tiny") else { return };
     for name in ["ic", "kws", "vww", "ad"] {
         let graph = offshoot_import::import(&folder.join(format!("{name}_f32.onnx"))).expect("imports");
         let (graph, _) = lossless(graph).expect("passes");

@@ -22,13 +22,7 @@ fn shipped_samples_are_what_the_generators_give() {
 
 #[test]
 fn archives_of_numpy_are_read() {
-    let data =
-        std::env::var_os("OFFSHOOT_DATA").map_or_else(|| workspace().join("../shared/data"), PathBuf::from);
-    let path = data.join("golden_operators/kws_layers.npz");
-    if !path.is_file() {
-        eprintln!("skipped: {} is not there", path.display());
-        return;
-    }
+    let Some(path) = offshoot_skip::data("golden_operators/kws_layers.npz") else { return };
     let layers = npz::read(&path).unwrap();
     assert!(
         layers

@@ -45,16 +45,8 @@ fn shipped_networks() {
 
 #[test]
 fn public_networks() {
-    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
     for name in ["ad", "kws", "ic", "vww", "sww"] {
-        let path = folder.join("mlperf_tiny").join(format!("{name}_f32.onnx"));
-        if !path.exists() {
-            println!("skipped: {} is absent (set OFFSHOOT_DATA)", path.display());
-            return;
-        }
+        let Some(path) = offshoot_skip::data(&format!("mlperf_tiny/{name}_f32.onnx")) else { return };
         let graph = import(&path).unwrap();
         round_trip(name, &graph);
         round_trip(name, &lossless(graph).unwrap().0);

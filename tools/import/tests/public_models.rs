@@ -7,16 +7,7 @@ use offshoot_ir::{DType, Op};
 const MODELS: [&str; 5] = ["ad", "kws", "ic", "vww", "sww"];
 
 fn model(name: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("OFFSHOOT_DATA").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
-        PathBuf::from,
-    );
-    let path = folder.join("mlperf_tiny").join(name);
-    if !path.exists() {
-        println!("skipped: {} is absent (set OFFSHOOT_DATA)", path.display());
-        return None;
-    }
-    Some(path)
+    offshoot_skip::data(&format!("mlperf_tiny/{name}"))
 }
 
 #[test]

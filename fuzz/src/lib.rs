@@ -1,0 +1,199 @@
+//! What the targets share: files in aligned memory, a mutator that keeps a file's container right, and what is done with a model.
+
+use offshoot::engine::Engine;
+use offshoot::format::header::{HEADER_LEN, seal};
+use offshoot::store::{RamFlash, Store};
+use offshoot::trace::NoObserver;
+use offshoot::{Error, Model};
+
+/// Bytes that begin at a multiple of 16.
+pub struct Aligned {
+    lines: Vec<u128>,
+    len: usize,
+}
+
+impl Aligned {
+    /// So many zeros.
+    pub fn zeroed(len: usize) -> Self {
+        Self { lines: vec![0; len.div_ceil(16)], len }
+    }
+
+    /// A copy.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut copy = Self::zeroed(bytes.len());
+        copy.as_mut_slice().copy_from_slice(bytes);
+        copy
+    }
+
+    /// The bytes.
+    pub fn as_slice(&self) -> &[u8] {
+        &bytemuck::cast_slice(&self.lines)[..self.len]
+    }
+
+    /// The bytes, to change.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+    }
+}
+
+/// Where the header says how long the file and its graph section are.
+const FILE_LEN: core::ops::Range<usize> = 8..12;
+const GRAPH_LEN: core::ops::Range<usize> = 24..28;
+
+/// Puts the length and the checksum of a file right.
+pub fn reseal(file: &mut [u8]) {
+    if file.len() >= HEADER_LEN {
+        let len = file.len() as u32;
+        file[FILE_LEN].copy_from_slice(&len.to_le_bytes());
+        // Without the magic there is nothing to seal.
+        let _ = seal(file);
+    }
+}
+
+/// The parts of a file whose container is right: header, graph section, blob section.
+fn parts(file: &[u8]) -> Option<[&[u8]; 3]> {
+    let (header, rest) = file.split_at_checked(HEADER_LEN)?;
+    let len = u32::from_le_bytes(header.get(GRAPH_LEN)?.try_into().ok()?);
+    let len = usize::try_from(len).ok()?;
+    let blobs = HEADER_LEN.checked_add(len)?.checked_next_multiple_of(16)?;
+    Some([header, rest.get(..len)?, file.get(blobs..)?])
+}
+
+/// Changes a file of `size` bytes in `data` and gives its new size, at most `max_size`. `mutate` changes a buffer in the same way; it
+/// is libFuzzer's.
+///
+/// Of four changes two are in the graph section, whose length is then put right, one in the blob section and one anywhere. Length and
+/// checksum of the file are put right, so that mutations reach what lies behind them.
+pub fn mutate_file(
+    data: &mut [u8],
+    size: usize,
+    max_size: usize,
+    seed: u32,
+    mut mutate: impl FnMut(&mut [u8], usize, usize) -> usize,
+) -> usize {
+    let Some([header, graph, blobs]) = parts(&data[..size]).filter(|_| !seed.is_multiple_of(4)) else {
+        let size = mutate(data, size, max_size);
+        reseal(&mut data[..size]);
+        return size;
+    };
+    let (header, mut graph, mut blobs) = (header.to_vec(), graph.to_vec(), blobs.to_vec());
+    let part = if seed % 4 == 3 { &mut blobs } else { &mut graph };
+    let len = part.len();
+    part.resize(len + 64, 0);
+    let len = mutate(part, len, len + 64);
+    part.truncate(len);
+    let mut file = header;
+    file[GRAPH_LEN].copy_from_slice(&(graph.len() as u32).to_le_bytes());
+    file.extend(graph);
+    file.resize(file.len().next_multiple_of(16), 0);
+    file.extend(blobs);
+    if file.len() > max_size.min(data.len()) {
+        reseal(&mut data[..size]);
+        return size;
+    }
+    reseal(&mut file);
+    data[..file.len()].copy_from_slice(&file);
+    file.len()
+}
+
+/// Opens a file and runs each of its networks, if they are small. `Model::open` gives a model or an error; a model that opened runs.
+pub fn open_and_run(bytes: &[u8]) {
+    let file = Aligned::copy_of(bytes);
+    let Ok(model) = Model::open(file.as_slice()) else { return };
+    if !is_small(&model) {
+        return;
+    }
+    let mut arena = Aligned::zeroed(model.arena_bytes() as usize);
+    let mut engine = Engine::new(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+    for network in (0..model.network_count()).chain([0]) {
+        engine.select(network).expect("the network is there");
+        engine.run(&mut NoObserver).expect("a model that opened runs");
+    }
+}
+
+/// Whether a run takes less than a moment.
+fn is_small(model: &Model<'_>) -> bool {
+    let arena = model.train_arena_bytes().unwrap_or(0).max(model.arena_bytes());
+    arena <= 1 << 20 && model.work() <= 1 << 22
+}
+
+/// Lets the model of a file learn, saves what it learned to flash, loads it into another engine, and compares the two: neither panics, and
+/// what was learned comes back.
+pub fn learn(bytes: &[u8], choices: &[u8]) {
+    let file = Aligned::copy_of(bytes);
+    let Ok(model) = Model::open(file.as_slice()) else { return };
+    let Some(arena_bytes) = model.train_arena_bytes().filter(|_| is_small(&model)) else { return };
+    let mut arena = Aligned::zeroed(arena_bytes as usize);
+    let mut engine = Engine::learning(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+    // Only the first network learns.
+    let other = engine.select(model.network_count());
+    assert!(matches!(other, Err(Error::NoSuchNetwork { .. })));
+    for (step, &choice) in choices.iter().take(4).enumerate() {
+        for i in 0..model.input_count() {
+            let input = engine.input_mut(i).expect("the input is there");
+            // Not NaN if it is float32.
+            input.iter_mut().enumerate().for_each(|(j, b)| *b = choice.wrapping_mul(j as u8 | 1) & 0x7f);
+        }
+        engine.run(&mut NoObserver).expect("a model that opened runs");
+        match engine.learn(u16::from(choice) % 8) {
+            Ok(_) | Err(Error::Label { .. }) => {}
+            Err(error) => panic!("step {step}: {error}"),
+        }
+    }
+    let learned = engine.learned().expect("it learns").to_vec();
+    let mut flash = vec![0xff; (learned.len() + 2048).next_multiple_of(1024) * 2];
+    let range = 0..flash.len() as u32;
+    let mut store = Store::open(RamFlash::new(&mut flash), range).expect("pages of this flash");
+    store.save(model.source_hash(), &[&learned]).expect("it fits");
+    let mut loaded = vec![0; learned.len()];
+    assert!(matches!(store.load(model.source_hash(), &mut loaded), Ok(Some(_))));
+    assert_eq!(loaded, learned);
+    let mut arena = Aligned::zeroed(arena_bytes as usize);
+    let mut other = Engine::learning(model, arena.as_mut_slice()).expect("as before");
+    other.restore(&loaded).expect("a model takes what it learned");
+    assert!(other.learned() == Some(&learned[..]), "what was learned comes back");
+    // Weights that no step made: they are refused, or do no harm.
+    for (byte, &choice) in loaded.iter_mut().rev().zip(choices) {
+        *byte ^= choice;
+    }
+    let _ = other.restore(&loaded);
+    other.run(&mut NoObserver).expect("it still runs");
+    other.forget().expect("it learns");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The containers of mutated files stay right: what changes is behind them.
+    #[test]
+    fn mutated_files_are_sealed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/format/v2");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let mut opened = 0;
+        for path in files.filter(|path| path.extension().is_some_and(|e| e == "off")) {
+            let seed_file = std::fs::read(&path).unwrap();
+            for seed in 0..60u32 {
+                let mut data = seed_file.clone();
+                data.resize(seed_file.len() + 256, 0);
+                let max = data.len();
+                let size = mutate_file(&mut data, seed_file.len(), max, seed, |part, size, _| {
+                    if size > 0 {
+                        part[(seed as usize).wrapping_mul(7919) % size] ^= 1 << (seed / 4 % 8);
+                    }
+                    // Sometimes longer.
+                    size + usize::from(seed % 64 == 2)
+                });
+                let file = Aligned::copy_of(&data[..size]);
+                match Model::open(file.as_slice()) {
+                    Ok(_) => opened += 1,
+                    // The magic and version may be what changed.
+                    Err(error) => assert!(error != Error::Checksum || seed % 4 == 0, "{seed}: {error}"),
+                }
+                open_and_run(&data[..size]);
+                learn(&data[..size], &[1, 2, 3]);
+            }
+        }
+        assert!(opened > 20, "{opened}");
+    }
+}

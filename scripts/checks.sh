@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# What CI checks beside test.sh: features, oldest Rust, packages, public interfaces, fuzz targets, dependencies, documentation. A check whose
+# tool is not installed says so and is skipped.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/features.sh
+scripts/fuzz.sh --check
+scripts/package.sh
+scripts/msrv.sh
+scripts/semver.sh
+if cargo deny --version >/dev/null 2>&1; then
+    cargo deny --all-features check
+else
+    echo "deny: skipped: cargo install cargo-deny"
+fi
