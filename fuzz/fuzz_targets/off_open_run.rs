@@ -7,7 +7,6 @@ use libfuzzer_sys::fuzz_target;
 use offshoot::Model;
 use offshoot::engine::Engine;
 use offshoot::format::header::seal;
-use offshoot::trace::NoObserver;
 
 /// Bytes that begin at a multiple of 16.
 #[repr(align(16))]
@@ -43,5 +42,5 @@ fuzz_target!(|data: &[u8]| {
     }
     let mut lines = vec![Line([0; 16]); (model.arena_bytes() as usize).div_ceil(16)];
     let mut engine = Engine::new(model, aligned(&mut lines)).expect("the arena is large enough and aligned");
-    engine.run(&mut NoObserver).expect("a model that opened runs");
+    engine.run().expect("a model that opened runs");
 });

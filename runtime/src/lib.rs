@@ -1,24 +1,40 @@
 //! Offshoot's runtime: runs a `.off` network on a microcontroller, and on the host bit for bit the same.
-//!
-//! `no_std`, no allocator, no global state. Everything mutable lies in one arena that the caller hands over.
-//! Data flows down: [`format`] (bytes) → [`graph`] (a validated model) → [`engine`] (runs it in an arena) →
-//! `ops` (one file per operator family: rules, dispatch) → [`kernels`] (the arithmetic).
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 
-pub mod engine;
-pub mod error;
-pub mod format;
-pub mod graph;
-pub mod kernels;
-pub mod learn;
-mod ops;
+// What a firmware author sees.
+mod arena;
+pub mod heads;
+#[doc(hidden)]
+pub mod include;
+#[cfg(feature = "learn")]
+pub mod learning;
 #[cfg(feature = "store")]
 pub mod store;
-pub mod trace;
+mod tensor;
 pub mod wire;
 
+pub use arena::Arena;
 pub use engine::Engine;
 pub use error::{Error, Rule};
+pub use format::record::{DType, IoRepr as TensorInfo};
 pub use graph::Model;
+pub use trace::Observer;
+
+// What the host tools see as well.
+#[doc(hidden)]
+pub mod engine;
+#[doc(hidden)]
+pub mod error;
+#[doc(hidden)]
+pub mod format;
+#[doc(hidden)]
+pub mod graph;
+#[doc(hidden)]
+pub mod kernels;
+#[doc(hidden)]
+pub mod learn;
+mod ops;
+#[doc(hidden)]
+pub mod trace;

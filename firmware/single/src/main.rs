@@ -11,7 +11,6 @@ mod memory;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::entry;
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Error, Model};
 
 /// Bytes aligned as the runtime wants models and arenas.
@@ -69,7 +68,7 @@ fn serve(arena: &mut [u8]) -> Result<(), Error> {
 #[inline(never)]
 fn answer(engine: &mut Engine<'_, '_>) -> Result<(), Error> {
     engine.input_mut(0)?.fill_with(receive);
-    engine.run(&mut NoObserver)?;
+    engine.run()?;
     engine.output(0)?.iter().for_each(|&byte| send(byte));
     Ok(())
 }

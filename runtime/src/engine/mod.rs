@@ -15,7 +15,7 @@ use crate::format::ALIGNMENT;
 use crate::format::record::{DType, IoRepr};
 use crate::graph::Model;
 use crate::ops::{self, Span};
-use crate::trace::Observer;
+use crate::trace::{NoObserver, Observer};
 
 /// A model and the memory it works in.
 ///
@@ -120,12 +120,20 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 
-    /// Runs every operator in order, the observer around each.
+    /// Runs every operator in order.
     ///
     /// # Errors
     /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
     /// than a panic.
-    pub fn run(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
+    pub fn run(&mut self) -> Result<(), Error> {
+        self.run_with(&mut NoObserver)
+    }
+
+    /// Runs every operator in order, the observer around each.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
         let records = self.course.and_then(|course| Some((course, self.model.learning()?)));
         let Some((course, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
             return walk::walk(&self.model, self.arena, None, observer, |_, _| Ok(()));

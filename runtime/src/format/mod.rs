@@ -12,6 +12,7 @@ pub mod coded;
 pub mod crc;
 mod decode;
 mod elementwise;
+pub mod embedded;
 pub mod header;
 pub mod learn;
 pub mod linear;

@@ -207,7 +207,7 @@ fn on_host(file: &OffFile, inputs: &Inputs, bar: &indicatif::ProgressBar) -> Res
                         break;
                     }
                     set_inputs(engine, &inputs.sample(i))?;
-                    let run = engine.run(&mut offshoot::trace::NoObserver);
+                    let run = engine.run();
                     if run.is_err() {
                         failed.store(true, Ordering::Relaxed);
                     }

@@ -1,0 +1,2 @@
+pub use crate::engine::{Course, Lesson};
+pub use crate::graph::learn::Learning;
