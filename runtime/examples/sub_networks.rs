@@ -8,7 +8,7 @@ offshoot::include_model!(Tones, "data/tones_nested.off");
 
 const WHOLE: usize = 0;
 const SMALL: usize = 1;
-const SURE: f32 = 0.9;
+const SURE: f32 = 0.5;
 const FRAMES: usize = Tones::INPUTS[0].elements();
 
 static SAMPLES: &[u8] = include_bytes!("data/tones_x.u8");
@@ -31,7 +31,11 @@ fn main() -> Result<(), Error> {
 }
 
 /// Class and score that one network of the file gives.
-fn classify(engine: &mut Engine<'_, '_>, network: usize, frames: &[u8; FRAMES]) -> Result<(usize, f32), Error> {
+fn classify(
+    engine: &mut Engine<'_, '_>,
+    network: usize,
+    frames: &[u8; FRAMES],
+) -> Result<(usize, f32), Error> {
     engine.select(network)?;
     engine.write_input_f32(0, &frames.map(f32::from))?;
     engine.run()?;

@@ -1,6 +1,13 @@
 //! What can be wrong with a file, a call or a message. Small enough for a device; the host adds the words.
 
-/// Error of the runtime.
+/// Error of the runtime. Its text says what to do about it.
+///
+/// ```
+/// use offshoot::{Error, Model};
+///
+/// assert_eq!(Model::open(b"PK..").unwrap_err(), Error::NotOff);
+/// println!("{}", Error::Alignment);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]

@@ -37,9 +37,9 @@ impl Engine<'_, '_> {
                 portable::quantize(&r, values, bytemuck::cast_slice_mut(bytes));
             }
             DType::F32 => words_mut(bytes).zip(values).for_each(|(to, v)| *to = v.to_le_bytes()),
-            DType::I32 => words_mut(bytes)
-                .zip(values)
-                .for_each(|(to, v)| *to = (libm::roundf(*v) as i32).to_le_bytes()),
+            DType::I32 => {
+                words_mut(bytes).zip(values).for_each(|(to, v)| *to = (libm::roundf(*v) as i32).to_le_bytes())
+            }
         }
         Ok(())
     }

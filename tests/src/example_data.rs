@@ -32,7 +32,7 @@ pub fn quick() -> Vec<(PathBuf, Vec<u8>)> {
     let half = |name: &str, count| bytes("vibration", name, count);
     let host = [
         ("vibration.off", vibration.clone()),
-        ("vibration_learns.off", compiled("vibration", Precision::Int8, Some("recipe = \"adapt\"\nsteps = 100"))),
+        ("vibration_learns.off", compiled("vibration", Precision::Int8, Some("layers = []\nhead = \"lda\""))),
         ("tones.off", compiled("tones", Precision::Int8, None)),
         ("tones_f32.off", compiled("tones", Precision::F32, None)),
         ("vibration_x.u8", readings.clone()),

@@ -22,6 +22,19 @@ use crate::trace::{NoObserver, Observer};
 /// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as
 /// [`Model::input`] and [`Model::output`] describe. A run consumes the inputs: their memory is used again for
 /// what comes later, so write them before every run.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// use offshoot::{Arena, Engine, Model};
+///
+/// let mut arena = Arena::<{ Vibration::ARENA_BYTES }>::new();
+/// let mut engine = Engine::new(Model::open(Vibration::bytes())?, &mut arena)?;
+/// engine.input_i8_mut(0)?.fill(0);
+/// engine.run()?;
+/// let scores = engine.output_i8(0)?;
+/// assert_eq!(scores.len(), 5);
+/// # Ok::<(), offshoot::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Engine<'m, 'a> {
     model: Model<'m>,

@@ -25,6 +25,17 @@ use learn::Learning;
 pub const MAX_WORK: u64 = 1 << 34;
 
 /// A validated file.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// # let bytes = Vibration::bytes();
+/// let model = offshoot::Model::open(bytes)?; // bytes: aligned to 16
+/// println!("{} operators, an arena of {} bytes", model.op_count(), model.arena_bytes());
+/// for i in 0..model.input_count() {
+///     println!("input {i}: {:?}", model.input(i));
+/// }
+/// # Ok::<(), offshoot::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'m> {
     header: Header,

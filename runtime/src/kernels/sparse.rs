@@ -1,8 +1,8 @@
 //! Sparse matrices of weights ([`crate::format::sparse`]): the parts of the blob, checked once, and the product with a
 //! vector, which is all that an operator with such weights needs.
 //!
-//! Any operator can have one: [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, [`add_sparse`] or
-//! [`SparseBlocks`] (sums of products) or [`sparse_row`] (outputs of int8) when it runs.
+//! Any operator can have one: [`Sparse::of`] on its blob, `Sparse::check` when the file is opened, [`add_sparse`] or
+//! [`SparseBlocks`] (sums of products) or `sparse_row` (outputs of int8) when it runs.
 
 use super::Requant;
 #[cfg(arm_dsp)]

@@ -4,7 +4,7 @@ use super::blocked::requantise;
 use crate::format::coded::{ESCAPE, LONGEST};
 use crate::kernels::Requant;
 
-/// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, [`LITERAL`]
+/// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, `LITERAL`
 /// set if it is the escape's, and its symbol above it.
 pub type Table = [u16; 1 << LONGEST];
 
