@@ -21,8 +21,7 @@
 /// version than this runtime's, is a compile error.
 ///
 /// ```
-/// # macro_rules! here { ($name:literal) => { concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/", $name) } }
-/// offshoot::include_model!(Vibration, here!("vibration.off"));
+/// offshoot::include_model!(Vibration, "../examples/data/vibration.off");
 ///
 /// let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
 /// let mut engine = Vibration::engine(&mut arena)?;

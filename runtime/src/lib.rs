@@ -11,15 +11,14 @@
 //! ```
 //!
 //! ```
-//! # macro_rules! here { ($name:literal) => { concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/", $name) } }
-//! # macro_rules! sample { () => { &[128.0; Vibration::INPUTS[0].elements()] } }
 //! // The file becomes a part of the program. Its sizes are constants.
-//! offshoot::include_model!(Vibration, here!("vibration.off"));
+//! offshoot::include_model!(Vibration, "../examples/data/vibration.off");
 //!
 //! let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
 //! let mut engine = Vibration::engine(&mut arena)?;
 //!
-//! engine.write_input_f32(0, sample!())?;
+//! let readings = [128.0; Vibration::INPUTS[0].elements()]; // from the sensor
+//! engine.write_input_f32(0, &readings)?;
 //! engine.run()?;
 //! println!("class {}", engine.top1(0)?);
 //! # Ok::<(), offshoot::Error>(())

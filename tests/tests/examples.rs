@@ -191,6 +191,26 @@ fn the_code_of_the_readme_prints_an_answer() {
     assert!(printed.starts_with("class "), "{printed}");
 }
 
+/// What cannot be embedded fails the build with a reason.
+#[test]
+fn another_file_than_an_off_file_is_a_compile_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = root().join(RUNTIME).canonicalize().unwrap();
+    let manifest = format!("[dependencies]\noffshoot = {{ path = {runtime:?} }}\n");
+    let main = "offshoot::include_model!(Network, \"model.off\");\n\nfn main() {}\n";
+    let onnx = std::fs::read(root().join("models/tones/model.onnx")).unwrap();
+    let mut version = std::fs::read(root().join(example_data::HOST).join("tones.off")).unwrap();
+    version[4] = version[4].wrapping_add(1);
+    for (file, why) in [(onnx, "not an .off file"), (version, "another format version")] {
+        new_crate(folder.path(), &manifest, &[("src/main.rs", main.as_bytes()), ("src/model.off", &file)]);
+        let mut command = cargo(&builds("readme"));
+        let output =
+            command.args(["check", "--quiet", "--offline"]).current_dir(folder.path()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(why), "{stderr}");
+    }
+}
+
 /// A program whose build script compiles its network.
 #[test]
 fn a_build_script_compiles_a_network() {
