@@ -19,6 +19,16 @@
 //!
 //! It does what `offshoot compile` does, with the same settings and to the byte. Paths are relative to the package. The
 //! build script runs again when one of the files changes.
+//!
+//! Cargo builds what build scripts depend on without optimisation. For a large network it is worth the longer first build to
+//! change that, in the program's `Cargo.toml`:
+//! ```toml
+//! [profile.dev.build-override]
+//! opt-level = 2
+//!
+//! [profile.release.build-override]
+//! opt-level = 2
+//! ```
 
 use std::path::{Path, PathBuf};
 
