@@ -107,7 +107,7 @@ pub fn open_and_run(bytes: &[u8]) {
     let mut engine = Engine::new(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
     for network in (0..model.network_count()).chain([0]) {
         engine.select(network).expect("the network is there");
-        engine.run(&mut NoObserver).expect("a model that opened runs");
+        engine.run().expect("a model that opened runs");
     }
 }
 
@@ -134,7 +134,7 @@ pub fn learn(bytes: &[u8], choices: &[u8]) {
             // Not NaN if it is float32.
             input.iter_mut().enumerate().for_each(|(j, b)| *b = choice.wrapping_mul(j as u8 | 1) & 0x7f);
         }
-        engine.run(&mut NoObserver).expect("a model that opened runs");
+        engine.run().expect("a model that opened runs");
         match engine.learn(u16::from(choice) % 8) {
             Ok(_) | Err(Error::Label { .. }) => {}
             Err(error) => panic!("step {step}: {error}"),
@@ -157,7 +157,7 @@ pub fn learn(bytes: &[u8], choices: &[u8]) {
         *byte ^= choice;
     }
     let _ = other.restore(&loaded);
-    other.run(&mut NoObserver).expect("it still runs");
+    other.run().expect("it still runs");
     other.forget().expect("it learns");
 }
 

@@ -1,5 +1,6 @@
 //! Helpers of the end-to-end tests: where the data is, and how to say that it is absent.
 
+pub mod example_data;
 pub mod int8;
 
 pub use offshoot_skip::{data, data_folder, skip, skip_emulated};

@@ -1,7 +1,6 @@
 //! Removing dead channels leaves the bytes that the device computes: random int8 chains with rows, columns and
 //! depthwise filters of zeros, and the half dead MLPerf Tiny person detector, before and after the passes.
 
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_data::npy::{self, Array};
 use offshoot_export::write::Aligned;
@@ -246,7 +245,7 @@ fn run(model: &Aligned, input: &[u8]) -> Vec<u8> {
     let mut arena = Aligned::zeros(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     engine.input_mut(0).unwrap().copy_from_slice(input);
-    engine.run(&mut NoObserver).unwrap();
+    engine.run().unwrap();
     engine.output(0).unwrap().to_vec()
 }
 

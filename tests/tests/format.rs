@@ -318,7 +318,7 @@ fn digests(bytes: &[u8]) -> String {
         let mut engine = Engine::learning(first, arena.as_mut_slice()).unwrap();
         for label in [1, 0, 1, 2] {
             fill(&mut engine);
-            engine.run(&mut NoObserver).unwrap();
+            engine.run().unwrap();
             engine.learn(label).unwrap();
         }
         let sum = Crc32::new().update(engine.learned().unwrap()).finish();

@@ -157,7 +157,7 @@ fn run(model: &Aligned, input: &[i8], observer: &mut impl Observer) -> Vec<i8> {
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
-    engine.run(observer).unwrap();
+    engine.run_with(observer).unwrap();
     engine.output(0).unwrap().iter().map(|&b| b as i8).collect()
 }
 

@@ -7,7 +7,6 @@
 use std::time::{Duration, Instant};
 
 use offshoot::format::header::seal;
-use offshoot::trace::NoObserver;
 use offshoot::wire::frame::{self, Event, FrameReader};
 use offshoot::wire::message::{Mode, Request, Response};
 use offshoot::{Engine, Model};
@@ -114,7 +113,7 @@ fn off_files() {
         if model.arena_bytes() <= 1 << 22 && model.work() <= 1 << 24 {
             let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
             let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
-            engine.run(&mut NoObserver).unwrap();
+            engine.run().unwrap();
         }
         true
     });

@@ -1,7 +1,6 @@
 //! Random convolutions: every arrangement, plan and instruction set gives the bits of the plain portable kernels.
 
 use offshoot::format::codec::Record;
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
@@ -128,7 +127,7 @@ fn run(file: &[u8], input: &[i8]) -> Vec<Vec<u8>> {
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
-    engine.run(&mut NoObserver).unwrap();
+    engine.run().unwrap();
     (0..2).map(|i| engine.output(i).unwrap().to_vec()).collect()
 }
 

@@ -362,7 +362,7 @@ fn damaged_learning_records_are_survived() {
                     let _ = engine.learn(label);
                 }
                 let _ = engine.keep(1);
-                let _ = engine.run(&mut offshoot::trace::NoObserver);
+                let _ = engine.run();
                 opened += 1;
             }
         }

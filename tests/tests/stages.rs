@@ -2,7 +2,6 @@
 //! memory, on the host and on an emulated board.
 
 use offshoot::format::record::Record;
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
@@ -117,7 +116,7 @@ fn run(file: &[u8], input: &[i8]) -> (Vec<u8>, usize) {
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
-    engine.run(&mut NoObserver).unwrap();
+    engine.run().unwrap();
     let output = engine.output(0).unwrap().to_vec();
     let used = arena.bytes().iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
     (output, used)

@@ -11,7 +11,6 @@ use embedded_io::{Read, Write};
 use offshoot::format::header::{HeaderView, VERSION};
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
-use offshoot::trace::NoObserver;
 use offshoot::wire::{
     CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION,
     Request, Response, RunReport, StoreReport, crc32, decode,
@@ -309,7 +308,7 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             let depth = gauge.paint();
             clock.restart();
             let start = clock.now();
-            let result = black_box(&mut *engine).run(&mut NoObserver);
+            let result = black_box(&mut *engine).run();
             let end = clock.now();
             let stack = depth_of(gauge, depth)?;
             result?;
@@ -318,11 +317,11 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
             Ok(RunReport { count, stack, arena })
         }
         Mode::Profile => {
-            engine.run(&mut Profiler { link, clock, gauge, reading_cost, depth: 0, start: 0 })?;
+            engine.run_with(&mut Profiler { link, clock, gauge, reading_cost, depth: 0, start: 0 })?;
             Ok(RunReport { count: 0, stack: 0, arena: 0 })
         }
         Mode::Digest => {
-            engine.run(&mut Digester { link })?;
+            engine.run_with(&mut Digester { link })?;
             Ok(RunReport { count: 0, stack: 0, arena: 0 })
         }
     }

@@ -11,14 +11,14 @@ mod memory;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::entry;
-use offshoot::trace::NoObserver;
-use offshoot::{Engine, Error, Model};
+use offshoot::{Arena, Engine, Error};
 
-/// Bytes aligned as the runtime wants models and arenas.
-#[repr(C, align(16))]
-struct Aligned<const N: usize>([u8; N]);
-
-include!(concat!(env!("OUT_DIR"), "/model.rs"));
+// `../single.sh` says which.
+offshoot::include_model!(
+    #[unsafe(link_section = ".rodata.model")]
+    Network,
+    env!("OFFSHOOT_MODEL", "use firmware/single.sh")
+);
 
 /// UART0 (CMSDK APB UART, Arm DDI 0479, section 4.3).
 const DATA: *mut u32 = 0x4000_4000 as *mut u32;
@@ -46,14 +46,14 @@ static __INTERRUPTS: [unsafe extern "C" fn(); 1] = [DefaultHandler];
 #[entry]
 fn main() -> ! {
     // `entry` makes this static local to `main`, which runs once.
-    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
-    let _ = serve(&mut WORK.0);
+    static mut ARENA: Arena<{ Network::ARENA_BYTES }> = Arena::new();
+    let _ = serve(ARENA);
     rest()
 }
 
 /// Samples in, outputs out, for ever; ends only with an error.
 fn serve(arena: &mut [u8]) -> Result<(), Error> {
-    let mut engine = Engine::new(Model::open(&MODEL.0)?, arena)?;
+    let mut engine = Network::engine(arena)?;
     // SAFETY: registers of a UART that this board has and nothing else here uses; they have no effect on memory.
     unsafe {
         BAUD_DIVIDER.write_volatile(16);
@@ -69,7 +69,7 @@ fn serve(arena: &mut [u8]) -> Result<(), Error> {
 #[inline(never)]
 fn answer(engine: &mut Engine<'_, '_>) -> Result<(), Error> {
     engine.input_mut(0)?.fill_with(receive);
-    engine.run(&mut NoObserver)?;
+    engine.run()?;
     engine.output(0)?.iter().for_each(|&byte| send(byte));
     Ok(())
 }

@@ -1,8 +1,6 @@
 //! What can be wrong with a file, a call or a message. Small enough for a device; the host adds the words.
 
-use crate::format::header::VERSION;
-
-/// Error of the runtime.
+/// Error of the runtime. Its text says what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
@@ -15,7 +13,8 @@ pub enum Error {
     Length,
     /// The checksum does not match: the file was damaged.
     Checksum,
-    /// The file (or the arena) does not lie at the alignment it needs.
+    /// The file or the arena does not begin at a multiple of 16. [`crate::include_model!`] and [`crate::Arena`] do; so does
+    /// a struct with `#[repr(align(16))]`.
     Alignment,
     /// The header asks for something this runtime was built without (bit mask of `format::requires`).
     Requires(u16),
@@ -47,6 +46,15 @@ pub enum Error {
     },
     /// There is no such input or output.
     NoSuchTensor,
+    /// The input or output has another element type.
+    TensorType,
+    /// The input or output has another number of elements.
+    TensorLength {
+        /// Elements it has.
+        needed: u32,
+        /// Elements there are.
+        given: u32,
+    },
     /// There is no such network in the file.
     NoSuchNetwork {
         /// Number of networks.
@@ -99,23 +107,32 @@ impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NotOff => f.write_str("not an .off file"),
-            Self::Version(v) => {
-                write!(f, "format version {v}, and this release reads version {VERSION} only: ")?;
-                let older = "compile the model again with this release";
-                f.write_str(if *v < VERSION { older } else { "use a newer release" })
-            }
+            Self::Version(v) => write!(
+                f,
+                "format version {v} is not the one that this release reads: compile the model again with this release"
+            ),
             Self::Length => f.write_str("file is truncated or has trailing bytes"),
             Self::Checksum => f.write_str("checksum mismatch: the file is damaged"),
-            Self::Alignment => f.write_str("buffer is not aligned to 16 bytes"),
+            Self::Alignment => f.write_str(
+                "the model or the arena does not begin at a multiple of 16 bytes: embed the model with \
+                 `offshoot::include_model!` and use an `offshoot::Arena` (both are aligned), or wrap the bytes in a struct with \
+                 `#[repr(align(16))]`",
+            ),
             Self::Requires(m) => write!(f, "runtime lacks required features {m:#06x}"),
             Self::Io(i) => write!(f, "input/output description {i} is invalid"),
             Self::UnknownOperator { op } => write!(f, "operator {op}: unknown kind"),
             Self::Record { op } => write!(f, "operator {op}: record cannot be decoded"),
             Self::Invalid { op, rule } => write!(f, "operator {op}: breaks rule {rule:?}"),
             Self::ArenaTooSmall { needed, given } => {
-                write!(f, "arena of {given} bytes is too small: the model needs {needed}")
+                write!(f, "arena of {given} bytes is too small: the model needs {needed} (`ARENA_BYTES` of `include_model!`)")
             }
             Self::NoSuchTensor => f.write_str("no such input or output"),
+            Self::TensorType => f.write_str(
+                "the input or output has another element type: `Model::input` and `Model::output` say which",
+            ),
+            Self::TensorLength { needed, given } => {
+                write!(f, "the input or output has {needed} elements, {given} were given")
+            }
             Self::Learn { layer: u8::MAX, rule } => write!(f, "learning records: break rule {rule:?}"),
             Self::Learn { layer, rule } => write!(f, "learning record {layer}: breaks rule {rule:?}"),
             Self::NoSuchNetwork { networks } => write!(f, "no such network: there are {networks}"),

@@ -14,6 +14,7 @@ pub mod codec;
 pub mod coded;
 mod decode;
 mod elementwise;
+pub mod embedded;
 pub mod header;
 mod kinds;
 pub mod learn;

@@ -160,3 +160,21 @@ pub struct IoRepr {
     /// channels-last; hosts permute.
     pub channels_last_of_first: bool,
 }
+
+impl IoRepr {
+    /// Extents of the axes, channels last; the first is usually a batch of 1.
+    pub const fn shape(&self) -> &[u16] {
+        let rank = if self.rank as usize <= self.shape.len() { self.rank as usize } else { self.shape.len() };
+        self.shape.split_at(rank).0
+    }
+
+    /// Number of elements.
+    pub const fn elements(&self) -> usize {
+        let (mut product, mut axis) = (1usize, 0);
+        while axis < self.shape().len() {
+            product = product.saturating_mul(self.shape()[axis] as usize);
+            axis += 1;
+        }
+        product
+    }
+}

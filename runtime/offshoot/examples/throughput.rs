@@ -5,7 +5,6 @@
 
 use std::time::Instant;
 
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 
 /// Memory that begins at a multiple of 16.
@@ -43,7 +42,7 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
                     .expect("the arena is large enough");
                 for (input, result) in inputs.chunks_exact(input_len).zip(results.chunks_mut(output_len)) {
                     engine.input_mut(0).expect("it was there").copy_from_slice(input);
-                    engine.run(&mut NoObserver).expect("the model was opened");
+                    engine.run().expect("the model was opened");
                     result.copy_from_slice(engine.output(0).expect("it was there"));
                 }
             });

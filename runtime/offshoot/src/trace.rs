@@ -14,6 +14,22 @@ pub struct OpInfo {
 }
 
 /// Called around every operator. The default does nothing and costs nothing.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// # let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
+/// # let mut engine = Vibration::engine(&mut arena)?;
+/// struct Printer;
+///
+/// impl offshoot::Observer for Printer {
+///     fn after(&mut self, op: offshoot::OpInfo, output: &[u8]) {
+///         println!("operator {}: {} bytes", op.index, output.len());
+///     }
+/// }
+///
+/// engine.run_with(&mut Printer)?;
+/// # Ok::<(), offshoot::Error>(())
+/// ```
 pub trait Observer {
     /// Whether it looks at anything. If not, nothing is worked out for it.
     const WATCHES: bool = true;

@@ -7,7 +7,7 @@ use offshoot::engine::Engine;
 use offshoot::format::header::seal;
 use offshoot::format::record::*;
 use offshoot::format::sparse::SparseRepr;
-use offshoot::trace::{NoObserver, Observer, OpInfo};
+use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Error, Model, Rule};
 use proptest::prelude::*;
 
@@ -57,7 +57,7 @@ fn a_small_network_computes() {
     let mut engine = Engine::new(model, arena.as_mut()).unwrap();
     engine.input_mut(0).unwrap().copy_from_slice(&[1, 0x80, 0, 0xff]);
     let mut outputs = Outputs(Vec::new());
-    engine.run(&mut outputs).unwrap();
+    engine.run_with(&mut outputs).unwrap();
     assert_eq!(outputs.0[0], (0, vec![0xff, 127, 0, 1]));
     assert_eq!(outputs.0[1], (1, vec![0xfe, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff]));
     assert_eq!(engine.output(0).unwrap(), [4, 3, 2, 1]);
@@ -133,7 +133,7 @@ fn wrong_memory_is_refused() {
     let small = Error::ArenaTooSmall { needed: 4096, given: 4095 };
     assert_eq!(Engine::new(model, &mut arena.as_mut()[..4095]).unwrap_err(), small);
     assert_eq!(Engine::new(model, &mut arena.as_mut()[8..]).unwrap_err(), Error::Alignment);
-    assert!(Engine::new(model, &mut arena.as_mut()[..4096]).unwrap().run(&mut NoObserver).is_ok());
+    assert!(Engine::new(model, &mut arena.as_mut()[..4096]).unwrap().run().is_ok());
     let mut shifted = Aligned::zeroed(bytes.len() + 8);
     shifted.as_mut()[8..].copy_from_slice(&bytes);
     assert_eq!(Model::open(&shifted.as_ref()[8..]).unwrap_err(), Error::Alignment);

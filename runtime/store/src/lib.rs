@@ -31,6 +31,7 @@ mod ring;
 
 use core::ops::Range;
 
+#[doc(no_inline)]
 pub use embedded_storage::nor_flash;
 use embedded_storage::nor_flash::NorFlash;
 

@@ -329,7 +329,7 @@ fn on_host(
 
 fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
     set_inputs(engine, &inputs.sample(index))?;
-    engine.run(&mut offshoot::trace::NoObserver).or_fail(Kind::Internal, "report this model")?;
+    engine.run().or_fail(Kind::Internal, "report this model")?;
     read_outputs(engine)
 }
 

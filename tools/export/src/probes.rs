@@ -50,7 +50,7 @@ pub fn train(off: &[u8], inputs: &[Vec<u8>], labels: Option<&[u16]>) -> Result<H
             return Err(Error::Learning("a sample for probes has another length than the input".into()));
         }
         tensor.copy_from_slice(input);
-        engine.run(&mut reader).map_err(Error::Refused)?;
+        engine.run_with(&mut reader).map_err(Error::Refused)?;
         let output = model.output(0).zip(engine.output(0).ok());
         own.push(output.map_or(0, |(io, bytes)| largest(bytes, io.dtype)));
     }

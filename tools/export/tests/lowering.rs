@@ -1,6 +1,5 @@
 //! Every lowering, compiled and run by the engine, against results worked out by hand.
 
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Error, compile};
@@ -78,7 +77,7 @@ fn run(graph: &Graph, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
     for (i, x) in inputs.iter().enumerate() {
         engine.input_mut(i).unwrap().copy_from_slice(x);
     }
-    engine.run(&mut NoObserver).unwrap();
+    engine.run().unwrap();
     (0..outputs).map(|i| engine.output(i).unwrap().to_vec()).collect()
 }
 

@@ -101,7 +101,7 @@ fn run(compiled: &Compiled, x: &[i8]) -> Vec<u8> {
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = x.iter().map(|&v| v as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
-    engine.run(&mut NoObserver).unwrap();
+    engine.run().unwrap();
     engine.output(0).unwrap().to_vec()
 }
 

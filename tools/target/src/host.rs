@@ -56,7 +56,7 @@ impl HostDevice {
         if learns {
             engine.paint(PAINT);
         }
-        engine.run(observer)?;
+        engine.run_with(observer)?;
         let outputs = (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect();
         let (used, course) = (if learns { engine.used(PAINT) as u32 } else { 0 }, engine.course());
         (loaded.arena_used, loaded.course) = (used, course);

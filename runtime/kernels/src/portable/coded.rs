@@ -4,7 +4,7 @@ use super::blocked::requantise;
 use crate::requant::Requant;
 use offshoot_format::coded::{ESCAPE, LONGEST};
 
-/// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, [`LITERAL`]
+/// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, `LITERAL`
 /// set if it is the escape's, and its symbol above it.
 pub type Table = [u16; 1 << LONGEST];
 

@@ -1,7 +1,7 @@
 //! The kernels that define the numbers, in plain Rust.
 //!
 //! int8 follows TFLite Micro's reference kernels to the byte. float32 adds and multiplies in a stated order, without
-//! fused operations; transcendental functions are `libm`'s. Callers ([`crate::ops`]) have checked the record:
+//! fused operations; transcendental functions are `libm`'s. Callers (`ops`) have checked the record:
 //! slices are as long as it says.
 
 mod blocked;

@@ -11,7 +11,7 @@ pub use learn::{Course, Lesson};
 use offshoot_base::{Memory, cast, cast_mut};
 
 use crate::model::Model;
-use crate::trace::Observer;
+use crate::trace::{NoObserver, Observer};
 use offshoot_base::Error;
 use offshoot_base::Span;
 use offshoot_format::ALIGNMENT;
@@ -22,6 +22,19 @@ use offshoot_format::record::IoRepr;
 /// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as
 /// [`Model::input`] and [`Model::output`] describe. A run consumes the inputs: their memory is used again for
 /// what comes later, so write them before every run.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// use offshoot::{Arena, Engine, Model};
+///
+/// let mut arena = Arena::<{ Vibration::ARENA_BYTES }>::new();
+/// let mut engine = Engine::new(Model::open(Vibration::bytes())?, &mut arena)?;
+/// engine.input_i8_mut(0)?.fill(0);
+/// engine.run()?;
+/// let scores = engine.output_i8(0)?;
+/// assert_eq!(scores.len(), 5);
+/// # Ok::<(), offshoot::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Engine<'m, 'a> {
     model: Model<'m>,
@@ -120,12 +133,20 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 
-    /// Runs every operator in order, the observer around each.
+    /// Runs every operator in order.
     ///
     /// # Errors
     /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
     /// than a panic.
-    pub fn run(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
+    pub fn run(&mut self) -> Result<(), Error> {
+        self.run_with(&mut NoObserver)
+    }
+
+    /// Runs every operator in order, the observer around each.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
         let records = self.course.and_then(|course| Some((course, self.model.learning()?)));
         let Some((course, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
             return walk::walk(&self.model, self.arena, None, observer, |_, _| Ok(()));

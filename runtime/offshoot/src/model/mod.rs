@@ -29,6 +29,17 @@ pub const SUPPORTED: u16 = (if cfg!(feature = "learn") { requires::LEARNS } else
     | if cfg!(feature = "f32") { requires::NEEDS_F32 } else { 0 };
 
 /// A validated file.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// # let bytes = Vibration::bytes();
+/// let model = offshoot::Model::open(bytes)?; // bytes: aligned to 16
+/// println!("{} operators, an arena of {} bytes", model.op_count(), model.arena_bytes());
+/// for i in 0..model.input_count() {
+///     println!("input {i}: {:?}", model.input(i));
+/// }
+/// # Ok::<(), offshoot::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Model<'m> {
     header: Header,

@@ -6,7 +6,6 @@ use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::nested::Whole;
 use offshoot::format::record::*;
 use offshoot::format::sparse::{Form, SparseRepr};
-use offshoot::trace::NoObserver;
 use offshoot::{Error, Model};
 
 /// Bytes that begin at a multiple of 16.
@@ -130,7 +129,7 @@ pub(crate) fn open_and_run(bytes: &[u8]) -> Result<(), Error> {
             *byte = (j as u8).wrapping_mul(37);
         }
     }
-    engine.run(&mut NoObserver)
+    engine.run()
 }
 
 /// One valid record of every kind and number format, in an arena of 4096 bytes and 1536 of blobs.

@@ -163,7 +163,7 @@ fn compare(
             .or_fail(Kind::Internal, "report this model")?;
         let outputs = batch::with_engine(file, |engine| {
             batch::set_inputs(engine, &inputs.sample(i))?;
-            engine.run(&mut sums).or_fail(Kind::Internal, "report this model")?;
+            engine.run_with(&mut sums).or_fail(Kind::Internal, "report this model")?;
             (0..model.output_count())
                 .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
                 .collect::<Result<Vec<_>>>()

@@ -239,7 +239,7 @@ impl Ready {
                 }
                 memory.copy_from_slice(&bytes);
             }
-            engine.run(observer).map_err(failed)?;
+            engine.run_with(observer).map_err(failed)?;
             done(&engine);
         }
         Ok(())

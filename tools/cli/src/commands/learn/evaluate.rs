@@ -1,6 +1,5 @@
 //! What a model that has learned takes samples for: simulated here, with the bytes that the target learned.
 
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use rayon::prelude::*;
 
@@ -58,7 +57,7 @@ fn part(
     range
         .map(|i| {
             batch::set_inputs(&mut engine, &inputs.sample(i))?;
-            engine.run(&mut NoObserver).or_fail(Kind::Internal, HELP)?;
+            engine.run().or_fail(Kind::Internal, HELP)?;
             // An answer that has learned nothing yet leaves it to the network.
             let scores = engine.scores().filter(|s| s.iter().any(|s| *s > f32::NEG_INFINITY));
             let scores = match scores {

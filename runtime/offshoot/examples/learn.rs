@@ -1,0 +1,58 @@
+//! Learning from a stream: the network was trained for another machine than the one it hangs on. What it learns is saved in
+//! flash and taken up again after a restart.
+//!
+//! `cargo run --release -p offshoot --example learn`
+
+use offshoot::store::{RamFlash, Store};
+use offshoot::wire::crc32;
+use offshoot::{Arena, Engine, Error};
+
+offshoot::include_model!(Vibration, "data/vibration_learns.off");
+
+/// `offshoot compile` prints it as the arena of training; `Error::ArenaTooSmall` says it too.
+const TRAIN_ARENA_BYTES: usize = 16_000;
+const LEN: usize = Vibration::INPUTS[0].elements();
+const FLASH: u32 = 64 << 10;
+
+static STREAM: &[u8] = include_bytes!("data/shifted_x.u8");
+static LABELS: &[u8] = include_bytes!("data/shifted_y.u8");
+
+fn main() -> Result<(), Box<dyn core::error::Error>> {
+    let mut arena = Arena::<TRAIN_ARENA_BYTES>::new();
+    let mut flash = vec![0xff; FLASH as usize];
+    let samples: Vec<_> = STREAM.as_chunks::<LEN>().0.iter().zip(LABELS).collect();
+    let (stream, test) = samples.split_at(samples.len() / 2);
+
+    let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
+    println!("before learning: {} of {} right", right(&mut engine, test)?, test.len());
+    for (readings, label) in stream {
+        engine.write_input_f32(0, &readings.map(f32::from))?;
+        engine.learn(u16::from(**label))?;
+    }
+    println!("after {} steps: {} of {} right", stream.len(), right(&mut engine, test)?, test.len());
+    let mut store = Store::open(RamFlash::new(&mut flash), 0..FLASH)?;
+    store.save(crc32(Vibration::bytes()), &[engine.learned().unwrap_or_default()])?;
+
+    // The power goes and comes back: nothing is left but flash.
+    arena.fill(0);
+    let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
+    let mut store = Store::open(RamFlash::new(&mut flash), 0..FLASH)?;
+    engine.restore_with(|learned| {
+        store.load(crc32(Vibration::bytes()), learned).map(drop).map_err(|_| Error::NotLearning)
+    })?;
+    println!("after a restart: {} of {} right", right(&mut engine, test)?, test.len());
+    Ok(())
+}
+
+fn right(engine: &mut Engine<'_, '_>, test: &[(&[u8; LEN], &u8)]) -> Result<usize, Error> {
+    let mut right = 0;
+    for (readings, label) in test {
+        engine.write_input_f32(0, &readings.map(f32::from))?;
+        engine.run()?;
+        // The classifier head answers once it has learned; until then the network does.
+        let learned = engine.scores().filter(|scores| scores.iter().any(|s| s.is_finite()));
+        let class = learned.and_then(offshoot::heads::best).map_or_else(|| engine.top1(0), Ok)?;
+        right += usize::from(class == usize::from(**label));
+    }
+    Ok(right)
+}

@@ -1,0 +1,98 @@
+//! [`crate::include_model!`]: a network as a part of the program.
+
+/// Embeds a compiled network in the program, aligned as the runtime needs it, as a type that knows its shapes and sizes at
+/// compile time.
+///
+/// `include_model!(pub Keywords, "keywords.off")` defines a type `Keywords` with
+///
+/// | item | what |
+/// |---|---|
+/// | `ARENA_BYTES: usize` | bytes of arena that a run needs: `Arena<{ Keywords::ARENA_BYTES }>` |
+/// | `INPUTS`, `OUTPUTS` | arrays of [`TensorInfo`](crate::TensorInfo): shapes, types, scales |
+/// | `bytes()` | the file's bytes |
+/// | `open()` | the validated [`Model`](crate::Model) |
+/// | `engine(&mut arena)` | the same, bound to an arena: an [`Engine`](crate::Engine) |
+///
+/// Without a name, `include_model!("model.off")`, the type is called `Model`. Attributes before the name go to the static that
+/// holds the bytes, such as `#[unsafe(link_section = ".model")]`.
+///
+/// The path is relative to the file with the call, as for [`include_bytes!`]; `concat!(env!("OUT_DIR"), "/model.off")` takes
+/// what a build script wrote (`offshoot-build` compiles an ONNX there). A file that is no `.off` file, or of another format
+/// version than this runtime's, is a compile error.
+///
+/// ```
+/// offshoot::include_model!(Vibration, "../examples/data/vibration.off");
+///
+/// let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
+/// let mut engine = Vibration::engine(&mut arena)?;
+/// engine.write_input_f32(0, &[128.0; Vibration::INPUTS[0].elements()])?;
+/// engine.run()?;
+/// assert_eq!(Vibration::OUTPUTS[0].shape(), [1, 5]);
+/// println!("state {}", engine.top1(0)?);
+/// # Ok::<(), offshoot::Error>(())
+/// ```
+///
+/// ```compile_fail
+/// offshoot::include_model!(Manifest, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")); // not an .off file
+/// ```
+#[macro_export]
+macro_rules! include_model {
+    ($(#[$attribute:meta])* $vis:vis $name:ident, $path:expr $(,)?) => {
+        #[doc = concat!("The network `", $path, "`.")]
+        #[derive(Clone, Copy, Debug)]
+        $vis struct $name;
+
+        #[allow(dead_code, unreachable_pub)]
+        impl $name {
+            /// Bytes of arena that a run needs.
+            pub const ARENA_BYTES: usize = $crate::include::arena_bytes(include_bytes!($path));
+            /// The inputs, in order.
+            pub const INPUTS: [$crate::TensorInfo; $crate::include::tensor_counts(include_bytes!($path)).0] =
+                $crate::include::tensors(include_bytes!($path), 0);
+            /// The outputs, in order.
+            pub const OUTPUTS: [$crate::TensorInfo; $crate::include::tensor_counts(include_bytes!($path)).1] =
+                $crate::include::tensors(include_bytes!($path), Self::INPUTS.len());
+
+            /// The file's bytes, aligned to 16.
+            #[inline]
+            pub fn bytes() -> &'static [u8] {
+                $(#[$attribute])*
+                static FILE: $crate::include::Aligned<{ include_bytes!($path).len() }> =
+                    $crate::include::Aligned(*include_bytes!($path));
+                &FILE.0
+            }
+
+            /// Validates the file.
+            ///
+            /// # Errors
+            /// It is damaged, or needs something that this build of the runtime was made without.
+            #[inline]
+            pub fn open() -> ::core::result::Result<$crate::Model<'static>, $crate::Error> {
+                $crate::Model::open(Self::bytes())
+            }
+
+            /// Validates the file and binds it to an arena of at least `ARENA_BYTES`.
+            ///
+            /// # Errors
+            /// As `open`, and as [`Engine::new`]($crate::Engine::new).
+            #[inline]
+            pub fn engine(
+                arena: &mut [u8],
+            ) -> ::core::result::Result<$crate::Engine<'static, '_>, $crate::Error> {
+                $crate::Engine::new(Self::open()?, arena)
+            }
+        }
+    };
+    ($path:expr $(,)?) => {
+        $crate::include_model!(Model, $path);
+    };
+}
+
+#[doc(hidden)]
+pub use offshoot_format::embedded::{arena_bytes, tensor_counts, tensors};
+
+/// A file's bytes where the runtime can use them.
+#[doc(hidden)]
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct Aligned<const N: usize>(pub [u8; N]);

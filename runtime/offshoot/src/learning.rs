@@ -1,0 +1,41 @@
+//! Learning on the device, without backpropagation through the network.
+//!
+//! What learns is said when the model is compiled: `offshoot compile model.onnx --calib x.npy --learn plan.toml -o model.off`.
+//! The file then holds learning records, and `compile` prints how much RAM learning takes. It runs without them just as well.
+//!
+//! [`Engine::learning`](crate::Engine::learning) binds such a model to an arena of
+//! [`Model::train_arena_bytes`](crate::Model::train_arena_bytes). One call of [`Engine::learn`](crate::Engine::learn) is one step
+//! on one labelled sample; runs use what was learned so far.
+//!
+//! ```
+//! # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration_learns.off"));
+//! use offshoot::{Arena, Engine, heads};
+//!
+//! let mut arena = Arena::<16_000>::new();
+//! let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
+//!
+//! // A labelled sample from the place where the device hangs: class 3.
+//! let readings = [130.0; Vibration::INPUTS[0].elements()];
+//! engine.write_input_f32(0, &readings)?;
+//! let step = engine.learn(3)?;
+//! assert_eq!(step.steps, 1);
+//!
+//! // The head that learned says what a sample is.
+//! engine.write_input_f32(0, &readings)?;
+//! engine.run()?;
+//! assert_eq!(engine.scores().and_then(heads::best), Some(3));
+//!
+//! // What was learned is a slice of the arena: keep it, bring it back, or forget it.
+//! let mut learned = [0; 16_000];
+//! let bytes = engine.learned().unwrap_or_default();
+//! let kept = &mut learned[..bytes.len()];
+//! kept.copy_from_slice(bytes);
+//! engine.forget()?;
+//! engine.restore(kept)?;
+//! # Ok::<(), offshoot::Error>(())
+//! ```
+//!
+//! [`store`](crate::store) keeps it in flash, safe from power cuts.
+
+pub use crate::engine::{Course, Lesson};
+pub use crate::model::learn::Learning;

@@ -1,0 +1,138 @@
+//! Inputs and outputs as numbers: real ones, which int8 tensors quantise by their scale and zero point, and int8 ones as they
+//! lie in memory.
+//!
+//! Values are in the order in which they lie in the arena: channels last, whatever the ONNX file had. Rounding is
+//! the operator Quantize's, and the same on every target: `round(x / scale) + zero_point` in float32, halves away from zero,
+//! held to -128 … 127.
+
+use crate::engine::Engine;
+use offshoot_base::Error;
+use offshoot_format::record::{DType, Dequantize, IoRepr, Quantize};
+use offshoot_kernels::portable;
+
+impl Engine<'_, '_> {
+    /// Writes real numbers to input `i`, as many as it has elements, channels last. An int8 input quantises them:
+    /// `round(x / scale) + zero_point`, halves away from zero, held to -128 … 127; what is not a number becomes the zero point. An
+    /// int32 input rounds likewise.
+    ///
+    /// ```
+    /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+    /// # let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
+    /// # let mut engine = Vibration::engine(&mut arena)?;
+    /// let readings = [128.0; Vibration::INPUTS[0].elements()];
+    /// engine.write_input_f32(0, &readings)?;
+    /// engine.run()?;
+    /// # Ok::<(), offshoot::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`]; [`Error::TensorLength`].
+    pub fn write_input_f32(&mut self, i: usize, values: &[f32]) -> Result<(), Error> {
+        let tensor = self.model().input(i).ok_or(Error::NoSuchTensor)?;
+        same_length(&tensor, values.len())?;
+        let bytes = self.input_mut(i)?;
+        match tensor.dtype {
+            DType::I8 => {
+                let r = Quantize { src: 0, dst: 0, len: 0, scale: tensor.scale, zp: tensor.zero_point };
+                portable::quantize(&r, values, bytemuck::cast_slice_mut(bytes));
+            }
+            DType::F32 => words_mut(bytes).zip(values).for_each(|(to, v)| *to = v.to_le_bytes()),
+            DType::I32 => {
+                words_mut(bytes).zip(values).for_each(|(to, v)| *to = (libm::roundf(*v) as i32).to_le_bytes())
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads output `i` as real numbers, channels last: an int8 output gives `(q - zero_point) · scale`.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`]; [`Error::TensorLength`].
+    pub fn read_output_f32(&self, i: usize, values: &mut [f32]) -> Result<(), Error> {
+        let tensor = self.model().output(i).ok_or(Error::NoSuchTensor)?;
+        same_length(&tensor, values.len())?;
+        let bytes = self.output(i)?;
+        match tensor.dtype {
+            DType::I8 => {
+                let r = Dequantize { src: 0, dst: 0, len: 0, scale: tensor.scale, zp: tensor.zero_point };
+                portable::dequantize(&r, bytemuck::cast_slice(bytes), values);
+            }
+            DType::F32 => values.iter_mut().zip(words(bytes)).for_each(|(v, w)| *v = f32::from_le_bytes(*w)),
+            DType::I32 => {
+                values.iter_mut().zip(words(bytes)).for_each(|(v, w)| *v = i32::from_le_bytes(*w) as f32);
+            }
+        }
+        Ok(())
+    }
+
+    /// Memory of int8 input `i`, to be written before a run: for a sensor whose readings are quantised already.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`]; [`Error::TensorType`].
+    pub fn input_i8_mut(&mut self, i: usize) -> Result<&mut [i8], Error> {
+        is_i8(self.model().input(i))?;
+        Ok(bytemuck::cast_slice_mut(self.input_mut(i)?))
+    }
+
+    /// Memory of int8 output `i`, to be read after a run and before the next input is written.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`]; [`Error::TensorType`].
+    pub fn output_i8(&self, i: usize) -> Result<&[i8], Error> {
+        is_i8(self.model().output(i))?;
+        Ok(bytemuck::cast_slice(self.output(i)?))
+    }
+
+    /// Index of the largest element of output `i`: the class that a classifier took its input for. Of equal ones it is the first;
+    /// what is not a number is never the largest.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn top1(&self, i: usize) -> Result<usize, Error> {
+        let tensor = self.model().output(i).ok_or(Error::NoSuchTensor)?;
+        let bytes = self.output(i)?;
+        Ok(match tensor.dtype {
+            DType::I8 => first_largest(bytes.iter().map(|&b| b as i8)),
+            DType::F32 => first_largest(words(bytes).map(|w| f32::from_le_bytes(*w))),
+            DType::I32 => first_largest(words(bytes).map(|w| i32::from_le_bytes(*w))),
+        })
+    }
+}
+
+fn same_length(tensor: &IoRepr, given: usize) -> Result<(), Error> {
+    // A validated tensor lies in an arena of fewer than 2^32 bytes.
+    let needed = tensor.elements() as u32;
+    let given = u32::try_from(given).unwrap_or(u32::MAX);
+    if given == needed { Ok(()) } else { Err(Error::TensorLength { needed, given }) }
+}
+
+fn is_i8(tensor: Option<IoRepr>) -> Result<(), Error> {
+    let is_i8 = tensor.ok_or(Error::NoSuchTensor)?.dtype == DType::I8;
+    if is_i8 { Ok(()) } else { Err(Error::TensorType) }
+}
+
+fn words(bytes: &[u8]) -> impl Iterator<Item = &[u8; 4]> {
+    bytes.as_chunks().0.iter()
+}
+
+fn words_mut(bytes: &mut [u8]) -> impl Iterator<Item = &mut [u8; 4]> {
+    bytes.as_chunks_mut().0.iter_mut()
+}
+
+fn first_largest<T: PartialOrd>(scores: impl Iterator<Item = T>) -> usize {
+    let numbers = scores.enumerate().filter(|(_, s)| s.partial_cmp(s).is_some());
+    numbers.reduce(|best, s| if s.1 > best.1 { s } else { best }).map_or(0, |(index, _)| index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_the_largest_is_found() {
+        assert_eq!(first_largest([3i8, 7, 7, -1].into_iter()), 1);
+        assert_eq!(first_largest([f32::NAN, -2.0, f32::NAN, -1.0].into_iter()), 3);
+        assert_eq!(first_largest([f32::NEG_INFINITY].into_iter()), 0);
+        assert_eq!(first_largest([f32::NAN; 2].into_iter()), 0);
+    }
+}
