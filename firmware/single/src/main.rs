@@ -11,7 +11,7 @@ mod memory;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::entry;
-use offshoot::{Arena, Engine, Error};
+use offshoot::{Arena, Engine, Error, Model};
 
 // `../single.sh` says which.
 offshoot::include_model!(
@@ -53,7 +53,8 @@ fn main() -> ! {
 
 /// Samples in, outputs out, for ever; ends only with an error.
 fn serve(arena: &mut [u8]) -> Result<(), Error> {
-    let mut engine = Network::engine(arena)?;
+    // As `Network::engine`, in 32 bytes less of stack.
+    let mut engine = Engine::new(Model::open(Network::bytes())?, arena)?;
     // SAFETY: registers of a UART that this board has and nothing else here uses; they have no effect on memory.
     unsafe {
         BAUD_DIVIDER.write_volatile(16);
