@@ -3,7 +3,6 @@
 use offshoot::engine::Engine;
 use offshoot::format::header::{HEADER_LEN, seal};
 use offshoot::store::{RamFlash, Store};
-use offshoot::trace::NoObserver;
 use offshoot::{Error, Model};
 
 /// Bytes that begin at a multiple of 16.

@@ -27,7 +27,7 @@ use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{Record, Tag};
 use offshoot::format::requires;
 use offshoot::learn::{Rule, Schedule};
-use offshoot::trace::{NoObserver, Observer, OpInfo};
+use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Error, Model};
 use offshoot_cli::commands::compile::{self, Precision, Prefer};
 use offshoot_cli::files::{self, AlignedBytes};

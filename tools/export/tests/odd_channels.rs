@@ -1,6 +1,5 @@
 //! Layers with channels that the fast kernels do not hold: the bits of the plain form, on the fast kernels all the same.
 
-use offshoot::trace::NoObserver;
 use offshoot::{Engine, Model};
 use offshoot_export::{Aligned, CompileOptions, Compiled, Core, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, ValueId, Window};

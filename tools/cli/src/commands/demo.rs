@@ -88,7 +88,7 @@ const MODELS: [Shipped; 3] = [
     shipped!(
         "vibration",
         "machine vibration, a one-dimensional depthwise-separable network",
-        shifted!("vibration", "another machine")
+        shifted!("vibration", "the sensor mounted elsewhere: turned, less gain, more hum")
     ),
     shipped!("tones", "sounds as spectrograms, a depthwise-separable network", None),
 ];
