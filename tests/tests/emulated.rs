@@ -169,8 +169,10 @@ fn outputs_of_a_batch_are_those_of_the_host() {
     }
     let (file, inputs) = shipped("tones", &Precision::Int8);
     let few = inputs.head(5);
-    let host = batch::run(&UI, &file, &few, &Target::Host).unwrap();
-    let device = batch::run(&UI, &file, &few, &Target::parse("qemu:cortex-m4").unwrap()).unwrap();
+    let host = batch::run(&UI, &file, &few, &Target::Host, batch::Sequences::default()).unwrap();
+    let device =
+        batch::run(&UI, &file, &few, &Target::parse("qemu:cortex-m4").unwrap(), batch::Sequences::default())
+            .unwrap();
     assert_eq!(host, device);
 }
 

@@ -29,7 +29,7 @@ fn quantised(onnx: &Path, precision: Precision, calib: Array, x: &Array, y: &Arr
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let model = file.model().unwrap();
     let inputs = Inputs::encode(&model, std::slice::from_ref(x), &["x".into()]).unwrap();
-    let results = batch::run(&UI, &file, &inputs, &Target::Host).unwrap();
+    let results = batch::run(&UI, &file, &inputs, &Target::Host, batch::Sequences::default()).unwrap();
     let port = batch::output_port(&model, 0).unwrap();
     let outputs: Vec<Vec<f32>> = results.iter().map(|r| port.decode(&r[0])).collect();
     (eval::top1(&outputs, y).unwrap(), made.compiled.bytes.len())

@@ -59,6 +59,10 @@ impl OffFile {
             return Err(Failure::new(Kind::Format, message, help));
         }
         let file = Self::from_bytes(&bytes);
+        if let (true, Some((what, help))) = (!bytes.starts_with(b"OFFS"), mistaken(path)) {
+            let message = format!("{}: this is {what}, a .off file is wanted", path.display());
+            return Err(Failure::new(Kind::Format, message, help));
+        }
         Model::open(file.bytes()).or_fail_in(
             Kind::Format,
             path.display(),
@@ -153,7 +157,67 @@ pub fn optimise(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     )
 }
 
+/// What a file is that is not what it should be, by how it begins, and what to do about it; `None` if that is not known.
+pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
+    use std::io::Read;
+    let mut head = [0; 64];
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut len = 0;
+    while len < head.len() {
+        match file.read(&mut head[len..]) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => len += n,
+        }
+    }
+    let head = &head[..len];
+    let known: [(&[u8], &'static str, &'static str); 7] = [
+        (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
+        (b"OFFS", "a compiled model (.off)", "give the .onnx file that it was compiled from"),
+        (b"\x93NUMPY", "a NumPy array (.npy)", "give the network (.onnx) here"),
+        (
+            b"\x89HDF",
+            "an HDF5 file (Keras)",
+            "convert it to ONNX: python -m tf2onnx.convert --keras model.h5 --output model.onnx",
+        ),
+        (
+            b"PK\x03\x04",
+            "a zip archive (PyTorch's .pt and Keras's .keras are such)",
+            "export the model: torch.onnx.export(model, sample, \"model.onnx\")",
+        ),
+        (b"\x1f\x8b", "compressed by gzip", "unpack it first: gunzip"),
+        (
+            b"\x80\x02",
+            "a Python pickle",
+            "export the model: torch.onnx.export(model, sample, \"model.onnx\")",
+        ),
+    ];
+    if head.is_empty() {
+        return Some(("empty", "export or copy the file again"));
+    }
+    if head.get(4..8) == Some(b"TFL3") {
+        let help = "convert it to ONNX: python -m tf2onnx.convert --tflite model.tflite --output model.onnx";
+        return Some(("a TensorFlow Lite model (.tflite)", help));
+    }
+    if let Some((_, what, help)) = known.iter().find(|(magic, ..)| head.starts_with(magic)) {
+        return Some((what, help));
+    }
+    let text = head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
+    text.then_some(("a text file", "check the path; a download that failed may have left a page"))
+}
+
 fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure {
+    if let (offshoot_import::ImportError::Unsupported(_), _) | (_, None) = (error, mistaken(path)) {
+        return refused(path, error);
+    }
+    let (what, help) = mistaken(path).unwrap_or_default();
+    Failure::new(
+        Kind::Format,
+        format!("{}: this is {what}, a network (.onnx) is wanted", path.display()),
+        help,
+    )
+}
+
+fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
     let message = format!("{}: {error}", path.display());
     match error {
         offshoot_import::ImportError::Unsupported(_) => Failure::new(
@@ -178,6 +242,28 @@ mod tests {
             assert_eq!(aligned.as_slice(), bytes);
             assert_eq!(aligned.as_slice().as_ptr().align_offset(16), 0);
         }
+    }
+
+    #[test]
+    fn other_files_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.onnx");
+        for (bytes, what) in [
+            (&b"version https://git-lfs.github.com/spec/v1\noid sha256:0"[..], "Git LFS"),
+            (b"\x1c\0\0\0TFL3\0\0", "TensorFlow Lite"),
+            (b"PK\x03\x04abc", "zip"),
+            (b"<html>", "text"),
+            (b"", "empty"),
+        ] {
+            std::fs::write(&path, bytes).unwrap();
+            let failure = read_graph(&path).unwrap_err();
+            assert!(failure.kind == Kind::Format && failure.message.contains(what), "{failure}");
+            let off = folder.path().join("m.off");
+            std::fs::write(&off, bytes).unwrap();
+            assert!(OffFile::read(&off).unwrap_err().message.contains(what));
+        }
+        std::fs::write(&path, b"\xff\xfe\0\x01 no known file").unwrap();
+        assert_eq!(mistaken(&path), None);
     }
 
     #[test]

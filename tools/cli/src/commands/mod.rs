@@ -31,6 +31,10 @@ use crate::failure::{Failure, Kind, Result};
 pub fn read_array(path: &Path) -> Result<Array> {
     offshoot_data::npy::read(path).map_err(|e| {
         use offshoot_data::ErrorKind;
+        if let (ErrorKind::Format, Some((what, help))) = (e.kind(), crate::files::mistaken(path)) {
+            let message = format!("{}: this is {what}, a NumPy array (.npy) is wanted", path.display());
+            return Failure::new(Kind::Format, message, help);
+        }
         let (kind, help) = match e.kind() {
             ErrorKind::NotFound => (Kind::NotFound, "check the path"),
             ErrorKind::Io => (Kind::Io, "check that the file can be read"),

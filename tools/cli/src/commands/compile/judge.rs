@@ -5,6 +5,7 @@ use offshoot::format::record::DType;
 use offshoot_compress::quantize::QuantizeReport;
 use offshoot_ir::Graph;
 use offshoot_target::Target;
+use rayon::prelude::*;
 
 use crate::batch::{self, Inputs, Sequences};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -17,28 +18,25 @@ const DOUBTFUL_DB: f64 = 20.0;
 /// Below this they are mostly noise.
 const POOR_DB: f64 = 10.0;
 /// Samples that are run, at most.
-const MOST_SAMPLES: usize = 64;
+const MOST_SAMPLES: usize = 256;
 
 /// Signal-to-noise ratio in dB of the compiled file's outputs against those of the float network, of several outputs the
-/// lowest; `None` if nothing can be compared (whole numbers, outputs that are all zero). By every fourth calibration
-/// sample, which ranges and weights were not chosen by; by all if there are fewer than four.
+/// lowest; `None` if nothing can be compared (whole numbers, outputs that are all zero). It is what `run` gives for the
+/// calibration samples; of very many they are evenly taken.
 pub(super) fn outputs_snr_db(
     ui: &Ui,
     float: &Graph,
     bytes: &[u8],
     samples: &[Vec<ArrayD<f32>>],
 ) -> Result<Option<f64>> {
-    let few = samples.len() < 4;
-    let mut held: Vec<&Vec<ArrayD<f32>>> =
-        samples.iter().enumerate().filter(|(i, _)| few || i % 4 == 3).map(|(_, s)| s).collect();
-    let step = held.len().div_ceil(MOST_SAMPLES).max(1);
-    held = held.into_iter().step_by(step).collect();
+    let step = samples.len().div_ceil(MOST_SAMPLES).max(1);
+    let taken: Vec<&Vec<ArrayD<f32>>> = samples.iter().step_by(step).collect();
     let file = OffFile::from_bytes(bytes);
     let model = file.model()?;
     let mut columns = Vec::new();
     for i in 0..model.input_count() {
         let port = batch::input_port(&model, i)?;
-        let encoded: Vec<Vec<u8>> = held.iter().map(|s| port.encode_real(s[i].iter().copied())).collect();
+        let encoded: Vec<Vec<u8>> = taken.iter().map(|s| port.encode_real(s[i].iter().copied())).collect();
         columns.push(Encoded::of_bytes(&encoded)?);
     }
     let inputs = Inputs::of_columns(columns)?;
@@ -48,11 +46,14 @@ pub(super) fn outputs_snr_db(
     let ports =
         (0..model.output_count()).map(|o| batch::output_port(&model, o)).collect::<Result<Vec<_>>>()?;
     let mut sums = vec![(0.0f64, 0.0f64); ports.len()];
-    let mut at = 0;
+    let wanted: Vec<Vec<ArrayD<f32>>> = taken
+        .par_iter()
+        .map(|sample| executor.run(sample).or_fail(Kind::Internal, "report this model"))
+        .collect::<Result<_>>()?;
+    let mut wanted = wanted.iter();
     batch::run_each(ui, &file, &inputs, &Target::Host, sequences, &mut |outputs| {
-        let wanted = executor.run(held[at]).or_fail(Kind::Internal, "report this model")?;
-        at += 1;
-        for (((port, bytes), want), (signal, noise)) in ports.iter().zip(&outputs).zip(&wanted).zip(&mut sums)
+        let Some(wanted) = wanted.next() else { return Ok(()) };
+        for (((port, bytes), want), (signal, noise)) in ports.iter().zip(&outputs).zip(wanted).zip(&mut sums)
         {
             for (got, want) in port.decode(bytes).iter().zip(want.iter()).filter(|(_, w)| w.is_finite()) {
                 *signal += f64::from(*want).powi(2);

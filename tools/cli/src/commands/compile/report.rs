@@ -27,8 +27,8 @@ pub struct Report {
     pub passes: Vec<PassReport>,
     /// How quantisation went, operator by operator; none for float and for networks that came quantised.
     pub quantisation: Option<QuantizeReport>,
-    /// Signal-to-noise ratio of the outputs against the float network, dB, as `run` gives them for calibration samples that
-    /// took no part in the choice of ranges and weights; of several outputs the lowest. None if nothing was quantised here.
+    /// Signal-to-noise ratio of the outputs against the float network, dB, as `run` gives them for the calibration samples;
+    /// of several outputs the lowest. None if nothing was quantised here.
     pub outputs_snr_db: Option<f64>,
     /// What a user should look at.
     pub warnings: Vec<String>,
@@ -109,7 +109,7 @@ impl Outcome for Report {
         if let Some(q) = &self.quantisation {
             text.push_str(&format!("{}\n", quantisation_table(q)));
             if let Some(snr) = self.outputs_snr_db {
-                text.push_str(&format!("outputs on held-out samples: {}\n", decibels(snr)));
+                text.push_str(&format!("outputs on the calibration samples: {}\n", decibels(snr)));
             }
             q.warnings.iter().for_each(|w| text.push_str(&format!("look at: {w}\n")));
             self.warnings.iter().for_each(|w| text.push_str(&format!("warning: {w}\n")));
