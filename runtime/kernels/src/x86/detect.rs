@@ -1,6 +1,6 @@
 //! Which instruction sets the processor and the operating system offer.
 
-use core::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 use core::sync::atomic::{AtomicU8, Ordering};
 
 /// From the least to the best.
@@ -55,14 +55,26 @@ pub(crate) fn levels() -> impl Iterator<Item = Level> {
     LEVELS.into_iter().filter(move |&l| available & bit(l) != 0 && l != Level::None)
 }
 
+/// What the processor says under a number and its part.
+fn cpuid(leaf: u32, part: u32) -> CpuidResult {
+    #[allow(
+        unused_unsafe,
+        reason = "newer compilers know that it is safe; the oldest that we support do not"
+    )]
+    // SAFETY: every processor of this architecture has the instruction.
+    unsafe {
+        __cpuid_count(leaf, part)
+    }
+}
+
 fn ask() -> u8 {
     let has = |register: u32, bits: &[u32]| bits.iter().all(|b| register >> b & 1 == 1);
     let mut found = bit(Level::None);
-    if __cpuid(0).eax < 7 {
+    if cpuid(0, 0).eax < 7 {
         return found;
     }
     // OSXSAVE, AVX.
-    if !has(__cpuid(1).ecx, &[27, 28]) {
+    if !has(cpuid(1, 0).ecx, &[27, 28]) {
         return found;
     }
     #[target_feature(enable = "xsave")]
@@ -72,13 +84,13 @@ fn ask() -> u8 {
     }
     // SAFETY: OSXSAVE says that the instruction is there.
     let saved = unsafe { saved() } as u32;
-    let features = __cpuid_count(7, 0);
+    let features = cpuid(7, 0);
     // The system saves xmm and ymm; AVX2.
     if !has(saved, &[1, 2]) || !has(features.ebx, &[5]) {
         return found;
     }
     found |= bit(Level::Avx2);
-    if features.eax >= 1 && has(__cpuid_count(7, 1).eax, &[4]) {
+    if features.eax >= 1 && has(cpuid(7, 1).eax, &[4]) {
         found |= bit(Level::AvxVnni);
     }
     // The system saves masks and zmm; AVX512 F, BW, VL; VNNI.

@@ -188,9 +188,17 @@ fn binary(g: &mut Graph, index: &Index, at: usize, node: &Node) -> Option<Moved>
     let side = |i: usize| transposed(g, index, node.inputs[i]).filter(|(p, _)| p.len() == out.len());
     let (perm, inputs) = match (side(0), side(1)) {
         (Some((p, a)), Some((q, b))) if p == q => (p, vec![a, b]),
-        (Some((p, a)), _) if let Some(b) = operand(g, at, node.inputs[1], &p) => (p, vec![a, b]),
-        (_, Some((p, b))) if let Some(a) = operand(g, at, node.inputs[0], &p) => (p, vec![a, b]),
-        _ => return None,
+        (first, second) => {
+            let by_first = first.and_then(|(p, a)| {
+                let b = operand(g, at, node.inputs[1], &p)?;
+                Some((p, vec![a, b]))
+            });
+            by_first.or_else(|| {
+                let (p, b) = second?;
+                let a = operand(g, at, node.inputs[0], &p)?;
+                Some((p, vec![a, b]))
+            })?
+        }
     };
     Some(Moved { op: node.op.clone(), inputs, shape: unpermuted(&out, &perm), perm })
 }
