@@ -23,10 +23,15 @@ pub enum Core {
     RiscV32,
 }
 
+/// Instructions of an operator beside its loops.
+const CALL: u64 = 700;
+
 /// Instructions of the portable kernels, by those of tiles on a core with the DSP extension (`tiled`), and by those of tiles
 /// on the same core.
 struct Portable {
     tiled: f64,
+    /// The same of one pixel, whose inputs lie one after the other.
+    vector: f64,
     single_multiply: f64,
     wide: f64,
     winograd: f64,
@@ -36,12 +41,33 @@ struct Portable {
     plain: f64,
 }
 
-const ARM_V7M: Portable =
-    Portable { tiled: 6.0, single_multiply: 0.75, wide: 0.6, winograd: 1.6, scattered: 2.2, plain: 9.0 };
-const ARM_V6M: Portable =
-    Portable { tiled: 12.0, single_multiply: 0.9, wide: 1.7, winograd: 1.9, scattered: 2.8, plain: 14.0 };
-const RISCV32: Portable =
-    Portable { tiled: 5.3, single_multiply: 0.7, wide: 0.65, winograd: 2.0, scattered: 2.2, plain: 8.0 };
+const ARM_V7M: Portable = Portable {
+    tiled: 6.0,
+    vector: 3.9,
+    single_multiply: 0.75,
+    wide: 0.6,
+    winograd: 1.6,
+    scattered: 2.2,
+    plain: 9.0,
+};
+const ARM_V6M: Portable = Portable {
+    tiled: 12.0,
+    vector: 11.0,
+    single_multiply: 0.9,
+    wide: 1.7,
+    winograd: 1.9,
+    scattered: 2.8,
+    plain: 14.0,
+};
+const RISCV32: Portable = Portable {
+    tiled: 5.3,
+    vector: 4.0,
+    single_multiply: 0.7,
+    wide: 0.65,
+    winograd: 2.0,
+    scattered: 2.2,
+    plain: 8.0,
+};
 
 impl Core {
     fn portable(self) -> Option<&'static Portable> {
@@ -60,12 +86,13 @@ impl Core {
 
     /// Plain kernels with so many outputs.
     pub(crate) fn plain(self, macs: u64, outputs: u64) -> u64 {
-        scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + 700
+        scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + CALL
     }
 
     /// [`offshoot::format::record::ConvBlocked`].
     pub(crate) fn tiled(self, layer: &Layer) -> u64 {
-        scaled(dense(layer, 0.81, 2.0), self.portable().map_or(1.0, |p| p.tiled))
+        let factor = self.portable().map_or(1.0, |p| if is_vector(layer) { p.vector } else { p.tiled });
+        scaled(dense(layer, 0.81, 2.0), factor) + CALL
     }
 
     /// [`offshoot::format::record::ConvLinear`]; `pays` if strips are long enough for it.
@@ -75,7 +102,7 @@ impl Core {
             (Some(p), true) => scaled(tiled, p.wide),
             (Some(p), false) => scaled(tiled, p.single_multiply),
             (None, _) if !pays => tiled + 1,
-            (None, true) => dense(layer, 0.75, 2.0),
+            (None, true) => dense(layer, 0.75, 2.0) + CALL,
             (None, false) => tiled - 1,
         }
     }
@@ -84,7 +111,7 @@ impl Core {
     pub(crate) fn winograd(self, layer: &Layer) -> u64 {
         match self.portable() {
             Some(p) => scaled(self.tiled(layer), p.winograd),
-            None => dense(layer, 0.47, 4.0),
+            None => dense(layer, 0.47, 4.0) + CALL,
         }
     }
 
@@ -134,11 +161,15 @@ fn dense(layer: &Layer, of_weight: f64, of_input: f64) -> u64 {
     let (taps, channels) = (layer.taps(), layer.channels());
     let (padded, blocks) = (taps.next_multiple_of(4) as f64, channels.next_multiple_of(4) as f64);
     let pixels = layer.pixels() as f64;
-    let vector = layer.pixels() == 1 && layer.pointwise() && taps.is_multiple_of(4);
-    let of_pixel = if vector {
+    let of_pixel = if is_vector(layer) {
         1.03 * padded * blocks + 26.0 * blocks
     } else {
         of_weight * padded * blocks + 12.5 * blocks + of_input * padded
     };
-    (of_pixel * pixels) as u64 + 700
+    (of_pixel * pixels) as u64
+}
+
+/// Whether there is one pixel, whose inputs need not be gathered.
+fn is_vector(layer: &Layer) -> bool {
+    layer.pixels() == 1 && layer.pointwise() && layer.taps().is_multiple_of(4)
 }

@@ -57,6 +57,13 @@ impl Forms {
         self.forms.push(Box::new(form));
     }
 
+    /// The plain form, which holds every layer. Networks of one file find their weights in tiles, where they have any.
+    fn push_plain(&mut self, role: Role, plain: PlainForm) {
+        if role == Role::Alone || self.forms.is_empty() {
+            self.push(plain);
+        }
+    }
+
     fn push_some(&mut self, form: Option<impl ConvForm + 'static>) {
         self.forms.extend(form.map(|form| Box::new(form) as Box<dyn ConvForm>));
     }
@@ -148,7 +155,7 @@ pub(super) fn conv2d(
             Ok(Record::Depthwise(r))
         };
         let macs = (y.len() * taps) as u64;
-        forms.push(request.plain(c, record, &order, |_| macs)?);
+        forms.push_plain(c.role, request.plain(c, record, &order, |_| macs)?);
     } else {
         if groups == 1 {
             conv_forms(c, &request, input, &mut forms)?;
@@ -171,7 +178,7 @@ pub(super) fn conv2d(
             }))
         };
         let macs = (y.len() * taps * (channels / groups.max(1))) as u64;
-        forms.push(request.plain(c, record, &|i| i, |_| macs)?);
+        forms.push_plain(c.role, request.plain(c, record, &|i| i, |_| macs)?);
     }
     step(c, x, y, forms);
     Ok(())
@@ -217,7 +224,7 @@ fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
         let weights = plain.plain.weights;
         return Err(format!("{:?} times {weights} weights does not give {:?}", x.shape, y.shape));
     }
-    forms.push(plain);
+    forms.push_plain(c.role, plain);
     step(c, x, y, forms);
     Ok(())
 }
