@@ -36,6 +36,8 @@ pub(crate) struct Context<'a> {
     pub(crate) folder: Option<&'a Path>,
     /// Values of int8 that are uint8 less 128.
     pub(crate) unsigned: HashSet<ValueId>,
+    /// What each value is quantised to so far.
+    pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
     names: HashMap<String, usize>,
     /// Node that writes each value, by its index.
     producers: HashMap<ValueId, usize>,
@@ -155,6 +157,7 @@ impl<'a> Context<'a> {
             opset,
             folder,
             unsigned: HashSet::new(),
+            quantised: HashMap::new(),
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,

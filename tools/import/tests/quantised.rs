@@ -268,3 +268,24 @@ fn dynamic_quantisation_stands_for_float() {
     // (3 · 2 - 1 · 2) · 0.5
     assert_eq!(y[0].iter().copied().collect::<Vec<_>>(), [2.0]);
 }
+
+#[test]
+fn a_pair_for_every_reader_is_one() {
+    let nodes = vec![
+        q("x", "xq"),
+        d("xq", "xd"),
+        node("LeakyRelu", &["xd"], &["l"], vec![]),
+        q("l", "lq"),
+        q("l", "mq"),
+        d("lq", "ld"),
+        d("mq", "md"),
+        node("Sigmoid", &["ld"], &["s1"], vec![]),
+        q("s1", "sq"),
+        d("sq", "sd"),
+        node("Mul", &["md", "sd"], &["p"], vec![]),
+        q("p", "pq"),
+        d("pq", "y"),
+    ];
+    let graph = import_bytes(&model(13, 1, &[1, 4], nodes, parts(vec![])), "x").unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
+}

@@ -126,11 +126,23 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if quant.zero_point.iter().any(|z| !(-128..=127).contains(z)) {
         return Err("a zero point outside of int8".into());
     }
+    // An exporter that gives every reader a pair of its own quantises the same tensor several times.
+    let twin = c
+        .quantised
+        .get(&x)
+        .into_iter()
+        .flatten()
+        .copied()
+        .find(|id| c.graph.value(*id).quant.as_ref() == Some(&quant) && c.is_unsigned(*id) == unsigned);
+    if let Some(twin) = twin {
+        return c.bind(onnx, 0, Entry::Value(twin));
+    }
     c.finish(onnx, Op::Quantize, vec![x], None, 0)?;
     let name = onnx.output(0).unwrap_or_default();
     if let Ok(Entry::Value(id)) = c.entry(name) {
         let id = *id;
         c.graph.value_mut(id).quant = Some(quant);
+        c.quantised.entry(x).or_default().push(id);
         if unsigned {
             c.unsigned.insert(id);
         }
