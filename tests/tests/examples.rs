@@ -17,7 +17,7 @@ use offshoot_target::Target;
 use offshoot_tests::{example_data, root, skip_emulated};
 
 /// The crate of the runtime, from the root.
-const RUNTIME: &str = "runtime";
+const RUNTIME: &str = "runtime/offshoot";
 
 #[test]
 #[ignore = "writes files of the repository"]
@@ -45,7 +45,7 @@ fn the_files_of_the_examples_answer_as_fresh_ones() {
         let x = npy::read(&root().join("models").join(model).join("test_x.npy")).unwrap();
         let classes = |file: &OffFile| {
             let inputs = Inputs::encode(&file.model().unwrap(), std::slice::from_ref(&x), &["x".into()]);
-            let outputs = batch::run(&Ui { json: true }, file, &inputs.unwrap(), &Target::Host).unwrap();
+            let outputs = batch::run(&Ui { json: true }, file, &inputs.unwrap(), &Target::Host, batch::Sequences::default()).unwrap();
             let port = Port::from(file.model().unwrap().output(0).unwrap());
             let class = |sample: &Vec<Vec<u8>>| offshoot_cli::metrics::argmax(&port.decode(&sample[0]));
             outputs.iter().map(class).collect::<Vec<_>>()

@@ -8,7 +8,7 @@
 //! allowed until the version is released, never after.
 
 #[allow(dead_code)]
-#[path = "../../runtime/tests/builder/mod.rs"]
+#[path = "../../runtime/offshoot/tests/builder/mod.rs"]
 mod builder;
 
 use std::fmt::Write as _;
@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
-use offshoot::format::crc::Crc32;
+use offshoot::base::crc::Crc32;
 use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
     Answer, CodesRepr, Format, HeadKind, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
@@ -307,7 +307,7 @@ fn digests(bytes: &[u8]) -> String {
         let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
         let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
         fill(&mut engine);
-        engine.run(&mut digests).unwrap();
+        engine.run_with(&mut digests).unwrap();
         for i in 0..model.output_count() {
             let hex: String = engine.output(i).unwrap().iter().take(64).map(|b| format!("{b:02x}")).collect();
             writeln!(digests.0, "output {i} {hex}").unwrap();
@@ -517,7 +517,7 @@ fn traced(bytes: &[u8]) -> Value {
     input.iter_mut().for_each(|byte| *byte = numbers.byte() as u8);
     let input = input.to_vec();
     let mut outputs = Outputs(Vec::new());
-    engine.run(&mut outputs).unwrap();
+    engine.run_with(&mut outputs).unwrap();
     json!({ "input": input, "outputs": outputs.0 })
 }
 
