@@ -45,7 +45,14 @@ fn the_files_of_the_examples_answer_as_fresh_ones() {
         let x = npy::read(&root().join("models").join(model).join("test_x.npy")).unwrap();
         let classes = |file: &OffFile| {
             let inputs = Inputs::encode(&file.model().unwrap(), std::slice::from_ref(&x), &["x".into()]);
-            let outputs = batch::run(&Ui { json: true }, file, &inputs.unwrap(), &Target::Host, batch::Sequences::default()).unwrap();
+            let outputs = batch::run(
+                &Ui { json: true },
+                file,
+                &inputs.unwrap(),
+                &Target::Host,
+                batch::Sequences::default(),
+            )
+            .unwrap();
             let port = Port::from(file.model().unwrap().output(0).unwrap());
             let class = |sample: &Vec<Vec<u8>>| offshoot_cli::metrics::argmax(&port.decode(&sample[0]));
             outputs.iter().map(class).collect::<Vec<_>>()

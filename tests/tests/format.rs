@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
+use offshoot::base::crc::Crc32;
 use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
-use offshoot::base::crc::Crc32;
 use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
     Answer, CodesRepr, Format, HeadKind, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,

@@ -1,9 +1,10 @@
 //! What answers in the place of the network's own output: a head on features that are collected while operators run; and the
 //! input's statistics that follow the data.
 
-use super::walk::Pieces;
+use super::pieces::Pieces;
+use crate::model::io_span;
 use crate::model::learn::{Learning, MAX_TAPS, Tapped};
-use offshoot_base::{Rule, blob};
+use offshoot_base::{Rule, blob, cast, cast_mut};
 use offshoot_format::learn::{Answer, HeadKind};
 use offshoot_format::record::{Arith, DType};
 use offshoot_learn::Standard;
@@ -22,13 +23,13 @@ pub(super) fn collect(
     let answer = learning.head.answer.ok_or(Rule::Table)?;
     let (work, behind) = arena.split_at_mut_checked(answer.features as usize).ok_or(Rule::ArenaBounds)?;
     let features = behind.get_mut(4 * at..).and_then(|f| f.get_mut(..4 * tap.width()));
-    let features: &mut [f32] = super::cast_mut(features.ok_or(Rule::ArenaBounds)?)?;
+    let features: &mut [f32] = cast_mut(features.ok_or(Rule::ArenaBounds)?)?;
     let bytes = work.get(tap.shape.src.range()).ok_or(Rule::ArenaBounds)?;
     let channels = tap.width();
     let pixels = bytes.len() / (channels * tap.shape.arith.dtype().size()).max(1);
     match tap.shape.arith {
         Arith::F32 { .. } => {
-            let x: &[f32] = super::cast(bytes)?;
+            let x: &[f32] = cast(bytes)?;
             features.fill(0.0);
             for pixel in x.chunks_exact(channels) {
                 features.iter_mut().zip(pixel).for_each(|(sum, x)| *sum += x);
@@ -36,7 +37,7 @@ pub(super) fn collect(
             features.iter_mut().for_each(|f| *f /= pixels as f32);
         }
         Arith::I8 { in_zp, .. } => {
-            let x: &[i8] = super::cast(bytes)?;
+            let x: &[i8] = cast(bytes)?;
             let zero = i64::from(in_zp) * pixels as i64;
             for (channel, feature) in features.iter_mut().enumerate() {
                 let of_channel = x.get(channel..).unwrap_or(&[]).iter().step_by(channels);
@@ -61,11 +62,7 @@ fn places<'a>(answer: &Answer, width: usize, arena: &'a mut [u8]) -> Result<Plac
     let features = pieces.take(answer.features as usize, 4 * width)?;
     let scores = pieces.take(answer.features as usize + 4 * width, 4 * classes)?;
     let memory = pieces.take(answer.at as usize, head_bytes(answer.kind, width, classes).0)?;
-    Ok(Places {
-        features: super::cast(features)?,
-        scores: super::cast_mut(scores)?,
-        memory: super::cast_mut(memory)?,
-    })
+    Ok(Places { features: cast(features)?, scores: cast_mut(scores)?, memory: cast_mut(memory)? })
 }
 
 /// Calls `$body` with the head of a kind, whatever it is. A head that its options do not fit cannot be: they were checked.
@@ -228,7 +225,7 @@ pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
 pub(super) fn scores<'a>(learning: &Learning<'_>, arena: &'a [u8]) -> Option<&'a [f32]> {
     let (answer, width) = learning.answer()?;
     let bytes = arena.get(answer.features as usize + 4 * width..)?;
-    super::cast(bytes.get(..4 * usize::from(answer.classes))?).ok()
+    cast(bytes.get(..4 * usize::from(answer.classes))?).ok()
 }
 
 /// The class with the highest score, if any class has been learned.
@@ -246,10 +243,10 @@ fn statistics<'m, 'a>(
 ) -> Result<(&'m [f32], &'a mut [f32]), Rule> {
     let standard = learning.standard().ok_or(Rule::Table)?;
     let input = model.input(0).ok_or(Rule::Shape)?;
-    let numbers = super::io_span(&input).ok_or(Rule::Shape)?.len / input.dtype.size();
+    let numbers = io_span(&input).ok_or(Rule::Shape)?.len / input.dtype.size();
     let host = blob(model.blobs(), standard.blob, numbers as u64)?;
     let own = arena.get_mut(standard.at as usize..).and_then(|a| a.get_mut(..4 * (numbers + 2)));
-    Ok((host, super::cast_mut(own.ok_or(Rule::ArenaBounds)?)?))
+    Ok((host, cast_mut(own.ok_or(Rule::ArenaBounds)?)?))
 }
 
 /// The device's means and energy.
@@ -260,8 +257,8 @@ pub(super) fn device_statistics<'a>(
 ) -> Option<(&'a [f32], f32)> {
     let standard = learning.standard()?;
     let input = model.input(0)?;
-    let numbers = super::io_span(&input)?.len / input.dtype.size();
-    let own: &[f32] = super::cast(arena.get(standard.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
+    let numbers = io_span(&input)?.len / input.dtype.size();
+    let own: &[f32] = cast(arena.get(standard.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
     Some((own.get(..numbers)?, *own.get(numbers)?))
 }
 
@@ -274,20 +271,20 @@ pub(super) fn standardise(
 ) -> Result<(), Rule> {
     let Some(standard) = learning.standard() else { return Ok(()) };
     let input = model.input(0).ok_or(Rule::Shape)?;
-    let span = super::io_span(&input).ok_or(Rule::Shape)?;
+    let span = io_span(&input).ok_or(Rule::Shape)?;
     let split = arena.split_at_mut_checked(span.end()).ok_or(Rule::ArenaBounds)?;
     let x = split.0.get_mut(span.start..).ok_or(Rule::ArenaBounds)?;
     let numbers = span.len / input.dtype.size();
     let host: &[f32] = blob(model.blobs(), standard.blob, numbers as u64)?;
     let at = (standard.at as usize).checked_sub(span.end()).ok_or(Rule::Overlap)?;
     let own = split.1.get_mut(at..).and_then(|a| a.get_mut(..4 * (numbers + 2))).ok_or(Rule::ArenaBounds)?;
-    let own: &mut [f32] = super::cast_mut(own)?;
+    let own: &mut [f32] = cast_mut(own)?;
     let (means, rest) = own.split_at_mut_checked(numbers).ok_or(Rule::ArenaBounds)?;
     let [energy, weight] = rest else { return Err(Rule::ArenaBounds) };
     let mut own = Standard::new(means, *energy, standard.energy, *weight);
     match input.dtype {
         DType::F32 => {
-            let x: &mut [f32] = super::cast_mut(x)?;
+            let x: &mut [f32] = cast_mut(x)?;
             if follows {
                 own.see_each(|i| x[i]);
             }
@@ -297,7 +294,7 @@ pub(super) fn standardise(
             }
         }
         DType::I8 => {
-            let x: &mut [i8] = super::cast_mut(x)?;
+            let x: &mut [i8] = cast_mut(x)?;
             let (scale, zero) = (input.scale, i32::from(input.zero_point));
             let real = |q: i8| (i32::from(q) - zero) as f32 * scale;
             if follows {

@@ -1,35 +1,17 @@
 //! Learning as a caller sees it: a step, what was learned, and going back.
 
 use super::answer;
+use super::inference::{Engine, fitting};
+use super::state::{Course, Lesson};
 use super::teach::{Lecture, Rates};
-use super::{Engine, walk};
+use super::walk;
+use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
-use offshoot_base::{Error, Rule};
+use offshoot_base::{Error, Rule, cast_mut};
 use offshoot_format::learn::{CodesRepr, Part, Teacher};
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
 use offshoot_operators as ops;
-
-/// What learning keeps between steps.
-#[derive(Clone, Copy, Debug)]
-pub struct Course {
-    pub(super) steps: u32,
-    pub(super) random: Random,
-    /// The answer's predictions do not rest on all that it learned: a run makes them do so.
-    pub(super) stale: bool,
-    /// Taps in use.
-    pub(super) kept: u8,
-}
-
-/// What a step of learning tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lesson {
-    /// The class that the network took the sample for, before it learned from it: the answer's, if it can say one without more work,
-    /// else that of the layer that gives the scores of the classes; `None` if there is neither.
-    pub guess: Option<u16>,
-    /// Steps so far, this one included.
-    pub steps: u32,
-}
 
 impl<'m, 'a> Engine<'m, 'a> {
     /// Binds a model to an arena in which it can learn: of [`crate::Model::train_arena_bytes`]. Runs use the weights that
@@ -75,7 +57,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         match layer.repr.part {
             Part::LowRank { rank } => {
                 let channels = layer.shape.geometry.out_c * usize::from(rank);
-                let numbers: &mut [f32] = super::cast_mut(overlay)?;
+                let numbers: &mut [f32] = cast_mut(overlay)?;
                 let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
                 let mut random =
                     Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
@@ -91,7 +73,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 };
                 let (own, ones) = overlay.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
                 own.copy_from_slice(factory.get(..own.len()).ok_or(Rule::BlobBounds)?);
-                super::cast_mut::<f32>(ones)?.fill(1.0);
+                cast_mut::<f32>(ones)?.fill(1.0);
             }
         }
         if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } =
@@ -99,7 +81,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             && let Some((at, bytes)) = layer.extra(learning.head.classes)
         {
             let table = self.arena.get_mut(at as usize..).and_then(|t| t.get_mut(..bytes as usize));
-            let table: &mut [f32] = super::cast_mut(table.ok_or(Rule::ArenaBounds)?)?;
+            let table: &mut [f32] = cast_mut(table.ok_or(Rule::ArenaBounds)?)?;
             let probe: &[i8] = offshoot_base::blob(self.model.blobs(), blob, table.len() as u64)?;
             table.iter_mut().zip(probe).for_each(|(t, p)| *t = unit * f32::from(*p));
         }
@@ -222,7 +204,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// As [`Self::learning`].
     pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], course: Course) -> Result<Self, Error> {
         let needed = model.train_arena_bytes().ok_or(Error::NotLearning)?;
-        let arena = super::fitting(arena, needed)?;
+        let arena = fitting(arena, needed)?;
         Ok(Self { model, arena, course: Some(course) })
     }
 
@@ -240,7 +222,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let mut start = 0;
         // Stretches between inputs, by ascending place.
         while start < end {
-            let inputs = (0..self.model.input_count()).filter_map(|i| super::io_span(&self.model.input(i)?));
+            let inputs = (0..self.model.input_count()).filter_map(|i| io_span(&self.model.input(i)?));
             let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
             let (stop, after) = next.map_or((end, end), |s| (s.start.clamp(start, end), s.end()));
             if let Some(stretch) = self.arena.get_mut(start..stop) {

@@ -1,8 +1,7 @@
 //! A step of learning of a recurrent layer: what lies where.
 
-use super::{cast, cast_mut};
 use crate::model::learn::TrainedLayer;
-use offshoot_base::Rule;
+use offshoot_base::{Rule, cast, cast_mut};
 use offshoot_format::record::{Recurrent, RecurrentArith};
 use offshoot_format::sparse::SparseRepr;
 use offshoot_kernels::sparse::sparse_bytes;

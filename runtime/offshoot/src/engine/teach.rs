@@ -1,8 +1,8 @@
 //! One step of one layer, or of a block of two: from the records to slices of the arena.
 
-use super::walk::Pieces;
+use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
-use offshoot_base::Rule;
+use offshoot_base::{Rule, cast, cast_mut};
 use offshoot_format::learn::{CodesRepr, Part, Teacher};
 use offshoot_format::record::{Arith, Record, Recurrent};
 use offshoot_learn::descent::Descent;
@@ -63,7 +63,7 @@ impl<'a> Words<'a> {
         let (piece, rest) =
             core::mem::take(&mut self.0).split_at_mut_checked(4 * count).ok_or(Rule::ArenaBounds)?;
         self.0 = rest;
-        super::cast_mut(piece)
+        cast_mut(piece)
     }
 }
 
@@ -138,7 +138,7 @@ impl Lecture<'_, '_> {
         Ok(Descent {
             rate: self.float_rate(layer),
             momentum: f32::from(head.momentum) * (1.0 / 32768.0),
-            velocity: super::cast_mut(velocity)?,
+            velocity: cast_mut(velocity)?,
             noise: if head.noise > 0.0 { step::annealed(head.noise, self.step) } else { 0.0 },
             random,
         })
@@ -153,12 +153,7 @@ impl Lecture<'_, '_> {
         };
         let (biases, weights) = velocity.split_at_mut_checked(words).ok_or(Rule::ArenaBounds)?;
         let noise = Magnitude::from_f32(head.noise).over(Magnitude::root(self.step.saturating_add(1)));
-        Ok(Motion {
-            momentum: head.momentum,
-            biases: super::cast_mut(biases)?,
-            weights: super::cast_mut(weights)?,
-            noise,
-        })
+        Ok(Motion { momentum: head.momentum, biases: cast_mut(biases)?, weights: cast_mut(weights)?, noise })
     }
 
     /// One step of a recurrent layer.
@@ -176,7 +171,7 @@ impl Lecture<'_, '_> {
         let own = Own::take(&mut pieces, layer, self.learning)?;
         let table = match layer.repr.teacher {
             Teacher::Local { codes: CodesRepr::Head { rate, .. }, .. } => {
-                Some((super::cast_mut::<f32>(own.extra)?, rate))
+                Some((cast_mut::<f32>(own.extra)?, rate))
             }
             _ => None,
         };
@@ -188,7 +183,7 @@ impl Lecture<'_, '_> {
             }
             None => assignment(layer, classes, self.blobs, &[])?,
         };
-        let residual = super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+        let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
         let room = words.take(needed)?;
         let pieces = super::recurrent::Pieces { work, overlay: own.overlay, residual, room, head: table };
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
@@ -221,16 +216,15 @@ impl Lecture<'_, '_> {
         let grid = layer.grid();
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
-                let residual =
-                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-                let table: &mut [f32] = super::cast_mut(own.extra)?;
+                let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let table: &mut [f32] = cast_mut(own.extra)?;
                 let (rule, codes) = assignment(layer, classes, self.blobs, table)?;
                 let errors = words.take(shape.geometry.pixels())?;
                 let mut learner = float::Layer {
                     geometry: shape.geometry,
                     slope: slope(&shape.arith),
-                    x: super::cast(x)?,
-                    h: super::cast(h)?,
+                    x: cast(x)?,
+                    h: cast(h)?,
                     part: float_part(layer, own.overlay, &mut words)?,
                 };
                 let lesson = float::Lesson { rule, codes, grid, label: self.label };
@@ -253,8 +247,8 @@ impl Lecture<'_, '_> {
                 let (rule, codes) = assignment(layer, classes, self.blobs, &[])?;
                 let mut learner = integer::Layer {
                     geometry: shape.geometry,
-                    x: super::cast(x)?,
-                    h: super::cast(h)?,
+                    x: cast(x)?,
+                    h: cast(h)?,
                     folded: shape.folded,
                     quant: quant(layer)?,
                     part: whole_part(layer, self.blobs, own.overlay, own.extra, &mut words)?,
@@ -268,9 +262,9 @@ impl Lecture<'_, '_> {
                     normalised: head.normalised,
                 };
                 let mut room = integer::Room {
-                    residual: super::cast_mut(residual)?,
-                    sums: super::cast_mut(sums)?,
-                    gradients: super::cast_mut(words.0)?,
+                    residual: cast_mut(residual)?,
+                    sums: cast_mut(sums)?,
+                    gradients: cast_mut(words.0)?,
                 };
                 integer::learn(&mut learner, &lesson, self.motion(layer, own.velocity)?, &mut room, random);
                 Ok(())
@@ -305,9 +299,8 @@ impl Lecture<'_, '_> {
         let (_, rest) = blob.split_at_checked(above.front[0]).ok_or(Rule::BlobBounds)?;
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
-                let residual =
-                    super::cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-                let table: &[f32] = super::cast(of_second.extra)?;
+                let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
+                let table: &[f32] = cast(of_second.extra)?;
                 let (rule, codes) = assignment(second, classes, self.blobs, table)?;
                 let mut room = float::Room {
                     residual,
@@ -318,15 +311,15 @@ impl Lecture<'_, '_> {
                 let mut learner = float::Layer {
                     geometry: shape.geometry,
                     slope: slope(&shape.arith),
-                    x: super::cast(x)?,
-                    h: super::cast(h)?,
+                    x: cast(x)?,
+                    h: cast(h)?,
                     part: float_part(first, own.overlay, &mut words)?,
                 };
                 let upper = float::Second {
                     geometry: above.geometry,
                     slope: slope(&above.arith),
-                    h: super::cast(z)?,
-                    weights: super::cast(rest)?,
+                    h: cast(z)?,
+                    weights: cast(rest)?,
                 };
                 let lesson = float::Lesson { rule, codes, grid, label: self.label };
                 let descent = self.descent(first, own.velocity, random)?;
@@ -346,8 +339,8 @@ impl Lecture<'_, '_> {
                 };
                 let mut learner = integer::Layer {
                     geometry: shape.geometry,
-                    x: super::cast(x)?,
-                    h: super::cast(h)?,
+                    x: cast(x)?,
+                    h: cast(h)?,
                     folded: shape.folded,
                     quant: quant(first)?,
                     part: whole_part(first, self.blobs, own.overlay, own.extra, &mut words)?,
@@ -356,13 +349,10 @@ impl Lecture<'_, '_> {
                 let (shift, weights) = rest.split_at_checked(above.front[2]).ok_or(Rule::BlobBounds)?;
                 let upper = integer::Second {
                     geometry: above.geometry,
-                    h: super::cast(z)?,
+                    h: cast(z)?,
                     quant: quant(second)?,
-                    weights: super::cast(weights)?,
-                    scales: integer::Scales {
-                        multiplier: super::cast(multiplier)?,
-                        shift: super::cast(shift)?,
-                    },
+                    weights: cast(weights)?,
+                    scales: integer::Scales { multiplier: cast(multiplier)?, shift: cast(shift)? },
                 };
                 let lesson = integer::Lesson {
                     rule,
@@ -373,9 +363,9 @@ impl Lecture<'_, '_> {
                     normalised: head.normalised,
                 };
                 let mut room = integer::Room {
-                    residual: super::cast_mut(residual)?,
-                    sums: super::cast_mut(sums)?,
-                    gradients: super::cast_mut(words.0)?,
+                    residual: cast_mut(residual)?,
+                    sums: cast_mut(sums)?,
+                    gradients: cast_mut(words.0)?,
                 };
                 let motion = self.motion(first, own.velocity)?;
                 integer::learn_first(&mut learner, &upper, &lesson, motion, &mut room, &mut back, random);
@@ -411,7 +401,7 @@ fn low_rank<'a>(
     words: &mut Words<'a>,
 ) -> Result<float::LowRank<'a>, Rule> {
     let (rank, pixels) = (usize::from(rank), layer.shape.geometry.pixels());
-    let factors: &mut [f32] = super::cast_mut(overlay)?;
+    let factors: &mut [f32] = cast_mut(overlay)?;
     let at = layer.shape.geometry.out_c * rank;
     let (up, down) = factors.split_at_mut_checked(at).ok_or(Rule::ArenaBounds)?;
     Ok(float::LowRank {
@@ -432,7 +422,7 @@ fn float_part<'a>(
     if let Part::LowRank { rank } = layer.repr.part {
         return low_rank(layer, rank, overlay, words).map(float::Part::LowRank);
     }
-    let numbers: &mut [f32] = super::cast_mut(overlay)?;
+    let numbers: &mut [f32] = cast_mut(overlay)?;
     let (front, rest) = numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
     Ok(match layer.repr.part {
         Part::All if layer.shape.norm => float::Part::Norm { scale: front, bias: rest },
@@ -456,25 +446,25 @@ fn whole_part<'a>(
         return Ok(integer::Part::LowRank(low_rank(layer, rank, overlay, words)?, plane));
     }
     let (bias, rest) = overlay.split_at_mut_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
-    let bias = super::cast_mut(bias)?;
+    let bias = cast_mut(bias)?;
     if layer.repr.part == Part::Bias {
         let factory = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
         let (_, rest) = factory.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
         let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
-        let multiplier: &[i32] = super::cast(multiplier)?;
-        let shift = super::cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
+        let multiplier: &[i32] = cast(multiplier)?;
+        let shift = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
         return Ok(integer::Part::Bias { bias, scales: integer::Scales { multiplier, shift } });
     }
     let (multiplier, rest) = rest.split_at_mut_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
-    let multiplier: &mut [i32] = super::cast_mut(multiplier)?;
+    let multiplier: &mut [i32] = cast_mut(multiplier)?;
     let (shift, weights) = rest.split_at_mut_checked(shape.front[2]).ok_or(Rule::BlobBounds)?;
     if layer.repr.part == Part::Scale {
-        return Ok(integer::Part::Scale { bias, multiplier, shift: super::cast_mut(shift)? });
+        return Ok(integer::Part::Scale { bias, multiplier, shift: cast_mut(shift)? });
     }
     Ok(integer::Part::All {
-        weights: super::cast_mut(weights)?,
-        fine: super::cast_mut(fine)?,
+        weights: cast_mut(weights)?,
+        fine: cast_mut(fine)?,
         bias,
-        scales: integer::Scales { multiplier, shift: super::cast(shift)? },
+        scales: integer::Scales { multiplier, shift: cast(shift)? },
     })
 }

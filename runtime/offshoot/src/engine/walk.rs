@@ -1,11 +1,11 @@
 //! Runs operators in order: those that learn with what they learned, and what an answer wants on the way.
 
-use super::Memory;
 use super::answer;
+use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use crate::trace::{Observer, OpInfo};
 use offshoot_base::Span;
-use offshoot_base::{Error, Rule};
+use offshoot_base::{Error, Memory, Rule, cast, cast_mut};
 use offshoot_format::learn::Part;
 use offshoot_format::record::{Arith, Record};
 use offshoot_learn::integer::Magnitude;
@@ -104,20 +104,14 @@ fn run_learned<'r>(
             let (bias, scale) = overlay.split_at_checked(layer.shape.front[0]).ok_or(Rule::ArenaBounds)?;
             let mut memory = Memory::new(work, blobs).fronted(bias);
             ops::run(&unclamped(&layer.record), &mut memory)?;
-            let scale: &[f32] = super::cast(scale)?;
+            let scale: &[f32] = cast(scale)?;
             finish(layer, &mut memory, |z, channel, _| z * scale[channel])?;
             return Ok(memory);
         }
         Part::LowRank { rank } => {
             let room = room.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
             let memory = Memory::new(work, blobs);
-            return run_adapted(
-                layer,
-                usize::from(rank),
-                memory,
-                super::cast(overlay)?,
-                super::cast_mut(room)?,
-            );
+            return run_adapted(layer, usize::from(rank), memory, cast(overlay)?, cast_mut(room)?);
         }
     };
     ops::run(&layer.record, &mut memory)?;
@@ -185,8 +179,8 @@ fn run_adapted<'r>(
     let own = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
     let (bias, rest) = own.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
     let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
-    let (bias, multiplier): (&[i32], &[i32]) = (super::cast(bias)?, super::cast(multiplier)?);
-    let shift: &[i8] = super::cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
+    let (bias, multiplier): (&[i32], &[i32]) = (cast(bias)?, cast(multiplier)?);
+    let shift: &[i8] = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
     // A sum of products is in units of `s_in s_w[o]`.
     let unit = |channel: usize| {
         let at = if multiplier.len() == 1 { 0 } else { channel };
@@ -222,7 +216,7 @@ fn run_adapted<'r>(
                     ..r
                 };
                 let x = work.get(record.src as usize..).and_then(|x| x.get(..g.c));
-                adaptor::lower(&row, lower, super::cast::<i8>(x.ok_or(Rule::ArenaBounds)?)?, real, inner);
+                adaptor::lower(&row, lower, cast::<i8>(x.ok_or(Rule::ArenaBounds)?)?, real, inner);
                 for (channel, (to, bias)) in biases.iter_mut().zip(bias).enumerate() {
                     *to = bias.wrapping_add(added(channel, inner, 1, 0));
                 }
@@ -247,24 +241,4 @@ pub(super) fn largest(arena: &[u8], layer: &TrainedLayer) -> Option<u16> {
 
 fn first_largest<T: PartialOrd>(scores: &[T]) -> usize {
     (0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best })
-}
-
-/// Pieces of memory, each behind the one before.
-pub(super) struct Pieces<'a> {
-    pub(super) rest: &'a mut [u8],
-    /// Where `rest` begins.
-    pub(super) at: usize,
-}
-
-impl<'a> Pieces<'a> {
-    /// The piece that begins at a place.
-    pub(super) fn take(&mut self, start: usize, len: usize) -> Result<&'a mut [u8], Rule> {
-        let skipped = start.checked_sub(self.at).ok_or(Rule::Overlap)?;
-        let rest = core::mem::take(&mut self.rest);
-        let (_, from) = rest.split_at_mut_checked(skipped).ok_or(Rule::ArenaBounds)?;
-        let (piece, after) = from.split_at_mut_checked(len).ok_or(Rule::ArenaBounds)?;
-        self.rest = after;
-        self.at = start + len;
-        Ok(piece)
-    }
 }

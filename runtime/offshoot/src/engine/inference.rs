@@ -1,0 +1,168 @@
+//! [`Engine`]: inputs, a run, outputs.
+
+use super::state::Course;
+use super::{answer, walk};
+use crate::model::{Model, io_span};
+use crate::trace::{NoObserver, Observer};
+use offshoot_base::{ALIGNMENT, Error, Span};
+use offshoot_format::record::IoRepr;
+
+/// A model and the memory it works in.
+///
+/// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as
+/// [`Model::input`] and [`Model::output`] describe. A run consumes the inputs: their memory is used again for
+/// what comes later, so write them before every run.
+///
+/// ```
+/// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
+/// use offshoot::{Arena, Engine, Model};
+///
+/// let mut arena = Arena::<{ Vibration::ARENA_BYTES }>::new();
+/// let mut engine = Engine::new(Model::open(Vibration::bytes())?, &mut arena)?;
+/// engine.input_i8_mut(0)?.fill(0);
+/// engine.run()?;
+/// let scores = engine.output_i8(0)?;
+/// assert_eq!(scores.len(), 5);
+/// # Ok::<(), offshoot::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Engine<'m, 'a> {
+    pub(super) model: Model<'m>,
+    pub(super) arena: &'a mut [u8],
+    pub(super) course: Option<Course>,
+}
+
+impl<'m, 'a> Engine<'m, 'a> {
+    /// Binds a model to an arena, and sets the arena to zero so that what an observer sees depends on model
+    /// and inputs only.
+    ///
+    /// # Errors
+    /// [`Error::ArenaTooSmall`] if there are fewer than [`Model::arena_bytes`]; [`Error::Alignment`] if the arena
+    /// does not begin at a multiple of 16.
+    pub fn new(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        Self::bound(model, arena, model.arena_bytes())
+    }
+
+    /// Goes on in an arena in which nothing but runs of this model has written since [`Self::new`]: what recurrent layers keep
+    /// is still there.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn continued(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+        let arena = fitting(arena, model.arena_bytes())?;
+        Ok(Self { model, arena, course: None })
+    }
+
+    /// Binds a model to the first `needed` bytes of an arena.
+    pub(super) fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
+        let arena = fitting(arena, needed)?;
+        arena.fill(0);
+        Ok(Self { model, arena, course: None })
+    }
+
+    /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it, and
+    /// recurrent layers that keep their state begin anew. The arena
+    /// must be large enough for it, as that of the first network always is.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchNetwork`]; [`Error::ArenaTooSmall`]; [`Error::Learning`] while the model learns, which only the first
+    /// network does.
+    pub fn select(&mut self, index: usize) -> Result<(), Error> {
+        let network = self.model.network(index)?;
+        if self.course.is_some() && network.network_index() != self.model.network_index() {
+            return Err(Error::Learning);
+        }
+        let (needed, given) = (network.arena_bytes(), self.arena.len() as u32);
+        if needed > given {
+            return Err(Error::ArenaTooSmall { needed, given });
+        }
+        if network.network_index() != self.model.network_index() {
+            self.model = network;
+            #[cfg(feature = "nested")]
+            if network.shares_states() {
+                self.restart();
+            }
+        }
+        Ok(())
+    }
+
+    /// The network that runs.
+    pub fn model(&self) -> &Model<'m> {
+        &self.model
+    }
+
+    /// Memory of input `i`, to be written before a run.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn input_mut(&mut self, i: usize) -> Result<&mut [u8], Error> {
+        let span = span(self.model.input(i))?;
+        self.arena.get_mut(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Memory of output `i`, to be read after a run and before the next input is written.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTensor`].
+    pub fn output(&self, i: usize) -> Result<&[u8], Error> {
+        let span = span(self.model.output(i))?;
+        self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
+    }
+
+    /// Recurrent layers that keep their state from run to run begin anew in the next.
+    pub fn restart(&mut self) {
+        if !cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse")) {
+            return;
+        }
+        for (_, _, record) in self.model.ops() {
+            let Some(r) = record.recurrent() else { continue };
+            // The first of the words that are kept tells that there is a state.
+            let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
+            let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
+            flag.unwrap_or(&mut []).fill(0);
+        }
+    }
+
+    /// Runs every operator in order.
+    ///
+    /// # Errors
+    /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
+    /// than a panic.
+    pub fn run(&mut self) -> Result<(), Error> {
+        self.run_with(&mut NoObserver)
+    }
+
+    /// Runs every operator in order, the observer around each.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_with(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
+        let records = self.course.and_then(|course| Some((course, self.model.learning()?)));
+        let Some((course, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
+            return walk::walk(&self.model, self.arena, None, observer, |_, _| Ok(()));
+        };
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        answer::standardise(&self.model, &learning, self.arena, false).map_err(shared)?;
+        let active = walk::Active { learning: &learning, kept: course.kept };
+        walk::walk(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
+        if course.stale {
+            answer::refresh(&learning, self.arena).map_err(shared)?;
+        }
+        self.course = Some(Course { stale: false, ..course });
+        answer::predict(&learning, self.arena, course.kept).map_err(shared)
+    }
+}
+
+/// The first `needed` bytes, aligned.
+pub(super) fn fitting(arena: &mut [u8], needed: u32) -> Result<&mut [u8], Error> {
+    let given = u32::try_from(arena.len()).unwrap_or(u32::MAX);
+    let too_small = Error::ArenaTooSmall { needed, given };
+    let len = usize::try_from(needed).map_err(|_| too_small)?;
+    let arena = arena.get_mut(..len).ok_or(too_small)?;
+    if arena.as_ptr().addr().is_multiple_of(ALIGNMENT) { Ok(arena) } else { Err(Error::Alignment) }
+}
+
+/// Where an input or output lies.
+fn span(io: Option<IoRepr>) -> Result<Span, Error> {
+    io.and_then(|io| io_span(&io)).ok_or(Error::NoSuchTensor)
+}
