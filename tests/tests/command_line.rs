@@ -314,7 +314,7 @@ fn samples_of_another_scale_are_named() {
     let b = Bench::new();
     let off = b.compiled();
     let m = model("glyphs");
-    let npy::Array::F32(x) = npy::read(&m.join("test_x.npy")).unwrap() else { panic!("glyphs are float32") };
+    let x = npy::read(&m.join("test_x.npy")).unwrap().to_f32();
     let (wrong, y) = (b.path("wrong.npy"), b.path("y.npy"));
     npy::write(&wrong, &x.mapv(|v| 1000.0 * v).into()).unwrap();
     let report = ok(&["run", s(&off), "--input", s(&wrong), "-o", s(&y)]);

@@ -87,11 +87,13 @@ pub(crate) fn fit(
         }
         all
     };
-    // Blocks of channels with the same moments: their errors are one matrix product.
+    // Blocks of channels with the same moments: their errors are one matrix product. Of wide layers a block is large, so
+    // that the moments are read less often; its size depends on nothing but the layer, and neither do the numbers.
+    let most = if n >= WIDE { 8 * BLOCK } else { BLOCK };
     let mut blocks: Vec<Range<usize>> = Vec::new();
     for o in 0..channels {
         match blocks.last_mut() {
-            Some(block) if block.len() < BLOCK && group_of(block.start) == group_of(o) => block.end = o + 1,
+            Some(block) if block.len() < most && group_of(block.start) == group_of(o) => block.end = o + 1,
             _ => blocks.push(o..o + 1),
         }
     }
@@ -129,6 +131,8 @@ type Candidate = (Vec<i8>, f32);
 
 /// Channels whose errors are computed together.
 const BLOCK: usize = 32;
+/// Weights of a channel from which on a layer is wide.
+const WIDE: usize = 256;
 
 /// Scale of an all-zero channel: what the whole tensor would have.
 fn usual_scale(weights: &[f32], top: f32) -> f32 {
