@@ -114,18 +114,20 @@ fn where_takes_each_branch_as_it_is() {
 
 #[test]
 fn masks_of_constants() {
-    let condition = TensorProto {
-        data_type: 9,
-        int32_data: vec![1, 0, 1],
-        dims: vec![3],
-        name: "c".into(),
-        ..Default::default()
-    };
-    let nodes = vec![node("Where", &["c", "x", "k"], &["y"], vec![])];
-    let file = model(13, 1, &[2, 3], nodes, vec![condition, reals("k", &[], vec![f32::NEG_INFINITY])]);
-    let x = ArrayD::from_shape_vec(IxDyn(&[2, 3]), vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0f32]).unwrap();
-    let y: Vec<f32> = run("mask", &file, x).iter().copied().collect();
-    assert_eq!(y, [1.0, f32::NEG_INFINITY, 3.0, 4.0, f32::NEG_INFINITY, 6.0]);
+    for number in [f32::NEG_INFINITY, f32::MIN, -1e9, 0.0, 2.5] {
+        let condition = TensorProto {
+            data_type: 9,
+            int32_data: vec![1, 0, 1],
+            dims: vec![3],
+            name: "c".into(),
+            ..Default::default()
+        };
+        let nodes = vec![node("Where", &["c", "x", "k"], &["y"], vec![])];
+        let file = model(13, 1, &[2, 3], nodes, vec![condition, reals("k", &[], vec![number])]);
+        let x = ArrayD::from_shape_vec(IxDyn(&[2, 3]), vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0f32]).unwrap();
+        let y: Vec<f32> = run("mask", &file, x).iter().copied().collect();
+        assert_eq!(y, [1.0, number, 3.0, 4.0, number, 6.0]);
+    }
 }
 
 #[test]

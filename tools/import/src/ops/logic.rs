@@ -89,6 +89,9 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let branches: Vec<Option<Constant>> = (1..3)
         .map(|i| if c.is_constant(onnx, i) { c.wanted(onnx, i).map(Some) } else { Ok(None) })
         .collect::<Importing<_>>()?;
+    if let Some(mask) = constant_mask(c, onnx, &branches)? {
+        return masked(c, onnx, mask);
+    }
     let condition = c.value(onnx, 0)?;
     let inverse = c.emit(onnx, NOT, vec![condition], None, &format!("{name}/else"))?;
     // An infinite number, chosen where a factor is 1, over the other branch.
@@ -133,6 +136,57 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         }
         _ => Err("two branches of zeros".into()),
     }
+}
+
+/// A tensor of which a constant condition replaces elements by a number.
+struct Mask {
+    value: ValueId,
+    number: f32,
+    /// Whether the number replaces an element.
+    replaces: Vec<bool>,
+    shape: Vec<usize>,
+}
+
+fn constant_mask(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    branches: &[Option<Constant>],
+) -> Importing<Option<Mask>> {
+    let (number, taken) = match branches {
+        [Some(number), None] if number.len() == 1 => (number, true),
+        [None, Some(number)] if number.len() == 1 => (number, false),
+        _ => return Ok(None),
+    };
+    if !c.is_constant(onnx, 0) {
+        return Ok(None);
+    }
+    let condition = c.wanted(onnx, 0)?;
+    let replaces = condition.to_reals().iter().map(|v| (*v != 0.0) == taken).collect();
+    let number = number.to_reals()[0];
+    let value = c.value(onnx, if taken { 2 } else { 1 })?;
+    Ok(Some(Mask { value, number, replaces, shape: condition.shape }))
+}
+
+/// The tensor without the replaced elements plus the number in their places. An infinite number needs no more than the
+/// sum: attention masks are written so.
+fn masked(c: &mut Context<'_>, onnx: &Onnx<'_>, mask: Mask) -> Importing {
+    let name = onnx.output(0).unwrap_or_default().to_owned();
+    let numbers = |replaced: f32, kept: f32| -> Vec<f32> {
+        mask.replaces.iter().map(|r| if *r { replaced } else { kept }).collect()
+    };
+    let mut y = mask.value;
+    if mask.number.is_finite() {
+        y = if may_overflow(c, y) {
+            let kept = c.add_reals(&format!("{name}/chosen"), mask.shape.clone(), numbers(0.0, 1.0));
+            finite(c, onnx, y, kept, &name)?
+        } else {
+            y
+        };
+        let kept = c.add_reals(&format!("{name}/kept"), mask.shape.clone(), numbers(0.0, 1.0));
+        y = c.emit(onnx, binary(BinaryKind::Mul), vec![y, kept], None, &format!("{name}/masked"))?;
+    }
+    let added = c.add_reals(&format!("{name}/mask"), mask.shape.clone(), numbers(mask.number, 0.0));
+    c.finish(onnx, binary(BinaryKind::Add), vec![y, added], None, 0)
 }
 
 /// Whether what the value is computed from can be infinite or not a number.
