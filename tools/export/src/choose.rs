@@ -4,8 +4,8 @@
 //! 100 instructions for a byte, and never takes a larger form than `balanced`; `balanced` trades neither for the other: it takes what
 //! is smaller and faster at once. `ram` chooses as `balanced`, and keeps the output over the input where that goes.
 
-use crate::Prefer;
 use crate::forms::Offer;
+use crate::options::Prefer;
 
 /// Instructions that a byte is worth with [`Prefer::Speed`].
 pub const SPEED_RATE: f64 = 0.25;

@@ -7,7 +7,7 @@
 
 use offshoot::format::sparse::{Form, SparseRepr};
 
-use crate::forms::Layer;
+use crate::layer::Layer;
 
 /// What of a core matters to the choice between forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -9,10 +9,11 @@ use crate::blobs::Blobs;
 use crate::choose::{choose, price};
 use crate::cores::Core;
 use crate::error::{Error, Result, Unsupported};
-use crate::forms::weight_shared::{Role, Wholes};
+use crate::forms::wholes::{Role, Wholes};
 use crate::forms::{Build, ConvForm, Offer, Workspace};
 use crate::lowered::{Buffer, Fallback, Lowered, Operator, PlainKernel, SparseReport, Tensor};
-use crate::{Prefer, write};
+use crate::options::Prefer;
+use crate::write;
 
 /// What the forms are chosen by.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 //!
 //! | file | does |
 //! |---|---|
+//! | `compile` | all of it, in order |
 //! | `lower` | reads nodes, makes operators; for a convolution it collects the forms (`lower/conv`) |
 //! | `forms` | a file for each form: what it offers (bytes, instructions, workspace), and its record and blob |
 //! | `draft` | the lowered graph with all forms, and operators of it for a given workspace |
@@ -17,10 +18,12 @@
 mod aligned;
 pub mod blobs;
 mod choose;
+mod compile;
 mod cores;
 mod draft;
 pub mod error;
 mod forms;
+mod layer;
 pub mod learning;
 mod lower;
 pub mod lowered;
@@ -33,99 +36,14 @@ pub mod stage;
 mod workspace;
 pub mod write;
 
-use offshoot_ir::Graph;
-use offshoot_plan::Plan;
-
-use draft::{Draft, Sharing};
-use forms::weight_shared::Role;
-use lowered::Lowered;
-
 pub use aligned::Aligned;
 pub use choose::{FLASH_RATE, RAM_RATE, SPEED_RATE};
+pub use compile::{Compiled, compile};
 pub use cores::Core;
 pub use error::{Error, Result, Unsupported};
 pub use forms::sparse::sparse_forms;
 pub use learning::{LearningPlan, LearningReport};
 pub use lowered::{Fallback, PlainKernel, SparseReport};
-pub use nest::{NestedReport, compile_nested};
+pub use nest::compile_nested;
 pub use options::{CompileOptions, Prefer};
-pub use report::{CompileReport, OperatorReport, TensorReport};
-
-/// A compiled model.
-#[derive(Clone, Debug)]
-pub struct Compiled {
-    /// The `.off` file.
-    pub bytes: Vec<u8>,
-    /// What it takes.
-    pub report: CompileReport,
-}
-
-/// Compiles a graph after the lossless passes.
-///
-/// # Errors
-/// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
-/// much; a graph that the format cannot hold.
-pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
-    let draft = lower::lower(graph, options, Role::Alone, Sharing::default())?;
-    let Arranged { mut lowered, plan, unfused } = arranged(&draft, options)?;
-    let wish = options.learning.as_ref();
-    let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
-    let records = learning.as_ref().map(|(records, _)| records.as_slice());
-    let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
-    let mut report = report::report(&bytes, &lowered, &plan);
-    report.arena_unfused_bytes = (plan.arena_bytes < unfused).then_some(unfused.into());
-    report.learning = learning.map(|(_, report)| report);
-    within(&report, options)?;
-    Ok(Compiled { bytes, report })
-}
-
-/// Operators with their places.
-struct Arranged {
-    lowered: Lowered,
-    plan: Plan,
-    /// Bytes of arena without fused row tiles.
-    unfused: u32,
-}
-
-/// The draft's operators with as much workspace as pays. With [`Prefer::Ram`] as little as there may be, if that makes the arena
-/// smaller than what [`Prefer::Balanced`] would take and no more instructions are paid for it than it is worth.
-fn arranged(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
-    if options.prefer != Prefer::Ram {
-        return fused(draft, options, false);
-    }
-    let balanced = fused(draft, &CompileOptions { prefer: Prefer::Balanced, ..options.clone() }, true)?;
-    let smallest = fused(draft, options, true)?;
-    let bytes = balanced.plan.arena_bytes.saturating_sub(smallest.plan.arena_bytes);
-    let [paid, before] = [&smallest, &balanced].map(|a| a.lowered.instructions_estimated as f64);
-    let needed = options.max_arena.is_some_and(|limit| u64::from(balanced.plan.arena_bytes) > limit);
-    let pays = bytes > 0 && (needed || paid - before <= RAM_RATE * f64::from(bytes));
-    Ok(if pays { smallest } else { balanced })
-}
-
-fn fused(draft: &Draft, options: &CompileOptions, always: bool) -> Result<Arranged> {
-    let (mut lowered, mut plan, _) = workspace::fit(draft, options)?;
-    let unfused = plan.arena_bytes;
-    let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
-    if options.learning.is_none() && (always || over) {
-        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
-    }
-    Ok(Arranged { lowered, plan, unfused })
-}
-
-/// Holds a report against the limits.
-fn within(report: &CompileReport, options: &CompileOptions) -> Result<()> {
-    if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
-        let lower_bound = report.arena_lower_bound_bytes;
-        return Err(Error::Arena { needed: report.arena_bytes, limit, lower_bound });
-    }
-    if let (Some(limit), Some(learning)) = (options.max_arena, &report.learning)
-        && learning.train_arena_bytes > limit
-    {
-        let (needed, overlay) = (learning.train_arena_bytes, learning.train_weights_bytes);
-        return Err(Error::TrainArena { needed, limit, overlay });
-    }
-    if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
-        return Err(Error::Flash { needed: report.model_bytes, limit, weights: report.weights_bytes });
-    }
-    Ok(())
-}
+pub use report::{CompileReport, NestedReport, OperatorReport, TensorReport};

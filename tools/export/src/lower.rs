@@ -24,10 +24,10 @@ use offshoot_ir::{DType, Graph, Node, Op, ValueId};
 use crate::draft::{Draft, Sharing, Step};
 use crate::error::{Error, Unsupported};
 use crate::forms::parameters::{Lowering, Reason};
-use crate::forms::weight_shared::Role;
+use crate::forms::wholes::Role;
 use crate::learning::PartName;
 use crate::lowered::{Buffer, Fallback, Operator, SparseReport, Tensor};
-use crate::{CompileOptions, Prefer};
+use crate::options::{CompileOptions, Prefer};
 
 /// Lowers a graph after the lossless passes: one of several networks of a file, or the only one. The graph must be valid.
 pub(crate) fn lower(

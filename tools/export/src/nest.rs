@@ -5,31 +5,18 @@
 use offshoot::format::codec::Record;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::origin_hash;
-use serde::Serialize;
 
+use crate::compile::{Compiled, within};
 use crate::draft::Sharing;
 use crate::error::{Error, Result};
-use crate::forms::weight_shared::Role;
+use crate::forms::wholes::Role;
 use crate::lower::lower;
 use crate::lowered::Lowered;
+use crate::options::CompileOptions;
+use crate::report::NestedReport;
 use crate::workspace::fit;
 use crate::write::{Network, write_networks};
-use crate::{CompileOptions, Compiled, learning, report};
-
-/// A network of a file beside the first.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct NestedReport {
-    /// Number to select it by.
-    pub network: usize,
-    /// Multiply-accumulates of a run.
-    pub macs: u64,
-    /// Bytes of arena.
-    pub arena_bytes: u64,
-    /// Bytes that the file grew by for it.
-    pub added_bytes: u64,
-    /// Operators on the first network's weights, and all operators that have weights.
-    pub shared_operators: [usize; 2],
-}
+use crate::{learning, report};
 
 /// Compiles quantised graphs into one file, the first and largest of which the others share weights with, where their int8
 /// weights are the same or prefixes along output and input channels (multiples of four). Weights are stored plain: not
@@ -89,7 +76,7 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
             }
         })
         .collect();
-    crate::within(&report, options)?;
+    within(&report, options)?;
     Ok(Compiled { bytes, report })
 }
 

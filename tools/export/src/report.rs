@@ -39,7 +39,7 @@ pub struct CompileReport {
     pub plain_kernels: Vec<PlainKernel>,
     /// Further networks of the file, which share weights with the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub networks: Vec<crate::nest::NestedReport>,
+    pub networks: Vec<NestedReport>,
     /// What learning takes, if the file has a plan for it.
     #[serde(flatten)]
     pub learning: Option<LearningReport>,
@@ -66,6 +66,21 @@ pub struct OperatorReport {
     /// What sparse storage makes of weights of which many are zero, or would.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparse: Option<SparseReport>,
+}
+
+/// A network of a file beside the first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NestedReport {
+    /// Number to select it by.
+    pub network: usize,
+    /// Multiply-accumulates of a run.
+    pub macs: u64,
+    /// Bytes of arena.
+    pub arena_bytes: u64,
+    /// Bytes that the file grew by for it.
+    pub added_bytes: u64,
+    /// Operators on the first network's weights, and all operators that have weights.
+    pub shared_operators: [usize; 2],
 }
 
 /// A tensor in the arena.

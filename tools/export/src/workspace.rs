@@ -8,9 +8,10 @@ use offshoot_plan::Plan;
 use crate::draft::{Criteria, Draft};
 use crate::error::Result;
 use crate::forms::Workspace;
-use crate::forms::weight_shared::Wholes;
+use crate::forms::wholes::Wholes;
 use crate::lowered::{Lowered, Operator};
-use crate::{CompileOptions, Prefer, learning, write};
+use crate::options::{CompileOptions, Prefer};
+use crate::{learning, write};
 use offshoot::format::codec::Record;
 
 /// Bytes of unpacked weight tiles that an operator may hold at once, most first: with more, inputs are gathered less often.

@@ -6,7 +6,7 @@ use offshoot::format::record;
 
 use super::exact_line::Line;
 use super::parameters::{Lowering, Quantised, requant_blob, to_u16};
-use super::weight_shared::{self, Kind};
+use super::wholes::{Kind, Role};
 use super::{Build, ConvForm, Layer, Offer, Shared, Workspace, scratch_of, single_multiply};
 use crate::blobs;
 use crate::cores::Core;
@@ -100,7 +100,9 @@ impl ConvForm for ChannelPlanar {
         if self.lines.is_none() {
             let kind = Kind::Depthwise { kernel: layer.window.kernel };
             let q = Quantised { fixed, ..layer.q.clone() };
-            weight_shared::keep(out, kind, &self.weight, (1, layer.input[3]), q, blob);
+            if out.role == Role::First {
+                out.wholes.keep(kind, &self.weight, (1, layer.input[3]), q, blob);
+            }
         }
         let record = self.record(workspace, blob)?;
         out.layer(layer, record, [x, y], layer.macs(), weights as u64)

@@ -4,7 +4,7 @@ use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Walk};
 
 use super::parameters::{Lowering, Quantised, requant_blob};
-use super::weight_shared;
+use super::wholes::{self, Role};
 use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of};
 use crate::cores::Core;
 use crate::lowered::Tensor;
@@ -70,9 +70,11 @@ impl ConvForm for Tiled {
         let (layer, mut r) = (&self.layer, self.record);
         let blob = || [requant_blob(&layer.q.bias, &self.fixed), weights(layer)].concat();
         r.blob = out.blob(blob, [bytes(layer), 4 * layer.channels()]);
-        let kind = weight_shared::conv(&layer.window, r.walk);
+        let kind = wholes::conv(&layer.window, r.walk);
         let q = Quantised { fixed: self.fixed.clone(), ..layer.q.clone() };
-        weight_shared::keep(out, kind, &self.weight, (r.c, r.out_c), q, r.blob);
+        if out.role == Role::First {
+            out.wholes.keep(kind, &self.weight, (r.c, r.out_c), q, r.blob);
+        }
         let count = layer.q.weights.len() as u64;
         out.layer(layer, Record::ConvBlocked(r), [x, y], layer.macs(), count)
     }

@@ -8,7 +8,6 @@ use offshoot::format::record::{self, Window};
 use offshoot_ir::{Activation, DType, Graph, Node, ValueId};
 
 use super::Context;
-use crate::Prefer;
 use crate::draft::{Conv, Step};
 use crate::forms::apart::{Apart, Part};
 use crate::forms::channel_planar::ChannelPlanar;
@@ -20,10 +19,12 @@ use crate::forms::plain::{self, PlainForm};
 use crate::forms::single_multiply::SingleMultiply;
 use crate::forms::sparse::{self, Sparse};
 use crate::forms::tiled::Tiled;
-use crate::forms::weight_shared::{Role, WeightShared};
+use crate::forms::weight_shared::WeightShared;
+use crate::forms::wholes::Role;
 use crate::forms::winograd::Winograd;
 use crate::forms::{ConvForm, Layer, Shared};
 use crate::lowered::Tensor;
+use crate::options::Prefer;
 
 /// Why weights and bias do not suit the int8 kernels.
 pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
@@ -155,7 +156,11 @@ pub(super) fn conv2d(
             Ok(Record::Depthwise(r))
         };
         let macs = (y.len() * taps) as u64;
-        forms.push_plain(c.role, request.plain(c, record, &order, |_| macs)?);
+        // It never lies over its input: arena that `speed` alone pays.
+        let plain = request.plain(c, record, &order, |_| macs)?;
+        if c.prefer == Prefer::Speed || forms.forms.is_empty() {
+            forms.push_plain(c.role, plain);
+        }
     } else {
         if groups == 1 {
             conv_forms(c, &request, input, &mut forms)?;

@@ -11,7 +11,7 @@ use crate::choose::{choose, price};
 use crate::forms::Offer;
 use crate::forms::parameters::{Lowering, Reason, to_u16, to_u32};
 use crate::forms::sparse::{Encoded, LEAST_ZEROS, sparse_forms};
-use crate::forms::weight_shared::Role;
+use crate::forms::wholes::Role;
 use crate::lowered::{SparseReport, Tensor};
 
 /// Why a layer with int8 input and output has no int8 form; `None` if it has.
