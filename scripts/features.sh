@@ -11,13 +11,13 @@ combinations=(
     "-"
     "default"
     # An int8 network, as `firmware/single` links it.
-    "op-conv-linear,op-depthwise-linear,op-pool,op-fully-connected"
-    "op-conv-blocked,pairs-positive,vector"
+    "op-conv-single-multiply,op-depthwise-single-multiply,op-pool,op-fully-connected"
+    "op-conv-tiled,pairs-positive,vector"
     "op-depthwise-planar,planar-any"
     "op-fully-connected-sparse,sparse-blocks"
     "op-recurrent"
     "op-recurrent-sparse,sparse-nibbles"
-    "op-stage,op-conv-linear"
+    "op-fused-rows,op-conv-single-multiply"
     # float32 alone.
     "f32,op-conv2d,op-depthwise,op-fully-connected,op-pool,op-softmax,op-unary,op-binary"
     "all-ops"

@@ -202,8 +202,8 @@ def compute(name, f, arena, blobs):
     elif arith is not None:
         return None
     folded = name not in ("Conv2d", "Depthwise", "FullyConnected")
-    depthwise = name in ("Depthwise", "DepthwisePlanar", "DepthwiseLinear")
-    single = name in ("ConvLinear", "DepthwiseLinear")
+    depthwise = name in ("Depthwise", "DepthwisePlanar", "DepthwiseSingleMultiply")
+    single = name in ("ConvSingleMultiply", "DepthwiseSingleMultiply")
     if "window" in f:
         window = window_of(f)
         k_h, segment = window[0][0], window[0][1] * f.get("c", 0)
@@ -212,7 +212,7 @@ def compute(name, f, arena, blobs):
     else:
         channels = f.get("out_c")
     one = not f.get("per_channel", True) or f.get("walk") == "VectorOneScale"
-    if name == "DepthwiseLinear":
+    if name == "DepthwiseSingleMultiply":
         bias, multiplier, shift = blob.take("i", channels), blob.take("i", channels), None
     elif not single and channels is not None:
         bias, multiplier, shift = blob.plain(channels, 1 if one else channels)
@@ -224,11 +224,11 @@ def compute(name, f, arena, blobs):
         taps = window[0][0] * window[0][1]
         all_weights = blob.take("b", taps * channels)
         rows = [all_weights[o::channels] for o in range(channels)]
-    elif name in ("ConvBlocked", "ConvPacked"):
+    elif name in ("ConvTiled", "ConvPacked"):
         count = blocks * k_h * -(-segment // 4) * 8
-        halves = blob.take("h", count) if name == "ConvBlocked" else packed_halves(blob, f["bits"], count)
+        halves = blob.take("h", count) if name == "ConvTiled" else packed_halves(blob, f["bits"], count)
         rows = tiled_rows(halves, channels, k_h, segment)
-    elif name == "ConvLinear":
+    elif name == "ConvSingleMultiply":
         k, make = k_h * -(-segment // 4) * 4, wide_rows if f["wide"] else tiled_rows
         bias, multiplier, shift, rows = [], [], None, []
         for block in range(blocks):
@@ -239,7 +239,7 @@ def compute(name, f, arena, blobs):
             multiplier += blob.take("i", 4)
     elif name == "ConvWinograd":
         rows = winograd_rows(blob, channels, f["c"])
-    elif name == "FullyConnectedCoded":
+    elif name == "FullyConnectedHuffman":
         rows = coded_rows(blob, f)
     elif name == "FullyConnectedSparse":
         rows = sparse_rows(blob, f["matrix"], channels, f["in_c"])

@@ -177,11 +177,11 @@ fn a_class_is_added_without_losing_the_others() {
             )
         };
         let (train, test) = (data("shifted_train"), data("shifted_test"));
-        let wish = learn::Wish { epochs: 1, ..learn::Wish::default() };
-        let failure = learn::learn(&UI, &file, &train, &test, &wish, &Target::Host).unwrap_err();
+        let spec = learn::Spec { epochs: 1, ..learn::Spec::default() };
+        let failure = learn::learn(&UI, &file, &train, &test, &spec, &Target::Host).unwrap_err();
         assert!(failure.help.contains("--new-classes 1"), "{failure:?}");
-        let wish = learn::Wish { new_classes: 1, ..wish };
-        let (report, written) = learn::learn(&UI, &file, &train, &test, &wish, &Target::Host).unwrap();
+        let spec = learn::Spec { new_classes: 1, ..spec };
+        let (report, written) = learn::learn(&UI, &file, &train, &test, &spec, &Target::Host).unwrap();
         assert_eq!(report.classes, 11);
         assert!(report.accuracy_known.unwrap() >= known, "{head}: {report:?}");
         assert!(report.accuracy_new.unwrap() >= new, "{head}: {report:?}");
@@ -200,15 +200,15 @@ fn a_tail_can_be_switched_off() {
     let train = (read("vibration", "shifted_train_x.npy"), read("vibration", "shifted_train_y.npy"));
     let test = (read("vibration", "shifted_test_x.npy"), read("vibration", "shifted_test_y.npy"));
     let name = if offshoot_tests::skip_emulated() { "host" } else { "qemu:cortex-m4" };
-    let wish = learn::Wish { steps: Some(30), epochs: 1, keep: Some(2), ..learn::Wish::default() };
-    let (report, _) = learn::learn(&UI, &file, &train, &test, &wish, &Target::parse(name).unwrap()).unwrap();
+    let spec = learn::Spec { steps: Some(30), epochs: 1, keep: Some(2), ..learn::Spec::default() };
+    let (report, _) = learn::learn(&UI, &file, &train, &test, &spec, &Target::parse(name).unwrap()).unwrap();
     assert_eq!(report.kept, Some(2));
     let counts: Vec<_> = report.blocks.iter().filter_map(|b| b.run_count).collect();
     assert!(report.blocks.len() > 3 && (name == "host" || counts.len() == report.blocks.len()));
     assert!(counts.windows(2).all(|w| w[0] < w[1]), "{counts:?}");
     println!("instructions of a run with 1, 2, ... blocks: {counts:?}");
-    let wish = learn::Wish { keep: Some(40), ..wish };
-    assert!(learn::learn(&UI, &file, &train, &test, &wish, &Target::Host).is_err());
+    let spec = learn::Spec { keep: Some(40), ..spec };
+    assert!(learn::learn(&UI, &file, &train, &test, &spec, &Target::Host).is_err());
 }
 
 #[test]
@@ -217,9 +217,9 @@ fn the_recipe_adapts() {
         let file = made(model, precision, "recipe = \"adapt\"").unwrap();
         let pair =
             |name: &str| (read(model, &format!("{name}_x.npy")), read(model, &format!("{name}_y.npy")));
-        let wish = learn::Wish { epochs: 2, fit: true, ..learn::Wish::default() };
+        let spec = learn::Spec { epochs: 2, fit: true, ..learn::Spec::default() };
         let found =
-            learn::learn(&UI, &file, &pair("shifted_train"), &pair("shifted_test"), &wish, &Target::Host);
+            learn::learn(&UI, &file, &pair("shifted_train"), &pair("shifted_test"), &spec, &Target::Host);
         let (report, _) = found.unwrap();
         println!("{model}: {:.3} to {:.3}", report.accuracy_before, report.accuracy_after);
         assert!(report.accuracy_after > bound && report.accuracy_before < 0.65, "{report:?}");

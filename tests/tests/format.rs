@@ -21,12 +21,13 @@ use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
 use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
-    Answer, CodesRepr, Format, HeadKind, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
+    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
+    TargetProjectionRepr,
 };
 use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{Record, Tag};
 use offshoot::format::requires;
-use offshoot::learn::{Rule, Schedule};
+use offshoot::learn::{LocalRule, Schedule};
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Error, Model};
 use offshoot_cli::commands::compile::{self, Precision, Prefer};
@@ -60,9 +61,9 @@ macro_rules! fields_of {
 
 fn fields(record: &Record) -> Value {
     let fields = fields_of!(record; Conv2d Depthwise ConvTranspose FullyConnected MatMul Pool Binary Unary Lut PRelu Softmax
-        LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvBlocked
-        DepthwisePlanar ConvWinograd FullyConnectedCoded ConvPacked ConvLinear DepthwiseLinear Stage
-        FullyConnectedSparse ConvSparse Recurrent ConvNested DepthwiseNested RecurrentSparse);
+        LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvTiled
+        DepthwisePlanar ConvWinograd FullyConnectedHuffman ConvPacked ConvSingleMultiply DepthwiseSingleMultiply FusedRows
+        FullyConnectedSparse ConvSparse Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse);
     fields.unwrap()
 }
 
@@ -104,7 +105,7 @@ impl<'b> Listing<'b> {
             for _ in 0..head.layers {
                 after = listing.take("LearnLayer", after, codec::decode_learn_layer).1;
             }
-            for _ in 0..head.answer.map_or(0, |answer| answer.taps) {
+            for _ in 0..head.classifier.map_or(0, |classifier| classifier.taps) {
                 after = listing.take("Tap", after, codec::decode_tap).1;
             }
             rest = after;
@@ -140,7 +141,7 @@ impl<'b> Listing<'b> {
             let mut fields = fields(&record);
             fields["header"] = serde_json::to_value(header).unwrap();
             self.push(&format!("{tag:?}"), rest, fields);
-            if let Record::Stage(stage) = record {
+            if let Record::FusedRows(stage) = record {
                 let begin = self.blobs + stage.blob as usize;
                 let mut members = &self.bytes[begin..begin + usize::from(stage.len)];
                 for _ in 0..stage.members {
@@ -357,32 +358,32 @@ fn learning_records(i: usize) -> Vec<u8> {
         HeadKind::Boosted { step: 0.5 },
     ];
     let rules = [
-        Rule::CrossEntropy { scale: 0.25 },
-        Rule::Squared { scale: 1.0 },
-        Rule::Absolute { scale: 2.0 },
-        Rule::Drtp,
+        LocalRule::CrossEntropy { scale: 0.25 },
+        LocalRule::Squared { scale: 1.0 },
+        LocalRule::Absolute { scale: 2.0 },
+        LocalRule::Drtp,
     ];
     let codes = [
-        CodesRepr::Signs { seed: 5 },
-        CodesRepr::Hadamard,
-        CodesRepr::Uniform { seed: u32::MAX },
-        CodesRepr::Probe { blob: 64 },
-        CodesRepr::Head { at: 300, rate: 0.1, from: Some((128, 0.01)) },
-        CodesRepr::Head { at: 300, rate: 0.1, from: None },
+        TargetProjectionRepr::Signs { seed: 5 },
+        TargetProjectionRepr::Hadamard,
+        TargetProjectionRepr::Uniform { seed: u32::MAX },
+        TargetProjectionRepr::Probe { blob: 64 },
+        TargetProjectionRepr::Head { at: 300, rate: 0.1, from: Some((128, 0.01)) },
+        TargetProjectionRepr::Head { at: 300, rate: 0.1, from: None },
     ];
     let parts = [Part::All, Part::Bias, Part::Scale, Part::LowRank { rank: 4 }];
     let formats = [Format::F32, Format::I8, Format::I16 { fine: 5000 }];
     let layer = |i: usize| LearnLayer {
         op: i as u16,
         part: parts[i % 4],
-        teacher: match i {
-            0 => Teacher::Output,
-            1 => Teacher::Next,
-            _ => Teacher::Local { rule: rules[i % 4], codes: codes[i % 6], grid: i as u8 },
+        error_source: match i {
+            0 => ErrorSource::Output,
+            1 => ErrorSource::Next,
+            _ => ErrorSource::Local { rule: rules[i % 4], codes: codes[i % 6], grid: i as u8 },
         },
         format: formats[i % 3],
         rate: 1.0 / i as f32,
-        overlay: 4096,
+        trainable: 4096,
         velocity: 8192,
         scales: [0.1, 0.2],
     };
@@ -390,7 +391,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         layers: 24,
         classes: 300,
         arena_bytes: 70_000,
-        room: 8,
+        workspace: 8,
         learned: 400,
         seed: 1,
         rate: 0.1,
@@ -399,8 +400,14 @@ fn learning_records(i: usize) -> Vec<u8> {
         normalised: true,
         momentum: 29_491,
         noise: 0.5,
-        standard: (i > 0).then_some(StandardRepr { blob: 4, energy: 2.0, trust: 9.0, steps: 0, at: 44 }),
-        answer: (i < 6).then(|| Answer {
+        standard: (i > 0).then_some(InputNormalizerRepr {
+            blob: 4,
+            energy: 2.0,
+            trust: 9.0,
+            steps: 0,
+            at: 44,
+        }),
+        classifier: (i < 6).then(|| ClassifierHead {
             kind: heads[i],
             classes: 300,
             taps: 2,
@@ -418,7 +425,7 @@ fn learning_records(i: usize) -> Vec<u8> {
     put(&mut graph, &GraphHead { inputs: 0, outputs: 0, ops: 0 });
     put(&mut graph, &head);
     (0..24).for_each(|i| put(&mut graph, &layer(i)));
-    for op in 0..head.answer.map_or(0, |answer| answer.taps) {
+    for op in 0..head.classifier.map_or(0, |classifier| classifier.taps) {
         put(&mut graph, &Tap { op: op.into(), scale: 0.5 });
     }
     let mut header =

@@ -139,7 +139,7 @@ fn a_board_without_room_for_learning_says_so() {
     assert!(error.contains("does not fit qemu:cortex-m0: the arena, learning,"), "{error}");
 }
 
-/// Channels that are no multiples of four, windows cut off on all sides, rasters of several sizes, a part that learns.
+/// Channels that are no multiples of four, windows cut off on all sides, pooling grids of several sizes, a part that learns.
 #[test]
 fn odd_shapes_learn_the_same_bits() {
     if offshoot_tests::skip_emulated() {
@@ -216,10 +216,10 @@ fn a_head_adapts_to_the_shift() {
     use offshoot_cli::commands::learn;
     for precision in [Precision::F32, Precision::Int8] {
         let file = vibration(precision, "rate = 0.3");
-        let wish = learn::Wish { rule: Some(learn::RuleArg::HeadOnly), epochs: 5, ..learn::Wish::default() };
+        let spec = learn::Spec { rule: Some(learn::RuleArg::HeadOnly), epochs: 5, ..learn::Spec::default() };
         let train = (read("shifted_train_x.npy"), read("shifted_train_y.npy"));
         let test = (read("shifted_test_x.npy"), read("shifted_test_y.npy"));
-        let (report, _) = learn::learn(&UI, &file, &train, &test, &wish, &Target::Host).unwrap();
+        let (report, _) = learn::learn(&UI, &file, &train, &test, &spec, &Target::Host).unwrap();
         assert!(report.accuracy_before < 0.65 && report.accuracy_after > 0.75, "{report:?}");
     }
 }

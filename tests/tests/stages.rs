@@ -125,7 +125,7 @@ fn run(file: &[u8], input: &[i8]) -> (Vec<u8>, usize) {
 fn stages(file: &[u8]) -> usize {
     let file = Aligned::new(file);
     let model = Model::open(file.bytes()).unwrap();
-    model.ops().filter(|(_, _, record)| matches!(record, Record::Stage(_))).count()
+    model.ops().filter(|(_, _, record)| matches!(record, Record::FusedRows(_))).count()
 }
 
 proptest! {

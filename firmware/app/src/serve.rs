@@ -12,7 +12,7 @@ use offshoot::format::header::{HeaderView, VERSION};
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, LessonReport, Mode, ModelInfo, PROTOCOL_VERSION,
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, TrainStepReport, Mode, ModelInfo, PROTOCOL_VERSION,
     Request, Response, RunReport, StoreReport, crc32, decode,
 };
 use offshoot::{Engine, Model};
@@ -234,7 +234,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                 Request::LearnBegin => return State::Learn(source, false),
                 Request::Learn { label } => match learn(&mut engine, clock, gauge, label) {
                     Ok(report) => {
-                        link.send(&Response::Lesson(report));
+                        link.send(&Response::TrainStep(report));
                         continue;
                     }
                     Err(failure) => Err(failure),
@@ -333,7 +333,7 @@ fn learn<C: Clock, K: StackGauge>(
     clock: &mut C,
     gauge: &mut K,
     label: u16,
-) -> Result<LessonReport, Failure> {
+) -> Result<TrainStepReport, Failure> {
     let reading_cost = reading_cost(clock);
     engine.paint(PAINT);
     let depth = gauge.paint();
@@ -343,7 +343,7 @@ fn learn<C: Clock, K: StackGauge>(
     let end = clock.now();
     let stack = depth_of(gauge, depth)?;
     let lesson = result?;
-    Ok(LessonReport {
+    Ok(TrainStepReport {
         guess: lesson.guess.unwrap_or(u16::MAX),
         steps: lesson.steps,
         count: clock.between(start, end).saturating_sub(reading_cost),

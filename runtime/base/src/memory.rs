@@ -13,7 +13,7 @@ pub struct Memory<'a> {
     arena: &'a mut [u8],
     blobs: &'a [u8],
     /// Stands in the place of the first bytes of a blob that has biases: learned ones. Empty if there are none.
-    front: &'a [u8],
+    parameters: &'a [u8],
 }
 
 /// The arena without what an operator writes.
@@ -36,25 +36,25 @@ impl<'a> Around<'a> {
 impl<'a> Memory<'a> {
     /// An arena and the blobs of the file.
     pub fn new(arena: &'a mut [u8], blobs: &'a [u8]) -> Self {
-        Self { arena, blobs, front: &[] }
+        Self { arena, blobs, parameters: &[] }
     }
 
     /// With learned biases, or biases, multipliers and shifts, in the place of those of an operator's blob.
-    pub fn fronted(self, front: &'a [u8]) -> Self {
-        Self { front, ..self }
+    pub fn with_parameters(self, parameters: &'a [u8]) -> Self {
+        Self { parameters, ..self }
     }
 
     /// The parameters that replace the first bytes of an operator's blob; empty if there are none.
     pub fn parameter_override(&self) -> &'a [u8] {
-        self.front
+        self.parameters
     }
 
     /// Biases with what has been learned of them.
     pub fn bias(&self, own: &'a [f32]) -> Result<&'a [f32], Rule> {
-        if self.front.is_empty() {
+        if self.parameters.is_empty() {
             return Ok(own);
         }
-        cast(self.front.get(..4 * own.len()).ok_or(Rule::BlobBounds)?)
+        cast(self.parameters.get(..4 * own.len()).ok_or(Rule::BlobBounds)?)
     }
 
     /// Arena and blob section.

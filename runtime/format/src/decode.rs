@@ -291,8 +291,8 @@ mod tests {
                 record::Depthwise, record::ConvTranspose, record::FullyConnected, record::MatMul, record::Pool,
                 record::Binary, record::Unary, record::Lut, record::PRelu, record::Softmax, record::LayerNorm,
                 record::Copy, record::Fill, record::Pad, record::Resize, record::Reduce, record::ArgMax,
-                record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvBlocked,
-                record::DepthwisePlanar, record::ConvWinograd, record::ConvNested, record::DepthwiseNested, NestedHead,
+                record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvTiled,
+                record::DepthwisePlanar, record::ConvWinograd, record::ConvWeightShared, record::DepthwiseWeightShared, NestedHead,
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
                 record::RecurrentSparse,
             );

@@ -1,9 +1,9 @@
 //! Learning records: what of a network learns, from what, and where its memory lies.
 //!
 //! They stand behind the operators in the graph section if the header requires [`super::requires::LEARNS`]:
-//! a [`LearnHead`], then its [`LearnLayer`]s, by ascending operator, then the [`Tap`]s of its [`Answer`]. All learning
+//! a [`LearnHead`], then its [`LearnLayer`]s, by ascending operator, then the [`Tap`]s of its [`ClassifierHead`]. All learning
 //! memory lies behind the inference arena, in this order: the room of a step at [`LearnHead::room`], features and scores of
-//! the answer; from [`LearnHead::learned`] on what learning changes: for each layer its overlay, lower bytes or table, and
+//! the answer; from [`LearnHead::learned`] on what learning changes: for each layer its trainable copy, lower bytes or table, and
 //! velocities; statistics of the input; the answer's memory. A record is **untrusted** until
 //! `Model::open` has checked it; `graph/learn.rs` says what it demands.
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// Which error a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Rule {
+pub enum LocalRule {
     /// tpSGD with the cross-entropy of scores through the fixed codes. `scale` multiplies scores: an inverse
     /// temperature.
     CrossEntropy {
@@ -64,7 +64,7 @@ pub struct LearnHead {
     /// Bytes of arena that learning needs, inference included.
     pub arena_bytes: u32,
     /// Where the room of a step begins in the arena, bytes.
-    pub room: u32,
+    pub workspace: u32,
     /// Where what learning changes begins in the arena, bytes.
     pub learned: u32,
     /// Of all randomness: stochastic rounding draws from it.
@@ -82,15 +82,15 @@ pub struct LearnHead {
     /// Deviation of the noise on gradients at the first step; it falls with the root of the steps. 0 for none.
     pub noise: f32,
     /// Input statistics that follow the data.
-    pub standard: Option<StandardRepr>,
+    pub standard: Option<InputNormalizerRepr>,
     /// What answers in the place of the network's own output.
-    pub answer: Option<Answer>,
+    pub classifier: Option<ClassifierHead>,
 }
 
-/// Statistics of the network's only input: a mean for each number, one energy for all ([`crate::learn::Standard`]). Every input
+/// Statistics of the network's only input: a mean for each number, one energy for all ([`crate::learn::InputNormalizer`]). Every input
 /// is brought from those of the device to those of the host before the first operator.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StandardRepr {
+pub struct InputNormalizerRepr {
     /// float32 in the blob section: the host's mean of each number of the input.
     pub blob: u32,
     /// The host's mean of `|x - mean|²`.
@@ -105,10 +105,10 @@ pub struct StandardRepr {
 
 /// A head of [`crate::learn::heads`] on features of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Answer {
+pub struct ClassifierHead {
     /// Which head.
     pub kind: HeadKind,
-    /// Room for so many classes, at least those of the network.
+    /// Workspace for so many classes, at least those of the network.
     pub classes: u16,
     /// Number of [`Tap`]s.
     pub taps: u8,
@@ -150,7 +150,7 @@ pub enum HeadKind {
     },
 }
 
-/// Features for an [`Answer`]: of the input of an operator that could learn, the means of each channel over all pixels.
+/// Features for an [`ClassifierHead`]: of the input of an operator that could learn, the means of each channel over all pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tap {
     /// Position of the operator; taps ascend.
@@ -162,18 +162,18 @@ pub struct Tap {
 /// One operator that learns.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnLayer {
-    /// Position of the operator: Conv2d, Depthwise, FullyConnected, ConvBlocked, DepthwisePlanar or LayerNorm.
+    /// Position of the operator: Conv2d, Depthwise, FullyConnected, ConvTiled, DepthwisePlanar or LayerNorm.
     pub op: u16,
     /// What of it learns.
     pub part: Part,
     /// What it learns from.
-    pub teacher: Teacher,
+    pub error_source: ErrorSource,
     /// Where and how its weights lie.
     pub format: Format,
     /// Rate relative to [`LearnHead::rate`].
     pub rate: f32,
-    /// Where the overlay lies in the arena, bytes: what learns, see [`Part`].
-    pub overlay: u32,
+    /// Where the trainable copy lies in the arena, bytes: what learns, see [`Part`].
+    pub trainable: u32,
     /// Where velocities lie in the arena, bytes, if there is momentum; else 0.
     pub velocity: u32,
     /// Scales of input and output, if they are int8; else 0.
@@ -183,18 +183,20 @@ pub struct LearnLayer {
 impl LearnLayer {
     /// The same with its learning memory so many bytes further on.
     pub fn move_by(&mut self, bytes: u32) {
-        self.overlay += bytes;
+        self.trainable += bytes;
         self.velocity += bytes;
         if let Format::I16 { fine } = &mut self.format {
             *fine += bytes;
         }
-        if let Teacher::Local { codes: CodesRepr::Head { at, .. }, .. } = &mut self.teacher {
+        if let ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. } =
+            &mut self.error_source
+        {
             *at += bytes;
         }
     }
 }
 
-/// What of an operator learns, and what its overlay is.
+/// What of an operator learns, and what its trainable copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// Weights and biases: a copy of the operator's blob. Of a LayerNorm its scale and bias.
@@ -214,16 +216,16 @@ pub enum Part {
 
 /// What a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Teacher {
+pub enum ErrorSource {
     /// Its outputs are the scores of the classes; cross-entropy.
     Output,
-    /// Codes on the features of its output.
+    /// TargetProjection on the features of its output.
     Local {
         /// Which error.
-        rule: Rule,
+        rule: LocalRule,
         /// From classes to features.
-        codes: CodesRepr,
-        /// Features are means over the cells of a raster of so many rows and columns.
+        codes: TargetProjectionRepr,
+        /// Features are means over the cells of a pooling grid of so many rows and columns.
         grid: u8,
     },
     /// The error of the next layer that learns, brought back through that layer: the first of a block of two. Its output is the
@@ -231,10 +233,10 @@ pub enum Teacher {
     Next,
 }
 
-/// Where codes come from; see [`crate::learn::Codes`].
+/// Where codes come from; see [`crate::learn::TargetProjection`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub enum CodesRepr {
+pub enum TargetProjectionRepr {
     Signs {
         seed: u32,
     },
@@ -260,11 +262,11 @@ pub enum CodesRepr {
 /// Number format of what learns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
-    /// float32: all of the overlay.
+    /// float32: all of the trainable copy.
     F32,
     /// int8 weights, int32 biases.
     I8,
-    /// int16 weights: the upper bytes in the overlay, the lower ones from arena offset `fine` on.
+    /// int16 weights: the upper bytes in the trainable copy, the lower ones from arena offset `fine` on.
     I16 {
         /// Arena offset, bytes.
         fine: u32,

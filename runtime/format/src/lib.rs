@@ -9,16 +9,15 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-pub mod blocked;
 pub mod codec;
-pub mod coded;
 mod decode;
 mod elementwise;
 pub mod embedded;
+pub mod fused_rows;
 pub mod header;
+pub mod huffman;
 mod kinds;
 pub mod learn;
-pub mod linear;
 mod movement;
 pub mod nested;
 pub mod packed;
@@ -26,9 +25,10 @@ mod quantize;
 pub mod record;
 pub mod recurrent;
 mod reduce;
+pub mod single_multiply;
 pub mod sparse;
-pub mod stage;
 pub mod tag;
+pub mod tiled;
 mod types;
 mod weighted;
 

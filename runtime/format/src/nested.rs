@@ -4,7 +4,7 @@
 //! prefixes of its channels, as sorted training makes them (SortedNet, arXiv:2309.00255). An operator of theirs that
 //! reads a prefix of the channels and gives a prefix of them reads its weights where those of the whole lie.
 
-use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
+use super::tiled::{ConvTiled, DepthwisePlanar, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
@@ -22,23 +22,23 @@ pub struct NestedHead {
     pub source_hash: u32,
 }
 
-/// A [`ConvBlocked`], field by field, whose weights are a part of another's: of the first `out_c` of `whole_out_c` output
+/// A [`ConvTiled`], field by field, whose weights are a part of another's: of the first `out_c` of `whole_out_c` output
 /// channels those of the first `c` of `whole_c` inputs. It gives the numbers of the convolution with these weights.
 ///
 /// Both counts of inputs are multiples of four or equal; so are both of outputs.
 ///
-/// **Order.** As [`super::packed::ConvPacked`]: the weights of a panel of blocks are copied into the scratch, then its outputs
+/// **Order.** As [`super::packed::ConvPacked`]: the weights of a weight tile of blocks are copied into the scratch, then its outputs
 /// are computed.
 ///
 /// **Blob.** `bias: [i32; out_c]`, each with the zero point folded in, and if `own_scales` `multiplier: [i32; Q]`,
 /// `shift: [i8; Q]`; all counts rounded up to four. Else multipliers and shifts are the first of the whole's.
-/// `whole` is the blob of the whole, in the order of [`ConvBlocked`].
+/// `whole` is the blob of the whole, in the order of [`ConvTiled`].
 ///
-/// **Scratch.** The convolution's, rounded up to 4 bytes; behind it the weights of a panel.
+/// **Scratch.** The convolution's, rounded up to 4 bytes; behind it the weights of a weight tile.
 // Flat, as `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct ConvNested {
+pub struct ConvWeightShared {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -50,14 +50,14 @@ pub struct ConvNested {
     pub window: WindowRepr,
     pub in_zp: i8,
     pub out_zp: i8,
-    pub walk: Walk,
+    pub walk: Traversal,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
     pub whole: u32,
     pub whole_c: u16,
     pub whole_out_c: u16,
     pub own_scales: bool,
-    pub panel: u16,
+    pub weight_tile: u16,
 }
 
 /// The operator whose weights a nested one shares.
@@ -71,10 +71,10 @@ pub struct Whole {
     pub out_c: u16,
 }
 
-impl ConvNested {
+impl ConvWeightShared {
     /// A convolution with a part of the weights of `whole`.
-    pub fn new(conv: ConvBlocked, whole: Whole, own_scales: bool, panel: u16) -> Self {
-        let ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
+    pub fn new(conv: ConvTiled, whole: Whole, own_scales: bool, weight_tile: u16) -> Self {
+        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
             conv;
         let Whole { blob: whole, c: whole_c, out_c: whole_out_c } = whole;
         Self {
@@ -96,15 +96,15 @@ impl ConvNested {
             whole_c,
             whole_out_c,
             own_scales,
-            panel,
+            weight_tile,
         }
     }
 
     /// The convolution; its blob holds no weights.
-    pub fn conv(&self) -> ConvBlocked {
+    pub fn conv(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
             *self;
-        ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
     }
 }
 
@@ -114,7 +114,7 @@ impl ConvNested {
 /// are the first of the whole's. `whole` is the blob of the whole, in the order of [`DepthwisePlanar`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct DepthwiseNested {
+pub struct DepthwiseWeightShared {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -133,7 +133,7 @@ pub struct DepthwiseNested {
     pub own_scales: bool,
 }
 
-impl DepthwiseNested {
+impl DepthwiseWeightShared {
     /// A depthwise convolution with a part of the weights of `whole`.
     pub fn new(planar: DepthwisePlanar, whole: Whole, own_scales: bool) -> Self {
         let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob } =

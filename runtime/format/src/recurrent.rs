@@ -166,7 +166,7 @@ impl RecurrentSparse {
 
 /// Words of the pieces of memory that a recurrent layer works in, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct Workspace {
     /// What is carried, float32.
     pub carried: usize,
     /// The state, in the output's numbers.
@@ -179,7 +179,7 @@ pub struct Room {
     pub sums: usize,
 }
 
-impl Room {
+impl Workspace {
     /// All of it.
     pub const fn words(&self) -> usize {
         self.carried + self.held + self.reset + self.gates + self.sums
@@ -193,13 +193,13 @@ impl Room {
 
 impl Recurrent {
     /// Its scratch.
-    pub const fn room(&self) -> Room {
+    pub const fn workspace(&self) -> Workspace {
         let units = self.units as usize;
         let (held, sums) = match self.arith {
             RecurrentArith::I8 { .. } => (units.div_ceil(4), units),
             RecurrentArith::F32 => (units, 0),
         };
-        Room {
+        Workspace {
             carried: if self.kind.carries() { units } else { 0 },
             held,
             reset: if matches!(self.kind, RecurrentKind::Gru) { held } else { 0 },

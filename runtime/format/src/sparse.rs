@@ -1,6 +1,6 @@
 //! Records whose weights are mostly zero: those that are not are stored, each with its distance from the one before.
 
-use super::blocked::{ConvBlocked, Walk};
+use super::tiled::{ConvTiled, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
@@ -135,9 +135,9 @@ pub struct ConvSparse {
 
 impl ConvSparse {
     /// The dense convolution of the same extents, for what follows from those.
-    pub fn dense(&self) -> ConvBlocked {
+    pub fn dense(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, clamp, blob, .. } = *self;
-        let walk = Walk::Forwards;
-        ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        let walk = Traversal::Forwards;
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
     }
 }

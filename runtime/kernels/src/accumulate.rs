@@ -1,10 +1,10 @@
 //! Gradients of an output channel's weights: `Σ error · (x - zero)` over the pixels whose output is inside its bounds.
 //!
-//! An error is the same for all pixels of a cell of the raster. So the inputs of a cell's pixels are summed first, and
+//! An error is the same for all pixels of a cell of the pooling grid. So the inputs of a cell's pixels are summed first, and
 //! the sum is multiplied once; what the activation holds is left out of the sum, not multiplied by zero.
 
 use crate::dispatch as kernels;
-use crate::gradient::grid::{Grid, MAX_GRID};
+use crate::gradient::grid::{MAX_GRID, PoolingGrid};
 use crate::gradient::planes::SHORT_ROW;
 use crate::gradient::{Inputs, Outputs, Rows, Starts, Tensors, Windows};
 use crate::layer::Geometry;
@@ -24,7 +24,7 @@ impl Tensors<'_> {
     pub fn add_channel(
         &self,
         channel: usize,
-        grid: &Grid,
+        grid: &PoolingGrid,
         error: impl Fn(usize) -> i32,
         sums: &mut [i32],
         starts: &mut Starts,
@@ -79,21 +79,21 @@ impl Tensors<'_> {
         let (mut y, mut x) = (rows.start, 0);
         while y < rows.end {
             // As many rows as the list takes, or what it takes of one.
-            let lines = if x == 0 { (starts.room() / width).min(rows.end - y) } else { 0 };
-            let count = if lines > 0 { width } else { (width - x).min(starts.room()) };
+            let lines = if x == 0 { (starts.free() / width).min(rows.end - y) } else { 0 };
+            let count = if lines > 0 { width } else { (width - x).min(starts.free()) };
             let at = (y * g.output[1] + first + x) * g.out_c + channel;
             let of_h = Outputs { at, step: g.out_c, count, line: g.output[1] * g.out_c, lines: lines.max(1) };
             let start = y * stride_h * g.input[1] * g.c + left + x * stride_w * g.c;
             let of_x = Inputs { start, step: stride_w * g.c, line: stride_h * g.input[1] * g.c };
             kernels::select(self.h, of_h, self.bounds, of_x, starts);
             (y, x) = if x + count < width { (y, x + count) } else { (y + lines.max(1), 0) };
-            if starts.room() == 0 {
+            if starts.free() == 0 {
                 active += Starts::MOST as i32;
                 self.add(cut, starts.rows(), error, sums);
                 starts.clear();
             }
         }
-        active += (Starts::MOST - starts.room()) as i32;
+        active += (Starts::MOST - starts.free()) as i32;
         self.add(cut, starts.rows(), error, sums);
         active
     }
@@ -109,7 +109,7 @@ impl Tensors<'_> {
     fn add_thin(
         &self,
         channel: usize,
-        grid: &Grid,
+        grid: &PoolingGrid,
         error: impl Fn(usize) -> i32,
         sums: &mut [i32],
         starts: &mut Starts,
@@ -126,7 +126,7 @@ impl Tensors<'_> {
             let column = (first * stride_w + cut.skipped_columns(g)).saturating_sub(g.window.pad[1].into());
             starts.clear();
             let mut flush = |starts: &mut Starts, errors: &[i32]| {
-                let count = Starts::MOST - starts.room();
+                let count = Starts::MOST - starts.free();
                 self.add_errors(&cut, starts.rows(), errors.get(..count).unwrap_or(&[]), sums);
                 starts.clear();
             };
@@ -148,13 +148,13 @@ impl Tensors<'_> {
                 }
                 let (rows, _) = grid.cell(first_cell);
                 for y in rows {
-                    if starts.room() < end - first {
+                    if starts.free() < end - first {
                         flush(starts, &errors);
                     }
                     let at = (y * g.output[1] + first) * g.out_c + channel;
                     let row = Outputs { at, step: g.out_c, count: end - first, line: 0, lines: 1 };
                     let start = (y * stride_h * g.input[1] + column) * g.c;
-                    let before = Starts::MOST - starts.room();
+                    let before = Starts::MOST - starts.free();
                     let own = errors.get_mut(before..).unwrap_or(&mut []);
                     let step = stride_w * g.c;
                     let added = kernels::select_errors(
@@ -320,7 +320,7 @@ mod tests {
             (5, Order::Grouped { groups: 1 }, 3, window(3, 1, 1, 1)),
             (8, Order::Grouped { groups: 2 }, 4, window(2, 2, 2, 1)),
             (1, Order::Grouped { groups: 1 }, 2, window(4, 2, 1, 0)),
-            (16, Order::Blocked { row: 64 }, 5, window(3, 1, 1, 2)),
+            (16, Order::Tiled { row: 64 }, 5, window(3, 1, 1, 2)),
             (3, Order::Depthwise { multiplier: 2 }, 6, window(3, 1, 1, 2)),
             (8, Order::Depthwise { multiplier: 1 }, 8, window(3, 1, 1, 1)),
         ];
@@ -333,7 +333,7 @@ mod tests {
             let h: Vec<i8> = (0..g.pixels() * out_c).map(|_| random.next_u32() as i8).collect();
             let whole = whole_columns(&g);
             let t = Tensors { geometry: &g, x: &x, h: &h, bounds: (-10, 100), zero: 7, whole };
-            let grid = Grid::new(3, output, out_c);
+            let grid = PoolingGrid::new(3, output, out_c);
             let of_cell = |cell: usize| [3, -300, 11, 0, 5, 6, -7, 8, 9][cell];
             let error = |y: usize, x: usize| {
                 let inside = |&cell: &usize| {

@@ -2,7 +2,7 @@
 
 #[cfg(arm_dsp)]
 use crate::arm_dsp;
-use crate::geometry::{Blocked, Planar};
+use crate::geometry::{Planar, Tiled};
 #[cfg(wide)]
 use crate::host;
 use crate::portable;
@@ -92,7 +92,7 @@ pub fn add_planes(
     tensors: &crate::gradient::Tensors<'_>,
     plan: &crate::gradient::planes::Plan,
     _channel: usize,
-    grid: &crate::gradient::grid::Grid,
+    grid: &crate::gradient::grid::PoolingGrid,
     _error: impl Fn(usize) -> i32,
     _sums: &mut [i32],
     _totals: &mut [i32; 4],
@@ -106,7 +106,7 @@ pub fn add_planes(
     false
 }
 
-/// Steps of a line of blocked weights at once; `None`, and nothing is done, where there is no faster way.
+/// Steps of a line of tiled weights at once; `None`, and nothing is done, where there is no faster way.
 #[cfg(not(arm_dsp))]
 pub fn step_line(
     _halves: &mut [i16],
@@ -123,9 +123,9 @@ pub fn step_line(
 pub use crate::arm_dsp::{add_errors, add_planes, add_windows, energy, select, select_errors, step_line};
 
 #[cfg(arm_dsp)]
-pub use crate::arm_dsp::fully_connected_coded;
+pub use crate::arm_dsp::fully_connected_huffman;
 #[cfg(not(arm_dsp))]
-pub use crate::portable::fully_connected_coded;
+pub use crate::portable::fully_connected_huffman;
 
 /// Pairs of output pixels of a tiled convolution, in the record's order; `lanes` is the scratch for their gathered inputs, if
 /// they are gathered. `false`, and nothing is done, where no kernel of the instruction set takes it.
@@ -134,8 +134,8 @@ pub use crate::portable::fully_connected_coded;
 /// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
 #[inline(always)]
 pub fn conv_blocks(
-    r: &record::ConvBlocked,
-    g: &Blocked,
+    r: &record::ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     blocks: Blocks<'_>,
     operands: &mut Operands<'_>,
@@ -160,18 +160,18 @@ pub fn conv_blocks(
 /// # Errors
 /// [`Rule::ArenaBounds`] for places beyond the arena.
 #[inline(always)]
-pub fn conv_linear(
-    r: &record::ConvLinear,
-    g: &Blocked,
+pub fn conv_single_multiply(
+    r: &record::ConvSingleMultiply,
+    g: &Tiled,
     words: &[i32],
     operands: &mut Operands<'_>,
     (lanes, tile): (Span, Option<Span>),
 ) -> Result<bool, Rule> {
     let _ = (lanes, tile);
     #[cfg(arm_dsp)]
-    return arm_dsp::conv_linear(r, g, words, operands, (lanes, tile)).map(|()| true);
+    return arm_dsp::conv_single_multiply(r, g, words, operands, (lanes, tile)).map(|()| true);
     #[cfg(wide)]
-    return host::conv_linear(r, g, words, operands);
+    return host::conv_single_multiply(r, g, words, operands);
     #[cfg(not(any(arm_dsp, wide)))]
     {
         let _ = (r, g, words, operands);
@@ -234,7 +234,7 @@ pub fn depthwise_planar(
 
 /// The outputs of some channels of one pixel; see [`portable::conv_vector`].
 pub fn conv_vector(
-    g: &Blocked,
+    g: &Tiled,
     q: &Requant<'_>,
     (first, weights): (usize, &[i16]),
     src: &[i8],

@@ -1,9 +1,9 @@
-//! How the blocked convolution and the planar depthwise convolution walk their tensors: the same for every
+//! How the tiled convolution and the planar depthwise convolution walk their tensors: the same for every
 //! instruction set.
 
 use offshoot_base::{Rule, require};
-use offshoot_format::linear::WORDS;
-use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar, Window, WindowRepr};
+use offshoot_format::record::{ConvSingleMultiply, ConvTiled, DepthwisePlanar, Window, WindowRepr};
+use offshoot_format::single_multiply::WORDS;
 
 /// Output extent of a window along one axis; 0 if it does not fit.
 pub fn extent(input: usize, window: &Window, axis: usize) -> usize {
@@ -13,9 +13,9 @@ pub fn extent(input: usize, window: &Window, axis: usize) -> usize {
     if padded < reach { 0 } else { (padded - reach) / usize::from(window.stride[axis]).max(1) + 1 }
 }
 
-/// Sizes of a [`ConvBlocked`].
+/// Sizes of a [`ConvTiled`].
 #[derive(Clone, Copy, Debug)]
-pub struct Blocked {
+pub struct Tiled {
     /// Window, unpacked.
     pub window: Window,
     /// Output height.
@@ -45,9 +45,9 @@ pub struct Segment {
     pub at: usize,
 }
 
-impl Blocked {
+impl Tiled {
     /// Sizes of a checked record.
-    pub fn of(r: &ConvBlocked) -> Self {
+    pub fn of(r: &ConvTiled) -> Self {
         let window = Window::from(r.window);
         let (out_h, out_w) = (extent(usize::from(r.h), &window, 0), extent(usize::from(r.w), &window, 1));
         let [k_h, k_w] = window.kernel.map(usize::from);
@@ -74,7 +74,7 @@ impl Blocked {
 
     /// Where the inputs of a kernel row lie.
     #[inline]
-    pub fn segment(&self, r: &ConvBlocked, position: (usize, usize, usize), kernel_row: usize) -> Segment {
+    pub fn segment(&self, r: &ConvTiled, position: (usize, usize, usize), kernel_row: usize) -> Segment {
         let (n, y, x) = position;
         let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
         let [stride_h, stride_w] = self.window.stride.map(usize::from);
@@ -94,7 +94,7 @@ impl Blocked {
 
     /// Bytes by which the output must begin before the input when the pairs are computed in order, and after it
     /// when they are computed backwards. `None` if that is not known (too many kernel rows to look at).
-    pub fn lag(&self, r: &ConvBlocked) -> Option<(u64, u64)> {
+    pub fn in_place_offsets(&self, r: &ConvTiled) -> Option<(u64, u64)> {
         // Every kernel row of every pixel is looked at: a file must not make that long.
         const MOST_ROWS: usize = 1 << 22;
         let k_h = usize::from(self.window.kernel[0]);
@@ -137,7 +137,7 @@ pub fn lane_index(k: usize, lane: usize) -> usize {
 
 /// Weight of output channel `o` for input `k`, from the halves of the words of all blocks.
 #[inline]
-pub fn blocked_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
+pub fn tiled_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
     let half = halves[(o / 4) * all * 2 + (k / 4) * 8 + (k & 1) * 4 + (o & 2) + (k >> 1 & 1)];
     let low = i32::from(half as i8);
     if o & 1 == 0 { low } else { (i32::from(half) - low) >> 8 }
@@ -145,7 +145,7 @@ pub fn blocked_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
 
 /// Words of a block of four output channels of a convolution with exact single-multiply requantisation: weights, then biases and
 /// multipliers.
-pub fn block_words(r: &ConvLinear, g: &Blocked) -> usize {
+pub fn block_words(r: &ConvSingleMultiply, g: &Tiled) -> usize {
     let weights = if r.wide { g.k.saturating_mul(2) } else { g.k };
     weights.saturating_add(WORDS)
 }

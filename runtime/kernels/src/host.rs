@@ -1,7 +1,7 @@
 //! From records to jobs: `false`, and nothing is done, for what these kernels leave to `portable`.
 
 use crate::geometry::extent;
-use crate::geometry::{Blocked, Planar};
+use crate::geometry::{Planar, Tiled};
 #[cfg(target_arch = "aarch64")]
 use crate::neon::{dispatch, dispatch_dot};
 use crate::requant::Requant;
@@ -15,7 +15,7 @@ use crate::wide::{
 use crate::x86::{dispatch, dispatch_dot};
 use offshoot_base::Rule;
 use offshoot_format::record::{
-    Binary, BinaryArith, BinaryKind, Conv2d, ConvBlocked, ConvLinear, ConvWinograd, Depthwise,
+    Binary, BinaryArith, BinaryKind, Conv2d, ConvSingleMultiply, ConvTiled, ConvWinograd, Depthwise,
     DepthwisePlanar, FullyConnected, Pool, PoolArith, PoolKind, Requantize, Window,
 };
 
@@ -89,8 +89,8 @@ pub fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
 
 /// Pairs of output pixels, all blocks, weights as they lie in the file.
 pub fn conv_blocks(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     weights: &[i16],
     operands: &mut Operands<'_>,
@@ -105,21 +105,21 @@ pub fn conv_blocks(
 }
 
 /// See [`crate::portable::conv_vector`].
-pub fn conv_vector(g: &Blocked, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) -> bool {
+pub fn conv_vector(g: &Tiled, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) -> bool {
     // A stride may leave more of the input than the one window meets.
     src.get(..g.k).is_some_and(|src| dispatch(ConvVector { g, q, weights, src, dst }))
 }
 
 /// Strips of pairs with one product and one shift an output.
-pub fn conv_linear(
-    r: &ConvLinear,
-    g: &Blocked,
+pub fn conv_single_multiply(
+    r: &ConvSingleMultiply,
+    g: &Tiled,
     words: &[i32],
     operands: &mut Operands<'_>,
 ) -> Result<bool, Rule> {
     let conv = r.conv();
     let (channels, weights) =
-        (if r.wide { Params::Wide } else { Params::Linear }, bytemuck::cast_slice(words));
+        (if r.wide { Params::Wide } else { Params::SingleMultiply }, bytemuck::cast_slice(words));
     let bytes = ConvBytes { r: &conv, g, channels, weights, tensors: arena(operands)? };
     if bytes.fits() && dispatch_dot(bytes) {
         return Ok(true);

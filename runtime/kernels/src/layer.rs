@@ -1,10 +1,10 @@
 //! What a layer with weights looks like to learning: an image, a window, and where each weight lies. Fully connected
 //! layers are images of one pixel a row; depthwise convolutions have another order of weights.
 
-use crate::geometry::Blocked;
+use crate::geometry::Tiled;
 use crate::sparse::sparse_bytes;
 use offshoot_format::record::{
-    Conv2d, ConvBlocked, Depthwise, DepthwisePlanar, FullyConnected, FullyConnectedSparse, Window, WindowRepr,
+    Conv2d, ConvTiled, Depthwise, DepthwisePlanar, FullyConnected, FullyConnectedSparse, Window, WindowRepr,
 };
 use offshoot_format::sparse::SparseRepr;
 
@@ -21,8 +21,8 @@ pub enum Order {
         /// Output channels an input channel.
         multiplier: usize,
     },
-    /// As [`ConvBlocked`] has them: blocks of four output channels.
-    Blocked {
+    /// As [`ConvTiled`] has them: blocks of four output channels.
+    Tiled {
         /// Inputs of a kernel row, padded.
         row: usize,
     },
@@ -81,10 +81,10 @@ impl Geometry {
         Self { input: [input, 1], c, output: [output, 1], out_c, window: POINT, order }
     }
 
-    /// Of a blocked convolution; `None` if its window is not possible.
-    pub fn blocked(r: &ConvBlocked) -> Option<Self> {
-        let row = Blocked::of(r).padded;
-        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), Order::Blocked { row })
+    /// Of a tiled convolution; `None` if its window is not possible.
+    pub fn tiled(r: &ConvTiled) -> Option<Self> {
+        let row = Tiled::of(r).padded;
+        Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), Order::Tiled { row })
     }
 
     /// Of a planar depthwise convolution; `None` if its window is not possible.
@@ -131,7 +131,7 @@ impl Geometry {
         match self.order {
             Order::Grouped { groups } => self.c / groups.max(1),
             Order::Depthwise { .. } => 1,
-            Order::Blocked { .. } | Order::Sparse(_) => self.c,
+            Order::Tiled { .. } | Order::Sparse(_) => self.c,
         }
     }
 
@@ -146,9 +146,7 @@ impl Geometry {
     /// Places that weights take: more than there are if the order pads them, or says where they are.
     pub fn places(&self) -> usize {
         match self.order {
-            Order::Blocked { row } => {
-                self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row
-            }
+            Order::Tiled { row } => self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row,
             // Of a record that has been checked: it lies in the file.
             Order::Sparse(matrix) => sparse_bytes(&matrix, self.out_c as u64).unwrap_or(0) as usize,
             _ => self.weights(),
@@ -163,11 +161,11 @@ impl Geometry {
     }
 
     /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. That of a
-    /// blocked or sparse layer is the index that its plain form would have.
+    /// tiled or sparse layer is the index that its plain form would have.
     #[inline]
     pub fn weight(&self, channel: usize, tap: usize) -> usize {
         match self.order {
-            Order::Grouped { .. } | Order::Blocked { .. } | Order::Sparse(_) => {
+            Order::Grouped { .. } | Order::Tiled { .. } | Order::Sparse(_) => {
                 (channel * self.taps() + tap) * self.depth()
             }
             Order::Depthwise { .. } => tap * self.out_c + channel,
@@ -183,7 +181,7 @@ impl Geometry {
                 channel / out_of_group * self.depth()
             }
             Order::Depthwise { multiplier } => channel / multiplier.max(1),
-            Order::Blocked { .. } | Order::Sparse(_) => 0,
+            Order::Tiled { .. } | Order::Sparse(_) => 0,
         }
     }
 
@@ -195,7 +193,7 @@ impl Geometry {
                 input / inside * outside..(input / inside + 1) * outside
             }
             Order::Depthwise { multiplier } => input * multiplier..(input + 1) * multiplier,
-            Order::Blocked { .. } | Order::Sparse(_) => 0..self.out_c,
+            Order::Tiled { .. } | Order::Sparse(_) => 0..self.out_c,
         }
     }
 

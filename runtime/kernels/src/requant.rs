@@ -7,7 +7,7 @@ pub struct Requant<'a> {
     pub bias: &'a [i32],
     /// One an output channel, or one for all.
     pub multiplier: &'a [i32],
-    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`offshoot_format::linear`].
+    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`offshoot_format::single_multiply`].
     pub shift: &'a [i8],
     /// Zero point of the input.
     pub in_zp: i32,

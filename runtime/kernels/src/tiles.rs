@@ -1,7 +1,7 @@
 //! Where a kernel finds what it computes with: an operator's tensors in the arena, and the weights of some of its blocks of
 //! four output channels.
 
-use crate::geometry::Blocked;
+use crate::geometry::Tiled;
 use offshoot_base::{Rule, Span};
 
 /// Input and output of an operator in the arena. They may overlap where the operator allows that.
@@ -25,7 +25,7 @@ impl Operands<'_> {
     }
 }
 
-/// Blocks of four output channels of a blocked convolution.
+/// Blocks of four output channels of a tiled convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
     /// The first of them.
@@ -37,9 +37,9 @@ pub struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    /// The halves of these blocks, at the beginning of a panel.
-    pub fn of<'p>(&self, g: &Blocked, panel: &'p [i16]) -> &'p [i16] {
-        panel.get(..2 * g.k * self.count).unwrap_or(panel)
+    /// The halves of these blocks, at the beginning of a weight tile.
+    pub fn of<'p>(&self, g: &Tiled, weight_tile: &'p [i16]) -> &'p [i16] {
+        weight_tile.get(..2 * g.k * self.count).unwrap_or(weight_tile)
     }
 }
 

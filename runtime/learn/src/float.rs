@@ -4,10 +4,10 @@ use super::descent::Descent;
 use super::layers::Slope;
 use super::layers::adaptor;
 use super::layers::window::{gradients, pull_back};
-use super::rules::{LocalError, Rule};
+use super::rules::{LocalError, LocalRule};
 use super::step;
-use crate::codes::Codes;
-use offshoot_kernels::gradient::grid::Grid;
+use crate::target_projection::TargetProjection;
+use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_kernels::layer::Geometry;
 
 /// A layer and what it has just computed.
@@ -64,21 +64,21 @@ pub struct LowRank<'a> {
     pub down: &'a mut [f32],
     /// The lower factor as a layer.
     pub geometry: Geometry,
-    /// Room for what is between the factors, `[rank, pixels]`.
+    /// Workspace for what is between the factors, `[rank, pixels]`.
     pub inner: &'a mut [f32],
-    /// Room for its errors, as much.
+    /// Workspace for its errors, as much.
     pub pulled: &'a mut [f32],
 }
 
 /// What a layer is to learn.
 #[derive(Debug)]
-pub struct Lesson<'a> {
+pub struct StepTarget<'a> {
     /// Which error.
-    pub rule: Rule,
+    pub rule: LocalRule,
     /// The label's way to the features.
-    pub codes: Codes<'a>,
+    pub codes: TargetProjection<'a>,
     /// Features of the output.
-    pub grid: Grid,
+    pub grid: PoolingGrid,
     /// The class.
     pub label: usize,
 }
@@ -93,13 +93,13 @@ pub struct Way<'a> {
 }
 
 /// Mean of the pixels of each feature.
-fn pooled(grid: &Grid, h: &[f32], j: usize) -> f32 {
+fn pooled(grid: &PoolingGrid, h: &[f32], j: usize) -> f32 {
     let mut sum = 0.0;
     grid.pixels(j, |at| sum += h[at]);
     sum * mean(grid)
 }
 
-fn mean(grid: &Grid) -> f32 {
+fn mean(grid: &PoolingGrid) -> f32 {
     let (pixels, cells) = grid.cell_pixels();
     cells as f32 / pixels.max(1) as f32
 }
@@ -111,14 +111,14 @@ struct Errors<'a> {
 }
 
 impl<'a> Errors<'a> {
-    fn new(h: &[f32], lesson: &Lesson<'a>, residual: &'a mut [f32]) -> Self {
-        let features = lesson.grid.features();
-        let each = (0..features).map(|j| pooled(&lesson.grid, h, j));
-        let error = LocalError::new(lesson.rule, lesson.codes, features, each, lesson.label, residual);
-        Self { error, targets: matches!(lesson.rule, Rule::Squared { .. } | Rule::Absolute { .. }) }
+    fn new(h: &[f32], target: &StepTarget<'a>, residual: &'a mut [f32]) -> Self {
+        let features = target.grid.features();
+        let each = (0..features).map(|j| pooled(&target.grid, h, j));
+        let error = LocalError::new(target.rule, target.codes, features, each, target.label, residual);
+        Self { error, targets: matches!(target.rule, LocalRule::Squared { .. } | LocalRule::Absolute { .. }) }
     }
 
-    fn of_feature(&self, h: &[f32], grid: &Grid, j: usize) -> f32 {
+    fn of_feature(&self, h: &[f32], grid: &PoolingGrid, j: usize) -> f32 {
         let own = if self.targets { pooled(grid, h, j) } else { 0.0 };
         self.error.at(j, own) * mean(grid)
     }
@@ -128,14 +128,14 @@ impl<'a> Errors<'a> {
 /// holds what a head that learns descends.
 pub fn learn(
     layer: &mut Layer<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     mut way: Way<'_>,
     residual: &mut [f32],
     errors: &mut [f32],
 ) {
     let (g, slope, h) = (layer.geometry, layer.slope, layer.h);
-    let grid = &lesson.grid;
-    let local = Errors::new(h, lesson, residual);
+    let grid = &target.grid;
+    let local = Errors::new(h, target, residual);
     normalise(layer, &mut way, grid.cell_pixels().1);
     let mut steps = Steps::new(layer, way.descent);
     for channel in 0..g.out_c {
@@ -166,9 +166,9 @@ pub struct Second<'a> {
     pub weights: &'a [f32],
 }
 
-/// Room that [`learn_first`] needs.
+/// Workspace that [`learn_first`] needs.
 #[derive(Debug)]
-pub struct Room<'a> {
+pub struct Workspace<'a> {
     /// A number a class.
     pub residual: &'a mut [f32],
     /// A number a feature of the second layer.
@@ -184,14 +184,14 @@ pub struct Room<'a> {
 pub fn learn_first(
     layer: &mut Layer<'_>,
     second: &Second<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     mut way: Way<'_>,
-    room: &mut Room<'_>,
+    workspace: &mut Workspace<'_>,
 ) {
     let (g, slope, h) = (layer.geometry, layer.slope, layer.h);
-    let Room { residual, features, second: errors, plane } = room;
-    let grid = &lesson.grid;
-    let local = Errors::new(second.h, lesson, residual);
+    let Workspace { residual, features, second: errors, plane } = workspace;
+    let grid = &target.grid;
+    let local = Errors::new(second.h, target, residual);
     for (j, e) in features.iter_mut().enumerate().take(grid.features()) {
         *e = local.of_feature(second.h, grid, j);
     }
@@ -332,7 +332,14 @@ impl LowRank<'_> {
 }
 
 /// One step of a head that learns: `table: [classes, features]`, after [`learn`] has left the residual.
-pub fn learn_head(h: &[f32], grid: &Grid, table: &mut [f32], residual: &[f32], rate: f32, normalised: bool) {
+pub fn learn_head(
+    h: &[f32],
+    grid: &PoolingGrid,
+    table: &mut [f32],
+    residual: &[f32],
+    rate: f32,
+    normalised: bool,
+) {
     let features = grid.features();
     let feature = |j: usize| pooled(grid, h, j);
     let rate = if normalised {

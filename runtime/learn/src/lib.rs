@@ -13,22 +13,22 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-pub mod codes;
 pub mod descent;
 pub mod float;
 pub mod heads;
+pub mod input_normalizer;
 pub mod integer;
 pub mod layers;
 pub mod rules;
 pub mod schedule;
 pub mod sequence;
-pub mod standard;
 pub mod step;
+pub mod target_projection;
 pub mod weights;
 
-pub use codes::Codes;
+pub use input_normalizer::InputNormalizer;
 pub use offshoot_kernels::Random;
-pub use rules::{LocalError, Rule};
+pub use rules::{LocalError, LocalRule};
 pub use schedule::Schedule;
-pub use standard::Standard;
+pub use target_projection::TargetProjection;
 pub use weights::Weights;

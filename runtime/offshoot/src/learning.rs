@@ -37,5 +37,5 @@
 //!
 //! [`store`](crate::store) keeps it in flash, safe from power cuts.
 
-pub use crate::engine::{Course, Lesson};
+pub use crate::engine::{StepReport, TrainState};
 pub use crate::model::learn::Learning;

@@ -30,16 +30,16 @@ macro_rules! dispatch {
             Record::ArgMax($r) if cfg!(feature = "op-argmax") => $call,
             Record::Quantize($r) if cfg!(feature = "op-quantize") => $call,
             Record::Dequantize($r) if cfg!(feature = "op-dequantize") => $call,
-            Record::ConvBlocked($r) if cfg!(feature = "op-conv-blocked") => $call,
+            Record::ConvTiled($r) if cfg!(feature = "op-conv-tiled") => $call,
             Record::DepthwisePlanar($r) if cfg!(feature = "op-depthwise-planar") => $call,
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
-            Record::FullyConnectedCoded($r) if cfg!(feature = "op-fully-connected-coded") => $call,
+            Record::FullyConnectedHuffman($r) if cfg!(feature = "op-fully-connected-huffman") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
-            Record::ConvLinear($r) if cfg!(feature = "op-conv-linear") => $call,
-            Record::DepthwiseLinear($r) if cfg!(feature = "op-depthwise-linear") => $call,
+            Record::ConvSingleMultiply($r) if cfg!(feature = "op-conv-single-multiply") => $call,
+            Record::DepthwiseSingleMultiply($r) if cfg!(feature = "op-depthwise-single-multiply") => $call,
             Record::Recurrent($r) if cfg!(feature = "op-recurrent") => $call,
-            Record::ConvNested($r) if cfg!(feature = "op-conv-nested") => $call,
-            Record::DepthwiseNested($r) if cfg!(feature = "op-depthwise-nested") => $call,
+            Record::ConvWeightShared($r) if cfg!(feature = "op-conv-weight-shared") => $call,
+            Record::DepthwiseWeightShared($r) if cfg!(feature = "op-depthwise-weight-shared") => $call,
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
@@ -66,20 +66,20 @@ macro_rules! dispatch {
             | Record::ArgMax(_)
             | Record::Quantize(_)
             | Record::Dequantize(_)
-            | Record::ConvBlocked(_)
+            | Record::ConvTiled(_)
             | Record::DepthwisePlanar(_)
             | Record::ConvWinograd(_)
-            | Record::FullyConnectedCoded(_)
+            | Record::FullyConnectedHuffman(_)
             | Record::ConvPacked(_)
-            | Record::ConvLinear(_)
-            | Record::DepthwiseLinear(_)
+            | Record::ConvSingleMultiply(_)
+            | Record::DepthwiseSingleMultiply(_)
             | Record::Recurrent(_)
-            | Record::ConvNested(_)
-            | Record::DepthwiseNested(_)
+            | Record::ConvWeightShared(_)
+            | Record::DepthwiseWeightShared(_)
             | Record::FullyConnectedSparse(_)
             | Record::ConvSparse(_)
             | Record::RecurrentSparse(_)
-            | Record::Stage(_) => $other,
+            | Record::FusedRows(_) => $other,
         }
     };
 }

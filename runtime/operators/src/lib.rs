@@ -10,14 +10,14 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
-mod blocked;
+mod tiled;
 
-mod coded;
 mod conv;
 mod dispatch;
 mod drivers;
 mod elementwise;
-mod linear;
+mod fused_rows;
+mod huffman;
 mod matmul;
 mod movement;
 mod nested;
@@ -31,8 +31,8 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod shape;
+mod single_multiply;
 mod sparse;
-mod stage;
 mod weights;
 mod winograd;
 
@@ -40,7 +40,7 @@ pub use conv::run_conv2d_with;
 use offshoot_base::{Limits, Memory, Rule, Span};
 pub use operator::{InPlace, MAX_WORK, Operator};
 pub use recurrent::{initial_state, recurrent_tensors};
-pub use weights::check_front;
+pub use weights::check_parameters;
 
 use offshoot_format::record::{DType, Record};
 
@@ -50,7 +50,7 @@ use offshoot_format::record::{DType, Record};
 /// The rule that the record breaks.
 pub fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.check(limits),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.check(limits),
         _ => dispatch::check(record, limits),
     }
 }
@@ -61,7 +61,7 @@ pub fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
 /// The rule that the record breaks.
 pub fn output(record: &Record) -> Result<Span, Rule> {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.output(),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.output(),
         _ => dispatch::output(record),
     }
 }
@@ -72,7 +72,7 @@ pub fn output(record: &Record) -> Result<Span, Rule> {
 /// None for a record that [`check`] takes.
 pub fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.run(memory),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.run(memory),
         _ => dispatch::run(record, memory),
     }
 }
@@ -80,7 +80,7 @@ pub fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
 /// See [`Operator::output_dtype`]; int8 for an operator that is not built.
 pub fn output_dtype(record: &Record) -> DType {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.output_dtype(),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.output_dtype(),
         _ => dispatch::output_dtype(record),
     }
 }
@@ -88,7 +88,7 @@ pub fn output_dtype(record: &Record) -> DType {
 /// See [`Operator::macs`].
 pub fn macs(record: &Record) -> u64 {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.macs(),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.macs(),
         _ => dispatch::macs(record),
     }
 }
@@ -96,7 +96,7 @@ pub fn macs(record: &Record) -> u64 {
 /// See [`Operator::weights`].
 pub fn weights(record: &Record) -> u64 {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.weights(),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.weights(),
         _ => dispatch::weights(record),
     }
 }
@@ -107,7 +107,7 @@ pub fn weights(record: &Record) -> u64 {
 /// The rule that the record breaks.
 pub fn scratch(record: &Record, blobs: &[u8]) -> Result<u32, Rule> {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.scratch(blobs),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.scratch(blobs),
         _ => dispatch::scratch(record, blobs),
     }
 }
@@ -115,7 +115,7 @@ pub fn scratch(record: &Record, blobs: &[u8]) -> Result<u32, Rule> {
 /// See [`Operator::in_place`].
 pub fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
     match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => stage.in_place(blobs),
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.in_place(blobs),
         _ => dispatch::in_place(record, blobs),
     }
 }
@@ -123,8 +123,8 @@ pub fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
 /// The operators of a stage, in order; of any other record, itself.
 pub fn members(record: &Record, blobs: &[u8]) -> impl Iterator<Item = Record> {
     let (own, stage) = match record {
-        Record::Stage(stage) if cfg!(feature = "op-stage") => {
-            (None, stage::Plan::of(stage, blobs).ok().map(|plan| plan.records()))
+        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => {
+            (None, fused_rows::Plan::of(stage, blobs).ok().map(|plan| plan.records()))
         }
         other => (Some(*other), None),
     };

@@ -1,13 +1,13 @@
-//! [`ConvNested`] and [`DepthwiseNested`]: operators of a sub-network, on a part of the weights of a larger one.
+//! [`ConvWeightShared`] and [`DepthwiseWeightShared`]: operators of a sub-network, on a part of the weights of a larger one.
 //!
-//! Rules, beyond those of [`ConvBlocked`](offshoot_format::record::ConvBlocked) and
+//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
 //! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): no more channels than the whole has, and as many, or a
-//! multiple of four; the blob of the whole holds all its weights; the output lies over the input only where one panel holds
+//! multiple of four; the blob of the whole holds all its weights; the output lies over the input only where one weight tile holds
 //! all blocks.
 
-use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
-use super::blocked::{check_requant, exact, halves, scratch};
 use super::planar::DepthwisePlanarPlaces as _;
+use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
+use super::tiled::{check_requant, exact, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::drivers;
 use crate::drivers::Part;
@@ -19,9 +19,9 @@ use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::BLOB_ALIGNMENT;
 use offshoot_format::record::DType;
-use offshoot_format::record::{ConvNested, DepthwiseNested, Walk};
+use offshoot_format::record::{ConvWeightShared, DepthwiseWeightShared, Traversal};
 use offshoot_kernels::Requant;
-use offshoot_kernels::geometry::{Blocked, Planar};
+use offshoot_kernels::geometry::{Planar, Tiled};
 
 /// Reads `bias`, and `multiplier` and `shift` of a blob that has them, of `channels`.
 fn own_blob<'m>(
@@ -45,41 +45,41 @@ fn own_blob<'m>(
     }
 }
 
-#[ext(ConvNestedPlaces)]
-impl ConvNested {
+#[ext(ConvWeightSharedPlaces)]
+impl ConvWeightShared {
     /// Blocks of four channels.
     pub(crate) fn blocks(&self) -> usize {
         usize::from(self.out_c).div_ceil(4)
     }
 
-    /// Whether the input is needed for one panel only.
-    pub(crate) fn one_panel(&self) -> bool {
-        usize::from(self.panel) >= self.blocks()
+    /// Whether the input is needed for one weight tile only.
+    pub(crate) fn one_weight_tile(&self) -> bool {
+        usize::from(self.weight_tile) >= self.blocks()
     }
 
-    /// Blocks a panel.
-    pub(crate) fn panel_blocks(&self) -> usize {
-        usize::from(self.panel).min(self.blocks())
+    /// Blocks a weight tile.
+    pub(crate) fn weight_tile_blocks(&self) -> usize {
+        usize::from(self.weight_tile).min(self.blocks())
     }
 
-    /// The weights of a panel, in the scratch.
-    pub(crate) fn panel(&self, g: &Blocked) -> Result<Span, Rule> {
-        require(self.panel > 0, Rule::Format)?;
+    /// The weights of a weight tile, in the scratch.
+    pub(crate) fn weight_tile(&self, g: &Tiled) -> Result<Span, Rule> {
+        require(self.weight_tile > 0, Rule::Format)?;
         let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
         let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
         let at = self.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
-        scratch(at, product([2 * self.panel_blocks() as u64, g.k as u64])?)
+        scratch(at, product([2 * self.weight_tile_blocks() as u64, g.k as u64])?)
     }
 
     /// The convolution with all channels, for the extents of its weights.
-    pub(crate) fn whole_layout(&self) -> Result<(Blocked, Layout), Rule> {
+    pub(crate) fn whole_layout(&self) -> Result<(Tiled, Layout), Rule> {
         let mut whole = self.conv();
         (whole.c, whole.out_c) = (self.whole_c, self.whole_out_c);
         whole.layout()
     }
 
     /// Requantisation, and the part of the whole's weights.
-    pub(crate) fn read<'m>(&self, blobs: &'m [u8], g: &Blocked) -> Result<(Requant<'m>, Part<'m>), Rule> {
+    pub(crate) fn read<'m>(&self, blobs: &'m [u8], g: &Tiled) -> Result<(Requant<'m>, Part<'m>), Rule> {
         let part = |own: u16, whole: u16| {
             own == whole || own < whole && own.is_multiple_of(4) && whole.is_multiple_of(4)
         };
@@ -90,14 +90,14 @@ impl ConvNested {
         let (whole, weights) = conv.requant(blobs, &layout)?;
         // Kernels may read up to three numbers beyond the last channel.
         let channels = u64::from(self.out_c).next_multiple_of(4);
-        let scales = if self.walk == Walk::VectorOneScale { 1 } else { channels };
+        let scales = if self.walk == Traversal::VectorOneScale { 1 } else { channels };
         let requant = own_blob(blobs, self.blob, channels, self.own_scales.then_some(scales), &whole)?;
         let weights = halves(weights)?;
         Ok((requant, Part { weights, whole_k: whole_g.k, k: g.k, segments: self.segments(g, &whole_g) }))
     }
 
     /// How the inputs of the part lie among those of the whole: so many stretches, their length and distance.
-    pub(crate) fn segments(&self, g: &Blocked, whole: &Blocked) -> (usize, usize, usize) {
+    pub(crate) fn segments(&self, g: &Tiled, whole: &Tiled) -> (usize, usize, usize) {
         if self.c == self.whole_c {
             (1, g.k, whole.k)
         } else {
@@ -107,15 +107,15 @@ impl ConvNested {
     }
 }
 
-impl Operator for ConvNested {
+impl Operator for ConvWeightShared {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let conv = self.conv();
         let (g, layout) = conv.layout()?;
         conv.check_places(limits, &g, &layout)?;
-        require(self.one_panel() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
-        let panel = self.panel(&g)?;
-        limits.disjoint(panel, layout.src)?;
-        limits.disjoint(panel, layout.dst)?;
+        require(self.one_weight_tile() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
+        let weight_tile = self.weight_tile(&g)?;
+        limits.disjoint(weight_tile, layout.src)?;
+        limits.disjoint(weight_tile, layout.dst)?;
         let (requant, part) = self.read(limits.blobs, &g)?;
         check_requant(&requant)?;
         // What is exact for all inputs is so for some.
@@ -131,8 +131,8 @@ impl Operator for ConvNested {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.conv().layout()?;
         let (requant, part) = self.read(memory.blobs(), &g)?;
-        let scratch = (self.conv().lanes(&g)?, self.panel(&g)?, self.panel_blocks());
-        drivers::conv_nested(self, &g, &requant, &part, memory, &layout, scratch)
+        let scratch = (self.conv().lanes(&g)?, self.weight_tile(&g)?, self.weight_tile_blocks());
+        drivers::conv_weight_shared(self, &g, &requant, &part, memory, &layout, scratch)
     }
 
     fn output_dtype(&self) -> DType {
@@ -150,16 +150,16 @@ impl Operator for ConvNested {
     fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
         let g = self.conv().layout()?.0;
         let lanes = self.conv().lanes(&g)?.map_or(0, |lanes| bytes(lanes).next_multiple_of(4));
-        total([lanes, bytes(self.panel(&g)?)])
+        total([lanes, bytes(self.weight_tile(&g)?)])
     }
 
     fn in_place(&self, _: &[u8]) -> InPlace {
-        if self.one_panel() { self.conv().in_place(&[]) } else { InPlace::Apart }
+        if self.one_weight_tile() { self.conv().in_place(&[]) } else { InPlace::Apart }
     }
 }
 
-#[ext(DepthwiseNestedPlaces)]
-impl DepthwiseNested {
+#[ext(DepthwiseWeightSharedPlaces)]
+impl DepthwiseWeightShared {
     /// Geometry with the whole's distance between weights.
     pub(crate) fn layout(&self) -> Result<(Planar, Layout), Rule> {
         require(self.c <= self.whole_c, Rule::Shape)?;
@@ -186,7 +186,7 @@ impl DepthwiseNested {
     }
 }
 
-impl Operator for DepthwiseNested {
+impl Operator for DepthwiseWeightShared {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
         let planar = self.planar();

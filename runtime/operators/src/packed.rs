@@ -1,10 +1,10 @@
 //! [`ConvPacked`]: convolution with weights of 4 or 2 bits.
 //!
-//! Rules, beyond those of [`ConvBlocked`](offshoot_format::record::ConvBlocked): 4 or 2 bits, no level of -128, one block
-//! a panel at least; the output lies over the input only where one panel holds all blocks.
+//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled): 4 or 2 bits, no level of -128, one block
+//! a weight tile at least; the output lies over the input only where one weight tile holds all blocks.
 
-use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
-use super::blocked::{check_requant, scratch};
+use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
+use super::tiled::{check_requant, scratch};
 use super::weights::Layout;
 use crate::drivers;
 use crate::drivers::Codes;
@@ -14,11 +14,11 @@ use easy_ext::ext;
 use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
-use offshoot_format::blocked::MOST_WEIGHT;
 use offshoot_format::record::ConvPacked;
 use offshoot_format::record::DType;
+use offshoot_format::tiled::MOST_WEIGHT;
 use offshoot_kernels::Requant;
-use offshoot_kernels::geometry::Blocked;
+use offshoot_kernels::geometry::Tiled;
 
 #[ext(ConvPackedPlaces)]
 impl ConvPacked {
@@ -28,8 +28,8 @@ impl ConvPacked {
     }
 
     /// Sizes; `weights` of the layout is what stands in the blob behind the shifts.
-    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
-        require(matches!(self.bits, 2 | 4) && self.panel > 0, Rule::Format)?;
+    pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
+        require(matches!(self.bits, 2 | 4) && self.weight_tile > 0, Rule::Format)?;
         let (g, mut layout) = self.conv().layout()?;
         // A half is two weights.
         let codes = product([layout.weights / 8, self.bits.into()])?;
@@ -42,19 +42,19 @@ impl ConvPacked {
         usize::from(self.out_c).div_ceil(4)
     }
 
-    /// Whether the input is needed for one panel only.
-    pub(crate) fn one_panel(&self) -> bool {
-        usize::from(self.panel) >= self.blocks()
+    /// Whether the input is needed for one weight tile only.
+    pub(crate) fn one_weight_tile(&self) -> bool {
+        usize::from(self.weight_tile) >= self.blocks()
     }
 
-    /// The table, and the weights of a panel.
-    pub(crate) fn panel(&self, g: &Blocked) -> Result<[Span; 2], Rule> {
+    /// The table, and the weights of a weight tile.
+    pub(crate) fn weight_tile(&self, g: &Tiled) -> Result<[Span; 2], Rule> {
         let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
         let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
         let at = self.scratch.checked_add(before).ok_or(Rule::ArenaBounds)?;
         let halves = 1u64 << (2 * self.bits.min(4));
         let table = scratch(at, halves)?;
-        let blocks = usize::from(self.panel).min(self.blocks());
+        let blocks = usize::from(self.weight_tile).min(self.blocks());
         // 16 or 256 halves are whole words.
         let after = at.checked_add(halves as u32 / 2).ok_or(Rule::ArenaBounds)?;
         Ok([table, scratch(after, product([2 * blocks as u64, g.k as u64])?)?])
@@ -75,8 +75,8 @@ impl Operator for ConvPacked {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
         self.conv().check_places(limits, &g, &layout)?;
-        require(self.one_panel() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
-        for span in self.panel(&g)? {
+        require(self.one_weight_tile() || !layout.src.overlaps(layout.dst), Rule::Overlap)?;
+        for span in self.weight_tile(&g)? {
             limits.disjoint(span, layout.src)?;
             limits.disjoint(span, layout.dst)?;
         }
@@ -96,7 +96,7 @@ impl Operator for ConvPacked {
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
         let (requant, codes) = self.requant(memory.blobs(), &layout)?;
-        let scratch = (self.conv().lanes(&g)?, self.panel(&g)?);
+        let scratch = (self.conv().lanes(&g)?, self.weight_tile(&g)?);
         drivers::conv_packed(self, &g, &requant, &codes, memory, &layout, scratch)
     }
 
@@ -115,11 +115,11 @@ impl Operator for ConvPacked {
     fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
         let g = self.conv().layout()?.0;
         let lanes = self.conv().lanes(&g)?.map_or(0, |lanes| bytes(lanes).next_multiple_of(4));
-        let [table, tile] = self.panel(&g)?;
+        let [table, tile] = self.weight_tile(&g)?;
         total([lanes, bytes(table), bytes(tile)])
     }
 
     fn in_place(&self, _: &[u8]) -> InPlace {
-        if self.one_panel() { self.conv().in_place(&[]) } else { InPlace::Apart }
+        if self.one_weight_tile() { self.conv().in_place(&[]) } else { InPlace::Apart }
     }
 }

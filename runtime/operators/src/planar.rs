@@ -4,7 +4,7 @@
 //! scratch holds at least the rows of one window, and no more than there are; the output shares no byte with the
 //! input or equals its place and never overtakes it; the scratch shares none with either.
 
-use super::blocked::{check_requant, scratch};
+use super::tiled::{check_requant, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
 use crate::drivers;
 use crate::operator::Operator;

@@ -119,13 +119,13 @@ impl Recurrent {
             Returns::Last => units,
             Returns::State => states * units,
         };
-        let room = self.room();
+        let workspace = self.workspace();
         Ok(Places {
             src: Span::new(self.src, product([self.steps, self.inputs])?, size)?,
             dst: Span::new(self.dst, output, size)?,
-            scratch: words(self.scratch, room.words())?,
+            scratch: words(self.scratch, workspace.words())?,
             initial: initial_state(self)?,
-            kept: self.kept.map(|at| words(at, room.kept_words())).transpose()?,
+            kept: self.kept.map(|at| words(at, workspace.kept_words())).transpose()?,
         })
     }
 
@@ -157,7 +157,7 @@ impl Recurrent {
     }
 
     pub(crate) fn pieces<'a>(&self, all: &'a mut [u32]) -> Result<Pieces<'a>, Rule> {
-        let room = self.room();
+        let workspace = self.workspace();
         let mut rest = all;
         let mut next = |len: usize| {
             let (piece, after) = core::mem::take(&mut rest).split_at_mut_checked(len).ok_or(Rule::Shape)?;
@@ -165,21 +165,21 @@ impl Recurrent {
             Ok(piece)
         };
         let cast = |piece: &'a mut [u32]| bytemuck::cast_slice_mut(piece);
-        let carried = cast(next(room.carried)?);
-        let (held, reset) = (next(room.held)?, next(room.reset)?);
+        let carried = cast(next(workspace.carried)?);
+        let (held, reset) = (next(workspace.held)?, next(workspace.reset)?);
         Ok(Pieces {
             carried,
             held,
             reset,
-            gates: bytemuck::cast_slice_mut(next(room.gates)?),
-            sums: bytemuck::cast_slice_mut(next(room.sums)?),
+            gates: bytemuck::cast_slice_mut(next(workspace.gates)?),
+            sums: bytemuck::cast_slice_mut(next(workspace.sums)?),
         })
     }
 
     /// The state before the first step: the one kept, the one given, or zeros.
     pub(crate) fn begin(&self, memory: &mut Memory<'_>, places: &Places) -> Result<(), Rule> {
-        let room = self.room();
-        let state = room.carried + room.held;
+        let workspace = self.workspace();
+        let state = workspace.carried + workspace.held;
         if let Some(kept) = places.kept {
             let (kept, scratch) = memory.split::<u32, u32>(kept, places.scratch)?;
             let (flag, kept) = kept.split_first().ok_or(Rule::Shape)?;
@@ -315,7 +315,7 @@ impl Recurrent {
     /// See [`Operator::run`].
     pub(crate) fn run_with(&self, matrices: &Matrices, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let places = self.places()?;
-        let room = self.room();
+        let workspace = self.workspace();
         let size = self.arith.dtype().size();
         let [x_len, h_len] = [self.inputs, self.units].map(|n| usize::from(n) * size);
         self.begin(memory, &places)?;
@@ -325,18 +325,18 @@ impl Recurrent {
             self.step(matrices, memory, x, places.scratch)?;
             if self.returns == Returns::Sequence {
                 let to = Span { start: places.dst.start + at * h_len, len: h_len };
-                self.put(memory, places.scratch, room.carried, to)?;
+                self.put(memory, places.scratch, workspace.carried, to)?;
             }
         }
         if self.returns != Returns::Sequence {
             let (h, memory_at) = (Span { len: h_len, ..places.dst }, places.dst.start + h_len);
-            self.put(memory, places.scratch, room.carried, h)?;
+            self.put(memory, places.scratch, workspace.carried, h)?;
             if self.returns == Returns::State {
                 self.put(memory, places.scratch, 0, Span { start: memory_at, len: h_len })?;
             }
         }
         if let Some(kept) = places.kept {
-            let from = Span { len: 4 * (room.carried + room.held), ..places.scratch };
+            let from = Span { len: 4 * (workspace.carried + workspace.held), ..places.scratch };
             let (state, kept) = memory.split::<u32, u32>(from, kept)?;
             let (flag, kept) = kept.split_first_mut().ok_or(Rule::Shape)?;
             *flag = 1;
@@ -372,7 +372,7 @@ impl Operator for Recurrent {
     }
 
     fn scratch(&self, _: &[u8]) -> Result<u32, Rule> {
-        u32::try_from(4 * self.room().words()).map_err(|_| Rule::ArenaBounds)
+        u32::try_from(4 * self.workspace().words()).map_err(|_| Rule::ArenaBounds)
     }
 
     fn in_place(&self, _: &[u8]) -> InPlace {

@@ -4,7 +4,7 @@
 //! and biases in the ranges that the record's page gives; blocks of four where the columns are a multiple of four; input,
 //! output and scratch share no byte. Those of the window, of a convolution; its kernel columns are not dilated.
 
-use super::blocked::check_requant;
+use super::tiled::check_requant;
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::operator::Operator;
 use crate::operator::{InPlace, bytes, outputs};
@@ -15,7 +15,7 @@ use offshoot_base::{product, require};
 use offshoot_format::record::DType;
 use offshoot_format::record::{ConvSparse, FullyConnectedSparse};
 use offshoot_format::sparse::SparseRepr;
-use offshoot_kernels::geometry::Blocked;
+use offshoot_kernels::geometry::Tiled;
 use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::sparse::{Sparse, sparse_bytes};
 use offshoot_kernels::sparse_products::sparse_row;
@@ -115,9 +115,9 @@ impl Operator for FullyConnectedSparse {
 
 #[ext(ConvSparsePlaces)]
 impl ConvSparse {
-    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+    pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
         let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
-        let geometry = Blocked::of(&self.dense());
+        let geometry = Tiled::of(&self.dense());
         require(geometry.window.dilation[1] == 1 || geometry.window.kernel[1] == 1, Rule::Window)?;
         let pixels = product([self.n.into(), out_h, out_w])?;
         let (weights, work) = sizes(&self.matrix, self.out_c.into())?;

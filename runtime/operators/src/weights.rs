@@ -5,8 +5,8 @@ use offshoot_base::{Limits, Memory};
 use offshoot_base::{Rule, cast};
 use offshoot_base::{Span, blob, require};
 use offshoot_format::BLOB_ALIGNMENT;
-use offshoot_format::blocked::{MOST_BIAS, SHIFTS};
 use offshoot_format::record::Arith;
+use offshoot_format::tiled::{MOST_BIAS, SHIFTS};
 use offshoot_kernels::Requant;
 
 /// Places and sizes of such an operator, derived from its record.
@@ -142,14 +142,14 @@ pub(super) fn override_requant<'a>(memory: &Memory<'a>, own: &mut Requant<'a>) -
 ///
 /// # Errors
 /// The rule that is broken.
-pub fn check_front(bytes: &[u8], front: &[usize; 3], arranged: bool) -> Result<(), Rule> {
-    let (bias, rest) = bytes.split_at_checked(front[0]).ok_or(Rule::BlobBounds)?;
+pub fn check_parameters(bytes: &[u8], parameter_bytes: &[usize; 3], arranged: bool) -> Result<(), Rule> {
+    let (bias, rest) = bytes.split_at_checked(parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
     let bias: &[i32] = bytemuck::try_cast_slice(bias).map_err(|_| Rule::Alignment)?;
     require(!arranged || bias.iter().all(|b| b.unsigned_abs() <= MOST_BIAS), Rule::Quantisation)?;
     if rest.is_empty() {
         return Ok(());
     }
-    let (multiplier, shift) = rest.split_at_checked(front[1]).ok_or(Rule::BlobBounds)?;
+    let (multiplier, shift) = rest.split_at_checked(parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let multiplier: &[i32] = bytemuck::try_cast_slice(multiplier).map_err(|_| Rule::Alignment)?;
     for (&m, &s) in multiplier.iter().zip(shift) {
         check_multiplier(m, s as i8)?;

@@ -3,7 +3,7 @@
 //! Rules, beyond those of the window: 3×3, stride 1, no dilation; input channels a multiple of four; shifts, biases and
 //! weights in the ranges that the record's page gives; strips of 1 to 8 pairs; input, output and scratch share no byte.
 
-use super::blocked::{check_requant, halves, scratch};
+use super::tiled::{check_requant, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::drivers;
 use crate::operator::Operator;
@@ -12,9 +12,9 @@ use easy_ext::ext;
 use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
-use offshoot_format::blocked::MOST_TILE_PAIRS;
 use offshoot_format::record::DType;
 use offshoot_format::record::{ConvWinograd, Window};
+use offshoot_format::tiled::MOST_TILE_PAIRS;
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::window_output;
 

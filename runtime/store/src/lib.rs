@@ -12,7 +12,7 @@
 //!   settles on: none after honest cuts.
 //! - **Wear.** Records follow each other around the ring, so in undisturbed use no page is erased more than once more
 //!   than any other. A save erases the pages it needs and no other.
-//! - **Room.** A record takes at most half of the pages, so that the next one always fits beside it.
+//! - **Workspace.** A record takes at most half of the pages, so that the next one always fits beside it.
 //! - **RAM.** One buffer of 256 bytes on the stack.
 //!
 //! Why not a key-value store from the shelf: `sequential-storage` 8.0.2 was tried, weights as items of 64 bytes under

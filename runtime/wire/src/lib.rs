@@ -22,8 +22,8 @@ use offshoot_base::crc::Crc32;
 
 pub use frame::{Event, FrameError, FrameReader, decode, encode};
 pub use message::{
-    CountUnit, ErrorCode, Failure, Info, LessonReport, Mode, ModelInfo, OperatorReport, Request, Response,
-    RunReport, StoreReport,
+    CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorReport, Request, Response, RunReport,
+    StoreReport, TrainStepReport,
 };
 
 /// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every

@@ -55,7 +55,7 @@ pub enum Request<'a> {
     Reset,
     /// Open the model again, to learn, with the weights of its file. Answer: [`Response::Ok`].
     LearnBegin,
-    /// One step of learning on the inputs, which it consumes. Answer: [`Response::Lesson`].
+    /// One step of learning on the inputs, which it consumes. Answer: [`Response::TrainStep`].
     Learn {
         /// Class of the sample.
         label: u16,
@@ -127,7 +127,7 @@ pub enum Response<'a> {
     /// Not done, and why.
     Error(Failure),
     /// A step of learning is done.
-    Lesson(LessonReport),
+    TrainStep(TrainStepReport),
     /// What is in flash now.
     Stored(StoreReport),
 }
@@ -212,13 +212,13 @@ pub struct RunReport {
     pub count: u32,
     /// [`Mode::Plain`]: bytes of stack that the run used at most, the engine's own included; else 0.
     pub stack: u32,
-    /// [`Mode::Plain`] of a model that learns: high-water mark of the arena, as [`LessonReport::arena`]; else 0.
+    /// [`Mode::Plain`] of a model that learns: high-water mark of the arena, as [`TrainStepReport::arena`]; else 0.
     pub arena: u32,
 }
 
 /// What was observed of a step of learning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LessonReport {
+pub struct TrainStepReport {
     /// The class that the sample was taken for before it was learned; `u16::MAX` if none is known.
     pub guess: u16,
     /// Steps so far.
@@ -462,7 +462,7 @@ mod tests {
         };
         let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
-        let lesson = LessonReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
+        let lesson = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
         let responses: [(Response<'_>, &[u8]); 10] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
@@ -475,7 +475,7 @@ mod tests {
             (Response::Done(RunReport { count: 1, stack: 2, arena: 3 }), &[5, 1, 2, 3]),
             (Response::Error(failure), &[6, 18, 1, 2]),
             (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 24, 0xff, 0xff, 3, 3]),
-            (Response::Lesson(lesson), &[7, 1, 2, 3, 4, 5]),
+            (Response::TrainStep(lesson), &[7, 1, 2, 3, 4, 5]),
             (Response::Stored(StoreReport { generation: 1, capacity: 2 }), &[8, 1, 2]),
         ];
         for (message, bytes) in responses {

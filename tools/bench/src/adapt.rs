@@ -6,7 +6,7 @@
 use ndarray::ArrayView2;
 use offshoot::learn::heads::{Head as _, Lda, LdaOptions, Shrinkage, best};
 use offshoot::learn::layers::Slope;
-use offshoot::learn::{Codes, Rule, Schedule, Standard};
+use offshoot::learn::{InputNormalizer, LocalRule, Schedule, TargetProjection};
 
 use crate::batch::{self, Course};
 use crate::data::Samples;
@@ -41,7 +41,7 @@ impl Host {
         tick: &dyn Fn(u64),
     ) -> Self {
         let mut mean = vec![0.0; samples.width];
-        let mut standard = Standard::new(&mut mean, 0.0, VARIANCE * samples.width as f32, 0.0);
+        let mut standard = InputNormalizer::new(&mut mean, 0.0, VARIANCE * samples.width as f32, 0.0);
         samples.x.chunks(samples.width).for_each(|x| standard.see(x));
         let seen = standardised(&standard, samples);
         let energy = standard.energy();
@@ -54,7 +54,7 @@ impl Host {
     }
 }
 
-fn standardised(standard: &Standard<'_>, samples: &Samples) -> Samples {
+fn standardised(standard: &InputNormalizer<'_>, samples: &Samples) -> Samples {
     let mut seen = samples.clone();
     seen.x.chunks_mut(samples.width.max(1)).for_each(|x| standard.apply(x));
     seen
@@ -162,14 +162,18 @@ pub fn recipes() -> Vec<Recipe> {
             name: "random codes",
             rate: 4.0,
             last_rate: 4.0,
-            teacher: |l, n| Some(Teacher::Local(default_rule(n), Codes::Signs { seed: 5 + l as u32 })),
+            teacher: |l, n| {
+                Some(Teacher::Local(default_rule(n), TargetProjection::Signs { seed: 5 + l as u32 }))
+            },
             ..follows
         },
         Recipe {
             name: "drtp",
             rate: 0.04,
             last_rate: 4.0,
-            teacher: |l, _| Some(Teacher::Local(Rule::Drtp, Codes::Signs { seed: 5 + l as u32 })),
+            teacher: |l, _| {
+                Some(Teacher::Local(LocalRule::Drtp, TargetProjection::Signs { seed: 5 + l as u32 }))
+            },
             ..follows
         },
         probes,
@@ -199,7 +203,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
         }
     }
     let (mut mean, wanted) = (host.mean.clone(), VARIANCE * train.width as f32);
-    let mut standard = Standard::new(&mut mean, host.energy, wanted, TRUST);
+    let mut standard = InputNormalizer::new(&mut mean, host.energy, wanted, TRUST);
     let steps = (recipe.passes * train.len()) as u32;
     let schedule = Schedule::Linear { steps };
     // A head that is accumulated while layers learn sees their features as they are at that moment.
@@ -268,7 +272,7 @@ impl Adapted {
     /// Features, or scores, of samples.
     fn forward(&self, samples: &Samples) -> Vec<Vec<f32>> {
         let mut mean = self.mean.clone();
-        let standard = Standard::new(&mut mean, self.energy, self.wanted, 1.0);
+        let standard = InputNormalizer::new(&mut mean, self.energy, self.wanted, 1.0);
         let count = self.network.layers.len();
         let chosen = self.classifier.layers(count);
         let mut all = Vec::with_capacity(samples.len());

@@ -4,7 +4,7 @@
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
 use offshoot::learn::rules::cross_entropy;
-use offshoot::learn::{Codes, LocalError, Random, Rule, Schedule};
+use offshoot::learn::{LocalError, LocalRule, Random, Schedule, TargetProjection};
 
 use crate::data::{Samples, shuffled};
 use crate::dense::{Layer, Network, Step, Teacher, activate, argmax};
@@ -81,15 +81,21 @@ fn local(
     let (rule, drawn) = match &layer.teacher {
         Teacher::Frozen => return (None, None),
         Teacher::Local(rule, codes) => (*rule, table(*codes, classes, features)),
-        Teacher::Head { table, .. } => (Rule::CrossEntropy { scale: 1.0 }, table.clone()),
+        Teacher::Head { table, .. } => (LocalRule::CrossEntropy { scale: 1.0 }, table.clone()),
     };
     let mut errors = Array2::zeros(h.raw_dim());
     let mut residuals = Array2::zeros((labels.len(), classes));
     for (b, label) in labels.iter().enumerate() {
         let (own, mut residual) = (h.row(b), residuals.row_mut(b));
         let Some(residual) = residual.as_slice_mut() else { continue };
-        let error =
-            LocalError::new(rule, Codes::Table(&drawn), features, own.iter().copied(), *label, residual);
+        let error = LocalError::new(
+            rule,
+            TargetProjection::Table(&drawn),
+            features,
+            own.iter().copied(),
+            *label,
+            residual,
+        );
         for (j, (e, own)) in errors.row_mut(b).iter_mut().zip(own).enumerate() {
             *e = error.at(j, *own) * layer.slope.at(*own);
         }
@@ -97,8 +103,8 @@ fn local(
     (Some(errors), Some(residuals))
 }
 
-/// Codes written out, `[classes, features]`: drawn once a batch instead of once a sample.
-pub fn table(codes: Codes<'_>, classes: usize, features: usize) -> Vec<f32> {
+/// TargetProjection written out, `[classes, features]`: drawn once a batch instead of once a sample.
+pub fn table(codes: TargetProjection<'_>, classes: usize, features: usize) -> Vec<f32> {
     let mut all = vec![0.0; classes * features];
     for j in 0..features {
         codes.column(classes, features, j, |k, p| all[k * features + j] = p);
@@ -195,12 +201,14 @@ mod tests {
     /// A batch of one is the step of a single sample, whatever the layers learn from.
     #[test]
     fn a_batch_of_one_is_a_sample() {
-        let rule = Rule::CrossEntropy { scale: 0.3 };
+        let rule = LocalRule::CrossEntropy { scale: 0.3 };
         let teachers: [fn(usize, usize) -> Teacher; 4] = [
             |_, _| Teacher::Frozen,
             |_, n| Teacher::Head { table: (0..3 * n).map(|i| i as f32 * 0.01).collect(), rate: 0.5 },
-            |_, _| Teacher::Local(Rule::CrossEntropy { scale: 0.3 }, Codes::Signs { seed: 1 }),
-            |_, _| Teacher::Local(Rule::Squared { scale: 3.0 }, Codes::Uniform { seed: 1 }),
+            |_, _| {
+                Teacher::Local(LocalRule::CrossEntropy { scale: 0.3 }, TargetProjection::Signs { seed: 1 })
+            },
+            |_, _| Teacher::Local(LocalRule::Squared { scale: 3.0 }, TargetProjection::Uniform { seed: 1 }),
         ];
         let _ = rule;
         for (number, teacher) in teachers.into_iter().enumerate() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use offshoot::learn::layers::Slope;
-use offshoot::learn::{Codes, Random, Rule};
+use offshoot::learn::{LocalRule, Random, TargetProjection};
 
 use crate::convnet::{ConvNet, Teacher};
 use crate::data::{Samples, shuffled};
@@ -18,7 +18,7 @@ const CLASSES: usize = 10;
 const BATCH: usize = 64;
 const STEPS: usize = 4 * 25_600 / BATCH;
 const RATE: f32 = 1e-3;
-/// Cells of the raster, along an axis.
+/// Cells of the pooling grid, along an axis.
 const GRID: usize = 4;
 const TEST: &str = "test";
 
@@ -42,13 +42,14 @@ fn recipes() -> Vec<Recipe> {
     let base =
         || Recipe { name: "", research: None, slope: relu, teachers: [Teacher::None; 3], joined: [false; 3] };
     let signs = |layer: u32| {
-        // Features of the raster: 16 cells of so many channels.
+        // Features of the pooling grid: 16 cells of so many channels.
         let features = (GRID * GRID * CHANNELS[layer as usize + 1]) as f32;
-        let rule = Rule::CrossEntropy { scale: 1.0 / features.sqrt() };
-        Teacher::Local(rule, Codes::Signs { seed: 0x5eed + layer }, GRID)
+        let rule = LocalRule::CrossEntropy { scale: 1.0 / features.sqrt() };
+        Teacher::Local(rule, TargetProjection::Signs { seed: 0x5eed + layer }, GRID)
     };
-    let pixels =
-        |rule| [0, 1, 2].map(|l: u32| Teacher::Local(rule, Codes::Uniform { seed: 0x5eed + l }, SIDE));
+    let pixels = |rule| {
+        [0, 1, 2].map(|l: u32| Teacher::Local(rule, TargetProjection::Uniform { seed: 0x5eed + l }, SIDE))
+    };
     vec![
         Recipe { name: BACKPROP, research: Some(52.9), joined: [true; 3], ..base() },
         Recipe {
@@ -81,14 +82,14 @@ fn recipes() -> Vec<Recipe> {
             name: "tpsgd-l2, targets a pixel (tanh)",
             research: Some(34.9),
             slope: Slope::Tanh,
-            teachers: pixels(Rule::Squared { scale: 3.0 }),
+            teachers: pixels(LocalRule::Squared { scale: 3.0 }),
             ..base()
         },
         Recipe {
             name: "drtp, targets a pixel (tanh)",
             research: Some(34.5),
             slope: Slope::Tanh,
-            teachers: pixels(Rule::Drtp),
+            teachers: pixels(LocalRule::Drtp),
             ..base()
         },
     ]

@@ -4,10 +4,10 @@
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
-use offshoot::kernels::gradient::grid::Grid;
+use offshoot::kernels::gradient::grid::PoolingGrid;
 use offshoot::learn::layers::Slope;
 use offshoot::learn::rules::cross_entropy;
-use offshoot::learn::{Codes, LocalError, Random, Rule};
+use offshoot::learn::{LocalError, LocalRule, Random, TargetProjection};
 
 use crate::adam::Adam;
 use crate::batch::table;
@@ -20,9 +20,9 @@ const TAPS: usize = 9;
 pub enum Teacher {
     /// No error of its own.
     None,
-    /// A rule with drawn codes, on features of a raster of so many cells along an axis.
-    Local(Rule, Codes<'static>, usize),
-    /// A head that learns, on features of such a raster.
+    /// A rule with drawn codes, on features of a pooling grid of so many cells along an axis.
+    Local(LocalRule, TargetProjection<'static>, usize),
+    /// A head that learns, on features of such a pooling grid.
     Head(usize),
 }
 
@@ -35,7 +35,7 @@ struct Layer {
     weights: Vec<f32>,
     bias: Vec<f32>,
     teacher: Teacher,
-    grid: Grid,
+    grid: PoolingGrid,
     codes: Vec<f32>,
     /// Whether the layer in front of it learns from this one's error.
     teaches_front: bool,
@@ -107,7 +107,7 @@ impl ConvNet {
                 Teacher::None => 1,
                 Teacher::Local(.., cells) | Teacher::Head(cells) => cells,
             };
-            let grid = Grid::new(cells, [side; 2], out_c);
+            let grid = PoolingGrid::new(cells, [side; 2], out_c);
             let features = grid.features();
             let codes = match teacher {
                 Teacher::None => Vec::new(),
@@ -285,12 +285,12 @@ impl Layer {
         front
     }
 
-    /// Adds the error of the layer's own teacher, by the runtime's rule on the raster's features, and lets its head learn.
+    /// Adds the error of the layer's own teacher, by the runtime's rule on the pooling grid's features, and lets its head learn.
     fn add_own(&mut self, trace: &Trace, labels: &[usize], classes: usize, rate: f32, errors: &mut [f32]) {
         let rule = match self.teacher {
             Teacher::None => return,
             Teacher::Local(rule, ..) => rule,
-            Teacher::Head(_) => Rule::CrossEntropy { scale: 1.0 },
+            Teacher::Head(_) => LocalRule::CrossEntropy { scale: 1.0 },
         };
         let features = self.grid.features();
         let (pixels, cells) = self.grid.cell_pixels();
@@ -307,8 +307,14 @@ impl Layer {
                 *pooled *= mean;
             }
             let own = pooled.iter().copied();
-            let error =
-                LocalError::new(rule, Codes::Table(&self.codes), features, own, *label, &mut residual);
+            let error = LocalError::new(
+                rule,
+                TargetProjection::Table(&self.codes),
+                features,
+                own,
+                *label,
+                &mut residual,
+            );
             for (j, pooled) in pooled.iter().enumerate() {
                 let e = share * mean * error.at(j, *pooled);
                 self.grid.pixels(j, |at| errors[at] += e);

@@ -3,7 +3,7 @@
 
 use offshoot::learn::layers::{Slope, dense};
 use offshoot::learn::weights::{Fixed, Float};
-use offshoot::learn::{Codes, LocalError, Random, Rule, Weights, rules::cross_entropy, step};
+use offshoot::learn::{LocalError, LocalRule, Random, TargetProjection, Weights, rules::cross_entropy, step};
 
 /// Number format of the weights that learn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub enum Teacher {
     /// Nothing.
     Frozen,
     /// A rule with drawn codes.
-    Local(Rule, Codes<'static>),
+    Local(LocalRule, TargetProjection<'static>),
     /// A head of its own, `[classes, outputs]`, that learns too unless its rate is 0.
     Head {
         /// Its weights.
@@ -220,10 +220,10 @@ impl Network {
                     });
                 }
                 Teacher::Head { table, rate: head_rate } => {
-                    let rule = Rule::CrossEntropy { scale: 1.0 };
+                    let rule = LocalRule::CrossEntropy { scale: 1.0 };
                     let error = LocalError::new(
                         rule,
-                        Codes::Table(table),
+                        TargetProjection::Table(table),
                         own.len(),
                         activities,
                         label,
@@ -250,7 +250,13 @@ impl Network {
         for (layer, h) in self.layers.iter_mut().zip(&h) {
             if let Teacher::Head { table, .. } = &mut layer.teacher {
                 let mut residual = vec![0.0; classes];
-                cross_entropy::scores(Codes::Table(table), h.len(), h.iter().copied(), 1.0, &mut residual);
+                cross_entropy::scores(
+                    TargetProjection::Table(table),
+                    h.len(),
+                    h.iter().copied(),
+                    1.0,
+                    &mut residual,
+                );
                 cross_entropy::residual(&mut residual, label);
                 dense::learn_head(&mut Float::new(table, h.len()), &residual, h, rate);
             }

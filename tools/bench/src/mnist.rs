@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use offshoot::learn::layers::Slope;
-use offshoot::learn::{Codes, Random, Rule, Schedule};
+use offshoot::learn::{LocalRule, Random, Schedule, TargetProjection};
 
 use crate::batch::{self, Course};
 use crate::data::{Samples, shuffled};
@@ -30,21 +30,21 @@ pub struct Recipe {
     pub research: Option<f64>,
 }
 
-fn signs(layer: usize) -> Codes<'static> {
-    Codes::Signs { seed: 0x5eed + layer as u32 }
+fn signs(layer: usize) -> TargetProjection<'static> {
+    TargetProjection::Signs { seed: 0x5eed + layer as u32 }
 }
 
-fn uniform(layer: usize) -> Codes<'static> {
-    Codes::Uniform { seed: 0x5eed + layer as u32 }
+fn uniform(layer: usize) -> TargetProjection<'static> {
+    TargetProjection::Uniform { seed: 0x5eed + layer as u32 }
 }
 
-fn local(rule: Rule, codes: Codes<'static>) -> Teacher {
+fn local(rule: LocalRule, codes: TargetProjection<'static>) -> Teacher {
     Teacher::Local(rule, codes)
 }
 
 /// Scores through sign codes of `n` features, scaled to unit variance.
-pub fn default_rule(n: usize) -> Rule {
-    Rule::CrossEntropy { scale: 1.0 / (n as f32).sqrt() }
+pub fn default_rule(n: usize) -> LocalRule {
+    LocalRule::CrossEntropy { scale: 1.0 / (n as f32).sqrt() }
 }
 
 /// Every rule, with rates `[hidden, last]` and the research page's number, in the order of the rows below.
@@ -53,9 +53,9 @@ fn recipes(rates: [[f32; 2]; 7], research: [Option<f64>; 7]) -> Vec<Recipe> {
         ("backprop", |_, _| Teacher::Frozen),
         ("tpsgd-ce", |l, n| local(default_rule(n), signs(l))),
         ("local-head", |_, n| Teacher::Head { table: vec![0.0; 10 * n], rate: 0.2 }),
-        ("tpsgd-l2", |l, _| local(Rule::Squared { scale: 10.0 }, uniform(l))),
-        ("tpsgd-l1", |l, _| local(Rule::Absolute { scale: 3.0 }, uniform(l))),
-        ("drtp", |l, _| local(Rule::Drtp, uniform(l))),
+        ("tpsgd-l2", |l, _| local(LocalRule::Squared { scale: 10.0 }, uniform(l))),
+        ("tpsgd-l1", |l, _| local(LocalRule::Absolute { scale: 3.0 }, uniform(l))),
+        ("drtp", |l, _| local(LocalRule::Drtp, uniform(l))),
         ("frozen", |_, _| Teacher::Frozen),
     ];
     let mut all = Vec::new();

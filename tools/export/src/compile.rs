@@ -10,7 +10,7 @@ use crate::forms::wholes::Role;
 use crate::lowered::Lowered;
 use crate::options::{CompileOptions, Prefer};
 use crate::report::CompileReport;
-use crate::{learning, lower, report, stage, workspace, write};
+use crate::{fused_rows, learning, lower, report, workspace, write};
 
 /// A compiled model.
 #[derive(Clone, Debug)]
@@ -29,8 +29,8 @@ pub struct Compiled {
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let draft = lower::lower(graph, options, Role::Alone, Sharing::default())?;
     let Arranged { mut lowered, plan, unfused } = arranged(&draft, options)?;
-    let wish = options.learning.as_ref();
-    let learning = wish.map(|wish| learning::records(wish, graph, &mut lowered, &plan)).transpose()?;
+    let spec = options.learning.as_ref();
+    let learning = spec.map(|spec| learning::records(spec, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
     let bytes = write::write(graph, &lowered, &plan, options.source_hash, records)?;
     let mut report = report::report(&bytes, &lowered, &plan);
@@ -68,7 +68,7 @@ fn fused(draft: &Draft, options: &CompileOptions, always: bool) -> Result<Arrang
     let unfused = plan.arena_bytes;
     let over = options.max_arena.is_some_and(|limit| u64::from(unfused) > limit);
     if options.learning.is_none() && (always || over) {
-        (lowered, plan) = stage::fuse(lowered, plan, &options.plan)?;
+        (lowered, plan) = fused_rows::fuse(lowered, plan, &options.plan)?;
     }
     Ok(Arranged { lowered, plan, unfused })
 }
@@ -82,8 +82,8 @@ pub(crate) fn within(report: &CompileReport, options: &CompileOptions) -> Result
     if let (Some(limit), Some(learning)) = (options.max_arena, &report.learning)
         && learning.train_arena_bytes > limit
     {
-        let (needed, overlay) = (learning.train_arena_bytes, learning.train_weights_bytes);
-        return Err(Error::TrainArena { needed, limit, overlay });
+        let (needed, trainable) = (learning.train_arena_bytes, learning.train_weights_bytes);
+        return Err(Error::TrainArena { needed, limit, trainable });
     }
     if let Some(limit) = options.max_flash.filter(|&limit| report.model_bytes > limit) {
         return Err(Error::Flash { needed: report.model_bytes, limit, weights: report.weights_bytes });

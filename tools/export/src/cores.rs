@@ -89,13 +89,13 @@ impl Core {
         scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + CALL
     }
 
-    /// [`offshoot::format::record::ConvBlocked`].
+    /// [`offshoot::format::record::ConvTiled`].
     pub(crate) fn tiled(self, layer: &Layer) -> u64 {
         let factor = self.portable().map_or(1.0, |p| if is_vector(layer) { p.vector } else { p.tiled });
         scaled(dense(layer, 0.81, 2.0), factor) + CALL
     }
 
-    /// [`offshoot::format::record::ConvLinear`]; `pays` if strips are long enough for it.
+    /// [`offshoot::format::record::ConvSingleMultiply`]; `pays` if strips are long enough for it.
     pub(crate) fn single_multiply(self, layer: &Layer, wide: bool, pays: bool) -> u64 {
         let tiled = self.tiled(layer);
         match (self.portable(), wide) {
@@ -120,7 +120,7 @@ impl Core {
         self.tiled(layer)
     }
 
-    /// [`offshoot::format::record::FullyConnectedCoded`].
+    /// [`offshoot::format::record::FullyConnectedHuffman`].
     pub(crate) fn huffman(self, layer: &Layer) -> u64 {
         scaled(13 * layer.macs(), self.portable().map_or(1.0, |p| p.scattered))
     }
@@ -139,7 +139,7 @@ impl Core {
         scaled(dsp, self.portable().map_or(1.0, |p| p.scattered))
     }
 
-    /// [`offshoot::format::record::DepthwisePlanar`] and [`offshoot::format::record::DepthwiseLinear`].
+    /// [`offshoot::format::record::DepthwisePlanar`] and [`offshoot::format::record::DepthwiseSingleMultiply`].
     pub(crate) fn channel_planar(self, layer: &Layer, single_multiply: bool) -> u64 {
         let of_output = if single_multiply { 8.0 } else { 14.0 };
         let dsp = ((layer.taps() as f64 + of_output) * layer.y.len() as f64) as u64;

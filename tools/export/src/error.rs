@@ -71,14 +71,14 @@ pub enum Error {
     #[error("learning plan: {0}")]
     Learning(String),
     /// Learning needs a larger arena than allowed.
-    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {overlay} of them are weights in RAM", needed - limit)]
+    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {trainable} of them are weights in RAM", needed - limit)]
     TrainArena {
         /// Bytes of the plan.
         needed: u64,
         /// Bytes allowed.
         limit: u64,
         /// Bytes of weights.
-        overlay: u64,
+        trainable: u64,
     },
     /// A further network needs more arena than the first, behind whose arena that of learning begins.
     #[error("network {network} takes {needed} bytes of arena, the first, which learns, {limit}")]

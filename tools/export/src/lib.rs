@@ -23,6 +23,7 @@ mod cores;
 mod draft;
 pub mod error;
 mod forms;
+pub mod fused_rows;
 mod layer;
 pub mod learning;
 mod lower;
@@ -32,7 +33,6 @@ mod options;
 pub mod probes;
 pub mod relearn;
 pub mod report;
-pub mod stage;
 mod workspace;
 pub mod write;
 

@@ -2,7 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
-use offshoot::graph::cost::Lag;
+use offshoot::graph::cost::InPlace;
 use offshoot_ir::ValueId;
 use serde::Serialize;
 
@@ -64,7 +64,7 @@ pub struct Operator {
     /// Buffers read that the output may overwrite in place.
     pub in_place: Vec<Buffer>,
     /// How far the output may lie over the first buffer read, beyond that.
-    pub overlap: Lag,
+    pub overlap: InPlace,
     /// Memory it needs while it runs.
     pub scratch: Option<Buffer>,
     /// Memory that it keeps from one run to the next.
@@ -102,7 +102,7 @@ impl Operator {
             reads: reads.map(|t| t.map(|t| t.buffer)),
             write: y.buffer,
             in_place: in_place.iter().map(|t| t.buffer).collect(),
-            overlap: Lag::Apart,
+            overlap: InPlace::Apart,
             scratch: None,
             kept: None,
             keeps: Vec::new(),

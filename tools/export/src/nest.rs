@@ -33,8 +33,8 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
     let role = if further.is_empty() { Role::Alone } else { Role::First };
     let draft = lower(first, options, role, Sharing::default())?;
     let (mut lowered, plan, wholes) = fit(&draft, options)?;
-    let wish = options.learning.as_ref();
-    let learning = wish.map(|wish| learning::records(wish, first, &mut lowered, &plan)).transpose()?;
+    let spec = options.learning.as_ref();
+    let learning = spec.map(|spec| learning::records(spec, first, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
 
     // Unpacked weight tiles are to fit where the first network does.
@@ -88,10 +88,10 @@ fn shared(lowered: &Lowered, bytes: usize) -> [usize; 2] {
         Record::Depthwise(r) => r.blob,
         Record::ConvTranspose(r) => r.blob,
         Record::FullyConnected(r) => r.blob,
-        Record::ConvBlocked(r) => r.blob,
+        Record::ConvTiled(r) => r.blob,
         Record::DepthwisePlanar(r) => r.blob,
-        Record::ConvNested(r) => r.whole,
-        Record::DepthwiseNested(r) => r.whole,
+        Record::ConvWeightShared(r) => r.whole,
+        Record::DepthwiseWeightShared(r) => r.whole,
         _ => u32::MAX,
     };
     [weighty.clone().filter(|op| (at(&op.record) as usize) < bytes).count(), weighty.count()]

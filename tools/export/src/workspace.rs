@@ -57,8 +57,8 @@ impl Fitting<'_> {
     fn settle(&self, workspace: &Workspace, with_blobs: bool) -> Result<(Lowered, Wholes)> {
         let criteria = Criteria { prefer: self.options.prefer, core: self.options.core };
         let (mut lowered, wholes) = self.draft.settle(criteria, workspace, with_blobs)?;
-        if let Some(wish) = &self.options.learning {
-            learning::keep_blocks(wish, &mut lowered)?;
+        if let Some(spec) = &self.options.learning {
+            learning::keep_blocks(spec, &mut lowered)?;
         }
         Ok((lowered, wholes))
     }
@@ -79,7 +79,8 @@ impl Fitting<'_> {
         };
         let lowered = self.settle(&workspace, false)?.0;
         let plan = offshoot_plan::plan(&write::problem(&lowered), &self.options.plan)?;
-        let unpacks = |op: &Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvNested(_));
+        let unpacks =
+            |op: &Operator| matches!(op.record, Record::ConvPacked(_) | Record::ConvWeightShared(_));
         Ok(Tried { workspace, plan, unpacks: lowered.operators.iter().any(unpacks) })
     }
 

@@ -5,11 +5,11 @@ use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{
-    self, Arith, BinaryArith, BinaryKind, ConvBlocked, IoRepr, MatMulArith, OpHeader, Operand, PoolArith,
-    Walk,
+    self, Arith, BinaryArith, BinaryKind, ConvTiled, IoRepr, MatMulArith, OpHeader, Operand, PoolArith,
+    Traversal,
 };
 use offshoot::format::{ALIGNMENT, requires};
-use offshoot::graph::cost::{self, Lag};
+use offshoot::graph::cost::{self, InPlace as RecordInPlace};
 use offshoot_ir::{Graph, Value, ValueId};
 use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
 
@@ -33,9 +33,11 @@ pub fn problem(lowered: &Lowered) -> Problem {
         if let Some(b) = op.reads[0].filter(|&b| b != op.write) {
             let far = |bytes| u32::try_from(bytes).unwrap_or(u32::MAX);
             let overlap = match op.overlap {
-                Lag::Apart => None,
-                Lag::Same => Some(Overlap::Exact),
-                Lag::Shifted { below, above } => Some(Overlap::Lag { below: far(below), above: far(above) }),
+                RecordInPlace::Apart => None,
+                RecordInPlace::Same => Some(Overlap::Exact),
+                RecordInPlace::Shifted { below, above } => {
+                    Some(Overlap::Offset { below: far(below), above: far(above) })
+                }
             };
             in_place.extend(overlap.map(|overlap| InPlace { read: BufferId(b), write, overlap }));
         }
@@ -233,16 +235,16 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Conv2d(r) => shift!(r, src += a, dst += dst),
         Record::Depthwise(r) => shift!(r, src += a, dst += dst),
         Record::ConvTranspose(r) => shift!(r, src += a, dst += dst),
-        Record::ConvBlocked(r) => shift!(r, src += a, dst += dst),
+        Record::ConvTiled(r) => shift!(r, src += a, dst += dst),
         Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
-        Record::FullyConnectedCoded(r) => shift!(r, src += a, dst += dst),
+        Record::FullyConnectedHuffman(r) => shift!(r, src += a, dst += dst),
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
-        Record::ConvLinear(r) => shift!(r, src += a, dst += dst),
-        Record::DepthwiseLinear(r) => shift!(r, src += a, dst += dst),
-        Record::Stage(r) => shift!(r, src += a, dst += dst),
-        Record::ConvNested(r) => shift!(r, src += a, dst += dst),
-        Record::DepthwiseNested(r) => shift!(r, src += a, dst += dst),
+        Record::ConvSingleMultiply(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwiseSingleMultiply(r) => shift!(r, src += a, dst += dst),
+        Record::FusedRows(r) => shift!(r, src += a, dst += dst),
+        Record::ConvWeightShared(r) => shift!(r, src += a, dst += dst),
+        Record::DepthwiseWeightShared(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedSparse(r) => shift!(r, src += a, dst += dst),
         Record::ConvSparse(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnected(r) => shift!(r, src += a, dst += dst),
@@ -311,7 +313,7 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
 fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     // `TENSOR_ALIGNMENT` is that of words.
     match record {
-        Record::ConvBlocked(r) => {
+        Record::ConvTiled(r) => {
             r.scratch = scratch / 4;
             r.walk = walk(r, op);
         }
@@ -319,20 +321,20 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
-        Record::ConvNested(r) => {
+        Record::ConvWeightShared(r) => {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
-        Record::ConvLinear(r) => {
+        Record::ConvSingleMultiply(r) => {
             r.scratch = scratch / 4;
             r.walk = walk(&r.conv(), op);
         }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
-        Record::DepthwiseNested(r) => r.scratch = scratch / 4,
-        Record::DepthwiseLinear(r) => r.scratch = scratch / 4,
-        Record::Stage(r) => r.scratch = scratch / 4,
+        Record::DepthwiseWeightShared(r) => r.scratch = scratch / 4,
+        Record::DepthwiseSingleMultiply(r) => r.scratch = scratch / 4,
+        Record::FusedRows(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
-        Record::FullyConnectedCoded(r) => r.scratch = scratch / 4,
+        Record::FullyConnectedHuffman(r) => r.scratch = scratch / 4,
         Record::Recurrent(r) => r.scratch = scratch / 4,
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
         Record::ConvSparse(r) => r.scratch = scratch / 4,
@@ -341,15 +343,15 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
 }
 
 /// The direction in which a convolution goes over its output.
-fn walk(r: &ConvBlocked, op: &Operator) -> Walk {
-    let Lag::Shifted { below, .. } = op.overlap else {
+fn walk(r: &ConvTiled, op: &Operator) -> Traversal {
+    let RecordInPlace::Shifted { below, .. } = op.overlap else {
         return r.walk;
     };
     // Apart, either way does: forwards is the plain one.
     let (src, dst) = (u64::from(r.src), u64::from(r.dst));
-    let written = cost::output(&Record::ConvBlocked(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
+    let written = cost::output(&Record::ConvTiled(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
     let apart = src + cost::input_bytes(r) <= dst || dst + written <= src;
-    if apart || src >= dst + below { Walk::Forwards } else { Walk::Backwards }
+    if apart || src >= dst + below { Traversal::Forwards } else { Traversal::Backwards }
 }
 
 /// Whether the operator needs the float32 kernels.

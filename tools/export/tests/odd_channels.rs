@@ -51,7 +51,8 @@ fn a_few_odd_channels_leave_the_others_on_the_fast_kernels() {
             let made = compile(&graph, &CompileOptions::default()).unwrap();
             let kinds: Vec<&str> = made.report.operators.iter().map(|o| o.kind).collect();
             let of = |kind: &str| kinds.iter().filter(|k| **k == kind).count();
-            let fast = ["conv_blocked", "depthwise_planar", "depthwise_linear"].map(of).iter().sum::<usize>();
+            let fast =
+                ["conv_tiled", "depthwise_planar", "depthwise_single_multiply"].map(of).iter().sum::<usize>();
             let plain: Vec<[usize; 2]> = made.report.plain_kernels.iter().map(|p| p.channels).collect();
             assert!(fast > 0, "{oddity:?}: {kinds:?}");
             match oddity {

@@ -77,7 +77,7 @@ impl Lifetimes {
             let (a_is_read, a_is_write) = (p.read == a && p.write == b, p.read == b && p.write == a);
             match p.overlap {
                 Overlap::Exact => relation.equal |= a_is_read || a_is_write,
-                Overlap::Lag { below, above } => {
+                Overlap::Offset { below, above } => {
                     let (read_above, write_above) = (u64::from(below), u64::from(above));
                     if a_is_read {
                         relation.above = relation.above.min(read_above);

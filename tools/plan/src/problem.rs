@@ -24,7 +24,7 @@ pub enum Overlap {
     /// Execution below tensor granularity: the step overwrites what it has consumed (vMCU, Zheng et al., MLSys
     /// 2024). Walking forwards, the write may begin `below` bytes or more before the read; walking backwards,
     /// `above` bytes or more after it. `u32::MAX`: not that way.
-    Lag {
+    Offset {
         /// Least distance from the begin of the write up to that of the read.
         below: u32,
         /// Least distance from the begin of the read up to that of the write.
@@ -37,7 +37,7 @@ impl Overlap {
     pub fn footprint(self, read: u64, write: u64) -> u64 {
         let (below, above) = match self {
             Self::Exact => return read.max(write),
-            Self::Lag { below, above } => (u64::from(below), u64::from(above)),
+            Self::Offset { below, above } => (u64::from(below), u64::from(above)),
         };
         let forwards = write.max(below + read);
         let backwards = read.max(above + write);

@@ -23,7 +23,9 @@ fn problems(max_steps: usize, max_bytes: u32) -> impl Strategy<Value = Problem> 
                 }
                 // Of two operands a shifted write may lie over one only: it does not see how far the other is.
                 let overlap = match lag {
-                    Some((below, above)) if reads.len() == 1 => Overlap::Lag { below: *below, above: *above },
+                    Some((below, above)) if reads.len() == 1 => {
+                        Overlap::Offset { below: *below, above: *above }
+                    }
                     _ => Overlap::Exact,
                 };
                 let pair = |&read| InPlace { read, write, overlap };
@@ -70,7 +72,7 @@ fn check(problem: &Problem, plan: &Plan) -> Result<(), TestCaseError> {
                 let apart = a.end <= b.start || b.end <= a.start;
                 let allowed = |p: &&InPlace| match p.overlap {
                     Overlap::Exact => a.start == b.start,
-                    Overlap::Lag { below, above } => {
+                    Overlap::Offset { below, above } => {
                         a.start >= b.start + below as usize
                             || b.start >= a.start.saturating_add(above as usize)
                     }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use offshoot::Model;
 use offshoot::format::codec::Record;
-use offshoot::format::record::{ConvBlocked, DepthwisePlanar, Window, WindowRepr};
+use offshoot::format::record::{ConvTiled, DepthwisePlanar, Window, WindowRepr};
 use offshoot::graph::cost;
 use offshoot_export::write::Aligned;
 use offshoot_target::{Device, Profile, Target};
@@ -111,12 +111,12 @@ fn features(record: &Record) -> Vec<f64> {
         f64::from(cost::scratch(record).unwrap_or(0)),
     ];
     let more = match record {
-        Record::ConvBlocked(r) => pairs(r, out, 1, u16::MAX),
+        Record::ConvTiled(r) => pairs(r, out, 1, u16::MAX),
         // Pixels are gathered again for every panel of blocks.
-        Record::ConvPacked(r) => pairs(&r.conv(), out, 1, r.panel),
-        Record::ConvLinear(r) => pairs(&r.conv(), out, r.strip, u16::MAX),
+        Record::ConvPacked(r) => pairs(&r.conv(), out, 1, r.weight_tile),
+        Record::ConvSingleMultiply(r) => pairs(&r.conv(), out, r.strip, u16::MAX),
         Record::DepthwisePlanar(r) => planes(r, out),
-        Record::DepthwiseLinear(r) => planes(&r.planar(), out),
+        Record::DepthwiseSingleMultiply(r) => planes(&r.planar(), out),
         Record::FullyConnected(r) => vec![f64::from(r.rows), f64::from(r.rows) * f64::from(r.out_c)],
         Record::Pool(r) => {
             let [kh, kw] = kernel(r.window);
@@ -134,12 +134,12 @@ fn kernel(window: WindowRepr) -> [f64; 2] {
 
 /// Work of pairs of pixels, gathered and multiplied: blocks of four channels, `panel` of them for one gathering; weights taken
 /// up once in `strip` pairs.
-fn pairs(r: &ConvBlocked, out: u32, strip: u8, panel: u16) -> Vec<f64> {
+fn pairs(r: &ConvTiled, out: u32, strip: u8, weight_tile: u16) -> Vec<f64> {
     let [kh, kw] = kernel(r.window);
     let blocks = f64::from(r.out_c.div_ceil(4));
     let pairs = (f64::from(out) / f64::from(r.out_c.max(1)) / 2.0).ceil();
     let taps = kh * (kw * f64::from(r.c) / 4.0).ceil();
-    let gatherings = (blocks / f64::from(panel.max(1))).ceil();
+    let gatherings = (blocks / f64::from(weight_tile.max(1))).ceil();
     let strips = (pairs / f64::from(strip.max(1))).ceil();
     let once = [pairs, pairs * blocks, pairs * blocks * taps, pairs * kh, pairs * taps];
     let again = [gatherings, gatherings * pairs, gatherings * pairs * kh, gatherings * pairs * taps];

@@ -2,8 +2,8 @@
 
 use crate::transport::Transport;
 use offshoot::wire::{
-    CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, LessonReport, Mode,
-    ModelInfo, OperatorReport, Request, Response, RunReport, decode, encode,
+    CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, Mode, ModelInfo,
+    OperatorReport, Request, Response, RunReport, TrainStepReport, decode, encode,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -239,12 +239,12 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn learn(&mut self, label: u16) -> Result<LessonReport, ClientError> {
+    pub fn learn(&mut self, label: u16) -> Result<TrainStepReport, ClientError> {
         // Sent once: a step cannot be repeated.
         const NAME: &str = "learn";
         self.send(NAME, &Request::Learn { label })?;
         self.answer(NAME, self.run_timeout, |answer| match answer {
-            Response::Lesson(report) => Some(report),
+            Response::TrainStep(report) => Some(report),
             _ => None,
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::TargetError;
 use offshoot::format::record::Tag;
-use offshoot::wire::LessonReport;
+use offshoot::wire::TrainStepReport;
 
 /// Runs models. Tensors are bytes as they lie in the arena: channels last, little endian.
 pub trait Device {
@@ -63,7 +63,7 @@ pub trait Device {
     ///
     /// # Errors
     /// As [`Self::run`]; there is no such class; learning has not begun.
-    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError>;
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError>;
 
     /// All bytes that learning has changed: equal on all devices that learned the same.
     ///

@@ -2,9 +2,9 @@
 
 use crate::TargetError;
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
-use offshoot::engine::Course;
+use offshoot::engine::TrainState;
 use offshoot::trace::{NoObserver, Observer, OpInfo};
-use offshoot::wire::{LessonReport, crc32};
+use offshoot::wire::{TrainStepReport, crc32};
 use offshoot::{Engine, Model};
 use std::time::Instant;
 
@@ -32,7 +32,7 @@ const PAINT: u8 = 0xa5;
 struct Loaded {
     off: Aligned,
     arena: Aligned,
-    course: Option<Course>,
+    state: Option<TrainState>,
     network: usize,
     /// A run has been: recurrent layers may have kept their state.
     started: bool,
@@ -52,22 +52,22 @@ impl HostDevice {
     ) -> Result<Vec<Vec<u8>>, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let (mut engine, output_count) = loaded.engine(inputs)?;
-        let learns = engine.course().is_some();
+        let learns = engine.state().is_some();
         if learns {
             engine.paint(PAINT);
         }
         engine.run_with(observer)?;
         let outputs = (0..output_count).map(|i| Ok(engine.output(i)?.to_vec())).collect();
-        let (used, course) = (if learns { engine.used(PAINT) as u32 } else { 0 }, engine.course());
-        (loaded.arena_used, loaded.course) = (used, course);
+        let (used, state) = (if learns { engine.used(PAINT) as u32 } else { 0 }, engine.state());
+        (loaded.arena_used, loaded.state) = (used, state);
         outputs
     }
 
     /// An engine that goes on learning.
     fn resumed(&mut self) -> Result<Engine<'_, '_>, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
-        let course = loaded.course.ok_or(offshoot::Error::NotLearning)?;
-        Ok(Engine::resumed(Model::open(loaded.off.bytes())?, loaded.arena.bytes_mut(), course)?)
+        let state = loaded.state.ok_or(offshoot::Error::NotLearning)?;
+        Ok(Engine::resumed(Model::open(loaded.off.bytes())?, loaded.arena.bytes_mut(), state)?)
     }
 }
 
@@ -75,8 +75,8 @@ impl Loaded {
     /// An engine with its inputs written, and the number of outputs.
     fn engine(&mut self, inputs: &[&[u8]]) -> Result<(Engine<'_, '_>, usize), TargetError> {
         let model = Model::open(self.off.bytes())?.network(self.network)?;
-        let mut engine = match self.course {
-            Some(course) => Engine::resumed(model, self.arena.bytes_mut(), course)?,
+        let mut engine = match self.state {
+            Some(state) => Engine::resumed(model, self.arena.bytes_mut(), state)?,
             None if self.started && model.keeps_state() => Engine::continued(model, self.arena.bytes_mut())?,
             None => Engine::new(model, self.arena.bytes_mut())?,
         };
@@ -104,7 +104,7 @@ impl Device for HostDevice {
         let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
         let stored = self.saved.as_ref().is_some_and(|s| s.digest == crc32(off.bytes()));
         let learns = model.learning().is_some();
-        self.model = Some(Loaded { off, arena, course: None, network: 0, started: false, arena_used: 0 });
+        self.model = Some(Loaded { off, arena, state: None, network: 0, started: false, arena_used: 0 });
         if stored && learns {
             self.restore()?;
         }
@@ -114,7 +114,7 @@ impl Device for HostDevice {
     fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let network = Model::open(loaded.off.bytes())?.network(index)?;
-        if loaded.course.is_some() && network.network_index() != loaded.network {
+        if loaded.state.is_some() && network.network_index() != loaded.network {
             return Err(offshoot::Error::Learning.into());
         }
         (loaded.network, loaded.started) = (index, loaded.started && index == loaded.network);
@@ -154,19 +154,19 @@ impl Device for HostDevice {
     fn begin_learning(&mut self) -> Result<(), TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let model = Model::open(loaded.off.bytes())?;
-        loaded.course = Engine::learning(model, loaded.arena.bytes_mut())?.course();
+        loaded.state = Engine::learning(model, loaded.arena.bytes_mut())?.state();
         Ok(())
     }
 
-    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let (mut engine, _) = loaded.engine(inputs)?;
         engine.paint(PAINT);
         let lesson = engine.learn(label)?;
-        let (course, arena) = (engine.course(), engine.used(PAINT) as u32);
-        loaded.course = course;
+        let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
+        loaded.state = state;
         let guess = lesson.guess.unwrap_or(u16::MAX);
-        Ok(LessonReport { guess, steps: lesson.steps, count: 0, stack: 0, arena })
+        Ok(TrainStepReport { guess, steps: lesson.steps, count: 0, stack: 0, arena })
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
@@ -181,8 +181,8 @@ impl Device for HostDevice {
     fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
         let mut engine = self.resumed()?;
         engine.keep(blocks)?;
-        let course = engine.course();
-        self.go_on(course);
+        let state = engine.state();
+        self.go_on(state);
         Ok(())
     }
 
@@ -200,34 +200,34 @@ impl Device for HostDevice {
         let saved = self.saved.as_ref().filter(|s| s.digest == digest);
         let saved = saved.ok_or(TargetError::Input("nothing was saved with this model".into()))?;
         let model = Model::open(loaded.off.bytes())?;
-        let mut engine = match loaded.course {
-            Some(course) => Engine::resumed(model, loaded.arena.bytes_mut(), course)?,
+        let mut engine = match loaded.state {
+            Some(state) => Engine::resumed(model, loaded.arena.bytes_mut(), state)?,
             None => Engine::learning(model, loaded.arena.bytes_mut())?,
         };
         engine.restore(&saved.learned)?;
-        let (course, generation) = (engine.course(), saved.generation);
-        self.go_on(course);
+        let (state, generation) = (engine.state(), saved.generation);
+        self.go_on(state);
         Ok(generation)
     }
 
     fn forget(&mut self, flash: bool) -> Result<(), TargetError> {
         if flash {
             self.saved = None;
-            if self.model.as_ref().is_none_or(|m| m.course.is_none()) {
+            if self.model.as_ref().is_none_or(|m| m.state.is_none()) {
                 return Ok(());
             }
         }
         let mut engine = self.resumed()?;
         engine.forget()?;
-        let course = engine.course();
-        self.go_on(course);
+        let state = engine.state();
+        self.go_on(state);
         Ok(())
     }
 
     fn reopen(&mut self) -> Result<u32, TargetError> {
         let off = self.model.as_ref().ok_or(TargetError::NoModel)?.off.bytes().to_vec();
         self.load(&off)?;
-        let begun = self.model.as_ref().is_some_and(|m| m.course.is_some());
+        let begun = self.model.as_ref().is_some_and(|m| m.state.is_some());
         Ok(self.saved.as_ref().filter(|_| begun).map_or(0, |s| s.generation))
     }
 
@@ -241,9 +241,9 @@ impl Device for HostDevice {
 }
 
 impl HostDevice {
-    fn go_on(&mut self, course: Option<Course>) {
+    fn go_on(&mut self, state: Option<TrainState>) {
         if let Some(loaded) = &mut self.model {
-            loaded.course = course;
+            loaded.state = state;
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::cycles::{self, Program};
 use crate::device::{Device, DeviceInfo, Profile};
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
-use offshoot::wire::LessonReport;
+use offshoot::wire::TrainStepReport;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -188,7 +188,7 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.begin_learning()
     }
 
-    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.learn(inputs, label)
     }
 

@@ -7,7 +7,7 @@ use crate::host::{Aligned, check_count, check_len};
 use crate::transport::Transport;
 use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
-use offshoot::wire::{CountUnit, LessonReport, Mode, OperatorReport, RunReport};
+use offshoot::wire::{CountUnit, Mode, OperatorReport, RunReport, TrainStepReport};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl<T: Transport> RemoteDevice<T> {
             model_bytes: off.len() as u64,
             learned_bytes: model.learning().map_or(0, |l| l.learned_bytes()),
             off: Vec::new(),
-            answer_classes: model.learning().and_then(|l| l.head.answer).map(|a| a.classes),
+            answer_classes: model.learning().and_then(|l| l.head.classifier).map(|a| a.classes),
             arena_used: 0,
             run_count: 0,
         };
@@ -227,7 +227,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
         Ok(self.client.begin_learning()?)
     }
 
-    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<LessonReport, TargetError> {
+    fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError> {
         self.write_inputs(inputs)?;
         Ok(self.client.learn(label)?)
     }

@@ -1,8 +1,8 @@
 //! Addition of two int8 tensors.
 
 use core::arch::asm;
-use offshoot_format::blocked::SHIFTS;
 use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
+use offshoot_format::tiled::SHIFTS;
 
 /// High 32 bits of `a · b`, rounded.
 #[inline(always)]

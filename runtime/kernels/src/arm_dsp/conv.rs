@@ -1,14 +1,14 @@
-//! [`ConvBlocked`]: gathers the inputs of a pair of pixels, then computes its outputs.
+//! [`ConvTiled`]: gathers the inputs of a pair of pixels, then computes its outputs.
 
 use super::window::Windows;
 use super::{drops_negatives, gather, pair, saturates, vector, zero_and_half};
-use crate::geometry::Blocked;
+use crate::geometry::Tiled;
 use crate::requant::Requant;
 use crate::tiles::{Blocks, Halves, Operands};
 use core::ops::Range;
 use offshoot_base::Rule;
 use offshoot_base::Span;
-use offshoot_format::record::{ConvBlocked, Walk};
+use offshoot_format::record::{ConvTiled, Traversal};
 
 /// Whether this build has kernels of pairs, and of vectors.
 const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
@@ -19,8 +19,8 @@ const VECTORS: bool =
 // Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
 #[inline(always)]
 pub fn conv_blocks(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     blocks: Blocks<'_>,
     operands: &mut Operands<'_>,
@@ -30,12 +30,12 @@ pub fn conv_blocks(
     if !kernels || !r.is_built() {
         return Err(Rule::Format);
     }
-    let panel = match blocks.weights {
+    let weight_tile = match blocks.weights {
         Halves::Stored(_) => operands.dst,
-        Halves::Expanded(panel) => panel,
+        Halves::Expanded(weight_tile) => weight_tile,
     };
     let (input, output) = (operands.src, operands.dst);
-    let arena = operands.region(&[panel, lanes.unwrap_or(panel)])?;
+    let arena = operands.region(&[weight_tile, lanes.unwrap_or(weight_tile)])?;
     let readable = arena.len() - input.start;
     let arena = arena.as_mut_ptr();
     // SAFETY: `region` has checked that all of them lie in the arena.
@@ -43,7 +43,7 @@ pub fn conv_blocks(
     let (src, dst) = (place(input), place(output));
     let weights = match blocks.weights {
         Halves::Stored(weights) => weights.as_ptr(),
-        Halves::Expanded(panel) => place(panel).cast::<i16>().cast_const(),
+        Halves::Expanded(weight_tile) => place(weight_tile).cast::<i16>().cast_const(),
     };
     let channels = 4 * blocks.first..usize::from(r.out_c).min(4 * (blocks.first + blocks.count));
     let Some(lanes) = lanes.filter(|_| PAIRS) else {
@@ -66,7 +66,7 @@ pub fn conv_blocks(
     let dst = unsafe { dst.add(channels.start) };
     let computer = Computer::new(g, q, weights, lanes, usize::from(r.out_c), channels);
     let (pairs, out_c) = (g.pairs(), usize::from(r.out_c));
-    let backwards = r.walk == Walk::Backwards;
+    let backwards = r.walk == Traversal::Backwards;
     let mut done = 0;
     while done < pairs {
         let index = if backwards { pairs - 1 - done } else { done };
@@ -127,7 +127,7 @@ struct Computer<'r> {
 
 impl<'r> Computer<'r> {
     fn new(
-        g: &Blocked,
+        g: &Tiled,
         q: &'r Requant<'r>,
         weights: *const i16,
         lanes: *const i16,
@@ -211,8 +211,8 @@ fn clamp(q: &Requant<'_>, out: &mut [i8]) {
 }
 
 fn conv_vector(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     weights: *const i16,
     first: usize,
@@ -221,7 +221,7 @@ fn conv_vector(
 ) {
     let out_c = dst.len();
     // One multiplier may stand for all channels.
-    let scales = if r.walk == Walk::VectorOneScale { 0 } else { first };
+    let scales = if r.walk == Traversal::VectorOneScale { 0 } else { first };
     let mut args = vector::Vector {
         src: src.as_ptr(),
         weights,
@@ -238,7 +238,7 @@ fn conv_vector(
     // A record that no kernel here is for has been refused.
     let (all_scales, positive) = (cfg!(feature = "vector"), cfg!(feature = "vector-one-scale-positive"));
     let signed = cfg!(feature = "vector-one-scale-signed");
-    let kernel = if all_scales && (r.walk == Walk::Vector || !(positive || signed)) {
+    let kernel = if all_scales && (r.walk == Traversal::Vector || !(positive || signed)) {
         vector::run
     } else if positive && (drops_negatives(q) || !signed) {
         vector::run_one_scale_positive

@@ -11,9 +11,9 @@ use offshoot_base::Rule;
 use offshoot_base::{Memory, Span};
 use offshoot_format::record::DepthwisePlanar;
 
-/// Whether this build has operators whose outputs are rounded as TFLite's are, and such with outputs on straight lines.
-const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-nested"));
-const LINEAR: bool = cfg!(feature = "op-depthwise-linear");
+/// Whether this build has operators whose outputs are rounded as TFLite's are, and such with outputs on exact single-multiply requantisation.
+const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-weight-shared"));
+const LINEAR: bool = cfg!(feature = "op-depthwise-single-multiply");
 
 /// See [`crate::depthwise_planar`].
 // Out of line: an operator copies what it needs of its record and lays down the copy.
@@ -194,7 +194,7 @@ impl Walk<'_> {
         });
     }
 
-    /// As [`Self::channel`], of the records of [`offshoot_format::linear`].
+    /// As [`Self::channel`], of the records of [`offshoot_format::single_multiply`].
     ///
     /// # Safety
     /// As [`Self::channel`].

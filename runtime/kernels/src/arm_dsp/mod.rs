@@ -23,18 +23,18 @@ macro_rules! extension {
 }
 
 mod add;
-mod coded;
 mod conv;
 mod correlate;
 mod depthwise;
 mod gather;
-mod linear;
+mod huffman;
 mod pair;
 mod plane;
 mod planes;
 mod pool;
 mod products;
 mod rows;
+mod single_multiply;
 mod sparse;
 mod step;
 mod straight;
@@ -45,10 +45,10 @@ mod window;
 mod winograd;
 
 pub use add::add_i8;
-pub use coded::fully_connected_coded;
 pub use conv::conv_blocks;
 pub use depthwise::depthwise_planar;
-pub use linear::conv_linear;
+pub use huffman::fully_connected_huffman;
+pub use linear::conv_single_multiply;
 pub use planes::add_planes;
 pub use pool::average_i8;
 pub use products::products_i8;

@@ -2,12 +2,12 @@
 
 use super::correlate::{self, Correlation, Outputs, Pixels};
 use crate::gradient::Tensors;
-use crate::gradient::grid::Grid;
+use crate::gradient::grid::PoolingGrid;
 use crate::gradient::planes::{LANES, Plan, columns};
 use crate::layer::Order;
 use core::ops::Range;
 
-/// Room as the plan has it.
+/// Workspace as the plan has it.
 struct Planes<'a> {
     tensors: &'a Tensors<'a>,
     plan: &'a Plan,
@@ -24,7 +24,7 @@ pub fn add_planes(
     tensors: &Tensors<'_>,
     plan: &Plan,
     channel: usize,
-    grid: &Grid,
+    grid: &PoolingGrid,
     error: impl Fn(usize) -> i32,
     sums: &mut [i32],
     totals: &mut [i32; LANES],
@@ -84,7 +84,13 @@ pub fn add_planes(
 
 impl Planes<'_> {
     /// Writes the errors of rows of the output; adds up those of the pixels that count.
-    fn spread(&mut self, grid: &Grid, rows: Range<usize>, (low, high): (i8, i8), totals: &mut [i32; LANES]) {
+    fn spread(
+        &mut self,
+        grid: &PoolingGrid,
+        rows: Range<usize>,
+        (low, high): (i8, i8),
+        totals: &mut [i32; LANES],
+    ) {
         let g = self.tensors.geometry;
         let bytes = |b: i8| u32::from(b as u8) * 0x0101_0101;
         let lane = 4 * self.plan.error_words();

@@ -352,7 +352,7 @@ pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, star
     let end = inputs.start + inputs.step * count.saturating_sub(1) + inputs.line * lines.saturating_sub(1);
     let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
     let ascends = lines <= 1 || inputs.line >= inputs.step * count.saturating_sub(1);
-    let some = count > 0 && lines > 0 && count * lines <= starts.room();
+    let some = count > 0 && lines > 0 && count * lines <= starts.free();
     if !some || !ascends || last >= h.len() || width < 0 || end > i32::MAX as usize {
         crate::portable::select(h, outputs, bounds, inputs, starts);
         return;
@@ -396,7 +396,7 @@ pub fn select_errors(
     let Outputs { at, step: of_h, count, .. } = outputs;
     let last = at + of_h * count.saturating_sub(1);
     let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
-    let room = starts.room().min(own.len()).min(errors.len());
+    let room = starts.free().min(own.len()).min(errors.len());
     if count == 0 || count > room || last >= h.len() || width < 0 {
         return crate::portable::select_errors(h, outputs, bounds, start, step, errors, starts, own);
     }

@@ -1,4 +1,4 @@
-//! 3×3 windows over one channel's plane, requantised by a straight line ([`offshoot_format::linear`]).
+//! 3×3 windows over one channel's plane, requantised by an exact single-multiply requantisation ([`offshoot_format::single_multiply`]).
 
 use core::arch::naked_asm;
 

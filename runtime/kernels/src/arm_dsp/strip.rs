@@ -23,7 +23,7 @@ pub(super) struct Strip {
     /// Bytes of a block.
     pub(super) bytes: usize,
     /// Where a block's words are brought before they are used; null: nowhere.
-    pub(super) panel: *mut i32,
+    pub(super) weight_tile: *mut i32,
 }
 
 /// Defines a kernel over the blocks and pairs of a strip; `behind`: bytes of a block behind its weights; `pair`: the instructions
@@ -35,12 +35,12 @@ macro_rules! kernel {
         ///
         /// # Safety
         /// All pointers are valid for what the record says, lanes and words aligned to 4, and there are a block, a pair and a group
-        /// of four inputs. `panel` has room for the words of a block.
+        /// of four inputs. `weight_tile` has room for the words of a block.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(strip: *const Strip) {
             naked_asm!(
                 // Stack: words 0, end of the weights 4, entry 8, lanes 12, their end 16, outputs 20 and 24, pitch 28, blocks 32,
-                // bytes 36, panel 40; outputs of the pair 44 and 48; words where they are used 52.
+                // bytes 36, weight tile 40; outputs of the pair 44 and 48; words where they are used 52.
                 "push {{r4-r11, lr}}",
                 "sub sp, #60",
                 "ldmia r0, {{r1-r11}}",
@@ -127,7 +127,7 @@ kernel!(
     ///
     /// Sums as in [`super::pair`]. `256·S_B + S_A` begins at the bias of B and `S_A` at zero, so that their difference is
     /// `256·S_B` and the bias; `S_A`, shifted, takes the other bias. Then a product and a saturating shift end each output
-    /// ([`offshoot_format::linear`]).
+    /// ([`offshoot_format::single_multiply`]).
     run,
     "24",
     ".macro offshoot_strip_step",

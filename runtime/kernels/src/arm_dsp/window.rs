@@ -1,8 +1,8 @@
-//! Windows of a blocked convolution over its input: where they lie, and how their inputs come into the lanes.
+//! Windows of a tiled convolution over its input: where they lie, and how their inputs come into the lanes.
 
 use super::gather;
-use crate::geometry::Blocked;
-use offshoot_format::record::ConvBlocked;
+use crate::geometry::Tiled;
+use offshoot_format::record::ConvTiled;
 
 /// Where an output pixel lies.
 #[derive(Clone, Copy)]
@@ -18,8 +18,8 @@ pub(super) struct Site {
 
 /// Brings the inputs of windows into the lanes.
 pub(super) struct Windows<'r> {
-    r: &'r ConvBlocked,
-    g: &'r Blocked,
+    r: &'r ConvTiled,
+    g: &'r Tiled,
     src: *const i8,
     /// Bytes that may be read from `src` on.
     readable: usize,
@@ -38,8 +38,8 @@ pub(super) struct Windows<'r> {
 
 impl<'r> Windows<'r> {
     pub(super) fn new(
-        r: &'r ConvBlocked,
-        g: &'r Blocked,
+        r: &'r ConvTiled,
+        g: &'r Tiled,
         src: *const i8,
         readable: usize,
         lanes: *mut i16,

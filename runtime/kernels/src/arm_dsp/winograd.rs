@@ -6,8 +6,8 @@ use crate::tiles::Operands;
 use core::arch::naked_asm;
 use offshoot_base::Rule;
 use offshoot_base::Span;
-use offshoot_format::blocked::MOST_TILE_PAIRS;
 use offshoot_format::record::{ConvWinograd, Window};
+use offshoot_format::tiled::MOST_TILE_PAIRS;
 
 /// See [`crate::portable::conv_winograd`].
 pub fn conv_winograd(
@@ -31,7 +31,7 @@ pub fn conv_winograd(
     let (out_h, out_w) = (crate::geometry::extent(h, &window, 0), crate::geometry::extent(w, &window, 1));
     let strip = usize::from(r.strip);
     // SAFETY: a pixel of padding stands behind the components, and a block of weights behind it if strips have several pairs.
-    let (padding, panel) = unsafe {
+    let (padding, weight_tile) = unsafe {
         let padding = lanes.add(24 * c * strip).cast::<i8>();
         padding.write_bytes(r.in_zp as u8, c);
         (padding.cast_const(), padding.add(c).cast::<i32>())
@@ -72,7 +72,7 @@ pub fn conv_winograd(
                 (lane, filled) = (0, filled + 1);
                 if last || filled == strip {
                     // SAFETY: components, weights and outputs are as long as the record says.
-                    unsafe { tiles.strip(c, panel, &mut outs[..filled]) };
+                    unsafe { tiles.strip(c, weight_tile, &mut outs[..filled]) };
                     filled = 0;
                 }
                 columns.lanes = lanes.wrapping_add(24 * c * filled);
@@ -203,25 +203,25 @@ struct Tiles {
 }
 
 impl Tiles {
-    /// Computes the outputs of several pairs of tiles, of which `out` are the places. A block of weights is brought to `panel`
+    /// Computes the outputs of several pairs of tiles, of which `out` are the places. A block of weights is brought to `weight_tile`
     /// and serves all pairs: the caches before a microcontroller's flash hold less.
     ///
     /// # Safety
-    /// All pointers are valid for what the record says; there is a panel if there are several pairs.
-    unsafe fn strip(&mut self, c: usize, panel: *mut i32, outs: &mut [[*mut i8; 4]]) {
+    /// All pointers are valid for what the record says; there is a weight tile if there are several pairs.
+    unsafe fn strip(&mut self, c: usize, weight_tile: *mut i32, outs: &mut [[*mut i8; 4]]) {
         if let [out] = outs {
             self.out = *out;
             // SAFETY: the caller's word.
             unsafe { run(self) };
             return;
         }
-        let mut one = Tiles { weights: panel.cast_const().cast(), blocks: 1, ..*self };
+        let mut one = Tiles { weights: weight_tile.cast_const().cast(), blocks: 1, ..*self };
         let mut weights = self.weights.cast::<i32>();
         for _ in 0..self.blocks {
             // SAFETY: a block has 24 words for each input channel, and there are `blocks` of them.
             unsafe {
                 let next = weights.add(24 * c);
-                copy(weights, panel, next);
+                copy(weights, weight_tile, next);
                 weights = next;
             }
             one.lanes = self.lanes;

@@ -1,4 +1,4 @@
-//! Features of an image: the sum of each channel over the cells of a `grid × grid` raster, times `grid² / pixels`.
+//! Features of an image: the sum of each channel over the cells of a `grid × grid` pooling grid, times `grid² / pixels`.
 //! Feature `cell · channels + channel`. A fully connected layer has one cell and its outputs as features.
 
 use core::ops::Range;
@@ -6,9 +6,9 @@ use core::ops::Range;
 /// Most cells along an axis of a grid.
 pub const MAX_GRID: u8 = 16;
 
-/// A raster over an image `[height, width, channels]`.
+/// A pooling grid over an image `[height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grid {
+pub struct PoolingGrid {
     /// Cells along an axis.
     pub cells: [usize; 2],
     /// Pixels along an axis.
@@ -17,7 +17,7 @@ pub struct Grid {
     pub channels: usize,
 }
 
-impl Grid {
+impl PoolingGrid {
     /// At most `grid` cells along an axis, and no more than pixels.
     pub fn new(grid: usize, extent: [usize; 2], channels: usize) -> Self {
         Self { cells: extent.map(|e| grid.clamp(1, e.max(1))), extent, channels }
@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn every_pixel_belongs_to_one_feature() {
         for (grid, extent) in [(4, [5, 25]), (4, [4, 4]), (2, [7, 3]), (1, [9, 9]), (9, [2, 5])] {
-            let grid = Grid::new(grid, extent, 3);
+            let grid = PoolingGrid::new(grid, extent, 3);
             let mut seen = vec![0; extent[0] * extent[1] * 3];
             for j in 0..grid.features() {
                 grid.pixels(j, |at| {

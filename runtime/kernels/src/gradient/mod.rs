@@ -60,7 +60,7 @@ impl Starts {
     }
 
     /// Rows that still fit.
-    pub fn room(&self) -> usize {
+    pub fn free(&self) -> usize {
         Self::MOST - self.len
     }
 

@@ -33,12 +33,12 @@ const MOST_COLUMNS: usize = 255;
 const MOST_WORDS: usize = 2048;
 
 impl Plan {
-    /// Of a layer with a raster of so many cells, in so many words of room; `None` if it is not for planes, or they have no
+    /// Of a layer with a pooling grid of so many cells, in so many words of room; `None` if it is not for planes, or they have no
     /// room.
     pub fn new(g: &Geometry, cells: usize, words: usize) -> Option<Self> {
         let depthwise = match g.order {
             Order::Depthwise { multiplier: 1 } => true,
-            Order::Grouped { groups: 1 } | Order::Blocked { .. } => false,
+            Order::Grouped { groups: 1 } | Order::Tiled { .. } => false,
             _ => return None,
         };
         let all_lanes = g.out_c >= LANES;

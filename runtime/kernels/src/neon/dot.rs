@@ -88,7 +88,7 @@ impl Isa for NeonDot {
         rounding_shift_right(x: I32, by: I32) -> I32;
         clamp_i8(x: I32, low: I32, high: I32) -> [i8; 8];
         sums(x: [I32; 8]) -> I32;
-        blocked_sums(x: [[I32; 2]; 2]) -> I32;
+        tiled_sums(x: [[I32; 2]; 2]) -> I32;
         fold(a: I32, b: I32) -> I32;
     }
 }

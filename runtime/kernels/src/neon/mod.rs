@@ -136,8 +136,8 @@ impl Isa for Neon {
         out
     });
     method!(sums(x: [[int32x4_t; 2]; 8]) -> [int32x4_t; 2] { [sums([x[0], x[1], x[2], x[3]]), sums([x[4], x[5], x[6], x[7]])] });
-    method!(blocked_sums(x: [[[int32x4_t; 2]; 2]; 2]) -> [int32x4_t; 2] {
-        [blocked_sums(x[0]), blocked_sums(x[1])]
+    method!(tiled_sums(x: [[[int32x4_t; 2]; 2]; 2]) -> [int32x4_t; 2] {
+        [tiled_sums(x[0]), tiled_sums(x[1])]
     });
     method!(fold(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
         [vaddq_s32(a[0], a[1]), vaddq_s32(b[0], b[1])]
@@ -173,7 +173,7 @@ fn high_mul_half(a: int32x4_t, b: int32x4_t) -> int32x4_t {
 fn high_mul_shifted(a: int32x4_t, b: int32x4_t) -> int32x4_t {
     let low = vshrn_n_s64::<32>(vmull_s32(vget_low_s32(a), vget_low_s32(b)));
     let high = vshrn_n_s64::<32>(vmull_high_s32(a, b));
-    vshrq_n_s32::<{ offshoot_format::linear::SHIFT as i32 }>(vcombine_s32(low, high))
+    vshrq_n_s32::<{ offshoot_format::single_multiply::SHIFT as i32 }>(vcombine_s32(low, high))
 }
 
 #[inline]
@@ -195,7 +195,7 @@ fn sums(x: [[int32x4_t; 2]; 4]) -> int32x4_t {
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn blocked_sums(x: [[int32x4_t; 2]; 2]) -> int32x4_t {
+fn tiled_sums(x: [[int32x4_t; 2]; 2]) -> int32x4_t {
     let words = vaddq_s32(x[0][0], x[0][1]);
     let words = vaddq_s32(words, vextq_s32::<2>(words, words));
     let lower = vaddq_s32(x[1][0], x[1][1]);

@@ -4,12 +4,11 @@
 //! fused operations; transcendental functions are `libm`'s. Callers (`ops`) have checked the record:
 //! slices are as long as it says.
 
-mod blocked;
-mod coded;
 mod conv;
 mod conv_transpose;
 mod elementwise;
 pub mod fixed_point;
+mod huffman;
 mod matmul;
 mod movement;
 mod norm;
@@ -21,18 +20,16 @@ mod resize;
 mod rows;
 mod softmax;
 mod sparse;
+mod tiled;
 mod unary;
 mod winograd;
 
-#[cfg(arm_dsp)]
-pub(crate) use blocked::requantise;
-pub use blocked::{conv_pair, conv_pair_linear, conv_vector, depthwise_band, gather_band, gather_pair};
-pub use coded::{Table, fill_table, fully_connected_coded, is_complete};
 #[cfg(wide)]
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
+pub use huffman::{Table, fill_table, fully_connected_huffman, is_complete};
 pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8, products_i8};
 pub use movement::{copy_strided, pad};
 pub use norm::layer_norm_f32;
@@ -45,5 +42,10 @@ pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use sparse::{add_sparse, gather_column, requantise_sums};
+#[cfg(arm_dsp)]
+pub(crate) use tiled::requantise;
+pub use tiled::{
+    conv_pair, conv_pair_single_multiply, conv_vector, depthwise_band, gather_band, gather_pair,
+};
 pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
 pub use winograd::conv_winograd;

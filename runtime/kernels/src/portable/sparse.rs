@@ -1,10 +1,10 @@
 //! Products with sparse matrices: see [`offshoot_format::sparse`] for the order of entries.
 
-use super::blocked::requantise;
-use crate::geometry::Blocked;
+use super::tiled::requantise;
+use crate::geometry::Tiled;
 use crate::requant::Requant;
 use crate::sparse::Sparse;
-use offshoot_format::record::ConvBlocked;
+use offshoot_format::record::ConvTiled;
 use offshoot_format::sparse::Form;
 
 /// `sums[r] += Σ weights[r, i] · src[i]` for as many rows as there are sums; the matrix goes on behind them.
@@ -47,7 +47,7 @@ pub fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i
 }
 
 /// Gathers the inputs of an output pixel, kernel row by kernel row; what `column` is longer becomes 0.
-pub fn gather_column(r: &ConvBlocked, g: &Blocked, pixel: usize, src: &[i8], column: &mut [i8]) {
+pub fn gather_column(r: &ConvTiled, g: &Tiled, pixel: usize, src: &[i8], column: &mut [i8]) {
     let position = g.position(pixel);
     let rows = usize::from(g.window.kernel[0]);
     let (inside, beyond) = column.split_at_mut((rows * g.segment).min(column.len()));

@@ -1,14 +1,14 @@
-//! [`ConvBlocked`] and [`offshoot_format::linear::ConvLinear`] by dot products of bytes ([`Dot`]): a word of weights that holds two channels is taken apart again, and
+//! [`ConvTiled`] and [`offshoot_format::single_multiply::ConvSingleMultiply`] by dot products of bytes ([`Dot`]): a word of weights that holds two channels is taken apart again, and
 //! four inputs meet eight channels at once. Inputs stay bytes, so that gathering is copying.
 //!
 //! The bits are those of `portable`: a channel in the upper byte of a word is known there modulo 2²⁴
 //! ([`Dot::wrap_odd`]), and words whose upper byte is more than an int8 are left to [`super::ConvPairs`].
 
-use super::blocked::{Params, linear};
 use super::requant::{Bounds, Channels};
+use super::tiled::{Params, linear};
 use super::{Isa, STACK, Tensors, block, put};
-use crate::geometry::{Blocked, Segment};
-use offshoot_format::record::{ConvBlocked, Walk};
+use crate::geometry::{Segment, Tiled};
+use offshoot_format::record::{ConvTiled, Traversal};
 
 /// What dot products of bytes need: VNNI, Armv8.2's `sdot`.
 pub(crate) trait Dot: Isa {
@@ -57,8 +57,8 @@ const _: () = assert!(MANY * (SHORT_LINE + SLACK) + EIGHTS * 32 <= STACK);
 
 /// The form that gathers.
 pub(crate) struct ConvBytes<'a, T> {
-    pub(crate) r: &'a ConvBlocked,
-    pub(crate) g: &'a Blocked,
+    pub(crate) r: &'a ConvTiled,
+    pub(crate) g: &'a Tiled,
     /// Not [`Params::Wide`].
     pub(crate) channels: Params<'a>,
     pub(crate) weights: &'a [i16],
@@ -142,7 +142,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
             let sums = products(isa, [*base; P], self.blocks(channel), lines);
             let channels = match self.channels {
                 Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
-                Params::Linear | Params::Wide => {
+                Params::SingleMultiply | Params::Wide => {
                     let (pitch, before) = self.channels.pitch(2 * self.g.k);
                     linear(isa, self.weights, self.g.k, channel / 4 * pitch + before, pitch)
                 }
@@ -174,7 +174,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         }
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
-            let group = if self.r.walk == Walk::Backwards { groups - 1 - i } else { i };
+            let group = if self.r.walk == Traversal::Backwards { groups - 1 - i } else { i };
             self.pixels(isa, &bounds, &bases[..eights], group * P, &mut lines);
         }
     }

@@ -53,7 +53,7 @@ pub(crate) trait Isa: Copy {
     fn high_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `(a·b + 2^31) >> 32`.
     fn high_mul_half(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `a·b >> (32 + `[`SHIFT`](offshoot_format::linear::SHIFT)`)`.
+    /// `a·b >> (32 + `[`SHIFT`](offshoot_format::single_multiply::SHIFT)`)`.
     fn high_mul_shifted(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`crate::portable::fixed_point::rounding_divide_by_pot`] of each, by 0 … 31 bits.
     fn rounding_shift_right(self, x: Self::I32, by: Self::I32) -> Self::I32;
@@ -62,9 +62,9 @@ pub(crate) trait Isa: Copy {
 
     /// The sum of all lanes of each of eight vectors.
     fn sums(self, x: [Self::I32; 8]) -> Self::I32;
-    /// Sums of two blocks of four channels of blocked weights. A vector holds `AB CD AB CD AB CD AB CD`; first that of
+    /// Sums of two blocks of four channels of tiled weights. A vector holds `AB CD AB CD AB CD AB CD`; first that of
     /// whole words, then that of low bytes.
-    fn blocked_sums(self, x: [[Self::I32; 2]; 2]) -> Self::I32;
+    fn tiled_sums(self, x: [[Self::I32; 2]; 2]) -> Self::I32;
     /// Lanes `i` and `i + 4` of each added: those of `a`, then those of `b`.
     fn fold(self, a: Self::I32, b: Self::I32) -> Self::I32;
 }

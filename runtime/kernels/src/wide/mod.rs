@@ -6,7 +6,6 @@
 //! has for the kernels of a microcontroller is left alone. What does not fit, or is of no importance to the speed of a
 //! network (dilated columns, groups), is left to `portable`: an entry then gives `false`, and has done nothing.
 
-mod blocked;
 mod bytes;
 mod depthwise;
 mod dot;
@@ -15,17 +14,18 @@ mod gather;
 mod isa;
 mod pool;
 mod requant;
+mod tiled;
 mod winograd;
 
 pub(crate) use bytes::{Dot, DotJob};
 pub(crate) use isa::{Isa, Job};
 
-pub(crate) use blocked::{ConvPairs, ConvVector, Params};
 pub(crate) use bytes::ConvBytes;
 pub(crate) use depthwise::DepthwiseRing;
 pub(crate) use dot::{Conv, FullyConnectedRows, Products};
 pub(crate) use elementwise::{Requantise, Sum};
 pub(crate) use pool::Average;
+pub(crate) use tiled::{ConvPairs, ConvVector, Params};
 pub(crate) use winograd::Tiles;
 
 /// Bytes of a block on the stack. No kernel has more than one.

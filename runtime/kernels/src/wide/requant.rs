@@ -64,12 +64,12 @@ pub(super) struct Channels<I: Isa> {
     pub(super) bias: I::I32,
     scale: Scale<I>,
     bounds: Bounds<I>,
-    /// As [`offshoot_format::linear`]: the bias is that of 256 times the sum, and nothing is added behind the product.
+    /// As [`offshoot_format::single_multiply`]: the bias is that of 256 times the sum, and nothing is added behind the product.
     linear: bool,
 }
 
 impl<I: Isa> Channels<I> {
-    /// Eight channels of the records of [`offshoot_format::linear`].
+    /// Eight channels of the records of [`offshoot_format::single_multiply`].
     #[inline(always)]
     pub(super) fn linear(isa: I, bias: &[i32; 8], multiplier: &[i32; 8]) -> Self {
         let scale = Scale::new(isa, isa.load(multiplier), [0; 8]);

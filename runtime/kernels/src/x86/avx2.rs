@@ -102,7 +102,7 @@ macro_rules! common {
         method!(high_mul_shifted(a: __m256i, b: __m256i) -> __m256i {
             let odd = _mm256_mul_epi32(_mm256_srli_epi64::<32>(a), _mm256_srli_epi64::<32>(b));
             let even = _mm256_srli_epi64::<32>(_mm256_mul_epi32(a, b));
-            _mm256_srai_epi32::<{ offshoot_format::linear::SHIFT as i32 }>(_mm256_blend_epi32::<0xaa>(even, odd))
+            _mm256_srai_epi32::<{ offshoot_format::single_multiply::SHIFT as i32 }>(_mm256_blend_epi32::<0xaa>(even, odd))
         });
         method!(rounding_shift_right(x: __m256i, by: __m256i) -> __m256i {
             let mask = _mm256_sub_epi32(_mm256_sllv_epi32(_mm256_set1_epi32(1), by), _mm256_set1_epi32(1));
@@ -122,7 +122,7 @@ macro_rules! common {
             let second = _mm256_hadd_epi32(_mm256_hadd_epi32(x[4], x[5]), _mm256_hadd_epi32(x[6], x[7]));
             fold(first, second)
         });
-        method!(blocked_sums(x: [[__m256i; 2]; 2]) -> __m256i {
+        method!(tiled_sums(x: [[__m256i; 2]; 2]) -> __m256i {
             // Sums of AB, CD, A, C of the first block, then of the second.
             let first = _mm256_add_epi32(
                 _mm256_unpacklo_epi64(x[0][0], x[0][1]),

@@ -6,10 +6,10 @@
 
 use super::errors::{Errors, room_bits};
 use super::parts::Steps;
-use super::{Layer, Lesson, Magnitude, Motion, Part, Quant, Room, Scales, normalised};
+use super::{Layer, Magnitude, Motion, Part, Quant, Scales, StepTarget, Workspace, normalised};
 use crate::layers::window::{gradients, pull_back};
 use offshoot_kernels::Random;
-use offshoot_kernels::geometry::blocked_weight;
+use offshoot_kernels::geometry::tiled_weight;
 use offshoot_kernels::gradient::Starts;
 use offshoot_kernels::layer::{Geometry, Order};
 
@@ -28,9 +28,9 @@ pub struct Second<'a> {
     pub scales: Scales<'a>,
 }
 
-/// Room for what comes back.
+/// Workspace for what comes back.
 #[derive(Debug)]
-pub struct BlockRoom<'a> {
+pub struct BlockWorkspace<'a> {
     /// A number a feature of the second layer.
     pub features: &'a mut [i32],
     /// A number a pixel of the second layer, or a channel of it, whichever are more.
@@ -43,25 +43,25 @@ pub struct BlockRoom<'a> {
 pub fn learn_first(
     layer: &mut Layer<'_>,
     second: &Second<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     motion: Motion<'_>,
-    room: &mut Room<'_>,
-    back: &mut BlockRoom<'_>,
+    workspace: &mut Workspace<'_>,
+    back: &mut BlockWorkspace<'_>,
     random: &mut Random,
 ) {
     let (g, above) = (layer.geometry, &second.geometry);
-    let errors = Errors::new((second.h, &second.quant), lesson, room, &mut Starts::new());
-    let (down, unit) = scaled(second, lesson, &errors, room.residual, back);
-    let rate = normalised(layer, lesson);
+    let errors = Errors::new((second.h, &second.quant), target, workspace, &mut Starts::new());
+    let (down, unit) = scaled(second, target, &errors, workspace.residual, back);
+    let rate = normalised(layer, target);
     let (h, x, quant) = (layer.h, layer.x, layer.quant);
     let length = g.taps() * g.depth();
     let mut steps = Steps::new(layer, rate, unit.scaled(down), motion, random);
     for channel in 0..g.out_c {
         back.plane.fill(0);
         for o in above.readers(channel) {
-            for j in (o..lesson.grid.features()).step_by(above.out_c.max(1)) {
+            for j in (o..target.grid.features()).step_by(above.out_c.max(1)) {
                 let error = back.features[j];
-                lesson.grid.pixels(j, |at| {
+                target.grid.pixels(j, |at| {
                     let active = second.quant.is_active(second.h[at]);
                     back.second[at / above.out_c] = if active { error } else { 0 };
                 });
@@ -84,7 +84,7 @@ pub fn learn_first(
             product = product.wrapping_add(e.wrapping_mul(i32::from(*h) - quant.out_zp));
         }
         if steps.is_whole() {
-            let own = &mut room.gradients[..length];
+            let own = &mut workspace.gradients[..length];
             let mut places = own.iter_mut();
             let add = |sum: i32, e: i32, x: i8| sum.wrapping_add(e.wrapping_mul(i32::from(x) - quant.in_zp));
             gradients(&g, channel, x, back.plane, add, |_, sum| {
@@ -105,10 +105,10 @@ pub fn learn_first(
 /// of two that was divided out, and the value of one of them times a weight of one unit, but for that power.
 fn scaled(
     second: &Second<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     errors: &Errors<'_>,
     residual: &[i32],
-    back: &mut BlockRoom<'_>,
+    back: &mut BlockWorkspace<'_>,
 ) -> (i32, Magnitude) {
     let above = &second.geometry;
     let largest = (0..above.out_c).map(|o| second.scales.of(o)).fold(Magnitude::ZERO, |a, b| {
@@ -121,7 +121,7 @@ fn scaled(
     let readers = above.readers(0).len().max(1);
     let terms = (above.taps() * readers).next_power_of_two().trailing_zeros() as i32;
     let down = (terms + 16 + 7 - 31).max(0);
-    for (j, e) in back.features.iter_mut().enumerate().take(lesson.grid.features()) {
+    for (j, e) in back.features.iter_mut().enumerate().take(target.grid.features()) {
         let product = i64::from(errors.at(j, residual)) * i64::from(back.second[j % above.out_c.max(1)]);
         *e = rounded(product, 15 + down);
     }
@@ -138,7 +138,7 @@ fn rounded(number: i64, bits: i32) -> i32 {
 /// The weight at an index of the plain form.
 fn weight(second: &Second<'_>, at: usize) -> i32 {
     let g = &second.geometry;
-    let Order::Blocked { row } = g.order else {
+    let Order::Tiled { row } = g.order else {
         return second.weights.get(at).copied().unwrap_or(0).into();
     };
     let halves: &[i16] = bytemuck::try_cast_slice(second.weights).unwrap_or(&[]);
@@ -149,7 +149,7 @@ fn weight(second: &Second<'_>, at: usize) -> i32 {
     if halves.len() * 2 < g.places() {
         0
     } else {
-        blocked_weight(halves, all, o, i / segment * row + i % segment)
+        tiled_weight(halves, all, o, i / segment * row + i % segment)
     }
 }
 
@@ -163,10 +163,10 @@ impl Steps<'_, '_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Codes;
-    use crate::rules::Rule;
+    use crate::rules::LocalRule;
+    use crate::target_projection::TargetProjection;
     use offshoot_format::record::Window;
-    use offshoot_kernels::gradient::grid::Grid;
+    use offshoot_kernels::gradient::grid::PoolingGrid;
     use std::vec::Vec;
 
     /// The steps of the first of two fully connected layers are those of the gradient of the loss, in real numbers.
@@ -193,10 +193,10 @@ mod tests {
         };
         let codes: Vec<i8> = (0..classes * out).map(|i| ((i * 37 % 91) as i8) - 45).collect();
         let scale = 0.001;
-        let lesson = Lesson {
-            rule: Rule::CrossEntropy { scale },
-            codes: Codes::Small(&codes),
-            grid: Grid::new(1, [1, 1], out),
+        let target = StepTarget {
+            rule: LocalRule::CrossEntropy { scale },
+            codes: TargetProjection::Small(&codes),
+            grid: PoolingGrid::new(1, [1, 1], out),
             label: 1,
             rate: Magnitude::from_f32(1e-4),
             normalised: false,
@@ -231,15 +231,15 @@ mod tests {
                     scales: Scales { multiplier: &own_multiplier, shift: &own_shift },
                 },
             };
-            let mut room = Room {
+            let mut workspace = Workspace {
                 residual: &mut vec![0; classes],
                 sums: &mut vec![0; classes],
                 gradients: &mut vec![0; 64],
             };
             let mut back =
-                BlockRoom { features: &mut vec![0; out], second: &mut vec![0; out], plane: &mut [0] };
+                BlockWorkspace { features: &mut vec![0; out], second: &mut vec![0; out], plane: &mut [0] };
             let mut own = Random::new(100 + round);
-            learn_first(&mut layer, &second, &lesson, Motion::none(), &mut room, &mut back, &mut own);
+            learn_first(&mut layer, &second, &target, Motion::none(), &mut workspace, &mut back, &mut own);
             for c in 0..hidden {
                 for i in 0..n {
                     // Units of 2^-10.
@@ -262,7 +262,7 @@ mod tests {
             output: [8, 7],
             out_c: 4,
             window,
-            order: Order::Blocked { row: 12 },
+            order: Order::Tiled { row: 12 },
         };
         let halves = vec![0i16; g.places() / 2];
         let quant =

@@ -1,9 +1,9 @@
 //! Errors of features, in whole numbers of sixteen bits.
 
-use super::{Lesson, Magnitude, Quant, Room, softmax};
-use crate::codes;
-use crate::codes::Codes;
-use crate::rules::Rule;
+use super::{Magnitude, Quant, StepTarget, Workspace, softmax};
+use crate::rules::LocalRule;
+use crate::target_projection;
+use crate::target_projection::TargetProjection;
 use offshoot_kernels as kernels;
 use offshoot_kernels::gradient::{Starts, Windows};
 use softmax::RESIDUAL_BITS;
@@ -19,8 +19,8 @@ const MOST: i32 = i16::MAX as i32;
 
 /// Errors of the features of a layer.
 pub(super) struct Errors<'a> {
-    rule: Rule,
-    codes: Codes<'a>,
+    rule: LocalRule,
+    codes: TargetProjection<'a>,
     features: usize,
     label: usize,
     classes: usize,
@@ -39,40 +39,40 @@ impl<'a> Errors<'a> {
     /// Reads the features if the rule wants them.
     pub(super) fn new(
         (h, quant): (&[i8], &Quant),
-        lesson: &Lesson<'a>,
-        room: &mut Room<'_>,
+        target: &StepTarget<'a>,
+        workspace: &mut Workspace<'_>,
         starts: &mut Starts,
     ) -> Self {
-        let grid = &lesson.grid;
-        let (features, classes) = (grid.features(), room.residual.len());
+        let grid = &target.grid;
+        let (features, classes) = (grid.features(), workspace.residual.len());
         let (pixels, cells) = grid.cell_pixels();
         let mean = Magnitude::new(cells as u64, 0).over(Magnitude::new(pixels as u64, 0));
-        let entry = if matches!(lesson.codes, Codes::Small(_)) { 7 } else { 0 };
+        let entry = if matches!(target.codes, TargetProjection::Small(_)) { 7 } else { 0 };
         let mut bits = RESIDUAL_BITS + entry;
         let mut unit = mean.scaled(-RESIDUAL_BITS);
         let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
         let mut tabled = false;
-        if let Rule::CrossEntropy { scale } = lesson.rule {
+        if let LocalRule::CrossEntropy { scale } = target.rule {
             let scale = Magnitude::from_f32(scale);
-            scores((h, quant), lesson, room, starts);
+            scores((h, quant), target, workspace, starts);
             let score = scale.times(mean).times(quant.s_out);
-            softmax::residual(room.residual, room.sums, score, lesson.label);
+            softmax::residual(workspace.residual, workspace.sums, score, target.label);
             unit = unit.times(scale);
             // Residuals add up to at most 2 in absolute value.
-            bits += i32::from(lesson.codes != Codes::Unit);
-            tabled = is_tabled(&lesson.codes, classes);
+            bits += i32::from(target.codes != TargetProjection::Unit);
+            tabled = is_tabled(&target.codes, classes);
             if tabled {
-                of_residual(room.residual, &mut tables);
+                of_residual(workspace.residual, &mut tables);
             }
         }
         // An error has sixteen bits, and sums of its products must fit.
         let room_bits = room_bits(pixels);
         let fit = (bits - room_bits).max(0);
         Self {
-            rule: lesson.rule,
-            codes: lesson.codes,
+            rule: target.rule,
+            codes: target.codes,
             features,
-            label: lesson.label,
+            label: target.label,
             classes,
             fit,
             half: (1 << fit) >> 1,
@@ -101,7 +101,7 @@ impl<'a> Errors<'a> {
     #[inline]
     fn signs(&self, feature: usize) -> u32 {
         match self.codes {
-            Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+            TargetProjection::Signs { seed } => target_projection::sign_word(seed, feature as u32, 0),
             _ => sign_word(&self.codes, feature, self.classes),
         }
     }
@@ -111,7 +111,7 @@ impl<'a> Errors<'a> {
     fn of_column(&self, feature: usize, residual: &[i32]) -> i32 {
         let mut error = 0i32;
         match self.rule {
-            Rule::CrossEntropy { .. } => {
+            LocalRule::CrossEntropy { .. } => {
                 self.codes
                     .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
             }
@@ -132,17 +132,22 @@ pub(super) fn room_bits(pixels: usize) -> i32 {
 }
 
 /// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
-fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>, starts: &mut Starts) {
-    let (grid, classes) = (&lesson.grid, room.residual.len());
+fn scores(
+    (h, quant): (&[i8], &Quant),
+    target: &StepTarget<'_>,
+    workspace: &mut Workspace<'_>,
+    starts: &mut Starts,
+) {
+    let (grid, classes) = (&target.grid, workspace.residual.len());
     let (features, channels) = (grid.features(), grid.channels);
     // Sums over all features of at most 255 a pixel fit in 32 bits.
     let small = h.len() <= (1 << 31) / 256;
-    let by_table = small && is_tabled(&lesson.codes, classes);
+    let by_table = small && is_tabled(&target.codes, classes);
     let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
     let quads = classes.div_ceil(4);
-    room.sums.fill(0);
+    workspace.sums.fill(0);
     for cell in 0..features / channels.max(1) {
-        let sums = &mut room.gradients[..channels];
+        let sums = &mut workspace.gradients[..channels];
         sums.fill(0);
         let mut add = |starts: &mut Starts| {
             let whole = Windows { offset: 0, down: 0, lines: 1, pitch: channels, from: 0, len: channels };
@@ -153,7 +158,7 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
         for y in rows {
             for x in columns.clone() {
                 starts.push((y * grid.extent[1] + x) * channels);
-                if starts.room() == 0 {
+                if starts.free() == 0 {
                     add(starts);
                 }
             }
@@ -161,9 +166,9 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
         add(starts);
         for (j, &sum) in (cell * channels..).zip(&*sums) {
             if by_table {
-                let word = match lesson.codes {
-                    Codes::Signs { seed } => codes::sign_word(seed, j as u32, 0),
-                    _ => sign_word(&lesson.codes, j, classes),
+                let word = match target.codes {
+                    TargetProjection::Signs { seed } => target_projection::sign_word(seed, j as u32, 0),
+                    _ => sign_word(&target.codes, j, classes),
                 };
                 for (quad, table) in tables.iter_mut().enumerate().take(quads) {
                     let entry = &mut table[(word >> (4 * quad) & 15) as usize];
@@ -171,12 +176,14 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
                 }
             } else {
                 let sum = i64::from(sum);
-                lesson.codes.whole_column(classes, features, j, |k, p| room.sums[k] += i64::from(p) * sum);
+                target
+                    .codes
+                    .whole_column(classes, features, j, |k, p| workspace.sums[k] += i64::from(p) * sum);
             }
         }
     }
     if by_table {
-        for (k, score) in room.sums.iter_mut().enumerate() {
+        for (k, score) in workspace.sums.iter_mut().enumerate() {
             let signed = |(word, &sum): (usize, &i32)| {
                 if word >> (k % 4) & 1 == 0 { i64::from(sum) } else { -i64::from(sum) }
             };
@@ -185,17 +192,17 @@ fn scores((h, quant): (&[i8], &Quant), lesson: &Lesson<'_>, room: &mut Room<'_>,
     }
 }
 
-fn is_tabled(codes: &Codes<'_>, classes: usize) -> bool {
-    matches!(codes, Codes::Signs { .. } | Codes::Hadamard) && classes <= MOST_TABLED
+fn is_tabled(codes: &TargetProjection<'_>, classes: usize) -> bool {
+    matches!(codes, TargetProjection::Signs { .. } | TargetProjection::Hadamard) && classes <= MOST_TABLED
 }
 
 /// Signs of the classes at a feature; bit set: negative.
 #[inline(never)]
-fn sign_word(codes: &Codes<'_>, feature: usize, classes: usize) -> u32 {
+fn sign_word(codes: &TargetProjection<'_>, feature: usize, classes: usize) -> u32 {
     match *codes {
-        Codes::Signs { seed } => codes::sign_word(seed, feature as u32, 0),
+        TargetProjection::Signs { seed } => target_projection::sign_word(seed, feature as u32, 0),
         _ => {
-            let bit = |k: usize| u32::from(codes::hadamard_negative(k, feature as u32)) << k;
+            let bit = |k: usize| u32::from(target_projection::hadamard_negative(k, feature as u32)) << k;
             (0..classes).fold(0, |word, k| word | bit(k))
         }
     }

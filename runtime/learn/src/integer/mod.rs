@@ -17,15 +17,15 @@ mod step;
 mod update;
 
 use super::float::LowRank;
-use super::rules::Rule;
-use crate::codes::Codes;
-pub use block::{BlockRoom, Second, learn_first};
+use super::rules::LocalRule;
+use crate::target_projection::TargetProjection;
+pub use block::{BlockWorkspace, Second, learn_first};
 use errors::Errors;
 pub use magnitude::Magnitude;
 pub use motion::Motion;
 use offshoot_kernels as kernels;
 use offshoot_kernels::Random;
-use offshoot_kernels::gradient::grid::Grid;
+use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_kernels::gradient::planes::Plan;
 use offshoot_kernels::gradient::{Starts, Tensors};
 use offshoot_kernels::layer::Geometry;
@@ -54,7 +54,7 @@ pub struct Layer<'a> {
 pub enum Part<'a> {
     /// Weights and biases.
     All {
-        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Blocked`](offshoot_kernels::layer::Order::Blocked). Of int16 weights the upper
+        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Tiled`](offshoot_kernels::layer::Order::Tiled). Of int16 weights the upper
         /// byte, rounded: what inference computes with.
         weights: &'a mut [i8],
         /// Of int16 weights what the upper byte leaves, in 1/256 of its unit; empty for int8. In the order of the plain form.
@@ -129,13 +129,13 @@ impl Quant {
 
 /// What it is to learn.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
+pub struct StepTarget<'a> {
     /// Which error.
-    pub rule: Rule,
+    pub rule: LocalRule,
     /// The label's way to the features.
-    pub codes: Codes<'a>,
+    pub codes: TargetProjection<'a>,
     /// Features of the output.
-    pub grid: Grid,
+    pub grid: PoolingGrid,
     /// The class.
     pub label: usize,
     /// Learning rate, before it is normalised.
@@ -144,9 +144,9 @@ pub struct Lesson<'a> {
     pub normalised: bool,
 }
 
-/// Room that a step needs.
+/// Workspace that a step needs.
 #[derive(Debug)]
-pub struct Room<'a> {
+pub struct Workspace<'a> {
     /// A number a class; afterwards residuals in 2^-15.
     pub residual: &'a mut [i32],
     /// A number a class.
@@ -158,15 +158,15 @@ pub struct Room<'a> {
 /// One step.
 pub fn learn(
     layer: &mut Layer<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     motion: Motion<'_>,
-    room: &mut Room<'_>,
+    workspace: &mut Workspace<'_>,
     random: &mut Random,
 ) {
     let (g, quant) = (layer.geometry, layer.quant);
     let mut starts = Starts::new();
-    let errors = Errors::new((layer.h, &quant), lesson, room, &mut starts);
-    let rate = normalised(layer, lesson);
+    let errors = Errors::new((layer.h, &quant), target, workspace, &mut starts);
+    let rate = normalised(layer, target);
     let whole = matches!(layer.part, Part::All { .. });
     let tensors = Tensors {
         geometry: &g,
@@ -176,18 +176,18 @@ pub fn learn(
         zero: quant.in_zp,
         whole: kernels::gradient::whole_columns(&g),
     };
-    let (cells, length) = (lesson.grid.features() / g.out_c.max(1), g.taps() * g.depth());
+    let (cells, length) = (target.grid.features() / g.out_c.max(1), g.taps() * g.depth());
     let mut steps = Steps::new(layer, rate, errors.unit, motion, random);
     if !whole {
-        steps.of_cells(lesson, &errors, room.residual);
+        steps.of_cells(target, &errors, workspace.residual);
         return steps.finish();
     }
-    let plan = Plan::new(&g, cells, room.gradients.len());
+    let plan = Plan::new(&g, cells, workspace.gradients.len());
     let lanes = if plan.is_some() { kernels::gradient::planes::LANES } else { 1 };
     for first in (0..g.out_c).step_by(lanes) {
-        let (gradients, scratch) = room.gradients.split_at_mut(lanes * length);
+        let (gradients, scratch) = workspace.gradients.split_at_mut(lanes * length);
         gradients.fill(0);
-        let error = |feature: usize| errors.at(feature, room.residual);
+        let error = |feature: usize| errors.at(feature, workspace.residual);
         let mut totals = [0i32; kernels::gradient::planes::LANES];
         // The last lanes may have some of those before them among them.
         let base = if plan.is_some() { first.min(g.out_c - lanes) } else { first };
@@ -196,7 +196,7 @@ pub fn learn(
                 &tensors,
                 &plan,
                 base,
-                &lesson.grid,
+                &target.grid,
                 error,
                 gradients,
                 &mut totals,
@@ -207,7 +207,7 @@ pub fn learn(
         for (channel, (gradients, mut total)) in (base..g.out_c).zip(own).skip(first - base) {
             if !done {
                 let of_cell = |cell: usize| error(cell * g.out_c + channel);
-                total = tensors.add_channel(channel, &lesson.grid, of_cell, gradients, &mut starts);
+                total = tensors.add_channel(channel, &target.grid, of_cell, gradients, &mut starts);
             }
             steps.whole(channel, total, gradients, 0);
         }
@@ -215,9 +215,9 @@ pub fn learn(
 }
 
 /// The rate, if it is to be over one plus the energy of a mean patch in each cell: of the input, or, if scales learn, of the output.
-fn normalised(layer: &Layer<'_>, lesson: &Lesson<'_>) -> Magnitude {
-    if !lesson.normalised {
-        return lesson.rate;
+fn normalised(layer: &Layer<'_>, target: &StepTarget<'_>) -> Magnitude {
+    if !target.normalised {
+        return target.rate;
     }
     let (g, quant) = (&layer.geometry, &layer.quant);
     let scale = matches!(layer.part, Part::Scale { .. });
@@ -228,6 +228,6 @@ fn normalised(layer: &Layer<'_>, lesson: &Lesson<'_>) -> Magnitude {
     };
     let pixels = Magnitude::new(pixels as u64, 0);
     let energy =
-        Magnitude::new(sum.saturating_mul((taps * lesson.grid.cell_pixels().1) as u64), 0).over(pixels);
-    lesson.rate.over(energy.times(unit).times(unit).plus_one())
+        Magnitude::new(sum.saturating_mul((taps * target.grid.cell_pixels().1) as u64), 0).over(pixels);
+    target.rate.over(energy.times(unit).times(unit).plus_one())
 }

@@ -3,10 +3,10 @@
 use super::errors::Errors;
 use super::sparse::Cursor;
 use super::update::{self, Update};
-use super::{Coefficient, Layer, Lesson, Magnitude, Motion, Part, requantised};
+use super::{Coefficient, Layer, Magnitude, Motion, Part, StepTarget, requantised};
 use crate::descent::Descent;
 use crate::layers::adaptor;
-use offshoot_format::blocked;
+use offshoot_format::tiled;
 use offshoot_kernels::Random;
 
 /// Fraction bits of a relative step of a scale.
@@ -81,8 +81,8 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
     }
 
-    /// All channels of a part other than weights, their errors those of the cells of the raster.
-    pub(super) fn of_cells(&mut self, lesson: &Lesson<'_>, errors: &Errors<'_>, residual: &[i32]) {
+    /// All channels of a part other than weights, their errors those of the cells of the pooling grid.
+    pub(super) fn of_cells(&mut self, target: &StepTarget<'_>, errors: &Errors<'_>, residual: &[i32]) {
         let channels = self.layer.geometry.out_c;
         for channel in 0..channels {
             let (mut total, mut product) = (0i32, 0i32);
@@ -92,10 +92,10 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
                 Part::LowRank(_, plane) => Some(plane),
                 _ => None,
             };
-            for j in (channel..lesson.grid.features()).step_by(channels.max(1)) {
+            for j in (channel..target.grid.features()).step_by(channels.max(1)) {
                 let error = errors.at(j, residual);
                 let (mut active, mut sum) = (0i32, 0i32);
-                lesson.grid.pixels(j, |at| {
+                target.grid.pixels(j, |at| {
                     let counts = quant.is_active(h[at]);
                     active += i32::from(counts);
                     sum += if counts { i32::from(h[at]) - quant.out_zp } else { 0 };
@@ -211,7 +211,7 @@ fn rescale(multiplier: &mut i32, shift: &mut i8, step: i32, folded: bool) {
     let excess = bits - 31;
     let factor = if excess >= 0 { next >> excess } else { next << -excess };
     let power = i32::from(*shift) + excess - SCALE_BITS;
-    let shifts = if folded { blocked::SHIFTS } else { -31..=30 };
+    let shifts = if folded { tiled::SHIFTS } else { -31..=30 };
     if let Ok(power) = i8::try_from(power)
         && shifts.contains(&power)
     {

@@ -2,13 +2,13 @@
 
 use super::sparse::Cursor;
 use super::{Coefficient, Magnitude};
-use offshoot_format::blocked;
+use offshoot_format::tiled;
 use offshoot_kernels as kernels;
 use offshoot_kernels::Random;
 use offshoot_kernels::layer::{Geometry, Order};
 
 /// Greatest magnitude of a bias of arranged operators.
-pub(super) const MOST_BIAS: i32 = blocked::MOST_BIAS as i32;
+pub(super) const MOST_BIAS: i32 = tiled::MOST_BIAS as i32;
 
 /// Greatest magnitude of a weight.
 const MOST: i32 = 127;
@@ -83,10 +83,10 @@ impl Update<'_> {
         }
     }
 
-    /// The way of the fast kernels for blocked weights; whether there is one.
+    /// The way of the fast kernels for tiled weights; whether there is one.
     fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
         let g = self.geometry;
-        let Order::Blocked { row } = g.order else { return false };
+        let Order::Tiled { row } = g.order else { return false };
         let segment = (usize::from(g.window.kernel[1]) * g.c).max(1);
         let (lines, first) = (usize::from(g.window.kernel[0]), g.weight(channel, 0));
         let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
@@ -117,7 +117,7 @@ impl Update<'_> {
                 });
             }
         }
-        if segment * lines * MOST as usize > blocked::MOST_WEIGHT as usize {
+        if segment * lines * MOST as usize > tiled::MOST_WEIGHT as usize {
             *moved += self.hold(channel);
         }
         true
@@ -141,7 +141,7 @@ impl Update<'_> {
         // The state of the generator stands in a register.
         let (mut moved, mut random, mut none) = (0, *self.random, 0);
         let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
-        let Order::Blocked { row } = g.order else {
+        let Order::Tiled { row } = g.order else {
             let stride = if matches!(g.order, Order::Depthwise { .. }) { g.out_c } else { 1 };
             let weights = self.weights.get_mut(first..).unwrap_or(&mut []).iter_mut().step_by(stride);
             let mut fine = fine.iter_mut().step_by(stride);
@@ -169,17 +169,17 @@ impl Update<'_> {
             }
         }
         *self.random = random;
-        if segment * usize::from(g.window.kernel[0]) * MOST as usize > blocked::MOST_WEIGHT as usize {
+        if segment * usize::from(g.window.kernel[0]) * MOST as usize > tiled::MOST_WEIGHT as usize {
             moved += self.hold(channel);
         }
         moved
     }
 
-    /// Brings the magnitudes of a channel's weights back to the sum that the blocked kernels hold. It takes very many
+    /// Brings the magnitudes of a channel's weights back to the sum that the tiled kernels hold. It takes very many
     /// inputs with nearly all weights at their bounds to get there.
     #[cold]
     fn hold(&mut self, channel: usize) -> i32 {
-        let Order::Blocked { row } = self.geometry.order else { return 0 };
+        let Order::Tiled { row } = self.geometry.order else { return 0 };
         let length = usize::from(self.geometry.window.kernel[0]) * row;
         let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
         let Some(halves) = halves.get_mut(channel / 4 * length * 2..).and_then(|h| h.get_mut(..length * 2))
@@ -194,7 +194,7 @@ impl Update<'_> {
         let own = |half: i16| if upper { split(half).1 } else { split(half).0 };
         // What is left to the sum where all magnitudes are the largest: the first weights are nearly always enough to tell that it
         // is not reached.
-        let mut excess = (length as u64 * MOST as u64).saturating_sub(blocked::MOST_WEIGHT) as i64;
+        let mut excess = (length as u64 * MOST as u64).saturating_sub(tiled::MOST_WEIGHT) as i64;
         for pair in halves.get(lane..).unwrap_or(&[]).chunks(4) {
             let of_pair = pair.iter().take(2).map(|&half| i64::from(MOST) - i64::from(own(half).abs()));
             excess -= of_pair.sum::<i64>();
@@ -205,11 +205,11 @@ impl Update<'_> {
         let places = || (0..length * 2).filter(|p| p & 2 == lane);
         let mut sum: u64 = places().map(|p| u64::from(own(halves[p]).unsigned_abs())).sum();
         let mut moved = 0;
-        while sum > blocked::MOST_WEIGHT {
+        while sum > tiled::MOST_WEIGHT {
             for p in places() {
                 let (low, high) = split(halves[p]);
                 let old = own(halves[p]);
-                if sum > blocked::MOST_WEIGHT && old != 0 {
+                if sum > tiled::MOST_WEIGHT && old != 0 {
                     let new = old - old.signum();
                     halves[p] = (if upper { 256 * new + low } else { 256 * high + new }) as i16;
                     moved += old - new;
@@ -225,7 +225,7 @@ impl Update<'_> {
 mod tests {
     use super::*;
     use offshoot_format::record::Window;
-    use offshoot_kernels::geometry::blocked_weight;
+    use offshoot_kernels::geometry::tiled_weight;
     use std::vec;
     use std::vec::Vec;
 
@@ -238,11 +238,11 @@ mod tests {
     fn all_orders_learn_the_same_weights() {
         let (c, out_c, kernel) = (3, 6, [2, 3]);
         let plain = geometry(c, out_c, kernel, Order::Grouped { groups: 1 });
-        let blocked = geometry(c, out_c, kernel, Order::Blocked { row: 12 });
+        let tiled = geometry(c, out_c, kernel, Order::Tiled { row: 12 });
         let length = plain.taps() * c;
         for sixteen in [false, true] {
             let lower = if sixteen { plain.weights() } else { 0 };
-            let (mut a, mut b) = (vec![0i8; plain.places()], vec![0i16; blocked.places() / 2]);
+            let (mut a, mut b) = (vec![0i8; plain.places()], vec![0i16; tiled.places() / 2]);
             let (mut fine_a, mut fine_b) = (vec![0i8; lower], vec![0i8; lower]);
             let mut draws = [Random::new(5), Random::new(5)];
             let mut gradients = Random::new(9);
@@ -254,13 +254,13 @@ mod tests {
                     let mut update = Update::new(&mut a, &mut fine_a, &plain, first);
                     let moved = update.channel(channel, factor, &gradient);
                     let weights = bytemuck::cast_slice_mut(&mut b);
-                    let mut update = Update::new(weights, &mut fine_b, &blocked, second);
+                    let mut update = Update::new(weights, &mut fine_b, &tiled, second);
                     assert_eq!(moved, update.channel(channel, factor, &gradient));
                 }
             }
             for o in 0..out_c {
                 for i in 0..length {
-                    let found = blocked_weight(&b, 24, o, i / 9 * 12 + i % 9);
+                    let found = tiled_weight(&b, 24, o, i / 9 * 12 + i % 9);
                     assert_eq!(found, i32::from(a[o * length + i]), "{o} {i}");
                 }
             }
@@ -271,14 +271,14 @@ mod tests {
 
     #[test]
     fn magnitudes_stay_within_what_the_kernels_hold() {
-        let g = geometry(1024, 4, [1, 1], Order::Blocked { row: 1024 });
+        let g = geometry(1024, 4, [1, 1], Order::Tiled { row: 1024 });
         let mut weights = vec![0i16; g.places() / 2];
         let mut random = Random::new(1);
         let mut update = Update::new(bytemuck::cast_slice_mut(&mut weights), &mut [], &g, &mut random);
         let moved = update.channel(3, Magnitude::from_f32(1.0), &[-1000; 1024]);
-        assert_eq!(moved, -(blocked::MOST_WEIGHT as i32));
-        let sum: i32 = (0..1024).map(|i| blocked_weight(&weights, 1024, 3, i)).sum();
-        assert_eq!(sum, blocked::MOST_WEIGHT as i32);
-        assert!((0..1024).all(|i| blocked_weight(&weights, 1024, 2, i) == 0));
+        assert_eq!(moved, -(tiled::MOST_WEIGHT as i32));
+        let sum: i32 = (0..1024).map(|i| tiled_weight(&weights, 1024, 3, i)).sum();
+        assert_eq!(sum, tiled::MOST_WEIGHT as i32);
+        assert!((0..1024).all(|i| tiled_weight(&weights, 1024, 2, i) == 0));
     }
 }

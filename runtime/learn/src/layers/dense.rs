@@ -27,9 +27,9 @@ pub fn learn_head(weights: &mut (impl Weights + ?Sized), residual: &[f32], h: &[
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Codes;
+    use crate::target_projection::TargetProjection;
     use crate::weights::{Fixed, Float};
-    use crate::{LocalError, Rule};
+    use crate::{LocalError, LocalRule};
     use offshoot_kernels::Random;
 
     /// Two classes that are linearly separable are learned through fixed codes, in every weight format.
@@ -53,8 +53,8 @@ mod tests {
                 let mut h = [0.0; 8];
                 weights.product_object(&x, &bias, &mut h);
                 let mut residual = [0.0; 2];
-                let rule = Rule::CrossEntropy { scale: 0.5 };
-                let codes = Codes::Signs { seed: 4 };
+                let rule = LocalRule::CrossEntropy { scale: 0.5 };
+                let codes = TargetProjection::Signs { seed: 4 };
                 let error = LocalError::new(rule, codes, 8, h.iter().copied(), label, &mut residual);
                 hits += usize::from(step >= 300 && error.residual()[label].abs() < 0.5);
                 weights.learn_object(&mut bias, &x, 0.1, &|o| error.at(o, h[o]));

@@ -239,19 +239,19 @@ mod tests {
         let mut state = Float::new(state, UNITS);
         let mut cell = Cell { input: &mut input, state: &mut state, bias };
         let mut next = vec![0.0; UNITS];
-        let (mut gates, mut room, mut memory) =
+        let (mut gates, mut workspace, mut memory) =
             (vec![0.0; [1, 3, 4][kind] * UNITS], vec![0.0; UNITS], vec![0.2; UNITS]);
         match kind {
             0 => simple(&cell, x, h, &mut next),
-            1 => gru(&cell, x, h, &mut gates, &mut room, &mut next),
-            _ => lstm(&cell, x, h, &mut gates, &mut room, &mut memory, &mut next),
+            1 => gru(&cell, x, h, &mut gates, &mut workspace, &mut next),
+            _ => lstm(&cell, x, h, &mut gates, &mut workspace, &mut memory, &mut next),
         }
         if let Some((rate, e)) = error {
             let error = |j: usize| e[j];
             match kind {
                 0 => learn_simple(&mut cell, x, h, &next, rate, error),
-                1 => learn_gru(&mut cell, x, h, &gates, &room, &mut [0.0; UNITS], rate, error),
-                _ => learn_lstm(&mut cell, x, h, &gates, &room, &memory, rate, error),
+                1 => learn_gru(&mut cell, x, h, &gates, &workspace, &mut [0.0; UNITS], rate, error),
+                _ => learn_lstm(&mut cell, x, h, &gates, &workspace, &memory, rate, error),
             }
         }
         next
@@ -308,10 +308,12 @@ mod tests {
                 recurrent_step(kind, &mut own, &x, state_now);
                 let mut cell = (Float::new(&mut input, INPUTS), Float::new(&mut state, UNITS));
                 let cell = Cell { input: &mut cell.0, state: &mut cell.1, bias: &mut bias };
-                let (mut next, mut room) = ([0.0; UNITS], [0.0; UNITS]);
+                let (mut next, mut workspace) = ([0.0; UNITS], [0.0; UNITS]);
                 match kind {
-                    RecurrentKind::Gru => gru(&cell, &x, &h, &mut gates, &mut room, &mut next),
-                    RecurrentKind::Lstm => lstm(&cell, &x, &h, &mut gates, &mut room, &mut memory, &mut next),
+                    RecurrentKind::Gru => gru(&cell, &x, &h, &mut gates, &mut workspace, &mut next),
+                    RecurrentKind::Lstm => {
+                        lstm(&cell, &x, &h, &mut gates, &mut workspace, &mut memory, &mut next)
+                    }
                     _ => simple(&cell, &x, &h, &mut next),
                 }
                 h = next;

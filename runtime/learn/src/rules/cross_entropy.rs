@@ -5,12 +5,18 @@
 //! learn or that the host trained it is a local head (Mostafa et al., Front. Neurosci. 12:608, 2018; Nøkland and
 //! Eidnes, ICML 2019, "pred").
 
-use crate::codes::Codes;
+use crate::target_projection::TargetProjection;
 
 /// Scores of all classes, into `out`.
-pub fn scores(codes: Codes<'_>, features: usize, h: impl Iterator<Item = f32>, scale: f32, out: &mut [f32]) {
+pub fn scores(
+    codes: TargetProjection<'_>,
+    features: usize,
+    h: impl Iterator<Item = f32>,
+    scale: f32,
+    out: &mut [f32],
+) {
     out.fill(0.0);
-    if let Codes::Table(table) = codes {
+    if let TargetProjection::Table(table) = codes {
         // Row by row when the features can be read again is faster, but one pass is all that is promised.
         let classes = out.len();
         for (j, h) in h.take(features).enumerate() {
@@ -44,7 +50,7 @@ pub fn residual(scores: &mut [f32], label: usize) {
 
 /// `Σ_k P[k, feature] · residual[k]`
 #[inline]
-pub fn error(codes: Codes<'_>, features: usize, residual: &[f32], feature: usize) -> f32 {
+pub fn error(codes: TargetProjection<'_>, features: usize, residual: &[f32], feature: usize) -> f32 {
     let mut error = 0.0;
     codes.column(residual.len(), features, feature, |k, p| error += p * residual[k]);
     error
@@ -52,11 +58,11 @@ pub fn error(codes: Codes<'_>, features: usize, residual: &[f32], feature: usize
 
 #[cfg(test)]
 mod tests {
-    use crate::codes::Codes;
-    use crate::{LocalError, Rule};
+    use crate::target_projection::TargetProjection;
+    use crate::{LocalError, LocalRule};
     use std::vec::Vec;
 
-    fn loss(codes: Codes<'_>, h: &[f32], label: usize, classes: usize, scale: f32) -> f32 {
+    fn loss(codes: TargetProjection<'_>, h: &[f32], label: usize, classes: usize, scale: f32) -> f32 {
         let mut scores = vec![0.0; classes];
         super::scores(codes, h.len(), h.iter().copied(), scale, &mut scores);
         let sum: f32 = scores.iter().map(|s| s.exp()).sum();
@@ -66,10 +72,12 @@ mod tests {
     #[test]
     fn the_error_is_the_gradient_of_the_loss() {
         let table: Vec<f32> = (0..40).map(|i| ((i * 7 % 11) as f32 - 5.0) * 0.2).collect();
-        for codes in [Codes::Signs { seed: 9 }, Codes::Hadamard, Codes::Table(&table)] {
+        for codes in
+            [TargetProjection::Signs { seed: 9 }, TargetProjection::Hadamard, TargetProjection::Table(&table)]
+        {
             let h: Vec<f32> = (0..8).map(|i| (i as f32 - 3.0) * 0.3).collect();
             let mut residual = [0.0; 5];
-            let rule = Rule::CrossEntropy { scale: 0.3 };
+            let rule = LocalRule::CrossEntropy { scale: 0.3 };
             let error = LocalError::new(rule, codes, 8, h.iter().copied(), 2, &mut residual);
             for j in 0..8 {
                 let (mut up, mut down) = (h.clone(), h.clone());

@@ -8,33 +8,33 @@ pub mod cross_entropy;
 pub mod drtp;
 pub mod tp_sgd;
 
-use crate::codes::Codes;
-pub use offshoot_format::learn::Rule;
+use crate::target_projection::TargetProjection;
+pub use offshoot_format::learn::LocalRule;
 
 /// The error of one layer for one sample.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalError<'a> {
-    rule: Rule,
-    codes: Codes<'a>,
+    rule: LocalRule,
+    codes: TargetProjection<'a>,
     classes: usize,
     features: usize,
     label: usize,
-    /// `softmax - one-hot`, for [`Rule::CrossEntropy`].
+    /// `softmax - one-hot`, for [`LocalRule::CrossEntropy`].
     residual: &'a [f32],
 }
 
 impl<'a> LocalError<'a> {
     /// Looks at the activities `h` (all features, in order). `residual` is room for a number a class.
     pub fn new(
-        rule: Rule,
-        codes: Codes<'a>,
+        rule: LocalRule,
+        codes: TargetProjection<'a>,
         features: usize,
         h: impl Iterator<Item = f32>,
         label: usize,
         residual: &'a mut [f32],
     ) -> Self {
         let classes = residual.len();
-        if let Rule::CrossEntropy { scale } = rule {
+        if let LocalRule::CrossEntropy { scale } = rule {
             cross_entropy::scores(codes, features, h, scale, residual);
             cross_entropy::residual(residual, label);
         }
@@ -46,12 +46,12 @@ impl<'a> LocalError<'a> {
     pub fn at(&self, feature: usize, h: f32) -> f32 {
         let code = || self.codes.at(self.classes, self.features, self.label, feature);
         match self.rule {
-            Rule::CrossEntropy { scale } => {
+            LocalRule::CrossEntropy { scale } => {
                 scale * cross_entropy::error(self.codes, self.features, self.residual, feature)
             }
-            Rule::Squared { scale } => tp_sgd::squared(h, scale * code()),
-            Rule::Absolute { scale } => tp_sgd::absolute(h, scale * code()),
-            Rule::Drtp => drtp::error(code()),
+            LocalRule::Squared { scale } => tp_sgd::squared(h, scale * code()),
+            LocalRule::Absolute { scale } => tp_sgd::absolute(h, scale * code()),
+            LocalRule::Drtp => drtp::error(code()),
         }
     }
 

@@ -13,25 +13,25 @@ use codes::Scaled;
 use super::layers::recurrent::{
     Cell, learn_gru, learn_gru_reset_after, learn_lstm, learn_rectified, learn_simple,
 };
-use super::rules::{LocalError, Rule};
+use super::rules::{LocalError, LocalRule};
 use super::step;
 use super::weights::Float;
-use crate::codes::Codes;
+use crate::target_projection::TargetProjection;
 use crate::weights::Weights;
 use offshoot_format::record::{Recurrent, RecurrentKind, Returns};
 use offshoot_kernels::Random;
-use offshoot_kernels::gradient::grid::Grid;
+use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_kernels::recurrent::{CodeSums, FloatSums, State, recurrent_step};
 
 /// What a layer is to learn.
 #[derive(Clone, Copy, Debug)]
-pub struct Lesson<'a> {
+pub struct StepTarget<'a> {
     /// Which error.
-    pub rule: Rule,
+    pub rule: LocalRule,
     /// The label's way to the features.
-    pub codes: Codes<'a>,
+    pub codes: TargetProjection<'a>,
     /// Features of the output: means over stretches of steps.
-    pub grid: Grid,
+    pub grid: PoolingGrid,
     /// The class.
     pub label: usize,
     /// Learning rate, before it is normalised.
@@ -62,7 +62,7 @@ pub enum Parts<'a> {
         state: &'a mut [f32],
     },
     /// int8.
-    Codes {
+    TargetProjection {
         /// `[biases · units]`
         bias: &'a mut [f32],
         /// Scale of the input times that of the row's weights.
@@ -79,14 +79,14 @@ pub enum Parts<'a> {
 }
 
 /// Words of room that a step needs.
-pub fn room_words(r: &Recurrent) -> usize {
+pub fn workspace_words(r: &Recurrent) -> usize {
     let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
     // Carried, held, reset, sums; before, memory before, pulled, next, errors; gates; the input.
     9 * units + r.kind.biases() * units + inputs
 }
 
 /// The room, in pieces of `[units]` but for gates and input.
-struct Room<'a> {
+struct Workspace<'a> {
     carried: &'a mut [f32],
     held: &'a mut [f32],
     reset: &'a mut [f32],
@@ -100,9 +100,9 @@ struct Room<'a> {
     input: &'a mut [f32],
 }
 
-impl<'a> Room<'a> {
-    fn new(r: &Recurrent, room: &'a mut [f32]) -> Option<Self> {
-        let mut rest = room;
+impl<'a> Workspace<'a> {
+    fn new(r: &Recurrent, workspace: &'a mut [f32]) -> Option<Self> {
+        let mut rest = workspace;
         let mut next = |len: usize| {
             let (piece, after) = core::mem::take(&mut rest).split_at_mut_checked(len)?;
             rest = after;
@@ -126,58 +126,58 @@ impl<'a> Room<'a> {
 }
 
 /// Learns of a float32 layer: `x` its input, `h` its output, `initial` the state before. `residual` is room for a number a class
-/// and holds afterwards what a head that learns descends; `room` has [`room_words`]. `None`, and nothing is done, if a slice
+/// and holds afterwards what a head that learns descends; `room` has [`workspace_words`]. `None`, and nothing is done, if a slice
 /// is too short.
 pub fn learn_float(
     r: &Recurrent,
     parts: Parts<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     (x, h, initial): (&[f32], &[f32], Option<&[f32]>),
     residual: &mut [f32],
-    room: &mut [f32],
+    workspace: &mut [f32],
 ) -> Option<()> {
     let Parts::Float { bias, input, state } = parts else { return None };
-    let room = Room::new(r, room)?;
+    let workspace = Workspace::new(r, workspace)?;
     let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
-    let error = error(lesson, |at| h.get(at).copied().unwrap_or(0.0), residual);
-    room.held.fill(0.0);
-    room.carried.fill(0.0);
+    let error = error(target, |at| h.get(at).copied().unwrap_or(0.0), residual);
+    workspace.held.fill(0.0);
+    workspace.carried.fill(0.0);
     if let Some(initial) = initial {
-        room.held.copy_from_slice(initial.get(..units)?);
+        workspace.held.copy_from_slice(initial.get(..units)?);
         let carried =
             if r.kind == RecurrentKind::Lstm { initial.get(units..)? } else { initial.get(..units)? };
-        room.carried.copy_from_slice(carried);
+        workspace.carried.copy_from_slice(carried);
     }
     for step in 0..usize::from(r.steps) {
         let at = if r.reverse { usize::from(r.steps) - 1 - step } else { step };
         let x = x.get(at * inputs..)?.get(..inputs)?;
-        room.before.copy_from_slice(room.held);
-        room.memory.copy_from_slice(room.carried);
+        workspace.before.copy_from_slice(workspace.held);
+        workspace.memory.copy_from_slice(workspace.carried);
         let reset_len = if r.kind == RecurrentKind::Gru { units } else { 0 };
         let mut sums = FloatSums { units, bias, input, state };
         let own = State {
-            carried: room.carried,
-            held: room.held,
-            reset: room.reset.get_mut(..reset_len)?,
-            gates: room.gates,
+            carried: workspace.carried,
+            held: workspace.held,
+            reset: workspace.reset.get_mut(..reset_len)?,
+            gates: workspace.gates,
         };
         recurrent_step(r.kind, &mut sums, x, own);
-        if !errors_of(r, step, at, lesson, &error, |at| h.get(at).copied().unwrap_or(0.0), room.errors) {
+        if !errors_of(r, step, at, target, &error, |at| h.get(at).copied().unwrap_or(0.0), workspace.errors) {
             continue;
         }
-        let rate = rate(lesson, x, room.before);
+        let rate = rate(target, x, workspace.before);
         let (mut input, mut state) = (Float::new(input, inputs), Float::new(state, units));
         let mut cell = Cell { input: &mut input, state: &mut state, bias: &mut *bias };
         let seen = Seen {
-            before: room.before,
-            memory: room.memory,
-            carried: room.carried,
-            next: room.held,
-            gates: room.gates,
-            reset: room.reset,
-            errors: room.errors,
+            before: workspace.before,
+            memory: workspace.memory,
+            carried: workspace.carried,
+            next: workspace.held,
+            gates: workspace.gates,
+            reset: workspace.reset,
+            errors: workspace.errors,
         };
-        descend(r.kind, &mut cell, x, &seen, room.pulled, rate);
+        descend(r.kind, &mut cell, x, &seen, workspace.pulled, rate);
     }
     Some(())
 }
@@ -186,42 +186,42 @@ pub fn learn_float(
 pub fn learn_codes(
     r: &Recurrent,
     parts: Parts<'_>,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     (x, h, initial): (&[i8], &[i8], Option<&[i8]>),
     residual: &mut [f32],
-    room: &mut [f32],
+    workspace: &mut [f32],
     random: &mut Random,
 ) -> Option<()> {
-    let Parts::Codes { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
+    let Parts::TargetProjection { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
         return None;
     };
-    let room = Room::new(r, room)?;
+    let workspace = Workspace::new(r, workspace)?;
     let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
     let rows = r.kind.gates() * units;
     let [in_zp, out_zp] = real.zeros;
     let [in_scale, out_scale] = real.scales;
     let value = |code: i8| (i32::from(code) - i32::from(out_zp)) as f32 * out_scale;
     let output = |at: usize| value(h.get(at).copied().unwrap_or(out_zp));
-    let error = error(lesson, output, residual);
+    let error = error(target, output, residual);
     // The codes of the states lie in the words that the float form has for them.
-    bytemuck::cast_slice_mut::<_, i8>(room.held).fill(out_zp);
-    room.carried.fill(0.0);
+    bytemuck::cast_slice_mut::<_, i8>(workspace.held).fill(out_zp);
+    workspace.carried.fill(0.0);
     if let Some(initial) = initial {
-        let held: &mut [i8] = bytemuck::cast_slice_mut(room.held);
+        let held: &mut [i8] = bytemuck::cast_slice_mut(workspace.held);
         held.get_mut(..units)?.copy_from_slice(initial.get(..units)?);
-        room.carried.iter_mut().zip(initial).for_each(|(to, code)| *to = value(*code));
+        workspace.carried.iter_mut().zip(initial).for_each(|(to, code)| *to = value(*code));
     }
     for step in 0..usize::from(r.steps) {
         let at = if r.reverse { usize::from(r.steps) - 1 - step } else { step };
         let x = x.get(at * inputs..)?.get(..inputs)?;
         {
-            let held: &[i8] = bytemuck::cast_slice(room.held);
-            room.before.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
+            let held: &[i8] = bytemuck::cast_slice(workspace.held);
+            workspace.before.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
         }
-        room.memory.copy_from_slice(room.carried);
+        workspace.memory.copy_from_slice(workspace.carried);
         let reset_len = if r.kind == RecurrentKind::Gru { units } else { 0 };
         let zeros = real.zeros;
-        let sums: &mut [i32] = bytemuck::cast_slice_mut(room.sums);
+        let sums: &mut [i32] = bytemuck::cast_slice_mut(workspace.sums);
         let mut own = CodeSums {
             units,
             bias,
@@ -233,33 +233,33 @@ pub fn learn_codes(
             scale: out_scale,
             sums,
         };
-        let held: &mut [i8] = bytemuck::cast_slice_mut(room.held);
-        let reset: &mut [i8] = bytemuck::cast_slice_mut(room.reset);
+        let held: &mut [i8] = bytemuck::cast_slice_mut(workspace.held);
+        let reset: &mut [i8] = bytemuck::cast_slice_mut(workspace.reset);
         let now = State {
-            carried: room.carried,
+            carried: workspace.carried,
             held: held.get_mut(..units)?,
             reset: reset.get_mut(..reset_len)?,
-            gates: room.gates,
+            gates: workspace.gates,
         };
         recurrent_step(r.kind, &mut own, x, now);
-        if !errors_of(r, step, at, lesson, &error, output, room.errors) {
+        if !errors_of(r, step, at, target, &error, output, workspace.errors) {
             continue;
         }
         // Real numbers, for steps in the weights' own units: the reset state's over its codes, from the last.
-        for (to, code) in room.input.iter_mut().zip(x) {
+        for (to, code) in workspace.input.iter_mut().zip(x) {
             *to = (i32::from(*code) - i32::from(in_zp)) as f32 * in_scale;
         }
         if r.kind == RecurrentKind::Gru {
-            let (r, before) = (room.gates.get(units..2 * units)?, &room.memory);
-            for ((to, r), h) in room.reset.iter_mut().zip(r).zip(before.iter()) {
+            let (r, before) = (workspace.gates.get(units..2 * units)?, &workspace.memory);
+            for ((to, r), h) in workspace.reset.iter_mut().zip(r).zip(before.iter()) {
                 *to = r * h;
             }
         }
         {
-            let held: &[i8] = bytemuck::cast_slice(room.held);
-            room.next.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
+            let held: &[i8] = bytemuck::cast_slice(workspace.held);
+            workspace.next.iter_mut().zip(held).for_each(|(to, code)| *to = value(*code));
         }
-        let rate = rate(lesson, room.input, room.before);
+        let rate = rate(target, workspace.input, workspace.before);
         let drawn = core::cell::Cell::new(*random);
         let mut cell = Cell {
             input: &mut Scaled::new(&mut input, scale_input, units, (in_scale, in_zp), &drawn),
@@ -267,29 +267,33 @@ pub fn learn_codes(
             bias: &mut *bias,
         };
         let seen = Seen {
-            before: room.before,
-            memory: room.memory,
-            carried: room.carried,
-            next: room.next,
-            gates: room.gates,
-            reset: room.reset,
-            errors: room.errors,
+            before: workspace.before,
+            memory: workspace.memory,
+            carried: workspace.carried,
+            next: workspace.next,
+            gates: workspace.gates,
+            reset: workspace.reset,
+            errors: workspace.errors,
         };
-        descend(r.kind, &mut cell, room.input, &seen, room.pulled, rate);
+        descend(r.kind, &mut cell, workspace.input, &seen, workspace.pulled, rate);
         *random = drawn.get();
     }
     Some(())
 }
 
 /// The error of the layer's output, by its features.
-fn error<'a>(lesson: &Lesson<'a>, output: impl Fn(usize) -> f32, residual: &'a mut [f32]) -> LocalError<'a> {
-    let features = lesson.grid.features();
-    let feature = |j: usize| feature(&lesson.grid, j, &output);
-    LocalError::new(lesson.rule, lesson.codes, features, (0..features).map(feature), lesson.label, residual)
+fn error<'a>(
+    target: &StepTarget<'a>,
+    output: impl Fn(usize) -> f32,
+    residual: &'a mut [f32],
+) -> LocalError<'a> {
+    let features = target.grid.features();
+    let feature = |j: usize| feature(&target.grid, j, &output);
+    LocalError::new(target.rule, target.codes, features, (0..features).map(feature), target.label, residual)
 }
 
 /// A feature: the mean of a state over a stretch of steps.
-fn feature(grid: &Grid, j: usize, output: impl Fn(usize) -> f32) -> f32 {
+fn feature(grid: &PoolingGrid, j: usize, output: impl Fn(usize) -> f32) -> f32 {
     let (pixels, cells) = grid.cell_pixels();
     let mut sum = 0.0;
     grid.pixels(j, |at| sum += output(at));
@@ -301,12 +305,12 @@ fn errors_of(
     r: &Recurrent,
     step: usize,
     at: usize,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     error: &LocalError<'_>,
     output: impl Fn(usize) -> f32,
     errors: &mut [f32],
 ) -> bool {
-    let grid = &lesson.grid;
+    let grid = &target.grid;
     let row = match r.returns {
         Returns::Sequence => at,
         _ if step + 1 == usize::from(r.steps) => 0,
@@ -317,8 +321,8 @@ fn errors_of(
     let cell = (0..cells).find(|&cell| grid.cell(cell).0.contains(&row)).unwrap_or(0);
     for (j, e) in errors.iter_mut().enumerate() {
         let j = cell * grid.channels + j;
-        let own = match lesson.rule {
-            Rule::Squared { .. } | Rule::Absolute { .. } => feature(grid, j, &output),
+        let own = match target.rule {
+            LocalRule::Squared { .. } | LocalRule::Absolute { .. } => feature(grid, j, &output),
             _ => 0.0,
         };
         *e = error.at(j, own) * mean;
@@ -326,11 +330,11 @@ fn errors_of(
     true
 }
 
-fn rate(lesson: &Lesson<'_>, x: &[f32], h: &[f32]) -> f32 {
-    if lesson.normalised {
-        step::normalised(lesson.rate, step::energy(x) + step::energy(h))
+fn rate(target: &StepTarget<'_>, x: &[f32], h: &[f32]) -> f32 {
+    if target.normalised {
+        step::normalised(target.rate, step::energy(x) + step::energy(h))
     } else {
-        lesson.rate
+        target.rate
     }
 }
 

@@ -41,10 +41,10 @@ fn one_step_in_time_descends_the_loss() {
         let rows = kind.gates() * UNITS;
         let parts = [draw(kind.biases() * UNITS), draw(rows * INPUTS), draw(rows * UNITS)];
         let (x, initial) = (draw(INPUTS), draw(kind.states() * UNITS));
-        let lesson = Lesson {
-            rule: Rule::Squared { scale: 0.5 },
-            codes: Codes::Signs { seed: 3 },
-            grid: Grid::new(1, [1, 1], UNITS),
+        let target = StepTarget {
+            rule: LocalRule::Squared { scale: 0.5 },
+            codes: TargetProjection::Signs { seed: 3 },
+            grid: PoolingGrid::new(1, [1, 1], UNITS),
             label: 1,
             rate: 1.0,
             normalised: false,
@@ -60,7 +60,7 @@ fn one_step_in_time_descends_the_loss() {
             held
         };
         let loss = |parts: &[Vec<f32>; 3]| -> f32 {
-            let target = |j| 0.5 * lesson.codes.at(2, UNITS, 1, j);
+            let target = |j| 0.5 * target.codes.at(2, UNITS, 1, j);
             forward(parts).iter().enumerate().map(|(j, h)| 0.5 * (h - target(j)).powi(2)).sum()
         };
         let mut learned = parts.clone();
@@ -68,9 +68,9 @@ fn one_step_in_time_descends_the_loss() {
             let [bias, input, state] = &mut learned;
             let own = Parts::Float { bias, input, state };
             let h = forward(&parts);
-            let mut room = vec![0.0; room_words(&r)];
+            let mut workspace = vec![0.0; workspace_words(&r)];
             let seen = (&x[..], &h[..], Some(&initial[..]));
-            learn_float(&r, own, &lesson, seen, &mut [0.0; 2], &mut room).unwrap();
+            learn_float(&r, own, &target, seen, &mut [0.0; 2], &mut workspace).unwrap();
         }
         // The squared rule's error is h less its target, times a factor that all share.
         let mut factor = 0.0f32;
@@ -114,10 +114,10 @@ fn lessons_bring_states_to_their_codes() {
         let arith = RecurrentArith::I8 { in_zp: 0, out_zp: 0, out_scale: 1.0 / 128.0 };
         let r = record(kind, returns, true, arith);
         let outputs = if returns == Returns::Sequence { STEPS } else { 1 };
-        let lesson = Lesson {
-            rule: Rule::CrossEntropy { scale: 1.0 },
-            codes: Codes::Signs { seed: 3 },
-            grid: Grid::new(2, [outputs, 1], UNITS),
+        let target = StepTarget {
+            rule: LocalRule::CrossEntropy { scale: 1.0 },
+            codes: TargetProjection::Signs { seed: 3 },
+            grid: PoolingGrid::new(2, [outputs, 1], UNITS),
             label: 1,
             rate: 0.1,
             normalised: true,
@@ -153,7 +153,7 @@ fn lessons_bring_states_to_their_codes() {
                 }
                 out
             };
-            let parts = Parts::Codes {
+            let parts = Parts::TargetProjection {
                 bias: &mut bias,
                 scale_input: &scale_input,
                 scale_state: &scale_state,
@@ -161,9 +161,9 @@ fn lessons_bring_states_to_their_codes() {
                 state: Stored::Dense(&mut state),
                 real: Real { zeros: [0; 2], scales: [1.0 / 128.0; 2] },
             };
-            let mut room = vec![0.0; room_words(&r)];
+            let mut workspace = vec![0.0; workspace_words(&r)];
             let seen = (&x[..], &h[..], None);
-            learn_codes(&r, parts, &lesson, seen, &mut residual, &mut room, &mut random).unwrap();
+            learn_codes(&r, parts, &target, seen, &mut residual, &mut workspace, &mut random).unwrap();
             // The residual of the label: minus what the softmax lacks.
             first.get_or_insert(-residual[1]);
         }
@@ -205,18 +205,19 @@ fn sparse_weights_learn_and_keep_their_zeros() {
             let learn = |input: Stored<'_>, state: Stored<'_>| {
                 let mut bias = vec![0.0; kind.biases() * UNITS];
                 let (scale_input, scale_state) = (&scale_input[..], &scale_state[..]);
-                let parts = Parts::Codes { bias: &mut bias, scale_input, scale_state, input, state, real };
-                let lesson = Lesson {
-                    rule: Rule::CrossEntropy { scale: 1.0 },
-                    codes: Codes::Signs { seed: 3 },
-                    grid: Grid::new(1, [STEPS, 1], UNITS),
+                let parts =
+                    Parts::TargetProjection { bias: &mut bias, scale_input, scale_state, input, state, real };
+                let target = StepTarget {
+                    rule: LocalRule::CrossEntropy { scale: 1.0 },
+                    codes: TargetProjection::Signs { seed: 3 },
+                    grid: PoolingGrid::new(1, [STEPS, 1], UNITS),
                     label: 1,
                     rate: 50.0,
                     normalised: false,
                 };
-                let mut room = vec![0.0; room_words(&r)];
+                let mut workspace = vec![0.0; workspace_words(&r)];
                 let mut random = Random::new(4);
-                learn_codes(&r, parts, &lesson, (&x, &h, None), &mut [0.0; 3], &mut room, &mut random)
+                learn_codes(&r, parts, &target, (&x, &h, None), &mut [0.0; 3], &mut workspace, &mut random)
                     .unwrap();
                 bias
             };

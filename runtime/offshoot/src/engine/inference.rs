@@ -1,7 +1,7 @@
 //! [`Engine`]: inputs, a run, outputs.
 
-use super::state::Course;
-use super::{answer, walk};
+use super::state::TrainState;
+use super::{classifier, execute};
 use crate::model::{Model, io_span};
 use crate::trace::{NoObserver, Observer};
 use offshoot_base::{ALIGNMENT, Error, Span};
@@ -29,7 +29,7 @@ use offshoot_format::record::IoRepr;
 pub struct Engine<'m, 'a> {
     pub(super) model: Model<'m>,
     pub(super) arena: &'a mut [u8],
-    pub(super) course: Option<Course>,
+    pub(super) state: Option<TrainState>,
 }
 
 impl<'m, 'a> Engine<'m, 'a> {
@@ -50,14 +50,14 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// As [`Self::new`].
     pub fn continued(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let arena = fitting(arena, model.arena_bytes())?;
-        Ok(Self { model, arena, course: None })
+        Ok(Self { model, arena, state: None })
     }
 
     /// Binds a model to the first `needed` bytes of an arena.
     pub(super) fn bound(model: Model<'m>, arena: &'a mut [u8], needed: u32) -> Result<Self, Error> {
         let arena = fitting(arena, needed)?;
         arena.fill(0);
-        Ok(Self { model, arena, course: None })
+        Ok(Self { model, arena, state: None })
     }
 
     /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it, and
@@ -69,7 +69,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// network does.
     pub fn select(&mut self, index: usize) -> Result<(), Error> {
         let network = self.model.network(index)?;
-        if self.course.is_some() && network.network_index() != self.model.network_index() {
+        if self.state.is_some() && network.network_index() != self.model.network_index() {
             return Err(Error::Learning);
         }
         let (needed, given) = (network.arena_bytes(), self.arena.len() as u32);
@@ -137,19 +137,19 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_with(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
-        let records = self.course.and_then(|course| Some((course, self.model.learning()?)));
-        let Some((course, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
-            return walk::walk(&self.model, self.arena, None, observer, |_, _| Ok(()));
+        let records = self.state.and_then(|state| Some((state, self.model.learning()?)));
+        let Some((state, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
+            return execute::execute(&self.model, self.arena, None, observer, |_, _| Ok(()));
         };
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        answer::standardise(&self.model, &learning, self.arena, false).map_err(shared)?;
-        let active = walk::Active { learning: &learning, kept: course.kept };
-        walk::walk(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
-        if course.stale {
-            answer::refresh(&learning, self.arena).map_err(shared)?;
+        classifier::normalize_input(&self.model, &learning, self.arena, false).map_err(shared)?;
+        let active = execute::Active { learning: &learning, kept: state.kept };
+        execute::execute(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
+        if state.stale {
+            classifier::refresh(&learning, self.arena).map_err(shared)?;
         }
-        self.course = Some(Course { stale: false, ..course });
-        answer::predict(&learning, self.arena, course.kept).map_err(shared)
+        self.state = Some(TrainState { stale: false, ..state });
+        classifier::predict(&learning, self.arena, state.kept).map_err(shared)
     }
 }
 

@@ -1,14 +1,14 @@
 //! Learning as a caller sees it: a step, what was learned, and going back.
 
-use super::answer;
+use super::classifier;
+use super::execute;
 use super::inference::{Engine, fitting};
-use super::state::{Course, Lesson};
-use super::teach::{Lecture, Rates};
-use super::walk;
+use super::state::{StepReport, TrainState};
+use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
 use offshoot_base::{Error, Rule, cast_mut};
-use offshoot_format::learn::{CodesRepr, Part, Teacher};
+use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
 use offshoot_operators as ops;
@@ -22,14 +22,14 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn learning(model: crate::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
-        engine.course = Some(beginning(&learning));
+        engine.state = Some(beginning(&learning));
         engine.forget()?;
         Ok(engine)
     }
 
     /// The records, if it learns.
     pub(super) fn records(&self) -> Result<Learning<'m>, Error> {
-        self.course.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
+        self.state.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
     }
 
     /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
@@ -44,20 +44,20 @@ impl<'m, 'a> Engine<'m, 'a> {
             let begun = self.begin(&learning, &layer);
             begun.map_err(|rule| Error::Learn { layer: index as u8, rule })?;
         }
-        answer::begin(&self.model, &learning, self.arena)
+        classifier::begin(&self.model, &learning, self.arena)
             .map_err(|rule| Error::Learn { layer: u8::MAX, rule })?;
-        self.course = Some(beginning(&learning));
+        self.state = Some(beginning(&learning));
         Ok(())
     }
 
     /// What a layer begins with.
     fn begin(&mut self, learning: &Learning<'_>, layer: &TrainedLayer) -> Result<(), Rule> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
-        let overlay = self.arena.get_mut(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        let trainable = self.arena.get_mut(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
         match layer.repr.part {
             Part::LowRank { rank } => {
                 let channels = layer.shape.geometry.out_c * usize::from(rank);
-                let numbers: &mut [f32] = cast_mut(overlay)?;
+                let numbers: &mut [f32] = cast_mut(trainable)?;
                 let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
                 let mut random =
                     Random::new(learning.head.seed ^ u32::from(layer.repr.op).wrapping_mul(GOLDEN));
@@ -65,19 +65,20 @@ impl<'m, 'a> Engine<'m, 'a> {
                 down.iter_mut().for_each(|d| *d = scale * random.normal());
             }
             part => {
-                let same = factory.len().min(overlay.len());
+                let same = factory.len().min(trainable.len());
                 let own = if part == Part::Scale && !layer.shape.is_whole() {
-                    same.min(overlay.len() / 2)
+                    same.min(trainable.len() / 2)
                 } else {
                     same
                 };
-                let (own, ones) = overlay.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
+                let (own, ones) = trainable.split_at_mut_checked(own).ok_or(Rule::ArenaBounds)?;
                 own.copy_from_slice(factory.get(..own.len()).ok_or(Rule::BlobBounds)?);
                 cast_mut::<f32>(ones)?.fill(1.0);
             }
         }
-        if let Teacher::Local { codes: CodesRepr::Head { from: Some((blob, unit)), .. }, .. } =
-            layer.repr.teacher
+        if let ErrorSource::Local {
+            codes: TargetProjectionRepr::Head { from: Some((blob, unit)), .. }, ..
+        } = layer.repr.error_source
             && let Some((at, bytes)) = layer.extra(learning.head.classes)
         {
             let table = self.arena.get_mut(at as usize..).and_then(|t| t.get_mut(..bytes as usize));
@@ -93,82 +94,88 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// # Errors
     /// [`Error::NotLearning`]; [`Error::Label`].
-    pub fn learn(&mut self, label: u16) -> Result<Lesson, Error> {
+    pub fn learn(&mut self, label: u16) -> Result<StepReport, Error> {
         let learning = self.records()?;
-        let course = self.course.as_mut().ok_or(Error::NotLearning)?;
+        let state = self.state.as_mut().ok_or(Error::NotLearning)?;
         if label >= learning.classes() {
             return Err(Error::Label { classes: learning.classes() });
         }
         let head = &learning.head;
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        let follows = learning.standard().is_some_and(|s| s.steps == 0 || course.steps < s.steps);
-        answer::standardise(&self.model, &learning, self.arena, follows).map_err(shared)?;
-        let factor = factor(head.schedule, course.steps);
-        let warmed = u64::from(factor) * u64::from(course.steps.min(head.warm)) / u64::from(head.warm.max(1));
+        let follows = learning.standard().is_some_and(|s| s.steps == 0 || state.steps < s.steps);
+        classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
+        let factor = factor(head.schedule, state.steps);
+        let warmed = u64::from(factor) * u64::from(state.steps.min(head.warm)) / u64::from(head.warm.max(1));
         let warmed = if head.warm == 0 { factor } else { (warmed as u32).min(ONE) };
-        let mut lecture = Lecture {
+        let mut step = StepContext {
             learning: &learning,
             blobs: self.model.blobs(),
             label: usize::from(label),
-            step: course.steps,
+            step: state.steps,
             rates: Rates { last: factor, hidden: warmed },
         };
         let (mut guess, mut first) = (None, None);
-        let active = walk::Active { learning: &learning, kept: u8::MAX };
-        let random = &mut course.random;
-        walk::walk(&self.model, self.arena, Some(active), &mut crate::trace::NoObserver, |arena, layer| {
-            if layer.repr.teacher == Teacher::Output {
-                guess = walk::largest(arena, layer);
+        let active = execute::Active { learning: &learning, kept: u8::MAX };
+        let random = &mut state.random;
+        execute::execute(
+            &self.model,
+            self.arena,
+            Some(active),
+            &mut crate::trace::NoObserver,
+            |arena, layer| {
+                if layer.repr.error_source == ErrorSource::Output {
+                    guess = execute::largest(arena, layer);
+                }
+                if label >= head.classes {
+                    return Ok(());
+                }
+                if layer.repr.error_source == ErrorSource::Next {
+                    first = Some(*layer);
+                    return Ok(());
+                }
+                if let Some(first) = first.take() {
+                    step.block(&first, layer, arena, random)?;
+                }
+                step.layer(layer, arena, random)
+            },
+        )?;
+        if let Some((classifier, _)) = learning.classifier() {
+            let kept = state.kept;
+            if !state.stale {
+                classifier::predict(&learning, self.arena, kept).map_err(shared)?;
+                guess = classifier::best(&learning, self.arena).or(guess);
             }
-            if label >= head.classes {
-                return Ok(());
-            }
-            if layer.repr.teacher == Teacher::Next {
-                first = Some(*layer);
-                return Ok(());
-            }
-            if let Some(first) = first.take() {
-                lecture.block(&first, layer, arena, random)?;
-            }
-            lecture.layer(layer, arena, random)
-        })?;
-        if let Some((answer, _)) = learning.answer() {
-            let kept = course.kept;
-            if !course.stale {
-                answer::predict(&learning, self.arena, kept).map_err(shared)?;
-                guess = answer::best(&learning, self.arena).or(guess);
-            }
-            if course.steps >= answer.from {
-                course.stale |=
-                    answer::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
+            if state.steps >= classifier.from {
+                state.stale |=
+                    classifier::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
         }
-        course.steps = course.steps.saturating_add(1);
-        Ok(Lesson { guess, steps: course.steps })
+        state.steps = state.steps.saturating_add(1);
+        Ok(StepReport { guess, steps: state.steps })
     }
 
     /// Scores of the classes as the answer gives them, after a run: those of classes without samples are minus infinity. `None` if the model
     /// has no answer, or does not learn.
     pub fn scores(&self) -> Option<&[f32]> {
         let learning = self.records().ok()?;
-        answer::scores(&learning, self.arena)
+        classifier::scores(&learning, self.arena)
     }
 
     /// The answer as a linear classifier on its features, class by class: weights, and the bias. `None` for a class without samples, or
     /// weights of another number than the features.
     pub fn readout(&mut self, class: u16, weights: &mut [f32]) -> Option<f32> {
         let learning = self.records().ok()?;
-        let course = self.course.as_mut()?;
-        if core::mem::take(&mut course.stale) {
-            answer::refresh(&learning, self.arena).ok()?;
+        let state = self.state.as_mut()?;
+        if core::mem::take(&mut state.stale) {
+            classifier::refresh(&learning, self.arena).ok()?;
         }
-        answer::readout(&learning, self.arena, course.kept, class.into(), weights)
+        classifier::readout(&learning, self.arena, state.kept, class.into(), weights)
     }
 
     /// Statistics of the input as they are now: means, and the energy.
     pub fn statistics(&self) -> Option<(&[f32], f32)> {
         let learning = self.records().ok()?;
-        answer::device_statistics(&self.model, &learning, self.arena)
+        classifier::device_statistics(&self.model, &learning, self.arena)
     }
 
     /// Uses the features of the first taps alone, in runs and steps, until told otherwise: a run ends when it has them, and what
@@ -178,23 +185,23 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if the answer has no such number of blocks.
     pub fn keep(&mut self, taps: u8) -> Result<(), Error> {
         let learning = self.records()?;
-        let blocks = answer::blocks(&learning);
-        let course = self.course.as_mut().ok_or(Error::NotLearning)?;
+        let blocks = classifier::blocks(&learning);
+        let state = self.state.as_mut().ok_or(Error::NotLearning)?;
         if taps == 0 || taps > blocks {
             return Err(Error::NoSuchTensor);
         }
-        course.kept = taps;
+        state.kept = taps;
         Ok(())
     }
 
     /// Blocks that can be kept: one for each tap of an answer that is boosted, else 0.
     pub fn blocks(&self) -> u8 {
-        self.records().map_or(0, |learning| answer::blocks(&learning))
+        self.records().map_or(0, |learning| classifier::blocks(&learning))
     }
 
     /// Where learning stands, if it has begun: with the arena as it is now, [`Self::resumed`] goes on from there.
-    pub fn course(&self) -> Option<Course> {
-        self.course
+    pub fn state(&self) -> Option<TrainState> {
+        self.state
     }
 
     /// Goes on learning in an arena that [`Self::learning`] has prepared and in which nothing but runs and steps
@@ -202,10 +209,10 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// # Errors
     /// As [`Self::learning`].
-    pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], course: Course) -> Result<Self, Error> {
+    pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], state: TrainState) -> Result<Self, Error> {
         let needed = model.train_arena_bytes().ok_or(Error::NotLearning)?;
         let arena = fitting(arena, needed)?;
-        Ok(Self { model, arena, course: Some(course) })
+        Ok(Self { model, arena, state: Some(state) })
     }
 
     /// All that learning has changed: the bytes to keep. [`Learning::learned_bytes`]
@@ -234,9 +241,9 @@ impl<'m, 'a> Engine<'m, 'a> {
         if let Some(scratch) = self.arena.get_mut(behind..) {
             scratch.fill(pattern);
         }
-        let rests = self.records().is_ok_and(|learning| answer::rests_on_scratch(&learning));
-        if let Some(course) = self.course.as_mut().filter(|_| rests) {
-            course.stale = true;
+        let rests = self.records().is_ok_and(|learning| classifier::rests_on_scratch(&learning));
+        if let Some(state) = self.state.as_mut().filter(|_| rests) {
+            state.stale = true;
         }
     }
 
@@ -292,8 +299,8 @@ impl<'m, 'a> Engine<'m, 'a> {
         });
         match checked {
             Ok(()) => {
-                if let Some(course) = &mut self.course {
-                    course.stale = learning.head.answer.is_some();
+                if let Some(state) = &mut self.state {
+                    state.stale = learning.head.classifier.is_some();
                 }
                 Ok(())
             }
@@ -304,23 +311,24 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 
-    /// Whether the overlay of a layer is one that its operator takes.
+    /// Whether the trainable copy of a layer is one that its operator takes.
     fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
-        let overlay = self.arena.get(layer.overlay.range()).ok_or(Rule::ArenaBounds)?;
+        let trainable = self.arena.get(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
-        let front = &layer.shape.front;
+        let parameter_bytes = &layer.shape.parameter_bytes;
         match layer.repr.part {
             Part::All => {
                 // Multipliers and shifts are those of the file.
-                let fixed = front[0]..front.iter().sum();
-                if overlay.get(fixed.clone()) != factory.get(fixed) {
+                let fixed = parameter_bytes[0]..parameter_bytes.iter().sum();
+                if trainable.get(fixed.clone()) != factory.get(fixed) {
                     return Err(Rule::Quantisation);
                 }
-                let limits = offshoot_base::Limits { arena_bytes: self.model.arena_bytes(), blobs: overlay };
+                let limits =
+                    offshoot_base::Limits { arena_bytes: self.model.arena_bytes(), blobs: trainable };
                 ops::check(&layer.record, &limits).map(|_| ())
             }
             Part::Bias | Part::Scale if layer.shape.is_whole() => {
-                ops::check_front(overlay, front, layer.shape.folded)
+                ops::check_parameters(trainable, parameter_bytes, layer.shape.folded)
             }
             _ => Ok(()),
         }
@@ -331,8 +339,8 @@ impl<'m, 'a> Engine<'m, 'a> {
 const GOLDEN: u32 = 0x9e37_79b9;
 
 /// Before the first step.
-fn beginning(learning: &Learning<'_>) -> Course {
-    Course {
+fn beginning(learning: &Learning<'_>) -> TrainState {
+    TrainState {
         steps: 0,
         random: Random::new(learning.head.seed),
         // An answer that has seen nothing says so without work.

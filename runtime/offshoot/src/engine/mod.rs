@@ -2,14 +2,14 @@
 //! added by learning; a run goes down from there: `execute` (operator by operator) and, where something learns, `train_step` (the
 //! step of a layer) and `classifier` (the head on the network's features).
 
-mod answer;
+mod classifier;
+mod execute;
 mod inference;
 mod learn;
 mod pieces;
 mod recurrent;
 mod state;
-mod teach;
-mod walk;
+mod train_step;
 
 pub use inference::Engine;
-pub use state::{Course, Lesson};
+pub use state::{StepReport, TrainState};

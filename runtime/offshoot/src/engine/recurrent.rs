@@ -5,29 +5,29 @@ use offshoot_base::{Rule, cast, cast_mut};
 use offshoot_format::record::{Recurrent, RecurrentArith};
 use offshoot_format::sparse::SparseRepr;
 use offshoot_kernels::sparse::sparse_bytes;
-use offshoot_learn::sequence::{Lesson, Parts, Real, Stored, learn_codes, learn_float};
-use offshoot_learn::{Codes, Random, float};
+use offshoot_learn::sequence::{Parts, Real, StepTarget, Stored, learn_codes, learn_float};
+use offshoot_learn::{Random, TargetProjection, float};
 
 /// Memory of a step.
 pub(super) struct Pieces<'a> {
     /// The arena of inference.
     pub(super) work: &'a [u8],
     /// A copy of the layer's blob.
-    pub(super) overlay: &'a mut [u8],
+    pub(super) trainable: &'a mut [u8],
     /// A number a class.
     pub(super) residual: &'a mut [f32],
-    /// As [`offshoot_learn::sequence::room_words`] says.
-    pub(super) room: &'a mut [f32],
+    /// As [`offshoot_learn::sequence::workspace_words`] says.
+    pub(super) workspace: &'a mut [f32],
     /// The table of a head that learns, and its rate.
     pub(super) head: Option<(&'a mut [f32], f32)>,
 }
 
-/// One step. `matrices` are the sparse ones of input and state. Codes of a head that learns are its table.
+/// One step. `matrices` are the sparse ones of input and state. TargetProjection of a head that learns are its table.
 pub(super) fn teach(
     r: &Recurrent,
     matrices: [Option<SparseRepr>; 2],
     layer: &TrainedLayer,
-    lesson: &Lesson<'_>,
+    target: &StepTarget<'_>,
     pieces: Pieces<'_>,
     random: &mut Random,
 ) -> Result<(), Rule> {
@@ -37,7 +37,7 @@ pub(super) fn teach(
     let rows = r.kind.gates() * usize::from(r.units);
     let inputs = rows * usize::from(r.inputs);
     let states = rows * usize::from(r.units);
-    let mut rest = pieces.overlay;
+    let mut rest = pieces.trainable;
     let mut next = |len: usize| {
         let (piece, after) = core::mem::take(&mut rest)
             .split_at_mut_checked(len.next_multiple_of(4))
@@ -45,7 +45,7 @@ pub(super) fn teach(
         rest = after;
         piece.get_mut(..len).ok_or(Rule::BlobBounds)
     };
-    let bias = cast_mut(next(layer.shape.front[0])?)?;
+    let bias = cast_mut(next(layer.shape.parameter_bytes[0])?)?;
     match r.arith {
         RecurrentArith::F32 if cfg!(feature = "f32") => {
             let parts = Parts::Float {
@@ -55,19 +55,20 @@ pub(super) fn teach(
             };
             let seen = (cast(x)?, cast(h)?, initial.map(cast).transpose()?);
             let Some((table, head_rate)) = pieces.head else {
-                return learn_float(r, parts, lesson, seen, pieces.residual, pieces.room).ok_or(Rule::Shape);
+                return learn_float(r, parts, target, seen, pieces.residual, pieces.workspace)
+                    .ok_or(Rule::Shape);
             };
-            let of_head = Lesson { codes: Codes::Table(table), ..*lesson };
-            learn_float(r, parts, &of_head, seen, pieces.residual, pieces.room).ok_or(Rule::Shape)?;
-            let rate = lesson.rate * head_rate;
-            float::learn_head(seen.1, &lesson.grid, table, pieces.residual, rate, lesson.normalised);
+            let of_head = StepTarget { codes: TargetProjection::Table(table), ..*target };
+            learn_float(r, parts, &of_head, seen, pieces.residual, pieces.workspace).ok_or(Rule::Shape)?;
+            let rate = target.rate * head_rate;
+            float::learn_head(seen.1, &target.grid, table, pieces.residual, rate, target.normalised);
             Ok(())
         }
         RecurrentArith::F32 => Err(Rule::Format),
         RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
             let real = Real { zeros: [in_zp, out_zp], scales: [layer.repr.scales[0], out_scale] };
-            let scale_input = cast(next(layer.shape.front[1])?)?;
-            let scale_state = cast(next(layer.shape.front[2])?)?;
+            let scale_input = cast(next(layer.shape.parameter_bytes[1])?)?;
+            let scale_state = cast(next(layer.shape.parameter_bytes[2])?)?;
             let mut stored = |sparse: Option<SparseRepr>, codes: usize, zero: i8| {
                 let Some(repr) = sparse.filter(|_| cfg!(feature = "op-recurrent-sparse")) else {
                     return Ok(Stored::Dense(cast_mut(next(codes)?)?));
@@ -76,7 +77,7 @@ pub(super) fn teach(
                 let bytes = sparse_bytes(&repr, rows as u64).and_then(|n| usize::try_from(n).ok());
                 Ok(Stored::Sparse { repr, start, blob: cast_mut(next(bytes.ok_or(Rule::BlobBounds)?)?)? })
             };
-            let parts = Parts::Codes {
+            let parts = Parts::TargetProjection {
                 bias,
                 scale_input,
                 scale_state,
@@ -85,7 +86,7 @@ pub(super) fn teach(
                 real,
             };
             let seen = (cast(x)?, cast(h)?, initial.map(cast).transpose()?);
-            learn_codes(r, parts, lesson, seen, pieces.residual, pieces.room, random).ok_or(Rule::Shape)
+            learn_codes(r, parts, target, seen, pieces.residual, pieces.workspace, random).ok_or(Rule::Shape)
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What a record says about its own cost and output: [`offshoot_operators`] by the names that the host tools use.
 
-use offshoot_format::record::{ConvBlocked, Record, Stage};
+use offshoot_format::record::{ConvTiled, FusedRows, Record};
 use offshoot_operators as operators;
-pub use offshoot_operators::{InPlace as Lag, macs, members, output_dtype, weights};
+pub use offshoot_operators::{InPlace, macs, members, output_dtype, weights};
 
 /// Arena offset and length in bytes of what the record writes; `None` for a record that breaks its rules.
 pub fn output(record: &Record) -> Option<(u32, u32)> {
@@ -15,17 +15,17 @@ pub fn scratch(record: &Record) -> Option<u32> {
 }
 
 /// Bytes of the input of a tiled convolution.
-pub fn input_bytes(r: &ConvBlocked) -> u64 {
+pub fn input_bytes(r: &ConvTiled) -> u64 {
     u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c)
 }
 
 /// How far the output may lie over the input.
-pub fn lag(record: &Record) -> Lag {
+pub fn lag(record: &Record) -> InPlace {
     operators::in_place(record, &[])
 }
 
 /// Bytes of arena that a stage needs, and how its output may lie over its input; `None` if it breaks its rules.
-pub fn stage(stage: &Stage, blobs: &[u8]) -> Option<(u32, Lag)> {
-    let record = Record::Stage(*stage);
+pub fn stage(stage: &FusedRows, blobs: &[u8]) -> Option<(u32, InPlace)> {
+    let record = Record::FusedRows(*stage);
     Some((operators::scratch(&record, blobs).ok()?, operators::in_place(&record, blobs)))
 }

@@ -245,9 +245,9 @@ pub(crate) fn every_record() -> Vec<Record> {
     // Three channels at 400 (with_records): biases, multipliers, shifts.
     let (blob, clamp, scratch) = (400, None, 768);
     let (n, h, w, c, out_c) = (1, 4, 4, 3, 3);
-    for (walk, dst) in [(Walk::Forwards, dst), (Walk::Backwards, 256)] {
+    for (walk, dst) in [(Traversal::Forwards, dst), (Traversal::Backwards, 256)] {
         all.push(
-            ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
                 .into(),
         );
     }
@@ -257,7 +257,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         let planar =
             DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob };
         all.push(planar.into());
-        all.push(DepthwiseNested::new(planar, Whole { blob, c: 1, out_c: c }, rows == 2).into());
+        all.push(DepthwiseWeightShared::new(planar, Whole { blob, c: 1, out_c: c }, rows == 2).into());
     }
     // Its own blob: four channels (the fourth is padding) of 4 · 3 · 4 components.
     all.push(
@@ -281,7 +281,7 @@ pub(crate) fn every_record() -> Vec<Record> {
     );
     // Behind biases, multipliers and shifts of three channels: words 0 and 1, the first a literal's.
     all.push(
-        FullyConnectedCoded {
+        FullyConnectedHuffman {
             src,
             dst,
             scratch,
@@ -298,13 +298,15 @@ pub(crate) fn every_record() -> Vec<Record> {
         .into(),
     );
     // Behind biases, multipliers and shifts at 400: levels, codes.
-    for (bits, panel, walk, dst) in [(4, 1, Walk::Forwards, dst), (2, 1, Walk::Backwards, 256)] {
+    for (bits, weight_tile, walk, dst) in
+        [(4, 1, Traversal::Forwards, dst), (2, 1, Traversal::Backwards, 256)]
+    {
         let conv =
-            ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
-        all.push(ConvPacked::new(conv, bits, panel).into());
+            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
+        all.push(ConvPacked::new(conv, bits, weight_tile).into());
         // Four biases of its own, in the zeros at the end.
-        let own = ConvBlocked { blob: 800, ..conv };
-        all.push(ConvNested::new(own, Whole { blob, c, out_c }, false, panel).into());
+        let own = ConvTiled { blob: 800, ..conv };
+        all.push(ConvWeightShared::new(own, Whole { blob, c, out_c }, false, weight_tile).into());
     }
     let (steps, inputs, units) = (5, 2, 3);
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Relu};
@@ -407,7 +409,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         all.push(RecurrentSparse { layer, input: matrix, state: matrix }.into());
     }
     // Any words.
-    let linear = ConvBlocked {
+    let linear = ConvTiled {
         src,
         dst,
         scratch,
@@ -419,12 +421,12 @@ pub(crate) fn every_record() -> Vec<Record> {
         window,
         in_zp,
         out_zp: -128,
-        walk: Walk::Forwards,
+        walk: Traversal::Forwards,
         clamp,
         blob: 600,
     };
-    for (strip, panel, wide) in [(1, false, false), (3, true, false), (2, true, true)] {
-        all.push(ConvLinear::new(linear, strip, panel, wide).into());
+    for (strip, weight_tile, wide) in [(1, false, false), (3, true, false), (2, true, true)] {
+        all.push(ConvSingleMultiply::new(linear, strip, weight_tile, wide).into());
     }
     let planar = DepthwisePlanar {
         src,
@@ -441,9 +443,11 @@ pub(crate) fn every_record() -> Vec<Record> {
         clamp,
         blob: 600,
     };
-    all.push(DepthwiseLinear::new(planar).into());
+    all.push(DepthwiseSingleMultiply::new(planar).into());
     // Two tables over eight elements in four rows.
-    all.push(Stage { src, dst, scratch, rows: 4, step: 1, members: 2, len: 10, bytes: 8, blob: 960 }.into());
+    all.push(
+        FusedRows { src, dst, scratch, rows: 4, step: 1, members: 2, len: 10, bytes: 8, blob: 960 }.into(),
+    );
     all
 }
 

@@ -5,20 +5,20 @@
 mod tests;
 mod unpack;
 
-pub(crate) use unpack::{Codes, Part, conv_blocked, conv_nested, conv_packed};
+pub(crate) use unpack::{Codes, Part, conv_packed, conv_tiled, conv_weight_shared};
 
 use crate::weights::Layout;
 use offshoot_base::{Memory, Rule, Span};
-use offshoot_format::record::{ConvBlocked, ConvLinear, ConvWinograd, DepthwisePlanar, Walk};
-use offshoot_kernels::geometry::{Blocked, Planar};
+use offshoot_format::record::{ConvSingleMultiply, ConvTiled, ConvWinograd, DepthwisePlanar, Traversal};
+use offshoot_kernels::geometry::{Planar, Tiled};
 use offshoot_kernels::tiles::{Blocks, Halves, Operands};
 use offshoot_kernels::{self as kernels, ARM_DSP, Requant, portable};
 
 /// Pairs in the record's order: gather, compute.
 #[inline(always)]
 pub(crate) fn conv_blocks(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     blocks: Blocks<'_>,
     memory: &mut Memory<'_>,
@@ -37,8 +37,8 @@ fn operands<'r>(memory: &'r mut Memory<'_>, layout: &Layout) -> Operands<'r> {
 
 /// The same by the portable kernels.
 fn conv_pairs(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     blocks: Blocks<'_>,
     memory: &mut Memory<'_>,
@@ -52,8 +52,8 @@ fn conv_pairs(
                 let (src, dst) = memory.split(layout.src, layout.dst)?;
                 kernels::conv_vector(g, q, (first, weights), src, dst);
             }
-            Halves::Expanded(panel) => {
-                let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, panel, layout.dst)?;
+            Halves::Expanded(weight_tile) => {
+                let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, weight_tile, layout.dst)?;
                 let weights = blocks.of(g, bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)?);
                 portable::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
             }
@@ -62,7 +62,7 @@ fn conv_pairs(
     };
     let pairs = g.pairs();
     for i in 0..pairs {
-        let pair = if r.walk == Walk::Backwards { pairs - 1 - i } else { i };
+        let pair = if r.walk == Traversal::Backwards { pairs - 1 - i } else { i };
         let (src, gathered) = memory.split(layout.src, lanes)?;
         portable::gather_pair(r, g, pair, src, gathered);
         match blocks.weights {
@@ -70,8 +70,8 @@ fn conv_pairs(
                 let (gathered, dst) = memory.split(lanes, layout.dst)?;
                 portable::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
             }
-            Halves::Expanded(panel) => {
-                let (gathered, weights, dst) = memory.split2(lanes, panel, layout.dst)?;
+            Halves::Expanded(weight_tile) => {
+                let (gathered, weights, dst) = memory.split2(lanes, weight_tile, layout.dst)?;
                 portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
             }
         }
@@ -80,22 +80,22 @@ fn conv_pairs(
 }
 
 /// Strips of pairs in the record's order: gather all, compute all.
-pub(crate) fn conv_linear(
-    r: &ConvLinear,
-    g: &Blocked,
+pub(crate) fn conv_single_multiply(
+    r: &ConvSingleMultiply,
+    g: &Tiled,
     words: &[i32],
     memory: &mut Memory<'_>,
     layout: &Layout,
     spans: (Span, Option<Span>),
 ) -> Result<(), Rule> {
-    if kernels::conv_linear(r, g, words, &mut operands(memory, layout), spans)? || ARM_DSP {
+    if kernels::conv_single_multiply(r, g, words, &mut operands(memory, layout), spans)? || ARM_DSP {
         return Ok(());
     }
     let (lanes, conv) = (spans.0, r.conv());
     let (pairs, strip) = (g.pairs(), usize::from(r.strip));
     let strips = pairs.div_ceil(strip);
     for i in 0..strips {
-        let first = strip * if r.walk == Walk::Backwards { strips - 1 - i } else { i };
+        let first = strip * if r.walk == Traversal::Backwards { strips - 1 - i } else { i };
         let all = || first..(first + strip).min(pairs);
         let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {
@@ -103,7 +103,7 @@ pub(crate) fn conv_linear(
         }
         let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
-            portable::conv_pair_linear(r, g, words, pair, lanes, dst);
+            portable::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
         }
     }
     Ok(())

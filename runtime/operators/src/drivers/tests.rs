@@ -1,13 +1,13 @@
 //! Every kernel against `portable`, on every instruction set that the processor has.
 
-use crate::blocked::ConvBlockedPlaces as _;
-use crate::linear::ConvLinearPlaces as _;
 use crate::planar::DepthwisePlanarPlaces as _;
+use crate::single_multiply::ConvSingleMultiplyPlaces as _;
+use crate::tiled::ConvTiledPlaces as _;
 use crate::weights::Layout;
 use crate::winograd::ConvWinogradPlaces as _;
 use offshoot_base::{Memory, Span};
 use offshoot_format::record::*;
-use offshoot_kernels::geometry::{Blocked, Planar, block_words};
+use offshoot_kernels::geometry::{Planar, Tiled, block_words};
 use offshoot_kernels::testing::{host, on_each_instruction_set, portably};
 use offshoot_kernels::tiles::{Blocks, Halves};
 use offshoot_kernels::{Requant, portable};
@@ -236,17 +236,17 @@ proptest! {
         let mut numbers = Numbers(shape.seed);
         let q = Quantisation::random(&mut numbers, shape.out_c.into(), true, shape.wild);
         let input = 1 << 15;
-        let mut r = ConvBlocked {
+        let mut r = ConvTiled {
             src: input, dst: 0, scratch: 0, n, h, w, c, out_c: shape.out_c, window: shape.window.into(), in_zp: q.in_zp,
-            out_zp: q.out_zp, walk: Walk::Forwards, clamp: q.clamp, blob: 0,
+            out_zp: q.out_zp, walk: Traversal::Forwards, clamp: q.clamp, blob: 0,
         };
-        let g = Blocked::of(&r);
-        let (below, above) = g.lag(&r).unwrap();
+        let g = Tiled::of(&r);
+        let (below, above) = g.in_place_offsets(&r).unwrap();
         // As close as the rules allow.
         (r.walk, r.dst) = match (g.vector, shape.backwards) {
-            (true, _) => (Walk::Vector, 0),
-            (_, false) => (Walk::Forwards, input - below as u32),
-            (_, true) => (Walk::Backwards, input + above as u32),
+            (true, _) => (Traversal::Vector, 0),
+            (_, false) => (Traversal::Forwards, input - below as u32),
+            (_, true) => (Traversal::Backwards, input + above as u32),
         };
         r.scratch = (1 << 16) / 4;
         let (g, layout) = r.layout().unwrap();
@@ -274,30 +274,30 @@ proptest! {
         let [n, h, w, c] = shape.extents;
         let mut numbers = Numbers(shape.seed);
         let input = 1 << 15;
-        let mut conv = ConvBlocked {
+        let mut conv = ConvTiled {
             src: input, dst: 0, scratch: (1 << 16) / 4, n, h, w, c, out_c: shape.out_c, window: shape.window.into(),
-            in_zp: numbers.between(-128, 127) as i8, out_zp: -128, walk: Walk::Forwards, clamp: None, blob: 0,
+            in_zp: numbers.between(-128, 127) as i8, out_zp: -128, walk: Traversal::Forwards, clamp: None, blob: 0,
         };
-        let g = Blocked::of(&conv);
+        let g = Tiled::of(&conv);
         if g.vector { return Ok(()) };
-        let (below, above) = g.lag(&conv).unwrap();
+        let (below, above) = g.in_place_offsets(&conv).unwrap();
         (conv.walk, conv.dst) = match shape.backwards {
-            false => (Walk::Forwards, input - below as u32),
-            true => (Walk::Backwards, input + above as u32),
+            false => (Traversal::Forwards, input - below as u32),
+            true => (Traversal::Backwards, input + above as u32),
         };
-        let r = ConvLinear::new(conv, strip, forms.0, forms.1);
+        let r = ConvSingleMultiply::new(conv, strip, forms.0, forms.1);
         let (g, layout) = r.layout().unwrap();
         let count = usize::from(r.out_c.div_ceil(4)) * block_words(&r, &g);
         // From 0x7f80 on, upper bytes are 128.
         let mask = if shape.seed & 2 == 0 { -1 } else { !0x4000_4000 };
         let words: Vec<i32> = (0..count).map(|_| numbers.next() as i32 & mask).collect();
-        let (lanes, panel) = r.spans(&g).unwrap();
-        let end = panel.map_or(lanes.end(), |panel| panel.end());
+        let (lanes, weight_tile) = r.spans(&g).unwrap();
+        let end = weight_tile.map_or(lanes.end(), |weight_tile| weight_tile.end());
         let scratch = Span { start: lanes.start, len: end - lanes.start };
         let mut contents = vec![0x55; input as usize];
         contents.extend(numbers.bytes(layout.src.len));
         in_arena(&contents, scratch, |memory, wide| {
-            let mut run = || super::conv_linear(&r, &g, &words, memory, &layout, r.spans(&g).unwrap()).unwrap();
+            let mut run = || super::conv_single_multiply(&r, &g, &words, memory, &layout, r.spans(&g).unwrap()).unwrap();
             if wide { run() } else { portably(run) }
         })?;
     }
@@ -319,7 +319,7 @@ proptest! {
         let weights = numbers.bytes(window.kernel.map(usize::from).iter().product::<usize>() * usize::from(c));
         let contents = numbers.bytes(layout.src.len);
         in_arena(&contents, r.planes(&g).unwrap(), |memory, wide| {
-            // Without shifts it is a straight line.
+            // Without shifts it is an exact single-multiply requantisation.
             let straight = Requant { shift: &[], ..q.requant() };
             let q = if shape.seed & 8 == 0 { straight } else { q.requant() };
             let mut run = || super::depthwise_planar(&r, &g, &q, &weights, memory, &layout, r.planes(&g).unwrap()).unwrap();

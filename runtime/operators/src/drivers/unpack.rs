@@ -1,11 +1,11 @@
-//! Which output channels of a blocked convolution are computed together, and where their weights come from: from the
-//! file as they are, or expanded into the arena a panel at a time.
+//! Which output channels of a tiled convolution are computed together, and where their weights come from: from the
+//! file as they are, or expanded into the arena a weight tile at a time.
 
 use super::conv_blocks;
 use crate::weights::Layout;
 use offshoot_base::{Memory, Rule, Span};
-use offshoot_format::record::{ConvBlocked, ConvNested, ConvPacked};
-use offshoot_kernels::geometry::Blocked;
+use offshoot_format::record::{ConvPacked, ConvTiled, ConvWeightShared};
+use offshoot_kernels::geometry::Tiled;
 use offshoot_kernels::tiles::{Blocks, Halves};
 use offshoot_kernels::{Requant, portable};
 
@@ -36,7 +36,7 @@ impl Codes<'_> {
     }
 
     /// Whether the magnitudes of each channel's weights add up to `most` at most.
-    pub(crate) fn channels_are_light(&self, g: &Blocked, most: u64) -> bool {
+    pub(crate) fn channels_are_light(&self, g: &Tiled, most: u64) -> bool {
         let mut sums = [0u64; 4];
         self.indices().enumerate().all(|(i, pair)| {
             let at = i % (2 * g.k).max(1);
@@ -54,7 +54,7 @@ impl Codes<'_> {
     }
 }
 
-/// A part of the blocked weights of a larger convolution.
+/// A part of the tiled weights of a larger convolution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part<'a> {
     /// Halves of the words of all blocks of the whole.
@@ -68,11 +68,11 @@ pub(crate) struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Copies the weights of the blocks from `first` on into a panel.
-    fn copy(&self, first: usize, panel: &mut [i16]) {
+    /// Copies the weights of the blocks from `first` on into a weight tile.
+    fn copy(&self, first: usize, weight_tile: &mut [i16]) {
         let (count, length, distance) = self.segments;
         let blocks = self.weights.chunks_exact((2 * self.whole_k).max(1)).skip(first);
-        for (to, from) in panel.chunks_exact_mut((2 * self.k).max(1)).zip(blocks) {
+        for (to, from) in weight_tile.chunks_exact_mut((2 * self.k).max(1)).zip(blocks) {
             let whole = from.chunks((2 * distance).max(1));
             for (to, from) in to.chunks_exact_mut((2 * length).max(1)).zip(whole).take(count) {
                 // Validated: a stretch is no longer than their distance.
@@ -84,30 +84,30 @@ impl Part<'_> {
     }
 }
 
-/// Panel by panel: copy, compute.
-pub(crate) fn conv_nested(
-    r: &ConvNested,
-    g: &Blocked,
+/// Tile by tile: copy, compute.
+pub(crate) fn conv_weight_shared(
+    r: &ConvWeightShared,
+    g: &Tiled,
     q: &Requant<'_>,
     part: &Part<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
-    (lanes, panel, each): (Option<Span>, Span, usize),
+    (lanes, weight_tile, each): (Option<Span>, Span, usize),
 ) -> Result<(), Rule> {
     let conv = r.conv();
     let (all, each) = (usize::from(r.out_c).div_ceil(4), each.max(1));
     for first in (0..all).step_by(each) {
-        part.copy(first, memory.write(panel)?);
-        let blocks = Blocks { first, count: each.min(all - first), weights: Halves::Expanded(panel) };
+        part.copy(first, memory.write(weight_tile)?);
+        let blocks = Blocks { first, count: each.min(all - first), weights: Halves::Expanded(weight_tile) };
         conv_blocks(&conv, g, q, blocks, memory, layout, lanes)?;
     }
     Ok(())
 }
 
 /// All channels at once, their weights as they are stored.
-pub(crate) fn conv_blocked(
-    r: &ConvBlocked,
-    g: &Blocked,
+pub(crate) fn conv_tiled(
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     weights: &[i16],
     memory: &mut Memory<'_>,
@@ -118,25 +118,25 @@ pub(crate) fn conv_blocked(
     conv_blocks(r, g, q, Blocks { first: 0, count, weights: Halves::Stored(weights) }, memory, layout, lanes)
 }
 
-/// Panel by panel: expand, compute.
+/// Tile by tile: expand, compute.
 pub(crate) fn conv_packed(
     r: &ConvPacked,
-    g: &Blocked,
+    g: &Tiled,
     q: &Requant<'_>,
     codes: &Codes<'_>,
     memory: &mut Memory<'_>,
     layout: &Layout,
-    (lanes, [table, panel]): (Option<Span>, [Span; 2]),
+    (lanes, [table, weight_tile]): (Option<Span>, [Span; 2]),
 ) -> Result<(), Rule> {
     portable::fill_halves(codes.levels, memory.write(table)?);
     let conv = r.conv();
     let block = codes.block(g.k).max(1);
     let mut first = 0;
-    for codes in codes.codes.chunks(block.saturating_mul(usize::from(r.panel).max(1))) {
-        let (table, halves) = memory.split::<i16, i16>(table, panel)?;
+    for codes in codes.codes.chunks(block.saturating_mul(usize::from(r.weight_tile).max(1))) {
+        let (table, halves) = memory.split::<i16, i16>(table, weight_tile)?;
         portable::expand(codes, table, halves);
         let count = codes.len() / block;
-        let blocks = Blocks { first, count, weights: Halves::Expanded(panel) };
+        let blocks = Blocks { first, count, weights: Halves::Expanded(weight_tile) };
         conv_blocks(&conv, g, q, blocks, memory, layout, lanes)?;
         first += count;
     }

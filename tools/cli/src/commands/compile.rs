@@ -373,7 +373,7 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     let seen: Vec<Vec<f32>> =
         samples.iter().flatten().map(|x| port.decode(&port.encode_real(x.iter().copied()))).collect();
     mean.resize(seen.first().map_or(0, Vec::len), 0.0f32);
-    let mut standard = offshoot::learn::Standard::new(&mut mean, 0.0, 0.0, 0.0);
+    let mut standard = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
     seen.iter().for_each(|x| standard.see(x));
     let energy = standard.energy();
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))

@@ -5,9 +5,9 @@ pub mod page;
 
 use std::path::PathBuf;
 
-use offshoot::format::learn::{CodesRepr, HeadKind, LearnHead, LearnLayer, Teacher};
+use offshoot::format::learn::{ErrorSource, HeadKind, LearnHead, LearnLayer, TargetProjectionRepr};
 use offshoot::graph::learn::Learning;
-use offshoot::learn::{Rule, Schedule};
+use offshoot::learn::{LocalRule, Schedule};
 use offshoot_data::npy::Array;
 use offshoot_export::learning::rule_name;
 use offshoot_export::relearn;
@@ -23,7 +23,7 @@ use crate::files::OffFile;
 use crate::ui::{Outcome, Ui};
 use evaluate::{accuracy, classify};
 
-/// Rule of hidden layers, instead of the plan's.
+/// LocalRule of hidden layers, instead of the plan's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum RuleArg {
     /// tpSGD, cross-entropy through fixed codes.
@@ -49,7 +49,7 @@ pub struct Args {
     /// Samples and class numbers to measure accuracy on, before and after (.npy).
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required = true)]
     pub test: Vec<PathBuf>,
-    /// Rule of hidden layers, instead of the plan's.
+    /// LocalRule of hidden layers, instead of the plan's.
     #[arg(long, value_enum)]
     pub rule: Option<RuleArg>,
     /// Learning rate, instead of the plan's.
@@ -99,7 +99,7 @@ pub struct Point {
 /// What `learn` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Rule of hidden layers.
+    /// LocalRule of hidden layers.
     pub rule: String,
     /// The head that answers, if one does.
     pub head: Option<String>,
@@ -225,7 +225,7 @@ fn curve(points: &[Point]) -> String {
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read(&args.model)?;
-    let wish = Wish {
+    let spec = Spec {
         rule: args.rule,
         rate: args.rate,
         epochs: args.epochs,
@@ -247,7 +247,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
     };
     let (train, test) = (pair(&args.train)?, pair(&args.test)?);
-    let (mut report, learned) = learn(ui, &file, &train, &test, &wish, &target)?;
+    let (mut report, learned) = learn(ui, &file, &train, &test, &spec, &target)?;
     if let Some(path) = &args.output {
         let inputs =
             Inputs::encode(&learned.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
@@ -267,8 +267,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 
 /// What may differ from the plan in the file.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wish {
-    /// Rule of hidden layers.
+pub struct Spec {
+    /// LocalRule of hidden layers.
     pub rule: Option<RuleArg>,
     /// Learning rate.
     pub rate: Option<f32>,
@@ -299,12 +299,12 @@ pub fn learn(
     file: &OffFile,
     train: &(Array, Array),
     test: &(Array, Array),
-    wish: &Wish,
+    spec: &Spec,
     target: &Target,
 ) -> Result<(Report, OffFile)> {
-    let file = with_room(file, wish)?;
-    let steps = wished_steps(&file, train, wish)?;
-    let fitted = relearn::changed(file.bytes(), |head, layers| apply(wish, steps, head, layers));
+    let file = with_room(file, spec)?;
+    let steps = wished_steps(&file, train, spec)?;
+    let fitted = relearn::changed(file.bytes(), |head, layers| apply(spec, steps, head, layers));
     let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
     let learning =
@@ -325,7 +325,7 @@ pub fn learn(
 
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
-    let restored = if wish.restore {
+    let restored = if spec.restore {
         Some(device.restore().or_fail(Kind::Device, "learn with --save first, or leave --restore out")?)
     } else {
         device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
@@ -335,27 +335,27 @@ pub fn learn(
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
     let export =
         relearn::with_learned(file.bytes(), &learned).or_fail(Kind::Internal, "report this model")?;
-    let classes = classify(&file, Some(&learned), wish.keep, &test_samples)?;
+    let classes = classify(&file, Some(&learned), spec.keep, &test_samples)?;
     // A run on the target makes its head ready, and says what memory that takes.
     let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
     ready?;
     trace.arena = trace.arena.max(device.arena_used().into());
     let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
-    if let Some(keep) = wish.keep {
+    if let Some(keep) = spec.keep {
         device
             .keep(keep)
             .or_fail(Kind::Usage, "give 1 to as many blocks as the head has, of kind boosted")?;
     }
-    let saved = if wish.save { Some(save(device.as_mut(), &learned)?) } else { None };
-    let hidden = learning.layers().find_map(|layer| match layer.repr.teacher {
-        Teacher::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule_name(&rule)),
+    let saved = if spec.save { Some(save(device.as_mut(), &learned)?) } else { None };
+    let hidden = learning.layers().find_map(|layer| match layer.repr.error_source {
+        ErrorSource::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule_name(&rule)),
         _ => None,
     });
     let known = learning.head.classes;
     let others = learning.classes() > known;
     let report = Report {
         rule: hidden.unwrap_or("head-only").into(),
-        head: learning.head.answer.map(|a| head_name(a.kind).to_owned()),
+        head: learning.head.classifier.map(|a| head_name(a.kind).to_owned()),
         classes: learning.classes(),
         steps,
         accuracy_before,
@@ -364,7 +364,7 @@ pub fn learn(
         accuracy_new: accuracy(&classes, &test_labels, |l| l >= known).filter(|_| others),
         accuracy_written: None,
         blocks,
-        kept: wish.keep,
+        kept: spec.keep,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
         train_arena_used_bytes: trace.arena + learned.len() as u64,
         digest: offshoot::wire::crc32(&learned),
@@ -381,20 +381,20 @@ pub fn learn(
 }
 
 /// The file with room for the classes wished for.
-fn with_room(file: &OffFile, wish: &Wish) -> Result<OffFile> {
-    if wish.new_classes == 0 {
+fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
+    if spec.new_classes == 0 {
         return Ok(OffFile::from_bytes(file.bytes()));
     }
-    let wider = relearn::with_new_classes(file.bytes(), wish.new_classes);
+    let wider = relearn::with_new_classes(file.bytes(), spec.new_classes);
     Ok(OffFile::from_bytes(&wider.or_fail(Kind::Usage, "compile it with a plan that has a [head]")?))
 }
 
 /// How many steps will be taken.
-fn wished_steps(file: &OffFile, train: &(Array, Array), wish: &Wish) -> Result<usize> {
+fn wished_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<usize> {
     let model = file.model()?;
     let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
-    let steps = samples.count().saturating_mul(wish.epochs as usize);
-    Ok(wish.steps.unwrap_or(steps).min(steps))
+    let steps = samples.count().saturating_mul(spec.epochs as usize);
+    Ok(spec.steps.unwrap_or(steps).min(steps))
 }
 
 /// Whether every label is one of the classes; what to do if not.
@@ -402,7 +402,7 @@ fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result
     let Some(&beyond) = labels.iter().find(|&&l| l >= classes) else { return Ok(()) };
     let message =
         format!("a training sample is of class {beyond}, the model learns classes 0 to {}", classes - 1);
-    let help = match learning.head.answer {
+    let help = match learning.head.classifier {
         Some(_) => format!("give its head room: --new-classes {}", beyond - classes + 1),
         None => "classes that the network does not know are learned by a head: put one into the plan (head = \"lda\")".into(),
     };
@@ -429,7 +429,7 @@ fn boosted_blocks(
     labels: &[u16],
 ) -> Result<Vec<Block>> {
     let model = file.model()?;
-    let answer = model.learning().and_then(|l| l.head.answer);
+    let answer = model.learning().and_then(|l| l.head.classifier);
     let Some(answer) = answer.filter(|a| matches!(a.kind, HeadKind::Boosted { .. })) else {
         return Ok(Vec::new());
     };
@@ -486,37 +486,39 @@ fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], st
     Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into() })
 }
 
-fn apply(wish: &Wish, steps: usize, head: &mut LearnHead, layers: &mut [LearnLayer]) {
-    if let Some(rate) = wish.rate {
+fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLayer]) {
+    if let Some(rate) = spec.rate {
         head.rate = rate;
     }
     for layer in layers {
-        if layer.teacher == Teacher::Next && wish.rule == Some(RuleArg::HeadOnly) {
+        if layer.error_source == ErrorSource::Next && spec.rule == Some(RuleArg::HeadOnly) {
             layer.rate = 0.0;
         }
-        let Teacher::Local { rule, codes, .. } = &mut layer.teacher else { continue };
-        *rule = match wish.rule {
+        let ErrorSource::Local { rule, codes, .. } = &mut layer.error_source else { continue };
+        *rule = match spec.rule {
             None => *rule,
             Some(RuleArg::TpsgdCrossEntropy) => match *rule {
-                Rule::CrossEntropy { scale } => Rule::CrossEntropy { scale },
-                _ => Rule::CrossEntropy { scale: 0.1 },
+                LocalRule::CrossEntropy { scale } => LocalRule::CrossEntropy { scale },
+                _ => LocalRule::CrossEntropy { scale: 0.1 },
             },
-            Some(RuleArg::TpsgdSquared) => Rule::Squared { scale: 10.0 },
-            Some(RuleArg::TpsgdAbsolute) => Rule::Absolute { scale: 3.0 },
-            Some(RuleArg::Drtp) => Rule::Drtp,
+            Some(RuleArg::TpsgdSquared) => LocalRule::Squared { scale: 10.0 },
+            Some(RuleArg::TpsgdAbsolute) => LocalRule::Absolute { scale: 3.0 },
+            Some(RuleArg::Drtp) => LocalRule::Drtp,
             Some(RuleArg::HeadOnly) => {
                 layer.rate = 0.0;
                 *rule
             }
         };
         // A head learns cross-entropy and nothing else.
-        if let (CodesRepr::Head { .. }, Rule::Squared { .. } | Rule::Absolute { .. } | Rule::Drtp) =
-            (&codes, &rule)
+        if let (
+            TargetProjectionRepr::Head { .. },
+            LocalRule::Squared { .. } | LocalRule::Absolute { .. } | LocalRule::Drtp,
+        ) = (&codes, &rule)
         {
-            *codes = CodesRepr::Signs { seed: head.seed };
+            *codes = TargetProjectionRepr::Signs { seed: head.seed };
         }
     }
-    if steps > 0 && (wish.fit || wish.steps.is_some()) {
+    if steps > 0 && (spec.fit || spec.steps.is_some()) {
         stretch(head, steps);
     }
 }
@@ -533,7 +535,7 @@ fn stretch(head: &mut LearnHead, wanted: usize) {
         // 0 would be without end.
         standard.steps = standard.steps.max(1);
     }
-    head.answer.iter_mut().for_each(|answer| of(&mut answer.from));
+    head.classifier.iter_mut().for_each(|answer| of(&mut answer.from));
 }
 
 /// Class numbers, one a sample.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::ArrayD;
-use offshoot::format::blocked::{MOST_BIAS, SHIFTS};
+use offshoot::format::tiled::{MOST_BIAS, SHIFTS};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, ValueId};
 use rayon::prelude::*;
 

@@ -1,5 +1,5 @@
 //! Depthwise convolutions channel by channel ([`record::DepthwisePlanar`]), and with exact single-multiply requantisation
-//! ([`record::DepthwiseLinear`]).
+//! ([`record::DepthwiseSingleMultiply`]).
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -42,7 +42,7 @@ impl ChannelPlanar {
 
     fn record(&self, workspace: &Workspace, blob: u32) -> Lowering<Record> {
         let r = record::DepthwisePlanar { blob, ..record(&self.layer, workspace.band)? };
-        Ok(if self.lines.is_some() { record::DepthwiseLinear::new(r).into() } else { r.into() })
+        Ok(if self.lines.is_some() { record::DepthwiseSingleMultiply::new(r).into() } else { r.into() })
     }
 }
 

@@ -1,4 +1,4 @@
-//! Exact single-multiply requantisation: bias and multiplier of [`offshoot::format::linear`] that give TFLite's output for
+//! Exact single-multiply requantisation: bias and multiplier of [`offshoot::format::single_multiply`] that give TFLite's output for
 //! every sum that a channel can reach. As a function of the sum they are a line, rounded down.
 //!
 //! TFLite's output is a step function of the sum that never falls. Each step bounds the line from both sides: at the sum where
@@ -8,7 +8,7 @@
 
 use std::ops::RangeInclusive;
 
-use offshoot::format::linear::SHIFT;
+use offshoot::format::single_multiply::SHIFT;
 
 /// Multipliers that are tried on each side of the scale.
 const TRIES: i64 = 1000;

@@ -1,11 +1,11 @@
-//! int8 fully connected layers of one row with Huffman-coded weights ([`record::FullyConnectedCoded`]), where that
+//! int8 fully connected layers of one row with Huffman-coded weights ([`record::FullyConnectedHuffman`]), where that
 //! saves flash.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use offshoot::format::codec::Record;
-use offshoot::format::coded::{ESCAPE, LONGEST};
+use offshoot::format::huffman::{ESCAPE, LONGEST};
 use offshoot::format::record;
 
 use super::parameters::{Lowering, requant_blob, to_u16, to_u32};
@@ -19,7 +19,7 @@ pub(crate) struct Huffman {
     /// Counts of words, symbols, stream.
     coded: Vec<u8>,
     /// Blob 0.
-    record: record::FullyConnectedCoded,
+    record: record::FullyConnectedHuffman,
 }
 
 impl Huffman {
@@ -34,7 +34,7 @@ impl Huffman {
         coded.extend(code.words.iter().map(|w| w.symbol as u8));
         coded.resize(coded.len().next_multiple_of(2), 0);
         coded.extend(stream.iter().flat_map(|h| h.to_le_bytes()));
-        let record = record::FullyConnectedCoded {
+        let record = record::FullyConnectedHuffman {
             src: 0,
             dst: 0,
             scratch: 0,
@@ -57,7 +57,7 @@ impl ConvForm for Huffman {
         Ok(Offer {
             bytes: self.coded.len() as u64,
             instructions: core.huffman(&self.layer),
-            scratch: scratch_of(&Record::FullyConnectedCoded(self.record))?.into(),
+            scratch: scratch_of(&Record::FullyConnectedHuffman(self.record))?.into(),
             in_place: false,
         })
     }
@@ -67,7 +67,7 @@ impl ConvForm for Huffman {
         let blob = || [requant_blob(&layer.q.bias, &layer.q.fixed), self.coded.clone()].concat();
         r.blob = out.blob(blob, [self.coded.len(), 4 * layer.channels()]);
         let count = layer.q.weights.len() as u64;
-        out.layer(layer, Record::FullyConnectedCoded(r), [x, y], count, count)
+        out.layer(layer, Record::FullyConnectedHuffman(r), [x, y], count, count)
     }
 }
 
@@ -180,7 +180,7 @@ fn lengths(frequencies: &[u64]) -> Option<Vec<usize>> {
 mod tests {
     use super::*;
     use offshoot::kernels::Requant;
-    use offshoot::kernels::portable::{fill_table, fully_connected_coded, is_complete};
+    use offshoot::kernels::portable::{fill_table, fully_connected_huffman, is_complete};
     use proptest::prelude::*;
 
     /// The weights as the device meets them: a unit input at a time.
@@ -198,7 +198,7 @@ mod tests {
             let mut x = vec![0; in_c];
             x[i] = 1;
             let mut out = vec![0; out_c];
-            fully_connected_coded(&q, &table, stream, &x, &mut out);
+            fully_connected_huffman(&q, &table, stream, &x, &mut out);
             (0..out_c).for_each(|o| weights[o * in_c + i] = out[o]);
         }
         weights

@@ -21,8 +21,8 @@ pub(crate) mod winograd;
 use std::rc::Rc;
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, Walk};
-use offshoot::graph::cost::{self, Lag};
+use offshoot::format::record::{self, Traversal};
+use offshoot::graph::cost::{self, InPlace};
 
 use crate::cores::Core;
 pub(crate) use crate::layer::Layer;
@@ -85,9 +85,9 @@ pub(crate) trait ConvForm {
 
 impl Layer {
     /// The tiled record without blob and places.
-    fn tiled_record(&self) -> Lowering<record::ConvBlocked> {
+    fn tiled_record(&self) -> Lowering<record::ConvTiled> {
         let [n, h, w, c] = self.input;
-        Ok(record::ConvBlocked {
+        Ok(record::ConvTiled {
             src: 0,
             dst: 0,
             scratch: 0,
@@ -99,7 +99,7 @@ impl Layer {
             window: self.window.into(),
             in_zp: self.x.zp,
             out_zp: self.y.zp,
-            walk: Walk::Forwards,
+            walk: Traversal::Forwards,
             clamp: self.clamp(),
             blob: 0,
         })
@@ -107,7 +107,7 @@ impl Layer {
 
     /// Whether the output may lie over the input of this record.
     fn overlaps(&self, record: &Record) -> bool {
-        !self.learns && cost::lag(record) != Lag::Apart
+        !self.learns && cost::lag(record) != InPlace::Apart
     }
 }
 
@@ -145,7 +145,7 @@ impl Build<'_> {
     ) -> Lowering {
         let bytes = scratch_of(&record)?;
         let scratch = (bytes > 0).then(|| self.allocate(bytes));
-        let overlap = if layer.learns { Lag::Apart } else { cost::lag(&record) };
+        let overlap = if layer.learns { InPlace::Apart } else { cost::lag(&record) };
         let op = self.emit(record, [Some(x), None], y);
         (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
         Ok(())

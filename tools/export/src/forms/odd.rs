@@ -1,7 +1,7 @@
 //! Channels whose numbers leave what the fast kernels hold. A channel that gives the same output for every input becomes one
 //! that they hold; the others are named, with the reason, so that they can be computed apart ([`super::apart`]).
 
-use offshoot::format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
+use offshoot::format::tiled::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 
 use super::exact_line::reach;

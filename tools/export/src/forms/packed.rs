@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, ConvBlocked};
+use offshoot::format::record::{self, ConvTiled};
 
 use super::parameters::{Lowering, requant_blob};
 use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of, tiled};
@@ -14,7 +14,7 @@ use crate::lowered::Tensor;
 /// A layer with packed tiles, which are unpacked a few at a time.
 pub(crate) struct PackedTiles {
     layer: Shared,
-    conv: ConvBlocked,
+    conv: ConvTiled,
     fixed: Vec<(i32, i8)>,
     packed: Packed,
 }
@@ -34,7 +34,7 @@ impl PackedTiles {
     fn record(&self, workspace: &Workspace, blob: u32) -> Record {
         let inputs = tiled::padded_taps(&self.layer);
         let tiles = tiles(self.conv.out_c.into(), inputs, workspace.tiles);
-        record::ConvPacked::new(ConvBlocked { blob, ..self.conv }, self.packed.bits, tiles).into()
+        record::ConvPacked::new(ConvTiled { blob, ..self.conv }, self.packed.bits, tiles).into()
     }
 }
 
@@ -65,7 +65,7 @@ struct Packed {
     bytes: Vec<u8>,
 }
 
-/// Packs weights in the order of [`ConvBlocked`] if they are of 16 kinds at most.
+/// Packs weights in the order of [`ConvTiled`] if they are of 16 kinds at most.
 fn pack(arranged: &[u8]) -> Option<Packed> {
     let halves: Vec<[i8; 2]> = arranged
         .chunks_exact(2)
@@ -100,10 +100,10 @@ fn pack(arranged: &[u8]) -> Option<Packed> {
 /// Blocks that are unpacked at a time: as many as `budget` bytes of weights hold.
 pub(crate) fn tiles(channels: usize, inputs: usize, budget: usize) -> u16 {
     let blocks = channels.div_ceil(4);
-    let panel = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
-    // As few panels as that, and as even as may be.
-    let panel = blocks.div_ceil(blocks.div_ceil(panel).max(1)).max(1);
-    panel.min(usize::from(u16::MAX)) as u16
+    let weight_tile = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
+    // As few weight tiles as that, and as even as may be.
+    let weight_tile = blocks.div_ceil(blocks.div_ceil(weight_tile).max(1)).max(1);
+    weight_tile.min(usize::from(u16::MAX)) as u16
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Tiles whose requantisation is one exact multiplication an output ([`record::ConvLinear`]), for layers that have such a
+//! Tiles whose requantisation is one exact multiplication an output ([`record::ConvSingleMultiply`]), for layers that have such a
 //! multiplier and bias in every channel.
 
 use offshoot::format::codec::Record;
@@ -31,7 +31,7 @@ pub(crate) struct SingleMultiply {
 impl SingleMultiply {
     /// `None` if a channel has no line, or nothing is gathered.
     pub(crate) fn new(layer: &Shared, wide: bool) -> Lowering<Option<Self>> {
-        let gathers = scratch_of(&Record::ConvBlocked(layer.tiled_record()?))? > 0;
+        let gathers = scratch_of(&Record::ConvTiled(layer.tiled_record()?))? > 0;
         if !gathers || layer.one_row() || wide && tiled::padded_taps(layer) > MOST_WIDE {
             return Ok(None);
         }
@@ -39,7 +39,7 @@ impl SingleMultiply {
         Ok(lines.map(|lines| Self { layer: Shared::clone(layer), lines, wide }))
     }
 
-    fn record(&self, workspace: &Workspace) -> Lowering<record::ConvLinear> {
+    fn record(&self, workspace: &Workspace) -> Lowering<record::ConvSingleMultiply> {
         let layer = &self.layer;
         let r = layer.tiled_record()?;
         let (x, y) = (&layer.x, &layer.y);
@@ -55,7 +55,7 @@ impl SingleMultiply {
         let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };
         // A small block stays in the cache for data as it is.
         let copies = workspace.copies_weights && strip >= 4 && block > CACHED;
-        Ok(record::ConvLinear::new(r, strip as u8, copies, self.wide))
+        Ok(record::ConvSingleMultiply::new(r, strip as u8, copies, self.wide))
     }
 
     fn blob(&self) -> Vec<u8> {
@@ -88,7 +88,7 @@ impl SingleMultiply {
 impl ConvForm for SingleMultiply {
     fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer> {
         let record: Record = self.record(workspace)?.into();
-        let one_pair = scratch_of(&Record::ConvBlocked(self.layer.tiled_record()?))? as usize;
+        let one_pair = scratch_of(&Record::ConvTiled(self.layer.tiled_record()?))? as usize;
         let pays = workspace.strip >= 2 * one_pair || self.layer.channels() >= LEAST_CHANNELS;
         Ok(Offer {
             bytes: self.bytes() as u64,
@@ -123,7 +123,7 @@ fn line(q: &Quantised, o: usize, wide: bool) -> Option<Line> {
     core::iter::once(256).chain(others.rev()).find_map(|factor| scale.line(&reach, factor))
 }
 
-/// Weights of a block of four channels, from `first` on, times the factors of their lines, as a wide [`record::ConvLinear`] has
+/// Weights of a block of four channels, from `first` on, times the factors of their lines, as a wide [`record::ConvSingleMultiply`] has
 /// them.
 fn widened(layer: &Layer, first: usize, lines: &[Line]) -> Vec<u8> {
     let [rows, columns] = layer.window.kernel.map(usize::from);

@@ -1,7 +1,7 @@
-//! Weights in tiles of four output channels by four inputs ([`record::ConvBlocked`]): the form that the others vary.
+//! Weights in tiles of four output channels by four inputs ([`record::ConvTiled`]): the form that the others vary.
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, Walk};
+use offshoot::format::record::{self, Traversal};
 
 use super::parameters::{Lowering, Quantised, requant_blob};
 use super::wholes::{self, Role};
@@ -12,7 +12,7 @@ use crate::lowered::Tensor;
 /// A layer in tiles.
 pub(crate) struct Tiled {
     layer: Shared,
-    record: record::ConvBlocked,
+    record: record::ConvTiled,
     /// One multiplier and shift for all channels, or one each.
     fixed: Vec<(i32, i8)>,
     weight: String,
@@ -27,11 +27,11 @@ impl Tiled {
 }
 
 /// The record, and the multipliers as its blob has them.
-pub(crate) fn settled(layer: &Shared) -> Lowering<(record::ConvBlocked, Vec<(i32, i8)>)> {
+pub(crate) fn settled(layer: &Shared) -> Lowering<(record::ConvTiled, Vec<(i32, i8)>)> {
     let mut record = layer.tiled_record()?;
     let mut fixed = layer.q.fixed.clone();
-    if scratch_of(&Record::ConvBlocked(record))? == 0 {
-        record.walk = if fixed.len() > 1 { Walk::Vector } else { Walk::VectorOneScale };
+    if scratch_of(&Record::ConvTiled(record))? == 0 {
+        record.walk = if fixed.len() > 1 { Traversal::Vector } else { Traversal::VectorOneScale };
     } else if fixed.len() == 1 {
         fixed = layer.q.fixed_each(layer.channels());
     }
@@ -57,7 +57,7 @@ pub(crate) fn weights(layer: &Shared) -> Vec<u8> {
 
 impl ConvForm for Tiled {
     fn offer(&self, core: Core, _: &Workspace) -> Lowering<Offer> {
-        let record = Record::ConvBlocked(self.record);
+        let record = Record::ConvTiled(self.record);
         Ok(Offer {
             bytes: bytes(&self.layer) as u64,
             instructions: core.tiled(&self.layer),
@@ -76,11 +76,11 @@ impl ConvForm for Tiled {
             out.wholes.keep(kind, &self.weight, (r.c, r.out_c), q, r.blob);
         }
         let count = layer.q.weights.len() as u64;
-        out.layer(layer, Record::ConvBlocked(r), [x, y], layer.macs(), count)
+        out.layer(layer, Record::ConvTiled(r), [x, y], layer.macs(), count)
     }
 }
 
-/// Weights in the order of [`record::ConvBlocked`]. `weights` is OHWI, `segment` the inputs of a kernel row.
+/// Weights in the order of [`record::ConvTiled`]. `weights` is OHWI, `segment` the inputs of a kernel row.
 pub(crate) fn arrange(weights: &[i8], channels: usize, segment: usize, rows: usize) -> Vec<u8> {
     let at = |o: usize, row: usize, i: usize| {
         if o < channels && i < segment { weights[(o * rows + row) * segment + i] } else { 0 }
@@ -106,7 +106,7 @@ pub(crate) fn arrange(weights: &[i8], channels: usize, segment: usize, rows: usi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use offshoot::kernels::geometry::blocked_weight;
+    use offshoot::kernels::geometry::tiled_weight;
 
     #[test]
     fn arranged_weights_are_found_again() {
@@ -119,7 +119,7 @@ mod tests {
             for row in 0..rows {
                 for i in 0..segment {
                     let k = row * 12 + i;
-                    let found = blocked_weight(&halves, rows * 12, o, k);
+                    let found = tiled_weight(&halves, rows * 12, o, k);
                     assert_eq!(found, i32::from(weights[(o * rows + row) * segment + i]), "{o} {row} {i}");
                 }
             }

@@ -1,6 +1,6 @@
 //! Weights that several networks of a file share: an operator of a further network that reads a prefix of the channels
-//! of an operator of the first, and gives a prefix of its channels, as [`record::ConvNested`] or
-//! [`record::DepthwiseNested`].
+//! of an operator of the first, and gives a prefix of its channels, as [`record::ConvWeightShared`] or
+//! [`record::DepthwiseWeightShared`].
 
 use offshoot::format::codec::Record;
 use offshoot::format::nested::Whole;
@@ -33,7 +33,7 @@ impl WeightShared {
         let shape = [record.c, record.out_c];
         let q = Quantised { fixed, ..layer.q.clone() };
         let channels = layer.channels().next_multiple_of(4);
-        Ok(Self::of(layer, name, kind, wholes, blobs, &q, (shape, channels), Record::ConvBlocked(record)))
+        Ok(Self::of(layer, name, kind, wholes, blobs, &q, (shape, channels), Record::ConvTiled(record)))
     }
 
     /// As [`Self::conv`], a depthwise layer.
@@ -75,12 +75,13 @@ impl WeightShared {
             Record::DepthwisePlanar(_) => {
                 let r = channel_planar::record(&self.layer, workspace.band)?;
                 let planar = record::DepthwisePlanar { blob, ..r };
-                record::DepthwiseNested::new(planar, self.whole, self.own).into()
+                record::DepthwiseWeightShared::new(planar, self.whole, self.own).into()
             }
-            Record::ConvBlocked(r) => {
+            Record::ConvTiled(r) => {
                 // The weights that are there, without padding.
                 let tiles = packed::tiles(self.layer.channels(), self.layer.taps(), workspace.tiles);
-                record::ConvNested::new(record::ConvBlocked { blob, ..r }, self.whole, self.own, tiles).into()
+                record::ConvWeightShared::new(record::ConvTiled { blob, ..r }, self.whole, self.own, tiles)
+                    .into()
             }
             other => other,
         })

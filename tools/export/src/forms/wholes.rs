@@ -1,7 +1,7 @@
 //! What the networks of one file share: where the weights of the first lie, and whether those of another are a prefix of them.
 
 use offshoot::format::nested::Whole;
-use offshoot::format::record::{self, Walk};
+use offshoot::format::record::{self, Traversal};
 
 use super::parameters::{Quantised, requant_blob};
 use crate::blobs::{self, Blobs};
@@ -36,7 +36,7 @@ pub(super) struct Stored {
 /// Operators that read weights in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Blocked, with so many kernel rows and columns; one scale for all or not.
+    /// Tiled, with so many kernel rows and columns; one scale for all or not.
     Conv { kernel: [u16; 2], one_scale: bool },
     /// Planar, with so many kernel rows and columns.
     Depthwise { kernel: [u16; 2] },
@@ -112,6 +112,6 @@ impl Stored {
 }
 
 /// The kind of a tiled convolution.
-pub(crate) fn conv(window: &record::Window, walk: Walk) -> Kind {
-    Kind::Conv { kernel: window.kernel, one_scale: walk == Walk::VectorOneScale }
+pub(crate) fn conv(window: &record::Window, walk: Traversal) -> Kind {
+    Kind::Conv { kernel: window.kernel, one_scale: walk == Traversal::VectorOneScale }
 }

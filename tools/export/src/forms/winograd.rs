@@ -1,8 +1,8 @@
 //! int8 3×3 convolutions as [`record::ConvWinograd`]: fewer multiplications for more flash.
 
-use offshoot::format::blocked::MOST_TILE_PAIRS;
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::format::tiled::MOST_TILE_PAIRS;
 
 use super::parameters::{Lowering, requant_blob};
 use super::{Build, ConvForm, Layer, Offer, Shared, Workspace, scratch_of};

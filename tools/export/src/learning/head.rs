@@ -1,10 +1,10 @@
 //! The head that answers: where it gets its features, and what it is.
 
-use offshoot::format::learn::{Answer, HeadKind, Tap};
+use offshoot::format::learn::{ClassifierHead, HeadKind, Tap};
 use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
 use offshoot::learn::heads::head_bytes;
 
-use super::{Candidate, FeatureName, FeatureWish, HeadName, HeadPlan, LearningPlan, Places, wrong};
+use super::{Candidate, FeatureName, FeatureSpec, HeadName, HeadPlan, LearningPlan, Places, wrong};
 use crate::error::Result;
 
 /// A head, its features found.
@@ -19,22 +19,22 @@ pub(super) struct Head {
 
 impl Head {
     /// The record, its memory at the end.
-    pub(super) fn place(&self, features: u32, places: &mut Places) -> Result<Answer> {
+    pub(super) fn place(&self, features: u32, places: &mut Places) -> Result<ClassifierHead> {
         let (bytes, _) = head_bytes(self.kind, self.features, self.classes.into());
         let at = places.next(bytes as u64)?;
         let taps = self.taps.len() as u8;
-        Ok(Answer { kind: self.kind, classes: self.classes, taps, from: self.from, features, at })
+        Ok(ClassifierHead { kind: self.kind, classes: self.classes, taps, from: self.from, features, at })
     }
 }
 
 /// The head that the plan wishes for, on these operators.
-pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) -> Result<Option<Head>> {
-    let Some(plan) = wish.head.as_ref().map(super::HeadWish::plan) else { return Ok(None) };
+pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) -> Result<Option<Head>> {
+    let Some(plan) = spec.head.as_ref().map(super::HeadSpec::plan) else { return Ok(None) };
     let layers: Vec<&Candidate<'_>> = all.iter().filter(|c| !c.shape.norm).collect();
     let tapped: Vec<&Candidate<'_>> = match &plan.features {
-        FeatureWish::Word(FeatureName::Last) => layers.last().copied().into_iter().collect(),
-        FeatureWish::Word(FeatureName::All) => layers.iter().skip(1).copied().collect(),
-        FeatureWish::Named(names) => {
+        FeatureSpec::Word(FeatureName::Last) => layers.last().copied().into_iter().collect(),
+        FeatureSpec::Word(FeatureName::All) => layers.iter().skip(1).copied().collect(),
+        FeatureSpec::Named(names) => {
             for name in names {
                 if name != super::LAST && !layers.iter().any(|c| c.name() == name) {
                     let there: Vec<_> = layers.iter().map(|c| c.name()).collect();
@@ -55,7 +55,7 @@ pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
             tapped.len()
         ));
     }
-    let Some(room) = classes.checked_add(plan.new_classes).filter(|&c| c <= MAX_CLASSES) else {
+    let Some(workspace) = classes.checked_add(plan.new_classes).filter(|&c| c <= MAX_CLASSES) else {
         return wrong(format!(
             "{} new classes beside {classes}: at most {MAX_CLASSES} together",
             plan.new_classes
@@ -69,7 +69,7 @@ pub(super) fn resolve(wish: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     Ok(Some(Head {
         kind,
         name,
-        classes: room,
+        classes: workspace,
         from: plan.from,
         taps: tapped.iter().map(tap).collect(),
         features,

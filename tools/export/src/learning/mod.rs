@@ -3,15 +3,17 @@
 
 mod head;
 mod plan;
-mod room;
+mod workspace;
 
 use offshoot::format::codec;
-use offshoot::format::learn::{CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher};
+use offshoot::format::learn::{
+    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap, TargetProjectionRepr,
+};
 use offshoot::format::record::Record;
-use offshoot::graph::learn::{MAX_GRID, Shape, room_bytes, standard_bytes};
-use offshoot::kernels::gradient::grid::Grid;
+use offshoot::graph::learn::{MAX_GRID, Shape, normalizer_bytes, workspace_bytes};
+use offshoot::kernels::gradient::grid::PoolingGrid;
 use offshoot::kernels::layer::Order;
-use offshoot::learn::{Rule, Schedule};
+use offshoot::learn::{LocalRule, Schedule};
 use offshoot_ir::Graph;
 use offshoot_plan::Plan;
 use serde::Serialize;
@@ -20,8 +22,9 @@ use crate::blobs::{self, Blobs};
 use crate::error::{Error, Result};
 use crate::lowered::{Lowered, Operator};
 pub use plan::{
-    Blocks, CodesName, Course, FeatureName, FeatureWish, HeadName, HeadPlan, HeadWish, LAST, LayerPlan,
-    LearningPlan, PartName, Recipe, RuleName, StandardPlan, StandardWish, Statistics, Weights,
+    Blocks, FeatureName, FeatureSpec, HeadName, HeadPlan, HeadSpec, LAST, LayerPlan, LearningPlan,
+    NormalizerPlan, NormalizerSpec, PartName, Recipe, RuleName, ScheduleName, Statistics,
+    TargetProjectionName, Weights,
 };
 
 /// What learning takes.
@@ -30,14 +33,14 @@ pub struct LearningReport {
     /// Bytes of arena that learning needs, inference included.
     pub train_arena_bytes: u64,
     /// Of it what is neither inference nor learned: the room of a step, features, scores.
-    pub train_room_bytes: u64,
+    pub train_workspace_bytes: u64,
     /// Of it what layers learn: overlays, lower bytes of int16, tables, velocities.
     pub train_weights_bytes: u64,
     /// Of it input statistics.
-    pub train_standard_bytes: u64,
+    pub train_normalizer_bytes: u64,
     /// Of it the head that answers.
     pub train_head_bytes: u64,
-    /// Rule of hidden layers.
+    /// LocalRule of hidden layers.
     pub rule: &'static str,
     /// Names of the layers that learn.
     pub learning_layers: Vec<String>,
@@ -52,12 +55,12 @@ pub struct LearningReport {
 }
 
 /// Name of a rule.
-pub fn rule_name(rule: &Rule) -> &'static str {
+pub fn rule_name(rule: &LocalRule) -> &'static str {
     match rule {
-        Rule::CrossEntropy { .. } => "tpsgd-cross-entropy",
-        Rule::Squared { .. } => "tpsgd-squared",
-        Rule::Absolute { .. } => "tpsgd-absolute",
-        Rule::Drtp => "drtp",
+        LocalRule::CrossEntropy { .. } => "tpsgd-cross-entropy",
+        LocalRule::Squared { .. } => "tpsgd-squared",
+        LocalRule::Absolute { .. } => "tpsgd-absolute",
+        LocalRule::Drtp => "drtp",
     }
 }
 
@@ -95,20 +98,20 @@ impl Places {
 
 /// Operators of blocks keep input and output of the first until the second has run: says so to the planner. A pair that the plan's
 /// order or the layers that learn tear apart later costs this memory for nothing.
-pub fn keep_blocks(wish: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
+pub fn keep_blocks(spec: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
     let last = lowered.operators.iter().rposition(|op| Shape::of(&op.record).is_ok());
     let chosen: Vec<usize> = (0..lowered.operators.len())
         .filter(|&i| {
             let op = &lowered.operators[i];
-            Shape::of(&op.record).is_ok_and(|s| s.in_blocks()) && wish.wants(&op.name, Some(i) == last)
+            Shape::of(&op.record).is_ok_and(|s| s.in_blocks()) && spec.wants(&op.name, Some(i) == last)
         })
         .collect();
     let mut kept: Vec<(usize, Vec<usize>)> = Vec::new();
     for pair in chosen.windows(2) {
         let [first, second] = [&lowered.operators[pair[0]], &lowered.operators[pair[1]]];
-        if wish.pairs(&first.name, &second.name) && second.reads[0] == Some(first.write) {
+        if spec.pairs(&first.name, &second.name) && second.reads[0] == Some(first.write) {
             let taken = kept.iter().any(|(at, _)| *at == pair[0]);
-            if !taken || matches!(wish.blocks, Blocks::Named(_)) {
+            if !taken || matches!(spec.blocks, Blocks::Named(_)) {
                 kept.push((pair[1], first.reads[0].into_iter().chain([first.write]).collect()));
             }
         }
@@ -121,14 +124,14 @@ pub fn keep_blocks(wish: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
 
 /// The learning records, encoded, and what they take.
 pub fn records(
-    wish: &LearningPlan,
+    spec: &LearningPlan,
     graph: &Graph,
     lowered: &mut Lowered,
     plan: &Plan,
 ) -> Result<(Vec<u8>, LearningReport)> {
-    wish.check()?;
+    spec.check()?;
     let mut constants = std::mem::take(&mut lowered.blobs);
-    let result = with_blobs(wish, graph, lowered, plan, &mut constants);
+    let result = with_blobs(spec, graph, lowered, plan, &mut constants);
     lowered.blobs = constants;
     result
 }
@@ -138,14 +141,14 @@ fn wrong<T>(message: String) -> Result<T> {
 }
 
 fn with_blobs(
-    wish: &LearningPlan,
+    spec: &LearningPlan,
     graph: &Graph,
     lowered: &Lowered,
     plan: &Plan,
     constants: &mut Blobs,
 ) -> Result<(Vec<u8>, LearningReport)> {
-    let all = candidates(wish, graph, lowered, plan);
-    let chosen = choose(wish, &all)?;
+    let all = candidates(spec, graph, lowered, plan);
+    let chosen = choose(spec, &all)?;
     let last = all.iter().rfind(|c| !c.shape.norm);
     let last = last.ok_or_else(|| Error::Learning("no operator of this network can learn".into()))?;
     let scores = last.shape.geometry.pixels() == 1;
@@ -153,69 +156,69 @@ fn with_blobs(
     let Some(classes) = classes else {
         return wrong(format!("the last layer, `{}`, gives no scores of classes", last.name()));
     };
-    let pairs = pairs(wish, &chosen)?;
-    let head = head::resolve(wish, &all, classes)?;
+    let pairs = pairs(spec, &chosen)?;
+    let head = head::resolve(spec, &all, classes)?;
     let start = plan.arena_bytes.next_multiple_of(8);
     let mut places = Places { end: start.into() };
     // Sizes first: the room stands before what is learned.
     let mut layers = Vec::new();
     for (i, c) in chosen.iter().enumerate() {
-        let teacher = match pairs.contains(&i) {
-            true => Teacher::Next,
-            false => teacher(wish, c, c.position == last.position, constants)?,
+        let error_source = match pairs.contains(&i) {
+            true => ErrorSource::Next,
+            false => error_source(spec, c, c.position == last.position, constants)?,
         };
-        layers.push(layer(wish, c, c.position == last.position, teacher)?);
+        layers.push(layer(spec, c, c.position == last.position, error_source)?);
     }
-    let words = room::words(&chosen, &layers, start);
-    let mut room = room_bytes(classes, words);
-    places.next(room)?;
+    let words = workspace::words(&chosen, &layers, start);
+    let mut workspace = workspace_bytes(classes, words);
+    places.next(workspace)?;
     let features_at = match &head {
         Some(head) => places.next(4 * (head.features as u64 + u64::from(head.classes)))?,
         None => 0,
     };
-    room = places.end - u64::from(start);
+    workspace = places.end - u64::from(start);
     let learned = places.next(0)?;
     for (c, layer) in chosen.iter().zip(&mut layers) {
-        place(wish, c, layer, classes, &mut places)?;
+        place(spec, c, layer, classes, &mut places)?;
     }
     let weights = places.end - u64::from(learned);
-    let standard = wish.standard().map(|s| standard(wish, s, graph, constants, &mut places)).transpose()?;
-    let standard_bytes = places.end - u64::from(learned) - weights;
-    let answer = head.as_ref().map(|h| h.place(features_at, &mut places)).transpose()?;
-    let head_bytes = places.end - u64::from(learned) - weights - standard_bytes;
-    let steps = wish.steps;
+    let standard = spec.standard().map(|s| standard(spec, s, graph, constants, &mut places)).transpose()?;
+    let normalizer_bytes = places.end - u64::from(learned) - weights;
+    let classifier = head.as_ref().map(|h| h.place(features_at, &mut places)).transpose()?;
+    let head_bytes = places.end - u64::from(learned) - weights - normalizer_bytes;
+    let steps = spec.steps;
     let records = LearnHead {
         layers: u8::try_from(layers.len()).or_else(|_| wrong("more than 255 layers learn".into()))?,
         classes,
         arena_bytes: places.next(0)?,
-        room: start,
+        workspace: start,
         learned,
-        seed: wish.seed,
-        rate: wish.rate,
-        schedule: match wish.schedule {
-            Course::Constant => Schedule::Constant,
-            Course::Linear => Schedule::Linear { steps },
-            Course::Cosine => Schedule::Cosine { steps },
-            Course::Inverse => Schedule::Inverse { half: steps },
+        seed: spec.seed,
+        rate: spec.rate,
+        schedule: match spec.schedule {
+            ScheduleName::Constant => Schedule::Constant,
+            ScheduleName::Linear => Schedule::Linear { steps },
+            ScheduleName::Cosine => Schedule::Cosine { steps },
+            ScheduleName::Inverse => Schedule::Inverse { half: steps },
         },
-        warm: wish.warm,
-        normalised: wish.normalised,
-        momentum: (wish.momentum * 32768.0).round().min(32767.0) as u16,
-        noise: wish.noise,
+        warm: spec.warm,
+        normalised: spec.normalised,
+        momentum: (spec.momentum * 32768.0).round().min(32767.0) as u16,
+        noise: spec.noise,
         standard,
-        answer,
+        classifier,
     };
     let taps: &[Tap] = head.as_ref().map_or(&[], |h| &h.taps);
-    let hidden = layers.iter().find_map(|l| match &l.teacher {
-        Teacher::Local { rule, .. } => Some(rule_name(rule)),
-        Teacher::Output | Teacher::Next => None,
+    let hidden = layers.iter().find_map(|l| match &l.error_source {
+        ErrorSource::Local { rule, .. } => Some(rule_name(rule)),
+        ErrorSource::Output | ErrorSource::Next => None,
     });
     let name = |i: usize| chosen[i].name().to_owned();
     let report = LearningReport {
         train_arena_bytes: records.arena_bytes.into(),
-        train_room_bytes: room,
+        train_workspace_bytes: workspace,
         train_weights_bytes: weights,
-        train_standard_bytes: standard_bytes,
+        train_normalizer_bytes: normalizer_bytes,
         train_head_bytes: head_bytes,
         rule: hidden.unwrap_or("head-only"),
         learning_layers: chosen.iter().map(|c| c.name().to_owned()).collect(),
@@ -242,40 +245,47 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
 
 /// Whether the layer's features are read by a table of its own that learns.
 fn table_bytes(c: &Candidate<'_>, layer: &LearnLayer, classes: u16) -> Option<u64> {
-    let Teacher::Local { codes: CodesRepr::Head { .. }, grid, .. } = layer.teacher else { return None };
-    let features = Grid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
+    let ErrorSource::Local { codes: TargetProjectionRepr::Head { .. }, grid, .. } = layer.error_source else {
+        return None;
+    };
+    let features = PoolingGrid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
     Some(4 * features as u64 * u64::from(classes))
 }
 
 /// Places the memory of a layer.
 fn place(
-    wish: &LearningPlan,
+    spec: &LearningPlan,
     c: &Candidate<'_>,
     layer: &mut LearnLayer,
     classes: u16,
     places: &mut Places,
 ) -> Result<()> {
-    layer.overlay = places.next(c.shape.overlay_bytes(layer.part))?;
+    layer.trainable = places.next(c.shape.trainable_bytes(layer.part))?;
     if let Format::I16 { fine } = &mut layer.format {
         *fine = places.next(c.shape.geometry.weights() as u64)?;
     }
     let table = table_bytes(c, layer, classes);
-    if let (Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }, Some(bytes)) =
-        (&mut layer.teacher, table)
+    if let (ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. }, Some(bytes)) =
+        (&mut layer.error_source, table)
     {
         *at = places.next(bytes)?;
     }
-    if wish.momentum > 0.0 {
+    if spec.momentum > 0.0 {
         layer.velocity = places.next(c.shape.velocity_bytes(layer.part))?;
     }
     Ok(())
 }
 
 /// The record of one layer, its memory not yet placed.
-fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher) -> Result<LearnLayer> {
-    let own = wish.of_layer(c.name());
+fn layer(
+    spec: &LearningPlan,
+    c: &Candidate<'_>,
+    output: bool,
+    error_source: ErrorSource,
+) -> Result<LearnLayer> {
+    let own = spec.of_layer(c.name());
     let whole = c.shape.is_whole();
-    let part = match own.part.unwrap_or(wish.part) {
+    let part = match own.part.unwrap_or(spec.part) {
         _ if c.shape.norm => Part::All,
         PartName::All => Part::All,
         PartName::Bias => Part::Bias,
@@ -289,31 +299,31 @@ fn layer(wish: &LearningPlan, c: &Candidate<'_>, output: bool, teacher: Teacher)
                     c.name()
                 ));
             }
-            Part::LowRank { rank: own.rank.unwrap_or(wish.rank) }
+            Part::LowRank { rank: own.rank.unwrap_or(spec.rank) }
         }
     };
     // A recurrent layer has no lower bytes: int8 unless it is told otherwise by name, which is an error.
-    let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { wish.weights };
+    let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { spec.weights };
     let format = match (whole, part, own.weights.unwrap_or(usual)) {
         (false, ..) => Format::F32,
         (true, Part::All, Weights::Int16) => Format::I16 { fine: 0 },
         (true, ..) => Format::I8,
     };
-    check_special(wish, c, output, &format, part)?;
+    check_special(spec, c, output, &format, part)?;
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
     let op = u16::try_from(c.position).or_else(|_| wrong("too many operators".into()))?;
-    let usual = match wish.convolution_rate {
+    let usual = match spec.convolution_rate {
         _ if output => 1.0,
         Some(rate) if c.shape.geometry.pixels() > 1 => rate,
-        _ => wish.hidden_rate,
+        _ => spec.hidden_rate,
     };
     let rate = own.rate.unwrap_or(usual);
-    Ok(LearnLayer { op, part, teacher, format, rate, overlay: 0, velocity: 0, scales })
+    Ok(LearnLayer { op, part, error_source, format, rate, trainable: 0, velocity: 0, scales })
 }
 
 /// What recurrent and sparse layers cannot do.
 fn check_special(
-    wish: &LearningPlan,
+    spec: &LearningPlan,
     c: &Candidate<'_>,
     output: bool,
     format: &Format,
@@ -326,84 +336,94 @@ fn check_special(
         Some(_) if matches!(format, Format::I16 { .. }) => {
             "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
         }
-        None if sparse && wish.momentum > 0.0 => "sparse weights learn without momentum: set `momentum = 0`",
+        None if sparse && spec.momentum > 0.0 => "sparse weights learn without momentum: set `momentum = 0`",
         _ => return Ok(()),
     };
     wrong(format!("layer `{}`: {reason}", c.name()))
 }
 
 /// What a layer learns from.
-fn teacher(wish: &LearningPlan, c: &Candidate<'_>, output: bool, constants: &mut Blobs) -> Result<Teacher> {
+fn error_source(
+    spec: &LearningPlan,
+    c: &Candidate<'_>,
+    output: bool,
+    constants: &mut Blobs,
+) -> Result<ErrorSource> {
     if output {
-        return Ok(Teacher::Output);
+        return Ok(ErrorSource::Output);
     }
-    let own = wish.of_layer(c.name());
+    let own = spec.of_layer(c.name());
     let whole = c.shape.is_whole();
-    let grid = own.grid.unwrap_or(wish.grid).clamp(1, MAX_GRID);
-    let features = Grid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
-    let wanted = own.codes.unwrap_or(wish.codes);
-    let names_probe = matches!(wanted, CodesName::Probe | CodesName::ProbeHead);
-    let probe = wish.probes.get(&(c.position as u16)).filter(|_| names_probe);
-    let learns = wanted == CodesName::Head || wanted == CodesName::ProbeHead && !whole;
+    let grid = own.grid.unwrap_or(spec.grid).clamp(1, MAX_GRID);
+    let features = PoolingGrid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
+    let wanted = own.codes.unwrap_or(spec.codes);
+    let names_probe = matches!(wanted, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
+    let probe = spec.probes.get(&(c.position as u16)).filter(|_| names_probe);
+    let learns = wanted == TargetProjectionName::Head || wanted == TargetProjectionName::ProbeHead && !whole;
     let usual = match probe {
         // A head holds the probe in real numbers.
         Some(_) if learns => 1.0,
         Some(probe) => probe.scale,
         None => 1.0 / (features as f32).sqrt(),
     };
-    let scale = own.scale.or(wish.scale).unwrap_or(usual);
-    let rule = match own.rule.unwrap_or(wish.rule) {
-        RuleName::CrossEntropy => Rule::CrossEntropy { scale },
-        RuleName::Squared => Rule::Squared { scale },
-        RuleName::Absolute => Rule::Absolute { scale },
-        RuleName::Drtp => Rule::Drtp,
+    let scale = own.scale.or(spec.scale).unwrap_or(usual);
+    let rule = match own.rule.unwrap_or(spec.rule) {
+        RuleName::CrossEntropy => LocalRule::CrossEntropy { scale },
+        RuleName::Squared => LocalRule::Squared { scale },
+        RuleName::Absolute => LocalRule::Absolute { scale },
+        RuleName::Drtp => LocalRule::Drtp,
     };
-    let seed = wish.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
+    let seed = spec.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
     let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
     let codes = match wanted {
         // Before they are trained: any codes do.
-        CodesName::Probe => match exported() {
-            Some(blob) => CodesRepr::Probe { blob },
-            None => CodesRepr::Signs { seed },
+        TargetProjectionName::Probe => match exported() {
+            Some(blob) => TargetProjectionRepr::Probe { blob },
+            None => TargetProjectionRepr::Signs { seed },
         },
-        CodesName::ProbeHead if whole => match exported() {
-            Some(blob) => CodesRepr::Probe { blob },
-            None => CodesRepr::Signs { seed },
+        TargetProjectionName::ProbeHead if whole => match exported() {
+            Some(blob) => TargetProjectionRepr::Probe { blob },
+            None => TargetProjectionRepr::Signs { seed },
         },
-        CodesName::Signs => CodesRepr::Signs { seed },
-        CodesName::Hadamard => CodesRepr::Hadamard,
-        CodesName::Uniform => CodesRepr::Uniform { seed },
-        CodesName::Head | CodesName::ProbeHead => {
-            CodesRepr::Head { at: 0, rate: 1.0, from: exported().zip(probe.map(|p| p.scale)) }
+        TargetProjectionName::Signs => TargetProjectionRepr::Signs { seed },
+        TargetProjectionName::Hadamard => TargetProjectionRepr::Hadamard,
+        TargetProjectionName::Uniform => TargetProjectionRepr::Uniform { seed },
+        TargetProjectionName::Head | TargetProjectionName::ProbeHead => {
+            TargetProjectionRepr::Head { at: 0, rate: 1.0, from: exported().zip(probe.map(|p| p.scale)) }
         }
     };
-    let rule_fits = matches!(rule, Rule::CrossEntropy { .. } | Rule::Drtp);
-    let codes_fit = matches!(codes, CodesRepr::Signs { .. } | CodesRepr::Hadamard | CodesRepr::Probe { .. });
+    let rule_fits = matches!(rule, LocalRule::CrossEntropy { .. } | LocalRule::Drtp);
+    let codes_fit = matches!(
+        codes,
+        TargetProjectionRepr::Signs { .. }
+            | TargetProjectionRepr::Hadamard
+            | TargetProjectionRepr::Probe { .. }
+    );
     if whole && !(rule_fits && codes_fit) {
         return wrong(format!(
             "layer `{}` is int8: rules are cross-entropy and drtp there, codes signs, hadamard and probe",
             c.name()
         ));
     }
-    if learns && !matches!(rule, Rule::CrossEntropy { .. }) {
+    if learns && !matches!(rule, LocalRule::CrossEntropy { .. }) {
         return wrong(format!("layer `{}`: a head that learns does so by cross-entropy", c.name()));
     }
-    Ok(Teacher::Local { rule, codes, grid })
+    Ok(ErrorSource::Local { rule, codes, grid })
 }
 
 /// The record of the input's statistics, placed.
 fn standard(
-    wish: &LearningPlan,
-    own: StandardPlan,
+    spec: &LearningPlan,
+    own: NormalizerPlan,
     graph: &Graph,
     constants: &mut Blobs,
     places: &mut Places,
-) -> Result<StandardRepr> {
+) -> Result<InputNormalizerRepr> {
     let [input] = graph.inputs[..] else {
         return wrong("input statistics (`standard`) are for networks with one input".into());
     };
     let numbers: usize = graph.value(input).shape.iter().product();
-    let Some(Statistics { mean, energy }) = &wish.statistics else {
+    let Some(Statistics { mean, energy }) = &spec.statistics else {
         return wrong(
             "input statistics (`standard`) begin with those of calibration samples: give --calib X.npy"
                 .into(),
@@ -415,18 +435,18 @@ fn standard(
     if !own.trust.is_finite() || own.trust < 0.0 {
         return wrong(format!("a trust of {}: it is 0 or more", own.trust));
     }
-    Ok(StandardRepr {
+    Ok(InputNormalizerRepr {
         blob: constants.add(blobs::floats(mean)).0,
         energy: *energy,
         trust: own.trust,
         steps: own.steps,
-        at: places.next(standard_bytes(numbers))?,
+        at: places.next(normalizer_bytes(numbers))?,
     })
 }
 
 /// Operators that can learn, in the order in which they run. Normalisations are among them if scales are to learn, or they are named.
 fn candidates<'l>(
-    wish: &LearningPlan,
+    spec: &LearningPlan,
     graph: &Graph,
     lowered: &'l Lowered,
     plan: &Plan,
@@ -438,12 +458,12 @@ fn candidates<'l>(
     let mut all = Vec::new();
     for (position, &step) in plan.order.iter().enumerate() {
         let operator = &lowered.operators[step];
-        let named = wish.layers.iter().flatten().any(|n| *n == operator.name);
+        let named = spec.layers.iter().flatten().any(|n| *n == operator.name);
         let norm = matches!(operator.record, Record::LayerNorm(_));
         let shape = Shape::of(&operator.record).ok();
         let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);
         if let Some(shape) =
-            shape.filter(|_| !norm || named || wish.part_of(&operator.name) == PartName::Scale)
+            shape.filter(|_| !norm || named || spec.part_of(&operator.name) == PartName::Scale)
         {
             all.push(Candidate { position, operator, shape, input_scale });
         }
@@ -453,41 +473,41 @@ fn candidates<'l>(
 }
 
 /// The candidates that the plan names, or all.
-fn choose<'c, 'l>(wish: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
+fn choose<'c, 'l>(spec: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
     let names = || all.iter().map(Candidate::name).collect::<Vec<_>>().join(", ");
-    let paired: Vec<&String> = match &wish.blocks {
+    let paired: Vec<&String> = match &spec.blocks {
         Blocks::Named(pairs) => pairs.iter().flatten().collect(),
         Blocks::All(_) => Vec::new(),
     };
-    let named = wish.layers.iter().flatten().chain(wish.layer.iter().map(|l| &l.name)).chain(paired);
+    let named = spec.layers.iter().flatten().chain(spec.layer.iter().map(|l| &l.name)).chain(paired);
     for name in named {
         if name != LAST && !all.iter().any(|c| c.name() == name) {
             return wrong(format!("no layer `{name}` can learn; there are: {}", names()));
         }
     }
     let last = all.iter().rfind(|c| !c.shape.norm).map(|c| c.position);
-    let is_chosen = |c: &&Candidate<'_>| wish.wants(c.name(), Some(c.position) == last);
+    let is_chosen = |c: &&Candidate<'_>| spec.wants(c.name(), Some(c.position) == last);
     let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
-    if chosen.is_empty() && wish.head.is_none() {
+    if chosen.is_empty() && spec.head.is_none() {
         return wrong(format!("no layer is to learn, and no head: there are {}", names()));
     }
     Ok(chosen)
 }
 
 /// Which of the chosen layers are the first of a block.
-fn pairs(wish: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
+fn pairs(spec: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
     let mut firsts: Vec<usize> = Vec::new();
     for i in 0..chosen.len().saturating_sub(1) {
         let (first, second) = (chosen[i], chosen[i + 1]);
         let follows = second.operator.reads[0] == Some(first.operator.write);
         let fits = follows && first.shape.in_blocks() && second.shape.in_blocks();
-        let parts = matches!(wish.part_of(second.name()), PartName::All | PartName::Bias);
+        let parts = matches!(spec.part_of(second.name()), PartName::All | PartName::Bias);
         let free = i == 0 || firsts.last() != Some(&(i - 1));
-        if wish.pairs(first.name(), second.name()) && fits && parts && free {
+        if spec.pairs(first.name(), second.name()) && fits && parts && free {
             firsts.push(i);
         }
     }
-    let Blocks::Named(wanted) = &wish.blocks else { return Ok(firsts) };
+    let Blocks::Named(wanted) = &spec.blocks else { return Ok(firsts) };
     for [a, b] in wanted {
         if !firsts.iter().any(|&i| chosen[i].name() == a && chosen[i + 1].name() == b) {
             return wrong(format!(

@@ -17,7 +17,7 @@
 //! codes = "signs"        # signs, hadamard, uniform, head (float32 only), probe (trained on calibration samples),
 //!                        # probe-head (a head that begins as the probe; int8 layers: the probe)
 //! scale = 0.1            # of scores or targets; one over the root of the number of features if absent
-//! grid = 4               # features are means over a raster of 4 × 4
+//! grid = 4               # features are means over a pooling grid of 4 × 4
 //! weights = "int8"       # int8, int16 (of int8 networks)
 //! part = "all"           # all, bias, scale, low-rank
 //! rank = 4               # of adaptors of low rank
@@ -64,22 +64,22 @@ pub struct LearningPlan {
     pub hidden_rate: f32,
     pub convolution_rate: Option<f32>,
     pub normalised: bool,
-    pub schedule: Course,
+    pub schedule: ScheduleName,
     pub steps: u32,
     pub warm: u32,
     pub momentum: f32,
     pub noise: f32,
     pub layers: Option<Vec<String>>,
     pub rule: RuleName,
-    pub codes: CodesName,
+    pub codes: TargetProjectionName,
     pub scale: Option<f32>,
     pub grid: u8,
     pub weights: Weights,
     pub part: PartName,
     pub rank: u8,
     pub blocks: Blocks,
-    pub standard: StandardWish,
-    pub head: Option<HeadWish>,
+    pub standard: NormalizerSpec,
+    pub head: Option<HeadSpec>,
     pub seed: u32,
     pub layer: Vec<LayerPlan>,
     /// Probes by the operator's position, if they have been trained already.
@@ -107,7 +107,7 @@ pub struct LayerPlan {
     pub name: String,
     pub rate: Option<f32>,
     pub rule: Option<RuleName>,
-    pub codes: Option<CodesName>,
+    pub codes: Option<TargetProjectionName>,
     pub scale: Option<f32>,
     pub grid: Option<u8>,
     pub weights: Option<Weights>,
@@ -131,7 +131,7 @@ names! {
 }
 names! {
     /// How the rate falls.
-    Course { Constant, Linear, Cosine, Inverse }
+    ScheduleName { Constant, Linear, Cosine, Inverse }
 }
 names! {
     /// Which error a layer learns from.
@@ -139,7 +139,7 @@ names! {
 }
 names! {
     /// Where codes come from.
-    CodesName { Signs, Hadamard, Uniform, Head, Probe, ProbeHead }
+    TargetProjectionName { Signs, Hadamard, Uniform, Head, Probe, ProbeHead }
 }
 names! {
     /// Format of int8 networks' weights while they learn.
@@ -167,24 +167,24 @@ pub enum Blocks {
 /// Input statistics.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub enum StandardWish {
+pub enum NormalizerSpec {
     /// As usual, or none.
     Usual(bool),
     /// With these numbers.
-    With(StandardPlan),
+    With(NormalizerPlan),
 }
 
 /// Numbers of input statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct StandardPlan {
+pub struct NormalizerPlan {
     /// How many samples the host's statistics count as.
     pub trust: f32,
     /// Steps in which they follow; 0: all.
     pub steps: u32,
 }
 
-impl Default for StandardPlan {
+impl Default for NormalizerPlan {
     fn default() -> Self {
         Self { trust: 10.0, steps: 0 }
     }
@@ -193,14 +193,14 @@ impl Default for StandardPlan {
 /// What answers.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
-pub enum HeadWish {
+pub enum HeadSpec {
     /// This, as usual.
     Name(HeadName),
     /// With these numbers.
     With(HeadPlan),
 }
 
-impl HeadWish {
+impl HeadSpec {
     pub(super) fn plan(&self) -> HeadPlan {
         match self {
             Self::Name(kind) => HeadPlan::new(*kind),
@@ -215,8 +215,8 @@ impl HeadWish {
 #[allow(missing_docs)]
 pub struct HeadPlan {
     pub kind: HeadName,
-    #[serde(default = "FeatureWish::last")]
-    pub features: FeatureWish,
+    #[serde(default = "FeatureSpec::last")]
+    pub features: FeatureSpec,
     #[serde(default)]
     pub new_classes: u16,
     #[serde(default)]
@@ -233,7 +233,7 @@ impl HeadPlan {
         Self {
             kind,
             // A boosted head wants blocks.
-            features: if kind == HeadName::Boosted { FeatureWish::all() } else { FeatureWish::last() },
+            features: if kind == HeadName::Boosted { FeatureSpec::all() } else { FeatureSpec::last() },
             new_classes: 0,
             from: 0,
             step: None,
@@ -248,7 +248,7 @@ impl HeadPlan {
 /// Layers whose inputs are features.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
-pub enum FeatureWish {
+pub enum FeatureSpec {
     /// `last` or `all`.
     Word(FeatureName),
     /// These.
@@ -260,7 +260,7 @@ names! {
     FeatureName { Last, All }
 }
 
-impl FeatureWish {
+impl FeatureSpec {
     fn last() -> Self {
         Self::Word(FeatureName::Last)
     }
@@ -278,21 +278,21 @@ impl Default for LearningPlan {
             hidden_rate: 0.03,
             convolution_rate: None,
             normalised: true,
-            schedule: Course::Constant,
+            schedule: ScheduleName::Constant,
             steps: 1000,
             warm: 0,
             momentum: 0.0,
             noise: 0.0,
             layers: None,
             rule: RuleName::CrossEntropy,
-            codes: CodesName::Signs,
+            codes: TargetProjectionName::Signs,
             scale: None,
             grid: 4,
             weights: Weights::Int16,
             part: PartName::All,
             rank: 4,
             blocks: Blocks::All(false),
-            standard: StandardWish::Usual(false),
+            standard: NormalizerSpec::Usual(false),
             head: None,
             seed: 1,
             layer: Vec::new(),
@@ -329,15 +329,15 @@ impl LearningPlan {
         set("hidden_rate", &mut |p| p.hidden_rate = 1.0);
         // Chosen on the shipped models: a weight of a convolution hears all pixels at once.
         set("convolution_rate", &mut |p| p.convolution_rate = Some(0.15));
-        set("schedule", &mut |p| p.schedule = Course::Linear);
+        set("schedule", &mut |p| p.schedule = ScheduleName::Linear);
         set("warm", &mut |p| p.warm = half);
-        set("codes", &mut |p| p.codes = CodesName::ProbeHead);
+        set("codes", &mut |p| p.codes = TargetProjectionName::ProbeHead);
         set("standard", &mut |p| {
-            p.standard = StandardWish::With(StandardPlan { steps: half, ..StandardPlan::default() });
+            p.standard = NormalizerSpec::With(NormalizerPlan { steps: half, ..NormalizerPlan::default() });
         });
         set("head", &mut |p| {
-            let head = HeadPlan { features: FeatureWish::all(), from: half, ..HeadPlan::new(HeadName::Lda) };
-            p.head = Some(HeadWish::With(head));
+            let head = HeadPlan { features: FeatureSpec::all(), from: half, ..HeadPlan::new(HeadName::Lda) };
+            p.head = Some(HeadSpec::With(head));
         });
         Ok(plan)
     }
@@ -360,15 +360,15 @@ impl LearningPlan {
 
     /// Whether any layer learns from a probe.
     pub fn wants_probes(&self) -> bool {
-        let is_probe = |codes| matches!(codes, CodesName::Probe | CodesName::ProbeHead);
+        let is_probe = |codes| matches!(codes, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
         is_probe(self.codes) || self.layer.iter().filter_map(|l| l.codes).any(is_probe)
     }
 
     /// Input statistics, if they are to follow the data.
-    pub fn standard(&self) -> Option<StandardPlan> {
+    pub fn standard(&self) -> Option<NormalizerPlan> {
         match self.standard {
-            StandardWish::Usual(wanted) => wanted.then(StandardPlan::default),
-            StandardWish::With(plan) => Some(plan),
+            NormalizerSpec::Usual(wanted) => wanted.then(NormalizerPlan::default),
+            NormalizerSpec::With(plan) => Some(plan),
         }
     }
 
@@ -417,7 +417,7 @@ mod tests {
         assert_eq!(of("head = \"lda\""), of("[head]\nkind = \"lda\""));
         assert_eq!(
             of("[head]\nkind = \"lda\"\nfeatures = [\"a\"]").features,
-            FeatureWish::Named(vec!["a".into()])
+            FeatureSpec::Named(vec!["a".into()])
         );
         assert!(LearningPlan::parse("[head]\nkind = \"lda\"\nspeed = 3").is_err());
         assert!(LearningPlan::parse("head = \"oracle\"").is_err());

@@ -82,8 +82,8 @@ pub(super) fn recurrent(
         arith,
         blob: whole.blob,
     };
-    let scratch = c.allocate(4 * r.room().words())?;
-    let kept = c.stateful.then(|| c.allocate(4 * r.room().kept_words())).transpose()?;
+    let scratch = c.allocate(4 * r.workspace().words())?;
+    let kept = c.stateful.then(|| c.allocate(4 * r.workspace().kept_words())).transpose()?;
     let layer = record::Recurrent { kept: kept.map(|_| 0), ..r };
     let record = match whole.matrices {
         [None, None] => Record::Recurrent(layer),

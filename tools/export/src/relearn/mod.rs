@@ -1,7 +1,7 @@
 //! Changes of a finished file that concern learning: another rule or rate, and what was learned put in the place of what it
 //! was made with.
 
-mod answer;
+mod classifier;
 mod weights;
 
 use offshoot::format::ALIGNMENT;
@@ -50,23 +50,23 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     let aligned = Aligned::new(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
-    let Some((answer, features)) = learning.answer() else {
+    let Some((classifier, features)) = learning.classifier() else {
         return Err(Error::Learning(
             "new classes are learned by a head that answers: give the plan one (head = \"lda\")".into(),
         ));
     };
     let most = offshoot::graph::learn::MAX_CLASSES;
-    let Some(classes) = answer.classes.checked_add(new).filter(|&c| c <= most) else {
+    let Some(classes) = classifier.classes.checked_add(new).filter(|&c| c <= most) else {
         return Err(Error::Learning(format!(
             "{new} new classes beside {}: at most {most} together",
-            answer.classes
+            classifier.classes
         )));
     };
     // Scores lie before what is learned, the answer's memory at the end: all between them moves.
     let moved = 4 * u32::from(new);
-    let bytes = head_bytes(answer.kind, features, classes.into()).0;
+    let bytes = head_bytes(classifier.kind, features, classes.into()).0;
     let too_large = || Error::Learning("the training arena would be larger than 4 GiB".into());
-    let at = answer.at.checked_add(moved).ok_or_else(too_large)?;
+    let at = classifier.at.checked_add(moved).ok_or_else(too_large)?;
     let end = u32::try_from(u64::from(at) + bytes as u64).map_err(|_| too_large())?;
     changed(off, |head, layers| {
         head.learned += moved;
@@ -74,8 +74,8 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
         if let Some(standard) = &mut head.standard {
             standard.at += moved;
         }
-        if let Some(answer) = &mut head.answer {
-            (answer.classes, answer.at) = (classes, at);
+        if let Some(classifier) = &mut head.classifier {
+            (classifier.classes, classifier.at) = (classes, at);
         }
         layers.iter_mut().for_each(|layer| layer.move_by(moved));
     })
@@ -104,13 +104,13 @@ pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
         }
         seen.push(layer.shape.blob);
         let wrong = || Error::Learning("what was learned belongs to another model".into());
-        let own = learned.get(layer.overlay_within(learning.learned_start())).ok_or_else(wrong)?;
+        let own = learned.get(layer.trainable_within(learning.learned_start())).ok_or_else(wrong)?;
         let at = blob_start + layer.shape.blob as usize;
         let blob = file.get_mut(at..at + layer.shape.blob_bytes()).ok_or_else(wrong)?;
         weights::fold(&layer, own, blob)?;
     }
-    if learning.standard().is_some() || learning.answer().is_some() {
-        file = answer::as_operators(&file, &model, &learning, &mut engine)?;
+    if learning.standard().is_some() || learning.classifier().is_some() {
+        file = classifier::as_operators(&file, &model, &learning, &mut engine)?;
     }
     finish(file)
 }

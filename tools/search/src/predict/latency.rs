@@ -43,7 +43,7 @@ fn kind(signature: &str) -> String {
         let end = signature[at..].find(']').map_or(signature.len(), |e| at + e + 1);
         kind.push_str(&signature[at + 7..end]);
     }
-    for form in ["panel: true", "wide: true"] {
+    for form in ["weight_tile: true", "wide: true"] {
         if signature.contains(form) {
             kind.push('.');
             kind.push_str(form);

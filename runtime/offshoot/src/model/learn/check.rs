@@ -1,18 +1,20 @@
 //! Holds learning records against the rules that the module above says.
 
 use super::{
-    Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, room_bytes,
-    standard_bytes,
+    Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, normalizer_bytes,
+    workspace_bytes,
 };
 use crate::model::io_span;
 use crate::model::{MAX_WORK, Model};
 use offshoot_base::{Error, Rule};
 use offshoot_base::{blob, product, require};
 use offshoot_format::codec;
-use offshoot_format::learn::{Answer, CodesRepr, Format, LearnHead, Part, StandardRepr, Teacher};
+use offshoot_format::learn::{
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, Part, TargetProjectionRepr,
+};
 use offshoot_format::record::DType;
 use offshoot_kernels::layer::Order;
-use offshoot_learn::Rule as LearnRule;
+use offshoot_learn::LocalRule;
 use offshoot_learn::heads::{head_bytes, head_is_possible};
 use offshoot_operators as ops;
 
@@ -31,13 +33,13 @@ pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
         let layer = layer.map_err(invalid)?;
         let last = layers.left == 0;
         check_layer(model, &head, &layer, last).map_err(invalid)?;
-        words = words.max(layer.shape.room_words(layer.repr.part));
-        if let Some(first) = before.filter(|first| first.repr.teacher == Teacher::Next) {
+        words = words.max(layer.shape.workspace_words(layer.repr.part));
+        if let Some(first) = before.filter(|first| first.repr.error_source == ErrorSource::Next) {
             check_block(model, &first, &layer).map_err(invalid)?;
             let features = layer.grid().features();
             words = words.max(first.shape.block_words(first.repr.part, &layer.shape, features));
         }
-        require(!last || layer.repr.teacher != Teacher::Next, Rule::Shape).map_err(invalid)?;
+        require(!last || layer.repr.error_source != ErrorSource::Next, Rule::Shape).map_err(invalid)?;
         before = Some(layer);
         index += 1;
     }
@@ -64,19 +66,19 @@ fn check_rate(rate: f32) -> Result<(), Rule> {
 }
 
 fn check_head(head: &LearnHead) -> Result<(), Rule> {
-    require(head.layers > 0 || head.answer.is_some(), Rule::Shape)?;
+    require(head.layers > 0 || head.classifier.is_some(), Rule::Shape)?;
     require((2..=MAX_CLASSES).contains(&head.classes), Rule::Shape)?;
     check_rate(head.rate)?;
     check_rate(head.noise)?;
     require(head.momentum < 1 << 15, Rule::Quantisation)?;
-    if let Some(Answer { kind, classes, taps, .. }) = head.answer {
+    if let Some(ClassifierHead { kind, classes, taps, .. }) = head.classifier {
         // Their arithmetic is float32, whatever that of the network.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
         require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
         require(head_is_possible(kind), Rule::Quantisation)?;
     }
-    if let Some(StandardRepr { energy, trust, .. }) = head.standard {
+    if let Some(InputNormalizerRepr { energy, trust, .. }) = head.standard {
         require(cfg!(feature = "f32"), Rule::Format)?;
         require(is_positive(energy), Rule::Quantisation)?;
         check_rate(trust)?;
@@ -100,34 +102,34 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
     }
     if shape.sequence.is_some() {
         // Its weights have no lower bytes, and its state is no score.
-        let local = matches!(repr.teacher, Teacher::Local { .. });
+        let local = matches!(repr.error_source, ErrorSource::Local { .. });
         require(local && !matches!(repr.format, Format::I16 { .. }), Rule::Format)?;
     }
     let sparse = matches!(shape.geometry.order, Order::Sparse(_));
     require(!sparse || head.momentum == 0, Rule::Format)?;
-    match repr.teacher {
-        Teacher::Output => {
+    match repr.error_source {
+        ErrorSource::Output => {
             let g = &shape.geometry;
             require(last && g.out_c == usize::from(head.classes) && g.pixels() == 1, Rule::Shape)
         }
-        Teacher::Next => require(!shape.norm, Rule::Format),
-        Teacher::Local { rule, codes, grid } => {
+        ErrorSource::Next => require(!shape.norm, Rule::Format),
+        ErrorSource::Local { rule, codes, grid } => {
             require((1..=MAX_GRID).contains(&grid), Rule::Shape)?;
-            let cross_entropy = matches!(rule, LearnRule::CrossEntropy { .. });
-            if let LearnRule::CrossEntropy { scale }
-            | LearnRule::Squared { scale }
-            | LearnRule::Absolute { scale } = rule
+            let cross_entropy = matches!(rule, LocalRule::CrossEntropy { .. });
+            if let LocalRule::CrossEntropy { scale }
+            | LocalRule::Squared { scale }
+            | LocalRule::Absolute { scale } = rule
             {
                 check_rate(scale)?;
             }
-            require(!whole || cross_entropy || rule == LearnRule::Drtp, Rule::Format)?;
+            require(!whole || cross_entropy || rule == LocalRule::Drtp, Rule::Format)?;
             let entries = product([u64::from(head.classes), layer.grid().features() as u64])?;
             let probe = |at: u32| blob::<i8>(model.blobs, at, entries).map(|_| ());
             match codes {
-                CodesRepr::Signs { .. } | CodesRepr::Hadamard => Ok(()),
-                CodesRepr::Uniform { .. } => require(!whole, Rule::Format),
-                CodesRepr::Probe { blob } => probe(blob),
-                CodesRepr::Head { rate, from, .. } => {
+                TargetProjectionRepr::Signs { .. } | TargetProjectionRepr::Hadamard => Ok(()),
+                TargetProjectionRepr::Uniform { .. } => require(!whole, Rule::Format),
+                TargetProjectionRepr::Probe { blob } => probe(blob),
+                TargetProjectionRepr::Head { rate, from, .. } => {
                     require(!whole && cross_entropy, Rule::Format)?;
                     if let Some((blob, unit)) = from {
                         probe(blob)?;
@@ -144,7 +146,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
 fn check_block(model: &Model<'_>, first: &TrainedLayer, second: &TrainedLayer) -> Result<(), Rule> {
     require(first.shape.feeds(&second.shape) && !second.shape.norm, Rule::Shape)?;
     require(matches!(second.repr.part, Part::All | Part::Bias), Rule::Format)?;
-    require(second.repr.teacher != Teacher::Next, Rule::Shape)?;
+    require(second.repr.error_source != ErrorSource::Next, Rule::Shape)?;
     let between = model.ops().skip_while(|(info, ..)| info.index <= first.repr.op);
     for (info, _, record) in between.take_while(|(info, ..)| info.index <= second.repr.op) {
         let written = ops::output(&record)?;
@@ -172,11 +174,11 @@ impl Memory<'_, '_> {
             end = u64::from(at).checked_add(bytes).ok_or(Rule::ArenaBounds)?;
             require(end <= u64::from(head.arena_bytes), Rule::ArenaBounds)
         };
-        place(head.room, room_bytes(head.classes, self.words), 8).map_err(&shared)?;
-        if let Some(answer) = head.answer {
-            let words = self.features as u64 + u64::from(answer.classes);
-            place(answer.features, 4 * words, 4).map_err(&shared)?;
-            require(answer_work(self.features, answer.classes.into()) <= MAX_WORK, Rule::Shape)
+        place(head.workspace, workspace_bytes(head.classes, self.words), 8).map_err(&shared)?;
+        if let Some(classifier) = head.classifier {
+            let words = self.features as u64 + u64::from(classifier.classes);
+            place(classifier.features, 4 * words, 4).map_err(&shared)?;
+            require(answer_work(self.features, classifier.classes.into()) <= MAX_WORK, Rule::Shape)
                 .map_err(&shared)?;
         }
         place(head.learned, 0, 4).map_err(&shared)?;
@@ -188,17 +190,17 @@ impl Memory<'_, '_> {
         }
         if let Some(standard) = head.standard {
             let numbers = self.inputs(&standard).map_err(&shared)?;
-            place(standard.at, standard_bytes(numbers), 4).map_err(&shared)?;
+            place(standard.at, normalizer_bytes(numbers), 4).map_err(&shared)?;
         }
-        if let Some(answer) = head.answer {
-            let (bytes, _) = head_bytes(answer.kind, self.features, answer.classes.into());
-            place(answer.at, bytes as u64, 4).map_err(&shared)?;
+        if let Some(classifier) = head.classifier {
+            let (bytes, _) = head_bytes(classifier.kind, self.features, classifier.classes.into());
+            place(classifier.at, bytes as u64, 4).map_err(&shared)?;
         }
         Ok(())
     }
 
     /// Numbers of the input that has statistics.
-    fn inputs(&self, standard: &StandardRepr) -> Result<usize, Rule> {
+    fn inputs(&self, standard: &InputNormalizerRepr) -> Result<usize, Rule> {
         let only = self.model.input(0).filter(|_| self.model.input_count() == 1).ok_or(Rule::Shape)?;
         require(matches!(only.dtype, DType::I8 | DType::F32), Rule::Format)?;
         require(only.dtype == DType::F32 || is_positive(only.scale), Rule::Quantisation)?;

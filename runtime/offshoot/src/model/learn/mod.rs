@@ -1,11 +1,11 @@
 //! Learning records, checked: which operators learn, where in the arena, and what answers.
 //!
 //! Demands of layers: at most 255, by strictly ascending operator, at least one if nothing answers; 2 to 1024 classes; rates
-//! finite and ≥ 0; operators are Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvBlocked,
+//! finite and ≥ 0; operators are Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvTiled,
 //! DepthwisePlanar and FullyConnectedSparse (without momentum), or Recurrent or RecurrentSparse (all of it, from codes, float32 or int8, no kept state), whose output shares no byte with its input, or LayerNorm, all of it; formats fit the operator's; adaptors of low
 //! rank (1 to 64) are for Conv2d without groups and FullyConnected; an int8 layer has scales > 0 and whole codes (no uniform ones, no
-//! head) under cross-entropy or DRTP; [`Teacher::Output`] has the classes as channels and is one pixel; exactly the last layer
-//! is such a one or none is; a raster of 1 to 16 cells along an axis; probes inside the blob section.
+//! head) under cross-entropy or DRTP; [`ErrorSource::Output`] has the classes as channels and is one pixel; exactly the last layer
+//! is such a one or none is; a pooling grid of 1 to 16 cells along an axis; probes inside the blob section.
 //!
 //! Of blocks: behind a layer that learns from the next stands one whose input is its output, of the same number format, which learns
 //! weights or biases and has a teacher of its own; no operator up to that one writes where the first one's input or output lies.
@@ -26,11 +26,12 @@ use offshoot_base::Rule;
 use offshoot_base::Span;
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    Answer, CodesRepr, Format, LearnHead, LearnLayer, Part, StandardRepr, Tap, Teacher,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
+    TargetProjectionRepr,
 };
 use offshoot_format::record::Record;
-use offshoot_kernels::gradient::grid::Grid;
 pub use offshoot_kernels::gradient::grid::MAX_GRID;
+use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_learn::heads::head_bytes;
 
 /// Most classes.
@@ -57,12 +58,12 @@ pub struct Learning<'m> {
 pub struct TrainedLayer {
     /// As in the file.
     pub repr: LearnLayer,
-    /// The operator; its blob at the start of the overlay if all of it learns, else where it lies in the file.
+    /// The operator; its blob at the start of the trainable copy if all of it learns, else where it lies in the file.
     pub record: Record,
     /// Extents, number format.
     pub shape: Shape,
-    /// Place of the overlay in the arena.
-    pub(crate) overlay: Span,
+    /// Place of the trainable copy in the arena.
+    pub(crate) trainable: Span,
 }
 
 impl TrainedLayer {
@@ -73,7 +74,7 @@ impl TrainedLayer {
                 Record::Conv2d(r) => r.blob = 0,
                 Record::Depthwise(r) => r.blob = 0,
                 Record::FullyConnected(r) => r.blob = 0,
-                Record::ConvBlocked(r) => r.blob = 0,
+                Record::ConvTiled(r) => r.blob = 0,
                 Record::DepthwisePlanar(r) => r.blob = 0,
                 Record::LayerNorm(r) => r.blob = 0,
                 Record::FullyConnectedSparse(r) => r.blob = 0,
@@ -82,41 +83,41 @@ impl TrainedLayer {
                 _ => return Err(Rule::Format),
             }
         }
-        let overlay = Span::new(repr.overlay, shape.overlay_bytes(repr.part), 1)?;
-        Ok(Self { repr, record, shape, overlay })
+        let trainable = Span::new(repr.trainable, shape.trainable_bytes(repr.part), 1)?;
+        Ok(Self { repr, record, shape, trainable })
     }
 
     /// Features of the output that codes speak of.
-    pub fn grid(&self) -> Grid {
-        let cells = match self.repr.teacher {
-            Teacher::Output | Teacher::Next => 1,
-            Teacher::Local { grid, .. } => grid.into(),
+    pub fn grid(&self) -> PoolingGrid {
+        let cells = match self.repr.error_source {
+            ErrorSource::Output | ErrorSource::Next => 1,
+            ErrorSource::Local { grid, .. } => grid.into(),
         };
-        Grid::new(cells, self.shape.geometry.output, self.shape.geometry.out_c)
+        PoolingGrid::new(cells, self.shape.geometry.output, self.shape.geometry.out_c)
     }
 
-    /// Where the overlay lies among the bytes that learning changes, which begin at `learned_start`.
-    pub fn overlay_within(&self, learned_start: usize) -> core::ops::Range<usize> {
-        let start = self.overlay.start.saturating_sub(learned_start);
-        start..start + self.overlay.len
+    /// Where the trainable copy lies among the bytes that learning changes, which begin at `learned_start`.
+    pub fn trainable_within(&self, learned_start: usize) -> core::ops::Range<usize> {
+        let start = self.trainable.start.saturating_sub(learned_start);
+        start..start + self.trainable.len
     }
 
     /// Lower bytes of int16 weights, or the table of a head that learns: where, and bytes.
     pub(crate) fn extra(&self, classes: u16) -> Option<(u32, u64)> {
-        match (self.repr.format, self.repr.teacher) {
+        match (self.repr.format, self.repr.error_source) {
             (Format::I16 { fine }, _) => Some((fine, self.shape.geometry.weights() as u64)),
-            (_, Teacher::Local { codes: CodesRepr::Head { at, .. }, .. }) => {
+            (_, ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. }) => {
                 Some((at, 4 * self.grid().features() as u64 * u64::from(classes)))
             }
             _ => None,
         }
     }
 
-    /// Bytes of learning memory that belong to the layer alone: overlay, lower bytes or table, velocities.
+    /// Bytes of learning memory that belong to the layer alone: trainable copy, lower bytes or table, velocities.
     pub(crate) fn memory(&self, head: &LearnHead) -> [Option<(u32, u64)>; 3] {
         let moves = head.momentum > 0;
         let velocity = moves.then(|| (self.repr.velocity, self.shape.velocity_bytes(self.repr.part)));
-        [Some((self.repr.overlay, self.overlay.len as u64)), self.extra(head.classes), velocity]
+        [Some((self.repr.trainable, self.trainable.len as u64)), self.extra(head.classes), velocity]
     }
 }
 
@@ -125,13 +126,13 @@ pub fn class_bytes(classes: u16) -> usize {
     12 * usize::from(classes)
 }
 
-/// Bytes of room for layers that need at most so many words ([`Shape::room_words`], [`Shape::block_words`]).
-pub fn room_bytes(classes: u16, words: usize) -> u64 {
+/// Bytes of room for layers that need at most so many words ([`Shape::workspace_words`], [`Shape::block_words`]).
+pub fn workspace_bytes(classes: u16, words: usize) -> u64 {
     class_bytes(classes) as u64 + 4 * words as u64
 }
 
 /// Bytes of the statistics of an input of so many numbers.
-pub fn standard_bytes(numbers: usize) -> u64 {
+pub fn normalizer_bytes(numbers: usize) -> u64 {
     4 * (numbers as u64 + 2)
 }
 
@@ -153,9 +154,9 @@ impl<'m> Learning<'m> {
 
     /// Number of bytes that learning changes: what has to be kept. What an answer has behind them is made anew from them.
     pub fn learned_bytes(&self) -> usize {
-        let end = match self.answer() {
-            Some((answer, features)) => {
-                answer.at as usize + head_bytes(answer.kind, features, answer.classes.into()).1
+        let end = match self.classifier() {
+            Some((classifier, features)) => {
+                classifier.at as usize + head_bytes(classifier.kind, features, classifier.classes.into()).1
             }
             None => self.head.arena_bytes as usize,
         };
@@ -164,7 +165,7 @@ impl<'m> Learning<'m> {
 
     /// Most classes that a label can name: those of the layers, or of the answer.
     pub fn classes(&self) -> u16 {
-        self.head.answer.map_or(self.head.classes, |a| a.classes)
+        self.head.classifier.map_or(self.head.classes, |a| a.classes)
     }
 
     /// The layers, by ascending operator.
@@ -174,13 +175,13 @@ impl<'m> Learning<'m> {
     }
 
     /// What answers, and the number of its features.
-    pub fn answer(&self) -> Option<(Answer, usize)> {
-        let answer = self.head.answer?;
-        Some((answer, self.taps().map(|tap| tap.width()).sum()))
+    pub fn classifier(&self) -> Option<(ClassifierHead, usize)> {
+        let classifier = self.head.classifier?;
+        Some((classifier, self.taps().map(|tap| tap.width()).sum()))
     }
 
     /// Statistics of the input.
-    pub fn standard(&self) -> Option<StandardRepr> {
+    pub fn standard(&self) -> Option<InputNormalizerRepr> {
         self.head.standard
     }
 
@@ -189,7 +190,7 @@ impl<'m> Learning<'m> {
         let mut layers = self.layers();
         while layers.decoded().is_some() {}
         let ops = Ops { rest: self.ops, next: 0, count: self.op_count };
-        Taps { rest: layers.rest, left: self.head.answer.map_or(0, |a| a.taps), ops }
+        Taps { rest: layers.rest, left: self.head.classifier.map_or(0, |a| a.taps), ops }
     }
 }
 

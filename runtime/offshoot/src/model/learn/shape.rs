@@ -4,7 +4,7 @@
 use offshoot_base::Rule;
 use offshoot_base::{Span, product, require};
 use offshoot_format::learn::Part;
-use offshoot_format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Walk};
+use offshoot_format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Traversal};
 use offshoot_format::sparse::SparseRepr;
 use offshoot_kernels::gradient::planes::Plan;
 use offshoot_kernels::layer::{Geometry, Order};
@@ -30,7 +30,7 @@ pub struct Shape {
     pub(crate) src: Span,
     pub(crate) dst: Span,
     /// Bytes of bias, multipliers and shifts.
-    pub(crate) front: [usize; 3],
+    pub(crate) parameter_bytes: [usize; 3],
     /// Bytes of weights.
     body: usize,
 }
@@ -53,11 +53,11 @@ impl Shape {
                 (Geometry::depthwise(r).ok_or(Rule::Window)?, r.arith, r.src, r.dst, r.blob, r.n)
             }
             Record::FullyConnected(r) => (Geometry::fully_connected(r), r.arith, r.src, r.dst, r.blob, 1),
-            Record::ConvBlocked(r) => {
+            Record::ConvTiled(r) => {
                 folded = true;
-                let per_channel = r.walk != Walk::VectorOneScale;
+                let per_channel = r.walk != Traversal::VectorOneScale;
                 let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
-                (Geometry::blocked(r).ok_or(Rule::Window)?, arith, r.src, r.dst, r.blob, r.n)
+                (Geometry::tiled(r).ok_or(Rule::Window)?, arith, r.src, r.dst, r.blob, r.n)
             }
             Record::DepthwisePlanar(r) => {
                 folded = true;
@@ -84,7 +84,7 @@ impl Shape {
         let size = arith.dtype().size();
         let extent = |[h, w]: [usize; 2], c: usize| product([h as u64, w as u64, c as u64]);
         let channels = g.out_c;
-        let front = match arith {
+        let parameter_bytes = match arith {
             Arith::F32 { .. } => [4 * channels, 0, 0],
             Arith::I8 { per_channel, .. } => {
                 let scales = if per_channel { channels } else { 1 };
@@ -94,7 +94,7 @@ impl Shape {
         let src = Span::new(src, extent(g.input, g.c)?, size)?;
         let dst = Span::new(dst, extent(g.output, g.out_c)?, size)?;
         let body = geometry.places() * size;
-        Ok(Self { geometry, arith, folded, norm, sequence: None, blob, src, dst, front, body })
+        Ok(Self { geometry, arith, folded, norm, sequence: None, blob, src, dst, parameter_bytes, body })
     }
 
     /// Of a recurrent layer; `matrices` are the sparse ones of input and state.
@@ -107,7 +107,7 @@ impl Shape {
         // All of it lies in the blob section, whose length fits.
         let rows = r.kind.gates() * units;
         let (bias, weights) = (4 * r.kind.biases() * units, [rows * inputs, rows * units]);
-        let (arith, front, body) = match r.arith {
+        let (arith, parameter_bytes, body) = match r.arith {
             RecurrentArith::F32 => (Arith::F32 { clamp: None }, [bias, 0, 0], 4 * (weights[0] + weights[1])),
             RecurrentArith::I8 { in_zp, out_zp, .. } => {
                 let codes = |sparse: Option<SparseRepr>, dense: usize, zero: i8| {
@@ -121,9 +121,9 @@ impl Shape {
             }
         };
         let [src, dst] = offshoot_operators::recurrent_tensors(r)?;
-        let sequence = Some(sequence::room_words(r));
+        let sequence = Some(sequence::workspace_words(r));
         let (folded, norm, blob) = (false, false, r.blob);
-        Ok(Self { geometry, arith, folded, norm, sequence, blob, src, dst, front, body })
+        Ok(Self { geometry, arith, folded, norm, sequence, blob, src, dst, parameter_bytes, body })
     }
 
     /// Whether it computes in whole numbers.
@@ -133,16 +133,16 @@ impl Shape {
 
     /// Bytes of its blob.
     pub fn blob_bytes(&self) -> usize {
-        self.front.iter().sum::<usize>() + self.body
+        self.parameter_bytes.iter().sum::<usize>() + self.body
     }
 
-    /// Bytes of the overlay of a part.
-    pub fn overlay_bytes(&self, part: Part) -> u64 {
+    /// Bytes of the trainable copy of a part.
+    pub fn trainable_bytes(&self, part: Part) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
             Part::All => self.blob_bytes() as u64,
             Part::Bias => 4 * channels,
-            Part::Scale if self.is_whole() => self.front.iter().sum::<usize>() as u64,
+            Part::Scale if self.is_whole() => self.parameter_bytes.iter().sum::<usize>() as u64,
             Part::Scale => 8 * channels,
             Part::LowRank { rank } => 4 * u64::from(rank) * (channels + self.inputs() as u64),
         }
@@ -158,13 +158,13 @@ impl Shape {
                 4 * channels + (2 * self.geometry.weights() as u64).next_multiple_of(4)
             }
             Part::Scale => 8 * channels,
-            _ => self.overlay_bytes(part),
+            _ => self.trainable_bytes(part),
         }
     }
 
-    /// Words of room that a step needs. Recurrent: [`sequence::room_words`]; float32: an error a pixel; int8: as [`Geometry::gradients`] if weights learn, else one an output channel.
+    /// Words of room that a step needs. Recurrent: [`sequence::workspace_words`]; float32: an error a pixel; int8: as [`Geometry::gradients`] if weights learn, else one an output channel.
     /// An adaptor of low rank besides two numbers a pixel and rank, and an error a pixel.
-    pub fn room_words(&self, part: Part) -> usize {
+    pub fn workspace_words(&self, part: Part) -> usize {
         let g = &self.geometry;
         if let Some(words) = self.sequence {
             return words;
@@ -179,7 +179,7 @@ impl Shape {
     }
 
     /// Words of room with which a step of an int8 layer takes fewer instructions on cores with the DSP extension, if there is
-    /// such a way in at most so many; the raster of its features has so many cells.
+    /// such a way in at most so many; the pooling grid of its features has so many cells.
     pub fn planes_words(&self, part: Part, cells: usize, most: usize) -> Option<usize> {
         let g = &self.geometry;
         let plan = Plan::new(g, cells, most).filter(|_| part == Part::All && self.is_whole())?;

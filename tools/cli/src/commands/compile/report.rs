@@ -71,9 +71,9 @@ impl Outcome for Report {
             facts
                 .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
                 .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
-                .row(["  of it room of a step", &thousands(l.train_room_bytes)]);
-            if l.train_standard_bytes > 0 {
-                facts.row(["  of it input statistics", &thousands(l.train_standard_bytes)]);
+                .row(["  of it room of a step", &thousands(l.train_workspace_bytes)]);
+            if l.train_normalizer_bytes > 0 {
+                facts.row(["  of it input statistics", &thousands(l.train_normalizer_bytes)]);
             }
             if let Some(head) = l.head {
                 let name = format!("  of it head ({head}, {} features)", l.features);

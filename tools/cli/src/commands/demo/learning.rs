@@ -99,8 +99,8 @@ pub(super) fn adapt(
     let file = compiled(plan)?;
     let pair = |[x, y]: [&[u8]; 2]| Ok((super::parse(x)?, super::parse(y)?));
     let (train, test) = (pair(shifted.train)?, pair(shifted.test)?);
-    let wish = learn::Wish { epochs: EPOCHS, fit: true, ..learn::Wish::default() };
-    let (report, learned) = learn::learn(ui, &file, &train, &test, &wish, target)?;
+    let spec = learn::Spec { epochs: EPOCHS, fit: true, ..learn::Spec::default() };
+    let (report, learned) = learn::learn(ui, &file, &train, &test, &spec, target)?;
     let classes = |file: &OffFile| {
         let inputs = Inputs::encode(&file.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
         evaluate::classify(file, None, None, &inputs)
@@ -127,8 +127,8 @@ fn curve(task: Task, adapt: &OffFile, last: &OffFile) -> Result<(f64, Vec<Point>
     let test = (test.x, labels(&test.y));
     let accuracy = |file: &OffFile, count: usize| {
         let first = (first(&train.x, count), labels(&train.y[..count]));
-        let wish = learn::Wish { epochs: EPOCHS, fit: true, ..learn::Wish::default() };
-        let (report, _) = learn::learn(&Ui { json: true }, file, &first, &test, &wish, &Target::Host)?;
+        let spec = learn::Spec { epochs: EPOCHS, fit: true, ..learn::Spec::default() };
+        let (report, _) = learn::learn(&Ui { json: true }, file, &first, &test, &spec, &Target::Host)?;
         Ok((report.accuracy_before, report.accuracy_after))
     };
     // The longest first, so that all cores have work to the end.

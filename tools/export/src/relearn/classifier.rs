@@ -32,7 +32,7 @@ impl Section {
         at
     }
 
-    fn room(&mut self, bytes: usize) -> Result<u32> {
+    fn workspace(&mut self, bytes: usize) -> Result<u32> {
         let at = self.arena.next_multiple_of(4);
         let end = u64::from(at) + bytes as u64;
         self.arena = u32::try_from(end).map_err(|_| Error::Format {
@@ -101,7 +101,7 @@ pub(super) fn as_operators(
             host.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let len = mean.len() as u32;
         if input.dtype == DType::I8 {
-            let real = section.room(4 * mean.len())?;
+            let real = section.workspace(4 * mean.len())?;
             let (scale, zp) = (input.scale, input.zero_point);
             section.push(Record::Dequantize(Dequantize { src: input.offset, dst: real, len, scale, zp }));
             section.standardise(real, mean, &host, gain)?;
@@ -113,11 +113,11 @@ pub(super) fn as_operators(
             section.standardise(input.offset, mean, &host, gain)?;
         }
     }
-    let answer = learning.answer();
-    let features_at = section.room(4 * answer.map_or(0, |(_, width)| width))?;
+    let classifier = learning.classifier();
+    let features_at = section.workspace(4 * classifier.map_or(0, |(_, width)| width))?;
     let mut taps = learning.taps().peekable();
     let mut seen = 0;
-    let ends = answer.is_some() && outputs.len() == 1;
+    let ends = classifier.is_some() && outputs.len() == 1;
     for (info, head, record) in model.ops() {
         if let Some(tap) = taps.next_if(|t| t.repr.op == info.index) {
             let dst = features_at + 4 * seen;
@@ -127,7 +127,7 @@ pub(super) fn as_operators(
             let real = match tap.shape.arith {
                 Arith::F32 { .. } => src,
                 Arith::I8 { in_zp, .. } => {
-                    let real = if pixels == 1 { dst } else { section.room(4 * pixels * channels)? };
+                    let real = if pixels == 1 { dst } else { section.workspace(4 * pixels * channels)? };
                     let scale = tap.repr.scale;
                     section.push(Record::Dequantize(Dequantize { src, dst: real, len, scale, zp: in_zp }));
                     real
@@ -151,8 +151,8 @@ pub(super) fn as_operators(
         }
         section.ops.push((head, record));
     }
-    if let Some((answer, width)) = answer {
-        let classes = usize::from(answer.classes);
+    if let Some((classifier, width)) = classifier {
+        let classes = usize::from(classifier.classes);
         let mut rows = vec![0.0; classes * width];
         let mut all = vec![LEAST; classes];
         for (class, (row, bias)) in rows.chunks_exact_mut(width).zip(&mut all).enumerate() {
@@ -163,19 +163,19 @@ pub(super) fn as_operators(
         }
         all.extend(rows);
         let blob = section.constant(&all);
-        let dst = section.room(4 * classes)?;
+        let dst = section.workspace(4 * classes)?;
         section.push(Record::FullyConnected(FullyConnected {
             src: features_at,
             dst,
             rows: 1,
             in_c: width as u32,
-            out_c: answer.classes.into(),
+            out_c: classifier.classes.into(),
             arith: Arith::F32 { clamp: None },
             blob,
         }));
         if let Some(first) = outputs.first_mut() {
             let mut shape = [1; 6];
-            shape[1] = answer.classes;
+            shape[1] = classifier.classes;
             let rank = 2;
             *first =
                 IoRepr { offset: dst, dtype: DType::F32, scale: 0.0, zero_point: 0, rank, shape, ..*first };

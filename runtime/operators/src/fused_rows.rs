@@ -1,10 +1,10 @@
-//! [`Stage`]: operators that run together, strip of rows by strip of rows. Every piece of work is a record of its own, the
+//! [`FusedRows`]: operators that run together, strip of rows by strip of rows. Every piece of work is a record of its own, the
 //! member's with fewer rows: it is held against that member's rules, and run by its kernels.
 //!
 //! Rules: 2 to 8 members of the kinds that the record's page lists; strips of one row or more; sizes that divide into rows; every
 //! piece keeps the rules of its kind, between the stage's input, its buffers and its output.
 
-use super::blocked::ConvBlockedPlaces as _;
+use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
 use crate::operator::InPlace;
 use crate::operator::Operator;
@@ -12,8 +12,8 @@ use core::ops::Range;
 use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory};
 use offshoot_base::{Span, blob, product, require};
-use offshoot_format::record::{DType, Record, Stage, Tag, Window, WindowRepr};
-use offshoot_format::stage::MOST_MEMBERS;
+use offshoot_format::fused_rows::MOST_MEMBERS;
+use offshoot_format::record::{DType, FusedRows, Record, Tag, Window, WindowRepr};
 use offshoot_kernels::geometry::window_output;
 
 /// Steps that a piece of work counts as beside its own, so that no file has very many of them.
@@ -46,9 +46,9 @@ impl Rows {
 
 const NO_ROWS: Rows = Rows { count: 0, bytes: 0, kernel: 1, stride: 1, top: 0 };
 
-/// A [`Stage`] with its members decoded.
+/// A [`FusedRows`] with its members decoded.
 pub(crate) struct Plan<'m> {
-    stage: Stage,
+    stage: FusedRows,
     /// Encoded members.
     members: &'m [u8],
     rows: [Rows; MOST_MEMBERS],
@@ -111,11 +111,11 @@ macro_rules! windowed {
         match $record {
             Record::Conv2d($r) => $do,
             Record::Depthwise($r) => $do,
-            Record::ConvBlocked($r) => $do,
+            Record::ConvTiled($r) => $do,
             Record::ConvPacked($r) => $do,
-            Record::ConvLinear($r) => $do,
+            Record::ConvSingleMultiply($r) => $do,
             Record::DepthwisePlanar($r) => $do,
-            Record::DepthwiseLinear($r) => $do,
+            Record::DepthwiseSingleMultiply($r) => $do,
             Record::Pool($r) => $do,
             _ => $else,
         }
@@ -126,9 +126,9 @@ macro_rules! windowed {
 macro_rules! row {
     ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
         match $record {
-            Record::ConvBlocked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            Record::ConvTiled($r) if $r.h == 1 && is_flat(&$r.window) => $do,
             Record::ConvPacked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
-            Record::ConvLinear($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            Record::ConvSingleMultiply($r) if $r.h == 1 && is_flat(&$r.window) => $do,
             _ => $else,
         }
     };
@@ -183,11 +183,11 @@ fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
         Record::Pool(r) => (r.src, r.dst) = (at.src, at.dst),
         Record::Lut(r) => (r.src, r.dst) = (at.src, at.dst),
         Record::Requantize(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::ConvBlocked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::ConvTiled(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::ConvPacked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::ConvLinear(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::ConvSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::DepthwisePlanar(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::DepthwiseLinear(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::DepthwiseSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         _ => return Err(Rule::Format),
     }
     Ok(())
@@ -197,7 +197,7 @@ fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
 fn fit_bands(record: &mut Record) {
     let (rows, h, window) = match record {
         Record::DepthwisePlanar(r) => (&mut r.rows, r.h, r.window),
-        Record::DepthwiseLinear(r) => (&mut r.rows, r.h, r.window),
+        Record::DepthwiseSingleMultiply(r) => (&mut r.rows, r.h, r.window),
         _ => return,
     };
     let [top, _, bottom, _] = Window::from(window).pad;
@@ -206,7 +206,7 @@ fn fit_bands(record: &mut Record) {
 
 impl<'m> Plan<'m> {
     /// Decodes the members and works out their rows.
-    pub(crate) fn of(stage: &Stage, blobs: &'m [u8]) -> Result<Self, Rule> {
+    pub(crate) fn of(stage: &FusedRows, blobs: &'m [u8]) -> Result<Self, Rule> {
         let count = usize::from(stage.members);
         require((2..=MOST_MEMBERS).contains(&count) && stage.step > 0 && stage.rows > 0, Rule::Format)?;
         let members: &[u8] = blob(blobs, stage.blob, stage.len.into())?;
@@ -425,7 +425,7 @@ impl<'m> Plan<'m> {
 /// A strip may leave a single pixel of a member that works in pairs: then its weights are in the wrong order.
 fn keeps_walk(piece: &Record) -> Result<(), Rule> {
     let conv = match piece {
-        Record::ConvBlocked(r) => *r,
+        Record::ConvTiled(r) => *r,
         Record::ConvPacked(r) => r.conv(),
         _ => return Ok(()),
     };
@@ -435,7 +435,7 @@ fn keeps_walk(piece: &Record) -> Result<(), Rule> {
 /// The record in front of `bytes`, and what stands behind it.
 fn member(bytes: &[u8]) -> Result<(Record, &[u8]), Rule> {
     let (&tag, rest) = bytes.split_first().ok_or(Rule::Format)?;
-    let tag = Tag::from_u8(tag).filter(|&tag| tag != Tag::Stage).ok_or(Rule::Format)?;
+    let tag = Tag::from_u8(tag).filter(|&tag| tag != Tag::FusedRows).ok_or(Rule::Format)?;
     Record::decode(tag, rest).ok_or(Rule::Format)
 }
 
@@ -450,11 +450,11 @@ fn extents(record: &Record) -> Result<[u32; 2], Rule> {
         Record::Conv2d(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
         Record::Depthwise(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
         Record::Pool(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
-        Record::ConvBlocked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::ConvTiled(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::ConvPacked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::ConvLinear(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::ConvSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::DepthwisePlanar(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::DepthwiseLinear(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::DepthwiseSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::FullyConnected(r) => {
             let count = product([r.rows, r.in_c])?;
             bytes(Span::new(0, count, r.arith.dtype().size())?)
@@ -468,7 +468,7 @@ fn extents(record: &Record) -> Result<[u32; 2], Rule> {
     Ok([input, bytes(dispatch::output(&moved)?)])
 }
 
-impl Operator for Stage {
+impl Operator for FusedRows {
     // Out of line: the frame of a plan must not lie below every operator.
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {

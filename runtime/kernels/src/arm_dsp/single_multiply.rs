@@ -1,24 +1,24 @@
-//! [`ConvLinear`]: gathers the inputs of a strip of pairs, then computes its outputs.
+//! [`ConvSingleMultiply`]: gathers the inputs of a strip of pairs, then computes its outputs.
 
 use super::window::Windows;
 use super::{gather, pair, strip};
-use crate::geometry::{Blocked, block_words};
+use crate::geometry::{Tiled, block_words};
 use crate::tiles::Operands;
 use offshoot_base::Rule;
 use offshoot_base::Span;
-use offshoot_format::record::{ConvLinear, Walk};
+use offshoot_format::record::{ConvSingleMultiply, Traversal};
 
-/// See [`crate::conv_linear`].
+/// See [`crate::conv_single_multiply`].
 #[inline(never)]
-pub fn conv_linear(
-    r: &ConvLinear,
-    g: &Blocked,
+pub fn conv_single_multiply(
+    r: &ConvSingleMultiply,
+    g: &Tiled,
     words: &[i32],
     operands: &mut Operands<'_>,
-    (lanes, panel): (Span, Option<Span>),
+    (lanes, weight_tile): (Span, Option<Span>),
 ) -> Result<(), Rule> {
     let (input, output) = (operands.src, operands.dst);
-    let arena = operands.region(&[lanes, panel.unwrap_or(lanes)])?;
+    let arena = operands.region(&[lanes, weight_tile.unwrap_or(lanes)])?;
     let readable = arena.len() - input.start;
     let arena = arena.as_mut_ptr();
     // SAFETY: `region` has checked that all of them lie in the arena.
@@ -30,16 +30,16 @@ pub fn conv_linear(
         words,
         inputs: g.k,
         out_c: usize::from(r.out_c),
-        wide: r.wide && cfg!(feature = "linear-wide"),
+        wide: r.wide && cfg!(feature = "single-multiply-wide"),
         words_of_block: block_words(r, g),
-        panel: panel.map_or(core::ptr::null_mut(), |panel| place(panel).cast()),
+        weight_tile: weight_tile.map_or(core::ptr::null_mut(), |weight_tile| place(weight_tile).cast()),
         dst: place(output).cast(),
         pixels: g.pixels,
     };
     let (pairs, most) = (g.pairs(), usize::from(r.strip));
     let strips = pairs.div_ceil(most);
     for i in 0..strips {
-        let first = most * if r.walk == Walk::Backwards { strips - 1 - i } else { i };
+        let first = most * if r.walk == Traversal::Backwards { strips - 1 - i } else { i };
         let count = most.min(pairs - first);
         let mut done = 0;
         while done < count {
@@ -56,7 +56,7 @@ pub fn conv_linear(
 /// Gathers pairs from that of `pixel` on, at least one and at most `most`; gives how many.
 // Out of line, as `Computer::pairs`: one's frame does not lie below the other's.
 #[inline(never)]
-fn gather_some(windows: &Windows<'_>, g: &Blocked, pixel: usize, most: usize) -> usize {
+fn gather_some(windows: &Windows<'_>, g: &Tiled, pixel: usize, most: usize) -> usize {
     let (run, rows) = if windows.plain {
         windows.plain_run(pixel, most)
     } else {
@@ -91,7 +91,7 @@ struct Computer<'r> {
     out_c: usize,
     wide: bool,
     words_of_block: usize,
-    panel: *mut i32,
+    weight_tile: *mut i32,
     dst: *mut i8,
     pixels: usize,
 }
@@ -125,12 +125,13 @@ impl Computer<'_> {
         let (all, tail) = (self.out_c / 4, self.out_c % 4);
         let words = self.words_of_block;
         // Words of a block behind its weights.
-        let (behind, entry) = if self.wide && cfg!(feature = "linear-wide") {
+        let (behind, entry) = if self.wide && cfg!(feature = "single-multiply-wide") {
             (WIDE_BEHIND, strip::wide_entry(self.inputs / 4))
         } else {
             (BEHIND, pair::entry(self.inputs / 4))
         };
-        let kernel = if self.wide && cfg!(feature = "linear-wide") { strip::run_wide } else { strip::run };
+        let kernel =
+            if self.wide && cfg!(feature = "single-multiply-wide") { strip::run_wide } else { strip::run };
         // SAFETY: lanes of `count` pairs; blocks of `words`, of which there are as many as the record says.
         unsafe {
             let length = 2 * self.inputs;
@@ -144,7 +145,7 @@ impl Computer<'_> {
                 pitch: 2 * self.out_c,
                 blocks: all,
                 bytes: 4 * words,
-                panel: if count > 1 { self.panel } else { core::ptr::null_mut() },
+                weight_tile: if count > 1 { self.weight_tile } else { core::ptr::null_mut() },
             };
             if all > 0 {
                 kernel(&job);
@@ -155,7 +156,7 @@ impl Computer<'_> {
             // The last block has fewer than four channels.
             job.block = job.block.add(all * words);
             job.end = job.end.add(all * words);
-            (job.blocks, job.panel) = (1, core::ptr::null_mut());
+            (job.blocks, job.weight_tile) = (1, core::ptr::null_mut());
             let mut block = [[0i8; 4]; 2];
             for i in 0..count {
                 job.lanes = lanes.add(length * i);

@@ -1,8 +1,8 @@
-//! The fully connected layer with Huffman-coded weights: see [`offshoot_format::coded`] for the code.
+//! The fully connected layer with Huffman-coded weights: see [`offshoot_format::huffman`] for the code.
 
-use super::blocked::requantise;
+use super::tiled::requantise;
 use crate::requant::Requant;
-use offshoot_format::coded::{ESCAPE, LONGEST};
+use offshoot_format::huffman::{ESCAPE, LONGEST};
 
 /// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, `LITERAL`
 /// set if it is the escape's, and its symbol above it.
@@ -41,7 +41,7 @@ pub fn fill_table(lengths: &[u8; LONGEST], symbols: &[i8], table: &mut Table) {
 }
 
 /// int8: `dst[o] = requantise(bias[o] + Σ src[i] · weights[o, i])`, the weights decoded one after the other.
-pub fn fully_connected_coded(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
+pub fn fully_connected_huffman(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
     let mut halves = stream.iter();
     let (mut bits, mut held) = (0u32, 0u32);
     for (o, out) in dst.iter_mut().enumerate() {
@@ -107,7 +107,7 @@ mod tests {
             max: 127,
         };
         let mut out = [0; 2];
-        fully_connected_coded(&q, &table, &stream, &[1, 2, 1], &mut out);
+        fully_connected_huffman(&q, &table, &stream, &[1, 2, 1], &mut out);
         assert_eq!(out, [5 - 2 + 100, 10 + 7 + 2 * 5 + 5]);
     }
 }

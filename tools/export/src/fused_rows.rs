@@ -1,4 +1,4 @@
-//! Stages: operators that run together, strip of rows by strip of rows ([`record::Stage`]), where that makes the arena
+//! Stages: operators that run together, strip of rows by strip of rows ([`record::FusedRows`]), where that makes the arena
 //! smaller.
 //!
 //! Whatever takes most memory at once is looked for chains of operators through that moment. Each chain, with strips of a
@@ -6,8 +6,8 @@
 //! from there until nothing is gained. What a plan needs is proved by the planner as for any other operators.
 
 use offshoot::format::codec::{OP_MAX, Record};
+use offshoot::format::fused_rows::MOST_MEMBERS;
 use offshoot::format::record;
-use offshoot::format::stage::MOST_MEMBERS;
 use offshoot::graph::cost;
 use offshoot_plan::{Plan, PlanOptions};
 
@@ -47,7 +47,7 @@ pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Resu
         plan = planned;
     }
     for op in &mut lowered.operators {
-        if let (Record::Stage(stage), Some((members, _))) = (&mut op.record, &op.members) {
+        if let (Record::FusedRows(stage), Some((members, _))) = (&mut op.record, &op.members) {
             stage.blob = lowered.blobs.add(members.clone()).0;
         }
     }
@@ -111,7 +111,7 @@ fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator
         members.extend(&bytes[..length]);
     }
     let (first, last) = (ops.first()?, ops.last()?);
-    let stage = record::Stage {
+    let stage = record::FusedRows {
         src: 0,
         dst: 0,
         scratch: 0,
@@ -155,10 +155,10 @@ fn height(record: &Record) -> Option<u16> {
         Record::Depthwise(r) => r.h,
         Record::Pool(r) => r.h,
         Record::DepthwisePlanar(r) => r.h,
-        Record::DepthwiseLinear(r) => r.h,
-        Record::ConvBlocked(r) if r.h > 1 => r.h,
+        Record::DepthwiseSingleMultiply(r) => r.h,
+        Record::ConvTiled(r) if r.h > 1 => r.h,
         Record::ConvPacked(r) if r.h > 1 => r.h,
-        Record::ConvLinear(r) if r.h > 1 => r.h,
+        Record::ConvSingleMultiply(r) if r.h > 1 => r.h,
         _ => return None,
     })
 }

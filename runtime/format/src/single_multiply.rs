@@ -2,11 +2,11 @@
 //!
 //! Outputs are `max(-128, min(127, (256 · Σ x·w + bias) · multiplier >> 44))`: the sum, which counts modulo 2^24, times 256 plus
 //! the bias modulo 2^32, a product of 64 bits, a shift that rounds down. TFLite rounds twice, and negative values away from
-//! zero; but a step function with at most 256 steps over whole sums is met by a straight line more often than not. Who
+//! zero; but a step function with at most 256 steps over whole sums is met by an exact single-multiply requantisation more often than not. Who
 //! writes a file looks for bias and multiplier that give TFLite's output for **every** sum that a channel can
 //! reach, or uses another record; this one defines its numbers by itself, and there is nothing to verify.
 
-use super::blocked::{ConvBlocked, DepthwisePlanar, Walk};
+use super::tiled::{ConvTiled, DepthwisePlanar, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
@@ -16,14 +16,14 @@ pub const SHIFT: u32 = 12;
 /// Words of a block beside its weights.
 pub const WORDS: usize = 8;
 
-/// int8 convolution as [`ConvBlocked`] with several output pixels, its weights in the same words and blocks.
+/// int8 convolution as [`ConvTiled`] with several output pixels, its weights in the same words and blocks.
 ///
-/// **Order.** Pairs of output pixels in strips of `strip`, in order of address ([`Walk::Backwards`]: the last strip
+/// **Order.** Pairs of output pixels in strips of `strip`, in order of address ([`Traversal::Backwards`]: the last strip
 /// first). The inputs of all pairs of a strip are gathered, then its outputs are written, so that weights are
-/// read once for several pixels. The output may lie over the input as [`ConvBlocked`]'s.
+/// read once for several pixels. The output may lie over the input as [`ConvTiled`]'s.
 ///
 /// **Blob.** For each block of four channels (A, B, C, D), the last padded with zeros, words: `bias_B bias_D`, the weights
-/// as [`ConvBlocked`]'s, `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
+/// as [`ConvTiled`]'s, `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
 ///
 /// If `wide`, weights take 16 bits, and a word less of work a step: `bias_B bias_A bias_D bias_C`, the weights times 256 (or what else its
 /// line takes) of each group of
@@ -31,11 +31,11 @@ pub const WORDS: usize = 8;
 /// the same for weights that are whole multiples of 256, and as the sum of products says for others.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. The lanes of `strip` pairs, `4 · k` bytes each, as
-/// [`ConvBlocked`]'s; if `panel`, behind them room for the words of a block, which a kernel may bring there.
+/// [`ConvTiled`]'s; if `weight_tile`, behind them room for the words of a block, which a kernel may bring there.
 // Flat: see `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct ConvLinear {
+pub struct ConvSingleMultiply {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -46,25 +46,25 @@ pub struct ConvLinear {
     pub out_c: u16,
     pub window: WindowRepr,
     pub in_zp: i8,
-    pub walk: Walk,
+    pub walk: Traversal,
     pub strip: u8,
-    pub panel: bool,
+    pub weight_tile: bool,
     pub wide: bool,
     pub blob: u32,
 }
 
-impl ConvLinear {
+impl ConvSingleMultiply {
     /// A convolution with blocks at `blob`.
-    pub fn new(conv: ConvBlocked, strip: u8, panel: bool, wide: bool) -> Self {
-        let ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = conv;
-        Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, panel, wide, blob }
+    pub fn new(conv: ConvTiled, strip: u8, weight_tile: bool, wide: bool) -> Self {
+        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = conv;
+        Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, weight_tile, wide, blob }
     }
 
     /// Geometry and places: a convolution that requantises otherwise.
-    pub fn conv(&self) -> ConvBlocked {
+    pub fn conv(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = *self;
         let (out_zp, clamp) = (i8::MIN, None);
-        ConvBlocked { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
     }
 }
 
@@ -73,7 +73,7 @@ impl ConvLinear {
 /// **Blob.** `bias: [i32; c]`, `multiplier: [i32; c]`, weights `[3, 3, c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct DepthwiseLinear {
+pub struct DepthwiseSingleMultiply {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -87,7 +87,7 @@ pub struct DepthwiseLinear {
     pub blob: u32,
 }
 
-impl DepthwiseLinear {
+impl DepthwiseSingleMultiply {
     /// A depthwise convolution with its numbers at `blob`.
     pub fn new(planar: DepthwisePlanar) -> Self {
         let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, blob, .. } = planar;

@@ -27,7 +27,7 @@ pub const TABLE_BYTES: u64 = 2 << LONGEST;
 /// **Scratch.** Its offset is given in words of 4 bytes. The decoding table, 512 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct FullyConnectedCoded {
+pub struct FullyConnectedHuffman {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,

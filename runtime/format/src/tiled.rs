@@ -20,9 +20,9 @@ pub const MOST_WEIGHT: u64 = (1 << 16) - 1;
 /// int8 convolution, NHWC, one group, kernel columns not dilated; with a 1×1 kernel also a fully connected layer
 /// over `n · h · w` rows.
 ///
-/// **Order.** Output pixels are computed two at a time, in order of address ([`Walk::Backwards`]: the last pair first).
+/// **Order.** Output pixels are computed two at a time, in order of address ([`Traversal::Backwards`]: the last pair first).
 /// The inputs of a pair are first gathered into `scratch`; then its outputs are written. So the output may lie over
-/// the input at the distances that [`crate::graph::cost::lag`] gives.
+/// the input at the distances that [`offshoot_operators::in_place`] gives.
 ///
 /// **Weights.** The inputs that one kernel row meets, `k_w · c` in number, are padded with zero weights to a
 /// multiple of four; there are `k = k_h · roundup(k_w · c, 4)` a channel. Output channels form blocks of four,
@@ -33,14 +33,14 @@ pub const MOST_WEIGHT: u64 = (1 << 16) - 1;
 /// 2^24: `check` demands that no sum leaves ±2^23.
 ///
 /// **Blob.** `bias: [i32; out_c]`, `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero padding to 4 bytes, weights; Q is
-/// 1 for [`Walk::VectorOneScale`], else `out_c`. Shifts are TFLite's and lie in -22..=-1; biases in ±2^29.
+/// 1 for [`Traversal::VectorOneScale`], else `out_c`. Shifts are TFLite's and lie in -22..=-1; biases in ±2^29.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. `4 · k` bytes, int16: the group of four inputs of pixels P and Q is `P0 P2 Q0 Q2 P1 P3 Q1 Q3`.
 /// None if there is one output pixel only, the kernel is 1×1 without padding, and `c` is a multiple of four:
 /// then, and only then, `walk` is one of the vector forms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct ConvBlocked {
+pub struct ConvTiled {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -52,14 +52,14 @@ pub struct ConvBlocked {
     pub window: WindowRepr,
     pub in_zp: i8,
     pub out_zp: i8,
-    pub walk: Walk,
+    pub walk: Traversal,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
 }
 
-/// How a [`ConvBlocked`] goes over its output.
+/// How a [`ConvTiled`] goes over its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Walk {
+pub enum Traversal {
     /// Pairs of pixels, in order.
     Forwards,
     /// Pairs of pixels, the last first.
@@ -70,7 +70,7 @@ pub enum Walk {
     VectorOneScale,
 }
 
-impl Walk {
+impl Traversal {
     /// Whether it is over one pixel.
     pub const fn is_vector(self) -> bool {
         matches!(self, Self::Vector | Self::VectorOneScale)
@@ -83,15 +83,15 @@ fn is_positive(clamp: Option<(i8, i8)>, out_zp: i8) -> bool {
     matches!(clamp, None | Some((i8::MIN, i8::MAX))) && out_zp == i8::MIN
 }
 
-impl ConvBlocked {
+impl ConvTiled {
     /// The cargo feature that it needs, beside that of the operator.
     pub fn feature(&self) -> &'static str {
         match (self.walk, is_positive(self.clamp, self.out_zp)) {
-            (Walk::Forwards | Walk::Backwards, true) => "pairs-positive",
-            (Walk::Forwards | Walk::Backwards, false) => "pairs-signed",
-            (Walk::Vector, _) => "vector",
-            (Walk::VectorOneScale, true) => "vector-one-scale-positive",
-            (Walk::VectorOneScale, false) => "vector-one-scale-signed",
+            (Traversal::Forwards | Traversal::Backwards, true) => "pairs-positive",
+            (Traversal::Forwards | Traversal::Backwards, false) => "pairs-signed",
+            (Traversal::Vector, _) => "vector",
+            (Traversal::VectorOneScale, true) => "vector-one-scale-positive",
+            (Traversal::VectorOneScale, false) => "vector-one-scale-signed",
         }
     }
 
@@ -99,11 +99,11 @@ impl ConvBlocked {
     pub fn is_built(&self) -> bool {
         let positive = is_positive(self.clamp, self.out_zp);
         match self.walk {
-            Walk::Forwards | Walk::Backwards => {
+            Traversal::Forwards | Traversal::Backwards => {
                 cfg!(feature = "pairs-signed") || cfg!(feature = "pairs-positive") && positive
             }
-            Walk::Vector => cfg!(feature = "vector"),
-            Walk::VectorOneScale => {
+            Traversal::Vector => cfg!(feature = "vector"),
+            Traversal::VectorOneScale => {
                 cfg!(feature = "vector-one-scale-signed")
                     || cfg!(feature = "vector-one-scale-positive") && positive
             }
@@ -185,7 +185,7 @@ pub const MOST_TILE_PAIRS: u8 = 8;
 /// `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`. The magnitudes of all components of a channel add up to
 /// less than 2^22.
 ///
-/// **Blob.** As [`ConvBlocked`]'s, with a multiplier and shift a channel.
+/// **Blob.** As [`ConvTiled`]'s, with a multiplier and shift a channel.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. int16: each component of a tile pair (P, Q), over kernel rows
 /// and groups of four inputs, as `P0 P2 Q0 Q2 P1 P3 Q1 Q3`, `24 · c` values for each pair of the strip; then `c` bytes; where a

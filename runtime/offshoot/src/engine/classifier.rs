@@ -5,9 +5,9 @@ use super::pieces::Pieces;
 use crate::model::io_span;
 use crate::model::learn::{Learning, MAX_TAPS, Tapped};
 use offshoot_base::{Rule, blob, cast, cast_mut};
-use offshoot_format::learn::{Answer, HeadKind};
+use offshoot_format::learn::{ClassifierHead, HeadKind};
 use offshoot_format::record::{Arith, DType};
-use offshoot_learn::Standard;
+use offshoot_learn::InputNormalizer;
 use offshoot_learn::heads::{
     Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
     NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions, head_bytes,
@@ -20,8 +20,8 @@ pub(super) fn collect(
     tap: &Tapped,
     at: usize,
 ) -> Result<(), Rule> {
-    let answer = learning.head.answer.ok_or(Rule::Table)?;
-    let (work, behind) = arena.split_at_mut_checked(answer.features as usize).ok_or(Rule::ArenaBounds)?;
+    let classifier = learning.head.classifier.ok_or(Rule::Table)?;
+    let (work, behind) = arena.split_at_mut_checked(classifier.features as usize).ok_or(Rule::ArenaBounds)?;
     let features = behind.get_mut(4 * at..).and_then(|f| f.get_mut(..4 * tap.width()));
     let features: &mut [f32] = cast_mut(features.ok_or(Rule::ArenaBounds)?)?;
     let bytes = work.get(tap.shape.src.range()).ok_or(Rule::ArenaBounds)?;
@@ -56,12 +56,12 @@ struct Places<'a> {
     memory: &'a mut [f32],
 }
 
-fn places<'a>(answer: &Answer, width: usize, arena: &'a mut [u8]) -> Result<Places<'a>, Rule> {
+fn places<'a>(classifier: &ClassifierHead, width: usize, arena: &'a mut [u8]) -> Result<Places<'a>, Rule> {
     let mut pieces = Pieces { rest: arena, at: 0 };
-    let classes = usize::from(answer.classes);
-    let features = pieces.take(answer.features as usize, 4 * width)?;
-    let scores = pieces.take(answer.features as usize + 4 * width, 4 * classes)?;
-    let memory = pieces.take(answer.at as usize, head_bytes(answer.kind, width, classes).0)?;
+    let classes = usize::from(classifier.classes);
+    let features = pieces.take(classifier.features as usize, 4 * width)?;
+    let scores = pieces.take(classifier.features as usize + 4 * width, 4 * classes)?;
+    let memory = pieces.take(classifier.at as usize, head_bytes(classifier.kind, width, classes).0)?;
     Ok(Places { features: cast(features)?, scores: cast_mut(scores)?, memory: cast_mut(memory)? })
 }
 
@@ -114,9 +114,9 @@ macro_rules! with_head {
 }
 
 /// Widths of the taps.
-fn widths(learning: &Learning<'_>, room: &mut [usize; MAX_TAPS]) -> usize {
+fn widths(learning: &Learning<'_>, workspace: &mut [usize; MAX_TAPS]) -> usize {
     let mut count = 0;
-    for (to, tap) in room.iter_mut().zip(learning.taps()) {
+    for (to, tap) in workspace.iter_mut().zip(learning.taps()) {
         *to = tap.width();
         count += 1;
     }
@@ -131,23 +131,23 @@ pub(super) fn begin(model: &crate::Model<'_>, learning: &Learning<'_>, arena: &m
         means.copy_from_slice(host);
         rest.copy_from_slice(&[standard.energy, standard.trust]);
     }
-    let Some((answer, width)) = learning.answer() else { return Ok(()) };
-    let mut room = [0; MAX_TAPS];
-    let count = widths(learning, &mut room);
-    let Places { scores, memory, .. } = places(&answer, width, arena)?;
+    let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
+    let mut workspace = [0; MAX_TAPS];
+    let count = widths(learning, &mut workspace);
+    let Places { scores, memory, .. } = places(&classifier, width, arena)?;
     scores.fill(f32::NEG_INFINITY);
-    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], u8::MAX), head => head.reset());
+    with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], u8::MAX), head => head.reset());
     Ok(())
 }
 
 /// Scores of the features that were collected.
 pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Result<(), Rule> {
-    let Some((answer, width)) = learning.answer() else { return Ok(()) };
-    let mut room = [0; MAX_TAPS];
-    let count = widths(learning, &mut room);
-    let Places { features, scores, memory } = places(&answer, width, arena)?;
-    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => {
-        let used = used(answer.kind, &room[..count], kept, features);
+    let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
+    let mut workspace = [0; MAX_TAPS];
+    let count = widths(learning, &mut workspace);
+    let Places { features, scores, memory } = places(&classifier, width, arena)?;
+    with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => {
+        let used = used(classifier.kind, &workspace[..count], kept, features);
         if head.predict(used, scores).is_err() {
             // Features that are not finite say nothing.
             scores.fill(f32::NEG_INFINITY);
@@ -167,30 +167,30 @@ fn used<'f>(kind: HeadKind, widths: &[usize], kept: u8, features: &'f [f32]) -> 
 
 /// Makes predictions rest on all that was learned.
 pub(super) fn refresh(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
-    let Some((answer, width)) = learning.answer() else { return Ok(()) };
-    let mut room = [0; MAX_TAPS];
-    let count = widths(learning, &mut room);
-    let Places { memory, .. } = places(&answer, width, arena)?;
-    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], u8::MAX), head => head.refresh());
+    let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
+    let mut workspace = [0; MAX_TAPS];
+    let count = widths(learning, &mut workspace);
+    let Places { memory, .. } = places(&classifier, width, arena)?;
+    with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], u8::MAX), head => head.refresh());
     Ok(())
 }
 
 /// One step of the head on the features that were collected; whether predictions have to be refreshed. Features that are not
 /// finite are not learned.
 pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: usize) -> Result<bool, Rule> {
-    let Some((answer, width)) = learning.answer() else { return Ok(false) };
-    let mut room = [0; MAX_TAPS];
-    let count = widths(learning, &mut room);
-    let Places { features, memory, .. } = places(&answer, width, arena)?;
-    with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => {
-        let _ = head.learn(used(answer.kind, &room[..count], kept, features), label);
+    let Some((classifier, width)) = learning.classifier() else { return Ok(false) };
+    let mut workspace = [0; MAX_TAPS];
+    let count = widths(learning, &mut workspace);
+    let Places { features, memory, .. } = places(&classifier, width, arena)?;
+    with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => {
+        let _ = head.learn(used(classifier.kind, &workspace[..count], kept, features), label);
     });
     Ok(rests_on_scratch(learning))
 }
 
 /// Whether predictions rest on what is made from what was learned, and not on that alone.
 pub(super) fn rests_on_scratch(learning: &Learning<'_>) -> bool {
-    learning.head.answer.is_some_and(|a| matches!(a.kind, HeadKind::Lda { .. }))
+    learning.head.classifier.is_some_and(|a| matches!(a.kind, HeadKind::Lda { .. }))
 }
 
 /// The head as a linear classifier, class by class.
@@ -201,13 +201,13 @@ pub(super) fn readout(
     class: usize,
     weights: &mut [f32],
 ) -> Option<f32> {
-    let (answer, width) = learning.answer()?;
-    let mut room = [0; MAX_TAPS];
-    let count = widths(learning, &mut room);
-    let Places { memory, .. } = places(&answer, width, arena).ok()?;
+    let (classifier, width) = learning.classifier()?;
+    let mut workspace = [0; MAX_TAPS];
+    let count = widths(learning, &mut workspace);
+    let Places { memory, .. } = places(&classifier, width, arena).ok()?;
     let mut read = || -> Result<Option<f32>, Rule> {
         Ok(
-            with_head!(answer.kind, width, answer.classes.into(), memory, (&room[..count], kept), head => head.readout(class, weights)),
+            with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => head.readout(class, weights)),
         )
     };
     read().ok().flatten()
@@ -215,17 +215,17 @@ pub(super) fn readout(
 
 /// Number of blocks of a boosted answer.
 pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
-    match learning.head.answer {
-        Some(Answer { kind: HeadKind::Boosted { .. }, taps, .. }) => taps,
+    match learning.head.classifier {
+        Some(ClassifierHead { kind: HeadKind::Boosted { .. }, taps, .. }) => taps,
         _ => 0,
     }
 }
 
 /// The scores.
 pub(super) fn scores<'a>(learning: &Learning<'_>, arena: &'a [u8]) -> Option<&'a [f32]> {
-    let (answer, width) = learning.answer()?;
-    let bytes = arena.get(answer.features as usize + 4 * width..)?;
-    cast(bytes.get(..4 * usize::from(answer.classes))?).ok()
+    let (classifier, width) = learning.classifier()?;
+    let bytes = arena.get(classifier.features as usize + 4 * width..)?;
+    cast(bytes.get(..4 * usize::from(classifier.classes))?).ok()
 }
 
 /// The class with the highest score, if any class has been learned.
@@ -263,7 +263,7 @@ pub(super) fn device_statistics<'a>(
 }
 
 /// Brings the input from the device's statistics to the host's; before, if they are to follow, they take it into account.
-pub(super) fn standardise(
+pub(super) fn normalize_input(
     model: &crate::Model<'_>,
     learning: &Learning<'_>,
     arena: &mut [u8],
@@ -281,7 +281,7 @@ pub(super) fn standardise(
     let own: &mut [f32] = cast_mut(own)?;
     let (means, rest) = own.split_at_mut_checked(numbers).ok_or(Rule::ArenaBounds)?;
     let [energy, weight] = rest else { return Err(Rule::ArenaBounds) };
-    let mut own = Standard::new(means, *energy, standard.energy, *weight);
+    let mut own = InputNormalizer::new(means, *energy, standard.energy, *weight);
     match input.dtype {
         DType::F32 => {
             let x: &mut [f32] = cast_mut(x)?;

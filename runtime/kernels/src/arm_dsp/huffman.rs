@@ -106,8 +106,8 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
     )
 }
 
-/// See [`crate::portable::fully_connected_coded`].
-pub fn fully_connected_coded(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
+/// See [`crate::portable::fully_connected_huffman`].
+pub fn fully_connected_huffman(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
     let (first, rest) = stream.split_first().map_or((0, stream), |(&first, rest)| (first, rest));
     let (inputs, halves) = (src.as_ptr_range(), rest.as_ptr_range());
     let bits = u32::from(first) | 1 << 16;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// **Members.** `members` (2 to 8) records stand in the blob section at `blob`, `len` bytes, each its tag and its encoding as in the
 /// graph section: one image, channels last, `rows` rows in the first one's input. Their addresses are not read. A member is one
-/// of Conv2d, Depthwise, ConvBlocked, DepthwisePlanar, ConvPacked, ConvLinear, DepthwiseLinear, Pool (windows over rows), or,
+/// of Conv2d, Depthwise, ConvTiled, DepthwisePlanar, ConvPacked, ConvSingleMultiply, DepthwiseSingleMultiply, Pool (windows over rows), or,
 /// row by row, Lut, Requantize, FullyConnected, and a 1×1 convolution over one row of pixels.
 ///
 /// **Order.** Strip `j` ends before row `min((j + 1) · step, output rows)` of the last output. Each member in turn computes the rows
@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// rows that a strip keeps in it, rounded up to 4 bytes; then the most that a member needs as its own scratch.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Stage {
+pub struct FusedRows {
     pub src: u32,
     pub dst: u32,
     pub scratch: u32,
@@ -34,5 +34,5 @@ pub struct Stage {
     pub blob: u32,
 }
 
-/// Most members of a [`Stage`].
+/// Most members of a [`FusedRows`].
 pub const MOST_MEMBERS: usize = 8;

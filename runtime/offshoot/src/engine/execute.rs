@@ -1,6 +1,6 @@
 //! Runs operators in order: those that learn with what they learned, and what an answer wants on the way.
 
-use super::answer;
+use super::classifier;
 use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use crate::trace::{Observer, OpInfo};
@@ -21,7 +21,7 @@ pub(super) struct Active<'l, 'm> {
 
 /// Runs every operator, those that learn with their overlays, and calls `learn` behind these. Ends before the operator whose
 /// features are the last of the taps in use, if not all are.
-pub(super) fn walk(
+pub(super) fn execute(
     model: &crate::Model<'_>,
     arena: &mut [u8],
     active: Option<Active<'_, '_>>,
@@ -41,7 +41,7 @@ pub(super) fn walk(
         let info = *info;
         let fault = |rule| Error::Invalid { op: info.index, rule };
         if let (Some(active), Some(own)) = (active, tap.filter(|t| t.repr.op == info.index)) {
-            answer::collect(active.learning, arena, &own, features).map_err(fault)?;
+            classifier::collect(active.learning, arena, &own, features).map_err(fault)?;
             features += own.width();
             seen += 1;
             tap = taps.as_mut().and_then(Iterator::next);
@@ -91,27 +91,28 @@ fn run_learned<'r>(
     let (work, behind) = arena.split_at_mut_checked(arena_bytes).ok_or(Rule::ArenaBounds)?;
     let mut pieces = Pieces { rest: behind, at: arena_bytes };
     let classes = class_bytes(learning.head.classes);
-    let room =
-        pieces.take(learning.head.room as usize, classes + 4 * layer.shape.room_words(layer.repr.part))?;
-    let overlay = &*pieces.take(layer.overlay.start, layer.overlay.len)?;
+    let workspace = pieces
+        .take(learning.head.workspace as usize, classes + 4 * layer.shape.workspace_words(layer.repr.part))?;
+    let trainable = &*pieces.take(layer.trainable.start, layer.trainable.len)?;
     let blobs = model.blobs();
     let whole = layer.shape.is_whole();
     let mut memory = match layer.repr.part {
-        Part::All => Memory::new(work, overlay),
-        Part::Bias => Memory::new(work, blobs).fronted(overlay),
-        Part::Scale if whole => Memory::new(work, blobs).fronted(overlay),
+        Part::All => Memory::new(work, trainable),
+        Part::Bias => Memory::new(work, blobs).with_parameters(trainable),
+        Part::Scale if whole => Memory::new(work, blobs).with_parameters(trainable),
         Part::Scale => {
-            let (bias, scale) = overlay.split_at_checked(layer.shape.front[0]).ok_or(Rule::ArenaBounds)?;
-            let mut memory = Memory::new(work, blobs).fronted(bias);
+            let (bias, scale) =
+                trainable.split_at_checked(layer.shape.parameter_bytes[0]).ok_or(Rule::ArenaBounds)?;
+            let mut memory = Memory::new(work, blobs).with_parameters(bias);
             ops::run(&unclamped(&layer.record), &mut memory)?;
             let scale: &[f32] = cast(scale)?;
             finish(layer, &mut memory, |z, channel, _| z * scale[channel])?;
             return Ok(memory);
         }
         Part::LowRank { rank } => {
-            let room = room.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
+            let workspace = workspace.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
             let memory = Memory::new(work, blobs);
-            return run_adapted(layer, usize::from(rank), memory, cast(overlay)?, cast_mut(room)?);
+            return run_adapted(layer, usize::from(rank), memory, cast(trainable)?, cast_mut(workspace)?);
         }
     };
     ops::run(&layer.record, &mut memory)?;
@@ -150,20 +151,20 @@ fn finish(
     Ok(())
 }
 
-/// Runs a layer with an adaptor of low rank; `room` has so many words as [`crate::model::learn::Shape::room_words`] says.
+/// Runs a layer with an adaptor of low rank; `room` has so many words as [`crate::model::learn::Shape::workspace_words`] says.
 fn run_adapted<'r>(
     layer: &TrainedLayer,
     rank: usize,
     mut memory: Memory<'r>,
     factors: &[f32],
-    room: &'r mut [f32],
+    workspace: &'r mut [f32],
 ) -> Result<Memory<'r>, Rule> {
     let shape = &layer.shape;
     let (g, down) = (&shape.geometry, shape.down(rank));
     let (up, lower) = factors.split_at_checked(g.out_c * rank).ok_or(Rule::ArenaBounds)?;
     let (channels, pixels) = (g.out_c, g.pixels());
     if !shape.is_whole() {
-        let inner = room.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
+        let inner = workspace.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
         let (x, _) = memory.split::<f32, f32>(shape.src, shape.dst)?;
         adaptor::lower(&down, lower, x, |x| x, inner);
         ops::run(&unclamped(&layer.record), &mut memory)?;
@@ -177,8 +178,8 @@ fn run_adapted<'r>(
     let real = move |q: i8| s_in * (i32::from(q) - i32::from(in_zp)) as f32;
     let blobs = memory.blobs();
     let own = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
-    let (bias, rest) = own.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
-    let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+    let (bias, rest) = own.split_at_checked(shape.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
+    let (multiplier, rest) = rest.split_at_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let (bias, multiplier): (&[i32], &[i32]) = (cast(bias)?, cast(multiplier)?);
     let shift: &[i8] = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
     // A sum of products is in units of `s_in s_w[o]`.
@@ -195,7 +196,7 @@ fn run_adapted<'r>(
     };
     match layer.record {
         Record::Conv2d(r) => {
-            let inner = room.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
+            let inner = workspace.get_mut(..rank * pixels).ok_or(Rule::ArenaBounds)?;
             let (x, _) = memory.split::<i8, i8>(shape.src, shape.dst)?;
             adaptor::lower(&down, lower, x, real, inner);
             ops::run_conv2d_with(&r, &mut memory, |channel, pixel| added(channel, inner, pixels, pixel))?;
@@ -203,7 +204,7 @@ fn run_adapted<'r>(
         }
         Record::FullyConnected(r) => {
             // Row by row, by way of the biases, so that kernels need not know.
-            let (inner, biases) = room.split_at_mut_checked(rank).ok_or(Rule::ArenaBounds)?;
+            let (inner, biases) = workspace.split_at_mut_checked(rank).ok_or(Rule::ArenaBounds)?;
             let biases = biases.get_mut(..channels).ok_or(Rule::ArenaBounds)?;
             let biases: &mut [i32] = bytemuck::try_cast_slice_mut(biases).map_err(|_| Rule::Alignment)?;
             let row = offshoot_kernels::layer::Geometry::dense(1, g.c, rank);
@@ -220,8 +221,11 @@ fn run_adapted<'r>(
                 for (channel, (to, bias)) in biases.iter_mut().zip(bias).enumerate() {
                     *to = bias.wrapping_add(added(channel, inner, 1, 0));
                 }
-                let front = bytemuck::cast_slice(biases);
-                ops::run(&Record::FullyConnected(record), &mut Memory::new(work, blobs).fronted(front))?;
+                let parameter_bytes = bytemuck::cast_slice(biases);
+                ops::run(
+                    &Record::FullyConnected(record),
+                    &mut Memory::new(work, blobs).with_parameters(parameter_bytes),
+                )?;
             }
             Ok(Memory::new(work, blobs))
         }

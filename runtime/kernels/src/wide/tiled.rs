@@ -1,13 +1,13 @@
-//! [`ConvBlocked`]: a word of weights holds two channels (see the record); one sum of products with it and one with its
+//! [`ConvTiled`]: a word of weights holds two channels (see the record); one sum of products with it and one with its
 //! low bytes give both, as in `portable`.
 
 use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
-use crate::geometry::Blocked;
+use crate::geometry::Tiled;
 use crate::requant::Requant;
-use offshoot_format::linear::WORDS;
-use offshoot_format::record::{ConvBlocked, Walk};
+use offshoot_format::record::{ConvTiled, Traversal};
+use offshoot_format::single_multiply::WORDS;
 
 /// Vectors of gathered inputs that there is room for.
 const VECTORS: usize = STACK / 32;
@@ -21,8 +21,8 @@ const SLACK: usize = 16;
 pub(crate) enum Params<'a> {
     /// One after another.
     Rounded(&'a Requant<'a>),
-    /// Among the weights, see [`offshoot_format::linear::ConvLinear`].
-    Linear,
+    /// Among the weights, see [`offshoot_format::single_multiply::ConvSingleMultiply`].
+    SingleMultiply,
     /// The same, with wide weights.
     Wide,
 }
@@ -33,7 +33,7 @@ impl Params<'_> {
     pub(super) fn pitch(&self, halves: usize) -> (usize, usize) {
         match self {
             Self::Rounded(_) => (halves, 0),
-            Self::Linear => (halves + 2 * WORDS, 4),
+            Self::SingleMultiply => (halves + 2 * WORDS, 4),
             Self::Wide => (2 * halves + 2 * WORDS, 8),
         }
     }
@@ -42,15 +42,15 @@ impl Params<'_> {
     pub(super) fn bounds<I: Isa>(&self, isa: I) -> Bounds<I> {
         match self {
             Self::Rounded(q) => Bounds::of(isa, q),
-            Self::Linear | Self::Wide => Bounds::new(isa, 0, -128, 127),
+            Self::SingleMultiply | Self::Wide => Bounds::new(isa, 0, -128, 127),
         }
     }
 }
 
 /// The form that gathers.
 pub(crate) struct ConvPairs<'a, T> {
-    pub(crate) r: &'a ConvBlocked,
-    pub(crate) g: &'a Blocked,
+    pub(crate) r: &'a ConvTiled,
+    pub(crate) g: &'a Tiled,
     pub(crate) channels: Params<'a>,
     pub(crate) weights: &'a [i16],
     pub(crate) tensors: T,
@@ -176,10 +176,10 @@ impl<T: Tensors> ConvPairs<'_, T> {
             };
             let channels = match self.channels {
                 Params::Rounded(q) => Channels::at(isa, q, bounds, channel),
-                Params::Linear | Params::Wide => linear(isa, self.weights, self.g.k, at, pitch),
+                Params::SingleMultiply | Params::Wide => linear(isa, self.weights, self.g.k, at, pitch),
             };
             for p in 0..P.min(self.g.pixels - first) {
-                let sums = isa.blocked_sums([even[p], odd[p]]);
+                let sums = isa.tiled_sums([even[p], odd[p]]);
                 let at = (first + p) * out_c;
                 put(channels.finish(isa, sums), self.tensors.output(), at + channel, at + out_c);
             }
@@ -205,7 +205,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
-            let group = if self.r.walk == Walk::Backwards { groups - 1 - i } else { i };
+            let group = if self.r.walk == Traversal::Backwards { groups - 1 - i } else { i };
             self.pixels::<I, P>(isa, &bounds, group * P, &mut line, x);
         }
     }
@@ -230,7 +230,7 @@ fn word(halves: &[i16], at: usize) -> i32 {
     (half(0) | half(1) << 16) as i32
 }
 
-/// Biases and multipliers of the blocks ([`Params::Linear`]) whose weights of `k` inputs begin at half `at` and `pitch` halves
+/// Biases and multipliers of the blocks ([`Params::SingleMultiply`]) whose weights of `k` inputs begin at half `at` and `pitch` halves
 /// behind it.
 #[inline(always)]
 pub(super) fn linear<I: Isa>(isa: I, halves: &[i16], k: usize, at: usize, pitch: usize) -> Channels<I> {
@@ -247,7 +247,7 @@ pub(super) fn linear<I: Isa>(isa: I, halves: &[i16], k: usize, at: usize, pitch:
     Channels::linear(isa, &bias, &multiplier)
 }
 
-/// The sums of one block of four channels for each pixel, in [`Isa::blocked_sums`]' form.
+/// The sums of one block of four channels for each pixel, in [`Isa::tiled_sums`]' form.
 #[inline(always)]
 fn block_sums<I: Isa, const P: usize>(
     isa: I,
@@ -305,7 +305,7 @@ fn multiply<I: Isa, const P: usize>(
 
 /// The form that gathers nothing: one pixel, or one row of a fully connected layer.
 pub(crate) struct ConvVector<'a> {
-    pub(crate) g: &'a Blocked,
+    pub(crate) g: &'a Tiled,
     pub(crate) q: &'a Requant<'a>,
     pub(crate) weights: &'a [i16],
     pub(crate) src: &'a [i8],
@@ -322,7 +322,7 @@ impl Job for ConvVector<'_> {
             let at = channel / 4 * halves;
             let even = self.block_sums(isa, at);
             let odd = if channel + 4 < out_c { self.block_sums(isa, at + halves) } else { even };
-            let out = Channels::at(isa, self.q, &bounds, channel).finish(isa, isa.blocked_sums([even, odd]));
+            let out = Channels::at(isa, self.q, &bounds, channel).finish(isa, isa.tiled_sums([even, odd]));
             put(out, self.dst, channel, out_c);
         }
     }

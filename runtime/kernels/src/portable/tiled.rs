@@ -1,12 +1,12 @@
-//! The blocked convolution and the planar depthwise convolution: see their records for layouts and order.
+//! The tiled convolution and the planar depthwise convolution: see their records for layouts and order.
 
 use super::fixed_point::multiply_by_quantized_multiplier;
-use crate::geometry::{Blocked, Planar, block_words, lane_index};
+use crate::geometry::{Planar, Tiled, block_words, lane_index};
 use crate::requant::Requant;
-use offshoot_format::linear::SHIFT;
-use offshoot_format::record::{ConvBlocked, ConvLinear, DepthwisePlanar};
+use offshoot_format::record::{ConvSingleMultiply, ConvTiled, DepthwisePlanar};
+use offshoot_format::single_multiply::SHIFT;
 
-/// The output of a sum without bias. No shifts: see [`offshoot_format::linear`].
+/// The output of a sum without bias. No shifts: see [`offshoot_format::single_multiply`].
 pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
     if q.shift.is_empty() {
         let scaled = sum.wrapping_mul(256).wrapping_add(q.bias[channel]);
@@ -15,7 +15,7 @@ pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
     requantise(sum.wrapping_add(q.bias[channel]), q, channel)
 }
 
-/// The output of 256 times a sum and the bias by a straight line, see [`offshoot_format::linear`].
+/// The output of 256 times a sum and the bias by an exact single-multiply requantisation, see [`offshoot_format::single_multiply`].
 fn straight(scaled: i32, multiplier: i32) -> i8 {
     let high = (i64::from(scaled) * i64::from(multiplier)) >> (32 + SHIFT);
     high.clamp(i8::MIN.into(), i8::MAX.into()) as i8
@@ -29,7 +29,7 @@ pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
 
 /// Gathers the inputs of output pixels `2 · pair` and `2 · pair + 1` into `lanes`. A pixel beyond the last reads as
 /// the last.
-pub fn gather_pair(r: &ConvBlocked, g: &Blocked, pair: usize, src: &[i8], lanes: &mut [i16]) {
+pub fn gather_pair(r: &ConvTiled, g: &Tiled, pair: usize, src: &[i8], lanes: &mut [i16]) {
     for lane in 0..2 {
         let position = g.position((2 * pair + lane).min(g.pixels.saturating_sub(1)));
         for ky in 0..usize::from(g.window.kernel[0]) {
@@ -70,8 +70,8 @@ fn finish(sums: &Sums, q: &Requant<'_>, block: usize, out: &mut [i8]) {
 /// Computes the outputs of a pair from its lanes, of the channels whose `weights` these are, beginning with block
 /// `first_block`. `dst` is the whole output.
 pub fn conv_pair(
-    r: &ConvBlocked,
-    g: &Blocked,
+    r: &ConvTiled,
+    g: &Tiled,
     q: &Requant<'_>,
     (first_block, weights): (usize, &[i16]),
     pair: usize,
@@ -107,11 +107,11 @@ fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
     sums
 }
 
-/// Computes the outputs of a pair from its lanes as [`offshoot_format::record::ConvLinear`]. `words` are all blocks,
+/// Computes the outputs of a pair from its lanes as [`offshoot_format::record::ConvSingleMultiply`]. `words` are all blocks,
 /// `dst` the whole output.
-pub fn conv_pair_linear(
-    r: &ConvLinear,
-    g: &Blocked,
+pub fn conv_pair_single_multiply(
+    r: &ConvSingleMultiply,
+    g: &Tiled,
     words: &[i32],
     pair: usize,
     lanes: &[i16],
@@ -165,7 +165,7 @@ fn wide_sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'
 
 /// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
 pub fn conv_vector(
-    g: &Blocked,
+    g: &Tiled,
     q: &Requant<'_>,
     (first_block, weights): (usize, &[i16]),
     src: &[i8],

@@ -3,17 +3,17 @@
 use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use offshoot_base::{Rule, cast, cast_mut};
-use offshoot_format::learn::{CodesRepr, Part, Teacher};
+use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
 use offshoot_format::record::{Arith, Record, Recurrent};
 use offshoot_learn::descent::Descent;
 use offshoot_learn::integer::{self, Magnitude, Motion};
 use offshoot_learn::layers::Slope;
 use offshoot_learn::schedule::ONE;
-use offshoot_learn::{Codes, Random, Rule as LearnRule, float, sequence, step};
+use offshoot_learn::{LocalRule, Random, TargetProjection, float, sequence, step};
 use offshoot_operators as ops;
 
 /// What all layers learn in one step.
-pub(super) struct Lecture<'l, 'm> {
+pub(super) struct StepContext<'l, 'm> {
     pub(super) learning: &'l Learning<'m>,
     pub(super) blobs: &'m [u8],
     pub(super) label: usize,
@@ -32,13 +32,13 @@ pub(super) struct Rates {
 
 impl Rates {
     fn of(self, layer: &TrainedLayer) -> u32 {
-        if layer.repr.teacher == Teacher::Output { self.last } else { self.hidden }
+        if layer.repr.error_source == ErrorSource::Output { self.last } else { self.hidden }
     }
 }
 
 /// Learning memory of a layer.
 struct Own<'a> {
-    overlay: &'a mut [u8],
+    trainable: &'a mut [u8],
     /// Lower bytes, or a table.
     extra: &'a mut [u8],
     velocity: &'a mut [u8],
@@ -50,8 +50,8 @@ impl<'a> Own<'a> {
             Some((at, bytes)) => pieces.take(at as usize, bytes as usize),
             None => Ok(Default::default()),
         };
-        let [overlay, extra, velocity] = layer.memory(&learning.head);
-        Ok(Self { overlay: next(overlay)?, extra: next(extra)?, velocity: next(velocity)? })
+        let [trainable, extra, velocity] = layer.memory(&learning.head);
+        Ok(Self { trainable: next(trainable)?, extra: next(extra)?, velocity: next(velocity)? })
     }
 }
 
@@ -73,39 +73,41 @@ fn assignment<'a>(
     classes: usize,
     blobs: &'a [u8],
     table: &'a [f32],
-) -> Result<(LearnRule, Codes<'a>), Rule> {
-    Ok(match layer.repr.teacher {
-        Teacher::Local { rule, codes, .. } => {
+) -> Result<(LocalRule, TargetProjection<'a>), Rule> {
+    Ok(match layer.repr.error_source {
+        ErrorSource::Local { rule, codes, .. } => {
             let codes = match codes {
-                CodesRepr::Signs { seed } => Codes::Signs { seed },
-                CodesRepr::Hadamard => Codes::Hadamard,
-                CodesRepr::Uniform { seed } => Codes::Uniform { seed },
-                CodesRepr::Probe { blob } => Codes::Small(offshoot_base::blob(
+                TargetProjectionRepr::Signs { seed } => TargetProjection::Signs { seed },
+                TargetProjectionRepr::Hadamard => TargetProjection::Hadamard,
+                TargetProjectionRepr::Uniform { seed } => TargetProjection::Uniform { seed },
+                TargetProjectionRepr::Probe { blob } => TargetProjection::Small(offshoot_base::blob(
                     blobs,
                     blob,
                     (classes * layer.grid().features()) as u64,
                 )?),
-                CodesRepr::Head { .. } => Codes::Table(table),
+                TargetProjectionRepr::Head { .. } => TargetProjection::Table(table),
             };
             (rule, codes)
         }
-        Teacher::Output | Teacher::Next => (LearnRule::CrossEntropy { scale: 1.0 }, Codes::Unit),
+        ErrorSource::Output | ErrorSource::Next => {
+            (LocalRule::CrossEntropy { scale: 1.0 }, TargetProjection::Unit)
+        }
     })
 }
 
-impl Lecture<'_, '_> {
-    /// Room and learning memory, from the arena of inference on.
+impl StepContext<'_, '_> {
+    /// Workspace and learning memory, from the arena of inference on.
     fn split<'a>(
         &self,
         arena: &'a mut [u8],
         words: usize,
     ) -> Result<(&'a [u8], &'a mut [u8], Words<'a>, Pieces<'a>), Rule> {
         let head = &self.learning.head;
-        let room = head.room as usize;
-        let (work, behind) = arena.split_at_mut_checked(room).ok_or(Rule::ArenaBounds)?;
-        let mut pieces = Pieces { rest: behind, at: room };
+        let workspace = head.workspace as usize;
+        let (work, behind) = arena.split_at_mut_checked(workspace).ok_or(Rule::ArenaBounds)?;
+        let mut pieces = Pieces { rest: behind, at: workspace };
         let classes = class_bytes(head.classes);
-        let all = pieces.take(room, classes + 4 * words)?;
+        let all = pieces.take(workspace, classes + 4 * words)?;
         let (of_classes, words) = all.split_at_mut_checked(classes).ok_or(Rule::ArenaBounds)?;
         Ok((work, of_classes, Words(words), pieces))
     }
@@ -113,8 +115,8 @@ impl Lecture<'_, '_> {
     /// Words of room that a step may use, those of the classes left out: no fewer than any layer needs.
     fn all_words(&self) -> usize {
         let head = &self.learning.head;
-        let end = head.answer.map_or(head.learned, |answer| answer.features);
-        (end.saturating_sub(head.room) as usize).saturating_sub(class_bytes(head.classes)) / 4
+        let end = head.classifier.map_or(head.learned, |classifier| classifier.features);
+        (end.saturating_sub(head.workspace) as usize).saturating_sub(class_bytes(head.classes)) / 4
     }
 
     fn float_rate(&self, layer: &TrainedLayer) -> f32 {
@@ -166,34 +168,37 @@ impl Lecture<'_, '_> {
     ) -> Result<(), Rule> {
         let head = &self.learning.head;
         let classes = usize::from(head.classes);
-        let needed = layer.shape.room_words(layer.repr.part);
+        let needed = layer.shape.workspace_words(layer.repr.part);
         let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
         let own = Own::take(&mut pieces, layer, self.learning)?;
-        let table = match layer.repr.teacher {
-            Teacher::Local { codes: CodesRepr::Head { rate, .. }, .. } => {
+        let table = match layer.repr.error_source {
+            ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } => {
                 Some((cast_mut::<f32>(own.extra)?, rate))
             }
             _ => None,
         };
-        // Codes of a head are put in where its table can be lent.
+        // TargetProjection of a head are put in where its table can be lent.
         let (rule, codes) = match &table {
             Some(_) => {
-                let Teacher::Local { rule, .. } = layer.repr.teacher else { return Err(Rule::Format) };
-                (rule, Codes::Unit)
+                let ErrorSource::Local { rule, .. } = layer.repr.error_source else {
+                    return Err(Rule::Format);
+                };
+                (rule, TargetProjection::Unit)
             }
             None => assignment(layer, classes, self.blobs, &[])?,
         };
         let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
-        let room = words.take(needed)?;
-        let pieces = super::recurrent::Pieces { work, overlay: own.overlay, residual, room, head: table };
+        let workspace = words.take(needed)?;
+        let pieces =
+            super::recurrent::Pieces { work, trainable: own.trainable, residual, workspace, head: table };
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
-        let lesson =
-            sequence::Lesson { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
+        let target =
+            sequence::StepTarget { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
         let matrices = match &layer.record {
             Record::RecurrentSparse(r) => r.matrices(),
             _ => [None; 2],
         };
-        super::recurrent::teach(r, matrices, layer, &lesson, pieces, random)
+        super::recurrent::teach(r, matrices, layer, &target, pieces, random)
     }
 
     /// One step of one layer.
@@ -225,14 +230,16 @@ impl Lecture<'_, '_> {
                     slope: slope(&shape.arith),
                     x: cast(x)?,
                     h: cast(h)?,
-                    part: float_part(layer, own.overlay, &mut words)?,
+                    part: float_part(layer, own.trainable, &mut words)?,
                 };
-                let lesson = float::Lesson { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, codes, grid, label: self.label };
                 let descent = self.descent(layer, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
-                float::learn(&mut learner, &lesson, way, residual, errors);
+                float::learn(&mut learner, &target, way, residual, errors);
                 let h = learner.h;
-                if let Teacher::Local { codes: CodesRepr::Head { rate, .. }, .. } = layer.repr.teacher {
+                if let ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } =
+                    layer.repr.error_source
+                {
                     // The head does not wait for the layer to warm.
                     let factor = self.rates.last as f32 * (1.0 / ONE as f32);
                     let rate = head.rate * rate * factor;
@@ -251,9 +258,9 @@ impl Lecture<'_, '_> {
                     h: cast(h)?,
                     folded: shape.folded,
                     quant: quant(layer)?,
-                    part: whole_part(layer, self.blobs, own.overlay, own.extra, &mut words)?,
+                    part: whole_part(layer, self.blobs, own.trainable, own.extra, &mut words)?,
                 };
-                let lesson = integer::Lesson {
+                let target = integer::StepTarget {
                     rule,
                     codes,
                     grid,
@@ -261,12 +268,18 @@ impl Lecture<'_, '_> {
                     rate: self.whole_rate(layer),
                     normalised: head.normalised,
                 };
-                let mut room = integer::Room {
+                let mut workspace = integer::Workspace {
                     residual: cast_mut(residual)?,
                     sums: cast_mut(sums)?,
                     gradients: cast_mut(words.0)?,
                 };
-                integer::learn(&mut learner, &lesson, self.motion(layer, own.velocity)?, &mut room, random);
+                integer::learn(
+                    &mut learner,
+                    &target,
+                    self.motion(layer, own.velocity)?,
+                    &mut workspace,
+                    random,
+                );
                 Ok(())
             }
         }
@@ -295,14 +308,14 @@ impl Lecture<'_, '_> {
             bytes.ok_or(Rule::BlobBounds)
         };
         let whole = second.repr.part == Part::All;
-        let blob: &[u8] = if whole { &*of_second.overlay } else { blob(above.blob_bytes())? };
-        let (_, rest) = blob.split_at_checked(above.front[0]).ok_or(Rule::BlobBounds)?;
+        let blob: &[u8] = if whole { &*of_second.trainable } else { blob(above.blob_bytes())? };
+        let (_, rest) = blob.split_at_checked(above.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
                 let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &[f32] = cast(of_second.extra)?;
                 let (rule, codes) = assignment(second, classes, self.blobs, table)?;
-                let mut room = float::Room {
+                let mut workspace = float::Workspace {
                     residual,
                     features: words.take(grid.features())?,
                     second: words.take(above.geometry.pixels())?,
@@ -313,7 +326,7 @@ impl Lecture<'_, '_> {
                     slope: slope(&shape.arith),
                     x: cast(x)?,
                     h: cast(h)?,
-                    part: float_part(first, own.overlay, &mut words)?,
+                    part: float_part(first, own.trainable, &mut words)?,
                 };
                 let upper = float::Second {
                     geometry: above.geometry,
@@ -321,10 +334,10 @@ impl Lecture<'_, '_> {
                     h: cast(z)?,
                     weights: cast(rest)?,
                 };
-                let lesson = float::Lesson { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, codes, grid, label: self.label };
                 let descent = self.descent(first, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
-                float::learn_first(&mut learner, &upper, &lesson, way, &mut room);
+                float::learn_first(&mut learner, &upper, &target, way, &mut workspace);
                 Ok(())
             }
             Arith::F32 { .. } => Err(Rule::Format),
@@ -332,7 +345,7 @@ impl Lecture<'_, '_> {
                 let (sums, residual) =
                     of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
                 let (rule, codes) = assignment(second, classes, self.blobs, &[])?;
-                let mut back = integer::BlockRoom {
+                let mut back = integer::BlockWorkspace {
                     features: words.take(grid.features())?,
                     second: words.take(above.geometry.pixels().max(above.geometry.out_c))?,
                     plane: words.take(shape.geometry.pixels())?,
@@ -343,10 +356,12 @@ impl Lecture<'_, '_> {
                     h: cast(h)?,
                     folded: shape.folded,
                     quant: quant(first)?,
-                    part: whole_part(first, self.blobs, own.overlay, own.extra, &mut words)?,
+                    part: whole_part(first, self.blobs, own.trainable, own.extra, &mut words)?,
                 };
-                let (multiplier, rest) = rest.split_at_checked(above.front[1]).ok_or(Rule::BlobBounds)?;
-                let (shift, weights) = rest.split_at_checked(above.front[2]).ok_or(Rule::BlobBounds)?;
+                let (multiplier, rest) =
+                    rest.split_at_checked(above.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
+                let (shift, weights) =
+                    rest.split_at_checked(above.parameter_bytes[2]).ok_or(Rule::BlobBounds)?;
                 let upper = integer::Second {
                     geometry: above.geometry,
                     h: cast(z)?,
@@ -354,7 +369,7 @@ impl Lecture<'_, '_> {
                     weights: cast(weights)?,
                     scales: integer::Scales { multiplier: cast(multiplier)?, shift: cast(shift)? },
                 };
-                let lesson = integer::Lesson {
+                let target = integer::StepTarget {
                     rule,
                     codes,
                     grid,
@@ -362,13 +377,21 @@ impl Lecture<'_, '_> {
                     rate: self.whole_rate(first),
                     normalised: head.normalised,
                 };
-                let mut room = integer::Room {
+                let mut workspace = integer::Workspace {
                     residual: cast_mut(residual)?,
                     sums: cast_mut(sums)?,
                     gradients: cast_mut(words.0)?,
                 };
                 let motion = self.motion(first, own.velocity)?;
-                integer::learn_first(&mut learner, &upper, &lesson, motion, &mut room, &mut back, random);
+                integer::learn_first(
+                    &mut learner,
+                    &upper,
+                    &target,
+                    motion,
+                    &mut workspace,
+                    &mut back,
+                    random,
+                );
                 Ok(())
             }
         }
@@ -393,15 +416,15 @@ fn quant(layer: &TrainedLayer) -> Result<integer::Quant, Rule> {
     })
 }
 
-/// An adaptor in its overlay, and its room.
+/// An adaptor in its trainable copy, and its room.
 fn low_rank<'a>(
     layer: &TrainedLayer,
     rank: u8,
-    overlay: &'a mut [u8],
+    trainable: &'a mut [u8],
     words: &mut Words<'a>,
 ) -> Result<float::LowRank<'a>, Rule> {
     let (rank, pixels) = (usize::from(rank), layer.shape.geometry.pixels());
-    let factors: &mut [f32] = cast_mut(overlay)?;
+    let factors: &mut [f32] = cast_mut(trainable)?;
     let at = layer.shape.geometry.out_c * rank;
     let (up, down) = factors.split_at_mut_checked(at).ok_or(Rule::ArenaBounds)?;
     Ok(float::LowRank {
@@ -416,19 +439,20 @@ fn low_rank<'a>(
 /// What learns of a float32 layer.
 fn float_part<'a>(
     layer: &TrainedLayer,
-    overlay: &'a mut [u8],
+    trainable: &'a mut [u8],
     words: &mut Words<'a>,
 ) -> Result<float::Part<'a>, Rule> {
     if let Part::LowRank { rank } = layer.repr.part {
-        return low_rank(layer, rank, overlay, words).map(float::Part::LowRank);
+        return low_rank(layer, rank, trainable, words).map(float::Part::LowRank);
     }
-    let numbers: &mut [f32] = cast_mut(overlay)?;
-    let (front, rest) = numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
+    let numbers: &mut [f32] = cast_mut(trainable)?;
+    let (parameter_bytes, rest) =
+        numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
     Ok(match layer.repr.part {
-        Part::All if layer.shape.norm => float::Part::Norm { scale: front, bias: rest },
-        Part::All => float::Part::All { bias: front, weights: rest },
-        Part::Scale => float::Part::Scale { bias: front, scale: rest },
-        Part::Bias | Part::LowRank { .. } => float::Part::Bias(front),
+        Part::All if layer.shape.norm => float::Part::Norm { scale: parameter_bytes, bias: rest },
+        Part::All => float::Part::All { bias: parameter_bytes, weights: rest },
+        Part::Scale => float::Part::Scale { bias: parameter_bytes, scale: rest },
+        Part::Bias | Part::LowRank { .. } => float::Part::Bias(parameter_bytes),
     })
 }
 
@@ -436,28 +460,28 @@ fn float_part<'a>(
 fn whole_part<'a>(
     layer: &TrainedLayer,
     blobs: &'a [u8],
-    overlay: &'a mut [u8],
+    trainable: &'a mut [u8],
     fine: &'a mut [u8],
     words: &mut Words<'a>,
 ) -> Result<integer::Part<'a>, Rule> {
     let shape = &layer.shape;
     if let Part::LowRank { rank } = layer.repr.part {
         let plane = words.take(shape.geometry.pixels())?;
-        return Ok(integer::Part::LowRank(low_rank(layer, rank, overlay, words)?, plane));
+        return Ok(integer::Part::LowRank(low_rank(layer, rank, trainable, words)?, plane));
     }
-    let (bias, rest) = overlay.split_at_mut_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
+    let (bias, rest) = trainable.split_at_mut_checked(shape.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
     let bias = cast_mut(bias)?;
     if layer.repr.part == Part::Bias {
         let factory = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
-        let (_, rest) = factory.split_at_checked(shape.front[0]).ok_or(Rule::BlobBounds)?;
-        let (multiplier, rest) = rest.split_at_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+        let (_, rest) = factory.split_at_checked(shape.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
+        let (multiplier, rest) = rest.split_at_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
         let multiplier: &[i32] = cast(multiplier)?;
         let shift = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
         return Ok(integer::Part::Bias { bias, scales: integer::Scales { multiplier, shift } });
     }
-    let (multiplier, rest) = rest.split_at_mut_checked(shape.front[1]).ok_or(Rule::BlobBounds)?;
+    let (multiplier, rest) = rest.split_at_mut_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let multiplier: &mut [i32] = cast_mut(multiplier)?;
-    let (shift, weights) = rest.split_at_mut_checked(shape.front[2]).ok_or(Rule::BlobBounds)?;
+    let (shift, weights) = rest.split_at_mut_checked(shape.parameter_bytes[2]).ok_or(Rule::BlobBounds)?;
     if layer.repr.part == Part::Scale {
         return Ok(integer::Part::Scale { bias, multiplier, shift: cast_mut(shift)? });
     }

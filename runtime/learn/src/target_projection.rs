@@ -1,4 +1,4 @@
-//! Codes: a matrix `P` of `classes × features` that carries a label to the features of a layer.
+//! TargetProjection: a matrix `P` of `classes × features` that carries a label to the features of a layer.
 //!
 //! Drawn codes take no memory: every entry is computed again whenever it is wanted, from a seed, the class and the
 //! feature. Exported and learned codes (probes, local heads) lie in a table.
@@ -7,7 +7,7 @@ use offshoot_kernels::mix;
 
 /// Where a projection comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Codes<'a> {
+pub enum TargetProjection<'a> {
     /// +1 or -1 by a hash of seed, class and feature.
     Signs {
         /// Tells layers apart.
@@ -32,7 +32,7 @@ pub enum Codes<'a> {
 /// Spreads feature numbers before they are hashed.
 const GOLDEN: u32 = 0x9e37_79b9;
 
-impl Codes<'_> {
+impl TargetProjection<'_> {
     /// Calls `each(class, entry)` for all classes of a feature. `features` is the width of the matrix.
     #[inline]
     pub fn column(&self, classes: usize, features: usize, feature: usize, mut each: impl FnMut(usize, f32)) {
@@ -107,7 +107,7 @@ impl Codes<'_> {
     }
 }
 
-impl Codes<'_> {
+impl TargetProjection<'_> {
     /// [`Self::column`] in whole numbers. Uniform and float32 codes have none: nothing is called.
     #[inline]
     pub fn whole_column(
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    fn matrix(codes: Codes<'_>, classes: usize, features: usize) -> Vec<f32> {
+    fn matrix(codes: TargetProjection<'_>, classes: usize, features: usize) -> Vec<f32> {
         let mut all = vec![f32::NAN; classes * features];
         for j in 0..features {
             codes.column(classes, features, j, |k, p| all[k * features + j] = p);
@@ -169,8 +169,12 @@ mod tests {
     #[test]
     fn columns_and_entries_agree() {
         let table: Vec<f32> = (0..40 * 50).map(|i| i as f32).collect();
-        let kinds =
-            [Codes::Signs { seed: 3 }, Codes::Hadamard, Codes::Uniform { seed: 3 }, Codes::Table(&table)];
+        let kinds = [
+            TargetProjection::Signs { seed: 3 },
+            TargetProjection::Hadamard,
+            TargetProjection::Uniform { seed: 3 },
+            TargetProjection::Table(&table),
+        ];
         for codes in kinds {
             let all = matrix(codes, 40, 50);
             for k in 0..40 {
@@ -183,9 +187,11 @@ mod tests {
 
     #[test]
     fn hadamard_codes_are_orthogonal_and_drawn_ones_nearly_so() {
-        for (codes, limit) in
-            [(Codes::Hadamard, 0.0), (Codes::Signs { seed: 1 }, 0.2), (Codes::Uniform { seed: 1 }, 0.2)]
-        {
+        for (codes, limit) in [
+            (TargetProjection::Hadamard, 0.0),
+            (TargetProjection::Signs { seed: 1 }, 0.2),
+            (TargetProjection::Uniform { seed: 1 }, 0.2),
+        ] {
             let all = matrix(codes, 10, 512);
             for a in 0..10 {
                 for b in 0..a {

@@ -1,9 +1,9 @@
-//! [`FullyConnectedCoded`]: int8 fully connected layer of one row with Huffman-coded weights.
+//! [`FullyConnectedHuffman`]: int8 fully connected layer of one row with Huffman-coded weights.
 //!
 //! Rules: both extents at least 1; a complete code, as the record's page demands; input, output and scratch share
 //! no byte.
 
-use super::blocked::scratch;
+use super::tiled::scratch;
 use super::weights::{Layout, bounds_i8, check_clamp, check_multiplier, requant_blob};
 use crate::operator::Operator;
 use crate::operator::{InPlace, bytes};
@@ -11,7 +11,7 @@ use easy_ext::ext;
 use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
-use offshoot_format::coded::{FullyConnectedCoded, LONGEST, TABLE_BYTES};
+use offshoot_format::huffman::{FullyConnectedHuffman, LONGEST, TABLE_BYTES};
 use offshoot_format::record::DType;
 use offshoot_kernels::{self as kernels, Requant, portable};
 
@@ -22,8 +22,8 @@ pub(crate) struct Code<'m> {
     stream: &'m [u16],
 }
 
-#[ext(FullyConnectedCodedPlaces)]
-impl FullyConnectedCoded {
+#[ext(FullyConnectedHuffmanPlaces)]
+impl FullyConnectedHuffman {
     pub(crate) fn layout(&self) -> Result<Layout, Rule> {
         let symbols = u64::from(self.symbols.next_multiple_of(2));
         Ok(Layout {
@@ -54,7 +54,7 @@ impl FullyConnectedCoded {
     }
 }
 
-impl Operator for FullyConnectedCoded {
+impl Operator for FullyConnectedHuffman {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         require(self.symbols <= 1 << LONGEST, Rule::Format)?;
         let layout = self.layout()?;
@@ -82,7 +82,7 @@ impl Operator for FullyConnectedCoded {
         let (src, table, dst) = memory.split2::<u8, i8>(layout.src, place, layout.dst)?;
         let table: &[u16] = bytemuck::try_cast_slice(table).map_err(|_| Rule::Alignment)?;
         let table = table.try_into().map_err(|_| Rule::Shape)?;
-        kernels::fully_connected_coded(&requant, table, code.stream, bytemuck::cast_slice(src), dst);
+        kernels::fully_connected_huffman(&requant, table, code.stream, bytemuck::cast_slice(src), dst);
         Ok(())
     }
 

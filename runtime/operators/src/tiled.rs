@@ -1,8 +1,8 @@
-//! [`ConvBlocked`]: int8 convolution with blocked weights, two output pixels at a time.
+//! [`ConvTiled`]: int8 convolution with tiled weights, two output pixels at a time.
 //!
 //! Rules, beyond those of the window: kernel columns are not dilated; shifts, biases and weights in the ranges that
 //! the record's page gives; the output shares no byte with the
-//! input or lies at the record's lag; the scratch shares none with either.
+//! input or lies at the record's in-place offset; the scratch shares none with either.
 
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
 use crate::drivers;
@@ -12,12 +12,12 @@ use easy_ext::ext;
 use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{product, require};
-use offshoot_format::blocked::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot_format::record::DType;
-use offshoot_format::record::{ConvBlocked, Walk};
+use offshoot_format::record::{ConvTiled, Traversal};
+use offshoot_format::tiled::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::window_output;
-use offshoot_kernels::geometry::{Blocked, blocked_weight};
+use offshoot_kernels::geometry::{Tiled, tiled_weight};
 
 /// So many inputs never leave the 24 bits that a block of channels gives each sum.
 const SAFE_INPUTS: usize = 511;
@@ -25,11 +25,11 @@ const SAFE_INPUTS: usize = 511;
 /// Whether this build has kernels of pairs.
 const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
 
-#[ext(ConvBlockedPlaces)]
-impl ConvBlocked {
-    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+#[ext(ConvTiledPlaces)]
+impl ConvTiled {
+    pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
         let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
-        let geometry = Blocked::of(self);
+        let geometry = Tiled::of(self);
         require(geometry.window.dilation[1] == 1 || geometry.window.kernel[1] == 1, Rule::Window)?;
         let pixels = product([self.n.into(), out_h, out_w])?;
         let output = product([pixels, self.out_c.into()])?;
@@ -46,7 +46,7 @@ impl ConvBlocked {
     }
 
     /// int16 values of the lanes of a pair; `None` if nothing is gathered.
-    pub(crate) fn lanes(&self, g: &Blocked) -> Result<Option<Span>, Rule> {
+    pub(crate) fn lanes(&self, g: &Tiled) -> Result<Option<Span>, Rule> {
         if g.vector { Ok(None) } else { scratch(self.scratch, product([2, g.k as u64])?).map(Some) }
     }
 
@@ -57,7 +57,7 @@ impl ConvBlocked {
     ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
         let (min, max) = bounds_i8(self.clamp);
         let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
-        requant_blob(blobs, self.blob, layout, self.walk != Walk::VectorOneScale, numbers)
+        requant_blob(blobs, self.blob, layout, self.walk != Traversal::VectorOneScale, numbers)
     }
 }
 
@@ -72,33 +72,33 @@ pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
 }
 
 /// Whether no sum of products leaves its 24 bits.
-pub(super) fn exact(g: &Blocked, out_c: usize, weights: &[i16]) -> bool {
+pub(super) fn exact(g: &Tiled, out_c: usize, weights: &[i16]) -> bool {
     g.k <= SAFE_INPUTS
         || (0..out_c).all(|o| {
-            let magnitudes = (0..g.k).map(|k| u64::from(blocked_weight(weights, g.k, o, k).unsigned_abs()));
+            let magnitudes = (0..g.k).map(|k| u64::from(tiled_weight(weights, g.k, o, k).unsigned_abs()));
             magnitudes.sum::<u64>() <= MOST_WEIGHT
         })
 }
 
-#[ext(ConvBlockedRules)]
-impl ConvBlocked {
-    /// Input and output share no byte, or lie at the lag of pairs of pixels in the record's order.
-    pub(crate) fn check_overlap(&self, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
+#[ext(ConvTiledRules)]
+impl ConvTiled {
+    /// Input and output share no byte, or lie at the in-place offset of pairs of pixels in the record's order.
+    pub(crate) fn check_overlap(&self, g: &Tiled, layout: &Layout) -> Result<(), Rule> {
         if !layout.src.overlaps(layout.dst) {
             return Ok(());
         }
-        let (below, above) = g.lag(self).ok_or(Rule::Overlap)?;
+        let (below, above) = g.in_place_offsets(self).ok_or(Rule::Overlap)?;
         let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
         let far = match self.walk {
-            Walk::Forwards => src >= dst + below,
-            Walk::Backwards => dst >= src + above,
-            Walk::Vector | Walk::VectorOneScale => false,
+            Traversal::Forwards => src >= dst + below,
+            Traversal::Backwards => dst >= src + above,
+            Traversal::Vector | Traversal::VectorOneScale => false,
         };
         require(far, Rule::Overlap)
     }
 
     /// The part of `check` that is not about weights.
-    pub(crate) fn check_places(&self, limits: &Limits<'_>, g: &Blocked, layout: &Layout) -> Result<(), Rule> {
+    pub(crate) fn check_places(&self, limits: &Limits<'_>, g: &Tiled, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
         let vector = self.walk.is_vector();
@@ -115,7 +115,7 @@ impl ConvBlocked {
     }
 }
 
-impl Operator for ConvBlocked {
+impl Operator for ConvTiled {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let (g, layout) = self.layout()?;
         self.check_places(limits, &g, &layout)?;
@@ -136,7 +136,7 @@ impl Operator for ConvBlocked {
         let (mut requant, weights) = self.requant(memory.blobs(), &layout)?;
         override_requant(memory, &mut requant)?;
         let lanes = self.lanes(&g)?;
-        drivers::conv_blocked(self, &g, &requant, halves(weights)?, memory, &layout, lanes)
+        drivers::conv_tiled(self, &g, &requant, halves(weights)?, memory, &layout, lanes)
     }
 
     fn output_dtype(&self) -> DType {
@@ -157,7 +157,7 @@ impl Operator for ConvBlocked {
 
     fn in_place(&self, _: &[u8]) -> InPlace {
         let geometry = self.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
-        InPlace::shifted(geometry.and_then(|g| g.lag(self)))
+        InPlace::shifted(geometry.and_then(|g| g.in_place_offsets(self)))
     }
 }
 

@@ -1,13 +1,13 @@
-//! [`ConvLinear`], [`DepthwiseLinear`]: convolutions whose requantisation is one product and one shift.
+//! [`ConvSingleMultiply`], [`DepthwiseSingleMultiply`]: convolutions whose requantisation is one product and one shift.
 //!
-//! Rules, beyond those of [`ConvBlocked`](offshoot_format::record::ConvBlocked) and
+//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
 //! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): strips of at least one pair, several output pixels; 3×3 windows
 //! with strides of 1 or 2. Biases, multipliers and weights may be any.
 
-use super::blocked::scratch;
-use super::blocked::{ConvBlockedPlaces as _, ConvBlockedRules as _};
 use super::planar;
 use super::planar::DepthwisePlanarPlaces as _;
+use super::tiled::scratch;
+use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
 use super::weights::Layout;
 use crate::drivers;
 use crate::operator::Operator;
@@ -17,15 +17,15 @@ use offshoot_base::Rule;
 use offshoot_base::{Limits, Memory, Span};
 use offshoot_base::{blob, product, require};
 use offshoot_format::record::DType;
-use offshoot_format::record::{ConvLinear, DepthwiseLinear, Window};
+use offshoot_format::record::{ConvSingleMultiply, DepthwiseSingleMultiply, Window};
 use offshoot_kernels::Requant;
-use offshoot_kernels::geometry::{Blocked, Planar, block_words};
+use offshoot_kernels::geometry::{Planar, Tiled, block_words};
 
-#[ext(ConvLinearPlaces)]
-impl ConvLinear {
+#[ext(ConvSingleMultiplyPlaces)]
+impl ConvSingleMultiply {
     /// Sizes; `weights` of the layout is the words of all blocks.
     #[inline(never)]
-    pub(crate) fn layout(&self) -> Result<(Blocked, Layout), Rule> {
+    pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
         let mut sized = self.conv().layout();
         if let Ok((g, layout)) = &mut sized {
             layout.weights = self.words(g)?;
@@ -34,27 +34,27 @@ impl ConvLinear {
     }
 
     /// Words of all blocks.
-    pub(crate) fn words(&self, g: &Blocked) -> Result<u64, Rule> {
-        require(!self.wide || cfg!(feature = "linear-wide"), Rule::Format)?;
+    pub(crate) fn words(&self, g: &Tiled) -> Result<u64, Rule> {
+        require(!self.wide || cfg!(feature = "single-multiply-wide"), Rule::Format)?;
         require(self.strip > 0, Rule::Format)?;
         product([u64::from(self.out_c.div_ceil(4)), block_words(self, g) as u64])
     }
 
     /// Lanes of a strip, and room for a block if there is any.
-    pub(crate) fn spans(&self, g: &Blocked) -> Result<(Span, Option<Span>), Rule> {
+    pub(crate) fn spans(&self, g: &Tiled) -> Result<(Span, Option<Span>), Rule> {
         let values = product([2 * u64::from(self.strip), g.k as u64])?;
         let lanes = scratch(self.scratch, values)?;
-        if !self.panel {
+        if !self.weight_tile {
             return Ok((lanes, None));
         }
         let after = u32::try_from(lanes.len / 4).map_err(|_| Rule::ArenaBounds)?;
         let at = self.scratch.checked_add(after).ok_or(Rule::ArenaBounds)?;
-        let panel = scratch(at, product([2, block_words(self, g) as u64])?)?;
-        Ok((lanes, Some(panel)))
+        let weight_tile = scratch(at, product([2, block_words(self, g) as u64])?)?;
+        Ok((lanes, Some(weight_tile)))
     }
 }
 
-impl Operator for ConvLinear {
+impl Operator for ConvSingleMultiply {
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         // Not by way of `layout`, whose frame would lie between.
@@ -66,8 +66,8 @@ impl Operator for ConvLinear {
         require(!self.walk.is_vector(), Rule::Format)?;
         // What pairs may do, strips may: they read more before they write.
         conv.check_overlap(g, layout)?;
-        let (lanes, panel) = self.spans(g)?;
-        for span in [Some(lanes), panel].into_iter().flatten() {
+        let (lanes, weight_tile) = self.spans(g)?;
+        for span in [Some(lanes), weight_tile].into_iter().flatten() {
             limits.disjoint(span, layout.src)?;
             limits.disjoint(span, layout.dst)?;
         }
@@ -85,7 +85,7 @@ impl Operator for ConvLinear {
         let sized = self.layout();
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let words = blob(memory.blobs(), self.blob, layout.weights)?;
-        drivers::conv_linear(self, g, words, memory, layout, self.spans(g)?)
+        drivers::conv_single_multiply(self, g, words, memory, layout, self.spans(g)?)
     }
 
     fn output_dtype(&self) -> DType {
@@ -106,12 +106,12 @@ impl Operator for ConvLinear {
     }
 
     fn in_place(&self, _: &[u8]) -> InPlace {
-        InPlace::shifted(self.layout().ok().and_then(|(g, _)| g.lag(&self.conv())))
+        InPlace::shifted(self.layout().ok().and_then(|(g, _)| g.in_place_offsets(&self.conv())))
     }
 }
 
-#[ext(DepthwiseLinearPlaces)]
-impl DepthwiseLinear {
+#[ext(DepthwiseSingleMultiplyPlaces)]
+impl DepthwiseSingleMultiply {
     pub(crate) fn requant<'m>(
         &self,
         blobs: &'m [u8],
@@ -142,7 +142,7 @@ impl DepthwiseLinear {
     }
 }
 
-impl Operator for DepthwiseLinear {
+impl Operator for DepthwiseSingleMultiply {
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let sized = self.layout();

@@ -8,7 +8,7 @@
 
 /// Running statistics of an input.
 #[derive(Debug)]
-pub struct Standard<'a> {
+pub struct InputNormalizer<'a> {
     mean: &'a mut [f32],
     /// Mean of `|x - mean|²`.
     energy: f32,
@@ -16,7 +16,7 @@ pub struct Standard<'a> {
     weight: f32,
 }
 
-impl<'a> Standard<'a> {
+impl<'a> InputNormalizer<'a> {
     /// Statistics that begin with `mean` (one for each number of the input) and `energy`, the mean of `|x - mean|²`, and count as
     /// `weight` samples. Standardised inputs have the `wanted` energy: that with which the network was trained.
     pub fn new(mean: &'a mut [f32], energy: f32, wanted: f32, weight: f32) -> Self {
@@ -89,7 +89,7 @@ mod tests {
         let samples: [[f32; 5]; 40] = core::array::from_fn(|_| core::array::from_fn(|_| random.normal()));
         let seen = |change: fn(f32) -> f32| {
             let mut mean = [9.0; 5];
-            let mut standard = Standard::new(&mut mean, 0.0, 5.0, 0.0);
+            let mut standard = InputNormalizer::new(&mut mean, 0.0, 5.0, 0.0);
             samples.iter().for_each(|x| standard.see(&x.map(change)));
             let mut x = samples[3].map(change);
             standard.apply(&mut x);
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_mean_is_that_of_all_and_the_energy_is_kept() {
         let mut mean = [1.0, 1.0];
-        let mut standard = Standard::new(&mut mean, 8.0, 8.0, 1.0);
+        let mut standard = InputNormalizer::new(&mut mean, 8.0, 8.0, 1.0);
         standard.see(&[3.0, 5.0]);
         standard.see(&[f32::NAN, 0.0]);
         standard.see(&[1.0]);
