@@ -164,7 +164,7 @@ def records(data):
         require(part.at == part.end, "bytes behind a network's last record")
     if header["requires"] & LEARNS:
         yield (head := reader.record("LearnHead"))
-        taps = (head[2]["answer"] or {"taps": 0})["taps"]
+        taps = (head[2]["classifier"] or {"taps": 0})["taps"]
         for kind in ["LearnLayer"] * head[2]["layers"] + ["Tap"] * taps:
             yield reader.record(kind)
     require(reader.at == end, "bytes behind the last record")

@@ -1,5 +1,8 @@
 //! What can be wrong with a file, a call or a message. Small enough for a device; the host adds the words.
 
+/// Version of the `.off` format that this release writes and reads.
+pub const FORMAT_VERSION: u16 = 2;
+
 /// Error of the runtime. Its text says what to do about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -107,10 +110,11 @@ impl core::fmt::Display for Error {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::NotOff => f.write_str("not an .off file"),
-            Self::Version(v) => write!(
-                f,
-                "format version {v} is not the one that this release reads: compile the model again with this release"
-            ),
+            Self::Version(v) => {
+                write!(f, "format version {v}, and this release reads version {FORMAT_VERSION} only: ")?;
+                let older = "compile the model again with this release";
+                f.write_str(if *v < FORMAT_VERSION { older } else { "use a newer release" })
+            }
             Self::Length => f.write_str("file is truncated or has trailing bytes"),
             Self::Checksum => f.write_str("checksum mismatch: the file is damaged"),
             Self::Alignment => f.write_str(

@@ -13,6 +13,6 @@ mod memory;
 mod span;
 
 pub use element::{Element, cast, cast_mut};
-pub use error::{Error, Rule};
+pub use error::{Error, FORMAT_VERSION, Rule};
 pub use memory::Memory;
 pub use span::{ALIGNMENT, BLOB_ALIGNMENT, Limits, Span, blob, product, require};

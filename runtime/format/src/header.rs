@@ -13,7 +13,7 @@ pub const MAGIC: [u8; 4] = *b"OFFS";
 /// of a blob's layout raises it, and `tests/fixtures/format` gets a folder of the new version.
 ///
 /// Version 1 is refused: its records changed while the number stayed, so a file does not say which form it has.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = offshoot_base::FORMAT_VERSION;
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 32;
