@@ -158,7 +158,7 @@ fn two_runs_count_the_same_instructions() {
     assert_eq!(first, second);
     // Bounds of the portable kernels: a count that leaves them means that measuring broke.
     let total = first.0.unwrap();
-    let macs: u64 = file.model().unwrap().ops().map(|(_, _, r)| offshoot::graph::cost::macs(&r)).sum();
+    let macs: u64 = file.model().unwrap().ops().map(|(_, _, r)| offshoot::operators::macs(&r)).sum();
     assert!((macs..40 * macs).contains(&total), "{total} instructions for {macs} MACs");
 }
 

@@ -188,6 +188,7 @@ fn code(document: &str, first: &str) -> String {
 fn the_code_of_the_readme_prints_an_answer() {
     let main = code(&format!("{RUNTIME}/README.md"), "offshoot::include_model!");
     assert!(main.lines().filter(|line| !line.is_empty()).count() <= 12, "{main}");
+    assert_eq!(main, code("README.md", "offshoot::include_model!"), "both READMEs show the same code");
     let folder = tempfile::tempdir().unwrap();
     let runtime = root().join(RUNTIME).canonicalize().unwrap();
     let manifest = format!("[dependencies]\noffshoot = {{ path = {runtime:?} }}\n");

@@ -1,6 +1,7 @@
 //! Frames: a message with version and checksum between two zero bytes, and the reader that finds them in a stream.
 
-use super::{FRAME_MAX, PROTOCOL_VERSION, cobs, crc32};
+use crate::cobs;
+use crate::protocol::{FRAME_MAX, PROTOCOL_VERSION, crc32};
 use serde::{Deserialize, Serialize};
 
 const CHECKSUM: usize = 4;

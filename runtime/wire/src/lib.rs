@@ -17,29 +17,14 @@
 pub mod cobs;
 pub mod frame;
 pub mod message;
-
-use offshoot_base::crc::Crc32;
+mod protocol;
 
 pub use frame::{Event, FrameError, FrameReader, decode, encode};
 pub use message::{
     CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorReport, Request, Response, RunReport,
     StoreReport, TrainStepReport,
 };
-
-/// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every
-/// change of a message raises it (the golden bytes in `message`'s tests notice).
-pub const PROTOCOL_VERSION: u8 = 4;
-
-/// Longest frame on the wire in bytes, delimiter included.
-pub const FRAME_MAX: usize = 1024;
-
-/// Most bytes of tensor or model data in one message; leaves room for the message around it.
-pub const CHUNK_MAX: usize = 960;
-
-/// CRC-32 (IEEE 802.3, as zlib's): of frames, and of operator outputs in [`OperatorReport::digest`].
-pub fn crc32(bytes: &[u8]) -> u32 {
-    Crc32::new().update(bytes).finish()
-}
+pub use protocol::{CHUNK_MAX, FRAME_MAX, PROTOCOL_VERSION, crc32};
 
 /// Scores as they lie in memory, for a message.
 pub fn bytes_of(scores: &[f32]) -> &[u8] {

@@ -8,7 +8,7 @@
 use offshoot::format::codec::{OP_MAX, Record};
 use offshoot::format::fused_rows::MOST_MEMBERS;
 use offshoot::format::record;
-use offshoot::graph::cost;
+use offshoot::operators;
 use offshoot_plan::{Plan, PlanOptions};
 
 use crate::error::Result;
@@ -122,7 +122,9 @@ fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator
         bytes: lowered.buffers[last.write],
         blob: 0,
     };
-    let (scratch, overlap) = cost::stage(&stage, &members)?;
+    let record = Record::from(stage);
+    let scratch = operators::scratch(&record, &members).ok()?;
+    let overlap = operators::in_place(&record, &members);
     let kinds = ops.iter().map(|op| op.record.tag().name()).collect();
     let own = Operator {
         name: last.name.clone(),

@@ -2,7 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
-use offshoot::graph::cost::InPlace;
+use offshoot::operators::InPlace;
 use offshoot_ir::ValueId;
 use serde::Serialize;
 

@@ -9,7 +9,7 @@ use offshoot::format::record::{
     Traversal,
 };
 use offshoot::format::{ALIGNMENT, requires};
-use offshoot::graph::cost::{self, InPlace as RecordInPlace};
+use offshoot::operators::{self, InPlace as RecordInPlace};
 use offshoot_ir::{Graph, Value, ValueId};
 use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
 
@@ -349,8 +349,9 @@ fn walk(r: &ConvTiled, op: &Operator) -> Traversal {
     };
     // Apart, either way does: forwards is the plain one.
     let (src, dst) = (u64::from(r.src), u64::from(r.dst));
-    let written = cost::output(&Record::ConvTiled(*r)).map_or(0, |(_, bytes)| u64::from(bytes));
-    let apart = src + cost::input_bytes(r) <= dst || dst + written <= src;
+    let written = operators::output(&Record::ConvTiled(*r)).map_or(0, |span| span.len as u64);
+    let input = u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c);
+    let apart = src + input <= dst || dst + written <= src;
     if apart || src >= dst + below { Traversal::Forwards } else { Traversal::Backwards }
 }
 

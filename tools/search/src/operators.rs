@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use offshoot::Model;
 use offshoot::format::codec::Record;
 use offshoot::format::record::{ConvTiled, DepthwisePlanar, Window, WindowRepr};
-use offshoot::graph::cost;
+use offshoot::operators as device;
 use offshoot_export::write::Aligned;
 use offshoot_target::{Device, Profile, Target};
 use serde::{Deserialize, Serialize};
@@ -103,12 +103,12 @@ fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> Str
 /// Numbers by which the cost of operators of one kind grows: multiply-accumulates, output bytes, weights, scratch, and
 /// extents. What they mean follows from the kind.
 fn features(record: &Record) -> Vec<f64> {
-    let (_, out) = cost::output(record).unwrap_or_default();
+    let out = device::output(record).map_or(0, |span| span.len as u32);
     let basic = vec![
-        cost::macs(record) as f64,
+        device::macs(record) as f64,
         f64::from(out),
-        cost::weights(record) as f64,
-        f64::from(cost::scratch(record).unwrap_or(0)),
+        device::weights(record) as f64,
+        f64::from(device::scratch(record, &[]).unwrap_or(0)),
     ];
     let more = match record {
         Record::ConvTiled(r) => pairs(r, out, 1, u16::MAX),

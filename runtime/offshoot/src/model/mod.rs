@@ -5,8 +5,6 @@
 //! at most [`Model::work`] steps. Operators are decoded again whenever they are walked, from where the file
 //! lies; nothing of it is copied to RAM.
 
-#[doc(hidden)]
-pub mod cost;
 pub mod learn;
 #[cfg(feature = "nested")]
 mod nested;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use offshoot::format::record::{Record, Window};
 use offshoot::format::sparse::Form;
 use offshoot::format::{header::HeaderView, requires};
-use offshoot::graph::{Model, cost};
+use offshoot::{Model, operators};
 use offshoot_export::sparse_forms;
 use offshoot_ir::Graph;
 use offshoot_report::Table;
@@ -82,7 +82,7 @@ impl SparseReport {
     fn of(record: &Record) -> Option<Self> {
         if let Record::RecurrentSparse(r) = record {
             let (rows, kept) =
-                (r.layer.kind.gates() as u64 * u64::from(r.layer.units), cost::weights(record));
+                (r.layer.kind.gates() as u64 * u64::from(r.layer.units), operators::weights(record));
             let extents = [r.layer.inputs, r.layer.units].map(|columns| rows * u64::from(columns));
             let bytes = r.matrices().into_iter().zip(extents).map(|(matrix, dense)| {
                 matrix.map_or(dense, |m| (2 * rows).next_multiple_of(4) + m.weights() + u64::from(m.steps))
@@ -352,7 +352,7 @@ pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<
     for network in networks(model)? {
         for (_, _, record) in network.ops() {
             features.extend(record.features());
-            cost::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
+            operators::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
         }
     }
     if model.network_count() > 1 {
@@ -395,8 +395,10 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
         .ops()
         .map(|(info, _, record)| {
             let value = graph.and_then(|g| g.values.get(usize::from(info.origin)));
-            let (offset, len) = cost::output(&record).unwrap_or_default();
-            let members: Vec<_> = cost::members(&record, model.blobs()).collect();
+            let (offset, len) = operators::output(&record)
+                .map(|span| (span.start as u32, span.len as u32))
+                .unwrap_or_default();
+            let members: Vec<_> = operators::members(&record, model.blobs()).collect();
             let kinds: Vec<_> = members.iter().map(|m| m.tag().name()).collect();
             let kind = if kinds.len() > 1 {
                 format!("{}({})", info.tag.name(), kinds.join("+"))
@@ -408,8 +410,8 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
                 kind,
                 shape: value.map(|v| v.shape.clone()).unwrap_or_default(),
-                macs: members.iter().map(cost::macs).sum(),
-                weights: members.iter().map(cost::weights).sum(),
+                macs: members.iter().map(operators::macs).sum(),
+                weights: members.iter().map(operators::weights).sum(),
                 offset: Some(u64::from(offset)),
                 bytes: u64::from(len),
                 sparse: SparseReport::of(&record),

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
-use offshoot::graph::{Model, cost};
 use offshoot::trace::{Observer, OpInfo};
+use offshoot::{Model, operators};
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
 use offshoot_report::Table;
@@ -244,7 +244,7 @@ impl Sums {
                 port: Port {
                     shape: Vec::new(),
                     channels_first_outside: false,
-                    dtype: cost::output_dtype(&record),
+                    dtype: operators::output_dtype(&record),
                     scale: header.scale,
                     zero_point: header.zero_point,
                 },

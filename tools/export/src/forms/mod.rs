@@ -22,7 +22,7 @@ use std::rc::Rc;
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Traversal};
-use offshoot::graph::cost::{self, InPlace};
+use offshoot::operators::{self, InPlace};
 
 use crate::cores::Core;
 pub(crate) use crate::layer::Layer;
@@ -107,13 +107,13 @@ impl Layer {
 
     /// Whether the output may lie over the input of this record.
     fn overlaps(&self, record: &Record) -> bool {
-        !self.learns && cost::lag(record) != InPlace::Apart
+        !self.learns && operators::in_place(record, &[]) != InPlace::Apart
     }
 }
 
 /// Bytes of workspace of a record.
 fn scratch_of(record: &Record) -> Lowering<u32> {
-    cost::scratch(record).ok_or_else(|| "the window does not fit".into())
+    operators::scratch(record, &[]).map_err(|_| "the window does not fit".into())
 }
 
 /// Where forms put their operators.
@@ -145,7 +145,7 @@ impl Build<'_> {
     ) -> Lowering {
         let bytes = scratch_of(&record)?;
         let scratch = (bytes > 0).then(|| self.allocate(bytes));
-        let overlap = if layer.learns { InPlace::Apart } else { cost::lag(&record) };
+        let overlap = if layer.learns { InPlace::Apart } else { operators::in_place(&record, &[]) };
         let op = self.emit(record, [Some(x), None], y);
         (op.macs, op.weights, op.scratch, op.overlap) = (macs, weights, scratch, overlap);
         Ok(())
