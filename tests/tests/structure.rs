@@ -119,7 +119,7 @@ const FOLDERS: [(&str, &[&str]); 2] = [
     ),
     (
         "learn/src/integer",
-        &["magnitude", "softmax", "step", "sparse", "motion", "errors", "parts", "update", "block"],
+        &["magnitude", "softmax", "step", "sparse", "update", "motion", "errors", "parts", "block"],
     ),
 ];
 
@@ -221,7 +221,8 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
 /// The first segments behind `crate::`, and behind `super::` where that is the root, with their lines. Macros and
 /// visibilities are no imports.
 fn imports(text: &str, super_is_root: bool) -> Vec<(usize, String)> {
-    let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
+    let text = text.split("\n#[cfg(any(test, feature = \"testing\"))]\npub mod ").next().unwrap();
     let mut code = String::new();
     for line in text.lines() {
         code.push_str(line.split("//").next().unwrap());

@@ -132,10 +132,10 @@ pub enum RecurrentArith {
 
 impl RecurrentArith {
     /// Element type of input and output.
-    pub const fn dtype(&self) -> super::record::DType {
+    pub const fn dtype(&self) -> super::types::DType {
         match self {
-            Self::I8 { .. } => super::record::DType::I8,
-            Self::F32 => super::record::DType::F32,
+            Self::I8 { .. } => super::types::DType::I8,
+            Self::F32 => super::types::DType::F32,
         }
     }
 }

@@ -124,7 +124,11 @@ fn widths(learning: &Learning<'_>, workspace: &mut [usize; MAX_TAPS]) -> usize {
 }
 
 /// What an answer, and statistics, begin with.
-pub(super) fn begin(model: &crate::Model<'_>, learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
+pub(super) fn begin(
+    model: &crate::model::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &mut [u8],
+) -> Result<(), Rule> {
     if let Some(standard) = learning.standard() {
         let (host, own) = statistics(model, learning, arena)?;
         let (means, rest) = own.split_at_mut_checked(host.len()).ok_or(Rule::ArenaBounds)?;
@@ -237,7 +241,7 @@ pub(super) fn best(learning: &Learning<'_>, arena: &[u8]) -> Option<u16> {
 
 /// The host's means, and the device's statistics.
 fn statistics<'m, 'a>(
-    model: &crate::Model<'m>,
+    model: &crate::model::Model<'m>,
     learning: &Learning<'_>,
     arena: &'a mut [u8],
 ) -> Result<(&'m [f32], &'a mut [f32]), Rule> {
@@ -251,7 +255,7 @@ fn statistics<'m, 'a>(
 
 /// The device's means and energy.
 pub(super) fn device_statistics<'a>(
-    model: &crate::Model<'_>,
+    model: &crate::model::Model<'_>,
     learning: &Learning<'_>,
     arena: &'a [u8],
 ) -> Option<(&'a [f32], f32)> {
@@ -264,7 +268,7 @@ pub(super) fn device_statistics<'a>(
 
 /// Brings the input from the device's statistics to the host's; before, if they are to follow, they take it into account.
 pub(super) fn normalize_input(
-    model: &crate::Model<'_>,
+    model: &crate::model::Model<'_>,
     learning: &Learning<'_>,
     arena: &mut [u8],
     follows: bool,

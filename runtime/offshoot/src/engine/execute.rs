@@ -22,7 +22,7 @@ pub(super) struct Active<'l, 'm> {
 /// Runs every operator, those that learn with their overlays, and calls `learn` behind these. Ends before the operator whose
 /// features are the last of the taps in use, if not all are.
 pub(super) fn execute(
-    model: &crate::Model<'_>,
+    model: &crate::model::Model<'_>,
     arena: &mut [u8],
     active: Option<Active<'_, '_>>,
     observer: &mut impl Observer,
@@ -82,7 +82,7 @@ fn watch<O: Observer>(
 
 /// Runs a layer with what of it has been learned; gives the memory in which its output is.
 fn run_learned<'r>(
-    model: &crate::Model<'r>,
+    model: &crate::model::Model<'r>,
     learning: &Learning<'_>,
     arena: &'r mut [u8],
     layer: &TrainedLayer,

@@ -19,7 +19,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// # Errors
     /// [`Error::NotLearning`] if nothing of the model learns; as [`Engine::new`].
-    pub fn learning(model: crate::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
+    pub fn learning(model: crate::model::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
         engine.state = Some(beginning(&learning));
@@ -209,7 +209,11 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// # Errors
     /// As [`Self::learning`].
-    pub fn resumed(model: crate::Model<'m>, arena: &'a mut [u8], state: TrainState) -> Result<Self, Error> {
+    pub fn resumed(
+        model: crate::model::Model<'m>,
+        arena: &'a mut [u8],
+        state: TrainState,
+    ) -> Result<Self, Error> {
         let needed = model.train_arena_bytes().ok_or(Error::NotLearning)?;
         let arena = fitting(arena, needed)?;
         Ok(Self { model, arena, state: Some(state) })
@@ -350,6 +354,6 @@ fn beginning(learning: &Learning<'_>) -> TrainState {
 }
 
 /// The weights that a layer has in the file.
-fn factory<'m>(model: &crate::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
+fn factory<'m>(model: &crate::model::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
     model.blobs().get(layer.shape.blob as usize..)?.get(..layer.shape.blob_bytes())
 }
