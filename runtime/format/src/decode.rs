@@ -1,10 +1,10 @@
 //! Decoder of records in postcard's encoding. It gives the same values as the crate `postcard`, which encodes them.
-//! Postcard's decoder is built for speed and is instantiated for each type. This one takes a third of the flash, because
-//! all numbers share one function.
+//! Postcard's decoder is built for speed and is instantiated for each type. This one takes a third of the flash,
+//! because all numbers share one function.
 //!
-//! Encoding (postcard wire specification): numbers of 16 and 32 bits are varints of seven bits per byte, low bits first,
-//! signed ones in zigzag. Numbers of 8 bits take one byte, a float32 four. An option or enum has the number of its
-//! variant before the value.
+//! Encoding (postcard wire specification): numbers of 16 and 32 bits are varints of seven bits per byte, low bits
+//! first, signed ones in zigzag. Numbers of 8 bits take one byte, a float32 four. An option or enum has the number of
+//! its variant before the value.
 
 use serde::Deserialize;
 use serde::de::value::U32Deserializer;

@@ -71,8 +71,8 @@ const fn checked(file: &[u8]) {
     assert!(file.len() >= HEADER_LEN, "the .off file is truncated");
     assert!(
         u16::from_le_bytes([file[4], file[5]]) == VERSION,
-        "the .off file has another format version than this runtime: compile the model again with the `offshoot` command of \
-         the runtime's version"
+        "the .off file has another format version than this runtime: compile the model again with the `offshoot` command \
+         of the runtime's version"
     );
     assert!(u32_at(file, 8) as usize == file.len(), "the .off file is truncated or has trailing bytes");
 }

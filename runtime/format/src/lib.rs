@@ -34,7 +34,8 @@ mod weighted;
 
 /// Bits of [`header::Header::requires`]: features that a runtime needs to run the file.
 pub mod requires {
-    /// An operator computes in float32. [`crate::record::Quantize`] and [`crate::record::Dequantize`] alone do not count.
+    /// An operator computes in float32. [`crate::record::Quantize`] and [`crate::record::Dequantize`] alone do not
+    /// count.
     pub const NEEDS_F32: u16 = 1;
     /// Records of [`crate::learn`] follow the operators.
     pub const LEARNS: u16 = 2;

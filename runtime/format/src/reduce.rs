@@ -87,7 +87,8 @@ pub enum ReduceKind {
 }
 
 /// Number format of [`Reduce`]. I8 Mean and Sum follow TFLite's MEAN: the int32 sum of (x - in_zp), requantised by
-/// (multiplier, shift). These hold the ratio of the scales and, for Mean, the division. I8 Max and Min need equal scales.
+/// (multiplier, shift). These hold the ratio of the scales and, for Mean, the division. I8 Max and Min need equal
+/// scales.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ReduceArith {
