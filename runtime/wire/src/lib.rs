@@ -1,15 +1,15 @@
-//! Messages between a host and a device: [`message`] (what is said) in [`frame`]s (how it travels).
+//! Messages between a host and a device: their contents ([`message`]) and their transport ([`frame`]).
 //!
-//! The host asks, the device answers; the host sends nothing while it waits. One request gives one response, but
-//! for [`Request::Run`], which with [`Mode::Profile`] or [`Mode::Digest`] gives one [`Response::Operator`] an operator, as it
-//! runs, before the last [`Response::Done`]: a device needs no memory for what it measures.
+//! The host sends a request and waits for the device's response. One request gets one response. The exception is
+//! [`Request::Run`] with [`Mode::Profile`] or [`Mode::Digest`]: the device sends a [`Response::Operator`] after each
+//! operator, before the final [`Response::Done`], so it needs no memory for measurements.
 //!
-//! A frame is `COBS(version, message, CRC-32) 0x00`: the version is one byte ([`PROTOCOL_VERSION`]), the message is
-//! postcard, the checksum is that of zlib over version and message, little endian. COBS (Cheshire and Baker, 1999)
-//! leaves no zero byte inside, so a reader that comes in late or lost bytes is in step again at the next zero.
-//! No frame is longer than [`FRAME_MAX`], and payloads are borrowed from the frame's buffer, never copied.
+//! A frame is `COBS(version, message, CRC-32) 0x00`. The version is one byte ([`PROTOCOL_VERSION`]); the message is
+//! encoded with postcard; the checksum is zlib's over version and message, little endian. COBS (Cheshire and Baker,
+//! 1999) leaves no zero byte inside a frame, so a reader that joins late or lost bytes resynchronises at the next zero.
+//! No frame is longer than [`FRAME_MAX`]. Payloads are borrowed from the frame's buffer, never copied.
 //!
-//! Everything that arrives is untrusted: decoding gives a value or an error, whatever the bytes.
+//! All input is untrusted: decoding any bytes gives a value or an error.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -26,22 +26,22 @@ pub use message::{
     StoreReport, TrainStepReport,
 };
 
-/// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]; every
-/// change of a message raises it (the golden bytes in `message`'s tests notice).
+/// Version of the messages. A device answers a frame of another version with [`ErrorCode::Protocol`]. Every change of a
+/// message raises it; golden bytes in the tests of `message` detect such a change.
 pub const PROTOCOL_VERSION: u8 = 4;
 
 /// Longest frame on the wire in bytes, delimiter included.
 pub const FRAME_MAX: usize = 1024;
 
-/// Most bytes of tensor or model data in one message; leaves room for the message around it.
+/// Most bytes of tensor or model data in one message. The rest of [`FRAME_MAX`] is for the message around it.
 pub const CHUNK_MAX: usize = 960;
 
-/// CRC-32 (IEEE 802.3, as zlib's): of frames, and of operator outputs in [`OperatorReport::digest`].
+/// CRC-32 (IEEE 802.3, as in zlib), used for frames and for [`OperatorReport::digest`].
 pub fn crc32(bytes: &[u8]) -> u32 {
     Crc32::new().update(bytes).finish()
 }
 
-/// Scores as they lie in memory, for a message.
+/// Views scores as bytes in memory order, for a message.
 pub fn bytes_of(scores: &[f32]) -> &[u8] {
     bytemuck::cast_slice(scores)
 }
