@@ -78,9 +78,9 @@ pub enum Returns {
 /// **State.** int8: in the output's scale and zero point, `clamp(round_half_away(h / scale) + zp)`. The state that
 /// [`RecurrentKind::carries`] is float32.
 ///
-/// **Blob.** B = biases · units, N = gates · units. float32: `bias: [f32; B]`, `input: [f32; N · inputs]`, `state:
-/// [f32; N · units]`. int8: `bias: [f32; B]`, `scale_input: [f32; N]`, `scale_state: [f32; N]` (scale of the input or
-/// state times that of the row's weights), `input: [i8; N · inputs]`, `state: [i8; N · units]`.
+/// **Blob.** B = biases · units, N = gates · units. float32: `bias: [f32; B]`, `input: [f32; N · inputs]`,
+/// `state: [f32; N · units]`. int8: `bias: [f32; B]`, `scale_input: [f32; N]`, `scale_state: [f32; N]` (scale of the
+/// input or state times that of the row's weights), `input: [i8; N · inputs]`, `state: [i8; N · units]`.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. [`Recurrent::workspace`] lists its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -144,10 +144,10 @@ impl RecurrentArith {
 /// int8 recurrent layer with one or two sparse matrices. It gives the numbers of [`Recurrent`]; weights that are not
 /// stored are zero.
 ///
-/// **Blob.** As the int8 blob of [`Recurrent`], except that the weights of a sparse matrix are replaced by `start:
-/// [i32; N]`, the blob of [`SparseRepr`], and zero padding to 4 bytes. A row's sum begins with its `start`, the zero
-/// point's share `-zp · Σ weights`. `start` is absent if the zero point (of the input or the state) is 0. A row has at
-/// most [`super::sparse::MOST_ENTRIES`] weights.
+/// **Blob.** As the int8 blob of [`Recurrent`], except that the weights of a sparse matrix are replaced by
+/// `start: [i32; N]`, the blob of [`SparseRepr`], and zero padding to 4 bytes. A row's sum begins with its `start`, the
+/// zero point's share `-zp · Σ weights`. `start` is absent if the zero point (of the input or the state) is 0. A row
+/// has at most [`super::sparse::MOST_ENTRIES`] weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecurrentSparse {
     /// The equivalent dense layer. Its number format is int8.

@@ -26,10 +26,10 @@ pub const WORDS: usize = 8;
 /// **Blob.** Words, for each block of four channels (A, B, C, D), the last padded with zeros: `bias_B bias_D`, the
 /// weights as in [`ConvTiled`], `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
 ///
-/// If `wide`, weights take 16 bits, which saves the kernel one word of work per step. A block is then `bias_B bias_A
-/// bias_D bias_C`, the weights, `multiplier_A … multiplier_D`. Each group of four inputs (0, 1, 2, 3) holds int16
-/// weights as `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`. A wide weight stands for `256 · w` in the formula
-/// above and need not be a multiple of 256. If all are, the numbers equal those of the narrow form.
+/// If `wide`, weights take 16 bits, which saves the kernel one word of work per step. A block is then
+/// `bias_B bias_A bias_D bias_C`, the weights, `multiplier_A … multiplier_D`. Each group of four inputs (0, 1, 2, 3)
+/// holds int16 weights as `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`. A wide weight stands for `256 · w` in the
+/// formula above and need not be a multiple of 256. If all are, the numbers equal those of the narrow form.
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. First come the lanes of `strip` pairs, `4 · k` bytes each, as
 /// in [`ConvTiled`]. If `weight_tile`, space for the words of one block follows, into which a kernel may copy them.
