@@ -73,9 +73,7 @@ pub enum Error<E> {
 impl<E: core::fmt::Debug> core::fmt::Display for Error<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Geometry => {
-                f.write_str("the range must be at least two whole pages of a supported flash")
-            }
+            Self::Geometry => f.write_str("the range must be at least two whole pages of a supported flash"),
             Self::TooLarge { needed, capacity } => {
                 write!(f, "{needed} bytes of weights do not fit: the store has room for {capacity}")
             }

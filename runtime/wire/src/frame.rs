@@ -27,7 +27,9 @@ impl core::fmt::Display for FrameError {
             Self::TooLong => f.write_str("the frame is too long"),
             Self::Framing => f.write_str("the bytes are not a frame"),
             Self::Checksum => f.write_str("the frame was damaged in transit (checksum mismatch)"),
-            Self::Version(v) => write!(f, "the peer speaks protocol version {v}, this side version {PROTOCOL_VERSION}"),
+            Self::Version(v) => {
+                write!(f, "the peer speaks protocol version {v}, this side version {PROTOCOL_VERSION}")
+            }
             Self::Message => f.write_str("the frame holds an unknown message"),
         }
     }

@@ -387,13 +387,19 @@ impl core::fmt::Display for Failure {
                 write!(f, "the device's arena is too small: the model needs {detail} bytes")
             }
             ErrorCode::NoSuchTensor => Error::NoSuchTensor.fmt(f),
-            ErrorCode::Other => f.write_str("the device's runtime reports an error unknown to this protocol version"),
+            ErrorCode::Other => {
+                f.write_str("the device's runtime reports an error unknown to this protocol version")
+            }
             ErrorCode::Frame => f.write_str("the request was damaged in transit"),
             ErrorCode::Protocol => write!(f, "the device speaks protocol version {detail}"),
             ErrorCode::NoModel => f.write_str("no model is open"),
-            ErrorCode::ModelTooLarge => write!(f, "the model does not fit: the device has {detail} bytes for models"),
+            ErrorCode::ModelTooLarge => {
+                write!(f, "the model does not fit: the device has {detail} bytes for models")
+            }
             ErrorCode::Range => write!(f, "the bytes lie outside the tensor or model, which has {detail}"),
-            ErrorCode::NotLoading => f.write_str("a chunk of a model came before the request that announces it"),
+            ErrorCode::NotLoading => {
+                f.write_str("a chunk of a model came before the request that announces it")
+            }
             ErrorCode::Learn => write!(f, "learning record {detail} breaks a rule"),
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
             ErrorCode::Label => write!(f, "no such class: the model has {detail}"),
