@@ -263,7 +263,7 @@ mod tests {
         Ok(())
     }
 
-    /// What the records have, one of each.
+    /// One value of every kind that records contain.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
     struct Numbers {
@@ -273,7 +273,7 @@ mod tests {
         choice: Option<(i8, f32)>,
     }
 
-    /// Bytes as records are made of: small numbers more often than others, so that decoding comes far.
+    /// Random bytes as in records: mostly small numbers, so that decoding gets far.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(prop_oneof![4 => 0u8..4, 1 => any::<u8>(), 1 => Just(0xFF)], 0..96)
     }

@@ -131,7 +131,7 @@ pub enum HeadKind {
         step: f32,
     },
     NearestMean {
-        /// Samples after which older ones fade. Infinite: never.
+        /// Largest count of a class that its mean uses, so that older samples fade. Infinite: none fades.
         window: f32,
     },
     Lda {

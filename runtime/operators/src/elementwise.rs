@@ -3,8 +3,8 @@
 //! All work in place: the first operand is copied to the destination unless it lies there, and then changed.
 //!
 //! Rules: extents are at least 1; source and destination are the same or disjoint; bounds are ordered; multipliers and
-//! shifts pass [`check_multiplier`]. [`Binary`]: `b` is disjoint from the destination; there is no int8 Div;
-//! `broadcast` has only its four lowest bits.
+//! shifts pass [`check_multiplier`]. [`Binary`]: `b` is disjoint from the destination; there is no int8 Div; only
+//! the four lowest bits of `broadcast` may be set.
 
 use super::shape::require_f32;
 use super::weights::{check_clamp, check_multiplier};

@@ -47,7 +47,7 @@ use offshoot_base::crc::Crc32;
 #[non_exhaustive]
 pub enum Error<E> {
     /// The range is not at least two whole pages of this flash, or the flash's read, write and erase sizes do not
-    /// divide each other or exceed the buffer of 256 bytes.
+    /// fit each other, or a read or write unit exceeds the buffer of 256 bytes.
     Geometry,
     /// The weights do not fit.
     TooLarge {

@@ -194,7 +194,7 @@ pub struct StoreReport {
 pub struct OperatorReport {
     /// Position in the file.
     pub index: u16,
-    /// Number of its kind ([`offshoot_format::record::Tag`]).
+    /// Number of its kind (`offshoot_format::record::Tag`).
     pub tag: u8,
     /// The IR value that it completes.
     pub origin: u16,
@@ -431,7 +431,7 @@ mod tests {
     use crate::PROTOCOL_VERSION;
     use std::{format, vec::Vec};
 
-    /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
+    /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
         assert_eq!(PROTOCOL_VERSION, 4);
@@ -513,7 +513,7 @@ mod tests {
             let error = Error::Invalid { op: 12, rule };
             assert_eq!(format!("{error}"), format!("{}", Failure::from(error)));
         }
-        // The device may be of another release: what this one reads is nothing to it.
+        // The device may run another release, so the versions that this one reads do not matter.
         let version = format!("{}", Failure::from(Error::Version(9)));
         assert!(version.contains("firmware does not read format version 9"), "{version}");
     }
