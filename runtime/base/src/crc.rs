@@ -1,7 +1,7 @@
-//! CRC-32 (IEEE 802.3, as zlib's), a nibble at a time: 64 bytes of table, where the usual sliced tables take
-//! 8 to 16 KiB of flash. A file is summed once when it is opened.
+//! CRC-32 (IEEE 802.3, as in zlib), one nibble at a time. Its table takes 64 bytes of flash; the usual sliced tables
+//! take 8 to 16 KiB. Speed matters little: a file is checked once, when it is opened.
 
-/// Remainders of the sixteen nibbles for the reflected polynomial 0xEDB88320.
+/// Remainders of the 16 nibbles for the reflected polynomial 0xEDB88320.
 const TABLE: [u32; 16] = {
     let mut table = [0; 16];
     let mut i = 0;
@@ -18,24 +18,24 @@ const TABLE: [u32; 16] = {
     table
 };
 
-/// Checksum of bytes that come in pieces.
+/// Running checksum of bytes that arrive in pieces.
 #[derive(Clone, Copy, Debug)]
 pub struct Crc32(u32);
 
 impl Crc32 {
-    /// Of nothing yet.
+    /// The checksum of no bytes.
     pub const fn new() -> Self {
         Self(!0)
     }
 
-    /// With these bytes after those so far.
+    /// Appends these bytes.
     #[must_use]
     pub fn update(self, bytes: &[u8]) -> Self {
         let step = |crc: u32| crc >> 4 ^ TABLE[(crc & 15) as usize];
         Self(bytes.iter().fold(self.0, |crc, &b| step(step(crc ^ u32::from(b)))))
     }
 
-    /// The checksum.
+    /// The checksum of all bytes so far.
     pub const fn finish(self) -> u32 {
         !self.0
     }

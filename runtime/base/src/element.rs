@@ -1,16 +1,16 @@
-//! Numbers in memory, and bytes as such numbers.
+//! Typed views of bytes: the element types that the arena may hold, and checked casts to them.
 
 use crate::error::Rule;
 use bytemuck::{AnyBitPattern, NoUninit};
 
-/// What may lie in the arena: plain numbers, every bit pattern of which is a value.
+/// A plain number that may lie in the arena. Every bit pattern is a valid value.
 pub trait Element: NoUninit + AnyBitPattern {}
 impl<T: NoUninit + AnyBitPattern> Element for T {}
 
-/// Bytes as elements; no bytes are no elements, wherever they lie.
+/// Views bytes as elements. An empty slice needs no alignment.
 ///
 /// # Errors
-/// [`Rule::Alignment`].
+/// [`Rule::Alignment`] if the bytes are not aligned to `T` or their length is not a multiple of its size.
 pub fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
     if bytes.is_empty() {
         return Ok(&[]);
@@ -18,10 +18,10 @@ pub fn cast<T: Element>(bytes: &[u8]) -> Result<&[T], Rule> {
     bytemuck::try_cast_slice(bytes).map_err(|_| Rule::Alignment)
 }
 
-/// Bytes as elements that can be written.
+/// Views bytes as mutable elements. An empty slice needs no alignment.
 ///
 /// # Errors
-/// [`Rule::Alignment`].
+/// As [`cast`].
 pub fn cast_mut<T: Element>(bytes: &mut [u8]) -> Result<&mut [T], Rule> {
     if bytes.is_empty() {
         return Ok(&mut []);

@@ -1,106 +1,106 @@
-//! What can be wrong with a file, a call or a message. Small enough for a device; the host adds the words.
+//! Errors of files, calls and messages, small enough for a device. The host adds details, such as operator names.
 
 /// Version of the `.off` format that this release writes and reads.
 pub const FORMAT_VERSION: u16 = 2;
 
-/// Error of the runtime. Its text says what to do about it.
+/// Error of the runtime. Its text says how to fix it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes do not begin with the `.off` magic.
+    /// The bytes do not start with the `.off` magic.
     NotOff,
-    /// The format version is not one this runtime reads.
+    /// This runtime does not read the file's format version.
     Version(u16),
-    /// The file is shorter or longer than it says.
+    /// The file is shorter or longer than its header says.
     Length,
-    /// The checksum does not match: the file was damaged.
+    /// The checksum does not match: the file is damaged.
     Checksum,
-    /// The file or the arena does not begin at a multiple of 16. [`crate::include_model!`] and [`crate::Arena`] do; so does
-    /// a struct with `#[repr(align(16))]`.
+    /// The file or the arena does not start at a multiple of 16 bytes. Data embedded by `offshoot::include_model!`, an
+    /// `offshoot::Arena`, and a struct with `#[repr(align(16))]` do.
     Alignment,
-    /// The header asks for something this runtime was built without (bit mask of `format::requires`).
+    /// The file needs features that this runtime was built without: a bit mask of `offshoot_format::requires`.
     Requires(u16),
-    /// An input or output description is not possible.
+    /// The description of an input or output is invalid.
     Io(u8),
-    /// Operator `op` has a tag this runtime does not know or was built without.
+    /// The runtime does not know the tag of operator `op`, or was built without that operator.
     UnknownOperator {
         /// Index of the operator.
         op: u16,
     },
-    /// Operator `op` cannot be decoded.
+    /// The record of operator `op` cannot be decoded.
     Record {
         /// Index of the operator.
         op: u16,
     },
-    /// Operator `op` breaks one of the rules of its kind.
+    /// Operator `op` breaks a rule of its kind.
     Invalid {
         /// Index of the operator.
         op: u16,
         /// Which rule.
         rule: Rule,
     },
-    /// The arena handed over is too small.
+    /// The given arena is too small.
     ArenaTooSmall {
         /// Bytes the model needs.
         needed: u32,
-        /// Bytes there are.
+        /// Bytes of the given arena.
         given: u32,
     },
-    /// There is no such input or output.
+    /// The model has no such input or output.
     NoSuchTensor,
     /// The input or output has another element type.
     TensorType,
     /// The input or output has another number of elements.
     TensorLength {
-        /// Elements it has.
+        /// Elements of the input or output.
         needed: u32,
-        /// Elements there are.
+        /// Elements given.
         given: u32,
     },
-    /// There is no such network in the file.
+    /// The file has no such network.
     NoSuchNetwork {
-        /// Number of networks.
+        /// Number of networks in the file.
         networks: u16,
     },
-    /// Learning record `layer` (or what all share: `u8::MAX`) breaks a rule.
+    /// Learning record `layer` breaks a rule. `u8::MAX` stands for the part that all layers share.
     Learn {
         /// Index of the record.
         layer: u8,
         /// Which rule.
         rule: Rule,
     },
-    /// The model does not learn, or was not opened to.
+    /// The model has no learning records, or was opened for inference only.
     NotLearning,
-    /// Not while the model learns.
+    /// The call is not possible while the model learns.
     Learning,
-    /// There is no such class.
+    /// The model has no such class.
     Label {
         /// Number of classes.
         classes: u16,
     },
 }
 
-/// Rule that a record broke.
+/// The rule that a record breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Rule {
-    /// A tensor reaches beyond the arena.
+    /// A tensor extends beyond the arena.
     ArenaBounds,
-    /// A constant reaches beyond the blob section.
+    /// A constant extends beyond the blob section.
     BlobBounds,
     /// An offset is not a multiple of the element size.
     Alignment,
-    /// Two tensors overlap that must not.
+    /// Two tensors overlap that must be disjoint.
     Overlap,
-    /// A dimension is zero, too large, or does not fit the others.
+    /// A dimension is zero, too large, or inconsistent with the others.
     Shape,
-    /// A kernel, stride, dilation, padding or group count is not possible.
+    /// A kernel size, stride, dilation, padding or group count is invalid.
     Window,
-    /// A number format that this operator has no kernel for.
+    /// The operator has no kernel for this number format.
     Format,
-    /// A scale, shift or bound outside its range.
+    /// A scale, shift or bound is out of range.
     Quantisation,
     /// An index in a table points outside its tensor.
     Table,
@@ -111,38 +111,41 @@ impl core::fmt::Display for Error {
         match self {
             Self::NotOff => f.write_str("not an .off file"),
             Self::Version(v) => {
-                write!(f, "format version {v}, and this release reads version {FORMAT_VERSION} only: ")?;
+                write!(f, "format version {v}, but this release reads only version {FORMAT_VERSION}: ")?;
                 let older = "compile the model again with this release";
                 f.write_str(if *v < FORMAT_VERSION { older } else { "use a newer release" })
             }
             Self::Length => f.write_str("file is truncated or has trailing bytes"),
             Self::Checksum => f.write_str("checksum mismatch: the file is damaged"),
             Self::Alignment => f.write_str(
-                "the model or the arena does not begin at a multiple of 16 bytes: embed the model with \
-                 `offshoot::include_model!` and use an `offshoot::Arena` (both are aligned), or wrap the bytes in a struct with \
-                 `#[repr(align(16))]`",
+                "the model or the arena does not start at a multiple of 16 bytes: embed the model with \
+                 `offshoot::include_model!` and use an `offshoot::Arena` (both are aligned), or wrap the bytes in a \
+                 struct with `#[repr(align(16))]`",
             ),
-            Self::Requires(m) => write!(f, "runtime lacks required features {m:#06x}"),
-            Self::Io(i) => write!(f, "input/output description {i} is invalid"),
+            Self::Requires(m) => write!(f, "the file needs features {m:#06x} that this runtime was built without"),
+            Self::Io(i) => write!(f, "the description of input or output {i} is invalid"),
             Self::UnknownOperator { op } => write!(f, "operator {op}: unknown kind"),
             Self::Record { op } => write!(f, "operator {op}: record cannot be decoded"),
             Self::Invalid { op, rule } => write!(f, "operator {op}: breaks rule {rule:?}"),
             Self::ArenaTooSmall { needed, given } => {
-                write!(f, "arena of {given} bytes is too small: the model needs {needed} (`ARENA_BYTES` of `include_model!`)")
+                write!(
+                    f,
+                    "arena of {given} bytes is too small: the model needs {needed} (`ARENA_BYTES` of `include_model!`)"
+                )
             }
             Self::NoSuchTensor => f.write_str("no such input or output"),
             Self::TensorType => f.write_str(
-                "the input or output has another element type: `Model::input` and `Model::output` say which",
+                "wrong element type: `Model::input` and `Model::output` say which type the tensor has",
             ),
             Self::TensorLength { needed, given } => {
-                write!(f, "the input or output has {needed} elements, {given} were given")
+                write!(f, "the input or output has {needed} elements, but {given} were given")
             }
-            Self::Learn { layer: u8::MAX, rule } => write!(f, "learning records: break rule {rule:?}"),
+            Self::Learn { layer: u8::MAX, rule } => write!(f, "learning records break rule {rule:?}"),
             Self::Learn { layer, rule } => write!(f, "learning record {layer}: breaks rule {rule:?}"),
-            Self::NoSuchNetwork { networks } => write!(f, "no such network: there are {networks}"),
-            Self::Learning => f.write_str("not while the model learns"),
-            Self::NotLearning => f.write_str("the model does not learn"),
-            Self::Label { classes } => write!(f, "no such class: there are {classes}"),
+            Self::NoSuchNetwork { networks } => write!(f, "no such network: the file has {networks}"),
+            Self::Learning => f.write_str("not possible while the model learns"),
+            Self::NotLearning => f.write_str("the model has no learning records, or learning has not begun"),
+            Self::Label { classes } => write!(f, "no such class: the model has {classes}"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What every crate of the Offshoot runtime passes around: [`Error`] and [`Rule`], places of tensors ([`Span`]), the
+//! Types shared by every crate of the Offshoot runtime: [`Error`] and [`Rule`], the place of a tensor ([`Span`]), the
 //! arena as an operator sees it ([`Memory`]), and the checksum of files, messages and flash pages ([`crc`]).
 //!
-//! Firmware depends on the crate `offshoot`, which re-exports what it needs of this one.
+//! Firmware depends on the crate `offshoot`, which re-exports the parts that it needs.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Typed views of arena and blobs for one operator: what it reads, shared, and what it writes, exclusively.
+//! Typed views of the arena and the blobs for one operator: shared views of its inputs, an exclusive one of its output.
 
 use crate::element::{Element, cast, cast_mut};
 use crate::error::Rule;
@@ -6,17 +6,17 @@ use crate::span::Span;
 
 /// The arena and the blob section.
 ///
-/// Every method checks bounds, alignment and overlap again (a few comparisons an operator); on a validated
-/// model none fails.
+/// Every method checks bounds, alignment and overlap again, at a cost of a few comparisons per operator. On a validated
+/// model no check fails.
 #[derive(Debug)]
 pub struct Memory<'a> {
     arena: &'a mut [u8],
     blobs: &'a [u8],
-    /// Stands in the place of the first bytes of a blob that has biases: learned ones. Empty if there are none.
+    /// Learned parameters that replace the first bytes of an operator's blob (its biases). Empty if there are none.
     parameters: &'a [u8],
 }
 
-/// The arena without what an operator writes.
+/// The arena without the bytes that an operator writes.
 struct Around<'a> {
     before: &'a [u8],
     after: &'a [u8],
@@ -34,22 +34,25 @@ impl<'a> Around<'a> {
 }
 
 impl<'a> Memory<'a> {
-    /// An arena and the blobs of the file.
+    /// Views an arena and the file's blobs.
     pub fn new(arena: &'a mut [u8], blobs: &'a [u8]) -> Self {
         Self { arena, blobs, parameters: &[] }
     }
 
-    /// With learned biases, or biases, multipliers and shifts, in the place of those of an operator's blob.
+    /// Replaces the first bytes of an operator's blob by learned biases, or by learned biases, multipliers and shifts.
     pub fn with_parameters(self, parameters: &'a [u8]) -> Self {
         Self { parameters, ..self }
     }
 
-    /// The parameters that replace the first bytes of an operator's blob; empty if there are none.
+    /// Learned parameters that replace the first bytes of an operator's blob. Empty if there are none.
     pub fn parameter_override(&self) -> &'a [u8] {
         self.parameters
     }
 
-    /// Biases with what has been learned of them.
+    /// The learned biases if there are any, else `own`.
+    ///
+    /// # Errors
+    /// [`Rule::BlobBounds`] if there are fewer learned biases than `own` has; [`Rule::Alignment`].
     pub fn bias(&self, own: &'a [f32]) -> Result<&'a [f32], Rule> {
         if self.parameters.is_empty() {
             return Ok(own);
@@ -57,7 +60,7 @@ impl<'a> Memory<'a> {
         cast(self.parameters.get(..4 * own.len()).ok_or(Rule::BlobBounds)?)
     }
 
-    /// Arena and blob section.
+    /// The arena and the blob section.
     pub fn parts(self) -> (&'a mut [u8], &'a [u8]) {
         (self.arena, self.blobs)
     }
@@ -68,6 +71,9 @@ impl<'a> Memory<'a> {
     }
 
     /// Bytes of the arena.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`].
     pub fn bytes(&self, span: Span) -> Result<&[u8], Rule> {
         self.arena.get(span.range()).ok_or(Rule::ArenaBounds)
     }
@@ -78,18 +84,27 @@ impl<'a> Memory<'a> {
         Ok((Around { before, after, after_start: dst.end() }, dst_bytes))
     }
 
-    /// What an operator without arena inputs writes.
+    /// The output of an operator that reads nothing from the arena.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`] or [`Rule::Alignment`].
     pub fn write<T: Element>(&mut self, dst: Span) -> Result<&mut [T], Rule> {
         cast_mut(self.arena.get_mut(dst.range()).ok_or(Rule::ArenaBounds)?)
     }
 
-    /// One tensor to read, one to write.
+    /// One tensor to read and one to write.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`], [`Rule::Overlap`] or [`Rule::Alignment`].
     pub fn split<S: Element, D: Element>(&mut self, src: Span, dst: Span) -> Result<(&[S], &mut [D]), Rule> {
         let (around, dst) = self.around(dst)?;
         Ok((around.read(src)?, cast_mut(dst)?))
     }
 
-    /// Two tensors to read (which may be the same), one to write.
+    /// Two tensors to read, which may be the same, and one to write.
+    ///
+    /// # Errors
+    /// As [`Self::split`].
     pub fn split2<S: Element, D: Element>(
         &mut self,
         a: Span,
@@ -105,7 +120,10 @@ impl<'a> Memory<'a> {
         self.arena
     }
 
-    /// Brings `src` to `dst` if it is not there already.
+    /// Copies `src` to `dst` unless both start at the same byte.
+    ///
+    /// # Errors
+    /// As [`Self::split`]; [`Rule::Shape`] if the lengths differ.
     pub fn bring(&mut self, src: Span, dst: Span) -> Result<(), Rule> {
         if src.start != dst.start {
             let (from, to) = self.split::<u8, u8>(src, dst)?;
@@ -117,7 +135,10 @@ impl<'a> Memory<'a> {
         Ok(())
     }
 
-    /// What an operator works on in place, brought there first.
+    /// The tensor that an operator changes in place, copied to `dst` first if it lies elsewhere.
+    ///
+    /// # Errors
+    /// As [`Self::bring`].
     pub fn in_place<T: Element>(&mut self, src: Span, dst: Span) -> Result<&mut [T], Rule> {
         self.bring(src, dst)?;
         self.write(dst)

@@ -1,26 +1,26 @@
-//! Places of tensors in memory, and the arithmetic that every check shares. Nothing here wraps.
+//! Places of tensors in memory, and the arithmetic that all checks share. No operation wraps.
 
 use crate::element::Element;
 use crate::error::Rule;
 use core::ops::Range;
 
-/// Alignment of the file, the blob section and the arena in memory, bytes.
+/// Alignment in bytes of the file, the blob section and the arena in memory.
 pub const ALIGNMENT: usize = 16;
 
-/// Alignment of every blob within the blob section, bytes.
+/// Alignment in bytes of each blob within the blob section.
 pub const BLOB_ALIGNMENT: usize = 4;
 
-/// A stretch of bytes. Its end fits in 32 bits.
+/// A range of bytes. Its end fits in 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// First byte.
     pub start: usize,
-    /// Bytes.
+    /// Length in bytes.
     pub len: usize,
 }
 
 impl Span {
-    /// `elements` (at least one) of `size` bytes from `offset`, which must be aligned to them.
+    /// A span of `elements` (at least one) of `size` bytes each. `offset` must be a multiple of `size`.
     ///
     /// # Errors
     /// [`Rule::Shape`], [`Rule::Alignment`] or [`Rule::ArenaBounds`].
@@ -34,17 +34,17 @@ impl Span {
         Ok(Self { start: offset as usize, len: len as usize })
     }
 
-    /// The byte after the last.
+    /// The offset after the last byte.
     pub fn end(&self) -> usize {
         self.start + self.len
     }
 
-    /// First byte to last.
+    /// Offsets from the first byte to the end.
     pub fn range(&self) -> Range<usize> {
         self.start..self.end()
     }
 
-    /// Whether both have a byte in common.
+    /// Whether the two share a byte.
     pub fn overlaps(&self, other: Self) -> bool {
         self.start < other.end() && other.start < self.end()
     }
@@ -52,41 +52,56 @@ impl Span {
 
 const _: () = assert!(usize::BITS >= 32, "arena and file offsets are 32 bits wide");
 
-/// What a record is held against.
+/// The memory that a record is checked against.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'m> {
-    /// Bytes of arena.
+    /// Bytes of the arena.
     pub arena_bytes: u32,
     /// The blob section.
     pub blobs: &'m [u8],
 }
 
 impl Limits<'_> {
-    /// All of these lie in the arena.
+    /// Checks that all spans lie in the arena.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`].
     pub fn arena(&self, spans: &[Span]) -> Result<(), Rule> {
         let inside = spans.iter().all(|s| s.end() as u64 <= u64::from(self.arena_bytes));
         require(inside, Rule::ArenaBounds)
     }
 
-    /// Both lie in the arena and share no byte.
+    /// Checks that both spans lie in the arena and share no byte.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`] or [`Rule::Overlap`].
     pub fn disjoint(&self, src: Span, dst: Span) -> Result<(), Rule> {
         self.arena(&[src, dst])?;
         require(!src.overlaps(dst), Rule::Overlap)
     }
 
-    /// Both lie in the arena and are the same or share no byte.
+    /// Checks that both spans lie in the arena and are equal or share no byte.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`] or [`Rule::Overlap`].
     pub fn disjoint_or_same(&self, src: Span, dst: Span) -> Result<(), Rule> {
         self.arena(&[src, dst])?;
         require(src == dst || !src.overlaps(dst), Rule::Overlap)
     }
 }
 
-/// `rule` is broken unless `holds`.
+/// Returns `rule` as an error unless `holds`.
+///
+/// # Errors
+/// `rule`.
 pub fn require(holds: bool, rule: Rule) -> Result<(), Rule> {
     if holds { Ok(()) } else { Err(rule) }
 }
 
-/// Product of extents: none may be zero, and it must fit.
+/// Product of extents.
+///
+/// # Errors
+/// [`Rule::Shape`] if an extent is zero or the product exceeds 64 bits.
 pub fn product<T: Into<u64>>(extents: impl IntoIterator<Item = T>) -> Result<u64, Rule> {
     match extents.into_iter().map(Into::into).fold(1, times) {
         0 => Err(Rule::Shape),
@@ -94,8 +109,8 @@ pub fn product<T: Into<u64>>(extents: impl IntoIterator<Item = T>) -> Result<u64
     }
 }
 
-/// A factor more; 0 if it does not fit, which stays so. Most factors have 32 bits, which one instruction multiplies; all of
-/// 64 bits are many on a small core, so they stand here once.
+/// Multiplies by one more factor; 0 on overflow, and 0 stays 0. Most factors fit in 32 bits, whose product takes one
+/// instruction. A 64-bit product takes many on a small core, so its code stands here once.
 #[inline(never)]
 fn times(total: u64, extent: u64) -> u64 {
     match (u32::try_from(total), u32::try_from(extent)) {
@@ -104,7 +119,10 @@ fn times(total: u64, extent: u64) -> u64 {
     }
 }
 
-/// Typed view of `elements` (which may be none) in the blob section.
+/// Typed view of `elements` (possibly none) in the blob section.
+///
+/// # Errors
+/// [`Rule::Alignment`] if `at` is not a multiple of [`BLOB_ALIGNMENT`]; [`Rule::BlobBounds`].
 pub fn blob<T: Element>(blobs: &[u8], at: u32, elements: u64) -> Result<&[T], Rule> {
     require((at as usize).is_multiple_of(BLOB_ALIGNMENT), Rule::Alignment)?;
     let len = elements.checked_mul(size_of::<T>() as u64).and_then(|n| usize::try_from(n).ok());

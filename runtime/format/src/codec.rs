@@ -1,7 +1,7 @@
-//! Encoding of records: [`Record`] is any of them, postcard its form in the file.
+//! Encoding of records with postcard. [`Record`] is any one of them.
 //!
-//! Decoding takes any bytes and gives a record or `None`; it does not panic, allocate or loop. A decoded record
-//! says nothing about whether its numbers make sense.
+//! Decoding accepts any bytes and returns a record or `None`. It does not panic, allocate or loop forever. It does not
+//! check that a record's values are valid.
 
 use super::decode;
 use super::kinds as record;
@@ -13,7 +13,7 @@ use super::tag::Tag;
 use super::types::{IoRepr, OpHeader};
 use serde::{Deserialize, Serialize};
 
-/// Number of inputs, outputs and operators: what the graph section begins with.
+/// Number of inputs, outputs and operators: the start of the graph section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct GraphHead {
@@ -22,7 +22,7 @@ pub struct GraphHead {
     pub ops: u16,
 }
 
-/// Defines [`Record`] and its encoding from the list of kinds, each with the cargo feature it is behind.
+/// Defines [`Record`] and its encoding from the list of kinds, each with the cargo feature that enables it.
 macro_rules! records {
     ($($kind:ident $feature:literal),* $(,)?) => {
         /// Any operator's record.
@@ -40,7 +40,7 @@ macro_rules! records {
                 }
             }
 
-            /// Reads the record of a kind; gives it and the bytes after it. `None` if the bytes are no such
+            /// Reads a record of this kind. Returns it and the bytes after it, or `None` if the bytes are not such a
             /// record or the kind is not [`built`].
             pub fn decode(tag: Tag, bytes: &[u8]) -> Option<(Self, &[u8])> {
                 match tag {
@@ -52,8 +52,8 @@ macro_rules! records {
                 }
             }
 
-            /// Writes the record (without its tag) to the front of `out`; gives the bytes written, or `None`
-            /// if there is not enough room.
+            /// Writes the record without its tag to the front of `out`. Returns the number of bytes written, or `None`
+            /// if `out` is too short.
             pub fn encode(&self, out: &mut [u8]) -> Option<usize> {
                 match self {
                     $(Self::$kind(r) => postcard::to_slice(r, out).ok().map(|b| b.len())),*
@@ -74,7 +74,7 @@ macro_rules! records {
             }
         })*
 
-        /// Whether this build of the runtime has the operator.
+        /// Whether this build of the runtime includes the operator.
         pub const fn built(tag: Tag) -> bool {
             match tag {
                 $(Tag::$kind => cfg!(feature = $feature)),*
@@ -123,7 +123,7 @@ records! {
 }
 
 impl Record {
-    /// The cargo features of this crate that the record needs, beside `f32`.
+    /// The cargo features of this crate that the record needs, besides `f32`.
     pub fn features(&self) -> impl Iterator<Item = &'static str> + use<> {
         let kernel = match self {
             Self::ConvTiled(r) => Some(r.feature()),
@@ -147,7 +147,7 @@ impl Record {
         core::iter::once(feature(self.tag())).chain(kernel).chain(other)
     }
 
-    /// The layer of a recurrent record, whichever way its weights are stored.
+    /// The recurrent layer of a dense or sparse recurrent record.
     pub const fn recurrent(&self) -> Option<&Recurrent> {
         match self {
             Self::Recurrent(r) => Some(r),
@@ -156,7 +156,7 @@ impl Record {
         }
     }
 
-    /// The same, to change.
+    /// The recurrent layer of a dense or sparse recurrent record, mutable.
     pub const fn recurrent_mut(&mut self) -> Option<&mut Recurrent> {
         match self {
             Self::Recurrent(r) => Some(r),
@@ -166,10 +166,10 @@ impl Record {
     }
 }
 
-/// Most bytes that a tag, an [`OpHeader`] and any record take.
+/// Upper bound in bytes for a tag, an [`OpHeader`] and any record together.
 pub const OP_MAX: usize = 128;
 
-/// Reads what the graph section begins with.
+/// Reads the start of the graph section.
 pub fn decode_head(bytes: &[u8]) -> Option<(GraphHead, &[u8])> {
     decode::take(bytes)
 }
@@ -179,14 +179,14 @@ pub fn decode_io(bytes: &[u8]) -> Option<(IoRepr, &[u8])> {
     decode::take(bytes)
 }
 
-/// Reads what stands before a record: its tag as a number, and its header.
+/// Reads the bytes before a record: its tag as a number, and its header.
 pub fn decode_op_header(bytes: &[u8]) -> Option<(u8, OpHeader, &[u8])> {
     let (&tag, rest) = bytes.split_first()?;
     let (header, rest) = decode::take(rest)?;
     Some((tag, header, rest))
 }
 
-/// Reads what the learning records begin with.
+/// Reads the start of the learning records.
 pub fn decode_learn_head(bytes: &[u8]) -> Option<(LearnHead, &[u8])> {
     decode::take(bytes)
 }
@@ -196,7 +196,7 @@ pub fn decode_learn_layer(bytes: &[u8]) -> Option<(LearnLayer, &[u8])> {
     decode::take(bytes)
 }
 
-/// Reads what stands before a further network.
+/// Reads the header of a further network.
 pub fn decode_nested_head(bytes: &[u8]) -> Option<(NestedHead, &[u8])> {
     decode::take(bytes)
 }
@@ -206,8 +206,8 @@ pub fn decode_tap(bytes: &[u8]) -> Option<(Tap, &[u8])> {
     decode::take(bytes)
 }
 
-/// Writes tag, header and record to the front of `out`; gives the bytes written, or `None` if there is not
-/// enough room ([`OP_MAX`] always is).
+/// Writes tag, header and record to the front of `out`. Returns the number of bytes written, or `None` if `out` is too
+/// short; [`OP_MAX`] bytes always suffice.
 pub fn encode_op(header: &OpHeader, record: &Record, out: &mut [u8]) -> Option<usize> {
     let (tag, rest) = out.split_first_mut()?;
     *tag = record.tag() as u8;
@@ -216,7 +216,7 @@ pub fn encode_op(header: &OpHeader, record: &Record, out: &mut [u8]) -> Option<u
     Some(1 + head + body)
 }
 
-/// Writes a value of the graph section that is not an operator; gives the bytes written.
+/// Writes a value of the graph section that is not an operator. Returns the number of bytes written.
 pub fn encode<T: Serialize>(value: &T, out: &mut [u8]) -> Option<usize> {
     postcard::to_slice(value, out).ok().map(|b| b.len())
 }

@@ -1,15 +1,16 @@
-//! Decoding of postcard's encoding, for records: the same bytes give the same values as by the crate `postcard`, which
-//! encodes them. That crate's decoder is made for speed and comes out once a type; this one is a third of its size in
-//! flash, because reading a number is one function.
+//! Decoder of records in postcard's encoding. It gives the same values as the crate `postcard`, which encodes them.
+//! Postcard's decoder is built for speed and is instantiated for each type. This one takes a third of the flash,
+//! because all numbers share one function.
 //!
-//! Numbers of 16 and 32 bits are varints of seven bits a byte, little end first, signed ones in zigzag; those of 8 bits
-//! are a byte, a float32 four, an option or variant its number before the value (the postcard wire specification).
+//! Encoding (postcard wire specification): numbers of 16 and 32 bits are varints of seven bits per byte, low bits
+//! first, signed ones in zigzag. Numbers of 8 bits take one byte, a float32 four. An option or enum has the number of
+//! its variant before the value.
 
 use serde::Deserialize;
 use serde::de::value::U32Deserializer;
 use serde::de::{self, DeserializeSeed, EnumAccess, IntoDeserializer, SeqAccess, VariantAccess, Visitor};
 
-/// The bytes are no such value.
+/// The bytes do not encode the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Undecodable;
 
@@ -29,7 +30,7 @@ impl de::Error for Undecodable {
 
 type Result<T> = core::result::Result<T, Undecodable>;
 
-/// Reads a value from the front of `bytes`; gives it and the bytes after it.
+/// Reads a value from the front of `bytes`. Returns it and the bytes after it.
 pub(super) fn take<'b, T: Deserialize<'b>>(bytes: &'b [u8]) -> Option<(T, &'b [u8])> {
     let mut reader = Reader { rest: bytes };
     let value = T::deserialize(&mut reader).ok()?;
@@ -48,7 +49,7 @@ impl Reader<'_> {
         Ok(first)
     }
 
-    /// A number of at most `bits`, which are 16 or 32. Most are small.
+    /// A varint of at most `bits` bits: 16 or 32. Most values fit in the first byte.
     #[inline]
     fn varint(&mut self, bits: u32) -> Result<u32> {
         match self.byte()? {
@@ -57,14 +58,14 @@ impl Reader<'_> {
         }
     }
 
-    /// The same, its first byte read.
+    /// The rest of a varint after its first byte.
     #[inline(never)]
     fn long_varint(&mut self, first: u8, bits: u32) -> Result<u32> {
         let mut value = u32::from(first & 0x7F);
         let mut shift = 7;
         loop {
             let byte = self.byte()?;
-            // The last byte that can be has room for fewer bits, and none comes after it.
+            // The last possible byte holds fewer than seven bits and has no successor.
             let left = bits - shift;
             if left < 7 && u32::from(byte) >= 1 << left {
                 return Err(Undecodable);
@@ -83,7 +84,7 @@ impl Reader<'_> {
     }
 }
 
-/// Kinds of values that no record has.
+/// Kinds of values that occur in no record.
 macro_rules! absent {
     ($($method:ident)*) => {
         $(fn $method<V: Visitor<'b>>(self, _: V) -> Result<V::Value> {
@@ -195,7 +196,7 @@ impl<'b> de::Deserializer<'b> for &mut Reader<'b> {
     }
 }
 
-/// Fields one after another.
+/// Consecutive fields of a struct or tuple.
 struct Fields<'r, 'b> {
     reader: &'r mut Reader<'b>,
     left: usize,
@@ -262,7 +263,7 @@ mod tests {
         Ok(())
     }
 
-    /// What the records have, one of each.
+    /// One value of every kind that records contain.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code)]
     struct Numbers {
@@ -272,7 +273,7 @@ mod tests {
         choice: Option<(i8, f32)>,
     }
 
-    /// Bytes as records are made of: small numbers more often than others, so that decoding comes far.
+    /// Random bytes as in records: mostly small numbers, so that decoding gets far.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(prop_oneof![4 => 0u8..4, 1 => any::<u8>(), 1 => Just(0xFF)], 0..96)
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Where an operand lies.
+/// Place of an operand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operand {
     /// Byte offset in the arena.
@@ -13,18 +13,18 @@ pub enum Operand {
 
 /// `dst = a op b`, element by element. `a` has the output's shape; `b` is broadcast to it.
 ///
-/// `dst` may equal `a`'s or, without broadcast, `b`'s offset: the operator then works in place.
+/// The operator works in place if `dst` equals `a` or, without broadcast, the offset of `b`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Binary {
     pub kind: BinaryKind,
-    /// Operands are exchanged before the operation: `dst = b op a`. Matters for Sub and Div.
+    /// Swaps the operands: `dst = b op a`. Matters for Sub and Div.
     pub swapped: bool,
     pub a: u32,
     pub b: Operand,
     pub dst: u32,
-    /// Output shape, axes of equal treatment merged, outermost first, leading ones. The element count is
-    /// their product.
+    /// Output shape, outermost axis first. Neighbouring axes that are broadcast alike are merged; unused leading axes
+    /// are 1. The element count is the product.
     pub dims: [u16; 4],
     /// Bit i set: `b` has extent 1 along `dims[i]`.
     pub broadcast: u8,
@@ -47,9 +47,9 @@ pub enum BinaryKind {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum BinaryArith {
-    /// TFLite's int8 Add, Sub and Mul. `blob` holds three multipliers (i32; a, b, output) then three shifts (i8).
-    /// Add and Sub: `left_shift` 20, all three used. Mul: only the output's. Min and Max: none used (equal
-    /// scales), the blob offset is 0. Div has no int8 form.
+    /// TFLite's int8 Add, Sub and Mul. `blob` holds three multipliers (i32; a, b, output), then three shifts (i8).
+    /// Add and Sub use all three, with a `left_shift` of 20. Mul uses only the output's. Min and Max use none (equal
+    /// scales), and their blob offset is 0. Div has no int8 form.
     I8 {
         a_zp: i8,
         b_zp: i8,
@@ -90,7 +90,7 @@ pub enum UnaryKind {
     },
     Sigmoid,
     Tanh,
-    /// The exact form, by erf.
+    /// The exact form, with erf.
     Gelu,
     /// The tanh approximation.
     GeluTanh,
@@ -110,7 +110,7 @@ pub enum UnaryKind {
     },
 }
 
-/// int8 function of one element by a 256-byte table: `dst[i] = table[src[i] + 128]`.
+/// int8 function of one element, as a table of 256 bytes: `dst[i] = table[src[i] + 128]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Lut {
@@ -120,7 +120,7 @@ pub struct Lut {
     pub blob: u32,
 }
 
-/// Per-channel leaky ReLU. `rows × c`, channels last.
+/// Leaky ReLU with a slope per channel, over `rows × c`, channels last.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct PRelu {
@@ -133,8 +133,8 @@ pub struct PRelu {
     pub blob: u32,
 }
 
-/// Number format of [`PRelu`]. I8 is TFLite's: positive inputs by `pos` (multiplier, shift), the others
-/// times (slope - slope_zp) by `neg`.
+/// Number format of [`PRelu`]. I8 follows TFLite: positive inputs are scaled by `pos` (multiplier, shift); the others
+/// are multiplied by (slope - slope_zp) and scaled by `neg`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum PReluArith {
@@ -153,7 +153,7 @@ pub struct Softmax {
     pub arith: SoftmaxArith,
 }
 
-/// Number format of [`Softmax`]. I8 is TFLite Micro's reference (gemmlowp fixed point; output scale 1/256,
+/// Number format of [`Softmax`]. I8 follows TFLite Micro's reference kernel (gemmlowp fixed point; output scale 1/256,
 /// zero point -128).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -163,7 +163,7 @@ pub enum SoftmaxArith {
 }
 
 /// float32 layer normalisation over the last axis of `rows × depth`. Blob: `gamma: [f32; depth]`,
-/// `beta: [f32; depth]`. (int8 networks dequantise around it.)
+/// `beta: [f32; depth]`. int8 networks dequantise before it and quantise after it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct LayerNorm {

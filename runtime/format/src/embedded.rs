@@ -1,6 +1,6 @@
-//! What the front of a `.off` file says, read at compile time: for a file that is embedded in a firmware.
+//! Reads the start of a `.off` file at compile time, for files embedded in firmware.
 //!
-//! A file that cannot be embedded is a compile error that says why. Everything else is `Model::open`'s to find.
+//! A file that cannot be embedded is a compile error with a reason. `Model::open` checks everything else.
 
 use super::header::{HEADER_LEN, MAGIC, VERSION};
 use super::types::{DType, IoRepr};
@@ -8,7 +8,7 @@ use super::types::{DType, IoRepr};
 /// Bytes of arena that the file's networks need.
 ///
 /// # Panics
-/// The bytes are no `.off` file of this version: a compile error where it is evaluated at compile time.
+/// If the bytes are not a `.off` file of this version. At compile time, a panic is a compile error.
 pub const fn arena_bytes(file: &[u8]) -> usize {
     checked(file);
     u32_at(file, 16) as usize
@@ -26,10 +26,10 @@ pub const fn tensor_counts(file: &[u8]) -> (usize, usize) {
     (inputs as usize, outputs as usize)
 }
 
-/// Descriptions of `N` tensors of the file's first network, from number `first` on: first the inputs, then the outputs.
+/// Descriptions of `N` tensors of the file's first network, starting at number `first`. Inputs come before outputs.
 ///
 /// # Panics
-/// As [`arena_bytes`]; there are fewer.
+/// As [`arena_bytes`]; if the network has fewer tensors.
 pub const fn tensors<const N: usize>(file: &[u8], first: usize) -> [IoRepr; N] {
     let (inputs, outputs) = tensor_counts(file);
     assert!(first + N <= inputs + outputs, "the .off file has fewer inputs and outputs");
@@ -71,8 +71,8 @@ const fn checked(file: &[u8]) {
     assert!(file.len() >= HEADER_LEN, "the .off file is truncated");
     assert!(
         u16::from_le_bytes([file[4], file[5]]) == VERSION,
-        "the .off file has another format version than this runtime: compile the model again with the `offshoot` command of \
-         the runtime's version"
+        "the .off file has another format version than this runtime: compile the model again with the `offshoot` command \
+         of the runtime's version"
     );
     assert!(u32_at(file, 8) as usize == file.len(), "the .off file is truncated or has trailing bytes");
 }
@@ -81,7 +81,7 @@ const fn u32_at(file: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]])
 }
 
-/// A place in the graph section. It is read with postcard's encoding, as by [`super::codec`].
+/// A position in the graph section, read in postcard's encoding as in [`super::codec`].
 #[derive(Clone, Copy)]
 struct Cursor<'f> {
     bytes: &'f [u8],

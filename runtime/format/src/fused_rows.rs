@@ -1,25 +1,26 @@
-//! The record of operators that run strip by strip.
+//! The record of fused row tiles: a chain of operators that run a few rows at a time.
 
 use serde::{Deserialize, Serialize};
 
-/// Operators that follow one another, each the only reader of the one before, of which none but the last has an output as
-/// a whole: they run together, strip of rows by strip of rows, and between them lie only the rows that are still to be read
-/// (line buffers). A fused inverted bottleneck, a convolution with its pool, and the patches of the first layers of a
-/// network (MCUNetV2, Lin et al., NeurIPS 2021, but without computing any row twice) are of this form.
+/// A chain of operators that run together, one strip of rows at a time. Each member is the only reader of the one
+/// before, and only the last has a whole output. Between members lie line buffers, which hold just the rows that are
+/// still to be read. A fused inverted bottleneck, a convolution with its pool, and the patches of a network's first
+/// layers are of this form (MCUNetV2, Lin et al., NeurIPS 2021, arXiv:2110.15352; here no row is computed twice).
 ///
-/// **Members.** `members` (2 to 8) records stand in the blob section at `blob`, `len` bytes, each its tag and its encoding as in the
-/// graph section: one image, channels last, `rows` rows in the first one's input. Their addresses are not read. A member is one
-/// of Conv2d, Depthwise, ConvTiled, DepthwisePlanar, ConvPacked, ConvSingleMultiply, DepthwiseSingleMultiply, Pool (windows over rows), or,
-/// row by row, Lut, Requantize, FullyConnected, and a 1×1 convolution over one row of pixels.
+/// **Members.** `members` (2 to 8) records stand in the blob section at `blob`, `len` bytes in total, each as a tag and
+/// its encoding, as in the graph section. Each works on one image, channels last; `rows` is the height of the first
+/// member's input. Their addresses are not read. A member is a Conv2d, Depthwise, ConvTiled, DepthwisePlanar,
+/// ConvPacked, ConvSingleMultiply, DepthwiseSingleMultiply, or Pool (windows over rows), or, row by row, a Lut,
+/// Requantize, FullyConnected, or a 1×1 convolution over one row of pixels.
 ///
-/// **Order.** Strip `j` ends before row `min((j + 1) · step, output rows)` of the last output. Each member in turn computes the rows
-/// that the strip needs and that have not been computed, as the same operator with fewer rows and the padding that then
-/// is left; before, the rows that its reader still needs are moved to the front of its buffer.
+/// **Order.** Strip `j` ends before row `min((j + 1) · step, output rows)` of the last output. Each member in turn
+/// moves the rows that its reader still needs to the front of its buffer. Then it computes the rows that the strip
+/// needs and that are not computed yet, as the same operator with fewer rows and the padding that remains for them.
 ///
-/// `bytes` is those of the last output. All members compute on int8.
+/// `bytes` is the size of the last output. All members compute in int8.
 ///
-/// **Scratch.** Its offset is given in words of 4 bytes. The buffers of all members but the last, each with room for the most
-/// rows that a strip keeps in it, rounded up to 4 bytes; then the most that a member needs as its own scratch.
+/// **Scratch.** Its offset is given in words of 4 bytes. First come the buffers of all members but the last, each large
+/// enough for the most rows that a strip keeps in it, rounded up to 4 bytes; then the largest scratch of any member.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct FusedRows {

@@ -1,7 +1,7 @@
-//! The 32 bytes at the front of a `.off` file: a checked view ([`HeaderView`]) and its plain form ([`Header`]).
+//! The first 32 bytes of a `.off` file: a checked view ([`HeaderView`]) and its plain form ([`Header`]).
 //!
-//! After [`HeaderView::new_checked`] returned `Ok` no accessor panics: the length has been looked at once. What
-//! the fields say is untrusted until `Model::open`.
+//! [`HeaderView::new_checked`] checks the length once, so no accessor panics after it returned `Ok`. The fields are
+//! untrusted until `Model::open` has checked them.
 
 use offshoot_base::Error;
 use offshoot_base::crc::Crc32;
@@ -10,15 +10,15 @@ use offshoot_base::crc::Crc32;
 pub const MAGIC: [u8; 4] = *b"OFFS";
 
 /// Version of the format that this runtime reads and the tools write. Any change of a record, of a tag's meaning or
-/// of a blob's layout raises it, and `tests/fixtures/format` gets a folder of the new version.
+/// of a blob's layout raises it, and adds a folder for the new version to `tests/fixtures/format`.
 ///
-/// Version 1 is refused: its records changed while the number stayed, so a file does not say which form it has.
+/// Version 1 is refused: its records changed under the same number, so a file does not tell which form it has.
 pub const VERSION: u16 = offshoot_base::FORMAT_VERSION;
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 32;
 
-/// Where the fields lie. All are little endian.
+/// Positions of the fields. All are little endian.
 mod field {
     use core::ops::Range;
 
@@ -33,7 +33,7 @@ mod field {
     pub(super) const SOURCE_HASH: Range<usize> = 28..32;
 }
 
-/// View of a file's bytes that is known to hold a whole header and its magic.
+/// View of a file's bytes that holds the magic and a whole header.
 #[derive(Clone, Copy, Debug)]
 pub struct HeaderView<'m> {
     header: &'m [u8; HEADER_LEN],
@@ -41,10 +41,10 @@ pub struct HeaderView<'m> {
 }
 
 impl<'m> HeaderView<'m> {
-    /// Looks at magic and length.
+    /// Checks magic and length.
     ///
     /// # Errors
-    /// [`Error::NotOff`] if the magic is another, [`Error::Length`] if there is no whole header.
+    /// [`Error::NotOff`] if the magic differs, [`Error::Length`] if the header is incomplete.
     pub fn new_checked(bytes: &'m [u8]) -> Result<Self, Error> {
         let known = bytes.len().min(MAGIC.len());
         if bytes.get(..known) != MAGIC.get(..known) {
@@ -54,7 +54,7 @@ impl<'m> HeaderView<'m> {
         Ok(Self { header, bytes })
     }
 
-    // The ranges lie in an array of fixed size: constant bounds, no panic.
+    // The ranges are constants within an array of fixed size, so indexing cannot panic.
     fn u16(&self, at: core::ops::Range<usize>) -> u16 {
         u16::from_le_bytes([self.header[at.start], self.header[at.start + 1]])
     }
@@ -69,10 +69,10 @@ impl<'m> HeaderView<'m> {
         self.u16(field::VERSION)
     }
 
-    /// The fields.
+    /// Reads the fields.
     ///
     /// # Errors
-    /// [`Error::Version`] if the version is not [`VERSION`] (what follows might lie elsewhere).
+    /// [`Error::Version`] if the version is not [`VERSION`]: other versions may place the fields elsewhere.
     pub fn parse(&self) -> Result<Header, Error> {
         if self.version() != VERSION {
             return Err(Error::Version(self.version()));
@@ -88,7 +88,7 @@ impl<'m> HeaderView<'m> {
         })
     }
 
-    /// CRC-32 of all the bytes with the checksum's own field taken as zero.
+    /// CRC-32 of all bytes, with the checksum field itself read as zero.
     pub fn compute_crc32(&self) -> u32 {
         let after = self.bytes.get(field::CRC.end..).unwrap_or_default();
         Crc32::new().update(&self.header[..field::CRC.start]).update(&[0; 4]).update(after).finish()
@@ -102,21 +102,21 @@ pub struct Header {
     pub requires: u16,
     /// Bytes of the whole file.
     pub file_len: u32,
-    /// CRC-32 of the file with this field as zero.
+    /// CRC-32 of the file with this field read as zero.
     pub crc32: u32,
     /// Bytes of arena that the operators use.
     pub arena_bytes: u32,
-    /// What no plan of these operators can go below; for people to compare.
+    /// Proved bytes that no plan of these operators can go below. Tools compare it with `arena_bytes`.
     pub arena_lower_bound: u32,
-    /// Bytes of the graph section, without its padding.
+    /// Bytes of the graph section without its padding.
     pub graph_len: u32,
-    /// Hash of the graph that the file was compiled from (names and shapes), so that a host can tell whether
-    /// [`super::record::OpHeader::origin`] speaks of the graph it has.
+    /// Hash of the source graph (names and shapes). A host uses it to tell whether
+    /// [`super::record::OpHeader::origin`] refers to the graph it has.
     pub source_hash: u32,
 }
 
 impl Header {
-    /// The header's bytes.
+    /// Encodes the header.
     pub fn emit(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];
         out[field::MAGIC].copy_from_slice(&MAGIC);
@@ -131,13 +131,13 @@ impl Header {
         out
     }
 
-    /// Where the blob section begins: after header and graph section, at the next multiple of 16.
+    /// Offset of the blob section: the next multiple of 16 after the graph section.
     pub fn blob_start(&self) -> u64 {
         (HEADER_LEN as u64 + u64::from(self.graph_len)).next_multiple_of(offshoot_base::ALIGNMENT as u64)
     }
 }
 
-/// Writes the checksum into the header of a finished file. `None` if there is no header.
+/// Writes the checksum into the header of a finished file. `None` if the file has no header.
 pub fn seal(file: &mut [u8]) -> Option<()> {
     let crc = HeaderView::new_checked(file).ok()?.compute_crc32();
     file.get_mut(field::CRC)?.copy_from_slice(&crc.to_le_bytes());

@@ -1,4 +1,4 @@
-//! The record of every operator, each from the file of its family.
+//! The record of every operator, re-exported from the file of its family.
 
 pub use super::elementwise::{
     Binary, BinaryArith, BinaryKind, LayerNorm, Lut, Operand, PRelu, PReluArith, Softmax, SoftmaxArith,

@@ -1,126 +1,129 @@
-//! Learning records: what of a network learns, from what, and where its memory lies.
+//! Learning records: which parts of a network learn, from which errors, and where their memory lies.
 //!
-//! They stand behind the operators in the graph section if the header requires [`super::requires::LEARNS`]:
-//! a [`LearnHead`], then its [`LearnLayer`]s, by ascending operator, then the [`Tap`]s of its [`ClassifierHead`]. All learning
-//! memory lies behind the inference arena, in this order: the room of a step at [`LearnHead::room`], features and scores of
-//! the answer; from [`LearnHead::learned`] on what learning changes: for each layer its trainable copy, lower bytes or table, and
-//! velocities; statistics of the input; the answer's memory. A record is **untrusted** until
-//! `Model::open` has checked it; `graph/learn.rs` says what it demands.
+//! They follow the operators in the graph section if the header requires [`super::requires::LEARNS`]: a [`LearnHead`],
+//! its [`LearnLayer`]s in ascending order of operators, and the [`Tap`]s of its [`ClassifierHead`]. All learning memory
+//! lies behind the inference arena, in this order: the workspace of a train step at [`LearnHead::workspace`], features
+//! and scores of the classifier head; then, from [`LearnHead::learned`] on, everything that learning changes: for each
+//! layer its trainable copy, lower bytes or table, and velocities; statistics of the input; the classifier head's
+//! memory. A record is **untrusted** until `Model::open` has checked it.
 
 use serde::{Deserialize, Serialize};
 
-/// Which error a layer learns from.
+/// The error that a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LocalRule {
-    /// tpSGD with the cross-entropy of scores through the fixed codes. `scale` multiplies scores: an inverse
-    /// temperature.
+    /// tpSGD (arXiv:2208.08503): cross-entropy of scores through the fixed target projection. `scale` multiplies the
+    /// scores: an inverse temperature.
     CrossEntropy {
-        /// Of the scores.
+        /// Multiplies the scores.
         scale: f32,
     },
-    /// tpSGD, squared distance to the label's code times `scale`.
+    /// tpSGD, squared distance to `scale` times the label's projection.
     Squared {
-        /// Of the targets.
+        /// Multiplies the targets.
         scale: f32,
     },
-    /// tpSGD, absolute distance to the label's code times `scale`.
+    /// tpSGD, absolute distance to `scale` times the label's projection.
     Absolute {
-        /// Of the targets.
+        /// Multiplies the targets.
         scale: f32,
     },
-    /// Direct random target projection: the code itself, whatever the activity.
+    /// Direct random target projection (arXiv:1909.01311): the error is the projection itself, whatever the
+    /// activations.
     Drtp,
 }
 
-/// How the rate falls with the steps taken.
+/// How the learning rate falls with the number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schedule {
-    /// It does not.
+    /// It stays constant.
     Constant,
-    /// On a line to zero at `steps`.
+    /// It falls linearly to zero at `steps`.
     Linear {
         /// Steps after which the rate is 0.
         steps: u32,
     },
-    /// Half a cosine to zero at `steps` (by Bhaskara's rational approximation, error below 0.002).
+    /// It falls along half a cosine to zero at `steps` (Bhaskara's rational approximation, error below 0.002).
     Cosine {
         /// Steps after which the rate is 0.
         steps: u32,
     },
-    /// `half / (half + step)`: for streams without an end.
+    /// `half / (half + step)`: for unbounded streams.
     Inverse {
         /// Steps after which the rate is halved.
         half: u32,
     },
 }
 
-/// What all layers share.
+/// Settings that all layers share.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearnHead {
     /// Number of layers that learn.
     pub layers: u8,
-    /// Number of classes that layers learn.
+    /// Number of classes that the layers learn.
     pub classes: u16,
-    /// Bytes of arena that learning needs, inference included.
+    /// Bytes of arena that learning needs, including inference.
     pub arena_bytes: u32,
-    /// Where the room of a step begins in the arena, bytes.
+    /// Offset in the arena of the workspace of a train step, bytes.
     pub workspace: u32,
-    /// Where what learning changes begins in the arena, bytes.
+    /// Offset in the arena of the memory that learning changes, bytes.
     pub learned: u32,
-    /// Of all randomness: stochastic rounding draws from it.
+    /// Seed of all randomness, such as stochastic rounding.
     pub seed: u32,
     /// Learning rate.
     pub rate: f32,
     /// How the rate falls.
     pub schedule: Schedule,
-    /// Steps over which the rates of layers before the last rise from 0, so that heads go first.
+    /// Warm-up: steps over which the rates of all layers but the last rise from 0, so that heads learn first.
     pub warm: u32,
-    /// Divide the rate by one plus the energy of the input.
+    /// Whether to divide the rate by one plus the energy of the input.
     pub normalised: bool,
-    /// Part of the last step that is taken again, in 2^-15; 0 for none.
+    /// Fraction of the last step that is added to the next, in units of 2^-15; 0 disables momentum.
     pub momentum: u16,
-    /// Deviation of the noise on gradients at the first step; it falls with the root of the steps. 0 for none.
+    /// Standard deviation of the noise on gradients at the first step. It falls with the square root of the steps. 0
+    /// disables it.
     pub noise: f32,
-    /// Input statistics that follow the data.
+    /// Input normaliser: statistics that follow the device's data.
     pub standard: Option<InputNormalizerRepr>,
-    /// What answers in the place of the network's own output.
+    /// Classifier head whose scores replace the network's output.
     pub classifier: Option<ClassifierHead>,
 }
 
-/// Statistics of the network's only input: a mean for each number, one energy for all ([`crate::learn::InputNormalizer`]). Every input
-/// is brought from those of the device to those of the host before the first operator.
+/// Statistics of the network's only input: a mean per element and one energy for all
+/// (`offshoot_learn::InputNormalizer`). Before the first operator, every input is mapped from the device's statistics
+/// to the host's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InputNormalizerRepr {
-    /// float32 in the blob section: the host's mean of each number of the input.
+    /// Offset in the blob section of the host's means, float32, one per element of the input.
     pub blob: u32,
     /// The host's mean of `|x - mean|²`.
     pub energy: f32,
-    /// How many samples the host's statistics count as.
+    /// Number of samples that the host's statistics count as.
     pub trust: f32,
-    /// Steps after which statistics stand still; 0: never.
+    /// Steps after which the statistics stop changing; 0: never.
     pub steps: u32,
-    /// Where they lie in the arena, bytes: float32, means, energy, weight.
+    /// Offset in the arena, bytes, of the statistics: float32 means, energy, weight.
     pub at: u32,
 }
 
-/// A head of [`crate::learn::heads`] on features of operators.
+/// A classifier head (`offshoot_learn::heads`) on features of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassifierHead {
     /// Which head.
     pub kind: HeadKind,
-    /// Workspace for so many classes, at least those of the network.
+    /// Number of classes that there is memory for; at least the network's.
     pub classes: u16,
     /// Number of [`Tap`]s.
     pub taps: u8,
-    /// The step from which on it learns, the first being 0.
+    /// The first step at which it learns, counted from 0.
     pub from: u32,
-    /// Where features lie in the arena, bytes, and scores behind them: float32.
+    /// Offset in the arena of the features, bytes; the scores follow. Both are float32.
     pub features: u32,
-    /// Where its memory lies in the arena, bytes: to the end of the arena.
+    /// Offset in the arena of its memory, bytes, which extends to the end of the arena.
     pub at: u32,
 }
 
-/// A kind of head and its options; see [`crate::learn::heads`].
+/// A kind of classifier head and its options; see `offshoot_learn::heads`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum HeadKind {
@@ -128,11 +131,11 @@ pub enum HeadKind {
         step: f32,
     },
     NearestMean {
-        /// Infinite: no sample fades.
+        /// Largest count of a class that its mean uses, so that older samples fade. Infinite: none fades.
         window: f32,
     },
     Lda {
-        /// Negative: as the numbers of features and samples suggest (`Shrinkage::Prior`).
+        /// Negative: chosen from the numbers of features and samples (`Shrinkage::Prior`).
         shrinkage: f32,
         window: f32,
     },
@@ -144,18 +147,19 @@ pub enum HeadKind {
     Simplex {
         step: f32,
     },
-    /// A block is a tap.
+    /// Each tap is a block.
     Boosted {
         step: f32,
     },
 }
 
-/// Features for an [`ClassifierHead`]: of the input of an operator that could learn, the means of each channel over all pixels.
+/// Features for a [`ClassifierHead`]: the mean of each channel over all pixels, taken from the input of an operator
+/// that could learn.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Tap {
-    /// Position of the operator; taps ascend.
+    /// Position of the operator. Taps are in ascending order.
     pub op: u16,
-    /// Scale of an int8 input; else 0.
+    /// Scale of an int8 input, else 0.
     pub scale: f32,
 }
 
@@ -164,24 +168,24 @@ pub struct Tap {
 pub struct LearnLayer {
     /// Position of the operator: Conv2d, Depthwise, FullyConnected, ConvTiled, DepthwisePlanar or LayerNorm.
     pub op: u16,
-    /// What of it learns.
+    /// The part of it that learns.
     pub part: Part,
-    /// What it learns from.
+    /// The error that it learns from.
     pub error_source: ErrorSource,
-    /// Where and how its weights lie.
+    /// Number format of the learned weights.
     pub format: Format,
     /// Rate relative to [`LearnHead::rate`].
     pub rate: f32,
-    /// Where the trainable copy lies in the arena, bytes: what learns, see [`Part`].
+    /// Offset in the arena of the trainable copy, bytes. See [`Part`] for its contents.
     pub trainable: u32,
-    /// Where velocities lie in the arena, bytes, if there is momentum; else 0.
+    /// Offset in the arena of the velocities, bytes, if there is momentum; else 0.
     pub velocity: u32,
-    /// Scales of input and output, if they are int8; else 0.
+    /// Scales of input and output if they are int8, else 0.
     pub scales: [f32; 2],
 }
 
 impl LearnLayer {
-    /// The same with its learning memory so many bytes further on.
+    /// Moves the layer's learning memory `bytes` further on.
     pub fn move_by(&mut self, bytes: u32) {
         self.trainable += bytes;
         self.velocity += bytes;
@@ -196,44 +200,44 @@ impl LearnLayer {
     }
 }
 
-/// What of an operator learns, and what its trainable copy is.
+/// The part of an operator that learns, and the contents of its trainable copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
-    /// Weights and biases: a copy of the operator's blob. Of a LayerNorm its scale and bias.
+    /// Weights and biases: a copy of the operator's blob. For a LayerNorm, its scale and bias.
     All,
     /// Biases: a copy of them. Weights stay in flash.
     Bias,
-    /// Biases and a scale of each output channel, `z = scale · (W x + bias)`. float32: biases, then scales; int8: biases,
-    /// multipliers, shifts, as the operator's blob begins. Weights stay in flash.
+    /// Biases and a scale per output channel, `z = scale · (W x + bias)`. float32: biases, then scales. int8: biases,
+    /// multipliers and shifts, in the order of the operator's blob. Weights stay in flash.
     Scale,
-    /// An adaptor of low rank, `z = W x + bias + up (down x)`: float32 `up [out_c, rank]`, then `down [rank, k_h, k_w, c]`. Weights stay in
-    /// flash. Conv2d without groups and FullyConnected.
+    /// A low-rank adaptor (LoRA, arXiv:2106.09685), `z = W x + bias + up (down x)`: float32 `up [out_c, rank]`, then
+    /// `down [rank, k_h, k_w, c]`. Weights stay in flash. Only for Conv2d without groups and FullyConnected.
     LowRank {
         /// 1 to 64.
         rank: u8,
     },
 }
 
-/// What a layer learns from.
+/// Where a layer's error comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ErrorSource {
-    /// Its outputs are the scores of the classes; cross-entropy.
+    /// Cross-entropy; the layer's outputs are the scores of the classes.
     Output,
-    /// TargetProjection on the features of its output.
+    /// A local rule on the features of its output, through a target projection.
     Local {
-        /// Which error.
+        /// The local rule.
         rule: LocalRule,
-        /// From classes to features.
+        /// The projection from classes to features.
         codes: TargetProjectionRepr,
-        /// Features are means over the cells of a pooling grid of so many rows and columns.
+        /// Rows and columns of the pooling grid. Features are means over its cells.
         grid: u8,
     },
-    /// The error of the next layer that learns, brought back through that layer: the first of a block of two. Its output is the
-    /// input of the next.
+    /// The error of the next layer that learns, propagated back through that layer: the first of a block of two. Its
+    /// output must be the input of the next.
     Next,
 }
 
-/// Where codes come from; see [`crate::learn::TargetProjection`].
+/// A target projection; see `offshoot_learn::TargetProjection`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum TargetProjectionRepr {
@@ -244,29 +248,29 @@ pub enum TargetProjectionRepr {
     Uniform {
         seed: u32,
     },
-    /// int8 in the blob section, `[classes, features]`.
+    /// int8 `[classes, features]` in the blob section.
     Probe {
         blob: u32,
     },
-    /// float32 `[classes, features]` that learns too.
+    /// float32 `[classes, features]`, which learns too.
     Head {
-        /// Where it lies in the arena, bytes.
+        /// Its offset in the arena, bytes.
         at: u32,
         /// Its rate relative to the layer's.
         rate: f32,
-        /// What it begins as: a probe, int8 in the blob section, and its unit; zeros if absent.
+        /// Its initial value: a probe, int8 in the blob section, and the probe's scale. Zeros if absent.
         from: Option<(u32, f32)>,
     },
 }
 
-/// Number format of what learns.
+/// Number format of learned weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Format {
-    /// float32: all of the trainable copy.
+    /// The whole trainable copy is float32.
     F32,
     /// int8 weights, int32 biases.
     I8,
-    /// int16 weights: the upper bytes in the trainable copy, the lower ones from arena offset `fine` on.
+    /// int16 weights: the upper bytes in the trainable copy, the lower bytes at arena offset `fine`.
     I16 {
         /// Arena offset, bytes.
         fine: u32,

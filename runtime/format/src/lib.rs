@@ -1,10 +1,10 @@
-//! The `.off` container: everything that turns bytes into values and back. Nothing else reads raw bytes.
+//! The `.off` container: decoding and encoding of files. No other crate reads raw bytes of a file.
 //!
-//! Specification: `runtime/FORMAT.md`. [`header`] is the fixed part; [`record`] the operators and tensors;
-//! [`codec`] their encoding (postcard); `offshoot_base::crc` the checksum.
+//! `runtime/FORMAT.md` is the specification. [`header`] is the fixed part, [`record`] the operators and tensors,
+//! [`codec`] their encoding (postcard), and [`offshoot_base::crc`] the checksum.
 //!
-//! A [`record::Record`] that was decoded is well formed, not yet valid: only records that
-//! `Model` hands out have passed every rule of their operator.
+//! A decoded [`record::Record`] is well formed but not necessarily valid. Only the records that `Model` hands out have
+//! passed every rule of their operator.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -32,14 +32,14 @@ pub mod tiled;
 mod types;
 mod weighted;
 
-/// Bits of [`header::Header::requires`]: what a runtime must have to run the file.
+/// Bits of [`header::Header::requires`]: features that a runtime needs to run the file.
 pub mod requires {
-    /// An operator computes in float32 ([`crate::record::Quantize`] and `Dequantize` alone do not
-    /// count).
+    /// An operator computes in float32. [`crate::record::Quantize`] and [`crate::record::Dequantize`] alone do not
+    /// count.
     pub const NEEDS_F32: u16 = 1;
-    /// Records of [`crate::learn`] stand behind the operators.
+    /// Records of [`crate::learn`] follow the operators.
     pub const LEARNS: u16 = 2;
-    /// Further networks stand behind the operators ([`crate::nested`]).
+    /// Further networks follow the operators ([`crate::nested`]).
     pub const NESTED: u16 = 4;
 }
 

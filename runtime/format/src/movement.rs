@@ -17,7 +17,7 @@ pub struct Copy {
     pub axes: Axes,
 }
 
-/// Up to six axes of a strided copy, in the fewest bytes.
+/// One to six axes of a strided copy, encoded without unused axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Axes {
@@ -65,7 +65,7 @@ pub struct Axis {
     pub dst_stride: i32,
 }
 
-/// Sets `len` elements of `size` bytes (1 or 4) to the bits of `value` (its low byte for size 1).
+/// Sets `len` elements of `size` bytes (1 or 4) to the bits of `value` (its low byte if `size` is 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Fill {
@@ -75,8 +75,8 @@ pub struct Fill {
     pub value: i32,
 }
 
-/// Reflect or edge padding (constant padding is [`Fill`] + [`struct@Copy`]). `dims` and `pad` cover the last four
-/// axes; `pad` is [before, after] of each.
+/// Reflect or edge padding. (Constant padding is [`Fill`] and [`struct@Copy`].) `dims` and `pad` cover the last four
+/// axes; `pad` is [before, after] for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Pad {
@@ -88,7 +88,7 @@ pub struct Pad {
     pub mode: PadMode,
 }
 
-/// Where padding comes from; definitions are ONNX's.
+/// How padding is filled; definitions are ONNX's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum PadMode {
@@ -96,11 +96,11 @@ pub enum PadMode {
     Edge,
 }
 
-/// Resampling, NHWC, by tables that the exporter computed, so that every ONNX coordinate rule is the same code.
+/// Resampling, NHWC, by tables that the exporter computes. So one kernel serves all of ONNX's coordinate rules.
 ///
-/// Nearest. Blob: `row: [u16; out_h]`, `column: [u16; out_w]`: the source index of each output row, column.
-/// Bilinear. Blob: for each output row, then each output column, `low: u16, high: u16, weight: i32` where
-/// `weight`/2^10 (I8; rounding half away from zero) or the bits of a f32 (F32) is the weight of `high`.
+/// Nearest. Blob: `row: [u16; out_h]`, `column: [u16; out_w]`: the source index of each output row and column.
+/// Bilinear. Blob: for each output row, then each output column, `low: u16, high: u16, weight: i32`. The weight of
+/// `high` is `weight`/2^10 (I8; rounding half away from zero) or the f32 with the bits of `weight` (F32).
 /// The blob is aligned to 4 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]

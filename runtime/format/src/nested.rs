@@ -1,41 +1,41 @@
-//! Records of sub-networks that share the weights of a larger one, and what stands before each sub-network.
+//! Records of weight-shared sub-networks, and the header of each sub-network.
 //!
-//! A file that requires [`super::requires::NESTED`] holds further networks behind the operators of the first: nested
-//! prefixes of its channels, as sorted training makes them (SortedNet, arXiv:2309.00255). An operator of theirs that
-//! reads a prefix of the channels and gives a prefix of them reads its weights where those of the whole lie.
+//! A file that requires [`super::requires::NESTED`] holds further networks behind the operators of the first. They use
+//! prefixes of its channels, as SortedNet training makes them (Valipour et al. 2023, arXiv:2309.00255). If an operator
+//! of a sub-network reads and writes prefixes of the channels, it reads its weights from those of the whole operator.
 
 use super::tiled::{ConvTiled, DepthwisePlanar, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
-/// What stands before each further network: then come `len` bytes, its [`super::codec::GraphHead`], descriptions of inputs and outputs
-/// and operators, as for the first.
+/// Header of each further network. `len` bytes follow: a [`super::codec::GraphHead`], descriptions of inputs and
+/// outputs, and operators, encoded as for the first network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NestedHead {
     /// Bytes of the network's records.
     pub len: u32,
-    /// Bytes of arena that its operators use; at most the header's.
+    /// Bytes of arena that its operators use. At most the file header's.
     pub arena_bytes: u32,
-    /// What no plan of these operators can go below; for people to compare.
+    /// Proved bytes that no plan of these operators can go below. Tools compare it with `arena_bytes`.
     pub arena_lower_bound: u32,
-    /// As [`super::header::Header::source_hash`], of the graph that it was compiled from.
+    /// As [`super::header::Header::source_hash`], for the graph that this network was compiled from.
     pub source_hash: u32,
 }
 
-/// A [`ConvTiled`], field by field, whose weights are a part of another's: of the first `out_c` of `whole_out_c` output
-/// channels those of the first `c` of `whole_c` inputs. It gives the numbers of the convolution with these weights.
+/// A [`ConvTiled`], field by field, whose weights are part of another's: the first `out_c` of `whole_out_c` output
+/// channels, each with the first `c` of `whole_c` inputs. It gives the numbers of the convolution with these weights.
 ///
-/// Both counts of inputs are multiples of four or equal; so are both of outputs.
+/// `c` and `whole_c` are equal or both multiples of four; so are `out_c` and `whole_out_c`.
 ///
-/// **Order.** As [`super::packed::ConvPacked`]: the weights of a weight tile of blocks are copied into the scratch, then its outputs
-/// are computed.
+/// **Order.** As for [`super::packed::ConvPacked`]: the kernel copies the weights of a tile of blocks into the scratch
+/// and then computes its outputs.
 ///
-/// **Blob.** `bias: [i32; out_c]`, each with the zero point folded in, and if `own_scales` `multiplier: [i32; Q]`,
-/// `shift: [i8; Q]`; all counts rounded up to four. Else multipliers and shifts are the first of the whole's.
-/// `whole` is the blob of the whole, in the order of [`ConvTiled`].
+/// **Blob.** `bias: [i32; out_c]`, each with the zero point folded in, and if `own_scales` also `multiplier: [i32; Q]`
+/// and `shift: [i8; Q]`; all counts are rounded up to four. Otherwise the first multipliers and shifts of the whole
+/// apply. `whole` is the blob of the whole, in the order of [`ConvTiled`].
 ///
-/// **Scratch.** The convolution's, rounded up to 4 bytes; behind it the weights of a weight tile.
-// Flat, as `ConvPacked`.
+/// **Scratch.** The convolution's scratch, rounded up to 4 bytes; then the weights of one tile.
+// The fields are flat, as in `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvWeightShared {
@@ -60,7 +60,7 @@ pub struct ConvWeightShared {
     pub weight_tile: u16,
 }
 
-/// The operator whose weights a nested one shares.
+/// The operator whose weights a sub-network shares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Whole {
     /// Its blob.
@@ -72,7 +72,7 @@ pub struct Whole {
 }
 
 impl ConvWeightShared {
-    /// A convolution with a part of the weights of `whole`.
+    /// A convolution with part of the weights of `whole`.
     pub fn new(conv: ConvTiled, whole: Whole, own_scales: bool, weight_tile: u16) -> Self {
         let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
             conv;
@@ -100,7 +100,7 @@ impl ConvWeightShared {
         }
     }
 
-    /// The convolution; its blob holds no weights.
+    /// The tiled convolution with the same fields. Its blob holds no weights.
     pub fn conv(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
             *self;
@@ -108,10 +108,12 @@ impl ConvWeightShared {
     }
 }
 
-/// A [`DepthwisePlanar`], field by field, of the first `c` of `whole_c` channels of another, whose weights it reads.
+/// A [`DepthwisePlanar`], field by field, of the first `c` of `whole_c` channels of another one, whose weights it
+/// reads.
 ///
-/// **Blob.** `bias: [i32; c]`, and if `own_scales` `multiplier: [i32; c]`, `shift: [i8; c]`. Else multipliers and shifts
-/// are the first of the whole's. `whole` is the blob of the whole, in the order of [`DepthwisePlanar`].
+/// **Blob.** `bias: [i32; c]`, and if `own_scales` also `multiplier: [i32; c]` and `shift: [i8; c]`. Otherwise the
+/// first multipliers and shifts of the whole apply. `whole` is the blob of the whole, in the order of
+/// [`DepthwisePlanar`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct DepthwiseWeightShared {
@@ -134,7 +136,7 @@ pub struct DepthwiseWeightShared {
 }
 
 impl DepthwiseWeightShared {
-    /// A depthwise convolution with a part of the weights of `whole`.
+    /// A depthwise convolution with part of the weights of `whole`.
     pub fn new(planar: DepthwisePlanar, whole: Whole, own_scales: bool) -> Self {
         let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob } =
             planar;
@@ -159,7 +161,7 @@ impl DepthwiseWeightShared {
         }
     }
 
-    /// The depthwise convolution; its blob holds no weights.
+    /// The channel-planar convolution with the same fields. Its blob holds no weights.
     pub fn planar(&self) -> DepthwisePlanar {
         let Self { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob, .. } = *self;
         DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob }

@@ -1,23 +1,24 @@
-//! Records whose weights take fewer than eight bits: an index into a table of a few levels.
+//! Records with packed weights: indices of 4 or 2 bits into a table of levels.
 
 use super::tiled::{ConvTiled, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
-/// A [`ConvTiled`], field by field, whose weights are indices of 4 or 2 bits into a table of levels: numbers on a coarser grid (levels
-/// -7 to 7), or any 16 or 4 values (a codebook). It gives the numbers of the convolution with the levels in their place.
+/// A [`ConvTiled`], field by field, whose weights are indices of 4 or 2 bits into a table of levels: evenly spaced
+/// levels (-7 to 7), or any 16 or 4 values (a codebook; Han et al. 2016, arXiv:1510.00149). It gives the numbers of the
+/// convolution whose weights are the levels.
 ///
-/// **Order.** Output channels are computed in weight tiles of `weight_tile` blocks of four, the last weight tile maybe smaller; the
-/// weights of a weight tile are expanded into the scratch, then its outputs are computed in the convolution's order. So the output may
-/// lie over the input only if one weight tile holds all blocks.
+/// **Order.** Output channels are computed in weight tiles of `weight_tile` blocks of four channels; the last tile may
+/// be smaller. The kernel unpacks the weights of a tile into the scratch and then computes its outputs in the
+/// convolution's order. So the output may overlap the input only if one tile holds all blocks.
 ///
-/// **Blob.** As [`ConvTiled`]'s, but in the place of the weights `levels: [i8; 2^bits]`, none of them -128, and
-/// codes. Each half of a word of weights, `256·B + A`, has a code of `2 · bits` bits, the index of A lower; a byte
-/// holds one code of eight bits or two of four, the first lower.
+/// **Blob.** As for [`ConvTiled`], except that the weights are replaced by `levels: [i8; 2^bits]`, none of them -128,
+/// and codes. Each half of a word of weights, `256·B + A`, has a code of `2 · bits` bits with the index of A in the
+/// lower bits. A byte holds one code of eight bits, or two of four with the first in the lower bits.
 ///
-/// **Scratch.** The convolution's, rounded up to 4 bytes; behind it int16: a table of `2^(2 · bits)` halves by code, and the
-/// weights of a weight tile.
-// Flat: a record within a record is decoded by a function that both share, for 500 instructions more in each.
+/// **Scratch.** The convolution's scratch, rounded up to 4 bytes; then, in int16, a table of `2^(2 · bits)` halves by
+/// code, and the weights of one tile.
+// The fields are flat: a nested record would share its decoding function, at 500 instructions more for each decode.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvPacked {

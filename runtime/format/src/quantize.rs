@@ -25,7 +25,7 @@ pub struct Dequantize {
 }
 
 /// int8 to int8 of another scale: `clamp(requantize(q - in_zp, multiplier, shift) + out_zp, min, max)`.
-/// A ReLU or clip on its own is this too.
+/// Also used for a ReLU or clip that is not fused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Requantize {

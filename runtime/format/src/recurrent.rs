@@ -3,10 +3,11 @@
 use super::sparse::SparseRepr;
 use serde::{Deserialize, Serialize};
 
-/// Kind of a recurrent layer; definitions are ONNX's (operators RNN, GRU, LSTM), activations its defaults unless named.
+/// Kind of a recurrent layer. Definitions follow ONNX's operators RNN, GRU and LSTM, with their default activations
+/// unless named here.
 ///
-/// Gates, and the rows of weights and biases that make them, stand one behind the other in the order given here, which is
-/// that of [`crate::learn::layers::recurrent`].
+/// Gates, and the rows of weights and biases that compute them, are stored in the order given here, which is that of
+/// `offshoot_learn::layers::recurrent`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RecurrentKind {
     /// `h = tanh(W·x + R·h + b)`
@@ -16,15 +17,15 @@ pub enum RecurrentKind {
     /// Gates update `u`, reset `r`, candidate `c`: `c = tanh(W·x + R·(r∘h) + b)`, `h = u∘h + (1 - u)∘c`
     /// (Cho et al. 2014; ONNX `linear_before_reset` 0).
     Gru,
-    /// The same with `c = tanh(W·x + b + r∘(R·h + b'))`; `b'` stands behind all other biases (`linear_before_reset` 1, which
-    /// PyTorch and Keras write).
+    /// As [`Self::Gru`], with `c = tanh(W·x + b + r∘(R·h + b'))`. `b'` follows all other biases. This is
+    /// `linear_before_reset` 1, the form that PyTorch and Keras export.
     GruResetAfter,
     /// Gates input `i`, forget `f`, output `o`, candidate `g`: `c = f∘c + i∘g`, `h = o∘tanh(c)`.
     Lstm,
 }
 
 impl RecurrentKind {
-    /// Number of gates: blocks of rows of the weights.
+    /// Number of gates. Each is a block of rows of the weights.
     pub const fn gates(self) -> usize {
         match self {
             Self::Tanh | Self::Relu => 1,
@@ -33,80 +34,80 @@ impl RecurrentKind {
         }
     }
 
-    /// Blocks of biases: one a gate, and one for the state's part of a candidate that is reset after its product.
+    /// Blocks of biases: one per gate, and one more (`b'`) for [`Self::GruResetAfter`].
     pub const fn biases(self) -> usize {
         self.gates() + matches!(self, Self::GruResetAfter) as usize
     }
 
-    /// Whether a second state is carried from step to step in float32: the LSTM's memory; the GRU's state itself, which int8
-    /// would hold too coarsely for an update gate near one.
+    /// Whether a state is carried from step to step in float32. For the LSTM it is the memory. For the GRU it is the
+    /// state itself, because int8 is too coarse for an update gate near one.
     pub const fn carries(self) -> bool {
         matches!(self, Self::Gru | Self::GruResetAfter | Self::Lstm)
     }
 
-    /// Numbers of a whole state, a unit: the LSTM has its memory behind the output.
+    /// Numbers per unit in a whole state. The LSTM's memory follows its output.
     pub const fn states(self) -> usize {
         1 + matches!(self, Self::Lstm) as usize
     }
 
-    /// Whether no output is beyond one.
+    /// Whether all outputs lie in -1..=1.
     pub const fn is_bounded(self) -> bool {
         !matches!(self, Self::Relu)
     }
 }
 
-/// What of a recurrent layer is its output.
+/// The output of a recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Returns {
-    /// The state of every step, `[steps, units]`, at the place of the step's input.
+    /// The state of every step, `[steps, units]`, in the order of the inputs.
     Sequence,
     /// The state after all steps, `[units]`.
     Last,
-    /// That and, behind it, the memory, `[2 · units]`. Of float32 LSTMs.
+    /// The state after all steps and then the memory, `[2 · units]`. Only for float32 LSTMs.
     State,
 }
 
-/// Recurrent layer over `[steps, inputs]`, one step at a time from the first, or with `reverse` from the last. Nothing is
-/// unrolled: a step has the state of the one before.
+/// Recurrent layer over `[steps, inputs]`, one step at a time from the first, or with `reverse` from the last. It is
+/// not unrolled: each step reads the state of the one before.
 ///
-/// **Gates.** float32: sums in order, from the bias over the inputs to the state. int8: products of the codes less their
-/// zero points, int32 accumulation (which wraps), for input and state apart; then in float32, in this order,
-/// `bias + scale_input · Σ input + scale_state · Σ state`. The gates' functions are `libm`'s in both forms, so
-/// that every target, with or without a float unit, has the same bits.
+/// **Gates.** float32: sums in order, starting with the bias, then the inputs, then the state. int8: products of the
+/// codes minus their zero points, accumulated in int32 (which wraps) separately for input and state; then in float32,
+/// in this order, `bias + scale_input · Σ input + scale_state · Σ state`. Both forms use the activation functions of
+/// `libm`, so every target computes the same bits, with or without a float unit.
 ///
-/// **State.** int8: as the output, in its scale and zero point; `clamp(round_half_away(h / scale) + zp)`. What
+/// **State.** int8: in the output's scale and zero point, `clamp(round_half_away(h / scale) + zp)`. The state that
 /// [`RecurrentKind::carries`] is float32.
 ///
 /// **Blob.** B = biases · units, N = gates · units. float32: `bias: [f32; B]`, `input: [f32; N · inputs]`,
-/// `state: [f32; N · units]`. int8: `bias: [f32; B]`, `scale_input: [f32; N]`, `scale_state: [f32; N]` (scale of the input or
-/// state times that of the row's weights), `input: [i8; N · inputs]`, `state: [i8; N · units]`.
+/// `state: [f32; N · units]`. int8: `bias: [f32; B]`, `scale_input: [f32; N]`, `scale_state: [f32; N]` (scale of the
+/// input or state times that of the row's weights), `input: [i8; N · inputs]`, `state: [i8; N · units]`.
 ///
-/// **Scratch.** Its offset is given in words of 4 bytes. [`Recurrent::room`] says what lies in it.
+/// **Scratch.** Its offset is given in words of 4 bytes. [`Recurrent::workspace`] lists its contents.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recurrent {
     /// Input, arena offset in bytes.
     pub src: u32,
     /// Output, arena offset in bytes.
     pub dst: u32,
-    /// State before the first step, arena offset in bytes: `[units]` in the numbers of the output (float32 LSTM: `[2 · units]`, its
-    /// memory last). `None`: zeros. An int8 LSTM has none.
+    /// State before the first step, arena offset in bytes: `[units]` in the output's number format (float32 LSTM:
+    /// `[2 · units]`, the memory last). `None`: zeros. An int8 LSTM has no initial state.
     pub initial: Option<u32>,
-    /// Where the state is kept from one run to the next, in words; `None` if every run begins anew. A word that tells
-    /// whether there is one (not 0), then what is carried, then the state.
+    /// Where the state is kept between runs, offset in words; `None` if every run starts afresh. First a word that is
+    /// not 0 if a state is stored, then the carried state, then the state.
     pub kept: Option<u32>,
-    /// Offset in words.
+    /// Offset of the scratch in words.
     pub scratch: u32,
     /// Steps.
     pub steps: u16,
-    /// Elements of the input, a step.
+    /// Elements of the input per step.
     pub inputs: u16,
     /// Elements of the state.
     pub units: u16,
-    /// What it computes.
+    /// Kind of the layer.
     pub kind: RecurrentKind,
-    /// What it writes.
+    /// The output.
     pub returns: Returns,
-    /// From the last step to the first.
+    /// Whether it runs from the last step to the first.
     pub reverse: bool,
     /// Number format.
     pub arith: RecurrentArith,
@@ -140,38 +141,38 @@ impl RecurrentArith {
     }
 }
 
-/// int8 recurrent layer of whose two matrices one or both are sparse: the numbers of [`Recurrent`], weights that are not
-/// stored being zero.
+/// int8 recurrent layer with one or two sparse matrices. It gives the numbers of [`Recurrent`]; weights that are not
+/// stored are zero.
 ///
-/// **Blob.** As the int8 one of [`Recurrent`], but in the place of the weights of a sparse matrix `start: [i32; N]`, the blob
-/// of [`SparseRepr`], zero padding to 4 bytes. A row's sum begins with its `start`, which is the zero point's part of it,
-/// `-zp · Σ weights`; there is none where the zero point (of the input or the state) is 0. A row has at most
-/// [`super::sparse::MOST_ENTRIES`] weights.
+/// **Blob.** As the int8 blob of [`Recurrent`], except that the weights of a sparse matrix are replaced by
+/// `start: [i32; N]`, the blob of [`SparseRepr`], and zero padding to 4 bytes. A row's sum begins with its `start`, the
+/// zero point's share `-zp · Σ weights`. `start` is absent if the zero point (of the input or the state) is 0. A row
+/// has at most [`super::sparse::MOST_ENTRIES`] weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RecurrentSparse {
-    /// The layer, as it would be dense. Its number format is int8.
+    /// The equivalent dense layer. Its number format is int8.
     pub layer: Recurrent,
-    /// `[gates · units, inputs]`, if it is sparse.
+    /// The matrix `[gates · units, inputs]`, if it is sparse.
     pub input: Option<SparseRepr>,
-    /// `[gates · units, units]`, if it is sparse.
+    /// The matrix `[gates · units, units]`, if it is sparse.
     pub state: Option<SparseRepr>,
 }
 
 impl RecurrentSparse {
-    /// Both matrices, as [`Recurrent`] has them one behind the other.
+    /// Both matrices, in the order of [`Recurrent`]'s blob.
     pub const fn matrices(&self) -> [Option<SparseRepr>; 2] {
         [self.input, self.state]
     }
 }
 
-/// Words of the pieces of memory that a recurrent layer works in, one behind the other.
+/// Sizes, in words, of the pieces of a recurrent layer's workspace, in their order in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workspace {
-    /// What is carried, float32.
+    /// The carried state, float32.
     pub carried: usize,
-    /// The state, in the output's numbers.
+    /// The state, in the output's number format.
     pub held: usize,
-    /// The state after its reset, likewise.
+    /// The state after its reset, in the output's number format.
     pub reset: usize,
     /// Gates, float32.
     pub gates: usize,
@@ -180,19 +181,19 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// All of it.
+    /// Words of the whole workspace.
     pub const fn words(&self) -> usize {
         self.carried + self.held + self.reset + self.gates + self.sums
     }
 
-    /// What a kept state takes.
+    /// Words that a kept state takes.
     pub const fn kept_words(&self) -> usize {
         1 + self.carried + self.held
     }
 }
 
 impl Recurrent {
-    /// Its scratch.
+    /// Sizes of the workspace.
     pub const fn workspace(&self) -> Workspace {
         let units = self.units as usize;
         let (held, sums) = match self.arith {

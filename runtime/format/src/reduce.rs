@@ -1,10 +1,10 @@
-//! Records of operators that make one element of many.
+//! Records of operators that combine many elements into one.
 
 use super::types::{DType, Window, WindowRepr};
 use serde::{Deserialize, Serialize};
 
-/// Average or maximum over a window, NHWC. Padding is never part of the average unless
-/// `count_include_pad`.
+/// Average or maximum over a window, NHWC. The average excludes padding, except for
+/// [`PoolKind::AverageIncludePad`].
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Pool {
@@ -20,7 +20,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Whether it is an int8 average over each channel of the whole input, channels in fours.
+    /// Whether this is an int8 average of each channel over the whole input, with a multiple of four channels.
     pub fn is_global(&self) -> bool {
         let window = Window::from(self.window);
         let pixels = u32::from(self.h) * u32::from(self.w);
@@ -40,12 +40,12 @@ impl Pool {
 #[allow(missing_docs)]
 pub enum PoolKind {
     Average,
-    /// Average with the padding counted as zero (as the zero point for int8).
+    /// Average that counts padding as zero (as the zero point for int8).
     AverageIncludePad,
     Max,
 }
 
-/// Number format of operators that keep scale and zero point from input to output.
+/// Number format of operators whose output keeps the scale and zero point of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum PoolArith {
@@ -86,8 +86,9 @@ pub enum ReduceKind {
     Min,
 }
 
-/// Number format of [`Reduce`]. I8 Mean and Sum: TFLite's MEAN: the int32 sum of (x - in_zp), requantised by
-/// (multiplier, shift), which holds the ratio of the scales and for Mean the division. I8 Max, Min: scales equal.
+/// Number format of [`Reduce`]. I8 Mean and Sum follow TFLite's MEAN: the int32 sum of (x - in_zp), requantised by
+/// (multiplier, shift). These hold the ratio of the scales and, for Mean, the division. I8 Max and Min need equal
+/// scales.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum ReduceArith {
@@ -105,6 +106,6 @@ pub struct ArgMax {
     pub extent: u32,
     pub inner: u32,
     pub dtype: DType,
-    /// Of equal elements, take the last.
+    /// Of equal elements, takes the last instead of the first.
     pub select_last: bool,
 }

@@ -1,37 +1,38 @@
-//! Records of int8 convolutions whose requantisation is one product and one shift.
+//! Records of int8 convolutions with exact single-multiply requantisation.
 //!
-//! Outputs are `max(-128, min(127, (256 · Σ x·w + bias) · multiplier >> 44))`: the sum, which counts modulo 2^24, times 256 plus
-//! the bias modulo 2^32, a product of 64 bits, a shift that rounds down. TFLite rounds twice, and negative values away from
-//! zero; but a step function with at most 256 steps over whole sums is met by an exact single-multiply requantisation more often than not. Who
-//! writes a file looks for bias and multiplier that give TFLite's output for **every** sum that a channel can
-//! reach, or uses another record; this one defines its numbers by itself, and there is nothing to verify.
+//! An output is `max(-128, min(127, (256 · Σ x·w + bias) · multiplier >> 44))`. The sum counts modulo 2^24; 256 times
+//! the sum plus the bias counts modulo 2^32; the product has 64 bits; the shift rounds down. TFLite rounds twice, and
+//! rounds negative values away from zero. But requantisation is a step function with at most 256 steps over integer
+//! sums, and a single multiply-shift can usually reproduce it. The exporter looks for a bias and a multiplier that give
+//! TFLite's output for **every** sum that a channel can reach, and uses another record if there are none. This record
+//! defines its own numbers, so a reader has nothing to verify.
 
 use super::tiled::{ConvTiled, DepthwisePlanar, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
-/// Bits of the product that are dropped beyond the lower 32: the shift is 44 in all.
+/// Bits that the shift drops beyond the lower 32: the shift is 44 in total.
 pub const SHIFT: u32 = 12;
 
-/// Words of a block beside its weights.
+/// Words of a block besides its weights.
 pub const WORDS: usize = 8;
 
-/// int8 convolution as [`ConvTiled`] with several output pixels, its weights in the same words and blocks.
+/// int8 convolution as [`ConvTiled`] with several output pixels. Its weights have the same words and blocks.
 ///
-/// **Order.** Pairs of output pixels in strips of `strip`, in order of address ([`Traversal::Backwards`]: the last strip
-/// first). The inputs of all pairs of a strip are gathered, then its outputs are written, so that weights are
-/// read once for several pixels. The output may lie over the input as [`ConvTiled`]'s.
+/// **Order.** Pairs of output pixels form strips of `strip` pairs, in order of address ([`Traversal::Backwards`]: the
+/// last strip first). The kernel gathers the inputs of all pairs of a strip and then writes its outputs, so it reads
+/// weights once for several pixels. The output may overlap the input as for [`ConvTiled`].
 ///
-/// **Blob.** For each block of four channels (A, B, C, D), the last padded with zeros, words: `bias_B bias_D`, the weights
-/// as [`ConvTiled`]'s, `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
+/// **Blob.** Words, for each block of four channels (A, B, C, D), the last padded with zeros: `bias_B bias_D`, the
+/// weights as in [`ConvTiled`], `bias_A bias_C multiplier_A multiplier_B multiplier_C multiplier_D`.
 ///
-/// If `wide`, weights take 16 bits, and a word less of work a step: `bias_B bias_A bias_D bias_C`, the weights times 256 (or what else its
-/// line takes) of each group of
-/// four inputs (0, 1, 2, 3) as int16 `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`, `multiplier_A … multiplier_D`. The numbers are
-/// the same for weights that are whole multiples of 256, and as the sum of products says for others.
+/// If `wide`, weights take 16 bits, which saves the kernel one word of work per step. A block is then
+/// `bias_B bias_A bias_D bias_C`, the weights, `multiplier_A … multiplier_D`. Each group of four inputs (0, 1, 2, 3)
+/// holds int16 weights as `A0 A2 B0 B2 C0 C2 D0 D2 A1 A3 B1 B3 C1 C3 D1 D3`. A wide weight stands for `256 · w` in the
+/// formula above and need not be a multiple of 256. If all are, the numbers equal those of the narrow form.
 ///
-/// **Scratch.** Its offset is given in words of 4 bytes. The lanes of `strip` pairs, `4 · k` bytes each, as
-/// [`ConvTiled`]'s; if `weight_tile`, behind them room for the words of a block, which a kernel may bring there.
+/// **Scratch.** Its offset is given in words of 4 bytes. First come the lanes of `strip` pairs, `4 · k` bytes each, as
+/// in [`ConvTiled`]. If `weight_tile`, space for the words of one block follows, into which a kernel may copy them.
 // Flat: see `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
@@ -54,13 +55,13 @@ pub struct ConvSingleMultiply {
 }
 
 impl ConvSingleMultiply {
-    /// A convolution with blocks at `blob`.
+    /// A convolution with the geometry of `conv` and its blocks at `conv.blob`.
     pub fn new(conv: ConvTiled, strip: u8, weight_tile: bool, wide: bool) -> Self {
         let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = conv;
         Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, weight_tile, wide, blob }
     }
 
-    /// Geometry and places: a convolution that requantises otherwise.
+    /// The tiled convolution with the same geometry and addresses. Its requantisation does not apply.
     pub fn conv(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = *self;
         let (out_zp, clamp) = (i8::MIN, None);
@@ -68,7 +69,7 @@ impl ConvSingleMultiply {
     }
 }
 
-/// int8 depthwise convolution as [`DepthwisePlanar`], by 3×3 windows with strides of 1 or 2.
+/// int8 depthwise convolution as [`DepthwisePlanar`], with 3×3 windows and strides of 1 or 2.
 ///
 /// **Blob.** `bias: [i32; c]`, `multiplier: [i32; c]`, weights `[3, 3, c]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,13 +89,13 @@ pub struct DepthwiseSingleMultiply {
 }
 
 impl DepthwiseSingleMultiply {
-    /// A depthwise convolution with its numbers at `blob`.
+    /// A depthwise convolution with the geometry of `planar` and its parameters at `planar.blob`.
     pub fn new(planar: DepthwisePlanar) -> Self {
         let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, blob, .. } = planar;
         Self { src, dst, scratch, n, h, w, c, rows, window, in_zp, blob }
     }
 
-    /// Geometry and places: a depthwise convolution that requantises otherwise.
+    /// The channel-planar convolution with the same geometry and addresses. Its requantisation does not apply.
     pub fn planar(&self) -> DepthwisePlanar {
         let Self { src, dst, scratch, n, h, w, c, rows, window, in_zp, blob } = *self;
         let (out_zp, clamp) = (i8::MIN, None);

@@ -1,21 +1,22 @@
-//! Records whose weights are mostly zero: those that are not are stored, each with its distance from the one before.
+//! Records with sparse weights: only the non-zero weights are stored, each with its distance from the one before.
 
 use super::tiled::{ConvTiled, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
 
-/// Weights of a row that a kernel may meet, those of blocks counted one by one: sums of products with int8 stay within
-/// 2^29, so that twice a sum and its bias fit in 32 bits.
+/// Most weights in a row, with those of blocks counted one by one. Sums of products with int8 then stay within 2^29, so
+/// twice a sum and its bias fit in 32 bits.
 pub const MOST_ENTRIES: u32 = (1 << 15) - 1;
 
-/// A sparse matrix of int8 weights, row by row: the numbers of its blob's parts, the columns being the operator's.
+/// A sparse matrix of int8 weights, row by row. These fields size the parts of its blob; the operator gives rows and
+/// columns.
 ///
-/// An entry is a step and one weight ([`Form::Blocks`]: four). A row begins at position 0; each entry goes `step` on and
-/// multiplies the input there (the four inputs from four times the position on). A step may be 0, a weight may be 0: so a
-/// gap wider than a step is bridged.
+/// An entry is a step and one weight ([`Form::Blocks`]: four weights). A row begins at position 0. Each entry advances
+/// by `step` and multiplies the input at that position ([`Form::Blocks`]: the four inputs from four times the position
+/// on). A step may be 0 and a weight may be 0, so several entries can bridge a wide gap.
 ///
-/// **Blob.** `counts: [u16; rows]`, entries of each row; zero padding to 4 bytes; `weights: [i8]`; `steps: [u8]`. All
-/// rows' weights lie one behind the other, and so do their steps, each row's beginning at a byte.
+/// **Blob.** `counts: [u16; rows]`, entries of each row; zero padding to 4 bytes; `weights: [i8]`; `steps: [u8]`. The
+/// weights of all rows are contiguous, and so are their steps; the steps of each row begin at a whole byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SparseRepr {
     /// How entries are stored.
@@ -29,17 +30,17 @@ pub struct SparseRepr {
 /// How the entries of a [`SparseRepr`] are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Form {
-    /// A weight and a step of a byte.
+    /// A weight and a step of one byte.
     Bytes,
     /// A weight and a step of four bits. Of every eight entries of a row, steps 0 to 3 are the lower halves of four
-    /// bytes and 4 to 7 the upper ones; of what is left, two follow each other in a byte, the lower half first.
+    /// bytes and 4 to 7 the upper ones. The remaining steps are packed two to a byte, the lower half first.
     Nibbles,
-    /// Four neighbouring weights and a step of a byte, in blocks of four. The columns are a multiple of four.
+    /// Four neighbouring weights and a step of one byte, in blocks of four. The columns are a multiple of four.
     Blocks,
 }
 
 impl Form {
-    /// Bytes of the steps of a row of so many entries.
+    /// Bytes that the steps of a row with this many entries take.
     pub const fn packed(self, entries: usize) -> usize {
         match self {
             Self::Bytes | Self::Blocks => entries,
@@ -49,7 +50,7 @@ impl Form {
 }
 
 impl SparseRepr {
-    /// The cargo feature that it needs.
+    /// The cargo feature that the matrix needs.
     pub fn feature(&self) -> &'static str {
         match self.form {
             Form::Bytes => "sparse-bytes",
@@ -58,7 +59,7 @@ impl SparseRepr {
         }
     }
 
-    /// Whether this build of the runtime has the kernel.
+    /// Whether this build of the runtime includes the kernel.
     pub fn is_built(&self) -> bool {
         match self.form {
             Form::Bytes => cfg!(feature = "sparse-bytes"),
@@ -67,7 +68,7 @@ impl SparseRepr {
         }
     }
 
-    /// Weights of an entry.
+    /// Weights per entry.
     pub const fn width(&self) -> u32 {
         match self.form {
             Form::Bytes | Form::Nibbles => 1,
@@ -75,19 +76,19 @@ impl SparseRepr {
         }
     }
 
-    /// Weights stored, zeros among them included.
+    /// Number of stored weights, including stored zeros.
     pub fn weights(&self) -> u64 {
         u64::from(self.entries) * u64::from(self.width())
     }
 }
 
-/// int8 fully connected layer whose weights are a sparse matrix `[out_c, in_c]`: the numbers of
-/// [`super::record::FullyConnected`], weights that are not stored being zero. 1×1 convolutions with stride 1 are this
-/// too, one row a pixel.
+/// int8 fully connected layer whose weights are a sparse matrix `[out_c, in_c]`. It gives the numbers of
+/// [`super::record::FullyConnected`]; weights that are not stored are zero. Also used for 1×1 convolutions with stride
+/// 1, with one row per pixel.
 ///
-/// **Blob.** `bias: [i32; out_c]` (TFLite's less `in_zp · Σ weights`), `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero
-/// padding to 4 bytes, the blob of [`SparseRepr`]. Q is `out_c` if `per_channel`, else 1. Shifts are TFLite's and lie in
-/// -22..=-1; biases in ±2^29; a row has at most [`MOST_ENTRIES`] weights.
+/// **Blob.** `bias: [i32; out_c]` (TFLite's minus `in_zp · Σ weights`), `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero
+/// padding to 4 bytes, the blob of [`SparseRepr`]. Q is `out_c` if `per_channel`, else 1. Shifts are TFLite's and lie
+/// in -22..=-1; biases lie in ±2^29; a row has at most [`MOST_ENTRIES`] weights.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct FullyConnectedSparse {
@@ -104,15 +105,15 @@ pub struct FullyConnectedSparse {
     pub matrix: SparseRepr,
 }
 
-/// int8 convolution, NHWC, one group, kernel columns not dilated, whose weights are a sparse matrix over the inputs of an
-/// output pixel: `out_c` rows of `k_h · k_w · c` columns (OHWI), rounded up to a multiple of four.
+/// int8 convolution, NHWC, one group, no dilation of kernel columns. Its weights are a sparse matrix over the inputs of
+/// an output pixel: `out_c` rows of `k_h · k_w · c` columns (OHWI), rounded up to a multiple of four.
 ///
-/// **Order.** For one output pixel after the other, the inputs are gathered into `scratch`, padding as `in_zp` (columns
-/// beyond the last as 0), and the outputs computed.
+/// **Order.** For each output pixel in turn, the kernel gathers the inputs into `scratch` and computes the outputs.
+/// Padding reads as `in_zp`, columns beyond the last as 0.
 ///
-/// **Blob.** As [`FullyConnectedSparse`]'s.
+/// **Blob.** As for [`FullyConnectedSparse`].
 ///
-/// **Scratch.** Its offset is given in words of 4 bytes. int8, one column.
+/// **Scratch.** Its offset is given in words of 4 bytes. It holds the gathered inputs of one pixel, int8.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvSparse {
@@ -134,7 +135,7 @@ pub struct ConvSparse {
 }
 
 impl ConvSparse {
-    /// The dense convolution of the same extents, for what follows from those.
+    /// The dense convolution with the same geometry and addresses.
     pub fn dense(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, clamp, blob, .. } = *self;
         let walk = Traversal::Forwards;

@@ -1,6 +1,6 @@
-//! Kinds of device operators, as files number them.
+//! Numbers of the kinds of operators in a file.
 
-/// Kind of a device operator. The numbers are part of the format and never reused.
+/// Kind of an operator. The numbers are part of the format and are never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 #[allow(missing_docs)]
@@ -84,7 +84,7 @@ impl Tag {
         Self::RecurrentSparse,
     ];
 
-    /// The tag with this number, if there is one.
+    /// The tag with this number, if any.
     pub fn from_u8(value: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|t| *t as u8 == value)
     }

@@ -1,17 +1,17 @@
-//! What records of several families have in common: element types, arithmetic, windows, inputs and outputs.
+//! Types shared by several families of records: element types, arithmetic, windows, inputs and outputs.
 
 use serde::{Deserialize, Serialize};
 
-/// What stands before every record.
+/// The header before every record.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct OpHeader {
-    /// Index of the IR value (after the lossless passes) that this operator completes, so that a host that has
-    /// the ONNX file can name the operator and compare it with float; `u16::MAX` if it completes none (one
-    /// of several operators that make one value).
+    /// Index of the IR value (after the lossless passes) that this operator completes. A host that has the ONNX
+    /// file uses it to name the operator and to compare it with float. `u16::MAX` if the operator completes no
+    /// value, because several operators together compute it.
     pub origin: u16,
-    /// Scale of the output if it is int8, else 0. Only the host uses it (to compare with float).
+    /// Scale of the output if it is int8, else 0. Only the host uses it, to compare with float.
     pub scale: f32,
-    /// Zero point of the output if it is int8, else 0. As `scale`.
+    /// Zero point of the output if it is int8, else 0. Used as `scale` is.
     pub zero_point: i8,
 }
 
@@ -25,7 +25,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// Bytes an element takes; also its alignment.
+    /// Bytes per element, which is also its alignment.
     pub const fn size(self) -> usize {
         match self {
             Self::I8 => 1,
@@ -34,13 +34,13 @@ impl DType {
     }
 }
 
-/// Number format of a matrix-like operator and what happens to its accumulators.
+/// Number format of a matrix-like operator, and how its accumulators become outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Arith {
     /// int8 activations and weights, int32 accumulation, fixed-point requantisation as in TFLite Micro.
     ///
     /// Blob: `bias: [i32; N]`, `multiplier: [i32; Q]`, `shift: [i8; Q]`, zero padding to 4 bytes,
-    /// `weights: [i8]`, with N output channels and Q = N if `per_channel` else 1.
+    /// `weights: [i8]`. N is the number of output channels; Q is N if `per_channel`, else 1.
     /// `shift` > 0 shifts left, < 0 right (TFLite's sign). The bias is TFLite's: zero points are **not**
     /// folded into it.
     I8 {
@@ -48,7 +48,7 @@ pub enum Arith {
         in_zp: i8,
         /// Zero point of the output.
         out_zp: i8,
-        /// One multiplier and shift for each output channel, or one for all.
+        /// One multiplier and shift per output channel, instead of one for all.
         per_channel: bool,
         /// Fused activation: bounds of the output; `None` is (-128, 127).
         clamp: Option<(i8, i8)>,
@@ -72,11 +72,11 @@ impl Arith {
 
 /// Sliding window of a convolution or a pool: kernel, stride, dilation, padding (top, left, bottom, right).
 ///
-/// Output height is `(h + top + bottom - (dilation_h * (k_h - 1) + 1)) / stride_h + 1`, likewise width.
-/// Two encodings, because nearly all windows fit in nibbles.
+/// The output height is `(h + top + bottom - (dilation_h * (k_h - 1) + 1)) / stride_h + 1`; the width likewise.
+/// There are two encodings because nearly all windows fit in nibbles.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum WindowRepr {
-    /// `kernel` as is; the others as nibbles: `stride` = h << 4 | w, `dilation` likewise,
+    /// `kernel` takes whole bytes, the others nibbles: `stride` = h << 4 | w, `dilation` likewise,
     /// `pad` = [top << 4 | left, bottom << 4 | right].
     Small {
         /// Height, width.
@@ -141,28 +141,28 @@ impl From<WindowRepr> for Window {
     }
 }
 
-/// A graph input or output: where it lies and how to read it.
+/// An input or output of the graph: its place and how to interpret it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IoRepr {
     /// Arena offset, bytes.
     pub offset: u32,
     /// Element type.
     pub dtype: DType,
-    /// Scale (int8 only, else 0).
+    /// Scale of an int8 tensor, else 0.
     pub scale: f32,
-    /// Zero point (int8 only, else 0).
+    /// Zero point of an int8 tensor, else 0.
     pub zero_point: i8,
     /// Number of axes, at most 6.
     pub rank: u8,
-    /// Shape as it lies in the arena; axes from `rank` on are 1.
+    /// Shape in the arena's layout. Axes from `rank` on are 1.
     pub shape: [u16; 6],
-    /// The ONNX tensor has its channels first: its axis order is rank-1 moved to axis 1. The arena holds it
-    /// channels-last; hosts permute.
+    /// The ONNX tensor has its channels first: axis `rank - 1` of the arena's layout is axis 1 there. The arena
+    /// holds the tensor channels-last; hosts transpose it.
     pub channels_last_of_first: bool,
 }
 
 impl IoRepr {
-    /// Extents of the axes, channels last; the first is usually a batch of 1.
+    /// Extents of the axes, channels last. The first is usually a batch of 1.
     pub const fn shape(&self) -> &[u16] {
         let rank = if self.rank as usize <= self.shape.len() { self.rank as usize } else { self.shape.len() };
         self.shape.split_at(rank).0

@@ -37,10 +37,10 @@ pub struct Depthwise {
     pub blob: u32,
 }
 
-/// Transposed convolution, NHWC. Weights OHWI with I = `c / groups`: the value at output `(y, x, o)` is the
+/// Transposed convolution, NHWC. Weights OHWI with I = `c / groups`. The value at output `(y, x, o)` is the
 /// sum over the input pixels `(iy, ix)` and kernel positions with
-/// `y = iy * stride_h + ky * dilation_h - top`, likewise x. `out_h`, `out_w` are given because ONNX's
-/// `output_padding` and `output_shape` make them free; `window.pad` bottom and right are not used.
+/// `y = iy * stride_h + ky * dilation_h - top`, likewise x. `out_h` and `out_w` are stored because ONNX's
+/// `output_padding` and `output_shape` can choose them freely. The bottom and right of `window.pad` are unused.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvTranspose {
@@ -59,8 +59,8 @@ pub struct ConvTranspose {
     pub blob: u32,
 }
 
-/// `dst[r, o] = sum_i src[r, i] * weights[o, i] + bias[o]`. 1×1 convolutions with stride 1 are this too, one
-/// row a pixel. Weights `[out, in]`.
+/// `dst[r, o] = sum_i src[r, i] * weights[o, i] + bias[o]`. Weights `[out, in]`. Also used for 1×1 convolutions with
+/// stride 1, with one row per pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct FullyConnected {
@@ -73,8 +73,8 @@ pub struct FullyConnected {
     pub blob: u32,
 }
 
-/// Matrix product of two activations, batched: `dst[b] = a[b] · rhs[b]`, `a` is `[batch, m, k]`, `rhs` is
-/// `[batch, n, k]` if `transposed` else `[batch, k, n]`.
+/// Batched matrix product of two activations: `dst[b] = a[b] · rhs[b]`. `a` is `[batch, m, k]`; `rhs` is
+/// `[batch, n, k]` if `transposed`, else `[batch, k, n]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct MatMul {

@@ -1,12 +1,12 @@
 //! Convolutions, NHWC: [`Conv2d`] (grouped), [`Depthwise`], [`ConvTranspose`].
 //!
-//! The output at a position is the sum over window and input channels of `(src - in_zp) * weight`, plus the
-//! channel's bias, requantised and clamped (int8) or clamped (float32). Positions in the padding add nothing.
+//! An output is the sum over window and input channels of `(src - in_zp) * weight`, plus the channel's bias,
+//! requantised and clamped (int8) or clamped (float32). Positions in the padding contribute nothing.
 //! int32 accumulators wrap. One-dimensional convolutions have height 1.
 //!
-//! Rules: all extents at least 1; groups divide both channel counts; window as [`super::shape::window_output`]
-//! says; the whole output follows from the window (but for [`ConvTranspose`], which gives it); source and
-//! destination share no byte.
+//! Rules: all extents are at least 1; groups divide both channel counts; [`window_output`] accepts the window; the
+//! window determines the whole output ([`ConvTranspose`] stores its output size instead); source and destination share
+//! no byte.
 
 use super::weights::{self, Layout};
 use crate::operator::Operator;
@@ -20,7 +20,7 @@ use offshoot_format::record::{Conv2d, ConvTranspose, Depthwise, Window};
 use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::portable as kernels;
 
-/// Input channels a group.
+/// Input channels per group.
 fn group_channels(c: u16, out_c: u16, groups: u16) -> Result<u16, Rule> {
     let divides = groups > 0 && c.is_multiple_of(groups) && out_c.is_multiple_of(groups);
     require(divides, Rule::Window)?;
@@ -89,10 +89,10 @@ impl Operator for Conv2d {
     }
 }
 
-/// An int8 run of a convolution with something added to every sum: `add(channel, pixel)`.
+/// Runs an int8 convolution and adds `add(channel, pixel)` to every sum.
 ///
 /// # Errors
-/// None for a record that its check takes.
+/// None for a record that its check accepts.
 pub fn run_conv2d_with(
     r: &Conv2d,
     memory: &mut Memory<'_>,
@@ -177,7 +177,7 @@ impl ConvTranspose {
             let (kernel, stride, dilation) =
                 (window.kernel[axis], window.stride[axis], window.dilation[axis]);
             require(kernel > 0 && stride > 0 && dilation > 0 && extent > 0, Rule::Window)?;
-            // The farthest position an input pixel reaches, before padding is taken off: kernels count in i32.
+            // The farthest position that an input pixel reaches before padding is removed. Kernels count in i32.
             let reach =
                 u64::from(extent - 1) * u64::from(stride) + u64::from(kernel - 1) * u64::from(dilation);
             require(reach <= 1 << 24, Rule::Window)?;
@@ -191,7 +191,7 @@ impl ConvTranspose {
             dst: Span::new(self.dst, output, size)?,
             channels: self.out_c.into(),
             weights: product([taps, self.out_c.into()])?,
-            // As the kernel walks: from the output, trying every kernel position.
+            // The kernel's order: for each output, it tries every kernel position.
             work: product([output, taps])?,
         })
     }

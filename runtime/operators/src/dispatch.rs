@@ -1,10 +1,10 @@
-//! From a record to its operator, for every kind but fused row tiles, which hold such records.
+//! Dispatch from a record to its operator, for every kind but fused row tiles, whose members are dispatched here.
 
 use crate::operator::{InPlace, Operator};
 use offshoot_base::{Limits, Memory, Rule, Span};
 use offshoot_format::record::{DType, Record};
 
-/// Calls a method of the operator that the record belongs to, if that operator is built.
+/// Calls a method of the record's operator if that operator is built.
 macro_rules! dispatch {
     ($record:expr, $r:ident => $call:expr, else $other:expr) => {
         match $record {
@@ -43,7 +43,7 @@ macro_rules! dispatch {
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
-            // Kinds that are not built. Named one by one: a new record without an arm above does not compile.
+            // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
             | Record::ConvTranspose(_)
@@ -103,7 +103,7 @@ pub(crate) fn output(record: &Record) -> Result<Span, Rule> {
 /// See [`Operator::run`].
 ///
 /// # Errors
-/// None for a record that [`check`] takes.
+/// None for a record that [`check`] accepts.
 pub(crate) fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
     dispatch!(record, r => r.run(memory), else Err(Rule::Format))
 }

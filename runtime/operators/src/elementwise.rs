@@ -1,10 +1,10 @@
 //! Operators on one element at a time: [`Binary`], [`Unary`], [`Lut`], [`PRelu`], [`Requantize`].
 //!
-//! All work in place: the first operand is brought to the destination, unless it lies there, and changed.
+//! All work in place: the first operand is copied to the destination unless it lies there, and then changed.
 //!
-//! Rules: extents at least 1; source and destination are the same or share no byte; bounds in order; multipliers
-//! and shifts as [`super::weights::check_multiplier`] says. [`Binary`]: `b` shares no byte with the destination;
-//! no int8 Div; `broadcast` has no bit beyond the fourth.
+//! Rules: extents are at least 1; source and destination are the same or disjoint; bounds are ordered; multipliers and
+//! shifts pass [`check_multiplier`]. [`Binary`]: `b` is disjoint from the destination; there is no int8 Div; only
+//! the four lowest bits of `broadcast` may be set.
 
 use super::shape::require_f32;
 use super::weights::{check_clamp, check_multiplier};
@@ -30,13 +30,13 @@ impl Binary {
         }
     }
 
-    /// `a`, `dst`.
+    /// Places of `a` and the destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let elements = product(self.dims)?;
         Ok([Span::new(self.a, elements, self.size())?, Span::new(self.dst, elements, self.size())?])
     }
 
-    /// Elements of `b`.
+    /// Number of elements of `b`.
     pub(crate) fn b_elements(&self) -> Result<u64, Rule> {
         require(self.broadcast < 16, Rule::Shape)?;
         let kept = |axis: usize| self.broadcast >> axis & 1 == 0;
@@ -56,8 +56,8 @@ impl Binary {
         }
     }
 
-    /// The record with its operands exchanged if it overwrites `b`, so that what is overwritten is always `a`;
-    /// whether they were exchanged.
+    /// The record, with its operands swapped if it overwrites `b`, so that `a` is always the one overwritten; and
+    /// whether they were swapped.
     pub(crate) fn settled(&self) -> (Binary, bool) {
         if self.b != Operand::Arena(self.dst) || self.a == self.dst || self.broadcast != 0 {
             return (*self, false);
@@ -73,7 +73,7 @@ impl Binary {
         (exchanged, true)
     }
 
-    /// Brings `a` to the destination and gives it with `b`.
+    /// Copies `a` to the destination and returns it with `b`.
     pub(crate) fn operands<'r, T: Element>(
         &self,
         memory: &'r mut Memory<'_>,

@@ -1,8 +1,8 @@
-//! [`FusedRows`]: operators that run together, strip of rows by strip of rows. Every piece of work is a record of its own, the
-//! member's with fewer rows: it is held against that member's rules, and run by its kernels.
+//! [`FusedRows`]: a chain of operators that run together, one strip of rows at a time. Each piece of work is a record
+//! of its own: the member's record with fewer rows. It is checked by that operator's rules and run by its kernels.
 //!
-//! Rules: 2 to 8 members of the kinds that the record's page lists; strips of one row or more; sizes that divide into rows; every
-//! piece keeps the rules of its kind, between the stage's input, its buffers and its output.
+//! Rules: 2 to 8 members of the kinds listed at the record; strips of at least one row; sizes that divide into rows;
+//! every piece follows the rules of its kind, within the input, the buffers and the output of the fused rows.
 
 use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
@@ -16,29 +16,29 @@ use offshoot_format::fused_rows::MOST_MEMBERS;
 use offshoot_format::record::{DType, FusedRows, Record, Tag, Window, WindowRepr};
 use offshoot_kernels::geometry::window_output;
 
-/// Steps that a piece of work counts as beside its own, so that no file has very many of them.
+/// Work added for each piece besides its own, which bounds the number of pieces in a file.
 const PIECE: u64 = 1024;
 
-/// Rows of a member along its input and output.
+/// Rows of a member's output, and the window that reads its input.
 #[derive(Clone, Copy, Debug)]
 struct Rows {
-    /// Rows of the output, and bytes of each.
+    /// Rows of the output, and bytes per row.
     count: u32,
     bytes: u32,
-    /// Rows of the window, from one window to the next, and of padding before the input. 1, 1, 0 if row by row.
+    /// Rows of the window, its stride, and the padding above the input. 1, 1, 0 for row-by-row members.
     kernel: u32,
     stride: u32,
     top: u32,
 }
 
 impl Rows {
-    /// End of the rows of an input of `count` that the first `end` output rows need.
+    /// End of the rows that the first `end` output rows need, in an input of `count` rows.
     fn needed_end(&self, end: u32, count: u32) -> u32 {
         let last = end.saturating_sub(1).saturating_mul(self.stride).saturating_add(self.kernel);
         if end == 0 { 0 } else { last.saturating_sub(self.top).min(count) }
     }
 
-    /// First row of an input of `count` that output rows from `from` on need.
+    /// First row that the output rows from `from` on need, in an input of `count` rows.
     fn needed_begin(&self, from: u32, count: u32) -> u32 {
         from.saturating_mul(self.stride).saturating_sub(self.top).min(count)
     }
@@ -52,13 +52,13 @@ pub(crate) struct Plan<'m> {
     /// Encoded members.
     members: &'m [u8],
     rows: [Rows; MOST_MEMBERS],
-    /// Rows of the input, and bytes of each.
+    /// Rows of the input, and bytes per row.
     input: (u32, u32),
     /// Bytes of the buffer of each member but the last.
     buffers: [u32; MOST_MEMBERS],
 }
 
-/// Rows of a window over `h` rows; their bytes are not known here.
+/// Rows of a window over `h` rows. Bytes per row are filled in later.
 fn window_rows(window: WindowRepr, h: u16, width: u16) -> Result<Rows, Rule> {
     let (out_h, _) = window_output(&window, h, width)?;
     let window = Window::from(window);
@@ -72,8 +72,8 @@ fn window_rows(window: WindowRepr, h: u16, width: u16) -> Result<Rows, Rule> {
     })
 }
 
-/// A window over rows `from .. to` of the output, of an input of `h` rows: its rows of the input, and the window with
-/// the padding that is left.
+/// Restricts a window over `h` input rows to the output rows `from .. to`. Returns the input rows that these read, and
+/// the window with the padding that remains for them.
 fn part(window: WindowRepr, h: u16, from: u32, to: u32) -> (Range<u32>, WindowRepr) {
     let mut window = Window::from(window);
     let (stride, top) = (u32::from(window.stride[0]), u32::from(window.pad[0]));
@@ -88,7 +88,7 @@ fn part(window: WindowRepr, h: u16, from: u32, to: u32) -> (Range<u32>, WindowRe
     (inside.start - top..inside.end - top, window.into())
 }
 
-/// Where a piece of work reads and writes.
+/// Addresses of a piece of work.
 #[derive(Clone, Copy)]
 struct Places {
     src: u32,
@@ -101,7 +101,7 @@ struct Places {
 enum Reads {
     /// Windows over an image: images, height, width.
     Window(WindowRepr, [u16; 3]),
-    /// So many pixels or elements, each by itself.
+    /// This many pixels or elements, each independent of the others.
     Pixels(u32),
 }
 
@@ -122,7 +122,7 @@ macro_rules! windowed {
     };
 }
 
-/// The same for those over one row of pixels, a 1×1 convolution among them, bound to `$r`.
+/// The same for records over one row of pixels, including 1×1 convolutions.
 macro_rules! row {
     ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
         match $record {
@@ -134,7 +134,7 @@ macro_rules! row {
     };
 }
 
-/// How a record reads.
+/// How a member reads its input.
 fn reads(record: &Record) -> Result<Reads, Rule> {
     match record {
         Record::FullyConnected(r) => return Ok(Reads::Pixels(r.rows)),
@@ -146,7 +146,7 @@ fn reads(record: &Record) -> Result<Reads, Rule> {
         windowed!(record, r => Ok(Reads::Window(r.window, [r.n, r.h, r.w])), else => Err(Rule::Format)))
 }
 
-/// Makes a record of pixels one of `count`.
+/// Sets the number of pixels or elements of a record.
 fn set_pixels(record: &mut Record, count: u32) -> Result<(), Rule> {
     match record {
         Record::FullyConnected(r) => r.rows = count,
@@ -160,20 +160,20 @@ fn set_pixels(record: &mut Record, count: u32) -> Result<(), Rule> {
     Ok(())
 }
 
-/// Makes a record with a window one over `h` rows.
+/// Sets the input height and the window of a record.
 fn set_rows(record: &mut Record, h: u32, window: WindowRepr) -> Result<(), Rule> {
     let h = u16::try_from(h).map_err(|_| Rule::Shape)?;
     windowed!(record, r => (r.h, r.window) = (h, window), else => return Err(Rule::Format));
     Ok(())
 }
 
-/// Whether a window is one pixel.
+/// Whether a window covers a single pixel.
 fn is_flat(window: &WindowRepr) -> bool {
     let window = Window::from(*window);
     window.kernel == [1, 1] && window.stride == [1, 1] && window.pad == [0; 4]
 }
 
-/// Places and, where there is one, scratch of a record.
+/// Sets the addresses of a record, including the scratch if it has one.
 fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
     let words = at.scratch / 4;
     match record {
@@ -193,7 +193,7 @@ fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
     Ok(())
 }
 
-/// The rows of the bands of a depthwise convolution over fewer rows.
+/// Limits the rows of a depthwise convolution's bands to the rows of its padded input.
 fn fit_bands(record: &mut Record) {
     let (rows, h, window) = match record {
         Record::DepthwisePlanar(r) => (&mut r.rows, r.h, r.window),
@@ -205,7 +205,10 @@ fn fit_bands(record: &mut Record) {
 }
 
 impl<'m> Plan<'m> {
-    /// Decodes the members and works out their rows.
+    /// Decodes the members and computes their rows and buffers.
+    ///
+    /// # Errors
+    /// The rule that the record breaks.
     pub(crate) fn of(stage: &FusedRows, blobs: &'m [u8]) -> Result<Self, Rule> {
         let count = usize::from(stage.members);
         require((2..=MOST_MEMBERS).contains(&count) && stage.step > 0 && stage.rows > 0, Rule::Format)?;
@@ -254,7 +257,7 @@ impl<'m> Plan<'m> {
         usize::from(self.stage.members)
     }
 
-    /// Strips.
+    /// Number of strips.
     fn strips(&self) -> u32 {
         self.last().count.div_ceil(self.stage.step.into())
     }
@@ -263,7 +266,8 @@ impl<'m> Plan<'m> {
         self.rows[self.count() - 1]
     }
 
-    /// Rows of each member's output that exist when strip `j` ends.
+    /// For each member, the rows of its output that are computed by the end of the strip. `None`: before the first
+    /// strip.
     fn ends(&self, strip: Option<u32>) -> [u32; MOST_MEMBERS] {
         let mut ends = [0; MOST_MEMBERS];
         let count = self.count();
@@ -276,13 +280,14 @@ impl<'m> Plan<'m> {
         ends
     }
 
-    /// Rows that the buffer of a member but the last holds in a strip, given what has been computed before and is then.
+    /// Rows that the buffer of member `i` (not the last) holds in a strip that starts with rows `before` computed and
+    /// ends with rows `ends`.
     fn held(&self, i: usize, before: &[u32; MOST_MEMBERS], ends: &[u32; MOST_MEMBERS]) -> Range<u32> {
         let begin = self.rows[i + 1].needed_begin(before[i + 1], self.rows[i].count);
         begin.min(ends[i])..ends[i]
     }
 
-    /// Sizes of the buffers.
+    /// Computes the sizes of the buffers.
     fn size(&mut self) -> Result<(), Rule> {
         let mut before = self.ends(None);
         for strip in 0..self.strips() {
@@ -298,15 +303,15 @@ impl<'m> Plan<'m> {
         Ok(())
     }
 
-    /// Where the buffer of member `i` lies, or the members' own scratch behind all buffers.
+    /// Address of the buffer of member `i`, or for the last `i`, of the members' own scratch behind all buffers.
     fn buffer(&self, i: usize) -> Result<u32, Rule> {
         let begin = self.stage.scratch.checked_mul(4).ok_or(Rule::ArenaBounds)?;
         let sum = |at: u32, bytes: &u32| at.checked_add(*bytes);
         self.buffers[..i].iter().try_fold(begin, sum).ok_or(Rule::ArenaBounds)
     }
 
-    /// Goes through all pieces of work in order: first `keep` (a span and how many bytes of it from which distance go to its
-    /// front), then `work`.
+    /// Visits all pieces of work in order. Before a piece, `keep` moves rows to the front of a buffer: it gets the
+    /// buffer's span, and the offset and number of the bytes to move. Then `work` gets the piece.
     fn walk<T>(
         &self,
         context: &mut T,
@@ -319,7 +324,7 @@ impl<'m> Plan<'m> {
         for strip in 0..self.strips() {
             let ends = self.ends(Some(strip));
             let mut rest = self.members;
-            // First row that is held of the input of the member.
+            // First row of the member's input that is held.
             let mut first = 0;
             for i in 0..count {
                 let (record, after) = member(rest)?;
@@ -349,7 +354,7 @@ impl<'m> Plan<'m> {
         Ok(())
     }
 
-    /// Member `i` for some rows of its output; `first` is the first row that is held of its input.
+    /// The record of member `i` for some rows of its output. `first` is the first row of its input that is held.
     fn piece(
         &self,
         i: usize,
@@ -383,10 +388,10 @@ impl<'m> Plan<'m> {
         Ok(piece)
     }
 
-    /// Bytes of scratch, and how far the output must begin before the input.
+    /// Bytes of scratch, and the in-place offset: how far the output must start before the input.
     ///
     /// # Errors
-    /// A piece of work breaks a rule of its kind that the whole member keeps.
+    /// A piece breaks a rule of its kind, although the whole member keeps it.
     pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
         let mut own = 0;
         self.walk(
@@ -411,7 +416,7 @@ impl<'m> Plan<'m> {
         Ok((bytes, below))
     }
 
-    /// The members as they stand in the file.
+    /// The members as stored in the file.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> + use<'m> {
         let mut rest = self.members;
         core::iter::from_fn(move || {
@@ -422,7 +427,8 @@ impl<'m> Plan<'m> {
     }
 }
 
-/// A strip may leave a single pixel of a member that works in pairs: then its weights are in the wrong order.
+/// Checks that a piece keeps the member's traversal. A strip may leave a single pixel for a member that works in pairs,
+/// and the order of its weights would not fit the kernel for a single pixel.
 fn keeps_walk(piece: &Record) -> Result<(), Rule> {
     let conv = match piece {
         Record::ConvTiled(r) => *r,
@@ -432,14 +438,14 @@ fn keeps_walk(piece: &Record) -> Result<(), Rule> {
     require(conv.layout()?.0.vector == conv.walk.is_vector(), Rule::Format)
 }
 
-/// The record in front of `bytes`, and what stands behind it.
+/// Decodes the record at the front of `bytes`. Returns it and the bytes after it.
 fn member(bytes: &[u8]) -> Result<(Record, &[u8]), Rule> {
     let (&tag, rest) = bytes.split_first().ok_or(Rule::Format)?;
     let tag = Tag::from_u8(tag).filter(|&tag| tag != Tag::FusedRows).ok_or(Rule::Format)?;
     Record::decode(tag, rest).ok_or(Rule::Format)
 }
 
-/// Bytes of input and output of a member.
+/// Bytes of a member's input and output.
 fn extents(record: &Record) -> Result<[u32; 2], Rule> {
     let bytes = |span: Span| span.len as u32;
     let pixels = |n: u16, h: u16, w: u16, c: u16, size: usize| {
@@ -469,7 +475,7 @@ fn extents(record: &Record) -> Result<[u32; 2], Rule> {
 }
 
 impl Operator for FusedRows {
-    // Out of line: the frame of a plan must not lie below every operator.
+    // Not inlined: the stack frame of a plan must not add to that of every operator.
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let plan = Plan::of(self, limits.blobs)?;

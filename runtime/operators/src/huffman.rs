@@ -1,7 +1,7 @@
 //! [`FullyConnectedHuffman`]: int8 fully connected layer of one row with Huffman-coded weights.
 //!
-//! Rules: both extents at least 1; a complete code, as the record's page demands; input, output and scratch share
-//! no byte.
+//! Rules: both extents are at least 1; the code is complete, as the record demands; input, output and scratch are
+//! disjoint.
 
 use super::tiled::scratch;
 use super::weights::{Layout, bounds_i8, check_clamp, check_multiplier, requant_blob};
@@ -15,7 +15,7 @@ use offshoot_format::huffman::{FullyConnectedHuffman, LONGEST, TABLE_BYTES};
 use offshoot_format::record::DType;
 use offshoot_kernels::{self as kernels, Requant, portable};
 
-/// What stands in the blob behind multipliers and shifts.
+/// The part of the blob after multipliers and shifts.
 pub(crate) struct Code<'m> {
     lengths: &'m [u8; LONGEST],
     symbols: &'m [i8],
@@ -35,7 +35,7 @@ impl FullyConnectedHuffman {
         })
     }
 
-    /// The decoding table.
+    /// Scratch for the decoding table.
     pub(crate) fn table(&self) -> Result<Span, Rule> {
         scratch(self.scratch, TABLE_BYTES / 2)
     }

@@ -1,11 +1,11 @@
-//! Operators: one file per family. [`Operator`] is everything there is to know of one: its rules, what it writes, how it runs,
-//! and what it costs. The compiler asks for all of it; there are no defaults.
+//! Operators, one file per family. The trait [`Operator`] states everything about an operator: its rules, its output,
+//! how it runs, and its cost. It has no defaults, so the compiler enforces completeness.
 //!
-//! [`check`] is called once a record, when a file is opened; it may assume nothing. [`run`] is called on checked records only,
-//! and still panics on none: its views of memory are checked again.
+//! [`check`] runs once per record, when a file is opened, and assumes nothing. [`run`] is for checked records. It
+//! panics on no record, because the views of memory are checked again.
 //!
-//! An operator that is not built (cargo features `op-…`) or a float form without the feature `f32` is not linked:
-//! the `cfg!` in its arm is a constant.
+//! An operator that is not built (cargo features `op-…`), or a float form without the feature `f32`, is not linked: the
+//! `cfg!` in its arm is a constant.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -69,7 +69,7 @@ pub fn output(record: &Record) -> Result<Span, Rule> {
 /// See [`Operator::run`].
 ///
 /// # Errors
-/// None for a record that [`check`] takes.
+/// None for a record that [`check`] accepts.
 pub fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
     match record {
         Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.run(memory),
@@ -120,7 +120,7 @@ pub fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
     }
 }
 
-/// The operators of a stage, in order; of any other record, itself.
+/// The operators of fused row tiles, in order. For any other record, the record itself.
 pub fn members(record: &Record, blobs: &[u8]) -> impl Iterator<Item = Record> {
     let (own, stage) = match record {
         Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => {

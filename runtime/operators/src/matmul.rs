@@ -1,8 +1,8 @@
-//! Matrix products: [`FullyConnected`] (by weights) and [`MatMul`] (of two activations).
+//! Matrix products: [`FullyConnected`] (with weights) and [`MatMul`] (of two activations).
 //!
-//! int8: products of values less their zero points, int32 accumulation (which wraps), requantised.
+//! int8: products of values minus their zero points, int32 accumulation (which wraps), requantised.
 //!
-//! Rules: all extents at least 1; the output shares no byte with an operand.
+//! Rules: all extents are at least 1; the output is disjoint from the operands.
 
 use super::shape::require_f32;
 use super::weights::{self, Layout, check_multiplier};
@@ -68,7 +68,7 @@ impl Operator for FullyConnected {
 
 #[ext(MatMulPlaces)]
 impl MatMul {
-    /// `a`, `b`, `dst`.
+    /// Places of `a`, `b` and `dst`.
     pub(crate) fn spans(&self) -> Result<[Span; 3], Rule> {
         let size = match self.arith {
             MatMulArith::I8 { .. } => 1,

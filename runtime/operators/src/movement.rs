@@ -1,8 +1,8 @@
 //! Operators that move elements and compute nothing: [`Copy`], [`Fill`], [`Pad`], [`Constant`].
 //!
-//! Elements are 1 or 4 bytes and never looked into. Rules: extents at least 1; what is read and what is written,
-//! each taken from its first to its last byte, share none. A copy writes no more elements than its destination
-//! stretch has, so that strides of 0 cannot make it long. Reflected padding is less than the extent.
+//! Elements take 1 or 4 bytes and are not interpreted. Rules: extents are at least 1; the ranges read and written, from
+//! first to last byte, are disjoint; a copy writes at most as many elements as its destination range has, so strides of
+//! 0 cannot prolong it; reflected padding is less than the extent.
 
 use crate::operator::InPlace;
 use crate::operator::Operator;
@@ -15,17 +15,17 @@ use offshoot_format::record::DType;
 use offshoot_format::record::{Axis, Constant, Copy, Fill, Pad, PadMode};
 use offshoot_kernels::portable as kernels;
 
-/// Elements are 1 or 4 bytes.
+/// Checks that elements take 1 or 4 bytes.
 fn element_size(size: u8) -> Result<usize, Rule> {
     require(size == 1 || size == 4, Rule::Format)?;
     Ok(usize::from(size))
 }
 
-/// The elements that strides reach from a base: where they begin, and the base's index among them.
+/// The range of elements that strides reach from a base, and the base's index within it.
 fn reach(at: u32, size: usize, axes: &[Axis], stride: fn(&Axis) -> i32) -> Result<(Span, usize), Rule> {
     let (mut below, mut above) = (0i64, 0i64);
     for axis in axes {
-        // A product of at most 64 bits with sign; the sum may be too large.
+        // The product fits in a signed 64-bit number; the sum may overflow.
         let far = (i64::from(axis.extent) - 1) * i64::from(stride(axis));
         let side = if far < 0 { &mut below } else { &mut above };
         *side = side.checked_add(far).ok_or(Rule::ArenaBounds)?;
@@ -41,7 +41,7 @@ fn reach(at: u32, size: usize, axes: &[Axis], stride: fn(&Axis) -> i32) -> Resul
 
 #[ext(CopyPlaces)]
 impl Copy {
-    /// Source and destination, each with the index of its base.
+    /// Ranges of source and destination, each with the index of its base.
     pub(crate) fn reaches(&self) -> Result<[(Span, usize); 2], Rule> {
         let size = element_size(self.size)?;
         let axes = self.axes.as_slice();
@@ -137,7 +137,7 @@ impl Operator for Fill {
 
 #[ext(PadPlaces)]
 impl Pad {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let size = element_size(self.size)?;
         let padded =

@@ -1,9 +1,9 @@
-//! [`ConvWeightShared`] and [`DepthwiseWeightShared`]: operators of a sub-network, on a part of the weights of a larger one.
+//! [`ConvWeightShared`] and [`DepthwiseWeightShared`]: operators of a weight-shared sub-network.
 //!
-//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
-//! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): no more channels than the whole has, and as many, or a
-//! multiple of four; the blob of the whole holds all its weights; the output lies over the input only where one weight tile holds
-//! all blocks.
+//! Rules, besides those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
+//! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): at most the channels of the whole; channel counts of
+//! a convolution equal the whole's or are both multiples of four; the whole's blob holds all its weights; the output
+//! overlaps the input only if one weight tile holds all blocks.
 
 use super::planar::DepthwisePlanarPlaces as _;
 use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
@@ -23,7 +23,7 @@ use offshoot_format::record::{ConvWeightShared, DepthwiseWeightShared, Traversal
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::{Planar, Tiled};
 
-/// Reads `bias`, and `multiplier` and `shift` of a blob that has them, of `channels`.
+/// Reads the operator's own biases, and its own multipliers and shifts if there are any; the rest is the whole's.
 fn own_blob<'m>(
     blobs: &'m [u8],
     at: u32,
@@ -47,22 +47,22 @@ fn own_blob<'m>(
 
 #[ext(ConvWeightSharedPlaces)]
 impl ConvWeightShared {
-    /// Blocks of four channels.
+    /// Number of blocks of four channels.
     pub(crate) fn blocks(&self) -> usize {
         usize::from(self.out_c).div_ceil(4)
     }
 
-    /// Whether the input is needed for one weight tile only.
+    /// Whether one weight tile holds all blocks, so that the input is read only once.
     pub(crate) fn one_weight_tile(&self) -> bool {
         usize::from(self.weight_tile) >= self.blocks()
     }
 
-    /// Blocks a weight tile.
+    /// Blocks per weight tile.
     pub(crate) fn weight_tile_blocks(&self) -> usize {
         usize::from(self.weight_tile).min(self.blocks())
     }
 
-    /// The weights of a weight tile, in the scratch.
+    /// Scratch for the weights of a tile.
     pub(crate) fn weight_tile(&self, g: &Tiled) -> Result<Span, Rule> {
         require(self.weight_tile > 0, Rule::Format)?;
         let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
@@ -71,14 +71,14 @@ impl ConvWeightShared {
         scratch(at, product([2 * self.weight_tile_blocks() as u64, g.k as u64])?)
     }
 
-    /// The convolution with all channels, for the extents of its weights.
+    /// Layout of the convolution with all channels, which sizes its weights.
     pub(crate) fn whole_layout(&self) -> Result<(Tiled, Layout), Rule> {
         let mut whole = self.conv();
         (whole.c, whole.out_c) = (self.whole_c, self.whole_out_c);
         whole.layout()
     }
 
-    /// Requantisation, and the part of the whole's weights.
+    /// Requantisation parameters, and this operator's part of the whole's weights.
     pub(crate) fn read<'m>(&self, blobs: &'m [u8], g: &Tiled) -> Result<(Requant<'m>, Part<'m>), Rule> {
         let part = |own: u16, whole: u16| {
             own == whole || own < whole && own.is_multiple_of(4) && whole.is_multiple_of(4)
@@ -96,7 +96,7 @@ impl ConvWeightShared {
         Ok((requant, Part { weights, whole_k: whole_g.k, k: g.k, segments: self.segments(g, &whole_g) }))
     }
 
-    /// How the inputs of the part lie among those of the whole: so many stretches, their length and distance.
+    /// Segments of the part's inputs within the whole's: their number, length and distance.
     pub(crate) fn segments(&self, g: &Tiled, whole: &Tiled) -> (usize, usize, usize) {
         if self.c == self.whole_c {
             (1, g.k, whole.k)
@@ -118,7 +118,7 @@ impl Operator for ConvWeightShared {
         limits.disjoint(weight_tile, layout.dst)?;
         let (requant, part) = self.read(limits.blobs, &g)?;
         check_requant(&requant)?;
-        // What is exact for all inputs is so for some.
+        // If the sums are exact for all inputs, they are exact for a part of them.
         let (whole_g, _) = self.whole_layout()?;
         require(exact(&whole_g, self.out_c.into(), part.weights), Rule::Quantisation)?;
         Ok(layout.work)
@@ -160,7 +160,7 @@ impl Operator for ConvWeightShared {
 
 #[ext(DepthwiseWeightSharedPlaces)]
 impl DepthwiseWeightShared {
-    /// Geometry with the whole's distance between weights.
+    /// Geometry with the weight pitch of the whole.
     pub(crate) fn layout(&self) -> Result<(Planar, Layout), Rule> {
         require(self.c <= self.whole_c, Rule::Shape)?;
         let (mut g, mut layout) = self.planar().layout()?;
@@ -178,7 +178,7 @@ impl DepthwiseWeightShared {
         let channels = u64::from(self.c);
         let scales = self.own_scales.then_some(channels);
         let mut requant = own_blob(blobs, self.blob, channels, scales, &whole)?;
-        // One channel's scale is read as one for all, which is the same.
+        // A blob of one channel is read as a single scale for all, which is the same.
         let all = usize::from(self.c);
         requant.multiplier = requant.multiplier.get(..all).ok_or(Rule::BlobBounds)?;
         requant.shift = requant.shift.get(..all).ok_or(Rule::BlobBounds)?;

@@ -1,8 +1,8 @@
 //! Normalisation of rows: [`Softmax`], [`LayerNorm`]. Both work in place.
 //!
-//! Rules: extents at least 1; source and destination are the same or share no byte; int8 softmax: rows of at
-//! most 4095 (the fixed-point sum of TFLite has 12 integer bits), shift 0 to 30, `diff_min` not above 0;
-//! layer norm: `epsilon` finite and not negative.
+//! Rules: extents are at least 1; source and destination are the same or disjoint; int8 softmax: rows of at most 4095
+//! elements (TFLite's fixed-point sum has 12 integer bits), shift 0 to 30, `diff_min` at most 0; layer normalisation:
+//! `epsilon` is finite and not negative.
 
 use super::shape::require_f32;
 use super::weights::check_multiplier;
@@ -18,7 +18,7 @@ use offshoot_kernels::portable as kernels;
 
 #[ext(SoftmaxPlaces)]
 impl Softmax {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let size = match self.arith {
             SoftmaxArith::I8 { .. } => 1,
@@ -41,7 +41,7 @@ impl Operator for Softmax {
             }
             SoftmaxArith::F32 => require_f32()?,
         }
-        // Maximum, sum, quotient.
+        // Three passes: maximum, sum, quotient.
         product([dst.len as u64, 3])
     }
 
@@ -84,7 +84,7 @@ impl Operator for Softmax {
 
 #[ext(LayerNormPlaces)]
 impl LayerNorm {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let elements = product([self.rows, self.depth])?;
         Ok([Span::new(self.src, elements, 4)?, Span::new(self.dst, elements, 4)?])

@@ -1,7 +1,7 @@
 //! [`ConvPacked`]: convolution with weights of 4 or 2 bits.
 //!
-//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled): 4 or 2 bits, no level of -128, one block
-//! a weight tile at least; the output lies over the input only where one weight tile holds all blocks.
+//! Rules, besides those of [`ConvTiled`](offshoot_format::record::ConvTiled): 4 or 2 bits; no level of -128; at least
+//! one block per weight tile; the output overlaps the input only if one weight tile holds all blocks.
 
 use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
 use super::tiled::{check_requant, scratch};
@@ -22,32 +22,32 @@ use offshoot_kernels::geometry::Tiled;
 
 #[ext(ConvPackedPlaces)]
 impl ConvPacked {
-    /// Levels.
+    /// Number of levels.
     pub(crate) fn levels(&self) -> usize {
         1 << self.bits.min(4)
     }
 
-    /// Sizes; `weights` of the layout is what stands in the blob behind the shifts.
+    /// Sizes. `weights` of the layout counts the bytes after the shifts: levels and codes.
     pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
         require(matches!(self.bits, 2 | 4) && self.weight_tile > 0, Rule::Format)?;
         let (g, mut layout) = self.conv().layout()?;
-        // A half is two weights.
+        // A half holds two weights.
         let codes = product([layout.weights / 8, self.bits.into()])?;
         layout.weights = self.levels() as u64 + codes;
         Ok((g, layout))
     }
 
-    /// Blocks of four channels.
+    /// Number of blocks of four channels.
     pub(crate) fn blocks(&self) -> usize {
         usize::from(self.out_c).div_ceil(4)
     }
 
-    /// Whether the input is needed for one weight tile only.
+    /// Whether one weight tile holds all blocks, so that the input is read only once.
     pub(crate) fn one_weight_tile(&self) -> bool {
         usize::from(self.weight_tile) >= self.blocks()
     }
 
-    /// The table, and the weights of a weight tile.
+    /// Scratch for the table of halves, and for the unpacked weights of a tile.
     pub(crate) fn weight_tile(&self, g: &Tiled) -> Result<[Span; 2], Rule> {
         let lanes = self.conv().lanes(g)?.map_or(0, |lanes| lanes.len);
         let before = u32::try_from(lanes.div_ceil(4)).map_err(|_| Rule::ArenaBounds)?;
@@ -55,7 +55,7 @@ impl ConvPacked {
         let halves = 1u64 << (2 * self.bits.min(4));
         let table = scratch(at, halves)?;
         let blocks = usize::from(self.weight_tile).min(self.blocks());
-        // 16 or 256 halves are whole words.
+        // 16 or 256 halves are a whole number of words.
         let after = at.checked_add(halves as u32 / 2).ok_or(Rule::ArenaBounds)?;
         Ok([table, scratch(after, product([2 * blocks as u64, g.k as u64])?)?])
     }

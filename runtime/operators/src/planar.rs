@@ -1,8 +1,8 @@
-//! [`DepthwisePlanar`]: int8 depthwise convolution, one channel's plane after the other.
+//! [`DepthwisePlanar`]: int8 depthwise convolution, channel-planar.
 //!
-//! Rules, beyond those of the window: no dilation; shifts and biases in the ranges that the record's page gives; the
-//! scratch holds at least the rows of one window, and no more than there are; the output shares no byte with the
-//! input or equals its place and never overtakes it; the scratch shares none with either.
+//! Rules, besides those of the window: no dilation; shifts and biases lie in the ranges given at the record; the
+//! scratch holds at least the rows of one window and at most those of the padded input; the output is disjoint from the
+//! input, or starts where it starts and never overtakes it; the scratch is disjoint from both.
 
 use super::tiled::{check_requant, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
@@ -37,7 +37,7 @@ impl DepthwisePlanar {
             dst: Span::new(self.dst, output, 1)?,
             channels: self.c.into(),
             weights: product([taps, self.c.into()])?,
-            // Rows that two bands need are moved once more, at most as often as there are output rows.
+            // Rows shared by two bands are moved once more, at most once per output row.
             work: product([output, taps])?.saturating_add(gathered).saturating_add(product([
                 planes,
                 out_h.into(),
@@ -63,7 +63,7 @@ impl DepthwisePlanar {
     }
 }
 
-/// The part of `check` that is not about numbers.
+/// The checks of the operator's place in the arena.
 pub(super) fn check_places(
     r: &DepthwisePlanar,
     limits: &Limits<'_>,
@@ -94,7 +94,7 @@ impl Operator for DepthwisePlanar {
         Ok(self.layout()?.1.dst)
     }
 
-    // Out of line: its frame does not lie below those of other operators.
+    // Not inlined: its stack frame must not add to those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let sized = self.layout();

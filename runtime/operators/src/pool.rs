@@ -1,9 +1,9 @@
 //! [`Pool`]: average or maximum over a window, NHWC.
 //!
-//! int8 averages round half away from zero, as TFLite's; scale and zero point do not change.
+//! int8 averages round half away from zero, as in TFLite; scale and zero point do not change.
 //!
-//! Rules: window as [`super::shape::window_output`] says, and every window covers at least one element of the
-//! input; at most 2^23 positions a window, so that int32 sums do not wrap; source and destination share no byte.
+//! Rules: [`window_output`] accepts the window, and every window covers at least one element of the input; a window has
+//! at most 2^23 positions, so int32 sums do not wrap; source and destination are disjoint.
 
 use super::shape::{require_f32, windows_touch};
 use super::weights::check_clamp;
@@ -20,7 +20,7 @@ use offshoot_kernels::portable as kernels;
 
 #[ext(PoolPlaces)]
 impl Pool {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let (out_h, out_w) = window_output(&self.window, self.h, self.w)?;
         let size = self.arith.dtype().size();

@@ -1,7 +1,7 @@
-//! Between float32 and int8: [`Quantize`], [`Dequantize`]. Built without the feature `f32` too: they stand at
-//! the ends of int8 networks.
+//! Conversions between float32 and int8: [`Quantize`], [`Dequantize`]. They are also built without the feature `f32`,
+//! because int8 networks begin and end with them.
 //!
-//! Rules: at least one element; scale finite and above 0; source and destination share no byte.
+//! Rules: at least one element; the scale is finite and above 0; source and destination are disjoint.
 
 use crate::operator::InPlace;
 use crate::operator::Operator;

@@ -1,8 +1,9 @@
 //! Recurrent layers: [`Recurrent`], [`RecurrentSparse`].
 //!
-//! Rules: extents at least 1; input, output, initial state, kept state and scratch share no byte; scales of int8 finite, that
-//! of the state > 0, those of the rows ≥ 0; an int8 LSTM begins with zeros; [`Returns::State`] is of float32 LSTMs only. Sparse:
-//! int8, one matrix at least; its rows add up to what is stored and meet no input (or state) beyond the last.
+//! Rules: extents are at least 1; input, output, initial state, kept state and scratch are disjoint; int8 scales are
+//! finite, the state's > 0 and those of the rows ≥ 0; an int8 LSTM starts with zeros; [`Returns::State`] is for float32
+//! LSTMs only. Sparse: int8, at least one sparse matrix, whose rows add up to the stored entries and read no input (or
+//! state) beyond the last.
 
 use super::shape::require_f32;
 use crate::operator::InPlace;
@@ -19,7 +20,7 @@ use offshoot_kernels::recurrent::{CodeSums, FloatSums, RecurrentMatrix, State, r
 use offshoot_kernels::sparse::{Sparse, sparse_bytes};
 use offshoot_kernels::sparse_products::SparseBlocks;
 
-/// Places in the arena.
+/// Places of the tensors in the arena.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Places {
     src: Span,
@@ -35,12 +36,12 @@ impl Places {
     }
 }
 
-/// Words from an offset that is given in words.
+/// A span of words from an offset in words.
 fn words(at: u32, count: usize) -> Result<Span, Rule> {
     Span::new(at.checked_mul(4).ok_or(Rule::ArenaBounds)?, count as u64, 4)
 }
 
-/// The arrays of a blob, one behind the other.
+/// Reader of the consecutive arrays of a blob.
 struct Blob<'m> {
     blobs: &'m [u8],
     at: u32,
@@ -54,7 +55,7 @@ impl<'m> Blob<'m> {
         Ok(taken)
     }
 
-    /// int8 weights that meet numbers with a zero point.
+    /// Reads int8 weights whose inputs have a zero point.
     fn matrix(
         &mut self,
         sparse: Option<SparseRepr>,
@@ -72,12 +73,12 @@ impl<'m> Blob<'m> {
     }
 }
 
-/// Which of input and state has sparse weights.
+/// The sparse forms of the matrices of input and state; `None` for a dense one.
 type Matrices = [Option<SparseRepr>; 2];
 
 const DENSE: Matrices = [None; 2];
 
-/// Pieces of the scratch, as words.
+/// Pieces of the scratch.
 pub(crate) struct Pieces<'a> {
     carried: &'a mut [f32],
     held: &'a mut [u32],
@@ -86,7 +87,7 @@ pub(crate) struct Pieces<'a> {
     sums: &'a mut [i32],
 }
 
-/// Where the state before the first step of a recurrent layer lies, if it is given.
+/// Place of the initial state of a recurrent layer, if it has one.
 ///
 /// # Errors
 /// The rule that the record breaks.
@@ -95,7 +96,7 @@ pub fn initial_state(r: &Recurrent) -> Result<Option<Span>, Rule> {
     r.initial.map(|at| Span::new(at, state, r.arith.dtype().size())).transpose()
 }
 
-/// Input and output of a recurrent layer.
+/// Places of the input and output of a recurrent layer.
 ///
 /// # Errors
 /// The rule that the record breaks.
@@ -105,7 +106,7 @@ pub fn recurrent_tensors(r: &Recurrent) -> Result<[Span; 2], Rule> {
 
 #[ext(RecurrentPlaces)]
 impl Recurrent {
-    /// Rows of weights.
+    /// Rows of the weights.
     pub(crate) fn rows(&self) -> u64 {
         self.kind.gates() as u64 * u64::from(self.units)
     }
@@ -176,7 +177,7 @@ impl Recurrent {
         })
     }
 
-    /// The state before the first step: the one kept, the one given, or zeros.
+    /// Sets the state before the first step: the kept state, the initial state, or zeros.
     pub(crate) fn begin(&self, memory: &mut Memory<'_>, places: &Places) -> Result<(), Rule> {
         let workspace = self.workspace();
         let state = workspace.carried + workspace.held;
@@ -219,7 +220,7 @@ impl Recurrent {
         Ok(())
     }
 
-    /// One step on its input.
+    /// Computes one step.
     pub(crate) fn step(
         &self,
         matrices: &Matrices,
@@ -302,7 +303,7 @@ impl Recurrent {
                 self.float(limits.blobs)?;
             }
         }
-        // Of a matrix: the sums, and products or what is stored.
+        // Per matrix: the sums, and the products or stored weights.
         let rows = self.rows();
         let of = |matrix: Option<SparseRepr>, columns: u16| match matrix {
             None => product([rows, columns.into()]),

@@ -1,7 +1,7 @@
 //! Reductions of the middle axis of `outer × extent × inner`: [`Reduce`], [`ArgMax`].
 //!
-//! Rules: extents at least 1; `extent` at most 2^23, so that int32 sums of int8 do not wrap; source and
-//! destination share no byte. [`ArgMax`] takes int8 and float32 and writes int32.
+//! Rules: extents are at least 1; `extent` is at most 2^23, so int32 sums of int8 do not wrap; source and destination
+//! are disjoint. [`ArgMax`] reads int8 or float32 and writes int32.
 
 use super::shape::require_f32;
 use super::weights::check_multiplier;
@@ -19,7 +19,7 @@ const MAX_EXTENT: u32 = 1 << 23;
 
 #[ext(ReducePlaces)]
 impl Reduce {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let size = match self.arith {
             ReduceArith::I8 { .. } => 1,
@@ -87,7 +87,7 @@ impl Operator for Reduce {
 
 #[ext(ArgMaxPlaces)]
 impl ArgMax {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let elements = product([self.outer, self.extent, self.inner])?;
         Ok([

@@ -1,8 +1,8 @@
 //! [`Resize`]: resampling, NHWC, nearest or bilinear, by tables of source positions.
 //!
-//! Bilinear: rows first, columns second, as the record's weights say. Rules: extents at least 1; every table
-//! entry points inside the source; weights lie in 0 to 1 (0 to 1024 for int8); nearest takes elements of any
-//! type, bilinear int8 and float32; source and destination share no byte.
+//! Bilinear: rows first, then columns, with the record's weights. Rules: extents are at least 1; every table entry
+//! points inside the source; weights lie in 0 to 1 (0 to 1024 for int8); nearest takes elements of any type, bilinear
+//! int8 and float32; source and destination are disjoint.
 
 use super::shape::require_f32;
 use crate::operator::InPlace;
@@ -17,7 +17,7 @@ use offshoot_kernels::portable as kernels;
 
 #[ext(ResizePlaces)]
 impl Resize {
-    /// Source, destination.
+    /// Places of source and destination.
     pub(crate) fn spans(&self) -> Result<[Span; 2], Rule> {
         let size = self.dtype.size();
         Ok([
@@ -26,17 +26,17 @@ impl Resize {
         ])
     }
 
-    /// Nearest: a source index for each output row, then column.
+    /// Nearest: a source index for each output row, then for each column.
     pub(crate) fn indices<'m>(&self, blobs: &'m [u8]) -> Result<&'m [u16], Rule> {
         blob(blobs, self.blob, u64::from(self.out_h) + u64::from(self.out_w))
     }
 
-    /// Bilinear: `low | high << 16` and the weight for each output row, then column.
+    /// Bilinear: `low | high << 16` and the weight, for each output row, then for each column.
     pub(crate) fn entries<'m>(&self, blobs: &'m [u8]) -> Result<&'m [u32], Rule> {
         blob(blobs, self.blob, 2 * (u64::from(self.out_h) + u64::from(self.out_w)))
     }
 
-    /// Extent of the source that entry `i` of a table points into.
+    /// Extent of the source axis that table entry `i` points into.
     pub(crate) fn extent(&self, i: usize) -> u16 {
         if i < usize::from(self.out_h) { self.h } else { self.w }
     }

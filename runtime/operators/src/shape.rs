@@ -1,25 +1,25 @@
-//! Rules that several operators share.
+//! Checks that several operators share.
 
 use offshoot_base::{Rule, require};
 use offshoot_format::record::{Window, WindowRepr};
 use offshoot_kernels::geometry::window_output;
 
-/// Float forms need the feature `f32`.
+/// Checks that the feature `f32` is built, which float forms need.
 pub(crate) fn require_f32() -> Result<(), Rule> {
     require(cfg!(feature = "f32"), Rule::Format)
 }
 
-/// Every window along every axis covers at least one element of the input (an average over none is not
-/// defined).
+/// Checks that every window covers at least one element of the input along every axis. An average over none is
+/// undefined.
 pub(crate) fn windows_touch(window: &WindowRepr, h: u16, w: u16) -> Result<(), Rule> {
     let (out_h, out_w) = window_output(window, h, w)?;
     let window = Window::from(*window);
     let touches = |axis: usize, outputs: u32, input: u16, before: u16| {
         let (kernel, dilation) = (u32::from(window.kernel[axis]), u32::from(window.dilation[axis]));
         (0..outputs).all(|o| {
-            // Outputs fit in 16 bits: the product fits in 32.
+            // Outputs fit in 16 bits, so the product fits in 32.
             let start = o * u32::from(window.stride[axis]);
-            // First kernel position at or behind the input's first element, and where it lies in the input.
+            // First kernel position at or after the input's first element, and its position in the input.
             let (first, at) = match u32::from(before).checked_sub(start) {
                 None => (0, start - u32::from(before)),
                 Some(gap) => (gap.div_ceil(dilation), gap.next_multiple_of(dilation) - gap),

@@ -1,8 +1,8 @@
-//! [`ConvSingleMultiply`], [`DepthwiseSingleMultiply`]: convolutions whose requantisation is one product and one shift.
+//! [`ConvSingleMultiply`], [`DepthwiseSingleMultiply`]: convolutions with exact single-multiply requantisation.
 //!
-//! Rules, beyond those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
-//! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): strips of at least one pair, several output pixels; 3×3 windows
-//! with strides of 1 or 2. Biases, multipliers and weights may be any.
+//! Rules, besides those of [`ConvTiled`](offshoot_format::record::ConvTiled) and
+//! [`DepthwisePlanar`](offshoot_format::record::DepthwisePlanar): strips of at least one pair and several output
+//! pixels; depthwise: 3×3 windows with strides of 1 or 2. Biases, multipliers and weights may have any value.
 
 use super::planar;
 use super::planar::DepthwisePlanarPlaces as _;
@@ -23,7 +23,7 @@ use offshoot_kernels::geometry::{Planar, Tiled, block_words};
 
 #[ext(ConvSingleMultiplyPlaces)]
 impl ConvSingleMultiply {
-    /// Sizes; `weights` of the layout is the words of all blocks.
+    /// Sizes. `weights` of the layout counts the words of all blocks.
     #[inline(never)]
     pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
         let mut sized = self.conv().layout();
@@ -40,7 +40,7 @@ impl ConvSingleMultiply {
         product([u64::from(self.out_c.div_ceil(4)), block_words(self, g) as u64])
     }
 
-    /// Lanes of a strip, and room for a block if there is any.
+    /// Scratch for the lanes of a strip, and for a block of weights if `weight_tile` is set.
     pub(crate) fn spans(&self, g: &Tiled) -> Result<(Span, Option<Span>), Rule> {
         let values = product([2 * u64::from(self.strip), g.k as u64])?;
         let lanes = scratch(self.scratch, values)?;
@@ -57,14 +57,14 @@ impl ConvSingleMultiply {
 impl Operator for ConvSingleMultiply {
     #[inline(never)]
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
-        // Not by way of `layout`, whose frame would lie between.
+        // Does not call `layout`, whose stack frame would add to the depth.
         let conv = self.conv();
         let sized = conv.layout();
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let words = self.words(g)?;
         limits.arena(&[layout.src, layout.dst])?;
         require(!self.walk.is_vector(), Rule::Format)?;
-        // What pairs may do, strips may: they read more before they write.
+        // The rule for pairs also holds for strips, which read more before they write.
         conv.check_overlap(g, layout)?;
         let (lanes, weight_tile) = self.spans(g)?;
         for span in [Some(lanes), weight_tile].into_iter().flatten() {
@@ -79,7 +79,7 @@ impl Operator for ConvSingleMultiply {
         Ok(self.layout()?.1.dst)
     }
 
-    // Out of line: its frame does not lie below those of other operators.
+    // Not inlined: its stack frame must not add to those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let sized = self.layout();
@@ -156,7 +156,7 @@ impl Operator for DepthwiseSingleMultiply {
         Ok(self.layout()?.1.dst)
     }
 
-    // Out of line: its frame does not lie below those of other operators.
+    // Not inlined: its stack frame must not add to those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let sized = self.layout();

@@ -1,8 +1,9 @@
 //! Operators with sparse weights: [`FullyConnectedSparse`], [`ConvSparse`].
 //!
-//! Rules: all extents at least 1; a matrix whose rows add up to what is stored and meet no input beyond the last; shifts
-//! and biases in the ranges that the record's page gives; blocks of four where the columns are a multiple of four; input,
-//! output and scratch share no byte. Those of the window, of a convolution; its kernel columns are not dilated.
+//! Rules: all extents are at least 1; the rows of the matrix add up to the stored entries and read no input beyond the
+//! last; shifts and biases lie in the ranges given at the record; blocks of four need a multiple of four columns;
+//! input, output and scratch are disjoint. A convolution also follows the rules of windows, without dilated kernel
+//! columns.
 
 use super::tiled::check_requant;
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
@@ -21,13 +22,13 @@ use offshoot_kernels::sparse::{Sparse, sparse_bytes};
 use offshoot_kernels::sparse_products::sparse_row;
 use offshoot_kernels::{Requant, portable};
 
-/// Bytes of the matrix, and an upper bound of the products and sums of one vector. At least 1 each.
+/// Bytes of the matrix, and an upper bound on the products and sums for one vector. Both are at least 1.
 fn sizes(matrix: &SparseRepr, rows: u64) -> Result<(u64, u64), Rule> {
     let bytes = sparse_bytes(matrix, rows).ok_or(Rule::BlobBounds)?;
     Ok((bytes, matrix.weights().checked_add(rows).ok_or(Rule::Shape)?))
 }
 
-/// Requantisation and matrix from an operator's blob.
+/// Reads requantisation parameters and matrix from an operator's blob.
 fn parts<'m>(
     blobs: &'m [u8],
     at: u32,
@@ -137,7 +138,7 @@ impl ConvSparse {
         Ok(product([k_h, k_w, self.c])?.next_multiple_of(4))
     }
 
-    /// The column that is gathered.
+    /// Scratch for the gathered inputs of one pixel.
     pub(crate) fn column(&self) -> Result<Span, Rule> {
         Span::new(self.scratch.checked_mul(4).ok_or(Rule::ArenaBounds)?, self.columns()?, 1)
     }

@@ -1,8 +1,8 @@
 //! [`ConvTiled`]: int8 convolution with tiled weights, two output pixels at a time.
 //!
-//! Rules, beyond those of the window: kernel columns are not dilated; shifts, biases and weights in the ranges that
-//! the record's page gives; the output shares no byte with the
-//! input or lies at the record's in-place offset; the scratch shares none with either.
+//! Rules, besides those of the window: kernel columns are not dilated; shifts, biases and weights lie in the ranges
+//! given at the record; the output is disjoint from the input or lies at the record's in-place offset; the scratch is
+//! disjoint from both.
 
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
 use crate::drivers;
@@ -19,10 +19,10 @@ use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::geometry::{Tiled, tiled_weight};
 
-/// So many inputs never leave the 24 bits that a block of channels gives each sum.
+/// With at most this many inputs, a sum never leaves the 24 bits that a block of channels gives it.
 const SAFE_INPUTS: usize = 511;
 
-/// Whether this build has kernels of pairs.
+/// Whether this build includes kernels for pairs of pixels.
 const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
 
 #[ext(ConvTiledPlaces)]
@@ -45,7 +45,7 @@ impl ConvTiled {
         Ok((geometry, layout))
     }
 
-    /// int16 values of the lanes of a pair; `None` if nothing is gathered.
+    /// Scratch for the gathered inputs of a pair, int16; `None` if nothing is gathered.
     pub(crate) fn lanes(&self, g: &Tiled) -> Result<Option<Span>, Rule> {
         if g.vector { Ok(None) } else { scratch(self.scratch, product([2, g.k as u64])?).map(Some) }
     }
@@ -61,17 +61,17 @@ impl ConvTiled {
     }
 }
 
-/// So many int16 values from a word of the arena.
+/// A span of `values` int16 values from a word of the arena.
 pub(super) fn scratch(word: u32, values: u64) -> Result<Span, Rule> {
     Span::new(word.checked_mul(4).ok_or(Rule::ArenaBounds)?, values, 2)
 }
 
-/// Weights as halves of words.
+/// Weights as halves of words, int16.
 pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
     bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)
 }
 
-/// Whether no sum of products leaves its 24 bits.
+/// Whether all sums of products fit in 24 bits.
 pub(super) fn exact(g: &Tiled, out_c: usize, weights: &[i16]) -> bool {
     g.k <= SAFE_INPUTS
         || (0..out_c).all(|o| {
@@ -82,7 +82,7 @@ pub(super) fn exact(g: &Tiled, out_c: usize, weights: &[i16]) -> bool {
 
 #[ext(ConvTiledRules)]
 impl ConvTiled {
-    /// Input and output share no byte, or lie at the in-place offset of pairs of pixels in the record's order.
+    /// Checks that input and output are disjoint, or lie at the in-place offset for the record's order of pairs.
     pub(crate) fn check_overlap(&self, g: &Tiled, layout: &Layout) -> Result<(), Rule> {
         if !layout.src.overlaps(layout.dst) {
             return Ok(());
@@ -97,7 +97,7 @@ impl ConvTiled {
         require(far, Rule::Overlap)
     }
 
-    /// The part of `check` that is not about weights.
+    /// The checks that do not concern weights.
     pub(crate) fn check_places(&self, limits: &Limits<'_>, g: &Tiled, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
@@ -129,7 +129,7 @@ impl Operator for ConvTiled {
         Ok(self.layout()?.1.dst)
     }
 
-    // Out of line: its frame does not lie below those of other operators.
+    // Not inlined: its stack frame must not add to those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let (g, layout) = self.layout()?;
@@ -161,7 +161,7 @@ impl Operator for ConvTiled {
     }
 }
 
-/// Multipliers, shifts and biases are in the ranges that the fast kernels need.
+/// Checks that multipliers, shifts and biases lie in the ranges that the fast kernels need.
 pub(super) fn check_requant(q: &Requant<'_>) -> Result<(), Rule> {
     let fits = q.multiplier.iter().all(|&m| m >= 0)
         && q.shift.iter().all(|s| SHIFTS.contains(s))

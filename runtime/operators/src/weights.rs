@@ -1,4 +1,4 @@
-//! Weights, biases and requantisation of the operators that have them ([`Arith`]): read from a blob, checked.
+//! Weights, biases and requantisation parameters of operators with an [`Arith`]: checked and read from a blob.
 
 use super::shape::require_f32;
 use offshoot_base::{Limits, Memory};
@@ -22,23 +22,23 @@ pub(crate) struct Layout {
     pub(super) work: u64,
 }
 
-/// A shift is TFLite's: left up to 30, right up to 31 bits; a multiplier is not negative.
+/// Checks a multiplier (not negative) and a shift (TFLite's: left up to 30 bits, right up to 31).
 pub(super) fn check_multiplier(multiplier: i32, shift: i8) -> Result<(), Rule> {
     require(multiplier >= 0 && (-31..=30).contains(&shift), Rule::Quantisation)
 }
 
-/// Bounds of a fused activation are in order (which a NaN never is).
+/// Checks that the bounds of a fused activation are ordered, which excludes NaN.
 pub(super) fn check_clamp<T: PartialOrd>(clamp: Option<(T, T)>) -> Result<(), Rule> {
     require(clamp.is_none_or(|(min, max)| min <= max), Rule::Quantisation)
 }
 
-/// Bounds of an int8 output as the kernels take them.
+/// Bounds of an int8 output in the kernels' types.
 pub(super) fn bounds_i8(clamp: Option<(i8, i8)>) -> (i32, i32) {
     let (min, max) = clamp.unwrap_or((i8::MIN, i8::MAX));
     (i32::from(min), i32::from(max))
 }
 
-/// Bounds of a float output as the kernels take them.
+/// Bounds of a float output in the kernels' types.
 pub(super) fn bounds_f32(clamp: Option<(f32, f32)>) -> (f32, f32) {
     clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY))
 }
@@ -57,8 +57,8 @@ pub(super) fn weights_i8<'m>(
     requant_blob(blobs, at, layout, per_channel, (in_zp.into(), out_zp.into(), min, max))
 }
 
-/// A blob of biases, multipliers, shifts and int8 weights; `numbers` are the zero points of input and output and
-/// the bounds of the output.
+/// Reads a blob of biases, multipliers, shifts and int8 weights. `numbers` are the zero points of input and output,
+/// then the bounds of the output.
 pub(super) fn requant_blob<'m>(
     blobs: &'m [u8],
     at: u32,
@@ -72,7 +72,7 @@ pub(super) fn requant_blob<'m>(
             u64::from(at).checked_add(bytes).and_then(|e| e.checked_next_multiple_of(BLOB_ALIGNMENT as u64));
         end.and_then(|e| u32::try_from(e).ok()).ok_or(Rule::BlobBounds)
     };
-    // Channels fit in 32 bits, so four bytes for each fit in 64.
+    // Channels fit in 32 bits, so four bytes for each fit in 64 bits.
     let multiplier_at = after(at, 4 * layout.channels)?;
     let shift_at = after(multiplier_at, 4 * scales)?;
     let weights_at = after(shift_at, scales)?;
@@ -100,7 +100,7 @@ pub(super) fn weights_f32<'m>(
     all.split_at_checked(channels).ok_or(Rule::BlobBounds)
 }
 
-/// The part of `check` that all these operators share.
+/// The checks that all these operators share.
 pub(super) fn check(limits: &Limits<'_>, arith: &Arith, at: u32, layout: &Layout) -> Result<u64, Rule> {
     limits.disjoint(layout.src, layout.dst)?;
     match *arith {
@@ -118,8 +118,8 @@ pub(super) fn check(limits: &Limits<'_>, arith: &Arith, at: u32, layout: &Layout
     Ok(layout.work)
 }
 
-/// Replaces biases, and multipliers and shifts where there are so many bytes, by the learned ones that stand for the beginning
-/// of the operator's blob.
+/// Replaces biases by learned ones, and multipliers and shifts too if the override is long enough. The override has the
+/// layout of the start of the operator's blob.
 pub(super) fn override_requant<'a>(memory: &Memory<'a>, own: &mut Requant<'a>) -> Result<(), Rule> {
     let parameters = memory.parameter_override();
     if parameters.is_empty() {
@@ -137,8 +137,9 @@ pub(super) fn override_requant<'a>(memory: &Memory<'a>, own: &mut Requant<'a>) -
     Ok(())
 }
 
-/// Whether biases (and multipliers and shifts behind them, if there are so many bytes) are ones that an operator takes; `front`
-/// are the bytes of each, `arranged` says that it is in an arranged form.
+/// Checks learned biases, and the multipliers and shifts behind them if there are any. `parameter_bytes` are the
+/// lengths of the three; `arranged` says that the operator is one of [`offshoot_format::tiled`], whose ranges are
+/// narrower.
 ///
 /// # Errors
 /// The rule that is broken.
@@ -158,7 +159,7 @@ pub fn check_parameters(bytes: &[u8], parameter_bytes: &[usize; 3], arranged: bo
     Ok(())
 }
 
-/// The part of `run` that all these operators share: reads the blob, splits the arena, calls the kernel of the
+/// The part of `run` that all these operators share: reads the blob, splits the arena, and calls the kernel for the
 /// number format.
 pub(super) fn run<R>(
     memory: &mut Memory<'_>,

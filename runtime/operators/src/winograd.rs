@@ -1,7 +1,7 @@
-//! [`ConvWinograd`]: int8 convolution by 3×3 windows through F(2, 3).
+//! [`ConvWinograd`]: int8 convolution by 3×3 windows through F(2, 3) (Lavin and Gray, arXiv:1509.09308).
 //!
-//! Rules, beyond those of the window: 3×3, stride 1, no dilation; input channels a multiple of four; shifts, biases and
-//! weights in the ranges that the record's page gives; strips of 1 to 8 pairs; input, output and scratch share no byte.
+//! Rules, besides those of the window: 3×3, stride 1, no dilation; a multiple of four input channels; shifts, biases
+//! and weights lie in the ranges given at the record; strips of 1 to 8 pairs; input, output and scratch are disjoint.
 
 use super::tiled::{check_requant, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
@@ -18,7 +18,7 @@ use offshoot_format::tiled::MOST_TILE_PAIRS;
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::window_output;
 
-/// Bound of the sum of the magnitudes of a channel's transformed weights.
+/// Limit on the sum of the magnitudes of a channel's transformed weights.
 const MOST_WEIGHT: u64 = 1 << 22;
 
 #[ext(ConvWinogradPlaces)]
@@ -30,7 +30,7 @@ impl ConvWinograd {
         require(form && self.c.is_multiple_of(4), Rule::Window)?;
         let output = product([self.n.into(), out_h, out_w, self.out_c.into()])?;
         let blocks = u64::from(self.out_c.div_ceil(4)) * 4;
-        // Four components of three rows, int16.
+        // Four components of three kernel rows, two bytes each.
         let weights = product([24, blocks, self.c.into()])?;
         let tiles = product([self.n.into(), out_h, out_w.div_ceil(2)])?;
         Ok(Layout {
@@ -42,7 +42,8 @@ impl ConvWinograd {
         })
     }
 
-    /// Components of the tile pairs of a strip, a pixel of padding, and where strips have several pairs a block of weights.
+    /// Scratch: the components of a strip's tile pairs, a pixel of padding, and a block of weights if a strip has
+    /// several pairs.
     pub(crate) fn lanes(&self) -> Result<Span, Rule> {
         require((1..=MOST_TILE_PAIRS).contains(&self.strip), Rule::Format)?;
         let block = if self.strip > 1 { 96 } else { 0 };
@@ -72,7 +73,7 @@ impl Operator for ConvWinograd {
         limits.disjoint(lanes, layout.dst)?;
         let (requant, weights) = self.requant(limits.blobs, &layout)?;
         check_requant(&requant)?;
-        // The channels of a block take turns of two values.
+        // Values alternate in twos between the channels of a block.
         let light = weights.chunks_exact(48 * usize::from(self.c)).all(|block| {
             let mut sums = [0u64; 4];
             for (i, w) in block.iter().enumerate() {

@@ -1,26 +1,26 @@
 //! Learned weights in flash: a journal that survives a power cut at any moment and wears its pages evenly.
 //!
-//! A [`Store`] takes a range of a [`NorFlash`] and uses its pages as a ring. A save erases and writes the pages that
-//! follow the current record, reads them back, and only then programs the new record's header, which lies in the
-//! record's first page: that one program operation is the commit. The current record is not touched. After a cut,
-//! [`Store::open`] finds the record before the save, or the one after it, whole.
+//! A [`Store`] uses the pages of a range of a [`NorFlash`] as a ring. A save erases and writes the pages after the
+//! current record, reads them back, and only then programs the new record's header, which lies in the record's first
+//! page. That one program operation is the commit. The current record is not touched. After a power cut,
+//! [`Store::open`] finds either the old record or the new one, whole.
 //!
-//! - **Nothing is trusted.** Header and weights carry a CRC-32; a page is erased before it is written, whatever it
-//!   seems to hold, since a page whose erasure was cut may read as blank. A header or weights that the flash refuses to
-//!   read (words with broken error correction) count as damaged, and the newest whole record is used.
-//! - **Bounded.** Opening reads every page's header, and the weights of each record that is newer than the one it
-//!   settles on: none after honest cuts.
-//! - **Wear.** Records follow each other around the ring, so in undisturbed use no page is erased more than once more
-//!   than any other. A save erases the pages it needs and no other.
-//! - **Workspace.** A record takes at most half of the pages, so that the next one always fits beside it.
+//! - **Nothing is trusted.** Header and weights carry a CRC-32. A page is always erased before it is written, because a
+//!   page whose erasure was cut may read as blank. A header or weights that the flash fails to read (words with broken
+//!   error correction) count as damaged; the newest whole record is used.
+//! - **Bounded.** Opening reads the header of every page, and the weights of the records from the newest to the one
+//!   that it chooses. After power cuts alone, that is the first one.
+//! - **Wear.** Records follow each other around the ring. In undisturbed use, the erase counts of any two pages differ
+//!   by at most one. A save erases only the pages it needs.
+//! - **Space.** A record takes at most half of the pages, so the next one always fits beside it.
 //! - **RAM.** One buffer of 256 bytes on the stack.
 //!
-//! Why not a key-value store from the shelf: `sequential-storage` 8.0.2 was tried, weights as items of 64 bytes under
-//! two sets of keys and a commit item. It tells a blank page by its first and last word, and an erasure that is cut may
-//! leave anything. Power taken away at each of the 859 bytes of a save on the simulated flash of this crate's tests
-//! (10 pages of 128 bytes) left neither old nor new weights after 124 cuts when a cut operation changes its range from
-//! the end, and after 364 when half-written words cannot be read; this journal loses none. Its items fit one page, so
-//! weights need chunks, a buffer and a commit above it in any case, which is most of what is here.
+//! Why not an existing key-value store: `sequential-storage` 8.0.2 judges a page blank by its first and last word, but
+//! an erasure that is cut may leave any bytes. It was tested with weights as items of 64 bytes under two sets of keys
+//! and a commit item, on the simulated flash of this crate's tests (10 pages of 128 bytes), with a power cut at each of
+//! the 859 bytes of a save. If a cut operation changes its range from the end, 124 cuts left neither old nor new
+//! weights; if half-written words cannot be read, 364 did. This journal loses none. Items must also fit one page, so
+//! weights would need chunks, a buffer and a commit on top, which is most of this crate.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -41,30 +41,30 @@ use ring::Ring;
 
 use offshoot_base::crc::Crc32;
 
-/// What can go wrong with a store. `E` is the flash's own error.
+/// Error of a store. `E` is the flash's own error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Error<E> {
-    /// The range is not made of at least two whole pages of this flash, or the flash's read, write and erase sizes
-    /// do not fit each other or the buffer of 256 bytes.
+    /// The range is not at least two whole pages of this flash, or the flash's read, write and erase sizes do not
+    /// fit each other, or a read or write unit exceeds the buffer of 256 bytes.
     Geometry,
     /// The weights do not fit.
     TooLarge {
         /// Bytes to save.
         needed: u32,
-        /// Bytes that fit: [`Store::capacity`].
+        /// Bytes that fit; see [`Store::capacity`].
         capacity: u32,
     },
-    /// The weights in flash belong to the model but have another length than the buffer to load them into.
+    /// The weights in flash belong to the model, but the buffer to load them into has another length.
     Length {
         /// Bytes in flash.
         stored: u32,
     },
-    /// The weights in flash changed since the store was opened. What the buffer holds now is not to be used.
+    /// The weights in flash changed since the store was opened. Discard the contents of the buffer.
     Damaged,
-    /// What was written reads back otherwise: the page is worn. The record before is untouched; another try uses
-    /// other pages if there are any.
+    /// The flash reads back other bytes than were written: a page is worn. The record before is untouched. Another save
+    /// uses other pages if there are any.
     Worn,
     /// The flash reported an error.
     Flash(E),
@@ -73,15 +73,15 @@ pub enum Error<E> {
 impl<E: core::fmt::Debug> core::fmt::Display for Error<E> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::Geometry => {
-                f.write_str("the range is not two or more whole pages of a flash that can be used")
-            }
+            Self::Geometry => f.write_str("the range must be at least two whole pages of a supported flash"),
             Self::TooLarge { needed, capacity } => {
-                write!(f, "{needed} bytes of weights do not fit a store of {capacity}")
+                write!(f, "{needed} bytes of weights do not fit: the store has room for {capacity}")
             }
-            Self::Length { stored } => write!(f, "the store holds {stored} bytes of weights"),
-            Self::Damaged => f.write_str("the weights in flash are damaged"),
-            Self::Worn => f.write_str("flash does not keep what is written to it"),
+            Self::Length { stored } => {
+                write!(f, "the buffer has the wrong length: the store holds {stored} bytes of weights")
+            }
+            Self::Damaged => f.write_str("the weights in flash are damaged: open the store again"),
+            Self::Worn => f.write_str("the flash is worn: it does not keep what is written"),
             Self::Flash(error) => write!(f, "flash: {error:?}"),
         }
     }
@@ -89,7 +89,7 @@ impl<E: core::fmt::Debug> core::fmt::Display for Error<E> {
 
 impl<E: core::fmt::Debug> core::error::Error for Error<E> {}
 
-/// A record and where it lies.
+/// A record and the page where it begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placed {
     header: Header,
@@ -97,7 +97,7 @@ struct Placed {
 }
 
 impl Placed {
-    /// A total order among records of one generation too, so that a search over all of them comes to an end.
+    /// A total order. It also orders records of one generation, so that a search over all records ends.
     fn follows(&self, other: &Self) -> bool {
         let same = self.header.generation == other.header.generation;
         self.header.follows(&other.header) || (same && self.page > other.page)
@@ -110,18 +110,20 @@ pub struct Store<F> {
     ring: Ring<F>,
     /// The newest whole record.
     current: Option<Placed>,
-    /// The newest generation that any header has, whole or not.
+    /// The newest generation in any header, whether its record is whole or not.
     newest: u32,
-    /// Saves that failed since the last that did not: each further try moves on by a page.
+    /// Saves that failed since the last success. Each moves the next try on by one page.
     failures: u32,
 }
 
 impl<F: NorFlash> Store<F> {
-    /// Finds the newest whole record in this range of flash (addresses in bytes, whole pages). Writes nothing.
+    /// Opens the store in this range of flash (byte addresses, whole pages) and finds the newest whole record. Writes
+    /// nothing.
     ///
     /// # Errors
-    /// [`Error::Geometry`]; [`Error::Flash`] if no page can be read. No cut of a save or reset leaves all pages unreadable, but flash with
-    /// error correction may begin so: [`Store::create`] is the way out, once the flash itself is known to work.
+    /// [`Error::Geometry`]; [`Error::Flash`] if no page can be read. No power cut during a save or reset makes all
+    /// pages unreadable, but new flash with error correction may be in that state. If the flash itself works, use
+    /// [`Store::create`].
     pub fn open(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
         let ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
         let mut store = Self { ring, current: None, newest: 0, failures: 0 };
@@ -129,10 +131,10 @@ impl<F: NorFlash> Store<F> {
         Ok(store)
     }
 
-    /// Erases this range of flash and gives the empty store on it, whatever the pages hold, and whether or not they can be read.
+    /// Erases this range of flash, whether or not its pages can be read, and returns an empty store.
     ///
     /// # Errors
-    /// [`Error::Geometry`] with nothing erased; [`Error::Flash`].
+    /// [`Error::Geometry`], with nothing erased; [`Error::Flash`].
     pub fn create(flash: F, range: Range<u32>) -> Result<Self, Error<F::Error>> {
         let mut ring = Ring::new(flash, range).ok_or(Error::Geometry)?;
         for page in 0..ring.pages() {
@@ -141,26 +143,26 @@ impl<F: NorFlash> Store<F> {
         Ok(Self { ring, current: None, newest: 0, failures: 0 })
     }
 
-    /// Bytes of weights that fit: half of the pages, less one header.
+    /// Bytes of weights that fit: half of the pages minus one header.
     pub fn capacity(&self) -> u32 {
         (self.ring.pages() / 2).saturating_mul(self.ring.page_size()).saturating_sub(self.ring.header_size())
     }
 
-    /// Generation of the weights in flash; `None` for factory weights.
+    /// Generation of the weights in flash. `None`: factory weights.
     pub fn generation(&self) -> Option<u32> {
         self.current.filter(|c| c.header.length > 0).map(|c| c.header.generation)
     }
 
-    /// Gives the flash back.
+    /// Returns the flash.
     pub fn release(self) -> F {
         self.ring.release()
     }
 
-    /// Reads the weights that belong to this model and returns their generation; `None`, and `out` as it was, if
-    /// there are none or those of another model.
+    /// Reads the weights of this model into `out` and returns their generation. Returns `None` and leaves `out`
+    /// unchanged if the flash holds no weights or those of another model.
     ///
     /// # Errors
-    /// [`Error::Length`] with `out` as it was; [`Error::Damaged`] or [`Error::Flash`] with `out` half written.
+    /// [`Error::Length`], with `out` unchanged; [`Error::Damaged`] or [`Error::Flash`], with `out` partly overwritten.
     pub fn load(&mut self, model_digest: u32, out: &mut [u8]) -> Result<Option<u32>, Error<F::Error>> {
         let Some(Placed { header, page }) = self.current else { return Ok(None) };
         if header.length == 0 || header.model_digest != model_digest {
@@ -176,11 +178,12 @@ impl<F: NorFlash> Store<F> {
         }
     }
 
-    /// Writes weights, the chunks one after another, and returns their generation. Whenever this is cut, the
-    /// weights saved before are there when the store is opened again, or these.
+    /// Writes the concatenated chunks as weights and returns their generation. If power is cut at any moment, the next
+    /// [`Self::open`] finds either the weights saved before or these.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] with nothing written; [`Error::Worn`] or [`Error::Flash`]: the weights saved before stay.
+    /// [`Error::TooLarge`], with nothing written; [`Error::Worn`] or [`Error::Flash`], with the weights saved before
+    /// kept.
     pub fn save(&mut self, model_digest: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
         let capacity = self.capacity();
         let total = chunks.iter().fold(0_usize, |sum, chunk| sum.saturating_add(chunk.len()));
@@ -191,8 +194,8 @@ impl<F: NorFlash> Store<F> {
         self.append(model_digest, needed, chunks)
     }
 
-    /// Goes back to the factory weights: a record that says so, then the learned weights are erased. Whenever this is
-    /// cut, the newest weights are there when the store is opened again, or none; never older ones.
+    /// Returns to the factory weights: writes a record that says so, then erases the learned weights. If power is cut
+    /// at any moment, the next [`Self::open`] finds either the newest weights or none, never older ones.
     ///
     /// # Errors
     /// [`Error::Worn`] or [`Error::Flash`].
@@ -209,14 +212,14 @@ impl<F: NorFlash> Store<F> {
         Ok(())
     }
 
-    /// Writes a record behind the current one and makes it the current one.
+    /// Writes a record after the current one and makes it current.
     fn append(&mut self, model_digest: u32, length: u32, chunks: &[&[u8]]) -> Result<u32, Error<F::Error>> {
         let sum = chunks.iter().fold(Crc32::new(), |sum, chunk| sum.update(chunk));
         let generation = self.newest.wrapping_add(1);
         let header = Header { generation, model_digest, length, weights_crc: sum.finish() };
         let placed = Placed { header, page: self.place(length) };
         let written = self.write(&placed, chunks);
-        // A failed try may have left a header that reads well later: the next one gets a newer generation.
+        // A failed try may have left a valid header, so the next record gets a newer generation.
         self.newest = generation;
         self.failures = if written.is_ok() { 0 } else { self.failures.wrapping_add(1) };
         written?;
@@ -224,7 +227,7 @@ impl<F: NorFlash> Store<F> {
         Ok(generation)
     }
 
-    /// First page of a new record: the one after the current record, and further on after failed tries.
+    /// First page of a new record: the page after the current record, and further on after failed tries.
     fn place(&self, length: u32) -> u32 {
         let needed = self.ring.pages_for(length);
         let (start, used) = self.current.map_or((0, 0), |c| {
@@ -235,7 +238,7 @@ impl<F: NorFlash> Store<F> {
         (start + self.failures % (room + 1)) % self.ring.pages()
     }
 
-    /// Weights, then a look whether they are there, then the header.
+    /// Writes the weights, verifies them, then writes the header.
     fn write(&mut self, placed: &Placed, chunks: &[&[u8]]) -> Result<(), Error<F::Error>> {
         let Placed { header, page } = *placed;
         for i in 0..self.ring.pages_for(header.length) {
@@ -257,7 +260,7 @@ impl<F: NorFlash> Store<F> {
     fn find(&mut self) -> Result<Option<Placed>, Error<F::Error>> {
         let mut newest = self.newest_before(None)?;
         self.newest = newest.map_or(0, |n| n.header.generation);
-        // Each turn takes the next record in their order, of which there is at most one a page.
+        // Each turn takes the next older record. There is at most one per page.
         for _ in 0..self.ring.pages() {
             match newest {
                 Some(candidate) if !self.weights_are_whole(&candidate) => {
@@ -269,7 +272,7 @@ impl<F: NorFlash> Store<F> {
         Ok(None)
     }
 
-    /// The newest record that precedes this one, by the headers alone.
+    /// The newest record older than `limit`, judged by headers alone.
     fn newest_before(&mut self, limit: Option<Placed>) -> Result<Option<Placed>, Error<F::Error>> {
         let mut newest: Option<Placed> = None;
         let mut failure = None;
@@ -292,13 +295,13 @@ impl<F: NorFlash> Store<F> {
             }
         }
         match failure {
-            // A page that cannot be read is one that a cut left behind; when none can, it is the flash.
+            // A power cut can leave some pages unreadable. If no page can be read, the flash has failed.
             Some(error) if !any_read => Err(Error::Flash(error)),
             _ => Ok(newest),
         }
     }
 
-    /// Whether the weights of this record have the sum that its header says.
+    /// Whether the record's weights match the checksum in its header.
     fn weights_are_whole(&mut self, placed: &Placed) -> bool {
         let Placed { header, page } = *placed;
         let sum = self.ring.checksum(page, self.ring.header_size(), header.length);

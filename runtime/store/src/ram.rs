@@ -1,18 +1,18 @@
-//! A NOR flash in RAM: for simulators, and for boards whose flash is emulated. What is in it lasts as long as the power.
+//! A NOR flash in RAM, for simulators and for boards without flash. Its contents are lost when the power goes off.
 
 use embedded_storage::nor_flash::{
     ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash, check_erase, check_read, check_write,
 };
 
-/// Bytes that behave like flash: pages of 1024 bytes, words of 4, bits that only go from 1 to 0 between erasures. As long as
-/// whole pages of the bytes given.
+/// Bytes that behave like flash: pages of 1024 bytes, words of 4, bits that only go from 1 to 0 between erasures. Its
+/// capacity is the whole pages in the given bytes.
 #[derive(Debug)]
 pub struct RamFlash<'a>(&'a mut [u8]);
 
 const PAGE: usize = 1024;
 
 impl<'a> RamFlash<'a> {
-    /// On these bytes, whatever they hold.
+    /// Uses these bytes as they are, without erasing them.
     pub fn new(bytes: &'a mut [u8]) -> Self {
         let len = bytes.len() / PAGE * PAGE;
         Self(&mut bytes[..len])

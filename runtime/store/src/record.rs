@@ -1,23 +1,23 @@
-//! What one record of the journal looks like in flash, and how its header is read and written.
+//! Layout of one record of the journal in flash, with encoding and decoding of its header.
 //!
-//! A record takes whole pages, in a row, the last page of the range followed by the first:
+//! A record takes consecutive whole pages and wraps from the last page of the range to the first:
 //!
-//! | bytes | holds |
+//! | bytes | contents |
 //! |---|---|
 //! | 0..4 | magic and version, `OfW1` |
 //! | 4..8 | generation: one more than the record before, modulo 2³² |
 //! | 8..12 | digest of the model that the weights belong to |
-//! | 12..16 | bytes of weights; 0 says "factory weights" |
+//! | 12..16 | bytes of weights; 0 means factory weights |
 //! | 16..20 | CRC-32 of the weights |
 //! | 20..24 | CRC-32 of bytes 0..20 |
 //! | up to a whole write unit | ones |
 //! | then | the weights, and ones up to a whole write unit |
 //!
-//! All numbers are little-endian. The header is written last: it is the commit.
+//! All numbers are little-endian. The header is written last, as the commit.
 
 use offshoot_base::crc::Crc32;
 
-/// Bytes of a header that mean something.
+/// Bytes of a header, without padding.
 pub(super) const HEADER: usize = 24;
 
 const MAGIC: [u8; 4] = *b"OfW1";
@@ -32,7 +32,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The header in these bytes, if they are one.
+    /// Decodes a header. `None` if the magic or the checksum differs.
     pub(super) fn parse(bytes: &[u8; HEADER]) -> Option<Self> {
         let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
         let sum = Crc32::new().update(bytes.get(..HEADER - 4)?).finish();
@@ -41,7 +41,7 @@ impl Header {
         (bytes.starts_with(&MAGIC) && word(HEADER - 4)? == sum).then_some(header)
     }
 
-    /// Bytes of this header.
+    /// Encodes the header.
     pub(super) fn emit(&self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         let words = [self.generation, self.model_digest, self.length, self.weights_crc];
@@ -54,8 +54,8 @@ impl Header {
         bytes
     }
 
-    /// Whether this record was written after the other. Generations are compared modulo 2³²: those in one range
-    /// are never further apart than it has pages.
+    /// Whether this record was written after the other. Generations are compared modulo 2³², which is enough because
+    /// those in one range differ by at most its number of pages.
     pub(super) fn follows(&self, other: &Self) -> bool {
         let ahead = self.generation.wrapping_sub(other.generation);
         ahead != 0 && ahead < 1 << 31

@@ -1,5 +1,5 @@
-//! Pages of a flash range as a ring: reads and writes that go on at the first page after the last one, in the units
-//! that the flash reads and writes in.
+//! Pages of a flash range as a ring. Reads and writes wrap from the last page to the first, and use the flash's read
+//! and write units.
 
 use core::ops::Range;
 
@@ -8,22 +8,23 @@ use embedded_storage::nor_flash::NorFlash;
 use super::record::{HEADER, Header};
 use offshoot_base::crc::Crc32;
 
-/// Bytes moved at a time, and the largest unit a flash may read or write in.
+/// Bytes moved at a time; also the largest read or write unit of a flash.
 const BUFFER: usize = 256;
 
-/// A range of flash. Pages are counted from its start, modulo their number.
+/// A range of flash. Page numbers count from its start, modulo the number of pages.
 #[derive(Debug)]
 pub(super) struct Ring<F> {
     flash: F,
     start: u32,
     pages: u32,
     page_size: u32,
-    /// Reads and writes begin and end at multiples of this.
+    /// Reads and writes start and end at multiples of this.
     unit: u32,
 }
 
 impl<F: NorFlash> Ring<F> {
-    /// These addresses of the flash; `None` unless they are two or more whole pages and its sizes fit each other.
+    /// A ring over these addresses. `None` unless they are two or more whole pages and the flash's sizes fit each
+    /// other.
     pub(super) fn new(flash: F, range: Range<u32>) -> Option<Self> {
         let (larger, smaller) = (F::READ_SIZE.max(F::WRITE_SIZE), F::READ_SIZE.min(F::WRITE_SIZE));
         let units_fit = larger.checked_rem(smaller)? == 0 && F::ERASE_SIZE % larger == 0;
@@ -44,12 +45,12 @@ impl<F: NorFlash> Ring<F> {
         self.page_size
     }
 
-    /// Bytes before a record's weights: the header in whole units.
+    /// Bytes before a record's weights: the header, rounded up to whole units.
     pub(super) fn header_size(&self) -> u32 {
         (HEADER as u32).next_multiple_of(self.unit)
     }
 
-    /// Pages of a record with so many bytes of weights.
+    /// Pages of a record with `length` bytes of weights.
     pub(super) fn pages_for(&self, length: u32) -> u32 {
         length.saturating_add(self.header_size()).div_ceil(self.page_size)
     }
@@ -72,21 +73,21 @@ impl<F: NorFlash> Ring<F> {
         read.is_ok() && blank
     }
 
-    /// The header in a page's first bytes, if there is one.
+    /// The header at the start of a page, if there is one.
     pub(super) fn header(&mut self, page: u32) -> Result<Option<Header>, F::Error> {
         let mut bytes = [0; HEADER];
         self.read(page, 0, &mut bytes)?;
         Ok(Header::parse(&bytes))
     }
 
-    /// CRC-32 of so many bytes.
+    /// CRC-32 of `length` bytes at `offset` from the start of a page.
     pub(super) fn checksum(&mut self, page: u32, offset: u32, length: u32) -> Result<u32, F::Error> {
         let mut sum = Crc32::new();
         self.for_each(page, offset, length, |bytes| sum = sum.update(bytes))?;
         Ok(sum.finish())
     }
 
-    /// Fills `out` with what lies behind the given offset from the start of a page.
+    /// Fills `out` from `offset` after the start of a page.
     pub(super) fn read(&mut self, page: u32, offset: u32, out: &mut [u8]) -> Result<(), F::Error> {
         let length = out.len() as u32;
         let mut rest = out;
@@ -97,7 +98,7 @@ impl<F: NorFlash> Ring<F> {
         })
     }
 
-    /// Shows bytes in pieces, in their order. The offset is a whole number of units; the length need not be.
+    /// Passes bytes to `see` in pieces, in order. The offset is a multiple of the unit; the length need not be.
     fn for_each(
         &mut self,
         page: u32,
@@ -118,7 +119,7 @@ impl<F: NorFlash> Ring<F> {
         Ok(())
     }
 
-    /// Programs chunks one after another behind the given offset, and ones up to a whole unit.
+    /// Programs the concatenated chunks at `offset`, filled up with ones to a whole unit.
     pub(super) fn write(&mut self, page: u32, offset: u32, chunks: &[&[u8]]) -> Result<(), F::Error> {
         let step = self.step() as usize;
         let mut buffer = [0xff; BUFFER];
@@ -141,7 +142,7 @@ impl<F: NorFlash> Ring<F> {
         self.program(page, at, &buffer[..filled.next_multiple_of(self.unit as usize)])
     }
 
-    /// Programs whole units, split where a page ends.
+    /// Programs whole units, split at the ends of pages.
     fn program(&mut self, page: u32, offset: u32, bytes: &[u8]) -> Result<(), F::Error> {
         let (mut at, mut rest) = (offset, bytes);
         while !rest.is_empty() {
@@ -154,14 +155,14 @@ impl<F: NorFlash> Ring<F> {
         Ok(())
     }
 
-    /// Address of a byte, and how many bytes there are from it to the end of its page.
+    /// Address of a byte, and the number of bytes from there to the end of its page.
     fn locate(&self, page: u32, offset: u32) -> (u32, u32) {
         let (further, within) = (offset / self.page_size, offset % self.page_size);
         let address = self.start + (page + further) % self.pages * self.page_size + within;
         (address, self.page_size - within)
     }
 
-    /// Whole units that the buffer holds.
+    /// Bytes of the buffer that are whole units.
     fn step(&self) -> u32 {
         BUFFER as u32 / self.unit * self.unit
     }

@@ -1,17 +1,17 @@
 //! Consistent Overhead Byte Stuffing (Cheshire and Baker, IEEE/ACM Transactions on Networking, 1999), in place.
 //!
-//! Each block of up to 254 non-zero bytes is preceded by its length plus one; a block shorter than 254 stands for
-//! its bytes and one zero. The delimiter is not part of this module.
+//! Each block of up to 254 non-zero bytes is preceded by its length plus one. A block shorter than 254 stands for
+//! its bytes and one zero. This module does not add or read the delimiter.
 
-/// Bytes that encoding `len` bytes adds at most.
+/// Most bytes that encoding adds to `len` bytes.
 pub const fn overhead(len: usize) -> usize {
     1 + len / 254
 }
 
-/// Encodes `buffer[overhead(len)..][..len]` into the front of `buffer`; gives the encoded length, or `None` if the
-/// buffer has no room for `len` and its overhead.
+/// Encodes `buffer[overhead(len)..][..len]` into the front of `buffer`. Returns the encoded length, or `None` if the
+/// buffer is shorter than `len` and its overhead.
 ///
-/// Reading is always ahead of writing, because the raw bytes stand behind all the room that code bytes can take.
+/// Reading stays ahead of writing, because the raw bytes start after the space for all code bytes.
 pub fn encode_in_place(buffer: &mut [u8], len: usize) -> Option<usize> {
     let start = overhead(len);
     if buffer.len() < start.checked_add(len)? {
@@ -25,7 +25,7 @@ pub fn encode_in_place(buffer: &mut [u8], len: usize) -> Option<usize> {
             write += 1;
             code += 1;
         }
-        // A full block stands for itself: the next one begins, unless the data ends here.
+        // A full block implies no zero: the next block begins, unless the data ends here.
         if byte == 0 || (code == u8::MAX && read + 1 < start + len) {
             buffer[code_at] = code;
             (code_at, code) = (write, 1);
@@ -36,8 +36,8 @@ pub fn encode_in_place(buffer: &mut [u8], len: usize) -> Option<usize> {
     Some(write)
 }
 
-/// Decodes `buffer` (without a delimiter) into its own front; gives the decoded length, or `None` if the bytes are no
-/// encoding: a zero inside, or a block that reaches beyond the end.
+/// Decodes `buffer` (without a delimiter) into its own front. Returns the decoded length, or `None` if the bytes are
+/// not valid: a zero inside, or a block that extends beyond the end.
 pub fn decode_in_place(buffer: &mut [u8]) -> Option<usize> {
     let (mut read, mut write) = (0, 0);
     while read < buffer.len() {

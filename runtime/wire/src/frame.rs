@@ -1,4 +1,4 @@
-//! Frames: a message with version and checksum between two zero bytes, and the reader that finds them in a stream.
+//! Frames: a message with version and checksum, terminated by a zero byte, and a reader that finds frames in a stream.
 
 use crate::cobs;
 use crate::protocol::{FRAME_MAX, PROTOCOL_VERSION, crc32};
@@ -6,44 +6,46 @@ use serde::{Deserialize, Serialize};
 
 const CHECKSUM: usize = 4;
 
-/// Why bytes are no message.
+/// Why bytes cannot be read as a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum FrameError {
-    /// Longer than a frame may be.
+    /// The frame is longer than [`FRAME_MAX`].
     TooLong,
-    /// Not COBS, or too short to hold anything.
+    /// The bytes are not valid COBS, or too few.
     Framing,
-    /// The checksum does not match: bytes were lost or damaged on the way.
+    /// The checksum does not match: bytes were lost or damaged in transit.
     Checksum,
-    /// Another version of the protocol (the other side's version).
+    /// The peer uses this other version of the protocol.
     Version(u8),
-    /// The checksum matches, but this is no message that we know.
+    /// The checksum matches, but the message is unknown.
     Message,
 }
 
 impl core::fmt::Display for FrameError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
-            Self::TooLong => f.write_str("frame is too long"),
-            Self::Framing => f.write_str("bytes are no frame"),
-            Self::Checksum => f.write_str("frame was damaged on the way (checksum mismatch)"),
-            Self::Version(v) => write!(f, "peer speaks protocol version {v}, this side {PROTOCOL_VERSION}"),
-            Self::Message => f.write_str("frame holds no known message"),
+            Self::TooLong => f.write_str("the frame is too long"),
+            Self::Framing => f.write_str("the bytes are not a frame"),
+            Self::Checksum => f.write_str("the frame was damaged in transit (checksum mismatch)"),
+            Self::Version(v) => {
+                write!(f, "the peer speaks protocol version {v}, this side version {PROTOCOL_VERSION}")
+            }
+            Self::Message => f.write_str("the frame holds an unknown message"),
         }
     }
 }
 
 impl core::error::Error for FrameError {}
 
-/// Writes `message` as a frame into the front of `buffer`, delimiter included; gives its length.
+/// Writes `message` as a frame into the front of `buffer`, delimiter included. Returns its length.
 ///
 /// # Errors
 /// [`FrameError::TooLong`] if it does not fit into the buffer or into [`FRAME_MAX`] bytes.
 pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Result<usize, FrameError> {
     let room = buffer.len().min(FRAME_MAX);
     let buffer = &mut buffer[..room];
-    // The message is laid down behind room for the code bytes, which is not known before its length is.
+    // The number of code bytes depends on the message's length, so the message starts after the most there can be.
     let start = cobs::overhead(room);
     let raw = buffer.get_mut(start..).ok_or(FrameError::TooLong)?;
     *raw.first_mut().ok_or(FrameError::TooLong)? = PROTOCOL_VERSION;
@@ -57,7 +59,7 @@ pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Result<usize, Fra
     Ok(coded + 1)
 }
 
-/// Reads a message from the payload of a frame, as [`FrameReader::payload`] gives it.
+/// Decodes a message from the payload of a frame, as returned by [`FrameReader::payload`].
 ///
 /// # Errors
 /// [`FrameError::Version`] or [`FrameError::Message`].
@@ -72,26 +74,26 @@ pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<M, FrameError
     }
 }
 
-/// What a byte completed.
+/// Result of a received byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing yet.
+    /// The frame is not complete.
     Pending,
-    /// A frame with a right checksum: [`FrameReader::payload`] has it until the next byte.
+    /// A frame with a valid checksum. [`FrameReader::payload`] returns it until the next byte.
     Frame,
-    /// A frame that is none. The reader goes on with the next.
+    /// An invalid frame. The reader continues with the next one.
     Bad(FrameError),
 }
 
-/// Finds frames in a stream of bytes, one byte at a time, in a buffer of its own.
+/// Finds frames in a stream of bytes, one byte at a time, in its own buffer.
 #[derive(Debug)]
 pub struct FrameReader {
     buffer: [u8; FRAME_MAX],
-    /// Bytes of the frame so far, or of the payload after [`Event::Frame`].
+    /// Bytes of the frame so far; after [`Event::Frame`], bytes of the payload.
     len: usize,
-    /// The frame so far is longer than the buffer: skip to the delimiter.
+    /// The frame so far exceeds the buffer: skip to the delimiter.
     overflow: bool,
-    /// The last byte completed a frame: the buffer holds its payload.
+    /// The last byte completed a frame, and the buffer holds its payload.
     complete: bool,
 }
 
@@ -107,7 +109,7 @@ impl FrameReader {
         Self { buffer: [0; FRAME_MAX], len: 0, overflow: false, complete: false }
     }
 
-    /// The reader's memory, to write an answer in where there is little of it. Forgets what was received.
+    /// The reader's buffer, to build an answer in when memory is scarce. Discards what was received.
     pub fn memory(&mut self) -> &mut [u8; FRAME_MAX] {
         (self.len, self.overflow, self.complete) = (0, false, false);
         &mut self.buffer
@@ -133,7 +135,7 @@ impl FrameReader {
         if overflow {
             return Event::Bad(FrameError::TooLong);
         }
-        // Two delimiters in a row: senders may begin with one to end whatever noise came before.
+        // Two delimiters in a row. Senders may start with one to end any noise before it.
         if len == 0 {
             return Event::Pending;
         }
@@ -146,7 +148,7 @@ impl FrameReader {
         }
     }
 
-    /// Payload (version and message) of the frame that the last byte completed; empty if it completed none.
+    /// Payload (version and message) of the frame that the last byte completed, or empty if it completed none.
     pub fn payload(&self) -> &[u8] {
         if self.complete { &self.buffer[..self.len] } else { &[] }
     }

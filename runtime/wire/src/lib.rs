@@ -1,15 +1,15 @@
-//! Messages between a host and a device: [`message`] (what is said) in [`frame`]s (how it travels).
+//! Messages between a host and a device: their contents ([`message`]) and their transport ([`frame`]).
 //!
-//! The host asks, the device answers; the host sends nothing while it waits. One request gives one response, but
-//! for [`Request::Run`], which with [`Mode::Profile`] or [`Mode::Digest`] gives one [`Response::Operator`] an operator, as it
-//! runs, before the last [`Response::Done`]: a device needs no memory for what it measures.
+//! The host sends a request and waits for the device's response. One request gets one response. The exception is
+//! [`Request::Run`] with [`Mode::Profile`] or [`Mode::Digest`]: the device sends a [`Response::Operator`] after each
+//! operator, before the final [`Response::Done`], so it needs no memory for measurements.
 //!
-//! A frame is `COBS(version, message, CRC-32) 0x00`: the version is one byte ([`PROTOCOL_VERSION`]), the message is
-//! postcard, the checksum is that of zlib over version and message, little endian. COBS (Cheshire and Baker, 1999)
-//! leaves no zero byte inside, so a reader that comes in late or lost bytes is in step again at the next zero.
-//! No frame is longer than [`FRAME_MAX`], and payloads are borrowed from the frame's buffer, never copied.
+//! A frame is `COBS(version, message, CRC-32) 0x00`. The version is one byte ([`PROTOCOL_VERSION`]); the message is
+//! encoded with postcard; the checksum is zlib's over version and message, little endian. COBS (Cheshire and Baker,
+//! 1999) leaves no zero byte inside a frame, so a reader that joins late or lost bytes resynchronises at the next zero.
+//! No frame is longer than [`FRAME_MAX`]. Payloads are borrowed from the frame's buffer, never copied.
 //!
-//! Everything that arrives is untrusted: decoding gives a value or an error, whatever the bytes.
+//! All input is untrusted: decoding any bytes gives a value or an error.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
@@ -26,7 +26,7 @@ pub use message::{
 };
 pub use protocol::{CHUNK_MAX, FRAME_MAX, PROTOCOL_VERSION, crc32};
 
-/// Scores as they lie in memory, for a message.
+/// Views scores as bytes in memory order, for a message.
 pub fn bytes_of(scores: &[f32]) -> &[u8] {
     bytemuck::cast_slice(scores)
 }

@@ -1,22 +1,22 @@
-//! What host and device say. The order of variants and fields is the format: append, and raise
+//! Messages of host and device. The order of variants and fields defines the encoding: append only, and raise
 //! [`super::PROTOCOL_VERSION`].
 
 use offshoot_base::{Error, Rule};
 use serde::{Deserialize, Serialize};
 
-/// Asked by the host.
+/// Request of the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request<'a> {
-    /// Who are you? Answer: [`Response::Info`].
+    /// Asks for a description of the device. Answer: [`Response::Info`].
     Hello,
-    /// A model of `len` bytes comes into RAM. Forgets the current one. Answer: [`Response::Ok`].
+    /// Announces a model of `len` bytes for RAM. Closes the current model. Answer: [`Response::Ok`].
     LoadBegin {
         /// Length of the `.off` file.
         len: u32,
     },
-    /// Bytes of the model. Chunks may come in any order; each is written where it says. Answer: [`Response::Ok`].
+    /// Bytes of the model. Chunks may come in any order. Answer: [`Response::Ok`].
     LoadChunk {
-        /// Where in the file.
+        /// Offset in the file.
         offset: u32,
         /// At most [`super::CHUNK_MAX`] bytes.
         #[serde(borrow)]
@@ -24,83 +24,84 @@ pub enum Request<'a> {
     },
     /// The model is complete: check and open it. Answer: [`Response::Model`].
     LoadEnd,
-    /// Open the model in the device's flash. Forgets the current one. Answer: [`Response::Model`].
+    /// Opens the model in the device's flash. Closes the current model. Answer: [`Response::Model`].
     UseFlash,
-    /// Bytes of an input tensor, as it lies in the arena. Answer: [`Response::Ok`].
+    /// Bytes of an input tensor, in the arena's layout. Answer: [`Response::Ok`].
     WriteInput {
         /// Which input.
         index: u8,
-        /// Where in the tensor, bytes.
+        /// Offset in the tensor, bytes.
         offset: u32,
         /// At most [`super::CHUNK_MAX`] bytes.
         #[serde(borrow)]
         data: &'a [u8],
     },
-    /// Run the model once. A run consumes the inputs: write them again before the next.
-    /// Answer: [`Response::Operator`]s if asked for, then [`Response::Done`].
+    /// Runs the model once. A run consumes the inputs: write them again before the next.
+    /// Answer: [`Response::Operator`]s if the mode asks for them, then [`Response::Done`].
     Run {
         /// What to observe.
         mode: Mode,
     },
-    /// Bytes of an output tensor, as it lies in the arena. Answer: [`Response::Data`].
+    /// Reads bytes of an output tensor, in the arena's layout. Answer: [`Response::Data`].
     ReadOutput {
         /// Which output.
         index: u8,
-        /// Where in the tensor, bytes.
+        /// Offset in the tensor, bytes.
         offset: u32,
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
-    /// Forget the model. Answer: [`Response::Ok`].
+    /// Closes the model. Answer: [`Response::Ok`].
     Reset,
-    /// Open the model again, to learn, with the weights of its file. Answer: [`Response::Ok`].
+    /// Opens the model again for learning, with the weights of its file. Answer: [`Response::Ok`].
     LearnBegin,
-    /// One step of learning on the inputs, which it consumes. Answer: [`Response::TrainStep`].
+    /// Takes one train step on the inputs, which it consumes. Answer: [`Response::TrainStep`].
     Learn {
         /// Class of the sample.
         label: u16,
     },
-    /// Bytes of what was learned. Answer: [`Response::Data`].
+    /// Reads bytes of the learned state. Answer: [`Response::Data`].
     ReadLearned {
-        /// Where in it, bytes.
+        /// Offset in the state, bytes.
         offset: u32,
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
-    /// Go over to another network of the file. Answer: [`Response::Done`] with the cost of it.
+    /// Switches to another network of the file. Answer: [`Response::Done`] with the cost of the switch.
     Select {
-        /// Its number.
+        /// Number of the network.
         network: u8,
     },
-    /// Save what was learned in flash: it is there when the model is opened again. Answer: [`Response::Stored`].
+    /// Saves the learned state in flash, from which it is restored when the model is opened again. Answer:
+    /// [`Response::Stored`].
     Save,
-    /// Bring back what was saved in flash for this model, in the place of what was learned since; learning has begun then.
-    /// Answer: [`Response::Stored`].
+    /// Replaces the learned state by the one saved in flash for this model, and begins learning. Answer:
+    /// [`Response::Stored`].
     Restore,
-    /// Go back to the weights of the file. Answer: [`Response::Ok`].
+    /// Returns to the weights of the file. Answer: [`Response::Ok`].
     Forget {
-        /// Also in flash.
+        /// Erases the state saved in flash too.
         flash: bool,
     },
-    /// Use so many blocks of an answer that is boosted. Answer: [`Response::Ok`].
+    /// Sets the number of active blocks of a boosted classifier head. Answer: [`Response::Ok`].
     Keep {
         /// At least 1.
         blocks: u8,
     },
-    /// Bytes of the answer's scores after a run. Answer: [`Response::Data`].
+    /// Reads bytes of the classifier head's scores after a run. Answer: [`Response::Data`].
     ReadScores {
-        /// Where in them, bytes.
+        /// Offset in the scores, bytes.
         offset: u32,
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
 }
 
-/// What to observe during a run.
+/// What a run measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Mode {
-    /// Nothing: the count of [`Response::Done`] is that of undisturbed inference.
+    /// The whole run, whose count in [`Response::Done`] is that of undisturbed inference.
     Plain,
     /// Count and stack of every operator.
     Profile,
@@ -108,59 +109,59 @@ pub enum Mode {
     Digest,
 }
 
-/// Answered by the device.
+/// Response of the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response<'a> {
-    /// Done as asked.
+    /// The request is done.
     Ok,
-    /// What this device is.
+    /// Description of the device.
     #[serde(borrow)]
     Info(Info<'a>),
     /// The model that was opened.
     Model(ModelInfo),
-    /// Bytes of an output.
+    /// Bytes of an output, of the learned state, or of scores.
     Data(#[serde(borrow)] &'a [u8]),
     /// An operator has run.
     Operator(OperatorReport),
     /// The run is complete.
     Done(RunReport),
-    /// Not done, and why.
+    /// The request failed.
     Error(Failure),
-    /// A step of learning is done.
+    /// A train step is done.
     TrainStep(TrainStepReport),
-    /// What is in flash now.
+    /// State of the flash after the request.
     Stored(StoreReport),
 }
 
-/// What a device is and has.
+/// Description of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info<'a> {
-    /// Board, as in `target list`.
+    /// Name of the board, as in `target list`.
     pub board: &'a str,
-    /// Version of the `.off` format that it reads.
+    /// Version of the `.off` format that the device reads.
     pub format: u16,
-    /// Bytes of RAM for a model that is sent.
+    /// Bytes of RAM for a model sent by the host.
     pub model_ram: u32,
-    /// Bytes of flash for a model of its own; 0 if it has none.
+    /// Bytes of flash for a model; 0 if the device has none.
     pub model_flash: u32,
-    /// Address of that flash, for programmers; the emulator is one.
+    /// Address of that flash, for programmers and the emulator.
     pub model_flash_address: u32,
     /// Bytes of RAM for the arena.
     pub arena: u32,
-    /// What its counts count.
+    /// Unit of the device's counts.
     pub unit: CountUnit,
 }
 
-/// What the counts of a device count.
+/// Unit of a device's counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CountUnit {
-    /// Instructions, exact.
+    /// Exact number of instructions.
     Instructions,
     /// Cycles of the core.
     Cycles,
     /// Nanoseconds.
     Nanoseconds,
-    /// It cannot count: all counts are 0.
+    /// The device cannot count: all counts are 0.
     None,
 }
 
@@ -169,88 +170,88 @@ pub enum CountUnit {
 pub struct ModelInfo {
     /// Bytes of the file.
     pub len: u32,
-    /// CRC-32 of the whole file, as it lies in the device: is it the file that the host has?
+    /// CRC-32 of the whole file in the device, for the host to compare with its own.
     pub crc: u32,
     /// Number of operators.
     pub operators: u16,
-    /// Bytes of the arena that it uses.
+    /// Bytes of arena that the model uses.
     pub arena: u32,
-    /// Generation of the learned weights that it was opened with, from the device's flash; 0: those of the file.
+    /// Generation of the learned weights restored from the device's flash; 0: the file's weights.
     pub restored: u32,
 }
 
 /// Learned weights in a device's flash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreReport {
-    /// Which save it was; 0: none.
+    /// Generation of the save; 0: none.
     pub generation: u32,
     /// Bytes that fit.
     pub capacity: u32,
 }
 
-/// What was observed of an operator. Counts exclude the observation itself.
+/// Measurements of one operator. Counts exclude the measurement itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OperatorReport {
     /// Position in the file.
     pub index: u16,
-    /// Number of its kind ([`offshoot_format::record::Tag`]).
+    /// Number of its kind (`offshoot_format::record::Tag`).
     pub tag: u8,
-    /// IR value that it completes.
+    /// The IR value that it completes.
     pub origin: u16,
     /// [`Mode::Profile`]: its cost, in the device's [`CountUnit`]; else 0.
     pub count: u32,
-    /// [`Mode::Profile`]: bytes of stack that it used at most; else 0.
+    /// [`Mode::Profile`]: most bytes of stack that it used; else 0.
     pub stack: u32,
     /// [`Mode::Digest`]: CRC-32 of its output; else 0.
     pub digest: u32,
 }
 
-/// What was observed of a whole run.
+/// Measurements of a whole run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunReport {
     /// [`Mode::Plain`]: cost of the run, in the device's [`CountUnit`]; else 0.
     pub count: u32,
-    /// [`Mode::Plain`]: bytes of stack that the run used at most, the engine's own included; else 0.
+    /// [`Mode::Plain`]: most bytes of stack that the run used, including the engine's own; else 0.
     pub stack: u32,
-    /// [`Mode::Plain`] of a model that learns: high-water mark of the arena, as [`TrainStepReport::arena`]; else 0.
+    /// [`Mode::Plain`] of a model that learns: high-water mark of the arena as in [`TrainStepReport::arena`]; else 0.
     pub arena: u32,
 }
 
-/// What was observed of a step of learning.
+/// Measurements of a train step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrainStepReport {
-    /// The class that the sample was taken for before it was learned; `u16::MAX` if none is known.
+    /// The class predicted before the sample was learned; `u16::MAX` if unknown.
     pub guess: u16,
     /// Steps so far.
     pub steps: u32,
     /// Cost of the step, in the device's [`CountUnit`].
     pub count: u32,
-    /// Bytes of stack that the step used at most.
+    /// Most bytes of stack that the step used.
     pub stack: u32,
-    /// High-water mark of the arena, what is learned left out: bytes up to the last that the step wrote, or that an
-    /// input has.
+    /// High-water mark of the arena without the learned state: bytes up to the last one that the step wrote or that
+    /// belongs to an input.
     pub arena: u32,
 }
 
-/// Why something was not done.
+/// Why a request failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Failure {
-    /// What is wrong.
+    /// The error.
     pub code: ErrorCode,
     /// The operator concerned, or `u16::MAX`.
     pub operator: u16,
-    /// A number that the code explains.
+    /// A number whose meaning depends on the code.
     pub detail: u32,
 }
 
-/// What is wrong. The first block mirrors [`Error`], the second is the protocol's own.
+/// Kind of a failure. The first block mirrors [`Error`]; the second belongs to the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum ErrorCode {
     /// Not an `.off` file.
     NotOff,
-    /// The format version `detail` is not supported.
+    /// The device does not read format version `detail`.
     Version,
     /// The file is truncated or has trailing bytes.
     Length,
@@ -258,55 +259,55 @@ pub enum ErrorCode {
     Checksum,
     /// A buffer is not aligned.
     Alignment,
-    /// The device lacks the features `detail`.
+    /// The device lacks the features in the bit mask `detail`.
     Requires,
-    /// Input or output description `detail` is invalid.
+    /// The description of input or output `detail` is invalid.
     Io,
-    /// The operator's kind is unknown.
+    /// The device does not know the operator's kind.
     UnknownOperator,
     /// The operator's record cannot be decoded.
     Record,
     /// The operator breaks rule number `detail`.
     Invalid,
-    /// The model needs an arena of `detail` bytes, which the device does not have.
+    /// The model needs an arena of `detail` bytes, more than the device has.
     ArenaTooSmall,
-    /// There is no such input or output.
+    /// The model has no such input or output.
     NoSuchTensor,
     /// An error of the runtime that this protocol version has no name for.
     Other,
 
-    /// The frame was damaged on the way; nothing was done. Sending it again helps.
+    /// The frame was damaged in transit and nothing was done. Send it again.
     Frame,
     /// The device speaks protocol version `detail`.
     Protocol,
-    /// This request needs a model, and none is open.
+    /// The request needs a model, and none is open.
     NoModel,
-    /// The model does not fit into the `detail` bytes of RAM for models.
+    /// The model does not fit into the device's `detail` bytes of RAM for models.
     ModelTooLarge,
-    /// The bytes lie outside the tensor or the model, whose length is `detail`.
+    /// The bytes lie outside the tensor or model, whose length is `detail`.
     Range,
     /// A chunk came without [`Request::LoadBegin`].
     NotLoading,
 
     /// Learning record `detail` breaks a rule.
     Learn,
-    /// The model does not learn, or learning has not begun.
+    /// The model has no learning records, or learning has not begun.
     NotLearning,
-    /// There is no such class: there are `detail`.
+    /// The class does not exist: the model has `detail` classes.
     Label,
-    /// There is no such network in the file: there are `detail`.
+    /// The network does not exist: the file has `detail` networks.
     NoSuchNetwork,
-    /// Not while the model learns.
+    /// The request is not possible while the model learns.
     Learning,
-    /// The stack of `detail` bytes was too small: what lies below it was overwritten, and the device has to start anew.
+    /// The stack of `detail` bytes overflowed and overwrote the memory below it. The device must be restarted.
     Stack,
-    /// The device has no flash for what is learned.
+    /// The device has no flash for learned weights.
     NoStore,
-    /// Flash holds nothing that was learned with this model.
+    /// The flash holds no weights learned with this model.
     NothingStored,
-    /// What was learned does not fit the `detail` bytes of flash that a save may take.
+    /// The learned weights do not fit the `detail` bytes of flash that a save may take.
     StoreTooSmall,
-    /// Flash cannot be read or written, or is worn.
+    /// The flash cannot be read or written, or is worn.
     StoreFault,
 }
 
@@ -372,9 +373,11 @@ impl core::fmt::Display for Failure {
             ErrorCode::Length => Error::Length.fmt(f),
             ErrorCode::Checksum => Error::Checksum.fmt(f),
             ErrorCode::Alignment => Error::Alignment.fmt(f),
-            ErrorCode::Requires => write!(f, "the device lacks required features {detail:#06x}"),
-            ErrorCode::Io => write!(f, "input/output description {detail} is invalid"),
-            ErrorCode::UnknownOperator => write!(f, "operator {op}: the device does not know its kind"),
+            ErrorCode::Requires => {
+                write!(f, "the file needs features {detail:#06x} that the device's runtime was built without")
+            }
+            ErrorCode::Io => write!(f, "the description of input or output {detail} is invalid"),
+            ErrorCode::UnknownOperator => write!(f, "operator {op}: the device does not know this kind"),
             ErrorCode::Record => Error::Record { op }.fmt(f),
             ErrorCode::Invalid => match RULES.get(detail as usize) {
                 Some(&rule) => Error::Invalid { op, rule }.fmt(f),
@@ -384,32 +387,38 @@ impl core::fmt::Display for Failure {
                 write!(f, "the device's arena is too small: the model needs {detail} bytes")
             }
             ErrorCode::NoSuchTensor => Error::NoSuchTensor.fmt(f),
-            ErrorCode::Other => f.write_str("the device's runtime reports an error without a name"),
-            ErrorCode::Frame => f.write_str("the request was damaged on the way"),
+            ErrorCode::Other => {
+                f.write_str("the device's runtime reports an error unknown to this protocol version")
+            }
+            ErrorCode::Frame => f.write_str("the request was damaged in transit"),
             ErrorCode::Protocol => write!(f, "the device speaks protocol version {detail}"),
             ErrorCode::NoModel => f.write_str("no model is open"),
-            ErrorCode::ModelTooLarge => write!(f, "the device has {detail} bytes for a model: too few"),
-            ErrorCode::Range => write!(f, "bytes outside of the {detail} there are"),
-            ErrorCode::NotLoading => f.write_str("a chunk of a model came before the model's length"),
+            ErrorCode::ModelTooLarge => {
+                write!(f, "the model does not fit: the device has {detail} bytes for models")
+            }
+            ErrorCode::Range => write!(f, "the bytes lie outside the tensor or model, which has {detail}"),
+            ErrorCode::NotLoading => {
+                f.write_str("a chunk of a model came before the request that announces it")
+            }
             ErrorCode::Learn => write!(f, "learning record {detail} breaks a rule"),
             ErrorCode::NotLearning => Error::NotLearning.fmt(f),
-            ErrorCode::Label => write!(f, "no such class: there are {detail}"),
-            ErrorCode::NoSuchNetwork => write!(f, "no such network: there are {detail}"),
+            ErrorCode::Label => write!(f, "no such class: the model has {detail}"),
+            ErrorCode::NoSuchNetwork => write!(f, "no such network: the file has {detail}"),
             ErrorCode::Learning => Error::Learning.fmt(f),
             ErrorCode::Stack => {
                 write!(
                     f,
-                    "its stack of {detail} bytes is too small for this model, and memory was overwritten"
+                    "the device's stack of {detail} bytes is too small for this model and overwrote other memory"
                 )
             }
-            ErrorCode::NoStore => f.write_str("the device has no flash for what is learned"),
+            ErrorCode::NoStore => f.write_str("the device has no flash for learned weights"),
             ErrorCode::NothingStored => {
-                f.write_str("its flash holds nothing that was learned with this model")
+                f.write_str("the device's flash holds no weights learned with this model")
             }
             ErrorCode::StoreTooSmall => {
-                write!(f, "what was learned does not fit the {detail} bytes of flash that a save may take")
+                write!(f, "the learned weights do not fit the {detail} bytes of flash that a save may take")
             }
-            ErrorCode::StoreFault => f.write_str("its flash cannot be read or written, or is worn"),
+            ErrorCode::StoreFault => f.write_str("the device's flash cannot be read or written, or is worn"),
         }
     }
 }
@@ -422,7 +431,7 @@ mod tests {
     use crate::PROTOCOL_VERSION;
     use std::{format, vec::Vec};
 
-    /// The bytes of every message. A difference here is another protocol: raise `PROTOCOL_VERSION`.
+    /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
         assert_eq!(PROTOCOL_VERSION, 4);
@@ -504,7 +513,7 @@ mod tests {
             let error = Error::Invalid { op: 12, rule };
             assert_eq!(format!("{error}"), format!("{}", Failure::from(error)));
         }
-        // The device may be of another release: what this one reads is nothing to it.
+        // The device may run another release, so the versions that this one reads do not matter.
         let version = format!("{}", Failure::from(Error::Version(9)));
         assert!(version.contains("firmware does not read format version 9"), "{version}");
     }

@@ -1,5 +1,6 @@
-//! Loop drivers: the order in which tiled and channel-planar convolutions visit their tensors, on slices that borrow the arena
-//! one after the other; the operator says which scratch they may use. Where an instruction set has a kernel for a whole convolution, that is called instead.
+//! Loop drivers: the order in which tiled and channel-planar convolutions visit their tensors. They borrow slices of
+//! the arena for one kernel call at a time; the operator provides the scratch. If an instruction set has a kernel for
+//! the whole convolution, a driver calls that instead.
 
 #[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod tests;
@@ -14,7 +15,7 @@ use offshoot_kernels::geometry::{Planar, Tiled};
 use offshoot_kernels::tiles::{Blocks, Halves, Operands};
 use offshoot_kernels::{self as kernels, ARM_DSP, Requant, portable};
 
-/// Pairs in the record's order: gather, compute.
+/// For each pair of pixels in the record's order: gather its inputs, compute its outputs.
 #[inline(always)]
 pub(crate) fn conv_blocks(
     r: &ConvTiled,
@@ -35,7 +36,7 @@ fn operands<'r>(memory: &'r mut Memory<'_>, layout: &Layout) -> Operands<'r> {
     Operands { arena: memory.arena_mut(), src: layout.src, dst: layout.dst }
 }
 
-/// The same by the portable kernels.
+/// [`conv_blocks`] with the portable kernels.
 fn conv_pairs(
     r: &ConvTiled,
     g: &Tiled,
@@ -79,7 +80,7 @@ fn conv_pairs(
     Ok(())
 }
 
-/// Strips of pairs in the record's order: gather all, compute all.
+/// For each strip of pairs in the record's order: gather all inputs, compute all outputs.
 pub(crate) fn conv_single_multiply(
     r: &ConvSingleMultiply,
     g: &Tiled,
@@ -109,7 +110,7 @@ pub(crate) fn conv_single_multiply(
     Ok(())
 }
 
-/// Convolution by F(2, 3).
+/// Winograd convolution by F(2, 3).
 pub(crate) fn conv_winograd(
     r: &ConvWinograd,
     q: &Requant<'_>,
@@ -121,7 +122,7 @@ pub(crate) fn conv_winograd(
     kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), lanes)
 }
 
-/// Channel by channel.
+/// Channel-planar depthwise convolution.
 #[inline(always)]
 pub(crate) fn depthwise_planar(
     r: &DepthwisePlanar,
@@ -138,8 +139,8 @@ pub(crate) fn depthwise_planar(
     depthwise_bands(r, g, q, weights, memory, layout, planes)
 }
 
-/// Channel by channel, bands of rows: gather, compute.
-// Out of line: its frame does not lie below the loops of the fast path.
+/// For each channel and band of rows: gather the inputs, compute the outputs.
+// Not inlined: its stack frame must not add to that of the fast path.
 #[inline(never)]
 fn depthwise_bands(
     r: &DepthwisePlanar,

@@ -1,4 +1,4 @@
-//! Every kernel against `portable`, on every instruction set that the processor has.
+//! Compares every kernel with `portable`, on every instruction set of the processor.
 
 use crate::planar::DepthwisePlanarPlaces as _;
 use crate::single_multiply::ConvSingleMultiplyPlaces as _;
@@ -18,7 +18,7 @@ fn on_each(mut check: impl FnMut() -> Result<(), TestCaseError>) -> Result<(), T
     on_each_instruction_set(&mut check, |e, name| TestCaseError::fail(std::format!("{name}: {e}")))
 }
 
-/// Numbers from a seed (xorshift).
+/// Random numbers from a seed (xorshift).
 struct Numbers(u64);
 
 impl Numbers {
@@ -38,7 +38,7 @@ impl Numbers {
     }
 }
 
-/// Biases and scales of an operator's channels.
+/// Biases and scales for an operator's channels.
 #[derive(Debug)]
 struct Quantisation {
     bias: Vec<i32>,
@@ -50,7 +50,7 @@ struct Quantisation {
 }
 
 impl Quantisation {
-    /// `wild`: any bias, multiplier and shift that a file may have.
+    /// `wild`: any bias, multiplier and shift that a file may hold.
     fn random(numbers: &mut Numbers, channels: usize, arranged: bool, wild: bool) -> Self {
         let scales = if arranged || numbers.next() & 2 == 0 { channels } else { 1 };
         let bias = if wild && !arranged { i64::from(i32::MAX) } else { 1 << (if wild { 29 } else { 13 }) };
@@ -127,7 +127,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
 #[repr(align(16))]
 struct Bytes([u8; 1 << 17]);
 
-/// Runs both forms of an arranged operator in equal arenas; the whole arenas but the scratch are compared.
+/// Runs both forms of an arranged operator in equal arenas and compares the arenas without the scratch.
 fn in_arena(
     contents: &[i8],
     scratch: Span,
@@ -146,7 +146,8 @@ fn in_arena(
     })
 }
 
-/// Weights as blocks of words take them: no high byte is -128. `most`: any words that a file may have, up to this one.
+/// Weights in the range of blocks of words: no high byte is -128. `most`: any word that a file may hold, up to this
+/// one.
 fn halves(numbers: &mut Numbers, count: usize, most: Option<i16>) -> Vec<i16> {
     if let Some(most) = most {
         return (0..count).map(|_| numbers.between(i16::MIN.into(), most.into()) as i16).collect();
@@ -226,7 +227,7 @@ proptest! {
         let dilation = [shape.window.dilation[0], 1];
         let mut shape = Shape { window: Window { dilation, ..shape.window }, ..shape };
         if one_pixel {
-            // The vector form; the stride may leave inputs out.
+            // The vector form. The stride may skip inputs.
             shape.window = Window { kernel: [1; 2], stride: [100; 2], dilation: [1; 2], pad: [0; 4] };
             let [_, h, w, c] = shape.extents;
             shape.extents = [1, h, w, c.next_multiple_of(4)];
@@ -242,7 +243,7 @@ proptest! {
         };
         let g = Tiled::of(&r);
         let (below, above) = g.in_place_offsets(&r).unwrap();
-        // As close as the rules allow.
+        // As close as the in-place offset allows.
         (r.walk, r.dst) = match (g.vector, shape.backwards) {
             (true, _) => (Traversal::Vector, 0),
             (_, false) => (Traversal::Forwards, input - below as u32),
@@ -319,7 +320,7 @@ proptest! {
         let weights = numbers.bytes(window.kernel.map(usize::from).iter().product::<usize>() * usize::from(c));
         let contents = numbers.bytes(layout.src.len);
         in_arena(&contents, r.planes(&g).unwrap(), |memory, wide| {
-            // Without shifts it is an exact single-multiply requantisation.
+            // Without shifts it requantises by a single multiply.
             let straight = Requant { shift: &[], ..q.requant() };
             let q = if shape.seed & 8 == 0 { straight } else { q.requant() };
             let mut run = || super::depthwise_planar(&r, &g, &q, &weights, memory, &layout, r.planes(&g).unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! Which output channels of a tiled convolution are computed together, and where their weights come from: from the
-//! file as they are, or expanded into the arena a weight tile at a time.
+//! Chooses which output channels of a tiled convolution are computed together, and provides their weights: read from
+//! the file as stored, or unpacked into the arena one weight tile at a time.
 
 use super::conv_blocks;
 use crate::weights::Layout;
@@ -9,22 +9,22 @@ use offshoot_kernels::geometry::Tiled;
 use offshoot_kernels::tiles::{Blocks, Halves};
 use offshoot_kernels::{Requant, portable};
 
-/// Weights of 4 or 2 bits, see [`offshoot_format::packed`].
+/// Packed weights of 4 or 2 bits; see [`offshoot_format::packed`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Codes<'a> {
-    /// 16 or 4.
+    /// 16 or 4 levels.
     pub(crate) levels: &'a [i8],
     pub(crate) codes: &'a [u8],
 }
 
 impl Codes<'_> {
-    /// Bytes of a block of four channels with `k` inputs.
+    /// Bytes of a block of four channels with `k` inputs each.
     pub(crate) fn block(&self, k: usize) -> usize {
         // 2 k halves of 8 or 4 bits.
         if self.levels.len() == 16 { 2 * k } else { k }
     }
 
-    /// Indices of the levels of the two channels of each half, lower first.
+    /// For each half, the indices of the levels of its two channels, lower first.
     fn indices(&self) -> impl Iterator<Item = [usize; 2]> + '_ {
         let wide = self.levels.len() == 16;
         self.codes.iter().flat_map(move |&byte| {
@@ -35,7 +35,7 @@ impl Codes<'_> {
         })
     }
 
-    /// Whether the magnitudes of each channel's weights add up to `most` at most.
+    /// Whether the magnitudes of each channel's weights add up to at most `most`.
     pub(crate) fn channels_are_light(&self, g: &Tiled, most: u64) -> bool {
         let mut sums = [0u64; 4];
         self.indices().enumerate().all(|(i, pair)| {
@@ -43,7 +43,7 @@ impl Codes<'_> {
             if at == 0 {
                 sums = [0; 4];
             }
-            // Halves of channels (A, B) and (C, D) take turns of two.
+            // Halves alternate in twos between the channels (A, B) and (C, D).
             let first = i >> 1 & 1;
             for (j, index) in pair.into_iter().enumerate() {
                 let level = self.levels.get(index).map_or(0, |l| l.unsigned_abs());
@@ -57,13 +57,13 @@ impl Codes<'_> {
 /// A part of the tiled weights of a larger convolution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part<'a> {
-    /// Halves of the words of all blocks of the whole.
+    /// Halves of the words of all the whole's blocks.
     pub(crate) weights: &'a [i16],
-    /// Inputs of one of its outputs.
+    /// Inputs per output of the whole.
     pub(crate) whole_k: usize,
-    /// Inputs of an output of the part.
+    /// Inputs per output of the part.
     pub(crate) k: usize,
-    /// Stretches of inputs that the part has of each channel's, their length, and the distance between them.
+    /// Segments of the part's inputs within the whole's: their number, length and distance.
     pub(crate) segments: (usize, usize, usize),
 }
 
@@ -75,7 +75,7 @@ impl Part<'_> {
         for (to, from) in weight_tile.chunks_exact_mut((2 * self.k).max(1)).zip(blocks) {
             let whole = from.chunks((2 * distance).max(1));
             for (to, from) in to.chunks_exact_mut((2 * length).max(1)).zip(whole).take(count) {
-                // Validated: a stretch is no longer than their distance.
+                // The record is checked: a segment is no longer than the distance.
                 if let Some(from) = from.get(..to.len()) {
                     to.copy_from_slice(from);
                 }
@@ -84,7 +84,7 @@ impl Part<'_> {
     }
 }
 
-/// Tile by tile: copy, compute.
+/// For each weight tile: copy the weights, compute its outputs.
 pub(crate) fn conv_weight_shared(
     r: &ConvWeightShared,
     g: &Tiled,
@@ -104,7 +104,7 @@ pub(crate) fn conv_weight_shared(
     Ok(())
 }
 
-/// All channels at once, their weights as they are stored.
+/// Computes all channels at once, with weights as stored.
 pub(crate) fn conv_tiled(
     r: &ConvTiled,
     g: &Tiled,
@@ -118,7 +118,7 @@ pub(crate) fn conv_tiled(
     conv_blocks(r, g, q, Blocks { first: 0, count, weights: Halves::Stored(weights) }, memory, layout, lanes)
 }
 
-/// Tile by tile: expand, compute.
+/// For each weight tile: unpack the weights, compute its outputs.
 pub(crate) fn conv_packed(
     r: &ConvPacked,
     g: &Tiled,
