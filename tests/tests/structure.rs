@@ -35,6 +35,7 @@ const ORDER: [(&str, &[&str]); 8] = [
             "codec",
             "record",
             "header",
+            "embedded",
         ],
     ),
     (

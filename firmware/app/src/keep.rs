@@ -59,7 +59,7 @@ pub(crate) fn forget<F: NorFlash>(
         let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
         store.factory_reset().map_err(of_store)?;
     }
-    match engine.course() {
+    match engine.state() {
         Some(_) => Ok(engine.forget()?),
         None if flash => Ok(()),
         None => Err(Failure::new(ErrorCode::NotLearning, 0)),

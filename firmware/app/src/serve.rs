@@ -260,7 +260,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     }
                     Err(failure) => Err(failure),
                 },
-                Request::Restore if engine.course().is_none() => return State::Learn(source, true),
+                Request::Restore if engine.state().is_none() => return State::Learn(source, true),
                 Request::Restore => match restore(&mut engine, store, digest) {
                     Ok(report) => {
                         link.send(&Response::Stored(report));
@@ -301,7 +301,7 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
     let reading_cost = reading_cost(clock);
     match mode {
         Mode::Plain => {
-            let learns = engine.course().is_some();
+            let learns = engine.state().is_some();
             if learns {
                 engine.paint(PAINT);
             }
