@@ -163,7 +163,7 @@ pub use offshoot_store as store;
 pub use offshoot_wire as wire;
 pub use trace::{Observer, OpInfo};
 
-// // Used by the host tools.
+// Used by the host tools.
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]

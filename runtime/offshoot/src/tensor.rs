@@ -99,7 +99,7 @@ impl Engine<'_, '_> {
 }
 
 fn same_length(tensor: &IoRepr, given: usize) -> Result<(), Error> {
-    // // A validated tensor fits an arena of fewer than 2^32 bytes.
+    // A validated tensor fits an arena of fewer than 2^32 bytes.
     let needed = tensor.elements() as u32;
     let given = u32::try_from(given).unwrap_or(u32::MAX);
     if given == needed { Ok(()) } else { Err(Error::TensorLength { needed, given }) }

@@ -149,7 +149,7 @@ pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Re
     with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => {
         let used = used(classifier.kind, &workspace[..count], kept, features);
         if head.predict(used, scores).is_err() {
-            // // Features that are not finite give no scores.
+            // Features that are not finite give no scores.
             scores.fill(f32::NEG_INFINITY);
         }
     });
@@ -304,7 +304,7 @@ pub(super) fn normalize_input(
             let gain = own.gain();
             for (i, (x, host)) in x.iter_mut().zip(host).enumerate() {
                 let number = libm::roundf(own.brought(i, real(*x), *host, gain) / scale);
-                // // NaN becomes zero.
+                // NaN becomes zero.
                 let q = (number.max(-512.0).min(512.0) as i32).saturating_add(zero);
                 *x = q.clamp(-128, 127) as i8;
             }

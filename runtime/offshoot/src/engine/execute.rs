@@ -29,7 +29,7 @@ pub(super) fn execute(
     observer: &mut impl Observer,
     mut learn: impl FnMut(&mut [u8], &TrainedLayer) -> Result<(), Rule>,
 ) -> Result<(), Error> {
-    // // Without the feature no learning code is linked.
+    // Without the feature no learning code is linked.
     let active = active.filter(|_| cfg!(feature = "learn"));
     let mut layers = active.map(|a| a.learning.layers());
     let mut next = layers.as_mut().and_then(Iterator::next);
@@ -37,7 +37,7 @@ pub(super) fn execute(
     let mut tap = taps.as_mut().and_then(Iterator::next);
     let (mut features, mut seen) = (0, 0);
     let mut ops = model.ops();
-    // // By reference: moving the record would give it a second slot in the stack frame.
+    // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(Ok((info, _, record))) = &ops.step() {
         let info = *info;
         let fault = |rule| Error::Invalid { op: info.index, rule };
@@ -145,7 +145,7 @@ fn finish(
     for (pixel, outputs) in outputs.chunks_exact_mut(channels).enumerate() {
         for (channel, z) in outputs.iter_mut().enumerate() {
             let value = next(*z, channel, pixel);
-            // // As in the kernels, NaN becomes the lower bound.
+            // As in the kernels, NaN becomes the lower bound.
             *z = if value > min { if value < max { value } else { max } } else { min };
         }
     }
@@ -183,7 +183,7 @@ fn run_adapted<'r>(
     let (multiplier, rest) = rest.split_at_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let (bias, multiplier): (&[i32], &[i32]) = (cast(bias)?, cast(multiplier)?);
     let shift: &[i8] = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
-    // // The accumulator is in units of `s_in s_w[o]`.
+    // The accumulator is in units of `s_in s_w[o]`.
     let unit = |channel: usize| {
         let at = if multiplier.len() == 1 { 0 } else { channel };
         let scale = Magnitude::new(multiplier[at].unsigned_abs().into(), -31).scaled(shift[at].into());
@@ -192,7 +192,7 @@ fn run_adapted<'r>(
     let added = |channel: usize, inner: &[f32], pixels: usize, pixel: usize| {
         let unit = unit(channel);
         let sum = adaptor::upper(up, inner, pixels, channel, pixel);
-        // // Casts saturate, and turn NaN into zero.
+        // Casts saturate, and turn NaN into zero.
         if unit > 0.0 { libm::roundf(sum / unit) as i32 } else { 0 }
     };
     match layer.record {
@@ -204,7 +204,7 @@ fn run_adapted<'r>(
             Ok(memory)
         }
         Record::FullyConnected(r) => {
-            // // Row by row, with the adaptor's output added to the biases, so that kernels need no change.
+            // Row by row, with the adaptor's output added to the biases, so that kernels need no change.
             let (inner, biases) = workspace.split_at_mut_checked(rank).ok_or(Rule::ArenaBounds)?;
             let biases = biases.get_mut(..channels).ok_or(Rule::ArenaBounds)?;
             let biases: &mut [i32] = bytemuck::try_cast_slice_mut(biases).map_err(|_| Rule::Alignment)?;

@@ -114,7 +114,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
         for (_, _, record) in self.model.ops() {
             let Some(r) = record.recurrent() else { continue };
-            // // The first kept word flags whether there is a state.
+            // The first kept word flags whether there is a state.
             let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
             let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
             flag.unwrap_or(&mut []).fill(0);

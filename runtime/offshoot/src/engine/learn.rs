@@ -228,7 +228,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn paint(&mut self, pattern: u8) {
         let (end, behind) = self.work();
         let mut start = 0;
-        // // Stretches between the inputs, in ascending order.
+        // Stretches between the inputs, in ascending order.
         while start < end {
             let inputs = (0..self.model.input_count()).filter_map(|i| io_span(&self.model.input(i)?));
             let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
@@ -238,7 +238,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             start = after.max(stop);
         }
-        // // Memory that a classifier head recomputes from what it learned.
+        // Memory that a classifier head recomputes from what it learned.
         if let Some(scratch) = self.arena.get_mut(behind..) {
             scratch.fill(pattern);
         }
@@ -319,7 +319,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let parameter_bytes = &layer.shape.parameter_bytes;
         match layer.repr.part {
             Part::All => {
-                // // Multipliers and shifts do not learn.
+                // Multipliers and shifts do not learn.
                 let fixed = parameter_bytes[0]..parameter_bytes.iter().sum();
                 if trainable.get(fixed.clone()) != factory.get(fixed) {
                     return Err(Rule::Quantisation);
@@ -344,7 +344,7 @@ fn beginning(learning: &Learning<'_>) -> TrainState {
     TrainState {
         steps: 0,
         random: Random::new(learning.head.seed),
-        // // A head without samples needs no refresh.
+        // A head without samples needs no refresh.
         stale: false,
         kept: u8::MAX,
     }

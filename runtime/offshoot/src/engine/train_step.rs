@@ -148,7 +148,7 @@ impl StepContext<'_, '_> {
 
     fn motion<'a>(&self, layer: &TrainedLayer, velocity: &'a mut [u8]) -> Result<Motion<'a>, Rule> {
         let head = &self.learning.head;
-        // // Velocities of biases, scales and adaptors are words. Those of weights follow and have 16 bits.
+        // Velocities of biases, scales and adaptors are words. Those of weights follow and have 16 bits.
         let words = match layer.repr.part {
             Part::All => (4 * layer.shape.geometry.out_c).min(velocity.len()),
             _ => velocity.len(),
@@ -177,7 +177,7 @@ impl StepContext<'_, '_> {
             }
             _ => None,
         };
-        // // A local head's projection is its table, which is set where it can be borrowed.
+        // A local head's projection is its table, which is set where it can be borrowed.
         let (rule, codes) = match &table {
             Some(_) => {
                 let ErrorSource::Local { rule, .. } = layer.repr.error_source else {
@@ -240,7 +240,7 @@ impl StepContext<'_, '_> {
                 if let ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } =
                     layer.repr.error_source
                 {
-                    // // The head learns at full rate during the layer's warm-up.
+                    // The head learns at full rate during the layer's warm-up.
                     let factor = self.rates.last as f32 * (1.0 / ONE as f32);
                     let rate = head.rate * rate * factor;
                     float::learn_head(h, &grid, table, residual, rate, head.normalised);

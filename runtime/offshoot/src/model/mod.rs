@@ -96,7 +96,7 @@ impl<'m> Model<'m> {
         model.work = work;
         #[cfg(feature = "nested")]
         let rest = nested::check(&mut model, rest)?;
-        // // Without the feature such a file has already been refused, and no learning code is linked.
+        // Without the feature such a file has already been refused, and no learning code is linked.
         if cfg!(feature = "learn") && header.requires & requires::LEARNS != 0 {
             learn::check(&model, rest)?;
             model.learn = Some(rest);
@@ -176,7 +176,7 @@ impl<'m> Model<'m> {
     /// The learning records, if any part of the model learns. Only network 0 learns.
     pub fn learning(&self) -> Option<Learning<'m>> {
         let records = self.learn.filter(|_| cfg!(feature = "learn") && self.network_index() == 0)?;
-        // // `open` has decoded it once.
+        // `open` has decoded it once.
         let (head, rest) = codec::decode_learn_head(records)?;
         Some(Learning::new(self, head, rest))
     }
@@ -266,7 +266,7 @@ impl Iterator for Ops<'_> {
     type Item = (OpInfo, OpHeader, Record);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // // `open` has decoded every operator once.
+        // `open` has decoded every operator once.
         self.step()?.ok()
     }
 
@@ -293,7 +293,7 @@ fn sections<'m>(bytes: &'m [u8], header: &Header) -> Option<(&'m [u8], &'m [u8])
 fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m [u8], Error> {
     let mut rest = ios;
     for i in 0..u16::from(head.inputs) + u16::from(head.outputs) {
-        // // Saturates at 255: it still tells where to look.
+        // Saturates at 255: it still tells where to look.
         let error = Error::Io(u8::try_from(i).unwrap_or(u8::MAX));
         let (io, after) = codec::decode_io(rest).ok_or(error)?;
         let span = io_span(&io).ok_or(error)?;
@@ -309,7 +309,7 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut walk = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
-    // // By reference: moving the record would give it a second slot in the stack frame.
+    // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(step) = &walk.step() {
         let (info, header, record) = step.as_ref().map_err(|&error| error)?;
         let invalid = |rule| Error::Invalid { op: info.index, rule };

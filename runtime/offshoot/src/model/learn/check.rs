@@ -72,7 +72,7 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
     check_rate(head.noise)?;
     require(head.momentum < 1 << 15, Rule::Quantisation)?;
     if let Some(ClassifierHead { kind, classes, taps, .. }) = head.classifier {
-        // // Heads compute in float32, whatever the network's number format.
+        // Heads compute in float32, whatever the network's number format.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
         require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
@@ -101,7 +101,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
         require(!matches!(repr.part, Part::LowRank { .. }) || cfg!(feature = "f32"), Rule::Format)?;
     }
     if shape.sequence.is_some() {
-        // // Recurrent weights have no lower bytes, and a state is not a score.
+        // Recurrent weights have no lower bytes, and a state is not a score.
         let local = matches!(repr.error_source, ErrorSource::Local { .. });
         require(local && !matches!(repr.format, Format::I16 { .. }), Rule::Format)?;
     }

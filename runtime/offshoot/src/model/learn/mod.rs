@@ -230,7 +230,7 @@ impl Layers<'_> {
             Ok(repr) => repr,
             Err(rule) => return Some(Err(rule)),
         };
-        // // Operators are visited once, so a layer out of ascending order finds none.
+        // Operators are visited once, so a layer out of ascending order finds none.
         let found = self.ops.find(|(info, ..)| info.index == repr.op).ok_or(Rule::Table);
         Some(found.and_then(|(_, _, record)| TrainedLayer::new(repr, record)))
     }
@@ -240,7 +240,7 @@ impl Iterator for Layers<'_> {
     type Item = TrainedLayer;
 
     fn next(&mut self) -> Option<TrainedLayer> {
-        // // `check` has resolved every layer once.
+        // `check` has resolved every layer once.
         self.step()?.ok()
     }
 }
@@ -291,7 +291,7 @@ impl Iterator for Taps<'_> {
     type Item = Tapped;
 
     fn next(&mut self) -> Option<Tapped> {
-        // // `check` has resolved every tap once.
+        // `check` has resolved every tap once.
         self.step()?.ok()
     }
 }

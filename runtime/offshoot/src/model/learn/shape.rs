@@ -99,13 +99,13 @@ impl Shape {
 
     /// Derives the shape of a recurrent layer; `matrices` are the sparse matrices of input and state, if any.
     fn recurrent(r: &Recurrent, matrices: [Option<SparseRepr>; 2]) -> Result<Self, Rule> {
-        // // A train step runs through the sequence again from the initial state; a kept state has been overwritten by
+        // A train step runs through the sequence again from the initial state; a kept state has been overwritten by
         // then.
         require(r.kept.is_none() && r.returns != Returns::State, Rule::Format)?;
         let [steps, inputs, units] = [r.steps, r.inputs, r.units].map(usize::from);
         let outputs = if r.returns == Returns::Sequence { steps } else { 1 };
         let geometry = Geometry::column([steps, outputs], inputs, units);
-        // // The weights lie in the blob section, so their size fits.
+        // The weights lie in the blob section, so their size fits.
         let rows = r.kind.gates() * units;
         let (bias, weights) = (4 * r.kind.biases() * units, [rows * inputs, rows * units]);
         let (arith, parameter_bytes, body) = match r.arith {
@@ -154,7 +154,7 @@ impl Shape {
     pub fn velocity_bytes(&self, part: Part) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
-            // // Recurrent layers learn without momentum.
+            // Recurrent layers learn without momentum.
             _ if self.sequence.is_some() => 0,
             Part::All if self.is_whole() => {
                 4 * channels + (2 * self.geometry.weights() as u64).next_multiple_of(4)
@@ -227,7 +227,7 @@ impl Shape {
     /// # Errors
     /// The rule that prevents it.
     pub fn allows(&self, part: Part) -> Result<(), Rule> {
-        // // Learning needs input and output at once. A normalisation needs its output only.
+        // Learning needs input and output at once. A normalisation needs its output only.
         require(self.norm || !self.src.overlaps(self.dst), Rule::Overlap)?;
         match part {
             Part::All => Ok(()),
