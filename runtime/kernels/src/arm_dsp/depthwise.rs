@@ -16,7 +16,7 @@ const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-de
 const LINEAR: bool = cfg!(feature = "op-depthwise-single-multiply");
 
 /// See [`crate::depthwise_planar`].
-// Not inlined: operators keep a copy of the record's fields in their frame only while they prepare the call.
+// Not inlined, to keep its frame apart from those of the operators that call it.
 #[inline(never)]
 pub fn depthwise_planar(
     r: &DepthwisePlanar,
