@@ -174,5 +174,5 @@ kernel!(run, 1, "Computes the outputs.");
 kernel!(
     run_positive,
     0,
-    "Computes the outputs where a clamp at the zero point ends all negative values: see [`super::drops_negatives`]."
+    "Computes the outputs if the clamp replaces all negative values by the zero point: see [`super::drops_negatives`]."
 );

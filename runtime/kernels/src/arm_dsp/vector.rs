@@ -161,5 +161,5 @@ kernel!(
     run_one_scale_positive,
     0,
     0,
-    "Computes the outputs as [`run_one_scale`], where a clamp at the zero point ends all negative values."
+    "Like [`run_one_scale`], if the clamp replaces all negative values by the zero point."
 );
