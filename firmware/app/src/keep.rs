@@ -1,17 +1,17 @@
-//! What was learned, between the engine and flash.
+//! Moves learned weights between the engine and flash.
 
 use offshoot::Engine;
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::wire::{ErrorCode, Failure, StoreReport};
 
-/// Why nothing came back from flash.
+/// Failure for a store that has nothing for this model, or for a board without a store.
 pub(crate) fn nothing<F: NorFlash>(store: &Option<Store<F>>) -> Failure {
     let code = if store.is_some() { ErrorCode::NothingStored } else { ErrorCode::NoStore };
     Failure::new(code, 0)
 }
 
-/// What a store says, in the protocol's words.
+/// Maps a store's error to the protocol's.
 fn of_store<E>(error: offshoot::store::Error<E>) -> Failure {
     match error {
         offshoot::store::Error::TooLarge { capacity, .. } => Failure::new(ErrorCode::StoreTooSmall, capacity),
@@ -20,7 +20,7 @@ fn of_store<E>(error: offshoot::store::Error<E>) -> Failure {
     }
 }
 
-/// Writes what was learned to flash.
+/// Saves the learned weights to flash.
 pub(crate) fn save<F: NorFlash>(
     engine: &Engine<'_, '_>,
     store: &mut Option<Store<F>>,
@@ -32,8 +32,8 @@ pub(crate) fn save<F: NorFlash>(
     Ok(StoreReport { generation, capacity: store.capacity() })
 }
 
-/// Brings back what was saved with this model. What fails leaves the weights of the file, but for a flash that holds nothing of
-/// this model.
+/// Restores what was saved with this model. If loading fails, also because flash holds nothing for this model, the
+/// engine has the weights of the file. Without a store, nothing changes.
 pub(crate) fn restore<F: NorFlash>(
     engine: &mut Engine<'_, '_>,
     store: &mut Option<Store<F>>,
@@ -49,7 +49,7 @@ pub(crate) fn restore<F: NorFlash>(
     Ok(StoreReport { generation, capacity: store.capacity() })
 }
 
-/// Goes back to the weights of the file, in RAM and, if wanted, in flash.
+/// Restores the weights of the file in RAM and, if requested, erases those in flash.
 pub(crate) fn forget<F: NorFlash>(
     engine: &mut Engine<'_, '_>,
     store: &mut Option<Store<F>>,

@@ -1,7 +1,7 @@
 //! Board-independent firmware: serves [`offshoot::wire`] over any [`embedded_io`] serial line.
 //!
-//! A board fills in [`Device`] and calls [`serve`]. Nothing here knows a register, and all of it runs on the host
-//! too, where it is tested against the host's side of the protocol.
+//! A board fills in [`Device`] and calls [`serve`]. Nothing here depends on registers, so all of it also runs on the
+//! host, where it is tested against the host's side of the protocol.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -17,37 +17,38 @@ pub use serve::{Device, serve};
 pub use offshoot::store::{RamFlash, Store};
 pub use offshoot::wire::{CountUnit, FRAME_MAX};
 
-/// Counts what running costs.
+/// Counts the cost of a run.
 pub trait Clock {
-    /// What it counts.
+    /// Unit of the counts.
     const UNIT: CountUnit;
 
-    /// Starts from zero. Counts may wrap only later than any run lasts.
+    /// Restarts the count at zero. It may wrap only after the longest run.
     fn restart(&mut self);
 
-    /// The time since the restart, in whatever the hardware gives; as cheap as can be, because what is measured
-    /// lies between two of these.
+    /// Count since the restart, in the hardware's own unit. As cheap as possible, because the measured code lies
+    /// between two readings.
     fn now(&self) -> u32;
 
-    /// The count that lies between two readings, in [`Self::UNIT`].
+    /// Count between two readings, in [`Self::UNIT`].
     fn between(&self, start: u32, end: u32) -> u32;
 }
 
 /// Measures how deep the stack grows.
 pub trait StackGauge {
-    /// Marks all stack below the caller as unused; gives the depth of the caller, bytes from the stack's top.
+    /// Marks all stack below the caller as unused; returns the depth of the caller in bytes from the top of the stack.
     fn paint(&mut self) -> u32;
 
-    /// Greatest depth since the last [`Self::paint`], bytes from the stack's top.
+    /// Greatest depth since the last [`Self::paint`], in bytes from the top of the stack.
     fn deepest(&self) -> u32;
 
-    /// Bytes of the stack if all were used since the last [`Self::paint`]: then more than there are may have been.
+    /// The size of the stack in bytes if all of it was used since the last [`Self::paint`]: it may then have
+    /// overflowed.
     fn exhausted(&self) -> Option<u32> {
         None
     }
 }
 
-/// For boards that cannot look at their stack: always 0.
+/// For boards that cannot measure their stack: always 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoStackGauge;
 

@@ -14,10 +14,10 @@ impl<S: Read + Write> Link<S> {
         Self { serial, reader: FrameReader::new() }
     }
 
-    /// Waits for the next frame: its payload, or what was wrong with it. `None` when the line is closed.
+    /// Waits for the next frame; returns its payload, or what is wrong with it. `None` if the line is closed.
     pub(crate) fn receive(&mut self) -> Option<Result<&[u8], FrameError>> {
         loop {
-            // One byte a time: a frame may end at any, and what follows belongs to the next one.
+            // One byte at a time: a frame may end at any byte, and what follows belongs to the next frame.
             let mut byte = [0];
             match self.serial.read(&mut byte) {
                 Ok(1) => {}
@@ -32,9 +32,9 @@ impl<S: Read + Write> Link<S> {
         Some(Ok(self.reader.payload()))
     }
 
-    /// Sends a message, made in the reader's memory: the host sends nothing while it waits. A message that does not fit a
-    /// frame cannot be made: chunks are bounded by the caller.
-    /// A line that fails is noticed at the next [`Self::receive`].
+    /// Sends a message. Encodes it in the reader's memory, because the host sends nothing while it waits. A message
+    /// that does not fit a frame is dropped; callers bound their chunks. A failing line is noticed at the next
+    /// [`Self::receive`].
     pub(crate) fn send(&mut self, message: &Response<'_>) {
         let memory = self.reader.memory();
         if let Ok(len) = encode(message, memory) {

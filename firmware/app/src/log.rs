@@ -1,4 +1,4 @@
-//! Log lines go to defmt where a board has a logger, and nowhere else: one macro, so that the code reads the same.
+//! Log lines go to defmt on boards with a logger, and are dropped elsewhere. One macro for both.
 
 macro_rules! log_info {
     ($($argument:expr),+ $(,)?) => {{

@@ -1,4 +1,4 @@
-//! Observers of a run. They report each operator as it ends, so that nothing is stored.
+//! Observers of a run. They report each operator when it ends, so nothing needs to be stored.
 
 use crate::{Clock, StackGauge, link::Link};
 use embedded_io::{Read, Write};
@@ -6,7 +6,7 @@ use offshoot::format::record::Tag;
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::wire::{OperatorReport, Response, crc32};
 
-/// What two readings with nothing between them measure: the cost of reading, to be taken off.
+/// Count between two readings with nothing between them, to subtract from measurements.
 #[inline(never)]
 pub(crate) fn reading_cost<C: Clock>(clock: &mut C) -> u32 {
     clock.restart();
@@ -15,8 +15,8 @@ pub(crate) fn reading_cost<C: Clock>(clock: &mut C) -> u32 {
     clock.between(start, end)
 }
 
-/// Count and stack of every operator. The readings are the last thing before and the first thing after it;
-/// painting and reporting lie outside.
+/// Reports count and stack of every operator. The clock is read immediately before and after the operator; painting and
+/// reporting are not counted.
 pub(crate) struct Profiler<'l, S, C, K> {
     pub(crate) link: &'l mut Link<S>,
     pub(crate) clock: &'l mut C,
@@ -43,7 +43,7 @@ impl<S: Read + Write, C: Clock, K: StackGauge> Observer for Profiler<'_, S, C, K
     }
 }
 
-/// CRC-32 of every operator's output.
+/// Reports the CRC-32 of every operator's output.
 pub(crate) struct Digester<'l, S> {
     pub(crate) link: &'l mut Link<S>,
 }

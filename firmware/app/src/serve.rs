@@ -1,5 +1,5 @@
-//! The service: one loop without a model, one with it. While a model is open it borrows the memory that it lies in,
-//! so the compiler sees that nobody writes there.
+//! The service: one loop without a model, one with it. An open model borrows the memory it lies in, so the compiler
+//! ensures that nothing writes there.
 
 use crate::keep::{forget, nothing, restore, save};
 use crate::link::Link;
@@ -17,59 +17,59 @@ use offshoot::wire::{
 };
 use offshoot::{Engine, Model};
 
-/// What a board has.
+/// The resources of a board.
 #[derive(Debug)]
 pub struct Device<'d, C, K, F> {
     /// Name, as in `offshoot target list`.
     pub board: &'d str,
-    /// Counts what running costs.
+    /// Counts the cost of runs.
     pub clock: C,
     /// Measures the stack.
     pub gauge: K,
-    /// Flash for a model of its own, aligned to 16; may hold anything. Empty if there is none.
+    /// Flash that may hold a model, aligned to 16; its content is not trusted. Empty if the board has none.
     pub model_flash: &'d [u8],
-    /// RAM for a model that is sent, aligned to 16.
+    /// RAM for a model that is sent over the line, aligned to 16.
     pub model_ram: &'d mut [u8],
     /// RAM for the arena, aligned to 16.
     pub arena: &'d mut [u8],
-    /// Flash for what is learned, if there is any.
+    /// Flash for learned weights, if the board has any.
     pub store: Option<Store<F>>,
 }
 
-/// Where a model lies.
+/// Location of a model.
 #[derive(Clone, Copy)]
 enum Source {
     Flash,
-    /// The first `len` bytes of the RAM for models.
+    /// The first `len` bytes of the model RAM.
     Ram {
         len: usize,
     },
 }
 
-/// What a model is opened for.
+/// Purpose of opening a model.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Opening {
-    /// To run, with what is in flash if anything is.
+    /// To run, with the weights stored in flash if there are any.
     Run,
     /// To learn from the weights of its file.
     Learn,
-    /// To learn from what is in flash.
+    /// To learn from the weights stored in flash.
     Restore,
 }
 
-/// What the device does.
+/// State of the device.
 enum State {
-    /// No model is open; one of `loading` bytes may be on its way.
+    /// No model is open; one of `loading` bytes may be arriving.
     Empty { loading: Option<usize> },
-    /// The host waits for the answer to its wish to open this model.
+    /// The host has asked to open this model and waits for the response.
     Open(Source),
-    /// The host waits for the answer to its wish that this model, which is open, learn; from what is in flash, if so.
+    /// The host has asked this open model to learn and waits for the response; if true, from the weights in flash.
     Learn(Source, bool),
     /// The line is closed.
     Closed,
 }
 
-/// Answers requests until the line is closed (a read gives an error or 0 bytes).
+/// Serves requests until the line is closed (a read returns an error or 0 bytes).
 pub fn serve<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     serial: S,
     mut device: Device<'_, C, K, F>,
@@ -88,7 +88,7 @@ pub fn serve<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     }
 }
 
-/// Serves until a model is to be opened.
+/// Serves until the host asks to open a model.
 fn without_model<S: Read + Write, C: Clock, K, F>(
     link: &mut Link<S>,
     device: &mut Device<'_, C, K, F>,
@@ -137,8 +137,8 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
     }
 }
 
-/// Opens the model and serves it until it is closed. Every request is answered but one that asks for another
-/// model or to let it learn: the next state answers it.
+/// Opens the model and serves it until it is closed. Responds to every request except those that open another model or
+/// start learning: the next state responds to these.
 fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     link: &mut Link<S>,
     device: &mut Device<'_, C, K, F>,
@@ -162,7 +162,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
             arena: model.arena_bytes(),
             restored: 0,
         };
-        // At boot: what was learned is there again, if the model learns, the arena has room, and flash has it.
+        // At boot: restores stored weights if the model learns, the arena is large enough, and flash holds some.
         let stored = store.as_ref().and_then(Store::generation).is_some();
         let learns = model.train_arena_bytes().is_some_and(|needed| needed as usize <= arena.len());
         if opening == Opening::Run && !(stored && learns) {
@@ -327,7 +327,7 @@ fn run<S: Read + Write, C: Clock, K: StackGauge>(
     }
 }
 
-/// One step of learning, measured.
+/// Runs and measures one train step.
 fn learn<C: Clock, K: StackGauge>(
     engine: &mut Engine<'_, '_>,
     clock: &mut C,
@@ -352,7 +352,7 @@ fn learn<C: Clock, K: StackGauge>(
     })
 }
 
-/// Goes over to another network, measured.
+/// Selects another network and measures that.
 fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> Result<RunReport, Failure> {
     let reading_cost = reading_cost(clock);
     clock.restart();
@@ -364,7 +364,7 @@ fn select<C: Clock>(engine: &mut Engine<'_, '_>, clock: &mut C, network: u8) -> 
     Ok(RunReport { count, stack: 0, arena: 0 })
 }
 
-/// Bytes of stack below `depth` that were used since the gauge painted it.
+/// Bytes of stack used below `depth` since the gauge painted it.
 fn depth_of<K: StackGauge>(gauge: &K, depth: u32) -> Result<u32, Failure> {
     match gauge.exhausted() {
         Some(size) => Err(Failure::new(ErrorCode::Stack, size)),
@@ -372,10 +372,11 @@ fn depth_of<K: StackGauge>(gauge: &K, depth: u32) -> Result<u32, Failure> {
     }
 }
 
-/// Fills the arena before a step: what no longer has it was used.
+/// Pattern that fills the arena before a step: bytes that no longer hold it were used.
 const PAINT: u8 = 0xa5;
 
-/// The next request; damage and other versions of the protocol are failures to report. `None`: the line is closed.
+/// Receives the next request. Damaged frames and other protocol versions are failures to report. `None`: the line is
+/// closed.
 fn receive<S: Read + Write>(link: &mut Link<S>) -> Option<Result<Request<'_>, Failure>> {
     let request = link.receive()?.and_then(decode);
     Some(request.map_err(|error| match error {
@@ -425,7 +426,7 @@ fn begin_load(room: usize, len: u32) -> Result<usize, Failure> {
     }
 }
 
-/// The model at the front of the flash, which is as long as its header says; all of it if it says nothing possible.
+/// The model at the start of the flash, as long as its header says; the whole flash if the header is invalid.
 fn in_flash(flash: &[u8]) -> &[u8] {
     let header = HeaderView::new_checked(flash).and_then(|view| view.parse());
     header.ok().and_then(|header| flash.get(..header.file_len as usize)).unwrap_or(flash)
@@ -453,7 +454,7 @@ fn learned<'e>(engine: &'e Engine<'_, '_>, offset: u32, len: u16) -> Result<&'e 
     chunk(bytes, offset, len)
 }
 
-/// `len` bytes from `offset` on, if a message can hold them.
+/// `len` bytes from `offset` on, if they exist and fit a message.
 fn chunk(tensor: &[u8], offset: u32, len: u16) -> Result<&[u8], Failure> {
     let range = Failure::new(ErrorCode::Range, tensor.len() as u32);
     let (start, len) = (usize::try_from(offset).map_err(|_| range)?, usize::from(len));

@@ -1,4 +1,4 @@
-//! What the build scripts of boards share: the memory map, the linker scripts, the hash of the sources.
+//! Shared by the build scripts of boards: memory map, linker scripts, hash of the sources.
 
 #[path = "../../sources.rs"]
 mod sources;
@@ -6,8 +6,9 @@ mod sources;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// Puts the memory map where the linker looks, asks for linker scripts, and hands the hash of the sources to
-/// `offshoot_boards::mark_sources!`. Here and not in RUSTFLAGS, which stay free for the user and would build `core` anew.
+/// Copies the memory map to where the linker looks, adds linker scripts, and passes the hash of the sources to
+/// `offshoot_boards::mark_sources!`. Done here because RUSTFLAGS belong to the user, and changing them would rebuild
+/// `core`.
 pub(crate) fn board(map: &str, scripts: &[&str]) {
     // Cargo sets both for every build script.
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("run by cargo"));

@@ -4,6 +4,6 @@
 mod build_board;
 
 fn main() {
-    // The map first: riscv-rt's script uses its regions.
+    // The map comes first: riscv-rt's script uses its regions.
     build_board::board("memory.x", &["memory.x", "link.x"]);
 }

@@ -1,7 +1,8 @@
-//! Gradients of an output channel's weights: `Σ error · (x - zero)` over the pixels whose output is inside its bounds.
+//! Gradients of an output channel's weights: `Σ error · (x - zero)` over the active pixels, those with an output
+//! strictly inside its bounds.
 //!
-//! An error is the same for all pixels of a cell of the pooling grid. So the inputs of a cell's pixels are summed first, and
-//! the sum is multiplied once; what the activation holds is left out of the sum, not multiplied by zero.
+//! All pixels of a cell of the pooling grid have the same error. So the inputs of a cell's active pixels are summed
+//! first, and the sum is multiplied once; inactive pixels are left out of the sum instead of multiplied by zero.
 
 use crate::dispatch as kernels;
 use crate::gradient::grid::{MAX_GRID, PoolingGrid};
@@ -11,7 +12,7 @@ use crate::layer::Geometry;
 use core::ops::Range;
 
 impl Tensors<'_> {
-    /// Number of pixels of a cell whose output in `channel` counts, by the definition.
+    /// Reference: number of active pixels of a cell in `channel`.
     #[cfg(test)]
     fn active(&self, channel: usize, (rows, columns): (Range<usize>, Range<usize>)) -> i32 {
         let pixel = |y: usize, x: usize| (y * self.geometry.output[1] + x) * self.geometry.out_c + channel;
@@ -20,7 +21,8 @@ impl Tensors<'_> {
         rows.map(of_row).sum::<usize>() as i32
     }
 
-    /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
+    /// Adds the contributions of all pixels to `sums`, `[k_h, k_w, depth]`; returns the sum of the errors of active
+    /// pixels.
     pub fn add_channel(
         &self,
         channel: usize,
@@ -42,7 +44,7 @@ impl Tensors<'_> {
             }
             let (_, columns) = grid.cell(column);
             let mut first = columns.start;
-            // Columns whose windows are whole go together.
+            // Columns with complete windows are processed together.
             while first < columns.end {
                 let cut = Cut::at(g, first);
                 let is_whole = first >= self.whole.0 && first < self.whole.1;
@@ -60,8 +62,8 @@ impl Tensors<'_> {
         total
     }
 
-    /// Adds what pixels with this error bring to `sums`, `[k_h, k_w, depth]`; gives the number of those that count. Their
-    /// columns are cut off alike, and the windows of the first begin at `left` in the input's rows.
+    /// Adds the contributions of pixels with this error to `sums`, `[k_h, k_w, depth]`; returns the number of active
+    /// ones. The windows of their columns are cut alike, and the first one's windows begin at `left` in the input rows.
     fn add_part(
         &self,
         channel: usize,
@@ -78,7 +80,7 @@ impl Tensors<'_> {
         let mut active = 0;
         let (mut y, mut x) = (rows.start, 0);
         while y < rows.end {
-            // As many rows as the list takes, or what it takes of one.
+            // As many rows as fit the list, or as much of one row as fits.
             let lines = if x == 0 { (starts.free() / width).min(rows.end - y) } else { 0 };
             let count = if lines > 0 { width } else { (width - x).min(starts.free()) };
             let at = (y * g.output[1] + first + x) * g.out_c + channel;
@@ -98,14 +100,15 @@ impl Tensors<'_> {
         active
     }
 
-    /// Whether kernel rows meet few inputs, one behind the other: then [`Self::add_thin`] is the way.
+    /// Whether kernel rows cover few, contiguous inputs; then [`Self::add_thin`] is used.
     fn is_thin(&self) -> bool {
         let g = self.geometry;
         let few = usize::from(g.window.kernel[1]) * g.c < SHORT_ROW && g.output[1] <= Starts::MOST;
         few && g.depth() == g.c && g.window.dilation[1] == 1
     }
 
-    /// Adds what all pixels bring to `sums`, `[k_h, k_w, depth]`; gives the sum of the errors of those that count.
+    /// Adds the contributions of all pixels to `sums`, `[k_h, k_w, depth]`; returns the sum of the errors of active
+    /// pixels.
     fn add_thin(
         &self,
         channel: usize,
@@ -176,7 +179,7 @@ impl Tensors<'_> {
         total
     }
 
-    /// Adds the windows whose first row begins at `rows`, each with its own error.
+    /// Adds the windows whose first rows begin at `rows`, each with its own error.
     fn add_errors(&self, cut: &Cut, rows: Rows<'_>, errors: &[i32], sums: &mut [i32]) {
         let g = self.geometry;
         let line = (g.input[1] * g.c) as isize;
@@ -191,7 +194,7 @@ impl Tensors<'_> {
         }
     }
 
-    /// Adds the windows whose first row begins at `rows`.
+    /// Adds the windows whose first rows begin at `rows`, all with the same error.
     fn add(&self, cut: &Cut, rows: Rows<'_>, error: i32, sums: &mut [i32]) {
         let g = self.geometry;
         let (Some(&first), Some(&last)) = (rows.starts().first(), rows.starts().last()) else { return };
@@ -199,7 +202,7 @@ impl Tensors<'_> {
         let line = (g.input[1] * g.c) as isize;
         let end = g.input[0] as isize * line;
         let depth = g.depth();
-        // Taps of a kernel row lie one behind the other in the input if the layer reads all channels.
+        // If the layer reads all channels, the taps of a kernel row are contiguous in the input.
         let joined = depth == g.c && (g.window.dilation[1] == 1 || cut.taps == 1);
         let down = usize::from(g.window.dilation[0]) as isize * line;
         let mut offset = -(g.window.pad[0] as isize) * line;
@@ -237,7 +240,7 @@ impl Tensors<'_> {
     }
 }
 
-/// Kernel columns that lie inside the input.
+/// Kernel columns inside the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Cut {
     first: usize,
@@ -275,7 +278,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// Straight from the definition: every output pixel, every tap, bounds looked at.
+    /// Reference by definition: every output pixel and tap, with bounds checks.
     fn by_definition(t: &Tensors<'_>, channel: usize, error: impl Fn(usize, usize) -> i32) -> Vec<i32> {
         let (g, w) = (t.geometry, t.geometry.window);
         let mut all = Vec::new();

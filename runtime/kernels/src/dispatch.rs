@@ -1,4 +1,4 @@
-//! The best kernel of this build and processor for each job, else the portable one.
+//! Selects the fastest kernel of this build and processor for each job, with the portable kernel as fallback.
 
 #[cfg(arm_dsp)]
 use crate::arm_dsp;
@@ -12,11 +12,15 @@ use crate::tiles::{Blocks, Halves, Operands};
 use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record;
 
-/// Whether the kernels of this build are those of the Arm DSP extension, which do whole convolutions and need no other order
-/// of steps beside their own.
+/// Whether this build uses the kernels of the Arm DSP extension. They run whole convolutions, in their own step order
+/// only.
 pub const ARM_DSP: bool = cfg!(arm_dsp);
 
-/// A kernel of an instruction set, if it takes the record, else `portable`'s.
+/// Whether [`depthwise_planar`] takes every operator that this build has: TFLite's rounding is the only reason not to.
+pub const DEPTHWISE_COMPLETE: bool =
+    ARM_DSP && !cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-weight-shared"));
+
+/// Calls the kernel of an instruction set if it takes the record, otherwise the one in `portable`.
 macro_rules! kernel {
     ($name:ident($($argument:ident: $type:ty),*)) => {
         #[doc = concat!("See [`portable::", stringify!($name), "`].")]
@@ -83,10 +87,9 @@ pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
 #[cfg(not(arm_dsp))]
 pub use crate::portable::{add_errors, add_windows, energy, select, select_errors};
 
-/// Adds to `sums`, `[4, k_h, k_w, depth]`, the gradients of four neighbouring output channels, and to `totals` the errors of
-/// their pixels that count, by way of planes in `room`, which between the first call for a layer and the last nobody else
-/// writes to; `error` gives that of a feature. `false`, and nothing is added, where
-/// that is not faster.
+/// Adds the gradients of four neighbouring output channels to `sums`, `[4, k_h, k_w, depth]`, and the errors of their
+/// active pixels to `totals`. Builds planes in the workspace, which nothing else may write between the first and the
+/// last call for a layer. `error` gives the error of a feature. Returns `false` and adds nothing if this is not faster.
 #[cfg(not(arm_dsp))]
 pub fn add_planes(
     tensors: &crate::gradient::Tensors<'_>,
@@ -98,7 +101,7 @@ pub fn add_planes(
     _totals: &mut [i32; 4],
     (room, is_first): (&mut [i32], bool),
 ) -> bool {
-    // The memory that a step is seen to use is the same everywhere: the host tells what a device takes.
+    // Touches the memory that a device would use, so that a step's memory use measured on the host is the device's.
     let words = plan.words(tensors.geometry, grid.cells[0] * grid.cells[1]);
     if let Some(room) = room.get_mut(..words).filter(|_| is_first) {
         room.fill(0);
@@ -106,7 +109,7 @@ pub fn add_planes(
     false
 }
 
-/// Steps of a line of tiled weights at once; `None`, and nothing is done, where there is no faster way.
+/// Steps a line of tiled weights at once. Returns `None` and changes nothing if there is no faster kernel.
 #[cfg(not(arm_dsp))]
 pub fn step_line(
     _halves: &mut [i16],
@@ -127,11 +130,11 @@ pub use crate::arm_dsp::fully_connected_huffman;
 #[cfg(not(arm_dsp))]
 pub use crate::portable::fully_connected_huffman;
 
-/// Pairs of output pixels of a tiled convolution, in the record's order; `lanes` is the scratch for their gathered inputs, if
-/// they are gathered. `false`, and nothing is done, where no kernel of the instruction set takes it.
+/// Computes pairs of output pixels of a tiled convolution in the record's order. `lanes` is the scratch for gathered
+/// inputs, if any. Returns `false` and computes nothing if no kernel of the instruction set takes it.
 ///
 /// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
+/// [`Rule::ArenaBounds`] for spans beyond the arena; [`Rule::Format`] for a form that is not built in.
 #[inline(always)]
 pub fn conv_blocks(
     r: &record::ConvTiled,
@@ -154,11 +157,12 @@ pub fn conv_blocks(
     }
 }
 
-/// Strips of pairs of output pixels with exact single-multiply requantisation; `lanes` holds gathered inputs, `tile` the
-/// unpacked weights of a block if there are such. `false`, and nothing is done, where no kernel of the instruction set takes it.
+/// Computes strips of pairs of output pixels with exact single-multiply requantisation. `lanes` holds gathered inputs;
+/// `tile` holds a block's unpacked weights, if any. Returns `false` and computes nothing if no kernel of the
+/// instruction set takes it.
 ///
 /// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena.
+/// [`Rule::ArenaBounds`] for spans beyond the arena.
 #[inline(always)]
 pub fn conv_single_multiply(
     r: &record::ConvSingleMultiply,
@@ -179,10 +183,10 @@ pub fn conv_single_multiply(
     }
 }
 
-/// Convolution by F(2, 3); `lanes` is the scratch for the components of tiles.
+/// Convolution by Winograd F(2, 3); `lanes` is the scratch for the transformed tiles.
 ///
 /// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Overlap`] if input and output overlap.
+/// [`Rule::ArenaBounds`] for spans beyond the arena; [`Rule::Overlap`] if input and output overlap.
 pub fn conv_winograd(
     r: &record::ConvWinograd,
     q: &Requant<'_>,
@@ -206,11 +210,11 @@ pub fn conv_winograd(
     Ok(())
 }
 
-/// Depthwise convolution, channel by channel; `planes` is the scratch for gathered rows. `false`, and nothing is done, where no
-/// kernel of the instruction set takes it.
+/// Depthwise convolution, channel by channel; `planes` is the scratch for gathered rows. Returns `false` and computes
+/// nothing if no kernel of the instruction set takes it.
 ///
 /// # Errors
-/// [`Rule::ArenaBounds`] for places beyond the arena; [`Rule::Format`] for a form that is not built.
+/// [`Rule::ArenaBounds`] for spans beyond the arena; [`Rule::Format`] for a form that is not built in.
 #[inline(always)]
 pub fn depthwise_planar(
     r: &record::DepthwisePlanar,
@@ -232,7 +236,7 @@ pub fn depthwise_planar(
     }
 }
 
-/// The outputs of some channels of one pixel; see [`portable::conv_vector`].
+/// Computes some output channels of a single pixel; see [`portable::conv_vector`].
 pub fn conv_vector(
     g: &Tiled,
     q: &Requant<'_>,

@@ -1,5 +1,5 @@
-//! How the tiled convolution and the planar depthwise convolution walk their tensors: the same for every
-//! instruction set.
+//! How tiled convolutions and channel-planar depthwise convolutions visit their tensors, the same on every instruction
+//! set.
 
 use offshoot_base::{Rule, require};
 use offshoot_format::record::{ConvSingleMultiply, ConvTiled, DepthwisePlanar, Window, WindowRepr};
@@ -24,24 +24,24 @@ pub struct Tiled {
     pub out_w: usize,
     /// Output pixels, over all images.
     pub pixels: usize,
-    /// Inputs that a kernel row meets.
+    /// Inputs that a kernel row covers.
     pub segment: usize,
-    /// The same, padded to a multiple of four.
+    /// `segment`, padded to a multiple of four.
     pub padded: usize,
-    /// Inputs of one output, padding of the rows included.
+    /// Inputs of one output, including the padding of the rows.
     pub k: usize,
-    /// Works on its input as it lies: one pixel, nothing to gather.
+    /// Reads its input in place: one pixel, nothing to gather.
     pub vector: bool,
 }
 
-/// Where the inputs of one kernel row of one output pixel lie.
+/// Position of the inputs of one kernel row of one output pixel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Leading elements that lie in the padding.
+    /// Leading elements in the padding.
     pub before: usize,
     /// Elements in the input.
     pub inside: usize,
-    /// Index in the input of the first of them.
+    /// Input index of the first of them.
     pub at: usize,
 }
 
@@ -53,14 +53,14 @@ impl Tiled {
         let [k_h, k_w] = window.kernel.map(usize::from);
         let segment = k_w * usize::from(r.c);
         let padded = segment.next_multiple_of(4);
-        // Where `usize` has 32 bits these may not fit: then the record's weights or output do not either.
+        // With a 32-bit `usize` these may overflow; then the record's weights or output do not fit either.
         let pixels = usize::from(r.n).saturating_mul(out_h).saturating_mul(out_w);
         let plain = window.kernel == [1, 1] && window.pad == [0; 4];
         let vector = pixels == 1 && plain && r.c.is_multiple_of(4);
         Self { window, out_h, out_w, pixels, segment, padded, k: k_h.saturating_mul(padded), vector }
     }
 
-    /// Pairs of output pixels; the last may have one only.
+    /// Number of pairs of output pixels; the last pair may have only one pixel.
     pub fn pairs(&self) -> usize {
         self.pixels.div_ceil(2)
     }
@@ -72,7 +72,7 @@ impl Tiled {
         (row / self.out_h.max(1), row % self.out_h.max(1), pixel % self.out_w.max(1))
     }
 
-    /// Where the inputs of a kernel row lie.
+    /// Position of the inputs of a kernel row.
     #[inline]
     pub fn segment(&self, r: &ConvTiled, position: (usize, usize, usize), kernel_row: usize) -> Segment {
         let (n, y, x) = position;
@@ -92,10 +92,10 @@ impl Tiled {
         Segment { before: first * c, inside: inside * c, at: ((n * h + row) * w + start) * c }
     }
 
-    /// Bytes by which the output must begin before the input when the pairs are computed in order, and after it
-    /// when they are computed backwards. `None` if that is not known (too many kernel rows to look at).
+    /// In-place offsets in bytes: by how much the output must start before the input if pairs are computed in order,
+    /// and after the input if they are computed backwards. `None` if there are too many kernel rows to compute them.
     pub fn in_place_offsets(&self, r: &ConvTiled) -> Option<(u64, u64)> {
-        // Every kernel row of every pixel is looked at: a file must not make that long.
+        // Visits every kernel row of every pixel, which a file must not be able to make slow.
         const MOST_ROWS: usize = 1 << 22;
         let k_h = usize::from(self.window.kernel[0]);
         if self.pixels.saturating_mul(k_h) > MOST_ROWS {
@@ -120,7 +120,7 @@ impl Tiled {
         let (mut above, mut needed_end) = (0, 0);
         for pixel in 0..self.pixels {
             if pixel % 2 == 0 {
-                // Backwards: the pair at `pixel` has just been written, those before it are to come.
+                // Backwards: the pair at `pixel` has just been written; those before it come later.
                 above = above.max(u64::saturating_sub(needed_end, pixel as u64 * out_c));
             }
             needed_end = needed_end.max(touched(pixel).1);
@@ -129,13 +129,14 @@ impl Tiled {
     }
 }
 
-/// Index in the scratch of input `k` of a pixel of the pair.
+/// Scratch index of input `k` of pixel `lane` of a pair.
 #[inline]
 pub fn lane_index(k: usize, lane: usize) -> usize {
     (k / 4) * 8 + (k & 1) * 4 + lane * 2 + (k >> 1 & 1)
 }
 
-/// Weight of output channel `o` for input `k`, from the halves of the words of all blocks.
+/// Weight of output channel `o` for input `k`, from the 16-bit halves of all blocks; `all` is the number of inputs,
+/// padding included.
 #[inline]
 pub fn tiled_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
     let half = halves[(o / 4) * all * 2 + (k / 4) * 8 + (k & 1) * 4 + (o & 2) + (k >> 1 & 1)];
@@ -143,8 +144,8 @@ pub fn tiled_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
     if o & 1 == 0 { low } else { (i32::from(half) - low) >> 8 }
 }
 
-/// Words of a block of four output channels of a convolution with exact single-multiply requantisation: weights, then biases and
-/// multipliers.
+/// Words per block of four output channels of a convolution with exact single-multiply requantisation: weights, then
+/// biases and multipliers.
 pub fn block_words(r: &ConvSingleMultiply, g: &Tiled) -> usize {
     let weights = if r.wide { g.k.saturating_mul(2) } else { g.k };
     weights.saturating_add(WORDS)
@@ -163,9 +164,10 @@ pub struct Planar {
     pub pitch: usize,
     /// Rows of the padded input.
     pub padded_h: usize,
-    /// Output rows that one band gives.
+    /// Output rows that one band computes.
     pub band: usize,
-    /// Elements from a weight of a channel to that of its next tap: channels, of the whole if these are a part.
+    /// Distance in elements between the weights of neighbouring taps of a channel: the channels of the whole tensor,
+    /// also if the record covers only some of them.
     pub weight_pitch: usize,
 }
 
@@ -188,12 +190,12 @@ impl Planar {
         }
     }
 
-    /// Values of scratch.
+    /// Number of values in the scratch.
     pub fn scratch(&self, r: &DepthwisePlanar) -> u64 {
         u64::from(r.rows) * self.pitch as u64 + 2
     }
 
-    /// Whether an output in the place of the input only overwrites rows that have been gathered.
+    /// Whether an output over the input overwrites only rows that are already gathered.
     pub fn in_place(&self, r: &DepthwisePlanar) -> bool {
         let (h, w) = (usize::from(r.h), usize::from(r.w));
         let (k_h, stride, top) = (
@@ -208,18 +210,18 @@ impl Planar {
     }
 }
 
-/// Extents of a convolution's or pool's output along height and width.
+/// Output height and width of a convolution or pool.
 ///
 /// # Errors
-/// [`Rule::Window`] unless strides, dilations and kernel extents are at least 1 and the dilated kernel fits in the padded input;
-/// [`Rule::Shape`] if the output does not fit in 16 bits.
+/// [`Rule::Window`] if a stride, dilation or kernel extent is 0 or the dilated kernel exceeds the padded input;
+/// [`Rule::Shape`] if the output does not fit 16 bits.
 pub fn window_output(window: &WindowRepr, h: u16, w: u16) -> Result<(u32, u32), Rule> {
     let window = Window::from(*window);
     let [top, left, bottom, right] = window.pad;
     let extent = |axis: usize, input: u16, before: u16, after: u16| {
         let (kernel, stride, dilation) = (window.kernel[axis], window.stride[axis], window.dilation[axis]);
         require(kernel > 0 && stride > 0 && dilation > 0, Rule::Window)?;
-        // At most 65535 * 65534 + 1: fits in 32 bits.
+        // At most 65535 * 65534 + 1, which fits 32 bits.
         let reach = u32::from(dilation) * (u32::from(kernel) - 1) + 1;
         let padded = u32::from(input) + u32::from(before) + u32::from(after);
         let room = padded.checked_sub(reach).ok_or(Rule::Window)?;

@@ -1,4 +1,5 @@
-//! From records to jobs: `false`, and nothing is done, for what these kernels leave to `portable`.
+//! Turns records into jobs for the host's kernels. Each function returns `false` and computes nothing if the job is
+//! left to `portable`.
 
 use crate::geometry::extent;
 use crate::geometry::{Planar, Tiled};
@@ -87,7 +88,7 @@ pub fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     r.kind == PoolKind::Average && r.c > 0 && dispatch(Average { r, clamp, src, dst })
 }
 
-/// Pairs of output pixels, all blocks, weights as they lie in the file.
+/// Pairs of output pixels for all blocks, with the weights as stored in the file.
 pub fn conv_blocks(
     r: &ConvTiled,
     g: &Tiled,
@@ -106,11 +107,11 @@ pub fn conv_blocks(
 
 /// See [`crate::portable::conv_vector`].
 pub fn conv_vector(g: &Tiled, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) -> bool {
-    // A stride may leave more of the input than the one window meets.
+    // With a stride, the input may be longer than the single window.
     src.get(..g.k).is_some_and(|src| dispatch(ConvVector { g, q, weights, src, dst }))
 }
 
-/// Strips of pairs with one product and one shift an output.
+/// Strips of pairs with exact single-multiply requantisation.
 pub fn conv_single_multiply(
     r: &ConvSingleMultiply,
     g: &Tiled,

@@ -1,5 +1,5 @@
-//! What a layer with weights looks like to learning: an image, a window, and where each weight lies. Fully connected
-//! layers are images of one pixel a row; depthwise convolutions have another order of weights.
+//! A layer with weights as learning sees it: an image, a window, and the position of each weight. A fully connected
+//! layer is an image with one pixel per row. A depthwise convolution has a different weight order.
 
 use crate::geometry::Tiled;
 use crate::sparse::sparse_bytes;
@@ -18,15 +18,15 @@ pub enum Order {
     },
     /// `[k_h, k_w, out_c]`; output channel `o` reads input channel `o / multiplier`.
     Depthwise {
-        /// Output channels an input channel.
+        /// Output channels per input channel.
         multiplier: usize,
     },
-    /// As [`ConvTiled`] has them: blocks of four output channels.
+    /// As in [`ConvTiled`]: blocks of four output channels.
     Tiled {
-        /// Inputs of a kernel row, padded.
+        /// Inputs of a kernel row, including padding.
         row: usize,
     },
-    /// The entries of a sparse matrix; nothing else has a weight, before and after.
+    /// The entries of a sparse matrix; only stored weights exist.
     Sparse(SparseRepr),
 }
 
@@ -43,7 +43,7 @@ pub struct Geometry {
     pub out_c: usize,
     /// Kernel, stride, dilation, padding.
     pub window: Window,
-    /// Of the weights.
+    /// Order of the weights.
     pub order: Order,
 }
 
@@ -62,49 +62,49 @@ impl Geometry {
         })
     }
 
-    /// Of a convolution; `None` if its window is not possible.
+    /// Geometry of a convolution; `None` if its window is not possible.
     pub fn conv(r: &Conv2d) -> Option<Self> {
         let order = Order::Grouped { groups: r.groups.into() };
         Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), order)
     }
 
-    /// Of a depthwise convolution; `None` if its window is not possible.
+    /// Geometry of a depthwise convolution; `None` if its window is not possible.
     pub fn depthwise(r: &Depthwise) -> Option<Self> {
         let multiplier = usize::from(r.multiplier);
         let c = usize::from(r.c);
         Self::windowed(r.window, [r.h, r.w], c, c * multiplier, Order::Depthwise { multiplier })
     }
 
-    /// Of a sequence: columns of so many steps of input and output.
+    /// Geometry of a sequence: one column, with `input` and `output` time steps as pixels.
     pub fn column([input, output]: [usize; 2], c: usize, out_c: usize) -> Self {
         let order = Order::Grouped { groups: 1 };
         Self { input: [input, 1], c, output: [output, 1], out_c, window: POINT, order }
     }
 
-    /// Of a tiled convolution; `None` if its window is not possible.
+    /// Geometry of a tiled convolution; `None` if its window is not possible.
     pub fn tiled(r: &ConvTiled) -> Option<Self> {
         let row = Tiled::of(r).padded;
         Self::windowed(r.window, [r.h, r.w], r.c.into(), r.out_c.into(), Order::Tiled { row })
     }
 
-    /// Of a planar depthwise convolution; `None` if its window is not possible.
+    /// Geometry of a channel-planar depthwise convolution; `None` if its window is not possible.
     pub fn planar(r: &DepthwisePlanar) -> Option<Self> {
         let c = usize::from(r.c);
         Self::windowed(r.window, [r.h, r.w], c, c, Order::Depthwise { multiplier: 1 })
     }
 
-    /// Of a fully connected layer.
+    /// Geometry of a fully connected layer.
     pub fn fully_connected(r: &FullyConnected) -> Self {
         Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize)
     }
 
-    /// Of a fully connected layer with sparse weights.
+    /// Geometry of a fully connected layer with sparse weights.
     pub fn sparse(r: &FullyConnectedSparse) -> Self {
         let dense = Self::dense(r.rows as usize, r.in_c as usize, r.out_c as usize);
         Self { order: Order::Sparse(r.matrix), ..dense }
     }
 
-    /// Of a fully connected layer on `rows` of `inputs`.
+    /// Geometry of a fully connected layer on `rows` rows of `inputs` elements.
     pub fn dense(rows: usize, inputs: usize, outputs: usize) -> Self {
         Self {
             input: [1, rows],
@@ -116,17 +116,17 @@ impl Geometry {
         }
     }
 
-    /// Pixels of the output.
+    /// Number of output pixels.
     pub fn pixels(&self) -> usize {
         self.output[0] * self.output[1]
     }
 
-    /// Kernel positions.
+    /// Number of kernel positions.
     pub fn taps(&self) -> usize {
         usize::from(self.window.kernel[0]) * usize::from(self.window.kernel[1])
     }
 
-    /// Input channels that an output channel reads.
+    /// Number of input channels that an output channel reads.
     pub fn depth(&self) -> usize {
         match self.order {
             Order::Grouped { groups } => self.c / groups.max(1),
@@ -135,7 +135,7 @@ impl Geometry {
         }
     }
 
-    /// All weights that are stored.
+    /// Number of stored weights.
     pub fn weights(&self) -> usize {
         match self.order {
             Order::Sparse(matrix) => matrix.weights() as usize,
@@ -143,25 +143,26 @@ impl Geometry {
         }
     }
 
-    /// Places that weights take: more than there are if the order pads them, or says where they are.
+    /// Elements that the weights take in the blob: more than [`Self::weights`] if the order pads them or stores their
+    /// positions.
     pub fn places(&self) -> usize {
         match self.order {
             Order::Tiled { row } => self.out_c.next_multiple_of(4) * usize::from(self.window.kernel[0]) * row,
-            // Of a record that has been checked: it lies in the file.
+            // The record has been checked, so its blob lies in the file.
             Order::Sparse(matrix) => sparse_bytes(&matrix, self.out_c as u64).unwrap_or(0) as usize,
             _ => self.weights(),
         }
     }
 
-    /// Gradients that a step of an integer layer holds at once: those of an output channel, of four if it is
-    /// depthwise, or the sums of all channels.
+    /// Number of gradients that a train step of an int8 layer holds at once: those of one output channel (four if
+    /// depthwise), or one per output channel if that is more.
     pub fn gradients(&self) -> usize {
         let channels = if matches!(self.order, Order::Depthwise { .. }) { 4 } else { 1 };
         (channels * self.taps() * self.depth()).max(self.out_c)
     }
 
-    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. That of a
-    /// tiled or sparse layer is the index that its plain form would have.
+    /// Index of the first weight of an output channel at a kernel position; the others of its depth follow. For a tiled
+    /// or sparse layer, this is the index in the plain order.
     #[inline]
     pub fn weight(&self, channel: usize, tap: usize) -> usize {
         match self.order {
@@ -197,8 +198,8 @@ impl Geometry {
         }
     }
 
-    /// Outputs along an axis whose window has kernel position `k` inside the input: from, to, and the input
-    /// index at `from`.
+    /// Outputs along an axis for which kernel position `k` lies inside the input: first, end, and the input index at
+    /// the first.
     #[inline]
     pub fn reach(&self, axis: usize, k: usize) -> (usize, usize, usize) {
         let stride = usize::from(self.window.stride[axis]).max(1);

@@ -1,8 +1,9 @@
-//! Arithmetic. [`portable`] is the specification in plain Rust; folders for instruction sets hold faster
-//! kernels that give the same bits. Kernels see slices and plain parameters: records of sizes ([`offshoot_format`]), places
-//! ([`offshoot_base::Span`]). The order in which an operator visits its tensors is settled by `offshoot-operators`.
+//! Kernels: the arithmetic of operators and of learning. [`portable`] is the specification in plain Rust; one folder
+//! per instruction set holds faster kernels that give the same bits. Kernels see slices and plain parameters: records
+//! of sizes ([`offshoot_format`]) and spans ([`offshoot_base::Span`]). The loop drivers in `offshoot-operators` decide
+//! in which order an operator visits its tensors.
 //!
-//! [`gradient`] is what learning adds: sums over the pixels of a layer, and what they are made of.
+//! [`gradient`] is for learning: sums over the pixels of a layer, and the types they use.
 
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]

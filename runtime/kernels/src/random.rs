@@ -1,23 +1,23 @@
-//! Random numbers for learning: cheap, the same everywhere, and none is drawn twice by accident.
+//! Random numbers for learning: cheap, and the same on every platform.
 
-/// Marsaglia's xorshift32 (J. Stat. Softw. 8(14), 2003): one word of state, three shifts a number.
+/// Marsaglia's xorshift32 (J. Stat. Softw. 8(14), 2003): one word of state, three shifts per number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Random(u32);
 
 impl Random {
-    /// From any seed; neighbouring seeds give unrelated sequences.
+    /// Seeds the generator; neighbouring seeds give unrelated sequences.
     pub const fn new(seed: u32) -> Self {
         let state = mix(seed);
         Self(if state == 0 { 0x9e37_79b9 } else { state })
     }
 
-    /// The state, for a kernel that draws by itself.
+    /// The state, for a kernel that draws its own numbers.
     #[cfg(arm_dsp)]
     pub fn state(self) -> u32 {
         self.0
     }
 
-    /// From a state that such a kernel leaves.
+    /// Continues from the state that such a kernel returns.
     #[cfg(arm_dsp)]
     pub fn of_state(state: u32) -> Self {
         Self(state)
@@ -38,14 +38,14 @@ impl Random {
         (self.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
     }
 
-    /// Approximately normal, mean 0, deviation 1: the sum of twelve uniform numbers less six (no logarithm, exact
-    /// in every number but the last bits' order, which is fixed).
+    /// Approximately normal, mean 0, standard deviation 1: the sum of twelve uniform numbers minus six. It needs no
+    /// logarithm, and the fixed order of additions makes it reproducible.
     pub fn normal(&mut self) -> f32 {
         (0..12).fold(-6.0, |sum, _| sum + self.unit())
     }
 }
 
-/// A hash of 32 bits onto 32 bits, one to one (`lowbias32`, C. Wellons, 2018).
+/// A bijective hash of 32 bits (`lowbias32`, C. Wellons, 2018).
 #[inline]
 pub const fn mix(mut x: u32) -> u32 {
     x ^= x >> 16;

@@ -1,4 +1,4 @@
-//! One step of a recurrent layer, in float32 or on int8 operands.
+//! One time step of a recurrent layer, in float32 or on int8 operands.
 
 use crate::dispatch::products_i8;
 use crate::sparse_products::SparseBlocks;
@@ -6,23 +6,23 @@ use offshoot_format::record::RecurrentKind;
 
 /// The sums of a gate in some number format.
 pub trait Sums {
-    /// Elements of input and state.
+    /// Element type of input and state.
     type Element: Copy;
 
-    /// `gates = bias + input · x` of a gate; gives nothing for a gate that there is not.
+    /// `gates = bias + input · x` for a gate; does nothing if there is no such gate.
     fn input(&mut self, gate: usize, x: &[Self::Element], gates: &mut [f32]);
-    /// `gates += state · h` of a gate.
+    /// `gates += state · h` for a gate.
     fn state(&mut self, gate: usize, h: &[Self::Element], gates: &mut [f32]);
-    /// The biases of a block, of which there may be one more than gates.
+    /// The biases of a block; a layer may have one more block of biases than gates.
     fn bias(&self, block: usize) -> &[f32];
-    /// A state's number as it is held.
+    /// Converts a state value to its stored form.
     fn hold(&self, value: f32) -> Self::Element;
 }
 
-/// float32 weights, rows of gates one behind the other.
+/// float32 weights: the rows of one gate after another.
 #[derive(Clone, Copy, Debug)]
 pub struct FloatSums<'a> {
-    /// Elements of the state.
+    /// Number of state elements.
     pub units: usize,
     /// `[biases · units]`
     pub bias: &'a [f32],
@@ -32,10 +32,10 @@ pub struct FloatSums<'a> {
     pub state: &'a [f32],
 }
 
-/// Rows that are summed at a time, so that none waits for its own last addition.
+/// Rows that are summed at once, so that no addition waits for the one before.
 const ROWS: usize = 4;
 
-/// Adds to each sum the products of its row with `x`, in order.
+/// Adds the product of each row with `x` to the row's sum, in order.
 fn add_products(weights: &[f32], x: &[f32], sums: &mut [f32]) {
     let width = x.len().max(1);
     for (sums, rows) in sums.chunks_mut(ROWS).zip(weights.chunks(ROWS * width)) {
@@ -54,7 +54,7 @@ fn add_products(weights: &[f32], x: &[f32], sums: &mut [f32]) {
     }
 }
 
-/// Four rows.
+/// Splits four rows of `width` elements.
 fn four(rows: &[f32], width: usize) -> Option<(&[f32], &[f32], &[f32], &[f32])> {
     let (a, rest) = rows.split_at_checked(width)?;
     let (b, rest) = rest.split_at_checked(width)?;
@@ -62,7 +62,7 @@ fn four(rows: &[f32], width: usize) -> Option<(&[f32], &[f32], &[f32], &[f32])> 
     (d.len() == width).then_some((a, b, c, d))
 }
 
-/// The part of a block of `units` rows in `rows` of some width.
+/// Block `block` of `units` rows of `width` elements.
 fn block<T>(rows: &[T], block: usize, units: usize, width: usize) -> &[T] {
     rows.get(block * units * width..).and_then(|r| r.get(..units * width)).unwrap_or(&[])
 }
@@ -93,36 +93,36 @@ impl Sums for FloatSums<'_> {
 pub enum RecurrentMatrix<'a> {
     /// `[gates · units, columns]`
     Dense(&'a [i8]),
-    /// The rows of each gate are a block.
+    /// Each gate's rows are one block.
     Sparse(SparseBlocks<'a>),
 }
 
 impl RecurrentMatrix<'_> {
-    /// `sums[r] = Σ weights[r, i] · (x[i] - zero)` of the rows of a gate; sums wrap. A sparse matrix holds what the zero point
-    /// makes of them.
+    /// `sums[r] = Σ weights[r, i] · (x[i] - zero)` for the rows of a gate; sums wrap. A sparse matrix has the zero
+    /// point's part in its start values.
     fn products(&mut self, gate: usize, x: &[i8], zero: i8, sums: &mut [i32]) {
         match self {
             Self::Dense(weights) => {
                 let weights = block(weights, gate, sums.len(), x.len());
                 products_i8(weights, x, zero, sums);
             }
-            // Without the operator there is none, and its kernels are not linked.
+            // Without the feature there is no sparse matrix, and its kernels are not linked.
             Self::Sparse(_) if cfg!(not(feature = "op-recurrent-sparse")) => {}
             Self::Sparse(rows) => rows.products(gate, x, sums),
         }
     }
 }
 
-/// int8 weights, and the room for their sums.
+/// int8 weights, and workspace for their sums.
 #[derive(Debug)]
 pub struct CodeSums<'a> {
-    /// Elements of the state.
+    /// Number of state elements.
     pub units: usize,
     /// `[biases · units]`
     pub bias: &'a [f32],
-    /// `[gates · units]`: scale of the input times that of the row's weights.
+    /// `[gates · units]`: input scale times the row's weight scale.
     pub scale_input: &'a [f32],
-    /// `[gates · units]`: scale of the state times that of the row's weights.
+    /// `[gates · units]`: state scale times the row's weight scale.
     pub scale_state: &'a [f32],
     /// `[gates · units, inputs]`
     pub input: RecurrentMatrix<'a>,
@@ -170,14 +170,15 @@ impl Sums for CodeSums<'_> {
     }
 }
 
-/// What a step works in and changes; all pieces but the gates are `[units]`, or empty where the kind needs none.
+/// State and workspace of a time step. All slices but `gates` have `[units]` elements, or none if the kind does not
+/// need them.
 #[derive(Debug)]
 pub struct State<'a, T> {
-    /// What is carried in float32.
+    /// State carried in float32.
     pub carried: &'a mut [f32],
-    /// The state.
+    /// The state in its stored form.
     pub held: &'a mut [T],
-    /// The state after its reset.
+    /// The state after the reset gate.
     pub reset: &'a mut [T],
     /// `[biases · units]`
     pub gates: &'a mut [f32],
@@ -188,7 +189,7 @@ pub fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + libm::expf(-x))
 }
 
-/// One step: the state becomes the next, and the gates are left behind as their functions gave them.
+/// Runs one time step: updates the state, and leaves the activated gates in `gates`.
 pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_, S::Element>) {
     let units = s.held.len();
     let State { carried, held, reset, gates } = s;
@@ -200,7 +201,7 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
             own.input(0, x, gate);
             own.state(0, held, gate);
             for (h, g) in held.iter_mut().zip(gate) {
-                // As `UnaryKind::Clip`: a NaN becomes 0.
+                // As in `UnaryKind::Clip`, NaN becomes 0.
                 *h = own.hold(if kind == RecurrentKind::Relu { g.max(0.0) } else { libm::tanhf(*g) });
             }
         }
@@ -267,7 +268,7 @@ mod tests {
     ];
 
     proptest! {
-        /// Every kernel of the host gives the sums of `portable`.
+        /// Every host kernel gives the same sums as `portable`.
         #[test]
         fn products_are_those_of_every_kernel(
             width in 1usize..70,
@@ -292,7 +293,7 @@ mod tests {
     }
 
     proptest! {
-        /// Steps on sparse weights are those on the dense ones that they stand for, for all kinds and forms, whichever zero point.
+        /// Steps on sparse weights equal those on the equivalent dense weights, for all kinds, forms and zero points.
         #[test]
         fn sparse_steps_are_dense_ones(
             kind in prop::sample::select(&KINDS[..]),
@@ -312,7 +313,7 @@ mod tests {
             };
             let weights = [codes(rows * inputs, left), codes(rows * units, left)];
             let xs: Vec<_> = (0..3).map(|_| codes(inputs, 100)).collect();
-            // Of four forms, the last is dense.
+            // The last of the four forms is dense.
             let form = |of: u8| [Form::Bytes, Form::Nibbles, Form::Blocks].get(usize::from(of % 4)).copied();
             let kept = [inputs, units].map(|n| n.is_multiple_of(4));
             let forms = [0, 1].map(|i| form(forms[i]).filter(|f| *f != Form::Blocks || kept[i]));

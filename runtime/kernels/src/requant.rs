@@ -1,13 +1,14 @@
-//! [`Requant`]: from sums of products to int8.
+//! [`Requant`]: parameters that turn accumulators into int8.
 
 /// Requantisation of int32 accumulators, read from an operator's record and blob.
 #[derive(Clone, Copy, Debug)]
 pub struct Requant<'a> {
-    /// One an output channel.
+    /// One per output channel.
     pub bias: &'a [i32],
-    /// One an output channel, or one for all.
+    /// One per output channel, or one for all.
     pub multiplier: &'a [i32],
-    /// As many as multipliers; > 0 left, < 0 right. None: bias and multiplier are those of [`offshoot_format::single_multiply`].
+    /// One per multiplier; > 0 shifts left, < 0 right. If empty, bias and multiplier are those of
+    /// [`offshoot_format::single_multiply`].
     pub shift: &'a [i8],
     /// Zero point of the input.
     pub in_zp: i32,

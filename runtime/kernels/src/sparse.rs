@@ -1,8 +1,8 @@
-//! Sparse matrices of weights ([`offshoot_format::sparse`]): the parts of the blob, checked once, and the product with a
-//! vector, which is all that an operator with such weights needs.
+//! Sparse weight matrices ([`offshoot_format::sparse`]): the parts of the blob, checked once, and the product with a
+//! vector, which is all that an operator needs.
 //!
-//! Any operator can have one: [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, [`crate::add_sparse`] or
-//! [`crate::sparse_products`] (sums of products, outputs of int8) when it runs.
+//! Any operator can use one: call [`Sparse::of`] on its blob, [`Sparse::check`] when the file is opened, and
+//! [`crate::add_sparse`] or [`crate::sparse_products`] (sums of products, int8 outputs) when it runs.
 
 use offshoot_format::sparse::{Form, MOST_ENTRIES, SparseRepr};
 
@@ -11,7 +11,7 @@ use offshoot_format::sparse::{Form, MOST_ENTRIES, SparseRepr};
 pub struct Sparse<'a> {
     /// How entries are stored.
     pub form: Form,
-    /// Entries of each row.
+    /// Number of entries in each row.
     pub counts: &'a [u16],
     /// Weights of all entries.
     pub weights: &'a [i8],
@@ -19,14 +19,14 @@ pub struct Sparse<'a> {
     pub steps: &'a [u8],
 }
 
-/// Bytes of the blob of a matrix with so many rows; `None` if they do not fit in 64 bits.
+/// Bytes of the blob of a matrix with `rows` rows; `None` if they do not fit 64 bits.
 pub fn sparse_bytes(repr: &SparseRepr, rows: u64) -> Option<u64> {
     let counts = rows.checked_mul(2)?.checked_next_multiple_of(4)?;
     counts.checked_add(repr.weights())?.checked_add(repr.steps.into())
 }
 
 impl<'a> Sparse<'a> {
-    /// The parts of a blob of [`sparse_bytes`], which begins at a multiple of two; `None` if it is too short.
+    /// Splits a blob of [`sparse_bytes`], which begins at a multiple of two; `None` if it is too short.
     pub fn of(repr: &SparseRepr, rows: usize, blob: &'a [u8]) -> Option<Self> {
         let (counts, rest) = blob.split_at_checked(rows.checked_mul(2)?)?;
         let rest = rest.get(counts.len().next_multiple_of(4) - counts.len()..)?;
@@ -36,13 +36,13 @@ impl<'a> Sparse<'a> {
         Some(Self { form: repr.form, counts, weights: bytemuck::cast_slice(weights), steps })
     }
 
-    /// Weights of an entry.
+    /// Weights per entry.
     fn width(&self) -> usize {
         if self.form == Form::Blocks { 4 } else { 1 }
     }
 
-    /// Takes the weights and steps of the first row off; both are empty behind the last row, or shorter than it says if the
-    /// matrix has not been checked.
+    /// Removes the first row and returns its weights and steps. Both are empty after the last row, and may be too short
+    /// if the matrix has not been checked.
     #[inline]
     pub fn next_row(&mut self) -> (&'a [i8], &'a [u8]) {
         let Some((&count, counts)) = self.counts.split_first() else { return (&[], &[]) };
@@ -53,7 +53,8 @@ impl<'a> Sparse<'a> {
         (weights, steps)
     }
 
-    /// Whether the rows take up weights and steps exactly, have few enough entries, and meet no input beyond `columns`.
+    /// Whether the rows use exactly the stored weights and steps, have no more entries than allowed, and read no input
+    /// beyond `columns`.
     pub fn check(&self, columns: u64) -> bool {
         let width = self.width();
         let (mut weights, mut steps) = (0u64, 0u64);
@@ -68,7 +69,7 @@ impl<'a> Sparse<'a> {
         if (weights, steps) != (self.weights.len() as u64, self.steps.len() as u64) {
             return false;
         }
-        // Steps are not negative: a row that ends inside was never outside.
+        // Steps are not negative: a row whose last entry is inside is inside throughout.
         let mut rest = *self;
         self.counts.iter().all(|&count| {
             let (_, steps) = rest.next_row();
@@ -76,7 +77,7 @@ impl<'a> Sparse<'a> {
                 Form::Nibbles => {
                     let odd = usize::from(count & 1);
                     let both = steps.iter().map(|&s| u64::from(s & 15) + u64::from(s >> 4)).sum::<u64>();
-                    // The half byte behind an odd number of entries is none of them.
+                    // With an odd number of entries, the last half byte is unused.
                     let unused = steps.last().filter(|_| odd == 1).map_or(0, |&s| u64::from(s >> 4));
                     both - unused
                 }
@@ -93,7 +94,7 @@ pub mod testing {
     use super::*;
     use std::vec::Vec;
 
-    /// The blob of a dense matrix's weights that are not zero; in words, for its alignment. Gaps are shorter than 15.
+    /// The blob of a dense matrix's non-zero weights, as words for alignment. Gaps are at most 15.
     pub fn encode(weights: &[i8], columns: usize, form: Form) -> (SparseRepr, Vec<u32>) {
         let width = if form == Form::Blocks { 4 } else { 1 };
         let (mut counts, mut stored, mut steps, mut entries) = (Vec::new(), Vec::new(), Vec::new(), 0);
@@ -101,7 +102,7 @@ pub mod testing {
             let mut own: Vec<u8> = Vec::new();
             let mut last = 0;
             for (at, unit) in row.chunks_exact(width).enumerate() {
-                // Zeros too, now and then: gaps stay short.
+                // Stores a zero where a gap would become too long.
                 if unit.iter().any(|w| *w != 0) || at - last == 15 {
                     own.push((at - last) as u8);
                     stored.extend(unit.iter().map(|w| *w as u8));

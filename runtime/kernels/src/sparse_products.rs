@@ -4,18 +4,18 @@ use crate::dispatch::{add_sparse, requantise_sums};
 use crate::requant::Requant;
 use crate::sparse::Sparse;
 
-/// Rows of a sparse matrix in blocks of as many, which are met one after the other, over and over.
+/// Rows of a sparse matrix in equal blocks, which are visited in order, repeatedly.
 #[derive(Clone, Copy, Debug)]
 pub struct SparseBlocks<'a> {
     starts: &'a [i32],
     all: Sparse<'a>,
-    /// What is left behind the blocks before `next`.
+    /// The rows from block `next` on.
     rest: Sparse<'a>,
     next: usize,
 }
 
 impl<'a> SparseBlocks<'a> {
-    /// `starts` are what the rows' sums begin with; none: all with 0.
+    /// `starts` are the initial values of the rows' sums; empty means all 0.
     pub const fn new(starts: &'a [i32], all: Sparse<'a>) -> Self {
         Self { starts, all, rest: all, next: 0 }
     }
@@ -25,8 +25,8 @@ impl<'a> SparseBlocks<'a> {
         self.all.check(columns)
     }
 
-    /// `sums[r] = start[r] + Σ weights[r, i] · x[i]` of a block's rows, of which there are as many as sums. The matrix has been
-    /// checked against as many columns as `x` has elements. Blocks before the next one cost a walk over their counts.
+    /// `sums[r] = start[r] + Σ weights[r, i] · x[i]` for the rows of a block, one per sum. The matrix must have been
+    /// checked against `x.len()` columns. Skipping to a later block walks over the counts of the rows between.
     pub fn products(&mut self, block: usize, x: &[i8], sums: &mut [i32]) {
         if block < self.next {
             (self.rest, self.next) = (self.all, 0);
@@ -47,8 +47,8 @@ impl<'a> SparseBlocks<'a> {
 /// Rows whose sums are held at once.
 const ROWS: usize = 32;
 
-/// Outputs of one row of inputs: `dst[o] = requantise(bias[o] + Σ weights[o, i] · src[i])`. `matrix` has been checked
-/// against as many columns as `src` has elements.
+/// Outputs of one input row: `dst[o] = requantise(bias[o] + Σ weights[o, i] · src[i])`. `matrix` must have been checked
+/// against `src.len()` columns.
 pub fn sparse_row(q: &Requant<'_>, matrix: &Sparse<'_>, src: &[i8], dst: &mut [i8]) {
     let mut rest = *matrix;
     for (dst, first) in dst.chunks_mut(ROWS).zip((0..).step_by(ROWS)) {

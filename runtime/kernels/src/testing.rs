@@ -1,12 +1,12 @@
-//! For tests of this crate and of those above it: every instruction set that the processor has, one after another.
+//! For tests of this crate and its dependents: runs every instruction set of the processor in turn.
 
 pub use crate::host;
 use std::string::String;
 
-/// Runs `check` on each instruction set; the error names the one that failed.
+/// Runs `check` on each instruction set; `name` adds the failing one to the error.
 ///
 /// # Errors
-/// The first that `check` gives.
+/// The first error of `check`.
 pub fn on_each_instruction_set<E>(
     mut check: impl FnMut() -> Result<(), E>,
     mut name: impl FnMut(E, String) -> E,
@@ -28,7 +28,7 @@ pub fn on_each_instruction_set<E>(
     Ok(())
 }
 
-/// Runs something on the portable kernels alone.
+/// Runs `run` on the portable kernels only.
 pub fn portably<T>(run: impl FnOnce() -> T) -> T {
     #[cfg(target_arch = "x86_64")]
     let before = crate::x86::FORCED.replace(Some(crate::x86::Level::None));

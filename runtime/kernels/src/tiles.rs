@@ -1,10 +1,10 @@
-//! Where a kernel finds what it computes with: an operator's tensors in the arena, and the weights of some of its blocks of
-//! four output channels.
+//! What a kernel reads and writes: an operator's tensors in the arena, and the weights of some of its blocks of four
+//! output channels.
 
 use crate::geometry::Tiled;
 use offshoot_base::{Rule, Span};
 
-/// Input and output of an operator in the arena. They may overlap where the operator allows that.
+/// Input and output of an operator in the arena. They may overlap if the operator allows it.
 #[derive(Debug)]
 pub struct Operands<'a> {
     /// The whole arena.
@@ -16,7 +16,7 @@ pub struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// The arena, once it is known that both tensors and all of `scratch` lie in it.
+    /// The arena, after a check that both tensors and all of `scratch` lie in it.
     #[cfg(any(arm_dsp, wide))]
     pub(crate) fn region(&mut self, scratch: &[Span]) -> Result<&mut [u8], Rule> {
         let inside = |s: &Span| s.end() <= self.arena.len();
@@ -28,26 +28,26 @@ impl Operands<'_> {
 /// Blocks of four output channels of a tiled convolution.
 #[derive(Clone, Copy, Debug)]
 pub struct Blocks<'a> {
-    /// The first of them.
+    /// Index of the first block.
     pub first: usize,
-    /// How many.
+    /// Number of blocks.
     pub count: usize,
-    /// Their weights.
+    /// Weights of these blocks.
     pub weights: Halves<'a>,
 }
 
 impl Blocks<'_> {
-    /// The halves of these blocks, at the beginning of a weight tile.
+    /// The 16-bit halves of these blocks, at the start of an unpacked weight tile.
     pub fn of<'p>(&self, g: &Tiled, weight_tile: &'p [i16]) -> &'p [i16] {
         weight_tile.get(..2 * g.k * self.count).unwrap_or(weight_tile)
     }
 }
 
-/// Where the halves of the words of weights are.
+/// Location of the 16-bit halves of weight words.
 #[derive(Clone, Copy, Debug)]
 pub enum Halves<'a> {
-    /// In the file.
+    /// As stored in the file.
     Stored(&'a [i16]),
-    /// In the arena.
+    /// Unpacked in the arena.
     Expanded(Span),
 }

@@ -1,25 +1,26 @@
-//! Steps of float32 numbers: plain, with momentum, with annealed noise on the gradient.
+//! Steps of float32 parameters: plain, with momentum, or with annealed noise on the gradient.
 
 use offshoot_kernels::Random;
 
-/// How far, and with what beside the gradient.
+/// Rate, momentum and noise of the steps.
 #[derive(Debug)]
 pub struct Descent<'a> {
     /// Learning rate.
     pub rate: f32,
-    /// Part of the last step that is taken again.
+    /// Factor of the last step in the next one.
     pub momentum: f32,
-    /// The last steps, one a number; empty without momentum.
+    /// The last step of each parameter; empty without momentum.
     pub velocity: &'a mut [f32],
-    /// Deviation of the noise; 0 for none.
+    /// Standard deviation of the noise; 0 for none.
     pub noise: f32,
-    /// Where noise comes from.
+    /// Source of the noise.
     pub random: &'a mut Random,
 }
 
 impl Descent<'_> {
-    /// `v ← μ v + rate · (g + noise)`, `w ← w - v`: momentum of steps (Polyak, 1964), which have been divided by the energy of their own
-    /// sample, not of gradients, which have not. Noise: [`super::step::annealed`]. `at` is the number's place among those that learn.
+    /// `v ← μ v + rate · (g + noise)`, `w ← w - v`. Momentum (Polyak, 1964) applies to steps, because each is already
+    /// divided by the energy of its own sample; gradients are not. Noise: [`super::step::annealed`]. `at` is the
+    /// parameter's index among those that learn.
     #[inline]
     pub fn step(&mut self, at: usize, weight: &mut f32, gradient: f32) {
         let noisy = if self.noise > 0.0 { gradient + self.noise * self.random.normal() } else { gradient };

@@ -1,4 +1,4 @@
-//! One step of one layer of a float32 network: rule, gradients, step; and of two layers with one rule.
+//! One train step of a float32 layer, or of the first layer of a block of two: rule, gradients, step.
 
 use super::descent::Descent;
 use super::layers::Slope;
@@ -10,89 +10,89 @@ use crate::target_projection::TargetProjection;
 use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_kernels::layer::Geometry;
 
-/// A layer and what it has just computed.
+/// A layer with the input and output of the current sample.
 #[derive(Debug)]
 pub struct Layer<'a> {
     /// Extents.
     pub geometry: Geometry,
-    /// Slope of the activation.
+    /// Activation slope.
     pub slope: Slope,
-    /// Input, `[height, width, channels]`; a normalisation's is not looked at.
+    /// Input, `[height, width, channels]`; not read for a normalisation.
     pub x: &'a [f32],
     /// Output, `[height, width, channels]`.
     pub h: &'a [f32],
-    /// What of it learns.
+    /// The part that learns.
     pub part: Part<'a>,
 }
 
-/// What of a layer learns.
+/// The part of a layer that learns.
 #[derive(Debug)]
 pub enum Part<'a> {
-    /// Weights in the order of [`Geometry::order`], biases.
+    /// Weights in the order of [`Geometry::order`], and biases.
     All {
-        /// One an output channel.
+        /// One per output channel.
         bias: &'a mut [f32],
-        /// All of them.
+        /// All weights.
         weights: &'a mut [f32],
     },
     /// Biases.
     Bias(&'a mut [f32]),
-    /// `z = scale · (W x + bias)`, channel by channel.
+    /// `z = scale · (W x + bias)`, per output channel.
     Scale {
-        /// One an output channel.
+        /// One per output channel.
         bias: &'a mut [f32],
-        /// One an output channel.
+        /// One per output channel.
         scale: &'a mut [f32],
     },
     /// `z = scale · n + bias` of a normalisation.
     Norm {
-        /// One a channel.
+        /// One per channel.
         scale: &'a mut [f32],
-        /// One a channel.
+        /// One per channel.
         bias: &'a mut [f32],
     },
-    /// `up (down x)` beside frozen weights.
+    /// A low-rank adaptor `up (down x)` added to frozen weights.
     LowRank(LowRank<'a>),
 }
 
-/// An adaptor of low rank and its room.
+/// A low-rank adaptor and its workspace.
 #[derive(Debug)]
 pub struct LowRank<'a> {
     /// `[out_c, rank]`
     pub up: &'a mut [f32],
     /// `[rank, k_h, k_w, c]`
     pub down: &'a mut [f32],
-    /// The lower factor as a layer.
+    /// Geometry of the lower factor as a layer.
     pub geometry: Geometry,
-    /// Workspace for what is between the factors, `[rank, pixels]`.
+    /// Workspace for the activations between the factors, `[rank, pixels]`.
     pub inner: &'a mut [f32],
-    /// Workspace for its errors, as much.
+    /// Workspace for their errors, `[rank, pixels]`.
     pub pulled: &'a mut [f32],
 }
 
-/// What a layer is to learn.
+/// The target of a train step.
 #[derive(Debug)]
 pub struct StepTarget<'a> {
-    /// Which error.
+    /// Local rule.
     pub rule: LocalRule,
-    /// The label's way to the features.
+    /// Projection from the label to the features.
     pub codes: TargetProjection<'a>,
-    /// Features of the output.
+    /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
-    /// The class.
+    /// Class of the sample.
     pub label: usize,
 }
 
 /// How steps are taken.
 #[derive(Debug)]
 pub struct Way<'a> {
-    /// Rate before it is normalised, momentum, noise.
+    /// Rate before normalisation, momentum, noise.
     pub descent: Descent<'a>,
     /// Divide the rate by one plus the energy of a patch.
     pub normalised: bool,
 }
 
-/// Mean of the pixels of each feature.
+/// Mean of a feature's pixels.
 fn pooled(grid: &PoolingGrid, h: &[f32], j: usize) -> f32 {
     let mut sum = 0.0;
     grid.pixels(j, |at| sum += h[at]);
@@ -104,7 +104,7 @@ fn mean(grid: &PoolingGrid) -> f32 {
     cells as f32 / pixels.max(1) as f32
 }
 
-/// Errors of the pixels of features, before slopes.
+/// Errors of a layer's features.
 struct Errors<'a> {
     error: LocalError<'a>,
     targets: bool,
@@ -124,8 +124,8 @@ impl<'a> Errors<'a> {
     }
 }
 
-/// One step. `residual` is room for a number a class, `errors` for one a pixel of the output; afterwards `residual`
-/// holds what a head that learns descends.
+/// Runs one train step. `residual` is workspace for one number per class, `errors` for one per output pixel. Leaves in
+/// `residual` what [`learn_head`] descends.
 pub fn learn(
     layer: &mut Layer<'_>,
     target: &StepTarget<'_>,
@@ -153,12 +153,12 @@ pub fn learn(
     steps.finish();
 }
 
-/// The second layer of a block, which has yet to learn.
+/// The second layer of a block, before its own step.
 #[derive(Clone, Copy, Debug)]
 pub struct Second<'a> {
     /// Extents.
     pub geometry: Geometry,
-    /// Slope of the activation.
+    /// Activation slope.
     pub slope: Slope,
     /// Output.
     pub h: &'a [f32],
@@ -166,21 +166,22 @@ pub struct Second<'a> {
     pub weights: &'a [f32],
 }
 
-/// Workspace that [`learn_first`] needs.
+/// Workspace of [`learn_first`].
 #[derive(Debug)]
 pub struct Workspace<'a> {
-    /// A number a class.
+    /// One number per class.
     pub residual: &'a mut [f32],
-    /// A number a feature of the second layer.
+    /// One number per feature of the second layer.
     pub features: &'a mut [f32],
-    /// A number a pixel of the second layer.
+    /// One number per pixel of the second layer.
     pub second: &'a mut [f32],
-    /// A number a pixel of the first layer.
+    /// One number per pixel of the first layer.
     pub plane: &'a mut [f32],
 }
 
-/// One step of the first layer of a block: the error of the second comes back through its weights, channel by channel of the
-/// first layer, so that nothing is buffered but the errors of one channel. The second one learns afterwards, by [`learn`].
+/// Runs one train step of the first layer of a block. The error comes back through the second layer's weights, one
+/// channel of the first layer at a time, so that only one channel's errors are buffered. The second layer learns
+/// afterwards, by [`learn`].
 pub fn learn_first(
     layer: &mut Layer<'_>,
     second: &Second<'_>,
@@ -217,7 +218,7 @@ pub fn learn_first(
     steps.finish();
 }
 
-/// Divides the rate by one plus the energy of what gradients are made of.
+/// Divides the rate by one plus the energy of the gradient's inputs.
 fn normalise(layer: &Layer<'_>, way: &mut Way<'_>, cells: usize) {
     if way.normalised {
         let g = &layer.geometry;
@@ -231,7 +232,7 @@ fn normalise(layer: &Layer<'_>, way: &mut Way<'_>, cells: usize) {
     }
 }
 
-/// Takes the steps of a layer, channel by channel.
+/// Steps a layer channel by channel.
 struct Steps<'s, 'a, 'd> {
     layer: &'s mut Layer<'a>,
     descent: Descent<'d>,
@@ -246,7 +247,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         Self { layer, descent }
     }
 
-    /// `errors` of the channel's pixels, and their sum.
+    /// Steps a channel by the `errors` of its pixels and their sum.
     fn channel(&mut self, channel: usize, errors: &[f32], total: f32) {
         let Layer { geometry: g, x, h, part, .. } = &mut *self.layer;
         let descent = &mut self.descent;
@@ -267,7 +268,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
             Part::Bias(bias) => descent.step(channel, &mut bias[channel], total),
             Part::Scale { bias, scale } => {
                 let old = scale[channel];
-                // The activation holds what is not `scale · u`, and its error is zero there.
+                // Where the activation clamps, the output is not `scale · u`, but the error there is zero.
                 let product = outputs().fold(0.0, |sum, (h, e)| sum + e * h);
                 let of_scale = if old.abs() > LEAST_SCALE { product / old } else { 0.0 };
                 descent.step(channel, &mut bias[channel], total * old);
@@ -291,11 +292,11 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
     }
 }
 
-/// Scales below this say nothing of what they multiplied.
+/// Below this, the output divided by the scale is meaningless.
 const LEAST_SCALE: f32 = 1e-6;
 
 impl LowRank<'_> {
-    /// Steps the upper factor's row of a channel, after taking its part of the lower one's error.
+    /// Accumulates the channel's part of the lower factor's error, then steps the channel's row of the upper factor.
     pub(super) fn channel(&mut self, channel: usize, errors: &[f32], descent: &mut Descent<'_>) {
         let (rank, pixels) = (self.geometry.out_c, self.geometry.pixels().max(1));
         let row = self.up[channel * rank..][..rank].iter_mut().enumerate();
@@ -331,7 +332,7 @@ impl LowRank<'_> {
     }
 }
 
-/// One step of a head that learns: `table: [classes, features]`, after [`learn`] has left the residual.
+/// Runs one step of a local head, `table: [classes, features]`, on the residual that [`learn`] left.
 pub fn learn_head(
     h: &[f32],
     grid: &PoolingGrid,

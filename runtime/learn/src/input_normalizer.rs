@@ -1,10 +1,10 @@
-//! Standardisation of inputs that follows the data: a mean for each number of the input, and one gain for all, so that
-//! what a network sees has mean 0 and the energy that it was trained with. It needs no labels. A sensor with another
-//! offset or gain, or an inverted image, then looks to the layers as before, up to a sign.
+//! Input normalisation that follows the device's data: a mean for each input element, and one gain for all, so that the
+//! network sees the mean and the energy it was trained with. It needs no labels. A sensor with a different offset or
+//! gain, or an inverted image, then looks the same to the layers, up to a sign.
 //!
-//! The statistics start from those of the host, which count as many samples as they are given weight; from there means
-//! are exact (Welford's update). Adapting the statistics alone is the adaptation of Li et al., "Revisiting batch
-//! normalization for practical domain adaptation" (2016), at the input.
+//! The statistics start from the host's, which count as a given number of samples; from there on, means are exact
+//! (Welford's update). Adapting only the statistics follows Li et al., "Revisiting batch normalization for practical
+//! domain adaptation" (2016), applied to the input.
 
 /// Running statistics of an input.
 #[derive(Debug)]
@@ -17,25 +17,25 @@ pub struct InputNormalizer<'a> {
 }
 
 impl<'a> InputNormalizer<'a> {
-    /// Statistics that begin with `mean` (one for each number of the input) and `energy`, the mean of `|x - mean|²`, and count as
-    /// `weight` samples. Standardised inputs have the `wanted` energy: that with which the network was trained.
+    /// Starts from `mean` (one per input element) and `energy`, the mean of `|x - mean|²`, which count as `weight`
+    /// samples. Normalised inputs have energy `wanted`: that of the training data.
     pub fn new(mean: &'a mut [f32], energy: f32, wanted: f32, weight: f32) -> Self {
         Self { mean, energy, wanted, weight: weight.max(0.0) }
     }
 
-    /// Takes a sample into account. One that is not finite, or of another length, is not.
+    /// Updates the statistics with a sample. Ignores samples that are not finite or have another length.
     pub fn see(&mut self, x: &[f32]) {
         if x.len() == self.mean.len() {
             self.see_each(|i| x[i]);
         }
     }
 
-    /// The same of a sample whose numbers are given one by one.
+    /// Like [`Self::see`], reading the sample element by element.
     pub fn see_each(&mut self, x: impl Fn(usize) -> f32) {
         if !(0..self.mean.len()).all(|i| x(i).is_finite()) {
             return;
         }
-        // Beyond this float32 cannot count.
+        // float32 cannot count beyond this.
         self.weight = (self.weight + 1.0).min(16_777_216.0);
         let part = 1.0 / self.weight;
         let mut spread = 0.0;
@@ -48,12 +48,13 @@ impl<'a> InputNormalizer<'a> {
         self.energy += part * (spread - self.energy);
     }
 
-    /// How many samples they count as.
+    /// Number of samples that the statistics count as.
     pub fn weight(&self) -> f32 {
         self.weight
     }
 
-    /// What number `i` of a sample is for a network whose host's mean of it was `host`, the energy wanted being the host's.
+    /// Maps element `i` of a sample to the host's statistics: `host` is the host's mean of the element, `gain` is
+    /// [`Self::gain`].
     pub fn brought(&self, i: usize, x: f32, host: f32, gain: f32) -> f32 {
         (x - self.mean.get(i).copied().unwrap_or(host)) * gain + host
     }
@@ -63,12 +64,12 @@ impl<'a> InputNormalizer<'a> {
         self.energy
     }
 
-    /// What a standardised number is multiplied by.
+    /// Factor of normalised elements: `sqrt(wanted / energy)`.
     pub fn gain(&self) -> f32 {
         if self.energy > 0.0 { libm::sqrtf(self.wanted / self.energy) } else { 1.0 }
     }
 
-    /// Standardises a sample in place.
+    /// Normalises a sample in place, to mean 0.
     pub fn apply(&self, x: &mut [f32]) {
         let gain = self.gain();
         for (x, mean) in x.iter_mut().zip(self.mean.iter()) {
@@ -110,7 +111,7 @@ mod tests {
         standard.see(&[3.0, 5.0]);
         standard.see(&[f32::NAN, 0.0]);
         standard.see(&[1.0]);
-        // Energies: 8 of the start, 20 · 1/2 of the sample around the new mean.
+        // Energies: 8 from the start values, 20 · 1/2 from the sample around the new mean.
         assert_eq!(standard.gain(), libm::sqrtf(8.0 / 9.0));
         let mut x = [2.0, 3.0];
         standard.apply(&mut x);

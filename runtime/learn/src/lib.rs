@@ -1,14 +1,14 @@
-//! Local learning: every layer (or block of two) learns from its own input, output and weights. Nothing is sent
-//! back from the layers behind it, so a layer can learn while its tensors are still in the arena.
+//! Local learning: every layer, or block of two, learns from its own input, output and weights. No error comes back
+//! from later layers, so a layer can learn while its tensors are still in the arena.
 //!
-//! Three questions, three rooms, each a set of pure functions over slices:
-//! 1. What is wrong with this output? [`rules`] hold the activities `h` of a layer against the label, by way of
-//!    [`codes`] (a projection from classes to features), and give `∂J/∂h`.
-//! 2. Which weights made it so? [`layers`] turn that error and the layer's input into gradients.
-//! 3. How far to go? [`schedule`] and [`step`] give the rate, [`weights`] take the step in their own number format.
+//! A train step answers three questions, each with pure functions over slices:
+//! 1. What is wrong with this output? [`rules`] compare a layer's activations `h` with the label, through a
+//!    [`target_projection`] from classes to features, and give `∂J/∂h`.
+//! 2. Which weights caused it? [`layers`] turn that error and the layer's input into gradients.
+//! 3. How far to step? [`schedule`] and [`step`] give the rate; [`weights`] take the step in their own number format.
 //!
-//! float32 arithmetic is neither fused nor reordered, and transcendental functions are `libm`'s: host and
-//! device give the same bits.
+//! float32 operations are neither fused nor reordered, and transcendental functions are `libm`'s, so host and device
+//! give the same bits.
 
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]

@@ -1,16 +1,16 @@
-//! Learning rates over time. None needs labels that are set aside.
+//! Learning rates over time. No schedule needs held-out labels.
 //!
-//! A factor is a fraction of 2^15, computed in integers, so that float and integer networks follow the same course.
+//! A factor is a multiple of 2^-15, computed in integers, so that float and integer networks follow the same schedule.
 
 pub use offshoot_format::learn::Schedule;
 
-/// One, as a factor.
+/// The factor 1.
 pub const ONE: u32 = 1 << 15;
 
-/// Factor of a schedule at a step, of [`ONE`].
+/// Factor of a schedule at a step, as a multiple of 1 / [`ONE`].
 pub fn factor(schedule: Schedule, step: u32) -> u32 {
     let one = u64::from(ONE);
-    // Quotients of numbers below 2^48 by more than the numerator's last factor: at most `ONE`.
+    // Each numerator is below 2^48 and its last factor at most the divisor: quotients are at most `ONE`.
     let factor = match schedule {
         Schedule::Constant => one,
         Schedule::Linear { steps } => one * u64::from(steps.saturating_sub(step)) / u64::from(steps.max(1)),

@@ -1,24 +1,24 @@
-//! How far a step goes.
+//! Step sizes, momentum and annealed noise.
 
 /// `|x|²`, summed in order.
 pub fn energy(x: &[f32]) -> f32 {
     x.iter().fold(0.0, |sum, x| sum + x * x)
 }
 
-/// The normalised step (NLMS: Widrow and Hoff's rule with Nagumo and Noda's normalisation, 1967): the rate over one
-/// plus the energy of the input, so that one rate serves inputs of any mean. For a convolution the energy is that of
-/// a mean patch: [`patch_energy`].
+/// The normalised step (NLMS: Widrow and Hoff's rule with Nagumo and Noda's normalisation, 1967): the rate divided by
+/// one plus the energy of the input, so that one rate suits inputs of any size. For a convolution, pass the energy of a
+/// mean patch: [`patch_energy`].
 pub fn normalised(rate: f32, energy: f32) -> f32 {
     rate / (1.0 + energy)
 }
 
-/// Energy of a mean patch of `taps` pixels (kernel height × width) in each of `cells`, of an image `[pixels, channels]`:
-/// what one weight's step is made of when every cell brings its own error.
+/// Energy of a mean patch of `taps` pixels (kernel height × width), summed over `cells`, of an image `[pixels,
+/// channels]`. This is the input of one weight's step when every cell has its own error.
 pub fn patch_energy(image: &[f32], pixels: usize, taps: usize, cells: usize) -> f32 {
     energy(image) * ((taps * cells) as f32 / pixels.max(1) as f32)
 }
 
-/// Momentum (Polyak, 1964), of one gradient: `v ← μ·v + g`; gives `v`, to be descended instead of `g`.
+/// Momentum (Polyak, 1964) on one gradient: `v ← μ·v + g`. Returns `v`, to descend instead of `g`.
 pub fn with_momentum<'v>(velocity: &'v mut [f32], gradient: &[f32], momentum: f32) -> &'v [f32] {
     for (v, g) in velocity.iter_mut().zip(gradient) {
         *v = momentum * *v + g;
@@ -26,13 +26,14 @@ pub fn with_momentum<'v>(velocity: &'v mut [f32], gradient: &[f32], momentum: f3
     velocity
 }
 
-/// Deviation of annealed noise at a step (Neelakantan et al., arXiv 1511.06807, with an exponent of one half): `scale / sqrt(1 + step)`.
+/// Standard deviation of annealed noise at a step (Neelakantan et al., arXiv:1511.06807, with exponent one half):
+/// `scale / sqrt(1 + step)`.
 pub fn annealed(scale: f32, step: u32) -> f32 {
     scale / libm::sqrtf(1.0 + step as f32)
 }
 
-/// Adds annealed noise to a gradient (Neelakantan et al., arXiv 1511.06807): normal, with a deviation of
-/// `scale / sqrt(1 + step)`.
+/// Adds annealed noise to a gradient (Neelakantan et al., arXiv:1511.06807): normal, with standard deviation `scale /
+/// sqrt(1 + step)`.
 pub fn add_noise(gradient: &mut [f32], scale: f32, step: u32, random: &mut offshoot_kernels::Random) {
     let deviation = annealed(scale, step);
     for g in gradient {

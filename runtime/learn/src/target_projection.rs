@@ -1,39 +1,39 @@
-//! TargetProjection: a matrix `P` of `classes × features` that carries a label to the features of a layer.
+//! Target projection: a matrix `P` of `classes × features` that carries a label to the features of a layer.
 //!
-//! Drawn codes take no memory: every entry is computed again whenever it is wanted, from a seed, the class and the
-//! feature. Exported and learned codes (probes, local heads) lie in a table.
+//! Random projections take no memory: each entry is computed from a seed, the class and the feature when it is needed.
+//! Exported and learned projections (probes, local heads) are tables.
 
 use offshoot_kernels::mix;
 
-/// Where a projection comes from.
+/// Source of a target projection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum TargetProjection<'a> {
     /// +1 or -1 by a hash of seed, class and feature.
     Signs {
-        /// Tells layers apart.
+        /// Differs between layers.
         seed: u32,
     },
-    /// Rows of a Hadamard matrix (Sylvester's): +1 or -1 by the parity of `(class + 1) & feature`. With a power of two
-    /// of features, and fewer classes than features, codes of two classes are orthogonal.
+    /// Rows of Sylvester's Hadamard matrix: +1 or -1 by the parity of `(class + 1) & feature`. If the number of
+    /// features is a power of two and larger than the number of classes, the rows of two classes are orthogonal.
     Hadamard,
     /// Uniform in [-1, 1) by a hash of seed, class and feature.
     Uniform {
-        /// Tells layers apart.
+        /// Differs between layers.
         seed: u32,
     },
     /// float32, `[classes, features]`.
     Table(&'a [f32]),
-    /// int8, `[classes, features]`: whole numbers; their unit belongs to the rule's scale.
+    /// int8 integers, `[classes, features]`; the rule's scale includes their unit.
     Small(&'a [i8]),
-    /// The unit matrix: features are the classes' own scores.
+    /// The identity matrix: the features are the class scores.
     Unit,
 }
 
-/// Spreads feature numbers before they are hashed.
+/// Spreads feature numbers before hashing.
 const GOLDEN: u32 = 0x9e37_79b9;
 
 impl TargetProjection<'_> {
-    /// Calls `each(class, entry)` for all classes of a feature. `features` is the width of the matrix.
+    /// Calls `each(class, entry)` for all classes of one feature. `features` is the width of the matrix.
     #[inline]
     pub fn column(&self, classes: usize, features: usize, feature: usize, mut each: impl FnMut(usize, f32)) {
         let j = feature as u32;
@@ -108,7 +108,7 @@ impl TargetProjection<'_> {
 }
 
 impl TargetProjection<'_> {
-    /// [`Self::column`] in whole numbers. Uniform and float32 codes have none: nothing is called.
+    /// [`Self::column`] in integers. Does nothing for uniform and float32 projections, which are not integers.
     #[inline]
     pub fn whole_column(
         &self,
@@ -141,13 +141,13 @@ impl TargetProjection<'_> {
     }
 }
 
-/// Signs of 32 classes from `first` (a multiple of 32) at a feature; bit set: negative.
+/// Signs of 32 classes, from `first` (a multiple of 32) on, at a feature. A set bit means negative.
 #[inline]
 pub fn sign_word(seed: u32, feature: u32, first: usize) -> u32 {
     mix(seed ^ feature.wrapping_mul(GOLDEN).wrapping_add(first as u32))
 }
 
-/// Whether the Hadamard code of a class is negative at a feature.
+/// Whether the Hadamard row of a class is negative at a feature.
 #[inline]
 pub fn hadamard_negative(class: usize, feature: u32) -> bool {
     ((class as u32).wrapping_add(1) & feature).count_ones() & 1 == 1

@@ -1,16 +1,16 @@
-//! [`Arena`]: the memory that a network works in.
+//! [`Arena`]: the working memory of a network.
 
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// `N` bytes for a network to work in, at the alignment that [`crate::Engine`] needs.
+/// `N` bytes of working memory, with the alignment that [`crate::Engine`] needs.
 ///
-/// [`crate::include_model!`] gives the size: `Arena<{ Keywords::ARENA_BYTES }>`. An arena derefs to `[u8]`, so `&mut arena`
-/// goes wherever a `&mut [u8]` does.
+/// [`crate::include_model!`] gives the size: `Arena<{ Keywords::ARENA_BYTES }>`. An arena derefs to `[u8]`, so `&mut
+/// arena` works wherever a `&mut [u8]` is expected.
 ///
-/// It is as large as its network needs, often tens of kilobytes: on a device it belongs in a static, not on the stack.
-/// `cortex_m_rt::entry` turns a `static mut` at the top of `main` into a `&'static mut Arena`; elsewhere
-/// `static_cell::ConstStaticCell<Arena<N>>` does. An arena of zeros takes no flash.
+/// An arena is often tens of kilobytes: on a device, put it in a static, not on the stack. `cortex_m_rt::entry` turns a
+/// `static mut` at the top of `main` into a `&'static mut Arena`; elsewhere use
+/// `static_cell::ConstStaticCell<Arena<N>>`. A static arena of zeros takes no flash.
 ///
 /// ```
 /// let mut arena = offshoot::Arena::<1024>::new();
@@ -23,7 +23,7 @@ use core::ops::{Deref, DerefMut};
 pub struct Arena<const N: usize>([u8; N]);
 
 impl<const N: usize> Arena<N> {
-    /// An arena of zeros.
+    /// An arena filled with zeros.
     pub const fn new() -> Self {
         Self([0; N])
     }

@@ -1,8 +1,8 @@
 //! Classifier heads: small classifiers that learn one labelled sample at a time, on any features.
 //!
-//! A `.off` file can bring a head along (`[head]` of a learning plan); then the engine feeds it, and
-//! [`Engine::scores`](crate::Engine::scores) is what it says. These are the heads themselves, for features that come from
-//! elsewhere:
+//! A `.off` file can contain a head (`[head]` of a learning plan); the engine then feeds it, and
+//! [`Engine::scores`](crate::Engine::scores) returns its scores. Use the heads of this module directly for features
+//! from elsewhere:
 //!
 //! ```
 //! use offshoot::heads::{Head, NearestMean, NearestMeanOptions, best};
@@ -20,7 +20,7 @@
 //! # Ok::<(), offshoot::heads::HeadError>(())
 //! ```
 //!
-//! With `n` features and room for `c` classes:
+//! For `n` features and `c` classes:
 //!
 //! | head | float32 words | multiply-accumulates of a step | learns |
 //! |---|---|---|---|
@@ -30,9 +30,9 @@
 //! | [`Simplex`] | c(n + 3) + m(n + 3), m = c to the next power of two | 4mn | a projection onto fixed class codes |
 //! | [`Lda`] | 2c(n + 1) + n(n + 1) | n²/2 | means and one covariance, in closed form |
 //! | [`LeastSquares`] | c(n + 2) + (n + 1)(n + 4)/2 | n² + 2cn | ridge regression, exact after each step |
-//! | [`Boosted`] | c(n + 3) | 2cn | one linear classifier a block, each on what those before it leave |
+//! | [`Boosted`] | c(n + 3) | 2cn | one linear classifier per block, fitted to the residual of the blocks before it |
 //!
-//! What a head learned is one slice ([`Head::state`]) that [`Head::resume`] takes up again.
+//! [`Head::state`] returns everything a head has learned as one slice; [`Head::resume`] restores it.
 
 pub use offshoot_learn::heads::{
     Boosted, BoostedOptions, Head, HeadError, Lda, LdaOptions, LeastSquares, LeastSquaresOptions,

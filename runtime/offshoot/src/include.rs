@@ -1,6 +1,6 @@
-//! [`crate::include_model!`]: a network as a part of the program.
+//! [`crate::include_model!`]: embeds a network in the program.
 
-/// Embeds a compiled network in the program, aligned as the runtime needs it, as a type that knows its shapes and sizes at
+/// Embeds a compiled network in the program, aligned for the runtime, as a type that knows its shapes and sizes at
 /// compile time.
 ///
 /// `include_model!(pub Keywords, "keywords.off")` defines a type `Keywords` with
@@ -11,14 +11,14 @@
 /// | `INPUTS`, `OUTPUTS` | arrays of [`TensorInfo`](crate::TensorInfo): shapes, types, scales |
 /// | `bytes()` | the file's bytes |
 /// | `open()` | the validated [`Model`](crate::Model) |
-/// | `engine(&mut arena)` | the same, bound to an arena: an [`Engine`](crate::Engine) |
+/// | `engine(&mut arena)` | opens the model and binds it to an arena: an [`Engine`](crate::Engine) |
 ///
-/// Without a name, `include_model!("model.off")`, the type is called `Model`. Attributes before the name go to the static that
-/// holds the bytes, such as `#[unsafe(link_section = ".model")]`.
+/// Without a name, as in `include_model!("model.off")`, the type is called `Model`. Attributes before the name apply to
+/// the static that holds the bytes, such as `#[unsafe(link_section = ".model")]`.
 ///
-/// The path is relative to the file with the call, as for [`include_bytes!`]; `concat!(env!("OUT_DIR"), "/model.off")` takes
-/// what a build script wrote (`offshoot-build` compiles an ONNX there). A file that is no `.off` file, or of another format
-/// version than this runtime's, is a compile error.
+/// The path is relative to the calling file, as for [`include_bytes!`]. Use `concat!(env!("OUT_DIR"), "/model.off")`
+/// for a file written by a build script (`offshoot-build` compiles an ONNX there). It is a compile error if the file is
+/// not an `.off` file or has a format version that this runtime does not read.
 ///
 /// ```
 /// offshoot::include_model!(Vibration, "../examples/data/vibration.off");
@@ -65,7 +65,7 @@ macro_rules! include_model {
             /// Validates the file.
             ///
             /// # Errors
-            /// It is damaged, or needs something that this build of the runtime was made without.
+            /// The file is damaged, or needs a feature that this build of the runtime lacks.
             #[inline]
             pub fn open() -> ::core::result::Result<$crate::Model<'static>, $crate::Error> {
                 $crate::Model::open(Self::bytes())
@@ -91,7 +91,7 @@ macro_rules! include_model {
 #[doc(hidden)]
 pub use offshoot_format::embedded::{arena_bytes, tensor_counts, tensors};
 
-/// A file's bytes where the runtime can use them.
+/// A file's bytes, aligned for the runtime.
 #[doc(hidden)]
 #[derive(Debug)]
 #[repr(C, align(16))]

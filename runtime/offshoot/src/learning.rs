@@ -1,11 +1,12 @@
 //! Learning on the device, without backpropagation through the network.
 //!
-//! What learns is said when the model is compiled: `offshoot compile model.onnx --calib x.npy --learn plan.toml -o model.off`.
-//! The file then holds learning records, and `compile` prints how much RAM learning takes. It runs without them just as well.
+//! The learning plan, given at compile time, says what learns: `offshoot compile model.onnx --calib x.npy --learn
+//! plan.toml -o model.off`. The file then holds learning records, and `compile` prints how much RAM learning takes. The
+//! file still runs without learning.
 //!
 //! [`Engine::learning`](crate::Engine::learning) binds such a model to an arena of
-//! [`Model::train_arena_bytes`](crate::Model::train_arena_bytes). One call of [`Engine::learn`](crate::Engine::learn) is one step
-//! on one labelled sample; runs use what was learned so far.
+//! [`Model::train_arena_bytes`](crate::Model::train_arena_bytes). One call of [`Engine::learn`](crate::Engine::learn)
+//! is one train step on one labelled sample. Later runs use what was learned.
 //!
 //! ```
 //! # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration_learns.off"));
@@ -14,18 +15,18 @@
 //! let mut arena = Arena::<16_000>::new();
 //! let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
 //!
-//! // A labelled sample from the place where the device hangs: class 3.
+//! // A labelled sample from where the device is installed: class 3.
 //! let readings = [130.0; Vibration::INPUTS[0].elements()];
 //! engine.write_input_f32(0, &readings)?;
 //! let step = engine.learn(3)?;
 //! assert_eq!(step.steps, 1);
 //!
-//! // The head that learned says what a sample is.
+//! // The head that learned classifies the sample.
 //! engine.write_input_f32(0, &readings)?;
 //! engine.run()?;
 //! assert_eq!(engine.scores().and_then(heads::best), Some(3));
 //!
-//! // What was learned is a slice of the arena: keep it, bring it back, or forget it.
+//! // What was learned is a slice of the arena: save it, restore it, or forget it.
 //! let mut learned = [0; 16_000];
 //! let bytes = engine.learned().unwrap_or_default();
 //! let kept = &mut learned[..bytes.len()];
@@ -35,7 +36,7 @@
 //! # Ok::<(), offshoot::Error>(())
 //! ```
 //!
-//! [`store`](crate::store) keeps it in flash, safe from power cuts.
+//! [`store`](crate::store) saves it in flash, safe from power cuts.
 
 pub use crate::engine::{StepReport, TrainState};
 pub use crate::model::learn::Learning;

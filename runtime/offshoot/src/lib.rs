@@ -1,17 +1,17 @@
-//! Runs neural networks on microcontrollers, and lets them learn there.
+//! Runs neural networks on microcontrollers, and lets them go on learning there.
 //!
-//! Offshoot compiles an ONNX network on a computer to one compact `.off` file. This crate runs that file: on the device,
-//! and on the computer bit for bit the same. It is `no_std`, has no allocator and no global state, and int8 arithmetic is
-//! TensorFlow Lite Micro's to the byte.
+//! The `offshoot` tool compiles an ONNX network on a computer into one compact `.off` file. This crate runs that file,
+//! with the same bits on the device and on the computer. It is `no_std` and has no allocator and no global state. Its
+//! int8 arithmetic matches TensorFlow Lite Micro to the byte.
 //!
-//! # The first answer
+//! # Quick start
 //!
 //! ```sh
 //! offshoot compile model.onnx --calib samples.npy -o model.off
 //! ```
 //!
 //! ```
-//! // The file becomes a part of the program. Its sizes are constants.
+//! // Embeds the file in the program. Its sizes are constants.
 //! offshoot::include_model!(Vibration, "../examples/data/vibration.off");
 //!
 //! let mut arena = offshoot::Arena::<{ Vibration::ARENA_BYTES }>::new();
@@ -24,42 +24,44 @@
 //! # Ok::<(), offshoot::Error>(())
 //! ```
 //!
-//! [`include_model!`] embeds the file, [`Arena`] is the memory, [`Engine`] runs the network. The examples of this crate do the same
-//! on real data: `hello`, `float`, `two_models`, `sub_networks`, `learn`; `firmware/examples/hello` does it on a Cortex-M4.
+//! [`include_model!`] embeds the file, [`Arena`] provides the memory, and [`Engine`] runs the network. The examples of
+//! this crate (`hello`, `float`, `two_models`, `sub_networks`, `learn`) do the same on real data;
+//! `firmware/examples/hello` does it on a Cortex-M4.
 //!
-//! A file that is not in the program (read from external flash, received over a wire) is opened with [`Model::open`] from bytes that
-//! begin at a multiple of 16. Either way it is checked whole, once: whatever the bytes are, the answer is a [`Model`] or
-//! an [`Error`], and a model that opened neither panics nor fails.
+//! To use a file that is not part of the program (read from external flash, received over a wire), pass its bytes to
+//! [`Model::open`]; they must begin at a multiple of 16. Both ways validate the whole file once. Any bytes give either
+//! a [`Model`] or an [`Error`]; a model that opened never panics or fails later.
 //!
 //! # Inputs and outputs
 //!
 //! | call | for |
 //! |---|---|
 //! | [`Engine::write_input_f32`], [`Engine::read_output_f32`] | real numbers; int8 tensors are quantised by the file's scale and zero point |
-//! | [`Engine::input_i8_mut`], [`Engine::output_i8`] | int8 tensors as they lie in memory, no copy |
-//! | [`Engine::input_mut`], [`Engine::output`] | bytes of whatever type |
+//! | [`Engine::input_i8_mut`], [`Engine::output_i8`] | int8 tensors in the arena, without a copy |
+//! | [`Engine::input_mut`], [`Engine::output`] | raw bytes of any type |
 //! | [`Engine::top1`] | the class with the largest score |
 //!
-//! Tensors are channels-last (`[1, height, width, channels]`), whatever the ONNX file had; [`Model::input`] and `INPUTS` of
-//! `include_model!` give a [`TensorInfo`] with shape, type and scale. A run overwrites its inputs: write them before every run.
+//! Tensors are channels-last (`[1, height, width, channels]`), whatever the layout of the ONNX file. [`Model::input`]
+//! and the `INPUTS` of `include_model!` give a [`TensorInfo`] with shape, type and scale. A run overwrites its inputs:
+//! write them before every run.
 //!
 //! # Memory
 //!
-//! Everything mutable lies in one arena that you hand over. How large it must be is a number in the file, planned to the byte when the model
-//! was compiled: `ARENA_BYTES` of `include_model!`, or [`Model::arena_bytes`]. Weights stay in flash. Two models that take turns
-//! share an arena as large as the larger of them; several networks of one file share weights too, and [`Engine::select`] goes from
-//! one to another. Put the arena in a static: it is usually larger than the stack.
+//! All mutable memory is one arena that the caller provides. The compiler plans it to the byte and stores its size in
+//! the file: `ARENA_BYTES` of `include_model!`, or [`Model::arena_bytes`]. Weights stay in flash. Two models that run
+//! in turn can share an arena of the larger size. Several networks in one file share their weights too;
+//! [`Engine::select`] switches between them. Put the arena in a static: it is usually larger than the stack.
 //!
 //! # Learning
 //!
-//! A model that was compiled with a learning plan learns on the device, one labelled sample at a time, in little more RAM than
-//! inference takes beside the weights that learn: [`Engine::learn`]. The module [`learning`] has the guide, and [`heads`] the
-//! classifiers that can learn on a network's features or on yours.
+//! A model compiled with a learning plan learns on the device, one labelled sample at a time ([`Engine::learn`]).
+//! Beyond inference it needs RAM for the weights that learn and a small workspace. The module [`learning`] is the
+//! guide; [`heads`] has the classifiers that learn on a network's features or on your own.
 //!
 //! # Flash
 //!
-//! [`store`] keeps what was learned in a range of NOR flash, on the `embedded-storage` traits: a journal that survives a power cut
-//! at any moment and wears its pages evenly.
+//! [`store`] keeps learned weights in a range of NOR flash, through the `embedded-storage` traits. It is a journal that
+//! survives a power cut at any moment and levels wear over its pages.
 //!
 //! ```
 //! # #[cfg(feature = "store")] {
@@ -78,32 +80,33 @@
 //! # Ok::<(), offshoot::store::Error<offshoot::store::nor_flash::NorFlashErrorKind>>(())
 //! ```
 //!
-//! The network itself costs the flash of its file and of the operators that it uses. To link only those, switch
-//! default features off and name them; `offshoot inspect model.off --json` lists them as `runtime_features`:
+//! In flash, a network costs its file and the operators it uses. To link only those, disable the default features and
+//! name the operators; `offshoot inspect model.off --json` lists them as `runtime_features`:
 //!
 //! ```toml
 //! offshoot = { version = "0.1", default-features = false, features = ["op-conv2d", "op-softmax"] }
 //! ```
 //!
-//! A file that needs something that is not linked is refused when it is opened ([`Error::UnknownOperator`], [`Error::Requires`]).
+//! Opening a file that needs a feature that is not linked returns [`Error::UnknownOperator`] or [`Error::Requires`].
 //!
 //! # Cargo features
 //!
 //! | feature | default | what |
 //! |---|---|---|
-//! | `all-ops` | yes | every operator; each is a feature of its own, `op-…` |
+//! | `all-ops` | yes | every operator; each also has its own feature `op-…` |
 //! | `f32` | yes | operators on float32 |
 //! | `learn` | yes | models that learn |
-//! | `nested` | yes | files of several networks |
+//! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
-//! | `arm-dsp` | no | the kernels in assembly on Armv8-M cores with the DSP extension (Armv7E-M always has them) |
+//! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
 //! | `std` | no | for the host tools |
 //!
 //! # Profiling and debugging
 //!
-//! [`Engine::run_with`] calls an [`Observer`] around every operator: `offshoot profile` and `offshoot verify` count instructions
-//! and compare tensors with it, over the protocol in [`wire`]: requests and responses in frames that find their way back after noise.
+//! [`Engine::run_with`] calls an [`Observer`] around every operator. `offshoot profile` and `offshoot verify` use it to
+//! count instructions and compare tensors over the protocol in [`wire`]: requests and responses in frames that
+//! resynchronise after noise.
 //!
 //! ```
 //! use offshoot::wire::{self, Event, FrameReader, Request};
@@ -160,7 +163,7 @@ pub use offshoot_store as store;
 pub use offshoot_wire as wire;
 pub use trace::{Observer, OpInfo};
 
-// The host's tools need these as well.
+// Used by the host tools.
 #[doc(hidden)]
 pub mod engine;
 #[doc(hidden)]

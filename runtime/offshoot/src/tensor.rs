@@ -1,9 +1,8 @@
-//! Inputs and outputs as numbers: real ones, which int8 tensors quantise by their scale and zero point, and int8 ones as they
-//! lie in memory.
+//! Inputs and outputs as numbers: real numbers, quantised by an int8 tensor's scale and zero point, or int8 values as
+//! stored in memory.
 //!
-//! Values are in the order in which they lie in the arena: channels last, whatever the ONNX file had. Rounding is
-//! the operator Quantize's, and the same on every target: `round(x / scale) + zero_point` in float32, halves away from zero,
-//! held to -128 … 127.
+//! Values are in arena order: channels last, whatever the layout of the ONNX file. Rounding follows the operator
+//! Quantize on every target: `round(x / scale) + zero_point` in float32, ties away from zero, clamped to -128 … 127.
 
 use crate::engine::Engine;
 use offshoot_base::Error;
@@ -11,9 +10,9 @@ use offshoot_format::record::{DType, Dequantize, IoRepr, Quantize};
 use offshoot_kernels::portable;
 
 impl Engine<'_, '_> {
-    /// Writes real numbers to input `i`, as many as it has elements, channels last. An int8 input quantises them:
-    /// `round(x / scale) + zero_point`, halves away from zero, held to -128 … 127; what is not a number becomes the zero point. An
-    /// int32 input rounds likewise.
+    /// Writes real numbers to input `i`: one per element, channels last. An int8 input quantises them: `round(x /
+    /// scale) + zero_point`, ties away from zero, clamped to -128 … 127; NaN becomes the zero point. An int32 input
+    /// rounds the same way, without a scale.
     ///
     /// ```
     /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
@@ -26,7 +25,7 @@ impl Engine<'_, '_> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`]; [`Error::TensorLength`].
+    /// [`Error::NoSuchTensor`] if there is no input `i`; [`Error::TensorLength`] if `values` has another length.
     pub fn write_input_f32(&mut self, i: usize, values: &[f32]) -> Result<(), Error> {
         let tensor = self.model().input(i).ok_or(Error::NoSuchTensor)?;
         same_length(&tensor, values.len())?;
@@ -44,10 +43,10 @@ impl Engine<'_, '_> {
         Ok(())
     }
 
-    /// Reads output `i` as real numbers, channels last: an int8 output gives `(q - zero_point) · scale`.
+    /// Reads output `i` as real numbers, channels last. An int8 output gives `(q - zero_point) · scale`.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`]; [`Error::TensorLength`].
+    /// [`Error::NoSuchTensor`] if there is no output `i`; [`Error::TensorLength`] if `values` has another length.
     pub fn read_output_f32(&self, i: usize, values: &mut [f32]) -> Result<(), Error> {
         let tensor = self.model().output(i).ok_or(Error::NoSuchTensor)?;
         same_length(&tensor, values.len())?;
@@ -65,29 +64,29 @@ impl Engine<'_, '_> {
         Ok(())
     }
 
-    /// Memory of int8 input `i`, to be written before a run: for a sensor whose readings are quantised already.
+    /// Memory of int8 input `i`, to write before a run: for readings that are already quantised.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`]; [`Error::TensorType`].
+    /// [`Error::NoSuchTensor`] if there is no input `i`; [`Error::TensorType`] if it is not int8.
     pub fn input_i8_mut(&mut self, i: usize) -> Result<&mut [i8], Error> {
         is_i8(self.model().input(i))?;
         Ok(bytemuck::cast_slice_mut(self.input_mut(i)?))
     }
 
-    /// Memory of int8 output `i`, to be read after a run and before the next input is written.
+    /// Memory of int8 output `i`, to read after a run and before the next input is written.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`]; [`Error::TensorType`].
+    /// [`Error::NoSuchTensor`] if there is no output `i`; [`Error::TensorType`] if it is not int8.
     pub fn output_i8(&self, i: usize) -> Result<&[i8], Error> {
         is_i8(self.model().output(i))?;
         Ok(bytemuck::cast_slice(self.output(i)?))
     }
 
-    /// Index of the largest element of output `i`: the class that a classifier took its input for. Of equal ones it is the first;
-    /// what is not a number is never the largest.
+    /// Index of the largest element of output `i`: the class that a classifier predicts. Ties go to the lowest index;
+    /// NaN is never the largest.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`].
+    /// [`Error::NoSuchTensor`] if there is no output `i`.
     pub fn top1(&self, i: usize) -> Result<usize, Error> {
         let tensor = self.model().output(i).ok_or(Error::NoSuchTensor)?;
         let bytes = self.output(i)?;
@@ -100,7 +99,7 @@ impl Engine<'_, '_> {
 }
 
 fn same_length(tensor: &IoRepr, given: usize) -> Result<(), Error> {
-    // A validated tensor lies in an arena of fewer than 2^32 bytes.
+    // A validated tensor fits an arena of fewer than 2^32 bytes.
     let needed = tensor.elements() as u32;
     let given = u32::try_from(given).unwrap_or(u32::MAX);
     if given == needed { Ok(()) } else { Err(Error::TensorLength { needed, given }) }

@@ -1,19 +1,19 @@
-//! Per-operator observation: what `profile`, `verify` and digests are made of.
+//! Observation of single operators, for `profile`, `verify` and digests.
 
 use offshoot_format::record::Tag;
 
 /// The operator that is about to run or has run.
 #[derive(Clone, Copy, Debug)]
 pub struct OpInfo {
-    /// Position in the file, from 0.
+    /// Position in the file, counted from 0.
     pub index: u16,
-    /// Its kind.
+    /// Kind of operator.
     pub tag: Tag,
-    /// IR value that it completes (see [`offshoot_format::record::OpHeader::origin`]).
+    /// IR value that the operator completes (see [`offshoot_format::record::OpHeader::origin`]).
     pub origin: u16,
 }
 
-/// Called around every operator. The default does nothing and costs nothing.
+/// Called around every operator. The default methods do nothing and cost nothing.
 ///
 /// ```
 /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
@@ -31,13 +31,13 @@ pub struct OpInfo {
 /// # Ok::<(), offshoot::Error>(())
 /// ```
 pub trait Observer {
-    /// Whether it looks at anything. If not, nothing is worked out for it.
+    /// Whether the observer looks at outputs. If false, the engine computes nothing for it.
     const WATCHES: bool = true;
 
-    /// Before the operator runs.
+    /// Called before the operator runs.
     #[inline(always)]
     fn before(&mut self, _op: OpInfo) {}
-    /// After it ran; `output` is the memory it wrote: the whole output tensor as it lies in the arena.
+    /// Called after the operator ran. `output` is the whole output tensor as stored in the arena.
     #[inline(always)]
     fn after(&mut self, _op: OpInfo, _output: &[u8]) {}
 }

@@ -1,5 +1,5 @@
-//! Firmware for the BBC micro:bit, as QEMU emulates it: the smallest core there is, without FPU, DSP, division and atomic
-//! operations. Models lie in flash; RAM is the arena's, the stack's, and little else's.
+//! Firmware for the BBC micro:bit as emulated by QEMU: the smallest core, without FPU, DSP extension, division and
+//! atomic operations. Models lie in flash; RAM holds the arena, the stack, and little else.
 
 #![no_std]
 #![no_main]
@@ -12,7 +12,7 @@ use cortex_m_rt::entry;
 use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::{Aligned, Stack};
 
-/// Room for the arena. The stack has what is left: the frame of the line takes a kilobyte, a step of learning four.
+/// Bytes for the arena. The rest is for the stack: the line's frame takes one kilobyte, a train step four.
 const ARENA: usize = 8704;
 
 /// The model slot: the part of the flash that memory.x leaves free.
@@ -25,7 +25,8 @@ fn main() -> ! {
     // `entry` makes this static local to `main`, which runs once.
     static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
     let (address, len) = MODEL_FLASH;
-    // SAFETY: flash outside of all that the linker places (memory.x), and nothing writes there while the program runs.
+    // SAFETY: flash outside everything that the linker places (memory.x), and nothing writes there while the program
+    // runs.
     let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
     serve(
         uart::Uart::start(),
@@ -43,7 +44,7 @@ fn main() -> ! {
     offshoot_boards::rest()
 }
 
-/// A fault or a panic ends in silence, which the host reports as a device that does not answer.
+/// A fault or panic halts silently; the host reports a device that does not respond.
 #[panic_handler]
 fn panic(_info: &PanicInfo<'_>) -> ! {
     offshoot_boards::rest()

@@ -1,8 +1,9 @@
-//! nRF51's timer 0 (nRF51 Series Reference Manual, chapter 19) as a counter of instructions, under `qemu -icount shift=6`: an
-//! instruction takes 64 ns, and the timer counts 16 MHz, so 128 ticks are 125 instructions. SysTick is not there.
+//! nRF51's timer 0 (nRF51 Series Reference Manual, chapter 19) as an instruction counter, under `qemu -icount shift=6`:
+//! an instruction takes 64 ns and the timer runs at 16 MHz, so 128 ticks are 125 instructions. The emulated core has no
+//! SysTick.
 //!
-//! An instruction takes more than a tick, so that from a restart on the tick tells the instruction exactly.
-//! On a real board it counts time, which is not what it says: this is the emulator's firmware.
+//! An instruction takes longer than a tick, so the ticks since a restart give the number of instructions exactly. On
+//! real hardware the timer counts time, so this firmware is for the emulator only.
 
 use offshoot_app::{Clock, CountUnit};
 
@@ -12,19 +13,19 @@ const STOP: *mut u32 = (BASE + 0x004) as *mut u32;
 const CLEAR: *mut u32 = (BASE + 0x00C) as *mut u32;
 const BIT_MODE: *mut u32 = (BASE + 0x508) as *mut u32;
 const PRESCALER: *mut u32 = (BASE + 0x510) as *mut u32;
-/// Task that copies the count to a register, and that register.
+/// The task that copies the count to a register, and that register.
 const CAPTURE: usize = BASE + 0x040;
 const CAPTURED: usize = BASE + 0x540;
 const BITS_32: u32 = 3;
 
-/// The timer, 32 bits.
+/// The timer, with 32 bits.
 #[derive(Debug)]
 pub(crate) struct InstructionTimer(());
 
 impl InstructionTimer {
-    /// Timer 0, which nothing else may use.
+    /// Starts timer 0, which nothing else may use.
     pub(crate) fn start() -> Self {
-        // SAFETY: registers of timer 0, which only this type uses, and which has no effect on memory.
+        // SAFETY: registers of timer 0, which only this type uses and which has no effect on memory.
         unsafe {
             STOP.write_volatile(1);
             BIT_MODE.write_volatile(BITS_32);
@@ -50,11 +51,11 @@ impl Clock for InstructionTimer {
     #[inline(always)]
     fn now(&self) -> u32 {
         let value;
-        // SAFETY: captures the count and reads it, registers as in `start`. Nothing moves across it.
+        // SAFETY: captures the count and reads it from registers as in `start`. Nothing is moved across it.
         unsafe {
             core::arch::asm!(
                 "2: str {one}, [{capture}]",
-                // Tells the host where the readings are, in a section that is not loaded.
+                // Records the address of the reading instruction for the host, in a section that is not loaded.
                 ".pushsection .offshoot.marks, \"\", %progbits",
                 ".4byte 2b",
                 ".popsection",
@@ -74,8 +75,9 @@ impl Clock for InstructionTimer {
     }
 }
 
-/// Instructions from the restart to a reading.
+/// Number of instructions from the restart to a reading.
 fn instructions(value: u32) -> u32 {
-    // Fewer than ticks. A tick is counted when it is over: the instruction that began in it counts.
+    // Fits: there are fewer instructions than ticks. A tick counts when it ends, so the instruction that began in it
+    // counts.
     (u64::from(value) * 125).div_ceil(128) as u32
 }

@@ -1,5 +1,5 @@
-//! nRF51's UART (nRF51 Series Reference Manual, chapter 29), which has room for six bytes. The core sleeps until its interrupt
-//! is pending; interrupts stay masked, and the loop that reads takes what came in.
+//! nRF51's UART (nRF51 Series Reference Manual, chapter 29), which buffers six bytes. The core sleeps until its
+//! interrupt is pending. Interrupts stay masked; the read loop takes the received bytes.
 
 use core::convert::Infallible;
 use embedded_io::{ErrorType, Read, Write};
@@ -19,7 +19,7 @@ const BAUD: usize = 0x524;
 
 const ENABLED: u32 = 4;
 const RX_READY_INTERRUPT: u32 = 1 << 2;
-/// 115,200.
+/// 115,200 baud.
 const BAUD_115200: u32 = 0x01D7_E000;
 /// Pins of the micro:bit's USB interface.
 const PINS: [u32; 2] = [24, 25];
@@ -45,7 +45,7 @@ fn write(register: usize, value: u32) {
 pub(crate) struct Uart(());
 
 impl Uart {
-    /// Switches it on.
+    /// Enables the UART.
     pub(crate) fn start() -> Self {
         write(PIN_TX, PINS[0]);
         write(PIN_RX, PINS[1]);
@@ -55,7 +55,7 @@ impl Uart {
         write(START_RX, 1);
         write(START_TX, 1);
         cortex_m::interrupt::disable();
-        // SAFETY: enables an interrupt; all are masked, so that no handler runs.
+        // SAFETY: enables an interrupt; all are masked, so no handler runs.
         unsafe { NVIC_SET_ENABLE.write_volatile(1 << IRQ) };
         Self(())
     }
@@ -74,7 +74,7 @@ impl Read for Uart {
         loop {
             let mut len = 0;
             while len < buffer.len() && read(RX_READY) != 0 {
-                // Cleared first: another byte raises it again.
+                // Cleared first, so that another byte raises it again.
                 write(RX_READY, 0);
                 buffer[len] = read(RX) as u8;
                 len += 1;
@@ -83,7 +83,7 @@ impl Read for Uart {
                 return Ok(len);
             }
             offshoot_boards::sleep();
-            // SAFETY: what made it pending is looked at next.
+            // SAFETY: the cause of the interrupt is checked next.
             unsafe { NVIC_CLEAR_PENDING.write_volatile(1 << IRQ) };
         }
     }

@@ -8,7 +8,7 @@ use offshoot_boards::cmsdk::Registers;
 // SAFETY: the image has a UART there.
 const UART1: Registers = unsafe { Registers::at(crate::image::UART1) };
 
-/// Switches the line on.
+/// Enables the line.
 pub(crate) fn start() {
     UART1.start_writing();
 }
@@ -27,11 +27,11 @@ static STATE: Mutex<RefCell<Option<State>>> = Mutex::new(RefCell::new(None));
 #[defmt::global_logger]
 struct Logger;
 
-// SAFETY: `acquire` enters a critical section on the only core and `release` leaves it, so calls come in pairs and
-// never overlap; a nested `acquire` finds the state taken and panics before it can corrupt the stream.
+// SAFETY: `acquire` enters a critical section on the only core and `release` leaves it, so calls are paired and never
+// overlap; a nested `acquire` finds the state taken and panics before it can corrupt the stream.
 unsafe impl defmt::Logger for Logger {
     fn acquire() {
-        // SAFETY: `release` ends the section with the same state, as defmt calls it after every `acquire`.
+        // SAFETY: `release` ends the section with the same state, because defmt calls it after every `acquire`.
         let restore = unsafe { critical_section::acquire() };
         critical_section::with(|section| {
             let mut state = STATE.borrow_ref_mut(section);

@@ -1,5 +1,5 @@
-//! Firmware for Arm's FPGA boards as QEMU emulates them: MPS2 with the AN385 (Cortex-M3), AN386 (M4) and AN500 (M7) images;
-//! with AN505 (M33; feature `an505`); MPS3 with AN547 (M55; feature `an547`).
+//! Firmware for Arm's FPGA boards as emulated by QEMU: MPS2 with the images AN385 (Cortex-M3), AN386 (M4), AN500 (M7)
+//! and AN505 (M33; feature `an505`); MPS3 with AN547 (M55; feature `an547`).
 
 #![no_std]
 #![no_main]
@@ -11,19 +11,19 @@ mod timer;
 mod log;
 
 use core::panic::PanicInfo;
-// Names the crate that has the critical section.
+// Links the crate that implements the critical section.
 use cortex_m as _;
 use cortex_m_rt::{entry, exception};
 use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::cmsdk::{Registers, Uart};
 use offshoot_boards::{Aligned, Stack};
 
-/// Room for a model that comes over the line.
+/// Bytes for a model that is sent over the line.
 const MODEL_RAM: usize = 2 << 20;
-/// Room for the arena.
+/// Bytes for the arena.
 const ARENA: usize = 1 << 20;
 
-/// Room for flash that holds what is learned: emulated in RAM, so that it lasts until the power goes.
+/// Bytes for learned weights. The flash is emulated in RAM, so it lasts until power-off.
 const STORE: usize = 512 << 10;
 
 // SAFETY: the image has a UART there.
@@ -40,7 +40,7 @@ fn main() -> ! {
     #[cfg(feature = "defmt")]
     log::start();
     let (address, len) = image::MODEL_FLASH;
-    // SAFETY: memory of the board outside of all that the linker places (memory/), and nothing writes there while
+    // SAFETY: memory of the board outside everything that the linker places (memory/), and nothing writes there while
     // the program runs.
     let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
     serve(
@@ -59,14 +59,14 @@ fn main() -> ! {
     offshoot_boards::rest()
 }
 
-/// All interrupts come here, because none has a handler of its own; only the UART's are enabled.
+/// Handles all interrupts, because none has its own handler; only the UART's are enabled.
 #[exception]
 unsafe fn DefaultHandler(_irq: i16) {
     UART0.on_receive();
 }
 
-/// A fault or a panic ends in silence, which the host reports as a device that does not answer; with `defmt` the log
-/// has the reason.
+/// A fault or panic halts silently; the host reports a device that does not respond. With `defmt`, the log has the
+/// reason.
 #[panic_handler]
 fn panic(_info: &PanicInfo<'_>) -> ! {
     #[cfg(feature = "defmt")]

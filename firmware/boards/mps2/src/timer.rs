@@ -1,16 +1,16 @@
-//! Timers as counters of instructions, under `qemu -icount`: an instruction takes `2^shift` ns of the board's time.
+//! Timers as instruction counters, under `qemu -icount`: an instruction takes `2^shift` ns of the board's time.
 //!
-//! An instruction takes more than a tick, so that from a restart on the tick tells the instruction exactly; a difference of
-//! ticks alone would not (two instructions are 3 or 4 ticks of 25 MHz).
-//! On a real board they count time, which is not what they say: this is the emulator's firmware.
+//! An instruction takes longer than a tick, so the ticks since a restart give the number of instructions exactly. A
+//! difference of two readings alone would not (two instructions are 3 or 4 ticks at 25 MHz). On real hardware these
+//! timers count time, so this firmware is for the emulator only.
 
 use offshoot_app::{Clock, CountUnit};
 
-/// Reads a register, and tells the host where the readings are, in a section that is not loaded.
+/// Reads a register, and records the address of the reading instruction for the host in a section that is not loaded.
 macro_rules! read_marked {
     ($register:expr) => {{
         let value;
-        // SAFETY: a read of a register of a timer, which has no effect on memory. Nothing moves across it.
+        // SAFETY: reads a timer register, which has no effect on memory. Nothing is moved across it.
         unsafe {
             core::arch::asm!(
                 "2: ldr {value}, [{register}]",
@@ -26,8 +26,8 @@ macro_rules! read_marked {
     }};
 }
 
-/// CMSDK APB timer 0 (Arm DDI 0479, section 4.1) at the address `BASE`; `TICKS` are `INSTRUCTIONS`. It counts down from
-/// [`u32::MAX`].
+/// CMSDK APB timer 0 (Arm DDI 0479, section 4.1) at the address `BASE`; `TICKS` ticks are `INSTRUCTIONS` instructions.
+/// It counts down from [`u32::MAX`].
 #[derive(Debug)]
 pub(crate) struct CmsdkTimer<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64>(());
 
@@ -37,14 +37,14 @@ impl<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64> CmsdkTimer<BA
     const VALUE: *mut u32 = (BASE + 0x4) as *mut u32;
     const RELOAD: *mut u32 = (BASE + 0x8) as *mut u32;
 
-    /// The board's timer 0, which nothing else may use.
+    /// Starts the board's timer 0, which nothing else may use.
     pub(crate) fn start() -> Self {
         Self(())
     }
 
-    /// Instructions from the restart to a reading.
+    /// Number of instructions from the restart to a reading.
     fn instructions(value: u32) -> u32 {
-        // Fewer than ticks.
+        // Fits: there are fewer instructions than ticks.
         (u64::from(u32::MAX - value) * INSTRUCTIONS / TICKS) as u32
     }
 }
@@ -56,7 +56,7 @@ impl<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64> Clock
 
     #[inline(always)]
     fn restart(&mut self) {
-        // SAFETY: registers of timer 0, which only this type uses, and which has no effect on memory.
+        // SAFETY: registers of timer 0, which only this type uses and which has no effect on memory.
         unsafe {
             Self::CTRL.write_volatile(0);
             Self::RELOAD.write_volatile(u32::MAX);
@@ -75,8 +75,8 @@ impl<const BASE: usize, const TICKS: u64, const INSTRUCTIONS: u64> Clock
     }
 }
 
-/// The SSE-300's system counter (Arm 101773, system timestamp counter), by its secure control frame: it counts up, 32 MHz.
-/// Under `-icount shift=5`, 32 ns an instruction, 128 ticks are 125 instructions.
+/// The SSE-300's system counter (Arm 101773, system timestamp counter) through its secure control frame. It counts up
+/// at 32 MHz. Under `-icount shift=5`, 32 ns per instruction, 128 ticks are 125 instructions.
 #[cfg(feature = "an547")]
 #[derive(Debug)]
 pub(crate) struct SystemCounter(());
@@ -87,13 +87,14 @@ impl SystemCounter {
     const LOW: *mut u32 = 0x5810_0008 as *mut u32;
     const HIGH: *mut u32 = 0x5810_000C as *mut u32;
 
-    /// The counter, which nothing else may use.
+    /// Starts the counter, which nothing else may use.
     pub(crate) fn start() -> Self {
         Self(())
     }
 
     fn instructions(value: u32) -> u32 {
-        // Fewer than ticks. A tick is counted when it is over: the instruction that began in it counts.
+        // Fits: there are fewer instructions than ticks. A tick counts when it ends, so the instruction that began in
+        // it counts.
         (u64::from(value) * 125).div_ceil(128) as u32
     }
 }
@@ -104,8 +105,8 @@ impl Clock for SystemCounter {
 
     #[inline(always)]
     fn restart(&mut self) {
-        // SAFETY: registers of a counter that only this type uses, and which has no effect on memory. It takes a value
-        // only while it stands still.
+        // SAFETY: registers of a counter that only this type uses and that has no effect on memory. It takes a value
+        // only while stopped.
         unsafe {
             Self::CONTROL.write_volatile(0);
             Self::LOW.write_volatile(0);

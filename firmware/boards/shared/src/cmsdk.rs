@@ -1,4 +1,4 @@
-//! CMSDK APB UART (Arm DDI 0479, section 4.3), which Arm's own boards have: received bytes by interrupt.
+//! CMSDK APB UART (Arm DDI 0479, section 4.3) of Arm's own boards, with reception by interrupt.
 
 use crate::Queue;
 use core::convert::Infallible;
@@ -17,7 +17,7 @@ const CTRL_TX: u32 = 1;
 const CTRL_TX_RX: u32 = 3;
 const CTRL_RX_INTERRUPT: u32 = 8;
 const INT_RX: u32 = 2;
-/// The smallest that the hardware allows: as fast as can be.
+/// The smallest divisor that the hardware allows, for the highest speed.
 const FASTEST: u32 = 16;
 
 /// Registers of one UART.
@@ -25,16 +25,16 @@ const FASTEST: u32 = 16;
 pub struct Registers(usize);
 
 impl Registers {
-    /// Those at an address.
+    /// The registers of the UART at address `base`.
     ///
     /// # Safety
-    /// A UART of this kind is there.
+    /// There is a UART of this kind at the address.
     pub const unsafe fn at(base: usize) -> Self {
         Self(base)
     }
 
     fn read(self, register: usize) -> u32 {
-        // SAFETY: who gave the address vouched for a UART there; reads have no effect on memory.
+        // SAFETY: the caller of `at` guarantees a UART there; reads have no effect on memory.
         unsafe { ((self.0 + register) as *const u32).read_volatile() }
     }
 
@@ -43,13 +43,13 @@ impl Registers {
         unsafe { ((self.0 + register) as *mut u32).write_volatile(value) };
     }
 
-    /// Switches it on as a line that is only written.
+    /// Enables it for sending only.
     pub fn start_writing(self) {
         self.write(BAUD_DIVIDER, FASTEST);
         self.write(CTRL, CTRL_TX);
     }
 
-    /// Sends bytes; waits until the last is on its way.
+    /// Sends bytes; waits until the last is in the transmit buffer.
     pub fn send(self, bytes: &[u8]) {
         for &byte in bytes {
             while self.read(STATE) & STATE_TX_FULL != 0 {}
@@ -58,7 +58,7 @@ impl Registers {
     }
 }
 
-/// A UART whose received bytes an interrupt puts into a queue.
+/// A UART with an interrupt that queues received bytes.
 #[derive(Debug)]
 pub struct Uart {
     registers: Registers,
@@ -66,13 +66,13 @@ pub struct Uart {
 }
 
 impl Uart {
-    /// One that is switched off.
+    /// A UART that is not enabled.
     pub const fn new(registers: Registers) -> Self {
         Self { registers, received: Queue::new() }
     }
 
-    /// Switches it on; from now on [`Self::on_receive`] is to be called on its interrupt, which is one of `irqs` (which one
-    /// is for reception differs between the boards and their emulations).
+    /// Enables it. From then on, its interrupt must call [`Self::on_receive`]. `irqs` are the candidates for the
+    /// receive interrupt, which differs between boards and their emulators.
     pub fn start(&'static self, irqs: &[i16]) -> Line {
         self.registers.write(BAUD_DIVIDER, FASTEST);
         self.registers.write(CTRL, CTRL_TX_RX | CTRL_RX_INTERRUPT);
@@ -80,16 +80,16 @@ impl Uart {
         const NVIC_ISER: *mut u32 = 0xE000_E100 as *mut u32;
         for &irq in irqs {
             let (register, bit) = (irq as usize / 32, irq as usize % 32);
-            // SAFETY: enables an interrupt, which has a handler (all have one), and which breaks no critical section: those
-            // mask all.
+            // SAFETY: enables an interrupt, which has a handler (all have one) and does not break critical sections,
+            // because they mask all interrupts.
             unsafe { NVIC_ISER.add(register).write_volatile(1 << bit) };
         }
         Line(self)
     }
 
-    /// Takes what came in.
+    /// Queues received bytes.
     pub fn on_receive(&self) {
-        // Cleared first: what comes from now on raises it again.
+        // Cleared first, so that later bytes raise it again.
         self.registers.write(INT_CLEAR, INT_RX);
         self.received.fill(|| {
             let some = self.registers.read(STATE) & STATE_RX_FULL != 0;
@@ -98,7 +98,7 @@ impl Uart {
     }
 }
 
-/// A UART that is switched on.
+/// An enabled UART.
 #[derive(Debug)]
 pub struct Line(&'static Uart);
 

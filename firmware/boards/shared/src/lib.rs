@@ -1,4 +1,4 @@
-//! What boards share.
+//! Code shared by the boards.
 
 #![no_std]
 
@@ -12,27 +12,27 @@ mod stack;
 pub use queue::Queue;
 pub use stack::Stack;
 
-/// Bytes aligned as the runtime wants models and arenas.
+/// Bytes with the alignment that the runtime requires of models and arenas.
 #[derive(Debug)]
 #[repr(C, align(16))]
 pub struct Aligned<const N: usize>(pub [u8; N]);
 
-/// Sleeps until there is an interrupt, pending ones that are masked included.
+/// Sleeps until an interrupt is pending, even if it is masked.
 #[inline(always)]
 pub fn sleep() {
-    // SAFETY: both architectures name this instruction the same, and it changes neither memory nor registers.
+    // SAFETY: the instruction has the same name on both architectures and changes neither memory nor registers.
     unsafe { core::arch::asm!("wfi", options(nomem, nostack, preserves_flags)) };
 }
 
-/// For a panic handler: nothing more happens.
+/// For panic handlers: halts.
 pub fn rest() -> ! {
     loop {
         sleep();
     }
 }
 
-/// Puts the hash of the sources, which the build script has from `build_board.rs`, into a section of the ELF file that is
-/// not loaded: the host tool reads it.
+/// Stores the hash of the sources, which the build script gets from `build_board.rs`, in a section of the ELF file that
+/// is not loaded. The host tool reads it.
 #[macro_export]
 macro_rules! mark_sources {
     () => {

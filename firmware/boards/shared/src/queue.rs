@@ -1,11 +1,10 @@
-//! Received bytes, put there by an interrupt, so that the core can sleep.
+//! Received bytes, queued by an interrupt so that the core can sleep.
 
 use core::cell::RefCell;
 use critical_section::Mutex;
 use heapless::Deque;
 
-/// What came in and was not read yet, at most `N` bytes. The host waits for each answer, so one frame is the most there can
-/// be.
+/// Bytes received and not read yet, at most `N`. The host waits for each response, so a queue holds at most one frame.
 #[derive(Debug)]
 pub struct Queue<const N: usize>(Mutex<RefCell<Deque<u8, N>>>);
 
@@ -21,7 +20,7 @@ impl<const N: usize> Queue<N> {
         Self(Mutex::new(RefCell::new(Deque::new())))
     }
 
-    /// For the interrupt: takes bytes from `next` as long as it has some and there is room.
+    /// For the interrupt handler: takes bytes from `next` while it has some and there is room.
     pub fn fill(&self, mut next: impl FnMut() -> Option<u8>) {
         critical_section::with(|section| {
             let mut received = self.0.borrow_ref_mut(section);
@@ -33,7 +32,7 @@ impl<const N: usize> Queue<N> {
         });
     }
 
-    /// Sleeps until there is at least one byte; gives how many were put into `buffer`.
+    /// Sleeps until there is at least one byte; returns the number of bytes written to `buffer`.
     pub fn read(&self, buffer: &mut [u8]) -> usize {
         if buffer.is_empty() {
             return 0;
@@ -48,7 +47,7 @@ impl<const N: usize> Queue<N> {
                     len += 1;
                 }
                 if len == 0 {
-                    // Interrupts are masked, but a pending one ends the sleep: none is missed in between.
+                    // Interrupts are masked, but a pending one still ends the sleep, so none is missed.
                     crate::sleep();
                 }
                 len

@@ -1,13 +1,14 @@
-//! Greatest stack depth by painting: unused stack is filled with a pattern, and what no longer has it was used.
+//! Measures the greatest stack depth by painting: unused stack is filled with a pattern, and words that no longer hold
+//! it were used.
 
 use offshoot_app::StackGauge;
 
-/// Fills unused stack. A used word that happens to hold it is taken for unused: at the edge of the used region that
-/// makes the figure four bytes too small, with a chance of one in four thousand million.
+/// Pattern of unused stack. A used word that happens to hold it counts as unused: at the edge of the used region, that
+/// makes the result four bytes too small, with a probability of 2^-32.
 const PAINT: u32 = 0x5AFE_57AC;
 
-/// Bytes below the stack pointer that painting leaves alone, because its own registers may be saved there: what uses
-/// less than this is reported as this.
+/// Bytes below the stack pointer that are not painted, because registers may be saved there. Uses of less than this are
+/// reported as this.
 const MARGIN: usize = 32;
 
 /// The stack, which grows down from `top`.
@@ -24,9 +25,9 @@ unsafe extern "C" {
 }
 
 impl Stack {
-    /// The stack as the linker laid it out. Take it once, and only where that stack is in use.
+    /// The stack as the linker placed it. Call this once, and only while that stack is in use.
     pub fn of_linker() -> Self {
-        // Only the addresses mean something.
+        // Only the addresses are meaningful.
         Self { bottom: (&raw const _stack_end).addr(), top: (&raw const _stack_start).addr() }
     }
 }
@@ -51,9 +52,9 @@ impl StackGauge for Stack {
         let pointer = pointer();
         let mut address = self.bottom;
         while address < pointer.saturating_sub(MARGIN) {
-            // SAFETY: [bottom, pointer - MARGIN) is RAM that the linker gave to the stack and to nothing else, and no
-            // live frame lies there: the stack grows down, and this function, not inlined, saves no more than eight
-            // registers and calls nothing. Interrupt handlers return before it goes on.
+            // SAFETY: [bottom, pointer - MARGIN) is RAM that the linker gave to the stack only, and no live frame lies
+            // there: the stack grows down, and this function is not inlined, saves at most eight registers and calls
+            // nothing. Interrupt handlers return before it continues.
             unsafe { (address as *mut u32).write_volatile(PAINT) };
             address += 4;
         }

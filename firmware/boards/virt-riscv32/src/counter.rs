@@ -1,8 +1,8 @@
-//! `minstret`: instructions that the core has retired. Under `qemu -icount shift=0` it counts each.
+//! `minstret`: the number of retired instructions. Under `qemu -icount shift=0` it counts every one.
 
 use offshoot_app::{Clock, CountUnit};
 
-/// The low half of the counter: it wraps after 4,294,967,296 instructions.
+/// The low half of the counter, which wraps after 4,294,967,296 instructions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Retired;
 
@@ -14,7 +14,7 @@ impl Clock for Retired {
     #[inline(always)]
     fn now(&self) -> u32 {
         let count;
-        // SAFETY: reads a register. Nothing moves across it.
+        // SAFETY: reads a register. Nothing is moved across it.
         unsafe { core::arch::asm!("csrr {0}, minstret", out(reg) count, options(nostack, preserves_flags)) };
         count
     }

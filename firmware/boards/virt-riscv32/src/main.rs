@@ -1,5 +1,5 @@
-//! Firmware for QEMU's `virt` board with a 32-bit RISC-V core without FPU: the portable kernels, as every core without
-//! kernels of its own runs them.
+//! Firmware for QEMU's `virt` board with a 32-bit RISC-V core without FPU. It runs the portable kernels, as every core
+//! without kernels of its own does.
 
 #![no_std]
 #![no_main]
@@ -12,9 +12,9 @@ use offshoot_app::{Device, RamFlash, Store, serve};
 use offshoot_boards::{Aligned, Stack};
 use riscv_rt::entry;
 
-/// Room for a model that comes over the line.
+/// Bytes for a model that is sent over the line.
 const MODEL_RAM: usize = 2 << 20;
-/// Room for the arena.
+/// Bytes for the arena.
 const ARENA: usize = 1 << 20;
 
 /// The model slot: memory that memory.x leaves free.
@@ -27,7 +27,7 @@ fn main() -> ! {
     static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
     static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
     let (address, len) = MODEL_FLASH;
-    // SAFETY: memory of the board outside of all that the linker places (memory.x), and nothing writes there while
+    // SAFETY: memory of the board outside everything that the linker places (memory.x), and nothing writes there while
     // the program runs.
     let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
     // SAFETY: statics that no other function can name, in a function that runs once.
@@ -48,7 +48,7 @@ fn main() -> ! {
     offshoot_boards::rest()
 }
 
-/// A panic ends in silence, which the host reports as a device that does not answer.
+/// A panic halts silently; the host reports a device that does not respond.
 #[panic_handler]
 fn panic(_info: &PanicInfo<'_>) -> ! {
     offshoot_boards::rest()

@@ -1,5 +1,6 @@
-//! The board's UART, an NS16550A. The core sleeps until the interrupt controller (PLIC; RISC-V Platform-Level Interrupt
-//! Controller Specification 1.0) has something; interrupts stay masked, and the loop that reads takes and completes them.
+//! The board's UART, an NS16550A. The core sleeps until an interrupt is pending at the interrupt controller (PLIC;
+//! RISC-V Platform-Level Interrupt Controller Specification 1.0). Interrupts stay masked; the read loop claims and
+//! completes them.
 
 use core::convert::Infallible;
 use embedded_io::{ErrorType, Read, Write};
@@ -19,7 +20,7 @@ const PLIC: usize = 0x0C00_0000;
 /// Number of the UART's interrupt.
 const IRQ: usize = 10;
 const PRIORITY: *mut u32 = (PLIC + 4 * IRQ) as *mut u32;
-/// Of the first core's machine mode.
+/// For the first core's machine mode.
 const ENABLED: *mut u32 = (PLIC + 0x2000) as *mut u32;
 const THRESHOLD: *mut u32 = (PLIC + 0x20_0000) as *mut u32;
 const CLAIM: *mut u32 = (PLIC + 0x20_0004) as *mut u32;
@@ -41,12 +42,12 @@ fn write(register: usize, value: u8) {
 pub(crate) struct Uart(());
 
 impl Uart {
-    /// Switches it on.
+    /// Enables the UART.
     pub(crate) fn start() -> Self {
         write(FIFO, FIFO_ON);
         write(INTERRUPT, RX_INTERRUPT);
-        // SAFETY: registers of the interrupt controller, which nothing else uses. `mstatus.MIE` stays 0, as riscv-rt leaves
-        // it: no handler runs.
+        // SAFETY: registers of the interrupt controller, which nothing else uses. `mstatus.MIE` stays 0, as riscv-rt
+        // leaves it, so no handler runs.
         unsafe {
             PRIORITY.write_volatile(1);
             ENABLED.write_volatile(1 << IRQ);
@@ -77,7 +78,7 @@ impl Read for Uart {
                 return Ok(len);
             }
             offshoot_boards::sleep();
-            // SAFETY: takes an interrupt and says that it is done, as the controller wants it; the bytes are read next.
+            // SAFETY: claims and completes an interrupt, as the controller requires; the bytes are read next.
             unsafe { CLAIM.write_volatile(CLAIM.read_volatile()) };
         }
     }

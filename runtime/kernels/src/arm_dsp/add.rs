@@ -28,7 +28,7 @@ fn saturate_half(x: i32) -> i8 {
     y as i8
 }
 
-/// Rounding, and the shift that follows it.
+/// Rounding and right shift.
 #[derive(Clone, Copy)]
 struct Shift {
     offset: i32,
@@ -36,7 +36,7 @@ struct Shift {
 }
 
 impl Shift {
-    /// By `-shift` bits to the right.
+    /// Right shift by `-shift` bits.
     fn of(shift: i8) -> Self {
         let by = u32::from(shift.unsigned_abs());
         Self { offset: if by == 0 { 0 } else { 1 << (by - 1) }, by }
@@ -48,15 +48,15 @@ impl Shift {
     }
 }
 
-/// An operand at the common scale. `zero` is its zero point shifted left by 21.
+/// Brings an operand to the common scale. `zero` is its zero point shifted left by 21.
 #[inline(always)]
 fn operand<const ROUNDS: bool>(x: i8, zero: i32, multiplier: i32, shift: Shift) -> i32 {
     let scaled = smmulr((i32::from(x) << 21).wrapping_sub(zero), multiplier);
     if ROUNDS { shift.round(scaled) } else { scaled }
 }
 
-/// `dst += b` as [`crate::portable::binary_i8`]; `false`, and nothing is done, if that is not what the record
-/// says or its numbers are unusual.
+/// `dst += b` as in [`crate::portable::binary_i8`]. Returns `false` and computes nothing for other records or unusual
+/// shifts.
 pub fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) -> bool {
     let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return false;

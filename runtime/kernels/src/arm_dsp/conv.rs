@@ -1,4 +1,4 @@
-//! [`ConvTiled`]: gathers the inputs of a pair of pixels, then computes its outputs.
+//! [`ConvTiled`]: gathers the inputs of a pair of pixels, then computes their outputs.
 
 use super::window::Windows;
 use super::{drops_negatives, gather, pair, saturates, vector, zero_and_half};
@@ -10,13 +10,13 @@ use offshoot_base::Rule;
 use offshoot_base::Span;
 use offshoot_format::record::{ConvTiled, Traversal};
 
-/// Whether this build has kernels of pairs, and of vectors.
+/// Whether this build has kernels for pairs, and for vectors.
 const PAIRS: bool = cfg!(any(feature = "pairs-positive", feature = "pairs-signed"));
 const VECTORS: bool =
     cfg!(any(feature = "vector", feature = "vector-one-scale-positive", feature = "vector-one-scale-signed"));
 
 /// See [`crate::conv_blocks`].
-// Out of line, what it is given must lie in memory: copying that there costs 500 instructions.
+// Inlined: a call would pass its arguments in memory, and copying them costs 500 instructions.
 #[inline(always)]
 pub fn conv_blocks(
     r: &ConvTiled,
@@ -38,7 +38,7 @@ pub fn conv_blocks(
     let arena = operands.region(&[weight_tile, lanes.unwrap_or(weight_tile)])?;
     let readable = arena.len() - input.start;
     let arena = arena.as_mut_ptr();
-    // SAFETY: `region` has checked that all of them lie in the arena.
+    // SAFETY: `region` has checked that all spans lie in the arena.
     let place = |span: Span| unsafe { arena.add(span.start) };
     let (src, dst) = (place(input), place(output));
     let weights = match blocks.weights {
@@ -89,7 +89,7 @@ pub fn conv_blocks(
     Ok(())
 }
 
-/// A run of pairs whose windows follow one another at the same distance.
+/// Computes a run of pairs whose windows are at equal distances.
 #[inline(never)]
 fn strip(
     mut rows: gather::Rows,
@@ -121,7 +121,7 @@ struct Computer<'r> {
     first: pair::Pair,
     /// Channels of a pixel.
     pitch: usize,
-    /// Those that are computed.
+    /// Number of channels to compute.
     channels: usize,
 }
 
@@ -146,14 +146,14 @@ impl<'r> Computer<'r> {
             blocks: (channels.len() / 4) as u32,
             zero_and_half: zero_and_half(q),
         };
-        // A record that no kernel here is for has been refused.
+        // A record without a kernel in this build has been refused.
         let positive = cfg!(feature = "pairs-positive");
         let signed = cfg!(feature = "pairs-signed");
         let kernel = if positive && (drops_negatives(q) || !signed) { pair::run_positive } else { pair::run };
         Self { q, kernel, first, pitch, channels: channels.len() }
     }
 
-    /// Outputs of the pair in the lanes.
+    /// Computes the outputs of the pair in the lanes.
     ///
     /// # Safety
     /// `out` is valid for the channels of two pixels; weights, lanes, biases, multipliers and shifts are as long as the
@@ -176,11 +176,11 @@ impl<'r> Computer<'r> {
         }
     }
 
-    /// The last block, which has fewer than four channels.
+    /// Computes the last block, which has fewer than four channels.
     ///
     /// # Safety
-    /// As [`Self::pair`]. Up to three biases, multipliers and shifts too many are read: those are followed by a block
-    /// of weights, 16 bytes or more.
+    /// As for [`Self::pair`]. Reads up to three biases, multipliers and shifts too many: a block of weights of at least
+    /// 16 bytes follows them.
     unsafe fn tail(&self, out: [*mut i8; 2]) {
         let (first, tail) = (&self.first, self.channels % 4);
         let done = self.channels - tail;
@@ -220,7 +220,7 @@ fn conv_vector(
     dst: &mut [i8],
 ) {
     let out_c = dst.len();
-    // One multiplier may stand for all channels.
+    // All channels may share one multiplier.
     let scales = if r.walk == Traversal::VectorOneScale { 0 } else { first };
     let mut args = vector::Vector {
         src: src.as_ptr(),
@@ -235,7 +235,7 @@ fn conv_vector(
         zero_and_half: zero_and_half(q),
     };
     let tail = out_c % 4;
-    // A record that no kernel here is for has been refused.
+    // A record without a kernel in this build has been refused.
     let (all_scales, positive) = (cfg!(feature = "vector"), cfg!(feature = "vector-one-scale-positive"));
     let signed = cfg!(feature = "vector-one-scale-signed");
     let kernel = if all_scales && (r.walk == Traversal::Vector || !(positive || signed)) {

@@ -1,30 +1,30 @@
-//! Planes of numbers of sixteen bits, and the sums of products of two of them: see [`crate::learn::integer`].
+//! Planes of 16-bit numbers, and the sums of products of two of them; used by `offshoot_learn::integer`.
 
 use core::arch::naked_asm;
 
-/// What [`widen_four`] works on.
+/// Arguments of [`widen_four`].
 #[repr(C)]
 pub(super) struct Pixels {
     /// First pixel.
     pub(super) src: *const i8,
-    /// Bytes to the next.
+    /// Bytes from one pixel to the next.
     pub(super) step: usize,
-    /// Place of the first number, behind one of two bytes; that behind the last.
+    /// Position of the first number, one half-word into its word; and the end.
     pub(super) dst: *mut u8,
     pub(super) end: *mut u8,
-    /// Bytes from a plane to the next.
+    /// Bytes from one plane to the next.
     pub(super) plane: usize,
-    /// Zero point, sixteen bits twice.
+    /// Zero point, as two 16-bit halves.
     pub(super) zeros: u32,
 }
 
-/// Writes the numbers of four channels less their zero point to four planes, every number twice.
+/// Writes the values of four channels minus their zero point to four planes, every value twice.
 ///
-/// 16 instructions a pixel. In a plane stand `v0 v1 v1 v2 v2 v3 …`: words are neighbours from an even and from an odd place on
-/// in turns.
+/// 16 instructions per pixel. A plane holds `v0 v1 v1 v2 v2 v3 …`: its words are pairs of neighbours, alternately from
+/// an even and an odd position.
 ///
 /// # Safety
-/// There is a pixel at least, of four bytes; the planes have room for all.
+/// There is at least one pixel, of four bytes; the planes have room for all.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn widen_four(pixels: *const Pixels) {
     naked_asm!(
@@ -55,10 +55,10 @@ pub(super) unsafe extern "C" fn widen_four(pixels: *const Pixels) {
     )
 }
 
-/// Writes the numbers of one channel: see [`widen_four`].
+/// Writes the values of one channel; see [`widen_four`].
 ///
 /// # Safety
-/// There is a pixel at least; the plane has room for all.
+/// There is at least one pixel; the plane has room for all.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn widen_one(pixels: *const Pixels) {
     naked_asm!(
@@ -77,22 +77,22 @@ pub(super) unsafe extern "C" fn widen_one(pixels: *const Pixels) {
     )
 }
 
-/// What [`mask_errors`] works on: a rectangle of pixels.
+/// Arguments of [`mask_errors`]: a rectangle of pixels.
 #[repr(C)]
 pub(super) struct Outputs {
     /// First output.
     pub(super) h: *const i8,
-    /// Bytes to the next, and from behind the last of a row to the next row.
+    /// Bytes from one output to the next, and from the end of a row to the next row.
     pub(super) step: usize,
     pub(super) gap: usize,
-    /// Places of the errors of the first channel.
+    /// Position of the first channel's errors.
     pub(super) dst: *mut u16,
-    /// Bytes of them in a row, and from its end to the next row.
+    /// Bytes of errors in a row, and from its end to the next row.
     pub(super) row: usize,
     pub(super) dst_gap: usize,
-    /// Bytes from a channel's errors to the next's.
+    /// Bytes from one channel's errors to the next channel's.
     pub(super) lane: usize,
-    /// Least output that counts, and how many more do: a byte four times.
+    /// Smallest active output, and how many larger ones are active too: one byte, repeated four times.
     pub(super) low: u32,
     pub(super) width: u32,
     /// Errors of channels 0 and 2, and of 1 and 3.
@@ -100,16 +100,17 @@ pub(super) struct Outputs {
     pub(super) rows: usize,
 }
 
-/// Writes the errors of four channels, zero where an output does not count; gives how many do, a byte a channel.
+/// Writes the errors of four channels, with zeros for inactive outputs; returns the number of active outputs, one byte
+/// per channel.
 ///
 /// # Safety
-/// There are 1 to 255 outputs, of four bytes; there is room for their errors.
+/// There are 1 to 255 outputs of four bytes each, and room for their errors.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn mask_errors(outputs: *const Outputs) -> u32 {
     naked_asm!(
         extension!(),
-        // r0 h, r1 step, r2 dst, r3 lane, r4 three lanes, r5 low, r6 width, r7 and r8 errors, r9 ones, r10 none, r11 counts.
-        // Stack: end of the row 0, argument 4, rows left 8.
+        // r0 h, r1 step, r2 dst, r3 lane, r4 three lanes, r5 low, r6 width, r7 and r8 errors, r9 ones, r10 zero, r11
+        // counts. Stack: end of the row 0, argument 4, rows left 8.
         "push {{r4-r11, lr}}",
         "sub sp, #12",
         "str r0, [sp, #4]",
@@ -165,42 +166,42 @@ pub(super) unsafe extern "C" fn mask_errors(outputs: *const Outputs) -> u32 {
     )
 }
 
-/// What the sums of products work on: pairs of planes, one after the other.
+/// Arguments of the sums of products: pairs of planes, one after another.
 #[repr(C)]
 pub(super) struct Correlation {
-    /// Inputs under the first kernel row. Moved, as all places.
+    /// Inputs under the first kernel row. The kernel moves all positions.
     pub(super) x: *const u32,
-    /// Errors, as many words as a multiple of four.
+    /// Errors, a multiple of four words.
     pub(super) errors: *const u32,
     pub(super) end: *const u32,
-    /// Bytes from the inputs under a kernel row to those under the next.
+    /// Bytes from the inputs under one kernel row to those under the next.
     pub(super) line: usize,
-    /// Kernel rows, at least one.
+    /// Number of kernel rows, at least one.
     pub(super) lines: usize,
     /// Sum of the first tap.
     pub(super) sums: *mut i32,
-    /// Bytes from the sum of a tap to that of the next, and from those of a kernel row to those of the next.
+    /// Bytes from the sum of one tap to the next, and from those of one kernel row to those of the next.
     pub(super) tap: usize,
     pub(super) row: usize,
-    /// Pairs of planes, at least one. Moved.
+    /// Number of pairs of planes, at least one. Moved.
     pub(super) pairs: usize,
-    /// Bytes from what a pair has to what the next has: inputs, errors, sums.
+    /// Bytes from one pair's inputs, errors and sums to the next pair's.
     pub(super) next: [usize; 3],
 }
 
-/// Defines the kernel for so many neighbouring taps.
+/// Defines the kernel for a number of neighbouring taps.
 macro_rules! kernel {
     ($name:ident, $taps:literal, $doc:literal) => {
         #[doc = $doc]
         ///
         /// # Safety
-        /// There are errors; inputs are as many, and two words and a tap more; there is a sum for each tap.
+        /// There are errors; there are as many inputs, plus two words and a tap; there is a sum for each tap.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(correlation: *mut Correlation) {
             naked_asm!(
                 extension!(),
                 concat!(".set offshoot_taps, ", $taps),
-                // Two words of errors: inputs from an even place on, from an odd one, and both again; from an even one.
+                // Two words of errors, with inputs from an even position, an odd one, both again, and an even one.
                 ".macro offshoot_products a, b, c, d, e",
                 "ldrd r11, r12, [r1], #8",
                 "smlad r3, \\a, r11, r3",

@@ -1,7 +1,7 @@
-//! [`DepthwisePlanar`]: one channel's plane after the other, 3×3 windows in assembly.
+//! [`DepthwisePlanar`]: one channel plane after another, with 3×3 windows in assembly.
 //!
-//! A plane that is gathered as a whole may be turned, so that the inner loop runs along its longer side and along the
-//! longer side of the window.
+//! A plane that is gathered as a whole may be transposed, so that the inner loop runs along the longer side of the
+//! plane and of the window.
 
 use super::{drops_negatives, gather, plane, saturates, straight, taps, zero_and_half};
 use crate::geometry::Planar;
@@ -11,12 +11,12 @@ use offshoot_base::Rule;
 use offshoot_base::{Memory, Span};
 use offshoot_format::record::DepthwisePlanar;
 
-/// Whether this build has operators whose outputs are rounded as TFLite's are, and such with outputs on exact single-multiply requantisation.
+/// Whether this build has operators with TFLite's rounding, and operators with exact single-multiply requantisation.
 const ROUNDED: bool = cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-weight-shared"));
 const LINEAR: bool = cfg!(feature = "op-depthwise-single-multiply");
 
 /// See [`crate::depthwise_planar`].
-// Out of line: an operator copies what it needs of its record and lays down the copy.
+// Not inlined, to keep its frame apart from those of the operators that call it.
 #[inline(never)]
 pub fn depthwise_planar(
     r: &DepthwisePlanar,
@@ -68,28 +68,28 @@ pub fn depthwise_planar(
     Ok(true)
 }
 
-/// The plane as the loops see it: rows and columns, perhaps exchanged.
+/// The plane as the loops see it, possibly transposed.
 struct View {
-    /// Rows and columns of the input, and bytes from one to the next.
+    /// Rows and columns of the input, and the distances between them in bytes.
     input: [usize; 2],
     input_step: [usize; 2],
     /// Padding before the rows and columns.
     pad: [usize; 2],
-    /// Rows and columns of the output, and bytes from one to the next.
+    /// Rows and columns of the output, and the distances between them in bytes.
     output: [usize; 2],
     output_step: [usize; 2],
     kernel: [usize; 2],
     stride: [usize; 2],
-    /// Elements from a weight of a channel to that of the next kernel row and column.
+    /// Elements from a channel's weight to that of the next kernel row and column.
     weight_step: [usize; 2],
     /// Values in a row of the scratch.
     pitch: usize,
-    /// Output rows that are computed from one filling of the scratch.
+    /// Output rows that are computed from one fill of the scratch.
     band: usize,
 }
 
 impl View {
-    // Out of line: what it needs to turn a view does not lie below the loops.
+    // Not inlined: the temporaries of the transposition then do not stay on the stack below the loops.
     #[inline(never)]
     fn of(r: &DepthwisePlanar, g: &Planar, capacity: usize) -> Self {
         let c = usize::from(r.c);
@@ -111,7 +111,7 @@ impl View {
         let whole = g.band >= g.out_h;
         let pitch = (h + top + bottom).next_multiple_of(2);
         let longer = if kernel[0] == kernel[1] { g.out_h > g.out_w } else { kernel[0] > kernel[1] };
-        // A product that wrapped would let the turned plane leave the scratch.
+        // The product saturates: if it wrapped, the transposed plane could exceed the scratch.
         let turned = (w + left + right).saturating_mul(pitch).saturating_add(2);
         if whole && longer && turned <= capacity {
             let pairs = [
@@ -137,7 +137,7 @@ struct Walk<'r> {
     q: &'r Requant<'r>,
     weights: &'r [i8],
     view: View,
-    /// 3×3, to be computed by [`plane`].
+    /// 3×3, computed by [`plane`].
     small: bool,
     scratch: *mut i16,
 }
@@ -145,7 +145,6 @@ struct Walk<'r> {
 impl Walk<'_> {
     /// # Safety
     /// `src` and `dst` are the channel's first elements in an image and in its output.
-    // Out of line, as `straight`: one's frame does not lie below the other's.
     #[inline(never)]
     unsafe fn channel(&self, channel: usize, src: *const i8, dst: *mut i8) {
         if !cfg!(any(feature = "planar-signed", feature = "planar-positive")) {
@@ -178,8 +177,8 @@ impl Walk<'_> {
         };
         self.bands(src, |rows| {
             (windows.src, windows.rows) = (self.scratch, rows);
-            // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in
-            // the plane of the channel.
+            // SAFETY: the scratch holds the rows of the band, and two values more than its rows; the outputs lie in the
+            // plane of the channel.
             unsafe {
                 let signed = cfg!(feature = "planar-signed");
                 let positive = cfg!(feature = "planar-positive") && (drops_negatives(self.q) || !signed);
@@ -194,10 +193,10 @@ impl Walk<'_> {
         });
     }
 
-    /// As [`Self::channel`], of the records of [`offshoot_format::single_multiply`].
+    /// Like [`Self::channel`], for the records of [`offshoot_format::single_multiply`].
     ///
     /// # Safety
-    /// As [`Self::channel`].
+    /// As for [`Self::channel`].
     #[inline(never)]
     unsafe fn straight(&self, channel: usize, src: *const i8, dst: *mut i8) {
         let v = &self.view;
@@ -230,7 +229,8 @@ impl Walk<'_> {
         });
     }
 
-    /// Gathers the rows of the channel whose first element `src` is, band by band, and has so many output rows computed.
+    /// Gathers the channel's rows band by band; calls `compute` with the number of output rows of each band. `src` is
+    /// the channel's first element.
     #[inline(always)]
     fn bands(&self, src: *const i8, mut compute: impl FnMut(usize)) {
         let v = &self.view;
@@ -252,14 +252,14 @@ impl Walk<'_> {
         }
     }
 
-    /// Rows of the padded plane; columns in the padding hold the zero point already.
+    /// Gathers rows of the padded plane; columns in the padding already hold the zero point.
     fn gather(&self, src: *const i8, origin: usize, rows: core::ops::Range<usize>) {
         let v = &self.view;
         let [height, width] = v.input;
         let inside =
             rows.start.clamp(v.pad[0], v.pad[0] + height)..rows.end.clamp(v.pad[0], v.pad[0] + height);
         if v.band < v.output[0] {
-            // The rows have held others: those in the padding are to be filled again.
+            // The rows have held others: fill those in the padding again.
             for row in rows.filter(|row| !inside.contains(row)) {
                 // SAFETY: a row of the scratch.
                 let line = unsafe {

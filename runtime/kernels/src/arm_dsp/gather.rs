@@ -1,8 +1,8 @@
-//! Widening int8 inputs to int16 where the inner loops want them.
+//! Widens int8 inputs to int16 in the order of the inner loops.
 
 use core::arch::{asm, naked_asm};
 
-/// Two bytes of a word, the first and third, sign-extended.
+/// The first and third byte of a word, sign-extended.
 #[inline(always)]
 fn even(x: u32) -> u32 {
     let y;
@@ -13,7 +13,7 @@ fn even(x: u32) -> u32 {
     y
 }
 
-/// Two bytes of a word, the second and fourth, sign-extended.
+/// The second and fourth byte of a word, sign-extended.
 #[inline(always)]
 fn odd(x: u32) -> u32 {
     even(x.rotate_right(8))
@@ -22,7 +22,7 @@ fn odd(x: u32) -> u32 {
 /// Writes a group of four inputs to one lane of a pair's scratch.
 ///
 /// # Safety
-/// `dst` is valid and aligned to 4 for three words.
+/// `dst` is valid for three words and aligned to 4.
 #[inline(always)]
 pub(super) unsafe fn put(dst: *mut u32, x: u32) {
     // SAFETY: as above.
@@ -32,10 +32,10 @@ pub(super) unsafe fn put(dst: *mut u32, x: u32) {
     }
 }
 
-/// Widens `groups` of four inputs into one lane.
+/// Widens `groups` groups of four inputs into one lane.
 ///
 /// # Safety
-/// `src` is valid for `4 · groups` bytes, `dst` aligned to 4 and valid for `16 · groups` bytes but the last word.
+/// `src` is valid for `4 · groups` bytes; `dst` is aligned to 4 and valid for `16 · groups` bytes minus the last word.
 pub(super) unsafe fn lane(src: *const i8, dst: *mut i16, groups: usize) {
     for i in 0..groups {
         // SAFETY: in the bounds that the caller gives.
@@ -49,11 +49,11 @@ pub(super) struct Rows {
     /// First inputs of the windows.
     pub(super) src: [*const i8; 2],
     pub(super) lanes: *mut i16,
-    /// Groups of four inputs a row, at least one.
+    /// Groups of four inputs per row, at least one.
     pub(super) groups: usize,
-    /// Rows, at least one.
+    /// Number of rows, at least one.
     pub(super) rows: usize,
-    /// Bytes from the end of a row in the input to the next.
+    /// Bytes from the end of a row in the input to the next row.
     pub(super) gap: usize,
 }
 
@@ -80,7 +80,7 @@ pub(super) unsafe extern "C" fn both(rows: *const Rows) {
         "lsrs r12, r3, #1",
         "bcc 3f",
         "offshoot_gather_group",
-        // Flags are those of the shift.
+        // The flags are those of the shift.
         "beq 4f",
         "3:",
         "offshoot_gather_group",
@@ -98,21 +98,21 @@ pub(super) unsafe extern "C" fn both(rows: *const Rows) {
     )
 }
 
-/// Rows of the windows of pairs of pixels at the same distance.
+/// Rows of the windows of pairs of pixels at equal distances.
 #[repr(C)]
 pub(super) struct Pairs {
-    /// The first pair.
+    /// Rows of the first pair.
     pub(super) rows: Rows,
-    /// How many, at least one.
+    /// Number of pairs, at least one.
     pub(super) pairs: usize,
-    /// Bytes from the windows of a pair to those of the next.
+    /// Bytes from the windows of one pair to those of the next.
     pub(super) step: usize,
 }
 
-/// Widens the rows of the windows of pairs, each pair behind the one before.
+/// Widens the rows of the windows of pairs, one pair after another.
 ///
 /// # Safety
-/// As [`both`], for all pairs.
+/// As for [`both`], for all pairs.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
     naked_asm!(
@@ -125,7 +125,7 @@ pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
         "sxtb16 r9, r5, ror #8",
         "stmia r2!, {{r6, r7, r8, r9}}",
         ".endm",
-        // Stack: the windows 0 and 4, groups 8, rows 12, pairs 16, step 20.
+        // Stack: windows at 0 and 4, groups 8, rows 12, pairs 16, step 20.
         "push {{r4-r11}}",
         "sub sp, #24",
         "ldmia r0, {{r1-r8}}",
@@ -142,7 +142,7 @@ pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
         "lsrs r12, r3, #1",
         "bcc 4f",
         "offshoot_gather_group",
-        // Flags are those of the shift.
+        // The flags are those of the shift.
         "beq 5f",
         "4:",
         "offshoot_gather_group",
@@ -169,7 +169,7 @@ pub(super) unsafe extern "C" fn strip(pairs: *const Pairs) {
     )
 }
 
-/// What [`plane`] copies.
+/// Arguments of [`plane`].
 #[repr(C)]
 pub(super) struct Plane {
     /// First input.
@@ -178,13 +178,13 @@ pub(super) struct Plane {
     pub(super) step: usize,
     /// First value of the scratch.
     pub(super) dst: *mut i16,
-    /// Values in a row, at least 1.
+    /// Values in a row, at least one.
     pub(super) width: usize,
-    /// Rows, at least 1.
+    /// Number of rows, at least one.
     pub(super) rows: usize,
-    /// Bytes from the end of a row in the scratch to the next.
+    /// Bytes from the end of a row in the scratch to the next row.
     pub(super) gap: usize,
-    /// Bytes from the end of a row in the input to the next.
+    /// Bytes from the end of a row in the input to the next row.
     pub(super) src_gap: usize,
 }
 
@@ -202,7 +202,7 @@ pub(super) unsafe extern "C" fn plane(plane: *const Plane) {
         "ldrd r3, r4, [r0, #12]",
         "ldr r9, [r0, #20]",
         "ldr r0, [r0]",
-        // One step, two and three.
+        // One, two and three steps.
         "lsl r10, r1, #1",
         "add r11, r10, r1",
         "2:",

@@ -1,27 +1,27 @@
-//! Fully connected layer with Huffman-coded weights: a row of weights is decoded and multiplied in one loop.
+//! Fully connected layers with Huffman-coded weights: one loop decodes and multiplies a row of weights.
 
 use crate::portable::{Table, requantise};
 use crate::requant::Requant;
 use core::arch::naked_asm;
 
-/// What [`row`] works on; it moves `stream` and `bits`.
+/// Arguments of [`row`], which advances `stream` and `bits`.
 #[repr(C)]
 struct Row<'a> {
     table: &'a Table,
     src: *const i8,
-    /// End of the inputs; there is at least one.
+    /// End of the inputs; there is at least one input.
     end: *const i8,
     /// Next half-word.
     stream: *const u16,
     stream_end: *const u16,
-    /// Bits not used yet, lowest first, below a bit that is set: at least 16 of them.
+    /// Unused bits, lowest first, below a marker bit; at least 16 of them.
     bits: u32,
 }
 
 /// Adds products of the inputs with the next weights to `acc`.
 ///
-/// The length of a word is the low byte of its entry. A literal's is marked, so that the shift by it leaves
-/// nothing, not even the set bit: one test finds both literals and the need for more bits.
+/// The length of a code word is the low byte of its table entry. Literals are marked so that a shift by that byte
+/// leaves nothing, not even the marker bit: one test finds both literals and the need for more bits.
 ///
 /// # Safety
 /// The pointers of `row` are valid for what they say.
@@ -42,7 +42,7 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
         "asr r9, r9, #8",
         "mla r7, r10, r9, r7",
         ".endm",
-        // Out of the way: a literal, more bits, or both.
+        // Out of line: a literal, more bits, or both.
         ".macro offshoot_more i, from, to",
         "1\\i:",
         "cmp \\to, #0",
@@ -55,7 +55,7 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
         "lsrs r11, \\to, #16",
         "bne.w 2\\i\\()b",
         "3\\i:",
-        // The set bit gives its place to the next half-word and moves up.
+        // The next half-word takes the place of the marker bit, which moves up.
         "clz r11, \\to",
         "rsb r11, r11, #31",
         "cmp r5, r6",
@@ -74,7 +74,7 @@ unsafe extern "C" fn row(row: *mut Row<'_>, acc: i32) -> i32 {
         "ldr.w r1, [lr, #20]",
         "movw r8, #65535",
         "b 5f",
-        // As many as four at a time leave over.
+        // The remainder of groups of four.
         "4:",
         "offshoot_weight 0, r1, r2",
         "mov r1, r2",

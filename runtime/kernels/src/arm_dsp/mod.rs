@@ -1,13 +1,13 @@
-//! Kernels for the DSP extension: Armv7E-M (Cortex-M4, M7) and Armv8-M Mainline with it (Cortex-M33).
+//! Kernels for the Arm DSP extension: Armv7E-M (Cortex-M4, M7), and Armv8-M Mainline with the extension (Cortex-M33).
 //!
-//! The inner loops are whole functions in assembly (`pair`, `vector`, `plane`, `gather`): a compiler that is
-//! given single instructions spills. Their order of operations is that of [`super::passes`], their results those of
-//! [`super::portable`], to the bit.
+//! The inner loops are whole functions in assembly (`pair`, `vector`, `plane`, `gather`), because a compiler that is
+//! given single instructions spills registers. They visit tensors in the order of the loop drivers in
+//! `offshoot-operators`, and give the bits of [`super::portable`].
 
 #![allow(unsafe_code)]
 
-/// What assembly of a function begins with. Where the extension is an option of the core (Armv8-M), link-time optimisation
-/// reads assembly without the options of the compiler: it has to be told again.
+/// Prefix of every assembly function. On cores where the extension is optional (Armv8-M), link-time optimisation reads
+/// assembly without the compiler's options, so the core must be named again.
 #[cfg(not(arm_dsp_optional))]
 macro_rules! extension {
     () => {
@@ -64,13 +64,13 @@ fn saturates(q: &Requant<'_>) -> bool {
     (q.min, q.max) == (-128, 127)
 }
 
-/// Whether the clamp ends all negative values at the zero point: then their rounding does not matter.
+/// Whether the clamp replaces all negative values by the zero point: then their rounding does not matter.
 fn drops_negatives(q: &Requant<'_>) -> bool {
     saturates(q) && q.out_zp == q.min
 }
 
-/// Twice the zero point and one: shifted left by one less than the right shift, it is the zero point and the half that
-/// rounding adds.
+/// Twice the zero point plus one. Shifted left by the right shift minus one, it is the zero point plus the half for
+/// rounding.
 fn zero_and_half(q: &Requant<'_>) -> i32 {
     2 * q.out_zp + 1
 }

@@ -2,31 +2,31 @@
 
 use core::arch::naked_asm;
 
-/// What [`run`] works on.
+/// Arguments of [`run`].
 #[repr(C)]
 pub(super) struct Pair {
     pub(super) weights: *const i16,
-    /// Inputs of both pixels, as the record's scratch holds them, and their end.
+    /// Inputs of both pixels, as in the record's scratch, and their end.
     pub(super) lanes: [*const i16; 2],
-    /// Bytes of code to skip in the first turn of the loop: [`entry`].
+    /// Bytes of code to skip in the first iteration of the loop: [`entry`].
     pub(super) entry: u32,
     pub(super) bias: *const i32,
     pub(super) multiplier: *const i32,
     pub(super) shift: *const i8,
     /// Outputs of the pixels.
     pub(super) out: [*mut i8; 2],
-    /// Blocks to compute, at least one.
+    /// Number of blocks to compute, at least one.
     pub(super) blocks: u32,
     /// See [`super::zero_and_half`].
     pub(super) zero_and_half: i32,
 }
 
-/// [`Pair::entry`] for so many groups of four inputs: the loop takes four groups a turn. More of
-/// them save few instructions, and with eight a block's code no longer fits into the kilobyte of instruction cache that
-/// an STM32L4 has before its flash.
+/// [`Pair::entry`] for a number of groups of four inputs. The loop is unrolled by four groups: more save few
+/// instructions, and with eight, a block's code exceeds the one-kilobyte instruction cache in front of an STM32L4's
+/// flash.
 pub(super) fn entry(groups: usize) -> u32 {
     const BYTES_A_GROUP: u32 = 88;
-    // Right for powers of two: the negation wraps.
+    // Correct for powers of two: the negation wraps.
     (groups.wrapping_neg() % 4) as u32 * BYTES_A_GROUP
 }
 
@@ -35,16 +35,17 @@ macro_rules! kernel {
     ($name:ident, $signed:literal, $doc:literal) => {
         #[doc = $doc]
         ///
-        /// 12 instructions for 16 multiply-accumulates: a word of weights holds `256·B + A` twice; its product with two inputs
-        /// (`smlad`) sums up `256·S_B + S_A`, that of its sign-extended low bytes `S_A`. Sums of A start at the bias, so both
-        /// have it and their difference is `256·S_B`.
+        /// 12 instructions for 16 multiply-accumulates. A word of weights holds `256·B + A` twice; its product with two
+        /// inputs (`smlad`) accumulates `256·S_B + S_A`, and the product of its sign-extended low bytes accumulates
+        /// `S_A`. Both start at the bias of A, so their difference is `256·S_B`.
         ///
-        /// Requantisation: the accumulator is doubled, so `smmulr` is the rounding doubling high multiplication;
-        /// `(x + (x >> 31) + half) >> s` rounds half away from zero; the zero point, shifted left, joins the half.
+        /// Requantisation: the accumulator is doubled, so that `smmulr` is the rounding doubling high multiplication.
+        /// `(x + (x >> 31) + half) >> s` rounds ties away from zero; the zero point, shifted left, is added with the
+        /// half.
         ///
         /// # Safety
-        /// All pointers of `pair` are valid for what the record says, `lanes` and `weights` aligned to 4, and there is at least
-        /// one group of four inputs.
+        /// All pointers of `pair` are valid for what the record says, `lanes` and `weights` are aligned to 4, and there
+        /// is at least one group of four inputs.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(pair: *const Pair) {
             naked_asm!(
@@ -82,8 +83,8 @@ macro_rules! kernel {
                 "ssat \\p, #8, \\p, asr #1",
                 "ssat \\q, #8, \\q, asr #1",
                 ".endm",
-                // Stack: lanes 0, end 4, entry 8, bias 12, multiplier 16, shift 20, outputs 24 and 28, blocks 32, zero 36,
-                // weights 40.
+                // Stack: lanes 0, end 4, entry 8, bias 12, multiplier 16, shift 20, outputs 24 and 28, blocks 32, zero
+                // 36, weights 40.
                 "push {{r4-r11, lr}}",
                 "sub sp, #44",
                 "ldmia r0, {{r1-r11}}",
@@ -91,7 +92,7 @@ macro_rules! kernel {
                 "add r4, r12",
                 "orr r4, r4, #1",
                 "stmia.w sp, {{r2-r11}}",
-                // A block.
+                // One block.
                 "2:",
                 "ldr r3, [sp, #12]",
                 "ldr r0, [sp]",
@@ -117,7 +118,7 @@ macro_rules! kernel {
                 "ldr r2, [sp, #4]",
                 "cmp r0, r2",
                 "bne.w 3b",
-                // Accumulators, doubled, of (A, B, C, D): r7 r6 r9 r8 of the first pixel, r11 r10 lr r12 of the second.
+                // Accumulators of (A, B, C, D), doubled: r7 r6 r9 r8 of the first pixel, r11 r10 lr r12 of the second.
                 "ldr r3, [sp, #12]",
                 "str r1, [sp, #40]",
                 "ldr r4, [r3, #4]",
@@ -173,5 +174,5 @@ kernel!(run, 1, "Computes the outputs.");
 kernel!(
     run_positive,
     0,
-    "Computes the outputs where a clamp at the zero point ends all negative values: see [`super::drops_negatives`]."
+    "Computes the outputs if the clamp replaces all negative values by the zero point: see [`super::drops_negatives`]."
 );

@@ -2,24 +2,24 @@
 
 use core::arch::naked_asm;
 
-/// What [`run`] works on.
+/// Arguments of [`run`].
 #[repr(C)]
 pub(super) struct Windows {
-    /// Weights of the kernel rows, doubled: (w0, w1), (w1, w2) of each.
+    /// Weights of each kernel row, doubled: (w0, w1), (w1, w2).
     pub(super) weights: [[i16; 2]; 6],
     /// First row of the first window, aligned to 4. Moved.
     pub(super) src: *const i16,
-    /// Bytes from a row of the scratch to the next, a multiple of 4.
+    /// Bytes from one row of the scratch to the next, a multiple of 4.
     pub(super) pitch: usize,
-    /// Bytes from the windows of an output row to those of the next.
+    /// Bytes from the windows of one output row to those of the next.
     pub(super) advance: usize,
     /// First output. Moved.
     pub(super) out: *mut i8,
     /// Bytes from one output to the next.
     pub(super) step: usize,
-    /// Pairs of outputs a row, one value apart.
+    /// Pairs of outputs per row, with windows one value apart.
     pub(super) pairs: usize,
-    /// Outputs a row after those, two values apart.
+    /// Single outputs per row after those, two values apart.
     pub(super) singles: usize,
     /// Output rows, at least one. Moved.
     pub(super) rows: usize,
@@ -28,9 +28,9 @@ pub(super) struct Windows {
     pub(super) multiplier: i32,
     /// Zero point and rounding.
     pub(super) offset: i32,
-    /// Right shift less one.
+    /// Right shift minus one.
     pub(super) shift: u32,
-    /// Bytes from the end of an output row to the next.
+    /// Bytes from the end of an output row to the next row.
     pub(super) gap: usize,
 }
 
@@ -39,10 +39,11 @@ macro_rules! kernel {
     ($name:ident, $signed:literal, $doc:literal) => {
         #[doc = $doc]
         ///
-        /// Accumulators are doubled by weights and bias; requantisation as in [`super::pair::run`].
+        /// Doubled weights and bias double the accumulators; requantisation is that of [`super::pair::run`].
         ///
         /// # Safety
-        /// All pointers are valid for what the fields say; rows of the scratch may be read two values beyond their windows.
+        /// All pointers are valid for what the fields say; rows of the scratch are readable two values beyond their
+        /// windows.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(windows: *mut Windows) {
             naked_asm!(
@@ -166,5 +167,5 @@ kernel!(run, 1, "Computes the outputs.");
 kernel!(
     run_positive,
     0,
-    "Computes the outputs where a clamp at the zero point ends all negative values: see [`super::drops_negatives`]."
+    "Computes the outputs if the clamp replaces all negative values by the zero point: see [`super::drops_negatives`]."
 );

@@ -1,4 +1,4 @@
-//! Gradients of four neighbouring output channels from planes: see [`crate::learn::integer::planes`].
+//! Gradients of four neighbouring output channels from planes: see [`crate::gradient::planes`].
 
 use super::correlate::{self, Correlation, Outputs, Pixels};
 use crate::gradient::Tensors;
@@ -7,18 +7,18 @@ use crate::gradient::planes::{LANES, Plan, columns};
 use crate::layer::Order;
 use core::ops::Range;
 
-/// Workspace as the plan has it.
+/// The workspace, split as the plan says.
 struct Planes<'a> {
     tensors: &'a Tensors<'a>,
     plan: &'a Plan,
     channel: usize,
-    /// Errors of the cells: of channels 0 and 2, and of 1 and 3, of sixteen bits.
+    /// 16-bit errors of the cells: of channels 0 and 2, and of 1 and 3.
     cells: &'a mut [[u32; 2]],
     errors: &'a mut [u32],
     inputs: &'a mut [u32],
 }
 
-/// See [`crate::add_planes`]. Errors have sixteen bits.
+/// See [`crate::add_planes`]. Errors have 16 bits.
 #[allow(clippy::too_many_arguments)]
 pub fn add_planes(
     tensors: &Tensors<'_>,
@@ -43,10 +43,10 @@ pub fn add_planes(
         && plan.is_of(g);
     let Some(room) = room.get_mut(..words).filter(|_| lie) else { return false };
     if is_first {
-        // What is padding stays zero.
+        // Padding stays zero.
         room.fill(0);
     }
-    // An activation that lets nothing through.
+    // No output is strictly between the bounds.
     if i32::from(high) - i32::from(low) < 2 {
         return true;
     }
@@ -83,7 +83,7 @@ pub fn add_planes(
 }
 
 impl Planes<'_> {
-    /// Writes the errors of rows of the output; adds up those of the pixels that count.
+    /// Writes the errors of output rows, and adds up those of active pixels.
     fn spread(
         &mut self,
         grid: &PoolingGrid,
@@ -96,7 +96,7 @@ impl Planes<'_> {
         let lane = 4 * self.plan.error_words();
         let used = rows.len() * self.plan.pitch() / 2;
         if rows.len() < self.plan.rows() {
-            // Kernels read whole groups of words, in which rows of the strip before may be.
+            // Kernels read whole groups of words, which may still hold rows of the strip before.
             for errors in self.errors.chunks_exact_mut(self.plan.error_words()) {
                 errors[used..used.next_multiple_of(4)].fill(0);
             }
@@ -123,8 +123,8 @@ impl Planes<'_> {
                     errors: *errors,
                     rows: lines,
                 };
-                // SAFETY: the cell's pixels lie in the output, which has these four channels; it has 255 columns at most,
-                // and a column at least; the plan has room for the errors of its rows.
+                // SAFETY: the cell's pixels lie in the output, which has these four channels; it has 1 to 255 columns;
+                // the plan has room for the errors of its rows.
                 let counts = unsafe { correlate::mask_errors(&outputs) };
                 for (count, own) in count.iter_mut().zip(counts.to_le_bytes()) {
                     *count += i32::from(own);
@@ -138,7 +138,7 @@ impl Planes<'_> {
         }
     }
 
-    /// Writes the inputs of a strip that begins at an output row, from an input channel on.
+    /// Writes the inputs of a strip that begins at output row `row`, from input channel `input` on.
     fn gather(&mut self, row: usize, input: usize) {
         let (g, plan) = (self.tensors.geometry, self.plan);
         let [stride_h, stride_w] = g.window.stride.map(|s| usize::from(s).max(1));
@@ -154,10 +154,10 @@ impl Planes<'_> {
                 let (from, to, _) = columns(g, column);
                 for line in (0..lines).filter(|_| from < to) {
                     let y = ((row + line) * stride_h + phase).wrapping_sub(pad_h);
-                    // The first word of a plane is there for the first half of the first number.
+                    // The first word of a plane only holds the first half of the first number.
                     let at = number * plane + 4 * (line * plan.pitch() + from) + 6;
                     if y >= g.input[0] {
-                        // Padding, in the place of which another strip may have had a row.
+                        // Padding, where another strip may have had a row.
                         for own in (0..plan.inputs()).filter(|_| plan.rows() < g.output[0]) {
                             inputs[at + own * plane..][..4 * (to - from)].fill(0);
                         }
@@ -173,8 +173,8 @@ impl Planes<'_> {
                         plane,
                         zeros,
                     };
-                    // SAFETY: the columns lie in the input, and so do the channels from this one on; the plan has room for
-                    // the rows of a strip under all kernel rows.
+                    // SAFETY: the columns lie in the input, and so do the channels from this one on; the plan has room
+                    // for the rows of a strip under all kernel rows.
                     unsafe {
                         if plan.inputs() == 4 {
                             correlate::widen_four(&pixels)
@@ -188,7 +188,8 @@ impl Planes<'_> {
         }
     }
 
-    /// Adds the sums of so many rows: of the inputs from this channel on with all lanes, or of each lane with its own.
+    /// Adds the sums of `rows` rows: of the inputs from channel `input` on with all lanes, or (depthwise) of each lane
+    /// with its own input.
     fn add(&self, rows: usize, input: usize, sums: &mut [i32]) {
         let (g, plan) = (self.tensors.geometry, self.plan);
         let [k_h, k_w] = g.window.kernel.map(usize::from);
@@ -223,8 +224,8 @@ impl Planes<'_> {
                             pairs,
                             next,
                         };
-                        // SAFETY: planes have room for errors under all kernel rows; there is a sum for every tap of the
-                        // four channels.
+                        // SAFETY: planes have room for errors under all kernel rows; there is a sum for every tap of
+                        // the four channels.
                         unsafe {
                             match own {
                                 3 => correlate::three_taps(&mut correlation),

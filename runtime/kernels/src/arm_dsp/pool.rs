@@ -1,10 +1,10 @@
-//! int8 average pool of one window over the whole input.
+//! int8 average pool with one window over the whole input.
 
 use core::arch::naked_asm;
 use offshoot_format::record::{Pool, PoolArith};
 
-/// Adds up `pixels` (1 to 255) of four channels each, `step` bytes apart: sums of the first and third, then of the
-/// second and fourth, as two halves of a word.
+/// Sums `pixels` (1 to 255) pixels of four channels, `step` bytes apart: sums of the first and third channel, then of
+/// the second and fourth, as two halves of a word.
 ///
 /// # Safety
 /// `src` is valid for all pixels, `sums` for two words.
@@ -28,7 +28,7 @@ unsafe extern "C" fn four(src: *const i8, step: usize, pixels: usize, sums: *mut
     )
 }
 
-/// As [`crate::portable::pool_i8`]; `false`, and nothing is done, if the window is not the whole input.
+/// Like [`crate::portable::pool_i8`]; returns `false` and computes nothing if the window is not the whole input.
 pub fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     let PoolArith::I8 { clamp, .. } = r.arith else {
         return false;

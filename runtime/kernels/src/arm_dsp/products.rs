@@ -1,8 +1,8 @@
-//! Products of int8 rows with a vector: four rows at a time, inputs widened and freed of their zero point once.
+//! Products of int8 rows with a vector: four rows at a time; inputs are widened and their zero point subtracted once.
 
 use core::arch::{asm, naked_asm};
 
-/// What [`blocks`] works on; it moves `weights` and `sums` to behind what it has used.
+/// Arguments of [`blocks`], which advances `weights` and `sums`.
 #[repr(C)]
 struct Rows {
     /// Inputs in groups of four, in the order 0 2 1 3.
@@ -11,18 +11,19 @@ struct Rows {
     end: *const u32,
     /// First of four rows.
     weights: *const i8,
-    /// Bytes from a row to the next.
+    /// Bytes from one row to the next.
     stride: usize,
-    /// Four sums a block, which grow.
+    /// Four sums per block, which are added to.
     sums: *mut i32,
     /// End of the sums; there is at least one block.
     last: *mut i32,
 }
 
-/// Adds the products of rows of weights, four at a time, with the inputs to their sums: 44 instructions for 32 products.
+/// Adds the products of rows of weights, four at a time, with the inputs to their sums: 44 instructions for 32
+/// products.
 ///
 /// # Safety
-/// The pointers are valid for what they say; rows for whole groups.
+/// The pointers are valid for what they say; rows are readable for whole groups.
 #[unsafe(naked)]
 unsafe extern "C" fn blocks(rows: *mut Rows) {
     naked_asm!(
@@ -54,9 +55,9 @@ unsafe extern "C" fn blocks(rows: *mut Rows) {
         "add r10, r1, r3",
         "sub r10, r10, r0",
         "ldm r12, {{r6, r7, r8, r9}}",
-        // Rows are as far apart as the second is from the first: the fifth begins there behind the fourth.
+        // Rows are at equal distances, so the fifth begins at that distance after the fourth.
         "str r10, [lr, #8]",
-        // Two groups a turn; of an odd number the first is the second of a turn.
+        // Two groups per iteration; with an odd number, the first iteration starts at its second group.
         "sub r10, r5, r4",
         "lsls r10, r10, #28",
         "bmi 4f",
@@ -81,7 +82,7 @@ unsafe extern "C" fn blocks(rows: *mut Rows) {
 /// Inputs that are widened at once.
 const CHUNK: usize = 128;
 
-/// Four inputs less their zero point, as halves in the order 0 2 1 3.
+/// Four inputs minus their zero point, as 16-bit halves in the order 0 2 1 3.
 #[inline(always)]
 fn widened(group: [i8; 4], zeros: u32) -> [u32; 2] {
     let word = u32::from_le_bytes(group.map(|x| x as u8));
@@ -99,13 +100,13 @@ fn widened(group: [i8; 4], zeros: u32) -> [u32; 2] {
     [even, odd]
 }
 
-/// See [`crate::portable::products_i8`]; `false`, and nothing is done, if slices do not fit.
+/// See [`crate::portable::products_i8`]; returns `false` and computes nothing if the slices do not fit.
 pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool {
     let (width, rows) = (x.len(), sums.len());
     if width == 0 || weights.len() != width * rows {
         return false;
     }
-    // The last group of a row reads into the next one; the last rows have none to read into.
+    // The last group of a row reads into the next row; the last rows have none after them.
     let spare = width.next_multiple_of(4) - width;
     let whole = if spare == 0 { rows } else { rows.saturating_sub(spare.div_ceil(width)) };
     let (fast, slow) = sums.split_at_mut(whole / 4 * 4);
@@ -121,7 +122,7 @@ pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool
             *pair = widened(*group, zeros);
         }
         if !rest.is_empty() {
-            // Beyond the last input comes what counts as zero.
+            // Pads with the zero point, which counts as zero.
             let mut last = [zero; 4];
             last[..rest.len()].copy_from_slice(rest);
             wide[end] = widened(last, zeros);
@@ -137,7 +138,7 @@ pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool
             sums: sums.start,
             last: sums.end,
         };
-        // SAFETY: the pointers are those of slices; whole groups of the fast rows end inside of the weights.
+        // SAFETY: the pointers are those of slices; whole groups of the fast rows end inside the weights.
         unsafe { blocks(&mut rows) };
     }
     let done = fast.len() * width;

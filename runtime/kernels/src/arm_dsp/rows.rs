@@ -1,18 +1,17 @@
-//! Sums of int8 rows, sixteen columns at a time: what gradients and features are made of. See
-//! [`crate::portable::add_rows`].
+//! Sums of int8 rows, sixteen columns at a time, for gradients and features. See [`crate::portable::add_rows`].
 
 use crate::gradient::{Inputs, Outputs, Rows, Starts, Windows};
 use core::arch::{asm, naked_asm};
 
-/// What [`blocks_aligned`] and [`blocks`] work on.
+/// Arguments of [`blocks_aligned`] and [`blocks`].
 #[repr(C)]
 struct Blocks {
-    /// First element of the tensor, and the offset.
+    /// First element of the tensor plus the offset.
     base: *const i8,
     starts: *const u32,
     starts_end: *const u32,
     factor: i32,
-    /// Sixteen bits twice: minus the zero point, times the number of rows.
+    /// Minus the zero point times the number of rows, as two 16-bit halves.
     init: u32,
     sums: *mut i32,
     /// Blocks of sixteen columns, at least one.
@@ -24,11 +23,12 @@ macro_rules! kernel {
     ($name:ident, $first:literal, $second:literal, $doc:literal) => {
         #[doc = $doc]
         ///
-        /// 13 to 15 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two sums of sixteen bits,
-        /// which are multiplied by the factor when all rows are in.
+        /// 13 to 15 instructions for sixteen columns of a row: `sxtab16` adds two bytes of a word to two 16-bit sums,
+        /// which are multiplied by the factor after the last row.
         ///
         /// # Safety
-        /// The rows `base + start` are valid for `16 · blocks` bytes, `sums` for as many words; there is a row.
+        /// The rows `base + start` are valid for `16 · blocks` bytes, `sums` for as many words; there is at least one
+        /// row.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(blocks: *const Blocks) {
             naked_asm!(
@@ -74,7 +74,7 @@ macro_rules! kernel {
                 "mov r9, r4",
                 "mov r10, r4",
                 "mov r11, r4",
-                // Two rows a turn; an odd number begins with the second.
+                // Two rows per iteration; with an odd number, the first iteration starts at its second row.
                 "sub lr, r12, r1",
                 "lsls lr, lr, #29",
                 "bmi 4f",
@@ -139,13 +139,13 @@ fn add_odd(sum: u32, x: u32) -> u32 {
     y
 }
 
-/// The halves of a word.
+/// The two halves of a word.
 #[inline(always)]
 fn halves(word: u32) -> (i32, i32) {
     (i32::from(word as i16), word as i32 >> 16)
 }
 
-/// See [`crate::portable`]. A zero point of int8 and a factor of sixteen bits.
+/// See [`crate::portable::add_windows`]. Takes an int8 zero point and a 16-bit factor.
 pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, factor: i32, sums: &mut [i32]) {
     let starts = rows.starts();
     let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
@@ -161,7 +161,7 @@ pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, facto
         crate::portable::add_windows(x, rows, windows, zero, factor, sums);
         return;
     }
-    // At most 64 rows: sums of less than 2^14, and as much for the zero points.
+    // At most 64 rows: the sums, and those of the zero points, are below 2^14.
     let zeros = -zero * starts.len() as i32;
     let init = (zeros as u32 & 0xffff) | (zeros as u32) << 16;
     let ends = starts.as_ptr_range();
@@ -181,8 +181,8 @@ pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, facto
                 sums: line,
                 blocks: whole as u32,
             };
-            // SAFETY: all rows of all lines lie in `x`, their sums in `sums`, as has been checked; there is one row at
-            // least.
+            // SAFETY: the rows of all lines lie in `x` and their sums in `sums`, as checked above; there is at least
+            // one row.
             unsafe { if mixed % 4 == 0 { blocks_aligned(&args) } else { blocks(&args) } }
         }
         // SAFETY: as above: columns before `len`.
@@ -192,7 +192,7 @@ pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, facto
     }
 }
 
-/// Columns from `done` on, four at a time and one by one.
+/// Sums the columns from `done` on, four at a time, then one by one.
 ///
 /// # Safety
 /// The rows `base + start` are valid for `len` bytes, `sums` for as many words.
@@ -206,7 +206,7 @@ unsafe fn rest(
     mut done: usize,
     len: usize,
 ) {
-    // SAFETY: as the function's.
+    // SAFETY: as for the function.
     unsafe {
         let add = |column: usize, own: i32| {
             let sum = sums.add(column);
@@ -239,12 +239,12 @@ unsafe fn rest(
     }
 }
 
-/// See [`crate::portable`]. Errors of sixteen bits.
+/// See [`crate::portable::add_errors`]. Takes 16-bit errors.
 #[inline]
 pub fn add_errors(x: &[i8], rows: Rows<'_>, errors: &[i32], offset: isize, zero: i32, sums: &mut [i32]) {
     let starts = rows.starts();
     let (Some(&first), Some(&last)) = (starts.first(), starts.last()) else { return };
-    // Whole words are read.
+    // Reads whole words.
     let len = sums.len().next_multiple_of(4);
     let begins = (first as usize).checked_add_signed(offset).is_some();
     let ends = (last as usize).checked_add_signed(offset).and_then(|at| at.checked_add(len));
@@ -257,7 +257,7 @@ pub fn add_errors(x: &[i8], rows: Rows<'_>, errors: &[i32], offset: isize, zero:
     for sums in sums.chunks_mut(4) {
         let ends = starts.as_ptr_range();
         let mut four = [0i32; 4];
-        // SAFETY: rows ascend, so all of them lie in `x`; there are as many errors as rows, one at least.
+        // SAFETY: rows ascend, so all of them lie in `x`; there are as many errors as rows, at least one.
         unsafe {
             asm!(
                 "2:",
@@ -285,31 +285,31 @@ pub fn add_errors(x: &[i8], rows: Rows<'_>, errors: &[i32], offset: isize, zero:
     }
 }
 
-/// What [`select_rectangle`] works on.
+/// Arguments of [`select_rectangle`].
 #[repr(C)]
 struct Rectangle {
     h: *const i8,
-    /// Bytes to the next output, and from behind the last of a row to the next row.
+    /// Bytes from one output to the next, and from the end of a row to the next row.
     step: usize,
     gap: usize,
-    /// Place of the input, to that of the next, and from behind the last of a row to the next row.
+    /// Position of the first input, distance to the next, and from the end of a row to the next row.
     start: u32,
     start_step: u32,
     start_gap: u32,
-    /// Where places are written.
+    /// List of positions to write.
     list: *mut u32,
-    /// Least output that counts, and how many more do.
+    /// Smallest active output, and how many larger ones are active too.
     low: i32,
     width: u32,
-    /// Outputs of a row, rows.
+    /// Outputs per row, and number of rows.
     count: usize,
     lines: usize,
 }
 
-/// Writes the places of the inputs of outputs that count; gives the end of the list.
+/// Writes the input positions of active outputs; returns the end of the list.
 ///
 /// # Safety
-/// There is an output at least; all of them are valid, and the list has room for all.
+/// There is at least one output; all of them are valid, and the list has room for all.
 #[unsafe(naked)]
 unsafe extern "C" fn select_rectangle(rectangle: *const Rectangle) -> *mut u32 {
     naked_asm!(
@@ -343,11 +343,11 @@ unsafe extern "C" fn select_rectangle(rectangle: *const Rectangle) -> *mut u32 {
     )
 }
 
-/// See [`crate::portable`].
+/// See [`crate::portable::select`].
 #[inline]
 pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
     let Outputs { at, step, count, line, lines } = outputs;
-    // Of extents that a record has: they are far below the bounds of these numbers.
+    // Extents come from a record, so these sums are far from overflow.
     let last = at + step * count.saturating_sub(1) + line * lines.saturating_sub(1);
     let end = inputs.start + inputs.step * count.saturating_sub(1) + inputs.line * lines.saturating_sub(1);
     let (low, width) = (i32::from(bounds.0) + 1, i32::from(bounds.1) - i32::from(bounds.0) - 2);
@@ -372,7 +372,8 @@ pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, star
             count,
             lines,
         };
-        // SAFETY: the last output lies in `h`; there is room for all, and the end is in the list or behind it.
+        // SAFETY: the last output lies in `h`; the list has room for all, and the returned end lies in or just after
+        // it.
         unsafe { select_rectangle(&rectangle).offset_from(begin) as usize }
     };
     if !starts.append(write) {
@@ -380,7 +381,7 @@ pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, star
     }
 }
 
-/// See [`crate::portable`].
+/// See [`crate::portable::select_errors`].
 #[inline]
 #[allow(clippy::too_many_arguments)]
 pub fn select_errors(
@@ -406,7 +407,7 @@ pub fn select_errors(
         let (mut place, mut own, mut start) = (0, own.as_mut_ptr(), start as u32);
         let list = list.as_mut_ptr();
         for &error in errors.iter().take(count) {
-            // SAFETY: `last` lies in `h`; there is room for `count` starts and errors, and no more places are written.
+            // SAFETY: `last` lies in `h`; there is room for `count` starts and errors, and no more are written.
             unsafe {
                 if (i32::from(*value) - low) as u32 <= width as u32 {
                     *list.add(place) = start;
@@ -425,7 +426,8 @@ pub fn select_errors(
     total
 }
 
-/// `Σ (x - zero)²` of groups of sixteen bytes, one at least; sums of so many as fit in 32 bits.
+/// `Σ (x - zero)²` over at least one group of sixteen bytes; the caller must limit their number so that the sum fits 32
+/// bits.
 ///
 /// # Safety
 /// The groups are valid.
@@ -442,7 +444,7 @@ unsafe fn squares(x: *const i8, groups: usize, zeros: u32) -> u32 {
         };
     }
     let sum;
-    // SAFETY: as the function's.
+    // SAFETY: as for the function.
     unsafe {
         asm!(
             "2:",
@@ -464,11 +466,11 @@ pub fn energy(x: &[i8], zero: i8) -> u64 {
     let zeros = u32::from(zero as i16 as u16);
     let zeros = zeros | zeros << 16;
     let mut total = 0;
-    // So many squares of nine bits fit in 32.
+    // The sum of 2^15 squares of 9-bit numbers fits 32 bits.
     for part in x.chunks(1 << 15) {
         let groups = part.len() / 16;
         if groups > 0 {
-            // SAFETY: so many groups lie in the part.
+            // SAFETY: `groups` groups lie in the part.
             total += u64::from(unsafe { squares(part.as_ptr(), groups, zeros) });
         }
         let rest = part.get(16 * groups..).unwrap_or(&[]);

@@ -21,7 +21,7 @@ pub fn conv_single_multiply(
     let arena = operands.region(&[lanes, weight_tile.unwrap_or(lanes)])?;
     let readable = arena.len() - input.start;
     let arena = arena.as_mut_ptr();
-    // SAFETY: `region` has checked that all of them lie in the arena.
+    // SAFETY: `region` has checked that all spans lie in the arena.
     let place = |span: Span| unsafe { arena.add(span.start) };
     let conv = r.conv();
     let lanes = place(lanes).cast::<i16>();
@@ -53,8 +53,7 @@ pub fn conv_single_multiply(
     Ok(())
 }
 
-/// Gathers pairs from that of `pixel` on, at least one and at most `most`; gives how many.
-// Out of line, as `Computer::pairs`: one's frame does not lie below the other's.
+/// Gathers between one and `most` pairs, beginning at that of `pixel`; returns how many.
 #[inline(never)]
 fn gather_some(windows: &Windows<'_>, g: &Tiled, pixel: usize, most: usize) -> usize {
     let (run, rows) = if windows.plain {
@@ -67,11 +66,11 @@ fn gather_some(windows: &Windows<'_>, g: &Tiled, pixel: usize, most: usize) -> u
     if run > 0 {
         let mut pairs = gather::Pairs { rows, pairs: run, step: windows.pair_step() };
         if run > 1 && pairs.rows.rows == 1 {
-            // Windows of one row each are the rows of one window: less is done between them.
+            // Windows of one row each are gathered as the rows of a single window, which has less overhead.
             (pairs.rows.rows, pairs.pairs) = (run, 1);
             pairs.rows.gap = pairs.step.wrapping_sub(g.padded);
         }
-        // SAFETY: their windows lie in the input, the lanes have room for them.
+        // SAFETY: the windows lie in the input, and the lanes have room for them.
         unsafe { gather::strip(&pairs) };
         return run;
     }
@@ -79,14 +78,14 @@ fn gather_some(windows: &Windows<'_>, g: &Tiled, pixel: usize, most: usize) -> u
     1
 }
 
-/// Words behind the weights of a block: biases of two channels and multipliers; multipliers.
+/// Words after the weights of a block: biases of two channels and multipliers; with wide weights, multipliers only.
 const BEHIND: usize = 6;
 const WIDE_BEHIND: usize = 4;
 
 /// Computes the outputs of strips.
 struct Computer<'r> {
     words: &'r [i32],
-    /// Inputs of an output.
+    /// Inputs per output.
     inputs: usize,
     out_c: usize,
     wide: bool,
@@ -97,15 +96,15 @@ struct Computer<'r> {
 }
 
 impl Computer<'_> {
-    /// Outputs of `count` pairs from the one numbered `first` on.
+    /// Computes the outputs of `count` pairs, beginning at pair `first`.
     ///
     /// # Safety
     /// Their lanes are filled.
     unsafe fn strip(&self, lanes: *const i16, first: usize, count: usize) {
-        // SAFETY: places of the outputs of pixels, and of lanes.
+        // SAFETY: positions of the pixels' outputs, and of lanes.
         unsafe {
             let out = |pixel: usize| self.dst.add(pixel * self.out_c);
-            // A last pixel without a partner is both.
+            // A last pixel without a partner takes both places of its pair.
             let odd = 2 * (first + count) > self.pixels;
             let whole = count - usize::from(odd);
             if whole > 0 {
@@ -119,12 +118,12 @@ impl Computer<'_> {
     }
 
     /// # Safety
-    /// As [`Self::strip`]; `out` are the outputs of the first of `count` pairs.
+    /// As for [`Self::strip`]; `out` are the outputs of the first of `count` pairs.
     #[inline(never)]
     unsafe fn pairs(&self, lanes: *const i16, out: [*mut i8; 2], count: usize) {
         let (all, tail) = (self.out_c / 4, self.out_c % 4);
         let words = self.words_of_block;
-        // Words of a block behind its weights.
+        // Words after the weights of a block.
         let (behind, entry) = if self.wide && cfg!(feature = "single-multiply-wide") {
             (WIDE_BEHIND, strip::wide_entry(self.inputs / 4))
         } else {
@@ -132,7 +131,7 @@ impl Computer<'_> {
         };
         let kernel =
             if self.wide && cfg!(feature = "single-multiply-wide") { strip::run_wide } else { strip::run };
-        // SAFETY: lanes of `count` pairs; blocks of `words`, of which there are as many as the record says.
+        // SAFETY: lanes of `count` pairs; blocks of `words`, as many as the record says.
         unsafe {
             let length = 2 * self.inputs;
             let mut job = strip::Strip {

@@ -1,4 +1,5 @@
-//! Products with sparse matrices, row by row: entries are taken four or eight at a time, their steps and weights a word.
+//! Products with sparse matrices, row by row: four or eight entries at a time, with one word of steps or weights per
+//! four.
 
 use super::{saturates, zero_and_half};
 use crate::requant::Requant;
@@ -6,7 +7,7 @@ use crate::sparse::Sparse;
 use core::arch::{asm, naked_asm};
 use offshoot_format::sparse::Form;
 
-/// What the kernels work on; they move `counts`, `weights` and `steps` to behind what they have used.
+/// Arguments of the kernels, which advance `counts`, `weights` and `steps`.
 #[repr(C)]
 struct Rows {
     src: *const i8,
@@ -14,20 +15,21 @@ struct Rows {
     weights: *const i8,
     counts: *const u16,
     sums: *mut i32,
-    /// End of the sums; there is one at least.
+    /// End of the sums; there is at least one.
     end: *mut i32,
 }
 
-/// Defines a kernel: what is around the entries of a row is the same for all forms. `entries` has the code for the entries
-/// of a row, `lr` in number; it leaves their products in `r7`.
+/// Defines a kernel: only the code for the entries of a row differs between the forms. `entries` is that code; it
+/// handles the `lr` entries of a row and adds their products to `r7`.
 ///
-/// r0 source, r1 steps, r2 weights, r3 counts, r4 sums, r6 place of the entry, r7 sum, lr entries.
+/// r0 source, r1 steps, r2 weights, r3 counts, r4 sums, r6 position of the entry, r7 sum, lr entries.
 macro_rules! kernel {
     ($name:ident, $place:literal, $doc:literal, [$($entries:expr),* $(,)?]) => {
         #[doc = $doc]
         ///
         /// # Safety
-        /// The pointers of `rows` are valid for what the counts say, and the steps lead to no place beyond the source.
+        /// The pointers of `rows` are valid for what the counts say, and the steps lead to no position beyond the
+        /// source.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(rows: *mut Rows) {
             naked_asm!(
@@ -55,7 +57,7 @@ macro_rules! kernel {
     };
 }
 
-// Steps of four entries are the bytes of the register named, their weights those of r9.
+// Four entries: their steps are the bytes of the named register, their weights those of r9.
 #[rustfmt::skip]
 macro_rules! four {
     ($steps:literal) => {
@@ -78,14 +80,14 @@ macro_rules! four {
     };
 }
 
-// One entry whose step has been added.
+// One entry whose step has been added already.
 macro_rules! one {
     () => {
         "ldrsb r10, [r6]\nldrsb r9, [r2], #1\nsmlabb r7, r10, r9, r7\n"
     };
 }
 
-// One block of four inputs; its step is a byte of r8, its weights are in the register named.
+// One block of four inputs: its step is a byte of r8, its weights are in the named register.
 #[rustfmt::skip]
 macro_rules! block {
     ($step:literal, $weights:literal) => {
@@ -161,7 +163,7 @@ kernel!(
         "subs lr, #8",
         "bhs.w 3b",
         "4:",
-        // Two entries a byte; less than eight are left, and lr is eight less than those.
+        // Two entries per byte; fewer than eight are left, and lr is their number minus eight.
         "adds lr, #6",
         "bmi 6f",
         "5:",
@@ -226,8 +228,8 @@ pub fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
         sums: ends.start,
         end: ends.end,
     };
-    // SAFETY: `Sparse::check` has held the rows against weights, steps and columns; as many as there are sums are left. The
-    // weights of blocks begin at a multiple of four, behind the counts.
+    // SAFETY: `Sparse::check` has compared the rows with weights, steps and columns; at least `sums.len()` rows are
+    // left. The weights of blocks begin at a multiple of four, after the counts.
     unsafe {
         match matrix.form {
             Form::Bytes if cfg!(feature = "sparse-bytes") => bytes(&mut rows),
@@ -246,7 +248,7 @@ pub fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
     }
 }
 
-/// See [`crate::portable::requantise_sums`]. Shifts in -22..=-1, sums below 2^30.
+/// See [`crate::portable::requantise_sums`]. Shifts are in -22..=-1, sums below 2^30.
 pub fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i8]) {
     let numbers = (zero_and_half(q), (!saturates(q)).then_some((q.min, q.max)));
     let outputs = dst.iter_mut().zip(sums);
@@ -261,10 +263,10 @@ pub fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i
     }
 }
 
-/// An output; `numbers`: the zero point and half, and bounds other than those of int8.
+/// Requantises a sum; `numbers`: zero point and half, and the bounds if they are not those of int8.
 #[inline(always)]
 fn requantise(sum: i32, multiplier: i32, shift: i8, (half, bounds): (i32, Option<(i32, i32)>)) -> i8 {
-    // One less than the shift to the right: saturation shifts by one.
+    // One less than the right shift: saturation shifts by one.
     let right = !i32::from(shift) as u32 & 31;
     let result: i32;
     // SAFETY: instructions on registers.

@@ -1,40 +1,40 @@
-//! Steps of weights that lie in blocks of four channels, with stochastic rounding: int8, and int16 whose upper bytes lie there.
+//! Steps of tiled weights with stochastic rounding: int8, and int16 whose upper bytes are tiled.
 
 use crate::random::Random;
 use core::arch::naked_asm;
 
-/// What the kernels work on.
+/// Arguments of the kernels.
 #[repr(C)]
 struct Steps {
-    /// Halves of the first group of four inputs, at the place of the channel's pair.
+    /// 16-bit halves of the first group of four inputs, from the channel's pair on.
     halves: *mut i16,
     fine: *mut i8,
     gradients: *const i32,
     /// Groups of four inputs, at least one.
     groups: u32,
     factor: i32,
-    /// What is left of 32 random bits, and of the product's upper word.
+    /// Right shifts of 32 random bits, and of the product's upper word.
     shifts: [u32; 2],
     random: u32,
-    /// Sum of what was taken off the weights.
+    /// Sum of the decreases of the weights.
     moved: i32,
 }
 
-/// Defines the kernel; `split`: of the half in `r8`, the weight times 256 to `r9` and the rest of the half to `r8`; `join`:
-/// a half of the new weight times 256 in `r10` and that rest, to `r8`.
+/// Defines the kernel. `split` takes the half in `r8` and gives the weight times 256 in `r9` and the rest of the half
+/// in `r8`; `join` combines 256 times the new weight in `r10` with that rest into a half in `r8`.
 macro_rules! kernel {
     ($name:ident, $split:literal, $join:literal) => {
-        /// Steps groups of four weights, 27 instructions each: xorshift, product and dither (`smmla`), the weight of sixteen
-        /// bits put together, held, and taken apart.
+        /// Steps groups of four weights, 27 instructions each: xorshift, product with dither (`smmla`); the 16-bit
+        /// weight is put together, clamped, and split again.
         ///
         /// # Safety
-        /// Halves, lower bytes and gradients are as many as groups say.
+        /// There are as many halves, lower bytes and gradients as `groups` says.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(steps: *mut Steps) {
             naked_asm!(
                 extension!(),
-                // r0 halves, r1 fine, r2 gradients, r3 end of gradients, r4 factor, r5 random, r6 and r7 shifts, r11 moved,
-                // r12 32512.
+                // r0 halves, r1 fine, r2 gradients, r3 end of gradients, r4 factor, r5 random, r6 and r7 shifts, r11
+                // moved, r12 32512.
                 ".macro offshoot_step place",
                 "ldr r8, [r2], #4",
                 "eor r5, r5, r5, lsl #13",
@@ -88,15 +88,15 @@ macro_rules! kernel {
     };
 }
 
-/// Defines the kernel of weights of eight bits; `split`: of the half in `lr`, the weight to `r12`; `join`: adds the change
-/// of the weight in `r8` to the half in `lr`.
+/// Defines the kernel for 8-bit weights. `split` extracts the weight from the half in `lr` to `r12`; `join` adds the
+/// weight's change in `r8` to the half in `lr`.
 macro_rules! kernel_eight {
     ($name:ident, $split:literal, $join:literal) => {
-        /// Steps groups of four weights. Most steps are zero, as weights are coarse: 32 instructions a group, and 13 for each
-        /// weight of those in which one is not.
+        /// Steps groups of four weights. Most steps are zero, since 8-bit weights are coarse: a group takes 32
+        /// instructions, plus 13 for each of its weights if one changes.
         ///
         /// # Safety
-        /// Halves and gradients are as many as groups say.
+        /// There are as many halves and gradients as `groups` says.
         #[unsafe(naked)]
         unsafe extern "C" fn $name(steps: *mut Steps) {
             naked_asm!(
@@ -167,9 +167,10 @@ kernel_eight!(upper_eight, "sxtb r12, lr\nsub r12, lr, r12\nasr r12, r12, #8", "
 kernel!(lower, "sxtb r9, r8\nsub r8, r8, r9\nlsl r9, r9, #8", "add r8, r8, r10, asr #8");
 kernel!(upper, "sxtb lr, r8\nsub r9, r8, lr\nmov r8, lr", "add r8, r8, r10");
 
-/// Steps the weights of a line, `[groups of four inputs]`: halves from the first of the channel's pair on, the upper or
-/// the lower weight of each; see [`crate::learn::integer`]. Weights of eight bits have no lower bytes. `shift` is 48 or more.
-/// Gives what was taken off the weights; `None`, and nothing is done, if the line is no whole number of groups.
+/// Steps the weights of a line, `[groups of four inputs]`: `halves` begins at the channel's pair, and the upper or
+/// lower weight of each half is stepped; see `offshoot_learn::integer`. 8-bit weights have no lower bytes. `shift` is
+/// 48 or more. Returns the sum of the decreases, or `None` without a change if the line is not a whole number of
+/// groups.
 pub fn step_line(
     halves: &mut [i16],
     is_upper: bool,
@@ -195,7 +196,7 @@ pub fn step_line(
         random: random.state(),
         moved: 0,
     };
-    // SAFETY: there are as many of each as the groups have, as has been checked.
+    // SAFETY: there is one of each per weight of the groups, as checked above.
     unsafe {
         match (eight, is_upper) {
             (false, false) => lower(&mut steps),

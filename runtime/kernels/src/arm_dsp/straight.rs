@@ -1,27 +1,28 @@
-//! 3×3 windows over one channel's plane, requantised by an exact single-multiply requantisation ([`offshoot_format::single_multiply`]).
+//! 3×3 windows over one channel's plane, with exact single-multiply requantisation
+//! ([`offshoot_format::single_multiply`]).
 
 use core::arch::naked_asm;
 
-/// What [`run`] works on.
+/// Arguments of [`run`].
 #[repr(C)]
 pub(super) struct Windows {
-    /// Weights of the kernel rows, times 256: (w0, w1), (w1, w2) of each.
+    /// Weights of each kernel row, times 256: (w0, w1), (w1, w2).
     pub(super) weights: [[i16; 2]; 6],
     /// First row of the first window, aligned to 4. Moved.
     pub(super) src: *const i16,
-    /// Bytes from a row of the scratch to the next, a multiple of 4.
+    /// Bytes from one row of the scratch to the next, a multiple of 4.
     pub(super) pitch: usize,
-    /// Bytes from the windows of an output row to those of the next.
+    /// Bytes from the windows of one output row to those of the next.
     pub(super) advance: usize,
     /// First output. Moved.
     pub(super) out: *mut i8,
-    /// Pairs of outputs a row, one value apart, times 4.
+    /// Pairs of outputs per row, with windows one value apart; times 4.
     pub(super) pairs: usize,
-    /// Outputs a row after those, two values apart, times 4.
+    /// Single outputs per row after those, two values apart; times 4.
     pub(super) singles: usize,
     /// Output rows, at least one. Moved.
     pub(super) rows: usize,
-    /// Bytes from the end of an output row to the next.
+    /// Bytes from the end of an output row to the next row.
     pub(super) gap: usize,
     pub(super) bias: i32,
     pub(super) multiplier: i32,
@@ -32,7 +33,7 @@ pub(super) struct Windows {
 /// Computes the outputs.
 ///
 /// # Safety
-/// All pointers are valid for what the fields say; rows of the scratch may be read two values beyond their windows.
+/// All pointers are valid for what the fields say; rows of the scratch are readable two values beyond their windows.
 #[unsafe(naked)]
 pub(super) unsafe extern "C" fn run(windows: *mut Windows) {
     naked_asm!(
@@ -63,7 +64,8 @@ pub(super) unsafe extern "C" fn run(windows: *mut Windows) {
         "strb.w r12, [lr, r10]",
         "add.w lr, lr, r10, lsl #1",
         ".endm",
-        // Stack: end of the pairs 0 and of the singles 4 in the first row, bias 8, multiplier 12, step 16, the argument 20.
+        // Stack: in the first row, end of the pairs 0 and of the singles 4; bias 8, multiplier 12, step 16, argument
+        // 20.
         "push {{r4-r11, lr}}",
         "sub sp, #28",
         "str r0, [sp, #20]",
@@ -88,7 +90,7 @@ pub(super) unsafe extern "C" fn run(windows: *mut Windows) {
         "strd r10, r11, [sp]",
         "cmp r0, r10",
         "beq.w 4f",
-        // Pairs of outputs, the odd one first.
+        // Pairs of outputs; an odd one first.
         "sub.w r9, r10, r0",
         "lsls r9, r9, #29",
         "bpl 3f",

@@ -1,46 +1,46 @@
-//! Blocks of four output channels for the pairs of pixels of a strip: weights are read once for all of them.
+//! Blocks of four output channels for the pairs of pixels of a strip: weights are read once for all pairs.
 
 use core::arch::naked_asm;
 
-/// What [`run`] works on.
+/// Arguments of [`run`].
 #[repr(C)]
 pub(super) struct Strip {
     /// Words of the first block. Moved.
     pub(super) block: *const i32,
-    /// Where its weights end. Moved.
+    /// End of its weights. Moved.
     pub(super) end: *const i32,
-    /// Bytes of code to skip in the first turn of the loop, see [`super::pair::entry`].
+    /// Bytes of code to skip in the first iteration of the loop, see [`super::pair::entry`].
     pub(super) entry: u32,
-    /// Inputs of the pairs, as the record's scratch holds them.
+    /// Inputs of the pairs, as in the record's scratch.
     pub(super) lanes: *const i16,
     pub(super) lanes_end: *const i16,
     /// Outputs of the pixels of the first pair.
     pub(super) out: [*mut i8; 2],
-    /// Bytes from the outputs of a pair to those of the next.
+    /// Bytes from the outputs of one pair to those of the next.
     pub(super) pitch: usize,
     /// Blocks, at least one. Counted down.
     pub(super) blocks: usize,
     /// Bytes of a block.
     pub(super) bytes: usize,
-    /// Where a block's words are brought before they are used; null: nowhere.
+    /// Buffer that a block's words are copied to before use; null: they are used in place.
     pub(super) weight_tile: *mut i32,
 }
 
-/// Defines a kernel over the blocks and pairs of a strip; `behind`: bytes of a block behind its weights; `pair`: the instructions
-/// of a pair from label 6, with the inner loop at label 5, that leave the products of its outputs in r7 r6 r9 r8 and r11
-/// r10 lr r12.
+/// Defines a kernel over the blocks and pairs of a strip. `behind`: bytes of a block after its weights. `pair`: the
+/// instructions of a pair from label 6, with the inner loop at label 5; they leave the products of its outputs in r7 r6
+/// r9 r8 and r11 r10 lr r12.
 macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident, $behind:literal, $($pair:literal),* $(,)?) => {
         $(#[$doc])*
         ///
         /// # Safety
-        /// All pointers are valid for what the record says, lanes and words aligned to 4, and there are a block, a pair and a group
-        /// of four inputs. `weight_tile` has room for the words of a block.
+        /// All pointers are valid for what the record says, lanes and words are aligned to 4, and there is at least one
+        /// block, one pair and one group of four inputs. `weight_tile`, unless null, has room for the words of a block.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(strip: *const Strip) {
             naked_asm!(
-                // Stack: words 0, end of the weights 4, entry 8, lanes 12, their end 16, outputs 20 and 24, pitch 28, blocks 32,
-                // bytes 36, weight tile 40; outputs of the pair 44 and 48; words where they are used 52.
+                // Stack: words 0, end of the weights 4, entry 8, lanes 12, their end 16, outputs 20 and 24, pitch 28,
+                // blocks 32, bytes 36, weight tile 40; outputs of the pair 44 and 48; words in use 52.
                 "push {{r4-r11, lr}}",
                 "sub sp, #60",
                 "ldmia r0, {{r1-r11}}",
@@ -48,7 +48,7 @@ macro_rules! kernel {
                 "add r3, r12",
                 "orr r3, r3, #1",
                 "stmia.w sp, {{r1-r11}}",
-                // A block.
+                // One block.
                 "2:",
                 "ldr r0, [sp]",
                 "ldr r1, [sp, #40]",
@@ -75,7 +75,7 @@ macro_rules! kernel {
                 "ldrd r2, r3, [sp, #20]",
                 "strd r2, r3, [sp, #44]",
                 "ldr r0, [sp, #12]",
-                // A pair.
+                // One pair.
                 $($pair,)*
                 "ldrd r2, r3, [sp, #44]",
                 "ssat r7, #8, r7, asr #12",
@@ -125,9 +125,9 @@ macro_rules! kernel {
 kernel!(
     /// Computes the outputs of all blocks for all pairs.
     ///
-    /// Sums as in [`super::pair`]. `256·S_B + S_A` begins at the bias of B and `S_A` at zero, so that their difference is
-    /// `256·S_B` and the bias; `S_A`, shifted, takes the other bias. Then a product and a saturating shift end each output
-    /// ([`offshoot_format::single_multiply`]).
+    /// Sums are as in [`super::pair`]: `256·S_B + S_A` begins at the bias of B and `S_A` at zero, so that their
+    /// difference is `256·S_B` plus the bias; the other bias is added to `S_A` after a shift. Each output ends with a
+    /// product and a saturating shift ([`offshoot_format::single_multiply`]).
     run,
     "24",
     ".macro offshoot_strip_step",
@@ -189,8 +189,8 @@ kernel!(
 );
 
 kernel!(
-    /// The same with wide weights: four products of two inputs for each pixel, no sums to be taken apart. The first two inputs
-    /// start the sums at the biases.
+    /// Like [`run`], with wide weights: four products of two inputs for each pixel, without sums to separate. The
+    /// products of the first two inputs start at the biases.
     run_wide,
     "16",
     ".macro offshoot_wide_step",
@@ -246,10 +246,10 @@ kernel!(
     ".purgem offshoot_wide_step",
 );
 
-/// [`Strip::entry`] of [`run_wide`] for so many groups of four inputs: two steps each, of which the first stands before the loop
-/// of eight.
+/// [`Strip::entry`] of [`run_wide`] for a number of groups of four inputs: each group takes two steps. The very first
+/// step precedes the loop, which is unrolled by eight steps.
 pub(super) fn wide_entry(groups: usize) -> u32 {
     const BYTES_A_STEP: u32 = 38;
-    // Right for powers of two: the negation wraps.
+    // Correct for powers of two: the negation wraps.
     (1usize.wrapping_sub(2 * groups) % 8) as u32 * BYTES_A_STEP
 }

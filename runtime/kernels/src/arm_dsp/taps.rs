@@ -4,7 +4,7 @@ use super::add::smmulr;
 use super::plane::Windows;
 use core::arch::asm;
 
-/// Most taps, each row of the window counted to an even number.
+/// Maximum number of taps, with each kernel row rounded up to an even number.
 pub(super) const MOST: usize = 64;
 
 /// `sum + a.0 · b.0 + a.1 · b.1`.
@@ -19,10 +19,10 @@ fn smlad(a: u32, b: u32, sum: i32) -> i32 {
     y
 }
 
-/// Computes the outputs of `windows`, whose own weights and counts of pairs and singles are not used.
+/// Computes the outputs of `windows`; ignores its weights and its counts of pairs and singles.
 ///
 /// # Safety
-/// As [`super::plane::run`]; `kernel` has at most [`MOST`] taps.
+/// As for [`super::plane::run`]; `kernel` has at most [`MOST`] taps.
 pub(super) unsafe fn run(
     windows: &mut Windows,
     kernel: [usize; 2],
@@ -43,7 +43,7 @@ pub(super) unsafe fn run(
             let mut sum = windows.bias;
             let mut next = 0;
             for row in 0..k_h {
-                // SAFETY: a row of the scratch, which may be read beyond its window.
+                // SAFETY: a row of the scratch, which is readable beyond its window.
                 let line = unsafe { windows.src.byte_add(row * windows.pitch).add(x * stride) };
                 for pair in 0..pairs {
                     // SAFETY: as above.

@@ -2,7 +2,7 @@
 
 use core::arch::naked_asm;
 
-/// What [`run`] works on; it moves the pointers to behind what it has used.
+/// Arguments of [`run`], which advances the pointers.
 #[repr(C)]
 pub(super) struct Vector {
     /// Inputs, int8. Not moved.
@@ -12,32 +12,32 @@ pub(super) struct Vector {
     pub(super) multiplier: *const i32,
     pub(super) shift: *const i8,
     pub(super) out: *mut i8,
-    /// Blocks to compute, at least one.
+    /// Number of blocks to compute, at least one.
     pub(super) blocks: u32,
     /// End of the inputs.
     pub(super) end: *const i8,
-    /// Bytes of code to skip in the first turn of the loop: [`entry`].
+    /// Bytes of code to skip in the first iteration of the loop: [`entry`].
     pub(super) entry: u32,
     /// See [`super::zero_and_half`].
     pub(super) zero_and_half: i32,
 }
 
-/// [`Vector::entry`] for so many groups of four inputs: the loop takes eight groups a turn.
+/// [`Vector::entry`] for a number of groups of four inputs: the loop is unrolled by eight groups.
 pub(super) fn entry(groups: usize) -> u32 {
     const BYTES_A_GROUP: u32 = 62;
     (groups.wrapping_neg() % 8) as u32 * BYTES_A_GROUP
 }
 
-/// Defines the kernel; `each`: whether every channel has a multiplier and shift of its own.
+/// Defines the kernel; `each`: whether every channel has its own multiplier and shift.
 macro_rules! kernel {
     ($name:ident, $each:literal, $signed:literal, $doc:literal) => {
         #[doc = $doc]
         ///
-        /// As [`super::pair::run`] for one pixel; inputs are widened as they are read.
+        /// Like [`super::pair::run`] for one pixel; widens inputs as it reads them.
         ///
         /// # Safety
-        /// All pointers of `vector` are valid for what the record says, `weights` aligned to 4, and there is at least one group
-        /// of four inputs.
+        /// All pointers of `vector` are valid for what the record says, `weights` is aligned to 4, and there is at
+        /// least one group of four inputs.
         #[unsafe(naked)]
         pub(super) unsafe extern "C" fn $name(vector: *mut Vector) {
             naked_asm!(
@@ -109,7 +109,7 @@ macro_rules! kernel {
                 "offshoot_vector_group",
                 "cmp r0, r12",
                 "bne.w 3b",
-                // Accumulators, doubled, of (A, B, C, D): r9 r8 r11 r10.
+                // Accumulators of (A, B, C, D), doubled: r9 r8 r11 r10.
                 "ldr.w r3, [lr, #8]",
                 "ldr r4, [r3, #4]",
                 "ldr r5, [r3, #12]",
@@ -161,5 +161,5 @@ kernel!(
     run_one_scale_positive,
     0,
     0,
-    "Computes the outputs as [`run_one_scale`], where a clamp at the zero point ends all negative values."
+    "Like [`run_one_scale`], if the clamp replaces all negative values by the zero point."
 );

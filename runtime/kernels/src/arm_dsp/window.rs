@@ -1,22 +1,22 @@
-//! Windows of a tiled convolution over its input: where they lie, and how their inputs come into the lanes.
+//! Windows of a tiled convolution: their positions in the input, and how their inputs are gathered into the lanes.
 
 use super::gather;
 use crate::geometry::Tiled;
 use offshoot_format::record::ConvTiled;
 
-/// Where an output pixel lies.
+/// Position of an output pixel and its window.
 #[derive(Clone, Copy)]
 pub(super) struct Site {
     n: usize,
     y: usize,
     x: usize,
-    /// Index of the first input of its window, if that lies in the input as a whole.
+    /// Index of the first input of its window, if the whole window lies in the input.
     at: usize,
     /// Whether all rows of its window lie in the input.
     rows_inside: bool,
 }
 
-/// Brings the inputs of windows into the lanes.
+/// Gathers the inputs of windows into the lanes.
 pub(super) struct Windows<'r> {
     r: &'r ConvTiled,
     g: &'r Tiled,
@@ -24,15 +24,15 @@ pub(super) struct Windows<'r> {
     /// Bytes that may be read from `src` on.
     readable: usize,
     pub(super) lanes: *mut i16,
-    /// Elements from a window to the next.
+    /// Elements from one window to the next.
     step: usize,
-    /// Elements from a kernel row to the next.
+    /// Elements from one kernel row to the next.
     row_step: usize,
     /// Elements from the first of a window to the end of its last row, padded to groups of four.
     reach: usize,
     /// Columns whose windows lie in the input.
     inside: core::ops::Range<usize>,
-    /// Windows are pixels, one after another over the rows.
+    /// Whether each window is one pixel, and windows are contiguous across rows.
     pub(super) plain: bool,
 }
 
@@ -47,7 +47,7 @@ impl<'r> Windows<'r> {
         let (w, c) = (usize::from(r.w), usize::from(r.c));
         let [k_h, k_w] = g.window.kernel.map(usize::from);
         let (stride, left) = (usize::from(g.window.stride[1]), usize::from(g.window.pad[1]));
-        // These wrap only where no window lies in the input, and then they are not used.
+        // These wrap only if no window lies in the input; then they are not used.
         let row_step = usize::from(g.window.dilation[0]).wrapping_mul(w * c);
         let end = (w + left).checked_sub(k_w).map_or(0, |last| last / stride + 1);
         Self {
@@ -70,7 +70,7 @@ impl<'r> Windows<'r> {
         let window = &self.g.window;
         let first = (y * usize::from(window.stride[0])).wrapping_sub(usize::from(window.pad[0]));
         let reach = (usize::from(window.kernel[0]) - 1) * usize::from(window.dilation[0]);
-        // A begin before the input has wrapped: it is beyond any extent.
+        // A start before the input wraps to beyond any extent.
         let rows_inside = first < h && first + reach < h;
         let row = (n * h).wrapping_add(first).wrapping_mul(w * c);
         let at = row.wrapping_add(x * self.step).wrapping_sub(usize::from(window.pad[1]) * c);
@@ -82,7 +82,7 @@ impl<'r> Windows<'r> {
         2 * self.step
     }
 
-    /// Pairs, from that of `site` on, whose windows lie in the input and follow one another at the same distance.
+    /// Number of pairs, beginning at that of `site`, whose windows lie in the input at equal distances.
     pub(super) fn run(&self, site: &Site, backwards: bool) -> usize {
         let pixels = if self.plain {
             let index = (site.n * self.g.out_h + site.y) * self.g.out_w + site.x;
@@ -94,7 +94,7 @@ impl<'r> Windows<'r> {
         } else {
             self.inside.end - site.x
         };
-        // Rows are read to a multiple of four inputs: not beyond the arena.
+        // Rows are read to a multiple of four inputs, which must not exceed the arena.
         let last = |pairs: usize| site.at + (2 * pairs - 1) * self.step + self.reach;
         let mut pairs = pixels / 2;
         if backwards {
@@ -106,7 +106,7 @@ impl<'r> Windows<'r> {
         pairs
     }
 
-    /// The windows of a pair, the first at `site`, that lie in the input.
+    /// The windows of a pair inside the input, the first at `site`.
     pub(super) fn rows(&self, site: &Site) -> gather::Rows {
         let first = self.src.wrapping_add(site.at);
         gather::Rows {
@@ -118,7 +118,7 @@ impl<'r> Windows<'r> {
         }
     }
 
-    /// Pairs of pixels, from that of `pixel` on, whose windows are pixels one after another; no more than `most`.
+    /// Pairs of pixels, beginning at that of `pixel`, whose windows are contiguous pixels; at most `most`.
     pub(super) fn plain_run(&self, pixel: usize, most: usize) -> (usize, gather::Rows) {
         let at = pixel * self.step;
         let mut pairs = ((self.g.pixels - pixel) / 2).min(most);
@@ -129,16 +129,16 @@ impl<'r> Windows<'r> {
         (pairs, self.rows(&site))
     }
 
-    /// The inputs of a pair, wherever its windows lie.
+    /// Gathers the inputs of a pair with windows anywhere.
     #[inline(never)]
     pub(super) fn gather(&self, sites: [Site; 2]) {
         for (lane, site) in sites.iter().enumerate() {
-            // SAFETY: the second lane begins a word after the first.
+            // SAFETY: the second lane begins one word after the first.
             self.border(site, unsafe { self.lanes.add(2 * lane) });
         }
     }
 
-    /// A window that lies in the padding in part.
+    /// Gathers a window that lies partly in the padding.
     fn border(&self, site: &Site, mut lane: *mut i16) {
         let (r, g) = (self.r, self.g);
         let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
@@ -167,7 +167,7 @@ impl<'r> Windows<'r> {
         }
     }
 
-    /// The same where a kernel row is one group.
+    /// Like [`Self::border`], for kernel rows of a single group.
     fn border_of_one_group(&self, site: &Site, s: &Columns, start: usize, mut lane: *mut i16) {
         let (r, g) = (self.r, self.g);
         let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
@@ -197,7 +197,7 @@ impl<'r> Windows<'r> {
         }
     }
 
-    /// The zero point in groups of a lane.
+    /// Fills groups of a lane with the zero point.
     ///
     /// # Safety
     /// The groups lie in the lane.
@@ -207,7 +207,7 @@ impl<'r> Windows<'r> {
         groups.for_each(|i| unsafe { gather::put(lane.add(8 * i).cast(), filling) });
     }
 
-    /// One kernel row, whose inputs in the tensor begin at `at`.
+    /// Gathers one kernel row, whose inputs in the tensor begin at `at`.
     ///
     /// # Safety
     /// `lane` is valid for a row.
@@ -216,9 +216,10 @@ impl<'r> Windows<'r> {
         let (first, whole, rest) = (s.before / 4, s.inside / 4, s.inside % 4);
         let part = at + 4 * whole;
         if s.before.is_multiple_of(4) && (rest == 0 || part + 4 <= self.readable) {
-            // Groups before the input, in it as a whole, one that begins in it, and those behind.
+            // Groups before the input, groups inside, one that begins inside, and those after it.
             let mut next = first + whole;
-            // SAFETY: groups of the row; the inputs lie in the tensor, and the four of the one that begins there in the arena.
+            // SAFETY: groups of the row; the inputs lie in the tensor, and the four of the one that begins there in the
+            // arena.
             unsafe {
                 self.fill(lane, 0..first);
                 gather::lane(self.src.add(at), lane.add(8 * first), whole);
@@ -233,7 +234,7 @@ impl<'r> Windows<'r> {
             return;
         }
         for i in 0..self.g.padded / 4 {
-            // Bytes of the group that lie in the input: from, to.
+            // Bytes of the group that lie in the input: first and end.
             let from = s.before.saturating_sub(4 * i).min(4);
             let to = (s.before + s.inside).saturating_sub(4 * i).min(4);
             let begin = (at + 4 * i).wrapping_sub(s.before);
@@ -254,7 +255,7 @@ impl<'r> Windows<'r> {
     }
 }
 
-/// Inputs that a kernel row meets: elements before the tensor, elements in it.
+/// Inputs that a kernel row covers: elements before the tensor, elements in it.
 struct Columns {
     before: usize,
     inside: usize,

@@ -1,4 +1,4 @@
-//! [`ConvWinograd`]: the components of a strip of pairs of tiles, then blocks of four output channels from them.
+//! [`ConvWinograd`]: transforms a strip of pairs of tiles, then computes blocks of four output channels from it.
 
 use super::{saturates, zero_and_half};
 use crate::requant::Requant;
@@ -30,7 +30,8 @@ pub fn conv_winograd(
     let [top, left, ..] = window.pad.map(usize::from);
     let (out_h, out_w) = (crate::geometry::extent(h, &window, 0), crate::geometry::extent(w, &window, 1));
     let strip = usize::from(r.strip);
-    // SAFETY: a pixel of padding stands behind the components, and a block of weights behind it if strips have several pairs.
+    // SAFETY: a pixel of padding follows the components, and a block of weights follows it if strips have several
+    // pairs.
     let (padding, weight_tile) = unsafe {
         let padding = lanes.add(24 * c * strip).cast::<i8>();
         padding.write_bytes(r.in_zp as u8, c);
@@ -54,7 +55,8 @@ pub fn conv_winograd(
     for row in 0..rows {
         for x in (0..out_w).step_by(2) {
             columns.gather(row / out_h, row % out_h, x, lane);
-            // SAFETY: pixels of the output; a second one beyond the row is written before the first takes its place.
+            // SAFETY: pixels of the output. A second one beyond the row gets the first one's address and is written
+            // before it.
             let pixels = unsafe {
                 let first = dst.add((row * out_w + x) * out_c).cast::<i8>();
                 [first, if x + 1 < out_w { first.add(out_c) } else { first }]
@@ -63,7 +65,7 @@ pub fn conv_winograd(
             lane += 1;
             let last = row + 1 == rows && x + 2 >= out_w;
             if last && lane == 1 {
-                // The last tile stands alone: its neighbour repeats it.
+                // The last tile has no partner: it is computed twice.
                 columns.gather(row / out_h, row % out_h, x, 1);
                 outs[filled][2..].copy_from_slice(&pixels);
                 lane = 2;
@@ -82,7 +84,7 @@ pub fn conv_winograd(
     Ok(true)
 }
 
-/// Gathers the components of tiles.
+/// Gathers and transforms tiles.
 struct Columns {
     src: *const i8,
     padding: *const i8,
@@ -121,19 +123,19 @@ impl Columns {
     }
 }
 
-/// What [`transform`] works on.
+/// Arguments of [`transform`].
 #[repr(C)]
 struct Row {
     columns: [*const i8; 4],
     dst: *mut i16,
-    /// Bytes from a component to the next, and thrice that.
+    /// Bytes from one component to the next, and three times that.
     component: usize,
     component3: usize,
     /// End of the first column.
     end: *const i8,
 }
 
-/// Components of one kernel row of a tile.
+/// Transforms one kernel row of a tile.
 ///
 /// # Safety
 /// All pointers are valid for a pixel, `dst` for the row in all components.
@@ -185,7 +187,7 @@ unsafe extern "C" fn transform(row: *const Row) {
     )
 }
 
-/// What [`run`] works on.
+/// Arguments of [`run`].
 #[repr(C)]
 struct Tiles {
     weights: *const i16,
@@ -197,21 +199,21 @@ struct Tiles {
     shift: *const i8,
     /// Outputs of the first tile, then of the second.
     out: [*mut i8; 4],
-    /// Blocks to compute, at least one.
+    /// Number of blocks to compute, at least one.
     blocks: u32,
     zero_and_half: i32,
 }
 
 impl Tiles {
-    /// Computes the outputs of several pairs of tiles, of which `out` are the places. A block of weights is brought to `weight_tile`
-    /// and serves all pairs: the caches before a microcontroller's flash hold less.
+    /// Computes the outputs of several pairs of tiles at the positions `outs`. Copies each block of weights to
+    /// `weight_tile` for all pairs, because the caches in front of a microcontroller's flash hold less than a block.
     ///
     /// # Safety
     /// All pointers are valid for what the record says; there is a weight tile if there are several pairs.
     unsafe fn strip(&mut self, c: usize, weight_tile: *mut i32, outs: &mut [[*mut i8; 4]]) {
         if let [out] = outs {
             self.out = *out;
-            // SAFETY: the caller's word.
+            // SAFETY: guaranteed by the caller.
             unsafe { run(self) };
             return;
         }
@@ -242,7 +244,7 @@ impl Tiles {
 /// Copies words up to `end`, eight at a time.
 ///
 /// # Safety
-/// `from..end` is readable, `to` writable for as much; a multiple of eight words, not none.
+/// `from..end` is readable and `to` writable for the same length, a non-zero multiple of eight words.
 #[unsafe(naked)]
 unsafe extern "C" fn copy(from: *const i32, to: *mut i32, end: *const i32) {
     naked_asm!(
@@ -278,8 +280,9 @@ unsafe extern "C" fn run(tiles: *const Tiles) {
         "smlad r9, r2, r5, r9",
         "smlad lr, r3, r5, lr",
         ".endm",
-        // A component, its sums in r6-r9 of the first tile, r10-lr of the second. One loop for all four: with a loop for
-        // each, the code is larger than the instruction caches that microcontrollers have before their flash.
+        // One component, with its sums in r6-r9 for the first tile and r10-lr for the second. One loop serves all four
+        // components: with a loop for each, the code exceeds the instruction caches in front of a microcontroller's
+        // flash.
         ".macro offshoot_tile_component label",
         "ldr r2, [sp, #4]",
         "add r2, r0",
@@ -350,7 +353,7 @@ unsafe extern "C" fn run(tiles: *const Tiles) {
         "offshoot_tile_outputs \\q, (16 + \\at), 8, \\channel",
         ".endm",
         // Stack: lanes 0, component 4, bias 8, multiplier 12, shift 16, outputs 20 24 28 32, blocks 36, zero 40,
-        // weights 44, end 48, way back 52, sums of the components 0, 1 and 2 from 60, 92, 124.
+        // weights 44, end 48, return address 52, sums of the components 0, 1 and 2 from 60, 92, 124.
         "push {{r4-r11, lr}}",
         "sub sp, #156",
         "ldmia r0, {{r1-r11}}",

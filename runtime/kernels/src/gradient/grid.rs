@@ -1,24 +1,25 @@
-//! Features of an image: the sum of each channel over the cells of a `grid × grid` pooling grid, times `grid² / pixels`.
-//! Feature `cell · channels + channel`. A fully connected layer has one cell and its outputs as features.
+//! Features of an image: the sum of each channel over each cell of a pooling grid, times `cells / pixels`, which is the
+//! mean if all cells have the same size. Feature index: `cell · channels + channel`. A fully connected layer has one
+//! cell, so its outputs are the features.
 
 use core::ops::Range;
 
-/// Most cells along an axis of a grid.
+/// Maximum number of cells along an axis.
 pub const MAX_GRID: u8 = 16;
 
 /// A pooling grid over an image `[height, width, channels]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolingGrid {
-    /// Cells along an axis.
+    /// Number of cells along each axis.
     pub cells: [usize; 2],
-    /// Pixels along an axis.
+    /// Number of pixels along each axis.
     pub extent: [usize; 2],
-    /// Channels.
+    /// Number of channels.
     pub channels: usize,
 }
 
 impl PoolingGrid {
-    /// At most `grid` cells along an axis, and no more than pixels.
+    /// `grid` cells along each axis, but no more than it has pixels.
     pub fn new(grid: usize, extent: [usize; 2], channels: usize) -> Self {
         Self { cells: extent.map(|e| grid.clamp(1, e.max(1))), extent, channels }
     }
@@ -33,20 +34,20 @@ impl PoolingGrid {
         (self.extent[0] * self.extent[1], self.cells[0] * self.cells[1])
     }
 
-    /// First pixel of a cell along an axis; that of the cell behind the last is the extent.
+    /// First pixel of a cell along an axis; for the cell after the last, the extent.
     #[inline]
     fn edge(&self, axis: usize, cell: usize) -> usize {
         cell * self.extent[axis] / self.cells[axis]
     }
 
-    /// Rows and columns of a cell, which are numbered row by row.
+    /// Rows and columns of a cell. Cells are numbered row by row.
     #[inline]
     pub fn cell(&self, cell: usize) -> (Range<usize>, Range<usize>) {
         let (row, column) = (cell / self.cells[1], cell % self.cells[1]);
         (self.edge(0, row)..self.edge(0, row + 1), self.edge(1, column)..self.edge(1, column + 1))
     }
 
-    /// Calls `each(element)` with the position in the image of every pixel of a feature.
+    /// Calls `each(element)` with the index in the image of every pixel of a feature.
     #[inline]
     pub fn pixels(&self, feature: usize, mut each: impl FnMut(usize)) {
         let (cell, channel) = (feature / self.channels, feature % self.channels);

@@ -1,5 +1,5 @@
-//! What gradients of int8 layers are made of: rows of pixels that count, tensors, and rectangles of them. The sums themselves
-//! are made by `accumulate`, with the kernels of the instruction set.
+//! Types for the gradients of int8 layers: lists of active rows, tensors, and rectangles in them. `accumulate` computes
+//! the sums with the kernels of the instruction set.
 
 pub mod grid;
 pub mod planes;
@@ -8,24 +8,24 @@ use core::ops::Range;
 
 use crate::layer::Geometry;
 
-/// A list of rows of a tensor, by ascending place of their first element.
+/// A list of rows of a tensor, by ascending position of their first element.
 #[derive(Debug)]
 pub struct Starts {
     at: [u32; Self::MOST],
     len: usize,
 }
 
-/// Rows of a tensor, by ascending place of their first element; at most [`Starts::MOST`].
+/// Rows of a tensor, by ascending position of their first element; at most [`Starts::MOST`].
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a>(&'a [u32]);
 
 impl<'a> Rows<'a> {
-    /// Places of the first elements.
+    /// Positions of the first elements.
     pub fn starts(self) -> &'a [u32] {
         self.0
     }
 
-    /// Which of them, moved by `offset`, begin at or behind 0 and before `end`.
+    /// Range of the rows that begin in `0..end` after a shift by `offset`.
     pub(crate) fn inside(self, offset: isize, end: isize) -> Range<usize> {
         let (Some(&first), Some(&last)) = (self.0.first(), self.0.last()) else { return 0..0 };
         if first as isize + offset >= 0 && (last as isize + offset) < end {
@@ -41,15 +41,15 @@ impl<'a> Rows<'a> {
 }
 
 impl Starts {
-    /// So many sums of int8 less their zero point stay within sixteen bits.
+    /// Sums of this many int8 values minus their zero point fit 16 bits.
     pub const MOST: usize = 64;
 
-    /// No row yet.
+    /// An empty list.
     pub fn new() -> Self {
         Self { at: [0; Self::MOST], len: 0 }
     }
 
-    /// Appends a row. A full list takes no more; a row before the last is taken for the last.
+    /// Appends a row. Does nothing if the list is full; a row before the last one is replaced by the last one.
     #[inline(always)]
     pub fn push(&mut self, start: usize) {
         let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
@@ -59,12 +59,12 @@ impl Starts {
         }
     }
 
-    /// Rows that still fit.
+    /// Number of rows that still fit.
     pub fn free(&self) -> usize {
         Self::MOST - self.len
     }
 
-    /// Drops all rows.
+    /// Removes all rows.
     pub fn clear(&mut self) {
         self.len = 0;
     }
@@ -74,13 +74,14 @@ impl Starts {
         Rows(self.at.get(..self.len).unwrap_or(&[]))
     }
 
-    /// Appends the rows that `select` writes to the front of the memory that it is given: it says how many they are, and that
-    /// they ascend. None is appended, and the answer is `false`, if the first is before the last of those that are there.
+    /// Appends the rows that `select` writes to the start of the slice it is given; it returns their number, and must
+    /// write them in ascending order. Appends none and returns `false` if the first of them is before the last row of
+    /// the list.
     #[cfg(arm_dsp)]
     pub fn append(&mut self, select: impl FnOnce(&mut [u32]) -> usize) -> bool {
         let Some(free) = self.at.get_mut(self.len..) else { return false };
         let end = self.len + select(free);
-        // Kernels read between the first row and the last without looking at those between.
+        // Kernels access memory between the first and last row without checking those between.
         let last = self.len.checked_sub(1).and_then(|last| self.at.get(last)).copied().unwrap_or(0);
         let ascends = end == self.len || self.at.get(self.len).is_some_and(|&first| first >= last);
         if ascends && end <= Self::MOST {
@@ -90,7 +91,7 @@ impl Starts {
     }
 }
 
-/// What gradients are made of.
+/// The tensors that gradients are computed from.
 #[derive(Clone, Copy, Debug)]
 pub struct Tensors<'a> {
     /// Extents of the layer.
@@ -99,60 +100,60 @@ pub struct Tensors<'a> {
     pub x: &'a [i8],
     /// Output.
     pub h: &'a [i8],
-    /// Outputs strictly between these count.
+    /// An output strictly between these is active.
     pub bounds: (i8, i8),
     /// Zero point of the input.
     pub zero: i32,
-    /// Columns of the output whose windows are not cut off.
+    /// First and end output column with complete windows.
     pub whole: (usize, usize),
 }
 
-/// Columns of the output whose windows are not cut off at the sides.
+/// First and end output column whose windows are not cut at the sides.
 pub fn whole_columns(g: &Geometry) -> (usize, usize) {
     let k_w = usize::from(g.window.kernel[1]);
     let (from, to) = (g.reach(1, 0), g.reach(1, k_w.saturating_sub(1)));
     (from.0, to.1.min(from.1))
 }
 
-/// Outputs of one channel, in a rectangle: their places in the tensor.
+/// Positions of one channel's outputs in a rectangle.
 #[derive(Clone, Copy, Debug)]
 pub struct Outputs {
-    /// Place of the first.
+    /// Position of the first.
     pub at: usize,
-    /// From one to the next, of `count` in a row.
+    /// Distance between neighbours in a row.
     pub step: usize,
-    /// Outputs in a row.
+    /// Number of outputs in a row.
     pub count: usize,
-    /// From a row to the next, of so many.
+    /// Distance between rows.
     pub line: usize,
-    /// Rows.
+    /// Number of rows.
     pub lines: usize,
 }
 
-/// Inputs of outputs in a rectangle, by ascending place: none of a row lies behind one of the next.
+/// Positions of the inputs of outputs in a rectangle, ascending: none in a row is after any in the next.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs {
-    /// Place of the first.
+    /// Position of the first.
     pub start: usize,
-    /// From one to the next in a row.
+    /// Distance between neighbours in a row.
     pub step: usize,
-    /// From a row to the next.
+    /// Distance between rows.
     pub line: usize,
 }
 
-/// Windows of an input: lines of `len` elements. Sums of a line lie `pitch` behind those of the line before.
+/// Windows of an input: lines of `len` elements. The sums of a line are `pitch` after those of the line before.
 #[derive(Clone, Copy, Debug)]
 pub struct Windows {
-    /// From the start of a row to the first element of its window.
+    /// Offset from the start of a row to the first element of its window.
     pub offset: isize,
-    /// From a line of a window to the next.
+    /// Distance between the lines of a window.
     pub down: isize,
-    /// Lines.
+    /// Number of lines.
     pub lines: usize,
-    /// From the sums of a line to those of the next.
+    /// Distance between the sums of two lines.
     pub pitch: usize,
-    /// Place of the first sum.
+    /// Index of the first sum.
     pub from: usize,
-    /// Elements of a line.
+    /// Elements in a line.
     pub len: usize,
 }

@@ -1,13 +1,14 @@
-//! How gradients of four output channels are made from planes: each channel's errors and each input channel lie in a
-//! memory of their own as numbers of sixteen bits, so that the sum of a weight is one long product of two vectors.
+//! Gradients of four output channels from planes: the errors of each channel and the values of each input channel are
+//! copied to their own 16-bit plane, so that the gradient of a weight is one long dot product.
 //!
-//! Errors of a row of pixels take `pitch` places, those behind the row are zero. Inputs take as many: a weight of the
-//! kernel then is a distance between the two vectors, and rows need not be told apart. What a kernel with strides jumps
-//! over lies in planes of its own, one for each remainder of the place by the stride (a phase).
+//! Each row of errors takes `pitch` elements, with zeros after the last pixel. Rows of inputs have the same pitch, so a
+//! kernel position is a constant distance between the two planes and rows need no separate treatment. With strides, an
+//! input channel has one plane for each remainder of the position by the stride (a phase).
 
 use crate::layer::{Geometry, Order};
 
-/// Extents of the planes of a strip of output rows. Only [`Plan::new`] makes one, for one geometry: kernels rely on it.
+/// Extents of the planes of a strip of output rows. Only [`Plan::new`] makes plans, each for one geometry; kernels rely
+/// on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     of: Geometry,
@@ -17,24 +18,24 @@ pub struct Plan {
     inputs: usize,
 }
 
-/// Kernel rows of fewer inputs than this are short.
+/// A kernel row with fewer inputs than this is short.
 pub const SHORT_ROW: usize = 16;
 
-/// Cells of fewer pixels than this are small.
+/// A cell with fewer pixels than this is small.
 const SMALL_CELL: usize = 10;
 
-/// Output channels at once.
+/// Output channels computed at once.
 pub const LANES: usize = 4;
 
-/// Most pixels of a row: kernels count those that matter in a byte.
+/// Maximum pixels of a row: kernels count active pixels in a byte.
 const MOST_COLUMNS: usize = 255;
 
-/// Words that planes take at most: longer strips save little.
+/// Maximum words of the planes: longer strips save little.
 const MOST_WORDS: usize = 2048;
 
 impl Plan {
-    /// Of a layer with a pooling grid of so many cells, in so many words of room; `None` if it is not for planes, or they have no
-    /// room.
+    /// Plan for a layer whose pooling grid has `cells` cells, in at most `words` words of workspace; `None` if planes
+    /// do not suit the layer or do not fit.
     pub fn new(g: &Geometry, cells: usize, words: usize) -> Option<Self> {
         let depthwise = match g.order {
             Order::Depthwise { multiplier: 1 } => true,
@@ -43,8 +44,9 @@ impl Plan {
         };
         let all_lanes = g.out_c >= LANES;
         let inputs = if depthwise || g.c.is_multiple_of(4) { 4 } else { 1 };
-        // A gathered input serves the taps of the lanes: with a single tap it does not pay. In large cells the inputs of pixels
-        // that count are summed up before they are multiplied by their common error, unless kernel rows are short.
+        // A gathered input is shared by the taps of all lanes, which does not pay with a single tap. In large cells it
+        // is faster to sum the inputs of active pixels before multiplying by their common error, unless kernel rows are
+        // short.
         let thin = usize::from(g.window.kernel[1]) * g.c < SHORT_ROW;
         let pays = depthwise || g.taps() > 1 && (thin || g.pixels() < SMALL_CELL * cells);
         let small = g.output[1] <= MOST_COLUMNS && g.pixels() > 1;
@@ -62,7 +64,7 @@ impl Plan {
             own <= MOST_WORDS && sums + own <= words
         };
         let most = (1..=g.output[0]).rev().find(|&rows| takes(rows))?;
-        // Strips of one height.
+        // Strips of equal height.
         Some(plan(g.output[0].div_ceil(g.output[0].div_ceil(most))))
     }
 
@@ -72,47 +74,47 @@ impl Plan {
         self.of == *g
     }
 
-    /// Words of the sums that are made at once.
+    /// Words of the sums that are computed at once.
     pub fn sums(g: &Geometry) -> usize {
         LANES * g.taps() * g.depth()
     }
 
-    /// Words of room beside those of the sums.
+    /// Words of workspace besides those of the sums.
     pub fn words(&self, g: &Geometry, cells: usize) -> usize {
         let planes = self.phases[0] * self.phases[1] * self.inputs;
         2 * cells + LANES * self.error_words() + planes * self.plane_words(g)
     }
 
-    /// Output rows of a strip.
+    /// Output rows per strip.
     #[cfg(arm_dsp)]
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Places of a row, an even number.
+    /// Elements per row, an even number.
     #[cfg(arm_dsp)]
     pub fn pitch(&self) -> usize {
         self.pitch
     }
 
-    /// Planes of an input channel along each axis.
+    /// Planes per input channel along each axis.
     #[cfg(arm_dsp)]
     pub fn phases(&self) -> [usize; 2] {
         self.phases
     }
 
-    /// Input channels whose planes stand side by side: four, or one.
+    /// Number of input channels whose planes are interleaved: four or one.
     #[cfg(arm_dsp)]
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Words of the errors of a channel: kernels take four at a time.
+    /// Words of a channel's errors; kernels read four at a time.
     pub fn error_words(&self) -> usize {
         (self.rows * self.pitch / 2).next_multiple_of(4)
     }
 
-    /// Words of a plane, in which every number stands twice.
+    /// Words of a plane, which holds every value twice.
     pub fn plane_words(&self, g: &Geometry) -> usize {
         let [stride_h, _] = g.window.stride.map(|s| usize::from(s).max(1));
         let [k_h, k_w] = g.window.kernel.map(usize::from);
@@ -121,8 +123,8 @@ impl Plan {
     }
 }
 
-/// Columns of a phase of the input: places of the first and behind the last that are no padding, and the place behind
-/// the last that a kernel reads.
+/// Columns of a phase of the input: first and end of those that are not padding, and the end of those that a kernel
+/// reads.
 pub fn columns(g: &Geometry, phase: usize) -> (usize, usize, usize) {
     let stride = usize::from(g.window.stride[1]).max(1);
     let pad = usize::from(g.window.pad[1]);
@@ -132,7 +134,7 @@ pub fn columns(g: &Geometry, phase: usize) -> (usize, usize, usize) {
     (from.min(to), to, read)
 }
 
-/// The padding behind a row may be that before the next.
+/// The smallest pitch that fits; the padding after a row may also be that before the next.
 fn pitch(g: &Geometry) -> usize {
     let phases = usize::from(g.window.stride[1]).max(1).min(g.window.kernel[1].into());
     let fits = |pitch: usize| {

@@ -1,4 +1,5 @@
-//! Dot products of bytes (`sdot`, Armv8.2's FEAT_DotProd), found at run time. In assembly: the intrinsics are not stable.
+//! Dot products of bytes (`sdot`, Armv8.2's FEAT_DotProd), detected at run time. In assembly, because the intrinsics
+//! are not stable.
 
 use super::Neon;
 use crate::wide::{Dot, Isa};
@@ -31,19 +32,19 @@ pub(super) fn available() -> bool {
     {
         use core::ffi::c_ulong;
         unsafe extern "C" {
-            // Of the C library, which these systems' programs are linked with.
+            // From the C library, which programs on these systems are linked with.
             safe fn getauxval(kind: c_ulong) -> c_ulong;
         }
         const AT_HWCAP: c_ulong = 16;
         const HWCAP_ASIMDDP: c_ulong = 1 << 20;
         return getauxval(AT_HWCAP) & HWCAP_ASIMDDP != 0;
     }
-    // Elsewhere nothing can be asked without leave of the system; Apple's targets have it built in.
+    // Other systems have no portable way to ask; Apple's targets have the instruction built in.
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
     false
 }
 
-/// Methods that are those of [`Neon`].
+/// Methods that forward to [`Neon`].
 macro_rules! same {
     ($($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)?;)*) => {
         $(
@@ -118,7 +119,8 @@ impl Dot for NeonDot {
     #[inline(always)]
     fn dot(self, acc: I32, weights: [int8x16_t; 2], inputs: &[i8; 4]) -> I32 {
         let [mut even, mut odd] = acc;
-        // SAFETY: who made `self` vouched for the instruction, which works on registers only; NEON is part of the target.
+        // SAFETY: the caller of `new` guarantees the instruction, which works on registers only; NEON is part of the
+        // target.
         unsafe {
             let inputs = vreinterpretq_s8_s32(vdupq_n_s32(i32::from_ne_bytes(bytemuck::cast(*inputs))));
             asm!(
@@ -148,8 +150,8 @@ impl Dot for NeonDot {
     }
 }
 
-/// Words of two weights, `256·upper + lower`, as bytes (a negative lower one has taken one from the upper): four inputs of
-/// channel A, then of B, C, D.
+/// Splits words of two weights, `256·upper + lower`, into bytes (a negative lower one has taken one from the upper):
+/// four inputs of channel A, then of B, C, D.
 #[inline]
 #[target_feature(enable = "neon")]
 fn bytes_of(words: int16x8_t) -> int8x16_t {

@@ -1,4 +1,5 @@
-//! NEON, which every aarch64 host and phone has: two registers to a vector. Dot products of bytes where the processor has them.
+//! NEON, which every aarch64 host and phone has, with two registers per vector; and dot products of bytes where the
+//! processor has them.
 
 #![allow(unsafe_code)]
 
@@ -17,8 +18,8 @@ pub(crate) fn dispatch<J: Job>(job: J) -> bool {
     true
 }
 
-/// Runs a job of dot products of bytes; `false`, and nothing is done, if the processor has none or the job does not take
-/// what it was given.
+/// Runs a job on dot products of bytes; returns `false` and computes nothing if the processor has none or the job does
+/// not take its input.
 pub(crate) fn dispatch_dot<J: DotJob>(job: J) -> bool {
     // SAFETY: the processor has the instruction.
     dot::available() && job.run(unsafe { dot::NeonDot::new() })
@@ -26,9 +27,9 @@ pub(crate) fn dispatch_dot<J: DotJob>(job: J) -> bool {
 
 #[cfg(any(test, feature = "testing"))]
 std::thread_local! {
-    /// Whether tests on this thread do without dot products.
+    /// Whether tests on this thread run without dot products.
     pub(crate) static WITHOUT_DOT: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-    /// Whether tests on this thread do without NEON.
+    /// Whether tests on this thread run without NEON.
     pub(crate) static PORTABLE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
@@ -36,7 +37,7 @@ std::thread_local! {
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
 
-/// A method whose body are NEON instructions and reads and writes through references.
+/// A method whose body consists of NEON instructions and accesses through references.
 macro_rules! method {
     ($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
         #[inline(always)]
@@ -116,7 +117,7 @@ impl Isa for Neon {
         [vshlq_s32(x[0], by[0]), vshlq_s32(x[1], by[1])]
     });
     method!(high_mul(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {
-        // Saturates for twice the least int32 only, which no multiplier is.
+        // Saturates only for twice the smallest int32, which no multiplier equals.
         [vqrdmulhq_s32(a[0], b[0]), vqrdmulhq_s32(a[1], b[1])]
     });
     method!(high_mul_half(a: [int32x4_t; 2], b: [int32x4_t; 2]) -> [int32x4_t; 2] {

@@ -1,5 +1,5 @@
-//! Convolutions, NHWC. int8: TFLite's reference (`acc = bias + Σ (x - in_zp)·w`, requantise, add out_zp, clamp).
-//! float32: products added in the order kernel row, kernel column, input channel, to a sum that starts at the bias.
+//! Convolutions, NHWC. int8 follows TFLite's reference (`acc = bias + Σ (x - in_zp)·w`, requantise, add out_zp, clamp).
+//! float32 starts at the bias and adds products in the order kernel row, kernel column, input channel.
 
 use crate::geometry::extent;
 use crate::requant::Requant;
@@ -7,7 +7,7 @@ use offshoot_format::record::{Conv2d, Depthwise, Window};
 
 use super::fixed_point::multiply_by_quantized_multiplier;
 
-/// Kernel positions of output index `out` that touch the input: (first, end, input index of the first).
+/// Kernel positions of output index `out` that lie inside the input: (first, end, input index of the first).
 #[inline]
 pub fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, usize, usize) {
     let dilation = usize::from(window.dilation[axis]).max(1);
@@ -17,7 +17,7 @@ pub fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, u
     let end = if room <= 0 { 0 } else { (room as usize).div_ceil(dilation) };
     let end = end.min(usize::from(window.kernel[axis]));
     if first >= end {
-        // The window lies in the padding: an index beyond the input must not get out.
+        // The whole window lies in the padding: must not return an index beyond the input.
         return (0, 0, 0);
     }
     (first, end, (origin + (first * dilation) as isize).max(0) as usize)
@@ -40,7 +40,7 @@ pub fn conv2d_i8(r: &Conv2d, q: &Requant<'_>, weights: &[i8], src: &[i8], dst: &
     conv2d_i8_with(r, q, weights, src, dst, |_, _| 0);
 }
 
-/// The same with something added to every sum before it is requantised: `add(channel, pixel)`.
+/// Like [`conv2d_i8`], adding `add(channel, pixel)` to every accumulator before requantisation.
 pub fn conv2d_i8_with(
     r: &Conv2d,
     q: &Requant<'_>,
@@ -71,7 +71,7 @@ pub fn conv2d_i8_with(
                     for ky in ky0..ky1 {
                         let row = (iy0 + (ky - ky0) * d_h) * w;
                         if groups == 1 && d_w == 1 {
-                            // Kernel columns lie one after another in both: one run.
+                            // Kernel columns are contiguous in input and weights: one run.
                             let run = (kx1 - kx0) * c;
                             let a = &image[(row + ix0) * c..][..run];
                             let b = &filter[(ky * k_w + kx0) * c..][..run];
@@ -134,7 +134,7 @@ pub fn conv2d_f32(
     }
 }
 
-/// Channels that a depthwise kernel keeps in accumulators at a time.
+/// Channels that a depthwise kernel keeps in accumulators at once.
 const TILE: usize = 16;
 
 /// int8 depthwise convolution. `weights` `[k_h, k_w, c * multiplier]`.

@@ -1,5 +1,5 @@
-//! Transposed convolution, NHWC, as a gather: each output pixel sums the input pixels that reach it. The sum starts at the
-//! bias and runs over kernel row, kernel column, input channel.
+//! Transposed convolution, NHWC, as a gather: each output pixel sums the input pixels that reach it. The sum starts at
+//! the bias and adds products in the order kernel row, kernel column, input channel.
 use super::fixed_point::multiply_by_quantized_multiplier;
 use crate::requant::Requant;
 use offshoot_format::record::{ConvTranspose, Window};
@@ -33,7 +33,7 @@ pub fn conv_transpose_f32(
     gather(r, src, weights, dst, |o| bias[o], |s, x, w| s + x * w, |_, s| s.max(clamp.0).min(clamp.1));
 }
 
-/// Input index that kernel position `k` brings to output `out`, if there is one.
+/// Input index that kernel position `k` maps to output `out`, if there is one.
 fn source(out: usize, k: usize, input: usize, window: &Window, axis: usize) -> Option<usize> {
     let at = (out + usize::from(window.pad[axis])).checked_sub(k * usize::from(window.dilation[axis]))?;
     let stride = usize::from(window.stride[axis]).max(1);

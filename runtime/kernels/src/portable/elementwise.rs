@@ -1,4 +1,4 @@
-//! Two-operand elementwise operators. `dst` holds `a` on entry and the result on return.
+//! Elementwise operators with two operands. `dst` holds `a` on entry and the result on return.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
 use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 
@@ -36,7 +36,7 @@ fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
     }
 }
 
-/// int8: TFLite's Add, Sub (left shift 20), Mul; Min and Max need equal scales.
+/// int8: TFLite's Add, Sub (left shift 20) and Mul; Min and Max need equal scales.
 pub fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
     let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return;

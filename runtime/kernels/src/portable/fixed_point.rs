@@ -8,7 +8,7 @@ pub fn saturating_rounding_doubling_high_mul(a: i32, b: i32) -> i32 {
     }
     let product = i64::from(a) * i64::from(b);
     let nudge = if product >= 0 { 1 << 30 } else { 1 - (1 << 30) };
-    // Division truncates towards zero: with the nudge's sign, ties go away from zero.
+    // Division truncates towards zero; the sign of the nudge makes ties go away from zero.
     ((product + nudge) / (1i64 << 31)) as i32
 }
 
@@ -21,8 +21,8 @@ pub fn rounding_divide_by_pot(x: i32, exponent: u32) -> i32 {
     (x >> exponent) + i32::from(remainder > threshold)
 }
 
-/// `x · multiplier · 2^(shift - 31)` in TFLite's rounding. `shift` > 0 shifts left (wrapping) before, < 0
-/// right after the multiplication; it lies in -31..=30.
+/// `x · multiplier · 2^(shift - 31)` with TFLite's rounding. `shift` is in -31..=30: > 0 shifts left (wrapping) before
+/// the multiplication, < 0 shifts right after it.
 #[inline]
 pub fn multiply_by_quantized_multiplier(x: i32, multiplier: i32, shift: i8) -> i32 {
     let left = u32::from(shift.max(0).unsigned_abs());

@@ -1,17 +1,17 @@
-//! The fully connected layer with Huffman-coded weights: see [`offshoot_format::huffman`] for the code.
+//! Fully connected layers with Huffman-coded weights; see [`offshoot_format::huffman`] for the code.
 
 use super::tiled::requantise;
 use crate::requant::Requant;
 use offshoot_format::huffman::{ESCAPE, LONGEST};
 
-/// Entries of a decoding table, by the next eight bits of the stream: the length of a word in the low byte, `LITERAL`
-/// set if it is the escape's, and its symbol above it.
+/// Decoding table, indexed by the next eight bits of the stream. The low byte of an entry is the length of the code
+/// word, plus `LITERAL` for the escape; the high byte is the symbol.
 pub type Table = [u16; 1 << LONGEST];
 
 /// Marks the escape in a [`Table`].
 const LITERAL: u16 = 1 << 7;
 
-/// Whether so many words of each length, with these symbols, are a complete prefix code.
+/// Whether these numbers of words per length and these symbols form a complete prefix code.
 pub fn is_complete(lengths: &[u8; LONGEST], symbols: &[i8]) -> bool {
     let words = lengths.iter().map(|&n| usize::from(n)).sum::<usize>();
     let room =
@@ -19,8 +19,8 @@ pub fn is_complete(lengths: &[u8; LONGEST], symbols: &[i8]) -> bool {
     words == symbols.len() && room == 1 << LONGEST
 }
 
-/// Writes the entry of a word. `word` is left-aligned: reversed, its first bit is the lowest.
-// Inlined into the loop over lengths, it comes eight times.
+/// Writes the entries of a code word. `word` is left-aligned; reversed, its first bit is the lowest.
+// Not inlined: the loop over lengths would contain it eight times.
 #[inline(never)]
 fn spread(table: &mut Table, word: u8, length: u16, entry: u16) {
     table[usize::from(word.reverse_bits())..].iter_mut().step_by(1 << length).for_each(|e| *e = entry);
@@ -40,7 +40,7 @@ pub fn fill_table(lengths: &[u8; LONGEST], symbols: &[i8], table: &mut Table) {
     }
 }
 
-/// int8: `dst[o] = requantise(bias[o] + Σ src[i] · weights[o, i])`, the weights decoded one after the other.
+/// int8: `dst[o] = requantise(bias[o] + Σ src[i] · weights[o, i])`; decodes one weight at a time.
 pub fn fully_connected_huffman(q: &Requant<'_>, table: &Table, stream: &[u16], src: &[i8], dst: &mut [i8]) {
     let mut halves = stream.iter();
     let (mut bits, mut held) = (0u32, 0u32);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn words_are_found_by_their_reversed_bits() {
-        // Words 0, 10, 110, 111 for 5, -1, the escape, 7.
+        // Words 0, 10, 110, 111 stand for 5, -1, the escape, 7.
         let (lengths, symbols) = ([1, 1, 2, 0, 0, 0, 0, 0], [5, -1, ESCAPE, 7]);
         assert!(is_complete(&lengths, &symbols));
         assert!(!is_complete(&[1, 1, 1, 0, 0, 0, 0, 0], &symbols[..3]));
@@ -93,7 +93,7 @@ mod tests {
         let (lengths, symbols) = ([1, 1, 2, 0, 0, 0, 0, 0], [5, -1, ESCAPE, 7]);
         let mut table = [0; 256];
         fill_table(&lengths, &symbols, &mut table);
-        // 5, -1, escape 100, 7: bits 0, 10, 110 + 100 upwards, 111. Then zeros: 5s.
+        // 5, -1, escape 100, 7: bits 0, 10, 110 + 100 lowest bit first, 111. Then zeros: 5s.
         let stream = 0b01 << 1 | 0b011 << 3 | 100u32 << 6 | 0b111 << 14;
         let stream = [stream as u16, (stream >> 16) as u16];
         let (bias, multiplier, shift) = ([0, 10], [1 << 30], [1]);

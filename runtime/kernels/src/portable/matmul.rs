@@ -1,4 +1,4 @@
-//! Fully connected layers and products of activations.
+//! Fully connected layers, and matrix products of activations.
 use super::fixed_point::multiply_by_quantized_multiplier;
 use crate::requant::Requant;
 use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
@@ -18,7 +18,7 @@ pub fn fully_connected_i8(r: &FullyConnected, q: &Requant<'_>, weights: &[i8], s
     }
 }
 
-/// float32: products added in order of the input to a sum that starts at the bias.
+/// float32: starts at the bias and adds products in input order.
 pub fn fully_connected_f32(
     r: &FullyConnected,
     clamp: (f32, f32),
@@ -36,7 +36,7 @@ pub fn fully_connected_f32(
     }
 }
 
-/// int8 batched product of activations.
+/// int8 batched matrix product of activations.
 pub fn matmul_i8(r: &MatMul, a: &[i8], b: &[i8], dst: &mut [i8]) {
     let MatMulArith::I8 { a_zp, b_zp, out_zp, multiplier, shift } = r.arith else {
         return;
@@ -56,7 +56,7 @@ pub fn matmul_i8(r: &MatMul, a: &[i8], b: &[i8], dst: &mut [i8]) {
     );
 }
 
-/// float32 batched product of activations; sums in order of k.
+/// float32 batched matrix product of activations; sums in order of k.
 pub fn matmul_f32(r: &MatMul, a: &[f32], b: &[f32], dst: &mut [f32]) {
     each(r, a, b, dst, 0.0f32, |s, x, y| s + x * y, |s| s);
 }
@@ -85,7 +85,7 @@ fn each<T: Copy, A: Copy>(
     }
 }
 
-/// `sums[r] = Σ weights[r, i] · (x[i] - zero)`, rows of int8 weights one behind the other; sums wrap.
+/// `sums[r] = Σ weights[r, i] · (x[i] - zero)` for contiguous rows of int8 weights; sums wrap.
 pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
     for (sum, row) in sums.iter_mut().zip(weights.chunks_exact(x.len().max(1))) {
         *sum = x.iter().zip(row).fold(0i32, |s, (&x, &w)| {

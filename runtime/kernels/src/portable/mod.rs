@@ -1,8 +1,8 @@
-//! The kernels that define the numbers, in plain Rust.
+//! The reference kernels in plain Rust; every other kernel gives the same bits.
 //!
 //! int8 follows TFLite Micro's reference kernels to the byte. float32 adds and multiplies in a stated order, without
-//! fused operations; transcendental functions are `libm`'s. Callers (`ops`) have checked the record:
-//! slices are as long as it says.
+//! fused operations; transcendental functions are `libm`'s. Callers (`offshoot-operators`) have checked the record, so
+//! slices have the lengths it implies.
 
 mod conv;
 mod conv_transpose;

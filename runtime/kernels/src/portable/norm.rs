@@ -2,7 +2,7 @@
 
 use offshoot_format::record::LayerNorm;
 
-/// Mean, then variance, then `(x - mean) / sqrt(variance + epsilon) * gamma + beta`, sums in order.
+/// Mean, then variance, then `(x - mean) / sqrt(variance + epsilon) * gamma + beta`; sums in order.
 pub fn layer_norm_f32(r: &LayerNorm, gamma: &[f32], beta: &[f32], data: &mut [f32]) {
     let n = r.depth.max(1) as f32;
     for row in data.chunks_exact_mut(r.depth.max(1) as usize) {

@@ -1,6 +1,6 @@
-//! Expansion of weights of 4 and 2 bits: see [`offshoot_format::packed`].
+//! Unpacks weights of 4 and 2 bits: see [`offshoot_format::packed`].
 
-/// Fills the table of halves by code. `levels` has 16 or 4 values.
+/// Fills the table that maps codes to 16-bit halves. `levels` has 16 or 4 values.
 pub fn fill_halves(levels: &[i8], table: &mut [i16]) {
     for (row, &b) in table.chunks_exact_mut(levels.len().max(1)).zip(levels) {
         for (half, &a) in row.iter_mut().zip(levels) {
@@ -9,7 +9,7 @@ pub fn fill_halves(levels: &[i8], table: &mut [i16]) {
     }
 }
 
-/// Expands codes to halves of words.
+/// Unpacks codes to 16-bit halves of words.
 pub fn expand(codes: &[u8], table: &[i16], halves: &mut [i16]) {
     if let Ok(table) = <&[i16; 256]>::try_from(table) {
         for (half, &code) in halves.iter_mut().zip(codes) {
@@ -39,7 +39,7 @@ mod tests {
 
         let mut table = [0; 16];
         fill_halves(&[-1, 0, 1, 100], &mut table);
-        // Codes of four bits: A = -1, B = 100, then A = 1, B = 0.
+        // 4-bit codes: A = -1, B = 100, then A = 1, B = 0.
         expand(&[0b01_10_11_00], &table, &mut halves);
         assert_eq!(halves, [256 * 100 - 1, 1]);
     }

@@ -1,9 +1,9 @@
-//! Pools, NHWC. int8 averages round half away from zero over the valid pixels, as TFLite.
+//! Pools, NHWC. int8 averages over the valid pixels and rounds ties away from zero, as TFLite does.
 use super::conv::taps;
 use crate::geometry::extent;
 use offshoot_format::record::{Pool, PoolArith, PoolKind, Window};
 
-/// int8 pool; scale and zero point of input and output are the same.
+/// int8 pool; input and output have the same scale and zero point.
 pub fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) {
     let (zp, clamp) = match r.arith {
         PoolArith::I8 { zp, clamp } => (i32::from(zp), clamp.unwrap_or((i8::MIN, i8::MAX))),

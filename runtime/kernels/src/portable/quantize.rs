@@ -1,4 +1,4 @@
-//! Between float32 and int8.
+//! Conversion between float32 and int8.
 
 use offshoot_format::record::{Dequantize, Quantize};
 

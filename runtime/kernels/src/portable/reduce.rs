@@ -1,9 +1,9 @@
-//! Reductions of the middle axis.
+//! Reductions over the middle axis.
 
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
 use offshoot_format::record::{ArgMax, Reduce, ReduceArith, ReduceKind};
 
-/// `outer × extent × inner`, int8.
+/// int8, over `[outer, extent, inner]`.
 pub fn reduce_i8(r: &Reduce, src: &[i8], dst: &mut [i8]) {
     let ReduceArith::I8 { in_zp, out_zp, multiplier, shift } = r.arith else {
         return;
@@ -24,7 +24,7 @@ pub fn reduce_i8(r: &Reduce, src: &[i8], dst: &mut [i8]) {
     }
 }
 
-/// `outer × extent × inner`, float32, sums in order.
+/// float32, over `[outer, extent, inner]`; sums in order.
 pub fn reduce_f32(r: &Reduce, src: &[f32], dst: &mut [f32]) {
     let (extent, inner) = (r.extent as usize, r.inner.max(1) as usize);
     for (block, out) in src.chunks_exact(extent.max(1) * inner).zip(dst.chunks_exact_mut(inner)) {
@@ -55,11 +55,11 @@ fn argmax<T: Copy + PartialOrd>(r: &ArgMax, src: &[T], dst: &mut [i32]) {
         }
     }
 }
-/// int8.
+/// int8 ArgMax.
 pub fn argmax_i8(r: &ArgMax, src: &[i8], dst: &mut [i32]) {
     argmax(r, src, dst)
 }
-/// float32.
+/// float32 ArgMax.
 pub fn argmax_f32(r: &ArgMax, src: &[f32], dst: &mut [i32]) {
     argmax(r, src, dst)
 }

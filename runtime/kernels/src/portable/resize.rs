@@ -2,7 +2,7 @@
 
 use offshoot_format::record::Resize;
 
-/// Nearest: table of rows then columns.
+/// Nearest neighbour. `table` has a source index for each row, then for each column.
 pub fn resize_nearest<T: Copy>(r: &Resize, table: &[u16], src: &[T], dst: &mut [T]) {
     let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
     let (rows, columns) = table.split_at(usize::from(r.out_h).min(table.len()));
@@ -19,8 +19,8 @@ pub fn resize_nearest<T: Copy>(r: &Resize, table: &[u16], src: &[T], dst: &mut [
     }
 }
 
-/// Weights are in units of 2^-10; rounding half away from zero. `table` holds a pair of words a row, then a
-/// column: `low | high << 16`, weight of `high`.
+/// Bilinear, int8. Weights are in units of 2^-10; rounds ties away from zero. `table` holds two words for each row,
+/// then for each column: `low | high << 16`, and the weight of `high`.
 pub fn resize_bilinear_i8(r: &Resize, table: &[u32], src: &[i8], dst: &mut [i8]) {
     bilinear(r, table, src, dst, |[a, b, c, d], wy, wx| {
         let (wy, wx) = (i64::from(wy as i32), i64::from(wx as i32));
@@ -31,7 +31,7 @@ pub fn resize_bilinear_i8(r: &Resize, table: &[u32], src: &[i8], dst: &mut [i8])
     });
 }
 
-/// Weights are float32 bits: rows interpolated first along columns, then between rows.
+/// Bilinear, float32. Weights are float32 bits; interpolates along columns first, then between rows.
 pub fn resize_bilinear_f32(r: &Resize, table: &[u32], src: &[f32], dst: &mut [f32]) {
     bilinear(r, table, src, dst, |[a, b, c, d], wy, wx| {
         let (wy, wx) = (f32::from_bits(wy), f32::from_bits(wx));

@@ -1,8 +1,8 @@
-//! What steps of learning are made of: sums of int8 rows, and the energy of a tensor.
+//! Building blocks of train steps: sums of int8 rows, and the energy of a tensor.
 
 use crate::gradient::{Inputs, Outputs, Rows, Starts, Windows};
 
-/// Adds the windows that begin at `rows` to `sums`, line by line as [`add_rows`].
+/// Adds the windows that begin at `rows` to `sums`, line by line as [`add_rows`] does.
 pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, factor: i32, sums: &mut [i32]) {
     for line in 0..windows.lines {
         let sums = sums.get_mut(line * windows.pitch + windows.from..).and_then(|s| s.get_mut(..windows.len));
@@ -11,14 +11,14 @@ pub fn add_windows(x: &[i8], rows: Rows<'_>, windows: &Windows, zero: i32, facto
     }
 }
 
-/// Adds to each `sums[i]` the products of the errors with `x[start + offset + i] - zero`, row by row.
+/// Adds the products of the errors with `x[start + offset + i] - zero` to each `sums[i]`, row by row.
 pub fn add_errors(x: &[i8], rows: Rows<'_>, errors: &[i32], offset: isize, zero: i32, sums: &mut [i32]) {
     for (start, &error) in rows.starts().iter().zip(errors) {
         add_rows(x, core::slice::from_ref(start), offset, zero, error, sums);
     }
 }
 
-/// Appends the input of each of the outputs that lies strictly between the bounds. There is room for all.
+/// Appends the input position of each output that lies strictly between the bounds. The list must have room for all.
 pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, starts: &mut Starts) {
     for line in 0..outputs.lines {
         let row = h.get(outputs.at + line * outputs.line..).unwrap_or(&[]);
@@ -30,7 +30,8 @@ pub fn select(h: &[i8], outputs: Outputs, bounds: (i8, i8), inputs: Inputs, star
     }
 }
 
-/// As [`select`] for one row, with an error for each output; writes those of the rows that it appends to `own`, and gives their sum.
+/// Like [`select`] for one row, with an error for each output. Writes the errors of the appended rows to `own` and
+/// returns their sum.
 #[allow(clippy::too_many_arguments)]
 pub fn select_errors(
     h: &[i8],
@@ -57,8 +58,8 @@ pub fn select_errors(
     total
 }
 
-/// Adds `factor · Σ (x[start + offset + i] - zero)`, over all starts, to each `sums[i]`. Starts whose row does not lie in
-/// `x` count nothing.
+/// Adds `factor · Σ (x[start + offset + i] - zero)`, over all starts, to each `sums[i]`. Ignores starts whose row is
+/// not inside `x`.
 pub fn add_rows(x: &[i8], starts: &[u32], offset: isize, zero: i32, factor: i32, sums: &mut [i32]) {
     for &start in starts {
         let row = (start as usize).checked_add_signed(offset).and_then(|at| x.get(at..)?.get(..sums.len()));

@@ -56,7 +56,7 @@ fn shift_left_saturating(x: i32, bits: u32) -> i32 {
     (i64::from(x) << bits).clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32
 }
 
-/// In place over rows of `depth`.
+/// int8, in place over rows of `depth`.
 pub fn softmax_i8(r: &Softmax, data: &mut [i8]) {
     let SoftmaxArith::I8 { multiplier, shift, diff_min } = r.arith else {
         return;
@@ -90,7 +90,7 @@ pub fn softmax_i8(r: &Softmax, data: &mut [i8]) {
     }
 }
 
-/// In place over rows of `depth`: exp(x - max) / sum, in order.
+/// float32, in place over rows of `depth`: exp(x - max) / sum, in order.
 pub fn softmax_f32(r: &Softmax, data: &mut [f32]) {
     for row in data.chunks_exact_mut(r.depth.max(1) as usize) {
         let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -7,7 +7,7 @@ use crate::sparse::Sparse;
 use offshoot_format::record::ConvTiled;
 use offshoot_format::sparse::Form;
 
-/// `sums[r] += Σ weights[r, i] · src[i]` for as many rows as there are sums; the matrix goes on behind them.
+/// `sums[r] += Σ weights[r, i] · src[i]` for the next `sums.len()` rows, which are removed from `matrix`.
 pub fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
     let form = matrix.form;
     for sum in sums {
@@ -39,14 +39,14 @@ pub fn add_sparse(matrix: &mut Sparse<'_>, src: &[i8], sums: &mut [i32]) {
     }
 }
 
-/// Outputs from the sums of the channels from `first` on.
+/// Requantises the sums of the channels from `first` on.
 pub fn requantise_sums(q: &Requant<'_>, first: usize, sums: &[i32], dst: &mut [i8]) {
     for (i, (out, &sum)) in dst.iter_mut().zip(sums).enumerate() {
         *out = requantise(sum, q, first + i);
     }
 }
 
-/// Gathers the inputs of an output pixel, kernel row by kernel row; what `column` is longer becomes 0.
+/// Gathers the inputs of an output pixel, kernel row by kernel row; fills the rest of `column` with 0.
 pub fn gather_column(r: &ConvTiled, g: &Tiled, pixel: usize, src: &[i8], column: &mut [i8]) {
     let position = g.position(pixel);
     let rows = usize::from(g.window.kernel[0]);
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(sums(Form::Bytes, &[2, 0, 1], &[10, -1, 3], &[0, 11, 5], 12, &src), [10 - 12, 0, 18]);
         let block = [1, 0, 0, 2, 0, -1, 0, 0];
         assert_eq!(sums(Form::Blocks, &[1, 1], &block, &[2, 1], 12, &src), [9 + 24, -6]);
-        // Nine entries: eight in two halves, one in the lower half of a byte of its own.
+        // Nine entries: eight in two halves, the last in the lower half of its own byte.
         let (low, high) = ([0, 1, 1, 1], [1, 1, 1, 1]);
         let steps: Vec<u8> = low.iter().zip(high).map(|(l, h)| l | h << 4).chain([4]).collect();
         let nine = [1, 2, 3, 4, 5, 6, 7, 8, 9];

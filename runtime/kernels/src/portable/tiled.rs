@@ -1,4 +1,4 @@
-//! The tiled convolution and the planar depthwise convolution: see their records for layouts and order.
+//! Tiled convolutions and channel-planar depthwise convolutions: see their records for layouts and order.
 
 use super::fixed_point::multiply_by_quantized_multiplier;
 use crate::geometry::{Planar, Tiled, block_words, lane_index};
@@ -6,7 +6,7 @@ use crate::requant::Requant;
 use offshoot_format::record::{ConvSingleMultiply, ConvTiled, DepthwisePlanar};
 use offshoot_format::single_multiply::SHIFT;
 
-/// The output of a sum without bias. No shifts: see [`offshoot_format::single_multiply`].
+/// Adds the bias to a sum and requantises it. If there are no shifts, see [`offshoot_format::single_multiply`].
 pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
     if q.shift.is_empty() {
         let scaled = sum.wrapping_mul(256).wrapping_add(q.bias[channel]);
@@ -15,7 +15,8 @@ pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
     requantise(sum.wrapping_add(q.bias[channel]), q, channel)
 }
 
-/// The output of 256 times a sum and the bias by an exact single-multiply requantisation, see [`offshoot_format::single_multiply`].
+/// Output by exact single-multiply requantisation of 256 times the sum with its bias; see
+/// [`offshoot_format::single_multiply`].
 fn straight(scaled: i32, multiplier: i32) -> i8 {
     let high = (i64::from(scaled) * i64::from(multiplier)) >> (32 + SHIFT);
     high.clamp(i8::MIN.into(), i8::MAX.into()) as i8
@@ -27,8 +28,8 @@ pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     v.clamp(q.min, q.max) as i8
 }
 
-/// Gathers the inputs of output pixels `2 · pair` and `2 · pair + 1` into `lanes`. A pixel beyond the last reads as
-/// the last.
+/// Gathers the inputs of output pixels `2 · pair` and `2 · pair + 1` into `lanes`. If the second does not exist,
+/// repeats the last pixel.
 pub fn gather_pair(r: &ConvTiled, g: &Tiled, pair: usize, src: &[i8], lanes: &mut [i16]) {
     for lane in 0..2 {
         let position = g.position((2 * pair + lane).min(g.pixels.saturating_sub(1)));
@@ -44,10 +45,10 @@ pub fn gather_pair(r: &ConvTiled, g: &Tiled, pair: usize, src: &[i8], lanes: &mu
     }
 }
 
-/// Accumulators of a block of four channels for one pixel: `256·S_B + S_A`, `S_A`, `256·S_D + S_C`, `S_C`.
+/// Accumulators of a block of four channels A to D for one pixel: `256·S_B + S_A`, `S_A`, `256·S_D + S_C`, `S_C`.
 type Sums = [i32; 4];
 
-/// Adds an input's products with half a word of each pair of channels.
+/// Adds an input's products with the 16-bit half of each pair of channels.
 #[inline(always)]
 fn accumulate(sums: &mut Sums, x: i32, ab: i16, cd: i16) {
     let add = |sum: &mut i32, w: i32| *sum = sum.wrapping_add(x.wrapping_mul(w));
@@ -57,7 +58,7 @@ fn accumulate(sums: &mut Sums, x: i32, ab: i16, cd: i16) {
     add(&mut sums[3], (cd as i8).into());
 }
 
-/// The outputs of the channels of a block.
+/// The outputs of a block's channels.
 fn finish(sums: &Sums, q: &Requant<'_>, block: usize, out: &mut [i8]) {
     let upper = |both: i32, lower: i32| both.wrapping_sub(lower) >> 8;
     let all = [sums[1], upper(sums[0], sums[1]), sums[3], upper(sums[2], sums[3])];
@@ -67,8 +68,8 @@ fn finish(sums: &Sums, q: &Requant<'_>, block: usize, out: &mut [i8]) {
     }
 }
 
-/// Computes the outputs of a pair from its lanes, of the channels whose `weights` these are, beginning with block
-/// `first_block`. `dst` is the whole output.
+/// Computes a pair's outputs from its lanes, for the blocks in `weights`, which begin at block `first_block`. `dst` is
+/// the whole output.
 pub fn conv_pair(
     r: &ConvTiled,
     g: &Tiled,
@@ -97,7 +98,7 @@ pub fn conv_pair(
     }
 }
 
-/// The sums of a block of four channels for one pixel of a pair, whose inputs `lanes` are.
+/// The sums of a block of four channels for one pixel of the pair with inputs `lanes`.
 fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
     let mut sums = [0; 4];
     for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(4)) {
@@ -107,8 +108,8 @@ fn block_sums(lanes: &[i16], pixel: usize, weights: &[i16]) -> Sums {
     sums
 }
 
-/// Computes the outputs of a pair from its lanes as [`offshoot_format::record::ConvSingleMultiply`]. `words` are all blocks,
-/// `dst` the whole output.
+/// Computes a pair's outputs from its lanes for [`offshoot_format::record::ConvSingleMultiply`]. `words` holds all
+/// blocks; `dst` is the whole output.
 pub fn conv_pair_single_multiply(
     r: &ConvSingleMultiply,
     g: &Tiled,
@@ -130,7 +131,7 @@ pub fn conv_pair_single_multiply(
     }
 }
 
-/// 256 times the sums of a block and its biases; its multipliers.
+/// 256 times the sums of a block with its biases; and its multipliers.
 fn sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
     let (begin, rest) = words.split_at(2);
     let (weights, end) = rest.split_at(rest.len() - 6);
@@ -146,12 +147,12 @@ fn sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i3
     (all, &end[2..])
 }
 
-/// The same of a block of wide weights.
+/// Like [`sums`], for a block of wide weights.
 fn wide_sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'w [i32]) {
     let (begin, rest) = words.split_at(4);
     let (weights, end) = rest.split_at(rest.len() - 4);
     let mut sums = [begin[1], begin[0], begin[3], begin[2]];
-    // Two inputs of each pixel at a time, and as many weights of each channel.
+    // Two inputs of each pixel at a time, with two weights of each channel.
     let weights: &[i16] = bytemuck::cast_slice(weights);
     for (x, w) in lanes.chunks_exact(4).zip(weights.chunks_exact(8)) {
         for (sum, w) in sums.iter_mut().zip(w.chunks_exact(2)) {
@@ -163,7 +164,7 @@ fn wide_sums<'w>(words: &'w [i32], pixel: usize, lanes: &[i16]) -> ([i32; 4], &'
     (sums, end)
 }
 
-/// The one output pixel of a convolution that gathers nothing; blocks as [`conv_pair`]'s.
+/// Computes the only output pixel of a convolution without gathering; blocks as for [`conv_pair`].
 pub fn conv_vector(
     g: &Tiled,
     q: &Requant<'_>,
@@ -183,8 +184,8 @@ pub fn conv_vector(
     }
 }
 
-/// Gathers rows `from..to` of the padded plane of one channel of image `n` into the scratch, its first row being
-/// row `origin` of the padded plane.
+/// Gathers rows `from..to` of the padded plane of one channel of image `n` into the scratch, whose first row is row
+/// `origin` of the padded plane.
 pub fn gather_band(
     r: &DepthwisePlanar,
     g: &Planar,
@@ -208,8 +209,8 @@ pub fn gather_band(
     }
 }
 
-/// Output rows `from..to` of one channel of image `n` from the scratch, whose first row is padded row
-/// `from · stride`.
+/// Computes output rows `from..to` of one channel of image `n` from the scratch, whose first row is padded row `from ·
+/// stride`.
 pub fn depthwise_band(
     r: &DepthwisePlanar,
     g: &Planar,

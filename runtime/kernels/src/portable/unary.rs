@@ -1,13 +1,13 @@
-//! One-operand elementwise operators, in place.
+//! Elementwise operators with one operand, in place.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
 use offshoot_format::record::{PRelu, PReluArith, Requantize, UnaryKind};
 
-/// float32 function of each element, ONNX's definitions.
+/// Applies a float32 function to each element, by ONNX's definitions.
 pub fn unary_f32(kind: UnaryKind, data: &mut [f32]) {
     data.iter_mut().for_each(|v| *v = unary(kind, *v));
 }
 
-/// One element.
+/// Applies the function to one element.
 pub fn unary(kind: UnaryKind, x: f32) -> f32 {
     match kind {
         UnaryKind::Clip { min, max } => x.max(min).min(max),
@@ -61,7 +61,7 @@ pub fn lut_i8(table: &[i8], data: &mut [i8]) {
     }
 }
 
-/// int8 PReLU, TFLite's.
+/// int8 PReLU, as in TFLite.
 pub fn prelu_i8(r: &PRelu, slope: &[i8], data: &mut [i8]) {
     let PReluArith::I8 { in_zp, slope_zp, out_zp, pos, neg } = r.arith else {
         return;
@@ -88,7 +88,7 @@ pub fn prelu_f32(r: &PRelu, slope: &[f32], data: &mut [f32]) {
     }
 }
 
-/// int8 to int8 of another scale.
+/// Requantises int8 to another scale and zero point.
 pub fn requantize(r: &Requantize, data: &mut [i8]) {
     let (min, max) = r.clamp.map_or((-128, 127), |(l, h)| (i32::from(l), i32::from(h)));
     for v in data {

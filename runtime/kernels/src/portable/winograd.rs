@@ -1,11 +1,11 @@
-//! Convolution by F(2, 3): see [`ConvWinograd`].
+//! Convolution by Winograd F(2, 3): see [`ConvWinograd`].
 
 use super::fixed_point::rounding_divide_by_pot;
 use crate::geometry::extent;
 use crate::requant::Requant;
 use offshoot_format::record::{ConvWinograd, Window};
 
-/// int8 convolution by F(2, 3). The scratch is not used.
+/// int8 convolution by F(2, 3). Does not use the scratch.
 pub fn conv_winograd(r: &ConvWinograd, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) {
     let window = Window::from(r.window);
     let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
@@ -14,7 +14,7 @@ pub fn conv_winograd(r: &ConvWinograd, q: &Requant<'_>, weights: &[i16], src: &[
     for (index, row) in dst.chunks_exact_mut((out_w * out_c).max(1)).enumerate() {
         let (n, y) = (index / out_h.max(1), index % out_h.max(1));
         for x in (0..out_w).step_by(2) {
-            // Input (kernel row, column of the tile, channel).
+            // Input at (kernel row, column of the tile, channel).
             let input = |ky: usize, column: usize, channel: usize| {
                 let (iy, ix) = ((y + ky).wrapping_sub(top), (x + column).wrapping_sub(left));
                 let inside = iy < h && ix < w;

@@ -1,8 +1,9 @@
-//! [`ConvTiled`] and [`offshoot_format::single_multiply::ConvSingleMultiply`] by dot products of bytes ([`Dot`]): a word of weights that holds two channels is taken apart again, and
-//! four inputs meet eight channels at once. Inputs stay bytes, so that gathering is copying.
+//! [`ConvTiled`] and [`offshoot_format::single_multiply::ConvSingleMultiply`] by dot products of bytes ([`Dot`]):
+//! weight words that hold two channels are split again, and four inputs are multiplied with eight channels at once.
+//! Inputs stay bytes, so gathering is copying.
 //!
-//! The bits are those of `portable`: a channel in the upper byte of a word is known there modulo 2²⁴
-//! ([`Dot::wrap_odd`]), and words whose upper byte is more than an int8 are left to [`super::ConvPairs`].
+//! Gives the same bits as `portable`: a channel in the upper byte of a word is known modulo 2²⁴ ([`Dot::wrap_odd`]),
+//! and words whose upper byte exceeds an int8 are left to [`super::ConvPairs`].
 
 use super::requant::{Bounds, Channels};
 use super::tiled::{Params, linear};
@@ -10,18 +11,19 @@ use super::{Isa, STACK, Tensors, block, put};
 use crate::geometry::{Segment, Tiled};
 use offshoot_format::record::{ConvTiled, Traversal};
 
-/// What dot products of bytes need: VNNI, Armv8.2's `sdot`.
+/// What dot products of bytes need: VNNI, or Armv8.2's `sdot`.
 pub(crate) trait Dot: Isa {
-    /// Thirty-two int8: four inputs of each of eight channels.
+    /// Thirty-two int8: four inputs for each of eight channels.
     type I8: Copy;
-    /// What inputs are combined with (exclusive or): int8 as uint8 above 128, where products take one unsigned operand.
+    /// XOR mask for inputs: turns int8 into uint8 offset by 128 where one operand of the products is unsigned.
     const FLIP: i8;
-    /// Whether there are registers for the sums of sixteen pixels.
+    /// Whether there are enough registers for the sums of sixteen pixels.
     const MANY: bool;
 
-    /// Inputs, flipped.
+    /// Flips inputs.
     fn flip(self, x: &[i8; 16], to: &mut [i8; 16]);
-    /// Weights of eight inputs, one block of four channels and another: those of the first four inputs, and of the others.
+    /// Weights of eight inputs, from one block of four channels and another: those of the first four inputs, and of the
+    /// others.
     fn bytes(self, even: &[i16; 16], odd: &[i16; 16]) -> [Self::I8; 2];
     /// `acc` plus, for each channel, the products of its weights with four flipped inputs.
     fn dot(self, acc: Self::I32, weights: Self::I8, inputs: &[i8; 4]) -> Self::I32;
@@ -29,25 +31,26 @@ pub(crate) trait Dot: Isa {
     fn wrap_odd(self, x: Self::I32) -> Self::I32;
 }
 
-/// Work that runs on an instruction set with dot products of bytes; `false`, and nothing is done, for what it does not take.
+/// Work for an instruction set with dot products of bytes. Returns `false` and computes nothing if it does not take the
+/// job.
 pub(crate) trait DotJob {
-    /// Does it.
+    /// Runs the job.
     fn run<I: Dot>(self, isa: I) -> bool;
 }
 
-/// Pixels at a time, many or few: weights are taken apart once for so many. Pairs stay whole, which an output over the
-/// input needs.
+/// Pixels computed at once, many or few: weights are split once for all of them. Both are even, because an output over
+/// the input needs whole pairs.
 const MANY: usize = 16;
 const FEW: usize = 8;
-/// Bytes of gathered inputs of one pixel: no power of two, so that pixels do not share places in the cache.
+/// Bytes of gathered inputs of one pixel. Not a power of two, so that pixels do not compete for the same cache sets.
 const LINE: usize = 1344;
-/// The same, of a short one.
+/// The same for pixels with few inputs.
 const SHORT_LINE: usize = 592;
-/// Bytes beyond them that a vector may touch.
+/// Bytes after them that a vector may touch.
 const SLACK: usize = 16;
-/// Gathered inputs, and slack.
+/// Gathered inputs and slack.
 type Line<const L: usize> = [i8; L];
-/// Most blocks of eight channels.
+/// Maximum number of blocks of eight channels.
 const EIGHTS: usize = 64;
 /// Words from here on have an upper byte of 128.
 const TOO_LARGE: i16 = 0x7f80;
@@ -55,7 +58,7 @@ const TOO_LARGE: i16 = 0x7f80;
 const _: () = assert!(FEW * (LINE + SLACK) + EIGHTS * 32 <= STACK);
 const _: () = assert!(MANY * (SHORT_LINE + SLACK) + EIGHTS * 32 <= STACK);
 
-/// The form that gathers.
+/// The convolution with gathered inputs.
 pub(crate) struct ConvBytes<'a, T> {
     pub(crate) r: &'a ConvTiled,
     pub(crate) g: &'a Tiled,
@@ -66,14 +69,14 @@ pub(crate) struct ConvBytes<'a, T> {
 }
 
 impl<T: Tensors> ConvBytes<'_, T> {
-    /// Whether weights have bytes, and the inputs of a pixel and the sums of the channels fit on the stack.
+    /// Whether weights are bytes, and the inputs of a pixel and the sums of the channels fit on the stack.
     pub(crate) fn fits(&self) -> bool {
         !matches!(self.channels, Params::Wide)
             && (1..=LINE).contains(&self.g.k)
             && usize::from(self.r.out_c) <= 8 * EIGHTS
     }
 
-    /// The inputs of the pixel at image `n`, row `y`, column `x`, flipped.
+    /// Gathers and flips the inputs of the pixel at image `n`, row `y`, column `x`.
     #[inline(always)]
     fn gather<I: Dot, const L: usize>(&self, isa: I, (n, y, x): (usize, usize, usize), line: &mut Line<L>) {
         let src = self.tensors.input();
@@ -86,7 +89,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         let inside = column < w && w - column >= usize::from(self.g.window.kernel[1]);
         for ky in 0..k_h {
             let row = (y * stride_h + ky * usize::from(self.g.window.dilation[0])).wrapping_sub(top);
-            // Vectors may touch what the next row or nobody reads.
+            // Vectors may overwrite the start of the next row, which comes later, or the slack.
             let to = &mut line[ky * padded..][..padded + SLACK];
             let s = if inside && row < h {
                 let at = ((n * h + row) * w + column) * c;
@@ -104,7 +107,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         }
     }
 
-    /// Weights of eight channels from `channel` on: two blocks of four, the first twice where there is but one.
+    /// Weights of eight channels from `channel` on: two blocks of four, or the first one twice if there is no second.
     #[inline(always)]
     fn blocks(&self, channel: usize) -> [&[i16]; 2] {
         let halves = 2 * self.g.k;
@@ -115,7 +118,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         [even, odd.filter(|_| channel + 4 < usize::from(self.r.out_c)).unwrap_or(even)]
     }
 
-    /// Pixels from `first`: all are gathered before one is written.
+    /// Computes pixels from `first` on: gathers all before it writes any.
     #[inline(always)]
     fn pixels<I: Dot, const P: usize, const L: usize>(
         &mut self,
@@ -164,7 +167,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         let eights = usize::from(self.r.out_c).div_ceil(8);
         let mut lines = [[I::FLIP; L]; P];
         if I::FLIP != 0 {
-            // What channels begin with: the negative products with the flip alone.
+            // The initial sums: minus the products with the flip alone.
             let zero = isa.splat(0);
             let flips = lines[0];
             for (i, base) in bases[..eights].iter_mut().enumerate() {
@@ -211,7 +214,7 @@ fn products<I: Dot, const P: usize, const L: usize>(
         sums = step(isa, sums, isa.bytes(even, odd), lines, i);
     }
     if !even_rest.is_empty() {
-        // A group of four inputs; weights of those after it are zeros.
+        // A last group of four inputs; the weights after it are zeros.
         let weights = isa.bytes(&block(even_rest, 0), &block(odd_rest, 0));
         sums = step(isa, sums, weights, lines, evens.len());
     }
@@ -233,8 +236,8 @@ fn step<I: Dot, const P: usize, const L: usize>(
     sums
 }
 
-/// Copies and flips the first `len` bytes of `from`, and up to fifteen after them where there are so many: the bytes of `to`
-/// behind `len` are then anything. `to` has room for them.
+/// Copies and flips the first `len` bytes of `from`, and up to fifteen after them if they exist; the bytes of `to`
+/// after `len` are then undefined. `to` must have room for them.
 #[inline(always)]
 fn copy_flipped<I: Dot>(isa: I, from: &[i8], len: usize, to: &mut [i8]) {
     let mut at = 0;

@@ -1,5 +1,5 @@
-//! Depthwise convolutions, sixteen channels at a time, from a ring of rows. An output row is written when the rows of its
-//! windows are in the ring, so that it may lie over them: the order of [`offshoot_format::record::DepthwisePlanar`].
+//! Depthwise convolutions, sixteen channels at a time, from a ring of rows. An output row is written once all rows of
+//! its windows are in the ring, so it may overwrite them: the order of [`offshoot_format::record::DepthwisePlanar`].
 
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, Tensors, block, put};
@@ -8,9 +8,9 @@ use offshoot_format::record::Window;
 
 /// Channels at a time.
 const LANES: usize = 16;
-/// Positions of the ring.
+/// Positions in the ring.
 const POSITIONS: usize = STACK / LANES;
-/// Most pairs of taps.
+/// Maximum number of pairs of taps.
 const PAIRS: usize = 32;
 
 /// A depthwise convolution, multiplier 1.
@@ -19,19 +19,19 @@ pub(crate) struct DepthwiseRing<'a, T> {
     pub(crate) extents: [usize; 4],
     pub(crate) out: [usize; 2],
     pub(crate) window: Window,
-    /// What padding reads as.
+    /// Value of the padding.
     pub(crate) padding: i8,
-    /// What is taken off every input.
+    /// Zero point that is subtracted from every input.
     pub(crate) zero: i32,
     pub(crate) q: &'a Requant<'a>,
     pub(crate) weights: &'a [i8],
-    /// Elements from a weight of a channel to that of its next tap.
+    /// Distance in elements between the weights of neighbouring taps of a channel.
     pub(crate) weight_pitch: usize,
     pub(crate) tensors: T,
 }
 
 impl<T: Tensors> DepthwiseRing<'_, T> {
-    /// Whether it is not dilated and its window rows fit on the stack.
+    /// Whether the window is not dilated and its rows fit on the stack.
     pub(crate) fn fits(&self) -> bool {
         let [k_h, k_w] = self.window.kernel.map(usize::from);
         self.window.dilation == [1, 1]
@@ -39,13 +39,13 @@ impl<T: Tensors> DepthwiseRing<'_, T> {
             && k_h * k_w <= 2 * PAIRS
     }
 
-    /// Positions of a row of the padded input.
+    /// Positions in a row of the padded input.
     #[inline(always)]
     fn pitch(&self) -> usize {
         self.extents[2] + usize::from(self.window.pad[1]) + usize::from(self.window.pad[3])
     }
 
-    /// Row `row` of the padded input, `width` channels from `channel`.
+    /// Gathers row `row` of the padded input, `width` channels from `channel` on.
     #[inline(always)]
     fn gather(&self, n: usize, row: usize, channel: usize, width: usize, line: &mut [[i8; LANES]]) {
         let [_, h, w, c] = self.extents;
@@ -65,7 +65,7 @@ impl<T: Tensors> DepthwiseRing<'_, T> {
         }
     }
 
-    /// Weights of pairs of taps, zipped, and the sum of each channel's.
+    /// Interleaved weights of pairs of taps, and the weight sum of each channel.
     #[inline(always)]
     fn pairs<I: Isa>(&self, isa: I, channel: usize, pairs: &mut [[I::I16; 2]]) -> [I::I32; 2] {
         let pitch = self.weight_pitch;
@@ -94,7 +94,7 @@ impl<T: Tensors> Job for DepthwiseRing<'_, T> {
         let mut ring = [[0i8; LANES]; POSITIONS];
         let mut pairs = [[isa.splat_i16(0); 2]; PAIRS];
         let pairs = &mut pairs[..taps.div_ceil(2)];
-        // Positions in the ring of the taps of the window at column 0.
+        // Ring positions of the taps of the window at column 0.
         let mut at = [0usize; 2 * PAIRS];
         for channel in (0..c).step_by(LANES) {
             let width = LANES.min(c - channel);
@@ -119,7 +119,7 @@ impl<T: Tensors> Job for DepthwiseRing<'_, T> {
                     for tap in 0..taps {
                         at[tap] = (first + tap / k_w) % k_h * pitch + tap % k_w;
                     }
-                    // An odd tap is read twice, the second time with weights of zero.
+                    // With an odd number of taps, the last is read twice, the second time with zero weights.
                     at[taps.next_multiple_of(2) - 1] = at[taps - 1];
                     let (at, _) = at.as_chunks::<2>();
                     for x in 0..out_w {

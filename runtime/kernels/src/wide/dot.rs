@@ -1,4 +1,4 @@
-//! [`Conv2d`] and [`FullyConnected`]: the weights of a channel lie one after another, as the inputs of a pixel do.
+//! [`Conv2d`] and [`FullyConnected`]: the weights of a channel are contiguous, like the inputs of a pixel.
 
 use super::gather::copy;
 use super::requant::{Bounds, Channels};
@@ -11,7 +11,7 @@ use offshoot_format::record::{Conv2d, Window};
 /// Bytes of gathered inputs.
 const LINE: usize = STACK / 2;
 
-/// One group, columns not dilated.
+/// A convolution with one group and undilated columns.
 pub(crate) struct Conv<'a> {
     pub(crate) r: &'a Conv2d,
     pub(crate) q: &'a Requant<'a>,
@@ -26,7 +26,7 @@ impl Conv<'_> {
         (k_h * k_w).saturating_mul(self.r.c.into())
     }
 
-    /// Whether this is what the record says and a pixel fits on the stack.
+    /// Whether the record is such a convolution and a pixel fits on the stack.
     pub(crate) fn fits(&self) -> bool {
         let window = Window::from(self.r.window);
         let plain = window.dilation[1] == 1 || window.kernel[1] == 1;
@@ -44,7 +44,7 @@ impl Job for Conv<'_> {
         let [k_h, k_w] = window.kernel.map(usize::from);
         let bounds = Bounds::of(isa, self.q);
         let inputs = self.inputs();
-        // What lies in the padding reads as the zero point.
+        // Padding reads as the zero point.
         let zero = self.q.in_zp as i8;
         let mut line = [zero; LINE];
         let mut pixels = self.dst.chunks_exact_mut(out_c);
@@ -70,7 +70,7 @@ impl Job for Conv<'_> {
     }
 }
 
-/// Rows of inputs.
+/// A fully connected layer on rows of inputs.
 pub(crate) struct FullyConnectedRows<'a> {
     pub(crate) in_c: usize,
     pub(crate) out_c: usize,
@@ -102,14 +102,14 @@ fn channels<I: Isa>(
 ) {
     let out_c = pixel.len();
     for channel in (0..out_c).step_by(8) {
-        // Channels beyond the last are computed as the last, and not written.
+        // Channels beyond the last repeat the last and are not written.
         let sums = products(isa, weights, inputs, q.in_zp as i16, channel, out_c);
         let out = Channels::at(isa, q, bounds, channel).finish(isa, sums);
         put(out, pixel, channel, out_c);
     }
 }
 
-/// Rows of weights with one vector, sums as they are: [`crate::portable::products_i8`].
+/// Products of rows of weights with one vector, without requantisation: [`crate::portable::products_i8`].
 pub(crate) struct Products<'a> {
     pub(crate) weights: &'a [i8],
     pub(crate) x: &'a [i8],
@@ -129,7 +129,7 @@ impl Job for Products<'_> {
     }
 }
 
-/// Sums of eight rows of weights with the inputs less a zero point. Rows beyond the last are the last.
+/// Sums of eight rows of weights with the inputs minus a zero point. Rows beyond the last repeat the last.
 #[inline(always)]
 fn products<I: Isa>(isa: I, weights: &[i8], inputs: &[i8], zero: i16, first: usize, rows: usize) -> I::I32 {
     let zero = isa.splat_i16(zero);
@@ -148,7 +148,7 @@ fn products<I: Isa>(isa: I, weights: &[i8], inputs: &[i8], zero: i16, first: usi
         let read = whole.len() * 16;
         let x = isa.sub_i16(isa.widen(&block(inputs, read)), zero);
         for (sum, at) in sums.iter_mut().zip(at) {
-            // Zeros end the row.
+            // The row ends with zeros.
             let row: [i8; 16] = block(&weights[at + read..][..rest.len()], 0);
             *sum = isa.madd(*sum, x, isa.widen(&row));
         }

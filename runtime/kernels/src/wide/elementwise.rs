@@ -1,4 +1,4 @@
-//! Operators on one element at a time, in place.
+//! Elementwise operators, in place.
 
 use super::requant::{Bounds, Scale};
 use super::{Isa, Job, block};
@@ -6,7 +6,7 @@ use super::{Isa, Job, block};
 /// `dst = requantise(scale(dst - zero) ± scale(b - zero))`: TFLite's Add and Sub.
 pub(crate) struct Sum<'a> {
     pub(crate) zeros: [i8; 2],
-    /// Of `dst`, of `b`, of the result.
+    /// Scales of `dst`, `b` and the result.
     pub(crate) scales: [(i32, i8); 3],
     pub(crate) order: Order,
     pub(crate) out_zp: i8,
@@ -15,7 +15,7 @@ pub(crate) struct Sum<'a> {
     pub(crate) dst: &'a mut [i8],
 }
 
-/// What is added, or taken from what.
+/// The operation and the order of its operands.
 #[derive(Clone, Copy)]
 pub(crate) enum Order {
     /// `dst + b`
@@ -50,7 +50,7 @@ impl<I: Isa> Operand<I> {
         Self { zero: isa.splat(zero.into()), scale }
     }
 
-    /// At the scale of the sum.
+    /// Brings a value to the scale of the sum.
     #[inline(always)]
     fn of(&self, isa: I, x: &[i8; 8]) -> I::I32 {
         let x = isa.shift_left(isa.sub(isa.widen_i32(x), self.zero), isa.splat(20));

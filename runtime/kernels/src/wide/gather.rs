@@ -1,6 +1,6 @@
-//! Short runs of inputs.
+//! Copies of short runs of inputs.
 
-/// Copies without a call.
+/// Copies without a function call.
 #[inline(always)]
 pub(super) fn copy(from: &[i8], to: &mut [i8]) {
     let (blocks, rest) = from.as_chunks::<16>();
@@ -13,8 +13,8 @@ pub(super) fn copy(from: &[i8], to: &mut [i8]) {
     }
 }
 
-/// Copies the first `len` bytes of `from`, and up to fifteen after them where there are so many: the bytes of `to`
-/// behind `len` are then anything. `to` has room for them.
+/// Copies the first `len` bytes of `from`, and up to fifteen after them if they exist; the bytes of `to` after `len`
+/// are then undefined. `to` must have room for them.
 #[inline(always)]
 pub(super) fn copy_beyond(from: &[i8], len: usize, to: &mut [i8]) {
     let mut at = 0;

@@ -1,10 +1,10 @@
-//! Kernels for processors with wide vectors, written once over [`Isa`]: walks, packing and requantisation. A folder per
-//! instruction set ([`super::x86`], [`super::neon`]) brings the vectors.
+//! Kernels for processors with wide vectors, written once over [`Isa`]: traversal, packing and requantisation. One
+//! folder per instruction set ([`super::x86`], [`super::neon`]) provides the vectors.
 //!
-//! Results are those of [`super::portable`], to the bit: products of int16 are exact, sums wrap and so may be taken in any
-//! order. The kernels work from tensors, weights and blocks on the stack ([`STACK`]); the scratch that a record
-//! has for the kernels of a microcontroller is left alone. What does not fit, or is of no importance to the speed of a
-//! network (dilated columns, groups), is left to `portable`: an entry then gives `false`, and has done nothing.
+//! Results match [`super::portable`] to the bit: products of int16 are exact, and sums wrap, so their order does not
+//! matter. The kernels use tensors, weights and a block on the stack ([`STACK`]), not the scratch that a record has for
+//! microcontroller kernels. Jobs that do not fit or matter little for speed (dilated columns, groups) are left to
+//! `portable`: the entry then returns `false` and has computed nothing.
 
 mod bytes;
 mod depthwise;
@@ -28,7 +28,7 @@ pub(crate) use pool::Average;
 pub(crate) use tiled::{ConvPairs, ConvVector, Params};
 pub(crate) use winograd::Tiles;
 
-/// Bytes of a block on the stack. No kernel has more than one.
+/// Bytes of a block on the stack. A kernel has at most one.
 const STACK: usize = 16 << 10;
 
 /// An operator's input and output, which may overlap.
@@ -37,7 +37,7 @@ pub(crate) trait Tensors {
     fn output(&mut self) -> &mut [i8];
 }
 
-/// Those that do not.
+/// Tensors that do not overlap.
 pub(crate) struct Apart<'a> {
     pub(crate) src: &'a [i8],
     pub(crate) dst: &'a mut [i8],
@@ -55,7 +55,7 @@ impl Tensors for Apart<'_> {
     }
 }
 
-/// Those that may: places in the arena.
+/// Tensors that may overlap: ranges of the arena.
 pub(crate) struct Arena<'a> {
     pub(crate) bytes: &'a mut [i8],
     pub(crate) src: core::ops::Range<usize>,
@@ -74,7 +74,7 @@ impl Tensors for Arena<'_> {
     }
 }
 
-/// `N` elements from an index; zeros where there are none left.
+/// `N` elements from an index on, padded with zeros.
 #[inline(always)]
 fn block<T: Copy + Default, const N: usize>(all: &[T], at: usize) -> [T; N] {
     let rest = all.get(at..).unwrap_or_default();
@@ -88,7 +88,7 @@ fn block<T: Copy + Default, const N: usize>(all: &[T], at: usize) -> [T; N] {
     }
 }
 
-/// Puts the beginning of `values` at an index, as many as there is room for before `end`.
+/// Writes the leading elements of `values` at an index, as many as fit before `end`.
 #[inline(always)]
 fn put<const N: usize>(values: [i8; N], to: &mut [i8], at: usize, end: usize) {
     let room = &mut to[at..end];

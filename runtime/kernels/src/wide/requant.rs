@@ -1,9 +1,9 @@
-//! Requantisation of eight channels at a time.
+//! Requantisation, eight channels at a time.
 
 use super::{Isa, block};
 use crate::requant::Requant;
 
-/// What ends every accumulator of an operator.
+/// Zero point and bounds of an operator's outputs.
 #[derive(Clone, Copy)]
 pub(super) struct Bounds<I: Isa> {
     zero: I::I32,
@@ -22,14 +22,14 @@ impl<I: Isa> Bounds<I> {
         Self::new(isa, q.out_zp, q.min, q.max)
     }
 
-    /// Adds the zero point, bounds, narrows.
+    /// Adds the zero point, clamps, narrows.
     #[inline(always)]
     pub(super) fn end(&self, isa: I, x: I::I32) -> [i8; 8] {
         isa.clamp_i8(isa.add(x, self.zero), self.low, self.high)
     }
 }
 
-/// `multiply_by_quantized_multiplier` of eight numbers.
+/// `multiply_by_quantized_multiplier` of eight values.
 #[derive(Clone, Copy)]
 pub(super) struct Scale<I: Isa> {
     multiplier: I::I32,
@@ -45,7 +45,7 @@ impl<I: Isa> Scale<I> {
         Self { multiplier, left, right }
     }
 
-    /// The same for all.
+    /// The same multiplier and shift for all lanes.
     #[inline(always)]
     pub(super) fn splat(isa: I, multiplier: i32, shift: i8) -> Self {
         Self::new(isa, isa.splat(multiplier), [shift; 8])
@@ -58,13 +58,14 @@ impl<I: Isa> Scale<I> {
     }
 }
 
-/// Bias and scale of eight channels; zeros for those that there are not.
+/// Bias and scale of eight channels; zeros beyond the last.
 #[derive(Clone, Copy)]
 pub(super) struct Channels<I: Isa> {
     pub(super) bias: I::I32,
     scale: Scale<I>,
     bounds: Bounds<I>,
-    /// As [`offshoot_format::single_multiply`]: the bias is that of 256 times the sum, and nothing is added behind the product.
+    /// As in [`offshoot_format::single_multiply`]: the bias belongs to 256 times the sum, and nothing is added after
+    /// the product.
     linear: bool,
 }
 
@@ -90,7 +91,7 @@ impl<I: Isa> Channels<I> {
         Self { bias: isa.load(&block(q.bias, channel)), scale, bounds: *bounds, linear: false }
     }
 
-    /// Outputs from 256 times the sums, of [`Self::linear`].
+    /// Outputs from 256 times the sums; only for channels of [`Self::linear`].
     #[inline(always)]
     pub(super) fn finish_scaled(&self, isa: I, scaled: I::I32) -> [i8; 8] {
         let scaled = isa.add(scaled, self.bias);
@@ -107,7 +108,7 @@ impl<I: Isa> Channels<I> {
         self.bounds.end(isa, scaled)
     }
 
-    /// Outputs from twice the sums, without bias; shifts go right.
+    /// Outputs from twice the sums, without bias; right shifts only.
     #[inline(always)]
     pub(super) fn finish_twice(&self, isa: I, twice: I::I32) -> [i8; 8] {
         let all = isa.add(twice, isa.add(self.bias, self.bias));

@@ -1,5 +1,5 @@
-//! [`ConvTiled`]: a word of weights holds two channels (see the record); one sum of products with it and one with its
-//! low bytes give both, as in `portable`.
+//! [`ConvTiled`]: a weight word holds two channels (see the record). One sum of products with whole words and one with
+//! their low bytes give both channels, as in `portable`.
 
 use super::gather::{copy, copy_beyond};
 use super::requant::{Bounds, Channels};
@@ -9,26 +9,26 @@ use crate::requant::Requant;
 use offshoot_format::record::{ConvTiled, Traversal};
 use offshoot_format::single_multiply::WORDS;
 
-/// Vectors of gathered inputs that there is room for.
+/// Maximum number of vectors of gathered inputs.
 const VECTORS: usize = STACK / 32;
 /// Bytes of gathered inputs of one pixel.
 const LINE: usize = VECTORS * 8 / 2;
-/// Bytes beyond them that copies may touch.
+/// Bytes after them that copies may touch.
 const SLACK: usize = 16;
 
-/// Where biases and multipliers are.
+/// Location of biases and multipliers.
 #[derive(Clone, Copy)]
 pub(crate) enum Params<'a> {
-    /// One after another.
+    /// In arrays of their own.
     Rounded(&'a Requant<'a>),
     /// Among the weights, see [`offshoot_format::single_multiply::ConvSingleMultiply`].
     SingleMultiply,
-    /// The same, with wide weights.
+    /// As [`Self::SingleMultiply`], with wide weights.
     Wide,
 }
 
 impl Params<'_> {
-    /// Halves from a block to the next, where its weights take `halves`, and those before its weights.
+    /// 16-bit halves from one block to the next, if its weights take `halves`; and the halves before its weights.
     #[inline(always)]
     pub(super) fn pitch(&self, halves: usize) -> (usize, usize) {
         match self {
@@ -47,7 +47,7 @@ impl Params<'_> {
     }
 }
 
-/// The form that gathers.
+/// The convolution with gathered inputs.
 pub(crate) struct ConvPairs<'a, T> {
     pub(crate) r: &'a ConvTiled,
     pub(crate) g: &'a Tiled,
@@ -67,7 +67,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         self.g.k.div_ceil(8)
     }
 
-    /// The inputs of the pixel at image `n`, row `y`, column `x`, spread, as pixel `p` of those in `to`.
+    /// Gathers and spreads the inputs of the pixel at image `n`, row `y`, column `x`, as pixel `p` in `to`.
     #[inline(always)]
     fn gather<I: Isa, const P: usize>(
         &self,
@@ -124,8 +124,8 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
-    /// Pixels from `first`: all are gathered before one is written, which an output over the input allows as long as
-    /// pairs stay whole.
+    /// Computes pixels from `first` on: gathers all before it writes any. An output over the input allows this as long
+    /// as pairs stay whole.
     #[inline(always)]
     fn pixels<I: Isa, const P: usize>(
         &mut self,
@@ -140,7 +140,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         let (mut n, mut y, mut column) = self.g.position(first);
         for p in 0..P {
             self.gather(isa, (n, y, column), p, line, x);
-            // Pixels beyond the last are as the last.
+            // Pixels beyond the last repeat the last.
             if first + p + 1 < self.g.pixels {
                 column += 1;
                 if column == self.g.out_w {
@@ -186,7 +186,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         }
     }
 
-    /// Biases and multipliers of two blocks whose wide weights begin at these halves.
+    /// Biases and multipliers of two blocks with wide weights, which begin at the halves `at`.
     #[inline(always)]
     fn wide<I: Isa>(&self, isa: I, at: [usize; 2]) -> Channels<I> {
         let (mut bias, mut multiplier) = ([0; 8], [0; 8]);
@@ -230,8 +230,8 @@ fn word(halves: &[i16], at: usize) -> i32 {
     (half(0) | half(1) << 16) as i32
 }
 
-/// Biases and multipliers of the blocks ([`Params::SingleMultiply`]) whose weights of `k` inputs begin at half `at` and `pitch` halves
-/// behind it.
+/// Biases and multipliers of two blocks ([`Params::SingleMultiply`]) with weights of `k` inputs; the weights of the
+/// first begin at half `at`, those of the second `pitch` halves later.
 #[inline(always)]
 pub(super) fn linear<I: Isa>(isa: I, halves: &[i16], k: usize, at: usize, pitch: usize) -> Channels<I> {
     let word = |at: usize| word(halves, at);
@@ -247,7 +247,7 @@ pub(super) fn linear<I: Isa>(isa: I, halves: &[i16], k: usize, at: usize, pitch:
     Channels::linear(isa, &bias, &multiplier)
 }
 
-/// The sums of one block of four channels for each pixel, in [`Isa::tiled_sums`]' form.
+/// The sums of one block of four channels for each pixel, as [`Isa::tiled_sums`] takes them.
 #[inline(always)]
 fn block_sums<I: Isa, const P: usize>(
     isa: I,
@@ -262,7 +262,7 @@ fn block_sums<I: Isa, const P: usize>(
         sums = multiply(isa, sums, isa.load_i16(w), x);
     }
     if let ([_, ..], Some(x)) = (rest, x.get(whole.len())) {
-        // A group of four inputs; those after it are zeros.
+        // A last group of four inputs; those after it are zeros.
         sums = multiply(isa, sums, isa.load_i16(&block(weights, at + whole.len() * 16)), x);
     }
     sums
@@ -282,7 +282,7 @@ fn wide_sums<I: Isa, const P: usize>(
     for (i, w) in fours.iter().enumerate() {
         let w = isa.load_i16(w);
         for (sum, &x) in sums.iter_mut().zip(&x[i / 2]) {
-            // Inputs stand there as `0 2 0 2 1 3 1 3`, then the next four.
+            // Inputs are in the order `0 2 0 2 1 3 1 3`, then the next four.
             *sum = isa.madd(*sum, isa.half_twice(x, i % 2 == 1), w);
         }
     }
@@ -303,7 +303,7 @@ fn multiply<I: Isa, const P: usize>(
     sums
 }
 
-/// The form that gathers nothing: one pixel, or one row of a fully connected layer.
+/// The convolution without gathering: one pixel, or one row of a fully connected layer.
 pub(crate) struct ConvVector<'a> {
     pub(crate) g: &'a Tiled,
     pub(crate) q: &'a Requant<'a>,
@@ -329,7 +329,7 @@ impl Job for ConvVector<'_> {
 }
 
 impl ConvVector<'_> {
-    /// As [`block_sums`], the inputs spread as they are met.
+    /// Like [`block_sums`], but spreads the inputs on the fly.
     #[inline(always)]
     fn block_sums<I: Isa>(&self, isa: I, at: usize) -> [I::I32; 2] {
         let mut sums = [isa.splat(0); 2];
@@ -340,7 +340,7 @@ impl ConvVector<'_> {
             sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, isa.low_bytes(w))];
         }
         if !self.g.k.is_multiple_of(8) {
-            // A group of four inputs; those after it are zeros.
+            // A last group of four inputs; those after it are zeros.
             let x = isa.spread(&block(self.src, eights.len() * 8));
             let w = isa.load_i16(&block(self.weights, at + words.len() * 16));
             sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, isa.low_bytes(w))];

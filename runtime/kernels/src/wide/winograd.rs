@@ -1,4 +1,4 @@
-//! [`ConvWinograd`]: tiles of two outputs of a row, two tiles at a time.
+//! [`ConvWinograd`]: tiles of two outputs in a row, two tiles at a time.
 
 use super::requant::{Bounds, Channels};
 use super::{Isa, Job, STACK, put};
@@ -6,9 +6,9 @@ use crate::geometry::extent;
 use crate::requant::Requant;
 use offshoot_format::record::{ConvWinograd, Window};
 
-/// Values of the components of the tiles.
+/// Maximum number of transformed values on the stack.
 const VALUES: usize = STACK / 2;
-/// Most input channels: one tile has twelve values a channel.
+/// Maximum number of input channels: a tile has twelve values per channel.
 const MOST_CHANNELS: usize = VALUES / 12;
 
 /// The operator.
@@ -26,7 +26,7 @@ impl Tiles<'_> {
         (1..=MOST_CHANNELS).contains(&usize::from(self.r.c))
     }
 
-    /// Components of the tile whose outputs begin at a column of an output row: component, kernel row, channel.
+    /// Transforms the tile whose outputs begin at a column of an output row; order: component, kernel row, channel.
     #[inline(always)]
     fn transform(&self, (n, y, x): (usize, usize, usize), padding: &[i8], components: &mut [i16]) {
         let r = self.r;
@@ -102,7 +102,7 @@ impl Job for Tiles<'_> {
     }
 }
 
-/// Sums of a block of four channels, for each tile and component; lanes `i` and `i + 4` belong together.
+/// Sums of a block of four channels for each tile and component; lanes `i` and `i + 4` belong together.
 #[inline(always)]
 fn products<I: Isa, const P: usize>(isa: I, weights: &[i16], x: [&[[i16; 4]]; P]) -> [[I::I32; 4]; P] {
     let (weights, _) = weights.as_chunks::<16>();

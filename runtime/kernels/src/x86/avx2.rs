@@ -1,9 +1,9 @@
-//! Vectors of 256 bits. The three instruction sets differ in [`Isa::madd`], and two of them have [`Dot::dot`].
+//! Vectors of 256 bits. The three instruction sets differ in [`Isa::madd`]; two of them have [`Dot::dot`].
 
 use crate::wide::{Dot, Isa};
 use core::arch::x86_64::*;
 
-/// One instruction set; `$madd` is its sum of products.
+/// One instruction set; `$madd` is its multiply-add of neighbours.
 macro_rules! isa {
     ($name:ident, $doc:literal, |$acc:ident, $a:ident, $b:ident| $madd:expr) => {
         #[doc = $doc]
@@ -25,7 +25,7 @@ macro_rules! isa {
 
             #[inline(always)]
             fn madd(self, $acc: __m256i, $a: __m256i, $b: __m256i) -> __m256i {
-                // SAFETY: who made `self` vouched for the instructions.
+                // SAFETY: the caller of `new` guarantees the instructions.
                 unsafe { $madd }
             }
 
@@ -34,12 +34,12 @@ macro_rules! isa {
     };
 }
 
-/// A method whose body are instructions of AVX2 and reads and writes through references.
+/// A method whose body consists of AVX2 instructions and accesses through references.
 macro_rules! method {
     ($name:ident($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
         #[inline(always)]
         fn $name(self, $($argument: $type),*) $(-> $result)? {
-            // SAFETY: who made `self` vouched for the instructions; unaligned accesses stay within the arrays that
+            // SAFETY: the caller of `new` guarantees the instructions; unaligned accesses stay within the arrays that
             // the references point to.
             unsafe { $body }
         }
@@ -114,7 +114,7 @@ macro_rules! common {
             let x = _mm256_min_epi32(_mm256_max_epi32(x, low), high);
             let halves = _mm_packs_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256::<1>(x));
             let bytes = _mm_packs_epi16(halves, halves);
-            // By way of a register: these are most often stored at once.
+            // Through a register, because the result is usually stored at once.
             bytemuck::cast(_mm_cvtsi128_si64(bytes))
         });
         method!(sums(x: [__m256i; 8]) -> __m256i {
@@ -153,7 +153,7 @@ isa!(Avx2, "AVX2.", |acc, a, b| _mm256_add_epi32(acc, _mm256_madd_epi16(a, b)));
 isa!(AvxVnni, "AVX2 and AVX-VNNI.", |acc, a, b| _mm256_dpwssd_avx_epi32(acc, a, b));
 isa!(Avx512Vnni, "AVX2 and AVX512-VNNI on vectors of 256 bits.", |acc, a, b| _mm256_dpwssd_epi32(acc, a, b));
 
-/// Words of two weights, `256·upper + lower`, as bytes: a negative lower one has taken one from the upper.
+/// Splits words of two weights, `256·upper + lower`, into bytes; a negative lower one has taken one from the upper.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn bytes_of(words: __m256i) -> __m256i {
@@ -161,7 +161,7 @@ fn bytes_of(words: __m256i) -> __m256i {
     _mm256_add_epi16(words, _mm256_add_epi16(negative, negative))
 }
 
-/// Dot products of bytes; `$dot` is that of unsigned and signed ones; `$many`: whether there are 32 registers.
+/// Dot products of bytes; `$dot` multiplies unsigned with signed bytes; `$many`: whether there are 32 registers.
 macro_rules! dot {
     ($name:ident, $many:literal, |$acc:ident, $inputs:ident, $weights:ident| $dot:expr) => {
         impl Dot for $name {
@@ -171,7 +171,7 @@ macro_rules! dot {
 
             #[inline(always)]
             fn dot(self, $acc: __m256i, $weights: __m256i, inputs: &[i8; 4]) -> __m256i {
-                // SAFETY: who made `self` vouched for the instructions.
+                // SAFETY: the caller of `new` guarantees the instructions.
                 unsafe {
                     let $inputs = _mm256_set1_epi32(i32::from_ne_bytes(bytemuck::cast(*inputs)));
                     $dot
@@ -183,7 +183,7 @@ macro_rules! dot {
                 _mm_storeu_si128(to.as_mut_ptr().cast(), _mm_xor_si128(x, _mm_set1_epi8(Self::FLIP)));
             });
             method!(bytes(even: &[i16; 16], odd: &[i16; 16]) -> [__m256i; 2] {
-                // Four inputs of channel A, then of B, C, D; by lanes of 128 bits, which hold four inputs each.
+                // Four inputs of channel A, then of B, C, D, within lanes of 128 bits, which hold four inputs each.
                 let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
                     0, 8, 2, 10, 1, 9, 3, 11, 4, 12, 6, 14, 5, 13, 7, 15,
                 ));

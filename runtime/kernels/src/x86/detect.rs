@@ -1,9 +1,9 @@
-//! Which instruction sets the processor and the operating system offer.
+//! Detects the instruction sets that processor and operating system offer.
 
 use core::arch::x86_64::{__cpuid_count, _xgetbv, CpuidResult};
 use core::sync::atomic::{AtomicU8, Ordering};
 
-/// From the least to the best.
+/// From the least to the most capable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Level {
@@ -15,7 +15,7 @@ pub(crate) enum Level {
 
 const LEVELS: [Level; 4] = [Level::None, Level::Avx2, Level::AvxVnni, Level::Avx512Vnni];
 
-/// What the processor has, as bits of [`Level`]. Asked once: `cpuid` takes microseconds in a virtual machine.
+/// The available levels as bits of [`Level`]. Detected once: `cpuid` takes microseconds in a virtual machine.
 fn available() -> u8 {
     static AVAILABLE: AtomicU8 = AtomicU8::new(0);
     match AVAILABLE.load(Ordering::Relaxed) {
@@ -34,11 +34,11 @@ fn bit(level: Level) -> u8 {
 
 #[cfg(any(test, feature = "testing"))]
 std::thread_local! {
-    /// What tests on this thread use in place of the best.
+    /// The level that tests on this thread use instead of the best.
     pub(crate) static FORCED: std::cell::Cell<Option<Level>> = const { std::cell::Cell::new(None) };
 }
 
-/// The best.
+/// The best available level.
 pub(super) fn level() -> Level {
     #[cfg(any(test, feature = "testing"))]
     if let Some(forced) = FORCED.get() {
@@ -48,14 +48,14 @@ pub(super) fn level() -> Level {
     LEVELS.into_iter().rev().find(|&l| available & bit(l) != 0).unwrap_or(Level::None)
 }
 
-/// All.
+/// All available levels.
 #[cfg(any(test, feature = "testing"))]
 pub(crate) fn levels() -> impl Iterator<Item = Level> {
     let available = available();
     LEVELS.into_iter().filter(move |&l| available & bit(l) != 0 && l != Level::None)
 }
 
-/// What the processor says under a number and its part.
+/// The result of `cpuid` for a leaf and subleaf.
 fn cpuid(leaf: u32, part: u32) -> CpuidResult {
     #[allow(
         unused_unsafe,
@@ -79,10 +79,10 @@ fn ask() -> u8 {
     }
     #[target_feature(enable = "xsave")]
     fn saved() -> u64 {
-        // SAFETY: register 0 is there with OSXSAVE.
+        // SAFETY: with OSXSAVE, register 0 exists.
         unsafe { _xgetbv(0) }
     }
-    // SAFETY: OSXSAVE says that the instruction is there.
+    // SAFETY: OSXSAVE tells that the instruction exists.
     let saved = unsafe { saved() } as u32;
     let features = cpuid(7, 0);
     // The system saves xmm and ymm; AVX2.

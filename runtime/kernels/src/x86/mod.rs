@@ -1,7 +1,7 @@
-//! AVX2, and with it the dot products of int16 (AVX-VNNI, AVX512-VNNI) where the processor has them.
+//! AVX2, with VNNI products (AVX-VNNI, AVX512-VNNI) where the processor has them.
 //!
-//! `pmaddubsw` saturates; products of int16 are exact for all inputs, and so are dot products of bytes (the same extensions) with
-//! one operand moved to the unsigned range. So are the kernels.
+//! The kernels avoid `pmaddubsw`, which saturates. Products of int16 are exact for all inputs, and so are dot products
+//! of bytes with one operand moved to the unsigned range; so the kernels are exact too.
 
 #![allow(unsafe_code)]
 
@@ -15,7 +15,7 @@ use detect::level;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use detect::{FORCED, levels};
 
-/// Runs a job on the best instruction set; `false`, and nothing is done, if there is none.
+/// Runs a job on the best instruction set; returns `false` and computes nothing if there is none.
 pub(crate) fn dispatch<J: Job>(job: J) -> bool {
     match level() {
         Level::None => return false,
@@ -29,8 +29,8 @@ pub(crate) fn dispatch<J: Job>(job: J) -> bool {
     true
 }
 
-/// Runs a job of dot products of bytes; `false`, and nothing is done, if the processor has none or the job does not take
-/// what it was given.
+/// Runs a job on dot products of bytes; returns `false` and computes nothing if the processor has none or the job does
+/// not take its input.
 pub(crate) fn dispatch_dot<J: DotJob>(job: J) -> bool {
     match level() {
         Level::None | Level::Avx2 => false,

@@ -1,17 +1,17 @@
-//! A linear classifier on each block of a network, each learning what the sum of those before it gets wrong; the tail
-//! can be switched off at run time, and what is left is the classifier it was trained to be.
+//! A linear classifier on each block of a network, each learning the residual of the sum of those before it. The tail
+//! can be switched off at run time; the rest is exactly the classifier that was trained.
 //!
-//! Blocks as weak learners, each trained on the error of the blocks before it only, follow BoostResNet (Huang et al.,
-//! "Learning Deep ResNet Blocks Sequentially using Boosting Theory", 2018) and additive logistic regression (Friedman et
-//! al., 2000). For block `b` with features `x_b`: `F_b = F_{b−1} + W_b x_b`, error `softmax(F_b) − y`, and a normalised step
-//! on `W_b` alone. No block's weights depend on a later block, so switching the tail off, for speed or battery, costs only
-//! what the tail adds.
+//! Blocks as weak learners, each trained only on the error of the blocks before it, follow BoostResNet (Huang et al.,
+//! "Learning Deep ResNet Blocks Sequentially using Boosting Theory", 2018) and additive logistic regression (Friedman
+//! et al., 2000). For block `b` with features `x_b`: `F_b = F_{b−1} + W_b x_b`, error `softmax(F_b) − y`, and a
+//! normalised step on `W_b` only. No block's weights depend on a later block, so switching the tail off, for speed or
+//! battery, loses only what the tail contributes.
 //!
 //! Memory: counts c, bias c (of the first block), weights c·n over all blocks, errors c.
 
 use super::{Head, HeadError, bytes, check, count, take, vector};
 
-/// A head on every block.
+/// A linear classifier on every block.
 #[derive(Debug)]
 pub struct Boosted<'a> {
     memory: &'a mut [f32],
@@ -24,9 +24,9 @@ pub struct Boosted<'a> {
 /// Options of [`Boosted`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BoostedOptions<'a> {
-    /// Features of each block, which lie one block after another.
+    /// Number of features of each block; their features follow one another.
     pub widths: &'a [usize],
-    /// How far a step goes; 1 is stable on any features.
+    /// Step size; 1 is stable on any features.
     pub step: f32,
 }
 
@@ -35,11 +35,11 @@ fn words(features: usize, classes: usize) -> Option<usize> {
 }
 
 impl<'a> Boosted<'a> {
-    /// Uses the first `blocks` only, in predictions and in learning, until told otherwise. Features of the others are
-    /// not looked at, and need not be there.
+    /// Limits predictions and learning to the first `blocks` blocks until the next call. Features of later blocks are
+    /// not read and may be missing.
     ///
     /// # Errors
-    /// [`HeadError::Shape`] for no block, or more than there are.
+    /// [`HeadError::Shape`] if `blocks` is 0 or more than there are.
     pub fn keep(&mut self, blocks: usize) -> Result<(), HeadError> {
         if blocks == 0 || blocks > self.options.widths.len() {
             return Err(HeadError::Shape);
@@ -48,32 +48,32 @@ impl<'a> Boosted<'a> {
         Ok(())
     }
 
-    /// Blocks in use.
+    /// Number of active blocks.
     pub fn kept(&self) -> usize {
         self.active
     }
 
-    /// Widths of the blocks in use, and how many features they have together.
+    /// Widths of the active blocks, and their sum.
     fn in_use(&self) -> (&'a [usize], usize) {
         let widths = &self.options.widths[..self.active];
         (widths, widths.iter().sum())
     }
 
-    /// The features of the blocks in use.
+    /// The features of the active blocks.
     fn used<'x>(&self, features: &'x [f32]) -> Result<&'x [f32], HeadError> {
         let (_, needed) = self.in_use();
         features.get(..needed).filter(|_| features.len() <= self.features).ok_or(HeadError::Features)
     }
 }
 
-/// Adds a block's scores to those so far.
+/// Adds a block's scores to the sum so far.
 fn add_scores(scores: &mut [f32], weights: &[f32], x: &[f32]) {
     for (score, row) in scores.iter_mut().zip(weights.chunks_exact(x.len())) {
         *score += vector::dot(row, x);
     }
 }
 
-/// Scores before the first block: the bias, minus infinity for classes without samples.
+/// Scores before the first block: the bias, or minus infinity for classes without samples.
 fn start(scores: &mut [f32], counts: &[f32], bias: &[f32]) {
     for ((score, &count), &bias) in scores.iter_mut().zip(counts).zip(bias) {
         *score = if count > 0.0 { bias } else { f32::NEG_INFINITY };
@@ -116,7 +116,7 @@ impl<'a> Head<'a> for Boosted<'a> {
         let (bias, memory) = memory.split_at_mut(classes);
         let (mut weights, scratch) = memory.split_at_mut(classes * self.features);
         count(counts, label);
-        // The scratch holds the scores so far.
+        // The scratch accumulates the scores.
         start(scratch, counts, bias);
         for (b, &width) in widths.iter().enumerate() {
             let (x, behind) = rest.split_at(width);
@@ -153,7 +153,7 @@ impl<'a> Head<'a> for Boosted<'a> {
         if weights.len() != self.features || counts.get(class).is_none_or(|&count| count <= 0.0) {
             return None;
         }
-        // Blocks that are switched off read nothing.
+        // Inactive blocks get zero weights.
         let (mut to, off) = weights.split_at_mut(used);
         off.fill(0.0);
         for &width in widths {
@@ -170,7 +170,7 @@ impl<'a> Head<'a> for Boosted<'a> {
     }
 }
 
-/// One step of one block (and of the bias, if it is the first) on the error of the scores, which stay as they are.
+/// One step of a block (and of the bias, if given) on the error of the scores, which do not change.
 fn step_block(
     weights: &mut [f32],
     mut bias: Option<&mut [f32]>,
@@ -234,7 +234,7 @@ mod tests {
         assert!(accuracies.is_sorted(), "{accuracies:?}");
         accuracies.reverse();
         assert!(accuracies[0] > accuracies[2] + 0.1, "{accuracies:?}");
-        // Without its tail, the head is the one that never had a tail; the tail's features need not be there.
+        // Without its tail, the head equals one that never had a tail; the tail's features may be missing.
         head.keep(1).unwrap();
         let (mut a, mut b) = ([0.0; 4], [0.0; 4]);
         head.predict(&samples[1300].0[..3], &mut a).unwrap();

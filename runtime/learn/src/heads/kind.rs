@@ -1,9 +1,9 @@
-//! A head by its record: how much memory it takes, and whether its options make sense.
+//! Memory and option checks of a head, from its record.
 
 use super::{Boosted, Head, Lda, LeastSquares, NearestMean, Simplex, Softmax};
 use offshoot_format::learn::HeadKind;
 
-/// Bytes of memory of a head: all, and those in front that are what was learned; `usize::MAX` for more than there can be.
+/// Bytes of a head's memory: all of it, and the leading part that is learned. Saturates at `usize::MAX`.
 pub fn head_bytes(kind: HeadKind, features: usize, classes: usize) -> (usize, usize) {
     let all = match kind {
         HeadKind::Softmax { .. } => Softmax::memory(features, classes),
@@ -48,7 +48,7 @@ mod tests {
         BoostedOptions, LdaOptions, LeastSquaresOptions, NearestMeanOptions, SimplexOptions, SoftmaxOptions,
     };
 
-    /// What was learned is the front of the memory, as long as each head says.
+    /// What was learned is the leading part of the memory, as long as each head says.
     #[test]
     fn states_are_as_long_as_said() {
         fn lengths<'a, H: Head<'a, Word = f32>>(options: H::Options, memory: &'a mut [f32]) -> usize {

@@ -1,14 +1,14 @@
-//! Streaming linear discriminant analysis: a mean for each class, one covariance for all, classified in closed form
-//! (Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis", 2020).
+//! Streaming linear discriminant analysis: a mean for each class, one covariance for all, solved in closed form (Hayes
+//! and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis", 2020).
 //!
-//! A sample moves its class's mean and adds `(k − 1)/k · (x − μ)(x − μ)ᵀ` to the scatter within classes, `k` samples
-//! of the class with this one (or the window, if that is less): Welford's update, exact whatever the order. [`Head::refresh`] solves
-//! `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`; classes count as equally likely. How much ε is,
-//! follows from the numbers of features and samples ([`Shrinkage::Prior`]), or is given.
-//! Half of each symmetric matrix is held.
+//! A sample moves its class's mean and adds `(k − 1)/k · (x − μ)(x − μ)ᵀ` to the within-class scatter, where `k` is the
+//! number of samples of the class including this one, or the window if that is less. This is Welford's update, exact in
+//! any order. [`Head::refresh`] solves `w = Λ μ`, `b = −μ·w / 2` with `Λ⁻¹ = (1 − ε) Σ + ε tr(Σ)/n · I`, with equal
+//! class priors. The shrinkage ε is given, or follows from the numbers of features and samples ([`Shrinkage::Prior`]).
+//! Symmetric matrices are stored by their lower half.
 //!
-//! Memory: counts c, means c·n, scatter n(n + 1)/2, bias c, weights c·n, factor n(n + 1)/2. A step is n²/2
-//! multiply-accumulates, a refresh n³/6 + cn². No step size; what it learned does not depend on the samples' order.
+//! Memory: counts c, means c·n, scatter n(n + 1)/2, bias c, weights c·n, factor n(n + 1)/2. A step takes n²/2
+//! multiply-accumulates, a refresh n³/6 + cn². There is no step size, and the order of the samples does not matter.
 
 use super::softmax::linear_scores;
 use super::{Head, HeadError, bytes, check, count, symmetric, take, vector};
@@ -25,25 +25,25 @@ pub struct Lda<'a> {
 /// Options of [`Lda`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LdaOptions {
-    /// Part of the covariance that is replaced by a multiple of the identity, ε.
+    /// Shrinkage ε: how much of the covariance is replaced by a multiple of the identity.
     pub shrinkage: Shrinkage,
-    /// Samples of a class after which the older ones begin to fade from its mean, as in [`super::NearestMean`].
+    /// Number of samples of a class after which older ones begin to fade from its mean, as in [`super::NearestMean`].
     pub window: f32,
 }
 
-/// How far a covariance of few samples is drawn towards a multiple of the identity.
+/// How far the covariance is shrunk towards a multiple of the identity.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shrinkage {
-    /// The multiple of the identity counts as half as many samples as there are features: `ε = n / (n + 2k)` after `k`
-    /// samples, the mean of the covariance under an inverse Wishart prior (Haff, Ann. Statist. 8(3), 1980). Nothing to
-    /// choose, and it fades as samples come.
+    /// The identity counts as half as many samples as there are features: `ε = n / (n + 2k)` after `k` samples, the
+    /// mean of the covariance under an inverse Wishart prior (Haff, Ann. Statist. 8(3), 1980). It has no parameter and
+    /// fades as samples arrive.
     Prior,
-    /// This part, 0 to 1. More of it suits fewer samples.
+    /// This fraction, 0 to 1. Fewer samples need more.
     Part(f32),
 }
 
 impl Shrinkage {
-    /// ε for a covariance of `n` features from so many samples.
+    /// ε for a covariance of `n` features estimated from `samples` samples.
     fn part(self, n: f32, samples: f32) -> f32 {
         match self {
             Self::Part(part) => part,
@@ -63,7 +63,7 @@ fn words(features: usize, classes: usize) -> Option<usize> {
     symmetric::words(features)?.checked_mul(2)?.checked_add(linear)
 }
 
-/// What the memory holds.
+/// The arrays in the memory.
 struct Parts<'p> {
     counts: &'p mut [f32],
     means: &'p mut [f32],
@@ -122,7 +122,7 @@ impl<'a> Head<'a> for Lda<'a> {
         let (n, window) = (self.features, self.options.window);
         let Parts { counts, means, scatter, factor, .. } = self.parts();
         let seen = count(counts, label).min(window);
-        // The factor's place serves as scratch: a refresh makes it anew.
+        // The factor's memory serves as scratch: a refresh recomputes it.
         let difference = &mut factor[..n];
         if let Some(mean) = means.chunks_exact_mut(n).nth(label) {
             for ((d, &x), &m) in difference.iter_mut().zip(features).zip(mean.iter()) {
@@ -141,7 +141,7 @@ impl<'a> Head<'a> for Lda<'a> {
         let seen = counts.iter().filter(|&&count| count > 0.0).count() as f32;
         let scale = 1.0 / (samples - seen).max(1.0);
         let spread = symmetric::trace(scatter, n) * scale / n as f32;
-        // Without any spread, distances are what is left to go by.
+        // Without any spread, only distances are left.
         let spread = if spread > 0.0 { spread } else { 1.0 };
         let shrinkage = shrinkage.part(n as f32, samples);
         symmetric::set_identity(factor, n, shrinkage * spread);

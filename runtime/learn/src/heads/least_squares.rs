@@ -1,15 +1,15 @@
-//! Recursive least squares on one-hot classes: after every sample, the exact ridge regression of all samples so far
-//! (as the output layer of OS-ELM, Liang et al. 2006; on a microcontroller, Tsukada et al. 2020).
+//! Recursive least squares on one-hot classes: after every sample, the exact ridge regression of all samples so far (as
+//! the output layer of OS-ELM, Liang et al. 2006; on a microcontroller, Tsukada et al. 2020).
 //!
 //! With `x` the features and a one: `g = P x`, `k = g / (λ + x·g)`, `W += (y − W x) kᵀ`, `P = (P − k gᵀ) / λ`. `P` is
-//! symmetric: half of it is held and updated. A class added later has a row of zeros, which is the regression for
-//! a class that no sample so far belonged to: nothing is lost by having learned before it came.
+//! symmetric, so only half of it is stored and updated. A class that comes later has a row of zeros, which is the
+//! regression for a class without samples so far: earlier learning loses nothing.
 //!
-//! A class with few samples would lose to those with many, which a regression on one-hot classes takes for the more
-//! likely: with `balance`, a sample of a class with fewer samples than the mean counts for as many as it lacks, `λ / w` in
-//! place of the first `λ` with `w = max(1, mean count / count)`.
+//! A regression on one-hot classes takes frequent classes for more likely, so a class with few samples would lose to
+//! them. With `balance`, a sample of a class with fewer samples than the mean weighs `w = max(1, mean count / count)`:
+//! the first `λ` becomes `λ / w`.
 //!
-//! Memory: counts c, weights c(n + 1), inverse (n + 1)(n + 2)/2, gain n + 1. A step is n² + 2cn
+//! Memory: counts c, weights c(n + 1), inverse (n + 1)(n + 2)/2, gain n + 1. A step takes n² + 2cn
 //! multiply-accumulates.
 
 use super::{Head, HeadError, bytes, check, count, symmetric, take, vector};
@@ -27,9 +27,9 @@ pub struct LeastSquares<'a> {
 /// Options of [`LeastSquares`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LeastSquaresOptions {
-    /// Weight of the squared weights against the squared errors, in units of squared features.
+    /// Weight of the squared weights relative to the squared errors, in units of squared features.
     pub ridge: f32,
-    /// Weight of a sample against the one after it, λ: 1 forgets nothing, 0.999 half of it after 700 samples.
+    /// Weight of a sample relative to the next one, λ: 1 forgets nothing, 0.999 forgets half in 700 samples.
     pub forgetting: f32,
     /// Whether samples of rare classes weigh more.
     pub balance: bool,
@@ -47,7 +47,7 @@ fn words(features: usize, classes: usize) -> Option<usize> {
     symmetric::words(inputs)?.checked_add(inputs)?.checked_add(linear)
 }
 
-/// How much a sample of a class with this count weighs.
+/// Weight of a sample of a class with this count.
 fn weight(counts: &[f32], count: f32) -> f32 {
     let (samples, classes) =
         counts.iter().filter(|&&c| c > 0.0).fold((0.0, 0.0), |(s, n), &c| (s + c, n + 1.0));
@@ -55,7 +55,7 @@ fn weight(counts: &[f32], count: f32) -> f32 {
     if weight > 1.0 { weight } else { 1.0 }
 }
 
-/// What the memory holds.
+/// The arrays in the memory.
 struct Parts<'p> {
     counts: &'p mut [f32],
     weights: &'p mut [f32],
@@ -106,7 +106,7 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         let Parts { counts, weights, inverse, gain } = self.parts();
         let seen = count(counts, label);
         symmetric::product_with_one(inverse, features, gain);
-        // Never negative but by rounding.
+        // Negative only by rounding.
         let power = with_one(gain, features).max(0.0);
         let weight = if options.balance { weight(counts, seen) } else { 1.0 };
         let share = 1.0 / (options.forgetting / weight + power);
@@ -116,7 +116,7 @@ impl<'a> Head<'a> for LeastSquares<'a> {
             vector::add(row, error * share, gain);
         }
         symmetric::add_outer(inverse, -share, gain);
-        // Directions that no sample has shown for long would grow without end.
+        // Stops directions without recent samples from growing without bound.
         let mean = symmetric::trace(inverse, inputs) / inputs as f32;
         if options.forgetting < 1.0 && mean * options.ridge < 1.0 {
             inverse.iter_mut().for_each(|p| *p /= options.forgetting);
@@ -182,7 +182,7 @@ mod tests {
         problems::refuses_and_resumes::<LeastSquares<'_>>(LeastSquaresOptions::default);
     }
 
-    /// The recursion against the regression that it stands for: `(XᵀX + ridge I) wᵀ = Xᵀy`.
+    /// The recursion equals the regression: `(XᵀX + ridge I) wᵀ = Xᵀy`.
     #[test]
     fn is_the_ridge_regression_of_all_samples() {
         let samples = problems::samples(3, 5, 150, 4);
@@ -207,7 +207,7 @@ mod tests {
         }
     }
 
-    /// Half a million steps: the matrix stays one that steps can be taken with.
+    /// After half a million steps the matrix still allows steps.
     #[test]
     fn stays_stable() {
         let samples = problems::samples(3, 5, 500, 4);

@@ -1,8 +1,9 @@
-//! Heads: classifiers on the features that a network computes, learning from one labelled sample at a time.
+//! Classifier heads: classifiers on the features that a network computes, which learn from one labelled sample at a
+//! time.
 //!
-//! With `n` features and room for `c` classes (float32 words; a step is one sample):
+//! For `n` features and `c` classes (float32 words; a step is one sample):
 //!
-//! | head | words | MACs a step | MACs a prediction | learns |
+//! | head | words | MACs per step | MACs per prediction | learns |
 //! |---|---|---|---|---|
 //! | [`Softmax`] | c(n + 3) | 2cn | cn | linear classifier by normalised gradient steps |
 //! | [`NearestMean`] | c(n + 1) | n | cn | mean of each class |
@@ -10,17 +11,18 @@
 //! | [`Lda`] | 2c(n + 1) + n(n + 1) | n²/2; refresh n³/6 + cn² | cn | means and one covariance: closed form |
 //! | [`LeastSquares`] | c(n + 2) + (n + 1)(n + 4)/2 | n² + 2cn | cn | ridge regression on the classes, exact after each step |
 //! | [`Simplex`] | c(n + 3) + m(n + 3) | 4mn | m(n + c) | a projection onto fixed class codes; m = c to the next power of two |
-//! | [`Boosted`] | c(n + 3) | 2cn | cn of the blocks in use | one linear classifier a block, each on what those before it leave |
+//! | [`Boosted`] | c(n + 3) | 2cn | cn of the active blocks | one linear classifier per block, fitted to the residual of the blocks before it |
 //!
-//! Every head lives in one slice that the caller hands over, so that its size is known beforehand ([`Head::memory`])
-//! and what it learned can be saved and taken up again ([`Head::state`], [`Head::resume`]).
+//! Every head keeps its memory in one slice that the caller provides. Its size is known beforehand ([`Head::memory`]),
+//! and what it learned can be saved and restored ([`Head::state`], [`Head::resume`]).
 //!
-//! `classes` is room: a class is there from its first sample on. Until then its score is the lowest there is and it
-//! takes no part in learning, so that one added later finds neither a bias against it nor changed weights of others.
+//! `classes` is a capacity: a class exists from its first sample on. Until then it has the lowest possible score and
+//! takes no part in learning, so a class that comes later meets neither a bias against it nor weights that its absence
+//! has changed.
 //!
-//! Arithmetic is float32 in the order written, sums from the first element to the last, without fused operations;
-//! exponentials come from `libm`. Host and device end in the same bits. Nothing panics: samples of the wrong length, or
-//! that are not finite, or labels beyond the classes, are refused and leave the head as it was.
+//! Arithmetic is float32 in the order written: sums run from the first element to the last, without fused operations,
+//! and exponentials are `libm`'s. Host and device give the same bits. Nothing panics: a sample of the wrong length or
+//! with values that are not finite, or a label beyond the classes, is refused and leaves the head unchanged.
 
 mod boosted;
 mod kind;
@@ -45,25 +47,25 @@ pub use nearest_mean_i8::NearestMeanI8;
 pub use simplex::{Simplex, SimplexOptions};
 pub use softmax::{Softmax, SoftmaxOptions};
 
-/// Why a head refuses.
+/// Why a head refuses a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum HeadError {
-    /// The memory handed over is too small.
+    /// The memory provided is too small.
     Memory {
         /// Bytes the head needs.
         needed: usize,
-        /// Bytes there are.
+        /// Bytes provided.
         given: usize,
     },
-    /// No features, no classes, or options that fit neither.
+    /// No features, no classes, or options that do not fit them.
     Shape,
-    /// Another number of features than the head was made for, or a feature that is not finite.
+    /// Wrong number of features, or a feature that is not finite.
     Features,
     /// A label beyond the classes.
     Label,
-    /// Another number of scores than classes.
+    /// Wrong number of scores.
     Scores,
 }
 
@@ -81,24 +83,24 @@ impl core::fmt::Display for HeadError {
 
 impl core::error::Error for HeadError {}
 
-/// A classifier that learns sample by sample in memory that the caller hands over.
+/// A classifier that learns sample by sample in memory that the caller provides.
 pub trait Head<'a>: Sized {
-    /// A feature: float32, or int8.
+    /// Type of a feature: float32 or int8.
     type Feature: Copy;
-    /// What the memory is made of.
+    /// Word type of the memory.
     type Word: Copy + Default + 'a;
-    /// A score; the class with the highest is the prediction.
+    /// Type of a score; the class with the highest score is the prediction.
     type Score: Copy + PartialOrd;
-    /// What the caller chooses.
+    /// Settings of the head.
     type Options;
 
-    /// Bytes of memory that the head takes.
+    /// Bytes of memory that the head needs.
     fn memory(features: usize, classes: usize) -> usize;
 
-    /// A head on memory that it has been in before, with nothing done to it: predictions rest on the last [`Head::refresh`].
+    /// Attaches the head to memory it has used before, without changing it: predictions use the last [`Head::refresh`].
     ///
     /// # Errors
-    /// [`HeadError::Memory`], [`HeadError::Shape`].
+    /// [`HeadError::Memory`] if the memory is too small; [`HeadError::Shape`] if shape or options are invalid.
     fn attach(
         features: usize,
         classes: usize,
@@ -106,10 +108,10 @@ pub trait Head<'a>: Sized {
         memory: &'a mut [Self::Word],
     ) -> Result<Self, HeadError>;
 
-    /// A head that goes on with what the memory holds: a [`Head::state`] of the same shape.
+    /// Attaches the head to memory that holds a [`Head::state`] of the same shape, and refreshes it.
     ///
     /// # Errors
-    /// [`HeadError::Memory`], [`HeadError::Shape`].
+    /// As [`Head::attach`].
     fn resume(
         features: usize,
         classes: usize,
@@ -121,10 +123,10 @@ pub trait Head<'a>: Sized {
         Ok(head)
     }
 
-    /// A head that has seen nothing.
+    /// A head without samples.
     ///
     /// # Errors
-    /// [`HeadError::Memory`], [`HeadError::Shape`].
+    /// As [`Head::attach`].
     fn init(
         features: usize,
         classes: usize,
@@ -139,26 +141,27 @@ pub trait Head<'a>: Sized {
     /// Forgets everything.
     fn reset(&mut self);
 
-    /// One step on one labelled sample.
+    /// Runs one step on one labelled sample.
     ///
     /// # Errors
-    /// [`HeadError::Features`], [`HeadError::Label`]: nothing is learned.
+    /// [`HeadError::Features`] or [`HeadError::Label`]; the head is then unchanged.
     fn learn(&mut self, features: &[Self::Feature], label: usize) -> Result<(), HeadError>;
 
-    /// Work that is put off while learning and that predictions rest on. Only [`Lda`] has any.
+    /// Does the work that learning defers and predictions need. Only [`Lda`] has any.
     fn refresh(&mut self) {}
 
-    /// A score for each class; of a class without samples, the lowest there is.
+    /// Computes a score for each class; classes without samples get the lowest possible score.
     ///
     /// # Errors
-    /// [`HeadError::Features`], [`HeadError::Scores`]: no score is written.
+    /// [`HeadError::Features`] or [`HeadError::Scores`]; no score is then written.
     fn predict(&self, features: &[Self::Feature], scores: &mut [Self::Score]) -> Result<(), HeadError>;
 
-    /// A linear classifier that takes samples for the same classes, for networks that learn no more: the weights of a class, into `weights`,
-    /// and its bias; `None` for a class without samples or beyond the classes, or weights of another number than the features.
+    /// The head as a linear classifier with the same predictions, for networks that no longer learn: fills `weights`
+    /// (one per feature) for `class` and returns its bias. `None` if the class has no samples or does not exist, or if
+    /// `weights` has another length.
     fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32>;
 
-    /// What was learned, as it can be saved and [`Head::resume`]d.
+    /// The learned words, to save and to [`Head::resume`] from.
     fn state(&self) -> &[Self::Word];
 }
 
@@ -172,7 +175,7 @@ fn row(counts: &[f32], bias: &[f32], rows: &[f32], class: usize, weights: &mut [
     bias.get(class).copied()
 }
 
-/// The class with the highest score; the first of those that share it.
+/// The class with the highest score; ties go to the first.
 pub fn best<S: PartialOrd>(scores: &[S]) -> Option<usize> {
     let mut best = None;
     for (class, score) in scores.iter().enumerate() {
@@ -183,7 +186,7 @@ pub fn best<S: PartialOrd>(scores: &[S]) -> Option<usize> {
     best.map(|(class, _)| class)
 }
 
-/// The first words of the memory, if there are enough of them.
+/// The first `words` words of the memory, if it has that many.
 fn take<W>(
     memory: &mut [W],
     features: usize,
@@ -200,12 +203,12 @@ fn take<W>(
     memory.get_mut(..words).ok_or(error)
 }
 
-/// Bytes of so many float32 or int32 words; of more than there can be, the most.
+/// Bytes of `words` float32 or int32 words, saturating.
 fn bytes(words: Option<usize>) -> usize {
     words.map_or(usize::MAX, |words| words.saturating_mul(4))
 }
 
-/// Refuses features that are too many, too few or not finite, and labels beyond the classes.
+/// Refuses features of the wrong number or not finite, and labels beyond the classes.
 fn check(features: &[f32], expected: usize, label: usize, classes: usize) -> Result<(), HeadError> {
     if features.len() != expected || !features.iter().all(|f| f.is_finite()) {
         return Err(HeadError::Features);
@@ -213,7 +216,7 @@ fn check(features: &[f32], expected: usize, label: usize, classes: usize) -> Res
     if label < classes { Ok(()) } else { Err(HeadError::Label) }
 }
 
-/// Counts a sample, up to where float32 can count.
+/// Counts a sample, up to the largest count that float32 represents exactly.
 fn count(counts: &mut [f32], label: usize) -> f32 {
     counts.get_mut(label).map_or(0.0, |count| {
         *count = (*count + 1.0).min(16_777_216.0);

@@ -1,8 +1,8 @@
-//! Nearest class mean: the prediction is the class whose samples' mean is nearest (iCaRL's classifier, Rebuffi et al.
-//! 2017; as few-shot head on microcontrollers, O-FSCIL, 2024). A class is learned without touching any other.
+//! Nearest class mean: predicts the class whose mean is nearest (the classifier of iCaRL, Rebuffi et al. 2017; as a
+//! few-shot head on microcontrollers, O-FSCIL, 2024). Learning a class changes no other class.
 //!
-//! Score: minus the squared distance. Memory: counts c, means c·n. A step moves one mean, `μ += (x − μ) / k`, with `k` the
-//! count of its class, or the window if that is less.
+//! The score is minus the squared distance. Memory: counts c, means c·n. A step moves one mean, `μ += (x − μ) / k`,
+//! where `k` is the count of its class or the window, whichever is less.
 
 use super::{Head, HeadError, bytes, check, count, take, vector};
 
@@ -18,8 +18,8 @@ pub struct NearestMean<'a> {
 /// Options of [`NearestMean`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NearestMeanOptions {
-    /// Samples of a class after which the older ones begin to fade. Without end, a mean is that of all samples; where
-    /// data shifts, what was seen before it did would hold a mean back.
+    /// Number of samples of a class after which older ones begin to fade. If infinite, a mean is that of all samples; a
+    /// finite window lets means follow data that shifts.
     pub window: f32,
 }
 
@@ -84,7 +84,7 @@ impl<'a> Head<'a> for NearestMean<'a> {
     }
 
     fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
-        // Of `-|x - μ|² = 2 μ·x - |μ|² - |x|²` the last is the same for all classes.
+        // In `-|x - μ|² = 2 μ·x - |μ|² - |x|²` the last term is the same for all classes.
         let (counts, means) = self.memory.split_at(self.classes);
         if weights.len() != self.features {
             return None;

@@ -1,14 +1,14 @@
-//! Nearest class mean on int8 features, in integers only: for cores without a floating-point unit.
+//! Nearest class mean on int8 features, in integers only, for cores without a floating-point unit.
 //!
-//! A mean is held in 16.16 fixed point, `μ += (2¹⁶x − μ) / count`, rounded to nearest, halves away from zero; the
-//! count stops at 32,767, from where on the mean follows its class at that rate. Distances are taken to the mean's
-//! upper 24 bits (8 of them a fraction), so that a difference squared fits 32 bits, and summed in 64.
+//! A mean is held in 16.16 fixed point, `μ += (2¹⁶x − μ) / count`, rounded to nearest, ties away from zero. The count
+//! saturates at 32,767, so the mean then follows its class at that rate. Distances use the mean's upper 24 bits (8 of
+//! them fractional), so that a squared difference fits 32 bits; they are summed in 64 bits.
 //!
 //! Memory: counts c, means c·n. A step is n divisions; a prediction has none.
 
 use super::{Head, HeadError, bytes, take};
 
-/// Where a count stops.
+/// Largest count.
 const MOST: i32 = i16::MAX as i32;
 
 /// Nearest class mean on int8 features.
@@ -23,7 +23,7 @@ fn words(features: usize, classes: usize) -> Option<usize> {
     features.checked_add(1)?.checked_mul(classes)
 }
 
-/// Quotient rounded to nearest, halves away from zero.
+/// Quotient rounded to nearest, ties away from zero.
 fn divide(numerator: i32, divisor: i32) -> i32 {
     let half = if numerator < 0 { -(divisor / 2) } else { divisor / 2 };
     (numerator + half) / divisor
@@ -41,7 +41,7 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
 
     fn attach(features: usize, classes: usize, (): (), memory: &'a mut [i32]) -> Result<Self, HeadError> {
         let memory = take(memory, features, classes, words(features, classes))?;
-        // What is taken up is untrusted: values that no learning leads to would overflow later.
+        // Restored memory is untrusted: values that learning cannot produce would overflow later.
         let (counts, means) = memory.split_at_mut(classes);
         counts.iter_mut().for_each(|count| *count = (*count).clamp(0, MOST));
         means.iter_mut().for_each(|mean| *mean = (*mean).clamp(-128 << 16, 127 << 16));
@@ -86,7 +86,7 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
     }
 
     fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
-        // No network answers by it: see [`super::NearestMean`].
+        // Not used as a network's classifier: see [`super::NearestMean`].
         let _ = (class, weights);
         None
     }

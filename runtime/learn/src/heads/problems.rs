@@ -1,10 +1,10 @@
-//! Small problems that every head is tested on.
+//! Small problems to test every head on.
 
 use super::{Head, HeadError, best};
 
 type Sample = (Vec<f32>, usize);
 
-/// Uniform numbers below one.
+/// Uniform numbers in [0, 1).
 struct Random(u64);
 
 impl Random {
@@ -13,13 +13,13 @@ impl Random {
         (self.0 >> 40) as f32 / 16_777_216.0
     }
 
-    /// Nearly normal, variance one.
+    /// Nearly normal, with variance one.
     fn normal(&mut self) -> f32 {
         (0..12).map(|_| self.uniform()).sum::<f32>() - 6.0
     }
 }
 
-/// Classes around centres of their own, with noise that is the same mixture for all: a covariance far from round.
+/// Classes around their own centres, with the same correlated noise for all: a covariance far from spherical.
 pub(super) fn samples(classes: usize, features: usize, count: usize, seed: u64) -> Vec<Sample> {
     let mut random = Random(seed);
     let centres: Vec<f32> = (0..classes * features).map(|_| random.normal() * 1.1).collect();
@@ -37,7 +37,7 @@ pub(super) fn samples(classes: usize, features: usize, count: usize, seed: u64) 
         .collect()
 }
 
-/// Part of the samples that are predicted right.
+/// Fraction of samples that are predicted right.
 pub(super) fn accuracy<'a, H: Head<'a, Feature = f32, Score = f32>>(
     head: &H,
     classes: usize,
@@ -60,7 +60,7 @@ const FEATURES: usize = 12;
 const CLASSES: usize = 4;
 
 fn memory<H: FloatHead>() -> &'static mut [f32] {
-    // What the memory held before does not matter.
+    // The previous content of the memory does not matter.
     vec![f32::NAN; H::memory(FEATURES, CLASSES) / 4].leak()
 }
 
@@ -78,7 +78,7 @@ pub(super) fn learns<H: FloatHead>(options: fn() -> H::Options, expected: f32) {
     learn(&mut head, &samples[..1000]);
     let accuracy = accuracy(&head, CLASSES, &samples[1000..]);
     assert!(accuracy >= expected, "{accuracy}");
-    // The linear classifier that it can be exported as takes samples for the same classes.
+    // The linear classifier it exports predicts the same classes.
     let mut rows = vec![(0.0, [0.0; FEATURES]); CLASSES];
     for (class, (bias, row)) in rows.iter_mut().enumerate() {
         *bias = head.readout(class, row).unwrap();
@@ -95,16 +95,16 @@ pub(super) fn learns<H: FloatHead>(options: fn() -> H::Options, expected: f32) {
     assert!(same.count() >= 998);
 }
 
-/// How often samples of the class added are mixed with others.
+/// How samples of the added class arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Added {
-    /// Nothing but the new class.
+    /// Only the new class.
     Alone,
-    /// All classes as they come.
+    /// All classes mixed.
     Mixed,
 }
 
-/// Three classes, then a fourth: all four are known afterwards, and before, the fourth is never predicted.
+/// Learns three classes, then a fourth. Afterwards all four are known; before, the fourth is never predicted.
 pub(super) fn takes_a_class_later<H: FloatHead>(options: fn() -> H::Options, added: Added, expected: f32) {
     let samples = samples(CLASSES, FEATURES, 2000, 11);
     let (train, test) = samples.split_at(1000);
@@ -123,7 +123,7 @@ pub(super) fn takes_a_class_later<H: FloatHead>(options: fn() -> H::Options, add
     assert!(self::accuracy(&head, CLASSES, &of_new) >= expected);
 }
 
-/// What does not fit is refused and leaves the head as it was; a saved state goes on where it stopped.
+/// Invalid input is refused and leaves the head unchanged; a saved state continues where it stopped.
 pub(super) fn refuses_and_resumes<H: FloatHead>(options: fn() -> H::Options) {
     let samples = samples(CLASSES, FEATURES, 300, 11);
     let needed = H::memory(FEATURES, CLASSES);

@@ -1,15 +1,15 @@
-//! Fixed classifier: each class has a vertex of a simplex, decided before any of them was seen, and a projection of
-//! the features learns to point at it. A class added later takes the next vertex; the classifier's weights never change
-//! (Yang et al., "Neural Collapse Inspired Feature-Classifier Alignment for Few-Shot Class-Incremental Learning", 2023).
+//! Fixed classifier: each class has a vertex of a simplex, fixed before any sample, and a projection of the features
+//! learns to point at it. A class that comes later takes the next vertex; the classifier's weights never change (Yang
+//! et al., "Neural Collapse Inspired Feature-Classifier Alignment for Few-Shot Class-Incremental Learning", 2023).
 //!
-//! The vertices are the rows of a Hadamard matrix of `m` rows (`m` is `classes` to the next power of two) without its
-//! first column: any two of them have the product −1 and each has length √(m − 1), an equiangular tight frame. They take
+//! The vertices are the rows of a Hadamard matrix of `m` rows (`m` is `classes` rounded up to a power of two) without
+//! its first column. Any two have inner product −1 and each has length √(m − 1): an equiangular tight frame. They take
 //! no memory, since the sign is the parity of `class & column`.
 //!
-//! A step: `h = A (x, 1)`, `cos` its cosine with the vertex `v` of its class, and `A += s (1 − cos)(v − cos h/|h|) (x, 1)ᵀ`,
-//! the paper's dot-regression loss: it pulls towards a vertex, pushes away from none, and stops when it is there. Then
-//! the same step for the mean of one other class seen, in turn: the paper's memory of one mean a class, which keeps what
-//! older classes rest on when the samples are all of a new one.
+//! A step computes `h = A (x, 1)` and its cosine `cos` with the vertex `v` of its class, then `A += s (1 − cos)(v − cos
+//! h/|h|) (x, 1)ᵀ`. This is the paper's dot-regression loss: it pulls towards the vertex, pushes away from none, and
+//! vanishes at the vertex. The step then repeats for the mean of one other class, in turn: the paper's memory of one
+//! mean per class, which preserves older classes when all samples are of a new one.
 //!
 //! Memory: counts c, means c·n, projection (m − 1)(n + 1), scratch.
 
@@ -27,7 +27,7 @@ pub struct Simplex<'a> {
 /// Options of [`Simplex`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SimplexOptions {
-    /// How far a step goes.
+    /// Step size.
     pub step: f32,
 }
 
@@ -42,7 +42,7 @@ fn axes(classes: usize) -> Option<usize> {
     Some(classes.max(4).checked_next_power_of_two()? - 1)
 }
 
-/// Counts and the turn of replays, means, projection, what is projected.
+/// Words of counts and the replay turn, means, projection, and projected features.
 fn words(features: usize, classes: usize) -> Option<usize> {
     let means = features.checked_add(1)?.checked_mul(classes)?.checked_add(1)?;
     axes(classes)?.checked_mul(features.checked_add(2)?)?.checked_add(means)
@@ -65,7 +65,7 @@ fn cosine(h: &[f32], class: usize, inverse: f32) -> f32 {
     h.iter().enumerate().fold(0.0, |sum, (axis, &h)| sum + sign(class, axis) * h) * inverse
 }
 
-/// One over the length of a vector; 0 for that of zeros.
+/// One over the length of a vector; 0 for the zero vector.
 fn inverse_length(h: &[f32]) -> f32 {
     let square = vector::dot(h, h);
     if square > 0.0 { 1.0 / libm::sqrtf(square) } else { 0.0 }
@@ -86,7 +86,7 @@ fn turn(projection: &mut [f32], h: &mut [f32], x: &[f32], class: usize, step: f3
 }
 
 impl Simplex<'_> {
-    /// Words that are learned, and the projection's place among them.
+    /// Number of learned words, and the range of the projection in them.
     fn places(&self) -> (usize, core::ops::Range<usize>) {
         let start = self.classes * (self.features + 1) + 1;
         let axes = self.classes.max(4).next_power_of_two() - 1;
@@ -131,7 +131,7 @@ impl<'a> Head<'a> for Simplex<'a> {
             vector::approach(mean, 1.0 / seen, features);
         }
         turn(projection, h, features, label, self.options.step);
-        // Whose turn it is: the next class with samples, other than this one.
+        // Replays the next class with samples other than this one.
         let last = turns[0] as usize % self.classes;
         let after = (1..=self.classes).map(|i| (last + i) % self.classes);
         let others = |&class: &usize| class != label && counts[class] > 0.0;
@@ -148,7 +148,7 @@ impl<'a> Head<'a> for Simplex<'a> {
         if scores.len() != self.classes {
             return Err(HeadError::Scores);
         }
-        // Cosines are sums over the axes: one axis at a time needs no scratch.
+        // Cosines are sums over the axes, so going axis by axis needs no scratch.
         scores.fill(0.0);
         let (_, projection) = self.places();
         let mut square = 0.0;
@@ -168,7 +168,7 @@ impl<'a> Head<'a> for Simplex<'a> {
     }
 
     fn readout(&self, class: usize, weights: &mut [f32]) -> Option<f32> {
-        // Cosines of a sample have the same length under them, whatever the class.
+        // All cosines of a sample have the same divisor, so the ranking does not need it.
         if weights.len() != self.features
             || self.memory[..self.classes].get(class).is_none_or(|&count| count <= 0.0)
         {

@@ -1,4 +1,4 @@
-//! Linear classifier, cross-entropy, one normalised gradient step a sample.
+//! Linear classifier with cross-entropy loss, one normalised gradient step per sample.
 //!
 //! `p = softmax(W x + b)`, then `W −= s (p − y) xᵀ` and `b −= s (p − y)` with `s = step / (1 + |x|²)`: the step of
 //! normalised least mean squares (Nagumo and Noda, 1967), which keeps features of any scale stable.
@@ -19,7 +19,7 @@ pub struct Softmax<'a> {
 /// Options of [`Softmax`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SoftmaxOptions {
-    /// How far a step goes; 1 is stable on any features.
+    /// Step size; 1 is stable on any features.
     pub step: f32,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn linear_scores(counts: &[f32], bias: &[f32], weights: &[f32], x: &[
 }
 
 impl Softmax<'_> {
-    /// Counts, bias, weights and the rest.
+    /// Counts, biases and weights.
     fn parts(&self) -> (&[f32], &[f32], &[f32]) {
         let (counts, rest) = self.memory.split_at(self.classes);
         let (bias, rest) = rest.split_at(self.classes);

@@ -1,13 +1,13 @@
-//! Symmetric matrices of which the lower half is held, row after row: `a[i (i + 1) / 2 + j]` for `j ≤ i`.
+//! Symmetric matrices stored by their lower half, row by row: `a[i (i + 1) / 2 + j]` for `j ≤ i`.
 
 use super::vector;
 
-/// Words of a symmetric matrix with so many rows.
+/// Words of a symmetric matrix with `rows` rows.
 pub(super) fn words(rows: usize) -> Option<usize> {
     Some(rows.checked_add(1)?.checked_mul(rows)? / 2)
 }
 
-/// Rows of the lower half.
+/// Row `i` of the lower half.
 fn row(a: &[f32], i: usize) -> &[f32] {
     let start = i * (i + 1) / 2;
     &a[start..start + i + 1]
@@ -36,7 +36,7 @@ pub(super) fn product(a: &[f32], x: &[f32], y: &mut [f32]) {
     y.fill(0.0);
     for (i, &xi) in x.iter().enumerate() {
         let row = row(a, i);
-        // The row's part below the diagonal stands for the column's part above it, too.
+        // The part of the row left of the diagonal is also the part of the column above it.
         vector::add(&mut y[..i], xi, &row[..i]);
         y[i] += vector::dot(row, &x[..i + 1]);
     }
@@ -51,7 +51,7 @@ pub(super) fn product_with_one(a: &[f32], x: &[f32], y: &mut [f32]) {
     tail.fill(with_one(last, x));
 }
 
-/// `w·(x, 1)`, the last word of `w` being that of the one.
+/// `w·(x, 1)`: the last word of `w` is the bias.
 pub(super) fn with_one(w: &[f32], x: &[f32]) -> f32 {
     vector::dot(w, x) + w.last().copied().unwrap_or(0.0)
 }
@@ -61,7 +61,8 @@ pub(super) fn trace(a: &[f32], rows: usize) -> f32 {
     (0..rows).fold(0.0, |sum, i| sum + a[i * (i + 1) / 2 + i])
 }
 
-/// Cholesky: `A = L Lᵀ`, `L` in place of `A`. Pivots below `least` become it, so that no input makes this fail.
+/// Cholesky: `A = L Lᵀ`, with `L` overwriting `A`. Pivots below `least` are raised to it, so that no input makes this
+/// fail.
 pub(super) fn factorise(a: &mut [f32], rows: usize, least: f32) {
     for i in 0..rows {
         let start = i * (i + 1) / 2;
@@ -76,7 +77,7 @@ pub(super) fn factorise(a: &mut [f32], rows: usize, least: f32) {
     }
 }
 
-/// Solves `L Lᵀ x = b`, `x` in place of `b`.
+/// Solves `L Lᵀ x = b`, with `x` overwriting `b`.
 pub(super) fn solve(factor: &[f32], b: &mut [f32]) {
     for i in 0..b.len() {
         let row = row(factor, i);

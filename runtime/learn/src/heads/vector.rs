@@ -1,4 +1,4 @@
-//! Vectors of float32, each operation in one defined order.
+//! float32 vector operations, each in one defined order.
 
 /// Sum of products, first to last.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -12,14 +12,14 @@ pub(super) fn add(y: &mut [f32], factor: f32, x: &[f32]) {
     }
 }
 
-/// Moves a mean towards `x` by a part of the way.
+/// Moves a mean a fraction `part` of the way to `x`.
 pub(super) fn approach(mean: &mut [f32], part: f32, x: &[f32]) {
     for (m, &x) in mean.iter_mut().zip(x) {
         *m += part * (x - *m);
     }
 }
 
-/// Scores to probabilities. Scores of minus infinity get none; there must be another.
+/// Turns scores into probabilities. Scores of minus infinity give 0; at least one score must be finite.
 pub(super) fn softmax(scores: &mut [f32]) {
     let highest = scores.iter().fold(f32::NEG_INFINITY, |high, &s| if s > high { s } else { high });
     let mut sum = 0.0;
@@ -32,7 +32,7 @@ pub(super) fn softmax(scores: &mut [f32]) {
     }
 }
 
-/// Scores of classes to the error of their probabilities, `softmax(scores) − one-hot(label)`.
+/// Turns scores into the error of their probabilities, `softmax(scores) − one-hot(label)`.
 pub(super) fn cross_entropy_error(scores: &mut [f32], label: usize) {
     softmax(scores);
     if let Some(p) = scores.get_mut(label) {
@@ -40,8 +40,8 @@ pub(super) fn cross_entropy_error(scores: &mut [f32], label: usize) {
     }
 }
 
-/// Size of a step on this input: divided by 1 + |x|², as in normalised least mean squares, so that one step size
-/// suits every layer and every scale of features.
+/// Step size for this input: divided by 1 + |x|², as in normalised least mean squares, so that one step size suits
+/// every layer and every scale of features.
 pub(super) fn normalised(step: f32, x: &[f32]) -> f32 {
     step / (1.0 + dot(x, x))
 }

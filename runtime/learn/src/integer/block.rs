@@ -1,8 +1,8 @@
-//! Two int8 layers with one rule: the error of the second comes back through its weights to the first.
+//! Blocks of two int8 layers with one rule: the error of the second layer comes back through its weights to the first.
 //!
-//! Channel by channel of the first layer, so that nothing is buffered but the errors of one channel. Scales of the second
-//! layer's weights differ by channel: errors are multiplied by each one's part of the largest, in fifteen bits. What comes
-//! back to a channel is shifted so that it takes sixteen bits at most, by as much as its largest error needs.
+//! Goes one channel of the first layer at a time, so that only one channel's errors are buffered. The second layer's
+//! weight scales differ by channel, so each error is multiplied by its channel's scale relative to the largest, in 15
+//! bits. The errors of a channel are then shifted to at most 16 bits, by as much as the largest of them needs.
 
 use super::errors::{Errors, room_bits};
 use super::parts::Steps;
@@ -13,14 +13,14 @@ use offshoot_kernels::geometry::tiled_weight;
 use offshoot_kernels::gradient::Starts;
 use offshoot_kernels::layer::{Geometry, Order};
 
-/// The second layer of a block, which has yet to learn.
+/// The second layer of a block, before its own step.
 #[derive(Clone, Copy, Debug)]
 pub struct Second<'a> {
     /// Extents.
     pub geometry: Geometry,
     /// Output.
     pub h: &'a [i8],
-    /// Numbers of its quantisation.
+    /// Quantisation of input and output.
     pub quant: Quant,
     /// In the order of [`Geometry::order`].
     pub weights: &'a [i8],
@@ -28,18 +28,19 @@ pub struct Second<'a> {
     pub scales: Scales<'a>,
 }
 
-/// Workspace for what comes back.
+/// Workspace for the errors that come back.
 #[derive(Debug)]
 pub struct BlockWorkspace<'a> {
-    /// A number a feature of the second layer.
+    /// One number per feature of the second layer.
     pub features: &'a mut [i32],
-    /// A number a pixel of the second layer, or a channel of it, whichever are more.
+    /// One number per pixel or per channel of the second layer, whichever is more.
     pub second: &'a mut [i32],
-    /// A number a pixel of the first layer.
+    /// One number per pixel of the first layer.
     pub plane: &'a mut [i32],
 }
 
-/// One step of the first layer of a block; the second one learns afterwards, by [`super::learn`]. `lesson` is that of the second.
+/// Runs one train step of the first layer of a block; `target` is that of the second layer, which learns afterwards, by
+/// [`super::learn`].
 pub fn learn_first(
     layer: &mut Layer<'_>,
     second: &Second<'_>,
@@ -101,8 +102,8 @@ pub fn learn_first(
     steps.finish();
 }
 
-/// Errors of the second layer's features, times their channels' parts of the largest scale, into `back.features`: the power
-/// of two that was divided out, and the value of one of them times a weight of one unit, but for that power.
+/// Writes the errors of the second layer's features, times their channels' relative scales, to `back.features`. Returns
+/// the power of two that was divided out, and the value of one error unit times one weight unit without that power.
 fn scaled(
     second: &Second<'_>,
     target: &StepTarget<'_>,
@@ -117,7 +118,7 @@ fn scaled(
     for (o, part) in back.second.iter_mut().enumerate().take(above.out_c) {
         *part = second.scales.of(o).over(largest).whole(15).min(1 << 15) as i32;
     }
-    // Sums of `terms` products with weights of seven bits stay within 31.
+    // Sums of `terms` products with 7-bit weights stay within 31 bits.
     let readers = above.readers(0).len().max(1);
     let terms = (above.taps() * readers).next_power_of_two().trailing_zeros() as i32;
     let down = (terms + 16 + 7 - 31).max(0);
@@ -129,13 +130,13 @@ fn scaled(
     (down, errors.unit.times(scale))
 }
 
-/// `number / 2^bits`, to the nearest.
+/// `number / 2^bits`, rounded to nearest.
 fn rounded(number: i64, bits: i32) -> i32 {
     let half = if bits > 0 { 1 << (bits - 1) } else { 0 };
     ((number + half) >> bits) as i32
 }
 
-/// The weight at an index of the plain form.
+/// The weight at an index of the plain order.
 fn weight(second: &Second<'_>, at: usize) -> i32 {
     let g = &second.geometry;
     let Order::Tiled { row } = g.order else {
@@ -169,7 +170,7 @@ mod tests {
     use offshoot_kernels::gradient::grid::PoolingGrid;
     use std::vec::Vec;
 
-    /// The steps of the first of two fully connected layers are those of the gradient of the loss, in real numbers.
+    /// The steps of the first of two fully connected layers follow the gradient of the loss in real numbers.
     #[test]
     fn steps_of_the_first_layer_follow_the_gradient() {
         let mut random = Random::new(4);
@@ -181,7 +182,7 @@ mod tests {
         let weights = draw(hidden * out);
         let one = Magnitude::from_f32(1.0);
         let quant = Quant { in_zp: 3, out_zp: -2, bounds: (-128, 127), s_in: one, s_out: one };
-        // Scales of 2^-7 to 2^-4: as multipliers of one half.
+        // Scales of 2^-7 to 2^-4, as multipliers of one half.
         let (multiplier, shift): (Vec<i32>, Vec<i8>) =
             (0..out).map(|o| (1 << 30, -3 - (o % 3) as i8)).unzip();
         let second = Second {

@@ -1,4 +1,4 @@
-//! Errors of features, in whole numbers of sixteen bits.
+//! Errors of features, as 16-bit integers.
 
 use super::{Magnitude, Quant, StepTarget, Workspace, softmax};
 use crate::rules::LocalRule;
@@ -8,10 +8,10 @@ use offshoot_kernels as kernels;
 use offshoot_kernels::gradient::{Starts, Windows};
 use softmax::RESIDUAL_BITS;
 
-/// Up to so many classes go through tables, which stand on the stack.
+/// Up to this many classes use tables, which are on the stack.
 const MOST_TABLED: usize = 16;
 
-/// A sum for every value of four bits of a word of signs.
+/// For groups of four classes: a sum for each combination of four signs.
 type Tables = [[i32; 16]; MOST_TABLED / 4];
 
 /// Largest error of a feature.
@@ -24,19 +24,20 @@ pub(super) struct Errors<'a> {
     features: usize,
     label: usize,
     classes: usize,
-    /// Errors are shifted right by this, so that they take 16 bits and sums over pixels fit.
+    /// Errors are shifted right by this, so that they have 16 bits and sums over pixels fit.
     fit: i32,
-    /// Half of what is shifted out.
+    /// Half a unit of the shift, for rounding.
     half: i32,
     /// Value of an error of 1.
     pub(super) unit: Magnitude,
-    /// `Σ ± residual` by four signs, of so many fours of classes: if codes are signs of a word.
+    /// `Σ ± residual` for each combination of four signs, per group of four classes; used if the projection consists of
+    /// signs.
     tables: Tables,
     tabled: bool,
 }
 
 impl<'a> Errors<'a> {
-    /// Reads the features if the rule wants them.
+    /// Reads the features if the rule needs them.
     pub(super) fn new(
         (h, quant): (&[i8], &Quant),
         target: &StepTarget<'a>,
@@ -58,14 +59,14 @@ impl<'a> Errors<'a> {
             let score = scale.times(mean).times(quant.s_out);
             softmax::residual(workspace.residual, workspace.sums, score, target.label);
             unit = unit.times(scale);
-            // Residuals add up to at most 2 in absolute value.
+            // The absolute values of the residuals add up to at most 2.
             bits += i32::from(target.codes != TargetProjection::Unit);
             tabled = is_tabled(&target.codes, classes);
             if tabled {
                 of_residual(workspace.residual, &mut tables);
             }
         }
-        // An error has sixteen bits, and sums of its products must fit.
+        // An error has 16 bits, and sums of its products must fit.
         let room_bits = room_bits(pixels);
         let fit = (bits - room_bits).max(0);
         Self {
@@ -86,18 +87,18 @@ impl<'a> Errors<'a> {
     #[inline]
     pub(super) fn at(&self, feature: usize, residual: &[i32]) -> i32 {
         let error = if self.tabled {
-            // Tables of no classes are zero.
+            // Tables beyond the classes are zero.
             let word = self.signs(feature);
             let entry = |(quad, table): (usize, &[i32; 16])| table[(word >> (4 * quad) & 15) as usize];
             self.tables.iter().enumerate().map(entry).sum()
         } else {
             self.of_column(feature, residual)
         };
-        // Rounded, not cut: a bias of half a unit would push all weights one way.
+        // Rounds to nearest: truncation would push all weights one way by half a unit.
         ((error + self.half) >> self.fit).clamp(-MOST, MOST)
     }
 
-    /// Signs of the classes at a feature; bit set: negative.
+    /// Signs of the classes at a feature; a set bit means negative.
     #[inline]
     fn signs(&self, feature: usize) -> u32 {
         match self.codes {
@@ -106,7 +107,7 @@ impl<'a> Errors<'a> {
         }
     }
 
-    /// Error of a feature whose codes are not signs of a word, or by another rule, before it is shifted.
+    /// Error of a feature before the shift, for projections and rules without tables.
     #[cold]
     fn of_column(&self, feature: usize, residual: &[i32]) -> i32 {
         let mut error = 0i32;
@@ -115,7 +116,7 @@ impl<'a> Errors<'a> {
                 self.codes
                     .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
             }
-            // The only other rule that `Model::open` lets through for int8.
+            // DRTP, the only other rule that `Model::open` accepts for int8.
             _ => self.codes.whole_column(self.classes, self.features, feature, |k, p| {
                 if k == self.label {
                     error = -p * (1 << RESIDUAL_BITS);
@@ -126,12 +127,12 @@ impl<'a> Errors<'a> {
     }
 }
 
-/// Bits of an error, so that sums over so many pixels of products with numbers of nine bits stay within 31.
+/// Bits of an error for which sums over `pixels` products with 9-bit numbers stay within 31 bits.
 pub(super) fn room_bits(pixels: usize) -> i32 {
     (31 - 9 - (usize::BITS - pixels.leading_zeros()) as i32).clamp(2, 15)
 }
 
-/// Scores of the classes, into `room.sums`: features are summed up cell by cell, all channels at once.
+/// Writes the class scores to `workspace.sums`: sums up the features cell by cell, all channels at once.
 fn scores(
     (h, quant): (&[i8], &Quant),
     target: &StepTarget<'_>,
@@ -140,7 +141,7 @@ fn scores(
 ) {
     let (grid, classes) = (&target.grid, workspace.residual.len());
     let (features, channels) = (grid.features(), grid.channels);
-    // Sums over all features of at most 255 a pixel fit in 32 bits.
+    // At most 255 per pixel: sums over all features fit 32 bits.
     let small = h.len() <= (1 << 31) / 256;
     let by_table = small && is_tabled(&target.codes, classes);
     let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
@@ -196,7 +197,7 @@ fn is_tabled(codes: &TargetProjection<'_>, classes: usize) -> bool {
     matches!(codes, TargetProjection::Signs { .. } | TargetProjection::Hadamard) && classes <= MOST_TABLED
 }
 
-/// Signs of the classes at a feature; bit set: negative.
+/// Signs of the classes at a feature; a set bit means negative.
 #[inline(never)]
 fn sign_word(codes: &TargetProjection<'_>, feature: usize, classes: usize) -> u32 {
     match *codes {
@@ -208,7 +209,7 @@ fn sign_word(codes: &TargetProjection<'_>, feature: usize, classes: usize) -> u3
     }
 }
 
-/// `Σ ± residual` of four classes each, by their signs.
+/// `Σ ± residual` of each group of four classes, by their signs.
 fn of_residual(residual: &[i32], tables: &mut Tables) {
     for (table, residual) in tables.iter_mut().zip(residual.chunks(4)) {
         for (word, entry) in table.iter_mut().enumerate() {

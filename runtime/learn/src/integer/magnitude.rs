@@ -1,6 +1,6 @@
-//! Positive numbers of any size without floating point: what is left of scales and rates when a core has no FPU.
+//! Positive numbers of any size without floating point, for scales and rates on cores without an FPU.
 
-/// `mantissa · 2^exponent`; the mantissa's highest bit is set, but for zero.
+/// `mantissa · 2^exponent`. The mantissa's highest bit is set, except for zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Magnitude {
     mantissa: u32,
@@ -11,34 +11,34 @@ impl Magnitude {
     /// 0
     pub const ZERO: Self = Self { mantissa: 0, exponent: 0 };
 
-    /// The nearest at or below `value · 2^exponent`.
+    /// `value · 2^exponent`, rounded down.
     pub fn new(value: u64, exponent: i32) -> Self {
         if value == 0 {
             return Self::ZERO;
         }
-        // 64 - 32 bits too many at most, 31 too few.
+        // At most 64 - 32 bits too many, or 31 too few.
         let excess = 32 - value.leading_zeros() as i32;
         let mantissa = if excess >= 0 { value >> excess } else { value << -excess };
         Self { mantissa: mantissa as u32, exponent: exponent.saturating_add(excess) }
     }
 
-    /// A float's bits, taken apart. Zero for what is not a positive finite number; subnormal numbers are zero too.
+    /// From a float32. Gives zero for values that are not positive, finite and normal.
     pub fn from_f32(value: f32) -> Self {
         let bits = value.to_bits();
         let exponent = (bits >> 23) as i32;
-        // The sign makes the exponent 256 or more.
+        // A sign bit makes the exponent 256 or more.
         if exponent == 0 || exponent >= 255 {
             return Self::ZERO;
         }
         Self::new(u64::from(bits & 0x7f_ffff | 0x80_0000), exponent - 150)
     }
 
-    /// The nearest float32 at or below; what is too large is infinite.
+    /// To float32, rounded down; infinite on overflow.
     pub fn to_f32(self) -> f32 {
         libm::ldexpf((self.mantissa >> 8) as f32, self.exponent.saturating_add(8))
     }
 
-    /// The root of a whole number.
+    /// Square root of an integer.
     pub fn root(number: u32) -> Self {
         Self::new((u64::from(number) << 32).isqrt(), -16)
     }
@@ -50,7 +50,7 @@ impl Magnitude {
         Self::new(product, self.exponent.saturating_add(other.exponent))
     }
 
-    /// Quotient; zero if the divisor is.
+    /// Quotient; zero if the divisor is zero.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         match (u64::from(self.mantissa) << 32).checked_div(other.mantissa.into()) {
@@ -67,10 +67,10 @@ impl Magnitude {
         Self { exponent: self.exponent.saturating_add(power), ..self }
     }
 
-    /// One more.
+    /// `self + 1`.
     #[must_use]
     pub fn plus_one(self) -> Self {
-        // In units of 2^-31, and of more where that is too fine.
+        // In units of 2^-31; values too large for that do not change.
         let value = self.whole(31);
         match value.checked_add(1 << 31) {
             Some(sum) if value < 1 << 62 => Self::new(sum, -31),
@@ -91,7 +91,7 @@ impl Magnitude {
         }
     }
 
-    /// Quotient to one part in 2^15, by one division of 32 bits; zero if the divisor is.
+    /// Quotient accurate to one part in 2^15, with a single 32-bit division; zero if the divisor is zero.
     #[must_use]
     pub fn over_roughly(self, other: Self) -> Self {
         match self.mantissa.checked_div(other.mantissa >> 16) {

@@ -1,10 +1,10 @@
-//! One step of one layer of an int8 network, in whole numbers only: the same bits on cores with and without an FPU.
+//! One train step of an int8 layer in integers only: the same bits on cores with and without an FPU.
 //!
-//! Real numbers behind the whole ones: `x = s_in (q - z_in)`, `h = s_out (q - z_out)`, `w[o] = s_w[o] q`. The scale of a
-//! channel's weights is not in the file but in its requantisation: `s_in s_w[o] / s_out = multiplier · 2^(shift - 31)`.
-//! Errors are whole numbers of sixteen bits times a [`Magnitude`] that is the same for the layer. A step of a weight is
-//! `gradient · factor · 2^-shift` of its units, rounded stochastically: one random number a weight, in the order of
-//! channels, the bias before the weights. A channel without an error draws none.
+//! Real values: `x = s_in (q - z_in)`, `h = s_out (q - z_out)`, `w[o] = s_w[o] q`. The file does not hold a channel's
+//! weight scale directly; it follows from the requantisation, `s_in s_w[o] / s_out = multiplier · 2^(shift - 31)`.
+//! Errors are 16-bit integers times a [`Magnitude`] that the whole layer shares. The step of a weight is `gradient ·
+//! factor · 2^-shift` in its own units, rounded stochastically: one random number per weight, in channel order, the
+//! bias before the weights. A channel without an error draws none.
 
 mod block;
 mod errors;
@@ -32,7 +32,7 @@ use offshoot_kernels::layer::Geometry;
 use parts::Steps;
 pub use step::Coefficient;
 
-/// A layer and what it has just computed.
+/// A layer with the input and output of the current sample.
 #[derive(Debug)]
 pub struct Layer<'a> {
     /// Extents.
@@ -41,60 +41,62 @@ pub struct Layer<'a> {
     pub x: &'a [i8],
     /// Output, `[height, width, channels]`.
     pub h: &'a [i8],
-    /// The bias holds `-in_zp · Σ weights`, as those of arranged operators do.
+    /// Whether biases include `-in_zp · Σ weights`, as in tiled, channel-planar and sparse operators.
     pub folded: bool,
-    /// Numbers of its quantisation.
+    /// Quantisation of input and output.
     pub quant: Quant,
-    /// What of it learns.
+    /// The part that learns.
     pub part: Part<'a>,
 }
 
-/// What of a layer learns.
+/// The part of a layer that learns.
 #[derive(Debug)]
 pub enum Part<'a> {
     /// Weights and biases.
     All {
-        /// In the order of [`Geometry::order`]; halves of words if that is [`Order::Tiled`](offshoot_kernels::layer::Order::Tiled). Of int16 weights the upper
-        /// byte, rounded: what inference computes with.
+        /// In the order of [`Geometry::order`]; two weights per 16-bit word if that is
+        /// [`Order::Tiled`](offshoot_kernels::layer::Order::Tiled). For int16 weights, the rounded upper byte, which
+        /// inference computes with.
         weights: &'a mut [i8],
-        /// Of int16 weights what the upper byte leaves, in 1/256 of its unit; empty for int8. In the order of the plain form.
+        /// For int16 weights, the remainder after the rounded upper byte, in 1/256 of its unit, in the order of the
+        /// plain weights; empty for int8.
         fine: &'a mut [i8],
-        /// One an output channel, in units of `s_in s_w[o]`.
+        /// One per output channel, in units of `s_in s_w[o]`.
         bias: &'a mut [i32],
-        /// Requantisation, which stays.
+        /// Requantisation, which does not learn.
         scales: Scales<'a>,
     },
     /// Biases.
     Bias {
-        /// One an output channel, in units of `s_in s_w[o]`.
+        /// One per output channel, in units of `s_in s_w[o]`.
         bias: &'a mut [i32],
-        /// Requantisation, which stays.
+        /// Requantisation, which does not learn.
         scales: Scales<'a>,
     },
-    /// Biases, and the scale of each output channel by way of its requantisation.
+    /// Biases, and the scale of each output channel, which learns through its requantisation.
     Scale {
-        /// One an output channel, in units of `s_in s_w[o]`, which stay what they were.
+        /// One per output channel, in units of the original `s_in s_w[o]`.
         bias: &'a mut [i32],
-        /// One an output channel, or one for all.
+        /// One per output channel, or one for all.
         multiplier: &'a mut [i32],
-        /// As many as multipliers.
+        /// One per multiplier.
         shift: &'a mut [i8],
     },
-    /// An adaptor of float32 numbers, and room for an error a pixel.
+    /// A float32 adaptor, and workspace for one error per pixel.
     LowRank(LowRank<'a>, &'a mut [f32]),
 }
 
 /// Multipliers and shifts of requantisation.
 #[derive(Clone, Copy, Debug)]
 pub struct Scales<'a> {
-    /// One an output channel, or one for all.
+    /// One per output channel, or one for all.
     pub multiplier: &'a [i32],
-    /// As many as multipliers.
+    /// One per multiplier.
     pub shift: &'a [i8],
 }
 
 impl Scales<'_> {
-    /// Of an output channel: `s_in s_w[o] / s_out`.
+    /// Scale of an output channel: `s_in s_w[o] / s_out`.
     fn of(&self, channel: usize) -> Magnitude {
         let at = if self.multiplier.len() == 1 { 0 } else { channel };
         requantised(self.multiplier[at], self.shift[at])
@@ -121,41 +123,41 @@ pub struct Quant {
 }
 
 impl Quant {
-    /// Whether an output is one that the activation does not hold.
+    /// Whether the activation does not clamp output `h`.
     fn is_active(&self, h: i8) -> bool {
         h > self.bounds.0 && h < self.bounds.1
     }
 }
 
-/// What it is to learn.
+/// The target of a train step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepTarget<'a> {
-    /// Which error.
+    /// Local rule.
     pub rule: LocalRule,
-    /// The label's way to the features.
+    /// Projection from the label to the features.
     pub codes: TargetProjection<'a>,
-    /// Features of the output.
+    /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
-    /// The class.
+    /// Class of the sample.
     pub label: usize,
-    /// Learning rate, before it is normalised.
+    /// Learning rate before normalisation.
     pub rate: Magnitude,
     /// Divide the rate by one plus the energy of a patch.
     pub normalised: bool,
 }
 
-/// Workspace that a step needs.
+/// Workspace of a train step.
 #[derive(Debug)]
 pub struct Workspace<'a> {
-    /// A number a class; afterwards residuals in 2^-15.
+    /// One number per class; holds the residuals afterwards, in 2^-15.
     pub residual: &'a mut [i32],
-    /// A number a class.
+    /// One number per class.
     pub sums: &'a mut [i64],
-    /// [`Geometry::gradients`]; with more of it, gradients of some layers take fewer instructions on some cores.
+    /// At least [`Geometry::gradients`] words; with more, some layers take fewer instructions on some cores.
     pub gradients: &'a mut [i32],
 }
 
-/// One step.
+/// Runs one train step of a layer.
 pub fn learn(
     layer: &mut Layer<'_>,
     target: &StepTarget<'_>,
@@ -189,7 +191,7 @@ pub fn learn(
         gradients.fill(0);
         let error = |feature: usize| errors.at(feature, workspace.residual);
         let mut totals = [0i32; kernels::gradient::planes::LANES];
-        // The last lanes may have some of those before them among them.
+        // The last group of lanes may overlap channels that are done already.
         let base = if plan.is_some() { first.min(g.out_c - lanes) } else { first };
         let done = plan.is_some_and(|plan| {
             kernels::add_planes(
@@ -214,7 +216,8 @@ pub fn learn(
     }
 }
 
-/// The rate, if it is to be over one plus the energy of a mean patch in each cell: of the input, or, if scales learn, of the output.
+/// The rate, divided by one plus the energy of a mean patch in each cell if the target asks for it: of the input, or of
+/// the output if scales learn.
 fn normalised(layer: &Layer<'_>, target: &StepTarget<'_>) -> Magnitude {
     if !target.normalised {
         return target.rate;

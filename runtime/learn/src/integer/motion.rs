@@ -1,55 +1,55 @@
-//! Momentum and annealed noise in whole numbers.
+//! Momentum and annealed noise in integers.
 //!
-//! A velocity is the last step, in finer units than the step's own, and decays with stochastic rounding: what is left of many
-//! small steps is right on the average, as with the weights themselves.
+//! A velocity is the last step, in finer units than the step. It decays with stochastic rounding, so that the sum of
+//! many small steps is right on average, as for the weights.
 
 use super::update::{Update, of_eight, of_sixteen};
 use super::{Coefficient, Magnitude};
 use offshoot_kernels::Random;
 
-/// What steps have beside the gradient.
+/// Momentum and noise of the steps.
 #[derive(Debug)]
 pub struct Motion<'a> {
-    /// Part of the last step that is taken again, in 2^-15; 0: none.
+    /// Factor of the last step in the next one, in 2^-15; 0 for none.
     pub momentum: u16,
-    /// Last steps of biases (and behind them of scales): empty without momentum.
+    /// Last steps of biases, then of scales; empty without momentum.
     pub biases: &'a mut [i32],
-    /// Last steps of weights, channel by channel: in 2^-8 of a step's unit if weights have eight bits, 2^-4 if sixteen.
+    /// Last steps of weights, channel by channel: in 2^-8 of a step's unit for int8 weights, 2^-4 for int16.
     pub weights: &'a mut [i16],
-    /// Deviation of the noise on gradients; zero for none.
+    /// Standard deviation of the noise on gradients; zero for none.
     pub noise: Magnitude,
 }
 
-/// `v · momentum`, rounded by fifteen random bits.
+/// `v · momentum`, rounded stochastically with 15 random bits.
 #[inline]
 fn decayed(v: i32, momentum: u16, bits: u32) -> i32 {
     ((i64::from(v) * i64::from(momentum) + i64::from(bits & 0x7fff)) >> 15) as i32
 }
 
-/// Approximately normal: four bytes' sum less its mean. Its deviation is [`DEVIATION`].
+/// Approximately normal: the sum of four bytes minus its mean, with standard deviation [`DEVIATION`].
 #[inline]
 fn normal(random: &mut Random) -> i32 {
     random.next_u32().to_le_bytes().iter().map(|&b| i32::from(b)).sum::<i32>() - 510
 }
 
-/// Of the sum of four bytes: the root of `4 · (256² - 1) / 12`.
+/// Standard deviation of the sum of four random bytes: the root of `4 · (256² - 1) / 12`.
 const DEVIATION: i64 = 148;
 
-/// Most of a deviation, so that products fit.
+/// Largest noise, so that products fit.
 const MOST_NOISE: u64 = 1 << 30;
 
 impl Motion<'_> {
-    /// Neither momentum nor noise.
+    /// No momentum and no noise.
     pub fn none() -> Self {
         Self { momentum: 0, biases: &mut [], weights: &mut [], noise: Magnitude::ZERO }
     }
 
-    /// Whether weights move without an error.
+    /// Whether weights change without an error.
     pub(super) fn goes_on(&self) -> bool {
         self.momentum > 0 || self.noise != Magnitude::ZERO
     }
 
-    /// Adds noise to gradients whose unit is given.
+    /// Adds noise to gradients in units of `unit`.
     #[inline]
     pub(super) fn add_noise(&self, gradients: &mut [i32], unit: Magnitude, random: &mut Random) {
         if self.noise == Magnitude::ZERO {
@@ -62,7 +62,7 @@ impl Motion<'_> {
         }
     }
 
-    /// The step of a bias (or scale), with what is left of the last.
+    /// Step of a bias or scale, including momentum.
     pub(super) fn of_bias(&mut self, at: usize, step: i32, random: &mut Random) -> i32 {
         match self.biases.get_mut(at) {
             None => step,
@@ -106,7 +106,7 @@ mod tests {
     use offshoot_kernels::layer::{Geometry, Order};
     use std::vec::Vec;
 
-    /// Steps add up to those of exact arithmetic, on the average.
+    /// Steps add up to those of exact arithmetic, on average.
     #[test]
     fn velocities_are_right_on_the_average() {
         let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
@@ -129,7 +129,7 @@ mod tests {
                 let factor = Magnitude::from_f32(0.0002);
                 update.channel_with(0, factor, &gradients, 29491, &mut velocity);
             }
-            // 0.02 a step, with nine tenths of the last: Σ (1 - 0.9^k) / 0.1 · 0.02.
+            // Steps of 0.02 with momentum 0.9: Σ (1 - 0.9^k) / 0.1 · 0.02.
             let exact: f64 = (1..=50).map(|k| 0.02 * (1.0 - 0.9f64.powi(k)) / 0.1).sum();
             let lower = |i: usize| fine.get(i).map_or(0.0, |&f| f64::from(f) / 256.0);
             let mean = (0..n).map(|i| f64::from(weights[i]) + lower(i)).sum::<f64>() / n as f64;

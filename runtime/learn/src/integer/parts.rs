@@ -1,4 +1,4 @@
-//! Steps of whatever part of a layer learns, channel by channel.
+//! Steps of the part of a layer that learns, channel by channel.
 
 use super::errors::Errors;
 use super::sparse::Cursor;
@@ -12,7 +12,7 @@ use offshoot_kernels::Random;
 /// Fraction bits of a relative step of a scale.
 const SCALE_BITS: i32 = 24;
 
-/// Takes steps.
+/// Takes the steps of one layer.
 pub(super) struct Steps<'s, 'a, 'd> {
     layer: &'s mut Layer<'a>,
     rate: Magnitude,
@@ -20,11 +20,11 @@ pub(super) struct Steps<'s, 'a, 'd> {
     unit: Magnitude,
     motion: Motion<'d>,
     random: &'s mut Random,
-    /// What gradients of biases, and of weights, are multiplied by before the channel's own scale is divided out:
-    /// rate · unit · s_in / s_w = rate · unit · s_in² / (s_out · requantisation). Of a bias s_in² less.
+    /// Factors of the gradients of biases and weights, before division by the channel's scale. For weights: rate · unit
+    /// · s_in / s_w = rate · unit · s_in² / (s_out · requantisation). For biases the same without s_in².
     of_bias: Magnitude,
     of_weight: Magnitude,
-    /// Of sparse weights.
+    /// Position in sparse weights.
     cursor: Cursor,
 }
 
@@ -47,7 +47,8 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         Self { layer, rate, unit, motion, random, of_bias, of_weight, cursor: Cursor::default() }
     }
 
-    /// Weights and bias, by the gradients of the weights and the sum of the errors, both times 2^`up`.
+    /// Steps weights and bias of a channel by the gradients of the weights and the sum of the errors, both divided by
+    /// 2^`up`.
     pub(super) fn whole(&mut self, channel: usize, total: i32, gradients: &mut [i32], up: i32) {
         if !self.motion.goes_on() && total == 0 && gradients.iter().all(|&g| g == 0) {
             return;
@@ -81,7 +82,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
     }
 
-    /// All channels of a part other than weights, their errors those of the cells of the pooling grid.
+    /// Steps all channels of a part other than weights; the errors are those of the pooling grid's cells.
     pub(super) fn of_cells(&mut self, target: &StepTarget<'_>, errors: &Errors<'_>, residual: &[i32]) {
         let channels = self.layer.geometry.out_c;
         for channel in 0..channels {
@@ -110,8 +111,8 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
     }
 
-    /// A channel whose weights do not learn, by the sum of its errors and that of errors times outputs, both times 2^`up`. An
-    /// adaptor's errors lie in its room.
+    /// Steps a channel whose weights do not learn by its sum of errors and its sum of errors times outputs, both
+    /// divided by 2^`up`. An adaptor's errors are in its workspace.
     pub(super) fn few(&mut self, channel: usize, total: i32, product: i32, up: i32) {
         if !self.motion.goes_on()
             && total == 0
@@ -153,7 +154,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
                 let step = Coefficient::new(factor).step(sums[0], self.random);
                 let step = self.motion.of_bias(channel, step, self.random);
                 bias[channel] = bias[channel].saturating_sub(step).clamp(-most, most);
-                // A step relative to the scale itself, which is a gradient step where it is 1, as at first.
+                // The step is relative to the scale. At scale 1, where scales start, it is a gradient step.
                 let relative = self.rate.times(unit).times(quant.s_out).scaled(SCALE_BITS);
                 let step = Coefficient::new(relative).step(sums[1], self.random);
                 let step = self.motion.of_bias(bias.len() + channel, step, self.random);
@@ -166,7 +167,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         &self.layer.part
     }
 
-    /// Errors of a channel's pixels, times 2^`up`, for an adaptor.
+    /// Sets an adaptor's errors from those of a channel's pixels, which are divided by 2^`up`.
     pub(super) fn adaptor_errors(&mut self, errors: &[i32], up: i32) {
         let unit = self.unit.scaled(up).to_f32();
         if let Part::LowRank(_, plane) = &mut self.layer.part {
@@ -176,7 +177,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
     }
 
-    /// What comes after the last channel.
+    /// Finishes after the last channel.
     pub(super) fn finish(self) {
         let (scale, zero, rate) =
             (self.layer.quant.s_in.to_f32(), self.layer.quant.in_zp, self.rate.to_f32());
@@ -193,12 +194,13 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
     }
 }
 
-/// Real numbers behind int8.
+/// Converts int8 to real numbers.
 pub(super) fn real(scale: f32, zero: i32) -> impl Fn(i8) -> f32 + Copy {
     move |q| scale * (i32::from(q) - zero) as f32
 }
 
-/// `multiplier · 2^shift · (1 - step · 2^-24)`; a step is at most a half, and what the kernels do not take is not stepped to.
+/// `multiplier · 2^shift · (1 - step · 2^-24)`. Clamps a step to one half; skips a step to values that the kernels
+/// cannot take.
 fn rescale(multiplier: &mut i32, shift: &mut i8, step: i32, folded: bool) {
     let half = 1 << (SCALE_BITS - 1);
     let one = 1i64 << SCALE_BITS;
@@ -206,7 +208,7 @@ fn rescale(multiplier: &mut i32, shift: &mut i8, step: i32, folded: bool) {
     if next <= 0 {
         return;
     }
-    // Below 2^56; brought to 31 bits.
+    // Below 2^56; normalised to 31 bits.
     let bits = 64 - next.leading_zeros() as i32;
     let excess = bits - 31;
     let factor = if excess >= 0 { next >> excess } else { next << -excess };

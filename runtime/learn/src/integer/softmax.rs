@@ -1,22 +1,23 @@
-//! `softmax(scores) - one-hot` in whole numbers.
+//! `softmax(scores) - one-hot` in integers.
 
 use super::magnitude::Magnitude;
 
 /// Fraction bits of a residual: 2^15 is one.
 pub const RESIDUAL_BITS: i32 = 15;
 
-/// `2^-fraction` for a fraction of 2^16, in 2^-30: the series of the exponential to the sixth power, error below 2^-20.
+/// `2^-fraction`, `fraction` in 2^-16, result in 2^-30: the exponential series up to the sixth power, error below
+/// 2^-20.
 fn exp2_of_negative(fraction: u64) -> u32 {
     // fraction · ln 2, in 2^-30.
     let x = (fraction * 744_261_118) >> 16;
     let one = 1u32 << 30;
-    // Horner's scheme: 1 - x (1 - x/2 (1 - x/3 (…))), every bracket between 0 and 1. What is divided has thirty bits.
+    // Horner's scheme: 1 - x (1 - x/2 (1 - x/3 (…))), every bracket between 0 and 1. Dividends have 30 bits.
     [6, 5, 4, 3, 2, 1].iter().fold(one, |inner, n| one - ((x * u64::from(inner)) >> 30) as u32 / n)
 }
 
-/// Scores (`score · unit` is what they mean) to residuals in 2^-15, in place.
+/// Computes residuals in 2^-15 from `sums`, whose real values are `sum · unit`.
 pub fn residual(scores: &mut [i32], sums: &[i64], unit: Magnitude, label: usize) {
-    // In powers of two: times log2(e).
+    // To powers of two: times log2(e).
     let unit = unit.times(Magnitude::new(3_098_164_009, -31));
     let largest = sums.iter().copied().max().unwrap_or(0);
     let power = |sum: i64| {

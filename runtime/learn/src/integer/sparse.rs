@@ -1,9 +1,9 @@
-//! Steps of sparse weights: those that are stored, and no others; so the zeros that pruning made stay.
+//! Steps of sparse weights. Only stored weights learn, so pruned weights stay zero.
 
 use offshoot_format::sparse::{Form, SparseRepr};
 use offshoot_kernels::Random;
 
-/// Where the weights and steps of a row begin. Rows are met in ascending order: each goes on from the one before.
+/// Start of a row's weights and steps. Rows are visited in ascending order: each search continues from the last row.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cursor {
     row: usize,
@@ -12,7 +12,7 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
-    /// Where the entries of a row lie in the blob of a matrix with `rows` rows; `None` if it has no such row.
+    /// Finds the entries of a row in the blob of a matrix with `rows` rows; `None` if it has no such row.
     pub(crate) fn row(
         &mut self,
         (matrix, rows): (&SparseRepr, usize),
@@ -40,9 +40,8 @@ impl Cursor {
         Some(Row { form, width, entries, first, weights: weights + first, steps })
     }
 
-    /// Replaces each stored weight of a row by what `next` makes of it, its lower byte, the gradient at its input and random
-    /// numbers; gives what was taken off all of them together. `blob` is the matrix's, with `rows` rows; lower bytes lie in the
-    /// order of the stored weights.
+    /// Replaces each stored weight of a row by `next(weight, lower byte, gradient, random)`; returns the sum of the
+    /// decreases. `blob` is that of the matrix with `rows` rows; lower bytes are in the order of the stored weights.
     pub(super) fn walk(
         &mut self,
         matrix: (&SparseRepr, usize),
@@ -72,15 +71,15 @@ pub(crate) struct Row {
     form: Form,
     width: usize,
     entries: usize,
-    /// Weights of the rows before.
+    /// Number of weights in earlier rows.
     first: usize,
-    /// Places of weights and steps.
+    /// Offsets of weights and steps in the blob.
     weights: usize,
     steps: usize,
 }
 
 impl Row {
-    /// Column and weight of all that is stored.
+    /// Calls `f(column, weight)` for every stored weight.
     #[inline]
     pub(crate) fn each(&self, blob: &[i8], mut f: impl FnMut(usize, i8)) {
         let (weights, steps) = blob.split_at(self.steps.min(blob.len()));
@@ -92,7 +91,7 @@ impl Row {
         }
     }
 
-    /// The same, to change.
+    /// Calls `f(column, weight)` for every stored weight, mutably.
     #[inline]
     pub(crate) fn each_mut(&self, blob: &mut [i8], mut f: impl FnMut(usize, &mut i8)) {
         let (weights, steps) = blob.split_at_mut(self.steps.min(blob.len()));
@@ -105,7 +104,7 @@ impl Row {
     }
 }
 
-/// Step of an entry of a row of `entries`.
+/// The step of an entry in a row of `entries`.
 fn step(form: Form, steps: &[i8], entries: usize, entry: usize) -> usize {
     let byte = |at: usize| usize::from(steps.get(at).copied().unwrap_or(0) as u8);
     let eights = entries / 8 * 8;
@@ -122,7 +121,7 @@ mod tests {
     use std::vec;
     use std::vec::Vec;
 
-    /// A matrix of three rows and 24 columns, the middle row empty: blocks 1, 2 and 5 of the others.
+    /// A matrix of three rows and 24 columns. The middle row is empty; the others store blocks 1, 2 and 5.
     fn matrix(form: Form) -> (SparseRepr, Vec<i8>) {
         let columns: Vec<u8> = vec![4, 5, 6, 7, 8, 9, 10, 11, 20, 21, 22, 23];
         let gaps: Vec<u8> = columns.iter().scan(0, |at, &c| Some(c - core::mem::replace(at, c))).collect();

@@ -1,9 +1,9 @@
-//! Steps of whole weights: a gradient times a factor, rounded stochastically.
+//! Steps of integer weights: a gradient times a factor, rounded stochastically.
 
 use super::Magnitude;
 use offshoot_kernels::Random;
 
-/// A factor that gradients are multiplied by, `factor · 2^-shift`.
+/// Factor of gradients, `factor · 2^-shift`.
 #[derive(Clone, Copy, Debug)]
 pub struct Coefficient {
     /// Below 2^31.
@@ -15,11 +15,11 @@ pub struct Coefficient {
 /// Largest step, in units of a weight.
 const STEP_MAX: i64 = 1 << 24;
 
-/// Shifts from here on leave 16 bits or more of the product's upper word to be rounded away.
+/// From this shift on, at least 16 bits of the product's upper word are rounded away.
 const SMALL: u32 = 48;
 
 impl Coefficient {
-    /// Of a magnitude; what is too large is held, what is too small is zero.
+    /// From a magnitude. Saturates if too large; zero if too small.
     pub fn new(value: Magnitude) -> Self {
         match value.factor() {
             (0, _) => Self { factor: 0, shift: 62 },
@@ -30,7 +30,8 @@ impl Coefficient {
         }
     }
 
-    /// `gradient · factor`, rounded down or up at random so that the mean is exact to 2^-16 of a unit. Draws one number.
+    /// `gradient · factor`, rounded down or up at random so that the mean is exact to 2^-16 of a unit. Draws one random
+    /// number.
     #[inline(always)]
     pub fn step(self, gradient: i32, random: &mut Random) -> i32 {
         if self.is_small() { self.small(gradient, random) } else { self.large(gradient, random) }
@@ -41,12 +42,12 @@ impl Coefficient {
         (self.factor, self.shift)
     }
 
-    /// Whether [`Self::small`] is the step; otherwise [`Self::large`] is.
+    /// Whether the step is [`Self::small`]; otherwise it is [`Self::large`].
     pub(super) fn is_small(self) -> bool {
         self.shift >= SMALL
     }
 
-    /// The lower word of the product cannot reach the result by more than one unit in 2^16: it is left out.
+    /// Omits the lower word of the product, which changes the result by at most 2^-16 of a unit.
     #[inline(always)]
     pub(super) fn small(self, gradient: i32, random: &mut Random) -> i32 {
         let product = (i64::from(gradient) * i64::from(self.factor)) >> 32;
@@ -57,7 +58,7 @@ impl Coefficient {
     #[inline(always)]
     pub(super) fn large(self, gradient: i32, random: &mut Random) -> i32 {
         let product = i64::from(gradient) * i64::from(self.factor);
-        // A number of `shift` random bits; those below 32 are all random.
+        // `shift` random bits; those below bit 32 are all random.
         let bits = u64::from(random.next_u32());
         let dither = if self.shift >= 32 { bits << (self.shift - 32) } else { bits >> (32 - self.shift) };
         // Below 2^31 · 2^31 + 2^48.

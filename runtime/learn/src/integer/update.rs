@@ -1,4 +1,4 @@
-//! Steps of the weights of one output channel, in whatever order they lie.
+//! Steps of the weights of one output channel, in any weight order.
 
 use super::sparse::Cursor;
 use super::{Coefficient, Magnitude};
@@ -7,29 +7,29 @@ use offshoot_kernels as kernels;
 use offshoot_kernels::Random;
 use offshoot_kernels::layer::{Geometry, Order};
 
-/// Greatest magnitude of a bias of arranged operators.
+/// Largest magnitude of a bias of tiled, channel-planar and sparse operators.
 pub(super) const MOST_BIAS: i32 = tiled::MOST_BIAS as i32;
 
-/// Greatest magnitude of a weight.
+/// Largest magnitude of a weight.
 const MOST: i32 = 127;
 
-/// Weights and what steps them.
+/// Weights, and what their steps need.
 pub(super) struct Update<'a> {
     pub(super) weights: &'a mut [i8],
     pub(super) fine: &'a mut [i8],
     pub(super) geometry: &'a Geometry,
     pub(super) random: &'a mut Random,
-    /// Of sparse weights.
+    /// Position in sparse weights.
     pub(super) cursor: Cursor,
 }
 
-/// A weight of eight bits, stepped.
+/// Steps an 8-bit weight.
 #[inline(always)]
 pub(super) fn of_eight(weight: i32, step: i32) -> i32 {
     (weight - step).clamp(-MOST, MOST)
 }
 
-/// A weight of sixteen bits, stepped. `fine` is what the upper byte, rounded, leaves.
+/// Steps a 16-bit weight: `weight` is its rounded upper byte, `fine` the remainder.
 #[inline(always)]
 pub(super) fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     let whole = (weight * 256 + i32::from(*fine) - step).clamp(-MOST * 256, MOST * 256);
@@ -38,16 +38,16 @@ pub(super) fn of_sixteen(weight: i32, fine: &mut i8, step: i32) -> i32 {
     upper
 }
 
-/// Place of an input's half among those of a channel: the order of a group of four inputs is that of the record.
+/// Index of the 16-bit word of an input in a tiled channel: groups of four inputs are in the record's order.
 #[inline(always)]
 fn place(input: usize) -> usize {
     (input & !3) * 2 + (input & 1) * 4 + (input >> 1 & 1)
 }
 
-/// Replaces one of the two weights of a half by what `next` makes of it; gives what was taken off it.
+/// Replaces one of the two weights in a 16-bit word by `next(weight)`; returns the decrease.
 #[inline(always)]
 fn exchange(half: &mut i16, upper: bool, next: impl FnOnce(i32) -> i32) -> i32 {
-    // The upper of two weights is 256 times the value that the lower one leaves.
+    // The word is 256 times the upper weight plus the lower weight.
     let low = i32::from(*half as i8);
     let high = (i32::from(*half) - low) >> 8;
     let old = if upper { high } else { low };
@@ -68,12 +68,12 @@ impl<'a> Update<'a> {
 }
 
 impl Update<'_> {
-    /// Steps the weights of a channel; gives what was taken off all of them together.
+    /// Steps the weights of a channel; returns the sum of the decreases.
     pub(super) fn channel(&mut self, channel: usize, factor: Magnitude, gradients: &[i32]) -> i32 {
         let sixteen = !self.fine.is_empty();
         let c = Coefficient::new(if sixteen { factor.scaled(8) } else { factor });
         let mut moved = 0;
-        // A loop for each of the four.
+        // One loop for each of the four cases.
         match (sixteen, c.is_small()) {
             (_, true) if self.lines(channel, c, gradients, &mut moved) => moved,
             (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
@@ -83,7 +83,7 @@ impl Update<'_> {
         }
     }
 
-    /// The way of the fast kernels for tiled weights; whether there is one.
+    /// Steps tiled weights with the fast kernels; returns whether there are any.
     fn lines(&mut self, channel: usize, c: Coefficient, gradients: &[i32], moved: &mut i32) -> bool {
         let g = self.geometry;
         let Order::Tiled { row } = g.order else { return false };
@@ -92,7 +92,7 @@ impl Update<'_> {
         let halves: &mut [i16] = bytemuck::try_cast_slice_mut(self.weights).unwrap_or(&mut []);
         let halves = halves.get_mut(channel / 4 * lines * row * 2 + (channel & 2)..).unwrap_or(&mut []);
         let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
-        // Lines that are not padded lie one behind the other.
+        // Lines without padding are contiguous.
         let joined = if segment == row { segment * lines } else { segment };
         let mut fine = fine.chunks_mut(joined);
         for (ky, gradients) in gradients.chunks(joined).enumerate() {
@@ -103,7 +103,7 @@ impl Update<'_> {
             let (fine, fine_rest) = fine.split_at_mut(fine.len().min(groups.len()));
             match kernels::step_line(halves, upper, fine, groups, c.parts(), self.random) {
                 Some(line) => *moved += line,
-                // Lines are alike: if not one then none.
+                // All lines have the same form: the first one decides.
                 None => return false,
             }
             let halves = halves.get_mut(2 * groups.len()..).unwrap_or(&mut []);
@@ -123,7 +123,7 @@ impl Update<'_> {
         true
     }
 
-    /// Replaces each weight by what `next` makes of it, its lower byte, its gradient and random numbers.
+    /// Replaces each weight by `next(weight, lower byte, gradient, random)`; returns the sum of the decreases.
     #[inline(always)]
     pub(super) fn walk(
         &mut self,
@@ -138,7 +138,7 @@ impl Update<'_> {
             return self.cursor.walk((matrix, g.out_c), weights, fine, own, self.random, next);
         }
         let first = g.weight(channel, 0);
-        // The state of the generator stands in a register.
+        // A local copy keeps the generator's state in a register.
         let (mut moved, mut random, mut none) = (0, *self.random, 0);
         let fine = self.fine.get_mut(first..).unwrap_or(&mut []);
         let Order::Tiled { row } = g.order else {
@@ -175,8 +175,8 @@ impl Update<'_> {
         moved
     }
 
-    /// Brings the magnitudes of a channel's weights back to the sum that the tiled kernels hold. It takes very many
-    /// inputs with nearly all weights at their bounds to get there.
+    /// Reduces a channel's weights until the sum of their magnitudes fits the tiled kernels. This takes very many
+    /// inputs with nearly all weights at their bounds.
     #[cold]
     fn hold(&mut self, channel: usize) -> i32 {
         let Order::Tiled { row } = self.geometry.order else { return 0 };
@@ -192,8 +192,8 @@ impl Update<'_> {
             (low, (i32::from(half) - low) >> 8)
         };
         let own = |half: i16| if upper { split(half).1 } else { split(half).0 };
-        // What is left to the sum where all magnitudes are the largest: the first weights are nearly always enough to tell that it
-        // is not reached.
+        // How far the sum exceeds its limit if all magnitudes are the largest. The first weights nearly always show
+        // that it does not.
         let mut excess = (length as u64 * MOST as u64).saturating_sub(tiled::MOST_WEIGHT) as i64;
         for pair in halves.get(lane..).unwrap_or(&[]).chunks(4) {
             let of_pair = pair.iter().take(2).map(|&half| i64::from(MOST) - i64::from(own(half).abs()));

@@ -1,10 +1,10 @@
-//! Adaptors: few numbers beside frozen weights that take up a shift of the domain. Low-rank: Hu et al.,
-//! arXiv 2106.09685; scales and biases of a normalisation alone: Frankle, Schwab and Morcos, arXiv 2003.00152.
+//! Adaptors: a few learned parameters beside frozen weights that correct a domain shift. Low-rank: Hu et al.,
+//! arXiv:2106.09685. Scales and biases of a normalisation: Frankle, Schwab and Morcos, arXiv:2003.00152.
 
 use crate::weights::Weights;
 use offshoot_kernels::layer::Geometry;
 
-/// Scale and bias of a normalisation, `z = scale ∘ n + bias`: `∂J/∂scale[o] = error(o) · n[o]`.
+/// Steps scale and bias of a normalisation, `z = scale ∘ n + bias`: `∂J/∂scale[o] = error(o) · n[o]`.
 pub fn learn_scale(
     scale: &mut [f32],
     bias: &mut [f32],
@@ -19,14 +19,15 @@ pub fn learn_scale(
     }
 }
 
-/// Bias alone.
+/// Steps the bias only.
 pub fn learn_bias(bias: &mut [f32], rate: f32, error: impl Fn(usize) -> f32) {
     for (o, bias) in bias.iter_mut().enumerate() {
         *bias -= rate * error(o);
     }
 }
 
-/// Adds `up (down x)` to `z`: `down: [rank, inputs]`, `up: [outputs, rank]`, `inner: [rank]` is kept for [`learn_low_rank`].
+/// Adds `up (down x)` to `z`: `down: [rank, inputs]`, `up: [outputs, rank]`. Leaves `inner: [rank]` for
+/// [`learn_low_rank`].
 pub fn add_low_rank(down: &impl Weights, up: &impl Weights, x: &[f32], inner: &mut [f32], z: &mut [f32]) {
     for (r, inner) in inner.iter_mut().enumerate() {
         *inner = x.iter().enumerate().fold(0.0, |sum, (i, x)| sum + down.at(r, i) * x);
@@ -36,7 +37,8 @@ pub fn add_low_rank(down: &impl Weights, up: &impl Weights, x: &[f32], inner: &m
     }
 }
 
-/// The lower factor at all pixels: `inner: [rank, pixels]`, `down: [rank, k_h, k_w, c]`, its geometry having the ranks as output channels.
+/// Applies the lower factor at all pixels: `inner: [rank, pixels]`, `down: [rank, k_h, k_w, c]`. The output channels of
+/// `g` are the ranks.
 pub fn lower<X: Copy>(g: &Geometry, down: &[f32], x: &[X], real: impl Fn(X) -> f32, inner: &mut [f32]) {
     let [k_h, k_w] = g.window.kernel.map(usize::from);
     let [stride_h, stride_w] = g.window.stride.map(usize::from);
@@ -60,7 +62,7 @@ pub fn lower<X: Copy>(g: &Geometry, down: &[f32], x: &[X], real: impl Fn(X) -> f
     }
 }
 
-/// What the upper factor adds to an output channel at a pixel: `up: [out_c, rank]`.
+/// Contribution of the upper factor, `up: [out_c, rank]`, to an output channel at a pixel.
 #[inline]
 pub fn upper(up: &[f32], inner: &[f32], pixels: usize, channel: usize, pixel: usize) -> f32 {
     let rank = inner.len() / pixels.max(1);
@@ -68,8 +70,8 @@ pub fn upper(up: &[f32], inner: &[f32], pixels: usize, channel: usize, pixel: us
     row.iter().enumerate().fold(0.0, |sum, (r, up)| sum + up * inner[r * pixels + pixel])
 }
 
-/// One step of a low-rank adaptor. Both factors lie in one layer, so the lower one's error comes through the upper one
-/// as it was: no other layer is asked. `pulled: [rank]` is room.
+/// Runs one step of a low-rank adaptor. The lower factor's error comes through the upper factor before its step, within
+/// the same layer. `pulled: [rank]` is workspace.
 pub fn learn_low_rank(
     down: &mut impl Weights,
     up: &mut impl Weights,
@@ -99,7 +101,7 @@ mod tests {
     use crate::weights::Float;
     use offshoot_kernels::Random;
 
-    /// A shifted layer is brought back: `z = W x` is to become `W' x` with `W' - W` of rank one.
+    /// Recovers a shifted layer: `z = W x` learns `W' x` with `W' - W` of rank one.
     #[test]
     fn a_low_rank_shift_is_learned() {
         let mut random = Random::new(8);

@@ -1,8 +1,8 @@
-//! Fully connected layers: `z = W x + b`, so `∂J/∂W[o, i] = error(o) · x[i]`: a step a row, no buffer.
+//! Fully connected layers: `z = W x + b`, so `∂J/∂W[o, i] = error(o) · x[i]`. Steps row by row, without a buffer.
 
 use crate::weights::Weights;
 
-/// One step. `x: [inputs]`, `bias: [outputs]`.
+/// Runs one step. `x: [inputs]`, `bias: [outputs]`.
 pub fn learn(
     weights: &mut (impl Weights + ?Sized),
     bias: &mut [f32],
@@ -17,7 +17,7 @@ pub fn learn(
     }
 }
 
-/// One step of a head without biases: `weights: [classes, features]`, `residual: [classes]`.
+/// Runs one step of a local head without biases: `weights: [classes, features]`, `residual: [classes]`.
 pub fn learn_head(weights: &mut (impl Weights + ?Sized), residual: &[f32], h: &[f32], rate: f32) {
     for (k, error) in residual.iter().enumerate() {
         weights.descend(k, rate * error, h);
@@ -32,7 +32,7 @@ mod tests {
     use crate::{LocalError, LocalRule};
     use offshoot_kernels::Random;
 
-    /// Two classes that are linearly separable are learned through fixed codes, in every weight format.
+    /// Learns two linearly separable classes through a fixed projection, in every weight format.
     #[test]
     fn separable_classes_are_learned() {
         let mut random = Random::new(2);
@@ -63,7 +63,7 @@ mod tests {
         }
     }
 
-    /// The trait as an object, for the table above.
+    /// [`Weights`] as a trait object, for the table above.
     trait WeightsObject {
         fn product_object(&self, x: &[f32], bias: &[f32], out: &mut [f32]);
         fn learn_object(&mut self, bias: &mut [f32], x: &[f32], rate: f32, error: &dyn Fn(usize) -> f32);

@@ -1,18 +1,19 @@
-//! Layers: from the error of a layer's output and the layer's input to the steps of its weights. One file a layer.
+//! Layers: turn the error of a layer's output and the layer's input into steps of its weights. One file per kind of
+//! layer.
 //!
-//! `error(j)` is always `∂J/∂z_j`, the gradient before the activation: what a rule gave times the slope of the activation.
+//! `error(j)` is always `∂J/∂z_j`, the gradient before the activation: the rule's error times the activation's slope.
 
 pub mod adaptor;
 pub mod dense;
 pub mod recurrent;
 pub mod window;
 
-/// Slope of an activation, from its output.
+/// Slope of an activation, computed from its output.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub enum Slope {
-    /// None: 1.
+    /// No activation: 1.
     Linear,
-    /// Held between bounds (ReLU: 0 and infinity): 1 inside, 0 at and beyond them.
+    /// Clamped between bounds (ReLU: 0 and infinity): 1 inside, 0 at and beyond the bounds.
     Clamp {
         /// Lower bound.
         min: f32,
@@ -26,7 +27,7 @@ pub enum Slope {
 }
 
 impl Slope {
-    /// At an output.
+    /// Slope at output `h`.
     #[inline]
     pub fn at(self, h: f32) -> f32 {
         match self {

@@ -1,25 +1,25 @@
-//! Recurrent layers without unrolling: the state before is taken as a constant, so a step in time learns from its own
-//! input, state and error, and nothing is kept but the state. Layers above one another learn each on its own.
+//! Recurrent layers without unrolling: the previous state is taken as a constant, so each time step learns from its own
+//! input, state and error, and only the state is kept. Stacked layers each learn on their own.
 //!
-//! Rows of gates stand one behind the other in the weights: `input: [gates · units, inputs]`, `state: [gates · units,
-//! units]`, `bias: [gates · units]`. Orders of gates: GRU update, reset, candidate; LSTM input, forget, output, candidate.
+//! Weights hold the rows of the gates one gate after another: `input: [gates · units, inputs]`, `state: [gates · units,
+//! units]`, `bias: [gates · units]`. Gate order: GRU update, reset, candidate; LSTM input, forget, output, candidate.
 
 use crate::weights::Weights;
 
 /// Weights of a recurrent layer.
 #[derive(Debug)]
 pub struct Cell<'a, W> {
-    /// Of the input.
+    /// Applied to the input.
     pub input: &'a mut W,
-    /// Of the state before.
+    /// Applied to the previous state.
     pub state: &'a mut W,
-    /// Of both.
+    /// Biases of the sums of both.
     pub bias: &'a mut [f32],
 }
 
 impl<W: Weights> Cell<'_, W> {
-    /// `gates = bias + input · x + state · h` for the rows from `first` on, each sum in order; [`ROWS`] of them at a time, so that
-    /// none waits for its own last addition.
+    /// `gates = bias + input · x + state · h` for the rows from `first` on, each sum in order. Computes [`ROWS`] rows
+    /// at a time, so that no addition waits for the one before.
     fn sums(&self, first: usize, x: &[f32], h: &[f32], gates: &mut [f32]) {
         let mut row = first;
         for gates in gates.chunks_mut(ROWS) {
@@ -45,7 +45,7 @@ impl<W: Weights> Cell<'_, W> {
         }
     }
 
-    /// A gate's row descends `error`, the gradient of its sum.
+    /// Steps one row of a gate; `step` is the rate times the gradient of its sum.
     fn descend(&mut self, row: usize, step: f32, x: &[f32], h: &[f32]) {
         self.bias[row] -= step;
         self.input.descend(row, step, x);
@@ -53,20 +53,20 @@ impl<W: Weights> Cell<'_, W> {
     }
 }
 
-/// Rows that are summed at a time.
+/// Rows that are summed at once.
 const ROWS: usize = 4;
 
 fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + libm::expf(-x))
 }
 
-/// `next = tanh(gates)`, one gate. `gates` keeps what [`learn_simple`] does not need again.
+/// A simple recurrent layer: `next = tanh(sum)`, a single gate. [`learn_simple`] needs nothing else.
 pub fn simple<W: Weights>(cell: &Cell<'_, W>, x: &[f32], h: &[f32], next: &mut [f32]) {
     cell.sums(0, x, h, next);
     next.iter_mut().for_each(|n| *n = libm::tanhf(*n));
 }
 
-/// One step of a simple recurrent layer; `error(j)` is `∂J/∂next_j`.
+/// Runs one step of a simple recurrent layer; `error(j)` is `∂J/∂next_j`.
 pub fn learn_simple<W: Weights>(
     cell: &mut Cell<'_, W>,
     x: &[f32],
@@ -80,8 +80,9 @@ pub fn learn_simple<W: Weights>(
     }
 }
 
-/// Gated recurrent unit (Cho et al., arXiv 1406.1078), the reset gate before the state's weights: with update `u`, reset `r`
-/// and candidate `c`, `next = u ∘ h + (1 - u) ∘ c`. `gates: [3 · units]` and `reset: [units]` (`r ∘ h`) are kept for [`learn_gru`].
+/// Gated recurrent unit (Cho et al., arXiv:1406.1078) with the reset gate before the state's weights: with update `u`,
+/// reset `r` and candidate `c`, `next = u ∘ h + (1 - u) ∘ c`. Leaves `gates: [3 · units]` and `reset: [units]` (`r ∘
+/// h`) for [`learn_gru`].
 pub fn gru<W: Weights>(
     cell: &Cell<'_, W>,
     x: &[f32],
@@ -104,8 +105,8 @@ pub fn gru<W: Weights>(
     }
 }
 
-/// One step of a gated recurrent unit. The reset gate's error comes through the candidate's weights, which lie in the
-/// same layer and moment. `pulled: [units]` is room.
+/// Runs one step of a gated recurrent unit. The reset gate's error comes through the candidate's weights, which belong
+/// to the same layer and time step. `pulled: [units]` is workspace.
 pub fn learn_gru<W: Weights>(
     cell: &mut Cell<'_, W>,
     x: &[f32],
@@ -131,8 +132,8 @@ pub fn learn_gru<W: Weights>(
     }
 }
 
-/// One step of a gated recurrent unit whose reset comes behind the product of the state: `gates: [4 · units]` are update,
-/// reset, candidate, and that product with its own biases, which stand behind all others.
+/// Runs one step of a gated recurrent unit that applies the reset gate after the state's product. `gates: [4 · units]`
+/// holds update, reset, candidate, and that product, whose biases follow all others.
 pub fn learn_gru_reset_after<W: Weights>(
     cell: &mut Cell<'_, W>,
     x: &[f32],
@@ -155,7 +156,7 @@ pub fn learn_gru_reset_after<W: Weights>(
     }
 }
 
-/// One step of a simple recurrent layer with a rectified sum.
+/// Runs one step of a simple recurrent layer with a ReLU.
 pub fn learn_rectified<W: Weights>(
     cell: &mut Cell<'_, W>,
     x: &[f32],
@@ -169,9 +170,9 @@ pub fn learn_rectified<W: Weights>(
     }
 }
 
-/// Long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000): with input `i`, forget
-/// `f`, output `o` and candidate `g`, `memory ← f ∘ memory + i ∘ g`, `next = o ∘ tanh(memory)`. `gates: [4 · units]` and
-/// `before: [units]` (the memory before) are kept for [`learn_lstm`].
+/// Long short-term memory (Hochreiter and Schmidhuber, 1997, with the forget gate of Gers et al., 2000): with input
+/// `i`, forget `f`, output `o` and candidate `g`, `memory ← f ∘ memory + i ∘ g`, `next = o ∘ tanh(memory)`. Leaves
+/// `gates: [4 · units]` and `before: [units]` (the previous memory) for [`learn_lstm`].
 pub fn lstm<W: Weights>(
     cell: &Cell<'_, W>,
     x: &[f32],
@@ -193,7 +194,7 @@ pub fn lstm<W: Weights>(
     }
 }
 
-/// One step of a long short-term memory.
+/// Runs one step of a long short-term memory.
 pub fn learn_lstm<W: Weights>(
     cell: &mut Cell<'_, W>,
     x: &[f32],
@@ -226,7 +227,7 @@ mod tests {
     const INPUTS: usize = 3;
     const UNITS: usize = 4;
 
-    /// Runs and learns one moment of a kind of cell; gives `next`.
+    /// Runs one time step of a kind of cell and learns from it; returns `next`.
     fn moment(
         kind: usize,
         all: &mut [Vec<f32>; 3],
@@ -257,7 +258,7 @@ mod tests {
         next
     }
 
-    /// Steps are those of the gradient of `Σ e · next`, by differences.
+    /// Steps equal those of the gradient of `Σ e · next` by finite differences.
     #[test]
     fn steps_are_gradients_of_one_moment() {
         let mut random = Random::new(21);
@@ -283,7 +284,7 @@ mod tests {
         }
     }
 
-    /// Steps are those of the inference kernel, to the bit.
+    /// Cells equal those of the inference kernel to the bit.
     #[test]
     fn steps_are_those_of_inference() {
         use crate::weights::Float;

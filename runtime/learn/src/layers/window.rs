@@ -1,15 +1,15 @@
-//! Gradients of weights that slide over an image: `∂J/∂w = Σ error(p) · x(p)` over all pixels `p` of the output.
+//! Gradients of convolution weights: `∂J/∂w = Σ error(p) · x(p)` over all output pixels `p`.
 //!
-//! One output channel at a time, so that nothing is buffered but the errors of that channel; weight by weight within
-//! it (four input channels at once), so that sums stand in registers and each weight can be stepped at once.
+//! Goes one output channel at a time, so that only one channel's errors are buffered. Within a channel it goes weight
+//! by weight (four input channels at once), so that sums stay in registers and each weight can be stepped at once.
 
 use offshoot_kernels::layer::Geometry;
 
 /// Input channels that are summed at once.
 const LANES: usize = 4;
 
-/// Calls `each(index, gradient)` for every weight of an output channel, given the errors of that channel's
-/// pixels; `add` adds a product of an error and an input to a sum.
+/// Calls `each(index, gradient)` for every weight of an output channel, given the errors of that channel's pixels.
+/// `add(sum, error, input)` adds a product to a sum.
 pub fn gradients<X: Copy, E: Copy + Default>(
     g: &Geometry,
     channel: usize,
@@ -32,7 +32,7 @@ pub fn gradients<X: Copy, E: Copy + Default>(
                 let mut sums = [E::default(); LANES];
                 for y in y0..y1 {
                     let row = (iy + (y - y0) * stride_h) * g.input[1] + ix;
-                    // Where all columns lie in the padding there is no pixel.
+                    // If all columns lie in the padding, there is no pixel.
                     let Some(pixels) = x.get(row * g.c + first + i..) else { break };
                     let errors = &errors[y * g.output[1] + x0..y * g.output[1] + x1];
                     if lanes == LANES {
@@ -57,8 +57,8 @@ pub fn gradients<X: Copy, E: Copy + Default>(
     }
 }
 
-/// Adds to `plane`, the pixels of input channel `input`, what the errors of an output channel that reads it bring back:
-/// each error times the weight between the two.
+/// Adds the errors of an output channel to `plane`, the pixels of input channel `input`: each error times the weight
+/// between the two.
 pub fn pull_back<E: Copy, W: Copy>(
     g: &Geometry,
     channel: usize,
@@ -96,7 +96,7 @@ mod tests {
     use offshoot_kernels::layer::Order;
     use std::vec::Vec;
 
-    /// Straight from the definition: every output pixel, every tap, bounds looked at.
+    /// Reference by definition: every output pixel and tap, with bounds checks.
     fn by_definition(g: &Geometry, channel: usize, x: &[f32], errors: &[f32]) -> Vec<(usize, f32)> {
         let mut all = Vec::new();
         let w = g.window;
@@ -148,7 +148,7 @@ mod tests {
             let (out_h, out_w) = offshoot_kernels::geometry::window_output(&window.into(), 9, 7).unwrap();
             let output = [out_h as usize, out_w as usize];
             let g = Geometry { input: [9, 7], c, output, out_c, window, order };
-            // Whole numbers: sums are exact in any order.
+            // Integers: sums are exact in any order.
             let x: Vec<f32> = (0..9 * 7 * c).map(|_| f32::from(random.next_u32() as i8)).collect();
             let errors: Vec<f32> = (0..g.pixels()).map(|_| (random.next_u32() as i32 >> 24) as f32).collect();
             for channel in 0..out_c {
@@ -159,7 +159,7 @@ mod tests {
         }
     }
 
-    /// `Σ e · (W x)` has, for every pixel of the input, the slope that comes back.
+    /// What comes back is the slope of `Σ e · (W x)` in every input pixel.
     #[test]
     fn errors_come_back_as_slopes() {
         let mut random = Random::new(12);
@@ -177,7 +177,7 @@ mod tests {
             let weights: Vec<f32> = (0..g.weights()).map(|_| small(&mut random)).collect();
             let errors: Vec<Vec<f32>> =
                 (0..out_c).map(|_| (0..g.pixels()).map(|_| small(&mut random)).collect()).collect();
-            // The gradients of a one-pixel input are the sums of errors that meet each weight.
+            // With an input of one pixel, each gradient is the sum of the errors that meet the weight.
             for input in 0..c {
                 let mut plane = vec![0.0; 30];
                 for o in g.readers(input) {

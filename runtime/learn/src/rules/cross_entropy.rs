@@ -1,13 +1,14 @@
-//! The projection as a local classifier: scores `s = scale · P h`, error `Pᵀ(softmax(s) - y)`.
+//! Cross-entropy of a local classifier that is the projection itself: scores `s = scale · P h`, error `Pᵀ(softmax(s) -
+//! y)`.
 //!
-//! tpSGD's loss taken as the cross-entropy of scores through the same fixed `P`. The neurons share one error, which
-//! vanishes when the sample is classified: the gradient of a two-layer network whose top is frozen. With codes that
-//! learn or that the host trained it is a local head (Mostafa et al., Front. Neurosci. 12:608, 2018; Nøkland and
-//! Eidnes, ICML 2019, "pred").
+//! This is tpSGD with a cross-entropy loss through the fixed `P`. All neurons share one error, which vanishes once the
+//! sample is classified: it is the gradient of a two-layer network with a frozen top layer. With a learned projection
+//! or one trained on the host, it is a local head (Mostafa et al., Front. Neurosci. 12:608, 2018; Nøkland and Eidnes,
+//! ICML 2019, "pred").
 
 use crate::target_projection::TargetProjection;
 
-/// Scores of all classes, into `out`.
+/// Writes the scores of all classes to `out`.
 pub fn scores(
     codes: TargetProjection<'_>,
     features: usize,
@@ -17,7 +18,7 @@ pub fn scores(
 ) {
     out.fill(0.0);
     if let TargetProjection::Table(table) = codes {
-        // Row by row when the features can be read again is faster, but one pass is all that is promised.
+        // Row by row would be faster, but the iterator promises one pass only.
         let classes = out.len();
         for (j, h) in h.take(features).enumerate() {
             for (k, score) in out.iter_mut().enumerate().take(classes) {
@@ -33,8 +34,8 @@ pub fn scores(
     out.iter_mut().for_each(|score| *score *= scale);
 }
 
-/// Scores to `softmax(scores) - one-hot(label)`, in place. The largest score is taken off first; exponentials
-/// are `libm`'s.
+/// Turns scores into `softmax(scores) - one-hot(label)`, in place. Subtracts the largest score first; exponentials are
+/// `libm`'s.
 pub fn residual(scores: &mut [f32], label: usize) {
     let largest = scores.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     let mut sum = 0.0;

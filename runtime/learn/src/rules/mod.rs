@@ -1,8 +1,7 @@
-//! Rules: what is wrong with the activities of a layer, given the label. One file a rule.
+//! Local rules: the error of a layer's activations, given the label. One file per rule.
 //!
-//! All rules give `∂J/∂h_j`, feature by feature, so that no buffer as long as the layer is wanted. Rules with a
-//! softmax first read all the features once ([`LocalError::new`]) and keep one number a class; the others
-//! keep nothing.
+//! Every rule gives `∂J/∂h_j` feature by feature, so no buffer of the layer's length is needed. Rules with a softmax
+//! first read all features once ([`LocalError::new`]) and keep one number per class; the others keep nothing.
 
 pub mod cross_entropy;
 pub mod drtp;
@@ -24,7 +23,7 @@ pub struct LocalError<'a> {
 }
 
 impl<'a> LocalError<'a> {
-    /// Looks at the activities `h` (all features, in order). `residual` is room for a number a class.
+    /// Reads the activations `h` (all features, in order). `residual` is workspace for one number per class.
     pub fn new(
         rule: LocalRule,
         codes: TargetProjection<'a>,
@@ -55,7 +54,7 @@ impl<'a> LocalError<'a> {
         }
     }
 
-    /// `softmax - one-hot`, a number a class, if the rule has it: what a head that learns descends.
+    /// `softmax - one-hot`, one number per class, if the rule computes it. A local head descends it.
     pub fn residual(&self) -> &'a [f32] {
         self.residual
     }

@@ -1,7 +1,7 @@
-//! tpSGD (Lomnitz et al., arXiv 2208.08503): the label's projection `t = P y*` is the layer's target, and the layer
-//! descends its own distance to it: `J = |t - h|²/2` or `|t - h|₁`. No other layer is asked.
+//! tpSGD (Lomnitz et al., arXiv:2208.08503): the projected label `t = P y*` is the layer's target, and the layer
+//! descends its own distance to it: `J = |t - h|²/2` or `|t - h|₁`. It needs no other layer.
 //!
-//! With targets far outside of the activity's range the sign of the error is the target's, and the rule becomes
+//! If targets are far outside the range of the activations, the error has the target's sign, and the rule becomes
 //! direct random target projection.
 
 /// `∂/∂h (h - t)²/2`

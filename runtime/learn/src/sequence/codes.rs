@@ -1,4 +1,5 @@
-//! int8 weights of a recurrent layer as they learn: stepped in real numbers with stochastic rounding, dense or sparse.
+//! int8 weights of a recurrent layer during learning: dense or sparse, stepped in real numbers with stochastic
+//! rounding.
 
 use core::cell::Cell;
 
@@ -16,11 +17,11 @@ use offshoot_kernels::sparse_products::SparseBlocks;
 pub enum Stored<'a> {
     /// `[gates · units, columns]`
     Dense(&'a mut [i8]),
-    /// Entries of a sparse matrix with as many rows: nothing else has a weight, before and after.
+    /// Entries of a sparse matrix with `gates · units` rows. Only stored weights learn.
     Sparse {
-        /// Of the matrix.
+        /// Shape and form of the matrix.
         repr: SparseRepr,
-        /// `[gates · units]`: `-zero · Σ weights` of a row, or empty where the zero point is 0.
+        /// `[gates · units]`: `-zero · Σ weights` of each row; empty if the zero point is 0.
         start: &'a mut [i32],
         /// Counts, weights, steps.
         blob: &'a mut [i8],
@@ -28,7 +29,7 @@ pub enum Stored<'a> {
 }
 
 impl Stored<'_> {
-    /// For the kernels; `None` if a blob is too short. Sparse matrices have been checked.
+    /// The weights for the kernels; `None` if a blob is too short. Sparse matrices have been checked.
     pub(super) fn matrix(&self, rows: usize) -> Option<RecurrentMatrix<'_>> {
         match self {
             Self::Dense(weights) => Some(RecurrentMatrix::Dense(weights)),
@@ -40,21 +41,21 @@ impl Stored<'_> {
     }
 }
 
-/// Blocks of rows that a step goes through side by side: the gates.
+/// Number of row groups that a step visits in parallel: the gates.
 const GATES: usize = 4;
 
-/// int8 weights of which the products of scales are known: `weight = products[row] / unit · code`.
+/// int8 weights with known scale products: `weight = products[row] / unit · code`.
 #[derive(Debug)]
 pub(super) struct Scaled<'a, 'b> {
     codes: &'a mut Stored<'b>,
     products: &'a [f32],
-    /// Rows of a gate.
+    /// Rows per gate.
     units: usize,
-    /// Scale and zero point of what the weights are multiplied with.
+    /// Scale and zero point of the factor of the weights (input or state).
     unit: f32,
     zero: i8,
     random: &'a Cell<Random>,
-    /// Where each gate's rows have come to.
+    /// Current position in each gate's rows.
     cursors: Cell<[Cursor; GATES]>,
 }
 
@@ -80,7 +81,7 @@ impl<'a, 'b> Scaled<'a, 'b> {
         self.products[row] / self.unit
     }
 
-    /// Where the entries of a sparse row lie.
+    /// Finds the entries of a sparse row.
     fn row(&self, repr: &SparseRepr, blob: &[i8], row: usize) -> Option<Row> {
         let mut cursors = self.cursors.get();
         let found = cursors.get_mut(row / self.units.max(1))?.row((repr, self.products.len()), blob, row);
@@ -88,7 +89,7 @@ impl<'a, 'b> Scaled<'a, 'b> {
         found
     }
 
-    /// Replaces the code of every weight of a row that there is by what `next` makes of its column and it.
+    /// Replaces every stored weight of a row by `next(column, weight)`.
     fn change(&mut self, row: usize, mut next: impl FnMut(usize, i8) -> i8) {
         let length = self.length();
         let own = match &self.codes {
@@ -162,7 +163,7 @@ impl Weights for Scaled<'_, '_> {
     }
 
     fn descend(&mut self, channel: usize, rate: f32, gradient: &[f32]) {
-        // A row of zeros may have a scale of 0: it stays.
+        // Skips a row of zeros, which may have a scale of 0.
         let scale = self.scale(channel);
         if scale <= 0.0 {
             return;

@@ -1,8 +1,8 @@
-//! One step of learning of a recurrent layer: the sequence is run through again, and at every step in time the layer learns
-//! from the error of that step, the state before taken as a constant. Nothing is unrolled, nothing is kept but the state.
+//! One train step of a recurrent layer: runs through the sequence again, and at every time step learns from that step's
+//! error, with the previous state taken as a constant. Nothing is unrolled; only the state is kept.
 //!
-//! float32, or int8 weights that are stepped with stochastic rounding (no second copy): their step is computed in float32, as
-//! the gates of an int8 layer are.
+//! Weights are float32, or int8 stepped with stochastic rounding (no second copy). Steps of int8 weights are computed
+//! in float32, as the gates of an int8 layer are.
 
 mod codes;
 
@@ -23,24 +23,24 @@ use offshoot_kernels::Random;
 use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_kernels::recurrent::{CodeSums, FloatSums, State, recurrent_step};
 
-/// What a layer is to learn.
+/// The target of a train step.
 #[derive(Clone, Copy, Debug)]
 pub struct StepTarget<'a> {
-    /// Which error.
+    /// Local rule.
     pub rule: LocalRule,
-    /// The label's way to the features.
+    /// Projection from the label to the features.
     pub codes: TargetProjection<'a>,
-    /// Features of the output: means over stretches of steps.
+    /// Pooling grid whose cells are the features of the output: means over ranges of time steps.
     pub grid: PoolingGrid,
-    /// The class.
+    /// Class of the sample.
     pub label: usize,
-    /// Learning rate, before it is normalised.
+    /// Learning rate before normalisation.
     pub rate: f32,
-    /// Divide the rate by one plus the energy of a step's input and state.
+    /// Divide the rate by one plus the energy of a time step's input and state.
     pub normalised: bool,
 }
 
-/// Numbers of a layer's input and state as real ones.
+/// Quantisation of a layer's input and state.
 #[derive(Clone, Copy, Debug)]
 pub struct Real {
     /// Zero points of input and state.
@@ -65,27 +65,27 @@ pub enum Parts<'a> {
     TargetProjection {
         /// `[biases · units]`
         bias: &'a mut [f32],
-        /// Scale of the input times that of the row's weights.
+        /// Input scale times each row's weight scale.
         scale_input: &'a [f32],
-        /// Scale of the state times that of the row's weights.
+        /// State scale times each row's weight scale.
         scale_state: &'a [f32],
         /// `[gates · units, inputs]`
         input: Stored<'a>,
         /// `[gates · units, units]`
         state: Stored<'a>,
-        /// Of input and state.
+        /// Quantisation of input and state.
         real: Real,
     },
 }
 
-/// Words of room that a step needs.
+/// Words of workspace for a train step.
 pub fn workspace_words(r: &Recurrent) -> usize {
     let (units, inputs) = (usize::from(r.units), usize::from(r.inputs));
-    // Carried, held, reset, sums; before, memory before, pulled, next, errors; gates; the input.
+    // Carried, held, reset, sums, before, memory before, pulled, next, errors; gates; the input.
     9 * units + r.kind.biases() * units + inputs
 }
 
-/// The room, in pieces of `[units]` but for gates and input.
+/// The workspace, in pieces of `[units]` except gates and input.
 struct Workspace<'a> {
     carried: &'a mut [f32],
     held: &'a mut [f32],
@@ -125,9 +125,9 @@ impl<'a> Workspace<'a> {
     }
 }
 
-/// Learns of a float32 layer: `x` its input, `h` its output, `initial` the state before. `residual` is room for a number a class
-/// and holds afterwards what a head that learns descends; `room` has [`workspace_words`]. `None`, and nothing is done, if a slice
-/// is too short.
+/// Trains a float32 layer: `x` is its input, `h` its output, `initial` the initial state. `residual` is workspace for
+/// one number per class and afterwards holds what a local head descends; `workspace` has [`workspace_words`] words.
+/// Returns `None` if a slice is too short.
 pub fn learn_float(
     r: &Recurrent,
     parts: Parts<'_>,
@@ -182,7 +182,7 @@ pub fn learn_float(
     Some(())
 }
 
-/// Learns of an int8 layer; as [`learn_float`].
+/// Trains an int8 layer; otherwise as [`learn_float`].
 pub fn learn_codes(
     r: &Recurrent,
     parts: Parts<'_>,
@@ -203,7 +203,7 @@ pub fn learn_codes(
     let value = |code: i8| (i32::from(code) - i32::from(out_zp)) as f32 * out_scale;
     let output = |at: usize| value(h.get(at).copied().unwrap_or(out_zp));
     let error = error(target, output, residual);
-    // The codes of the states lie in the words that the float form has for them.
+    // The int8 states use the words that a float32 layer has for them.
     bytemuck::cast_slice_mut::<_, i8>(workspace.held).fill(out_zp);
     workspace.carried.fill(0.0);
     if let Some(initial) = initial {
@@ -245,7 +245,7 @@ pub fn learn_codes(
         if !errors_of(r, step, at, target, &error, output, workspace.errors) {
             continue;
         }
-        // Real numbers, for steps in the weights' own units: the reset state's over its codes, from the last.
+        // Real values, for steps in the weights' units; the reset state is recomputed without rounding to int8.
         for (to, code) in workspace.input.iter_mut().zip(x) {
             *to = (i32::from(*code) - i32::from(in_zp)) as f32 * in_scale;
         }
@@ -281,7 +281,7 @@ pub fn learn_codes(
     Some(())
 }
 
-/// The error of the layer's output, by its features.
+/// The error of the layer's output features.
 fn error<'a>(
     target: &StepTarget<'a>,
     output: impl Fn(usize) -> f32,
@@ -292,7 +292,7 @@ fn error<'a>(
     LocalError::new(target.rule, target.codes, features, (0..features).map(feature), target.label, residual)
 }
 
-/// A feature: the mean of a state over a stretch of steps.
+/// A feature: the mean of a state over a range of time steps.
 fn feature(grid: &PoolingGrid, j: usize, output: impl Fn(usize) -> f32) -> f32 {
     let (pixels, cells) = grid.cell_pixels();
     let mut sum = 0.0;
@@ -300,7 +300,7 @@ fn feature(grid: &PoolingGrid, j: usize, output: impl Fn(usize) -> f32) -> f32 {
     sum * (cells as f32 / pixels.max(1) as f32)
 }
 
-/// Writes the error of the state of one step, the `step`th that is computed, at place `at`; `false` if it has none.
+/// Writes the error of the state at position `at`, the `step`th to be computed; `false` if it has none.
 fn errors_of(
     r: &Recurrent,
     step: usize,
@@ -338,7 +338,7 @@ fn rate(target: &StepTarget<'_>, x: &[f32], h: &[f32]) -> f32 {
     }
 }
 
-/// What a step in time has left.
+/// Values that a time step has left.
 struct Seen<'a> {
     before: &'a [f32],
     memory: &'a [f32],
@@ -349,7 +349,7 @@ struct Seen<'a> {
     errors: &'a [f32],
 }
 
-/// The step of the weights.
+/// Steps the weights.
 fn descend<W: Weights>(
     kind: RecurrentKind,
     cell: &mut Cell<'_, W>,

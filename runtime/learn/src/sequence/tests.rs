@@ -1,4 +1,4 @@
-//! Steps against differences of the loss, lessons that are learned, zeros that stay.
+//! Steps against finite differences of the loss, samples that are learned, zeros that stay.
 
 use super::*;
 use offshoot_format::record::RecurrentArith;
@@ -30,7 +30,7 @@ fn record(kind: RecurrentKind, returns: Returns, reverse: bool, arith: Recurrent
     }
 }
 
-/// With one step in time the learning step is that of the gradient of the rule's loss, by differences.
+/// With one time step, the train step equals the gradient of the rule's loss by finite differences.
 #[test]
 fn one_step_in_time_descends_the_loss() {
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Relu, Tanh};
@@ -72,7 +72,7 @@ fn one_step_in_time_descends_the_loss() {
             let seen = (&x[..], &h[..], Some(&initial[..]));
             learn_float(&r, own, &target, seen, &mut [0.0; 2], &mut workspace).unwrap();
         }
-        // The squared rule's error is h less its target, times a factor that all share.
+        // The squared rule's error is h minus its target, times a common factor.
         let mut factor = 0.0f32;
         for part in 0..3 {
             for i in 0..parts[part].len() {
@@ -94,7 +94,7 @@ fn one_step_in_time_descends_the_loss() {
     }
 }
 
-/// Repeated lessons bring a sequence's states to their target, in both formats.
+/// Repeated samples bring a sequence's states to their target, in both formats.
 #[test]
 fn lessons_bring_states_to_their_codes() {
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Tanh};
@@ -171,8 +171,8 @@ fn lessons_bring_states_to_their_codes() {
     }
 }
 
-/// Sparse weights learn: those that are stored, and no others; what the zero point makes of a row goes with them. With all weights
-/// stored, they learn what dense ones do.
+/// Only stored weights of a sparse matrix learn, and the zero point's part of a row's start follows them. With all
+/// weights stored, the result equals the dense one.
 #[test]
 fn sparse_weights_learn_and_keep_their_zeros() {
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Tanh};

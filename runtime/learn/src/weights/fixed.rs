@@ -1,13 +1,13 @@
-//! int8 and int16 weights with a scale for each channel, stepped with stochastic rounding.
+//! int8 and int16 weights with a per-channel scale, stepped with stochastic rounding.
 
 use super::Weights;
 use offshoot_kernels::Random;
 
-/// A whole number that weights are stored as.
+/// Integer type that weights are stored as.
 pub trait Whole: Copy {
-    /// To 32 bits.
+    /// Widens to 32 bits.
     fn get(self) -> i32;
-    /// From 32 bits, held at the bounds. The lower bound is the upper's negative: formats are symmetric.
+    /// Narrows from 32 bits, saturating. Formats are symmetric: the lower bound is minus the upper bound.
     fn saturate(value: i32) -> Self;
 }
 
@@ -39,18 +39,18 @@ pub struct Fixed<'a, Q> {
 }
 
 impl<'a, Q: Whole> Fixed<'a, Q> {
-    /// Rows of `length`, a scale (> 0) for each.
+    /// Rows of `length` weights, with a scale (> 0) for each row.
     pub fn new(weights: &'a mut [Q], scales: &'a [f32], length: usize, random: &'a mut Random) -> Self {
         Self { weights, scales, length: length.max(1), random }
     }
 }
 
-/// `q - step`, rounded down or up at random so that the mean is exact. Beyond ±2^30 the step is held.
+/// `q - step`, rounded down or up at random so that the mean is exact. Clamps the result to about ±2^30.
 #[inline]
 pub(crate) fn stepped<Q: Whole>(q: Q, step: f32, random: &mut Random) -> Q {
     let target = (q.get() as f32 - step).max(-1.0e9).min(1.0e9) + random.unit();
     let whole = target as i32;
-    // `as` rounds to zero: below zero one too far, unless the number is whole.
+    // `as` rounds towards zero: one too far below zero, unless the number is an integer.
     Q::saturate(whole - i32::from(whole as f32 > target))
 }
 
@@ -105,7 +105,7 @@ mod tests {
         }
         assert_eq!(stepped(-120i8, 1e30, &mut random), -127);
         assert_eq!(stepped(-120i16, f32::NEG_INFINITY, &mut random), 32767);
-        // A step that is not a number must not bring down the runtime.
+        // A NaN step must not panic.
         let _ = stepped(1i8, f32::NAN, &mut random);
     }
 }

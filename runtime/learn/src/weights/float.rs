@@ -10,13 +10,13 @@ pub struct Float<'a> {
 }
 
 impl<'a> Float<'a> {
-    /// Rows of `length`.
+    /// Rows of `length` weights.
     pub fn new(weights: &'a mut [f32], length: usize) -> Self {
         Self { weights, length: length.max(1) }
     }
 }
 
-/// Rows that a product works on at a time: as many sums stand in registers and each input is read once for all.
+/// Rows that a product computes at once: their sums stay in registers, and each input is read once for all.
 const ROWS: usize = 4;
 
 impl Weights for Float<'_> {

@@ -1,9 +1,8 @@
-//! Weights that learn, in the number format in which they lie in memory. There is no second copy.
+//! Weights that learn in the number format in which they are stored, without a second copy.
 //!
-//! The steps of int8 and int16 are in units of the weights' own scale, channel by channel: `q -= rate · g / scale`,
-//! which is the gradient of a quantised weight divided by the scale twice (the scale-aware step of Lin et al.,
-//! "On-device training under 256 KB memory", NeurIPS 2022). What is below one unit is rounded stochastically:
-//! on the average nothing is lost.
+//! Steps of int8 and int16 weights are in units of the channel's weight scale: `q -= rate · g / scale`, which is the
+//! gradient of a quantised weight divided by the scale twice (the scale-aware step of Lin et al., "On-device training
+//! under 256 KB memory", NeurIPS 2022). Stochastic rounding makes fractions of a unit exact on average.
 
 mod fixed;
 mod float;
@@ -12,7 +11,7 @@ pub use fixed::Fixed;
 pub(crate) use fixed::stepped;
 pub use float::Float;
 
-/// A matrix of weights `[channels, length]` (or any table that is read and written by index).
+/// A weight matrix `[channels, length]`, or any table that is read and written by index.
 pub trait Weights {
     /// Weight `index` of `channel`, as a real number.
     fn at(&self, channel: usize, index: usize) -> f32;

@@ -1,5 +1,5 @@
-//! What answers in the place of the network's own output: a head on features that are collected while operators run; and the
-//! input's statistics that follow the data.
+//! The classifier head, whose scores replace the network's output, on features collected while operators run; and the
+//! input normaliser.
 
 use super::pieces::Pieces;
 use crate::model::io_span;
@@ -13,7 +13,7 @@ use offshoot_learn::heads::{
     NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions, head_bytes,
 };
 
-/// Means of the channels of a tap's operator's input, into the features from `at` on.
+/// Writes the channel means of a tapped operator's input to the features from index `at` on.
 pub(super) fn collect(
     learning: &Learning<'_>,
     arena: &mut [u8],
@@ -49,7 +49,7 @@ pub(super) fn collect(
     Ok(())
 }
 
-/// Features in use, scores, the head's memory.
+/// Features, scores, and the memory of the head.
 struct Places<'a> {
     features: &'a [f32],
     scores: &'a mut [f32],
@@ -65,7 +65,7 @@ fn places<'a>(classifier: &ClassifierHead, width: usize, arena: &'a mut [u8]) ->
     Ok(Places { features: cast(features)?, scores: cast_mut(scores)?, memory: cast_mut(memory)? })
 }
 
-/// Calls `$body` with the head of a kind, whatever it is. A head that its options do not fit cannot be: they were checked.
+/// Evaluates `$body` with the head of a kind. Attaching cannot fail: the options have been checked.
 macro_rules! with_head {
     ($kind:expr, $width:expr, $classes:expr, $memory:expr, $blocks:expr, $head:ident => $body:expr) => {{
         let fault = |_| Rule::Shape;
@@ -113,7 +113,7 @@ macro_rules! with_head {
     }};
 }
 
-/// Widths of the taps.
+/// Writes the number of features of each tap to `workspace`; returns the number of taps.
 fn widths(learning: &Learning<'_>, workspace: &mut [usize; MAX_TAPS]) -> usize {
     let mut count = 0;
     for (to, tap) in workspace.iter_mut().zip(learning.taps()) {
@@ -123,7 +123,7 @@ fn widths(learning: &Learning<'_>, workspace: &mut [usize; MAX_TAPS]) -> usize {
     count
 }
 
-/// What an answer, and statistics, begin with.
+/// Initialises the classifier head and the input statistics.
 pub(super) fn begin(
     model: &crate::model::Model<'_>,
     learning: &Learning<'_>,
@@ -144,7 +144,7 @@ pub(super) fn begin(
     Ok(())
 }
 
-/// Scores of the features that were collected.
+/// Computes scores from the collected features.
 pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Result<(), Rule> {
     let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
     let mut workspace = [0; MAX_TAPS];
@@ -153,7 +153,7 @@ pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Re
     with_head!(classifier.kind, width, classifier.classes.into(), memory, (&workspace[..count], kept), head => {
         let used = used(classifier.kind, &workspace[..count], kept, features);
         if head.predict(used, scores).is_err() {
-            // Features that are not finite say nothing.
+            // Features that are not finite give no scores.
             scores.fill(f32::NEG_INFINITY);
         }
     });
@@ -169,7 +169,7 @@ fn used<'f>(kind: HeadKind, widths: &[usize], kept: u8, features: &'f [f32]) -> 
     features.get(..count).unwrap_or(features)
 }
 
-/// Makes predictions rest on all that was learned.
+/// Brings predictions up to date with everything learned.
 pub(super) fn refresh(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
     let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
     let mut workspace = [0; MAX_TAPS];
@@ -179,8 +179,8 @@ pub(super) fn refresh(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), R
     Ok(())
 }
 
-/// One step of the head on the features that were collected; whether predictions have to be refreshed. Features that are not
-/// finite are not learned.
+/// One step of the head on the collected features; returns whether predictions need a refresh. Skips features that are
+/// not finite.
 pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: usize) -> Result<bool, Rule> {
     let Some((classifier, width)) = learning.classifier() else { return Ok(false) };
     let mut workspace = [0; MAX_TAPS];
@@ -192,12 +192,12 @@ pub(super) fn learn(learning: &Learning<'_>, arena: &mut [u8], kept: u8, label: 
     Ok(rests_on_scratch(learning))
 }
 
-/// Whether predictions rest on what is made from what was learned, and not on that alone.
+/// Whether predictions use memory that is computed from what was learned.
 pub(super) fn rests_on_scratch(learning: &Learning<'_>) -> bool {
     learning.head.classifier.is_some_and(|a| matches!(a.kind, HeadKind::Lda { .. }))
 }
 
-/// The head as a linear classifier, class by class.
+/// The head as a linear classifier, one class at a time.
 pub(super) fn readout(
     learning: &Learning<'_>,
     arena: &mut [u8],
@@ -217,7 +217,7 @@ pub(super) fn readout(
     read().ok().flatten()
 }
 
-/// Number of blocks of a boosted answer.
+/// Number of blocks of a boosted head; 0 for other heads.
 pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
     match learning.head.classifier {
         Some(ClassifierHead { kind: HeadKind::Boosted { .. }, taps, .. }) => taps,
@@ -225,14 +225,14 @@ pub(super) fn blocks(learning: &Learning<'_>) -> u8 {
     }
 }
 
-/// The scores.
+/// Scores of the last prediction.
 pub(super) fn scores<'a>(learning: &Learning<'_>, arena: &'a [u8]) -> Option<&'a [f32]> {
     let (classifier, width) = learning.classifier()?;
     let bytes = arena.get(classifier.features as usize + 4 * width..)?;
     cast(bytes.get(..4 * usize::from(classifier.classes))?).ok()
 }
 
-/// The class with the highest score, if any class has been learned.
+/// The class with the highest score, if the head has learned any class.
 pub(super) fn best(learning: &Learning<'_>, arena: &[u8]) -> Option<u16> {
     let scores = scores(learning, arena)?;
     let best = offshoot_learn::heads::best(scores).filter(|&k| scores[k] > f32::NEG_INFINITY)?;
@@ -266,7 +266,8 @@ pub(super) fn device_statistics<'a>(
     Some((own.get(..numbers)?, *own.get(numbers)?))
 }
 
-/// Brings the input from the device's statistics to the host's; before, if they are to follow, they take it into account.
+/// Maps the input from the device's statistics to the host's. If `follows`, updates the device's statistics with the
+/// input first.
 pub(super) fn normalize_input(
     model: &crate::model::Model<'_>,
     learning: &Learning<'_>,
@@ -307,7 +308,7 @@ pub(super) fn normalize_input(
             let gain = own.gain();
             for (i, (x, host)) in x.iter_mut().zip(host).enumerate() {
                 let number = libm::roundf(own.brought(i, real(*x), *host, gain) / scale);
-                // What is not a number becomes zero.
+                // NaN becomes zero.
                 let q = (number.max(-512.0).min(512.0) as i32).saturating_add(zero);
                 *x = q.clamp(-128, 127) as i8;
             }

@@ -1,4 +1,5 @@
-//! Runs operators in order: those that learn with what they learned, and what an answer wants on the way.
+//! Runs operators in order, with learned parameters where there are any, and collects the features of a classifier
+//! head.
 
 use super::classifier;
 use super::pieces::Pieces;
@@ -12,15 +13,15 @@ use offshoot_learn::integer::Magnitude;
 use offshoot_learn::layers::adaptor;
 use offshoot_operators as ops;
 
-/// What of a model learns, and how many taps of its answer are in use.
+/// The learning records, and how many taps of the classifier head are in use.
 #[derive(Clone, Copy)]
 pub(super) struct Active<'l, 'm> {
     pub(super) learning: &'l Learning<'m>,
     pub(super) kept: u8,
 }
 
-/// Runs every operator, those that learn with their overlays, and calls `learn` behind these. Ends before the operator whose
-/// features are the last of the taps in use, if not all are.
+/// Runs every operator and calls `learn` after each that learns; those run with their learned parameters. If only some
+/// taps are in use, stops before the operator of the last of them.
 pub(super) fn execute(
     model: &crate::model::Model<'_>,
     arena: &mut [u8],
@@ -28,7 +29,7 @@ pub(super) fn execute(
     observer: &mut impl Observer,
     mut learn: impl FnMut(&mut [u8], &TrainedLayer) -> Result<(), Rule>,
 ) -> Result<(), Error> {
-    // Without the feature nothing of learning is linked.
+    // Without the feature no learning code is linked.
     let active = active.filter(|_| cfg!(feature = "learn"));
     let mut layers = active.map(|a| a.learning.layers());
     let mut next = layers.as_mut().and_then(Iterator::next);
@@ -36,7 +37,7 @@ pub(super) fn execute(
     let mut tap = taps.as_mut().and_then(Iterator::next);
     let (mut features, mut seen) = (0, 0);
     let mut ops = model.ops();
-    // By reference: a record that is moved would have its place in the frame twice.
+    // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(Ok((info, _, record))) = &ops.step() {
         let info = *info;
         let fault = |rule| Error::Invalid { op: info.index, rule };
@@ -67,7 +68,7 @@ pub(super) fn execute(
     Ok(())
 }
 
-/// Shows an operator's output to whoever watches.
+/// Passes an operator's output to the observer, if it watches.
 fn watch<O: Observer>(
     observer: &mut O,
     info: OpInfo,
@@ -80,7 +81,7 @@ fn watch<O: Observer>(
     Ok(())
 }
 
-/// Runs a layer with what of it has been learned; gives the memory in which its output is.
+/// Runs a layer with its learned parameters; returns the memory that holds its output.
 fn run_learned<'r>(
     model: &crate::model::Model<'r>,
     learning: &Learning<'_>,
@@ -119,7 +120,7 @@ fn run_learned<'r>(
     Ok(memory)
 }
 
-/// The float32 form of an operator without its activation.
+/// The float32 operator without its activation.
 fn unclamped(record: &Record) -> Record {
     let mut record = *record;
     match &mut record {
@@ -131,7 +132,7 @@ fn unclamped(record: &Record) -> Record {
     record
 }
 
-/// Replaces every output of a float32 layer, `next(output, channel, pixel)`, and holds it between the activation's bounds.
+/// Replaces every output of a float32 layer by `next(output, channel, pixel)`, clamped to the activation's bounds.
 fn finish(
     layer: &TrainedLayer,
     memory: &mut Memory<'_>,
@@ -144,14 +145,14 @@ fn finish(
     for (pixel, outputs) in outputs.chunks_exact_mut(channels).enumerate() {
         for (channel, z) in outputs.iter_mut().enumerate() {
             let value = next(*z, channel, pixel);
-            // As the kernels do: what is not a number goes to the lower bound.
+            // As in the kernels, NaN becomes the lower bound.
             *z = if value > min { if value < max { value } else { max } } else { min };
         }
     }
     Ok(())
 }
 
-/// Runs a layer with an adaptor of low rank; `room` has so many words as [`crate::model::learn::Shape::workspace_words`] says.
+/// Runs a layer with a low-rank adaptor; `workspace` has [`crate::model::learn::Shape::workspace_words`] words.
 fn run_adapted<'r>(
     layer: &TrainedLayer,
     rank: usize,
@@ -182,7 +183,7 @@ fn run_adapted<'r>(
     let (multiplier, rest) = rest.split_at_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let (bias, multiplier): (&[i32], &[i32]) = (cast(bias)?, cast(multiplier)?);
     let shift: &[i8] = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
-    // A sum of products is in units of `s_in s_w[o]`.
+    // The accumulator is in units of `s_in s_w[o]`.
     let unit = |channel: usize| {
         let at = if multiplier.len() == 1 { 0 } else { channel };
         let scale = Magnitude::new(multiplier[at].unsigned_abs().into(), -31).scaled(shift[at].into());
@@ -191,7 +192,7 @@ fn run_adapted<'r>(
     let added = |channel: usize, inner: &[f32], pixels: usize, pixel: usize| {
         let unit = unit(channel);
         let sum = adaptor::upper(up, inner, pixels, channel, pixel);
-        // Casts hold what is too large, and make zero of what is not a number.
+        // Casts saturate, and turn NaN into zero.
         if unit > 0.0 { libm::roundf(sum / unit) as i32 } else { 0 }
     };
     match layer.record {
@@ -203,7 +204,7 @@ fn run_adapted<'r>(
             Ok(memory)
         }
         Record::FullyConnected(r) => {
-            // Row by row, by way of the biases, so that kernels need not know.
+            // Row by row, with the adaptor's output added to the biases, so that kernels need no change.
             let (inner, biases) = workspace.split_at_mut_checked(rank).ok_or(Rule::ArenaBounds)?;
             let biases = biases.get_mut(..channels).ok_or(Rule::ArenaBounds)?;
             let biases: &mut [i32] = bytemuck::try_cast_slice_mut(biases).map_err(|_| Rule::Alignment)?;
@@ -233,7 +234,7 @@ fn run_adapted<'r>(
     }
 }
 
-/// The class with the largest score; of equal ones the first.
+/// The class with the largest score; ties go to the first.
 pub(super) fn largest(arena: &[u8], layer: &TrainedLayer) -> Option<u16> {
     let scores = arena.get(layer.shape.dst.range())?;
     let best = match layer.shape.arith {

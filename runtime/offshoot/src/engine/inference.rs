@@ -9,9 +9,8 @@ use offshoot_format::record::IoRepr;
 
 /// A model and the memory it works in.
 ///
-/// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as
-/// [`Model::input`] and [`Model::output`] describe. A run consumes the inputs: their memory is used again for
-/// what comes later, so write them before every run.
+/// Inputs and outputs are bytes: int8, or little-endian float32 or int32, channels last, as [`Model::input`] and
+/// [`Model::output`] describe. A run reuses the memory of its inputs, so write them before every run.
 ///
 /// ```
 /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
@@ -33,18 +32,17 @@ pub struct Engine<'m, 'a> {
 }
 
 impl<'m, 'a> Engine<'m, 'a> {
-    /// Binds a model to an arena, and sets the arena to zero so that what an observer sees depends on model
-    /// and inputs only.
+    /// Binds a model to an arena. Clears the arena, so that what an observer sees depends only on model and inputs.
     ///
     /// # Errors
-    /// [`Error::ArenaTooSmall`] if there are fewer than [`Model::arena_bytes`]; [`Error::Alignment`] if the arena
+    /// [`Error::ArenaTooSmall`] if the arena has fewer than [`Model::arena_bytes`] bytes; [`Error::Alignment`] if it
     /// does not begin at a multiple of 16.
     pub fn new(model: Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         Self::bound(model, arena, model.arena_bytes())
     }
 
-    /// Goes on in an arena in which nothing but runs of this model has written since [`Self::new`]: what recurrent layers keep
-    /// is still there.
+    /// Continues in an arena that only runs of this model have written to since [`Self::new`], so that recurrent layers
+    /// keep their state.
     ///
     /// # Errors
     /// As [`Self::new`].
@@ -60,13 +58,13 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(Self { model, arena, state: None })
     }
 
-    /// Goes over to network `index` of the file, without copying or checking anything: the next input is for it, and
-    /// recurrent layers that keep their state begin anew. The arena
-    /// must be large enough for it, as that of the first network always is.
+    /// Switches to network `index` of the file without copying or checking anything. Write the inputs anew afterwards;
+    /// recurrent layers that keep their state restart. The arena must be large enough for the network; one sized for
+    /// network 0 is large enough for all.
     ///
     /// # Errors
-    /// [`Error::NoSuchNetwork`]; [`Error::ArenaTooSmall`]; [`Error::Learning`] while the model learns, which only the first
-    /// network does.
+    /// [`Error::NoSuchNetwork`]; [`Error::ArenaTooSmall`]; [`Error::Learning`] while the model learns, because only
+    /// network 0 can learn.
     pub fn select(&mut self, index: usize) -> Result<(), Error> {
         let network = self.model.network(index)?;
         if self.state.is_some() && network.network_index() != self.model.network_index() {
@@ -86,37 +84,37 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(())
     }
 
-    /// The network that runs.
+    /// The selected network.
     pub fn model(&self) -> &Model<'m> {
         &self.model
     }
 
-    /// Memory of input `i`, to be written before a run.
+    /// Memory of input `i`, to write before a run.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`].
+    /// [`Error::NoSuchTensor`] if there is no input `i`.
     pub fn input_mut(&mut self, i: usize) -> Result<&mut [u8], Error> {
         let span = span(self.model.input(i))?;
         self.arena.get_mut(span.range()).ok_or(Error::NoSuchTensor)
     }
 
-    /// Memory of output `i`, to be read after a run and before the next input is written.
+    /// Memory of output `i`, to read after a run and before the next input is written.
     ///
     /// # Errors
-    /// [`Error::NoSuchTensor`].
+    /// [`Error::NoSuchTensor`] if there is no output `i`.
     pub fn output(&self, i: usize) -> Result<&[u8], Error> {
         let span = span(self.model.output(i))?;
         self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
     }
 
-    /// Recurrent layers that keep their state from run to run begin anew in the next.
+    /// Resets recurrent layers that keep their state from run to run: the next run starts a new sequence.
     pub fn restart(&mut self) {
         if !cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse")) {
             return;
         }
         for (_, _, record) in self.model.ops() {
             let Some(r) = record.recurrent() else { continue };
-            // The first of the words that are kept tells that there is a state.
+            // The first kept word flags whether there is a state.
             let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
             let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
             flag.unwrap_or(&mut []).fill(0);
@@ -126,13 +124,12 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// Runs every operator in order.
     ///
     /// # Errors
-    /// None for a model that was opened; [`Error::Invalid`] would be a fault in the runtime, returned rather
-    /// than a panic.
+    /// None for a model that was opened. [`Error::Invalid`] would be a bug in the runtime, reported instead of a panic.
     pub fn run(&mut self) -> Result<(), Error> {
         self.run_with(&mut NoObserver)
     }
 
-    /// Runs every operator in order, the observer around each.
+    /// Runs every operator in order and calls the observer around each.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -153,7 +150,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     }
 }
 
-/// The first `needed` bytes, aligned.
+/// The first `needed` bytes, if aligned.
 pub(super) fn fitting(arena: &mut [u8], needed: u32) -> Result<&mut [u8], Error> {
     let given = u32::try_from(arena.len()).unwrap_or(u32::MAX);
     let too_small = Error::ArenaTooSmall { needed, given };
@@ -162,7 +159,7 @@ pub(super) fn fitting(arena: &mut [u8], needed: u32) -> Result<&mut [u8], Error>
     if arena.as_ptr().addr().is_multiple_of(ALIGNMENT) { Ok(arena) } else { Err(Error::Alignment) }
 }
 
-/// Where an input or output lies.
+/// Arena span of an input or output.
 fn span(io: Option<IoRepr>) -> Result<Span, Error> {
     io.and_then(|io| io_span(&io)).ok_or(Error::NoSuchTensor)
 }

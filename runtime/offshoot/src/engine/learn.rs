@@ -1,4 +1,4 @@
-//! Learning as a caller sees it: a step, what was learned, and going back.
+//! The public interface of learning: train steps, learned bytes, reset and restore.
 
 use super::classifier;
 use super::execute;
@@ -14,11 +14,11 @@ use offshoot_learn::schedule::{ONE, factor};
 use offshoot_operators as ops;
 
 impl<'m, 'a> Engine<'m, 'a> {
-    /// Binds a model to an arena in which it can learn: of [`crate::Model::train_arena_bytes`]. Runs use the weights that
-    /// were learned; at first they are those of the file.
+    /// Binds a model to an arena of [`crate::Model::train_arena_bytes`], in which it can learn. Runs use the learned
+    /// weights, which start as those of the file.
     ///
     /// # Errors
-    /// [`Error::NotLearning`] if nothing of the model learns; as [`Engine::new`].
+    /// [`Error::NotLearning`] if no part of the model learns; otherwise as [`Engine::new`].
     pub fn learning(model: crate::model::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
@@ -27,15 +27,15 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(engine)
     }
 
-    /// The records, if it learns.
+    /// The learning records, if learning is active.
     pub(super) fn records(&self) -> Result<Learning<'m>, Error> {
         self.state.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
     }
 
-    /// Forgets all that was learned: the weights are those of the file again, and steps begin anew.
+    /// Forgets everything learned: restores the weights of the file and starts again at step 0.
     ///
     /// # Errors
-    /// [`Error::NotLearning`].
+    /// [`Error::NotLearning`] if the engine was not made for learning.
     pub fn forget(&mut self) -> Result<(), Error> {
         let learning = self.records()?;
         let start = learning.learned_start();
@@ -50,7 +50,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(())
     }
 
-    /// What a layer begins with.
+    /// Initialises the learned bytes of a layer.
     fn begin(&mut self, learning: &Learning<'_>, layer: &TrainedLayer) -> Result<(), Rule> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let trainable = self.arena.get_mut(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
@@ -89,11 +89,11 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(())
     }
 
-    /// One step: runs on the inputs, and every layer that learns learns that their class is `label`. A step consumes the
-    /// inputs, and outputs are as of a run. A class that is the answer's alone is learned by it alone.
+    /// Runs one train step: runs on the inputs, and trains every layer that learns towards class `label`. It overwrites
+    /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head.
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::Label`].
+    /// [`Error::NotLearning`] if the engine was not made for learning; [`Error::Label`] if there is no such class.
     pub fn learn(&mut self, label: u16) -> Result<StepReport, Error> {
         let learning = self.records()?;
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
@@ -154,15 +154,15 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(StepReport { guess, steps: state.steps })
     }
 
-    /// Scores of the classes as the answer gives them, after a run: those of classes without samples are minus infinity. `None` if the model
-    /// has no answer, or does not learn.
+    /// Class scores of the classifier head after a run; minus infinity for classes without samples. `None` if the model
+    /// has no head, or the engine was not made for learning.
     pub fn scores(&self) -> Option<&[f32]> {
         let learning = self.records().ok()?;
         classifier::scores(&learning, self.arena)
     }
 
-    /// The answer as a linear classifier on its features, class by class: weights, and the bias. `None` for a class without samples, or
-    /// weights of another number than the features.
+    /// The classifier head as a linear classifier, one class at a time: fills `weights` (one per feature) and returns
+    /// the bias. `None` for a class without samples, or if `weights` has another length.
     pub fn readout(&mut self, class: u16, weights: &mut [f32]) -> Option<f32> {
         let learning = self.records().ok()?;
         let state = self.state.as_mut()?;
@@ -172,17 +172,18 @@ impl<'m, 'a> Engine<'m, 'a> {
         classifier::readout(&learning, self.arena, state.kept, class.into(), weights)
     }
 
-    /// Statistics of the input as they are now: means, and the energy.
+    /// Current statistics of the input: means, and energy (the mean of `|x - mean|²`).
     pub fn statistics(&self) -> Option<(&[f32], f32)> {
         let learning = self.records().ok()?;
         classifier::device_statistics(&self.model, &learning, self.arena)
     }
 
-    /// Uses the features of the first taps alone, in runs and steps, until told otherwise: a run ends when it has them, and what
-    /// lies behind is not computed. For an answer that is boosted, whose blocks do not rest on later ones.
+    /// Limits a boosted head to its first `taps` taps, in runs and steps, until the next call. A run then ends once it
+    /// has their features and skips the operators after them. Only boosted heads allow this, because their blocks do
+    /// not depend on later ones.
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if the answer has no such number of blocks.
+    /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if `taps` is 0 or more than [`Self::blocks`].
     pub fn keep(&mut self, taps: u8) -> Result<(), Error> {
         let learning = self.records()?;
         let blocks = classifier::blocks(&learning);
@@ -194,18 +195,19 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(())
     }
 
-    /// Blocks that can be kept: one for each tap of an answer that is boosted, else 0.
+    /// Number of blocks of a boosted head, one per tap; 0 for other heads.
     pub fn blocks(&self) -> u8 {
         self.records().map_or(0, |learning| classifier::blocks(&learning))
     }
 
-    /// Where learning stands, if it has begun: with the arena as it is now, [`Self::resumed`] goes on from there.
+    /// Learning state, if the engine was made for learning. With the arena unchanged, [`Self::resumed`] continues from
+    /// it.
     pub fn state(&self) -> Option<TrainState> {
         self.state
     }
 
-    /// Goes on learning in an arena that [`Self::learning`] has prepared and in which nothing but runs and steps
-    /// has written since.
+    /// Continues learning in an arena that [`Self::learning`] prepared and that only runs and steps have written to
+    /// since.
     ///
     /// # Errors
     /// As [`Self::learning`].
@@ -219,19 +221,18 @@ impl<'m, 'a> Engine<'m, 'a> {
         Ok(Self { model, arena, state: Some(state) })
     }
 
-    /// All that learning has changed: the bytes to keep. [`Learning::learned_bytes`]
-    /// says how many they are.
+    /// The bytes that learning changes, which are what to save: [`Learning::learned_bytes`] of them.
     pub fn learned(&self) -> Option<&[u8]> {
         let learning = self.records().ok()?;
         self.arena.get(learning.learned_start()..)?.get(..learning.learned_bytes())
     }
 
-    /// Fills the memory that a step may use beside inputs and what is learned with a pattern, to measure how much of it
-    /// one does use: [`Self::used`].
+    /// Fills the memory that a step may use, except inputs and learned bytes, with a pattern. [`Self::used`] then
+    /// measures how much a step used.
     pub fn paint(&mut self, pattern: u8) {
         let (end, behind) = self.work();
         let mut start = 0;
-        // Stretches between inputs, by ascending place.
+        // Stretches between the inputs, in ascending order.
         while start < end {
             let inputs = (0..self.model.input_count()).filter_map(|i| io_span(&self.model.input(i)?));
             let next = inputs.filter(|s| s.end() > start).min_by_key(|s| s.start);
@@ -241,7 +242,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             start = after.max(stop);
         }
-        // What an answer makes anew from what it learned.
+        // Memory that a classifier head recomputes from what it learned.
         if let Some(scratch) = self.arena.get_mut(behind..) {
             scratch.fill(pattern);
         }
@@ -251,26 +252,26 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 
-    /// High-water mark since [`Self::paint`]: bytes up to the last that was written, or that an input has; and likewise of
-    /// the memory that an answer has behind what is learned.
+    /// High-water mark since [`Self::paint`]: bytes up to the last one written or part of an input, plus those of the
+    /// memory that a classifier head has after the learned bytes.
     pub fn used(&self, pattern: u8) -> usize {
         let (end, behind) = self.work();
         let last = |bytes: &[u8]| bytes.iter().rposition(|&b| b != pattern).map_or(0, |last| last + 1);
         last(self.arena.get(..end).unwrap_or(&[])) + last(self.arena.get(behind..).unwrap_or(&[]))
     }
 
-    /// Where the bytes in front of what is learned end, and where those behind it begin.
+    /// Offsets of the end of the bytes before the learned ones, and of the start of those after them.
     fn work(&self) -> (usize, usize) {
         let all = self.arena.len();
         self.records().map_or((all, all), |l| (l.learned_start(), l.learned_start() + l.learned_bytes()))
     }
 
-    /// Puts back what [`Self::learned`] gave for the same model, wherever it has been since: what no steps of this model
-    /// can have made is refused, and leaves the weights of the file.
+    /// Restores bytes that [`Self::learned`] returned for the same model. They are checked: bytes that the kernels
+    /// cannot take are refused, and the engine is then as after [`Self::forget`].
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::Length`] if it is of another length; [`Error::Learn`] with the first layer whose
-    /// numbers the kernels do not take.
+    /// [`Error::NotLearning`]; [`Error::Length`] if the length differs; [`Error::Learn`] with the first layer whose
+    /// values the kernels cannot take.
     pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
         self.restore_with(|own| {
             if own.len() != learned.len() {
@@ -281,11 +282,11 @@ impl<'m, 'a> Engine<'m, 'a> {
         })
     }
 
-    /// The same, with a function that writes it where it belongs (from flash, say) and says whether it did. If it did not, the
-    /// weights are those of the file.
+    /// Like [`Self::restore`], with a function that writes the bytes into the slice it is given (for example, from
+    /// flash). If it fails, the engine is as after [`Self::forget`].
     ///
     /// # Errors
-    /// As [`Self::restore`], and what the function says.
+    /// As [`Self::restore`], and the errors of `write`.
     pub fn restore_with<E: From<Error>>(
         &mut self,
         write: impl FnOnce(&mut [u8]) -> Result<(), E>,
@@ -315,14 +316,14 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 
-    /// Whether the trainable copy of a layer is one that its operator takes.
+    /// Checks that the operator can take the layer's trainable copy.
     fn check_learned(&self, layer: &TrainedLayer) -> Result<(), Rule> {
         let trainable = self.arena.get(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let parameter_bytes = &layer.shape.parameter_bytes;
         match layer.repr.part {
             Part::All => {
-                // Multipliers and shifts are those of the file.
+                // Multipliers and shifts do not learn.
                 let fixed = parameter_bytes[0]..parameter_bytes.iter().sum();
                 if trainable.get(fixed.clone()) != factory.get(fixed) {
                     return Err(Rule::Quantisation);
@@ -339,21 +340,21 @@ impl<'m, 'a> Engine<'m, 'a> {
     }
 }
 
-/// Spreads operator numbers before they are hashed.
+/// Spreads operator numbers before they seed the generator.
 const GOLDEN: u32 = 0x9e37_79b9;
 
-/// Before the first step.
+/// State before the first step.
 fn beginning(learning: &Learning<'_>) -> TrainState {
     TrainState {
         steps: 0,
         random: Random::new(learning.head.seed),
-        // An answer that has seen nothing says so without work.
+        // A head without samples needs no refresh.
         stale: false,
         kept: u8::MAX,
     }
 }
 
-/// The weights that a layer has in the file.
+/// The layer's parameters in the file.
 fn factory<'m>(model: &crate::model::Model<'m>, layer: &TrainedLayer) -> Option<&'m [u8]> {
     model.blobs().get(layer.shape.blob as usize..)?.get(..layer.shape.blob_bytes())
 }

@@ -1,6 +1,6 @@
-//! Runs a [`Model`](crate::Model) in an arena that the caller hands over. `inference` is what a caller sees of it, `learn` what is
-//! added by learning; a run goes down from there: `execute` (operator by operator) and, where something learns, `train_step` (the
-//! step of a layer) and `classifier` (the head on the network's features).
+//! Runs a [`Model`](crate::Model) in an arena that the caller provides. `inference` is the public interface; `learn`
+//! adds learning to it. Both call `execute`, which runs operator by operator. When the model learns, it uses
+//! `train_step` (one step of a layer) and `classifier` (the head on the network's features).
 
 mod classifier;
 mod execute;

@@ -1,16 +1,16 @@
-//! [`Pieces`]: learning memory behind the inference arena, handed out piece by piece.
+//! [`Pieces`]: hands out the learning memory after the inference arena, piece by piece.
 
 use offshoot_base::Rule;
 
-/// Pieces of memory, each behind the one before.
+/// Memory that is handed out in ascending pieces.
 pub(super) struct Pieces<'a> {
     pub(super) rest: &'a mut [u8],
-    /// Where `rest` begins.
+    /// Arena offset of `rest`.
     pub(super) at: usize,
 }
 
 impl<'a> Pieces<'a> {
-    /// The piece that begins at a place.
+    /// Takes `len` bytes at arena offset `start`, which must not lie before the end of the last piece.
     pub(super) fn take(&mut self, start: usize, len: usize) -> Result<&'a mut [u8], Rule> {
         let skipped = start.checked_sub(self.at).ok_or(Rule::Overlap)?;
         let rest = core::mem::take(&mut self.rest);

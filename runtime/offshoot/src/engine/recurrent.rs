@@ -1,4 +1,4 @@
-//! A step of learning of a recurrent layer: what lies where.
+//! Splits the memory of a recurrent layer for its train step.
 
 use crate::model::learn::TrainedLayer;
 use offshoot_base::{Rule, cast, cast_mut};
@@ -8,21 +8,22 @@ use offshoot_kernels::sparse::sparse_bytes;
 use offshoot_learn::sequence::{Parts, Real, StepTarget, Stored, learn_codes, learn_float};
 use offshoot_learn::{Random, TargetProjection, float};
 
-/// Memory of a step.
+/// Memory of a train step.
 pub(super) struct Pieces<'a> {
-    /// The arena of inference.
+    /// The inference arena.
     pub(super) work: &'a [u8],
     /// A copy of the layer's blob.
     pub(super) trainable: &'a mut [u8],
-    /// A number a class.
+    /// One number per class.
     pub(super) residual: &'a mut [f32],
-    /// As [`offshoot_learn::sequence::workspace_words`] says.
+    /// [`offshoot_learn::sequence::workspace_words`] words.
     pub(super) workspace: &'a mut [f32],
-    /// The table of a head that learns, and its rate.
+    /// The table of a local head, and its rate.
     pub(super) head: Option<(&'a mut [f32], f32)>,
 }
 
-/// One step. `matrices` are the sparse ones of input and state. TargetProjection of a head that learns are its table.
+/// Runs one train step. `matrices` are the sparse matrices of input and state, if any. The table of a local head serves
+/// as its target projection.
 pub(super) fn teach(
     r: &Recurrent,
     matrices: [Option<SparseRepr>; 2],

@@ -1,23 +1,23 @@
-//! What learning keeps between steps, and what a step tells.
+//! State of learning between train steps, and the report of a step.
 
 use offshoot_learn::Random;
 
-/// What learning keeps between steps.
+/// State of learning between train steps, besides the arena.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainState {
     pub(super) steps: u32,
     pub(super) random: Random,
-    /// The answer's predictions do not rest on all that it learned: a run makes them do so.
+    /// Predictions of the classifier head are out of date: the next run refreshes them.
     pub(super) stale: bool,
-    /// Taps in use.
+    /// Number of taps in use.
     pub(super) kept: u8,
 }
 
-/// What a step of learning tells.
+/// Report of one train step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepReport {
-    /// The class that the network took the sample for, before it learned from it: the answer's, if it can say one without more work,
-    /// else that of the layer that gives the scores of the classes; `None` if there is neither.
+    /// The class predicted before learning from the sample: by the classifier head if its predictions are up to date,
+    /// else by the layer that gives the class scores; `None` if there is neither.
     pub guess: Option<u16>,
     /// Steps so far, this one included.
     pub steps: u32,

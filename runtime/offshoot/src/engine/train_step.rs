@@ -1,4 +1,4 @@
-//! One step of one layer, or of a block of two: from the records to slices of the arena.
+//! One train step of a layer or of a block of two: finds the slices of the arena and calls the arithmetic.
 
 use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
@@ -12,7 +12,7 @@ use offshoot_learn::schedule::ONE;
 use offshoot_learn::{LocalRule, Random, TargetProjection, float, sequence, step};
 use offshoot_operators as ops;
 
-/// What all layers learn in one step.
+/// What all layers share in one train step.
 pub(super) struct StepContext<'l, 'm> {
     pub(super) learning: &'l Learning<'m>,
     pub(super) blobs: &'m [u8],
@@ -21,12 +21,12 @@ pub(super) struct StepContext<'l, 'm> {
     pub(super) rates: Rates,
 }
 
-/// Factors of rates, of [`ONE`].
+/// Rate factors, as multiples of 1 / [`ONE`].
 #[derive(Clone, Copy)]
 pub(super) struct Rates {
-    /// Of the layer that gives the scores, and of heads.
+    /// For the layer that gives the scores, and for heads.
     pub(super) last: u32,
-    /// Of the others.
+    /// For the other layers.
     pub(super) hidden: u32,
 }
 
@@ -36,10 +36,10 @@ impl Rates {
     }
 }
 
-/// Learning memory of a layer.
+/// A layer's own learning memory.
 struct Own<'a> {
     trainable: &'a mut [u8],
-    /// Lower bytes, or a table.
+    /// Lower bytes of int16 weights, or the table of a local head.
     extra: &'a mut [u8],
     velocity: &'a mut [u8],
 }
@@ -55,7 +55,7 @@ impl<'a> Own<'a> {
     }
 }
 
-/// Words behind those of the classes, as they are wanted.
+/// Workspace words after those of the classes, taken one piece after another.
 struct Words<'a>(&'a mut [u8]);
 
 impl<'a> Words<'a> {
@@ -67,7 +67,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// The rule and codes of a layer; `table` is that of a head that learns.
+/// The local rule and target projection of a layer; `table` is that of a local head.
 fn assignment<'a>(
     layer: &TrainedLayer,
     classes: usize,
@@ -96,7 +96,7 @@ fn assignment<'a>(
 }
 
 impl StepContext<'_, '_> {
-    /// Workspace and learning memory, from the arena of inference on.
+    /// Splits the arena into inference memory, words of the classes, other workspace, and learning memory.
     fn split<'a>(
         &self,
         arena: &'a mut [u8],
@@ -112,7 +112,7 @@ impl StepContext<'_, '_> {
         Ok((work, of_classes, Words(words), pieces))
     }
 
-    /// Words of room that a step may use, those of the classes left out: no fewer than any layer needs.
+    /// Workspace words that a step may use besides those of the classes: at least as many as any layer needs.
     fn all_words(&self) -> usize {
         let head = &self.learning.head;
         let end = head.classifier.map_or(head.learned, |classifier| classifier.features);
@@ -148,7 +148,7 @@ impl StepContext<'_, '_> {
 
     fn motion<'a>(&self, layer: &TrainedLayer, velocity: &'a mut [u8]) -> Result<Motion<'a>, Rule> {
         let head = &self.learning.head;
-        // Those of biases (and scales, and adaptors) are words, those of weights behind them halves.
+        // Velocities of biases, scales and adaptors are words. Those of weights follow and have 16 bits.
         let words = match layer.repr.part {
             Part::All => (4 * layer.shape.geometry.out_c).min(velocity.len()),
             _ => velocity.len(),
@@ -177,7 +177,7 @@ impl StepContext<'_, '_> {
             }
             _ => None,
         };
-        // TargetProjection of a head are put in where its table can be lent.
+        // A local head's projection is its table, which is set where it can be borrowed.
         let (rule, codes) = match &table {
             Some(_) => {
                 let ErrorSource::Local { rule, .. } = layer.repr.error_source else {
@@ -240,7 +240,7 @@ impl StepContext<'_, '_> {
                 if let ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } =
                     layer.repr.error_source
                 {
-                    // The head does not wait for the layer to warm.
+                    // The head learns at full rate during the layer's warm-up.
                     let factor = self.rates.last as f32 * (1.0 / ONE as f32);
                     let rate = head.rate * rate * factor;
                     float::learn_head(h, &grid, table, residual, rate, head.normalised);
@@ -285,7 +285,7 @@ impl StepContext<'_, '_> {
         }
     }
 
-    /// One step of the first of two layers, by the error of the second, which learns next.
+    /// One step of the first layer of a block, by the error of the second, which learns afterwards.
     pub(super) fn block(
         &mut self,
         first: &TrainedLayer,
@@ -416,7 +416,7 @@ fn quant(layer: &TrainedLayer) -> Result<integer::Quant, Rule> {
     })
 }
 
-/// An adaptor in its trainable copy, and its room.
+/// An adaptor's factors in the trainable copy, and its workspace.
 fn low_rank<'a>(
     layer: &TrainedLayer,
     rank: u8,
@@ -436,7 +436,7 @@ fn low_rank<'a>(
     })
 }
 
-/// What learns of a float32 layer.
+/// The part of a float32 layer that learns.
 fn float_part<'a>(
     layer: &TrainedLayer,
     trainable: &'a mut [u8],
@@ -456,7 +456,7 @@ fn float_part<'a>(
     })
 }
 
-/// What learns of an int8 layer.
+/// The part of an int8 layer that learns.
 fn whole_part<'a>(
     layer: &TrainedLayer,
     blobs: &'a [u8],

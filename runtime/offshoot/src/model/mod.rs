@@ -1,9 +1,8 @@
-//! [`Model`]: a `.off` file that has been validated whole, once.
+//! [`Model`]: a validated `.off` file.
 //!
-//! [`Model::open`] is the gate: whatever bytes it is given, it returns a model or an [`Error`]. After it
-//! returned `Ok`, nothing that is done with the model panics, reads out of bounds or fails, and a run ends after
-//! at most [`Model::work`] steps. Operators are decoded again whenever they are walked, from where the file
-//! lies; nothing of it is copied to RAM.
+//! [`Model::open`] validates the whole file once: any bytes give a model or an [`Error`]. After it returned `Ok`, no
+//! operation on the model panics, reads out of bounds or fails, and a run ends after at most [`Model::work`] steps.
+//! Operators are decoded from the file each time they are visited; nothing is copied to RAM.
 
 pub mod learn;
 #[cfg(feature = "nested")]
@@ -21,7 +20,7 @@ use offshoot_operators as ops;
 
 pub use offshoot_operators::MAX_WORK;
 
-/// Bits of [`requires`] that this build of the runtime has.
+/// Bits of [`requires`] that this build of the runtime supports.
 pub const SUPPORTED: u16 = (if cfg!(feature = "learn") { requires::LEARNS } else { 0 })
     | if cfg!(feature = "nested") { requires::NESTED } else { 0 }
     | if cfg!(feature = "f32") { requires::NEEDS_F32 } else { 0 };
@@ -47,18 +46,19 @@ pub struct Model<'m> {
     ops: &'m [u8],
     blobs: &'m [u8],
     work: u64,
-    /// Learning records, checked; decoded whenever they are asked for.
+    /// Learning records, already checked; decoded on each access.
     learn: Option<&'m [u8]>,
     #[cfg(feature = "nested")]
     nested: nested::Nested<'m>,
 }
 
 impl<'m> Model<'m> {
-    /// Validates a file: container, checksum, input and output descriptions, and every rule of every operator.
+    /// Validates a file: container, checksum, input and output descriptions, and every rule of every operator. `bytes`
+    /// must begin at a multiple of 16 and is used in place for the life of the model.
     ///
     /// # Errors
-    /// The first thing that is wrong.
-    // Its frame must not become a part of the caller's, where it would lie below every run.
+    /// The first thing that is wrong: [`Error::Alignment`], [`Error::Checksum`], [`Error::Requires`] …
+    // Not inlined: otherwise its frame would be part of the caller's and stay on the stack below every run.
     #[inline(never)]
     pub fn open(bytes: &'m [u8]) -> Result<Self, Error> {
         let view = HeaderView::new_checked(bytes)?;
@@ -94,7 +94,7 @@ impl<'m> Model<'m> {
         model.work = work;
         #[cfg(feature = "nested")]
         let rest = nested::check(&mut model, rest)?;
-        // Without the feature such a file has been refused: nothing of learning is linked.
+        // Without the feature such a file has already been refused, and no learning code is linked.
         if cfg!(feature = "learn") && header.requires & requires::LEARNS != 0 {
             learn::check(&model, rest)?;
             model.learn = Some(rest);
@@ -104,17 +104,17 @@ impl<'m> Model<'m> {
         Ok(model)
     }
 
-    /// Bytes of arena that a run of this network needs; the first's is that of the largest.
+    /// Bytes of arena that a run of this network needs. The value of network 0 covers every network of the file.
     pub fn arena_bytes(&self) -> u32 {
         self.header.arena_bytes
     }
 
-    /// Bytes that no memory plan of this graph goes below, as its compiler proved.
+    /// Proved lower bound: no memory plan of this operator order needs fewer bytes.
     pub fn arena_lower_bound(&self) -> u32 {
         self.header.arena_lower_bound
     }
 
-    /// Hash of the graph that the file was compiled from.
+    /// Hash of the graph that this network was compiled from.
     pub fn source_hash(&self) -> u32 {
         self.header.source_hash
     }
@@ -124,13 +124,14 @@ impl<'m> Model<'m> {
         self.header.file_len
     }
 
-    /// Upper bound of the steps of one run of whichever network: multiply-accumulates of the operators that have them (padding
-    /// counted too), elements touched of the others. At most [`MAX_WORK`].
+    /// Upper bound on the steps of one run, over all networks of the file. It counts multiply-accumulates (padding
+    /// included) of operators that have them, and touched elements of the others. At most [`MAX_WORK`].
     pub fn work(&self) -> u64 {
         self.work
     }
 
-    /// Whether runs depend on those before: recurrent layers keep their state ([`crate::Engine::restart`]).
+    /// Whether a run depends on earlier runs: recurrent layers that keep their state ([`crate::Engine::restart`] clears
+    /// it).
     pub fn keeps_state(&self) -> bool {
         let keeps = |record: Record| record.recurrent().is_some_and(|r| r.kept.is_some());
         let built = cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse"));
@@ -170,10 +171,10 @@ impl<'m> Model<'m> {
         Some(codec::decode_io(rest)?.0)
     }
 
-    /// What of the model learns, if anything does.
+    /// The learning records, if any part of the model learns. Only network 0 learns.
     pub fn learning(&self) -> Option<Learning<'m>> {
         let records = self.learn.filter(|_| cfg!(feature = "learn") && self.network_index() == 0)?;
-        // Decoded once already.
+        // `open` has decoded it once.
         let (head, rest) = codec::decode_learn_head(records)?;
         Some(Learning::new(self, head, rest))
     }
@@ -183,13 +184,13 @@ impl<'m> Model<'m> {
         Some(self.learning()?.head.arena_bytes)
     }
 
-    /// Whether going over to this network has to make states begin anew.
+    /// Whether switching to this network must reset the states: a network of the file keeps some.
     #[cfg(feature = "nested")]
     pub(crate) fn shares_states(&self) -> bool {
         self.nested.stateful()
     }
 
-    /// Which network of its file this is; 0 is the first.
+    /// Index of this network in its file; 0 is the first.
     pub fn network_index(&self) -> usize {
         #[cfg(feature = "nested")]
         return self.nested.index();
@@ -197,7 +198,7 @@ impl<'m> Model<'m> {
         0
     }
 
-    /// Number of networks in the file: one, and those that share its weights.
+    /// Number of networks in the file: the first, and the sub-networks that share its weights.
     pub fn network_count(&self) -> usize {
         #[cfg(feature = "nested")]
         return self.nested.count();
@@ -205,10 +206,10 @@ impl<'m> Model<'m> {
         1
     }
 
-    /// Network `index` of the file. It reads its weights where they lie: nothing is copied or checked again.
+    /// Network `index` of the file. It reads the shared weights in place: nothing is copied or checked again.
     ///
     /// # Errors
-    /// [`Error::NoSuchNetwork`].
+    /// [`Error::NoSuchNetwork`] if the file has no network `index`.
     pub fn network(&self, index: usize) -> Result<Self, Error> {
         if index == self.network_index() {
             return Ok(*self);
@@ -225,13 +226,13 @@ impl<'m> Model<'m> {
         self.blobs
     }
 
-    /// The operators in the order they run.
+    /// The operators in execution order.
     pub fn ops(&self) -> Ops<'m> {
         Ops { rest: self.ops, next: 0, count: self.head.ops }
     }
 }
 
-/// Walks the operators of a [`Model`].
+/// Iterates over the operators of a [`Model`].
 #[derive(Clone, Debug)]
 pub struct Ops<'m> {
     rest: &'m [u8],
@@ -240,7 +241,7 @@ pub struct Ops<'m> {
 }
 
 impl Ops<'_> {
-    /// The next operator, or why there is none.
+    /// Decodes the next operator; `None` at the end, an error if it cannot be decoded.
     pub(crate) fn step(&mut self) -> Option<Result<(OpInfo, OpHeader, Record), Error>> {
         if self.next == self.count {
             return None;
@@ -263,7 +264,7 @@ impl Iterator for Ops<'_> {
     type Item = (OpInfo, OpHeader, Record);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // Every operator has been decoded once by `open`.
+        // `open` has decoded every operator once.
         self.step()?.ok()
     }
 
@@ -273,7 +274,7 @@ impl Iterator for Ops<'_> {
     }
 }
 
-/// Graph and blob section. The padding between them must be zero: one file, one form.
+/// Splits the file into graph and blob section. Padding between them must be zero, so that a file has a single form.
 fn sections<'m>(bytes: &'m [u8], header: &Header) -> Option<(&'m [u8], &'m [u8])> {
     let body = bytes.get(HEADER_LEN..)?;
     let graph_len = usize::try_from(header.graph_len).ok()?;
@@ -286,11 +287,13 @@ fn sections<'m>(bytes: &'m [u8], header: &Header) -> Option<(&'m [u8], &'m [u8])
     Some((graph, bytes.get(blob_start..)?))
 }
 
-/// Checks inputs and outputs; gives the bytes after them.
+/// Checks inputs and outputs; returns the bytes after them.
+// With one caller its frame costs nothing there, and the call costs flash.
+#[cfg_attr(not(feature = "nested"), inline(always))]
 fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m [u8], Error> {
     let mut rest = ios;
     for i in 0..u16::from(head.inputs) + u16::from(head.outputs) {
-        // Beyond 255 the number is held: it still says where to look.
+        // Saturates at 255: it still tells where to look.
         let error = Error::Io(u8::try_from(i).unwrap_or(u8::MAX));
         let (io, after) = codec::decode_io(rest).ok_or(error)?;
         let span = io_span(&io).ok_or(error)?;
@@ -302,11 +305,13 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
     Ok(rest)
 }
 
-/// Checks all operators; gives the work they do together and what stands behind them.
+/// Checks all operators; returns their total work and the bytes after them.
+// With one caller its frame costs nothing there, and the call costs flash.
+#[cfg_attr(not(feature = "nested"), inline(always))]
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut walk = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
-    // By reference: a record that is moved would have its place in the frame twice.
+    // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(step) = &walk.step() {
         let (info, header, record) = step.as_ref().map_err(|&error| error)?;
         let invalid = |rule| Error::Invalid { op: info.index, rule };
@@ -322,7 +327,7 @@ fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64,
     Ok((total, walk.rest))
 }
 
-/// Where an input or output lies; `None` if its description is not possible.
+/// Arena span of an input or output; `None` if its description is invalid.
 pub(crate) fn io_span(io: &IoRepr) -> Option<Span> {
     let rank = usize::from(io.rank);
     let axes = io.shape.get(..rank)?;

@@ -1,7 +1,7 @@
-//! Further networks of a file, which share the weights of the first.
+//! Weight-shared sub-networks: further networks of a file, which share the weights of the first.
 //!
-//! Demands: 1 to 255 of them, each as the first (inputs, outputs, operators; nothing behind the last operator), in an
-//! arena no larger than the header's; the work of each within [`super::MAX_WORK`].
+//! Rules: there are 1 to 255 of them. Each has the layout of the first (inputs, outputs, operators, nothing after the
+//! last operator), needs no larger arena than the header's, and does work within [`super::MAX_WORK`].
 
 use super::{Model, check_ios, check_ops, sections};
 use offshoot_base::Error;
@@ -11,20 +11,20 @@ use offshoot_format::header::{Header, HeaderView};
 use offshoot_format::nested::NestedHead;
 use offshoot_format::requires;
 
-/// Where a network stands among those of its file.
+/// Position of a network among those of its file.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Nested<'m> {
     file: &'m [u8],
-    /// All networks but the first.
+    /// Records of all networks except the first.
     others: &'m [u8],
     count: u8,
     index: u8,
-    /// A network of the file keeps a state from run to run.
+    /// Whether any network of the file keeps a state from run to run.
     stateful: bool,
 }
 
 impl<'m> Nested<'m> {
-    /// The only network of its file.
+    /// State of a file with a single network.
     pub(super) fn none(file: &'m [u8]) -> Self {
         Self { file, others: &[], count: 0, index: 0, stateful: false }
     }
@@ -33,7 +33,7 @@ impl<'m> Nested<'m> {
         self.index.into()
     }
 
-    /// Whether a network of the file keeps a state from run to run.
+    /// Whether any network of the file keeps a state from run to run.
     pub(super) fn stateful(&self) -> bool {
         self.stateful
     }
@@ -43,14 +43,14 @@ impl<'m> Nested<'m> {
     }
 }
 
-/// Reads the front of a network: what stands before it, its records, and what comes after it.
+/// Splits off one network: its head, its records, and the bytes after it.
 fn split(bytes: &[u8]) -> Option<(NestedHead, &[u8], &[u8])> {
     let (head, rest) = codec::decode_nested_head(bytes)?;
     let (records, rest) = rest.split_at_checked(usize::try_from(head.len).ok()?)?;
     Some((head, records, rest))
 }
 
-/// Checks the networks behind the first, if the file has any; gives what stands behind them.
+/// Checks the networks after the first, if the file has any; returns the bytes after them.
 pub(super) fn check<'m>(model: &mut Model<'m>, bytes: &'m [u8]) -> Result<&'m [u8], Error> {
     if model.header.requires & requires::NESTED == 0 {
         return Ok(bytes);
@@ -81,13 +81,13 @@ pub(super) fn check<'m>(model: &mut Model<'m>, bytes: &'m [u8]) -> Result<&'m [u
     Ok(rest)
 }
 
-/// The file's header with the numbers of one of its networks.
+/// The file's header with the values of one of its networks.
 fn nested(header: &Header, head: &NestedHead) -> Header {
     let NestedHead { arena_bytes, arena_lower_bound, source_hash, .. } = *head;
     Header { arena_bytes, arena_lower_bound, source_hash, ..*header }
 }
 
-/// The network with these records, its operators not checked.
+/// Network `index` from its records; does not check its operators.
 fn open<'m>(model: &Model<'m>, header: Header, records: &'m [u8], index: u8) -> Result<Model<'m>, Error> {
     let (head, ios) = codec::decode_head(records).ok_or(Error::Length)?;
     let ops = check_ios(ios, &head, &header)?;
@@ -96,7 +96,7 @@ fn open<'m>(model: &Model<'m>, header: Header, records: &'m [u8], index: u8) -> 
     Ok(network)
 }
 
-/// Network `index`, which is less than the number of them, of the file of `model`.
+/// Network `index` of the file of `model`; `index` must be valid.
 pub(super) fn network<'m>(model: &Model<'m>, index: usize) -> Result<Model<'m>, Error> {
     let file = HeaderView::new_checked(model.nested.file)?.parse()?;
     if index == 0 {

@@ -13,7 +13,7 @@ use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record::{ConvSingleMultiply, ConvTiled, ConvWinograd, DepthwisePlanar, Traversal};
 use offshoot_kernels::geometry::{Planar, Tiled};
 use offshoot_kernels::tiles::{Blocks, Halves, Operands};
-use offshoot_kernels::{self as kernels, ARM_DSP, Requant, portable};
+use offshoot_kernels::{self as kernels, ARM_DSP, DEPTHWISE_COMPLETE, Requant, portable};
 
 /// For each pair of pixels in the record's order: gather its inputs, compute its outputs.
 #[inline(always)]
@@ -133,7 +133,8 @@ pub(crate) fn depthwise_planar(
     layout: &Layout,
     planes: Span,
 ) -> Result<(), Rule> {
-    if kernels::depthwise_planar(r, g, q, weights, &mut operands(memory, layout), planes)? {
+    let done = kernels::depthwise_planar(r, g, q, weights, &mut operands(memory, layout), planes)?;
+    if done || DEPTHWISE_COMPLETE {
         return Ok(());
     }
     depthwise_bands(r, g, q, weights, memory, layout, planes)

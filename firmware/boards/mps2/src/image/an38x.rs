@@ -1,5 +1,5 @@
-//! AN385 (Cortex-M3), AN386 (M4), AN500 (M7): they differ in nothing that this program sees but the core, so it asks the
-//! core which one it is.
+//! AN385 (Cortex-M3), AN386 (M4), AN500 (M7). For this program they differ only in the core, so it asks the core which
+//! one it is.
 
 pub(crate) type Counter = crate::timer::CmsdkTimer<0x4000_0000, 8, 5>;
 
@@ -12,7 +12,7 @@ pub(crate) const UART0_IRQS: [i16; 1] = [0];
 #[cfg(feature = "defmt")]
 pub(crate) const UART1: usize = 0x4000_5000;
 
-/// Name of the board, by the core's part number (CPUID register, Armv7-M B3.2.3).
+/// Name of the board, from the core's part number (CPUID register, Armv7-M B3.2.3).
 pub(crate) fn board() -> &'static str {
     const CPUID: *const u32 = 0xE000_ED00 as *const u32;
     // SAFETY: a read-only register that every Armv7-M core has.

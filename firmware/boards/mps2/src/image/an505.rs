@@ -1,11 +1,11 @@
-//! AN505 (Cortex-M33), all by secure addresses (Arm DAI 0505, 3.4): the program stays in the state that the core resets to.
+//! AN505 (Cortex-M33), with secure addresses only (Arm DAI 0505, 3.4): the program stays in the core's reset state.
 
-/// 20 MHz: under `-icount shift=6`, 64 ns an instruction, 32 ticks are 25 instructions.
+/// 20 MHz. Under `-icount shift=6`, 64 ns per instruction, 32 ticks are 25 instructions.
 pub(crate) type Counter = crate::timer::CmsdkTimer<0x5000_0000, 32, 25>;
 
 /// The model slot: the part of SSRAM 1 that memory/an505.x leaves free.
 pub(crate) const MODEL_FLASH: (usize, usize) = (0x1010_0000, 3 << 20);
-/// The line to the host, and its interrupts: reception and transmission, in an order that emulators disagree on.
+/// The line to the host, and its interrupts for reception and transmission, whose order differs between emulators.
 pub(crate) const UART0: usize = 0x5020_0000;
 pub(crate) const UART0_IRQS: [i16; 2] = [32, 33];
 /// The line for log messages.

@@ -1,4 +1,4 @@
-//! What the images of the board differ in: one file each, all with the same names.
+//! The differences between the images: one file each, all with the same names.
 
 #[cfg(not(any(feature = "an505", feature = "an547")))]
 mod an38x;

@@ -1,4 +1,4 @@
-//! Holds learning records against the rules that the module above says.
+//! Checks learning records against the rules listed in the parent module.
 
 use super::{
     Learning, MAX_CLASSES, MAX_FEATURES, MAX_GRID, MAX_TAPS, TrainedLayer, answer_work, normalizer_bytes,
@@ -18,7 +18,7 @@ use offshoot_learn::LocalRule;
 use offshoot_learn::heads::{head_bytes, head_is_possible};
 use offshoot_operators as ops;
 
-/// Checks what stands behind the operators.
+/// Checks the bytes after the operators.
 pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(), Error> {
     let shared = |rule| Error::Learn { layer: u8::MAX, rule };
     let (head, rest) = codec::decode_learn_head(rest).ok_or(shared(Rule::Table))?;
@@ -72,7 +72,7 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
     check_rate(head.noise)?;
     require(head.momentum < 1 << 15, Rule::Quantisation)?;
     if let Some(ClassifierHead { kind, classes, taps, .. }) = head.classifier {
-        // Their arithmetic is float32, whatever that of the network.
+        // Heads compute in float32, whatever the network's number format.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
         require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
@@ -101,7 +101,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
         require(!matches!(repr.part, Part::LowRank { .. }) || cfg!(feature = "f32"), Rule::Format)?;
     }
     if shape.sequence.is_some() {
-        // Its weights have no lower bytes, and its state is no score.
+        // Recurrent weights have no lower bytes, and a state is not a score.
         let local = matches!(repr.error_source, ErrorSource::Local { .. });
         require(local && !matches!(repr.format, Format::I16 { .. }), Rule::Format)?;
     }
@@ -142,7 +142,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
     }
 }
 
-/// Two layers that learn together.
+/// Checks two layers that learn together (a block of two).
 fn check_block(model: &Model<'_>, first: &TrainedLayer, second: &TrainedLayer) -> Result<(), Rule> {
     require(first.shape.feeds(&second.shape) && !second.shape.norm, Rule::Shape)?;
     require(matches!(second.repr.part, Part::All | Part::Bias), Rule::Format)?;
@@ -156,7 +156,7 @@ fn check_block(model: &Model<'_>, first: &TrainedLayer, second: &TrainedLayer) -
     Ok(())
 }
 
-/// Memory: one piece behind the other.
+/// Checks that the pieces of learning memory follow one another without overlap.
 struct Memory<'c, 'm> {
     model: &'c Model<'m>,
     head: &'c LearnHead,
@@ -199,7 +199,7 @@ impl Memory<'_, '_> {
         Ok(())
     }
 
-    /// Numbers of the input that has statistics.
+    /// Number of elements of the input that has statistics.
     fn inputs(&self, standard: &InputNormalizerRepr) -> Result<usize, Rule> {
         let only = self.model.input(0).filter(|_| self.model.input_count() == 1).ok_or(Rule::Shape)?;
         require(matches!(only.dtype, DType::I8 | DType::F32), Rule::Format)?;

@@ -1,19 +1,28 @@
-//! Learning records, checked: which operators learn, where in the arena, and what answers.
+//! Checked learning records: which operators learn, where their memory is, and which classifier head the model has.
 //!
-//! Demands of layers: at most 255, by strictly ascending operator, at least one if nothing answers; 2 to 1024 classes; rates
-//! finite and ≥ 0; operators are Conv2d, Depthwise or FullyConnected of one image, or their arranged forms ConvTiled,
-//! DepthwisePlanar and FullyConnectedSparse (without momentum), or Recurrent or RecurrentSparse (all of it, from codes, float32 or int8, no kept state), whose output shares no byte with its input, or LayerNorm, all of it; formats fit the operator's; adaptors of low
-//! rank (1 to 64) are for Conv2d without groups and FullyConnected; an int8 layer has scales > 0 and whole codes (no uniform ones, no
-//! head) under cross-entropy or DRTP; [`ErrorSource::Output`] has the classes as channels and is one pixel; exactly the last layer
-//! is such a one or none is; a pooling grid of 1 to 16 cells along an axis; probes inside the blob section.
+//! Rules for layers:
+//! - at most 255, in strictly ascending operator order; at least one if there is no classifier head;
+//! - 2 to 1024 classes; rates finite and ≥ 0;
+//! - the operator is a Conv2d, Depthwise or FullyConnected with a batch of one; or ConvTiled, DepthwisePlanar or
+//!   FullyConnectedSparse (the last without momentum); or a Recurrent or RecurrentSparse (all parameters; local rules
+//!   only; float32 or int8; no state kept between runs); its output shares no byte with its input. A LayerNorm (all
+//!   parameters) is allowed too, also in place;
+//! - its number format fits the operator's; low-rank adaptors (rank 1 to 64) need a Conv2d without groups or a
+//!   FullyConnected;
+//! - an int8 layer has scales > 0, learns by cross-entropy or DRTP, and has an integer target projection (not uniform,
+//!   no head);
+//! - [`ErrorSource::Output`]: only on the last layer, whose output is one pixel with the classes as channels;
+//! - a pooling grid has 1 to 16 cells along an axis; probes lie inside the blob section.
 //!
-//! Of blocks: behind a layer that learns from the next stands one whose input is its output, of the same number format, which learns
-//! weights or biases and has a teacher of its own; no operator up to that one writes where the first one's input or output lies.
+//! Rules for blocks of two: the layer after one with [`ErrorSource::Next`] reads that layer's output, has the same
+//! number format, learns all parameters or biases, and has an error source of its own. No operator up to the second
+//! layer overwrites the first one's input or output.
 //!
-//! Of an answer: 1 to 32 taps by strictly ascending operator, one that could learn, scales > 0 if int8; at most 4096 features;
-//! as many classes as layers have, or more, to 1024; options in their ranges. Of statistics: the model has one input, int8 or float32.
+//! Rules for a classifier head: 1 to 32 taps in strictly ascending operator order, each at an operator that could
+//! learn, with scale > 0 if int8; at most 4096 features; at least the layers' number of classes, at most 1024; options
+//! in their ranges. Rules for input statistics: the model has a single input, int8 or float32.
 //!
-//! Learning memory lies behind the inference arena, without overlaps, in the order of the format.
+//! Learning memory follows the inference arena, without overlaps, in the order that the format defines.
 
 mod check;
 mod shape;
@@ -34,35 +43,36 @@ pub use offshoot_kernels::gradient::grid::MAX_GRID;
 use offshoot_kernels::gradient::grid::PoolingGrid;
 use offshoot_learn::heads::head_bytes;
 
-/// Most classes.
+/// Maximum number of classes.
 pub const MAX_CLASSES: u16 = 1024;
 
-/// Most taps of an answer.
+/// Maximum number of taps of a classifier head.
 pub const MAX_TAPS: usize = 32;
 
-/// Most features of an answer.
+/// Maximum number of features of a classifier head.
 pub const MAX_FEATURES: usize = 4096;
 
-/// Operators that learn, and what they share.
+/// The operators that learn, and the settings they share.
 #[derive(Clone, Copy, Debug)]
 pub struct Learning<'m> {
-    /// What all layers share.
+    /// Settings shared by all layers.
     pub head: LearnHead,
     rest: &'m [u8],
     ops: &'m [u8],
     op_count: u16,
 }
 
-/// An operator that learns, with what follows from its record.
+/// An operator that learns, with the values derived from its record.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainedLayer {
     /// As in the file.
     pub repr: LearnLayer,
-    /// The operator; its blob at the start of the trainable copy if all of it learns, else where it lies in the file.
+    /// The operator. If all of its parameters learn, its blob is at offset 0 of the trainable copy, otherwise where the
+    /// file has it.
     pub record: Record,
-    /// Extents, number format.
+    /// Extents and number format.
     pub shape: Shape,
-    /// Place of the trainable copy in the arena.
+    /// Span of the trainable copy in the arena.
     pub(crate) trainable: Span,
 }
 
@@ -87,7 +97,7 @@ impl TrainedLayer {
         Ok(Self { repr, record, shape, trainable })
     }
 
-    /// Features of the output that codes speak of.
+    /// Pooling grid over the layer's output; its cells are the features of the target projection.
     pub fn grid(&self) -> PoolingGrid {
         let cells = match self.repr.error_source {
             ErrorSource::Output | ErrorSource::Next => 1,
@@ -96,13 +106,13 @@ impl TrainedLayer {
         PoolingGrid::new(cells, self.shape.geometry.output, self.shape.geometry.out_c)
     }
 
-    /// Where the trainable copy lies among the bytes that learning changes, which begin at `learned_start`.
+    /// Range of the trainable copy within the learned bytes, which begin at `learned_start` in the arena.
     pub fn trainable_within(&self, learned_start: usize) -> core::ops::Range<usize> {
         let start = self.trainable.start.saturating_sub(learned_start);
         start..start + self.trainable.len
     }
 
-    /// Lower bytes of int16 weights, or the table of a head that learns: where, and bytes.
+    /// Arena offset and bytes of the lower bytes of int16 weights, or of the table of a local head.
     pub(crate) fn extra(&self, classes: u16) -> Option<(u32, u64)> {
         match (self.repr.format, self.repr.error_source) {
             (Format::I16 { fine }, _) => Some((fine, self.shape.geometry.weights() as u64)),
@@ -113,7 +123,7 @@ impl TrainedLayer {
         }
     }
 
-    /// Bytes of learning memory that belong to the layer alone: trainable copy, lower bytes or table, velocities.
+    /// Arena offsets and bytes of the layer's own learning memory: trainable copy; lower bytes or table; velocities.
     pub(crate) fn memory(&self, head: &LearnHead) -> [Option<(u32, u64)>; 3] {
         let moves = head.momentum > 0;
         let velocity = moves.then(|| (self.repr.velocity, self.shape.velocity_bytes(self.repr.part)));
@@ -121,22 +131,22 @@ impl TrainedLayer {
     }
 }
 
-/// Bytes of room that steps need beside the words of a layer: three words a class.
+/// Bytes of the part of the workspace that depends on the classes alone: three words per class.
 pub fn class_bytes(classes: u16) -> usize {
     12 * usize::from(classes)
 }
 
-/// Bytes of room for layers that need at most so many words ([`Shape::workspace_words`], [`Shape::block_words`]).
+/// Bytes of workspace for layers that need at most `words` words ([`Shape::workspace_words`], [`Shape::block_words`]).
 pub fn workspace_bytes(classes: u16, words: usize) -> u64 {
     class_bytes(classes) as u64 + 4 * words as u64
 }
 
-/// Bytes of the statistics of an input of so many numbers.
+/// Bytes of the statistics of an input with `numbers` elements.
 pub fn normalizer_bytes(numbers: usize) -> u64 {
     4 * (numbers as u64 + 2)
 }
 
-/// Operations of a refresh and a prediction, about.
+/// Approximate operations of one refresh and one prediction.
 pub(crate) fn answer_work(features: usize, classes: usize) -> u64 {
     let (n, c) = (features as u64, classes as u64);
     (n * n).saturating_mul(n / 6 + c + 1)
@@ -147,12 +157,13 @@ impl<'m> Learning<'m> {
         Self { head, rest, ops: model.ops, op_count: model.head.ops }
     }
 
-    /// Where what learning changes begins in the arena; it goes on for [`Self::learned_bytes`].
+    /// Arena offset of the learned bytes, of which there are [`Self::learned_bytes`].
     pub fn learned_start(&self) -> usize {
         self.head.learned as usize
     }
 
-    /// Number of bytes that learning changes: what has to be kept. What an answer has behind them is made anew from them.
+    /// Number of bytes that learning changes, which must be saved to keep it. A classifier head recomputes the memory
+    /// after them.
     pub fn learned_bytes(&self) -> usize {
         let end = match self.classifier() {
             Some((classifier, features)) => {
@@ -163,29 +174,29 @@ impl<'m> Learning<'m> {
         end.saturating_sub(self.learned_start())
     }
 
-    /// Most classes that a label can name: those of the layers, or of the answer.
+    /// Number of classes that a label can name: the classifier head's if there is one, else the layers'.
     pub fn classes(&self) -> u16 {
         self.head.classifier.map_or(self.head.classes, |a| a.classes)
     }
 
-    /// The layers, by ascending operator.
+    /// The layers in ascending operator order.
     pub fn layers(&self) -> Layers<'m> {
         let ops = Ops { rest: self.ops, next: 0, count: self.op_count };
         Layers { rest: self.rest, left: self.head.layers, ops }
     }
 
-    /// What answers, and the number of its features.
+    /// The classifier head and its number of features, if the model has one.
     pub fn classifier(&self) -> Option<(ClassifierHead, usize)> {
         let classifier = self.head.classifier?;
         Some((classifier, self.taps().map(|tap| tap.width()).sum()))
     }
 
-    /// Statistics of the input.
+    /// The input normaliser, if the model has one.
     pub fn standard(&self) -> Option<InputNormalizerRepr> {
         self.head.standard
     }
 
-    /// The taps, by ascending operator.
+    /// The taps in ascending operator order.
     pub fn taps(&self) -> Taps<'m> {
         let mut layers = self.layers();
         while layers.decoded().is_some() {}
@@ -194,7 +205,7 @@ impl<'m> Learning<'m> {
     }
 }
 
-/// Walks the layers that learn.
+/// Iterates over the layers that learn.
 #[derive(Clone, Debug)]
 pub struct Layers<'m> {
     rest: &'m [u8],
@@ -203,7 +214,7 @@ pub struct Layers<'m> {
 }
 
 impl Layers<'_> {
-    /// The next record, decoded and no more.
+    /// Decodes the next record without resolving its operator.
     fn decoded(&mut self) -> Option<Result<LearnLayer, Rule>> {
         self.left = self.left.checked_sub(1)?;
         let mut read = || {
@@ -219,7 +230,7 @@ impl Layers<'_> {
             Ok(repr) => repr,
             Err(rule) => return Some(Err(rule)),
         };
-        // Operators are walked once: a layer that is not behind the one before finds none.
+        // Operators are visited once, so a layer out of ascending order finds none.
         let found = self.ops.find(|(info, ..)| info.index == repr.op).ok_or(Rule::Table);
         Some(found.and_then(|(_, _, record)| TrainedLayer::new(repr, record)))
     }
@@ -229,17 +240,17 @@ impl Iterator for Layers<'_> {
     type Item = TrainedLayer;
 
     fn next(&mut self) -> Option<TrainedLayer> {
-        // Every layer has been resolved once by `check`.
+        // `check` has resolved every layer once.
         self.step()?.ok()
     }
 }
 
-/// A [`Tap`] and the operator that it is at.
+/// A [`Tap`] and the shape of its operator.
 #[derive(Clone, Copy, Debug)]
 pub struct Tapped {
     /// As in the file.
     pub repr: Tap,
-    /// Of the operator.
+    /// Shape of the tapped operator.
     pub shape: Shape,
 }
 
@@ -249,13 +260,13 @@ impl Tapped {
         self.shape.geometry.c
     }
 
-    /// Where the tensor lies in the arena, bytes.
+    /// Arena offset of the tapped tensor in bytes.
     pub fn source(&self) -> u32 {
         self.shape.src.start as u32
     }
 }
 
-/// Walks the taps of an answer.
+/// Iterates over the taps of a classifier head.
 #[derive(Clone, Debug)]
 pub struct Taps<'m> {
     rest: &'m [u8],
@@ -280,7 +291,7 @@ impl Iterator for Taps<'_> {
     type Item = Tapped;
 
     fn next(&mut self) -> Option<Tapped> {
-        // Every tap has been resolved once by `check`.
+        // `check` has resolved every tap once.
         self.step()?.ok()
     }
 }

@@ -1,5 +1,5 @@
-//! What follows from the record of an operator that can learn, and the memory that learning it takes: one arithmetic for
-//! compiler, reader and engine.
+//! Values derived from the record of an operator that can learn, and the memory that its learning takes. Compiler,
+//! reader and engine share this arithmetic.
 
 use offshoot_base::Rule;
 use offshoot_base::{Span, product, require};
@@ -14,32 +14,32 @@ use offshoot_learn::sequence;
 /// An operator that can learn.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Extents. A LayerNorm is a depthwise layer of one tap: an image of its rows, weights are its scales.
+    /// Extents. A LayerNorm counts as a depthwise layer with one tap: its rows are the image, its scales the weights.
     pub geometry: Geometry,
     /// Number format.
     pub arith: Arith,
-    /// Biases hold `-in_zp · Σ weights`: the operator is in an arranged form.
+    /// Whether the biases include `-in_zp · Σ weights`, as in tiled, channel-planar and sparse operators.
     pub folded: bool,
-    /// It is a LayerNorm, whose blob is scales, then biases.
+    /// Whether it is a LayerNorm, whose blob holds scales, then biases.
     pub norm: bool,
-    /// Words of room that a step of a recurrent layer needs; `None` of other layers. Its "image" is a column of the steps that it
-    /// gives.
+    /// Words of workspace for a train step of a recurrent layer; `None` for other layers. The "image" of a recurrent
+    /// layer is one column with a pixel per time step.
     pub sequence: Option<usize>,
-    /// Where its blob lies in the blob section, bytes.
+    /// Offset of the operator's blob in the blob section, in bytes.
     pub blob: u32,
     pub(crate) src: Span,
     pub(crate) dst: Span,
-    /// Bytes of bias, multipliers and shifts.
+    /// Bytes of biases, multipliers and shifts.
     pub(crate) parameter_bytes: [usize; 3],
     /// Bytes of weights.
     body: usize,
 }
 
 impl Shape {
-    /// Of an operator for one image.
+    /// Derives the shape of an operator with a batch of one.
     ///
     /// # Errors
-    /// [`Rule::Format`] if the operator is none that can learn; what is wrong with its extents.
+    /// [`Rule::Format`] if the operator cannot learn; otherwise the rule that its extents break.
     pub fn of(record: &Record) -> Result<Self, Rule> {
         match record {
             Record::Recurrent(r) => return Self::recurrent(r, [None; 2]),
@@ -97,14 +97,15 @@ impl Shape {
         Ok(Self { geometry, arith, folded, norm, sequence: None, blob, src, dst, parameter_bytes, body })
     }
 
-    /// Of a recurrent layer; `matrices` are the sparse ones of input and state.
+    /// Derives the shape of a recurrent layer; `matrices` are the sparse matrices of input and state, if any.
     fn recurrent(r: &Recurrent, matrices: [Option<SparseRepr>; 2]) -> Result<Self, Rule> {
-        // A step runs through the sequence again, from the state before it: a kept one is gone by then.
+        // A train step runs through the sequence again from the initial state; a kept state has been overwritten by
+        // then.
         require(r.kept.is_none() && r.returns != Returns::State, Rule::Format)?;
         let [steps, inputs, units] = [r.steps, r.inputs, r.units].map(usize::from);
         let outputs = if r.returns == Returns::Sequence { steps } else { 1 };
         let geometry = Geometry::column([steps, outputs], inputs, units);
-        // All of it lies in the blob section, whose length fits.
+        // The weights lie in the blob section, so their size fits.
         let rows = r.kind.gates() * units;
         let (bias, weights) = (4 * r.kind.biases() * units, [rows * inputs, rows * units]);
         let (arith, parameter_bytes, body) = match r.arith {
@@ -126,17 +127,17 @@ impl Shape {
         Ok(Self { geometry, arith, folded, norm, sequence, blob, src, dst, parameter_bytes, body })
     }
 
-    /// Whether it computes in whole numbers.
+    /// Whether it computes in integers.
     pub fn is_whole(&self) -> bool {
         matches!(self.arith, Arith::I8 { .. })
     }
 
-    /// Bytes of its blob.
+    /// Bytes of the operator's blob.
     pub fn blob_bytes(&self) -> usize {
         self.parameter_bytes.iter().sum::<usize>() + self.body
     }
 
-    /// Bytes of the trainable copy of a part.
+    /// Bytes of the trainable copy if `part` learns.
     pub fn trainable_bytes(&self, part: Part) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
@@ -148,11 +149,12 @@ impl Shape {
         }
     }
 
-    /// Bytes of the velocities of a part: float32 a number; of int8 layers a word a bias or scale, and two bytes a weight.
+    /// Bytes of the velocities if `part` learns. float32: one number each. int8: one word per bias or scale, two bytes
+    /// per weight.
     pub fn velocity_bytes(&self, part: Part) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
-            // Its steps are plain.
+            // Recurrent layers learn without momentum.
             _ if self.sequence.is_some() => 0,
             Part::All if self.is_whole() => {
                 4 * channels + (2 * self.geometry.weights() as u64).next_multiple_of(4)
@@ -162,8 +164,9 @@ impl Shape {
         }
     }
 
-    /// Words of room that a step needs. Recurrent: [`sequence::workspace_words`]; float32: an error a pixel; int8: as [`Geometry::gradients`] if weights learn, else one an output channel.
-    /// An adaptor of low rank besides two numbers a pixel and rank, and an error a pixel.
+    /// Words of workspace for a train step. Recurrent: [`sequence::workspace_words`]. float32: one error per pixel.
+    /// int8: [`Geometry::gradients`] if weights learn, else one word per output channel. A low-rank adaptor needs two
+    /// numbers per pixel and rank, and one error per pixel.
     pub fn workspace_words(&self, part: Part) -> usize {
         let g = &self.geometry;
         if let Some(words) = self.sequence {
@@ -178,15 +181,15 @@ impl Shape {
         }
     }
 
-    /// Words of room with which a step of an int8 layer takes fewer instructions on cores with the DSP extension, if there is
-    /// such a way in at most so many; the pooling grid of its features has so many cells.
+    /// Words of workspace, at most `most`, with which a train step of an int8 layer takes fewer instructions on cores
+    /// with the DSP extension; `None` if there is no such plan. `cells` is the number of cells of its pooling grid.
     pub fn planes_words(&self, part: Part, cells: usize, most: usize) -> Option<usize> {
         let g = &self.geometry;
         let plan = Plan::new(g, cells, most).filter(|_| part == Part::All && self.is_whole())?;
         Some(Plan::sums(g) + plan.words(g, cells))
     }
 
-    /// What is between the factors of an adaptor, and its errors.
+    /// Words for the activations between an adaptor's factors, and for their errors.
     fn adaptor_words(&self, part: Part) -> usize {
         match part {
             Part::LowRank { rank } => 2 * usize::from(rank) * self.geometry.pixels(),
@@ -194,9 +197,10 @@ impl Shape {
         }
     }
 
-    /// Words of room that the first layer of a block needs while the second one's step is prepared: errors of the second one's
-    /// features and of a channel's pixels (int8: or a part of the largest scale a channel), those of its own pixels (of one channel);
-    /// int8: its gradients, in the place of which the second one's scores are made before, and an adaptor's errors once more.
+    /// Words of workspace for the first layer of a block while the error comes back through the second layer: one per
+    /// feature of the second layer, one per pixel of the second layer (int8: or per output channel, for its relative
+    /// scale, if that is more), and one per pixel of the first. int8 adds the gradients of a channel or, before them in
+    /// the same place, one word per output channel of the second layer; and an adaptor's errors, one per pixel.
     pub fn block_words(&self, part: Part, second: &Self, features: usize) -> usize {
         let (own, above) = (&self.geometry, &second.geometry);
         let common = features + own.pixels() + self.adaptor_words(part);
@@ -208,22 +212,22 @@ impl Shape {
         common + above.pixels().max(above.out_c) + errors + gradients.max(above.out_c)
     }
 
-    /// Inputs of an output.
+    /// Number of inputs of one output.
     pub fn inputs(&self) -> usize {
         self.geometry.taps() * self.geometry.depth()
     }
 
-    /// The geometry of the lower factor of an adaptor: it has the ranks as channels.
+    /// Geometry of an adaptor's lower factor: its output channels are the ranks.
     pub(crate) fn down(&self, rank: usize) -> Geometry {
         Geometry { out_c: rank, order: Order::Grouped { groups: 1 }, ..self.geometry }
     }
 
-    /// Whether a part of it can learn at all.
+    /// Checks that `part` of this operator can learn.
     ///
     /// # Errors
-    /// What stands in the way.
+    /// The rule that prevents it.
     pub fn allows(&self, part: Part) -> Result<(), Rule> {
-        // What learns still has its input when its output is there; a normalisation needs its output alone.
+        // Learning needs input and output at once. A normalisation needs its output only.
         require(self.norm || !self.src.overlaps(self.dst), Rule::Overlap)?;
         match part {
             Part::All => Ok(()),
@@ -237,13 +241,13 @@ impl Shape {
         }
     }
 
-    /// Whether it can be part of a block of two at all.
+    /// Whether it can be in a block of two.
     pub fn in_blocks(&self) -> bool {
         !self.norm && self.sequence.is_none() && !matches!(self.geometry.order, Order::Sparse(_))
     }
 
-    /// Whether the input of `second` is the output of this one, and an error of the one can go back to the other: neither is
-    /// recurrent or sparse.
+    /// Whether both can form a block of two: the input of `second` is this one's output, their number formats agree,
+    /// and neither is recurrent, sparse or a LayerNorm.
     pub fn feeds(&self, second: &Self) -> bool {
         self.dst == second.src
             && self.is_whole() == second.is_whole()
