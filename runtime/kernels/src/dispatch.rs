@@ -6,9 +6,12 @@ use crate::geometry::{Planar, Tiled};
 #[cfg(wide)]
 use crate::host;
 use crate::portable;
+#[cfg(not(arm_dsp))]
 use crate::random::Random;
 use crate::requant::Requant;
-use crate::tiles::{Blocks, Halves, Operands};
+#[cfg(wide)]
+use crate::tiles::Halves;
+use crate::tiles::{Blocks, Operands};
 use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record;
 

@@ -10,7 +10,6 @@ use offshoot_learn::integer::{self, Magnitude, Motion};
 use offshoot_learn::layers::Slope;
 use offshoot_learn::schedule::ONE;
 use offshoot_learn::{LocalRule, Random, TargetProjection, float, sequence, step};
-use offshoot_operators as ops;
 
 /// What all layers share in one train step.
 pub(super) struct StepContext<'l, 'm> {
