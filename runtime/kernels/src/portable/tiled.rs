@@ -211,6 +211,8 @@ pub fn gather_band(
 
 /// Computes output rows `from..to` of one channel of image `n` from the scratch, whose first row is padded row `from ·
 /// stride`.
+// Out of line: on cores with few registers the loops spill where they share a frame with the driver.
+#[inline(never)]
 pub fn depthwise_band(
     r: &DepthwisePlanar,
     g: &Planar,

@@ -6,6 +6,8 @@ use crate::requant::Requant;
 use offshoot_format::record::{ConvWinograd, Window};
 
 /// int8 convolution by F(2, 3). Does not use the scratch.
+// Out of line: on cores with few registers the loops spill where they share a frame with the driver.
+#[inline(never)]
 pub fn conv_winograd(r: &ConvWinograd, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) {
     let window = Window::from(r.window);
     let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
