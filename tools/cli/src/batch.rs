@@ -61,7 +61,11 @@ impl Inputs {
         }
         if columns.iter().any(|c| c.count() != count) {
             let message = "the inputs have different numbers of samples";
-            return Err(Failure::new(Kind::Shape, message, "give the same number of samples for every input"));
+            return Err(Failure::new(
+                Kind::Shape,
+                message,
+                "give the same number of samples for every input",
+            ));
         }
         Ok(Self { columns })
     }
@@ -106,8 +110,13 @@ pub fn output_port(model: &Model<'_>, i: usize) -> Result<Port> {
 }
 
 fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> Result<Port> {
-    let missing =
-        || Failure::new(Kind::Usage, format!("the model has no {what} {i}"), "`offshoot inspect` lists the model's inputs and outputs");
+    let missing = || {
+        Failure::new(
+            Kind::Usage,
+            format!("the model has no {what} {i}"),
+            "`offshoot inspect` lists the model's inputs and outputs",
+        )
+    };
     io.map(Port::from).ok_or_else(missing)
 }
 
@@ -118,7 +127,8 @@ fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> R
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
     let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, "report this model")?;
+    let mut engine = Engine::new(model, arena.as_mut_slice())
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     body(&mut engine)
 }
 
@@ -128,12 +138,14 @@ pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> 
 /// Lengths differ, which is a bug of the caller.
 pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<()> {
     for (i, bytes) in sample.iter().enumerate() {
-        let memory = engine.input_mut(i).or_fail(Kind::Internal, "report this model")?;
+        let memory = engine
+            .input_mut(i)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
         if memory.len() != bytes.len() {
             return Err(Failure::new(
                 Kind::Internal,
                 "the sample's length differs from the model's input",
-                "report this model",
+                "this is a bug in Offshoot: report it with the model",
             ));
         }
         memory.copy_from_slice(bytes);
@@ -233,7 +245,8 @@ fn on_device(
 }
 
 /// Help for a device that fails.
-pub const DEVICE_HELP: &str = "`offshoot target list` names the targets, `offshoot target probe` tells which answer";
+pub const DEVICE_HELP: &str =
+    "`offshoot target list` names the targets, `offshoot target probe` tells which answer";
 
 /// Connects to a target.
 ///
@@ -329,12 +342,17 @@ fn on_host(
 
 fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
     set_inputs(engine, &inputs.sample(index))?;
-    engine.run().or_fail(Kind::Internal, "report this model")?;
+    engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     read_outputs(engine)
 }
 
 fn read_outputs(engine: &Engine<'_, '_>) -> Result<Vec<Vec<u8>>> {
     (0..engine.model().output_count())
-        .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
+        .map(|o| {
+            engine
+                .output(o)
+                .map(<[u8]>::to_vec)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
+        })
         .collect()
 }

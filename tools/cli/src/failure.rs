@@ -59,7 +59,11 @@ impl Failure {
     pub fn reading(path: &Path, error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::NotFound {
             let message = format!("{}: no such file", path.display());
-            return Self::new(Kind::NotFound, message, "check the path; relative paths start at the current folder");
+            return Self::new(
+                Kind::NotFound,
+                message,
+                "check the path; relative paths start at the current folder",
+            );
         }
         Self::new(Kind::Io, format!("{}: {error}", path.display()), "check that you may read the file")
     }

@@ -97,7 +97,9 @@ impl OffFile {
     /// Never for a file that [`Self::read`] returned.
     pub fn model(&self) -> Result<Model<'_>> {
         let model = Model::open(self.bytes()).or_fail(Kind::Format, "compile the model again")?;
-        model.network(self.network).or_fail(Kind::Usage, "give a smaller --network; `offshoot inspect` lists the networks of a file")
+        model
+            .network(self.network)
+            .or_fail(Kind::Usage, "give a smaller --network; `offshoot inspect` lists the networks of a file")
     }
 
     /// Number of the selected network.

@@ -103,5 +103,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let message = error.to_string();
     let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
-    fail(&Ui { json }, &Failure::new(Kind::Usage, first, "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments"), 2)
+    fail(
+        &Ui { json },
+        &Failure::new(
+            Kind::Usage,
+            first,
+            "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments",
+        ),
+        2,
+    )
 }

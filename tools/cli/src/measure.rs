@@ -62,5 +62,6 @@ pub fn measure(made: &compile::Made, data: &Dataset, target: Option<(&str, &Targ
 }
 
 fn accuracy(quantized: &Graph, data: &Dataset) -> Result<f64> {
-    device_accuracy(quantized, data).or_fail(Kind::Mismatch, "give data of the kind that the network was trained on")
+    device_accuracy(quantized, data)
+        .or_fail(Kind::Mismatch, "give data of the kind that the network was trained on")
 }

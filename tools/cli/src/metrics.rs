@@ -34,7 +34,11 @@ pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
     let (p, n) = (positive.iter().filter(|p| **p).count(), positive.iter().filter(|p| !**p).count());
     if p == 0 || n == 0 {
         let message = format!("AUC needs both classes, but there are {p} positive and {n} negative labels");
-        return Err(Failure::new(Kind::Usage, message, "label negative samples 0 and positive samples 1, and give some of each"));
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "label negative samples 0 and positive samples 1, and give some of each",
+        ));
     }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));

@@ -94,7 +94,11 @@ impl Port {
             wanted[0] = "N".into();
         }
         let message = format!("{what} has shape {given:?}, but the model needs ({})", wanted.join(", "));
-        Err(Failure::new(Kind::Shape, message, "stack the samples along the first axis, N; `offshoot inspect` prints the model's shapes"))
+        Err(Failure::new(
+            Kind::Shape,
+            message,
+            "stack the samples along the first axis, N; `offshoot inspect` prints the model's shapes",
+        ))
     }
 
     /// Splits `array` into samples in memory order: `[N, len]`. See [`Self::layout`].
@@ -141,7 +145,11 @@ impl Port {
         for (i, sample) in samples.iter().enumerate() {
             if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
                 let message = format!("{what}: sample {i} contains {v}");
-                return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample: values must be finite"));
+                return Err(Failure::new(
+                    Kind::Calibration,
+                    message,
+                    "remove or repair that sample: values must be finite",
+                ));
             }
         }
         Ok(samples)
@@ -177,7 +185,11 @@ impl Port {
                     let mut sample = array.f32_range(i * layout.len..(i + 1) * layout.len);
                     if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
                         let message = format!("{what}: sample {i} contains {v}");
-                        return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample: values must be finite"));
+                        return Err(Failure::new(
+                            Kind::Calibration,
+                            message,
+                            "remove or repair that sample: values must be finite",
+                        ));
                     }
                     if layout.outside.is_some() {
                         sample = layout.sample(&sample, 0).collect();
@@ -245,8 +257,8 @@ impl Port {
     fn shaped<T: Clone>(&self, count: usize, values: Vec<T>) -> Result<ArrayD<T>> {
         let mut full = vec![count];
         full.extend(&self.shape);
-        let mut array =
-            ArrayD::from_shape_vec(IxDyn(&full), values).or_fail(Kind::Internal, "report this")?;
+        let mut array = ArrayD::from_shape_vec(IxDyn(&full), values)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
         if self.channels_first_outside && full.len() > 3 {
             let mut axes: Vec<usize> = (0..full.len() - 1).collect();
             axes.insert(2, full.len() - 1);
@@ -302,7 +314,11 @@ impl Encoded {
     pub fn of_bytes(samples: &[Vec<u8>]) -> Result<Self> {
         let sample_bytes = samples.first().map_or(0, Vec::len);
         if samples.iter().any(|s| s.len() != sample_bytes) {
-            return Err(Failure::new(Kind::Internal, "samples differ in length", "report this"));
+            return Err(Failure::new(
+                Kind::Internal,
+                "samples differ in length",
+                "this is a bug in Offshoot: report it with this message",
+            ));
         }
         Ok(Self { bytes: samples.concat(), sample_bytes, count: samples.len(), saturation: None })
     }

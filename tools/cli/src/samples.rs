@@ -95,16 +95,24 @@ fn labelled(graph: &Graph, paths: &[PathBuf]) -> Result<Dataset> {
     let names = [paths[0].display().to_string(), paths[1].display().to_string()];
     let port = Port::of_value(graph, graph.inputs[0]);
     let samples = port.real(&x, &names[0])?;
-    let labels: Vec<i64> =
-        y.to_i64().or_fail_in(Kind::Dtype, &names[1], "give whole class numbers, counted from 0")?.into_iter().collect();
+    let labels: Vec<i64> = y
+        .to_i64()
+        .or_fail_in(Kind::Dtype, &names[1], "give whole class numbers, counted from 0")?
+        .into_iter()
+        .collect();
     if labels.len() != samples.len() {
         let message = format!("{}: {} class numbers for {} samples", names[1], labels.len(), samples.len());
-        return Err(Failure::new(Kind::Shape, message, "give one class number per sample, in the same order"));
+        return Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give one class number per sample, in the same order",
+        ));
     }
     let batchless = port.shape.first() == Some(&1);
     let shape = [&[samples.len()], &port.shape[usize::from(batchless)..]].concat();
     let flat = samples.into_iter().flatten().collect();
-    let x = ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
+    let x = ArrayD::from_shape_vec(shape, flat)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let data = Dataset::new(x, Target::Labels(labels));
     data.check(graph).or_fail_in(
         Kind::Mismatch,

@@ -24,7 +24,11 @@ pub fn print(text: &str) -> Result<()> {
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
             let message = format!("cannot write to standard output: {e}");
-            Err(Failure::new(Kind::Io, message, "check the file or pipe that it goes to; the disk may be full"))
+            Err(Failure::new(
+                Kind::Io,
+                message,
+                "check the file or pipe that it goes to; the disk may be full",
+            ))
         }
         _ => Ok(()),
     }
@@ -67,7 +71,8 @@ impl Ui {
     /// As [`print()`]; also if the result cannot be serialised, which is a bug.
     pub fn show(&self, outcome: &impl Outcome) -> Result<()> {
         if self.json {
-            let text = serde_json::to_string(outcome).or_fail(Kind::Internal, "report this")?;
+            let text = serde_json::to_string(outcome)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             return print(&text);
         }
         print(outcome.render().trim_end())

@@ -76,8 +76,13 @@ pub fn calibration(
         return Ok(Vec::new());
     }
     if arrays.len() != graph.inputs.len() {
-        let message = format!("--calib: {} array(s) for {} input(s) of the network", arrays.len(), graph.inputs.len());
-        return Err(Failure::new(Kind::Calibration, message, "give --calib once per input, in the network's order"));
+        let message =
+            format!("--calib: {} array(s) for {} input(s) of the network", arrays.len(), graph.inputs.len());
+        return Err(Failure::new(
+            Kind::Calibration,
+            message,
+            "give --calib once per input, in the network's order",
+        ));
     }
     let mut samples: Vec<Vec<ArrayD<f32>>> = Vec::new();
     for ((array, name), id) in arrays.iter().zip(names).zip(&graph.inputs) {
@@ -87,12 +92,17 @@ pub fn calibration(
             samples.resize(values.len(), Vec::new());
         }
         if values.len() != samples.len() {
-            let message = format!("{name}: {} samples, but the first input has {}", values.len(), samples.len());
-            return Err(Failure::new(Kind::Calibration, message, "give the same number of samples for every input"));
+            let message =
+                format!("{name}: {} samples, but the first input has {}", values.len(), samples.len());
+            return Err(Failure::new(
+                Kind::Calibration,
+                message,
+                "give the same number of samples for every input",
+            ));
         }
         for (sample, v) in samples.iter_mut().zip(values) {
-            let array =
-                ArrayD::from_shape_vec(IxDyn(&port.shape), v).or_fail(Kind::Internal, "report this")?;
+            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), v)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             sample.push(array);
         }
     }
@@ -333,7 +343,11 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
             return Ok(graph);
         }
         let message = format!("{}: its input shapes differ from the model's", path.display());
-        Err(Failure::new(Kind::Shape, message, "give a sub-network with the model's input shapes: both are calibrated on the same samples"))
+        Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give a sub-network with the model's input shapes: both are calibrated on the same samples",
+        ))
     };
     args.nested.iter().map(read).collect()
 }
@@ -388,7 +402,8 @@ fn train_probes(
     labels: Option<&Path>,
 ) -> Result<HashMap<u16, offshoot_export::probes::Probe>> {
     if samples.is_empty() || graph.inputs.len() != 1 {
-        let message = "the plan needs probes, which are trained on calibration samples of a network with one input";
+        let message =
+            "the plan needs probes, which are trained on calibration samples of a network with one input";
         return Err(Failure::new(
             Kind::Calibration,
             message,
@@ -423,7 +438,7 @@ fn export_failure(error: &offshoot_export::Error) -> Failure {
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {
             (Kind::Unsupported, "replace or split the operators named above")
         }
-        _ => (Kind::Internal, "report this model"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with the model"),
     };
     Failure::new(kind, error.to_string(), help)
 }

@@ -100,11 +100,15 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (x, y) = (read_array(&args.data[0])?, read_array(&args.data[1])?);
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
     let made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
-    let onnx =
-        offshoot_import::emit(&made.graph).or_fail(Kind::Unsupported, "the compressed network has no ONNX form: leave out the operator named above")?;
+    let onnx = offshoot_import::emit(&made.graph).or_fail(
+        Kind::Unsupported,
+        "the compressed network has no ONNX form: leave out the operator named above",
+    )?;
     let html = page::page(args, &made.report)?.render();
-    let json = serde_json::to_string_pretty(&made.report).or_fail(Kind::Internal, "report this")?;
-    let policy = toml::to_string(&made.weight_bits).or_fail(Kind::Internal, "report this")?;
+    let json = serde_json::to_string_pretty(&made.report)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
+    let policy = toml::to_string(&made.weight_bits)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     for (name, bytes) in [
         ("model.off", made.off.as_slice()),
         ("model.onnx", &onnx),
@@ -266,7 +270,11 @@ fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>>
         let inputs = profile::zeros(&file)?;
         let report = profile::profile(device.as_mut(), &file, &inputs, "", None)?;
         report.instructions.ok_or_else(|| {
-            Failure::new(Kind::Device, "the target cannot count instructions", "give an emulated --target, such as qemu:cortex-m4")
+            Failure::new(
+                Kind::Device,
+                "the target cannot count instructions",
+                "give an emulated --target, such as qemu:cortex-m4",
+            )
         })
     };
     let count = move |off: &[u8]| count(off).map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)));
@@ -301,12 +309,14 @@ fn compression_failure(error: &offshoot_compress::Error) -> Failure {
     use offshoot_compress::Error;
     let (kind, help) = match error {
         Error::Budget { .. } => (Kind::Budget, "raise --max-flash or --max-ram, or lower --multiple"),
-        Error::AlreadyQuantized { .. } => (Kind::Usage, "the network is already quantised: give the float network"),
+        Error::AlreadyQuantized { .. } => {
+            (Kind::Usage, "the network is already quantised: give the float network")
+        }
         Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
             (Kind::Mismatch, "remove that file, or give the arguments that it was written with")
         }
         Error::Training(_) => (Kind::Mismatch, "give data of the kind that the network was trained on"),
-        _ => (Kind::Internal, "report this model"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with the model"),
     };
     Failure::new(kind, error.to_string(), help)
 }

@@ -129,7 +129,8 @@ fn check_labels(labels: &Array, count: usize, args: &Args) -> Result<()> {
 }
 
 fn whole(labels: &Array) -> Result<Vec<i64>> {
-    let integers = labels.to_i64().or_fail_in(Kind::Dtype, "labels", "give whole class numbers, counted from 0")?;
+    let integers =
+        labels.to_i64().or_fail_in(Kind::Dtype, "labels", "give whole class numbers, counted from 0")?;
     Ok(integers.iter().copied().collect())
 }
 
@@ -153,7 +154,8 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
             match usize::try_from(label) {
                 Ok(l) if l < classes || classes == 1 => wanted.push(l),
                 _ => {
-                    let message = format!("label {label} is out of range: the model has {classes} classes, from 0");
+                    let message =
+                        format!("label {label} is out of range: the model has {classes} classes, from 0");
                     return Err(Failure::new(
                         Kind::Mismatch,
                         message,

@@ -370,7 +370,8 @@ pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<
 
 /// All networks of a file.
 fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
-    let network = |i| model.network(i).or_fail(Kind::Internal, "report this model");
+    let network =
+        |i| model.network(i).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model");
     (0..model.network_count()).map(network).collect()
 }
 

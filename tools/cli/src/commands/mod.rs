@@ -36,9 +36,13 @@ pub fn read_array(path: &Path) -> Result<Array> {
             return Failure::new(Kind::Format, message, help);
         }
         let (kind, help) = match e.kind() {
-            ErrorKind::NotFound => (Kind::NotFound, "check the path; relative paths start at the current folder"),
+            ErrorKind::NotFound => {
+                (Kind::NotFound, "check the path; relative paths start at the current folder")
+            }
             ErrorKind::Io => (Kind::Io, "check that you may read the file"),
-            ErrorKind::Dtype => (Kind::Dtype, "save the array with a numeric element type, such as float32 or int64"),
+            ErrorKind::Dtype => {
+                (Kind::Dtype, "save the array with a numeric element type, such as float32 or int64")
+            }
             ErrorKind::Shape => (Kind::Shape, "save the array with another shape"),
             _ => (Kind::Format, "write it with numpy.save(path, array)"),
         };
@@ -75,7 +79,8 @@ pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Inpu
 /// # Errors
 /// There is no such target.
 pub fn parse_target(text: &str) -> Result<Target> {
-    Target::parse(text).map_err(|e| Failure::new(Kind::Device, e.to_string(), "`offshoot target list` names the targets"))
+    Target::parse(text)
+        .map_err(|e| Failure::new(Kind::Device, e.to_string(), "`offshoot target list` names the targets"))
 }
 
 /// Formats a signal-to-noise ratio.

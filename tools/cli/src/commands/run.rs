@@ -77,7 +77,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let model = file.model()?;
     let outputs = model.output_count();
     if args.output.len() > outputs {
-        let message = format!("the model has {outputs} output(s), but {} files were given", args.output.len());
+        let message =
+            format!("the model has {outputs} output(s), but {} files were given", args.output.len());
         return Err(Failure::new(
             Kind::Usage,
             message,

@@ -211,7 +211,11 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
         other => return Err(format!("unknown unit `{other}`: use k, M, Ki or Mi")),
     };
     let number: f64 = digits.parse().map_err(|_| format!("`{text}` is not a size such as 64k or 1M"))?;
-    if number >= 0.0 { Ok((number * f64::from(unit)) as u64) } else { Err(format!("`{text}` is not a size such as 64k or 1M")) }
+    if number >= 0.0 {
+        Ok((number * f64::from(unit)) as u64)
+    } else {
+        Err(format!("`{text}` is not a size such as 64k or 1M"))
+    }
 }
 
 #[cfg(test)]

@@ -42,13 +42,18 @@ pub(super) fn outputs_snr_db(
     let inputs = Inputs::of_columns(columns)?;
     // The float network keeps no state, so the file's is reset after every sample.
     let sequences = Sequences { reset_every: model.keeps_state().then_some(1) };
-    let executor = offshoot_reference::Executor::new(float).or_fail(Kind::Internal, "report this model")?;
+    let executor = offshoot_reference::Executor::new(float)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let ports =
         (0..model.output_count()).map(|o| batch::output_port(&model, o)).collect::<Result<Vec<_>>>()?;
     let mut sums = vec![(0.0f64, 0.0f64); ports.len()];
     let wanted: Vec<Vec<ArrayD<f32>>> = taken
         .par_iter()
-        .map(|sample| executor.run(sample).or_fail(Kind::Internal, "report this model"))
+        .map(|sample| {
+            executor
+                .run(sample)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
+        })
         .collect::<Result<_>>()?;
     let mut wanted = wanted.iter();
     batch::run_each(ui, &file, &inputs, &Target::Host, sequences, &mut |outputs| {
@@ -84,7 +89,9 @@ pub(super) fn verdict(snr: f64, report: &QuantizeReport, allow_poor: bool) -> Re
     let named = worst.map_or(String::new(), |o| {
         format!("; operator `{}` ({}) loses most: {:.1} dB alone", o.name, o.kind, o.own_snr_db)
     });
-    let message = format!("the outputs have a signal-to-noise ratio of only {snr:.1} dB against the float network{named}");
+    let message = format!(
+        "the outputs have a signal-to-noise ratio of only {snr:.1} dB against the float network{named}"
+    );
     let keep = worst.map_or("NAME".into(), |o| o.name.clone());
     let way_out = format!(
         "keep it in float with --keep-float '{keep}' (a name or a kind, repeatable), give more typical --calib \

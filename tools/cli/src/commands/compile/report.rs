@@ -123,7 +123,8 @@ fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
     if report.networks.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["network", "MACs", "arena, bytes", "added to file, bytes", "layers with shared weights"]);
+    let mut table =
+        Table::new(["network", "MACs", "arena, bytes", "added to file, bytes", "layers with shared weights"]);
     for n in &report.networks {
         let [shared, all] = n.shared_operators;
         let bytes = [n.macs, n.arena_bytes, n.added_bytes].map(thousands);

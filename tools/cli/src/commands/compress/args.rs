@@ -112,7 +112,9 @@ pub fn parse_limit(text: &str) -> Result<Limit, String> {
 pub fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok());
     let number = number.filter(|n| (0.0..=100.0).contains(n));
-    number.map(|n| n / 100.0).ok_or_else(|| format!("`{text}` is not a percentage from 0% to 100%, such as 0.5%"))
+    number
+        .map(|n| n / 100.0)
+        .ok_or_else(|| format!("`{text}` is not a percentage from 0% to 100%, such as 0.5%"))
 }
 
 /// Parses a number from 0 to 1.

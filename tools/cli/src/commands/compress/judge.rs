@@ -33,8 +33,11 @@ pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<
     let port = Port::of_value(graph, graph.inputs[0]);
     let name = |i: usize| args.data[i].display().to_string();
     let samples = port.real(x, &name(0))?;
-    let labels: Vec<i64> =
-        y.to_i64().or_fail_in(Kind::Dtype, name(1), "give whole class numbers, counted from 0")?.into_iter().collect();
+    let labels: Vec<i64> = y
+        .to_i64()
+        .or_fail_in(Kind::Dtype, name(1), "give whole class numbers, counted from 0")?
+        .into_iter()
+        .collect();
     if labels.len() != samples.len() || samples.len() < 10 {
         let message = format!("{} labels for {} samples", labels.len(), samples.len());
         return Err(Failure::new(
@@ -50,12 +53,14 @@ pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<
     let flat: Vec<f32> = train.iter().flat_map(|&i| samples[i].iter().copied()).collect();
     let batchless = port.shape.first() == Some(&1);
     let shape = [&[train.len()], &port.shape[usize::from(batchless)..]].concat();
-    let x = ndarray::ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
+    let x = ndarray::ArrayD::from_shape_vec(shape, flat)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let target = offshoot_train::Target::Labels(train.iter().map(|&i| labels[i]).collect());
     let train = Dataset::new(x, target);
     train.check(graph).or_fail(Kind::Mismatch, "give data of the kind that the network was trained on")?;
     let kept: Vec<i64> = held.iter().map(|&i| labels[i]).collect();
-    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept).or_fail(Kind::Internal, "report this")?;
+    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     Ok(Split {
         calibration: prune::samples(graph, &train, args.calibration.max(1)),
         train,

@@ -29,7 +29,7 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     let line = report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
     let svg = plot::lines(&[("int8 on held-out samples".into(), line)], "flash, bytes", "%");
     page.figure(
-        &svg.or_fail(Kind::Internal, "report this")?,
+        &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
         "from the uncompressed network through each period to the result",
     );
     page.heading("What was done");
