@@ -48,8 +48,9 @@ struct Arranged {
     unfused: u32,
 }
 
-/// The draft's operators with the best workspace. [`Prefer::Ram`] takes the smallest workspace if the arena gets smaller
-/// than with [`Prefer::Balanced`] at no more than [`RAM_RATE`] instructions per byte, or if `Balanced` exceeds the limit.
+/// The draft's operators with the best workspace. [`Prefer::Ram`] takes the smallest workspace if the arena gets
+/// smaller than with [`Prefer::Balanced`] at no more than [`RAM_RATE`] instructions per byte, or if `Balanced` exceeds
+/// the limit.
 fn arranged(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
     if options.prefer != Prefer::Ram {
         return fused(draft, options, false);

@@ -1,10 +1,10 @@
 //! Estimates the instructions of each form of a layer on each kind of core.
 //!
-//! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs` checks
-//! those of sparse and dense layers against the emulator). Other cores run the portable kernels. There the ratio of each
-//! form to tiles comes from `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the same networks
-//! compiled for `balanced` and for `speed`). Ratios of plain, sparse and Huffman-coded weights are estimated from their
-//! loops.
+//! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs`
+//! checks those of sparse and dense layers against the emulator). Other cores run the portable kernels. There the
+//! ratio of each form to tiles comes from `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the
+//! same networks compiled for `balanced` and for `speed`). Ratios of plain, sparse and Huffman-coded weights are
+//! estimated from their loops.
 
 use offshoot::format::sparse::{Form, SparseRepr};
 
@@ -157,8 +157,8 @@ fn scaled(instructions: u64, factor: f64) -> u64 {
     (instructions as f64 * factor) as u64
 }
 
-/// Instructions of tiles on a core with the DSP extension: per pixel, `of_weight` for each weight and `of_input` for each
-/// input.
+/// Instructions of tiles on a core with the DSP extension: per pixel, `of_weight` for each weight and `of_input` for
+/// each input.
 fn dense(layer: &Layer, of_weight: f64, of_input: f64) -> u64 {
     let (taps, channels) = (layer.taps(), layer.channels());
     let (padded, blocks) = (taps.next_multiple_of(4) as f64, channels.next_multiple_of(4) as f64);

@@ -1,7 +1,7 @@
 //! A lowered graph that still has all forms of its convolutions.
 //!
-//! The best form depends on its workspace, and the workspace depends on the memory plan of the whole network. So a graph
-//! is lowered once, to a [`Draft`]; [`Draft::settle`] then makes its operators for each workspace that is tried.
+//! The best form depends on its workspace, and the workspace depends on the memory plan of the whole network. So a
+//! graph is lowered once, to a [`Draft`]; [`Draft::settle`] then makes its operators for each workspace that is tried.
 
 use offshoot_ir::ValueId;
 

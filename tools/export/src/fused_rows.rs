@@ -2,9 +2,9 @@
 //! makes the arena smaller. This is the patch execution of MCUNetV2 (Lin et al. 2021, arXiv:2110.15352) with line
 //! buffers instead of recomputed rows.
 //!
-//! The search looks at the moments when the plan needs most memory, and at all chains of operators that are running then.
-//! Each chain is planned as one operator with its line buffers as workspace, for several tile heights. The search keeps
-//! the smallest arena and continues from there until no chain helps.
+//! The search looks at the moments when the plan needs most memory, and at all chains of operators that are running
+//! then. Each chain is planned as one operator with its line buffers as workspace, for several tile heights. The
+//! search keeps the smallest arena and continues from there until no chain helps.
 
 use offshoot::format::codec::{OP_MAX, Record};
 use offshoot::format::fused_rows::MOST_MEMBERS;

@@ -1,7 +1,7 @@
 //! Lowers IR nodes to a [`Draft`]: device operators with buffers instead of addresses, and the forms of convolutions.
 //!
-//! Each family of operators has a file that takes operands as [`Tensor`]s and emits records. A node with int8 output but
-//! no int8 kernel, or with operands of mixed formats, runs in float32 between a Dequantize and a Quantize and is
+//! Each family of operators has a file that takes operands as [`Tensor`]s and emits records. A node with int8 output
+//! but no int8 kernel, or with operands of mixed formats, runs in float32 between a Dequantize and a Quantize and is
 //! reported as a [`Fallback`]. Reshapes cost nothing: their output is another name for the same buffer.
 
 mod binary;

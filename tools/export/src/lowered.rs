@@ -156,8 +156,9 @@ pub struct PlainKernel {
 /// Cost of a layer in sparse and in dense storage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// The best sparse form: `bytes`, `nibbles` or `blocks` ([`offshoot::format::sparse::Form`]). For a recurrent layer,
-    /// the forms of the input weights and of the state weights, each of which may be `dense` ([`crate::sparse_forms`]).
+    /// The best sparse form: `bytes`, `nibbles` or `blocks` ([`offshoot::format::sparse::Form`]). For a recurrent
+    /// layer, the forms of the input weights and of the state weights, each of which may be `dense`
+    /// ([`crate::sparse_forms`]).
     pub form: &'static str,
     /// Whether the layer is stored in this form.
     pub chosen: bool,

@@ -1,7 +1,7 @@
 //! Chooses the workspace of operators: as much as fits the memory plan of the whole network.
 //!
-//! Unpacked weight tiles, and inputs gathered for several pixels at once, save instructions. The memory of each candidate
-//! workspace is planned, and the largest one within the allowed arena is taken.
+//! Unpacked weight tiles, and inputs gathered for several pixels at once, save instructions. The memory of each
+//! candidate workspace is planned, and the largest one within the allowed arena is taken.
 
 use offshoot_plan::Plan;
 

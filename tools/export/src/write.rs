@@ -307,8 +307,8 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
     [Some(one), None]
 }
 
-/// Sets the fields that depend on the places of buffers: the workspace, and the direction of an operator that overwrites
-/// its input.
+/// Sets the fields that depend on the places of buffers: the workspace, and the direction of an operator that
+/// overwrites its input.
 fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     // Workspaces are stored in words of 4 bytes, which is `TENSOR_ALIGNMENT`.
     match record {

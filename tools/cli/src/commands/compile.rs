@@ -394,7 +394,8 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
 }
 
-/// Trains a probe for every layer that learns, on the samples' labels, or without labels on the network's own predictions.
+/// Trains a probe for every layer that learns, on the samples' labels, or without labels on the network's own
+/// predictions.
 fn train_probes(
     graph: &Graph,
     compiled: &Compiled,

@@ -1,5 +1,5 @@
-//! Convolutions and fully connected layers: which forms a layer has. [`crate::choose`] takes the best of them when it is known how
-//! much workspace there is.
+//! Convolutions and fully connected layers: which forms a layer has. [`crate::choose`] takes the best of them when it
+//! is known how much workspace there is.
 
 use std::rc::Rc;
 
@@ -287,8 +287,8 @@ fn separable(c: &Context<'_>, layer: &Layer) -> bool {
     c.role == Role::Alone && !layer.learns
 }
 
-/// Folds the zero point into the biases and takes the channels out that the fast kernels do not hold; they come back as a part on a
-/// plain kernel. `None` if the layer as a whole stays on one.
+/// Folds the zero point into the biases and takes the channels out that the fast kernels do not hold; they come back
+/// as a part on a plain kernel. `None` if the layer as a whole stays on one.
 fn odd_parts(
     c: &Context<'_>,
     layer: &mut Layer,
@@ -316,8 +316,8 @@ fn odd_parts(
     Ok(Some(vec![Part { form, shape, channels, step: 1, gathers }]))
 }
 
-/// The forms that hold a layer in tiles, or something in their place: of the `whole`, or of `tiles`, which have some channels less.
-/// `parts` are channels that none of them holds, and those that tiles do not.
+/// The forms that hold a layer in tiles, or something in their place: of the `whole`, or of `tiles`, which have some
+/// channels less. `parts` are channels that none of them holds, and those that tiles do not.
 fn tiled_forms(
     c: &Context<'_>,
     [whole, tiles]: [&Shared; 2],
@@ -340,7 +340,8 @@ fn tiled_forms(
     };
     let of_tiles = |form: Box<dyn ConvForm>| apart(apart(form, &of_tiles), &parts);
     let of_whole = |form: Box<dyn ConvForm>| apart(form, &parts);
-    // Steps of learning and further networks find weights that lie one by one: none that are packed, coded or transformed.
+    // Steps of learning and further networks find weights that lie one by one: none that are packed, coded or
+    // transformed.
     let alone = c.role == Role::Alone;
     let fixed = alone && !whole.learns;
     // A single pixel meets each weight once: unpacking them takes longer than the rest.

@@ -150,8 +150,8 @@ impl Weights<'_> {
     }
 }
 
-/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, and around them what was measured on the
-/// emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` holds the model against the emulator).
+/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, and around them what was
+/// measured on the emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` holds the model against the emulator).
 fn dense_instructions(w: &Weights<'_>) -> u64 {
     let (rows, columns) = (w.rows / w.gates.max(1), w.columns.max(1));
     // Rows that are not part of four, and last ones behind which there is nothing to read, go one by one.

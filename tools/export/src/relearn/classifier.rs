@@ -80,9 +80,9 @@ impl Section {
     }
 }
 
-/// The file without learning records: before the first operator the input is brought to the host's statistics, where features are
-/// tapped they are kept, and a linear classifier on them gives the first output. If that is the only one, operators behind the
-/// last tap are left out.
+/// The file without learning records: before the first operator the input is brought to the host's statistics, where
+/// features are tapped they are kept, and a linear classifier on them gives the first output. If that is the only one,
+/// operators behind the last tap are left out.
 pub(super) fn as_operators(
     file: &[u8],
     model: &Model<'_>,

@@ -1,5 +1,5 @@
-//! Changes of a finished file that concern learning: another rule or rate, and what was learned put in the place of what it
-//! was made with.
+//! Changes of a finished file that concern learning: another rule or rate, and what was learned put in the place of
+//! what it was made with.
 
 mod classifier;
 mod weights;
@@ -81,8 +81,8 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     })
 }
 
-/// The file with what was learned ([`offshoot::Engine::learned`]) as its own. It can go on learning, unless input statistics or
-/// an answer were learned too: then these become operators, and it is a network for inference alone.
+/// The file with what was learned ([`offshoot::Engine::learned`]) as its own. It can go on learning, unless input
+/// statistics or an answer were learned too: then these become operators, and it is a network for inference alone.
 ///
 /// # Errors
 /// The file is not valid, has no learning records, or does not belong to these bytes.

@@ -6,8 +6,8 @@ use offshoot_ir::quant_math;
 
 use crate::error::{Error, Result};
 
-/// Puts the trainable copy of a layer into its blob. Scales of float32 layers are multiplied into weights and biases, adaptors are added to
-/// the weights, which in int8 are rounded again, with larger scales where they need them.
+/// Puts the trainable copy of a layer into its blob. Scales of float32 layers are multiplied into weights and biases,
+/// adaptors are added to the weights, which in int8 are rounded again, with larger scales where they need them.
 pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<()> {
     let shape = &layer.shape;
     match layer.repr.part {

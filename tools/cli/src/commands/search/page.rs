@@ -16,7 +16,8 @@ use offshoot_search::strategies::History;
 use super::{FrontPoint, Report, failure};
 use crate::failure::{Context, Failure, Kind, Result};
 
-/// Writes `model.onnx`, `model.off`, `policy.toml` and `calibration.npy` of a point; returns the command that compiles it.
+/// Writes `model.onnx`, `model.off`, `policy.toml` and `calibration.npy` of a point; returns the command that compiles
+/// it.
 pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Candidate) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::writing(folder, &e))?;
     let onnx = offshoot_import::emit(&candidate.graph).or_fail(
