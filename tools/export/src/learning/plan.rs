@@ -44,16 +44,15 @@
 //! Parts:
 //! - `bias`: biases only.
 //! - `scale`: biases and one factor per output channel, `z = scale · (W x + bias)`. Batch normalisations are folded
-//!   into
-//!   the layers before them, so these are their parameters too. For a LayerNorm, its own scale and bias.
+//!   into the layers before them, so these are their parameters too. For a LayerNorm, its own scale and bias.
 //! - `low-rank`: `z = W x + up (down x)`, of which `up` and `down` learn (LoRA, Hu et al. 2021, arXiv:2106.09685).
 //!
 //! With these three, the layer's weights stay in flash.
 //!
 //! `recipe = "adapt"` sets these defaults: `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`,
-//! `convolution_rate = 0.15`, `schedule = "linear"` over `steps = 2000` (two epochs of 1,000 samples), `warm` half of the
-//! steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all layers
-//! but the first, which learns from the second half on.
+//! `convolution_rate = 0.15`, `schedule = "linear"` over `steps = 2000` (two epochs of 1,000 samples), `warm` half of
+//! the steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all
+//! layers but the first, which learns from the second half on.
 
 use serde::Deserialize;
 use std::collections::HashMap;
