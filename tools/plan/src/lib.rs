@@ -1,9 +1,9 @@
 //! Memory planning: operator order and arena offsets, with a proved lower bound.
 //!
-//! Two exact searches run, each with a budget. [`order`] finds the topological order with the lowest peak of live bytes
-//! (dynamic programming over sets of executed steps, as in Serenity, Ahn et al., MLSys 2020). [`offsets`] then packs the
-//! buffers (canonical placements, dominance and floor inference, as in MiniMalloc, Moffitt, ASPLOS 2024). The crate does
-//! not know operators: it sees only which step reads and writes which bytes.
+//! Two exact searches run, each with a budget. [`order`] finds the topological order with the lowest peak of live
+//! bytes (dynamic programming over sets of executed steps, as in Serenity, Ahn et al., MLSys 2020). [`offsets`] then
+//! packs the buffers (canonical placements, dominance and floor inference, as in MiniMalloc, Moffitt, ASPLOS 2024).
+//! The crate does not know operators: it sees only which step reads and writes which bytes.
 
 pub mod lifetime;
 pub mod offsets;

@@ -112,10 +112,10 @@ impl Lifetimes {
 
 /// Lower bound of the bytes for `live` if the `pairs` may share memory.
 ///
-/// Every offset is a multiple of the smallest alignment of the problem. So in order of address, each buffer but the last
-/// takes its size rounded up to that alignment. (The smallest alignment among `live` would be a tighter bound, but then
-/// one more live buffer could lower the bound, and the search for an order relies on that not happening.) Each written
-/// buffer hides at most the larger of its pairs.
+/// Every offset is a multiple of the smallest alignment of the problem. So in order of address, each buffer but the
+/// last takes its size rounded up to that alignment. (The smallest alignment among `live` would be a tighter bound,
+/// but then one more live buffer could lower the bound, and the search for an order relies on that not happening.)
+/// Each written buffer hides at most the larger of its pairs.
 pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
     let align = problem.buffers.iter().filter(|b| b.bytes > 0).map(|b| b.align).min().unwrap_or(1);
     let bytes = |b: BufferId| u64::from(problem.buffers[b.0].bytes);

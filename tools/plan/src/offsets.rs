@@ -1,11 +1,11 @@
 //! Offsets of the buffers: the smallest arena for given lifetimes.
 //!
-//! Greedy layouts give a first solution. Branch and bound improves it until it meets the lower bound, proves that nothing
-//! is better, or has visited its budget of nodes. It places buffers by non-decreasing offset, each as low as those below
-//! allow. Every layout can be pushed down to such a *canonical* one, so a partial layout is a skyline over the moments.
-//! Three rules prune the tree. Dominance: a buffer is not placed where another unplaced buffer would fit entirely below.
-//! Floor inference: everything unplaced at a moment must fit between the skyline and the best known arena. An offset is
-//! never below the previous one.
+//! Greedy layouts give a first solution. Branch and bound improves it until it meets the lower bound, proves that
+//! nothing is better, or has visited its budget of nodes. It places buffers by non-decreasing offset, each as low as
+//! those below allow. Every layout can be pushed down to such a *canonical* one, so a partial layout is a skyline over
+//! the moments. Three rules prune the tree. Dominance: a buffer is not placed where another unplaced buffer would fit
+//! entirely below. Floor inference: everything unplaced at a moment must fit between the skyline and the best known
+//! arena. An offset is never below the previous one.
 
 use crate::lifetime::{Lifetimes, Relation, savings};
 use crate::{BufferId, Error, InPlace, Problem, Result};
@@ -21,7 +21,8 @@ pub struct Packed {
     pub complete: bool,
 }
 
-/// Packs the buffers. `bound` is a lower bound of the arena, at which the search stops; `budget` is its number of nodes.
+/// Packs the buffers. `bound` is a lower bound of the arena, at which the search stops; `budget` is its number of
+/// nodes.
 pub fn pack(problem: &Problem, lifetimes: &Lifetimes, bound: u32, budget: usize) -> Result<Packed> {
     let items = Items::new(problem, lifetimes);
     let (mut best, mut offsets) = items.greedy();

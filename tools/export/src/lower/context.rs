@@ -67,7 +67,8 @@ impl Context<'_> {
         Ok(buffer)
     }
 
-    /// The buffer of a graph output. An output that is a constant or another name for a graph input gets its own buffer.
+    /// The buffer of a graph output. An output that is a constant or another name for a graph input gets its own
+    /// buffer.
     pub(super) fn output_buffer(&mut self, v: ValueId) -> Lowering<Buffer> {
         if self.graph.value(v).data.is_some() {
             return Ok(self.tensor(v)?.buffer);

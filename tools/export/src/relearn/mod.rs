@@ -80,8 +80,8 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     })
 }
 
-/// The file with the learned weights ([`offshoot::Engine::learned`]) as its own. It can continue to learn, unless it has
-/// an input normaliser or a classifier head: these become operators, and the file is then for inference only.
+/// The file with the learned weights ([`offshoot::Engine::learned`]) as its own. It can continue to learn, unless it
+/// has an input normaliser or a classifier head: these become operators, and the file is then for inference only.
 ///
 /// # Errors
 /// The file is not valid or has no learning records, or the learned bytes do not belong to it.
