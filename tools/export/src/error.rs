@@ -82,7 +82,9 @@ pub enum Error {
     },
     /// A further network needs more arena than the first network, which learns. Memory for learning starts right after
     /// the first network's arena.
-    #[error("network {network} takes {needed} bytes of arena, more than the {limit} of the first network, which learns")]
+    #[error(
+        "network {network} takes {needed} bytes of arena, more than the {limit} of the first network, which learns"
+    )]
     Nested {
         /// Number of the network.
         network: usize,

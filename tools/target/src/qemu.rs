@@ -146,8 +146,8 @@ impl Device for QemuDevice {
 
     fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
         let name = self.board.core.name;
-        let timings =
-            Timings::of(name).ok_or_else(|| TargetError::NoCycles(format!("there are no timings for {name}")))?;
+        let timings = Timings::of(name)
+            .ok_or_else(|| TargetError::NoCycles(format!("there are no timings for {name}")))?;
         let program = Program::read(&self.firmware)?;
         let counter = Counter::new()?;
         let mut device =
@@ -162,7 +162,10 @@ impl Device for QemuDevice {
         let all = counter.intervals()?;
         let own = all.get(if self.network > 0 { 4 } else { 0 }..).unwrap_or_default();
         let (total, operators) = intervals_of_profile(own, profile.operators.len()).ok_or_else(|| {
-            TargetError::NoCycles("the firmware does not read its timer as expected: build it again with firmware/build.sh".into())
+            TargetError::NoCycles(
+                "the firmware does not read its timer as expected: build it again with firmware/build.sh"
+                    .into(),
+            )
         })?;
         let counted = total.instructions();
         let expected = profile.instructions.unwrap_or_default();
@@ -326,7 +329,10 @@ impl Emulator {
             match fs::read(&file) {
                 Ok(bytes) if bytes.len() == len => return Ok(bytes),
                 _ if start.elapsed() > START_TIMEOUT => {
-                    return Err(TargetError::Emulator(format!("{} did not deliver the board's memory", self.program)));
+                    return Err(TargetError::Emulator(format!(
+                        "{} did not deliver the board's memory",
+                        self.program
+                    )));
                 }
                 _ => thread::sleep(Duration::from_millis(2)),
             }

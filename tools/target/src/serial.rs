@@ -29,6 +29,7 @@ impl Transport for Port {
     }
 
     fn diagnosis(&mut self) -> String {
-        "check that the board is powered and flashed with Offshoot's firmware, and that this is its port".into()
+        "check that the board is powered and flashed with Offshoot's firmware, and that this is its port"
+            .into()
     }
 }

@@ -54,7 +54,9 @@ fn copy_channels(
     count: usize,
 ) -> Lowering {
     let pixels = to_u32(x.len() / x.channels(1).max(1), "pixels")?;
-    let stride = |v: usize| i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"));
+    let stride = |v: usize| {
+        i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"))
+    };
     let axis = |extent: u32, [src, dst]: [usize; 2]| {
         Ok::<_, String>(Axis { extent, src_stride: stride(src)?, dst_stride: stride(dst)? })
     };

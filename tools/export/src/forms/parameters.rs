@@ -139,11 +139,7 @@ impl Plain {
 }
 
 fn check_len(what: &str, found: usize, wanted: usize) -> Lowering {
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(format!("{what}: {found} values for {wanted} output channels"))
-    }
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found} values for {wanted} output channels")) }
 }
 
 /// A constant in float32, dequantised if necessary.
@@ -191,7 +187,10 @@ pub(crate) fn to_u32(value: usize, what: &str) -> Lowering<u32> {
 /// The four extents of an NHWC tensor.
 pub(crate) fn nhwc(t: &Tensor) -> Lowering<[u16; 4]> {
     let [n, h, w, c] = t.shape[..] else {
-        return Err(format!("it needs four axes (batch, height, width, channels), but the shape is {:?}", t.shape));
+        return Err(format!(
+            "it needs four axes (batch, height, width, channels), but the shape is {:?}",
+            t.shape
+        ));
     };
     Ok([
         to_u16(n, "the batch")?,

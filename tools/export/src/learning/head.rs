@@ -38,7 +38,10 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
             for name in names {
                 if name != super::LAST && !layers.iter().any(|c| c.name() == name) {
                     let there: Vec<_> = layers.iter().map(|c| c.name()).collect();
-                    return wrong(format!("`features`: there is no layer `{name}`; there are: {}", there.join(", ")));
+                    return wrong(format!(
+                        "`features`: there is no layer `{name}`; there are: {}",
+                        there.join(", ")
+                    ));
                 }
             }
             let last = layers.last().map(|c| c.position);

@@ -317,7 +317,8 @@ fn layer(
     };
     check_special(spec, c, output, &format, part)?;
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
-    let op = u16::try_from(c.position).or_else(|_| wrong("a layer that learns is beyond operator 65,535".into()))?;
+    let op = u16::try_from(c.position)
+        .or_else(|_| wrong("a layer that learns is beyond operator 65,535".into()))?;
     let usual = match spec.convolution_rate {
         _ if output => 1.0,
         Some(rate) if c.shape.geometry.pixels() > 1 => rate,
@@ -412,7 +413,10 @@ fn error_source(
         ));
     }
     if learns && !matches!(rule, LocalRule::CrossEntropy { .. }) {
-        return wrong(format!("layer `{}`: a local head (`codes = \"head\"`) needs `rule = \"cross-entropy\"`", c.name()));
+        return wrong(format!(
+            "layer `{}`: a local head (`codes = \"head\"`) needs `rule = \"cross-entropy\"`",
+            c.name()
+        ));
     }
     Ok(ErrorSource::Local { rule, codes, grid })
 }

@@ -397,7 +397,9 @@ impl LearningPlan {
         if let Some(rank) =
             self.layer.iter().filter_map(|l| l.rank).chain([self.rank]).find(|r| !(1..=64).contains(r))
         {
-            return Err(Error::Learning(format!("the `rank` of an adaptor is {rank}, but must be from 1 to 64")));
+            return Err(Error::Learning(format!(
+                "the `rank` of an adaptor is {rank}, but must be from 1 to 64"
+            )));
         }
         Ok(())
     }

@@ -22,7 +22,9 @@ impl Context<'_> {
             Data::F32(d) => blobs::floats(d),
             Data::I8(d) => blobs::bytes(d),
             Data::I32(d) => blobs::words(d),
-            Data::I64(_) => return Err(format!("constant `{}` is int64, which the device does not support", value.name)),
+            Data::I64(_) => {
+                return Err(format!("constant `{}` is int64, which the device does not support", value.name));
+            }
         };
         let buffer = self.allocate(blob.len())?;
         let tensor = self.describe(v, buffer)?;
@@ -40,7 +42,8 @@ impl Context<'_> {
 
     pub(super) fn describe(&self, v: ValueId, buffer: Buffer) -> Lowering<Tensor> {
         let value = self.graph.value(v);
-        let dtype = device_dtype(value.dtype).ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
+        let dtype = device_dtype(value.dtype)
+            .ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
         let (scale, zp) = match (&value.quant, dtype) {
             (Some(q), record::DType::I8) if q.scale.len() == 1 && q.zero_point.len() == 1 => {
                 let zp = i8::try_from(q.zero_point[0])
@@ -48,7 +51,10 @@ impl Context<'_> {
                 (q.scale[0], zp)
             }
             (_, record::DType::I8) => {
-                return Err(format!("`{}` is int8, but has not exactly one scale and zero point", value.name));
+                return Err(format!(
+                    "`{}` is int8, but has not exactly one scale and zero point",
+                    value.name
+                ));
             }
             _ => (0.0, 0),
         };
@@ -61,7 +67,8 @@ impl Context<'_> {
             return Ok(buffer);
         }
         let value = self.graph.value(v);
-        let dtype = device_dtype(value.dtype).ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
+        let dtype = device_dtype(value.dtype)
+            .ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
         let buffer = self.allocate(value.len() * dtype.size())?;
         self.places.insert(v, buffer);
         Ok(buffer)

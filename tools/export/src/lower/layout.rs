@@ -47,7 +47,9 @@ fn copy(
     axes: &[Stride],
 ) -> Lowering {
     let merged = merge(axes);
-    let stride = |v: i64| i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"));
+    let stride = |v: i64| {
+        i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"))
+    };
     let mut fixed = Vec::with_capacity(merged.len());
     for &(extent, src, dst) in &merged {
         let extent = to_u32(extent, "an extent")?;

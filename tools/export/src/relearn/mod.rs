@@ -99,7 +99,9 @@ pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
     let mut seen = Vec::new();
     for layer in learning.layers() {
         if seen.contains(&layer.shape.blob) {
-            return Err(Error::Learning("two layers share their weights in the file, so they cannot differ".into()));
+            return Err(Error::Learning(
+                "two layers share their weights in the file, so they cannot differ".into(),
+            ));
         }
         seen.push(layer.shape.blob);
         let wrong = || Error::Learning("the learned weights belong to another model".into());

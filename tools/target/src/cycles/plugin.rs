@@ -67,7 +67,11 @@ impl Counter {
             .arg(counter.library())
             .arg(&source)
             .output()
-            .map_err(|e| TargetError::NoCycles(format!("the C compiler `{compiler}` cannot be started (set CC to another): {e}")))?;
+            .map_err(|e| {
+                TargetError::NoCycles(format!(
+                    "the C compiler `{compiler}` cannot be started (set CC to another): {e}"
+                ))
+            })?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(TargetError::NoCycles(format!(

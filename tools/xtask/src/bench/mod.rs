@@ -140,7 +140,10 @@ fn compare(measured: &Figures, too_large: &[Case], update: bool) -> Result<()> {
         );
     }
     if !gone.is_empty() {
-        bail!("{} networks no longer fit their boards; if that is intended, run again with --update", gone.len());
+        bail!(
+            "{} networks no longer fit their boards; if that is intended, run again with --update",
+            gone.len()
+        );
     }
     Ok(())
 }
