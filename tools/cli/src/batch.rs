@@ -283,7 +283,8 @@ pub fn device_failure(error: &TargetError, help: &str) -> Failure {
 }
 
 /// Help for a model that does not fit.
-const ROOM_HELP: &str = "choose a larger board (`offshoot target list`), or make the model smaller: `compile --prefer ram`, \
+const ROOM_HELP: &str = "choose a larger board (`offshoot target list`), or make the model smaller: `compile \
+    --prefer ram`, \
     `compile --prefer flash`, `compress`";
 
 /// Most samples in a chunk; a thread runs a whole chunk before its outputs are passed on.

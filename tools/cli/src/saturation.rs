@@ -31,7 +31,8 @@ impl Saturated {
         let (low, high) = self.represents;
         let cause = self.cause.as_ref().map_or(String::new(), |c| format!(": {c}"));
         format!(
-            "input {input}: {} values saturate ({:.2} %): they range from {} to {}, the model represents {low} to {high}{cause}",
+            "input {input}: {} values saturate ({:.2} %): they range from {} to {}, the model represents {low} to \
+             {high}{cause}",
             self.values,
             100.0 * self.share,
             self.lowest,

@@ -38,7 +38,8 @@ pub enum Error {
     #[error("memory plan: {0}")]
     Plan(#[from] offshoot_plan::Error),
     /// The arena is larger than allowed.
-    #[error("the arena takes {needed} bytes, {} more than the {limit} allowed; {}", needed - limit, arena_help(*lower_bound, *limit))]
+    #[error("the arena takes {needed} bytes, {} more than the {limit} allowed; \
+     {}", needed - limit, arena_help(*lower_bound, *limit))]
     Arena {
         /// Bytes of the plan.
         needed: u64,
@@ -48,7 +49,8 @@ pub enum Error {
         lower_bound: u64,
     },
     /// The file is larger than allowed.
-    #[error("the model takes {needed} bytes, {} more than the {limit} allowed; {weights} of them are weights", needed - limit)]
+    #[error("the model takes {needed} bytes, {} more than the {limit} allowed; {weights} of them are \
+     weights", needed - limit)]
     Flash {
         /// Bytes of the file.
         needed: u64,
@@ -71,7 +73,8 @@ pub enum Error {
     #[error("learning plan: {0}")]
     Learning(String),
     /// Learning needs a larger arena than allowed.
-    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {trainable} of them are trainable weights", needed - limit)]
+    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {trainable} of them are \
+     trainable weights", needed - limit)]
     TrainArena {
         /// Bytes of the plan.
         needed: u64,

@@ -180,7 +180,8 @@ impl SparseReport {
         let verb = if self.chosen { "sparse" } else { "kept dense: sparse" };
         let ratio = |a: u64, b: u64| 100.0 * a as f64 / b.max(1) as f64;
         format!(
-            "{:.1} % of the weights are non-zero; {verb} ({}) {} of {} bytes ({:.0} %), about {} of {} instructions ({:.0} %)",
+            "{:.1} % of the weights are non-zero; {verb} ({}) {} of {} bytes ({:.0} %), about {} of {} \
+             instructions ({:.0} %)",
             100.0 * self.density,
             self.form,
             self.weights_bytes,

@@ -43,7 +43,8 @@ pub enum ClientError {
     },
     /// The answer is not a message of this protocol.
     #[error(
-        "the device's answer to `{request}` cannot be read: {error}. Check that offshoot and the firmware have the same version"
+        "the device's answer to `{request}` cannot be read: {error}. Check that offshoot and the firmware have \
+         the same version"
     )]
     Frame {
         /// The request.

@@ -22,7 +22,8 @@ pub enum TargetError {
     },
     /// The emulator is not installed.
     #[error(
-        "{program} was not found: run scripts/install-deps.sh, or install QEMU (Debian, Ubuntu: apt-get install {package})"
+        "{program} was not found: run scripts/install-deps.sh, or install QEMU (Debian, Ubuntu: apt-get install \
+         {package})"
     )]
     NoEmulator {
         /// The program that is missing.
@@ -31,7 +32,8 @@ pub enum TargetError {
         package: &'static str,
     },
     /// The board's firmware was not found.
-    #[error("no firmware for {board} (looked for {}): build it with firmware/build.sh, or set OFFSHOOT_FIRMWARE_DIR to the folder that holds it", list(.searched))]
+    #[error("no firmware for {board} (looked for {}): build it with firmware/build.sh, or set \
+     OFFSHOOT_FIRMWARE_DIR to the folder that holds it", list(.searched))]
     NoFirmware {
         /// The board.
         board: &'static str,
@@ -42,7 +44,8 @@ pub enum TargetError {
     #[error("building the firmware failed:\n{0}\nRun scripts/install-deps.sh once, then firmware/build.sh")]
     Build(String),
     /// The firmware was built from other sources, and building it again does not change that.
-    #[error("{} was built from other sources, although by its time stamp it is up to date: remove firmware/target, then run firmware/build.sh", .0.display())]
+    #[error("{} was built from other sources, although by its time stamp it is up to date: remove \
+     firmware/target, then run firmware/build.sh", .0.display())]
     Stale(PathBuf),
     /// The model does not fit the board.
     #[error("the model does not fit {board}: {what} takes {needed} bytes, there are {there}")]

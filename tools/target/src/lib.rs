@@ -48,7 +48,8 @@ pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
         Target::Probe(_) => {
             return Err(TargetError::NotBuiltIn {
                 target: target.to_string(),
-                help: "debug probes are not supported yet: flash the firmware with the board's own tool and use serial:PORT"
+                help: "debug probes are not supported yet: flash the firmware with the board's own tool and use \
+                 serial:PORT"
                     .into(),
             });
         }

@@ -118,7 +118,8 @@ impl Device for QemuDevice {
         let facts = device.facts()?;
         if (facts.model_flash_address, facts.model_flash) != slot {
             return Err(TargetError::Emulator(format!(
-                "the firmware {} has its model slot at {:#x}, not where expected: build it again with firmware/build.sh",
+                "the firmware {} has its model slot at {:#x}, not where expected: build it again with \
+                 firmware/build.sh",
                 self.firmware.display(),
                 facts.model_flash_address
             )));
@@ -358,7 +359,8 @@ impl Transport for Emulator {
     fn diagnosis(&mut self) -> String {
         match self.child.try_wait() {
             Ok(Some(status)) => format!("{} ended with {status}. {}", self.program, said(&mut self.child)),
-            _ => "the emulator runs, but the firmware is silent. It may have panicked: firmware/build.sh says how to see its log"
+            _ => "the emulator runs, but the firmware is silent. It may have panicked: firmware/build.sh says how \
+             to see its log"
                 .into(),
         }
     }

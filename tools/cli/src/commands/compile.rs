@@ -145,7 +145,8 @@ pub fn make(
         None if quantised || !samples.is_empty() => Precision::Int8,
         None => {
             let message = "a float network needs calibration samples to be quantised to int8";
-            let help = "give --calib X.npy with 50 to 500 typical samples, or --precision f32 for a device with an FPU";
+            let help = "give --calib X.npy with 50 to 500 typical samples, or --precision f32 for a device with \
+             an FPU";
             return Err(Failure::new(Kind::Calibration, message, help));
         }
     };
@@ -200,7 +201,8 @@ pub fn make(
                     NestedScales::Shared => nest::Scales::Shared,
                     NestedScales::Own => nest::Scales::Own,
                 };
-                let help = "give sub-networks of the model: the same operator names, and weights that are prefixes of the model's";
+                let help = "give sub-networks of the model: the same operator names, and weights that are \
+                 prefixes of the model's";
                 let made = nest::nest(whole, Pair { float: sub, quantised: &small }, scales);
                 let (small, report) = made.or_fail(Kind::Usage, help)?;
                 nested.push(report);
@@ -313,7 +315,8 @@ fn quantise_failure(error: &offshoot_compress::Error) -> Failure {
         Error::KeepFloat { .. } => (Kind::Usage, "give --keep-float one of the names or kinds above"),
         Error::NotFinite { .. } => (
             Kind::Calibration,
-            "run the float network on these samples in ONNX Runtime to find the operator: a division by zero, an overflow or a \
+            "run the float network on these samples in ONNX Runtime to find the operator: a division by zero, an \
+             overflow or a \
              fully masked row gives NaN or infinity",
         ),
         _ => (Kind::Calibration, "give typical samples, preprocessed exactly as for the float network"),
@@ -327,7 +330,8 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
         return Ok(Vec::new());
     }
     if *precision == Precision::F32 || quantised {
-        let message = "--nested: sub-networks share int8 weights, which are quantised from float networks with calibration samples";
+        let message = "--nested: sub-networks share int8 weights, which are quantised from float networks with \
+         calibration samples";
         return Err(Failure::new(
             Kind::Usage,
             message,
@@ -428,12 +432,14 @@ fn export_failure(error: &offshoot_export::Error) -> Failure {
     let (kind, help) = match error {
         Error::Arena { .. } | Error::Flash { .. } => (
             Kind::Budget,
-            "use --prefer ram or --prefer flash, int8 instead of float, a smaller network (`offshoot compress`), a lower input \
+            "use --prefer ram or --prefer flash, int8 instead of float, a smaller network (`offshoot compress`), \
+             a lower input \
              resolution, or a larger device",
         ),
         Error::TrainArena { .. } => (
             Kind::Budget,
-            "train fewer layers or a smaller `part` of them, use int8 weights, a head on fewer `features`, or a larger device",
+            "train fewer layers or a smaller `part` of them, use int8 weights, a head on fewer `features`, or a \
+             larger device",
         ),
         Error::Learning(_) => (Kind::Usage, PLAN_HELP),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {

@@ -176,7 +176,8 @@ pub fn compress(
         }
     }
     if limits == [None, None] && args.max_macs.is_none() && args.max_instructions.is_none() {
-        let help = "give --max-flash, --max-ram, --max-macs, or --max-instructions with --target, or an emulated --target";
+        let help = "give --max-flash, --max-ram, --max-macs, or --max-instructions with --target, or an emulated \
+         --target";
         return Err(Failure::new(Kind::Usage, "no budget was given", help));
     }
     let options = PruneOptions {
@@ -292,7 +293,8 @@ fn check_loss(points: &[Point], args: &Args) -> Result<()> {
     }
     let reachable = points.iter().filter(|p| loss(p) <= most).min_by_key(|p| p.size.flash).unwrap_or(whole);
     let message = format!(
-        "the result ({} bytes of flash) loses {:.2} points of accuracy, more than the {:.2} allowed; nearest point reached \
+        "the result ({} bytes of flash) loses {:.2} points of accuracy, more than the {:.2} allowed; nearest \
+         point reached \
          within the limit: {} bytes of flash, {} of RAM, {:.2} % ({})",
         last.size.flash,
         100.0 * loss(last),

@@ -178,7 +178,8 @@ impl Outcome for Report {
         };
         let learned = self.learn.as_ref().map_or(String::new(), |l| {
             format!(
-                "\n\n{}: learning from {} labelled samples on {}, without backpropagation, raises accuracy from {:.1} to {:.1} % \
+                "\n\n{}: learning from {} labelled samples on {}, without backpropagation, raises accuracy from \
+                 {:.1} to {:.1} % \
                  in {} bytes of arena\n\n{}\n",
                 l.what,
                 l.samples,

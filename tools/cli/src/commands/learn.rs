@@ -288,7 +288,8 @@ pub struct Spec {
     pub keep: Option<u8>,
 }
 
-const NO_PLAN: &str = "compile the model with a learning plan: offshoot compile M.onnx --calib X.npy --learn plan.toml -o M.off";
+const NO_PLAN: &str = "compile the model with a learning plan: offshoot compile M.onnx --calib X.npy --learn \
+    plan.toml -o M.off";
 
 /// Learns from (samples, labels); returns the report and the model with what it learned.
 ///
@@ -410,7 +411,11 @@ fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result
         format!("a training sample has class {beyond}, but the model learns classes 0 to {}", classes - 1);
     let help = match learning.head.classifier {
         Some(_) => format!("add classes to the head: --new-classes {}", beyond - classes + 1),
-        None => "only a classifier head learns new classes: add one to the plan (head = \"lda\") and compile again".into(),
+        None => {
+            "only a classifier head learns new classes: add one to the plan (head = \"lda\") and compile \
+             again"
+                .into()
+        }
     };
     Err(Failure::new(Kind::Mismatch, message, help))
 }

@@ -84,7 +84,8 @@ impl Outcome for Report {
             table.row(std::iter::once(name).chain(m.cells()));
         }
         format!(
-            "{}: model.off, model.onnx, policy.toml\n{table}\nfloat: {:.2} % ({} test samples, {} training samples, best epoch \
+            "{}: model.off, model.onnx, policy.toml\n{table}\nfloat: {:.2} % ({} test samples, {} training \
+             samples, best epoch \
              {})",
             self.output,
             100.0 * self.float_accuracy,

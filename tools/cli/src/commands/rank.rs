@@ -160,7 +160,8 @@ impl Outcome for Report {
             row(name, share.to_string(), ranks.unwrap_or_default(), &measured);
         }
         format!(
-            "{}: curve.json, curve.svg\n{table}\nmeans of {} seeds, ranks of the first; {} training samples, {} test samples",
+            "{}: curve.json, curve.svg\n{table}\nmeans of {} seeds, ranks of the first; {} training samples, {} \
+             test samples",
             self.output,
             self.whole.len(),
             self.samples[0],

@@ -1,5 +1,5 @@
-//! `offshoot search`: searches the sub-networks of a super-network, and the bits of their layers, for the best trade-offs
-//! on a target.
+//! `offshoot search`: searches the sub-networks of a super-network, and the bits of their layers, for the best
+//! trade-offs on a target.
 
 mod args;
 mod page;
@@ -97,7 +97,8 @@ impl Outcome for Done {
     fn render(&self) -> String {
         match self {
             Self::Search(report) => format!(
-                "{}: report.html, points/, evaluations.jsonl\n{} candidates evaluated, {} of them now; {} failed to compile\n{}\n{}",
+                "{}: report.html, points/, evaluations.jsonl\n{} candidates evaluated, {} of them now; {} failed \
+                 to compile\n{}\n{}",
                 report.output,
                 report.evaluations,
                 report.evaluated,

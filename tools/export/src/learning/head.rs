@@ -54,7 +54,8 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     let features: usize = tapped.iter().map(|c| c.shape.geometry.c).sum();
     if tapped.is_empty() || tapped.len() > MAX_TAPS || features > MAX_FEATURES {
         return wrong(format!(
-            "the head would have {features} features of {} layers, but must have 1 to {MAX_TAPS} layers and at most {MAX_FEATURES} features: name fewer in `features`",
+            "the head would have {features} features of {} layers, but must have 1 to {MAX_TAPS} layers and at \
+             most {MAX_FEATURES} features: name fewer in `features`",
             tapped.len()
         ));
     }

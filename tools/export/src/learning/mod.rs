@@ -300,7 +300,8 @@ fn layer(
             let plain = !c.shape.folded && c.shape.geometry.order == (Order::Grouped { groups: 1 });
             if !plain {
                 return wrong(format!(
-                    "layer `{}` cannot have a low-rank adaptor, since it is neither a convolution without groups nor fully \
+                    "layer `{}` cannot have a low-rank adaptor, since it is neither a convolution without groups \
+                     nor fully \
                      connected: set `part = \"scale\"` for it, or leave it out",
                     c.name()
                 ));
@@ -522,8 +523,10 @@ fn pairs(spec: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
     for [a, b] in wanted {
         if !firsts.iter().any(|&i| chosen[i].name() == a && chosen[i + 1].name() == b) {
             return wrong(format!(
-                "`{a}` and `{b}` cannot be a block: both must learn, the second must read the first one's output directly and \
-                 learn its weights or biases, no layer that learns may run between them, and neither may be in another block"
+                "`{a}` and `{b}` cannot be a block: both must learn, the second must read the first one's output \
+                 directly and \
+                 learn its weights or biases, no layer that learns may run between them, and neither may be in \
+                 another block"
             ));
         }
     }

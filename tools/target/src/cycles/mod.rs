@@ -20,8 +20,10 @@ use decode::{Class, decode};
 use plugin::Interval;
 
 /// Known error of the model.
-pub const ERROR: &str = "modelled, not measured on a board. A pipeline refill counts as 2 cycles (Arm says 1 to 3); flash waits are those \
-    of an STM32L4R5 at 120 MHz (M4), about a third too many where published figures allow a comparison (README); for the \
+pub const ERROR: &str = "modelled, not measured on a board. A pipeline refill counts as 2 cycles (Arm says 1 to \
+ 3); flash waits are those \
+    of an STM32L4R5 at 120 MHz (M4), about a third too many where published figures allow a comparison (README); \
+    for the \
     M7 the figure is a lower bound";
 
 /// A published measurement, and the model's figure for it.

@@ -54,7 +54,8 @@ impl Precision {
             Self::Given(policy) => policy.as_ref().clone(),
             Self::Policy(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
-                let help = "a policy has `weights = 4` and a table [layers] of `\"name\" = 8`; `offshoot inspect` of the ONNX file lists the names";
+                let help = "a policy has `weights = 4` and a table [layers] of `\"name\" = 8`; `offshoot inspect` \
+                 of the ONNX file lists the names";
                 toml::from_str(&text).or_fail_in(Kind::Format, path.display(), help)?
             }
         })

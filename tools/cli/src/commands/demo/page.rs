@@ -136,7 +136,8 @@ fn samples(x: &Array, task: Task, shown: &[usize], lines: impl Fn(usize) -> Vec<
 fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]) -> Result<()> {
     let classes = task.classes();
     page.heading("Learning on the device").paragraph(&format!(
-        "The data change: {}. The network learns from {} labelled samples on {}, without backpropagation, in {} bytes of arena. Accuracy on {} other samples goes from {} to {}.",
+        "The data change: {}. The network learns from {} labelled samples on {}, without backpropagation, in {} \
+         bytes of arena. Accuracy on {} other samples goes from {} to {}.",
         l.what,
         l.samples,
         l.report.target,
@@ -176,7 +177,11 @@ fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]
         ("no learning".to_owned(), without),
     ];
     let svg = plot::lines(&series, "labelled samples, each seen twice", "accuracy, %");
-    page.figure(&svg.or_fail(Kind::Internal, HELP)?, "accuracy on test samples; adapt: input normaliser, local rules for hidden layers, streaming LDA as classifier head");
+    page.figure(
+        &svg.or_fail(Kind::Internal, HELP)?,
+        "accuracy on test samples; adapt: input normaliser, local \
+         rules for hidden layers, streaming LDA as classifier head",
+    );
     let counts = super::confusion(classes.len(), labels, &l.before);
     page.figure(&picture::confusion(&names(classes), &counts), "shifted test samples before learning");
     let counts = super::confusion(classes.len(), labels, &l.after);
