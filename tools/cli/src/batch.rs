@@ -1,4 +1,4 @@
-//! Runs a model over many samples: on all cores of this machine, or one after another on a device.
+//! Runs a model on many samples: on all cores of this machine, or one after another on a device.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,26 +13,26 @@ use crate::port::{Encoded, Port};
 use crate::saturation::Saturated;
 use crate::ui::Ui;
 
-/// Inputs of a model, sample by sample, as the bytes that go into the arena.
+/// Samples for a model, encoded as the bytes that go into the arena.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// One a graph input; each as many samples as the others.
+    /// One per graph input, all with the same number of samples.
     columns: Vec<Encoded>,
 }
 
 impl Inputs {
-    /// Encodes one array for each of the model's inputs. `names` are the files, for messages.
+    /// Encodes one array per input of the model. `names` are the files, for messages.
     ///
     /// # Errors
-    /// Too few or too many arrays, wrong shapes or types, unequal numbers of samples.
+    /// Too few or too many arrays, a wrong shape or type, or unequal numbers of samples.
     pub fn encode(model: &Model<'_>, arrays: &[Array], names: &[String]) -> Result<Self> {
         let wanted = model.input_count();
         if arrays.len() != wanted {
-            let message = format!("the model has {wanted} input(s), {} given", arrays.len());
+            let message = format!("the model has {wanted} input(s), but {} were given", arrays.len());
             return Err(Failure::new(
                 Kind::Usage,
                 message,
-                "give --input once for each input, in the model's order",
+                "give --input once per input, in the model's order; `offshoot inspect` lists them",
             ));
         }
         let mut columns = Vec::new();
@@ -42,18 +42,18 @@ impl Inputs {
         Self::of_columns(columns)
     }
 
-    /// Samples of a model with one input, as bytes.
+    /// Samples for a model with one input, already encoded.
     ///
     /// # Errors
-    /// There is none, or they differ in length.
+    /// There are none, or they differ in length.
     pub fn single(samples: Vec<Vec<u8>>) -> Result<Self> {
         Self::of_columns(vec![Encoded::of_bytes(&samples)?])
     }
 
-    /// Samples of each input.
+    /// Samples for each input, already encoded.
     ///
     /// # Errors
-    /// There are none, or unequal numbers of them.
+    /// There are none, or the inputs have different numbers of samples.
     pub fn of_columns(columns: Vec<Encoded>) -> Result<Self> {
         let count = columns.first().map_or(0, Encoded::count);
         if count == 0 {
@@ -61,7 +61,11 @@ impl Inputs {
         }
         if columns.iter().any(|c| c.count() != count) {
             let message = "the inputs have different numbers of samples";
-            return Err(Failure::new(Kind::Shape, message, "give as many samples of each input"));
+            return Err(Failure::new(
+                Kind::Shape,
+                message,
+                "give the same number of samples for every input",
+            ));
         }
         Ok(Self { columns })
     }
@@ -77,13 +81,13 @@ impl Inputs {
         Self { columns: self.columns.iter().map(|c| c.head(count)).collect() }
     }
 
-    /// The inputs of one sample; none behind the last one.
+    /// The inputs of one sample; empty if `index` is past the end.
     pub fn sample(&self, index: usize) -> Vec<&[u8]> {
         let columns = self.columns.iter().filter(|c| index < c.count());
         columns.map(|c| c.sample(index)).collect()
     }
 
-    /// Of each input, what saturates; `None` where nothing does.
+    /// Saturated values of each input; `None` if there are none.
     pub fn saturation(&self) -> Vec<Option<Saturated>> {
         self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
@@ -92,7 +96,7 @@ impl Inputs {
 /// Input `i` as users see it.
 ///
 /// # Errors
-/// There is none.
+/// The model has no such input.
 pub fn input_port(model: &Model<'_>, i: usize) -> Result<Port> {
     port(model.input(i), "input", i)
 }
@@ -100,40 +104,48 @@ pub fn input_port(model: &Model<'_>, i: usize) -> Result<Port> {
 /// Output `i` as users see it.
 ///
 /// # Errors
-/// There is none.
+/// The model has no such output.
 pub fn output_port(model: &Model<'_>, i: usize) -> Result<Port> {
     port(model.output(i), "output", i)
 }
 
 fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> Result<Port> {
-    let missing =
-        || Failure::new(Kind::Usage, format!("the model has no {what} {i}"), "see `offshoot inspect`");
+    let missing = || {
+        Failure::new(
+            Kind::Usage,
+            format!("the model has no {what} {i}"),
+            "`offshoot inspect` lists the model's inputs and outputs",
+        )
+    };
     io.map(Port::from).ok_or_else(missing)
 }
 
-/// An engine with an arena of its own on the heap.
+/// Runs `body` with an engine whose arena is on the heap.
 ///
 /// # Errors
-/// What `body` returns, or the engine refusing the arena (a fault).
+/// What `body` returns; also if the engine refuses the arena, which is a bug.
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
     let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, "report this model")?;
+    let mut engine = Engine::new(model, arena.as_mut_slice())
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     body(&mut engine)
 }
 
 /// Copies a sample into the engine's inputs.
 ///
 /// # Errors
-/// Lengths differ (a fault of the caller).
+/// Lengths differ, which is a bug of the caller.
 pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<()> {
     for (i, bytes) in sample.iter().enumerate() {
-        let memory = engine.input_mut(i).or_fail(Kind::Internal, "report this model")?;
+        let memory = engine
+            .input_mut(i)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
         if memory.len() != bytes.len() {
             return Err(Failure::new(
                 Kind::Internal,
-                "input length differs from the model's",
-                "report this model",
+                "the sample's length differs from the model's input",
+                "this is a bug in Offshoot: report it with the model",
             ));
         }
         memory.copy_from_slice(bytes);
@@ -141,38 +153,38 @@ pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<()> {
     Ok(())
 }
 
-/// Which samples belong to one sequence, for models that keep their state from one run to the next.
+/// Which samples belong to one sequence, for models that keep state between runs.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Sequences {
-    /// Begin a new sequence after every N samples. Only for a model compiled with --stateful, whose samples are
-    /// otherwise the pieces of one sequence.
+    /// Reset the state after every N samples. Only for a model compiled with --stateful; without this option, all
+    /// samples form one sequence.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub reset_every: Option<u32>,
 }
 
 impl Sequences {
-    /// Samples from one reset of the state to the next; `None` for a model whose samples are independent.
+    /// Number of samples between resets of the state; `None` for a model without state.
     ///
     /// # Errors
-    /// `--reset-every` is given for a model that keeps no state.
+    /// `--reset-every` was given, but the model keeps no state.
     fn length(self, model: &Model<'_>) -> Result<Option<usize>> {
         match (self.reset_every, model.keeps_state()) {
             (None, false) => Ok(None),
             (Some(_), false) => Err(Failure::new(
                 Kind::Usage,
-                "--reset-every: the model keeps no state from one run to the next",
-                "leave --reset-every out: the samples are independent already",
+                "--reset-every: the model keeps no state between runs",
+                "leave out --reset-every: every sample is independent",
             )),
             (every, true) => Ok(Some(every.map_or(usize::MAX, |n| n as usize))),
         }
     }
 }
 
-/// Output bytes of every sample: `[sample][output]`. Samples of a model that keeps its state are the pieces of one
-/// sequence on every target, but for what `sequences` says.
+/// Runs every sample and returns the output bytes: `[sample][output]`. If the model keeps state, the samples form one
+/// sequence, unless `sequences` resets it.
 ///
 /// # Errors
-/// The device fails or does not answer; `sequences` does not fit the model.
+/// The device fails or does not answer, or `sequences` does not fit the model.
 pub fn run(
     ui: &Ui,
     file: &OffFile,
@@ -188,10 +200,10 @@ pub fn run(
     Ok(outputs)
 }
 
-/// As [`run`]; each sample's outputs go to `sink` in the samples' order, so that not all of them are in memory at once.
+/// As [`run`], but passes each sample's outputs to `sink`, in order, so that they need not all be in memory.
 ///
 /// # Errors
-/// As [`run`], and what `sink` returns.
+/// As [`run`], and those of `sink`.
 pub fn run_each(
     ui: &Ui,
     file: &OffFile,
@@ -222,7 +234,7 @@ fn on_device(
     load(device.as_mut(), file)?;
     for i in 0..inputs.count() {
         if i > 0 && length.is_some_and(|n| i % n == 0) {
-            // A model that was just opened has no state.
+            // Opening the model again clears its state.
             device.reopen().map_err(|e| device_failure(&e, DEVICE_HELP))?;
             select(device.as_mut(), file)?;
         }
@@ -232,27 +244,28 @@ fn on_device(
     Ok(())
 }
 
-/// What to do when a device fails.
-pub const DEVICE_HELP: &str = "see `offshoot target list`; `offshoot target probe` tells what answers";
+/// Help for a device that fails.
+pub const DEVICE_HELP: &str =
+    "`offshoot target list` names the targets, `offshoot target probe` tells which answer";
 
-/// Reaches a target.
+/// Connects to a target.
 ///
 /// # Errors
-/// It is missing or does not answer.
+/// The target is missing or does not answer.
 pub fn connect(target: &Target) -> Result<Box<dyn Device>> {
     offshoot_target::open(target).or_fail(Kind::Device, DEVICE_HELP)
 }
 
-/// Loads a model into a device, ready to run the network that was asked for.
+/// Loads a model into a device and selects its network.
 ///
 /// # Errors
-/// It does not fit, or the device fails.
+/// The model does not fit, or the device fails.
 pub fn load(device: &mut dyn Device, file: &OffFile) -> Result<()> {
     device.load(file.bytes()).map_err(|e| device_failure(&e, DEVICE_HELP))?;
     select(device, file)
 }
 
-/// Goes over to the network that was asked for.
+/// Switches the device to the file's selected network.
 fn select(device: &mut dyn Device, file: &OffFile) -> Result<()> {
     if file.network() > 0 {
         device.select(file.network()).map_err(|e| device_failure(&e, DEVICE_HELP))?;
@@ -260,7 +273,7 @@ fn select(device: &mut dyn Device, file: &OffFile) -> Result<()> {
     Ok(())
 }
 
-/// What a device's error means; `help` if it is not that the model does not fit.
+/// Turns a device's error into a failure with `help`; a model that does not fit has its own help.
 pub fn device_failure(error: &TargetError, help: &str) -> Failure {
     let (kind, help) = match error {
         TargetError::DoesNotFit { .. } => (Kind::Budget, ROOM_HELP),
@@ -269,14 +282,15 @@ pub fn device_failure(error: &TargetError, help: &str) -> Failure {
     Failure::new(kind, error.to_string(), help)
 }
 
-/// What to do when a board has no room.
-const ROOM_HELP: &str = "choose a larger board (`offshoot target list`), or make the model smaller: `compile --prefer ram` or `flash`, \
-    `compress`";
+/// Help for a model that does not fit.
+const ROOM_HELP: &str = "choose a larger board (`offshoot target list`), or make the model smaller: `compile \
+    --prefer ram`, \
+    `compile --prefer flash`, `compress`";
 
-/// Samples that are run before their outputs are handed on, for each thread.
+/// Most samples in a chunk; a thread runs a whole chunk before its outputs are passed on.
 const WAVE: usize = 64;
 
-/// `length`: samples from one reset of the state to the next. A sequence is run by one thread, in order.
+/// `length`: number of samples between resets of the state. One thread runs a sequence, in order.
 fn on_host(
     file: &OffFile,
     inputs: &Inputs,
@@ -294,7 +308,7 @@ fn on_host(
             Ok(())
         });
     }
-    // A chunk a task: an engine and its arena are made once for many samples. A chunk holds whole sequences.
+    // One task per chunk, so that many samples share an engine and its arena. A chunk holds whole sequences.
     let chunk = match length {
         Some(n) => n,
         None => count.div_ceil(threads * 8).clamp(1, WAVE),
@@ -329,12 +343,17 @@ fn on_host(
 
 fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
     set_inputs(engine, &inputs.sample(index))?;
-    engine.run().or_fail(Kind::Internal, "report this model")?;
+    engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     read_outputs(engine)
 }
 
 fn read_outputs(engine: &Engine<'_, '_>) -> Result<Vec<Vec<u8>>> {
     (0..engine.model().output_count())
-        .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
+        .map(|o| {
+            engine
+                .output(o)
+                .map(<[u8]>::to_vec)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
+        })
         .collect()
 }

@@ -1,4 +1,4 @@
-//! What a command says when it cannot do its work: a kind for scripts, a message, and the way out.
+//! Why a command failed: a kind for scripts, a message, and help that says what to do.
 
 use std::fmt;
 use std::path::Path;
@@ -10,27 +10,27 @@ use serde::Serialize;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Kind {
-    /// The command line is not understood.
+    /// The command line is wrong.
     Usage,
-    /// A file that was named is not there.
+    /// A named file does not exist.
     NotFound,
     /// Reading or writing failed.
     Io,
-    /// A file is not what it should be.
+    /// A file has the wrong format or is damaged.
     Format,
     /// A tensor has the wrong shape.
     Shape,
     /// A tensor has the wrong element type.
     Dtype,
-    /// The network needs something that Offshoot does not have.
+    /// The network needs something that Offshoot does not support.
     Unsupported,
     /// Calibration data cannot be used.
     Calibration,
-    /// What was made is too far from the float network.
+    /// The result differs too much from the float network.
     Accuracy,
-    /// It does not fit.
+    /// The model exceeds a limit or does not fit the target.
     Budget,
-    /// The target is unknown, missing or does not answer.
+    /// The target is unknown, is missing or does not answer.
     Device,
     /// Two files do not belong together.
     Mismatch,
@@ -41,7 +41,7 @@ pub enum Kind {
 /// Why a command failed and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// For scripts.
+    /// Kind, for scripts.
     pub kind: Kind,
     /// What is wrong and where.
     pub message: String,
@@ -50,24 +50,28 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure with its way out.
+    /// A failure with help.
     pub fn new(kind: Kind, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { kind, message: message.into(), help: help.into() }
     }
 
-    /// A file could not be read.
+    /// The failure to read `path`.
     pub fn reading(path: &Path, error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::NotFound {
             let message = format!("{}: no such file", path.display());
-            return Self::new(Kind::NotFound, message, "check the path");
+            return Self::new(
+                Kind::NotFound,
+                message,
+                "check the path; relative paths start at the current folder",
+            );
         }
-        Self::new(Kind::Io, format!("{}: {error}", path.display()), "check that the file can be read")
+        Self::new(Kind::Io, format!("{}: {error}", path.display()), "check that you may read the file")
     }
 
-    /// A file could not be written.
+    /// The failure to write `path`.
     pub fn writing(path: &Path, error: &std::io::Error) -> Self {
         let message = format!("{}: cannot write: {error}", path.display());
-        Self::new(Kind::Io, message, "check that the folder exists and can be written to")
+        Self::new(Kind::Io, message, "check that the folder exists and is writable")
     }
 }
 
@@ -88,9 +92,9 @@ pub type Result<T> = std::result::Result<T, Failure>;
 
 /// Turns a library's error into a failure.
 pub trait Context<T> {
-    /// `kind` and `help` for whatever the error says.
+    /// Adds `kind` and `help`; the error's text becomes the message.
     fn or_fail(self, kind: Kind, help: &str) -> Result<T>;
-    /// As `or_fail`, with `what` before the error's text.
+    /// As `or_fail`, with `what: ` before the error's text.
     fn or_fail_in(self, kind: Kind, what: impl fmt::Display, help: &str) -> Result<T>;
 }
 
@@ -104,7 +108,7 @@ impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     }
 }
 
-/// The error and its sources, without repeating what an outer one already says.
+/// The error's text and its sources'. A source whose text is already included is left out.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -1,4 +1,4 @@
-//! Reading models: `.off` bytes at the alignment the runtime wants, ONNX as a graph after the lossless passes.
+//! Reads models: `.off` files into aligned memory, ONNX files into a graph after the lossless passes.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use offshoot_ir::passes::PassReport;
 
 use crate::failure::{Context, Failure, Kind, Result};
 
-/// Bytes that begin at a multiple of 16, as flash would give them.
+/// Bytes aligned to 16, as a model in flash is.
 #[derive(Clone, Debug)]
 pub struct AlignedBytes {
     words: Vec<u128>,
@@ -33,13 +33,13 @@ impl AlignedBytes {
         &bytemuck::cast_slice(&self.words)[..self.len]
     }
 
-    /// The bytes, to change.
+    /// The bytes, mutable.
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
     }
 }
 
-/// A `.off` file in memory, validated.
+/// A `.off` file in memory.
 #[derive(Clone, Debug)]
 pub struct OffFile {
     bytes: AlignedBytes,
@@ -50,28 +50,28 @@ impl OffFile {
     /// Reads and validates `path`.
     ///
     /// # Errors
-    /// The file cannot be read, or is no valid `.off` file.
+    /// The file cannot be read, or is not a valid `.off` file.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Failure::reading(path, &e))?;
         if path.extension().is_some_and(|e| e == "onnx") {
-            let message = format!("{}: this is an ONNX file, a .off file is wanted", path.display());
+            let message = format!("{}: this is an ONNX file; a .off file is needed", path.display());
             let help = format!("compile it first: offshoot compile {} -o model.off", path.display());
             return Err(Failure::new(Kind::Format, message, help));
         }
         let file = Self::from_bytes(&bytes);
         if let (true, Some((what, help))) = (!bytes.starts_with(b"OFFS"), mistaken(path)) {
-            let message = format!("{}: this is {what}, a .off file is wanted", path.display());
+            let message = format!("{}: this is {what}; a .off file is needed", path.display());
             return Err(Failure::new(Kind::Format, message, help));
         }
         Model::open(file.bytes()).or_fail_in(
             Kind::Format,
             path.display(),
-            "the file is damaged or was made by another version: compile the model again",
+            "the file is damaged or comes from another version of Offshoot: compile the model again",
         )?;
         Ok(file)
     }
 
-    /// Network `index` of the file `path`, 0 being the first.
+    /// Reads network `index` of the file `path`; 0 is the first.
     ///
     /// # Errors
     /// As [`Self::read`]; there is no such network.
@@ -81,7 +81,7 @@ impl OffFile {
         Ok(file)
     }
 
-    /// Bytes that were just compiled.
+    /// A file from bytes that were just compiled; they are not validated.
     pub fn from_bytes(bytes: &[u8]) -> Self {
         Self { bytes: AlignedBytes::copy_of(bytes), network: 0 }
     }
@@ -91,30 +91,32 @@ impl OffFile {
         self.bytes.as_slice()
     }
 
-    /// The validated model, or that network of it that was asked for.
+    /// The model: the network that was selected, of a file that holds several.
     ///
     /// # Errors
     /// Never for a file that [`Self::read`] returned.
     pub fn model(&self) -> Result<Model<'_>> {
         let model = Model::open(self.bytes()).or_fail(Kind::Format, "compile the model again")?;
-        model.network(self.network).or_fail(Kind::Usage, "`offshoot inspect` lists the networks of a file")
+        model
+            .network(self.network)
+            .or_fail(Kind::Usage, "give a smaller --network; `offshoot inspect` lists the networks of a file")
     }
 
-    /// Number of the network that was asked for.
+    /// Number of the selected network.
     pub fn network(&self) -> usize {
         self.network
     }
 }
 
-/// Refuses to write over what is read: the same file by whatever path.
+/// Refuses to overwrite an input. Paths are resolved, so links to the same file count.
 ///
 /// # Errors
-/// An output is one of the inputs.
+/// An output is one of the inputs, or two outputs are the same file.
 pub fn refuse_same_file<'p>(
     inputs: impl IntoIterator<Item = &'p PathBuf>,
     outputs: impl IntoIterator<Item = &'p PathBuf>,
 ) -> Result<()> {
-    // Devices and pipes are no files that could be lost.
+    // Writing to a device or pipe cannot destroy an input.
     let real = |path: &PathBuf| std::fs::canonicalize(path).ok().filter(|p| p.is_file());
     let inputs: Vec<(&PathBuf, PathBuf)> = inputs.into_iter().filter_map(|p| Some((p, real(p)?))).collect();
     let mut seen: Vec<PathBuf> = Vec::new();
@@ -126,8 +128,8 @@ pub fn refuse_same_file<'p>(
             return Err(Failure::new(Kind::Usage, message, "give another output file"));
         }
         if seen.contains(&file) {
-            let message = format!("{}: two outputs would go into this file", output.display());
-            return Err(Failure::new(Kind::Usage, message, "give each output a file of its own"));
+            let message = format!("{}: two outputs have this path", output.display());
+            return Err(Failure::new(Kind::Usage, message, "give each output its own file"));
         }
         seen.push(file);
     }
@@ -137,7 +139,7 @@ pub fn refuse_same_file<'p>(
 /// Imports `path` and runs the lossless passes.
 ///
 /// # Errors
-/// The file cannot be read, is no ONNX, or holds operators that are not supported (all of them are listed).
+/// The file cannot be read, is not an ONNX file, or has unsupported operators (the message lists all of them).
 pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
     if let Err(e) = std::fs::metadata(path) {
         return Err(Failure::reading(path, &e));
@@ -146,18 +148,18 @@ pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
     optimise(graph)
 }
 
-/// The lossless passes.
+/// Runs the lossless passes.
 ///
 /// # Errors
 /// The graph is not well formed.
 pub fn optimise(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     offshoot_ir::passes::lossless(graph).or_fail(
         Kind::Format,
-        "check the model with `onnx.checker` and ONNX Runtime; if they accept it, report it",
+        "check the model with `onnx.checker` and ONNX Runtime; if they accept it, report this with the model",
     )
 }
 
-/// What a file is that is not what it should be, by how it begins, and what to do about it; `None` if that is not known.
+/// Recognises a file of a wrong type by its first bytes: what it is, and what to do. `None` if it is not recognised.
 pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
     use std::io::Read;
     let mut head = [0; 64];
@@ -181,10 +183,10 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
         ),
         (
             b"PK\x03\x04",
-            "a zip archive (PyTorch's .pt and Keras's .keras are such)",
+            "a zip archive (such as PyTorch's .pt or Keras's .keras)",
             "export the model: torch.onnx.export(model, sample, \"model.onnx\")",
         ),
-        (b"\x1f\x8b", "compressed by gzip", "unpack it first: gunzip"),
+        (b"\x1f\x8b", "compressed with gzip", "decompress it first: gunzip"),
         (
             b"\x80\x02",
             "a Python pickle",
@@ -202,7 +204,7 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
         return Some((what, help));
     }
     let text = head.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace());
-    text.then_some(("a text file", "check the path; a download that failed may have left a page"))
+    text.then_some(("a text file", "check the path; a failed download may have left an HTML page"))
 }
 
 fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure {
@@ -212,7 +214,7 @@ fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure 
     let (what, help) = mistaken(path).unwrap_or_default();
     Failure::new(
         Kind::Format,
-        format!("{}: this is {what}, a network (.onnx) is wanted", path.display()),
+        format!("{}: this is {what}; a network (.onnx) is needed", path.display()),
         help,
     )
 }
@@ -223,8 +225,8 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
         offshoot_import::ImportError::Unsupported(_) => Failure::new(
             Kind::Unsupported,
             message,
-            "replace the operators listed above or export the model without them; \
-             every operator that is supported is listed in tools/import/README.md",
+            "replace the operators listed above, or export the model without them; \
+             tools/import/README.md lists the supported ones",
         ),
         _ => Failure::new(Kind::Format, message, "export the model to ONNX again (opset 11 to 21)"),
     }

@@ -1,5 +1,5 @@
-//! Offshoot's command line, as functions: each verb is a function in [`commands`] that a Rust program can
-//! call, with an outcome that prints as a table or as JSON.
+//! Offshoot's command line as a library. Each verb is a function in [`commands`] that a Rust program can call; its
+//! outcome prints as a table or as JSON.
 
 pub mod batch;
 pub mod commands;

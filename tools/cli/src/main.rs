@@ -10,7 +10,7 @@ use offshoot_cli::commands::{
 };
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
-/// Deploy a network to a microcontroller or a phone, and see what it takes there.
+/// Deploy a neural network to a microcontroller or a phone, and see what it costs there.
 #[derive(Debug, Parser)]
 #[command(name = "offshoot", version)]
 struct Cli {
@@ -23,33 +23,33 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// The whole way on a shipped model: compile, run, profile; writes report.html.
+    /// Compile, run, profile and adapt a shipped model, and write report.html.
     Demo(demo::Args),
-    /// What an .onnx or .off file holds.
+    /// Show what an .onnx or .off file holds.
     Inspect(inspect::Args),
-    /// ONNX to .off.
+    /// Compile an ONNX network to a .off file.
     Compile(compile::Args),
-    /// A smaller network under a budget of flash and RAM.
+    /// Shrink a network until it fits a flash and RAM budget.
     Compress(compress::Args),
-    /// Sub-networks that fit a device, the best of each size.
+    /// Search a super-network for the best sub-network of each size that fits a device.
     Search(search::Args),
-    /// What each layer costs in fewer bits, and a policy under a budget.
+    /// Measure what fewer weight bits cost in each layer, and choose a policy for a budget.
     Sensitivity(sensitivity::Args),
-    /// Quantisation-aware training: weights of few bits with learned steps.
+    /// Train with quantised weights (QAT): few bits, learned step sizes.
     Qat(qat::Args),
-    /// Low rank: curves of rank against accuracy, flash and instructions.
+    /// Cut layers to low rank, and plot accuracy, flash and instructions against rank.
     Rank(rank::Args),
-    /// Inference over a batch.
+    /// Run inference on a batch of samples.
     Run(run::Args),
-    /// Accuracy on labelled data.
+    /// Measure accuracy on labelled data.
     Eval(eval::Args),
-    /// Compares operator by operator: float with integer, host with device.
+    /// Compare operator by operator: float with int8, host with device.
     Verify(verify::Args),
-    /// Training on the device, without backpropagation.
+    /// Train on the device, without backpropagation.
     Learn(learn::Args),
-    /// What every operator takes on a target.
+    /// Count what every operator costs on a target.
     Profile(profile::Args),
-    /// Known targets, and what answers.
+    /// List the known targets, or probe which of them answer.
     Target(target::Args),
 }
 
@@ -87,14 +87,14 @@ fn show(ui: &Ui, outcome: Result<impl Outcome, Failure>) -> Result<(), Failure> 
 
 fn fail(ui: &Ui, failure: &Failure, code: u8) -> ExitCode {
     let printed = ui.json.then(|| serde_json::json!({ "error": failure }).to_string());
-    // Where standard output does not take it, people read it on the other.
+    // If stdout cannot be written to, the failure goes to stderr as text.
     if printed.is_none_or(|text| offshoot_cli::ui::print(&text).is_err()) {
         eprintln!("{failure}");
     }
     ExitCode::from(code)
 }
 
-/// clap's own errors: `--help` and `--version` succeed; the rest fail in the form that was asked for.
+/// Reports clap's own errors. `--help` and `--version` succeed; all others fail, as JSON if `--json` was given.
 fn usage(error: &clap::Error) -> ExitCode {
     let json = std::env::args().any(|a| a == "--json");
     if !error.use_stderr() || !json {
@@ -103,5 +103,13 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
     let message = error.to_string();
     let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
-    fail(&Ui { json }, &Failure::new(Kind::Usage, first, "see `offshoot --help`"), 2)
+    fail(
+        &Ui { json },
+        &Failure::new(
+            Kind::Usage,
+            first,
+            "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments",
+        ),
+        2,
+    )
 }

@@ -1,4 +1,4 @@
-//! What a compiled network takes and does: bytes, operations, instructions on an emulated board, accuracy.
+//! Measures a compiled network: bytes, operations, instructions on an emulated board, accuracy.
 
 use offshoot_compress::quantize::device_accuracy;
 use offshoot_ir::Graph;
@@ -12,7 +12,7 @@ use crate::commands::{compile, profile};
 use crate::failure::{Context, Kind, Result};
 use crate::files::OffFile;
 
-/// One network.
+/// Measurements of one network.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Measured {
     /// Bytes of the `.off` file.
@@ -21,9 +21,9 @@ pub struct Measured {
     pub ram: u64,
     /// Multiply-accumulates of a run.
     pub macs: u64,
-    /// Instructions of a run, with a target that counts them.
+    /// Instructions of a run, if the target counts them.
     pub instructions: Option<u64>,
-    /// Accuracy as the device computes it, a fraction.
+    /// Accuracy as the device computes it, from 0 to 1.
     pub accuracy: f64,
 }
 
@@ -40,13 +40,13 @@ impl Measured {
     }
 }
 
-/// Titles of [`Measured::cells`].
+/// Headings of [`Measured::cells`].
 pub const TITLES: [&str; 5] = ["flash", "RAM", "MACs", "instructions", "accuracy, %"];
 
-/// Judges what was compiled on `data`, and counts the instructions of one run on `target`.
+/// Measures the accuracy of a compiled network on `data`, and counts the instructions of one run on `target`.
 ///
 /// # Errors
-/// The device does not answer; the data do not fit.
+/// The device does not answer, or the data do not fit the network.
 pub fn measure(made: &compile::Made, data: &Dataset, target: Option<(&str, &Target)>) -> Result<Measured> {
     let instructions = match target {
         Some((name, target)) => {
@@ -62,5 +62,6 @@ pub fn measure(made: &compile::Made, data: &Dataset, target: Option<(&str, &Targ
 }
 
 fn accuracy(quantized: &Graph, data: &Dataset) -> Result<f64> {
-    device_accuracy(quantized, data).or_fail(Kind::Mismatch, "give the data that the network was trained for")
+    device_accuracy(quantized, data)
+        .or_fail(Kind::Mismatch, "give data of the kind that the network was trained on")
 }

@@ -2,20 +2,20 @@
 
 use crate::failure::{Failure, Kind, Result};
 
-/// What `eval` measures.
+/// The metric that `eval` measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Metric {
     /// Fraction of samples whose largest output is the label.
     Top1,
-    /// Area under the ROC curve. One output: the score itself. Two: the second less the first. As many outputs as
-    /// inputs (an autoencoder): the mean squared error of the reconstruction.
+    /// Area under the ROC curve. The score is the output of a model with one; the second minus the first of two; the
+    /// mean squared error of the reconstruction for an autoencoder (as many outputs as inputs).
     Auc,
-    /// Mean squared error between the outputs and the labels array (float targets).
+    /// Mean squared error of the outputs against the labels array (float targets).
     Mse,
 }
 
-/// Index of the largest element, the first of equal ones.
+/// Index of the largest element; the first one of equals.
 pub fn argmax(values: &[f32]) -> usize {
     let mut best = 0;
     for (i, v) in values.iter().enumerate() {
@@ -26,15 +26,19 @@ pub fn argmax(values: &[f32]) -> usize {
     best
 }
 
-/// Area under the ROC curve by ranks (Mann–Whitney); ties count one half. `positive[i]` is the label of `scores[i]`.
+/// Area under the ROC curve by ranks (Mann–Whitney U); ties count one half. `positive[i]` is the label of `scores[i]`.
 ///
 /// # Errors
 /// Fewer than one sample of each class.
 pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
     let (p, n) = (positive.iter().filter(|p| **p).count(), positive.iter().filter(|p| !**p).count());
     if p == 0 || n == 0 {
-        let message = format!("AUC needs both classes: {p} positive and {n} negative labels given");
-        return Err(Failure::new(Kind::Usage, message, "give labels 0 and 1"));
+        let message = format!("AUC needs both classes, but there are {p} positive and {n} negative labels");
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "label negative samples 0 and positive samples 1, and give some of each",
+        ));
     }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|a, b| scores[*a].total_cmp(&scores[*b]));
@@ -45,7 +49,7 @@ pub fn auc(scores: &[f64], positive: &[bool]) -> Result<f64> {
         while j < order.len() && scores[order[j]] == scores[order[i]] {
             j += 1;
         }
-        // Ranks i+1..=j share their mean.
+        // Tied scores share the mean of the ranks i+1..=j.
         let rank = (i + 1 + j) as f64 / 2.0;
         rank_sum += rank * order[i..j].iter().filter(|k| positive[**k]).count() as f64;
         i = j;

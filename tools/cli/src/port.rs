@@ -1,4 +1,4 @@
-//! Between users' arrays and a model's inputs and outputs: shapes, layouts, element types, scales.
+//! Converts between users' arrays and a model's inputs and outputs: shapes, layouts, element types, scales.
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot::format::record::{DType, IoRepr, Quantize};
@@ -11,9 +11,9 @@ use crate::saturation::{Saturated, Saturation};
 /// An input or output of a model as users see it.
 #[derive(Clone, Debug)]
 pub struct Port {
-    /// Shape in memory (channels-last), leading batch axis included.
+    /// Shape in memory (channels-last), including the leading batch axis.
     pub shape: Vec<usize>,
-    /// Whether the ONNX tensor has its channels first.
+    /// Whether the ONNX tensor is channels-first.
     pub channels_first_outside: bool,
     /// Element type in memory.
     pub dtype: DType,
@@ -37,7 +37,7 @@ impl From<IoRepr> for Port {
 }
 
 impl Port {
-    /// The port of a graph's value.
+    /// The port for a value of a graph.
     pub fn of_value(graph: &Graph, id: ValueId) -> Self {
         let value = graph.value(id);
         let quant = value.quant.as_ref();
@@ -54,12 +54,12 @@ impl Port {
         }
     }
 
-    /// Elements a sample.
+    /// Elements per sample.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Whether a sample has no element.
+    /// Whether a sample has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -78,8 +78,8 @@ impl Port {
 
     /// How an array of shape `given` is read as samples.
     ///
-    /// Accepted: the model's shape with any batch, without a batch axis, or with a batch axis before all; axes of
-    /// extent 1 may be left out; channels-last also where the ONNX file has channels first.
+    /// Accepts the model's shape with any batch size, without a batch axis, or with a further batch axis in front.
+    /// Axes of extent 1 may be left out. Channels-last is accepted even if the ONNX file is channels-first.
     fn layout(&self, given: &[usize], what: &str) -> Result<Layout> {
         let outside = self.outside_shape();
         let found = self
@@ -93,11 +93,15 @@ impl Port {
         if outside.first() == Some(&1) {
             wanted[0] = "N".into();
         }
-        let message = format!("{what} has shape {given:?}, the model wants ({})", wanted.join(", "));
-        Err(Failure::new(Kind::Shape, message, "give samples one after another along the first axis"))
+        let message = format!("{what} has shape {given:?}, but the model needs ({})", wanted.join(", "));
+        Err(Failure::new(
+            Kind::Shape,
+            message,
+            "stack the samples along the first axis, N; `offshoot inspect` prints the model's shapes",
+        ))
     }
 
-    /// Splits `array` into samples laid out as in memory: result `[N, len]`, see [`Self::layout`].
+    /// Splits `array` into samples in memory order: `[N, len]`. See [`Self::layout`].
     fn samples<T: Copy>(&self, array: &ArrayD<T>, what: &str) -> Result<Vec<Vec<T>>> {
         let layout = self.layout(array.shape(), what)?;
         let array = array.as_standard_layout();
@@ -105,7 +109,7 @@ impl Port {
         Ok((0..layout.count).map(|i| layout.sample(flat, i).collect()).collect())
     }
 
-    /// Number of samples in an array of shape `given`, if it can be read as samples of `shape`.
+    /// Number of samples in an array of shape `given`, if it holds samples of `shape`.
     fn count(&self, given: &[usize], shape: &[usize]) -> Option<usize> {
         let squeezed = |s: &[usize]| -> Vec<usize> { s.iter().copied().filter(|d| *d != 1).collect() };
         if given == shape {
@@ -119,7 +123,7 @@ impl Port {
                 return Some(*n);
             }
         }
-        // A batch of scalars, or one sample alone.
+        // A batch of scalars, or a single sample.
         match given {
             [n] if squeezed(sample).is_empty() => Some(*n),
             _ if squeezed(given) == squeezed(sample) => Some(1),
@@ -127,10 +131,10 @@ impl Port {
         }
     }
 
-    /// Samples as real numbers in memory order. int8 arrays for an int8 port are dequantised.
+    /// Samples as real numbers in memory order: `[N, len]`. An int8 array for an int8 port is dequantised.
     ///
     /// # Errors
-    /// Wrong shape; NaN or infinity.
+    /// The shape is wrong, or a value is NaN or infinite.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
         let mut samples = self.samples(&array.to_f32(), what)?;
         if let (Array::I8(_), DType::I8) = (array, self.dtype) {
@@ -140,18 +144,22 @@ impl Port {
         }
         for (i, sample) in samples.iter().enumerate() {
             if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
-                let message = format!("{what}: sample {i} holds {v}");
-                return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample"));
+                let message = format!("{what}: sample {i} contains {v}");
+                return Err(Failure::new(
+                    Kind::Calibration,
+                    message,
+                    "remove or repair that sample: values must be finite",
+                ));
             }
         }
         Ok(samples)
     }
 
-    /// Samples as the bytes that go into the arena, one behind the other. int8 arrays go into an int8 input as they are;
-    /// every other array holds real numbers, which an int8 input quantises with its scale and zero point.
+    /// Samples as the bytes that go into the arena, one after the other. An int8 array goes into an int8 input
+    /// unchanged. Any other array holds real numbers, which are quantised by the scale and zero point of an int8 input.
     ///
     /// # Errors
-    /// Wrong shape; NaN or infinity.
+    /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions.
     pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
         let layout = self.layout(array.shape(), what)?;
         let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
@@ -172,12 +180,16 @@ impl Port {
                 }
             }
             (DType::I8 | DType::F32, _) => {
-                // Sample by sample: an array may take most of the memory there is.
+                // Sample by sample, since the array alone may fill most of the memory.
                 for i in 0..count {
                     let mut sample = array.f32_range(i * layout.len..(i + 1) * layout.len);
                     if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
-                        let message = format!("{what}: sample {i} holds {v}");
-                        return Err(Failure::new(Kind::Calibration, message, "remove or repair that sample"));
+                        let message = format!("{what}: sample {i} contains {v}");
+                        return Err(Failure::new(
+                            Kind::Calibration,
+                            message,
+                            "remove or repair that sample: values must be finite",
+                        ));
                     }
                     if layout.outside.is_some() {
                         sample = layout.sample(&sample, 0).collect();
@@ -219,10 +231,11 @@ impl Port {
         }
     }
 
-    /// Samples' bytes as an array in the ONNX tensor's layout: in the model's element type, or as real numbers.
+    /// Samples' bytes as an array in the ONNX tensor's layout: as real numbers if `real`, else in the model's element
+    /// type.
     ///
     /// # Errors
-    /// Samples of the wrong length (a fault of the caller).
+    /// A sample has the wrong length, which is a bug of the caller.
     pub fn array(&self, samples: &[Vec<u8>], real: bool) -> Result<Array> {
         let all = || samples.iter().flatten().copied();
         Ok(match self.dtype {
@@ -244,14 +257,14 @@ impl Port {
     fn shaped<T: Clone>(&self, count: usize, values: Vec<T>) -> Result<ArrayD<T>> {
         let mut full = vec![count];
         full.extend(&self.shape);
-        let mut array =
-            ArrayD::from_shape_vec(IxDyn(&full), values).or_fail(Kind::Internal, "report this")?;
+        let mut array = ArrayD::from_shape_vec(IxDyn(&full), values)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
         if self.channels_first_outside && full.len() > 3 {
             let mut axes: Vec<usize> = (0..full.len() - 1).collect();
             axes.insert(2, full.len() - 1);
             array = array.permuted_axes(IxDyn(&axes)).as_standard_layout().into_owned();
         }
-        // The model's own batch axis of 1 and the axis of samples are one.
+        // The model's batch axis of 1 is merged with the axis of samples.
         if self.shape.first() == Some(&1) {
             array = array.index_axis_move(Axis(1), 0);
         }
@@ -262,11 +275,11 @@ impl Port {
 /// How an array is read as samples.
 #[derive(Clone, Debug)]
 struct Layout {
-    /// Samples.
+    /// Number of samples.
     count: usize,
-    /// Elements a sample.
+    /// Elements per sample.
     len: usize,
-    /// The sample's shape with its channels first (axis 1), if they have to be moved to the end.
+    /// The channels-first shape (channels on axis 1), if channels must be moved to the end.
     outside: Option<Vec<usize>>,
 }
 
@@ -283,25 +296,29 @@ impl Layout {
     }
 }
 
-/// Samples of an input as the bytes that go into the arena.
+/// Samples of one input, encoded as the bytes that go into the arena.
 #[derive(Clone, Debug)]
 pub struct Encoded {
     bytes: Vec<u8>,
     sample_bytes: usize,
     count: usize,
-    /// How many numbers lie outside of what the input can represent, if any do.
+    /// Values outside the input's range, if there are any.
     pub saturation: Option<Saturated>,
 }
 
 impl Encoded {
-    /// Samples that are bytes already, all of one length.
+    /// Samples that are already encoded, all of one length.
     ///
     /// # Errors
-    /// They differ in length (a fault of the caller).
+    /// They differ in length, which is a bug of the caller.
     pub fn of_bytes(samples: &[Vec<u8>]) -> Result<Self> {
         let sample_bytes = samples.first().map_or(0, Vec::len);
         if samples.iter().any(|s| s.len() != sample_bytes) {
-            return Err(Failure::new(Kind::Internal, "samples differ in length", "report this"));
+            return Err(Failure::new(
+                Kind::Internal,
+                "samples differ in length",
+                "this is a bug in Offshoot: report it with this message",
+            ));
         }
         Ok(Self { bytes: samples.concat(), sample_bytes, count: samples.len(), saturation: None })
     }
@@ -311,7 +328,7 @@ impl Encoded {
         self.count
     }
 
-    /// Bytes of sample `index`, empty if there is none.
+    /// Bytes of sample `index`; empty if there is no such sample.
     pub fn sample(&self, index: usize) -> &[u8] {
         self.bytes.get(index * self.sample_bytes..(index + 1) * self.sample_bytes).unwrap_or_default()
     }

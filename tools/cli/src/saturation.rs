@@ -1,37 +1,38 @@
-//! Numbers beyond what an int8 input can represent: how many there are, and what they are likely to come from.
+//! Input values outside the range of an int8 input: how many there are, and the likely cause.
 
 use offshoot::format::record::DType;
 use serde::Serialize;
 
 use crate::port::Port;
 
-/// Share of saturated numbers from which on a cause is looked for: a few outliers are usual.
+/// Share of saturated values from which on a cause is named; a few outliers are normal.
 const NOTABLE_SHARE: f64 = 0.01;
 
-/// Numbers of an input that saturate.
+/// Values of one input that saturate.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Saturated {
     /// How many.
     pub values: u64,
-    /// Their share of all numbers given for this input.
+    /// Their share of all values given for this input, from 0 to 1.
     pub share: f64,
-    /// Smallest number given.
+    /// Smallest value given.
     pub lowest: f32,
-    /// Largest number given.
+    /// Largest value given.
     pub highest: f32,
-    /// Smallest and largest number that the input can represent.
+    /// Smallest and largest value that the input can represent.
     pub represents: (f32, f32),
-    /// What it is likely to come from, if many saturate.
+    /// Likely cause, if 1 % or more saturate.
     pub cause: Option<String>,
 }
 
 impl Saturated {
-    /// A line for people.
+    /// A line of text about input number `input`.
     pub fn sentence(&self, input: usize) -> String {
         let (low, high) = self.represents;
         let cause = self.cause.as_ref().map_or(String::new(), |c| format!(": {c}"));
         format!(
-            "input {input}: {} numbers saturate ({:.2} %); they go from {} to {}, the model represents {low} to {high}{cause}",
+            "input {input}: {} values saturate ({:.2} %): they range from {} to {}, the model represents {low} to \
+             {high}{cause}",
             self.values,
             100.0 * self.share,
             self.lowest,
@@ -40,17 +41,17 @@ impl Saturated {
     }
 }
 
-/// Counts them.
+/// Counts saturated values.
 #[derive(Debug)]
 pub(crate) struct Saturation {
-    /// Range of an int8 input; `None` for others, which represent every number.
+    /// Range of an int8 input; `None` for other types, which do not saturate.
     represents: Option<(f32, f32)>,
-    /// Half a step: numbers so far outside still round to the end of the range.
+    /// Half a quantisation step: values up to this far outside still round to the end of the range.
     half: f32,
     outside: u64,
     all: u64,
     range: (f32, f32),
-    /// Whether all numbers so far are whole.
+    /// Whether all values so far are whole numbers.
     whole: bool,
 }
 
@@ -70,7 +71,7 @@ impl Saturation {
 
     pub(crate) fn see(&mut self, sample: &[f32]) {
         let Some((low, high)) = self.represents else { return };
-        // A little tolerance: the end of a calibrated range is not always a code exactly.
+        // A little tolerance, since the end of a calibrated range is not always exactly a code.
         let (low, high) = (low - 1.01 * self.half, high + 1.01 * self.half);
         for &v in sample {
             self.range = (self.range.0.min(v), self.range.1.max(v));
@@ -80,7 +81,7 @@ impl Saturation {
         self.all += sample.len() as u64;
     }
 
-    /// What was found, if anything saturates.
+    /// The saturated values, if there are any.
     pub(crate) fn found(&self) -> Option<Saturated> {
         let represents = self.represents.filter(|_| self.outside > 0)?;
         let share = self.outside as f64 / self.all.max(1) as f64;
@@ -93,21 +94,21 @@ impl Saturation {
         let (lowest, highest) = self.range;
         let width = high - low;
         if self.whole && lowest >= 0.0 && highest > 16.0 && highest <= 255.0 && width < highest / 4.0 {
-            return "the numbers look like pixels of 0 to 255, and the calibration samples were scaled: \
+            return "these look like pixels from 0 to 255, but the calibration samples were scaled: \
                     scale these the same way"
                 .into();
         }
         if self.whole && lowest >= -128.0 && highest <= 127.0 && width < (highest - lowest) / 4.0 {
-            return "the numbers look like int8 codes in another element type: save them as int8, or give real numbers"
+            return "these look like int8 codes in another element type: save them as int8, or give real numbers"
                 .into();
         }
         let factor = (highest / high.max(f32::MIN_POSITIVE)).max(lowest / low.min(-f32::MIN_POSITIVE));
         if factor.is_finite() && factor >= 2.0 {
             return format!(
-                "they reach {factor:.0} times as far as the calibration samples: prepare these as those were prepared"
+                "they reach {factor:.0} times as far as the calibration samples: preprocess them in the same way"
             );
         }
-        "the calibration samples did not cover them: calibrate with samples like these".into()
+        "the calibration samples did not cover this range: compile with --calib samples like these".into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Talking to people: progress on stderr, results on stdout, JSON when asked for.
+//! Output: progress on stderr; results on stdout, as text or as JSON.
 
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
@@ -14,23 +14,27 @@ pub trait Outcome: Serialize {
     fn render(&self) -> String;
 }
 
-/// A line on stdout.
+/// Prints a line on stdout.
 ///
 /// # Errors
-/// It cannot be written, a full disk or a closed output for instance. A reader that went away (`offshoot … | head`) is
-/// no error.
+/// Stdout cannot be written, because the disk is full for instance. A reader that stopped reading
+/// (`offshoot … | head`) is not an error.
 pub fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-            let message = format!("standard output cannot be written to: {e}");
-            Err(Failure::new(Kind::Io, message, "check where it goes: is the disk full?"))
+            let message = format!("cannot write to standard output: {e}");
+            Err(Failure::new(
+                Kind::Io,
+                message,
+                "check the file or pipe that it goes to; the disk may be full",
+            ))
         }
         _ => Ok(()),
     }
 }
 
-/// How to talk.
+/// How results and progress are printed.
 #[derive(Clone, Copy, Debug)]
 pub struct Ui {
     /// Print one JSON object and nothing else.
@@ -38,7 +42,7 @@ pub struct Ui {
 }
 
 impl Ui {
-    /// A progress bar on stderr; silent with `--json` and when stderr is no terminal.
+    /// A progress bar on stderr; hidden with `--json` and when stderr is not a terminal.
     pub fn progress(&self, what: &str, total: u64) -> ProgressBar {
         let target = if self.json || !std::io::stderr().is_terminal() {
             ProgressDrawTarget::hidden()
@@ -54,7 +58,7 @@ impl Ui {
         bar
     }
 
-    /// A line for people about what is going on.
+    /// Prints a line about progress on stderr, unless the output is JSON.
     pub fn note(&self, text: &str) {
         if !self.json {
             eprintln!("{text}");
@@ -64,17 +68,18 @@ impl Ui {
     /// Prints the result.
     ///
     /// # Errors
-    /// As [`print()`]; the result has no JSON form (a fault).
+    /// As [`print()`]; also if the result cannot be serialised, which is a bug.
     pub fn show(&self, outcome: &impl Outcome) -> Result<()> {
         if self.json {
-            let text = serde_json::to_string(outcome).or_fail(Kind::Internal, "report this")?;
+            let text = serde_json::to_string(outcome)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             return print(&text);
         }
         print(outcome.render().trim_end())
     }
 }
 
-/// A progress bar for what `offshoot_compress` does.
+/// A progress bar that `offshoot_compress` drives.
 #[derive(Debug)]
 pub struct Bar(pub ProgressBar);
 

@@ -1,11 +1,11 @@
-//! Bytes at the alignment that models and arenas need.
+//! Bytes with the alignment of models and arenas.
 
 use offshoot::format::ALIGNMENT;
 
-/// Bytes that begin at a multiple of [`ALIGNMENT`], as flash and arenas of a device do.
+/// Bytes aligned to [`ALIGNMENT`], as models in flash and arenas are.
 #[derive(Clone, Debug)]
 pub struct Aligned {
-    /// 16 bytes each, and aligned to 16.
+    /// Words of 16 bytes, aligned to 16.
     storage: Vec<u128>,
     len: usize,
 }
@@ -18,7 +18,7 @@ impl Aligned {
         copy
     }
 
-    /// Zeros, for an arena.
+    /// `len` zeros, for an arena.
     pub fn zeros(len: usize) -> Self {
         Self { storage: vec![0; len.div_ceil(ALIGNMENT)], len }
     }
@@ -28,7 +28,7 @@ impl Aligned {
         &bytemuck::cast_slice(&self.storage)[..self.len]
     }
 
-    /// The bytes, to change.
+    /// The bytes, mutable.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut bytemuck::cast_slice_mut(&mut self.storage)[..self.len]
     }

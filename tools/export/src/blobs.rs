@@ -1,8 +1,8 @@
-//! The blob section: constants, each at a multiple of 4 bytes, equal ones only once.
+//! The blob section: constants aligned to 4 bytes; equal constants are stored once.
 
 use std::collections::HashMap;
 
-/// Collects blobs.
+/// Builds the blob section.
 #[derive(Clone, Debug, Default)]
 pub struct Blobs {
     bytes: Vec<u8>,
@@ -10,7 +10,7 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Adds a blob and gives its offset in the section, and whether it is a new one.
+    /// Adds a blob and returns its offset in the section, and whether it is new.
     pub fn add(&mut self, blob: Vec<u8>) -> (u32, bool) {
         if let Some(&offset) = self.known.get(&blob) {
             return (offset, false);
@@ -38,7 +38,7 @@ pub fn floats(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-/// Bytes of int8.
+/// Bytes of int8 values.
 pub fn bytes(values: &[i8]) -> Vec<u8> {
     values.iter().map(|&v| v as u8).collect()
 }

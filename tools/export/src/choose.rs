@@ -1,22 +1,22 @@
-//! The choice between forms of a layer, by what is preferred.
+//! Chooses between the forms of a layer.
 //!
-//! A byte of flash has a price in instructions of a run. `speed` pays four bytes for an instruction, and no more; `flash` pays
-//! 100 instructions for a byte, and never takes a larger form than `balanced`; `balanced` trades neither for the other: it takes what
-//! is smaller and faster at once. `ram` chooses as `balanced`, and keeps the output over the input where that goes.
+//! A byte of flash has a price in instructions of a run. `speed` pays up to four bytes for an instruction. `flash` pays
+//! up to 100 instructions for a byte, and never takes a larger form than `balanced`. `balanced` takes only forms that
+//! are no larger and no slower than the reference. `ram` chooses like `balanced`, but never gives up running in-place.
 
 use crate::forms::Offer;
 use crate::options::Prefer;
 
-/// Instructions that a byte is worth with [`Prefer::Speed`].
+/// Instructions per byte of flash with [`Prefer::Speed`].
 pub const SPEED_RATE: f64 = 0.25;
 
-/// Instructions that a byte is worth with [`Prefer::Flash`].
+/// Instructions per byte of flash with [`Prefer::Flash`].
 pub const FLASH_RATE: f64 = 100.0;
 
-/// Instructions that a byte of arena is worth with [`Prefer::Ram`].
+/// Instructions per byte of arena with [`Prefer::Ram`].
 pub const RAM_RATE: f64 = 100.0;
 
-/// The best of `offers`, if it is better than the `reference`; the first of equals.
+/// Index of the best of `offers`, if it beats the `reference`; the first of equals.
 pub(crate) fn choose(prefer: Prefer, reference: &Offer, offers: &[Offer]) -> Option<usize> {
     let (mut limit, mut least) = (u64::MAX, price(prefer, reference));
     if prefer == Prefer::Flash {
@@ -33,7 +33,7 @@ pub(crate) fn choose(prefer: Prefer, reference: &Offer, offers: &[Offer]) -> Opt
     best
 }
 
-/// What a form takes, as one number.
+/// Cost of a form as one number.
 pub(crate) fn price(prefer: Prefer, offer: &Offer) -> f64 {
     let (bytes, instructions) = (offer.bytes as f64, offer.instructions as f64);
     match prefer {
@@ -43,7 +43,7 @@ pub(crate) fn price(prefer: Prefer, offer: &Offer) -> f64 {
     }
 }
 
-/// Whether a form is to be had at all instead of the reference.
+/// Whether a form may replace the reference at all.
 fn admits(prefer: Prefer, reference: &Offer, offer: &Offer) -> bool {
     let neither_grows = offer.bytes <= reference.bytes && offer.instructions <= reference.instructions;
     match prefer {
@@ -66,7 +66,7 @@ mod tests {
             ((150, 50), false, true, false),
             ((50, 150), false, false, true),
             ((100, 100), false, false, false),
-            // Beyond the rates: 200 instructions a byte, ten bytes an instruction.
+            // Beyond the rates: 200 instructions per byte, ten bytes per instruction.
             ((99, 300), false, false, false),
             ((1100, 0), false, false, false),
         ] {

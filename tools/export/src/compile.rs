@@ -1,4 +1,4 @@
-//! From a graph to a file: lower, choose forms and workspace, plan, write, report.
+//! Compiles a graph to a file: lower, choose forms and workspace, plan, write, report.
 
 use offshoot_ir::Graph;
 use offshoot_plan::Plan;
@@ -17,15 +17,15 @@ use crate::{fused_rows, learning, lower, report, workspace, write};
 pub struct Compiled {
     /// The `.off` file.
     pub bytes: Vec<u8>,
-    /// What it takes.
+    /// Its sizes and work.
     pub report: CompileReport,
 }
 
 /// Compiles a graph after the lossless passes.
 ///
 /// # Errors
-/// All operators that the device cannot run at once ([`Error::Unsupported`]); too much arena or flash, and by how
-/// much; a graph that the format cannot hold.
+/// The device cannot run some operators ([`Error::Unsupported`] lists all of them), the arena or the file exceeds its
+/// limit, the learning plan does not fit the network, or the format cannot hold the graph.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let draft = lower::lower(graph, options, Role::Alone, Sharing::default())?;
     let Arranged { mut lowered, plan, unfused } = arranged(&draft, options)?;
@@ -40,7 +40,7 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     Ok(Compiled { bytes, report })
 }
 
-/// Operators with their places.
+/// Operators and their memory plan.
 struct Arranged {
     lowered: Lowered,
     plan: Plan,
@@ -48,8 +48,9 @@ struct Arranged {
     unfused: u32,
 }
 
-/// The draft's operators with as much workspace as pays. With [`Prefer::Ram`] as little as there may be, if that makes the arena
-/// smaller than what [`Prefer::Balanced`] would take and no more instructions are paid for it than it is worth.
+/// The draft's operators with the best workspace. [`Prefer::Ram`] takes the smallest workspace if the arena gets
+/// smaller than with [`Prefer::Balanced`] at no more than [`RAM_RATE`] instructions per byte, or if `Balanced` exceeds
+/// the limit.
 fn arranged(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
     if options.prefer != Prefer::Ram {
         return fused(draft, options, false);
@@ -73,7 +74,7 @@ fn fused(draft: &Draft, options: &CompileOptions, always: bool) -> Result<Arrang
     Ok(Arranged { lowered, plan, unfused })
 }
 
-/// Holds a report against the limits.
+/// Checks a report against the limits.
 pub(crate) fn within(report: &CompileReport, options: &CompileOptions) -> Result<()> {
     if let Some(limit) = options.max_arena.filter(|&limit| report.arena_bytes > limit) {
         let lower_bound = report.arena_lower_bound_bytes;

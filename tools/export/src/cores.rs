@@ -1,43 +1,44 @@
-//! What the forms of a layer cost on the cores that the kernels are made for: instructions of a run.
+//! Estimates the instructions of each form of a layer on each kind of core.
 //!
-//! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs` holds those
-//! of sparse and dense layers against the emulator). The other cores run the portable kernels; how their forms compare with
-//! tiles there follows from the counts of `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the same networks
-//! compiled for `balanced` and for `speed`), except those of plain, sparse and coded weights, which are estimates from their loops.
+//! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs`
+//! checks those of sparse and dense layers against the emulator). Other cores run the portable kernels. There the
+//! ratio of each form to tiles comes from `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the
+//! same networks compiled for `balanced` and for `speed`). Ratios of plain, sparse and Huffman-coded weights are
+//! estimated from their loops.
 
 use offshoot::format::sparse::{Form, SparseRepr};
 
 use crate::layer::Layer;
 
-/// What of a core matters to the choice between forms.
+/// The kind of core, as far as it matters to the choice between forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Core {
-    /// Arm cores with the DSP extension (Cortex-M4, M7, M33, M55), and hosts and phones: the choice without a target.
+    /// Arm cores with the DSP extension (Cortex-M4, M7, M33, M55); also hosts and phones. The default without a target.
     #[default]
     Dsp,
-    /// Arm cores without it that multiply to 64 bits (Cortex-M3).
+    /// Arm cores without the DSP extension, with a 64-bit multiply (Cortex-M3).
     ArmV7M,
     /// Arm cores without either (Cortex-M0, M0+).
     ArmV6M,
-    /// RISC-V, 32 bits, with multiplication.
+    /// 32-bit RISC-V with multiplication.
     RiscV32,
 }
 
-/// Instructions of an operator beside its loops.
+/// Instructions of an operator outside its loops.
 const CALL: u64 = 700;
 
-/// Instructions of the portable kernels, by those of tiles on a core with the DSP extension (`tiled`), and by those of tiles
-/// on the same core.
+/// Instruction ratios of the portable kernels. `tiled`, `vector` and `scattered` are relative to a core with the DSP
+/// extension; `single_multiply`, `wide` and `winograd` are relative to tiles on the same core.
 struct Portable {
     tiled: f64,
-    /// The same of one pixel, whose inputs lie one after the other.
+    /// As `tiled`, for a single pixel with contiguous inputs.
     vector: f64,
     single_multiply: f64,
     wide: f64,
     winograd: f64,
-    /// Sparse and coded weights, by a core with the DSP extension.
+    /// Sparse and Huffman-coded weights.
     scattered: f64,
-    /// A weight of plain kernels.
+    /// Instructions per weight of the plain kernels.
     plain: f64,
 }
 
@@ -79,12 +80,12 @@ impl Core {
         }
     }
 
-    /// Whether it reads weights slowly enough that a copy in RAM pays.
+    /// Whether weights in flash are slow enough that a copy in RAM pays.
     pub(crate) fn copies_weights(self) -> bool {
         self == Self::Dsp
     }
 
-    /// Plain kernels with so many outputs.
+    /// A plain kernel.
     pub(crate) fn plain(self, macs: u64, outputs: u64) -> u64 {
         scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + CALL
     }
@@ -146,7 +147,7 @@ impl Core {
         scaled(dsp, self.portable().map_or(1.0, |p| p.tiled))
     }
 
-    /// A copy of so many bytes that lie apart.
+    /// A copy of bytes that are not contiguous.
     pub(crate) fn copy(self, bytes: u64) -> u64 {
         12 * bytes + 200
     }
@@ -156,7 +157,8 @@ fn scaled(instructions: u64, factor: f64) -> u64 {
     (instructions as f64 * factor) as u64
 }
 
-/// Instructions of tiles on a core with the DSP extension: `of_weight` for each weight of a pixel, `of_input` for each input.
+/// Instructions of tiles on a core with the DSP extension: per pixel, `of_weight` for each weight and `of_input` for
+/// each input.
 fn dense(layer: &Layer, of_weight: f64, of_input: f64) -> u64 {
     let (taps, channels) = (layer.taps(), layer.channels());
     let (padded, blocks) = (taps.next_multiple_of(4) as f64, channels.next_multiple_of(4) as f64);
@@ -169,7 +171,7 @@ fn dense(layer: &Layer, of_weight: f64, of_input: f64) -> u64 {
     (of_pixel * pixels) as u64
 }
 
-/// Whether there is one pixel, whose inputs need not be gathered.
+/// Whether there is a single pixel, whose inputs need not be gathered.
 fn is_vector(layer: &Layer) -> bool {
     layer.pixels() == 1 && layer.pointwise() && layer.taps().is_multiple_of(4)
 }

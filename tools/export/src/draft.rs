@@ -1,7 +1,7 @@
-//! A graph lowered up to the forms of its convolutions.
+//! A lowered graph that still has all forms of its convolutions.
 //!
-//! Which form is best depends on the workspace that it gets, and how much workspace there is on the memory plan of the whole. So
-//! lowering ends in a [`Draft`], made once; [`Draft::settle`] makes operators of it for a given workspace, as often as plans are tried.
+//! The best form depends on its workspace, and the workspace depends on the memory plan of the whole network. So a
+//! graph is lowered once, to a [`Draft`]; [`Draft::settle`] then makes its operators for each workspace that is tried.
 
 use offshoot_ir::ValueId;
 
@@ -15,32 +15,32 @@ use crate::lowered::{Buffer, Fallback, Lowered, Operator, PlainKernel, SparseRep
 use crate::options::Prefer;
 use crate::write;
 
-/// What the forms are chosen by.
+/// Criteria for the choice of forms.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Criteria {
     pub(crate) prefer: Prefer,
     pub(crate) core: Core,
 }
 
-/// A lowered graph whose convolutions have all their forms.
+/// A lowered graph with all forms of its convolutions.
 #[derive(Default)]
 pub(crate) struct Draft {
     pub(crate) buffers: Vec<u32>,
-    /// Constants of operators, in order, and how many bytes of each are weights and biases. A record has the index of one.
+    /// Constants of operators, in order, with the number of bytes that are weights and biases. Records hold indices.
     pub(crate) blobs: Vec<(Vec<u8>, [usize; 2])>,
     pub(crate) steps: Vec<Step>,
     pub(crate) inputs: Vec<Buffer>,
     pub(crate) outputs: Vec<Buffer>,
     pub(crate) fallbacks: Vec<Fallback>,
     pub(crate) plain: Vec<PlainKernel>,
-    /// Bytes of the tensors of the node with the largest ones.
+    /// Bytes of input and output of the node with the largest ones.
     pub(crate) widest: usize,
-    /// What networks of the file before this one have put there.
+    /// Blobs and weights of the networks before this one in the file.
     pub(crate) sharing: Sharing,
     pub(crate) role: Role,
 }
 
-/// What networks of one file share: their blobs, and which weights lie where in them.
+/// What the networks of a file share: blobs, and the places of weights in them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sharing {
     /// The blob section so far.
@@ -49,7 +49,7 @@ pub(crate) struct Sharing {
     pub(crate) wholes: Wholes,
 }
 
-/// One operator, or a convolution that becomes some.
+/// One operator, or a convolution that becomes one or more operators.
 pub(crate) enum Step {
     Operator(Operator),
     Conv(Conv),
@@ -57,28 +57,28 @@ pub(crate) enum Step {
 
 /// A convolution and its forms.
 pub(crate) struct Conv {
-    /// Name of the node, and the IR's of its operator.
+    /// Name of the node, and IR name of its operator.
     pub(crate) name: String,
     pub(crate) operator: String,
     pub(crate) x: Tensor,
     pub(crate) y: Tensor,
     /// IR value that it completes.
     pub(crate) origin: Option<ValueId>,
-    /// Buffers and blobs that were there before it.
+    /// Number of buffers and blobs before it.
     pub(crate) before: [usize; 2],
-    /// The one that the others must beat is the first.
+    /// The first one is the reference that the others must beat.
     pub(crate) forms: Vec<Box<dyn ConvForm>>,
-    /// Which of the forms are sparse, and how they are called.
+    /// Indices and names of the sparse forms.
     pub(crate) sparse: Vec<(usize, &'static str)>,
-    /// Share of weights that are not zero.
+    /// Share of non-zero weights.
     pub(crate) density: f64,
-    /// Why the fast kernels do not take it, or some channels.
+    /// Why the fast kernels cannot compute it, or some of its channels.
     pub(crate) obstacle: Option<String>,
 }
 
 impl Draft {
-    /// The operators with so much workspace, and the weights that further networks may share. Without blobs (`with_blobs`)
-    /// they do for a plan of the memory.
+    /// The operators for a workspace, and the weights that further networks may share. Without blobs (`with_blobs`),
+    /// the operators are good for memory planning only.
     pub(crate) fn settle(
         &self,
         criteria: Criteria,
@@ -128,7 +128,7 @@ struct Settling<'d> {
 }
 
 impl Settling<'_> {
-    /// Takes over so many of the draft's buffers and blobs.
+    /// Takes over the draft's buffers and blobs up to these counts.
     fn reach(&mut self, [buffers, blobs]: [usize; 2]) {
         for &bytes in &self.draft.buffers[self.buffers.len().min(buffers)..buffers] {
             self.buffers.push(self.lowered.buffers.len());
@@ -189,7 +189,7 @@ impl Settling<'_> {
 }
 
 impl Conv {
-    /// What was found about sparse storage, whether it was chosen or not.
+    /// Cost of sparse storage, whether it was chosen or not.
     fn sparse_report(&self, prefer: Prefer, offers: &[Offer], chosen: usize) -> Option<SparseReport> {
         let by_price = |a: &&(usize, &str), b: &&(usize, &str)| {
             price(prefer, &offers[a.0]).total_cmp(&price(prefer, &offers[b.0]))

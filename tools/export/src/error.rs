@@ -1,4 +1,4 @@
-//! Why a graph does not become a `.off` file.
+//! Errors of compiling.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ pub struct Unsupported {
     pub node: String,
     /// IR name of the operator.
     pub operator: String,
-    /// What is in the way.
+    /// Why it cannot run.
     pub reason: String,
 }
 
@@ -23,7 +23,7 @@ impl fmt::Display for Unsupported {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Operators without a form on the device: all of them.
+    /// All operators that the device cannot run.
     #[error("{} operator(s) cannot be compiled:\n  {}", .0.len(), join(.0))]
     Unsupported(Vec<Unsupported>),
     /// A graph input or output that the format cannot describe.
@@ -31,24 +31,26 @@ pub enum Error {
     Io {
         /// Name of the tensor.
         name: String,
-        /// What is in the way.
+        /// Why it cannot be described.
         reason: String,
     },
-    /// No memory plan.
+    /// Memory planning failed.
     #[error("memory plan: {0}")]
     Plan(#[from] offshoot_plan::Error),
     /// The arena is larger than allowed.
-    #[error("the arena takes {needed} bytes, {} more than the {limit} allowed; {}", needed - limit, arena_help(*lower_bound, *limit))]
+    #[error("the arena takes {needed} bytes, {} more than the {limit} allowed; \
+     {}", needed - limit, arena_help(*lower_bound, *limit))]
     Arena {
         /// Bytes of the plan.
         needed: u64,
         /// Bytes allowed.
         limit: u64,
-        /// Bytes below which no plan can go.
+        /// Proved lower bound of every plan, bytes.
         lower_bound: u64,
     },
     /// The file is larger than allowed.
-    #[error("the model takes {needed} bytes, {} more than the {limit} allowed; {weights} of them are weights", needed - limit)]
+    #[error("the model takes {needed} bytes, {} more than the {limit} allowed; {weights} of them are \
+     weights", needed - limit)]
     Flash {
         /// Bytes of the file.
         needed: u64,
@@ -57,8 +59,8 @@ pub enum Error {
         /// Bytes of weights.
         weights: u64,
     },
-    /// More than the format can hold.
-    #[error("{what} is {value}, the format holds up to {limit}")]
+    /// A quantity exceeds the format's limit.
+    #[error("{what} is {value}, but the format holds up to {limit}")]
     Format {
         /// Which quantity.
         what: &'static str,
@@ -67,30 +69,34 @@ pub enum Error {
         /// The largest that fits.
         limit: u64,
     },
-    /// The learning plan cannot be followed.
+    /// The learning plan does not fit the network.
     #[error("learning plan: {0}")]
     Learning(String),
     /// Learning needs a larger arena than allowed.
-    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {trainable} of them are weights in RAM", needed - limit)]
+    #[error("learning takes {needed} bytes of arena, {} more than the {limit} allowed; {trainable} of them are \
+     trainable weights", needed - limit)]
     TrainArena {
         /// Bytes of the plan.
         needed: u64,
         /// Bytes allowed.
         limit: u64,
-        /// Bytes of weights.
+        /// Bytes of trainable weights in RAM.
         trainable: u64,
     },
-    /// A further network needs more arena than the first, behind whose arena that of learning begins.
-    #[error("network {network} takes {needed} bytes of arena, the first, which learns, {limit}")]
+    /// A further network needs more arena than the first network, which learns. Memory for learning starts right after
+    /// the first network's arena.
+    #[error(
+        "network {network} takes {needed} bytes of arena, more than the {limit} of the first network, which learns"
+    )]
     Nested {
-        /// Its number.
+        /// Number of the network.
         network: usize,
         /// Bytes of its plan.
         needed: u64,
-        /// Bytes of the first's.
+        /// Bytes of the first network's plan.
         limit: u64,
     },
-    /// The runtime refuses the file that was written: a defect of the exporter, never of the input.
+    /// The runtime refuses the written file. This is a bug of the exporter, not of the input.
     #[error("the runtime refuses the compiled model ({0}): please report this with the model")]
     Refused(offshoot::Error),
 }
@@ -104,7 +110,7 @@ fn join(all: &[Unsupported]) -> String {
 
 fn arena_help(lower_bound: u64, limit: u64) -> String {
     if lower_bound > limit {
-        format!("no plan of this network needs less than {lower_bound}: a smaller network or input is needed")
+        format!("every plan of this network needs {lower_bound} or more: use a smaller network or input")
     } else {
         format!("the proved lower bound is {lower_bound}: a larger planning budget may find a plan that fits")
     }

@@ -1,9 +1,10 @@
-//! Stages: operators that run together, strip of rows by strip of rows ([`record::FusedRows`]), where that makes the arena
-//! smaller.
+//! Fused row tiles: chains of operators that run together for a few rows at a time ([`record::FusedRows`]), if that
+//! makes the arena smaller. This is the patch execution of MCUNetV2 (Lin et al. 2021, arXiv:2110.15352) with line
+//! buffers instead of recomputed rows.
 //!
-//! Whatever takes most memory at once is looked for chains of operators through that moment. Each chain, with strips of a
-//! few heights, is planned as one operator with its line buffers as scratch; the smallest arena is kept, and the search goes on
-//! from there until nothing is gained. What a plan needs is proved by the planner as for any other operators.
+//! The search looks at the moments when the plan needs most memory, and at all chains of operators that are running
+//! then. Each chain is planned as one operator with its line buffers as workspace, for several tile heights. The
+//! search keeps the smallest arena and continues from there until no chain helps.
 
 use offshoot::format::codec::{OP_MAX, Record};
 use offshoot::format::fused_rows::MOST_MEMBERS;
@@ -15,16 +16,16 @@ use crate::error::Result;
 use crate::lowered::{Lowered, Operator};
 use crate::write;
 
-/// Output rows of a strip that are tried.
+/// Tile heights to try, in output rows.
 const STEPS: [u16; 4] = [1, 2, 4, 8];
 
-/// Most stages of a graph.
+/// Most chains to fuse in a graph.
 const ROUNDS: usize = 6;
 
-/// Makes stages until no further one makes the arena smaller.
+/// Fuses chains until no further one makes the arena smaller.
 ///
 /// # Errors
-/// A plan that fails.
+/// Memory planning fails.
 pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Result<(Lowered, Plan)> {
     for _ in 0..ROUNDS {
         let mut best: Option<(Vec<Operator>, Plan, u32)> = None;
@@ -54,7 +55,7 @@ pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Resu
     Ok((lowered, plan))
 }
 
-/// The planning problem of other operators, with one more buffer.
+/// The planning problem of these operators, with one more buffer of `scratch` bytes.
 fn problem(lowered: &Lowered, operators: &[Operator], scratch: u32) -> offshoot_plan::Problem {
     let mut buffers = lowered.buffers.clone();
     buffers.push(scratch);
@@ -67,7 +68,7 @@ fn problem(lowered: &Lowered, operators: &[Operator], scratch: u32) -> offshoot_
     })
 }
 
-/// Chains of operators, by index, through the moments that take most.
+/// Chains of operators, by index, that are running when the plan needs most memory.
 fn chains(lowered: &Lowered, plan: &Plan) -> Vec<Vec<usize>> {
     let most = plan.timeline.iter().map(|m| m.bytes).max().unwrap_or(0);
     let peaks: Vec<usize> = plan.timeline.iter().filter(|m| m.bytes == most).map(|m| m.step).collect();
@@ -85,7 +86,7 @@ fn chains(lowered: &Lowered, plan: &Plan) -> Vec<Vec<usize>> {
     all
 }
 
-/// The operator that alone reads what another writes, and nothing else.
+/// The only user of the operator's output, if it reads nothing else.
 fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
     let buffer = lowered.operators[index].write;
     let touches =
@@ -98,8 +99,8 @@ fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
     (alone && reads && next > index).then_some(next)
 }
 
-/// All operators with a chain as one stage, and the scratch of the stage, which is the buffer behind the last; `None` if the
-/// chain is none.
+/// All operators with a chain fused into one, and the bytes of its workspace, which is the buffer after the last one;
+/// `None` if the chain cannot be fused.
 fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator>, u32)> {
     let ops: Vec<&Operator> = chain.iter().map(|&i| &lowered.operators[i]).collect();
     let rows = ops.iter().find_map(|op| height(&op.record))?;
@@ -150,7 +151,7 @@ fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator
     Some((kept.map(|(i, op)| if i == place { own.clone() } else { op.clone() }).collect(), scratch))
 }
 
-/// Rows of the input, of a record that has them; the same as those of all that follow it pixel by pixel.
+/// Input rows of a record with a height. Pixel-wise operators before it in the chain have the same number of rows.
 fn height(record: &Record) -> Option<u16> {
     Some(match record {
         Record::Conv2d(r) => r.h,

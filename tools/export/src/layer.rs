@@ -1,4 +1,4 @@
-//! A layer as its forms see it.
+//! The int8 layer that forms are made from.
 
 use offshoot::format::record::Window;
 use offshoot_ir::Activation;
@@ -6,19 +6,19 @@ use offshoot_ir::Activation;
 use crate::forms::parameters::{Quantised, clamp_i8};
 use crate::lowered::Tensor;
 
-/// An int8 convolution of one group, or a depthwise one, as its forms see it.
+/// An int8 convolution with one group, or a depthwise convolution.
 #[derive(Clone, Debug)]
 pub(crate) struct Layer {
-    /// Input and output; buffers are not those of the lowered graph.
+    /// Input and output. Their buffers are the draft's, not the lowered graph's.
     pub(crate) x: Tensor,
     pub(crate) y: Tensor,
-    /// Extents of the input, NHWC; of a fully connected layer (1, 1, rows, inputs).
+    /// Extents of the input, NHWC; (1, 1, rows, inputs) for a fully connected layer.
     pub(crate) input: [u16; 4],
     pub(crate) window: Window,
     pub(crate) activation: Activation,
-    /// The input's zero point is folded into the biases.
+    /// Weights, biases with the input's zero point folded in, and multipliers.
     pub(crate) q: Quantised,
-    /// Steps of learning follow its weights, and its input stays whole while its output is computed.
+    /// Whether it learns: its output must then not overwrite its input.
     pub(crate) learns: bool,
 }
 
@@ -27,12 +27,12 @@ impl Layer {
         self.q.bias.len()
     }
 
-    /// Weights of a channel.
+    /// Number of weights per channel.
     pub(crate) fn taps(&self) -> usize {
         self.q.weights.len() / self.channels().max(1)
     }
 
-    /// Output pixels.
+    /// Number of output pixels.
     pub(crate) fn pixels(&self) -> usize {
         self.y.len() / self.channels().max(1)
     }
@@ -46,7 +46,7 @@ impl Layer {
         self.x.len() == self.taps() && self.y.len() == self.channels()
     }
 
-    /// Whether every output pixel reads one input pixel, one after the other.
+    /// Whether it is a 1×1 convolution with stride 1 and without padding.
     pub(crate) fn pointwise(&self) -> bool {
         self.window.kernel == [1; 2] && self.window.stride == [1; 2] && self.window.pad == [0; 4]
     }
@@ -55,7 +55,7 @@ impl Layer {
         clamp_i8(self.activation, &self.y)
     }
 
-    /// Other numbers for some of the channels, or as many.
+    /// The layer with other weights, biases and multipliers; the number of channels may change.
     pub(crate) fn with(&self, q: Quantised) -> Self {
         let y = Tensor { shape: self.y.with_channels(q.bias.len()), ..self.y.clone() };
         Self { y, q, ..self.clone() }

@@ -1,19 +1,19 @@
-//! From an IR graph to the bytes of a `.off` file. The way of a convolution, top to bottom:
+//! Compiles an IR graph to the bytes of a `.off` file. A convolution passes through these modules, top to bottom:
 //!
 //! | file | does |
 //! |---|---|
-//! | `compile` | all of it, in order |
-//! | `lower` | reads nodes, makes operators; for a convolution it collects the forms (`lower/conv`) |
-//! | `forms` | a file for each form: what it offers (bytes, instructions, workspace), and its record and blob |
-//! | `draft` | the lowered graph with all forms, and operators of it for a given workspace |
-//! | `choose` | takes the best form by what is preferred, with instructions as `cores` estimates them |
-//! | `workspace` | tries workspaces, plans the memory of each (`offshoot_plan`) |
+//! | `compile` | runs all steps in order |
+//! | `lower` | turns nodes into operators; for a convolution it collects the forms (`lower/conv`) |
+//! | `forms` | one file per form: its cost (bytes, instructions, workspace), its record and its blob |
+//! | `draft` | the lowered graph with all forms; makes operators for a given workspace |
+//! | `choose` | takes the best form for the preferred resource; `cores` estimates instructions |
+//! | `workspace` | tries workspaces and plans the memory of each (`offshoot_plan`) |
 //! | `lowered` | the result: operators, buffers, constants |
-//! | `stage` | fused row tiles, where the arena counts most |
+//! | [`fused_rows`] | fused row tiles, if a smaller arena is preferred or needed |
 //! | [`mod@write`] | addresses, sections, checksum |
 //!
-//! The int8 forms follow TensorFlow Lite's quantisation specification and the preparation that TensorFlow Lite
-//! Micro's kernels do, so that the device computes the same bytes as those.
+//! The int8 forms follow TensorFlow Lite's quantisation specification and the preparation in TensorFlow Lite Micro's
+//! kernels, so that the device computes the same bytes.
 
 mod aligned;
 pub mod blobs;

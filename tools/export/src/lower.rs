@@ -1,8 +1,8 @@
-//! From IR nodes to a [`Draft`]: device operators with buffers in place of addresses, and the forms of convolutions.
+//! Lowers IR nodes to a [`Draft`]: device operators with buffers instead of addresses, and the forms of convolutions.
 //!
-//! Each family has a file: it takes its operands as [`Tensor`]s and emits records. A node whose output is int8
-//! but that has no int8 kernel (or whose operands are mixed) runs in float32 between a Dequantize and a
-//! Quantize, and that is reported. Reshapes cost nothing: their output is another name for the same buffer.
+//! Each family of operators has a file that takes operands as [`Tensor`]s and emits records. A node with int8 output
+//! but no int8 kernel, or with operands of mixed formats, runs in float32 between a Dequantize and a Quantize and is
+//! reported as a [`Fallback`]. Reshapes cost nothing: their output is another name for the same buffer.
 
 mod binary;
 mod context;
@@ -29,7 +29,8 @@ use crate::learning::PartName;
 use crate::lowered::{Buffer, Fallback, Operator, SparseReport, Tensor};
 use crate::options::{CompileOptions, Prefer};
 
-/// Lowers a graph after the lossless passes: one of several networks of a file, or the only one. The graph must be valid.
+/// Lowers a graph after the lossless passes. It is the only network of a file or one of several, as `role` says. The
+/// graph must be valid.
 pub(crate) fn lower(
     graph: &Graph,
     options: &CompileOptions,
@@ -59,7 +60,7 @@ pub(crate) fn lower(
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
         context.learns = learns;
-        // Adaptors work on weights in their plain order.
+        // Low-rank adaptors need weights in their plain order.
         let adapted =
             learns && options.learning.as_ref().is_some_and(|p| p.part_of(&node.name) == PartName::LowRank);
         context.arrange = options.arrange && !adapted;
@@ -78,7 +79,7 @@ pub(crate) fn lower(
     Ok(context.out)
 }
 
-/// Bytes of input and output of the node with most of them, as int8.
+/// Most bytes of inputs and output of any node, as int8.
 fn widest(graph: &Graph) -> usize {
     let variable = |v: &ValueId| graph.value(*v).data.is_none();
     let bytes = |node: &Node| {
@@ -92,23 +93,23 @@ fn io_error(graph: &Graph, v: ValueId, reason: String) -> Error {
     Error::Io { name: graph.value(v).name.clone(), reason }
 }
 
-/// What the families work on.
+/// State of lowering, shared by all families of operators.
 pub(crate) struct Context<'g> {
     pub(crate) graph: &'g Graph,
     role: Role,
     pub(crate) out: Draft,
     places: HashMap<ValueId, Buffer>,
-    /// Name of the node being lowered.
+    /// The node being lowered.
     node: Option<&'g Node>,
-    /// Weights may be arranged for the fast kernels.
+    /// Whether weights may be arranged for the fast kernels.
     pub(crate) arrange: bool,
-    /// The node learns: its weights lie one by one in an order that steps can follow, and its input stays whole while
-    /// its output is computed.
+    /// Whether the node learns. Train steps then need its weights in an order that they can follow, and its output must
+    /// not overwrite its input.
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
-    /// Recurrent layers keep their state from one run to the next.
+    /// Whether recurrent layers keep their state between runs.
     pub(crate) stateful: bool,
-    /// What was found about the weights of the operator that is emitted next.
+    /// Cost of sparse storage for the operator that is emitted next.
     pub(crate) sparse: Option<SparseReport>,
 }
 
@@ -147,7 +148,7 @@ impl<'g> Context<'g> {
             }
             _ => {}
         }
-        // A constant first operand stays out of the arena: the operator runs with its operands exchanged.
+        // Operands are swapped if the first is constant, so that the constant stays out of the arena.
         let constant = |v: ValueId| self.graph.value(v).data.is_some();
         let swapped =
             matches!(node.op, Op::Binary { .. }) && constant(node.inputs[0]) && !constant(node.inputs[1]);
@@ -176,17 +177,17 @@ impl<'g> Context<'g> {
         }
     }
 
-    /// Why a node cannot run on the number format of its operands; `None` if it can.
+    /// Why a node cannot run in int8; `None` if it can, or if it is float32.
     fn int8_obstacle(&self, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
         if !x.is_i8() && !y.is_i8() {
             let others = node.inputs.iter().any(|&v| {
                 let v = self.graph.value(v);
                 v.data.is_none() && v.dtype == DType::I8
             });
-            return others.then(|| "operands of mixed number formats".into());
+            return others.then(|| "its operands have mixed number formats".into());
         }
         if !x.is_i8() || !y.is_i8() {
-            return Some("operands of mixed number formats".into());
+            return Some("its operands have mixed number formats".into());
         }
         let values = || node.inputs.iter().map(|&v| self.graph.value(v));
         match &node.op {
@@ -232,7 +233,7 @@ impl<'g> Context<'g> {
     }
 }
 
-/// Bytes an operator writes, of the kinds that may write a part of their buffer.
+/// Bytes that an operator writes, if it is of a kind that may write only part of its buffer.
 fn written_bytes(record: &Record) -> Option<u64> {
     match record {
         Record::Copy(r) => {

@@ -1,4 +1,4 @@
-//! The result of lowering: device operators with buffers in place of addresses.
+//! The result of lowering: device operators with buffers instead of addresses.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -35,7 +35,7 @@ impl Tensor {
         self.dtype == other.dtype && self.scale == other.scale && self.zp == other.zp
     }
 
-    /// The shape with so many channels.
+    /// The shape with another number of channels.
     pub(crate) fn with_channels(&self, channels: usize) -> Vec<usize> {
         let mut shape = self.shape.clone();
         if let Some(last) = shape.last_mut() {
@@ -53,23 +53,23 @@ impl Tensor {
 /// A device operator; addresses in the record are relative to the buffers.
 #[derive(Clone, Debug)]
 pub struct Operator {
-    /// Name of the node it came from.
+    /// Name of the node it was lowered from.
     pub name: String,
     /// The record.
     pub record: Record,
-    /// Buffers behind `src` / `a`, and behind `b`.
+    /// Buffers of the record's `src` or `a`, and of its `b`.
     pub reads: [Option<Buffer>; 2],
-    /// Buffer behind `dst`.
+    /// Buffer of the record's `dst`.
     pub write: Buffer,
-    /// Buffers read that the output may overwrite in place.
+    /// Buffers read that the output may overwrite in-place.
     pub in_place: Vec<Buffer>,
-    /// How far the output may lie over the first buffer read, beyond that.
+    /// In-place offset of the output over the first buffer read.
     pub overlap: InPlace,
-    /// Memory it needs while it runs.
+    /// Workspace.
     pub scratch: Option<Buffer>,
-    /// Memory that it keeps from one run to the next.
+    /// Memory that it keeps between runs.
     pub kept: Option<Buffer>,
-    /// Buffers that are kept until it has run, for what learns behind it.
+    /// Buffers that must stay live until it has run, because learning reads them.
     pub keeps: Vec<Buffer>,
     /// IR value that it completes.
     pub origin: Option<ValueId>,
@@ -81,14 +81,14 @@ pub struct Operator {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
-    /// What sparse storage makes of them, or would.
+    /// Cost of sparse storage, if many weights are zero, whether it was chosen or not.
     pub sparse: Option<SparseReport>,
-    /// Encoded members and their kinds, of a stage.
+    /// Encoded members and their kinds, for fused row tiles.
     pub members: Option<(Vec<u8>, Vec<&'static str>)>,
 }
 
 impl Operator {
-    /// An operator without weights, scratch or origin.
+    /// An operator without weights, workspace or origin.
     pub(crate) fn new(
         name: &str,
         record: Record,
@@ -142,45 +142,46 @@ pub struct Fallback {
     pub reason: String,
 }
 
-/// An int8 operator, or some of its channels, on a plain kernel: slower than the tiled ones.
+/// An int8 operator, or some of its channels, on a plain kernel, which is slower than the tiled ones.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlainKernel {
     /// ONNX name of the node.
     pub node: String,
-    /// Output channels on the plain kernel, and all.
+    /// Number of output channels on the plain kernel, and number of all output channels.
     pub channels: [usize; 2],
-    /// Why.
+    /// Why the tiled kernels cannot compute them.
     pub reason: String,
 }
 
-/// What sparse storage makes of a layer, or would.
+/// Cost of a layer in sparse and in dense storage.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// `bytes`, `nibbles` or `blocks` ([`offshoot::format::sparse::Form`]): the best of them for what is preferred. Of a
-    /// recurrent layer the form of the input's weights and that of the state's, each of which may be `dense`
+    /// The best sparse form: `bytes`, `nibbles` or `blocks` ([`offshoot::format::sparse::Form`]). For a recurrent
+    /// layer, the forms of the input weights and of the state weights, each of which may be `dense`
     /// ([`crate::sparse_forms`]).
     pub form: &'static str,
-    /// Whether the layer is stored so.
+    /// Whether the layer is stored in this form.
     pub chosen: bool,
-    /// Share of weights that are not zero.
+    /// Share of non-zero weights.
     pub density: f64,
     /// Bytes of weights, counts and steps.
     pub weights_bytes: u64,
-    /// Bytes of weights as a dense layer.
+    /// Bytes of weights in dense storage.
     pub dense_weights_bytes: u64,
     /// Estimated instructions of a run.
     pub instructions_estimated: u64,
-    /// Those of a dense layer.
+    /// Estimated instructions of a run in dense storage.
     pub dense_instructions_estimated: u64,
 }
 
 impl SparseReport {
-    /// A sentence for people.
+    /// The report as a sentence.
     pub fn sentence(&self) -> String {
         let verb = if self.chosen { "sparse" } else { "kept dense: sparse" };
         let ratio = |a: u64, b: u64| 100.0 * a as f64 / b.max(1) as f64;
         format!(
-            "{:.1} % of the weights are not zero; {verb} ({}) {} of {} bytes ({:.0} %), about {} of {} instructions ({:.0} %)",
+            "{:.1} % of the weights are non-zero; {verb} ({}) {} of {} bytes ({:.0} %), about {} of {} \
+             instructions ({:.0} %)",
             100.0 * self.density,
             self.form,
             self.weights_bytes,
@@ -200,7 +201,7 @@ pub struct Lowered {
     pub buffers: Vec<u32>,
     /// Operators in graph order.
     pub operators: Vec<Operator>,
-    /// Constants.
+    /// Blob section.
     pub blobs: Blobs,
     /// Buffers of the graph's inputs.
     pub inputs: Vec<Buffer>,
@@ -210,16 +211,16 @@ pub struct Lowered {
     pub fallbacks: Vec<Fallback>,
     /// int8 operators on plain kernels.
     pub plain: Vec<PlainKernel>,
-    /// Instructions of a run that its convolutions take, estimated.
+    /// Estimated instructions of its convolutions in a run.
     pub instructions_estimated: u64,
     /// Bytes of weights in the blobs, each blob counted once.
     pub weights_bytes: u64,
-    /// Bytes of biases, likewise.
+    /// Bytes of biases in the blobs, each blob counted once.
     pub bias_bytes: u64,
 }
 
 impl Lowered {
-    /// Adds a blob and gives its offset; `account` is how many bytes of it are weights and biases.
+    /// Adds a blob and returns its offset; `account` are its bytes of weights and of biases.
     pub(crate) fn add_blob(&mut self, blob: Vec<u8>, account: [usize; 2]) -> u32 {
         let (offset, new) = self.blobs.add(blob);
         if new {

@@ -1,6 +1,6 @@
-//! Several networks in one file over one store of weights: a super-network's largest, and sub-networks that are prefixes
-//! of its channels or leave operators out. The device goes from one to another by a number
-//! ([`offshoot::Engine::select`]).
+//! Several networks in one file that share weights: the largest network of a super-network, and sub-networks that take
+//! prefixes of its channels or leave out operators (slimmable networks, Yu et al. 2019, arXiv:1812.08928). The device
+//! selects a network by its number ([`offshoot::Engine::select`]).
 
 use offshoot::format::codec::Record;
 use offshoot_ir::Graph;
@@ -18,14 +18,15 @@ use crate::workspace::fit;
 use crate::write::{Network, write_networks};
 use crate::{learning, report};
 
-/// Compiles quantised graphs into one file, the first and largest of which the others share weights with, where their int8
-/// weights are the same or prefixes along output and input channels (multiples of four). Weights are stored plain: not
-/// coded, packed or transformed. The report is the first network's, with all others in [`crate::CompileReport::networks`].
+/// Compiles quantised graphs into one file. The first is the largest; the others share its int8 weights if theirs are
+/// the same, or prefixes along output and input channels (multiples of four). Shared weights are neither Huffman-coded
+/// nor packed nor transformed. The report is the first network's, with all others in
+/// [`crate::CompileReport::networks`].
 ///
-/// `options` hold for all; learning is the first's.
+/// `options` apply to all networks, except that only the first one learns.
 ///
 /// # Errors
-/// As [`crate::compile`]; a further network needs a larger arena than the first while that learns.
+/// As [`crate::compile`]; also if the first network learns and another one needs a larger arena.
 pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Compiled> {
     let Some((first, further)) = graphs.split_first() else {
         return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
@@ -37,7 +38,7 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
     let learning = spec.map(|spec| learning::records(spec, first, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());
 
-    // Unpacked weight tiles are to fit where the first network does.
+    // Further networks must fit the first network's arena, including their unpacked weight tiles.
     let room = options.max_arena.unwrap_or(u64::MAX).min(plan.arena_bytes.into());
     let inference = CompileOptions { learning: None, max_arena: Some(room), ..options.clone() };
     let mut made = vec![(lowered, plan)];
@@ -80,7 +81,7 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
     Ok(Compiled { bytes, report })
 }
 
-/// Operators whose weights lie in the first `bytes` of the blobs, and all that have weights.
+/// Number of operators whose weights are in the first `bytes` of the blobs, and number of operators with weights.
 fn shared(lowered: &Lowered, bytes: usize) -> [usize; 2] {
     let weighty = lowered.operators.iter().filter(|op| op.weights > 0);
     let at = |record: &Record| match record {

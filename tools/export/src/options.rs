@@ -1,45 +1,45 @@
-//! What to compile for.
+//! Options of the compiler.
 
 use offshoot_plan::PlanOptions;
 
 use crate::cores::Core;
 use crate::learning::LearningPlan;
 
-/// What counts most where one resource can be had for another.
+/// Which resource to save when they can be traded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Prefer {
-    /// Forms that are smaller and faster at once.
+    /// Forms that are both smaller and faster.
     #[default]
     Balanced,
-    /// Fewer instructions, for more RAM and flash: up to four bytes of flash for an instruction of a run.
+    /// Fewer instructions, for any RAM and up to 4 bytes of flash per instruction of a run.
     Speed,
-    /// A smaller arena, for up to 100 instructions of a run for a byte.
+    /// A smaller arena, for up to 100 instructions of a run per byte.
     Ram,
-    /// A smaller file, for up to 100 instructions of a run for a byte.
+    /// A smaller file, for up to 100 instructions of a run per byte.
     Flash,
 }
 
-/// What to compile for.
+/// Options of the compiler.
 #[derive(Clone, Debug)]
 pub struct CompileOptions {
-    /// What counts most.
+    /// Preferred resource.
     pub prefer: Prefer,
-    /// The core that instructions are counted on.
+    /// Core that instructions are estimated for.
     pub core: Core,
-    /// Arrange weights for the fast kernels. Without it every operator is in its plain form: the one to read.
+    /// Arrange weights for the fast kernels. Otherwise every operator takes its plain form, which is easy to read.
     pub arrange: bool,
     /// Most bytes of arena allowed.
     pub max_arena: Option<u64>,
     /// Most bytes of model file allowed.
     pub max_flash: Option<u64>,
-    /// Goes into the header, see [`offshoot::format::header::Header::source_hash`].
+    /// Stored in the header, see [`offshoot::format::header::Header::source_hash`].
     pub source_hash: u32,
     /// Effort of the memory plan.
     pub plan: PlanOptions,
-    /// Recurrent layers keep their state from one run to the next: runs are the steps of one long sequence, until
+    /// Keep the state of recurrent layers between runs: runs are pieces of one long sequence, until
     /// [`offshoot::Engine::restart`].
     pub stateful: bool,
-    /// What is to learn on the device.
+    /// Learning plan; `None` for inference only.
     pub learning: Option<LearningPlan>,
 }
 

@@ -1,10 +1,10 @@
-//! Probes: for every layer that learns, a linear reading of the classes from its features, trained on the host and
-//! exported with the plan. On the device they carry the label to the layer in the terms in which the network already
-//! codes it; codes that are drawn would pull a trained network away from what it knows.
+//! Probes: linear classifiers on the features of every layer that learns (Alain and Bengio 2017, arXiv:1610.01644),
+//! trained on the host and exported with the learning plan. On the device a probe turns the label into a target for its
+//! layer, in the directions in which the trained network already represents classes. A random target projection would
+//! pull a trained network away from what it knows.
 //!
-//! They are trained after the network, which stays as it is, each on its own layer's features: softmax regression on the samples' labels
-//! (`compile --labels`), or on what the network itself takes the samples for. Nothing is needed of how the network was made. Training probes
-//! together with the network (deep supervision) is for who trains it: an imported network has its features, and a linear reading of each is what there is to find.
+//! Each probe is trained by softmax regression on its layer's features, on the samples' labels (`compile --labels`) or
+//! on the network's own predictions. The network itself does not change, and its training data are not needed.
 
 use std::collections::HashMap;
 
@@ -20,20 +20,20 @@ use crate::error::{Error, Result};
 /// A probe in int8: scores are `scale · table · features`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// `[classes, features]`
+    /// Weights, `[classes, features]`.
     pub table: Vec<i8>,
-    /// Of the table.
+    /// Scale of the table.
     pub scale: f32,
 }
 
-/// Passes over the samples.
+/// Epochs of training.
 const EPOCHS: usize = 60;
 
-/// Trains probes for a file whose learning records name the layers. `inputs` are samples as they lie in the arena, of
-/// the model's only input; labels are theirs, or what the network itself takes them for. Keys are positions of operators.
+/// Trains probes for the layers that the file's learning records name. `inputs` are samples for the model's only input,
+/// encoded as in the arena. Without `labels`, the network's own predictions are used. Keys are positions of operators.
 ///
 /// # Errors
-/// The file is not valid, does not learn, or a sample has another length.
+/// The file is not valid or does not learn, or a sample has the wrong length.
 pub fn train(off: &[u8], inputs: &[Vec<u8>], labels: Option<&[u16]>) -> Result<HashMap<u16, Probe>> {
     let aligned = Aligned::new(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
@@ -47,7 +47,7 @@ pub fn train(off: &[u8], inputs: &[Vec<u8>], labels: Option<&[u16]>) -> Result<H
         let mut engine = Engine::new(model, arena.bytes_mut()).map_err(Error::Refused)?;
         let tensor = engine.input_mut(0).map_err(Error::Refused)?;
         if tensor.len() != input.len() {
-            return Err(Error::Learning("a sample for probes has another length than the input".into()));
+            return Err(Error::Learning("a sample for probes does not have the length of the input".into()));
         }
         tensor.copy_from_slice(input);
         engine.run_with(&mut reader).map_err(Error::Refused)?;
@@ -61,7 +61,7 @@ pub fn train(off: &[u8], inputs: &[Vec<u8>], labels: Option<&[u16]>) -> Result<H
     Ok(probes.collect())
 }
 
-/// Softmax regression by normalised steps, with a little decay; then rounded to int8.
+/// Softmax regression with normalised steps and a little weight decay; the result is rounded to int8.
 fn regression(features: &[Vec<f32>], labels: &[u16], classes: usize, width: usize) -> Probe {
     let mut table = vec![0.0f32; classes * width];
     for epoch in 0..EPOCHS {

@@ -1,4 +1,4 @@
-//! What a compiled model takes, operator by operator.
+//! Sizes and work of a compiled model, operator by operator.
 
 use offshoot_plan::{Moment, Plan};
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::learning::LearningReport;
 use crate::lowered::{Fallback, Lowered, PlainKernel, SparseReport};
 
-/// Sizes in bytes, counts as they are.
+/// Sizes and work of a compiled model.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CompileReport {
     /// Bytes of the `.off` file.
@@ -15,23 +15,23 @@ pub struct CompileReport {
     pub weights_bytes: u64,
     /// Bytes of biases.
     pub bias_bytes: u64,
-    /// What the file holds beyond weights and biases: header, records, multipliers, padding.
+    /// Bytes of the file that are neither weights nor biases: header, records, multipliers, padding.
     pub overhead_bytes: u64,
     /// Bytes of arena that a run needs.
     pub arena_bytes: u64,
-    /// Bytes that no plan of these operators can go below.
+    /// Proved lower bound of every plan of these operators, bytes.
     pub arena_lower_bound_bytes: u64,
-    /// The plan is proved to be the best.
+    /// Whether the plan is proved optimal.
     pub arena_optimal: bool,
-    /// Bytes of arena without the stages (operators that run together, strip of rows by strip of rows), if there are any.
+    /// Bytes of arena without fused row tiles, if there are any.
     pub arena_unfused_bytes: Option<u64>,
-    /// Multiply-accumulates of one run: windows in full, padding included.
+    /// Multiply-accumulates of one run; windows count in full, including padding.
     pub macs: u64,
-    /// Operators in the order in which they run.
+    /// Operators in execution order.
     pub operators: Vec<OperatorReport>,
     /// Live bytes while each operator runs.
     pub timeline: Vec<Moment>,
-    /// Every tensor in the arena: where it lies and while which operators.
+    /// Every tensor in the arena, with its place and lifetime.
     pub tensors: Vec<TensorReport>,
     /// Nodes of a quantised graph that run in float32.
     pub fallbacks: Vec<Fallback>,
@@ -40,7 +40,7 @@ pub struct CompileReport {
     /// Further networks of the file, which share weights with the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NestedReport>,
-    /// What learning takes, if the file has a plan for it.
+    /// Memory for learning, if the file has a learning plan.
     #[serde(flatten)]
     pub learning: Option<LearningReport>,
 }
@@ -50,7 +50,7 @@ pub struct CompileReport {
 pub struct OperatorReport {
     /// Position in the file.
     pub index: usize,
-    /// ONNX name of the node it came from.
+    /// ONNX name of the node it was lowered from.
     pub name: String,
     /// Kind, as the runtime names it.
     pub kind: &'static str,
@@ -58,28 +58,28 @@ pub struct OperatorReport {
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
-    /// Kinds of the operators that it runs strip by strip, if it is a stage.
+    /// Kinds of the operators that it fuses, if it is a chain of fused row tiles.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<&'static str>,
-    /// IR value that it completes, if it completes one.
+    /// IR value that it completes, if any.
     pub origin: Option<u32>,
-    /// What sparse storage makes of weights of which many are zero, or would.
+    /// Cost of sparse storage, if many weights are zero, whether it was chosen or not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparse: Option<SparseReport>,
 }
 
-/// A network of a file beside the first.
+/// A network of a file other than the first.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NestedReport {
-    /// Number to select it by.
+    /// Number that selects it.
     pub network: usize,
     /// Multiply-accumulates of a run.
     pub macs: u64,
     /// Bytes of arena.
     pub arena_bytes: u64,
-    /// Bytes that the file grew by for it.
+    /// Bytes that it adds to the file.
     pub added_bytes: u64,
-    /// Operators on the first network's weights, and all operators that have weights.
+    /// Number of operators that share the first network's weights, and number of operators with weights.
     pub shared_operators: [usize; 2],
 }
 
@@ -88,15 +88,15 @@ pub struct NestedReport {
 pub struct TensorReport {
     /// Offset in bytes.
     pub offset: u64,
-    /// Bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// First operator (position in the file) during which it is live.
+    /// First operator during which it is live, by position in the file.
     pub first: usize,
-    /// Last one.
+    /// Last operator during which it is live.
     pub last: usize,
 }
 
-/// Places and times of the plan's buffers.
+/// Places and lifetimes of the plan's buffers.
 fn tensors(lowered: &Lowered, plan: &Plan) -> Vec<TensorReport> {
     let mut spans: Vec<Option<(usize, usize)>> = vec![None; lowered.buffers.len()];
     for (position, moment) in plan.timeline.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! How much workspace operators get: as much as the memory plan of the whole has room for.
+//! Chooses the workspace of operators: as much as fits the memory plan of the whole network.
 //!
-//! Weights that lie unpacked and inputs that are gathered for several pixels at once save instructions; every guess at how much is
-//! planned, and the most that costs no more arena than what is preferred allows is taken.
+//! Unpacked weight tiles, and inputs gathered for several pixels at once, save instructions. The memory of each
+//! candidate workspace is planned, and the largest one within the allowed arena is taken.
 
 use offshoot_plan::Plan;
 
@@ -14,10 +14,11 @@ use crate::options::{CompileOptions, Prefer};
 use crate::{learning, write};
 use offshoot::format::codec::Record;
 
-/// Bytes of unpacked weight tiles that an operator may hold at once, most first: with more, inputs are gathered less often.
+/// Bytes of unpacked weight tiles that an operator may hold at once, largest first. With more of them, inputs are
+/// gathered less often.
 const TILES: [usize; 6] = [16384, 8192, 4096, 2048, 1024, 256];
 
-/// Pairs of pixels or tiles of a strip for which it may take more arena: weights are read once for so many.
+/// Numbers of pixel pairs per strip to try if a strip may enlarge the arena. Weights are read once per strip.
 const FEW_PAIRS: [usize; 3] = [8, 4, 2];
 
 /// Tries workspaces on one draft.
@@ -26,7 +27,7 @@ struct Fitting<'f> {
     options: &'f CompileOptions,
 }
 
-/// A workspace with the plan that it leads to.
+/// A workspace and its memory plan.
 struct Tried {
     workspace: Workspace,
     plan: Plan,
@@ -42,10 +43,10 @@ impl Tried {
 
 /// Operators and their plan, and the weights that further networks may share.
 ///
-/// Strips of pixels that are computed together are wider where that costs a 128th of the arena or less. With [`Prefer::Speed`] they
-/// are wider whatever that costs; then, where tensors are small, of a few pairs for a seventh more arena at most, and of many
-/// where that costs nothing. Unpacked weight tiles are the most that make the arena no more than a twentieth larger (with
-/// [`Prefer::Speed`]: the most).
+/// Strips, which are pixels that are computed together, get wider if that adds at most 1/128 to the arena. With
+/// [`Prefer::Speed`] they get wider at any cost within the limit; operators with small tensors then get strips of a few
+/// pairs for at most 1/7 more arena, and of as many pairs as possible if that adds nothing. Unpacked weight tiles may
+/// add at most 1/20 to the arena, or any amount within the limit with [`Prefer::Speed`].
 pub(crate) fn fit(draft: &Draft, options: &CompileOptions) -> Result<(Lowered, Plan, Wholes)> {
     let fitting = Fitting { draft, options };
     let tried = fitting.most_tiles(fitting.widest_strip()?)?;
@@ -84,7 +85,7 @@ impl Fitting<'_> {
         Ok(Tried { workspace, plan, unpacks: lowered.operators.iter().any(unpacks) })
     }
 
-    /// The most arena that may be taken where `wanted` would be accepted.
+    /// `wanted` bytes of arena, or the limit if that is smaller.
     fn allowed(&self, wanted: u64) -> u64 {
         self.options.max_arena.map_or(wanted, |limit| wanted.min(limit))
     }

@@ -1,4 +1,4 @@
-//! From lowered operators and a plan to the bytes of the file.
+//! Writes lowered operators and their memory plan as the bytes of a file.
 
 use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
@@ -17,10 +17,10 @@ pub use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 use crate::lowered::{Lowered, Operator};
 
-/// Alignment of every tensor in the arena: words can be moved whole, whatever the element type.
+/// Alignment of every tensor in the arena, so that tensors of any element type can be moved word by word.
 const TENSOR_ALIGNMENT: u32 = 4;
 
-/// The memory-planning problem of lowered operators; buffers and steps have the same indices.
+/// The memory-planning problem of lowered operators. Buffers and steps keep their indices.
 pub fn problem(lowered: &Lowered) -> Problem {
     let ids = |buffers: &[usize]| buffers.iter().map(|&b| BufferId(b)).collect();
     let step = |op: &Operator| {
@@ -45,7 +45,7 @@ pub fn problem(lowered: &Lowered) -> Problem {
         let writes = [Some(write), op.scratch.map(BufferId)].into_iter().flatten().collect();
         Step { reads, writes, in_place }
     };
-    // What is kept lives from before the first operator to behind the last, as an input that is an output too.
+    // State kept between runs is live throughout, like an input that is also an output.
     let kept = lowered.operators.iter().filter_map(|op| op.kept).map(BufferId);
     let kept: Vec<BufferId> = kept.collect();
     let with_kept = |ids: Vec<BufferId>| [ids, kept.clone()].concat();
@@ -58,7 +58,7 @@ pub fn problem(lowered: &Lowered) -> Problem {
     }
 }
 
-/// Writes the file and has the runtime validate it. `learning` are records behind the operators.
+/// Writes the file and lets the runtime validate it. `learning` are the learning records, which follow the operators.
 pub fn write(
     graph: &Graph,
     lowered: &Lowered,
@@ -72,24 +72,23 @@ pub fn write(
 /// A network of a file, ready to be written.
 #[derive(Clone, Copy, Debug)]
 pub struct Network<'n> {
-    /// What it was lowered from.
+    /// The graph it was lowered from.
     pub graph: &'n Graph,
     /// Its operators; the blobs are those of all networks up to this one.
     pub lowered: &'n Lowered,
-    /// Their places.
+    /// Memory plan of the operators.
     pub plan: &'n Plan,
     /// As [`crate::CompileOptions::source_hash`].
     pub source_hash: u32,
 }
 
-/// A number that the format has room for.
+/// Checks a number against the format's limit.
 fn count(what: &'static str, value: usize, limit: usize) -> Result<usize> {
     let error = Error::Format { what, value: value as u64, limit: limit as u64 };
     if value > limit { Err(error) } else { Ok(value) }
 }
 
-/// As [`write`], of networks that share their weights with the first, which needs the largest arena. `learning` are records of
-/// the first.
+/// As [`write`], for networks that share weights with the first. `learning` are the first network's learning records.
 pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Result<Vec<u8>> {
     let (Some(first), Some(last)) = (networks.first(), networks.last()) else {
         return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
@@ -139,7 +138,7 @@ pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Resu
     Ok(file)
 }
 
-/// Inputs, outputs and operators of a network as they stand in the graph section, and what they require.
+/// Encoded inputs, outputs and operators of a network for the graph section, and the header's flags that they require.
 fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
     let Network { graph, lowered, plan, .. } = *network;
     let head = GraphHead {
@@ -164,7 +163,7 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         if let Some(r) = record.recurrent_mut() {
             r.kept = op.kept.map(|b| plan.offsets[b] / 4);
         }
-        // A value index beyond 16 bits cannot be named: the operator then completes none.
+        // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
         let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
         append(&mut section, |out| codec::encode_op(&header, &record, out))?;
@@ -191,19 +190,19 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
     let error = |reason: String| Error::Io { name: value.name.clone(), reason };
     let mut shape = [1; 6];
     if value.shape.len() > shape.len() {
-        return Err(error(format!("{} axes, the format holds up to 6", value.shape.len())));
+        return Err(error(format!("has {} axes, but the format holds up to 6", value.shape.len())));
     }
     for (to, &extent) in shape.iter_mut().zip(&value.shape) {
         let limit = u16::MAX;
         *to = u16::try_from(extent)
-            .map_err(|_| error(format!("an extent of {extent}, the format holds up to {limit}")))?;
+            .map_err(|_| error(format!("has an extent of {extent}, but the format holds up to {limit}")))?;
     }
     let (scale, zero_point) = numbers(value);
     let dtype = match value.dtype {
         offshoot_ir::DType::F32 => record::DType::F32,
         offshoot_ir::DType::I8 => record::DType::I8,
         offshoot_ir::DType::I32 => record::DType::I32,
-        offshoot_ir::DType::I64 => return Err(error("is int64".into())),
+        offshoot_ir::DType::I64 => return Err(error("is int64, which the device does not support".into())),
     };
     Ok(IoRepr {
         offset,
@@ -225,7 +224,7 @@ pub(crate) fn numbers(value: &Value) -> (f32, i8) {
     }
 }
 
-/// The record with its addresses made absolute: `a` and `b` are where its operands begin, `dst` its output.
+/// The record with absolute addresses: its operands start at `a` and `b`, its output at `dst`.
 fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
     let mut record = *record;
     macro_rules! shift {
@@ -279,7 +278,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
     record
 }
 
-/// Where a record says which constants it reads, of the records that have one form only.
+/// The fields of a record that point to blobs. Only for records with a single form; others get their blobs from it.
 pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
     let one = match record {
         Record::ConvTranspose(r) => &mut r.blob,
@@ -308,10 +307,10 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
     [Some(one), None]
 }
 
-/// What follows from where the buffers came to lie: the place of the scratch, and the direction in which an
-/// operator that overwrites its input walks.
+/// Sets the fields that depend on the places of buffers: the workspace, and the direction of an operator that
+/// overwrites its input.
 fn settle(record: &mut Record, op: &Operator, scratch: u32) {
-    // `TENSOR_ALIGNMENT` is that of words.
+    // Workspaces are stored in words of 4 bytes, which is `TENSOR_ALIGNMENT`.
     match record {
         Record::ConvTiled(r) => {
             r.scratch = scratch / 4;
@@ -342,12 +341,12 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     }
 }
 
-/// The direction in which a convolution goes over its output.
+/// The direction in which a convolution traverses its output.
 fn walk(r: &ConvTiled, op: &Operator) -> Traversal {
     let RecordInPlace::Shifted { below, .. } = op.overlap else {
         return r.walk;
     };
-    // Apart, either way does: forwards is the plain one.
+    // Without overlap either direction works; forwards is the default.
     let (src, dst) = (u64::from(r.src), u64::from(r.dst));
     let written = operators::output(&Record::ConvTiled(*r)).map_or(0, |span| span.len as u64);
     let input = u64::from(r.n) * u64::from(r.h) * u64::from(r.w) * u64::from(r.c);

@@ -1,9 +1,9 @@
-//! Memory plans: operator order and arena offsets, with a proved lower bound beside them.
+//! Memory planning: operator order and arena offsets, with a proved lower bound.
 //!
-//! Two exact searches, each with a budget. [`order`] finds the topological order whose peak of live bytes is
-//! least (dynamic programming over sets of executed steps, as in Serenity, Ahn et al., MLSys 2020); [`offsets`]
-//! then packs the buffers (canonical placements, dominance and floor inference, as in MiniMalloc, Moffitt,
-//! ASPLOS 2024). The crate knows nothing of operators: only who reads and writes which bytes when.
+//! Two exact searches run, each with a budget. [`order`] finds the topological order with the lowest peak of live
+//! bytes (dynamic programming over sets of executed steps, as in Serenity, Ahn et al., MLSys 2020). [`offsets`] then
+//! packs the buffers (canonical placements, dominance and floor inference, as in MiniMalloc, Moffitt, ASPLOS 2024).
+//! The crate does not know operators: it sees only which step reads and writes which bytes.
 
 pub mod lifetime;
 pub mod offsets;
@@ -17,11 +17,11 @@ pub use problem::{Buffer, BufferId, Error, InPlace, Overlap, Problem, Result, St
 /// Effort of the searches. The results are the same on every machine: budgets are counts, not seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanOptions {
-    /// May the steps be reordered?
+    /// Whether the steps may be reordered.
     pub reorder: bool,
-    /// States that the search for an order may visit; beyond, the given order stays.
+    /// Most states that the search for an order visits; if it needs more, the given order is kept.
     pub order_budget: usize,
-    /// Nodes that the search for offsets may visit; beyond, the best found so far stays.
+    /// Most nodes that the search for offsets visits; then the best layout found is kept.
     pub offset_budget: usize,
 }
 
@@ -36,35 +36,38 @@ impl Default for PlanOptions {
 pub struct Moment {
     /// Index of the step in [`Problem::steps`].
     pub step: usize,
-    /// Buffers that hold bytes during the step, ascending.
+    /// Buffers that are live during the step, ascending.
     pub live: Vec<BufferId>,
-    /// Least bytes that they need: in-place pairs counted once, alignment included.
+    /// Fewest bytes that they need; in-place pairs count once, and alignment is included.
     pub bytes: u64,
 }
 
-/// Order, offsets and the proof.
+/// A memory plan: order, offsets and lower bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    /// Indices of the steps in the order in which they run.
+    /// Indices of the steps in execution order.
     pub order: Vec<usize>,
     /// Byte offset of each buffer.
     pub offsets: Vec<u32>,
     /// Bytes from offset 0 to the end of the highest buffer.
     pub arena_bytes: u32,
-    /// No plan needs less: over all orders if `order_complete`, else for this order.
+    /// Bytes that every plan needs: with any order if `order_complete`, otherwise with this order.
     pub lower_bound: u32,
-    /// The arena equals `lower_bound`, or both searches were complete.
+    /// Whether the plan is proved optimal: the arena equals `lower_bound`, or both searches were complete.
     pub optimal: bool,
-    /// The bound holds for every order (that keeps the writes of a buffer in sequence).
+    /// Whether the bound holds for every order that keeps the writes of a buffer in sequence.
     pub order_complete: bool,
-    /// One entry a step, in the order in which they run.
+    /// One entry per step, in execution order.
     pub timeline: Vec<Moment>,
 }
 
 /// Plans `problem`: the order first, then the offsets.
 ///
-/// Graph inputs are live from the start until they are last read and may be overwritten afterwards: a run
-/// consumes its inputs. Graph outputs stay until the end.
+/// Graph inputs are live from the start until their last read and may then be overwritten: a run consumes its inputs.
+/// Graph outputs are live until the end.
+///
+/// # Errors
+/// The problem is not valid, see [`Problem::check`], or needs more than 32-bit offsets.
 pub fn plan(problem: &Problem, options: &PlanOptions) -> Result<Plan> {
     problem.check()?;
     let found = order::search(problem, options);

@@ -1,20 +1,20 @@
-//! When buffers are live, and how many bytes that takes.
+//! Lifetimes of buffers, and the bytes that are live at each moment.
 
 use crate::{BufferId, InPlace, Moment, Overlap, Problem};
 
-/// How a buffer must lie to another that is live at the same time: one of the three.
+/// Allowed placements of a buffer relative to another that is live at the same time; one of the three must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Relation {
-    /// It begins at least so many bytes after the other begins.
+    /// It starts at least this many bytes after the start of the other.
     pub above: u64,
-    /// It begins at least so many bytes before the other begins.
+    /// It starts at least this many bytes before the start of the other.
     pub below: u64,
-    /// Both may begin at the same offset.
+    /// Both may start at the same offset.
     pub equal: bool,
 }
 
 impl Relation {
-    /// Whether beginning at `at` suits the other, which begins at `other`.
+    /// Whether the buffer may start at `at` if the other starts at `other`.
     pub fn allows(&self, at: u64, other: u64) -> bool {
         at >= other.saturating_add(self.above)
             || at.saturating_add(self.below) <= other
@@ -22,12 +22,12 @@ impl Relation {
     }
 }
 
-/// First and last moment of every buffer for one order of the steps. Moment `t` is the `t`-th step run.
+/// First and last moment of every buffer for one order of the steps. Moment `t` is the `t`-th step executed.
 #[derive(Clone, Debug)]
 pub struct Lifetimes {
-    /// First and last moment, both inclusive; `None` for a buffer that nothing uses.
+    /// First and last moment, both inclusive; `None` for an unused buffer.
     pub spans: Vec<Option<(usize, usize)>>,
-    /// In-place pairs that this order allows: the read dies where the write is born.
+    /// In-place pairs that this order allows: the read buffer dies when the written one becomes live.
     pub pairs: Vec<(usize, InPlace)>,
     /// Number of moments (at least 1).
     pub moments: usize,
@@ -69,7 +69,7 @@ impl Lifetimes {
         }
     }
 
-    /// How two buffers that meet must lie to each other.
+    /// Allowed placements of `a` relative to `b`, if both are live at some moment.
     pub fn relation(&self, problem: &Problem, a: BufferId, b: BufferId) -> Relation {
         let size = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
         let mut relation = Relation { above: size(b), below: size(a), equal: false };
@@ -92,7 +92,7 @@ impl Lifetimes {
         relation
     }
 
-    /// Live buffers and bytes, moment by moment.
+    /// Live buffers and bytes at every moment.
     pub fn timeline(&self, problem: &Problem, order: &[usize]) -> Vec<Moment> {
         let at = |t: usize| -> Vec<BufferId> {
             let live = |b: &BufferId| self.spans[b.0].is_some_and(|s| s.0 <= t && t <= s.1);
@@ -110,12 +110,12 @@ impl Lifetimes {
     }
 }
 
-/// Least bytes in which `live` fits when the `pairs` may share memory: a bound that no layout beats.
+/// Lower bound of the bytes for `live` if the `pairs` may share memory.
 ///
-/// Every offset is a multiple of the smallest alignment of the problem, so in order of address each buffer but
-/// the last takes its size rounded up to it. (The smallest among `live` would bound more tightly, but then one
-/// more live buffer could lower the bound, and the search for an order relies on it not to.) Each written
-/// buffer hides at most the larger of its pairs.
+/// Every offset is a multiple of the smallest alignment of the problem. So in order of address, each buffer but the
+/// last takes its size rounded up to that alignment. (The smallest alignment among `live` would be a tighter bound,
+/// but then one more live buffer could lower the bound, and the search for an order relies on that not happening.)
+/// Each written buffer hides at most the larger of its pairs.
 pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
     let align = problem.buffers.iter().filter(|b| b.bytes > 0).map(|b| b.align).min().unwrap_or(1);
     let bytes = |b: BufferId| u64::from(problem.buffers[b.0].bytes);
@@ -125,7 +125,7 @@ pub fn needed(problem: &Problem, live: &[BufferId], pairs: &[InPlace]) -> u64 {
     sum - slack.min(sum) - savings(pairs, |b| round(bytes(b))).min(sum - slack.min(sum))
 }
 
-/// Most bytes that sharing can save among these pairs of one moment.
+/// Most bytes that sharing can save among these pairs at one moment.
 pub fn savings(pairs: &[InPlace], bytes: impl Fn(BufferId) -> u64) -> u64 {
     let mut total = 0;
     for (i, p) in pairs.iter().enumerate() {
@@ -137,7 +137,7 @@ pub fn savings(pairs: &[InPlace], bytes: impl Fn(BufferId) -> u64) -> u64 {
             read + write - q.overlap.footprint(read, write)
         };
         let of_write = || pairs.iter().filter(|q| q.write == p.write);
-        // At the same offset a written buffer lies over one read; shifted, it may lie over several in part.
+        // At the same offset, a written buffer overlaps one read buffer; at an offset, it may overlap parts of several.
         total += if of_write().all(|q| q.overlap == Overlap::Exact) {
             of_write().map(saved).max().unwrap_or(0)
         } else {

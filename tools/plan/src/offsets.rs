@@ -1,11 +1,11 @@
 //! Offsets of the buffers: the smallest arena for given lifetimes.
 //!
-//! Greedy layouts give a first answer; branch and bound improves it until it meets the lower bound, proves that
-//! nothing is better, or has visited its budget of nodes. It places buffers in non-decreasing offset, each as
-//! low as those below it allow (every layout can be pushed down to such a *canonical* one), so the layout
-//! is a skyline over the moments. Three rules cut the tree: a buffer is not placed where another that is still
-//! unplaced would fit entirely underneath (dominance); everything still to be placed at a moment must fit
-//! between the skyline and the best known arena (floor inference); an offset never falls below the last one.
+//! Greedy layouts give a first solution. Branch and bound improves it until it meets the lower bound, proves that
+//! nothing is better, or has visited its budget of nodes. It places buffers by non-decreasing offset, each as low as
+//! those below allow. Every layout can be pushed down to such a *canonical* one, so a partial layout is a skyline over
+//! the moments. Three rules prune the tree. Dominance: a buffer is not placed where another unplaced buffer would fit
+//! entirely below. Floor inference: everything unplaced at a moment must fit between the skyline and the best known
+//! arena. An offset is never below the previous one.
 
 use crate::lifetime::{Lifetimes, Relation, savings};
 use crate::{BufferId, Error, InPlace, Problem, Result};
@@ -17,11 +17,12 @@ pub struct Packed {
     pub offsets: Vec<u32>,
     /// End of the highest buffer.
     pub arena_bytes: u32,
-    /// No layout is smaller.
+    /// Whether the search proved that no layout is smaller.
     pub complete: bool,
 }
 
-/// Packs the buffers. `bound` is a lower bound of the arena: the search stops when it is reached.
+/// Packs the buffers. `bound` is a lower bound of the arena, at which the search stops; `budget` is its number of
+/// nodes.
 pub fn pack(problem: &Problem, lifetimes: &Lifetimes, bound: u32, budget: usize) -> Result<Packed> {
     let items = Items::new(problem, lifetimes);
     let (mut best, mut offsets) = items.greedy();
@@ -46,13 +47,13 @@ struct Item {
     bytes: u64,
     align: u64,
     span: (usize, usize),
-    /// Others live at the same time, and how this one must lie to them.
+    /// Others that are live at the same time, and this one's allowed placements relative to them.
     meets: Vec<(usize, Relation)>,
-    /// Largest alignment among those it may begin with at the same offset, directly or through others.
+    /// Largest alignment among those that may start at the same offset, directly or through others.
     shared_align: u64,
 }
 
-/// What a greedy layout places first: the largest.
+/// Priority of an item in a greedy layout: the largest is placed first.
 type Key<'k> = dyn Fn(&Item) -> (u64, u64) + 'k;
 
 struct Items {
@@ -66,7 +67,7 @@ impl Items {
     fn new(problem: &Problem, lifetimes: &Lifetimes) -> Self {
         let mut all: Vec<Item> = Vec::new();
         for (i, b) in problem.buffers.iter().enumerate() {
-            // Buffers that nothing uses, and empty ones, lie at offset 0 and take no part.
+            // Unused and empty buffers stay at offset 0 and take no part.
             if let Some(span) = lifetimes.spans[i].filter(|_| b.bytes > 0) {
                 let (bytes, align) = (u64::from(b.bytes), u64::from(b.align));
                 all.push(Item {
@@ -128,7 +129,7 @@ impl Items {
         best
     }
 
-    /// Lowest offset at which item `i` overlaps none of the placed ones that it meets.
+    /// Lowest offset for item `i` that all placed items it meets allow.
     fn lowest_gap(&self, i: usize, placed: &[Option<u64>]) -> u64 {
         let item = &self.all[i];
         let mut candidates = vec![0];
@@ -147,7 +148,7 @@ impl Items {
         let fits = |&at: &u64| {
             item.meets.iter().all(|&(j, relation)| placed[j].is_none_or(|o| relation.allows(at, o)))
         };
-        // The highest candidate is above everything placed: there is always one that fits.
+        // The highest candidate is above everything placed, so one always fits.
         candidates.iter().copied().find(fits).unwrap_or(0)
     }
 }
@@ -155,13 +156,14 @@ impl Items {
 struct Search<'i> {
     items: &'i Items,
     offsets: Vec<Option<u64>>,
-    /// Top of what is placed, by moment, and the bytes still to be placed there.
+    /// Top of the placed items at each moment.
     skyline: Vec<u64>,
+    /// Bytes still to be placed at each moment.
     pending: Vec<u64>,
     best: u64,
     best_offsets: Vec<u64>,
     bound: u64,
-    /// Nodes left.
+    /// Number of nodes left.
     budget: usize,
 }
 
@@ -176,7 +178,7 @@ impl<'i> Search<'i> {
         Self { items, offsets, skyline, pending, best, best_offsets, bound, budget }
     }
 
-    /// Places one more buffer at `floor` or above, in every way that may lead to a smaller arena.
+    /// Places one more item at `floor` or above, in every way that may lead to a smaller arena.
     fn descend(&mut self, floor: u64) {
         if self.budget == 0 || self.best == self.bound {
             return;
@@ -220,7 +222,7 @@ impl<'i> Search<'i> {
         }
     }
 
-    /// Whether what is pending fits above the skyline at every moment, below the best arena.
+    /// Whether the unplaced items fit between the skyline and the best arena at every moment.
     fn hopeful(&self, floor: u64) -> bool {
         (0..self.items.moments).all(|t| match self.pending[t] {
             0 => self.skyline[t] < self.best,
@@ -228,13 +230,13 @@ impl<'i> Search<'i> {
         })
     }
 
-    /// Canonical places of an unplaced item, none below `floor`: as low as those it meets allow, or at the
-    /// offset of one that it may share memory with.
+    /// Canonical offsets of an unplaced item, none below `floor`: as low as the items it meets allow, or the offset of
+    /// one that it may share memory with.
     fn places(&self, i: usize, floor: u64) -> Vec<u64> {
         let item = &self.items.all[i];
         let placed = || item.meets.iter().filter_map(|&(j, relation)| self.offsets[j].map(|o| (o, relation)));
         let top = placed().map(|(o, relation)| o + relation.above).max().unwrap_or(0);
-        // What will share its offset later may be aligned more strictly.
+        // An item that shares its offset later may have a stricter alignment.
         let mut places = Vec::new();
         for align in [item.align, item.shared_align] {
             let top = top.next_multiple_of(align);

@@ -1,9 +1,9 @@
-//! The order of the steps with the least peak of live bytes.
+//! The order of the steps with the lowest peak of live bytes.
 //!
-//! Dynamic programming over sets of executed steps: what is live after a set has run does not depend on the
-//! order inside it, so of all ways to reach a set only the one with the lowest peak counts (dominance). Sets
-//! are visited by size; those whose peak does not beat the given order's are dropped. A chain has one set a
-//! size. Beyond [`PlanOptions::order_budget`] sets the given order stays.
+//! Dynamic programming over sets of executed steps. The live buffers after a set has run do not depend on the order
+//! within it, so only the way to a set with the lowest peak matters (dominance). Sets are visited by size; those whose
+//! peak does not beat the given order's are dropped. A chain has one set per size. If there are more than
+//! [`PlanOptions::order_budget`] sets, the given order is kept.
 
 use std::collections::HashMap;
 
@@ -15,11 +15,11 @@ use crate::{BufferId, InPlace, PlanOptions, Problem};
 pub struct Order {
     /// Indices of the steps.
     pub order: Vec<usize>,
-    /// No other order has a lower peak.
+    /// Whether the search proved that no other order has a lower peak.
     pub complete: bool,
 }
 
-/// Searches for the order with the least peak.
+/// Searches for the order with the lowest peak.
 pub fn search(problem: &Problem, options: &PlanOptions) -> Order {
     let given: Vec<usize> = (0..problem.steps.len()).collect();
     if !options.reorder {
@@ -40,7 +40,7 @@ pub fn search(problem: &Problem, options: &PlanOptions) -> Order {
     }
 }
 
-/// Bytes that some step needs whatever the order: its own buffers, or the inputs or outputs together.
+/// Bytes that every order needs: the most of any step's own buffers, of all inputs and of all outputs.
 fn floor(problem: &Problem) -> u64 {
     let own = problem.steps.iter().map(|s| {
         let mut live: Vec<BufferId> = s.reads.iter().chain(&s.writes).copied().collect();
@@ -63,14 +63,14 @@ enum Outcome {
     OutOfBudget,
 }
 
-/// Set of executed steps, a bit each.
+/// Set of executed steps, one bit per step.
 type Set = Box<[u64]>;
 
 fn has(set: &[u64], i: usize) -> bool {
     set[i / 64] >> (i % 64) & 1 == 1
 }
 
-/// The best way found to a set: its peak, the step that completed it and the set's index one size below.
+/// The best way found to a set: its peak, its last step, and the index of the set before that step.
 struct Reached {
     set: Set,
     peak: u64,
@@ -156,7 +156,7 @@ impl<'p> Search<'p> {
         Outcome::Better(order)
     }
 
-    /// Bytes live while `step` runs after `done`.
+    /// Live bytes while `step` runs after the steps in `done`.
     fn bytes_during(&self, done: &[u64], step: usize, first: bool) -> u64 {
         let s = &self.problem.steps[step];
         let touches = |b: BufferId| s.reads.contains(&b) || s.writes.contains(&b);

@@ -1,4 +1,4 @@
-//! What is to be planned: buffers, and the steps that read and write them.
+//! The planning problem: buffers, and the steps that read and write them.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,7 @@ pub struct BufferId(pub usize);
 pub struct Buffer {
     /// Size in bytes.
     pub bytes: u32,
-    /// Its offset is a multiple of this power of two.
+    /// Alignment of its offset, a power of two.
     pub align: u32,
 }
 
@@ -19,21 +19,21 @@ pub struct Buffer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Overlap {
-    /// Both begin at the same offset, or they do not overlap at all.
+    /// Both start at the same offset, or they do not overlap.
     Exact,
-    /// Execution below tensor granularity: the step overwrites what it has consumed (vMCU, Zheng et al., MLSys
-    /// 2024). Walking forwards, the write may begin `below` bytes or more before the read; walking backwards,
-    /// `above` bytes or more after it. `u32::MAX`: not that way.
+    /// In-place offset: the step overwrites what it has already consumed of its input (vMCU, Zheng et al., MLSys 2024).
+    /// If it runs forwards, the write must start at least `below` bytes before the read; if it runs backwards, at least
+    /// `above` bytes after it. `u32::MAX`: not in this direction.
     Offset {
-        /// Least distance from the begin of the write up to that of the read.
+        /// Smallest distance from the start of the write up to the start of the read.
         below: u32,
-        /// Least distance from the begin of the read up to that of the write.
+        /// Smallest distance from the start of the read up to the start of the write.
         above: u32,
     },
 }
 
 impl Overlap {
-    /// Fewest bytes in which a read and a written buffer of these sizes lie together.
+    /// Fewest bytes that hold a read and a written buffer of these sizes together.
     pub fn footprint(self, read: u64, write: u64) -> u64 {
         let (below, above) = match self {
             Self::Exact => return read.max(write),
@@ -45,7 +45,7 @@ impl Overlap {
     }
 }
 
-/// A buffer that a step writes may share memory with one it reads, if nothing needs the read afterwards.
+/// A written buffer that may share memory with a read one, if nothing needs the read one afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InPlace {
     /// The buffer read.
@@ -61,7 +61,7 @@ pub struct InPlace {
 pub struct Step {
     /// Buffers read.
     pub reads: Vec<BufferId>,
-    /// Buffers written, in whole or in part (a concatenation is written by several steps).
+    /// Buffers written, in whole or in part; several steps may write parts of one buffer, as for a concatenation.
     pub writes: Vec<BufferId>,
     /// Pairs that may share memory.
     pub in_place: Vec<InPlace>,
@@ -72,11 +72,11 @@ pub struct Step {
 pub struct Problem {
     /// All buffers.
     pub buffers: Vec<Buffer>,
-    /// All steps, each after the ones whose buffers it reads.
+    /// All steps, each after those whose buffers it reads.
     pub steps: Vec<Step>,
-    /// Filled before the first step. Consumed: free after their last read.
+    /// Buffers filled before the first step; free after their last read.
     pub inputs: Vec<BufferId>,
-    /// Read after the last step.
+    /// Buffers read after the last step.
     pub outputs: Vec<BufferId>,
 }
 
@@ -84,28 +84,28 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A step, input or output names a buffer that is not there.
+    /// A step, input or output names a buffer that does not exist.
     #[error("{place} names buffer {buffer}, but there are {count}")]
     NoSuchBuffer {
-        /// Where.
+        /// The step or list that names it.
         place: String,
-        /// Which.
+        /// Index of the buffer.
         buffer: usize,
-        /// How many there are.
+        /// Number of buffers.
         count: usize,
     },
-    /// A step (or the outputs) reads what nothing has written.
+    /// A step or the output list reads a buffer that nothing has written.
     #[error("{place} reads buffer {buffer}, which nothing has written before")]
     Unwritten {
-        /// Where.
+        /// The step or list that reads it.
         place: String,
-        /// Which.
+        /// Index of the buffer.
         buffer: usize,
     },
     /// An alignment is not a power of two.
     #[error("buffer {buffer}: alignment {align} is not a power of two")]
     Alignment {
-        /// Which.
+        /// Index of the buffer.
         buffer: usize,
         /// Its alignment.
         align: u32,
@@ -113,15 +113,15 @@ pub enum Error {
     /// An in-place pair names a buffer that the step does not read or write.
     #[error("step {step}: in-place pair {read} -> {write} is not among its reads and writes")]
     InPlace {
-        /// Which step.
+        /// Index of the step.
         step: usize,
         /// The buffer read.
         read: usize,
         /// The buffer written.
         write: usize,
     },
-    /// More than 32-bit offsets can address.
-    #[error("{bytes} bytes are live at once: more than 32-bit offsets address")]
+    /// More bytes are live at once than 32-bit offsets can address.
+    #[error("{bytes} bytes are live at once, more than 32-bit offsets can address")]
     TooLarge {
         /// Bytes needed.
         bytes: u64,
@@ -132,7 +132,10 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Problem {
-    /// Checks indices, alignments, in-place pairs and that everything read was written before.
+    /// Checks indices, alignments and in-place pairs, and that every buffer is written before it is read.
+    ///
+    /// # Errors
+    /// The first fault found.
     pub fn check(&self) -> Result<()> {
         let count = self.buffers.len();
         for (buffer, b) in self.buffers.iter().enumerate() {
@@ -170,8 +173,8 @@ impl Problem {
         }
     }
 
-    /// For each step, the steps that must run before it: those whose buffers it reads, and those that touched
-    /// a buffer that it writes.
+    /// For each step, the steps that must run before it: those that write a buffer it reads, and those that use a
+    /// buffer it writes.
     pub fn dependencies(&self) -> Vec<Vec<usize>> {
         let mut writers = vec![Vec::new(); self.buffers.len()];
         let mut readers = vec![Vec::new(); self.buffers.len()];

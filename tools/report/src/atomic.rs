@@ -1,18 +1,18 @@
-//! Output files appear whole or not at all.
+//! Atomic writes: output files appear whole or not at all.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path`: into a temporary file in the same folder first, then renamed over it.
+/// Writes `bytes` to a temporary file in the same folder and renames it to `path`.
 ///
-/// A symbolic link stays and the file that it names is written. What is no regular file (a pipe, a device such as
-/// `/dev/stdout`) is written into and never replaced; its bytes do not appear at once, then.
+/// If `path` is a symbolic link, the file that it points to is replaced, not the link. A pipe or a device such as
+/// `/dev/stdout` is written directly, and not atomically.
 ///
 /// # Errors
-/// The folder does not exist or cannot be written to; an existing file is then untouched.
+/// The folder does not exist or is not writable; an existing file then stays unchanged.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     if path == Path::new("/dev/stdout") {
-        // Behind what was printed before, also where standard output is a file.
+        // Appends to what was printed before, even if standard output is a file.
         let mut out = io::stdout();
         return out.write_all(bytes).and_then(|()| out.flush());
     }
@@ -38,15 +38,15 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The file that a chain of symbolic links names, which need not exist. A link of the system's own that names no path
-/// (`/proc/self/fd/1` of a pipe) stays as it is.
+/// The file at the end of a chain of symbolic links, which need not exist. A system link without a real path, such as
+/// `/proc/self/fd/1` for a pipe, is returned unchanged.
 fn behind_links(path: &Path) -> io::Result<PathBuf> {
-    /// As many as Linux follows.
+    /// Linux's limit.
     const MOST_LINKS: usize = 40;
     let mut at = path.to_path_buf();
     for _ in 0..MOST_LINKS {
         let is_link = std::fs::symlink_metadata(&at).is_ok_and(|m| m.file_type().is_symlink());
-        // Opens a pipe or device by the link itself.
+        // A pipe or device is opened through the link itself.
         let special = std::fs::metadata(&at).is_ok_and(|m| !m.is_file() && !m.is_dir());
         if !is_link || special {
             return Ok(at);
@@ -57,7 +57,7 @@ fn behind_links(path: &Path) -> io::Result<PathBuf> {
     Err(io::Error::other("too many symbolic links"))
 }
 
-/// Temporary files are private to their owner; a finished output should be as readable as any other file.
+/// Gives a temporary file, which is private to its owner, the permissions of any other file.
 #[cfg(unix)]
 fn set_default_permissions(file: &tempfile::NamedTempFile) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! A trade-off as a picture whose points can be clicked: SVG and style sheet alone, no script.
+//! A Pareto front as an SVG picture with clickable points, without scripts.
 
 use crate::Table;
 use crate::html::escape;
@@ -6,17 +6,17 @@ use crate::html::escape;
 /// One point.
 #[derive(Debug)]
 pub struct Point {
-    /// Names it in the page: letters, digits and dashes; unique.
+    /// Unique id in the page, of letters, digits and dashes.
     pub id: String,
-    /// Place along both axes.
+    /// Coordinates.
     pub at: (f64, f64),
     /// Whether it is on the front; the others are drawn faintly and cannot be clicked.
     pub front: bool,
-    /// What a click shows.
+    /// Title shown on a click.
     pub title: String,
-    /// Its numbers.
+    /// Table shown on a click.
     pub table: Option<Table>,
-    /// A command.
+    /// Command shown on a click.
     pub command: String,
 }
 
@@ -27,7 +27,7 @@ const STYLE: &str = "<style>.point{display:none}.point:target{display:block}\
 const SIZE: (f64, f64) = (760.0, 420.0);
 const MARGIN: (f64, f64) = (70.0, 40.0);
 
-/// The picture, and behind it what belongs to each point of the front, hidden until it is clicked.
+/// The picture, followed by the details of each point of the front, which are hidden until it is clicked.
 pub fn front(points: &[Point], x: &str, y: &str) -> String {
     let finite = || points.iter().filter(|p| p.at.0.is_finite() && p.at.1.is_finite());
     let span = |of: fn(&Point) -> f64| {
@@ -131,7 +131,7 @@ mod tests {
             html.contains("href=\"#p-0\"") && html.contains("id=\"p-0\"") && !html.contains("id=\"p-1\"")
         );
         assert!(!html.contains("<script>") && html.contains("flash &amp; co"));
-        // Nothing, one point, and what is not finite are drawn all the same.
+        // No points, one point and points that are not finite must not fail.
         assert!(front(&[], "x", "y").contains("<svg"));
         assert!(!front(&[point("n", (f64::NAN, 1.0), true)], "x", "y").contains("NaN"));
     }

@@ -1,4 +1,4 @@
-//! One self-contained HTML page: headings, paragraphs, tables, SVG plots. No script, nothing fetched.
+//! A self-contained HTML page of headings, paragraphs, tables and SVG plots. It has no scripts and loads nothing.
 
 use crate::table::Table;
 
@@ -28,19 +28,19 @@ impl Page {
         Self { title: title.into(), body: String::new() }
     }
 
-    /// A section heading.
+    /// Adds a section heading.
     pub fn heading(&mut self, text: &str) -> &mut Self {
         self.body.push_str(&format!("<h2>{}</h2>\n", escape(text)));
         self
     }
 
-    /// A paragraph.
+    /// Adds a paragraph.
     pub fn paragraph(&mut self, text: &str) -> &mut Self {
         self.body.push_str(&format!("<p>{}</p>\n", escape(text)));
         self
     }
 
-    /// A row of headline figures: (label, value).
+    /// Adds a row of headline figures: (label, value).
     pub fn facts<'a>(&mut self, facts: impl IntoIterator<Item = (&'a str, String)>) -> &mut Self {
         self.body.push_str("<div class=facts>");
         for (label, value) in facts {
@@ -50,13 +50,13 @@ impl Page {
         self
     }
 
-    /// A table.
+    /// Adds a table.
     pub fn table(&mut self, table: &Table) -> &mut Self {
         self.body.push_str(&self::table(table));
         self
     }
 
-    /// A plot, as made by [`crate::plot`] or [`crate::front`].
+    /// Adds a plot from [`crate::plot`], [`crate::front`] or [`crate::picture`].
     pub fn figure(&mut self, svg: &str, caption: &str) -> &mut Self {
         self.body.push_str(&format!("<figure>{svg}<figcaption>{}</figcaption></figure>\n", escape(caption)));
         self

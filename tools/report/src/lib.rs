@@ -1,6 +1,6 @@
-//! What people look at: terminal tables, and one self-contained HTML page with SVG plots.
+//! Reports for people: terminal tables, and self-contained HTML pages with SVG plots.
 //!
-//! JSON is not made here: every result is a `serde` struct, and the command line prints it as it is.
+//! JSON is not written here: every result is a `serde` struct that the command line serialises.
 
 pub mod atomic;
 pub mod front;

@@ -1,4 +1,4 @@
-//! SVG pictures of a network, of samples with what was answered, and of a confusion matrix.
+//! SVG pictures of a network, of samples with predictions, and of a confusion matrix.
 
 use std::fmt::Write;
 
@@ -9,20 +9,20 @@ const FAINT: &str = "#6b7280";
 const GOOD: &str = "#2e7d32";
 const BAD: &str = "#d84315";
 
-/// An operator of a network, in the order of execution.
+/// An operator of a network. Operators are in execution order.
 #[derive(Clone, Debug)]
 pub struct Stage {
-    /// First line in its box.
+    /// First line of its box.
     pub title: String,
-    /// Second line.
+    /// Second line of its box.
     pub detail: String,
-    /// Part of the whole network's work, 0 to 1: how full its bar is.
+    /// Share of the network's work, from 0 to 1, shown as a bar.
     pub share: f64,
-    /// Operators whose outputs it reads, by position; all come before it.
+    /// Positions of the operators whose outputs it reads; all come before it.
     pub inputs: Vec<usize>,
 }
 
-/// A network from top to bottom; branches stand side by side.
+/// Draws a network from top to bottom, with branches side by side.
 pub fn network(stages: &[Stage]) -> String {
     const BOX: (f64, f64) = (250.0, 40.0);
     const STEP: (f64, f64) = (300.0, 58.0);
@@ -30,7 +30,7 @@ pub fn network(stages: &[Stage]) -> String {
     for (i, stage) in stages.iter().enumerate() {
         depth[i] = stage.inputs.iter().filter(|&&j| j < i).map(|&j| depth[j] + 1).max().unwrap_or(0);
     }
-    // How many operators follow: the longest branch goes straight down, shorter ones stand beside it.
+    // Number of operators that follow. The longest branch goes straight down, shorter ones are beside it.
     let mut follow = vec![0usize; stages.len()];
     for (i, stage) in stages.iter().enumerate().rev() {
         for &j in stage.inputs.iter().filter(|&&j| j < i) {
@@ -52,7 +52,7 @@ pub fn network(stages: &[Stage]) -> String {
         for &j in stage.inputs.iter().filter(|&&j| j < i) {
             let (from_x, from_y) = corner(j);
             let from = (from_x + BOX.0 / 2.0, from_y + BOX.1);
-            // Past boxes in the same column the line goes around them, on the left.
+            // The line passes boxes in the same column on their left.
             let passes = depth[i] - depth[j] > 1 && column[i] == column[j];
             let path = if passes {
                 let (side, start, end) = (x - 26.0, from_y + BOX.1 / 2.0, y + BOX.1 / 2.0);
@@ -93,24 +93,24 @@ pub fn network(stages: &[Stage]) -> String {
 /// A line of text under a sample.
 #[derive(Clone, Debug)]
 pub struct Line {
-    /// What it says.
+    /// The text.
     pub text: String,
-    /// Whether it is right or wrong; neither for a line that is no answer.
+    /// Whether the prediction is right; `None` for a line that is no prediction.
     pub right: Option<bool>,
 }
 
-/// A sample and what was answered.
+/// A sample with lines of text.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Values of 0 to 1, `[height, width, channels]`.
+    /// Values from 0 to 1, `[height, width, channels]`.
     pub values: Vec<f32>,
-    /// Its extents. A height of 1 is a series: a line for each channel.
+    /// Height, width, channels. A height of 1 is a series, drawn as one line per channel.
     pub shape: [usize; 3],
-    /// Text under it.
+    /// Text below it.
     pub lines: Vec<Line>,
 }
 
-/// Samples in rows of five.
+/// Draws samples in rows of five.
 pub fn samples(all: &[Sample]) -> String {
     const CELL: f64 = 168.0;
     const SIDE: f64 = 128.0;
@@ -178,7 +178,7 @@ fn series(svg: &mut String, sample: &Sample, (x, y): (f64, f64), side: f64) {
     }
 }
 
-/// How often samples of each class (rows) were taken for each class (columns).
+/// Draws a confusion matrix: rows are the true classes, columns the predicted ones.
 pub fn confusion(classes: &[String], counts: &[Vec<u32>]) -> String {
     const CELL: (f64, f64) = (46.0, 26.0);
     let left = 16.0 + 7.0 * classes.iter().map(|c| c.chars().count()).max().unwrap_or(0) as f64;
@@ -261,7 +261,7 @@ mod tests {
         let svg = samples(&[sample([2, 2, 1]), sample([1, 8, 3]), sample([2, 2, 3])]);
         assert_eq!(svg.matches("<polyline").count(), 3);
         assert!(svg.contains("#808080") && svg.contains("a &amp; b") && svg.contains(BAD));
-        // Too few values are no panic.
+        // Too few values must not panic.
         assert!(samples(&[Sample { values: vec![], shape: [4, 4, 1], lines: vec![] }]).contains("<svg"));
     }
 

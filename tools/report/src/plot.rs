@@ -2,7 +2,7 @@
 
 use plotters::prelude::*;
 
-/// A plot could not be drawn (never for finite data).
+/// A plot could not be drawn; never for finite data.
 #[derive(Debug, thiserror::Error)]
 #[error("plot: {0}")]
 pub struct PlotError(String);
@@ -21,7 +21,7 @@ const SERIES: [RGBColor; 6] = [
     RGBColor(198, 40, 40),
 ];
 
-/// Horizontal bars, one a label, longest scale taken from the data.
+/// Draws horizontal bars, one per label; the scale fits the largest value.
 ///
 /// # Errors
 /// A value is not finite.
@@ -49,10 +49,10 @@ pub fn bars(labels: &[String], values: &[f64], unit: &str) -> Result<String, Plo
     Ok(svg)
 }
 
-/// Lines through points, one a series: (name, points).
+/// Draws one line per series: (name, points).
 ///
 /// # Errors
-/// A value is not finite, or there is no point at all.
+/// A value is not finite, or there are no points.
 pub fn lines(
     series: &[(String, Vec<(f64, f64)>)],
     x_label: &str,
@@ -99,20 +99,20 @@ pub fn lines(
     Ok(svg)
 }
 
-/// A tensor in the arena over time: steps `from..=to`, bytes `offset..offset + bytes`.
+/// Lifetime and place of a tensor in the arena: steps `from..=to`, bytes `offset..offset + bytes`.
 #[derive(Clone, Debug)]
 pub struct Block {
-    /// First step it is live in.
+    /// First step in which it is live.
     pub from: usize,
-    /// Last step it is live in.
+    /// Last step in which it is live.
     pub to: usize,
     /// Offset in the arena.
     pub offset: u64,
-    /// Size.
+    /// Size in bytes.
     pub bytes: u64,
 }
 
-/// Arena over time: operators from left to right, addresses from bottom to top; the line is the lower bound.
+/// Draws the arena over time: operators from left to right, addresses from bottom to top. A line marks the lower bound.
 ///
 /// # Errors
 /// Drawing failed.
@@ -154,7 +154,7 @@ fn finite<'a>(values: impl Iterator<Item = &'a f64>) -> Result<(), PlotError> {
     if values.any(|v| !v.is_finite()) { Err(PlotError("a value is not finite".into())) } else { Ok(()) }
 }
 
-/// `12_300_000` as `12.3 M`.
+/// Formats `12_300_000` as `12.3 M`.
 fn compact(v: f64) -> String {
     match v.abs() {
         a if a >= 1e6 => format!("{:.2} M", v / 1e6),

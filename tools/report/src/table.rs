@@ -1,4 +1,4 @@
-//! Terminal tables: first column to the left, numbers to the right.
+//! Terminal tables: the first column is left-aligned, numbers are right-aligned.
 
 use comfy_table::{CellAlignment, ContentArrangement, TableComponent, presets};
 
@@ -11,7 +11,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these column titles.
+    /// A table with these column headings.
     pub fn new<S: Into<String>>(header: impl IntoIterator<Item = S>) -> Self {
         let header: Vec<String> = header.into_iter().map(Into::into).collect();
         let mut inner = comfy_table::Table::new();
@@ -23,7 +23,7 @@ impl Table {
         Self { inner, header, rows: Vec::new() }
     }
 
-    /// Adds a row; as many cells as columns.
+    /// Adds a row, with one cell per column.
     pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) -> &mut Self {
         let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
         self.inner.add_row(&cells);
@@ -31,12 +31,12 @@ impl Table {
         self
     }
 
-    /// Column titles.
+    /// Column headings.
     pub fn header(&self) -> &[String] {
         &self.header
     }
 
-    /// Rows as given.
+    /// Rows, unformatted.
     pub fn rows(&self) -> &[Vec<String>] {
         &self.rows
     }
@@ -61,7 +61,7 @@ fn is_number(cell: &str) -> bool {
     trimmed.is_empty() || trimmed == "-" || trimmed.replace([',', ' '], "").parse::<f64>().is_ok()
 }
 
-/// A name cut to its last `width` characters: networks name tensors by the path that led to them.
+/// Cuts a name to its last `width` characters, since the start of a tensor's name is the path to it.
 pub fn tail(name: &str, width: usize) -> String {
     let count = name.chars().count();
     if count <= width {
@@ -71,7 +71,7 @@ pub fn tail(name: &str, width: usize) -> String {
     format!("…{kept}")
 }
 
-/// `1234567` as `1,234,567`.
+/// Formats `1234567` as `1,234,567`.
 pub fn thousands(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);

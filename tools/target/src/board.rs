@@ -1,61 +1,61 @@
-//! Facts about boards.
+//! The known boards.
 
-/// A board that is known.
+/// A known board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Board {
     /// Name of the target.
     pub name: &'static str,
     /// Its core.
     pub core: Core,
-    /// Clock of the core, Hz, as emulated.
+    /// Emulated clock of the core, Hz.
     pub clock_hz: u32,
-    /// Bytes of RAM that its firmware has for a model's arena: a model that needs more is refused.
+    /// Bytes of RAM that its firmware has for an arena; a model that needs more is refused.
     pub ram_bytes: u32,
-    /// QEMU's program.
+    /// Emulator of the board.
     pub emulator: Emulator,
-    /// QEMU's name of the machine.
+    /// QEMU's name for the machine.
     pub machine: &'static str,
     /// Its firmware.
     pub firmware: Firmware,
-    /// log2 of the nanoseconds that an instruction takes in the emulator; the firmware's timer knows it.
+    /// log2 of the nanoseconds per instruction in the emulator. The firmware's timer relies on it.
     pub icount_shift: u8,
 }
 
-/// The firmware of a board, as `firmware/build.sh` makes it.
+/// The firmware of a board, built by `firmware/build.sh`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Firmware {
-    /// What the script calls it.
+    /// Name of the image for the script.
     pub image: &'static str,
-    /// Folder in `firmware/target` where the builds of this image are, if it has one of its own.
+    /// Folder in `firmware/target` for the builds of this image, if it has its own.
     pub folder: Option<&'static str>,
     /// Target triple.
     pub triple: &'static str,
     /// File name.
     pub name: &'static str,
-    /// Address of its first instruction's memory.
+    /// Address of the code memory.
     pub code: u32,
-    /// Flash that is left for a model: address and bytes.
+    /// Flash for a model: address and bytes.
     pub model_flash: (u32, u32),
-    /// Has a second line, for log messages.
+    /// Whether it has a second line for log messages.
     pub logs: bool,
-    /// What of the runtime it is built with.
+    /// Runtime features that it is built with.
     pub runtime: Runtime,
 }
 
 /// Cargo features of the runtime that a firmware is built with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
-    /// All of the default ones: every operator and number format.
+    /// All default features: every operator and number format.
     Whole,
-    /// These.
+    /// Only these features.
     Features(&'static [&'static str]),
 }
 
 impl Runtime {
-    /// Whether a model runs that needs this feature of the runtime (as `Record::features` names them).
+    /// Whether the firmware has this runtime feature, named as by `Record::features`.
     pub fn has(self, feature: &str) -> bool {
         let Self::Features(list) = self else { return true };
-        // The general kernel of a kind runs what a special one does.
+        // The general kernel of a kind can run what a specialised one does.
         let general = match feature.strip_suffix("-positive") {
             Some(kind) => format!("{kind}-signed"),
             None => feature.to_owned(),
@@ -110,14 +110,14 @@ impl Board {
     }
 }
 
-/// A program of QEMU.
+/// A QEMU program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Emulator {
     /// Its name.
     pub program: &'static str,
-    /// Environment variable that names another.
+    /// Environment variable that overrides it.
     pub variable: &'static str,
-    /// Debian's package.
+    /// Debian package that has it.
     pub package: &'static str,
 }
 
@@ -129,16 +129,16 @@ const RISCV32: Emulator = Emulator {
     package: "qemu-system-misc",
 };
 
-/// A processor core and what of it matters to kernels.
+/// A processor core, with the properties that matter to kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Core {
     /// Name.
     pub name: &'static str,
-    /// Has a single-precision floating-point unit.
+    /// Whether it has a single-precision floating-point unit.
     pub fpu: bool,
-    /// Has the DSP extension (`SMLAD` and friends).
+    /// Whether it has the DSP extension (`SMLAD` and others).
     pub dsp: bool,
-    /// Has Helium (the M-profile vector extension).
+    /// Whether it has Helium (the M-profile vector extension).
     pub mve: bool,
 }
 
@@ -244,7 +244,7 @@ pub static BOARDS: [Board; 7] = [
     Board {
         name: "qemu:riscv32",
         core: Core { name: "RV32IMAC", fpu: false, dsp: false, mve: false },
-        // An instruction a nanosecond.
+        // One instruction per nanosecond.
         clock_hz: 1_000_000_000,
         ram_bytes: 1 << 20,
         emulator: RISCV32,
@@ -258,7 +258,7 @@ pub static BOARDS: [Board; 7] = [
 mod tests {
     use super::*;
 
-    /// What boards are built with is written in their own files; here stands what this tool says of them.
+    /// The features that this file claims must be those in the boards' own files.
     #[test]
     fn facts_are_those_of_the_firmware() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../firmware");

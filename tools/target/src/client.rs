@@ -1,4 +1,4 @@
-//! The host's side of [`offshoot::wire`], over any [`Transport`].
+//! The host side of [`offshoot::wire`], over any [`Transport`].
 
 use crate::transport::Transport;
 use offshoot::wire::{
@@ -9,70 +9,71 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// How long a device may take to answer what is no run.
+/// Longest wait for an answer to a request other than a run.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a device may take from one message of a run to the next.
+/// Longest wait between two messages of a run.
 pub const RUN_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A request that is damaged on the way is sent again so often.
+/// How often a request is sent if it is damaged on the way.
 const TRIES: u32 = 3;
 
-/// What can go wrong between host and device.
+/// Error of the communication with a device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No answer in time.
+    /// The device did not answer in time.
     #[error("the device did not answer `{request}` within {seconds} s{}", because(.diagnosis))]
     Timeout {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// How long the host waited.
+        /// Seconds that the host waited.
         seconds: f32,
-        /// Why it may be silent.
+        /// Possible cause; may be empty.
         diagnosis: String,
     },
     /// The line is closed or broken.
     #[error("the line to the device broke at `{request}`: {reason}{}", because(.diagnosis))]
     Line {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// What the system said.
+        /// The system's error.
         reason: String,
-        /// Why it may be so.
+        /// Possible cause; may be empty.
         diagnosis: String,
     },
-    /// What came is no message of this protocol.
+    /// The answer is not a message of this protocol.
     #[error(
-        "the device's answer to `{request}` cannot be read: {error}. Do tool and firmware have the same version?"
+        "the device's answer to `{request}` cannot be read: {error}. Check that offshoot and the firmware have \
+         the same version"
     )]
     Frame {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// What is wrong with it.
+        /// Why it cannot be read.
         error: FrameError,
     },
-    /// A message came that is no answer to what was asked.
+    /// The answer does not belong to the request.
     #[error("the device answered `{request}` with {answer}")]
     Unexpected {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// What came.
+        /// The answer.
         answer: String,
     },
-    /// The device says no.
+    /// The device refused the request.
     #[error("the device refused `{request}`: {failure}")]
     Refused {
-        /// What was asked.
+        /// The request.
         request: &'static str,
-        /// Why.
+        /// The device's reason.
         failure: Failure,
     },
-    /// The device holds other bytes than were sent.
-    #[error("the device holds another model than was sent (checksum {device:#010x}, sent {sent:#010x})")]
+    /// The device does not hold the bytes that were sent.
+    #[error("the device holds another model than the one sent (checksum {device:#010x}, sent {sent:#010x})")]
     OtherModel {
-        /// Checksum of what the device has.
+        /// Checksum of the device's bytes.
         device: u32,
-        /// Checksum of what was sent.
+        /// Checksum of the bytes sent.
         sent: u32,
     },
 }
@@ -81,7 +82,7 @@ fn because(diagnosis: &str) -> String {
     if diagnosis.is_empty() { String::new() } else { format!(": {diagnosis}") }
 }
 
-/// What a device says of itself.
+/// Properties that a device reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Board.
@@ -92,15 +93,15 @@ pub struct Facts {
     pub model_ram: u32,
     /// Bytes of flash for a model.
     pub model_flash: u32,
-    /// Where that flash lies.
+    /// Address of that flash.
     pub model_flash_address: u32,
     /// Bytes for the arena.
     pub arena: u32,
-    /// What its counts count.
+    /// Unit of its counts.
     pub unit: CountUnit,
 }
 
-/// Asks a device.
+/// Sends requests to a device.
 #[derive(Debug)]
 pub struct Client<T> {
     line: T,
@@ -122,7 +123,7 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// The same with other limits: of an answer, and of a step of a run.
+    /// The same client with other time limits, for an answer and between messages of a run.
     #[must_use]
     pub fn with_timeouts(self, answer: Duration, run: Duration) -> Self {
         Self { answer_timeout: answer, run_timeout: run, ..self }
@@ -133,7 +134,7 @@ impl<T: Transport> Client<T> {
         &mut self.line
     }
 
-    /// Who are you?
+    /// Asks the device for its properties.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -173,7 +174,7 @@ impl<T: Transport> Client<T> {
         self.ask("use flash", &Request::UseFlash, model).and_then(|model| same(model, off))
     }
 
-    /// Writes all of an input.
+    /// Writes a whole input.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -201,7 +202,7 @@ impl<T: Transport> Client<T> {
         Ok(tensor)
     }
 
-    /// Runs the model; `operator` is called with each operator's report if `mode` asks for them.
+    /// Runs the model. `operator` is called with each operator's report if `mode` requests them.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -227,7 +228,7 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Lets the open model learn, from the weights of its file.
+    /// Starts learning from the weights of the file.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -235,12 +236,12 @@ impl<T: Transport> Client<T> {
         self.ask("learn begin", &Request::LearnBegin, ok)
     }
 
-    /// One step of learning on the inputs that were written.
+    /// Takes one train step on the inputs written before.
     ///
     /// # Errors
     /// [`ClientError`]
     pub fn learn(&mut self, label: u16) -> Result<TrainStepReport, ClientError> {
-        // Sent once: a step cannot be repeated.
+        // Sent only once, since a train step must not be repeated.
         const NAME: &str = "learn";
         self.send(NAME, &Request::Learn { label })?;
         self.answer(NAME, self.run_timeout, |answer| match answer {
@@ -249,7 +250,7 @@ impl<T: Transport> Client<T> {
         })
     }
 
-    /// Goes over to another network of the file; gives what that cost.
+    /// Selects another network of the file; returns the cost of switching.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -294,7 +295,7 @@ impl<T: Transport> Client<T> {
         Ok(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     }
 
-    /// Uses so many blocks of a boosted answer.
+    /// Sets the number of active blocks of a boosted head.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -302,7 +303,7 @@ impl<T: Transport> Client<T> {
         self.ask("keep", &Request::Keep { blocks }, ok)
     }
 
-    /// Saves what was learned; gives the save's number.
+    /// Saves what was learned; returns the number of the save.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -310,7 +311,7 @@ impl<T: Transport> Client<T> {
         self.ask("save", &Request::Save, stored)
     }
 
-    /// Brings back what was saved; gives the save's number.
+    /// Restores what was saved; returns the number of the save.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -318,7 +319,7 @@ impl<T: Transport> Client<T> {
         self.ask("restore", &Request::Restore, stored)
     }
 
-    /// Goes back to the weights of the file.
+    /// Goes back to the weights of the file; with `flash`, also discards what is saved.
     ///
     /// # Errors
     /// [`ClientError`]
@@ -326,7 +327,8 @@ impl<T: Transport> Client<T> {
         self.ask("forget", &Request::Forget { flash }, ok)
     }
 
-    /// One request, one answer. What was damaged on the way is sent again: all requests but runs can be repeated.
+    /// Sends a request and returns its answer. If a message was damaged, the request is sent again, which is safe for
+    /// all requests except runs.
     fn ask<R>(
         &mut self,
         name: &'static str,
@@ -356,7 +358,7 @@ impl<T: Transport> Client<T> {
         timeout: Duration,
         mut read: impl FnMut(Response<'_>) -> Option<R>,
     ) -> Result<R, ClientError> {
-        // The time is that of the whole message: bytes that trickle in do not prolong it.
+        // The limit is for the whole message, so that trickling bytes do not extend it.
         let end = Instant::now() + timeout;
         loop {
             let Some(byte) = self.received.pop_front() else {
@@ -432,7 +434,7 @@ fn same(model: ModelInfo, off: &[u8]) -> Result<ModelInfo, ClientError> {
     if model.crc == sent { Ok(model) } else { Err(ClientError::OtherModel { device: model.crc, sent }) }
 }
 
-/// Chunks of a tensor or file with their offsets; longer than 4 GiB is refused by the device at the length.
+/// Chunks of a tensor or file with their offsets. The device refuses more than 4 GiB by the length.
 fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     bytes.chunks(CHUNK_MAX).enumerate().map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
 }
@@ -441,7 +443,7 @@ fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 mod tests {
     use super::*;
 
-    /// A line that gives a byte every few milliseconds and never ends a frame.
+    /// A line that delivers a byte every few milliseconds and never ends a frame.
     struct Trickle;
 
     impl Transport for Trickle {

@@ -1,35 +1,35 @@
-//! What every device does.
+//! The interface of every device.
 
 use crate::TargetError;
 use offshoot::format::record::Tag;
 use offshoot::wire::TrainStepReport;
 
-/// Runs models. Tensors are bytes as they lie in the arena: channels last, little endian.
+/// Runs models. Tensors are bytes as in the arena: channels-last, little endian.
 pub trait Device {
-    /// What it is and has.
+    /// Name and memory of the device.
     ///
     /// # Errors
-    /// If it cannot be reached.
+    /// The device does not answer.
     fn info(&mut self) -> Result<DeviceInfo, TargetError>;
 
-    /// Loads a `.off` file; the device checks all of it.
+    /// Loads a `.off` file, which the device validates.
     ///
     /// # Errors
-    /// If the file is not valid, does not fit, or the device cannot be reached.
+    /// The file is not valid or does not fit, or the device does not answer.
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError>;
 
-    /// Goes over to network `index` of the file: what comes is for it. A model that is loaded begins with the first. Gives the
-    /// count of that, where the device counts.
+    /// Selects network `index` of the file for all further calls. A loaded model starts with network 0. Returns the
+    /// cost of switching, if the device counts.
     ///
     /// # Errors
-    /// [`TargetError::NoModel`], or whatever the device says: there is no such network, or the model learns.
+    /// [`TargetError::NoModel`]; an error of the device if there is no such network, or the model learns.
     fn select(&mut self, index: usize) -> Result<Option<u64>, TargetError>;
 
-    /// Runs the model once on `inputs` (one slice an input, in order); gives its outputs.
+    /// Runs the model once on `inputs`, one slice per input, in order; returns its outputs.
     ///
     /// # Errors
-    /// [`TargetError::NoModel`], [`TargetError::Input`] if number or lengths of inputs do not fit, or whatever the
-    /// device says.
+    /// [`TargetError::NoModel`]; [`TargetError::Input`] if the number or a length of the inputs is wrong; an error of
+    /// the device.
     fn run(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>, TargetError>;
 
     /// Runs the model on `inputs` and measures it.
@@ -41,67 +41,69 @@ pub trait Device {
     /// Adds modelled cycles ([`crate::cycles`]) to a profile of the same inputs.
     ///
     /// # Errors
-    /// [`TargetError::NoCycles`] where there is no model, or what it needs is missing; whatever goes wrong on the way.
+    /// [`TargetError::NoCycles`] if there is no timing model, or what it needs is missing; any error of the device.
     fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
         let _ = (inputs, profile);
-        Err(TargetError::NoCycles("this target has no model of its core".into()))
+        Err(TargetError::NoCycles("there is no timing model of this target's core".into()))
     }
 
-    /// Runs the model on `inputs`; gives the CRC-32 (zlib's) of every operator's output, in their order in the file.
+    /// Runs the model on `inputs`; returns the CRC-32 (zlib's) of every operator's output, in the order of the file.
     ///
     /// # Errors
     /// As [`Self::run`].
     fn digests(&mut self, inputs: &[&[u8]]) -> Result<Vec<u32>, TargetError>;
 
-    /// Lets the model learn, from the weights of its file. Runs then use the weights that were learned.
+    /// Starts learning from the weights of the file. Runs then use the learned weights.
     ///
     /// # Errors
-    /// [`TargetError::NoModel`], or whatever the device says: nothing of the model learns, or the arena is too small.
+    /// [`TargetError::NoModel`]; an error of the device if the model has no learning plan, or the arena is too small.
     fn begin_learning(&mut self) -> Result<(), TargetError>;
 
-    /// One step of learning: the class of `inputs` is `label`.
+    /// Takes one train step on `inputs` with class `label`.
     ///
     /// # Errors
-    /// As [`Self::run`]; there is no such class; learning has not begun.
+    /// As [`Self::run`]; also if there is no such class, or learning has not started.
     fn learn(&mut self, inputs: &[&[u8]], label: u16) -> Result<TrainStepReport, TargetError>;
 
-    /// All bytes that learning has changed: equal on all devices that learned the same.
+    /// All bytes that learning has changed. They are equal on all devices that learned the same samples.
     ///
     /// # Errors
     /// As [`Self::learn`].
     fn learned(&mut self) -> Result<Vec<u8>, TargetError>;
 
-    /// Scores of the classes as the model's answer gives them, after a run.
+    /// Scores of the classes by the model's classifier head, after a run.
     ///
     /// # Errors
-    /// As [`Self::learn`]; the model has no answer.
+    /// As [`Self::learn`]; also if the model has no classifier head.
     fn scores(&mut self) -> Result<Vec<f32>, TargetError>;
 
-    /// Uses so many blocks of an answer that is boosted, in runs and steps.
+    /// Sets the number of active blocks of a boosted head, for runs and train steps.
     ///
     /// # Errors
-    /// As [`Self::learn`]; there are not so many.
+    /// As [`Self::learn`]; also if the head has fewer blocks, or is not boosted.
     fn keep(&mut self, blocks: u8) -> Result<(), TargetError>;
 
-    /// Saves what was learned in the device's flash; gives the save's number. It is there when the model is loaded again.
+    /// Saves what was learned in the device's flash; returns the number of the save. A model that is loaded again
+    /// starts with it.
     ///
     /// # Errors
-    /// As [`Self::learn`]; there is no flash, or what was learned does not fit.
+    /// As [`Self::learn`]; also if there is no flash, or what was learned does not fit.
     fn save(&mut self) -> Result<u32, TargetError>;
 
-    /// Brings back what was saved with this model, learning begun or not; gives the save's number.
+    /// Restores what was saved with this model, whether learning has started or not; returns the number of the save.
     ///
     /// # Errors
-    /// As [`Self::save`]; there is nothing of this model.
+    /// As [`Self::save`]; also if nothing was saved with this model.
     fn restore(&mut self) -> Result<u32, TargetError>;
 
-    /// Goes back to the weights of the file; with `flash` also what is saved.
+    /// Goes back to the weights of the file; with `flash`, also discards what is saved.
     ///
     /// # Errors
-    /// As [`Self::learn`]; there is no flash.
+    /// As [`Self::learn`]; also if there is no flash.
     fn forget(&mut self, flash: bool) -> Result<(), TargetError>;
 
-    /// Opens the model again, as the device does when it boots: with what was saved, if anything was; gives the save's number, or 0.
+    /// Opens the model again, as the device does when it boots, and restores what was saved. Returns the number of the
+    /// save, or 0 if there is none.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -110,47 +112,47 @@ pub trait Device {
     /// Cost of the last run, if the device counts.
     fn run_count(&self) -> Option<u64>;
 
-    /// High-water mark of the arena in the last run of a model that learns: bytes, what was learned left out.
+    /// High-water mark of the arena in bytes, in the last run of a model that learns, without what was learned.
     fn arena_used(&self) -> u32;
 }
 
-/// What a device is and has.
+/// Name and memory of a device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceInfo {
     /// Its name.
     pub board: String,
-    /// Bytes there are for a model (the larger of RAM and flash); `None`: as many as the host has.
+    /// Bytes for a model (the larger of RAM and flash); `None` for the host, which has no limit.
     pub model_bytes: Option<u64>,
-    /// Bytes there are for the arena; `None`: as many as the host has.
+    /// Bytes for the arena; `None` for the host, which has no limit.
     pub arena_bytes: Option<u64>,
 }
 
-/// What a run cost. A device counts in one unit; the others are `None`.
+/// Cost of a run. A device counts in one unit; the others are `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// Name of the device.
     pub target: String,
-    /// Instructions of the whole run, undisturbed by measuring.
+    /// Instructions of the whole run, without an observer.
     pub instructions: Option<u64>,
     /// Cycles of the whole run.
     pub cycles: Option<u64>,
-    /// Of modelled cycles, those that wait for flash.
+    /// Modelled cycles spent waiting for flash.
     pub flash_waits: Option<u64>,
     /// Wall-clock nanoseconds of the whole run.
     pub nanoseconds: Option<u64>,
-    /// Every operator, in the order of the file.
+    /// Cost of every operator, in the order of the file.
     pub operators: Vec<OperatorProfile>,
     /// Bytes of the arena that the model uses.
     pub arena_bytes: u64,
-    /// Most bytes of stack that the run used; `None` if the device cannot tell.
+    /// Deepest stack of the run in bytes; `None` if the device cannot tell.
     pub stack_bytes: Option<u64>,
-    /// Bytes of flash that the firmware takes, code and constants; `None` if unknown.
+    /// Bytes of the firmware in flash, code and constants; `None` if unknown.
     pub code_bytes: Option<u64>,
     /// Bytes of the `.off` file.
     pub model_bytes: u64,
 }
 
-/// What an operator cost.
+/// Cost of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorProfile {
     /// Position in the file.
@@ -165,6 +167,6 @@ pub struct OperatorProfile {
     pub cycles: Option<u64>,
     /// Wall-clock nanoseconds.
     pub nanoseconds: Option<u64>,
-    /// Most bytes of stack that it used.
+    /// Deepest stack in bytes.
     pub stack_bytes: Option<u64>,
 }

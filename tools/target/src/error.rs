@@ -1,4 +1,4 @@
-//! What can go wrong on the way to a device, and what to do about it.
+//! Errors of reaching and using a device. Messages say what to do.
 
 use crate::client::ClientError;
 use std::path::PathBuf;
@@ -7,12 +7,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// No such target.
+    /// There is no such target.
     #[error(
-        "`{0}` is no target: use host, qemu:BOARD, serial:PORT or probe:CHIP (`offshoot target list` names the boards)"
+        "there is no target `{0}`: use host, qemu:BOARD or serial:PORT (`offshoot target list` names the boards)"
     )]
     Unknown(String),
-    /// A target that this build cannot reach.
+    /// This build does not support the target.
     #[error("{target} is not built in: {help}")]
     NotBuiltIn {
         /// The target.
@@ -22,41 +22,44 @@ pub enum TargetError {
     },
     /// The emulator is not installed.
     #[error(
-        "{program} was not found: run scripts/install-deps.sh, or install QEMU (Debian, Ubuntu: apt-get install {package})"
+        "{program} was not found: run scripts/install-deps.sh, or install QEMU (Debian, Ubuntu: apt-get install \
+         {package})"
     )]
     NoEmulator {
-        /// The program that was looked for.
+        /// The program that is missing.
         program: String,
-        /// Debian's package that has it.
+        /// Debian package that has it.
         package: &'static str,
     },
-    /// There is no firmware.
-    #[error("no firmware for {board} (looked for {}): build it with firmware/build.sh, or set OFFSHOOT_FIRMWARE_DIR to the folder that holds it", list(.searched))]
+    /// The board's firmware was not found.
+    #[error("no firmware for {board} (looked for {}): build it with firmware/build.sh, or set \
+     OFFSHOOT_FIRMWARE_DIR to the folder that holds it", list(.searched))]
     NoFirmware {
         /// The board.
         board: &'static str,
-        /// Where it was looked for.
+        /// Files that were looked for.
         searched: Vec<PathBuf>,
     },
     /// Building the firmware failed.
     #[error("building the firmware failed:\n{0}\nRun scripts/install-deps.sh once, then firmware/build.sh")]
     Build(String),
-    /// The firmware is made of other sources, and building it changes nothing.
-    #[error("{} is made of other sources than these, though by the times of the files it is up to date: remove firmware/target, then run firmware/build.sh", .0.display())]
+    /// The firmware was built from other sources, and building it again does not change that.
+    #[error("{} was built from other sources, although by its time stamp it is up to date: remove \
+     firmware/target, then run firmware/build.sh", .0.display())]
     Stale(PathBuf),
-    /// The board has no room for the model.
+    /// The model does not fit the board.
     #[error("the model does not fit {board}: {what} takes {needed} bytes, there are {there}")]
     DoesNotFit {
         /// The board.
         board: String,
-        /// What there is no room for.
+        /// What does not fit.
         what: &'static str,
         /// Bytes that it takes.
         needed: u64,
-        /// Bytes that there are.
+        /// Bytes that the board has for it.
         there: u64,
     },
-    /// The emulator ended or could not be started.
+    /// The emulator could not be started or ended early.
     #[error("the emulator failed: {0}")]
     Emulator(String),
     /// The firmware file cannot be read.
@@ -70,24 +73,24 @@ pub enum TargetError {
     /// Cycles cannot be modelled.
     #[error("no modelled cycles: {0}")]
     NoCycles(String),
-    /// The device or the line to it.
+    /// Talking to the device failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The model does not open or run.
+    /// The model cannot be opened or run.
     #[error("the model cannot run: {0}")]
     Model(#[from] offshoot::Error),
-    /// A call that does not fit the model.
+    /// A call does not fit the model.
     #[error("{0}")]
     Input(String),
     /// No model is loaded.
     #[error("no model is loaded")]
     NoModel,
-    /// Operating system.
+    /// An operation of the system failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was done.
+        /// What failed.
         what: String,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }

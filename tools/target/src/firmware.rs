@@ -1,4 +1,4 @@
-//! Finds the firmware of a board, builds it where its source is, and says how large it is.
+//! Finds the firmware of a board, builds it if its sources are available, and measures its size.
 
 use crate::{Board, TargetError};
 use object::{Object, ObjectSection, SectionFlags, elf};
@@ -10,13 +10,13 @@ use std::{env, fs};
 #[path = "../../../firmware/sources.rs"]
 mod sources;
 
-/// Folder in which to look for firmware first, as if it were `firmware/target`.
+/// Environment variable with the folder to search first, laid out like `firmware/target`.
 pub const FOLDER_VARIABLE: &str = "OFFSHOOT_FIRMWARE_DIR";
 
-/// The firmware's ELF file. Where its sources are here, it is built if it is missing or made of others.
+/// The firmware's ELF file. In a checkout, it is built if it is missing or not built from the current sources.
 ///
 /// # Errors
-/// [`TargetError::NoFirmware`] with the command that builds it, [`TargetError::Build`] with what the build said.
+/// [`TargetError::NoFirmware`] with the command that builds it, or [`TargetError::Build`] with the output of the build.
 pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
     let (image, mut searched) = (&board.firmware, vec![]);
     let below = |target: PathBuf| {
@@ -43,7 +43,7 @@ pub fn find(board: &'static Board) -> Result<PathBuf, TargetError> {
     Err(TargetError::NoFirmware { board: board.name, searched })
 }
 
-/// Builds the firmware of a checkout if it is not made of its sources, so that nothing old is measured.
+/// Builds the firmware of a checkout if it is not built from the current sources, so that no old code is measured.
 fn bring_up_to_date(root: &Path, image: &str, elf: &Path) -> Result<(), TargetError> {
     // One build at a time; the next finds that there is nothing to do.
     static BUILD: Mutex<()> = Mutex::new(());
@@ -59,12 +59,12 @@ fn bring_up_to_date(root: &Path, image: &str, elf: &Path) -> Result<(), TargetEr
     build(&script, image)?;
     match mark(elf) {
         Some(mark) if mark == made_of => Ok(()),
-        // By the times of the files there was nothing to build.
+        // By the files' time stamps, there was nothing to build.
         _ => Err(TargetError::Stale(elf.into())),
     }
 }
 
-/// The hash of the sources that an ELF file says it is made of.
+/// The hash of the sources that an ELF file was built from, as stored in it.
 fn mark(elf: &Path) -> Option<String> {
     let data = fs::read(elf).ok()?;
     let file = object::File::parse(&*data).ok()?;
@@ -72,7 +72,7 @@ fn mark(elf: &Path) -> Option<String> {
     String::from_utf8(section.data().ok()?.to_vec()).ok()
 }
 
-/// Where a checkout may be: around the working folder, around this program, and where it was built.
+/// Folders that may be a checkout: those around the working folder and this program, and the one it was built in.
 fn roots() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = vec![];
     let program = env::current_exe().ok();
@@ -92,7 +92,7 @@ fn build(script: &Path, image: &str) -> Result<(), TargetError> {
     eprintln!("building the firmware ({} --image {image}) …", script.display());
     let mut command = Command::new(script);
     command.args(["--image", image]);
-    // Under `cargo run` these would choose the host's toolchain for the device.
+    // Under `cargo run`, these variables would select the host's toolchain for the device.
     for variable in ["CARGO", "RUSTUP_TOOLCHAIN", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS"] {
         command.env_remove(variable);
     }
@@ -105,15 +105,15 @@ fn build(script: &Path, image: &str) -> Result<(), TargetError> {
     Err(TargetError::Build(lines[lines.len().saturating_sub(20)..].join("\n")))
 }
 
-/// Bytes of flash that a firmware takes: all sections that are loaded, code, constants and initial values.
+/// Bytes of a firmware in flash: all loaded sections, which are code, constants and initial values.
 ///
 /// # Errors
-/// [`TargetError::Elf`] if the file is no ELF file.
+/// [`TargetError::Elf`] if the file is not an ELF file.
 pub fn code_bytes(path: &Path) -> Result<u64, TargetError> {
     section_bytes(path, |flags, in_file| flags & elf::SHF_ALLOC != 0 && in_file)
 }
 
-/// Bytes of RAM that a firmware's statics take.
+/// Bytes of a firmware's statics in RAM.
 ///
 /// # Errors
 /// As [`code_bytes`].
@@ -121,7 +121,7 @@ pub fn ram_bytes(path: &Path) -> Result<u64, TargetError> {
     section_bytes(path, |flags, _| flags & elf::SHF_ALLOC != 0 && flags & elf::SHF_WRITE != 0)
 }
 
-/// Bytes of the sections that `counts` takes, by their flags and whether they have bytes in the file.
+/// Bytes of the sections for which `counts` holds, given their flags and whether they have bytes in the file.
 fn section_bytes(path: &Path, counts: impl Fn(u32, bool) -> bool) -> Result<u64, TargetError> {
     let data = fs::read(path).map_err(TargetError::io(path.display().to_string()))?;
     let elf = object::File::parse(&*data)

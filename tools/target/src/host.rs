@@ -1,4 +1,4 @@
-//! The simulator: the runtime itself, on this machine.
+//! The host as a device: the same runtime on this machine.
 
 use crate::TargetError;
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
@@ -8,12 +8,11 @@ use offshoot::wire::{TrainStepReport, crc32};
 use offshoot::{Engine, Model};
 use std::time::Instant;
 
-/// Runs models on this machine. What it computes is what every device computes; what it measures is time, which
-/// varies from run to run.
+/// Runs models on this machine. It computes the same bits as every device. It measures time, which varies between runs.
 #[derive(Debug, Default)]
 pub struct HostDevice {
     model: Option<Loaded>,
-    /// What stands for its flash: what was learned last, and with which model.
+    /// Stands in for flash: what was last saved, and its model.
     saved: Option<Saved>,
 }
 
@@ -24,23 +23,23 @@ struct Saved {
     learned: Vec<u8>,
 }
 
-/// Fills the arena before a step: what no longer has it was used.
+/// Byte that fills the arena before a step; bytes that differ afterwards were used.
 const PAINT: u8 = 0xa5;
 
-/// A model's file and arena, aligned as the runtime wants them.
+/// A model's file and arena, aligned for the runtime.
 #[derive(Debug)]
 struct Loaded {
     off: Aligned,
     arena: Aligned,
     state: Option<TrainState>,
     network: usize,
-    /// A run has been: recurrent layers may have kept their state.
+    /// Whether the model has run, so that recurrent layers may have state.
     started: bool,
     arena_used: u32,
 }
 
 impl HostDevice {
-    /// Without a model.
+    /// A host without a model.
     pub fn new() -> Self {
         Self::default()
     }
@@ -63,7 +62,7 @@ impl HostDevice {
         outputs
     }
 
-    /// An engine that goes on learning.
+    /// An engine that continues learning.
     fn resumed(&mut self) -> Result<Engine<'_, '_>, TargetError> {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let state = loaded.state.ok_or(offshoot::Error::NotLearning)?;
@@ -281,23 +280,23 @@ impl Observer for Digester {
     }
 }
 
-/// Right number of inputs?
+/// Checks the number of inputs.
 pub(crate) fn check_count(given: usize, needed: usize) -> Result<(), TargetError> {
     if given == needed {
         return Ok(());
     }
-    Err(TargetError::Input(format!("the model has {needed} input(s), {given} given")))
+    Err(TargetError::Input(format!("the model has {needed} input(s), but {given} were given")))
 }
 
-/// Right length of an input?
+/// Checks the length of an input.
 pub(crate) fn check_len(index: usize, given: usize, needed: usize) -> Result<(), TargetError> {
     if given == needed {
         return Ok(());
     }
-    Err(TargetError::Input(format!("input {index} has {given} bytes, the model needs {needed}")))
+    Err(TargetError::Input(format!("input {index} has {given} bytes, but the model needs {needed}")))
 }
 
-/// Bytes that begin at a multiple of 16.
+/// Bytes aligned to 16.
 #[derive(Debug)]
 pub(crate) struct Aligned {
     memory: Vec<u8>,

@@ -1,8 +1,8 @@
-//! Devices: what they have and how to reach them.
+//! Targets: devices that run models, and how to reach them.
 //!
-//! [`Target`] names one, [`open`] reaches it, and a [`Device`] runs models: the [`host`] simulator, an emulated board
-//! ([`qemu`]) or a board on a serial line. The last two speak [`offshoot::wire`] through a [`client::Client`] over
-//! a [`transport::Transport`]. All give the same bits.
+//! A [`Target`] names a device, [`open`] connects to it, and a [`Device`] runs models: the [`host`], an emulated board
+//! ([`qemu`]) or a board on a serial port. The last two speak [`offshoot::wire`] through a [`client::Client`] over a
+//! [`transport::Transport`]. All compute the same bits.
 
 pub mod board;
 pub mod client;
@@ -28,10 +28,10 @@ pub use qemu::QemuDevice;
 pub use remote::RemoteDevice;
 pub use target::Target;
 
-/// Reaches the device that `target` names. Emulated boards start when a model is loaded.
+/// Connects to the device that `target` names. Emulated boards start when a model is loaded.
 ///
 /// # Errors
-/// [`TargetError::NotBuiltIn`] for ways that this build lacks, and whatever goes wrong on the way to the device.
+/// [`TargetError::NotBuiltIn`] for targets that this build does not support, and any failure to connect.
 pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
     Ok(match target {
         Target::Host => Box::new(HostDevice::new()),
@@ -42,13 +42,14 @@ pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
         Target::Serial(_) => {
             return Err(TargetError::NotBuiltIn {
                 target: target.to_string(),
-                help: "build the tool with `--features serial`".into(),
+                help: "build offshoot with `--features serial`".into(),
             });
         }
         Target::Probe(_) => {
             return Err(TargetError::NotBuiltIn {
                 target: target.to_string(),
-                help: "debug probes are not supported yet: flash the firmware with the board's own tool and use serial:PORT"
+                help: "debug probes are not supported yet: flash the firmware with the board's own tool and use \
+                 serial:PORT"
                     .into(),
             });
         }

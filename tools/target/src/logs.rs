@@ -1,4 +1,5 @@
-//! Log lines of an emulated board: defmt frames from its second UART, decoded with the firmware's ELF file, on stderr.
+//! Prints the log of an emulated board on stderr: defmt frames from its second UART, decoded by the firmware's ELF
+//! file.
 
 use crate::TargetError;
 use crate::transport::Transport;
@@ -11,12 +12,12 @@ use std::process::Command;
 use std::time::Duration;
 use std::{fs, thread};
 
-/// The thread that prints. It ends with the emulator.
+/// The thread that prints the log. It ends with the emulator.
 #[derive(Debug)]
 pub(crate) struct Logs;
 
 impl Logs {
-    /// Adds the second UART to QEMU's `command`. Nothing if the firmware was built without log lines.
+    /// Adds the second UART to QEMU's `command`. Does nothing if the firmware was built without a log.
     pub(crate) fn attach(
         firmware: &Path,
         folder: &Path,
@@ -31,7 +32,7 @@ impl Logs {
         command.arg("-chardev").arg(format!("socket,id=uart1,path={}", path.display()));
         command.args(["-serial", "chardev:uart1"]);
         thread::spawn(move || {
-            // Log lines are a help, not a result: without the line there are none.
+            // The log is optional: a failure to connect is ignored.
             if let Ok(line) = listener.accept().and_then(|(stream, _)| UnixSocket::new(stream)) {
                 let _ = print(&table, line);
             }

@@ -1,5 +1,5 @@
-//! Boards that QEMU emulates. `-icount` makes time a function of the instructions executed, so that the board's timer
-//! counts them exactly, whatever else this machine does.
+//! Boards emulated by QEMU. With `-icount`, time is a function of the instructions executed, so that the board's timer
+//! counts them exactly, regardless of the load on this machine.
 
 use crate::client::Client;
 use crate::cycles::cores::Timings;
@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 use tempfile::TempDir;
 
-/// Runs the emulator (`$2` and what follows) as long as somebody holds the other end of standard input, whose end comes
-/// however the tool ends, SIGKILL included. Then the emulator is killed and the folder `$1` of its sockets removed, which
-/// nobody else would do. Ends with the emulator's status if that ends first.
+/// Runs the emulator (`$2` and further arguments) until standard input closes, which happens however this program
+/// ends, even by SIGKILL. Then the script kills the emulator and removes the folder `$1` with its sockets. If the
+/// emulator ends first, the script ends with its status.
 const WATCH: &str = r#"
 folder=$1
 shift
@@ -35,34 +35,34 @@ kill "$watcher" 2>/dev/null
 exit "$status"
 "#;
 
-/// How long the emulator may take to come up.
+/// Longest wait for the emulator to start.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// An emulated board. It starts when it is first needed and lives until it gets another model, or is dropped.
+/// An emulated board. It starts when it is first needed, and runs until it is dropped or another model is loaded.
 #[derive(Debug)]
 pub struct QemuDevice {
     board: &'static Board,
     firmware: PathBuf,
     code_bytes: u64,
     running: Option<RemoteDevice<Emulator>>,
-    /// The model that was loaded.
+    /// The loaded model.
     off: Vec<u8>,
-    /// Network of it that runs.
+    /// Number of its selected network.
     network: usize,
 }
 
 impl QemuDevice {
-    /// A board with its firmware, which is built if it has to be.
+    /// A board with its firmware, which is built if necessary.
     ///
     /// # Errors
-    /// If there is no firmware.
+    /// The firmware is missing or cannot be built.
     pub fn new(board: &'static Board) -> Result<Self, TargetError> {
         let firmware = firmware::find(board)?;
         let code_bytes = firmware::code_bytes(&firmware)?;
         Ok(Self { board, firmware, code_bytes, running: None, off: vec![], network: 0 })
     }
 
-    /// Starts the board, with `off` in its flash if there is one, and `more` arguments of the emulator.
+    /// Starts the board, with `off` in its flash if given, and `more` arguments for the emulator.
     fn start(&self, off: Option<&[u8]>, more: &[String]) -> Result<RemoteDevice<Emulator>, TargetError> {
         let flash = off.map(|off| (self.board.firmware.model_flash.0, off));
         let emulator = Emulator::start_with(self.board, &self.firmware, flash, more)?;
@@ -79,8 +79,8 @@ impl QemuDevice {
         Ok(self.running.insert(device))
     }
 
-    /// Loads a model through the serial line into RAM, as on a real board; [`Device::load`] puts it into flash at the
-    /// start of the emulator, which is faster.
+    /// Loads a model into RAM over the serial line, as on a real board. [`Device::load`] is faster: it starts the
+    /// emulator with the model in flash.
     ///
     /// # Errors
     /// As [`Device::load`].
@@ -89,10 +89,10 @@ impl QemuDevice {
     }
 }
 
-/// Of the intervals between readings of the timer, as `offshoot_app` takes them in a plain run and then an observed one:
-/// that of the whole run, and those of the operators.
+/// Picks intervals between readings of the timer, which `offshoot_app` takes in a plain run and then in an observed
+/// one: the interval of the whole run, and those of the operators.
 fn intervals_of_profile(all: &[Interval], operators: usize) -> Option<(Interval, Vec<Interval>)> {
-    // Each interval ends with a reading; both runs begin with two that find out what reading costs.
+    // Each interval ends with a reading. Both runs begin with two readings that measure the cost of reading.
     let total = all.get(3)?.clone();
     let of_operators: Vec<Interval> = all.get(6..)?.iter().skip(1).step_by(2).cloned().collect();
     (of_operators.len() == operators).then_some((total, of_operators))
@@ -118,7 +118,8 @@ impl Device for QemuDevice {
         let facts = device.facts()?;
         if (facts.model_flash_address, facts.model_flash) != slot {
             return Err(TargetError::Emulator(format!(
-                "the firmware {} has its model slot at {:#x}: build it anew with firmware/build.sh",
+                "the firmware {} has its model slot at {:#x}, not where expected: build it again with \
+                 firmware/build.sh",
                 self.firmware.display(),
                 facts.model_flash_address
             )));
@@ -146,8 +147,8 @@ impl Device for QemuDevice {
 
     fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
         let name = self.board.core.name;
-        let timings =
-            Timings::of(name).ok_or_else(|| TargetError::NoCycles(format!("no timings of {name}")))?;
+        let timings = Timings::of(name)
+            .ok_or_else(|| TargetError::NoCycles(format!("there are no timings for {name}")))?;
         let program = Program::read(&self.firmware)?;
         let counter = Counter::new()?;
         let mut device =
@@ -158,17 +159,20 @@ impl Device for QemuDevice {
         }
         device.profile(inputs)?;
         drop(device);
-        // Going over to another network reads the timer four times.
+        // Selecting another network reads the timer four times.
         let all = counter.intervals()?;
         let own = all.get(if self.network > 0 { 4 } else { 0 }..).unwrap_or_default();
         let (total, operators) = intervals_of_profile(own, profile.operators.len()).ok_or_else(|| {
-            TargetError::NoCycles("the firmware reads its timer otherwise than expected".into())
+            TargetError::NoCycles(
+                "the firmware does not read its timer as expected: build it again with firmware/build.sh"
+                    .into(),
+            )
         })?;
         let counted = total.instructions();
         let expected = profile.instructions.unwrap_or_default();
         if counted.abs_diff(expected) > 16 + expected / 1000 {
             let message =
-                format!("the emulator's plugin counts {counted} instructions, the timer {expected}");
+                format!("the emulator's plugin counts {counted} instructions, but the timer {expected}");
             return Err(TargetError::NoCycles(message));
         }
         let all = cycles::cycles(&program, timings, &total);
@@ -235,22 +239,22 @@ pub struct Emulator {
     child: Child,
     line: UnixSocket,
     program: String,
-    /// Sockets and the model, as long as the emulator runs.
+    /// Folder of the sockets and the model; it must exist while the emulator runs.
     folder: TempDir,
     #[cfg(feature = "logs")]
     _logs: Option<crate::logs::Logs>,
 }
 
 impl Emulator {
-    /// Starts `board` with `firmware`, and `flash.1` at the address `flash.0` (which may as well be RAM).
+    /// Starts `board` with `firmware`, and with the bytes `flash.1` at address `flash.0` (which may also be RAM).
     ///
     /// # Errors
-    /// [`TargetError::NoEmulator`] if QEMU is not there, [`TargetError::Emulator`] with what it said if it ends.
+    /// [`TargetError::NoEmulator`] if QEMU is not installed; [`TargetError::Emulator`] with its output if it ends.
     pub fn start(board: &Board, firmware: &Path, flash: Option<(u32, &[u8])>) -> Result<Self, TargetError> {
         Self::start_with(board, firmware, flash, &[])
     }
 
-    /// The same with `more` arguments of the emulator.
+    /// The same with `more` arguments for the emulator.
     fn start_with(
         board: &Board,
         firmware: &Path,
@@ -259,7 +263,7 @@ impl Emulator {
     ) -> Result<Self, TargetError> {
         let emulator = board.emulator;
         let program = env::var(emulator.variable).unwrap_or_else(|_| emulator.program.into());
-        // The system's own folder, not TMPDIR's, which may be too long for a socket's path.
+        // The system's folder and not TMPDIR, which may be too long for a socket's path.
         let folder = tempfile::Builder::new()
             .prefix("offshoot")
             .tempdir()
@@ -310,10 +314,10 @@ impl Emulator {
 }
 
 impl Emulator {
-    /// The board's memory as it is now.
+    /// Reads `len` bytes of the board's memory at `address`.
     ///
     /// # Errors
-    /// [`TargetError::Emulator`] if the emulator does not give it.
+    /// [`TargetError::Emulator`] if the emulator does not deliver them.
     pub fn memory(&mut self, address: u32, len: usize) -> Result<Vec<u8>, TargetError> {
         let file = self.folder.path().join("memory");
         let monitor = self.folder.path().join("monitor");
@@ -326,7 +330,10 @@ impl Emulator {
             match fs::read(&file) {
                 Ok(bytes) if bytes.len() == len => return Ok(bytes),
                 _ if start.elapsed() > START_TIMEOUT => {
-                    return Err(TargetError::Emulator(format!("{} gave no memory", self.program)));
+                    return Err(TargetError::Emulator(format!(
+                        "{} did not deliver the board's memory",
+                        self.program
+                    )));
                 }
                 _ => thread::sleep(Duration::from_millis(2)),
             }
@@ -352,8 +359,8 @@ impl Transport for Emulator {
     fn diagnosis(&mut self) -> String {
         match self.child.try_wait() {
             Ok(Some(status)) => format!("{} ended with {status}. {}", self.program, said(&mut self.child)),
-            _ => "the emulator runs, but the firmware is silent: it may have panicked (its log tells: firmware/build.sh has how to \
-                  see it)"
+            _ => "the emulator runs, but the firmware is silent. It may have panicked: firmware/build.sh says how \
+             to see its log"
                 .into(),
         }
     }
@@ -383,11 +390,11 @@ fn accept(listener: &UnixListener, child: &mut Child, program: &str) -> Result<U
     }
 }
 
-/// What a program that has ended left on its stderr.
+/// The start of what a program that has ended wrote to stderr.
 fn said(child: &mut Child) -> String {
     let mut text = vec![];
     if let Some(stderr) = child.stderr.as_mut() {
-        // What cannot be read is not worth another error.
+        // A failure to read it is not worth another error.
         let _ = stderr.take(4096).read_to_end(&mut text);
     }
     String::from_utf8_lossy(&text).trim().to_owned()
@@ -396,11 +403,11 @@ fn said(child: &mut Child) -> String {
 /// Ends the emulator, see [`WATCH`].
 fn end(child: &mut Child) {
     drop(child.stdin.take());
-    // It may have ended by itself.
+    // It may have ended already.
     let _ = child.wait();
 }
 
-/// Whether a program can be started: a path, or a name that is in one of the folders of `PATH`.
+/// Whether a program exists: as a path, or as a name in a folder of `PATH`.
 fn is_program(name: &str) -> bool {
     if name.contains('/') {
         return Path::new(name).is_file();
@@ -412,7 +419,7 @@ fn is_program(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The emulator's stand-in: says its process number, then sleeps.
+    /// A stand-in for the emulator: prints its process number, then sleeps.
     fn watched(folder: &Path) -> (Child, u32) {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", WATCH, "offshoot"]).arg(folder);
@@ -444,7 +451,7 @@ mod tests {
         fs::create_dir(&path).unwrap();
         let (mut child, process) = watched(&path);
         assert!(runs(process));
-        // As the end of this process would do it.
+        // As if this process ended.
         drop(child.stdin.take());
         assert!(within_seconds(|| !runs(process) && !path.exists()));
         child.wait().unwrap();
@@ -459,7 +466,7 @@ mod tests {
         assert!(killed.success());
         let status = child.wait().unwrap();
         assert_eq!(status.code(), Some(137));
-        // Nothing holds the line any more: reading it ends.
+        // Nothing holds the pipe any more, so reading it ends.
         said(&mut child);
     }
 

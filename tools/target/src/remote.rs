@@ -1,4 +1,4 @@
-//! A device at the other end of a line.
+//! A device at the other end of a serial line.
 
 use crate::TargetError;
 use crate::client::{Client, Facts};
@@ -15,30 +15,30 @@ pub struct RemoteDevice<T> {
     client: Client<T>,
     facts: Option<Facts>,
     model: Option<Loaded>,
-    /// Of all networks of the model.
+    /// All networks of the model.
     networks: Vec<Loaded>,
     /// Bytes of the firmware, if known.
     pub(crate) code_bytes: Option<u64>,
 }
 
-/// What the host has to know of the model that the device holds.
+/// The host's knowledge of the model on the device.
 #[derive(Clone, Debug)]
 struct Loaded {
     off: Vec<u8>,
     in_flash: bool,
-    /// Number of the save that it was opened with; 0: none.
+    /// Number of the save that it was opened with; 0 for none.
     restored: u32,
     input_bytes: Vec<usize>,
     output_bytes: Vec<usize>,
     arena_bytes: u64,
-    /// While it learns.
+    /// Bytes of the arena while it learns.
     train_arena_bytes: u64,
     model_bytes: u64,
     learned_bytes: usize,
     answer_classes: Option<u16>,
-    /// High-water mark of the last run.
+    /// High-water mark of the arena in the last run.
     arena_used: u32,
-    /// Its cost.
+    /// Cost of the last run.
     run_count: u32,
 }
 
@@ -48,10 +48,10 @@ impl<T: Transport> RemoteDevice<T> {
         Self { client, facts: None, model: None, networks: Vec::new(), code_bytes: None }
     }
 
-    /// What the device says of itself; asked once.
+    /// The device's properties, which are requested once.
     ///
     /// # Errors
-    /// If it does not answer.
+    /// The device does not answer.
     pub fn facts(&mut self) -> Result<&Facts, TargetError> {
         let facts = match self.facts.take() {
             Some(facts) => facts,
@@ -70,7 +70,7 @@ impl<T: Transport> RemoteDevice<T> {
 
     fn load_with(&mut self, off: &[u8], in_flash: bool) -> Result<(), TargetError> {
         self.model = None;
-        // The host checks first: its errors say more, and it must know the tensors anyway.
+        // The host checks first, since its errors say more and it needs to know the tensors anyway.
         let aligned = Aligned::from(off);
         let model = Model::open(aligned.bytes())?;
         let bytes =
@@ -101,7 +101,7 @@ impl<T: Transport> RemoteDevice<T> {
         Ok(())
     }
 
-    /// Whether the device has so many bytes.
+    /// Checks that the device has enough bytes for `what`.
     fn fits(
         &mut self,
         what: &'static str,
@@ -175,17 +175,17 @@ impl<T: Transport> Device for RemoteDevice<T> {
         let facts = self.facts()?.clone();
         let mut reports = vec![];
         let total = self.run_observed(inputs, Mode::Plain, |_| {})?;
-        // A run consumes its inputs: they are written again.
+        // A run consumes its inputs, so they are written again.
         self.run_observed(inputs, Mode::Profile, |report| reports.push(report))?;
         let model = self.model.as_ref().ok_or(TargetError::NoModel)?;
         let unit = facts.unit;
-        // A board that cannot see its stack says 0: no run uses none.
+        // A board that cannot measure its stack reports 0, which no run uses.
         let stack = |bytes: u32| (total.stack > 0).then_some(u64::from(bytes));
         let operators = reports.iter().map(|r| {
             let (instructions, cycles, nanoseconds) = in_unit(unit, r.count);
             let tag = Tag::from_u8(r.tag).ok_or_else(|| {
                 TargetError::Input(format!(
-                    "the device ran an operator of kind {}, which this tool does not know",
+                    "the device ran an operator of unknown kind {}: use offshoot and firmware of the same version",
                     r.tag
                 ))
             })?;
@@ -261,7 +261,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
 
     fn reopen(&mut self) -> Result<u32, TargetError> {
         self.model.take().ok_or(TargetError::NoModel)?;
-        // The file is kept with its first network.
+        // The file is stored with its first network.
         let first = self.networks.first().ok_or(TargetError::NoModel)?;
         let (off, in_flash) = (first.off.clone(), first.in_flash);
         self.load_with(&off, in_flash)?;
@@ -277,7 +277,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
     }
 }
 
-/// A count in its unit: (instructions, cycles, nanoseconds).
+/// A count as (instructions, cycles, nanoseconds), of which its unit is set.
 fn in_unit(unit: CountUnit, count: u32) -> (Option<u64>, Option<u64>, Option<u64>) {
     let count = Some(u64::from(count));
     match unit {

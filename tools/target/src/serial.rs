@@ -1,4 +1,4 @@
-//! A serial port as a line.
+//! A serial port as a [`Transport`].
 
 use crate::TargetError;
 use crate::transport::{Transport, WRITE_TIMEOUT, timed_out};
@@ -29,6 +29,7 @@ impl Transport for Port {
     }
 
     fn diagnosis(&mut self) -> String {
-        "is the board powered, flashed with Offshoot's firmware, and is this its port?".into()
+        "check that the board is powered and flashed with Offshoot's firmware, and that this is its port"
+            .into()
     }
 }

@@ -6,21 +6,21 @@ use std::fmt;
 /// Where a model runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// The simulator: the runtime itself, on this machine.
+    /// This machine, with the same runtime.
     Host,
     /// A board that QEMU emulates.
     Qemu(&'static Board),
     /// A board on a serial port.
     Serial(String),
-    /// A chip on a debug probe.
+    /// A chip on a debug probe; not supported yet.
     Probe(String),
 }
 
 impl Target {
-    /// Reads a target's name.
+    /// Parses a target's name.
     ///
     /// # Errors
-    /// [`TargetError::Unknown`]; for emulated boards that are none, it lists those there are.
+    /// [`TargetError::Unknown`] if there is no such target.
     pub fn parse(name: &str) -> Result<Self, TargetError> {
         let unknown = || TargetError::Unknown(name.into());
         match name.split_once(':') {

@@ -1,4 +1,4 @@
-//! A line to a device: bytes there and back, with a limit on the wait.
+//! A line to a device: sends and receives bytes, with time limits.
 
 use std::io;
 use std::time::Duration;
@@ -8,22 +8,22 @@ pub trait Transport {
     /// Sends all bytes.
     ///
     /// # Errors
-    /// If the line is broken, or takes no bytes within the time of a write.
+    /// The line is broken, or accepts no bytes within the write's time limit.
     fn send(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Waits for bytes, at most `timeout`; gives how many came, 0 if the line was closed.
+    /// Waits for bytes, at most `timeout`; returns how many were received, 0 if the line was closed.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if none came in time; others if the line is broken.
+    /// [`io::ErrorKind::TimedOut`] if none came in time; other kinds if the line is broken.
     fn receive(&mut self, buffer: &mut [u8], timeout: Duration) -> io::Result<usize>;
 
-    /// What to add to an error: why the line may be silent or closed. Empty if there is nothing to say.
+    /// Possible cause for a silent or closed line, to add to an error; empty if unknown.
     fn diagnosis(&mut self) -> String {
         String::new()
     }
 }
 
-/// How long a write may take before the line counts as broken.
+/// Time limit of a write; after that the line counts as broken.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A Unix socket as a line.
@@ -36,7 +36,7 @@ impl UnixSocket {
     /// Takes a connected socket.
     ///
     /// # Errors
-    /// If the system does not let its time limits be set.
+    /// The system does not allow setting its time limits.
     pub fn new(stream: std::os::unix::net::UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
@@ -56,7 +56,7 @@ impl Transport for UnixSocket {
     }
 }
 
-/// A socket whose time is up says `WouldBlock` on some systems.
+/// On some systems, a socket's timeout is reported as `WouldBlock`.
 pub(crate) fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }

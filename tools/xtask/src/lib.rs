@@ -1,4 +1,4 @@
-//! The repository's own commands, as functions; `main.rs` is what `cargo xtask` runs.
+//! The repository's own commands as a library; `cargo xtask` runs `main.rs`.
 
 pub mod bench;
 pub mod single;

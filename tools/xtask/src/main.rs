@@ -1,4 +1,4 @@
-//! `cargo xtask COMMAND`: what the repository does for itself.
+//! `cargo xtask COMMAND`: the repository's own commands.
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -14,9 +14,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What the MLPerf Tiny networks and the shipped models take on the emulated boards.
+    /// Measure the MLPerf Tiny networks and the shipped models on the emulated boards.
     Bench(bench::Args),
-    /// A firmware with one model and nothing that it does not need: builds it, says its sizes, runs it.
+    /// Build a firmware with one model and only what that model needs, measure its sizes and run it.
     Single(single::Args),
 }
 

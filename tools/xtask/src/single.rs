@@ -1,6 +1,6 @@
-//! `cargo xtask single`: a firmware with one model in flash, linked with just what that model needs (`firmware/single`,
-//! built by `firmware/single.sh`). Says what it takes, and runs it on the emulated board: bytes of a sample in, bytes of
-//! the output out. What is measured is what runs.
+//! `cargo xtask single`: a firmware with one model in flash, linked with only what that model needs (`firmware/single`,
+//! built by `firmware/single.sh`). Measures its sizes and runs it on the emulated board: it reads the bytes of a sample
+//! and writes the bytes of the output. The measured binary is the one that runs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,59 +20,59 @@ use serde::{Deserialize, Serialize};
 /// Arguments of `single`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Compiled model.
+    /// Compiled model (.off).
     pub model: PathBuf,
     /// Emulated board.
     #[arg(long, default_value = "qemu:cortex-m4")]
     pub target: String,
-    /// A sample (.npy); zeros if not given.
+    /// A sample (.npy). Default: zeros.
     #[arg(long)]
     pub input: Option<PathBuf>,
-    /// Prints one JSON object.
+    /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
 }
 
-/// What the firmware takes.
+/// Sizes of the firmware, and its output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// File name of the model, without its ending.
+    /// File name of the model, without extension.
     pub model: String,
     /// Board.
     pub target: String,
     /// Cargo features of the runtime.
     pub features: Vec<String>,
-    /// Code and constants without the model, bytes: vector table, text, read-only data, initial values.
+    /// Bytes of code and constants without the model: vector table, text, read-only data, initial values.
     pub code_bytes: u64,
-    /// The model, bytes.
+    /// Bytes of the model.
     pub model_bytes: u64,
-    /// Statics, bytes: the arena and little else.
+    /// Bytes of statics: the arena and little else.
     pub ram_bytes: u64,
-    /// Deepest stack from reset to the end of a run, bytes.
+    /// Deepest stack from reset to the end of a run, in bytes.
     pub stack_bytes: u64,
-    /// The output.
+    /// Bytes of the output.
     pub output: Vec<u8>,
 }
 
-/// Top of the boards' RAM, where the stack begins, and how much of it is looked at.
+/// Top of the boards' RAM, where the stack starts, and number of bytes below it that are searched for use.
 const STACK: (u32, usize) = (0x2040_0000, 16 << 10);
 
-/// Machines that the firmware of one model is for.
+/// Machines that the single-model firmware supports.
 const SINGLE: [&str; 3] = ["mps2-an385", "mps2-an386", "mps2-an500"];
 
-/// What unused stack holds.
+/// Byte in unused stack.
 const PAINT: u8 = 0xA5;
 
-/// What the firmware sends when a sample may come.
+/// Number of bytes that the firmware sends when it is ready for a sample.
 const READY_BYTES: usize = 1;
 
-/// How long a run may take.
+/// Time limit of a run.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Builds, runs, prints.
+/// Builds the firmware, runs it and prints the report.
 ///
 /// # Errors
-/// As [`build`] and [`execute`]; the model or the sample cannot be read.
+/// As [`build`] and [`execute`]; also if the model or the sample cannot be read.
 pub fn run(args: &Args) -> Result<()> {
     let file = OffFile::read(&args.model)?;
     let inputs = match &args.input {
@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn board(target: &str) -> Result<&'static Board> {
-    BOARDS.iter().find(|b| b.name == target).with_context(|| format!("`{target}` is no emulated board"))
+    BOARDS.iter().find(|b| b.name == target).with_context(|| format!("there is no emulated board `{target}`"))
 }
 
 fn features(model: &Path) -> Result<Vec<String>> {
@@ -105,14 +105,14 @@ fn features(model: &Path) -> Result<Vec<String>> {
     Ok(inspect::run(&ui, &inspect::Args { file: model.into() })?.runtime_features)
 }
 
-/// Builds the firmware of a model for a board; gives its ELF file.
+/// Builds the firmware of a model for a board; returns its ELF file.
 ///
 /// # Errors
 /// The model cannot be read, or the build fails.
 pub fn build(model: &Path, target: &str) -> Result<PathBuf> {
     let board = board(target)?;
     if !SINGLE.contains(&board.machine) {
-        bail!("{target}: firmware of one model is there for MPS2 boards only ({})", SINGLE.join(", "));
+        bail!("{target}: the single-model firmware supports MPS2 boards only ({})", SINGLE.join(", "));
     }
     let script = crate::bench::root().join("firmware/single.sh");
     let output = Command::new(&script)
@@ -141,7 +141,7 @@ pub fn execute(elf: &Path, model: &Path, target: &str, sample: &[u8]) -> Result<
     let mut emulator = Emulator::start(board, elf, Some((bottom, &[PAINT; STACK.1])))?;
     receive(&mut emulator, READY_BYTES)?;
     emulator.send(sample)?;
-    // QEMU looks at the line again only when something wakes it: that the UART was switched on does not.
+    // QEMU polls the line only when something wakes it, and switching on the UART does not.
     emulator.memory(bottom, 4)?;
     let bytes = receive(&mut emulator, len)?;
     let stack = emulator.memory(bottom, STACK.1)?;

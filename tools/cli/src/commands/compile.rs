@@ -28,7 +28,8 @@ pub use report::{Made, Report, quantisation_table};
 /// Compiles and writes the file.
 ///
 /// # Errors
-/// The network is not supported, calibration data cannot be used, it does not fit, a file cannot be read or written.
+/// The network is not supported, calibration data cannot be used, the result exceeds a limit, its outputs are mostly
+/// noise, or a file cannot be read or written.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
@@ -62,10 +63,10 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     offshoot_report::write_atomically(path, bytes).map_err(|e| Failure::writing(path, &e))
 }
 
-/// Calibration arrays as samples × inputs, in the graph's layout.
+/// Calibration arrays as `[sample][input]`, in the graph's layout.
 ///
 /// # Errors
-/// Wrong shapes, unequal numbers of samples, NaN or infinity.
+/// A shape is wrong, numbers of samples differ, or a value is NaN or infinite.
 pub fn calibration(
     graph: &Graph,
     arrays: &[offshoot_data::npy::Array],
@@ -75,8 +76,13 @@ pub fn calibration(
         return Ok(Vec::new());
     }
     if arrays.len() != graph.inputs.len() {
-        let message = format!("{} calibration arrays for {} inputs", arrays.len(), graph.inputs.len());
-        return Err(Failure::new(Kind::Calibration, message, "give --calib once for each input, in order"));
+        let message =
+            format!("--calib: {} array(s) for {} input(s) of the network", arrays.len(), graph.inputs.len());
+        return Err(Failure::new(
+            Kind::Calibration,
+            message,
+            "give --calib once per input, in the network's order",
+        ));
     }
     let mut samples: Vec<Vec<ArrayD<f32>>> = Vec::new();
     for ((array, name), id) in arrays.iter().zip(names).zip(&graph.inputs) {
@@ -86,26 +92,31 @@ pub fn calibration(
             samples.resize(values.len(), Vec::new());
         }
         if values.len() != samples.len() {
-            let message = format!("{name}: {} samples, the input before has {}", values.len(), samples.len());
-            return Err(Failure::new(Kind::Calibration, message, "give as many samples of each input"));
+            let message =
+                format!("{name}: {} samples, but the first input has {}", values.len(), samples.len());
+            return Err(Failure::new(
+                Kind::Calibration,
+                message,
+                "give the same number of samples for every input",
+            ));
         }
         for (sample, v) in samples.iter_mut().zip(values) {
-            let array =
-                ArrayD::from_shape_vec(IxDyn(&port.shape), v).or_fail(Kind::Internal, "report this")?;
+            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), v)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             sample.push(array);
         }
     }
     if samples.is_empty() {
         return Err(Failure::new(
             Kind::Calibration,
-            "the calibration array holds no sample",
-            "give 50 or more",
+            "the calibration array holds no samples",
+            "give 50 to 500 typical samples",
         ));
     }
     Ok(samples)
 }
 
-/// Quantises if asked for, and compiles, without writing anything.
+/// Quantises if `args` asks for it, and compiles. Writes no files.
 ///
 /// # Errors
 /// As [`run`].
@@ -123,18 +134,19 @@ pub fn make(
     let quantised = graph.values.iter().any(|v| v.dtype == DType::I8);
     let precision = match args.precision.clone() {
         Some(p) if quantised && p != Precision::Int8 => {
-            let message = format!("the network is quantised already, {p} needs the float one");
+            let message = format!("the network is already quantised; --precision {p} needs a float network");
             return Err(Failure::new(
                 Kind::Usage,
                 message,
-                "leave --precision out, or give the float network",
+                "leave out --precision, or give the float network",
             ));
         }
         Some(p) => p,
         None if quantised || !samples.is_empty() => Precision::Int8,
         None => {
-            let message = "a float network needs calibration samples to become int8";
-            let help = "give --calib X.npy with 50 to 500 typical samples, or --precision f32 for a device with an FPU";
+            let message = "a float network needs calibration samples to be quantised to int8";
+            let help = "give --calib X.npy with 50 to 500 typical samples, or --precision f32 for a device with \
+             an FPU";
             return Err(Failure::new(Kind::Calibration, message, help));
         }
     };
@@ -146,13 +158,13 @@ pub fn make(
     let policy = precision.policy()?;
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
-        // Trained numbers are those of this very network: calibrating or fitting anew would make another of it.
+        // The learned steps and ranges belong to these weights: calibrating again would change the network.
         let options = QuantizeOptions {
             keep_float: args.keep_float.clone(),
             weight_bits: policy.bits(),
             ..QuantizeOptions::default()
         };
-        let help = "give the model.onnx that was written with this policy";
+        let help = "give the model.onnx that was written together with this policy";
         lowered = quantize::quantize_learned(&lowered, &learned, &options).or_fail(Kind::Mismatch, help)?;
     } else if precision != Precision::F32 && !quantised {
         if samples.is_empty() {
@@ -189,7 +201,8 @@ pub fn make(
                     NestedScales::Shared => nest::Scales::Shared,
                     NestedScales::Own => nest::Scales::Own,
                 };
-                let help = "give sub-networks of the model: with the same names, and prefixes of its weights";
+                let help = "give sub-networks of the model: the same operator names, and weights that are \
+                 prefixes of the model's";
                 let made = nest::nest(whole, Pair { float: sub, quantised: &small }, scales);
                 let (small, report) = made.or_fail(Kind::Usage, help)?;
                 nested.push(report);
@@ -246,7 +259,7 @@ pub fn make(
     Ok(Made { graph: lowered, compiled, quantisation, precision, nested })
 }
 
-/// Whether the board's firmware is built with all that the file needs: operators, number formats, learning.
+/// Checks that the board's firmware has every runtime feature that the file needs: operators, number formats, learning.
 fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
     let file = files::OffFile::from_bytes(bytes);
     let model = file.model()?;
@@ -259,16 +272,16 @@ fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
         format!("{} cannot run this model: its firmware is built without {}", board.name, missing.join(", "));
     let help = match missing.iter().any(|f| f == "f32") {
         true => {
-            "the board computes in int8 only: give --calib, keep no operator in float, or choose another board"
+            "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
         }
         false => {
-            "choose another board (`offshoot target list`), or build its firmware with these features of the runtime"
+            "choose another board (`offshoot target list`), or build its firmware with these runtime features"
         }
     };
     Err(Failure::new(Kind::Unsupported, message, help))
 }
 
-/// What of a board matters to the choice between forms of a layer.
+/// The core that the compiler chooses layer forms for.
 fn core(board: &Board) -> Core {
     match board.firmware.triple {
         _ if board.core.dsp => Core::Dsp,
@@ -299,28 +312,30 @@ fn quantized(
 fn quantise_failure(error: &offshoot_compress::Error) -> Failure {
     use offshoot_compress::Error;
     let (kind, help) = match error {
-        Error::KeepFloat { .. } => (Kind::Usage, "give --keep-float one of these names or kinds"),
+        Error::KeepFloat { .. } => (Kind::Usage, "give --keep-float one of the names or kinds above"),
         Error::NotFinite { .. } => (
             Kind::Calibration,
-            "run the float network on these samples in ONNX Runtime: a division by zero, an overflow or a row that is masked as a \
-             whole gives such numbers",
+            "run the float network on these samples in ONNX Runtime to find the operator: a division by zero, an \
+             overflow or a \
+             fully masked row gives NaN or infinity",
         ),
-        _ => (Kind::Calibration, "give typical samples, prepared exactly as for the float network"),
+        _ => (Kind::Calibration, "give typical samples, preprocessed exactly as for the float network"),
     };
     Failure::new(kind, error.to_string(), help)
 }
 
-/// Reads the sub-networks that are to share the weights of `whole`.
+/// Reads the sub-networks that share the weights of `whole`.
 fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Graph) -> Result<Vec<Graph>> {
     if args.nested.is_empty() {
         return Ok(Vec::new());
     }
     if *precision == Precision::F32 || quantised {
-        let message = "sub-networks share int8 weights: they and the model are wanted as float networks, with calibration samples";
+        let message = "--nested: sub-networks share int8 weights, which are quantised from float networks with \
+         calibration samples";
         return Err(Failure::new(
             Kind::Usage,
             message,
-            "give float .onnx files and --calib X.npy, without --precision f32",
+            "give float .onnx files for the model and its sub-networks, and --calib X.npy; leave out --precision f32",
         ));
     }
     let shapes = |g: &Graph, ids: &[offshoot_ir::ValueId]| -> Vec<Vec<usize>> {
@@ -331,30 +346,34 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
         if shapes(&graph, &graph.inputs) == shapes(whole, &whole.inputs) {
             return Ok(graph);
         }
-        let message = format!("{}: its inputs have other shapes than the model's", path.display());
-        Err(Failure::new(Kind::Shape, message, "sub-networks are calibrated on the model's samples"))
+        let message = format!("{}: its input shapes differ from the model's", path.display());
+        Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give a sub-network with the model's input shapes: both are calibrated on the same samples",
+        ))
     };
     args.nested.iter().map(read).collect()
 }
 
-/// Whether the network can run as one long sequence.
+/// Checks that the network can run on one long sequence, piece by piece.
 fn check_stateful(graph: &Graph) -> Result<()> {
     let layers = || graph.nodes.iter().filter(|n| matches!(n.op, Op::Recurrent { .. }));
     if layers().next().is_none() {
         let message = "--stateful: the network has no recurrent layer, so it keeps no state";
-        return Err(Failure::new(Kind::Usage, message, "leave --stateful out: its samples are independent"));
+        return Err(Failure::new(Kind::Usage, message, "leave out --stateful: every sample is independent"));
     }
     let backward = layers().find(|n| matches!(n.op, Op::Recurrent { reverse: true, .. }));
     if let Some(node) = backward {
         let name = &graph.value(node.output).name;
         let message = format!(
-            "--stateful: layer `{name}` runs backwards (a bidirectional layer does), from the end of a sequence that is \
-             not known yet"
+            "--stateful: layer `{name}` runs backwards, as in a bidirectional network, and would need the end of the \
+             sequence first"
         );
         return Err(Failure::new(
             Kind::Usage,
             message,
-            "leave --stateful out and give whole sequences, or train a network that runs forwards only",
+            "leave out --stateful and run whole sequences, or train a network that runs forwards only",
         ));
     }
     Ok(())
@@ -365,7 +384,7 @@ fn read_plan(path: &Path) -> Result<LearningPlan> {
     LearningPlan::parse(&text).or_fail_in(Kind::Format, path.display(), PLAN_HELP)
 }
 
-/// Means and energy of the samples as the network sees them; `None` without samples.
+/// Input statistics (mean and energy) of the samples as the network sees them; `None` without samples.
 fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Statistics>> {
     let [input] = graph.inputs[..] else { return Ok(None) };
     let port = Port::of_value(graph, input);
@@ -379,7 +398,8 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
 }
 
-/// Probes of every layer that learns, trained to read the samples' labels, or else what the network itself takes them for.
+/// Trains a probe for every layer that learns, on the samples' labels, or without labels on the network's own
+/// predictions.
 fn train_probes(
     graph: &Graph,
     compiled: &Compiled,
@@ -387,11 +407,12 @@ fn train_probes(
     labels: Option<&Path>,
 ) -> Result<HashMap<u16, offshoot_export::probes::Probe>> {
     if samples.is_empty() || graph.inputs.len() != 1 {
-        let message = "probes are trained on calibration samples of a network with one input";
+        let message =
+            "the plan needs probes, which are trained on calibration samples of a network with one input";
         return Err(Failure::new(
             Kind::Calibration,
             message,
-            "give --calib X.npy (and --labels Y.npy), or other `codes` in the plan",
+            "give --calib X.npy (and --labels Y.npy), or choose other `codes` in the plan",
         ));
     }
     let labels = labels.map(super::read_array).transpose()?;
@@ -404,24 +425,27 @@ fn train_probes(
         .map_err(|e| export_failure(&e))
 }
 
-const PLAN_HELP: &str = "tools/export/src/learning/plan.rs lists the fields of a plan";
+const PLAN_HELP: &str = "tools/export/src/learning/plan.rs lists the fields of a learning plan";
 
 fn export_failure(error: &offshoot_export::Error) -> Failure {
     use offshoot_export::Error;
     let (kind, help) = match error {
         Error::Arena { .. } | Error::Flash { .. } => (
             Kind::Budget,
-            "use a smaller network or a lower input resolution, a larger device, or --precision int8",
+            "use --prefer ram or --prefer flash, int8 instead of float, a smaller network (`offshoot compress`), \
+             a lower input \
+             resolution, or a larger device",
         ),
         Error::TrainArena { .. } => (
             Kind::Budget,
-            "let fewer layers or a smaller `part` of them learn, use int8 weights, a head on fewer `features`, or a larger device",
+            "train fewer layers or a smaller `part` of them, use int8 weights, a head on fewer `features`, or a \
+             larger device",
         ),
         Error::Learning(_) => (Kind::Usage, PLAN_HELP),
         Error::Unsupported(_) | Error::Format { .. } | Error::Io { .. } => {
             (Kind::Unsupported, "replace or split the operators named above")
         }
-        _ => (Kind::Internal, "report this model"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with the model"),
     };
     Failure::new(kind, error.to_string(), help)
 }

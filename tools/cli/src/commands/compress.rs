@@ -1,4 +1,4 @@
-//! `offshoot compress`: a smaller network under a budget.
+//! `offshoot compress`: shrinks a network until it fits a budget.
 
 mod args;
 mod judge;
@@ -27,36 +27,36 @@ pub use args::{
 };
 use judge::{Judge, Watch, split};
 
-/// A network on the way from large to small.
+/// A network between the uncompressed one and the result.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// What it is.
+    /// Stage of compression: `uncompressed`, `period N` or `result`.
     pub stage: String,
-    /// What its int8 form takes.
+    /// Size of its int8 form.
     #[serde(flatten)]
     pub size: Size,
-    /// Accuracy of its int8 form on the samples kept apart, a fraction.
+    /// Accuracy of its int8 form on the held-out samples, from 0 to 1.
     pub accuracy: f64,
 }
 
-/// What `compress` made.
+/// Result of `compress`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Folder written.
     pub output: String,
-    /// How.
+    /// Methods used.
     pub method: Vec<Method>,
     /// What each method did.
     pub done: Vec<String>,
-    /// Bits of the weights of layers that have fewer than 8; `compile --precision policy.toml` takes the same.
+    /// Layers whose weights have fewer than 8 bits, as in policy.toml for `compile --precision`.
     pub weight_bits: BTreeMap<String, u8>,
-    /// What channels were ranked by.
+    /// Score that ranked the channels.
     pub score: Ranking,
-    /// Samples that were learned from, and that were kept apart to judge by.
+    /// Numbers of training samples and of held-out samples.
     pub samples: [usize; 2],
     /// The first is the uncompressed network, the last the result.
     pub points: Vec<Point>,
-    /// Channels before and after.
+    /// Groups of channels before and after.
     pub families: Vec<FamilyReport>,
     /// Operators before and after.
     pub operators: Vec<OperatorChange>,
@@ -71,7 +71,7 @@ pub struct OperatorChange {
     pub channels: [usize; 2],
     /// Weights.
     pub weights: [u64; 2],
-    /// Bits of a weight in the result.
+    /// Bits per weight in the result.
     pub bits: u8,
     /// Multiply-accumulates.
     pub macs: [u64; 2],
@@ -92,19 +92,23 @@ impl Outcome for Report {
 /// Compresses and writes the results.
 ///
 /// # Errors
-/// Files cannot be read or written, data do not fit; the budget cannot be met (the message names the nearest point that
-/// can).
+/// A file cannot be read or written, the data do not fit, or the budget cannot be met (the message names the nearest
+/// point that was reached).
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let (graph, _) = files::read_graph(&args.model)?;
     let (x, y) = (read_array(&args.data[0])?, read_array(&args.data[1])?);
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
     let made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
-    let onnx =
-        offshoot_import::emit(&made.graph).or_fail(Kind::Unsupported, "only the .off file can be had")?;
+    let onnx = offshoot_import::emit(&made.graph).or_fail(
+        Kind::Unsupported,
+        "the compressed network has no ONNX form: leave out the operator named above",
+    )?;
     let html = page::page(args, &made.report)?.render();
-    let json = serde_json::to_string_pretty(&made.report).or_fail(Kind::Internal, "report this")?;
-    let policy = toml::to_string(&made.weight_bits).or_fail(Kind::Internal, "report this")?;
+    let json = serde_json::to_string_pretty(&made.report)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
+    let policy = toml::to_string(&made.weight_bits)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     for (name, bytes) in [
         ("model.off", made.off.as_slice()),
         ("model.onnx", &onnx),
@@ -115,7 +119,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         let path = args.output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
-    // What was saved to be continued is of no more use.
+    // The checkpoints are no longer needed.
     for suffix in ["", "-erased", "-rounded"]
         .map(String::from)
         .into_iter()
@@ -132,20 +136,20 @@ fn checkpoint(args: &Args) -> PathBuf {
     args.output.join("fine-tuning.checkpoint")
 }
 
-/// A compressed network, not yet written.
+/// A compressed network that has not been written yet.
 #[derive(Debug)]
 pub struct Made {
-    /// Float.
+    /// The float network.
     pub graph: Graph,
     /// The bytes of its `.off` file.
     pub off: Vec<u8>,
-    /// Bits of its weights.
+    /// Bits of each layer's weights.
     pub weight_bits: offshoot_compress::quantize::WeightBits,
-    /// What was done.
+    /// The report.
     pub report: Report,
 }
 
-/// Compresses without writing anything but the checkpoint of fine-tuning.
+/// Compresses. Writes nothing except checkpoints of fine-tuning.
 ///
 /// # Errors
 /// As [`run`].
@@ -172,8 +176,9 @@ pub fn compress(
         }
     }
     if limits == [None, None] && args.max_macs.is_none() && args.max_instructions.is_none() {
-        let help = "give --max-flash, --max-ram, --max-macs or a --target with known sizes";
-        return Err(Failure::new(Kind::Usage, "there is no budget to compress to", help));
+        let help = "give --max-flash, --max-ram, --max-macs, or --max-instructions with --target, or an emulated \
+         --target";
+        return Err(Failure::new(Kind::Usage, "no budget was given", help));
     }
     let options = PruneOptions {
         max_flash: limits[0],
@@ -210,7 +215,7 @@ pub fn compress(
     }
     if points.last().is_some_and(|p| p.size.flash == last.size.flash) && points.len() > 1 && args.epochs == 0
     {
-        // The last period's network is the result.
+        // Without fine-tuning, the last period's network is the result.
         points.pop();
     }
     last.stage = format!("result ({} epochs)", args.epochs);
@@ -232,7 +237,7 @@ pub fn compress(
     Ok(Made { graph: small, off, report, weight_bits: state.weight_bits })
 }
 
-/// The methods that were asked for; without any, what is tried in turn.
+/// The sequences of methods to try in turn.
 fn plans(args: &Args) -> Vec<Vec<Box<dyn plan::Method>>> {
     let bits = || Box::new(FewerBits { fewest: args.fewest_bits, epochs: args.rounded_epochs });
     let each = |method: &Method| -> Vec<Box<dyn plan::Method>> {
@@ -245,20 +250,20 @@ fn plans(args: &Args) -> Vec<Vec<Box<dyn plan::Method>>> {
     };
     let asked = args.method.iter().flat_map(each).collect();
     match args.method[..] {
-        // Weights of fewer bits may take more arena and instructions than there are.
+        // Weights of fewer bits take more RAM and instructions; if these exceed a limit, pruning alone may fit.
         [Method::Auto] => vec![asked, vec![Box::new(Prune)]],
         _ => vec![asked],
     }
 }
 
-/// Counts instructions on an emulated target, if a limit of them is given.
+/// Counts instructions on an emulated target, if they are limited.
 fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>> {
     if args.max_instructions.is_none() {
         return Ok(None);
     }
     let Some(target @ Target::Qemu(_)) = target.cloned() else {
         let help = "give --target qemu:cortex-m4 or another emulated board";
-        return Err(Failure::new(Kind::Usage, "instructions are counted by an emulator", help));
+        return Err(Failure::new(Kind::Usage, "--max-instructions needs an emulated target", help));
     };
     let count = move |off: &[u8]| -> Result<u64> {
         let file = OffFile::from_bytes(off);
@@ -266,14 +271,18 @@ fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>>
         let inputs = profile::zeros(&file)?;
         let report = profile::profile(device.as_mut(), &file, &inputs, "", None)?;
         report.instructions.ok_or_else(|| {
-            Failure::new(Kind::Device, "the target cannot count instructions", "give another --target")
+            Failure::new(
+                Kind::Device,
+                "the target cannot count instructions",
+                "give an emulated --target, such as qemu:cortex-m4",
+            )
         })
     };
     let count = move |off: &[u8]| count(off).map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)));
     Ok(Some(Instructions(Arc::new(count))))
 }
 
-/// Holds the result against `--max-loss`.
+/// Checks the result against `--max-loss`.
 fn check_loss(points: &[Point], args: &Args) -> Result<()> {
     let (Some(most), Some(whole), Some(last)) = (args.max_loss, points.first(), points.last()) else {
         return Ok(());
@@ -284,8 +293,9 @@ fn check_loss(points: &[Point], args: &Args) -> Result<()> {
     }
     let reachable = points.iter().filter(|p| loss(p) <= most).min_by_key(|p| p.size.flash).unwrap_or(whole);
     let message = format!(
-        "{} bytes of flash cost {:.2} points of accuracy, {:.2} are allowed; the nearest point reached within them: \
-         {} bytes of flash, {} of RAM, {:.2} % ({})",
+        "the result ({} bytes of flash) loses {:.2} points of accuracy, more than the {:.2} allowed; nearest \
+         point reached \
+         within the limit: {} bytes of flash, {} of RAM, {:.2} % ({})",
         last.size.flash,
         100.0 * loss(last),
         100.0 * most,
@@ -301,17 +311,19 @@ fn compression_failure(error: &offshoot_compress::Error) -> Failure {
     use offshoot_compress::Error;
     let (kind, help) = match error {
         Error::Budget { .. } => (Kind::Budget, "raise --max-flash or --max-ram, or lower --multiple"),
-        Error::AlreadyQuantized { .. } => (Kind::Usage, "give the float network"),
-        Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
-            (Kind::Mismatch, "remove that file, or give the arguments that it was made with")
+        Error::AlreadyQuantized { .. } => {
+            (Kind::Usage, "the network is already quantised: give the float network")
         }
-        Error::Training(_) => (Kind::Mismatch, "give the data that the network was trained for"),
-        _ => (Kind::Internal, "report this model"),
+        Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
+            (Kind::Mismatch, "remove that file, or give the arguments that it was written with")
+        }
+        Error::Training(_) => (Kind::Mismatch, "give data of the kind that the network was trained on"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with the model"),
     };
     Failure::new(kind, error.to_string(), help)
 }
 
-/// By name; what is gone has nothing left.
+/// Compares operators with weights by name; one that was removed has zeros after.
 fn changes(
     graph: &Graph,
     small: &Graph,

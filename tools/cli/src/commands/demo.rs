@@ -1,4 +1,4 @@
-//! `offshoot demo`: the whole way on a shipped model, with nothing but this binary.
+//! `offshoot demo`: compiles, runs, profiles and adapts a shipped model; needs no files.
 
 mod learning;
 mod page;
@@ -22,7 +22,7 @@ use crate::metrics::argmax;
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
-/// A model that the binary carries.
+/// A model that is built into the binary.
 struct Shipped {
     name: &'static str,
     what: &'static str,
@@ -34,15 +34,20 @@ struct Shipped {
 }
 
 impl Shipped {
-    /// The generator of its data.
+    /// The task that generates its data.
     fn task(&self) -> Result<Task> {
-        let missing =
-            || Failure::new(Kind::Internal, format!("{} has no generator", self.name), "report this");
+        let missing = || {
+            Failure::new(
+                Kind::Internal,
+                format!("no task generates data for {}", self.name),
+                "this is a bug in Offshoot: report it with this message",
+            )
+        };
         Task::ALL.into_iter().find(|t| t.name() == self.name).ok_or_else(missing)
     }
 }
 
-/// Data that is unlike what the model was trained on: samples and labels to learn from, and to test on.
+/// Data that differ from the model's training data: samples and labels to learn from, and to test on.
 struct Shifted {
     what: &'static str,
     train: [&'static [u8]; 2],
@@ -93,7 +98,7 @@ const MODELS: [Shipped; 3] = [
     shipped!("tones", "sounds as spectrograms, a depthwise-separable network", None),
 ];
 
-/// Samples and what was answered, for the page.
+/// Samples and the networks' outputs for them, for the page.
 struct Answers {
     x: Array,
     labels: Vec<usize>,
@@ -109,10 +114,10 @@ pub struct Args {
     /// Shipped model: glyphs, vibration or tones.
     #[arg(long, default_value = "glyphs")]
     pub model: String,
-    /// Also run and profile on this target, for example qemu:cortex-m4.
+    /// Also run, profile and learn on this target, for example qemu:cortex-m4.
     #[arg(long)]
     pub target: Option<String>,
-    /// Where the report goes.
+    /// Report to write (.html).
     #[arg(long, default_value = "report.html")]
     pub report: PathBuf,
 }
@@ -120,31 +125,31 @@ pub struct Args {
 /// What the demo found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Shipped model.
+    /// Name of the shipped model.
     pub model: String,
-    /// Size of the ONNX file.
+    /// Size of the ONNX file in bytes.
     pub onnx_bytes: u64,
-    /// Size of the `.off` file.
+    /// Size of the `.off` file in bytes.
     pub model_bytes: u64,
-    /// Arena.
+    /// Size of the arena in bytes.
     pub arena_bytes: u64,
-    /// Proved lower bound of the arena.
+    /// Proved lower bound of the arena in bytes.
     pub arena_lower_bound_bytes: u64,
     /// Multiply-accumulates of a run.
     pub macs: u64,
-    /// Accuracy of the float network.
+    /// Accuracy of the float network, from 0 to 1.
     pub accuracy_float: f64,
-    /// Accuracy of the compiled network.
+    /// Accuracy of the compiled network, from 0 to 1.
     pub accuracy_int8: f64,
-    /// Samples of both.
+    /// Number of test samples.
     pub count: usize,
-    /// Cost, on the target if one was given, else on the host.
+    /// Cost on the target, or on the host if no target was given.
     pub profile: profile::Report,
-    /// Whether host and target gave the same bits; null without a target.
+    /// Whether host and target computed the same bits; null without a target.
     pub equal: Option<bool>,
-    /// How often test samples of each class (outer) were taken for each class, int8.
+    /// Confusion matrix of the compiled network on the test samples: `[class][predicted class]`.
     pub confusion: Vec<Vec<u32>>,
-    /// Adaptation to shifted data, if the model has any.
+    /// Adaptation to shifted data, if the model ships with any.
     pub learn: Option<learning::Learned>,
     /// Page written.
     pub report: String,
@@ -162,13 +167,19 @@ impl Outcome for Report {
             .row(["accuracy, float", &format!("{:.2} %", 100.0 * self.accuracy_float)])
             .row(["accuracy, int8", &format!("{:.2} %", 100.0 * self.accuracy_int8)]);
         let bits = match self.equal {
-            Some(true) => format!("\n{} gives the same bits as the host, every tensor", self.profile.target),
-            Some(false) => format!("\n{} DIFFERS from the host: see `offshoot verify`", self.profile.target),
-            None => "\nwith --target qemu:cortex-m4 the same runs on an emulated board".to_owned(),
+            Some(true) => {
+                format!("\n{} computes the same bits as the host in every tensor", self.profile.target)
+            }
+            Some(false) => format!(
+                "\n{} DIFFERS from the host: `offshoot verify --target` finds the operator",
+                self.profile.target
+            ),
+            None => "\nto run this on an emulated board: --target qemu:cortex-m4".to_owned(),
         };
         let learned = self.learn.as_ref().map_or(String::new(), |l| {
             format!(
-                "\n\n{}: learning from {} labelled samples on {}, without backpropagation, takes accuracy from {:.1} to {:.1} %, \
+                "\n\n{}: learning from {} labelled samples on {}, without backpropagation, raises accuracy from \
+                 {:.1} to {:.1} % \
                  in {} bytes of arena\n\n{}\n",
                 l.what,
                 l.samples,
@@ -179,23 +190,23 @@ impl Outcome for Report {
                 l.bars()
             )
         });
-        format!("{table}\n\n{}{bits}{learned}\nlook at {}", self.profile.render(), self.report)
+        format!("{table}\n\n{}{bits}{learned}\nreport: {}", self.profile.render(), self.report)
     }
 }
 
-/// Compiles, evaluates, profiles a shipped model and writes a page about it.
+/// Compiles, evaluates, profiles and adapts a shipped model, and writes a page about it.
 ///
 /// # Errors
-/// No such model or target, the page cannot be written.
+/// There is no such model or target, the target fails, or the page cannot be written.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let Some(model) = MODELS.iter().find(|m| m.name == args.model) else {
         let names: Vec<&str> = MODELS.iter().map(|m| m.name).collect();
-        let message = format!("no shipped model `{}`", args.model);
-        return Err(Failure::new(Kind::Usage, message, format!("there are: {}", names.join(", "))));
+        let message = format!("there is no shipped model `{}`", args.model);
+        return Err(Failure::new(Kind::Usage, message, format!("give --model one of: {}", names.join(", "))));
     };
     ui.note(&format!("{}: {}", model.name, model.what));
-    let graph =
-        offshoot_import::import_bytes(model.onnx, model.name).or_fail(Kind::Internal, "report this")?;
+    let graph = offshoot_import::import_bytes(model.onnx, model.name)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let (graph, _) = files::optimise(graph)?;
     let (calib, x, y) = (parse(model.calib)?, parse(model.test_x)?, parse(model.test_y)?);
 
@@ -205,7 +216,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let file = OffFile::from_bytes(&made.compiled.bytes);
     let off = file.model()?;
 
-    ui.note("running float and int8 on the test samples");
+    ui.note("running the float and int8 networks on the test samples");
     let inputs = Inputs::encode(&off, std::slice::from_ref(&x), &["test samples".into()])?;
     let results = batch::run(ui, &file, &inputs, &Target::Host, batch::Sequences::default())?;
     let port = batch::output_port(&off, 0)?;
@@ -257,15 +268,16 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Array> {
-    npy::parse(bytes).or_fail(Kind::Internal, "the shipped data is damaged: build again")
+    npy::parse(bytes).or_fail(Kind::Internal, "the built-in data are damaged: build offshoot again")
 }
 
 fn classes_of(labels: &Array) -> Result<Vec<usize>> {
-    let whole = labels.to_i64().or_fail(Kind::Internal, "the shipped data is damaged: build again")?;
+    let whole =
+        labels.to_i64().or_fail(Kind::Internal, "the built-in data are damaged: build offshoot again")?;
     Ok(whole.iter().map(|&label| label.max(0) as usize).collect())
 }
 
-/// How often samples of each class (outer) were taken for each class.
+/// Confusion matrix: `[class][predicted class]`.
 fn confusion(classes: usize, labels: &[usize], guessed: &[usize]) -> Vec<Vec<u32>> {
     let mut counts = vec![vec![0; classes]; classes];
     for (&label, &guess) in labels.iter().zip(guessed) {
@@ -278,14 +290,17 @@ fn confusion(classes: usize, labels: &[usize], guessed: &[usize]) -> Vec<Vec<u32
 
 fn float_outputs(graph: &offshoot_ir::Graph, x: &Array) -> Result<Vec<Vec<f32>>> {
     use rayon::prelude::*;
-    let executor = offshoot_reference::Executor::new(graph).or_fail(Kind::Internal, "report this")?;
+    let executor = offshoot_reference::Executor::new(graph)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let port = Port::of_value(graph, graph.inputs[0]);
     port.real(x, "test samples")?
         .into_par_iter()
         .map(|sample| {
-            let array =
-                ArrayD::from_shape_vec(IxDyn(&port.shape), sample).or_fail(Kind::Internal, "report this")?;
-            let out = executor.run(&[array]).or_fail(Kind::Internal, "report this")?;
+            let array = ArrayD::from_shape_vec(IxDyn(&port.shape), sample)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
+            let out = executor
+                .run(&[array])
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             Ok(out.first().map(|o| o.iter().copied().collect()).unwrap_or_default())
         })
         .collect()
@@ -303,9 +318,11 @@ fn on_target(
     let mut device = batch::connect(&target)?;
     let costs = profile::profile(device.as_mut(), file, inputs, name, Some(graph))?;
     let mut host = HostDevice::new();
-    host.load(file.bytes()).or_fail(Kind::Internal, "report this model")?;
+    host.load(file.bytes()).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let sample = inputs.sample(0);
-    let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
+    let here = host
+        .digests(&sample)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let there = device.digests(&sample).or_fail(Kind::Device, batch::DEVICE_HELP)?;
     Ok((costs, Some(here == there)))
 }

@@ -17,27 +17,27 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `eval`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Compiled model.
+    /// Compiled model (.off).
     pub model: PathBuf,
-    /// Samples (.npy), once for each input.
+    /// Samples (.npy), once per input.
     #[arg(long, required = true)]
     pub input: Vec<PathBuf>,
-    /// Labels (.npy): class numbers or one-hot rows for top1; 0 and 1 for auc; the wanted outputs for mse.
+    /// Labels (.npy): class numbers or one-hot rows for top1; 0 and 1 for auc; target values for mse.
     #[arg(long)]
     pub labels: PathBuf,
-    /// What to measure.
+    /// Metric to measure.
     #[arg(long, value_enum, default_value_t = Metric::Top1)]
     pub metric: Metric,
-    /// Only the first so many samples.
+    /// Use only the first samples, this many.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// Where it runs.
+    /// Where to run: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// Which network of the file, if it holds several; 0 is the first.
+    /// Which network to run, if the file holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
-    /// Sequences of a model that keeps its state.
+    /// Sequences, for a model that keeps state.
     #[command(flatten)]
     pub sequences: batch::Sequences,
 }
@@ -45,15 +45,15 @@ pub struct Args {
 /// What `eval` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What was measured.
+    /// The metric.
     pub metric: Metric,
-    /// Its value; accuracies are fractions.
+    /// Its value; an accuracy is a fraction from 0 to 1.
     pub value: f64,
-    /// Samples.
+    /// Number of samples.
     pub count: usize,
     /// Where it ran.
     pub target: String,
-    /// Of each input, what lies outside of what the model can represent; null where nothing does.
+    /// Values of each input outside the model's range; null if there are none.
     pub saturated: Vec<Option<Saturated>>,
 }
 
@@ -75,7 +75,7 @@ impl Outcome for Report {
 /// Runs every sample and compares the first output with the labels.
 ///
 /// # Errors
-/// A file cannot be read, shapes do not fit, the device fails.
+/// A file cannot be read, a shape does not fit, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read_network(&args.model, args.network)?;
@@ -88,7 +88,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     }
     let port = batch::output_port(&model, 0)?;
     let input = batch::input_port(&model, 0)?;
-    // Only what the metric needs of an output is kept: outputs may be as large as the inputs.
+    // Keep only what the metric needs of an output, since outputs may be as large as the inputs.
     let (mut outputs, mut scores): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
     let wanted = match args.metric {
         Metric::Mse => port.real(&labels, &args.labels.display().to_string())?,
@@ -125,18 +125,19 @@ fn check_labels(labels: &Array, count: usize, args: &Args) -> Result<()> {
         return Ok(());
     }
     let message = format!("{}: {given} labels for {count} samples", args.labels.display());
-    Err(Failure::new(Kind::Shape, message, "give one label a sample, in the same order"))
+    Err(Failure::new(Kind::Shape, message, "give one label per sample, in the same order"))
 }
 
 fn whole(labels: &Array) -> Result<Vec<i64>> {
-    let integers = labels.to_i64().or_fail_in(Kind::Dtype, "labels", "give class numbers")?;
+    let integers =
+        labels.to_i64().or_fail_in(Kind::Dtype, "labels", "give whole class numbers, counted from 0")?;
     Ok(integers.iter().copied().collect())
 }
 
 /// Fraction of samples whose largest output is the label.
 ///
 /// # Errors
-/// Labels are no class numbers, or name a class that the model does not have.
+/// Labels are not class numbers, or name a class that the model does not have.
 pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
     let classes = outputs.first().map_or(0, Vec::len);
     let one_hot = labels.shape().len() == 2 && labels.shape()[1] > 1;
@@ -149,15 +150,16 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
     } else {
         let mut wanted = Vec::new();
         for label in whole(labels)? {
-            // One output that is itself the class number (ArgMax) has no range to check.
+            // A single output is the class number itself (ArgMax) and has no range to check.
             match usize::try_from(label) {
                 Ok(l) if l < classes || classes == 1 => wanted.push(l),
                 _ => {
-                    let message = format!("label {label} given, the model has {classes} classes");
+                    let message =
+                        format!("label {label} is out of range: the model has {classes} classes, from 0");
                     return Err(Failure::new(
                         Kind::Mismatch,
                         message,
-                        "check that labels and model belong together",
+                        "check that the labels belong to this model and start at 0",
                     ));
                 }
             }
@@ -172,18 +174,18 @@ pub fn top1(outputs: &[Vec<f32>], labels: &Array) -> Result<f64> {
     Ok(hits as f64 / outputs.len().max(1) as f64)
 }
 
-/// How anomalous a sample is, by the network's first output for it.
+/// How anomalous a sample is, from the network's first output.
 fn anomaly_score(out: &[f32], sample: &[u8], input: &Port) -> Result<f64> {
     match out {
         [score] => Ok(f64::from(*score)),
         [normal, anomalous] => Ok(f64::from(*anomalous) - f64::from(*normal)),
         _ if out.len() == input.len() => Ok(metrics::mean_squared_error(out, &input.decode(sample))),
         _ => {
-            let message = format!("AUC of {} outputs is not defined", out.len());
+            let message = format!("AUC is not defined for {} outputs", out.len());
             Err(Failure::new(
                 Kind::Usage,
                 message,
-                "use a model with 1 or 2 outputs or an autoencoder, or --metric top1",
+                "use --metric top1, or a model with 1 or 2 outputs or an autoencoder",
             ))
         }
     }

@@ -1,4 +1,4 @@
-//! `offshoot inspect`: what an `.onnx` or `.off` file holds.
+//! `offshoot inspect`: shows what an `.onnx` or `.off` file holds.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,7 @@ pub struct Args {
 pub struct PortReport {
     /// Shape of the ONNX tensor.
     pub shape: Vec<usize>,
-    /// Shape in the device's memory, in the order in which it wants the elements (channels last).
+    /// Shape in the device's memory (channels-last).
     pub device_shape: Vec<usize>,
     /// Element type.
     pub dtype: String,
@@ -44,23 +44,23 @@ pub struct PortReport {
 /// One operator.
 #[derive(Clone, Debug, Serialize)]
 pub struct OperatorReport {
-    /// Position.
+    /// Position in the file.
     pub index: u16,
-    /// Name of the tensor it completes, or kind and position.
+    /// Name of its output tensor in the ONNX file, or kind and position.
     pub name: String,
     /// Kind.
     pub kind: String,
-    /// Output shape, where it is known.
+    /// Output shape; empty if it is not known.
     pub shape: Vec<usize>,
     /// Multiply-accumulates.
     pub macs: u64,
-    /// Weights read (elements).
+    /// Number of weights.
     pub weights: u64,
     /// Offset of the output in the arena; none for ONNX.
     pub offset: Option<u64>,
     /// Bytes of the output.
     pub bytes: u64,
-    /// How sparse weights are stored, of operators that have such.
+    /// How sparse weights are stored, if the operator has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sparse: Option<SparseReport>,
 }
@@ -68,11 +68,11 @@ pub struct OperatorReport {
 /// Sparse weights of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
-    /// `bytes`, `nibbles` or `blocks`; of a recurrent layer that of the input's weights and that of the state's.
+    /// `bytes`, `nibbles` or `blocks`; for a recurrent layer, the forms of the input weights and of the state weights.
     pub form: &'static str,
-    /// Weights stored; some of them may be zero, to bridge a gap or to fill a block.
+    /// Number of weights stored, including zeros that bridge a gap or fill a block.
     pub weights: u64,
-    /// Weights of the dense layer.
+    /// Number of weights of the dense layer.
     pub dense_weights: u64,
     /// Bytes of weights, counts and steps.
     pub weights_bytes: u64,
@@ -115,11 +115,11 @@ impl SparseReport {
 /// What a file holds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// File.
+    /// Path of the file.
     pub file: String,
     /// `onnx` or `off`.
     pub format: String,
-    /// Size of the file.
+    /// Size of the file in bytes.
     pub file_bytes: u64,
     /// Inputs.
     pub inputs: Vec<PortReport>,
@@ -127,17 +127,17 @@ pub struct Report {
     pub outputs: Vec<PortReport>,
     /// Multiply-accumulates of a run.
     pub macs: u64,
-    /// Weights (elements).
+    /// Number of weights.
     pub weights: u64,
-    /// Arena; none for ONNX.
+    /// Bytes of the arena; none for ONNX.
     pub arena_bytes: Option<u64>,
-    /// Proved lower bound of the arena; none for ONNX.
+    /// Proved lower bound of the arena in bytes; none for ONNX.
     pub arena_lower_bound_bytes: Option<u64>,
-    /// Cargo features of the runtime that a firmware for this model needs; none for ONNX.
+    /// Cargo features of the runtime that the firmware needs for this model; empty for ONNX.
     pub runtime_features: Vec<String>,
     /// Operators in order.
     pub operators: Vec<OperatorReport>,
-    /// Further networks of the file, on the same weights.
+    /// Further networks of the file, which share the weights of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkReport>,
 }
@@ -145,15 +145,15 @@ pub struct Report {
 /// A further network of a file.
 #[derive(Clone, Debug, Serialize)]
 pub struct NetworkReport {
-    /// Number to select it by.
+    /// Number that selects it.
     pub network: usize,
     /// Number of operators.
     pub operators: usize,
     /// Multiply-accumulates of a run.
     pub macs: u64,
-    /// Weights read (elements).
+    /// Number of weights.
     pub weights: u64,
-    /// Arena.
+    /// Bytes of the arena.
     pub arena_bytes: u64,
 }
 
@@ -198,7 +198,7 @@ impl Outcome for Report {
             "MACs",
             "weights",
             "bytes",
-            if off { "at" } else { "" },
+            if off { "offset" } else { "" },
         ]);
         for o in &self.operators {
             table.row([
@@ -234,9 +234,9 @@ impl Outcome for Report {
     }
 }
 
-/// Where every operator writes, as a map of 64 columns over the arena.
+/// A map of the arena, 64 columns wide: where every operator writes its output.
 fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
-    let mut text = String::from("arena, each operator's output:\n");
+    let mut text = String::from("output of each operator in the arena:\n");
     let column = |at: u64| (at * 64 / arena.max(1)) as usize;
     for o in operators {
         let from = column(o.offset.unwrap_or(0));
@@ -252,18 +252,18 @@ fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
     text
 }
 
-/// Inspects a file, by its contents.
+/// Inspects a file, whose extension says what it is.
 ///
 /// # Errors
-/// It cannot be read, or is neither.
+/// The file cannot be read, or is neither `.onnx` nor `.off`.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let bytes = std::fs::metadata(&args.file).map_err(|e| Failure::reading(&args.file, &e))?.len();
     match args.file.extension().and_then(|e| e.to_str()) {
         Some("onnx") => onnx(&args.file, bytes),
         Some("off") => off(&args.file, bytes),
         _ => {
-            let message = format!("{}: neither .onnx nor .off", args.file.display());
-            Err(Failure::new(Kind::Usage, message, "give an ONNX file or a compiled model"))
+            let message = format!("{}: the extension is neither .onnx nor .off", args.file.display());
+            Err(Failure::new(Kind::Usage, message, "give a network (.onnx) or a compiled model (.off)"))
         }
     }
 }
@@ -343,7 +343,7 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
     })
 }
 
-/// What of the runtime the model needs, in alphabetical order.
+/// Cargo features of the runtime that the model needs, in alphabetical order.
 ///
 /// # Errors
 /// Never for a file that was opened.
@@ -370,11 +370,12 @@ pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<
 
 /// All networks of a file.
 fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
-    let network = |i| model.network(i).or_fail(Kind::Internal, "report this model");
+    let network =
+        |i| model.network(i).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model");
     (0..model.network_count()).map(network).collect()
 }
 
-/// All but the first.
+/// All networks of a file but the first.
 fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
     let report = |network: &Model<'_>| {
         let operators = operators(network, None);
@@ -389,7 +390,7 @@ fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
     Ok(networks(model)?.iter().skip(1).map(report).collect())
 }
 
-/// A compiled model's operators; with names if the graph it came from is given.
+/// The operators of a compiled model, with names if the graph it was compiled from is given.
 pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport> {
     model
         .ops()

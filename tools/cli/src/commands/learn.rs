@@ -1,4 +1,4 @@
-//! `offshoot learn`: training on the device, or simulated bit for bit.
+//! `offshoot learn`: trains on a device, or simulates the same training bit for bit on the host.
 
 pub mod evaluate;
 pub mod page;
@@ -23,16 +23,16 @@ use crate::files::OffFile;
 use crate::ui::{Outcome, Ui};
 use evaluate::{accuracy, classify};
 
-/// LocalRule of hidden layers, instead of the plan's.
+/// Rule of the hidden layers, instead of the plan's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum RuleArg {
-    /// tpSGD, cross-entropy through fixed codes.
+    /// tpSGD: cross-entropy through a fixed target projection.
     TpsgdCrossEntropy,
-    /// tpSGD, squared distance to the label's code (float32).
+    /// tpSGD: squared distance to the label's projection (float32).
     TpsgdSquared,
-    /// tpSGD, absolute distance to the label's code (float32).
+    /// tpSGD: absolute distance to the label's projection (float32).
     TpsgdAbsolute,
-    /// Direct random target projection.
+    /// Direct random target projection (DRTP).
     Drtp,
     /// Hidden layers do not learn.
     HeadOnly,
@@ -43,112 +43,112 @@ pub enum RuleArg {
 pub struct Args {
     /// Compiled model with a learning plan (`compile --learn plan.toml`).
     pub model: PathBuf,
-    /// Samples and class numbers to learn from (.npy), in this order.
+    /// Training samples and their class numbers (.npy), learned in this order.
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required = true)]
     pub train: Vec<PathBuf>,
-    /// Samples and class numbers to measure accuracy on, before and after (.npy).
+    /// Test samples and their class numbers (.npy); accuracy is measured on them before and after.
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required = true)]
     pub test: Vec<PathBuf>,
-    /// LocalRule of hidden layers, instead of the plan's.
+    /// Rule of the hidden layers, instead of the plan's.
     #[arg(long, value_enum)]
     pub rule: Option<RuleArg>,
     /// Learning rate, instead of the plan's.
     #[arg(long)]
     pub rate: Option<f32>,
-    /// Passes over the samples.
+    /// Epochs: passes over the training samples.
     #[arg(long, default_value_t = 1)]
     pub epochs: u32,
-    /// Only so many steps.
+    /// Stop after this many train steps.
     #[arg(long)]
     pub steps: Option<usize>,
-    /// Stretch the plan's course (schedule, warm-up, when statistics stop and the head begins) to the steps taken.
+    /// Scale the plan's schedule to the steps taken: rate, warm-up, end of the input normaliser, start of the head.
     #[arg(long)]
     pub fit: bool,
-    /// Room for so many classes that the network does not know; the plan's head learns them.
+    /// Number of classes to add that the network does not know; the plan's classifier head learns them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub new_classes: u16,
-    /// Go on from what the target has saved for this model.
+    /// Continue from what the target has saved for this model.
     #[arg(long)]
     pub restore: bool,
-    /// Save what was learned in the target's flash, and open it from there again.
+    /// Save what was learned in the target's flash, and check that it can be read back.
     #[arg(long)]
     pub save: bool,
-    /// Blocks of a boosted head to use afterwards; the others are switched off.
+    /// Number of active blocks of a boosted head afterwards; the rest is switched off.
     #[arg(long, value_name = "BLOCKS")]
     pub keep: Option<u8>,
-    /// Writes the model with what it learned (.off). With a head or input statistics it is one for inference alone.
+    /// File to write the trained model to (.off). With a head or an input normaliser, it can only run inference.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Writes a page with the learning curve (.html).
+    /// Page to write with the learning curve (.html).
     #[arg(long)]
     pub report: Option<PathBuf>,
-    /// Where it learns.
+    /// Where to learn: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long, default_value = "host")]
     pub target: String,
 }
 
-/// A stretch of the learning curve.
+/// A point of the learning curve.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
     /// Steps so far.
     pub steps: usize,
-    /// Fraction of the samples since the point before that the network knew before it learned them.
+    /// Accuracy on the samples since the previous point, each predicted before it was learned; from 0 to 1.
     pub accuracy: f64,
 }
 
-/// What `learn` found.
+/// Result of `learn`. Accuracies are fractions from 0 to 1.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// LocalRule of hidden layers.
+    /// Rule of the hidden layers.
     pub rule: String,
-    /// The head that answers, if one does.
+    /// Kind of the classifier head, if there is one.
     pub head: Option<String>,
     /// Classes that can be learned.
     pub classes: u16,
     /// Steps taken.
     pub steps: usize,
-    /// Accuracy on the test samples before.
+    /// Accuracy on the test samples before learning.
     pub accuracy_before: f64,
-    /// And after. The simulator measures it with the weights that the target learned.
+    /// Accuracy after learning. The host measures it with the weights that the target learned.
     pub accuracy_after: f64,
-    /// Of it on classes that the network knew before, if there are others.
+    /// Accuracy after learning on classes that the network knew before, if there are new ones.
     pub accuracy_known: Option<f64>,
-    /// And on those that it did not know.
+    /// Accuracy after learning on the new classes.
     pub accuracy_new: Option<f64>,
-    /// Accuracy of the model written.
+    /// Accuracy of the written model.
     pub accuracy_written: Option<f64>,
-    /// Accuracy and cost with so many blocks of a boosted head, from one to all.
+    /// Accuracy and cost of a boosted head with one active block, two, and so on.
     pub blocks: Vec<Block>,
-    /// Blocks in use afterwards, if some were switched off.
+    /// Active blocks afterwards, if `keep` was given.
     pub kept: Option<u8>,
     /// Bytes of arena that learning needs.
     pub train_arena_bytes: u64,
-    /// High-water mark of the arena over all steps, what is learned included.
+    /// High-water mark of the arena over all steps, including what is learned.
     pub train_arena_used_bytes: u64,
-    /// CRC-32 of all that was learned.
+    /// CRC-32 of everything that was learned.
     pub digest: u32,
     /// Where it learned.
     pub target: String,
     /// Cost of a step, if the target counts.
     pub step_count: Option<u64>,
-    /// Most bytes of stack of a step, if the target can tell.
+    /// Deepest stack of a step in bytes, if the target can tell.
     pub stack_bytes: Option<u64>,
-    /// Accuracy on the samples as they came.
+    /// Learning curve.
     pub curve: Vec<Point>,
-    /// Number of the save in the target's flash that it began with.
+    /// Number of the save in the target's flash that learning started from.
     pub restored: Option<u32>,
-    /// Number of the save that was made; the model was opened from it again and had the same bits.
+    /// Number of the save that was written; it was read back with the same bits.
     pub saved: Option<u32>,
-    /// Model written.
+    /// Path of the written model.
     pub output: Option<String>,
-    /// Page written.
+    /// Path of the written page.
     pub page: Option<String>,
 }
 
-/// A boosted head with its tail switched off.
+/// A boosted head with some active blocks.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Block {
-    /// Blocks in use.
+    /// Number of active blocks.
     pub blocks: u8,
     /// Accuracy on the test samples.
     pub accuracy: f64,
@@ -168,7 +168,7 @@ impl Outcome for Report {
     }
 }
 
-/// What a report says, name by name.
+/// The report as names and values.
 fn facts(r: &Report) -> Vec<[String; 2]> {
     let percent = |a: f64| format!("{:.2} %", 100.0 * a);
     let mut all: Vec<(&str, String)> = vec![("rule", r.rule.clone())];
@@ -179,23 +179,23 @@ fn facts(r: &Report) -> Vec<[String; 2]> {
     all.push(("accuracy after", percent(r.accuracy_after)));
     all.extend(r.accuracy_known.map(|a| ("  on classes known before", percent(a))));
     all.extend(r.accuracy_new.map(|a| ("  on new classes", percent(a))));
-    all.extend(r.accuracy_written.map(|a| ("accuracy of the model written", percent(a))));
+    all.extend(r.accuracy_written.map(|a| ("accuracy of the written model", percent(a))));
     all.push(("training arena (RAM), bytes", thousands(r.train_arena_bytes)));
-    all.push(("of it used, bytes", thousands(r.train_arena_used_bytes)));
+    all.push(("  used, bytes", thousands(r.train_arena_used_bytes)));
     all.push(("digest of learned weights", format!("{:08x}", r.digest)));
     all.extend(r.step_count.map(|c| ("cost of a step", thousands(c))));
     all.extend(r.stack_bytes.map(|b| ("stack, bytes", thousands(b))));
-    all.extend(r.restored.map(|n| ("went on from save", n.to_string())));
+    all.extend(r.restored.map(|n| ("continued from save", n.to_string())));
     all.extend(r.saved.map(|n| ("saved in flash as", n.to_string())));
-    all.extend(r.kept.map(|n| ("blocks in use", n.to_string())));
-    all.extend(r.output.iter().map(|p| ("model written", p.clone())));
-    all.extend(r.page.iter().map(|p| ("look at", p.clone())));
+    all.extend(r.kept.map(|n| ("active blocks", n.to_string())));
+    all.extend(r.output.iter().map(|p| ("written model", p.clone())));
+    all.extend(r.page.iter().map(|p| ("report", p.clone())));
     all.into_iter().map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
-/// Accuracy and cost of a boosted head, block by block.
+/// Accuracy and cost of a boosted head by number of active blocks.
 fn blocks_table(blocks: &[Block]) -> Table {
-    let mut table = Table::new(["blocks in use", "accuracy", "cost of a run"]);
+    let mut table = Table::new(["active blocks", "accuracy", "cost of a run"]);
     for b in blocks {
         let cost = b.run_count.map_or("-".into(), thousands);
         table.row([b.blocks.to_string(), format!("{:.2} %", 100.0 * b.accuracy), cost]);
@@ -221,7 +221,7 @@ fn curve(points: &[Point]) -> String {
 /// Learns, and measures accuracy before and after.
 ///
 /// # Errors
-/// A file cannot be read, the model has no learning plan, shapes or labels do not fit, the device fails.
+/// A file cannot be read, the model has no learning plan, shapes or labels do not fit, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read(&args.model)?;
@@ -241,8 +241,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
             [x, y] => Ok((read_array(x)?, read_array(y)?)),
             _ => Err(Failure::new(
                 Kind::Usage,
-                "two files are wanted: X.npy Y.npy",
-                "see `offshoot learn --help`",
+                "two files are needed: X.npy Y.npy",
+                "`offshoot learn --help` explains --train and --test",
             )),
         }
     };
@@ -265,32 +265,33 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// What may differ from the plan in the file.
+/// Settings that override the file's learning plan.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Spec {
-    /// LocalRule of hidden layers.
+    /// Rule of the hidden layers.
     pub rule: Option<RuleArg>,
     /// Learning rate.
     pub rate: Option<f32>,
-    /// Passes.
+    /// Epochs.
     pub epochs: u32,
     /// Most steps.
     pub steps: Option<usize>,
-    /// Stretch the plan's course to the steps taken.
+    /// Scale the plan's schedule to the steps taken.
     pub fit: bool,
-    /// Classes that the network does not know.
+    /// Number of classes to add that the network does not know.
     pub new_classes: u16,
-    /// Go on from what the target has saved.
+    /// Continue from what the target has saved.
     pub restore: bool,
-    /// Save it there afterwards.
+    /// Save on the target afterwards.
     pub save: bool,
-    /// Blocks of a boosted head to use afterwards.
+    /// Number of active blocks of a boosted head afterwards.
     pub keep: Option<u8>,
 }
 
-const NO_PLAN: &str = "compile it with a learning plan: offshoot compile M.onnx --learn plan.toml -o M.off";
+const NO_PLAN: &str = "compile the model with a learning plan: offshoot compile M.onnx --calib X.npy --learn \
+    plan.toml -o M.off";
 
-/// Learns from (samples, labels); gives the report and the model with what it learned.
+/// Learns from (samples, labels); returns the report and the model with what it learned.
 ///
 /// # Errors
 /// As [`run`].
@@ -307,12 +308,15 @@ pub fn learn(
     let fitted = relearn::changed(file.bytes(), |head, layers| apply(spec, steps, head, layers));
     let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
-    let learning =
-        model.learning().ok_or_else(|| Failure::new(Kind::Usage, "the model does not learn", NO_PLAN))?;
+    let learning = model
+        .learning()
+        .ok_or_else(|| Failure::new(Kind::Usage, "the model has no learning plan", NO_PLAN))?;
     if let Schedule::Linear { steps: planned } | Schedule::Cosine { steps: planned } = learning.head.schedule
         && planned as usize != steps
     {
-        ui.note(&format!("the plan's course has {planned} steps, {steps} are taken: --fit stretches it"));
+        ui.note(&format!(
+            "the plan's schedule has {planned} steps, but {steps} are taken: --fit scales the schedule"
+        ));
     }
     let inputs = |x: &Array, name: &str| Inputs::encode(&model, std::slice::from_ref(x), &[name.into()]);
     let samples = inputs(&train.0, "training samples")?;
@@ -326,25 +330,26 @@ pub fn learn(
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
     let restored = if spec.restore {
-        Some(device.restore().or_fail(Kind::Device, "learn with --save first, or leave --restore out")?)
+        Some(device.restore().or_fail(Kind::Device, "learn with --save first, or leave out --restore")?)
     } else {
         device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
         None
     };
     let mut trace = course(ui, device.as_mut(), &samples, &train_labels, steps)?;
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
-    let export =
-        relearn::with_learned(file.bytes(), &learned).or_fail(Kind::Internal, "report this model")?;
+    let export = relearn::with_learned(file.bytes(), &learned)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let classes = classify(&file, Some(&learned), spec.keep, &test_samples)?;
-    // A run on the target makes its head ready, and says what memory that takes.
+    // The first run after learning prepares the head, which may raise the arena's high-water mark.
     let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
     ready?;
     trace.arena = trace.arena.max(device.arena_used().into());
     let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
     if let Some(keep) = spec.keep {
-        device
-            .keep(keep)
-            .or_fail(Kind::Usage, "give 1 to as many blocks as the head has, of kind boosted")?;
+        device.keep(keep).or_fail(
+            Kind::Usage,
+            "--keep needs a boosted head, and at least 1 and at most all of its blocks",
+        )?;
     }
     let saved = if spec.save { Some(save(device.as_mut(), &learned)?) } else { None };
     let hidden = learning.layers().find_map(|layer| match layer.repr.error_source {
@@ -380,16 +385,18 @@ pub fn learn(
     Ok((report, OffFile::from_bytes(&export)))
 }
 
-/// The file with room for the classes wished for.
+/// The file with memory for the new classes of `spec`.
 fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
     if spec.new_classes == 0 {
         return Ok(OffFile::from_bytes(file.bytes()));
     }
     let wider = relearn::with_new_classes(file.bytes(), spec.new_classes);
-    Ok(OffFile::from_bytes(&wider.or_fail(Kind::Usage, "compile it with a plan that has a [head]")?))
+    Ok(OffFile::from_bytes(
+        &wider.or_fail(Kind::Usage, "compile the model with a learning plan that has a [head]")?,
+    ))
 }
 
-/// How many steps will be taken.
+/// Number of steps to take.
 fn wished_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<usize> {
     let model = file.model()?;
     let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
@@ -397,14 +404,18 @@ fn wished_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<u
     Ok(spec.steps.unwrap_or(steps).min(steps))
 }
 
-/// Whether every label is one of the classes; what to do if not.
+/// Checks that every label is one of the classes.
 fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result<()> {
     let Some(&beyond) = labels.iter().find(|&&l| l >= classes) else { return Ok(()) };
     let message =
-        format!("a training sample is of class {beyond}, the model learns classes 0 to {}", classes - 1);
+        format!("a training sample has class {beyond}, but the model learns classes 0 to {}", classes - 1);
     let help = match learning.head.classifier {
-        Some(_) => format!("give its head room: --new-classes {}", beyond - classes + 1),
-        None => "classes that the network does not know are learned by a head: put one into the plan (head = \"lda\")".into(),
+        Some(_) => format!("add classes to the head: --new-classes {}", beyond - classes + 1),
+        None => {
+            "only a classifier head learns new classes: add one to the plan (head = \"lda\") and compile \
+             again"
+                .into()
+        }
     };
     Err(Failure::new(Kind::Mismatch, message, help))
 }
@@ -420,7 +431,7 @@ fn head_name(kind: HeadKind) -> &'static str {
     }
 }
 
-/// Accuracy and cost with one block of a boosted head, two, and so on; all are in use afterwards.
+/// Accuracy and cost of a boosted head with one active block, two, and so on; all are active afterwards.
 fn boosted_blocks(
     device: &mut dyn Device,
     file: &OffFile,
@@ -443,7 +454,7 @@ fn boosted_blocks(
     (1..=answer.taps).map(block).collect()
 }
 
-/// Saves, opens the model again, and looks whether it has the same bits.
+/// Saves, opens the model again, and checks that it has the same bits.
 fn save(device: &mut dyn Device, learned: &[u8]) -> Result<u32> {
     let number = device.save().or_fail(Kind::Device, DEVICE_HELP)?;
     let opened = device.reopen().or_fail(Kind::Device, DEVICE_HELP)?;
@@ -451,10 +462,14 @@ fn save(device: &mut dyn Device, learned: &[u8]) -> Result<u32> {
     if same {
         return Ok(number);
     }
-    Err(Failure::new(Kind::Device, "what was saved came back otherwise", "the target's flash may be worn"))
+    Err(Failure::new(
+        Kind::Device,
+        "the saved weights differ when read back",
+        "save again; if it fails again, the target's flash may be worn out",
+    ))
 }
 
-/// What was seen while it learned.
+/// Measurements during learning.
 struct Trace {
     curve: Vec<Point>,
     count: Option<u64>,
@@ -509,7 +524,7 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
                 *rule
             }
         };
-        // A head learns cross-entropy and nothing else.
+        // A local head supports cross-entropy only; other rules get a fixed projection.
         if let (
             TargetProjectionRepr::Head { .. },
             LocalRule::Squared { .. } | LocalRule::Absolute { .. } | LocalRule::Drtp,
@@ -523,7 +538,7 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
     }
 }
 
-/// Stretches a course that has an end to so many steps.
+/// Scales a schedule that has an end to `wanted` steps.
 fn stretch(head: &mut LearnHead, wanted: usize) {
     let (Schedule::Linear { steps } | Schedule::Cosine { steps }) = &mut head.schedule else { return };
     let before = u64::from((*steps).max(1));
@@ -532,22 +547,23 @@ fn stretch(head: &mut LearnHead, wanted: usize) {
     of(&mut head.warm);
     if let Some(standard) = head.standard.as_mut().filter(|s| s.steps > 0) {
         of(&mut standard.steps);
-        // 0 would be without end.
+        // 0 would mean without end.
         standard.steps = standard.steps.max(1);
     }
     head.classifier.iter_mut().for_each(|answer| of(&mut answer.from));
 }
 
-/// Class numbers, one a sample.
+/// Class numbers, one per sample.
 ///
 /// # Errors
-/// They are none, or too few or too many.
+/// The array does not hold class numbers from 0 to 65535, or has too few or too many.
 pub fn labels(array: &Array, samples: usize, what: &str) -> Result<Vec<u16>> {
-    let help = "give one class number a sample, in the same order";
+    let help = "give one class number per sample, in the same order";
     let whole = array.to_i64().or_fail_in(Kind::Dtype, format!("{what} labels"), help)?;
     let labels: Option<Vec<u16>> = whole.iter().map(|&l| u16::try_from(l).ok()).collect();
-    let labels = labels
-        .ok_or_else(|| Failure::new(Kind::Mismatch, format!("a {what} label is no class number"), help))?;
+    let labels = labels.ok_or_else(|| {
+        Failure::new(Kind::Mismatch, format!("a {what} label is not a class number from 0 to 65535"), help)
+    })?;
     if labels.len() != samples {
         let message = format!("{} {what} labels for {samples} samples", labels.len());
         return Err(Failure::new(Kind::Shape, message, help));

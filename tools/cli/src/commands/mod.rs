@@ -1,4 +1,4 @@
-//! One file a verb.
+//! The verbs of the command line, one per file.
 
 pub mod compile;
 pub mod compress;
@@ -27,26 +27,30 @@ use crate::failure::{Failure, Kind, Result};
 /// Reads an `.npy` file.
 ///
 /// # Errors
-/// It cannot be read or is no `.npy` file.
+/// The file cannot be read or is not an `.npy` file.
 pub fn read_array(path: &Path) -> Result<Array> {
     offshoot_data::npy::read(path).map_err(|e| {
         use offshoot_data::ErrorKind;
         if let (ErrorKind::Format, Some((what, help))) = (e.kind(), crate::files::mistaken(path)) {
-            let message = format!("{}: this is {what}, a NumPy array (.npy) is wanted", path.display());
+            let message = format!("{}: this is {what}; a NumPy array (.npy) is needed", path.display());
             return Failure::new(Kind::Format, message, help);
         }
         let (kind, help) = match e.kind() {
-            ErrorKind::NotFound => (Kind::NotFound, "check the path"),
-            ErrorKind::Io => (Kind::Io, "check that the file can be read"),
-            ErrorKind::Dtype => (Kind::Dtype, "save an array of numbers"),
-            ErrorKind::Shape => (Kind::Shape, "save an array of another shape"),
+            ErrorKind::NotFound => {
+                (Kind::NotFound, "check the path; relative paths start at the current folder")
+            }
+            ErrorKind::Io => (Kind::Io, "check that you may read the file"),
+            ErrorKind::Dtype => {
+                (Kind::Dtype, "save the array with a numeric element type, such as float32 or int64")
+            }
+            ErrorKind::Shape => (Kind::Shape, "save the array with another shape"),
             _ => (Kind::Format, "write it with numpy.save(path, array)"),
         };
         Failure::new(kind, e.to_string(), help)
     })
 }
 
-/// Reads several `.npy` files; also their names, for messages.
+/// Reads several `.npy` files; also returns their names, for messages.
 ///
 /// # Errors
 /// As [`read_array`].
@@ -61,7 +65,7 @@ pub fn read_arrays(paths: &[impl AsRef<Path>]) -> Result<(Vec<Array>, Vec<String
     Ok((arrays, names))
 }
 
-/// Reads a file for each of the model's inputs as the bytes that go into the arena; the arrays are not kept.
+/// Reads one file per input of the model and encodes it for the arena; the arrays are dropped.
 ///
 /// # Errors
 /// As [`read_array`] and [`Inputs::encode`].
@@ -70,15 +74,16 @@ pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Inpu
     Inputs::encode(model, &arrays, &names)
 }
 
-/// Understands `--target`.
+/// Parses `--target`.
 ///
 /// # Errors
 /// There is no such target.
 pub fn parse_target(text: &str) -> Result<Target> {
-    Target::parse(text).map_err(|e| Failure::new(Kind::Device, e.to_string(), "see `offshoot target list`"))
+    Target::parse(text)
+        .map_err(|e| Failure::new(Kind::Device, e.to_string(), "`offshoot target list` names the targets"))
 }
 
-/// A signal-to-noise ratio for people.
+/// Formats a signal-to-noise ratio.
 pub(crate) fn decibels(value: impl Into<f64>) -> String {
     let value = value.into();
     if value == f64::INFINITY { "exact".into() } else { format!("{value:.1} dB") }

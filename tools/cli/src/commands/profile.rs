@@ -1,4 +1,4 @@
-//! `offshoot profile`: what every operator takes on a target.
+//! `offshoot profile`: counts what every operator costs on a target.
 
 use std::path::PathBuf;
 
@@ -17,18 +17,18 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `profile`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Compiled model.
+    /// Compiled model (.off).
     pub model: PathBuf,
-    /// Where it runs.
+    /// Where to run: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long)]
     pub target: String,
-    /// A sample (.npy), once for each input; zeros if not given. Work does not depend on the data.
+    /// A sample (.npy), once per input. Default: zeros; the cost does not depend on the data.
     #[arg(long)]
     pub input: Vec<PathBuf>,
-    /// The network it was compiled from, for names.
+    /// Network that the model was compiled from (.onnx), to show its names.
     #[arg(long)]
     pub onnx: Option<PathBuf>,
-    /// Which network of the file, if it holds several; 0 is the first.
+    /// Which network to run, if the file holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
 }
@@ -38,46 +38,46 @@ pub struct Args {
 pub struct OperatorReport {
     /// Position in the file.
     pub index: u16,
-    /// Name of the tensor it completes, or kind and position.
+    /// Name of its output tensor in the ONNX file, or kind and position.
     pub name: String,
     /// Kind.
     pub kind: String,
     /// Multiply-accumulates.
     pub macs: u64,
-    /// Instructions; null where the target cannot count them.
+    /// Instructions; null if the target cannot count them.
     pub instructions: Option<u64>,
-    /// Modelled cycles; null where there is no model of the core.
+    /// Modelled cycles; null if there is no timing model of the core.
     pub cycles_modelled: Option<u64>,
-    /// Nanoseconds, where the target has a clock and no counter.
+    /// Nanoseconds, if the target has a clock and no counter.
     pub nanoseconds: Option<u64>,
-    /// Deepest stack, bytes; null where the target cannot tell.
+    /// Deepest stack in bytes; null if the target cannot tell.
     pub stack_bytes: Option<u64>,
 }
 
-/// What a run took.
+/// Cost of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Where it ran.
     pub target: String,
-    /// Instructions of a whole run without observation; null where the target cannot count them.
+    /// Instructions of a whole run without an observer; null if the target cannot count them.
     pub instructions: Option<u64>,
-    /// Modelled cycles; null where there is no model of the core.
+    /// Modelled cycles; null if there is no timing model of the core.
     pub cycles_modelled: Option<u64>,
-    /// Of the modelled cycles, those that wait for flash.
+    /// Modelled cycles spent waiting for flash.
     pub flash_waits_modelled: Option<u64>,
-    /// What the model's error is, or why there are no modelled cycles; null if none were asked for.
+    /// Error of the timing model, or why there are no modelled cycles; null if none were requested.
     pub cycles_note: Option<String>,
-    /// Where truth is known: what was published, and what the model says.
+    /// Published measurements, and the modelled cycles for them.
     pub cycles_model_error: Vec<cycles::KnownPoint>,
-    /// Nanoseconds of a run, where the target has a clock and no counter.
+    /// Nanoseconds of a run, if the target has a clock and no counter.
     pub nanoseconds: Option<u64>,
-    /// Mutable memory of the model.
+    /// Bytes of the model's arena.
     pub arena_bytes: u64,
-    /// Deepest stack of the run.
+    /// Deepest stack of the run in bytes.
     pub stack_bytes: Option<u64>,
-    /// Code and constants of the firmware, without the model.
+    /// Bytes of the firmware's code and constants, without the model.
     pub code_bytes: Option<u64>,
-    /// The `.off` file.
+    /// Bytes of the `.off` file.
     pub model_bytes: u64,
     /// Operator by operator.
     pub operators: Vec<OperatorReport>,
@@ -113,7 +113,7 @@ impl Outcome for Report {
             facts.row(["cycles, modelled", &thousands(n)]);
         }
         if let Some(n) = self.flash_waits_modelled {
-            facts.row(["  of them waiting for flash", &thousands(n)]);
+            facts.row(["  waiting for flash", &thousands(n)]);
         }
         if let Some(n) = self.nanoseconds {
             facts.row(["time of this run", &format!("{:.1} µs", n as f64 / 1e3)]);
@@ -133,7 +133,7 @@ impl Outcome for Report {
             .map(|k| {
                 let (published, modelled) = (thousands(k.published_cycles), thousands(k.modelled_cycles));
                 format!(
-                    "\ncycles model error: {:+.0} % ({modelled} for {published}): {}",
+                    "\ntiming model error: {:+.0} % ({modelled} modelled, {published} published): {}",
                     k.percent(),
                     k.what
                 )
@@ -146,7 +146,7 @@ impl Outcome for Report {
 /// Profiles one run.
 ///
 /// # Errors
-/// A file cannot be read, the device is missing or does not answer.
+/// A file cannot be read, or the device is missing or does not answer.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read_network(&args.model, args.network)?;
@@ -192,7 +192,7 @@ pub fn profile(
     report(&measured, file, target, graph, None)
 }
 
-/// As [`profile`], and models cycles where that can be done; where not, the report says why.
+/// As [`profile`], and models cycles if the target supports it; if not, the report says why.
 ///
 /// # Errors
 /// As [`profile`].

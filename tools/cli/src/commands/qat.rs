@@ -1,4 +1,4 @@
-//! `offshoot qat`: quantisation-aware training, weights of few bits with learned steps.
+//! `offshoot qat`: quantisation-aware training with learned step sizes (LSQ, Esser et al. 2020, arXiv:1902.08153).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,30 +27,30 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub samples: samples::Args,
-    /// Folder for model.off, model.onnx and policy.toml; made if it is not there.
+    /// Folder for model.off, model.onnx and policy.toml; created if needed.
     #[arg(short, long)]
     pub output: PathBuf,
     /// Bits of the weights: int8, int4, int2, or a policy file (.toml).
     #[arg(long, value_parser = Precision::parse, value_name = "FORMAT", default_value = "int4")]
     pub precision: Precision,
-    /// Passes over the data; an interrupted run goes on where it was.
+    /// Epochs. An interrupted run continues from its checkpoint.
     #[arg(long, default_value_t = 4)]
     pub epochs: usize,
-    /// Highest learning rate, relative to the size of weights.
+    /// Peak learning rate, relative to the magnitude of the weights.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
-    /// Samples a step.
+    /// Samples per step.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
-    /// Share of the float network's outputs in the loss.
+    /// Weight of distillation from the float network, 0 to 1; the labels have the rest.
     #[arg(long, default_value_t = 0.7, value_parser = super::compress::parse_share)]
     pub distil: f32,
-    /// Emulated board to count instructions on.
+    /// Emulated board to count instructions on, such as qemu:cortex-m4.
     #[arg(long)]
     pub target: Option<String>,
 }
 
-/// What `qat` made.
+/// Result of `qat`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Folder written.
@@ -59,9 +59,9 @@ pub struct Report {
     pub precision: Precision,
     /// Seed.
     pub seed: u64,
-    /// Samples that were learned from, and that were judged.
+    /// Numbers of training samples and of test samples.
     pub samples: [usize; 2],
-    /// Accuracy of the float network.
+    /// Accuracy of the float network, from 0 to 1.
     pub float_accuracy: f64,
     /// Eight bits, without training.
     pub eight: Measured,
@@ -69,7 +69,7 @@ pub struct Report {
     pub before: Measured,
     /// Few bits, after training.
     pub after: Measured,
-    /// Epoch that was taken, from 1; 0 if none was better than no training.
+    /// Best epoch, from 1, which the result is from; 0 if none was better than no training.
     pub best: usize,
 }
 
@@ -84,8 +84,9 @@ impl Outcome for Report {
             table.row(std::iter::once(name).chain(m.cells()));
         }
         format!(
-            "{}: model.off, model.onnx, policy.toml\n{table}\nfloat: {:.2} % ({} samples judged, {} learned from, epoch {} \
-             taken)",
+            "{}: model.off, model.onnx, policy.toml\n{table}\nfloat: {:.2} % ({} test samples, {} training \
+             samples, best epoch \
+             {})",
             self.output,
             100.0 * self.float_accuracy,
             self.samples[1],
@@ -98,7 +99,7 @@ impl Outcome for Report {
 /// Trains and writes the results.
 ///
 /// # Errors
-/// Files cannot be read or written, data do not fit.
+/// A file cannot be read or written, or the data do not fit the network.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let target = args.target.as_deref().zip(target.as_ref());
@@ -132,12 +133,17 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let mut bar = Bar(ui.progress("training", 0));
     let (trained, report) = aware(&graph, &sets.train, &options, &mut bar).map_err(|e| failure(&e))?;
     bar.0.finish_and_clear();
-    let onnx = offshoot_import::emit(&trained).or_fail(Kind::Unsupported, "the network has no ONNX form")?;
-    let again = offshoot_import::import_bytes(&onnx, "model").or_fail(Kind::Internal, "report this model")?;
+    let onnx = offshoot_import::emit(&trained).or_fail(
+        Kind::Unsupported,
+        "the trained network has no ONNX form: replace the operator named above",
+    )?;
+    let again = offshoot_import::import_bytes(&onnx, "model")
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let (again, _) = files::optimise(again)?;
-    // Numbers go by the names that the written file has.
+    // Steps and ranges are stored under the names in the written file.
     let policy = renamed(&report.policy, &trained, &again)?;
-    let text = toml::to_string(&policy).or_fail(Kind::Internal, "report this")?;
+    let text = toml::to_string(&policy)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let (made, after) = judge(&again, Precision::Given(Box::new(policy)))?;
     for (name, bytes) in [
         ("model.off", made.compiled.bytes.as_slice()),
@@ -147,7 +153,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         let path = args.output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
-    // What was saved to be continued is of no more use.
+    // The checkpoint is no longer needed.
     let _ = std::fs::remove_file(checkpoint);
     let float_accuracy =
         offshoot_compress::quantize::aware::float_accuracy(&graph, &sets.judged).map_err(|e| failure(&e))?;
@@ -164,15 +170,19 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     })
 }
 
-/// `policy` of `from` with the names of `to`, the same network after a way through a file.
+/// `policy` of `from` with the names of `to`, which is the same network written to ONNX and read back.
 fn renamed(policy: &Policy, from: &Graph, to: &Graph) -> Result<Policy> {
     let alike = from.nodes.len() == to.nodes.len()
         && from.nodes.iter().zip(&to.nodes).all(|(a, b)| {
             a.op.name() == b.op.name() && from.value(a.output).shape == to.value(b.output).shape
         });
     if !alike {
-        let message = "the trained network comes out of its ONNX file as another";
-        return Err(Failure::new(Kind::Internal, message, "report this model"));
+        let message = "the trained network changes when its ONNX file is read back";
+        return Err(Failure::new(
+            Kind::Internal,
+            message,
+            "this is a bug in Offshoot: report it with the model",
+        ));
     }
     let nodes: BTreeMap<&str, &str> =
         from.nodes.iter().zip(&to.nodes).map(|(a, b)| (a.name.as_str(), b.name.as_str())).collect();

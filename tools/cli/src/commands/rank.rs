@@ -1,4 +1,4 @@
-//! `offshoot rank`: the curve of rank against accuracy, flash and instructions, for several ways of finding ranks.
+//! `offshoot rank`: accuracy, flash and instructions against rank, for several ways to choose ranks.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ use crate::measure::{Measured, TITLES, measure};
 use crate::samples::{self, Sets};
 use crate::ui::{Bar, Outcome, Ui};
 
-/// How ranks are found.
+/// How ranks are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
@@ -27,9 +27,9 @@ pub enum Method {
     Svd,
     /// Singular values of the outputs on calibration samples.
     Aware,
-    /// The same after as many epochs of training as `maestro` has, factors in one piece: an order that is not learned.
+    /// As `aware`, after as many epochs as `maestro` but without its ordered dropout.
     Frozen,
-    /// Trained with ordered dropout and group lasso.
+    /// Maestro: training with ordered dropout and group lasso.
     Maestro,
 }
 
@@ -41,53 +41,53 @@ pub struct Args {
     #[command(flatten)]
     #[allow(missing_docs)]
     pub samples: samples::Args,
-    /// Folder for curve.json and curve.svg; made if it is not there.
+    /// Folder for curve.json and curve.svg; created if needed.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// How ranks are found.
+    /// How ranks are chosen.
     #[arg(long, value_enum, value_delimiter = ',', default_value = "svd,aware,frozen,maestro")]
     pub methods: Vec<Method>,
-    /// Shares of the layers' weights and multiply-accumulates (half each) that are left, in percent.
+    /// Shares of the layers' size to keep, in percent; size is the mean of weights and multiply-accumulates.
     #[arg(long, value_delimiter = ',', default_value = "100,70,50,35,25,17,12,8")]
     pub shares: Vec<f64>,
     /// Epochs of `frozen` and `maestro`.
     #[arg(long, default_value_t = 12)]
     pub epochs: usize,
-    /// Their highest learning rate.
+    /// Peak learning rate of `frozen` and `maestro`.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
-    /// Their samples a step.
+    /// Samples per step of `frozen` and `maestro`.
     #[arg(long, default_value_t = 64)]
     pub batch: usize,
     /// Factor of the group lasso.
     #[arg(long, default_value_t = 1e-4)]
     pub lasso: f32,
-    /// Epochs of fine-tuning at every point, of all methods; learning from the whole network.
+    /// Epochs of fine-tuning at every point of all methods, with distillation from the whole network.
     #[arg(long, default_value_t = 0)]
     pub tune: usize,
-    /// Seeds; each shuffles, trains and is judged by itself.
+    /// Number of seeds; each one shuffles, trains and is tested on its own.
     #[arg(long, default_value_t = 1)]
     pub seeds: u64,
-    /// Emulated board to count instructions on.
+    /// Emulated board to count instructions on, such as qemu:cortex-m4.
     #[arg(long)]
     pub target: Option<String>,
 }
 
-/// Samples that spectra of outputs are taken from: a fully connected layer sees each of them but once.
+/// Number of samples for the singular values of outputs: a fully connected layer gets only one row from each.
 const SPECTRA: usize = 512;
 
 /// One point of one curve.
 #[derive(Clone, Debug, Serialize)]
 pub struct Point {
-    /// How ranks were found.
+    /// How ranks were chosen.
     pub method: Method,
-    /// Percent of the layers' weights and multiply-accumulates that may be left.
+    /// Largest share of the layers' weights and multiply-accumulates to keep, in percent.
     pub share: f64,
     /// Seed.
     pub seed: u64,
-    /// Layers and their ranks; none for those that stay whole.
+    /// Layers and their ranks; none for a layer that stays whole.
     pub ranks: Vec<(String, Option<usize>)>,
-    /// What the int8 file takes and does.
+    /// Measurements of the int8 file.
     #[serde(flatten)]
     pub measured: Measured,
 }
@@ -97,9 +97,9 @@ pub struct Point {
 pub struct Report {
     /// Folder written.
     pub output: String,
-    /// Samples that were learned from, and that were judged.
+    /// Numbers of training samples and of test samples.
     pub samples: [usize; 2],
-    /// The network as it is, int8, for each seed.
+    /// The whole network as int8, for each seed.
     pub whole: Vec<Measured>,
     /// The points.
     pub points: Vec<Point>,
@@ -110,7 +110,7 @@ impl Report {
         self.points.iter().filter(|p| p.method == method && p.share == share).collect()
     }
 
-    /// Methods and shares in the order in which they came.
+    /// Methods and shares in order.
     fn keys(&self) -> Vec<(Method, f64)> {
         let mut keys = Vec::new();
         for p in &self.points {
@@ -128,8 +128,9 @@ fn mean<'a, T: 'a>(items: &[&'a T], value: impl Fn(&T) -> f64) -> f64 {
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let mut table =
-            Table::new(["method", "share, %", "ranks"].into_iter().chain(TITLES).chain(["least to most"]));
+        let mut table = Table::new(
+            ["method", "share, %", "ranks"].into_iter().chain(TITLES).chain(["lowest to highest"]),
+        );
         let mut row = |name: String, share: String, ranks: String, all: &[&Measured]| {
             let average = |value: &dyn Fn(&Measured) -> f64| mean(all, value).round() as u64;
             let now = Measured {
@@ -159,7 +160,8 @@ impl Outcome for Report {
             row(name, share.to_string(), ranks.unwrap_or_default(), &measured);
         }
         format!(
-            "{}: curve.json, curve.svg\n{table}\nmeans of {} seeds, ranks of the first; {} samples learned from, {} judged",
+            "{}: curve.json, curve.svg\n{table}\nmeans of {} seeds, ranks of the first; {} training samples, {} \
+             test samples",
             self.output,
             self.whole.len(),
             self.samples[0],
@@ -168,17 +170,17 @@ impl Outcome for Report {
     }
 }
 
-/// Works all curves out and writes them.
+/// Computes all curves and writes them.
 ///
 /// # Errors
-/// Files cannot be read or written, data do not fit, the board does not answer.
+/// A file cannot be read or written, the data do not fit, or the board does not answer.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let target = args.target.as_deref().zip(target.as_ref());
     let (graph, _) = files::read_graph(&args.model)?;
     if let Some(share) = args.shares.iter().find(|s| !(**s > 0.0 && **s <= 100.0)) {
-        let message = format!("a share of {share} percent");
-        return Err(Failure::new(Kind::Usage, message, "give shares above 0, up to 100"));
+        let message = format!("--shares: {share} is not a percentage above 0, up to 100");
+        return Err(Failure::new(Kind::Usage, message, "give shares such as 100,50,25"));
     }
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
     let mut report = Report {
@@ -190,7 +192,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let first = args.samples.seed;
     for seed in first..first + args.seeds.max(1) {
         one_seed(ui, &graph, args, target, seed, &mut report)?;
-        // Written as they come: what is interrupted is not lost.
+        // Written after every seed, so that an interrupted run is not lost.
         write(args, &report)?;
     }
     Ok(report)
@@ -239,7 +241,7 @@ fn one_seed(
     Ok(())
 }
 
-/// The whole network that a method cuts, and its layers.
+/// The whole network that a method cuts, and its layers with their singular values.
 fn ordered(
     graph: &Graph,
     sets: &Sets,
@@ -277,7 +279,7 @@ fn ordered(
     }
 }
 
-/// Fine-tuning without another change of ranks.
+/// Fine-tunes without changing ranks.
 fn tuned(graph: &Graph, small: &Graph, sets: &Sets, args: &Args, seed: u64) -> Result<Graph> {
     offshoot_compress::low_rank::tune(graph, small, &sets.train, args.tune, args.rate, seed)
         .map_err(|e| failure(&e))
@@ -292,9 +294,10 @@ fn write(args: &Args, report: &Report) -> Result<()> {
         });
         series.push((format!("{method:?}").to_lowercase(), line.collect()));
     }
-    let svg =
-        plot::lines(&series, "flash, bytes", "int8 accuracy, %").or_fail(Kind::Internal, "report this")?;
-    let json = serde_json::to_vec(report).or_fail(Kind::Internal, "report this")?;
+    let svg = plot::lines(&series, "flash, bytes", "int8 accuracy, %")
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
+    let json = serde_json::to_vec(report)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     for (name, bytes) in [("curve.json", json.as_slice()), ("curve.svg", svg.as_bytes())] {
         let path = args.output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;

@@ -1,4 +1,4 @@
-//! `offshoot run`: inference over a batch.
+//! `offshoot run`: inference on a batch of samples.
 
 use std::path::PathBuf;
 
@@ -15,24 +15,24 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `run`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Compiled model.
+    /// Compiled model (.off).
     pub model: PathBuf,
-    /// Samples (.npy), once for each input. int8 arrays go into int8 inputs as they are; all others hold real numbers.
+    /// Samples (.npy), once per input. An int8 array goes into an int8 input unchanged; any other holds real numbers.
     #[arg(long, required = true)]
     pub input: Vec<PathBuf>,
-    /// Where the outputs go (.npy), once for each output.
+    /// File for an output (.npy), once per output, in order.
     #[arg(short, long, required = true)]
     pub output: Vec<PathBuf>,
-    /// Write real numbers (float32) instead of the model's own int8.
+    /// Write real numbers (float32) instead of the model's element type.
     #[arg(long)]
     pub real: bool,
-    /// Where it runs.
+    /// Where to run: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// Which network of the file, if it holds several; 0 is the first.
+    /// Which network to run, if the file holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
-    /// Sequences of a model that keeps its state.
+    /// Sequences, for a model that keeps state.
     #[command(flatten)]
     pub sequences: batch::Sequences,
 }
@@ -40,17 +40,17 @@ pub struct Args {
 /// What `run` did.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Samples.
+    /// Number of samples.
     pub count: usize,
     /// File of the first output.
     pub output: String,
     /// Files of all outputs.
     pub outputs: Vec<String>,
-    /// Shapes written, one a file.
+    /// Shapes written, one per file.
     pub shapes: Vec<Vec<usize>>,
     /// Element types written.
     pub dtypes: Vec<String>,
-    /// Of each input, what lies outside of what the model can represent; null where nothing does.
+    /// Values of each input outside the model's range; null if there are none.
     pub saturated: Vec<Option<Saturated>>,
 }
 
@@ -70,18 +70,19 @@ impl Outcome for Report {
 /// Runs every sample and writes the outputs.
 ///
 /// # Errors
-/// A file cannot be read or written, shapes do not fit, the device fails.
+/// A file cannot be read or written, a shape does not fit, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read_network(&args.model, args.network)?;
     let model = file.model()?;
     let outputs = model.output_count();
     if args.output.len() > outputs {
-        let message = format!("the model has {outputs} output(s), {} files given", args.output.len());
+        let message =
+            format!("the model has {outputs} output(s), but {} files were given", args.output.len());
         return Err(Failure::new(
             Kind::Usage,
             message,
-            "give --output once for each output you want, in order",
+            "give --output once per output, in order; the last ones may be left out",
         ));
     }
     refuse_same_file(args.input.iter().chain([&args.model]), &args.output)?;
@@ -99,7 +100,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         let samples: Vec<Vec<u8>> = results.iter().filter_map(|r| r.get(i).cloned()).collect();
         let array = batch::output_port(&model, i)?.array(&samples, args.real)?;
         npy::write(path, &array).map_err(|e| {
-            Failure::new(Kind::Io, e.to_string(), "check that the folder exists and can be written to")
+            Failure::new(Kind::Io, e.to_string(), "check that the folder exists and is writable")
         })?;
         report.outputs.push(path.display().to_string());
         report.shapes.push(array.shape().to_vec());

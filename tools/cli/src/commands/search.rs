@@ -1,4 +1,5 @@
-//! `offshoot search`: sub-networks of a super-network, with the bits of their layers, against what they cost on the target.
+//! `offshoot search`: searches the sub-networks of a super-network, and the bits of their layers, for the best
+//! trade-offs on a target.
 
 mod args;
 mod page;
@@ -29,55 +30,55 @@ pub use args::{Args, Method, Where, parse_clock, parse_time};
 /// A point of the front.
 #[derive(Clone, Debug, Serialize)]
 pub struct FrontPoint {
-    /// Name of its folder.
+    /// Name of the point and of its folder.
     pub id: String,
-    /// Index of each option.
+    /// Index of the option chosen for each variable.
     pub encoding: Vec<u16>,
-    /// The options by name.
+    /// Chosen options by name of the variable.
     pub options: BTreeMap<String, usize>,
-    /// Bits of layers that do not have 8, by name of the operator.
+    /// Bits of layers with fewer than 8, by name of the operator.
     pub policy: BTreeMap<String, u8>,
-    /// What was measured of it as it is written.
+    /// Measurements of the point as written.
     pub measured: Measured,
-    /// What was measured of it with the weights that it inherited, in the search.
+    /// Measurements during the search, with weights inherited from the super-network.
     pub inherited: Measured,
-    /// Accuracy on the samples of --test.
+    /// Accuracy on the samples of --test, from 0 to 1.
     pub test_accuracy: Option<f64>,
     /// Folder with model.onnx, model.off, policy.toml and calibration.npy.
     pub folder: String,
-    /// What compiles it.
+    /// Command that compiles it.
     pub command: String,
 }
 
-/// What `search` found.
+/// Result of `search`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Folder of the search.
     pub output: String,
-    /// How.
+    /// Strategy that proposed the candidates.
     pub strategy: Method,
     /// Number of candidates in the space.
     pub candidates: f64,
-    /// Candidates that were asked for, and of them measured by this call.
+    /// Number of candidates evaluated, including those of earlier calls.
     pub evaluations: usize,
-    /// As said.
+    /// Number of candidates that this call measured.
     pub evaluated: usize,
-    /// Candidates that could not be made.
+    /// Number of candidates that could not be compiled.
     pub failed: usize,
-    /// Samples that were learned from, and that were kept apart.
+    /// Numbers of training samples and of held-out samples.
     pub samples: [usize; 2],
-    /// What was looked for.
+    /// Objectives and constraints.
     #[serde(flatten)]
     pub goal: Goal,
-    /// Volume of the front after each number of evaluations, in units of what was seen.
+    /// Hypervolume of the front after a number of evaluations, normalised to the range of costs seen.
     pub volume: Vec<(usize, f64)>,
-    /// What the strategy says of itself.
+    /// Notes of the strategy.
     pub notes: Vec<String>,
     /// The front.
     pub front: Vec<FrontPoint>,
 }
 
-/// What `search` did: a search, or one job of it.
+/// Result of the command: a search, or one job of it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Done {
@@ -87,7 +88,7 @@ pub enum Done {
     Job {
         /// Key of the candidate.
         key: String,
-        /// What was measured; none if it could not be made.
+        /// Measurements; none if the candidate could not be compiled.
         measured: Option<Measured>,
     },
 }
@@ -96,7 +97,8 @@ impl Outcome for Done {
     fn render(&self) -> String {
         match self {
             Self::Search(report) => format!(
-                "{}: report.html, points/, evaluations.jsonl\n{} candidates, {} of them measured now, {} could not be made\n{}\n{}",
+                "{}: report.html, points/, evaluations.jsonl\n{} candidates evaluated, {} of them now; {} failed \
+                 to compile\n{}\n{}",
                 report.output,
                 report.evaluations,
                 report.evaluated,
@@ -106,7 +108,7 @@ impl Outcome for Done {
             ),
             Self::Job { key, measured } => match measured {
                 Some(m) => format!("{key}: {:.2} %, {} bytes", 100.0 * m.accuracy, thousands(m.flash)),
-                None => format!("{key}: could not be made"),
+                None => format!("{key}: failed to compile"),
             },
         }
     }
@@ -115,8 +117,8 @@ impl Outcome for Done {
 /// Searches, or performs one job.
 ///
 /// # Errors
-/// The space or its data cannot be used, files cannot be written, a target or batch system does not answer; no candidate
-/// keeps the constraints.
+/// The space or its data cannot be used, a file cannot be written, a target or batch system does not answer, or no
+/// candidate meets the constraints.
 pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     if let Some(path) = &args.job {
         let job = Job::read(path).map_err(|e| failure(&e))?;
@@ -155,7 +157,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     let found = found.map_err(|e| failure(&e))?;
     let report = report(ui, args, &evaluator, &goal, &found, &output, test.as_ref())?;
     let html = page::page(&report, &found.history, &goal)?.render();
-    let json = serde_json::to_vec_pretty(&report).or_fail(Kind::Internal, "report this")?;
+    let json = serde_json::to_vec_pretty(&report)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     for (name, bytes) in [("report.html", html.as_bytes()), ("front.json", &json)] {
         let path = output.join(name);
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
@@ -170,7 +173,11 @@ fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
         objectives = vec![Metric::Accuracy, if counts { Metric::Instructions } else { Metric::Flash }];
     }
     if objectives.len() < 2 {
-        return Err(Failure::new(Kind::Usage, "one objective", "give two or more, such as accuracy,flash"));
+        return Err(Failure::new(
+            Kind::Usage,
+            "a search needs two objectives or more",
+            "give --objectives, such as accuracy,flash",
+        ));
     }
     let bound = |metric: Metric, limit: Option<f64>| limit.map(|limit| Constraint { metric, limit });
     let board = match target {
@@ -193,7 +200,7 @@ fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
     let wanted = objectives.iter().chain(constraints.iter().map(|c| &c.metric));
     let counted = |m: &&Metric| matches!(m, Metric::Instructions | Metric::Cycles | Metric::Latency);
     if let Some(metric) = wanted.clone().find(counted).filter(|_| !counts) {
-        let message = format!("{metric} is counted on a target, and there is none that counts");
+        let message = format!("{metric} can only be counted on an emulated target");
         return Err(Failure::new(Kind::Usage, message, "give --target qemu:cortex-m4"));
     }
     Ok(Goal { objectives, constraints })
@@ -202,7 +209,11 @@ fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
 fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
     let absolute = |path: &Path| path.canonicalize().map_err(|e| Failure::reading(path, &e));
     let (Some(space), [x, y]) = (&args.space, args.data.as_slice()) else {
-        return Err(Failure::new(Kind::Usage, "no space or no data", "see `offshoot search --help`"));
+        return Err(Failure::new(
+            Kind::Usage,
+            "the space or its data are missing",
+            "give space.toml and --data X.npy Y.npy",
+        ));
     };
     let all = goal.objectives.iter().chain(goal.constraints.iter().map(|c| &c.metric));
     let cycles = all.clone().any(|m| matches!(m, Metric::Cycles | Metric::Latency));
@@ -274,7 +285,7 @@ impl Watch for Progress<'_> {
         let line: Vec<String> = front.iter().map(|e| shown(e)).collect();
         let text =
             format!("{} evaluated, front of {}: {}", history.all().len(), front.len(), line.join(" | "));
-        // Above the bar, where there is one.
+        // Above the progress bar, if there is one.
         match self.bar.is_hidden() {
             true => self.ui.note(&text),
             false => self.bar.println(text),
@@ -283,7 +294,7 @@ impl Watch for Progress<'_> {
     }
 }
 
-/// Volume of the front after each tenth evaluation, between the best and the worst that were seen.
+/// Hypervolume of the front after every tenth evaluation, with costs normalised to the range seen.
 fn volume(history: &History) -> Vec<(usize, f64)> {
     let kept: Vec<Option<&Evaluated>> = history
         .all()
@@ -326,7 +337,7 @@ fn report(
             .iter()
             .filter(|e| e.measured.is_some())
             .min_by(|a, b| a.violation.total_cmp(&b.violation));
-        let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be made".into(), |m| {
+        let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be compiled".into(), |m| {
             format!(
                 "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
                 100.0 * m.accuracy,
@@ -335,14 +346,14 @@ fn report(
                 m.latency_ms.map_or("-".into(), |l| format!("{l:.2}"))
             )
         });
-        let message = format!("none of {} candidates keeps within the limits; {near}", history.all().len());
+        let message = format!("none of {} candidates meets the limits; {near}", history.all().len());
         return Err(Failure::new(
             Kind::Budget,
             message,
-            "raise the limits or --evaluations, or let the space have smaller options",
+            "raise the limits or --evaluations, or add smaller options to the space",
         ));
     }
-    // The most evenly spread ones, if there are too many.
+    // If there are too many points, take them at even distances.
     let count = args.points.clamp(1, front.len());
     let chosen = (0..count).map(|i| front[if count > 1 { i * (front.len() - 1) / (count - 1) } else { 0 }]);
     let bar = ui.progress("writing the front", count as u64);
@@ -405,17 +416,17 @@ fn failure(error: &offshoot_search::Error) -> Failure {
     use offshoot_search::Error;
     let (kind, help) = match error {
         Error::Space(_) | Error::Encoding(_) => {
-            (Kind::Format, "correct space.toml; its fields are listed in tools/search/README.md")
+            (Kind::Format, "correct space.toml; tools/search/README.md lists its fields")
         }
-        Error::File { .. } => (Kind::Io, "correct or remove the file"),
-        Error::Data(_) => (Kind::Mismatch, "give samples and classes as the network takes them"),
+        Error::File { .. } => (Kind::Io, "check the file, or remove it if it is damaged"),
+        Error::Data(_) => (Kind::Mismatch, "give samples and class numbers that fit the network"),
         Error::Executor { .. } => (Kind::Device, "check the batch system, or use --executor local"),
         Error::Target(_) => (Kind::Device, crate::batch::DEVICE_HELP),
         Error::Train(_) => {
-            (Kind::Mismatch, "give the data that the network is for; lower the rate if training diverged")
+            (Kind::Mismatch, "give data that fit the network; lower the learning rate if training diverged")
         }
         Error::Compress(_) | Error::Export(_) => (Kind::Unsupported, "replace the operators named above"),
-        _ => (Kind::Internal, "report this"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with this message"),
     };
     Failure::new(kind, error.to_string(), help)
 }

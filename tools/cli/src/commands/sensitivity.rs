@@ -1,4 +1,4 @@
-//! `offshoot sensitivity`: what each layer costs in fewer bits, and a policy under a budget.
+//! `offshoot sensitivity`: measures what fewer weight bits cost in each layer, and chooses a policy for a budget.
 
 use std::path::PathBuf;
 
@@ -26,25 +26,25 @@ pub struct Args {
     /// Policy to write (.toml), for `compile --precision` and `qat --precision`.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
-    /// Largest .off file: bytes (k and M understood), or percent of the one with eight bits.
+    /// Largest .off file: bytes such as 64k or 1M, or a percentage of the file with 8-bit weights such as 70%.
     #[arg(long, value_parser = parse_limit)]
     pub max_flash: Option<Limit>,
-    /// Accuracy that may be lost against eight bits, in percentage points, such as 0.5%.
+    /// Most accuracy to lose against 8-bit weights, in percentage points, such as 0.5%.
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
-    /// Codebooks of 16 and 4 kinds of weights as well.
+    /// Also try codebooks of 16 and 4 levels.
     #[arg(long)]
     pub codebooks: bool,
 }
 
-/// What `sensitivity` found.
+/// Result of `sensitivity`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Policy written.
     pub output: Option<String>,
-    /// Samples that were judged.
+    /// Number of test samples.
     pub judged: usize,
-    /// The table, the policy, the network with it.
+    /// Losses of each layer, the policy, and the network with it.
     #[serde(flatten)]
     pub found: SensitivityReport,
 }
@@ -53,7 +53,7 @@ impl Outcome for Report {
     fn render(&self) -> String {
         let mut table = Table::new(["layer", "weights", "form", "bytes saved", "loss", "accuracy, points"]);
         for t in &self.found.trials {
-            let form = t.levels.map_or(format!("{} bits", t.bits), |l| format!("{l} kinds"));
+            let form = t.levels.map_or(format!("{} bits", t.bits), |l| format!("{l} levels"));
             table.row([
                 tail(&t.layer, 44),
                 thousands(t.weights),
@@ -69,7 +69,7 @@ impl Outcome for Report {
         };
         let policy = Policy::new(self.found.policy.clone(), Default::default());
         format!(
-            "{table}\neight bits: {}\npolicy:     {} (on {} samples)\n\n{}",
+            "{table}\n8 bits: {}\npolicy: {} (on {} test samples)\n\n{}",
             say(&self.found.whole),
             say(&self.found.result),
             self.judged,
@@ -78,10 +78,11 @@ impl Outcome for Report {
     }
 }
 
-/// Judges every layer and writes the policy.
+/// Measures every layer and writes the policy.
 ///
 /// # Errors
-/// Files cannot be read or written, data do not fit, the budget cannot be met (the message names the nearest point).
+/// A file cannot be read or written, the data do not fit, or the budget cannot be met (the message names the nearest
+/// point).
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (graph, _) = files::read_graph(&args.model)?;
     let sets = Sets::read(&graph, &args.samples, args.samples.seed)?;
@@ -103,29 +104,32 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     bar.0.finish_and_clear();
     if let Some(path) = &args.output {
         let policy = Policy::new(found.policy.clone(), Default::default());
-        let text = toml::to_string(&policy).or_fail(Kind::Internal, "report this")?;
+        let text = toml::to_string(&policy)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
         offshoot_report::write_atomically(path, text.as_bytes()).map_err(|e| Failure::writing(path, &e))?;
     }
     let output = args.output.as_ref().map(|p| p.display().to_string());
     Ok(Report { output, judged: sets.judged.len(), found })
 }
 
-/// What a compression's error means here.
+/// Turns an error of compression into a failure.
 pub(crate) fn failure(error: &Error) -> Failure {
     let (kind, help) = match error {
         Error::Precision { .. } => {
-            (Kind::Budget, "raise --max-flash or --max-loss; `offshoot qat` trains what bits cost away")
+            (Kind::Budget, "raise --max-flash or --max-loss; `offshoot qat` recovers accuracy by training")
         }
         Error::Budget { .. } => (Kind::Budget, "raise --max-flash"),
-        Error::AlreadyQuantized { .. } => (Kind::Usage, "give the float network"),
+        Error::AlreadyQuantized { .. } => {
+            (Kind::Usage, "the network is already quantised: give the float network")
+        }
         Error::UnknownOperator(_) | Error::Option { .. } => {
-            (Kind::Usage, "`offshoot inspect` of the ONNX file lists the names of operators")
+            (Kind::Usage, "`offshoot inspect` of the ONNX file lists the operators' names")
         }
         Error::Training(offshoot_train::Error::Checkpoint { .. }) => {
-            (Kind::Mismatch, "remove that file, or give the arguments that it was made with")
+            (Kind::Mismatch, "remove that file, or give the arguments that it was written with")
         }
-        Error::Training(_) => (Kind::Mismatch, "give the data that the network was trained for"),
-        _ => (Kind::Internal, "report this model"),
+        Error::Training(_) => (Kind::Mismatch, "give data of the kind that the network was trained on"),
+        _ => (Kind::Internal, "this is a bug in Offshoot: report it with the model"),
     };
     Failure::new(kind, error.to_string(), help)
 }

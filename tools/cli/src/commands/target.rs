@@ -1,4 +1,4 @@
-//! `offshoot target`: known targets, and what answers.
+//! `offshoot target`: lists the known targets, or probes which of them answer.
 
 use offshoot_report::Table;
 use offshoot_report::table::thousands;
@@ -19,28 +19,28 @@ pub struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Verb {
-    /// Known targets and what they have.
+    /// List the known targets with their core, flash and RAM.
     List,
-    /// Which targets answer now: the emulator, attached boards.
+    /// Try which targets answer now.
     Probe,
 }
 
 /// One target.
 #[derive(Clone, Debug, Serialize)]
 pub struct Entry {
-    /// As `--target` takes it.
+    /// Name for `--target`.
     pub name: String,
     /// What it is.
     pub description: String,
-    /// Core; none where the device itself tells.
+    /// Core; none if it is not known before connecting.
     pub core: Option<String>,
-    /// Flash that a model file may take.
+    /// Bytes of flash for a model file.
     pub flash_bytes: Option<u64>,
-    /// RAM that a model's arena may take.
+    /// Bytes of RAM for a model's arena.
     pub ram_bytes: Option<u64>,
     /// `probe` only: whether it answers.
     pub answers: Option<bool>,
-    /// `probe` only: what it says, or why not.
+    /// `probe` only: the board's name, or why it does not answer.
     pub detail: Option<String>,
 }
 
@@ -59,7 +59,7 @@ impl Outcome for Report {
             "core",
             "model (flash)",
             "arena (RAM)",
-            if probed { "answers" } else { "what it is" },
+            if probed { "answers" } else { "description" },
         ]);
         let bytes = |b: Option<u64>| b.map_or("-".into(), thousands);
         for t in &self.targets {
@@ -78,9 +78,9 @@ impl Outcome for Report {
 /// Lists or probes.
 ///
 /// # Errors
-/// None: a target that does not answer is a row.
+/// None; a target that does not answer is a row of the table.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
-    let mut targets = vec![entry("host", "the simulator: the runtime itself on this machine, all cores")];
+    let mut targets = vec![entry("host", "this machine: the same runtime, on all cores")];
     for board in &BOARDS {
         targets.push(Entry {
             core: Some(board.core.name.to_owned()),
@@ -92,7 +92,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     if matches!(args.verb, Verb::List) {
         targets.push(entry(
             "serial:PORT",
-            "a board that runs the firmware, on a serial port (build with --features serial)",
+            "a board with the firmware on a serial port (build offshoot with --features serial)",
         ));
         return Ok(Report { targets });
     }

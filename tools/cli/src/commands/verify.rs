@@ -1,4 +1,4 @@
-//! `offshoot verify`: float against integer, host against device, operator by operator.
+//! `offshoot verify`: compares float with int8 and host with device, operator by operator.
 
 use std::path::PathBuf;
 
@@ -22,23 +22,23 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The network (.onnx).
+    /// Float network (.onnx).
     pub model: PathBuf,
-    /// What it was compiled to (.off).
+    /// The model compiled from it (.off).
     pub compiled: PathBuf,
-    /// Samples (.npy), once for each input.
+    /// Samples (.npy), once per input.
     #[arg(long, required = true)]
     pub input: Vec<PathBuf>,
-    /// Device to compare with the host.
+    /// Target to compare with the host; see `offshoot target list`.
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// Samples to compare.
+    /// Number of samples to compare.
     #[arg(long, default_value_t = 4)]
     pub limit: usize,
-    /// Signal-to-noise ratio (dB) under which an operator departs from float.
+    /// Signal-to-noise ratio (dB) below which an operator counts as departing from float.
     #[arg(long, default_value_t = 15.0)]
     pub threshold: f64,
-    /// Which network of the file, if it holds several; 0 is the first.
+    /// Which network to compare, if the file holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
 }
@@ -48,19 +48,19 @@ pub struct Args {
 pub struct OperatorReport {
     /// Position in the `.off` file.
     pub index: u16,
-    /// Name of the tensor in the ONNX file that it completes.
+    /// Name of its output tensor in the ONNX file.
     pub name: String,
     /// Kind of operator.
     pub kind: String,
-    /// Signal-to-noise ratio against float, dB; null where there is no float value or no difference.
+    /// Signal-to-noise ratio against float in dB; null if there is no float value or no difference.
     pub snr_db: Option<f64>,
-    /// Largest difference from float.
+    /// Largest absolute difference from float.
     pub max_abs_error: Option<f64>,
-    /// Whether host and device gave the same bits.
+    /// Whether host and device computed the same bits.
     pub equal: bool,
 }
 
-/// What `verify` found.
+/// Result of `verify`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Device compared with the host.
@@ -71,9 +71,9 @@ pub struct Report {
     pub first_difference: Option<String>,
     /// First operator below the threshold against float.
     pub first_departure: Option<String>,
-    /// Largest difference of the network's outputs from float.
+    /// Largest absolute difference of the network's outputs from float.
     pub max_abs_error: f64,
-    /// Samples compared.
+    /// Number of samples compared.
     pub count: usize,
     /// Operator by operator.
     pub operators: Vec<OperatorReport>,
@@ -100,10 +100,12 @@ impl Outcome for Report {
             ]);
         }
         let bits = match (&self.first_difference, self.target.as_str()) {
-            (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
-            (None, "host") => "bits: host only; give --target to compare with a device".into(),
+            (Some(op), target) => format!("{target} differs from the host from operator `{op}` on"),
+            (None, "host") => {
+                "bits: the host alone; give --target qemu:cortex-m4 to compare with a device".into()
+            }
             (None, target) => {
-                format!("{target} gives the same bits as host, every intermediate tensor included")
+                format!("{target} computes the same bits as the host in every tensor")
             }
         };
         format!(
@@ -113,10 +115,10 @@ impl Outcome for Report {
     }
 }
 
-/// Compares.
+/// Compares the compiled model with its float network, and the target with the host.
 ///
 /// # Errors
-/// The two files do not belong together, a file cannot be read, the device fails.
+/// The two files do not belong together, a file cannot be read, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let (graph, _) = files::read_graph(&args.model)?;
@@ -124,7 +126,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
         let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
-        return Err(Failure::new(Kind::Mismatch, message, "compile it again from this ONNX file"));
+        return Err(Failure::new(
+            Kind::Mismatch,
+            message,
+            "compile this ONNX file again, or give the one that the model was compiled from",
+        ));
     }
     let (arrays, names) = read_arrays(&args.input)?;
     let inputs = Inputs::encode(&model, &arrays, &names)?.head(args.limit.max(1));
@@ -145,7 +151,8 @@ fn compare(
     args: &Args,
 ) -> Result<Report> {
     let model = file.model()?;
-    let executor = offshoot_reference::Executor::new(graph).or_fail(Kind::Internal, "report this model")?;
+    let executor = offshoot_reference::Executor::new(graph)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let mut sums = Sums::new(graph, &model);
     let mut max_abs_error = 0.0f64;
     let bar = ui.progress("comparing with float", inputs.count() as u64);
@@ -154,18 +161,26 @@ fn compare(
         for (column, id) in float.iter().zip(&graph.inputs) {
             let shape = IxDyn(&graph.value(*id).shape);
             arrays.push(
-                ArrayD::from_shape_vec(shape, column[i].clone()).or_fail(Kind::Internal, "report this")?,
+                ArrayD::from_shape_vec(shape, column[i].clone())
+                    .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
             );
         }
         sums.reference.clear();
         let wanted = executor
             .run_all(&arrays, &mut |id: ValueId, value: &ArrayD<f32>| sums.keep(id, value))
-            .or_fail(Kind::Internal, "report this model")?;
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
         let outputs = batch::with_engine(file, |engine| {
             batch::set_inputs(engine, &inputs.sample(i))?;
-            engine.run_with(&mut sums).or_fail(Kind::Internal, "report this model")?;
+            engine
+                .run_with(&mut sums)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
             (0..model.output_count())
-                .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
+                .map(|o| {
+                    engine
+                        .output(o)
+                        .map(<[u8]>::to_vec)
+                        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
+                })
                 .collect::<Result<Vec<_>>>()
         })?;
         for (o, (bytes, want)) in outputs.iter().zip(&wanted).enumerate() {
@@ -204,11 +219,17 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
     let mut differing = Vec::new();
     for i in 0..inputs.count() {
         let sample = inputs.sample(i);
-        let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
+        let here = host
+            .digests(&sample)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
         let there = device.digests(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
         if here.len() != there.len() {
             let message = format!("the device ran {} operators, the host {}", there.len(), here.len());
-            return Err(Failure::new(Kind::Device, message, "build the firmware again from this version"));
+            return Err(Failure::new(
+                Kind::Device,
+                message,
+                "build and flash the firmware of this version of Offshoot",
+            ));
         }
         differing.extend((0u16..).zip(here.iter().zip(&there)).filter(|(_, (a, b))| a != b).map(|(k, _)| k));
         bar.inc(1);
@@ -219,9 +240,9 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
     Ok(differing)
 }
 
-/// Sums over samples of signal and noise, one an operator.
+/// Power of signal and noise, summed over samples, for each operator.
 struct Sums {
-    /// Float values of this sample, by value.
+    /// Float tensors of the current sample, by value index.
     reference: Vec<Option<Vec<f32>>>,
     operators: Vec<Sum>,
 }
@@ -288,7 +309,7 @@ impl Observer for Sums {
         let Some(sum) = self.operators.get_mut(usize::from(op.index)) else { return };
         let Some(Some(want)) = self.reference.get(usize::from(op.origin)) else { return };
         let got = sum.port.decode(output);
-        // An operator that writes only a part of the value (one of several copies) is not comparable.
+        // An operator that writes only part of the tensor, such as one of several copies, cannot be compared.
         if got.len() != want.len() {
             return;
         }

@@ -1,5 +1,5 @@
-//! A layer some of whose channels are computed by operators of their own: those that a form does not hold. A copy brings their
-//! outputs to their places.
+//! A layer in which separate operators compute those channels that the layer's form cannot hold. A copy then moves
+//! their outputs to their places.
 
 use std::rc::Rc;
 
@@ -11,20 +11,20 @@ use super::{Build, ConvForm, Offer, Workspace};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// Channels that are computed by themselves.
+/// Channels that a separate operator computes.
 pub(crate) struct Part {
     pub(crate) form: Box<dyn ConvForm>,
     /// Shape of its output.
     pub(crate) shape: Vec<usize>,
-    /// The channels of the layer, ascending.
+    /// Their numbers in the layer, ascending.
     pub(crate) channels: Vec<usize>,
-    /// From one of them to the next in the part's output.
+    /// Distance from one of them to the next in the part's output.
     pub(crate) step: usize,
-    /// The part reads these channels of the input only: a depthwise layer.
+    /// Whether the part reads only these channels of the input, as a depthwise layer does.
     pub(crate) gathers: bool,
 }
 
-/// A form of the other channels, and the parts.
+/// A form for all other channels, and the parts.
 pub(crate) struct Apart {
     pub(crate) form: Box<dyn ConvForm>,
     pub(crate) parts: Rc<Vec<Part>>,
@@ -32,7 +32,7 @@ pub(crate) struct Apart {
     pub(crate) y: Tensor,
 }
 
-/// Neighbouring channels: the first and how many.
+/// Runs of neighbouring channels: the first one and their number.
 fn runs(channels: &[usize]) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
     for &channel in channels {
@@ -44,7 +44,8 @@ fn runs(channels: &[usize]) -> Vec<(usize, usize)> {
     runs
 }
 
-/// Copies `count` channels, `from` and every `steps[0]`th of `x`, to `to` and every `steps[1]`th of `y`.
+/// Copies `count` channels: every `steps[0]`th channel of `x` from `from` on, to every `steps[1]`th of `y` from `to`
+/// on.
 fn copy_channels(
     out: &mut Build<'_>,
     [x, y]: [&Tensor; 2],
@@ -53,7 +54,9 @@ fn copy_channels(
     count: usize,
 ) -> Lowering {
     let pixels = to_u32(x.len() / x.channels(1).max(1), "pixels")?;
-    let stride = |v: usize| i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large"));
+    let stride = |v: usize| {
+        i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"))
+    };
     let axis = |extent: u32, [src, dst]: [usize; 2]| {
         Ok::<_, String>(Axis { extent, src_stride: stride(src)?, dst_stride: stride(dst)? })
     };
@@ -103,7 +106,7 @@ impl ConvForm for Apart {
             }
             made.push(own);
         }
-        // The last reader of the input, which its output may then overwrite.
+        // This form reads the input last, so its output may overwrite it.
         self.form.emit(workspace, out, x, y)?;
         for (part, own) in self.parts.iter().zip(&made) {
             let mut at = 0;

@@ -1,4 +1,4 @@
-//! Depthwise convolutions channel by channel ([`record::DepthwisePlanar`]), and with exact single-multiply requantisation
+//! Channel-planar depthwise convolutions ([`record::DepthwisePlanar`]), also with exact single-multiply requantisation
 //! ([`record::DepthwiseSingleMultiply`]).
 
 use offshoot::format::codec::Record;
@@ -12,21 +12,22 @@ use crate::blobs;
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// A depthwise layer.
+/// A channel-planar depthwise layer.
 pub(crate) struct ChannelPlanar {
     layer: Shared,
-    /// Lines of all channels, for single-multiply requantisation.
+    /// Lines of all channels, if single-multiply requantisation is used.
     lines: Option<Vec<Line>>,
     weight: String,
 }
 
 impl ChannelPlanar {
-    /// `weight` is the name of the constant.
+    /// `weight` is the name of the weights' constant.
     pub(crate) fn new(layer: &Shared, weight: &str) -> Self {
         Self { layer: Shared::clone(layer), lines: None, weight: weight.to_owned() }
     }
 
-    /// With single-multiply requantisation; `None` if a channel has no line, or the window is of another form.
+    /// With single-multiply requantisation; `None` if a channel has no line, or the window is not 3×3 with stride 1 or
+    /// 2.
     pub(crate) fn single_multiply(layer: &Shared) -> Option<Self> {
         let window = &layer.window;
         let form = window.kernel == [3, 3] && window.stride.iter().all(|s| *s <= 2);
@@ -34,7 +35,7 @@ impl ChannelPlanar {
         Some(Self { layer: Shared::clone(layer), lines, weight: String::new() })
     }
 
-    /// OHWI with I = 1 to HWO.
+    /// Weights in the order HWO, from OHWI with I = 1.
     fn weights(&self) -> Vec<u8> {
         let (weights, taps, count) = (&self.layer.q.weights, self.layer.taps(), self.layer.channels());
         (0..weights.len()).map(|i| weights[i % count * taps + i / count] as u8).collect()
@@ -46,7 +47,7 @@ impl ChannelPlanar {
     }
 }
 
-/// The record without blob and places, which gathers rows in about `band` bytes.
+/// The record without blob and addresses; it gathers rows in about `band` bytes.
 pub(crate) fn record(layer: &Layer, band: usize) -> Lowering<record::DepthwisePlanar> {
     let [n, h, w, c] = layer.input;
     let [top, left, bottom, right] = layer.window.pad.map(u64::from);

@@ -1,27 +1,28 @@
-//! Exact single-multiply requantisation: bias and multiplier of [`offshoot::format::single_multiply`] that give TFLite's output for
-//! every sum that a channel can reach. As a function of the sum they are a line, rounded down.
+//! Exact single-multiply requantisation: finds a bias and multiplier for [`offshoot::format::single_multiply`] that
+//! provably reproduce TFLite's rounding over a channel's accumulator range. As a function of the sum they are a line,
+//! rounded down.
 //!
-//! TFLite's output is a step function of the sum that never falls. Each step bounds the line from both sides: at the sum where
-//! an output begins the line must have reached it, at the sum before it must not. For a given multiplier these are bounds of the
-//! bias. Multipliers near the scale are tried until a bias satisfies all bounds. If none does, the operator keeps a form that
-//! rounds as TFLite does.
+//! TFLite's output is a monotonic step function of the sum. Each step bounds the line from both sides: at the first
+//! sum of an output the line must have reached it, at the sum before it must not. For a given multiplier these are
+//! bounds of the bias. Multipliers near the scale are tried until a bias satisfies all bounds. If none does, the
+//! operator keeps a form with TFLite's two roundings.
 
 use std::ops::RangeInclusive;
 
 use offshoot::format::single_multiply::SHIFT;
 
-/// Multipliers that are tried on each side of the scale.
+/// Number of multipliers to try on each side of the scale.
 const TRIES: i64 = 1000;
 
-/// TFLite's requantisation of a channel whose output's zero point is -128 and that has no narrower bounds: what is negative
-/// ends there, so that the rounding of negative numbers does not matter.
+/// TFLite's requantisation of a channel with an output zero point of -128 and no narrower clamp. Negative results
+/// clamp to -128, so the rounding of negative numbers does not matter.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scale {
-    /// TFLite's; not negative.
+    /// TFLite's multiplier; not negative.
     pub(super) multiplier: i32,
-    /// TFLite's: to the right if negative.
+    /// TFLite's shift; to the right if negative.
     pub(super) shift: i8,
-    /// With the input's zero point folded in.
+    /// Bias with the input's zero point folded in.
     pub(super) bias: i32,
 }
 
@@ -30,35 +31,36 @@ pub(super) struct Scale {
 pub(crate) struct Line {
     pub(super) bias: i32,
     pub(super) multiplier: i32,
-    /// What sums are multiplied by before the bias is added.
+    /// Factor of the sum before the bias is added.
     pub(super) factor: i16,
 }
 
 impl Scale {
-    /// Least sum, without bias, whose output is -128 + `steps` (1 to 255) or more.
+    /// Smallest sum, without bias, whose output is at least -128 + `steps` (1 to 255).
     fn begin(&self, steps: i64) -> i128 {
         let right = u32::from(self.shift.unsigned_abs());
-        // The second rounding lets pass what is at least this; the first, what is half of one below it.
+        // The second rounding reaches `steps` from `rounded` on; the first rounding reaches that from one half below
+        // on.
         let rounded = i128::from((steps << right) - (1 << (right - 1)));
         let doubled = (rounded << 32) - (1 << 31);
         div_ceil(doubled, 2 * i128::from(self.multiplier)) - i128::from(self.bias)
     }
 
-    /// The line for sums in `reach` that are multiplied by `factor`.
+    /// The line for sums in `reach` that are multiplied by `factor`; `None` if there is none.
     pub(super) fn line(&self, reach: &RangeInclusive<i64>, factor: i16) -> Option<Line> {
         if self.multiplier <= 0 || !(-22..=-1).contains(&self.shift) {
             return None;
         }
         let begins: Vec<i128> = (1..=255).map(|steps| self.begin(steps)).collect();
-        // The factor times the sum times the multiplier has 32 + SHIFT bits behind the output.
+        // The factor times the sum times the multiplier has 32 + SHIFT fractional bits.
         let scale = f64::from(self.multiplier) * f64::from(i32::from(self.shift) - 31).exp2();
         let exact = scale * f64::from(32 + SHIFT).exp2() / f64::from(factor);
-        // So far apart that the last steps move by a two-thousandth of a sum.
+        // Candidates are spaced so that the last steps move by a two-thousandth of a sum.
         let step = ((exact * scale / 512_000.0) as i64).max(1);
         let middle = exact.round() as i64;
         let candidates =
             (0..=2 * TRIES).map(|i| middle + step * if i & 1 == 0 { i / 2 } else { -(i / 2) - 1 });
-        // With few steps in reach, steeper lines do too, and their biases are smaller.
+        // With few steps in reach, steeper lines work too, and their biases are smaller.
         let inside =
             |begin: &&i128| i128::from(*reach.start()) < **begin && **begin <= i128::from(*reach.end());
         let few = if begins.iter().filter(inside).count() <= 8 { 64 } else { 0 };
@@ -70,10 +72,10 @@ impl Scale {
     }
 }
 
-/// A bias with which this multiplier gives the outputs that begin at `begins`, from -127 on.
+/// A bias with which this multiplier's outputs, from -127 on, start at the sums `begins`.
 fn bias(begins: &[i128], multiplier: i64, reach: &RangeInclusive<i64>, factor: i128) -> Option<i32> {
     let (first, last) = (i128::from(*reach.start()), i128::from(*reach.end()));
-    // No sum times the factor plus the bias leaves 32 bits.
+    // The sum times the factor, plus the bias, must fit 32 bits.
     let mut least = i128::from(i32::MIN) - factor * first;
     let mut most = i128::from(i32::MAX) - factor * last;
     for (output, &begin) in (-127i128..).zip(begins) {
@@ -95,7 +97,7 @@ fn div_ceil(a: i128, b: i128) -> i128 {
     -(-a).div_euclid(b)
 }
 
-/// Sums that a channel with these weights can reach from int8 inputs.
+/// Accumulator range of a channel with these weights and int8 inputs.
 pub(super) fn reach(weights: impl Iterator<Item = i8>) -> RangeInclusive<i64> {
     let (mut low, mut high) = (0, 0);
     for w in weights.map(i64::from) {
@@ -126,7 +128,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(96))]
 
-        /// Where a line is found it is TFLite's function: at every sum of small ranges, around every step of large ones.
+        /// A line that is found equals TFLite's function: at every sum of small ranges, around every step of large
+        /// ones.
         #[test]
         fn lines_are_what_tflite_computes(
             multiplier in 1i32 << 30..i32::MAX,

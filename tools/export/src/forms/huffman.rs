@@ -1,5 +1,5 @@
-//! int8 fully connected layers of one row with Huffman-coded weights ([`record::FullyConnectedHuffman`]), where that
-//! saves flash.
+//! int8 fully connected layers of one row with Huffman-coded weights ([`record::FullyConnectedHuffman`]), which save
+//! flash (Huffman 1952; Han et al. 2016, arXiv:1510.00149).
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,17 +13,17 @@ use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// A layer of one row with coded weights.
+/// A layer of one row with Huffman-coded weights.
 pub(crate) struct Huffman {
     layer: Shared,
-    /// Counts of words, symbols, stream.
+    /// Counts of words by length, symbols, stream.
     coded: Vec<u8>,
-    /// Blob 0.
+    /// The record, with 0 as its blob.
     record: record::FullyConnectedHuffman,
 }
 
 impl Huffman {
-    /// `None` if the layer has several rows, or a code needs more kinds of weights.
+    /// `None` if the layer has several rows, or too few distinct weights for a code.
     pub(crate) fn new(layer: &Shared) -> Lowering<Option<Self>> {
         if !layer.one_row() {
             return Ok(None);
@@ -79,22 +79,22 @@ struct Word {
     bits: u32,
 }
 
-/// A complete canonical Huffman code of words of up to [`LONGEST`] bits; weights that are too rare for a word of
-/// their own follow [`ESCAPE`].
+/// A complete canonical Huffman code with words of up to [`LONGEST`] bits. Weights that are too rare for a word of
+/// their own are stored as a byte after [`ESCAPE`].
 #[derive(Debug)]
 struct Code {
     words: Vec<Word>,
 }
 
 impl Code {
-    /// The code under which these weights take the fewest bits; `None` if a code needs more kinds of them.
+    /// The code under which these weights take the fewest bits; `None` if there are too few distinct ones.
     fn of(weights: &[i8]) -> Option<Self> {
         let mut count = [0u64; 256];
         weights.iter().for_each(|&w| count[usize::from(w as u8)] += 1);
         let mut symbols: Vec<u8> =
             (0..=255).filter(|&s| count[usize::from(s)] > 0 && s as i8 != ESCAPE).collect();
         symbols.sort_by_key(|&s| (Reverse(count[usize::from(s)]), s));
-        // Around the best, the size hardly depends on how many have words.
+        // Near the optimum, the size hardly depends on how many symbols have words, so not all counts are tried.
         let step = symbols.len() / 32 + 1;
         let codes = (1..=symbols.len()).rev().step_by(step).filter_map(|kept| {
             let (kept, rare) = symbols.split_at(kept);
@@ -122,7 +122,7 @@ impl Code {
         Some(Self { words })
     }
 
-    /// Words of each length.
+    /// Number of words of each length.
     fn counts(&self) -> [u8; LONGEST] {
         std::array::from_fn(|i| self.words.iter().filter(|w| w.length == i + 1).count() as u8)
     }
@@ -152,13 +152,13 @@ impl Code {
     }
 }
 
-/// Lengths of an optimal prefix code with words of at most [`LONGEST`] bits, by package-merge (Larmore and Hirschberg,
-/// 1990); `None` if there are more symbols than such words, or fewer than two.
+/// Lengths of an optimal prefix code with words of at most [`LONGEST`] bits, by package-merge (Larmore and Hirschberg
+/// 1990); `None` if there are fewer than two symbols, or too many for that length.
 fn lengths(frequencies: &[u64]) -> Option<Vec<usize>> {
     if frequencies.len() < 2 || frequencies.len() > 1 << LONGEST {
         return None;
     }
-    /// A package: its frequency and how often each symbol is in it.
+    /// A package: its frequency and its symbols, each as often as it occurs.
     type Package = (u64, Vec<u16>);
     let single: Vec<Package> = (0..frequencies.len()).map(|i| (frequencies[i], vec![i as u16])).collect();
     let mut level: Vec<Package> = Vec::new();
@@ -183,14 +183,14 @@ mod tests {
     use offshoot::kernels::portable::{fill_table, fully_connected_huffman, is_complete};
     use proptest::prelude::*;
 
-    /// The weights as the device meets them: a unit input at a time.
+    /// The weights as the device decodes them, read out with one unit input at a time.
     fn decoded(code: &Code, stream: &[u16], out_c: usize, in_c: usize) -> Vec<i8> {
         let symbols: Vec<i8> = code.words.iter().map(|w| w.symbol).collect();
         assert!(is_complete(&code.counts(), &symbols));
         let mut table = [0; 256];
         fill_table(&code.counts(), &symbols, &mut table);
         let mut weights = vec![0; out_c * in_c];
-        // A multiplier of one half and a shift of one: the sum itself.
+        // A multiplier of one half and a shift of one leave the sum unchanged.
         let (bias, multiplier, shift) = (vec![0; out_c], [1 << 30], [1]);
         let (in_zp, out_zp, min, max) = (0, 0, -128, 127);
         let q = Requant { bias: &bias, multiplier: &multiplier, shift: &shift, in_zp, out_zp, min, max };

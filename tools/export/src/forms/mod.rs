@@ -1,7 +1,7 @@
-//! The forms of a convolution: ways to store its weights and to compute it, all with the same output.
+//! The forms of a convolution: ways to store and compute it, all with the same output.
 //!
-//! A form is a value ([`ConvForm`]): it says what it takes on a core with so much workspace ([`Offer`]), and emits its operators.
-//! [`crate::choose`] takes the best. Fully connected layers are convolutions by a 1×1 window.
+//! A form is a value ([`ConvForm`]) that knows its cost on a core with a given workspace ([`Offer`]), and emits its
+//! operators. [`crate::choose`] takes the best. Fully connected layers count as 1×1 convolutions.
 
 pub(crate) mod apart;
 pub(crate) mod channel_planar;
@@ -30,21 +30,21 @@ use crate::lowered::{Lowered, Operator, Tensor};
 use parameters::{Lowering, to_u32};
 use wholes::{Role, Wholes};
 
-/// Memory that an operator may have for its speed, bytes.
+/// Memory that an operator may use to run faster, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Workspace {
-    /// Unpacked weight tiles that it may hold at once.
+    /// Bytes of unpacked weight tiles that it may hold at once.
     pub(crate) tiles: usize,
-    /// Gathered inputs of pixels that are computed together, a strip.
+    /// Bytes of gathered inputs of a strip, which is the pixels that are computed together.
     pub(crate) strip: usize,
-    /// Pairs of pixels up to which a strip may take more beside tensors that are small.
+    /// Most pairs of pixels in a strip that takes more than `strip` because the operator's tensors are small.
     pub(crate) pairs: usize,
-    /// Bytes of the tensors of the node with the largest ones: so much lies in the arena at some time anyway. 0 to leave what
-    /// other operators leave free.
+    /// Bytes of input and output of the node with the largest ones. The arena holds that much at some time anyway, so
+    /// an operator with smaller tensors may use the difference. 0 to forbid that.
     pub(crate) widest: usize,
-    /// Rows of a channel that are gathered at a time.
+    /// Bytes of a channel's rows that are gathered at a time.
     pub(crate) band: usize,
-    /// A strip may copy the weights that it reads several times.
+    /// Whether a strip may copy the weights that it reads several times.
     pub(crate) copies_weights: bool,
 }
 
@@ -56,12 +56,12 @@ impl Workspace {
     }
 }
 
-/// What a form takes.
+/// Cost of a form.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// Bytes of weights as stored. Biases and multipliers are much the same in all forms, and not counted.
+    /// Bytes of weights as stored. Biases and multipliers are not counted, since they hardly differ between forms.
     pub(crate) bytes: u64,
-    /// Instructions of a run, estimated.
+    /// Estimated instructions of a run.
     pub(crate) instructions: u64,
     /// Bytes of workspace.
     pub(crate) scratch: u64,
@@ -71,20 +71,20 @@ pub(crate) struct Offer {
 
 /// A way to store and compute one convolution.
 pub(crate) trait ConvForm {
-    /// What it takes on a core with so much workspace.
+    /// Its cost on a core with this workspace.
     fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer>;
 
-    /// Output channels that it leaves to a plain int8 kernel.
+    /// Number of output channels that a plain int8 kernel computes.
     fn plain_channels(&self) -> usize {
         0
     }
 
-    /// Appends its operators: from `x` to `y`.
+    /// Appends its operators, which read `x` and write `y`.
     fn emit(&self, workspace: &Workspace, out: &mut Build<'_>, x: &Tensor, y: &Tensor) -> Lowering;
 }
 
 impl Layer {
-    /// The tiled record without blob and places.
+    /// The tiled record without blob and addresses.
     fn tiled_record(&self) -> Lowering<record::ConvTiled> {
         let [n, h, w, c] = self.input;
         Ok(record::ConvTiled {
@@ -105,7 +105,7 @@ impl Layer {
         })
     }
 
-    /// Whether the output may lie over the input of this record.
+    /// Whether this record may run in-place.
     fn overlaps(&self, record: &Record) -> bool {
         !self.learns && operators::in_place(record, &[]) != InPlace::Apart
     }
@@ -113,15 +113,15 @@ impl Layer {
 
 /// Bytes of workspace of a record.
 fn scratch_of(record: &Record) -> Lowering<u32> {
-    operators::scratch(record, &[]).map_err(|_| "the window does not fit".into())
+    operators::scratch(record, &[]).map_err(|_| "the window does not fit the input".into())
 }
 
-/// Where forms put their operators.
+/// The lowered graph that forms append their operators to.
 pub(crate) struct Build<'b> {
     pub(crate) lowered: &'b mut Lowered,
     /// Name of the node.
     pub(crate) name: &'b str,
-    /// Whether blobs are filled: a plan of the memory does not need them.
+    /// Whether to fill blobs; memory planning does not need them.
     pub(crate) with_blobs: bool,
     pub(crate) role: Role,
     /// Weights that further networks may share.
@@ -129,12 +129,12 @@ pub(crate) struct Build<'b> {
 }
 
 impl Build<'_> {
-    /// Adds a blob; `account` is how many bytes of it are weights and biases.
+    /// Adds a blob and returns its offset; `account` are its bytes of weights and of biases.
     pub(crate) fn blob(&mut self, make: impl FnOnce() -> Vec<u8>, account: [usize; 2]) -> u32 {
         if self.with_blobs { self.lowered.add_blob(make(), account) } else { 0 }
     }
 
-    /// Appends an operator of a layer, with the workspace that its record says.
+    /// Appends an operator of a layer, with the workspace that its record needs.
     pub(crate) fn layer(
         &mut self,
         layer: &Layer,
@@ -151,7 +151,7 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// Appends an operator and gives it back for details.
+    /// Appends an operator and returns it, for further fields.
     pub(crate) fn emit(&mut self, record: Record, reads: [Option<&Tensor>; 2], y: &Tensor) -> &mut Operator {
         let operators = &mut self.lowered.operators;
         operators.push(Operator::new(self.name, record, reads, y, &[]));
@@ -159,7 +159,7 @@ impl Build<'_> {
         &mut operators[last]
     }
 
-    /// A tensor of its own with the numbers of `like`.
+    /// A temporary tensor with the element type, scale and zero point of `like`.
     pub(crate) fn temp(&mut self, shape: Vec<usize>, like: &Tensor) -> Lowering<Tensor> {
         let bytes = shape.iter().product::<usize>() * like.dtype.size();
         let buffer = self.allocate(to_u32(bytes, "bytes of a tensor")?);
@@ -172,5 +172,5 @@ impl Build<'_> {
     }
 }
 
-/// A layer that several forms look at.
+/// A layer that several forms share.
 pub(crate) type Shared = Rc<Layer>;

@@ -1,5 +1,5 @@
-//! Channels whose numbers leave what the fast kernels hold. A channel that gives the same output for every input becomes one
-//! that they hold; the others are named, with the reason, so that they can be computed apart ([`super::apart`]).
+//! Channels whose numbers exceed the range of the fast kernels. A channel with a constant output is rewritten so that
+//! it fits. The others are returned with the reason, so that separate operators can compute them ([`super::apart`]).
 
 use offshoot::format::tiled::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
@@ -7,17 +7,17 @@ use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 use super::exact_line::reach;
 use super::parameters::Quantised;
 
-/// Multiplier and shift of one quarter, for channels that are constant or not computed here.
+/// Multiplier and shift of one quarter, for channels that are constant or taken out.
 const QUARTER: (i32, i8) = (1 << 30, -1);
 
-/// A channel that the fast kernels do not hold.
+/// A channel that the fast kernels cannot compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Odd {
     pub(crate) channel: usize,
     pub(crate) reason: &'static str,
 }
 
-/// What the output of a layer is limited to.
+/// Zero point and clamp of a layer's output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub(crate) zp: i8,
@@ -27,7 +27,7 @@ pub(crate) struct Output {
 impl Output {
     fn of(self, acc: i64, (multiplier, shift): (i32, i8)) -> Option<i8> {
         let acc = i32::try_from(acc).ok()?;
-        // Neither sum nor shifted sum wraps: the output then never falls as the sum grows.
+        // If neither the sum nor the shifted sum wraps, the output is monotonic in the sum.
         i32::try_from(i64::from(acc) << shift.clamp(0, 31)).ok()?;
         let (min, max) = self.clamp.unwrap_or((i8::MIN, i8::MAX));
         let scaled = multiply_by_quantized_multiplier(acc, multiplier, shift);
@@ -36,8 +36,8 @@ impl Output {
     }
 }
 
-/// Folds the input's zero point into the biases of the channels that are held; makes constant channels such ones. Gives the others, as
-/// they were.
+/// Folds the input's zero point into the biases of channels that fit, and rewrites constant channels so that they fit.
+/// Returns the others, which stay unchanged.
 pub(crate) fn fold(q: &mut Quantised, zp: i8, output: Output) -> Vec<Odd> {
     let mut all = Vec::new();
     for channel in 0..q.bias.len() {
@@ -64,7 +64,7 @@ pub(crate) fn fold(q: &mut Quantised, zp: i8, output: Output) -> Vec<Odd> {
     all
 }
 
-/// The output of a channel that has one only; `folded` is its bias with the zero point.
+/// The output of a channel, if it is constant; `folded` is its bias with the zero point folded in.
 fn constant(q: &Quantised, channel: usize, folded: i64, output: Output) -> Option<i8> {
     let fixed = q.fixed_of(channel);
     let sums = reach(q.row(channel).iter().copied());
@@ -72,7 +72,7 @@ fn constant(q: &Quantised, channel: usize, folded: i64, output: Output) -> Optio
     if fixed.0 < 0 || ends[0] != ends[1] { None } else { ends[0] }
 }
 
-/// Makes a channel one that gives `steps` beyond the zero point.
+/// Makes a channel constant: its output is the zero point plus `steps`.
 fn set_constant(q: &mut Quantised, channel: usize, steps: i32) {
     clear(q, channel);
     own_multipliers(q);
@@ -80,7 +80,7 @@ fn set_constant(q: &mut Quantised, channel: usize, steps: i32) {
     q.bias[channel] = 4 * steps;
 }
 
-/// Takes a channel out: it gives the zero point, by numbers that the kernels hold.
+/// Takes a channel out: its output becomes the zero point, with numbers that fit the fast kernels.
 pub(crate) fn take_out(q: &mut Quantised, channel: usize) {
     let (multiplier, shift) = q.fixed_of(channel);
     if multiplier < 0 || !SHIFTS.contains(&shift) {
@@ -95,12 +95,12 @@ fn clear(q: &mut Quantised, channel: usize) {
     q.weights[channel * taps..][..taps].fill(0);
 }
 
-/// One multiplier a channel.
+/// Gives every channel its own multiplier.
 fn own_multipliers(q: &mut Quantised) {
     q.fixed = q.fixed_each(q.bias.len());
 }
 
-/// Some channels of a layer by themselves, each `apart` from the next by so many.
+/// Some channels of a layer, at distances of `apart` channels; the channels between are zero.
 pub(crate) fn part(q: &Quantised, channels: &[usize], apart: usize) -> Quantised {
     let (mut weights, mut bias, mut fixed) = (Vec::new(), Vec::new(), Vec::new());
     let taps = q.weights.len() / q.bias.len().max(1);
@@ -122,8 +122,8 @@ pub(crate) fn part(q: &Quantised, channels: &[usize], apart: usize) -> Quantised
     Quantised { weights, bias, fixed }
 }
 
-/// Second channels of a pair that tiles do not hold: a word of two weights (A, B) is 256·B + A, which leaves 16 bits if B
-/// is -128 and A is negative.
+/// Second channels of pairs that tiles cannot hold: two weights (A, B) are stored as 256·B + A, which exceeds 16 bits
+/// if B is -128 and A is negative.
 pub(crate) fn unpaired(q: &Quantised) -> Vec<Odd> {
     let seconds = (1..q.bias.len()).step_by(2);
     let clash = |o: &usize| {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     proptest! {
-        /// Channels of a tiny scale or an enormous bias keep their outputs and come to be held, or are named.
+        /// Channels with a tiny scale or an enormous bias are rewritten with the same outputs, or returned.
         #[test]
         fn folded_channels_give_the_same(
             weights in prop::collection::vec(any::<i8>(), 8),

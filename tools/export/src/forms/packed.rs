@@ -1,5 +1,5 @@
-//! int8 convolutions and fully connected layers whose weights are of few kinds, as [`record::ConvPacked`]: quantised to
-//! four or two bits, or to a codebook.
+//! int8 convolutions and fully connected layers with packed weights ([`record::ConvPacked`]): at most 16 or 4 levels,
+//! from quantisation to four or two bits or from a codebook.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of, tiled};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// A layer with packed tiles, which are unpacked a few at a time.
+/// A layer with packed weights, unpacked a weight tile at a time.
 pub(crate) struct PackedTiles {
     layer: Shared,
     conv: ConvTiled,
@@ -20,7 +20,7 @@ pub(crate) struct PackedTiles {
 }
 
 impl PackedTiles {
-    /// `None` if its weights are of too many kinds.
+    /// `None` if its weights have too many levels.
     pub(crate) fn new(layer: &Shared) -> Lowering<Option<Self>> {
         let Some(packed) = pack(&tiled::weights(layer)) else { return Ok(None) };
         let (conv, fixed) = tiled::settled(layer)?;
@@ -58,14 +58,14 @@ impl ConvForm for PackedTiles {
     }
 }
 
-/// Levels and codes of weights, and the bits of an index.
+/// Packed weights, and the bits of an index.
 struct Packed {
     bits: u8,
-    /// As they stand in the blob: levels, then codes.
+    /// Levels, then indices, as in the blob.
     bytes: Vec<u8>,
 }
 
-/// Packs weights in the order of [`ConvTiled`] if they are of 16 kinds at most.
+/// Packs weights in the order of [`ConvTiled`] if they have at most 16 levels.
 fn pack(arranged: &[u8]) -> Option<Packed> {
     let halves: Vec<[i8; 2]> = arranged
         .chunks_exact(2)
@@ -78,7 +78,7 @@ fn pack(arranged: &[u8]) -> Option<Packed> {
     let mut kinds = BTreeSet::new();
     for weight in halves.iter().flatten() {
         kinds.insert(*weight);
-        // The record holds no -128.
+        // The record cannot hold -128.
         if kinds.len() > 16 || *weight == i8::MIN {
             return None;
         }
@@ -97,11 +97,11 @@ fn pack(arranged: &[u8]) -> Option<Packed> {
     Some(Packed { bits, bytes })
 }
 
-/// Blocks that are unpacked at a time: as many as `budget` bytes of weights hold.
+/// Blocks of four channels in an unpacked weight tile, for at most `budget` bytes of weights.
 pub(crate) fn tiles(channels: usize, inputs: usize, budget: usize) -> u16 {
     let blocks = channels.div_ceil(4);
     let weight_tile = (budget / (4 * inputs).max(1)).clamp(1, blocks.max(1));
-    // As few weight tiles as that, and as even as may be.
+    // The same number of weight tiles, but of even size.
     let weight_tile = blocks.div_ceil(blocks.div_ceil(weight_tile).max(1)).max(1);
     weight_tile.min(usize::from(u16::MAX)) as u16
 }

@@ -1,4 +1,4 @@
-//! Weights, biases and multipliers of an operator, as the graph holds them and as blobs begin with them.
+//! Reads weights, biases and multipliers of an operator from the graph, and encodes them for its blob.
 
 use offshoot::format::record::Arith;
 use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
@@ -14,17 +14,18 @@ pub(crate) type Lowering<T = ()> = Result<T, Reason>;
 /// Parameters of an int8 operator.
 #[derive(Clone, Debug)]
 pub(crate) struct Quantised {
-    /// OHWI.
+    /// Weights, OHWI.
     pub(crate) weights: Vec<i8>,
-    /// One a channel; TFLite's: zero points not folded.
+    /// One bias per channel. [`Quantised::read`] does not fold the input's zero point in.
     pub(crate) bias: Vec<i32>,
-    /// Multiplier and shift, one a channel or one for all.
+    /// Multiplier and shift, per channel or one for all.
     pub(crate) fixed: Vec<(i32, i8)>,
 }
 
 impl Quantised {
-    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels. `float_product`:
-    /// multiply the scales of input and weights in float32, as TFLite does for per-tensor FullyConnected.
+    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels. With
+    /// `float_product`, the scales of input and weights are multiplied in float32, as TFLite does for per-tensor
+    /// FullyConnected.
     pub(crate) fn read(
         graph: &Graph,
         [x, y]: [&Tensor; 2],
@@ -74,7 +75,7 @@ impl Quantised {
     }
 }
 
-/// Biases, multipliers and shifts as they begin a blob.
+/// Biases, multipliers and shifts as at the start of a blob.
 pub(crate) fn requant_blob(bias: &[i32], fixed: &[(i32, i8)]) -> Vec<u8> {
     let mut blob = blobs::words(bias);
     blob.extend(blobs::words(&fixed.iter().map(|f| f.0).collect::<Vec<_>>()));
@@ -83,7 +84,7 @@ pub(crate) fn requant_blob(bias: &[i32], fixed: &[(i32, i8)]) -> Vec<u8> {
     blob
 }
 
-/// Number format, blob and account of a plain record.
+/// Number format, blob and sizes of a plain record.
 #[derive(Clone, Debug)]
 pub(crate) struct Plain {
     pub(crate) arith: Arith,
@@ -95,7 +96,7 @@ pub(crate) struct Plain {
 }
 
 impl Plain {
-    /// An operator with `out_c` output channels. `order` gives the index (OHWI) of each weight in the record's layout.
+    /// An operator with `out_c` output channels. `order` maps the record's layout to indices of weights (OHWI).
     pub(crate) fn read(
         graph: &Graph,
         [x, y]: [&Tensor; 2],
@@ -138,14 +139,10 @@ impl Plain {
 }
 
 fn check_len(what: &str, found: usize, wanted: usize) -> Lowering {
-    if found == wanted {
-        Ok(())
-    } else {
-        Err(format!("{found} values of {what} for {wanted} output channels"))
-    }
+    if found == wanted { Ok(()) } else { Err(format!("{what}: {found} values for {wanted} output channels")) }
 }
 
-/// A constant in float32, dequantised if need be.
+/// A constant in float32, dequantised if necessary.
 pub(crate) fn constant_f32(graph: &Graph, v: ValueId) -> Lowering<Vec<f32>> {
     let value = graph.value(v);
     let data = value.data.as_ref().ok_or_else(|| format!("`{}` must be a constant", value.name))?;
@@ -168,29 +165,32 @@ pub(crate) fn constant_f32(graph: &Graph, v: ValueId) -> Lowering<Vec<f32>> {
     Ok(integers.iter().enumerate().map(real).collect())
 }
 
-/// Bounds of a fused activation, as records hold them: float32.
+/// Bounds of a fused activation in float32, as in records.
 pub(crate) fn clamp_f32(activation: Activation) -> Option<(f32, f32)> {
     let bounds = activation.bounds();
     (bounds != (f32::NEG_INFINITY, f32::INFINITY)).then_some(bounds)
 }
 
-/// Bounds of a fused activation, as records hold them: int8 with the numbers of `y`.
+/// Bounds of a fused activation in int8 with the scale and zero point of `y`, as in records.
 pub(crate) fn clamp_i8(activation: Activation, y: &Tensor) -> Option<(i8, i8)> {
     quant_math::activation_range(activation.bounds(), y.scale, i32::from(y.zp))
 }
 
 pub(crate) fn to_u16(value: usize, what: &str) -> Lowering<u16> {
-    u16::try_from(value).map_err(|_| format!("{what} is {value}, the device takes up to {}", u16::MAX))
+    u16::try_from(value).map_err(|_| format!("{what} is {value}, but the format holds up to {}", u16::MAX))
 }
 
 pub(crate) fn to_u32(value: usize, what: &str) -> Lowering<u32> {
-    u32::try_from(value).map_err(|_| format!("{what} is {value}, the device takes up to {}", u32::MAX))
+    u32::try_from(value).map_err(|_| format!("{what} is {value}, but the format holds up to {}", u32::MAX))
 }
 
 /// The four extents of an NHWC tensor.
 pub(crate) fn nhwc(t: &Tensor) -> Lowering<[u16; 4]> {
     let [n, h, w, c] = t.shape[..] else {
-        return Err(format!("expects four axes (batch, height, width, channels), found {:?}", t.shape));
+        return Err(format!(
+            "it needs four axes (batch, height, width, channels), but the shape is {:?}",
+            t.shape
+        ));
     };
     Ok([
         to_u16(n, "the batch")?,

@@ -1,4 +1,4 @@
-//! The plain forms: weights one by one in the order of the graph, any number format, any group count.
+//! The plain forms: weights in the graph's order, any number format, any number of groups.
 
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use crate::lowered::Tensor;
 
 /// An operator in its plain record.
 pub(crate) struct PlainForm {
-    /// Blob 0.
+    /// The record, with 0 as its blob.
     pub(crate) record: Record,
     pub(crate) plain: Rc<Plain>,
     pub(crate) channels: usize,
@@ -25,7 +25,7 @@ impl PlainForm {
     pub(crate) fn of_layer(layer: &Layer, kind: Kind) -> Lowering<Self> {
         let [n, h, w, c] = layer.input;
         let (taps, channels, window) = (layer.taps(), layer.channels(), layer.window.into());
-        // OHWI with I = 1 to HWO.
+        // From OHWI with I = 1 to HWO.
         let planar = |i: usize| i % channels * taps + i / channels;
         let same = |i: usize| i;
         let order: &dyn Fn(usize) -> usize = if kind == Kind::Depthwise { &planar } else { &same };
@@ -85,7 +85,7 @@ impl ConvForm for PlainForm {
             Record::FullyConnected(r) => r.blob = blob,
             Record::Conv2d(r) => r.blob = blob,
             Record::Depthwise(r) => r.blob = blob,
-            _ => return Err("has no plain form".into()),
+            _ => return Err("it has no plain form".into()),
         }
         let op = out.emit(record, [Some(x), None], y);
         (op.macs, op.weights) = (self.macs, self.plain.weights as u64);

@@ -1,5 +1,5 @@
-//! Tiles whose requantisation is one exact multiplication an output ([`record::ConvSingleMultiply`]), for layers that have such a
-//! multiplier and bias in every channel.
+//! Tiles with exact single-multiply requantisation ([`record::ConvSingleMultiply`]), for layers in which every channel
+//! has an exact line ([`super::exact_line`]).
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -11,25 +11,25 @@ use crate::blobs;
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// Most inputs of an output whose weights take 16 bits where speed counts: beyond, loading them takes longer than it saves.
+/// Most weights per channel for 16-bit weights. With more, loading them takes longer than it saves.
 const MOST_WIDE: usize = 128;
-/// Fewest output channels for strips of one pair: with fewer, what a strip takes is not made up for.
+/// Fewest output channels for strips of one pair. With fewer, the overhead of a strip is more than it saves.
 const LEAST_CHANNELS: usize = 48;
 /// Most pairs of a strip.
 const MOST_PAIRS: usize = 32;
-/// Bytes of a block that stays in a small cache for data (256 bytes) from one pair to the next.
+/// Bytes of a block that stays in a small data cache (256 bytes) from one pair to the next.
 const CACHED: usize = 192;
 
 /// A layer with a line for each channel.
 pub(crate) struct SingleMultiply {
     layer: Shared,
     lines: Vec<Line>,
-    /// Weights take 16 bits.
+    /// Whether weights are stored in 16 bits, times their line's factor.
     wide: bool,
 }
 
 impl SingleMultiply {
-    /// `None` if a channel has no line, or nothing is gathered.
+    /// `None` if a channel has no line, or the layer gathers no inputs.
     pub(crate) fn new(layer: &Shared, wide: bool) -> Lowering<Option<Self>> {
         let gathers = scratch_of(&Record::ConvTiled(layer.tiled_record()?))? > 0;
         if !gathers || layer.one_row() || wide && tiled::padded_taps(layer) > MOST_WIDE {
@@ -43,17 +43,17 @@ impl SingleMultiply {
         let layer = &self.layer;
         let r = layer.tiled_record()?;
         let (x, y) = (&layer.x, &layer.y);
-        // Bytes of the lanes of a pair, and of a block with its words.
+        // Bytes of a pair's lanes, and of a block with its biases and multipliers.
         let bytes = 4 * tiled::padded_taps(layer);
         let (lanes, block) = (bytes, bytes * if self.wide { 2 } else { 1 } + 32);
         let pairs = layer.pixels() / 2;
         let of = |room: usize, most: usize| (room / lanes.max(1)).clamp(1, most);
         let beside = of(workspace.strip_beside(x, y), workspace.pairs.clamp(1, MOST_PAIRS));
         let strip = of(workspace.strip, MOST_PAIRS).max(beside).min(pairs.max(1));
-        // Strips end where rows do, if that is near.
+        // Split rows into strips of even length.
         let row = y.shape[y.shape.len().saturating_sub(2)].div_ceil(2).max(1);
         let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };
-        // A small block stays in the cache for data as it is.
+        // A small block stays in the data cache without a copy.
         let copies = workspace.copies_weights && strip >= 4 && block > CACHED;
         Ok(record::ConvSingleMultiply::new(r, strip as u8, copies, self.wide))
     }
@@ -105,7 +105,7 @@ impl ConvForm for SingleMultiply {
     }
 }
 
-/// Lines for all channels of a layer, if each has one.
+/// Lines of all channels of a layer, if every channel has one.
 pub(crate) fn lines(layer: &Layer, wide: bool) -> Option<Vec<Line>> {
     let whole = matches!(layer.clamp(), None | Some((i8::MIN, i8::MAX)));
     if !whole || layer.y.zp != i8::MIN {
@@ -118,19 +118,19 @@ fn line(q: &Quantised, o: usize, wide: bool) -> Option<Line> {
     let (multiplier, shift) = q.fixed_of(o);
     let reach = exact_line::reach(q.row(o).iter().copied());
     let scale = exact_line::Scale { multiplier, shift, bias: q.bias[o] };
-    // Wide weights may be multiplied by something else as well.
+    // Wide weights allow other factors than 256.
     let others = if wide { 240..256 } else { 0..0 };
     core::iter::once(256).chain(others.rev()).find_map(|factor| scale.line(&reach, factor))
 }
 
-/// Weights of a block of four channels, from `first` on, times the factors of their lines, as a wide [`record::ConvSingleMultiply`] has
-/// them.
+/// Weights of a block of four channels from `first` on, times the factors of their lines, in the order of a wide
+/// [`record::ConvSingleMultiply`].
 fn widened(layer: &Layer, first: usize, lines: &[Line]) -> Vec<u8> {
     let [rows, columns] = layer.window.kernel.map(usize::from);
     let segment = columns * usize::from(layer.input[3]);
     let at = |lane: usize, row: usize, i: usize| -> i16 {
         let Some(line) = lines.get(lane).filter(|_| i < segment) else { return 0 };
-        // Bytes times at most 256.
+        // It fits 16 bits: int8 times at most 256.
         i16::from(layer.q.weights[((first + lane) * rows + row) * segment + i]) * line.factor
     };
     let mut bytes = Vec::new();

@@ -1,5 +1,5 @@
-//! int8 fully connected layers and convolutions most of whose weights are zero, as [`record::FullyConnectedSparse`] and
-//! [`record::ConvSparse`]: chosen where the device gains by it, and told by how much. Recurrent layers choose by the same rules.
+//! int8 fully connected layers and convolutions with sparse weights ([`record::FullyConnectedSparse`],
+//! [`record::ConvSparse`]). The report says what they gain. Recurrent layers choose by the same rules.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -10,25 +10,25 @@ use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// Share of zeros from which on a layer is looked at, and spoken of.
+/// Share of zeros from which on sparse forms are tried and reported.
 pub(crate) const LEAST_ZEROS: f64 = 0.3;
 
-/// A layer whose zeros are left out.
+/// A layer stored without its zeros.
 pub(crate) struct Sparse {
     layer: Shared,
     encoded: Encoded,
 }
 
 impl Sparse {
-    /// The layer in each of the forms that take it; none if too few weights are zero. Learning and several networks follow
-    /// a sparse matrix on its input as it lies only (`in_order`).
+    /// The layer in each sparse form that can hold it; empty if too few weights are zero. With learning or several
+    /// networks (`in_order`), only layers that read their input without gathering can be sparse.
     pub(crate) fn all(layer: &Shared, in_order: bool) -> Vec<Self> {
         let (taps, pointwise) = (layer.taps(), layer.pointwise());
         if 1.0 - density(layer) < LEAST_ZEROS || in_order && !pointwise {
             return Vec::new();
         }
         let forms = [Form::Bytes, Form::Nibbles, Form::Blocks].into_iter();
-        // A whole layer is read as it lies: blocks must not reach beyond it.
+        // A pointwise layer reads its input without padding, so blocks must not exceed a pixel.
         let forms = forms.filter(|form| *form != Form::Blocks || !pointwise || taps.is_multiple_of(4));
         let encoded = forms.filter_map(|form| Encoded::of(&layer.q.weights, taps, form));
         encoded.map(|encoded| Self { layer: Shared::clone(layer), encoded }).collect()
@@ -85,7 +85,7 @@ impl Sparse {
     }
 }
 
-/// Share of a layer's weights that are not zero.
+/// Share of a layer's non-zero weights.
 pub(crate) fn density(layer: &Shared) -> f64 {
     let weights = &layer.q.weights;
     1.0 - weights.iter().filter(|w| **w == 0).count() as f64 / weights.len().max(1) as f64
@@ -110,7 +110,7 @@ impl ConvForm for Sparse {
     }
 }
 
-/// Names of the forms of a recurrent layer's weights, those of the input first.
+/// Names of the forms of a recurrent layer's weights: of the input, then of the state.
 pub fn sparse_forms(input: Option<Form>, state: Option<Form>) -> &'static str {
     match (input, state) {
         (None, None) => "dense",
@@ -140,7 +140,7 @@ fn name(form: Form) -> &'static str {
     }
 }
 
-/// A matrix as it stands in a blob.
+/// A sparse matrix as encoded in a blob.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
     pub(crate) repr: SparseRepr,
@@ -148,7 +148,7 @@ pub(crate) struct Encoded {
 }
 
 impl Encoded {
-    /// The rows of `columns` weights; `None` if one has more entries than the format takes.
+    /// Encodes rows of `columns` weights; `None` if a row has more entries than the format holds.
     pub(crate) fn of(weights: &[i8], columns: usize, form: Form) -> Option<Self> {
         let (width, longest) = match form {
             Form::Bytes => (1, 255),
@@ -161,7 +161,7 @@ impl Encoded {
             let mut position = 0;
             for (at, unit) in row.chunks(width).enumerate().filter(|(_, unit)| unit.iter().any(|w| *w != 0)) {
                 while at - position > longest {
-                    // A weight of zero bridges the gap.
+                    // A zero weight bridges the gap.
                     own.push(longest as u8);
                     stored.extend(vec![0u8; width]);
                     position += longest;
@@ -187,7 +187,7 @@ impl Encoded {
     }
 }
 
-/// Steps of a row, two a byte: see [`Form::Nibbles`].
+/// Steps of a row, two per byte, see [`Form::Nibbles`].
 fn nibbles(steps: &[u8]) -> Vec<u8> {
     let (eights, rest) = steps.split_at(steps.len() / 8 * 8);
     let of_eights = eights.chunks_exact(8).flat_map(|e| (0..4).map(|i| e[i] | e[i + 4] << 4));

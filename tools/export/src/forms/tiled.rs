@@ -1,4 +1,5 @@
-//! Weights in tiles of four output channels by four inputs ([`record::ConvTiled`]): the form that the others vary.
+//! Weights in tiles of four output channels by four inputs ([`record::ConvTiled`]). Most other forms are variants of
+//! it.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Traversal};
@@ -9,24 +10,24 @@ use super::{Build, ConvForm, Offer, Shared, Workspace, scratch_of};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// A layer in tiles.
+/// A layer with tiled weights.
 pub(crate) struct Tiled {
     layer: Shared,
     record: record::ConvTiled,
-    /// One multiplier and shift for all channels, or one each.
+    /// Multiplier and shift, per channel or one for all.
     fixed: Vec<(i32, i8)>,
     weight: String,
 }
 
 impl Tiled {
-    /// `weight` is the name of the constant.
+    /// `weight` is the name of the weights' constant.
     pub(crate) fn new(layer: &Shared, weight: &str) -> Lowering<Self> {
         let (record, fixed) = settled(layer)?;
         Ok(Self { layer: Shared::clone(layer), record, fixed, weight: weight.to_owned() })
     }
 }
 
-/// The record, and the multipliers as its blob has them.
+/// The record, and the multipliers as in its blob.
 pub(crate) fn settled(layer: &Shared) -> Lowering<(record::ConvTiled, Vec<(i32, i8)>)> {
     let mut record = layer.tiled_record()?;
     let mut fixed = layer.q.fixed.clone();
@@ -38,18 +39,18 @@ pub(crate) fn settled(layer: &Shared) -> Lowering<(record::ConvTiled, Vec<(i32, 
     Ok((record, fixed))
 }
 
-/// Bytes of a layer's weights in tiles.
+/// Bytes of a layer's tiled weights.
 pub(crate) fn bytes(layer: &Shared) -> usize {
     layer.channels().div_ceil(4) * 4 * padded_taps(layer)
 }
 
-/// Weights of a channel with those of padding.
+/// Number of weights per channel, including padding.
 pub(crate) fn padded_taps(layer: &Shared) -> usize {
     let [rows, columns] = layer.window.kernel.map(usize::from);
     rows * (columns * usize::from(layer.input[3])).next_multiple_of(4)
 }
 
-/// A layer's weights in tiles.
+/// A layer's weights as tiles.
 pub(crate) fn weights(layer: &Shared) -> Vec<u8> {
     let [rows, columns] = layer.window.kernel.map(usize::from);
     arrange(&layer.q.weights, layer.channels(), columns * usize::from(layer.input[3]), rows)
@@ -80,7 +81,7 @@ impl ConvForm for Tiled {
     }
 }
 
-/// Weights in the order of [`record::ConvTiled`]. `weights` is OHWI, `segment` the inputs of a kernel row.
+/// Weights in the order of [`record::ConvTiled`]. `weights` is OHWI; `segment` is the number of inputs of a kernel row.
 pub(crate) fn arrange(weights: &[i8], channels: usize, segment: usize, rows: usize) -> Vec<u8> {
     let at = |o: usize, row: usize, i: usize| {
         if o < channels && i < segment { weights[(o * rows + row) * segment + i] } else { 0 }

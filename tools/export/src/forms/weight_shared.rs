@@ -1,6 +1,5 @@
-//! Weights that several networks of a file share: an operator of a further network that reads a prefix of the channels
-//! of an operator of the first, and gives a prefix of its channels, as [`record::ConvWeightShared`] or
-//! [`record::DepthwiseWeightShared`].
+//! Weight-shared layers ([`record::ConvWeightShared`], [`record::DepthwiseWeightShared`]): layers of a further network
+//! whose input and output channels are prefixes of those of a layer of the first network, and which use its weights.
 
 use offshoot::format::codec::Record;
 use offshoot::format::nested::Whole;
@@ -13,11 +12,11 @@ use crate::blobs::Blobs;
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// A layer on weights of the first network.
+/// A layer that uses weights of the first network.
 pub(crate) struct WeightShared {
     layer: Shared,
     whole: Whole,
-    /// Biases, and multipliers and shifts if they are its own.
+    /// Its own biases; also its own multipliers and shifts if `own`.
     numbers: Vec<u8>,
     own: bool,
     /// The tiled or the channel-planar record.
@@ -25,8 +24,9 @@ pub(crate) struct WeightShared {
 }
 
 impl WeightShared {
-    /// A layer whose weights are those that the first network has under `name`, or a prefix of them; `None` if they are not, or if
-    /// its tiled form is the whole as it is, whose blob is found again. `blobs` are the file's so far.
+    /// A layer whose weights equal, or are a prefix of, weights of the first network, preferably those with the same
+    /// `name`. `None` if there are none, or if the whole layer is equal: its tiled form then shares the blob anyway.
+    /// `blobs` is the file's blob section so far.
     pub(crate) fn conv(layer: &Shared, name: &str, wholes: &Wholes, blobs: &Blobs) -> Lowering<Option<Self>> {
         let (record, fixed) = tiled::settled(layer)?;
         let kind = wholes::conv(&layer.window, record.walk);
@@ -36,7 +36,7 @@ impl WeightShared {
         Ok(Self::of(layer, name, kind, wholes, blobs, &q, (shape, channels), Record::ConvTiled(record)))
     }
 
-    /// As [`Self::conv`], a depthwise layer.
+    /// As [`Self::conv`], for a depthwise layer.
     pub(crate) fn depthwise(
         layer: &Shared,
         name: &str,
@@ -78,7 +78,7 @@ impl WeightShared {
                 record::DepthwiseWeightShared::new(planar, self.whole, self.own).into()
             }
             Record::ConvTiled(r) => {
-                // The weights that are there, without padding.
+                // Only the real weights are unpacked, not padding.
                 let tiles = packed::tiles(self.layer.channels(), self.layer.taps(), workspace.tiles);
                 record::ConvWeightShared::new(record::ConvTiled { blob, ..r }, self.whole, self.own, tiles)
                     .into()

@@ -1,4 +1,4 @@
-//! What the networks of one file share: where the weights of the first lie, and whether those of another are a prefix of them.
+//! The first network's weights in a file, and the search for those of a further network among them.
 
 use offshoot::format::nested::Whole;
 use offshoot::format::record::{self, Traversal};
@@ -6,29 +6,29 @@ use offshoot::format::record::{self, Traversal};
 use super::parameters::{Quantised, requant_blob};
 use crate::blobs::{self, Blobs};
 
-/// What a network is to its file.
+/// Role of a network in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// The only one.
+    /// The only network.
     #[default]
     Alone,
-    /// The one whose weights the others share.
+    /// The first network, whose weights the others share.
     First,
-    /// One that shares.
+    /// A further network, which shares weights.
     Further,
 }
 
-/// Weights of the first network, in the file.
+/// Weights of the first network in the file.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Wholes(Vec<Stored>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Stored {
-    /// Name of the constant.
+    /// Name of the weights' constant.
     name: String,
     pub(super) whole: Whole,
     kind: Kind,
-    /// OHWI.
+    /// Weights, OHWI.
     weights: Vec<i8>,
     pub(super) fixed: Vec<(i32, i8)>,
 }
@@ -36,9 +36,9 @@ pub(super) struct Stored {
 /// Operators that read weights in the same order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Tiled, with so many kernel rows and columns; one scale for all or not.
+    /// Tiled, with the extents of the kernel, and whether there is one scale for all channels.
     Conv { kernel: [u16; 2], one_scale: bool },
-    /// Planar, with so many kernel rows and columns.
+    /// Channel-planar, with the extents of the kernel.
     Depthwise { kernel: [u16; 2] },
 }
 
@@ -50,7 +50,7 @@ impl Kind {
 }
 
 impl Stored {
-    /// Whether `weights`, of `c` inputs and `out_c` outputs, are these or a part of them.
+    /// Whether `weights` with `c` inputs and `out_c` outputs equal these or are a prefix of them.
     fn holds(&self, kind: Kind, c: usize, out_c: usize, weights: &[i8]) -> bool {
         let (whole_c, whole_out_c) = (usize::from(self.whole.c), usize::from(self.whole.out_c));
         let part = |own: usize, whole: usize| {
@@ -70,13 +70,13 @@ impl Stored {
 }
 
 impl Wholes {
-    /// Remembers weights: `name` is that of the constant, `blob` the offset of what begins with the numbers of `q`.
+    /// Adds weights: `name` is their constant's, `blob` the offset of the blob that starts with the biases of `q`.
     pub(crate) fn keep(&mut self, kind: Kind, name: &str, (c, out_c): (u16, u16), q: Quantised, blob: u32) {
         let (name, whole) = (name.to_owned(), Whole { blob, c, out_c });
         self.0.push(Stored { name, whole, kind, weights: q.weights, fixed: q.fixed });
     }
 
-    /// The first network's weights that hold these, the same constant's if they do.
+    /// Weights of the first network that include these, preferably of the same constant.
     pub(super) fn find(
         &self,
         kind: Kind,
@@ -91,13 +91,14 @@ impl Wholes {
 }
 
 impl Stored {
-    /// Whether the blob begins with these biases.
+    /// Whether the blob starts with these biases.
     pub(super) fn same_bias(&self, blobs: &Blobs, bias: &[i32]) -> bool {
         let at = self.whole.blob as usize;
         blobs.as_bytes().get(at..).is_some_and(|b| b.starts_with(&blobs::words(bias)))
     }
 
-    /// Biases, and multipliers and shifts where they are not the whole's, as the blob of an operator; whether it has those.
+    /// Blob of an operator with its own biases, and with its own multipliers and shifts if they differ; whether they
+    /// do.
     pub(super) fn own_numbers(&self, q: &Quantised, channels: usize) -> (Vec<u8>, bool) {
         let own = !self.fixed.starts_with(&q.fixed);
         let (mut bias, mut fixed) = (q.bias.clone(), q.fixed.clone());

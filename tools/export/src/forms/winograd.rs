@@ -1,4 +1,5 @@
-//! int8 3×3 convolutions as [`record::ConvWinograd`]: fewer multiplications for more flash.
+//! int8 3×3 convolutions as [`record::ConvWinograd`]: fewer multiplications for more flash (Lavin and Gray 2016,
+//! arXiv:1509.09308).
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -9,7 +10,7 @@ use super::{Build, ConvForm, Layer, Offer, Shared, Workspace, scratch_of};
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
-/// Fewest input channels for which the transformation of the inputs pays.
+/// Fewest input channels for which transforming the inputs pays.
 const LEAST_CHANNELS: u16 = 8;
 
 /// A layer with transformed weights.
@@ -18,7 +19,7 @@ pub(crate) struct Winograd {
 }
 
 impl Winograd {
-    /// `None` if the layer is of another shape.
+    /// `None` if the layer does not have a suitable shape, see [`suits`].
     pub(crate) fn new(layer: &Shared) -> Option<Self> {
         suits(layer).then(|| Self { layer: Shared::clone(layer) })
     }
@@ -26,7 +27,7 @@ impl Winograd {
     fn record(&self, workspace: &Workspace, blob: u32) -> Lowering<Record> {
         let layer = &self.layer;
         let r = layer.tiled_record()?;
-        // Beside the pairs, a block of weights.
+        // Besides the pairs, the workspace holds a block of weights.
         let room = workspace.strip_beside(&layer.x, &layer.y);
         let pairs = (room / usize::from(r.c).max(1)).saturating_sub(96) / 48;
         Ok(Record::ConvWinograd(record::ConvWinograd {
@@ -47,13 +48,13 @@ impl Winograd {
         }))
     }
 
-    /// Four components of 16 bits for three weights of a row.
+    /// Bytes of weights: four 16-bit components for the three weights of a kernel row.
     fn bytes(&self) -> usize {
         self.layer.q.weights.len() / 3 * 8
     }
 }
 
-/// Whether a layer is of this form and gains by it.
+/// Whether a layer has a suitable shape and gains from this form.
 pub(crate) fn suits(layer: &Layer) -> bool {
     let (window, [.., w, c], out_c) = (&layer.window, layer.input, layer.channels());
     let form = window.kernel == [3, 3] && window.stride == [1, 1] && window.dilation == [1, 1];

@@ -1,4 +1,4 @@
-//! The head that answers: where it gets its features, and what it is.
+//! The classifier head: its kind, its features and its memory.
 
 use offshoot::format::learn::{ClassifierHead, HeadKind, Tap};
 use offshoot::graph::learn::{MAX_CLASSES, MAX_FEATURES, MAX_TAPS};
@@ -7,7 +7,7 @@ use offshoot::learn::heads::head_bytes;
 use super::{Candidate, FeatureName, FeatureSpec, HeadName, HeadPlan, LearningPlan, Places, wrong};
 use crate::error::Result;
 
-/// A head, its features found.
+/// A head with its features resolved.
 pub(super) struct Head {
     pub(super) kind: HeadKind,
     pub(super) name: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct Head {
 }
 
 impl Head {
-    /// The record, its memory at the end.
+    /// The record; its memory is placed at the end.
     pub(super) fn place(&self, features: u32, places: &mut Places) -> Result<ClassifierHead> {
         let (bytes, _) = head_bytes(self.kind, self.features, self.classes.into());
         let at = places.next(bytes as u64)?;
@@ -27,7 +27,7 @@ impl Head {
     }
 }
 
-/// The head that the plan wishes for, on these operators.
+/// The plan's head on these operators, if it has one.
 pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) -> Result<Option<Head>> {
     let Some(plan) = spec.head.as_ref().map(super::HeadSpec::plan) else { return Ok(None) };
     let layers: Vec<&Candidate<'_>> = all.iter().filter(|c| !c.shape.norm).collect();
@@ -38,7 +38,10 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
             for name in names {
                 if name != super::LAST && !layers.iter().any(|c| c.name() == name) {
                     let there: Vec<_> = layers.iter().map(|c| c.name()).collect();
-                    return wrong(format!("`features`: no layer `{name}`; there are: {}", there.join(", ")));
+                    return wrong(format!(
+                        "`features`: there is no layer `{name}`; there are: {}",
+                        there.join(", ")
+                    ));
                 }
             }
             let last = layers.last().map(|c| c.position);
@@ -51,13 +54,14 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     let features: usize = tapped.iter().map(|c| c.shape.geometry.c).sum();
     if tapped.is_empty() || tapped.len() > MAX_TAPS || features > MAX_FEATURES {
         return wrong(format!(
-            "a head on {features} features of {} layers: 1 to {MAX_TAPS} layers, at most {MAX_FEATURES} features; name some in `features`",
+            "the head would have {features} features of {} layers, but must have 1 to {MAX_TAPS} layers and at \
+             most {MAX_FEATURES} features: name fewer in `features`",
             tapped.len()
         ));
     }
     let Some(workspace) = classes.checked_add(plan.new_classes).filter(|&c| c <= MAX_CLASSES) else {
         return wrong(format!(
-            "{} new classes beside {classes}: at most {MAX_CLASSES} together",
+            "{} new classes and {classes} known ones are more than {MAX_CLASSES} together: give fewer `new_classes`",
             plan.new_classes
         ));
     };
@@ -80,18 +84,18 @@ fn kind(plan: &HeadPlan) -> Result<(HeadKind, &'static str)> {
     let window = plan.window.unwrap_or(f32::INFINITY);
     let shrinkage = plan.shrinkage.unwrap_or(-1.0);
     if plan.shrinkage.is_some_and(|s| !(0.0..=1.0).contains(&s)) {
-        return wrong(format!("a shrinkage of {shrinkage}: it is 0 to 1"));
+        return wrong(format!("`shrinkage` is {shrinkage}, but must be from 0 to 1"));
     }
     if window.is_nan() || window < 1.0 {
-        return wrong(format!("a window of {window}: it is 1 sample or more"));
+        return wrong(format!("`window` is {window}, but must be 1 sample or more"));
     }
     let step = plan.step.unwrap_or(if plan.kind == HeadName::Simplex { 0.5 } else { 1.0 });
     if !step.is_finite() || step < 0.0 {
-        return wrong(format!("a step of {step}: it is 0 or more"));
+        return wrong(format!("`step` is {step}, but must be 0 or more"));
     }
     let (ridge, forgetting) = (plan.ridge.unwrap_or(1.0), plan.forgetting.unwrap_or(1.0));
     if !ridge.is_finite() || ridge <= 0.0 || !(forgetting > 0.0 && forgetting <= 1.0) {
-        return wrong("`ridge` is above 0, `forgetting` above 0 and at most 1".into());
+        return wrong("`ridge` must be above 0; `forgetting` must be above 0 and at most 1".into());
     }
     Ok(match plan.kind {
         HeadName::Softmax => (HeadKind::Softmax { step }, "softmax"),

@@ -1,4 +1,4 @@
-//! What is to learn on the device: [`LearningPlan`] to the learning records of a file, and the memory of training beside that of
+//! Turns a [`LearningPlan`] into the learning records of a file, and places the memory of training after that of
 //! inference.
 
 mod head;
@@ -27,30 +27,30 @@ pub use plan::{
     TargetProjectionName, Weights,
 };
 
-/// What learning takes.
+/// Memory and layers of learning.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LearningReport {
-    /// Bytes of arena that learning needs, inference included.
+    /// Bytes of arena that learning needs, including inference.
     pub train_arena_bytes: u64,
-    /// Of it what is neither inference nor learned: the room of a step, features, scores.
+    /// Bytes of workspace in it: workspace of a train step, features, scores.
     pub train_workspace_bytes: u64,
-    /// Of it what layers learn: overlays, lower bytes of int16, tables, velocities.
+    /// Bytes of what layers learn in it: trainable copies, lower bytes of int16, local heads, velocities.
     pub train_weights_bytes: u64,
-    /// Of it input statistics.
+    /// Bytes of the input normaliser in it.
     pub train_normalizer_bytes: u64,
-    /// Of it the head that answers.
+    /// Bytes of the classifier head in it.
     pub train_head_bytes: u64,
-    /// LocalRule of hidden layers.
+    /// Rule of the hidden layers.
     pub rule: &'static str,
     /// Names of the layers that learn.
     pub learning_layers: Vec<String>,
-    /// Pairs of them that learn by one rule.
+    /// Blocks of two: pairs of layers that learn by one rule.
     pub blocks: Vec<[String; 2]>,
-    /// The head that answers, if one does.
+    /// Kind of the classifier head, if there is one.
     pub head: Option<&'static str>,
-    /// Its features.
+    /// Number of its features.
     pub features: usize,
-    /// Classes that can be learned.
+    /// Number of classes that can be learned.
     pub classes: u16,
 }
 
@@ -78,7 +78,7 @@ impl Candidate<'_> {
     }
 }
 
-/// Places learning memory, one piece behind the other.
+/// Places the pieces of learning memory one after the other.
 struct Places {
     end: u64,
 }
@@ -96,8 +96,8 @@ impl Places {
     }
 }
 
-/// Operators of blocks keep input and output of the first until the second has run: says so to the planner. A pair that the plan's
-/// order or the layers that learn tear apart later costs this memory for nothing.
+/// Tells the planner that a block of two keeps the input and output of its first layer until the second has run. If a
+/// pair turns out not to be a block, because of the plan's order or the layers that learn, this memory is wasted.
 pub fn keep_blocks(spec: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
     let last = lowered.operators.iter().rposition(|op| Shape::of(&op.record).is_ok());
     let chosen: Vec<usize> = (0..lowered.operators.len())
@@ -122,7 +122,10 @@ pub fn keep_blocks(spec: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
     Ok(())
 }
 
-/// The learning records, encoded, and what they take.
+/// Encoded learning records, and the report on them.
+///
+/// # Errors
+/// [`Error::Learning`] if the plan does not fit the network; [`Error::Format`] if the format cannot hold the records.
 pub fn records(
     spec: &LearningPlan,
     graph: &Graph,
@@ -150,17 +153,17 @@ fn with_blobs(
     let all = candidates(spec, graph, lowered, plan);
     let chosen = choose(spec, &all)?;
     let last = all.iter().rfind(|c| !c.shape.norm);
-    let last = last.ok_or_else(|| Error::Learning("no operator of this network can learn".into()))?;
+    let last = last.ok_or_else(|| Error::Learning("the network has no operator that can learn".into()))?;
     let scores = last.shape.geometry.pixels() == 1;
     let classes = u16::try_from(last.shape.geometry.out_c).ok().filter(|&c| c >= 2 && scores);
     let Some(classes) = classes else {
-        return wrong(format!("the last layer, `{}`, gives no scores of classes", last.name()));
+        return wrong(format!("the last layer, `{}`, computes no scores of classes", last.name()));
     };
     let pairs = pairs(spec, &chosen)?;
     let head = head::resolve(spec, &all, classes)?;
     let start = plan.arena_bytes.next_multiple_of(8);
     let mut places = Places { end: start.into() };
-    // Sizes first: the room stands before what is learned.
+    // Sizes first, since the workspace comes before what is learned.
     let mut layers = Vec::new();
     for (i, c) in chosen.iter().enumerate() {
         let error_source = match pairs.contains(&i) {
@@ -230,7 +233,10 @@ fn with_blobs(
     Ok((encode(&records, &layers, taps)?, report))
 }
 
-/// Records as they stand in a file.
+/// Learning records as encoded in a file.
+///
+/// # Errors
+/// A record is longer than the format allows.
 pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     crate::write::append(&mut out, |b| codec::encode(head, b))?;
@@ -243,7 +249,7 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
     Ok(out)
 }
 
-/// Whether the layer's features are read by a table of its own that learns.
+/// Bytes of the layer's local head, if it has one.
 fn table_bytes(c: &Candidate<'_>, layer: &LearnLayer, classes: u16) -> Option<u64> {
     let ErrorSource::Local { codes: TargetProjectionRepr::Head { .. }, grid, .. } = layer.error_source else {
         return None;
@@ -276,7 +282,7 @@ fn place(
     Ok(())
 }
 
-/// The record of one layer, its memory not yet placed.
+/// The record of one layer, whose memory is not placed yet.
 fn layer(
     spec: &LearningPlan,
     c: &Candidate<'_>,
@@ -294,15 +300,16 @@ fn layer(
             let plain = !c.shape.folded && c.shape.geometry.order == (Order::Grouped { groups: 1 });
             if !plain {
                 return wrong(format!(
-                    "layer `{}` is no convolution without groups nor fully connected: no adaptor of low rank fits it; \
-                     let its `scale` learn, or leave it out",
+                    "layer `{}` cannot have a low-rank adaptor, since it is neither a convolution without groups \
+                     nor fully \
+                     connected: set `part = \"scale\"` for it, or leave it out",
                     c.name()
                 ));
             }
             Part::LowRank { rank: own.rank.unwrap_or(spec.rank) }
         }
     };
-    // A recurrent layer has no lower bytes: int8 unless it is told otherwise by name, which is an error.
+    // A recurrent layer cannot learn as int16, so its default is int8; int16 for it by name is an error.
     let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { spec.weights };
     let format = match (whole, part, own.weights.unwrap_or(usual)) {
         (false, ..) => Format::F32,
@@ -311,7 +318,8 @@ fn layer(
     };
     check_special(spec, c, output, &format, part)?;
     let scales = if whole { [c.input_scale, c.operator.scale] } else { [0.0; 2] };
-    let op = u16::try_from(c.position).or_else(|_| wrong("too many operators".into()))?;
+    let op = u16::try_from(c.position)
+        .or_else(|_| wrong("a layer that learns is beyond operator 65,535".into()))?;
     let usual = match spec.convolution_rate {
         _ if output => 1.0,
         Some(rate) if c.shape.geometry.pixels() > 1 => rate,
@@ -321,7 +329,7 @@ fn layer(
     Ok(LearnLayer { op, part, error_source, format, rate, trainable: 0, velocity: 0, scales })
 }
 
-/// What recurrent and sparse layers cannot do.
+/// Refuses what recurrent and sparse layers cannot do.
 fn check_special(
     spec: &LearningPlan,
     c: &Candidate<'_>,
@@ -331,7 +339,7 @@ fn check_special(
 ) -> Result<()> {
     let sparse = matches!(c.shape.geometry.order, Order::Sparse(_));
     let reason = match c.shape.sequence {
-        Some(_) if output => "its states are no scores of classes: put a fully connected layer behind it",
+        Some(_) if output => "its states are no scores of classes: add a fully connected layer after it",
         Some(_) if part != Part::All => "a recurrent layer learns as a whole: set `part = \"all\"` for it",
         Some(_) if matches!(format, Format::I16 { .. }) => {
             "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
@@ -342,7 +350,7 @@ fn check_special(
     wrong(format!("layer `{}`: {reason}", c.name()))
 }
 
-/// What a layer learns from.
+/// The source of a layer's error.
 fn error_source(
     spec: &LearningPlan,
     c: &Candidate<'_>,
@@ -361,7 +369,7 @@ fn error_source(
     let probe = spec.probes.get(&(c.position as u16)).filter(|_| names_probe);
     let learns = wanted == TargetProjectionName::Head || wanted == TargetProjectionName::ProbeHead && !whole;
     let usual = match probe {
-        // A head holds the probe in real numbers.
+        // A local head holds the probe's weights as real numbers, with its scale applied.
         Some(_) if learns => 1.0,
         Some(probe) => probe.scale,
         None => 1.0 / (features as f32).sqrt(),
@@ -376,7 +384,7 @@ fn error_source(
     let seed = spec.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
     let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
     let codes = match wanted {
-        // Before they are trained: any codes do.
+        // Before probes are trained, any projection will do.
         TargetProjectionName::Probe => match exported() {
             Some(blob) => TargetProjectionRepr::Probe { blob },
             None => TargetProjectionRepr::Signs { seed },
@@ -401,17 +409,20 @@ fn error_source(
     );
     if whole && !(rule_fits && codes_fit) {
         return wrong(format!(
-            "layer `{}` is int8: rules are cross-entropy and drtp there, codes signs, hadamard and probe",
+            "layer `{}` is int8: its `rule` can be cross-entropy or drtp, its `codes` signs, hadamard or probe",
             c.name()
         ));
     }
     if learns && !matches!(rule, LocalRule::CrossEntropy { .. }) {
-        return wrong(format!("layer `{}`: a head that learns does so by cross-entropy", c.name()));
+        return wrong(format!(
+            "layer `{}`: a local head (`codes = \"head\"`) needs `rule = \"cross-entropy\"`",
+            c.name()
+        ));
     }
     Ok(ErrorSource::Local { rule, codes, grid })
 }
 
-/// The record of the input's statistics, placed.
+/// The record of the input normaliser, with its memory placed.
 fn standard(
     spec: &LearningPlan,
     own: NormalizerPlan,
@@ -420,20 +431,20 @@ fn standard(
     places: &mut Places,
 ) -> Result<InputNormalizerRepr> {
     let [input] = graph.inputs[..] else {
-        return wrong("input statistics (`standard`) are for networks with one input".into());
+        return wrong("the input normaliser (`standard`) needs a network with one input".into());
     };
     let numbers: usize = graph.value(input).shape.iter().product();
     let Some(Statistics { mean, energy }) = &spec.statistics else {
         return wrong(
-            "input statistics (`standard`) begin with those of calibration samples: give --calib X.npy"
+            "the input normaliser (`standard`) starts with statistics of calibration samples: give --calib X.npy"
                 .into(),
         );
     };
     if mean.len() != numbers || !energy.is_finite() || *energy <= 0.0 {
-        return wrong("the calibration samples do not vary: there are no input statistics".into());
+        return wrong("the input normaliser (`standard`) needs calibration samples that vary".into());
     }
     if !own.trust.is_finite() || own.trust < 0.0 {
-        return wrong(format!("a trust of {}: it is 0 or more", own.trust));
+        return wrong(format!("`trust` is {}, but must be 0 or more", own.trust));
     }
     Ok(InputNormalizerRepr {
         blob: constants.add(blobs::floats(mean)).0,
@@ -444,7 +455,8 @@ fn standard(
     })
 }
 
-/// Operators that can learn, in the order in which they run. Normalisations are among them if scales are to learn, or they are named.
+/// Operators that can learn, in execution order. Normalisations are included if the plan names them or lets scales
+/// learn.
 fn candidates<'l>(
     spec: &LearningPlan,
     graph: &Graph,
@@ -472,7 +484,7 @@ fn candidates<'l>(
     all
 }
 
-/// The candidates that the plan names, or all.
+/// The candidates that the plan names, or all of them.
 fn choose<'c, 'l>(spec: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&'c Candidate<'l>>> {
     let names = || all.iter().map(Candidate::name).collect::<Vec<_>>().join(", ");
     let paired: Vec<&String> = match &spec.blocks {
@@ -482,19 +494,19 @@ fn choose<'c, 'l>(spec: &LearningPlan, all: &'c [Candidate<'l>]) -> Result<Vec<&
     let named = spec.layers.iter().flatten().chain(spec.layer.iter().map(|l| &l.name)).chain(paired);
     for name in named {
         if name != LAST && !all.iter().any(|c| c.name() == name) {
-            return wrong(format!("no layer `{name}` can learn; there are: {}", names()));
+            return wrong(format!("no layer `{name}` can learn; these can: {}", names()));
         }
     }
     let last = all.iter().rfind(|c| !c.shape.norm).map(|c| c.position);
     let is_chosen = |c: &&Candidate<'_>| spec.wants(c.name(), Some(c.position) == last);
     let chosen: Vec<_> = all.iter().filter(is_chosen).collect();
     if chosen.is_empty() && spec.head.is_none() {
-        return wrong(format!("no layer is to learn, and no head: there are {}", names()));
+        return wrong(format!("no layer learns and there is no head; these layers can learn: {}", names()));
     }
     Ok(chosen)
 }
 
-/// Which of the chosen layers are the first of a block.
+/// Indices of the chosen layers that are first in a block of two.
 fn pairs(spec: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
     let mut firsts: Vec<usize> = Vec::new();
     for i in 0..chosen.len().saturating_sub(1) {
@@ -511,8 +523,10 @@ fn pairs(spec: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
     for [a, b] in wanted {
         if !firsts.iter().any(|&i| chosen[i].name() == a && chosen[i + 1].name() == b) {
             return wrong(format!(
-                "`{a}` and `{b}` make no block: both have to learn, the second (its weights or biases, and in no other block) from the \
-                 first one's output as it is, with no layer that learns between them"
+                "`{a}` and `{b}` cannot be a block: both must learn, the second must read the first one's output \
+                 directly and \
+                 learn its weights or biases, no layer that learns may run between them, and neither may be in \
+                 another block"
             ));
         }
     }
@@ -520,7 +534,7 @@ fn pairs(spec: &LearningPlan, chosen: &[&Candidate<'_>]) -> Result<Vec<usize>> {
 }
 
 impl LearningPlan {
-    /// Whether two layers are to learn by one rule, if they can.
+    /// Whether two layers learn by one rule, if they can.
     fn pairs(&self, first: &str, second: &str) -> bool {
         match &self.blocks {
             Blocks::All(all) => *all,

@@ -1,52 +1,58 @@
-//! `plan.toml`.
+//! The learning plan, `plan.toml`.
 //!
-//! All fields have defaults; an empty plan lets every convolution and fully connected layer learn by the default rule.
+//! All fields have defaults. With an empty plan, every convolution and fully connected layer learns by the default
+//! rule.
 //! ```toml
-//! recipe = "adapt"       # what is not said otherwise is set for adapting to other data: see below
+//! recipe = "adapt"       # other defaults, for adapting to shifted data: see below
 //! rate = 0.3             # learning rate
-//! hidden_rate = 0.03     # that of layers before the last, relative to it
-//! convolution_rate = 0.03 # the same of those with more than one pixel; `hidden_rate` if absent
-//! normalised = true      # divided by one plus the energy of the input
+//! hidden_rate = 0.03     # rate of layers before the last, relative to `rate`
+//! convolution_rate = 0.03 # the same for layers with more than one pixel; default: `hidden_rate`
+//! normalised = true      # divide the rate by one plus the energy of the layer's input
 //! schedule = "linear"    # constant, linear, cosine, inverse; over `steps`
 //! steps = 1000
-//! warm = 0               # steps over which rates of layers before the last rise from 0
-//! momentum = 0.0         # part of the last step that is taken again, below 1
-//! noise = 0.0            # deviation of the noise on gradients, which falls with the root of the steps
-//! layers = ["dense_1"]   # names of ONNX nodes, or "last"; all if absent. `[]`: none but the head
+//! warm = 0               # steps over which the rates of layers before the last rise from 0
+//! momentum = 0.0         # from 0 to below 1
+//! noise = 0.0            # standard deviation of gradient noise, which falls with the root of the steps
+//! layers = ["dense_1"]   # layers that learn: ONNX node names, or "last". Default: all. `[]`: the head alone
 //! rule = "cross-entropy" # cross-entropy, squared, absolute, drtp
-//! codes = "signs"        # signs, hadamard, uniform, head (float32 only), probe (trained on calibration samples),
-//!                        # probe-head (a head that begins as the probe; int8 layers: the probe)
-//! scale = 0.1            # of scores or targets; one over the root of the number of features if absent
+//! codes = "signs"        # target projection: signs, hadamard, uniform; head (a local head, float32 only);
+//!                        # probe (trained on calibration samples); probe-head (a local head that starts as the probe;
+//!                        # the probe itself in int8 layers)
+//! scale = 0.1            # scale of scores or targets; default: one over the root of the number of features
 //! grid = 4               # features are means over a pooling grid of 4 × 4
-//! weights = "int8"       # int8, int16 (of int8 networks)
-//! part = "all"           # all, bias, scale, low-rank
-//! rank = 4               # of adaptors of low rank
-//! blocks = true          # layers before the last in twos, one rule for both; or [["conv_1", "conv_2"]]
-//! standard = true        # input statistics follow the data; or a table: trust = 10.0 (samples), steps = 1000
-//! head = "lda"           # what answers: softmax, nearest-mean, lda, least-squares, simplex, boosted; or a table:
+//! weights = "int8"       # int8 or int16: format of the trainable copy in int8 networks
+//! part = "all"           # what learns of a layer: all, bias, scale, low-rank; see below
+//! rank = 4               # rank of low-rank adaptors
+//! blocks = true          # blocks of two layers with one rule; or the blocks: [["conv_1", "conv_2"]]
+//! standard = true        # input normaliser; or a table: trust = 10.0 (samples), steps = 1000
+//! head = "lda"           # classifier head: softmax, nearest-mean, lda, least-squares, simplex, boosted; or a table:
 //! seed = 1
 //! [[layer]]              # other values for one layer
 //! name = "conv_1"
 //! rate = 0.5             # relative to the rate above
 //! [head]
 //! kind = "lda"
-//! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; or names of layers
-//! new_classes = 0        # room for classes that the network does not know
-//! from = 0               # the step from which on it learns
-//! step = 1.0             # softmax, simplex, boosted
-//! shrinkage = 0.1        # lda; n / (n + 2k) of n features after k samples if absent
-//! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; none do if absent
+//! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; or layer names
+//! new_classes = 0        # number of classes to add that the network does not know
+//! from = 0               # step at which the head starts to learn
+//! step = 1.0             # softmax, simplex, boosted: step size
+//! shrinkage = 0.1        # lda, from 0 to 1; default: n / (n + 2k) for n features after k samples
+//! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; default: never
 //! ridge = 1.0            # least-squares
 //! forgetting = 1.0       # least-squares
 //! ```
-//! Parts: `bias`, biases alone; `scale`, biases and one factor an output channel, `z = scale · (W x + bias)` (batch normalisations are
-//! folded into the layers before them, so that this is theirs), and of a LayerNorm its own scale and bias; `low-rank`, `z = W x + up (down x)`.
-//! With these three weights stay in flash.
+//! Parts:
+//! - `bias`: biases only.
+//! - `scale`: biases and one factor per output channel, `z = scale · (W x + bias)`. Batch normalisations are folded
+//!   into the layers before them, so these are their parameters too. For a LayerNorm, its own scale and bias.
+//! - `low-rank`: `z = W x + up (down x)`, of which `up` and `down` learn (LoRA, Hu et al. 2021, arXiv:2106.09685).
 //!
-//! `recipe = "adapt"` is the default recipe of `tools/bench`: `standard`, its statistics following for the first half of `steps`;
-//! `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`, `convolution_rate = 0.15`,
-//! `schedule = "linear"` over `steps = 2000` (two passes over 1,000 samples),
-//! `warm` half of them; and an `lda` head on the inputs of all layers but the first, from the second half on.
+//! With these three, the layer's weights stay in flash.
+//!
+//! `recipe = "adapt"` sets these defaults: `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`,
+//! `convolution_rate = 0.15`, `schedule = "linear"` over `steps = 2000` (two epochs of 1,000 samples), `warm` half of
+//! the steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all
+//! layers but the first, which learns from the second half on.
 
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -54,7 +60,7 @@ use std::collections::HashMap;
 use crate::error::{Error, Result};
 use crate::probes::Probe;
 
-/// A `plan.toml`. The module says what the fields mean.
+/// A `plan.toml`. The module's documentation explains the fields.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs)]
@@ -82,7 +88,7 @@ pub struct LearningPlan {
     pub head: Option<HeadSpec>,
     pub seed: u32,
     pub layer: Vec<LayerPlan>,
-    /// Probes by the operator's position, if they have been trained already.
+    /// Trained probes by the operator's position; empty before they are trained.
     #[serde(skip)]
     pub probes: HashMap<u16, Probe>,
     /// Statistics of calibration samples, if there are any.
@@ -90,10 +96,10 @@ pub struct LearningPlan {
     pub statistics: Option<Statistics>,
 }
 
-/// Means and energy of the host's samples.
+/// Input statistics of the host's calibration samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statistics {
-    /// Of each number of the input.
+    /// Mean of each element of the input.
     pub mean: Vec<f32>,
     /// Mean of `|x - mean|²`.
     pub energy: f32,
@@ -126,7 +132,7 @@ macro_rules! names {
 }
 
 names! {
-    /// Values for many fields at once.
+    /// Defaults for many fields at once.
     Recipe { Adapt }
 }
 names! {
@@ -134,53 +140,53 @@ names! {
     ScheduleName { Constant, Linear, Cosine, Inverse }
 }
 names! {
-    /// Which error a layer learns from.
+    /// The rule by which a layer learns.
     RuleName { CrossEntropy, Squared, Absolute, Drtp }
 }
 names! {
-    /// Where codes come from.
+    /// Target projection of a layer.
     TargetProjectionName { Signs, Hadamard, Uniform, Head, Probe, ProbeHead }
 }
 names! {
-    /// Format of int8 networks' weights while they learn.
+    /// Format of an int8 layer's trainable copy.
     Weights { Int8, Int16 }
 }
 names! {
-    /// What of a layer learns.
+    /// The part of a layer that learns.
     PartName { All, Bias, Scale, LowRank }
 }
 names! {
-    /// What answers.
+    /// Kind of classifier head.
     HeadName { Softmax, NearestMean, Lda, LeastSquares, Simplex, Boosted }
 }
 
-/// Layers that learn in twos.
+/// Blocks of two layers with one rule.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Blocks {
-    /// All that can, or none.
+    /// All pairs that can be a block, or none.
     All(bool),
-    /// These.
+    /// These pairs, by name.
     Named(Vec<[String; 2]>),
 }
 
-/// Input statistics.
+/// Input normaliser.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum NormalizerSpec {
-    /// As usual, or none.
+    /// With the defaults, or none.
     Usual(bool),
-    /// With these numbers.
+    /// With these parameters.
     With(NormalizerPlan),
 }
 
-/// Numbers of input statistics.
+/// Parameters of the input normaliser.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NormalizerPlan {
-    /// How many samples the host's statistics count as.
+    /// Number of samples that the host's statistics count as.
     pub trust: f32,
-    /// Steps in which they follow; 0: all.
+    /// Number of steps in which the statistics follow the data; 0 for all steps.
     pub steps: u32,
 }
 
@@ -190,13 +196,13 @@ impl Default for NormalizerPlan {
     }
 }
 
-/// What answers.
+/// Classifier head.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged)]
 pub enum HeadSpec {
-    /// This, as usual.
+    /// A kind with its defaults.
     Name(HeadName),
-    /// With these numbers.
+    /// With these parameters.
     With(HeadPlan),
 }
 
@@ -209,7 +215,7 @@ impl HeadSpec {
     }
 }
 
-/// Numbers of a head.
+/// Parameters of a classifier head. The module's documentation explains the fields.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
@@ -232,7 +238,7 @@ impl HeadPlan {
     pub(super) fn new(kind: HeadName) -> Self {
         Self {
             kind,
-            // A boosted head wants blocks.
+            // A boosted head has a block for each layer.
             features: if kind == HeadName::Boosted { FeatureSpec::all() } else { FeatureSpec::last() },
             new_classes: 0,
             from: 0,
@@ -245,18 +251,18 @@ impl HeadPlan {
     }
 }
 
-/// Layers whose inputs are features.
+/// Layers whose inputs are features of the head.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum FeatureSpec {
     /// `last` or `all`.
     Word(FeatureName),
-    /// These.
+    /// These layers, by name.
     Named(Vec<String>),
 }
 
 names! {
-    /// Which layers.
+    /// A set of layers.
     FeatureName { Last, All }
 }
 
@@ -302,19 +308,19 @@ impl Default for LearningPlan {
     }
 }
 
-/// In `layers`: the layer that gives the scores of the classes.
+/// Name in `layers` for the layer that computes the scores of the classes.
 pub const LAST: &str = "last";
 
 impl LearningPlan {
     /// Reads a `plan.toml`.
     ///
     /// # Errors
-    /// [`Error::Learning`] with the line and what is wrong with it.
+    /// [`Error::Learning`] with the line and the reason.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |e: toml::de::Error| Error::Learning(e.to_string().trim().to_owned());
         let said: Self = toml::from_str(text).map_err(wrong)?;
         let Some(Recipe::Adapt) = said.recipe else { return Ok(said) };
-        // What the file says stands in the place of what the recipe says.
+        // Fields in the file override the recipe.
         let keys: toml::Table = toml::from_str(text).map_err(wrong)?;
         let steps = if keys.contains_key("steps") { said.steps } else { 2000 };
         let half = steps / 2;
@@ -327,7 +333,7 @@ impl LearningPlan {
         set("steps", &mut |p| p.steps = steps);
         set("rate", &mut |p| p.rate = 2.0);
         set("hidden_rate", &mut |p| p.hidden_rate = 1.0);
-        // Chosen on the shipped models: a weight of a convolution hears all pixels at once.
+        // Chosen on the shipped models. It is lower since all pixels contribute to a convolution's weight.
         set("convolution_rate", &mut |p| p.convolution_rate = Some(0.15));
         set("schedule", &mut |p| p.schedule = ScheduleName::Linear);
         set("warm", &mut |p| p.warm = half);
@@ -342,18 +348,18 @@ impl LearningPlan {
         Ok(plan)
     }
 
-    /// Whether the layer of this name, which may be the last, is to learn.
+    /// Whether the layer with this name learns; `last` says whether it is the last one.
     pub fn wants(&self, name: &str, last: bool) -> bool {
         let named = |n: &String| n == name || last && n == LAST;
         self.layers.as_ref().is_none_or(|names| names.iter().any(named))
     }
 
-    /// Other values for the layer of this name.
+    /// Values for the layer with this name that differ from the plan's.
     pub fn of_layer(&self, name: &str) -> LayerPlan {
         self.layer.iter().find(|l| l.name == name).cloned().unwrap_or_default()
     }
 
-    /// What of the layer of this name is to learn.
+    /// The part of the layer with this name that learns.
     pub fn part_of(&self, name: &str) -> PartName {
         self.of_layer(name).part.unwrap_or(self.part)
     }
@@ -364,7 +370,7 @@ impl LearningPlan {
         is_probe(self.codes) || self.layer.iter().filter_map(|l| l.codes).any(is_probe)
     }
 
-    /// Input statistics, if they are to follow the data.
+    /// Parameters of the input normaliser, if there is one.
     pub fn standard(&self) -> Option<NormalizerPlan> {
         match self.standard {
             NormalizerSpec::Usual(wanted) => wanted.then(NormalizerPlan::default),
@@ -372,26 +378,28 @@ impl LearningPlan {
         }
     }
 
-    /// Numbers in their ranges?
+    /// Checks that numbers are within their ranges.
     pub(super) fn check(&self) -> Result<()> {
         let own = self.layer.iter().filter_map(|l| l.rate);
         let rates = own.chain([self.rate, self.hidden_rate]).chain(self.convolution_rate);
         if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
-            return Err(Error::Learning(format!("a rate of {rate}: rates are 0 or more")));
+            return Err(Error::Learning(format!("a rate is {rate}, but rates must be 0 or more")));
         }
         if !(0.0..1.0).contains(&self.momentum) {
             return Err(Error::Learning(format!(
-                "a momentum of {}: it is 0 or more, and below 1",
+                "`momentum` is {}, but must be 0 or more and below 1",
                 self.momentum
             )));
         }
         if !self.noise.is_finite() || self.noise < 0.0 {
-            return Err(Error::Learning(format!("noise of {}: it is 0 or more", self.noise)));
+            return Err(Error::Learning(format!("`noise` is {}, but must be 0 or more", self.noise)));
         }
         if let Some(rank) =
             self.layer.iter().filter_map(|l| l.rank).chain([self.rank]).find(|r| !(1..=64).contains(r))
         {
-            return Err(Error::Learning(format!("an adaptor of rank {rank}: ranks are 1 to 64")));
+            return Err(Error::Learning(format!(
+                "the `rank` of an adaptor is {rank}, but must be from 1 to 64"
+            )));
         }
         Ok(())
     }

@@ -1,14 +1,14 @@
-//! The room of a step: memory that nothing needs between steps.
+//! The workspace of a train step: memory that is free between steps.
 
 use super::Candidate;
 use offshoot::format::learn::{ErrorSource, LearnLayer};
 use offshoot::graph::learn::Shape;
 use offshoot::kernels::gradient::grid::PoolingGrid;
 
-/// The part of the arena of inference that room for planes may take on top of it.
+/// Largest workspace for planes, as a fraction of the arena of inference.
 const PLANES_PART: (u64, u64) = (15, 64);
 
-/// Words of room that the layers need, and those with which their steps take fewer instructions, beside `arena` bytes of
+/// Words of workspace that the layers need, or more if that saves instructions and is small beside the `arena` bytes of
 /// inference.
 pub(super) fn words(chosen: &[&Candidate<'_>], layers: &[LearnLayer], arena: u32) -> usize {
     let own = chosen.iter().zip(layers).map(|(c, l)| c.shape.workspace_words(l.part));
@@ -31,8 +31,8 @@ fn pooling_grid(shape: &Shape, error_source: &ErrorSource) -> PoolingGrid {
     PoolingGrid::new(grid, shape.geometry.output, shape.geometry.out_c)
 }
 
-/// Words of room with which the steps of int8 layers take fewer instructions, where a part of the arena of inference is
-/// enough.
+/// Words of workspace with which train steps of int8 layers take fewer instructions, up to [`PLANES_PART`] of the
+/// arena of inference.
 fn planes(chosen: &[&Candidate<'_>], layers: &[LearnLayer], arena: u32) -> usize {
     let most = (u64::from(arena) * PLANES_PART.0 / PLANES_PART.1 / 4) as usize;
     let own = chosen.iter().zip(layers).filter(|(_, l)| l.error_source != ErrorSource::Next).filter_map(

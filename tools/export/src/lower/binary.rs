@@ -1,4 +1,4 @@
-//! Element by element with two operands and broadcast.
+//! Element-wise operators with two operands and broadcasting.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, BinaryArith, BinaryKind, Operand};
@@ -10,14 +10,14 @@ use crate::blobs;
 use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8};
 use crate::lowered::Tensor;
 
-/// The second operand: numbers, shape, and where it lies.
+/// The second operand: numbers, shape and place.
 struct Second {
     tensor: Tensor,
     /// Constant bytes, if it stays in the blob section.
     blob: Option<u32>,
 }
 
-/// Lowers one binary operator: `a` with `b`, exchanged if `swapped`. `a` is no constant unless both are.
+/// Lowers one binary operator of `a` and `b`, whose order is reversed if `swapped`. `a` is constant only if both are.
 pub(super) fn binary(
     c: &mut Context<'_>,
     a: &Tensor,
@@ -29,7 +29,7 @@ pub(super) fn binary(
 ) -> Lowering {
     let comparing = matches!(kind, BinaryKind::Min | BinaryKind::Max);
     let (a, b) = if comparing && y.is_i8() {
-        // The kernel compares bytes: all three need the same scale.
+        // The kernel compares int8 codes, so all three tensors need the same scale and zero point.
         let b = c.tensor(b)?;
         (c.with_numbers_of(a, y)?, Second { tensor: c.with_numbers_of(&b, y)?, blob: None })
     } else {
@@ -45,7 +45,7 @@ pub(super) fn binary(
     record(c, a, b, y, kind, activation, swapped)
 }
 
-/// The second operand: a constant as a blob, an activation as it is (float32 if the output is).
+/// The second operand: a constant as a blob; an activation unchanged, or in float32 if the output is.
 fn second(c: &mut Context<'_>, v: ValueId, y: &Tensor) -> Lowering<Second> {
     let value = c.graph.value(v);
     let (scale, zp) = match (&value.quant, value.dtype) {
@@ -86,7 +86,7 @@ fn record(
         None if b.blob.is_none() => {
             let full = layout::expanded(c, &b.tensor, &y.shape)?;
             let (dims, broadcast) = merged_axes(&y.shape, &full.shape)
-                .ok_or_else(|| format!("shape {:?} does not fit four axes of up to 65535", y.shape))?;
+                .ok_or_else(|| format!("shape {:?} does not fit four axes of up to 65,535", y.shape))?;
             (dims, broadcast, Second { tensor: full, blob: None })
         }
         None => {
@@ -115,7 +115,7 @@ fn record(
     Ok(())
 }
 
-/// Multipliers and shifts of the int8 forms, as TFLite Micro's kernels prepare them.
+/// Multipliers and shifts of the int8 forms, prepared as in TFLite Micro's kernels.
 fn rescale(a: &Tensor, b: &Tensor, y: &Tensor, kind: BinaryKind) -> Option<Vec<u8>> {
     let (sa, sb, sy) = (f64::from(a.scale), f64::from(b.scale), f64::from(y.scale));
     let fixed = match kind {
@@ -132,8 +132,8 @@ fn rescale(a: &Tensor, b: &Tensor, y: &Tensor, kind: BinaryKind) -> Option<Vec<u
     Some(blob)
 }
 
-/// The output's axes with neighbours of equal treatment merged, and the mask of those that `b` lacks. `None` if
-/// that takes more than four.
+/// The output's axes and the mask of those that `b` broadcasts over. Neighbouring axes of the same kind are merged;
+/// `None` if more than four remain.
 fn merged_axes(out: &[usize], b: &[usize]) -> Option<([u16; 4], u8)> {
     let missing = out.len().checked_sub(b.len())?;
     let mut axes: Vec<(usize, bool)> = Vec::new();

@@ -1,4 +1,4 @@
-//! What the families share: tensors and their buffers, constants, conversions between number formats.
+//! Shared by all families of operators: tensors and buffers, constants, conversions between number formats.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -22,7 +22,9 @@ impl Context<'_> {
             Data::F32(d) => blobs::floats(d),
             Data::I8(d) => blobs::bytes(d),
             Data::I32(d) => blobs::words(d),
-            Data::I64(_) => return Err(format!("constant `{}` is int64", value.name)),
+            Data::I64(_) => {
+                return Err(format!("constant `{}` is int64, which the device does not support", value.name));
+            }
         };
         let buffer = self.allocate(blob.len())?;
         let tensor = self.describe(v, buffer)?;
@@ -40,7 +42,8 @@ impl Context<'_> {
 
     pub(super) fn describe(&self, v: ValueId, buffer: Buffer) -> Lowering<Tensor> {
         let value = self.graph.value(v);
-        let dtype = device_dtype(value.dtype).ok_or_else(|| format!("`{}` is int64", value.name))?;
+        let dtype = device_dtype(value.dtype)
+            .ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
         let (scale, zp) = match (&value.quant, dtype) {
             (Some(q), record::DType::I8) if q.scale.len() == 1 && q.zero_point.len() == 1 => {
                 let zp = i8::try_from(q.zero_point[0])
@@ -48,26 +51,31 @@ impl Context<'_> {
                 (q.scale[0], zp)
             }
             (_, record::DType::I8) => {
-                return Err(format!("`{}` is int8 without one scale and zero point", value.name));
+                return Err(format!(
+                    "`{}` is int8, but has not exactly one scale and zero point",
+                    value.name
+                ));
             }
             _ => (0.0, 0),
         };
         Ok(Tensor { buffer, shape: value.shape.clone(), dtype, scale, zp })
     }
 
-    /// The buffer of a value, allocated when first asked for.
+    /// The buffer of a value, allocated on first use.
     pub(super) fn place(&mut self, v: ValueId) -> Lowering<Buffer> {
         if let Some(&buffer) = self.places.get(&v) {
             return Ok(buffer);
         }
         let value = self.graph.value(v);
-        let dtype = device_dtype(value.dtype).ok_or_else(|| format!("`{}` is int64", value.name))?;
+        let dtype = device_dtype(value.dtype)
+            .ok_or_else(|| format!("`{}` is int64, which the device does not support", value.name))?;
         let buffer = self.allocate(value.len() * dtype.size())?;
         self.places.insert(v, buffer);
         Ok(buffer)
     }
 
-    /// The buffer of a graph output. One that is a constant, or a graph input by another name, gets its own.
+    /// The buffer of a graph output. An output that is a constant or another name for a graph input gets its own
+    /// buffer.
     pub(super) fn output_buffer(&mut self, v: ValueId) -> Lowering<Buffer> {
         if self.graph.value(v).data.is_some() {
             return Ok(self.tensor(v)?.buffer);
@@ -94,7 +102,7 @@ impl Context<'_> {
         Ok(self.out.buffers.len() - 1)
     }
 
-    /// A tensor of its own that is no IR value.
+    /// A temporary tensor, which is no IR value.
     pub(crate) fn temp(
         &mut self,
         shape: &[usize],
@@ -106,13 +114,13 @@ impl Context<'_> {
         Ok(Tensor { buffer, shape: shape.to_vec(), dtype, scale, zp })
     }
 
-    /// Adds a blob and gives its index; `account` is how many bytes of it are weights and biases.
+    /// Adds a blob and returns its index; `account` are its bytes of weights and of biases.
     pub(crate) fn blob(&mut self, blob: Vec<u8>, account: [usize; 2]) -> Lowering<u32> {
         self.out.blobs.push((blob, account));
         to_u32(self.out.blobs.len() - 1, "the number of constants")
     }
 
-    /// Appends an operator and gives it back for details.
+    /// Appends an operator and returns it, for further fields.
     pub(crate) fn emit(
         &mut self,
         record: Record,
@@ -120,7 +128,7 @@ impl Context<'_> {
         y: &Tensor,
         in_place: &[&Tensor],
     ) -> &mut Operator {
-        // Of x · x both operands would lie under the output: the device allows one.
+        // In x · x both operands would overlap the output, but the device allows that for one operand only.
         let twice = matches!(reads, [Some(a), Some(b)] if a.buffer == b.buffer);
         let in_place = if twice { &[] } else { in_place };
         let name = self.node.map_or("", |n| &n.name);
@@ -152,7 +160,7 @@ impl Context<'_> {
         Ok(y)
     }
 
-    /// From one number format to another.
+    /// Converts between number formats.
     pub(crate) fn convert(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
         use record::DType::{F32, I8};
         match (x.dtype, y.dtype) {
@@ -166,7 +174,7 @@ impl Context<'_> {
     /// float32 to int8.
     pub(crate) fn quantize(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
         if x.dtype != record::DType::F32 || !y.is_i8() {
-            return Err(format!("quantises {:?} to {:?}, not F32 to I8", x.dtype, y.dtype));
+            return Err(format!("quantises {:?} to {:?}; only F32 to I8 is supported", x.dtype, y.dtype));
         }
         let r =
             record::Quantize { src: 0, dst: 0, len: to_u32(x.len(), "elements")?, scale: y.scale, zp: y.zp };
@@ -177,7 +185,7 @@ impl Context<'_> {
     /// int8 to float32.
     pub(crate) fn dequantize(&mut self, x: &Tensor, y: &Tensor) -> Lowering {
         if !x.is_i8() || y.dtype != record::DType::F32 {
-            return Err(format!("dequantises {:?} to {:?}, not I8 to F32", x.dtype, y.dtype));
+            return Err(format!("dequantises {:?} to {:?}; only I8 to F32 is supported", x.dtype, y.dtype));
         }
         let r = record::Dequantize {
             src: 0,
@@ -190,10 +198,10 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// int8 to int8 of another scale, with bounds.
+    /// int8 to int8 with another scale, and optional bounds.
     pub(crate) fn requantize(&mut self, x: &Tensor, y: &Tensor, clamp: Option<(i8, i8)>) -> Lowering {
         if !x.is_i8() || !y.is_i8() {
-            return Err(format!("requantises {:?} to {:?}, not I8 to I8", x.dtype, y.dtype));
+            return Err(format!("requantises {:?} to {:?}; only I8 to I8 is supported", x.dtype, y.dtype));
         }
         let (multiplier, shift) = quant_math::quantize_multiplier(f64::from(x.scale) / f64::from(y.scale));
         let len = to_u32(x.len(), "elements")?;
@@ -203,7 +211,7 @@ impl Context<'_> {
         Ok(())
     }
 
-    /// A constant in float32, dequantised if need be.
+    /// A constant in float32, dequantised if necessary.
     pub(crate) fn constant_f32(&self, v: ValueId) -> Lowering<Vec<f32>> {
         parameters::constant_f32(self.graph, v)
     }

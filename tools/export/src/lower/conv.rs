@@ -1,5 +1,5 @@
-//! Convolutions and fully connected layers: which forms a layer has. [`crate::choose`] takes the best of them when it is known how
-//! much workspace there is.
+//! Collects the forms of convolutions and fully connected layers. [`crate::choose`] takes the best one once the
+//! workspace is known.
 
 use std::rc::Rc;
 
@@ -26,7 +26,7 @@ use crate::forms::{ConvForm, Layer, Shared};
 use crate::lowered::Tensor;
 use crate::options::Prefer;
 
-/// Why weights and bias do not suit the int8 kernels.
+/// Why the int8 kernels cannot use weights and bias; `None` if they can.
 pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
     let w = graph.value(node.inputs[1]);
     let Some(quant) = w.quant.as_ref().filter(|_| w.dtype == DType::I8) else {
@@ -37,19 +37,19 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
     }
     let outer = matches!(quant.axis, None | Some(0));
     if !outer && quant.scale.len() > 1 {
-        return Some("the weights' scales do not run along the output channels".into());
+        return Some("the weights' scales are not along the output channels".into());
     }
     let bias = node.inputs.get(2).map(|&b| graph.value(b));
     bias.filter(|b| b.dtype != DType::I32).map(|_| "the bias is not int32".into())
 }
 
-/// The forms of one layer, the first of which the others must beat.
+/// The forms of one layer. The first one is the reference that the others must beat.
 #[derive(Default)]
 struct Forms {
     forms: Vec<Box<dyn ConvForm>>,
     sparse: Vec<(usize, &'static str)>,
     density: f64,
-    /// Why the fast kernels do not take the layer, or some channels.
+    /// Why the fast kernels cannot compute the layer, or some of its channels.
     obstacle: Option<Reason>,
 }
 
@@ -58,7 +58,8 @@ impl Forms {
         self.forms.push(Box::new(form));
     }
 
-    /// The plain form, which holds every layer. Networks of one file find their weights in tiles, where they have any.
+    /// Adds the plain form, which can hold every layer. If several networks share a file, a layer with a tiled form
+    /// leaves it out, since weights are shared in tiles.
     fn push_plain(&mut self, role: Role, plain: PlainForm) {
         if role == Role::Alone || self.forms.is_empty() {
             self.push(plain);
@@ -70,7 +71,7 @@ impl Forms {
     }
 }
 
-/// A convolution as the graph has it.
+/// A convolution of the graph.
 struct Request<'r> {
     x: &'r Tensor,
     y: &'r Tensor,
@@ -82,7 +83,7 @@ struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// The plain form, `weights` as [`Plain::read`] orders them.
+    /// The plain form; `order` is [`Plain::read`]'s.
     fn plain(
         &self,
         c: &Context<'_>,
@@ -123,7 +124,7 @@ impl Request<'_> {
     }
 }
 
-/// Convolution: 1×1 as fully connected, one group a channel as depthwise, else as it is.
+/// Convolution: 1×1 as fully connected, one group per channel as depthwise, any other as a convolution.
 pub(super) fn conv2d(
     c: &mut Context<'_>,
     x: &Tensor,
@@ -146,7 +147,7 @@ pub(super) fn conv2d(
     let mut forms = Forms::default();
     if depthwise {
         depthwise_forms(c, &request, input, &mut forms)?;
-        // OHWI with I = 1 to HWO.
+        // From OHWI with I = 1 to HWO.
         let order = move |i: usize| i % out_c * taps + i / out_c;
         let multiplier = to_u16(out_c / channels, "the depth multiplier")?;
         let window = window.into();
@@ -156,7 +157,7 @@ pub(super) fn conv2d(
             Ok(Record::Depthwise(r))
         };
         let macs = (y.len() * taps) as u64;
-        // It never lies over its input: arena that `speed` alone pays.
+        // It cannot run in-place, which costs arena that only `speed` pays.
         let plain = request.plain(c, record, &order, |_| macs)?;
         if c.prefer == Prefer::Speed || forms.forms.is_empty() {
             forms.push_plain(c.role, plain);
@@ -201,7 +202,7 @@ pub(super) fn fully_connected(
     rows(c, &Request { x, y, parameters, window, activation, float_product: true })
 }
 
-/// A layer every output pixel of which reads one input pixel.
+/// A layer in which every output pixel reads one input pixel.
 fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
     let (x, y) = (request.x, request.y);
     let (in_c, out_c) = (x.channels(1), y.channels(1));
@@ -227,14 +228,14 @@ fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
     let plain = request.plain(c, record, &|i| i, |weights| count as u64 * weights)?;
     if x.len() != count * in_c || plain.plain.weights != in_c * out_c {
         let weights = plain.plain.weights;
-        return Err(format!("{:?} times {weights} weights does not give {:?}", x.shape, y.shape));
+        return Err(format!("input {:?} and {weights} weights do not match output {:?}", x.shape, y.shape));
     }
     forms.push_plain(c.role, plain);
     step(c, x, y, forms);
     Ok(())
 }
 
-/// The forms of an int8 convolution of one group, the plain one aside.
+/// The forms of an int8 convolution with one group, except the plain one.
 fn conv_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &mut Forms) -> Lowering {
     if !c.arrange || !request.is_i8() {
         return Ok(());
@@ -266,7 +267,7 @@ fn conv_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &m
             Some(format!("{} of {} channels: a weight of -128", unpaired.len(), whole.channels()));
         return Ok(());
     }
-    // Every other channel of the part is empty: each is the first of its pair.
+    // Every second channel of the part is empty, so that each real one is the first of its pair.
     let mut tiles = whole.q.clone();
     unpaired.iter().for_each(|&channel| odd::take_out(&mut tiles, channel));
     let tiles = Shared::new(whole.with(tiles));
@@ -282,13 +283,13 @@ fn conv_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &m
     tiled_forms(c, [&whole, &tiles], weight, [others, Rc::new(vec![own])], forms)
 }
 
-/// Whether some channels of a layer may have operators of their own.
+/// Whether separate operators may compute some channels of a layer.
 fn separable(c: &Context<'_>, layer: &Layer) -> bool {
     c.role == Role::Alone && !layer.learns
 }
 
-/// Folds the zero point into the biases and takes the channels out that the fast kernels do not hold; they come back as a part on a
-/// plain kernel. `None` if the layer as a whole stays on one.
+/// Folds the zero point into the biases, and takes out the channels that the fast kernels cannot compute; they are
+/// returned as parts for a plain kernel. `None` if the whole layer stays on a plain kernel.
 fn odd_parts(
     c: &Context<'_>,
     layer: &mut Layer,
@@ -316,8 +317,8 @@ fn odd_parts(
     Ok(Some(vec![Part { form, shape, channels, step: 1, gathers }]))
 }
 
-/// The forms that hold a layer in tiles, or something in their place: of the `whole`, or of `tiles`, which have some channels less.
-/// `parts` are channels that none of them holds, and those that tiles do not.
+/// Adds the tiled form of a layer and its variants. `whole` is the layer, `tiles` the layer without the channels that
+/// tiles cannot hold. `parts` compute the channels that no form holds, and those that tiles do not hold.
 fn tiled_forms(
     c: &Context<'_>,
     [whole, tiles]: [&Shared; 2],
@@ -340,10 +341,10 @@ fn tiled_forms(
     };
     let of_tiles = |form: Box<dyn ConvForm>| apart(apart(form, &of_tiles), &parts);
     let of_whole = |form: Box<dyn ConvForm>| apart(form, &parts);
-    // Steps of learning and further networks find weights that lie one by one: none that are packed, coded or transformed.
+    // Train steps and further networks must find single weights, so these are not packed, Huffman-coded or transformed.
     let alone = c.role == Role::Alone;
     let fixed = alone && !whole.learns;
-    // A single pixel meets each weight once: unpacking them takes longer than the rest.
+    // A single pixel uses each weight once, so unpacking would take longer than all else.
     let may_pack = fixed && (c.prefer != Prefer::Speed || !whole.one_row());
     match if may_pack { PackedTiles::new(tiles)? } else { None } {
         Some(packed) => forms.forms.push(of_tiles(Box::new(packed))),
@@ -352,7 +353,7 @@ fn tiled_forms(
             if fixed && let Some(narrow) = SingleMultiply::new(tiles, false)? {
                 forms.forms.push(of_tiles(Box::new(narrow)));
             }
-            // Twice the flash: what `speed` alone pays.
+            // Twice the flash, which only `speed` pays.
             if fixed
                 && c.prefer == Prefer::Speed
                 && let Some(wide) = SingleMultiply::new(whole, true)?
@@ -374,7 +375,7 @@ fn tiled_forms(
     {
         forms.forms.push(of_whole(Box::new(winograd)));
     }
-    // Ten times the instructions: what `flash` alone pays.
+    // Ten times the instructions, which only `flash` pays.
     if fixed
         && c.prefer == Prefer::Flash
         && let Some(coded) = Huffman::new(whole)?
@@ -384,7 +385,7 @@ fn tiled_forms(
     Ok(())
 }
 
-/// The forms of an int8 depthwise convolution, the plain one aside.
+/// The forms of an int8 depthwise convolution, except the plain one.
 fn depthwise_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], forms: &mut Forms) -> Lowering {
     if !c.arrange || !request.is_i8() {
         return Ok(());

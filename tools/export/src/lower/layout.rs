@@ -1,4 +1,4 @@
-//! Operators that only move elements: one strided copy each, with as few axes as possible.
+//! Operators that only move elements. Each becomes one strided copy with as few axes as possible.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Axes, Axis, PadMode};
@@ -20,7 +20,7 @@ pub(super) fn strides(shape: &[usize]) -> Vec<i64> {
     strides
 }
 
-/// Fewest axes for the same copy: extents of 1 go, neighbours that step as one become one.
+/// The same copy with the fewest axes: axes of extent 1 are dropped, and contiguous neighbours are merged.
 pub(super) fn merge(axes: &[Stride]) -> Vec<Stride> {
     let mut merged: Vec<Stride> = Vec::new();
     for &(extent, src, dst) in axes.iter().filter(|a| a.0 != 1) {
@@ -47,14 +47,16 @@ fn copy(
     axes: &[Stride],
 ) -> Lowering {
     let merged = merge(axes);
-    let stride = |v: i64| i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large"));
+    let stride = |v: i64| {
+        i32::try_from(v).map_err(|_| format!("a stride of {v} elements is too large for the format"))
+    };
     let mut fixed = Vec::with_capacity(merged.len());
     for &(extent, src, dst) in &merged {
         let extent = to_u32(extent, "an extent")?;
         fixed.push(Axis { extent, src_stride: stride(src)?, dst_stride: stride(dst)? });
     }
     let axes = Axes::from_slice(&fixed)
-        .ok_or_else(|| format!("needs a copy over {} axes, the device has up to 6", fixed.len()))?;
+        .ok_or_else(|| format!("needs a copy over {} axes, but the device supports up to 6", fixed.len()))?;
     let size = x.dtype.size();
     let bytes = |start: i64| to_u32(start.unsigned_abs() as usize * size, "an offset");
     let r = record::Copy { src: bytes(x_start)?, dst: bytes(y_start)?, size: size as u8, axes };
@@ -62,12 +64,12 @@ fn copy(
     Ok(())
 }
 
-/// Copies a whole tensor as it lies.
+/// Copies a whole tensor without reordering.
 pub(super) fn copy_all(c: &mut Context<'_>, x: &Tensor, y: &Tensor) -> Lowering {
     copy(c, x, 0, y, 0, &[(x.len(), 1, 1)])
 }
 
-/// Copies `x` with its axes in the order `perm` into a tensor of its own.
+/// Copies `x` with its axes in the order `perm` into a new tensor.
 pub(super) fn transposed(c: &mut Context<'_>, x: &Tensor, perm: &[usize]) -> Lowering<Tensor> {
     let shape: Vec<usize> = perm.iter().map(|&p| x.shape[p]).collect();
     let y = c.temp(&shape, x.dtype, x.scale, x.zp)?;
@@ -87,7 +89,7 @@ fn permuted(x: &Tensor, perm: &[usize]) -> Vec<Stride> {
     perm.iter().enumerate().map(|(i, &p)| (x.shape[p], src[p], dst[i])).collect()
 }
 
-/// Broadcasts `x` to `shape` into a tensor of its own.
+/// Broadcasts `x` to `shape` into a new tensor.
 pub(super) fn expanded(c: &mut Context<'_>, x: &Tensor, shape: &[usize]) -> Lowering<Tensor> {
     let y = c.temp(shape, x.dtype, x.scale, x.zp)?;
     expand_into(c, x, &y)?;
@@ -106,7 +108,7 @@ fn expand_into(c: &mut Context<'_>, x: &Tensor, y: &Tensor) -> Lowering {
     copy(c, x, 0, y, 0, &axes)
 }
 
-/// The tensor of an operand with the number format of output `y`, and the output.
+/// The operand in the number format of output `y`, and the output.
 fn operands(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering<(Tensor, Tensor)> {
     let x = c.tensor(x)?;
     let y = c.output(y)?;
@@ -114,7 +116,7 @@ fn operands(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering<(Tensor, Te
     Ok((x, y))
 }
 
-/// The operand if the output may be another name for it: same numbers, not a constant.
+/// The operand, if the output can be another name for it: the same number format, and not a constant.
 fn to_alias(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering<Option<Tensor>> {
     let (from, to) = (c.graph.value(x), c.graph.value(y));
     let same = from.data.is_none() && from.dtype == to.dtype && from.quant == to.quant;
@@ -144,7 +146,7 @@ pub(super) fn transpose(c: &mut Context<'_>, x: ValueId, y: ValueId, perm: &[usi
     transpose_into(c, &x, &y, perm)
 }
 
-/// Concatenation: one copy an input.
+/// Concatenation: one copy per input.
 pub(super) fn concat(c: &mut Context<'_>, inputs: &[ValueId], y: ValueId, axis: usize) -> Lowering {
     let mut start = 0;
     for &x in inputs {
@@ -157,7 +159,7 @@ pub(super) fn concat(c: &mut Context<'_>, inputs: &[ValueId], y: ValueId, axis: 
     Ok(())
 }
 
-/// Slice: a copy that begins inside.
+/// Slice: a copy from an offset.
 pub(super) fn slice(
     c: &mut Context<'_>,
     x: ValueId,
@@ -185,7 +187,7 @@ pub(super) fn expand(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering {
     expand_into(c, &x, &y)
 }
 
-/// Padding: constant as fill and copy, the others by their own operator.
+/// Padding: constant padding as Fill and Copy, other modes as Pad.
 pub(super) fn pad(
     c: &mut Context<'_>,
     x: ValueId,
@@ -226,7 +228,7 @@ fn pad_from_inside(
     while axes.len() > 4 {
         let unpadded = |a: &(usize, usize, usize)| a.1 == 0 && a.2 == 0;
         let pair = (0..axes.len() - 1).find(|&i| unpadded(&axes[i]) && unpadded(&axes[i + 1]));
-        let i = pair.ok_or("pads more axes than the device's four")?;
+        let i = pair.ok_or("pads more than four axes, which the device does not support")?;
         axes[i].0 *= axes[i + 1].0;
         axes.remove(i + 1);
     }

@@ -1,4 +1,4 @@
-//! Operators that have one form only: transposed convolutions, and the product of two activations.
+//! Operators with a single form: transposed convolutions, and the product of two activations.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
@@ -41,7 +41,7 @@ pub(super) fn conv_transpose(
     };
     let op = c.emit(Record::ConvTranspose(r), [Some(x), None], y, &[]);
     let pixels = u64::from(n) * u64::from(h) * u64::from(w);
-    // Every weight of one input channel's group meets every input pixel once.
+    // Every weight of an input channel's group is used once per input pixel.
     (op.macs, op.weights) = (pixels * weights, weights);
     Ok(())
 }
@@ -51,12 +51,12 @@ pub(super) fn matmul(c: &mut Context<'_>, x: &Tensor, b: ValueId, y: &Tensor, tr
     let b = c.tensor(b)?;
     let b = if x.dtype == b.dtype { b } else { c.as_f32(&b)? };
     let [.., m, k] = x.shape[..] else {
-        return Err(format!("expects two axes or more, found {:?}", x.shape));
+        return Err(format!("needs two axes or more, but the shape is {:?}", x.shape));
     };
     let n = *y.shape.last().unwrap_or(&1);
     let batch = x.len() / (m * k).max(1);
     if b.len() != batch * k * n || y.len() != batch * m * n {
-        return Err(format!("{:?} times {:?} does not give {:?}", x.shape, b.shape, y.shape));
+        return Err(format!("operands {:?} and {:?} do not match output {:?}", x.shape, b.shape, y.shape));
     }
     let arith = if x.is_i8() {
         // TFLite multiplies the input scales in float32.

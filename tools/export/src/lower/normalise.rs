@@ -1,4 +1,4 @@
-//! Softmax and layer normalisation: over the last axis, others are moved there and back.
+//! Softmax and layer normalisation over the last axis. Any other axis is moved there and back.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, SoftmaxArith};
@@ -59,7 +59,11 @@ pub(super) fn layer_norm(
     let depth = *x.shape.last().ok_or("normalises a scalar")?;
     let (gamma, beta) = (c.constant_f32(gamma)?, c.constant_f32(beta)?);
     if gamma.len() != depth || beta.len() != depth {
-        return Err(format!("gamma and beta have {} and {} elements, not {depth}", gamma.len(), beta.len()));
+        return Err(format!(
+            "gamma and beta have {} and {} elements, but need {depth}",
+            gamma.len(),
+            beta.len()
+        ));
     }
     let mut blob = blobs::floats(&gamma);
     blob.extend(blobs::floats(&beta));

@@ -1,4 +1,4 @@
-//! Recurrent layers: dense, or with the weights of input, state or both sparse, where the device gains by it.
+//! Recurrent layers: dense, or with sparse weights of the input, the state or both if the device gains from it.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, RecurrentArith, RecurrentKind, Returns};
@@ -18,10 +18,10 @@ use crate::lowered::{SparseReport, Tensor};
 pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
     let Op::Recurrent { kind, returns, .. } = node.op else { return None };
     if returns == Returns::State {
-        return Some("state and memory have no common scale".into());
+        return Some("it returns state and cell memory together, which have no common scale".into());
     }
     if kind == RecurrentKind::Lstm && node.inputs.len() > 4 {
-        return Some("an int8 LSTM begins with zeros: its memory is float32".into());
+        return Some("an int8 LSTM must start from zeros, since its cell state is float32".into());
     }
     let weights = node.inputs[1..3].iter().map(|&v| graph.value(v));
     for w in weights {
@@ -36,7 +36,7 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
     (graph.value(node.inputs[3]).dtype != DType::F32).then(|| "the bias is not float32".into())
 }
 
-/// A layer over one sample.
+/// Lowers a layer, for one sequence.
 pub(super) fn recurrent(
     c: &mut Context<'_>,
     x: &Tensor,
@@ -45,10 +45,10 @@ pub(super) fn recurrent(
     (kind, returns, reverse): (RecurrentKind, Returns, bool),
 ) -> Lowering {
     let [samples, steps, inputs] = x.shape[..] else {
-        return Err(format!("expects samples, steps, inputs, found {:?}", x.shape));
+        return Err(format!("needs axes (samples, steps, inputs), but the shape is {:?}", x.shape));
     };
     if samples != 1 {
-        return Err(format!("{samples} sequences at once, the device runs one"));
+        return Err(format!("has {samples} sequences at once, but the device runs one"));
     }
     let units = *c.graph.value(node.inputs[2]).shape.last().unwrap_or(&0);
     let dense = (kind.gates() * units * (inputs + units)) as u64;
@@ -106,19 +106,19 @@ fn floats(c: &mut Context<'_>, parameters: &[ValueId]) -> Lowering<u32> {
     c.blob(blob, [weights, biases])
 }
 
-/// int8 weights of input or state, and what a run does with them.
+/// int8 weights of the input or the state, and how a run uses them.
 struct Weights<'w> {
     codes: &'w [i8],
     rows: usize,
     columns: usize,
     gates: usize,
     steps: usize,
-    /// Zero point of what they are multiplied with.
+    /// Zero point of the vector that they are multiplied with.
     zero: i8,
 }
 
 impl Weights<'_> {
-    /// What a row's sum begins with, `-zero · Σ weights`; nothing if that is 0 for all.
+    /// Start value of each row's sum, `-zero · Σ weights`; empty if all are 0.
     fn starts(&self) -> Vec<i32> {
         if self.zero == 0 {
             return Vec::new();
@@ -131,14 +131,14 @@ impl Weights<'_> {
         self.codes.iter().filter(|w| **w == 0).count() as f64 / self.codes.len().max(1) as f64
     }
 
-    /// As they are without zeros left out.
+    /// Cost of dense storage.
     fn dense_offer(&self) -> Offer {
         let bytes = self.codes.len().next_multiple_of(4) as u64;
         Offer { bytes, instructions: dense_instructions(self), ..Offer::default() }
     }
 
     fn encoded(&self, form: Form) -> Option<(Encoded, Offer)> {
-        // A state is read as it lies: blocks must not reach beyond it.
+        // A state is read without padding, so blocks must not exceed it.
         if form == Form::Blocks && !self.columns.is_multiple_of(4) {
             return None;
         }
@@ -150,11 +150,11 @@ impl Weights<'_> {
     }
 }
 
-/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, and around them what was measured on the
-/// emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` holds the model against the emulator).
+/// Instructions of a run for dense products on Armv7E-M: those of the kernel's loops, plus an overhead measured on the
+/// emulated Cortex-M4 (`tests/tests/sparse_recurrent.rs` checks this model against the emulator).
 fn dense_instructions(w: &Weights<'_>) -> u64 {
     let (rows, columns) = (w.rows / w.gates.max(1), w.columns.max(1));
-    // Rows that are not part of four, and last ones behind which there is nothing to read, go one by one.
+    // Rows outside a group of four, and last rows with nothing readable after them, run one by one.
     let spare = columns.next_multiple_of(4) - columns;
     let fast = rows.saturating_sub(spare.div_ceil(columns)) / 4;
     let groups = columns.div_ceil(4);
@@ -164,7 +164,7 @@ fn dense_instructions(w: &Weights<'_>) -> u64 {
     ((of_fast + of_slow + 120) * w.gates * w.steps) as u64
 }
 
-/// The same for sparse ones.
+/// As [`dense_instructions`], for sparse products.
 fn sparse_instructions(w: &Weights<'_>, matrix: &Encoded) -> u64 {
     let of_row = |entries: usize| match matrix.repr.form {
         Form::Bytes => {
@@ -179,7 +179,7 @@ fn sparse_instructions(w: &Weights<'_>, matrix: &Encoded) -> u64 {
     ((of_rows + w.rows + 100 * w.gates) * w.steps) as u64
 }
 
-/// Those of the gates' functions and of all else.
+/// Instructions of the gates' functions and of everything else.
 fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
     let of_unit = match kind {
         RecurrentKind::Tanh => 144,
@@ -194,13 +194,13 @@ fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
 /// The int8 form.
 struct Whole {
     blob: u32,
-    /// Sparse matrices of input and state.
+    /// Sparse matrices of input and state; `None` for dense ones.
     matrices: [Option<SparseRepr>; 2],
-    /// Weights that are stored.
+    /// Number of weights stored.
     stored: u64,
 }
 
-/// The blob of the int8 form; `tensors` are what input and state are numbers of.
+/// The blob of the int8 form; `tensors` have the scales and zero points of input and state.
 fn codes(
     c: &mut Context<'_>,
     parameters: &[ValueId],
@@ -222,7 +222,7 @@ fn codes(
         let columns = codes.len() / rows.max(1);
         both.push(Weights { codes, rows, columns, gates: kind.gates(), steps, zero: tensor.zp });
     }
-    // As fully connected layers: of one network, in the exporter's order.
+    // As for fully connected layers, only in a file with one network and arranged weights.
     let sparse = c.arrange && c.role == Role::Alone;
     let (mut matrices, mut shown, mut stored, mut account) = ([None; 2], [None; 2], 0, 0);
     let (mut own, mut dense) = (Offer::default(), Offer::default());
@@ -265,7 +265,7 @@ fn codes(
     }
     let chosen = matrices != [None; 2];
     if !chosen {
-        // What it would have been.
+        // Report the cost that sparse storage would have had.
         for (i, form, cost, of_dense) in &refused {
             shown[*i] = Some(*form);
             own.bytes = own.bytes - of_dense.bytes + cost.bytes;

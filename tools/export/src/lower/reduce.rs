@@ -1,4 +1,4 @@
-//! Pools, reductions and the index of the largest.
+//! Pooling, reductions and ArgMax.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, PoolArith, PoolKind, ReduceArith, ReduceKind, Window};
@@ -9,7 +9,7 @@ use super::{Context, layout};
 use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8, nhwc, to_u32};
 use crate::lowered::Tensor;
 
-/// Average or maximum over windows. int8 pools keep scale and zero point; a Requantize follows where they change.
+/// Average or maximum over windows. int8 pooling keeps scale and zero point; if they change, a Requantize follows.
 pub(super) fn pool(
     c: &mut Context<'_>,
     x: &Tensor,
@@ -31,7 +31,7 @@ pub(super) fn pool(
     if changes { c.requantize(&pooled, y, clamp_i8(activation, y)) } else { Ok(()) }
 }
 
-/// Sum, mean, maximum or minimum over axes; axes that are not neighbours are first moved to the end.
+/// Sum, mean, maximum or minimum over axes. Axes that are not neighbours are moved to the end first.
 pub(super) fn reduce(
     c: &mut Context<'_>,
     x: &Tensor,
@@ -59,7 +59,7 @@ pub(super) fn reduce(
     if changes { c.requantize(&out, y, None) } else { Ok(()) }
 }
 
-/// Index of the largest along an axis.
+/// Index of the largest element along an axis.
 pub(super) fn argmax(
     c: &mut Context<'_>,
     x: &Tensor,
@@ -68,7 +68,7 @@ pub(super) fn argmax(
     select_last: bool,
 ) -> Lowering {
     if y.dtype != record::DType::I32 {
-        return Err(format!("gives {:?}, the device's ArgMax gives I32", y.dtype));
+        return Err(format!("its output is {:?}, but the device's ArgMax writes I32", y.dtype));
     }
     let (x, [outer, extent, inner]) = grouped(c, x, &[axis])?;
     let size = |v| to_u32(v, "an extent");
@@ -78,9 +78,9 @@ pub(super) fn argmax(
     Ok(())
 }
 
-/// `x` as outer × extent × inner, where extent covers `axes`.
+/// `x` as [outer, extent, inner], where extent covers `axes`.
 fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor, [usize; 3])> {
-    // Axes of extent 1 change nothing.
+    // Axes of extent 1 do not matter.
     let axes: Vec<usize> = axes.iter().copied().filter(|&a| x.shape[a] != 1).collect();
     let extent: usize = axes.iter().map(|&a| x.shape[a]).product();
     let (Some(&first), Some(&last)) = (axes.first(), axes.last()) else {
@@ -96,7 +96,8 @@ fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor,
     Ok((moved, [x.len() / extent, extent, 1]))
 }
 
-/// TFLite's MEAN: the multiplier of the scales' ratio divided by the count with as many bits as it leaves.
+/// Multiplier and shift of TFLite's MEAN: the multiplier of the scales' ratio, divided by the count at the highest
+/// precision that fits.
 fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
     let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
     let bits = (63 - (count.max(1) as u64).leading_zeros() as i32).min(32).min(31 + i32::from(shift));

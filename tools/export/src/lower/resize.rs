@@ -1,4 +1,4 @@
-//! Resampling: the coordinate rules become tables, so that the device has one loop for all of them.
+//! Resampling. Coordinate rules become tables, so that the device needs only one loop for all of them.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
@@ -12,7 +12,7 @@ use crate::lowered::Tensor;
 /// Fraction bits of the weights of an int8 bilinear resize.
 const WEIGHT_ONE: f64 = 1024.0;
 
-/// Nearest or bilinear, NHWC. int8 keeps scale and zero point; a Requantize follows where they change.
+/// Nearest or bilinear resize, NHWC. int8 keeps scale and zero point; if they change, a Requantize follows.
 pub(super) fn resize(c: &mut Context<'_>, x: &Tensor, y: &Tensor, rule: &ResizeRule) -> Lowering {
     let [n, h, w, channels] = nhwc(x)?;
     let [_, out_h, out_w, _] = nhwc(y)?;

@@ -1,4 +1,4 @@
-//! Functions of one element: float32 as they are, int8 as tables of 256 entries.
+//! Element-wise functions: computed in float32, looked up in tables of 256 entries in int8.
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, UnaryKind};
@@ -13,8 +13,8 @@ use crate::lowered::Tensor;
 
 /// Lowers one function.
 ///
-/// int8: clips become a Requantize with bounds, as TFLite's ReLU; LeakyReLU is TFLite's fixed point, baked into the
-/// table; every other table holds the real function between the two scales, rounded half away from zero.
+/// In int8, clips become a Requantize with bounds, as in TFLite's ReLU. The table of LeakyReLU has TFLite's fixed-point
+/// results. Every other table has the real function between the two scales, rounded half away from zero.
 pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind) -> Lowering {
     let len = to_u32(x.len(), "elements")?;
     if !x.is_i8() {
@@ -63,7 +63,7 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
     Ok(())
 }
 
-/// Table of the real function, rounded half away from zero. Results that are no number become the zero point.
+/// Table of the real function, rounded half away from zero. NaN becomes the zero point.
 fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
     let entry = |q: i32| {
         let real = f64::from(q - i32::from(x.zp)) * f64::from(x.scale);
@@ -73,7 +73,7 @@ fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
     (-128..128).map(entry).collect()
 }
 
-/// TFLite Micro's int8 LeakyReLU; the multipliers are formed in float32 as there.
+/// Table of TFLite Micro's int8 LeakyReLU, with multipliers computed in float32 as there.
 fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
     let (identity, identity_shift) = quantize_multiplier(f64::from(x.scale / y.scale));
     let scaled = x.scale * alpha / y.scale;
@@ -91,7 +91,7 @@ fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
     (-128..128).map(entry).collect()
 }
 
-/// The function in double precision; definitions are ONNX's.
+/// The function in double precision, as ONNX defines it.
 fn function(kind: UnaryKind, x: f64) -> f64 {
     let erf = |x: f64| libm::erf(x);
     match kind {

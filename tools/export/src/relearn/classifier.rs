@@ -1,4 +1,4 @@
-//! Input statistics and a head that answers, as operators of a network that learns no more.
+//! Turns an input normaliser and a classifier head into operators of a network that no longer learns.
 
 use offshoot::format::codec::{self, GraphHead, Record};
 use offshoot::format::header::{HEADER_LEN, HeaderView};
@@ -14,10 +14,10 @@ use crate::blobs;
 use crate::error::{Error, Result};
 use crate::write::append;
 
-/// Scores of classes that nothing was learned of.
+/// Score of classes that the head has learned nothing about.
 const LEAST: f32 = -1e30;
 
-/// Operators, constants, and arena behind that of the file.
+/// Operators, constants, and arena after that of the file.
 struct Section {
     ops: Vec<(OpHeader, Record)>,
     blobs: Vec<u8>,
@@ -43,17 +43,17 @@ impl Section {
         Ok(at)
     }
 
-    /// An operator that completes no value of the source.
+    /// Adds an operator that completes no IR value.
     fn push(&mut self, record: Record) {
         self.ops.push((OpHeader { origin: u16::MAX, scale: 0.0, zero_point: 0 }, record));
     }
 
-    /// `(x - mean) · gain + host` in place, as the engine computes it.
+    /// Adds `(x - mean) · gain + host`, in-place, as the engine computes it.
     fn standardise(&mut self, at: u32, mean: &[f32], host: &[f32], gain: f32) -> Result<()> {
         let len = mean.len();
         let too_long =
             |_| Error::Format { what: "an input's extent", value: len as u64, limit: u16::MAX.into() };
-        // Extents have sixteen bits: rows of a divisor of the length.
+        // Extents have 16 bits, so the input is split into rows whose length divides it.
         let inner = (1..=len.min(65_535)).rev().find(|d| len.is_multiple_of(*d)).unwrap_or(1);
         let outer = u16::try_from(len / inner).map_err(too_long)?;
         let dims = [1, 1, outer, inner as u16];
@@ -80,9 +80,9 @@ impl Section {
     }
 }
 
-/// The file without learning records: before the first operator the input is brought to the host's statistics, where features are
-/// tapped they are kept, and a linear classifier on them gives the first output. If that is the only one, operators behind the
-/// last tap are left out.
+/// The file without learning records. New operators normalise the input to the host's statistics, keep the features at
+/// the taps, and compute the first output by a linear classifier on them. If that is the only output, operators after
+/// the last tap are left out.
 pub(super) fn as_operators(
     file: &[u8],
     model: &Model<'_>,
@@ -184,7 +184,7 @@ pub(super) fn as_operators(
     write(&mut header, model, &outputs, &section)
 }
 
-/// Puts the sections into a file.
+/// Writes the sections as a file.
 fn write(
     header: &mut offshoot::format::header::Header,
     model: &Model<'_>,

@@ -1,5 +1,4 @@
-//! Changes of a finished file that concern learning: another rule or rate, and what was learned put in the place of what it
-//! was made with.
+//! Changes a finished file with learning records: another rule or rate, more classes, or learned weights as its own.
 
 mod classifier;
 mod weights;
@@ -18,7 +17,7 @@ use crate::learning::encode;
 /// The file with its learning records changed.
 ///
 /// # Errors
-/// The file is not valid, has no learning records, or is not valid with those that `change` gives.
+/// The file is not valid or has no learning records, or the changed file is not valid.
 pub fn changed(off: &[u8], change: impl FnOnce(&mut LearnHead, &mut [LearnLayer])) -> Result<Vec<u8>> {
     let aligned = Aligned::new(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
@@ -42,27 +41,27 @@ pub fn changed(off: &[u8], change: impl FnOnce(&mut LearnHead, &mut [LearnLayer]
     finish(file)
 }
 
-/// The file with room for so many new classes beside those that it has, which its answer learns.
+/// The file with `new` more classes, which its classifier head learns.
 ///
 /// # Errors
-/// As [`changed`]; nothing answers, or there are too many.
+/// As [`changed`]; also if there is no classifier head, or there are too many classes.
 pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     let aligned = Aligned::new(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
     let Some((classifier, features)) = learning.classifier() else {
         return Err(Error::Learning(
-            "new classes are learned by a head that answers: give the plan one (head = \"lda\")".into(),
+            "only a classifier head learns new classes: add one to the plan (head = \"lda\")".into(),
         ));
     };
     let most = offshoot::graph::learn::MAX_CLASSES;
     let Some(classes) = classifier.classes.checked_add(new).filter(|&c| c <= most) else {
         return Err(Error::Learning(format!(
-            "{new} new classes beside {}: at most {most} together",
+            "{new} new classes and {} known ones are more than {most} together",
             classifier.classes
         )));
     };
-    // Scores lie before what is learned, the answer's memory at the end: all between them moves.
+    // Scores come before what is learned, and the head's memory at the end: everything between them moves.
     let moved = 4 * u32::from(new);
     let bytes = head_bytes(classifier.kind, features, classes.into()).0;
     let too_large = || Error::Learning("the training arena would be larger than 4 GiB".into());
@@ -81,11 +80,11 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     })
 }
 
-/// The file with what was learned ([`offshoot::Engine::learned`]) as its own. It can go on learning, unless input statistics or
-/// an answer were learned too: then these become operators, and it is a network for inference alone.
+/// The file with the learned weights ([`offshoot::Engine::learned`]) as its own. It can continue to learn, unless it
+/// has an input normaliser or a classifier head: these become operators, and the file is then for inference only.
 ///
 /// # Errors
-/// The file is not valid, has no learning records, or does not belong to these bytes.
+/// The file is not valid or has no learning records, or the learned bytes do not belong to it.
 pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
     let aligned = Aligned::new(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
@@ -94,16 +93,18 @@ pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
     let mut engine = Engine::learning(model, arena.bytes_mut()).map_err(Error::Refused)?;
     engine
         .restore(learned)
-        .map_err(|_| Error::Learning("what was learned belongs to another model, or is damaged".into()))?;
+        .map_err(|_| Error::Learning("the learned weights belong to another model, or are damaged".into()))?;
     let blob_start = off.len() - model.blobs().len();
     let mut file = off.to_vec();
     let mut seen = Vec::new();
     for layer in learning.layers() {
         if seen.contains(&layer.shape.blob) {
-            return Err(Error::Learning("two layers share their weights in the file".into()));
+            return Err(Error::Learning(
+                "two layers share their weights in the file, so they cannot differ".into(),
+            ));
         }
         seen.push(layer.shape.blob);
-        let wrong = || Error::Learning("what was learned belongs to another model".into());
+        let wrong = || Error::Learning("the learned weights belong to another model".into());
         let own = learned.get(layer.trainable_within(learning.learned_start())).ok_or_else(wrong)?;
         let at = blob_start + layer.shape.blob as usize;
         let blob = file.get_mut(at..at + layer.shape.blob_bytes()).ok_or_else(wrong)?;

@@ -1,4 +1,4 @@
-//! What a layer learned, in the weights of its operator.
+//! Writes what a layer learned into the weights of its operator.
 
 use offshoot::format::learn::Part;
 use offshoot::graph::learn::{Shape, TrainedLayer};
@@ -6,8 +6,8 @@ use offshoot_ir::quant_math;
 
 use crate::error::{Error, Result};
 
-/// Puts the trainable copy of a layer into its blob. Scales of float32 layers are multiplied into weights and biases, adaptors are added to
-/// the weights, which in int8 are rounded again, with larger scales where they need them.
+/// Writes the trainable copy of a layer into its blob. Scales of float32 layers are multiplied into weights and biases.
+/// Adaptors are added to the weights; int8 weights are then rounded again, with larger scales if necessary.
 pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<()> {
     let shape = &layer.shape;
     match layer.repr.part {
@@ -46,7 +46,7 @@ pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<
     Ok(())
 }
 
-/// Places of an output channel's weights, in the order of their inputs.
+/// Positions of an output channel's weights, in the order of their inputs.
 fn places(shape: &Shape, channel: usize) -> impl Iterator<Item = usize> {
     let inputs = shape.inputs();
     let depthwise = matches!(shape.geometry.order, offshoot::kernels::layer::Order::Depthwise { .. });
@@ -54,13 +54,13 @@ fn places(shape: &Shape, channel: usize) -> impl Iterator<Item = usize> {
     (0..inputs).map(move |i| if depthwise { i * channels + channel } else { channel * inputs + i })
 }
 
-/// `up · down` at an output and an input.
+/// `up · down` for an output and an input.
 fn product(up: &[f32], down: &[f32], rank: usize, o: usize, i: usize) -> f32 {
     let inputs = down.len() / rank;
     (0..rank).map(|r| up[o * rank + r] * down[r * inputs + i]).sum()
 }
 
-/// An int8 layer: channels whose weights no longer fit get a larger scale, and bias and requantisation with it.
+/// An int8 layer. Channels whose weights no longer fit get a larger scale, with matching bias and requantisation.
 fn whole(layer: &TrainedLayer, up: &[f32], down: &[f32], blob: &mut [u8]) -> Result<()> {
     let shape = &layer.shape;
     let (channels, inputs) = (shape.geometry.out_c, shape.inputs());
@@ -95,7 +95,7 @@ fn whole(layer: &TrainedLayer, up: &[f32], down: &[f32], blob: &mut [u8]) -> Res
         if per_channel || o == 0 {
             let (multiplier, shift) = quant_math::quantize_multiplier(after * s_in / s_out);
             let shift = Some(shift).filter(|s| (-31..=30).contains(s));
-            let out = || Error::Learning("an adaptor made weights too large for their format".into());
+            let out = || Error::Learning("an adaptor made weights too large for int8".into());
             (parts.multiplier[o], parts.shift[o]) = (multiplier, shift.ok_or_else(out)?);
         }
     }

@@ -1,45 +1,50 @@
-//! How long instructions take on each core, by its Technical Reference Manual.
+//! Instruction timings of each core, from its Technical Reference Manual.
 //!
-//! **Cortex-M4** (Arm 100166, 3.3 and 7.2.3) and **M3** (Arm 100165, 3.3): a load takes two cycles, one if a load or store
-//! follows whose address it does not give; of several registers one more than registers; a store one; a taken branch one
-//! and the refill of the pipeline, which takes one to three and counts here as two. **M33** (Arm 100230) is taken as M4.
-//! **M0** (Arm DDI 0432, 3.3): no pipelined loads, a store two cycles, a taken branch three; the multiplier is the fast one, as
-//! in nRF51. **M0+** (Arm DDI 0484, 3.3): the same, a taken branch two cycles. **M7** has two pipelines, and Arm gives no
-//! timings: neighbours of different kinds are taken to run together, a load for one cycle, a taken branch for one (it has
-//! a branch predictor); dependencies are not looked at, which makes the figure a lower bound.
+//! - **Cortex-M4** (Arm 100166, 3.3 and 7.2.3) and **M3** (Arm 100165, 3.3): a load takes two cycles, or one if the
+//!   next instruction is a load or store whose address does not depend on it. A load of several registers takes one
+//!   cycle more than registers. A store takes one cycle. A taken branch takes one cycle plus the pipeline refill of one
+//!   to three, which counts as two here.
+//! - **M33** (Arm 100230) is modelled as M4.
+//! - **M0** (Arm DDI 0432, 3.3): loads are not pipelined, a store takes two cycles, a taken branch three. The
+//!   multiplier is the fast one, as in the nRF51.
+//! - **M0+** (Arm DDI 0484, 3.3): as M0, but a taken branch takes two cycles.
+//! - **M7** has two pipelines, and Arm publishes no timings. Neighbouring instructions of different kinds are assumed
+//!   to run together; a load takes one cycle, and so does a taken branch (it has a branch predictor). Dependencies are
+//!   ignored, so the figure is a lower bound.
 //!
-//! Flash: the M4 is the STM32L4R5's of the published results: at 120 MHz five wait states for each 64 bits that miss the
-//! caches (RM0432, 3.3.3), prefetch on: of 64 bits of code behind the ones before, which take about three cycles to run,
-//! three wait states are left. The others run from memory without wait states.
+//! Flash: the M4 is modelled as the STM32L4R5 of the published results. At 120 MHz it has five wait states for each 64
+//! bits that miss the caches (RM0432, 3.3.3). Prefetch is on: if code continues with the next 64 bits, three wait
+//! states remain, since the previous 64 bits take about three cycles to run. The other cores run from memory without
+//! wait states.
 
 use super::decode::Class;
 
-/// Timings of a core, cycles.
+/// Timings of a core in cycles.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timings {
-    /// Core.
+    /// Name of the core.
     pub core: &'static str,
     /// A load whose data the next instruction may need.
     pub load: u64,
-    /// Loads before a load or store take one cycle less.
+    /// Whether a load before a load or store takes one cycle less.
     pub pipelined_loads: bool,
     /// A store of one register.
     pub store: u64,
-    /// What a taken branch takes more.
+    /// Additional cycles of a taken branch.
     pub refill: u64,
-    /// Product that is added.
+    /// A multiply-accumulate.
     pub multiply_accumulate: u64,
-    /// 64-bit product.
+    /// A 64-bit multiplication.
     pub multiply_long: u64,
-    /// 64-bit product that is added.
+    /// A 64-bit multiply-accumulate.
     pub multiply_accumulate_long: u64,
-    /// Quotient, on average.
+    /// A division, on average.
     pub divide: u64,
-    /// Neighbours of different kinds run together.
+    /// Whether neighbouring instructions of different kinds run together.
     pub dual_issue: bool,
-    /// What each 64 bits cost that are read from flash past the caches.
+    /// Wait states for 64 bits that are read from flash past the caches.
     pub wait_states: u64,
-    /// The same for code that a prefetch had begun to read.
+    /// Wait states for 64 bits of code that a prefetch has started to read.
     pub prefetched: u64,
 }
 
@@ -68,7 +73,7 @@ const M0_PLUS: Timings = Timings {
     ..M4
 };
 
-/// All cores that are known.
+/// All known cores.
 pub static CORES: [Timings; 6] = [
     M4,
     Timings {
@@ -101,7 +106,7 @@ impl Timings {
         CORES.iter().find(|t| t.core == core)
     }
 
-    /// Cycles of an instruction, apart from taken branches and waits; `next` is the one behind it.
+    /// Cycles of an instruction, without taken branches and waits; `next` is the following instruction.
     pub fn cycles(&self, class: Class, next: Option<Class>) -> u64 {
         match class {
             Class::Alu | Class::Multiply | Class::Branch | Class::Float => 1,
@@ -128,7 +133,7 @@ impl Timings {
         }
     }
 
-    /// Whether two neighbours run together.
+    /// Whether two neighbouring instructions run together.
     pub fn pairs(&self, first: Class, second: Class) -> bool {
         let kind = |class| match class {
             Class::Alu => Some(0),
@@ -139,7 +144,7 @@ impl Timings {
             _ => None,
         };
         match (kind(first), kind(second)) {
-            // Two adders, but one multiplier, one memory port and one branch a cycle.
+            // Two adders, but only one multiplier, one memory port and one branch per cycle.
             (Some(a), Some(b)) => self.dual_issue && (a != b || a == 0),
             _ => false,
         }

@@ -1,72 +1,72 @@
-//! Thumb-2 instructions as timing classes (Armv7-M Architecture Reference Manual, A5: encodings).
+//! Classifies Thumb-2 instructions by timing (Armv7-M Architecture Reference Manual, A5: encodings).
 
-/// What decides how long an instruction takes.
+/// Timing class of an instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Data processing, saturation, packing, hints.
     Alu,
-    /// 32-bit product, also of halves and pairs of halves (DSP).
+    /// 32-bit multiplication, also of halves and pairs of halves (DSP).
     Multiply,
-    /// The same, added to a register.
+    /// 32-bit multiply-accumulate.
     MultiplyAccumulate,
-    /// 64-bit product; `accumulate`: added to two registers.
+    /// 64-bit multiplication.
     MultiplyLong {
-        /// Whether it is added.
+        /// Whether the product is added to two registers.
         accumulate: bool,
     },
-    /// Quotient.
+    /// Division.
     Divide,
-    /// One register from memory.
+    /// Load of one register.
     Load {
-        /// The register.
+        /// The loaded register.
         dest: u8,
         /// Register of the address.
         base: u8,
     },
-    /// Several registers from memory.
+    /// Load of several registers.
     LoadMultiple {
-        /// How many.
+        /// Number of registers.
         registers: u8,
     },
-    /// One register to memory.
+    /// Store of one register.
     Store {
         /// Register of the address.
         base: u8,
     },
-    /// Several registers to memory.
+    /// Store of several registers.
     StoreMultiple {
-        /// How many.
+        /// Number of registers.
         registers: u8,
     },
-    /// A jump, perhaps on a condition.
+    /// Branch, conditional or not.
     Branch,
-    /// A load into the program counter of the last of `registers`.
+    /// Load whose last register is the program counter.
     LoadBranch {
-        /// How many are loaded, the program counter included.
+        /// Number of registers, including the program counter.
         registers: u8,
     },
-    /// A jump by table.
+    /// Table branch.
     TableBranch,
     /// Barriers and special registers.
     System,
-    /// Sum, product, comparison, conversion or move of floats.
+    /// Addition, multiplication, comparison, conversion or move of floats.
     Float,
-    /// Product of floats that is added.
+    /// Multiply-accumulate of floats.
     FloatMultiplyAdd,
-    /// Quotient or root of floats.
+    /// Division or square root of floats.
     FloatDivide,
 }
 
 /// An instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// Bytes: 2 or 4.
+    /// Size in bytes, 2 or 4.
     pub size: u8,
-    /// What it is.
+    /// Timing class.
     pub class: Class,
 }
 
-/// Decodes the instruction whose first half-word is `first`; `second` is the one after it.
+/// Decodes the instruction whose first half-word is `first`; `second` is the following half-word.
 pub fn decode(first: u16, second: u16) -> Instruction {
     if first >> 11 >= 0b11101 {
         Instruction { size: 4, class: wide(first, second) }
@@ -89,7 +89,7 @@ fn narrow(i: u16) -> Class {
     };
     match i >> 12 {
         0x4 if i & 0xFFC0 == 0x4340 => Class::Multiply,
-        // BX, BLX; MOV and ADD to the program counter.
+        // BX, BLX, and MOV and ADD to the program counter.
         0x4 if i & 0xFF00 == 0x4700 || matches!(i & 0xFF87, 0x4687 | 0x4487) => Class::Branch,
         0x4 if i & 0xF800 == 0x4800 => Class::Load { dest: bits(i, 8, 3), base: 15 },
         0x5 => load(matches!(bits(i, 9, 3), 3..=7), bits(i, 0, 3), bits(i, 3, 3)),
@@ -156,7 +156,7 @@ fn memory(first: u16, second: u16) -> Class {
     match (first & 0x10 != 0, dest) {
         (false, _) => Class::Store { base },
         (true, 15) if first & 0x60 == 0x40 => Class::LoadBranch { registers: 1 },
-        // Hints to preload.
+        // Preload hints.
         (true, 15) => Class::Alu,
         (true, dest) => Class::Load { dest, base },
     }
@@ -164,7 +164,7 @@ fn memory(first: u16, second: u16) -> Class {
 
 fn branch_or_system(first: u16, second: u16) -> Class {
     let unconditional = second & 0x1000 != 0;
-    // The condition's field says 111x for what is no branch.
+    // A condition field of 111x means that it is no branch.
     if unconditional || first & 0x0380 != 0x0380 { Class::Branch } else { Class::System }
 }
 
@@ -178,7 +178,7 @@ fn coprocessor_memory(first: u16, second: u16) -> Class {
     }
     let is_load = first & 0x10 != 0;
     if first & 0xFFE0 == 0xEC40 {
-        // Two core registers to or from float registers.
+        // Moves between two core registers and float registers.
         return Class::Float;
     }
     let words = bits(second, 0, 8);
@@ -209,7 +209,7 @@ fn coprocessor(first: u16, second: u16) -> Class {
 mod tests {
     use super::*;
 
-    /// Encodings as an assembler gives them.
+    /// Encodings from an assembler.
     #[test]
     fn encodings() {
         let cases = [

@@ -1,8 +1,8 @@
-//! A model of cycles: what the emulator executed, weighted by the core's timings.
+//! Modelled cycles: the instructions that the emulator executed, weighted by the core's timings.
 //!
-//! A plugin of the emulator ([`plugin`]) counts how often each instruction ran and each branch was taken, and how often
-//! flash was read past the caches; [`decode`] says what each instruction is, from the firmware's bytes, and [`cores`] what
-//! that takes. [`ERROR`] says how far this is off.
+//! A plugin of the emulator ([`plugin`]) counts how often each instruction ran, each branch was taken, and flash was
+//! read past the caches. [`decode`] classifies the instructions in the firmware's bytes, and [`cores`] has the timings
+//! of each class. [`ERROR`] states the error of the model.
 
 pub mod cores;
 pub mod decode;
@@ -19,31 +19,33 @@ use cores::Timings;
 use decode::{Class, decode};
 use plugin::Interval;
 
-/// What is known of the model's error.
-pub const ERROR: &str = "modelled, not measured on a board. A refill of the pipeline counts as 2 cycles (1 to 3 by Arm); waits for flash \
-    are an STM32L4R5's at 120 MHz (M4), about a third too many where published figures tell (README); the M7's figure is \
-    a lower bound";
+/// Known error of the model.
+pub const ERROR: &str = "modelled, not measured on a board. A pipeline refill counts as 2 cycles (Arm says 1 to \
+ 3); flash waits are those \
+    of an STM32L4R5 at 120 MHz (M4), about a third too many where published figures allow a comparison (README); \
+    for the \
+    M7 the figure is a lower bound";
 
-/// Something that was measured on a board and is modelled here.
+/// A published measurement, and the model's figure for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct KnownPoint {
-    /// What it is, and who published it.
+    /// What was measured, and who published it.
     pub what: &'static str,
-    /// Cycles on the board.
+    /// Cycles measured on the board.
     pub published_cycles: u64,
-    /// Cycles by the model.
+    /// Modelled cycles.
     pub modelled_cycles: u64,
 }
 
 impl KnownPoint {
-    /// By how much the model says too much, per cent.
+    /// Excess of the modelled over the published cycles, percent.
     pub fn percent(&self) -> f64 {
         100.0 * (self.modelled_cycles as f64 / self.published_cycles as f64 - 1.0)
     }
 }
 
-/// Where truth is known, of the core with this name: figures that tell one term of the model from the others. Published totals
-/// are of other programs, and say nothing about it.
+/// Published measurements for the core with this name that isolate one term of the model. Published totals are from
+/// other programs, so they do not test the model.
 pub fn known(core: &str) -> &'static [KnownPoint] {
     const M4: [KnownPoint; 1] = [KnownPoint {
         what: "waits for 264 kB of weights in flash, read once (MLPerf Tiny AD; Bosch HALE v1.3, NUCLEO-L4R5ZI, \
@@ -62,14 +64,14 @@ pub struct Program {
     pub marks: Vec<u32>,
 }
 
-/// Section in which a firmware says where it reads the timer.
+/// Section of a firmware that lists where it reads the timer.
 const MARKS: &str = ".offshoot.marks";
 
 impl Program {
     /// Reads the code of an ELF file.
     ///
     /// # Errors
-    /// [`TargetError::Elf`] if it is none.
+    /// [`TargetError::Elf`] if it is not an ELF file.
     pub fn read(path: &Path) -> Result<Self, TargetError> {
         let data = fs::read(path).map_err(TargetError::io(path.display().to_string()))?;
         let error = |e: object::Error| TargetError::Elf { path: path.into(), reason: e.to_string() };
@@ -91,33 +93,33 @@ impl Program {
     }
 }
 
-/// An instruction that ran.
+/// An executed instruction.
 struct Ran {
     class: Class,
     count: u64,
     taken: u64,
-    /// Address behind it.
+    /// Address after it.
     end: u64,
     address: u64,
 }
 
-/// What a stretch of a run takes.
+/// Cycles of a part of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cycles {
-    /// By the core.
+    /// Cycles in which the core executes.
     pub core: u64,
-    /// Waiting for flash.
+    /// Cycles of waiting for flash.
     pub waits: u64,
 }
 
 impl Cycles {
-    /// All of them.
+    /// All cycles.
     pub fn total(&self) -> u64 {
         self.core + self.waits
     }
 }
 
-/// Cycles of what ran in an interval.
+/// Modelled cycles of an interval.
 pub fn cycles(program: &Program, timings: &Timings, interval: &Interval) -> Cycles {
     let ran: Vec<Ran> = interval
         .executed
@@ -141,7 +143,7 @@ pub fn cycles(program: &Program, timings: &Timings, interval: &Interval) -> Cycl
         if matches!(this.class, Class::Branch | Class::LoadBranch { .. } | Class::TableBranch) {
             total += this.taken * timings.refill;
         }
-        // The second of a pair is not the first of another.
+        // The second instruction of a pair cannot be the first of another.
         let partner =
             next.filter(|n| !paired && this.class != Class::Branch && timings.pairs(this.class, n.class));
         paired = partner.is_some();

@@ -1,5 +1,5 @@
-//! The emulator's plugin (`plugin.c`): compiled when it is wanted, because QEMU has no other way to count instructions by
-//! address, and read back.
+//! The emulator's plugin (`plugin.c`), which counts instructions by address, since QEMU has no other way to do so. It
+//! is compiled on first use, and its output is read back.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,32 +11,32 @@ use crate::TargetError;
 
 const SOURCE: &str = include_str!("plugin.c");
 
-/// How often an instruction ran.
+/// Counts of an executed instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// Where it is.
+    /// Its address.
     pub address: u64,
     /// How often it ran.
     pub count: u64,
-    /// How often what ran next was not what stands behind it.
+    /// How often the next executed instruction was not the following one.
     pub taken: u64,
 }
 
-/// What ran between two marks.
+/// What was executed between two marks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interval {
-    /// 64-bit words of code that were not in the cache for code.
+    /// 64-bit words of code that missed the instruction cache.
     pub code_misses: u64,
-    /// Those of them that stand behind the word read before, so that a prefetch was reading them.
+    /// Those of them that directly follow the word read before, so that a prefetch was reading them.
     pub sequential_misses: u64,
-    /// 64-bit words in flash that were not in the cache for data.
+    /// 64-bit words in flash that missed the data cache.
     pub data_misses: u64,
-    /// By ascending address.
+    /// Executed instructions, by ascending address.
     pub executed: Vec<Executed>,
 }
 
 impl Interval {
-    /// Instructions that ran.
+    /// Number of instructions executed.
     pub fn instructions(&self) -> u64 {
         self.executed.iter().map(|e| e.count).sum()
     }
@@ -67,7 +67,11 @@ impl Counter {
             .arg(counter.library())
             .arg(&source)
             .output()
-            .map_err(|e| TargetError::NoCycles(format!("the C compiler `{compiler}` does not run: {e}")))?;
+            .map_err(|e| {
+                TargetError::NoCycles(format!(
+                    "the C compiler `{compiler}` cannot be started (set CC to another): {e}"
+                ))
+            })?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(TargetError::NoCycles(format!(
@@ -85,8 +89,8 @@ impl Counter {
         self.folder.path().join("counts")
     }
 
-    /// The emulator's arguments. An instruction at one of `marks` ends an interval and begins the next; code begins at
-    /// `code`.
+    /// Arguments for the emulator. An instruction at one of `marks` ends an interval and starts the next; code starts
+    /// at `code`.
     pub fn arguments(&self, marks: &[u32], code: u32) -> [String; 2] {
         let (library, out) = (self.library(), self.counts());
         let marks: String = marks.iter().map(|mark| format!(",mark={mark:#x}")).collect();
@@ -96,7 +100,7 @@ impl Counter {
     /// The intervals so far.
     ///
     /// # Errors
-    /// [`TargetError::NoCycles`] if the plugin wrote nothing that can be understood.
+    /// [`TargetError::NoCycles`] if the plugin's output cannot be read.
     pub fn intervals(&self) -> Result<Vec<Interval>, TargetError> {
         parse(&self.counts())
     }

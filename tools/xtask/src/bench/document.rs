@@ -1,5 +1,5 @@
-//! Tables of measured numbers in documents: each stands between `<!-- table: NAME -->` and `<!-- end -->`, and is written from
-//! committed JSON. Nobody edits what lies between the two.
+//! Writes the tables of measured numbers in documents from committed JSON. Each table is between `<!-- table: NAME -->`
+//! and `<!-- end -->`, and is never edited by hand.
 
 use std::path::{Path, PathBuf};
 
@@ -11,10 +11,10 @@ use super::recorded::{HostSpeed, Recorded};
 use super::{learning, recorded, table};
 use crate::single;
 
-/// Documents with such tables, in the repository.
+/// Documents of the repository with such tables.
 pub const FILES: [&str; 2] = ["README.md", "docs/benchmarks.md"];
 
-/// Accuracies of local learning, as `offshoot-bench table --json` writes them.
+/// Accuracies of local learning, written by `offshoot-bench table --json`.
 pub const LEARNING: &str = "tools/bench/results.json";
 
 const OPEN: &str = "<!-- table: ";
@@ -32,7 +32,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    /// Reads them from the repository at `root`.
+    /// Reads the numbers from the repository at `root`.
     ///
     /// # Errors
     /// A file is missing or damaged.
@@ -46,7 +46,7 @@ impl Numbers {
         })
     }
 
-    /// The table of this name, in Markdown.
+    /// The table with this name, in Markdown.
     ///
     /// # Errors
     /// There is no such table.
@@ -66,13 +66,13 @@ impl Numbers {
                     let run = self.recorded.iter().find(|r| r.name == run);
                     run.with_context(|| format!("{}: no run `{name}`", recorded::RUNS))?.table()?
                 }
-                _ => bail!("no table `{name}`"),
+                _ => bail!("there is no table `{name}`"),
             },
         })
     }
 }
 
-/// `text` with its tables written anew.
+/// `text` with its tables updated.
 ///
 /// # Errors
 /// A marker has no end, or names no table.
@@ -91,7 +91,7 @@ pub fn rewritten(text: &str, numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
-/// Writes the tables of all documents anew; gives the documents that changed.
+/// Updates the tables of all documents; returns the documents that changed.
 ///
 /// # Errors
 /// As [`rewritten`]; a file cannot be read or written.

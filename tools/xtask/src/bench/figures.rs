@@ -1,4 +1,4 @@
-//! Figures that were measured, and how they changed against the committed ones.
+//! Measured figures, and their changes against the committed ones.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 /// The committed figures, in the repository.
 pub const FILE: &str = "tools/xtask/figures.json";
 
-/// Growth that is let pass, per cent: compilers differ by a little, a kernel that got worse by more.
+/// Growth that is tolerated, percent. Compilers differ by less; a kernel that got worse differs by more.
 pub const TOLERANCE_PERCENT: u64 = 1;
 
-/// What one network takes on one board.
+/// Figures of one network on one board.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     /// Network.
     pub network: String,
-    /// What it was compiled for: `balanced` or `speed`.
+    /// Its `--prefer`: `balanced` or `speed`.
     pub prefer: String,
     /// Board.
     pub target: String,
@@ -26,29 +26,29 @@ pub struct Row {
     pub macs: u64,
     /// Instructions of a run.
     pub instructions: u64,
-    /// Modelled cycles of a run; null where there is no model, or no compiler for the emulator's plugin.
+    /// Modelled cycles of a run; null without a timing model, or without a compiler for the emulator's plugin.
     pub cycles_modelled: Option<u64>,
-    /// Of these, cycles that wait for flash.
+    /// Modelled cycles spent waiting for flash.
     #[serde(default)]
     pub flash_waits_modelled: Option<u64>,
-    /// Mutable memory of the model.
+    /// Bytes of the arena.
     pub arena_bytes: u64,
-    /// Deepest stack of a run.
+    /// Deepest stack of a run, bytes.
     pub stack_bytes: u64,
-    /// The `.off` file.
+    /// Bytes of the `.off` file.
     pub model_bytes: u64,
-    /// The firmware that serves any model, with its protocol and observers.
+    /// Bytes of the firmware for any model, with its protocol and observers.
     pub code_bytes: u64,
     /// Instructions by kind of operator.
     pub kinds: BTreeMap<String, u64>,
 }
 
-/// A network, what it was compiled for, and a board.
+/// A network, its `--prefer`, and a board.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Case {
     /// Network.
     pub network: String,
-    /// What it was compiled for.
+    /// Its `--prefer`.
     pub prefer: String,
     /// Board.
     pub target: String,
@@ -61,12 +61,12 @@ impl fmt::Display for Case {
 }
 
 impl Row {
-    /// Of what these are the figures.
+    /// The case that the figures belong to.
     pub fn case(&self) -> Case {
         Case { network: self.network.clone(), prefer: self.prefer.clone(), target: self.target.clone() }
     }
 
-    /// What must not grow. Code and stack are the compiler's as much as ours, and are not held here.
+    /// Figures that must not grow. Code and stack depend on the compiler too much to be among them.
     fn held(&self) -> [(&'static str, u64); 3] {
         [
             ("instructions", self.instructions),
@@ -93,7 +93,7 @@ pub struct Change {
 }
 
 impl Change {
-    /// Whether it is more than is let pass.
+    /// Whether it grew by more than is tolerated.
     pub fn is_growth(&self) -> bool {
         self.after * 100 > self.before * (100 + TOLERANCE_PERCENT)
     }
@@ -113,10 +113,10 @@ pub fn committed() -> PathBuf {
 }
 
 impl Figures {
-    /// Reads figures; none if there is no such file.
+    /// Reads figures; empty if there is no such file.
     ///
     /// # Errors
-    /// The file cannot be read or understood.
+    /// The file cannot be read or is damaged.
     pub fn read_or_empty(path: &Path) -> Result<Self> {
         match std::fs::read(path) {
             Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| path.display().to_string()),
@@ -135,18 +135,18 @@ impl Figures {
         offshoot_report::write_atomically(path, text.as_bytes()).with_context(|| path.display().to_string())
     }
 
-    /// Whether there are figures for a network on a board: it fitted when they were made.
+    /// Whether there are figures for a case: the network fitted the board when they were measured.
     pub fn fits(&self, case: &Case) -> bool {
         self.rows.iter().any(|r| r.case() == *case)
     }
 
-    /// Those of one board.
+    /// The figures of one board.
     #[must_use]
     pub fn of_target(&self, target: &str) -> Self {
         Self { rows: self.rows.iter().filter(|r| r.target == target).cloned().collect() }
     }
 
-    /// What differs in `measured`. What was not measured, or had no figures, is no change.
+    /// Differences in `measured`. Cases that were not measured, or had no figures, do not count.
     pub fn changes(&self, measured: &Self) -> Vec<Change> {
         let mut changes = vec![];
         for row in &measured.rows {
@@ -161,14 +161,14 @@ impl Figures {
         changes
     }
 
-    /// These figures, less those of networks that no longer fit a board.
+    /// These figures without those of networks that no longer fit a board.
     #[must_use]
     pub fn without(mut self, gone: &[Case]) -> Self {
         self.rows.retain(|r| !gone.contains(&r.case()));
         self
     }
 
-    /// These figures, those of `measured` in the place of the same cases.
+    /// These figures, with those of `measured` replacing the same cases.
     #[must_use]
     pub fn replaced_by(mut self, measured: &Self) -> Self {
         for row in &measured.rows {

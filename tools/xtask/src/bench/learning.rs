@@ -1,4 +1,4 @@
-//! Tables of local learning, from the results that `offshoot-bench` keeps.
+//! Tables of local learning, from the results of `offshoot-bench`.
 
 use anyhow::{Context, Result};
 use offshoot_bench::protocol::{Goal, Protocol};
@@ -6,14 +6,15 @@ use offshoot_bench::table::Results;
 
 use super::table::markdown;
 
-/// A protocol's title, its rows and its goals: percent, mean ± deviation over seeds, a published number in brackets.
+/// A protocol's title, rows and goals. Rows have percent, mean ± deviation over seeds, and published numbers in
+/// brackets.
 ///
 /// # Errors
-/// There is no protocol of this name.
+/// There is no protocol with this name.
 pub fn table(results: &Results, name: &str) -> Result<String> {
     let protocols = offshoot_bench::protocols(&super::data_folder());
     let protocol = protocols.iter().find(|p| p.name() == name);
-    let protocol = protocol.with_context(|| format!("`{name}` is no protocol of offshoot-bench"))?.as_ref();
+    let protocol = protocol.with_context(|| format!("offshoot-bench has no protocol `{name}`"))?.as_ref();
     let columns = protocol.columns();
     let titles: Vec<String> = ["rule", "seeds"].iter().chain(&columns).map(ToString::to_string).collect();
     let mut rows = vec![];
@@ -31,7 +32,7 @@ pub fn table(results: &Results, name: &str) -> Result<String> {
     Ok(format!("{}.\n\n{}\n{}", protocol.title(), markdown(&titles, &rows), goals(results, protocol)))
 }
 
-/// A line for each goal.
+/// One line per goal.
 fn goals(results: &Results, protocol: &dyn Protocol) -> String {
     let mean = |row: &str, column: &str| {
         let all = results.of(protocol.name(), row, column);

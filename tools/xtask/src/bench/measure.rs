@@ -1,4 +1,4 @@
-//! One network on one board.
+//! Measures one network on one board.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use offshoot_cli::files::OffFile;
 use super::figures::Row;
 use super::networks::{Network, preference};
 
-/// What came of it.
+/// Result of a measurement.
 #[derive(Clone, Debug)]
 pub enum Measured {
     /// Figures.
     Row(Row),
-    /// The board has no room for the network; why.
+    /// The network does not fit the board, with the reason.
     DoesNotFit(String),
 }
 
-/// Profiles a run on zeros: work does not depend on the data. Modelled cycles take a run more.
+/// Profiles a run on zeros, since the cost does not depend on the data. Modelled cycles need a second run.
 ///
 /// # Errors
 /// The board cannot be started or does not answer.

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: what networks take on the emulated boards, beside TFLite Micro with CMSIS-NN and beside the
-//! committed figures ([`figures::FILE`]). Counts are deterministic: a test holds them. [`document`] puts them into README.md and
-//! docs/benchmarks.md.
+//! `cargo xtask bench`: measures networks on the emulated boards, and compares them with TFLite Micro with CMSIS-NN and
+//! with the committed figures ([`figures::FILE`]). Counts are deterministic, and a test checks them. [`document`]
+//! writes them into README.md and docs/benchmarks.md.
 
 pub mod document;
 pub mod figures;
@@ -23,28 +23,29 @@ use networks::Network;
 /// Arguments of `bench`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Folder of public data sets with `mlperf_tiny/`. Default: $OFFSHOOT_DATA, else `../shared/data` beside the repository.
+    /// Folder of public data sets with `mlperf_tiny/`. Default: $OFFSHOOT_DATA, or `../shared/data` beside the
+    /// repository.
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// Only networks whose name contains this (repeat).
+    /// Only networks whose name contains this (repeatable).
     #[arg(long)]
     pub network: Vec<String>,
-    /// Only this target (repeat). Default: every emulated board.
+    /// Only this target (repeatable). Default: every emulated board.
     #[arg(long)]
     pub target: Vec<String>,
-    /// Also the instructions of each kind of operator.
+    /// Also print the instructions of each kind of operator.
     #[arg(long)]
     pub kinds: bool,
-    /// Tables in Markdown.
+    /// Print tables in Markdown.
     #[arg(long)]
     pub markdown: bool,
-    /// Writes what was measured as JSON.
+    /// File to write the measured figures to (.json).
     #[arg(long)]
     pub json: Option<PathBuf>,
-    /// Replaces the committed figures of what was measured, and writes the tables of the documents anew.
+    /// Replace the committed figures of the measured cases, and update the tables of the documents.
     #[arg(long)]
     pub update: bool,
-    /// Measures nothing: writes the tables of README.md and docs/benchmarks.md anew from the committed figures.
+    /// Measure nothing, and only update the tables of README.md and docs/benchmarks.md from the committed figures.
     #[arg(long, conflicts_with = "update")]
     pub document: bool,
 }
@@ -59,10 +60,11 @@ pub fn data_folder() -> PathBuf {
     std::env::var_os("OFFSHOOT_DATA").map_or_else(|| root().join("../shared/data"), PathBuf::from)
 }
 
-/// Measures, prints, compares.
+/// Measures, prints the tables and compares with the committed figures.
 ///
 /// # Errors
-/// A network does not compile, a board does not answer, a file cannot be written, or a count has grown.
+/// A network does not compile or no longer fits its board, a board does not answer, a file cannot be written, or a
+/// figure has grown.
 pub fn run(args: &Args) -> Result<()> {
     if args.document {
         return write_documents();
@@ -91,7 +93,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     }
     if measured.rows.is_empty() {
-        bail!("nothing was measured");
+        bail!("nothing was measured: check --network and --target, and the folder of data sets");
     }
     println!("{}", table::sizes(&measured, args.markdown));
     println!("{}", table::costs(&measured, args.markdown));
@@ -113,7 +115,7 @@ pub fn boards() -> Vec<String> {
 fn targets(only: &[String]) -> Result<Vec<String>> {
     let all = boards();
     if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
-        bail!("`{unknown}` is no emulated board: {}", all.join(", "));
+        bail!("there is no emulated board `{unknown}`; there are: {}", all.join(", "));
     }
     Ok(if only.is_empty() { all } else { only.to_vec() })
 }
@@ -133,12 +135,15 @@ fn compare(measured: &Figures, too_large: &[Case], update: bool) -> Result<()> {
     let grown = changes.iter().filter(|c| c.is_growth()).count();
     if grown > 0 {
         bail!(
-            "{grown} figures have grown by more than {} %; if that is meant: --update",
+            "{grown} figures have grown by more than {} %; if that is intended, run again with --update",
             figures::TOLERANCE_PERCENT
         );
     }
     if !gone.is_empty() {
-        bail!("{} networks no longer fit their boards; if that is meant: --update", gone.len());
+        bail!(
+            "{} networks no longer fit their boards; if that is intended, run again with --update",
+            gone.len()
+        );
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The networks that are measured: MLPerf Tiny's, as int8 files with TFLite Micro's scales, and the shipped models,
-//! quantised here.
+//! The networks to measure: those of MLPerf Tiny, as int8 files with TFLite Micro's scales, and the shipped models,
+//! which are quantised here.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub fn all() -> Vec<Network> {
     public.into_iter().chain(shipped).collect()
 }
 
-/// How `--prefer` is written.
+/// The preference as an argument of `--prefer`.
 pub fn preference(prefer: Prefer) -> &'static str {
     match prefer {
         Prefer::Balanced => "balanced",
@@ -45,7 +45,7 @@ pub fn preference(prefer: Prefer) -> &'static str {
 }
 
 impl Network {
-    /// Where its ONNX file should be.
+    /// Path of its ONNX file.
     pub fn path(&self, data: &Path) -> PathBuf {
         match self.kind {
             Kind::Public => data.join(format!("mlperf_tiny/{}_int8.onnx", self.name)),
@@ -53,12 +53,12 @@ impl Network {
         }
     }
 
-    /// Its ONNX file, if it is there.
+    /// Path of its ONNX file, if it exists.
     pub fn find(&self, data: &Path) -> Option<PathBuf> {
         Some(self.path(data)).filter(|p| p.is_file())
     }
 
-    /// The case of its figures.
+    /// The case that its figures belong to.
     pub fn case(&self, prefer: Prefer, target: &str) -> Case {
         Case {
             network: self.name.to_owned(),
@@ -67,10 +67,10 @@ impl Network {
         }
     }
 
-    /// Its `.off` file.
+    /// Compiles it to a `.off` file.
     ///
     /// # Errors
-    /// It cannot be read or does not compile.
+    /// The network cannot be read or does not compile.
     pub fn compile(&self, onnx: &Path, prefer: Prefer) -> Result<OffFile> {
         let (graph, _) = files::read_graph(onnx)?;
         let samples = match self.kind {

@@ -1,24 +1,24 @@
-//! TFLite Micro with CMSIS-NN on the same networks in the same emulator, and the fastest published results.
+//! Figures of TFLite Micro with CMSIS-NN on the same networks in the same emulator, and the fastest published results.
 //!
-//! tflite-micro 90b983c2 with CMSIS-NN 4ab83cc3, arm-none-eabi-gcc 12.2, its default flags (core -Os, kernels -O2), int8
-//! registrations of just the operators needed; one `Invoke` on mps2-an386 under `-icount`, which is how the firmware
-//! counts. Cycles: the best MLPerf Tiny submissions (closed division, v0.5 to v1.4) for the core, 1000 × MHz × median
-//! latency.
+//! Versions: tflite-micro 90b983c2 with CMSIS-NN 4ab83cc3, arm-none-eabi-gcc 12.2, default flags (core -Os, kernels
+//! -O2), int8 registrations of only the operators needed. Instructions are those of one `Invoke` on mps2-an386 under
+//! `-icount`, counted as in the firmware. Cycles are from the best MLPerf Tiny submissions (closed division, v0.5 to
+//! v1.4) for the core: 1000 × MHz × median latency.
 
-/// What TFLite Micro takes on a Cortex-M4.
+/// Figures of TFLite Micro on a Cortex-M4.
 #[derive(Clone, Copy, Debug)]
 pub struct Tflm {
     /// Network.
     pub network: &'static str,
     /// Instructions of an inference.
     pub instructions: u64,
-    /// Arena, bytes.
+    /// Bytes of the arena.
     pub arena_bytes: u64,
-    /// Stack of `Invoke`, bytes, to the hundred.
+    /// Bytes of stack of `Invoke`, rounded to hundreds.
     pub stack_bytes: u64,
-    /// The `.tflite` file, bytes.
+    /// Bytes of the `.tflite` file.
     pub model_bytes: u64,
-    /// Text and constants without the model; `None`: not measured.
+    /// Bytes of text and constants without the model; `None` if not measured.
     pub code_bytes: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub fn tflm_cortex_m4(network: &str) -> Option<&'static Tflm> {
     TFLM.iter().find(|t| t.network == network)
 }
 
-/// Fewest published cycles of an inference: network, on Cortex-M4 (NUCLEO-L4R5ZI) and Cortex-M7 (NUCLEO-H7A3ZI).
+/// Fewest published cycles of an inference: network, cycles on Cortex-M4 (NUCLEO-L4R5ZI), on Cortex-M7 (NUCLEO-H7A3ZI).
 const PUBLISHED: [(&str, u64, u64); 4] = [
     ("kws", 5_180_000, 3_170_000),
     ("ic", 19_820_000, 11_440_000),
@@ -64,7 +64,7 @@ pub fn published_cycles(network: &str, target: &str) -> Option<u64> {
     }
 }
 
-/// What a public network is, for readers who do not know its short name.
+/// Title of a public network, for readers who do not know its short name.
 pub fn title(network: &str) -> &str {
     match network {
         "kws" => "keywords, DS-CNN",

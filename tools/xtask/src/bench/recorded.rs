@@ -1,4 +1,4 @@
-//! Numbers of commands that take too long to be run with every measurement: their output is committed under
+//! Recorded output of commands that take too long to run with every measurement. It is committed in
 //! `tools/xtask/recorded`.
 
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::single;
 
 /// Output of `scripts/host-speed.sh JSON`.
 pub const HOST_SPEED: &str = "tools/xtask/recorded/host-speed.json";
-/// Output of `cargo xtask single --json`, one for each network.
+/// Outputs of `cargo xtask single --json`, one per network.
 pub const SINGLE: &str = "tools/xtask/recorded/single.json";
 /// Tables that scripts print after hours of training.
 pub const RUNS: &str = "tools/xtask/recorded/runs.json";
@@ -23,17 +23,17 @@ pub const RUNS: &str = "tools/xtask/recorded/runs.json";
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
-    /// Name in documents.
+    /// Name of the table in documents.
     pub name: String,
     /// Command that prints it.
     pub command: String,
-    /// Titles of the columns.
+    /// Column headings.
     pub columns: Vec<String>,
     /// Cells, row by row.
     pub rows: Vec<Vec<String>>,
 }
 
-/// Time of one inference on the host, engine by engine.
+/// Time of one inference on the host by each engine.
 #[derive(Clone, Debug, Deserialize)]
 pub struct HostSpeed {
     images: u64,
@@ -41,7 +41,7 @@ pub struct HostSpeed {
     rows: Vec<Speed>,
 }
 
-/// One engine with so many threads.
+/// One engine with a number of threads.
 #[derive(Clone, Debug, Deserialize)]
 struct Speed {
     engine: String,
@@ -54,7 +54,7 @@ struct Speed {
 /// Reads a file of this folder.
 ///
 /// # Errors
-/// It is missing or damaged.
+/// The file is missing or damaged.
 pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let bytes = std::fs::read(path).with_context(|| path.display().to_string())?;
     serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
@@ -64,16 +64,16 @@ impl Recorded {
     /// The command and its table.
     ///
     /// # Errors
-    /// A row has more or fewer cells than there are columns.
+    /// The number of cells in a row differs from the number of columns.
     pub fn table(&self) -> Result<String> {
         let fits = self.rows.iter().all(|r| r.len() == self.columns.len());
-        ensure!(fits, "{}: a row has other cells than there are columns", self.name);
+        ensure!(fits, "{}: the number of cells in a row differs from the number of columns", self.name);
         Ok(format!("`{}`\n\n{}", self.command, markdown(&self.columns, &self.rows)))
     }
 }
 
 impl HostSpeed {
-    /// Engines and threads, microseconds an image.
+    /// Microseconds per image, by engine and threads.
     pub fn table(&self) -> String {
         let columns = ["engine", "threads", "µs an image: median (least to most)", "top-1"].map(String::from);
         let row = |s: &Speed| {
@@ -91,7 +91,7 @@ impl HostSpeed {
     }
 }
 
-/// Firmware of one model, network by network; TFLite Micro's code beside it.
+/// Single-model firmware of each network, with TFLite Micro's code for comparison.
 pub fn single(reports: &[single::Report]) -> String {
     let columns = [
         "network",

@@ -29,12 +29,13 @@ fn or_dash(value: Option<String>) -> String {
     value.unwrap_or_else(|| "-".into())
 }
 
-/// A value, and the peer's in brackets.
+/// A value, with the peer's in brackets.
 fn beside(own: u64, peer: Option<u64>) -> String {
     peer.map_or_else(|| thousands(own), |peer| format!("{} ({})", thousands(own), thousands(peer)))
 }
 
-/// MLPerf Tiny's networks beside TFLite Micro with CMSIS-NN on the emulated Cortex-M4: file, arena, instructions.
+/// MLPerf Tiny's networks compared with TFLite Micro with CMSIS-NN on the emulated Cortex-M4: file, arena,
+/// instructions.
 pub fn peers(figures: &Figures, markdown: bool) -> String {
     let title = ["network", "file, bytes: TFLM → Offshoot", "arena, bytes", "instructions", "times fewer"];
     let mut table = Table::new(title);
@@ -52,7 +53,7 @@ pub fn peers(figures: &Figures, markdown: bool) -> String {
     text(&table, markdown)
 }
 
-/// One figure of every network, a column for each board; a dash where a board has no room or no model.
+/// One figure of every network, with a column per board; a dash if it does not fit the board or has no timing model.
 pub fn by_board(figures: &Figures, figure: impl Fn(&Row) -> Option<u64>, markdown: bool) -> String {
     let boards = boards(figures);
     let name = |board: &&str| board.trim_start_matches("qemu:").to_owned();
@@ -74,7 +75,7 @@ pub fn by_board(figures: &Figures, figure: impl Fn(&Row) -> Option<u64>, markdow
     text(&table, markdown)
 }
 
-/// What does not depend on the board: file, arena; and the stack of the first board.
+/// Figures that do not depend on the board (file, arena), and the stack on the first board.
 pub fn sizes(figures: &Figures, markdown: bool) -> String {
     let title = ["network", "prefer", "file, bytes (.tflite)", "arena (TFLM)", "stack (TFLM)", "MACs"];
     let mut table = Table::new(title);
@@ -95,7 +96,7 @@ pub fn sizes(figures: &Figures, markdown: bool) -> String {
     text(&table, markdown)
 }
 
-/// Instructions and modelled cycles, board by board.
+/// Instructions and modelled cycles on each board.
 pub fn costs(figures: &Figures, markdown: bool) -> String {
     let title = [
         "target",
@@ -148,13 +149,13 @@ pub fn kinds(figures: &Figures, markdown: bool) -> String {
     text(&table, markdown)
 }
 
-/// Rows of a board together, boards in the order in which they came.
+/// Rows grouped by board; boards keep their order.
 fn by_target(figures: &Figures) -> Vec<&Row> {
     let rows = |t: &'_ str| figures.rows.iter().filter(move |r| r.target == t).collect::<Vec<_>>();
     boards(figures).into_iter().flat_map(rows).collect()
 }
 
-/// Boards in the order in which they came.
+/// Boards in order.
 fn boards(figures: &Figures) -> Vec<&str> {
     let mut boards: Vec<&str> = vec![];
     for row in &figures.rows {

@@ -13,23 +13,23 @@ use crate::failure::{Context, Failure, Kind, Result};
 pub enum Precision {
     /// int8 activations and weights.
     Int8,
-    /// int8 activations, weights of four bits where the device packs them.
+    /// int8 activations; 4-bit weights in layers that can be packed.
     Int4,
-    /// int8 activations, weights of two bits where the device packs them.
+    /// int8 activations; 2-bit weights in layers that can be packed.
     Int2,
     /// float32, for devices with an FPU.
     F32,
-    /// int8 activations, weights as this file says ([`Policy`]).
+    /// int8 activations; weights according to this policy file ([`Policy`]).
     Policy(PathBuf),
-    /// The same, for callers that have it.
+    /// int8 activations; weights according to this policy.
     Given(Box<Policy>),
 }
 
 impl Precision {
-    /// As `--precision` takes it.
+    /// Parses `--precision`.
     ///
     /// # Errors
-    /// It is none of them.
+    /// The text is neither a known format nor a `.toml` file.
     pub fn parse(text: &str) -> std::result::Result<Self, String> {
         match text {
             "int8" => Ok(Self::Int8),
@@ -37,14 +37,14 @@ impl Precision {
             "int2" => Ok(Self::Int2),
             "f32" => Ok(Self::F32),
             path if path.ends_with(".toml") => Ok(Self::Policy(path.into())),
-            _ => Err("int8, int4, int2, f32, or a policy file (.toml)".into()),
+            _ => Err("give int8, int4, int2, f32, or a policy file (.toml)".into()),
         }
     }
 
-    /// Bits of the weights, layer by layer, and numbers that training has found.
+    /// Bits of each layer's weights, and learned steps and ranges.
     ///
     /// # Errors
-    /// The policy file cannot be read, or is none.
+    /// The policy file cannot be read or is not valid.
     pub fn policy(&self) -> Result<Policy> {
         let all = |bits| Policy::new(WeightBits::all(bits), quantize::Learned::default());
         Ok(match self {
@@ -54,7 +54,8 @@ impl Precision {
             Self::Given(policy) => policy.as_ref().clone(),
             Self::Policy(path) => {
                 let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
-                let help = "`weights = 4` and a table [layers] of `\"name\" = 8`; `inspect` of the ONNX lists the names";
+                let help = "a policy has `weights = 4` and a table [layers] of `\"name\" = 8`; `offshoot inspect` \
+                 of the ONNX file lists the names";
                 toml::from_str(&text).or_fail_in(Kind::Format, path.display(), help)?
             }
         })
@@ -80,31 +81,31 @@ impl Serialize for Precision {
     }
 }
 
-/// How ranges of activations are found.
+/// How activation ranges are found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Clipping {
-    /// The best of the others on held-out calibration samples.
+    /// The best of the other methods on held-out calibration samples.
     #[default]
     Auto,
-    /// Smallest and largest value seen.
+    /// From the smallest to the largest value seen.
     MinMax,
-    /// Leaves out the rarest values.
+    /// Cut off the rarest values (99.99th percentile).
     Percentile,
-    /// Least squared error.
+    /// Least mean squared error of quantisation.
     Mse,
 }
 
-/// What counts most where one resource can be had for another.
+/// Which resource to save when they can be traded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Prefer {
-    /// Takes what is smaller and faster at once, and trades neither for the other.
+    /// Take what is both smaller and faster, and trade neither for the other.
     #[default]
     Balanced,
-    /// Fewer instructions on the target: pays up to four bytes of flash for an instruction of a run, and any RAM.
+    /// Fewer instructions on the target: pay up to 4 bytes of flash per instruction saved, and any RAM.
     Speed,
-    /// A smaller arena: pays up to 100 instructions of a run for a byte of it.
+    /// A smaller arena: pay up to 100 instructions per byte of RAM saved.
     Ram,
-    /// A smaller file: pays up to 100 instructions of a run for a byte.
+    /// A smaller file: pay up to 100 instructions per byte of flash saved.
     Flash,
 }
 
@@ -119,13 +120,13 @@ impl From<Prefer> for offshoot_export::Prefer {
     }
 }
 
-/// Where the scales of sub-networks' activations come from.
+/// Where the activation scales of sub-networks come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NestedScales {
-    /// The large network's: the smallest file.
+    /// From the large network: the smallest file.
     #[default]
     Shared,
-    /// Their own calibration: five bytes more a channel.
+    /// From their own calibration: five more bytes per channel.
     Own,
 }
 
@@ -134,72 +135,72 @@ pub enum NestedScales {
 pub struct Args {
     /// Network (.onnx): float, or int8 in QDQ form.
     pub model: PathBuf,
-    /// Compiled model (.off).
+    /// File to write (.off).
     #[arg(short, long)]
     pub output: PathBuf,
-    /// Calibration samples (.npy), once for each input; wanted for int8 from a float network. 50 to 500 typical
-    /// samples, prepared as for the network, without labels.
+    /// Calibration samples (.npy), once per input; needed to quantise a float network. Give 50 to 500 typical
+    /// samples without labels, preprocessed as for the network.
     #[arg(long)]
     pub calib: Vec<PathBuf>,
-    /// Class numbers of the calibration samples (.npy), for a plan whose layers learn from probes: these are trained to read them. Without
-    /// them they are trained to read what the network itself takes the samples for.
+    /// Class numbers of the calibration samples (.npy), to train the probes of a learning plan. Default: the
+    /// network's own predictions.
     #[arg(long, value_name = "Y.npy")]
     pub labels: Option<PathBuf>,
-    /// Number format: int8, int4 or int2 (weights; activations are int8), f32, or a policy file (.toml) with the bits of
-    /// each layer's weights. Default: int8 if the network is quantised or --calib is given.
+    /// Number format: int8, int4 or int2 (bits of the weights; activations are int8), f32, or a policy file (.toml)
+    /// with the bits of each layer's weights. Default: int8 if the network is quantised or --calib is given.
     #[arg(long, value_parser = Precision::parse, value_name = "FORMAT")]
     pub precision: Option<Precision>,
-    /// Recurrent layers keep their state from one run to the next: each run is a piece of one long sequence.
+    /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
-    /// How ranges of activations are found.
+    /// How activation ranges are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
     pub clipping: Clipping,
-    /// Do not correct biases for the quantisation error's mean.
+    /// Do not add the mean quantisation error to the biases.
     #[arg(long)]
     pub no_bias_correction: bool,
-    /// Operators to keep in float (repeat): by ONNX node name, by the name of the tensor that one completes, or by kind, as
-    /// ONNX (`Softmax`, `Add`) or the table of `compile` names it. A wrong name lists those there are.
+    /// Operator to keep in float (repeatable): an ONNX node name, the name of its output tensor, or a kind as in ONNX
+    /// (`Softmax`, `Add`) or in the table that `compile` prints. An unknown name lists the known ones.
     #[arg(long)]
     pub keep_float: Vec<String>,
-    /// Write the file even if its outputs are mostly noise (below 10 dB against the float network).
+    /// Write the file even if its outputs are mostly noise (signal-to-noise ratio below 10 dB against float).
     #[arg(long)]
     pub allow_poor: bool,
-    /// What is to learn on the device (.toml); says what training takes beside inference.
+    /// Learning plan (.toml): which layers learn on the device, and how. Also reports the memory for training.
     #[arg(long, value_name = "plan.toml")]
     pub learn: Option<PathBuf>,
-    /// The same, for callers that have it.
+    /// A learning plan from the caller; replaces `learn`.
     #[arg(skip)]
     pub plan: Option<Box<LearningPlan>>,
-    /// Bits of each layer's weights, for callers that have them; they go before `precision`.
+    /// Bits of each layer's weights from the caller; they override `precision`.
     #[arg(skip)]
     pub weight_bits: Option<WeightBits>,
-    /// What counts most where one resource can be had for another. Instructions are those of the target's core, without a target
-    /// those of cores with the DSP extension.
+    /// Which resource to save when they can be traded. Instructions are estimated for the target's core, or for an Arm
+    /// core with the DSP extension if there is no --target.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
-    /// Device it must fit.
+    /// Target that the model must fit; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
-    /// Sub-network of the model (.onnx, float) to go into the same file, on the same weights (repeat, largest first): the
-    /// device switches between them by a number.
+    /// Sub-network (.onnx, float) to add to the file; it shares the model's weights (repeatable, largest first). The
+    /// device selects a network by its number.
     #[arg(long, value_name = "SMALL.onnx")]
     pub nested: Vec<PathBuf>,
-    /// Where the scales of the sub-networks' activations come from.
+    /// Where the activation scales of sub-networks come from.
     #[arg(long, value_enum, default_value_t = NestedScales::Shared)]
     pub nested_scales: NestedScales,
-    /// Largest size of the .off file, bytes (k and M understood).
+    /// Largest .off file, in bytes or as 64k, 1M, 64Ki.
     #[arg(long, value_parser = parse_bytes)]
     pub max_flash: Option<u64>,
-    /// Largest arena, bytes (k and M understood).
+    /// Largest arena (RAM), in bytes or as 64k, 1M, 64Ki.
     #[arg(long, value_parser = parse_bytes)]
     pub max_ram: Option<u64>,
 }
 
-/// `64k` as 64,000 and `1M` as 1,000,000; `Ki` and `Mi` are binary.
+/// Parses a size in bytes: `64k` is 64,000, `1M` is 1,000,000, `64Ki` is 65,536.
 ///
 /// # Errors
-/// Not a size.
+/// The text is not a size.
 pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
     let unit = match &text[digits.len()..] {
@@ -210,8 +211,12 @@ pub fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
         "Mi" | "MiB" => 1024 * 1024,
         other => return Err(format!("unknown unit `{other}`: use k, M, Ki or Mi")),
     };
-    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is no size"))?;
-    if number >= 0.0 { Ok((number * f64::from(unit)) as u64) } else { Err(format!("`{text}` is no size")) }
+    let number: f64 = digits.parse().map_err(|_| format!("`{text}` is not a size such as 64k or 1M"))?;
+    if number >= 0.0 {
+        Ok((number * f64::from(unit)) as u64)
+    } else {
+        Err(format!("`{text}` is not a size such as 64k or 1M"))
+    }
 }
 
 #[cfg(test)]

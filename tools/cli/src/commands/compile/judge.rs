@@ -1,4 +1,4 @@
-//! How near a compiled file comes to the float network, by what `run` gives.
+//! Compares the outputs of a compiled file with those of the float network.
 
 use ndarray::ArrayD;
 use offshoot::format::record::DType;
@@ -13,16 +13,16 @@ use crate::files::OffFile;
 use crate::port::Encoded;
 use crate::ui::Ui;
 
-/// Below this a user should look at the outputs.
+/// Below this ratio, `compile` warns.
 const DOUBTFUL_DB: f64 = 20.0;
-/// Below this they are mostly noise.
+/// Below this ratio, the outputs are mostly noise and `compile` fails.
 const POOR_DB: f64 = 10.0;
-/// Samples that are run, at most.
+/// Most samples to run.
 const MOST_SAMPLES: usize = 256;
 
-/// Signal-to-noise ratio in dB of the compiled file's outputs against those of the float network, of several outputs the
-/// lowest; `None` if nothing can be compared (whole numbers, outputs that are all zero). It is what `run` gives for the
-/// calibration samples; of very many they are evenly taken.
+/// Signal-to-noise ratio in dB of the compiled file's outputs against the float network's, on the calibration samples
+/// (evenly thinned to [`MOST_SAMPLES`]). The lowest of several outputs; `None` if no output can be compared because
+/// they are integers or all zero.
 pub(super) fn outputs_snr_db(
     ui: &Ui,
     float: &Graph,
@@ -40,15 +40,20 @@ pub(super) fn outputs_snr_db(
         columns.push(Encoded::of_bytes(&encoded)?);
     }
     let inputs = Inputs::of_columns(columns)?;
-    // The float network keeps no state: neither does the file, here.
+    // The float network keeps no state, so the file's is reset after every sample.
     let sequences = Sequences { reset_every: model.keeps_state().then_some(1) };
-    let executor = offshoot_reference::Executor::new(float).or_fail(Kind::Internal, "report this model")?;
+    let executor = offshoot_reference::Executor::new(float)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let ports =
         (0..model.output_count()).map(|o| batch::output_port(&model, o)).collect::<Result<Vec<_>>>()?;
     let mut sums = vec![(0.0f64, 0.0f64); ports.len()];
     let wanted: Vec<Vec<ArrayD<f32>>> = taken
         .par_iter()
-        .map(|sample| executor.run(sample).or_fail(Kind::Internal, "report this model"))
+        .map(|sample| {
+            executor
+                .run(sample)
+                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
+        })
         .collect::<Result<_>>()?;
     let mut wanted = wanted.iter();
     batch::run_each(ui, &file, &inputs, &Target::Host, sequences, &mut |outputs| {
@@ -64,7 +69,7 @@ pub(super) fn outputs_snr_db(
     })?;
     let compared =
         ports.iter().zip(&sums).filter(|(port, (signal, _))| port.dtype != DType::I32 && *signal > 0.0);
-    // Within ±200, so that it stays a number in JSON.
+    // Clamped to ±200, since JSON has no infinity.
     let decibels = |(signal, noise): (f64, f64)| match 10.0 * (signal / noise).log10() {
         snr if snr.is_nan() => -200.0,
         snr => snr.clamp(-200.0, 200.0),
@@ -72,26 +77,28 @@ pub(super) fn outputs_snr_db(
     Ok(compared.map(|(_, sums)| decibels(*sums)).min_by(f64::total_cmp))
 }
 
-/// What a user should be told of outputs with this ratio.
+/// The warning for outputs with this ratio, if there is one.
 ///
 /// # Errors
-/// They are mostly noise, and that is not allowed.
+/// The outputs are mostly noise, and `allow_poor` is not set.
 pub(super) fn verdict(snr: f64, report: &QuantizeReport, allow_poor: bool) -> Result<Option<String>> {
     if snr >= DOUBTFUL_DB {
         return Ok(None);
     }
     let worst = report.worst_first().into_iter().find(|o| !o.float);
     let named = worst.map_or(String::new(), |o| {
-        format!("; operator `{}` ({}) hurts most, {:.1} dB alone", o.name, o.kind, o.own_snr_db)
+        format!("; operator `{}` ({}) loses most: {:.1} dB alone", o.name, o.kind, o.own_snr_db)
     });
-    let message = format!("the outputs have {snr:.1} dB against the float network{named}");
+    let message = format!(
+        "the outputs have a signal-to-noise ratio of only {snr:.1} dB against the float network{named}"
+    );
     let keep = worst.map_or("NAME".into(), |o| o.name.clone());
     let way_out = format!(
-        "keep it in float: --keep-float '{keep}' (a name or a kind, repeat it for several), give more or other --calib \
-         samples, or --precision f32"
+        "keep it in float with --keep-float '{keep}' (a name or a kind, repeatable), give more typical --calib \
+         samples, or use --precision f32"
     );
     if snr < POOR_DB && !allow_poor {
-        let help = format!("{way_out}; --allow-poor writes the file all the same");
+        let help = format!("{way_out}; --allow-poor writes the file anyway");
         return Err(Failure::new(Kind::Accuracy, message, help));
     }
     Ok(Some(format!("{message}; {way_out}")))

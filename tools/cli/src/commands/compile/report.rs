@@ -1,4 +1,4 @@
-//! What `offshoot compile` says of what it made.
+//! The report of `offshoot compile`.
 
 use offshoot_compress::nest::NestReport;
 use offshoot_compress::quantize::QuantizeReport;
@@ -13,7 +13,7 @@ use super::Precision;
 use crate::commands::decibels;
 use crate::ui::Outcome;
 
-/// What `compile` made.
+/// Result of `compile`.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// File written.
@@ -23,32 +23,32 @@ pub struct Report {
     /// Sizes, plan, operators.
     #[serde(flatten)]
     pub compiled: CompileReport,
-    /// What the lossless passes did.
+    /// What each lossless pass did.
     pub passes: Vec<PassReport>,
-    /// How quantisation went, operator by operator; none for float and for networks that came quantised.
+    /// Quantisation, operator by operator; none for f32 and for networks that were already quantised.
     pub quantisation: Option<QuantizeReport>,
-    /// Signal-to-noise ratio of the outputs against the float network, dB, as `run` gives them for the calibration samples;
-    /// of several outputs the lowest. None if nothing was quantised here.
+    /// Signal-to-noise ratio in dB of the outputs against the float network, on the calibration samples. The lowest of
+    /// several outputs; none if nothing was quantised.
     pub outputs_snr_db: Option<f64>,
-    /// What a user should look at.
+    /// Warnings about accuracy.
     pub warnings: Vec<String>,
-    /// Which layers of sub-networks are on the large network's weights.
+    /// Which layers of each sub-network share the large network's weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestReport>,
 }
 
-/// A network ready to run, not yet written.
+/// A compiled network that has not been written yet.
 #[derive(Debug)]
 pub struct Made {
     /// The graph that was compiled.
     pub graph: Graph,
-    /// The bytes and their report.
+    /// The file's bytes and their report.
     pub compiled: Compiled,
-    /// How quantisation went.
+    /// Quantisation, operator by operator.
     pub quantisation: Option<QuantizeReport>,
     /// Number format.
     pub precision: Precision,
-    /// Which layers of sub-networks are on the large network's weights.
+    /// Which layers of each sub-network share the large network's weights.
     pub nested: Vec<NestReport>,
 }
 
@@ -58,25 +58,25 @@ impl Outcome for Report {
         let mut facts = Table::new(["", "bytes"]);
         facts
             .row(["model (flash)", &thousands(c.model_bytes)])
-            .row(["  of it weights", &thousands(c.weights_bytes)])
+            .row(["  weights", &thousands(c.weights_bytes)])
             .row(["arena (RAM)", &thousands(c.arena_bytes)])
             .row(["  proved lower bound", &thousands(c.arena_lower_bound_bytes)]);
         if let Some(unfused) = c.arena_unfused_bytes {
-            facts.row(["  without stages", &thousands(unfused)]);
+            facts.row(["  without fused row tiles", &thousands(unfused)]);
         }
         for stage in c.operators.iter().filter(|o| !o.members.is_empty()) {
-            facts.row(["  rows at a time", &stage.members.join(" + ")]);
+            facts.row(["  fused row tiles", &stage.members.join(" + ")]);
         }
         if let Some(l) = &c.learning {
             facts
                 .row(["training arena (RAM)", &thousands(l.train_arena_bytes)])
-                .row(["  of it weights that learn", &thousands(l.train_weights_bytes)])
-                .row(["  of it room of a step", &thousands(l.train_workspace_bytes)]);
+                .row(["  trainable weights", &thousands(l.train_weights_bytes)])
+                .row(["  workspace of a train step", &thousands(l.train_workspace_bytes)]);
             if l.train_normalizer_bytes > 0 {
-                facts.row(["  of it input statistics", &thousands(l.train_normalizer_bytes)]);
+                facts.row(["  input normaliser", &thousands(l.train_normalizer_bytes)]);
             }
             if let Some(head) = l.head {
-                let name = format!("  of it head ({head}, {} features)", l.features);
+                let name = format!("  classifier head ({head}, {} features)", l.features);
                 facts.row([name.as_str(), &thousands(l.train_head_bytes)]);
             }
         }
@@ -98,11 +98,11 @@ impl Outcome for Report {
         for plain in &c.plain_kernels {
             let [some, all] = plain.channels;
             let which = if some == all { String::new() } else { format!("{some} of {all} channels of ") };
-            text.push_str(&format!("on a plain kernel: {which}`{}`: {}\n", plain.node, plain.reason));
+            text.push_str(&format!("slower kernel for {which}`{}`: {}\n", plain.node, plain.reason));
         }
         for fallback in &c.fallbacks {
             text.push_str(&format!(
-                "in float: {} `{}`: {}\n",
+                "kept in float: {} `{}`: {}\n",
                 fallback.operator, fallback.node, fallback.reason
             ));
         }
@@ -111,19 +111,20 @@ impl Outcome for Report {
             if let Some(snr) = self.outputs_snr_db {
                 text.push_str(&format!("outputs on the calibration samples: {}\n", decibels(snr)));
             }
-            q.warnings.iter().for_each(|w| text.push_str(&format!("look at: {w}\n")));
+            q.warnings.iter().for_each(|w| text.push_str(&format!("note: {w}\n")));
             self.warnings.iter().for_each(|w| text.push_str(&format!("warning: {w}\n")));
         }
         text
     }
 }
 
-/// Sub-networks, if there are any.
+/// A table of the sub-networks; empty if there are none.
 fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
     if report.networks.is_empty() {
         return String::new();
     }
-    let mut table = Table::new(["network", "MACs", "arena", "file grows by", "layers on shared weights"]);
+    let mut table =
+        Table::new(["network", "MACs", "arena, bytes", "added to file, bytes", "layers with shared weights"]);
     for n in &report.networks {
         let [shared, all] = n.shared_operators;
         let bytes = [n.macs, n.arena_bytes, n.added_bytes].map(thousands);
@@ -144,9 +145,9 @@ fn networks_text(report: &CompileReport, nested: &[NestReport]) -> String {
     text
 }
 
-/// Signal-to-noise ratios, operator by operator.
+/// Signal-to-noise ratios in dB, operator by operator: of the weights, of the operator alone, and accumulated.
 pub fn quantisation_table(report: &QuantizeReport) -> Table {
-    let mut table = Table::new(["operator", "kind", "bits", "weights", "alone", "so far"]);
+    let mut table = Table::new(["operator", "kind", "bits", "weights", "alone", "accumulated"]);
     for op in &report.operators {
         let weight = op.weight_snr_db.map_or("-".into(), decibels);
         let (own, cumulative) = (decibels(op.own_snr_db), decibels(op.output_snr_db));

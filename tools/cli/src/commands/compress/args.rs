@@ -13,29 +13,29 @@ use crate::commands::compile::parse_bytes;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// Channels as far as weights of fewer bits do not do, then those.
+    /// Prune channels until fewer bits make up the rest of the budget, then use fewer bits.
     #[default]
     Auto,
-    /// Whole channels go.
+    /// Remove whole channels.
     Prune,
-    /// Whole operators and branches go.
+    /// Remove whole operators and branches.
     Erase,
-    /// Weights of 4 bits, or of as few as --fewest-bits says.
+    /// Give weights 4 bits, or as few as --fewest-bits.
     Bits,
 }
 
-/// What channels are ranked by.
+/// Score that ranks channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ranking {
-    /// Size of the weights.
+    /// Magnitude of the weights.
     Magnitude,
-    /// First-order change of the loss.
+    /// First-order change of the loss (Taylor).
     #[default]
     Taylor,
-    /// HESSO's five scores in one.
+    /// HESSO: five scores combined.
     Hesso,
-    /// HESSO-CRIC: those, while the lowest fade, and the loss without them.
+    /// HESSO-CRIC: the same, sampled while the lowest channels fade, and the loss without them.
     Cric,
 }
 
@@ -50,21 +50,21 @@ impl From<Ranking> for Score {
     }
 }
 
-/// How samples are changed at random on their way into training.
+/// Random augmentation of training samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Augmentation {
-    /// Not at all.
+    /// No augmentation.
     #[default]
     None,
-    /// Images: mirrored, and moved by up to an eighth.
+    /// Images: mirrored, and shifted by up to an eighth of their width.
     Images,
-    /// Features over time: moved by up to a tenth, and with noise of a tenth of their size.
+    /// Features over time: shifted by up to a tenth, with noise of a tenth of their size.
     Series,
 }
 
 impl Augmentation {
-    /// For samples of `shape`, the first axis being one of samples.
+    /// The augmentation for samples of `shape`, whose first axis is the batch.
     pub(super) fn of(self, shape: &[usize]) -> Option<Arc<dyn Augment>> {
         let extent = |axis: usize| shape.get(axis).copied().unwrap_or(1);
         match self {
@@ -75,17 +75,17 @@ impl Augmentation {
     }
 }
 
-/// A size limit: bytes, or percent of the uncompressed int8 model.
+/// A limit: a number (bytes, MACs, instructions), or a share of the uncompressed int8 model.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Limit {
-    /// Bytes.
+    /// An absolute number.
     Bytes(u64),
-    /// Share of the uncompressed one.
+    /// Share of the uncompressed model, from 0 to 1.
     Share(f64),
 }
 
 impl Limit {
-    /// In bytes, for a model that takes `whole`.
+    /// The absolute limit, for a model that takes `whole`.
     pub fn bytes(self, whole: u64) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes,
@@ -94,10 +94,10 @@ impl Limit {
     }
 }
 
-/// `64k` or `50%`.
+/// Parses a limit such as `64k` or `50%`.
 ///
 /// # Errors
-/// Neither a size nor a percentage above 0.
+/// The text is neither a size nor a percentage.
 pub fn parse_limit(text: &str) -> Result<Limit, String> {
     match text.ends_with('%') {
         true => parse_percent(text).map(Limit::Share),
@@ -105,34 +105,36 @@ pub fn parse_limit(text: &str) -> Result<Limit, String> {
     }
 }
 
-/// `0.5%` as 0.005.
+/// Parses a percentage: `0.5%` is 0.005.
 ///
 /// # Errors
-/// No number from 0 to 100 with a percent sign.
+/// The text is not a number from 0 to 100 with a percent sign.
 pub fn parse_percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|t| t.trim().parse::<f64>().ok());
     let number = number.filter(|n| (0.0..=100.0).contains(n));
-    number.map(|n| n / 100.0).ok_or_else(|| format!("`{text}` is no percentage such as 0.5%"))
+    number
+        .map(|n| n / 100.0)
+        .ok_or_else(|| format!("`{text}` is not a percentage from 0% to 100%, such as 0.5%"))
 }
 
-/// A number from 0 to 1.
+/// Parses a number from 0 to 1.
 ///
 /// # Errors
-/// Anything else.
+/// The text is anything else.
 pub fn parse_share(text: &str) -> Result<f32, String> {
     let number = text.parse::<f32>().ok().filter(|n| (0.0..=1.0).contains(n));
-    number.ok_or_else(|| format!("`{text}` is no share from 0 to 1"))
+    number.ok_or_else(|| format!("`{text}` is not a number from 0 to 1"))
 }
 
-/// 4 or 2.
+/// Parses 4 or 2.
 ///
 /// # Errors
-/// Anything else.
+/// The text is anything else.
 pub fn parse_bits(text: &str) -> Result<u8, String> {
     match text {
         "4" => Ok(4),
         "2" => Ok(2),
-        _ => Err(format!("`{text}`: weights of 4 or of 2 bits can be had, and of 8 without `bits`")),
+        _ => Err(format!("`{text}` is not 4 or 2; for 8 bits, leave out the method `bits`")),
     }
 }
 
@@ -141,82 +143,83 @@ pub fn parse_bits(text: &str) -> Result<u8, String> {
 pub struct Args {
     /// Float network (.onnx) with one input.
     pub model: PathBuf,
-    /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
+    /// Samples and their class numbers (.npy). A fifth of them, at most --held-out, is held out for testing.
     #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]
     pub data: Vec<PathBuf>,
-    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), report.html and report.json; made if it is not there.
+    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), report.html and report.json;
+    /// created if needed.
     #[arg(short, long)]
     pub output: PathBuf,
-    /// How it is made smaller: one method, or several in their order (`erase,prune,bits`).
+    /// How to compress: one method, or several in order (`erase,prune,bits`).
     #[arg(long, value_enum, value_delimiter = ',', default_value = "auto")]
     pub method: Vec<Method>,
-    /// Operators or branches that `erase` leaves out.
+    /// Number of operators or branches that `erase` removes.
     #[arg(long, default_value_t = 1)]
     pub erase: usize,
-    /// Fewest bits that `bits` gives weights: 4 or 2.
+    /// Fewest bits that `bits` may give weights: 4 or 2.
     #[arg(long, default_value = "4", value_parser = parse_bits)]
     pub fewest_bits: u8,
-    /// Passes over the data with rounded weights, after `bits` has chosen.
+    /// Epochs of training with rounded weights, after `bits` has chosen the layers.
     #[arg(long, default_value_t = 0)]
     pub rounded_epochs: usize,
-    /// Device it must fit.
+    /// Target that the model must fit; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
-    /// Largest .off file: bytes (k and M understood), or percent of the uncompressed one.
+    /// Largest .off file: bytes such as 64k or 1M, or a percentage of the uncompressed model such as 50%.
     #[arg(long, value_parser = parse_limit)]
     pub max_flash: Option<Limit>,
-    /// Largest arena: bytes (k and M understood), or percent of the uncompressed one.
+    /// Largest arena (RAM): bytes such as 64k or 1M, or a percentage of the uncompressed model such as 50%.
     #[arg(long, value_parser = parse_limit)]
     pub max_ram: Option<Limit>,
-    /// Most multiply-accumulates: a number (k and M understood), or percent of the uncompressed one's.
+    /// Most multiply-accumulates: a number such as 500k or 2M, or a percentage of the uncompressed model.
     #[arg(long, value_parser = parse_limit)]
     pub max_macs: Option<Limit>,
-    /// Most instructions of a run on an emulated --target: a number, or percent of the uncompressed one's.
+    /// Most instructions of a run on an emulated --target: a number, or a percentage of the uncompressed model.
     #[arg(long, value_parser = parse_limit)]
     pub max_instructions: Option<Limit>,
-    /// Accuracy that may be lost, in percentage points, such as 0.5%.
+    /// Most accuracy to lose, in percentage points, such as 0.5%.
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
-    /// What channels are ranked by.
+    /// Score that ranks channels.
     #[arg(long, value_enum, default_value_t = Ranking::Taylor)]
     pub score: Ranking,
-    /// Passes over the data to fine-tune the smaller network; an interrupted run goes on where it was.
+    /// Epochs of fine-tuning. An interrupted run continues from its checkpoint.
     #[arg(long, default_value_t = 0)]
     pub epochs: usize,
-    /// Passes over the data in each period in which channels that are to go fade to nothing, instead of going at once.
+    /// Epochs in each period over which channels fade out before they are removed; 0 removes them at once.
     #[arg(long, default_value_t = 0)]
     pub fade_epochs: usize,
-    /// Changes of samples on their way into training.
+    /// Random augmentation of training samples.
     #[arg(long, value_enum, default_value_t = Augmentation::None)]
     pub augment: Augmentation,
-    /// Mixes samples in pairs on their way into training: for long training on few samples.
+    /// Mix training samples in pairs (mixup), for long training on few samples.
     #[arg(long)]
     pub mix: bool,
-    /// Share of the uncompressed network's answers in what is learned, 0 to 1; the classes of the samples have the rest.
+    /// Weight of distillation from the uncompressed network, 0 to 1; the labels have the rest.
     #[arg(long, default_value_t = 0.7, value_parser = parse_share)]
     pub distil: f32,
-    /// Highest learning rate of fine-tuning.
+    /// Peak learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
-    /// Times that channels are scored anew and go.
+    /// Number of pruning periods; channels are scored anew in each.
     #[arg(long, default_value_t = 4)]
     pub periods: usize,
-    /// Channels stay a multiple of this where they can; 4 suits the kernels of Cortex-M.
+    /// Keep channel counts a multiple of this where possible; 4 suits the Cortex-M kernels.
     #[arg(long, default_value_t = 4)]
     pub multiple: usize,
-    /// Samples that layers are refitted on without labels; 0 for no refit.
+    /// Number of samples for the refit of layers, which needs no labels; 0 for no refit.
     #[arg(long, default_value_t = 64)]
     pub refit_samples: usize,
-    /// Only so many of the samples.
+    /// Use at most this many samples of --data.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// Most samples that are kept apart.
+    /// Most samples to hold out for testing.
     #[arg(long, default_value_t = 1000)]
     pub held_out: usize,
-    /// Samples for the ranges of int8 activations.
+    /// Number of samples that calibrate the ranges of int8 activations.
     #[arg(long, default_value_t = 100)]
     pub calibration: usize,
-    /// Seed of everything random.
+    /// Seed of the random generator.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
 }

@@ -1,4 +1,4 @@
-//! Samples to learn from and to judge by, and what judges.
+//! Splits the samples, and measures the int8 form of each network on the held-out ones.
 
 use offshoot_compress::prune::{self, Progress, Size};
 use offshoot_compress::quantize::WeightBits;
@@ -15,7 +15,7 @@ use crate::files::OffFile;
 use crate::port::Port;
 use crate::ui::Ui;
 
-/// Samples to learn from and those kept apart.
+/// Training samples and held-out samples.
 pub(super) struct Split {
     pub(super) train: Dataset,
     pub(super) calibration: Vec<Vec<ndarray::ArrayD<f32>>>,
@@ -24,23 +24,26 @@ pub(super) struct Split {
     pub(super) count: usize,
 }
 
-/// A shuffle by the seed, of which the first fifth is kept apart.
+/// Shuffles by the seed and holds out the first fifth.
 pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<Split> {
     if graph.inputs.len() != 1 {
-        let message = format!("the network has {} inputs", graph.inputs.len());
-        return Err(Failure::new(Kind::Unsupported, message, "compress takes networks with one input"));
+        let message = format!("the network has {} inputs; compress needs one", graph.inputs.len());
+        return Err(Failure::new(Kind::Unsupported, message, "give a network with one input"));
     }
     let port = Port::of_value(graph, graph.inputs[0]);
     let name = |i: usize| args.data[i].display().to_string();
     let samples = port.real(x, &name(0))?;
-    let labels: Vec<i64> =
-        y.to_i64().or_fail_in(Kind::Dtype, name(1), "give class numbers")?.into_iter().collect();
+    let labels: Vec<i64> = y
+        .to_i64()
+        .or_fail_in(Kind::Dtype, name(1), "give whole class numbers, counted from 0")?
+        .into_iter()
+        .collect();
     if labels.len() != samples.len() || samples.len() < 10 {
         let message = format!("{} labels for {} samples", labels.len(), samples.len());
         return Err(Failure::new(
             Kind::Shape,
             message,
-            "give one class number a sample, of ten samples or more",
+            "give one class number per sample, and ten samples or more",
         ));
     }
     let order = offshoot_train::shuffled(samples.len(), args.seed, 0);
@@ -50,12 +53,14 @@ pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<
     let flat: Vec<f32> = train.iter().flat_map(|&i| samples[i].iter().copied()).collect();
     let batchless = port.shape.first() == Some(&1);
     let shape = [&[train.len()], &port.shape[usize::from(batchless)..]].concat();
-    let x = ndarray::ArrayD::from_shape_vec(shape, flat).or_fail(Kind::Internal, "report this")?;
+    let x = ndarray::ArrayD::from_shape_vec(shape, flat)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let target = offshoot_train::Target::Labels(train.iter().map(|&i| labels[i]).collect());
     let train = Dataset::new(x, target);
-    train.check(graph).or_fail(Kind::Mismatch, "give the data that the network was trained for")?;
+    train.check(graph).or_fail(Kind::Mismatch, "give data of the kind that the network was trained on")?;
     let kept: Vec<i64> = held.iter().map(|&i| labels[i]).collect();
-    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept).or_fail(Kind::Internal, "report this")?;
+    let kept = ndarray::ArrayD::from_shape_vec(vec![count], kept)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     Ok(Split {
         calibration: prune::samples(graph, &train, args.calibration.max(1)),
         train,
@@ -65,7 +70,7 @@ pub(super) fn split(graph: &Graph, x: &Array, y: &Array, args: &Args) -> Result<
     })
 }
 
-/// Quantises, compiles and judges networks.
+/// Quantises, compiles and measures networks.
 pub(super) struct Judge<'a> {
     pub(super) ui: &'a Ui,
     pub(super) split: &'a Split,
@@ -80,7 +85,7 @@ impl Judge<'_> {
         bits: Option<&WeightBits>,
     ) -> Result<(Point, Vec<u8>)> {
         let args = compile::Args { weight_bits: bits.cloned(), ..compile::Args::default() };
-        // Limits are pruning's to meet; a target's are held against the result.
+        // Pruning meets the limits step by step; only the result is checked against the target.
         let target = self.target.filter(|_| stage == "result");
         let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
         let file = OffFile::from_bytes(&made.compiled.bytes);
@@ -99,7 +104,7 @@ impl Judge<'_> {
     }
 }
 
-/// Progress bars, and the networks on the way.
+/// Shows progress, and measures the network after each period.
 pub(super) struct Watch<'a> {
     pub(super) bar: indicatif::ProgressBar,
     pub(super) judge: &'a Judge<'a>,

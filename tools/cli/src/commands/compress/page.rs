@@ -1,4 +1,4 @@
-//! The report of `offshoot compress`: tables for the terminal, and a page.
+//! The report of `offshoot compress`: tables for the terminal, and an HTML page.
 
 use offshoot_report::table::{tail, thousands};
 use offshoot_report::{Page, Table, plot};
@@ -6,7 +6,7 @@ use offshoot_report::{Page, Table, plot};
 use super::{Args, Report};
 use crate::failure::{Context, Kind, Result};
 
-/// The whole report.
+/// The report as a page.
 ///
 /// # Errors
 /// A plot cannot be drawn.
@@ -14,7 +14,7 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     let name = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let mut page = Page::new(format!("Offshoot: {name} compressed"));
     page.paragraph(&format!(
-        "Learned from {} samples; accuracies are of the int8 model on {} samples kept apart from them.",
+        "Trained on {} samples. Accuracies are those of the int8 model on {} held-out samples.",
         report.samples[0], report.samples[1]
     ));
     if let (Some(first), Some(last)) = (report.points.first(), report.points.last()) {
@@ -27,18 +27,18 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     }
     page.heading("Accuracy against flash");
     let line = report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
-    let svg = plot::lines(&[("int8 on samples kept apart".into(), line)], "flash, bytes", "%");
+    let svg = plot::lines(&[("int8 on held-out samples".into(), line)], "flash, bytes", "%");
     page.figure(
-        &svg.or_fail(Kind::Internal, "report this")?,
-        "uncompressed, the end of each period, the result",
+        &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
+        "from the uncompressed network through each period to the result",
     );
     page.heading("What was done");
     report.done.iter().for_each(|done| {
         page.paragraph(done);
     });
     page.table(&points(report)).heading("Operators").table(&operators(report));
-    page.heading("Channels that go together");
-    let mut table = Table::new(["operators", "channels", "left", "why none could go"]);
+    page.heading("Groups of channels");
+    let mut table = Table::new(["operators", "channels", "left", "why it stays whole"]);
     for f in &report.families {
         let why = f.fixed.clone().unwrap_or_default();
         table.row([f.operators.join(", "), f.before.to_string(), f.after.to_string(), why]);
@@ -47,7 +47,7 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     Ok(page)
 }
 
-/// Every network on the way.
+/// A table of every network from the uncompressed one to the result.
 pub(super) fn points(report: &Report) -> Table {
     let mut table = Table::new(["", "flash", "RAM", "MACs", "instructions", "accuracy, %"]);
     for p in &report.points {
@@ -59,7 +59,7 @@ pub(super) fn points(report: &Report) -> Table {
     table
 }
 
-/// Every operator with weights.
+/// A table of every operator with weights.
 pub(super) fn operators(report: &Report) -> Table {
     let mut table = Table::new(["operator", "channels", "left", "weights", "left", "bits", "MACs", "left"]);
     for o in &report.operators {

@@ -1,4 +1,4 @@
-//! What the demo learns: shifted data on the target, and how accuracy grows with the number of labelled samples.
+//! Learning in the demo: adapts to shifted data on the target, and plots accuracy against labelled samples.
 
 use ndarray::{ArrayD, Slice};
 use offshoot_data::npy::Array;
@@ -20,51 +20,51 @@ use crate::ui::Ui;
 /// Passes over the samples.
 const EPOCHS: u32 = 2;
 
-/// Numbers of labelled samples of the curve.
+/// Numbers of labelled samples on the curve.
 const COUNTS: [usize; 6] = [25, 50, 100, 200, 400, 800];
 
-/// Seeds of the generator, as in `models/`: its shifted samples there begin these.
+/// Seeds of the training and test samples. The shifted samples in `models/` are the first ones of these.
 const SEEDS: (u64, u64) = (3, 4);
 
-/// Samples that judge a point of the curve.
+/// Number of test samples for each point of the curve.
 const JUDGED: usize = 400;
 
-/// Accuracy after learning from so many labelled samples.
+/// Accuracy after learning from a number of labelled samples.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Point {
-    /// Labelled samples, each seen twice.
+    /// Number of labelled samples, each seen twice.
     pub samples: usize,
-    /// With the recipe `adapt`.
+    /// Accuracy with the recipe `adapt`.
     pub adapt: f64,
-    /// When the last layer alone learns.
+    /// Accuracy if only the last layer learns.
     pub last_layer: f64,
 }
 
 /// What was learned.
 #[derive(Clone, Debug, Serialize)]
 pub struct Learned {
-    /// What is other about the data.
+    /// How the data differ from the training data.
     pub what: String,
-    /// Labelled samples that were shipped, each seen twice.
+    /// Number of shipped labelled samples, each seen twice.
     pub samples: usize,
-    /// Learning on the target from them.
+    /// Report of learning from them on the target.
     pub report: learn::Report,
-    /// Class of every shipped test sample before.
+    /// Predicted class of every shipped test sample before learning.
     #[serde(skip)]
     pub before: Vec<usize>,
-    /// And after.
+    /// Predicted class of every shipped test sample after learning.
     #[serde(skip)]
     pub after: Vec<usize>,
-    /// Accuracy without learning, on the samples of the curve.
+    /// Accuracy without learning, on the test samples of the curve.
     pub curve_without: f64,
     /// Accuracy by number of labelled samples, simulated on the host.
     pub curve: Vec<Point>,
 }
 
 impl Learned {
-    /// The curve as bars.
+    /// The curve as a table with bars.
     pub fn bars(&self) -> Table {
-        let mut table = Table::new(["labelled samples", "accuracy", "", "last layer alone"]);
+        let mut table = Table::new(["labelled samples", "accuracy", "", "last layer only"]);
         let mut row = |samples: usize, adapt: f64, last: f64| {
             let filled = (adapt * 40.0).round() as usize;
             let bar = format!("{}{}", "█".repeat(filled), "·".repeat(40 - filled.min(40)));
@@ -77,7 +77,7 @@ impl Learned {
     }
 }
 
-/// Learns from shifted data, on the target, and for the curve on the host.
+/// Learns from shifted data: the shipped samples on the target, the curve on the host.
 ///
 /// # Errors
 /// The target fails.
@@ -95,7 +95,8 @@ pub(super) fn adapt(
         let made = compile::make(&Ui { json: true }, graph.clone(), samples, &args, None)?;
         Ok(OffFile::from_bytes(&made.compiled.bytes))
     };
-    let plan = LearningPlan::parse("recipe = \"adapt\"").or_fail(Kind::Internal, "report this")?;
+    let plan = LearningPlan::parse("recipe = \"adapt\"")
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let file = compiled(plan)?;
     let pair = |[x, y]: [&[u8]; 2]| Ok((super::parse(x)?, super::parse(y)?));
     let (train, test) = (pair(shifted.train)?, pair(shifted.test)?);
@@ -107,7 +108,7 @@ pub(super) fn adapt(
     };
     let (before, after) = (classes(&file)?, classes(&learned)?);
 
-    ui.note("how many labelled samples it takes");
+    ui.note("measuring accuracy against the number of labelled samples");
     let last = compiled(LearningPlan {
         layers: Some(vec![offshoot_export::learning::LAST.into()]),
         rate: 1.0,
@@ -118,7 +119,7 @@ pub(super) fn adapt(
     Ok(Learned { what: shifted.what.into(), samples, report, before, after, curve_without, curve })
 }
 
-/// Accuracy without learning, and after each of [`COUNTS`]; both files learn on the host.
+/// Accuracy without learning, and after each number in [`COUNTS`]. Both files learn on the host.
 fn curve(task: Task, adapt: &OffFile, last: &OffFile) -> Result<(f64, Vec<Point>)> {
     let most = COUNTS.iter().copied().max().unwrap_or(0);
     let train = task.generate(Condition::Shifted, SEEDS.0, most);
@@ -131,7 +132,7 @@ fn curve(task: Task, adapt: &OffFile, last: &OffFile) -> Result<(f64, Vec<Point>
         let (report, _) = learn::learn(&Ui { json: true }, file, &first, &test, &spec, &Target::Host)?;
         Ok((report.accuracy_before, report.accuracy_after))
     };
-    // The longest first, so that all cores have work to the end.
+    // The longest first, to keep all cores busy to the end.
     let mut points: Vec<(f64, Point)> = COUNTS
         .into_par_iter()
         .rev()
@@ -145,11 +146,11 @@ fn curve(task: Task, adapt: &OffFile, last: &OffFile) -> Result<(f64, Vec<Point>
     Ok((without, points.into_iter().map(|p| p.1).collect()))
 }
 
-/// The first samples of a generator's array.
+/// The first `count` samples of a generated array.
 fn first(x: &Array, count: usize) -> Array {
     match x {
         Array::U8(a) => Array::U8(a.slice_axis(ndarray::Axis(0), Slice::from(..count)).to_owned()),
-        // Generators give uint8 alone.
+        // Generators return uint8 only.
         other => Array::F32(other.to_f32().slice_axis(ndarray::Axis(0), Slice::from(..count)).to_owned()),
     }
 }

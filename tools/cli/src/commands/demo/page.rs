@@ -1,4 +1,4 @@
-//! The demo's page: what the network is, what it answers, what it takes, what it learns.
+//! The demo's page: the network, its predictions, what it learns, and what it costs.
 
 use offshoot_data::npy::Array;
 use offshoot_data::synth::Task;
@@ -13,12 +13,12 @@ use crate::commands::{compile, inspect};
 use crate::failure::{Context, Kind, Result};
 use crate::metrics::argmax;
 
-const HELP: &str = "report this";
+const HELP: &str = "this is a bug in Offshoot: report it with this message";
 
 /// The page.
 ///
 /// # Errors
-/// None that is not a fault.
+/// None but bugs.
 pub(super) fn page(
     model: &Shipped,
     task: Task,
@@ -41,15 +41,15 @@ pub(super) fn page(
         facts.push(("on shifted data, after learning", change));
     }
     page.paragraph(&format!(
-        "A model for {}. The int8 answers are those of the runtime that runs on the device, bit for bit.",
+        "A model for {}. The int8 predictions come from the runtime itself and are bit for bit those of the device.",
         model.what
     ));
     page.facts(facts);
 
     page.heading("The network");
-    page.figure(&picture::network(&stages(&made.graph)), "bars: part of the multiply-accumulates");
+    page.figure(&picture::network(&stages(&made.graph)), "bars: share of the multiply-accumulates");
 
-    page.heading("What it answers");
+    page.heading("Predictions");
     let classes = task.classes();
     let shown: Vec<usize> = (0..classes.len().min(answers.labels.len())).collect();
     page.figure(
@@ -61,12 +61,15 @@ pub(super) fn page(
                 answer("int8", classes, &answers.int8[i], label),
             ]
         })),
-        "the first test sample of each class, and the answers with their probabilities",
+        "one test sample of each class, and the predictions with their probabilities",
     );
     let guessed: Vec<usize> = answers.int8.iter().map(|scores| argmax(scores)).collect();
     page.figure(
         &picture::confusion(&names(classes), &r.confusion),
-        &format!("int8 on {} test samples: rows are the classes, columns the answers", guessed.len()),
+        &format!(
+            "int8 on {} test samples: rows are the true classes, columns the predictions",
+            guessed.len()
+        ),
     );
 
     if let Some(l) = &r.learn {
@@ -84,7 +87,7 @@ fn names(classes: &[&str]) -> Vec<String> {
     classes.iter().map(ToString::to_string).collect()
 }
 
-/// One answer with its probability.
+/// One prediction with its probability.
 fn answer(who: &str, classes: &[&str], scores: &[f32], label: usize) -> Line {
     let best = argmax(scores);
     let text = format!("{who}: {} {:.0} %", classes[best], 100.0 * scores[best]);
@@ -116,7 +119,7 @@ fn stages(graph: &Graph) -> Vec<Stage> {
     graph.nodes.iter().zip(&macs).map(stage).collect()
 }
 
-/// Pictures of samples with lines under them.
+/// Pictures of samples with lines of text below.
 fn samples(x: &Array, task: Task, shown: &[usize], lines: impl Fn(usize) -> Vec<Line>) -> Vec<Sample> {
     let (values, shape) = (x.to_f32(), task.shape());
     let len: usize = shape.iter().product();
@@ -129,11 +132,12 @@ fn samples(x: &Array, task: Task, shown: &[usize], lines: impl Fn(usize) -> Vec<
     shown.iter().map(sample).collect()
 }
 
-/// What learning did.
+/// The section on learning.
 fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]) -> Result<()> {
     let classes = task.classes();
     page.heading("Learning on the device").paragraph(&format!(
-        "Now the data change: {}. The network learns from {} labelled samples on {}, without backpropagation, in {} bytes of arena. Accuracy on {} other samples goes from {} to {}.",
+        "The data change: {}. The network learns from {} labelled samples on {}, without backpropagation, in {} \
+         bytes of arena. Accuracy on {} other samples goes from {} to {}.",
         l.what,
         l.samples,
         l.report.target,
@@ -157,7 +161,7 @@ fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]
     });
     page.figure(
         &picture::samples(&pictures),
-        "shifted test samples, and the answers before and after learning",
+        "shifted test samples, and the predictions before and after learning",
     );
 
     let line = |of: fn(&super::learning::Point) -> f64| {
@@ -169,19 +173,23 @@ fn learned(page: &mut Page, task: Task, l: &Learned, x: &Array, labels: &[usize]
     let without = vec![(0.0, 100.0 * l.curve_without), (most, 100.0 * l.curve_without)];
     let series = [
         ("adapt".to_owned(), line(|p| p.adapt)),
-        ("last layer alone".to_owned(), line(|p| p.last_layer)),
+        ("last layer only".to_owned(), line(|p| p.last_layer)),
         ("no learning".to_owned(), without),
     ];
     let svg = plot::lines(&series, "labelled samples, each seen twice", "accuracy, %");
-    page.figure(&svg.or_fail(Kind::Internal, HELP)?, "accuracy on samples that were never learned from; adapt: input statistics, local rules for hidden layers, a discriminant as head");
+    page.figure(
+        &svg.or_fail(Kind::Internal, HELP)?,
+        "accuracy on test samples; adapt: input normaliser, local \
+         rules for hidden layers, streaming LDA as classifier head",
+    );
     let counts = super::confusion(classes.len(), labels, &l.before);
     page.figure(&picture::confusion(&names(classes), &counts), "shifted test samples before learning");
     let counts = super::confusion(classes.len(), labels, &l.after);
-    page.figure(&picture::confusion(&names(classes), &counts), "and after");
+    page.figure(&picture::confusion(&names(classes), &counts), "shifted test samples after learning");
     Ok(())
 }
 
-/// What operators and tensors take.
+/// The sections on instructions and memory.
 fn costs(page: &mut Page, r: &Report, made: &compile::Made, off: &offshoot::Model<'_>) -> Result<()> {
     let operators = inspect::operators(off, Some(&made.graph));
     page.heading(&format!("Cost of every operator on {}", r.profile.target));
@@ -202,7 +210,7 @@ fn costs(page: &mut Page, r: &Report, made: &compile::Made, off: &offshoot::Mode
     let svg = plot::timeline(&blocks, operators.len(), r.arena_bytes, r.arena_lower_bound_bytes);
     page.figure(
         &svg.or_fail(Kind::Internal, HELP)?,
-        "every tensor in the arena; the line is the lower bound",
+        "every tensor in the arena; the line is the proved lower bound",
     );
 
     if let Some(q) = &made.quantisation {

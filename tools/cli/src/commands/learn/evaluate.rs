@@ -1,4 +1,4 @@
-//! What a model that has learned takes samples for: simulated here, with the bytes that the target learned.
+//! Classifies samples on the host with the weights that a target learned.
 
 use offshoot::{Engine, Model};
 use rayon::prelude::*;
@@ -7,11 +7,12 @@ use crate::batch::{self, Inputs};
 use crate::failure::{Context, Kind, Result};
 use crate::files::{AlignedBytes, OffFile};
 
-/// Class of every sample: the answer's, with so many of its blocks if it is boosted, or the largest of the first output. `learned`
-/// is what a device gave; without it the weights are those of the file.
+/// Predicted class of every sample: by the classifier head, or the largest element of the first output without one.
+/// `learned` are the bytes that a device learned; without them the file's weights are used. `blocks` limits the active
+/// blocks of a boosted head.
 ///
 /// # Errors
-/// The bytes do not belong to the model.
+/// The learned bytes do not belong to the model.
 pub fn classify(
     file: &OffFile,
     learned: Option<&[u8]>,
@@ -39,26 +40,29 @@ fn part(
     inputs: &Inputs,
     range: std::ops::Range<usize>,
 ) -> Result<Vec<usize>> {
-    const HELP: &str = "report this model";
+    const HELP: &str = "this is a bug in Offshoot: report it with the model";
     let bytes = if learned.is_some() { model.train_arena_bytes() } else { None };
     let mut arena = AlignedBytes::zeroed(bytes.unwrap_or(model.arena_bytes()) as usize);
     let mut engine = match learned {
         Some(learned) => {
             let mut engine = Engine::learning(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?;
-            engine.restore(learned).or_fail(Kind::Device, "what was learned belongs to another model")?;
+            engine.restore(learned).or_fail(
+                Kind::Device,
+                "these weights were learned by another model: learn again with this one",
+            )?;
             engine
         }
         None => Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?,
     };
     if let Some(blocks) = blocks {
-        engine.keep(blocks).or_fail(Kind::Usage, "the head has fewer blocks")?;
+        engine.keep(blocks).or_fail(Kind::Usage, "the head has fewer blocks: give a smaller --keep")?;
     }
     let port = batch::output_port(&model, 0)?;
     range
         .map(|i| {
             batch::set_inputs(&mut engine, &inputs.sample(i))?;
             engine.run().or_fail(Kind::Internal, HELP)?;
-            // An answer that has learned nothing yet leaves it to the network.
+            // A classifier head that has learned nothing yet leaves the decision to the network.
             let scores = engine.scores().filter(|s| s.iter().any(|s| *s > f32::NEG_INFINITY));
             let scores = match scores {
                 Some(scores) => scores.to_vec(),
@@ -69,7 +73,7 @@ fn part(
         .collect()
 }
 
-/// Fraction of the samples that were taken for their class, of those whose class `of` says; `None` if there are none.
+/// Fraction of correctly classified samples among those whose label satisfies `of`; `None` if there are none.
 pub fn accuracy(classes: &[usize], labels: &[u16], of: impl Fn(u16) -> bool) -> Option<f64> {
     let all = || classes.iter().zip(labels).filter(|(_, l)| of(**l));
     let hits = all().filter(|(c, l)| **c == usize::from(**l)).count();

@@ -1,4 +1,4 @@
-//! A page about what was learned.
+//! The page about a run of `learn`.
 
 use offshoot_report::table::thousands;
 use offshoot_report::{Page, Table, plot};
@@ -9,11 +9,14 @@ use crate::failure::{Context, Kind, Result};
 /// The learning curve as a figure of a page.
 ///
 /// # Errors
-/// None that is not a fault.
+/// None but bugs.
 pub fn curve(page: &mut Page, points: &[Point]) -> Result<()> {
     let points = points.iter().map(|p| (p.steps as f64, 100.0 * p.accuracy)).collect();
-    let svg = plot::lines(&[("accuracy on samples as they came".into(), points)], "steps", "%");
-    page.figure(&svg.or_fail(Kind::Internal, "report this")?, "known before they were learned");
+    let svg = plot::lines(&[("accuracy on training samples".into(), points)], "steps", "%");
+    page.figure(
+        &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
+        "each sample is predicted before it is learned",
+    );
     Ok(())
 }
 
@@ -29,11 +32,11 @@ pub fn page(name: &str, r: &Report) -> Result<String> {
         ("accuracy after", percent(r.accuracy_after)),
         ("steps", thousands(r.steps as u64)),
         ("training arena (RAM), bytes", thousands(r.train_arena_bytes)),
-        ("of it used, bytes", thousands(r.train_arena_used_bytes)),
+        ("used, bytes", thousands(r.train_arena_used_bytes)),
     ]);
     page.heading("Learning curve");
     if r.curve.is_empty() {
-        page.paragraph("No step was taken.");
+        page.paragraph("No train step was taken.");
     } else {
         curve(&mut page, &r.curve)?;
     }
@@ -44,8 +47,8 @@ pub fn page(name: &str, r: &Report) -> Result<String> {
     }
     page.table(&table);
     if !r.blocks.is_empty() {
-        page.heading("Blocks of the head")
-            .paragraph("With the tail switched off, what lies behind the last block is not computed.");
+        page.heading("Active blocks of the head")
+            .paragraph("With fewer active blocks, operators after the last of them are not computed.");
         page.table(&super::blocks_table(&r.blocks));
     }
     Ok(page.render())

@@ -1,4 +1,4 @@
-//! What `offshoot search` is told.
+//! Arguments of `offshoot search`.
 
 use std::path::PathBuf;
 
@@ -13,20 +13,20 @@ use super::super::compress::parse_percent;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Method {
-    /// A predictor of each objective, fitted anew in rounds.
+    /// LINAS: a predictor of each objective, fitted anew in rounds.
     #[default]
     Linas,
-    /// Evolution.
+    /// NSGA-II: evolution.
     Nsga2,
-    /// Chance.
+    /// Random sampling.
     Random,
-    /// A predictor that knows its doubt, and descent on its input.
+    /// BOSHNAS: a predictor with uncertainty, and gradient descent on its input.
     Boshnas,
-    /// Policies that remove layers and shrink what is left.
+    /// Reinforcement learning: policies that remove layers and shrink the rest.
     Reinforce,
-    /// No search: nested sub-networks from large to small.
+    /// No search: nested sub-networks from large to small (SortedNet).
     Sorted,
-    /// A distribution for each task, evaluations shared.
+    /// One distribution per task; tasks share evaluations.
     Tasks,
 }
 
@@ -50,18 +50,18 @@ pub enum Where {
     /// In this process.
     #[default]
     Local,
-    /// As an array job of Slurm.
+    /// As an array job under Slurm.
     Slurm,
     /// Through Ray's job interface.
     Ray,
-    /// On workers of Dask.
+    /// On Dask workers.
     Dask,
 }
 
-/// `50ms`, `0.05s` or `800us` as milliseconds.
+/// Parses a time such as `50ms`, `0.05s` or `800us`; returns milliseconds.
 ///
 /// # Errors
-/// Not a time.
+/// The text is not a time.
 pub fn parse_time(text: &str) -> Result<f64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_alphabetic() || c == 'µ');
     let unit = match &text[digits.len()..] {
@@ -71,88 +71,88 @@ pub fn parse_time(text: &str) -> Result<f64, String> {
         other => return Err(format!("unknown unit `{other}`: use us, ms or s")),
     };
     let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no time such as 50ms"))
+    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is not a time such as 50ms"))
 }
 
-/// `120MHz` in hertz.
+/// Parses a frequency such as `120MHz`; returns hertz.
 ///
 /// # Errors
-/// Not a frequency.
+/// The text is not a frequency.
 pub fn parse_clock(text: &str) -> Result<f64, String> {
     let (digits, unit) = match (text.strip_suffix("MHz"), text.strip_suffix("Hz")) {
         (Some(digits), _) => (digits, 1e6),
         (None, Some(digits)) => (digits, 1.0),
-        _ => return Err(format!("`{text}` is no frequency such as 120MHz")),
+        _ => return Err(format!("`{text}` is not a frequency such as 120MHz")),
     };
     let number = digits.parse::<f64>().ok().filter(|n| n.is_finite() && *n > 0.0);
-    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is no frequency such as 120MHz"))
+    number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is not a frequency such as 120MHz"))
 }
 
 /// Arguments of `search`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// What is elastic (space.toml).
+    /// Search space (space.toml); tools/search/README.md lists its fields.
     #[arg(required_unless_present = "job")]
     pub space: Option<PathBuf>,
-    /// Samples and their class numbers (.npy, .npy). One fifth of them, at most --held-out, is kept apart to judge by.
+    /// Samples and their class numbers (.npy). A fifth of them, at most --held-out, is held out to rank candidates.
     #[arg(long, num_args = 2, required_unless_present = "job", value_names = ["X.npy", "Y.npy"])]
     pub data: Vec<PathBuf>,
-    /// Samples that only the points of the front are judged on, at the end.
+    /// Test samples and class numbers (.npy); only the final front is evaluated on them.
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"])]
     pub test: Vec<PathBuf>,
-    /// Folder of the search; one that was stopped goes on from it.
+    /// Folder of the search. A search that was stopped continues from it.
     #[arg(short, long, required_unless_present = "job")]
     pub output: Option<PathBuf>,
-    /// Where candidates are counted, and what they must fit.
+    /// Target to count instructions on, which candidates must fit; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
-    /// What should be small or large, at least two: accuracy, accuracy@TASK, flash, ram, macs, instructions, cycles, latency.
-    /// Default: accuracy and instructions, or flash where nothing counts.
+    /// Objectives, at least two of accuracy, accuracy@TASK, flash, ram, macs, instructions, cycles, latency.
+    /// Default: accuracy and instructions, or accuracy and flash without a target that counts.
     #[arg(long, value_delimiter = ',')]
     pub objectives: Vec<Metric>,
-    /// Largest .off file, bytes (k and M understood).
+    /// Largest .off file, in bytes or as 64k, 1M, 64Ki.
     #[arg(long, value_parser = parse_bytes)]
     pub max_flash: Option<u64>,
-    /// Largest arena, bytes (k and M understood).
+    /// Largest arena (RAM), in bytes or as 64k, 1M, 64Ki.
     #[arg(long, value_parser = parse_bytes)]
     pub max_ram: Option<u64>,
-    /// Longest run, such as 50ms: modelled cycles at --clock.
+    /// Longest latency, such as 50ms: modelled cycles at --clock.
     #[arg(long, value_parser = parse_time)]
     pub max_latency: Option<f64>,
-    /// Least accuracy, such as 90%.
+    /// Lowest accuracy, such as 90%.
     #[arg(long, value_parser = parse_percent)]
     pub min_accuracy: Option<f64>,
-    /// Clock of the target; default: that of the emulated board.
+    /// Clock of the target, such as 120MHz. Default: the emulated board's.
     #[arg(long, value_parser = parse_clock)]
     pub clock: Option<f64>,
-    /// Candidates that are evaluated.
+    /// Number of candidates to evaluate.
     #[arg(long, default_value_t = 100)]
     pub evaluations: usize,
-    /// How they are proposed.
+    /// How candidates are proposed.
     #[arg(long, value_enum, default_value_t = Method::Linas)]
     pub strategy: Method,
-    /// Where they are evaluated.
+    /// Where candidates are evaluated.
     #[arg(long, value_enum, default_value_t = Where::Local)]
     pub executor: Where,
-    /// Try all that quantisation can for every candidate, not only for the front.
+    /// Use the full quantisation (slower) for every candidate, not only for the front.
     #[arg(long)]
     pub thorough: bool,
-    /// Passes over the data to train each point of the front further.
+    /// Epochs of further training for each point of the front.
     #[arg(long, default_value_t = 0)]
     pub tune_epochs: usize,
-    /// Most points of the front that are written.
+    /// Most points of the front to write.
     #[arg(long, default_value_t = 20)]
     pub points: usize,
-    /// Only so many of the samples.
+    /// Use at most this many samples of --data.
     #[arg(long)]
     pub limit: Option<usize>,
-    /// Most samples that are kept apart.
+    /// Most samples to hold out.
     #[arg(long, default_value_t = 500)]
     pub held_out: usize,
-    /// Seed of everything random.
+    /// Seed of the random generator.
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
-    /// Evaluates the candidate of a job file and nothing else: what batch systems call.
+    /// Evaluate the candidate of a job file and nothing else; called by batch systems.
     #[arg(long, value_name = "FILE", conflicts_with = "space")]
     pub job: Option<PathBuf>,
 }

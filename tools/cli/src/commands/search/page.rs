@@ -1,4 +1,4 @@
-//! What a search leaves: a folder for each point of the front, and the page.
+//! The results of a search: a folder for each point of the front, and the page.
 
 use std::path::Path;
 
@@ -16,12 +16,16 @@ use offshoot_search::strategies::History;
 use super::{FrontPoint, Report, failure};
 use crate::failure::{Context, Failure, Kind, Result};
 
-/// Writes `model.onnx`, `model.off`, calibration samples and the policy of a point; gives the command that compiles it.
+/// Writes `model.onnx`, `model.off`, `policy.toml` and `calibration.npy` of a point; returns the command that compiles
+/// it.
 pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Candidate) -> Result<String> {
     std::fs::create_dir_all(folder).map_err(|e| Failure::writing(folder, &e))?;
-    let onnx = offshoot_import::emit(&candidate.graph)
-        .or_fail(Kind::Unsupported, "only the .off file can be had")?;
-    let policy = toml::to_string(&renamed(candidate, &onnx)?).or_fail(Kind::Internal, "report this")?;
+    let onnx = offshoot_import::emit(&candidate.graph).or_fail(
+        Kind::Unsupported,
+        "the candidate has no ONNX form: leave the operator named above out of the space",
+    )?;
+    let policy = toml::to_string(&renamed(candidate, &onnx)?)
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
         ("model.onnx", &onnx),
@@ -42,9 +46,9 @@ pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Cand
     ))
 }
 
-/// The policy by the names that operators have when the ONNX file is read again.
+/// The policy under the operators' names after the ONNX file is read back.
 fn renamed(candidate: &Candidate, onnx: &[u8]) -> Result<WeightBits> {
-    let help = "compile the .off file's float form by hand";
+    let help = "this is a bug in Offshoot: report it with the space";
     let read = offshoot_import::import_bytes(onnx, "point").or_fail(Kind::Internal, help)?;
     let (read, _) = crate::files::optimise(read)?;
     let names = |graph: &Graph| -> Vec<String> {
@@ -52,20 +56,24 @@ fn renamed(candidate: &Candidate, onnx: &[u8]) -> Result<WeightBits> {
     };
     let (old, new) = (names(&candidate.graph), names(&read));
     if old.len() != new.len() {
-        return Err(Failure::new(Kind::Internal, "the ONNX file has other layers than its network", help));
+        return Err(Failure::new(
+            Kind::Internal,
+            "the network changes when its ONNX file is read back",
+            help,
+        ));
     }
     let layers = &candidate.bits.layers;
     let layers = old.iter().zip(new).filter_map(|(old, new)| Some((new, *layers.get(old)?))).collect();
     Ok(WeightBits { layers, ..candidate.bits.clone() })
 }
 
-/// Samples for the ranges of activations, in the candidate's resolution.
+/// Calibration samples in the candidate's resolution, as an `.npy` file.
 fn calibration(evaluator: &Evaluator, candidate: &Candidate) -> Result<Vec<u8>> {
     let few = evaluator.train().head(100).x;
     let shape = &candidate.graph.value(candidate.graph.inputs[0]).shape;
     let x = match shape.len() == 4 && few.shape()[1..3] != shape[1..3] {
         true => offshoot_train::shared::resample(&few, [shape[1], shape[2]])
-            .or_fail(Kind::Internal, "report this")?,
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
         false => few,
     };
     debug_assert_eq!(x.len_of(Axis(0)), evaluator.train().head(100).y.len());
@@ -81,7 +89,7 @@ pub(super) fn table(points: &[FrontPoint]) -> Table {
         "RAM",
         "instructions",
         "latency, ms",
-        "accuracy, test, %",
+        "test accuracy, %",
     ]);
     for p in points {
         let m = &p.measured;
@@ -105,7 +113,7 @@ fn numbers(p: &FrontPoint) -> Table {
         table.row([name.clone(), value.to_string()]);
     }
     let m = &p.measured;
-    table.row(["accuracy on samples kept apart, %".to_owned(), format!("{:.2}", 100.0 * m.accuracy)]);
+    table.row(["accuracy on held-out samples, %".to_owned(), format!("{:.2}", 100.0 * m.accuracy)]);
     for (name, accuracy) in &m.tasks {
         table.row([format!("accuracy, {name}, %"), format!("{:.2}", 100.0 * accuracy)]);
     }
@@ -130,7 +138,7 @@ fn numbers(p: &FrontPoint) -> Table {
 pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Page> {
     let mut page = Page::new("Offshoot: search");
     page.paragraph(&format!(
-        "{} of {:.3e} candidates, by {}; accuracies are those of the compiled models on {} samples kept apart.",
+        "{} of {:.3e} candidates, proposed by {}. Accuracies are those of the compiled models on {} held-out samples.",
         report.evaluations,
         report.candidates,
         format!("{:?}", report.strategy).to_uppercase(),
@@ -172,13 +180,13 @@ pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Pa
         "click a point for its architecture, policy, numbers and command",
     );
     page.table(&table(&report.front));
-    page.heading("Course");
+    page.heading("Progress");
     let curve: Vec<(f64, f64)> = report.volume.iter().map(|&(n, v)| (n as f64, v)).collect();
     if curve.len() > 1 {
-        let svg = plot::lines(&[("volume of the front".into(), curve)], "evaluations", "of the largest seen");
+        let svg = plot::lines(&[("hypervolume of the front".into(), curve)], "evaluations", "hypervolume");
         page.figure(
-            &svg.or_fail(Kind::Internal, "report this")?,
-            "what the front dominates, in units of what was seen",
+            &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
+            "volume that the front dominates, with costs normalised to the range seen",
         );
     }
     for note in &report.notes {
@@ -187,7 +195,7 @@ pub(super) fn page(report: &Report, history: &History, goal: &Goal) -> Result<Pa
     Ok(page)
 }
 
-/// Measures and writes the points of the front.
+/// Writes a point of the front and measures its test accuracy.
 pub(super) fn export(
     evaluator: &Evaluator,
     candidate: &Candidate,

@@ -1,4 +1,4 @@
-//! What a search is set up from: a file in its folder, so that jobs on other machines set up the same.
+//! The setup of a search, a file in its folder, so that jobs on other machines evaluate in the same way.
 
 use std::path::{Path, PathBuf};
 
@@ -18,20 +18,20 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::port::Port;
 use crate::ui::Ui;
 
-/// Everything that decides what an evaluation gives.
+/// Everything that determines the result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Setup {
-    /// `space.toml`.
+    /// Path of `space.toml`.
     pub(super) space: PathBuf,
-    /// Samples and class numbers.
+    /// Paths of samples and class numbers.
     pub(super) data: [PathBuf; 2],
-    /// Where it is counted.
+    /// Target to count instructions on.
     pub(super) target: Option<String>,
     /// How candidates are evaluated.
     pub(super) settings: Settings,
-    /// Only so many samples.
+    /// Most samples to use.
     pub(super) limit: Option<usize>,
-    /// Most samples that are kept apart.
+    /// Most samples to hold out.
     pub(super) held_out: usize,
     /// Seed of the split.
     pub(super) seed: u64,
@@ -44,26 +44,33 @@ impl Setup {
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
         let bytes = std::fs::read(&path).map_err(|e| Failure::reading(&path, &e))?;
-        serde_json::from_slice(&bytes).or_fail_in(Kind::Format, path.display(), "give another folder")
+        serde_json::from_slice(&bytes).or_fail_in(
+            Kind::Format,
+            path.display(),
+            "the file is damaged: remove it, or give another folder with -o",
+        )
     }
 
-    /// Writes it; a folder that holds another search is refused.
+    /// Writes the setup. A folder that holds another search is refused.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join(FILE);
         if path.exists() && Self::read(folder)? != *self {
-            let message =
-                format!("{} holds a search of another space, other data or other settings", folder.display());
+            let message = format!(
+                "{} holds a search with another space, other data or other settings",
+                folder.display()
+            );
             return Err(Failure::new(
                 Kind::Mismatch,
                 message,
                 "give another folder with -o, or remove that one",
             ));
         }
-        let bytes = serde_json::to_vec_pretty(self).or_fail(Kind::Internal, "report this")?;
+        let bytes = serde_json::to_vec_pretty(self)
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
         offshoot_report::write_atomically(&path, &bytes).map_err(|e| Failure::writing(&path, &e))
     }
 
-    /// The evaluator, with the super-network trained if it is not yet. Only the one that has `train` set trains.
+    /// The evaluator. If the super-network is not trained yet, trains it if `train` is set and fails otherwise.
     pub(super) fn evaluator(&self, ui: &Ui, folder: &Path, train: bool) -> Result<Evaluator> {
         let file = SpaceFile::read(&self.space).map_err(|e| failure(&e))?;
         let beside = self.space.parent().unwrap_or(Path::new("."));
@@ -78,7 +85,11 @@ impl Setup {
             }
             None if !train => {
                 let message = format!("{}: the super-network is not trained yet", path.display());
-                return Err(Failure::new(Kind::NotFound, message, "start the search itself first"));
+                return Err(Failure::new(
+                    Kind::NotFound,
+                    message,
+                    "start the search first (`offshoot search space.toml`): it trains the super-network",
+                ));
             }
             None => {
                 if file.onnx.is_some() {
@@ -96,17 +107,21 @@ impl Setup {
             .collect::<Result<Vec<_>>>()?;
         let target: Option<Target> = self.target.as_deref().map(parse_target).transpose()?;
         let operators = folder.join("operators.jsonl");
-        // Workers of a batch must not write to one file at once: theirs are their own.
+        // Only the search writes this file: several workers must not write to it at once.
         let operators = train.then_some(operators.as_path());
         Evaluator::new(elastic, self.settings.clone(), learned, held, tasks, target, operators)
             .map_err(|e| failure(&e))
     }
 
-    /// A shuffle by the seed, of which the first fifth is kept apart.
+    /// Shuffles by the seed and holds out the first fifth.
     fn split(&self, all: &Samples) -> Result<[Samples; 2]> {
         let n = all.y.len();
         if n < 10 {
-            return Err(Failure::new(Kind::Shape, format!("{n} samples"), "give ten or more"));
+            return Err(Failure::new(
+                Kind::Shape,
+                format!("{n} samples are too few"),
+                "give ten samples or more with --data",
+            ));
         }
         let order = offshoot_train::shuffled(n, self.seed, 0);
         let order = &order[..self.limit.unwrap_or(n).clamp(10, n)];
@@ -127,29 +142,33 @@ fn checkpoint(folder: &Path) -> PathBuf {
 pub(super) fn samples(elastic: &Elastic, paths: &[PathBuf; 2]) -> Result<Samples> {
     let graph = &elastic.graph;
     if graph.inputs.len() != 1 {
-        let message = format!("the network has {} inputs", graph.inputs.len());
-        return Err(Failure::new(Kind::Unsupported, message, "search takes networks with one input"));
+        let message = format!("the network has {} inputs; search needs one", graph.inputs.len());
+        return Err(Failure::new(Kind::Unsupported, message, "give a network with one input"));
     }
     let port = Port::of_value(graph, graph.inputs[0]);
     let (x, y) = (read_array(&paths[0])?, read_array(&paths[1])?);
     let rows = port.real(&x, &paths[0].display().to_string())?;
-    let y: Vec<i64> =
-        y.to_i64().or_fail_in(Kind::Dtype, paths[1].display(), "give class numbers")?.into_iter().collect();
+    let y: Vec<i64> = y
+        .to_i64()
+        .or_fail_in(Kind::Dtype, paths[1].display(), "give whole class numbers, counted from 0")?
+        .into_iter()
+        .collect();
     if y.len() != rows.len() {
         let message = format!("{}: {} labels for {} samples", paths[1].display(), y.len(), rows.len());
-        return Err(Failure::new(Kind::Shape, message, "give one class number a sample"));
+        return Err(Failure::new(Kind::Shape, message, "give one class number per sample"));
     }
     let batchless = port.shape.first() == Some(&1);
     let shape = [&[rows.len()], &port.shape[usize::from(batchless)..]].concat();
-    let x = ArrayD::from_shape_vec(shape, rows.concat()).or_fail(Kind::Internal, "report this")?;
+    let x = ArrayD::from_shape_vec(shape, rows.concat())
+        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let samples = Samples { x, y };
     samples.checked(graph).map_err(|e| failure(&e))
 }
 
-/// Channels in order of what the loss says of them, so that prefixes hold those that matter.
+/// Sorts channels by importance (Taylor score), so that prefixes hold the most important ones.
 fn by_importance(elastic: Elastic, learned: &Samples, file: &SpaceFile) -> Result<Elastic> {
     let split = file.elastic.split();
-    let help = "give the data that the network was trained for";
+    let help = "give data of the kind that the network was trained on";
     let groups = Groups::elastic(&elastic.graph, split).or_fail(Kind::Unsupported, help)?;
     let data = learned.head(256).dataset();
     let scores =
@@ -176,7 +195,9 @@ fn train_super(
             Control::Continue
         }
     }
-    ui.note("training the super-network; stopped, the same command goes on from its checkpoint");
+    ui.note(
+        "training the super-network; if stopped, run the same command again to continue from its checkpoint",
+    );
     let mut bar = Bar(ui.progress("training", 0));
     let saved = Some(Checkpoint { path: checkpoint(folder), every: 20 });
     let trained = training::train(elastic, &learned.dataset(), &file.training, saved, &mut bar);
