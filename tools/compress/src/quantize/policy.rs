@@ -1,4 +1,4 @@
-//! What a policy file holds: bits of the weights of each layer, and numbers that training has found.
+//! The policy file: bits of the weights of each layer, and step sizes and ranges found by training.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Of its parts.
+    /// Makes a policy from bits and learned numbers.
     pub fn new(bits: WeightBits, learned: Learned) -> Self {
         let WeightBits { weights, layers, levels } = bits;
         let Learned { steps, ranges } = learned;
@@ -63,7 +63,7 @@ impl Policy {
         WeightBits { weights, layers, levels }
     }
 
-    /// Numbers from training; `None` if it holds none.
+    /// Step sizes and ranges from training; `None` if there are none.
     pub fn learned(&self) -> Option<Learned> {
         let Self { steps, ranges, .. } = self.clone();
         (!steps.is_empty() || !ranges.is_empty()).then_some(Learned { steps, ranges })

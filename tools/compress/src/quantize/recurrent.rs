@@ -1,7 +1,7 @@
-//! Recurrent layers in int8: which have such a form, and what they compute.
+//! Recurrent layers in int8: which layers have such a form, and what they compute.
 //!
-//! The state is int8 from step to step, and a rounding comes back in the next step: the layer is run with it, as the
-//! device does, not rounded behind. Biases stay float32, as the gates do.
+//! The state is int8 at every step, and its rounding error feeds into the next step. The layer is therefore run with
+//! a rounded state, as on the device, instead of rounding its output afterwards. Biases and gates stay float32.
 
 use std::sync::Arc;
 
@@ -28,13 +28,13 @@ pub(crate) fn obstacle(graph: &Graph, node: &Node) -> Option<&'static str> {
         .then_some("an int8 LSTM begins with zeros, and this one with a given state")
 }
 
-/// The state that a layer with calibrated numbers begins with, if it is computed.
+/// The initial state of a layer with calibrated scales, if it is computed.
 pub(crate) fn given_state(graph: &Graph, node: &Node) -> Option<ValueId> {
     let given = matches!(node.op, Op::Recurrent { .. }) && fixed_quant(node).is_none();
     node.inputs.get(4).copied().filter(|&id| given && graph.value(id).data.is_none())
 }
 
-/// Numbers of the output: 1/128 where it lies within one; a given state may lie beyond.
+/// Scale and zero point of the output: 1/128 where it lies within one; a given state may lie beyond.
 pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     match node.op {
         Op::Recurrent { kind, returns, .. } if returns != Returns::State => {
