@@ -17,7 +17,7 @@ use crate::{Error, Result};
 const TRIALS: [f64; 3] = [0.25, 0.5, 0.75];
 /// Share of all groups that count as redundant in the cycles.
 const SPARSITY: f64 = 0.5;
-/// Score samples while a group fades to zero.
+/// Number of score samples while a group fades to zero.
 const STEPS: usize = 4;
 /// Most cycles.
 const CYCLES: usize = 10;
