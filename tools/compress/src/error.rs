@@ -57,7 +57,7 @@ pub enum Error {
         value: f32,
     },
     /// The network is already int8.
-    #[error("tensor `{tensor}` is quantised already; quantisation takes a float network")]
+    #[error("tensor `{tensor}` is already quantised; quantisation takes a float network")]
     AlreadyQuantized {
         /// Name of the first such tensor.
         tensor: String,
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// `keep_float` names nothing in the network.
     #[error(
-        "no operator is named or of kind `{wanted}`; kinds of this network: {}; names: {}", .kinds.join(", "), .names.join(", ")
+        "no operator has the name or kind `{wanted}`; kinds in this network: {}; names: {}", .kinds.join(", "), .names.join(", ")
     )]
     KeepFloat {
         /// The name that was looked up.
@@ -83,7 +83,7 @@ pub enum Error {
         names: Vec<String>,
     },
     /// An option names an operator that the network does not have.
-    #[error("no operator is named or of kind `{0}`")]
+    #[error("no operator has the name or kind `{0}`")]
     UnknownOperator(String),
     /// No layer of a sub-network shares weights with the larger one.
     #[error("no layer shares its weights with the large network:\n  {}", .0.join("\n  "))]

@@ -108,14 +108,14 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
     let (Some(all), Some(all_float), Some(own_float)) =
         (named(whole.quantised), named(whole.float), named(sub.float))
     else {
-        return Err("the large network has no such layer, or several".into());
+        return Err("the large network does not have exactly one such layer".into());
     };
     let (own, large) = (sub.float.value(own_float.inputs[1]), whole.float.value(all_float.inputs[1]));
     let stored = whole.quantised.value(all.inputs[1]);
     let (Some(Data::F32(w)), Some(Data::F32(all_w)), Some(Data::I8(all_codes)), Some(quant)) =
         (own.data.as_deref(), large.data.as_deref(), stored.data.as_deref(), &stored.quant)
     else {
-        return Err("its weights are not int8 in both".into());
+        return Err("its weights are not int8 in both networks".into());
     };
     let (rank, last) = (own.shape.len(), own.shape.len().wrapping_sub(1));
     let prefix = rank == large.shape.len()
@@ -125,7 +125,7 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
             own == large || own < large && (axis == 0 || axis == last)
         });
     if !prefix {
-        return Err(format!("{:?} is no prefix of {:?}", own.shape, large.shape));
+        return Err(format!("{:?} is not a prefix of {:?}", own.shape, large.shape));
     }
     let (out_c, c, whole_c) = (own.shape[0], own.shape[last], large.shape[last]);
     let rows: usize = own.shape[1..last].iter().product();
@@ -150,7 +150,7 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
         // Scales are positive; a factor that differs from 1 only by rounding counts as 1.
         let ratio = if (ratio - 1.0).abs() < 1e-5 { 1.0 } else { ratio };
         if !(ratio > 0.0 && ratio.is_finite()) {
-            return Err(format!("channel {o} is the large network's times {ratio}"));
+            return Err(format!("channel {o} is the large network's multiplied by {ratio}"));
         }
         scale.push((f64::from(quant.scale[o.min(quant.scale.len() - 1)]) * ratio) as f32);
         (0..rows).for_each(|row| new.extend_from_slice(&all_codes[at(o, row).0]));

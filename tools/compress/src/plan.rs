@@ -126,7 +126,7 @@ pub fn run_any(plans: &[Vec<Box<dyn Method>>], work: Work<'_>) -> Result<State> 
             other => return other,
         }
     }
-    let none = || Error::Option { option: "method", reason: "there is none to try".into() };
+    let none = || Error::Option { option: "method", reason: "there is no plan to try".into() };
     Err(nearest.map_or_else(none, |(_, error)| error))
 }
 

@@ -74,9 +74,8 @@ fn sorted_entries(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn parse(reader: impl std::io::Read) -> Result<Clip> {
-    let unusable = |e: hound::Error| {
-        Error::format(format!("not a usable WAV file ({e}): expected PCM or 32-bit float"))
-    };
+    let unusable =
+        |e: hound::Error| Error::format(format!("not a usable WAV file ({e}): expected PCM or 32-bit float"));
     let mut reader = hound::WavReader::new(reader).map_err(unusable)?;
     let spec = reader.spec();
     if spec.channels == 0 || spec.sample_rate == 0 || !(1..=32).contains(&spec.bits_per_sample) {

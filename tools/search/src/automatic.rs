@@ -70,7 +70,6 @@ impl Elasticity {
 ///
 /// # Errors
 /// [`Error::Space`] if a request cannot be fulfilled.
-/// [`Error::Space`]: what was asked for cannot be.
 pub fn automatic(
     graph: Graph,
     elasticity: &Elasticity,

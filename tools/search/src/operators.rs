@@ -3,7 +3,6 @@
 //! An operator's instruction count depends on its record except for the offsets of its tensors, so candidates share
 //! measurements: a candidate without new operators is not run on the target at all. The cost of a run apart from its
 //! operators is measured along with them.
-//! is measured with them.
 
 use std::collections::HashMap;
 use std::path::Path;

@@ -39,7 +39,7 @@ pub fn match_units(graph: &Graph, other: &Graph) -> Result<(Graph, MatchReport)>
         && graph.values.len() == other.values.len()
         && graph.values.iter().zip(&other.values).all(|(a, b)| a.shape == b.shape);
     if !alike {
-        let reason = "the two networks have not the same operators and shapes".into();
+        let reason = "the two networks differ in operators or shapes".into();
         return Err(Error::Option { option: "match", reason });
     }
     let layout = Layout::of(graph, false)?;

@@ -51,7 +51,7 @@ impl Names {
 
 fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &Layer, rank: usize) -> Result<()> {
     if rank == 0 || rank > layer.full() || layer.name != node.name {
-        let reason = format!("rank {rank} of `{}`, which has {}", node.name, layer.full());
+        let reason = format!("rank {rank} for `{}`, whose full rank is {}", node.name, layer.full());
         return Err(Error::Option { option: "rank", reason });
     }
     let (x, w) = (node.inputs[0], node.inputs[1]);

@@ -15,7 +15,6 @@ use crate::{Error, Result};
 ///
 /// Layers are ordered by the loss that rounding them alone costs per byte saved. The shortest run of layers that
 /// meets the limit is rounded, and trained with rounding.
-/// meets the limit is rounded, and trained so.
 #[derive(Clone, Copy, Debug)]
 pub struct FewerBits {
     /// 4 or 2.

@@ -90,7 +90,7 @@ pub fn erase(graph: &Graph, erasure: &Erasure) -> Result<Graph> {
     let out = out.prune_unreachable();
     let read = |id: &ValueId| out.nodes.iter().any(|n| n.inputs.contains(id));
     if !out.inputs.iter().all(read) {
-        let reason = "the network would be cut in two".into();
+        let reason = "the output would no longer depend on an input".into();
         return Err(Error::Option { option: "erase", reason });
     }
     out.validate().map_err(|e| Error::Execution { node: graph.name.clone(), source: Box::new(e) })?;

@@ -196,7 +196,7 @@ fn recurrent(walk: &mut Walk<'_>, node: &Node, kind: RecurrentKind, returns: Ret
     walk.bind(parameters[1], 1, Some(&born), &shared);
     walk.bind(parameters[2], 0, Some(&blocks(kind.biases())), &shared);
     if let Some(&initial) = parameters.get(3) {
-        walk.fix(Some(&born), &format!("begins with a given state at `{name}`"));
+        walk.fix(Some(&born), &format!("starts from a given state at `{name}`"));
         walk.read_all(initial).iter().for_each(|a| walk.fix(a.as_ref(), &shared));
     }
     let at = position(walk, node.output);
@@ -250,12 +250,12 @@ fn matmul(walk: &mut Walk<'_>, node: &Node, transpose_b: bool) -> Vec<Option<Axi
     let (a, b) = (node.inputs[0], node.inputs[1]);
     let rank = walk.shape(a).len();
     let (k_of_b, n_of_b) = if transpose_b { (rank - 1, rank - 2) } else { (rank - 2, rank - 1) };
-    let why = format!("is multiplied at `{}` with what stays whole", node.name);
+    let why = format!("is multiplied at `{}` with an axis that carries no channels", node.name);
     let mut axes: Vec<Option<Axis>> =
         (0..rank - 2).map(|i| shared(walk, [(a, i), (b, i)], &why, true)).collect();
     let inner = shared(walk, [(a, rank - 1), (b, k_of_b)], &why, true);
     if let Some(inner) = inner.filter(|i| !i.zero && !walk.elastic) {
-        walk.fix(Some(&inner), &format!("is summed over by `{}` and not zero", node.name));
+        walk.fix(Some(&inner), &format!("is summed over by `{}` but is not zero", node.name));
     }
     axes.push(walk.read(a, rank - 2));
     // Columns of constant weights are an operator's output channels.
@@ -323,7 +323,7 @@ fn aligned(axes: &[Option<Axis>], from: &[usize], to: &[usize]) -> Vec<Option<Ax
 }
 
 fn concat(walk: &mut Walk<'_>, node: &Node, axis: usize) -> Vec<Option<Axis>> {
-    let why = format!("is joined at `{}` with what stays whole", node.name);
+    let why = format!("is joined at `{}` with a tensor that carries no channels", node.name);
     let parts: Vec<Vec<Option<Axis>>> = node.inputs.iter().map(|&id| walk.read_all(id)).collect();
     let rank = walk.shape(node.output).len();
     let axes = (0..rank).map(|i| {
@@ -357,7 +357,7 @@ fn slice(walk: &mut Walk<'_>, node: &Node, start: &[usize], step: &[isize]) -> V
     let axes = axes.into_iter().enumerate().map(|(i, axis)| {
         let axis = axis?;
         if step[i].unsigned_abs() != 1 {
-            walk.fix(Some(&axis), &format!("is taken in steps by `{}`", node.name));
+            walk.fix(Some(&axis), &format!("is sliced with a step by `{}`", node.name));
         }
         let at = |o: usize| start[i].wrapping_add_signed(o as isize * step[i]);
         Some(Axis { units: (0..shape[i]).map(|o| axis.units[at(o)]).collect(), zero: axis.zero })

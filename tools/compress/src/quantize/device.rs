@@ -82,7 +82,7 @@ pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudge
             Ok(DeviceJudgement { bytes, loss, accuracy: None })
         }
         Target::Unlabelled => {
-            Err(Error::Training(offshoot_train::Error::Data("there is nothing to judge by".into())))
+            Err(Error::Training(offshoot_train::Error::Data("there are no targets to judge by".into())))
         }
     }
 }
@@ -235,7 +235,7 @@ impl Ready {
                 let bytes = self.encoded(x, id, sample);
                 let memory = engine.input_mut(i).map_err(failed)?;
                 if memory.len() != bytes.len() {
-                    return Err("a sample has not the input's length".into());
+                    return Err("a sample does not have the input's length".into());
                 }
                 memory.copy_from_slice(&bytes);
             }

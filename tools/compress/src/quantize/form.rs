@@ -58,11 +58,11 @@ impl WeightBits {
             self.layers.iter().map(|(n, &b)| (n.as_str(), b)).chain([("weights", self.weights)])
         {
             if !matches!(bits, 2 | 4 | 8) {
-                return Err(option(format!("{bits} bits for `{name}`; 8, 4 or 2")));
+                return Err(option(format!("{bits} bits for `{name}`; expected 8, 4 or 2")));
             }
         }
         if let Some((name, levels)) = self.levels.iter().find(|(_, l)| !(3..=16).contains(*l)) {
-            return Err(option(format!("{levels} levels for `{name}`; 3 to 16")));
+            return Err(option(format!("{levels} levels for `{name}`; expected 3 to 16")));
         }
         for (wanted, packed) in
             self.layers.iter().map(|(n, b)| (n, *b < 8)).chain(self.levels.keys().map(|n| (n, true)))

@@ -58,7 +58,7 @@ pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOpti
 fn check_ranges(graph: &Graph, float: &[bool], learned: &Learned, classes: &Classes) -> Result<()> {
     for (name, &(low, high)) in &learned.ranges {
         if !(low.is_finite() && high.is_finite() && low <= high) {
-            return Err(bad("ranges", format!("`{name}` from {low} to {high}")));
+            return Err(bad("ranges", format!("`{name}` has the invalid range {low} to {high}")));
         }
     }
     if let Some(name) = learned.ranges.keys().find(|n| !graph.values.iter().any(|v| v.name == **n)) {
@@ -102,7 +102,10 @@ fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32
     let steps: Vec<f32> = match steps {
         Some(steps) if steps.len() != channels => {
             let (name, found) = (&node.name, steps.len());
-            return Err(bad("steps", format!("`{name}` has {channels} output channels, {found} are given")));
+            return Err(bad(
+                "steps",
+                format!("`{name}` has {channels} output channels, but {found} steps are given"),
+            ));
         }
         Some(steps) => steps.to_vec(),
         None => real.chunks(width).map(|w| w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top).collect(),

@@ -15,10 +15,10 @@ use super::trained::Learned;
 /// [layers]               # by node name, or by kind (conv2d, fully_connected)
 /// "conv_1" = 8
 ///
-/// [levels]               # by node name or kind: a codebook of so many kinds of weights (3 to 16), fitted to data
+/// [levels]               # by node name or kind: a codebook with this many levels (3 to 16), fitted to data
 /// "conv_2" = 16
 ///
-/// [steps]                # by node name: what one step of the weights stands for, one an output channel; from training
+/// [steps]                # by node name: step sizes of the weights, one per output channel; from training
 /// "conv_3" = [0.0125, 0.008]
 ///
 /// [ranges]               # by tensor: smallest and largest element; from training

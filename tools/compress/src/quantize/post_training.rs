@@ -76,7 +76,7 @@ pub fn quantize_with_progress(
     let operators = operator_reports(graph, &quantized, &float, &bits, &tables, choice.clipping, &noise);
     for o in operators.iter().filter(|o| !o.float && o.own_snr_db < POOR_DB) {
         warnings.push(format!(
-            "operator `{0}` ({1}) alone loses much: {2:.1} dB; if accuracy suffers keep it in float (--keep-float '{0}') or give more calibration samples",
+            "operator `{0}` ({1}) alone has a low signal-to-noise ratio of {2:.1} dB; if accuracy suffers, keep it in float (--keep-float '{0}') or give more calibration samples",
             o.name, o.kind, o.own_snr_db
         ));
     }

@@ -22,10 +22,10 @@ pub(crate) fn obstacle(graph: &Graph, node: &Node) -> Option<&'static str> {
         return Some("its weights are computed, not constant");
     }
     if returns == Returns::State {
-        return Some("it gives state and memory, which have no common scale");
+        return Some("it returns state and memory, which have no common scale");
     }
     (kind == RecurrentKind::Lstm && node.inputs.len() > 4)
-        .then_some("an int8 LSTM begins with zeros, and this one with a given state")
+        .then_some("an int8 LSTM starts from zeros, but this one has a given initial state")
 }
 
 /// The initial state of a layer with calibrated scales, if it is computed.
@@ -49,7 +49,7 @@ pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
 pub(crate) fn run(graph: &Graph, node: &Node, inputs: &[&Batch], samples: usize) -> Result<Batch> {
     let failed = |reason: String| Error::Execution { node: node.name.clone(), source: reason.into() };
     let Op::Recurrent { kind, returns, reverse } = node.op else {
-        return Err(failed("is no recurrent layer".into()));
+        return Err(failed("is not a recurrent layer".into()));
     };
     let quant = graph.value(node.output).quant.as_ref().ok_or_else(|| failed("has no scale".into()))?;
     let array = |id: ValueId| {

@@ -144,13 +144,10 @@ pub fn sparsify(
         .filter(|m| m.len() >= options.least && !options.keep.contains(&m.name))
         .collect();
     if let Some(name) = options.keep.iter().find(|n| !matrices(graph).iter().any(|m| m.name == **n)) {
-        return Err(Error::Option {
-            option: "keep",
-            reason: format!("no matrix of weights is named `{name}`"),
-        });
+        return Err(Error::Option { option: "keep", reason: format!("no weight matrix is named `{name}`") });
     }
     if all.is_empty() {
-        let reason = "the network has no matrix of weights to prune".into();
+        let reason = "the network has no weight matrix to prune".into();
         return Err(Error::Option { option: "least", reason });
     }
     let few = samples(graph, data, 2);
@@ -173,10 +170,12 @@ fn check(options: &SparsifyOptions) -> Result<()> {
     }
     match (options.method, options.pattern) {
         (Method::Gradual { steps: 0 } | Method::Iterative { rounds: 0, .. }, _) => {
-            fail("method", "wants one step at least".into())
+            fail("method", "needs at least one step".into())
         }
-        (_, Pattern::Block(0)) => fail("pattern", "a block has one weight at least".into()),
-        (_, Pattern::NOfM { n, m }) if n == 0 || n > m => fail("pattern", format!("{n} of {m}")),
+        (_, Pattern::Block(0)) => fail("pattern", "a block needs at least one weight".into()),
+        (_, Pattern::NOfM { n, m }) if n == 0 || n > m => {
+            fail("pattern", format!("{n}:{m} is not a valid pattern"))
+        }
         _ => Ok(()),
     }
 }

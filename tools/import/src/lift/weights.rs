@@ -5,7 +5,6 @@
 //! weights; a channel that then no longer fits int8 gets a new scale. A bias in float or with another scale is
 //! rounded to the accumulators' scale. Where bias and sum together could overflow int32, the channel's weights get a
 //! coarser scale: next to so large a bias they hardly matter.
-//! large, they hardly count.
 
 use offshoot_ir::{DType, Data, Node, Op, Quant, Value};
 

@@ -43,7 +43,9 @@ pub(super) fn crop(graph: &mut Graph, operators: &[String], size: usize) -> Resu
         let Some(Data::F32(data)) = value.data.as_deref() else {
             return Err(format!("the weights of `{name}` are not constant"));
         };
-        let [o, kh, kw, i] = value.shape[..] else { return Err(format!("`{name}` has weights that are not [O, H, W, I]")) };
+        let [o, kh, kw, i] = value.shape[..] else {
+            return Err(format!("`{name}` has weights that are not [O, H, W, I]"));
+        };
         let mut kept = Vec::with_capacity(o * new[0] * new[1] * i);
         for filter in 0..o {
             for y in first[0]..first[0] + new[0] {

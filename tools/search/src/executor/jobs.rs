@@ -44,8 +44,7 @@ pub fn perform(evaluator: &Evaluator, path: &Path) -> Result<Entry> {
     let job = Job::read(path)?;
     let key = evaluator.key(&job.encoding);
     if key != job.key {
-        let reason =
-            "the job belongs to another search: the super-network, its data or its settings have changed since";
+        let reason = "the job belongs to another search: the super-network, its data or its settings have changed since";
         return Err(Error::file(path, reason));
     }
     let entry = Entry::of(evaluator, &job.encoding)?;
