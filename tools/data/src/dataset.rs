@@ -49,7 +49,7 @@ impl Dataset {
 ///
 /// | kind | recognised by | samples |
 /// |---|---|---|
-/// | `.npy` | its magic bytes | as they are; labels from `y.npy` beside `x.npy`, `NAME_y.npy` beside `NAME_x.npy` |
+/// | `.npy` | its magic bytes | as they are; labels from `y.npy` next to `x.npy`, `NAME_y.npy` next to `NAME_x.npy` |
 /// | `.npz` | zip's magic bytes | its arrays `x` and `y` |
 /// | MNIST's IDX, also gzipped | its first four bytes | labels from the file whose name has `labels-idx1` for `images-idx3` |
 /// | folder of CIFAR-10 batches, or one | `*.bin`, size | images `[n, 32, 32, 3]`; a folder gives its `data_batch_*.bin` |
@@ -129,7 +129,7 @@ fn load_sounds(path: &Path) -> Result<Dataset> {
     let rate = sounds.clips[0].2.sample_rate;
     if let Some((file, _, clip)) = sounds.clips.iter().find(|(_, _, c)| c.sample_rate != rate) {
         let message = format!(
-            "its sample rate is {}, that of the first file {rate}: all must be equal",
+            "its sample rate is {}, but the first file's is {rate}: all must be equal",
             clip.sample_rate
         );
         return Err(Error::format(message).at(file));

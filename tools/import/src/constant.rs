@@ -266,7 +266,7 @@ fn typed<const N: usize, S, T>(
 /// cannot reach elsewhere.
 fn external_bytes(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, String> {
     use std::io::{Read, Seek, SeekFrom};
-    let folder = folder.ok_or("its data lies in another file: import from a path")?;
+    let folder = folder.ok_or("its data is in another file: import from a path")?;
     let field = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
     let name = field("location").ok_or("external data without a location")?;
     if name.is_empty() || Path::new(name).components().count() != 1 || name.starts_with("..") {

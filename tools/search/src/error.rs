@@ -43,7 +43,7 @@ pub enum Error {
         reason: String,
     },
     /// The observer stopped the search.
-    #[error("stopped; the same command goes on from here")]
+    #[error("stopped; the same command resumes from here")]
     Stopped,
     /// Training failed.
     #[error(transparent)]

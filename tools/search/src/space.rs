@@ -98,15 +98,15 @@ impl Space {
                 return fail("it has no options".into());
             }
             if v.options.windows(2).any(|w| w[0] >= w[1]) {
-                return fail(format!("options {:?} do not ascend", v.options));
+                return fail(format!("options {:?} are not ascending", v.options));
             }
             let least = usize::from(!matches!(v.kind, Kind::Depth { .. }));
             if v.options[0] < least {
-                return fail("an option of 0".into());
+                return fail("an option is 0".into());
             }
             match &v.kind {
                 Kind::Bits { .. } if v.options.iter().any(|b| !matches!(b, 2 | 4 | 8)) => {
-                    return fail(format!("{:?} bits; 8, 4 or 2", v.options));
+                    return fail(format!("{:?} bits; expected 8, 4 or 2", v.options));
                 }
                 Kind::Depth { blocks } if v.options.last() != Some(&blocks.len()) => {
                     return fail(format!("the last option must be all {} blocks", blocks.len()));

@@ -6,7 +6,7 @@ use offshoot_ir::{Graph, Op};
 use crate::network::{Edge, Network};
 
 /// The untrained network for a task; `seed` determines its weights. Its first convolution has no padding, so that
-/// [`crate::train::fold_input`] applies.
+/// [`crate::fold_input`] applies.
 pub fn network(task: Task, seed: u64) -> Graph {
     let start = Network::new(task.name(), task.shape(), seed);
     let classes = task.classes().len();

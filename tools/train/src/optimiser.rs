@@ -10,7 +10,8 @@ pub enum Rule {
         /// Share of the velocity that is kept.
         momentum: f32,
     },
-    /// Adam (Kingma and Ba 2015; with weight decay AdamW, Loshchilov and Hutter 2019) with β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
+    /// Adam (Kingma and Ba 2015; with weight decay AdamW, Loshchilov and Hutter 2019) with β₁ = 0.9, β₂ = 0.999, ε =
+    /// 1e-8.
     Adam,
 }
 

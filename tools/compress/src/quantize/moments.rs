@@ -86,7 +86,8 @@ pub(crate) fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Ar
     rows
 }
 
-/// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the same column.
+/// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the
+/// same column.
 fn evenly(count: usize) -> Vec<usize> {
     let rows = count.min(MAX_ROWS);
     (0..rows).map(|i| (i as u128 * count as u128 / rows as u128) as usize).collect()

@@ -134,7 +134,7 @@ impl Jobs {
             Some(first) => Err(Error::Executor {
                 executor,
                 reason: format!(
-                    "{} of {} jobs left no result, {} among them; see the logs in {}. The same command tries them again",
+                    "{} of {} jobs left no result, {} among them; see the logs in {}. The same command retries them",
                     missing.len(),
                     candidates.len(),
                     first.display(),

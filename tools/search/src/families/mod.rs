@@ -15,7 +15,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Depthwise-separable convolutions, for audio and images (DS-CNN, Zhang et al. 2017; MobileNet, Howard et al. 2017).
+    /// Depthwise-separable convolutions, for audio and images (DS-CNN, Zhang et al. 2017; MobileNet, Howard et al.
+    /// 2017).
     DsCnn,
     /// Residual convolutions (He et al. 2016).
     Resnet,

@@ -1,5 +1,6 @@
-//! NSGA-II (Deb et al. 2002), with the settings of DyNAS-T: integer sampling, simulated binary crossover with p = 0.9 and
-//! η = 15, polynomial mutation with p = 1 / population and η = 20 (at least one variable in expectation), no duplicates.
+//! NSGA-II (Deb et al. 2002) with the settings of DyNAS-T: integer sampling, simulated binary crossover with p = 0.9
+//! and η = 15, polynomial mutation with p = 1 / population and η = 20 (at least one variable in expectation), no
+//! duplicates.
 
 use super::{Strategy, View};
 use crate::pareto;
