@@ -98,7 +98,7 @@ impl Space {
                 return fail("it has no options".into());
             }
             if v.options.windows(2).any(|w| w[0] >= w[1]) {
-                return fail(format!("options {:?} are not ascending", v.options));
+                return fail(format!("options {:?} do not ascend", v.options));
             }
             let least = usize::from(!matches!(v.kind, Kind::Depth { .. }));
             if v.options[0] < least {
