@@ -1,4 +1,4 @@
-//! Adam (Kingma and Ba, arXiv 1412.6980), with its paper's constants: the optimiser of protocols that ask for it.
+//! Adam (Kingma and Ba, arXiv 1412.6980) with the paper's constants, for protocols that use it.
 
 /// Moments of a tensor's gradient.
 #[derive(Clone, Debug, Default)]
@@ -9,7 +9,7 @@ pub struct Adam {
 }
 
 impl Adam {
-    /// One step: `weights` descend their `gradient`.
+    /// One step: `weights` descend along their `gradient`.
     pub fn descend(&mut self, weights: &mut [f32], gradient: &[f32], rate: f32) {
         self.first.resize(weights.len(), 0.0);
         self.second.resize(weights.len(), 0.0);

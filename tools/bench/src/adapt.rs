@@ -1,7 +1,8 @@
-//! A network that the host trained adapts to other data: 1,000 labelled samples or fewer, at most two passes.
+//! Adaptation of a host-trained network to other data: at most 1,000 labelled samples and at most two passes.
 //!
-//! In the first pass the input's statistics follow the data; in both, layers learn with normalised steps whose rate falls
-//! on a line (that of hidden layers rises first); in the second, a discriminant head is accumulated beside, on the features as they are at that moment.
+//! In the first pass the input statistics follow the data. In both passes, layers learn with normalised steps whose
+//! rate falls linearly (the rate of hidden layers rises first). In the second pass, an LDA head is also accumulated
+//! on the features as they are at that moment.
 
 use ndarray::ArrayView2;
 use offshoot::learn::heads::{Head as _, Lda, LdaOptions, Shrinkage, best};
@@ -13,25 +14,25 @@ use crate::data::Samples;
 use crate::dense::{Format, Network, Step, Teacher};
 use crate::mnist::default_rule;
 
-/// A network trained on the host, and the statistics of what it was trained on.
+/// A network trained on the host, and the statistics of its training data.
 #[derive(Clone, Debug)]
 pub struct Host {
-    /// With probes as teachers of hidden layers.
+    /// The network, with probes as teachers of hidden layers.
     pub network: Network,
     mean: Vec<f32>,
     energy: f32,
 }
 
-/// How many samples the host's statistics count as, on the device.
+/// Number of samples that the host's statistics count as on the device.
 const TRUST: f32 = 10.0;
 
-/// Mean square of a standardised number: small enough for units to begin in the straight part of their tanh, so that they
-/// keep more of the input than the host's classes need.
+/// Variance of standardised inputs: small enough that units start in the linear part of their tanh and preserve more
+/// of the input than the host's classes need.
 const VARIANCE: f32 = 0.1;
 
 impl Host {
-    /// Trains by backpropagation; each hidden layer's probe learns meanwhile to read the classes from it, and changes
-    /// nothing but itself.
+    /// Trains by backpropagation. Meanwhile each hidden layer's probe learns to predict the classes from it, without
+    /// affecting the layer.
     pub fn train(
         widths: &[usize],
         samples: &Samples,
@@ -60,14 +61,14 @@ fn standardised(standard: &InputNormalizer<'_>, samples: &Samples) -> Samples {
     seen
 }
 
-/// What classifies in the end.
+/// The final classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Classifier {
     /// The network's last layer.
     Last,
-    /// A discriminant on the last hidden layer.
+    /// An LDA head on the last hidden layer.
     Lda,
-    /// A discriminant on all hidden layers.
+    /// An LDA head on all hidden layers.
     LdaOfAll,
 }
 
@@ -82,7 +83,7 @@ impl Classifier {
     }
 }
 
-/// A way to adapt.
+/// An adaptation recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
     /// Name of the row.
@@ -93,24 +94,24 @@ pub struct Recipe {
     pub last_rate: f32,
     /// Backpropagation through all layers.
     pub backprop: bool,
-    /// What replaces the probes.
+    /// Replacement for the probes.
     pub teacher: fn(usize, usize) -> Option<Teacher>,
     /// Passes in which layers learn.
     pub passes: usize,
-    /// What classifies.
+    /// The final classifier.
     pub classifier: Classifier,
-    /// Whether the input's statistics follow the data.
+    /// Whether the input statistics follow the data.
     pub follows: bool,
-    /// Whether the discriminant is accumulated in the last pass, while layers learn, instead of a pass of its own.
+    /// Whether the LDA head is accumulated in the last pass, while layers learn, instead of in a pass of its own.
     pub streamed: bool,
-    /// Whether the rate of hidden layers rises from 0 over the first of two passes, so that heads go first.
+    /// Whether the rate of hidden layers rises from 0 over the first of two passes, so that heads learn first.
     pub warms: bool,
-    /// Of the discriminant.
+    /// Shrinkage of the LDA head.
     pub shrinkage: Shrinkage,
 }
 
 impl Recipe {
-    /// With rates multiplied.
+    /// The recipe with its rates multiplied.
     #[must_use]
     pub fn faster(self, factor: f32) -> Self {
         Self { rate: factor * self.rate, last_rate: factor * self.last_rate, ..self }
@@ -119,10 +120,10 @@ impl Recipe {
 
 /// Name of the default recipe. [`SMALL`] takes less memory.
 pub const DEFAULT: &str = "probes, lda of all layers";
-/// The same with a discriminant on the last hidden layer alone.
+/// The recipe with an LDA head on the last hidden layer only.
 pub const SMALL: &str = "probes, lda head";
 
-/// Rows of the tables of adaptation.
+/// Recipes in the adaptation tables.
 pub fn recipes() -> Vec<Recipe> {
     let base = Recipe {
         name: "none",
@@ -206,7 +207,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
     let mut standard = InputNormalizer::new(&mut mean, host.energy, wanted, TRUST);
     let steps = (recipe.passes * train.len()) as u32;
     let schedule = Schedule::Linear { steps };
-    // A head that is accumulated while layers learn sees their features as they are at that moment.
+    // A head accumulated while layers learn sees their features as they are at that moment.
     let chosen = recipe.classifier.layers(network.layers.len());
     let width = network.layers[chosen.clone()].iter().map(|l| l.bias.len()).sum();
     let classes = network.layers.last().map_or(0, |l| l.bias.len());
@@ -223,11 +224,11 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
             standard.apply(&mut x);
             if recipe.streamed && last_pass {
                 let h = network.forward(&x).drain(chosen.clone()).flatten().collect::<Vec<f32>>();
-                // Features are finite and labels below the classes.
+                // Cannot fail: features are finite, and labels are below the number of classes.
                 let _ = head.learn(&h, y);
             }
             let rate = |base| offshoot::learn::schedule::rate(schedule, base, t as u32);
-            // Heads that are wrong must not pull at the layers before they have learned (Kumar et al., "Fine-tuning can
+            // Wrong heads must not pull at earlier layers before they have learned (Kumar et al., "Fine-tuning can
             // distort pretrained features", ICLR 2022).
             let warm = if recipe.warms && !last_pass { t as f32 / train.len() as f32 } else { 1.0 };
             let step = Step {
@@ -247,7 +248,7 @@ pub fn adapt(host: &Host, recipe: &Recipe, train: &Samples) -> Adapted {
         let features = adapted.forward(train);
         let mut head = lda(width, classes, recipe.shrinkage, &mut adapted.lda);
         for (h, y) in features.iter().zip(&train.y) {
-            // Features are finite and labels below the classes.
+            // Cannot fail: features are finite, and labels are below the number of classes.
             let _ = head.learn(h, *y);
         }
     }
@@ -269,7 +270,7 @@ impl Adapted {
         self.network.layers[chosen].iter().map(|l| l.bias.len()).sum()
     }
 
-    /// Features, or scores, of samples.
+    /// Features or scores of samples.
     fn forward(&self, samples: &Samples) -> Vec<Vec<f32>> {
         let mut mean = self.mean.clone();
         let standard = InputNormalizer::new(&mut mean, self.energy, self.wanted, 1.0);
@@ -290,7 +291,7 @@ impl Adapted {
         all
     }
 
-    /// The class that each sample is taken for.
+    /// Predicted class of each sample.
     pub fn classify(&mut self, samples: &Samples) -> Vec<usize> {
         let features = self.forward(samples);
         let (width, classes) = (self.features(), self.classes());

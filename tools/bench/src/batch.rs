@@ -1,5 +1,5 @@
-//! Minibatches: the networks and rules of [`crate::dense`], the products of a whole batch at once. Errors of hidden
-//! layers are the runtime's, sample by sample; the step is that of the batch's mean gradient.
+//! Minibatches: the networks and rules of [`crate::dense`], with matrix products over a whole batch. Errors of hidden
+//! layers are computed sample by sample with the runtime's functions; a step uses the batch's mean gradient.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{Array2, ArrayView2, ArrayViewMut2, Axis};
@@ -12,7 +12,7 @@ use crate::dense::{Layer, Network, Step, Teacher, activate, argmax};
 /// Samples that are tested at once.
 const TESTED: usize = 500;
 
-/// Activities of every layer, `[samples, outputs]` each; `x: [samples, inputs]`.
+/// Activations of every layer, `[samples, outputs]` each; `x: [samples, inputs]`.
 ///
 /// # Panics
 /// Weights are not float32.
@@ -31,10 +31,10 @@ pub fn forward(network: &Network, x: ArrayView2<'_, f32>) -> Vec<Array2<f32>> {
     all
 }
 
-/// One step on a batch. `probes`: heads of hidden layers learn with this rate too, though nothing learns from them.
+/// One step on a batch. `probes`: heads of hidden layers also learn with this rate, even if nothing learns from them.
 ///
 /// # Panics
-/// Weights are not float32; the step is normalised, which is for single samples.
+/// Weights are not float32; the step is normalised, which is only defined for single samples.
 pub fn learn(network: &mut Network, x: ArrayView2<'_, f32>, labels: &[usize], step: Step, probes: f32) {
     assert!(!step.normalised, "normalised steps are for single samples");
     let h = forward(network, x);
@@ -103,7 +103,7 @@ fn local(
     (Some(errors), Some(residuals))
 }
 
-/// TargetProjection written out, `[classes, features]`: drawn once a batch instead of once a sample.
+/// A target projection as a table `[classes, features]`: generated once per batch instead of once per sample.
 pub fn table(codes: TargetProjection<'_>, classes: usize, features: usize) -> Vec<f32> {
     let mut all = vec![0.0; classes * features];
     for j in 0..features {
@@ -136,14 +136,14 @@ fn weights(layer: &Layer) -> ArrayView2<'_, f32> {
     ArrayView2::from_shape(shape, layer.weights.floats()).expect("rows of inputs")
 }
 
-/// How a network is trained in batches.
+/// Settings of training in batches.
 #[derive(Clone, Copy, Debug)]
 pub struct Course {
     /// Passes over the samples.
     pub epochs: usize,
-    /// Samples of a step.
+    /// Samples per step.
     pub batch: usize,
-    /// Rates at the start; they fall with half a cosine.
+    /// Initial rates; they fall along half a cosine.
     pub step: Step,
     /// Rate of the heads of hidden layers under backpropagation.
     pub probes: f32,
@@ -198,7 +198,7 @@ mod tests {
     use crate::dense::Format;
     use offshoot::learn::layers::Slope;
 
-    /// A batch of one is the step of a single sample, whatever the layers learn from.
+    /// A batch of one equals a single-sample step, for every kind of teacher.
     #[test]
     fn a_batch_of_one_is_a_sample() {
         let rule = LocalRule::CrossEntropy { scale: 0.3 };

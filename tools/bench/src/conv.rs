@@ -1,6 +1,6 @@
-//! Protocol 6.4: how to bring a label to a feature map. CIFAR-10 at 16 × 16 (means of 2 × 2 pixels), convolutions of 16, 32 and
-//! 64 channels, each with a maximum of 2 × 2, ten classes; Adam at 0.001, batches of 64, as many steps as four epochs of 25,600
-//! images are. Nothing is chosen here: rates, scales and budget are the research page's.
+//! Protocol 6.4: ways to apply a label to a feature map. CIFAR-10 at 16 × 16 (means of 2 × 2 pixels), convolutions
+//! with 16, 32 and 64 channels, each followed by a 2 × 2 maximum, ten classes; Adam at 0.001, batches of 64, as many
+//! steps as four epochs over 25,600 images. Nothing is tuned here: rates, scales and budget are the research page's.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,7 @@ const CLASSES: usize = 10;
 const BATCH: usize = 64;
 const STEPS: usize = 4 * 25_600 / BATCH;
 const RATE: f32 = 1e-3;
-/// Cells of the pooling grid, along an axis.
+/// Cells of the pooling grid along each axis.
 const GRID: usize = 4;
 const TEST: &str = "test";
 
@@ -27,9 +27,9 @@ struct Recipe {
     name: &'static str,
     research: Option<f64>,
     slope: Slope,
-    /// Of the three convolutions.
+    /// Teachers of the three convolutions.
     teachers: [Teacher; 3],
-    /// Whether each has the error of the layer behind it.
+    /// Whether each also receives the error of the layer behind it.
     joined: [bool; 3],
 }
 
@@ -42,7 +42,7 @@ fn recipes() -> Vec<Recipe> {
     let base =
         || Recipe { name: "", research: None, slope: relu, teachers: [Teacher::None; 3], joined: [false; 3] };
     let signs = |layer: u32| {
-        // Features of the pooling grid: 16 cells of so many channels.
+        // Features of the pooling grid: 16 cells for each channel.
         let features = (GRID * GRID * CHANNELS[layer as usize + 1]) as f32;
         let rule = LocalRule::CrossEntropy { scale: 1.0 / features.sqrt() };
         Teacher::Local(rule, TargetProjection::Signs { seed: 0x5eed + layer }, GRID)
@@ -103,13 +103,13 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// On the data sets of a folder.
+    /// Uses the data sets of a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), data: None }
     }
 }
 
-/// Means of 2 × 2 pixels, around 0.
+/// Means of 2 × 2 pixels, centred at 0.
 fn halved(samples: &Samples) -> Samples {
     let width = SIDE * SIDE * 3;
     let mut out = Samples { x: Vec::with_capacity(samples.len() * width), y: samples.y.clone(), width };
@@ -200,7 +200,7 @@ impl Protocol for Conv {
 mod tests {
     use super::*;
 
-    /// Images whose class is their colour: every way to learn must find it, in few steps.
+    /// Images whose class is their colour: every way of learning must solve it in few steps.
     #[test]
     fn every_recipe_learns_colours() {
         let mut random = Random::new(1);

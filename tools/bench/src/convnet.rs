@@ -1,6 +1,6 @@
-//! Small convolutional networks in minibatches: 3 × 3 convolutions, each with an activation and a 2 × 2 maximum, and a
-//! fully connected layer. Which layer's error goes into which is free: all of them (backpropagation), none (every layer
-//! learns from its own head), or within blocks. Errors at heads are those of the runtime's rules.
+//! Small convolutional networks in minibatches: 3 × 3 convolutions, each with an activation and a 2 × 2 maximum, and
+//! a fully connected layer. Errors may propagate between all layers (backpropagation), between none (every layer
+//! learns from its own head), or within blocks. Errors at heads follow the runtime's rules.
 
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2};
@@ -15,18 +15,19 @@ use crate::dense::{activate, argmax};
 
 const TAPS: usize = 9;
 
-/// What a convolution's own error comes from.
+/// Source of a convolution's own error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Teacher {
     /// No error of its own.
     None,
-    /// A rule with drawn codes, on features of a pooling grid of so many cells along an axis.
+    /// A rule with a random target projection, on features of a pooling grid with this number of cells along each
+    /// axis.
     Local(LocalRule, TargetProjection<'static>, usize),
-    /// A head that learns, on features of such a pooling grid.
+    /// A trained head on features of such a pooling grid.
     Head(usize),
 }
 
-/// A convolution, its teacher and its optimiser.
+/// A convolution with its teacher and its optimiser.
 #[derive(Clone, Debug)]
 struct Layer {
     side: usize,
@@ -37,12 +38,12 @@ struct Layer {
     teacher: Teacher,
     grid: PoolingGrid,
     codes: Vec<f32>,
-    /// Whether the layer in front of it learns from this one's error.
+    /// Whether the layer before it learns from this one's error.
     teaches_front: bool,
     adam: [Adam; 3],
 }
 
-/// What a layer computed for a batch.
+/// Results of a layer for a batch.
 struct Trace {
     columns: Vec<f32>,
     h: Vec<f32>,
@@ -50,7 +51,7 @@ struct Trace {
     largest: Vec<usize>,
 }
 
-/// A network.
+/// A convolutional network.
 #[derive(Clone, Debug)]
 pub struct ConvNet {
     layers: Vec<Layer>,
@@ -86,8 +87,9 @@ fn column_sums(rows: &[f32], columns: usize) -> Vec<f32> {
 }
 
 impl ConvNet {
-    /// On images `[side, side, channels[0]]`, a convolution for each further number of channels. `teachers`: whose error
-    /// each convolution has of its own; `joined[l]`: whether it also has the error of the layer behind it.
+    /// A network on images `[side, side, channels[0]]`, with one convolution for each further number of channels.
+    /// `teachers`: the source of each convolution's own error; `joined[l]`: whether it also receives the error of the
+    /// layer behind it.
     pub fn new(
         side: usize,
         channels: &[usize],
@@ -135,7 +137,7 @@ impl ConvNet {
         Self { layers, slope, classes, weights, bias, last_teaches, adam }
     }
 
-    /// Scores `[samples, classes]` and what the layers computed.
+    /// Scores `[samples, classes]` and the results of the layers.
     fn forward(&self, x: &[f32]) -> (Vec<f32>, Vec<Trace>) {
         let mut traces: Vec<Trace> = Vec::new();
         for layer in &self.layers {
@@ -199,7 +201,7 @@ impl Layer {
         Trace { columns, h, pooled, largest }
     }
 
-    /// Calls `each(row, tap, pixel)` for every place of the kernel inside an image, over all images.
+    /// Calls `each(row, tap, pixel)` for every tap of the kernel inside an image, over all images.
     fn windows(&self, images: usize, mut each: impl FnMut(usize, usize, usize)) {
         let side = self.side;
         for image in 0..images {
@@ -226,7 +228,7 @@ impl Layer {
         columns
     }
 
-    /// Maxima of 2 × 2 pixels and where they lie.
+    /// Maxima of 2 × 2 pixels and their positions.
     fn pool(&self, h: &[f32]) -> (Vec<f32>, Vec<usize>) {
         let (side, c, half) = (self.side, self.out_c, self.side / 2);
         let images = h.len() / (side * side * c);
@@ -247,7 +249,8 @@ impl Layer {
         (largest.iter().map(|&i| h[i]).collect(), largest)
     }
 
-    /// A step from its own error and that from behind (of its pooled output); gives the error of its input, if that is wanted.
+    /// One step from the layer's own error and the error from behind (of its pooled output); returns the error of its
+    /// input, if that is needed.
     fn learn(
         &mut self,
         trace: &Trace,
@@ -285,7 +288,8 @@ impl Layer {
         front
     }
 
-    /// Adds the error of the layer's own teacher, by the runtime's rule on the pooling grid's features, and lets its head learn.
+    /// Adds the error of the layer's own teacher, by the runtime's rule on the features of the pooling grid, and
+    /// trains its head.
     fn add_own(&mut self, trace: &Trace, labels: &[usize], classes: usize, rate: f32, errors: &mut [f32]) {
         let rule = match self.teacher {
             Teacher::None => return,
@@ -335,7 +339,8 @@ impl Layer {
 mod tests {
     use super::*;
 
-    /// Loss of the scores, of the head if the network has one, by differences against the step of a layer's weights.
+    /// Loss of the scores, or of the head if the network has one: finite differences against the step of a layer's
+    /// weights.
     #[test]
     fn errors_are_gradients() {
         let relu = Slope::Clamp { min: 0.0, max: f32::INFINITY };

@@ -13,7 +13,7 @@ pub struct Samples {
     pub x: Vec<f32>,
     /// Class numbers.
     pub y: Vec<usize>,
-    /// Numbers a sample.
+    /// Elements per sample.
     pub width: usize,
 }
 
@@ -21,18 +21,18 @@ impl Samples {
     /// Reads two `.npy` files; values are multiplied by `scale`.
     ///
     /// # Errors
-    /// A file is missing or not what is wanted.
+    /// A file is missing or does not have the expected contents.
     pub fn read(x: &Path, y: &Path, scale: f32) -> Result<Self> {
         let read = |path: &Path| npy::read(path).with_context(|| path.display().to_string());
         let (x, y) = (read(x)?, read(y)?);
         let y: Vec<usize> = y.to_i64()?.iter().map(|&v| v as usize).collect();
-        ensure!(x.shape().first() == Some(&y.len()), "as many labels as samples are wanted");
+        ensure!(x.shape().first() == Some(&y.len()), "expected one label per sample");
         let width = x.shape()[1..].iter().product();
         let x = x.to_f32().iter().map(|v| v * scale).collect();
         Ok(Self { x, y, width })
     }
 
-    /// MNIST from a folder of the data set, 0 to 1.
+    /// MNIST from the folder of the data set, scaled to 0 to 1.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -41,7 +41,7 @@ impl Samples {
         Self::read(&file("x"), &file("y"), 1.0 / 255.0)
     }
 
-    /// Values shifted and scaled to mean 0 and deviation 1, by these.
+    /// Values standardised with the given mean and deviation.
     #[must_use]
     pub fn standardised(mut self, mean: f32, deviation: f32) -> Self {
         self.x.iter_mut().for_each(|x| *x = (*x - mean) / deviation);
@@ -63,7 +63,7 @@ impl Samples {
         (&self.x[i * self.width..][..self.width], self.y[i])
     }
 
-    /// The samples with these numbers.
+    /// The samples with these indices.
     #[must_use]
     pub fn select(&self, indices: impl IntoIterator<Item = usize>) -> Self {
         let mut out = Self { width: self.width, ..Self::default() };

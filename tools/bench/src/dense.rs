@@ -1,11 +1,11 @@
-//! Networks of fully connected layers that learn with the runtime's functions, sample by sample; and backpropagation
-//! beside them, for comparison.
+//! Networks of fully connected layers that learn sample by sample with the runtime's functions, and backpropagation
+//! for comparison.
 
 use offshoot::learn::layers::{Slope, dense};
 use offshoot::learn::weights::{Fixed, Float};
 use offshoot::learn::{LocalError, LocalRule, Random, TargetProjection, Weights, rules::cross_entropy, step};
 
-/// Number format of the weights that learn.
+/// Number format of trained weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// float32
@@ -21,14 +21,15 @@ pub enum Format {
 pub enum Store {
     /// float32
     F32(Vec<f32>),
-    /// int16 and a scale for each row
+    /// int16 with one scale per row
     I16(Vec<i16>, Vec<f32>),
-    /// int8 and a scale for each row
+    /// int8 with one scale per row
     I8(Vec<i8>, Vec<f32>),
 }
 
 impl Store {
-    /// `rows × length` weights stored in a format. `headroom` is how often the largest initial weight fits the range.
+    /// Stores `rows × length` weights in a format. `headroom` is the ratio of the range to the largest initial
+    /// weight.
     pub fn new(weights: Vec<f32>, length: usize, format: Format, headroom: f32) -> Self {
         let scales = |largest: f32| -> Vec<f32> {
             let all = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
@@ -55,20 +56,20 @@ impl Store {
     /// # Panics
     /// They are not float32.
     pub fn floats(&self) -> &[f32] {
-        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        let Self::F32(w) = self else { panic!("expected float32 weights") };
         w
     }
 
-    /// The weights, to be changed.
+    /// The weights, mutably.
     ///
     /// # Panics
     /// They are not float32.
     pub fn floats_mut(&mut self) -> &mut [f32] {
-        let Self::F32(w) = self else { panic!("float32 weights are wanted") };
+        let Self::F32(w) = self else { panic!("expected float32 weights") };
         w
     }
 
-    /// Calls `body` with the weights as the runtime sees them.
+    /// Calls `body` with the weights as the runtime's type.
     pub fn with<R>(
         &mut self,
         length: usize,
@@ -83,18 +84,18 @@ impl Store {
     }
 }
 
-/// What a hidden layer learns from.
+/// The teacher of a hidden layer.
 #[derive(Clone, Debug)]
 pub enum Teacher {
     /// Nothing.
     Frozen,
-    /// A rule with drawn codes.
+    /// A rule with a random target projection.
     Local(LocalRule, TargetProjection<'static>),
-    /// A head of its own, `[classes, outputs]`, that learns too unless its rate is 0.
+    /// A head of its own, `[classes, outputs]`, which learns too unless its rate is 0.
     Head {
         /// Its weights.
         table: Vec<f32>,
-        /// Factor of the step's rate of heads.
+        /// Factor on the step's head rate.
         rate: f32,
     },
 }
@@ -106,40 +107,40 @@ pub struct Layer {
     pub weights: Store,
     /// `[outputs]`
     pub bias: Vec<f32>,
-    /// Numbers that come in.
+    /// Number of inputs.
     pub inputs: usize,
-    /// `f`, by its slope.
+    /// `f`, identified by its slope.
     pub slope: Slope,
-    /// What it learns from, unless it is the last.
+    /// Its teacher; unused in the last layer.
     pub teacher: Teacher,
 }
 
-/// How a network learns.
+/// Learning settings of a step.
 #[derive(Clone, Copy, Debug)]
 pub struct Step {
     /// Rate of hidden layers.
     pub rate: f32,
-    /// Rate of heads of hidden layers, before their own factor.
+    /// Rate of heads of hidden layers, before each head's factor.
     pub head_rate: f32,
     /// Rate of the last layer.
     pub last_rate: f32,
-    /// Divide by one plus the input's energy.
+    /// Whether to divide by one plus the input's energy.
     pub normalised: bool,
-    /// Backpropagation instead of the layers' teachers.
+    /// Whether to use backpropagation instead of the layers' teachers.
     pub backprop: bool,
 }
 
-/// A network that classifies.
+/// A classifier network.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// First to last; the last has classes as outputs.
+    /// First to last; the outputs of the last are the classes.
     pub layers: Vec<Layer>,
-    /// Of stochastic rounding.
+    /// Generator for stochastic rounding.
     pub random: Random,
 }
 
 impl Network {
-    /// Layers of these widths, initial weights normal with variance `1 / inputs`.
+    /// A network with layers of these widths; initial weights are normal with variance `1 / inputs`.
     pub fn new(
         widths: &[usize],
         slope: Slope,
@@ -169,7 +170,7 @@ impl Network {
         Self { layers, random }
     }
 
-    /// Activities of every layer.
+    /// Activations of every layer.
     pub fn forward(&mut self, x: &[f32]) -> Vec<Vec<f32>> {
         let mut all: Vec<Vec<f32>> = Vec::with_capacity(self.layers.len());
         for layer in &mut self.layers {
@@ -243,7 +244,7 @@ impl Network {
         }
     }
 
-    /// One step of the heads of hidden layers, which stay as they are.
+    /// One step of the heads of hidden layers; the layers themselves do not change.
     pub fn learn_probes(&mut self, x: &[f32], label: usize, rate: f32) {
         let h = self.forward(x);
         let classes = h[h.len() - 1].len();
@@ -292,7 +293,7 @@ impl Network {
     }
 }
 
-/// Applies an activation, by its slope's name.
+/// Applies an activation, identified by its slope.
 pub fn activate(slope: Slope, h: &mut [f32]) {
     for h in h {
         *h = match slope {
@@ -304,7 +305,7 @@ pub fn activate(slope: Slope, h: &mut [f32]) {
     }
 }
 
-/// Position of the largest.
+/// Index of the largest score.
 pub fn argmax(scores: &[f32]) -> usize {
     (0..scores.len()).fold(0, |best, k| if scores[k] > scores[best] { k } else { best })
 }

@@ -1,4 +1,4 @@
-//! Protocols that hold the runtime's learning rules against published numbers, with the runtime's own functions.
+//! Protocols that compare the runtime's learning rules with published numbers, using the runtime's own functions.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub mod shift;
 pub mod speakers;
 pub mod table;
 
-/// All protocols, on the data sets of a folder.
+/// All protocols, with the data sets in a folder.
 pub fn protocols(data: &Path) -> Vec<Box<dyn protocol::Protocol>> {
     vec![
         Box::new(mnist::Mnist::batches(data)),

@@ -1,5 +1,5 @@
-//! Benchmark of local learning: the protocols of the research behind the rules, with the runtime's own functions.
-//! Prints tables beside the research page's numbers, keeps results in JSON. Not a timed test.
+//! Benchmark of local learning: runs the research protocols behind the rules with the runtime's own functions. Prints
+//! tables next to the research page's numbers, and keeps results in JSON. Does not measure time.
 //!
 //! `cargo run --release -p offshoot-bench -- table --seeds 3 --json results.json`
 
@@ -29,21 +29,21 @@ struct Args {
     rows: Vec<String>,
 }
 
-/// What to do.
+/// The command.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure what is not measured yet, and print the tables.
+    /// Measure missing cells and print the tables.
     Table {
         /// Number of seeds.
         #[arg(long, default_value_t = 1)]
         seeds: u32,
-        /// The first of them.
+        /// The first seed.
         #[arg(long, default_value_t = 0)]
         first: u32,
-        /// Where results are kept; cells found there are not measured again.
+        /// File of results; cells found there are not measured again.
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Print what there is, measure nothing.
+        /// Print existing results without measuring.
         #[arg(long)]
         print: bool,
     },
@@ -95,7 +95,7 @@ fn measure(
     rows: &[String],
     results: &mut Results,
 ) -> Result<()> {
-    // Seed by seed: a run that is cut short has all rows with fewer seeds, and rows share a seed's host network.
+    // Seed by seed: an interrupted run has all rows with fewer seeds, and rows share a seed's host network.
     for seed in seeds {
         for row in protocol.rows() {
             let wanted = rows.is_empty() || rows.contains(&row.name);

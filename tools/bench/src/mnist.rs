@@ -16,7 +16,7 @@ use crate::protocol::{Goal, Measured, Protocol, Row};
 pub struct Recipe {
     /// Name of the rule.
     pub name: &'static str,
-    /// What hidden layers learn from, given their number and width.
+    /// Teacher of hidden layers, given the layer's index and width.
     pub teacher: fn(usize, usize) -> Teacher,
     /// Rate of hidden layers at the start.
     pub rate: f32,
@@ -24,9 +24,9 @@ pub struct Recipe {
     pub last_rate: f32,
     /// Backpropagation.
     pub backprop: bool,
-    /// Weights.
+    /// Number format of the weights.
     pub format: Format,
-    /// Percent on the research page.
+    /// Percentage on the research page.
     pub research: Option<f64>,
 }
 
@@ -42,7 +42,7 @@ fn local(rule: LocalRule, codes: TargetProjection<'static>) -> Teacher {
     Teacher::Local(rule, codes)
 }
 
-/// Scores through sign codes of `n` features, scaled to unit variance.
+/// Scores through a sign projection of `n` features, scaled to unit variance.
 pub fn default_rule(n: usize) -> LocalRule {
     LocalRule::CrossEntropy { scale: 1.0 / (n as f32).sqrt() }
 }
@@ -66,7 +66,7 @@ fn recipes(rates: [[f32; 2]; 7], research: [Option<f64>; 7]) -> Vec<Recipe> {
     all
 }
 
-/// Which of the two protocols.
+/// The two protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Batches,
@@ -83,10 +83,10 @@ pub struct Mnist {
     data: Option<(Samples, Samples)>,
 }
 
-/// Samples of the training set that rates are chosen on.
+/// Training samples held out to choose rates.
 const HELD_OUT: usize = 10_000;
 const TEST: &str = "test";
-/// Of the training set's pixels, 0 to 1.
+/// Mean of the training set's pixels, scaled to 0 to 1.
 const MEAN: f32 = 0.1307;
 const DEVIATION: f32 = 0.3081;
 
@@ -130,7 +130,7 @@ impl Mnist {
             let (train, test) = (Samples::mnist(&self.folder, "train")?, Samples::mnist(&self.folder, TEST)?);
             self.data = Some(match self.kind {
                 Kind::Batches => (train.standardised(MEAN, DEVIATION), test.standardised(MEAN, DEVIATION)),
-                // Pixels as the sensor has them: most are 0 and move no weight.
+                // Raw pixels as from a sensor: most are 0 and update no weight.
                 Kind::Stream => (train, test),
             });
         }
@@ -206,7 +206,7 @@ impl Protocol for Mnist {
         60_000 * self.epochs() as u64
     }
 
-    /// Three epochs (the stream: one) on 50,000 samples of the training set, tested on its other 10,000, seed 0.
+    /// Three epochs (the stream: one) on 50,000 training samples, tested on the other 10,000, seed 0.
     fn tune(&mut self, only: Option<&str>, say: &dyn Fn(&str, f64)) -> Result<()> {
         self.load()?;
         let (all, _) = self.data.as_ref().context("loaded")?;
@@ -222,7 +222,7 @@ impl Protocol for Mnist {
                     *best = (accuracy, trial);
                 }
             };
-            // First the hidden rate, then the last layer's beside it; in backpropagation they are one.
+            // First the hidden rate, then the last layer's; backpropagation has a single rate.
             for factor in [0.25, 0.5, 1.0, 2.0, 4.0] {
                 let last = if recipe.backprop { factor * recipe.last_rate } else { recipe.last_rate };
                 if recipe.rate > 0.0 || factor == 1.0 {

@@ -1,4 +1,4 @@
-//! What a protocol is: rows that are measured with some seeds, numbers of the research page beside them, and goals.
+//! Protocols: rows measured with several seeds, the research page's numbers, and goals.
 
 use std::collections::BTreeMap;
 
@@ -12,85 +12,86 @@ pub type Measured = BTreeMap<String, f64>;
 pub struct Row {
     /// Name of the rule or recipe.
     pub name: String,
-    /// What the research page measured, in percent, by column.
+    /// The research page's results in percent, by column.
     pub research: Vec<(&'static str, f64)>,
 }
 
 impl Row {
-    /// A row without numbers beside it.
+    /// A row without published numbers.
     pub fn new(name: &str) -> Self {
         Self { name: name.into(), research: Vec::new() }
     }
 
-    /// A row with a number of the research page for each of the columns.
+    /// A row with the research page's number for each column.
     pub fn beside(name: &str, research: &[(&'static str, f64)]) -> Self {
         Self { name: name.into(), research: research.to_vec() }
     }
 }
 
-/// What is wanted of the mean over seeds, in percent or points.
+/// A goal for the mean over seeds, in percent or points.
 #[derive(Clone, Debug)]
 pub enum Goal {
-    /// A row's accuracy is at least so high.
+    /// A row's accuracy is at least this high.
     AtLeast {
-        /// Whose.
+        /// The row.
         row: &'static str,
-        /// Where.
+        /// The column.
         column: &'static str,
-        /// Percent.
+        /// The accuracy in percent.
         percent: f64,
     },
-    /// A row's accuracy is at most so many points below another's.
+    /// A row's accuracy is at most this many points below another's.
     Within {
-        /// Whose.
+        /// The row.
         row: &'static str,
-        /// Below which row.
+        /// The row to compare with.
         of: &'static str,
-        /// Where.
+        /// The column.
         column: &'static str,
         /// Points; 0 for "not behind".
         points: f64,
     },
-    /// A row is ahead of another in at least so many columns.
+    /// A row is ahead of another in at least this many columns.
     Ahead {
-        /// Which.
+        /// The row.
         row: &'static str,
-        /// Of which.
+        /// The row to compare with.
         of: &'static str,
-        /// In how many.
+        /// The number of columns.
         columns: usize,
     },
 }
 
-/// A protocol. Rows share what is costly, such as a network trained on the host, through `&mut self`.
+/// A protocol. Rows share costly preparations, such as a network trained on the host, through `&mut self`.
 pub trait Protocol {
     /// Name on the command line.
     fn name(&self) -> &'static str;
-    /// What is trained on what.
+    /// Title: network and data.
     fn title(&self) -> &'static str;
-    /// What a row measures.
+    /// Names of the columns.
     fn columns(&self) -> Vec<&'static str>;
     /// Rows of the table.
     fn rows(&self) -> Vec<Row>;
-    /// What is wanted.
+    /// Goals of the protocol.
     fn goals(&self) -> Vec<Goal>;
-    /// Measures one row with one seed. `tick` is told of work done, in samples.
+    /// Measures one row with one seed. `tick` receives the number of samples processed.
     ///
     /// # Errors
     /// Data are missing.
     fn measure(&mut self, row: &str, seed: u32, tick: &dyn Fn(u64)) -> Result<Measured>;
-    /// Samples that [`Self::measure`] of a row goes through, about; for the progress bar.
+    /// Approximate number of samples that [`Self::measure`] processes for a row, for the progress bar.
     fn work(&self, row: &str) -> u64;
-    /// Tries other hyper-parameters on data that are neither tested on nor shifted as those of the table; gives a
-    /// line a trial. `only`: the row of this name.
+    /// Tries other hyper-parameters on data that are neither the test data nor the shifts of the table; reports one
+    /// line per trial. `only`: the row of this name.
     ///
     /// # Errors
+    /// Data are missing.
     /// Data are missing.
     fn tune(&mut self, only: Option<&str>, say: &dyn Fn(&str, f64)) -> Result<()>;
 }
 
 impl Goal {
-    /// Whether the means meet it, and a sentence; `None` while a number is missing.
+    /// Whether the means meet the goal, and a sentence; `None` while a number is missing.
     pub fn judge(
         &self,
         mean: impl Fn(&str, &str) -> Option<f64>,

@@ -1,8 +1,9 @@
-//! Spoken digits as sequences: 49 frames of ten coefficients through a recurrent layer, known speakers, new takes. The
-//! local rule without unrolling against backpropagation through time.
+//! Spoken digits as sequences: 49 frames of ten coefficients through a recurrent layer, known speakers, new takes.
+//! Compares the local rule without unrolling with backpropagation through time.
 //!
-//! The network reads the state at every frame: the head's scores are averaged over the frames so far, and their error is
-//! at once that of the state of this frame. With the state before taken as a constant, nothing of earlier frames is kept.
+//! The network reads the state at every frame: the head's scores are averaged over the frames so far, and their error
+//! is used directly as the error of this frame's state. The previous state counts as constant, so nothing of earlier
+//! frames is stored.
 
 use std::path::{Path, PathBuf};
 
@@ -19,12 +20,12 @@ use crate::dense::argmax;
 use crate::protocol::{Goal, Measured, Protocol, Row};
 use crate::speakers::Digits;
 
-/// Coefficients of a frame.
+/// Coefficients per frame.
 const INPUTS: usize = 10;
 const UNITS: usize = 64;
 const CLASSES: usize = 10;
 const EPOCHS: usize = 9;
-/// Utterances of a step through time. The local rule learns one by one.
+/// Utterances per step of backpropagation through time. The local rule learns from one at a time.
 const BATCH: usize = 10;
 const TEST: &str = "test";
 
@@ -41,16 +42,16 @@ impl Kind {
     }
 }
 
-/// What the recurrent layer learns from.
+/// Learning rule of the recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum How {
-    /// Nothing; the head learns.
+    /// None; only the head learns.
     Frozen,
-    /// The error of each frame, the state before a constant.
+    /// The error of each frame, with the previous state as a constant.
     Local,
-    /// Backpropagation through time, of the loss at the end.
+    /// Backpropagation through time of the loss at the end.
     Through,
-    /// Backpropagation through time, of the losses of all frames: what the local rule leaves the past out of.
+    /// Backpropagation through time of the losses of all frames: the local rule is this without the past.
     ThroughAll,
 }
 
@@ -62,10 +63,10 @@ struct Recipe {
     how: How,
     /// Rate of the recurrent layer at the start.
     rate: f32,
-    /// Rate of the head at the start; through time, Adam's rate above is for both.
+    /// Initial rate of the head; for backpropagation through time, Adam's rate above applies to both.
     head_rate: f32,
-    /// Share of the layer's weights that are left in the last third of the epochs: the largest of each of its two matrices,
-    /// at once (Darji's protocol), the others held at zero.
+    /// Share of the layer's weights that remain in the last third of the epochs: the largest of each of its two
+    /// matrices, pruned at once (Darji's protocol); the others stay zero.
     left: f32,
 }
 
@@ -97,10 +98,10 @@ struct Network {
     head_bias: Vec<f32>,
 }
 
-/// Of input, state, bias, head, and the head's bias.
+/// Gradients of the weights of input, state, bias and head, and of the head's bias.
 type Gradients = [Vec<f32>; 5];
 
-/// What is computed in one frame.
+/// Results of one frame.
 #[derive(Clone, Debug)]
 struct Moment {
     before: Vec<f32>,
@@ -123,13 +124,14 @@ impl Network {
         state.iter_mut().for_each(|w| *w *= 0.9);
         let mut bias = vec![0.0; rows];
         if kind == Kind::Gru {
-            // Update gates that keep more than they take: memory over some frames from the start.
+            // Update gates that keep more than they take: initial memory over several frames.
             bias[..UNITS].fill(1.0);
         }
         Self { kind, input, state, bias, head: vec![0.0; CLASSES * UNITS], head_bias: vec![0.0; CLASSES] }
     }
 
-    /// Runs through the frames of one utterance. `each` may change the weights after every frame. Gives the mean scores.
+    /// Runs through the frames of one utterance. `each` may change the weights after every frame. Returns the mean
+    /// scores.
     fn run(&mut self, x: &[f32], label: usize, mut each: impl FnMut(&mut Self, &[f32], Moment)) -> Vec<f32> {
         let mut h = vec![0.0; UNITS];
         let (mut sums, mut scores) = (vec![0.0; CLASSES], vec![0.0; CLASSES]);
@@ -155,7 +157,7 @@ impl Network {
         sums.iter().map(|s| s / (x.len() / INPUTS) as f32).collect()
     }
 
-    /// One utterance, frame by frame, with the device's functions. Rates are those of a whole utterance.
+    /// Learns from one utterance, frame by frame, with the device's functions. Rates are for a whole utterance.
     fn learn_local(&mut self, x: &[f32], label: usize, rate: f32, head_rate: f32) {
         let share = INPUTS as f32 / x.len() as f32;
         let mut pulled = vec![0.0; UNITS];
@@ -180,13 +182,13 @@ impl Network {
         });
     }
 
-    /// Adds the gradients of one utterance by backpropagation through time: of the loss of the mean scores at its end, or of
-    /// the mean over all frames of the loss of the mean scores so far.
+    /// Adds the gradients of one utterance by backpropagation through time: of the loss of the final mean scores, or
+    /// of the mean, over all frames, of the loss of the mean scores so far.
     fn add_through(&mut self, x: &[f32], label: usize, every_frame: bool, gradients: &mut Gradients) {
         let mut moments = Vec::new();
         self.run(x, label, |_, _, m| moments.push(m));
         let frames = moments.len() as f32;
-        // Error of the scores of a frame: all means that it is part of.
+        // Error of a frame's scores: from all means that include it.
         let mut of_scores = [0.0; CLASSES];
         let mut delta = vec![0.0; UNITS];
         for (t, (x, m)) in x.chunks_exact(INPUTS).zip(&moments).enumerate().rev() {
@@ -205,7 +207,7 @@ impl Network {
         }
     }
 
-    /// Which weights of the layer's matrices are left: the largest.
+    /// Masks of the layer's matrices that keep the largest weights.
     fn masks(&self, left: f32) -> [Vec<bool>; 2] {
         [&self.input, &self.state].map(|w| {
             let mut sizes: Vec<f32> = w.iter().map(|w| w.abs()).collect();
@@ -221,7 +223,7 @@ impl Network {
         }
     }
 
-    /// Gradients of nothing.
+    /// Zero gradients.
     fn gradients(&self) -> Gradients {
         [&self.input, &self.state, &self.bias, &self.head, &self.head_bias].map(|w| vec![0.0; w.len()])
     }
@@ -238,7 +240,7 @@ impl Network {
         for (x, label) in batch {
             self.add_through(x, *label, every_frame, &mut gradients);
         }
-        // Gradients through 49 frames can be huge: their norm is held at 1 (Pascanu et al., 2013).
+        // Gradients through 49 frames can be huge: their norm is clipped to 1 (Pascanu et al., 2013).
         let norm = gradients.iter().flatten().map(|g| g * g).sum::<f32>().sqrt();
         let share = 1.0 / norm.max(batch.len() as f32);
         let parts = [&mut self.input, &mut self.state, &mut self.bias, &mut self.head, &mut self.head_bias];
@@ -248,7 +250,7 @@ impl Network {
         }
     }
 
-    /// Adds a frame's gradients, given the error `delta` of its state; gives that of the state before.
+    /// Adds a frame's gradients, given the error `delta` of its state; returns the error of the previous state.
     fn through(&self, x: &[f32], m: &Moment, delta: &[f32], gradients: &mut Gradients) -> Vec<f32> {
         let h = &m.before;
         let mut before = vec![0.0; UNITS];
@@ -294,7 +296,7 @@ impl Network {
     }
 }
 
-/// Trains on the utterances of `chosen`, and gives the accuracy on those of `test`.
+/// Trains on the utterances of `chosen`, and returns the accuracy on those of `test`.
 fn train(
     recipe: &Recipe,
     digits: &Digits,
@@ -353,12 +355,12 @@ pub struct Recurrent {
 }
 
 impl Recurrent {
-    /// On the data sets of a folder.
+    /// Uses the data sets of a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), digits: None }
     }
 
-    /// Loads the utterances, coefficients standardised by those of the takes that are learned from.
+    /// Loads the utterances, with coefficients standardised on the training takes.
     fn load(&mut self) -> Result<&Digits> {
         if self.digits.is_none() {
             let digits = Digits::read(&self.folder)?;
@@ -421,7 +423,7 @@ impl Protocol for Recurrent {
         for recipe in recipes().into_iter().filter(|r| only.is_none_or(|o| o == r.name)) {
             for factor in [1.0, 0.33, 3.0] {
                 for head in [1.0, 0.5, 2.0] {
-                    // Frozen layers have one rate, and Adam has one.
+                    // Frozen layers have one rate, and so has Adam.
                     let twice = recipe.how == How::Frozen && factor != 1.0;
                     if twice || matches!(recipe.how, How::Through | How::ThroughAll) && head != 1.0 {
                         continue;
@@ -441,7 +443,7 @@ impl Protocol for Recurrent {
 mod tests {
     use super::*;
 
-    /// Steps through time are those of the loss's gradient, by differences.
+    /// Steps of backpropagation through time follow the loss's gradient, checked by finite differences.
     #[test]
     fn through_time_is_the_gradient() {
         for kind in [Kind::Simple, Kind::Gru] {
@@ -472,7 +474,7 @@ mod tests {
         }
     }
 
-    /// Whether a tone rises or falls: a task for states.
+    /// Whether a tone rises or falls: a task that needs state.
     #[test]
     fn both_ways_learn_direction() {
         let mut random = Random::new(8);

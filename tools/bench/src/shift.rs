@@ -1,6 +1,6 @@
-//! Protocol 6.3: a network trained on MNIST adapts to shifted images: 1,000 labelled samples, at most two passes.
-//! Hyper-parameters are the same for all shifts, and were chosen on others ([`OTHERS`]) of a part of the training set
-//! that the network was not trained on, never on those of the table.
+//! Protocol 6.3: a network trained on MNIST adapts to shifted images with 1,000 labelled samples and at most two
+//! passes. Hyper-parameters are the same for all shifts. They were chosen on other shifts ([`OTHERS`]) of training
+//! samples that the network was not trained on, never on the shifts of the table.
 
 use std::path::{Path, PathBuf};
 
@@ -12,47 +12,47 @@ use crate::adapt::{DEFAULT, Host, Recipe, SMALL, adapt, recipes};
 use crate::data::{Samples, shuffled};
 use crate::protocol::{Goal, Measured, Protocol, Row};
 
-/// Side of an image.
+/// Height and width of an image.
 const SIDE: usize = 28;
 
 /// A change of the images.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Shift {
-    /// Turned by so many degrees, counter-clockwise.
+    /// Rotated by this many degrees, counter-clockwise.
     Rotate(f32),
     /// 1 - x
     Invert,
-    /// A gain, and normal noise of a deviation.
+    /// A gain, and normal noise with a deviation.
     Noise(f32, f32),
-    /// All pixels exchanged.
+    /// All pixels permuted.
     Permute,
-    /// Moved by so many pixels down and to the right.
+    /// Moved by this many pixels down and to the right.
     Translate(isize, isize),
     /// Mean of 3 × 3 pixels, twice.
     Blur,
     /// A gain and an offset.
     Contrast(f32, f32),
-    /// So large a part of the pixels black or white.
+    /// This share of the pixels set to black or white.
     Salt(f32),
-    /// Rows and columns exchanged for one another.
+    /// Rows and columns swapped.
     Transpose,
-    /// Rows in another order.
+    /// Rows permuted.
     Rows,
-    /// The images as they were, other numbers of the classes: all that the network's last layer says is wrong.
+    /// The same images with permuted class numbers: everything that the network's last layer says is wrong.
     Relabel,
 }
 
-/// Those of the table.
+/// The shifts of the table.
 pub const SHIFTS: [(&str, Shift); 5] = [
     ("rot45", Shift::Rotate(45.0)),
     ("invert", Shift::Invert),
     ("noise", Shift::Noise(0.5, 0.33)),
     ("permute", Shift::Permute),
-    // Beside the research page's: the page does not say which way it turned.
+    // Not on the research page: it does not say in which direction it rotated.
     ("rot-45", Shift::Rotate(-45.0)),
 ];
 
-/// Those that hyper-parameters are chosen on.
+/// The shifts on which hyper-parameters are chosen.
 pub const OTHERS: [(&str, Shift); 8] = [
     ("rot-30", Shift::Rotate(-30.0)),
     ("translate", Shift::Translate(3, -3)),
@@ -65,7 +65,7 @@ pub const OTHERS: [(&str, Shift); 8] = [
 ];
 
 impl Shift {
-    /// The samples, changed.
+    /// The samples after this shift.
     #[must_use]
     pub fn apply(self, samples: &Samples, seed: u32) -> Samples {
         let mut random = Random::new(seed);
@@ -104,7 +104,7 @@ impl Shift {
     }
 }
 
-/// A pixel; 0 outside of the image.
+/// A pixel, or 0 outside the image.
 fn pixel(image: &[f32], row: isize, column: isize) -> f32 {
     let inside = 0..SIDE as isize;
     let is_inside = inside.contains(&row) && inside.contains(&column);
@@ -120,7 +120,7 @@ fn blurred(image: &[f32]) -> Vec<f32> {
     (0..image.len()).map(mean).collect()
 }
 
-/// Pixel `i` of the image turned by `degrees`, bilinear.
+/// Pixel `i` of the image rotated by `degrees`, bilinear.
 fn rotated(image: &[f32], i: usize, degrees: f32) -> f32 {
     let (sin, cos) = (-degrees).to_radians().sin_cos();
     let centre = (SIDE as f32 - 1.0) / 2.0;
@@ -133,7 +133,7 @@ fn rotated(image: &[f32], i: usize, degrees: f32) -> f32 {
 }
 
 const WIDTHS: [usize; 4] = [784, 256, 128, 10];
-/// Labelled samples on the device.
+/// Labelled samples available on the device.
 const FEW: usize = 1000;
 const EPOCHS: usize = 8;
 const HOST_RATE: f32 = 0.4;
@@ -143,12 +143,12 @@ const HOST_RATE: f32 = 0.4;
 pub struct Shifts {
     folder: PathBuf,
     data: Option<(Samples, Samples)>,
-    /// Of a seed.
+    /// The host of a seed.
     host: Option<(u32, Host)>,
 }
 
 impl Shifts {
-    /// On the data sets of a folder.
+    /// Uses the data sets of a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), data: None, host: None }
     }
@@ -217,7 +217,7 @@ impl Protocol for Shifts {
         self.load()?;
         let (train, test) = self.data.as_ref().context("loaded")?;
         let recipe = recipes().into_iter().find(|r| r.name == row).context("no such row")?;
-        // The device's samples are none of the host's.
+        // The device's samples are not among the host's.
         let order = shuffled(train.len(), &mut Random::new(seed ^ 0x51));
         let (few, others) = order.split_at(FEW);
         if self.host.as_ref().is_none_or(|(s, _)| *s != seed) {
@@ -235,15 +235,16 @@ impl Protocol for Shifts {
         Ok(measured)
     }
 
-    /// The host learns from 50,000 samples of the training set; of its other 10,000, shifted in ways that are not in the
-    /// table, 1,000 adapt and 4,000 test. Seed 0.
+    /// The host learns from 50,000 training samples; of the other 10,000, shifted in ways that are not in the table,
+    /// 1,000 are used to adapt and 4,000 to test. Seed 0.
     fn tune(&mut self, only: Option<&str>, say: &dyn Fn(&str, f64)) -> Result<()> {
         self.load()?;
         let (train, _) = self.data.as_ref().context("loaded")?;
         let host = Host::train(&WIDTHS, &train.select(10_000..train.len()), EPOCHS, HOST_RATE, 0, &|_| ());
         let (few, test) = (train.select(0..FEW), train.select(FEW..FEW + 4000));
         say("host", adapt(&host, &recipes()[0], &few).accuracy(&test));
-        // How strong the table's noise is to be, so that a new head on frozen features does as on the research page.
+        // Chooses the strength of the table's noise such that a new head on frozen features performs as on the
+        // research page.
         if only == Some("lda head") {
             for deviation in [0.25, 0.3, 0.35] {
                 let noisy = |samples: &Samples, seed| Shift::Noise(0.5, deviation).apply(samples, seed);
@@ -255,7 +256,7 @@ impl Protocol for Shifts {
                 );
             }
         }
-        // How far the discriminant's covariance is to be drawn towards the identity, after how many samples.
+        // Chooses the shrinkage of the LDA head's covariance, for several numbers of samples.
         if only == Some("shrinkage") {
             let recipe = recipes().into_iter().find(|r| r.name == DEFAULT).context("the default")?;
             let parts = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7].map(Shrinkage::Part);
@@ -298,7 +299,7 @@ mod tests {
         let samples = Samples { x: image.clone(), y: vec![0], width: SIDE * SIDE };
         let after = |shift: Shift| shift.apply(&samples, 1).x;
         assert_eq!(after(Shift::Rotate(0.0)), image);
-        // Counter-clockwise: the upper right corner goes to the upper left.
+        // Counter-clockwise: the upper right corner moves to the upper left.
         assert!((after(Shift::Rotate(90.0))[0] - image[SIDE - 1]).abs() < 1e-3);
         assert_eq!(after(Shift::Invert)[30], 1.0 - image[30]);
         assert_eq!(after(Shift::Translate(1, 2))[SIDE + 2], image[0]);

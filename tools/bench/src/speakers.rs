@@ -1,6 +1,6 @@
-//! Spoken digits: a network trained on five speakers adapts to the sixth, each of the six in turn; and learns from the
-//! sixth's utterances a digit that it never saw. Recipes and rates are those of [`crate::adapt`], chosen on shifted
-//! images: nothing is chosen here.
+//! Spoken digits: a network trained on five speakers adapts to the sixth, for each of the six in turn, and learns a
+//! digit that it has never seen from the sixth's utterances. Recipes and rates are those of [`crate::adapt`], chosen
+//! on shifted images; nothing is tuned here.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,13 @@ use crate::adapt::{DEFAULT, Host, adapt, recipes};
 use crate::data::Samples;
 use crate::protocol::{Goal, Measured, Protocol, Row};
 
-/// 49 frames of 10 coefficients to ten digits.
+/// From 49 frames of 10 coefficients to ten digits.
 const WIDTHS: [usize; 4] = [490, 128, 64, 10];
 const COEFFICIENTS: usize = 10;
 const SPEAKERS: i64 = 6;
 const EPOCHS: usize = 20;
 const HOST_RATE: f32 = 0.4;
-/// The first take that a speaker gives to learn from; 10 of each digit, or 5 of them.
+/// The first take of a speaker that is used for learning; 10 of each digit, or 5.
 const FIRST: i64 = 5;
 
 /// The data set.
@@ -34,7 +34,7 @@ impl Digits {
     /// Reads the data set.
     ///
     /// # Errors
-    /// A file is missing or not what is wanted.
+    /// A file is missing or does not have the expected contents.
     pub fn read(folder: &Path) -> Result<Self> {
         let folder = folder.join("spoken_digits");
         let whole = |name: &str| -> Result<Vec<i64>> {
@@ -46,12 +46,12 @@ impl Digits {
         Ok(Self { samples, speaker: whole("speaker.npy")?, take: whole("take.npy")? })
     }
 
-    /// Utterances of these takes, of all speakers.
+    /// Indices of the utterances of these takes, for all speakers.
     pub fn takes(&self, takes: Range<i64>) -> Vec<usize> {
         (0..self.samples.len()).filter(|&i| takes.contains(&self.take[i])).collect()
     }
 
-    /// Coefficients shifted and scaled by their means and deviations in the utterances of `known`.
+    /// Coefficients standardised by their means and deviations in the utterances of `known`.
     #[must_use]
     pub fn standardised(&self, known: &[usize]) -> Self {
         let mut moments = [(0.0f64, 0.0f64); COEFFICIENTS];
@@ -72,7 +72,7 @@ impl Digits {
         out
     }
 
-    /// Utterances of a speaker in these takes, digits mixed.
+    /// Utterances of a speaker in these takes, with digits mixed.
     fn of(&self, speaker: i64, keep: impl Fn(i64) -> bool) -> Samples {
         let of_speaker = |i: &usize| self.speaker[*i] == speaker && keep(self.take[*i]);
         let mut chosen: Vec<usize> = (0..self.samples.len()).filter(of_speaker).collect();
@@ -81,9 +81,9 @@ impl Digits {
     }
 }
 
-/// What is measured for a speaker.
+/// Networks and data of one speaker.
 struct Speaker {
-    /// A host that knows all digits, and one that never saw [`Self::digit`].
+    /// A host that knows all digits, and one that has never seen [`Self::digit`].
     hosts: [Host; 2],
     digit: usize,
     /// 50 and 100 utterances.
@@ -98,7 +98,7 @@ const COLUMNS: [&str; 4] = ["50 utterances", "100 utterances", "old digits", "ne
 pub struct Speakers {
     folder: PathBuf,
     digits: Option<Digits>,
-    /// Of a seed.
+    /// The speakers of a seed.
     speakers: Option<(u32, Vec<Speaker>)>,
 }
 
@@ -109,7 +109,7 @@ impl std::fmt::Debug for Speaker {
 }
 
 impl Speakers {
-    /// On the data sets of a folder.
+    /// Uses the data sets of a folder.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.into(), digits: None, speakers: None }
     }
@@ -118,7 +118,7 @@ impl Speakers {
 fn prepare(digits: &Digits, speaker: i64, seed: u32) -> Speaker {
     let others: Vec<usize> = (0..digits.samples.len()).filter(|&i| digits.speaker[i] != speaker).collect();
     let scaled = digits.standardised(&others);
-    // Another digit for every speaker and seed.
+    // A different digit for every speaker and seed.
     let digit = (speaker as usize + SPEAKERS as usize * seed as usize) % 10;
     let known: Vec<usize> = others.iter().copied().filter(|&i| scaled.samples.y[i] != digit).collect();
     let host =
@@ -207,7 +207,7 @@ mod tests {
     use super::*;
     use offshoot::learn::Random;
 
-    /// Speakers whose voices are the digit's pattern and an offset of their own.
+    /// Speakers whose voices are the digit's pattern plus an individual offset.
     #[test]
     fn a_sixth_speaker_and_a_tenth_digit_are_learned() {
         let mut random = Random::new(2);

@@ -1,5 +1,5 @@
-//! Results: kept in a JSON file, so that a run that was interrupted goes on where it stopped; printed as tables beside
-//! the research page's numbers.
+//! Results: kept in a JSON file, so that an interrupted run continues where it stopped; printed as tables next to the
+//! research page's numbers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,32 +14,32 @@ use crate::protocol::{Measured, Protocol};
 /// `protocol → row → seed → column → accuracy`
 type Cells = BTreeMap<String, BTreeMap<String, BTreeMap<u32, Measured>>>;
 
-/// All that was measured so far.
+/// All measurements so far.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Results {
     /// Accuracies, 0 to 1.
     pub cells: Cells,
-    /// Goals by protocol, with the means of the seeds there are.
+    /// Goals by protocol, judged on the means of the available seeds.
     #[serde(default)]
     pub goals: BTreeMap<String, Vec<Verdict>>,
     #[serde(skip)]
     path: Option<PathBuf>,
 }
 
-/// Whether a goal is met.
+/// Verdict on a goal.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Whether.
+    /// Whether it is met.
     pub met: bool,
-    /// Numbers.
+    /// The goal and the measured numbers.
     pub goal: String,
 }
 
 impl Results {
-    /// What a file holds; nothing if there is none. Later results go there too.
+    /// Reads the contents of a file; empty if it does not exist. Later results are written there too.
     ///
     /// # Errors
-    /// The file is there and cannot be read.
+    /// The file exists and cannot be read.
     pub fn open(path: Option<&Path>) -> Result<Self> {
         let mut results = Self::default();
         if let Some(path) = path.filter(|p| p.exists()) {
@@ -50,12 +50,12 @@ impl Results {
         Ok(results)
     }
 
-    /// Whether a cell is finished.
+    /// Whether a cell is measured.
     pub fn has(&self, protocol: &str, row: &str, seed: u32) -> bool {
         self.cells.get(protocol).and_then(|p| p.get(row)).is_some_and(|r| r.contains_key(&seed))
     }
 
-    /// Keeps a cell, and writes the file.
+    /// Stores a cell and writes the file.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -92,7 +92,7 @@ impl Results {
         self.goals.insert(protocol.name().into(), verdicts);
     }
 
-    /// A protocol's table: mean ± deviation (of seeds), with the research page's number in brackets; then its goals.
+    /// A protocol's table: mean ± deviation over seeds, with the research page's number in brackets; then its goals.
     pub fn render(&mut self, protocol: &dyn Protocol) -> String {
         self.judge(protocol);
         let name = protocol.name();

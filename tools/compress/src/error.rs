@@ -1,16 +1,16 @@
-//! What can go wrong while a network is compressed.
+//! Errors of the compression methods.
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Error of a compression; says what, where, and what would be right.
+/// Error of a compression method. Each message says what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Not one calibration sample was given.
+    /// No calibration samples were given.
     #[error("calibration: no samples; give at least one, 100 or more representative ones are usual")]
     NoSamples,
-    /// A sample has not one array for each graph input.
+    /// A sample does not have one array for each graph input.
     #[error("calibration sample {sample}: {found} inputs, the network has {expected}")]
     InputCount {
         /// Index of the sample.
@@ -20,7 +20,7 @@ pub enum Error {
         /// Arrays in the sample.
         found: usize,
     },
-    /// An array has not its input's shape.
+    /// An array does not have the shape of its input.
     #[error("calibration sample {sample}, input `{input}`: shape {found:?}, the network takes {expected:?}")]
     InputShape {
         /// Index of the sample.
@@ -43,7 +43,7 @@ pub enum Error {
         input: String,
         /// Row-major index of the first such element.
         index: usize,
-        /// What it is.
+        /// The non-finite value.
         value: f32,
     },
     /// A constant or an activation of the float network is NaN or infinite.
@@ -53,11 +53,11 @@ pub enum Error {
     NotFinite {
         /// Name of the tensor.
         tensor: String,
-        /// What it holds.
+        /// The non-finite value.
         value: f32,
     },
-    /// The network is int8 already.
-    #[error("tensor `{tensor}` is quantised already; quantisation takes a float network")]
+    /// The network is already int8.
+    #[error("tensor `{tensor}` is already quantised; quantisation takes a float network")]
     AlreadyQuantized {
         /// Name of the first such tensor.
         tensor: String,
@@ -67,31 +67,31 @@ pub enum Error {
     Option {
         /// Name of the option.
         option: &'static str,
-        /// Why it cannot be.
+        /// Why the value is not allowed.
         reason: String,
     },
     /// `keep_float` names nothing in the network.
     #[error(
-        "no operator is named or of kind `{wanted}`; kinds of this network: {}; names: {}", .kinds.join(", "), .names.join(", ")
+        "no operator has the name or kind `{wanted}`; kinds in this network: {}; names: {}", .kinds.join(", "), .names.join(", ")
     )]
     KeepFloat {
-        /// What was asked for.
+        /// The name that was looked up.
         wanted: String,
-        /// Kinds of operators there are, with ONNX's names of them.
+        /// Kinds of operators in the network, with their ONNX names.
         kinds: Vec<String>,
-        /// Names of operators there are.
+        /// Names of the operators in the network.
         names: Vec<String>,
     },
     /// An option names an operator that the network does not have.
-    #[error("no operator is named or of kind `{0}`")]
+    #[error("no operator has the name or kind `{0}`")]
     UnknownOperator(String),
-    /// No layer of a sub-network has weights of the large one.
+    /// No layer of a sub-network shares weights with the larger one.
     #[error("no layer shares its weights with the large network:\n  {}", .0.join("\n  "))]
     Nest(Vec<String>),
-    /// The device's form of the network could not be made.
+    /// The network cannot be lowered to the device's form.
     #[error(transparent)]
     Export(offshoot_export::Error),
-    /// Whatever goes, the network does not fit.
+    /// The network does not fit, however much is removed.
     #[error(
         "the budget cannot be met: the smallest that can be reached is {flash} bytes of flash with {ram} bytes of RAM and {macs} MACs"
     )]
@@ -103,25 +103,25 @@ pub enum Error {
         /// Its multiply-accumulates.
         macs: u64,
     },
-    /// Bits can be taken, but not as many as the budget wants at the accuracy it wants.
+    /// Weights can take fewer bits, but the budget's size cannot be reached at the budget's accuracy.
     #[error(
         "the budget cannot be met: {wanted} bytes leave an accuracy of {}; the nearest point within the loss that is \
          allowed takes {flash} bytes, with {}", percent(.reached), percent(.accuracy)
     )]
     Precision {
-        /// Bytes of the nearest `.off` file that keeps the accuracy.
+        /// Bytes of the smallest `.off` file that keeps the accuracy.
         flash: u64,
         /// Its accuracy.
         accuracy: Option<f64>,
-        /// Bytes of the file nearest to the budget of flash.
+        /// Bytes of the file closest to the flash budget.
         wanted: u64,
         /// Its accuracy.
         reached: Option<f64>,
     },
-    /// Whoever watched the work ended it.
+    /// The observer stopped the work.
     #[error(transparent)]
     Watcher(Box<dyn std::error::Error + Send + Sync>),
-    /// Gradients could not be had, or training failed.
+    /// Gradients cannot be computed, or training failed.
     #[error(transparent)]
     Training(offshoot_train::Error),
     /// A group of channels cannot be deleted.
@@ -137,7 +137,7 @@ pub enum Error {
     Execution {
         /// Name of the node.
         node: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,9 +1,10 @@
-//! Ways between sizes of one network, and between networks of one size.
+//! Changing the size of a network, and aligning networks of the same size.
 //!
-//! A *unit* is a channel with everything that belongs to it: the groups of [`crate::prune::Groups`], whose families say what
-//! may change places. [`Level`] merges units and blocks in pairs and takes a smaller network back up to the larger one's
-//! form (multi-level framework, Zou et al., ICLR 2024), [`cycle`] trains that way; [`match_units`] puts the units of one
-//! network into the order of another's, so that their weights can be compared, averaged, or walked between.
+//! A *unit* is a channel with everything that belongs to it: one group of [`crate::prune::Groups`]; units of one
+//! family may change places. [`Level`] merges units and blocks in pairs, and expands a smaller network back to the
+//! form of the larger one (multi-level framework, Zou et al., ICLR 2024); [`cycle`] trains that way. [`match_units`]
+//! puts the units of one network into the order of another's, so that their weights can be compared, averaged, or
+//! interpolated.
 
 mod assignment;
 mod cycle;

@@ -1,4 +1,4 @@
-//! Smaller networks from trained ones: each room takes a graph and data, returns a graph and a report.
+//! Makes trained networks smaller: each module takes a graph and data, and returns a smaller graph and a report.
 
 pub mod error;
 pub mod levels;

@@ -1,12 +1,13 @@
-//! Low rank: a layer with weights `W` becomes two whose product is near `W`.
+//! Low rank: replaces a layer with weights `W` by two layers whose product approximates `W`.
 //!
-//! [`Layer`] holds what is known of one layer (its spectrum, what each rank costs and loses), [`analyse`] finds those of a
-//! graph, [`split`] writes ranks into it, [`join`] undoes what does not pay. [`low_rank`] does all of it under a budget;
-//! [`maestro`] trains the factors so that their order is that of their use. [`lama`] is attention of rank one.
+//! [`analyse`] collects a [`Layer`] for every layer that can be split: its spectrum, and the cost and loss of each
+//! rank. [`split`] rewrites a graph for chosen ranks, [`join`] merges pairs that do not pay. [`low_rank`] does all of
+//! this under a budget; [`maestro`] trains the factors so that their ranks are ordered by importance. [`lama`] is
+//! attention of rank one.
 //!
-//! A fully connected layer becomes two. A convolution becomes one of the same window with fewer channels and a 1×1 after
-//! it ([`Cut::Channels`]), or a column and a row of its window ([`Cut::Spatial`]). Both are dense operators: the device
-//! needs nothing new. Depthwise, grouped and transposed convolutions stay as they are.
+//! A fully connected layer becomes two. A convolution becomes one with the same window and fewer channels, followed
+//! by a 1×1 ([`Cut::Channels`]), or a column and a row of its window ([`Cut::Spatial`]). Both are dense operators, so
+//! the device needs nothing new. Depthwise, grouped and transposed convolutions are not split.
 
 mod allocate;
 pub mod lama;

@@ -1,8 +1,9 @@
-//! Sub-networks on the integers of a larger one: what lets several networks of a file share one store of weights
-//! ([`offshoot_export::compile_nested`]).
+//! Weight-shared sub-networks: quantises a sub-network with the integer weights of a larger one, so that several
+//! networks of a file share one store of weights ([`offshoot_export::compile_nested`]).
 //!
-//! A sub-network as sorted training makes it (SortedNet, arXiv:2309.00255) has prefixes of the channels of the whole. Its weights are the whole's,
-//! up to a factor a channel where normalisation was calibrated anew and folded in: codes then stay, and the factor goes into the channel's scale.
+//! Sorted training (SortedNet, arXiv:2309.00255) makes sub-networks that use prefixes of the larger network's
+//! channels. Their weights equal the larger network's up to a factor per channel, where normalisation was
+//! recalibrated and folded in. The codes then stay the same, and the factor goes into the channel's scale.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,42 +13,44 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// Largest share of the energy of a layer's weights that may differ from the whole's, factors a channel aside.
+/// Largest share of the energy of a layer's weights that may differ from the larger network's, after factors per
+/// channel.
 const ALIKE: f64 = 1e-5;
 
-/// Where the scales of a sub-network's activations come from.
+/// Source of the scales of a sub-network's activations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scales {
-    /// The whole's: a channel takes no multiplier of its own.
+    /// The larger network's: channels need no multipliers of their own.
     #[default]
     Shared,
-    /// Its own calibration: five bytes more a channel.
+    /// Its own calibration: five more bytes per channel.
     Own,
 }
 
-/// What became of the layers of a sub-network.
+/// Report on the layers of a sub-network.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NestReport {
-    /// Layers on the whole's codes.
+    /// Layers that use the larger network's codes.
     pub shared: Vec<String>,
     /// Layers with codes of their own, and why.
     pub own: Vec<(String, String)>,
 }
 
-/// A float graph and the same quantised.
+/// A float graph and its quantised form.
 #[derive(Clone, Copy, Debug)]
 pub struct Pair<'g> {
     /// After the lossless passes.
     pub float: &'g Graph,
-    /// [`crate::quantize::quantize`] of it.
+    /// The result of [`crate::quantize::quantize`].
     pub quantised: &'g Graph,
 }
 
-/// `sub`, quantised, with the codes of `whole` in every layer whose float weights are a prefix of the whole's along output and
-/// input channels, up to a factor an output channel. Layers are found by their nodes' names.
+/// Returns the quantised `sub` with the codes of `whole` in every layer whose float weights are a prefix of the
+/// larger network's along output and input channels, up to a factor per output channel. Layers are matched by node
+/// name.
 ///
 /// # Errors
-/// [`Error::Nest`] if no layer shares its weights: the networks are not of one family.
+/// [`Error::Nest`] if no layer shares weights: the networks are not of one family.
 pub fn nest(whole: Pair<'_>, sub: Pair<'_>, scales: Scales) -> Result<(Graph, NestReport)> {
     let mut graph = sub.quantised.clone();
     let input_scales: Vec<Option<f32>> = sub.quantised.values.iter().map(scale).collect();
@@ -93,26 +96,26 @@ fn scale(value: &offshoot_ir::Value) -> Option<f32> {
     value.quant.as_ref().and_then(|q| q.scale.first().copied())
 }
 
-/// The node of that name, if there is just one.
+/// The node of that name, if there is exactly one.
 fn node<'g>(graph: &'g Graph, name: &str) -> Option<&'g Node> {
     let mut found = graph.nodes.iter().filter(|n| n.name == name);
     found.next().filter(|_| found.next().is_none())
 }
 
-/// A layer's codes as a part of the whole's, and their scales; or why it cannot have them.
+/// The codes of a layer as a part of the larger network's, and their scales; or why it cannot share them.
 fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(Vec<i8>, Quant), String> {
     let named = |graph| node(graph, &layer.name).filter(|n| n.inputs.len() > 1);
     let (Some(all), Some(all_float), Some(own_float)) =
         (named(whole.quantised), named(whole.float), named(sub.float))
     else {
-        return Err("the large network has no such layer, or several".into());
+        return Err("the large network does not have exactly one such layer".into());
     };
     let (own, large) = (sub.float.value(own_float.inputs[1]), whole.float.value(all_float.inputs[1]));
     let stored = whole.quantised.value(all.inputs[1]);
     let (Some(Data::F32(w)), Some(Data::F32(all_w)), Some(Data::I8(all_codes)), Some(quant)) =
         (own.data.as_deref(), large.data.as_deref(), stored.data.as_deref(), &stored.quant)
     else {
-        return Err("its weights are not int8 in both".into());
+        return Err("its weights are not int8 in both networks".into());
     };
     let (rank, last) = (own.shape.len(), own.shape.len().wrapping_sub(1));
     let prefix = rank == large.shape.len()
@@ -122,7 +125,7 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
             own == large || own < large && (axis == 0 || axis == last)
         });
     if !prefix {
-        return Err(format!("{:?} is no prefix of {:?}", own.shape, large.shape));
+        return Err(format!("{:?} is not a prefix of {:?}", own.shape, large.shape));
     }
     let (out_c, c, whole_c) = (own.shape[0], own.shape[last], large.shape[last]);
     let rows: usize = own.shape[1..last].iter().product();
@@ -144,10 +147,10 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
         let ratio = if square > 0.0 { pairs().map(|(a, b)| a * b).sum::<f64>() / square } else { 1.0 };
         energy += pairs().map(|(a, _)| a * a).sum::<f64>();
         difference += pairs().map(|(a, b)| (a - ratio * b).powi(2)).sum::<f64>();
-        // A scale is positive; the same factor up to rounding is the same.
+        // Scales are positive; a factor that differs from 1 only by rounding counts as 1.
         let ratio = if (ratio - 1.0).abs() < 1e-5 { 1.0 } else { ratio };
         if !(ratio > 0.0 && ratio.is_finite()) {
-            return Err(format!("channel {o} is the large network's times {ratio}"));
+            return Err(format!("channel {o} is the large network's multiplied by {ratio}"));
         }
         scale.push((f64::from(quant.scale[o.min(quant.scale.len() - 1)]) * ratio) as f32);
         (0..rows).for_each(|row| new.extend_from_slice(&all_codes[at(o, row).0]));
@@ -159,7 +162,7 @@ fn codes(whole: Pair<'_>, sub: Pair<'_>, layer: &Node) -> std::result::Result<(V
     Ok((new, Quant { zero_point: vec![0; scale.len()], scale, axis: Some(0) }))
 }
 
-/// Brings a bias from the scales that it had to those that input and weights have now.
+/// Rescales a bias from its former scales to the current scales of input and weights.
 fn rescale_bias(graph: &mut Graph, node: &Node, input_before: f32, weights_before: &Quant) {
     let Some(&bias) = node.inputs.get(2) else { return };
     let input = graph.value(node.inputs[0]).quant.as_ref().and_then(|q| q.scale.first().copied());
@@ -173,14 +176,14 @@ fn rescale_bias(graph: &mut Graph, node: &Node, input_before: f32, weights_befor
         (f64::from(b) * before / (f64::from(input) * of(&weights, o))).round() as i32
     };
     let new = old.iter().enumerate().map(real).collect();
-    // Two layers may share a bias that differs now.
+    // Two layers may share a bias whose scales now differ.
     let id = own(graph, bias, node);
     let value = graph.value_mut(id);
     value.data = Some(Arc::new(Data::I32(new)));
     value.quant = Some(Quant { zero_point: vec![0; channels], scale, axis: Some(0) });
 }
 
-/// A constant of the node alone.
+/// Makes a constant that only this node reads.
 fn own(graph: &mut Graph, id: ValueId, node: &Node) -> ValueId {
     if graph.consumers(id).len() < 2 {
         return id;

@@ -1,9 +1,9 @@
-//! Methods in a row until a budget holds.
+//! Applies methods in sequence until a budget holds.
 //!
-//! A [`Method`] takes a [`State`] (a float graph and the bits of its weights) and gives a smaller one. [`run`] applies several
-//! in their order. Each is told what those behind it will still save, by measuring sizes with the fewest bits that they
-//! would go to, so that it removes no more than has to go. A new method is a type with `apply`, and a line wherever
-//! methods are named. [`run_any`] tries several plans.
+//! A [`Method`] takes a [`State`] (a float graph and the bits of its weights) and returns a smaller one. [`run`]
+//! applies several in order. Sizes are measured with the fewest bits that later methods would use, so that a method
+//! removes no more than it has to. A new method is a type with `apply`, and a line wherever methods are named.
+//! [`run_any`] tries several plans.
 
 mod bits;
 
@@ -16,49 +16,49 @@ use crate::prune::{Progress, PruneOptions, erase_operators, fits, head, prune, s
 use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
-/// A network on the way.
+/// A network between two methods.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Float.
+    /// The float graph.
     pub graph: Graph,
     /// Bits of its weights on the device.
     pub weight_bits: WeightBits,
-    /// What was done, for people.
+    /// Human-readable log of what was done.
     pub done: Vec<String>,
-    /// Channels by family, if channels went.
+    /// Channels of each family, if channels were removed.
     pub families: Vec<crate::prune::FamilyReport>,
 }
 
-/// What methods work with.
+/// Inputs shared by all methods.
 pub struct Work<'a> {
-    /// The uncompressed network: what the small one is to do.
+    /// The uncompressed network: the reference for the small one.
     pub original: &'a Graph,
     /// Training samples with targets.
     pub data: &'a Dataset,
-    /// The budget, and how training is done.
+    /// The budget and the training options.
     pub options: PruneOptions,
-    /// Watches.
+    /// Observer.
     pub progress: &'a mut dyn Progress,
 }
 
-/// A way to make a network smaller.
+/// A method that makes a network smaller.
 pub trait Method {
-    /// What it is called.
+    /// Name of the method.
     fn name(&self) -> &'static str;
 
-    /// Fewest bits that it gives weights.
+    /// Fewest bits to which it reduces weights.
     fn fewest_bits(&self) -> u8 {
         8
     }
 
-    /// Makes it smaller, as far as the budget asks for.
+    /// Makes the network smaller, as far as the budget requires.
     ///
     /// # Errors
-    /// [`Error::Budget`] if the budget cannot be met, others where the network does not allow it.
+    /// [`Error::Budget`] if the budget cannot be met; other errors if the network does not allow the method.
     fn apply(&self, state: State, work: &mut Work<'_>) -> Result<State>;
 }
 
-/// Channels go ([`prune`]).
+/// Removes channels ([`prune`]).
 #[derive(Clone, Copy, Debug)]
 pub struct Prune;
 
@@ -77,10 +77,10 @@ impl Method for Prune {
     }
 }
 
-/// Operators and branches go ([`erase_operators`]); what is left is trained, if anything is.
+/// Removes operators and branches ([`erase_operators`]), then trains the rest if any were removed.
 #[derive(Clone, Copy, Debug)]
 pub struct Erase {
-    /// How many.
+    /// How many to remove.
     pub count: usize,
 }
 
@@ -104,10 +104,10 @@ impl Method for Erase {
     }
 }
 
-/// The first of several plans that meets the budget.
+/// Runs plans in order and returns the result of the first that meets the budget.
 ///
 /// # Errors
-/// [`Error::Budget`] with the smallest file that any of them could reach; anything else ends the search.
+/// [`Error::Budget`] with the smallest file that any of them reached; any other error ends the search.
 pub fn run_any(plans: &[Vec<Box<dyn Method>>], work: Work<'_>) -> Result<State> {
     let mut nearest: Option<(u64, Error)> = None;
     for methods in plans {
@@ -126,14 +126,14 @@ pub fn run_any(plans: &[Vec<Box<dyn Method>>], work: Work<'_>) -> Result<State> 
             other => return other,
         }
     }
-    let none = || Error::Option { option: "method", reason: "there is none to try".into() };
+    let none = || Error::Option { option: "method", reason: "there is no plan to try".into() };
     Err(nearest.map_or_else(none, |(_, error)| error))
 }
 
-/// Applies `methods` in their order.
+/// Applies `methods` in order.
 ///
 /// # Errors
-/// [`Error::Budget`] with the nearest sizes if the budget does not hold in the end; those of the methods.
+/// [`Error::Budget`] with the nearest sizes if the budget does not hold at the end; errors of the methods.
 pub fn run(methods: &[Box<dyn Method>], mut work: Work<'_>) -> Result<State> {
     let mut state = State {
         graph: work.original.clone(),

@@ -1,9 +1,8 @@
-//! Structured pruning: whole channels go, the network that is left is smaller and dense.
+//! Structured pruning: removes whole channels, so that the remaining network is smaller and dense.
 //!
 //! [`Groups`] says which channels must go together, [`scores`] which matter least, [`order`] how many of which layer
-//! go, [`slice`] deletes them, [`refit`] makes up for the loss without training. [`erase_operators`] takes whole operators and
-//! branches out. [`prune`] does all of it, in periods,
-//! until the int8 model fits.
+//! to remove; [`slice`] deletes them, and [`refit`] recovers part of the loss without training. [`erase_operators`]
+//! removes whole operators and branches. [`prune`] does all of this, in periods, until the int8 model fits.
 
 mod allocate;
 mod cric;

@@ -1,9 +1,9 @@
 //! Post-training quantisation to int8.
 //!
-//! Follows TensorFlow Lite's 8-bit quantisation specification: activations asymmetric with one scale a tensor,
-//! weights symmetric in [-127, 127] (or coarser, [`WeightBits`]) with one scale an output channel, int32 biases of scale input × weight.
-//! Ranges come from calibration data; weights and biases are then fitted layer by layer on what the quantised
-//! network before them delivers. What the options leave open is decided on samples held out of both.
+//! Follows TensorFlow Lite's 8-bit quantisation specification: asymmetric activations with one scale per tensor,
+//! symmetric weights in [-127, 127] (or with fewer bits, [`WeightBits`]) with one scale per output channel, int32
+//! biases of scale input × weight. Ranges come from calibration data. Weights and biases are then fitted layer by
+//! layer to the activations of the quantised network before them. Options left open are decided on held-out samples.
 
 pub mod aware;
 pub(crate) mod calibrate;

@@ -1,9 +1,9 @@
-//! Unstructured and patterned pruning: single weights become zero and stay zero; the exporter then stores and computes
-//! only those that are left, where the device gains by it.
+//! Unstructured and patterned pruning: single weights become zero and stay zero; where the device gains by it, the
+//! exporter stores and computes only the rest.
 //!
-//! [`matrices`] says which constants are matrices of weights, [`Pattern`] which zeros the device's kernels like,
-//! [`magnitudes`] which weights go; [`sparsify`] puts training around it: one shot, gradually, or as a lottery ticket
-//! (Frankle and Carbin 2019), whose surviving weights go back to where training began.
+//! [`matrices`] finds the weight matrices, [`Pattern`] describes the zeros that the device's kernels exploit,
+//! [`magnitudes`] selects the weights to remove; [`sparsify`] adds training: one shot, gradually, or as a lottery
+//! ticket (Frankle and Carbin 2019), whose surviving weights are rewound to early values.
 
 mod masks;
 mod matrices;

@@ -26,11 +26,11 @@ pub fn read(path: &Path) -> Result<(ArrayD<u8>, Vec<i64>)> {
 /// Reads the bytes of one batch file.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Format`] if they are no whole records or a label is above 9.
+/// [`crate::ErrorKind::Format`] if they are not whole records, or a label is above 9.
 pub fn parse(file: &[u8]) -> Result<(ArrayD<u8>, Vec<i64>)> {
     if file.is_empty() || !file.len().is_multiple_of(RECORD) {
         let message = format!(
-            "not a CIFAR-10 binary batch: its {} bytes are no multiple of {RECORD} (a label and 32×32×3 pixels)",
+            "not a CIFAR-10 binary batch: its {} bytes are not a multiple of {RECORD} (a label and 32×32×3 pixels)",
             file.len()
         );
         return Err(Error::format(message));

@@ -1,4 +1,4 @@
-//! Labelled samples, whatever file they come from.
+//! Labelled samples from any supported file.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ use crate::features::FrontEnd;
 use crate::npy::{self, Array};
 use crate::{cifar, idx, npz, wav};
 
-/// Samples and, if they are known, their labels.
+/// Samples with their labels, if known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// Samples along the first axis, images channels-last.
+    /// Samples along the first axis; images are channels-last.
     pub x: Array,
-    /// One label a sample, or none at all.
+    /// One label per sample, or empty.
     pub y: Vec<i64>,
-    /// Name of each label from 0; empty if the file does not say.
+    /// Name of each label from 0; empty if the file has none.
     pub classes: Vec<String>,
 }
 
@@ -24,11 +24,11 @@ impl Dataset {
     /// Samples with labels.
     ///
     /// # Errors
-    /// [`ErrorKind::Shape`] if there are labels but not one for each sample.
+    /// [`ErrorKind::Shape`] if there are labels, but not one per sample.
     pub fn new(x: Array, y: Vec<i64>, classes: Vec<String>) -> Result<Self> {
         let samples = x.shape().first().copied().unwrap_or(0);
         if !y.is_empty() && y.len() != samples {
-            let message = format!("{} labels for {samples} samples; wanted is one label for each", y.len());
+            let message = format!("{} labels for {samples} samples; expected one label per sample", y.len());
             return Err(Error::new(ErrorKind::Shape, message));
         }
         Ok(Self { x, y, classes })
@@ -39,24 +39,24 @@ impl Dataset {
         self.x.shape().first().copied().unwrap_or(0)
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// Reads samples from a file or folder, recognised by what it holds:
+/// Reads samples from a file or folder, recognised by its contents:
 ///
 /// | kind | recognised by | samples |
 /// |---|---|---|
-/// | `.npy` | its magic bytes | as they are; labels from `y.npy` beside `x.npy`, `NAME_y.npy` beside `NAME_x.npy` |
+/// | `.npy` | its magic bytes | as they are; labels from `y.npy` next to `x.npy`, `NAME_y.npy` next to `NAME_x.npy` |
 /// | `.npz` | zip's magic bytes | its arrays `x` and `y` |
 /// | MNIST's IDX, also gzipped | its first four bytes | labels from the file whose name has `labels-idx1` for `images-idx3` |
 /// | folder of CIFAR-10 batches, or one | `*.bin`, size | images `[n, 32, 32, 3]`; a folder gives its `data_batch_*.bin` |
 /// | folder of class folders | holds folders | MFCC of the WAV files, [`FrontEnd::keywords`], one length for all |
 ///
 /// # Errors
-/// The path does not exist, none of the kinds is recognised, or the file is damaged.
+/// The path does not exist, its kind is not recognised, or the file is damaged.
 pub fn load(path: &Path) -> Result<Dataset> {
     if path.is_dir() {
         let batches = cifar_batches(path)?;
@@ -123,13 +123,13 @@ fn load_cifar(batches: &[PathBuf]) -> Result<Dataset> {
     Dataset::new(Array::U8(x), labels, cifar::CLASSES.map(String::from).to_vec())
 }
 
-/// MFCC of all clips, cut or padded with silence to the length that most of them have.
+/// MFCC of all clips, cut or padded with silence to the most frequent length.
 fn load_sounds(path: &Path) -> Result<Dataset> {
     let sounds = wav::read_folder(path)?;
     let rate = sounds.clips[0].2.sample_rate;
     if let Some((file, _, clip)) = sounds.clips.iter().find(|(_, _, c)| c.sample_rate != rate) {
         let message = format!(
-            "its sample rate is {}, that of the first file {rate}: all must be equal",
+            "its sample rate is {}, but the first file's is {rate}: all must be equal",
             clip.sample_rate
         );
         return Err(Error::format(message).at(file));
@@ -149,7 +149,7 @@ fn load_sounds(path: &Path) -> Result<Dataset> {
     Dataset::new(Array::F32(x.insert_axis(Axis(3)).into_dyn()), labels, sounds.classes)
 }
 
-/// The most frequent length; of equally frequent ones the longest.
+/// The most frequent length; among equally frequent ones the longest.
 fn usual_length(lengths: impl Iterator<Item = usize>) -> usize {
     let mut counts = std::collections::BTreeMap::new();
     for len in lengths {
@@ -176,13 +176,13 @@ fn labels_of(array: Array) -> Result<Vec<i64>> {
     let labels = array.to_i64()?;
     if labels.ndim() != 1 {
         let message =
-            format!("labels of shape {:?}; wanted is one axis with a label for each sample", labels.shape());
+            format!("labels of shape {:?}; expected one axis with one label per sample", labels.shape());
         return Err(Error::new(ErrorKind::Shape, message));
     }
     Ok(labels.into_iter().collect())
 }
 
-/// The existing file beside `path` whose name ends in `with` where that of `path` ends in `suffix`.
+/// The existing file next to `path` whose name ends in `with` where the name of `path` ends in `suffix`.
 fn sibling(path: &Path, suffix: &str, with: &str) -> Option<PathBuf> {
     sibling_with(path, |name| name.strip_suffix(suffix).map(|stem| format!("{stem}{with}")))
 }

@@ -1,29 +1,29 @@
-//! What can be wrong with a data file.
+//! Errors of data files.
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What sort of error it is, for callers that react to it.
+/// Kind of an error, for callers that react to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The file is not there.
+    /// The file does not exist.
     NotFound,
     /// Reading or writing failed.
     Io,
-    /// The bytes are not what the format prescribes.
+    /// The bytes do not follow the format.
     Format,
-    /// The elements have a type that cannot be used.
+    /// The elements have an unusable type.
     Dtype,
-    /// The array has a shape that cannot be used.
+    /// The array has an unusable shape.
     Shape,
 }
 
-/// Error about a data file: which file, what is wrong, what would be right.
+/// Error in a data file: names the file and what is wrong, and what is expected.
 #[derive(Debug)]
 pub struct Error {
     kind: ErrorKind,
@@ -32,29 +32,29 @@ pub struct Error {
 }
 
 impl Error {
-    /// An error of `kind`; the message says what is wrong and what would be right.
+    /// An error of `kind`; the message says what is wrong and what is expected.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { kind, path: None, message: message.into() }
     }
 
-    /// The bytes are not what the format prescribes.
+    /// The bytes do not follow the format.
     pub fn format(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Format, message)
     }
 
-    /// Names the file, unless one is named already.
+    /// Adds the file name, unless one is set already.
     #[must_use]
     pub fn at(mut self, path: &Path) -> Self {
         self.path.get_or_insert_with(|| path.to_path_buf());
         self
     }
 
-    /// What sort of error it is.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The file it is about, if it came from one.
+    /// The file that caused the error, if there is one.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The whole file.
+/// Reads a whole file.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io(path, &e))
 }

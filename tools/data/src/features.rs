@@ -1,9 +1,9 @@
 //! Log-mel spectrogram and MFCC of a sound.
 //!
-//! Frames are weighted with a periodic Hann window; the power spectrum is summed in triangular bands that
-//! are equally spaced on the HTK mel scale (`2595 · log10(1 + f / 700)`), peak 1, not normalised by width;
-//! the natural logarithm of the band energy plus `floor` follows. MFCC are the orthonormal DCT-II of that.
-//! The arithmetic is float64 with `libm`, in one order, so that every machine gives the same features.
+//! Frames are weighted with a periodic Hann window. The power spectrum is summed in triangular bands that are equally
+//! spaced on the HTK mel scale (`2595 · log10(1 + f / 700)`), with peak 1 and no normalisation by width. The natural
+//! logarithm of the band energy plus `floor` follows. MFCC are the orthonormal DCT-II of that. The arithmetic is
+//! float64 with `libm` in a fixed order, so that every machine gives the same features.
 
 use std::f64::consts::PI;
 
@@ -11,16 +11,16 @@ use ndarray::Array2;
 
 use crate::error::{Error, Result};
 
-/// Settings of the front end.
+/// Settings of the audio front end.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrontEnd {
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate: u32,
     /// Samples in a frame.
     pub window: usize,
     /// Samples from one frame to the next.
     pub hop: usize,
-    /// Points of the Fourier transform; frames are padded with zeros to it.
+    /// Points of the Fourier transform; frames are zero-padded to this length.
     pub fft: usize,
     /// Number of mel bands.
     pub bands: usize,
@@ -33,8 +33,8 @@ pub struct FrontEnd {
 }
 
 impl FrontEnd {
-    /// 30 ms frames every 20 ms, 40 bands from 20 Hz to 4 kHz (or half the sample rate), 10 MFCC: what keyword
-    /// networks use, one second gives 49 frames.
+    /// 30 ms frames every 20 ms, 40 bands from 20 Hz to 4 kHz (or half the sample rate), 10 MFCC: the usual features
+    /// of keyword networks. One second gives 49 frames.
     pub fn keywords(sample_rate: u32) -> Self {
         let samples = |ms: u32| (sample_rate * ms / 1000) as usize;
         Self {
@@ -49,8 +49,8 @@ impl FrontEnd {
         }
     }
 
-    /// Features of `samples`, one row a frame: `[frames, bands or coefficients]`. Frames that would reach
-    /// beyond the end are left out; a sound shorter than a frame is padded with zeros to one.
+    /// Features of `samples`, one row per frame: `[frames, bands or coefficients]`. Frames that would reach beyond
+    /// the end are left out; a sound shorter than one frame is zero-padded.
     ///
     /// # Errors
     /// The settings contradict each other.
@@ -122,7 +122,7 @@ impl FrontEnd {
     }
 }
 
-/// First `n` columns of the orthonormal DCT-II of `len` numbers: `[len, n]`.
+/// First `n` columns of the orthonormal DCT-II of length `len`: `[len, n]`.
 fn dct(len: usize, n: usize) -> Array2<f64> {
     Array2::from_shape_fn((len, n), |(i, k)| {
         let scale = libm::sqrt(if k == 0 { 1.0 } else { 2.0 } / len as f64);
@@ -130,7 +130,7 @@ fn dct(len: usize, n: usize) -> Array2<f64> {
     })
 }
 
-/// Matrix product, summed in the order of the index (a blocked product's order depends on the machine).
+/// Matrix product, summed in index order (the order of a blocked product depends on the machine).
 fn project(rows: &Array2<f64>, columns: &Array2<f64>) -> Array2<f32> {
     Array2::from_shape_fn((rows.nrows(), columns.ncols()), |(r, c)| {
         rows.row(r).iter().zip(columns.column(c)).map(|(a, b)| a * b).sum::<f64>() as f32
@@ -139,7 +139,7 @@ fn project(rows: &Array2<f64>, columns: &Array2<f64>) -> Array2<f32> {
 
 /// Radix-2 Fourier transform (Cooley and Tukey 1965) of a power of two of real samples.
 struct Fft {
-    /// cos and -sin of the k-th step around the circle, k below half the length.
+    /// cos and -sin of the k-th step around the circle, for k below half the length.
     twiddles: Vec<(f64, f64)>,
     len: usize,
 }

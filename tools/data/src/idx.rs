@@ -9,7 +9,7 @@ use ndarray::{ArrayD, IxDyn};
 use crate::error::{Error, Result, read_file};
 use crate::npy::Array;
 
-/// Longest file accepted, unpacked.
+/// Longest file accepted, after unpacking.
 const MAX_UNPACKED: u64 = 1 << 32;
 
 /// Whether the bytes begin like an IDX file or a gzipped file.
@@ -29,7 +29,7 @@ pub fn read(path: &Path) -> Result<Array> {
 /// Reads the bytes of an unpacked file.
 ///
 /// # Errors
-/// [`crate::ErrorKind::Format`] if the bytes are no complete IDX file.
+/// [`crate::ErrorKind::Format`] if the bytes are not a complete IDX file.
 pub fn parse(file: &[u8]) -> Result<Array> {
     let (code, axes) = match file {
         [0, 0, code, axes, ..] => (*code, usize::from(*axes)),
@@ -70,7 +70,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
     })
 }
 
-/// Unpacks gzip; other bytes stay as they are.
+/// Unpacks gzip; returns other bytes unchanged.
 fn gunzip(bytes: Vec<u8>) -> Result<Vec<u8>> {
     if !bytes.starts_with(&[0x1f, 0x8b]) {
         return Ok(bytes);

@@ -1,8 +1,8 @@
-//! Sample data: files that users have, and the project's own synthetic data.
+//! Sample data: the user's files, and the project's synthetic data.
 //!
-//! Loaders ([`npy`], [`npz`], [`idx`], [`cifar`], [`wav`]) give arrays in C order; [`load`] recognises
-//! the kinds and gives labelled samples. [`features`] turns sound into log-mel frames or MFCC. [`synth`] makes the
-//! data that the models in `models/` are trained on. Everything is deterministic.
+//! Loaders ([`npy`], [`npz`], [`idx`], [`cifar`], [`wav`]) return arrays in C order; [`load`] recognises the kind of
+//! file and returns labelled samples. [`features`] turns sound into log-mel frames or MFCC. [`synth`] generates the
+//! training data of the models in `models/`. Everything is deterministic.
 
 pub mod cifar;
 pub mod dataset;

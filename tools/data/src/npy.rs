@@ -1,8 +1,8 @@
 //! NumPy's `.npy` format, versions 1 to 3 (NumPy Enhancement Proposal 1, `numpy.lib.format`).
 //!
 //! Reads bool, signed and unsigned integers and floats of either byte order, in C and Fortran order; writes
-//! little-endian, C order. Files are untrusted: shapes are checked against the file's length before anything
-//! is allocated, and no header makes this panic.
+//! little-endian, C order. Files are untrusted: shapes are checked against the file's length before anything is
+//! allocated, and no header causes a panic.
 
 mod header;
 
@@ -13,7 +13,7 @@ use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 use crate::error::{Error, ErrorKind, Result, read_file};
 use header::{Element, Header};
 
-/// An array of any element type this crate reads. Always in C order.
+/// An array of any element type that this crate reads, always in C order.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 #[allow(missing_docs)]
@@ -30,7 +30,7 @@ pub enum Array {
     F64(ArrayD<f64>),
 }
 
-/// Evaluates `$body` with `$a` bound to the typed array, whatever its type.
+/// Evaluates `$body` with `$a` bound to the typed array, for any element type.
 macro_rules! with_typed {
     ($array:expr, $a:ident => $body:expr) => {
         match $array {
@@ -54,7 +54,7 @@ impl Array {
         with_typed!(self, a => a.shape())
     }
 
-    /// NumPy's name of the element type.
+    /// NumPy's name for the element type.
     pub fn dtype(&self) -> &'static str {
         match self {
             Self::Bool(_) => "bool",
@@ -70,7 +70,7 @@ impl Array {
         }
     }
 
-    /// The numbers as float32, rounded to nearest where they do not fit exactly; false and true are 0 and 1.
+    /// The elements as float32, rounded to nearest where they do not fit exactly; false and true are 0 and 1.
     pub fn to_f32(&self) -> ArrayD<f32> {
         match self {
             Self::Bool(a) => a.mapv(f32::from),
@@ -86,8 +86,8 @@ impl Array {
         }
     }
 
-    /// The numbers of `range` of the array's elements in C order, as [`Self::to_f32`] gives them; fewer where the range
-    /// goes beyond the end. Copies nothing else.
+    /// The elements in `range` (in C order), converted as by [`Self::to_f32`]; fewer if the range exceeds the array.
+    /// Copies nothing else.
     pub fn f32_range(&self, range: std::ops::Range<usize>) -> Vec<f32> {
         macro_rules! taken {
             ($a:expr, $convert:expr) => {
@@ -114,17 +114,17 @@ impl Array {
         }
     }
 
-    /// The numbers as int64, for labels.
+    /// The elements as int64, for labels.
     ///
     /// # Errors
-    /// [`ErrorKind::Dtype`] if a float is not a whole number.
+    /// [`ErrorKind::Dtype`] if a float is not an integer.
     pub fn to_i64(&self) -> Result<ArrayD<i64>> {
         let whole = |v: f64| v.fract() == 0.0 && v.abs() < 9.0e15;
         let check = |all: bool| {
             all.then_some(()).ok_or_else(|| {
                 Error::new(
                     ErrorKind::Dtype,
-                    format!("whole numbers are wanted; this {} array has others", self.dtype()),
+                    format!("expected integers; this {} array has other numbers", self.dtype()),
                 )
             })
         };
@@ -171,7 +171,7 @@ pub fn read(path: &Path) -> Result<Array> {
 /// Reads the bytes of a file. float16 becomes float32, uint64 becomes int64.
 ///
 /// # Errors
-/// [`ErrorKind::Format`] if the bytes are no complete `.npy` file, [`ErrorKind::Dtype`] if its elements are
+/// [`ErrorKind::Format`] if the bytes are not a complete `.npy` file, [`ErrorKind::Dtype`] if its elements are
 /// neither numbers nor bool.
 pub fn parse(file: &[u8]) -> Result<Array> {
     let header = Header::parse(file)?;
@@ -230,7 +230,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
     })
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file, replacing it atomically.
 ///
 /// # Errors
 /// The folder does not exist or cannot be written to.
@@ -247,7 +247,7 @@ pub fn to_bytes(array: &Array) -> Vec<u8> {
     ) -> Vec<u8> {
         let mut bytes = Header::emit(code, a.shape());
         bytes.reserve(a.len() * N);
-        // `iter` goes in logical (C) order whatever the strides are.
+        // `iter` follows logical (C) order, whatever the strides.
         bytes.extend(a.iter().flat_map(|&v| bytes_of(v)));
         bytes
     }
@@ -347,7 +347,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Format);
             assert!(error.to_string().contains("truncated or damaged"), "{error}");
         }
-        // Zero elements, though one extent is beyond what ndarray can address.
+        // Zero elements, although one extent exceeds what ndarray can address.
         assert!(parse(&numpy("<f4", "False", "(0, 18446744073709551615, 3)", &[])).is_err());
         assert!(parse(&numpy("<u8", "False", "(1,)", &[255; 8])).is_err());
     }

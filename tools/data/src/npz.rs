@@ -6,13 +6,13 @@ use std::path::Path;
 use crate::error::{Error, Result, read_file};
 use crate::npy::{self, Array};
 
-/// Longest member accepted, unpacked: far above any sample data, far below what hurts the host.
+/// Longest member accepted, after unpacking: far above any sample data, far below what would harm the host.
 const MAX_MEMBER: u64 = 1 << 32;
 
 /// Reads every array, in the archive's order, with its name.
 ///
 /// # Errors
-/// The file cannot be read, is no zip archive, or a member is no `.npy` file (the error names it).
+/// The file cannot be read or is not a zip archive, or a member is not a `.npy` file (the error names it).
 pub fn read(path: &Path) -> Result<Vec<(String, Array)>> {
     parse(&read_file(path)?).map_err(|e| e.at(path))
 }

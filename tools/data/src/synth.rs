@@ -1,9 +1,9 @@
 //! The project's own data: seeded generators of small, noisy, labelled sensor data.
 //!
-//! Nothing is copied from public data sets. Sample `i` of a seed depends on the seed and `i` alone (ChaCha8 with
-//! `i` as the stream), so that a longer set begins with a shorter one; its label is `i` modulo the number of
-//! classes. All are `uint8`, as a sensor's converter would deliver them. Sines and logarithms come from `libm`,
-//! so that every machine gives the same bytes.
+//! Nothing is copied from public data sets. Sample `i` of a seed depends only on the seed and `i` (ChaCha8 with `i`
+//! as the stream), so a longer set begins with a shorter one; its label is `i` modulo the number of classes. All
+//! samples are `uint8`, as from a sensor's converter. Sines and logarithms come from `libm`, so that every machine
+//! gives the same bytes.
 
 pub mod glyphs;
 mod random;
@@ -16,12 +16,12 @@ use crate::dataset::Dataset;
 use crate::npy::Array;
 use random::Random;
 
-/// Under which circumstances the samples were taken.
+/// The conditions under which the samples were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Those that the shipped models are trained for.
+    /// The conditions for which the shipped models are trained.
     Usual,
-    /// Others, which a model meets in the field and has to adapt to; each generator says which.
+    /// Other conditions, which a model meets in the field and has to adapt to; each generator defines them.
     Shifted,
 }
 
@@ -38,7 +38,7 @@ impl Task {
     /// All generators.
     pub const ALL: [Self; 3] = [Self::Vibration, Self::Glyphs, Self::Tones];
 
-    /// Lower-case name, that of the model's folder.
+    /// Lower-case name, also the name of the model's folder.
     pub fn name(self) -> &'static str {
         match self {
             Self::Vibration => "vibration",
@@ -87,7 +87,7 @@ impl Task {
     }
 }
 
-/// A converter's output: `value` of full scale -1..1 as offset binary.
+/// A converter's output: `value` with full scale -1..1 as offset binary.
 fn offset_binary(value: f64) -> u8 {
     libm::round(128.0 + 128.0 * value).clamp(0.0, 255.0) as u8
 }
@@ -103,7 +103,7 @@ mod tests {
         }
     }
 
-    /// Whoever changes a generator has to make the models again: these checksums tell.
+    /// A change of a generator requires regenerating the models; these checksums detect it.
     #[test]
     fn samples_are_the_same_bytes_everywhere() {
         let wanted = [

@@ -1,4 +1,4 @@
-//! WAV files: PCM of 8, 16, 24 and 32 bits and 32-bit float, to mono float32 in -1..1.
+//! WAV files: PCM with 8, 16, 24 and 32 bits and 32-bit float, to mono float32 in -1..1.
 
 use std::path::{Path, PathBuf};
 
@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 /// A sound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clip {
-    /// Samples a second.
+    /// Samples per second.
     pub sample_rate: u32,
-    /// Mean of the channels, full scale is ±1.
+    /// Mean of the channels; full scale is ±1.
     pub samples: Vec<f32>,
 }
 
-/// Labelled sounds from a folder with one subfolder a class.
+/// Labelled sounds from a folder with one subfolder per class.
 #[derive(Clone, Debug)]
 pub struct Clips {
     /// Names of the subfolders, sorted; the index is the label.
@@ -25,17 +25,17 @@ pub struct Clips {
 /// Reads one file.
 ///
 /// # Errors
-/// The file cannot be read, is no WAV file, is truncated, or holds compressed or NaN samples.
+/// The file cannot be read, is not a WAV file, is truncated, or holds compressed or non-finite samples.
 pub fn read(path: &Path) -> Result<Clip> {
     let file = std::fs::File::open(path).map_err(|e| Error::io(path, &e))?;
     parse(std::io::BufReader::new(file)).map_err(|e| e.at(path))
 }
 
-/// Reads a folder of class subfolders, each with WAV files. Hidden folders, folders that begin with `_` (as
-/// Speech Commands' background noise) and files of other kinds are passed over.
+/// Reads a folder of class subfolders with WAV files. Skips hidden folders, folders that begin with `_` (such as the
+/// background noise of Speech Commands), and other files.
 ///
 /// # Errors
-/// A folder or file cannot be read, or there is no class with a WAV file.
+/// A folder or file cannot be read, or no class has a WAV file.
 pub fn read_folder(path: &Path) -> Result<Clips> {
     let mut clips = Clips { classes: Vec::new(), clips: Vec::new() };
     for folder in sorted_entries(path)? {
@@ -52,7 +52,7 @@ pub fn read_folder(path: &Path) -> Result<Clips> {
         clips.classes.push(name);
     }
     if clips.clips.is_empty() {
-        let message = "no WAV files found: wanted is one subfolder for each class, with .wav files in it";
+        let message = "no WAV files found; expected one subfolder per class, with .wav files in it";
         return Err(Error::format(message).at(path));
     }
     Ok(clips)
@@ -62,7 +62,7 @@ fn is_wav(path: &Path) -> bool {
     path.extension().is_some_and(|e| e.eq_ignore_ascii_case("wav"))
 }
 
-/// Entries of a folder in the order of their names, which does not depend on the file system.
+/// Entries of a folder sorted by name, independent of the file system.
 fn sorted_entries(path: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(path).map_err(|e| Error::io(path, &e))?;
     let mut entries = entries
@@ -74,9 +74,8 @@ fn sorted_entries(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn parse(reader: impl std::io::Read) -> Result<Clip> {
-    let unusable = |e: hound::Error| {
-        Error::format(format!("not a usable WAV file ({e}): wanted is PCM or 32-bit float"))
-    };
+    let unusable =
+        |e: hound::Error| Error::format(format!("not a usable WAV file ({e}): expected PCM or 32-bit float"));
     let mut reader = hound::WavReader::new(reader).map_err(unusable)?;
     let spec = reader.spec();
     if spec.channels == 0 || spec.sample_rate == 0 || !(1..=32).contains(&spec.bits_per_sample) {

@@ -1,4 +1,4 @@
-//! Constants of an ONNX file: initialisers and what is computed from them while importing.
+//! Constants of an ONNX file: initialisers, and values computed from them during import.
 
 use std::path::Path;
 
@@ -7,14 +7,14 @@ use tract_onnx::pb::TensorProto;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::prelude::f16;
 
-/// Most elements of one constant; a model for a device has far fewer, a hostile shape more.
+/// Most elements of one constant; models for a device have far fewer, hostile shapes more.
 pub(crate) const MAX_ELEMENTS: usize = 1 << 28;
 
 /// Most axes of a tensor.
 pub(crate) const MAX_RANK: usize = 8;
 
-/// Number of elements if every axis had one at least; `None` if that, or the rank, is beyond any model for a device.
-/// Of a shape that passes, neither the extents' product nor a stride can overflow.
+/// Number of elements, counting every axis as at least one; `None` if that number, or the rank, exceeds any model for
+/// a device. For an accepted shape neither the product of extents nor a stride can overflow.
 pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     if shape.len() > MAX_RANK {
         return None;
@@ -22,7 +22,7 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)).filter(|n| *n <= MAX_ELEMENTS))
 }
 
-/// Elements of a constant. `U8` occurs only under QuantizeLinear's zero points and weights.
+/// Elements of a constant. `U8` occurs only as zero points and weights of QuantizeLinear.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Elements {
     F32(Vec<f32>),
@@ -33,7 +33,7 @@ pub(crate) enum Elements {
     Bool(Vec<bool>),
 }
 
-/// A constant tensor; `quant` is set on dequantised integers (their real value is meant).
+/// A constant tensor; `quant` is set on dequantised integers, which stand for their real values.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Constant {
     pub(crate) shape: Vec<usize>,
@@ -54,7 +54,7 @@ impl Constant {
         self.shape.iter().product()
     }
 
-    /// Reads an initialiser. External data is read from `folder`, if there is one.
+    /// Reads an initialiser. External data is read from `folder`, if given.
     pub(crate) fn read(t: &TensorProto, folder: Option<&Path>) -> Result<Self, String> {
         let mut shape = Vec::new();
         for &d in &t.dims {
@@ -113,7 +113,7 @@ impl Constant {
         Ok(Self::new(shape, elements))
     }
 
-    /// As whole numbers.
+    /// Elements as integers, if they are.
     pub(crate) fn to_ints(&self) -> Option<Vec<i64>> {
         match &self.elements {
             Elements::I64(v) => Some(v.clone()),
@@ -125,7 +125,7 @@ impl Constant {
         }
     }
 
-    /// As real numbers: dequantised if quantised.
+    /// Elements as real numbers: dequantised if quantised.
     pub(crate) fn to_reals(&self) -> Vec<f32> {
         let raw: Vec<f32> = match &self.elements {
             Elements::F32(v) => return v.clone(),
@@ -141,12 +141,12 @@ impl Constant {
         raw.iter().enumerate().map(|(i, v)| (v - q.zero_point[index(i)] as f32) * q.scale[index(i)]).collect()
     }
 
-    /// The elements at these places, as a vector.
+    /// The elements at these indices, as a vector.
     pub(crate) fn gathered(&self, at: &[usize]) -> Self {
         Self::new(vec![at.len()], self.elements.gather(at))
     }
 
-    /// The order along an axis turned round. Scales must not run along it.
+    /// Reverses the order along an axis. Scales must not run along it.
     pub(crate) fn reversed(&self, axis: usize) -> Self {
         let inner: usize = self.shape[axis + 1..].iter().product();
         let extent = self.shape[axis];
@@ -158,7 +158,7 @@ impl Constant {
         Self { elements: self.elements.gather(&source), ..self.clone() }
     }
 
-    /// Axes permuted: output axis i is input axis perm\[i\].
+    /// Permutes the axes: output axis i is input axis perm\[i\].
     pub(crate) fn transposed(&self, perm: &[usize]) -> Self {
         let shape: Vec<usize> = perm.iter().map(|p| self.shape[*p]).collect();
         let mut strides = vec![1; self.shape.len()];
@@ -182,7 +182,7 @@ impl Constant {
         Self { elements: self.elements.gather(&source), shape, quant }
     }
 
-    /// The same elements in another shape. A per-axis quantisation must not cross the change.
+    /// The same elements in another shape. The reshape must not mix channels of a per-axis quantisation.
     pub(crate) fn reshaped(&self, shape: Vec<usize>) -> Result<Self, String> {
         if count(&shape).is_none() || shape.iter().product::<usize>() != self.len() {
             return Err(format!("{:?} does not fill {shape:?}", self.shape));
@@ -203,7 +203,7 @@ impl Constant {
         Ok(Self { shape, elements: self.elements.clone(), quant })
     }
 
-    /// Element type and contents as the IR has them; whole numbers without quantisation become I64.
+    /// Element type and contents for the IR; integers without quantisation become I64.
     pub(crate) fn data(&self) -> Data {
         match &self.elements {
             Elements::F32(v) => Data::F32(v.clone()),
@@ -262,18 +262,18 @@ fn typed<const N: usize, S, T>(
         .collect()
 }
 
-/// The bytes of a tensor that lies in a file beside the model. The name must be a plain file name: a model must not
-/// reach elsewhere.
+/// The bytes of a tensor stored in a file next to the model. The name must be a plain file name, so that a model
+/// cannot reach elsewhere.
 fn external_bytes(t: &TensorProto, folder: Option<&Path>) -> Result<Vec<u8>, String> {
     use std::io::{Read, Seek, SeekFrom};
-    let folder = folder.ok_or("its data lies in another file: import from a path")?;
+    let folder = folder.ok_or("its data is in another file: import from a path")?;
     let field = |key: &str| t.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
     let name = field("location").ok_or("external data without a location")?;
     if name.is_empty() || Path::new(name).components().count() != 1 || name.starts_with("..") {
         return Err(format!("external data `{name}` is not a file beside the model"));
     }
     let number =
-        |key: &str| field(key).map(|v| v.parse::<u64>().map_err(|_| format!("{key} `{v}` is no number")));
+        |key: &str| field(key).map(|v| v.parse::<u64>().map_err(|_| format!("{key} `{v}` is not a number")));
     let path = folder.join(name);
     let mut file = std::fs::File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let size = file.metadata().map_err(|e| e.to_string())?.len();

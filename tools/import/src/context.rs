@@ -1,4 +1,5 @@
-//! The graph under construction: what each ONNX tensor has become, and how operators add to it.
+//! The graph under construction: the value of each ONNX tensor, and the operations by which importers extend the
+//! graph.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,15 +9,15 @@ use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
 
-/// Most elements of a tensor that is computed, and of all constants that are computed while importing.
+/// Most elements of a computed tensor, and of all constants computed during import.
 pub(crate) const MAX_VALUE: usize = 1 << 26;
 /// Most operators of a graph.
 const MAX_NODES: usize = 20_000;
 
-/// What an ONNX tensor has become.
+/// The value of an ONNX tensor.
 #[derive(Clone, Debug)]
 pub(crate) enum Entry {
-    /// Known while importing.
+    /// Known during import.
     Constant(Constant),
     /// Computed at run time.
     Value(ValueId),
@@ -34,16 +35,16 @@ pub(crate) struct Context<'a> {
     pub(crate) entries: HashMap<String, Entry>,
     pub(crate) opset: i64,
     pub(crate) folder: Option<&'a Path>,
-    /// Values of int8 that are uint8 less 128.
+    /// int8 values that hold uint8 values minus 128.
     pub(crate) unsigned: HashSet<ValueId>,
-    /// What each value is quantised to so far.
+    /// Quantised forms of each value so far.
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
     names: HashMap<String, usize>,
-    /// Node that writes each value, by its index.
+    /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
     /// Elements of constants that were computed or copied into the graph.
     held: usize,
-    /// Elements of constants that folding may still compute: in proportion to what the file holds.
+    /// Elements of constants that folding may still compute, in proportion to the size of the file's constants.
     pub(crate) foldable: usize,
 }
 
@@ -97,23 +98,23 @@ impl<'a> Onnx<'a> {
         self.attribute(name).and_then(|a| a.t.as_ref())
     }
 
-    /// Name of input `i`; `None` if it is left out.
+    /// Name of input `i`; `None` if it is omitted.
     pub(crate) fn input(&self, i: usize) -> Option<&'a str> {
         self.node.input.get(i).map(String::as_str).filter(|n| !n.is_empty())
     }
 
-    /// Name of output `i`; `None` if nobody wants it.
+    /// Name of output `i`; `None` if it is not used.
     pub(crate) fn output(&self, i: usize) -> Option<&'a str> {
         self.node.output.get(i).map(String::as_str).filter(|n| !n.is_empty())
     }
 
-    /// An axis attribute, counted from the front.
+    /// An axis attribute, normalised to count from the front.
     pub(crate) fn axis(&self, name: &str, default: i64, rank: usize) -> Importing<usize> {
         axis(self.int(name, default), rank)
     }
 }
 
-/// Whether the operator gives elements of its first input as they are, whatever their type.
+/// Whether the operator passes on elements of its first input unchanged, whatever their type.
 fn keeps_integers(op: &Op) -> bool {
     match op {
         Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Concat { .. } => true,
@@ -123,7 +124,7 @@ fn keeps_integers(op: &Op) -> bool {
     }
 }
 
-/// An axis counted from the front.
+/// An axis, normalised to count from the front.
 pub(crate) fn axis(axis: i64, rank: usize) -> Importing<usize> {
     let n = rank as i64;
     let a = if axis < 0 { axis + n } else { axis };
@@ -133,7 +134,7 @@ pub(crate) fn axis(axis: i64, rank: usize) -> Importing<usize> {
         .ok_or_else(|| format!("axis {axis} of a tensor with {rank} axes"))
 }
 
-/// NCHW to NHWC, for any number of spatial axes.
+/// The permutation from NCHW to NHWC, for any number of spatial axes.
 pub(crate) fn to_last(rank: usize) -> Vec<usize> {
     let mut perm: Vec<usize> = (0..rank).collect();
     perm.remove(1);
@@ -141,7 +142,7 @@ pub(crate) fn to_last(rank: usize) -> Vec<usize> {
     perm
 }
 
-/// NHWC to NCHW.
+/// The permutation from NHWC to NCHW.
 pub(crate) fn to_first(rank: usize) -> Vec<usize> {
     let mut perm: Vec<usize> = (0..rank - 1).collect();
     perm.insert(1, rank - 1);
@@ -165,7 +166,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// A tensor name that is not taken yet.
+    /// A tensor name that is not in use yet.
     fn unique(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         while self.names.contains_key(&name) {
@@ -177,31 +178,31 @@ impl<'a> Context<'a> {
         name
     }
 
-    /// What the tensor is; a node that is not supported produced it if `Unknown`.
+    /// The entry of a tensor; `Unknown` if an unsupported node produced it.
     pub(crate) fn entry(&self, name: &str) -> Importing<&Entry> {
         self.entries.get(name).ok_or_else(|| format!("input `{name}` is not produced by any node before"))
     }
 
-    /// Input `i` as a constant, if it is there and is one.
+    /// Input `i` as a constant, if it is present and constant.
     pub(crate) fn constant(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Constant>> {
         let Some(name) = onnx.input(i) else {
             return Ok(None);
         };
         match self.entry(name)? {
             Entry::Constant(c) => Ok(Some(c.clone())),
-            _ => Err(format!("input {i} (`{name}`) is computed at run time; a constant is wanted")),
+            _ => Err(format!("input {i} (`{name}`) is computed at run time; a constant is expected")),
         }
     }
 
-    /// Input `i` as a constant that must be there.
+    /// Input `i` as a constant that must be present.
     pub(crate) fn wanted(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Constant> {
         self.constant(onnx, i)?.ok_or_else(|| format!("input {i} is missing"))
     }
 
-    /// Input `i` as constant whole numbers, if it is there.
+    /// Input `i` as constant integers, if it is present.
     pub(crate) fn ints(&self, onnx: &Onnx<'_>, i: usize) -> Importing<Option<Vec<i64>>> {
         self.constant(onnx, i)?
-            .map(|c| c.to_ints().ok_or_else(|| format!("input {i} is no integer tensor")))
+            .map(|c| c.to_ints().ok_or_else(|| format!("input {i} is not an integer tensor")))
             .transpose()
     }
 
@@ -209,7 +210,7 @@ impl<'a> Context<'a> {
         onnx.input(i).is_some_and(|n| matches!(self.entries.get(n), Some(Entry::Constant(_))))
     }
 
-    /// Input `i` as a value of the graph; constants become one.
+    /// Input `i` as a value of the graph; constants are added to it.
     pub(crate) fn value(&mut self, onnx: &Onnx<'_>, i: usize) -> Importing<ValueId> {
         let name = onnx.input(i).ok_or_else(|| format!("input {i} is missing"))?;
         match self.entry(name)?.clone() {
@@ -224,7 +225,8 @@ impl<'a> Context<'a> {
         &self.graph.value(id).shape
     }
 
-    /// Adds a constant to the graph. Whole numbers without a scale become float32: the device computes in no other.
+    /// Adds a constant to the graph. Integers without a scale become float32, the only such type that the device
+    /// computes in.
     pub(crate) fn add_constant(&mut self, name: &str, c: &Constant) -> ValueId {
         let name = self.unique(name);
         self.held = self.held.saturating_add(c.len());
@@ -251,8 +253,8 @@ impl<'a> Context<'a> {
         id
     }
 
-    /// Appends a node whose output has the inferred shape; `declared` for operators that leave it to the output.
-    /// Movements keep the element type of their input.
+    /// Appends a node whose output has the inferred shape, or `declared` for operators whose shape inference needs
+    /// it. Data movements keep the element type of their input.
     pub(crate) fn emit(
         &mut self,
         onnx: &Onnx<'_>,
@@ -291,7 +293,7 @@ impl<'a> Context<'a> {
         let name = self.unique(name);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let output = self.graph.add_value(value);
-        // Of the operators that keep int8 there is one input that matters, the first.
+        // Operators that keep int8 have one data input, the first.
         if dtype == DType::I8 && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
             self.unsigned.insert(output);
         }
@@ -300,7 +302,7 @@ impl<'a> Context<'a> {
         Ok(output)
     }
 
-    /// As [`Self::emit`], for the ONNX node's output `i`.
+    /// [`Self::emit`] for output `i` of the ONNX node.
     pub(crate) fn finish(
         &mut self,
         onnx: &Onnx<'_>,
@@ -315,7 +317,7 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// The ONNX node's output `i` is this.
+    /// Binds output `i` of the ONNX node to `entry`.
     pub(crate) fn bind(&mut self, onnx: &Onnx<'_>, i: usize, entry: Entry) -> Importing {
         let name = onnx.output(i).ok_or("has no output")?;
         if let Entry::Constant(c) = &entry {
@@ -328,7 +330,7 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// Channels-first input of rank 3 or 4 as NHWC (rank 3 gets H = 1).
+    /// A channels-first input of rank 3 or 4 as NHWC (rank 3 gets H = 1).
     pub(crate) fn nhwc(&mut self, onnx: &Onnx<'_>, x: ValueId) -> Importing<ValueId> {
         let rank = self.shape(x).len();
         if rank != 3 && rank != 4 {
@@ -350,7 +352,7 @@ impl<'a> Context<'a> {
         )
     }
 
-    /// NHWC result as the ONNX node's output: channels first, rank 3 again if it was.
+    /// Binds an NHWC result to the ONNX node's output: channels first, and rank 3 again if the input had rank 3.
     pub(crate) fn finish_nchw(&mut self, onnx: &Onnx<'_>, y: ValueId, rank: usize) -> Importing {
         let mut y = y;
         if rank == 3 {
@@ -361,8 +363,8 @@ impl<'a> Context<'a> {
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
     }
 
-    /// What an index is the place of: the scores, their axis, and whether it is the last of equal ones. Reshapes between
-    /// may add and drop axes of one.
+    /// The ArgMax that computes an index: its scores, its axis, and whether it selects the last of equal scores.
+    /// Reshapes in between may add and drop axes of extent 1.
     pub(crate) fn argmax_of(&self, index: ValueId) -> Option<(ValueId, usize, bool)> {
         let mut at = index;
         loop {
@@ -375,7 +377,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether the value, or anything that it is computed from, comes from such an operator.
+    /// Whether an operator for which `is` holds computes the value or any of its ancestors.
     pub(crate) fn any_ancestor(&self, id: ValueId, is: impl Fn(&Op) -> bool) -> bool {
         let (mut seen, mut open) = (HashSet::new(), vec![id]);
         while let Some(id) = open.pop() {
@@ -391,17 +393,18 @@ impl<'a> Context<'a> {
         false
     }
 
-    /// Whether a node reads the value already.
+    /// Whether any node reads the value yet.
     pub(crate) fn is_read(&self, id: ValueId) -> bool {
         self.graph.nodes.iter().any(|n| n.inputs.contains(&id))
     }
 
-    /// Whether the int8 value is a uint8 one less 128.
+    /// Whether the int8 value holds a uint8 value minus 128.
     pub(crate) fn is_unsigned(&self, id: ValueId) -> bool {
         self.unsigned.contains(&id)
     }
 
-    /// Gives an I8 value and whatever it was moved from (or to) the quantisation found at its DequantizeLinear.
+    /// Sets the quantisation found at a DequantizeLinear on an I8 value and on all values connected to it by data
+    /// movements.
     pub(crate) fn set_quant(&mut self, id: ValueId, quant: &Quant) {
         let mut at = id;
         loop {

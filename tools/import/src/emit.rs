@@ -1,8 +1,8 @@
-//! IR to ONNX: float graphs, opset 17. What is trained or compressed leaves the tool this way.
+//! IR to ONNX: writes float graphs, such as trained or compressed networks, at opset 17.
 //!
-//! Spatial operators are channels-last in the IR and channels-first in ONNX: each is wrapped in Transposes, and a
-//! Transpose that would undo the one before is left out, as is whatever nothing reads. Graph inputs and outputs keep
-//! their names, and their shapes outside: one that is channels-first outside is written so.
+//! Spatial operators are channels-last in the IR and channels-first in ONNX. Each is wrapped in Transposes; a
+//! Transpose that would undo the one before is left out, and so are unread nodes. Graph inputs and outputs keep their
+//! names and their external layout, channels-first included.
 
 mod nodes;
 mod recurrent;
@@ -21,10 +21,10 @@ use tract_onnx::pb::{
 use crate::context::{to_first, to_last};
 use crate::error::{ImportError, Result, Unsupported};
 
-/// Writes a float graph as the bytes of an ONNX file that [`crate::import_bytes`] reads back with the same numbers.
+/// Writes a float graph as an ONNX file that [`crate::import_bytes`] reads back with the same numbers.
 ///
 /// # Errors
-/// The graph is quantised, or holds an operator that ONNX has no form of: all of them are listed.
+/// The graph is quantised, or contains operators that have no ONNX form; all of them are listed.
 pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
     graph.validate()?;
     let mut out = Emitter::new(graph);
@@ -69,11 +69,11 @@ pub fn emit(graph: &Graph) -> Result<Vec<u8>> {
 struct Emitter<'g> {
     graph: &'g Graph,
     proto: GraphProto,
-    /// ONNX name of each value in the IR's order of axes.
+    /// ONNX name of each value, with its axes in the IR's order.
     names: Vec<String>,
-    /// Every name that is taken.
+    /// Every name in use.
     taken: HashSet<String>,
-    /// Channels-first forms of values that were made on the way.
+    /// Channels-first forms of values made so far.
     first: HashMap<ValueId, String>,
     count: usize,
 }
@@ -85,7 +85,7 @@ impl<'g> Emitter<'g> {
         Self { graph, proto: GraphProto::default(), names, taken, first: HashMap::new(), count: 0 }
     }
 
-    /// Inputs and outputs that are channels-first outside have their names there.
+    /// Gives channels-first inputs and outputs their external names.
     fn begin(&mut self) {
         let ends = self.graph.inputs.iter().chain(&self.graph.outputs);
         for id in ends.copied().filter(|id| first_outside(self.graph, *id)) {
@@ -119,7 +119,7 @@ impl<'g> Emitter<'g> {
         self.names[id.0 as usize].clone()
     }
 
-    /// A name that nothing has.
+    /// A new unique name.
     fn fresh(&mut self, hint: &str) -> String {
         loop {
             self.count += 1;
@@ -148,7 +148,7 @@ impl<'g> Emitter<'g> {
         name
     }
 
-    /// The value with its channels first.
+    /// The name of the value's channels-first form.
     fn channels_first(&mut self, id: ValueId) -> String {
         if let Some(name) = self.first.get(&id) {
             return name.clone();
@@ -160,7 +160,7 @@ impl<'g> Emitter<'g> {
         to
     }
 
-    /// Name that the node's raw result must have so that `activated` can finish the value.
+    /// Name for the node's raw result, from which `activate` computes the value.
     fn raw(&mut self, id: ValueId, activation: Activation) -> String {
         match activation {
             Activation::None => self.name(id),
@@ -168,7 +168,7 @@ impl<'g> Emitter<'g> {
         }
     }
 
-    /// The fused activation, from `raw` to `output`.
+    /// Emits the fused activation, from `raw` to `output`.
     fn activate(&mut self, activation: Activation, raw: &str, output: &str) {
         match activation {
             Activation::None => {}
@@ -184,7 +184,7 @@ impl<'g> Emitter<'g> {
         self.constant("scalar", &[], &Data::F32(vec![value]))
     }
 
-    /// A channels-first result: activation, then back to channels-last under the value's name.
+    /// Finishes a channels-first result: activation, then back to channels-last under the value's name.
     fn finish_first(&mut self, id: ValueId, activation: Activation, raw: String) {
         let mut at = raw;
         if activation != Activation::None {
@@ -241,7 +241,7 @@ fn tensor(name: &str, shape: &[usize], data: &Data) -> TensorProto {
     }
 }
 
-/// Removes nodes and constants whose results nothing reads.
+/// Removes nodes and constants that nothing reads.
 fn drop_unread(proto: &mut GraphProto) {
     let mut read: HashSet<String> = proto.output.iter().map(|o| o.name.clone()).collect();
     let mut kept: Vec<NodeProto> = Vec::new();
@@ -256,7 +256,7 @@ fn drop_unread(proto: &mut GraphProto) {
     proto.initializer.retain(|t| read.contains(&t.name));
 }
 
-/// Whether the ONNX tensor has its channels first while the value has them last.
+/// Whether the ONNX tensor is channels-first while the value is channels-last.
 fn first_outside(graph: &Graph, id: ValueId) -> bool {
     let value = graph.value(id);
     value.channels_first_outside && value.shape.len() > 2

@@ -1,4 +1,4 @@
-//! Why an ONNX file does not become a graph.
+//! Errors of the importer.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use std::path::PathBuf;
 pub struct Unsupported {
     /// Name of the node (or of its first output, if it has none).
     pub node: String,
-    /// Operator, with its domain if it is not ONNX's own.
+    /// Operator, with its domain if it is not ONNX's default domain.
     pub operator: String,
-    /// What is in the way.
+    /// Why it cannot be imported.
     pub reason: String,
 }
 
@@ -29,13 +29,13 @@ pub enum ImportError {
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The bytes are no ONNX model.
+    /// The bytes are not an ONNX model.
     #[error("not an ONNX model: {0}")]
     Format(String),
-    /// Nodes that cannot be imported: all of them.
+    /// Some nodes cannot be imported; all of them are listed.
     #[error("{} node(s) cannot be imported:\n  {}", .0.len(), join(.0))]
     Unsupported(Vec<Unsupported>),
     /// The imported graph is not well formed.
@@ -46,7 +46,7 @@ pub enum ImportError {
     Oracle(String),
 }
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, ImportError>;
 
 fn join(all: &[Unsupported]) -> String {

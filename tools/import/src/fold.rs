@@ -1,6 +1,6 @@
-//! Constant folding: a node that reads nothing but constants is computed while importing, by tract's typed model.
+//! Constant folding: nodes that read only constants are computed during import, by tract's typed model.
 //!
-//! There is no arithmetic here, only a bound on what tract is asked to do: the file is untrusted, and tract neither
+//! This module does no arithmetic; it only bounds the work given to tract. The file is untrusted, and tract neither
 //! limits its tensors nor returns an error for everything that it cannot do. A node that tract does not compute is
 //! imported as if its inputs were computed at run time.
 
@@ -16,10 +16,10 @@ use tract_onnx::{onnx, prelude::*};
 use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 
-/// Most multiplications of one node.
+/// Most multiplications per node.
 const MAX_WORK: usize = 1 << 31;
 
-/// Nodes that the importer computes itself: they keep quantisation parameters, or need no arithmetic.
+/// Nodes that the importer computes itself, because they keep quantisation parameters or need no arithmetic.
 const OWN: &[&str] = &[
     "Constant",
     "ConstantOfShape",
@@ -35,11 +35,11 @@ const OWN: &[&str] = &[
     "Unsqueeze",
 ];
 
-/// Nodes that move elements: integers with one scale keep it.
+/// Data movements: integers with one scale keep it.
 const MOVEMENTS: &[&str] =
     &["Concat", "DepthToSpace", "Expand", "Gather", "Slice", "SpaceToDepth", "Split", "Tile"];
 
-/// Computes the node if all its inputs are constants and binds its outputs. Whether it did.
+/// Computes the node if all its inputs are constants, and binds its outputs. Returns whether it did.
 pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
     let node = onnx.node;
     let operator = node.op_type.as_str();
@@ -85,7 +85,7 @@ pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
     true
 }
 
-/// An upper bound of the elements of the node's outputs; `None` where none is known, or where it is too much work.
+/// An upper bound on the elements of the node's outputs; `None` if no bound is known or the work is too large.
 fn bound(node: &NodeProto, inputs: &[Constant]) -> Option<usize> {
     let sum = inputs.iter().map(Constant::len).sum::<usize>();
     let broadcast = || -> Option<usize> {
@@ -96,7 +96,7 @@ fn bound(node: &NodeProto, inputs: &[Constant]) -> Option<usize> {
         count(&extents)
     };
     match node.op_type.as_str() {
-        // tract panics where nothing is reduced.
+        // tract panics if nothing is reduced.
         "ReduceL1" | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceMax" | "ReduceMean"
         | "ReduceMin" | "ReduceProd" | "ReduceSum" | "ReduceSumSquare" | "ArgMax" | "ArgMin" => {
             (inputs[0].len() > 0).then_some(sum)
@@ -162,7 +162,7 @@ fn bound(node: &NodeProto, inputs: &[Constant]) -> Option<usize> {
             let padded: Option<Vec<usize>> = inputs[0].shape.iter().map(|d| d.checked_add(most)).collect();
             count(&padded?)
         }
-        // Everything else, pessimistically: all extents and all numbers that could be one multiply.
+        // Everything else, pessimistically: the product of all extents and of all numbers that could be an extent.
         _ => {
             let mut all = inputs.iter().try_fold(1usize, |n, c| n.checked_mul(c.len().max(1)))?;
             let values = inputs.iter().filter(|c| c.len() <= 8).flat_map(Constant::to_reals);
@@ -187,7 +187,7 @@ fn number(c: &Constant) -> Option<f64> {
     }
 }
 
-/// The node's outputs that have a name, with their places.
+/// The node's named outputs, with their positions.
 fn evaluate(node: &NodeProto, inputs: &[Constant], opset: i64) -> Result<Vec<(usize, Constant)>, String> {
     let mut alone = node.clone();
     alone.name = "folded".into();
@@ -219,7 +219,7 @@ fn evaluate(node: &NodeProto, inputs: &[Constant], opset: i64) -> Result<Vec<(us
     places.into_iter().zip(results.iter()).map(|(i, t)| Ok((i, constant(t)?))).collect()
 }
 
-/// A constant as a tensor of an ONNX file.
+/// Converts a constant to a tensor of an ONNX file.
 fn tensor(name: &str, c: &Constant) -> TensorProto {
     let (data_type, raw_data) = match &c.elements {
         Elements::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
@@ -233,7 +233,7 @@ fn tensor(name: &str, c: &Constant) -> TensorProto {
     TensorProto { name: name.into(), dims, data_type: data_type as i32, raw_data, ..Default::default() }
 }
 
-/// A tensor of tract as a constant. Other floats become float32, other integers int64.
+/// Converts a tensor of tract to a constant. Other floats become float32, other integers int64.
 fn constant(t: &Tensor) -> Result<Constant, String> {
     let message = |e: TractError| e.to_string();
     fn read<T: Datum + Copy>(t: &Tensor) -> Result<Vec<T>, String> {

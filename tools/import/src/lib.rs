@@ -1,8 +1,8 @@
 //! ONNX to Offshoot's IR and back.
 //!
-//! The file is decoded with tract-onnx's protobuf types and imported node for node; shapes come from the IR's own
-//! rules. [`lift`] turns QDQ pairs into quantised operators. tract's typed model is the float [`oracle`]; it never sees
-//! a file that was not imported first, since its analyser trusts its input.
+//! The file is decoded with tract-onnx's protobuf types and imported node by node; shapes are inferred by the IR.
+//! [`lift`] turns QDQ pairs into quantised operators. tract's typed model is the float [`oracle`]; it only sees files
+//! that have been imported first, because its analyser trusts its input.
 
 mod constant;
 mod context;

@@ -1,11 +1,11 @@
 //! QDQ to quantised operators.
 //!
-//! The importer takes QuantizeLinear and DequantizeLinear as operators between float ones. Here
-//! `Dequantize → operator → Quantize` becomes the operator on int8 values, its scales being those of the pairs around it.
-//! Movements and clips in between are moved out of the way first:
-//! Dequantize sinks below movements, Quantize rises above them, a clip is fused into the operator that feeds it.
-//! Where no Quantize follows, Dequantize sinks below operators that it commutes with, as MaxPool.
-//! What stays between a Dequantize and no Quantize is computed in float.
+//! The importer treats QuantizeLinear and DequantizeLinear as operators between float ones. Here `Dequantize →
+//! operator → Quantize` becomes one operator on int8 values with the scales of the surrounding pairs. Data movements
+//! and clips in between are moved out of the way first: Dequantize sinks below movements, Quantize rises above them,
+//! and a clip is fused into the operator that feeds it. Where no Quantize follows, Dequantize sinks below operators
+//! that it commutes with, such as MaxPool. An operator after a Dequantize that no Quantize follows is computed in
+//! float.
 
 mod commute;
 mod constants;
@@ -18,7 +18,7 @@ use offshoot_ir::{Activation, BinaryKind, DType, Graph, Node, Op, Result, UnaryK
 use constants::{constants_fit, float_constants, float_operands};
 use table::Table;
 
-/// Lifts until nothing changes. The order of nodes stays topological.
+/// Applies the rules until nothing changes. The order of nodes stays topological.
 pub(crate) fn lift(graph: Graph) -> Result<Graph> {
     if !graph.nodes.iter().any(|n| matches!(n.op, Op::Quantize | Op::Dequantize)) {
         return Ok(float_constants(graph));
@@ -34,8 +34,8 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         quantize_of_dequantize,
         commute::dequantize_below,
     ];
-    // Each change moves a Dequantize down, a Quantize or a clip up, or removes a node, so this ends by itself: far below
-    // the bound in graphs that a framework wrote. What is left of any other is computed in float.
+    // Each change moves a Dequantize down, a Quantize or a clip up, or removes a node, so this terminates by itself,
+    // and far below the bound for graphs written by a framework. The rest of any other graph is computed in float.
     let mut budget = 16 * table.len() + 1000;
     'again: loop {
         for rule in rules {
@@ -63,7 +63,7 @@ fn is_movement(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand)
 }
 
-// Every rule looks at node `n` and returns the node to look at next if it changed something.
+// Every rule looks at node `n`, and returns the node to look at next if it changed something.
 
 /// `movement → clip` to `clip → movement`, where a Quantize follows.
 fn clip_above_movement(t: &mut Table, n: usize) -> Option<usize> {
@@ -92,7 +92,7 @@ fn clip_above_movement(t: &mut Table, n: usize) -> Option<usize> {
     Some(m)
 }
 
-/// A clip right behind an operator with a fused activation.
+/// Fuses a clip into an operator right before it that has a fused activation.
 fn clip_into_producer(t: &mut Table, n: usize) -> Option<usize> {
     let Op::Unary(UnaryKind::Clip { min, max }) = t.node(n).op else {
         return None;

@@ -13,16 +13,16 @@ use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
 use crate::{fold, lift, ops, qoperator};
 
-/// Opsets whose forms are known.
+/// Supported opsets.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
 
-/// How many times the elements of a file's constants may be computed anew from them.
+/// Budget for constant folding, as a multiple of the elements of the file's constants.
 const FOLDS: usize = 32;
 
-/// Imports a file; external data is read from beside it.
+/// Imports a file; external data is read from the same folder.
 ///
 /// # Errors
-/// The file cannot be read, is no ONNX model, or holds nodes that cannot be imported (all of them are listed).
+/// The file cannot be read, is not an ONNX model, or contains nodes that cannot be imported (all of them are listed).
 pub fn import(path: &Path) -> Result<Graph> {
     let io = |source| ImportError::Io { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(io)?;
@@ -30,7 +30,7 @@ pub fn import(path: &Path) -> Result<Graph> {
     build(&bytes, &name, path.parent())
 }
 
-/// Imports the bytes of a file. A symbolic extent of an input is 1.
+/// Imports the bytes of a file. Symbolic batch extents become 1.
 ///
 /// # Errors
 /// As [`import`].
@@ -74,7 +74,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         unsupported.push(problem(name, "sparse_initializer", "store it dense".into()));
     }
     for input in &proto.input {
-        // Old files list initialisers among the inputs.
+        // Old files list initialisers among the inputs as well.
         if c.entries.contains_key(&input.name) {
             continue;
         }
@@ -116,7 +116,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
     finish(c, &proto.output, unsupported)
 }
 
-/// What the bytes are instead of an ONNX model, if that can be told from how they begin.
+/// What the bytes are instead of an ONNX model, if their beginning tells.
 fn other_format(bytes: &[u8]) -> Option<&'static str> {
     let starts = |prefix: &[u8]| bytes.starts_with(prefix);
     if bytes.is_empty() {
@@ -151,7 +151,7 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// ONNX gives every tensor one writer, and every output a name of its own.
+/// ONNX requires a single writer for every tensor, and a unique name for every output.
 fn check_names(proto: &GraphProto) -> Result<()> {
     let initializers = proto.initializer.iter().map(|t| t.name.as_str());
     let mut written: HashSet<&str> = initializers.collect();
@@ -174,7 +174,7 @@ fn check_names(proto: &GraphProto) -> Result<()> {
     }
 }
 
-/// Constants that operators read and that hold NaN: whatever is computed from them is NaN.
+/// Constants that operators read and that contain NaN: everything computed from them is NaN.
 fn not_numbers(graph: &Graph) -> Vec<Unsupported> {
     let holds_nan =
         |v: &Value| matches!(v.data.as_deref(), Some(Data::F32(d)) if d.iter().any(|v| v.is_nan()));
@@ -191,7 +191,7 @@ fn not_numbers(graph: &Graph) -> Vec<Unsupported> {
     found
 }
 
-/// A node behind one that cannot be imported: its operator can still be judged, its attributes cannot.
+/// A node behind one that cannot be imported: its operator can still be checked, its attributes cannot.
 fn unreachable_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result<(), String> {
     let mut alone = Context::new("", c.opset, None);
     match ops::import(&mut alone, onnx) {
@@ -234,7 +234,7 @@ fn problem(node: &str, operator: &str, reason: String) -> Unsupported {
     Unsupported { node: node.to_owned(), operator: operator.to_owned(), reason }
 }
 
-/// Whether a graph input is of uint8.
+/// Whether a graph input is uint8.
 fn is_unsigned(input: &ValueInfoProto) -> bool {
     let value = input.r#type.as_ref().and_then(|t| t.value.as_ref());
     matches!(value, Some(type_proto::Value::TensorType(t)) if t.elem_type == 2)
@@ -244,11 +244,11 @@ fn is_unsigned(input: &ValueInfoProto) -> bool {
 fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType), String> {
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
-        return Err("it is no tensor".into());
+        return Err("it is not a tensor".into());
     };
     let dtype = match tensor.elem_type {
         1 => DType::F32,
-        // uint8 is int8 less 128.
+        // uint8 becomes int8 by subtracting 128.
         2 | 3 => DType::I8,
         other => {
             return Err(format!("element type {other}; float32, int8 and uint8 are supported"));
@@ -261,9 +261,9 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
             Some(Dim::DimValue(v)) if *v > 0 => {
                 extents.push(usize::try_from(*v).map_err(|_| format!("extent {v}"))?);
             }
-            // A symbolic batch is one sample; so is 0 or -1, which some exporters write for it.
+            // A symbolic batch is one sample; so are 0 and -1, which some exporters write for it.
             _ if i == 0 => extents.push(1),
-            // Sequences have their samples second.
+            // Sequences have the batch on axis 1.
             Some(Dim::DimParam(name)) if i == 1 && name.to_lowercase().contains("batch") => extents.push(1),
             other => {
                 let what = match other {

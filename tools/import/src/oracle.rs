@@ -1,6 +1,6 @@
-//! tract's typed model, run in float: what imported graphs are held against.
+//! tract's typed model, run in float: the reference for imported graphs.
 //!
-//! Never decluttered: on QDQ networks that pass replaces a softmax by a table.
+//! The model is never decluttered: on QDQ networks that pass replaces a softmax by a table.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use crate::error::{ImportError, Result};
 
-/// A model that tract runs.
+/// A model run by tract.
 pub struct Oracle {
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<(Vec<usize>, DatumType)>,
@@ -33,7 +33,7 @@ impl Oracle {
     /// Loads a model; a symbolic batch is 1.
     ///
     /// # Errors
-    /// tract does not understand it.
+    /// tract cannot load it.
     pub fn open(path: &Path) -> Result<Self> {
         let mut model = onnx().model_for_path(path).map_err(wrap)?;
         for i in 0..model.input_outlets().map_err(wrap)?.len() {
@@ -62,10 +62,10 @@ impl Oracle {
         self.inputs.iter().map(|(s, _)| s.clone()).collect()
     }
 
-    /// Runs one sample. Arrays have the shapes of the ONNX file; integers are given and returned as floats.
+    /// Runs one sample. Arrays have the shapes of the ONNX file; integers are passed and returned as floats.
     ///
     /// # Errors
-    /// Shapes do not fit.
+    /// The shapes do not fit.
     pub fn run(&self, inputs: &[ArrayD<f32>]) -> Result<Vec<ArrayD<f32>>> {
         let mut tensors = tvec!();
         for (array, (shape, dtype)) in inputs.iter().zip(&self.inputs) {

@@ -1,16 +1,16 @@
-//! ONNX Runtime's QOperator format and dynamic quantisation, rewritten to QDQ before anything is imported.
+//! Rewrites ONNX Runtime's QOperator format and dynamic quantisation to QDQ before import.
 //!
 //! `QLinearConv(x, w, …)` becomes `DequantizeLinear(x), DequantizeLinear(w) → Conv → QuantizeLinear`, which
-//! [`crate::lift`] turns into the operator on int8. A dynamically quantised tensor stands for the float tensor that it
-//! rounds: its scale is 1, so that integers of weights and their scales meet as they do in the file, and a calibration
-//! gives the static scales.
+//! [`crate::lift`] turns into the operator on int8. A dynamically quantised tensor is replaced by the float tensor
+//! that it rounds, with scale 1, so that the weights' integers and scales combine as they do in the file; calibration
+//! then gives the static scales.
 
 use std::collections::HashSet;
 
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto, tensor_proto::DataType};
 
-/// The nodes with those of other formats rewritten; the others are as they were.
+/// Rewrites nodes of other formats, and leaves the rest unchanged.
 pub(crate) fn rewrite(nodes: &[NodeProto], opset: i64) -> Vec<NodeProto> {
     let mut rewriter = Rewriter { nodes: Vec::with_capacity(nodes.len()), dynamic: HashSet::new(), opset };
     for node in nodes {
@@ -28,7 +28,7 @@ struct Rewriter {
     opset: i64,
 }
 
-/// Input `i`; `None` if it is left out.
+/// Input `i`; `None` if it is omitted.
 fn given(node: &NodeProto, i: usize) -> Option<&str> {
     node.input.get(i).map(String::as_str).filter(|name| !name.is_empty())
 }
@@ -42,7 +42,7 @@ fn int_attribute(name: &str, i: i64) -> AttributeProto {
 }
 
 impl Rewriter {
-    /// Rewrites the node, or gives `None` and leaves it.
+    /// Rewrites the node, or returns `None` to leave it.
     fn node(&mut self, node: &NodeProto) -> Option<()> {
         let microsoft = node.domain == "com.microsoft";
         let y = node.output.first()?;
@@ -97,7 +97,7 @@ impl Rewriter {
                 let x = self.dequantized(node, [0, 1, 2], None)?;
                 self.between(node, &operator[7..], vec![x], &[], [3, 4])?;
             }
-            // Its attribute says by which opset the axis is meant.
+            // An attribute gives the opset that defines the meaning of the axis.
             "QLinearSoftmax"
                 if microsoft
                     && (int(node, "axis", -1) == -1
@@ -136,7 +136,7 @@ impl Rewriter {
         Some(())
     }
 
-    /// Appends a node with one output; gives that output's name.
+    /// Appends a node with one output; returns that output's name.
     fn push(
         &mut self,
         operator: &str,
@@ -155,7 +155,7 @@ impl Rewriter {
         output
     }
 
-    /// A constant float32 number under a name.
+    /// Adds a constant float32 number under a name.
     fn number(&mut self, name: &str, value: f32) -> String {
         self.tensor(name, DataType::Float, value.to_le_bytes().to_vec())
     }
@@ -171,7 +171,7 @@ impl Rewriter {
         self.push("Constant", vec![], name.to_owned(), vec![value])
     }
 
-    /// The tensor at the first of three inputs, dequantised by the scale and zero point at the others.
+    /// Dequantises the tensor at the first of three inputs by the scale and zero point at the other two.
     fn dequantized(&mut self, node: &NodeProto, at: [usize; 3], axis: Option<i64>) -> Option<String> {
         let x = given(node, at[0])?;
         if self.dynamic.contains(x) {
@@ -188,7 +188,7 @@ impl Rewriter {
         ))
     }
 
-    /// An operand of an integer product as whole numbers less the zero point.
+    /// An operand of an integer product: integers minus the zero point.
     fn whole(&mut self, node: &NodeProto, at: usize, zero: usize, axis: Option<i64>) -> Option<String> {
         let x = given(node, at)?.to_owned();
         if self.dynamic.contains(&x) {
@@ -200,7 +200,7 @@ impl Rewriter {
         match given(node, zero) {
             None => input.push(one),
             Some(zero) => {
-                // As many scales as zero points: all of them 1.
+                // One scale per zero point, all of them 1.
                 let float = self.push(
                     "Cast",
                     vec![zero.to_owned()],
@@ -220,7 +220,7 @@ impl Rewriter {
         ))
     }
 
-    /// The int32 bias at input `i`, if there is one: its scale is the product of those of input and weights.
+    /// The int32 bias at input `i`, if present: its scale is the product of the input's and the weights'.
     fn bias(&mut self, node: &NodeProto, i: usize, scales: [usize; 2]) -> Vec<String> {
         let (Some(bias), Some(x), Some(w)) = (given(node, i), given(node, scales[0]), given(node, scales[1]))
         else {
@@ -236,7 +236,7 @@ impl Rewriter {
         )]
     }
 
-    /// The operator itself, with the node's attributes but those of `without`.
+    /// Appends the operator itself, with the node's attributes except `without`.
     fn core(
         &mut self,
         node: &NodeProto,
@@ -257,7 +257,8 @@ impl Rewriter {
         });
     }
 
-    /// The operator, and a QuantizeLinear by the scale and zero point at two inputs; without a scale the output is float.
+    /// Appends the operator and a QuantizeLinear by the scale and zero point at two inputs; without a scale the
+    /// output is float.
     fn between(
         &mut self,
         node: &NodeProto,

@@ -4,14 +4,14 @@ use offshoot_ir::Window;
 
 use crate::context::{Importing, Onnx};
 
-/// Attributes of a windowed node over `spatial` axes (1 or 2), as two axes.
+/// Attributes of a node with a window over `spatial` axes (1 or 2), expanded to two axes.
 pub(crate) struct Attributes {
     pub(crate) window: Window,
-    /// `auto_pad`'s value if it asks for anything.
+    /// The value of `auto_pad`, unless it has no effect.
     pub(crate) auto_pad: Option<String>,
 }
 
-/// Puts one-dimensional attributes on the second of two axes.
+/// Moves one-dimensional attributes to the second of two axes.
 fn pair(values: Option<Vec<i64>>, spatial: usize, default: i64, what: &str) -> Importing<[u16; 2]> {
     let values = values.unwrap_or_else(|| vec![default; spatial]);
     if values.len() != spatial {
@@ -33,7 +33,7 @@ pub(crate) fn attributes(onnx: &Onnx<'_>, spatial: usize, kernel: Option<&[usize
         Some(k) => {
             let k: Vec<i64> = k.iter().map(|v| *v as i64).collect();
             if onnx.ints("kernel_shape").is_some_and(|given| given != k) {
-                return Err("kernel_shape is not the weights'".into());
+                return Err("kernel_shape differs from the weights' shape".into());
             }
             pair(Some(k), spatial, 1, "kernel")?
         }
@@ -76,7 +76,7 @@ pub(crate) fn spatial(rank: usize) -> Importing<usize> {
     }
 }
 
-/// Extent that a window reaches over along an axis.
+/// Extent that a window covers along an axis.
 pub(crate) fn reach(window: &Window, axis: usize) -> usize {
     usize::from(window.dilation[axis]) * (usize::from(window.kernel[axis]) - 1) + 1
 }

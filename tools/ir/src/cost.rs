@@ -1,18 +1,18 @@
-//! What a node costs, before anything is known of a device.
+//! Cost of a node, independent of any device.
 
 use crate::graph::{Graph, Node, Op};
 
-/// Multiply-accumulates of a node: convolutions, fully connected layers and matrix products; windows in full, padding
-/// included.
+/// Multiply-accumulates of a node: convolutions, fully connected and recurrent layers, and matrix products. Windows
+/// count in full, padding included.
 pub fn macs(graph: &Graph, node: &Node) -> u64 {
     let outputs = graph.value(node.output).len() as u64;
     let input = |i: usize| node.inputs.get(i).map(|id| graph.value(*id));
-    // Elements of the weights that one output channel reads.
+    // Weights that one output channel reads.
     let filter =
         || input(1).map_or(0, |w| w.len() as u64 / w.shape.first().copied().unwrap_or(1).max(1) as u64);
     match &node.op {
         Op::Conv2d { .. } | Op::FullyConnected { .. } => outputs * filter(),
-        // Every weight meets every input pixel once.
+        // Every weight is multiplied with every input pixel once.
         Op::ConvTranspose2d { .. } => {
             let weights = input(1).map_or(0, |w| w.len() as u64);
             let pixels =
@@ -23,7 +23,7 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
             let k = input(0).and_then(|a| a.shape.last().copied()).unwrap_or(0) as u64;
             outputs * k
         }
-        // Every weight meets every step of every sample once.
+        // Every weight is used once per step and sample.
         Op::Recurrent { .. } => {
             let steps = input(0).map_or(0, |x| x.shape.iter().take(2).product::<usize>() as u64);
             steps * weights(graph, node)
@@ -32,7 +32,7 @@ pub fn macs(graph: &Graph, node: &Node) -> u64 {
     }
 }
 
-/// Number of weights a node reads (biases not counted).
+/// Number of weights that a node reads (without biases).
 pub fn weights(graph: &Graph, node: &Node) -> u64 {
     if let Op::Recurrent { .. } = node.op {
         return node.inputs[1..3].iter().map(|id| graph.value(*id).len() as u64).sum();

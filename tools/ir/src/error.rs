@@ -1,9 +1,9 @@
-//! What can be wrong with a graph.
+//! Errors of graphs.
 
-/// Result of the graph crates.
+/// Result type of the graph crates.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Error about a graph; names the node.
+/// Error in a graph; names the node.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

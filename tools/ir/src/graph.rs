@@ -1,8 +1,8 @@
 //! Graph, values, nodes, operators.
 //!
-//! A graph is a list of nodes in topological order over a table of values. A value is a tensor: a graph
-//! input, a constant (`data` is set) or the output of exactly one node. Numbers live in the values:
-//! a quantised graph is the same graph with `dtype` I8 and `quant` set on its values.
+//! A graph is a list of nodes in topological order over a table of values. A value is a tensor: a graph input, a
+//! constant (`data` is set), or the output of exactly one node. Number formats belong to values: a quantised graph is
+//! the same graph with `dtype` I8 and `quant` set on its values.
 
 use std::sync::Arc;
 
@@ -39,14 +39,14 @@ pub enum Data {
     I64(Vec<i64>),
 }
 
-/// Affine quantisation: `real = scale * (q - zero_point)`, TFLite's specification.
+/// Affine quantisation: `real = scale * (q - zero_point)`, following TFLite's specification.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Quant {
     /// One scale, or one for each index along `axis`. Positive and finite.
     pub scale: Vec<f32>,
-    /// As many as scales. Weights: 0.
+    /// As many zero points as scales; 0 for weights.
     pub zero_point: Vec<i32>,
-    /// Axis the scales run along; `None` for one scale for the whole tensor.
+    /// Axis along which the scales run; `None` for one scale for the whole tensor.
     pub axis: Option<usize>,
 }
 
@@ -60,9 +60,9 @@ impl Quant {
 /// A tensor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Value {
-    /// ONNX name of the tensor (or of the one it came from); unique in the graph.
+    /// ONNX name of the tensor (or of the one it was derived from); unique in the graph.
     pub name: String,
-    /// Extents; a scalar is `[]`. A symbolic batch is 1.
+    /// Extents; a scalar is `[]`. A symbolic batch has extent 1.
     pub shape: Vec<usize>,
     /// Element type.
     pub dtype: DType,
@@ -70,7 +70,7 @@ pub struct Value {
     pub quant: Option<Quant>,
     /// Set on constants.
     pub data: Option<Arc<Data>>,
-    /// Graph input or output whose ONNX tensor is channels-first while this value is channels-last
+    /// Whether this is a graph input or output whose ONNX tensor is channels-first while this value is channels-last
     /// (ONNX shape = this shape with the last axis moved to 1). Set by `passes::io_layout`.
     pub channels_first_outside: bool,
 }
@@ -81,7 +81,7 @@ impl Value {
         self.shape.iter().product()
     }
 
-    /// Whether it has no element.
+    /// Whether it has no elements.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -90,7 +90,7 @@ impl Value {
 /// Fused activation: bounds on the real value of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Activation {
-    /// None.
+    /// No activation.
     #[default]
     None,
     /// `max(x, 0)`.
@@ -115,20 +115,20 @@ impl Activation {
     }
 }
 
-/// How `Resize` maps output coordinates to input ones: ONNX Resize's attributes, scales resolved.
+/// How `Resize` maps output coordinates to input coordinates: the attributes of ONNX Resize, with scales resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResizeRule {
-    /// Bilinear, else nearest.
+    /// Bilinear if set, otherwise nearest.
     pub bilinear: bool,
     /// `half_pixel`, `asymmetric`, `align_corners`, `pytorch_half_pixel`, `half_pixel_symmetric`.
     pub coordinate: String,
     /// `round_prefer_floor`, `round_prefer_ceil`, `floor`, `ceil`.
     pub nearest: String,
-    /// Output over input extent of height and width as ONNX gives it.
+    /// Ratio of output extent to input extent for height and width, as given by ONNX.
     pub scale: [f32; 2],
 }
 
-/// Operators. Inputs in the order given; `b?` is optional (absent = shorter list).
+/// Operators. Inputs are listed in order; `b?` is optional (a shorter list if absent).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// x NHWC, w OHWI (I = C / groups), b? [O] → NHWC. Depthwise is groups = C.
@@ -142,7 +142,7 @@ pub enum Op {
     },
     /// x NHWC, w OHWI (I = C / groups), b? [O] → NHWC with the extents of the output value.
     ConvTranspose2d {
-        /// Kernel, stride, dilation, padding (top and left count).
+        /// Kernel, stride, dilation, padding (only top and left are used).
         window: Window,
         /// Groups.
         groups: usize,
@@ -156,7 +156,7 @@ pub enum Op {
     },
     /// a [batch…, m, k], b [batch…, k, n] (or [batch…, n, k] if `transpose_b`) → [batch…, m, n]. Batch axes equal.
     MatMul {
-        /// Whether b's last two axes are exchanged.
+        /// Whether b's last two axes are swapped.
         transpose_b: bool,
     },
     /// x NHWC → NHWC.
@@ -168,7 +168,7 @@ pub enum Op {
         /// Fused activation.
         activation: Activation,
     },
-    /// a, b → numpy broadcast of both.
+    /// a, b → NumPy broadcast of both.
     Binary {
         /// Operation.
         kind: BinaryKind,
@@ -179,14 +179,15 @@ pub enum Op {
     Unary(UnaryKind),
     /// x […, C], slope [C] → same shape.
     PRelu,
-    /// x [N, T, I], w [G·H, I], r [G·H, H], b [B·H], initial state? [N or 1, S·H] → [N, T, H] or, without the sequence, [N, H].
-    /// [`RecurrentKind`] says how many gates G, biases B and states S there are, and in which order.
+    /// x [N, T, I], w [G·H, I], r [G·H, H], b [B·H], initial state? [N or 1, S·H] → [N, T, H] or, without the
+    /// sequence, [N, H]. [`RecurrentKind`] gives the numbers of gates G, biases B and states S, and their order.
     Recurrent {
-        /// What it computes.
+        /// The kind of layer.
         kind: RecurrentKind,
-        /// What it gives: the states of all steps, the last one, or that with the memory behind it ([N, 2H], LSTM).
+        /// Which states are returned: those of all steps, the last one, or the last one followed by the memory ([N,
+        /// 2H], LSTM).
         returns: Returns,
-        /// From the last step to the first.
+        /// Whether it runs from the last step to the first.
         reverse: bool,
     },
     /// x → same shape.
@@ -199,37 +200,38 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f32,
     },
-    /// x […, D], gamma [D], beta [D] → same shape; over the last axis.
+    /// x […, D], gamma [D], beta [D] → same shape; normalises over the last axis.
     LayerNorm {
         /// Added to the variance.
         epsilon: f32,
     },
-    /// x → the output value's shape, same order of elements. Flatten, Squeeze, Unsqueeze are this.
+    /// x → the output value's shape, elements in the same order. Covers Flatten, Squeeze, Unsqueeze.
     Reshape,
     /// x → axes permuted: output axis i is input axis perm[i].
     Transpose {
         /// Permutation.
         perm: Vec<usize>,
     },
-    /// x… → joined along axis.
+    /// x… → concatenated along the axis.
     Concat {
         /// Axis.
         axis: usize,
     },
-    /// x → output\[i\] = x\[start + i·step\] on every axis; extents from the output value. Split is several of these.
+    /// x → output\[i\] = x\[start + i·step\] on every axis; extents from the output value. A Split is several of
+    /// these.
     Slice {
-        /// First index, one an axis.
+        /// First index, one per axis.
         start: Vec<usize>,
-        /// Step, not 0, one an axis.
+        /// Step, not 0, one per axis.
         step: Vec<isize>,
     },
     /// x → padded.
     Pad {
-        /// Elements before, one an axis.
+        /// Elements before, one per axis.
         before: Vec<usize>,
-        /// Elements after, one an axis.
+        /// Elements after, one per axis.
         after: Vec<usize>,
-        /// `None`: constant.
+        /// `None` for constant padding.
         mode: Option<PadMode>,
         /// Value of constant padding (real value).
         value: f32,
@@ -238,25 +240,25 @@ pub enum Op {
     Resize(ResizeRule),
     /// x → broadcast to the output value's shape.
     Expand,
-    /// x → reduced; the output value tells whether the axes are kept.
+    /// x → reduced; the output value's shape tells whether the axes are kept.
     Reduce {
         /// Mean, sum, maximum, minimum.
         kind: ReduceKind,
         /// Axes, ascending.
         axes: Vec<usize>,
     },
-    /// x → I32; the output value tells whether the axis is kept.
+    /// x → I32; the output value's shape tells whether the axis is kept.
     ArgMax {
         /// Axis.
         axis: usize,
-        /// Of equal elements, the last.
+        /// Whether the last of equal elements is selected, instead of the first.
         select_last: bool,
     },
     /// F32 → I8 by the output value's `quant`, rounding half away from zero.
     Quantize,
     /// I8 → F32 by the input value's `quant`.
     Dequantize,
-    /// I8 → I8 of another `quant`.
+    /// I8 → I8 with another `quant`.
     Requantize,
 }
 
@@ -298,7 +300,7 @@ impl Op {
         }
     }
 
-    /// The fused activation, of operators that have one.
+    /// The fused activation, for operators that have one.
     pub fn activation(&self) -> Option<Activation> {
         match self {
             Self::Conv2d { activation, .. }
@@ -310,7 +312,7 @@ impl Op {
         }
     }
 
-    /// As [`Op::activation`], to set it.
+    /// Mutable access to [`Op::activation`].
     pub fn activation_mut(&mut self) -> Option<&mut Activation> {
         match self {
             Self::Conv2d { activation, .. }
@@ -326,11 +328,11 @@ impl Op {
 /// One operator in the graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
-    /// ONNX name of the node it came from (the first of several), for messages.
+    /// Name of the ONNX node it was derived from (the first of several), for messages.
     pub name: String,
     /// What it computes.
     pub op: Op,
-    /// Values read, in the order [`Op`] gives.
+    /// Values read, in the order given by [`Op`].
     pub inputs: Vec<ValueId>,
     /// Value written.
     pub output: ValueId,
@@ -343,7 +345,7 @@ pub struct Graph {
     pub name: String,
     /// All tensors.
     pub values: Vec<Value>,
-    /// All operators, each after the ones it reads from.
+    /// All operators, each after those whose outputs it reads.
     pub nodes: Vec<Node>,
     /// Graph inputs.
     pub inputs: Vec<ValueId>,
@@ -357,7 +359,7 @@ impl Graph {
         &self.values[id.0 as usize]
     }
 
-    /// The value with this id, to change.
+    /// Mutable access to the value with this id.
     pub fn value_mut(&mut self, id: ValueId) -> &mut Value {
         &mut self.values[id.0 as usize]
     }
@@ -386,7 +388,7 @@ impl Graph {
         })
     }
 
-    /// Index of the node that writes `id`, if one does.
+    /// Index of the node that writes `id`, if any.
     pub fn producer(&self, id: ValueId) -> Option<usize> {
         self.nodes.iter().position(|n| n.output == id)
     }

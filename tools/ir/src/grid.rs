@@ -1,13 +1,13 @@
-//! Grids of whole numbers that tensors are rounded to: TensorFlow Lite's 8-bit quantisation specification, and weights of
-//! fewer bits. One place for quantisation after training, fake quantisation in training, and the device's form.
+//! Integer grids to which tensors are rounded: TensorFlow Lite's 8-bit quantisation specification, and weights with
+//! fewer bits. Shared by post-training quantisation, fake quantisation in training, and the device form.
 
 use crate::Quant;
 
-/// Smallest width of a range: keeps scales, and the multipliers made of them, well within their formats.
+/// Smallest width of a range: keeps scales, and the multipliers derived from them, well within their formats.
 const MIN_WIDTH: f32 = 1e-6;
 
-/// Scale and zero point of a range as TFLite derives them: it is made to hold 0, which is then represented exactly.
-/// An empty range (a tensor that is always 0) counts as [-1, 1].
+/// Scale and zero point of a range, derived as in TFLite: the range is extended to contain 0, which is then
+/// represented exactly. An empty range (a tensor that is always 0) counts as [-1, 1].
 pub fn quant_of_range(low: f32, high: f32) -> Quant {
     let (mut low, mut high) = (low.min(0.0), high.max(0.0));
     if low == 0.0 && high == 0.0 {
@@ -26,19 +26,19 @@ pub fn code(value: f32, quant: &Quant) -> i8 {
     ((value / quant.scale[0]).round() + quant.zero_point[0] as f32).clamp(-128.0, 127.0) as i8
 }
 
-/// The real value that `value` becomes on the grid.
+/// The real value to which `value` is rounded on the grid.
 pub fn round_to_grid(value: f32, quant: &Quant) -> f32 {
     let zero = quant.zero_point[0] as f32;
     (((value / quant.scale[0]).round() + zero).clamp(-128.0, 127.0) - zero) * quant.scale[0]
 }
 
-/// Real values of the lowest and highest code.
+/// Real values of the lowest and the highest code.
 pub fn bounds(quant: &Quant) -> (f32, f32) {
     let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
     ((-128.0 - zero) * scale, (127.0 - zero) * scale)
 }
 
-/// Largest code of a weight of `bits` bits (2 to 8): grids of weights are symmetric.
+/// Largest code of a weight with `bits` bits (2 to 8): weight grids are symmetric.
 pub fn top(bits: u8) -> f32 {
     ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32
 }
@@ -48,9 +48,9 @@ pub fn weight_code(weight: f32, step: f32, top: f32) -> i8 {
     (weight / step).round().clamp(-top, top) as i8
 }
 
-/// What codes of weights of few bits are multiplied with, and their scales divided by: biases are in units of the scale,
-/// which a few levels would make coarse, and the device's multipliers are below one half. A power of two: nothing is
-/// rounded by it.
+/// Factor on the codes of weights with few bits; their scales are divided by it. Biases are in units of the scale,
+/// which would be coarse with only a few levels, and the device's multipliers are below one half. A power of two, so
+/// that it adds no rounding.
 pub fn spread(bits: u8) -> i8 {
     match bits {
         8 => 1,

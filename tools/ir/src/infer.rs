@@ -1,16 +1,16 @@
-//! Shape rules: the extents an operator's output has, from its inputs.
+//! Shape inference: the extents of an operator's output, from its inputs.
 //!
-//! Some operators leave their extents to the output value ([`Op::Reshape`], [`Op::Slice`], [`Op::Expand`],
-//! [`Op::Resize`], [`Op::ConvTranspose2d`], and whether [`Op::Reduce`] and [`Op::ArgMax`] keep axes). For
-//! these `declared` is checked and returned.
+//! For some operators the output value gives the extents ([`Op::Reshape`], [`Op::Slice`], [`Op::Expand`],
+//! [`Op::Resize`], [`Op::ConvTranspose2d`], and whether [`Op::Reduce`] and [`Op::ArgMax`] keep axes). For these,
+//! `declared` is checked and returned.
 
 use crate::graph::{Op, Value};
 use crate::{Error, RecurrentKind, Result, Returns, Window};
 
-/// Output shape of `op` over `inputs`; `declared` is the shape its output value has now.
+/// Output shape of `op` over `inputs`; `declared` is the current shape of its output value.
 ///
 /// # Errors
-/// What does not fit, with the name of the operator; the node's name is left for the caller, who knows it.
+/// What does not fit, with the name of the operator; the caller fills in the node's name.
 pub fn infer_shape(op: &Op, inputs: &[&Value], declared: &[usize]) -> Result<Vec<usize>> {
     rule(op, inputs, declared).map_err(|reason| Error::Node { node: String::new(), op: op.name(), reason })
 }
@@ -59,7 +59,7 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
         Op::Reshape => {
             let (from, to) = (product(x)?, product(declared)?);
             if from != to {
-                return Err(format!("{from} elements of {x:?} do not fill {declared:?}"));
+                return Err(format!("{x:?} has {from} elements, which do not fill {declared:?}"));
             }
             Ok(declared.to_vec())
         }
@@ -244,11 +244,11 @@ fn recurrent(shapes: &[&[usize]], kind: RecurrentKind, returns: Returns) -> Rule
         Returns::Sequence => Ok(vec![n, t, h]),
         Returns::Last => Ok(vec![n, h]),
         Returns::State if kind == RecurrentKind::Lstm => Ok(vec![n, states]),
-        Returns::State => Err("only an LSTM has a memory to give".into()),
+        Returns::State => Err("only an LSTM has a memory to return".into()),
     }
 }
 
-/// numpy's broadcast of two shapes.
+/// NumPy's broadcast of two shapes.
 fn broadcast(a: &[usize], b: &[usize]) -> Rule {
     let rank = a.len().max(b.len());
     let at = |s: &[usize], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);

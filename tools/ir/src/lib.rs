@@ -1,7 +1,7 @@
-//! The one graph type of the host tools, its shape rules and its lossless passes.
+//! The graph type shared by the host tools, its shape inference and its lossless passes.
 //!
-//! All spatial operators are **channels-last** (NHWC; one-dimensional ones have H = 1). The importer wraps
-//! ONNX's channels-first operators in `Transpose`s and [`passes`] take away those that cancel.
+//! All spatial operators are **channels-last** (NHWC; one-dimensional ones have H = 1). The importer wraps ONNX's
+//! channels-first operators in `Transpose`s, and [`passes`] remove those that cancel.
 
 pub mod cost;
 pub mod error;

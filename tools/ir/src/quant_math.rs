@@ -1,13 +1,13 @@
-//! Fixed-point parameters from real scales, as TFLite derives them, in double precision.
+//! Fixed-point parameters from real scales in double precision, derived as in TFLite.
 //!
-//! Followed: TensorFlow Lite's 8-bit quantisation specification and the behaviour of `QuantizeMultiplier`,
+//! Follows TensorFlow Lite's 8-bit quantisation specification and `QuantizeMultiplier`,
 //! `CalculateActivationRangeQuantized` and `PreprocessSoftmaxScaling` of its kernel utilities.
 
 /// Fixed-point form of a real multiplier: `real ≈ multiplier · 2^(shift - 31)`.
 ///
-/// The multiplier of a positive real lies in `[2^30, 2^31)`. A real too small to matter (shift below -31) gives
-/// (0, 0), one beyond the range (shift above 30) is held at `(2^31 - 1, 30)`, as in TFLite. Zero, a negative
-/// or a non-finite real gives (0, 0): callers check scales beforehand.
+/// The multiplier of a positive real lies in `[2^30, 2^31)`. A real too small to matter (shift below -31) gives (0,
+/// 0); one beyond the range (shift above 30) saturates to `(2^31 - 1, 30)`, as in TFLite. Zero, negative and
+/// non-finite reals give (0, 0): callers check scales beforehand.
 pub fn quantize_multiplier(real: f64) -> (i32, i8) {
     if !(real.is_finite() && real > 0.0) {
         return (0, 0);
@@ -29,7 +29,7 @@ pub fn quantize_multiplier(real: f64) -> (i32, i8) {
 
 /// `real = mantissa · 2^exponent` with the mantissa in `[0.5, 1)`, for a positive finite real.
 fn frexp(real: f64) -> (f64, i32) {
-    // Subnormals are first brought into the normal range, where the exponent field tells the exponent.
+    // Subnormals are first scaled into the normal range, where the exponent field gives the exponent.
     let (real, bias) = if real < f64::MIN_POSITIVE { (real * 2f64.powi(64), -64) } else { (real, 0) };
     let bits = real.to_bits();
     let exponent = ((bits >> 52) & 0x7ff) as i32 - 1022;
@@ -38,16 +38,16 @@ fn frexp(real: f64) -> (f64, i32) {
 }
 
 /// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale /
-/// output scale. `float_product`: the first two multiply in float32, as in TFLite's fully connected operator with
-/// one weight scale; else all in double precision.
+/// output scale. With `float_product`, the first two are multiplied in float32, as in TFLite's fully connected
+/// operator with a single weight scale; otherwise everything is in double precision.
 pub fn linear_multiplier(input: f32, weight: f32, output: f32, float_product: bool) -> f64 {
     let product =
         if float_product { f64::from(input * weight) } else { f64::from(input) * f64::from(weight) };
     product / f64::from(output)
 }
 
-/// Bounds of a fused activation on an int8 output of this scale and zero point:
-/// `round(bound / scale) + zero_point`, held within int8. `None` if they do not restrict anything.
+/// Bounds of a fused activation on an int8 output with this scale and zero point: `round(bound / scale) +
+/// zero_point`, clamped to int8. `None` if they restrict nothing.
 pub fn activation_range(bounds: (f32, f32), scale: f32, zero_point: i32) -> Option<(i8, i8)> {
     // TFLite divides and rounds in float32.
     let quantize =
@@ -57,7 +57,7 @@ pub fn activation_range(bounds: (f32, f32), scale: f32, zero_point: i32) -> Opti
     ((low, high) != (i8::MIN, i8::MAX)).then_some((low, high))
 }
 
-/// Softmax's integer input scaling for an input scale and beta 1: multiplier, left shift and the smallest
+/// Integer input scaling of softmax for an input scale and beta 1: multiplier, left shift, and the smallest
 /// difference to the row's maximum that still counts (`diff_min`, negative). Five integer bits.
 pub fn softmax_scaling(input_scale: f32) -> (i32, i8, i32) {
     const INTEGER_BITS: i32 = 5;

@@ -1,8 +1,8 @@
-//! Where each output row and column of a Resize reads its input: ONNX Resize's coordinate rules as tables.
+//! The input elements that each output row and column of a Resize reads: ONNX Resize's coordinate rules as tables.
 
 use crate::{Error, ResizeRule, Result};
 
-/// What one output index reads: `in[low] · (1 - weight) + in[high] · weight`. Nearest has `low == high` and weight 0.
+/// Sources of one output index: `in[low] · (1 - weight) + in[high] · weight`. Nearest has `low == high` and weight 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tap {
     /// Lower source index.
@@ -13,7 +13,7 @@ pub struct Tap {
     pub weight: f32,
 }
 
-/// Taps of each output row and of each output column. Extents are height, width.
+/// Taps of each output row and each output column. Extents are height, width.
 pub fn resize_tables(
     rule: &ResizeRule,
     input: [usize; 2],
@@ -35,7 +35,7 @@ fn taps(rule: &ResizeRule, scale: f32, input: usize, output: usize) -> Result<Ve
     (0..output).map(|i| tap(rule, source(rule, i, scale, input, output)?, input)).collect()
 }
 
-/// Largest extent that is resized. Keeps all products below far within 128 bits.
+/// Largest supported extent; keeps all products below well within 128 bits.
 const MAX_EXTENT: usize = 1 << 24;
 
 /// A rational number with a positive denominator, not always reduced.
@@ -48,7 +48,7 @@ struct Ratio {
 impl Ratio {
     fn new(above: i128, below: i128) -> Self {
         let (above, below) = (above * below.signum(), below.abs());
-        // Reduced only where products of it could grow beyond 128 bits.
+        // Reduced only where its products could exceed 128 bits.
         if above.abs().max(below) < 1 << 60 {
             return Self { above, below };
         }
@@ -95,8 +95,9 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
     a
 }
 
-/// The scale that a float32 stands for: the ratio of the extents if that rounds to it, else the simplest fraction that
-/// does. float32 cannot hold one third, and a scale that is off by its rounding misses the pixels that a third hits.
+/// The exact scale represented by a float32: the ratio of the extents if that rounds to it, otherwise the simplest
+/// fraction that does. float32 cannot represent one third, and a scale that is off by the rounding error misses
+/// pixels that one third hits.
 fn exact_scale(scale: f32, input: usize, output: usize) -> Ratio {
     if output as f32 / input as f32 == scale {
         return Ratio::new(output as i128, input as i128);
@@ -109,7 +110,7 @@ fn exact_scale(scale: f32, input: usize, output: usize) -> Ratio {
 
 /// The fraction with the smallest denominator strictly between `low / unit` and `high / unit`, both positive.
 fn simplest(low: i128, high: i128, unit: i128) -> Ratio {
-    // Continued fractions: the common whole part, then the same of the inverses of the rests.
+    // Continued fractions: the common integer part, then the same for the reciprocals of the remainders.
     let (mut low, mut high) = ((low, unit), (high, unit));
     let mut terms = Vec::new();
     loop {
@@ -121,7 +122,7 @@ fn simplest(low: i128, high: i128, unit: i128) -> Ratio {
         terms.push(whole);
         let rests = (low.0 - whole * low.1, high.0 - whole * high.1);
         if rests.0 == 0 {
-            // `low` is excluded: the next fraction above it that is below `high`.
+            // `low` is excluded: take the next fraction above it that is below `high`.
             terms.push((high.1).div_euclid(rests.1) + 1);
             break;
         }
@@ -135,8 +136,8 @@ fn simplest(low: i128, high: i128, unit: i128) -> Ratio {
         .fold(start, |rest, term| Ratio { above: term * rest.above + rest.below, below: rest.above })
 }
 
-/// The output index in input coordinates, as ONNX's reference evaluator defines it: the resized length is the product of
-/// scale and input extent, which need not be whole.
+/// The output index in input coordinates, as defined by ONNX's reference evaluator: the resized length is the product
+/// of scale and input extent, which need not be an integer.
 fn source(rule: &ResizeRule, i: usize, scale: Ratio, input: usize, output: usize) -> Result<Ratio> {
     let (x, one, zero) = (Ratio::whole(i), Ratio::whole(1), Ratio::whole(0));
     let length = scale.times(Ratio::whole(input));
@@ -203,7 +204,8 @@ mod tests {
         ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric"];
     const ROUNDINGS: [&str; 4] = ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"];
 
-    /// ONNX's definition for a scale of `p / q`: the source coordinate of `x` as a fraction, from whole numbers alone.
+    /// ONNX's definition for a scale of `p / q`: the source coordinate of `x` as a fraction, computed with integers
+    /// only.
     fn definition(
         coordinate: &str,
         x: i128,

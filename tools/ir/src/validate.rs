@@ -1,4 +1,4 @@
-//! Whether a graph is well formed: order, producers, shapes, element types, constants.
+//! Validation of graphs: order, producers, shapes, element types, constants.
 
 use crate::graph::{DType, Data, Graph, Op, Value};
 use crate::infer::infer_shape;
@@ -8,7 +8,7 @@ impl Graph {
     /// Checks topological order, single producers, inputs, shapes, element types, quantisation and constants.
     ///
     /// # Errors
-    /// The first thing that is wrong, with the operator's or tensor's name.
+    /// The first problem found, with the operator's or tensor's name.
     pub fn validate(&self) -> Result<()> {
         let mut known = vec![false; self.values.len()];
         for (slot, value) in known.iter_mut().zip(&self.values) {

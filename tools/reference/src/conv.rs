@@ -1,4 +1,4 @@
-//! Convolutions by matrix products over gathered windows; depthwise ones directly.
+//! Convolutions as matrix products over gathered windows; depthwise convolutions directly.
 
 use ndarray::{Array2, ArrayD, ArrayView2, IxDyn};
 use offshoot_ir::Window;
@@ -11,7 +11,7 @@ fn slice(a: &ArrayD<f32>) -> std::borrow::Cow<'_, [f32]> {
 }
 
 fn matrix(rows: usize, columns: usize, values: Vec<f32>) -> Array2<f32> {
-    // Lengths are products of the same extents.
+    // Lengths are products of the same extents, so this cannot fail.
     Array2::from_shape_vec((rows, columns), values).unwrap_or_else(|_| Array2::zeros((rows, columns)))
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn conv2d(
     };
     let mut out = vec![0.0f32; n * oh * ow * oc];
     if in_g == 1 && out_g == 1 {
-        // Weights [C, kh, kw, 1] turned to [kh, kw, C], so that channels run innermost.
+        // Weights [C, kh, kw, 1] permuted to [kh, kw, C], so that channels run innermost.
         let taps = kh * kw;
         let mut turned = vec![0.0; taps * c];
         for ch in 0..c {
@@ -102,7 +102,7 @@ fn add_bias(out: &mut [f32], channels: usize, bias: Option<&ArrayD<f32>>) {
     }
 }
 
-/// x NHWC, w OHWI (I = C / groups) → `shape`, by scattering.
+/// x NHWC, w OHWI (I = C / groups) → `shape`, by scattering inputs to outputs.
 pub(crate) fn conv_transpose2d(
     x: &ArrayD<f32>,
     w: &ArrayD<f32>,
@@ -186,7 +186,7 @@ mod tests {
         array(shape, (0..n).map(|v| ((v * 7 + 3) % 11) as f32 - 5.0).collect())
     }
 
-    /// By the definition, one output at a time.
+    /// Direct from the definition, one output at a time.
     fn naive(
         x: &ArrayD<f32>,
         w: &ArrayD<f32>,

@@ -1,4 +1,4 @@
-//! Operators of two tensors element by element.
+//! Binary elementwise operators.
 
 use ndarray::{ArrayD, IxDyn, Zip};
 use offshoot_ir::BinaryKind;
@@ -25,7 +25,7 @@ pub(crate) fn binary(
     Ok(out)
 }
 
-/// x […, C], slope [C].
+/// x […, C], slope [C] → same shape.
 pub(crate) fn prelu(x: &ArrayD<f32>, slope: &ArrayD<f32>) -> ArrayD<f32> {
     let mut out = x.clone();
     for mut row in out.rows_mut() {

@@ -1,6 +1,6 @@
-//! What can go wrong while running a graph.
+//! Errors of float execution.
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Error of the float executor.
@@ -17,15 +17,15 @@ pub enum Error {
         name: String,
         /// Shape given; empty if missing.
         given: Vec<usize>,
-        /// Shape wanted.
+        /// Shape expected.
         wanted: Vec<usize>,
     },
-    /// An operator cannot be run (a fault: the graph has been validated).
+    /// An operator cannot be run (a bug: the graph has been validated).
     #[error("operator `{node}`: {reason}")]
     Operator {
         /// Name of the node.
         node: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Walks the graph.
+//! Executes a graph.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::{conv, elementwise, movement, norm, pool, recurrent, resize};
 
 type Tensor = Arc<ArrayD<f32>>;
 
-/// A graph ready to run. Holds its constants as float32.
+/// A graph ready to run, with its constants as float32.
 #[derive(Clone, Debug)]
 pub struct Executor {
     graph: Graph,
     constants: Vec<Option<Tensor>>,
-    /// For every value the last node that reads it; graph outputs outlive all.
+    /// For every value, the last node that reads it; graph outputs outlive all nodes.
     last_use: Vec<usize>,
 }
 
@@ -37,7 +37,7 @@ impl Executor {
         Ok(Self { graph: graph.clone(), constants, last_use })
     }
 
-    /// Runs one sample: an array for each graph input, in the graph's shapes, real values.
+    /// Runs one sample: one array of real values per graph input, in the graph's shapes.
     ///
     /// # Errors
     /// Inputs are missing or have other shapes.
@@ -45,7 +45,7 @@ impl Executor {
         self.run_all(inputs, &mut |_, _| {})
     }
 
-    /// As [`Self::run`]; `visit` sees every input and every node's output as they come.
+    /// [`Self::run`]; `visit` sees every input and every node's output as it is computed.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -92,7 +92,7 @@ impl Executor {
             .collect()
     }
 
-    /// Runs many samples on all cores: `[sample][output]`.
+    /// Runs many samples on all cores; results are `[sample][output]`.
     ///
     /// # Errors
     /// As [`Self::run`].
@@ -112,7 +112,7 @@ fn constant(value: &Value) -> ArrayD<f32> {
     };
     let mut array = match ArrayD::from_shape_vec(IxDyn(&value.shape), raw) {
         Ok(a) => a,
-        // Validation has held the length against the shape.
+        // Validation has checked the length against the shape.
         Err(_) => ArrayD::zeros(IxDyn(&value.shape)),
     };
     let Some(q) = &value.quant else { return array };
@@ -127,10 +127,11 @@ fn constant(value: &Value) -> ArrayD<f32> {
     array
 }
 
-/// One operator with its fused activation: `shape` is that of its output, `inputs` are in the order of [`Op`].
+/// Evaluates one operator with its fused activation. `shape` is its output's shape; `inputs` are in the order of
+/// [`Op`].
 ///
 /// # Errors
-/// The inputs do not fit the operator; nothing is checked beyond what computing needs.
+/// The inputs do not fit the operator. Only what the computation needs is checked.
 pub fn evaluate(node: &Node, shape: &[usize], inputs: &[Arc<ArrayD<f32>>]) -> Result<ArrayD<f32>> {
     let mut out =
         raw(node, shape, inputs).map_err(|reason| Error::Operator { node: node.name.clone(), reason })?;

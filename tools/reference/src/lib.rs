@@ -1,8 +1,8 @@
-//! Float execution of an IR graph: the oracle for every later stage.
+//! Float execution of an IR graph: the reference for everything that follows.
 //!
-//! A quantised graph is run by its float meaning: constants are dequantised, activations are not rounded,
-//! `Quantize`, `Dequantize` and `Requantize` change nothing. Operators follow ONNX's definitions on
-//! channels-last tensors.
+//! A quantised graph is run with its real values: constants are dequantised, activations are not rounded, and
+//! `Quantize`, `Dequantize` and `Requantize` are identities. Operators follow ONNX's definitions on channels-last
+//! tensors.
 
 mod conv;
 mod elementwise;

@@ -41,7 +41,7 @@ pub(crate) fn pad(
                 None if !inside => return value,
                 None => i,
                 Some(PadMode::Edge) => i.clamp(0, n - 1),
-                // Mirrored without repeating the edge.
+                // Mirrors without repeating the edge.
                 Some(PadMode::Reflect) => if i < 0 {
                     -i
                 } else if i >= n {

@@ -31,7 +31,7 @@ pub(crate) fn batch_norm(x: &ArrayD<f32>, p: [&ArrayD<f32>; 4], epsilon: f32) ->
     out
 }
 
-/// Over the last axis.
+/// Normalises over the last axis.
 pub(crate) fn layer_norm(
     x: &ArrayD<f32>,
     gamma: &ArrayD<f32>,
@@ -51,7 +51,7 @@ pub(crate) fn layer_norm(
     out
 }
 
-/// Axes are dropped; the caller reshapes.
+/// Drops the reduced axes; the caller reshapes.
 pub(crate) fn reduce(x: &ArrayD<f32>, kind: ReduceKind, axes: &[usize]) -> ArrayD<f32> {
     let mut out = x.clone();
     let mut count = 1;
@@ -69,7 +69,7 @@ pub(crate) fn reduce(x: &ArrayD<f32>, kind: ReduceKind, axes: &[usize]) -> Array
     out
 }
 
-/// Indices as floats; the axis is dropped.
+/// Indices as floats; drops the axis.
 pub(crate) fn argmax(x: &ArrayD<f32>, axis: usize, select_last: bool) -> ArrayD<f32> {
     x.map_axis(Axis(axis), |lane| {
         let mut best = 0;

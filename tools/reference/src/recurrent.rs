@@ -1,16 +1,16 @@
-//! Recurrent layers, and all that a step computes: what gradients through time are made of.
+//! Recurrent layers, with the intermediate results of each step that backpropagation through time needs.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, Ix3, IxDyn, concatenate, s};
 use offshoot::kernels::portable::unary;
 use offshoot::kernels::recurrent::sigmoid;
 use offshoot_ir::{RecurrentKind, Returns, UnaryKind};
 
-/// A recurrent layer with its weights, as [`offshoot_ir::Op::Recurrent`] has them.
+/// A recurrent layer with its weights, in the layout of [`offshoot_ir::Op::Recurrent`].
 #[derive(Clone, Copy, Debug)]
 pub struct Layer<'a> {
-    /// What it computes.
+    /// The kind of layer.
     pub kind: RecurrentKind,
-    /// From the last step to the first.
+    /// Whether it runs from the last step to the first.
     pub reverse: bool,
     /// `[gates · units, inputs]`
     pub input: ArrayView2<'a, f32>,
@@ -20,22 +20,23 @@ pub struct Layer<'a> {
     pub bias: &'a [f32],
 }
 
-/// One step, rows are samples.
+/// One time step; rows are samples.
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// Place in the sequence.
+    /// Index in the sequence.
     pub at: usize,
-    /// State before, as the products see it.
+    /// State before the step, as the matrix products read it.
     pub before: Array2<f32>,
-    /// What is carried before: the GRU's state, the LSTM's memory; else empty.
+    /// Carried value before the step: the GRU's state or the LSTM's memory; otherwise empty.
     pub carried_before: Array2<f32>,
-    /// Gates after their functions, `[samples, gates · units]`.
+    /// Gates after their activation functions, `[samples, gates · units]`.
     pub gates: Array2<f32>,
-    /// GRU: the state after its reset, or with the reset behind it the product of the state; else empty.
+    /// GRU: the state after its reset or, if the reset comes after the product, the product of the state; otherwise
+    /// empty.
     pub pulled: Array2<f32>,
-    /// State behind.
+    /// State after the step.
     pub next: Array2<f32>,
-    /// What is carried behind.
+    /// Carried value after the step.
     pub carried: Array2<f32>,
 }
 
@@ -43,8 +44,9 @@ fn tanh(x: f32) -> f32 {
     unary(UnaryKind::Tanh, x)
 }
 
-/// All steps in the order in which they are computed, over `x` `[samples, steps, inputs]`. `initial` `[samples or 1, states · units]`;
-/// `hold` is what a state becomes when it is kept for the products of the next step and given out.
+/// Computes all steps, in the order of execution, over `x` `[samples, steps, inputs]`. `initial` is `[samples or 1,
+/// states · units]`. `hold` maps a state to the form in which it is returned and read by the products of the next
+/// step.
 ///
 /// # Errors
 /// The arrays do not fit each other.
@@ -82,7 +84,7 @@ pub fn moments(
     Ok(out)
 }
 
-/// State and what is carried before the first step.
+/// State and carried value before the first step.
 fn begin(
     kind: RecurrentKind,
     units: usize,
@@ -106,7 +108,7 @@ fn begin(
     Ok((held, carried))
 }
 
-/// Gates from their sums over the input, and the state behind.
+/// Gates from their sums over the input, and the state after the step.
 fn advance(
     layer: &Layer<'_>,
     gates: &mut Array2<f32>,
@@ -193,7 +195,7 @@ pub fn output(moments: &[Moment], returns: Returns) -> ArrayD<f32> {
 /// The operands of an [`offshoot_ir::Op::Recurrent`], in its order, as a layer.
 ///
 /// # Errors
-/// Weights that are no matrices.
+/// Weights are missing or are not matrices.
 pub fn layer<'a>(
     kind: RecurrentKind,
     reverse: bool,

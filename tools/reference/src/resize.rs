@@ -1,4 +1,4 @@
-//! Resampling, NHWC, by the same tables as the device's.
+//! Resampling, NHWC, with the same tables as the device.
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_ir::ResizeRule;

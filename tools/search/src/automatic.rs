@@ -1,5 +1,5 @@
-//! A space from any network: every class of channels that go together shrinks, every residual block can be skipped, every
-//! padded kernel cropped, the bits of every layer that the device packs chosen.
+//! Derives a search space from any network: every class of channels that go together can shrink, every residual block
+//! can be skipped, every padded kernel can be cropped, and every layer that the device can pack has a choice of bits.
 
 use std::collections::BTreeSet;
 
@@ -12,31 +12,31 @@ use crate::elastic::{Elastic, classes, residual_blocks};
 use crate::space::{Block, Kind, Space, Variable};
 use crate::{Error, Result};
 
-/// What becomes elastic, and by how much. The default: widths alone.
+/// What becomes elastic, and by how much. By default only widths.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Elasticity {
-    /// Shares of the channels that may stay; empty leaves widths alone.
+    /// Shares of the channels that may remain; empty keeps widths fixed.
     pub width: Vec<f64>,
-    /// Channels stay a multiple of this where they can; 4 suits the kernels of Cortex-M.
+    /// Channels remain a multiple of this where possible; 4 suits the kernels for Cortex-M.
     pub multiple: usize,
     /// Whether blocks can be skipped.
     pub depth: bool,
-    /// Heights and widths of kernels beside their own.
+    /// Smaller heights and widths of kernels, in addition to their own.
     pub kernel: Vec<usize>,
-    /// Whether attention shrinks by whole heads; else by dimensions of every head.
+    /// Whether attention shrinks by whole heads, instead of by dimensions of every head.
     pub heads: bool,
     /// Shares of the input's height (and width) that may be used.
     pub resolution: Vec<f64>,
-    /// Bits of weights, 8, 4 or 2.
+    /// Bits per weight: 8, 4 or 2.
     pub bits: Vec<u8>,
     /// Whether all layers have the same bits.
     pub same_bits: bool,
-    /// Layers that become two with an elastic rank between them, by name of the operator.
+    /// Names of operators that are split in two with an elastic rank between them.
     pub factor: Vec<String>,
-    /// Shares of the full rank that may stay.
+    /// Shares of the full rank that may remain.
     pub rank: Vec<f64>,
-    /// Operators whose widths and kernels stay whole.
+    /// Operators whose widths and kernels are not elastic.
     pub keep: Vec<String>,
 }
 
@@ -59,17 +59,17 @@ impl Default for Elasticity {
 }
 
 impl Elasticity {
-    /// What the channels of attention go by.
+    /// How channels of attention are grouped.
     pub fn split(&self) -> Split {
         if self.heads { Split::Heads } else { Split::Dimensions }
     }
 }
 
-/// The super-network of a graph. `blocks` are lists of blocks that can be skipped, each a variable; `None`: all residual
-/// ones. `more` are variables made by hand; one of the same name replaces what was found.
+/// The super-network of a graph. `blocks` are lists of blocks that can be skipped, one variable per list; `None`
+/// takes all residual blocks. `more` are variables defined by hand, which replace automatic ones of the same name.
 ///
 /// # Errors
-/// [`Error::Space`]: what was asked for cannot be.
+/// [`Error::Space`] if a request cannot be fulfilled.
 pub fn automatic(
     graph: Graph,
     elasticity: &Elasticity,
@@ -102,7 +102,7 @@ pub fn automatic(
     variables.extend(bits(&graph, elasticity));
     let mut named = BTreeSet::new();
     for v in &mut variables {
-        // Two classes of one operator: the second gets a number.
+        // If one operator has two classes, the second gets a number.
         let (base, mut n) = (v.name.clone(), 2);
         while !named.insert(v.name.clone()) {
             v.name = format!("{base}.{n}");
@@ -116,7 +116,7 @@ pub fn automatic(
     Elastic::new(graph, Space::new(variables)?, elasticity.split())
 }
 
-/// A tensor's or constant's name without what stands behind the operator's.
+/// The name of a tensor or constant without its suffix: the operator's name.
 fn stem(name: &str) -> &str {
     let cut = |end: &str| name.strip_suffix(end);
     [".weight", ".out", ".relu.out", ".add.out"]
@@ -132,13 +132,13 @@ fn resolution(graph: &Graph, elasticity: &Elasticity) -> Result<Vec<Variable>> {
     }
     let shape = graph.inputs.first().map(|&id| graph.value(id).shape.clone()).unwrap_or_default();
     let [_, height, _, _] = shape[..] else {
-        return Err(Error::Space(format!("resolution: the input {shape:?} is no image")));
+        return Err(Error::Space(format!("resolution: the input {shape:?} is not an image")));
     };
     let options = options(height, &elasticity.resolution, 1);
     Ok(vec![Variable { name: "resolution".into(), kind: Kind::Resolution, options }])
 }
 
-/// Ascending numbers of at most `whole`, the last being that.
+/// Ascending numbers up to `whole`, which is the last.
 fn options(whole: usize, shares: &[f64], multiple: usize) -> Vec<usize> {
     let multiple = multiple.max(1);
     let one = |share: &f64| {
@@ -170,7 +170,7 @@ fn widths(graph: &Graph, elasticity: &Elasticity) -> Result<Vec<Variable>> {
             let channels = along.iter().filter(|&h| h == g).count();
             let factored = elasticity.factor.iter().any(|f| node.name == crate::factor::inner(f));
             let shares = if factored { &elasticity.rank } else { &elasticity.width };
-            // Groups of several channels, such as heads, keep them.
+            // Groups of several channels, such as heads, stay whole.
             let multiple = elasticity.multiple.max(1).div_ceil(channels);
             let options = options(whole, shares, multiple);
             if options.len() < 2 || shares.is_empty() || elasticity.keep.contains(&node.name) {

@@ -1,8 +1,8 @@
-//! A super-network and the sub-networks that are cut out of it.
+//! A super-network and the sub-networks cut from it.
 //!
-//! Every sub-network's constants are elements of the super-network's (nested prefixes of channels, centres of kernels), so
-//! that cutting one out costs nothing but copying, and training one trains all ([`offshoot_train::shared`]). What goes
-//! where is found by cutting a copy of the network whose constants hold the numbers of their own elements.
+//! The constants of every sub-network are elements of the super-network's (nested prefixes of channels, centres of
+//! kernels). Cutting a sub-network only copies elements, and training one trains all ([`offshoot_train::shared`]).
+//! The mapping is found by cutting a copy of the network whose constants hold the indices of their own elements.
 
 mod classes;
 mod depth;
@@ -25,25 +25,25 @@ pub use classes::{Class, classes};
 pub use depth::residual_blocks;
 pub use sort::sort;
 
-/// Constants of more elements than float32 can count cannot be elastic.
+/// Constants with more elements than float32 can count exactly cannot be elastic.
 const MOST_ELEMENTS: usize = 1 << 24;
 
-/// A super-network with what is elastic in it.
+/// A super-network and its elastic variables.
 #[derive(Clone, Debug)]
 pub struct Elastic {
     /// The largest network.
     pub graph: Graph,
     /// Its space.
     pub space: Space,
-    /// Whether attention shrinks by whole heads.
+    /// How channels of attention are grouped.
     split: Split,
-    /// The graph, each float constant holding the numbers of its elements.
+    /// The graph with the index of each element in each float constant.
     numbered: Graph,
 }
 
 impl Elastic {
-    /// A super-network: float, with batch normalisations as they are trained. `split` says what the channels of attention
-    /// go by.
+    /// A float super-network, with batch normalisations in their trained form. `split` says how channels of attention
+    /// are grouped.
     ///
     /// # Errors
     /// [`Error::Space`] if a variable names something that the network does not have or that cannot change.
@@ -79,7 +79,7 @@ impl Elastic {
         let mut removed = vec![false; groups.len()];
         for (variable, &choice) in self.space.variables.iter().zip(encoding) {
             let Kind::Channels { weights, first } = &variable.kind else { continue };
-            // What a skipped block held is gone.
+            // The skipped block's constant is gone.
             let Some(&id) = names.get(weights.as_str()) else { continue };
             let class = classes::find(&groups, &classes, id, *first)
                 .map_err(|reason| Error::Space(format!("variable `{}`: {reason}", variable.name)))?;
@@ -92,7 +92,7 @@ impl Elastic {
         self.with_sources(graph)
     }
 
-    /// The sub-network with the super-network's weights, and the bits of its layers.
+    /// The sub-network with the super-network's weights.
     ///
     /// # Errors
     /// As [`Self::member`].
@@ -100,8 +100,8 @@ impl Elastic {
         Ok(self.member(encoding)?.cut(&self.graph))
     }
 
-    /// Bits of the weights of a sub-network's operators, `graph` after the lossless passes; those that the device cannot
-    /// pack keep 8.
+    /// Bits of the weights of a sub-network's operators (`graph` after the lossless passes); operators that the
+    /// device cannot pack keep 8.
     pub fn bits(&self, encoding: &[u16], graph: &Graph) -> WeightBits {
         let mut bits = WeightBits::default();
         for (variable, &choice) in self.space.variables.iter().zip(encoding) {
@@ -116,7 +116,7 @@ impl Elastic {
         bits
     }
 
-    /// The numbered network with resolution, blocks and kernels of an encoding, all channels whole.
+    /// The indexed network with resolution, blocks and kernels of an encoding, and all channels.
     fn shaped(&self, encoding: &[u16]) -> Result<Graph> {
         let mut graph = self.numbered.clone();
         let chosen =
@@ -132,8 +132,8 @@ impl Elastic {
                 _ => {}
             }
         }
-        // The last in the graph first: what reads it reads its input then, which an earlier block may have written and
-        // whose own input comes in its place in turn.
+        // Later blocks are skipped first: their readers then read the block's input, which may be the output of an
+        // earlier block that is itself replaced next.
         let position = |name: &str| graph.nodes.iter().position(|n| graph.value(n.output).name == name);
         skipped.sort_by_key(|(_, block)| std::cmp::Reverse(position(&block.to)));
         for (variable, block) in skipped {
@@ -151,7 +151,7 @@ impl Elastic {
         Ok(graph)
     }
 
-    /// A cut of the numbered network as a member.
+    /// Converts a cut of the indexed network to a member.
     fn with_sources(&self, graph: Graph) -> Result<Member> {
         let names = names(&self.graph);
         let mut sources = Vec::new();
@@ -167,7 +167,7 @@ impl Elastic {
         Ok(Member { graph, sources })
     }
 
-    /// Which variables are of no use when fewer than so many blocks are left.
+    /// The variables that are unused when fewer than a given number of blocks remain.
     fn idle(&self) -> Result<Vec<Vec<(u16, usize)>>> {
         let largest = self.space.largest();
         let mut idle = vec![Vec::new(); self.space.len()];
@@ -199,7 +199,7 @@ impl Elastic {
         Ok(idle)
     }
 
-    /// Every option alone, and the smallest of all.
+    /// Checks every option separately, and the smallest sub-network.
     fn check_options(&self) -> Result<()> {
         let names = names(&self.graph);
         let groups = Groups::elastic(&self.numbered, self.split)?;

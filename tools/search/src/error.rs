@@ -1,35 +1,35 @@
-//! What can go wrong in a search.
+//! Errors of the search.
 
 use std::path::PathBuf;
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Error of a search; says what, where, and what would be right.
+/// Error of a search. Each message says what is wrong, where, and what would be right.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A space that cannot be.
+    /// An invalid search space.
     #[error("space: {0}")]
     Space(String),
-    /// An encoding that is not of the space.
+    /// An encoding that does not belong to the space.
     #[error("encoding: {0}")]
     Encoding(String),
     /// Samples, labels or options that do not fit.
     #[error("{0}")]
     Data(String),
-    /// A candidate cannot be made or measured.
+    /// A candidate cannot be built or measured.
     #[error("candidate {candidate}: {reason}")]
     Candidate {
         /// Its options.
         candidate: String,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// A file cannot be read, written or understood.
     #[error("{path}: {reason}")]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is wrong.
         reason: String,
@@ -37,13 +37,13 @@ pub enum Error {
     /// A batch system or its program failed.
     #[error("executor {executor}: {reason}")]
     Executor {
-        /// Which.
+        /// The executor.
         executor: &'static str,
         /// What is wrong.
         reason: String,
     },
-    /// Whoever watched the work ended it.
-    #[error("stopped; the same command goes on from here")]
+    /// The observer stopped the search.
+    #[error("stopped; the same command resumes from here")]
     Stopped,
     /// Training failed.
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub enum Error {
     /// The network has no device form.
     #[error(transparent)]
     Export(#[from] offshoot_export::Error),
-    /// The target does not answer.
+    /// The target does not respond.
     #[error(transparent)]
     Target(#[from] offshoot_target::TargetError),
     /// The graph is not well formed.

@@ -1,5 +1,5 @@
-//! What a candidate takes and gives, without training it: cut out, normalised on its own, folded, quantised by its bits,
-//! planned, exported; judged by the runtime itself, counted on the target.
+//! Evaluates candidates without training: a candidate is cut, its batch normalisation recalibrated and folded, then
+//! quantised by its bits, planned and exported. Its accuracy is measured with the runtime, its cost on the target.
 
 use std::path::Path;
 
@@ -29,28 +29,28 @@ use crate::{Error, Result};
 pub enum Count {
     /// Nothing.
     Nothing,
-    /// Instructions; operators that were measured before are not run again.
+    /// Instructions; operators that have been measured before are not run again.
     #[default]
     Instructions,
-    /// Instructions and modelled cycles, every candidate by itself.
+    /// Instructions and modelled cycles; every candidate is run.
     Cycles,
 }
 
-/// How candidates are evaluated.
+/// Settings of the evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Settings {
-    /// Samples that batch normalisation finds its statistics on.
+    /// Samples on which batch-normalisation statistics are recalibrated.
     pub recalibration: usize,
-    /// Samples for the ranges of activations, and that weights are fitted on.
+    /// Samples on which activations are calibrated and weights fitted.
     pub calibration: usize,
-    /// Whether quantisation tries all it can; else the same quick choices for every candidate.
+    /// Whether quantisation compares all its options; otherwise it makes the same quick choices for every candidate.
     pub thorough: bool,
     /// What is counted.
     pub count: Count,
     /// Clock of the target in hertz, for times.
     pub clock_hz: f64,
-    /// Held-out samples that are judged; 0 for all.
+    /// Held-out samples to judge on; 0 for all.
     pub judged: usize,
 }
 
@@ -77,7 +77,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// Samples for training and for judging.
+    /// Checks samples for training or judging against the network.
     ///
     /// # Errors
     /// They do not fit the network.
@@ -86,12 +86,12 @@ impl Samples {
         Ok(self)
     }
 
-    /// As a data set.
+    /// Converts them to a data set.
     pub fn dataset(&self) -> Dataset {
         Dataset::new(self.x.clone(), Labels::Labels(self.y.clone()))
     }
 
-    /// The first `count`, all if that is 0.
+    /// The first `count` samples, or all if that is 0.
     #[must_use]
     pub fn head(&self, count: usize) -> Self {
         let count = if count == 0 { self.y.len() } else { count.min(self.y.len()) };
@@ -104,17 +104,17 @@ impl Samples {
 pub struct Evaluator {
     /// The super-network.
     pub elastic: Elastic,
-    /// How.
+    /// The settings.
     pub settings: Settings,
     train: Samples,
     held: Samples,
     tasks: Vec<(String, Samples)>,
     operators: Option<Operators>,
-    /// Hash of everything that a result depends on but the candidate.
+    /// Hash of everything that a result depends on, except the candidate.
     base: Hash,
 }
 
-/// A candidate in its forms.
+/// The forms of a candidate.
 #[derive(Debug)]
 pub struct Candidate {
     /// Float, after the lossless passes.
@@ -126,8 +126,8 @@ pub struct Candidate {
 }
 
 impl Evaluator {
-    /// Evaluates by `train` (statistics and ranges) and `held` (accuracy); `tasks` are other samples to judge on. What is
-    /// measured of operators goes to the file `operators`.
+    /// An evaluator with `train` for statistics and ranges and `held` for accuracy; `tasks` are further samples to
+    /// judge on. Measurements of operators are kept in the file `operators`.
     ///
     /// # Errors
     /// The samples do not fit the network; a file cannot be read.
@@ -162,7 +162,7 @@ impl Evaluator {
         Ok(Self { elastic, settings, train, held, tasks, operators, base })
     }
 
-    /// What names the evaluation of a candidate: it depends on all that the result depends on.
+    /// Key of a candidate's evaluation, derived from everything that the result depends on.
     pub fn key(&self, encoding: &[u16]) -> String {
         let bytes: Vec<u8> = encoding.iter().flat_map(|i| i.to_le_bytes()).collect();
         self.base.with(&bytes).hex()
@@ -178,15 +178,15 @@ impl Evaluator {
         &self.held
     }
 
-    /// What was measured of operators.
+    /// The measured operators.
     pub fn operators(&self) -> Option<&Operators> {
         self.operators.as_ref()
     }
 
-    /// Cuts out, quantises and compiles.
+    /// Cuts, quantises and compiles a candidate.
     ///
     /// # Errors
-    /// The candidate cannot be made.
+    /// The candidate cannot be built.
     pub fn candidate(&self, encoding: &[u16]) -> Result<Candidate> {
         let few = self.train.head(self.settings.recalibration.max(2));
         let graph = inherited(&self.elastic, encoding, &few.x, 64)?;
@@ -197,7 +197,7 @@ impl Evaluator {
     /// Quantises and compiles a float network.
     ///
     /// # Errors
-    /// It has no device form.
+    /// The network has no device form.
     pub fn compiled(&self, graph: Graph, bits: WeightBits) -> Result<Candidate> {
         let samples = samples(&graph, &self.train.x, self.settings.calibration.max(1))?;
         let options = match self.settings.thorough {
@@ -209,10 +209,10 @@ impl Evaluator {
         Ok(Candidate { graph, bits, compiled })
     }
 
-    /// Evaluates a candidate with the weights that it inherits.
+    /// Evaluates a candidate with its inherited weights.
     ///
     /// # Errors
-    /// It cannot be made, or the target does not answer.
+    /// The candidate cannot be built, or the target does not respond.
     pub fn evaluate(&self, encoding: &[u16]) -> Result<Measured> {
         self.measure(&self.candidate(encoding)?)
     }
@@ -220,7 +220,7 @@ impl Evaluator {
     /// Measures a compiled candidate.
     ///
     /// # Errors
-    /// The target does not answer.
+    /// The target does not respond.
     pub fn measure(&self, candidate: &Candidate) -> Result<Measured> {
         let (off, report) = (&candidate.compiled.bytes, &candidate.compiled.report);
         let mut measured = Measured {
@@ -248,10 +248,10 @@ impl Evaluator {
         Ok(measured)
     }
 
-    /// A candidate trained further, by the labels and by the super-network, from the weights that it inherits.
+    /// Trains a candidate further from its inherited weights, on the labels and on the super-network's outputs.
     ///
     /// # Errors
-    /// It cannot be made or trained.
+    /// The candidate cannot be built or trained.
     pub fn tuned(
         &self,
         encoding: &[u16],
@@ -271,7 +271,7 @@ impl Evaluator {
             data.inputs[0] = resample(&data.inputs[0], [wanted[1], wanted[2]])?;
         }
         let mut options = options.clone();
-        // A teacher at another resolution would have to see other samples.
+        // A teacher at another resolution would need other samples.
         if let Some((temperature, weight)) = teacher.filter(|_| same) {
             let graph = self.elastic.graph.clone();
             options.teacher = Some(Teacher { graph, temperature, weight, features: vec![] });
@@ -283,7 +283,7 @@ impl Evaluator {
     }
 }
 
-/// The same quick choices for all.
+/// The same quick choices for all candidates.
 fn quick(weight_bits: WeightBits, samples: usize) -> QuantizeOptions {
     QuantizeOptions {
         clipping: Clipping::MinMax,
@@ -296,7 +296,7 @@ fn quick(weight_bits: WeightBits, samples: usize) -> QuantizeOptions {
     }
 }
 
-/// The first samples in the shape that `graph` takes.
+/// The first samples, in the shape that `graph` takes.
 fn samples(graph: &Graph, x: &ArrayD<f32>, count: usize) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let shape = &graph.value(graph.inputs[0]).shape;
     let count = count.min(x.shape()[0]);
@@ -312,7 +312,8 @@ fn samples(graph: &Graph, x: &ArrayD<f32>, count: usize) -> Result<Vec<Vec<Array
     (0..count).map(one).collect()
 }
 
-/// Share of samples whose largest output is that of their label, by the runtime on this machine: what every target gives.
+/// Share of samples classified as their label, computed with the runtime on this machine; every target gives the same
+/// result.
 ///
 /// # Errors
 /// The file does not take such samples, or has fewer classes.
@@ -350,7 +351,7 @@ pub fn accuracy(off: &[u8], samples: &Samples) -> Result<f64> {
         };
         let results = device.run(&[&bytes])?;
         let scores: Vec<f32> = match output.dtype {
-            // One scale for all: codes are in the order of what they stand for.
+            // There is a single scale, so codes are ordered like the values they represent.
             DType::I8 => results[0].iter().map(|&b| f32::from(b as i8)).collect(),
             _ => results[0].chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
         };

@@ -1,20 +1,20 @@
-//! Low rank: a layer as the product of two, with as many channels between them as its rank.
+//! Low rank: a layer as the product of two, with an intermediate tensor of as many channels as the rank.
 //!
-//! `W = U V` by singular values, their roots on both sides (Maestro, Horváth et al. 2024): the first channels between hold
-//! the largest ones, so that a prefix of them is the best approximation of its rank.
+//! `W = U V` by singular values, with their square roots on both sides (Maestro, Horváth et al. 2024): the first
+//! intermediate channels hold the largest ones, so that a prefix is the best approximation of its rank.
 
 use nalgebra::DMatrix;
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, Window};
 
 use crate::{Error, Result};
 
-/// Name of the operator that maps to the channels between.
+/// Name of the operator that maps to the intermediate channels.
 pub(crate) fn inner(name: &str) -> String {
     format!("{name}.inner")
 }
 
-/// `graph` with the named convolution (of one group) or fully connected layer as two: the first with its window and as many
-/// outputs as its full rank, the second 1×1 with its bias and activation. The same function.
+/// `graph` with the named convolution (of one group) or fully connected layer as two: the first has its window and as
+/// many outputs as its full rank, the second is 1×1 and has its bias and activation. The function stays the same.
 ///
 /// # Errors
 /// [`Error::Space`] if there is no such layer or its weights are not constant.
@@ -26,7 +26,7 @@ pub fn factor(graph: &Graph, name: &str) -> Result<Graph> {
     let (activation, window) = match &node.op {
         Op::Conv2d { window, groups: 1, activation } => (*activation, Some(*window)),
         Op::FullyConnected { activation } => (*activation, None),
-        _ => return Err(fail("only convolutions of one group and fully connected layers are products")),
+        _ => return Err(fail("only convolutions of one group and fully connected layers can be factored")),
     };
     let weights = graph.value(node.inputs[1]);
     let Some(Data::F32(data)) = weights.data.as_deref() else {

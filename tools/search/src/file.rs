@@ -1,4 +1,4 @@
-//! `space.toml`: where the network comes from, what is elastic in it, how it is trained.
+//! `space.toml`: the source of the network, what is elastic in it, and how it is trained.
 //!
 //! ```toml
 //! name = "digits"
@@ -38,15 +38,15 @@ use crate::space::{Block, Kind, Variable};
 use crate::training::Training;
 use crate::{Error, Result};
 
-/// A space as it is written.
+/// A space as written in the file.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpaceFile {
     /// Name of the space.
     pub name: String,
-    /// A network to begin with (float), beside this file.
+    /// A float ONNX network, next to this file.
     pub onnx: Option<PathBuf>,
-    /// Or a family.
+    /// Or a family of networks.
     pub family: Option<Family>,
     /// Largest network of the family.
     pub network: Option<Shape>,
@@ -54,21 +54,21 @@ pub struct SpaceFile {
     pub elastic: Elasticity,
     /// How the super-network is trained.
     pub training: Training,
-    /// Blocks that can be skipped beside what is found.
+    /// Skippable blocks in addition to those found automatically.
     pub block: Vec<Block>,
-    /// Variables made by hand.
+    /// Variables defined by hand.
     pub variable: Vec<VariableFile>,
-    /// Other samples that a network is to do well on at once.
+    /// Further data sets that one network should serve at once.
     pub task: Vec<TaskFile>,
 }
 
-/// One variable, made by hand.
+/// A variable defined by hand.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VariableFile {
     /// Its name.
     pub name: String,
-    /// Its options, ascending; the last is what the network has.
+    /// Its options, ascending; the last is the network's own value.
     pub options: Vec<usize>,
     /// Channels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ pub struct VariableFile {
     /// Names of convolutions whose kernels it crops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel: Option<Vec<String>>,
-    /// Names of operators whose weights have so many bits.
+    /// Names of operators whose weights take this number of bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bits: Option<Vec<String>>,
     /// Height of the input.
@@ -93,18 +93,18 @@ pub struct VariableFile {
 pub struct ChannelsFile {
     /// Name of the constant.
     pub weights: String,
-    /// A channel that is among them.
+    /// A channel among them.
     #[serde(default)]
     pub first: usize,
 }
 
-/// A task beside the first.
+/// A further task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TaskFile {
-    /// Its name: its accuracy is the metric `accuracy@name`.
+    /// Name of the task; its accuracy is the metric `accuracy@name`.
     pub name: String,
-    /// Samples and class numbers to judge with, beside this file.
+    /// Samples and class numbers to judge with, next to this file.
     pub test: [PathBuf; 2],
 }
 
@@ -143,15 +143,15 @@ impl SpaceFile {
         })
     }
 
-    /// Understands the text of a file.
+    /// Parses the text of a file.
     ///
     /// # Errors
-    /// [`Error::Space`] with the line that is not understood.
+    /// [`Error::Space`] with the line that cannot be parsed.
     pub fn parse(text: &str) -> Result<Self> {
         toml::from_str(text).map_err(|e| Error::Space(e.to_string()))
     }
 
-    /// The super-network, untrained unless it came as ONNX. `folder` is where the file lies.
+    /// The super-network, untrained unless it is an ONNX file. `folder` is the folder of the space file.
     ///
     /// # Errors
     /// [`Error::File`] for the ONNX file, [`Error::Space`].

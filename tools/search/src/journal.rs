@@ -1,4 +1,4 @@
-//! Files of JSON lines that grow by one measurement at a time and survive being cut off at any byte.
+//! Files of JSON lines that grow by one measurement at a time and survive truncation at any byte.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{Error, Result};
 
-/// A journal that is open to be added to.
+/// A journal that is open for appending.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -18,11 +18,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or makes `path`; gives what it holds. A last line that was not finished is taken away; it was never said to
-    /// be written.
+    /// Opens or creates `path`; returns its entries. An unfinished last line is removed; its entry was never reported
+    /// as written.
     ///
     /// # Errors
-    /// [`Error::File`]: it cannot be read or written, or a line before the last is not what it should be.
+    /// [`Error::File`] if it cannot be read or written, or if a line before the last is invalid.
     pub fn open<T: DeserializeOwned>(path: &Path) -> Result<(Self, Vec<T>)> {
         let fail = |e: std::io::Error| Error::file(path, e);
         let mut file = OpenOptions::new()
@@ -41,7 +41,7 @@ impl Journal {
             let last = good + line.len() == whole;
             match serde_json::from_slice(line) {
                 Ok(entry) => entries.push(entry),
-                // A crash of the machine can leave a whole last line of zeros.
+                // A crash of the machine can leave a last line of zeros.
                 Err(_) if last => break,
                 Err(e) => {
                     return Err(Error::file(
@@ -59,7 +59,7 @@ impl Journal {
         Ok((Self { path: path.to_path_buf(), file: Mutex::new(file) }, entries))
     }
 
-    /// Adds an entry; it is on disk when this returns.
+    /// Appends an entry; it is on disk when this returns.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -83,7 +83,7 @@ impl Default for Hash {
 }
 
 impl Hash {
-    /// With `bytes` and their number.
+    /// The hash extended by `bytes` and their length.
     #[must_use]
     pub fn with(mut self, bytes: &[u8]) -> Self {
         for &b in (bytes.len() as u64).to_le_bytes().iter().chain(bytes) {

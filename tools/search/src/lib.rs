@@ -1,9 +1,10 @@
-//! Search for networks that fit a device: sub-networks of a super-network with the bits of their layers, against what they
-//! cost on the target.
+//! Search for networks that fit a device: sub-networks of a super-network, with bits for each layer, traded against
+//! their cost on the target.
 //!
-//! [`file::SpaceFile`] (or [`automatic::automatic`]) gives an [`elastic::Elastic`] network with its [`space::Space`];
-//! [`training::train`] trains all its sub-networks at once; an [`evaluate::Evaluator`] measures one without training it;
-//! a [`strategies::Strategy`] proposes which; [`run::run`] puts them together and can be stopped at any moment.
+//! [`file::SpaceFile`] (or [`automatic::automatic`]) gives an [`elastic::Elastic`] network with its [`space::Space`].
+//! [`training::train`] trains all its sub-networks at once. An [`evaluate::Evaluator`] measures a sub-network without
+//! training it. A [`strategies::Strategy`] proposes candidates. [`run::run`] combines these and can be stopped at any
+//! time.
 
 pub mod automatic;
 pub mod elastic;

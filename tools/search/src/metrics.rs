@@ -1,4 +1,4 @@
-//! What is measured of a candidate, what should be small or large of it, and what it must keep within.
+//! Metrics of a candidate, objectives, and constraints.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,32 +6,32 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What a candidate takes and gives.
+/// Measurements of a candidate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Share of held-out samples that its `.off` file gets right.
+    /// Accuracy of its `.off` file on the held-out samples.
     pub accuracy: f64,
-    /// The same on the samples of other tasks, by name.
+    /// Accuracy on the samples of other tasks, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tasks: BTreeMap<String, f64>,
     /// Bytes of the `.off` file.
     pub flash: u64,
     /// Bytes of its arena.
     pub ram: u64,
-    /// Multiply-accumulates of a run.
+    /// Multiply-accumulates per run.
     pub macs: u64,
-    /// Instructions of a run on the target.
+    /// Instructions per run on the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instructions: Option<u64>,
-    /// Modelled cycles of a run on the target.
+    /// Modelled cycles per run on the target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cycles: Option<u64>,
-    /// Milliseconds of a run: modelled cycles (else instructions) at the target's clock.
+    /// Milliseconds per run: modelled cycles (or else instructions) at the target's clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_ms: Option<f64>,
 }
 
-/// One number of [`Measured`].
+/// A metric of [`Measured`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 #[allow(missing_docs)]
@@ -48,12 +48,12 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Whether more is better.
+    /// Whether larger is better.
     pub fn grows(&self) -> bool {
         matches!(self, Self::Accuracy | Self::Task(_))
     }
 
-    /// The number; `None` if it was not measured.
+    /// Its value; `None` if it was not measured.
     pub fn of(&self, m: &Measured) -> Option<f64> {
         match self {
             Self::Accuracy => Some(m.accuracy),
@@ -67,7 +67,7 @@ impl Metric {
         }
     }
 
-    /// The number with the sign that makes less better; infinite if it was not measured.
+    /// Its value with the sign that makes smaller better; infinite if it was not measured.
     pub fn cost(&self, m: &Measured) -> f64 {
         let value = self.of(m).unwrap_or(if self.grows() { f64::NEG_INFINITY } else { f64::INFINITY });
         if self.grows() { -value } else { value }
@@ -127,17 +127,17 @@ impl TryFrom<String> for Metric {
     }
 }
 
-/// A bound: at most `limit`, or at least for what grows.
+/// A constraint: at most `limit`, or at least for metrics where larger is better.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Constraint {
-    /// Of what.
+    /// The constrained metric.
     pub metric: Metric,
     /// Its bound.
     pub limit: f64,
 }
 
 impl Constraint {
-    /// By how much it is broken, as a share of the limit; 0 if it is kept.
+    /// Violation as a share of the limit; 0 if the constraint holds.
     pub fn violation(&self, m: &Measured) -> f64 {
         let sign = if self.metric.grows() { -1.0 } else { 1.0 };
         let over = self.metric.cost(m) - sign * self.limit;
@@ -145,22 +145,22 @@ impl Constraint {
     }
 }
 
-/// What is looked for.
+/// Objectives and constraints of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Goal {
-    /// Each to be as good as it can.
+    /// Metrics to optimise.
     pub objectives: Vec<Metric>,
-    /// All to be kept.
+    /// Constraints that must hold.
     pub constraints: Vec<Constraint>,
 }
 
 impl Goal {
-    /// The objectives, less being better.
+    /// The objectives as costs (smaller is better).
     pub fn costs(&self, m: &Measured) -> Vec<f64> {
         self.objectives.iter().map(|o| o.cost(m)).collect()
     }
 
-    /// Sum of what constraints are broken by.
+    /// Sum of the constraints' violations.
     pub fn violation(&self, m: &Measured) -> f64 {
         self.constraints.iter().map(|c| c.violation(m)).sum()
     }

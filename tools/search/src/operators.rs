@@ -1,8 +1,8 @@
-//! What operators cost on a target, each measured once.
+//! Costs of operators on a target, each measured once.
 //!
-//! An operator's count of instructions depends on its record but for where its tensors lie, so that candidates share
-//! measurements: a candidate with nothing new in it is not run on the target at all. What a run takes beside its operators
-//! is measured with them.
+//! An operator's instruction count depends on its record except for the offsets of its tensors, so candidates share
+//! measurements: a candidate without new operators is not run on the target at all. The cost of a run apart from its
+//! operators is measured along with them.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -19,16 +19,16 @@ use serde::{Deserialize, Serialize};
 use crate::journal::Journal;
 use crate::{Error, Result};
 
-/// One operator as it was measured, or (with the signature `run …`) what a run takes beside its operators.
+/// A measured operator or, with the signature `run …`, the cost of a run apart from its operators.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Operator {
-    /// Where.
+    /// The target.
     pub target: String,
-    /// The record without what does not matter.
+    /// The record without fields that do not affect the cost.
     pub signature: String,
-    /// Instructions; of a run's rest, they may be less than none, as reading the counter takes some.
+    /// Instructions. For the rest of a run these may be negative, because reading the counter takes some.
     pub instructions: i64,
-    /// What a predictor sees of it.
+    /// Features for a predictor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<f64>,
 }
@@ -36,19 +36,20 @@ pub struct Operator {
 /// Signature and features of every operator of a file, in order.
 ///
 /// # Errors
-/// It is no `.off` file.
+/// It is not an `.off` file.
 pub fn operators_of(off: &[u8]) -> Result<Vec<(String, Vec<f64>)>> {
     let copy = Aligned::new(off);
     let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
     Ok(model.ops().map(|(_, _, record)| (signature(&record), features(&record))).collect())
 }
 
-/// Names of fields that say where something lies.
+/// Names of fields that hold offsets.
 const PLACES: [&str; 6] = ["src: ", "dst: ", "scratch: ", "blob: ", "a: ", "b: "];
-/// Zero points: kernels tell the lowest from the others.
+/// Zero points: kernels treat the lowest differently from the others.
 const ZEROS: [&str; 5] = ["in_zp: ", "out_zp: ", "a_zp: ", "b_zp: ", "zp: "];
 
-/// The record as text, without offsets, and with zero points, bounds and multipliers by what kernels tell apart.
+/// The record as text, without offsets; zero points, bounds and multipliers are reduced to the cases that kernels
+/// distinguish.
 fn signature(record: &Record) -> String {
     let mut text = format!("{record:?}");
     for field in PLACES {
@@ -70,7 +71,7 @@ fn signature(record: &Record) -> String {
         rest = rest[at..].find("))").map_or("", |end| &rest[at + end + 2..]);
     }
     out.push_str(rest);
-    // A depthwise convolution's multiplier is one of channels; those of numbers stand beside a shift.
+    // A depthwise convolution's channel multiplier is a count; numeric multipliers come with a shift.
     let mut text = out;
     if text.contains("shift: ") {
         for field in ["multiplier: ", "shift: "] {
@@ -80,7 +81,7 @@ fn signature(record: &Record) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// `text` with the number behind every `field` (where that begins a word) exchanged.
+/// `text` with the number after every `field` (where that begins a word) replaced.
 fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> String {
     let (mut out, mut rest) = (String::new(), text);
     while let Some(at) = rest.find(field) {
@@ -100,8 +101,8 @@ fn replaced(text: &str, field: &str, with: impl Fn(&str) -> &'static str) -> Str
     out
 }
 
-/// Numbers by which the cost of operators of one kind grows: multiply-accumulates, output bytes, weights, scratch, and
-/// extents. What they mean follows from the kind.
+/// Features with which the cost of operators of one kind grows: multiply-accumulates, output bytes, weights, scratch,
+/// and extents. Their meaning depends on the kind.
 fn features(record: &Record) -> Vec<f64> {
     let out = device::output(record).map_or(0, |span| span.len as u32);
     let basic = vec![
@@ -112,7 +113,7 @@ fn features(record: &Record) -> Vec<f64> {
     ];
     let more = match record {
         Record::ConvTiled(r) => pairs(r, out, 1, u16::MAX),
-        // Pixels are gathered again for every panel of blocks.
+        // Pixels are gathered again for every unpacked weight tile.
         Record::ConvPacked(r) => pairs(&r.conv(), out, 1, r.weight_tile),
         Record::ConvSingleMultiply(r) => pairs(&r.conv(), out, r.strip, u16::MAX),
         Record::DepthwisePlanar(r) => planes(r, out),
@@ -132,8 +133,8 @@ fn kernel(window: WindowRepr) -> [f64; 2] {
     Window::from(window).kernel.map(f64::from)
 }
 
-/// Work of pairs of pixels, gathered and multiplied: blocks of four channels, `panel` of them for one gathering; weights taken
-/// up once in `strip` pairs.
+/// Work on pairs of pixels, gathered and multiplied: blocks of four channels, `weight_tile` blocks per gathering;
+/// weights are loaded once per `strip` pairs.
 fn pairs(r: &ConvTiled, out: u32, strip: u8, weight_tile: u16) -> Vec<f64> {
     let [kh, kw] = kernel(r.window);
     let blocks = f64::from(r.out_c.div_ceil(4));
@@ -147,7 +148,7 @@ fn pairs(r: &ConvTiled, out: u32, strip: u8, weight_tile: u16) -> Vec<f64> {
     [&once[..], &again, &weights].concat()
 }
 
-/// Work of planes of a depthwise convolution.
+/// Work on the planes of a depthwise convolution.
 fn planes(r: &DepthwisePlanar, out: u32) -> Vec<f64> {
     let ([kh, kw], out) = (kernel(r.window), f64::from(out));
     let (h, width, c) = (f64::from(r.h), f64::from(r.w), f64::from(r.c));
@@ -157,19 +158,19 @@ fn planes(r: &DepthwisePlanar, out: u32) -> Vec<f64> {
     vec![c, c * bands, c * h, c * h * width, c * rows, c * rows * kh, out * kh, out * kh * kw]
 }
 
-/// All that was measured on a target.
+/// All measurements on a target.
 #[derive(Debug)]
 pub struct Operators {
     target: Target,
     name: String,
     known: Mutex<HashMap<String, i64>>,
     journal: Option<Journal>,
-    /// One emulator or board at a time: they may be a single device.
+    /// One emulator or board at a time: it may be a single device.
     device: Mutex<()>,
 }
 
 impl Operators {
-    /// With what the file at `path` holds, which grows by what is measured; `None` keeps nothing.
+    /// Starts with the contents of the file at `path`, and appends new measurements to it; `None` keeps nothing.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -187,20 +188,20 @@ impl Operators {
         Ok(Self { target, name, known: Mutex::new(known), journal, device: Mutex::new(()) })
     }
 
-    /// Number of operators that were measured.
+    /// Number of measured operators.
     pub fn len(&self) -> usize {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Whether nothing was measured.
+    /// Whether nothing has been measured.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Instructions of a run, from what is known of its operators; `None` if one of them was never measured.
+    /// Instructions of a run, composed from its measured operators; `None` if any has not been measured.
     ///
     /// # Errors
-    /// It is no `.off` file.
+    /// It is not an `.off` file.
     pub fn composed(&self, off: &[u8]) -> Result<Option<u64>> {
         let operators = operators_of(off)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -213,13 +214,13 @@ impl Operators {
     /// Instructions of a run: composed, or measured now.
     ///
     /// # Errors
-    /// The target does not answer or cannot count.
+    /// The target does not respond, or cannot count instructions.
     pub fn instructions(&self, off: &[u8]) -> Result<u64> {
         if let Some(sum) = self.composed(off)? {
             return Ok(sum);
         }
         let _one = self.device.lock().unwrap_or_else(PoisonError::into_inner);
-        // Another thread may have measured the same meanwhile.
+        // Another thread may have measured the same operators in the meantime.
         if let Some(sum) = self.composed(off)? {
             return Ok(sum);
         }
@@ -228,10 +229,10 @@ impl Operators {
         profile.instructions.ok_or_else(|| Error::Data(format!("{} does not count instructions", self.name)))
     }
 
-    /// Profile of a run with modelled cycles; what it says of operators is kept.
+    /// Profile of a run with modelled cycles; its measurements of operators are kept.
     ///
     /// # Errors
-    /// As [`Self::instructions`]; no model of the core.
+    /// As [`Self::instructions`]; there is no model of the core.
     pub fn cycles(&self, off: &[u8]) -> Result<Profile> {
         let _one = self.device.lock().unwrap_or_else(PoisonError::into_inner);
         let profile = profile(&self.target, off, true)?;
@@ -259,18 +260,18 @@ impl Operators {
     }
 }
 
-/// Signature of what a run takes beside its operators, which depends on how many of which kind there are.
+/// Signature of the cost of a run apart from its operators, which depends on the number of operators.
 fn rest(operators: &[(String, Vec<f64>)]) -> String {
     format!("run of {} operators", operators.len())
 }
 
-/// Times that a target is asked before its silence counts: a machine with much else to do can keep an emulator waiting.
+/// Attempts before a target counts as unresponsive: a busy machine can delay an emulator.
 const TRIES: usize = 3;
 
-/// Runs a model once on a target, of zeros: the work does not depend on the data.
+/// Runs a model once on a target with zero inputs: the work does not depend on the data.
 ///
 /// # Errors
-/// The target does not answer.
+/// The target does not respond.
 pub fn profile(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
     let mut tries = 1;
     loop {

@@ -1,6 +1,6 @@
-//! Fronts: domination, sorting, crowding, hypervolume. Costs: less is better.
+//! Pareto fronts: domination, sorting, crowding, hypervolume. Costs: smaller is better.
 
-/// Whether `a` is nowhere worse than `b` and somewhere better.
+/// Whether `a` is nowhere worse than `b` and better somewhere.
 pub fn dominates(a: &[f64], b: &[f64]) -> bool {
     let mut better = false;
     for (x, y) in a.iter().zip(b) {
@@ -12,7 +12,7 @@ pub fn dominates(a: &[f64], b: &[f64]) -> bool {
     better
 }
 
-/// Constraint-domination (Deb et al. 2002): kept constraints before broken ones, less broken before more, then [`dominates`].
+/// Constraint-domination (Deb et al. 2002): smaller violations first, then [`dominates`].
 pub fn constrained_dominates(a: (&[f64], f64), b: (&[f64], f64)) -> bool {
     match (a.1 > 0.0, b.1 > 0.0) {
         (false, true) => true,
@@ -22,7 +22,7 @@ pub fn constrained_dominates(a: (&[f64], f64), b: (&[f64], f64)) -> bool {
     }
 }
 
-/// Indices of the points that no other dominates; of equal points the first.
+/// Indices of the non-dominated points; among equal points the first.
 pub fn front(costs: &[Vec<f64>]) -> Vec<usize> {
     let beaten = |i: usize| {
         costs.iter().enumerate().any(|(j, c)| dominates(c, &costs[i]) || (j < i && *c == costs[i]))
@@ -96,7 +96,7 @@ pub fn select(points: &[(Vec<f64>, f64)], count: usize) -> Vec<usize> {
     chosen
 }
 
-/// Volume that the points dominate below `reference`, exactly: by slices along the last objective.
+/// Exact volume dominated by the points below `reference`, by slices along the last objective.
 pub fn hypervolume(costs: &[Vec<f64>], reference: &[f64]) -> f64 {
     let inside: Vec<Vec<f64>> =
         costs.iter().filter(|c| c.iter().zip(reference).all(|(x, r)| x < r)).cloned().collect();

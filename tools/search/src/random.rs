@@ -8,19 +8,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 pub struct Random(ChaCha8Rng);
 
 impl Random {
-    /// Of this seed, and of this stream among those of the seed.
+    /// A generator for this seed and this of its streams.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(stream);
         Self(rng)
     }
 
-    /// In 0..1.
+    /// Uniform in 0..1.
     pub fn unit(&mut self) -> f64 {
         (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    /// Below `count`; 0 if there is nothing.
+    /// Uniform integer below `count`; 0 if `count` is 0.
     pub fn below(&mut self, count: usize) -> usize {
         (self.0.next_u64() % count.max(1) as u64) as usize
     }
@@ -36,7 +36,7 @@ impl Random {
         (-2.0 * a.ln()).sqrt() * (std::f64::consts::TAU * b).cos()
     }
 
-    /// An index by these weights, which are not negative.
+    /// An index drawn with these non-negative weights.
     pub fn weighted(&mut self, weights: &[f64]) -> usize {
         let mut left = self.unit() * weights.iter().sum::<f64>();
         for (i, w) in weights.iter().enumerate() {

@@ -1,7 +1,7 @@
-//! The search as a whole: ask the strategy, evaluate what is new, write it down, ask again.
+//! The search loop: ask the strategy, evaluate new candidates, record them, repeat.
 //!
-//! Nothing but the journal of evaluations is kept. A search that was killed is run again from its beginning: the strategy
-//! asks the same, finds it answered, and goes on where nothing is.
+//! The only state is the journal of evaluations. A search that was killed starts again from the beginning: the
+//! strategy asks the same questions, finds them answered in the journal, and continues where the journal ends.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -19,27 +19,27 @@ use crate::{Error, Result};
 /// A line of the journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Names the candidate and all that its numbers depend on.
+    /// Key of the candidate and of everything its measurements depend on.
     pub key: String,
     /// The candidate.
     pub encoding: Encoding,
-    /// The same for people.
+    /// The options in readable form.
     pub options: BTreeMap<String, usize>,
-    /// What was measured.
+    /// The measurements.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
-    /// Why it could not be made.
+    /// Why it could not be built.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// Seconds that it took.
+    /// Duration of the evaluation in seconds.
     pub seconds: f64,
 }
 
 impl Entry {
-    /// Evaluates a candidate. What is wrong with it is part of the entry.
+    /// Evaluates a candidate. A failure of the candidate is part of the entry.
     ///
     /// # Errors
-    /// What is wrong with the search: a target that does not answer, a file that cannot be written.
+    /// Failures of the search: a target that does not respond, a file that cannot be written.
     pub fn of(evaluator: &Evaluator, encoding: &[u16]) -> Result<Self> {
         let start = std::time::Instant::now();
         let (measured, error) = match evaluator.evaluate(encoding) {
@@ -62,7 +62,7 @@ impl Entry {
     }
 }
 
-/// What was evaluated, by key, with the journal that keeps it.
+/// Evaluations by key, with the journal that stores them.
 #[derive(Debug)]
 pub struct Cache {
     journal: Option<Journal>,
@@ -70,7 +70,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// That of a file; `None` keeps nothing.
+    /// Opens the journal at `path`; `None` stores nothing.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -81,17 +81,17 @@ impl Cache {
         Ok(Self { journal: Some(journal), entries })
     }
 
-    /// Number of evaluations that it holds.
+    /// Number of evaluations.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether it holds none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// An evaluation.
+    /// The evaluation with this key.
     pub fn get(&self, key: &str) -> Option<&Entry> {
         self.entries.get(key)
     }
@@ -108,14 +108,14 @@ impl Cache {
     }
 }
 
-/// Watches a search.
+/// Observer of a search.
 pub trait Watch: Send {
-    /// After every evaluation: `done` of `total` candidates are known.
+    /// Called after every evaluation: `done` of `total` candidates are known.
     fn evaluated(&mut self, done: usize, total: usize) {
         let _ = (done, total);
     }
 
-    /// After every batch. `false` ends the search.
+    /// Called after every batch. Returning `false` ends the search.
     fn batch(&mut self, history: &History) -> bool {
         let _ = history;
         true
@@ -124,21 +124,21 @@ pub trait Watch: Send {
 
 impl Watch for () {}
 
-/// What a search did.
+/// Report of a search.
 #[derive(Debug)]
 pub struct Outcome {
-    /// All candidates in the order in which they were asked for.
+    /// All candidates in the order in which they were requested.
     pub history: History,
-    /// How many were evaluated now; the others were known.
+    /// Number of candidates evaluated in this run; the others were known.
     pub evaluated: usize,
-    /// What the strategy says of itself.
+    /// The strategy's notes on its own quality.
     pub notes: Vec<String>,
 }
 
 /// Evaluates up to `evaluations` candidates.
 ///
 /// # Errors
-/// [`Error::Stopped`] if the watcher ends it; what goes wrong in a target or file.
+/// [`Error::Stopped`] if the observer ends the search; failures of a target or file.
 pub fn run(
     evaluator: &Evaluator,
     goal: &Goal,

@@ -1,8 +1,9 @@
-//! The search space: what is elastic, and encodings of its points.
+//! The search space: elastic variables, and encodings of candidates.
 //!
-//! A candidate is a vector of integers, one a variable, each the index of an option (the encoding of DyNAS-T, Cummings et
-//! al. 2022). Options ascend, and the last one is the super-network's own. Variables that a candidate does not use (the
-//! width of a skipped block) are set to the last option, so that two encodings are equal exactly when the candidates are.
+//! A candidate is a vector of integers, one per variable, each the index of an option (the encoding of DyNAS-T,
+//! Cummings et al. 2022). Options ascend; the last is the super-network's own. Variables that a candidate does not
+//! use (the width of a skipped block) are set to the last option, so that encodings are equal exactly if the
+//! candidates are.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,29 +13,29 @@ use crate::{Error, Result};
 /// Index of the chosen option of each variable.
 pub type Encoding = Vec<u16>;
 
-/// What the options of a variable mean.
+/// The meaning of a variable's options.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// So many of the first channels (or heads) stay: those that go with channel `first` of the output of the operator
-    /// whose weights are the constant `weights`.
+    /// The number of channels (or heads) that remain, counted from the first: the class of channel `first` of the
+    /// output of the operator whose weights are the constant `weights`.
     Channels {
-        /// Name of a constant, output channels along its first axis.
+        /// Name of a constant with output channels along its first axis.
         weights: String,
-        /// A channel that is among them.
+        /// A channel among them.
         first: usize,
     },
-    /// So many of these blocks, in order, stay; the others are skipped.
+    /// The number of these blocks that remain, counted from the first; the others are skipped.
     Depth {
         /// Blocks.
         blocks: Vec<Block>,
     },
-    /// Height and width of these operators' kernels, the centre of the whole one; an axis that is smaller stays.
+    /// Height and width of these operators' kernels, cropped to the centre; smaller axes stay.
     Kernel {
         /// Names of convolutions.
         operators: Vec<String>,
     },
-    /// Height of the input in pixels; the width goes with it.
+    /// Height of the input in pixels; the width is scaled in proportion.
     Resolution,
     /// Bits of these operators' weights: 8, 4 or 2.
     Bits {
@@ -43,7 +44,7 @@ pub enum Kind {
     },
 }
 
-/// A part of the network that can be left out: what reads tensor `to` then reads `from`.
+/// A part of the network that can be skipped: readers of tensor `to` then read `from`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// Its input.
@@ -52,12 +53,12 @@ pub struct Block {
     pub to: String,
 }
 
-/// One thing that is elastic.
+/// One elastic variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variable {
-    /// For people; unique in the space.
+    /// Readable name, unique in the space.
     pub name: String,
-    /// What it means.
+    /// The meaning of its options.
     #[serde(flatten)]
     pub kind: Kind,
     /// Ascending; the last is the super-network's own.
@@ -65,7 +66,7 @@ pub struct Variable {
 }
 
 impl Variable {
-    /// Whether it decides about the architecture, and not about the numbers in it.
+    /// Whether it changes the architecture, not only number formats.
     pub fn is_architecture(&self) -> bool {
         !matches!(self.kind, Kind::Bits { .. })
     }
@@ -76,8 +77,8 @@ impl Variable {
 pub struct Space {
     /// Its variables.
     pub variables: Vec<Variable>,
-    /// Of each variable, those that a candidate does not use when fewer than `.0` (an option's index) is chosen of it, and
-    /// which. Filled by [`crate::elastic::Elastic::new`].
+    /// For each variable: the variables that a candidate does not use if the option index chosen for it is below
+    /// `.0`. Filled by [`crate::elastic::Elastic::new`].
     #[serde(skip)]
     pub(crate) idle: Vec<Vec<(u16, usize)>>,
 }
@@ -86,12 +87,12 @@ impl Space {
     /// A space of these variables.
     ///
     /// # Errors
-    /// [`Error::Space`]: names that are not unique, options that are missing, unordered, or of bits that cannot be.
+    /// [`Error::Space`] if names are not unique, or options are missing, unordered, or invalid numbers of bits.
     pub fn new(variables: Vec<Variable>) -> Result<Self> {
         for (i, v) in variables.iter().enumerate() {
             let fail = |what: String| Err(Error::Space(format!("variable `{}`: {what}", v.name)));
             if variables[..i].iter().any(|other| other.name == v.name) {
-                return fail("there are two of this name".into());
+                return fail("the name is used twice".into());
             }
             if v.options.is_empty() || v.options.len() > usize::from(u16::MAX) {
                 return fail("it has no options".into());
@@ -101,11 +102,11 @@ impl Space {
             }
             let least = usize::from(!matches!(v.kind, Kind::Depth { .. }));
             if v.options[0] < least {
-                return fail("an option of 0".into());
+                return fail("an option is 0".into());
             }
             match &v.kind {
                 Kind::Bits { .. } if v.options.iter().any(|b| !matches!(b, 2 | 4 | 8)) => {
-                    return fail(format!("{:?} bits; 8, 4 or 2", v.options));
+                    return fail(format!("{:?} bits; expected 8, 4 or 2", v.options));
                 }
                 Kind::Depth { blocks } if v.options.last() != Some(&blocks.len()) => {
                     return fail(format!("the last option must be all {} blocks", blocks.len()));
@@ -127,22 +128,22 @@ impl Space {
         self.variables.is_empty()
     }
 
-    /// Number of encodings, those of equal candidates included.
+    /// Number of encodings, including several for the same candidate.
     pub fn size(&self) -> f64 {
         self.variables.iter().map(|v| v.options.len() as f64).product()
     }
 
-    /// The super-network itself.
+    /// The encoding of the super-network itself.
     pub fn largest(&self) -> Encoding {
         self.variables.iter().map(|v| v.options.len() as u16 - 1).collect()
     }
 
-    /// The first option of everything.
+    /// The first option of every variable.
     pub fn smallest(&self) -> Encoding {
         self.canonical(vec![0; self.len()])
     }
 
-    /// Whether it has one index in range for each variable.
+    /// Checks that it has one index in range for each variable.
     ///
     /// # Errors
     /// [`Error::Encoding`] with what is wrong.
@@ -157,7 +158,7 @@ impl Space {
         for (v, &i) in self.variables.iter().zip(encoding) {
             if usize::from(i) >= v.options.len() {
                 return Err(Error::Encoding(format!(
-                    "option {i} of `{}`, which has {}",
+                    "option {i} for `{}`, which has {} options",
                     v.name,
                     v.options.len()
                 )));
@@ -166,7 +167,7 @@ impl Space {
         Ok(())
     }
 
-    /// The encoding with what it does not use at the last option.
+    /// The canonical encoding: unused variables are set to their last option.
     #[must_use]
     pub fn canonical(&self, mut encoding: Encoding) -> Encoding {
         for (at, idle) in self.idle.iter().enumerate() {
@@ -184,7 +185,7 @@ impl Space {
         self.variables.iter().zip(encoding).map(|(v, &i)| v.options[usize::from(i)]).collect()
     }
 
-    /// For people: `name=value` of each variable.
+    /// Readable form: `name=value` of each variable.
     pub fn describe(&self, encoding: &[u16]) -> String {
         let values = self.values(encoding);
         let parts: Vec<String> =
@@ -192,13 +193,13 @@ impl Space {
         parts.join(" ")
     }
 
-    /// Uniform over encodings.
+    /// Draws uniformly over encodings.
     pub fn sample(&self, random: &mut Random) -> Encoding {
         let encoding = self.variables.iter().map(|v| random.below(v.options.len()) as u16).collect();
         self.canonical(encoding)
     }
 
-    /// Encodings that differ from it by one step of one variable, as candidates.
+    /// Encodings of candidates that differ by one step of one variable.
     pub fn neighbours(&self, encoding: &[u16]) -> Vec<Encoding> {
         let mut all = Vec::new();
         for (at, v) in self.variables.iter().enumerate() {
@@ -216,7 +217,8 @@ impl Space {
         all
     }
 
-    /// Simulated binary crossover (Deb and Agrawal 1995), rounded: `probability` a pair, distribution index `eta`.
+    /// Simulated binary crossover (Deb and Agrawal 1995), rounded, with `probability` per pair and distribution index
+    /// `eta`.
     pub fn crossover(
         &self,
         a: &[u16],
@@ -249,8 +251,8 @@ impl Space {
         [self.canonical(p), self.canonical(q)]
     }
 
-    /// Polynomial mutation (Deb and Goyal 1996), rounded: `probability` a variable, distribution index `eta`. A variable that
-    /// is drawn and would round to itself moves one step.
+    /// Polynomial mutation (Deb and Goyal 1996), rounded, with `probability` per variable and distribution index
+    /// `eta`. A drawn variable that would round to itself moves one step.
     #[must_use]
     pub fn mutate(&self, encoding: &[u16], probability: f64, eta: f64, random: &mut Random) -> Encoding {
         let mut out = encoding.to_vec();
@@ -279,7 +281,7 @@ impl Space {
         self.canonical(out)
     }
 
-    /// One-hot of the options: what predictors see.
+    /// One-hot encoding of the options, for predictors.
     pub fn one_hot(&self, encoding: &[u16]) -> Vec<f64> {
         let mut row = Vec::new();
         for (v, &i) in self.variables.iter().zip(encoding) {
@@ -288,7 +290,7 @@ impl Space {
         row
     }
 
-    /// Places of the options in 0..1, one number a variable.
+    /// Positions of the options in 0..1, one per variable.
     pub fn places(&self, encoding: &[u16]) -> Vec<f64> {
         let place = |(v, &i): (&Variable, &u16)| f64::from(i) / (v.options.len() as f64 - 1.0).max(1.0);
         self.variables.iter().zip(encoding).map(place).collect()
@@ -310,7 +312,7 @@ mod tests {
             Variable { name: "b".into(), kind: Kind::Bits { operators: vec![] }, options: vec![2, 4, 8] },
         ])
         .unwrap();
-        // Without the block, its width is idle.
+        // Without the block, its width is unused.
         space.idle[1] = vec![(1, 0)];
         space
     }

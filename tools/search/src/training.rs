@@ -1,6 +1,6 @@
-//! Which sub-networks of a super-network are trained in a step.
+//! The sub-networks of a super-network that are trained in each step.
 //!
-//! Lots depend on nothing but the seed and the number of the step, so that training goes on from a checkpoint where it was.
+//! Lots depend only on the seed and the step number, so that training resumes from a checkpoint where it was.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,16 +19,16 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Sampling {
-    /// The whole network and, on the same batch, sub-networks drawn evenly; their gradients are added up (SortedNet,
+    /// The whole network and, on the same batch, uniformly drawn sub-networks; their gradients are summed (SortedNet,
     /// Valipour et al. 2023).
     #[default]
     Sorted,
-    /// The batch is cut in parts, and every part sees a sub-network of its own, normalised over its own channels and
-    /// samples (multi-architectural sampling, Liao et al. 2021). The first part sees the whole network.
+    /// The batch is divided into parts, each for a different sub-network, normalised over its own channels and
+    /// samples (multi-architectural sampling, Liao et al. 2021). The first part is for the whole network.
     MultiArchitectural,
-    /// All widths of the last layer of features, everything else whole (Matryoshka, Kusupati et al. 2022).
+    /// All widths of the last feature layer, with everything else whole (Matryoshka, Kusupati et al. 2022).
     Matryoshka,
-    /// The whole network alone.
+    /// Only the whole network.
     Largest,
 }
 
@@ -38,27 +38,27 @@ pub enum Sampling {
 pub struct Training {
     /// How sub-networks are drawn.
     pub sampling: Sampling,
-    /// Sub-networks a step, the whole one among them.
+    /// Sub-networks per step, including the whole network.
     pub members: usize,
-    /// Whether the smallest one is always among them (the sandwich rule, Yu and Huang 2019).
+    /// Whether the smallest one is always included (the sandwich rule, Yu and Huang 2019).
     pub smallest: bool,
-    /// Passes over the samples; 0 leaves the network as it came.
+    /// Passes over the samples; 0 leaves the network untrained.
     pub epochs: usize,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// Highest learning rate.
     pub rate: f32,
     /// Decoupled weight decay.
     pub decay: f32,
-    /// Share of the labels that goes to all classes evenly.
+    /// Label smoothing: share of the labels that is distributed evenly over all classes.
     pub smoothing: f32,
-    /// Share of the whole network's logits in the loss of the others; 0: labels alone.
+    /// Weight of the whole network's logits in the loss of the others; 0 uses labels only.
     pub distil: f32,
     /// Divides both logits.
     pub temperature: f32,
-    /// Share of the training over which options are opened, the largest first.
+    /// Share of the training over which options become available, the largest first.
     pub warm_up: f32,
-    /// Seed of samples and sub-networks.
+    /// Seed of the sample order and the sub-networks.
     pub seed: u64,
 }
 
@@ -81,21 +81,21 @@ impl Default for Training {
     }
 }
 
-/// What is trained at each step.
+/// Selects the sub-networks of each step.
 #[derive(Debug)]
 pub struct Sampler<'e> {
     elastic: &'e Elastic,
     training: &'e Training,
     steps: usize,
-    /// Members that were cut lately.
+    /// Recently cut members.
     cache: Mutex<HashMap<Encoding, Arc<Member>>>,
 }
 
-/// Members beyond which the cache is emptied.
+/// Size at which the cache is emptied.
 const CACHED: usize = 256;
 
 impl<'e> Sampler<'e> {
-    /// For `steps` steps in all.
+    /// A sampler for `steps` steps in total.
     pub fn new(elastic: &'e Elastic, training: &'e Training, steps: usize) -> Self {
         Self { elastic, training, steps, cache: Mutex::default() }
     }
@@ -187,7 +187,7 @@ impl<'e> Sampler<'e> {
     }
 }
 
-/// Trains the super-network; the result is in `elastic`. It goes on from the checkpoint if there is one.
+/// Trains the super-network in `elastic`. Resumes from the checkpoint if there is one.
 ///
 /// # Errors
 /// As [`offshoot_train::fit_shared`].
@@ -205,7 +205,7 @@ pub fn train(
         let lots = |step: usize, batch: usize| {
             sampler.lots(step, batch).map_err(|e| offshoot_train::Error::Data(e.to_string()))
         };
-        // Parts of a batch see other samples than the first: they cannot be taught by it.
+        // Parts of a batch see other samples than the first part, so it cannot teach them.
         let taught = training.distil > 0.0 && training.sampling != Sampling::MultiArchitectural;
         let distil = taught.then_some(Distil { temperature: training.temperature, weight: training.distil });
         let label = serde_json::to_string(&(training, &elastic.space)).unwrap_or_default();
@@ -227,8 +227,8 @@ pub fn train(
     Ok(report)
 }
 
-/// The sub-network of an encoding with the statistics of its own on `x` (samples along the first axis), after the lossless
-/// passes: what is quantised.
+/// The sub-network of an encoding with batch-normalisation statistics recalibrated on `x` (samples along the first
+/// axis), after the lossless passes; this is what gets quantised.
 ///
 /// # Errors
 /// It cannot be cut, or the samples do not fit.

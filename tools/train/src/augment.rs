@@ -1,4 +1,4 @@
-//! Samples changed at random on their way into a step: the same sample twice is two samples.
+//! Augmentation: random changes of samples before each step.
 
 use std::fmt::Debug;
 
@@ -7,14 +7,14 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use rayon::prelude::*;
 
-/// A random change of samples that leaves their targets right.
+/// A random change of samples that keeps their targets valid.
 pub trait Augment: Debug + Send + Sync {
-    /// Changes one sample in place; `shape` is without the samples' axis. All inputs of a sample get equal `random`
+    /// Changes one sample in place; `shape` excludes the batch axis. All inputs of a sample get the same `random`
     /// numbers.
     fn apply(&self, shape: &[usize], sample: &mut [f32], random: &mut Random);
 }
 
-/// Random numbers of one sample in one epoch: they depend on nothing but the seed, its number and the epoch's.
+/// Random numbers of one sample in one epoch: they depend only on the seed, the sample's index and the epoch.
 #[derive(Debug)]
 pub struct Random(ChaCha8Rng);
 
@@ -25,25 +25,25 @@ impl Random {
         Self(rng)
     }
 
-    /// A whole number below `count`; 0 if that is 0.
+    /// A uniform integer below `count`; 0 if `count` is 0.
     pub fn below(&mut self, count: usize) -> usize {
         (self.0.next_u64() % (count as u64).max(1)) as usize
     }
 
-    /// Normal with variance 1 (Box and Muller 1958).
+    /// A standard normal number (Box and Muller 1958).
     pub fn normal(&mut self) -> f32 {
         let mut unit = || (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         ((-2.0 * (1.0 - unit()).ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32
     }
 }
 
-/// Images `[h, w, c]`: mirrored every other time, and moved by up to `shift` pixels each way (a crop of the padded image,
-/// He et al. 2016; what comes in is the edge's pixels, which have the image's brightness whatever 0 means).
+/// Images `[h, w, c]`: mirrored with probability one half, and shifted by up to `shift` pixels in each direction (a
+/// crop of the padded image, He et al. 2016; padded with the edge's pixels, which suit the image whatever 0 means).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Images {
-    /// Whether left and right may be exchanged.
+    /// Whether images are mirrored horizontally.
     pub flip: bool,
-    /// Most pixels.
+    /// Largest shift in pixels.
     pub shift: usize,
 }
 
@@ -67,13 +67,13 @@ impl Augment for Images {
     }
 }
 
-/// Features over time, along the first axis of a sample: moved by up to `shift` steps, the first or last one repeated, and
-/// with normal noise of `noise` times the sample's own standard deviation.
+/// Features over time, along the first axis of a sample: shifted by up to `shift` steps, with the first or last step
+/// repeated, plus normal noise of `noise` times the sample's standard deviation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Series {
-    /// Most steps.
+    /// Largest shift in steps.
     pub shift: usize,
-    /// Share of the standard deviation.
+    /// Noise as a share of the standard deviation.
     pub noise: f32,
 }
 
@@ -96,16 +96,16 @@ impl Augment for Series {
     }
 }
 
-/// Pairs of a batch in the place of its samples (mixup, Zhang et al. 2018): sample `i` is `shares[i]` of itself and the
-/// rest of the one behind it, whose targets it shares in the same way. Shares are even between 0 and 1, which with a
-/// teacher's logits is the function matching of Beyer et al. 2022.
+/// Replaces samples of a batch by mixtures (mixup, Zhang et al. 2018): sample `i` becomes `shares[i]` of itself plus
+/// the rest of the next sample, and its targets are mixed in the same way. Shares are uniform between 0 and 1; with a
+/// teacher's logits this is the function matching of Beyer et al. 2022.
 #[derive(Debug)]
 pub(crate) struct Mixture {
     pub(crate) shares: Vec<f32>,
 }
 
 impl Mixture {
-    /// Of a batch of the samples `chosen`.
+    /// The mixture for a batch of the samples `chosen`.
     pub(crate) fn new(chosen: &[usize], seed: u64, epoch: usize) -> Self {
         const STEPS: usize = 1 << 16;
         let share = |number: &usize| {
@@ -128,7 +128,7 @@ impl Mixture {
     }
 }
 
-/// The samples `chosen` of `x`, each changed.
+/// The samples `chosen` of `x`, each augmented.
 pub(crate) fn augmented(
     x: &ArrayD<f32>,
     chosen: &[usize],
@@ -162,7 +162,7 @@ mod tests {
             let mut again = image.clone();
             Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut again, &mut Random::new(1, 0, number));
             assert_eq!(now, again);
-            // Pixels stay whole.
+            // Pixels are not interpolated.
             assert!(now.chunks(2).all(|p| p[0] % 2.0 == 0.0 && p[1] == p[0] + 1.0), "{now:?}");
             seen.insert(now.iter().map(|v| *v as u8).collect::<Vec<_>>());
         }

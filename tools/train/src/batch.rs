@@ -13,8 +13,8 @@ pub(crate) fn dependent(graph: &Graph) -> Vec<bool> {
     dependent
 }
 
-/// `graph` with `count` samples along the first axis of everything that depends on an input, if all operators treat
-/// that axis as a batch. Every graph can be run sample by sample instead.
+/// `graph` with `count` samples along the first axis of everything that depends on an input, or `None` if an operator
+/// does not treat that axis as a batch. Every graph can be run sample by sample instead.
 pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
     let dependent = dependent(graph);
     let mut wide = graph.clone();
@@ -38,7 +38,7 @@ pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
             Op::Softmax { axis } | Op::ArgMax { axis, .. } | Op::Concat { axis } => *axis > 0,
             Op::Reduce { axes, .. } => !axes.contains(&0) && graph.value(node.output).shape.len() > 1,
             Op::FullyConnected { .. } | Op::PRelu | Op::BatchNorm { .. } | Op::LayerNorm { .. } => rank > 1,
-            // Rows of a matrix times constants are a batch; everything else needs a batch axis of its own.
+            // Rows of a matrix multiplied by constants are a batch; everything else needs a separate batch axis.
             Op::MatMul { .. } => (all && rank > 2) || (rank == 2 && !dependent[node.inputs[1].0 as usize]),
             Op::Binary { .. } => ranks.iter().all(|r| *r == graph.value(node.output).shape.len()),
             Op::Expand => rank == graph.value(node.output).shape.len(),
@@ -55,8 +55,8 @@ pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
     wide.validate().is_ok().then_some(wide)
 }
 
-/// How a batch is cut: shards of equal size and one graph for each size. The cut depends on the sizes only, never on the
-/// number of cores, so that sums come out the same everywhere.
+/// Division of a batch into shards, with one graph for each shard size. It depends only on sizes, never on the number
+/// of cores, so that sums are the same everywhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Shards {
     /// Samples of each shard.
@@ -64,7 +64,7 @@ pub(crate) struct Shards {
     graphs: Vec<(usize, Graph)>,
 }
 
-/// Samples of a shard: enough for matrix products to be efficient, few enough to share a batch among cores.
+/// Samples per shard: enough for efficient matrix products, few enough to spread a batch over cores.
 const SHARD: usize = 8;
 
 impl Shards {
@@ -91,7 +91,7 @@ impl Shards {
         &self.graphs.iter().find(|(s, _)| *s == size).expect("a graph for each size").1
     }
 
-    /// Samples `chosen` of `x`, in the shape that the graphs have for `input`.
+    /// Samples `chosen` of `x`, as shards in the shapes that the graphs have for `input`.
     pub(crate) fn cut(&self, x: &ArrayD<f32>, chosen: &[usize], input: ValueId) -> Vec<ArrayD<f32>> {
         let mut at = 0;
         let shards = self.sizes.iter().enumerate().map(|(shard, size)| {

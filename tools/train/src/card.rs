@@ -1,4 +1,4 @@
-//! The card beside a model: what it is, how it was made, what was measured.
+//! The card of a model: what it is, how it was made, and its measured accuracy.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,15 +11,15 @@ pub struct Card {
     pub purpose: String,
     /// Licence of model and data.
     pub licence: String,
-    /// Command that makes it again.
+    /// Command that regenerates it.
     pub make: String,
     /// Name of each output.
     pub classes: Vec<String>,
     /// The network.
     pub network: Network,
-    /// What it was trained and judged on.
+    /// The data on which it was trained and judged.
     pub data: Data,
-    /// What it reaches.
+    /// The accuracy it reaches.
     pub accuracy: Accuracy,
 }
 
@@ -30,11 +30,11 @@ pub struct Network {
     pub architecture: String,
     /// Shape of the input, channels last.
     pub input: Vec<usize>,
-    /// What the input's numbers mean.
+    /// Meaning of the input's numbers.
     pub input_numbers: String,
     /// Weights and biases after batch normalisation is folded.
     pub parameters: usize,
-    /// Multiply-accumulates of one inference.
+    /// Multiply-accumulates per inference.
     pub macs: u64,
 }
 
@@ -49,22 +49,22 @@ pub struct Data {
     pub train_samples: usize,
     /// Passes over them.
     pub epochs: usize,
-    /// What is written for calibration.
+    /// Description of the calibration file.
     pub calibration: String,
-    /// What is written for testing.
+    /// Description of the test files.
     pub test: String,
-    /// What the shifted condition is.
+    /// Description of the shifted condition.
     pub shifted: String,
 }
 
-/// Share of right answers of the ONNX file, run by the float reference.
+/// Accuracy of the ONNX file, run by the float reference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Accuracy {
     /// Under the usual condition.
     pub float32: f64,
     /// Under the shifted condition, before any adaptation.
     pub float32_shifted: f64,
-    /// Samples of the test seed that were judged; the written ones are the first of them.
+    /// Samples judged; the written test samples are the first of them.
     pub samples: usize,
 }
 

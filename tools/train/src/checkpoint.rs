@@ -17,17 +17,17 @@ const MAGIC: [u8; 8] = *b"OFFTRN\0\x02";
 /// The state between two steps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Of graph, samples and options: a checkpoint continues only the training it was made by.
+    /// Fingerprint of graph, samples and options: a checkpoint only continues the training that made it.
     pub(crate) fingerprint: u32,
-    /// Steps that were made.
+    /// Steps made so far.
     pub(crate) step: usize,
     pub(crate) graph: Graph,
     pub(crate) moving: Moving,
     pub(crate) ranges: Option<ActivationRanges>,
     pub(crate) epochs: Vec<Epoch>,
-    /// Sum of the losses of the epoch under way.
+    /// Sum of the losses of the current epoch.
     pub(crate) total: f64,
-    /// Epoch, its judgement, its graph and numbers.
+    /// Best epoch so far, with its judgement, graph and state.
     pub(crate) best: Option<(usize, Judgement, Graph, Moving, Option<ActivationRanges>)>,
 }
 
@@ -42,7 +42,7 @@ impl Progress {
         offshoot_report::write_atomically(path, &bytes).map_err(|e| fail(e.to_string()))
     }
 
-    /// Reads the file; `None` if there is none.
+    /// Reads the file; `None` if it does not exist.
     pub(crate) fn load(path: &Path, fingerprint: u32) -> Result<Option<Self>> {
         let fail = |reason: String| Error::Checkpoint { path: path.to_path_buf(), reason };
         let bytes = match std::fs::read(path) {
@@ -51,7 +51,7 @@ impl Progress {
             Err(e) => return Err(fail(e.to_string())),
         };
         let damaged =
-            || fail("it is damaged, or no checkpoint of this version; remove it to begin anew".into());
+            || fail("it is damaged, or not a checkpoint of this version; remove it to start afresh".into());
         let body = bytes.strip_prefix(&MAGIC).and_then(|b| b.split_first_chunk::<4>());
         let (crc, body) = body.ok_or_else(damaged)?;
         if crc32fast::hash(body) != u32::from_le_bytes(*crc) {
@@ -60,14 +60,14 @@ impl Progress {
         let progress: Self = postcard::from_bytes(body).map_err(|_| damaged())?;
         if progress.fingerprint != fingerprint {
             let reason =
-                "it belongs to another network, other samples or other options; remove it to begin anew";
+                "it belongs to another network, other samples or other options; remove it to start afresh";
             return Err(fail(reason.into()));
         }
         Ok(Some(progress))
     }
 }
 
-/// Of everything that decides what training gives.
+/// Fingerprint of everything that determines the result of training.
 pub(crate) fn fingerprint(graph: &Graph, data: &Dataset, options: &FitOptions) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     let mut add_graph = |graph: &Graph| {

@@ -1,8 +1,8 @@
-//! Convolutions and their gradients without a matrix of windows: the geometry of [`crate::kernels`].
+//! Convolutions and their gradients without a matrix of windows, using the geometry of [`crate::kernels`].
 //!
-//! Images are NHWC and padded once, so that no tap needs to look where it lies. The gradient of the input is a
-//! convolution of the output's gradient with the filters turned round; a stride cuts it into as many as there are
-//! remainders of a position by the stride, each with the taps that meet it.
+//! Images are NHWC and padded once, so that no tap needs bounds checks. The gradient of the input is a convolution of
+//! the output's gradient with the reversed filters; a stride s divides it into one convolution per position modulo s,
+//! each with the taps that fall on it.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use pulp::Arch;
 
 use crate::kernels::{Channels, Depthwise, Gather, Outer};
 
-/// A convolution over images `[n, h, w, c]` at `rows × columns` places of each.
+/// A convolution over images `[n, h, w, c]` with `rows × columns` output positions each.
 #[derive(Clone, Copy)]
 pub(crate) struct Convolution<'a> {
     pub(crate) image: [usize; 4],
@@ -19,7 +19,7 @@ pub(crate) struct Convolution<'a> {
     pub(crate) window: &'a Window,
 }
 
-/// What of a padded image is read: starts of windows, offsets of runs, elements of a run.
+/// The reads from a padded image: starts of windows, offsets of runs, elements per run.
 struct Reads {
     starts: Vec<usize>,
     runs: Vec<usize>,
@@ -35,14 +35,14 @@ impl Convolution<'_> {
         self.window.kernel.map(usize::from)
     }
 
-    /// Kernel, stride, dilation and padding before, of an axis.
+    /// Kernel, stride, dilation and padding before, along an axis.
     fn axis(&self, axis: usize) -> (usize, usize, usize, usize) {
         let w = self.window;
         let [k, s, d, p] = [w.kernel[axis], w.stride[axis], w.dilation[axis], w.pad[axis]].map(usize::from);
         (k, s, d, p)
     }
 
-    /// Height and width of the padded image: all that windows reach, and the whole image.
+    /// Height and width of the padded image: everything that windows reach, and at least the whole image.
     fn padded(&self) -> [usize; 2] {
         std::array::from_fn(|a| {
             let (k, s, d, p) = self.axis(a);
@@ -58,7 +58,7 @@ impl Convolution<'_> {
         framed(x, [n, h, w, c], before, self.padded())
     }
 
-    /// Windows over the padded image; with `split` every tap is a run.
+    /// The windows over the padded image; with `split` every tap is a run of its own.
     fn reads(&self, split: bool) -> Reads {
         let [_, wide] = self.padded();
         let c = self.image[3];
@@ -83,7 +83,7 @@ impl Convolution<'_> {
         starts
     }
 
-    /// `w` `[o, taps, c]`, `bias` `[o]` or nothing; the output `[places, o]`.
+    /// `w` `[o, taps, c]`, `bias` `[o]` or empty → output `[positions, o]`.
     pub(crate) fn forward(&self, x: &[f32], w: &[f32], bias: &[f32], o: usize) -> Vec<f32> {
         let reads = self.reads(false);
         let weights = turned(w, o);
@@ -124,7 +124,7 @@ impl Convolution<'_> {
     pub(crate) fn input(&self, w: &[f32], dy: &[f32], o: usize) -> Vec<f32> {
         let [n, h, width, c] = self.image;
         let axes = [self.axis(0), self.axis(1)];
-        // The furthest that a tap reaches back, in places.
+        // The furthest that a tap reaches back, in output positions.
         let back = axes.map(|(k, s, d, _)| k.saturating_sub(1) * d / s);
         let size: [usize; 2] = std::array::from_fn(|a| {
             let (_, s, _, p) = axes[a];
@@ -135,7 +135,8 @@ impl Convolution<'_> {
         let (kw, taps) = (self.kernel()[1], self.kernel()[0] * self.kernel()[1]);
         for residues in 0..axes[0].1 * axes[1].1 {
             let residue = [residues / axes[1].1, residues % axes[1].1];
-            // Taps of an axis that meet it with how many places back, the furthest first.
+            // The taps of an axis that fall on this remainder, with their distance back in output positions, furthest
+            // first.
             let met: [Vec<(usize, usize)>; 2] = std::array::from_fn(|a| {
                 let (k, s, d, _) = axes[a];
                 let taps = (0..k).rev().filter(|k| k * d % s == residue[a]);
@@ -154,7 +155,7 @@ impl Convolution<'_> {
                     }
                 }
             }
-            // Positions with this remainder, and the place that the first tap would have met.
+            // Positions with this remainder, and the output position at which the first tap would read them.
             let at: [Vec<(usize, usize)>; 2] = std::array::from_fn(|a| {
                 let (_, s, _, p) = axes[a];
                 let met = (0..self.image[a + 1]).filter(|q| (q + p) % s == residue[a]);
@@ -186,7 +187,7 @@ impl Convolution<'_> {
         dx
     }
 
-    /// Depthwise: `w` `[c, taps]`, `bias` `[c]` or nothing.
+    /// Depthwise convolution: `w` `[c, taps]`, `bias` `[c]` or empty.
     pub(crate) fn depthwise(&self, x: &[f32], w: &[f32], bias: &[f32]) -> Vec<f32> {
         let c = self.image[3];
         let mut y = vec![0.0; self.count() * c];
@@ -197,7 +198,7 @@ impl Convolution<'_> {
         y
     }
 
-    /// Gradient of a depthwise convolution's image.
+    /// Gradient of a depthwise convolution's input.
     pub(crate) fn depthwise_input(&self, w: &[f32], dy: &[f32]) -> Vec<f32> {
         let [n, h, width, c] = self.image;
         let [high, wide] = self.padded();
@@ -228,7 +229,7 @@ impl Convolution<'_> {
     }
 }
 
-/// Images `[n, h, w, c]` in frames of zeros of `size`, `before` rows and columns from the frame's first.
+/// Images `[n, h, w, c]` in zero frames of `size`, at offset `before` rows and columns.
 fn framed<'x>(
     x: &'x [f32],
     [n, h, w, c]: [usize; 4],
@@ -248,7 +249,7 @@ fn framed<'x>(
     out.into()
 }
 
-/// The transpose of a matrix of `rows` rows.
+/// The transpose of a matrix with `rows` rows.
 fn turned(matrix: &[f32], rows: usize) -> Vec<f32> {
     let columns = matrix.len() / rows.max(1);
     let mut out = vec![0.0; matrix.len()];

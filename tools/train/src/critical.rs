@@ -1,9 +1,9 @@
-//! Critical initialisation: signals neither die out nor grow on their way through a network that is not yet trained.
+//! Critical initialisation: signals neither vanish nor explode on their way through an untrained network.
 //!
-//! Layer by layer, weights are scaled so that what a layer computes has variance 1 before its activation, on data
-//! (LSUV, Mishkin and Matas 2016). For a plain network of ReLU and normal weights that is He et al.'s rule; it holds for
-//! any activation, for other operators in between, and for inputs of any size (at the edge of chaos, Schoenholz et al.
-//! 2017).
+//! Layer by layer, weights are scaled so that the layer's output before its activation has variance 1 on data (LSUV,
+//! Mishkin and Matas 2016). For a plain network of ReLU and normal weights this gives He et al.'s rule; it holds for
+//! any activation, for other operators in between, and for inputs of any scale (at the edge of chaos, Schoenholz et
+//! al. 2017).
 
 use offshoot_ir::{Activation, Graph, Op};
 
@@ -13,13 +13,13 @@ use crate::error::Result;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::elements;
 
-/// Samples that variances are taken over.
+/// Samples over which variances are computed.
 const SAMPLES: usize = 64;
-/// Scalings of a layer before what is left is accepted, and how far from 1 that may be.
+/// Rescalings of a layer before the remaining deviation from variance 1 is accepted, and the tolerance.
 const ROUNDS: usize = 4;
 const TOLERANCE: f32 = 0.02;
 
-/// `graph` with every convolution and fully connected layer scaled to outputs of variance 1. Targets are not looked at.
+/// `graph` with every convolution and fully connected layer scaled to an output variance of 1. Targets are not used.
 ///
 /// # Errors
 /// The samples do not fit the graph.
@@ -33,7 +33,7 @@ pub fn critical(graph: &Graph, data: &Dataset) -> Result<Graph> {
         }
         let weights = graph.nodes[index].inputs[1];
         for _ in 0..ROUNDS {
-            // Only what comes before it is computed, and it without its activation.
+            // Computes only the layers up to this one, and this one without its activation.
             let mut part = out.clone();
             part.nodes.truncate(index + 1);
             match &mut part.nodes[index].op {
@@ -75,7 +75,7 @@ mod tests {
             net = net.conv(&format!("c{i}"), 8, [3, 3], [1, 1], Edge::Same).relu(&format!("r{i}"));
         }
         let mut graph = net.global_average("average").dense("head", 5).finish();
-        // As far from critical as it gets: every layer makes its input 20 times smaller.
+        // Far from critical: every layer shrinks its input 20-fold.
         for value in &mut graph.values {
             if let (true, Some(offshoot_ir::Data::F32(data))) =
                 (value.shape.len() == 4, value.data.as_mut().map(std::sync::Arc::make_mut))

@@ -1,28 +1,28 @@
-//! Samples and what should become of them.
+//! Samples and their targets.
 
 use ndarray::ArrayD;
 use offshoot_ir::Graph;
 
 use crate::error::{Error, Result};
 
-/// What the graph's first output should be.
+/// Target of the graph's first output.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
-    /// Class of each sample; the loss is cross-entropy, and a softmax that ends the graph is part of it.
+    /// Class of each sample; the loss is cross-entropy, applied before a softmax that ends the graph.
     Labels(Vec<i64>),
-    /// Output of each sample along the first axis; the loss is the mean squared error.
+    /// Desired output of each sample along the first axis; the loss is the mean squared error.
     Values(ArrayD<f32>),
-    /// Nothing is known: the teacher alone says what is right.
+    /// No targets: only a teacher provides them.
     Unlabelled,
 }
 
 /// Samples with their targets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dataset {
-    /// One array for each graph input: samples along the first axis, each in the shape of the input (which is for one
-    /// sample; its first extent of 1 is the samples' axis).
+    /// One array for each graph input: samples along the first axis, each in the shape of the input (the input is for
+    /// one sample; its first extent of 1 is the batch axis).
     pub inputs: Vec<ArrayD<f32>>,
-    /// What the output should be.
+    /// Targets of the outputs.
     pub target: Target,
 }
 
@@ -37,7 +37,7 @@ impl Dataset {
         self.inputs.first().and_then(|x| x.shape().first().copied()).unwrap_or(0)
     }
 
-    /// Whether there is no sample.
+    /// Whether there are no samples.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -45,7 +45,7 @@ impl Dataset {
     /// Checks the samples and targets against the graph.
     ///
     /// # Errors
-    /// [`Error::Data`]: other shapes, numbers that are not finite, labels that the network does not have.
+    /// [`Error::Data`] if shapes do not fit, numbers are not finite, or labels exceed the network's outputs.
     pub fn check(&self, graph: &Graph) -> Result<()> {
         let fail = |message: String| Err(Error::Data(message));
         if self.inputs.len() != graph.inputs.len() {
@@ -53,7 +53,7 @@ impl Dataset {
         }
         for (x, id) in self.inputs.iter().zip(&graph.inputs) {
             let value = graph.value(*id);
-            // An input without batch axis takes samples of its shape.
+            // An input without a batch axis takes samples of its shape.
             let wanted = match value.shape.split_first() {
                 Some((1, rest)) => rest,
                 _ => &value.shape,

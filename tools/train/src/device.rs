@@ -1,5 +1,6 @@
-//! The device on the way forward: what fake quantisation only comes near to, whoever can run the device's integers gives
-//! exactly. Training then sees every rounding, clamp and table of the runtime, and its gradients pass straight through.
+//! The device's arithmetic in the forward pass: fake quantisation only approximates the device's integers, while a
+//! [`Device`] computes them exactly. Training then sees every rounding, clamp and table of the runtime; gradients
+//! pass straight through.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -7,10 +8,10 @@ use std::fmt::Debug;
 use ndarray::ArrayD;
 use offshoot_ir::{Graph, ValueId};
 
-/// Numbers of a network that is being quantised.
+/// Step sizes and ranges of a network being quantised.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Numbers {
-    /// Step sizes by name of the weights, one an output channel.
+    /// Step sizes by name of the weights, one per output channel.
     pub steps: BTreeMap<String, Vec<f32>>,
     /// Smallest and largest element of activations, by name.
     pub ranges: BTreeMap<String, (f32, f32)>,
@@ -21,16 +22,16 @@ pub struct Numbers {
 pub struct DeviceTensor {
     /// Real values of all samples, one after the other.
     pub values: Vec<f32>,
-    /// Least and greatest value that its grid holds.
+    /// Smallest and largest value on its grid.
     pub bounds: (f32, f32),
 }
 
-/// Error of whoever runs the device's integers.
+/// Error of a device implementation.
 pub type DeviceError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Makes the device's form of a network.
+/// Lowers networks to the device's form.
 pub trait Device: Debug + Send + Sync {
-    /// Gets ready to run `graph`, whose weights are not rounded yet, with `numbers`.
+    /// Prepares to run `graph`, whose weights are not rounded yet, with `numbers`.
     ///
     /// # Errors
     /// The device cannot run it.
@@ -39,8 +40,8 @@ pub trait Device: Debug + Send + Sync {
 
 /// A network in the device's form.
 pub trait DeviceRun {
-    /// All tensors that the device has, of every sample along the first axis of `inputs` (one array a graph input).
-    /// Tensors of the graph that the device does not have are left out.
+    /// All tensors that the device computes, for every sample along the first axis of `inputs` (one array per graph
+    /// input). Tensors of the graph that do not exist on the device are left out.
     ///
     /// # Errors
     /// The device fails.

@@ -1,20 +1,20 @@
-//! What can go wrong in training.
+//! Errors of training.
 
-/// Result of this crate.
+/// Result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Error of training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An operator that cannot be trained through.
+    /// An operator that has no gradient.
     #[error("operator `{node}` ({op}) cannot be trained: {reason}")]
     Unsupported {
         /// Name of the node.
         node: String,
         /// Its operator.
         op: &'static str,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// Samples, targets, options and network do not fit together.

@@ -1,12 +1,13 @@
-//! Fake quantisation: values are rounded to what few bits hold on the way forward, and gradients pass as if they were
-//! not (straight-through, Bengio et al. 2013; Jacob et al. 2018). The weights of a trained graph stay the unrounded
-//! ones: `compress` rounds them, with the learned steps if it is given them.
+//! Fake quantisation: values are rounded to few bits in the forward pass, and gradients pass as if they were not
+//! (straight-through, Bengio et al. 2013; Jacob et al. 2018). The weights of a trained graph stay unrounded:
+//! `compress` rounds them, with the learned steps if given.
 //!
-//! Grids and codes are the device's ([`offshoot_ir::grid`]); sums between them are floats here, which now and then round
-//! to the neighbour of what the device's integers give. With [`crate::device`] tensors are the device's own.
+//! Grids and codes are the device's ([`offshoot_ir::grid`]). Accumulation between them is in floating point here,
+//! which occasionally rounds to a neighbour of the device's result. With [`crate::device`], tensors are the device's
+//! own.
 //!
-//! A batch normalisation after a convolution is folded into its weights later: fold first
-//! (`offshoot_ir::passes::lossless`), so that what is rounded here is what the device holds.
+//! A batch normalisation after a convolution is folded into its weights later. Fold it first
+//! (`offshoot_ir::passes::lossless`), so that training rounds the weights that the device stores.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -21,13 +22,14 @@ use crate::grad::Tensor;
 /// How weights are rounded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WeightQuant {
-    /// Bits of a weight, 2 to 8; symmetric, so that 8 bits hold -127 to 127 and 2 bits -1, 0 and 1.
+    /// Bits per weight, 2 to 8; symmetric, so that 8 bits hold -127 to 127 and 2 bits -1, 0 and 1.
     pub bits: u8,
-    /// Bits of single tensors by name; 0 leaves one as it is.
+    /// Bits of single tensors by name; 0 leaves a tensor unrounded.
     pub overrides: BTreeMap<String, u8>,
-    /// Step sizes are trained with the weights (LSQ, Esser et al. 2020) instead of following the largest weight.
+    /// Whether step sizes are trained with the weights (LSQ, Esser et al. 2020) instead of following the largest
+    /// weight.
     pub learned_steps: bool,
-    /// Where learned steps begin, by name of the weights; else where Esser et al. begin.
+    /// Initial values of learned steps, by name of the weights; by default those of Esser et al.
     pub steps: BTreeMap<String, Vec<f32>>,
 }
 
@@ -43,28 +45,28 @@ impl WeightQuant {
     }
 }
 
-/// Fake quantisation of one weight tensor, a step for each output channel (or for the whole tensor).
+/// Fake quantisation of one weight tensor, with one step per output channel (or for the whole tensor).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rounding {
-    /// Largest whole number.
+    /// Largest code.
     pub(crate) limit: f32,
     /// Number of steps: output channels along the first axis, or 1.
     pub(crate) channels: usize,
 }
 
 impl Rounding {
-    /// `per_channel` if the first axis is that of the output channels.
+    /// `per_channel` if the first axis is the output channels.
     pub(crate) fn new(bits: u8, value: &Value, per_channel: bool) -> Self {
         let channels = if per_channel { value.shape.first().copied().unwrap_or(1).max(1) } else { 1 };
         Self { limit: grid::top(bits), channels }
     }
 
-    /// Steps that hold the largest weight of each channel.
+    /// Step sizes that represent the largest weight of each channel.
     pub(crate) fn largest(&self, weights: &[f32]) -> Vec<f32> {
         self.per_channel(weights, |w| w.iter().fold(0.0f32, |m, w| m.max(w.abs())) / self.limit)
     }
 
-    /// Esser et al.'s initial steps: twice the mean magnitude over the root of the largest number.
+    /// Initial step sizes of Esser et al.: twice the mean magnitude over the square root of the largest code.
     pub(crate) fn learned(&self, weights: &[f32]) -> Vec<f32> {
         let mean = |w: &[f32]| w.iter().map(|w| w.abs()).sum::<f32>() / w.len().max(1) as f32;
         self.per_channel(weights, |w| 2.0 * mean(w) / self.limit.sqrt())
@@ -78,15 +80,15 @@ impl Rounding {
         (len / self.channels).max(1)
     }
 
-    /// The weights on their grid.
+    /// The weights rounded to their grid.
     pub(crate) fn round(&self, weights: &[f32], steps: &[f32]) -> Vec<f32> {
         let rows = weights.chunks(self.width(weights.len())).zip(steps);
         let round = |w: f32, s: f32| f32::from(grid::weight_code(w, s, self.limit)) * s;
         rows.flat_map(|(row, s)| row.iter().map(move |w| round(*w, *s))).collect()
     }
 
-    /// From the gradient of the rounded weights to that of the weights (in place: nothing passes where they were
-    /// clipped) and, as returned, of the steps.
+    /// Turns the gradient of the rounded weights into that of the weights (in place: zero where they were clipped),
+    /// and returns the gradient of the steps.
     pub(crate) fn pass(&self, weights: &[f32], steps: &[f32], gradient: &mut [f32]) -> Vec<f32> {
         let width = self.width(weights.len());
         let scale = 1.0 / (width as f32 * self.limit).sqrt();
@@ -108,28 +110,28 @@ impl Rounding {
     }
 }
 
-/// Ranges of activations, given or observed in training, and the int8 grids they give ([`quant_of_range`]).
+/// Ranges of activations, given or observed in training, and the resulting int8 grids ([`quant_of_range`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ActivationRanges {
     /// Smallest and largest element of each value, by name; `None` before the first batch.
     pub ranges: BTreeMap<String, Option<(f32, f32)>>,
-    /// Those that hold.
+    /// Given ranges, which stay fixed.
     given: BTreeMap<String, (f32, f32)>,
     #[serde(skip)]
     names: BTreeMap<u32, String>,
-    /// Whether the pass under way is one of training, from which ranges are observed.
+    /// Whether the current pass is a training pass, in which ranges are observed.
     #[serde(skip)]
     pub(crate) observing: bool,
-    /// The device's tensors of the batch under way; the values go as they are used.
+    /// The device's tensors of the current batch, removed as they are used.
     #[serde(skip)]
     device: HashMap<u32, DeviceTensor>,
 }
 
-/// Share of a batch's extremes in the running range.
+/// Weight of a batch's extremes in the running range.
 const MOMENTUM: f32 = 0.05;
 
 impl ActivationRanges {
-    /// For inputs and all operators' results but those that only move elements; `given` ones hold.
+    /// For inputs and the results of all operators except those that only move elements; `given` ranges stay fixed.
     pub(crate) fn of(graph: &Graph, given: &BTreeMap<String, (f32, f32)>) -> Self {
         let moved = |op: &Op| {
             matches!(
@@ -147,7 +149,7 @@ impl ActivationRanges {
         out
     }
 
-    /// Goes on from what a checkpoint holds of them.
+    /// Resumes from the ranges in a checkpoint.
     pub(crate) fn resume(self, saved: &Self) -> Self {
         Self { ranges: saved.ranges.clone(), ..self }
     }
@@ -161,7 +163,7 @@ impl ActivationRanges {
         self.ranges.iter().map(|(name, range)| Some((name.clone(), (*range)?))).collect()
     }
 
-    /// The device's tensors of the batch that is run next.
+    /// Sets the device's tensors of the next batch.
     pub(crate) fn set_device(&mut self, tensors: HashMap<ValueId, DeviceTensor>) {
         self.device = tensors.into_iter().map(|(id, tensor)| (id.0, tensor)).collect();
     }
@@ -185,7 +187,7 @@ impl ActivationRanges {
         *range = Some(range.map_or(now, |(low, high)| (mix(low, now.0), mix(high, now.1))));
     }
 
-    /// On the grid of 256 numbers: the device's tensor if there is one, else the rounded shards.
+    /// Rounds to the grid of 256 codes: the device's tensor if there is one, otherwise the rounded shards.
     pub(crate) fn round(&mut self, id: ValueId, x: &[Tensor]) -> Vec<Tensor> {
         use rayon::prelude::*;
         if let Some(tensor) = self.device.get_mut(&id.0) {
@@ -195,7 +197,7 @@ impl ActivationRanges {
                 let shard = x.iter().map(|x| {
                     let part = values[at..at + x.len()].to_vec();
                     at += x.len();
-                    // As many elements as the shard has, which was just cut.
+                    // The part was cut to the shard's length just before.
                     ArrayD::from_shape_vec(IxDyn(x.shape()), part).unwrap_or_else(|_| x.as_ref().clone())
                 });
                 return shard.map(Tensor::new).collect();
@@ -209,7 +211,7 @@ impl ActivationRanges {
     pub(crate) fn pass(&self, id: ValueId, x: &ArrayD<f32>, gradient: &mut ArrayD<f32>) {
         let device = self.device.get(&id.0).map(|t| t.bounds);
         let Some((low, high)) = device.or_else(|| self.quant(id).map(|q| grid::bounds(&q))) else { return };
-        // Half a step further out still rounds to the bound.
+        // A value up to half a step further out still rounds to the bound.
         let half = (high - low) / 510.0;
         ndarray::Zip::from(gradient).and(x).for_each(|g, x| {
             if !(low - half..=high + half).contains(x) {

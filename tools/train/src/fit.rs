@@ -21,15 +21,15 @@ use crate::shared::Shared;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::{Weights, elements};
 
-/// Share of a batch's statistics in the running ones of a batch normalisation.
+/// Weight of a batch's statistics in the running statistics of a batch normalisation.
 const MOMENTUM: f32 = 0.1;
 
 /// Trains the float constants of `graph` on `data`. Equal calls give equal weights on equal machines, however many
-/// cores they have and however often training was stopped and continued from its checkpoint.
+/// cores they have and however often training was stopped and resumed from its checkpoint.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for operators without gradient, [`Error::Data`] if samples, targets, options and graph do not
-/// fit, [`Error::Diverged`], [`Error::Checkpoint`].
+/// [`Error::Unsupported`] for operators without a gradient, [`Error::Data`] if samples, targets, options and graph do
+/// not fit, [`Error::Diverged`], [`Error::Checkpoint`].
 pub fn fit(
     graph: &Graph,
     data: &Dataset,
@@ -40,11 +40,11 @@ pub fn fit(
     Loop::new(graph, data, options, None)?.run(observer)
 }
 
-/// As [`fit`], for a super-network: every step sums the gradients of the sub-networks that `shared` names.
+/// [`fit`] for a super-network: every step sums the gradients of the sub-networks given by `shared`.
 /// [`FitOptions::validation`] judges the whole network.
 ///
 /// # Errors
-/// As [`fit`]; options that round or change weights on the way forward are refused.
+/// As [`fit`]; options that round or change weights in the forward pass are refused.
 pub fn fit_shared(
     graph: &Graph,
     data: &Dataset,
@@ -57,7 +57,7 @@ pub fn fit_shared(
         return Err(Error::Data("a super-network is trained in float: no rounding, no transform".into()));
     }
     if options.mix || options.augment.is_some() {
-        return Err(Error::Data("samples of a super-network are trained on as they are".into()));
+        return Err(Error::Data("samples of a super-network cannot be augmented or mixed".into()));
     }
     Loop::new(graph, data, options, Some(shared))?.run(observer)
 }
@@ -77,7 +77,7 @@ fn checked(graph: &Graph, data: &Dataset, options: &FitOptions) -> Result<()> {
     Ok(())
 }
 
-/// How `graph` does on `data`; the loss is that of the targets alone.
+/// Judges `graph` on `data`; the loss is computed against the targets only.
 ///
 /// # Errors
 /// As [`fit`].
@@ -89,11 +89,11 @@ pub fn evaluate(graph: &Graph, data: &Dataset) -> Result<Judgement> {
 pub(crate) struct Loop<'a> {
     pub(crate) data: &'a Dataset,
     pub(crate) options: &'a FitOptions,
-    /// Sub-networks that are trained in the place of the graph.
+    /// Sub-networks that are trained instead of the graph.
     shared: Option<&'a Shared<'a>>,
     pub(crate) weights: Weights,
     pub(crate) at: Progress,
-    /// Samples a step, steps an epoch.
+    /// Samples per step, steps per epoch.
     batch: usize,
     pub(crate) per_epoch: usize,
 }
@@ -118,7 +118,7 @@ impl<'a> Loop<'a> {
         };
         let at = match saved {
             Some(mut saved) => {
-                // Which values are rounded follows from the graph; only their ranges were saved.
+                // The graph determines which values are rounded; only their ranges were saved.
                 if let (Some(saved), Some(fresh)) = (&mut saved.ranges, ranges) {
                     *saved = fresh.resume(saved);
                 }
@@ -188,7 +188,7 @@ impl<'a> Loop<'a> {
         Ok(self.finish(ended))
     }
 
-    /// Forward, loss, back, update; the loss.
+    /// One step: forward, loss, backward, update. Returns the loss.
     fn step(
         &mut self,
         shards: &Shards,
@@ -216,7 +216,7 @@ impl<'a> Loop<'a> {
         self.weights.place(&mut placed, &self.at.moving, options);
         let device = self.on_device()?;
         let mode = if options.batch_statistics { Mode::Train } else { Mode::Infer };
-        // Ranges are observed in training whatever batch normalisation does.
+        // Ranges are observed in training, independent of batch normalisation's mode.
         let mut ranges = self.at.ranges.take();
         if let Some(ranges) = &mut ranges {
             ranges.observing = true;
@@ -241,7 +241,7 @@ impl<'a> Loop<'a> {
         Ok(value)
     }
 
-    /// The samples `chosen` as augmentation and mixing change them; `None` where there is neither.
+    /// The samples `chosen` after augmentation and mixing; `None` without either.
     fn changed(&self, chosen: &[usize], mixture: Option<&Mixture>, epoch: usize) -> Option<Vec<ArrayD<f32>>> {
         let augment = self.options.augment.as_deref();
         if augment.is_none() && mixture.is_none() {
@@ -292,7 +292,7 @@ impl<'a> Loop<'a> {
         Ok(epoch)
     }
 
-    /// The device's form of the network as it is now; `None` before all ranges are known.
+    /// The device form of the current network; `None` before all ranges are known.
     fn on_device(&self) -> Result<Option<Box<dyn DeviceRun>>> {
         let ranges = self.at.ranges.as_ref().and_then(ActivationRanges::complete);
         let (Some(device), Some(ranges)) = (&self.options.device, ranges) else { return Ok(None) };
@@ -308,7 +308,7 @@ impl<'a> Loop<'a> {
     }
 
     fn finish(self, ended: Ended) -> (Graph, FitReport) {
-        // Steps and ranges belong to the weights that they were judged with.
+        // Step sizes and ranges belong to the weights with which they were judged.
         let (graph, moving, ranges, best) = match self.at.best {
             Some((epoch, _, graph, moving, ranges)) => (graph, moving, ranges, Some(epoch)),
             None => (self.at.graph, self.at.moving, self.at.ranges, None),
@@ -321,7 +321,7 @@ impl<'a> Loop<'a> {
     }
 }
 
-/// New running statistics of the batch normalisations, the variance unbiased.
+/// New running statistics of the batch normalisations, with unbiased variance.
 pub(crate) fn running(graph: &Graph, tape: &Tape<'_>) -> Vec<(ValueId, Vec<f32>)> {
     let mut out = HashMap::new();
     for (index, now) in &tape.statistics {
@@ -377,7 +377,7 @@ fn judge(
     Ok(Judgement { loss: (total / n) as f32, accuracy })
 }
 
-/// The device's tensors of the samples `chosen`; none without a device.
+/// The device's tensors of the samples `chosen`; empty without a device.
 fn device_tensors(
     device: Option<&dyn DeviceRun>,
     data: &Dataset,
@@ -388,8 +388,8 @@ fn device_tensors(
     device.run(&inputs).map_err(Error::Device)
 }
 
-/// Numbers below `count` in the order of epoch `epoch` (from 0), by Fisher and Yates: it depends on nothing but seed and
-/// number.
+/// Permutation of the numbers below `count` for epoch `epoch` (from 0), by Fisher and Yates; depends only on seed and
+/// epoch.
 pub fn shuffled(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch as u64);

@@ -1,6 +1,6 @@
-//! Results of operators: those of the reference executor, by faster ways where training spends its time.
+//! Results of operators: those of the reference executor, with faster implementations where training spends its time.
 //!
-//! Sums are in another order than the reference's, so that results differ from its in the last bits.
+//! The order of summation differs, so results may differ from the reference in the last bits.
 
 use ndarray::ArrayD;
 use offshoot_ir::{BinaryKind, Node, Op, UnaryKind};
@@ -9,7 +9,7 @@ use crate::convolve::Convolution;
 use crate::error::Result;
 use crate::grad::{Tensor, array, flat};
 
-/// The result of a node in `shape`, with its fused activation.
+/// The result of a node with output shape `shape`, including its fused activation.
 pub(crate) fn evaluate(node: &Node, shape: &[usize], x: &[Tensor]) -> Result<ArrayD<f32>> {
     let mut out = match (&node.op, x) {
         (Op::Conv2d { window, groups, .. }, [image, w, bias @ ..]) => {
@@ -62,7 +62,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(200))]
 
-        /// Forward against the reference; back by what defines it for a linear map: ⟨f(x), r⟩ = ⟨x, f'(r)⟩.
+        /// Forward against the reference; backward against the definition of the adjoint of a linear map: ⟨f(x), r⟩ =
+        /// ⟨x, f'(r)⟩.
         #[test]
         fn convolutions_are_the_references(
             (n, h, w, c) in (1usize..3, 1usize..9, 1usize..9, 1usize..19),

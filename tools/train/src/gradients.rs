@@ -1,4 +1,4 @@
-//! Gradients of the loss, batch by batch, without training: what scores of channels are made from.
+//! Gradients of the loss, batch by batch, without training: the basis of channel scores.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ use crate::options::Teacher;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::trainable;
 
-/// Gradients of the mean loss of each batch of `batch` samples, by constant, row-major; batch normalisation uses the
-/// stored statistics. The samples need labels or
-/// values.
+/// Gradients of the mean loss of each batch of `batch` samples, by constant, row-major. Batch normalisation uses the
+/// stored statistics. The samples need labels or values.
 ///
 /// # Errors
-/// [`Error::Data`] if the samples do not fit or have no targets, [`Error::Unsupported`] for operators without gradient.
+/// [`Error::Data`] if the samples do not fit or have no targets, [`Error::Unsupported`] for operators without a
+/// gradient.
 pub fn gradients(
     graph: &Graph,
     data: &Dataset,

@@ -1,9 +1,9 @@
-//! Sums of products over runs of an image, in whatever vectors the machine has.
+//! Sums of products over runs of an image, vectorised for the machine.
 //!
-//! A convolution needs no matrix of windows: of a window, what one row of it reads lies together in a channels-last
-//! image. So every place of an output is a start in the image, every row of the window an offset from it ([`Gather`]).
-//! The gradient of the weights is the same sum the other way round ([`Outer`]). Both keep a tile of six rows by two
-//! vectors in registers, which is what sixteen registers hold beside the operands.
+//! A convolution needs no matrix of windows: in a channels-last image, each row of a window is contiguous. Every
+//! output position is therefore a start in the image, and every row of the window an offset from it ([`Gather`]). The
+//! gradient of the weights is the same sum with roles exchanged ([`Outer`]). Both keep a tile of six rows by two
+//! vectors in registers: what fits into sixteen registers together with the operands.
 
 use std::borrow::Cow;
 
@@ -12,16 +12,16 @@ use pulp::{Simd, WithSimd};
 /// Rows of a tile.
 const ROWS: usize = 6;
 
-/// Places of [`Outer`] that are worked through before the next tile: their gradients stay in the first cache.
+/// Positions that [`Outer`] processes before moving to the next tile, so that their gradients stay in the L1 cache.
 const CHUNK: usize = 128;
 
 /// `out[outs[p]..][..width] = bias + Σ_r Σ_k source[starts[p] + runs[r] + k] · weights[r · len + k]`.
 pub(crate) struct Gather<'a> {
-    /// What is read.
+    /// The image.
     pub(crate) source: &'a [f32],
-    /// Of each place, where its window starts.
+    /// For each position, the start of its window.
     pub(crate) starts: &'a [usize],
-    /// Offsets of what is read of a window.
+    /// Offsets of the runs within a window.
     pub(crate) runs: &'a [usize],
     /// Elements of each run.
     pub(crate) len: usize,
@@ -29,11 +29,11 @@ pub(crate) struct Gather<'a> {
     pub(crate) weights: &'a [f32],
     /// `[width]`, or nothing.
     pub(crate) bias: &'a [f32],
-    /// Numbers that a place has.
+    /// Outputs per position.
     pub(crate) width: usize,
-    /// Of each place, where its numbers go.
+    /// For each position, the offset of its outputs.
     pub(crate) outs: &'a [usize],
-    /// What is written.
+    /// The output.
     pub(crate) out: &'a mut [f32],
 }
 
@@ -52,7 +52,7 @@ impl WithSimd for Gather<'_> {
         while first < vectors {
             let v = (vectors - first).min(2);
             let (at, columns) = (first * lanes, (self.width - first * lanes).min(v * lanes));
-            // Two vectors of every row of weights, packed.
+            // Packs two vectors of every row of weights.
             for (to, from) in panel.chunks_exact_mut(v * lanes).zip(self.weights.chunks_exact(self.width)) {
                 to[..columns].copy_from_slice(&from[at..at + columns]);
                 to[columns..].fill(0.0);
@@ -91,7 +91,7 @@ impl WithSimd for Gather<'_> {
     }
 }
 
-/// All places, `V` vectors wide.
+/// All positions, `V` vectors wide.
 #[inline(always)]
 fn gather<S: Simd, const V: usize>(
     simd: S,
@@ -148,7 +148,7 @@ fn gather_tile<S: Simd, const R: usize, const V: usize>(
     sums
 }
 
-/// As many of the vectors' numbers as `to` takes.
+/// Stores as many of the vectors' elements as fit into `to`.
 #[inline(always)]
 fn store<S: Simd, const V: usize>(simd: S, sums: &[S::f32s; V], to: &mut [f32]) {
     for (sum, to) in sums.iter().zip(to.chunks_mut(S::F32_LANES)) {
@@ -158,17 +158,17 @@ fn store<S: Simd, const V: usize>(simd: S, sums: &[S::f32s; V], to: &mut [f32]) 
 
 /// `out[r · len + k][..width] += Σ_p source[starts[p] + runs[r] + k] · gradient[p][..width]`.
 pub(crate) struct Outer<'a> {
-    /// What was read.
+    /// The image.
     pub(crate) source: &'a [f32],
-    /// Of each place, where its window starts.
+    /// For each position, the start of its window.
     pub(crate) starts: &'a [usize],
-    /// Offsets of what is read of a window.
+    /// Offsets of the runs within a window.
     pub(crate) runs: &'a [usize],
     /// Elements of each run.
     pub(crate) len: usize,
-    /// `[places, width]`.
+    /// `[positions, width]`.
     pub(crate) gradient: &'a [f32],
-    /// Numbers that a place has.
+    /// Outputs per position.
     pub(crate) width: usize,
     /// `[runs · len, width]`.
     pub(crate) out: &'a mut [f32],
@@ -224,8 +224,8 @@ impl WithSimd for Outer<'_> {
     }
 }
 
-/// One tile of a chunk of places: `place` is the offset of its first row from a window's start, the vectors of a row, and
-/// the tile's first.
+/// One tile for a chunk of positions. `place` gives the offset of the tile's first row from a window's start, the
+/// vectors per row, and the tile's first vector.
 #[inline(always)]
 fn outer<S: Simd, const R: usize, const V: usize>(
     simd: S,
@@ -253,7 +253,7 @@ fn outer<S: Simd, const R: usize, const V: usize>(
     }
 }
 
-/// Rows of `width` numbers as rows of `to`, zeros behind.
+/// Rows of `width` elements, zero-padded to `to`.
 fn widened(rows: &[f32], width: usize, to: usize) -> Cow<'_, [f32]> {
     if width == to {
         return rows.into();
@@ -265,19 +265,19 @@ fn widened(rows: &[f32], width: usize, to: usize) -> Cow<'_, [f32]> {
     out.into()
 }
 
-/// Depthwise sums: a window's taps are vectors of all `channels`, at offsets from its start.
+/// Depthwise sums: each tap of a window is a vector of all `channels`, at an offset from the window's start.
 pub(crate) struct Channels<'a> {
-    /// Of each place, where its window starts in the image.
+    /// For each position, the start of its window in the image.
     pub(crate) starts: &'a [usize],
     /// Offset of each tap.
     pub(crate) taps: &'a [usize],
     /// Channels of the image.
     pub(crate) channels: usize,
-    /// What is computed.
+    /// The sum to compute.
     pub(crate) what: Depthwise<'a>,
 }
 
-/// One of the three sums of a depthwise convolution; weights are `[taps, channels]`, `y` and `dy` `[places, channels]`.
+/// The three sums of a depthwise convolution; weights are `[taps, channels]`, `y` and `dy` `[positions, channels]`.
 pub(crate) enum Depthwise<'a> {
     /// Adds to the output `y`.
     Forward { x: &'a [f32], w: &'a [f32], y: &'a mut [f32] },
@@ -292,7 +292,7 @@ impl WithSimd for Channels<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        // Plain loops: they are made into the vectors of `S` where this is inlined.
+        // Plain loops, vectorised for `S` where this is inlined.
         let c = self.channels;
         let places = self.starts.iter().enumerate();
         match self.what {

@@ -1,20 +1,20 @@
 //! Gradient training of an IR graph on the host.
 //!
-//! [`fit`] takes a graph, samples and options and returns the graph with trained constants; the graph stays what every
-//! other tool works on. Whatever float operator the IR has can be trained through (an index has no gradient):
+//! [`fit`] takes a graph, samples and options, and returns the graph with trained constants; all other tools work on
+//! the result. All float operators of the IR can be trained through, except that an index has no gradient:
 //!
-//! | wanted | set |
+//! | goal | set |
 //! |---|---|
 //! | labels or values | [`Dataset::target`] |
-//! | a teacher's logits, tensors inside it | [`FitOptions::teacher`] |
-//! | samples changed at random | [`FitOptions::augment`] |
-//! | weights that fade to nothing while the rest makes up for them | [`FitOptions::fade`] |
+//! | distillation of a teacher's logits and inner tensors | [`FitOptions::teacher`] |
+//! | augmentation | [`FitOptions::augment`] |
+//! | weights that fade to zero while the rest compensates | [`FitOptions::fade`] |
 //! | sparse weights that stay sparse | [`FitOptions::masks`] |
-//! | weights and activations that survive few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
-//! | the device's own integers on the way forward | [`FitOptions::device`] |
-//! | any other change of weights on the way forward | [`FitOptions::transform`] |
+//! | weights and activations robust to few bits | [`FitOptions::weight_quant`], [`FitOptions::activation_quant`] |
+//! | the device's own integer arithmetic in the forward pass | [`FitOptions::device`] |
+//! | any other change of weights in the forward pass | [`FitOptions::transform`] |
 //! | sub-networks that share weights | [`fit_shared`], [`shared`] |
-//! | to be stopped at any step and go on later | [`FitOptions::checkpoint`], [`Observer`] |
+//! | stopping at any step and resuming later | [`FitOptions::checkpoint`], [`Observer`] |
 //!
 //! ```
 //! use offshoot_train::network::Network;
@@ -30,9 +30,9 @@
 //! # Ok::<(), offshoot_train::Error>(())
 //! ```
 //!
-//! The gradients are an own tape over the IR's operators ([`mod@fit`] → `tape` → `grad`): forward results are those of
-//! the reference executor up to the order of sums. [`network::Network`] builds new graphs, [`models`] the ones shipped in `models/`, which the
-//! binary `make-models` makes again.
+//! Gradients come from a tape over the IR's operators ([`mod@fit`] → `tape` → `grad`); forward results equal those of
+//! the reference executor except for the order of summation. [`network::Network`] builds new graphs; [`models`]
+//! defines those shipped in `models/`, which the binary `make-models` regenerates.
 
 pub mod augment;
 mod batch;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::options::{Teacher, View};
 use crate::tape::Tape;
 
-/// A loss and its gradient by value, as rows of samples.
+/// A loss and its gradients by value, as rows of samples.
 #[derive(Default)]
 pub(crate) struct Loss {
     pub(crate) value: f32,
@@ -23,18 +23,18 @@ impl Loss {
     }
 }
 
-/// What a batch should give.
+/// The targets of a batch.
 pub(crate) struct Wanted<'a> {
     pub(crate) target: &'a Target,
-    /// Its samples.
+    /// Indices of its samples.
     pub(crate) chosen: &'a [usize],
-    /// Share of the labels that goes to all classes evenly.
+    /// Share of the labels that is distributed evenly over all classes.
     pub(crate) smoothing: f32,
     pub(crate) mixture: Option<&'a Mixture>,
 }
 
 impl<'a> Wanted<'a> {
-    /// The targets as they are.
+    /// The targets without smoothing.
     pub(crate) fn of(target: &'a Target, chosen: &'a [usize]) -> Self {
         Self { target, chosen, smoothing: 0.0, mixture: None }
     }
@@ -102,7 +102,7 @@ pub(crate) fn loss(
         if let View::Detail { suppressed } = feature.view {
             detail(&mut off, &graph.value(id).shape, suppressed);
         }
-        // Leaving frequencies out is a projection: what is left is its own gradient.
+        // Removing frequencies is a projection, so the remaining difference is its own gradient.
         loss.add(feature.weight, id, squared(&off, &Array2::zeros(off.raw_dim())));
     }
     Ok(loss)
@@ -114,8 +114,8 @@ fn find(graph: &Graph, name: &str) -> Result<ValueId> {
     Ok(ValueId(id as u32))
 }
 
-/// Takes the lowest `suppressed × suppressed` frequencies out of rows of images `[_, h, w, c]` (of anything else, out of the
-/// axes between the first and the last, as one).
+/// Removes the lowest `suppressed × suppressed` frequencies from rows of images `[_, h, w, c]` (for other shapes,
+/// from the axes between the first and the last, treated as one).
 fn detail(rows: &mut Array2<f32>, shape: &[usize], suppressed: usize) {
     let (c, [h, w]) = match *shape {
         [_, h, w, c] => (c, [h, w]),
@@ -153,7 +153,7 @@ fn detail(rows: &mut Array2<f32>, shape: &[usize], suppressed: usize) {
 fn smoothed(labels: &[i64], chosen: &[usize], classes: usize, smoothing: f32) -> Array2<f32> {
     let mut wanted = Array2::from_elem((chosen.len(), classes), smoothing / classes as f32);
     for (mut row, &i) in wanted.outer_iter_mut().zip(chosen) {
-        // Labels were checked against the outputs.
+        // Labels were checked against the number of outputs.
         row[labels[i] as usize] += 1.0 - smoothing;
     }
     wanted
@@ -178,7 +178,7 @@ fn cross_entropy(z: &Array2<f32>, wanted: &Array2<f32>) -> (f32, Array2<f32>) {
     (-(&log * wanted).sum() / n, (p - wanted) / n)
 }
 
-/// Mean over samples of the Kullback-Leibler divergence from the softened teacher, times the square of the temperature.
+/// Mean over samples of the Kullback-Leibler divergence from the softened teacher, times the squared temperature.
 fn divergence(z: &Array2<f32>, teacher: &Array2<f32>, temperature: f32) -> (f32, Array2<f32>) {
     let ((p, log_p), (q, log_q)) = (softmax(&(z / temperature)), softmax(&(teacher / temperature)));
     let n = z.nrows().max(1) as f32;
@@ -203,7 +203,7 @@ mod tests {
         let mut rows = Array2::from_shape_fn((2, 24), |(n, i)| ((n * 24 + i) * 7919 % 101) as f32 / 50.0);
         let whole = rows.clone();
         detail(&mut rows, &shape, 1);
-        // The mean of every channel is gone, and nothing else.
+        // Only the mean of every channel is removed.
         for (row, old) in rows.outer_iter().zip(whole.outer_iter()) {
             for c in 0..2 {
                 let of = |r: &ndarray::ArrayView1<'_, f32>| -> Vec<f32> {
@@ -224,7 +224,7 @@ mod tests {
         assert!(once.iter().zip(&twice).all(|(a, b)| (a - b).abs() < 1e-5));
     }
 
-    /// Each loss against differences of its value.
+    /// Each loss against finite differences.
     #[test]
     fn gradients_are_those_of_the_values() {
         let z = Array2::from_shape_fn((2, 3), |(i, j)| (i * 3 + j) as f32 * 0.7 % 1.3 - 0.4);

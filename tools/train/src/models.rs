@@ -5,8 +5,8 @@ use offshoot_ir::{Graph, Op};
 
 use crate::network::{Edge, Network};
 
-/// The untrained network for a task; `seed` determines its weights. Its first convolution does not pad, so that
-/// [`crate::train::fold_input`] applies.
+/// The untrained network for a task; `seed` determines its weights. Its first convolution has no padding, so that
+/// [`crate::fold_input`] applies.
 pub fn network(task: Task, seed: u64) -> Graph {
     let start = Network::new(task.name(), task.shape(), seed);
     let classes = task.classes().len();
@@ -17,13 +17,14 @@ pub fn network(task: Task, seed: u64) -> Graph {
     }
 }
 
-/// Weights and biases of convolutions and fully connected layers: what is left after batch normalisation is folded.
+/// Number of weights and biases of convolutions and fully connected layers, as remain after batch normalisation is
+/// folded.
 pub fn parameters(graph: &Graph) -> usize {
     let layers = graph.nodes.iter().filter(|n| matches!(n.op, Op::Conv2d { .. } | Op::FullyConnected { .. }));
     layers.flat_map(|n| &n.inputs[1..]).map(|&id| graph.value(id).len()).sum()
 }
 
-/// Multiply-accumulates of convolutions and fully connected layers: each weight is used once an output pixel.
+/// Multiply-accumulates of convolutions and fully connected layers: each weight is used once per output pixel.
 pub fn macs(graph: &Graph) -> u64 {
     let layers = graph.nodes.iter().filter(|n| matches!(n.op, Op::Conv2d { .. } | Op::FullyConnected { .. }));
     layers
@@ -35,7 +36,7 @@ pub fn macs(graph: &Graph) -> u64 {
         .sum()
 }
 
-/// One-dimensional depthwise-separable network after DS-CNN (Zhang et al. 2017).
+/// One-dimensional depthwise-separable network, after DS-CNN (Zhang et al. 2017).
 fn vibration(start: Network, classes: usize) -> Graph {
     let mut net = start.conv("stem", 16, [1, 8], [1, 2], Edge::Valid).normalise_relu("stem");
     for (i, (filters, stride)) in [(24, 1), (32, 2), (48, 1), (48, 2)].into_iter().enumerate() {
@@ -44,7 +45,7 @@ fn vibration(start: Network, classes: usize) -> Graph {
     net.global_average("pool").dense("head", classes).softmax("softmax")
 }
 
-/// Two-dimensional depthwise-separable network after DS-CNN (Zhang et al. 2017).
+/// Two-dimensional depthwise-separable network, after DS-CNN (Zhang et al. 2017).
 fn tones(start: Network, classes: usize) -> Graph {
     let mut net = start.conv("stem", 16, [5, 4], [2, 1], Edge::Valid).normalise_relu("stem");
     for (i, (filters, stride)) in [(24, 1), (40, 2), (40, 1)].into_iter().enumerate() {
@@ -53,7 +54,7 @@ fn tones(start: Network, classes: usize) -> Graph {
     net.global_average("pool").dense("head", classes).softmax("softmax")
 }
 
-/// Small residual network after ResNet (He et al. 2016).
+/// Small residual network, after ResNet (He et al. 2016).
 fn glyphs(start: Network, classes: usize) -> Graph {
     let mut net = start.conv("stem", 10, [3, 3], [1, 1], Edge::Valid).normalise_relu("stem");
     net = residual(net, "block0", 10, 1);

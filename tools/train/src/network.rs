@@ -9,16 +9,17 @@ use offshoot_ir::{
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// How a window meets the edges of its input.
+/// Padding at the edges of a window's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edge {
     /// No padding.
     Valid,
-    /// Zeros so that the output has the input's extent divided by the stride, rounded up; the odd one comes last.
+    /// Zero padding such that the output has the input's extent divided by the stride, rounded up; the odd element
+    /// comes last.
     Same,
 }
 
-/// A graph under construction. Layers append to what was made last.
+/// A graph under construction. Layers are appended to the last value.
 #[derive(Debug)]
 pub struct Network {
     graph: Graph,
@@ -36,12 +37,12 @@ impl Network {
         Self { graph, last, rng: ChaCha8Rng::seed_from_u64(seed) }
     }
 
-    /// What was made last, to come back to it.
+    /// The last value, to be returned to later.
     pub fn last(&self) -> ValueId {
         self.last
     }
 
-    /// The next layer appends to `value` instead, as a second branch does.
+    /// Makes `value` the last value, so that the next layer appends to it, for example as a second branch.
     #[must_use]
     pub fn back_to(mut self, value: ValueId) -> Self {
         self.last = value;
@@ -132,7 +133,7 @@ impl Network {
         pooled.push(&format!("{name}.flatten"), Op::Reshape, inputs, vec![1, c])
     }
 
-    /// All of the image as a matrix `[1, elements]`.
+    /// Flattens the image to a matrix `[1, elements]`.
     #[must_use]
     pub fn flatten(self, name: &str) -> Self {
         let elements = self.graph.value(self.last).len();
@@ -159,9 +160,10 @@ impl Network {
         network
     }
 
-    /// Recurrent layer on `[1, steps, features]`; without `sequence` it gives its last state, `[1, units]`. Weights of the input are
-    /// normal with variance 1 / fan-in; those of the state orthogonal by blocks (Saxe et al. 2014), so that states neither die nor
-    /// burst; an LSTM's forget gate begins open (bias 1, Jozefowicz et al. 2015), as does a GRU's update gate.
+    /// Recurrent layer on `[1, steps, features]`; without `sequence` it returns its last state, `[1, units]`. Weights
+    /// of the input are normal with variance 1 / fan-in; those of the state are orthogonal by blocks (Saxe et al.
+    /// 2014), so that states neither vanish nor explode; an LSTM's forget gate starts open (bias 1, Jozefowicz et al.
+    /// 2015), as does a GRU's update gate.
     #[must_use]
     pub fn recurrent(mut self, name: &str, kind: RecurrentKind, units: usize, sequence: bool) -> Self {
         let [steps, features] = match self.graph.value(self.last).shape[..] {
@@ -169,7 +171,7 @@ impl Network {
             _ => [1, self.shape()[3]],
         };
         let rows = kind.gates() * units;
-        // `random` has twice the variance.
+        // `random` uses twice the variance.
         let weights = self.random(&format!("{name}.weight"), vec![rows, features], 2 * features);
         let state: Vec<f32> = (0..kind.gates()).flat_map(|_| self.orthogonal(units)).collect();
         let state = self.graph.add_constant(format!("{name}.state"), vec![rows, units], Data::F32(state));
@@ -188,22 +190,22 @@ impl Network {
         self.push(name, Op::Recurrent { kind, returns, reverse: false }, inputs, shape)
     }
 
-    /// A classifier of sequences: one GRU (the reset behind the state's product, as PyTorch and Keras have it), a fully
-    /// connected layer on its last state, softmax. Input `[1, steps, features]`.
+    /// A classifier of sequences: one GRU (with the reset after the state's product, as in PyTorch and Keras), a
+    /// fully connected layer on its last state, softmax. Input `[1, steps, features]`.
     pub fn gru(name: &str, shape: [usize; 2], units: usize, classes: usize, seed: u64) -> Graph {
         let start = Self::sequence(name, shape, seed);
         let net = start.recurrent("gru", RecurrentKind::GruResetAfter, units, false);
         net.dense("head", classes).softmax("softmax")
     }
 
-    /// Softmax over the channels, then the end.
+    /// Adds a softmax over the channels and finishes the graph.
     pub fn softmax(self, name: &str) -> Graph {
         let shape = self.graph.value(self.last).shape.clone();
         let (axis, inputs) = (shape.len() - 1, vec![self.last]);
         self.push(name, Op::Softmax { axis }, inputs, shape).finish()
     }
 
-    /// The graph; its output is what was made last.
+    /// Finishes the graph; its output is the last value.
     pub fn finish(mut self) -> Graph {
         self.graph.outputs.push(self.last);
         self.graph
@@ -225,7 +227,7 @@ impl Network {
         self
     }
 
-    /// A random orthogonal matrix `[n, n]`: normal rows, made orthogonal one after the other (Gram and Schmidt).
+    /// A random orthogonal matrix `[n, n]`: normal rows, orthogonalised one after the other (Gram and Schmidt).
     fn orthogonal(&mut self, n: usize) -> Vec<f32> {
         let mut unit = || (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);

@@ -1,4 +1,4 @@
-//! Update rules and the schedule of the learning rate, on plain slices.
+//! Update rules and learning-rate schedules, on plain slices.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,8 @@ pub enum Rule {
         /// Share of the velocity that is kept.
         momentum: f32,
     },
-    /// Adam (Kingma and Ba 2015; with weight decay AdamW, Loshchilov and Hutter 2019) with β₁ = 0.9, β₂ = 0.999, ε = 1e-8.
+    /// Adam (Kingma and Ba 2015; with weight decay AdamW, Loshchilov and Hutter 2019) with β₁ = 0.9, β₂ = 0.999, ε =
+    /// 1e-8.
     Adam,
 }
 
@@ -56,12 +57,12 @@ impl Rule {
     }
 }
 
-/// Course of the learning rate.
+/// Learning-rate schedule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Schedule {
-    /// The same all the time.
+    /// Constant.
     Constant,
-    /// Linear rise over this share of the steps, then half a cosine to zero (Loshchilov and Hutter 2017).
+    /// Linear warm-up over this share of the steps, then a half cosine to zero (Loshchilov and Hutter 2017).
     Cosine {
         /// Share of the steps.
         warm_up: f32,
@@ -69,7 +70,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// Learning rate of step `step` (from 0) of `steps`.
+    /// Learning rate at step `step` (from 0) of `steps`.
     pub(crate) fn rate(self, peak: f32, step: usize, steps: usize) -> f32 {
         let Self::Cosine { warm_up } = self else { return peak };
         let rise = ((steps as f32 * warm_up.clamp(0.0, 1.0)) as usize).max(1);

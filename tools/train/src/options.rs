@@ -1,4 +1,4 @@
-//! Settings of training, and who watches it.
+//! Options and observers of training.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -13,59 +13,59 @@ use crate::device::Device;
 use crate::fake_quant::WeightQuant;
 use crate::optimiser::{Rule, Schedule};
 
-/// Settings of [`crate::fit`]. The default trains a small network from random weights.
+/// Options of [`crate::fit`]. The default trains a small network from random weights.
 #[derive(Clone, Debug)]
 pub struct FitOptions {
     /// Passes over the samples.
     pub epochs: usize,
-    /// Samples a step; samples that do not fill the last batch of an epoch wait for the next.
+    /// Samples per step; samples that do not fill the last batch of an epoch are skipped in that epoch.
     pub batch: usize,
     /// Highest learning rate.
     pub rate: f32,
-    /// Its course.
+    /// Learning-rate schedule.
     pub schedule: Schedule,
     /// Update rule.
     pub rule: Rule,
-    /// Decoupled weight decay of tensors of more than one axis: not of biases, gamma and beta.
+    /// Decoupled weight decay of tensors with more than one axis; biases, gamma and beta do not decay.
     pub decay: f32,
-    /// Share of the labels that goes to all classes evenly (Szegedy et al. 2016).
+    /// Label smoothing: share of the labels that is distributed evenly over all classes (Szegedy et al. 2016).
     pub smoothing: f32,
-    /// Longest gradient, over all weights; longer ones are scaled down.
+    /// Largest norm of the gradient over all weights; longer gradients are scaled down.
     pub clip: Option<f32>,
-    /// Seed of the order of the samples.
+    /// Seed of the sample order.
     pub seed: u64,
-    /// Whether batch normalisation uses (and updates) the statistics of batches; else the stored ones, as in inference.
+    /// Whether batch normalisation uses (and updates) batch statistics; otherwise the stored ones, as in inference.
     pub batch_statistics: bool,
-    /// Names of constants that stay as they are.
+    /// Names of constants that are not trained.
     pub frozen: BTreeSet<String>,
-    /// By name of the constant: `false` keeps a weight at zero, from before the first step on.
+    /// By constant name: `false` keeps a weight at zero from before the first step on.
     pub masks: BTreeMap<String, Vec<bool>>,
-    /// By name of the constant: `true` lets a weight fade, in equal shares a step, to zero at the last one (HESSO, Chen et
-    /// al. 2024). A run that ends early leaves it on the way.
+    /// By constant name: `true` fades a weight in equal shares per step to zero at the last step (HESSO, Chen et al.
+    /// 2024). A run that ends early leaves it partly faded.
     pub fade: BTreeMap<String, Vec<bool>>,
-    /// Changes samples on their way in.
+    /// Augments samples.
     pub augment: Option<Arc<dyn Augment>>,
     /// Whether samples and their targets are mixed in pairs, after `augment` (mixup, Zhang et al. 2018).
     pub mix: bool,
     /// Normal noise on gradients, of variance `noise / (1 + t)^0.55` at step t (Neelakantan et al. 2015).
     pub noise: Option<f32>,
-    /// Rounds weights on the way forward.
+    /// Rounds weights in the forward pass.
     pub weight_quant: Option<WeightQuant>,
-    /// Rounds activations to int8 on the way forward.
+    /// Rounds activations to int8 in the forward pass.
     pub activation_quant: bool,
-    /// Ranges of rounded activations, by name, that hold; those of others are observed.
+    /// Fixed ranges of rounded activations, by name; those of the others are observed.
     pub activation_ranges: BTreeMap<String, (f32, f32)>,
-    /// With rounded weights and activations: their tensors are the device's own, bit for bit, on the way forward.
+    /// With rounded weights and activations: forward tensors are the device's own, bit for bit.
     pub device: Option<Arc<dyn Device>>,
-    /// Changes weights on the way forward, before they are rounded.
+    /// Changes weights in the forward pass, before they are rounded.
     pub transform: Option<Arc<dyn WeightTransform>>,
     /// A network to learn from.
     pub teacher: Option<Teacher>,
-    /// Samples to judge each epoch on; the best epoch's weights are the result.
+    /// Samples on which each epoch is judged; the result has the weights of the best epoch.
     pub validation: Option<Dataset>,
-    /// Epochs without a better one after which training ends; needs `validation`.
+    /// Epochs without improvement after which training ends; needs `validation`.
     pub patience: Option<usize>,
-    /// Where training is saved, and continued from if the file is there.
+    /// Where training is saved; it resumes from the file if that exists.
     pub checkpoint: Option<Checkpoint>,
 }
 
@@ -104,38 +104,38 @@ impl Default for FitOptions {
 /// Distillation (Hinton et al. 2015).
 #[derive(Clone, Debug)]
 pub struct Teacher {
-    /// The teacher; it takes the same inputs and, if `weight` is above 0, has as many outputs.
+    /// The teacher; it takes the same inputs and, if `weight` is above 0, has the same number of outputs.
     pub graph: Graph,
     /// Divides both logits; the loss is multiplied by its square.
     pub temperature: f32,
-    /// Share of the teacher's logits in the loss; the targets have the rest.
+    /// Weight of the teacher's logits in the loss; the targets have the rest.
     pub weight: f32,
-    /// Tensors inside that should be equal (Romero et al. 2015).
+    /// Pairs of inner tensors to match (Romero et al. 2015).
     pub features: Vec<Feature>,
 }
 
-/// A pair of tensors of as many elements: their mean squared difference, times `weight`, is added to the loss.
+/// A pair of tensors with equally many elements: their mean squared difference, times `weight`, is added to the loss.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Feature {
-    /// Name of the value in the graph that is trained.
+    /// Name of the value in the trained graph.
     pub student: String,
     /// Name of the value in the teacher.
     pub teacher: String,
     /// Factor.
     pub weight: f32,
-    /// What of the difference counts.
+    /// The part of the difference that counts.
     pub view: View,
 }
 
-/// What of the difference of two features counts (the two views of ScaleKD, Fan et al. 2024).
+/// The part of the difference of two features that counts (the two views of ScaleKD, Fan et al. 2024).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum View {
     /// All of it.
     #[default]
     Plain,
-    /// All but its lowest frequencies: of every channel the `suppressed` by `suppressed` first coefficients of its
-    /// discrete cosine transform over height and width are left out, 1 being the mean. What is strongest in a feature
-    /// is often what changes least, and drowns the rest.
+    /// All but the lowest frequencies: for every channel, the first `suppressed` by `suppressed` coefficients of its
+    /// discrete cosine transform over height and width are left out (1 removes the mean). The strongest components of
+    /// a feature often vary least, and would drown out the rest.
     Detail {
         /// Coefficients along each axis.
         suppressed: usize,
@@ -145,38 +145,38 @@ pub enum View {
 /// Where training is saved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The file; it appears whole or not at all.
+    /// The file; it is replaced atomically.
     pub path: PathBuf,
-    /// Steps between two savings. It is also saved when training ends for any reason but an error.
+    /// Steps between two saves. Training is also saved when it ends without an error.
     pub every: usize,
 }
 
-/// A change of weights on the way forward, such as a rotation, a low-rank form or another number format.
+/// A change of weights in the forward pass, such as a rotation, a low-rank form or another number format.
 pub trait WeightTransform: Debug + Send + Sync {
-    /// Before the weights of a step (from 0) are changed; `None` before those of the network as it is to be judged.
+    /// Called before the weights of a step (from 0) are changed, and with `None` before those of a network to be
+    /// judged.
     fn begin(&self, step: Option<usize>) {
         let _ = step;
     }
 
-    /// The weights that the network computes with; `None` for the ones that are stored.
+    /// The weights that the network computes with; `None` to use the stored ones.
     fn forward(&self, name: &str, shape: &[usize], weights: &[f32]) -> Option<Vec<f32>>;
 
-    /// From the gradient of the changed weights to that of the stored ones, in place. Straight-through unless said
-    /// otherwise.
+    /// Turns the gradient of the changed weights into that of the stored ones, in place. Straight-through by default.
     fn backward(&self, name: &str, shape: &[usize], weights: &[f32], gradient: &mut [f32]) {
         let _ = (name, shape, weights, gradient);
     }
 }
 
-/// Watches training, and may end it. `()` watches nothing.
+/// Observes training, and may end it. `()` ignores everything.
 pub trait Observer {
-    /// After each step.
+    /// Called after each step.
     fn step(&mut self, step: &Step) -> Control {
         let _ = step;
         Control::Continue
     }
 
-    /// After each epoch.
+    /// Called after each epoch.
     fn epoch(&mut self, epoch: &Epoch) -> Control {
         let _ = epoch;
         Control::Continue
@@ -185,50 +185,50 @@ pub trait Observer {
 
 impl Observer for () {}
 
-/// What an observer wants.
+/// Decision of an observer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Go on.
+    /// Continue.
     Continue,
-    /// End now: the checkpoint, if there is one, is written, and a later call goes on from this very step.
+    /// Stop now: the checkpoint, if any, is written, and a later call resumes from this step.
     Stop,
 }
 
 /// One update of the weights.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Step {
-    /// Number from 1.
+    /// Number of the step, from 1.
     pub number: usize,
-    /// How many there will be.
+    /// Total number of steps.
     pub of: usize,
     /// Loss of its batch.
     pub loss: f32,
-    /// Learning rate it was made with.
+    /// Learning rate of the step.
     pub rate: f32,
 }
 
 /// One pass over the samples.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Epoch {
-    /// Number from 1.
+    /// Number of the epoch, from 1.
     pub number: usize,
     /// Mean loss over its steps.
     pub loss: f32,
-    /// On the validation samples.
+    /// Result on the validation samples.
     pub validation: Option<Judgement>,
 }
 
-/// How a graph does on samples.
+/// Quality of a graph on samples.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Judgement {
     /// Mean loss against the targets.
     pub loss: f32,
-    /// Share of samples whose largest output is their label's, if there are labels.
+    /// Share of samples whose largest output is that of their label, if there are labels.
     pub accuracy: Option<f64>,
 }
 
 impl Judgement {
-    /// More right answers, or as many at a lower loss.
+    /// Whether accuracy is higher, or equal with a lower loss.
     pub(crate) fn better_than(&self, other: &Self) -> bool {
         match (self.accuracy, other.accuracy) {
             (Some(a), Some(b)) if a != b => a > b,
@@ -237,18 +237,18 @@ impl Judgement {
     }
 }
 
-/// What training did.
+/// Report of training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FitReport {
-    /// All epochs that were finished, also those before a checkpoint.
+    /// All finished epochs, including those before a checkpoint.
     pub epochs: Vec<Epoch>,
-    /// Updates that were made.
+    /// Number of updates.
     pub steps: usize,
-    /// Why it ended.
+    /// Why training ended.
     pub ended: Ended,
-    /// Number of the epoch whose weights are the result; `None` if they are the last ones.
+    /// Number of the epoch whose weights are the result; `None` if they are those of the last.
     pub best: Option<usize>,
-    /// Learned step sizes by name of the weights, one an output channel.
+    /// Learned step sizes by name of the weights, one per output channel.
     pub weight_steps: BTreeMap<String, Vec<f32>>,
     /// Smallest and largest element of each rounded activation, by name.
     pub activation_ranges: BTreeMap<String, (f32, f32)>,
@@ -257,10 +257,10 @@ pub struct FitReport {
 /// Why training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// All epochs are done.
+    /// All epochs are finished.
     Completed,
-    /// The observer asked for it.
+    /// The observer stopped it.
     Stopped,
-    /// No better epoch came.
+    /// No epoch improved within [`FitOptions::patience`].
     Patience,
 }

@@ -1,4 +1,4 @@
-//! Outputs of a graph for many samples, and a map of its input folded into its weights.
+//! Outputs of a graph for many samples, and folding of an input map into the weights.
 
 use ndarray::{Array2, ArrayD};
 use offshoot_ir::{Graph, Op};
@@ -38,7 +38,7 @@ pub fn accuracy(graph: &Graph, x: &ArrayD<f32>, labels: &[i64]) -> Result<f64> {
     Ok(crate::fit::evaluate(graph, &data)?.accuracy.unwrap_or(0.0))
 }
 
-/// Index of the largest number, the first of equal ones.
+/// Index of the largest number, the first among equals.
 pub fn argmax<'a>(values: impl Iterator<Item = &'a f32>) -> usize {
     let mut best = (0, f32::NEG_INFINITY);
     for (i, &v) in values.enumerate() {
@@ -49,12 +49,12 @@ pub fn argmax<'a>(values: impl Iterator<Item = &'a f32>) -> usize {
     best.0
 }
 
-/// Folds `x ↦ (x - offset) · scale` before the graph's only input into the first convolution, so that the network takes
-/// the sensor's raw numbers.
+/// Folds the map `x ↦ (x - offset) · scale` on the graph's only input into the first convolution, so that the network
+/// takes raw sensor readings.
 ///
 /// # Errors
-/// [`Error::Unsupported`] if the first operator is no convolution with bias, or pads (padding is zero before the map and
-/// not after).
+/// [`Error::Unsupported`] if the first operator is not a convolution with bias, or has padding (padding is zero
+/// before the map, but not after it).
 pub fn fold_input(graph: &mut Graph, offset: f32, scale: f32) -> Result<()> {
     let node = graph.nodes.first().ok_or_else(|| Error::Data("the graph has no operator".into()))?;
     let refuse = |reason: &str| Error::Unsupported {

@@ -1,4 +1,4 @@
-//! How the models in `models/` are made: sizes, seeds, and what stands on their cards.
+//! Recipes of the models in `models/`: sizes, seeds, and the texts of their cards.
 
 use std::path::Path;
 
@@ -10,24 +10,24 @@ use offshoot_ir::Graph;
 use crate::card::{Accuracy, Card, Data, Network};
 use crate::models;
 
-/// How one model is made. Every set has a seed of its own, so that no sample is in two sets.
+/// Recipe of one model. Every set has its own seed, so that no sample is in two sets.
 #[derive(Clone, Copy, Debug)]
 pub struct Recipe {
-    /// What is learnt.
+    /// The task to learn.
     pub task: Task,
-    /// Samples to train on.
+    /// Number of training samples.
     pub train: usize,
     /// Passes over them.
     pub epochs: usize,
-    /// Samples written for calibration; the first of the training set.
+    /// Samples written for calibration: the first of the training set.
     pub calibration: usize,
     /// Samples written for testing.
     pub test: usize,
-    /// Samples written of the shifted condition, to learn from and to test; 0 for none.
+    /// Samples of the shifted condition written for learning and for testing; 0 for none.
     pub shifted: (usize, usize),
 }
 
-/// Those of all models.
+/// Seeds shared by all models.
 pub const SEEDS: Seeds = Seeds { weights: 11, train: 1, test: 2, shifted_train: 3, shifted_test: 4 };
 
 /// Seeds of weights and sets.
@@ -37,11 +37,11 @@ pub struct Seeds {
     pub weights: u64,
     /// Training samples.
     pub train: u64,
-    /// Samples to judge with.
+    /// Test samples.
     pub test: u64,
-    /// Shifted samples to learn from.
+    /// Shifted samples for learning.
     pub shifted_train: u64,
-    /// Shifted samples to judge with.
+    /// Shifted samples for testing.
     pub shifted_test: u64,
 }
 
@@ -59,11 +59,11 @@ pub const RECIPES: [Recipe; 3] = [
     Recipe { task: Task::Tones, train: 8000, epochs: 14, calibration: 96, test: 304, shifted: (0, 0) },
 ];
 
-/// Samples behind the accuracies in the card: many more than are written, so that they mean something.
+/// Samples behind the accuracies in the card: many more than are written, so that the figures are precise.
 pub const JUDGED: usize = 5000;
 
 impl Recipe {
-    /// Writes the sample data beside the model.
+    /// Writes the sample data next to the model.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -142,7 +142,7 @@ impl Recipe {
 
 fn write_pair(folder: &Path, name: &str, data: &Dataset) -> offshoot_data::Result<()> {
     npy::write(&folder.join(format!("{name}_x.npy")), &data.x)?;
-    // Fewer than 128 classes.
+    // There are fewer than 128 classes.
     let labels = data.y.iter().map(|&y| y as u8).collect::<ndarray::Array1<u8>>();
     npy::write(&folder.join(format!("{name}_y.npy")), &Array::from(labels.into_dyn()))?;
     Ok(())

@@ -1,8 +1,9 @@
-//! Sub-networks that share the constants of a super-network, and how they are trained together.
+//! Sub-networks that share the constants of a super-network, and their joint training.
 //!
-//! A [`Member`] is a graph of its own whose constants are chosen elements of the super-network's: nested prefixes
-//! (SortedNet, Valipour et al. 2023), the centres of kernels, any other choice. In a step, several members see samples
-//! of the batch, their gradients are added where they belong in the super-network, and the optimiser moves that.
+//! A [`Member`] is a separate graph whose constants are selected elements of the super-network's: nested prefixes
+//! (SortedNet, Valipour et al. 2023), the centres of kernels, or any other selection. In a step, several members see
+//! samples of the batch, their gradients are added up at the corresponding elements of the super-network, and the
+//! optimiser updates those.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -21,12 +22,12 @@ use crate::options::Teacher;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::elements;
 
-/// Where a constant of a member comes from.
+/// Source of a member's constant.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Source {
-    /// The member's constant.
+    /// Constant of the member.
     pub part: ValueId,
-    /// The super-network's.
+    /// Constant of the super-network.
     pub whole: ValueId,
     /// Row-major index in `whole` of each element of `part`; each occurs once.
     pub elements: Vec<u32>,
@@ -35,14 +36,14 @@ pub struct Source {
 /// A sub-network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
-    /// Its structure. What its float constants hold does not matter where a source names them.
+    /// Its structure. The values of float constants with a source do not matter.
     pub graph: Graph,
-    /// Where its constants come from.
+    /// Sources of its constants.
     pub sources: Vec<Source>,
 }
 
 impl Member {
-    /// The sub-network with the weights that `whole` has now.
+    /// The sub-network with the current weights of `whole`.
     pub fn cut(&self, whole: &Graph) -> Graph {
         let mut graph = self.graph.clone();
         for source in &self.sources {
@@ -54,32 +55,33 @@ impl Member {
     }
 }
 
-/// A member and the samples of a batch that it sees.
+/// A member and the samples of a batch that it trains on.
 #[derive(Clone, Debug)]
 pub struct Lot {
     /// The sub-network.
     pub member: Arc<Member>,
-    /// Positions in the batch.
+    /// Range of positions in the batch.
     pub samples: Range<usize>,
-    /// Factor of its loss.
+    /// Weight of its loss.
     pub weight: f32,
 }
 
-/// What the first lot of a step, over the whole batch, teaches those after it (Yu and Huang 2019, "in-place distillation").
+/// Distillation from the first lot of a step, which covers the whole batch, to the others (in-place distillation, Yu
+/// and Huang 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Distil {
     /// Divides both logits.
     pub temperature: f32,
-    /// Share of the teacher's logits in the loss.
+    /// Weight of the teacher's logits in the loss.
     pub weight: f32,
 }
 
-/// Which sub-networks are trained at which step.
+/// Selects the sub-networks trained at each step.
 pub struct Shared<'a> {
-    /// Lots of step `.0` (from 0) with a batch of `.1` samples. It must depend on nothing else, so that training can go on
-    /// from a checkpoint.
+    /// Lots of step `.0` (from 0) with a batch of `.1` samples. It must depend on nothing else, so that training can
+    /// be resumed from a checkpoint.
     pub lots: &'a (dyn Fn(usize, usize) -> Result<Vec<Lot>> + Sync),
-    /// Whatever decides what `lots` gives: a checkpoint continues only the training it was made by.
+    /// Describes everything that determines `lots`: a checkpoint only continues the training that made it.
     pub label: String,
     /// Whether the first lot teaches the others.
     pub distil: Option<Distil>,
@@ -101,7 +103,7 @@ impl Shared<'_> {
 }
 
 impl Loop<'_> {
-    /// One step of all lots; the weighted mean of their losses.
+    /// One step over all lots; returns the weighted mean of their losses.
     pub(crate) fn shared_step(&mut self, shared: &Shared<'_>, chosen: &[usize], rate: f32) -> Result<f32> {
         let options = self.options;
         let lots = (shared.lots)(self.at.step, chosen.len())?;
@@ -110,7 +112,7 @@ impl Loop<'_> {
         let (mut value, mut all) = (0.0, 0.0);
         let cut: Vec<Graph> = lots.iter().map(|lot| lot.member.cut(&self.at.graph)).collect();
         let mut statistics = Vec::new();
-        // The first lot's tape, while it teaches.
+        // The first lot's tape, while it serves as teacher.
         let mut first: Option<(Teacher, Tape<'_>)> = None;
         let shards: Vec<Shards> =
             lots.iter().zip(&cut).map(|(lot, graph)| Shards::new(graph, lot.samples.len())).collect();
@@ -179,7 +181,7 @@ impl Loop<'_> {
     }
 }
 
-/// Samples in the shapes that the graph takes, which may be of a lower resolution.
+/// Samples in the shapes that the graph takes, which may have a lower resolution.
 fn inputs(data: &Dataset, graph: &Graph, shards: &Shards, chosen: &[usize]) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let each = |(x, id): (&ArrayD<f32>, &ValueId)| {
         let wanted = &graph.value(*id).shape;
@@ -193,16 +195,16 @@ fn inputs(data: &Dataset, graph: &Graph, shards: &Shards, chosen: &[usize]) -> R
     data.inputs.iter().zip(&graph.inputs).map(each).collect()
 }
 
-/// Images `[n, h, w, c]` at another resolution: every new pixel is the mean over the area that it covers.
+/// Images `[n, h, w, c]` at a lower resolution: every new pixel is the mean over the area that it covers.
 ///
 /// # Errors
-/// [`Error::Data`] if they are no images, or the resolution is zero or higher.
+/// [`Error::Data`] if `x` does not hold images, or the resolution is zero or higher.
 pub fn resample(x: &ArrayD<f32>, [height, width]: [usize; 2]) -> Result<ArrayD<f32>> {
     let &[n, h, w, c] = x.shape() else {
-        return Err(Error::Data(format!("samples of shape {:?} are no images", x.shape())));
+        return Err(Error::Data(format!("samples of shape {:?} are not images", x.shape())));
     };
     if height == 0 || width == 0 || height > h || width > w {
-        return Err(Error::Data(format!("images of {h} × {w} cannot be made {height} × {width}")));
+        return Err(Error::Data(format!("images of {h} × {w} cannot be reduced to {height} × {width}")));
     }
     let (rows, columns) = (shares(h, height), shares(w, width));
     let mut out = Array4::<f32>::zeros((n, height, width, c));
@@ -222,7 +224,7 @@ pub fn resample(x: &ArrayD<f32>, [height, width]: [usize; 2]) -> Result<ArrayD<f
     Ok(out.into_dyn())
 }
 
-/// Of each new pixel along an axis, the old ones that it covers and their shares, which sum to 1.
+/// For each new pixel along an axis, the old pixels that it covers and their shares, which sum to 1.
 fn shares(old: usize, new: usize) -> Vec<Vec<(usize, f32)>> {
     let scale = old as f32 / new as f32;
     let one = |i: usize| {
@@ -234,11 +236,11 @@ fn shares(old: usize, new: usize) -> Vec<Vec<(usize, f32)>> {
     (0..new).map(one).collect()
 }
 
-/// `graph` with the statistics that its batch normalisations find in `x` (samples along the first axis; of the graph's
-/// resolution or a higher one), batch by batch: what a sub-network needs whose weights were trained together with others'.
+/// `graph` with the batch-normalisation statistics of `x`, batch by batch (samples along the first axis; at the
+/// graph's resolution or a higher one). Needed by sub-networks whose weights were trained together with others.
 ///
 /// # Errors
-/// The samples do not fit.
+/// The samples do not fit the graph.
 pub fn recalibrate(graph: &Graph, x: &[ArrayD<f32>], batch: usize) -> Result<Graph> {
     let count = x.first().map_or(0, |x| x.shape().first().copied().unwrap_or(0));
     if !graph.nodes.iter().any(|n| matches!(n.op, offshoot_ir::Op::BatchNorm { .. })) {
@@ -303,7 +305,7 @@ mod tests {
         (graph, Dataset::new(x.into_dyn(), Target::Labels(labels)))
     }
 
-    /// The whole network alone as member gives what `fit` gives; two of it with half the weight the same.
+    /// The whole network as the only member gives the result of `fit`; so does using it twice with half the weight.
     #[test]
     fn the_whole_network_as_member_is_trained_as_ever() {
         let (graph, data) = material();

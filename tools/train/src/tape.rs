@@ -1,7 +1,7 @@
-//! One pass through a graph and back: reverse-mode differentiation over the IR's operators.
+//! One forward and backward pass through a graph: reverse-mode differentiation over the IR's operators.
 //!
-//! A batch lies in shards that are computed side by side; batch normalisation alone looks across them. Gradients of
-//! parameters are summed over shards in their order, so that results do not depend on the number of cores.
+//! A batch is divided into shards that are computed in parallel; only batch normalisation works across them.
+//! Gradients of parameters are summed over shards in order, so that results do not depend on the number of cores.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,16 +27,16 @@ pub(crate) enum Mode {
 pub(crate) struct Tape<'g> {
     graph: &'g Graph,
     shards: &'g Shards,
-    /// Of each value its shards; constants are one tensor.
+    /// The shards of each value; constants have a single tensor.
     values: Vec<Vec<Tensor>>,
     /// Results before fake quantisation, where it was applied.
     raw: HashMap<ValueId, Vec<Tensor>>,
     ranges: Option<ActivationRanges>,
-    /// Of each batch normalisation that used the batch's statistics, by the index of its node.
+    /// Statistics of each batch normalisation that used the batch's, by node index.
     pub(crate) statistics: HashMap<usize, Statistics>,
 }
 
-/// Float constants of a graph by value; others are absent.
+/// Float constants of a graph by value; other values are `None`.
 pub(crate) fn constants(graph: &Graph) -> Vec<Option<Tensor>> {
     let tensor = |v: &offshoot_ir::Value| match v.data.as_deref() {
         Some(Data::F32(data)) => Some(Arc::new(array(&v.shape, data.clone()))),
@@ -46,8 +46,8 @@ pub(crate) fn constants(graph: &Graph) -> Vec<Option<Tensor>> {
 }
 
 impl<'g> Tape<'g> {
-    /// Runs the batch: `inputs` are by graph input, then by shard. `ranges` quantises activations and is brought up
-    /// to date if it is observing.
+    /// Runs the batch: `inputs` are by graph input, then by shard. `ranges` quantises activations, and is updated if
+    /// it is observing.
     pub(crate) fn record(
         graph: &'g Graph,
         shards: &'g Shards,
@@ -101,7 +101,7 @@ impl<'g> Tape<'g> {
         self.values[id.0 as usize] = x;
     }
 
-    /// Inputs of a node in a shard.
+    /// Inputs of a node in one shard.
     fn operands(&self, node: usize, shard: usize) -> Vec<Tensor> {
         let inputs = self.graph.nodes[node].inputs.iter();
         inputs.filter_map(|id| self.in_shard(*id, shard)).cloned().collect()
@@ -117,7 +117,7 @@ impl<'g> Tape<'g> {
         &self.values[id.0 as usize]
     }
 
-    /// Gradients of the constants `parameters` from those of some values, by shard.
+    /// Gradients of the constants `parameters` from the gradients of some values, by shard.
     pub(crate) fn backward(
         &self,
         seeds: Vec<(ValueId, Vec<ArrayD<f32>>)>,
@@ -185,7 +185,8 @@ impl<'g> Tape<'g> {
         Ok(totals)
     }
 
-    /// The value that holds the logits: the input of a softmax that makes the graph's output, else the output.
+    /// The value that holds the logits: the input of a softmax that computes the graph's output, otherwise the
+    /// output.
     pub(crate) fn logits(graph: &Graph) -> Result<ValueId> {
         let missing = || Error::Data("the graph has no output".into());
         let output = *graph.outputs.first().ok_or_else(missing)?;
@@ -196,7 +197,7 @@ impl<'g> Tape<'g> {
         })
     }
 
-    /// A value as rows of elements, one row a sample.
+    /// A value as rows of elements, one row per sample.
     pub(crate) fn rows(&self, id: ValueId) -> ndarray::Array2<f32> {
         let samples: usize = self.shards.sizes.iter().sum();
         let data: Vec<f32> = self.value(id).iter().flat_map(|t| t.iter().copied()).collect();
@@ -219,7 +220,7 @@ impl<'g> Tape<'g> {
     }
 }
 
-/// Values through which a parameter is reached.
+/// Values through which gradients reach a parameter.
 fn needs(graph: &Graph, parameters: &[ValueId]) -> Vec<bool> {
     let mut needs = vec![false; graph.values.len()];
     parameters.iter().for_each(|id| needs[id.0 as usize] = true);

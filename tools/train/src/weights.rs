@@ -1,4 +1,4 @@
-//! The constants that training changes: their masks, their rounding, their optimiser's state.
+//! The constants that training changes: masks, rounding, optimiser state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::grad::{Tensor, array, refusal};
 use crate::optimiser::State;
 use crate::options::FitOptions;
 
-/// Constants with a gradient: weights, biases, gamma and beta, slopes, and operands of arithmetic that are more than one
-/// number. By value, ascending.
+/// Constants that are trained: weights, biases, gamma and beta, slopes, and operands of arithmetic with more than one
+/// element. By value, ascending.
 pub fn trainable(graph: &Graph) -> Vec<ValueId> {
     let mut ids: Vec<ValueId> = graph
         .nodes
@@ -43,7 +43,7 @@ pub fn trainable(graph: &Graph) -> Vec<ValueId> {
     ids
 }
 
-/// Whether a constant is a layer's parameter, which is trained even if it is one number.
+/// Whether a constant is a layer's parameter, which is trained even with a single element.
 fn feeds_weights(graph: &Graph, id: ValueId) -> bool {
     matches!(graph.value(id).data.as_deref(), Some(Data::F32(_)))
         && graph.nodes.iter().any(|n| !matches!(n.op, Op::Binary { .. }) && n.inputs.contains(&id))
@@ -60,11 +60,11 @@ struct Weight {
     rounding: Option<Rounding>,
 }
 
-/// What changes from step to step beside the graph: it goes into checkpoints.
+/// State that changes from step to step apart from the graph; it is saved in checkpoints.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Moving {
     states: Vec<State>,
-    /// Learned step sizes, empty where there are none.
+    /// Learned step sizes, empty for constants without any.
     pub(crate) steps: Vec<Vec<f32>>,
     step_states: Vec<State>,
 }
@@ -96,7 +96,7 @@ impl Weights {
             .chain(over)
             .find(|n| !named(n))
         {
-            return Err(Error::Data(format!("`{name}` is no constant that training changes")));
+            return Err(Error::Data(format!("`{name}` is not a trainable constant")));
         }
         let mut items = Vec::new();
         for id in known {
@@ -158,7 +158,7 @@ impl Weights {
         Ok((Self { items, ids }, moving))
     }
 
-    /// The network before rounding, as it would be quantised, and the steps of all rounded weights.
+    /// The unrounded network, as it would be quantised, and the step sizes of all rounded weights.
     pub(crate) fn unrounded(
         &self,
         graph: &Graph,
@@ -180,13 +180,13 @@ impl Weights {
         (graph, all)
     }
 
-    /// Names and learned steps.
+    /// Names and learned step sizes.
     pub(crate) fn steps<'a>(&'a self, moving: &'a Moving) -> impl Iterator<Item = (&'a str, &'a Vec<f32>)> {
         let steps = self.items.iter().zip(&moving.steps);
         steps.filter(|(_, s)| !s.is_empty()).map(|(w, s)| (w.name.as_str(), s))
     }
 
-    /// Replaces the trained ones among `constants` by what the network is to compute with.
+    /// Replaces the trained entries of `constants` by the weights that the network computes with.
     pub(crate) fn place(&self, constants: &mut [Option<Tensor>], moving: &Moving, options: &FitOptions) {
         for (weight, steps) in self.items.iter().zip(&moving.steps) {
             let Some(tensor) = &mut constants[weight.id.0 as usize] else { continue };
@@ -204,7 +204,7 @@ impl Weights {
         }
     }
 
-    /// One update from the gradients of what [`Self::place`] placed. `step` counts from 1, of so many.
+    /// One update from the gradients of the weights placed by [`Self::place`]. `step` counts from 1 to `of`.
     pub(crate) fn update(
         &self,
         graph: &mut Graph,
@@ -244,7 +244,7 @@ impl Weights {
             gradient.iter_mut().for_each(|g| *g *= factor);
             let decay = if weight.shape.len() > 1 { options.decay } else { 0.0 };
             let data = elements(graph, weight.id);
-            // Saturates only after two billion steps, where Adam's correction has long been 1.
+            // Saturates only after two billion steps, when Adam's bias correction has long been 1.
             let count = i32::try_from(step).unwrap_or(i32::MAX);
             options.rule.update(&mut moving.states[index], data, &gradient, rate, decay, count);
             weight.keep_zeros(data);
@@ -254,7 +254,7 @@ impl Weights {
             }
             if !step_gradient.is_empty() {
                 let steps = &mut moving.steps[index];
-                // Steps are small numbers: their rate is relative to their size.
+                // Step sizes are small numbers: their rate is relative to their size.
                 let scale: f32 = steps.iter().sum::<f32>() / steps.len() as f32;
                 let state = &mut moving.step_states[index];
                 options.rule.update(state, steps, &step_gradient, rate * scale.min(1.0), 0.0, count);
@@ -279,7 +279,7 @@ impl Weight {
     }
 }
 
-/// A float constant's elements, to change; empty for anything else.
+/// Mutable elements of a float constant; empty for other values.
 pub(crate) fn elements(graph: &mut Graph, id: ValueId) -> &mut [f32] {
     match graph.value_mut(id).data.as_mut().map(Arc::make_mut) {
         Some(Data::F32(data)) => data,

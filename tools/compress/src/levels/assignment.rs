@@ -1,11 +1,11 @@
-//! Assignment of rows to columns with the greatest sum: the Hungarian method with potentials (Kuhn 1955; Jonker and Volgenant
-//! 1987), `O(n³)`. Sixty lines of its own: crates that have it bring a graph library with them.
+//! Assignment of rows to columns with the greatest sum: the Hungarian method with potentials (Kuhn 1955; Jonker and
+//! Volgenant 1987), `O(n³)`. Implemented here because the crates that offer it depend on a graph library.
 
-/// For each row of the square matrix `gain` (row-major) its column.
+/// Returns the column assigned to each row of the square matrix `gain` (row-major).
 pub(super) fn assign(gain: &[f64], n: usize) -> Vec<usize> {
     const NONE: usize = usize::MAX;
     let cost = |i: usize, j: usize| -gain[i * n + j];
-    // Index n stands for the column that a path begins at.
+    // Index n stands for the column at which a path begins.
     let (mut u, mut v) = (vec![0.0f64; n], vec![0.0f64; n + 1]);
     let mut row_of = vec![NONE; n + 1];
     for row in 0..n {
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The best of all orders.
+    /// The best sum over all permutations.
     fn exhaustive(gain: &[f64], n: usize) -> f64 {
         fn go(gain: &[f64], n: usize, row: usize, used: &mut Vec<bool>) -> f64 {
             if row == n {

@@ -1,5 +1,5 @@
-//! The V-cycle: train the large network a little, the coalesced one for long, then the large one again from between where
-//! it was and what the small one has learned.
+//! The V-cycle: train the large network briefly, train the coalesced network for longer, then train the large network
+//! again from an interpolation between its own weights and what the small network has learned.
 
 use offshoot_ir::Graph;
 use offshoot_train::{Dataset, FitOptions, fit};
@@ -15,15 +15,16 @@ use crate::{Error, Result};
 pub struct CycleOptions {
     /// What is merged.
     pub level: LevelOptions,
-    /// Epochs of the large network, the small one, and the large one again.
+    /// Epochs of the large network, of the small one, and of the large one again.
     pub epochs: [usize; 3],
-    /// Share of the de-coalesced network where the last training begins: 0.25 to 0.5 in the paper.
+    /// Weight of the de-coalesced network in the interpolation from which the last training starts: 0.25 to 0.5 in
+    /// the paper.
     pub alpha: f32,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// Highest learning rate.
     pub rate: f32,
-    /// Seed of the order of samples.
+    /// Seed of the sample order.
     pub seed: u64,
 }
 
@@ -40,21 +41,21 @@ impl Default for CycleOptions {
     }
 }
 
-/// What [`cycle`] did.
+/// Report of [`cycle`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CycleReport {
-    /// Mean loss of each epoch of the three trainings.
+    /// Mean loss of each epoch in each of the three trainings.
     pub losses: [Vec<f32>; 3],
-    /// Units before and after, by family that was merged.
+    /// Units before and after, for each family that was merged.
     pub families: Vec<[usize; 2]>,
-    /// Multiply-accumulates of a forward pass of the large and of the small network.
+    /// Multiply-accumulates of a forward pass of the large and the small network.
     pub macs: [u64; 2],
 }
 
 /// Trains `graph` by one V-cycle.
 ///
 /// # Errors
-/// The data do not fit; training fails.
+/// The data do not fit the graph; training fails.
 pub fn cycle(
     graph: &Graph,
     data: &Dataset,

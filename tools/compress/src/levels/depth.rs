@@ -1,23 +1,23 @@
-//! Blocks that come twice in a row.
+//! Pairs of identical blocks in a row.
 
 use std::collections::BTreeMap;
 
 use offshoot_ir::{Graph, Op, ValueId};
 
-/// Two blocks of one form, one after the other: indices of their nodes.
+/// Two blocks of the same form, one after the other: indices of their nodes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Twin {
     pub(super) first: Vec<usize>,
     pub(super) second: Vec<usize>,
 }
 
-/// Stretches between cuts that make up a block, at most.
+/// Most stretches between cuts that a block may span.
 const LONGEST: usize = 8;
 
-/// Pairs of like blocks with weights, in order, that share no node.
+/// Pairs of identical blocks with weights, in order; no two pairs share a node.
 ///
-/// A cut is a value that everything after it depends on alone. A block is a run of stretches between cuts; its input and
-/// output have one shape.
+/// A cut is a value such that everything after it depends on nothing else before it. A block is a run of stretches
+/// between cuts whose input and output have the same shape.
 pub(super) fn twins(graph: &Graph) -> Vec<Twin> {
     let cuts = cuts(graph);
     let stretch = |j: usize| (if j == 0 { 0 } else { cuts[j - 1] + 1 })..cuts[j] + 1;
@@ -41,7 +41,7 @@ pub(super) fn twins(graph: &Graph) -> Vec<Twin> {
     out
 }
 
-/// Positions of nodes after which nothing but their output is still to be read.
+/// Positions of nodes after which only their output is still to be read.
 fn cuts(graph: &Graph) -> Vec<usize> {
     let mut last = vec![0; graph.values.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -60,10 +60,11 @@ fn cuts(graph: &Graph) -> Vec<usize> {
     cuts
 }
 
-/// Whether two runs of nodes do the same with constants of the same shapes, the second on the result of the first.
+/// Whether two runs of nodes compute the same with constants of the same shapes, the second from the result of the
+/// first.
 fn alike(graph: &Graph, first: &[usize], second: &[usize]) -> bool {
     let (Some(&end), true) = (first.last(), first.len() == second.len()) else { return false };
-    // Values of the first run to those of the second.
+    // Maps values of the first run to those of the second.
     let mut same: BTreeMap<ValueId, ValueId> = BTreeMap::new();
     let inside = |run: &[usize], id: ValueId| run.iter().any(|&i| graph.nodes[i].output == id);
     let mut weights = false;
@@ -79,7 +80,8 @@ fn alike(graph: &Graph, first: &[usize], second: &[usize]) -> bool {
                 return false;
             }
             if p.data.is_none() && !inside(first, x) {
-                // What comes from before the block: there is one such value, the first's output for the second.
+                // A value from before the block: there is only one, and for the second block it is the output of the
+                // first.
                 if y != graph.nodes[end].output || *same.entry(x).or_insert(y) != y {
                     return false;
                 }
@@ -98,13 +100,13 @@ fn alike(graph: &Graph, first: &[usize], second: &[usize]) -> bool {
     weights && outer.len() == 1 && input == Some(&graph.value(graph.nodes[end].output).shape)
 }
 
-/// Takes out the second block of each pair: what read its result reads that of the first.
+/// Removes the second block of each pair: readers of its result read the result of the first block instead.
 pub(super) fn remove_second(graph: &mut Graph, twins: &[Twin]) {
     for twin in twins {
         let (Some(&a), Some(&b)) = (twin.first.last(), twin.second.last()) else { continue };
         let (kept, gone) = (graph.nodes[a].output, graph.nodes[b].output);
         if graph.outputs.contains(&gone) {
-            // Outputs keep their name: the first block writes it.
+            // Graph outputs keep their name, so the first block writes it.
             let from = kept;
             for node in &mut graph.nodes {
                 node.inputs.iter_mut().filter(|i| **i == from).for_each(|i| *i = gone);

@@ -1,10 +1,11 @@
-//! A network and the smaller one that its pairs of units and blocks make.
+//! A network and the smaller one made by merging its units and blocks in pairs.
 //!
-//! Coalescing: of two units the results are averaged and what is summed over them is added, of two like blocks the
-//! weights are averaged and the second goes. De-coalescing: both units of a pair get the numbers of one, what is summed
-//! over them is shared between them, so that **without merged blocks the larger network computes what the smaller one
-//! does**; and coalescing gives the smaller one back. Both blocks of a pair get the numbers of one, which changes the
-//! function (it does in the paper): interpolation with the trained larger network is there for that.
+//! Coalescing averages the two units of a pair where they are results, and adds them where an operator sums over
+//! them; of two identical blocks it averages the weights and removes the second. De-coalescing gives both units of a
+//! pair the same numbers and divides summed weights between them, so that **without merged blocks the larger network
+//! computes what the smaller one does**; coalescing it again gives the smaller one back. Both blocks of a pair get
+//! the same numbers, which changes the function (as in the paper); interpolation with the trained larger network
+//! makes up for that.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,31 +36,31 @@ impl Default for LevelOptions {
 struct Source {
     /// Name of the smaller network's constant.
     small: String,
-    /// Shape of that.
+    /// Shape of that constant.
     shape: Vec<usize>,
-    /// By axis and index of the larger constant, the smaller one's index and its share.
+    /// For each axis and index of the larger constant: indices into the smaller one, with weights.
     axes: Axes,
 }
 
-/// By axis and index, indices that it is made of, and their shares.
+/// For each axis and index: source indices and their weights.
 type Axes = Vec<Vec<Vec<(usize, f32)>>>;
 
-/// The step from a larger network to a smaller one, and back.
+/// The mapping between a larger network and a smaller one, in both directions.
 #[derive(Clone, Debug)]
 pub struct Level {
     large: Graph,
     sources: BTreeMap<String, Source>,
-    /// Units before and after, by family that was merged.
+    /// Units before and after, for each family that was merged.
     pub families: Vec<[usize; 2]>,
-    /// Names of the operators that went with the second block of each pair.
+    /// Names of the operators removed with the second block of each pair.
     pub removed: Vec<Vec<String>>,
 }
 
 impl Level {
-    /// Coalesces `graph`; gives the smaller network and the way back.
+    /// Coalesces `graph`; returns the smaller network and the mapping back.
     ///
     /// # Errors
-    /// The graph is not well formed or quantised.
+    /// The graph is not well formed, or is quantised.
     pub fn of(graph: &Graph, options: LevelOptions) -> Result<(Graph, Self)> {
         let mut small = graph.clone();
         let mut up: BTreeMap<u32, Axes> = BTreeMap::new();
@@ -96,7 +97,7 @@ impl Level {
         Ok((small, Self { large: graph.clone(), sources, families, removed }))
     }
 
-    /// De-coalesces: the larger network with the smaller one's numbers.
+    /// De-coalesces: returns the larger network with the numbers of the smaller one.
     ///
     /// # Errors
     /// `small` is not the smaller network of this level (trained or not).
@@ -117,10 +118,10 @@ impl Level {
     }
 }
 
-/// `(1 - α) a + α b`, number by number, of two graphs of one form.
+/// `(1 - α) a + α b`, element by element, for two graphs of the same form.
 ///
 /// # Errors
-/// They have not the same constants.
+/// Their constants differ in name or shape.
 pub fn interpolate(a: &Graph, b: &Graph, alpha: f32) -> Result<Graph> {
     let mut out = a.clone();
     for value in &mut out.values {
@@ -136,7 +137,7 @@ pub fn interpolate(a: &Graph, b: &Graph, alpha: f32) -> Result<Graph> {
     Ok(out)
 }
 
-/// Merges pairs of units on the axes of one value.
+/// Merges pairs of units along the axes of one value.
 fn merge(graph: &Graph, layout: &Layout, id: ValueId, small: &mut Graph, up: &mut BTreeMap<u32, Axes>) {
     let value = graph.value(id);
     let (mut smaller, mut larger) = (Vec::new(), Vec::new());
@@ -176,7 +177,7 @@ fn merge(graph: &Graph, layout: &Layout, id: ValueId, small: &mut Graph, up: &mu
     new.shape = shape;
 }
 
-/// Groups of convolutions follow from the channels that are left.
+/// Sets the groups of convolutions from the remaining channels.
 fn fix_groups(graph: &Graph, small: &mut Graph) {
     for index in 0..graph.nodes.len() {
         let (x, w) = match &graph.nodes[index].inputs[..] {
@@ -191,7 +192,8 @@ fn fix_groups(graph: &Graph, small: &mut Graph) {
     }
 }
 
-/// Averages the constants of two blocks into the first's; of each constant of the second, whose it is now.
+/// Averages the constants of two blocks into those of the first; maps each constant of the second block to its
+/// replacement.
 fn average(small: &mut Graph, graph: &Graph, twin: &Twin) -> BTreeMap<ValueId, ValueId> {
     let mut owners = BTreeMap::new();
     for (&a, &b) in twin.first.iter().zip(&twin.second) {

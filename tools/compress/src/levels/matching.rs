@@ -1,6 +1,6 @@
-//! Unit matching (Ainsworth, Hayase and Srinivasa 2023, weight matching): the units of one network in the order that brings
-//! its weights nearest to another's. Family by family, each the best assignment given the others, until nothing changes; from
-//! several beginnings, because that is a local search.
+//! Unit matching (weight matching; Ainsworth, Hayase and Srinivasa 2023): reorders the units of one network so that
+//! its weights come as close as possible to another's. Solves one assignment per family with the others fixed, until
+//! nothing changes; starts from several orders, because this is a local search.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,34 +12,34 @@ use super::assignment::assign;
 use super::units::{Layout, gather, identity};
 use crate::{Error, Result};
 
-/// Orders to begin with: where all families are wrong at first, sweeps may end short of the best.
+/// Number of starting orders: when all families are wrong at first, sweeps may stop short of the optimum.
 const STARTS: u64 = 12;
 
-/// Sweeps over all families, at most: each gains, so that it ends by itself.
+/// Most sweeps over all families; every sweep gains, so the search ends by itself.
 const SWEEPS: usize = 50;
 
-/// What [`match_units`] did.
+/// Report of [`match_units`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatchReport {
     /// Units of each family that may change places.
     pub families: Vec<usize>,
-    /// Units that did.
+    /// Units that changed places.
     pub moved: usize,
     /// Sum of squared differences of all constants before and after.
     pub distance: [f64; 2],
 }
 
-/// `other` with its units in an order that matches those of `graph`: the same function, other weights.
+/// Returns `other` with its units reordered to match those of `graph`: the same function with permuted weights.
 ///
 /// # Errors
-/// The two have not one form.
+/// The two networks do not have the same form.
 pub fn match_units(graph: &Graph, other: &Graph) -> Result<(Graph, MatchReport)> {
     let alike = graph.nodes.len() == other.nodes.len()
         && graph.nodes.iter().zip(&other.nodes).all(|(a, b)| a.op == b.op && a.inputs == b.inputs)
         && graph.values.len() == other.values.len()
         && graph.values.iter().zip(&other.values).all(|(a, b)| a.shape == b.shape);
     if !alike {
-        let reason = "the two networks have not the same operators and shapes".into();
+        let reason = "the two networks differ in operators or shapes".into();
         return Err(Error::Option { option: "match", reason });
     }
     let layout = Layout::of(graph, false)?;
@@ -58,7 +58,8 @@ pub fn match_units(graph: &Graph, other: &Graph) -> Result<(Graph, MatchReport)>
     Ok((matched, MatchReport { families: layout.sizes, moved, distance }))
 }
 
-/// Orders that no sweep improves, from the units as they are (`start` 0) or shuffled, the first families first or the last.
+/// Orders that no sweep improves, starting from the units as they are (`start` 0 and 1) or shuffled, and sweeping
+/// families forwards (even `start`) or backwards.
 fn settled(graph: &Graph, other: &Graph, layout: &Layout, start: u64) -> Vec<Vec<usize>> {
     let begin = |(family, &n): (usize, &usize)| match start {
         0 | 1 => (0..n).collect(),
@@ -85,7 +86,7 @@ fn settled(graph: &Graph, other: &Graph, layout: &Layout, start: u64) -> Vec<Vec
     orders
 }
 
-/// Sum of squared differences of all float constants of two graphs of one form.
+/// Sum of squared differences of all float constants of two graphs of the same form.
 pub fn distance(a: &Graph, b: &Graph) -> f64 {
     let pairs = a.values.iter().zip(&b.values);
     pairs
@@ -98,7 +99,8 @@ pub fn distance(a: &Graph, b: &Graph) -> f64 {
         .sum()
 }
 
-/// By unit of `graph` and unit of `other`, the inner product of all their weights, other families in their orders.
+/// For each unit of `graph` and each unit of `other`: the inner product of all their weights, with the other families
+/// in their current orders.
 fn gains(graph: &Graph, other: &Graph, layout: &Layout, orders: &[Vec<usize>], family: usize) -> Vec<f64> {
     let n = orders[family].len();
     let mut gain = vec![0.0; n * n];
@@ -115,7 +117,7 @@ fn gains(graph: &Graph, other: &Graph, layout: &Layout, orders: &[Vec<usize>], f
             if !along.iter().flatten().any(|(f, ..)| *f == family) {
                 continue;
             }
-            // Everything but this axis as it is matched now.
+            // All axes except this one are permuted by their current matching.
             let axes: Vec<_> = (0..shape.len())
                 .map(|k| if k == axis { identity(shape[k]) } else { picks(layout, id, k, shape[k], orders) })
                 .collect();
@@ -147,7 +149,7 @@ fn gains(graph: &Graph, other: &Graph, layout: &Layout, orders: &[Vec<usize>], f
     gain
 }
 
-/// Where the elements of an axis come from: unit i of the result is unit `orders[i]`.
+/// Source of each element along an axis: unit i of the result is unit `orders[i]`.
 fn picks(
     layout: &Layout,
     id: ValueId,
@@ -165,7 +167,7 @@ fn picks(
     along.iter().enumerate().map(pick).collect()
 }
 
-/// `graph` with its units in other orders.
+/// `graph` with its units permuted.
 fn permuted(graph: &Graph, layout: &Layout, orders: &[Vec<usize>]) -> Graph {
     let mut out = graph.clone();
     for index in 0..graph.values.len() {

@@ -1,4 +1,4 @@
-//! Which families of units may be merged or permuted, and where they lie on the axes of constants.
+//! Families of units that may be merged or permuted, and their positions on the axes of constants.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use offshoot_ir::{Data, Graph, Node, Op, ReduceKind, ValueId};
 use crate::Result;
 use crate::prune::{Groups, Split};
 
-/// What becomes of a sum over an axis when a unit on it is there twice.
+/// How an axis behaves when a unit on it is duplicated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// The axis is that of results: a second unit has the same numbers.
+    /// The axis holds results: the duplicate has the same numbers.
     Result,
-    /// The operator sums over the axis: two equal units share the numbers.
+    /// The operator sums over the axis: the two copies share the weight between them.
     Sum,
 }
 
@@ -20,14 +20,14 @@ pub(super) enum Role {
 #[derive(Clone, Debug)]
 pub(super) struct Layout {
     groups: Groups,
-    /// Of each group its family, if that may be changed, and its place in it.
+    /// For each group: its family and its position in that family, if the family may change.
     place: Vec<Option<(usize, usize)>>,
-    /// Sizes of the families that may be changed.
+    /// Sizes of the families that may change.
     pub(super) sizes: Vec<usize>,
 }
 
 impl Layout {
-    /// Families that may be permuted; with `merging` only those whose units may be there twice.
+    /// Families that may be permuted; with `merging`, only those whose units may be duplicated.
     pub(super) fn of(graph: &Graph, merging: bool) -> Result<Self> {
         let groups = Groups::of(graph, Split::Dimensions)?;
         let mut place = vec![None; groups.len()];
@@ -44,7 +44,8 @@ impl Layout {
         Ok(Self { groups, place, sizes })
     }
 
-    /// Of each index of an axis, (family, place in it, how often that unit came before on the axis); `None` where units stay.
+    /// For each index of an axis: (family, position in it, how often that unit occurred before on the axis); `None`
+    /// for units that stay.
     pub(super) fn along(&self, id: ValueId, axis: usize) -> Option<Vec<Option<(usize, usize, usize)>>> {
         let along = self.groups.along(id, axis)?;
         let mut count: BTreeMap<usize, usize> = BTreeMap::new();
@@ -59,8 +60,8 @@ impl Layout {
     }
 }
 
-/// Whether every axis that carries one of the groups carries all of them, as often, and no operator gives their order or
-/// number a meaning.
+/// Whether every axis that carries one of the groups carries all of them equally often, and no operator depends on
+/// their order or number.
 fn whole(graph: &Graph, groups: &Groups, family: &[usize], merging: bool) -> bool {
     let member = |g: &usize| family.binary_search(g).is_ok();
     for (index, value) in graph.values.iter().enumerate() {
@@ -80,7 +81,7 @@ fn whole(graph: &Graph, groups: &Groups, family: &[usize], merging: bool) -> boo
     graph.nodes.iter().all(|node| !ordered(graph, node, &carries, merging))
 }
 
-/// Whether an operator gives the order of units a meaning, or (`merging`) their number.
+/// Whether an operator depends on the order of units or, with `merging`, on their number.
 fn ordered(graph: &Graph, node: &Node, carries: &dyn Fn(ValueId, usize) -> bool, merging: bool) -> bool {
     let x = node.inputs[0];
     let rank = |id: ValueId| graph.value(id).shape.len();
@@ -96,7 +97,7 @@ fn ordered(graph: &Graph, node: &Node, carries: &dyn Fn(ValueId, usize) -> bool,
         Op::Softmax { axis } => merging && carries(x, *axis),
         Op::LayerNorm { .. } => merging && carries(x, rank(x) - 1),
         Op::Reduce { kind: ReduceKind::Sum, axes } => merging && axes.iter().any(|&a| carries(x, a)),
-        // Two computed sides: neither can share.
+        // Both sides are computed, so neither can divide its weights between duplicates.
         Op::MatMul { .. } => {
             let computed = node.inputs.iter().all(|&id| graph.value(id).data.is_none());
             merging && computed && carries(x, rank(x) - 1)
@@ -105,7 +106,7 @@ fn ordered(graph: &Graph, node: &Node, carries: &dyn Fn(ValueId, usize) -> bool,
     }
 }
 
-/// The role of an axis of constant `id`: that of all its readers, or `None` if they disagree.
+/// Role of an axis of constant `id`: the role that all its readers agree on, or `None` if they differ.
 pub(super) fn role(graph: &Graph, id: ValueId, axis: usize) -> Option<Role> {
     let mut found = None;
     for node in &graph.nodes {
@@ -130,8 +131,8 @@ pub(super) fn role(graph: &Graph, id: ValueId, axis: usize) -> Option<Role> {
     found.or(Some(Role::Result))
 }
 
-/// A tensor's elements, chosen and weighed along every axis: element `(i, j, …)` of the result is the sum over what `axes`
-/// list for i, j, ….
+/// Gathers and weights elements along every axis: element `(i, j, …)` of the result is the sum over the sources that
+/// `axes` lists for i, j, ….
 pub(super) fn gather(data: &[f32], shape: &[usize], axes: &[Vec<Vec<(usize, f32)>>]) -> Vec<f32> {
     let mut now = data.to_vec();
     let mut extents = shape.to_vec();
@@ -155,7 +156,7 @@ pub(super) fn gather(data: &[f32], shape: &[usize], axes: &[Vec<Vec<(usize, f32)
     now
 }
 
-/// The picks that leave an axis as it is.
+/// Sources that leave an axis unchanged.
 pub(super) fn identity(extent: usize) -> Vec<Vec<(usize, f32)>> {
     (0..extent).map(|i| vec![(i, 1.0)]).collect()
 }

@@ -1,23 +1,23 @@
-//! Ranks under a budget: over all layers at once, by what is lost over what is saved.
+//! Chooses ranks under a budget, over all layers at once, by loss per saving.
 
 use super::layer::Layer;
 
-/// A rank for one layer.
+/// A rank reduction of one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Choice {
     /// Index of the layer.
     pub layer: usize,
-    /// Its rank from here on.
+    /// Its rank after this choice.
     pub rank: usize,
-    /// Share of the weights and of the multiply-accumulates of all layers, half each, that is left.
+    /// Remaining share of the weights and of the multiply-accumulates of all layers, half each.
     pub left: f64,
-    /// Share of its outputs' energy that the layer has lost.
+    /// Share of its outputs' energy that the layer loses at this rank.
     pub lost: f64,
 }
 
-/// Ranks in the order in which they fall: the least loss over what is saved first. Of a layer only ranks on the convex
-/// hull of loss over cost are offered, from the first one on that is cheaper than the layer as it is; layers' losses are
-/// shares of their outputs' energy, and count alike.
+/// Rank reductions in the order in which they are applied: least loss per saving first. A layer offers only the ranks
+/// on the convex hull of loss over cost, beginning with the first that is cheaper than the whole layer. The loss of a
+/// layer is a share of its outputs' energy, and all layers count alike.
 pub fn choices(layers: &[Layer]) -> Vec<Choice> {
     let all = |pick: fn(&Layer) -> u64| layers.iter().map(pick).sum::<u64>().max(1) as f64;
     let (weights, macs) = (all(|l| l.weights), all(|l| l.macs));
@@ -26,7 +26,7 @@ pub fn choices(layers: &[Layer]) -> Vec<Choice> {
     for (index, layer) in layers.iter().enumerate() {
         let whole = share(layer.weights, layer.macs);
         let cost = |r: usize| share(r as u64 * layer.per_rank[0], r as u64 * layer.per_rank[1]);
-        // From the whole layer down.
+        // From the whole layer downwards.
         let (mut at, mut lost, mut top) = (whole, 0.0, layer.full() + 1);
         loop {
             let next = (1..top)
@@ -39,7 +39,7 @@ pub fn choices(layers: &[Layer]) -> Vec<Choice> {
             (at, lost, top) = (cost(rank), layer.lost[rank], rank);
         }
     }
-    // Slopes of one layer rise, so that sorting keeps its steps in order.
+    // Slopes of one layer increase, so sorting keeps its steps in order.
     steps.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.2.rank.cmp(&a.2.rank)));
     let mut left = 1.0;
     let choices = steps.into_iter().map(|(_, saved, choice)| {
@@ -49,7 +49,7 @@ pub fn choices(layers: &[Layer]) -> Vec<Choice> {
     choices.collect()
 }
 
-/// Rank of each layer after the first `count` choices; `None` for layers that stay as they are.
+/// Rank of each layer after the first `count` choices; `None` for layers that are not split.
 pub fn ranks_of(layers: &[Layer], choices: &[Choice], count: usize) -> Vec<Option<usize>> {
     let mut ranks = vec![None; layers.len()];
     choices[..count.min(choices.len())].iter().for_each(|c| ranks[c.layer] = Some(c.rank));

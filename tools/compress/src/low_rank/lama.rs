@@ -1,13 +1,14 @@
-//! Low-rank attention (LAMA: Mehta, Rangwala and Ramakrishnan 2019): every head scores tokens by a bilinear form of rank one,
+//! Low-rank attention (LAMA; Mehta, Rangwala and Ramakrishnan 2019): each head scores tokens by a bilinear form of
+//! rank one,
 //!
-//! `e_{h,t} = tanh((p_hᵀ c)(q_hᵀ x_t))`, normalised to length one over the heads, `a_h = softmax_t(e_h)`, and the heads' means
-//! `a_h X` lie one after another.
+//! `e_{h,t} = tanh((p_hᵀ c)(q_hᵀ x_t))`, normalised to length one over the heads, `a_h = softmax_t(e_h)`, and
+//! concatenates the heads' means `a_h X`.
 //!
-//! It has `2·d·h` parameters where multi-head attention has `4·d²`, and gives one vector for all tokens: it is attention and
-//! pooling in one. So it does not stand in for one attention block among others, but for what lies between the tokens and
-//! their mean: [`blocks`] finds such stretches, [`replace`] puts low-rank attention and a fully connected layer in their
-//! place, [`distil`] trains those to give the same vector. Blocks whose tokens are read on their own stay; their projections
-//! are fully connected layers, which [`super::split`] takes.
+//! It has `2·d·h` parameters where multi-head attention has `4·d²`, and returns one vector for all tokens: attention
+//! and pooling in one. It therefore cannot replace a single attention block in the middle of a network, only
+//! everything between the tokens and their mean: [`blocks`] finds such stretches, [`replace`] substitutes low-rank
+//! attention and a fully connected layer, [`distil`] trains these to return the same vector. Blocks whose tokens are
+//! read individually stay; their projections are fully connected layers, which [`super::split`] handles.
 
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, Value, ValueId,
@@ -18,26 +19,26 @@ use crate::prune::Progress;
 use crate::prune::tune::Watch;
 use crate::{Error, Result};
 
-/// What `c` is.
+/// The context vector `c`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Context {
     /// The mean of the tokens.
     #[default]
     Mean,
-    /// A vector that is learned: it and the `p_h` are part of the `q_h` then.
+    /// A learned vector: it is merged with the `p_h` into the `q_h`.
     Learned,
 }
 
-/// Keeps the square of the length over the heads from zero, where the root has no slope.
+/// Added to the squared length over the heads, because the root has no slope at zero.
 const EPSILON: f32 = 1e-6;
-/// Least length that is divided by: a few steps of an int8 grid, which has a zero.
+/// Smallest length to divide by: a few steps of an int8 grid, which contains zero.
 const LEAST: f32 = 1.0 / 32.0;
 
-/// Appends low-rank attention over the tokens `x` `[1, t, d]`; gives `[1, heads · d]`. `name` begins the names of what is new,
-/// `seed` determines the weights (normal, variance 1 / d).
+/// Appends low-rank attention over the tokens `x` `[1, t, d]`; returns `[1, heads · d]`. `name` prefixes the names of
+/// the new values, `seed` determines the weights (normal, variance 1 / d).
 ///
 /// # Errors
-/// `x` has another form, or there is no head.
+/// `x` has a different shape, or `heads` is 0.
 pub fn attention(
     graph: &mut Graph,
     x: ValueId,
@@ -47,11 +48,11 @@ pub fn attention(
     seed: u64,
 ) -> Result<ValueId> {
     let &[1, t, d] = &graph.value(x).shape[..] else {
-        let reason = format!("tokens of shape {:?}; [1, tokens, width] is wanted", graph.value(x).shape);
+        let reason = format!("tokens of shape {:?}; [1, tokens, width] is expected", graph.value(x).shape);
         return Err(Error::Option { option: "tokens", reason });
     };
     if heads == 0 || t == 0 || d == 0 {
-        return Err(Error::Option { option: "heads", reason: "there is nothing to attend".into() });
+        return Err(Error::Option { option: "heads", reason: "needs at least one head".into() });
     }
     let mut b = Builder { graph, name, noise: Noise(seed) };
     let plain = Activation::None;
@@ -79,21 +80,21 @@ pub fn attention(
     Ok(b.push("flat", Op::Reshape, &[y], &[1, heads * d]))
 }
 
-/// A stretch of a network that pools tokens by way of attention.
+/// A stretch of a network that pools tokens through attention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     /// The tokens `[1, t, d]` that attention reads.
     pub tokens: String,
-    /// The pooled vector, which is all that what follows has of them.
+    /// The pooled vector: the only value that later operators read of the tokens.
     pub pooled: String,
-    /// Weights of what lies between.
+    /// Weights between the two.
     pub weights: u64,
-    /// Multiply-accumulates of what lies between.
+    /// Multiply-accumulates between the two.
     pub macs: u64,
 }
 
-/// All such stretches: a product of two forms of the same tokens goes through a softmax, whatever comes of it is averaged
-/// over the tokens, and nothing passes that mean by.
+/// All such stretches: a product of two projections of the same tokens goes through a softmax, the result is averaged
+/// over the tokens, and nothing bypasses that mean.
 pub fn blocks(graph: &Graph) -> Vec<Block> {
     let mut out: Vec<Block> = Vec::new();
     for node in graph.nodes.iter().filter(|n| matches!(n.op, Op::Softmax { .. })) {
@@ -112,7 +113,7 @@ pub fn blocks(graph: &Graph) -> Vec<Block> {
         let name = |id: ValueId| graph.value(id).name.clone();
         let (weights, macs) = (sum(offshoot_ir::cost::weights), sum(offshoot_ir::cost::macs));
         let block = Block { tokens: name(tokens), pooled: name(pooled), weights, macs };
-        // Of attention blocks in a row the first reads the tokens that are replaced.
+        // In a chain of attention blocks, the first reads the tokens that are replaced.
         if !out.iter().any(|b| b.pooled == block.pooled) {
             out.push(block);
         }
@@ -120,10 +121,10 @@ pub fn blocks(graph: &Graph) -> Vec<Block> {
     out
 }
 
-/// `graph` with low-rank attention and a fully connected layer in place of what lies between `tokens` and `pooled`.
+/// `graph` with low-rank attention and a fully connected layer in place of everything between `tokens` and `pooled`.
 ///
 /// # Errors
-/// There are no such tensors; the tokens have another form than `[1, t, d]`; something passes by.
+/// There are no such tensors; the tokens do not have the shape `[1, t, d]`; a path bypasses `pooled`.
 pub fn replace(
     graph: &Graph,
     tokens: &str,
@@ -139,7 +140,7 @@ pub fn replace(
     let (from, to) = (find(tokens)?, find(pooled)?);
     let producer = graph.producer(to).ok_or_else(|| Error::UnknownOperator(pooled.to_owned()))?;
     if !encloses(graph, from, to) {
-        let reason = format!("what comes of `{tokens}` passes `{pooled}` by");
+        let reason = format!("a path from `{tokens}` bypasses `{pooled}`");
         return Err(Error::Option { option: "pooled", reason });
     }
     let outputs = graph.value(to).len();
@@ -165,13 +166,13 @@ pub fn replace(
 pub struct DistilOptions {
     /// Passes over the data.
     pub epochs: usize,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// Highest learning rate.
     pub rate: f32,
-    /// Weight of the pooled vector's difference beside the loss of the outputs.
+    /// Weight of the pooled vector's difference relative to the loss of the outputs.
     pub feature: f32,
-    /// Seed of the order of samples.
+    /// Seed of the sample order.
     pub seed: u64,
 }
 
@@ -181,10 +182,10 @@ impl Default for DistilOptions {
     }
 }
 
-/// Trains `small`, which [`replace`] made of `graph`, to give the same vector at `pooled` and the same outputs.
+/// Trains `small`, which [`replace`] made from `graph`, to return the same vector at `pooled` and the same outputs.
 ///
 /// # Errors
-/// The data do not fit; training fails.
+/// The data do not fit the graph; training fails.
 pub fn distil(
     graph: &Graph,
     small: &Graph,
@@ -215,7 +216,7 @@ pub fn distil(
     Ok(trained)
 }
 
-/// The tokens that both sides of the product before a softmax are made of.
+/// The tokens from which both sides of the product before a softmax are computed.
 fn scored(graph: &Graph, scores: ValueId) -> Option<ValueId> {
     let product = back(graph, scores, |op| matches!(op, Op::MatMul { .. }))?;
     let sides = product.inputs.get(..2)?;
@@ -228,7 +229,7 @@ fn scored(graph: &Graph, scores: ValueId) -> Option<ValueId> {
     (a == b).then_some(a)
 }
 
-/// The nearest operator before `id` that is `wanted`, through movement and arithmetic with constants.
+/// The nearest operator before `id` that is `wanted`, across data movement and arithmetic with constants.
 fn back(graph: &Graph, id: ValueId, wanted: impl Fn(&Op) -> bool) -> Option<&Node> {
     let mut at = id;
     loop {
@@ -266,7 +267,7 @@ fn reached_from(graph: &Graph, from: ValueId) -> Vec<bool> {
     reached(graph, from, None)
 }
 
-/// Values that depend on `from`, not by way of `without`.
+/// Values that depend on `from` without passing through `without`.
 fn reached(graph: &Graph, from: ValueId, without: Option<ValueId>) -> Vec<bool> {
     let mut reached = vec![false; graph.values.len()];
     reached[from.0 as usize] = true;
@@ -278,14 +279,14 @@ fn reached(graph: &Graph, from: ValueId, without: Option<ValueId>) -> Vec<bool> 
     reached
 }
 
-/// Whether outputs depend on `from` by way of `to` only.
+/// Whether outputs depend on `from` only through `to`.
 fn encloses(graph: &Graph, from: ValueId, to: ValueId) -> bool {
     let around = reached(graph, from, Some(to));
     let through = reached_from(graph, from);
     through[to.0 as usize] && !graph.outputs.iter().any(|id| around[id.0 as usize])
 }
 
-/// Nodes on the way from one value to another.
+/// Nodes on the paths from one value to another.
 fn between(graph: &Graph, from: ValueId, to: ValueId) -> Vec<usize> {
     let down = reached_from(graph, from);
     let mut up = vec![false; graph.values.len()];
@@ -300,7 +301,7 @@ fn between(graph: &Graph, from: ValueId, to: ValueId) -> Vec<usize> {
     nodes
 }
 
-/// Normal numbers.
+/// Normally distributed numbers.
 struct Noise(u64);
 
 impl Noise {

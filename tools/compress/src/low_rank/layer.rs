@@ -1,9 +1,9 @@
-//! One layer's spectrum.
+//! The spectrum of one layer.
 //!
-//! With `H = E[(x - x̄)(x - x̄)ᵀ]` over the layer's inputs, the best `W_r` of rank `r` for its outputs is `U_r U_rᵀ W`, where the
-//! columns of `U` are eigenvectors of `W H Wᵀ` (the SVD of `W L` with `H = L Lᵀ`, which needs neither `L` nor its inverse;
-//! Wang et al. 2024, "SVD-LLM", whiten by a Cholesky factor). Without data `H` is the identity, and this is the SVD of `W`
-//! (Eckart and Young 1936). What the cut does to the outputs' mean goes into the bias.
+//! With `H = E[(x - x̄)(x - x̄)ᵀ]` over the layer's inputs, the best `W_r` of rank `r` for its outputs is `U_r U_rᵀ
+//! W`, where the columns of `U` are eigenvectors of `W H Wᵀ`. (This is the SVD of `W L` with `H = L Lᵀ`, without
+//! computing `L` or its inverse; Wang et al. 2024, "SVD-LLM", whiten by a Cholesky factor.) Without data `H` is the
+//! identity, and this is the SVD of `W` (Eckart and Young 1936). The change of the outputs' mean goes into the bias.
 
 use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use ndarray::{Array2, ArrayD, Axis};
@@ -14,53 +14,53 @@ use crate::quantize::tensors::Batch;
 use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
-/// Where a convolution's weights are cut.
+/// How a convolution's weights are split.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cut {
-    /// The same window to fewer channels, then 1×1.
+    /// The same window with fewer output channels, then 1×1.
     #[default]
     Channels,
-    /// A column of the window to fewer channels, then a row of it (Jaderberg, Vedaldi and Zisserman 2014). Layers whose
-    /// window is no rectangle of two rows and two columns or more are cut by channels.
+    /// A column of the window to fewer channels, then a row (Jaderberg, Vedaldi and Zisserman 2014). Layers whose
+    /// window is smaller than 2×2 in either direction are split by channels.
     Spatial,
 }
 
-/// A layer that can be split, and what each rank costs and loses.
+/// A layer that can be split, with the cost and loss of each rank.
 #[derive(Clone, Debug)]
 pub struct Layer {
     /// Index of the node.
     pub node: usize,
     /// Its name.
     pub name: String,
-    /// Where it is cut.
+    /// How it is split.
     pub cut: Cut,
-    /// By rank from 0 to the full one: share of the outputs' energy (variance with data, squared weights without) that is
-    /// lost. Falls; the last is 0.
+    /// For each rank from 0 to the full one: lost share of the outputs' energy (variance with data, squared weights
+    /// without). Decreasing; the last is 0.
     pub lost: Vec<f64>,
-    /// Weights of the layer as it is.
+    /// Weights of the layer before the split.
     pub weights: u64,
-    /// Multiply-accumulates of the layer as it is.
+    /// Multiply-accumulates of the layer before the split.
     pub macs: u64,
-    /// Weights and multiply-accumulates of one rank.
+    /// Weights and multiply-accumulates per rank.
     pub per_rank: [u64; 2],
     pub(super) factors: Factors,
 }
 
-/// `M ≈ second · first`, both cut to as many columns and rows as the rank.
+/// `M ≈ second · first`, truncated to the first columns and rows for a given rank.
 #[derive(Clone, Debug)]
 pub(super) struct Factors {
-    /// `[full, columns of M]`, a row a rank, the most important first.
+    /// `[full, columns of M]`, one row per rank, the most important first.
     pub(super) first: DMatrix<f64>,
     /// `[rows of M, full]`.
     pub(super) second: DMatrix<f64>,
-    /// Mean of what lies between, a number a rank; zero without data.
+    /// Mean of the intermediate tensor, one number per rank; zero without data.
     pub(super) mean: DVector<f64>,
-    /// Output channels of the layer, which the rows of `M` repeat.
+    /// Output channels of the layer, which repeat along the rows of `M`.
     pub(super) outputs: usize,
 }
 
-/// All layers of `graph` that can be split; with `samples` (one array for each graph input) by what they do to those, else by
-/// their weights.
+/// All layers of `graph` that can be split. Spectra are those of the outputs on `samples` (one array for each graph
+/// input); without samples, those of the weights.
 ///
 /// # Errors
 /// The samples do not fit the graph.
@@ -89,7 +89,7 @@ pub fn analyse(graph: &Graph, samples: &[Vec<ArrayD<f32>>], cut: Cut) -> Result<
     Ok(layers)
 }
 
-/// Whether a node is dense with constant float weights of its own and more than one rank.
+/// Whether a node is a dense operator with constant float weights that no other reads, and more than one rank.
 pub(super) fn splits(graph: &Graph, node: &Node) -> bool {
     let Some(&w) = node.inputs.get(1) else { return false };
     let dense = match node.op {
@@ -104,7 +104,7 @@ pub(super) fn splits(graph: &Graph, node: &Node) -> bool {
         && outputs.min(value.len() / outputs.max(1)) > 1
 }
 
-/// The cut that suits a node's window.
+/// The split that suits a node's window.
 fn suited(op: &Op, cut: Cut) -> Cut {
     match op {
         Op::Conv2d { window, .. } if window.kernel[0] > 1 && window.kernel[1] > 1 => cut,
@@ -113,7 +113,7 @@ fn suited(op: &Op, cut: Cut) -> Cut {
 }
 
 impl Layer {
-    /// The layer at `node`; `x`: its input for every sample.
+    /// The layer at `node`; `x` is its input for every sample.
     fn of(graph: &Graph, index: usize, cut: Cut, x: Option<&Batch>) -> Option<Self> {
         let node = &graph.nodes[index];
         if !splits(graph, node) {
@@ -146,7 +146,7 @@ impl Layer {
         Some(Self::with(graph, index, cut, lost, factors))
     }
 
-    /// With costs worked out.
+    /// Computes the costs.
     pub(super) fn with(graph: &Graph, index: usize, cut: Cut, lost: Vec<f64>, factors: Factors) -> Self {
         let node = &graph.nodes[index];
         let (x, w, y) = (graph.value(node.inputs[0]), graph.value(node.inputs[1]), graph.value(node.output));
@@ -154,7 +154,7 @@ impl Layer {
         let pixels = (y.len() / outputs) as u64;
         let weights = w.len() as u64;
         let (columns, rows) = (factors.first.ncols() as u64, factors.second.nrows() as u64);
-        // Pixels of the tensor between: a column of the window goes down, not across.
+        // Pixels of the intermediate tensor: a column of the window strides vertically, not horizontally.
         let between = match cut {
             Cut::Channels => pixels,
             Cut::Spatial => (y.shape[0] * y.shape[1] * x.shape[2]) as u64,
@@ -176,17 +176,17 @@ impl Layer {
         self.lost.len() - 1
     }
 
-    /// Weights at a rank; the full layer's if that is less.
+    /// Weights at a rank, or those of the full layer if that is fewer.
     pub fn weights_at(&self, rank: usize) -> u64 {
         (rank as u64 * self.per_rank[0]).min(self.weights)
     }
 
-    /// Whether a rank takes fewer weights than the layer as it is.
+    /// Whether a rank takes fewer weights than the unsplit layer.
     pub fn pays(&self, rank: usize) -> bool {
         rank as u64 * self.per_rank[0] < self.weights
     }
 
-    /// What the outputs' mean loses at a rank, by output channel.
+    /// Loss of the outputs' mean at a rank, for each output channel.
     pub(super) fn shift(&self, rank: usize) -> Vec<f32> {
         let f = &self.factors;
         let lost = |row: usize| (rank..self.full()).map(|k| f.second[(row, k)] * f.mean[k]).sum::<f64>();
@@ -196,7 +196,7 @@ impl Layer {
 }
 
 impl Factors {
-    /// Both factors of each rank with the same size: what lies between has few bits, on the device as well.
+    /// Scales both factors of each rank to the same size, because the intermediate tensor has few bits on the device.
     fn balanced(mut self) -> Self {
         for k in 0..self.first.nrows() {
             let (a, b) = (self.first.row(k).norm(), self.second.column(k).norm());
@@ -211,7 +211,7 @@ impl Factors {
     }
 }
 
-/// The weights as the matrix that is cut: `[O, kh·kw·I]` by channels, `[kw·O, kh·I]` by space.
+/// The weights as the matrix to factor: `[O, kh·kw·I]` by channels, `[kw·O, kh·I]` by space.
 pub(super) fn matrix(graph: &Graph, node: &Node, cut: Cut) -> Option<DMatrix<f64>> {
     let value = graph.value(node.inputs[1]);
     let Some(Data::F32(w)) = value.data.as_deref() else { return None };
@@ -226,7 +226,7 @@ pub(super) fn matrix(graph: &Graph, node: &Node, cut: Cut) -> Option<DMatrix<f64
     })
 }
 
-/// What the columns of the matrix are multiplied with.
+/// The inputs that multiply the columns of the matrix.
 fn input_rows(op: &Op, x: &Batch, columns: usize, cut: Cut) -> Array2<f32> {
     match (op, cut) {
         (Op::Conv2d { window, .. }, Cut::Channels) => patches(x, window, 1, 0),
@@ -235,7 +235,7 @@ fn input_rows(op: &Op, x: &Batch, columns: usize, cut: Cut) -> Array2<f32> {
     }
 }
 
-/// The window of a column.
+/// The window of the column convolution.
 pub(super) fn column_of(w: &Window) -> Window {
     Window {
         kernel: [w.kernel[0], 1],
@@ -245,7 +245,7 @@ pub(super) fn column_of(w: &Window) -> Window {
     }
 }
 
-/// The window of a row.
+/// The window of the row convolution.
 pub(super) fn row_of(w: &Window) -> Window {
     Window {
         kernel: [1, w.kernel[1]],
@@ -262,7 +262,7 @@ pub(super) fn moments(rows: &Array2<f32>) -> (Option<DMatrix<f64>>, DVector<f64>
     let centred = rows - &mean;
     let h = centred.t().dot(&centred) / rows.nrows().max(1) as f32;
     let trace: f32 = h.diag().sum();
-    // Inputs that never vary in the samples still may.
+    // Inputs that are constant in the samples may still vary later.
     let damping = f64::from(trace) / n.max(1) as f64 * 1e-4;
     let covariance = (trace > 0.0)
         .then(|| DMatrix::from_fn(n, n, |i, j| f64::from(h[[i, j]]) + if i == j { damping } else { 0.0 }));

@@ -1,14 +1,15 @@
-//! Maestro (Horvath et al., ICML 2024): factors that are trained so that their first ranks matter most.
+//! Maestro (Horvath et al., ICML 2024): trains factors so that their first ranks matter most.
 //!
-//! Each layer is split at its full rank. A step draws one pair of layer and rank (low-rank ordered dropout: all pairs are
-//! gone through in random order, so that a layer is drawn as often as it has ranks) and runs with only the first ranks of
-//! that layer. A hierarchical group lasso on the norms of all tails draws ranks that are not needed to zero; at the end of
-//! every few epochs those go for good (progressive shrinking). A nested network can then be cut to any ranks without
-//! training ([`Nested::layers`]), and layers whose factors take more than the whole become whole ([`super::join`]).
+//! Each layer is split at its full rank. A step draws one pair of layer and rank (low-rank ordered dropout: a random
+//! permutation of all pairs, so that a layer is drawn as often as it has ranks) and runs with only the first ranks of
+//! that layer. A hierarchical group lasso on the norms of all tails drives unneeded ranks towards zero; every few
+//! epochs these are removed for good (progressive shrinking). The result can then be cut to any ranks without
+//! training ([`Nested::layers`]), and layers whose factors have more weights than the whole are joined again
+//! ([`super::join`]).
 //!
-//! What differs from the paper: factors begin at the SVD of trained weights, on the data if there are samples; the group
-//! lasso's threshold is relative, because Adam draws norms to small numbers instead of to zero; steps are relative to each
-//! tensor's size.
+//! Differences from the paper: factors start at the SVD of trained weights, on the data if there are samples; the
+//! group lasso's threshold is relative, because Adam drives norms to small numbers instead of zero; steps are
+//! relative to each tensor's size.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -32,25 +33,25 @@ use crate::{Error, Result};
 pub struct MaestroOptions {
     /// Passes over the data.
     pub epochs: usize,
-    /// Epochs after which ranks that are not needed go.
+    /// Epochs between removals of unneeded ranks.
     pub shrink_every: usize,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// Highest learning rate.
     pub rate: f32,
     /// Factor of the group lasso.
     pub lasso: f32,
-    /// Share of its importance that a layer's tail may have and still go.
+    /// Largest share of its layer's importance at which a tail is removed.
     pub threshold: f64,
-    /// Ordered dropout. Without it the factors are merely trained: what an order that is not learned is compared with.
+    /// Ordered dropout. Without it the factors are merely trained, as a baseline without a learned order.
     pub ordered: bool,
-    /// Share of the whole network's outputs in the loss; the targets have the rest.
+    /// Weight of the whole network's outputs in the loss; the targets have the rest.
     pub distil: f32,
-    /// Samples that the first order comes from; 0: the weights alone.
+    /// Samples for the initial order; 0 uses the weights alone.
     pub samples: usize,
-    /// Operators that stay whole, by name.
+    /// Names of operators that are not split.
     pub keep: Vec<String>,
-    /// Seed of samples and draws.
+    /// Seed of the sample order and the draws.
     pub seed: u64,
 }
 
@@ -72,31 +73,31 @@ impl Default for MaestroOptions {
     }
 }
 
-/// What [`maestro`] did.
+/// Report of [`maestro`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MaestroReport {
     /// Names of the layers that were split.
     pub layers: Vec<String>,
     /// Their full ranks.
     pub full: Vec<usize>,
-    /// The ranks that progressive shrinking left.
+    /// The ranks after progressive shrinking.
     pub ranks: Vec<usize>,
-    /// Mean loss of each epoch, of networks with dropped ranks.
+    /// Mean loss of each epoch, over networks with dropped ranks.
     pub losses: Vec<f32>,
 }
 
-/// A network whose layers are factors in the order of their importance.
+/// A network whose layers are factors, ordered by importance.
 #[derive(Clone, Debug)]
 pub struct Nested {
     /// The network with its factors.
     pub graph: Graph,
 }
 
-/// Trains `graph` (float, after the lossless passes, without batch normalisation) as factors. `Nested::graph` is a network
-/// like any other; `Nested::layers` cuts it further.
+/// Trains `graph` (float, after the lossless passes, without batch normalisation) as factors. `Nested::graph` is an
+/// ordinary network; `Nested::layers` cuts it further.
 ///
 /// # Errors
-/// The data do not fit; training fails.
+/// The data do not fit the graph; training fails.
 pub fn maestro(
     graph: &Graph,
     data: &Dataset,
@@ -120,7 +121,7 @@ pub fn maestro(
         let settings = FitOptions {
             epochs,
             batch: options.batch,
-            // Half a cosine in stairs: every block is a training of its own.
+            // A half cosine in stairs, because every block is a training of its own.
             rate: options.rate * 0.5 * (1.0 + (std::f32::consts::PI * middle).cos()),
             schedule: Schedule::Constant,
             decay: 0.0,
@@ -150,13 +151,13 @@ fn teacher(graph: &Graph, data: &Dataset, distil: f32) -> Option<Teacher> {
     (weight > 0.0).then(|| Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] })
 }
 
-/// The pairs whose second operator has one of `names`, with it.
+/// The pairs whose second operator is in `names`, with its name.
 fn chosen_pairs(graph: &Graph, names: &[String]) -> Vec<(String, Pair)> {
     let named = pairs(graph).into_iter().map(|p| (graph.nodes[p.second].name.clone(), p));
     named.filter(|(name, _)| names.contains(name)).collect()
 }
 
-/// Drops tails that hardly matter: their importance is the product of both factors' norms.
+/// Removes tails of little importance, which is the product of both factors' norms.
 fn shrink(graph: &Graph, names: &[String], threshold: f64) -> Graph {
     let rank = |pair: Pair| -> Option<usize> {
         let (first, second) = factors(graph, pair)?;
@@ -181,7 +182,7 @@ struct Ordered {
     /// Steps before this block.
     before: usize,
     ordered: bool,
-    /// The layer that is cut now, and the rank that is left of it.
+    /// The layer that is cut in this step, and its remaining rank.
     drawn: Mutex<Option<(usize, usize)>>,
 }
 
@@ -203,14 +204,14 @@ impl Ordered {
         })
     }
 
-    /// All pairs of layer and rank, in an order of their own each time.
+    /// All pairs of layer and rank, in a new order each time.
     fn draw(&self, step: usize) -> Option<(usize, usize)> {
         let total: usize = self.layers.iter().map(|l| l.2).sum();
         if !self.ordered || total == 0 {
             return None;
         }
         let step = step + self.before;
-        // A stream apart from that of the samples' order.
+        // Independent of the sample order's stream.
         let order = shuffled(total, self.seed ^ 0x5bd1_e995, step / total);
         let mut at = order[step % total];
         for (layer, (_, _, rank)) in self.layers.iter().enumerate() {
@@ -226,7 +227,7 @@ impl Ordered {
         *self.drawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Elements of the first factor that are dropped now begin here.
+    /// The first element of the first factor that is dropped in this step.
     fn cut(&self, name: &str, len: usize) -> usize {
         match self.drawn().map(|(layer, rank)| (&self.layers[layer], rank)) {
             Some(((first, _, full), rank)) if first == name => len / full * rank,
@@ -259,8 +260,8 @@ impl WeightTransform for Ordered {
     }
 }
 
-/// Adds the gradient of `λ Σ_b ‖W_{b:}‖`: rank j of weights gets `λ W_j Σ_{b ≤ j} 1 / ‖W_{b:}‖`. Ranks are rows of the first
-/// factor, columns of the second.
+/// Adds the gradient of `λ Σ_b ‖W_{b:}‖`: rank j of the weights gets `λ W_j Σ_{b ≤ j} 1 / ‖W_{b:}‖`. Ranks are rows
+/// of the first factor and columns of the second.
 fn add_lasso(weights: &[f32], rank: usize, rows: bool, lasso: f32, gradient: &mut [f32]) {
     let width = weights.len().checked_div(rank).unwrap_or(0).max(1);
     let of = |i: usize| if rows { i / width } else { i % rank };
@@ -279,8 +280,8 @@ fn add_lasso(weights: &[f32], rank: usize, rows: bool, lasso: f32, gradient: &mu
 }
 
 impl Nested {
-    /// The network with whole layers, and its layers with the factors in their learned order: [`super::choices`] and
-    /// [`split`] cut them to ranks. What a tail loses is measured on `samples`.
+    /// Returns the network with whole layers, and its layers with the factors in their learned order, ready for
+    /// [`super::choices`] and [`split`]. The loss of a tail is measured on `samples`.
     ///
     /// # Errors
     /// The samples do not fit the graph.
@@ -317,8 +318,8 @@ impl Nested {
     }
 }
 
-/// Share of the outputs' energy that ranks from `r` on carry, for every `r`: `E‖Σ_{j ≥ r} v_j h_j‖²` with the covariance `c` of
-/// what lies between. Held to fall.
+/// Share of the outputs' energy carried by ranks from `r` on, for every `r`: `E‖Σ_{j ≥ r} v_j h_j‖²` with the
+/// covariance `c` of the intermediate tensor. Forced to decrease.
 fn tails(c: &DMatrix<f64>, second: &DMatrix<f64>) -> Vec<f64> {
     let rank = c.nrows();
     let gram = second.transpose() * second;

@@ -1,4 +1,4 @@
-//! Ranks written into a graph, and back.
+//! Splits layers in a graph, and joins them again.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId, Wind
 use super::layer::{Cut, Layer, column_of, row_of};
 use crate::{Error, Result};
 
-/// Name of the operator that comes first, of the tensor between, and of the factors.
+/// Suffix of the names of the first operator, the intermediate tensor, and the factors.
 const FIRST: &str = "/rank";
 
 /// `graph` with each of `layers` split at its rank. Operators keep their names; the new ones before them are called
-/// `NAME/rank`. At its full rank a layer does what it did.
+/// `NAME/rank`. At its full rank a layer computes what it did before.
 ///
 /// # Errors
-/// A rank of 0 or above the full one; layers that are not the graph's.
+/// A rank is 0 or above the full one; a layer does not belong to the graph.
 pub fn split(graph: &Graph, layers: &[(&Layer, usize)]) -> Result<Graph> {
     let mut out = Graph { nodes: Vec::new(), ..graph.clone() };
     let mut extra = Names::of(graph);
@@ -30,7 +30,7 @@ pub fn split(graph: &Graph, layers: &[(&Layer, usize)]) -> Result<Graph> {
     Ok(out)
 }
 
-/// Names that are taken.
+/// Names already used.
 struct Names(std::collections::BTreeSet<String>);
 
 impl Names {
@@ -51,7 +51,7 @@ impl Names {
 
 fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &Layer, rank: usize) -> Result<()> {
     if rank == 0 || rank > layer.full() || layer.name != node.name {
-        let reason = format!("rank {rank} of `{}`, which has {}", node.name, layer.full());
+        let reason = format!("rank {rank} for `{}`, whose full rank is {}", node.name, layer.full());
         return Err(Error::Option { option: "rank", reason });
     }
     let (x, w) = (node.inputs[0], node.inputs[1]);
@@ -77,7 +77,7 @@ fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &Layer, rank: usi
     let base = out.value(w).name.clone();
     let first = out.add_constant(names.fresh(format!("{base}{FIRST}")), first_shape, Data::F32(first));
     let second = out.add_constant(names.fresh(format!("{base}{FIRST}.out")), second_shape, Data::F32(second));
-    // Height, width or rows of the tensor between.
+    // Height, width or rows of the intermediate tensor.
     let mut between = out.value(node.output).shape.clone();
     if layer.cut == Cut::Spatial {
         between[2] = out.value(x).shape[2];
@@ -117,7 +117,7 @@ fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &Layer, rank: usi
     Ok(())
 }
 
-/// Both operators.
+/// Both operators of a split layer.
 fn windows(op: &Op, cut: Cut) -> (Op, Op) {
     match op {
         Op::Conv2d { window, activation, .. } => {
@@ -134,7 +134,7 @@ fn windows(op: &Op, cut: Cut) -> (Op, Op) {
     }
 }
 
-/// A pair that [`split`] made by channels, or one like it: two dense operators with nothing between.
+/// A pair made by [`split`] by channels, or one of the same form: two dense operators with nothing in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pair {
     /// Index of the first node.
@@ -143,8 +143,8 @@ pub(super) struct Pair {
     pub(super) second: usize,
 }
 
-/// Pairs of dense operators of which the second is 1×1 or fully connected and alone reads the first, which has neither bias
-/// nor activation.
+/// Pairs of dense operators where the second is 1×1 or fully connected and the only reader of the first, which has
+/// neither bias nor activation.
 pub(super) fn pairs(graph: &Graph) -> Vec<Pair> {
     let pair = |second: usize| {
         let node = &graph.nodes[second];
@@ -191,11 +191,11 @@ pub(super) fn factors(graph: &Graph, pair: Pair) -> Option<(DMatrix<f64>, DMatri
     (second.ncols() == r).then_some((first, second))
 }
 
-/// Pairs of operators become one where the product of their weights takes no more of them than both: `r (n + o) ≥ n o`,
-/// with `all` everywhere. What they compute stays the same.
+/// Joins pairs of operators whose product has no more weights than both factors: `r (n + o) ≥ n o`; with `all`, every
+/// pair. The function stays the same.
 ///
 /// # Errors
-/// There is none for a well-formed graph.
+/// None for a well-formed graph.
 pub fn join(graph: &Graph, all: bool) -> Result<Graph> {
     let mut out = graph.clone();
     loop {
@@ -227,7 +227,7 @@ pub fn join(graph: &Graph, all: bool) -> Result<Graph> {
     Ok(out)
 }
 
-/// Cuts pairs to ranks, the last ones going first.
+/// Cuts pairs to ranks, dropping the last ranks first.
 pub(super) fn truncate(graph: &Graph, ranks: &[(Pair, usize)]) -> Graph {
     let mut out = graph.clone();
     for &(pair, rank) in ranks {

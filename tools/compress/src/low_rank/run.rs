@@ -1,4 +1,4 @@
-//! The method as a whole: spectra, ranks that fit, factors, fine-tuning.
+//! The whole method: spectra, ranks that fit, factors, fine-tuning.
 
 use offshoot_ir::Graph;
 use offshoot_train::Dataset;
@@ -11,37 +11,37 @@ use crate::prune::{Progress, PruneOptions, Size, samples, size};
 use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
-/// What ranks are chosen for.
+/// The goal for which ranks are chosen.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Goal {
-    /// At most so many bytes of int8 model file.
+    /// At most this many bytes of int8 model file.
     Flash(u64),
     /// At most this share of the layers' weights and multiply-accumulates, half each.
     Share(f64),
-    /// Each layer the least rank that loses at most this share of its outputs' energy, where it pays.
+    /// For each layer, the least rank that loses at most this share of its outputs' energy, if it saves weights.
     Lost(f64),
-    /// Each layer this share of its full rank, whether it pays or not.
+    /// For each layer, this share of its full rank, whether it saves weights or not.
     Rank(f64),
 }
 
 /// Settings of [`low_rank`].
 #[derive(Clone, Debug)]
 pub struct LowRankOptions {
-    /// What ranks are chosen for.
+    /// The goal for which ranks are chosen.
     pub goal: Goal,
-    /// Spectra are those of the outputs on this many samples; 0: of the weights.
+    /// Samples on which spectra of the outputs are computed; 0 uses the weights alone.
     pub samples: usize,
-    /// Where convolutions are cut.
+    /// How convolutions are split.
     pub cut: Cut,
-    /// Operators that stay whole, by name.
+    /// Names of operators that are not split.
     pub keep: Vec<String>,
     /// Passes over the data afterwards, learning from the whole network and the targets.
     pub epochs: usize,
     /// Highest learning rate.
     pub rate: f32,
-    /// Seed of the order of samples.
+    /// Seed of the sample order.
     pub seed: u64,
-    /// Where training is saved, and continued from.
+    /// Where training is saved and resumed from.
     pub checkpoint: Option<offshoot_train::Checkpoint>,
 }
 
@@ -60,14 +60,14 @@ impl Default for LowRankOptions {
     }
 }
 
-/// One layer.
+/// Report on one layer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LayerReport {
     /// Name of the operator.
     pub name: String,
     /// Its full rank.
     pub full: usize,
-    /// The rank it has now; `None` if it stays whole.
+    /// Its rank now; `None` if it was not split.
     pub rank: Option<usize>,
     /// Share of its outputs' energy that is lost.
     pub lost: f64,
@@ -75,7 +75,7 @@ pub struct LayerReport {
     pub weights: [u64; 2],
 }
 
-/// What [`low_rank`] did.
+/// Report of [`low_rank`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LowRankReport {
     /// Before.
@@ -86,10 +86,10 @@ pub struct LowRankReport {
     pub layers: Vec<LayerReport>,
 }
 
-/// Splits layers of `graph` (float, after the lossless passes) so that `options.goal` is met.
+/// Splits layers of `graph` (float, after the lossless passes) until `options.goal` is met.
 ///
 /// # Errors
-/// [`Error::Budget`] with the smallest file that ranks alone can reach; data that do not fit.
+/// [`Error::Budget`] with the smallest file that ranks alone can reach; the data do not fit the graph.
 pub fn low_rank(
     graph: &Graph,
     data: &Dataset,
@@ -128,10 +128,10 @@ pub fn low_rank(
     Ok((small, LowRankReport { before, after, layers }))
 }
 
-/// Trains a network that was split to do what `graph` does, and what the data say.
+/// Trains a split network on the outputs of `graph` and on the data.
 ///
 /// # Errors
-/// The data do not fit; training fails.
+/// The data do not fit the graph; training fails.
 pub fn tune(
     graph: &Graph,
     small: &Graph,
@@ -181,7 +181,7 @@ pub(super) fn report(layer: &Layer, rank: Option<usize>) -> LayerReport {
     }
 }
 
-/// The fewest choices after which the file fits, taking for granted that more never take more room.
+/// The fewest choices after which the file fits, assuming that more choices never make it larger.
 fn fitting(
     graph: &Graph,
     layers: &[Layer],

@@ -1,4 +1,4 @@
-//! Fewer bits for the weights of as few layers as the budget allows, the least sensitive first.
+//! Reduces the bits of as few layers as the budget allows, the least sensitive first.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use crate::prune::{fits, head, samples, size, tune_rounded};
 use crate::quantize::{WeightBits, packs};
 use crate::{Error, Result};
 
-/// Weights of 4, or 2, bits where the flash limit asks for it.
+/// Reduces weights to 4 or 2 bits when the flash limit requires it.
 ///
-/// Layers are ordered by what rounding them alone costs the loss for each byte that it saves; the shortest run of them that
-/// meets the limit is rounded, and trained so.
+/// Layers are ordered by the loss that rounding them alone costs per byte saved. The shortest run of layers that
+/// meets the limit is rounded, and trained with rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct FewerBits {
     /// 4 or 2.
@@ -43,7 +43,7 @@ impl Method for FewerBits {
         let order = self.order(&state.graph, work)?;
         let (mut low, mut high) = (0, order.len());
         let smallest = measure(&order)?;
-        // More instructions and arena are not what fewer bits can save: only flash decides here.
+        // Fewer bits save neither instructions nor arena, so only flash decides here.
         let flash = work.options.max_flash.unwrap_or(u64::MAX);
         if smallest.flash > flash {
             return Err(Error::Budget { flash: smallest.flash, ram: smallest.ram, macs: smallest.macs });
@@ -77,7 +77,7 @@ impl Method for FewerBits {
 }
 
 impl FewerBits {
-    /// Layers with the bits they go to, in the order in which they go.
+    /// Layers with their new bits, in the order in which they are reduced.
     fn order(&self, graph: &Graph, work: &mut Work<'_>) -> Result<Vec<(String, u8)>> {
         let data = head(work.data, work.options.score_samples.max(1));
         let loss = |g: &Graph| evaluate(g, &data).map(|j| f64::from(j.loss)).map_err(Error::Training);
@@ -101,13 +101,13 @@ impl FewerBits {
     }
 }
 
-/// Layers whose weights the device can pack: names, and their weights.
+/// Names and weights of the layers that the device can pack.
 fn layers(graph: &Graph) -> Vec<(String, offshoot_ir::ValueId)> {
     let packed = graph.nodes.iter().filter(|n| packs(graph, n));
     packed.map(|n| (n.name.clone(), n.inputs[1])).collect()
 }
 
-/// `graph` with the weights `id` on a grid of `bits`, a step an output channel.
+/// `graph` with the weights `id` on a grid of `bits`, one step per output channel.
 fn rounded(graph: &Graph, id: offshoot_ir::ValueId, bits: u8) -> Graph {
     let mut out = graph.clone();
     let channels = graph.value(id).shape.first().copied().unwrap_or(1).max(1);
@@ -124,7 +124,7 @@ fn rounded(graph: &Graph, id: offshoot_ir::ValueId, bits: u8) -> Graph {
     out
 }
 
-/// What training rounds to be ready for these bits.
+/// The rounding applied in training for these bits.
 fn rounding(graph: &Graph, bits: &WeightBits) -> WeightQuant {
     let mut quant = WeightQuant::uniform(8, false);
     for (name, weights) in layers(graph) {

@@ -1,4 +1,4 @@
-//! How many channels of which family go: greedily, by what is lost over what is saved.
+//! Chooses how many channels of which family to remove: greedily, by loss per saving.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,19 @@ use offshoot_ir::{Graph, Node, Op, ValueId};
 
 use super::groups::{Family, Groups};
 
-/// Groups that go at once: as many of one family as take it to the next multiple.
+/// Groups removed at once: those of one family that bring it to the next multiple.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Move {
     /// The groups.
     pub groups: Vec<usize>,
-    /// Share of weights and of multiply-accumulates, weighted as asked for, that is left when it is done.
+    /// Remaining share of weights and multiply-accumulates, weighted by `bytes_share`, after this move.
     pub left: f64,
 }
 
-/// Groups in the order in which they go, after those that `removed` marks, until nothing more can: the least score over
-/// saved weights and multiply-accumulates first, of which weights count `bytes_share` and multiply-accumulates the rest.
-/// Families keep a multiple of `multiple` channels where they can, and at least `least` of their groups.
+/// Groups in the order in which they are removed, after those marked in `removed`, until no more can be: least score
+/// per saved weights and multiply-accumulates first. Weights count with `bytes_share`, multiply-accumulates with the
+/// rest. Families keep a multiple of `multiple` channels where they can, and at least the share `least` of their
+/// groups.
 pub fn order(
     graph: &Graph,
     groups: &Groups,
@@ -47,7 +48,7 @@ pub fn order(
     moves
 }
 
-/// The least important groups of a family down to its next multiple.
+/// The least important groups of a family, down to its next multiple.
 fn next(
     groups: &Groups,
     family: &Family,
@@ -79,14 +80,14 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// One constant: of each axis how many indices each group has, and how many are left in all.
+/// One constant: for each axis, the number of indices of each group and the number of remaining indices.
 struct Part {
     axes: Vec<(BTreeMap<usize, usize>, usize)>,
-    /// Shares of all bytes and multiply-accumulates that an element is.
+    /// Weighted share of all bytes and multiply-accumulates per element.
     price: f64,
 }
 
-/// Weights and multiply-accumulates that are left.
+/// Remaining weights and multiply-accumulates.
 struct Cost {
     parts: Vec<Part>,
 }
@@ -105,7 +106,7 @@ impl Cost {
                         let y = graph.value(n.output);
                         y.len() / y.shape.last().copied().unwrap_or(1).max(1)
                     }
-                    // Every weight meets every step.
+                    // Every weight is used at every time step.
                     Op::Recurrent { .. } => graph.value(n.inputs[0]).shape.iter().take(2).product(),
                     Op::ConvTranspose2d { .. } => {
                         let x = graph.value(n.inputs[0]);
@@ -114,7 +115,7 @@ impl Cost {
                     _ => 0,
                 })
                 .sum();
-            // A bias is four bytes, and a multiplier comes with it.
+            // A bias takes four bytes, and its multiplier another four.
             let bytes = if value.shape.len() > 1 { 1.0 } else { 8.0 };
             totals.0 += bytes * value.len() as f64;
             totals.1 += pixels as f64 * value.len() as f64;
@@ -135,7 +136,7 @@ impl Cost {
         Self { parts }
     }
 
-    /// What is saved by these groups together, at first order: elements that two of them share count twice.
+    /// First-order saving of these groups together: elements that two of them share count twice.
     fn saved(&self, chosen: &[usize]) -> f64 {
         let part = |part: &Part| -> f64 {
             let all: f64 = part.axes.iter().map(|(_, left)| *left as f64).product();

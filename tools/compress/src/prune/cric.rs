@@ -1,9 +1,10 @@
-//! CRIC (Chen et al. 2024, HESSO-CRIC): which channels cannot be spared although they score low.
+//! CRIC (HESSO-CRIC; Chen et al. 2024): finds channels that are indispensable although they score low.
 //!
-//! Two things are asked of the network instead of being read off its weights. First the loss with the lowest quarter, half
-//! and three quarters of each family gone: a family that hurts gets a term for it. Then, in cycles, whatever scores
-//! lowest is let fade while scores are sampled on the way, so that what becomes dear only near zero shows it; groups that
-//! come to the bottom by that are tried in turn, until no new ones come.
+//! Two measurements on the network replace what weights alone do not show. First, the loss with the lowest quarter,
+//! half and three quarters of each family removed: a family whose removal hurts gets an additional term. Then, in
+//! cycles, the lowest-scoring groups fade while scores are sampled along the way, so that groups that become
+//! important only near zero show it. Groups that newly reach the bottom are tried in the next cycle, until there are
+//! no new ones.
 
 use offshoot_train::{Dataset, evaluate};
 
@@ -12,11 +13,11 @@ use super::scores::{Score, scores};
 use super::slice::{faded, masked};
 use crate::{Error, Result};
 
-/// Shares of each family that are tried at once.
+/// Shares of each family that are removed in the trials.
 const TRIALS: [f64; 3] = [0.25, 0.5, 0.75];
-/// Share of all groups that are held for redundant in the cycles.
+/// Share of all groups that count as redundant in the cycles.
 const SPARSITY: f64 = 0.5;
-/// Samplings on the way of a group to zero.
+/// Number of score samples while a group fades to zero.
 const STEPS: usize = 4;
 /// Most cycles.
 const CYCLES: usize = 10;
@@ -61,8 +62,8 @@ pub(super) fn cric(
     Ok(sums.iter().zip(loss).map(|(s, l)| s / samplings + l).collect())
 }
 
-/// How much the loss grows, relative to what it is, in the mildest trial in which a group goes; all over their Euclidean
-/// norm.
+/// Relative growth of the loss in the mildest trial that removes a group; divided by the Euclidean norm over all
+/// groups.
 fn losses(graph: &offshoot_ir::Graph, groups: &Groups, data: &Dataset, scores: &[f64]) -> Result<Vec<f64>> {
     let loss = |g: &offshoot_ir::Graph| evaluate(g, data).map(|j| f64::from(j.loss)).map_err(Error::Training);
     let whole = loss(graph)?.max(f64::MIN_POSITIVE);
@@ -80,7 +81,7 @@ fn losses(graph: &offshoot_ir::Graph, groups: &Groups, data: &Dataset, scores: &
             order[done..count].iter().for_each(|&g| terms[g] = worst);
             done = count;
         }
-        // Those above were never tried, and are no cheaper.
+        // Groups above were never tried, and are at least as important.
         order[done..].iter().for_each(|&g| terms[g] = worst);
     }
     let norm = terms.iter().map(|t| t * t).sum::<f64>().sqrt().max(f64::MIN_POSITIVE);

@@ -1,9 +1,9 @@
-//! Operator erasing (after OTOv3, Chen et al. 2023): whole branches of residual sums and whole operators go, where the
-//! network stays connected and shapes allow it.
+//! Operator erasing (after OTOv3, Chen et al. 2023): removes whole branches of residual sums and whole operators
+//! where the network stays connected and shapes allow it.
 //!
-//! Two things can be left out without touching anything else: one summand of a sum, if the other has the sum's shape, and
-//! an operator with weights whose output has its input's shape. What only they needed goes with them. What is lost is
-//! measured, not estimated: a candidate costs one pass over a few samples.
+//! Two things can be removed without touching anything else: a summand, if the other one has the sum's shape, and an
+//! operator with weights whose output has its input's shape. Whatever only they read is removed with them. The loss
+//! is measured, not estimated: a candidate costs one pass over a few samples.
 
 use offshoot_ir::cost::{macs, weights};
 use offshoot_ir::{Activation, BinaryKind, Graph, Op, UnaryKind, ValueId};
@@ -12,22 +12,22 @@ use serde::Serialize;
 
 use crate::{Error, Result};
 
-/// Something that can be left out.
+/// A candidate for removal.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Erasure {
-    /// Operators with weights that go.
+    /// Operators with weights that are removed.
     pub operators: Vec<String>,
-    /// Share of all weights and multiply-accumulates, half each, that goes.
+    /// Removed share of all weights and multiply-accumulates, half each.
     pub saved: f64,
     /// Position of the operator whose output is replaced.
     #[serde(skip)]
     node: usize,
-    /// What its readers get instead, before its activation.
+    /// The value that its readers get instead, before its activation.
     #[serde(skip)]
     instead: ValueId,
 }
 
-/// Everything that can be left out of a float graph, in the graph's order.
+/// All candidates of a float graph, in the graph's order.
 pub fn erasures(graph: &Graph) -> Vec<Erasure> {
     let total = |f: fn(&Graph, &offshoot_ir::Node) -> u64, g: &Graph| -> f64 {
         g.nodes.iter().map(|n| f(g, n)).sum::<u64>() as f64
@@ -65,10 +65,10 @@ pub fn erasures(graph: &Graph) -> Vec<Erasure> {
     found
 }
 
-/// `graph` without it. Values keep their names, but not their numbers.
+/// `graph` without the candidate. Values keep their names, but not their ids.
 ///
 /// # Errors
-/// [`Error::Option`] if the output would not depend on an input any more.
+/// [`Error::Option`] if the output would no longer depend on an input.
 pub fn erase(graph: &Graph, erasure: &Erasure) -> Result<Graph> {
     let mut out = graph.clone();
     let node = &mut out.nodes[erasure.node];
@@ -90,15 +90,15 @@ pub fn erase(graph: &Graph, erasure: &Erasure) -> Result<Graph> {
     let out = out.prune_unreachable();
     let read = |id: &ValueId| out.nodes.iter().any(|n| n.inputs.contains(id));
     if !out.inputs.iter().all(read) {
-        let reason = "the network would be cut in two".into();
+        let reason = "the output would no longer depend on an input".into();
         return Err(Error::Option { option: "erase", reason });
     }
     out.validate().map_err(|e| Error::Execution { node: graph.name.clone(), source: Box::new(e) })?;
     Ok(out)
 }
 
-/// Leaves out up to `most` things, one at a time: whichever raises the loss on `data` least for what it saves. The graph and
-/// what went.
+/// Removes up to `most` candidates, one at a time, each time the one that raises the loss on `data` least per saving.
+/// Returns the graph and the removed candidates.
 ///
 /// # Errors
 /// The data do not fit the graph.
@@ -116,7 +116,7 @@ pub fn erase_operators(graph: &Graph, data: &Dataset, most: usize) -> Result<(Gr
             }
         }
         let Some((_, left, candidate)) = best else { break };
-        // What was an operator of its own may now be part of its neighbour.
+        // A separate operator may now be part of its neighbour.
         (graph, _) = offshoot_ir::passes::lossless(left)
             .map_err(|e| Error::Execution { node: graph.name.clone(), source: Box::new(e) })?;
         gone.push(candidate);
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// A stem, a residual block whose branch does nothing much, a layer of its input's shape, a head.
+    /// A stem, a residual block whose branch does little, a layer with equal input and output shapes, a head.
     fn network() -> Graph {
         let net =
             Network::new("residual", [6, 6, 2], 5).conv("stem", 4, [3, 3], [1, 1], Edge::Same).relu("r0");
@@ -161,8 +161,8 @@ mod tests {
         let found = erasures(&graph);
         let names: Vec<Vec<&str>> =
             found.iter().map(|e| e.operators.iter().map(String::as_str).collect()).collect();
-        // The branch, or all before the sum but what the other branch is made of (which is refused: nothing would be left
-        // of it), or the layer behind.
+        // Candidates: the branch; everything before the sum except the source of the other branch (refused, since
+        // nothing would remain); the layer behind.
         assert!(names.contains(&vec!["a", "b"]) && names.contains(&vec!["same"]), "{names:?}");
         assert!(names.iter().all(|n| !n.contains(&"head") && !n.contains(&"stem")), "{names:?}");
         for e in &found {

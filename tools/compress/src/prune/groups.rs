@@ -1,13 +1,14 @@
-//! The dependency graph: which channels must go together.
+//! The dependency graph: which channels must be removed together.
 //!
-//! Every operator with weights gives birth to one *group* for each of its output channels. Walking the graph forwards,
-//! groups travel along the axes of tensors; where an operator needs the same channels on two axes (a residual sum, a
-//! depthwise filter, the two sides of a matrix product) they become one. Groups born together form a *family*: among
-//! them one may choose. This is the pruning dependency graph of OTOv2 (Chen et al. 2023) on elements of axes instead
-//! of operators, so that concatenation, splits and flattening need no cases of their own.
+//! Every operator with weights creates one *group* for each of its output channels. Groups are propagated forwards
+//! along the axes of tensors; where an operator needs the same channels on two axes (a residual sum, a depthwise
+//! filter, the two sides of a matrix product), their groups are united. Groups created together form a *family*: any
+//! of its groups may be chosen for removal. This is the pruning dependency graph of OTOv2 (Chen et al. 2023) on
+//! elements of axes instead of operators, so concatenation, splits and flattening need no special cases.
 //!
-//! A group is *zero-invariant*: with all its weights at zero nothing that is left depends on it, and deleting it
-//! leaves the same function ([`super::slice`], [`super::masked`]). Where that does not hold it is fixed, with a reason.
+//! A group is *zero-invariant*: with all its weights at zero nothing that remains depends on it, and deleting it
+//! leaves the same function ([`super::slice`], [`super::masked`]). A group for which that does not hold is fixed,
+//! with a reason.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,59 +18,59 @@ use super::rules;
 use super::union::Units;
 use crate::{Error, Result};
 
-/// What happens to a flat axis of channels that is split in two, as multi-head attention does.
+/// How a flat axis of channels is grouped when it is split in two, as in multi-head attention.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Split {
-    /// Channels go by the last axis of the split: the same dimensions of every head.
+    /// By the last axis of the split: the same dimensions of every head go together.
     #[default]
     Dimensions,
-    /// Channels go by the first axis: whole heads.
+    /// By the first axis: whole heads go together.
     Heads,
 }
 
-/// Groups along one axis of a tensor: one for each index.
+/// Groups along one axis of a tensor, one for each index.
 #[derive(Clone, Debug)]
 pub(super) struct Axis {
     /// Group of each index.
     pub(super) units: Vec<u32>,
-    /// Where a group's weights are zero, the tensor is zero there.
+    /// Whether the tensor is zero wherever a group's weights are zero.
     pub(super) zero: bool,
 }
 
-/// What is known of one axis.
+/// State of one axis.
 #[derive(Clone, Debug)]
 pub(super) enum Slot {
-    /// A constant that no operator has looked at yet.
+    /// A constant that no operator has read yet.
     Unbound,
-    /// Stays whole.
+    /// Carries no groups.
     Whole,
     /// Carries groups.
     Channels(Axis),
 }
 
-/// A family of groups, between which one may choose.
+/// A family of groups from which any may be removed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// Its groups, ascending.
     pub groups: Vec<usize>,
-    /// Channels that a group has at the operator where it was born (more than one for grouped convolutions, heads).
+    /// Channels of one group at the operator that created it (more than one for grouped convolutions and heads).
     pub channels: usize,
-    /// Names of the operators with weights whose outputs carry it, in the graph's order.
+    /// Names of the operators with weights whose outputs carry the family, in the graph's order.
     pub operators: Vec<String>,
 }
 
 /// The dependency graph of a network.
 #[derive(Clone, Debug)]
 pub struct Groups {
-    /// All families of which an operator with weights carries something, in the graph's order.
+    /// All families carried by the output of an operator with weights, in the graph's order.
     pub families: Vec<Family>,
-    /// Of each group, why it must stay.
+    /// For each group, why it must stay.
     pub fixed: Vec<Option<String>>,
     /// Groups along axes of tensors and constants.
     axes: BTreeMap<(ValueId, usize), Vec<usize>>,
-    /// Every distinct set of groups along an axis: not all of one may go.
+    /// Every distinct set of groups along an axis: at least one group of each must stay.
     floors: Vec<BTreeSet<usize>>,
-    /// Constants that stay as they are when masked: divisors and variances.
+    /// Constants that masking does not change: divisors and variances.
     unmasked: BTreeSet<ValueId>,
 }
 
@@ -82,8 +83,8 @@ impl Groups {
         Self::walked(graph, split, false)
     }
 
-    /// As [`Self::of`], for networks whose sub-networks are trained as such: what is normalised over shrinks as well,
-    /// and a group need not be zero-invariant. [`super::slice`] then gives a smaller network, not the same function.
+    /// As [`Self::of`], for networks whose sub-networks are trained as such: normalised axes shrink as well, and
+    /// groups need not be zero-invariant. [`super::slice`] then gives a smaller network, but not the same function.
     ///
     /// # Errors
     /// As [`Self::of`].
@@ -126,7 +127,7 @@ impl Groups {
         self.axes.get(&(id, axis)).map(Vec::as_slice)
     }
 
-    /// Whether `group` can go beside those that `removed` marks: it is not fixed, and leaves no axis empty.
+    /// Whether `group` can be removed in addition to those in `removed`: it is not fixed, and no axis becomes empty.
     pub fn removable(&self, removed: &[bool], group: usize) -> bool {
         self.fixed[group].is_none()
             && !removed[group]
@@ -134,14 +135,14 @@ impl Groups {
                 .all(|floor| floor.iter().any(|&g| g != group && !removed[g]))
     }
 
-    /// Why no group of a family can go; `None` if some can.
+    /// Why no group of a family can be removed; `None` if some can.
     pub fn refusal(&self, family: &Family) -> Option<&str> {
         let free = family.groups.iter().any(|&g| self.fixed[g].is_none());
         let first = family.groups.first().and_then(|&g| self.fixed[g].as_deref());
         if free { None } else { first }
     }
 
-    /// Whether masking leaves this constant alone.
+    /// Whether masking leaves this constant unchanged.
     pub(super) fn keeps(&self, id: ValueId) -> bool {
         self.unmasked.contains(&id)
     }
@@ -151,7 +152,7 @@ impl Groups {
         &self.floors
     }
 
-    /// Of every element of constant `id`, whether a group that `marked` marks holds it; `None` if none does.
+    /// For every element of constant `id`, whether it belongs to a group marked in `marked`; `None` if none does.
     pub fn elements(&self, graph: &Graph, id: ValueId, marked: &[bool]) -> Option<Vec<bool>> {
         let shape = &graph.value(id).shape;
         let mut hit: Option<Vec<bool>> = None;
@@ -169,7 +170,7 @@ impl Groups {
     }
 }
 
-/// State of the walk.
+/// State of the propagation.
 pub(super) struct Walk<'g> {
     pub(super) graph: &'g Graph,
     pub(super) split: Split,
@@ -205,7 +206,7 @@ impl<'g> Walk<'g> {
         &mut self.slots[id.0 as usize][axis]
     }
 
-    /// The groups on an axis; a constant that nothing has looked at stays whole from here on.
+    /// The groups on an axis; a constant that no operator has read yet becomes whole.
     pub(super) fn read(&mut self, id: ValueId, axis: usize) -> Option<Axis> {
         let slot = self.slot(id, axis);
         if let Slot::Unbound = slot {
@@ -217,26 +218,26 @@ impl<'g> Walk<'g> {
         }
     }
 
-    /// As [`Self::read`] for all axes.
+    /// [`Self::read`] for all axes.
     pub(super) fn read_all(&mut self, id: ValueId) -> Vec<Option<Axis>> {
         (0..self.shape(id).len()).map(|axis| self.read(id, axis)).collect()
     }
 
-    /// Groups of an operator's output.
+    /// Sets the groups of an operator's output.
     pub(super) fn write(&mut self, id: ValueId, axes: Vec<Option<Axis>>) {
         let slots = axes.into_iter().map(|a| a.map_or(Slot::Whole, Slot::Channels));
         self.slots[id.0 as usize] = slots.collect();
     }
 
-    /// Whether an axis belongs to a constant that nothing has looked at.
+    /// Whether an axis belongs to a constant that no operator has read yet.
     pub(super) fn is_unbound(&mut self, id: ValueId, axis: usize) -> bool {
         matches!(self.slot(id, axis), Slot::Unbound)
     }
 
-    /// An axis of a constant that must have the groups `wanted`.
+    /// Requires an axis of a constant to have the groups `wanted`.
     pub(super) fn bind(&mut self, id: ValueId, axis: usize, wanted: Option<&Axis>, why: &str) {
         if self.is_unbound(id, axis) {
-            // Masking sets a constant's elements to zero, whatever the tensor it meets does.
+            // Masking sets a constant's elements to zero, whatever tensor it meets.
             let zero = !self.unmasked.contains(&id);
             *self.slot(id, axis) =
                 wanted.map_or(Slot::Whole, |a| Slot::Channels(Axis { units: a.units.clone(), zero }));
@@ -246,7 +247,7 @@ impl<'g> Walk<'g> {
         self.unify(present, wanted.cloned(), why);
     }
 
-    /// Two axes that must have the same groups. If only one has any, those stay.
+    /// Requires two axes to have the same groups. If only one has any, those groups are fixed.
     pub(super) fn unify(&mut self, a: Option<Axis>, b: Option<Axis>, why: &str) -> Option<Axis> {
         match (a, b) {
             (Some(a), Some(b)) => {
@@ -261,14 +262,14 @@ impl<'g> Walk<'g> {
         }
     }
 
-    /// Groups that must stay for `why`.
+    /// Fixes groups, with the reason `why`.
     pub(super) fn fix(&mut self, axis: Option<&Axis>, why: &str) {
         if let Some(a) = axis {
             self.units.fix_all(&a.units, why);
         }
     }
 
-    /// `count` new groups of one family.
+    /// Creates `count` groups of one family.
     pub(super) fn birth(&mut self, count: usize, zero: bool) -> Axis {
         let units = self.units.family(count);
         if count == 1 {
@@ -277,7 +278,7 @@ impl<'g> Walk<'g> {
         Axis { units, zero }
     }
 
-    /// Notes that an operator with weights writes these groups.
+    /// Records that an operator with weights writes these groups.
     pub(super) fn carried(&mut self, node: usize, axis: &Axis) {
         self.births.extend(axis.units.iter().map(|&u| (u, node)));
     }
@@ -319,7 +320,7 @@ impl<'g> Walk<'g> {
         let mut families: Vec<(usize, Family)> = families.into_values().collect();
         families.sort_by_key(|(node, _)| *node);
         for (first, family) in &mut families {
-            // Channels of one group at the operator that comes first.
+            // Channels of one group at the operator that created it.
             let one = family.groups[0];
             let same =
                 births.iter().filter(|(u, n)| n == first && number.get(&self.units.root(*u)) == Some(&one));

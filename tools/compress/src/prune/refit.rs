@@ -1,9 +1,9 @@
-//! Recovery without training: each layer that is left is fitted anew, in closed form, to what the uncompressed one gave.
+//! Recovery without training: fits each remaining layer anew, in closed form, to the outputs of the uncompressed one.
 //!
-//! In the order in which they run, so that each layer makes up for what those before it lost: with X the windows that
-//! the small network delivers and Y the uncompressed layer's outputs before its activation,
-//! `ΔW = (XᵀX + λI)⁻¹ Xᵀ(Y − XW − b)` (ridge regression around the weights that are there). Needs samples, no labels.
-//! He, Zhang and Sun (2017) do it for one layer at a time.
+//! Layers are fitted in execution order, so that each makes up for the loss of those before it: with X the windows
+//! that the small network delivers and Y the uncompressed layer's outputs before its activation, `ΔW = (XᵀX + λI)⁻¹
+//! Xᵀ(Y − XW − b)` (ridge regression around the present weights). Needs samples, but no labels. He, Zhang and Sun
+//! (2017) fit one layer at a time.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{Error, Result};
 
 /// λ as a share of the mean diagonal element of XᵀX.
 const RIDGE: f64 = 1e-3;
-/// Wider layers than this stay as they are: the matrix would not pay.
+/// Layers wider than this are not fitted: the matrix would cost too much.
 const MAX_WIDTH: usize = 2048;
 
-/// Fits the convolutions and fully connected layers of `small`, which is `graph` sliced by `removed`, on `samples` (one
-/// array for each graph input). `progress` is told (operators done, operators in all).
+/// Fits the convolutions and fully connected layers of `small`, which is `graph` sliced by `removed`, on `samples`
+/// (one array for each graph input). `progress` receives (operators done, operators in all).
 ///
 /// # Errors
 /// The samples do not fit the graph.
@@ -66,7 +66,7 @@ pub fn refit(
     Ok(small)
 }
 
-/// Whether an operator has weights of its own that are a plain sum over a window.
+/// Whether an operator has constant weights of its own and is a plain sum over a window.
 fn fits(graph: &Graph, node: &Node) -> bool {
     let Some(&w) = node.inputs.get(1) else { return false };
     let alone = graph.consumers(w).len() == 1 && graph.value(w).data.is_some();
@@ -115,7 +115,7 @@ fn layer(graph: &mut Graph, node: &Node, now: &Environment, target: &Batch) -> R
     Ok(())
 }
 
-/// `(XᵀX + λI)⁻¹ XᵀR`; with `bias` a column of ones is the last of X. `None` if that is no number.
+/// `(XᵀX + λI)⁻¹ XᵀR`; with `bias`, X has a last column of ones. `None` if the result is not finite.
 fn ridge(x: &Array2<f32>, r: &Array2<f32>, bias: bool) -> Option<DMatrix<f64>> {
     let mut x = x.clone();
     if bias {
@@ -125,7 +125,7 @@ fn ridge(x: &Array2<f32>, r: &Array2<f32>, bias: bool) -> Option<DMatrix<f64>> {
     let (square, mixed) = (x.t().dot(&x), x.t().dot(r));
     let mut a = DMatrix::from_fn(n, n, |i, j| f64::from(square[[i, j]]));
     let b = DMatrix::from_fn(n, outputs, |i, j| f64::from(mixed[[i, j]]));
-    // The bias is free.
+    // The bias is not penalised.
     let width = n - usize::from(bias);
     let trace: f64 = (0..width).map(|i| a[(i, i)]).sum();
     let lambda = (RIDGE * trace / width.max(1) as f64).max(1e-9);

@@ -1,14 +1,14 @@
-//! What each operator does to the groups on its axes.
+//! The effect of each operator on the groups of its axes.
 
 use offshoot::kernels::portable::unary;
 use offshoot_ir::{BinaryKind, Node, Op, RecurrentKind, Returns, ValueId};
 
 use super::groups::{Axis, Split, Walk};
 
-/// Carries the groups of a node's inputs to its output.
+/// Propagates the groups of a node's inputs to its output.
 pub(super) fn apply(walk: &mut Walk<'_>, node: &Node) {
     let mut out = rule(walk, node);
-    // A fused activation that moves zero lets something through a group of zeros.
+    // A fused activation that maps zero to something else makes groups of zeros visible.
     if let Some((low, high)) = node.op.activation().map(|a| a.bounds())
         && (low > 0.0 || high < 0.0)
     {
@@ -41,7 +41,7 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
             for &parameter in &node.inputs[1..] {
                 walk.bind(parameter, 0, axes[last].as_ref(), &format!("shares a parameter at `{name}`"));
             }
-            // gamma and beta of a group are zero; those of other axes' channels are not.
+            // gamma and beta of a removed group are zero; those of other axes' channels are not.
             match node.op {
                 Op::BatchNorm { .. } => {
                     let mut axes = scaled(axes, |axis| axis == last);
@@ -101,20 +101,20 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
     }
 }
 
-/// Axes with what they say of zero held against `keep`.
+/// Clears the zero flag of axes for which `keep` is false.
 fn scaled(axes: Vec<Option<Axis>>, keep: impl Fn(usize) -> bool) -> Vec<Option<Axis>> {
     let each = |(i, axis): (usize, Option<Axis>)| axis.map(|a| Axis { zero: a.zero && keep(i), ..a });
     axes.into_iter().enumerate().map(each).collect()
 }
 
-/// Height and width do not carry groups through a window.
+/// Height and width cannot carry groups through a window.
 fn spatial(walk: &mut Walk<'_>, axes: &[Option<Axis>], name: &str) {
     for axis in &axes[..axes.len() - 1] {
         walk.fix(axis.as_ref(), &format!("lies along the image that `{name}` reads"));
     }
 }
 
-/// Position of a node, from the tensor that it alone writes.
+/// Position of the node that writes this tensor.
 fn position(walk: &Walk<'_>, output: ValueId) -> usize {
     walk.graph.producer(output).unwrap_or_default()
 }
@@ -137,13 +137,13 @@ fn convolution(walk: &mut Walk<'_>, node: &Node, groups: usize) -> Vec<Option<Ax
     let [filters, per_group] = [walk.shape(w)[0], walk.shape(w)[3]];
     let shared = format!("shares weights at `{name}`");
     let out = if groups > 1 && per_group == 1 {
-        // Depthwise: filters go with the channel that they read.
+        // Depthwise: filters are removed with the channel that they read.
         let multiplier = filters / groups;
         channels
             .as_ref()
             .map(|c| Axis { units: (0..filters).map(|o| c.units[o / multiplier]).collect(), zero: true })
     } else {
-        // The groups of a grouped convolution keep one width: the same channel of each goes.
+        // The groups of a grouped convolution keep the same width: the same channel of each is removed.
         let per_group_out = filters / groups;
         if let Some(c) = &channels {
             for (i, &u) in c.units.iter().enumerate() {
@@ -165,8 +165,8 @@ fn convolution(walk: &mut Walk<'_>, node: &Node, groups: usize) -> Vec<Option<Ax
     parameters(walk, node, out, axes)
 }
 
-/// A unit of a recurrent layer: its rows of every gate, its column of the state's weights. With all of them zero its state
-/// stays zero, if it begins so.
+/// A unit of a recurrent layer: its rows of every gate, and its column of the state's weights. With all of them zero
+/// its state stays zero, if it starts at zero.
 fn recurrent(walk: &mut Walk<'_>, node: &Node, kind: RecurrentKind, returns: Returns) -> Vec<Option<Axis>> {
     let name = node.name.as_str();
     let mut axes = walk.read_all(node.inputs[0]);
@@ -196,7 +196,7 @@ fn recurrent(walk: &mut Walk<'_>, node: &Node, kind: RecurrentKind, returns: Ret
     walk.bind(parameters[1], 1, Some(&born), &shared);
     walk.bind(parameters[2], 0, Some(&blocks(kind.biases())), &shared);
     if let Some(&initial) = parameters.get(3) {
-        walk.fix(Some(&born), &format!("begins with a given state at `{name}`"));
+        walk.fix(Some(&born), &format!("starts from a given state at `{name}`"));
         walk.read_all(initial).iter().for_each(|a| walk.fix(a.as_ref(), &shared));
     }
     let at = position(walk, node.output);
@@ -250,12 +250,12 @@ fn matmul(walk: &mut Walk<'_>, node: &Node, transpose_b: bool) -> Vec<Option<Axi
     let (a, b) = (node.inputs[0], node.inputs[1]);
     let rank = walk.shape(a).len();
     let (k_of_b, n_of_b) = if transpose_b { (rank - 1, rank - 2) } else { (rank - 2, rank - 1) };
-    let why = format!("is multiplied at `{}` with what stays whole", node.name);
+    let why = format!("is multiplied at `{}` with an axis that carries no channels", node.name);
     let mut axes: Vec<Option<Axis>> =
         (0..rank - 2).map(|i| shared(walk, [(a, i), (b, i)], &why, true)).collect();
     let inner = shared(walk, [(a, rank - 1), (b, k_of_b)], &why, true);
     if let Some(inner) = inner.filter(|i| !i.zero && !walk.elastic) {
-        walk.fix(Some(&inner), &format!("is summed over by `{}` and not zero", node.name));
+        walk.fix(Some(&inner), &format!("is summed over by `{}` but is not zero", node.name));
     }
     axes.push(walk.read(a, rank - 2));
     // Columns of constant weights are an operator's output channels.
@@ -272,8 +272,8 @@ fn matmul(walk: &mut Walk<'_>, node: &Node, transpose_b: bool) -> Vec<Option<Axi
     axes
 }
 
-/// Two axes of the same extent that meet; the one of an unbound constant takes the other's groups. Zero if both are, or
-/// with `product` if either is.
+/// Two axes of the same extent that meet; an unbound constant takes the other's groups. The result is zero if both
+/// are, or with `product` if either is.
 fn shared(walk: &mut Walk<'_>, ends: [(ValueId, usize); 2], why: &str, product: bool) -> Option<Axis> {
     for (end, other) in [(ends[0], ends[1]), (ends[1], ends[0])] {
         if walk.is_unbound(end.0, end.1) && !walk.is_unbound(other.0, other.1) {
@@ -297,7 +297,7 @@ fn binary(walk: &mut Walk<'_>, node: &Node, kind: BinaryKind) -> Vec<Option<Axis
         let end = |s: &[usize]| (i + s.len()).checked_sub(rank).filter(|&j| s[j] > 1);
         let mut axis = match (end(p), end(q)) {
             (Some(i), Some(j)) => shared(walk, [(a, i), (b, j)], &why, product),
-            // The other tensor is the same for all channels, and not zero where a group is.
+            // The other tensor is the same for all channels, and may be non-zero where a group is zero.
             (Some(i), None) => walk.read(a, i).map(|x| Axis { zero: x.zero && product, ..x }),
             (None, Some(j)) => walk.read(b, j).map(|x| Axis { zero: x.zero && product, ..x }),
             (None, None) => None,
@@ -316,14 +316,14 @@ fn binary(walk: &mut Walk<'_>, node: &Node, kind: BinaryKind) -> Vec<Option<Axis
     axes.collect()
 }
 
-/// Axes of `from` as those of the broadcast shape `to`.
+/// Axes of `from`, aligned with the broadcast shape `to`.
 fn aligned(axes: &[Option<Axis>], from: &[usize], to: &[usize]) -> Vec<Option<Axis>> {
     let at = |i: usize| (i + from.len()).checked_sub(to.len()).filter(|&j| from[j] == to[i]);
     (0..to.len()).map(|i| at(i).and_then(|j| axes[j].clone())).collect()
 }
 
 fn concat(walk: &mut Walk<'_>, node: &Node, axis: usize) -> Vec<Option<Axis>> {
-    let why = format!("is joined at `{}` with what stays whole", node.name);
+    let why = format!("is joined at `{}` with a tensor that carries no channels", node.name);
     let parts: Vec<Vec<Option<Axis>>> = node.inputs.iter().map(|&id| walk.read_all(id)).collect();
     let rank = walk.shape(node.output).len();
     let axes = (0..rank).map(|i| {
@@ -343,7 +343,7 @@ fn concat(walk: &mut Walk<'_>, node: &Node, axis: usize) -> Vec<Option<Axis>> {
                 whole
             });
             joined.units.extend(part.units);
-            // Groups that stay are never zero, and need not be.
+            // Groups that are fixed are never zero, and need not be.
             joined.zero &= part.zero || walk.read(id, i).is_none();
         }
         Some(joined)
@@ -357,7 +357,7 @@ fn slice(walk: &mut Walk<'_>, node: &Node, start: &[usize], step: &[isize]) -> V
     let axes = axes.into_iter().enumerate().map(|(i, axis)| {
         let axis = axis?;
         if step[i].unsigned_abs() != 1 {
-            walk.fix(Some(&axis), &format!("is taken in steps by `{}`", node.name));
+            walk.fix(Some(&axis), &format!("is sliced with a step by `{}`", node.name));
         }
         let at = |o: usize| start[i].wrapping_add_signed(o as isize * step[i]);
         Some(Axis { units: (0..shape[i]).map(|o| axis.units[at(o)]).collect(), zero: axis.zero })
@@ -403,8 +403,8 @@ fn reshape(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
     out
 }
 
-/// Gives a flat axis that becomes several to one of them: to one along which the groups lie already, else to the one
-/// that [`Split`] names, where groups that share an index become one.
+/// Assigns the groups of a flat axis that becomes several axes to one of them: to one along which the groups lie
+/// already, otherwise to the one that [`Split`] names, where groups that share an index are united.
 fn split(walk: &mut Walk<'_>, flat: &[u32], outs: &[usize], to: &[usize]) -> Option<(usize, Vec<u32>)> {
     let index = |e: usize, o: usize| {
         let inner: usize = outs.iter().filter(|&&p| p > o).map(|&p| to[p]).product();
@@ -431,7 +431,7 @@ fn split(walk: &mut Walk<'_>, flat: &[u32], outs: &[usize], to: &[usize]) -> Opt
     Some((o, units.into_iter().flatten().collect()))
 }
 
-/// Shortest runs of axes of equal product; axes of extent 1 belong to none.
+/// Shortest runs of axes with equal products; axes of extent 1 belong to none.
 fn segments(from: &[usize], to: &[usize]) -> Vec<(Vec<usize>, Vec<usize>)> {
     let long = |shape: &[usize]| (0..shape.len()).filter(|&i| shape[i] != 1).collect::<Vec<_>>();
     let (mut ins, mut outs) = (long(from).into_iter(), long(to).into_iter());

@@ -1,4 +1,4 @@
-//! The method as a whole: in periods, score, choose, delete, refit, train.
+//! The whole method: periods of scoring, choosing, deleting, refitting and training.
 
 use std::sync::Arc;
 
@@ -20,48 +20,48 @@ use crate::{Error, Result};
 /// Settings of [`prune`].
 #[derive(Clone, Debug)]
 pub struct PruneOptions {
-    /// Most bytes of int8 model file.
+    /// Most bytes of the int8 model file.
     pub max_flash: Option<u64>,
     /// Most bytes of arena.
     pub max_ram: Option<u64>,
-    /// Most multiply-accumulates of a run.
+    /// Most multiply-accumulates per run.
     pub max_macs: Option<u64>,
-    /// Most instructions of a run, as [`PruneOptions::instructions`] counts them.
+    /// Most instructions per run, as [`PruneOptions::instructions`] counts them.
     pub max_instructions: Option<u64>,
-    /// Counts the instructions of a run of an `.off` file.
+    /// Counts the instructions of one run of an `.off` file.
     pub instructions: Option<Instructions>,
-    /// Bits of weights that sizes are taken with.
+    /// Bits of weights for which sizes are measured.
     pub weight_bits: WeightBits,
-    /// What channels are ranked by.
+    /// The score by which channels are ranked.
     pub score: Score,
-    /// Families keep a multiple of this many channels where they can: what the target's kernels like.
+    /// Families keep a multiple of this many channels where they can, to suit the target's kernels.
     pub multiple: usize,
-    /// Share of every family that stays in any case.
+    /// Share of every family that always stays.
     pub least: f64,
-    /// Times that channels are scored anew and go, HESSO's periods: sizes fall in equal ratios.
+    /// Number of times that channels are scored and removed (the periods of HESSO); sizes fall in equal ratios.
     pub periods: usize,
-    /// Of attention, dimensions or heads.
+    /// Whether dimensions or heads of attention are removed.
     pub split: Split,
-    /// Samples that layers are refitted on; 0 for none.
+    /// Samples on which layers are refitted; 0 for no refit.
     pub refit_samples: usize,
-    /// Samples that gradients are taken over.
+    /// Samples over which gradients are taken.
     pub score_samples: usize,
-    /// Passes over the data in each period in which the channels that are to go fade to nothing while all others learn to do
-    /// without them (HESSO's hybrid training); 0 deletes them at once, and refits.
+    /// Passes over the data in each period during which the channels to be removed fade to zero while the rest learns
+    /// to do without them (hybrid training of HESSO); 0 deletes them at once, and refits.
     pub fade_epochs: usize,
-    /// Passes over the data after the last deletion; learning from the uncompressed network and the targets.
+    /// Passes over the data after the last deletion, learning from the uncompressed network and the targets.
     pub epochs: usize,
     /// Highest learning rate.
     pub rate: f32,
-    /// Changes samples on their way into training.
+    /// Augments training samples.
     pub augment: Option<Arc<dyn Augment>>,
-    /// Whether samples are mixed in pairs on their way into training.
+    /// Whether training samples are mixed in pairs.
     pub mix: bool,
-    /// Share of the uncompressed network's answers in what is learned; targets, if there are any, have the rest.
+    /// Weight of the uncompressed network's outputs in the loss; the targets, if there are any, have the rest.
     pub distil: f32,
-    /// Seed of the order of samples.
+    /// Seed of the sample order.
     pub seed: u64,
-    /// Where training is saved, and continued from.
+    /// Where training is saved and resumed from.
     pub checkpoint: Option<offshoot_train::Checkpoint>,
 }
 
@@ -93,16 +93,16 @@ impl Default for PruneOptions {
     }
 }
 
-/// What a network takes on the device, exactly, in int8.
+/// Exact size and cost of a network on the device, in int8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Size {
     /// Bytes of the `.off` file.
     pub flash: u64,
     /// Bytes of arena.
     pub ram: u64,
-    /// Multiply-accumulates of a run.
+    /// Multiply-accumulates per run.
     pub macs: u64,
-    /// Instructions of a run on the target; none where they were not counted.
+    /// Instructions per run on the target; `None` if they were not counted.
     pub instructions: Option<u64>,
 }
 
@@ -125,32 +125,32 @@ pub struct FamilyReport {
     pub before: usize,
     /// Channels after.
     pub after: usize,
-    /// Why none could go.
+    /// Why no channel can be removed.
     pub fixed: Option<String>,
 }
 
-/// What [`prune`] did.
+/// Report of [`prune`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PruneReport {
     /// Before.
     pub before: Size,
     /// After.
     pub after: Size,
-    /// Channels.
+    /// Channels of each family.
     pub families: Vec<FamilyReport>,
 }
 
-/// Watches [`prune`].
+/// Observer of [`prune`].
 pub trait Progress {
-    /// `done` of `total` in what is under way now.
+    /// Reports `done` of `total` in the current phase `what`.
     fn tick(&mut self, what: &str, done: usize, total: usize) {
         let _ = (what, done, total);
     }
 
-    /// The network at the end of a period, before fine-tuning, with what it takes.
+    /// Reports the network at the end of a period, before fine-tuning, and its size.
     ///
     /// # Errors
-    /// Whatever ends the work.
+    /// Any error stops the work.
     fn period(&mut self, graph: &Graph, size: Size) -> Result<()> {
         let _ = (graph, size);
         Ok(())
@@ -160,10 +160,10 @@ pub trait Progress {
 impl Progress for () {}
 
 /// Prunes `graph` (float, after the lossless passes) until its int8 form fits. `data` are training samples in the
-/// graph's shapes, with targets unless nothing but [`Score::Magnitude`] and no epoch is asked for.
+/// graph's shapes. They need targets, except for [`Score::Magnitude`] without training.
 ///
 /// # Errors
-/// [`Error::Budget`] with the smallest sizes that can be reached; data that do not fit; see also
+/// [`Error::Budget`] with the smallest sizes that can be reached; the data do not fit the graph; see also
 /// [`mod@crate::quantize`] and [`offshoot_export::compile`].
 pub fn prune(
     graph: &Graph,
@@ -177,7 +177,7 @@ pub fn prune(
     let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
     let before = gauge.size(graph)?;
     let limits = gauge.limits(before);
-    // Nothing is trained for a budget that cannot be met.
+    // Checks that the budget can be met before anything is trained.
     let all = order(
         graph,
         &groups,
@@ -243,7 +243,7 @@ struct Gauge<'a> {
 
 impl Gauge<'_> {
     fn size(&self, graph: &Graph) -> Result<Size> {
-        // Running an emulator costs a second: only if it decides.
+        // Running an emulator takes a second: only if there is a limit of instructions.
         let count = self.options.instructions.as_ref().filter(|_| self.options.max_instructions.is_some());
         size(graph, self.samples, &self.options.weight_bits, count)
     }
@@ -269,7 +269,7 @@ pub fn fits(size: Size, options: &PruneOptions) -> bool {
         && within(options.max_instructions, size.instructions)
 }
 
-/// What must not be exceeded.
+/// The limits.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     flash: u64,
@@ -286,7 +286,7 @@ impl Limits {
             && s.instructions.is_none_or(|i| i <= self.instructions)
     }
 
-    /// Limits on the way: sizes fall in equal ratios.
+    /// Limits of a period: sizes fall in equal ratios.
     fn after(&self, before: Size, share: f64) -> Self {
         let on_the_way = |limit: u64, whole: u64| {
             let whole = whole as f64;
@@ -300,8 +300,8 @@ impl Limits {
         }
     }
 
-    /// How much bytes count beside multiply-accumulates: as much as there is left to save of them, now that a network is as
-    /// small as `now`. Half where nothing is said of work, so that both fall.
+    /// Weight of bytes against multiply-accumulates, in proportion to what remains to be saved of each when the
+    /// network has size `now`. One half if there is no limit of work, so that both fall.
     fn bytes_share(&self, before: Size, now: Size) -> f64 {
         let left = |limit: u64, whole: u64, now: u64| {
             if limit < whole { (1.0 - limit as f64 / now.max(1) as f64).max(0.0) } else { 0.0 }
@@ -315,10 +315,10 @@ impl Limits {
     }
 }
 
-/// What the quantised form of a float graph takes; ranges from the few `samples`, which change no size.
+/// Size of the quantised form of a float graph. Ranges come from the few `samples`; they do not change the size.
 ///
 /// # Errors
-/// It cannot be quantised, compiled or counted.
+/// The graph cannot be quantised, compiled or counted.
 pub fn size(
     graph: &Graph,
     samples: &[Vec<ArrayD<f32>>],
@@ -341,8 +341,8 @@ pub fn size(
     Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions })
 }
 
-/// Length of the shortest run of moves for which `fits`, taking for granted that more moves never take more room; `None`
-/// if not even all do.
+/// Length of the shortest run of moves for which `fits`, assuming that more moves never make the network larger;
+/// `None` if even all of them do not fit.
 fn shortest(moves: &[Move], mut fits: impl FnMut(&[Move]) -> Result<bool>) -> Result<Option<usize>> {
     if !fits(moves)? {
         return Ok(None);
@@ -361,7 +361,7 @@ fn with(removed: &[bool], moves: &[Move]) -> Vec<bool> {
     marked
 }
 
-/// For each group `own` of `small`, which is `graph` sliced by `removed`, the group that it was.
+/// For each group of `small`, which is `graph` sliced by `removed`: the group in `graph` that it came from.
 fn origins(graph: &Graph, groups: &Groups, removed: &[bool], small: &Graph, own: &Groups) -> Vec<usize> {
     let mut origin = vec![0; own.len()];
     for index in 0..graph.values.len() {
@@ -424,11 +424,11 @@ mod tests {
         let limits = |flash, macs| Limits { flash, ram: 10, macs, instructions: u64::MAX };
         let both = limits(500, 500);
         assert_eq!(both.bytes_share(whole, whole), 0.5);
-        // Flash is as it should be: only work counts, and the other way round.
+        // Flash is within its limit: only work counts, and vice versa.
         assert_eq!(both.bytes_share(whole, size(450, 800)), 0.1);
         assert_eq!(both.bytes_share(whole, size(800, 450)), 0.9);
         assert!(both.bytes_share(whole, size(600, 900)) < 0.35);
-        // Nothing is said of work.
+        // No limit of work.
         assert_eq!(limits(500, 1000).bytes_share(whole, size(700, 900)), 0.5);
         assert_eq!(limits(1000, 500).bytes_share(whole, whole), 0.1);
     }

@@ -1,4 +1,4 @@
-//! How much each group matters: magnitude, Taylor, and HESSO's five scores in one.
+//! The importance of each group: magnitude, Taylor, HESSO (five scores in one), and HESSO-CRIC.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::groups::Groups;
 use crate::{Error, Result};
 
-/// What a score is made from. x are the weights that write a group's channels, ∇ the loss's gradient in them.
+/// The score of a group. x are the weights that write its channels, ∇ the loss's gradient with respect to them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Score {
@@ -18,10 +18,11 @@ pub enum Score {
     /// First-order Taylor term of the loss, mean over batches of |x·∇| (Molchanov et al. 2017).
     #[default]
     Taylor,
-    /// HESSO (Chen et al. 2024): ‖x‖, ‖x‖ / |x|, cosine of x and ∇ plus one, |x·∇| and ½(x·∇)², each divided by its
-    /// Euclidean norm over all groups, one fifth of each.
+    /// HESSO (Chen et al. 2024): ‖x‖, ‖x‖ / |x|, cosine of x and ∇ plus one, |x·∇| and ½(x·∇)². Each is divided by
+    /// its Euclidean norm over all groups and counts one fifth.
     Hesso,
-    /// HESSO-CRIC: the mean of HESSO's while the lowest fade, plus what the loss says when they go.
+    /// HESSO-CRIC: the mean of the HESSO scores while the lowest fade, plus the growth of the loss when they are
+    /// removed.
     Cric,
 }
 
@@ -34,8 +35,8 @@ struct Sums {
     gradient: f64,
 }
 
-/// Score of each group; larger matters more. `data` with targets is wanted for all but [`Score::Magnitude`], `batch`
-/// samples a gradient.
+/// Score of each group; larger matters more. All but [`Score::Magnitude`] need `data` with targets; `batch` is the
+/// number of samples per gradient.
 ///
 /// # Errors
 /// The data do not fit the graph, or an operator has no gradient.
@@ -79,13 +80,13 @@ pub fn scores(
     Ok(total)
 }
 
-/// Constants whose elements write channels, with the axis along which: not the columns that read them.
+/// Constants whose elements write channels, with the axis of those channels; columns that read channels are left out.
 pub(super) fn owners(graph: &Graph, groups: &Groups) -> Vec<(ValueId, usize)> {
     let mut owners = Vec::new();
     for (index, value) in graph.values.iter().enumerate() {
         let id = ValueId(index as u32);
         let Some(Data::F32(_)) = value.data.as_deref() else { continue };
-        // A recurrent layer has a second matrix, that of its state.
+        // A recurrent layer has a second matrix, for its state.
         let recurrent = |n: &Node| matches!(n.op, Op::Recurrent { .. }) && n.inputs.get(2) == Some(&id);
         let reader = graph.nodes.iter().find(|n| n.inputs.get(1) == Some(&id) || recurrent(n));
         let reads = match reader.map(|n| &n.op) {

@@ -1,4 +1,4 @@
-//! Deleting groups: as zeros in the same graph, and as a smaller dense graph of the same function.
+//! Deletes groups: as zeros in the same graph, or as a smaller dense graph of the same function.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use offshoot_ir::{Data, Graph, Op, Value, ValueId};
 use super::groups::Groups;
 use crate::{Error, Result};
 
-/// `graph` with all weights of the groups that `removed` marks at zero. Divisors and variances stay.
+/// `graph` with all weights of the groups marked in `removed` set to zero. Divisors and variances stay.
 pub fn masked(graph: &Graph, groups: &Groups, removed: &[bool]) -> Graph {
     faded(graph, groups, removed, 0.0)
 }
 
-/// As [`masked`], with so much of the weights left.
+/// As [`masked`], but multiplies the weights by `left` instead of zero.
 pub(super) fn faded(graph: &Graph, groups: &Groups, removed: &[bool], left: f32) -> Graph {
     let mut out = graph.clone();
     for index in 0..graph.values.len() {
@@ -28,10 +28,10 @@ pub(super) fn faded(graph: &Graph, groups: &Groups, removed: &[bool], left: f32)
     out
 }
 
-/// `graph` without the groups that `removed` marks: dense, the same function as [`masked`]'s.
+/// `graph` without the groups marked in `removed`: a dense graph that computes the same function as [`masked`].
 ///
 /// # Errors
-/// [`Error::Group`] if a marked group is fixed, or if an axis would be empty.
+/// [`Error::Group`] if a marked group is fixed, or if an axis would become empty.
 pub fn slice(graph: &Graph, groups: &Groups, removed: &[bool]) -> Result<Graph> {
     if let Some((group, reason)) =
         (0..groups.len()).filter(|&g| removed[g]).find_map(|g| Some((g, groups.fixed[g].clone()?)))
@@ -69,7 +69,7 @@ pub fn slice(graph: &Graph, groups: &Groups, removed: &[bool]) -> Result<Graph> 
             }
             Op::Pad { before, after, .. } => {
                 for axis in 0..before.len() {
-                    // Padding is what of the output the input does not fill.
+                    // Padding is the part of the output that the input does not fill.
                     let (first, extent) = (before[axis], graph.value(x).shape[axis]);
                     let left = kept(old.output, axis);
                     before[axis] = left.iter().filter(|&&i| i < first).count();

@@ -1,8 +1,8 @@
-//! Training of what is left, or while channels fade: on the data, and on what the uncompressed network says.
+//! Training of the remaining network, or while channels fade: on the data, and on the uncompressed network's outputs.
 //!
-//! Adam's steps are the same for every weight, while the layers of a trained network differ in size by orders of
-//! magnitude (one that reads raw pixels has tiny weights). So every tensor is trained in units of its own size, which
-//! makes steps relative to it, as LAMB's trust ratio does (You et al. 2020).
+//! Adam's steps have the same size for every weight, while the layers of a trained network differ in size by orders
+//! of magnitude (one that reads raw pixels has tiny weights). Every tensor is therefore trained in units of its own
+//! size, which makes steps relative to it, like LAMB's trust ratio (You et al. 2020).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::run::{Progress, PruneOptions};
 use super::scores::owners;
 use crate::{Error, Result};
 
-/// One training on the way.
+/// One training within the method.
 pub(super) struct Stage {
     what: &'static str,
     epochs: usize,
@@ -27,12 +27,12 @@ pub(super) struct Stage {
     seed: u64,
     fade: BTreeMap<String, Vec<bool>>,
     rounding: Option<WeightQuant>,
-    /// What the checkpoint's name ends in.
+    /// Suffix of the checkpoint's name.
     suffix: String,
 }
 
 impl Stage {
-    /// The last: everything learns.
+    /// The final training: everything learns.
     pub(super) fn tuning(options: &PruneOptions) -> Self {
         Self {
             what: "fine-tuning",
@@ -46,7 +46,7 @@ impl Stage {
         }
     }
 
-    /// In a period: the groups that `marked` marks fade.
+    /// Training within a period: the groups marked in `marked` fade.
     pub(super) fn fading(
         graph: &Graph,
         groups: &Groups,
@@ -54,7 +54,7 @@ impl Stage {
         options: &PruneOptions,
         period: usize,
     ) -> Self {
-        // What writes the channels is enough: they are zero then, whatever reads them.
+        // Fading the weights that write the channels is enough: the channels are then zero, whatever reads them.
         let mut fade: BTreeMap<String, Vec<bool>> = BTreeMap::new();
         let known = trainable(graph);
         let owned =
@@ -72,7 +72,7 @@ impl Stage {
             what: "fading channels",
             epochs: options.fade_epochs,
             schedule: Schedule::Constant,
-            // Less than at the height of fine-tuning, since it does not fall.
+            // Lower than the peak rate of fine-tuning, because it does not decay.
             rate: 0.5 * options.rate,
             seed: options.seed.wrapping_add(1000 * period as u64),
             fade,
@@ -98,7 +98,7 @@ pub(crate) fn tune(
     train(graph, small, data, options, &stage, progress)
 }
 
-/// Fine-tuning with rounded weights, at a third of the rate: most is learned already.
+/// Fine-tuning with rounded weights, at a third of the rate: most has been learned already.
 ///
 /// # Errors
 /// As [`fit`].
@@ -123,7 +123,7 @@ pub(crate) fn tune_rounded(
     train(graph, small, data, options, &stage, progress)
 }
 
-/// Trains `small` to do what `graph` does, and what the data say.
+/// Trains `small` on the outputs of `graph` and on the data.
 ///
 /// # Errors
 /// As [`fit`].
@@ -167,12 +167,12 @@ pub(super) fn train(
     Ok(tuned)
 }
 
-/// By name of the constant, the number that its trained weights are multiplied by.
+/// For each constant by name: the factor from its trained weights to the graph's.
 #[derive(Clone, Debug)]
 pub(crate) struct Units(BTreeMap<String, f32>);
 
 impl Units {
-    /// Units in which weights have the size of freshly made ones (He et al. 2015), and biases the size 1.
+    /// Units in which weights have the size of initial ones (He et al. 2015), and biases the size 1.
     pub(crate) fn of(graph: &Graph) -> Self {
         let mut units = BTreeMap::new();
         for value in &graph.values {
@@ -185,7 +185,7 @@ impl Units {
                 units.insert(value.name.clone(), unit);
             }
         }
-        // Only weights and biases are sure to be trained; the transform reaches nothing else.
+        // Only weights and biases are always trained; the transform reaches nothing else.
         let parameters: BTreeSet<&str> = (graph.nodes.iter())
             .filter(|n| {
                 let linear = matches!(n.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. });
@@ -221,10 +221,10 @@ impl WeightTransform for Units {
     }
 }
 
-/// Shows steps of training.
+/// Reports the steps of training.
 pub(crate) struct Watch<'p> {
     pub(crate) progress: &'p mut dyn Progress,
-    /// What is trained for.
+    /// Label of the training.
     pub(crate) what: &'static str,
 }
 

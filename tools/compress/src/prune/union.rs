@@ -1,13 +1,13 @@
-//! Disjoint sets (Tarjan 1975) of channels that go together, and of the families they were born in.
+//! Disjoint sets (Tarjan 1975) of channels that go together, and of the families in which they were created.
 
 /// Channels and families.
 #[derive(Debug, Default)]
 pub(super) struct Units {
     parent: Vec<u32>,
     family: Vec<u32>,
-    /// By family: its parent.
+    /// For each family: its parent.
     families: Vec<u32>,
-    /// By root: why it must stay.
+    /// For each root: why it must stay.
     fixed: Vec<Option<String>>,
 }
 
@@ -23,7 +23,7 @@ impl Units {
         ids
     }
 
-    /// The unit that stands for all that go with `unit`.
+    /// The unit that represents all units joined with `unit`.
     pub(super) fn root(&mut self, unit: u32) -> u32 {
         find(&mut self.parent, unit)
     }
@@ -34,7 +34,7 @@ impl Units {
         find(&mut self.families, family)
     }
 
-    /// From here on the two go together, and their families are one.
+    /// Unites the two units, and their families.
     pub(super) fn join(&mut self, a: u32, b: u32) {
         let (f, g) = (self.family_of(a), self.family_of(b));
         self.families[f.max(g) as usize] = f.min(g);
@@ -48,7 +48,7 @@ impl Units {
         }
     }
 
-    /// The units must stay.
+    /// Marks units as fixed.
     pub(super) fn fix_all(&mut self, units: &[u32], why: &str) {
         for &u in units {
             let root = self.root(u) as usize;
@@ -64,7 +64,7 @@ impl Units {
 
 fn find(parent: &mut [u32], mut at: u32) -> u32 {
     while parent[at as usize] != at {
-        // Halving the path keeps later searches short.
+        // Path halving keeps later searches short.
         let up = parent[parent[at as usize] as usize];
         parent[at as usize] = up;
         at = up;

@@ -1,10 +1,10 @@
-//! Quantisation-aware training: weights of few bits with learned step sizes (LSQ, Esser et al. 2020), the device's own
-//! integers on the way forward ([`super::device`]), the float network as teacher.
+//! Quantisation-aware training: weights of few bits with learned step sizes (LSQ, Esser et al. 2020), the device's
+//! own integer arithmetic in the forward pass ([`super::device`]), the float network as teacher.
 //!
-//! It begins where quantisation after training ends: its ranges of activations hold, its steps are where learning them
-//! begins, and weights lie in the middle between what they were and the code that they got, so that the first forward
-//! pass gives the codes of quantisation after training (but for error feedback that moved a code further than rounding
-//! would). The best epoch's network is the result, with its numbers; [`super::quantize_learned`] makes the device's form of it.
+//! It starts from post-training quantisation: activation ranges are kept, step sizes are the initial ones, and each
+//! weight lies halfway between its float value and its code, so that the first forward pass gives the codes of
+//! post-training quantisation (except where error feedback moved a code further than rounding would). The result is
+//! the network of the best epoch, with its step sizes and ranges; [`super::quantize_learned`] makes its device form.
 
 use std::sync::Arc;
 
@@ -29,26 +29,26 @@ use crate::{Error, Result};
 pub struct AwareOptions {
     /// Bits of the weights.
     pub weight_bits: WeightBits,
-    /// Operators that stay float32, as [`QuantizeOptions::keep_float`].
+    /// Operators that stay float32, as in [`QuantizeOptions::keep_float`].
     pub keep_float: Vec<String>,
-    /// Samples that quantisation after training, where this begins, is calibrated on.
+    /// Calibration samples of the post-training quantisation that this starts from.
     pub calibration: usize,
     /// Passes over the data.
     pub epochs: usize,
-    /// Samples a step.
+    /// Samples per step.
     pub batch: usize,
     /// Highest learning rate, relative to the size of each tensor's weights.
     pub rate: f32,
-    /// Share of the float network's outputs in the loss; the targets have the rest.
+    /// Weight of the float network's outputs in the loss; the targets have the rest.
     pub distil: f32,
-    /// Whether forward passes run the device's integers. Without it tensors are rounded to the device's grids, but sums
-    /// between them are floats.
+    /// Whether forward passes run the device's integer arithmetic. Without it tensors are rounded to the device's
+    /// grids, but accumulated in floating point.
     pub device: bool,
-    /// Samples to judge each epoch on; without them the last one is taken.
+    /// Samples on which each epoch is judged; without them the last epoch is taken.
     pub validation: Option<Dataset>,
-    /// Seed of the order of samples.
+    /// Seed of the sample order.
     pub seed: u64,
-    /// Where training is saved, and continued from.
+    /// Where training is saved and resumed from.
     pub checkpoint: Option<Checkpoint>,
 }
 
@@ -70,35 +70,37 @@ impl Default for AwareOptions {
     }
 }
 
-/// What [`aware`] did.
+/// Report of [`aware`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AwareReport {
-    /// Bits and learned numbers: what the network is quantised with.
+    /// Bits, step sizes and ranges with which to quantise the network.
     pub policy: Policy,
-    /// Epochs: loss, and on the validation samples loss and accuracy of the device's form.
+    /// Per epoch: the training loss, and loss and accuracy of the device form on the validation samples.
     pub epochs: Vec<Epoch>,
-    /// Number of the epoch that was taken; 0 if none was better than quantisation after training.
+    /// Index of the epoch that was taken; 0 if none beat post-training quantisation.
     pub best: usize,
 }
 
 impl AwareReport {
-    /// Options with which [`quantize_learned`] makes the device's form.
+    /// Options with which [`quantize_learned`] makes the device form.
     pub fn quantize_options(&self, keep_float: &[String]) -> QuantizeOptions {
         let (weight_bits, keep_float) = (self.policy.bits(), keep_float.to_vec());
         QuantizeOptions { weight_bits, keep_float, ..QuantizeOptions::default() }
     }
 
-    /// The numbers that training found.
+    /// The step sizes and ranges found by training.
     pub fn learned(&self) -> Learned {
         self.policy.learned().unwrap_or_default()
     }
 }
 
-/// Trains `graph` (float, after the lossless passes, without batch normalisation) so that it does what it does with
-/// weights of few bits. Gives the float network, whose weights are not rounded, and the numbers to quantise it with.
+/// Trains `graph` (float, after the lossless passes, without batch normalisation) to keep its function with weights
+/// of few bits. Returns the float network, whose weights are not rounded, and the step sizes and ranges with which to
+/// quantise it.
 ///
 /// # Errors
-/// A codebook is asked for: its levels are not trained; the data do not fit; see also [`mod@crate::quantize`].
+/// A codebook is requested, whose levels are not trained; the data do not fit the graph; see also
+/// [`mod@crate::quantize`].
 pub fn aware(
     graph: &Graph,
     data: &Dataset,
@@ -160,7 +162,7 @@ pub fn aware(
         learned.ranges.entry(name.clone()).or_insert(*range);
     }
     let mut best = report.best.unwrap_or(report.epochs.len());
-    // The beginning is a candidate as well.
+    // The starting point is a candidate as well.
     let judged = report.epochs.get(best.wrapping_sub(1)).and_then(|e| e.validation);
     if let (Some(after), Some(validation)) = (judged, &options.validation) {
         let before = rounded_judgement(&near, validation, &untrained, &quantize_options)?;
@@ -174,7 +176,7 @@ pub fn aware(
     Ok((trained, AwareReport { policy, epochs: report.epochs, best }))
 }
 
-/// Accuracy of the device's form on labelled samples.
+/// Accuracy of the device form on labelled samples.
 fn rounded_judgement(
     graph: &Graph,
     data: &Dataset,
@@ -188,7 +190,7 @@ fn rounded_judgement(
     device_accuracy(&quantized, data).map(Some)
 }
 
-/// Weights by name, with the bits of their layer and the steps that they begin with.
+/// Weights by name, with the bits of their layer and their initial step sizes.
 fn weight_quant(graph: &Graph, forms: &[Form], start: &Learned) -> WeightQuant {
     let mut quant = WeightQuant::uniform(0, true);
     for (node, form) in graph.nodes.iter().zip(forms) {
@@ -200,10 +202,10 @@ fn weight_quant(graph: &Graph, forms: &[Form], start: &Learned) -> WeightQuant {
     quant
 }
 
-/// `graph` with the biases of `quantized`, and with its weights moved as little as it takes to be rounded to the codes of
+/// `graph` with the biases of `quantized`, and with its weights moved just far enough to be rounded to the codes of
 /// `quantized`.
 fn near_codes(graph: &Graph, quantized: &Graph, start: &Learned, forms: &[Form]) -> Graph {
-    /// Of a step, how far from its code a weight may lie: a little less than where rounding changes.
+    /// How far a weight may lie from its code, in steps: slightly less than where rounding changes.
     const REACH: f32 = 0.45;
     let mut out = graph.clone();
     for (node, form) in graph.nodes.iter().zip(forms) {
@@ -216,7 +218,7 @@ fn near_codes(graph: &Graph, quantized: &Graph, start: &Learned, forms: &[Form])
         if let Some(weights) = floats(&mut out, node.inputs[1]) {
             for (i, (w, q)) in weights.iter_mut().zip(&rounded).enumerate() {
                 let step = steps[i / width];
-                // Weights beyond the grid's end are rounded to it from however far.
+                // Weights beyond the end of the grid are rounded to it from any distance.
                 let end = (q / step).abs() > top - 0.5 && w.abs() > q.abs() && *w * q > 0.0;
                 if !end {
                     *w = w.max(q - REACH * step).min(q + REACH * step);
@@ -243,7 +245,7 @@ fn floats(graph: &mut Graph, id: ValueId) -> Option<&mut Vec<f32>> {
 /// Accuracy of the float network on labelled samples.
 ///
 /// # Errors
-/// The samples do not fit, or have no labels.
+/// The samples do not fit the graph, or have no labels.
 pub fn float_accuracy(graph: &Graph, data: &Dataset) -> Result<f64> {
     let judged = evaluate(graph, data).map_err(Error::Training)?;
     judged.accuracy.ok_or_else(|| Error::Training(offshoot_train::Error::Data("there are no labels".into())))

@@ -1,4 +1,5 @@
-//! Two passes over the calibration data: ranges of all tensors, then histograms of the classes that share numbers.
+//! Two passes over the calibration data: ranges of all tensors, then histograms of the classes that share a scale and
+//! zero point.
 
 use ndarray::{ArrayD, ArrayView1, Axis};
 use offshoot_ir::{Graph, Op, Quant, ValueId};
@@ -12,7 +13,7 @@ use super::tensors::{Batch, real_values};
 use super::walk::walk;
 use crate::{Error, Result};
 
-/// Samples whose activations are held at once.
+/// Samples whose activations are held in memory at once.
 const CHUNK: usize = 16;
 
 /// Checks the calibration data against the graph's inputs.
@@ -39,7 +40,7 @@ pub(crate) fn check(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<()> {
     Ok(())
 }
 
-/// What the activations of `samples` are like. Numbers may be infinite here: [`settle`] decides whether that is a fault.
+/// Observes the activations of `samples`. Values may be infinite here: [`settle`] decides whether that is an error.
 pub(crate) fn observe(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
@@ -72,10 +73,10 @@ pub(crate) fn observe(
     Ok(Observed { range, least_peak: peaks.iter().map(|p| least_peak(p)).collect() })
 }
 
-/// How far numbers matter, and the ranges of all values within that.
+/// The range within which values matter, and the ranges of all values within it.
 ///
 /// # Errors
-/// An infinite number matters.
+/// An infinite value matters.
 pub(crate) fn settle(graph: &Graph, observed: &Observed) -> Result<(Reach, Vec<(f32, f32)>)> {
     let reach = Reach::new(graph, observed);
     let ranges = reach.ranges(observed);
@@ -88,7 +89,7 @@ pub(crate) fn settle(graph: &Graph, observed: &Observed) -> Result<(Reach, Vec<(
     Ok((reach, ranges))
 }
 
-/// Ranges of whole classes, by representative; constants that join a class count, as far as `reach` goes.
+/// Ranges of whole classes, by representative; constants that join a class count, within `reach`.
 pub(crate) fn class_ranges(
     graph: &Graph,
     classes: &Classes,
@@ -104,14 +105,14 @@ pub(crate) fn class_ranges(
         widen(classes.find(ValueId(i as u32)), range);
     }
     for node in &graph.nodes {
-        // A padding value must be representable even if no sample shows it (all do, as a rule).
+        // A padding value must be representable even if no sample shows it (usually all do).
         if let Op::Pad { value, mode: None, .. } = node.op {
             let value = reach.of(node.output).map_or(value, |(low, high)| value.max(low).min(high));
             if value.is_finite() {
                 widen(classes.find(node.output), (value, value));
             }
         }
-        // So must a constant state that a recurrent layer begins with.
+        // The same holds for a constant initial state of a recurrent layer.
         if let (Op::Recurrent { .. }, Some(&id)) = (&node.op, node.inputs.get(4))
             && graph.value(id).data.is_some()
         {
@@ -123,7 +124,7 @@ pub(crate) fn class_ranges(
     out
 }
 
-/// Histogram of every class, by representative; `None` where there is no activation.
+/// Histogram of every class, by representative; `None` for classes without an activation.
 pub(crate) fn histograms(
     graph: &Graph,
     classes: &Classes,
@@ -137,7 +138,7 @@ pub(crate) fn histograms(
             if is_activation(graph, id) {
                 let class = classes.find(id) as usize;
                 let (low, high) = ranges[class];
-                // Summed in the order of the samples: the result does not depend on the number of threads.
+                // Summed in sample order, so that the result does not depend on the number of threads.
                 let parts: Vec<Histogram> = batch
                     .par_iter()
                     .map(|a| {
@@ -156,7 +157,7 @@ pub(crate) fn histograms(
     Ok(all)
 }
 
-/// Numbers of every value for this way of clipping.
+/// Scales and zero points of all values for this way of clipping.
 pub(crate) fn quants(
     graph: &Graph,
     classes: &Classes,
@@ -178,7 +179,7 @@ pub(crate) fn quants(
     (0..graph.values.len()).map(|i| of(i).unwrap_or_else(|| quant_of_range(0.0, 0.0))).collect()
 }
 
-/// Numbers that the specification fixes, by representative.
+/// Scales and zero points fixed by the specification, by representative.
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];
     for node in &graph.nodes {

@@ -1,16 +1,15 @@
 //! Which tensors must have the same scale and zero point.
 //!
-//! TFLite's specification demands it of operators that only move or choose elements. Tensors that share
-//! form a class (union-find); each class gets one range. Where operators join several tensors
-//! (Concat, Min, Max), a tensor stays in a class of its own, and is requantised on the way in, if its
-//! numbers are fixed (Softmax, Sigmoid, Tanh) or somebody else reads them too and would lose by the
-//! coarser grid of the joined range.
+//! TFLite's specification requires it for operators that only move or select elements. Tensors with the same scale
+//! and zero point form a class (union-find); each class gets one range. Where operators join several tensors (Concat,
+//! Min, Max), a tensor stays in a class of its own, and is requantised on the way in, if its scale is fixed (Softmax,
+//! Sigmoid, Tanh) or if it has other readers that would lose accuracy from the coarser grid of the joined range.
 
 use offshoot_ir::{BinaryKind, DType, Graph, Node, Op, PoolKind, Quant, ReduceKind, UnaryKind, ValueId};
 
 use super::recurrent;
 
-/// Number of dB that another reader may lose before a tensor gets a range of its own: one bit.
+/// Factor by which a joined range may be wider than a tensor's own before the tensor keeps its own: one bit.
 const TOLERATED_RATIO: f32 = 2.0;
 
 /// Classes of a graph's values.
@@ -29,7 +28,7 @@ impl Classes {
             if fixed_quant(node).is_some() {
                 fixed[out] = true;
             }
-            // A state that is given has the numbers of those that follow, and widens their range.
+            // A given initial state has the scale of the states that follow, and widens their range.
             if let Some(id) = recurrent::given_state(graph, node) {
                 classes.join(id, node.output, &mut fixed);
             }
@@ -77,8 +76,8 @@ impl Classes {
     }
 }
 
-/// Whether an average pool's output is so much narrower than its input that it needs a scale of its own: two bits and more
-/// would be lost on the input's.
+/// Whether the output range of an average pool is so much narrower than its input's that it needs a scale of its own:
+/// with the input's scale it would lose two bits or more.
 pub(crate) fn is_sparse_mean(node: &Node, ranges: &[(f32, f32)]) -> bool {
     const NARROWER: f32 = 4.0;
     let width = |id: ValueId| {
@@ -89,7 +88,7 @@ pub(crate) fn is_sparse_mean(node: &Node, ranges: &[(f32, f32)]) -> bool {
         && width(node.inputs[0]) >= NARROWER * width(node.output)
 }
 
-/// Which inputs share numbers with the output.
+/// Which inputs share scale and zero point with the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharing {
     /// None.
@@ -100,7 +99,7 @@ pub(crate) enum Sharing {
     Many,
 }
 
-/// What an operator demands.
+/// Sharing that an operator requires.
 pub(crate) fn shared(node: &Node) -> Sharing {
     match &node.op {
         Op::Reshape
@@ -116,7 +115,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
     }
 }
 
-/// Numbers that the specification fixes for an operator's output.
+/// Scale and zero point that the specification fixes for an operator's output.
 pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     match &node.op {
         Op::Recurrent { .. } => recurrent::fixed_quant(node),
@@ -126,7 +125,7 @@ pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     }
 }
 
-/// Whether a value is an activation in floating point, i.e. one to be quantised.
+/// Whether a value is a floating-point activation, and so is to be quantised.
 pub(crate) fn is_activation(graph: &Graph, id: ValueId) -> bool {
     let value = graph.value(id);
     value.data.is_none() && value.dtype == DType::F32

@@ -6,11 +6,11 @@ pub(crate) use offshoot_ir::grid::{quant_of_range, round_to_grid};
 
 use super::options::Clipping;
 
-/// Bins of a histogram: 32 to each step of the full int8 range.
+/// Bins of a histogram: 32 per step of the full int8 range.
 pub(crate) const BINS: usize = 8192;
 
-/// Histogram over a fixed range. A bin keeps the sum of what fell in it too: its mean then stands for its values,
-/// which makes inputs that are discrete (pixels) come out exact.
+/// Histogram over a fixed range. Each bin also keeps the sum of its values: its mean then stands for them, which
+/// represents discrete inputs (pixels) exactly.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     low: f32,
@@ -25,7 +25,7 @@ impl Histogram {
         Self { low, high, counts: vec![0; BINS], sums: vec![0.0; BINS] }
     }
 
-    /// Counts values; those outside count as the end of the range.
+    /// Counts values; values outside count as the end of the range.
     pub(crate) fn add<'a>(&mut self, values: impl IntoIterator<Item = &'a f32>) {
         let per_unit = BINS as f32 / (self.high - self.low).max(f32::MIN_POSITIVE);
         for &v in values {
@@ -46,13 +46,13 @@ impl Histogram {
         }
     }
 
-    /// (mean, count) of the bins that hold anything, ascending.
+    /// (mean, count) of the non-empty bins, ascending.
     fn points(&self) -> Vec<(f32, f64)> {
         let points = self.counts.iter().zip(&self.sums).filter(|(c, _)| **c > 0);
         points.map(|(&c, &s)| ((s / c as f64) as f32, c as f64)).collect()
     }
 
-    /// Range for this way of clipping; holds 0. [`Clipping::Auto`] is resolved by the caller and counts as `Mse`.
+    /// Range for this way of clipping; contains 0. [`Clipping::Auto`] is resolved by the caller and treated as `Mse`.
     pub(crate) fn range(&self, clipping: Clipping) -> (f32, f32) {
         let full = (self.low.min(0.0), self.high.max(0.0));
         match clipping {
@@ -62,10 +62,10 @@ impl Histogram {
         }
     }
 
-    /// Share of the values outside of what `quant` can represent.
+    /// Share of the values outside the range of `quant`.
     pub(crate) fn clipped(&self, quant: &Quant) -> f32 {
         let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
-        // Half a step further out still rounds to the bound.
+        // A value up to half a step further out still rounds to the bound.
         let (low, high) = ((-128.5 - zero) * scale, (127.5 - zero) * scale);
         let (mut outside, mut all) = (0.0, 0.0);
         for (v, c) in self.points() {
@@ -80,7 +80,7 @@ impl Histogram {
     fn percentile(&self, percent: f32, full: (f32, f32)) -> (f32, f32) {
         let points = self.points();
         let total: f64 = points.iter().map(|p| p.1).sum();
-        // One-sided values (after a ReLU) are cut at one end only: give that end the whole share.
+        // One-sided values (after a ReLU) are cut at one end only: that end gets the whole share.
         let sides = if self.low >= 0.0 || self.high <= 0.0 { 1.0 } else { 2.0 };
         let cut = total * (1.0 - f64::from(percent) / 100.0) / sides;
         let end = |mut points: Box<dyn Iterator<Item = &(f32, f64)> + '_>, otherwise: f32| {
@@ -94,14 +94,14 @@ impl Histogram {
         };
         let low = end(Box::new(points.iter()), full.0);
         let high = end(Box::new(points.iter().rev()), full.1);
-        // Within a bin of the end nothing is cut: keep the end itself.
+        // Within one bin of the end nothing is cut: the end itself is used.
         let bin = (self.high - self.low) / BINS as f32;
         let low = if low - full.0 <= bin { full.0 } else { low };
         let high = if full.1 - high <= bin { full.1 } else { high };
         (low.min(0.0), high.max(0.0))
     }
 
-    /// Coarse grid over both ends, then ever finer steps around the best.
+    /// A coarse grid over both ends, then ever finer steps around the best pair.
     fn least_error(&self, full: (f32, f32)) -> (f32, f32) {
         const COARSE: usize = 20;
         let points = self.points();
@@ -154,7 +154,7 @@ impl Histogram {
     }
 }
 
-/// Smallest and largest element, which may be infinite; `None` if one is not a number.
+/// Smallest and largest element, which may be infinite; `None` if any is NaN.
 pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
     let mut range = (f32::INFINITY, f32::NEG_INFINITY);
     for &v in array {
@@ -190,7 +190,7 @@ mod tests {
 
     #[test]
     fn least_error_beats_both_ends_of_a_heavy_tail() {
-        // A Laplace-like distribution by its quantiles.
+        // A Laplace-like distribution, by its quantiles.
         let values: Vec<f32> = (1..20_000)
             .map(|i| {
                 let p = i as f32 / 20_000.0 - 0.5;

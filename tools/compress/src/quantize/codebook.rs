@@ -1,21 +1,22 @@
-//! Weights of a few kinds: a codebook of whole numbers for a layer, a scale for each output channel.
+//! Weights of a few values: a codebook of integers for each layer, and a scale for each output channel.
 //!
-//! k-means in one dimension (Lloyd 1982; Han et al. 2016, "Deep Compression") on the weights in units of their channel's
-//! scale, each weighted by how much its input matters, in turns with the scales by least squares. The device finds the
-//! kinds in the packed table of [`offshoot::format::record::ConvPacked`], which takes any levels.
+//! k-means in one dimension (Lloyd 1982; Han et al. 2016, "Deep Compression") on the weights in units of their
+//! channel's scale, each weighted by the importance of its input, alternating with a least-squares fit of the scales.
+//! The device reads the levels from the packed table of [`offshoot::format::record::ConvPacked`], which takes any
+//! levels.
 
 use ndarray::Array2;
 
 use super::moments::Moments;
 use super::rounding::{FittedWeights, error, inverse_factor, with_feedback};
 
-/// Turns of levels and scales.
+/// Alternations between levels and scales.
 const TURNS: usize = 6;
-/// Turns of k-means within.
+/// Iterations of k-means in each.
 const MEANS: usize = 12;
 
-/// Quantises `weights` `[channels, n]` to `levels` kinds, zero among them (what fills incomplete blocks). Arguments as
-/// those of [`super::weights::fit`].
+/// Quantises `weights` `[channels, n]` to `levels` levels, one of which is zero (to fill incomplete blocks).
+/// Arguments as for [`super::weights::fit`].
 pub(super) fn fit(
     weights: &[f32],
     channels: usize,
@@ -81,20 +82,20 @@ pub(super) fn fit(
     FittedWeights { codes, scales }
 }
 
-/// The level next to `v`; `book` is ascending and not empty.
+/// The level nearest to `v`; `book` is ascending and not empty.
 fn nearest(book: &[f32], v: f32) -> f32 {
     let above = book.partition_point(|l| *l < v).min(book.len() - 1);
     let below = above.saturating_sub(1);
     if (v - book[below]).abs() <= (book[above] - v).abs() { book[below] } else { book[above] }
 }
 
-/// Levels that begin at even shares of the points' number, ascending, zero among them.
+/// Initial levels at equal quantiles of the points, ascending, one of them zero.
 fn quantiles(points: &[(f32, f64)], levels: usize) -> Vec<f32> {
     let at = |k: usize| points[((2 * k + 1) * points.len() / (2 * levels)).min(points.len() - 1)].0;
     whole((0..levels).map(at).collect())
 }
 
-/// Whole numbers within int8; the one next to zero becomes zero.
+/// Rounds levels to int8; the one nearest to zero becomes zero.
 fn whole(mut book: Vec<f32>) -> Vec<f32> {
     book.iter_mut().for_each(|l| *l = l.round().clamp(-127.0, 127.0));
     if let Some(least) = book.iter_mut().min_by(|a, b| a.abs().total_cmp(&b.abs())) {
@@ -104,7 +105,7 @@ fn whole(mut book: Vec<f32>) -> Vec<f32> {
     book
 }
 
-/// Lloyd's turns on sorted points, then whole numbers.
+/// Lloyd's iterations on sorted points, then rounding to integers.
 fn means(points: &[(f32, f64)], book: &mut Vec<f32>) {
     for _ in 0..MEANS {
         let mut sums = vec![(0.0f64, 0.0f64); book.len()];
@@ -135,7 +136,7 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
-    /// Bell-shaped numbers.
+    /// Normally distributed numbers.
     fn bell(n: usize, seed: u64) -> Vec<f32> {
         let mut state = seed;
         let mut next = || {

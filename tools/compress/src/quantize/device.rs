@@ -1,5 +1,5 @@
-//! The device in the training loop: the quantised network is compiled, and the runtime itself runs it on this machine. Its
-//! tensors, operator by operator, are what [`offshoot_train`] computes with on the way forward.
+//! The device in the training loop: compiles the quantised network and runs it with the runtime on this machine.
+//! [`offshoot_train`] uses its tensors, operator by operator, in the forward pass.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,13 +20,13 @@ use super::options::QuantizeOptions;
 use super::trained::Learned;
 use crate::Error;
 
-/// Quantises with the numbers of the step and compiles.
+/// Quantises with the current step sizes and compiles.
 #[derive(Clone, Debug)]
 pub(crate) struct Simulator {
     pub(crate) options: QuantizeOptions,
 }
 
-/// Steps by constant's name, as training has them, to steps by node.
+/// Step sizes by constant name, as training has them, converted to step sizes by node name.
 pub(crate) fn by_node(graph: &Graph, steps: &BTreeMap<String, Vec<f32>>) -> BTreeMap<String, Vec<f32>> {
     let weighted = graph.nodes.iter().filter(|n| is_weighted(&n.op));
     weighted
@@ -38,7 +38,7 @@ impl Device for Simulator {
     fn prepare(&self, graph: &Graph, numbers: &Numbers) -> Result<Box<dyn DeviceRun>, DeviceError> {
         let learned = Learned { steps: by_node(graph, &numbers.steps), ranges: numbers.ranges.clone() };
         let quantized = quantize_learned(graph, &learned, &self.options)?;
-        // Bits do not depend on the plan: the first one that is found will do.
+        // Results do not depend on the plan: the first one found will do.
         let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
         let compiled = compile(&quantized, &CompileOptions { plan, ..CompileOptions::default() })?;
         let off = Aligned::from(compiled.bytes.as_slice());
@@ -47,21 +47,21 @@ impl Device for Simulator {
     }
 }
 
-/// A quantised network on the device, judged on samples.
+/// A quantised network's size and quality on the device.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct DeviceJudgement {
     /// Bytes of the `.off` file.
     pub bytes: u64,
     /// Mean loss: cross-entropy for labels, squared error for values.
     pub loss: f64,
-    /// Share of samples that are taken for what their label says; with labels only.
+    /// Share of samples classified as their label says; only with labels.
     pub accuracy: Option<f64>,
 }
 
-/// Compiles a quantised network and judges it on labelled samples, or on values that its first output should have.
+/// Compiles a quantised network and judges it on labelled samples, or on target values for its first output.
 ///
 /// # Errors
-/// As [`device_outputs`]; there is nothing to judge by.
+/// As [`device_outputs`]; the data have no targets.
 pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudgement, Error> {
     let compiled = compile(quantized, &CompileOptions::default()).map_err(Error::Export)?;
     let bytes = compiled.report.model_bytes;
@@ -82,12 +82,12 @@ pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudge
             Ok(DeviceJudgement { bytes, loss, accuracy: None })
         }
         Target::Unlabelled => {
-            Err(Error::Training(offshoot_train::Error::Data("there is nothing to judge by".into())))
+            Err(Error::Training(offshoot_train::Error::Data("there are no targets to judge by".into())))
         }
     }
 }
 
-/// Whether outputs are shares that add up to one.
+/// Whether the outputs are probabilities that add up to one.
 fn ends_in_softmax(graph: &Graph) -> bool {
     let mut at = graph.outputs.first().copied();
     while let Some(node) = at.and_then(|id| graph.producer(id)).map(|i| &graph.nodes[i]) {
@@ -103,17 +103,17 @@ fn ends_in_softmax(graph: &Graph) -> bool {
 fn cross_entropy(row: &[f32], label: i64, probable: bool) -> f64 {
     let own = row.get(label as usize).copied().unwrap_or(f32::NEG_INFINITY);
     if probable {
-        // A softmax of eight bits knows nothing below half a step.
+        // An int8 softmax does not resolve anything below half a step.
         return -f64::from(own.max(1.0 / 512.0)).ln();
     }
     let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     row.iter().map(|v| f64::from(v - max).exp()).sum::<f64>().ln() + f64::from(max) - f64::from(own)
 }
 
-/// First output of a quantised network for every sample of `data`, real values, as the device computes them.
+/// First output of a quantised network for every sample of `data`, as real values, as the device computes them.
 ///
 /// # Errors
-/// The device cannot run the network, or the samples do not fit.
+/// The device cannot run the network, or the samples do not fit the graph.
 pub fn device_outputs(quantized: &Graph, data: &Dataset) -> Result<Vec<Vec<f32>>, Error> {
     let failed = |e: DeviceError| Error::Execution { node: quantized.name.clone(), source: e };
     let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
@@ -123,7 +123,7 @@ pub fn device_outputs(quantized: &Graph, data: &Dataset) -> Result<Vec<Vec<f32>>
     ready.outputs(&data.inputs).map_err(failed)
 }
 
-/// Share of labelled samples that a quantised network, as the device computes it, takes for what they are.
+/// Share of labelled samples that a quantised network classifies correctly on the device.
 ///
 /// # Errors
 /// As [`device_outputs`]; there are no labels.
@@ -193,7 +193,7 @@ impl Ready {
         value.quant.as_ref().filter(|_| value.dtype == DType::I8)
     }
 
-    /// Tensors of a run of samples.
+    /// Tensors of a run of several samples.
     fn some(
         &self,
         inputs: &[ArrayD<f32>],
@@ -235,7 +235,7 @@ impl Ready {
                 let bytes = self.encoded(x, id, sample);
                 let memory = engine.input_mut(i).map_err(failed)?;
                 if memory.len() != bytes.len() {
-                    return Err("a sample has not the input's length".into());
+                    return Err("a sample does not have the input's length".into());
                 }
                 memory.copy_from_slice(&bytes);
             }
@@ -250,7 +250,7 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
     bytes.chunks_exact(4).map(|w| f32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
 }
 
-/// Keeps what operators write.
+/// Collects the tensors that operators write.
 struct Seen<'a> {
     ready: &'a Ready,
     values: HashMap<ValueId, Vec<f32>>,
@@ -281,7 +281,7 @@ impl Observer for Seen<'_> {
     }
 }
 
-/// Bytes at the alignment that the runtime wants.
+/// Bytes with the alignment that the runtime requires.
 struct Aligned {
     words: Vec<u128>,
     len: usize,

@@ -1,4 +1,4 @@
-//! Weights and biases, layer by layer: each is fitted on what the quantised network before it delivers.
+//! Weights and biases, layer by layer: each is fitted to the activations of the quantised network before it.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::Result;
 pub(crate) struct Noise {
     /// Index in the float graph.
     pub(crate) node: usize,
-    /// Weights.
+    /// Signal-to-noise ratio of the weights.
     pub(crate) weights: Option<f32>,
     /// Output, only this operator quantised.
     pub(crate) own: f32,
@@ -31,8 +31,8 @@ pub(crate) struct Noise {
     pub(crate) cumulative: f32,
 }
 
-/// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float
-/// graph to `bits[k]`. What lies beyond `reach` counts as its end. With `measure` gives the noise of every operator too.
+/// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float graph to `bits[k]`. Values
+/// beyond `reach` are clamped. With `measure`, returns the noise of every operator too.
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
@@ -111,7 +111,7 @@ fn alone(graph: &Graph, node: &Node, source: &Node) -> Node {
     Node { inputs: node.inputs.iter().enumerate().map(pick).collect(), ..node.clone() }
 }
 
-/// Fits one operator; gives its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
+/// Fits one operator; returns its output (activated, not yet rounded) and the weights' signal-to-noise ratio.
 fn layer(
     graph: &mut Graph,
     node: &Node,
@@ -172,19 +172,19 @@ fn layer(
     Ok((batch, decibels(signal, error)))
 }
 
-/// Least scale of the weights of a channel with this bias, between tensors of these scales: what the arranged kernels take,
-/// which one channel that is almost dead must not keep a layer from. Half of the bias's range is left for the zero point
-/// that is folded into it. What is rounded away is less than a thousandth of a step of the output.
+/// Least scale of the weights of a channel with this bias, between tensors of these scales, as the tiled kernels
+/// require: one channel that is almost dead must not exclude a whole layer. Half of the bias's range is left for the
+/// zero point that is folded into it. The additional rounding is less than a thousandth of a step of the output.
 pub(super) fn least_scale(bias: f32, input: f32, output: f32) -> f32 {
     let bias = f64::from(bias.abs()) / (f64::from(input) * f64::from(MOST_BIAS / 2));
-    // A shift of s belongs to multipliers from 2^(s - 1) on.
+    // Shift s belongs to multipliers from 2^(s - 1) on.
     let multiplier = f64::from(output) / f64::from(input) * 2f64.powi(i32::from(*SHIFTS.start()) - 1);
-    // Not a hair below, once it is rounded to float32.
+    // Slightly above, so that rounding to float32 does not go below.
     (bias.max(multiplier) * (1.0 + 1e-6)) as f32
 }
 
-/// Mean of `a - b` for each index along the last axis. Pairs whose difference is not a finite number tell nothing of the
-/// others and do not count (0 / 0 in the quantised network, for instance); a channel of nothing else has mean 0.
+/// Mean of `a - b` for each index along the last axis. Pairs whose difference is not finite are skipped (0 / 0 in the
+/// quantised network, for instance); a channel with only such pairs has mean 0.
 fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
     let sums: Vec<Vec<(f64, u64)>> = a
         .par_iter()

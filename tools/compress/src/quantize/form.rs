@@ -1,4 +1,4 @@
-//! How the weights of each layer are written: bits, or kinds of a codebook.
+//! Storage form of each layer's weights: bits, or levels of a codebook.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How many bits the weights of each layer take.
+/// Bits of the weights of each layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct WeightBits {
-    /// 8, 4 or 2. Depthwise, grouped and transposed convolutions keep 8: they have few weights, and the device no packed
-    /// form for them.
+    /// 8, 4 or 2. Depthwise, grouped and transposed convolutions keep 8: they have few weights, and the device has no
+    /// packed form for them.
     pub weights: u8,
-    /// Exceptions, by node name or by kind; a name goes before a kind.
+    /// Exceptions, by node name or by kind; a name takes precedence over a kind.
     pub layers: BTreeMap<String, u8>,
-    /// Layers, by node name or by kind, whose weights are of so many kinds (3 to 16) that are fitted to them: a codebook.
+    /// Layers, by node name or by kind, whose weights use a codebook of this many levels (3 to 16), fitted to them.
     pub levels: BTreeMap<String, u8>,
 }
 
@@ -26,17 +26,17 @@ impl Default for WeightBits {
     }
 }
 
-/// How the weights of one layer are written.
+/// Storage form of one layer's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Multiples of a step, of so many bits: 8, 4 or 2.
+    /// Multiples of a step, with this many bits: 8, 4 or 2.
     Even(u8),
-    /// So many kinds.
+    /// This many levels.
     Codebook(u8),
 }
 
 impl Form {
-    /// Bits that the device stores of a weight.
+    /// Bits that the device stores per weight.
     pub(crate) fn bits(self) -> u8 {
         match self {
             Self::Even(bits) => bits,
@@ -46,23 +46,23 @@ impl Form {
 }
 
 impl WeightBits {
-    /// The same for all layers that the device can pack.
+    /// The same bits for all layers that the device can pack.
     pub fn all(weights: u8) -> Self {
         Self { weights, ..Self::default() }
     }
 
-    /// Form of each node's weights (eight bits where it has none).
+    /// Form of each node's weights (eight bits for nodes without any).
     pub(crate) fn of(&self, graph: &Graph) -> Result<Vec<Form>> {
         let option = |reason: String| Error::Option { option: "weight_bits", reason };
         for (name, bits) in
             self.layers.iter().map(|(n, &b)| (n.as_str(), b)).chain([("weights", self.weights)])
         {
             if !matches!(bits, 2 | 4 | 8) {
-                return Err(option(format!("{bits} bits for `{name}`; 8, 4 or 2")));
+                return Err(option(format!("{bits} bits for `{name}`; expected 8, 4 or 2")));
             }
         }
         if let Some((name, levels)) = self.levels.iter().find(|(_, l)| !(3..=16).contains(*l)) {
-            return Err(option(format!("{levels} levels for `{name}`; 3 to 16")));
+            return Err(option(format!("{levels} levels for `{name}`; expected 3 to 16")));
         }
         for (wanted, packed) in
             self.layers.iter().map(|(n, b)| (n, *b < 8)).chain(self.levels.keys().map(|n| (n, true)))
@@ -71,7 +71,7 @@ impl WeightBits {
             if !found.into_iter().any(|n| is_weighted(&n.op)) {
                 return Err(Error::UnknownOperator(wanted.clone()));
             }
-            // Layout operators that an import adds may bear the layer's name.
+            // Layout operators added by an import may have the layer's name.
             let mut named = graph.nodes.iter().filter(|n| n.name == *wanted && is_weighted(&n.op));
             if let Some(n) = named.find(|n| packed && !packs(graph, n)) {
                 let (name, kind) = (&n.name, n.op.name());

@@ -1,5 +1,5 @@
-//! Quantisation with numbers that are known: steps of weights and ranges of activations that training has found.
-//! Nothing is calibrated or fitted, so that the network is the one that was trained.
+//! Quantisation with known numbers: step sizes of weights and ranges of activations that training has found. Nothing
+//! is calibrated or fitted, so that the result is the network that was trained.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use super::tensors::real_values;
 use super::trained::Learned;
 use crate::{Error, Result};
 
-/// Quantises `graph` (float, after the lossless passes) with the numbers of `learned`, to the weight bits, kept operators
-/// and element type of inputs and outputs of `options`; its other fields do not matter. Weights without steps get those that
-/// hold the largest of each channel.
+/// Quantises `graph` (float, after the lossless passes) with the step sizes and ranges of `learned`. Of `options`,
+/// only the weight bits, the float operators and the element type of inputs and outputs count. Weights without step
+/// sizes get those that represent the largest weight of each channel.
 ///
 /// # Errors
-/// A tensor without a range; numbers that do not fit the network; options out of range.
+/// A tensor has no range; step sizes do not fit the network; options are out of range.
 pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOptions) -> Result<Graph> {
     source::check(graph)?;
     let (float, _) = source::float_nodes(graph, options)?;
@@ -54,11 +54,11 @@ pub fn quantize_learned(graph: &Graph, learned: &Learned, options: &QuantizeOpti
     Ok(out)
 }
 
-/// Every tensor that becomes int8 needs a range, its own or one of its class.
+/// Every tensor that becomes int8 needs a range of its own or from its class.
 fn check_ranges(graph: &Graph, float: &[bool], learned: &Learned, classes: &Classes) -> Result<()> {
     for (name, &(low, high)) in &learned.ranges {
         if !(low.is_finite() && high.is_finite() && low <= high) {
-            return Err(bad("ranges", format!("`{name}` from {low} to {high}")));
+            return Err(bad("ranges", format!("`{name}` has the invalid range {low} to {high}")));
         }
     }
     if let Some(name) = learned.ranges.keys().find(|n| !graph.values.iter().any(|v| v.name == **n)) {
@@ -87,7 +87,7 @@ fn bad(option: &'static str, reason: String) -> Error {
     Error::Option { option, reason }
 }
 
-/// Weights to the nearest code, biases to the nearest of theirs.
+/// Rounds weights and biases to the nearest codes.
 fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32]>) -> Result<()> {
     let Form::Even(bits) = form else {
         return Err(bad("levels", format!("`{}`: a codebook is fitted to data, not learned", node.name)));
@@ -102,7 +102,10 @@ fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32
     let steps: Vec<f32> = match steps {
         Some(steps) if steps.len() != channels => {
             let (name, found) = (&node.name, steps.len());
-            return Err(bad("steps", format!("`{name}` has {channels} output channels, {found} are given")));
+            return Err(bad(
+                "steps",
+                format!("`{name}` has {channels} output channels, but {found} steps are given"),
+            ));
         }
         Some(steps) => steps.to_vec(),
         None => real.chunks(width).map(|w| w.iter().fold(0.0f32, |m, v| m.max(v.abs())) / top).collect(),
@@ -110,7 +113,7 @@ fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32
     if let Some(step) = steps.iter().find(|s| !(s.is_finite() && **s >= 0.0)) {
         return Err(bad("steps", format!("`{}`: {step} is no step", node.name)));
     }
-    // Of a channel of zeros: what the whole tensor would have.
+    // For a channel of zeros: the largest step size of the tensor.
     let usual = steps.iter().copied().fold(0.0f32, f32::max);
     let usual = if usual > 0.0 { usual } else { 1.0 };
     let scales: Vec<f32> = (steps.iter().zip(&bias))
@@ -137,8 +140,8 @@ fn write_weights(graph: &mut Graph, node: &Node, form: Form, steps: Option<&[f32
     Ok(())
 }
 
-/// The numbers of a network that was quantised after training, `quantized` from `graph` with weights of `forms`: where
-/// training begins.
+/// The step sizes and ranges of `quantized`, the post-training quantisation of `graph` with `options`: the starting
+/// point of training.
 ///
 /// # Errors
 /// `quantized` was not made from `graph`.
@@ -155,7 +158,7 @@ pub fn numbers(graph: &Graph, quantized: &Graph, options: &QuantizeOptions) -> R
         }
     }
     let own = (0..graph.values.len() as u32).map(|i| (ValueId(i), ValueId(i)));
-    // What stays float is converted for those that read it as int8.
+    // A value that stays float is converted for readers that take int8.
     let converted = quantized.nodes.iter().filter(|n| n.op == Op::Quantize).map(|n| (n.inputs[0], n.output));
     for (id, holder) in own.chain(converted) {
         let known = graph.values.get(id.0 as usize).filter(|_| is_activation(graph, id));

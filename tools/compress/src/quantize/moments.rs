@@ -1,29 +1,29 @@
-//! Second moments of what an operator's weights are multiplied with: they tell how much an error of the weights
-//! changes the output. `E|δw·x|² = δwᵀ·E[x·xᵀ]·δw`.
+//! Second moments of an operator's inputs: they tell how much an error of the weights changes the output. `E|δw·x|² =
+//! δwᵀ·E[x·xᵀ]·δw`.
 
 use ndarray::{Array1, Array2, Axis};
 use offshoot_ir::{Op, Window};
 
 use super::tensors::Batch;
 
-/// Rows a group's moments are estimated from, at most.
+/// Most rows from which a group's moments are estimated.
 const MAX_ROWS: usize = 4096;
-/// Wider operators than this get no moments: the matrix would not pay.
+/// Operators wider than this get no moments: the matrix would cost too much.
 const MAX_WIDTH: usize = 1536;
 /// Damping as a share of the mean diagonal element: keeps the matrix invertible when samples are few.
 const DAMPING: f32 = 0.01;
 
-/// One symmetric positive definite matrix `[n, n]` for each group, n = weights of one output channel in
-/// the order of the weight tensor.
+/// One symmetric positive definite matrix `[n, n]` for each group; n is the number of weights of one output channel,
+/// in the order of the weight tensor.
 pub(crate) struct Moments {
-    /// By group.
+    /// One matrix per group.
     pub(crate) groups: Vec<Array2<f32>>,
 }
 
 impl Moments {
-    /// From the operator's input `x` (every sample of the batch); `width` = weights of an output channel. With `centred`
-    /// the mean counts for nothing, which is right if the bias will be corrected for it. `None` for operators that
-    /// are not a plain sum over a window, or too wide.
+    /// Moments of the operator's input `x` (every sample of the batch); `width` is the number of weights of an output
+    /// channel. With `centred` the mean is subtracted, which is right if the bias will be corrected for it. `None`
+    /// for operators that are not a plain sum over a window, or are too wide.
     pub(crate) fn new(op: &Op, x: &Batch, width: usize, centred: bool) -> Option<Self> {
         if width == 0 || width > MAX_WIDTH || x.is_empty() {
             return None;
@@ -86,7 +86,8 @@ pub(crate) fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Ar
     rows
 }
 
-/// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the same column.
+/// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the
+/// same column.
 fn evenly(count: usize) -> Vec<usize> {
     let rows = count.min(MAX_ROWS);
     (0..rows).map(|i| (i as u128 * count as u128 / rows as u128) as usize).collect()

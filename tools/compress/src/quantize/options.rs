@@ -1,4 +1,4 @@
-//! What a user may choose.
+//! Options of quantisation.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use super::form::WeightBits;
 /// How the range of an activation is chosen from its calibration values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Clipping {
-    /// Tries the other three on samples held out of the calibration and takes the best for the whole network.
+    /// Tries the other three on held-out calibration samples and takes the best for the whole network.
     #[default]
     Auto,
-    /// Everything seen.
+    /// The full observed range.
     MinMax,
-    /// So many percent of the values lie inside, e.g. 99.99; the rest is cut in equal shares at both ends.
+    /// This percentage of the values lies inside, e.g. 99.99; the rest is cut in equal shares at both ends.
     Percentile(f32),
     /// The range with the least mean squared error, clipping and rounding together.
     Mse,
@@ -21,7 +21,7 @@ pub enum Clipping {
 /// How the scale of a weight channel is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WeightScale {
-    /// For each channel the one of the other two that disturbs the operator's output less.
+    /// For each channel, the one of the other two that disturbs the operator's output less.
     #[default]
     Auto,
     /// Largest magnitude / 127.
@@ -38,12 +38,12 @@ pub enum Rounding {
     Auto,
     /// To the nearest.
     Nearest,
-    /// Each weight's error is fed into the weights not rounded yet, so that the output changes least
-    /// (Frantar et al. 2022, "GPTQ").
+    /// Feeds each weight's error into the weights not rounded yet, so that the output changes least (Frantar et al.
+    /// 2022, "GPTQ").
     ErrorFeedback,
 }
 
-/// A feature that can be forced, forbidden, or left to the held-out samples.
+/// A feature that can be forced on, forced off, or decided on held-out samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Toggle {
     /// On if it improves the held-out samples.
@@ -65,7 +65,7 @@ pub enum IoType {
     Float32,
 }
 
-/// Options of [`super::quantize`]. The default is right for most networks.
+/// Options of [`super::quantize`]. The default suits most networks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct QuantizeOptions {
@@ -77,14 +77,15 @@ pub struct QuantizeOptions {
     pub weight_bits: WeightBits,
     /// Rounding of weights.
     pub rounding: Rounding,
-    /// Correction of biases for the mean error of what comes before (Nagel et al. 2019, section 4.2).
+    /// Correction of biases for the mean error of earlier layers (Nagel et al. 2019, section 4.2).
     pub bias_correction: Toggle,
-    /// Inputs and outputs.
+    /// Element type of inputs and outputs.
     pub io: IoType,
-    /// Operators that stay float32, by node name or by kind (`softmax`, `layer_norm`, … of [`offshoot_ir::Op::name`]).
+    /// Operators that stay float32, by node name or by kind (`softmax`, `layer_norm`, … of
+    /// [`offshoot_ir::Op::name`]).
     pub keep_float: Vec<String>,
-    /// Samples that weights and biases are fitted on, evenly taken from the calibration set (ranges always
-    /// use all of it). Bounds memory: all activations in flight of so many samples are held at once.
+    /// Samples on which weights and biases are fitted, evenly taken from the calibration set (ranges always use all
+    /// of it). Bounds memory: all live activations of these samples are held at once.
     pub fit_samples: usize,
 }
 
@@ -103,7 +104,7 @@ impl Default for QuantizeOptions {
     }
 }
 
-/// What is decided before weights are fitted.
+/// Choices made before weights are fitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Settings {
     pub(crate) weight_scale: WeightScale,

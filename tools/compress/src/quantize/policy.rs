@@ -1,4 +1,4 @@
-//! What a policy file holds: bits of the weights of each layer, and numbers that training has found.
+//! The policy file: bits of the weights of each layer, and step sizes and ranges found by training.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use super::trained::Learned;
 /// [layers]               # by node name, or by kind (conv2d, fully_connected)
 /// "conv_1" = 8
 ///
-/// [levels]               # by node name or kind: a codebook of so many kinds of weights (3 to 16), fitted to data
+/// [levels]               # by node name or kind: a codebook with this many levels (3 to 16), fitted to data
 /// "conv_2" = 16
 ///
-/// [steps]                # by node name: what one step of the weights stands for, one an output channel; from training
+/// [steps]                # by node name: step sizes of the weights, one per output channel; from training
 /// "conv_3" = [0.0125, 0.008]
 ///
 /// [ranges]               # by tensor: smallest and largest element; from training
@@ -50,7 +50,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Of its parts.
+    /// Makes a policy from bits and learned numbers.
     pub fn new(bits: WeightBits, learned: Learned) -> Self {
         let WeightBits { weights, layers, levels } = bits;
         let Learned { steps, ranges } = learned;
@@ -63,7 +63,7 @@ impl Policy {
         WeightBits { weights, layers, levels }
     }
 
-    /// Numbers from training; `None` if it holds none.
+    /// Step sizes and ranges from training; `None` if there are none.
     pub fn learned(&self) -> Option<Learned> {
         let Self { steps, ranges, .. } = self.clone();
         (!steps.is_empty() || !ranges.is_empty()).then_some(Learned { steps, ranges })

@@ -1,5 +1,5 @@
-//! The way from a float network and calibration samples to the quantised network: options that are left open are compared
-//! on samples held out, then everything is fitted on all of them.
+//! From a float network and calibration samples to the quantised network: options left open are compared on held-out
+//! samples, then everything is fitted on all samples.
 
 use ndarray::ArrayD;
 use offshoot_ir::{Activation, Graph, Op, Quant, ReduceKind};
@@ -17,18 +17,18 @@ use super::skeleton;
 use super::source;
 use crate::{Error, Result};
 
-/// Below this the output of an operator is mostly noise to those after it.
+/// Below this, the output of an operator is mostly noise to its readers.
 const POOR_DB: f32 = 20.0;
 /// Improvement in dB that a costlier or riskier choice must bring on the held-out samples.
 const WORTH_DB: f32 = 0.05;
-/// Percentile tried by [`Clipping::Auto`].
+/// The percentile that [`Clipping::Auto`] tries.
 const USUAL_PERCENTILE: f32 = 99.99;
 
-/// Quantises `graph` (float, after the lossless passes). `samples`: for each calibration sample one array for each
-/// graph input, in the graph's shapes, real values. Deterministic.
+/// Quantises `graph` (float, after the lossless passes). `samples` holds for each calibration sample one array for
+/// each graph input, in the graph's shapes, as real values. Deterministic.
 ///
 /// # Errors
-/// If the data do not fit the graph, hold a NaN or an infinity, or are missing; if the graph is quantised already; if an
+/// The data are missing, do not fit the graph, or contain a NaN or an infinity; the graph is already quantised; an
 /// option is out of range.
 pub fn quantize(
     graph: &Graph,
@@ -38,7 +38,7 @@ pub fn quantize(
     quantize_with_progress(graph, samples, options, &|_, _| {})
 }
 
-/// As [`quantize`]; `progress` is told (steps done, steps in all).
+/// As [`quantize`]; `progress` receives (steps done, steps in all).
 ///
 /// # Errors
 /// As [`quantize`].
@@ -76,7 +76,7 @@ pub fn quantize_with_progress(
     let operators = operator_reports(graph, &quantized, &float, &bits, &tables, choice.clipping, &noise);
     for o in operators.iter().filter(|o| !o.float && o.own_snr_db < POOR_DB) {
         warnings.push(format!(
-            "operator `{0}` ({1}) alone loses much: {2:.1} dB; if accuracy suffers keep it in float (--keep-float '{0}') or give more calibration samples",
+            "operator `{0}` ({1}) alone has a low signal-to-noise ratio of {2:.1} dB; if accuracy suffers, keep it in float (--keep-float '{0}') or give more calibration samples",
             o.name, o.kind, o.own_snr_db
         ));
     }
@@ -93,13 +93,13 @@ pub fn quantize_with_progress(
     Ok((quantized, report))
 }
 
-/// Samples that ranges and weights come from while options are compared.
+/// Samples for ranges and weights while options are compared.
 struct Fitting<'s> {
     ranges: Vec<&'s Vec<ArrayD<f32>>>,
     weights: Vec<&'s Vec<ArrayD<f32>>>,
 }
 
-/// Every fourth sample is held out; with fewer than four all serve both ends.
+/// Holds out every fourth sample; with fewer than four, all serve both purposes.
 fn split<'s>(all: &[&'s Vec<ArrayD<f32>>], limit: usize) -> (Fitting<'s>, Vec<&'s Vec<ArrayD<f32>>>) {
     if all.len() < 4 {
         return (Fitting { ranges: all.to_vec(), weights: evenly(all, limit) }, all.to_vec());
@@ -116,7 +116,7 @@ fn evenly<'s>(samples: &[&'s Vec<ArrayD<f32>>], limit: usize) -> Vec<&'s Vec<Arr
     (0..n).map(|i| samples[i * samples.len() / n]).collect()
 }
 
-/// The graph with global average pools of sparse maps as means, which have a scale of their own on the device.
+/// Replaces global average pools of sparse maps by means, which have a scale of their own on the device.
 fn with_sparse_means(graph: &Graph, float: &[bool], observed: &Observed) -> Graph {
     let mut out = graph.clone();
     for (node, _) in out.nodes.iter_mut().zip(float).filter(|(_, float)| !**float) {
@@ -133,14 +133,14 @@ fn with_sparse_means(graph: &Graph, float: &[bool], observed: &Observed) -> Grap
     out
 }
 
-/// How often weights are fitted to compare options.
+/// Number of weight fits needed to compare options.
 fn fits(options: &QuantizeOptions) -> usize {
     clippings(options).len()
         + usize::from(options.rounding == Rounding::Auto)
         + usize::from(options.bias_correction == Toggle::Auto)
 }
 
-/// Ways of clipping that are compared.
+/// Ways of clipping to compare.
 fn clippings(options: &QuantizeOptions) -> Vec<Clipping> {
     match options.clipping {
         Clipping::Auto => vec![Clipping::MinMax, Clipping::Percentile(USUAL_PERCENTILE), Clipping::Mse],
@@ -148,7 +148,7 @@ fn clippings(options: &QuantizeOptions) -> Vec<Clipping> {
     }
 }
 
-/// Classes, how far their numbers matter, and their histograms.
+/// Classes, the reach of their values, and their histograms.
 struct Tables {
     reach: Reach,
     classes: Classes,
@@ -181,7 +181,7 @@ struct Search<'a> {
     held_out: &'a [&'a Vec<ArrayD<f32>>],
 }
 
-/// What it found.
+/// Result of the comparison.
 #[derive(Clone, Copy)]
 struct Choice {
     clipping: Clipping,
@@ -190,7 +190,7 @@ struct Choice {
 }
 
 impl Search<'_> {
-    /// One choice after the other, each kept if it is worth it: ranges, rounding, bias correction.
+    /// Makes one choice after the other, each kept if it is worth it: ranges, rounding, bias correction.
     fn run(&self, step: &mut dyn FnMut(usize)) -> Result<Choice> {
         let observed = calibrate::observe(self.graph, &self.fitting.ranges, step)?;
         let tables = Tables::new(self.graph, self.float, &self.fitting.ranges, &observed, step)?;

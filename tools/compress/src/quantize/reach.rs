@@ -1,11 +1,11 @@
-//! How far the numbers of each tensor matter.
+//! The range within which the values of each tensor matter.
 //!
-//! A mask says "never" with a number far away from all others (-1e9, -1e4, the smallest float, -inf), and so does what
-//! pads a maximum pool. Such a number must not stretch the range of an int8 tensor: it saturates. Where the operators
-//! that read a tensor cannot tell numbers beyond some bound apart (the exponential of a softmax underflows, a maximum is
-//! never taken from below the least one, a clip clips), the tensor need not represent them. That is found backwards from
-//! the outputs, by the ranges of the calibration samples. It counts only where it makes a range finite or less than half
-//! as wide: elsewhere the usual ranges are as good.
+//! Masks use numbers far away from all others (-1e9, -1e4, the smallest float, -inf), and so does the padding of a
+//! maximum pool. Such a number must not stretch the range of an int8 tensor: it saturates instead. Where the
+//! operators that read a tensor cannot distinguish numbers beyond some bound (the exponential of a softmax
+//! underflows, a maximum never falls below its least observed value, a clip clips), the tensor need not represent
+//! them. The bounds are propagated backwards from the outputs, from the ranges of the calibration samples. They are
+//! used only where they make a range finite or less than half as wide; elsewhere the usual ranges are as good.
 
 use offshoot_ir::{BinaryKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, ValueId};
 use rayon::prelude::*;
@@ -14,29 +14,29 @@ use super::tensors::{Batch, real_values};
 
 /// All numbers.
 const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
-/// A range must become so many times narrower to count.
+/// A range must become this many times narrower for the bound to be used.
 const WORTH: f32 = 2.0;
-/// Rows whose largest element is below this, and so far below that of others, are masked as a whole: their largest
-/// element is no score.
+/// A row is masked as a whole if its largest element is below this and far below that of other rows: its largest
+/// element is then not a score.
 const MASKED: f32 = -5e3;
 
-/// What calibration has seen of each value.
+/// Observations of each value during calibration.
 #[derive(Clone, Debug)]
 pub(crate) struct Observed {
     /// Smallest and largest element; may be infinite.
     pub(crate) range: Vec<(f32, f32)>,
-    /// Largest element of each row along the axis of the softmax or arg max that reads the value, the smallest of these
-    /// over all rows but masked ones; infinite for values that none reads.
+    /// For values read by a softmax or arg max: the smallest, over all rows except masked ones, of the largest
+    /// element of each row along its axis; infinite for other values.
     pub(crate) least_peak: Vec<f32>,
 }
 
-/// Bounds by value; `None` where all numbers count.
+/// Bounds by value; `None` where all numbers matter.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Reach {
     bounds: Vec<Option<(f32, f32)>>,
 }
 
-/// The axis along which an operator that reads `id` looks for the largest element, if one does.
+/// The axis along which a reader of `id` looks for the largest element, if there is such a reader.
 pub(crate) fn peak_axis(graph: &Graph, id: ValueId) -> Option<usize> {
     graph.nodes.iter().filter(|n| n.inputs.first() == Some(&id)).find_map(|n| match n.op {
         Op::Softmax { axis } | Op::ArgMax { axis, .. } => Some(axis),
@@ -44,7 +44,7 @@ pub(crate) fn peak_axis(graph: &Graph, id: ValueId) -> Option<usize> {
     })
 }
 
-/// The least of the rows' largest elements, but for rows that are masked as a whole.
+/// The least of the rows' largest elements, leaving out rows that are masked as a whole.
 pub(crate) fn least_peak(peaks: &[f32]) -> f32 {
     let most = peaks.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let masked = |p: f32| p <= MASKED && most - p > -MASKED;
@@ -52,12 +52,12 @@ pub(crate) fn least_peak(peaks: &[f32]) -> f32 {
 }
 
 impl Reach {
-    /// Everything counts.
+    /// All numbers matter.
     pub(crate) fn whole(graph: &Graph) -> Self {
         Self { bounds: vec![None; graph.values.len()] }
     }
 
-    /// Of the float network `graph`.
+    /// Computes the bounds for the float network `graph`.
     pub(crate) fn new(graph: &Graph, observed: &Observed) -> Self {
         let mut needed: Vec<Option<(f32, f32)>> = vec![None; graph.values.len()];
         let hull = |a: Option<(f32, f32)>, b: (f32, f32)| {
@@ -88,12 +88,12 @@ impl Reach {
         Self { bounds: bounds.collect() }
     }
 
-    /// The bounds of a value, if numbers beyond them do not count.
+    /// The bounds of a value, if numbers beyond them do not matter.
     pub(crate) fn of(&self, id: ValueId) -> Option<(f32, f32)> {
         self.bounds.get(id.0 as usize).copied().flatten()
     }
 
-    /// Brings a tensor within its bounds.
+    /// Clamps a tensor to its bounds.
     pub(crate) fn limit(&self, id: ValueId, batch: &mut Batch) {
         if let Some((low, high)) = self.of(id) {
             batch.par_iter_mut().for_each(|a| a.mapv_inplace(|v| v.max(low).min(high)));
@@ -110,12 +110,12 @@ impl Reach {
     }
 }
 
-/// What an operator needs of its inputs.
+/// The input ranges that an operator needs.
 struct Needs<'a> {
     graph: &'a Graph,
     observed: &'a Observed,
     node: &'a Node,
-    /// What is needed of its output.
+    /// The range needed of its output.
     out: (f32, f32),
 }
 
@@ -129,7 +129,7 @@ impl Needs<'_> {
         real_values(value).into_iter().fold((f32::INFINITY, f32::NEG_INFINITY), ends)
     }
 
-    /// Input `at`: numbers below the first are as good as it, and so are numbers above the second.
+    /// The needed range of input `at`: numbers beyond a bound are equivalent to the bound.
     fn of_input(&self, at: usize) -> (f32, f32) {
         let node = self.node;
         let mut out = self.out;
@@ -141,10 +141,10 @@ impl Needs<'_> {
         match &node.op {
             Op::Softmax { axis } => {
                 let row = self.graph.value(node.inputs[0]).shape.get(*axis).copied().unwrap_or(1);
-                // All that is left out together is less than a quarter of a step of the output, 1 / 256.
+                // The sum of everything left out is less than a quarter of a step of the output, 1 / 256.
                 (self.peak() - (1024.0 * row.max(1) as f32).ln(), f32::INFINITY)
             }
-            // What is below the least of the largest is never the largest.
+            // A number below the least of the rows' largest is never the largest.
             Op::ArgMax { .. } => (self.peak() - 1.0, f32::INFINITY),
             Op::Pool { kind: PoolKind::Max, .. } | Op::Reduce { kind: ReduceKind::Max, .. } => {
                 (out.0.max(found.0), out.1)
@@ -169,7 +169,8 @@ impl Needs<'_> {
         if peak.is_finite() { peak } else { f32::NEG_INFINITY }
     }
 
-    /// Operand `at` of arithmetic: whatever the other one is, the output lies beyond its bound.
+    /// The needed range of operand `at` of arithmetic: beyond it the output lies beyond its own bound, whatever the
+    /// other operand.
     fn of_operand(&self, kind: BinaryKind, at: usize, out: (f32, f32), found: (f32, f32)) -> (f32, f32) {
         let other = self.range(self.node.inputs[1 - at.min(1)]);
         let need = match (kind, at) {
@@ -185,18 +186,18 @@ impl Needs<'_> {
             (BinaryKind::Min, _) => (out.0, out.1.min(found.1)),
             _ => ALL,
         };
-        // Infinity less infinity says nothing.
+        // Infinity minus infinity gives no bound.
         (if need.0.is_nan() { ALL.0 } else { need.0 }, if need.1.is_nan() { ALL.1 } else { need.1 })
     }
 }
 
-/// The operand that the factor of least magnitude takes beyond `bound`.
+/// The operand at which the factor of least magnitude reaches `bound`.
 fn scaled(bound: f32, factor: f32) -> f32 {
     let needed = bound / factor;
     if needed.is_nan() { bound.signum() * factor.signum() * f32::INFINITY } else { needed }
 }
 
-/// What a function of one element needs, where it is flat to the resolution of int8.
+/// The needed input range of a function of one element, where it is flat to the resolution of int8.
 fn unary(kind: UnaryKind, out: (f32, f32), found: (f32, f32)) -> (f32, f32) {
     match kind {
         UnaryKind::Clip { min, max } => (out.0.max(min), out.1.min(max)),
@@ -269,7 +270,7 @@ mod tests {
         (g.inputs, g.outputs) = (vec![x], vec![y]);
         let reach = Reach::new(&g, &observed(&[(0.0, 4.0), (f32::NEG_INFINITY, 4.0), (1.0, 4.0)]));
         assert_eq!(reach.of(p), Some((1.0, 4.0)));
-        // The graph's output shows every number of a tensor: nothing saturates.
+        // The graph's output exposes every number of a tensor: nothing saturates.
         g.outputs = vec![p, y];
         let reach = Reach::new(&g, &observed(&[(0.0, 4.0), (f32::NEG_INFINITY, 4.0), (1.0, 4.0)]));
         assert_eq!(reach.of(p), None);

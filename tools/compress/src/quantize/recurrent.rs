@@ -1,7 +1,7 @@
-//! Recurrent layers in int8: which have such a form, and what they compute.
+//! Recurrent layers in int8: which layers have such a form, and what they compute.
 //!
-//! The state is int8 from step to step, and a rounding comes back in the next step: the layer is run with it, as the
-//! device does, not rounded behind. Biases stay float32, as the gates do.
+//! The state is int8 at every step, and its rounding error feeds into the next step. The layer is therefore run with
+//! a rounded state, as on the device, instead of rounding its output afterwards. Biases and gates stay float32.
 
 use std::sync::Arc;
 
@@ -22,19 +22,19 @@ pub(crate) fn obstacle(graph: &Graph, node: &Node) -> Option<&'static str> {
         return Some("its weights are computed, not constant");
     }
     if returns == Returns::State {
-        return Some("it gives state and memory, which have no common scale");
+        return Some("it returns state and memory, which have no common scale");
     }
     (kind == RecurrentKind::Lstm && node.inputs.len() > 4)
-        .then_some("an int8 LSTM begins with zeros, and this one with a given state")
+        .then_some("an int8 LSTM starts from zeros, but this one has a given initial state")
 }
 
-/// The state that a layer with calibrated numbers begins with, if it is computed.
+/// The initial state of a layer with calibrated scales, if it is computed.
 pub(crate) fn given_state(graph: &Graph, node: &Node) -> Option<ValueId> {
     let given = matches!(node.op, Op::Recurrent { .. }) && fixed_quant(node).is_none();
     node.inputs.get(4).copied().filter(|&id| given && graph.value(id).data.is_none())
 }
 
-/// Numbers of the output: 1/128 where it lies within one; a given state may lie beyond.
+/// Scale and zero point of the output: 1/128 where it lies within one; a given state may lie beyond.
 pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
     match node.op {
         Op::Recurrent { kind, returns, .. } if returns != Returns::State => {
@@ -49,7 +49,7 @@ pub(crate) fn fixed_quant(node: &Node) -> Option<Quant> {
 pub(crate) fn run(graph: &Graph, node: &Node, inputs: &[&Batch], samples: usize) -> Result<Batch> {
     let failed = |reason: String| Error::Execution { node: node.name.clone(), source: reason.into() };
     let Op::Recurrent { kind, returns, reverse } = node.op else {
-        return Err(failed("is no recurrent layer".into()));
+        return Err(failed("is not a recurrent layer".into()));
     };
     let quant = graph.value(node.output).quant.as_ref().ok_or_else(|| failed("has no scale".into()))?;
     let array = |id: ValueId| {

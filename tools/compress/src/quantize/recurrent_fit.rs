@@ -1,4 +1,4 @@
-//! Weights of recurrent layers: what they are fitted to.
+//! Fits the weights of recurrent layers.
 
 use std::sync::Arc;
 
@@ -12,7 +12,8 @@ use super::walk::Environment;
 use super::weights;
 use crate::Result;
 
-/// Fits both matrices of a layer; gives its output and the weights' signal-to-noise ratio. `before`: what the float layer gives.
+/// Fits both matrices of a layer; returns its output and the weights' signal-to-noise ratio. `before` is the float
+/// layer's output.
 pub(crate) fn fit(
     graph: &mut Graph,
     node: &Node,
@@ -26,7 +27,7 @@ pub(crate) fn fit(
     let (mut signal, mut error) = (0.0, 0.0);
     for (id, width, seen) in [
         (node.inputs[1], inputs, rounded.get(node.inputs[0])),
-        // The states after each step stand for those before: all but one are the same.
+        // The states after each step stand in for those before: all but one are the same.
         (node.inputs[2], units, Some(before).filter(|_| sequence)),
     ] {
         let real = real_values(graph.value(id));

@@ -1,4 +1,4 @@
-//! What quantisation did to each operator.
+//! Report on the effect of quantisation on each operator.
 
 use serde::Serialize;
 
@@ -19,42 +19,42 @@ pub struct OperatorReport {
     pub zero_point: i32,
     /// How the output's range was chosen; `None` if the specification fixes it or it is not int8.
     pub clipping: Option<Clipping>,
-    /// Share of the output's calibration values outside of its range.
+    /// Share of the output's calibration values outside its range.
     pub clipped: f32,
     /// Bits of the weights; `None` without weights.
     pub weight_bits: Option<u8>,
     /// Signal-to-noise ratio of the weights, dB; `None` without weights.
     pub weight_snr_db: Option<f32>,
-    /// Of the output with this operator alone quantised, dB.
+    /// Signal-to-noise ratio of the output with only this operator quantised, dB.
     pub own_snr_db: f32,
-    /// Of the output with everything up to here quantised, dB.
+    /// Signal-to-noise ratio of the output with everything up to here quantised, dB.
     pub output_snr_db: f32,
 }
 
-/// What [`super::quantize`] did.
+/// Report of [`super::quantize`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuantizeReport {
     /// Every operator, in the network's order.
     pub operators: Vec<OperatorReport>,
-    /// Way of clipping that was chosen.
+    /// The way of clipping that was chosen.
     pub clipping: Clipping,
-    /// Way of choosing weight scales.
+    /// The way of choosing weight scales.
     pub weight_scale: WeightScale,
-    /// Rounding that was chosen.
+    /// The rounding that was chosen.
     pub rounding: Rounding,
     /// Whether biases were corrected.
     pub bias_correction: bool,
-    /// Signal-to-noise ratio of the network's outputs (before a final softmax or sigmoid) on samples that
-    /// did not take part in the choice of ranges and weights, dB; on the calibration samples if there are fewer than four.
+    /// Signal-to-noise ratio of the network's outputs (before a final softmax or sigmoid), dB, on samples that were
+    /// not used to choose ranges and weights; on the calibration samples if there are fewer than four.
     pub held_out_snr_db: f32,
     /// Calibration samples given.
     pub samples: usize,
-    /// What a user should look at.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
 impl QuantizeReport {
-    /// The operators, the one that hurts most first (lowest [`OperatorReport::own_snr_db`]).
+    /// The operators, those with the lowest [`OperatorReport::own_snr_db`] first.
     pub fn worst_first(&self) -> Vec<&OperatorReport> {
         let mut rows: Vec<_> = self.operators.iter().collect();
         rows.sort_by(|a, b| a.own_snr_db.total_cmp(&b.own_snr_db));

@@ -1,22 +1,22 @@
-//! Rounding of weights, and the error that it makes in an operator's output.
+//! Rounding of weights, and the resulting error of an operator's output.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
 
 /// Quantised weights of one operator.
 #[derive(Clone, Debug)]
 pub(crate) struct FittedWeights {
-    /// Row-major, as the float weights.
+    /// Row-major, in the layout of the float weights.
     pub(crate) codes: Vec<i8>,
     /// One for each output channel.
     pub(crate) scales: Vec<f32>,
 }
 
-/// Error of the output that an error of the weights makes.
+/// Output error caused by the error of the weights.
 pub(super) fn error(w: &[f32], codes: &[i8], scale: f32, h: Option<ArrayView2<'_, f32>>) -> f64 {
     errors(std::iter::once((w, codes, scale)), w.len(), h).first().copied().unwrap_or(0.0)
 }
 
-/// [`error`] of many rows of `width` weights with the same moments (weights, codes, scale), by one matrix product.
+/// [`error`] for many rows of `width` weights with the same moments (weights, codes, scale), by one matrix product.
 pub(super) fn errors<'a>(
     rows: impl Iterator<Item = (&'a [f32], &'a [i8], f32)>,
     width: usize,
@@ -42,7 +42,7 @@ pub(super) fn errors<'a>(
     }
 }
 
-/// Upper Cholesky factor of the inverse of `h`: what error feedback needs. `None` if `h` is not positive definite.
+/// Upper Cholesky factor of the inverse of `h`, for error feedback. `None` if `h` is not positive definite.
 ///
 /// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
 /// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
@@ -89,8 +89,8 @@ pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(u)
 }
 
-/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros` a weight of zero
-/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): what pruning has taken away does not come back.
+/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros`, a weight of zero
+/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): pruned weights do not come back.
 pub(super) fn with_feedback(
     w: &[f32],
     scale: f32,

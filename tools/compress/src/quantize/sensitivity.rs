@@ -1,8 +1,8 @@
-//! What each layer costs in fewer bits, and a policy from that.
+//! The cost of fewer bits for each layer, and a policy derived from it.
 //!
-//! One layer after the other is quantised to every form on offer, all others at eight bits; the compiled file is judged as
-//! the device computes it. The policy then takes forms greedily, the least loss over saved bytes first (losses of single
-//! layers are taken to add up), until a budget is met that is measured on the whole network.
+//! Quantises one layer after the other to every form on offer, with all others at eight bits; each compiled file is
+//! judged with the device's arithmetic. The policy then takes forms greedily, least loss per saved byte first (losses
+//! of single layers are assumed to add up), until the whole network, as measured, meets the budget.
 
 use std::collections::BTreeMap;
 
@@ -21,15 +21,16 @@ use crate::{Error, Result};
 /// Settings of [`sensitivity`].
 #[derive(Clone, Debug)]
 pub struct SensitivityOptions {
-    /// Samples for ranges and weights, the first of the data.
+    /// Calibration samples: the first of the data.
     pub calibration: usize,
-    /// Samples to judge by; the data that are given if there are none.
+    /// Samples to judge by; by default the data that are given.
     pub judged: Option<Dataset>,
-    /// Codebooks of 16 and 4 kinds beside 4 and 2 bits.
+    /// Also tries codebooks of 16 and 4 levels, besides 4 and 2 bits.
     pub codebooks: bool,
     /// Most bytes of the `.off` file.
     pub max_flash: Option<u64>,
-    /// Accuracy that may be lost against eight bits, as a fraction. (For values: share by which the loss may grow.)
+    /// Accuracy that may be lost against eight bits, as a fraction. (For value targets: share by which the loss may
+    /// grow.)
     pub max_loss: Option<f64>,
 }
 
@@ -46,35 +47,35 @@ pub struct Trial {
     pub layer: String,
     /// Its weights.
     pub weights: u64,
-    /// Bits that a weight takes.
+    /// Bits per weight.
     pub bits: u8,
-    /// Kinds of weights, if it is a codebook.
+    /// Levels, if it is a codebook.
     pub levels: Option<u8>,
-    /// Bytes of the file that it saves.
+    /// Bytes of the file that are saved.
     pub saved: i64,
-    /// What the loss grows by.
+    /// Growth of the loss.
     pub loss: f64,
-    /// What the accuracy falls by, a fraction.
+    /// Drop of the accuracy, as a fraction.
     pub drop: Option<f64>,
 }
 
-/// What [`sensitivity`] found.
+/// Report of [`sensitivity`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SensitivityReport {
     /// All weights at eight bits.
     pub whole: DeviceJudgement,
     /// Layer by layer, in the network's order.
     pub trials: Vec<Trial>,
-    /// Bits of the policy.
+    /// The policy.
     pub policy: WeightBits,
-    /// The network with the policy.
+    /// The network quantised by the policy.
     pub result: DeviceJudgement,
 }
 
-/// Finds the table and the policy. Without a budget the policy is eight bits everywhere.
+/// Measures every trial and derives the policy. Without a budget the policy is eight bits everywhere.
 ///
 /// # Errors
-/// [`Error::Budget`] with the smallest file that these forms reach; the data do not fit.
+/// [`Error::Budget`] with the smallest file that these forms reach; the data do not fit the graph.
 pub fn sensitivity(
     graph: &Graph,
     data: &Dataset,
@@ -122,7 +123,7 @@ pub fn sensitivity(
     Ok(SensitivityReport { whole, trials, policy, result })
 }
 
-/// The choices that were made for the whole network hold for every trial.
+/// The choices made for the whole network are used in every trial.
 fn settled(found: &QuantizeReport) -> QuantizeOptions {
     QuantizeOptions {
         clipping: found.clipping,
@@ -143,7 +144,7 @@ fn set(bits: &mut WeightBits, layer: &str, form: Form) {
     }
 }
 
-/// Forms in the order in which they are taken: of a layer those on the convex hull of loss over saved bytes.
+/// Forms in the order in which they are taken: for each layer, those on the convex hull of loss over saved bytes.
 fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
     let mut by_layer: BTreeMap<&str, Vec<&Trial>> = BTreeMap::new();
     trials.iter().for_each(|t| by_layer.entry(&t.layer).or_default().push(t));
@@ -151,12 +152,12 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
     for (layer, trials) in by_layer {
         let (mut saved, mut loss) = (0i64, 0.0f64);
         loop {
-            // A loss that falls is chance: it is no better than none.
+            // A loss that falls is chance: it counts as no loss.
             let next = trials
                 .iter()
                 .filter(|t| t.saved > saved)
                 .map(|t| (((t.loss.max(0.0) - loss).max(0.0)) / (t.saved - saved) as f64, *t));
-            // Of equal slopes the one that saves most.
+            // Among equal slopes, the one that saves most.
             let Some((slope, t)) = next.min_by(|a, b| a.0.total_cmp(&b.0).then(b.1.saved.cmp(&a.1.saved)))
             else {
                 break;
@@ -170,7 +171,7 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
     steps.into_iter().map(|(_, _, layer, form)| (layer, form)).collect()
 }
 
-/// The fewest moves that fit the flash; without a limit of flash the most that keep the accuracy.
+/// The fewest moves that meet the flash limit; without one, the most moves that keep the accuracy.
 fn meet(
     moves: &[(&str, Form)],
     whole: DeviceJudgement,
@@ -202,7 +203,7 @@ fn meet(
         seen.insert(count, found);
         Ok(found)
     };
-    // More moves take fewer bytes and, by and large, lose more.
+    // More moves take fewer bytes and usually lose more.
     let (mut low, mut high) = (0, moves.len());
     while low < high {
         let by_flash = options.max_flash.is_some();
@@ -219,7 +220,7 @@ fn meet(
     if fits(&result) && keeps(&result) {
         return Ok((after(low), result));
     }
-    // The nearest point: of those seen that keep the accuracy the smallest.
+    // The nearest point: the smallest measured file that keeps the accuracy.
     let nearest = seen.values().filter(|j| keeps(j)).min_by_key(|j| j.bytes).unwrap_or(&whole);
     Err(Error::Precision {
         flash: nearest.bytes,
@@ -251,7 +252,7 @@ mod tests {
             trial("b", 2, 150, 1.0),
             trial("c", 4, -8, 0.0),
         ];
-        // Two bits of `a` are a better bargain than four.
+        // Two bits for `a` are a better trade than four.
         assert_eq!(moves(&trials), [("b", Form::Even(4)), ("a", Form::Even(2)), ("b", Form::Even(2))]);
     }
 }

@@ -1,7 +1,7 @@
-//! A quantised network's behaviour in floating point: every int8 tensor is rounded to its grid.
+//! Simulates a quantised network in floating point: every int8 tensor is rounded to its grid.
 //!
-//! Within a rounding step of what the device computes (which requantises in fixed point), and much sooner
-//! at hand: what quantisation itself is judged by.
+//! The result lies within a rounding step of the device's (which requantises in fixed point) and is much faster to
+//! compute; quantisation itself is judged by it.
 
 use ndarray::ArrayD;
 use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
@@ -11,7 +11,7 @@ use super::tensors::{Batch, decibels, round};
 use super::walk::walk;
 use crate::Result;
 
-/// Samples whose activations are held at once.
+/// Samples whose activations are held in memory at once.
 const CHUNK: usize = 32;
 
 /// Outputs (real values) of the quantised `graph` for each sample.
@@ -21,7 +21,7 @@ pub fn simulate(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<A
     Ok((0..samples.len()).map(|i| by_value.iter().map(|batch| batch[i].clone()).collect()).collect())
 }
 
-/// Tensors `ids` of every sample, as far as `reach` goes.
+/// Tensors `ids` of every sample, clamped by `reach`.
 pub(crate) fn capture(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
@@ -49,12 +49,12 @@ pub(crate) fn capture(
 pub(crate) struct Probe {
     /// The tensor.
     pub(crate) id: ValueId,
-    /// An offset common to the last axis does not matter (a softmax or an arg max follows).
+    /// Whether a common offset along the last axis does not matter (a softmax or an arg max follows).
     pub(crate) centred: bool,
 }
 
-/// One for each output: before the final softmax, sigmoid and the like, whose fixed coarse grid would hide
-/// everything that lies before it.
+/// One for each output: the tensor before the final softmax, sigmoid and the like, whose fixed coarse grid would hide
+/// differences before it.
 pub(crate) fn probes(graph: &Graph) -> Vec<Probe> {
     let probe = |&output: &ValueId| {
         let mut probe = Probe { id: output, centred: false };
@@ -74,7 +74,7 @@ pub(crate) fn probes(graph: &Graph) -> Vec<Probe> {
     graph.outputs.iter().map(probe).collect()
 }
 
-/// Signal-to-noise ratio at the probes in dB, mean over them.
+/// Signal-to-noise ratio at the probes in dB, averaged over them.
 pub(crate) fn score(probes: &[Probe], exact: &[Batch], quantized: &[Batch]) -> f32 {
     let one = |((probe, exact), quantized): ((&Probe, &Batch), &Batch)| {
         let (mut signal, mut error) = (0.0, 0.0);

@@ -1,6 +1,6 @@
-//! The quantised graph before its weights are fitted: number formats of all tensors, conversions between them.
+//! The quantised graph before its weights are fitted: number formats of all tensors, and conversions between them.
 //!
-//! Values of the float graph keep their ids (what maps a device operator to a tensor relies on it); conversions
+//! Values of the float graph keep their ids (the mapping from device operators to tensors relies on it); conversions
 //! and private copies of constants are appended.
 
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::form::is_weighted;
 use super::options::IoType;
 use super::tensors::real_values;
 
-/// Quantised graph with float weights still, and where each node comes from.
+/// Quantised graph that still has float weights, and the origin of each node.
 #[derive(Clone, Debug)]
 pub(crate) struct Skeleton {
     /// The graph.
@@ -22,7 +22,8 @@ pub(crate) struct Skeleton {
     pub(crate) origin: Vec<Option<usize>>,
 }
 
-/// Builds it. `float[i]`: node i stays float32. `quants[v]`: numbers of value v should it be int8.
+/// Builds the skeleton. `float[i]`: node i stays float32. `quants[v]`: scale and zero point of value v if it becomes
+/// int8.
 pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType) -> Skeleton {
     let mut b = Builder {
         graph: Graph { nodes: Vec::new(), ..source.clone() },
@@ -55,7 +56,7 @@ pub(crate) fn build(source: &Graph, float: &[bool], quants: &[Quant], io: IoType
             IoType::Float32 => b.as_f32(id),
         };
         if new != id {
-            // What lies outside concerns the outermost value only.
+            // The layout outside concerns the outermost value only.
             b.graph.value_mut(new).channels_first_outside = source.value(id).channels_first_outside;
             if !source.inputs.contains(&id) {
                 b.graph.value_mut(id).channels_first_outside = false;
@@ -70,7 +71,7 @@ struct Builder<'a> {
     graph: Graph,
     origin: Vec<Option<usize>>,
     quants: &'a [Quant],
-    /// Conversions made so far: (value, scale's bits and zero point of the int8 it became, or None for float).
+    /// Conversions made so far: (value, scale's bits and zero point of the int8 form, or None for float).
     converted: HashMap<(ValueId, Option<(u32, i32)>), ValueId>,
 }
 
@@ -92,14 +93,14 @@ impl Builder<'_> {
         for (at, &id) in given.iter().enumerate() {
             let value = source.value(id);
             node.inputs[at] = if value.data.is_none() {
-                // A recurrent layer's given state has the numbers of its states.
+                // A recurrent layer's initial state has the scale of its states.
                 let own = match &node.op {
                     Op::Recurrent { .. } if at == 4 => self.quants[node.output.0 as usize].clone(),
                     _ => joined.clone().unwrap_or_else(|| self.quants[id.0 as usize].clone()),
                 };
                 self.as_i8(id, &own)
             } else if is_weighted(&node.op) || matches!(node.op, Op::Recurrent { .. }) && at < 4 {
-                // A copy of its own: scales depend on the input, which another reader need not share.
+                // A private copy: scales depend on the input, and other readers may have other inputs.
                 self.graph.add_value(Value { name: format!("{}.{}", node.name, value.name), ..value.clone() })
             } else if matches!(node.op, Op::LayerNorm { .. } | Op::BatchNorm { .. })
                 || value.dtype != DType::F32
@@ -120,8 +121,9 @@ impl Builder<'_> {
         }
     }
 
-    /// Ends of the constant operand `at` of arithmetic: beyond them the output saturates, or stays at zero, whatever the
-    /// other operand is. A mask of -1e9 says no more than one of -20, and must not stretch the constant's scale.
+    /// Useful range of the constant operand `at` of arithmetic: beyond it the output saturates, or stays at zero,
+    /// whatever the other operand is. A mask of -1e9 is equivalent to one of -20, and must not stretch the constant's
+    /// scale.
     fn constant_ends(&self, source: &Graph, node: &Node, given: &[ValueId], at: usize) -> (f32, f32) {
         const ALL: (f32, f32) = (f32::NEG_INFINITY, f32::INFINITY);
         let (Op::Binary { kind, .. }, Some(&other)) = (&node.op, given.get(1 - at.min(1))) else {
@@ -137,7 +139,7 @@ impl Builder<'_> {
             (BinaryKind::Add, _) => (out.0 - other.1, out.1 - other.0),
             (BinaryKind::Sub, 0) => (out.0 + other.0, out.1 + other.1),
             (BinaryKind::Sub, _) => (other.0 - out.1, other.1 - out.0),
-            // The least that the other operand can be but for zero is one step.
+            // The least magnitude of the other operand, except zero, is one step.
             (BinaryKind::Mul, _) => {
                 let most = (out.1 - out.0) / step;
                 (-most, most)
@@ -146,14 +148,14 @@ impl Builder<'_> {
         }
     }
 
-    /// An int8 copy of a float constant, whose values beyond `ends` saturate.
+    /// An int8 copy of a float constant; values beyond `ends` saturate.
     fn constant(&mut self, id: ValueId, quant: Option<Quant>, ends: (f32, f32), node: &str) -> ValueId {
         let value = self.graph.value(id).clone();
         let mut values = real_values(&value);
         let range = |values: &[f32]| values.iter().fold((0.0f32, 0.0f32), |(l, h), &v| (l.min(v), h.max(v)));
         let limited: Vec<f32> = values.iter().map(|v| v.max(ends.0).min(ends.1)).collect();
         let (full, narrow) = (range(&values), range(&limited));
-        // Worth it only where it is far: elsewhere every value counts.
+        // Only where the range becomes much narrower: elsewhere every value counts.
         if full.1 - full.0 >= 2.0 * (narrow.1 - narrow.0) {
             values = limited;
         }

@@ -1,4 +1,4 @@
-//! The float network that is given: whether it can be quantised, and which of its operators stay float.
+//! Checks the float network, and decides which of its operators stay float.
 
 use std::collections::BTreeSet;
 
@@ -10,8 +10,8 @@ use super::recurrent;
 use super::tensors::real_values;
 use crate::{Error, Result};
 
-/// A float network, whose weights are finite numbers. Other constants may be infinite, masks for instance: whether that
-/// matters is found by calibration.
+/// Checks that the network is float and its weights are finite. Other constants, such as masks, may be infinite:
+/// calibration finds out whether that matters.
 pub(crate) fn check(graph: &Graph) -> Result<()> {
     if let Some(v) = graph.values.iter().find(|v| v.quant.is_some() || v.dtype == DType::I8) {
         return Err(Error::AlreadyQuantized { tensor: v.name.clone() });
@@ -67,15 +67,15 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
     Ok((float.collect(), warnings))
 }
 
-/// Whether a user means this operator: by its ONNX name, by that of the tensor that it completes, or by its kind, as
-/// ONNX or as reports name it.
+/// Whether the user means this operator: by its ONNX name, by that of the tensor that it completes, or by its kind,
+/// as named by ONNX or in reports.
 fn is_meant(graph: &Graph, node: &Node, wanted: &str) -> bool {
     node.name == wanted
         || graph.value(node.output).name == wanted
         || kinds(&node.op).iter().any(|kind| kind.eq_ignore_ascii_case(wanted))
 }
 
-/// Kinds of an operator: the first as in reports, then what ONNX calls it.
+/// Names of an operator's kind: the one used in reports, then ONNX's.
 fn kinds(op: &Op) -> Vec<String> {
     let onnx: Vec<String> = match op {
         Op::Conv2d { .. } => vec!["Conv".into()],
@@ -103,7 +103,7 @@ fn kinds(op: &Op) -> Vec<String> {
 }
 
 fn unknown(graph: &Graph, wanted: &str) -> Error {
-    /// Names that are listed.
+    /// Most names to list.
     const MOST: usize = 40;
     let kinds: BTreeSet<String> = graph
         .nodes

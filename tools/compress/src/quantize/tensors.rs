@@ -32,7 +32,7 @@ pub(crate) fn real_values(value: &Value) -> Vec<f32> {
     }
 }
 
-/// Applies a fused activation to what an operator gave without it.
+/// Applies a fused activation to an operator's output.
 pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
     let (low, high) = activation.bounds();
     if low > f32::NEG_INFINITY || high < f32::INFINITY {
@@ -44,13 +44,13 @@ pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
 pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     let value = graph.value(id);
     if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
-        // The device quantises what is not a number, 0 / 0 for instance, to the zero point.
+        // The device quantises NaN (0 / 0, for instance) to the zero point.
         let on_grid = |v: f32| if v.is_nan() { 0.0 } else { round_to_grid(v, quant) };
         batch.par_iter_mut().for_each(|a| a.mapv_inplace(on_grid));
     }
 }
 
-/// Energies of `float` and of what `quantized` differs from it by.
+/// Energies of `float` and of the difference between `quantized` and `float`.
 pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
     float
         .par_iter()
@@ -65,7 +65,7 @@ pub(crate) fn energies(float: &Batch, quantized: &Batch) -> (f64, f64) {
         .fold((0.0, 0.0), |a, b| (a.0 + b.0, a.1 + b.1))
 }
 
-/// Signal-to-noise ratio in dB, held within ±200 so that it stays a number in JSON.
+/// Signal-to-noise ratio in dB, clamped to ±200 so that it stays a number in JSON.
 pub(crate) fn decibels(signal: f64, error: f64) -> f32 {
     if error <= signal * 1e-20 {
         return 200.0;

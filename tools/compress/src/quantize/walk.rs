@@ -1,7 +1,7 @@
-//! Execution of a graph one operator at a time over a batch of samples, with a hook on every tensor.
+//! Executes a graph one operator at a time over a batch of samples, with a hook on every tensor.
 //!
-//! Operator by operator rather than sample by sample, because weights and biases are fitted in that order:
-//! each on what the network before it really delivers.
+//! Operator by operator instead of sample by sample, because weights and biases are fitted in that order: each to the
+//! activations of the network before it.
 
 use ndarray::ArrayD;
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
@@ -12,7 +12,7 @@ use super::recurrent;
 use super::tensors::{Batch, real_values};
 use crate::{Error, Result};
 
-/// Tensors in flight, by value index.
+/// Live tensors, by value index.
 pub(crate) struct Environment {
     values: Vec<Option<Batch>>,
     /// Operators that have yet to read each value; graph outputs count one more.
@@ -42,12 +42,12 @@ impl Environment {
         }
     }
 
-    /// A tensor that has been computed and is still to be read.
+    /// A tensor that has been computed and has readers left.
     pub(crate) fn get(&self, id: ValueId) -> Option<&Batch> {
         self.values[id.0 as usize].as_ref()
     }
 
-    /// Tells that `node` has been run: what nothing else reads is dropped.
+    /// Records that `node` has been run, and drops inputs without further readers.
     pub(crate) fn finish(&mut self, node: &Node) {
         for id in distinct(&node.inputs) {
             let left = &mut self.readers[id.0 as usize];
@@ -58,7 +58,7 @@ impl Environment {
         }
     }
 
-    /// Runs `node` of `graph` on what is stored. `pre_activation`: leaves its fused activation away.
+    /// Runs `node` of `graph` on the stored tensors. `pre_activation` leaves out its fused activation.
     pub(crate) fn run(&self, graph: &Graph, node: &Node, pre_activation: bool) -> Result<Batch> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Execution {
             node: node.name.clone(),
@@ -95,8 +95,8 @@ impl Environment {
     }
 }
 
-/// Runs the whole graph over `samples`; `visit` sees every activation, graph inputs included, and may
-/// change it before it is read. Returns nothing: what matters, `visit` has seen.
+/// Runs the whole graph over `samples`. `visit` sees every activation, including graph inputs, and may change it
+/// before it is read. Returns no tensors.
 pub(crate) fn walk(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
@@ -117,7 +117,7 @@ pub(crate) fn walk(
     Ok(())
 }
 
-/// A graph of this node alone, all numbers real.
+/// A graph of this node alone, with real numbers throughout.
 fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
     let mut single = Graph { name: node.name.clone(), ..Graph::default() };
     let ids = distinct(&node.inputs);
@@ -150,7 +150,7 @@ fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
     single
 }
 
-/// Each id once, first occurrence first.
+/// Each id once, in order of first occurrence.
 fn distinct(ids: &[ValueId]) -> Vec<ValueId> {
     let mut out: Vec<ValueId> = Vec::with_capacity(ids.len());
     for &id in ids {

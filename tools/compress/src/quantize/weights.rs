@@ -1,4 +1,4 @@
-//! Integer weights: symmetric, one scale for each output channel, codes in [-127, 127], or 15 or 3 levels.
+//! Integer weights: symmetric, one scale per output channel, codes in [-127, 127], or 15 or 3 levels.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use super::moments::Moments;
 use super::options::WeightScale;
 use super::rounding::{FittedWeights, errors, inverse_factor, with_feedback};
 
-/// How weights are brought to integers.
+/// The integer grid, and how weights are rounded to it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Grid {
     pub(crate) form: Form,
@@ -31,7 +31,7 @@ impl Grid {
         grid::spread(self.form.bits())
     }
 
-    /// Hundredths of the full range down to which a scale is sought: few levels want a narrow range.
+    /// Lower end of the scale search, in hundredths of the full range: few levels need a narrow range.
     fn reach(self) -> usize {
         if self.form.bits() == 8 { 50 } else { 90 }
     }
@@ -87,8 +87,8 @@ pub(crate) fn fit(
         }
         all
     };
-    // Blocks of channels with the same moments: their errors are one matrix product. Of wide layers a block is large, so
-    // that the moments are read less often; its size depends on nothing but the layer, and neither do the numbers.
+    // Blocks of channels with the same moments: their errors are one matrix product. Wide layers use large blocks, so
+    // that the moments are read less often. The size depends only on the layer, and the results do not depend on it.
     let most = if n >= WIDE { 8 * BLOCK } else { BLOCK };
     let mut blocks: Vec<Range<usize>> = Vec::new();
     for o in 0..channels {
@@ -131,7 +131,7 @@ type Candidate = (Vec<i8>, f32);
 
 /// Channels whose errors are computed together.
 const BLOCK: usize = 32;
-/// Weights of a channel from which on a layer is wide.
+/// Weights per channel from which on a layer counts as wide.
 const WIDE: usize = 256;
 
 /// Scale of an all-zero channel: what the whole tensor would have.
@@ -144,7 +144,7 @@ fn nearest(w: &[f32], scale: f32, top: f32) -> Vec<i8> {
     w.iter().map(|v| grid::weight_code(*v, scale, top)).collect()
 }
 
-/// Search below the full range, by the diagonal of the moments.
+/// Searches below the full range, by the diagonal of the moments.
 fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor: f32, grid: Grid) -> f32 {
     let top = grid.top();
     let importance: Vec<f32> = match h {

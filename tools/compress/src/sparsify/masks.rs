@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::matrices::{Matrix, matrices};
 use super::pattern::Pattern;
 
-/// By name of the constant, which of its weights are left.
+/// By constant name, which of its weights remain.
 pub type Masks = BTreeMap<String, Vec<bool>>;
 
-/// Among which weights the smallest are looked for.
+/// The set in which the smallest weights are sought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
-    /// In each matrix the same share goes.
+    /// The same share of each matrix is removed.
     #[default]
     Layer,
-    /// Over all matrices but the last: layers with many small weights lose more.
+    /// Over all matrices except the last: layers with many small weights lose more.
     Global,
 }
 
@@ -30,8 +30,9 @@ pub(super) fn weights<'g>(graph: &'g Graph, matrix: &Matrix) -> &'g [f32] {
     }
 }
 
-/// Masks that keep the share `keep` of the largest weights of `all`, of the last matrix `keep_last`; none comes back that
-/// `before` has taken away. Equal magnitudes: the first stay. [`Pattern::NOfM`] keeps its own share wherever it is less.
+/// Masks that keep the share `keep` of the largest weights of `all`, and `keep_last` of the last matrix. Weights
+/// removed by `before` stay removed. Among equal magnitudes the first stay. [`Pattern::NOfM`] keeps its own share
+/// where it is less.
 pub fn magnitudes(
     graph: &Graph,
     all: &[Matrix],
@@ -66,7 +67,7 @@ pub fn magnitudes(
         let scores = score(m);
         let kept = match pattern {
             Pattern::NOfM { m: group, .. } => {
-                // As many of every group, so that the share is met to the nearest whole number.
+                // The same number from every group, so that the share is met to the nearest whole number.
                 let count = ((share * group as f64).round() as usize).clamp(1, group);
                 let rows = scores.chunks(m.columns.max(1));
                 rows.flat_map(|row| row.chunks(group))
@@ -80,7 +81,7 @@ pub fn magnitudes(
     masks
 }
 
-/// Marks the units of the largest scores that hold the share `keep` of all weights, and at least one.
+/// Marks the units with the largest scores that hold the share `keep` of all weights, and at least one.
 fn largest(scores: &[(f32, usize)], keep: f64) -> Vec<bool> {
     let total: usize = scores.iter().map(|s| s.1).sum();
     let wanted = (keep.clamp(0.0, 1.0) * total as f64).round() as usize;
@@ -98,8 +99,8 @@ fn largest(scores: &[(f32, usize)], keep: f64) -> Vec<bool> {
     kept
 }
 
-/// The masks that a sparse graph shows by its zeros: of matrices a sixteenth or more of whose weights are exactly zero. For
-/// further training that is to keep them.
+/// The masks of a sparse graph, read from its zeros: for matrices in which at least a sixteenth of the weights are
+/// exactly zero. Used to keep them in further training.
 pub fn masks_of(graph: &Graph) -> Masks {
     let sparse = matrices(graph).into_iter().filter_map(|m| {
         let mask: Vec<bool> = weights(graph, &m).iter().map(|w| *w != 0.0).collect();

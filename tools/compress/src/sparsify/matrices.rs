@@ -1,8 +1,8 @@
-//! Which constants of a graph are matrices of weights.
+//! The weight matrices of a graph.
 
 use offshoot_ir::{Data, Graph, Op, ValueId};
 
-/// A constant that an operator multiplies its input by: rows are output channels, columns what one of them reads.
+/// A constant by which an operator multiplies its input: rows are output channels, columns the inputs of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Matrix {
     /// The constant.
@@ -11,9 +11,9 @@ pub struct Matrix {
     pub name: String,
     /// Output channels.
     pub rows: usize,
-    /// Inputs of one: of a convolution the window, row by row, channels last.
+    /// Inputs of one output channel; for a convolution the window, row by row, channels last.
     pub columns: usize,
-    /// Whether the last such operator reads it.
+    /// Whether the last weighted operator reads it.
     pub last: bool,
 }
 
@@ -30,8 +30,8 @@ impl Matrix {
 }
 
 /// Whether the parameters of an operator are matrices with output channels along their first axis that sparse kernels
-/// can take: not those of grouped convolutions (depthwise ones have next to nothing to leave out), nor of operators
-/// that only scale.
+/// can take. Grouped convolutions (depthwise ones have next to nothing to prune) and operators that only scale do not
+/// count.
 fn multiplies(op: &Op) -> bool {
     match op {
         Op::Conv2d { groups, .. } => *groups == 1,
@@ -41,12 +41,12 @@ fn multiplies(op: &Op) -> bool {
         | Op::PRelu
         | Op::BatchNorm { .. }
         | Op::LayerNorm { .. } => false,
-        // Whatever else has float constants of two axes and more multiplies by them.
+        // All other operators with float constants of two or more axes multiply by them.
         _ => true,
     }
 }
 
-/// All of them, in the order of the graph.
+/// All weight matrices, in the order of the graph.
 pub fn matrices(graph: &Graph) -> Vec<Matrix> {
     let mut found: Vec<Matrix> = Vec::new();
     for node in graph.nodes.iter().filter(|n| multiplies(&n.op)) {
@@ -54,7 +54,7 @@ pub fn matrices(graph: &Graph) -> Vec<Matrix> {
         for &id in node.inputs.iter().skip(1) {
             let value = graph.value(id);
             let floats = matches!(value.data.as_deref(), Some(Data::F32(_)));
-            // One row is a state or a single score.
+            // A single row is a state or a single score.
             let matrix = value.shape.len() > 1 && value.shape[0] > 1 && !value.is_empty();
             if !floats || !matrix || found.iter().any(|m| m.id == id) {
                 continue;

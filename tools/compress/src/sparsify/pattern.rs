@@ -1,27 +1,27 @@
-//! Which weights of a row go together.
+//! Patterns: which weights of a row are removed together.
 
 use serde::{Deserialize, Serialize};
 
-/// What zeros must look like.
+/// The pattern of zeros.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pattern {
-    /// Any weight by itself.
+    /// Each weight by itself.
     #[default]
     Unstructured,
-    /// Blocks of so many neighbouring inputs of a row: what a kernel reads at once. The last block of a row may be
+    /// Blocks of this many neighbouring inputs of a row, which a kernel reads at once. The last block of a row may be
     /// shorter.
     Block(usize),
     /// Of every `m` neighbouring inputs of a row, the `n` largest stay (Mishra et al. 2021).
     NOfM {
         /// How many stay.
         n: usize,
-        /// Of how many.
+        /// Size of the group.
         m: usize,
     },
 }
 
 impl Pattern {
-    /// Inputs that go or stay as one.
+    /// Inputs that are kept or removed as one.
     pub(super) fn unit(self) -> usize {
         match self {
             Self::Block(length) => length.max(1),
@@ -29,14 +29,14 @@ impl Pattern {
         }
     }
 
-    /// Scores of the units of a tensor of `columns` inputs a row, larger matters more, and their numbers of weights: the
-    /// root mean square.
+    /// Scores (root mean square; larger matters more) and numbers of weights of the units of a tensor with `columns`
+    /// inputs per row.
     pub(super) fn scores(self, weights: &[f32], columns: usize) -> Vec<(f32, usize)> {
         let units = weights.chunks(columns.max(1)).flat_map(|row| row.chunks(self.unit()));
         units.map(|u| ((u.iter().map(|w| w * w).sum::<f32>() / u.len() as f32).sqrt(), u.len())).collect()
     }
 
-    /// The weights of units, kept or not.
+    /// Expands units, kept or not, to weights.
     pub(super) fn spread(self, units: &[bool], columns: usize) -> Vec<bool> {
         let a_row = columns.max(1).div_ceil(self.unit());
         let row = |units: &[bool]| {

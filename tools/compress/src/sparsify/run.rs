@@ -1,4 +1,4 @@
-//! The method as a whole: train, choose, rewind, again.
+//! The whole method: train, choose, rewind, repeat.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,58 +14,58 @@ use crate::prune::{Progress, Size, samples, size};
 use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
-/// When weights go.
+/// When weights are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Method {
-    /// All at once from the graph as it comes, which should be trained; then training.
+    /// All at once from the given graph, which should be trained; then training.
     OneShot,
-    /// In so many steps by the cubic schedule of Zhu and Gupta (2017), training after each.
+    /// In this many steps by the cubic schedule of Zhu and Gupta (2017), with training after each.
     Gradual {
         /// How many.
         steps: usize,
     },
-    /// Iterative magnitude pruning (Frankle and Carbin 2019): in so many rounds, train, take the same share of what is left,
-    /// put the rest back; then training.
+    /// Iterative magnitude pruning (Frankle and Carbin 2019): in each of this many rounds, train, remove the same
+    /// share of the remaining weights, and rewind the rest; then train.
     Iterative {
         /// How many.
         rounds: usize,
-        /// To where.
+        /// Where weights are rewound to.
         rewind: Rewind,
     },
 }
 
-/// Where weights that stay are put back to.
+/// Where the remaining weights are rewound to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rewind {
-    /// Nowhere: they go on from where they are.
+    /// Nowhere: they keep their values.
     None,
-    /// To the graph as it came: for a lottery ticket, untrained.
+    /// To the given graph, which for a lottery ticket is untrained.
     Start,
-    /// To what they were after so many steps of the first round, as deep networks need it (Frankle et al. 2020).
+    /// To their values after this many steps of the first round, which deep networks need (Frankle et al. 2020).
     Step(usize),
 }
 
 /// Settings of [`sparsify`].
 #[derive(Clone, Debug)]
 pub struct SparsifyOptions {
-    /// Share of the weights of all matrices that is left in the end. [`Pattern::NOfM`] has its own.
+    /// Share of the weights of all matrices that remains at the end. [`Pattern::NOfM`] has its own.
     pub density: f64,
-    /// What zeros look like.
+    /// The pattern of zeros.
     pub pattern: Pattern,
-    /// Where the smallest are looked for.
+    /// The set in which the smallest weights are sought.
     pub scope: Scope,
-    /// When they go.
+    /// When weights are removed.
     pub method: Method,
     /// Rate at which the last matrix loses weights, relative to the others; Frankle and Carbin take one half.
     pub output_rate: f64,
     /// Names of constants that stay as they are.
     pub keep: BTreeSet<String>,
-    /// Matrices of fewer weights stay as they are.
+    /// Matrices with fewer weights are not pruned.
     pub least: usize,
-    /// Training of each round; of [`Method::Gradual`] the epochs are those of all steps together. Its masks are set here;
-    /// a checkpoint is one a round, the round's number at the end of its name.
+    /// Training of each round; for [`Method::Gradual`] the epochs are those of all steps together. Masks are set by
+    /// [`sparsify`]. There is one checkpoint per round, with the round's number at the end of its name.
     pub train: FitOptions,
-    /// Passes over the data of the last training, if other than `train.epochs`; not of [`Method::Gradual`].
+    /// Passes over the data in the last training, if different from `train.epochs`; unused by [`Method::Gradual`].
     pub last_epochs: Option<usize>,
 }
 
@@ -85,52 +85,52 @@ impl Default for SparsifyOptions {
     }
 }
 
-/// A matrix in the end.
+/// Report on one matrix.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MatrixReport {
     /// Name of the constant.
     pub name: String,
     /// Output channels.
     pub rows: usize,
-    /// Inputs of one.
+    /// Inputs of one output channel.
     pub columns: usize,
-    /// Weights that are left.
+    /// Remaining weights.
     pub left: usize,
 }
 
-/// A training between two deletions.
+/// Report on one training between two removals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct RoundReport {
-    /// Share of weights that it had.
+    /// Share of weights during this training.
     pub density: f64,
     /// Mean loss over its last epoch; absent if nothing was trained.
     pub loss: Option<f32>,
-    /// On the validation samples of the options, if there are any.
+    /// Result on the validation samples of the options, if there are any.
     pub validation: Option<Judgement>,
 }
 
-/// What [`sparsify`] did.
+/// Report of [`sparsify`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SparsifyReport {
     /// Before, in int8.
     pub before: Size,
     /// After.
     pub after: Size,
-    /// Weights of the matrices that lose some.
+    /// Weights of the matrices that are pruned.
     pub weights: usize,
-    /// Those that are left.
+    /// Remaining weights of those.
     pub left: usize,
-    /// Matrix by matrix.
+    /// Report on each matrix.
     pub matrices: Vec<MatrixReport>,
-    /// Trainings in their order.
+    /// Trainings in order.
     pub rounds: Vec<RoundReport>,
 }
 
-/// Sets the smallest weights of `graph` (float) to zero until the share `options.density` is left, with training on `data`
-/// between and after. The masks that the result shows by its zeros are to be had by [`super::masks_of`].
+/// Sets the smallest weights of `graph` (float) to zero until the share `options.density` remains, training on `data`
+/// in between and afterwards. [`super::masks_of`] reads the masks from the zeros of the result.
 ///
 /// # Errors
-/// An option out of range, nothing that can be pruned; see [`fit`] and [`size`].
+/// An option is out of range, or nothing can be pruned; see [`fit`] and [`size`].
 pub fn sparsify(
     graph: &Graph,
     data: &Dataset,
@@ -144,13 +144,10 @@ pub fn sparsify(
         .filter(|m| m.len() >= options.least && !options.keep.contains(&m.name))
         .collect();
     if let Some(name) = options.keep.iter().find(|n| !matrices(graph).iter().any(|m| m.name == **n)) {
-        return Err(Error::Option {
-            option: "keep",
-            reason: format!("no matrix of weights is named `{name}`"),
-        });
+        return Err(Error::Option { option: "keep", reason: format!("no weight matrix is named `{name}`") });
     }
     if all.is_empty() {
-        let reason = "the network has no matrix of weights to prune".into();
+        let reason = "the network has no weight matrix to prune".into();
         return Err(Error::Option { option: "least", reason });
     }
     let few = samples(graph, data, 2);
@@ -173,10 +170,12 @@ fn check(options: &SparsifyOptions) -> Result<()> {
     }
     match (options.method, options.pattern) {
         (Method::Gradual { steps: 0 } | Method::Iterative { rounds: 0, .. }, _) => {
-            fail("method", "wants one step at least".into())
+            fail("method", "needs at least one step".into())
         }
-        (_, Pattern::Block(0)) => fail("pattern", "a block has one weight at least".into()),
-        (_, Pattern::NOfM { n, m }) if n == 0 || n > m => fail("pattern", format!("{n} of {m}")),
+        (_, Pattern::Block(0)) => fail("pattern", "a block needs at least one weight".into()),
+        (_, Pattern::NOfM { n, m }) if n == 0 || n > m => {
+            fail("pattern", format!("{n}:{m} is not a valid pattern"))
+        }
         _ => Ok(()),
     }
 }
@@ -216,7 +215,7 @@ impl Run<'_> {
             apply(&mut current, &self.all, &self.masks);
             self.progress.period(&current, size(&current, few, &WeightBits::default(), None)?)?;
             if let Method::Gradual { steps } = self.options.method {
-                // The last step has what is left over.
+                // The last step takes the remaining epochs.
                 let own =
                     if index + 1 == steps { epochs - epochs / steps * (steps - 1) } else { epochs / steps };
                 current = self.train(&current, own)?;
@@ -247,7 +246,7 @@ impl Run<'_> {
         Ok(trained)
     }
 
-    /// The weights after so many steps of the first round.
+    /// The weights after this many steps of the first round.
     fn early(&mut self, graph: &Graph, steps: usize) -> Result<Graph> {
         if steps == 0 || self.options.train.epochs == 0 {
             return Ok(graph.clone());
@@ -259,7 +258,7 @@ impl Run<'_> {
     }
 }
 
-/// Settings of the training of a round.
+/// Options for the training of a round.
 fn settings(options: &SparsifyOptions, masks: &Masks, round: usize, epochs: usize) -> FitOptions {
     let mut settings = options.train.clone();
     settings.epochs = epochs;
@@ -280,7 +279,7 @@ fn round(density: f64, report: Option<&FitReport>) -> RoundReport {
     RoundReport { density, loss: epochs.last().map(|e| e.loss), validation }
 }
 
-/// Zeros where masks say so.
+/// Sets weights to zero where masks say so.
 fn apply(graph: &mut Graph, all: &[Matrix], masks: &Masks) {
     for m in all {
         let Some(mask) = masks.get(&m.name) else { continue };
@@ -290,11 +289,11 @@ fn apply(graph: &mut Graph, all: &[Matrix], masks: &Masks) {
     }
 }
 
-/// Shares of the weights that are left after each deletion: of all matrices, and of the last.
+/// Shares of the remaining weights after each removal: of all matrices, and of the last.
 fn shares(all: &[Matrix], options: &SparsifyOptions) -> Vec<[f64; 2]> {
     let total = |last: bool| all.iter().filter(|m| m.last == last).map(Matrix::len).sum::<usize>() as f64;
     let (others, last) = (total(false), total(true));
-    // A network of one matrix has nothing to compare it with.
+    // A network with a single matrix has nothing to compare it with.
     let rate = if others > 0.0 { options.output_rate } else { 1.0 };
     let course = |keep: f64| -> Vec<[f64; 2]> {
         let steps = match options.method {
@@ -320,7 +319,7 @@ fn shares(all: &[Matrix], options: &SparsifyOptions) -> Vec<[f64; 2]> {
     if let Pattern::NOfM { n, m } = options.pattern {
         return course(n as f64 / m as f64);
     }
-    // More of the last matrix stays: of the others so much less that the whole is met.
+    // The last matrix keeps more, and the others correspondingly less, so that the overall share is met.
     let left = |keep: f64| course(keep).last().map_or(0.0, |s| s[0] * others + s[1] * last);
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..60 {

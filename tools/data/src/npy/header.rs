@@ -8,7 +8,7 @@ const MAX_DICTIONARY: usize = 64 * 1024;
 /// NumPy's own limit on axes.
 const MAX_AXES: usize = 32;
 
-/// Element type as the header names it, before conversion.
+/// Element type as named by the header, before conversion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Element {
     Bool,
@@ -54,19 +54,19 @@ impl Element {
     }
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) element: Element,
     pub(super) big_endian: bool,
     pub(super) fortran: bool,
     pub(super) shape: Vec<usize>,
-    /// Bytes from the beginning of the file to the elements.
+    /// Bytes from the start of the file to the elements.
     pub(super) len: usize,
 }
 
 impl Header {
-    /// Reads the header of a whole file.
+    /// Reads the header of a file.
     pub(super) fn parse(file: &[u8]) -> Result<Self> {
         if file.len() < 10 || &file[..6] != MAGIC {
             let found =
@@ -126,7 +126,7 @@ impl Header {
     }
 }
 
-/// Reader of the one dictionary form that `numpy.save` writes; keys in any order.
+/// Reader of the one dictionary form that `numpy.save` writes, with keys in any order.
 struct Dictionary<'a> {
     rest: &'a str,
 }
@@ -202,7 +202,7 @@ impl<'a> Dictionary<'a> {
             Error::new(
                 ErrorKind::Dtype,
                 format!(
-                    "its elements are {what}, which cannot be used; wanted is bool, an integer, float16, float32 or \
+                    "its elements are {what}, which cannot be used; expected bool, an integer, float16, float32 or \
                      float64: convert it in NumPy with x.astype(numpy.float32)"
                 ),
             )

@@ -1,7 +1,7 @@
-//! Hand-drawn symbols as a small camera sees them, 16 × 16 greyscale.
+//! Hand-drawn symbols as seen by a small camera, 16 × 16 greyscale.
 //!
-//! A symbol is a few strokes in the unit square; each point is displaced a little, as no two hands draw alike, then
-//! an affine map turns, shears, scales and shifts it. Nuisance: stroke width, blur, contrast, uneven light, noise, stray
+//! A symbol is a few strokes in the unit square. Each point is displaced a little, as hands differ, then an affine
+//! map rotates, shears, scales and shifts it. Nuisance: stroke width, blur, contrast, uneven light, noise, stray
 //! strokes, a covered part. Shifted: the camera is turned by 45° and the pen is finer.
 
 use std::f64::consts::PI;
@@ -34,7 +34,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
         for x in 0..SIDE {
             let point = [x as f64 + 0.5, y as f64 + 0.5];
             let distance = segments.iter().map(|s| distance(point, s)).fold(f64::INFINITY, f64::min);
-            // Soft edge: full ink within the stroke, none a blur's width beyond it.
+            // Soft edge: full ink within the stroke, none beyond a blur's width from it.
             let ink = ((width - distance) / blur + 0.5).clamp(0.0, 1.0);
             let covered =
                 cover.is_some_and(|c| (point[0] - c[0]).abs() < 2.0 && (point[1] - c[1]).abs() < 2.0);
@@ -70,7 +70,7 @@ fn strokes(label: usize) -> Vec<Vec<Point>> {
     }
 }
 
-/// Trembles and maps the strokes to pixels; gives their segments.
+/// Displaces the points and maps the strokes to pixels; returns their segments.
 fn place(strokes: Vec<Vec<Point>>, shifted: bool, random: &mut Random) -> Vec<[Point; 2]> {
     let base = if shifted { PI / 4.0 } else { 0.0 };
     let angle = base + random.normal(0.2);
@@ -94,7 +94,7 @@ fn place(strokes: Vec<Vec<Point>>, shifted: bool, random: &mut Random) -> Vec<[P
     segments
 }
 
-/// A short line anywhere.
+/// A short line at a random position.
 fn stray(random: &mut Random) -> [Point; 2] {
     let from = [random.within(0.0..16.0), random.within(0.0..16.0)];
     let (angle, length) = (random.phase(), random.within(1.0..6.0));

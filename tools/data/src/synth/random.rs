@@ -6,8 +6,8 @@ use std::ops::Range;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// ChaCha8 of a seed and a stream. The distributions are spelt out here, so that no library's change of
-/// algorithm changes the data.
+/// ChaCha8 with a seed and a stream. The distributions are implemented here, so that a library's change of algorithm
+/// cannot change the data.
 pub(super) struct Random(ChaCha8Rng);
 
 impl Random {
@@ -43,7 +43,7 @@ impl Random {
         self.unit() < probability
     }
 
-    /// An angle.
+    /// A random angle.
     pub(super) fn phase(&mut self) -> f64 {
         self.within(0.0..2.0 * PI)
     }

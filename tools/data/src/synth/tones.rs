@@ -1,9 +1,9 @@
 //! Short sounds of appliances and alarms as log-mel pictures: 32 frames × 16 bands.
 //!
-//! Half a second at 8,000 samples a second is synthesised as a waveform (tone, dual tone, rising and falling
-//! chirp, beeps, claps, warble, or nothing but noise) and goes through the front end of [`crate::features`].
-//! Nuisance: pitch, start and length, level, harmonics, white and pink noise, mains hum, speech-like babble. Shifted:
-//! another microphone in another room: treble is lost, the room answers, hum is stronger.
+//! Half a second at 8,000 samples per second is synthesised as a waveform (tone, dual tone, rising and falling chirp,
+//! beeps, claps, warble, or only noise) and passes through the front end of [`crate::features`]. Nuisance: pitch,
+//! start and length, level, harmonics, white and pink noise, mains hum, speech-like babble. Shifted: another
+//! microphone in another room: less treble, reverberation, more hum.
 
 use std::f64::consts::PI;
 
@@ -25,7 +25,7 @@ const LENGTH: usize = WINDOW + (FRAMES - 1) * HOP;
 /// Log energies at the ends of the converter's range.
 const LOG_RANGE: (f64, f64) = (-9.0, 9.0);
 
-/// When the event begins and how long it lasts, in samples.
+/// Start and length of the event, in samples.
 struct Span {
     start: f64,
     length: f64,
@@ -37,7 +37,7 @@ impl Span {
         Self { start: (LENGTH as f64 - length) * random.within(0.0..1.0), length }
     }
 
-    /// Position of sample `i` in the event, 0 to 1, if it is in it.
+    /// Position of sample `i` in the event, 0 to 1; `None` outside.
     fn position(&self, i: usize) -> Option<f64> {
         let position = (i as f64 - self.start) / self.length;
         (0.0..1.0).contains(&position).then_some(position)
@@ -63,7 +63,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
         coefficients: None,
     };
     let sound: Vec<f32> = sound.iter().map(|&s| s as f32).collect();
-    // The constants above fit together.
+    // The constants above are consistent.
     let log_mel = front_end.features(&sound).expect("front end of tones");
     let (low, high) = LOG_RANGE;
     out.extend(log_mel.iter().map(|&v| offset_binary((2.0 * f64::from(v) - low - high) / (high - low))));
@@ -94,7 +94,7 @@ fn event(class: &str, random: &mut Random) -> Vec<f64> {
     }
 }
 
-/// A tone with some harmonics whose frequency and envelope follow the position in the event.
+/// A tone with some harmonics, with frequency and envelope as functions of the position in the event.
 fn tone(
     span: &Span,
     random: &mut Random,
@@ -110,10 +110,10 @@ fn tone(
         };
         let hz = hz(position);
         phase += 2.0 * PI * hz / f64::from(SAMPLE_RATE);
-        // Soft ends: 5 % of the event.
+        // Soft ends: 5 % of the event each.
         let ends = (position.min(1.0 - position) / 0.05).min(1.0);
         for (order, share) in (1..).zip(harmonics) {
-            // Harmonics beyond half the sample rate would fold back.
+            // Harmonics above half the sample rate would alias.
             if hz * f64::from(order) < 3900.0 {
                 *s += ends * envelope(position) * share * libm::sin(f64::from(order) * phase);
             }
@@ -135,7 +135,7 @@ fn claps(random: &mut Random) -> Vec<f64> {
     sound
 }
 
-/// White and pink noise, mains hum, and now and then a voice-like babble that comes and goes.
+/// Adds white and pink noise, mains hum, and occasionally a voice-like babble that fades in and out.
 fn add_surroundings(sound: &mut [f64], random: &mut Random) {
     let white = libm::pow(10.0, random.within(-2.9..-1.35));
     let pink = libm::pow(10.0, random.within(-2.9..-1.35));
@@ -148,7 +148,7 @@ fn add_surroundings(sound: &mut [f64], random: &mut Random) {
         let time = i as f64 / f64::from(SAMPLE_RATE);
         low = 0.96 * low + random.normal(pink);
         let syllable = (libm::sin(2.0 * PI * swell * time + swell_phase)).max(0.0);
-        // Silence needs no voice; most samples have none.
+        // Most samples have no voice.
         let spoken =
             if babble * syllable > 0.0 { voice_at(voice * time * (1.0 + 0.02 * syllable)) } else { 0.0 };
         *s += random.normal(white)
@@ -158,7 +158,7 @@ fn add_surroundings(sound: &mut [f64], random: &mut Random) {
     }
 }
 
-/// Eight harmonics that fall off as a voice's do, at this many periods; multiple angles by recurrence.
+/// Eight harmonics with the spectral decay of a voice, at this number of periods; multiple angles by recurrence.
 fn voice_at(periods: f64) -> f64 {
     let angle = 2.0 * PI * periods;
     let (mut before, mut now) = (0.0, libm::sin(angle));

@@ -1,10 +1,10 @@
-//! Windows of a three-axis accelerometer on a rotating machine, 1,000 samples a second.
+//! Windows of a three-axis accelerometer on a rotating machine, at 1,000 samples per second.
 //!
-//! Signatures after the usual tables of vibration diagnosis: imbalance is a force at the shaft's speed, across it;
-//! misalignment adds its double, also along the shaft; looseness many harmonics, a half harmonic and a
-//! one-sided limit; an outer-race bearing fault rings a resonance at a rate that is no multiple of the speed.
-//! Nuisance: speed, load, severity down to hardly visible, other machines' tones, mains hum, noise; gain, offset and
-//! orientation of the sensor. Shifted: the sensor is mounted elsewhere, turned, with less gain and more hum.
+//! Signatures follow the usual tables of vibration diagnosis: imbalance is a radial force at the shaft's speed;
+//! misalignment adds twice that frequency, also axially; looseness adds many harmonics, a half harmonic and a
+//! one-sided limit; an outer-race bearing fault excites a resonance at a rate that is not a multiple of the speed.
+//! Nuisance: speed, load, severity down to barely visible, tones of other machines, mains hum, noise; gain, offset
+//! and orientation of the sensor. Shifted: the sensor is mounted elsewhere, turned, with less gain and more hum.
 
 use std::f64::consts::PI;
 
@@ -19,10 +19,10 @@ pub const LENGTH: usize = 128;
 const SAMPLE_RATE: f64 = 1000.0;
 /// Acceleration at the converter's full scale, in g.
 const FULL_SCALE: f64 = 2.0;
-/// Impacts a revolution of an outer-race fault, for a bearing of nine balls.
+/// Impacts per revolution of an outer-race fault, for a bearing with nine balls.
 const BALL_PASS: f64 = 3.58;
 
-/// A sinusoid along some axes, amplitudes in g.
+/// A sinusoid along some axes, with amplitudes in g.
 struct Tone {
     hz: f64,
     amplitude: [f64; 3],
@@ -34,7 +34,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
     let load = random.within(0.4..1.0);
     let mut tones = background(speed, random);
     let severity = random.within(0.0..1.0);
-    // Forces of rotating masses grow with the square of the speed; amplitudes are given for 30 Hz.
+    // Forces of rotating masses grow with the square of the speed; amplitudes refer to 30 Hz.
     let force = (speed / 30.0) * (speed / 30.0);
     match CLASSES[label] {
         "imbalance" => tones.push(radial(speed, (0.22 + 0.55 * severity) * force, random)),
@@ -65,7 +65,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
     observe(&signal, condition, random, out);
 }
 
-/// What every machine has: some imbalance and misalignment, a blade or gear tone, mains hum, a neighbour.
+/// Background of every machine: some imbalance and misalignment, a blade or gear tone, mains hum, a neighbour.
 fn background(speed: f64, random: &mut Random) -> Vec<Tone> {
     let force = (speed / 30.0) * (speed / 30.0);
     let mut tones = vec![
@@ -81,7 +81,7 @@ fn background(speed: f64, random: &mut Random) -> Vec<Tone> {
     tones
 }
 
-/// Across the shaft (axes 0 and 1, a quarter turn apart), little along it.
+/// Mainly across the shaft (axes 0 and 1, a quarter turn apart), with little along it.
 fn radial(hz: f64, amplitude: f64, random: &mut Random) -> Tone {
     let (phase, ellipse) = (random.phase(), random.within(0.6..1.0));
     let along = amplitude * random.within(0.0..0.15);
@@ -92,7 +92,7 @@ fn radial(hz: f64, amplitude: f64, random: &mut Random) -> Tone {
     }
 }
 
-/// Along the shaft (axis 2) as much as across it.
+/// As much along the shaft (axis 2) as across it.
 fn axial(hz: f64, amplitude: f64, random: &mut Random) -> Tone {
     let across = amplitude * random.within(0.4..0.9);
     let phase = random.phase();
@@ -141,7 +141,7 @@ fn add_impacts(signal: &mut [[f64; 3]], speed: f64, strength: f64, random: &mut 
     }
 }
 
-/// The sensor: orientation, gain, offset, converter.
+/// Applies the sensor: orientation, gain, offset, converter.
 fn observe(signal: &[[f64; 3]], condition: Condition, random: &mut Random, out: &mut Vec<u8>) {
     let tilt = 10.0 * PI / 180.0;
     let (mut turn, mut gain, mut hum) = ([0.0; 3], 1.0, 0.0);
@@ -163,7 +163,7 @@ fn observe(signal: &[[f64; 3]], condition: Condition, random: &mut Random, out: 
     }
 }
 
-/// Turns about the axes 0, 1 and 2 in that order.
+/// Rotates about the axes 0, 1 and 2, in this order.
 fn rotate(v: [f64; 3], angles: [f64; 3]) -> [f64; 3] {
     let mut v = v;
     for (axis, angle) in angles.into_iter().enumerate() {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn impacts_come_at_the_ball_pass_rate() {
-        // So slow that every ringing is over before the next impact.
+        // Slow enough that each ringing ends before the next impact.
         let mut signal = vec![[0.0; 3]; 2000];
         add_impacts(&mut signal, 2.0, 1.0, &mut Random::new(1, 1));
         let begins = signal.windows(2).filter(|w| w[0][0].abs() < 1e-3 && w[1][0].abs() > 0.05).count();

@@ -1,4 +1,4 @@
-//! One IR operator to ONNX nodes.
+//! Emits one IR operator as ONNX nodes.
 
 use offshoot_ir::{
     Activation, BinaryKind, Data, Node, Op, PadMode, PoolKind, ReduceKind, UnaryKind, ValueId, Window,
@@ -26,7 +26,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
                 }
             };
             if *kind != PoolKind::Max && window.dilation != [1, 1] {
-                return Err("a dilated average has no form in opset 17".into());
+                return Err("opset 17 has no dilated average pool".into());
             }
             if window.dilation == [1, 1] {
                 attributes.retain(|a| a.name != "dilations");
@@ -80,7 +80,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
         }
         Op::Softmax { axis } => e.node("Softmax", names, &output, vec![int("axis", *axis as i64)]),
         Op::BatchNorm { epsilon } => {
-            // ONNX wants the channels second: rows of channels have them there.
+            // ONNX expects the channels on axis 1, where a matrix of rows of channels has them.
             let shape = e.graph.value(node.inputs[0]).shape.clone();
             let channels = shape.last().copied().unwrap_or(1);
             let rows =
@@ -105,7 +105,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             let shape = &e.graph.value(node.output).shape;
             let ends = start.iter().zip(step).zip(shape).map(|((s, by), n)| {
                 let end = *s as i64 + *by as i64 * *n as i64;
-                // Before the first element: any number far below counts from the front only if it is out of range.
+                // Before the first element: only a number out of range is not counted from the end.
                 if end < 0 { i64::MIN + 1 } else { end }
             });
             let ends: Vec<i64> = ends.collect();
@@ -166,7 +166,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a reduction keeps its axes.
+/// ONNX's `keepdims`: whether a reduction keeps its axes.
 fn keeps(e: &Emitter<'_>, node: &Node) -> i64 {
     let rank = |id: ValueId| e.graph.value(id).shape.len();
     i64::from(rank(node.inputs[0]) == rank(node.output))
@@ -202,7 +202,7 @@ fn constant(e: &Emitter<'_>, id: ValueId) -> Result<(Vec<usize>, Vec<f32>), Stri
     let value = e.graph.value(id);
     match value.data.as_deref() {
         Some(Data::F32(v)) => Ok((value.shape.clone(), v.clone())),
-        _ => Err(format!("`{}` is no float constant", value.name)),
+        _ => Err(format!("`{}` is not a float constant", value.name)),
     }
 }
 
@@ -233,7 +233,7 @@ fn convolution(e: &mut Emitter<'_>, node: &Node, window: &Window, groups: usize)
     let mut attributes = windowed(window);
     attributes.push(int("group", groups as i64));
     if transposed {
-        // Bottom and right padding are what makes the output as large as it is.
+        // Bottom and right padding follow from the output's extent.
         let (input, output) = (&e.graph.value(node.inputs[0]).shape, &e.graph.value(node.output).shape);
         let mut extra = [0usize; 2];
         let mut pads = window.pad.map(i64::from);
@@ -284,7 +284,7 @@ fn linear(e: &mut Emitter<'_>, node: &Node, activation: Activation) -> Result<()
     Ok(())
 }
 
-/// Slopes run along the channels, which are axis 1 of what has more than two axes.
+/// Slopes run along the channels, which are axis 1 of tensors with more than two axes.
 fn prelu(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
     let rank = e.graph.value(node.output).shape.len();
     if rank <= 2 {
@@ -331,7 +331,7 @@ fn unary(e: &mut Emitter<'_>, kind: UnaryKind, x: String, output: &str) {
             let exponent = e.scalar(exponent);
             e.node("Pow", vec![x, exponent], output, vec![]);
         }
-        // Gelu became an operator in opset 20: written out.
+        // Gelu became an operator in opset 20; here it is written out.
         UnaryKind::Gelu | UnaryKind::GeluTanh => {
             let inner = if kind == UnaryKind::Gelu {
                 let scaled = binary(e, "Mul", &x, core::f32::consts::FRAC_1_SQRT_2);

@@ -1,4 +1,4 @@
-//! Recurrent layers: steps before samples, ONNX's order of gates, two halves of biases.
+//! Recurrent layers: steps before samples, ONNX's gate order, two halves of biases.
 
 use offshoot_ir::{Data, Node, RecurrentKind, Returns};
 use tract_onnx::pb::NodeProto;
@@ -6,7 +6,7 @@ use tract_onnx::pb::NodeProto;
 use super::nodes::{reshape, reshape_to};
 use super::{Emitter, int, ints, text, texts};
 
-/// Emits it.
+/// Emits a recurrent layer.
 pub(super) fn emit(
     e: &mut Emitter<'_>,
     node: &Node,
@@ -23,7 +23,7 @@ pub(super) fn emit(
     };
     let (w, r, b) = (constant(1)?, constant(2)?, constant(3)?);
     let mut halves = gates(kind, &b[..rows], units);
-    // The state's half: zeros, but for a candidate that is reset after its product.
+    // The state's half of the biases is zero, except for a candidate gate that is reset after its product.
     halves.extend(vec![0.0; 2 * rows - b.len()]);
     halves.extend(&b[rows..]);
     let names: Vec<String> = node.inputs.iter().map(|id| e.name(*id)).collect();
@@ -76,7 +76,7 @@ pub(super) fn emit(
     Ok(())
 }
 
-/// The initial state's parts, each (1, samples, units).
+/// The initial state, one part per state, each (1, samples, units).
 fn initial(
     e: &mut Emitter<'_>,
     node: &Node,
@@ -109,7 +109,7 @@ fn initial(
     }
 }
 
-/// Blocks of `len` elements in ONNX's order of gates; that of its LSTM is its own inverse.
+/// Reorders blocks of `len` elements to ONNX's gate order; the permutation of the LSTM is its own inverse.
 fn gates(kind: RecurrentKind, own: &[f32], len: usize) -> Vec<f32> {
     let at = |k: usize| if kind == RecurrentKind::Lstm { [0, 2, 1, 3][k] } else { k };
     (0..kind.gates()).flat_map(|k| &own[at(k) * len..][..len]).copied().collect()

@@ -1,12 +1,12 @@
-//! Operators that dequantisation commutes with: what they give are numbers of their input, so that it has their scale.
+//! Operators that commute with dequantisation: their outputs are elements of their input, and so have its scale.
 
 use offshoot_ir::{Activation, DType, Node, Op, PoolKind, Quant, ReduceKind, UnaryKind, ValueId, grid};
 
 use super::table::Table;
 
-/// How far from a whole number of steps a bound may lie that int8 stands for.
+/// Distance from the int8 grid, in steps, within which a bound counts as exact.
 const ON_GRID: f32 = 1e-3;
-/// How much coarser than its own the common scale of joined tensors may be.
+/// How much coarser than a tensor's own scale the common scale of joined tensors may be.
 const COARSER: f32 = 4.0;
 
 /// `dequantize… → operator` to `operator → dequantize`, where nothing quantises the operator's output.
@@ -48,7 +48,7 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
     Some(n)
 }
 
-/// Whether the operator gives numbers of its input, or zero, and nothing else.
+/// Whether the operator outputs only elements of its input, or zero.
 fn commutes(op: &Op, quant: &Quant) -> bool {
     let exact = |bound: f32| !bound.is_finite() || on_grid(bound, quant);
     let bounded = |activation: Activation| {
@@ -65,14 +65,15 @@ fn commutes(op: &Op, quant: &Quant) -> bool {
     }
 }
 
-/// Whether int8 holds the number as good as exactly.
+/// Whether int8 represents the number almost exactly.
 fn on_grid(value: f32, quant: &Quant) -> bool {
     let steps = value / quant.scale[0];
     let code = steps.round() + quant.zero_point[0] as f32;
     (steps - steps.round()).abs() <= ON_GRID && (-128.0..=127.0).contains(&code)
 }
 
-/// Scale and zero point that hold what all of the tensors hold, if that is no scale much coarser than one of theirs.
+/// Scale and zero point that cover the ranges of all the tensors, if the scale is not much coarser than any of
+/// theirs.
 fn common(t: &Table, tensors: &[ValueId]) -> Option<Quant> {
     let quants: Vec<&Quant> = tensors.iter().map(|id| t.value(*id).quant.as_ref()).collect::<Option<_>>()?;
     let first = *quants.first()?;

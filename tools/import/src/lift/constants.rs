@@ -1,16 +1,16 @@
-//! Constants that an int8 operator reads: quantised here where the exporter left them in float.
+//! Constants read by an int8 operator: quantised here if the exporter left them in float.
 
 use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value};
 
 use super::table::Table;
 
-/// Whether the node's constants are quantised as its int8 form wants them.
+/// Whether the node's constants are quantised as its int8 form requires.
 pub(super) fn constants_fit(t: &Table, node: &Node) -> bool {
     let constants: Vec<&Value> =
         node.inputs.iter().map(|id| t.value(*id)).filter(|v| v.data.is_some()).collect();
     match node.op {
-        // Parameters stay float: the exporter computes these in float anyway.
-        // A recurrent layer has no int8 form between a pair: the one it has needs scales that no ONNX file gives.
+        // Parameters stay float, because the device computes these in float. A recurrent layer has no int8 form
+        // between a QDQ pair: its int8 form needs scales that an ONNX file does not contain.
         Op::Recurrent { .. } => false,
         Op::BatchNorm { .. } | Op::LayerNorm { .. } => constants.iter().all(|v| v.dtype == DType::F32),
         Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
@@ -23,7 +23,7 @@ pub(super) fn constants_fit(t: &Table, node: &Node) -> bool {
     }
 }
 
-/// Whether weights are int8 without a zero point, with one scale or one an output channel.
+/// Whether weights are int8 with zero point 0, with one scale or one per output channel.
 pub(super) fn weights_fit(w: &Value) -> bool {
     w.dtype == DType::I8
         && w.quant
@@ -31,8 +31,8 @@ pub(super) fn weights_fit(w: &Value) -> bool {
             .is_some_and(|q| q.axis.is_none_or(|a| a == 0) && q.zero_point.iter().all(|z| *z == 0))
 }
 
-/// Float constants of an elementwise operator become int8 with one scale and zero point 0; a single number is exact
-/// up to the rounding of its scale.
+/// Quantises float constants of an elementwise operator to int8 with one scale and zero point 0; a single number is
+/// exact up to the rounding of its scale.
 pub(super) fn float_operands(t: &mut Table, node: &mut Node) {
     if !matches!(node.op, Op::Binary { .. } | Op::PRelu) {
         return;
@@ -43,7 +43,7 @@ pub(super) fn float_operands(t: &mut Table, node: &mut Node) {
         let Some(reals) = reals(c).filter(|_| !quantised) else { continue };
         let largest = reals.iter().fold(0.0f32, |m, v| m.max(v.abs()));
         let finite = reals.iter().all(|v| v.is_finite());
-        // A division by a constant that rounds to 0 would not be the one that was asked for.
+        // Dividing by a constant that rounds to 0 would be a different operation.
         let lost = |q: i8, v: f32| q == 0 && v != 0.0;
         let divides = i == 1 && matches!(node.op, Op::Binary { kind: BinaryKind::Div, .. });
         if !finite || reals.is_empty() {
@@ -65,7 +65,7 @@ pub(super) fn constant(name: String, shape: Vec<usize>, dtype: DType, data: Data
     Value { name, shape, dtype, quant: Some(quant), data: Some(data.into()), channels_first_outside: false }
 }
 
-/// Real values of a constant, whatever its numbers.
+/// Real values of a constant of any element type.
 pub(super) fn reals(value: &Value) -> Option<Vec<f32>> {
     let integers: Vec<i32> = match value.data.as_deref()? {
         Data::F32(v) => return Some(v.clone()),
@@ -82,7 +82,7 @@ pub(super) fn reals(value: &Value) -> Option<Vec<f32>> {
     Some(integers.iter().enumerate().map(real).collect())
 }
 
-/// Quantised constants that a float operator reads become float: only int8 operators read integers.
+/// Dequantises constants that a float operator reads: only int8 operators read integers.
 pub(super) fn float_constants(mut graph: Graph) -> Graph {
     let mut names: std::collections::HashSet<String> = graph.values.iter().map(|v| v.name.clone()).collect();
     for n in 0..graph.nodes.len() {

@@ -1,14 +1,14 @@
-//! Average pools whose output has another scale than their input: the sum is rounded once, to the output's scale.
+//! Average pools whose output scale differs from their input's: the sum is rounded once, to the output's scale.
 //!
-//! The device's pools keep the input's scale, as TFLite's, and would round the mean to it first.
+//! The device's pools keep the input's scale, as in TFLite, and would first round the mean to it.
 
 use offshoot_ir::{Activation, DType, Data, Node, Op, PoolKind, Quant, ReduceKind};
 
 use super::constants::constant;
 use super::table::Table;
 
-/// Puts in place of such a pool a reduction (windows of the whole image) or a convolution with a kernel of ones. `false`
-/// where neither gives the mean: windows that count a varying number of elements.
+/// Replaces such a pool by a reduction (windows of the whole image) or a convolution with a kernel of ones. Returns
+/// `false` if neither computes the mean: windows that count a varying number of elements.
 pub(super) fn one_rounding(t: &mut Table, node: &mut Node) -> bool {
     let Op::Pool { kind, window, activation } = node.op else { return true };
     let (x, y) = (t.value(node.inputs[0]), t.value(node.output));

@@ -1,17 +1,17 @@
-//! A graph that is being changed, with who writes and who reads each value at hand.
+//! A graph that is being changed, with tables of the writer and the readers of each value.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 
 use offshoot_ir::{DType, Graph, Node, Quant, Value, ValueId};
 
-/// Place of a node in the order: its place in the graph as it was, then how many were inserted behind it before.
+/// Sort key of a node: its index in the original graph, then the number of earlier insertions behind that node.
 type Place = (usize, usize);
 
-/// The graph's nodes with tables; every change costs what it touches.
+/// The graph's nodes with tables; the cost of a change is proportional to what it touches.
 pub(super) struct Table {
     graph: Graph,
-    /// As `graph.nodes` was, with removed nodes `None` and inserted ones at the end.
+    /// The original `graph.nodes`, with removed nodes as `None` and inserted ones at the end.
     nodes: Vec<Option<Node>>,
     places: Vec<Place>,
     producer: Vec<Option<usize>>,
@@ -56,7 +56,7 @@ impl Table {
         self.nodes[n].is_some()
     }
 
-    /// Node `n`, which must be alive: only indices that this table handed out are used.
+    /// Node `n`, which must be alive: callers only use indices that this table returned.
     pub(super) fn node(&self, n: usize) -> &Node {
         self.nodes[n].as_ref().expect("rules look at nodes that are alive")
     }
@@ -70,7 +70,7 @@ impl Table {
         self.producer[id.0 as usize]
     }
 
-    /// The only node that reads `id`, if there is exactly one and `id` is no graph output.
+    /// The only node that reads `id`, if there is exactly one and `id` is not a graph output.
     pub(super) fn sole_reader(&self, id: ValueId) -> Option<usize> {
         match self.readers[id.0 as usize].as_slice() {
             [n] if !self.is_output[id.0 as usize] => Some(*n),
@@ -95,14 +95,14 @@ impl Table {
         }
     }
 
-    /// Removes node `n`; what it read stays.
+    /// Removes node `n`; its inputs stay.
     pub(super) fn remove(&mut self, n: usize) {
         if let Some(node) = self.nodes[n].take() {
             self.unlink(n, &node);
         }
     }
 
-    /// Puts another node in place of node `n`, and removes what nobody reads any more.
+    /// Replaces node `n` by another, and removes inputs that nothing reads any more.
     pub(super) fn replace(&mut self, n: usize, node: Node) {
         let before = self.nodes[n].take();
         if let Some(before) = &before {
@@ -117,7 +117,7 @@ impl Table {
         }
     }
 
-    /// Puts other nodes in place of `a` and `b`, which together read and write what they did.
+    /// Replaces nodes `a` and `b` by two others, which together read and write the same values.
     pub(super) fn swap(&mut self, a: usize, node_a: Node, b: usize, node_b: Node) {
         self.remove(a);
         self.remove(b);
@@ -127,7 +127,7 @@ impl Table {
         self.nodes[b] = Some(node_b);
     }
 
-    /// Adds a node that comes right behind node `n`.
+    /// Adds a node right behind node `n`.
     pub(super) fn insert_after(&mut self, n: usize, node: Node) {
         let (major, minor) = self.places[n];
         let index = self.nodes.len();
@@ -136,7 +136,7 @@ impl Table {
         self.places.push((major, minor + 1));
     }
 
-    /// Adds a node that comes right before node `n`, behind those added before it so.
+    /// Adds a node right before node `n`, behind nodes added there earlier.
     pub(super) fn insert_before(&mut self, n: usize, node: Node) {
         let index = self.nodes.len();
         let place = self.places[n];
@@ -145,12 +145,12 @@ impl Table {
         self.places.push(place);
     }
 
-    /// Gives a value its scale and zero point.
+    /// Sets the scale and zero point of a value.
     pub(super) fn set_quant(&mut self, id: ValueId, quant: Quant) {
         self.graph.value_mut(id).quant = Some(quant);
     }
 
-    /// Removes node `n` if nobody reads it, then in the same way what it read.
+    /// Removes node `n` if nothing reads it, then does the same for its inputs.
     fn drop_unread(&mut self, n: usize) {
         let mut suspects = vec![n];
         while let Some(n) = suspects.pop() {
@@ -166,11 +166,11 @@ impl Table {
         }
     }
 
-    /// Adds a value under its name, or a name like it if that is taken.
+    /// Adds a value under its name, or a similar name if that is taken.
     pub(super) fn add(&mut self, mut value: Value) -> ValueId {
         let mut n = 1;
         let wanted = value.name.clone();
-        // Values are at most a few thousand times as many as one name is asked for.
+        // There are at most a few thousand times as many values as requests for one name.
         while !self.names.insert(value.name.clone()) {
             n = if n == 1 { self.graph.values.len() } else { n + 1 };
             value.name = format!("{wanted}#{n}");
@@ -181,7 +181,7 @@ impl Table {
         self.graph.add_value(value)
     }
 
-    /// A value of the shape of `like`, named after it; its quantisation is `quant_of`'s.
+    /// A value with the shape of `like`, named after it, with the quantisation of `quant_of`.
     pub(super) fn new_value(
         &mut self,
         like: ValueId,
@@ -190,14 +190,15 @@ impl Table {
         quant_of: Option<ValueId>,
     ) -> ValueId {
         let source = self.value(like);
-        // Moved several times, a value is not named after each: names would grow with the square of the movements.
+        // A value that is moved several times is not renamed each time: names would grow quadratically with the
+        // movements.
         let name = format!("{}/{suffix}", source.name.trim_end_matches(&format!("/{suffix}")));
         let shape = source.shape.clone();
         let quant = quant_of.and_then(|id| self.value(id).quant.clone());
         self.add(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
     }
 
-    /// The graph, its nodes in an order as near to the one before as what they read allows.
+    /// The graph, with its nodes as close to the former order as their inputs allow.
     pub(super) fn into_graph(mut self) -> Graph {
         let mut waits: Vec<usize> = vec![0; self.nodes.len()];
         let mut ready = BinaryHeap::new();

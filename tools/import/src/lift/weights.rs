@@ -1,28 +1,28 @@
-//! Weights and biases of linear operators in the form that the int8 kernels take, whatever form the exporter gave them.
+//! Converts weights and biases of linear operators to the form of the int8 kernels, whatever form the exporter chose.
 //!
-//! Kernels want int8 weights without zero point, one scale or one an output channel, and an int32 bias with the input's
-//! scale times the weights' (TFLite's specification). Weights with a zero point become that by taking it off; a channel
-//! that then no longer fits int8 gets a scale of its own. A bias with another scale, or in float, is rounded to the sums'
-//! scale. Where bias and sum together could leave int32, the channel's weights get a coarser scale: next to a bias so
-//! large, they hardly count.
+//! Kernels take int8 weights with zero point 0 and one scale, or one per output channel, and an int32 bias whose
+//! scale is the input's times the weights' (TFLite's specification). A non-zero zero point is subtracted from the
+//! weights; a channel that then no longer fits int8 gets a new scale. A bias in float or with another scale is
+//! rounded to the accumulators' scale. Where bias and sum together could overflow int32, the channel's weights get a
+//! coarser scale: next to so large a bias they hardly matter.
 
 use offshoot_ir::{DType, Data, Node, Op, Quant, Value};
 
 use super::constants::{constant, weights_fit};
 use super::table::Table;
 
-/// How far scales may be apart, relatively, that are meant to be the same.
+/// Relative difference below which scales count as equal.
 const SAME: f64 = 1e-5;
 
-/// A linear operator's numbers, one entry a channel where they are scales.
+/// Integers of a linear operator, with one entry per channel for each scale.
 struct Channels {
     weights: Vec<i8>,
     scales: Vec<f32>,
-    /// Whether the weights are not those of the file.
+    /// Whether the weights differ from those of the file.
     changed: bool,
 }
 
-/// Brings weights and bias of a linear operator between int8 tensors into the kernels' form, if they can be.
+/// Converts weights and bias of a linear operator between int8 tensors to the kernels' form, if possible.
 pub(super) fn fit(t: &mut Table, node: &mut Node) {
     if !matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. }) {
         return;
@@ -39,7 +39,7 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
         return;
     }
     let own = node.inputs.get(2).and_then(|id| integers(t.value(*id)));
-    // Largest magnitude of an input less its zero point.
+    // Largest magnitude of an input minus its zero point.
     let reach = f64::from((127 - zero_point).max(128 + zero_point));
     let fan_in = channels.weights.len() / count.max(1);
     let mut sums = Vec::with_capacity(count);
@@ -94,7 +94,7 @@ pub(super) fn fit(t: &mut Table, node: &mut Node) {
     }
 }
 
-/// Scales along axis 0; one for all if they are equal.
+/// Scales along axis 0; a single scale if all are equal.
 fn per_channel(mut scale: Vec<f32>) -> Quant {
     let axis = match scale.windows(2).all(|w| w[0] == w[1]) {
         true => {
@@ -106,7 +106,7 @@ fn per_channel(mut scale: Vec<f32>) -> Quant {
     Quant { zero_point: vec![0; scale.len()], scale, axis }
 }
 
-/// Weights without zero points and with scales along axis 0, which is that of the output channels.
+/// Weights with zero points 0 and scales along axis 0, the axis of output channels.
 fn symmetric(w: &Value) -> Option<Channels> {
     let (Some(Data::I8(codes)), Some(quant), Some(&channels)) =
         (w.data.as_deref(), &w.quant, w.shape.first())
@@ -148,7 +148,7 @@ fn symmetric(w: &Value) -> Option<Channels> {
     Some(Channels { weights, scales, changed: true })
 }
 
-/// Integers of a constant with their scales, where their zero points are 0.
+/// Integers of a constant with their scales, if their zero points are 0.
 fn integers(v: &Value) -> Option<Vec<(i32, f64)>> {
     let quant = v.quant.as_ref().filter(|q| q.zero_point.iter().all(|z| *z == 0))?;
     let Some(Data::I32(codes)) = v.data.as_deref() else { return None };

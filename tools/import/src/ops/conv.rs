@@ -7,7 +7,7 @@ use crate::context::{Context, Importing, Onnx};
 use crate::ops::volume;
 use crate::window;
 
-/// Weights with their spatial axes made two.
+/// Weights with two spatial axes.
 fn two_dimensional(w: &Constant) -> Importing<Constant> {
     match *w.shape.as_slice() {
         [o, i, k] => w.reshaped(vec![o, i, 1, k]),
@@ -134,7 +134,7 @@ fn transposed_weights(w: &Constant, groups: usize) -> Importing<Constant> {
         return Ok(w.transposed(&[1, 2, 3, 0]));
     }
     if w.quant.as_ref().is_some_and(|q| q.axis.is_some()) {
-        return Err("a scale a channel together with groups".into());
+        return Err("scales per channel together with groups".into());
     }
     let per = c / groups;
     let (elements, quant) = (&w.elements, w.quant.clone());

@@ -1,4 +1,5 @@
-//! Einsum as matrix products: two operands at a time, letters of both as batch, those that vanish as the inner axis.
+//! Einsum as matrix products of two operands at a time: letters of both operands that stay are batch axes, those that
+//! vanish are the inner axis.
 
 use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, ValueId};
 
@@ -32,7 +33,7 @@ pub(crate) fn einsum(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let output: Vec<char> = match output {
         Some(letters) => letters.chars().collect(),
         None => {
-            // Letters that occur once, in alphabetic order.
+            // Letters that occur once, in alphabetical order.
             let all: Vec<char> = terms.iter().flat_map(|t| t.letters.iter().copied()).collect();
             let mut once: Vec<char> =
                 all.iter().copied().filter(|l| all.iter().filter(|m| *m == l).count() == 1).collect();
@@ -54,7 +55,7 @@ pub(crate) fn einsum(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.bind(onnx, 0, Entry::Value(y))
 }
 
-/// The term with the axes in the order of `letters`, which are a permutation of its own.
+/// Permutes the axes of the term to the order of `letters`, a permutation of its own.
 fn arranged(c: &mut Context<'_>, onnx: &Onnx<'_>, term: &Term, letters: &[char]) -> Importing<ValueId> {
     let perm: Option<Vec<usize>> =
         letters.iter().map(|l| term.letters.iter().position(|own| own == l)).collect();
@@ -66,7 +67,7 @@ fn arranged(c: &mut Context<'_>, onnx: &Onnx<'_>, term: &Term, letters: &[char])
     c.emit(onnx, Op::Transpose { perm }, vec![term.value], None, &format!("{}/axes", onnx.name))
 }
 
-/// The term summed over the letters that nobody needs.
+/// Sums the term over letters that are not needed any more.
 fn summed(c: &mut Context<'_>, onnx: &Onnx<'_>, term: Term, needed: &[char]) -> Importing<Term> {
     let axes: Vec<usize> = (0..term.letters.len()).filter(|a| !needed.contains(&term.letters[*a])).collect();
     if axes.is_empty() {
@@ -79,7 +80,7 @@ fn summed(c: &mut Context<'_>, onnx: &Onnx<'_>, term: Term, needed: &[char]) -> 
     Ok(Term { letters: kept.iter().map(|a| term.letters[*a]).collect(), value })
 }
 
-/// The product of two terms over the letters that both have and nobody needs later.
+/// The product of two terms, summed over the letters that both have and that are not needed later.
 fn multiply(c: &mut Context<'_>, onnx: &Onnx<'_>, a: Term, b: Term, later: &[char]) -> Importing<Term> {
     let needed = |other: &Term| -> Vec<char> { other.letters.iter().chain(later).copied().collect() };
     let (for_a, for_b) = (needed(&b), needed(&a));
@@ -112,7 +113,7 @@ fn multiply(c: &mut Context<'_>, onnx: &Onnx<'_>, a: Term, b: Term, later: &[cha
     let left = arranged(c, onnx, &a, &[batch.as_slice(), &rows, &inner].concat())?;
     let right = arranged(c, onnx, &b, &[batch.as_slice(), &inner, &columns].concat())?;
     if inner.is_empty() {
-        // An outer product: element by element.
+        // An outer product, as an elementwise product.
         let ones = |n: usize| vec![1; n];
         let wide = [batch_shape.as_slice(), &rows_shape, &ones(columns.len())].concat();
         let left = c.emit(onnx, Op::Reshape, vec![left], Some(wide), &name)?;

@@ -1,11 +1,11 @@
-//! Operators of one or two elements, PRelu, Clip.
+//! Unary and binary elementwise operators, PRelu, Clip.
 
 use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
 
 use crate::constant::Constant;
 use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
 
-/// The unary function that the node is, if it is one.
+/// The unary function of the node, if it is one.
 pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<UnaryKind>> {
     Ok(Some(match onnx.node.op_type.as_str() {
         "Relu" => UnaryKind::Clip { min: 0.0, max: f32::INFINITY },
@@ -36,7 +36,7 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
             let exponent = c.wanted(onnx, 1)?;
             match exponent.to_reals().as_slice() {
                 [e] => UnaryKind::Pow { exponent: *e },
-                _ => return Err("an exponent for each element".into()),
+                _ => return Err("a separate exponent for each element".into()),
             }
         }
         _ => return Ok(None),
@@ -73,7 +73,7 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
             let (a, b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
             c.finish(onnx, op(Activation::None), vec![a, b], None, 0)
         }
-        // Sum, Min and Max take any number.
+        // Sum, Min and Max take any number of inputs.
         n => {
             let mut a = c.value(onnx, 0)?;
             for i in 1..n {
@@ -88,7 +88,7 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
     }
 }
 
-/// PRelu, Selu and the like that are several operators here.
+/// PRelu, with one slope for all channels or one per channel.
 pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let slope = c.wanted(onnx, 1)?;
@@ -97,7 +97,7 @@ pub(crate) fn prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let channels = if channels_first { c.shape(x)[1] } else { c.shape(x).last().copied().unwrap_or(1) };
     if slope.len() != 1 && slope.len() != channels {
         return Err(format!(
-            "slope {:?}: one for all or one a channel ({channels}) is supported",
+            "slope {:?}: one for all or one per channel ({channels}) is supported",
             slope.shape
         ));
     }
@@ -193,7 +193,7 @@ pub(crate) fn softsign(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, MUL, vec![x, inverse], None, 0)
 }
 
-/// Clip by bounds that are computed at run time.
+/// Clip with bounds that are computed at run time.
 pub(crate) fn clip_by_tensors(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let mut y = c.value(onnx, 0)?;
     for (i, kind) in [(1, BinaryKind::Max), (2, BinaryKind::Min)] {
@@ -206,7 +206,7 @@ pub(crate) fn clip_by_tensors(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing
     c.bind(onnx, 0, Entry::Value(y))
 }
 
-/// Mean of tensors: their sum times the inverse of their number.
+/// Mean of tensors: their sum times the reciprocal of their number.
 pub(crate) fn mean(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let count = onnx.node.input.len();
     let mut sum = c.value(onnx, 0)?;

@@ -1,4 +1,4 @@
-//! DFT: a product with the constant matrix of its roots of unity.
+//! DFT: a product with the constant matrix of roots of unity.
 
 use offshoot_ir::{Activation, Op};
 
@@ -8,7 +8,7 @@ use crate::context::{Context, Importing, Onnx, axis};
 /// Most elements of the matrix.
 const MAX_MATRIX: usize = 1 << 22;
 
-/// DFT along an axis of `[…, 1 or 2]`, whose last axis is the real and the imaginary part.
+/// DFT along an axis of `[…, 1 or 2]`; the last axis holds the real and the imaginary part.
 pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
@@ -25,7 +25,7 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let along = axis(along, rank)?;
     if along + 1 == rank {
-        return Err("a transform of the real and imaginary parts".into());
+        return Err("a transform along the axis of real and imaginary parts".into());
     }
     let n = shape[along];
     let length = match number(1)? {
@@ -39,14 +39,14 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let bins = if onesided { length / 2 + 1 } else { length };
     let size = bins.checked_mul(2).and_then(|rows| rows.checked_mul(n)?.checked_mul(parts));
     if size.is_none_or(|size| size > MAX_MATRIX) {
-        return Err(format!("{length} points of {n}: the matrix is too large"));
+        return Err(format!("{length} points for {n} elements: the matrix is too large"));
     }
     let mut matrix = Vec::with_capacity(bins * 2 * n * parts);
     for row in 0..bins * 2 {
         let (bin, imaginary) = (row / 2, row % 2 == 1);
         for column in 0..n * parts {
             let (at, from_imaginary) = (column / parts, column % parts == 1);
-            // The turn is taken modulo the length first: angles stay small, and exact where they can be.
+            // The product is reduced modulo the length first: angles stay small, and are exact where possible.
             let turn = (bin * at % length) as f64 / length as f64 * std::f64::consts::TAU;
             let (sine, cosine) = if inverse { (-turn).sin_cos() } else { turn.sin_cos() };
             let weight = match (imaginary, from_imaginary) {
@@ -61,7 +61,7 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let name = onnx.output(0).unwrap_or_default().to_owned();
     let matrix = Constant::new(vec![bins * 2, n * parts], Elements::F32(matrix));
     let w = c.add_constant(&format!("{name}/roots"), &matrix);
-    // The axis next to the parts, both as one.
+    // Moves the axis next to the parts and joins both.
     let mut perm: Vec<usize> = (0..rank).filter(|a| *a != along && a + 1 != rank).collect();
     perm.extend([along, rank - 1]);
     let y = c.emit(onnx, Op::Transpose { perm: perm.clone() }, vec![x], None, &format!("{name}/last"))?;

@@ -24,7 +24,7 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if let Some(bias) = c.constant(onnx, 2)? {
         let name = onnx.input(2).unwrap_or_default();
         let bias = scaled(&bias, beta)?;
-        // One number for each column; [o, 1] would be one for each row.
+        // One number per column; [o, 1] would be one per row.
         let by_column = match *bias.shape.as_slice() {
             [n] | [1, n] => n == o,
             _ => false,
@@ -32,9 +32,9 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         if by_column {
             inputs.push(c.add_constant(name, &bias.reshaped(vec![o])?));
         } else {
-            // Numpy broadcast: one number for all, one for each row, or a whole matrix.
+            // NumPy broadcasting: one number for all, one per row, or a whole matrix.
             if bias.shape.len() > 2 {
-                return Err(format!("bias {:?} of a matrix", bias.shape));
+                return Err(format!("bias {:?} for a matrix", bias.shape));
             }
             rest = Some(c.add_constant(name, &bias));
         }
@@ -72,7 +72,7 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         }
     }
     let (mut a, mut b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
-    // A vector is a row on the left and a column on the right, and its axis of one is not in the product.
+    // A vector is a row on the left and a column on the right; the product drops its axis of extent 1.
     let vectors = [c.shape(a).len() == 1, c.shape(b).len() == 1];
     let n = [c.shape(a).to_vec(), c.shape(b).to_vec()];
     if vectors[0] {
@@ -83,9 +83,9 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let (sa, sb) = (c.shape(a).to_vec(), c.shape(b).to_vec());
     if sa.len() < 2 || sb.len() < 2 {
-        return Err(format!("{sa:?} times {sb:?}: a number is no matrix"));
+        return Err(format!("{sa:?} times {sb:?}: a scalar is not a matrix"));
     }
-    // Numpy broadcasts the batch axes; the IR wants them equal.
+    // NumPy broadcasts the batch axes; the IR requires them to be equal.
     let rank = sa.len().max(sb.len());
     let batch = |s: &[usize]| -> Vec<usize> {
         let mut full = vec![1; rank - s.len()];

@@ -1,7 +1,7 @@
-//! Comparisons, logic, Where, Sign: truth is the number 1, everything else 0.
+//! Comparisons, logic, Where, Sign: true is the number 1, false is 0.
 //!
-//! The device has no comparison; a hard sigmoid with the steepest slope is one: `clamp(max · x, 0, 1)` is 1 for every
-//! normal float32 above 0, and 0 else. int8 has it as a table.
+//! The device has no comparison operator. A hard sigmoid with the steepest slope serves as one: `clamp(max · x, 0,
+//! 1)` is 1 for every normal float32 above 0, and 0 otherwise. In int8 it is a table.
 
 use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
 
@@ -12,7 +12,7 @@ use crate::context::{Context, Importing, Onnx};
 const POSITIVE: Op = Op::Unary(UnaryKind::HardSigmoid { alpha: f32::MAX, beta: 0.0 });
 /// 1 where x ≤ 0.
 const NOT_POSITIVE: Op = Op::Unary(UnaryKind::HardSigmoid { alpha: f32::MIN, beta: 1.0 });
-/// 1 - x of a truth.
+/// 1 - x of a truth value.
 const NOT: Op = Op::Unary(UnaryKind::HardSigmoid { alpha: -1.0, beta: 1.0 });
 
 const fn binary(kind: BinaryKind) -> Op {
@@ -59,7 +59,7 @@ pub(crate) fn not(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, NOT, vec![x], None, 0)
 }
 
-/// Sign: twice a step from 0 over one half to 1, less 1.
+/// Sign: twice a step from 0 over one half to 1, minus 1.
 pub(crate) fn sign(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let name = onnx.output(0).unwrap_or_default().to_owned();
@@ -71,7 +71,7 @@ pub(crate) fn sign(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, binary(BinaryKind::Sub), vec![doubled, one], None, 0)
 }
 
-/// ThresholdedRelu: x where x > alpha, else 0.
+/// ThresholdedRelu: x where x > alpha, otherwise 0.
 pub(crate) fn thresholded_relu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let name = onnx.output(0).unwrap_or_default().to_owned();
@@ -81,9 +81,10 @@ pub(crate) fn thresholded_relu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importin
     c.finish(onnx, binary(BinaryKind::Mul), vec![x, passes], None, 0)
 }
 
-/// Where: each branch times whether it is chosen, added.
+/// Where: the sum of both branches, each multiplied by 1 where it is chosen and by 0 elsewhere.
 ///
-/// Of a constant that is infinite or not a number, no product may be taken; of a branch that could compute one, neither.
+/// Infinite constants must not be multiplied, since 0 times infinity is NaN; branches that may overflow are bounded
+/// first.
 pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let name = onnx.output(0).unwrap_or_default().to_owned();
     let branches: Vec<Option<Constant>> = (1..3)
@@ -94,15 +95,15 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let condition = c.value(onnx, 0)?;
     let inverse = c.emit(onnx, NOT, vec![condition], None, &format!("{name}/else"))?;
-    // An infinite number, chosen where a factor is 1, over the other branch.
+    // An infinite constant where it is chosen, the other branch elsewhere: a minimum or maximum with a bound.
     for (i, branch) in branches.iter().enumerate() {
         let Some(reals) = branch.as_ref().map(Constant::to_reals) else { continue };
         let Some(&first) = reals.first().filter(|v| v.is_infinite()) else { continue };
         if reals.iter().any(|v| *v != first) {
-            return Err("a constant with some infinite numbers".into());
+            return Err("a constant with both finite and infinite numbers".into());
         }
         let (chosen, other) = (if i == 0 { condition } else { inverse }, c.value(onnx, 2 - i)?);
-        // Where it is chosen the bound is that number, elsewhere its opposite, which bounds nothing.
+        // Where it is chosen, the bound is that infinity; elsewhere it is the opposite one, which has no effect.
         let half = c.add_reals(&format!("{name}/half"), vec![1], vec![0.5]);
         let endless = c.add_reals(&format!("{name}/endless"), vec![1], vec![first]);
         let side =
@@ -126,7 +127,7 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     match parts[..] {
         [Some(a), Some(b)] => c.finish(onnx, binary(BinaryKind::Add), vec![a, b], None, 0),
         [Some(one), None] | [None, Some(one)] => {
-            // The branch of zeros may be the larger one.
+            // The branch of zeros may have the larger shape.
             let zeros = if parts[0].is_none() { 1 } else { 2 };
             let zeros = c.value(onnx, zeros)?;
             match c.shape(zeros).iter().product::<usize>() {
@@ -134,7 +135,7 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
                 _ => c.finish(onnx, binary(BinaryKind::Add), vec![one, zeros], None, 0),
             }
         }
-        _ => Err("two branches of zeros".into()),
+        _ => Err("both branches are zero".into()),
     }
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 struct Mask {
     value: ValueId,
     number: f32,
-    /// Whether the number replaces an element.
+    /// For each element of the condition, whether the number replaces the element.
     replaces: Vec<bool>,
     shape: Vec<usize>,
 }
@@ -167,8 +168,8 @@ fn constant_mask(
     Ok(Some(Mask { value, number, replaces, shape: condition.shape }))
 }
 
-/// The tensor without the replaced elements plus the number in their places. An infinite number needs no more than the
-/// sum: attention masks are written so.
+/// The tensor with replaced elements set to zero, plus the number in their places. An infinite number needs only the
+/// sum; attention masks are written so.
 fn masked(c: &mut Context<'_>, onnx: &Onnx<'_>, mask: Mask) -> Importing {
     let name = onnx.output(0).unwrap_or_default().to_owned();
     let numbers = |replaced: f32, kept: f32| -> Vec<f32> {
@@ -189,7 +190,7 @@ fn masked(c: &mut Context<'_>, onnx: &Onnx<'_>, mask: Mask) -> Importing {
     c.finish(onnx, binary(BinaryKind::Add), vec![y, added], None, 0)
 }
 
-/// Whether what the value is computed from can be infinite or not a number.
+/// Whether any ancestor of the value may compute an infinity or NaN.
 fn may_overflow(c: &Context<'_>, id: ValueId) -> bool {
     c.any_ancestor(id, |op| {
         matches!(
@@ -206,7 +207,8 @@ fn may_overflow(c: &Context<'_>, id: ValueId) -> bool {
     })
 }
 
-/// The branch, bounded by 0 where it is not chosen and by the largest numbers where it is: then its product with 0 is 0.
+/// Clamps the branch to 0 where it is not chosen, and to the largest finite numbers where it is, so that its product
+/// with 0 is 0.
 fn finite(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,

@@ -1,11 +1,11 @@
-//! Gather from a constant table by the index of a largest element: the table times a one at that index.
+//! Gather from a constant table by the index of the largest element: a product of the table with a one-hot vector.
 
 use offshoot_ir::{Activation, BinaryKind, DType, Op, ReduceKind, UnaryKind, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx};
 
-/// Most rows of a table that is read so.
+/// Most rows of such a table.
 const MAX_ROWS: usize = 1 << 10;
 
 /// Gather along axis 0 of constant input 0, where input 1 is the output of an ArgMax or ArgMin.
@@ -15,7 +15,7 @@ pub(crate) fn by_largest(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let rank = table.shape.len();
     if rank == 0 || onnx.axis("axis", 0, rank)? != 0 {
         return Err(
-            "a table along another axis than the first by indices that are computed at run time".into()
+            "a table along an axis other than the first, with indices that are computed at run time".into()
         );
     }
     let refused = "indices are computed at run time; only those of ArgMax and ArgMin are supported";
@@ -43,7 +43,7 @@ pub(crate) fn by_largest(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         perm.push(axis);
         equal = emit(c, Op::Transpose { perm }, vec![equal], None, "last")?;
     }
-    // Of equal ones the first (or the last): the one without another before (or behind) it.
+    // Of equal elements, the first (or the last): the one without another before (or behind) it.
     let beside = (0..rows * rows).map(|i| {
         let (to, from) = (i / rows, i % rows);
         f32::from(u8::from(if last { from > to } else { from < to }))

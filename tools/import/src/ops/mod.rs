@@ -1,4 +1,4 @@
-//! One file per family of ONNX operators: attributes and forms → IR.
+//! One file per family of ONNX operators: from attributes and variants to the IR.
 
 mod conv;
 mod einsum;
@@ -22,7 +22,7 @@ use offshoot_ir::{BinaryKind, ReduceKind};
 
 use crate::context::{Context, Importing, Onnx};
 
-/// Imports one node; the reason if it cannot be.
+/// Imports one node, or returns why it cannot be imported.
 pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let domain = onnx.node.domain.as_str();
     if !matches!(domain, "" | "ai.onnx") {

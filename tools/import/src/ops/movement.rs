@@ -1,4 +1,4 @@
-//! Operators that move elements: Reshape and its kin, Transpose, Concat, Split, Slice, Pad, Expand, Cast.
+//! Operators that move elements: Reshape and similar, Transpose, Concat, Split, Slice, Pad, Expand, Cast.
 
 use offshoot_ir::{DType, Op, PadMode, Quant, ValueId};
 
@@ -15,7 +15,7 @@ fn reshaped(c: &mut Context<'_>, onnx: &Onnx<'_>, shape: Vec<usize>) -> Importin
     c.finish(onnx, Op::Reshape, vec![x], Some(shape), 0)
 }
 
-/// Shape of input 0, constant or not.
+/// Shape of input 0, whether constant or not.
 fn input_shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<Vec<usize>> {
     if c.is_constant(onnx, 0) {
         return Ok(c.wanted(onnx, 0)?.shape);
@@ -52,7 +52,7 @@ pub(crate) fn reshape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         }
         shape[i] = total / known;
     }
-    // A batch that the exporter wrote as a number stands for one sample here.
+    // A fixed batch extent written by the exporter stands for one sample here.
     reshaped(c, onnx, shape)
 }
 
@@ -109,7 +109,7 @@ pub(crate) fn transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let mut sorted = perm.clone();
     sorted.sort_unstable();
     if !sorted.iter().copied().eq(0..from.len()) {
-        return Err(format!("perm {perm:?} of {} axes", from.len()));
+        return Err(format!("perm {perm:?} for {} axes", from.len()));
     }
     if c.is_constant(onnx, 0) {
         let moved = c.wanted(onnx, 0)?.transposed(&perm);
@@ -119,7 +119,7 @@ pub(crate) fn transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Transpose { perm }, vec![x], None, 0)
 }
 
-/// Dropout does nothing, unless its last input asks for training.
+/// Dropout is the identity, unless its last input requests training.
 pub(crate) fn dropout(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let trains = c.constant(onnx, 2)?.is_some_and(|mode| mode.to_reals().iter().any(|v| *v != 0.0));
     let ratio = c.constant(onnx, 1)?.and_then(|ratio| ratio.to_reals().first().copied()).unwrap_or(0.5);
@@ -150,13 +150,13 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
                 "cast of an integer tensor to element type {to} at run time; float32 is supported"
             ));
         }
-        // Whole numbers as they are: the input takes them as float32.
+        // Integers from a graph input: the input takes them as float32.
         if c.graph.inputs.contains(&x) && c.graph.value(x).quant.is_none() && !c.is_read(x) {
             c.graph.value_mut(x).dtype = DType::F32;
             c.unsigned.remove(&x);
             return identity(c, onnx);
         }
-        // Elsewhere, dequantised by a scale of 1.
+        // Elsewhere they are dequantised with a scale of 1.
         let zero_point = if c.is_unsigned(x) { -128 } else { 0 };
         let whole = Quant::per_tensor(1.0, zero_point);
         if c.graph.value(x).quant.as_ref().is_some_and(|q| *q != whole) {
@@ -168,7 +168,7 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.graph.value(x).dtype == DType::I32 && matches!(to, 6 | 7) {
         return identity(c, onnx);
     }
-    // Everything else that is computed at run time is float32 already.
+    // All other tensors computed at run time are float32 already.
     if !matches!(to, 1 | 11) {
         return Err(format!("cast to element type {to} at run time; float32 is supported"));
     }
@@ -203,7 +203,7 @@ pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         }
     };
     if sizes.iter().try_fold(0usize, |n, s| n.checked_add(*s)) != Some(shape[axis]) || sizes.len() < parts {
-        return Err(format!("parts {sizes:?} of an axis of {}", shape[axis]));
+        return Err(format!("parts {sizes:?} for an axis of {}", shape[axis]));
     }
     let mut at = 0;
     for (i, size) in sizes.iter().enumerate() {
@@ -252,7 +252,7 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let span = if by > 0 { end - first } else { first - end };
         let count = if span <= 0 { 0 } else { (span - 1) / by.saturating_abs() + 1 };
         if count == 0 {
-            return Err(format!("axis {a} is left without an element"));
+            return Err(format!("axis {a} becomes empty"));
         }
         start[a] = first as usize;
         step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
@@ -298,7 +298,7 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         // Negative padding crops.
         start[a] = less.min(0).unsigned_abs() as usize;
         let cropped = start[a] + more.min(0).unsigned_abs() as usize;
-        kept[a] = shape[a].checked_sub(cropped).filter(|d| *d > 0).ok_or("it crops everything")?;
+        kept[a] = shape[a].checked_sub(cropped).filter(|d| *d > 0).ok_or("it crops the whole axis")?;
         (before[a], after[a]) = (less.max(0) as usize, more.max(0) as usize);
     }
     let name = onnx.output(0).unwrap_or_default().to_owned();
@@ -307,7 +307,7 @@ pub(crate) fn pad(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         x = c.emit(onnx, op, vec![x], Some(kept.clone()), &format!("{name}/cropped"))?;
     }
     for a in 0..rank {
-        // The device mirrors once, and does not repeat.
+        // The device mirrors only once.
         let far = mode == "reflect" && before[a].max(after[a]) >= kept[a];
         if (mode == "wrap" || far) && before[a] + after[a] > 0 {
             let n = kept[a] as i64;

@@ -1,4 +1,4 @@
-//! Softmax, LogSoftmax, and normalisations by batch, layer, instance, group, root mean square and norm.
+//! Softmax, LogSoftmax, and normalisations: batch, layer, instance, group, root mean square and Lp.
 
 use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, UnaryKind, ValueId};
 
@@ -11,9 +11,9 @@ pub(crate) fn softmax(c: &mut Context<'_>, onnx: &Onnx<'_>, log: bool) -> Import
     let name = onnx.output(0).unwrap_or_default().to_owned();
     let before_13 = c.opset < 13;
     let axis = onnx.axis("axis", if before_13 { 1 } else { -1 }, shape.len())?;
-    // Before opset 13, everything from the axis on is one row.
+    // Before opset 13, all axes from `axis` on form one row.
     let flat = before_13 && shape[axis + 1..].iter().any(|d| *d != 1);
-    // One number alone has all the probability.
+    // A single element has probability 1.
     if log && !flat && shape[axis] == 1 {
         let zero = UnaryKind::HardSigmoid { alpha: 0.0, beta: 0.0 };
         return c.finish(onnx, Op::Unary(zero), vec![x], None, 0);
@@ -39,8 +39,8 @@ pub(crate) fn softmax(c: &mut Context<'_>, onnx: &Onnx<'_>, log: bool) -> Import
 
 const SUB: Op = Op::Binary { kind: BinaryKind::Sub, activation: Activation::None };
 
-/// `x - max` and `log(sum(exp(x - max)))`, whose difference is the logarithm of the softmax. The logarithm of a softmax
-/// that has been computed would be -inf wherever that is below float32's range.
+/// `x - max` and `log(sum(exp(x - max)))`, whose difference is the log-softmax. Taking the logarithm of a computed
+/// softmax would give -inf wherever the softmax is below float32's range.
 fn log_softmax(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -64,7 +64,7 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err("training_mode: export the model for inference".into());
     }
     if onnx.int("spatial", 1) == 0 {
-        return Err("spatial = 0: statistics for each position".into());
+        return Err("spatial = 0: statistics per position".into());
     }
     if (1..5).any(|i| onnx.output(i).is_some()) {
         return Err("running statistics as outputs: export the model for inference".into());
@@ -132,7 +132,7 @@ const fn binary(kind: BinaryKind) -> Op {
     Op::Binary { kind, activation: Activation::None }
 }
 
-/// The value times a constant, plus another, both broadcast.
+/// The value times a constant plus another, both broadcast.
 fn scaled(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -146,7 +146,7 @@ fn scaled(
     c.finish(onnx, binary(BinaryKind::Add), vec![y, beta], None, 0)
 }
 
-/// `x` viewed as rows, each normalised by its mean and variance, in its own shape again.
+/// Views `x` as rows, normalises each by its mean and variance, and restores its shape.
 fn normalised_rows(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -164,7 +164,7 @@ fn normalised_rows(
     c.emit(onnx, Op::Reshape, vec![y], Some(shape), &format!("{name}/whole"))
 }
 
-/// InstanceNormalization: each channel of each sample by itself.
+/// InstanceNormalization: each channel of each sample separately.
 pub(crate) fn instance_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let [n, channels, ref spatial @ ..] = *c.shape(x) else {
@@ -176,7 +176,7 @@ pub(crate) fn instance_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     scaled(c, onnx, y, [&scale, &shift], &along)
 }
 
-/// GroupNormalization: groups of channels; scale and shift are one a group before opset 21, then one a channel.
+/// GroupNormalization: scale and shift are one per group before opset 21, one per channel from then on.
 pub(crate) fn group_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let [n, channels, ref spatial @ ..] = *c.shape(x) else {
@@ -220,7 +220,7 @@ pub(crate) fn rms_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, binary(BinaryKind::Mul), vec![y, scale], None, 0)
 }
 
-/// LpNormalization: x over its norm along an axis, 0 where that is 0.
+/// LpNormalization: x divided by its norm along an axis, 0 where the norm is 0.
 pub(crate) fn lp_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();

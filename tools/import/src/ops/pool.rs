@@ -40,8 +40,8 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     c.finish_nchw(onnx, y, rank)
 }
 
-/// An average over whole windows becomes one over what lies in the input or in the padding that was asked for: not in
-/// what `ceil_mode` added behind that. A factor for each row and column.
+/// Corrects an average over whole windows to an average over the input and the requested padding, without the padding
+/// that `ceil_mode` added. One factor per row and per column.
 fn without_rounding_up(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -67,8 +67,8 @@ fn without_rounding_up(
     c.emit(onnx, op, vec![y, factor], None, &format!("{name}/counted"))
 }
 
-/// `ceil_mode`: more padding after the input, so that the last window that begins in it (or in the padding before
-/// it) counts.
+/// `ceil_mode`: adds padding after the input, so that the last window that begins in the input (or in the padding
+/// before it) counts.
 fn round_up(window: &mut Window, extent: [usize; 2]) -> Importing {
     for (axis, extent) in extent.into_iter().enumerate() {
         let (before, after) = (usize::from(window.pad[axis]), usize::from(window.pad[axis + 2]));
@@ -90,7 +90,7 @@ pub(crate) fn global(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importi
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
     if rank > 4 {
-        // Any number of axes can be reduced.
+        // A reduction takes any number of axes.
         let kind = if max { ReduceKind::Max } else { ReduceKind::Mean };
         let mut kept = c.shape(x).to_vec();
         kept[2..].fill(1);

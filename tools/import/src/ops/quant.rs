@@ -1,14 +1,16 @@
-//! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by taking 128 off values and zero points: exact.
+//! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by subtracting 128 from values and zero points, which is
+//! exact.
 
 use offshoot_ir::{DType, Op, Quant};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
-/// Zero point, as int8's, where uint8 data have 0.
+/// The int8 zero point that corresponds to 0 in uint8.
 const UNSIGNED: i32 = -128;
 
-/// Whether a QuantizeLinear makes uint8: its zero point's type, else `output_dtype`, else ONNX's default, which is that.
+/// Whether a QuantizeLinear makes uint8: decided by its zero point's type, then by `output_dtype`; uint8 is ONNX's
+/// default.
 fn makes_unsigned(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
     let asked = match onnx.int("output_dtype", 0) {
         0 => None,
@@ -20,10 +22,10 @@ fn makes_unsigned(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
     Ok(given.or(asked).unwrap_or(true))
 }
 
-/// Scale and zero point of a node, as int8's; `absent` is the zero point where none is given.
+/// Scale and zero point of a node, converted to int8; `absent` is the zero point if none is given.
 fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Importing<Quant> {
     if onnx.int("block_size", 0) != 0 {
-        return Err("blocks of scales".into());
+        return Err("scales per block".into());
     }
     let scale = c.wanted(onnx, 1)?;
     let scales = scale.to_reals();
@@ -42,7 +44,7 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
     if zero_point.len() != scales.len() {
         return Err(format!("{} zero points for {} scales", zero_point.len(), scales.len()));
     }
-    // Of a tensor with one axis there is no other: tf2onnx writes `axis=3` at biases.
+    // A tensor with one axis leaves no choice: tf2onnx writes `axis=3` at biases.
     let along = match (scales.len(), rank) {
         (1, _) => None,
         (_, 1) => Some(0),
@@ -77,7 +79,7 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let absent = if c.is_unsigned(x) { UNSIGNED } else { 0 };
     let quant = parameters(c, onnx, rank, absent)?;
     if quant.axis.is_some() {
-        return Err("an activation with a scale for each channel".into());
+        return Err("an activation with scales per channel".into());
     }
     if let Some(own) = &c.graph.value(x).quant
         && *own != quant
@@ -91,7 +93,7 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
-        // Stays a constant of integers until its DequantizeLinear: the graph's consumers see U8 as it was.
+        // Stays an integer constant until its DequantizeLinear; other readers see the original U8.
         let unsigned = makes_unsigned(c, onnx)?;
         let quant = parameters(c, onnx, x.shape.len(), if unsigned { UNSIGNED } else { 0 })?;
         if let Some(a) = quant.axis
@@ -121,12 +123,12 @@ pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let unsigned = makes_unsigned(c, onnx)?;
     let quant = parameters(c, onnx, rank, if unsigned { UNSIGNED } else { 0 })?;
     if quant.axis.is_some() {
-        return Err("an activation with a scale for each channel".into());
+        return Err("an activation with scales per channel".into());
     }
     if quant.zero_point.iter().any(|z| !(-128..=127).contains(z)) {
-        return Err("a zero point outside of int8".into());
+        return Err("a zero point outside the range of int8".into());
     }
-    // An exporter that gives every reader a pair of its own quantises the same tensor several times.
+    // An exporter that gives every reader its own pair quantises the same tensor several times.
     let twin = c
         .quantised
         .get(&x)

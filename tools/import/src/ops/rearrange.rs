@@ -1,11 +1,11 @@
-//! DepthToSpace, SpaceToDepth, Tile, Trilu, CumSum: movements and products with constants.
+//! DepthToSpace, SpaceToDepth, Tile, Trilu, CumSum: data movements and products with constants.
 
 use offshoot_ir::{Activation, BinaryKind, Op};
 
 use crate::constant::{Constant, Elements, MAX_RANK, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
-/// Longest axis that is summed up: the matrix of ones has its square.
+/// Longest axis of a CumSum: the matrix of ones grows with its square.
 const MAX_SUMMED: usize = 4096;
 
 pub(crate) fn depth_to_space(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
@@ -56,13 +56,13 @@ fn moved(
     c.finish(onnx, Op::Reshape, vec![y], Some(joined), 0)
 }
 
-/// Tile: each repeated axis gets one before it, which is expanded.
+/// Tile: inserts an axis before each repeated one, and expands it.
 pub(crate) fn tile(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let repeats = c.ints(onnx, 1)?.ok_or("repeats are missing")?;
     if repeats.len() != shape.len() || repeats.iter().any(|r| !(1..=1 << 24).contains(r)) {
-        return Err(format!("repeats {repeats:?} of {} axes", shape.len()));
+        return Err(format!("repeats {repeats:?} for {} axes", shape.len()));
     }
     let (mut split, mut wide, mut joined) = (Vec::new(), Vec::new(), Vec::new());
     for (&d, &r) in shape.iter().zip(&repeats) {
@@ -83,7 +83,7 @@ pub(crate) fn tile(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Reshape, vec![y], Some(joined), 0)
 }
 
-/// Trilu: times a constant of ones and zeros.
+/// Trilu: a product with a constant of ones and zeros.
 pub(crate) fn trilu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let [.., rows, columns] = *c.shape(x) else {
@@ -101,7 +101,7 @@ pub(crate) fn trilu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Binary { kind: BinaryKind::Mul, activation: Activation::None }, vec![x, mask], None, 0)
 }
 
-/// CumSum: times a triangle of ones.
+/// CumSum: a product with a triangle of ones.
 pub(crate) fn cum_sum(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();

@@ -1,24 +1,25 @@
-//! RNN, GRU, LSTM: weights brought to the IR's order of gates, one operator a direction.
+//! RNN, GRU, LSTM: weights are reordered to the IR's gate order; each direction becomes one operator.
 //!
-//! The IR has the samples first, ONNX the steps (`layout` 0) or the samples. What ONNX allows and the IR has no form of is
-//! an error: other activations than the defaults (RNN: Tanh or Relu), `clip`, `input_forget`, peepholes, lengths that differ.
+//! The IR is batch-first; ONNX has the steps first (`layout` 0) or the samples. ONNX variants without a form in the
+//! IR are errors: other activations than the defaults (RNN: Tanh or Relu), `clip`, `input_forget`, peepholes,
+//! different sequence lengths.
 
 use offshoot_ir::{Op, RecurrentKind, Returns, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Entry, Importing, Onnx};
 
-/// What of a layer ONNX leaves to attributes.
+/// The properties of a layer that ONNX leaves to attributes.
 struct Layer {
     kind: RecurrentKind,
-    /// Whether each direction goes from the last step to the first.
+    /// For each direction, whether it runs from the last step to the first.
     reverse: Vec<bool>,
     units: usize,
-    /// Samples before steps.
+    /// Whether samples come before steps.
     samples_first: bool,
 }
 
-/// Imports it.
+/// Imports a recurrent layer.
 pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let samples_first = onnx.int("layout", 0) != 0;
@@ -27,7 +28,7 @@ pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let (steps, samples) = if samples_first { (b, a) } else { (a, b) };
     let recurrence = c.wanted(onnx, 2)?;
-    let units = *recurrence.shape.last().ok_or("the state's weights are no matrix")?;
+    let units = *recurrence.shape.last().ok_or("the state's weights are not a matrix")?;
     let wanted = onnx.int("hidden_size", units as i64);
     if usize::try_from(wanted) != Ok(units) || units == 0 {
         return Err(format!("hidden_size {wanted}, the state's weights have {units} columns"));
@@ -115,7 +116,7 @@ fn kind(onnx: &Onnx<'_>, directions: usize) -> Importing<RecurrentKind> {
     }
 }
 
-/// What there is no form of.
+/// Rejects variants that have no form in the IR.
 fn refuse(c: &Context<'_>, onnx: &Onnx<'_>, kind: RecurrentKind, steps: usize) -> Importing {
     if onnx.has("clip") {
         return Err("`clip` is not supported".into());
@@ -135,17 +136,17 @@ fn refuse(c: &Context<'_>, onnx: &Onnx<'_>, kind: RecurrentKind, steps: usize) -
     Ok(())
 }
 
-/// Position in ONNX of the IR's gate `k`: its LSTM has input, output, forget, cell.
+/// Position in ONNX of the IR's gate `k`: ONNX orders the LSTM's gates as input, output, forget, cell.
 fn gate(kind: RecurrentKind, k: usize) -> usize {
     if kind == RecurrentKind::Lstm { [0, 2, 1, 3][k] } else { k }
 }
 
-/// Blocks of `len` elements in the IR's order of gates.
+/// Reorders blocks of `len` elements to the IR's gate order.
 fn gates(kind: RecurrentKind, onnx: &[f32], len: usize) -> Vec<f32> {
     (0..kind.gates()).flat_map(|k| &onnx[gate(kind, k) * len..][..len]).copied().collect()
 }
 
-/// Weights of input and state, and biases, of a direction.
+/// Weights of input and state, and biases, of one direction.
 fn weights(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -170,7 +171,7 @@ fn weights(
             let all = b.to_reals();
             let both = &all[direction * 2 * rows..][..2 * rows];
             let (w, r) = (gates(kind, &both[..rows], units), gates(kind, &both[rows..], units));
-            // A candidate that is reset after its product keeps the state's bias apart.
+            // A candidate gate that is reset after its product keeps the state's bias separate.
             let joint = if kind == RecurrentKind::GruResetAfter { rows - units } else { rows };
             let mut bias: Vec<f32> = w.iter().zip(&r).map(|(w, r)| w + r).collect();
             bias[joint..].copy_from_slice(&w[joint..]);
@@ -193,7 +194,7 @@ fn weights(
     ])
 }
 
-/// The state before the first step of a direction, `[samples, states · units]`; `None` if it is zeros.
+/// The initial state of a direction, `[samples, states · units]`; `None` if it is zero.
 fn initial(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -250,7 +251,7 @@ fn initial(
     }
 }
 
-/// States of all steps, one value a direction.
+/// States of all steps, one value per direction.
 fn sequences(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -271,7 +272,7 @@ fn sequence(c: &mut Context<'_>, onnx: &Onnx<'_>, layer: &Layer, states: &[Value
     let name = format!("{}/sequence", onnx.name);
     let mut parts = Vec::new();
     for &y in states {
-        let [n, t, h] = *c.shape(y) else { return Err("states are no sequence".into()) };
+        let [n, t, h] = *c.shape(y) else { return Err("states are not a sequence".into()) };
         let (y, shape) = match layer.samples_first {
             true => (y, vec![n, t, 1, h]),
             false => {
@@ -285,7 +286,8 @@ fn sequence(c: &mut Context<'_>, onnx: &Onnx<'_>, layer: &Layer, states: &[Value
     joined(c, onnx, parts, axis, 0)
 }
 
-/// Output `i`: states of one step of all directions, (directions, samples, units) or (samples, directions, units).
+/// Output `i`: the states of all directions at one step, (directions, samples, units) or (samples, directions,
+/// units).
 fn ends_as(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -306,7 +308,7 @@ fn ends_as(
     joined(c, onnx, parts, axis, i)
 }
 
-/// The parts as output `i`.
+/// Concatenates the parts as output `i`.
 fn joined(c: &mut Context<'_>, onnx: &Onnx<'_>, parts: Vec<ValueId>, axis: usize, i: usize) -> Importing {
     match parts[..] {
         [one] => c.bind(onnx, i, Entry::Value(one)),

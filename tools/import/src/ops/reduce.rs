@@ -4,7 +4,7 @@ use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, UnaryKind};
 
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
-/// Axes of a reduction of a tensor of this shape, ascending; `None` where it reduces nothing.
+/// The axes that a reduction of a tensor of this shape reduces, ascending; `None` if it reduces nothing.
 fn axes(c: &Context<'_>, onnx: &Onnx<'_>, shape: &[usize]) -> Importing<Option<Vec<usize>>> {
     let given = match onnx.ints("axes") {
         Some(a) => Some(a),
@@ -32,7 +32,7 @@ pub(crate) fn reduce(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: ReduceKind) -> 
     c.finish(onnx, Op::Reduce { kind, axes: axes.clone() }, vec![x], Some(reduced(&shape, &axes, keep)), 0)
 }
 
-/// ReduceL1, ReduceL2, ReduceSumSquare, ReduceLogSum, ReduceLogSumExp: a sum between functions of one element.
+/// ReduceL1, ReduceL2, ReduceSumSquare, ReduceLogSum, ReduceLogSumExp: a sum between two unary functions.
 pub(crate) fn norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
@@ -51,7 +51,7 @@ pub(crate) fn norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             inner = c.emit(onnx, SQUARE, vec![x], None, &format!("{name}/square"))?;
         }
         "ReduceLogSumExp" => {
-            // Without the largest, which is added behind, exp would overflow.
+            // Without subtracting the maximum, which is added back afterwards, exp would overflow.
             if let Some(axes) = &axes {
                 let op = Op::Reduce { kind: ReduceKind::Max, axes: axes.clone() };
                 let kept = Some(reduced(&shape, axes, true));
@@ -99,7 +99,7 @@ fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
     out
 }
 
-/// ArgMax; ArgMin is that of the negative.
+/// ArgMax; ArgMin is the ArgMax of the negative.
 pub(crate) fn argmax(c: &mut Context<'_>, onnx: &Onnx<'_>, least: bool) -> Importing {
     let mut x = c.value(onnx, 0)?;
     if least {

@@ -33,7 +33,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     }
     let (scales_at, sizes_at) = if old { (1, usize::MAX) } else { (2, 3) };
     let filled = |given: Vec<f32>, none: &dyn Fn(usize) -> f32| -> Importing<Vec<f32>> {
-        // `axes` (opset 18) names the ones that are given.
+        // `axes` (opset 18) names the axes that scales and sizes refer to.
         let Some(axes) = onnx.ints("axes") else {
             return Ok(given);
         };

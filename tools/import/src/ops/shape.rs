@@ -5,7 +5,7 @@ use offshoot_ir::{Op, ValueId};
 use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
-/// Most elements that a shape computation may make.
+/// Most elements that a shape computation may produce.
 const MAX: i64 = 1 << 24;
 
 pub(crate) fn constant(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
@@ -20,7 +20,7 @@ pub(crate) fn constant(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     } else if onnx.has("value_float") {
         Constant::new(vec![], Elements::F32(vec![onnx.float("value_float", 0.0)]))
     } else {
-        return Err("a value that is neither a tensor of numbers nor a number".into());
+        return Err("a value that is neither a numeric tensor nor a number".into());
     };
     c.bind(onnx, 0, Entry::Constant(value))
 }
@@ -56,16 +56,16 @@ pub(crate) fn shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.bind(onnx, 0, Entry::Constant(Constant::ints(full[from..to.max(from)].to_vec())))
 }
 
-/// Most slices that one Gather becomes.
+/// Most slices into which one Gather is split.
 const MAX_SLICES: usize = 1024;
 
-/// Indices that are constants: slices, one for each run of indices with equal steps, joined.
+/// Gather with constant indices: one slice per run of equally spaced indices, concatenated.
 pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) && !c.is_constant(onnx, 1) {
         return super::lookup::by_largest(c, onnx);
     }
     let indices = c.wanted(onnx, 1)?;
-    let at = indices.to_ints().ok_or("indices are no integers")?;
+    let at = indices.to_ints().ok_or("indices are not integers")?;
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let along = onnx.axis("axis", 0, shape.len())?;
@@ -107,7 +107,7 @@ pub(crate) fn picked(
     }
 }
 
-/// Indices as first, step and number of each stretch with equal steps.
+/// Splits indices into runs of equal steps: first index, step and count of each.
 fn runs(at: &[usize]) -> Vec<(usize, isize, usize)> {
     let mut runs: Vec<(usize, isize, usize)> = Vec::new();
     for (i, &index) in at.iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Windows over three axes, and convolutions whose weights are computed at run time: as two-dimensional ones.
+//! Three-dimensional windows, and convolutions whose weights are computed at run time, as two-dimensional ones.
 //!
-//! A convolution over depth is one over channels: the slices of the input that a window reaches over are joined along the
+//! A convolution over depth becomes one over channels: the slices of the input in a window are joined along the
 //! channels, and every depth of the output is a sample. A pool over depth follows one over height and width.
 
 use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, ValueId, Window};
@@ -9,7 +9,7 @@ use crate::constant::Constant;
 use crate::context::{Context, Importing, Onnx, to_first, to_last};
 use crate::window;
 
-/// Attributes of three spatial axes, taken apart: those of depth, and a window over height and width.
+/// Attributes of three spatial axes, split into those of depth and a window over height and width.
 struct Volume {
     kernel: usize,
     stride: usize,
@@ -74,7 +74,7 @@ fn channels_last(c: &mut Context<'_>, onnx: &Onnx<'_>, pad: [usize; 2], value: f
     c.emit(onnx, op, vec![y], None, &format!("{name}/padded"))
 }
 
-/// For each of `depths` outputs the `kernel` slices it reaches over, joined along the channels; depths become samples.
+/// Joins the `kernel` slices of each of `depths` outputs along the channels; depths become samples.
 fn gathered(
     c: &mut Context<'_>,
     onnx: &Onnx<'_>,
@@ -97,7 +97,7 @@ fn gathered(
     c.emit(onnx, Op::Reshape, vec![joined], Some(vec![n * depths, h, w, channels * kernel]), &name)
 }
 
-/// Samples that are depths as the node's output, channels first.
+/// Binds a result whose samples are depths to the node's output, channels first.
 fn finish(c: &mut Context<'_>, onnx: &Onnx<'_>, y: ValueId, n: usize, depths: usize) -> Importing {
     let [_, h, w, channels] = *c.shape(y) else { return Err("four axes are expected".into()) };
     let name = format!("{}/volume", onnx.output(0).unwrap_or_default());
@@ -112,10 +112,10 @@ fn bias(c: &mut Context<'_>, onnx: &Onnx<'_>, inputs: &mut Vec<ValueId>) -> Impo
     Ok(())
 }
 
-/// Conv of five axes. Weights `[O, I, kd, kh, kw]`.
+/// Conv with five axes. Weights `[O, I, kd, kh, kw]`.
 pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Constant) -> Importing {
     let [o, i, kd, kh, kw] = *weights.shape.as_slice() else {
-        return Err("weights are not of five axes".into());
+        return Err("weights do not have five axes".into());
     };
     let v = volume(onnx, weights.shape.get(2..))?;
     if onnx.int("group", 1) != 1 {
@@ -135,11 +135,11 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Constant) -> 
     finish(c, onnx, y, n, depths)
 }
 
-/// ConvTranspose of five axes. Weights `[I, O, kd, kh, kw]`. Along the depth zeros come between the slices, and the
-/// kernel runs backwards over them.
+/// ConvTranspose with five axes. Weights `[I, O, kd, kh, kw]`. Along the depth, zeros are inserted between the
+/// slices, and the kernel runs over them in reverse.
 pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Constant) -> Importing {
     let [i, o, kd, kh, kw] = *weights.shape.as_slice() else {
-        return Err("weights are not of five axes".into());
+        return Err("weights do not have five axes".into());
     };
     let v = volume(onnx, weights.shape.get(2..))?;
     if onnx.int("group", 1) != 1 || onnx.has("output_shape") || weights.shape.contains(&0) {
@@ -158,7 +158,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Con
         return Err(format!("weights {:?} for {channels} channels", weights.shape));
     }
     if v.stride > 1 {
-        // Each slice, then as many of zeros as the stride leaves room for.
+        // Each slice, followed by `stride - 1` slices of zeros.
         let split = vec![n * d, 1, h, w, channels];
         x = c.emit(onnx, Op::Reshape, vec![x], Some(split), &name)?;
         let after = vec![0, v.stride - 1, 0, 0, 0];
@@ -171,7 +171,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Con
         )?;
         x = c.emit(onnx, Op::Reshape, vec![x], Some(vec![n, d * v.stride, h, w, channels]), &name)?;
     }
-    // The zeros behind the last slice are a part of the padding.
+    // The zeros behind the last slice are part of the padding.
     let reach = (kd - 1) * v.dilation;
     let before = reach as i64 - v.pad[0] as i64;
     let after = reach as i64 - v.pad[1] as i64 + extra_d as i64 - (v.stride as i64 - 1);
@@ -213,7 +213,7 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Con
     finish(c, onnx, y, n, depths)
 }
 
-/// MaxPool and AveragePool of five axes: over height and width, then over depth.
+/// MaxPool and AveragePool with five axes: over height and width, then over depth.
 pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
     let v = volume(onnx, None)?;
     let kind = match (max, onnx.int("count_include_pad", 0) != 0) {
@@ -242,7 +242,7 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     finish(c, onnx, y, n, depths)
 }
 
-/// Conv whose weights are computed at run time: the windows as rows of a matrix, times the weights.
+/// Conv whose weights are computed at run time: the windows as rows of a matrix, multiplied by the weights.
 pub(crate) fn conv_of_values(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let (x, w) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
     let rank = c.shape(x).len();
@@ -253,7 +253,7 @@ pub(crate) fn conv_of_values(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     if i * groups != s[3] || !o.is_multiple_of(groups) {
-        return Err(format!("weights of {o} by {i} channels for {} in {groups} groups", s[3]));
+        return Err(format!("weights {o} by {i} channels for {} channels in {groups} groups", s[3]));
     }
     let window = attributes.resolve([s[1], s[2]])?;
     let name = format!("{}/windows", onnx.output(0).unwrap_or_default());
@@ -293,7 +293,7 @@ pub(crate) fn conv_of_values(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
         };
         let depth = kh * kw * i;
         let rows = c.emit(onnx, Op::Reshape, vec![rows], Some(vec![1, s[0] * h * width, depth]), &name)?;
-        // OIHW to the order of the windows: height, width, channel.
+        // From OIHW to the order of the windows: height, width, channel.
         let own = match groups {
             1 => w,
             _ => {

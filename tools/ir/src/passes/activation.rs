@@ -1,12 +1,12 @@
-//! Relu, Relu6 and Clip become the fused activation of the operator that writes their input.
+//! Fuses Relu, Relu6 and Clip into the operator that writes their input.
 
 use super::edit::{self, Index};
 use crate::{Activation, Graph, Op, Result, UnaryKind};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -22,7 +22,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Some(producer) = index.producer(x).filter(|_| index.used_once(x)) else {
         return false;
     };
-    // A quantised tensor that has its own scale would lose its rounding.
+    // Fusing would skip the rounding of a quantised tensor with a scale of its own.
     let (from, to) = (g.value(x), g.value(out));
     if from.dtype != to.dtype || from.quant.is_some() && from.quant != to.quant {
         return false;
@@ -35,7 +35,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
             None => return false,
         },
     };
-    // Clipping to `old` and then to (min, max).
+    // Clips to `old` and then to (min, max).
     let (min, max) = (old.0.clamp_to(min, max), old.1.clamp_to(min, max));
     if let Op::Unary(kind) = op {
         *kind = UnaryKind::Clip { min, max };
@@ -49,7 +49,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
 }
 
 trait ClampTo {
-    /// ONNX Clip: `min(max(x, low), high)`, which unlike `clamp` takes low > high.
+    /// ONNX Clip: `min(max(x, low), high)`, which unlike `clamp` accepts low > high.
     fn clamp_to(self, low: f32, high: f32) -> f32;
 }
 

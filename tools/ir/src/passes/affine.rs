@@ -1,13 +1,13 @@
-//! Adding, subtracting, multiplying and dividing by a constant a channel (or one for all) moves into the weights
-//! and bias of the float operator before: Conv2d, ConvTranspose2d, FullyConnected.
+//! Folds addition, subtraction, multiplication and division by a constant per channel (or one for all) into the
+//! weights and bias of the float operator before it: Conv2d, ConvTranspose2d, FullyConnected.
 
 use super::edit::{self, Index};
 use crate::{Activation, BinaryKind, DType, Graph, Op, Result, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -15,7 +15,7 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// `y = x · scale + shift`, an element of each a channel.
+/// `y = x · scale + shift`, with one element of each per channel.
 pub(super) struct Affine {
     pub(super) scale: Vec<f32>,
     pub(super) shift: Vec<f32>,
@@ -59,7 +59,8 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     false
 }
 
-/// A constant as one value a channel: it has one element, or its last axis is the channels and the others 1.
+/// A constant as one value per channel: it has a single element, or its last axis is the channels and the others are
+/// 1.
 pub(super) fn per_channel(g: &Graph, id: ValueId, channels: usize) -> Option<Vec<f32>> {
     let data = edit::floats(g, id)?;
     match data {
@@ -69,8 +70,8 @@ pub(super) fn per_channel(g: &Graph, id: ValueId, channels: usize) -> Option<Vec
     }
 }
 
-/// Lets the linear operator that writes `x` do node `at`, an affine map of `x`, too. `false` if there is none or
-/// something else reads `x`.
+/// Folds node `at`, an affine map of `x`, into the linear operator that writes `x`. Returns `false` if there is none
+/// or if something else reads `x`.
 pub(super) fn into_linear(
     g: &mut Graph,
     index: &Index,
@@ -126,7 +127,7 @@ pub(super) fn into_linear(
     if let Some(a) = g.nodes[linear].op.activation_mut() {
         *a = activation;
     }
-    // The linear operator comes before every reader of the result, so it can write it itself.
+    // The linear operator comes before every reader of the result, so it can write the result itself.
     g.nodes[linear].output = g.nodes[at].output;
     g.nodes.remove(at);
     true

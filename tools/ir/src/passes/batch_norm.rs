@@ -1,14 +1,14 @@
-//! Batch normalisation with constant statistics is a scale and a shift a channel: it goes into the linear
-//! operator before it, else it becomes a multiplication and an addition.
+//! Batch normalisation with constant statistics is a scale and a shift per channel: it is folded into the linear
+//! operator before it, or else becomes a multiplication and an addition.
 
 use super::affine::{Affine, into_linear};
 use super::edit::{self, Index};
 use crate::{Activation, BinaryKind, DType, Graph, Op, Result};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -30,7 +30,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     else {
         return false;
     };
-    // In f64, so that folding adds no rounding beyond the one of the result.
+    // In f64, so that folding adds no rounding except that of the result.
     let scale: Vec<f64> = gamma
         .iter()
         .zip(variance)

@@ -1,4 +1,4 @@
-//! Operators that compute the same from the same inputs become one, as do equal constants.
+//! Merges operators that compute the same from the same inputs, and equal constants.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,17 +6,17 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use super::edit::{self, Index};
 use crate::{Data, Graph, Result, Value, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(mut graph: Graph) -> Result<Graph> {
     constants(&mut graph);
     Ok(edit::repeat(graph, step))
 }
 
 fn constants(g: &mut Graph) {
-    // First by a hash, then in full: the hash only keeps large graphs quick.
+    // By hash first, then in full: the hash keeps large graphs fast.
     let mut seen: HashMap<u64, Vec<ValueId>> = HashMap::new();
     let mut merged: Vec<ValueId> = (0..g.values.len() as u32).map(ValueId).collect();
     for (i, value) in g.values.iter().enumerate() {
@@ -46,7 +46,7 @@ fn hash(data: &Data, hasher: &mut DefaultHasher) {
     }
 }
 
-/// Equal to the bit: 0 and -0 differ.
+/// Bitwise equality: 0 and -0 differ.
 fn equal(a: &Value, b: &Value) -> bool {
     let data = match (a.data.as_deref(), b.data.as_deref()) {
         (Some(Data::F32(x)), Some(Data::F32(y))) => {
@@ -70,7 +70,7 @@ fn step(g: &mut Graph) -> bool {
                 && (&value.shape, value.dtype, &value.quant) == (&out.shape, out.dtype, &out.quant)
         });
         match twin {
-            // An output must keep its own tensor.
+            // A graph output must keep its own tensor.
             Some(first) if !index.is_output(node.output) => {
                 found = Some((node.output, g.nodes[first].output));
                 break;

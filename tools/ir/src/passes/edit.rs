@@ -1,4 +1,4 @@
-//! What passes share: who writes and reads a tensor, taking an operator out, new tensors and constants.
+//! Helpers of the passes: writers and readers of a tensor, removal of an operator, new tensors and constants.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -38,14 +38,14 @@ impl Index {
         self.output[id.0 as usize]
     }
 
-    /// Whether exactly one operator reads `id`, once, and `id` is not a graph output.
+    /// Whether exactly one operator reads `id`, exactly once, and `id` is not a graph output.
     pub(super) fn used_once(&self, id: ValueId) -> bool {
         self.uses[id.0 as usize] == 1 && !self.is_output(id)
     }
 }
 
-/// Applies `step` until it finds nothing more. Each application must bring the graph nearer to an end; the
-/// bound only keeps a mistake in that from hanging. What no output depends on is removed after each.
+/// Applies `step` until it changes nothing more. Each application must make progress; the bound only keeps a mistake
+/// in that from hanging. After each, operators that no output depends on are removed.
 pub(super) fn repeat(mut graph: Graph, mut step: impl FnMut(&mut Graph) -> bool) -> Graph {
     let bound = 64 * (graph.nodes.len() + 16);
     for _ in 0..bound {
@@ -57,7 +57,7 @@ pub(super) fn repeat(mut graph: Graph, mut step: impl FnMut(&mut Graph) -> bool)
     graph
 }
 
-/// Lets every operator that reads `old` read `new`. Graph outputs stay.
+/// Makes every operator that reads `old` read `new` instead. Graph outputs are unchanged.
 pub(super) fn redirect(graph: &mut Graph, old: ValueId, new: ValueId) {
     for id in graph.nodes.iter_mut().flat_map(|n| &mut n.inputs) {
         if *id == old {
@@ -66,9 +66,9 @@ pub(super) fn redirect(graph: &mut Graph, old: ValueId, new: ValueId) {
     }
 }
 
-/// Takes out node `at`, whose output equals its first input. If its output is a graph output, the producer of
-/// the input writes that instead; where that cannot be (the input is a graph input, a constant or itself an
-/// output) the node stays and the answer is `false`.
+/// Removes node `at`, whose output equals its first input. If its output is a graph output, the producer of the input
+/// writes that instead. Where that is impossible (the input is a graph input, a constant or itself an output), the
+/// node stays and the result is `false`.
 pub(super) fn bypass(graph: &mut Graph, index: &Index, at: usize) -> bool {
     let (x, out) = (graph.nodes[at].inputs[0], graph.nodes[at].output);
     if index.is_output(out) {
@@ -84,7 +84,7 @@ pub(super) fn bypass(graph: &mut Graph, index: &Index, at: usize) -> bool {
     true
 }
 
-/// `base`, or with a number appended what no tensor is called.
+/// `base`, with a number appended if a tensor has that name already.
 pub(super) fn fresh_name(graph: &Graph, base: &str) -> String {
     let taken: HashSet<&str> = graph.values.iter().map(|v| v.name.as_str()).collect();
     if !taken.contains(base) {
@@ -139,7 +139,7 @@ pub(super) fn floats(graph: &Graph, id: ValueId) -> Option<&[f32]> {
     }
 }
 
-/// The one element of a float constant of one element, of whatever rank.
+/// The element of a float constant with a single element, of any rank.
 pub(super) fn scalar(graph: &Graph, id: ValueId) -> Option<f32> {
     match floats(graph, id)? {
         [v] => Some(*v),
@@ -147,7 +147,7 @@ pub(super) fn scalar(graph: &Graph, id: ValueId) -> Option<f32> {
     }
 }
 
-/// Inserts node `op` before position `at`; returns the new tensor it writes, of `like`'s type.
+/// Inserts a node with `op` before position `at`; returns the new tensor that it writes, with the type of `like`.
 pub(super) fn insert(
     graph: &mut Graph,
     at: usize,
@@ -179,7 +179,7 @@ pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
     out
 }
 
-/// For each element of a row-major tensor of `shape`, its offset in another with `stride` an axis.
+/// For each element of a row-major tensor of `shape`, its offset in another with strides `stride`.
 pub(super) fn offsets(shape: &[usize], stride: &[isize], base: isize) -> Vec<usize> {
     let n: usize = shape.iter().product();
     let mut out = Vec::with_capacity(n);
@@ -214,7 +214,7 @@ pub(super) fn gather(data: &Data, offsets: &[usize]) -> Data {
     }
 }
 
-/// Whether two graphs are the same; constants that are the same allocation are not compared by element.
+/// Whether two graphs are equal; constants that share an allocation are not compared by element.
 pub(super) fn same(a: &Graph, b: &Graph) -> bool {
     let value = |x: &Value, y: &Value| {
         let data = match (&x.data, &y.data) {

@@ -1,6 +1,6 @@
-//! Constant folding: operators that read constants only are computed once, here.
+//! Constant folding: operators that read only constants are computed once, here.
 //!
-//! float32 arithmetic is the runtime's (`libm`, no fused operations), so folding changes no bit. Movements are
+//! float32 arithmetic is the runtime's (`libm`, no fused operations), so folding changes no bit. Data movements are
 //! folded for every element type. Graph outputs stay computed, so that every output has a producer.
 
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use std::sync::Arc;
 use super::edit;
 use crate::{BinaryKind, Data, Graph, Node, Op, Result, Value};
 
-/// Largest constant that folding makes: an Expand must not blow up the file.
+/// Largest constant that folding may create: an Expand must not blow up the file.
 const MAX_ELEMENTS: usize = 1 << 20;
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let folded = (0..g.nodes.len()).find_map(|at| {
@@ -31,14 +31,14 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// The node's output, if all it reads is constant and it is of a kind that is folded.
+/// The node's output, if all its inputs are constant and its kind is one that is folded.
 fn evaluate(graph: &Graph, node: &Node) -> Option<Data> {
     let inputs: Vec<&Value> = node.inputs.iter().map(|id| graph.value(*id)).collect();
     if inputs.is_empty() || inputs.iter().any(|v| v.data.is_none()) {
         return None;
     }
     let (x, out) = (inputs[0], graph.value(node.output));
-    // A scale for each channel would have to follow its axis.
+    // Scales per channel would have to follow their axis.
     let plain = inputs.iter().all(|v| v.quant.as_ref().is_none_or(|q| q.axis.is_none()));
     if !plain || x.dtype != out.dtype || x.quant != out.quant {
         return None;
@@ -100,13 +100,13 @@ fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
         .map(move |i: usize| strides.iter().zip(shape).map(|(s, d)| i / s % d).collect())
 }
 
-/// Place in a tensor of `shape` of the element that is broadcast to index `at`.
+/// Offset in a tensor of `shape` of the element broadcast to index `at`.
 fn broadcast(shape: &[usize], at: &[usize]) -> usize {
     let skipped = at.len() - shape.len();
     shape.iter().zip(&at[skipped..]).fold(0, |place, (d, i)| place * d + if *d == 1 { 0 } else { *i })
 }
 
-/// Elements of `x` at the places that `place` gives for each index of `out`.
+/// Elements of `x` at the offsets that `place` gives for each index of `out`.
 fn pick(x: &Value, out: &Value, place: impl Fn(&[usize]) -> usize) -> Option<Data> {
     let places: Vec<usize> = indices(&out.shape).map(|at| place(&at)).collect();
     fn gather<T: Copy>(values: &[T], places: &[usize]) -> Option<Vec<T>> {

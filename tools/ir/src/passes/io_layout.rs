@@ -1,14 +1,14 @@
-//! Graph inputs and outputs that are channels-first outside and channels-last inside change place with the
-//! Transpose next to them: callers hand over channels-last data.
+//! Swaps graph inputs and outputs that are channels-first outside and channels-last inside with the Transpose next to
+//! them: callers pass channels-last data.
 
 use super::edit::{self, Index};
 use super::transpose::transposed;
 use crate::{Graph, Op, Result, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -62,7 +62,7 @@ fn output(g: &mut Graph, index: &Index, i: usize) -> bool {
     }
     debug_assert_eq!(perm.len(), g.value(x).shape.len());
     g.outputs[i] = x;
-    // The output keeps its name; the tensor inside takes it over.
+    // The output keeps its name, which moves to the tensor inside.
     let name = std::mem::take(&mut g.value_mut(out).name);
     g.value_mut(out).name = edit::fresh_name(g, &format!("{name}/channels_first"));
     let value = g.value_mut(x);

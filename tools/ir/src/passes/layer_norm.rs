@@ -1,16 +1,17 @@
-//! Layer normalisation over the last axis that exporters write out in arithmetic becomes one operator.
+//! Recognises layer normalisation over the last axis that exporters write as arithmetic, and replaces it by one
+//! operator.
 //!
-//! `d = x - mean(x)`, `d / sqrt(mean(d²) + ε)` becomes the operator with gamma 1 and beta 0; a multiplication
-//! and an addition after it, an element for each along the last axis, become gamma and beta.
+//! `d = x - mean(x)`, `d / sqrt(mean(d²) + ε)` becomes the operator with gamma 1 and beta 0; a multiplication and an
+//! addition after it, with one element for each index of the last axis, become gamma and beta.
 
 use super::affine::per_channel;
 use super::edit::{self, Index};
 use crate::{Activation, BinaryKind, DType, Graph, Node, Op, ReduceKind, Result, UnaryKind, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -33,7 +34,7 @@ fn normalisation(g: &mut Graph, index: &Index, at: usize) -> bool {
     true
 }
 
-/// The operands of arithmetic of this kind without activation.
+/// The operands of arithmetic of kind `wanted` without an activation.
 fn arithmetic(node: &Node, wanted: BinaryKind) -> Option<[ValueId; 2]> {
     match node.op {
         Op::Binary { kind, activation: Activation::None } if kind == wanted => {
@@ -43,7 +44,7 @@ fn arithmetic(node: &Node, wanted: BinaryKind) -> Option<[ValueId; 2]> {
     }
 }
 
-/// The input of the mean over the last axis, kept, that writes `id`.
+/// The input of the mean over the last axis (kept) that writes `id`.
 fn mean(g: &Graph, index: &Index, id: ValueId) -> Option<ValueId> {
     let node = &g.nodes[index.producer(id)?];
     let Op::Reduce { kind: ReduceKind::Mean, axes } = &node.op else {
@@ -53,7 +54,7 @@ fn mean(g: &Graph, index: &Index, id: ValueId) -> Option<ValueId> {
     (axes[..] == [rank.checked_sub(1)?] && g.value(id).shape.len() == rank).then_some(node.inputs[0])
 }
 
-/// Input and epsilon of the normalisation that `node` ends.
+/// Input and epsilon of the normalisation whose last node is `node`.
 fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, f32)> {
     let from = |id: ValueId| index.producer(id).map(|p| &g.nodes[p]);
     let root = |id: ValueId| {
@@ -102,7 +103,7 @@ fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, f32)> 
     fits.then_some((x, epsilon))
 }
 
-/// Arithmetic with a constant after a normalisation goes into gamma and beta.
+/// Folds arithmetic with a constant after a normalisation into gamma and beta.
 fn parameters(g: &mut Graph, index: &Index, at: usize) -> bool {
     let node = &g.nodes[at];
     let Op::Binary { kind: kind @ (BinaryKind::Add | BinaryKind::Mul), activation: Activation::None } =

@@ -1,14 +1,14 @@
-//! A float matrix product with a constant right operand becomes FullyConnected, into which biases and
-//! activations fold.
+//! Replaces a float matrix product with a constant right operand by FullyConnected, into which biases and activations
+//! can be folded.
 
 use super::edit;
 use super::transpose::permute_constant;
 use crate::{Activation, Graph, Op, Result};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(mut graph: Graph) -> Result<Graph> {
     for at in 0..graph.nodes.len() {
         step(&mut graph, at);
@@ -25,7 +25,7 @@ fn step(g: &mut Graph, at: usize) {
     let Some((batch, &[r, c])) = value.shape.split_last_chunk::<2>() else {
         return;
     };
-    // One matrix for all: with several, FullyConnected would need as many weights.
+    // A single matrix: with several, FullyConnected would need several weights.
     if batch.iter().any(|&d| d != 1) || edit::floats(g, b).is_none() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Lossless passes: functions `Graph -> Result<Graph>`, a file each, and the fixed pipeline of them.
+//! Lossless passes: functions `Graph -> Result<Graph>`, one per file, and their fixed pipeline.
 
 mod activation;
 mod affine;
@@ -28,20 +28,20 @@ use serde::Serialize;
 
 use crate::{Graph, Result};
 
-/// What one pass did.
+/// Report of one pass.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PassReport {
     /// Name of the pass.
     pub name: &'static str,
     /// Whether the graph changed.
     pub changed: bool,
-    /// What changed, for people; empty if nothing did.
+    /// Human-readable summary of the change; empty if nothing changed.
     pub detail: String,
 }
 
 type Pass = (&'static str, fn(Graph) -> Result<Graph>);
 
-/// In the order they run, until none changes anything.
+/// The passes in their order; the sequence is repeated until nothing changes.
 const PIPELINE: &[Pass] = &[
     ("prune_unreachable", |g| Ok(g.prune_unreachable())),
     ("constant_folding", fold::run),
@@ -64,17 +64,17 @@ const PIPELINE: &[Pass] = &[
     ("common_subexpressions", cse::run),
 ];
 
-/// Sweeps after which the pipeline stops even if a pass still finds something: keeps a mistake from hanging.
+/// Most sweeps of the pipeline, even if a pass still changes something: keeps a mistake from hanging.
 const MAX_SWEEPS: usize = 20;
 
-/// Runs all lossless passes to a fixed point; the result validates and is the same for the same graph.
+/// Runs all lossless passes to a fixed point. The result is valid and deterministic.
 ///
 /// # Errors
-/// If `graph` or a pass's result is not well formed.
+/// `graph` or the result of a pass is not well formed.
 pub fn lossless(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     graph.validate()?;
     let mut graph = graph;
-    // Of each pass: sweeps in which it changed the graph, operators and tensors it added.
+    // For each pass: the sweeps in which it changed the graph, and the operators and tensors it added.
     let mut tally = vec![(0_usize, 0_isize, 0_isize); PIPELINE.len()];
     for _ in 0..MAX_SWEEPS {
         let mut settled = true;
@@ -109,7 +109,7 @@ pub fn lossless(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     Ok((graph, reports))
 }
 
-/// FNV-1a (32 bits) over the names and shapes of all tensors: ties a `.off` file to the graph it came from.
+/// FNV-1a (32 bits) over the names and shapes of all tensors: ties an `.off` file to the graph that it came from.
 pub fn origin_hash(graph: &Graph) -> u32 {
     let mut hash = 0x811c_9dc5_u32;
     let mut feed = |bytes: &[u8]| {

@@ -1,11 +1,11 @@
-//! Names of nodes become unique: an import adds layout operators that bear the name of the node they belong to.
+//! Makes names of nodes unique: an import adds layout operators with the name of the node they belong to.
 
 use std::collections::{HashMap, HashSet};
 
 use crate::{Graph, Op};
 
-/// Of nodes with the same name one keeps it: the first with weights, or else the last, which gives the node's result. The
-/// others are named after their kinds.
+/// Of several nodes with the same name one keeps it: the first with weights, otherwise the last, which writes the
+/// node's result. The others get the names of their kinds appended.
 pub(super) fn make_unique(mut graph: Graph) -> Graph {
     let mut owner: HashMap<String, usize> = HashMap::new();
     for (at, node) in graph.nodes.iter().enumerate() {
@@ -18,7 +18,7 @@ pub(super) fn make_unique(mut graph: Graph) -> Graph {
         }
     }
     let mut taken: HashSet<String> = owner.keys().cloned().collect();
-    // Number that was last given to a name: thousands of nodes may share one.
+    // Last number given to each name: thousands of nodes may share one.
     let mut last: HashMap<String, usize> = HashMap::new();
     for (at, node) in graph.nodes.iter_mut().enumerate() {
         if owner.get(&node.name) == Some(&at) {

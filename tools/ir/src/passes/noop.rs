@@ -4,10 +4,10 @@
 use super::edit::{self, Index};
 use crate::{Graph, Node, Op, PoolKind, Result, UnaryKind};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);

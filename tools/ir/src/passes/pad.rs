@@ -1,13 +1,13 @@
-//! Padding with zeros along height and width becomes the padding of the windows that read it: convolutions, and
-//! averages that count the padding.
+//! Merges zero padding along height and width into the windows that read it: convolutions, and averages that count
+//! the padding.
 
 use super::edit::{self, Index};
 use crate::{Graph, Op, PoolKind, Result, Window};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -54,8 +54,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     !readers.is_empty()
 }
 
-/// The window of an operator for which padding is zeros. An average without padding may become one that
-/// counts it.
+/// The window of an operator whose padding counts as zeros. An average without padding may become one that counts it.
 fn window(op: &Op) -> Option<&Window> {
     match op {
         Op::Conv2d { window, .. } | Op::Pool { kind: PoolKind::AverageIncludePad, window, .. } => {
@@ -66,7 +65,7 @@ fn window(op: &Op) -> Option<&Window> {
     }
 }
 
-/// `window` with `extra` padding; for windows that would no longer touch the input, nothing.
+/// `window` with `extra` padding; `None` if a window would no longer touch the input.
 fn wider(window: &Window, extra: [usize; 4]) -> Option<Window> {
     let mut wide = *window;
     for (i, &e) in extra.iter().enumerate() {

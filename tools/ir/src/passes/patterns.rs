@@ -1,15 +1,16 @@
-//! Activations that exporters write out in arithmetic become one operator: GELU (exact and by tanh), HardSwish.
+//! Recognises activations that exporters write as arithmetic, and replaces them by one operator: GELU (exact and by
+//! tanh), HardSwish.
 //!
-//! All are products of `x`, a function of `x` and a number, in some order: the product is flattened and its
-//! factors compared, so that the order does not matter.
+//! All are products of `x`, a function of `x` and a number, in some order. The product is flattened and its factors
+//! are compared, so the order does not matter.
 
 use super::edit::{self, Index};
 use crate::{Activation, BinaryKind, DType, Graph, Op, Result, UnaryKind, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -23,23 +24,23 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// Largest relative distance from the number that a formula has: exporters round to float32.
+/// Largest relative deviation from a formula's constants: exporters round to float32.
 const TOLERANCE: f32 = 1e-5;
 
 fn is(value: f32, wanted: f32) -> bool {
     (value - wanted).abs() <= TOLERANCE * wanted.abs()
 }
 
-/// A product: the numbers in it multiplied, and the tensors.
+/// A product: the numbers in it, multiplied, and its tensors.
 struct Product {
     number: f32,
     factors: Vec<ValueId>,
 }
 
-/// Deepest nesting of products looked into.
+/// Deepest nesting of products that is followed.
 const MAX_DEPTH: usize = 4;
 
-/// `id` as a product; at least itself.
+/// `id` as a product; at least of itself.
 fn product(g: &Graph, index: &Index, id: ValueId) -> Product {
     let mut product = Product { number: 1.0, factors: Vec::new() };
     flatten(g, index, id, MAX_DEPTH, &mut product);
@@ -51,7 +52,7 @@ fn flatten(g: &Graph, index: &Index, id: ValueId, depth: usize, into: &mut Produ
     match sides {
         Some((BinaryKind::Mul, a, b)) => {
             for side in [a, b] {
-                // A tensor that something else reads too is a factor as it is: it may be the `x` sought.
+                // A tensor with other readers is a factor as it is: it may be the `x` sought.
                 match edit::scalar(g, side) {
                     Some(v) => into.number *= v,
                     None if index.used_once(side) => flatten(g, index, side, depth - 1, into),
@@ -71,7 +72,7 @@ fn flatten(g: &Graph, index: &Index, id: ValueId, depth: usize, into: &mut Produ
     }
 }
 
-/// Kind and operands of the float arithmetic without activation that writes `id`.
+/// Kind and operands of the float arithmetic (without an activation) that writes `id`.
 fn plain(g: &Graph, index: &Index, id: ValueId) -> Option<(BinaryKind, ValueId, ValueId)> {
     let node = &g.nodes[index.producer(id)?];
     match node.op {
@@ -99,7 +100,7 @@ fn plus(g: &Graph, sides: [ValueId; 2], wanted: f32) -> Option<ValueId> {
     }
 }
 
-/// The activation that node `at` is the last operator of, and its input.
+/// The activation whose last operator is node `at`, and its input.
 fn written_out(g: &Graph, index: &Index, at: usize) -> Option<(UnaryKind, ValueId)> {
     let out = g.nodes[at].output;
     plain(g, index, out)?;
@@ -116,7 +117,7 @@ fn written_out(g: &Graph, index: &Index, at: usize) -> Option<(UnaryKind, ValueI
     })
 }
 
-/// What `number · x · f` is, if `f` is one of the known functions of `x`.
+/// The activation `number · x · f`, if `f` is one of the known functions of `x`.
 fn gate(g: &Graph, index: &Index, number: f32, x: ValueId, f: ValueId) -> Option<UnaryKind> {
     if let Some((UnaryKind::HardSigmoid { alpha, beta }, y)) = unary(g, index, f) {
         let found = y == x && is(alpha, 1.0 / 6.0) && is(beta, 0.5) && is(number, 1.0);
@@ -141,7 +142,7 @@ fn gate(g: &Graph, index: &Index, number: f32, x: ValueId, f: ValueId) -> Option
     }
 }
 
-/// `x` of `clip(x + 3, 0, 6)`, the clip fused or not.
+/// `x` of `clip(x + 3, 0, 6)`, whether the clip is fused or not.
 fn relu6_of_plus_3(g: &Graph, index: &Index, f: ValueId) -> Option<ValueId> {
     let node = &g.nodes[index.producer(f)?];
     let (sum, bounds) = match node.op {

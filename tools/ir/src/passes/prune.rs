@@ -1,16 +1,17 @@
-//! Removes operators no output depends on, and numbers the remaining tensors densely.
+//! Removes operators that no output depends on, and renumbers the remaining tensors densely.
 
 use crate::{Graph, ValueId};
 
 impl Graph {
-    /// The graph without what no output depends on. Graph inputs stay. Ids are dense and keep their order.
+    /// The graph without operators and tensors that no output depends on. Graph inputs stay. Ids are dense and keep
+    /// their order.
     #[must_use]
     pub fn prune_unreachable(mut self) -> Self {
         let mut live = vec![false; self.values.len()];
         for id in &self.outputs {
             live[id.0 as usize] = true;
         }
-        // Consumers come after producers, so one sweep from the end sees every consumer first.
+        // Consumers come after producers, so one backward sweep sees every consumer first.
         let mut nodes = Vec::with_capacity(self.nodes.len());
         for node in self.nodes.into_iter().rev() {
             if live[node.output.0 as usize] {

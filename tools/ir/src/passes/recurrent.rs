@@ -1,14 +1,14 @@
-//! Recurrent layers that give no more than is read: a slice of the last step is the state behind it, and where both that
-//! and the memory are wanted one layer gives both.
+//! Makes recurrent layers return only what is read: a slice of the last step becomes the final state, and where both
+//! final state and memory are needed one layer returns both.
 
 use super::edit::{self, Index};
 use super::transpose::moves_only_units;
 use crate::{Graph, Node, Op, RecurrentKind, Result, Returns, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -16,8 +16,8 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// `Slice` of the step that a layer computes last, if nothing else reads the sequence. Movements between that keep the order of
-/// elements are gone with it.
+/// Replaces the `Slice` of the step that a layer computes last, if nothing else reads the sequence. Movements in
+/// between that keep the order of elements are removed with it.
 fn last_of_sequence(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Op::Slice { start, step } = &g.nodes[at].op else { return false };
     let (mut states, out) = (g.nodes[at].inputs[0], g.nodes[at].output);
@@ -37,7 +37,7 @@ fn last_of_sequence(g: &mut Graph, index: &Index, at: usize) -> bool {
         return false;
     };
     let [n, t, h] = g.value(states).shape[..] else { return false };
-    // Of one sample a step is a run of elements; of several, only as it lies.
+    // With one sample a step is a contiguous run of elements; with several, only the plain form is recognised.
     let last = if reverse { 0 } else { t - 1 };
     let shape = &g.value(out).shape;
     let plain = sliced == [n, t, h] && *shape == [n, 1, h] && *start == [0, last, 0];
@@ -59,7 +59,7 @@ fn last_of_sequence(g: &mut Graph, index: &Index, at: usize) -> bool {
     true
 }
 
-/// A layer that gives its last state beside one that gives that and the memory.
+/// Merges a layer that returns its last state with an identical one that returns state and memory.
 fn last_of_state(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Op::Recurrent { kind: RecurrentKind::Lstm, returns: Returns::Last, reverse } = g.nodes[at].op else {
         return false;
@@ -68,7 +68,7 @@ fn last_of_state(g: &mut Graph, index: &Index, at: usize) -> bool {
     let own = g.nodes[at].clone();
     let twin = g.nodes.iter().position(|n| n.op == both && n.inputs == own.inputs);
     let Some(twin) = twin.filter(|_| !index.is_output(own.output)) else { return false };
-    // The slice stands where the layer stood; what gives both moves before it.
+    // The slice takes the layer's position; the layer that returns both moves before it.
     let state: ValueId = g.nodes[twin].output;
     let slice = Op::Slice { start: vec![0, 0], step: vec![1, 1] };
     g.nodes[at] = Node { op: slice, inputs: vec![state], ..own };

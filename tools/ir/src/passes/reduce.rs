@@ -1,12 +1,12 @@
-//! The mean over height and width becomes an average pool with a window of the whole image.
+//! Replaces the mean over height and width by an average pool with a window of the whole image.
 
 use super::edit;
 use crate::{Activation, Graph, Op, PoolKind, ReduceKind, Result, Window};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| (0..g.nodes.len()).any(|at| step(g, at))))
 }

@@ -1,13 +1,13 @@
-//! Moves Reshapes down past elementwise operators, so that linear operators meet what can fold into them and
-//! Reshapes meet each other.
+//! Moves Reshapes down past elementwise operators, so that linear operators and the operators they can absorb become
+//! neighbours, and Reshapes meet.
 
 use super::edit::{self, Index};
 use crate::{Graph, Node, Op, Result, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -20,7 +20,7 @@ fn reshaped(g: &Graph, index: &Index, id: ValueId) -> Option<ValueId> {
     (node.op == Op::Reshape).then(|| node.inputs[0])
 }
 
-/// Inputs of `node` before their Reshape, if it gives the same elements on them.
+/// Inputs of `node` before their Reshape, if the result has the same elements.
 fn unshaped(g: &Graph, index: &Index, node: &Node) -> Option<Vec<ValueId>> {
     let out = &g.value(node.output).shape;
     let last_kept = |x: ValueId| {
@@ -46,7 +46,7 @@ fn unshaped(g: &Graph, index: &Index, node: &Node) -> Option<Vec<ValueId>> {
             {
                 return Some(vec![x, y]);
             }
-            // The other operand: one element, or a constant with one element a channel.
+            // The other operand: a single element, or a constant with one element per channel.
             let beside = |x: ValueId, c: ValueId| {
                 let value = g.value(c);
                 let single = value.len() == 1 && value.shape.len() <= g.value(x).shape.len();
@@ -68,14 +68,14 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Some(inputs) = unshaped(g, index, &node) else {
         return false;
     };
-    // The largest of the inputs has the shape the operator now works on.
+    // The largest input has the shape on which the operator now works.
     let moved: Vec<ValueId> =
         node.inputs.iter().zip(&inputs).filter(|(a, b)| a != b).map(|(_, &b)| b).collect();
     let shape = g.value(moved[0]).shape.clone();
     let inner = edit::insert(g, at, node.op, inputs, shape, node.output);
     g.nodes[at].name = node.name;
     if !index.is_output(node.output) {
-        // The name goes with the operator that computes the tensor.
+        // The name follows the operator that computes the tensor.
         let (a, b) = (inner.0 as usize, node.output.0 as usize);
         let name = std::mem::take(&mut g.values[a].name);
         g.values[a].name = std::mem::replace(&mut g.values[b].name, name);

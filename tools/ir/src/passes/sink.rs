@@ -1,14 +1,14 @@
-//! Moves Transposes down, past operators that can work on either order of axes, to where they meet their
-//! inverse or a graph output.
+//! Moves Transposes down past operators that work with either order of axes, until they meet their inverse or a graph
+//! output.
 
 use super::edit::{self, Index};
 use super::transpose::{moves_only_units, permute_constant, transposed};
 use crate::{Graph, Node, Op, Result, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -16,7 +16,7 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// An operator on the untransposed input, and the Transpose that then gives the old output.
+/// An operator on the untransposed input, and the Transpose that restores the old output.
 struct Moved {
     op: Op,
     inputs: Vec<ValueId>,
@@ -34,7 +34,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Some(moved) = moved else {
         return false;
     };
-    // `binary` may have put a Reshape before the node.
+    // `binary` may have inserted a Reshape before the node.
     let Some(at) = g.producer(node.output) else {
         return false;
     };
@@ -46,7 +46,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
         g.value(node.output).quant.clone(),
     );
     if !index.is_output(node.output) {
-        // The name goes with the operator that computes the tensor.
+        // The name follows the operator that computes the tensor.
         let (a, b) = (inner.0 as usize, node.output.0 as usize);
         let name = std::mem::take(&mut g.values[a].name);
         g.values[a].name = std::mem::replace(&mut g.values[b].name, name);
@@ -71,7 +71,7 @@ fn unpermuted<T: Clone>(items: &[T], perm: &[usize]) -> Vec<T> {
     out
 }
 
-/// Operators with one input of which the axes matter: `x` transposed by `perm` is what `node` reads.
+/// Operators with one input for which axes matter: `node` reads `x` transposed by `perm`.
 fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
     let x_shape = &g.value(x).shape;
     let out = &g.value(node.output).shape;
@@ -122,7 +122,7 @@ fn single(g: &Graph, node: &Node, perm: &[usize], x: ValueId) -> Option<Moved> {
     })
 }
 
-/// Shape of the reduction before the Transpose, and the Transpose after it.
+/// Shape of the reduction before the Transpose, and the permutation of the Transpose after it.
 fn reduced(x: &[usize], perm: &[usize], axes: &[usize], keep: bool) -> (Vec<usize>, Vec<usize>) {
     let mut gone = vec![false; x.len()];
     axes.iter().for_each(|&a| gone[perm[a]] = true);
@@ -136,10 +136,10 @@ fn reduced(x: &[usize], perm: &[usize], axes: &[usize], keep: bool) -> (Vec<usiz
     (shape, perm)
 }
 
-/// A Reshape that only adds and takes away extents of 1 and comes after a Transpose by `perm`: the shape that
-/// the Reshape has before the Transpose, and the Transpose.
+/// A Reshape that only adds and removes extents of 1, after a Transpose by `perm`: the shape that the Reshape has
+/// when moved before the Transpose, and that Transpose's permutation.
 fn unit_reshape(x: &[usize], perm: &[usize], out: &[usize]) -> Option<(Vec<usize>, Vec<usize>)> {
-    // Axes of x that are longer than 1, in the order the Transpose puts them in, and where they end up.
+    // Axes of x longer than 1, in their order after the Transpose, and where they end up.
     let long: Vec<usize> = perm.iter().copied().filter(|&p| x[p] != 1).collect();
     let place: Vec<usize> = (0..out.len()).filter(|&i| out[i] != 1).collect();
     let fits = long.len() == place.len() && long.iter().zip(&place).all(|(&p, &i)| x[p] == out[i]);
@@ -203,8 +203,8 @@ fn binary(g: &mut Graph, index: &Index, at: usize, node: &Node) -> Option<Moved>
     Some(Moved { op: node.op.clone(), inputs, shape: unpermuted(&out, &perm), perm })
 }
 
-/// The other operand, brought to the order of axes before the Transpose by `perm` without moving elements at
-/// run time: a constant is permuted, a tensor where only extents of 1 move is reshaped.
+/// The other operand, in the order of axes before the Transpose by `perm`, without moving elements at run time: a
+/// constant is permuted, and a tensor in which only extents of 1 move is reshaped.
 fn operand(g: &mut Graph, at: usize, id: ValueId, perm: &[usize]) -> Option<ValueId> {
     let value = g.value(id);
     let missing = perm.len().checked_sub(value.shape.len())?;

@@ -1,15 +1,15 @@
-//! A softmax that is written out becomes one operator.
+//! Recognises a softmax written as arithmetic, and replaces it by one operator.
 //!
-//! `e / sum(e)` with `e = exp(x)` and the sum along one axis is the softmax of `x`; so it is if the largest element along
-//! that axis is subtracted first. The operator does that itself, so that no exponential overflows.
+//! `e / sum(e)` with `e = exp(x)` and the sum along one axis is the softmax of `x`, with or without the maximum along
+//! that axis subtracted first. The operator subtracts it itself, so that no exponential overflows.
 
 use super::edit::{self, Index};
 use crate::{Activation, BinaryKind, DType, Graph, Node, Op, ReduceKind, Result, UnaryKind, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -22,7 +22,7 @@ pub(super) fn run(graph: Graph) -> Result<Graph> {
     }))
 }
 
-/// Input and axis of the softmax that `node` ends.
+/// Input and axis of the softmax whose last node is `node`.
 fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, usize)> {
     let from = |id: ValueId| index.producer(id).map(|p| &g.nodes[p]);
     let reciprocal = |id: ValueId| match from(id)? {
@@ -46,7 +46,7 @@ fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, usize)
     if value.dtype != DType::F32 || value.shape != g.value(node.output).shape {
         return None;
     }
-    // Whatever is subtracted from all elements of a row changes nothing.
+    // Subtracting the same from all elements of a row changes nothing.
     let shifted = from(x).and_then(|n| match n.op {
         Op::Binary { kind: BinaryKind::Sub, activation: Activation::None } => {
             let (x, most) = (n.inputs[0], n.inputs[1]);
@@ -58,7 +58,7 @@ fn written_out(g: &Graph, index: &Index, node: &Node) -> Option<(ValueId, usize)
     Some((shifted.unwrap_or(x), axis))
 }
 
-/// The one axis, kept with extent 1, along which `id` is `kind` of `of`.
+/// The single axis, kept with extent 1, along which `id` is the reduction `kind` of `of`.
 fn reduced(g: &Graph, index: &Index, id: ValueId, of: ValueId, kind: ReduceKind) -> Option<usize> {
     let mut node = &g.nodes[index.producer(id)?];
     let shape = &g.value(id).shape;
@@ -97,7 +97,7 @@ mod tests {
             let e = b.node(Op::Unary(UnaryKind::Exp), &[z], &[1, 3, 4]);
             let s = match by_reciprocal {
                 true => b.node(sum(ReduceKind::Sum), &[e], &[1, 3, 1]),
-                // Not kept, and put back by a reshape.
+                // The axis is dropped, and restored by a reshape.
                 false => {
                     let s = b.node(sum(ReduceKind::Sum), &[e], &[1, 3]);
                     b.node(Op::Reshape, &[s], &[1, 3, 1])
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn other_sums_stay() {
-        // Along another axis than the division has, of another tensor, of two axes.
+        // Along an axis other than the division's; of another tensor; over two axes.
         for case in 0..3 {
             let mut b = Build::default();
             let x = b.input(&[1, 3, 3]);

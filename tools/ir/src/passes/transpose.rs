@@ -1,15 +1,15 @@
-//! Transposes that meet: two in a row become one, one that only moves extents of 1 becomes a Reshape, one that
-//! a constant weight or a matrix product can take on disappears into it. `sink` brings them together.
+//! Simplifies Transposes: two in a row become one, one that only moves extents of 1 becomes a Reshape, and one that a
+//! constant weight or a matrix product can absorb disappears. `sink` brings them together.
 
 use std::sync::Arc;
 
 use super::edit::{self, Index};
 use crate::{Graph, Op, Result, ValueId};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
     Ok(edit::repeat(graph, |g| {
         let index = Index::new(g);
@@ -31,13 +31,13 @@ pub(super) fn transposed(graph: &Graph, index: &Index, id: ValueId) -> Option<(V
     }
 }
 
-/// Whether axes of `shape` put in the order `perm` keep the order of those longer than 1.
+/// Whether permuting the axes of `shape` by `perm` keeps the order of those longer than 1.
 pub(super) fn moves_only_units(shape: &[usize], perm: &[usize]) -> bool {
     let long: Vec<usize> = perm.iter().copied().filter(|&p| shape[p] != 1).collect();
     long.is_sorted()
 }
 
-/// Transpose or Reshape after another of the same kind reads the first one's input.
+/// Makes a Transpose or Reshape after another of the same kind read the first one's input.
 fn merge(g: &mut Graph, index: &Index, at: usize) -> bool {
     let x = g.nodes[at].inputs[0];
     let Some(first) = index.producer(x) else {
@@ -66,7 +66,7 @@ fn units_only(g: &mut Graph, at: usize) -> bool {
     found
 }
 
-/// Transpose → Reshape (flatten) → FullyConnected: the weights' columns are reordered instead.
+/// Transpose → Reshape (flatten) → FullyConnected: reorders the columns of the weights instead.
 fn into_weights(g: &mut Graph, index: &Index, at: usize) -> bool {
     if !matches!(g.nodes[at].op, Op::FullyConnected { .. }) {
         return false;
@@ -85,7 +85,7 @@ fn into_weights(g: &mut Graph, index: &Index, at: usize) -> bool {
     if columns == 0 || weights.quant.as_ref().is_some_and(|q| q.axis == Some(1)) {
         return false;
     }
-    // The axes that make up one row of the flattened input; the ones before must stay where they are.
+    // The axes that form one row of the flattened input; those before must stay where they are.
     let shape = g.value(x).shape.clone();
     let mut split = shape.len();
     let mut size = 1;
@@ -113,7 +113,7 @@ fn into_weights(g: &mut Graph, index: &Index, at: usize) -> bool {
     true
 }
 
-/// A Transpose of the last two axes of a product's right operand becomes its `transpose_b`.
+/// Absorbs a Transpose of the last two axes of a product's right operand into `transpose_b`.
 fn into_matmul(g: &mut Graph, index: &Index, at: usize) -> bool {
     let Op::MatMul { transpose_b } = g.nodes[at].op else {
         return false;
@@ -130,7 +130,7 @@ fn into_matmul(g: &mut Graph, index: &Index, at: usize) -> bool {
     last_two
 }
 
-/// Moves constants through the Transpose of them, so that no operator is left for it.
+/// Permutes a constant, so that no Transpose of it is needed at run time.
 pub(super) fn permute_constant(g: &mut Graph, id: ValueId, perm: &[usize]) -> Option<ValueId> {
     let value = g.value(id);
     let data: Arc<_> = value.data.clone()?;

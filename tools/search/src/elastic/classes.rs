@@ -1,7 +1,7 @@
-//! Groups of channels that are interchangeable: they lie on the same axes of the same tensors.
+//! Classes of interchangeable groups of channels: groups on the same axes of the same tensors.
 //!
-//! The groups of one family need not be: of a layer that makes queries, keys and values at once, those of queries go with
-//! the keys', those of values do not.
+//! The groups of one family need not be interchangeable: in a layer that computes queries, keys and values at once,
+//! the queries' groups are tied to the keys', but the values' are not.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use offshoot_ir::{Graph, ValueId};
 /// Interchangeable groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {
-    /// In the order in which they lie on their axes.
+    /// Groups in their order along the axes.
     pub groups: Vec<usize>,
-    /// Axes that carry them, and how many indices each group has there.
+    /// Axes that carry the groups, with the number of indices per group.
     pub axes: Vec<(ValueId, usize, usize)>,
 }
 
 /// All classes of groups that are not fixed.
 pub fn classes(graph: &Graph, groups: &Groups) -> Vec<Class> {
-    // Of each group its axes with counts, and the first index of all.
+    // For each group, its axes with counts, and its first index on any axis.
     let mut axes: Vec<BTreeMap<(ValueId, usize), usize>> = vec![BTreeMap::new(); groups.len()];
     let mut order: Vec<Option<(ValueId, usize, usize)>> = vec![None; groups.len()];
     for index in 0..graph.values.len() {

@@ -4,7 +4,7 @@ use offshoot_ir::{Activation, BinaryKind, DType, Graph, Node, Op, UnaryKind, Val
 
 use crate::space::Block;
 
-/// Lets what reads the block's output read its input. An activation that the sum at its end applied stays.
+/// Makes readers of the block's output read its input instead. The activation of the sum at the block's end is kept.
 pub(super) fn skip(graph: &mut Graph, block: &Block) -> Result<(), String> {
     let find = |name: &str| graph.values.iter().position(|v| v.name == name).map(|i| ValueId(i as u32));
     let missing = |name: &str| format!("the network has no tensor `{name}`");
@@ -30,7 +30,7 @@ pub(super) fn skip(graph: &mut Graph, block: &Block) -> Result<(), String> {
     let bounds = applied(to).unwrap_or(free);
     let held = applied(from).unwrap_or(free);
     let mut reads = from;
-    // Where the input does not keep within the bounds by itself, they are applied to it.
+    // If the input's own bounds are wider, the activation's bounds are applied to it.
     if bounds.0 > held.0 || bounds.1 < held.1 {
         let shape = graph.value(from).shape.clone();
         let name = format!("{}.bounded", block.to);
@@ -55,7 +55,7 @@ pub(super) fn skip(graph: &mut Graph, block: &Block) -> Result<(), String> {
     Ok(())
 }
 
-/// Residual blocks: sums of a tensor with what was computed from it, in the graph's order. The activation behind a sum
+/// Residual blocks: sums of a tensor with a value computed from it, in the graph's order. The activation after a sum
 /// belongs to its block.
 pub fn residual_blocks(graph: &Graph) -> Vec<Block> {
     let mut blocks = Vec::new();
@@ -82,7 +82,7 @@ pub fn residual_blocks(graph: &Graph) -> Vec<Block> {
     blocks
 }
 
-/// Whether `id` is computed from `root`, by an operator with weights among others.
+/// Whether `id` is computed from `root` through at least one operator with weights.
 fn depends(graph: &Graph, id: ValueId, root: ValueId) -> bool {
     let (mut open, mut seen) = (vec![(id, false)], vec![[false; 2]; graph.values.len()]);
     while let Some((id, weighted)) = open.pop() {

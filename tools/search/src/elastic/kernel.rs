@@ -1,10 +1,10 @@
-//! Smaller kernels: the centre of the whole one, with as much less padding.
+//! Smaller kernels: the centre of the full kernel, with correspondingly less padding.
 
 use std::sync::Arc;
 
 use offshoot_ir::{Data, Graph, Op};
 
-/// Crops the kernels of the named convolutions to `size` along each axis that is larger. Extents of outputs stay.
+/// Crops the kernels of the named convolutions to `size` along each larger axis. Output extents stay the same.
 pub(super) fn crop(graph: &mut Graph, operators: &[String], size: usize) -> Result<(), String> {
     for at in 0..graph.nodes.len() {
         if !operators.contains(&graph.nodes[at].name) {
@@ -13,7 +13,7 @@ pub(super) fn crop(graph: &mut Graph, operators: &[String], size: usize) -> Resu
         let node = &mut graph.nodes[at];
         let weights = node.inputs.get(1).copied();
         let Op::Conv2d { window, .. } = &mut node.op else {
-            return Err(format!("`{}` is no convolution", node.name));
+            return Err(format!("`{}` is not a convolution", node.name));
         };
         let old = window.kernel.map(usize::from);
         let new = old.map(|k| k.min(size));
@@ -43,7 +43,9 @@ pub(super) fn crop(graph: &mut Graph, operators: &[String], size: usize) -> Resu
         let Some(Data::F32(data)) = value.data.as_deref() else {
             return Err(format!("the weights of `{name}` are not constant"));
         };
-        let [o, kh, kw, i] = value.shape[..] else { return Err(format!("`{name}` has odd weights")) };
+        let [o, kh, kw, i] = value.shape[..] else {
+            return Err(format!("`{name}` has weights that are not [O, H, W, I]"));
+        };
         let mut kept = Vec::with_capacity(o * new[0] * new[1] * i);
         for filter in 0..o {
             for y in first[0]..first[0] + new[0] {

@@ -5,23 +5,23 @@ use std::collections::HashMap;
 use offshoot_ir::infer::infer_shape;
 use offshoot_ir::{Graph, Op};
 
-/// Gives the first input the height `height` and a width in proportion; all shapes follow. Pools over a whole image stay
-/// so; sequences of all pixels have as many as there are.
+/// Resizes the first input to height `height` and a proportional width; all shapes follow. Pools over a whole image
+/// still cover it; sequences of all pixels change their length.
 pub(super) fn resize(graph: &mut Graph, height: usize) -> Result<(), String> {
     let input = *graph.inputs.first().ok_or("the network has no input")?;
     let [n, h, w, c] = graph.value(input).shape[..] else {
-        return Err(format!("the input {:?} is no image", graph.value(input).shape));
+        return Err(format!("the input {:?} is not an image", graph.value(input).shape));
     };
     if height == h {
         return Ok(());
     }
     if height == 0 || height > h {
-        return Err(format!("{height} pixels of {h}"));
+        return Err(format!("height {height} for an input of height {h}"));
     }
     let width = ((w * height) as f64 / h as f64).round().max(1.0) as usize;
     let old: Vec<Vec<usize>> = graph.values.iter().map(|v| v.shape.clone()).collect();
     graph.value_mut(input).shape = vec![n, height, width, c];
-    // Of sequences of pixels, the image that they are, before and now.
+    // For sequences of pixels, the image that they represent, before and after.
     let mut grids: HashMap<usize, [[usize; 2]; 2]> = HashMap::new();
     for at in 0..graph.nodes.len() {
         let node = &graph.nodes[at];

@@ -1,4 +1,4 @@
-//! Channels in order of importance, so that prefixes hold those that matter.
+//! Sorts channels by importance, so that prefixes hold the important ones.
 
 use std::sync::Arc;
 
@@ -7,11 +7,11 @@ use offshoot_ir::{Data, Graph, ValueId};
 
 use super::classes;
 
-/// `graph` with the channels of every class of interchangeable groups in descending order of `scores` (one a group): the
-/// same function with its weights in another order.
+/// `graph` with the channels of every class of interchangeable groups in descending order of `scores` (one per
+/// group): the same function with permuted weights.
 #[must_use]
 pub fn sort(graph: &Graph, groups: &Groups, scores: &[f64]) -> Graph {
-    // Of each group, the one whose weights it gets.
+    // For each group, the group whose weights it gets.
     let mut from: Vec<usize> = (0..groups.len()).collect();
     for class in classes(graph, groups) {
         let mut ranked = class.groups.clone();
@@ -38,7 +38,7 @@ pub fn sort(graph: &Graph, groups: &Groups, scores: &[f64]) -> Graph {
     out
 }
 
-/// Old index of each new one along an axis: the n-th occurrence of a group gets what the n-th of its source was.
+/// Old index of each new index along an axis: the n-th occurrence of a group takes the n-th occurrence of its source.
 fn order(along: Option<&[usize]>, extent: usize, from: &[usize]) -> Vec<usize> {
     let Some(along) = along else { return (0..extent).collect() };
     let mut places: std::collections::HashMap<usize, Vec<usize>> = std::collections::HashMap::new();
@@ -51,7 +51,7 @@ fn order(along: Option<&[usize]>, extent: usize, from: &[usize]) -> Vec<usize> {
         .map(|(i, &g)| {
             let n = seen.entry(g).or_insert(0);
             *n += 1;
-            // Interchangeable groups have as many indices on every axis.
+            // Interchangeable groups have equally many indices on every axis.
             index(g, *n - 1).unwrap_or(i)
         })
         .collect()

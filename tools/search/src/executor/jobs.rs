@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// One candidate as a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Job {
-    /// Folder of the search: what a worker sets itself up from.
+    /// Folder of the search, from which a worker sets itself up.
     pub search: PathBuf,
     /// Key of the result.
     pub key: String,
@@ -30,7 +30,7 @@ impl Job {
         serde_json::from_slice(&bytes).map_err(|e| Error::file(path, e))
     }
 
-    /// Where its result goes.
+    /// Path of its result.
     pub fn result(path: &Path) -> PathBuf {
         path.with_extension("result.json")
     }
@@ -39,13 +39,12 @@ impl Job {
 /// Evaluates the job in a file and writes its result.
 ///
 /// # Errors
-/// The job is of another search; what goes wrong but with the candidate itself.
+/// The job belongs to another search; any failure except of the candidate itself.
 pub fn perform(evaluator: &Evaluator, path: &Path) -> Result<Entry> {
     let job = Job::read(path)?;
     let key = evaluator.key(&job.encoding);
     if key != job.key {
-        let reason =
-            "the job is of another search: the super-network, its data or its settings have changed since";
+        let reason = "the job belongs to another search: the super-network, its data or its settings have changed since";
         return Err(Error::file(path, reason));
     }
     let entry = Entry::of(evaluator, &job.encoding)?;
@@ -60,17 +59,17 @@ pub fn perform(evaluator: &Evaluator, path: &Path) -> Result<Entry> {
 pub struct Jobs {
     /// Folder of the search, absolute.
     search: PathBuf,
-    /// Where job files lie.
+    /// Folder of the job files.
     pub folder: PathBuf,
-    /// The command line's program.
+    /// Path of the command-line program.
     pub program: PathBuf,
 }
 
 impl Jobs {
-    /// In the folder `jobs` of a search; `program` is the command line that performs them.
+    /// Keeps jobs in the folder `jobs` of a search; `program` is the command line that runs them.
     ///
     /// # Errors
-    /// [`Error::File`] if the folder cannot be made.
+    /// [`Error::File`] if the folder cannot be created.
     pub fn new(search: &Path, program: &Path) -> Result<Self> {
         let folder = search.join("jobs");
         std::fs::create_dir_all(&folder).map_err(|e| Error::file(&folder, e))?;
@@ -78,7 +77,7 @@ impl Jobs {
         Ok(Self { folder: search.join("jobs"), search, program: program.to_path_buf() })
     }
 
-    /// Writes a file for each candidate that has no result yet, and a list of them.
+    /// Writes a job file for each candidate without a result, and a list of these files.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -106,10 +105,10 @@ impl Jobs {
         serde_json::from_slice(&std::fs::read(Job::result(path)).ok()?).ok()
     }
 
-    /// Takes in all results.
+    /// Collects all results.
     ///
     /// # Errors
-    /// One is missing.
+    /// A result is missing.
     pub fn collect(
         &self,
         executor: &'static str,
@@ -123,7 +122,7 @@ impl Jobs {
             match Self::read(&path) {
                 Some(entry) => {
                     keep(entry)?;
-                    // Done with: the journal has it.
+                    // No longer needed: the journal has the result.
                     let _ = std::fs::remove_file(Job::result(&path));
                     let _ = std::fs::remove_file(&path);
                 }
@@ -135,7 +134,7 @@ impl Jobs {
             Some(first) => Err(Error::Executor {
                 executor,
                 reason: format!(
-                    "{} of {} jobs left no result, {} among them; see the logs in {}. The same command tries them again",
+                    "{} of {} jobs left no result, {} among them; see the logs in {}. The same command retries them",
                     missing.len(),
                     candidates.len(),
                     first.display(),

@@ -1,7 +1,7 @@
 //! Where candidates are evaluated: in this process, or as independent jobs of an existing batch system.
 //!
-//! A job is a small file that names the folder of the search and a candidate; `offshoot search --job FILE` evaluates it and
-//! writes the result beside it. What schedules jobs is Slurm, Ray or Dask; there is no scheduler here.
+//! A job is a small file that names the folder of the search and a candidate; `offshoot search --job FILE` evaluates
+//! it and writes the result next to it. Jobs are scheduled by Slurm, Ray or Dask; this crate has no scheduler.
 
 mod jobs;
 mod python;
@@ -22,13 +22,13 @@ pub use slurm::Slurm;
 
 /// Evaluates candidates.
 pub trait Executor {
-    /// Its name.
+    /// Name of the executor.
     fn name(&self) -> &'static str;
 
-    /// Evaluates all; `keep` takes each result as soon as it is there.
+    /// Evaluates all candidates; `keep` receives each result as soon as it is available.
     ///
     /// # Errors
-    /// What goes wrong but with a candidate itself.
+    /// Any failure except of a candidate itself.
     fn run(
         &self,
         evaluator: &Evaluator,
@@ -37,7 +37,7 @@ pub trait Executor {
     ) -> Result<()>;
 }
 
-/// In this process, on all its threads.
+/// Evaluates in this process, on all its threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Local;
 

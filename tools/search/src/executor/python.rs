@@ -8,7 +8,7 @@ use crate::run::Entry;
 use crate::space::Encoding;
 use crate::{Error, Result};
 
-/// Which engine.
+/// The engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
     /// `ray job submit` runs the program on a cluster (`RAY_ADDRESS`).
@@ -50,7 +50,7 @@ pub struct Python {
 }
 
 impl Python {
-    /// With the jobs of a search.
+    /// An executor for the jobs of a search.
     pub fn new(jobs: Jobs, engine: Engine) -> Self {
         Self { jobs, engine }
     }

@@ -13,7 +13,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Slurm {
     jobs: Jobs,
-    /// `sbatch`, or what stands for it.
+    /// `sbatch`, or a substitute.
     program: String,
 }
 
@@ -21,14 +21,14 @@ pub struct Slurm {
 pub(super) const PROGRAM_VARIABLE: &str = "OFFSHOOT_SBATCH";
 
 impl Slurm {
-    /// With the jobs of a search; `OFFSHOOT_SBATCH` names another `sbatch`. Further options (`SBATCH_PARTITION` and so
-    /// on) are Slurm's own variables.
+    /// An executor for the jobs of a search; `OFFSHOOT_SBATCH` names another `sbatch`. Further options
+    /// (`SBATCH_PARTITION` and so on) are Slurm's own variables.
     pub fn new(jobs: Jobs) -> Self {
         let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "sbatch".into());
         Self { jobs, program }
     }
 
-    /// With another `sbatch`.
+    /// Uses another `sbatch`.
     #[must_use]
     pub fn with_program(mut self, program: impl Into<String>) -> Self {
         self.program = program.into();
@@ -36,7 +36,7 @@ impl Slurm {
     }
 }
 
-/// A path as one word of the shell.
+/// A path quoted as one word of the shell.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
 }
@@ -72,7 +72,7 @@ impl Executor for Slurm {
                 executor: "slurm",
                 reason: format!("{}: {e}; is Slurm's client installed here?", self.program),
             })?;
-            // Tasks that failed are found by their missing results; a refusal is not.
+            // Failed tasks are found by their missing results; a refused submission is not.
             if !out.status.success() && out.stdout.is_empty() {
                 let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
                 return Err(Error::Executor {

@@ -11,8 +11,8 @@ fn start(name: &str, shape: &Shape) -> Network {
         .normalise_relu("stem")
 }
 
-/// Blocks of a depthwise and a pointwise convolution. Those that keep the image and the channels can be skipped; the last
-/// of a stage goes first.
+/// Blocks of a depthwise and a pointwise convolution. Blocks that keep the image size and the channels can be
+/// skipped, the last of a stage first.
 pub(super) fn ds_cnn(shape: &Shape) -> Built {
     let mut net = start("ds-cnn", shape);
     let (mut channels, mut last, mut blocks) = (shape.stem, "stem.relu.out".to_owned(), Vec::new());
@@ -40,7 +40,7 @@ pub(super) fn ds_cnn(shape: &Shape) -> Built {
     Built { graph: net.global_average("pool").dense("head", shape.classes).finish(), blocks }
 }
 
-/// Blocks of two convolutions and a shortcut. Those whose shortcut is plain can be skipped.
+/// Blocks of two convolutions and a shortcut. Blocks with an identity shortcut can be skipped.
 pub(super) fn resnet(shape: &Shape) -> Built {
     let mut net = start("resnet", shape);
     let (mut channels, mut last, mut blocks) = (shape.stem, "stem.relu.out".to_owned(), Vec::new());

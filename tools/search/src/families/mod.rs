@@ -1,4 +1,4 @@
-//! Networks to begin with, where there is none: each with the blocks that can be skipped.
+//! Built-in super-networks, with their skippable blocks.
 
 mod builder;
 mod convolutional;
@@ -15,7 +15,8 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Depthwise-separable convolutions, for audio and images (DS-CNN, Zhang et al. 2017; MobileNet, Howard et al. 2017).
+    /// Depthwise-separable convolutions, for audio and images (DS-CNN, Zhang et al. 2017; MobileNet, Howard et al.
+    /// 2017).
     DsCnn,
     /// Residual convolutions (He et al. 2016).
     Resnet,
@@ -25,7 +26,7 @@ pub enum Family {
     Vit,
 }
 
-/// Size of the largest network of a family. What a family does not have it ignores.
+/// Size of the largest network of a family. Families ignore fields that they do not use.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shape {
@@ -41,17 +42,17 @@ pub struct Shape {
     pub stem_stride: [u16; 2],
     /// Channels of each stage.
     pub widths: Vec<usize>,
-    /// Blocks of each stage. The first block of a stage but the first one halves the image.
+    /// Blocks of each stage. The first block of every stage except the first halves the image.
     pub blocks: Vec<usize>,
     /// Height and width of the other kernels.
     pub kernel: u16,
-    /// Whether the stages but the first halve the image.
+    /// Whether every stage except the first halves the image.
     pub halve: bool,
     /// Heads of attention of each stage.
     pub heads: Vec<usize>,
-    /// Hidden channels of a transformer's layers over those of its stage.
+    /// Ratio of hidden channels in a transformer's layers to the channels of its stage.
     pub expansion: usize,
-    /// Most steps that a recurrent layer is unrolled to; inputs are averaged over time to so many.
+    /// Most steps to which a recurrent layer is unrolled; inputs are averaged over time to this number.
     pub steps: usize,
     /// Seed of the weights.
     pub seed: u64,
@@ -77,23 +78,23 @@ impl Default for Shape {
     }
 }
 
-/// A network with what can be skipped in it, one list a variable.
+/// A network with its skippable blocks, one list per variable.
 #[derive(Clone, Debug)]
 pub struct Built {
     /// The largest network, untrained.
     pub graph: Graph,
-    /// Blocks.
+    /// Skippable blocks.
     pub blocks: Vec<Vec<Block>>,
 }
 
 /// The largest network of a family.
 ///
 /// # Errors
-/// [`Error::Space`] for a shape that cannot be.
+/// [`Error::Space`] for an impossible shape.
 pub fn build(family: Family, shape: &Shape) -> Result<Built> {
     let fail = |reason: &str| Err(Error::Space(format!("network: {reason}")));
     if shape.input.contains(&0) || shape.classes < 2 || shape.stem == 0 {
-        return fail("input, classes and stem must be there");
+        return fail("input, classes and stem are required");
     }
     if shape.widths.is_empty() || shape.widths.len() != shape.blocks.len() {
         return fail("`widths` and `blocks` have one number a stage");

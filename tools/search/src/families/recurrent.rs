@@ -1,7 +1,6 @@
 //! A gated recurrent layer over the rows of the input, unrolled step by step.
 //!
-//! The device has no recurrent operator yet: unrolling repeats small operators, so that a long sequence is averaged over
-//! time to few steps first. When there is an operator, [`gru`] is the place to use it.
+//! Unrolling repeats small operators, so a long sequence is first averaged over time to a few steps.
 
 use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, UnaryKind, ValueId, Window};
 
@@ -9,11 +8,11 @@ use super::builder::Builder;
 use super::{Built, Shape};
 use crate::{Error, Result};
 
-/// Steps beyond which an unrolled network takes more room for its operators than for its weights.
+/// Steps above which an unrolled network needs more memory for its operators than for its weights.
 const MOST_STEPS: usize = 32;
 
-/// `h' = (1 - z) · n + z · h` with `z, r` by sigmoids and `n` by tanh of sums over input and state (Cho et al. 2014); the
-/// state's width is that of the first stage.
+/// `h' = (1 - z) · n + z · h` with `z, r` as sigmoids and `n` as tanh of sums over input and state (Cho et al. 2014);
+/// the state has the width of the first stage.
 pub(super) fn gru(shape: &Shape) -> Result<Built> {
     let [rows, width, channels] = shape.input;
     let features = width * channels;
@@ -40,7 +39,7 @@ pub(super) fn gru(shape: &Shape) -> Result<Built> {
             [from_input, from_state, b.filled(&format!("gru.{gate}.bias"), state, 0.0)]
         })
         .collect();
-    // Sums over the input, of all steps at once.
+    // Sums over the input, for all steps at once.
     let fc = || Op::FullyConnected { activation: Activation::None };
     let given: Vec<ValueId> = weights
         .iter()
@@ -56,7 +55,7 @@ pub(super) fn gru(shape: &Shape) -> Result<Built> {
         };
         let (xz, xr, xn) = (at(&mut b, 0), at(&mut b, 1), at(&mut b, 2));
         let Some(before) = h else {
-            // From a state of zero: h = (1 - z) · n.
+            // From a zero state: h = (1 - z) · n.
             let z = gate(&mut b, &part("z"), xz, UnaryKind::Sigmoid);
             let n = gate(&mut b, &part("n"), xn, UnaryKind::Tanh);
             let kept = b.binary(&part("zn"), BinaryKind::Mul, z, n);

@@ -7,8 +7,8 @@ use super::{Built, Shape};
 use crate::space::Block;
 use crate::{Error, Result};
 
-/// Patches, then stages of blocks; between stages the image halves and the channels change. Every second layer of a stage
-/// (attention and hidden layers together) can be skipped.
+/// Patches, then stages of blocks; between stages the image is halved and the channels change. Every second layer of
+/// a stage (attention and hidden layers together) can be skipped.
 pub(super) fn vit(shape: &Shape) -> Result<Built> {
     let fail = |reason: String| Err(Error::Space(format!("network: {reason}")));
     let [h, w, c] = shape.input;
@@ -20,7 +20,7 @@ pub(super) fn vit(shape: &Shape) -> Result<Built> {
         return fail("`heads` has one number a stage".into());
     }
     if let Some((width, heads)) = shape.widths.iter().zip(&shape.heads).find(|(w, h)| *w % *h > 0) {
-        return fail(format!("{width} channels are no multiple of {heads} heads"));
+        return fail(format!("{width} channels are not a multiple of {heads} heads"));
     }
     let (mut b, input) = Builder::new("vit", vec![1, h, w, c], shape.seed);
     let mut grid = [h / ph, w / pw];
@@ -80,7 +80,7 @@ fn convolution(
     b.push(name, op, vec![x, weights, bias], vec![1, out[0], out[1], filters])
 }
 
-/// The image halved twice over, by a convolution and by means, and both added.
+/// Halves the image by a convolution and by averaging, and adds both results.
 fn reduction(b: &mut Builder, name: &str, x: ValueId, filters: usize, grid: &mut [usize; 2]) -> ValueId {
     let channels = b.shape(x)[3];
     let half = grid.map(|g| g / 2);
@@ -106,7 +106,7 @@ fn attention(b: &mut Builder, name: &str, x: ValueId, heads: usize) -> ValueId {
         let op = Op::Transpose { perm: vec![0, 2, 1, 3] };
         b.push(&part(&format!("{which}.turned")), op, vec![apart], vec![1, heads, pixels, size])
     };
-    // The scale of the scores is part of the queries' weights.
+    // The scale of the scores is folded into the queries' weights.
     let query = split(b, "query", 1.0 / size as f64);
     let (key, value) = (split(b, "key", 1.0), split(b, "value", 1.0));
     let square = vec![1, heads, pixels, pixels];

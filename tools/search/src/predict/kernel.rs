@@ -1,8 +1,8 @@
-//! Kernel ridge regression with a radial basis: what a support vector machine without margin is.
+//! Kernel ridge regression with a radial basis function.
 
 use nalgebra::{DMatrix, DVector};
 
-/// A smooth predictor around the rows that it has seen.
+/// A smooth predictor around the rows it was fitted on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KernelRidge {
     rows: Vec<Vec<f64>>,
@@ -17,8 +17,8 @@ fn kernel(a: &[f64], b: &[f64], gamma: f64) -> f64 {
 }
 
 impl KernelRidge {
-    /// `k(a, b) = exp(-gamma |a - b|²)`, regularised by `lambda`; `gamma` of 0 stands for one over the variance of all
-    /// numbers times their count a row.
+    /// `k(a, b) = exp(-gamma |a - b|²)`, regularised by `lambda`. A `gamma` of 0 stands for one over the variance of
+    /// all elements times the row length.
     pub fn fit(rows: &[Vec<f64>], y: &[f64], gamma: f64, lambda: f64) -> Self {
         let n = rows.len();
         let mean = y.iter().sum::<f64>() / n.max(1) as f64;

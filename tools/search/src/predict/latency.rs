@@ -1,5 +1,5 @@
-//! What a network takes on a target, from measured operators of other networks: a linear model a kind of operator over
-//! what its work is made of, summed over operators (as nn-Meter does for phones, Zhang et al. 2021).
+//! Predicts the instructions of a network on a target from measured operators of other networks: one linear model per
+//! kind of operator over its features, summed over operators (as nn-Meter does for phones, Zhang et al. 2021).
 
 use std::collections::BTreeMap;
 
@@ -12,11 +12,11 @@ use crate::operators::{Operator, operators_of};
 #[derive(Clone, Debug, Default)]
 pub struct Latency {
     models: BTreeMap<String, Vec<f64>>,
-    /// Mean of what runs take beside their operators.
+    /// Mean cost of runs apart from their operators.
     rest: f64,
 }
 
-/// Kind of an operator, with what makes kernels differ: everything in its signature that is no number.
+/// Kind of an operator: its tag and everything in its signature that selects a kernel.
 fn kind(signature: &str) -> String {
     let tag = signature.split([' ', '(']).next().unwrap_or_default().to_owned();
     let words = [
@@ -33,7 +33,7 @@ fn kind(signature: &str) -> String {
     ];
     let mut kind = tag;
     for part in signature.split([' ', ',', ':', '(', ')', '{', '}']) {
-        // Directions take the same work.
+        // Both directions take the same work.
         if words.contains(&part) && !matches!(part, "Forwards" | "Backwards") {
             kind.push('.');
             kind.push_str(part);
@@ -56,7 +56,7 @@ fn kind(signature: &str) -> String {
 }
 
 impl Latency {
-    /// Fits one model a kind, by least squares of relative errors with weights that are not negative.
+    /// Fits one model per kind, by least squares of relative errors with non-negative weights.
     pub fn fit(operators: &[Operator]) -> Self {
         let mut kinds: BTreeMap<String, Vec<&Operator>> = BTreeMap::new();
         let mut rest = Vec::new();
@@ -71,10 +71,10 @@ impl Latency {
         Self { models, rest }
     }
 
-    /// Instructions of a `.off` file; an operator of a kind that was never measured counts by the closest kind of its name.
+    /// Instructions of an `.off` file; for a kind that was never measured, the closest kind by name is used.
     ///
     /// # Errors
-    /// It is no `.off` file.
+    /// It is not an `.off` file.
     pub fn predict(&self, off: &[u8]) -> Result<f64> {
         let operators = operators_of(off)?;
         Ok(self.rest + operators.iter().map(|(s, f)| self.operator(s, f)).sum::<f64>())
@@ -93,7 +93,7 @@ impl Latency {
     }
 }
 
-/// Constant and weights of the features.
+/// Intercept and weights of the features.
 fn model(operators: &[&Operator]) -> Vec<f64> {
     let width = operators.iter().map(|o| o.features.len()).min().unwrap_or(0) + 1;
     let row = |o: &Operator| -> Vec<f64> {
@@ -103,13 +103,13 @@ fn model(operators: &[&Operator]) -> Vec<f64> {
         .map(|i| operators.iter().map(|o| row(o)[i].abs()).fold(0.0, f64::max).max(f64::MIN_POSITIVE))
         .collect();
     let (n, mut active) = (operators.len(), vec![true; width]);
-    // Each row and count over the count: errors are relative.
+    // Rows are divided by their counts, and targets are 1: errors are relative.
     let design = DMatrix::from_fn(n, width, |r, c| {
         row(operators[r])[c] / scale[c] / (operators[r].instructions as f64).max(1.0)
     });
     let target = DVector::from_element(n, 1.0);
     let mut weights = vec![0.0; width];
-    // Weights below zero go one by one; each turn takes one away at least.
+    // Negative weights are removed one by one; each iteration removes one or ends.
     for _ in 0..width {
         let columns: Vec<usize> = (0..width).filter(|&i| active[i]).collect();
         if columns.is_empty() {
@@ -122,7 +122,7 @@ fn model(operators: &[&Operator]) -> Vec<f64> {
         let Some(solved) = square.cholesky().map(|c| c.solve(&(part.transpose() * &target))) else { break };
         weights = vec![0.0; width];
         columns.iter().zip(solved.iter()).for_each(|(&c, &w)| weights[c] = w / scale[c]);
-        // The constant may have any sign.
+        // The intercept may have any sign.
         let worst = columns.iter().zip(solved.iter()).filter(|(c, w)| **c > 0 && **w < 0.0);
         match worst.min_by(|a, b| a.1.total_cmp(b.1)) {
             Some((&c, _)) => active[c] = false,

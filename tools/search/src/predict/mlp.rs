@@ -1,10 +1,11 @@
-//! A small network of one output with dropout, for uncertainty and for gradients in its input (BOSHNAS, Tuli et al. 2022).
+//! A small network with one output and dropout, for uncertainty and for gradients with respect to its input (BOSHNAS,
+//! Tuli et al. 2022).
 
 use crate::random::Random;
 
 const HIDDEN: [usize; 2] = [64, 32];
 
-/// `d → 64 → 32 → 1`, softplus between.
+/// `d → 64 → 32 → 1`, with softplus in between.
 #[derive(Clone, Debug)]
 pub struct Mlp {
     layers: Vec<Layer>,
@@ -15,13 +16,13 @@ pub struct Mlp {
 struct Layer {
     inputs: usize,
     outputs: usize,
-    /// Weights, then biases; and Adam's moments.
+    /// Weights and biases, and Adam's moments.
     parameters: Vec<f64>,
     first: Vec<f64>,
     second: Vec<f64>,
 }
 
-/// What a pass leaves for the way back.
+/// Intermediate results that the backward pass needs.
 struct Pass {
     /// Inputs of each layer (after the mask).
     inputs: Vec<Vec<f64>>,
@@ -32,7 +33,7 @@ struct Pass {
 }
 
 impl Mlp {
-    /// Random weights for rows of `width`, with this share dropped in training.
+    /// Random weights for rows of `width` elements, with the given dropout rate in training.
     pub fn new(width: usize, dropout: f64, random: &mut Random) -> Self {
         let sizes = [width, HIDDEN[0], HIDDEN[1], 1];
         let layer = |w: &[usize]| {
@@ -46,7 +47,7 @@ impl Mlp {
         Self { layers: sizes.windows(2).map(layer).collect(), dropout }
     }
 
-    /// Trains by Adam on squared errors, one row a step, `epochs` times over all.
+    /// Trains with Adam on squared errors, one row per step, for `epochs` passes.
     pub fn fit(&mut self, rows: &[Vec<f64>], y: &[f64], epochs: usize, rate: f64, random: &mut Random) {
         let mut step = 0;
         for _ in 0..epochs {
@@ -64,7 +65,7 @@ impl Mlp {
         self.pass(row, None).output
     }
 
-    /// Mean and deviation over `passes` with dropout: what it does not know.
+    /// Mean and deviation over `passes` with dropout: the deviation is the predictor's uncertainty.
     pub fn uncertain(&self, row: &[f64], passes: usize, random: &mut Random) -> (f64, f64) {
         let all: Vec<f64> = (0..passes.max(2)).map(|_| self.pass(row, Some(random)).output).collect();
         let mean = all.iter().sum::<f64>() / all.len() as f64;
@@ -72,7 +73,7 @@ impl Mlp {
         (mean, variance.sqrt())
     }
 
-    /// Gradient of the output in the row.
+    /// Gradient of the output with respect to the row.
     pub fn slope(&self, row: &[f64]) -> Vec<f64> {
         let pass = self.pass(row, None);
         self.clone().back(&pass, 1.0, None)
@@ -107,12 +108,12 @@ impl Mlp {
         pass
     }
 
-    /// Gradient of the row; with a rate and the number of the step also one step of Adam.
+    /// Gradient with respect to the row; given a rate and a step number, also performs one step of Adam.
     fn back(&mut self, pass: &Pass, gradient: f64, train: Option<(f64, i32)>) -> Vec<f64> {
         let mut d = vec![gradient];
         for (index, layer) in self.layers.iter_mut().enumerate().rev() {
             if index + 1 < pass.sums.len() {
-                // Softplus' slope is the logistic function.
+                // The derivative of softplus is the logistic function.
                 d.iter_mut().zip(&pass.sums[index]).for_each(|(d, s)| *d *= 1.0 / (1.0 + (-s).exp()));
             }
             let mut dx = vec![0.0; layer.inputs];

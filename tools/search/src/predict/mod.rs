@@ -1,4 +1,4 @@
-//! Predictors: of accuracy and cost from encodings, of cost from measured operators.
+//! Predictors of accuracy and cost from encodings, and of cost from measured operators.
 
 mod kernel;
 mod latency;

@@ -10,7 +10,7 @@ pub struct Ridge {
 }
 
 impl Ridge {
-    /// Minimises `Σ share · (y - f(x))² + alpha · |weights|²`; `shares` are of the rows, 1 if there are none.
+    /// Minimises `Σ share · (y - f(x))² + alpha · |weights|²`; `shares` weights the rows, all 1 by default.
     pub fn fit(rows: &[Vec<f64>], y: &[f64], shares: Option<&[f64]>, alpha: f64) -> Self {
         let width = rows.first().map_or(0, Vec::len);
         let share = |i: usize| shares.map_or(1.0, |s| s[i]);

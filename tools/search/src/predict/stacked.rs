@@ -1,4 +1,5 @@
-//! The predictor of LINAS: ridge and kernel ridge on one-hot rows, and a ridge over what both say (Cummings et al. 2022).
+//! The predictor of LINAS: ridge and kernel ridge on one-hot rows, stacked under another ridge (Cummings et al.
+//! 2022).
 
 use super::{KernelRidge, Ridge, kendall, relative_error};
 
@@ -6,14 +7,14 @@ const ALPHAS: [f64; 4] = [0.1, 0.5, 2.0, 10.0];
 const LAMBDAS: [f64; 4] = [1e-3, 1e-2, 1e-1, 1.0];
 const FOLDS: usize = 5;
 
-/// How well a predictor does on rows that it was not fitted on.
+/// Quality of a predictor on rows that it was not fitted on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Quality {
     /// Kendall's τ.
     pub kendall: f64,
     /// Mean relative error.
     pub error: f64,
-    /// Rows.
+    /// Number of rows.
     pub samples: usize,
 }
 
@@ -25,12 +26,12 @@ pub struct Stacked {
     top: Ridge,
     low: f64,
     scale: f64,
-    /// From five folds.
+    /// Quality over five folds.
     pub quality: Quality,
 }
 
 impl Stacked {
-    /// Fits all from scratch; settings by five folds.
+    /// Fits all models from scratch, with hyper-parameters chosen over five folds.
     pub fn fit(rows: &[Vec<f64>], y: &[f64]) -> Self {
         let low = y.iter().copied().fold(f64::INFINITY, f64::min);
         let high = y.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -45,7 +46,7 @@ impl Stacked {
             let kernel = KernelRidge::fit(rows, y, 0.0, lambda);
             Box::new(move |row| kernel.predict(row))
         });
-        // The top sees what the two say of rows that they have not seen.
+        // The top model is fitted on the two models' predictions for held-out rows.
         let said: Vec<Vec<f64>> = by_ridge.iter().zip(&by_kernel).map(|(&a, &b)| vec![a, b]).collect();
         let top = Ridge::fit(&said, &unit, None, 1e-2);
         let predicted: Vec<f64> = said.iter().map(|s| low + scale * top.predict(s)).collect();
@@ -68,7 +69,7 @@ impl Stacked {
 
 type Fitted = Box<dyn Fn(&[f64]) -> f64>;
 
-/// The setting with the least squared error over folds, and what it says of each row when that is held out.
+/// The hyper-parameter with the least squared error over folds, and its prediction for each held-out row.
 fn best(
     settings: &[f64],
     rows: &[Vec<f64>],

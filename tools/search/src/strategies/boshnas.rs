@@ -1,9 +1,9 @@
-//! After BOSHNAS (Tuli et al. 2022): a network with dropout predicts the cost of a candidate and how little it knows of it;
-//! gradient descent on its input (GOBI) finds where the prediction less half the doubt is least; the nearest candidate that
-//! was not evaluated is next.
+//! After BOSHNAS (Tuli et al. 2022): a network with dropout predicts the cost of a candidate and its uncertainty.
+//! Gradient descent on its input (GOBI) minimises the prediction minus half the uncertainty; the nearest unevaluated
+//! candidate is next.
 //!
-//! The paper has one objective. Here every candidate is found for a weighing of its own, drawn at random (Knowles 2006), so
-//! that together they follow the front.
+//! The paper has a single objective. Here every candidate is found for a random weighting of the objectives (Knowles
+//! 2006), so that together they follow the front.
 
 use super::{Strategy, View};
 use crate::predict::Mlp;
@@ -18,9 +18,9 @@ pub struct Boshnas {
     round: usize,
 }
 
-/// Share of the doubt that is taken off the prediction.
+/// Factor of the uncertainty that is subtracted from the prediction.
 const DOUBT: f64 = 0.5;
-/// Shares of queries that go where most is unknown, and anywhere.
+/// Shares of queries that go to the most uncertain candidates, and to random ones.
 const QUERIES: (f64, f64) = (0.1, 0.1);
 const PASSES: usize = 10;
 
@@ -45,7 +45,7 @@ impl Strategy for Boshnas {
         let rows: Vec<Vec<f64>> = made.iter().map(|e| view.space.places(&e.encoding)).collect();
         let unit = view.history.unit();
         let mut batch: Vec<Encoding> = Vec::new();
-        // A few weighings a round: each needs a network of its own.
+        // Only a few weightings per round: each needs a network of its own.
         let weighings = 3.min(wanted.max(1));
         for w in 0..weighings {
             let weights: Vec<f64> =
@@ -54,7 +54,7 @@ impl Strategy for Boshnas {
             let y: Vec<f64> = made
                 .iter()
                 .map(|e| {
-                    // Augmented Chebyshev, and what constraints are broken by.
+                    // Augmented Chebyshev scalarisation, plus the violation of constraints.
                     let parts: Vec<f64> =
                         unit.of(&e.costs).iter().zip(&weights).map(|(c, w)| c * w / sum).collect();
                     parts.iter().copied().fold(f64::MIN, f64::max)
@@ -64,7 +64,7 @@ impl Strategy for Boshnas {
                 .collect();
             let mut teacher = Mlp::new(rows[0].len(), 0.3, &mut self.random);
             teacher.fit(&rows, &y, 4000 / rows.len().max(1) + 5, 3e-3, &mut self.random);
-            // The student says what the teacher is unsure of, and can be differentiated.
+            // The student predicts the teacher's uncertainty, and is differentiable.
             let doubts: Vec<f64> =
                 rows.iter().map(|r| teacher.uncertain(r, PASSES, &mut self.random).1).collect();
             let mut student = Mlp::new(rows[0].len(), 0.0, &mut self.random);
@@ -89,7 +89,7 @@ impl Strategy for Boshnas {
     }
 }
 
-/// GOBI: down the slope of prediction less doubt (or of minus the doubt alone), within 0..1.
+/// GOBI: descends prediction minus uncertainty (or only minus the uncertainty), within 0..1.
 fn descend(teacher: &Mlp, student: &Mlp, mut row: Vec<f64>, doubting: bool) -> Vec<f64> {
     let mut still = 0;
     for _ in 0..100 {
@@ -110,7 +110,7 @@ fn descend(teacher: &Mlp, student: &Mlp, mut row: Vec<f64>, doubting: bool) -> V
 }
 
 impl Boshnas {
-    /// The nearest candidate that is new: rounding, then ever more steps away.
+    /// The nearest new candidate: by rounding, then by an increasing number of steps.
     fn snap(&mut self, view: View<'_>, row: &[f64], taken: &[Encoding]) -> Option<Encoding> {
         let variables = &view.space.variables;
         let round = |noise: f64, random: &mut Random| -> Encoding {

@@ -1,9 +1,9 @@
-//! LINAS (Cummings et al. 2022): in rounds, a predictor of each objective is fitted anew on all that was measured, NSGA-II
-//! runs on predictions, and what it ends with is measured.
+//! LINAS (Cummings et al. 2022): in rounds, fits a predictor of each objective on all measurements, runs NSGA-II on
+//! the predictions, and measures candidates from its last population.
 //!
-//! Beside the paper: rounds are of ten candidates instead of fifty, the first one begins with a ladder of sub-networks from
-//! the smallest to the largest, and of the last population those are taken whose predictions add most to the volume of the
-//! front (the paper takes all).
+//! Differences from the paper: rounds have ten candidates instead of fifty; the first round begins with a ladder of
+//! sub-networks from the smallest to the largest; from the last population, those candidates are taken whose
+//! predictions add most to the hypervolume of the front (the paper takes all).
 
 use super::nsga2::inner;
 use super::{Strategy, View};
@@ -17,10 +17,10 @@ use crate::space::Encoding;
 #[derive(Debug)]
 pub struct Linas {
     random: Random,
-    /// Candidates before the first prediction, and a round.
+    /// Candidates before the first prediction, and per round.
     first: usize,
     round: usize,
-    /// Population and predicted evaluations of the inner search.
+    /// Population and number of predicted evaluations of the inner search.
     population: usize,
     predicted: usize,
     quality: Vec<(String, Quality)>,
@@ -34,7 +34,7 @@ impl Linas {
     }
 }
 
-/// Encodings from the smallest to the largest, all variables in step.
+/// Encodings from the smallest to the largest, with all variables growing in step.
 pub(super) fn ladder(view: View<'_>, rungs: usize) -> Vec<Encoding> {
     let largest = view.space.largest();
     let mut all: Vec<Encoding> = Vec::new();
@@ -64,7 +64,7 @@ impl Strategy for Linas {
             return batch;
         }
         let wanted = self.round.min(most);
-        // What was made and measured is learned from.
+        // Only candidates that were built and measured are used for fitting.
         let made: Vec<_> = history.all().iter().filter_map(|e| Some((e, e.measured.as_ref()?))).collect();
         if made.len() < 4 {
             return view.fresh(wanted, &[], &mut self.random);
@@ -77,7 +77,7 @@ impl Strategy for Linas {
         let known = metrics.iter().filter(|m| made.iter().all(|(_, x)| m.of(x).is_some()));
         let models: Vec<(Metric, Stacked)> = known
             .map(|m| {
-                // Costs differ by factors: their logarithms are nearer to sums.
+                // Costs vary by factors: their logarithms are closer to additive.
                 let y: Vec<f64> = made.iter().map(|(_, x)| forth(m, m.of(x).unwrap_or(0.0))).collect();
                 (m.clone(), Stacked::fit(&rows, &y))
             })
@@ -127,7 +127,8 @@ fn back(metric: &Metric, value: f64) -> f64 {
 }
 
 impl Linas {
-    /// Those of the predicted population, not yet measured, that add most to the volume of the front, one after another.
+    /// The unmeasured members of the predicted population that add most to the hypervolume of the front, one after
+    /// another.
     fn choose(
         &mut self,
         view: View<'_>,
@@ -157,7 +158,7 @@ impl Linas {
             };
             let gains: Vec<f64> = open.iter().map(gain).collect();
             let best = (0..open.len()).max_by(|&a, &b| gains[a].total_cmp(&gains[b])).unwrap_or(0);
-            // Where nothing is said to gain, what is drawn evenly teaches more.
+            // If no candidate is predicted to gain, random ones are more informative.
             if gains[best] <= 0.0 && view.goal.constraints.is_empty() && batch.len() >= wanted / 2 {
                 break;
             }

@@ -1,7 +1,7 @@
 //! Strategies: which candidates to evaluate next.
 //!
-//! A strategy is asked for a batch, sees all results, and is asked again. It draws on nothing but its seed and what it has
-//! seen, so that a search that was stopped is repeated from its journal up to where it was, and goes on.
+//! A strategy is asked for a batch, sees all results, and is asked again. It uses only its seed and the results so
+//! far, so that a stopped search is replayed from its journal and continues.
 
 mod boshnas;
 mod linas;
@@ -26,21 +26,21 @@ pub use reinforce::Reinforce;
 pub use sorted::Sorted;
 pub use tasks::Tasks;
 
-/// A candidate with what became of it.
+/// A candidate with its result.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Evaluated {
-    /// Which.
+    /// The encoding.
     pub encoding: Encoding,
-    /// What was measured; `None` if it could not be made.
+    /// The measurements; `None` if it could not be built.
     pub measured: Option<Measured>,
-    /// Objectives, less being better; infinite if it could not be made.
+    /// Objectives as costs (smaller is better); infinite if it could not be built.
     pub costs: Vec<f64>,
-    /// What constraints are broken by; 0 if they are kept.
+    /// Violation of the constraints; 0 if they hold.
     pub violation: f64,
 }
 
 impl Evaluated {
-    /// With its costs under `goal`.
+    /// A candidate with its costs under `goal`.
     pub fn new(encoding: Encoding, measured: Option<Measured>, goal: &Goal) -> Self {
         let (costs, violation) = match &measured {
             Some(m) => (goal.costs(m), goal.violation(m)),
@@ -50,7 +50,7 @@ impl Evaluated {
     }
 }
 
-/// All that was evaluated, in order.
+/// All evaluations, in order.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     all: Vec<Evaluated>,
@@ -69,12 +69,12 @@ impl History {
         &self.all
     }
 
-    /// Whether it was evaluated.
+    /// Whether the candidate has been evaluated.
     pub fn knows(&self, encoding: &[u16]) -> bool {
         self.known.contains(encoding)
     }
 
-    /// The candidates that keep all constraints and that no other such one dominates, cheapest by the last objective first.
+    /// The non-dominated candidates that meet all constraints, cheapest by the last objective first.
     pub fn front(&self) -> Vec<&Evaluated> {
         let kept: Vec<&Evaluated> =
             self.all.iter().filter(|e| e.violation == 0.0 && e.measured.is_some()).collect();
@@ -85,7 +85,7 @@ impl History {
         front
     }
 
-    /// Costs that map to 0..1 between the least and the most that was seen of each objective.
+    /// Scales that map costs to 0..1 between the least and the largest observed value of each objective.
     pub(crate) fn unit(&self) -> Unit {
         let finite: Vec<&Evaluated> =
             self.all.iter().filter(|e| e.costs.iter().all(|c| c.is_finite())).collect();
@@ -116,19 +116,20 @@ impl Unit {
     }
 }
 
-/// What a strategy works on.
+/// What a strategy sees.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     /// The space.
     pub space: &'a Space,
-    /// What is looked for.
+    /// Objectives and constraints.
     pub goal: &'a Goal,
-    /// What was found.
+    /// The evaluations so far.
     pub history: &'a History,
 }
 
 impl View<'_> {
-    /// Up to `count` candidates that were not evaluated and are not in `taken`, evenly drawn. Fewer if the space ends.
+    /// Up to `count` uniformly drawn candidates that have not been evaluated and are not in `taken`. Fewer if the
+    /// space is exhausted.
     pub(crate) fn fresh(&self, count: usize, taken: &[Encoding], random: &mut Random) -> Vec<Encoding> {
         let mut out: Vec<Encoding> = Vec::new();
         let mut misses = 0;
@@ -146,19 +147,19 @@ impl View<'_> {
 
 /// Proposes candidates.
 pub trait Strategy: std::fmt::Debug {
-    /// Its name.
+    /// Name of the strategy.
     fn name(&self) -> &'static str;
 
-    /// Up to `most` candidates that were not evaluated before, all different. None: it has nothing more to ask.
+    /// Up to `most` different candidates that have not been evaluated. An empty list ends the search.
     fn propose(&mut self, view: View<'_>, most: usize) -> Vec<Encoding>;
 
-    /// For a report: what it knows of its own quality.
+    /// Notes for the report on the strategy's own quality.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 }
 
-/// Evenly drawn candidates.
+/// Uniformly drawn candidates.
 #[derive(Debug)]
 pub struct RandomSearch {
     random: Random,
@@ -177,7 +178,7 @@ impl Strategy for RandomSearch {
     }
 
     fn propose(&mut self, view: View<'_>, most: usize) -> Vec<Encoding> {
-        // As many as others ask for at once: what they see at each number of evaluations is comparable.
+        // The same batch size as the other strategies, so that they are comparable at each number of evaluations.
         view.fresh(most.min(10), &[], &mut self.random)
     }
 }
@@ -204,7 +205,7 @@ pub enum Choice {
 }
 
 impl Choice {
-    /// Makes it.
+    /// Creates the strategy.
     pub fn strategy(self, seed: u64) -> Box<dyn Strategy + Send> {
         match self {
             Self::Random => Box::new(RandomSearch::new(seed)),
@@ -224,7 +225,7 @@ pub(crate) mod testing {
     use crate::metrics::Metric;
     use crate::space::{Kind, Variable};
 
-    /// Twelve variables of four options; accuracy and cost are in conflict, with interactions.
+    /// Twelve variables of four options; accuracy and cost conflict, with interactions.
     pub(crate) fn problem() -> (Space, Goal) {
         let variable = |i: usize| Variable {
             name: format!("v{i}"),

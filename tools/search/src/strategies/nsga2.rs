@@ -1,5 +1,6 @@
-//! NSGA-II (Deb et al. 2002), with the settings of DyNAS-T: integer sampling, simulated binary crossover with p = 0.9 and
-//! η = 15, polynomial mutation with p = 1 / population and η = 20 (at least one variable in expectation), no duplicates.
+//! NSGA-II (Deb et al. 2002) with the settings of DyNAS-T: integer sampling, simulated binary crossover with p = 0.9
+//! and η = 15, polynomial mutation with p = 1 / population and η = 20 (at least one variable in expectation), no
+//! duplicates.
 
 use super::{Strategy, View};
 use crate::pareto;
@@ -53,7 +54,7 @@ impl Strategy for Nsga2 {
                 if new && children.len() < wanted { children.push(child) } else { misses += 1 }
             }
         }
-        // A population that has converged: look elsewhere.
+        // If the population has converged, fill up with random candidates.
         let more = view.fresh(wanted - children.len(), &children, &mut self.random);
         children.extend(more);
         self.asked = children.clone();
@@ -61,7 +62,7 @@ impl Strategy for Nsga2 {
     }
 }
 
-/// Rank and crowding of a population.
+/// Rank and crowding distance of a population.
 pub(super) struct Fitness(Vec<(usize, f64)>);
 
 impl Fitness {
@@ -74,7 +75,7 @@ impl Fitness {
         Self(all)
     }
 
-    /// The better of two by chance.
+    /// The better of two random members.
     fn tournament(&self, random: &mut Random) -> usize {
         let (a, b) = (random.below(self.0.len()), random.below(self.0.len()));
         let better = self.0[a].0 < self.0[b].0 || (self.0[a].0 == self.0[b].0 && self.0[a].1 >= self.0[b].1);
@@ -96,8 +97,8 @@ pub(super) fn offspring(
     children.map(|c| space.mutate(&c, probability, 20.0, random))
 }
 
-/// A whole run on a function of encodings that costs nothing: `evaluations` of it from `start` on; the last population with
-/// its points.
+/// A complete run on a cheap function of encodings: `evaluations` calls, from the population `start`; returns the
+/// last population with its points.
 pub(super) fn inner(
     space: &Space,
     start: Vec<Encoding>,

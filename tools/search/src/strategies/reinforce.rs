@@ -1,10 +1,10 @@
-//! Reinforcement (after N2N, Ashok et al. 2018): a policy removes layers, then one shrinks what is left; both learn by
-//! REINFORCE with a moving average as baseline.
+//! Reinforcement learning (after N2N, Ashok et al. 2018): one policy removes layers, then another shrinks the
+//! remaining ones; both learn by REINFORCE with a moving average as baseline.
 //!
-//! The reward is N2N's, `C (2 - C) · A / A₀` with the compression `C = 1 - size / size₀` and the accuracy over that of the
-//! largest network that was seen, and -1 for what breaks a constraint or cannot be made. Size is the last objective that is
-//! no accuracy. Policies are products of one distribution a variable: variables of encodings have no order that a recurrent
-//! policy could use.
+//! The reward is N2N's, `C (2 - C) · A / A₀`, with the compression `C = 1 - size / size₀` and the accuracy relative
+//! to that of the largest network seen; it is -1 for candidates that violate a constraint or cannot be built. Size is
+//! the last objective that is not an accuracy. Policies are products of one distribution per variable: variables of
+//! encodings have no order that a recurrent policy could use.
 
 use super::{Strategy, View};
 use crate::metrics::Metric;
@@ -28,7 +28,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    /// The same for all options.
+    /// Uniform logits.
     pub(super) fn even(space: &Space) -> Self {
         Self { logits: space.variables.iter().map(|v| vec![0.0; v.options.len()]).collect() }
     }
@@ -41,7 +41,7 @@ impl Policy {
         all.into_iter().map(|v| v / sum).collect()
     }
 
-    /// One step up the gradient of `gain · log p(encoding)`, and towards evenness by `entropy`.
+    /// One step along the gradient of `gain · log p(encoding)`, and towards uniformity by `entropy`.
     pub(super) fn learn(&mut self, encoding: &[u16], gain: f64, entropy: f64) {
         for (v, &choice) in encoding.iter().enumerate() {
             let shares = self.shares(v);
@@ -105,7 +105,7 @@ impl Strategy for Reinforce {
             self.baseline = Some(0.9 * baseline + 0.1 * reward);
         }
         self.seen = history.len();
-        // First layers go, the rest whole; then what is left shrinks.
+        // First layers are removed at full width; then the remaining ones shrink.
         let removal = view.space.variables.iter().any(|v| matches!(v.kind, Kind::Depth { .. }));
         let removing = removal && history.len() < 20;
         let wholes = view.space.largest();

@@ -1,16 +1,16 @@
-//! Choice without search (SortedNet, Valipour et al. 2023): nested sub-networks of a super-network that was trained for it
-//! are good as they are; one takes the largest that fits.
+//! Choice without search (SortedNet, Valipour et al. 2023): nested sub-networks of a super-network trained for them
+//! are good without further training; take the largest that fits.
 
 use super::{Strategy, View};
 use crate::space::Encoding;
 
-/// A chain of nested sub-networks, from the largest to the smallest; then the links between.
+/// A chain of nested sub-networks, from the largest to the smallest, then the links in between.
 #[derive(Debug, Default)]
 pub struct Sorted {
     rungs: usize,
 }
 
-/// Rungs beyond which the chain has no more links.
+/// Rungs above which the chain gets no more links.
 const MOST: usize = 1025;
 
 impl Strategy for Sorted {
@@ -36,7 +36,7 @@ impl Strategy for Sorted {
     }
 }
 
-/// The sub-network at this share of the way from the smallest to the largest: all variables grow together, one after
+/// The sub-network at this share of the way from the smallest to the largest. All variables grow together, one after
 /// another within a step, so that each network is part of the next.
 fn link(view: View<'_>, share: f64) -> Encoding {
     let (largest, count) = (view.space.largest(), view.space.len().max(1) as f64);

@@ -1,8 +1,9 @@
-//! Several tasks at once (after FBNetV5, Wu et al. 2021): each has a distribution over the space, all share evaluations.
+//! Several tasks at once (after FBNetV5, Wu et al. 2021): each task has a distribution over the space, and all share
+//! evaluations.
 //!
-//! A candidate is drawn from the distribution of one task, and teaches all: its reward under each task is weighed by how
-//! much likelier that task would have drawn it than the mixture did. So the number of evaluations does not grow with that
-//! of tasks. A task is one objective that grows, against the objectives that do not.
+//! A candidate drawn from the distribution of one task teaches all: its reward for each task is weighted by the
+//! likelihood ratio of that task's distribution to the mixture. The number of evaluations therefore does not grow
+//! with the number of tasks. A task is one objective to be maximised, against all objectives to be minimised.
 
 use super::reinforce::Policy;
 use super::{Strategy, View};
@@ -19,7 +20,7 @@ pub struct Tasks {
     round: usize,
 }
 
-/// Most that one evaluation counts for a task that would hardly have drawn it.
+/// Largest weight of one evaluation for a task that would hardly have drawn it.
 const CLIP: f64 = 3.0;
 
 impl Tasks {

@@ -1,4 +1,4 @@
-//! Makes everything in `models/` again: data, training, ONNX, card.
+//! Regenerates everything in `models/`: data, training, ONNX, card.
 //!
 //! `cargo run --release -p offshoot-train --bin make-models [-- FOLDER [TASK…]]`
 
@@ -16,7 +16,7 @@ use offshoot_train::{
 
 type Failure = Box<dyn std::error::Error>;
 
-/// Sensor numbers are `uint8` around 128; the network learns on `(x - OFFSET) * SCALE`.
+/// Sensor readings are `uint8` around 128; the network learns on `(x - OFFSET) * SCALE`.
 const OFFSET: f32 = 128.0;
 const SCALE: f32 = 1.0 / 64.0;
 
@@ -71,7 +71,7 @@ fn make(recipe: &Recipe, folder: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Trains, then folds the input's map away: the network takes the sensor's numbers.
+/// Trains, then folds the input map into the weights: the network takes raw sensor readings.
 fn trained(recipe: &Recipe, samples: &offshoot_data::Dataset) -> Result<Graph, Failure> {
     let network = models::network(recipe.task, SEEDS.weights);
     let options = FitOptions { epochs: recipe.epochs, ..FitOptions::default() };

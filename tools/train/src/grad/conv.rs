@@ -1,4 +1,4 @@
-//! Convolutions: without a matrix of windows where there is one group or one for each channel, else with one.
+//! Convolutions: without a matrix of windows for a single group or depthwise, otherwise with one.
 
 use ndarray::{ArrayD, ArrayView2};
 use offshoot_ir::Window;
@@ -47,7 +47,7 @@ pub(super) fn conv2d(
         if wanted[0] {
             let filters = matrix(&w[g * out_g * depth..][..out_g * depth], out_g, depth);
             let product = dyg.dot(&filters);
-            // A product with one row or column may come out column-major.
+            // A product with a single row or column may be column-major.
             windows.scatter(&flat(&product.into_dyn()), g * in_g, in_g, &mut dx);
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn conv2d(
     ]
 }
 
-/// x NHWC, w OHWI (I = C / groups), b? [O]: the windows lie over the output, one for each input pixel.
+/// x NHWC, w OHWI (I = C / groups), b? [O]; the windows lie over the output, one for each input pixel.
 pub(super) fn conv_transpose2d(
     x: &[Tensor],
     dy: &ArrayD<f32>,
@@ -74,7 +74,7 @@ pub(super) fn conv_transpose2d(
     let depth = taps * out_g;
     let mut dx = vec![0.0; xs.len()];
     let mut dw = vec![0.0; w.len()];
-    // Filter o's tap t for input i stands at [o][t][i] in the IR and at [i][t][o] here.
+    // Tap t of filter o for input i is at [o][t][i] in the IR and at [i][t][o] here.
     let place = |g: usize, i: usize, t: usize, o: usize| ((g * out_g + o) * taps + t) * in_g + i;
     for g in 0..groups {
         let gathered = windows.gather(&ds, g * out_g, out_g);

@@ -1,4 +1,4 @@
-//! Operators element by element, of one or two tensors.
+//! Unary and binary elementwise operators.
 
 use core::f32::consts::{FRAC_1_SQRT_2, PI};
 
@@ -6,7 +6,7 @@ use ndarray::{ArrayD, Axis, IxDyn, Zip};
 use offshoot::kernels::portable::unary as value;
 use offshoot_ir::{BinaryKind, UnaryKind};
 
-/// Both operands' gradients, each summed over the axes along which it was broadcast.
+/// Gradients of both operands, each summed over the axes along which it was broadcast.
 pub(super) fn binary(
     kind: BinaryKind,
     a: &ArrayD<f32>,
@@ -21,7 +21,7 @@ pub(super) fn binary(
             wanted[1].then(|| sum_to(second(), b.shape())),
         ];
     }
-    // d a and d b for one element; of equal elements, Min and Max hand each half.
+    // Partial derivatives for one element; for equal elements, Min and Max give half to each.
     let slopes: fn(f32, f32) -> (f32, f32) = match kind {
         BinaryKind::Add | BinaryKind::Sub => |_, _| (1.0, 1.0),
         BinaryKind::Mul => |a, b| (b, a),
@@ -66,7 +66,7 @@ pub(super) fn unary(kind: UnaryKind, x: &ArrayD<f32>, y: &ArrayD<f32>, mut dy: A
     dy
 }
 
-/// Derivative at `x`, where the function is `y`; 0 or the left one at kinks.
+/// Derivative at `x`, where the function has value `y`; at kinks 0 or the left derivative.
 fn slope(kind: UnaryKind, x: f32, y: f32) -> f32 {
     match kind {
         UnaryKind::Clip { min, max } => f32::from(min < x && x < max),

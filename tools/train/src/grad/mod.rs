@@ -1,7 +1,7 @@
 //! Vector-Jacobian products: for each operator of the IR, the gradient of its inputs from that of its output.
 //!
-//! A file a family, as in the reference executor, whose forward results these are the derivatives of. All functions are
-//! pure and of one shard of a batch; sums over shards are the tape's.
+//! One file per family, as in the reference executor, whose forward results they differentiate. All functions are
+//! pure and handle one shard of a batch; the tape sums over shards.
 
 mod conv;
 mod elementwise;
@@ -21,10 +21,10 @@ use offshoot_ir::{Node, Op, ReduceKind};
 
 use crate::error::{Error, Result};
 
-/// Tensor that several readers share.
+/// A tensor shared by several readers.
 pub(crate) type Tensor = Arc<ArrayD<f32>>;
 
-/// Why an operator has no gradient, or `None` if it has one.
+/// Why an operator has no gradient; `None` if it has one.
 pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
     match op {
         Op::ArgMax { .. } => Some("an index has no gradient"),
@@ -35,7 +35,7 @@ pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
     }
 }
 
-/// Gradient of each input that is `wanted`, from `dy`, the gradient of the output `y` (after the fused activation).
+/// Gradients of the inputs that are `wanted`, from `dy`, the gradient of the output `y` (after the fused activation).
 pub(crate) fn backward(
     node: &Node,
     x: &[Tensor],
@@ -54,7 +54,7 @@ pub(crate) fn backward(
         let (min, max) = activation.bounds();
         if min != f32::NEG_INFINITY || max != f32::INFINITY {
             ndarray::Zip::from(&mut dy).and(y).for_each(|d, y| {
-                // A choice, not a branch: it becomes vectors.
+                // A select instead of a branch, so that it is vectorised.
                 *d = if min < *y && *y < max { *d } else { 0.0 };
             });
         }
@@ -101,14 +101,14 @@ pub(crate) fn backward(
     })
 }
 
-/// The same elements in another shape of as many.
+/// The same elements in another shape of equal size.
 pub(crate) fn like(a: ArrayD<f32>, shape: &[usize]) -> ArrayD<f32> {
     let a = if a.is_standard_layout() { a } else { a.as_standard_layout().into_owned() };
-    // Shapes come from a validated graph: the counts are equal.
+    // Shapes come from a validated graph, so the sizes are equal.
     a.into_shape_with_order(IxDyn(shape)).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
 }
 
-/// An array of `values`, as many as `shape` has.
+/// An array of shape `shape` from `values`.
 pub(crate) fn array(shape: &[usize], values: Vec<f32>) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
 }

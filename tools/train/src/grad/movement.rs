@@ -1,4 +1,4 @@
-//! Operators that move elements: gradients go back where the elements came from.
+//! Operators that move elements: gradients return to the source of each element.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice, Zip};
 use offshoot_ir::resize::resize_tables;
@@ -22,7 +22,7 @@ pub(super) fn concat(
     parts.collect()
 }
 
-/// Adds `dy` to zeros of `shape` where `source` says that an element of the output came from.
+/// Scatters `dy` into zeros of `shape`, at the positions from which `source` says the output's elements came.
 fn scatter(
     shape: &[usize],
     dy: &ArrayD<f32>,
@@ -89,7 +89,7 @@ pub(super) fn spread(shape: &[usize], dy: &ArrayD<f32>, axes: &[usize], kind: Re
     dx.unwrap_or_else(|| ArrayD::zeros(IxDyn(shape))) * share
 }
 
-/// Gradient of a maximum or minimum: shared evenly by the elements that are it. `y` and `dy` keep the axes.
+/// Gradient of a maximum or minimum: divided evenly among the elements that attain it. `y` and `dy` keep the axes.
 pub(super) fn to_extremes(x: &ArrayD<f32>, y: &ArrayD<f32>, dy: &ArrayD<f32>) -> ArrayD<f32> {
     let shape = x.raw_dim();
     let (Some(y), Some(wide)) = (y.broadcast(shape.clone()), dy.broadcast(shape.clone())) else {

@@ -13,7 +13,7 @@ pub(super) fn softmax(y: &ArrayD<f32>, mut dy: ArrayD<f32>, axis: usize) -> Arra
     dy
 }
 
-/// Over the last axis; x, gamma, beta.
+/// Layer normalisation over the last axis: gradients of x, gamma, beta.
 pub(super) fn layer_norm(
     x: &ArrayD<f32>,
     gamma: &ArrayD<f32>,
@@ -44,7 +44,7 @@ pub(super) fn layer_norm(
     vec![Some(dy), Some(dgamma), Some(dbeta)]
 }
 
-/// x, gamma, beta, mean, variance; the statistics are stored ones and get no gradient.
+/// Batch normalisation with stored statistics: gradients of x, gamma, beta; mean and variance get none.
 pub(super) fn batch_norm_stored(x: &[Tensor], mut dy: ArrayD<f32>, epsilon: f32) -> Vec<Option<ArrayD<f32>>> {
     let inverse: Vec<f32> = x[4].iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
     let mut dgamma = ArrayD::<f32>::zeros(IxDyn(x[1].shape()));
@@ -63,12 +63,12 @@ pub(super) fn batch_norm_stored(x: &[Tensor], mut dy: ArrayD<f32>, epsilon: f32)
     vec![Some(dy), Some(dgamma), Some(dbeta), None, None]
 }
 
-/// Mean and (biased) variance of each channel over a whole batch, which lies in shards.
+/// Mean and (biased) variance of each channel over a whole batch divided into shards.
 #[derive(Clone, Debug)]
 pub(crate) struct Statistics {
     pub(crate) mean: Vec<f32>,
     pub(crate) variance: Vec<f32>,
-    /// Elements a channel.
+    /// Elements per channel.
     pub(crate) count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Recurrent layers: backpropagation through time (Werbos 1990), all steps.
+//! Recurrent layers: backpropagation through time (Werbos 1990) over all steps.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, s};
 use offshoot_ir::{RecurrentKind, Returns};
@@ -36,17 +36,18 @@ pub(super) fn recurrent(
     Ok(through.finish(&own, operands, wanted))
 }
 
-/// What comes back through the steps.
+/// Gradients propagated backwards through the steps.
 struct Through {
-    /// Of the state, as the products of the step after it and the output see it.
+    /// Gradient of the state, as read by the products of the following step and by the output.
     of_state: Array2<f32>,
-    /// Of what is carried: the LSTM's memory. The GRU's state is its output.
+    /// Gradient of the carried value: the LSTM's memory. (The GRU's state is its output.)
     of_carried: Array2<f32>,
-    /// Of the gates' sums, as the inputs' weights see them, `[samples, steps, rows]`.
+    /// Gradient of the gates' sums with respect to the input's weights, `[samples, steps, rows]`.
     of_input: Array3<f32>,
-    /// The same as the state's weights see them.
+    /// Gradient of the gates' sums with respect to the state's weights.
     of_product: Array3<f32>,
-    /// What the state's weights are multiplied with, `[samples, steps, units]`: for all gates but a GRU's candidate, and for it.
+    /// The operands of the state's weights, `[samples, steps, units]`: for all gates except a GRU's candidate, and
+    /// for that.
     before: [Array3<f32>; 2],
 }
 
@@ -84,7 +85,7 @@ impl Through {
         }
     }
 
-    /// Past one step.
+    /// Propagates past one step.
     fn step(&mut self, layer: &Layer<'_>, m: &Moment) {
         let units = layer.state.ncols();
         let gate = |k: usize| m.gates.slice(s![.., k * units..(k + 1) * units]);

@@ -1,4 +1,4 @@
-//! Every operator's gradient against differences of its forward result.
+//! Checks every operator's gradient against finite differences of its forward result.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{Tensor, array, backward};
 
 /// Deterministic numbers between -1 and 1, no two of which are close to each other or to 0.
 fn numbers(len: usize, seed: usize) -> Vec<f32> {
-    // A permutation of evenly spaced numbers: maxima and kinks are far from a tie.
+    // A permutation of evenly spaced numbers: maxima and kinks are far from ties.
     let prime = 2_147_483_647usize;
     let mut order: Vec<usize> = (0..len).collect();
     order.sort_by_key(|i| (i + 1).wrapping_mul(48_271 + 2 * seed) % prime % 1009);
@@ -27,7 +27,7 @@ fn check(what: &str, op: &Op, shapes: &[&[usize]], output: &[usize]) {
     check_at(what, op, inputs.collect(), output);
 }
 
-/// All elements of all inputs: the slope of `Σ out · r` along each, by differences.
+/// Checks all elements of all inputs: the slope of `Σ out · r` along each, by finite differences.
 fn check_at(what: &str, op: &Op, inputs: Vec<ArrayD<f32>>, output: &[usize]) {
     let node = Node {
         name: what.into(),
@@ -134,7 +134,7 @@ fn arithmetic() {
         let op = Op::Binary { kind, activation: Activation::None };
         for (a, b) in [(&[2, 3, 2][..], &[2, 3, 2][..]), (&[2, 1, 2], &[3, 1]), (&[1], &[2, 3, 2])] {
             let mut inputs = [a, b].map(|s| array(s, numbers(s.iter().product(), s.len())));
-            // Away from a division by nothing, and from ties.
+            // Avoids division by values near zero, and ties.
             inputs[1].mapv_inplace(|v| v.signum() * (0.613 + v.abs()));
             check_at(&format!("{kind:?} of {a:?} and {b:?}"), &op, inputs.to_vec(), &[2, 3, 2]);
         }
@@ -239,7 +239,7 @@ fn recurrent_layers() {
             let what = format!("{op:?}");
             let (x, w, r, b) = ([n, t, i], [rows, i], [rows, h], [biases]);
             check(&what, &op, &[&x, &w, &r, &b], &output);
-            // One state for all samples, and one each.
+            // A single state for all samples, and one per sample.
             check(&what, &op, &[&x, &w, &r, &b, &[1, states]], &output);
             check(&what, &op, &[&x, &w, &r, &b, &[n, states]], &output);
         }

@@ -1,8 +1,8 @@
-//! Windows of an image as the rows of a matrix, and back.
+//! Windows of an image as the rows of a matrix, and the reverse.
 
 use offshoot_ir::Window;
 
-/// Where windows lie over images `[n, h, w, c]`: one for each of `rows × columns` places.
+/// Windows over images `[n, h, w, c]`: one for each of `rows × columns` positions.
 pub(super) struct Windows<'a> {
     pub(super) image: [usize; 4],
     pub(super) places: [usize; 2],
@@ -45,7 +45,7 @@ impl Windows<'_> {
         }
     }
 
-    /// Matrix `[windows, taps · count]` of the channels from `start`; padding is zero.
+    /// Matrix `[windows, taps · count]` of `count` channels from `start`; padding is zero.
     pub(super) fn gather(&self, image: &[f32], start: usize, count: usize) -> Vec<f32> {
         let (channels, taps) = (self.image[3], self.taps());
         let mut out = vec![0.0; self.count() * taps * count];
@@ -56,7 +56,7 @@ impl Windows<'_> {
         out
     }
 
-    /// The transpose of [`Self::gather`]: adds the matrix's elements to where they came from.
+    /// The transpose of [`Self::gather`]: adds the matrix's elements to the pixels they came from.
     pub(super) fn scatter(&self, matrix: &[f32], start: usize, count: usize, image: &mut [f32]) {
         let (channels, taps) = (self.image[3], self.taps());
         self.each(|place, tap, pixel| {

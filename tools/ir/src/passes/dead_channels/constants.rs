@@ -1,4 +1,4 @@
-//! What each channel (index along the last axis) of each tensor is known to be at every position.
+//! Known constant value of each channel (index along the last axis) of each tensor.
 
 use offshoot::kernels::portable::unary_f32;
 
@@ -7,8 +7,8 @@ use super::liveness::{Flow, paired};
 use crate::quant_math::activation_range;
 use crate::{Activation, DType, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, Value};
 
-/// For every tensor, for every channel, its value if it has the same one everywhere. Nothing is known of graph
-/// inputs and constants.
+/// For each channel of each tensor: its value, if it is the same everywhere. Graph inputs and constants count as
+/// unknown.
 pub(super) fn find(graph: &Graph) -> Vec<Vec<Known>> {
     let mut known: Vec<Vec<Known>> =
         graph.values.iter().map(|v| vec![None; v.shape.last().copied().unwrap_or(0)]).collect();
@@ -30,7 +30,8 @@ pub(super) fn find(graph: &Graph) -> Vec<Vec<Known>> {
     known
 }
 
-/// What `channels` output channels read, where several input channels meet in one only if they are the same.
+/// The known values behind a movement to `channels` output channels; where several input channels map to one output
+/// channel, they must agree.
 fn through(x: &[Known], channels: usize) -> Vec<Known> {
     let mut out: Vec<Option<Known>> = vec![None; channels];
     for (i, o) in paired(x.len(), channels) {
@@ -42,7 +43,7 @@ fn through(x: &[Known], channels: usize) -> Vec<Known> {
     out.into_iter().map(Option::flatten).collect()
 }
 
-/// What an operator that keeps channels apart makes of a channel that is `v` everywhere, as the device computes it.
+/// Result of a channelwise operator for a channel that is `v` everywhere, as the device computes it.
 fn element(graph: &Graph, node: &Node, v: f32) -> Known {
     let (x, y) = (graph.value(node.inputs[0]), graph.value(node.output));
     let float = x.dtype == DType::F32 && y.dtype == DType::F32;
@@ -71,7 +72,7 @@ fn element(graph: &Graph, node: &Node, v: f32) -> Known {
     }
 }
 
-/// `v` of tensor `y` within the bounds of an activation.
+/// Clamps `v` of tensor `y` to the bounds of an activation.
 fn bounded(v: f32, activation: Activation, y: &Value) -> f32 {
     let (low, high) = match &y.quant {
         Some(q) if y.dtype == DType::I8 => {

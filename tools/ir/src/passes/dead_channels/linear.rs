@@ -1,12 +1,12 @@
-//! Operators with weights, in one view: every output channel a row of weights over kernel positions and the input
-//! channels of its group.
+//! A uniform view of operators with weights: every output channel is a row of weights over the kernel positions and
+//! the input channels of its group.
 
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 
 use crate::quant_math::{activation_range, linear_multiplier, quantize_multiplier};
 use crate::{DType, Data, Graph, Node, Op, Value, ValueId, Window};
 
-/// What a channel is at every position: an int8 as it is stored, or a float32.
+/// The constant value of a channel: an int8 as it is stored, or a float32.
 pub(super) type Known = Option<f32>;
 
 /// A convolution or fully connected operator whose weights and bias are constants, all int8 or all float32.
@@ -19,15 +19,15 @@ pub(super) struct Linear<'g> {
     pub rows: usize,
     /// Kernel positions.
     pub taps: usize,
-    /// Input channels a group.
+    /// Input channels per group.
     pub cols: usize,
     /// Groups.
     pub groups: usize,
-    /// Whether some window reaches into the padding.
+    /// Whether any window reaches into the padding.
     padded: bool,
 }
 
-/// The value that padding has, as stored: the zero point or 0.
+/// The stored value of padding: the zero point or 0.
 pub(super) fn rest(value: &Value) -> f32 {
     match (&value.quant, value.dtype) {
         (Some(q), DType::I8) => q.zero_point[0] as f32,
@@ -44,7 +44,7 @@ fn plain(value: &Value) -> bool {
     }
 }
 
-/// Whether a window over `x` `[N, H, W, C]` with output `y` reaches into the padding anywhere.
+/// Whether any window over `x` `[N, H, W, C]` with output `y` reaches into the padding.
 pub(super) fn reaches_padding(window: &Window, x: &[usize], y: &[usize]) -> bool {
     (0..2).any(|i| {
         let span = usize::from(window.kernel[i]).saturating_sub(1) * usize::from(window.dilation[i]) + 1;
@@ -54,7 +54,7 @@ pub(super) fn reaches_padding(window: &Window, x: &[usize], y: &[usize]) -> bool
 }
 
 impl<'g> Linear<'g> {
-    /// The view of a node; `None` if it is no such operator.
+    /// The view of a node; `None` for other operators.
     pub(super) fn of(graph: &'g Graph, node: &'g Node) -> Option<Self> {
         let (groups, window) = match &node.op {
             Op::Conv2d { window, groups, .. } => (*groups, Some(window)),
@@ -103,7 +103,7 @@ impl<'g> Linear<'g> {
         self.node.inputs[1]
     }
 
-    /// Whether each input channel has its own group, and there are several.
+    /// Whether each input channel forms its own group, and there are several groups.
     pub(super) fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.cols == 1
     }
@@ -121,17 +121,17 @@ impl<'g> Linear<'g> {
         }
     }
 
-    /// Input channel of a column of a row.
+    /// Input channel of a column in a row.
     fn channel(&self, row: usize, col: usize) -> usize {
         row / (self.rows / self.groups).max(1) * self.cols + col
     }
 
-    /// Whether a channel of value `v` adds the same to all output positions.
+    /// Whether a channel with value `v` contributes the same to all output positions.
     fn adds_the_same(&self, v: Known) -> bool {
         v.is_some_and(|v| !self.padded || v == rest(self.x()))
     }
 
-    /// Sum of the products of one row with known channels: Σ (v − zero point) · w. Exact for int8.
+    /// Sum of products of one row with known channels: Σ (v − zero point) · w. Exact for int8.
     fn products(&self, row: usize, known: &[Known]) -> f64 {
         let zero = f64::from(rest(self.x()));
         let mut sum = 0.0;
@@ -159,7 +159,7 @@ impl<'g> Linear<'g> {
         self.bias(row) + self.products(row, folded)
     }
 
-    /// What output channel `row` is at every position, from what is known of the input's channels.
+    /// The constant value of output channel `row`, if it follows from the known input channels.
     pub(super) fn output(&self, row: usize, known: &[Known]) -> Known {
         for col in 0..self.cols {
             let zeros = || (0..self.taps).all(|tap| self.weight(row, tap, col) == 0.0);
@@ -182,19 +182,19 @@ impl<'g> Linear<'g> {
         let (multiplier, shift) = quantize_multiplier(real);
         let (low, high) =
             activation_range(activation.bounds(), y.scale[0], y.zero_point[0]).unwrap_or((i8::MIN, i8::MAX));
-        // The kernels' accumulators wrap.
+        // The kernels' accumulators wrap around.
         let q = multiply_by_quantized_multiplier(sum as i64 as i32, multiplier, shift)
             .wrapping_add(y.zero_point[0])
             .clamp(i32::from(low), i32::from(high));
         Some(q as f32)
     }
 
-    /// Of an operator with one group: for each input channel, whether this operator can do without it, because
-    /// all its weights are 0 or the bias can take what it adds.
+    /// For an operator with one group: for each input channel, whether the operator can do without it, because all
+    /// its weights are 0 or the bias can absorb its contribution.
     pub(super) fn dispensable(&self, known: &[Known]) -> Vec<bool> {
         let foldable: Vec<Known> = known.iter().map(|&v| v.filter(|_| self.adds_the_same(v))).collect();
-        // A bias beyond int32 (hundreds of thousands of products) would wrap as the accumulators do, but means
-        // something else to those who read it as a number.
+        // A bias beyond int32 (hundreds of thousands of products) would wrap as the accumulators do, but would no
+        // longer be the right number for readers of the bias.
         let fits = matches!(self.weights, Data::F32(_))
             || (0..self.rows)
                 .all(|row| self.bias(row).abs() + self.magnitude(row, &foldable) <= f64::from(i32::MAX));

@@ -1,16 +1,16 @@
-//! Which channels must stay. Channels that can only go together (a depthwise filter's input and output, the two
-//! sides of a pool) form a class; one member that is needed keeps them all.
+//! Determines which channels must stay. Channels that can only be removed together (a depthwise filter's input and
+//! output, the two sides of a pool) form a class; one needed member keeps the class.
 
 use super::linear::{Known, Linear};
 use crate::{DType, Graph, Node, Op, ValueId};
 
-/// How a node's output channels relate to its first input's.
+/// How a node's output channels depend on its first input's channels.
 pub(super) enum Flow<'g> {
-    /// Every output channel reads every input channel; each can go alone.
+    /// Every output channel reads every input channel; each can be removed alone.
     Mixes(Linear<'g>),
-    /// Output channels `c·m .. c·m + m` read input channel c only.
+    /// Output channels `c·m .. c·m + m` read only input channel c.
     Depthwise(Linear<'g>),
-    /// Output channels read the input channels that [`paired`] tells.
+    /// Output channels read the input channels given by [`paired`].
     Channels,
     /// Input and output must stay whole.
     Whole,
@@ -32,7 +32,8 @@ impl<'g> Flow<'g> {
         let last = x.shape.len() - 1;
         let apart = match &node.op {
             Op::Pool { .. } | Op::Unary(_) | Op::Quantize | Op::Dequantize | Op::Requantize => true,
-            // Element i of both is of channel i modulo the last extent, if the longer of the two is a multiple.
+            // Element i of both tensors belongs to channel i modulo the last extent, if the longer extent is a
+            // multiple of the other.
             Op::Reshape => from.max(to).is_multiple_of(from.min(to)),
             Op::Transpose { perm } => perm.last() == Some(&last),
             Op::Reduce { axes, .. } => !axes.contains(&last),
@@ -42,13 +43,13 @@ impl<'g> Flow<'g> {
     }
 }
 
-/// Pairs (input channel, output channel) of an operator that keeps channels apart. With one extent a multiple of
-/// the other (a reshape), element i belongs to channel i modulo the extent on either side.
+/// Pairs (input channel, output channel) of a channelwise operator. If one extent is a multiple of the other (a
+/// reshape), element i belongs to channel i modulo the extent on either side.
 pub(super) fn paired(from: usize, to: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..from.max(to)).map(move |i| (i % from.max(1), i % to.max(1)))
 }
 
-/// For every tensor, which channels stay; `None` if all do. At least one of each tensor does.
+/// For every tensor, which channels stay; `None` if all do. At least one channel of each tensor stays.
 pub(super) fn keep(graph: &Graph, known: &[Vec<Known>]) -> Option<Vec<Vec<bool>>> {
     let mut classes = Classes::new(graph);
     let whole = graph.values.iter().enumerate().filter(|(_, v)| {
@@ -92,8 +93,8 @@ pub(super) fn keep(graph: &Graph, known: &[Vec<Known>]) -> Option<Vec<Vec<bool>>
     keep.iter().flatten().any(|k| !k).then_some(keep)
 }
 
-/// Keeps a channel of every tensor, and two of a fully connected operator with a scale each: TFLite computes
-/// that with one scale in another precision.
+/// Keeps one channel of every tensor, and two of a fully connected operator with scales per channel: with a single
+/// scale, TFLite computes the multiplier in another precision.
 fn keep_enough(graph: &Graph, known: &[Vec<Known>], classes: &mut Classes) {
     for node in &graph.nodes {
         let y = node.output;
@@ -107,7 +108,7 @@ fn keep_enough(graph: &Graph, known: &[Vec<Known>], classes: &mut Classes) {
         let mut missing = scales.min(2);
         missing = missing.saturating_sub((0..channels).filter(|&c| classes.needed(y, c)).count());
         for c in 0..channels {
-            // A class may bring several channels of this tensor: that is only more than enough.
+            // A class may bring several channels of this tensor, which is more than needed but correct.
             if missing > 0 && !classes.needed(y, c) {
                 classes.need(y, c);
                 missing -= 1;
@@ -116,12 +117,12 @@ fn keep_enough(graph: &Graph, known: &[Vec<Known>], classes: &mut Classes) {
     }
 }
 
-/// Disjoint sets of channels of all tensors, each set needed or not.
+/// Disjoint sets of channels of all tensors, each set marked as needed or not.
 struct Classes {
     /// Index of a tensor's first channel.
     first: Vec<usize>,
     parent: Vec<usize>,
-    /// Of the sets' roots.
+    /// Flags of the sets' roots.
     needed: Vec<bool>,
 }
 

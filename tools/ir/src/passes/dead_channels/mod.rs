@@ -1,14 +1,14 @@
-//! Channels with the same value everywhere go: a filter of zeros writes one constant, which the operators that
-//! read the channel take into their biases. Channels that nobody reads go too.
+//! Removes channels with the same value everywhere: a filter of zeros writes one constant, which the operators that
+//! read the channel fold into their biases. Channels that nothing reads are removed too.
 //!
-//! [`constants`] finds what every channel is known to be, [`liveness`] which channels nobody needs, [`rewrite`]
-//! takes them out of weights, biases, scales and shapes. int8 results stay the same to the byte: a constant is
-//! computed with the device's own fixed-point arithmetic and folded exactly. In float32 the folded products are
-//! added in another order, so results may differ in the last bits unless the constant is 0.
+//! [`constants`] finds the known value of every channel, [`liveness`] determines which channels are not needed,
+//! [`rewrite`] removes these from weights, biases, scales and shapes. int8 results stay identical to the byte: a
+//! constant is computed with the device's fixed-point arithmetic and folded exactly. In float32 the folded products
+//! are added in another order, so results may differ in the last bits unless the constant is 0.
 //!
-//! What stays: channels that reach a graph output, a residual sum, a concatenation, a softmax, a product of two
-//! activations or any operator not named in [`liveness`], and channels whose constant meets padding of another
-//! value (the border of the result then differs from its inside).
+//! These channels stay: those that reach a graph output, a residual sum, a concatenation, a softmax, a product of two
+//! activations or any operator not named in [`liveness`], and those whose constant meets padding of another value
+//! (the border of the result then differs from its interior).
 
 mod constants;
 mod linear;
@@ -20,12 +20,12 @@ mod tests;
 use super::edit;
 use crate::{Graph, Result};
 
-/// See the module.
+/// Runs the pass; see the module documentation.
 ///
 /// # Errors
-/// None; the signature is the passes'.
+/// None; all passes share this signature.
 pub(super) fn run(graph: Graph) -> Result<Graph> {
-    // Rows that go can leave columns of zeros in the operator before: again until nothing goes.
+    // Removed rows can leave columns of zeros in the operator before, so this repeats until nothing changes.
     Ok(edit::repeat(graph, |g| {
         let known = constants::find(g);
         match liveness::keep(g, &known) {

@@ -1,4 +1,4 @@
-//! Takes channels out of weights, biases, scales and shapes.
+//! Removes channels from weights, biases, scales and shapes.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ struct Parameters {
     bias: Option<Value>,
 }
 
-/// Leaves only the channels that `keep` marks; what the others added to operators that mix channels goes into
-/// those operators' biases.
+/// Keeps only the channels marked in `keep`; the contribution of the others to operators that mix channels is added
+/// to the biases of those operators.
 pub(super) fn apply(graph: &mut Graph, known: &[Vec<Known>], keep: &[Vec<bool>]) {
     let changed: Vec<Parameters> =
         (0..graph.nodes.len()).filter_map(|node| parameters(graph, node, known, keep)).collect();
@@ -47,12 +47,12 @@ fn kept(keep: &[bool]) -> usize {
     keep.iter().filter(|k| **k).count()
 }
 
-/// The operator's parameters without the rows and columns that go; `None` if it has none or nothing goes.
+/// The operator's parameters without the removed rows and columns; `None` if it has none or nothing is removed.
 fn parameters(graph: &Graph, at: usize, known: &[Vec<Known>], keep: &[Vec<bool>]) -> Option<Parameters> {
     let node = &graph.nodes[at];
     let linear = Linear::of(graph, node)?;
     let (x, rows) = (node.inputs[0].0 as usize, &keep[node.output.0 as usize]);
-    // The columns of a depthwise filter go with its rows.
+    // The columns of a depthwise filter are removed with its rows.
     let cols = if linear.groups == 1 { keep[x].clone() } else { vec![true; linear.cols] };
     if rows.iter().chain(&cols).all(|k| *k) {
         return None;
@@ -69,7 +69,7 @@ fn parameters(graph: &Graph, at: usize, known: &[Vec<Known>], keep: &[Vec<bool>]
         quant: w.quant.as_ref().map(|q| of_rows(q, rows)),
         ..w.clone()
     };
-    // What a depthwise filter adds goes with the filter.
+    // The contribution of a depthwise filter is removed with the filter.
     let folded: Vec<Known> = if linear.groups == 1 {
         let gone = known[x].iter().zip(&cols);
         gone.map(|(v, kept)| v.filter(|_| !kept)).collect()
@@ -81,7 +81,7 @@ fn parameters(graph: &Graph, at: usize, known: &[Vec<Known>], keep: &[Vec<bool>]
     let old = node.inputs.get(2).map(|&b| graph.value(b));
     let bias = (old.is_some() || sums.iter().any(|s| *s != 0.0)).then(|| {
         let data = match weights.data.as_deref() {
-            // Sums of integers within int32: liveness checked it.
+            // Integer sums within int32: checked by liveness.
             Some(Data::I8(_)) => Data::I32(sums.iter().map(|s| *s as i32).collect()),
             _ => Data::F32(sums.iter().map(|s| *s as f32).collect()),
         };
@@ -90,7 +90,7 @@ fn parameters(graph: &Graph, at: usize, known: &[Vec<Known>], keep: &[Vec<bool>]
     Some(Parameters { node: at, weights, bias })
 }
 
-/// The bias `old` with its remaining rows `data`, or a new one for `weights`.
+/// The bias `old` with its remaining rows `data`, or a new bias for `weights`.
 fn bias(graph: &Graph, x: ValueId, weights: &Value, old: Option<&Value>, rows: &[bool], data: Data) -> Value {
     let shape = vec![kept(rows)];
     if let Some(old) = old {
@@ -112,7 +112,7 @@ fn bias(graph: &Graph, x: ValueId, weights: &Value, old: Option<&Value>, rows: &
     Value { quant, ..scratch.value(id).clone() }
 }
 
-/// Scales of the rows that stay.
+/// Scales of the remaining rows.
 fn of_rows(quant: &Quant, rows: &[bool]) -> Quant {
     if quant.axis != Some(0) {
         return quant.clone();
@@ -125,7 +125,7 @@ fn of_rows(quant: &Quant, rows: &[bool]) -> Quant {
     }
 }
 
-/// Puts `new` in the place of constant `old`, or beside it if others read it too.
+/// Replaces constant `old` by `new`, or adds `new` if others read `old` too.
 fn replaced(graph: &mut Graph, old: ValueId, new: Value) -> ValueId {
     let reads = graph.nodes.iter().flat_map(|n| &n.inputs).filter(|i| **i == old);
     if reads.count() > 1 || graph.outputs.contains(&old) {

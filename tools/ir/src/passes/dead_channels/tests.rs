@@ -1,5 +1,5 @@
-//! Tests of the pass: what goes, what stays, and that constants fold by hand-computed numbers. Equal bytes on the
-//! device are held in the end-to-end tests.
+//! Tests of the pass: what is removed, what stays, and that constants are folded to numbers computed by hand.
+//! Identical bytes on the device are checked in the end-to-end tests.
 
 use super::super::testing::{Build, names};
 use super::*;
@@ -13,8 +13,8 @@ fn conv(kernel: u16, pad: u16, groups: usize) -> Op {
     Op::Conv2d { window: window(kernel, pad), groups, activation: Activation::Relu }
 }
 
-/// Appends an int8 operator with weights of scale 1/2 and a bias; input and output have scale 1, so that a bias of
-/// 2n makes n. The output's zero point is `zp`.
+/// Appends an int8 operator with weights of scale 1/2 and a bias; input and output have scale 1, so that a bias of 2n
+/// gives n. The output's zero point is `zp`.
 fn linear(
     b: &mut Build,
     op: Op,
@@ -158,7 +158,7 @@ fn channels_go_through_a_pool_and_a_flatten() {
     assert_eq!(constant(&g, 3, 1).data.as_deref(), Some(&Data::I8(left)));
 }
 
-/// With one scale left, TFLite's fully connected operator would round its multiplier in another way.
+/// With a single scale left, TFLite's fully connected operator would round its multiplier differently.
 #[test]
 fn a_fully_connected_operator_with_scales_keeps_two() {
     let mut b = Build::default();
@@ -170,7 +170,7 @@ fn a_fully_connected_operator_with_scales_keeps_two() {
     assert_eq!(channels(&run(b.finish(&[y])).expect("runs")), [2, 2]);
 }
 
-/// Float: the constant goes into a bias that was not there; weights that another operator reads too stay.
+/// Float: the constant goes into a new bias; weights that another operator reads too stay.
 #[test]
 fn float_constants_fold_and_shared_weights_stay() {
     let mut b = Build::default();
