@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
+use offshoot::base::{Memory, Rule};
 use offshoot::graph::{Model, cost};
+use offshoot::operators;
 use offshoot::trace::{Observer, OpInfo};
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
@@ -15,7 +17,7 @@ use serde::Serialize;
 use super::{parse_target, read_arrays};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::{self, OffFile};
+use crate::files::{self, AlignedBytes, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
@@ -54,6 +56,9 @@ pub struct OperatorReport {
     pub kind: String,
     /// Signal-to-noise ratio against float, dB; null where there is no float value or no difference.
     pub snr_db: Option<f64>,
+    /// The same with this operator alone: it runs on the float network's values, quantised to its inputs' scales, so that
+    /// the errors of the operators before it do not count.
+    pub alone_snr_db: Option<f64>,
     /// Largest difference from float.
     pub max_abs_error: Option<f64>,
     /// Whether host and device gave the same bits.
@@ -82,18 +87,15 @@ pub struct Report {
 impl Outcome for Report {
     fn render(&self) -> String {
         let mut table =
-            Table::new(["#", "operator", "kind", "against float", "largest difference", "bits", ""]);
+            Table::new(["#", "operator", "kind", "against float", "alone", "largest difference", "bits", ""]);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
             table.row([
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
-                match (op.snr_db, op.max_abs_error) {
-                    (Some(v), _) => super::decibels(v),
-                    (None, Some(_)) => "exact".into(),
-                    (None, None) => "-".into(),
-                },
+                ratio(op.snr_db, op),
+                ratio(op.alone_snr_db, op),
                 op.max_abs_error.map_or("-".into(), |v| format!("{v:.5}")),
                 if op.equal { "equal" } else { "DIFFER" }.into(),
                 if departs { "departs" } else { "" }.into(),
@@ -110,6 +112,15 @@ impl Outcome for Report {
             "{table}\n{bits}\nlargest difference of the outputs from float: {:.6} ({} samples)",
             self.max_abs_error, self.count
         )
+    }
+}
+
+/// A ratio as text. Without one, the operator was either exact or not compared.
+fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
+    match (snr_db, op.max_abs_error) {
+        (Some(v), _) => super::decibels(v),
+        (None, Some(_)) => "exact".into(),
+        (None, None) => "-".into(),
     }
 }
 
@@ -168,6 +179,7 @@ fn compare(
                 .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
                 .collect::<Result<Vec<_>>>()
         })?;
+        sums.run_alone(&model, &inputs.sample(i))?;
         for (o, (bytes, want)) in outputs.iter().zip(&wanted).enumerate() {
             for (a, b) in batch::output_port(&model, o)?.decode(bytes).iter().zip(want.iter()) {
                 max_abs_error = max_abs_error.max(f64::from((a - b).abs()));
@@ -229,10 +241,35 @@ struct Sums {
 struct Sum {
     info: OpInfo,
     port: Port,
+    /// Along the network.
+    network: Noise,
+    /// The operator alone, on the reference's inputs.
+    alone: Noise,
+}
+
+/// How far values are from those of the reference.
+#[derive(Clone, Copy, Default)]
+struct Noise {
     signal: f64,
     noise: f64,
     max: f64,
     compared: bool,
+}
+
+impl Noise {
+    fn add(&mut self, got: &[f32], want: &[f32]) {
+        self.compared = true;
+        for (a, b) in got.iter().zip(want) {
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            self.signal += b * b;
+            self.noise += (a - b) * (a - b);
+            self.max = self.max.max((a - b).abs());
+        }
+    }
+
+    fn snr_db(&self) -> Option<f64> {
+        (self.compared && self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
 }
 
 impl Sums {
@@ -248,10 +285,8 @@ impl Sums {
                     scale: header.scale,
                     zero_point: header.zero_point,
                 },
-                signal: 0.0,
-                noise: 0.0,
-                max: 0.0,
-                compared: false,
+                network: Noise::default(),
+                alone: Noise::default(),
             })
             .collect();
         Self { reference: vec![None; graph.values.len()], operators }
@@ -275,29 +310,64 @@ impl Sums {
                 index: s.info.index,
                 name: name(s.info.origin),
                 kind: s.info.tag.name().to_owned(),
-                snr_db: (s.compared && s.noise > 0.0).then(|| 10.0 * (s.signal / s.noise).log10()),
-                max_abs_error: s.compared.then_some(s.max),
+                snr_db: s.network.snr_db(),
+                alone_snr_db: s.alone.snr_db(),
+                max_abs_error: s.network.compared.then_some(s.network.max),
                 equal: !differing.contains(&s.info.index),
             })
             .collect()
     }
 }
 
+impl Sums {
+    /// The reference's value that operator `index` completes, if its output is that value in full: one of several copies that
+    /// write parts of a value is not comparable.
+    fn wanted(&self, info: OpInfo, len: usize) -> Option<&[f32]> {
+        let want = self.reference.get(usize::from(info.origin))?.as_deref()?;
+        (want.len() == len).then_some(want)
+    }
+
+    /// Runs the operators one by one. After each, the reference's value takes the place of its output, quantised as the output
+    /// is, so that every operator reads the reference's values.
+    fn run_alone(&mut self, model: &Model<'_>, sample: &[&[u8]]) -> Result<()> {
+        const HELP: &str = "report this model";
+        let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
+        let arena = arena.as_mut_slice();
+        for (i, bytes) in sample.iter().enumerate() {
+            let place = model.input(i).map_or(0, |io| io.offset as usize);
+            let memory = arena.get_mut(place..).and_then(|a| a.get_mut(..bytes.len()));
+            let memory = memory.ok_or(offshoot::Error::NoSuchTensor).or_fail(Kind::Internal, HELP)?;
+            memory.copy_from_slice(bytes);
+        }
+        for (info, _, record) in model.ops() {
+            let fault = |rule: Rule| offshoot::Error::Invalid { op: info.index, rule };
+            let run = operators::run(&record, &mut Memory::new(arena, model.blobs()));
+            let span = run.and_then(|()| operators::output(&record)).map_err(fault);
+            let span = span.or_fail(Kind::Internal, HELP)?;
+            let index = usize::from(info.index);
+            let (Some(output), Some(sum)) = (arena.get_mut(span.range()), self.operators.get(index)) else {
+                continue;
+            };
+            let got = sum.port.decode(output);
+            let Some(want) = self.wanted(info, got.len()) else { continue };
+            let forced = sum.port.encode_real(want.iter().copied());
+            let mut alone = sum.alone;
+            alone.add(&got, want);
+            output.copy_from_slice(&forced);
+            self.operators[index].alone = alone;
+        }
+        Ok(())
+    }
+}
+
 impl Observer for Sums {
     fn after(&mut self, op: OpInfo, output: &[u8]) {
-        let Some(sum) = self.operators.get_mut(usize::from(op.index)) else { return };
-        let Some(Some(want)) = self.reference.get(usize::from(op.origin)) else { return };
+        let index = usize::from(op.index);
+        let Some(sum) = self.operators.get(index) else { return };
         let got = sum.port.decode(output);
-        // An operator that writes only a part of the value (one of several copies) is not comparable.
-        if got.len() != want.len() {
-            return;
-        }
-        sum.compared = true;
-        for (a, b) in got.iter().zip(want) {
-            let (a, b) = (f64::from(*a), f64::from(*b));
-            sum.signal += b * b;
-            sum.noise += (a - b) * (a - b);
-            sum.max = sum.max.max((a - b).abs());
-        }
+        let Some(want) = self.wanted(op, got.len()) else { return };
+        let mut network = sum.network;
+        network.add(&got, want);
+        self.operators[index].network = network;
     }
 }
