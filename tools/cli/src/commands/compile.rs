@@ -54,6 +54,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         quantisation: made.quantisation,
         outputs_snr_db,
         warnings,
+        calibrated: made.calibrated,
         nested: made.nested,
     })
 }
@@ -144,6 +145,12 @@ pub fn make(
     let float = (!subs.is_empty()).then(|| graph.clone());
     let mut lowered = graph;
     let policy = precision.policy()?;
+    let mut calibrated = Vec::new();
+    // A layer that learns keeps the numbers that the file gives it.
+    if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
+        let completed = quantize::complete(&lowered, samples, &args.keep_float);
+        (lowered, calibrated) = completed.map_err(|e| quantise_failure(&e))?;
+    }
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
         // Trained numbers are those of this very network: calibrating or fitting anew would make another of it.
@@ -243,7 +250,7 @@ pub fn make(
     if let Some(board) = facts {
         check_runtime(board, &compiled.bytes)?;
     }
-    Ok(Made { graph: lowered, compiled, quantisation, precision, nested })
+    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
 }
 
 /// Whether the board's firmware is built with all that the file needs: operators, number formats, learning.

@@ -1,0 +1,206 @@
+//! Linear layers that a quantised network leaves in float because no QuantizeLinear follows them: quantisation-aware
+//! exports often end so. Samples give the range of their output; weights that came from integers are those integers again.
+
+use std::collections::{HashMap, HashSet};
+
+use ndarray::ArrayD;
+use offshoot_ir::grid::quant_of_range;
+use offshoot_ir::{DType, Data, Graph, Node, Op, Quant, Value, ValueId};
+
+use super::calibrate::check;
+use super::clip::extremes;
+use super::reach::Reach;
+use super::simulate::capture;
+use super::tensors::real_values;
+use crate::Result;
+
+/// Largest code of a weight.
+const TOP: i32 = 127;
+/// How far from a whole number of steps a weight may lie that came from an integer.
+const ON_GRID: f64 = 1e-3;
+
+/// Gives an int8 output to each convolution and fully connected layer that reads an int8 tensor and writes float32: its range
+/// is that of the samples. Returns the graph and the names of these layers. Values keep their places in the graph; new ones
+/// follow. Layers whose name or kind `keep_float` lists stay as they are.
+///
+/// # Errors
+/// The samples do not fit the graph.
+pub fn complete(
+    graph: &Graph,
+    samples: &[Vec<ArrayD<f32>>],
+    keep_float: &[String],
+) -> Result<(Graph, Vec<String>)> {
+    check(graph, samples)?;
+    let candidates = candidates(graph, keep_float);
+    let ids: Vec<ValueId> = candidates.iter().map(|&n| graph.nodes[n].output).collect();
+    if ids.is_empty() {
+        return Ok((graph.clone(), Vec::new()));
+    }
+    let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
+    let outputs = capture(graph, &all, &ids, &Reach::whole(graph))?;
+    let mut ranges: HashMap<usize, Quant> = HashMap::new();
+    for (&n, batch) in candidates.iter().zip(&outputs) {
+        let ends: Option<Vec<(f32, f32)>> = batch.iter().map(extremes).collect();
+        let range = ends.map(|e| e.iter().fold((0.0f32, 0.0f32), |r, e| (r.0.min(e.0), r.1.max(e.1))));
+        if let Some((low, high)) = range.filter(|(low, high)| low.is_finite() && high.is_finite()) {
+            ranges.insert(n, quant_of_range(low, high));
+        }
+    }
+    Ok(rebuild(graph, &ranges))
+}
+
+/// Nodes that could be int8 but for the range of their output. A layer may read another's output.
+fn candidates(graph: &Graph, keep_float: &[String]) -> Vec<usize> {
+    let constant = |id: &ValueId| graph.value(*id).data.is_some();
+    let mut int8: HashSet<ValueId> = HashSet::new();
+    let mut found = Vec::new();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.op, Op::Dequantize) {
+            int8.insert(node.output);
+            continue;
+        }
+        let linear =
+            matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
+        let quantised_after =
+            graph.consumers(node.output).iter().any(|&c| matches!(graph.nodes[c].op, Op::Quantize));
+        let kept = keep_float.iter().any(|k| *k == node.name || k == node.op.name());
+        if linear
+            && graph.value(node.output).dtype == DType::F32
+            && int8.contains(&node.inputs[0])
+            && node.inputs[1..].iter().all(constant)
+            && !quantised_after
+            && !kept
+        {
+            int8.insert(node.output);
+            found.push(n);
+        }
+    }
+    found
+}
+
+fn rebuild(graph: &Graph, ranges: &HashMap<usize, Quant>) -> (Graph, Vec<String>) {
+    let mut new = Graph { nodes: Vec::new(), ..graph.clone() };
+    let mut names: HashSet<String> = graph.values.iter().map(|v| v.name.clone()).collect();
+    // The int8 tensor behind each dequantised one.
+    let mut int8: HashMap<ValueId, ValueId> = HashMap::new();
+    let mut done = Vec::new();
+    for (n, node) in graph.nodes.iter().enumerate() {
+        if matches!(node.op, Op::Dequantize) {
+            int8.insert(node.output, node.inputs[0]);
+        }
+        let source = int8.get(&node.inputs[0]).copied();
+        let layer = ranges.get(&n).zip(source).and_then(|(quant, x)| {
+            let scale = new.value(x).quant.as_ref().filter(|q| q.axis.is_none())?.scale[0];
+            Some((quant, x, constants(graph, node, scale, quant.scale[0])?))
+        });
+        let Some((quant, x, [weights, bias])) = layer else {
+            new.nodes.push(node.clone());
+            continue;
+        };
+        let output = Value {
+            name: format!("{}/int8", graph.value(node.output).name),
+            dtype: DType::I8,
+            quant: Some(quant.clone()),
+            channels_first_outside: false,
+            ..graph.value(node.output).clone()
+        };
+        let [weights, bias, output] = [weights, bias, output].map(|mut value| {
+            while !names.insert(value.name.clone()) {
+                value.name.push('#');
+            }
+            new.add_value(value)
+        });
+        new.nodes.push(Node { inputs: vec![x, weights, bias], output, ..node.clone() });
+        let name = format!("{}/dequantize", node.name);
+        new.nodes.push(Node { name, op: Op::Dequantize, inputs: vec![output], output: node.output });
+        int8.insert(node.output, output);
+        done.push(node.name.clone());
+    }
+    (new, done)
+}
+
+/// Weights and bias in the numbers of the int8 kernels; `None` where sums could leave int32. `input`, `output`: scales.
+fn constants(graph: &Graph, node: &Node, input: f32, output: f32) -> Option<[Value; 2]> {
+    let given = graph.value(node.inputs[1]);
+    let channels = given.shape.first().copied().filter(|c| *c > 0)?;
+    let reals = real_values(given);
+    let bias = node.inputs.get(2).map_or_else(|| vec![0.0; channels], |b| real_values(graph.value(*b)));
+    if bias.len() != channels || reals.iter().chain(&bias).any(|v| !v.is_finite()) {
+        return None;
+    }
+    let fan_in = reals.len() / channels;
+    let usual = step(&reals);
+    let scales: Vec<f32> = match on_grid(&reals, usual) {
+        true => vec![usual],
+        false => reals
+            .chunks(fan_in.max(1))
+            .map(|row| if row.iter().all(|w| *w == 0.0) { usual } else { step(row) })
+            .collect(),
+    };
+    let scale = |o: usize| scales[if scales.len() == 1 { 0 } else { o }];
+    let mut codes = Vec::with_capacity(reals.len());
+    let mut sums = Vec::with_capacity(channels);
+    for (o, b) in bias.iter().enumerate() {
+        let row = &reals[o * fan_in..(o + 1) * fan_in];
+        let start = codes.len();
+        codes.extend(row.iter().map(|w| (w / scale(o)).round().clamp(-TOP as f32, TOP as f32) as i8));
+        let sum = (f64::from(*b) / (f64::from(input) * f64::from(scale(o)))).round();
+        let products: f64 = codes[start..].iter().map(|w| 255.0 * f64::from(w.unsigned_abs())).sum();
+        let multiplier = input * scale(o) / output;
+        if sum.abs() + products > f64::from(i32::MAX) || !multiplier.is_normal() {
+            return None;
+        }
+        sums.push(sum as i32);
+    }
+    let quant = |scale: Vec<f32>| Quant {
+        zero_point: vec![0; scale.len()],
+        axis: (scale.len() > 1).then_some(0),
+        scale,
+    };
+    let constant = |name: &str, shape: &[usize], dtype: DType, data: Data, quant: Quant| Value {
+        name: format!("{}/{name}", node.name),
+        shape: shape.to_vec(),
+        dtype,
+        quant: Some(quant),
+        data: Some(data.into()),
+        channels_first_outside: false,
+    };
+    let sums_scales = scales.iter().map(|s| s * input).collect();
+    Some([
+        constant("weights", &given.shape, DType::I8, Data::I8(codes), quant(scales)),
+        constant("bias", &[channels], DType::I32, Data::I32(sums), quant(sums_scales)),
+    ])
+}
+
+/// The largest step of which all weights are multiples, if one with codes within ±127 exists; else that of the full range.
+fn step(weights: &[f32]) -> f32 {
+    let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+    if largest == 0.0 {
+        return 1.0;
+    }
+    let found = (1..=TOP).map(|code| largest / code as f32).find(|&s| on_grid(weights, s));
+    found.unwrap_or(largest / TOP as f32)
+}
+
+fn on_grid(weights: &[f32], step: f32) -> bool {
+    let whole = |w: &f32| {
+        let steps = f64::from(*w) / f64::from(step);
+        (steps - steps.round()).abs() <= ON_GRID
+    };
+    weights.iter().all(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_found_again() {
+        let codes = [-96i8, 3, 40, 77, -1];
+        let weights: Vec<f32> = codes.iter().map(|c| f32::from(*c) * 0.0123).collect();
+        assert!((step(&weights) / 0.0123 - 1.0).abs() < 1e-6);
+        assert_eq!(step(&[0.0; 3]), 1.0);
+        let odd = [1.0, 0.123_456, 0.654_321, 0.333_333];
+        assert_eq!(step(&odd), 1.0 / 127.0);
+    }
+}
