@@ -11,6 +11,7 @@ use super::calibrate::check;
 use super::clip::extremes;
 use super::reach::Reach;
 use super::simulate::capture;
+use super::source::is_meant;
 use super::tensors::real_values;
 use crate::Result;
 
@@ -55,7 +56,7 @@ fn candidates(graph: &Graph, keep_float: &[String]) -> Vec<usize> {
     let mut int8: HashSet<ValueId> = HashSet::new();
     let mut found = Vec::new();
     for (n, node) in graph.nodes.iter().enumerate() {
-        if matches!(node.op, Op::Dequantize) {
+        if matches!(node.op, Op::Dequantize) || is_movement(node) && int8.contains(&node.inputs[0]) {
             int8.insert(node.output);
             continue;
         }
@@ -63,7 +64,7 @@ fn candidates(graph: &Graph, keep_float: &[String]) -> Vec<usize> {
             matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
         let quantised_after =
             graph.consumers(node.output).iter().any(|&c| matches!(graph.nodes[c].op, Op::Quantize));
-        let kept = keep_float.iter().any(|k| *k == node.name || k == node.op.name());
+        let kept = keep_float.iter().any(|k| is_meant(graph, node, k));
         if linear
             && graph.value(node.output).dtype == DType::F32
             && int8.contains(&node.inputs[0])
@@ -78,17 +79,43 @@ fn candidates(graph: &Graph, keep_float: &[String]) -> Vec<usize> {
     found
 }
 
+/// Whether the operator hands on the numbers of its input: it does so in int8 as well.
+fn is_movement(node: &Node) -> bool {
+    matches!(node.op, Op::Reshape | Op::Transpose { .. })
+}
+
+/// Tensors that lie between a Dequantize and a layer of `ranges`.
+fn moved(graph: &Graph, ranges: &HashMap<usize, Quant>) -> HashSet<ValueId> {
+    let mut wanted: HashSet<ValueId> = ranges.keys().map(|&n| graph.nodes[n].inputs[0]).collect();
+    for node in graph.nodes.iter().rev().filter(|n| is_movement(n)) {
+        if wanted.contains(&node.output) {
+            wanted.insert(node.inputs[0]);
+        }
+    }
+    wanted
+}
+
 fn rebuild(graph: &Graph, ranges: &HashMap<usize, Quant>) -> (Graph, Vec<String>) {
     let mut new = Graph { nodes: Vec::new(), ..graph.clone() };
     let mut names: HashSet<String> = graph.values.iter().map(|v| v.name.clone()).collect();
     // The int8 tensor behind each dequantised one.
     let mut int8: HashMap<ValueId, ValueId> = HashMap::new();
     let mut done = Vec::new();
+    let moved = moved(graph, ranges);
     for (n, node) in graph.nodes.iter().enumerate() {
         if matches!(node.op, Op::Dequantize) {
             int8.insert(node.output, node.inputs[0]);
         }
         let source = int8.get(&node.inputs[0]).copied();
+        if let Some(x) = source.filter(|_| is_movement(node) && moved.contains(&node.output)) {
+            let quant = new.value(x).quant.clone();
+            let output = int8_value(graph.value(node.output), quant);
+            let output = add(&mut new, &mut names, output);
+            new.nodes.push(Node { inputs: vec![x], output, ..node.clone() });
+            new.nodes.push(dequantize(node, output));
+            int8.insert(node.output, output);
+            continue;
+        }
         let layer = ranges.get(&n).zip(source).and_then(|(quant, x)| {
             let scale = new.value(x).quant.as_ref().filter(|q| q.axis.is_none())?.scale[0];
             Some((quant, x, constants(graph, node, scale, quant.scale[0])?))
@@ -97,26 +124,48 @@ fn rebuild(graph: &Graph, ranges: &HashMap<usize, Quant>) -> (Graph, Vec<String>
             new.nodes.push(node.clone());
             continue;
         };
-        let output = Value {
-            name: format!("{}/int8", graph.value(node.output).name),
-            dtype: DType::I8,
-            quant: Some(quant.clone()),
-            channels_first_outside: false,
-            ..graph.value(node.output).clone()
-        };
-        let [weights, bias, output] = [weights, bias, output].map(|mut value| {
-            while !names.insert(value.name.clone()) {
-                value.name.push('#');
-            }
-            new.add_value(value)
-        });
+        let output = int8_value(graph.value(node.output), Some(quant.clone()));
+        let [weights, bias, output] = [weights, bias, output].map(|value| add(&mut new, &mut names, value));
         new.nodes.push(Node { inputs: vec![x, weights, bias], output, ..node.clone() });
-        let name = format!("{}/dequantize", node.name);
-        new.nodes.push(Node { name, op: Op::Dequantize, inputs: vec![output], output: node.output });
+        new.nodes.push(dequantize(node, output));
         int8.insert(node.output, output);
         done.push(node.name.clone());
     }
+    drop_unread(&mut new);
     (new, done)
+}
+
+/// Removes nodes whose output nothing reads any more; values keep their places.
+fn drop_unread(graph: &mut Graph) {
+    let mut read: HashSet<ValueId> = graph.outputs.iter().copied().collect();
+    let mut kept: Vec<Node> = Vec::with_capacity(graph.nodes.len());
+    for node in std::mem::take(&mut graph.nodes).into_iter().rev() {
+        if read.contains(&node.output) {
+            read.extend(&node.inputs);
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    graph.nodes = kept;
+}
+
+fn int8_value(of: &Value, quant: Option<Quant>) -> Value {
+    let name = format!("{}/int8", of.name);
+    Value { name, dtype: DType::I8, quant, channels_first_outside: false, ..of.clone() }
+}
+
+/// What gives the node's float output from its int8 one.
+fn dequantize(node: &Node, int8: ValueId) -> Node {
+    let name = format!("{}/dequantize", node.name);
+    Node { name, op: Op::Dequantize, inputs: vec![int8], output: node.output }
+}
+
+/// Appends a value, under a name that no other has.
+fn add(graph: &mut Graph, names: &mut HashSet<String>, mut value: Value) -> ValueId {
+    while !names.insert(value.name.clone()) {
+        value.name.push('#');
+    }
+    graph.add_value(value)
 }
 
 /// Weights and bias in the numbers of the int8 kernels; `None` where sums could leave int32. `input`, `output`: scales.
