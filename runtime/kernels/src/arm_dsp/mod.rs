@@ -48,7 +48,7 @@ pub use add::add_i8;
 pub use conv::conv_blocks;
 pub use depthwise::depthwise_planar;
 pub use huffman::fully_connected_huffman;
-pub use single_multiply::conv_single_multiply;
+pub use linear::conv_single_multiply;
 pub use planes::add_planes;
 pub use pool::average_i8;
 pub use products::products_i8;
