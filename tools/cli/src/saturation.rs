@@ -94,7 +94,8 @@ impl Saturation {
         let width = high - low;
         if self.whole && lowest >= 0.0 && highest > 16.0 && highest <= 255.0 && width < highest / 4.0 {
             return "the numbers look like pixels of 0 to 255, and the calibration samples were scaled: \
-                    scale these the same way"
+                    scale these the same way (if they are codes of a network whose ONNX input is uint8: take 128 off and save \
+                    them as int8)"
                 .into();
         }
         if self.whole && lowest >= -128.0 && highest <= 127.0 && width < (highest - lowest) / 4.0 {

@@ -194,7 +194,10 @@ impl<'g> Context<'g> {
         }
         let linear =
             matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
+        let quantised_after =
+            self.graph.consumers(node.output).iter().any(|&c| matches!(self.graph.nodes[c].op, Op::Quantize));
         Some(match linear {
+            _ if quantised_after => "it has no int8 form between these scales".into(),
             true => "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into(),
             false => "its input or output has no scale".into(),
         })

@@ -242,6 +242,54 @@ fn on_grid(weights: &[f32], step: f32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offshoot_ir::Activation;
+
+    /// int8 → Dequantize → Reshape → fully connected, as quantisation-aware exports end.
+    fn tail() -> Graph {
+        let mut graph = Graph::default();
+        let mut value = |name: &str, shape: &[usize], quant: Option<Quant>| {
+            let dtype = if quant.is_some() { DType::I8 } else { DType::F32 };
+            let (name, shape) = (name.to_owned(), shape.to_vec());
+            graph.add_value(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
+        };
+        let x = value("x", &[1, 1, 1, 3], Some(Quant::per_tensor(0.5, 0)));
+        let [real, flat, y] = [("real", vec![1, 1, 1, 3]), ("flat", vec![1, 3]), ("y", vec![1, 2])]
+            .map(|(n, s)| value(n, &s, None));
+        let weights = [3i8, -7, 100, 1, 2, 0].map(|c| f32::from(c) * 0.25);
+        let w = graph.add_constant("w", vec![2, 3], Data::F32(weights.to_vec()));
+        let b = graph.add_constant("b", vec![2], Data::F32(vec![1.0, -0.5]));
+        let mut node = |name: &str, op: Op, inputs: &[ValueId], output: ValueId| {
+            graph.nodes.push(Node { name: name.into(), op, inputs: inputs.to_vec(), output });
+        };
+        node("d", Op::Dequantize, &[x], real);
+        node("r", Op::Reshape, &[real], flat);
+        node("f", Op::FullyConnected { activation: Activation::None }, &[flat, w, b], y);
+        (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+        graph
+    }
+
+    #[test]
+    fn a_last_layer_takes_its_scale_from_the_samples() {
+        let graph = tail();
+        let sample = |v: [f32; 3]| vec![ArrayD::from_shape_vec(vec![1, 1, 1, 3], v.to_vec()).unwrap()];
+        let samples = [sample([0.0, 0.0, 1.0]), sample([2.0, 0.5, -1.0])];
+        let (whole, names) = complete(&graph, &samples, &[]).unwrap();
+        whole.validate().unwrap();
+        assert_eq!(names, ["f"]);
+        let ops: Vec<&str> = whole.nodes.iter().map(|n| n.op.name()).collect();
+        assert_eq!(ops, ["reshape", "fully_connected", "dequantize"]);
+        assert_eq!(whole.outputs, graph.outputs);
+        assert_eq!(whole.values[..graph.values.len()], graph.values[..]);
+        let layer = &whole.nodes[1];
+        let numbers = |at: usize| whole.value(layer.inputs[at]).data.as_deref().unwrap();
+        assert_eq!(numbers(1), &Data::I8(vec![3, -7, 100, 1, 2, 0]));
+        assert_eq!(numbers(2), &Data::I32(vec![8, -4]));
+        // From -23.375 to 26.
+        let scale = whole.value(layer.output).quant.as_ref().unwrap().scale[0];
+        assert!((scale * 255.0 - 49.375).abs() < 1e-3, "{scale}");
+        assert!(complete(&graph, &samples, &["FullyConnected".into(), "f".into()]).unwrap().1.is_empty());
+        assert!(complete(&graph, &[], &[]).is_err());
+    }
 
     #[test]
     fn a_step_is_found_again() {

@@ -138,7 +138,8 @@ pub struct Args {
     #[arg(short, long)]
     pub output: PathBuf,
     /// Calibration samples (.npy), once for each input; wanted for int8 from a float network. 50 to 500 typical
-    /// samples, prepared as for the network, without labels.
+    /// samples, prepared as for the network, without labels. In a network that came quantised they give a scale to the
+    /// output of layers that have none.
     #[arg(long)]
     pub calib: Vec<PathBuf>,
     /// Class numbers of the calibration samples (.npy), for a plan whose layers learn from probes: these are trained to read them. Without
