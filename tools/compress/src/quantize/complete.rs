@@ -297,7 +297,7 @@ mod tests {
         let weights: Vec<f32> = codes.iter().map(|c| f32::from(*c) * 0.0123).collect();
         assert!((step(&weights) / 0.0123 - 1.0).abs() < 1e-6);
         assert_eq!(step(&[0.0; 3]), 1.0);
-        let odd = [1.0, 0.123_456, 0.654_321, 0.333_333];
+        let odd = [1.0, 0.1377, 0.6181, 0.2718];
         assert_eq!(step(&odd), 1.0 / 127.0);
     }
 }
