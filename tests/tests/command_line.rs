@@ -108,6 +108,12 @@ fn the_main_road() {
 
     let verify = ok(&["verify", s(&onnx), s(&off), "--input", s(&x)]);
     assert_eq!(verify["equal"], true);
+    // Alone, no operator departs from float, and one in the middle is nearer to it than along the network.
+    let operators = verify["operators"].as_array().unwrap();
+    let both = |o: &Value| o["alone_snr_db"].as_f64().zip(o["snr_db"].as_f64());
+    let pairs: Vec<(f64, f64)> = operators.iter().filter_map(both).collect();
+    assert!(pairs.len() > 3 && pairs.iter().all(|(alone, _)| *alone > 25.0), "{verify}");
+    assert!(pairs.iter().any(|(alone, network)| alone > &(network + 3.0)), "{verify}");
     assert!(verify["first_difference"].is_null());
 
     assert!(!ok(&["inspect", s(&off)])["operators"].as_array().unwrap().is_empty());
@@ -127,6 +133,26 @@ fn float_is_a_full_second_path() {
     assert!(eval["value"].as_f64().unwrap() > 0.8, "{eval}");
     let verify = ok(&["verify", s(&m.join("model.onnx")), s(&off), "--input", s(&x)]);
     assert!(verify["max_abs_error"].as_f64().unwrap() < 1e-3, "{verify}");
+}
+
+#[test]
+fn no_epochs_train_nothing() {
+    let b = Bench::new();
+    let m = model("vibration");
+    let (off, plan) = (b.path("l.off"), b.path("plan.toml"));
+    std::fs::write(&plan, "rule = \"drtp\"\n").unwrap();
+    let onnx = m.join("model.onnx");
+    ok(&["compile", s(&onnx), "-o", s(&off), "--precision", "f32", "--learn", s(&plan)]);
+    let files = ["train_x", "train_y", "test_x", "test_y"].map(|name| m.join(format!("shifted_{name}.npy")));
+    let [train_x, train_y, test_x, test_y] = files.each_ref().map(|f| s(f));
+    let data = ["learn", s(&off), "--train", train_x, train_y, "--test", test_x, test_y];
+    let learn = |epochs: &str| ok(&[&data[..], &["--steps", "20", "--epochs", epochs]].concat());
+    let (none, once) = (learn("0"), learn("1"));
+    assert_eq!(none["steps"], 0);
+    assert_eq!(none["accuracy_after"], none["accuracy_before"]);
+    assert_eq!(once["steps"], 20);
+    assert_eq!(once["accuracy_before"], none["accuracy_before"]);
+    assert_ne!(once["digest"], none["digest"]);
 }
 
 #[test]

@@ -95,7 +95,8 @@ impl Saturation {
         let width = high - low;
         if self.whole && lowest >= 0.0 && highest > 16.0 && highest <= 255.0 && width < highest / 4.0 {
             return "these look like pixels from 0 to 255, but the calibration samples were scaled: \
-                    scale these the same way"
+                    scale these the same way (if they are codes of a network whose ONNX input is uint8: subtract 128 and \
+                    save them as int8)"
                 .into();
         }
         if self.whole && lowest >= -128.0 && highest <= 127.0 && width < (highest - lowest) / 4.0 {

@@ -10,6 +10,7 @@ pub(crate) mod calibrate;
 mod classes;
 mod clip;
 mod codebook;
+mod complete;
 mod device;
 mod fit;
 mod form;
@@ -32,6 +33,7 @@ mod trained;
 pub(crate) mod walk;
 mod weights;
 
+pub use complete::complete;
 pub use device::{DeviceJudgement, device_accuracy, device_judgement, device_outputs};
 pub use form::{WeightBits, packs};
 pub use learned::{numbers, quantize_learned};

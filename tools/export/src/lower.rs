@@ -162,10 +162,14 @@ impl<'g> Context<'g> {
             _ => {}
         }
         match self.int8_obstacle(node, &x, &y) {
-            None => self.compute(node, &x, &y, swapped),
+            None => {
+                if let Some(reason) = self.unquantised(node, &x, &y) {
+                    self.fall_back(node, reason);
+                }
+                self.compute(node, &x, &y, swapped)
+            }
             Some(reason) => {
-                let (node_name, operator) = (node.name.clone(), node.op.name().to_string());
-                self.out.fallbacks.push(Fallback { node: node_name, operator, reason });
+                self.fall_back(node, reason);
                 let x = self.as_f32(&x)?;
                 if y.dtype == record::DType::F32 {
                     return self.compute(node, &x, &y, swapped);
@@ -175,6 +179,29 @@ impl<'g> Context<'g> {
                 self.quantize(&real, &y)
             }
         }
+    }
+
+    fn fall_back(&mut self, node: &Node, reason: Reason) {
+        let (node, operator) = (node.name.clone(), node.op.name().to_string());
+        self.out.fallbacks.push(Fallback { node, operator, reason });
+    }
+
+    /// Why a node of an int8 network has float operands; `None` for one that computes in int8, and in a float network.
+    fn unquantised(&self, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
+        let float = x.dtype == record::DType::F32 && y.dtype == record::DType::F32;
+        let reads_int8 = |n: &Node| matches!(n.op, Op::Dequantize | Op::Requantize);
+        if !float || !self.graph.nodes.iter().any(reads_int8) {
+            return None;
+        }
+        let linear =
+            matches!(node.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
+        let quantised_after =
+            self.graph.consumers(node.output).iter().any(|&c| matches!(self.graph.nodes[c].op, Op::Quantize));
+        Some(match linear {
+            _ if quantised_after => "it has no int8 form between these scales".into(),
+            true => "its output has no scale: a QuantizeLinear behind it gives one, or `compile --calib X.npy`, unless --keep-float names it".into(),
+            false => "its input or output has no scale".into(),
+        })
     }
 
     /// Why a node cannot run in int8; `None` if it can, or if it is float32.

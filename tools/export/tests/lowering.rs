@@ -273,6 +273,23 @@ fn what_has_no_int8_kernel_runs_in_float() {
     assert_eq!(run_i8(&g, &[&[2, 2, -2, -2]]), [2, 2, -2, -2]);
 }
 
+/// Padding that does not count, and an output scale finer than the input's: the mean is rounded once.
+#[test]
+fn a_padded_average_pool_between_two_scales_rounds_once() {
+    let mut b = Builder::default();
+    let x = b.input(&[1, 2, 3, 1], Some((0.5, 0)));
+    let real = b.node(Op::Dequantize, &[x], &[1, 2, 3, 1], None);
+    let window = window([3, 3], [1, 1], [1; 4]);
+    let pool = Op::Pool { kind: PoolKind::Average, window, activation: Activation::None };
+    let mean = b.node(pool, &[real], &[1, 2, 3, 1], None);
+    let y = b.node(Op::Quantize, &[mean], &[1, 2, 3, 1], Some((0.02, -3)));
+    let g = b.done(&[y]);
+    // Sums of 1, 2 and 3 steps of 0.5 over four, six and four elements: 6.25, 8.33 and 18.75 steps of 0.02.
+    assert_eq!(run_i8(&g, &[&[0, 1, 2, -1, 1, -1]]), [3, 5, 16, 3, 5, 16]);
+    let fallbacks = build(&g).report.fallbacks;
+    assert!(fallbacks.len() == 1 && fallbacks[0].reason.contains("no int8 form"), "{fallbacks:?}");
+}
+
 #[test]
 fn reductions_over_any_axes() {
     let mean = |axes: &[usize]| Op::Reduce { kind: ReduceKind::Mean, axes: axes.to_vec() };

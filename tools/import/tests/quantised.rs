@@ -3,8 +3,10 @@
 mod common;
 
 use common::*;
+use ndarray::ArrayD;
 use offshoot_import::import_bytes;
 use offshoot_ir::{DType, Data, Graph, Op};
+use offshoot_reference::Executor;
 use tract_onnx::pb::{NodeProto, TensorProto};
 
 fn q(x: &str, y: &str) -> NodeProto {
@@ -206,6 +208,26 @@ fn average_pools_round_once() {
         let graph = import_bytes(&model(13, 1, &[1, 3, 4, 4], nodes, parts(more)), "x").unwrap();
         assert!(all_int8(&graph));
         assert!(graph.nodes.iter().any(|n| n.op.name() == op), "{op}");
+    }
+}
+
+#[test]
+fn padded_average_pools_with_a_scale_of_their_own_divide_by_what_they_cover() {
+    let window = vec![ints("kernel_shape", &[3, 3]), ints("pads", &[1, 1, 1, 1])];
+    let nodes = vec![
+        q("x", "xq"),
+        d("xq", "xd"),
+        node("AveragePool", &["xd"], &["p"], window),
+        node("QuantizeLinear", &["p", "fine", "z"], &["pq"], vec![]),
+        dq("pq", "fine", "z", "y", vec![]),
+    ];
+    let more = vec![reals("fine", &[], vec![0.01])];
+    let graph = import_bytes(&model(13, 1, &[1, 1, 2, 3], nodes, parts(more)), "x").unwrap();
+    let x = ArrayD::from_shape_vec(vec![1, 1, 2, 3], vec![0.0, 0.5, 1.0, -0.5, 0.5, 0.0]).unwrap();
+    let y = Executor::new(&graph).unwrap().run(&[x]).unwrap().remove(0);
+    // Four elements at the ends, six in the middle; never the nine of the kernel.
+    for (got, want) in y.iter().zip([0.125, 0.25, 0.5, 0.125, 0.25, 0.5]) {
+        assert!((got - want).abs() <= 0.005 + 1e-6, "{y}");
     }
 }
 

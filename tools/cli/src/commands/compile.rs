@@ -55,6 +55,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         quantisation: made.quantisation,
         outputs_snr_db,
         warnings,
+        calibrated: made.calibrated,
         nested: made.nested,
     })
 }
@@ -156,6 +157,12 @@ pub fn make(
     let float = (!subs.is_empty()).then(|| graph.clone());
     let mut lowered = graph;
     let policy = precision.policy()?;
+    let mut calibrated = Vec::new();
+    // A layer that learns keeps the numbers that the file gives it.
+    if quantised && !samples.is_empty() && args.plan.is_none() && args.learn.is_none() {
+        let completed = quantize::complete(&lowered, samples, &args.keep_float);
+        (lowered, calibrated) = completed.map_err(|e| quantise_failure(&e))?;
+    }
     let learned = policy.learned().filter(|_| precision != Precision::F32 && !quantised);
     if let Some(learned) = learned {
         // The learned steps and ranges belong to these weights: calibrating again would change the network.
@@ -256,7 +263,7 @@ pub fn make(
     if let Some(board) = facts {
         check_runtime(board, &compiled.bytes)?;
     }
-    Ok(Made { graph: lowered, compiled, quantisation, precision, nested })
+    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
 }
 
 /// Checks that the board's firmware has every runtime feature that the file needs: operators, number formats, learning.

@@ -1,8 +1,9 @@
-//! `offshoot verify`: compares float with int8 and host with device, operator by operator.
+//! `offshoot verify`: float against integer, host against device, operator by operator.
 
 use std::path::PathBuf;
 
 use ndarray::{ArrayD, IxDyn};
+use offshoot::base::{Memory, Rule};
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Model, operators};
 use offshoot_ir::passes::origin_hash;
@@ -15,30 +16,30 @@ use serde::Serialize;
 use super::{parse_target, read_arrays};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::{self, OffFile};
+use crate::files::{self, AlignedBytes, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Float network (.onnx).
+    /// The network (.onnx).
     pub model: PathBuf,
-    /// The model compiled from it (.off).
+    /// What it was compiled to (.off).
     pub compiled: PathBuf,
-    /// Samples (.npy), once per input.
+    /// Samples (.npy), once for each input.
     #[arg(long, required = true)]
     pub input: Vec<PathBuf>,
-    /// Target to compare with the host; see `offshoot target list`.
+    /// Device to compare with the host.
     #[arg(long, default_value = "host")]
     pub target: String,
-    /// Number of samples to compare.
+    /// Samples to compare.
     #[arg(long, default_value_t = 4)]
     pub limit: usize,
-    /// Signal-to-noise ratio (dB) below which an operator counts as departing from float.
+    /// Signal-to-noise ratio (dB) under which an operator departs from float.
     #[arg(long, default_value_t = 15.0)]
     pub threshold: f64,
-    /// Which network to compare, if the file holds several; 0 is the first.
+    /// Which network of the file, if it holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
 }
@@ -48,19 +49,22 @@ pub struct Args {
 pub struct OperatorReport {
     /// Position in the `.off` file.
     pub index: u16,
-    /// Name of its output tensor in the ONNX file.
+    /// Name of the tensor in the ONNX file that it completes.
     pub name: String,
     /// Kind of operator.
     pub kind: String,
-    /// Signal-to-noise ratio against float in dB; null if there is no float value or no difference.
+    /// Signal-to-noise ratio against float, dB; null where there is no float value or no difference.
     pub snr_db: Option<f64>,
-    /// Largest absolute difference from float.
+    /// The same with this operator alone: it runs on the float network's values, quantised to its inputs' scales, so that
+    /// the errors of the operators before it do not count.
+    pub alone_snr_db: Option<f64>,
+    /// Largest difference from float.
     pub max_abs_error: Option<f64>,
-    /// Whether host and device computed the same bits.
+    /// Whether host and device gave the same bits.
     pub equal: bool,
 }
 
-/// Result of `verify`.
+/// What `verify` found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// Device compared with the host.
@@ -71,9 +75,9 @@ pub struct Report {
     pub first_difference: Option<String>,
     /// First operator below the threshold against float.
     pub first_departure: Option<String>,
-    /// Largest absolute difference of the network's outputs from float.
+    /// Largest difference of the network's outputs from float.
     pub max_abs_error: f64,
-    /// Number of samples compared.
+    /// Samples compared.
     pub count: usize,
     /// Operator by operator.
     pub operators: Vec<OperatorReport>,
@@ -82,30 +86,25 @@ pub struct Report {
 impl Outcome for Report {
     fn render(&self) -> String {
         let mut table =
-            Table::new(["#", "operator", "kind", "against float", "largest difference", "bits", ""]);
+            Table::new(["#", "operator", "kind", "against float", "alone", "largest difference", "bits", ""]);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
             table.row([
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
-                match (op.snr_db, op.max_abs_error) {
-                    (Some(v), _) => super::decibels(v),
-                    (None, Some(_)) => "exact".into(),
-                    (None, None) => "-".into(),
-                },
+                ratio(op.snr_db, op),
+                ratio(op.alone_snr_db, op),
                 op.max_abs_error.map_or("-".into(), |v| format!("{v:.5}")),
                 if op.equal { "equal" } else { "DIFFER" }.into(),
                 if departs { "departs" } else { "" }.into(),
             ]);
         }
         let bits = match (&self.first_difference, self.target.as_str()) {
-            (Some(op), target) => format!("{target} differs from the host from operator `{op}` on"),
-            (None, "host") => {
-                "bits: the host alone; give --target qemu:cortex-m4 to compare with a device".into()
-            }
+            (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
+            (None, "host") => "bits: host only; give --target to compare with a device".into(),
             (None, target) => {
-                format!("{target} computes the same bits as the host in every tensor")
+                format!("{target} gives the same bits as host, every intermediate tensor included")
             }
         };
         format!(
@@ -115,10 +114,19 @@ impl Outcome for Report {
     }
 }
 
-/// Compares the compiled model with its float network, and the target with the host.
+/// A ratio as text. Without one, the operator was either exact or not compared.
+fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
+    match (snr_db, op.max_abs_error) {
+        (Some(v), _) => super::decibels(v),
+        (None, Some(_)) => "exact".into(),
+        (None, None) => "-".into(),
+    }
+}
+
+/// Compares.
 ///
 /// # Errors
-/// The two files do not belong together, a file cannot be read, or the device fails.
+/// The two files do not belong together, a file cannot be read, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let (graph, _) = files::read_graph(&args.model)?;
@@ -126,11 +134,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
         let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
-        return Err(Failure::new(
-            Kind::Mismatch,
-            message,
-            "compile this ONNX file again, or give the one that the model was compiled from",
-        ));
+        return Err(Failure::new(Kind::Mismatch, message, "compile it again from this ONNX file"));
     }
     let (arrays, names) = read_arrays(&args.input)?;
     let inputs = Inputs::encode(&model, &arrays, &names)?.head(args.limit.max(1));
@@ -151,8 +155,7 @@ fn compare(
     args: &Args,
 ) -> Result<Report> {
     let model = file.model()?;
-    let executor = offshoot_reference::Executor::new(graph)
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    let executor = offshoot_reference::Executor::new(graph).or_fail(Kind::Internal, "report this model")?;
     let mut sums = Sums::new(graph, &model);
     let mut max_abs_error = 0.0f64;
     let bar = ui.progress("comparing with float", inputs.count() as u64);
@@ -161,28 +164,21 @@ fn compare(
         for (column, id) in float.iter().zip(&graph.inputs) {
             let shape = IxDyn(&graph.value(*id).shape);
             arrays.push(
-                ArrayD::from_shape_vec(shape, column[i].clone())
-                    .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
+                ArrayD::from_shape_vec(shape, column[i].clone()).or_fail(Kind::Internal, "report this")?,
             );
         }
         sums.reference.clear();
         let wanted = executor
             .run_all(&arrays, &mut |id: ValueId, value: &ArrayD<f32>| sums.keep(id, value))
-            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+            .or_fail(Kind::Internal, "report this model")?;
         let outputs = batch::with_engine(file, |engine| {
             batch::set_inputs(engine, &inputs.sample(i))?;
-            engine
-                .run_with(&mut sums)
-                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+            engine.run_with(&mut sums).or_fail(Kind::Internal, "report this model")?;
             (0..model.output_count())
-                .map(|o| {
-                    engine
-                        .output(o)
-                        .map(<[u8]>::to_vec)
-                        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
-                })
+                .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
                 .collect::<Result<Vec<_>>>()
         })?;
+        sums.run_alone(&model, &inputs.sample(i))?;
         for (o, (bytes, want)) in outputs.iter().zip(&wanted).enumerate() {
             for (a, b) in batch::output_port(&model, o)?.decode(bytes).iter().zip(want.iter()) {
                 max_abs_error = max_abs_error.max(f64::from((a - b).abs()));
@@ -219,17 +215,11 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
     let mut differing = Vec::new();
     for i in 0..inputs.count() {
         let sample = inputs.sample(i);
-        let here = host
-            .digests(&sample)
-            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+        let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
         let there = device.digests(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
         if here.len() != there.len() {
             let message = format!("the device ran {} operators, the host {}", there.len(), here.len());
-            return Err(Failure::new(
-                Kind::Device,
-                message,
-                "build and flash the firmware of this version of Offshoot",
-            ));
+            return Err(Failure::new(Kind::Device, message, "build the firmware again from this version"));
         }
         differing.extend((0u16..).zip(here.iter().zip(&there)).filter(|(_, (a, b))| a != b).map(|(k, _)| k));
         bar.inc(1);
@@ -240,9 +230,9 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
     Ok(differing)
 }
 
-/// Power of signal and noise, summed over samples, for each operator.
+/// Sums over samples of signal and noise, one an operator.
 struct Sums {
-    /// Float tensors of the current sample, by value index.
+    /// Float values of this sample, by value.
     reference: Vec<Option<Vec<f32>>>,
     operators: Vec<Sum>,
 }
@@ -250,10 +240,35 @@ struct Sums {
 struct Sum {
     info: OpInfo,
     port: Port,
+    /// Along the network.
+    network: Noise,
+    /// The operator alone, on the reference's inputs.
+    alone: Noise,
+}
+
+/// How far values are from those of the reference.
+#[derive(Clone, Copy, Default)]
+struct Noise {
     signal: f64,
     noise: f64,
     max: f64,
     compared: bool,
+}
+
+impl Noise {
+    fn add(&mut self, got: &[f32], want: &[f32]) {
+        self.compared = true;
+        for (a, b) in got.iter().zip(want) {
+            let (a, b) = (f64::from(*a), f64::from(*b));
+            self.signal += b * b;
+            self.noise += (a - b) * (a - b);
+            self.max = self.max.max((a - b).abs());
+        }
+    }
+
+    fn snr_db(&self) -> Option<f64> {
+        (self.compared && self.noise > 0.0).then(|| 10.0 * (self.signal / self.noise).log10())
+    }
 }
 
 impl Sums {
@@ -269,10 +284,8 @@ impl Sums {
                     scale: header.scale,
                     zero_point: header.zero_point,
                 },
-                signal: 0.0,
-                noise: 0.0,
-                max: 0.0,
-                compared: false,
+                network: Noise::default(),
+                alone: Noise::default(),
             })
             .collect();
         Self { reference: vec![None; graph.values.len()], operators }
@@ -296,29 +309,64 @@ impl Sums {
                 index: s.info.index,
                 name: name(s.info.origin),
                 kind: s.info.tag.name().to_owned(),
-                snr_db: (s.compared && s.noise > 0.0).then(|| 10.0 * (s.signal / s.noise).log10()),
-                max_abs_error: s.compared.then_some(s.max),
+                snr_db: s.network.snr_db(),
+                alone_snr_db: s.alone.snr_db(),
+                max_abs_error: s.network.compared.then_some(s.network.max),
                 equal: !differing.contains(&s.info.index),
             })
             .collect()
     }
 }
 
+impl Sums {
+    /// The reference's value that operator `index` completes, if its output is that value in full: one of several copies that
+    /// write parts of a value is not comparable.
+    fn wanted(&self, info: OpInfo, len: usize) -> Option<&[f32]> {
+        let want = self.reference.get(usize::from(info.origin))?.as_deref()?;
+        (want.len() == len).then_some(want)
+    }
+
+    /// Runs the operators one by one. After each, the reference's value takes the place of its output, quantised as the output
+    /// is, so that every operator reads the reference's values.
+    fn run_alone(&mut self, model: &Model<'_>, sample: &[&[u8]]) -> Result<()> {
+        const HELP: &str = "report this model";
+        let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
+        let arena = arena.as_mut_slice();
+        for (i, bytes) in sample.iter().enumerate() {
+            let place = model.input(i).map_or(0, |io| io.offset as usize);
+            let memory = arena.get_mut(place..).and_then(|a| a.get_mut(..bytes.len()));
+            let memory = memory.ok_or(offshoot::Error::NoSuchTensor).or_fail(Kind::Internal, HELP)?;
+            memory.copy_from_slice(bytes);
+        }
+        for (info, _, record) in model.ops() {
+            let fault = |rule: Rule| offshoot::Error::Invalid { op: info.index, rule };
+            let run = operators::run(&record, &mut Memory::new(arena, model.blobs()));
+            let span = run.and_then(|()| operators::output(&record)).map_err(fault);
+            let span = span.or_fail(Kind::Internal, HELP)?;
+            let index = usize::from(info.index);
+            let (Some(output), Some(sum)) = (arena.get_mut(span.range()), self.operators.get(index)) else {
+                continue;
+            };
+            let got = sum.port.decode(output);
+            let Some(want) = self.wanted(info, got.len()) else { continue };
+            let forced = sum.port.encode_real(want.iter().copied());
+            let mut alone = sum.alone;
+            alone.add(&got, want);
+            output.copy_from_slice(&forced);
+            self.operators[index].alone = alone;
+        }
+        Ok(())
+    }
+}
+
 impl Observer for Sums {
     fn after(&mut self, op: OpInfo, output: &[u8]) {
-        let Some(sum) = self.operators.get_mut(usize::from(op.index)) else { return };
-        let Some(Some(want)) = self.reference.get(usize::from(op.origin)) else { return };
+        let index = usize::from(op.index);
+        let Some(sum) = self.operators.get(index) else { return };
         let got = sum.port.decode(output);
-        // An operator that writes only part of the tensor, such as one of several copies, cannot be compared.
-        if got.len() != want.len() {
-            return;
-        }
-        sum.compared = true;
-        for (a, b) in got.iter().zip(want) {
-            let (a, b) = (f64::from(*a), f64::from(*b));
-            sum.signal += b * b;
-            sum.noise += (a - b) * (a - b);
-            sum.max = sum.max.max((a - b).abs());
-        }
+        let Some(want) = self.wanted(op, got.len()) else { return };
+        let mut network = sum.network;
+        network.add(&got, want);
+        self.operators[index].network = network;
     }
 }

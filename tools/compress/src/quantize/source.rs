@@ -69,7 +69,7 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
 
 /// Whether the user means this operator: by its ONNX name, by that of the tensor that it completes, or by its kind,
 /// as named by ONNX or in reports.
-fn is_meant(graph: &Graph, node: &Node, wanted: &str) -> bool {
+pub(crate) fn is_meant(graph: &Graph, node: &Node, wanted: &str) -> bool {
     node.name == wanted
         || graph.value(node.output).name == wanted
         || kinds(&node.op).iter().any(|kind| kind.eq_ignore_ascii_case(wanted))

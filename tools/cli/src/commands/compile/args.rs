@@ -139,7 +139,8 @@ pub struct Args {
     #[arg(short, long)]
     pub output: PathBuf,
     /// Calibration samples (.npy), once per input; needed to quantise a float network. Give 50 to 500 typical
-    /// samples without labels, preprocessed as for the network.
+    /// samples without labels, preprocessed as for the network. For a network that came quantised they give
+    /// an output scale to layers that have none.
     #[arg(long)]
     pub calib: Vec<PathBuf>,
     /// Class numbers of the calibration samples (.npy), to train the probes of a learning plan. Default: the

@@ -32,6 +32,9 @@ pub struct Report {
     pub outputs_snr_db: Option<f64>,
     /// Warnings about accuracy.
     pub warnings: Vec<String>,
+    /// Layers of a network that came quantised whose output had no scale: `--calib` gave it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calibrated: Vec<String>,
     /// Which layers of each sub-network share the large network's weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestReport>,
@@ -48,6 +51,8 @@ pub struct Made {
     pub quantisation: Option<QuantizeReport>,
     /// Number format.
     pub precision: Precision,
+    /// As [`Report::calibrated`].
+    pub calibrated: Vec<String>,
     /// Which layers of each sub-network share the large network's weights.
     pub nested: Vec<NestReport>,
 }
@@ -99,6 +104,9 @@ impl Outcome for Report {
             let [some, all] = plain.channels;
             let which = if some == all { String::new() } else { format!("{some} of {all} channels of ") };
             text.push_str(&format!("slower kernel for {which}`{}`: {}\n", plain.node, plain.reason));
+        }
+        for layer in &self.calibrated {
+            text.push_str(&format!("output scale from the calibration samples: `{layer}`\n"));
         }
         for fallback in &c.fallbacks {
             text.push_str(&format!(
