@@ -252,7 +252,6 @@ pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::portable;
     use crate::sparse::Sparse;
     use crate::sparse::testing::encode;
     use offshoot_format::sparse::Form;
@@ -287,7 +286,7 @@ mod tests {
                 prop_assert_eq!(*sum, expected);
             }
             let mut fast = vec![7; rows];
-            crate::products_i8(&weights, &x, zero, &mut fast);
+            products_i8(&weights, &x, zero, &mut fast);
             prop_assert_eq!(fast, plain);
         }
     }

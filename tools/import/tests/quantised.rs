@@ -285,8 +285,8 @@ fn dynamic_quantisation_stands_for_float() {
     ];
     let more = vec![bytes("w", &[2, 1], 2, &[130, 126]), bytes("wz", &[], 2, &[128])];
     let graph = import_bytes(&model(13, 1, &[1, 2], nodes, parts(more)), "x").unwrap();
-    let x = ndarray::ArrayD::from_shape_vec(ndarray::IxDyn(&[1, 2]), vec![3.0, 1.0]).unwrap();
-    let y = offshoot_reference::Executor::new(&graph).unwrap().run(&[x]).unwrap();
+    let x = ArrayD::from_shape_vec(IxDyn(&[1, 2]), vec![3.0, 1.0]).unwrap();
+    let y = Executor::new(&graph).unwrap().run(&[x]).unwrap();
     // (3 · 2 - 1 · 2) · 0.5
     assert_eq!(y[0].iter().copied().collect::<Vec<_>>(), [2.0]);
 }

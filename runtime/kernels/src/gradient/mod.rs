@@ -40,6 +40,12 @@ impl<'a> Rows<'a> {
     }
 }
 
+impl Default for Starts {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Starts {
     /// Sums of this many int8 values minus their zero point fit 16 bits.
     pub const MOST: usize = 64;
