@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use ndarray::ArrayD;
+use ndarray::{ArrayD, IxDyn};
 use offshoot_import::import_bytes;
 use offshoot_ir::{DType, Data, Graph, Op};
 use offshoot_reference::Executor;

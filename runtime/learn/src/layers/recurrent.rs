@@ -292,7 +292,7 @@ mod tests {
         use offshoot_kernels::recurrent::{FloatSums, State, recurrent_step};
         const INPUTS: usize = 5;
         const UNITS: usize = 6;
-        let mut random = offshoot_kernels::Random::new(4);
+        let mut random = Random::new(4);
         let mut draw = |n: usize| -> Vec<f32> { (0..n).map(|_| 0.5 * random.normal()).collect() };
         for kind in [RecurrentKind::Tanh, RecurrentKind::Gru, RecurrentKind::Lstm] {
             let rows = kind.gates() * UNITS;
