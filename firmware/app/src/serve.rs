@@ -12,8 +12,8 @@ use offshoot::format::header::{HeaderView, VERSION};
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, TrainStepReport, Mode, ModelInfo, PROTOCOL_VERSION,
-    Request, Response, RunReport, StoreReport, crc32, decode,
+    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, Mode, ModelInfo, PROTOCOL_VERSION, Request, Response,
+    RunReport, StoreReport, TrainStepReport, crc32, decode,
 };
 use offshoot::{Engine, Model};
 

@@ -38,5 +38,5 @@ mod wide;
 mod x86;
 
 pub use dispatch::*;
-pub use random::{Random, mix};
+pub use random::{GOLDEN, Random, mix};
 pub use requant::Requant;

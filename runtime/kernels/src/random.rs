@@ -8,7 +8,7 @@ impl Random {
     /// Seeds the generator; neighbouring seeds give unrelated sequences.
     pub const fn new(seed: u32) -> Self {
         let state = mix(seed);
-        Self(if state == 0 { 0x9e37_79b9 } else { state })
+        Self(if state == 0 { GOLDEN } else { state })
     }
 
     /// The state, for a kernel that draws its own numbers.
@@ -44,6 +44,9 @@ impl Random {
         (0..12).fold(-6.0, |sum, _| sum + self.unit())
     }
 }
+
+/// 2^32 over the golden ratio: multiples of it spread neighbouring numbers over all 32 bits.
+pub const GOLDEN: u32 = 0x9e37_79b9;
 
 /// A bijective hash of 32 bits (`lowbias32`, C. Wellons, 2018).
 #[inline]

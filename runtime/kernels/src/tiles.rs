@@ -2,7 +2,9 @@
 //! output channels.
 
 use crate::geometry::Tiled;
-use offshoot_base::{Rule, Span};
+#[cfg(any(arm_dsp, wide))]
+use offshoot_base::Rule;
+use offshoot_base::Span;
 
 /// Input and output of an operator in the arena. They may overlap if the operator allows it.
 #[derive(Debug)]

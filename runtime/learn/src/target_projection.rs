@@ -3,6 +3,7 @@
 //! Random projections take no memory: each entry is computed from a seed, the class and the feature when it is needed.
 //! Exported and learned projections (probes, local heads) are tables.
 
+use offshoot_kernels::GOLDEN;
 use offshoot_kernels::mix;
 
 /// Source of a target projection.
@@ -28,9 +29,6 @@ pub enum TargetProjection<'a> {
     /// The identity matrix: the features are the class scores.
     Unit,
 }
-
-/// Spreads feature numbers before hashing.
-const GOLDEN: u32 = 0x9e37_79b9;
 
 impl TargetProjection<'_> {
     /// Calls `each(class, entry)` for all classes of one feature. `features` is the width of the matrix.

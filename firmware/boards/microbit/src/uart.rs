@@ -68,24 +68,19 @@ impl ErrorType for Uart {
 impl Read for Uart {
     /// Sleeps until there is at least one byte.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let mut len = 0;
-            while len < buffer.len() && read(RX_READY) != 0 {
-                // Cleared first, so that another byte raises it again.
-                write(RX_READY, 0);
-                buffer[len] = read(RX) as u8;
-                len += 1;
-            }
-            if len > 0 {
-                return Ok(len);
-            }
-            offshoot_boards::sleep();
+        Ok(offshoot_boards::read_waiting(
+            buffer,
+            || {
+                let some = read(RX_READY) != 0;
+                some.then(|| {
+                    // Cleared first, so that another byte raises it again.
+                    write(RX_READY, 0);
+                    read(RX) as u8
+                })
+            },
             // SAFETY: the cause of the interrupt is checked next.
-            unsafe { NVIC_CLEAR_PENDING.write_volatile(1 << IRQ) };
-        }
+            || unsafe { NVIC_CLEAR_PENDING.write_volatile(1 << IRQ) },
+        ))
     }
 }
 

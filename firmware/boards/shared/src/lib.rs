@@ -43,3 +43,28 @@ macro_rules! mark_sources {
         ));
     };
 }
+
+/// Reads the bytes that `next` has into `buffer` and returns their number; sleeps until there is at least one. `awake` runs after
+/// every sleep and clears the interrupt that ended it.
+pub fn read_waiting(
+    buffer: &mut [u8],
+    mut next: impl FnMut() -> Option<u8>,
+    mut awake: impl FnMut(),
+) -> usize {
+    if buffer.is_empty() {
+        return 0;
+    }
+    loop {
+        let mut len = 0;
+        while len < buffer.len() {
+            let Some(byte) = next() else { break };
+            buffer[len] = byte;
+            len += 1;
+        }
+        if len > 0 {
+            return len;
+        }
+        sleep();
+        awake();
+    }
+}

@@ -65,22 +65,12 @@ impl ErrorType for Uart {
 impl Read for Uart {
     /// Sleeps until there is at least one byte.
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Infallible> {
-        if buffer.is_empty() {
-            return Ok(0);
-        }
-        loop {
-            let mut len = 0;
-            while len < buffer.len() && read(STATUS) & RX_READY != 0 {
-                buffer[len] = read(DATA);
-                len += 1;
-            }
-            if len > 0 {
-                return Ok(len);
-            }
-            offshoot_boards::sleep();
+        Ok(offshoot_boards::read_waiting(
+            buffer,
+            || (read(STATUS) & RX_READY != 0).then(|| read(DATA)),
             // SAFETY: claims and completes an interrupt, as the controller requires; the bytes are read next.
-            unsafe { CLAIM.write_volatile(CLAIM.read_volatile()) };
-        }
+            || unsafe { CLAIM.write_volatile(CLAIM.read_volatile()) },
+        ))
     }
 }
 

@@ -9,6 +9,7 @@ use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
 use offshoot_base::{Error, Rule, cast_mut};
 use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
+use offshoot_kernels::GOLDEN;
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
 use offshoot_operators as ops;
@@ -339,9 +340,6 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
     }
 }
-
-/// Spreads operator numbers before they seed the generator.
-const GOLDEN: u32 = 0x9e37_79b9;
 
 /// State before the first step.
 fn beginning(learning: &Learning<'_>) -> TrainState {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use ndarray::{ArrayD, Axis};
 use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::{Engine, Model};
-use offshoot_export::{CompileOptions, compile};
+use offshoot_export::{Aligned, CompileOptions, compile};
 use offshoot_ir::grid::{self, code};
 use offshoot_ir::{DType, Graph, Op, Quant, ValueId};
 use offshoot_plan::PlanOptions;
@@ -41,7 +41,7 @@ impl Device for Simulator {
         // Results do not depend on the plan: the first one found will do.
         let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
         let compiled = compile(&quantized, &CompileOptions { plan, ..CompileOptions::default() })?;
-        let off = Aligned::from(compiled.bytes.as_slice());
+        let off = Aligned::new(compiled.bytes.as_slice());
         Model::open(off.bytes()).map_err(|e| format!("{e:?}"))?;
         Ok(Box::new(Ready { graph: quantized, off }))
     }
@@ -65,7 +65,7 @@ pub struct DeviceJudgement {
 pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudgement, Error> {
     let compiled = compile(quantized, &CompileOptions::default()).map_err(Error::Export)?;
     let bytes = compiled.report.model_bytes;
-    let ready = Ready { graph: quantized.clone(), off: Aligned::from(compiled.bytes.as_slice()) };
+    let ready = Ready { graph: quantized.clone(), off: Aligned::new(compiled.bytes.as_slice()) };
     let failed = |e: DeviceError| Error::Execution { node: quantized.name.clone(), source: e };
     let rows = ready.outputs(&data.inputs).map_err(failed)?;
     let count = rows.len().max(1) as f64;
@@ -119,7 +119,7 @@ pub fn device_outputs(quantized: &Graph, data: &Dataset) -> Result<Vec<Vec<f32>>
     let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
     let options = CompileOptions { plan, ..CompileOptions::default() };
     let compiled = compile(quantized, &options).map_err(Error::Export)?;
-    let ready = Ready { graph: quantized.clone(), off: Aligned::from(compiled.bytes.as_slice()) };
+    let ready = Ready { graph: quantized.clone(), off: Aligned::new(compiled.bytes.as_slice()) };
     ready.outputs(&data.inputs).map_err(failed)
 }
 
@@ -228,7 +228,7 @@ impl Ready {
     ) -> Result<(), DeviceError> {
         let failed = |e: offshoot::Error| format!("{e:?}");
         let model = Model::open(self.off.bytes()).map_err(failed)?;
-        let mut arena = Aligned::zeroed(model.arena_bytes() as usize);
+        let mut arena = Aligned::zeros(model.arena_bytes() as usize);
         let mut engine = Engine::new(model, arena.bytes_mut()).map_err(failed)?;
         for sample in range {
             for (i, (x, &id)) in inputs.iter().zip(&self.graph.inputs).enumerate() {
@@ -278,31 +278,5 @@ impl Observer for Seen<'_> {
         if op.origin != u16::MAX {
             self.store(ValueId(op.origin.into()), output);
         }
-    }
-}
-
-/// Bytes with the alignment that the runtime requires.
-struct Aligned {
-    words: Vec<u128>,
-    len: usize,
-}
-
-impl Aligned {
-    fn zeroed(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(16)], len }
-    }
-
-    fn from(bytes: &[u8]) -> Self {
-        let mut aligned = Self::zeroed(bytes.len());
-        aligned.bytes_mut().copy_from_slice(bytes);
-        aligned
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
     }
 }

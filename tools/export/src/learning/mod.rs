@@ -381,7 +381,7 @@ fn error_source(
         RuleName::Absolute => LocalRule::Absolute { scale },
         RuleName::Drtp => LocalRule::Drtp,
     };
-    let seed = spec.seed.wrapping_mul(0x9e37_79b9).wrapping_add(c.position as u32);
+    let seed = spec.seed.wrapping_mul(offshoot::kernels::GOLDEN).wrapping_add(c.position as u32);
     let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
     let codes = match wanted {
         // Before probes are trained, any projection will do.
