@@ -230,7 +230,7 @@ fn the_recipe_adapts() {
 #[test]
 fn plans_that_cannot_be_say_why() {
     for (plan, words) in [
-        ("blocks = [[\"stem\", \"head\"]]", "make no block"),
+        ("blocks = [[\"stem\", \"head\"]]", "cannot be a block"),
         ("blocks = [[\"stem\", \"nowhere\"]]", "nowhere"),
         ("[head]\nkind = \"lda\"\nfeatures = [\"nowhere\"]", "nowhere"),
         ("[head]\nkind = \"lda\"\nnew_classes = 2000", "new classes"),
