@@ -321,7 +321,7 @@ fn what_does_not_fit_is_an_error_at_compile_time() {
     assert!(failure.message.contains("1 more than"), "{failure}");
     for (plan, words) in [
         ("layers = [\"nowhere\"]", "nowhere"),
-        ("layers = []", "no layer is to learn"),
+        ("layers = []", "no layer learns"),
         ("rule = \"guess\"", "guess"),
         ("speed = 3", "speed"),
         ("rate = -1.0", "rate"),
