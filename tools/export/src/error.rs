@@ -96,6 +96,11 @@ pub enum Error {
         /// Bytes of the first network's plan.
         limit: u64,
     },
+    /// The file was compiled without a learning plan.
+    #[error(
+        "the file does not learn: compile the network with `--learn plan.toml` (one line is enough: recipe = \"adapt\")"
+    )]
+    NotLearning,
     /// The runtime refuses the written file. This is a bug of the exporter, not of the input.
     #[error("the runtime refuses the compiled model ({0}): please report this with the model")]
     Refused(offshoot::Error),

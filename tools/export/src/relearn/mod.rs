@@ -117,7 +117,7 @@ pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
 }
 
 fn learning<'m>(model: &Model<'m>) -> Result<Learning<'m>> {
-    model.learning().ok_or(Error::Refused(offshoot::Error::NotLearning))
+    model.learning().ok_or(Error::NotLearning)
 }
 
 /// All records of a file.
