@@ -17,6 +17,8 @@ pub trait Sums {
     fn bias(&self, block: usize) -> &[f32];
     /// Converts a state value to its stored form.
     fn hold(&self, value: f32) -> Self::Element;
+    /// See [`recurrent_step`]. Each number format has its own copy, compiled in this crate.
+    fn step(&mut self, kind: RecurrentKind, x: &[Self::Element], s: State<'_, Self::Element>);
 }
 
 /// float32 weights: the rows of one gate after another.
@@ -85,6 +87,10 @@ impl Sums for FloatSums<'_> {
 
     fn hold(&self, value: f32) -> f32 {
         value
+    }
+
+    fn step(&mut self, kind: RecurrentKind, x: &[f32], s: State<'_, f32>) {
+        step(kind, self, x, s);
     }
 }
 
@@ -168,6 +174,10 @@ impl Sums for CodeSums<'_> {
             (code.clamp(-512.0, 512.0) as i32 + zero).clamp(-128, 127) as i8
         }
     }
+
+    fn step(&mut self, kind: RecurrentKind, x: &[i8], s: State<'_, i8>) {
+        step(kind, self, x, s);
+    }
 }
 
 /// State and workspace of a time step. All slices but `gates` have `[units]` elements, or none if the kind does not
@@ -191,6 +201,10 @@ pub fn sigmoid(x: f32) -> f32 {
 
 /// Runs one time step: updates the state, and leaves the activated gates in `gates`.
 pub fn recurrent_step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_, S::Element>) {
+    own.step(kind, x, s);
+}
+
+fn step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_, S::Element>) {
     let units = s.held.len();
     let State { carried, held, reset, gates } = s;
     let mut blocks = gates.chunks_exact_mut(units.max(1));

@@ -36,6 +36,23 @@ impl Places {
     }
 }
 
+/// Parameters of the int8 form in the blob.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'m> {
+    bias: &'m [f32],
+    scale_input: &'m [f32],
+    scale_state: &'m [f32],
+    input: RecurrentMatrix<'m>,
+    state: RecurrentMatrix<'m>,
+}
+
+/// Parameters of a layer in its number format.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Parameters<'m> {
+    Codes(Stored<'m>),
+    Float(FloatSums<'m>),
+}
+
 /// A span of words from an offset in words.
 fn words(at: u32, count: usize) -> Result<Span, Rule> {
     Span::new(at.checked_mul(4).ok_or(Rule::ArenaBounds)?, count as u64, 4)
@@ -139,22 +156,35 @@ impl Recurrent {
         Ok(FloatSums { units: self.units.into(), bias, input, state })
     }
 
-    pub(crate) fn codes<'s>(
+    /// The int8 form's parameters in the blob.
+    pub(crate) fn stored<'m>(
         &self,
         matrices: &Matrices,
-        blobs: &'s [u8],
+        blobs: &'m [u8],
         zeros: [i8; 2],
-        scale: f32,
-        sums: &'s mut [i32],
-    ) -> Result<CodeSums<'s>, Rule> {
+    ) -> Result<Stored<'m>, Rule> {
         let mut rest = Blob { blobs, at: self.blob };
         let units = u64::from(self.units);
         let bias = rest.next(self.kind.biases() as u64 * units)?;
         let (scale_input, scale_state) = (rest.next(self.rows())?, rest.next(self.rows())?);
         let input = rest.matrix(matrices[0], [self.rows(), self.inputs.into()], zeros[0])?;
         let state = rest.matrix(matrices[1], [self.rows(), units], zeros[1])?;
-        let units = self.units.into();
-        Ok(CodeSums { units, bias, scale_input, scale_state, input, state, zeros, scale, sums })
+        Ok(Stored { bias, scale_input, scale_state, input, state })
+    }
+
+    /// The parameters in the number format of the record, read once a run.
+    pub(crate) fn parameters<'m>(
+        &self,
+        matrices: &Matrices,
+        blobs: &'m [u8],
+    ) -> Result<Parameters<'m>, Rule> {
+        match self.arith {
+            RecurrentArith::I8 { in_zp, out_zp, .. } => {
+                self.stored(matrices, blobs, [in_zp, out_zp]).map(Parameters::Codes)
+            }
+            RecurrentArith::F32 if cfg!(feature = "f32") => self.float(blobs).map(Parameters::Float),
+            RecurrentArith::F32 => Err(Rule::Format),
+        }
     }
 
     pub(crate) fn pieces<'a>(&self, all: &'a mut [u32]) -> Result<Pieces<'a>, Rule> {
@@ -223,18 +253,20 @@ impl Recurrent {
     /// Computes one step.
     pub(crate) fn step(
         &self,
-        matrices: &Matrices,
+        parameters: &Parameters<'_>,
         memory: &mut Memory<'_>,
         x: Span,
         scratch: Span,
     ) -> Result<(), Rule> {
-        let blobs = memory.blobs();
         let units = usize::from(self.units);
-        match self.arith {
-            RecurrentArith::I8 { in_zp, out_zp, out_scale } => {
+        match (parameters, self.arith) {
+            (Parameters::Codes(stored), RecurrentArith::I8 { in_zp, out_zp, out_scale }) => {
                 let (x, all) = memory.split::<i8, u32>(x, scratch)?;
                 let pieces = self.pieces(all)?;
-                let mut own = self.codes(matrices, blobs, [in_zp, out_zp], out_scale, pieces.sums)?;
+                let Stored { bias, scale_input, scale_state, input, state } = *stored;
+                let (zeros, scale, sums) = ([in_zp, out_zp], out_scale, pieces.sums);
+                let mut own =
+                    CodeSums { units, bias, scale_input, scale_state, input, state, zeros, scale, sums };
                 let [held, reset] = [pieces.held, pieces.reset].map(bytemuck::cast_slice_mut::<_, i8>);
                 let held = held.get_mut(..units).ok_or(Rule::Shape)?;
                 let reset_len = reset.len().min(units);
@@ -242,15 +274,14 @@ impl Recurrent {
                 let state = State { carried: pieces.carried, held, reset, gates: pieces.gates };
                 recurrent_step(self.kind, &mut own, x, state);
             }
-            RecurrentArith::F32 if cfg!(feature = "f32") => {
+            (Parameters::Float(own), RecurrentArith::F32) if cfg!(feature = "f32") => {
                 let (x, all) = memory.split::<f32, u32>(x, scratch)?;
                 let pieces = self.pieces(all)?;
-                let mut own = self.float(blobs)?;
                 let [held, reset] = [pieces.held, pieces.reset].map(bytemuck::cast_slice_mut::<_, f32>);
                 let state = State { carried: pieces.carried, held, reset, gates: pieces.gates };
-                recurrent_step(self.kind, &mut own, x, state);
+                recurrent_step(self.kind, &mut { *own }, x, state);
             }
-            RecurrentArith::F32 => return Err(Rule::Format),
+            _ => return Err(Rule::Format),
         }
         Ok(())
     }
@@ -286,7 +317,7 @@ impl Recurrent {
                 require(self.returns != Returns::State, Rule::Format)?;
                 require(!(lstm && self.initial.is_some()), Rule::Format)?;
                 require(out_scale.is_finite() && out_scale > 0.0, Rule::Quantisation)?;
-                let own = self.codes(matrices, limits.blobs, [in_zp, out_zp], out_scale, &mut [])?;
+                let own = self.stored(matrices, limits.blobs, [in_zp, out_zp])?;
                 let scales = own.scale_input.iter().chain(own.scale_state);
                 require(scales.into_iter().all(|s| s.is_finite() && *s >= 0.0), Rule::Quantisation)?;
                 for (matrix, columns) in [(own.input, self.inputs), (own.state, self.units)] {
@@ -320,10 +351,11 @@ impl Recurrent {
         let size = self.arith.dtype().size();
         let [x_len, h_len] = [self.inputs, self.units].map(|n| usize::from(n) * size);
         self.begin(memory, &places)?;
+        let parameters = self.parameters(matrices, memory.blobs())?;
         for step in 0..usize::from(self.steps) {
             let at = if self.reverse { usize::from(self.steps) - 1 - step } else { step };
             let x = Span { start: places.src.start + at * x_len, len: x_len };
-            self.step(matrices, memory, x, places.scratch)?;
+            self.step(&parameters, memory, x, places.scratch)?;
             if self.returns == Returns::Sequence {
                 let to = Span { start: places.dst.start + at * h_len, len: h_len };
                 self.put(memory, places.scratch, workspace.carried, to)?;

@@ -188,7 +188,7 @@ fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
         RecurrentKind::GruResetAfter => 337,
         RecurrentKind::Lstm => 520,
     };
-    (1100 + (1850 + of_unit * units) * steps) as u64
+    (4600 + (870 + of_unit * units) * steps) as u64
 }
 
 /// The int8 form.
