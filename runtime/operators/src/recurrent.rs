@@ -47,6 +47,8 @@ pub(crate) struct Stored<'m> {
 }
 
 /// Parameters of a layer in its number format.
+// One lives on the stack during a run; without an allocator the larger variant cannot be boxed.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Parameters<'m> {
     Codes(Stored<'m>),
