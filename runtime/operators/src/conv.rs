@@ -9,14 +9,10 @@
 //! no byte.
 
 use super::weights::{self, Layout};
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, outputs};
+use crate::operator::{InPlace, Operator, area, outputs};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{Conv2d, ConvTranspose, Depthwise, Window};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{Conv2d, ConvTranspose, DType, Depthwise, Window};
 use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::portable as kernels;
 

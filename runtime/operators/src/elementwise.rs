@@ -8,16 +8,11 @@
 
 use super::shape::require_f32;
 use super::weights::{check_clamp, check_multiplier};
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Element;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
-use offshoot_format::record::DType;
+use offshoot_base::{Element, Limits, Memory, Rule, Span, blob, product, require};
 use offshoot_format::record::{
-    Binary, BinaryArith, BinaryKind, Lut, Operand, PRelu, PReluArith, Requantize, Unary, UnaryKind,
+    Binary, BinaryArith, BinaryKind, DType, Lut, Operand, PRelu, PReluArith, Requantize, Unary, UnaryKind,
 };
 use offshoot_kernels::portable as kernels;
 

@@ -6,12 +6,9 @@
 
 use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use core::ops::Range;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory};
-use offshoot_base::{Span, blob, product, require};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
 use offshoot_format::fused_rows::MOST_MEMBERS;
 use offshoot_format::record::{DType, FusedRows, Record, Tag, Window, WindowRepr};
 use offshoot_kernels::geometry::window_output;
@@ -518,6 +515,7 @@ impl Operator for FusedRows {
         DType::I8
     }
 
+    // Its members lie in the blob section, which these two are not given: [`crate::members`] lists them for sums.
     fn macs(&self) -> u64 {
         0
     }

@@ -5,12 +5,9 @@
 
 use super::tiled::scratch;
 use super::weights::{Layout, bounds_i8, check_clamp, check_multiplier, requant_blob};
-use crate::operator::Operator;
-use crate::operator::{InPlace, bytes};
+use crate::operator::{InPlace, Operator, bytes};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
 use offshoot_format::huffman::{FullyConnectedHuffman, LONGEST, TABLE_BYTES};
 use offshoot_format::record::DType;
 use offshoot_kernels::{self as kernels, Requant, portable};

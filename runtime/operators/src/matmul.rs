@@ -6,14 +6,10 @@
 
 use super::shape::require_f32;
 use super::weights::{self, Layout, check_multiplier};
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::product;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_format::record::DType;
-use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
+use offshoot_base::{Limits, Memory, Rule, Span, product};
+use offshoot_format::record::{DType, FullyConnected, MatMul, MatMulArith};
 use offshoot_kernels::portable as kernels;
 
 #[ext(FullyConnectedPlaces)]

@@ -4,15 +4,10 @@
 //! first to last byte, are disjoint; a copy writes at most as many elements as its destination range has, so strides of
 //! 0 cannot prolong it; reflected padding is less than the extent.
 
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Element;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{Axis, Constant, Copy, Fill, Pad, PadMode};
+use offshoot_base::{Element, Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_format::record::{Axis, Constant, Copy, DType, Fill, Pad, PadMode};
 use offshoot_kernels::portable as kernels;
 
 /// Checks that elements take 1 or 4 bytes.

@@ -11,15 +11,11 @@ use super::tiled::{check_requant, exact, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::drivers;
 use crate::drivers::Part;
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, bytes, outputs, total};
+use crate::operator::{InPlace, Operator, area, bytes, outputs, total};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
 use offshoot_format::BLOB_ALIGNMENT;
-use offshoot_format::record::DType;
-use offshoot_format::record::{ConvWeightShared, DepthwiseWeightShared, Traversal};
+use offshoot_format::record::{ConvWeightShared, DType, DepthwiseWeightShared, Traversal};
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::{Planar, Tiled};
 

@@ -6,14 +6,10 @@
 
 use super::shape::require_f32;
 use super::weights::check_multiplier;
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{LayerNorm, Softmax, SoftmaxArith};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_format::record::{DType, LayerNorm, Softmax, SoftmaxArith};
 use offshoot_kernels::portable as kernels;
 
 #[ext(SoftmaxPlaces)]

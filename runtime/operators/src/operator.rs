@@ -1,7 +1,6 @@
 //! The trait [`Operator`]: all that the runtime knows about an operator.
 
-use offshoot_base::{Limits, Memory};
-use offshoot_base::{Rule, Span};
+use offshoot_base::{Limits, Memory, Rule, Span};
 use offshoot_format::record::{DType, Window, WindowRepr};
 
 /// Limit on the total work of a file's operators in one run. It allows four times ResNet-50 and bounds the time that a

@@ -7,17 +7,12 @@
 use super::tiled::{check_requant, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
 use crate::drivers;
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, bytes, outputs};
+use crate::operator::{InPlace, Operator, area, bytes, outputs};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::DepthwisePlanar;
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{DType, DepthwisePlanar};
 use offshoot_kernels::Requant;
-use offshoot_kernels::geometry::Planar;
-use offshoot_kernels::geometry::window_output;
+use offshoot_kernels::geometry::{Planar, window_output};
 
 #[ext(DepthwisePlanarPlaces)]
 impl DepthwisePlanar {

@@ -7,14 +7,10 @@
 
 use super::shape::{require_f32, windows_touch};
 use super::weights::check_clamp;
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{Pool, PoolArith, Window};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{DType, Pool, PoolArith, Window};
 use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::portable as kernels;
 

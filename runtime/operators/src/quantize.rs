@@ -3,13 +3,9 @@
 //!
 //! Rules: at least one element; the scale is finite and above 0; source and destination are disjoint.
 
-use crate::operator::InPlace;
-use crate::operator::Operator;
-use offshoot_base::Rule;
-use offshoot_base::require;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_format::record::DType;
-use offshoot_format::record::{Dequantize, Quantize};
+use crate::operator::{InPlace, Operator};
+use offshoot_base::{Limits, Memory, Rule, Span, require};
+use offshoot_format::record::{DType, Dequantize, Quantize};
 use offshoot_kernels::portable as kernels;
 
 fn check_scale(scale: f32) -> Result<(), Rule> {

@@ -6,15 +6,10 @@
 //! state) beyond the last.
 
 use super::shape::require_f32;
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Element;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory};
-use offshoot_base::{Span, blob, product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
+use offshoot_base::{Element, Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_format::record::{DType, Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
 use offshoot_format::sparse::SparseRepr;
 use offshoot_kernels::recurrent::{CodeSums, FloatSums, RecurrentMatrix, State, recurrent_step};
 use offshoot_kernels::sparse::{Sparse, sparse_bytes};

@@ -5,12 +5,9 @@
 
 use super::shape::require_f32;
 use super::weights::check_multiplier;
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
 use offshoot_format::record::{ArgMax, DType, Reduce, ReduceArith};
 use offshoot_kernels::portable as kernels;
 

@@ -5,13 +5,9 @@
 //! int8 and float32; source and destination are disjoint.
 
 use super::shape::require_f32;
-use crate::operator::InPlace;
-use crate::operator::Operator;
+use crate::operator::{InPlace, Operator};
 use easy_ext::ext;
-use offshoot_base::Element;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
+use offshoot_base::{Element, Limits, Memory, Rule, Span, blob, product, require};
 use offshoot_format::record::{DType, Resize};
 use offshoot_kernels::portable as kernels;
 

@@ -10,14 +10,10 @@ use super::tiled::scratch;
 use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
 use super::weights::Layout;
 use crate::drivers;
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, bytes, outputs, total};
+use crate::operator::{InPlace, Operator, area, bytes, outputs, total};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{blob, product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{ConvSingleMultiply, DepthwiseSingleMultiply, Window};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_format::record::{ConvSingleMultiply, DType, DepthwiseSingleMultiply, Window};
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::{Planar, Tiled, block_words};
 

@@ -7,17 +7,12 @@
 
 use super::tiled::check_requant;
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
-use crate::operator::Operator;
-use crate::operator::{InPlace, bytes, outputs};
+use crate::operator::{InPlace, Operator, bytes, outputs};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{ConvSparse, FullyConnectedSparse};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{ConvSparse, DType, FullyConnectedSparse};
 use offshoot_format::sparse::SparseRepr;
-use offshoot_kernels::geometry::Tiled;
-use offshoot_kernels::geometry::window_output;
+use offshoot_kernels::geometry::{Tiled, window_output};
 use offshoot_kernels::sparse::{Sparse, sparse_bytes};
 use offshoot_kernels::sparse_products::sparse_row;
 use offshoot_kernels::{Requant, portable};

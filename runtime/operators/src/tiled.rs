@@ -6,18 +6,13 @@
 
 use super::weights::{Layout, bounds_i8, check_clamp, override_requant, requant_blob};
 use crate::drivers;
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, bytes, outputs};
+use crate::operator::{InPlace, Operator, area, bytes, outputs};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{ConvTiled, Traversal};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{ConvTiled, DType, Traversal};
 use offshoot_format::tiled::{MOST_BIAS, MOST_WEIGHT, SHIFTS};
 use offshoot_kernels::Requant;
-use offshoot_kernels::geometry::window_output;
-use offshoot_kernels::geometry::{Tiled, tiled_weight};
+use offshoot_kernels::geometry::{Tiled, tiled_weight, window_output};
 
 /// With at most this many inputs, a sum never leaves the 24 bits that a block of channels gives it.
 const SAFE_INPUTS: usize = 511;

@@ -1,9 +1,7 @@
 //! Weights, biases and requantisation parameters of operators with an [`Arith`]: checked and read from a blob.
 
 use super::shape::require_f32;
-use offshoot_base::{Limits, Memory};
-use offshoot_base::{Rule, cast};
-use offshoot_base::{Span, blob, require};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, cast, require};
 use offshoot_format::BLOB_ALIGNMENT;
 use offshoot_format::record::Arith;
 use offshoot_format::tiled::{MOST_BIAS, SHIFTS};

@@ -6,14 +6,10 @@
 use super::tiled::{check_requant, halves, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::drivers;
-use crate::operator::Operator;
-use crate::operator::{InPlace, area, bytes, outputs};
+use crate::operator::{InPlace, Operator, area, bytes, outputs};
 use easy_ext::ext;
-use offshoot_base::Rule;
-use offshoot_base::{Limits, Memory, Span};
-use offshoot_base::{product, require};
-use offshoot_format::record::DType;
-use offshoot_format::record::{ConvWinograd, Window};
+use offshoot_base::{Limits, Memory, Rule, Span, product, require};
+use offshoot_format::record::{ConvWinograd, DType, Window};
 use offshoot_format::tiled::MOST_TILE_PAIRS;
 use offshoot_kernels::Requant;
 use offshoot_kernels::geometry::window_output;

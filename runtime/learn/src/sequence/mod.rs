@@ -62,7 +62,7 @@ pub enum Parts<'a> {
         state: &'a mut [f32],
     },
     /// int8.
-    TargetProjection {
+    Codes {
         /// `[biases · units]`
         bias: &'a mut [f32],
         /// Input scale times each row's weight scale.
@@ -192,7 +192,7 @@ pub fn learn_codes(
     workspace: &mut [f32],
     random: &mut Random,
 ) -> Option<()> {
-    let Parts::TargetProjection { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
+    let Parts::Codes { bias, scale_input, scale_state, mut input, mut state, real } = parts else {
         return None;
     };
     let workspace = Workspace::new(r, workspace)?;

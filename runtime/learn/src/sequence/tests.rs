@@ -153,7 +153,7 @@ fn lessons_bring_states_to_their_codes() {
                 }
                 out
             };
-            let parts = Parts::TargetProjection {
+            let parts = Parts::Codes {
                 bias: &mut bias,
                 scale_input: &scale_input,
                 scale_state: &scale_state,
@@ -205,8 +205,7 @@ fn sparse_weights_learn_and_keep_their_zeros() {
             let learn = |input: Stored<'_>, state: Stored<'_>| {
                 let mut bias = vec![0.0; kind.biases() * UNITS];
                 let (scale_input, scale_state) = (&scale_input[..], &scale_state[..]);
-                let parts =
-                    Parts::TargetProjection { bias: &mut bias, scale_input, scale_state, input, state, real };
+                let parts = Parts::Codes { bias: &mut bias, scale_input, scale_state, input, state, real };
                 let target = StepTarget {
                     rule: LocalRule::CrossEntropy { scale: 1.0 },
                     codes: TargetProjection::Signs { seed: 3 },

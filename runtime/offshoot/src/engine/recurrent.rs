@@ -78,7 +78,7 @@ pub(super) fn teach(
                 let bytes = sparse_bytes(&repr, rows as u64).and_then(|n| usize::try_from(n).ok());
                 Ok(Stored::Sparse { repr, start, blob: cast_mut(next(bytes.ok_or(Rule::BlobBounds)?)?)? })
             };
-            let parts = Parts::TargetProjection {
+            let parts = Parts::Codes {
                 bias,
                 scale_input,
                 scale_state,

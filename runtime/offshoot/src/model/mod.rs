@@ -10,8 +10,7 @@ mod nested;
 
 use crate::trace::OpInfo;
 use learn::Learning;
-use offshoot_base::Limits;
-use offshoot_base::{Error, Rule, Span, product};
+use offshoot_base::{Error, Limits, Rule, Span, product};
 use offshoot_format::codec::{self, GraphHead, built};
 use offshoot_format::header::{HEADER_LEN, Header, HeaderView};
 use offshoot_format::record::{DType, IoRepr, OpHeader, Record, Tag};

@@ -4,8 +4,7 @@
 //! last operator), needs no larger arena than the header's, and does work within [`super::MAX_WORK`].
 
 use super::{Model, check_ios, check_ops, sections};
-use offshoot_base::Error;
-use offshoot_base::Limits;
+use offshoot_base::{Error, Limits};
 use offshoot_format::codec;
 use offshoot_format::header::{Header, HeaderView};
 use offshoot_format::nested::NestedHead;
