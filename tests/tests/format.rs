@@ -21,7 +21,7 @@ use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
 use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
-    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
+    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, LearnLayer, TrainablePart, Tap,
     TargetProjectionRepr,
 };
 use offshoot::format::nested::NestedHead;
@@ -371,7 +371,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         TargetProjectionRepr::Head { at: 300, rate: 0.1, from: Some((128, 0.01)) },
         TargetProjectionRepr::Head { at: 300, rate: 0.1, from: None },
     ];
-    let parts = [Part::All, Part::Bias, Part::Scale, Part::LowRank { rank: 4 }];
+    let parts = [TrainablePart::All, TrainablePart::Bias, TrainablePart::Scale, TrainablePart::LowRank { rank: 4 }];
     let formats = [Format::F32, Format::I8, Format::I16 { fine: 5000 }];
     let layer = |i: usize| LearnLayer {
         op: i as u16,

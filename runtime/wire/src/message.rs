@@ -122,7 +122,7 @@ pub enum Response<'a> {
     /// Bytes of an output, of the learned state, or of scores.
     Data(#[serde(borrow)] &'a [u8]),
     /// An operator has run.
-    Operator(OperatorReport),
+    Operator(OperatorMeasurement),
     /// The run is complete.
     Done(RunReport),
     /// The request failed.
@@ -191,7 +191,7 @@ pub struct StoreReport {
 
 /// Measurements of one operator. Counts exclude the measurement itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorReport {
+pub struct OperatorMeasurement {
     /// Position in the file.
     pub index: u16,
     /// Number of its kind (`offshoot_format::record::Tag`).
@@ -469,7 +469,7 @@ mod tests {
             arena: 5,
             unit: CountUnit::Cycles,
         };
-        let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
+        let operator = OperatorMeasurement { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let lesson = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
         let responses: [(Response<'_>, &[u8]); 10] = [

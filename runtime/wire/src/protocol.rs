@@ -12,7 +12,7 @@ pub const FRAME_MAX: usize = 1024;
 /// Most bytes of tensor or model data in one message. The rest of [`FRAME_MAX`] is for the message around it.
 pub const CHUNK_MAX: usize = 960;
 
-/// CRC-32 (IEEE 802.3, as in zlib), used for frames and for [`crate::OperatorReport::digest`].
+/// CRC-32 (IEEE 802.3, as in zlib), used for frames and for [`crate::OperatorMeasurement::digest`].
 pub fn crc32(bytes: &[u8]) -> u32 {
     Crc32::new().update(bytes).finish()
 }

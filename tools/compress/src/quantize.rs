@@ -40,6 +40,6 @@ pub use learned::{numbers, quantize_learned};
 pub use options::{Clipping, IoType, QuantizeOptions, Rounding, Toggle, WeightScale};
 pub use policy::Policy;
 pub use post_training::{quantize, quantize_with_progress};
-pub use report::{OperatorReport, QuantizeReport};
+pub use report::{OperatorNoise, QuantizeReport};
 pub use simulate::simulate;
 pub use trained::Learned;

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::{Error, Result};
 
 /// Index of the chosen option of each variable.

@@ -11,7 +11,7 @@ use offshoot_train::{Checkpoint, Dataset, FitOptions, FitReport, Observer, fit_s
 use serde::{Deserialize, Serialize};
 
 use crate::elastic::Elastic;
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::{Encoding, Kind};
 use crate::{Error, Result};
 

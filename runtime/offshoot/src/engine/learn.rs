@@ -8,7 +8,7 @@ use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
 use offshoot_base::{Error, Rule, cast_mut};
-use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
+use offshoot_format::learn::{ErrorSource, TrainablePart, TargetProjectionRepr};
 use offshoot_kernels::GOLDEN;
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
@@ -56,7 +56,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let trainable = self.arena.get_mut(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
         match layer.repr.part {
-            Part::LowRank { rank } => {
+            TrainablePart::LowRank { rank } => {
                 let channels = layer.shape.geometry.out_c * usize::from(rank);
                 let numbers: &mut [f32] = cast_mut(trainable)?;
                 let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
@@ -67,7 +67,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             part => {
                 let same = factory.len().min(trainable.len());
-                let own = if part == Part::Scale && !layer.shape.is_whole() {
+                let own = if part == TrainablePart::Scale && !layer.shape.is_whole() {
                     same.min(trainable.len() / 2)
                 } else {
                     same
@@ -323,7 +323,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let parameter_bytes = &layer.shape.parameter_bytes;
         match layer.repr.part {
-            Part::All => {
+            TrainablePart::All => {
                 // Multipliers and shifts do not learn.
                 let fixed = parameter_bytes[0]..parameter_bytes.iter().sum();
                 if trainable.get(fixed.clone()) != factory.get(fixed) {
@@ -333,7 +333,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                     offshoot_base::Limits { arena_bytes: self.model.arena_bytes(), blobs: trainable };
                 ops::check(&layer.record, &limits).map(|_| ())
             }
-            Part::Bias | Part::Scale if layer.shape.is_whole() => {
+            TrainablePart::Bias | TrainablePart::Scale if layer.shape.is_whole() => {
                 ops::check_parameters(trainable, parameter_bytes, layer.shape.folded)
             }
             _ => Ok(()),

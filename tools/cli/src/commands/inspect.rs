@@ -43,7 +43,7 @@ pub struct PortReport {
 
 /// One operator.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorRow {
     /// Position in the file.
     pub index: u16,
     /// Name of its output tensor in the ONNX file, or kind and position.
@@ -136,7 +136,7 @@ pub struct Report {
     /// Cargo features of the runtime that the firmware needs for this model; empty for ONNX.
     pub runtime_features: Vec<String>,
     /// Operators in order.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorRow>,
     /// Further networks of the file, which share the weights of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkReport>,
@@ -235,7 +235,7 @@ impl Outcome for Report {
 }
 
 /// A map of the arena, 64 columns wide: where every operator writes its output.
-fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
+fn memory_map(operators: &[OperatorRow], arena: u64) -> String {
     let mut text = String::from("output of each operator in the arena:\n");
     let column = |at: u64| (at * 64 / arena.max(1)) as usize;
     for o in operators {
@@ -287,11 +287,11 @@ fn describe(port: &Port) -> PortReport {
 
 fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
     let (graph, _) = files::read_graph(path)?;
-    let operators: Vec<OperatorReport> = (0u16..)
+    let operators: Vec<OperatorRow> = (0u16..)
         .zip(&graph.nodes)
         .map(|(index, node)| {
             let out = graph.value(node.output);
-            OperatorReport {
+            OperatorRow {
                 index,
                 name: out.name.clone(),
                 kind: node.op.name().to_owned(),
@@ -391,7 +391,7 @@ fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
 }
 
 /// The operators of a compiled model, with names if the graph it was compiled from is given.
-pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport> {
+pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorRow> {
     model
         .ops()
         .map(|(info, _, record)| {
@@ -406,7 +406,7 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
             } else {
                 info.tag.name().to_owned()
             };
-            OperatorReport {
+            OperatorRow {
                 index: info.index,
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
                 kind,

@@ -46,7 +46,7 @@ pub struct Args {
 
 /// One operator's comparison.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorDifference {
     /// Position in the `.off` file.
     pub index: u16,
     /// Name of the tensor in the ONNX file that it completes.
@@ -80,7 +80,7 @@ pub struct Report {
     /// Samples compared.
     pub count: usize,
     /// Operator by operator.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorDifference>,
 }
 
 impl Outcome for Report {
@@ -115,7 +115,7 @@ impl Outcome for Report {
 }
 
 /// A ratio as text. Without one, the operator was either exact or not compared.
-fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
+fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
     match (snr_db, op.max_abs_error) {
         (Some(v), _) => super::decibels(v),
         (None, Some(_)) => "exact".into(),
@@ -190,7 +190,7 @@ fn compare(
     let differing = differing_operators(ui, file, inputs, target)?;
     let operators = sums.reports(graph, &differing);
     let first =
-        |test: &dyn Fn(&OperatorReport) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
+        |test: &dyn Fn(&OperatorDifference) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
     Ok(Report {
         target: args.target.clone(),
         equal: differing.is_empty(),
@@ -299,13 +299,13 @@ impl Sums {
         self.reference[index] = Some(value.iter().copied().collect());
     }
 
-    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorReport> {
+    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorDifference> {
         let name = |origin: u16| {
             graph.values.get(usize::from(origin)).map_or("(part of the next)".to_owned(), |v| v.name.clone())
         };
         self.operators
             .iter()
-            .map(|s| OperatorReport {
+            .map(|s| OperatorDifference {
                 index: s.info.index,
                 name: name(s.info.origin),
                 kind: s.info.tag.name().to_owned(),

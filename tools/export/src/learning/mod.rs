@@ -7,7 +7,7 @@ mod workspace;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{
-    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap, TargetProjectionRepr,
+    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, TrainablePart, Tap, TargetProjectionRepr,
 };
 use offshoot::format::record::Record;
 use offshoot::graph::learn::{MAX_GRID, Shape, normalizer_bytes, workspace_bytes};
@@ -292,10 +292,10 @@ fn layer(
     let own = spec.of_layer(c.name());
     let whole = c.shape.is_whole();
     let part = match own.part.unwrap_or(spec.part) {
-        _ if c.shape.norm => Part::All,
-        PartName::All => Part::All,
-        PartName::Bias => Part::Bias,
-        PartName::Scale => Part::Scale,
+        _ if c.shape.norm => TrainablePart::All,
+        PartName::All => TrainablePart::All,
+        PartName::Bias => TrainablePart::Bias,
+        PartName::Scale => TrainablePart::Scale,
         PartName::LowRank => {
             let plain = !c.shape.folded && c.shape.geometry.order == (Order::Grouped { groups: 1 });
             if !plain {
@@ -306,14 +306,14 @@ fn layer(
                     c.name()
                 ));
             }
-            Part::LowRank { rank: own.rank.unwrap_or(spec.rank) }
+            TrainablePart::LowRank { rank: own.rank.unwrap_or(spec.rank) }
         }
     };
     // A recurrent layer cannot learn as int16, so its default is int8; int16 for it by name is an error.
     let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { spec.weights };
     let format = match (whole, part, own.weights.unwrap_or(usual)) {
         (false, ..) => Format::F32,
-        (true, Part::All, Weights::Int16) => Format::I16 { fine: 0 },
+        (true, TrainablePart::All, Weights::Int16) => Format::I16 { fine: 0 },
         (true, ..) => Format::I8,
     };
     check_special(spec, c, output, &format, part)?;
@@ -335,12 +335,12 @@ fn check_special(
     c: &Candidate<'_>,
     output: bool,
     format: &Format,
-    part: Part,
+    part: TrainablePart,
 ) -> Result<()> {
     let sparse = matches!(c.shape.geometry.order, Order::Sparse(_));
     let reason = match c.shape.sequence {
         Some(_) if output => "its states are no scores of classes: add a fully connected layer after it",
-        Some(_) if part != Part::All => "a recurrent layer learns as a whole: set `part = \"all\"` for it",
+        Some(_) if part != TrainablePart::All => "a recurrent layer learns as a whole: set `part = \"all\"` for it",
         Some(_) if matches!(format, Format::I16 { .. }) => {
             "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
         }

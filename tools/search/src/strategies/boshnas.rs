@@ -7,7 +7,7 @@
 
 use super::{Strategy, View};
 use crate::predict::Mlp;
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::Encoding;
 
 /// The strategy.

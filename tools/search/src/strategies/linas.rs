@@ -10,7 +10,7 @@ use super::{Strategy, View};
 use crate::metrics::Metric;
 use crate::pareto;
 use crate::predict::{Quality, Stacked};
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::Encoding;
 
 /// The strategy.

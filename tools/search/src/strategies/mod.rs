@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Goal, Measured};
 use crate::pareto;
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::{Encoding, Space};
 
 pub use boshnas::Boshnas;

@@ -4,7 +4,7 @@
 
 use super::{Strategy, View};
 use crate::pareto;
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::{Encoding, Space};
 
 /// The strategy.

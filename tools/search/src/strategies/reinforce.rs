@@ -8,7 +8,7 @@
 
 use super::{Strategy, View};
 use crate::metrics::Metric;
-use crate::random::Random;
+use offshoot_data::Random;
 use crate::space::{Encoding, Kind, Space};
 
 /// The strategy.

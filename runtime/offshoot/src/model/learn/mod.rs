@@ -35,7 +35,7 @@ use offshoot_base::Rule;
 use offshoot_base::Span;
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, TrainablePart, Tap,
     TargetProjectionRepr,
 };
 use offshoot_format::record::Record;
@@ -79,7 +79,7 @@ pub struct TrainedLayer {
 impl TrainedLayer {
     fn new(repr: LearnLayer, mut record: Record) -> Result<Self, Rule> {
         let shape = Shape::of(&record)?;
-        if repr.part == Part::All {
+        if repr.part == TrainablePart::All {
             match &mut record {
                 Record::Conv2d(r) => r.blob = 0,
                 Record::Depthwise(r) => r.blob = 0,
