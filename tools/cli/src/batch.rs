@@ -277,6 +277,14 @@ fn select(device: &mut dyn Device, file: &OffFile) -> Result<()> {
 pub fn device_failure(error: &TargetError, help: &str) -> Failure {
     let (kind, help) = match error {
         TargetError::DoesNotFit { .. } => (Kind::Budget, ROOM_HELP),
+        TargetError::MissingFeatures { features, .. } => (
+            Kind::Unsupported,
+            if features.iter().any(|f| f == "f32") {
+                "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
+            } else {
+                "choose another board (`offshoot target list`), or build its firmware with these runtime features"
+            },
+        ),
         _ => (Kind::Device, help),
     };
     Failure::new(kind, error.to_string(), help)

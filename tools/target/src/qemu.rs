@@ -6,6 +6,8 @@ use crate::cycles::cores::Timings;
 use crate::cycles::plugin::{Counter, Interval};
 use crate::cycles::{self, Program};
 use crate::device::{Device, DeviceInfo, Profile};
+use crate::features::check_runtime;
+use crate::host::Aligned;
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
 use offshoot::wire::TrainStepReport;
@@ -113,6 +115,11 @@ impl Device for QemuDevice {
                 needed: off.len() as u64,
                 there: slot.1.into(),
             });
+        }
+        // A file that does not open is the board's to refuse, in the board's own words.
+        let aligned = Aligned::from(off);
+        if let Ok(model) = offshoot::Model::open(aligned.bytes()) {
+            check_runtime(self.board, off, &model)?;
         }
         let mut device = self.start(Some(off), &[])?;
         let facts = device.facts()?;

@@ -17,6 +17,7 @@ use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
+use crate::batch;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files;
 use crate::port::Port;
@@ -261,31 +262,11 @@ pub fn make(
         compiled = compile(&options)?;
     }
     if let Some(board) = facts {
-        check_runtime(board, &compiled.bytes)?;
+        let file = files::OffFile::from_bytes(&compiled.bytes);
+        offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
+            .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;
     }
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
-}
-
-/// Checks that the board's firmware has every runtime feature that the file needs: operators, number formats, learning.
-fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
-    let file = files::OffFile::from_bytes(bytes);
-    let model = file.model()?;
-    let mut missing = super::inspect::runtime_features(&file, &model)?;
-    missing.retain(|feature| !board.firmware.runtime.has(feature));
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let message =
-        format!("{} cannot run this model: its firmware is built without {}", board.name, missing.join(", "));
-    let help = match missing.iter().any(|f| f == "f32") {
-        true => {
-            "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
-        }
-        false => {
-            "choose another board (`offshoot target list`), or build its firmware with these runtime features"
-        }
-    };
-    Err(Failure::new(Kind::Unsupported, message, help))
 }
 
 /// The core that the compiler chooses layer forms for.

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use offshoot::format::record::{Record, Window};
 use offshoot::format::sparse::Form;
-use offshoot::format::{header::HeaderView, requires};
 use offshoot::{Model, operators};
 use offshoot_export::sparse_forms;
 use offshoot_ir::Graph;
@@ -18,6 +17,9 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
+
+/// Help for what an opened file rules out.
+const REPORT_BUG: &str = "this is a bug in Offshoot: report it with the model";
 
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
@@ -337,41 +339,17 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: Some(u64::from(model.arena_bytes())),
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
-        runtime_features: runtime_features(&file, &model)?,
+        runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
+            .or_fail(Kind::Internal, REPORT_BUG)?,
         operators,
         networks: further(&model)?,
     })
 }
 
-/// Cargo features of the runtime that the model needs, in alphabetical order.
-///
-/// # Errors
-/// Never for a file that was opened.
-pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
-    let mut features: BTreeSet<&str> = BTreeSet::new();
-    for network in networks(model)? {
-        for (_, _, record) in network.ops() {
-            features.extend(record.features());
-            operators::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
-        }
-    }
-    if model.network_count() > 1 {
-        features.insert("nested");
-    }
-    let header = HeaderView::new_checked(file.bytes()).and_then(|view| view.parse());
-    if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
-        features.insert("f32");
-    }
-    if model.learning().is_some() {
-        features.insert("learn");
-    }
-    Ok(features.into_iter().map(str::to_owned).collect())
-}
-
 /// All networks of a file.
 fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
     let network =
-        |i| model.network(i).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model");
+        |i| model.network(i).or_fail(Kind::Internal, REPORT_BUG);
     (0..model.network_count()).map(network).collect()
 }
 

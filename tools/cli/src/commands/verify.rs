@@ -85,20 +85,25 @@ pub struct Report {
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let mut table =
-            Table::new(["#", "operator", "kind", "against float", "alone", "largest difference", "bits", ""]);
+        // On the host there is nothing to compare bits with.
+        let device = self.target != "host";
+        let mut heads = vec!["#", "operator", "kind", "against float", "alone", "largest difference"];
+        heads.extend(device.then_some("bits"));
+        heads.push("");
+        let mut table = Table::new(heads);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
-            table.row([
+            let mut row = vec![
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
                 ratio(op.snr_db, op),
                 ratio(op.alone_snr_db, op),
                 op.max_abs_error.map_or("-".into(), |v| format!("{v:.5}")),
-                if op.equal { "equal" } else { "DIFFER" }.into(),
-                if departs { "departs" } else { "" }.into(),
-            ]);
+            ];
+            row.extend(device.then(|| if op.equal { "equal" } else { "DIFFER" }.into()));
+            row.push(if departs { "departs" } else { "" }.into());
+            table.row(row);
         }
         let bits = match (&self.first_difference, self.target.as_str()) {
             (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
