@@ -84,7 +84,7 @@ pub struct LearnHead {
     /// disables it.
     pub noise: f32,
     /// Input normaliser: statistics that follow the device's data.
-    pub standard: Option<InputNormalizerRepr>,
+    pub normalizer: Option<InputNormalizerRepr>,
     /// Classifier head whose scores replace the network's output.
     pub classifier: Option<ClassifierHead>,
 }
@@ -192,7 +192,7 @@ impl LearnLayer {
         if let Format::I16 { fine } = &mut self.format {
             *fine += bytes;
         }
-        if let ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. } =
+        if let ErrorSource::Local { projection: TargetProjectionRepr::Head { at, .. }, .. } =
             &mut self.error_source
         {
             *at += bytes;
@@ -228,7 +228,7 @@ pub enum ErrorSource {
         /// The local rule.
         rule: LocalRule,
         /// The projection from classes to features.
-        codes: TargetProjectionRepr,
+        projection: TargetProjectionRepr,
         /// Rows and columns of the pooling grid. Features are means over its cells.
         grid: u8,
     },

@@ -76,7 +76,7 @@ pub struct StepTarget<'a> {
     /// Local rule.
     pub rule: LocalRule,
     /// Projection from the label to the features.
-    pub codes: TargetProjection<'a>,
+    pub projection: TargetProjection<'a>,
     /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
     /// Class of the sample.
@@ -114,7 +114,7 @@ impl<'a> Errors<'a> {
     fn new(h: &[f32], target: &StepTarget<'a>, residual: &'a mut [f32]) -> Self {
         let features = target.grid.features();
         let each = (0..features).map(|j| pooled(&target.grid, h, j));
-        let error = LocalError::new(target.rule, target.codes, features, each, target.label, residual);
+        let error = LocalError::new(target.rule, target.projection, features, each, target.label, residual);
         Self { error, targets: matches!(target.rule, LocalRule::Squared { .. } | LocalRule::Absolute { .. }) }
     }
 

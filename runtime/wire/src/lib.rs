@@ -19,7 +19,7 @@ pub mod frame;
 pub mod message;
 mod protocol;
 
-pub use frame::{Event, FrameError, FrameReader, decode, encode};
+pub use frame::{Event, FrameError, FrameReader, UNNUMBERED, decode, encode};
 pub use message::{
     CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorMeasurement, Request, Response, RunReport,
     StoreReport, TrainStepReport,

@@ -84,7 +84,7 @@ pub enum Request<'a> {
         flash: bool,
     },
     /// Sets the number of active blocks of a boosted classifier head. Answer: [`Response::Ok`].
-    Keep {
+    ActiveBlocks {
         /// At least 1.
         blocks: u8,
     },
@@ -452,7 +452,7 @@ mod tests {
             (Request::Save, &[13]),
             (Request::Restore, &[14]),
             (Request::Forget { flash: true }, &[15, 1]),
-            (Request::Keep { blocks: 3 }, &[16, 3]),
+            (Request::ActiveBlocks { blocks: 3 }, &[16, 3]),
             (Request::ReadScores { offset: 1, len: 2 }, &[17, 1, 2]),
         ];
         for (message, bytes) in requests {

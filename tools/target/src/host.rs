@@ -177,9 +177,9 @@ impl Device for HostDevice {
         Ok(engine.scores().ok_or(offshoot::Error::NoSuchTensor)?.to_vec())
     }
 
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
         let mut engine = self.resumed()?;
-        engine.keep(blocks)?;
+        engine.set_active_blocks(blocks)?;
         let state = engine.state();
         self.go_on(state);
         Ok(())

@@ -211,8 +211,8 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.scores()
     }
 
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
-        self.running.as_mut().ok_or(TargetError::NoModel)?.keep(blocks)
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.set_active_blocks(blocks)
     }
 
     fn save(&mut self) -> Result<u32, TargetError> {

@@ -11,7 +11,7 @@ use crate::augment::Augment;
 use crate::dataset::Dataset;
 use crate::device::Device;
 use crate::fake_quant::WeightQuant;
-use crate::optimiser::{UpdateRule, Schedule};
+use crate::optimiser::{Schedule, UpdateRule};
 
 /// Options of [`crate::fit`]. The default trains a small network from random weights.
 #[derive(Clone, Debug)]

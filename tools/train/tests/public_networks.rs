@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ndarray::ArrayD;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::lossless;
-use offshoot_train::{Dataset, FitOptions, UpdateRule, Schedule, Target, Teacher, fit, predict};
+use offshoot_train::{Dataset, FitOptions, Schedule, Target, Teacher, UpdateRule, fit, predict};
 
 fn samples(graph: &Graph, count: usize) -> ArrayD<f32> {
     let mut shape = graph.value(graph.inputs[0]).shape.clone();

@@ -6,7 +6,9 @@
 
 use super::errors::{Errors, room_bits};
 use super::parts::Steps;
-use super::{IntegerLayer, Magnitude, Motion, IntegerParameters, Quant, Scales, StepTarget, Workspace, normalised};
+use super::{
+    IntegerLayer, IntegerParameters, Magnitude, Motion, Quant, Scales, StepTarget, Workspace, normalised,
+};
 use crate::layers::window::{gradients, pull_back};
 use offshoot_kernels::Random;
 use offshoot_kernels::geometry::tiled_weight;
@@ -196,7 +198,7 @@ mod tests {
         let scale = 0.001;
         let target = StepTarget {
             rule: LocalRule::CrossEntropy { scale },
-            codes: TargetProjection::Small(&codes),
+            projection: TargetProjection::Small(&codes),
             grid: PoolingGrid::new(1, [1, 1], out),
             label: 1,
             rate: Magnitude::from_f32(1e-4),

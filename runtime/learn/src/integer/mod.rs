@@ -135,7 +135,7 @@ pub struct StepTarget<'a> {
     /// Local rule.
     pub rule: LocalRule,
     /// Projection from the label to the features.
-    pub codes: TargetProjection<'a>,
+    pub projection: TargetProjection<'a>,
     /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
     /// Class of the sample.

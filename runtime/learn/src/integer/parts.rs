@@ -3,7 +3,7 @@
 use super::errors::Errors;
 use super::sparse::Cursor;
 use super::update::{self, Update};
-use super::{Coefficient, IntegerLayer, Magnitude, Motion, IntegerParameters, StepTarget, requantised};
+use super::{Coefficient, IntegerLayer, IntegerParameters, Magnitude, Motion, StepTarget, requantised};
 use crate::descent::Descent;
 use crate::layers::adaptor;
 use offshoot_format::tiled;

@@ -3,7 +3,7 @@
 use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use offshoot_base::{Rule, cast, cast_mut};
-use offshoot_format::learn::{ErrorSource, TrainablePart, TargetProjectionRepr};
+use offshoot_format::learn::{ErrorSource, TargetProjectionRepr, TrainablePart};
 use offshoot_format::record::{Arith, Record, Recurrent};
 use offshoot_learn::descent::Descent;
 use offshoot_learn::integer::{self, Magnitude, Motion};
@@ -74,8 +74,8 @@ fn assignment<'a>(
     table: &'a [f32],
 ) -> Result<(LocalRule, TargetProjection<'a>), Rule> {
     Ok(match layer.repr.error_source {
-        ErrorSource::Local { rule, codes, .. } => {
-            let codes = match codes {
+        ErrorSource::Local { rule, projection, .. } => {
+            let projection = match projection {
                 TargetProjectionRepr::Signs { seed } => TargetProjection::Signs { seed },
                 TargetProjectionRepr::Hadamard => TargetProjection::Hadamard,
                 TargetProjectionRepr::Uniform { seed } => TargetProjection::Uniform { seed },
@@ -86,7 +86,7 @@ fn assignment<'a>(
                 )?),
                 TargetProjectionRepr::Head { .. } => TargetProjection::Table(table),
             };
-            (rule, codes)
+            (rule, projection)
         }
         ErrorSource::Output | ErrorSource::Next => {
             (LocalRule::CrossEntropy { scale: 1.0 }, TargetProjection::Unit)
@@ -171,13 +171,13 @@ impl StepContext<'_, '_> {
         let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
         let own = Own::take(&mut pieces, layer, self.learning)?;
         let table = match layer.repr.error_source {
-            ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } => {
+            ErrorSource::Local { projection: TargetProjectionRepr::Head { rate, .. }, .. } => {
                 Some((cast_mut::<f32>(own.extra)?, rate))
             }
             _ => None,
         };
         // A local head's projection is its table, which is set where it can be borrowed.
-        let (rule, codes) = match &table {
+        let (rule, projection) = match &table {
             Some(_) => {
                 let ErrorSource::Local { rule, .. } = layer.repr.error_source else {
                     return Err(Rule::Format);
@@ -191,8 +191,14 @@ impl StepContext<'_, '_> {
         let pieces =
             super::recurrent::Pieces { work, trainable: own.trainable, residual, workspace, head: table };
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
-        let target =
-            sequence::StepTarget { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
+        let target = sequence::StepTarget {
+            rule,
+            projection,
+            grid: layer.grid(),
+            label: self.label,
+            rate,
+            normalised,
+        };
         let matrices = match &layer.record {
             Record::RecurrentSparse(r) => r.matrices(),
             _ => [None; 2],
@@ -222,7 +228,7 @@ impl StepContext<'_, '_> {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
                 let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &mut [f32] = cast_mut(own.extra)?;
-                let (rule, codes) = assignment(layer, classes, self.blobs, table)?;
+                let (rule, projection) = assignment(layer, classes, self.blobs, table)?;
                 let errors = words.take(shape.geometry.pixels())?;
                 let mut learner = float::FloatLayer {
                     geometry: shape.geometry,
@@ -231,12 +237,12 @@ impl StepContext<'_, '_> {
                     h: cast(h)?,
                     part: float_part(layer, own.trainable, &mut words)?,
                 };
-                let target = float::StepTarget { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, projection, grid, label: self.label };
                 let descent = self.descent(layer, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
                 float::learn(&mut learner, &target, way, residual, errors);
                 let h = learner.h;
-                if let ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } =
+                if let ErrorSource::Local { projection: TargetProjectionRepr::Head { rate, .. }, .. } =
                     layer.repr.error_source
                 {
                     // The head learns at full rate during the layer's warm-up.
@@ -250,7 +256,7 @@ impl StepContext<'_, '_> {
             Arith::I8 { .. } => {
                 let (sums, residual) =
                     of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
-                let (rule, codes) = assignment(layer, classes, self.blobs, &[])?;
+                let (rule, projection) = assignment(layer, classes, self.blobs, &[])?;
                 let mut learner = integer::IntegerLayer {
                     geometry: shape.geometry,
                     x: cast(x)?,
@@ -261,7 +267,7 @@ impl StepContext<'_, '_> {
                 };
                 let target = integer::StepTarget {
                     rule,
-                    codes,
+                    projection,
                     grid,
                     label: self.label,
                     rate: self.whole_rate(layer),
@@ -313,7 +319,7 @@ impl StepContext<'_, '_> {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
                 let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &[f32] = cast(of_second.extra)?;
-                let (rule, codes) = assignment(second, classes, self.blobs, table)?;
+                let (rule, projection) = assignment(second, classes, self.blobs, table)?;
                 let mut workspace = float::Workspace {
                     residual,
                     features: words.take(grid.features())?,
@@ -333,7 +339,7 @@ impl StepContext<'_, '_> {
                     h: cast(z)?,
                     weights: cast(rest)?,
                 };
-                let target = float::StepTarget { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, projection, grid, label: self.label };
                 let descent = self.descent(first, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
                 float::learn_first(&mut learner, &upper, &target, way, &mut workspace);
@@ -343,7 +349,7 @@ impl StepContext<'_, '_> {
             Arith::I8 { .. } => {
                 let (sums, residual) =
                     of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
-                let (rule, codes) = assignment(second, classes, self.blobs, &[])?;
+                let (rule, projection) = assignment(second, classes, self.blobs, &[])?;
                 let mut back = integer::BlockWorkspace {
                     features: words.take(grid.features())?,
                     second: words.take(above.geometry.pixels().max(above.geometry.out_c))?,
@@ -370,7 +376,7 @@ impl StepContext<'_, '_> {
                 };
                 let target = integer::StepTarget {
                     rule,
-                    codes,
+                    projection,
                     grid,
                     label: self.label,
                     rate: self.whole_rate(first),
@@ -448,7 +454,9 @@ fn float_part<'a>(
     let (parameter_bytes, rest) =
         numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
     Ok(match layer.repr.part {
-        TrainablePart::All if layer.shape.norm => float::FloatParameters::Norm { scale: parameter_bytes, bias: rest },
+        TrainablePart::All if layer.shape.norm => {
+            float::FloatParameters::Norm { scale: parameter_bytes, bias: rest }
+        }
         TrainablePart::All => float::FloatParameters::All { bias: parameter_bytes, weights: rest },
         TrainablePart::Scale => float::FloatParameters::Scale { bias: parameter_bytes, scale: rest },
         TrainablePart::Bias | TrainablePart::LowRank { .. } => float::FloatParameters::Bias(parameter_bytes),

@@ -12,7 +12,7 @@ use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
-use offshoot_ir::passes::origin_hash;
+use offshoot_ir::passes::{self, origin_hash};
 use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
@@ -23,7 +23,7 @@ use crate::files;
 use crate::port::Port;
 use crate::ui::Ui;
 
-pub use args::{Args, Clipping, NestedScales, Precision, Prefer, parse_bytes};
+pub use args::{Args, Clipping, Io, NestedScales, Precision, Prefer, parse_bytes};
 pub use report::{Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
@@ -218,6 +218,16 @@ pub fn make(
             }
         }
     }
+    let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
+        Io::Int8 if quantised => passes::integer_io,
+        Io::Int8 => Ok,
+        Io::F32 => passes::float_io,
+    };
+    lowered = io(lowered).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    for small in &mut further {
+        *small = io(std::mem::take(small))
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     let facts = match target {
         Some(Target::Qemu(board)) => Some(*board),
         _ => None,
@@ -230,7 +240,7 @@ pub fn make(
         Some(plan) => Some(LearningPlan::clone(plan)),
         None => args.learn.as_deref().map(read_plan).transpose()?,
     };
-    if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {
+    if let Some(plan) = plan.as_mut().filter(|p| p.normalizer().is_some()) {
         plan.statistics = statistics(&lowered, samples)?;
     }
     let options = CompileOptions {
@@ -380,9 +390,9 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     let seen: Vec<Vec<f32>> =
         samples.iter().flatten().map(|x| port.decode(&port.encode_real(x.iter().copied()))).collect();
     mean.resize(seen.first().map_or(0, Vec::len), 0.0f32);
-    let mut standard = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
-    seen.iter().for_each(|x| standard.see(x));
-    let energy = standard.energy();
+    let mut normalizer = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
+    seen.iter().for_each(|x| normalizer.see(x));
+    let energy = normalizer.energy();
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
 }
 
@@ -400,7 +410,7 @@ fn train_probes(
         return Err(Failure::new(
             Kind::Calibration,
             message,
-            "give --calib X.npy (and --labels Y.npy), or choose other `codes` in the plan",
+            "give --calib X.npy (and --labels Y.npy), or choose another `projection` in the plan",
         ));
     }
     let labels = labels.map(super::read_array).transpose()?;

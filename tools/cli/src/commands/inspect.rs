@@ -348,8 +348,7 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
 
 /// All networks of a file.
 fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
-    let network =
-        |i| model.network(i).or_fail(Kind::Internal, REPORT_BUG);
+    let network = |i| model.network(i).or_fail(Kind::Internal, REPORT_BUG);
     (0..model.network_count()).map(network).collect()
 }
 

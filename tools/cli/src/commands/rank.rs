@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ndarray::ArrayD;
-use offshoot_compress::low_rank::{Cut, SplitLayer, MaestroOptions, analyse, choices, maestro, ranks_of, split};
+use offshoot_compress::low_rank::{
+    Cut, MaestroOptions, SplitLayer, analyse, choices, maestro, ranks_of, split,
+};
 use offshoot_compress::prune;
 use offshoot_ir::Graph;
 use offshoot_report::{Table, plot};

@@ -194,8 +194,9 @@ fn compare(
     bar.finish_and_clear();
     let differing = differing_operators(ui, file, inputs, target)?;
     let operators = sums.reports(graph, &differing);
-    let first =
-        |test: &dyn Fn(&OperatorDifference) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
+    let first = |test: &dyn Fn(&OperatorDifference) -> bool| {
+        operators.iter().find(|o| test(o)).map(|o| o.name.clone())
+    };
     Ok(Report {
         target: args.target.clone(),
         equal: differing.is_empty(),

@@ -7,9 +7,9 @@
 
 use std::f64::consts::PI;
 
-use crate::random::Random;
 use super::{Condition, offset_binary};
 use crate::features::FrontEnd;
+use crate::random::Random;
 
 /// Names of the labels.
 pub const CLASSES: [&str; 8] = ["noise", "tone", "dual", "rising", "falling", "beeps", "claps", "warble"];

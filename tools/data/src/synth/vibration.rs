@@ -8,8 +8,8 @@
 
 use std::f64::consts::PI;
 
-use crate::random::Random;
 use super::{Condition, offset_binary};
+use crate::random::Random;
 
 /// Names of the labels.
 pub const CLASSES: [&str; 5] = ["normal", "imbalance", "misalignment", "looseness", "bearing"];

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Goal, Measured};
 use crate::pareto;
-use offshoot_data::Random;
 use crate::space::{Encoding, Space};
+use offshoot_data::Random;
 
 pub use boshnas::Boshnas;
 pub use linas::Linas;

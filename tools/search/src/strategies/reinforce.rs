@@ -8,8 +8,8 @@
 
 use super::{Strategy, View};
 use crate::metrics::Metric;
-use offshoot_data::Random;
 use crate::space::{Encoding, Kind, Space};
+use offshoot_data::Random;
 
 /// The strategy.
 #[derive(Debug)]

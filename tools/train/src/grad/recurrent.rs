@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, s};
 use offshoot_ir::{RecurrentKind, Returns};
-use offshoot_reference::recurrent::{RecurrentLayer, Moment, layer, moments};
+use offshoot_reference::recurrent::{Moment, RecurrentLayer, layer, moments};
 
 use super::{Tensor, array, like};
 use crate::error::Result;
@@ -153,7 +153,12 @@ impl Through {
         self.of_input.index_axis_mut(Axis(1), m.at).assign(&sums);
     }
 
-    fn finish(self, layer: &RecurrentLayer<'_>, operands: &[Tensor], wanted: &[bool]) -> Vec<Option<ArrayD<f32>>> {
+    fn finish(
+        self,
+        layer: &RecurrentLayer<'_>,
+        operands: &[Tensor],
+        wanted: &[bool],
+    ) -> Vec<Option<ArrayD<f32>>> {
         let (samples, steps, rows) = self.of_input.dim();
         let (units, inputs) = (layer.state.ncols(), layer.input.ncols());
         let all = samples * steps;

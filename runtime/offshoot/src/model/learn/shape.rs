@@ -185,7 +185,8 @@ impl Shape {
     /// with the DSP extension; `None` if there is no such plan. `cells` is the number of cells of its pooling grid.
     pub fn planes_words(&self, part: TrainablePart, cells: usize, most: usize) -> Option<usize> {
         let g = &self.geometry;
-        let plan = PlaneExtents::new(g, cells, most).filter(|_| part == TrainablePart::All && self.is_whole())?;
+        let plan =
+            PlaneExtents::new(g, cells, most).filter(|_| part == TrainablePart::All && self.is_whole())?;
         Some(PlaneExtents::sums(g) + plan.words(g, cells))
     }
 

@@ -120,6 +120,16 @@ impl From<Prefer> for offshoot_export::Prefer {
     }
 }
 
+/// Number format of the inputs and outputs of an int8 network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Io {
+    /// int8 in the device's layout. The file states scale and layout; host tool, runtime and wire convert.
+    #[default]
+    Int8,
+    /// float32: the device converts, which costs four bytes of RAM and about 40 instructions per element.
+    F32,
+}
+
 /// Where the activation scales of sub-networks come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NestedScales {
@@ -154,6 +164,9 @@ pub struct Args {
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
+    /// Number format of inputs and outputs of an int8 network on the device.
+    #[arg(long, value_enum, default_value_t = Io::Int8)]
+    pub io: Io,
     /// How activation ranges are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
     pub clipping: Clipping,
