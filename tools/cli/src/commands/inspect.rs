@@ -1,6 +1,5 @@
 //! `offshoot inspect`: shows what an `.onnx` or `.off` file holds.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use offshoot::format::record::{Record, Window};
