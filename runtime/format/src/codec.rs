@@ -120,6 +120,11 @@ records! {
     FullyConnectedSparse "op-fully-connected-sparse",
     ConvSparse "op-conv-sparse",
     RecurrentSparse "op-recurrent-sparse",
+    Gather "op-gather",
+    Scatter "op-scatter",
+    TopK "op-top-k",
+    Cast "op-cast",
+    GridSample "op-grid-sample",
 }
 
 impl Record {

@@ -41,11 +41,16 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    Gather = 70,
+    Scatter = 71,
+    TopK = 72,
+    Cast = 73,
+    GridSample = 74,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 41] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -82,6 +87,11 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::Gather,
+        Self::Scatter,
+        Self::TopK,
+        Self::Cast,
+        Self::GridSample,
     ];
 
     /// The tag with this number, if any.
@@ -128,6 +138,11 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::Gather => "gather",
+            Self::Scatter => "scatter",
+            Self::TopK => "top_k",
+            Self::Cast => "cast",
+            Self::GridSample => "grid_sample",
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod conv;
 mod elementwise;
+mod indexed;
 mod error;
 mod executor;
 mod movement;

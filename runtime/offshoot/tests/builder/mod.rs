@@ -110,7 +110,7 @@ pub(crate) fn io(offset: u32, dtype: DType, shape: &[u16]) -> IoRepr {
         zero_point: 0,
         rank: shape.len() as u8,
         shape: all,
-        channels_last_of_first: false,
+        outside: 0,
     }
 }
 
@@ -236,6 +236,41 @@ pub(crate) fn every_record() -> Vec<Record> {
         for kind in [ReduceKind::Mean, ReduceKind::Sum, ReduceKind::Max, ReduceKind::Min] {
             all.push(Reduce { src, dst, outer: 2, extent: 3, inner: 2, kind, arith }.into());
         }
+    }
+    // A row of two from each of three places, by two indices; the indices in the arena, then constant.
+    let unused = RowAxis { extent: 1, stride: 0, index_stride: 0 };
+    let picks = [Pick { extent: 3, stride: 8 }, Pick { extent: 2, stride: 3 }, Pick::default(), Pick::default()];
+    let along = RowAxis { extent: 3, stride: 2, index_stride: 2 };
+    let rows = |index| Rows { index, axes: [unused, unused, unused, along], indices: 2, picks, run: 2 };
+    for (size, place, index) in
+        [(1, Operand::Arena(src), Operand::Arena(512)), (4, Operand::Blob(0), Operand::Blob(800))]
+    {
+        all.push(Gather { src: place, dst, size, rows: rows(index) }.into());
+    }
+    use ScatterKind as Join;
+    let index = Operand::Arena(512);
+    for kind in [Join::Set, Join::Add, Join::Mul, Join::Max, Join::Min] {
+        all.push(Scatter { src, dst, dtype: DType::F32, kind, rows: rows(index) }.into());
+    }
+    for kind in [Join::Set, Join::Max, Join::Min] {
+        all.push(Scatter { src, dst, dtype: DType::I8, kind, rows: rows(Operand::Blob(800)) }.into());
+    }
+    all.push(Scatter { src, dst, dtype: DType::I32, kind: Join::Set, rows: rows(index) }.into());
+    for (dtype, largest) in [(DType::I8, true), (DType::F32, false)] {
+        all.push(TopK { src, dst, outer: 2, extent: 4, inner: 3, k: 3, largest, dtype }.into());
+    }
+    for to in [DType::I32, DType::F32] {
+        all.push(Cast { src, dst, len: 5, to }.into());
+    }
+    for (kind, outside) in [
+        (GridKind::Nearest, GridOutside::Zeros),
+        (GridKind::Bilinear, GridOutside::Border),
+        (GridKind::Bicubic, GridOutside::Reflection),
+    ] {
+        let (n, h, w, c, out_h, out_w, align_corners) = (1, 3, 4, 2, 2, 2, kind == GridKind::Nearest);
+        all.push(
+            GridSample { src, grid: 512, dst, n, h, w, c, out_h, out_w, kind, outside, align_corners }.into(),
+        );
     }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
