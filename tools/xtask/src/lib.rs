@@ -1,4 +1,5 @@
 //! The repository's own commands as a library; `cargo xtask` runs `main.rs`.
 
 pub mod bench;
+pub mod mutate;
 pub mod single;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::{bench, single};
+use offshoot_xtask::{bench, mutate, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -18,11 +18,14 @@ enum Command {
     Bench(bench::Args),
     /// Build a firmware with one model and only what that model needs, measure its sizes and run it.
     Single(single::Args),
+    /// Mutate files and compare what every target makes of them, bit by bit.
+    Mutate(mutate::Args),
 }
 
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Single(args) => single::run(&args),
+        Command::Mutate(args) => mutate::run(&args),
     }
 }
