@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::{bench, preferences, single};
+use offshoot_xtask::{bench, mutate, preferences, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ enum Command {
     Preferences(preferences::Args),
     /// Build a firmware with one model and only what that model needs, measure its sizes and run it.
     Single(single::Args),
+    /// Mutate files and compare what every target makes of them, bit by bit.
+    Mutate(mutate::Args),
 }
 
 fn main() -> Result<()> {
@@ -27,5 +29,6 @@ fn main() -> Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::Preferences(args) => preferences::run(&args),
         Command::Single(args) => single::run(&args),
+        Command::Mutate(args) => mutate::run(&args),
     }
 }

@@ -8,6 +8,7 @@ mod conv;
 mod conv_transpose;
 mod elementwise;
 pub mod fixed_point;
+pub mod float;
 mod grid_sample;
 mod huffman;
 mod indexed;
