@@ -41,11 +41,12 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    History = 48,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -82,6 +83,7 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::History,
     ];
 
     /// The tag with this number, if any.
@@ -128,6 +130,7 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::History => "history",
         }
     }
 }

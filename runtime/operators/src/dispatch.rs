@@ -43,6 +43,7 @@ macro_rules! dispatch {
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
+            Record::History($r) if cfg!(feature = "op-history") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -79,6 +80,7 @@ macro_rules! dispatch {
             | Record::FullyConnectedSparse(_)
             | Record::ConvSparse(_)
             | Record::RecurrentSparse(_)
+            | Record::History(_)
             | Record::FusedRows(_) => $other,
         }
     };

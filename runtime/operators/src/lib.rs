@@ -17,6 +17,7 @@ mod dispatch;
 mod drivers;
 mod elementwise;
 mod fused_rows;
+mod history;
 mod huffman;
 mod matmul;
 mod movement;

@@ -11,7 +11,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
-use crate::{fold, lift, ops, qoperator};
+use crate::{fold, lift, ops, qoperator, tflite};
 
 /// Supported opsets.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
@@ -39,6 +39,9 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 }
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
+    if tflite::is_tflite(bytes) {
+        return tflite::import(bytes, name);
+    }
     if let Some(kind) = other_format(bytes) {
         return Err(ImportError::Format(kind.into()));
     }
@@ -124,9 +127,6 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     }
     if starts(b"version https://git-lfs") {
         return Some("it is a Git LFS pointer to the model; fetch the model with `git lfs pull`");
-    }
-    if bytes.get(4..8) == Some(b"TFL3") {
-        return Some("it is a TensorFlow Lite model; convert it to ONNX, for example with tf2onnx");
     }
     if starts(b"PK\x03\x04") {
         return Some(

@@ -216,6 +216,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         ];
         all.push(Copy { src: 64, dst, size, axes: Axes::from_slice(&axes).unwrap() }.into());
         all.push(Fill { dst, len: 7, size, value: -2 }.into());
+        all.push(History { src, dst, kept: 700, state: 3, len: 2, size, fill: -2 }.into());
         for mode in [PadMode::Reflect, PadMode::Edge] {
             let pad = [[0, 0], [1, 0], [2, 1], [0, 0]];
             all.push(Pad { src, dst, size, dims: [1, 2, 3, 2], pad, mode }.into());

@@ -109,6 +109,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::Pool { .. }
         | Op::Resize(_)
         | Op::Expand
+        | Op::History { .. }
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
         Op::Concat { .. } | Op::Binary { kind: BinaryKind::Min | BinaryKind::Max, .. } => Sharing::Many,
         _ => Sharing::None,
