@@ -41,6 +41,7 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    History = 48,
     Gather = 70,
     Scatter = 71,
     TopK = 72,
@@ -50,7 +51,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -87,6 +88,7 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::History,
         Self::Gather,
         Self::Scatter,
         Self::TopK,
@@ -138,6 +140,7 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::History => "history",
             Self::Gather => "gather",
             Self::Scatter => "scatter",
             Self::TopK => "top_k",

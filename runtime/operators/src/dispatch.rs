@@ -43,6 +43,7 @@ macro_rules! dispatch {
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
+            Record::History($r) if cfg!(feature = "op-history") => $call,
             Record::Gather($r) if cfg!(feature = "op-gather") => $call,
             Record::Scatter($r) if cfg!(feature = "op-scatter") => $call,
             Record::TopK($r) if cfg!(feature = "op-top-k") => $call,
@@ -84,6 +85,7 @@ macro_rules! dispatch {
             | Record::FullyConnectedSparse(_)
             | Record::ConvSparse(_)
             | Record::RecurrentSparse(_)
+            | Record::History(_)
             | Record::Gather(_)
             | Record::Scatter(_)
             | Record::TopK(_)

@@ -18,6 +18,7 @@ mod drivers;
 mod elementwise;
 mod fused_rows;
 mod grid_sample;
+mod history;
 mod huffman;
 mod indexed;
 mod matmul;

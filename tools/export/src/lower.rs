@@ -14,6 +14,7 @@ mod normalise;
 mod recurrent;
 mod reduce;
 mod resize;
+mod tables;
 mod unary;
 
 use std::collections::HashMap;
@@ -142,6 +143,7 @@ impl<'g> Context<'g> {
             Op::Concat { axis } => return layout::concat(self, &node.inputs, y, *axis),
             Op::Slice { start, step } => return layout::slice(self, node.inputs[0], y, start, step),
             Op::Expand => return layout::expand(self, node.inputs[0], y),
+            Op::History { fill, .. } => return layout::history(self, node.inputs[0], y, *fill),
             Op::Pad { before, after, mode, value } => {
                 return layout::pad(self, node.inputs[0], y, before, after, *mode, *value);
             }

@@ -160,8 +160,12 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         settle(&mut record, op, at(op.scratch));
+        let kept = op.kept.map(|b| plan.offsets[b] / 4);
         if let Some(r) = record.recurrent_mut() {
-            r.kept = op.kept.map(|b| plan.offsets[b] / 4);
+            r.kept = kept;
+        }
+        if let Record::History(r) = &mut record {
+            r.kept = kept.unwrap_or(0);
         }
         // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
@@ -261,6 +265,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Softmax(r) => shift!(r, src += a, dst += dst),
         Record::LayerNorm(r) => shift!(r, src += a, dst += dst),
         Record::Copy(r) => shift!(r, src += a, dst += dst),
+        Record::History(r) => shift!(r, src += a, dst += dst),
         Record::Fill(r) => shift!(r, dst += dst),
         Record::Pad(r) => shift!(r, src += a, dst += dst),
         Record::Resize(r) => shift!(r, src += a, dst += dst),

@@ -14,6 +14,7 @@ mod model;
 mod ops;
 pub mod oracle;
 mod qoperator;
+mod tflite;
 mod window;
 
 pub use emit::emit;

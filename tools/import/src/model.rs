@@ -11,7 +11,7 @@ use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
-use crate::{fold, lift, ops, qoperator};
+use crate::{fold, lift, ops, qoperator, tflite};
 
 /// Supported opsets.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
@@ -50,6 +50,9 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 }
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
+    if tflite::is_tflite(bytes) {
+        return tflite::import(bytes, name);
+    }
     if let Some(kind) = other_format(bytes) {
         return Err(ImportError::Format(kind.into()));
     }
@@ -139,9 +142,6 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     }
     if starts(b"version https://git-lfs") {
         return Some("it is a Git LFS pointer to the model; fetch the model with `git lfs pull`");
-    }
-    if bytes.get(4..8) == Some(b"TFL3") {
-        return Some("it is a TensorFlow Lite model; convert it to ONNX, for example with tf2onnx");
     }
     if starts(b"PK\x03\x04") {
         return Some(
@@ -335,7 +335,9 @@ fn described(input: &ValueInfoProto, dims: &Dims) -> std::result::Result<(Vec<us
                     _ => "not given".into(),
                 };
                 let way = match other {
-                    Some(Dim::DimParam(name)) => format!("fix it with `--dim {name}=N`, or export with fixed extents"),
+                    Some(Dim::DimParam(name)) => {
+                        format!("fix it with `--dim {name}=N`, or export with fixed extents")
+                    }
                     _ => "export with fixed extents".into(),
                 };
                 return Err(format!("extent of axis {i} is {what}: {way}"));

@@ -177,6 +177,10 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::Slice { start, step } => movement::slice(&x[0], start, step, shape),
         Op::Pad { before, after: _, mode, value } => movement::pad(&x[0], before, *mode, *value, shape),
         Op::Resize(rule) => resize::resize(&x[0], rule, shape)?,
+        Op::History { axis, state, fill } => {
+            let before: Vec<usize> = (0..shape.len()).map(|i| if i == *axis { *state } else { 0 }).collect();
+            movement::pad(&x[0], &before, None, *fill, shape)
+        }
         Op::Expand => movement::expand(&x[0], shape)?,
         Op::Reduce { kind, axes } => movement::reshape(&norm::reduce(&x[0], *kind, axes), shape)?,
         Op::ArgMax { axis, select_last } => {

@@ -23,7 +23,7 @@ const REPORT_BUG: &str = "this is a bug in Offshoot: report it with the model";
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// A network (.onnx) or a compiled model (.off).
+    /// A network (.onnx, .tflite) or a compiled model (.off).
     pub file: PathBuf,
 }
 
@@ -256,15 +256,19 @@ fn memory_map(operators: &[OperatorRow], arena: u64) -> String {
 /// Inspects a file, whose extension says what it is.
 ///
 /// # Errors
-/// The file cannot be read, or is neither `.onnx` nor `.off`.
+/// The file cannot be read, or has another extension than `.onnx`, `.tflite` and `.off`.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let bytes = std::fs::metadata(&args.file).map_err(|e| Failure::reading(&args.file, &e))?.len();
     match args.file.extension().and_then(|e| e.to_str()) {
-        Some("onnx") => onnx(&args.file, bytes),
+        Some("onnx" | "tflite") => onnx(&args.file, bytes),
         Some("off") => off(&args.file, bytes),
         _ => {
-            let message = format!("{}: the extension is neither .onnx nor .off", args.file.display());
-            Err(Failure::new(Kind::Usage, message, "give a network (.onnx) or a compiled model (.off)"))
+            let message = format!("{}: the extension is none of .onnx, .tflite, .off", args.file.display());
+            Err(Failure::new(
+                Kind::Usage,
+                message,
+                "give a network (.onnx, .tflite) or a compiled model (.off)",
+            ))
         }
     }
 }

@@ -38,7 +38,7 @@ pub enum Method {
 /// Arguments of `rank`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Float network (.onnx) with one input.
+    /// Float network (.onnx, .tflite) with one input.
     pub model: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]

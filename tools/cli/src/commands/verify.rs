@@ -23,7 +23,7 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The network (.onnx).
+    /// The network (.onnx, .tflite).
     pub model: PathBuf,
     /// What it was compiled to (.off).
     pub compiled: PathBuf,

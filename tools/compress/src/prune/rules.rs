@@ -90,6 +90,13 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
             });
             axes.collect::<Vec<_>>()
         }
+        Op::History { axis, fill, .. } => {
+            let axes = walk.read_all(x);
+            walk.fix(axes[*axis].as_ref(), &format!("is kept between runs by `{name}`"));
+            let mut axes = scaled(axes, |_| *fill == 0.0);
+            axes[*axis] = None;
+            axes
+        }
         Op::Expand => {
             let axes = walk.read_all(x);
             let shape = walk.shape(node.output);

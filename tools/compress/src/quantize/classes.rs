@@ -44,7 +44,10 @@ impl Classes {
                 Sharing::Many => {
                     for &id in &node.inputs {
                         let value = graph.value(id);
-                        if value.data.is_some() || value.dtype != DType::F32 || fixed[classes.find(id) as usize] {
+                        if value.data.is_some()
+                            || value.dtype != DType::F32
+                            || fixed[classes.find(id) as usize]
+                        {
                             continue;
                         }
                         let alone = graph.consumers(id).len() == 1 && !graph.outputs.contains(&id);
@@ -113,6 +116,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::Resize(_)
         | Op::Expand
         | Op::Gather(_)
+        | Op::History { .. }
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
         Op::Concat { .. }
         | Op::Scatter { kind: ScatterKind::Set | ScatterKind::Max | ScatterKind::Min, .. }

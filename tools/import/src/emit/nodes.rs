@@ -129,6 +129,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             let inputs = vec![names[0].clone(), index(e, pads), e.scalar(*value)];
             e.node("Pad", inputs, &output, vec![text("mode", mode)]);
         }
+        Op::History { .. } => return Err("ONNX has no operator that keeps a state between runs".into()),
         Op::Expand => {
             let shape = e.graph.value(node.output).shape.iter().map(|d| *d as i64).collect();
             let shape = index(e, shape);
@@ -203,16 +204,22 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
         Op::GridSample { kind, outside, align_corners } => {
             let x = e.channels_first(node.inputs[0]);
             let attributes = vec![
-                text("mode", match kind {
-                    GridKind::Nearest => "nearest",
-                    GridKind::Bilinear => "bilinear",
-                    GridKind::Bicubic => "bicubic",
-                }),
-                text("padding_mode", match outside {
-                    GridOutside::Zeros => "zeros",
-                    GridOutside::Border => "border",
-                    GridOutside::Reflection => "reflection",
-                }),
+                text(
+                    "mode",
+                    match kind {
+                        GridKind::Nearest => "nearest",
+                        GridKind::Bilinear => "bilinear",
+                        GridKind::Bicubic => "bicubic",
+                    },
+                ),
+                text(
+                    "padding_mode",
+                    match outside {
+                        GridOutside::Zeros => "zeros",
+                        GridOutside::Border => "border",
+                        GridOutside::Reflection => "reflection",
+                    },
+                ),
                 int("align_corners", i64::from(*align_corners)),
             ];
             let raw = e.fresh(&output);

@@ -143,7 +143,7 @@ pub enum NestedScales {
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// Network (.onnx): float, or int8 in QDQ form.
+    /// Network (.onnx, .tflite): float, or int8 in QDQ form.
     pub model: PathBuf,
     /// File to write (.off).
     #[arg(short, long)]
@@ -196,7 +196,7 @@ pub struct Args {
     /// Target that the model must fit; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
-    /// Sub-network (.onnx, float) to add to the file; it shares the model's weights (repeatable, largest first). The
+    /// Sub-network (.onnx or .tflite, float) to add to the file; it shares the model's weights (repeatable, largest first). The
     /// device selects a network by its number.
     #[arg(long, value_name = "SMALL.onnx")]
     pub nested: Vec<PathBuf>,
