@@ -110,7 +110,7 @@ impl Exercise {
             let bits =
                 |scores: Vec<f32>| scores.into_iter().flat_map(|s| s.to_bits().to_le_bytes()).collect();
             put("scores".into(), device.scores().map(bits));
-            put("one block".into(), device.keep(1).map(|()| Vec::new()));
+            put("one block".into(), device.set_active_blocks(1).map(|()| Vec::new()));
             put("run of one block".into(), run(device));
             let bits =
                 |scores: Vec<f32>| scores.into_iter().flat_map(|s| s.to_bits().to_le_bytes()).collect();

@@ -74,7 +74,7 @@ fn output_of(record: &Record) -> Option<Vec<u8>> {
     shape[0] = u16::try_from(span.len / dtype.size()).ok()?;
     let scale = if dtype == DType::I8 { 1.0 } else { 0.0 };
     let offset = u32::try_from(span.start).ok()?;
-    let io = IoRepr { offset, dtype, scale, zero_point: 0, rank: 1, shape, channels_last_of_first: false };
+    let io = IoRepr { offset, dtype, scale, zero_point: 0, rank: 1, shape, outside: 0 };
     let mut buffer = [0; 64];
     let n = codec::encode(&io, &mut buffer)?;
     Some(buffer[..n].to_vec())
