@@ -14,6 +14,7 @@ mod complete;
 mod device;
 mod fit;
 mod form;
+mod indices;
 mod learned;
 pub(crate) mod moments;
 mod options;

@@ -69,8 +69,9 @@ pub fn scatter_f32(r: &Scatter, src: &[f32], index: &[i32], dst: &mut [f32]) {
         ScatterKind::Set => b,
         ScatterKind::Add => a + b,
         ScatterKind::Mul => a * b,
-        ScatterKind::Max => a.max(b),
-        ScatterKind::Min => a.min(b),
+        // Comparisons instead of `max` and `min`, whose choice between -0.0 and 0.0 depends on the target.
+        ScatterKind::Max => if b > a || a.is_nan() { b } else { a },
+        ScatterKind::Min => if b < a || a.is_nan() { b } else { a },
     });
 }
 

@@ -17,13 +17,13 @@ use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
-use crate::batch;
+use crate::batch::{self, shared_count};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files;
 use crate::port::Port;
 use crate::ui::Ui;
 
-pub use args::{Args, Clipping, Io, NestedScales, Precision, Prefer, parse_bytes};
+pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
 pub use report::{Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
@@ -35,7 +35,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
     files::refuse_same_file(read.chain(&args.nested), [&args.output])?;
-    let (graph, passes) = files::read_graph(&args.model)?;
+    let (graph, passes) = files::read_graph_with(&args.model, &args.dims.all())?;
     let (calib, names) = read_arrays(&args.calib)?;
     let samples = calibration(&graph, &calib, &names)?;
     let made = make(ui, graph.clone(), &samples, args, target.as_ref())?;
@@ -86,23 +86,24 @@ pub fn calibration(
             "give --calib once per input, in the network's order",
         ));
     }
-    let mut samples: Vec<Vec<ArrayD<f32>>> = Vec::new();
+    let mut columns = Vec::new();
     for ((array, name), id) in arrays.iter().zip(names).zip(&graph.inputs) {
         let port = Port::of_value(graph, *id);
-        let values = port.real(array, name)?;
-        if samples.is_empty() {
-            samples.resize(values.len(), Vec::new());
-        }
-        if values.len() != samples.len() {
-            let message =
-                format!("{name}: {} samples, but the first input has {}", values.len(), samples.len());
+        columns.push((port.real(array, name)?, port, name));
+    }
+    let count = shared_count(columns.iter().map(|(values, ..)| values.len()));
+    let mut samples: Vec<Vec<ArrayD<f32>>> = vec![Vec::new(); count];
+    for (values, port, name) in columns {
+        if values.len() != count && values.len() != 1 {
+            let message = format!("{name}: {} samples, but another input has {count}", values.len());
             return Err(Failure::new(
                 Kind::Calibration,
                 message,
-                "give the same number of samples for every input",
+                "give the same number of samples for every input, or one that all share",
             ));
         }
-        for (sample, v) in samples.iter_mut().zip(values) {
+        // All samples share the only one of an input.
+        for (sample, v) in samples.iter_mut().zip(values.into_iter().cycle()) {
             let array = ArrayD::from_shape_vec(IxDyn(&port.shape), v)
                 .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             sample.push(array);
@@ -340,7 +341,7 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
         ids.iter().map(|&id| g.value(id).shape.clone()).collect()
     };
     let read = |path: &PathBuf| {
-        let (graph, _) = files::read_graph(path)?;
+        let (graph, _) = files::read_graph_with(path, &args.dims.all())?;
         if shapes(&graph, &graph.inputs) == shapes(whole, &whole.inputs) {
             return Ok(graph);
         }

@@ -25,6 +25,9 @@ use crate::ui::{Outcome, Ui};
 pub struct Args {
     /// The network (.onnx, .tflite).
     pub model: PathBuf,
+    /// Extents of symbolic axes, as for `compile`.
+    #[command(flatten)]
+    pub dims: super::compile::Dims,
     /// What it was compiled to (.off).
     pub compiled: PathBuf,
     /// Samples (.npy), once for each input.
@@ -134,7 +137,7 @@ fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
 /// The two files do not belong together, a file cannot be read, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
-    let (graph, _) = files::read_graph(&args.model)?;
+    let (graph, _) = files::read_graph_with(&args.model, &args.dims.all())?;
     let file = OffFile::read_network(&args.compiled, args.network)?;
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
@@ -145,7 +148,12 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let inputs = Inputs::encode(&model, &arrays, &names)?.head(args.limit.max(1));
     let mut float = Vec::new();
     for ((array, name), id) in arrays.iter().zip(&names).zip(&graph.inputs) {
-        float.push(Port::of_value(&graph, *id).real(array, name)?);
+        let mut samples = Port::of_value(&graph, *id).real(array, name)?;
+        // All samples share the only one of an input.
+        if samples.len() == 1 {
+            samples = vec![samples.remove(0); inputs.count()];
+        }
+        float.push(samples);
     }
     compare(ui, &graph, &file, &inputs, &float, &target, args)
 }
@@ -289,6 +297,7 @@ impl Sums {
                     dtype: operators::output_dtype(&record),
                     scale: header.scale,
                     zero_point: header.zero_point,
+                    declared: None,
                 },
                 network: Noise::default(),
                 alone: Noise::default(),

@@ -140,11 +140,38 @@ pub enum NestedScales {
     Own,
 }
 
+/// Extents of symbolic axes.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
+pub struct Dims {
+    /// Extent of a symbolic axis of the inputs (repeatable): `--dim N=16`. A symbolic batch, axis 0, needs none: it is
+    /// one sample.
+    #[arg(long, value_name = "NAME=EXTENT", value_parser = parse_dim)]
+    pub dim: Vec<(String, usize)>,
+}
+
+impl Dims {
+    /// By name; the last of several counts.
+    pub fn all(&self) -> offshoot_import::Dims {
+        self.dim.iter().cloned().collect()
+    }
+}
+
+fn parse_dim(text: &str) -> std::result::Result<(String, usize), String> {
+    let wrong = || "give NAME=EXTENT, as N=16".to_owned();
+    let (name, extent) = text.split_once('=').ok_or_else(wrong)?;
+    let extent = extent.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+    Ok((name.to_owned(), extent))
+}
+
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     /// Network (.onnx, .tflite): float, or int8 in QDQ form.
     pub model: PathBuf,
+    /// Extents of symbolic axes.
+    #[command(flatten)]
+    pub dims: Dims,
     /// File to write (.off).
     #[arg(short, long)]
     pub output: PathBuf,
