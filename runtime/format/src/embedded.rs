@@ -49,15 +49,8 @@ pub const fn tensors<const N: usize>(file: &[u8], first: usize) -> [IoRepr; N] {
     all
 }
 
-const EMPTY: IoRepr = IoRepr {
-    offset: 0,
-    dtype: DType::I8,
-    scale: 0.0,
-    zero_point: 0,
-    rank: 0,
-    shape: [1; 6],
-    outside: 0,
-};
+const EMPTY: IoRepr =
+    IoRepr { offset: 0, dtype: DType::I8, scale: 0.0, zero_point: 0, rank: 0, shape: [1; 6], outside: 0 };
 
 const fn checked(file: &[u8]) {
     let mut i = 0;

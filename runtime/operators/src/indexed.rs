@@ -23,9 +23,10 @@ impl Rows {
     pub(crate) fn check(&self) -> Result<(), Rule> {
         let used = usize::from(self.indices);
         require((1..=self.picks.len()).contains(&used), Rule::Shape)?;
-        let axes = self.axes.iter().all(|a| {
-            (1..=MAX).contains(&a.extent) && a.stride <= MAX && a.index_stride <= MAX
-        });
+        let axes = self
+            .axes
+            .iter()
+            .all(|a| (1..=MAX).contains(&a.extent) && a.stride <= MAX && a.index_stride <= MAX);
         let (picks, unused) = self.picks.split_at(used);
         let picks = picks.iter().all(|p| (1..=MAX).contains(&p.extent) && p.stride <= MAX);
         let unused = unused.iter().all(|p| *p == Pick::default());

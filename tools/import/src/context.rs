@@ -318,9 +318,13 @@ impl<'a> Context<'a> {
 
     /// The operands with integers as float32, unless the operator takes integers.
     fn operands(&mut self, onnx: &Onnx<'_>, op: &Op, mut inputs: Vec<ValueId>) -> Importing<Vec<ValueId>> {
-        let integer = |c: &Self, id: &ValueId| c.graph.value(*id).dtype == DType::I32 && c.graph.value(*id).quant.is_none();
+        let integer = |c: &Self, id: &ValueId| {
+            c.graph.value(*id).dtype == DType::I32 && c.graph.value(*id).quant.is_none()
+        };
         let takes = match op {
-            Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Gather(_) | Op::Cast => true,
+            Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Gather(_) | Op::Cast => {
+                true
+            }
             Op::Concat { .. } => inputs.iter().all(|id| integer(self, id)),
             Op::Scatter { kind: ScatterKind::Set, .. } => [0, 2].iter().all(|i| integer(self, &inputs[*i])),
             _ => false,

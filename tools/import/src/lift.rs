@@ -203,7 +203,11 @@ fn dequantize_below_movement(t: &mut Table, n: usize) -> Option<usize> {
 /// `dequantize… → operator → quantize` to the operator on int8.
 fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     let op = &t.node(n).op;
-    if matches!(op, Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast) || is_movement(op) {
+    if matches!(
+        op,
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast
+    ) || is_movement(op)
+    {
         return None;
     }
     let y = t.node(n).output;

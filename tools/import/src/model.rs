@@ -335,7 +335,9 @@ fn described(input: &ValueInfoProto, dims: &Dims) -> std::result::Result<(Vec<us
                     _ => "not given".into(),
                 };
                 let way = match other {
-                    Some(Dim::DimParam(name)) => format!("fix it with `--dim {name}=N`, or export with fixed extents"),
+                    Some(Dim::DimParam(name)) => {
+                        format!("fix it with `--dim {name}=N`, or export with fixed extents")
+                    }
                     _ => "export with fixed extents".into(),
                 };
                 return Err(format!("extent of axis {i} is {what}: {way}"));

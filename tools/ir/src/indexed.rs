@@ -150,7 +150,8 @@ mod tests {
     fn places(indexing: Indexing, x: &[usize], index: &[usize], values: &[i64]) -> Vec<usize> {
         let rows = Rows::new(indexing, x, index).unwrap();
         let merged = rows.clone().merged();
-        let of = |r: &Rows| (0..r.count()).map(|i| r.place(i, |k| values[k], true).unwrap()).collect::<Vec<_>>();
+        let of =
+            |r: &Rows| (0..r.count()).map(|i| r.place(i, |k| values[k], true).unwrap()).collect::<Vec<_>>();
         assert_eq!(of(&rows), of(&merged));
         of(&merged)
     }

@@ -6,9 +6,9 @@
 
 mod conv;
 mod elementwise;
-mod indexed;
 mod error;
 mod executor;
+mod indexed;
 mod movement;
 mod norm;
 mod pool;

@@ -99,7 +99,8 @@ mod tests {
     fn sample(kind: GridKind, outside: GridOutside, align_corners: bool, grid: &[f32]) -> Vec<f32> {
         let out_w = (grid.len() / 2) as u16;
         let (n, h, w, c, out_h) = (1, 2, 3, 1, 1);
-        let r = GridSample { src: 0, grid: 0, dst: 0, n, h, w, c, out_h, out_w, kind, outside, align_corners };
+        let r =
+            GridSample { src: 0, grid: 0, dst: 0, n, h, w, c, out_h, out_w, kind, outside, align_corners };
         let mut out = vec![9.0; usize::from(out_w)];
         grid_sample(&r, &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0], grid, &mut out);
         out

@@ -70,8 +70,20 @@ pub fn scatter_f32(r: &Scatter, src: &[f32], index: &[i32], dst: &mut [f32]) {
         ScatterKind::Add => a + b,
         ScatterKind::Mul => a * b,
         // Comparisons instead of `max` and `min`, whose choice between -0.0 and 0.0 depends on the target.
-        ScatterKind::Max => if b > a || a.is_nan() { b } else { a },
-        ScatterKind::Min => if b < a || a.is_nan() { b } else { a },
+        ScatterKind::Max => {
+            if b > a || a.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
+        ScatterKind::Min => {
+            if b < a || a.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
     });
 }
 
@@ -161,7 +173,16 @@ mod tests {
 
     #[test]
     fn the_best_come_first_and_ties_by_index() {
-        let r = |k, largest| TopK { src: 0, dst: 0, outer: 1, extent: 6, inner: 1, k, largest, dtype: DType::F32 };
+        let r = |k, largest| TopK {
+            src: 0,
+            dst: 0,
+            outer: 1,
+            extent: 6,
+            inner: 1,
+            k,
+            largest,
+            dtype: DType::F32,
+        };
         let x = [2.0, -0.0, f32::NAN, 0.0, 2.0, f32::NEG_INFINITY];
         let mut out = [0; 6];
         top_k_f32(&r(6, true), &x, &mut out);

@@ -33,9 +33,7 @@ pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
 pub use elementwise::{binary_f32, binary_i8};
 pub use grid_sample::grid_sample;
 pub use huffman::{Table, fill_table, fully_connected_huffman, is_complete};
-pub use indexed::{
-    gather, scatter_f32, scatter_i8, scatter_set, to_float, to_int, top_k_f32, top_k_i8,
-};
+pub use indexed::{gather, scatter_f32, scatter_i8, scatter_set, to_float, to_int, top_k_f32, top_k_i8};
 pub use matmul::{fully_connected_f32, fully_connected_i8, matmul_f32, matmul_i8, products_i8};
 pub use movement::{copy_strided, pad};
 pub use norm::layer_norm_f32;

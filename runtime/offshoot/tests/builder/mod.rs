@@ -103,15 +103,7 @@ pub(crate) fn io(offset: u32, dtype: DType, shape: &[u16]) -> IoRepr {
     let mut all = [1; 6];
     all[..shape.len()].copy_from_slice(shape);
     let scale = if dtype == DType::I8 { 0.5 } else { 0.0 };
-    IoRepr {
-        offset,
-        dtype,
-        scale,
-        zero_point: 0,
-        rank: shape.len() as u8,
-        shape: all,
-        outside: 0,
-    }
+    IoRepr { offset, dtype, scale, zero_point: 0, rank: shape.len() as u8, shape: all, outside: 0 }
 }
 
 /// Opens a file and, if that goes well, runs it: the runtime's promise is that neither panics. Files that ask for
@@ -239,7 +231,8 @@ pub(crate) fn every_record() -> Vec<Record> {
     }
     // A row of two from each of three places, by two indices; the indices in the arena, then constant.
     let unused = RowAxis { extent: 1, stride: 0, index_stride: 0 };
-    let picks = [Pick { extent: 3, stride: 8 }, Pick { extent: 2, stride: 3 }, Pick::default(), Pick::default()];
+    let picks =
+        [Pick { extent: 3, stride: 8 }, Pick { extent: 2, stride: 3 }, Pick::default(), Pick::default()];
     let along = RowAxis { extent: 3, stride: 2, index_stride: 2 };
     let rows = |index| Rows { index, axes: [unused, unused, unused, along], indices: 2, picks, run: 2 };
     for (size, place, index) in

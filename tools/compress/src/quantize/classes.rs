@@ -44,7 +44,10 @@ impl Classes {
                 Sharing::Many => {
                     for &id in &node.inputs {
                         let value = graph.value(id);
-                        if value.data.is_some() || value.dtype != DType::F32 || fixed[classes.find(id) as usize] {
+                        if value.data.is_some()
+                            || value.dtype != DType::F32
+                            || fixed[classes.find(id) as usize]
+                        {
                             continue;
                         }
                         let alone = graph.consumers(id).len() == 1 && !graph.outputs.contains(&id);

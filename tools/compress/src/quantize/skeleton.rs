@@ -89,7 +89,8 @@ impl Builder<'_> {
 
     fn int8_inputs(&mut self, source: &Graph, node: &mut Node) {
         let rows = matches!(node.op, Op::Gather(_));
-        let joined = (rows || shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
+        let joined =
+            (rows || shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
         let given = node.inputs.clone();
         for (at, &id) in given.iter().enumerate() {
             let value = source.value(id);

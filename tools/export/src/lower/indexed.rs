@@ -41,7 +41,9 @@ fn place(c: &mut Context<'_>, v: ValueId) -> Lowering<Place> {
         Data::F32(d) => blobs::floats(d),
         Data::I8(d) => blobs::bytes(d),
         Data::I32(d) => blobs::words(d),
-        Data::I64(_) => return Err(format!("constant `{}` is int64, which the device does not support", value.name)),
+        Data::I64(_) => {
+            return Err(format!("constant `{}` is int64, which the device does not support", value.name));
+        }
     };
     let bytes = blob.len();
     Ok(Place::Blob(c.blob(blob, [bytes, 0])?))
@@ -59,11 +61,7 @@ fn rows(index: Operand, indexing: Indexing, x: &[usize], indices: &[usize]) -> L
         to_u32(v, "an extent").ok().filter(|v| *v <= 1 << 27).ok_or_else(|| format!("an extent of {v}"))
     };
     for (to, [extent, stride, index_stride]) in axes[first..].iter_mut().zip(&rows.axes) {
-        *to = RowAxis {
-            extent: size(*extent)?,
-            stride: size(*stride)?,
-            index_stride: size(*index_stride)?,
-        };
+        *to = RowAxis { extent: size(*extent)?, stride: size(*stride)?, index_stride: size(*index_stride)? };
     }
     let mut picks = [Pick::default(); 4];
     if rows.picks.len() > picks.len() {
@@ -84,7 +82,8 @@ pub(super) fn gather(c: &mut Context<'_>, inputs: &[ValueId], y: ValueId, indexi
         Place::Arena(tensor) => tensor.clone(),
         Place::Blob(_) => c.describe(inputs[0], y.buffer)?,
     };
-    let out = if from.same_numbers(&y) { y.clone() } else { c.temp(&y.shape, from.dtype, from.scale, from.zp)? };
+    let out =
+        if from.same_numbers(&y) { y.clone() } else { c.temp(&y.shape, from.dtype, from.scale, from.zp)? };
     let rows = rows(index.operand(), indexing, &from.shape, &c.graph.value(inputs[1]).shape)?;
     let r = record::Gather { src: x.operand(), dst: 0, size: from.dtype.size() as u8, rows };
     c.emit(Record::Gather(r), [x.tensor(), index.tensor()], &out, &[]);
@@ -122,10 +121,14 @@ fn fill(c: &mut Context<'_>, data: ValueId, y: &Tensor) -> Lowering<bool> {
     let bits: Vec<i32> = match &**all {
         Data::F32(d) if y.dtype == record::DType::F32 => d.iter().map(|v| v.to_bits() as i32).collect(),
         Data::I32(d) if y.dtype == record::DType::I32 => d.clone(),
-        Data::I8(d) if c.describe(data, y.buffer)?.same_numbers(y) => d.iter().map(|v| i32::from(*v)).collect(),
+        Data::I8(d) if c.describe(data, y.buffer)?.same_numbers(y) => {
+            d.iter().map(|v| i32::from(*v)).collect()
+        }
         _ => return Ok(false),
     };
-    let Some(&first) = bits.first().filter(|first| bits.iter().all(|v| v == *first)) else { return Ok(false) };
+    let Some(&first) = bits.first().filter(|first| bits.iter().all(|v| v == *first)) else {
+        return Ok(false);
+    };
     let len = to_u32(y.len(), "elements")?;
     let r = record::Fill { dst: 0, len, size: y.dtype.size() as u8, value: first };
     c.emit(Record::Fill(r), [None, None], y, &[]);
@@ -133,7 +136,14 @@ fn fill(c: &mut Context<'_>, data: ValueId, y: &Tensor) -> Lowering<bool> {
 }
 
 /// Indices of the best elements along an axis.
-pub(super) fn top_k(c: &mut Context<'_>, x: &Tensor, y: &Tensor, axis: usize, k: usize, largest: bool) -> Lowering {
+pub(super) fn top_k(
+    c: &mut Context<'_>,
+    x: &Tensor,
+    y: &Tensor,
+    axis: usize,
+    k: usize,
+    largest: bool,
+) -> Lowering {
     let (x, [outer, extent, inner]) = grouped(c, x, &[axis])?;
     let size = |v| to_u32(v, "an extent");
     let (outer, extent, inner, k) = (size(outer)?, size(extent)?, size(inner)?, size(k)?);

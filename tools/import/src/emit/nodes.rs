@@ -203,16 +203,22 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
         Op::GridSample { kind, outside, align_corners } => {
             let x = e.channels_first(node.inputs[0]);
             let attributes = vec![
-                text("mode", match kind {
-                    GridKind::Nearest => "nearest",
-                    GridKind::Bilinear => "bilinear",
-                    GridKind::Bicubic => "bicubic",
-                }),
-                text("padding_mode", match outside {
-                    GridOutside::Zeros => "zeros",
-                    GridOutside::Border => "border",
-                    GridOutside::Reflection => "reflection",
-                }),
+                text(
+                    "mode",
+                    match kind {
+                        GridKind::Nearest => "nearest",
+                        GridKind::Bilinear => "bilinear",
+                        GridKind::Bicubic => "bicubic",
+                    },
+                ),
+                text(
+                    "padding_mode",
+                    match outside {
+                        GridOutside::Zeros => "zeros",
+                        GridOutside::Border => "border",
+                        GridOutside::Reflection => "reflection",
+                    },
+                ),
                 int("align_corners", i64::from(*align_corners)),
             ];
             let raw = e.fresh(&output);

@@ -8,9 +8,41 @@ use crate::context::{Context, Entry, Importing, Onnx};
 
 /// Operators whose outputs have the type of their data.
 const KEEPS: &[&str] = &[
-    "Abs", "Add", "Clip", "Concat", "CumSum", "DepthToSpace", "Div", "Einsum", "MatMul", "Max", "MaxPool", "Mean",
-    "Min", "Mod", "Mul", "Neg", "Pad", "Pow", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Relu",
-    "Resize", "Scatter", "ScatterElements", "ScatterND", "Sign", "SpaceToDepth", "Sub", "Sum", "Tile", "TopK", "Trilu",
+    "Abs",
+    "Add",
+    "Clip",
+    "Concat",
+    "CumSum",
+    "DepthToSpace",
+    "Div",
+    "Einsum",
+    "MatMul",
+    "Max",
+    "MaxPool",
+    "Mean",
+    "Min",
+    "Mod",
+    "Mul",
+    "Neg",
+    "Pad",
+    "Pow",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "Relu",
+    "Resize",
+    "Scatter",
+    "ScatterElements",
+    "ScatterND",
+    "Sign",
+    "SpaceToDepth",
+    "Sub",
+    "Sum",
+    "Tile",
+    "TopK",
+    "Trilu",
     "Where",
 ];
 
@@ -26,7 +58,12 @@ pub(crate) fn settle(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if !KEEPS.contains(&operator) {
         return Ok(());
     }
-    let on_integers = onnx.node.input.iter().any(|name| match c.entries.get(name) {
+    let data: &[usize] = match operator {
+        "Scatter" | "ScatterElements" | "ScatterND" => &[0, 2],
+        "Where" => &[1, 2],
+        _ => &[0, 1, 2, 3],
+    };
+    let on_integers = data.iter().filter_map(|i| onnx.input(*i)).any(|name| match c.entries.get(name) {
         Some(Entry::Value(id)) => is_integer(c, *id),
         _ => false,
     });

@@ -56,7 +56,13 @@ impl Rule {
         let half = (i + 0.5) / axis.scale - 0.5;
         Ok(match self.coordinate.as_str() {
             "half_pixel" => half,
-            "pytorch_half_pixel" => if output == 1.0 { -0.5 } else { half },
+            "pytorch_half_pixel" => {
+                if output == 1.0 {
+                    -0.5
+                } else {
+                    half
+                }
+            }
             "half_pixel_symmetric" => {
                 let adjustment = axis.output as f64 / output;
                 input / 2.0 * (1.0 - adjustment) + half

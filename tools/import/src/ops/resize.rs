@@ -92,8 +92,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             scale: scale[axis].into(),
             crop: crop.as_ref().map_or([0.0, 1.0], |(from, to)| [from[axis].into(), to[axis].into()]),
         };
-        let changes =
-            |a: &Axis| a.output != a.input || (a.scale - 1.0).abs() > 0.0 || a.crop != [0.0, 1.0];
+        let changes = |a: &Axis| a.output != a.input || (a.scale - 1.0).abs() > 0.0 || a.crop != [0.0, 1.0];
         let axes: Vec<Axis> = (0..rank).map(axis).filter(changes).collect();
         return resample::along(c, onnx, x, &rule, &axes);
     }

@@ -41,7 +41,8 @@ pub(crate) fn pool_indices(
     let part = |p: &str| format!("{name}/{p}");
     let flat = c.emit(onnx, Op::Reshape, vec![x], Some(vec![planes, h * w]), &part("planes"))?;
     let taps = c.add_data(&part("taps"), vec![pixels * taken], Data::I32(taps));
-    let under = c.emit(onnx, Op::Gather(Indexing::Slices { axis: 1 }), vec![flat, taps], None, &part("windows"))?;
+    let under =
+        c.emit(onnx, Op::Gather(Indexing::Slices { axis: 1 }), vec![flat, taps], None, &part("windows"))?;
     let under =
         c.emit(onnx, Op::Reshape, vec![under], Some(vec![planes, pixels, taken]), &part("by_window"))?;
     let largest = Op::ArgMax { axis: 2, select_last: false };
@@ -65,7 +66,10 @@ fn under(window: &Window, at: [usize; 2], extent: [usize; 2]) -> Vec<Option<[usi
         (at[axis] * stride + k * dilation).checked_sub(window.pad[axis].into()).filter(|i| *i < extent[axis])
     };
     let [rows, columns] = window.kernel.map(usize::from);
-    (0..rows).flat_map(|r| (0..columns).map(move |c| (r, c))).map(|(r, c)| Some([place(0, r)?, place(1, c)?])).collect()
+    (0..rows)
+        .flat_map(|r| (0..columns).map(move |c| (r, c)))
+        .map(|(r, c)| Some([place(0, r)?, place(1, c)?]))
+        .collect()
 }
 
 /// MaxUnpool: zeros with each number at the place that its index says.
