@@ -58,7 +58,12 @@ pub(crate) fn settle(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if !KEEPS.contains(&operator) {
         return Ok(());
     }
-    let on_integers = onnx.node.input.iter().any(|name| match c.entries.get(name) {
+    let data: &[usize] = match operator {
+        "Scatter" | "ScatterElements" | "ScatterND" => &[0, 2],
+        "Where" => &[1, 2],
+        _ => &[0, 1, 2, 3],
+    };
+    let on_integers = data.iter().filter_map(|i| onnx.input(*i)).any(|name| match c.entries.get(name) {
         Some(Entry::Value(id)) => is_integer(c, *id),
         _ => false,
     });
