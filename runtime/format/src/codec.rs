@@ -120,6 +120,8 @@ records! {
     FullyConnectedSparse "op-fully-connected-sparse",
     ConvSparse "op-conv-sparse",
     RecurrentSparse "op-recurrent-sparse",
+    Elementary "op-elementary",
+    BinaryMath "op-binary-math",
 }
 
 impl Record {

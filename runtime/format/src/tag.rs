@@ -41,11 +41,13 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    Elementary = 60,
+    BinaryMath = 61,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -82,6 +84,8 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::Elementary,
+        Self::BinaryMath,
     ];
 
     /// The tag with this number, if any.
@@ -128,6 +132,8 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::Elementary => "elementary",
+            Self::BinaryMath => "binary_math",
         }
     }
 }

@@ -43,6 +43,8 @@ macro_rules! dispatch {
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
+            Record::Elementary($r) if cfg!(feature = "op-elementary") => $call,
+            Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -79,6 +81,8 @@ macro_rules! dispatch {
             | Record::FullyConnectedSparse(_)
             | Record::ConvSparse(_)
             | Record::RecurrentSparse(_)
+            | Record::Elementary(_)
+            | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
         }
     };

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use offshoot::format::record::{
-    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
-};
+use offshoot::format::record::{PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, Window};
 use serde::{Deserialize, Serialize};
+
+use crate::functions::{BinaryKind, UnaryKind};
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -271,14 +271,7 @@ impl Op {
             Self::FullyConnected { .. } => "fully_connected",
             Self::MatMul { .. } => "matmul",
             Self::Pool { .. } => "pool",
-            Self::Binary { kind, .. } => match kind {
-                BinaryKind::Add => "add",
-                BinaryKind::Sub => "sub",
-                BinaryKind::Mul => "mul",
-                BinaryKind::Div => "div",
-                BinaryKind::Min => "min",
-                BinaryKind::Max => "max",
-            },
+            Self::Binary { kind, .. } => kind.name(),
             Self::Unary(_) => "unary",
             Self::PRelu => "prelu",
             Self::Recurrent { .. } => "recurrent",

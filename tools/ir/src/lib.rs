@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod error;
+pub mod functions;
 pub mod graph;
 pub mod grid;
 pub mod infer;
@@ -14,7 +15,8 @@ pub mod resize;
 mod validate;
 
 pub use error::{Error, Result};
+pub use functions::{BinaryKind, BinaryRecord, UnaryKind, UnaryRecord};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
 pub use offshoot::format::record::{
-    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
+    BinaryMathKind, ElementaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, Window,
 };
