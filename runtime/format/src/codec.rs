@@ -126,6 +126,8 @@ records! {
     TopK "op-top-k",
     Cast "op-cast",
     GridSample "op-grid-sample",
+    Elementary "op-elementary",
+    BinaryMath "op-binary-math",
 }
 
 impl Record {

@@ -42,6 +42,8 @@ pub enum Tag {
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
     History = 48,
+    Elementary = 60,
+    BinaryMath = 61,
     Gather = 70,
     Scatter = 71,
     TopK = 72,
@@ -51,7 +53,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 42] = [
+    pub const ALL: [Self; 44] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -89,6 +91,8 @@ impl Tag {
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
         Self::History,
+        Self::Elementary,
+        Self::BinaryMath,
         Self::Gather,
         Self::Scatter,
         Self::TopK,
@@ -141,6 +145,8 @@ impl Tag {
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
             Self::History => "history",
+            Self::Elementary => "elementary",
+            Self::BinaryMath => "binary_math",
             Self::Gather => "gather",
             Self::Scatter => "scatter",
             Self::TopK => "top_k",

@@ -49,6 +49,8 @@ macro_rules! dispatch {
             Record::TopK($r) if cfg!(feature = "op-top-k") => $call,
             Record::Cast($r) if cfg!(feature = "op-cast") => $call,
             Record::GridSample($r) if cfg!(feature = "op-grid-sample") => $call,
+            Record::Elementary($r) if cfg!(feature = "op-elementary") => $call,
+            Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -91,6 +93,8 @@ macro_rules! dispatch {
             | Record::TopK(_)
             | Record::Cast(_)
             | Record::GridSample(_)
+            | Record::Elementary(_)
+            | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
         }
     };

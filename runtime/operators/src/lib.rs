@@ -15,6 +15,7 @@ mod tiled;
 mod conv;
 mod dispatch;
 mod drivers;
+mod elementary;
 mod elementwise;
 mod fused_rows;
 mod grid_sample;

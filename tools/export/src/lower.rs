@@ -230,7 +230,9 @@ impl<'g> Context<'g> {
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
             Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
-            Op::Binary { kind: record::BinaryKind::Div, .. } => Some("division has no int8 kernel".into()),
+            Op::Binary { kind, .. } if kind.is_float_only() => {
+                Some(format!("{} has no int8 kernel", kind.name()))
+            }
             Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
                 values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
             }

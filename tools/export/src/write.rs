@@ -259,7 +259,14 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
                 *offset += b;
             }
         }
+        Record::BinaryMath(r) => {
+            shift!(r, a += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.b {
+                *offset += b;
+            }
+        }
         Record::Unary(r) => shift!(r, src += a, dst += dst),
+        Record::Elementary(r) => shift!(r, src += a, dst += dst),
         Record::Lut(r) => shift!(r, src += a, dst += dst),
         Record::PRelu(r) => shift!(r, src += a, dst += dst),
         Record::Softmax(r) => shift!(r, src += a, dst += dst),
@@ -316,6 +323,10 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             };
             return [second, rescale];
         }
+        Record::BinaryMath(r) => match &mut r.b {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
         Record::Gather(r) => {
             return [&mut r.src, &mut r.rows.index].map(|operand| match operand {
                 Operand::Blob(blob) => Some(blob),
@@ -397,7 +408,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::MatMul(r) => r.arith == MatMulArith::F32,
         Record::Pool(r) => matches!(r.arith, PoolArith::F32 { .. }),
         Record::Binary(r) => matches!(r.arith, BinaryArith::F32 { .. }),
-        Record::Unary(_) | Record::LayerNorm(_) => true,
+        Record::Unary(_) | Record::Elementary(_) | Record::BinaryMath(_) | Record::LayerNorm(_) => true,
         Record::PRelu(r) => r.arith == record::PReluArith::F32,
         Record::Softmax(r) => r.arith == record::SoftmaxArith::F32,
         Record::Resize(r) => r.bilinear && r.dtype == record::DType::F32,

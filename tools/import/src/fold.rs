@@ -51,6 +51,12 @@ pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
         })
         .collect();
     let Some(constants) = constants.filter(|all| !all.is_empty()) else { return false };
+    // tract's maximum begins with the least finite number, and its minimum with the largest.
+    let extreme = matches!(operator, "ReduceMax" | "ReduceMin" | "MaxPool" | "GlobalMaxPool" | "Softmax");
+    let endless = |c: &Constant| matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| v.is_infinite()));
+    if extreme && constants.iter().any(endless) {
+        return false;
+    }
     let subgraph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
     if OWN.contains(&operator) || operator.starts_with("Random") || subgraph {
         return false;

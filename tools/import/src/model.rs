@@ -6,7 +6,7 @@ use std::path::Path;
 use offshoot_ir::{DType, Data, Declared, Graph, Value};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
@@ -14,7 +14,7 @@ use crate::error::{ImportError, Result, Unsupported};
 use crate::{fold, lift, ops, qoperator, tflite};
 
 /// Supported opsets.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Budget for constant folding, as a multiple of the elements of the file's constants.
 const FOLDS: usize = 32;
@@ -71,6 +71,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
     }
     check_dims(proto, dims)?;
     let mut c = Context::new(name, opset, folder);
+    c.functions = model.functions.clone().into();
     let mut unsupported = Vec::new();
     for t in &proto.initializer {
         match Constant::read(t, folder) {
@@ -109,15 +110,31 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
             }
         }
     }
-    let nodes = qoperator::rewrite(&proto.node, opset);
+    import_nodes(&mut c, &proto.node, &mut unsupported);
+    for node in proto.node.iter().filter(|n| n.op_type == "DynamicQuantizeLinear") {
+        // Its integers are float32 here.
+        if let Some(output) = proto.output.iter().find(|o| node.output.contains(&o.name)) {
+            let reason = "an output of the network: its integers depend on the data's range".to_owned();
+            unsupported.push(problem(&output.name, &node.op_type, reason));
+        }
+    }
+    finish(c, &proto.output, unsupported)
+}
+
+/// Imports nodes, in order. Those that cannot be imported are added to `unsupported`.
+pub(crate) fn import_nodes(c: &mut Context<'_>, nodes: &[NodeProto], unsupported: &mut Vec<Unsupported>) {
+    let nodes = qoperator::rewrite(nodes, c.opset);
     for node in &nodes {
         let onnx = Onnx::new(node);
         let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
         let done = match fed_by_unknown {
-            true => unreachable_node(&mut c, &onnx),
-            false if fold::fold(&mut c, &onnx) => Ok(()),
-            false => ops::import(&mut c, &onnx),
+            true => unreachable_node(c, &onnx),
+            false if fold::fold(c, &onnx) => Ok(()),
+            false => ops::import(c, &onnx),
         };
+        if done.is_ok() && ops::gives_truth(&onnx) {
+            c.mark_truths(&onnx);
+        }
         if let Err(reason) = done {
             for output in &node.output {
                 c.entries.insert(output.clone(), Entry::Unknown);
@@ -131,7 +148,6 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
             }
         }
     }
-    finish(c, &proto.output, unsupported)
 }
 
 /// What the bytes are instead of an ONNX model, if their beginning tells.
@@ -220,17 +236,30 @@ fn finish(
     outputs: &[ValueInfoProto],
     mut unsupported: Vec<Unsupported>,
 ) -> Result<Graph> {
+    let mut constants = Vec::new();
     for output in outputs {
         match c.entries.get(&output.name).cloned() {
             Some(Entry::Value(id)) => c.graph.outputs.push(id),
-            Some(Entry::Constant(_)) => {
-                unsupported.push(problem(&output.name, "output", "it does not depend on any input".into()));
+            Some(Entry::Constant(constant)) => {
+                constants.push((&output.name, c.graph.outputs.len(), constant))
             }
             Some(Entry::Unknown) => {}
             None => {
                 let reason = "no node produces it".to_owned();
                 unsupported.push(problem(&output.name, "output", reason));
             }
+        }
+    }
+    // A constant may stand beside outputs that are computed.
+    let computed = !c.graph.outputs.is_empty();
+    for (added, (name, at, constant)) in constants.into_iter().enumerate() {
+        let done = match computed && constant.len() > 0 {
+            true => c.constant_output(name, &constant),
+            false => Err("it does not depend on any input".into()),
+        };
+        match done {
+            Ok(id) => c.graph.outputs.insert(at + added, id),
+            Err(reason) => unsupported.push(problem(name, "output", reason)),
         }
     }
     unsupported.extend(not_numbers(&c.graph));

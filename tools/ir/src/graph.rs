@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offshoot::format::record::{
-    BinaryKind, Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns,
-    ScatterKind, UnaryKind, Window,
+    Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, ScatterKind,
+    Window,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -319,14 +320,7 @@ impl Op {
             Self::FullyConnected { .. } => "fully_connected",
             Self::MatMul { .. } => "matmul",
             Self::Pool { .. } => "pool",
-            Self::Binary { kind, .. } => match kind {
-                BinaryKind::Add => "add",
-                BinaryKind::Sub => "sub",
-                BinaryKind::Mul => "mul",
-                BinaryKind::Div => "div",
-                BinaryKind::Min => "min",
-                BinaryKind::Max => "max",
-            },
+            Self::Binary { kind, .. } => kind.name(),
             Self::Unary(_) => "unary",
             Self::PRelu => "prelu",
             Self::Recurrent { .. } => "recurrent",

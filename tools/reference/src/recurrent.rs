@@ -1,7 +1,6 @@
 //! Recurrent layers, with the intermediate results of each step that backpropagation through time needs.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, Ix3, IxDyn, concatenate, s};
-use offshoot::kernels::portable::unary;
 use offshoot::kernels::recurrent::sigmoid;
 use offshoot_ir::{RecurrentKind, Returns, UnaryKind};
 
@@ -41,7 +40,7 @@ pub struct Moment {
 }
 
 fn tanh(x: f32) -> f32 {
-    unary(UnaryKind::Tanh, x)
+    UnaryKind::Tanh.apply(x)
 }
 
 /// Computes all steps, in the order of execution, over `x` `[samples, steps, inputs]`. `initial` is `[samples or 1,

@@ -5,7 +5,7 @@ use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 
 /// Calls `f(dst element, b element)` for each element, `b` broadcast.
 #[inline(always)]
-fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
+pub(super) fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
     if r.broadcast == 0 {
         for (d, b) in dst.iter_mut().zip(b) {
             *d = f(*d, *b);

@@ -6,6 +6,7 @@
 
 mod conv;
 mod conv_transpose;
+mod elementary;
 mod elementwise;
 pub mod fixed_point;
 pub mod float;
@@ -31,6 +32,7 @@ mod winograd;
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
+pub use elementary::{binary_math, binary_math_f32, elementary, elementary_f32};
 pub use elementwise::{binary_f32, binary_i8};
 pub use grid_sample::grid_sample;
 pub use huffman::{Table, fill_table, fully_connected_huffman, is_complete};

@@ -206,6 +206,33 @@ pub(crate) fn every_record() -> Vec<Record> {
         Pow { exponent: 2.0 },
     ];
     all.extend(kinds.map(|kind| Record::from(Unary { src, dst, len: 5, kind })));
+    use ElementaryKind::*;
+    let kinds = [
+        Sin,
+        Cos,
+        Tan,
+        Asin,
+        Acos,
+        Atan,
+        Sinh,
+        Cosh,
+        Asinh,
+        Acosh,
+        Atanh,
+        Floor,
+        Ceil,
+        Round,
+        IsNan,
+        IsInf { negative: true, positive: false },
+    ];
+    all.extend(kinds.map(|kind| Record::from(Elementary { src, dst, len: 5, kind })));
+    use BinaryMathKind::{Equal, Fmod, Keep, Mod};
+    for kind in [BinaryMathKind::Pow, Mod, Fmod, Keep, Equal] {
+        for (b, broadcast, swapped) in [(Operand::Arena(512), 0, false), (Operand::Blob(64), 0b0101, true)] {
+            let (dims, clamp) = ([1, 2, 3, 4], swapped.then_some((-1.0, 9.0)));
+            all.push(BinaryMath { kind, swapped, a: 0, b, dst, dims, broadcast, clamp }.into());
+        }
+    }
     all.push(Lut { src, dst, len: 9, blob }.into());
     let prelu = PReluArith::I8 { in_zp: 1, slope_zp: 0, out_zp: 2, pos: (m, 0), neg: (m, -3) };
     all.push(PRelu { src, dst, rows: 2, c: 3, arith: prelu, blob }.into());

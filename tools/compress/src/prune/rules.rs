@@ -1,6 +1,5 @@
 //! The effect of each operator on the groups of its axes.
 
-use offshoot::kernels::portable::unary;
 use offshoot_ir::{BinaryKind, Node, Op, RecurrentKind, Returns, ValueId};
 
 use super::groups::{Axis, Split, Walk};
@@ -27,7 +26,7 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         Op::Recurrent { kind, returns, .. } => recurrent(walk, node, *kind, *returns),
         Op::Binary { kind, .. } => binary(walk, node, *kind),
         Op::Unary(kind) => {
-            let zero = unary(*kind, 0.0) == 0.0;
+            let zero = kind.apply(0.0) == 0.0;
             scaled(walk.read_all(x), |_| zero)
         }
         Op::Pool { .. } | Op::Resize(_) => {

@@ -1,9 +1,9 @@
 //! Element-wise operators with two operands and broadcasting.
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, BinaryArith, BinaryKind, Operand};
+use offshoot::format::record::{self, BinaryArith, Operand};
 use offshoot_ir::quant_math::quantize_multiplier;
-use offshoot_ir::{Activation, DType, Data, ValueId};
+use offshoot_ir::{Activation, BinaryKind, BinaryRecord, DType, Data, ValueId};
 
 use super::{Context, layout};
 use crate::blobs;
@@ -107,11 +107,28 @@ fn record(
         Some(blob) => Operand::Blob(blob),
         None => Operand::Arena(0),
     };
-    let r = record::Binary { kind, swapped, a: 0, b: operand, dst: 0, dims, broadcast, arith };
+    let r = match kind.record() {
+        BinaryRecord::Binary(kind) => {
+            Record::Binary(record::Binary { kind, swapped, a: 0, b: operand, dst: 0, dims, broadcast, arith })
+        }
+        BinaryRecord::Math(kind) => {
+            let clamp = clamp_f32(activation);
+            Record::BinaryMath(record::BinaryMath {
+                kind,
+                swapped,
+                a: 0,
+                b: operand,
+                dst: 0,
+                dims,
+                broadcast,
+                clamp,
+            })
+        }
+    };
     let mut in_place = vec![&a];
     let in_arena = b.blob.is_none().then_some(&b.tensor);
     in_place.extend(in_arena.filter(|_| broadcast == 0));
-    c.emit(Record::Binary(r), [Some(&a), in_arena], y, &in_place);
+    c.emit(r, [Some(&a), in_arena], y, &in_place);
     Ok(())
 }
 
@@ -124,7 +141,7 @@ fn rescale(a: &Tensor, b: &Tensor, y: &Tensor, kind: BinaryKind) -> Option<Vec<u
             [sa / twice_max, sb / twice_max, twice_max / (f64::from(1 << 20) * sy)].map(quantize_multiplier)
         }
         BinaryKind::Mul => [(0, 0), (0, 0), quantize_multiplier(sa * sb / sy)],
-        BinaryKind::Div | BinaryKind::Min | BinaryKind::Max => return None,
+        BinaryKind::Div | BinaryKind::Min | BinaryKind::Max | BinaryKind::Math(_) => return None,
     };
     let mut blob = blobs::words(&fixed.map(|f| f.0));
     blob.extend(fixed.map(|f| f.1 as u8));

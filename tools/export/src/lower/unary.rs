@@ -1,10 +1,10 @@
 //! Element-wise functions: computed in float32, looked up in tables of 256 entries in int8.
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, UnaryKind};
+use offshoot::format::record;
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 use offshoot_ir::quant_math::{activation_range, quantize_multiplier};
-use offshoot_ir::{Data, ValueId};
+use offshoot_ir::{Data, ElementaryKind, UnaryKind, UnaryRecord, ValueId};
 
 use super::{Context, tables};
 use crate::blobs;
@@ -18,7 +18,13 @@ use crate::lowered::Tensor;
 pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind) -> Lowering {
     let len = to_u32(x.len(), "elements")?;
     if !x.is_i8() {
-        c.emit(Record::Unary(record::Unary { src: 0, dst: 0, len, kind }), [Some(x), None], y, &[x]);
+        let r = match kind.record() {
+            UnaryRecord::Unary(kind) => Record::Unary(record::Unary { src: 0, dst: 0, len, kind }),
+            UnaryRecord::Elementary(kind) => {
+                Record::Elementary(record::Elementary { src: 0, dst: 0, len, kind })
+            }
+        };
+        c.emit(r, [Some(x), None], y, &[x]);
         return Ok(());
     }
     if let UnaryKind::Clip { min, max } = kind {
@@ -117,6 +123,28 @@ fn function(kind: UnaryKind, x: f64) -> f64 {
         UnaryKind::Erf => erf(x),
         UnaryKind::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
         UnaryKind::Pow { exponent } => libm::pow(x, f64::from(exponent)),
+        UnaryKind::Elementary(kind) => elementary(kind, x),
+    }
+}
+
+fn elementary(kind: ElementaryKind, x: f64) -> f64 {
+    match kind {
+        ElementaryKind::Sin => libm::sin(x),
+        ElementaryKind::Cos => libm::cos(x),
+        ElementaryKind::Tan => libm::tan(x),
+        ElementaryKind::Asin => libm::asin(x),
+        ElementaryKind::Acos => libm::acos(x),
+        ElementaryKind::Atan => libm::atan(x),
+        ElementaryKind::Sinh => libm::sinh(x),
+        ElementaryKind::Cosh => libm::cosh(x),
+        ElementaryKind::Asinh => libm::asinh(x),
+        ElementaryKind::Acosh => libm::acosh(x),
+        ElementaryKind::Atanh => libm::atanh(x),
+        ElementaryKind::Floor => libm::floor(x),
+        ElementaryKind::Ceil => libm::ceil(x),
+        ElementaryKind::Round => libm::rint(x),
+        // Integers are finite.
+        ElementaryKind::IsNan | ElementaryKind::IsInf { .. } => 0.0,
     }
 }
 

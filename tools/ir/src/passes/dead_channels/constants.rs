@@ -1,7 +1,5 @@
 //! Known constant value of each channel (index along the last axis) of each tensor.
 
-use offshoot::kernels::portable::unary_f32;
-
 use super::linear::{Known, Linear, reaches_padding, rest};
 use super::liveness::{Flow, paired};
 use crate::quant_math::activation_range;
@@ -54,11 +52,7 @@ fn element(graph: &Graph, node: &Node, v: f32) -> Known {
             let inside = *kind != PoolKind::AverageIncludePad || !reaches_padding(window, &x.shape, &y.shape);
             (inside || v == rest(x)).then(|| bounded(v, *activation, y))
         }
-        Op::Unary(kind) if float => {
-            let mut out = [v];
-            unary_f32(*kind, &mut out);
-            Some(out[0])
-        }
+        Op::Unary(kind) if float => Some(kind.apply(v)),
         Op::Unary(UnaryKind::Clip { min, max }) if same => {
             Some(bounded(v, Activation::Clip { min: *min, max: *max }, y))
         }
