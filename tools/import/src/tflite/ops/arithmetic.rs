@@ -90,7 +90,7 @@ pub(super) fn binary(b: &mut Builder<'_>, op: &Operator<'_>, kind: BinaryKind) -
         BinaryKind::Sub => op.options.builtin_options_as_sub_options().map(|o| o.fused_activation_function()),
         BinaryKind::Mul => op.options.builtin_options_as_mul_options().map(|o| o.fused_activation_function()),
         BinaryKind::Div => op.options.builtin_options_as_div_options().map(|o| o.fused_activation_function()),
-        BinaryKind::Min | BinaryKind::Max => None,
+        BinaryKind::Min | BinaryKind::Max | BinaryKind::Math(_) => None,
     };
     let fused = function.map_or(Ok(Fused::Clip(Activation::None)), Fused::read)?;
     let [x, y] = operands(b, op)?;
