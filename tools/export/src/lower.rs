@@ -219,14 +219,17 @@ impl<'g> Context<'g> {
         let values = || node.inputs.iter().map(|&v| self.graph.value(v));
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
-            Op::Binary { kind: record::BinaryKind::Div, .. } => Some("division has no int8 kernel".into()),
-            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
-                values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
+            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu if values().any(|v| v.dtype != DType::I8) => {
+                Some("an operand is not int8".into())
             }
+            Op::MatMul { .. } => linear::matmul_obstacle(self.graph, node, x, y),
+            Op::Binary { kind, .. } => binary::int8_obstacle(self.graph, node, x, y, *kind),
+            Op::Reduce { kind, axes } => reduce::int8_obstacle(x, y, *kind, axes),
             Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
-                conv::int8_obstacle(self.graph, node)
+                conv::int8_obstacle(self.graph, node, x, y)
             }
             Op::Recurrent { .. } => recurrent::int8_obstacle(self.graph, node),
+            Op::Resize(rule) => resize::int8_obstacle(x, y, rule),
             _ => None,
         }
     }
