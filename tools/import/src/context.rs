@@ -255,7 +255,9 @@ impl<'a> Context<'a> {
         let name = self.unique(name);
         self.held = self.held.saturating_add(c.len());
         let data = match (&c.elements, &c.quant) {
-            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
+            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_) | Elements::F64(_), _) => {
+                c.data()
+            }
             _ => Data::F32(c.to_reals()),
         };
         let id = self.graph.add_constant(name, c.shape.clone(), data);
