@@ -246,7 +246,7 @@ impl From<IoRepr> for Port {
         let rank = usize::from(io.rank).min(io.shape.len());
         Self {
             shape: io.shape[..rank].iter().map(|d| usize::from(*d)).collect(),
-            channels_first_outside: io.channels_last_of_first && rank > 2,
+            channels_first_outside: io.channels_first_outside() && rank > 2,
             dtype: io.dtype,
         }
     }

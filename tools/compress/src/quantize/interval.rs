@@ -108,7 +108,7 @@ fn binary(kind: BinaryKind, a: Interval, b: Interval, same: bool) -> Interval {
         BinaryKind::Min => (a.0.min(b.0), a.1.min(b.1)),
         BinaryKind::Max => (a.0.max(b.0), a.1.max(b.1)),
         BinaryKind::Div if b.0 > 0.0 || b.1 < 0.0 => corners(&|x, y| x / y),
-        BinaryKind::Div => ALL,
+        BinaryKind::Div | BinaryKind::Math(_) => ALL,
     }
 }
 

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
-use offshoot_ir::{Activation, DType, Graph, Node, Op, ValueId};
+use offshoot_ir::{Activation, DType, Graph, Node, ValueId};
 
 use super::Context;
 use crate::draft::{Conv, Step};
@@ -45,9 +45,8 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node, x: &Tensor, y: &Tensor) 
         return Some("the bias is not int32".into());
     }
     let channels = y.shape.last().copied().unwrap_or(1);
-    let float_product = matches!(node.op, Op::FullyConnected { .. });
     // Any other error would come up in float32 too.
-    let read = Quantised::read(graph, [x, y], &node.inputs[1..], channels, float_product);
+    let read = Quantised::read(graph, [x, y], &node.inputs[1..], channels);
     read.err().filter(|reason| reason == OVERFLOW)
 }
 

@@ -1,7 +1,6 @@
 //! Known constant value of each channel (index along the last axis) of each tensor.
 
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
-use offshoot::kernels::portable::unary_f32;
 
 use super::linear::{CODES, Known, Linear, Range, reaches_padding, rest};
 use super::liveness::{Flow, paired};
