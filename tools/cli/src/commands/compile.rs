@@ -247,7 +247,7 @@ pub fn make(
     }
     // Networks that share weights, and layers that learn, need all of their channels.
     if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
-        let made = offshoot_ir::passes::without_constant_channels(lowered);
+        let made = passes::without_constant_channels(lowered);
         lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
     let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
