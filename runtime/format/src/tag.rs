@@ -41,13 +41,19 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    History = 48,
     Elementary = 60,
     BinaryMath = 61,
+    Gather = 70,
+    Scatter = 71,
+    TopK = 72,
+    Cast = 73,
+    GridSample = 74,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 44] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -84,8 +90,14 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::History,
         Self::Elementary,
         Self::BinaryMath,
+        Self::Gather,
+        Self::Scatter,
+        Self::TopK,
+        Self::Cast,
+        Self::GridSample,
     ];
 
     /// The tag with this number, if any.
@@ -132,8 +144,14 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::History => "history",
             Self::Elementary => "elementary",
             Self::BinaryMath => "binary_math",
+            Self::Gather => "gather",
+            Self::Scatter => "scatter",
+            Self::TopK => "top_k",
+            Self::Cast => "cast",
+            Self::GridSample => "grid_sample",
         }
     }
 }

@@ -7,18 +7,21 @@
 mod binary;
 mod context;
 mod conv;
+mod indexed;
 mod layout;
 mod linear;
 mod normalise;
 mod recurrent;
 mod reduce;
 mod resize;
+mod tables;
 mod unary;
 
 use std::collections::HashMap;
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::operators;
 use offshoot_ir::{DType, Graph, Node, Op, ValueId};
 
 use crate::draft::{Draft, Sharing, Step};
@@ -140,8 +143,13 @@ impl<'g> Context<'g> {
             Op::Concat { axis } => return layout::concat(self, &node.inputs, y, *axis),
             Op::Slice { start, step } => return layout::slice(self, node.inputs[0], y, start, step),
             Op::Expand => return layout::expand(self, node.inputs[0], y),
+            Op::History { fill, .. } => return layout::history(self, node.inputs[0], y, *fill),
             Op::Pad { before, after, mode, value } => {
                 return layout::pad(self, node.inputs[0], y, before, after, *mode, *value);
+            }
+            Op::Gather(indexing) => return indexed::gather(self, &node.inputs, y, *indexing),
+            Op::Scatter { indexing, kind } => {
+                return indexed::scatter(self, &node.inputs, y, *indexing, *kind);
             }
             Op::BatchNorm { .. } => {
                 return Err("batch normalisation must be folded by the lossless passes first".into());
@@ -159,6 +167,8 @@ impl<'g> Context<'g> {
             Op::Dequantize => return self.dequantize(&x, &y),
             Op::Requantize => return self.requantize(&x, &y, None),
             Op::ArgMax { axis, select_last } => return reduce::argmax(self, &x, &y, *axis, *select_last),
+            Op::TopK { axis, k, largest } => return indexed::top_k(self, &x, &y, *axis, *k, *largest),
+            Op::Cast => return indexed::cast(self, &x, &y),
             _ => {}
         }
         match self.int8_obstacle(node, &x, &y) {
@@ -219,6 +229,7 @@ impl<'g> Context<'g> {
         let values = || node.inputs.iter().map(|&v| self.graph.value(v));
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
+            Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
             Op::Binary { kind, .. } if kind.is_float_only() => {
                 Some(format!("{} has no int8 kernel", kind.name()))
             }
@@ -256,6 +267,9 @@ impl<'g> Context<'g> {
                 recurrent::recurrent(self, x, y, node, (*kind, *returns, *reverse))
             }
             Op::Resize(rule) => resize::resize(self, x, y, rule),
+            Op::GridSample { kind, outside, align_corners } => {
+                indexed::grid_sample(self, x, inputs[1], y, (*kind, *outside, *align_corners))
+            }
             Op::Reduce { kind, axes } => reduce::reduce(self, x, y, *kind, axes),
             other => Err(format!("{} is not lowered here", other.name())),
         }
@@ -269,6 +283,8 @@ fn written_bytes(record: &Record) -> Option<u64> {
             let count: u64 = r.axes.as_slice().iter().map(|a| u64::from(a.extent)).product();
             Some(count * u64::from(r.size))
         }
+        // As seen by an observer: what the rows reach.
+        Record::Scatter(_) => operators::output(record).ok().map(|span| span.len as u64),
         _ => None,
     }
 }

@@ -160,8 +160,12 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         settle(&mut record, op, at(op.scratch));
+        let kept = op.kept.map(|b| plan.offsets[b] / 4);
         if let Some(r) = record.recurrent_mut() {
-            r.kept = op.kept.map(|b| plan.offsets[b] / 4);
+            r.kept = kept;
+        }
+        if let Record::History(r) = &mut record {
+            r.kept = kept.unwrap_or(0);
         }
         // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
@@ -211,7 +215,7 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
         zero_point,
         rank: value.shape.len() as u8,
         shape,
-        channels_last_of_first: value.channels_first_outside,
+        outside: IoRepr::outside_of(value.channels_first_outside, graph.declared.get(&value.name).copied()),
     })
 }
 
@@ -268,11 +272,29 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Softmax(r) => shift!(r, src += a, dst += dst),
         Record::LayerNorm(r) => shift!(r, src += a, dst += dst),
         Record::Copy(r) => shift!(r, src += a, dst += dst),
+        Record::History(r) => shift!(r, src += a, dst += dst),
         Record::Fill(r) => shift!(r, dst += dst),
         Record::Pad(r) => shift!(r, src += a, dst += dst),
         Record::Resize(r) => shift!(r, src += a, dst += dst),
         Record::Reduce(r) => shift!(r, src += a, dst += dst),
         Record::ArgMax(r) => shift!(r, src += a, dst += dst),
+        Record::Gather(r) => {
+            shift!(r, dst += dst);
+            for (operand, by) in [(&mut r.src, a), (&mut r.rows.index, b)] {
+                if let Operand::Arena(offset) = operand {
+                    *offset += by;
+                }
+            }
+        }
+        Record::Scatter(r) => {
+            shift!(r, src += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.rows.index {
+                *offset += b;
+            }
+        }
+        Record::TopK(r) => shift!(r, src += a, dst += dst),
+        Record::Cast(r) => shift!(r, src += a, dst += dst),
+        Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
@@ -302,6 +324,16 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             return [second, rescale];
         }
         Record::BinaryMath(r) => match &mut r.b {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
+        Record::Gather(r) => {
+            return [&mut r.src, &mut r.rows.index].map(|operand| match operand {
+                Operand::Blob(blob) => Some(blob),
+                Operand::Arena(_) => None,
+            });
+        }
+        Record::Scatter(r) => match &mut r.rows.index {
             Operand::Blob(blob) => blob,
             Operand::Arena(_) => return [None, None],
         },
@@ -383,6 +415,9 @@ fn computes_f32(record: &Record) -> bool {
         Record::Reduce(r) => r.arith == record::ReduceArith::F32,
         Record::Recurrent(r) => r.arith == record::RecurrentArith::F32,
         Record::ArgMax(r) => r.dtype == record::DType::F32,
+        Record::TopK(r) => r.dtype == record::DType::F32,
+        Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
+        Record::Cast(_) | Record::GridSample(_) => true,
         _ => false,
     }
 }

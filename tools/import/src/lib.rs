@@ -16,8 +16,9 @@ pub mod oracle;
 mod parts;
 mod qoperator;
 mod subgraph;
+mod tflite;
 mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
-pub use model::{import, import_bytes};
+pub use model::{Dims, import, import_bytes, import_with};

@@ -8,6 +8,7 @@ pub mod error;
 pub mod functions;
 pub mod graph;
 pub mod grid;
+pub mod indexed;
 pub mod infer;
 pub mod passes;
 pub mod quant_math;
@@ -17,6 +18,8 @@ mod validate;
 pub use error::{Error, Result};
 pub use functions::{BinaryKind, BinaryRecord, UnaryKind, UnaryRecord};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
+pub use indexed::Indexing;
 pub use offshoot::format::record::{
-    BinaryMathKind, ElementaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, Window,
+    BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
+    ReduceKind, Returns, ScatterKind, Window,
 };

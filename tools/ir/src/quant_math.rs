@@ -37,13 +37,10 @@ fn frexp(real: f64) -> (f64, i32) {
     (mantissa, exponent + bias)
 }
 
-/// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale /
-/// output scale. With `float_product`, the first two are multiplied in float32, as in TFLite's fully connected
-/// operator with a single weight scale; otherwise everything is in double precision.
-pub fn linear_multiplier(input: f32, weight: f32, output: f32, float_product: bool) -> f64 {
-    let product =
-        if float_product { f64::from(input * weight) } else { f64::from(input) * f64::from(weight) };
-    product / f64::from(output)
+/// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale / output
+/// scale, all in double precision, as TFLite Micro computes it for convolutions, fully connected layers and products.
+pub fn linear_multiplier(input: f32, weight: f32, output: f32) -> f64 {
+    f64::from(input) * f64::from(weight) / f64::from(output)
 }
 
 /// Bounds of a fused activation on an int8 output with this scale and zero point: `round(bound / scale) +
@@ -85,6 +82,13 @@ mod tests {
         assert_eq!(quantize_multiplier(1e30), (i32::MAX, 30));
         // A mantissa that rounds up to 1 moves into the exponent.
         assert_eq!(quantize_multiplier(1.0 - 2f64.powi(-40)), (1 << 30, 1));
+    }
+
+    #[test]
+    fn multiplier_of_the_last_layer_of_the_anomaly_detector() {
+        // MLPerf Tiny; a product in float32 would give 1462485078.
+        let real = linear_multiplier(0.02479089, 0.019556683, 0.36449847);
+        assert_eq!(quantize_multiplier(real).0, 1_462_485_049);
     }
 
     #[test]

@@ -89,6 +89,13 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
             });
             axes.collect::<Vec<_>>()
         }
+        Op::History { axis, fill, .. } => {
+            let axes = walk.read_all(x);
+            walk.fix(axes[*axis].as_ref(), &format!("is kept between runs by `{name}`"));
+            let mut axes = scaled(axes, |_| *fill == 0.0);
+            axes[*axis] = None;
+            axes
+        }
         Op::Expand => {
             let axes = walk.read_all(x);
             let shape = walk.shape(node.output);
@@ -96,7 +103,14 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         }
         Op::Reduce { axes: reduced, .. } => reduce(walk, node, reduced),
         Op::ArgMax { axis, .. } => reduce(walk, node, &[*axis]),
-        Op::Quantize | Op::Dequantize | Op::Requantize => walk.read_all(x),
+        Op::Gather(_) | Op::Scatter { .. } | Op::TopK { .. } | Op::GridSample { .. } => {
+            let why = format!("is read by indices at `{name}`");
+            for &id in &node.inputs {
+                walk.read_all(id).iter().for_each(|axis| walk.fix(axis.as_ref(), &why));
+            }
+            vec![None; walk.shape(node.output).len()]
+        }
+        Op::Cast | Op::Quantize | Op::Dequantize | Op::Requantize => walk.read_all(x),
     }
 }
 

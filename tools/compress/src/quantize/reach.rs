@@ -159,6 +159,7 @@ impl Needs<'_> {
             | Op::Pad { .. }
             | Op::Concat { .. }
             | Op::Expand
+            | Op::History { .. }
             | Op::Resize(_) => out,
             _ => ALL,
         }

@@ -23,15 +23,12 @@ pub(crate) struct Quantised {
 }
 
 impl Quantised {
-    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels. With
-    /// `float_product`, the scales of input and weights are multiplied in float32, as TFLite does for per-tensor
-    /// FullyConnected.
+    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels.
     pub(crate) fn read(
         graph: &Graph,
         [x, y]: [&Tensor; 2],
         parameters: &[ValueId],
         out_c: usize,
-        float_product: bool,
     ) -> Lowering<Self> {
         let weights = graph.value(parameters[0]);
         let Some(Data::I8(w)) = weights.data.as_deref() else {
@@ -47,8 +44,7 @@ impl Quantised {
             None => vec![0; out_c],
         };
         check_len("bias", bias.len(), out_c)?;
-        let float_product = float_product && quant.scale.len() == 1;
-        let real = |w: f32| linear_multiplier(x.scale, w, y.scale, float_product);
+        let real = |w: f32| linear_multiplier(x.scale, w, y.scale);
         let mut fixed: Vec<(i32, i8)> = quant.scale.iter().map(|&s| quantize_multiplier(real(s))).collect();
         if fixed.iter().all(|f| *f == fixed[0]) {
             fixed.truncate(1);
@@ -103,11 +99,10 @@ impl Plain {
         parameters: &[ValueId],
         out_c: usize,
         activation: Activation,
-        float_product: bool,
         order: &dyn Fn(usize) -> usize,
     ) -> Lowering<Self> {
         if x.is_i8() {
-            let q = Quantised::read(graph, [x, y], parameters, out_c, float_product)?;
+            let q = Quantised::read(graph, [x, y], parameters, out_c)?;
             return Ok(Self::of(&q, [x, y], activation, order));
         }
         let w = constant_f32(graph, parameters[0])?;

@@ -79,7 +79,6 @@ struct Request<'r> {
     parameters: &'r [ValueId],
     window: Window,
     activation: Activation,
-    float_product: bool,
 }
 
 impl Request<'_> {
@@ -93,8 +92,8 @@ impl Request<'_> {
     ) -> Lowering<PlainForm> {
         let channels = self.y.channels(1);
         let both = [self.x, self.y];
-        let (activation, float_product) = (self.activation, self.float_product);
-        let plain = Plain::read(c.graph, both, self.parameters, channels, activation, float_product, order)?;
+        let activation = self.activation;
+        let plain = Plain::read(c.graph, both, self.parameters, channels, activation, order)?;
         let macs = macs_of_weights(plain.weights as u64);
         Ok(PlainForm {
             record: record(plain.arith)?,
@@ -111,7 +110,7 @@ impl Request<'_> {
 
     fn layer(&self, c: &Context<'_>, input: [u16; 4]) -> Lowering<Layer> {
         let channels = self.y.channels(0);
-        let q = Quantised::read(c.graph, [self.x, self.y], self.parameters, channels, self.float_product)?;
+        let q = Quantised::read(c.graph, [self.x, self.y], self.parameters, channels)?;
         Ok(Layer {
             x: self.x.clone(),
             y: self.y.clone(),
@@ -134,7 +133,7 @@ pub(super) fn conv2d(
     groups: usize,
     activation: Activation,
 ) -> Lowering {
-    let request = Request { x, y, parameters, window, activation, float_product: false };
+    let request = Request { x, y, parameters, window, activation };
     let input = nhwc(x)?;
     let [n, h, w, in_c] = input;
     let (channels, out_c) = (usize::from(in_c), y.channels(0));
@@ -199,7 +198,7 @@ pub(super) fn fully_connected(
     activation: Activation,
 ) -> Lowering {
     let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
-    rows(c, &Request { x, y, parameters, window, activation, float_product: true })
+    rows(c, &Request { x, y, parameters, window, activation })
 }
 
 /// A layer in which every output pixel reads one input pixel.

@@ -2,7 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
-use offshoot_ir::quant_math::quantize_multiplier;
+use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
 use offshoot_ir::{Activation, ValueId};
 
 use super::Context;
@@ -21,7 +21,7 @@ pub(super) fn conv_transpose(
 ) -> Lowering {
     let [n, h, w, in_c] = nhwc(x)?;
     let [_, out_h, out_w, out_c] = nhwc(y)?;
-    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, false, &|i| i)?;
+    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, &|i| i)?;
     let (arith, weights) = (plain.arith, plain.weights as u64);
     let blob = c.blob(plain.blob, plain.account)?;
     let r = record::ConvTranspose {
@@ -59,8 +59,7 @@ pub(super) fn matmul(c: &mut Context<'_>, x: &Tensor, b: ValueId, y: &Tensor, tr
         return Err(format!("operands {:?} and {:?} do not match output {:?}", x.shape, b.shape, y.shape));
     }
     let arith = if x.is_i8() {
-        // TFLite multiplies the input scales in float32.
-        let real = f64::from(x.scale * b.scale) / f64::from(y.scale);
+        let real = linear_multiplier(x.scale, b.scale, y.scale);
         let (multiplier, shift) = quantize_multiplier(real);
         record::MatMulArith::I8 { a_zp: x.zp, b_zp: b.zp, out_zp: y.zp, multiplier, shift }
     } else {

@@ -6,15 +6,15 @@ use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 use offshoot_ir::quant_math::{activation_range, quantize_multiplier};
 use offshoot_ir::{Data, ElementaryKind, UnaryKind, UnaryRecord, ValueId};
 
-use super::Context;
+use super::{Context, tables};
 use crate::blobs;
 use crate::forms::parameters::{Lowering, to_u32};
 use crate::lowered::Tensor;
 
 /// Lowers one function.
 ///
-/// In int8, clips become a Requantize with bounds, as in TFLite's ReLU. The table of LeakyReLU has TFLite's fixed-point
-/// results. Every other table has the real function between the two scales, rounded half away from zero.
+/// In int8, clips become a Requantize with bounds, as in TFLite's ReLU. The tables of LeakyReLU and of the functions in
+/// [`tables`] have TFLite's fixed-point results. Every other table has the real function between the two scales, rounded half away from zero.
 pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind) -> Lowering {
     let len = to_u32(x.len(), "elements")?;
     if !x.is_i8() {
@@ -33,7 +33,7 @@ pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind
     }
     let table = match kind {
         UnaryKind::LeakyRelu { alpha } => leaky_relu(x, y, alpha),
-        _ => rounded(x, y, kind),
+        _ => tables::table(kind, x, y).unwrap_or_else(|| rounded(x, y, kind)),
     };
     let blob = c.blob(blobs::bytes(&table), [0, 0])?;
     c.emit(Record::Lut(record::Lut { src: 0, dst: 0, len, blob }), [Some(x), None], y, &[x]);
@@ -79,11 +79,11 @@ fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
     (-128..128).map(entry).collect()
 }
 
-/// Table of TFLite Micro's int8 LeakyReLU, with multipliers computed in float32 as there.
+/// Table of TFLite Micro's int8 LeakyReLU.
 fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
-    let (identity, identity_shift) = quantize_multiplier(f64::from(x.scale / y.scale));
-    let scaled = x.scale * alpha / y.scale;
-    let (slope, slope_shift) = quantize_multiplier(f64::from(scaled.abs()));
+    let (identity, identity_shift) = quantize_multiplier(f64::from(x.scale) / f64::from(y.scale));
+    let scaled = f64::from(x.scale) * f64::from(alpha) / f64::from(y.scale);
+    let (slope, slope_shift) = quantize_multiplier(scaled.abs());
     let entry = |q: i32| {
         let value = q - i32::from(x.zp);
         let out = if value >= 0 {

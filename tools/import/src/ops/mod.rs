@@ -6,9 +6,10 @@ mod conv;
 mod einsum;
 mod elementwise;
 mod fourier;
+mod indexed;
+mod integers;
 mod linear;
 mod logic;
-mod lookup;
 mod movement;
 mod norm;
 mod pool;
@@ -19,6 +20,7 @@ mod reduce;
 mod resample;
 mod resize;
 mod shape;
+mod unpool;
 mod unrolled;
 mod volume;
 
@@ -39,6 +41,11 @@ pub(crate) fn gives_truth(onnx: &Onnx<'_>) -> bool {
 
 /// Imports one node, or returns why it cannot be imported.
 pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    node(c, onnx)?;
+    integers::settle(c, onnx)
+}
+
+fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let domain = onnx.node.domain.as_str();
     let functions = c.functions.clone();
     if let Some(own) = functions.iter().find(|f| f.domain() == domain && f.name() == onnx.node.op_type) {
@@ -98,6 +105,9 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Det" => composed::determinant(c, onnx),
         "AffineGrid" => composed::affine_grid(c, onnx),
         "Col2Im" => composed::col2im(c, onnx),
+        "TensorScatter" => composed::tensor_scatter(c, onnx),
+        "OptionalGetElement" => movement::identity(c, onnx),
+        "STFT" => fourier::stft(c, onnx),
         "ReverseSequence" => composed::reverse_sequence(c, onnx),
         "LpPool" => pool::lp(c, onnx),
         "Reshape" => movement::reshape(c, onnx),
@@ -113,7 +123,6 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Slice" => movement::slice(c, onnx),
         "Pad" => movement::pad(c, onnx),
         "Expand" => movement::expand(c, onnx),
-        "Resize" if resample::is_needed(c, onnx) => resample::resize(c, onnx),
         "Resize" | "Upsample" => resize::resize(c, onnx),
         "ReduceMean" => reduce::reduce(c, onnx, ReduceKind::Mean),
         "ReduceSum" => reduce::reduce(c, onnx, ReduceKind::Sum),
@@ -151,6 +160,15 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "ConstantOfShape" => shape::constant_of_shape(c, onnx),
         "Shape" => shape::shape(c, onnx),
         "Gather" => shape::gather(c, onnx),
+        "GatherElements" | "GatherND" => indexed::gather(c, onnx),
+        "ScatterElements" | "Scatter" | "ScatterND" => indexed::scatter(c, onnx),
+        "TopK" => indexed::top_k(c, onnx),
+        "OneHot" => indexed::one_hot(c, onnx),
+        "GridSample" => indexed::grid_sample(c, onnx),
+        "MaxUnpool" => unpool::max_unpool(c, onnx),
+        "Compress" | "NonZero" | "Unique" => {
+            Err("the number of its outputs depends on the data; only constants are supported".into())
+        }
         _ => Err(format!("operator is not supported (opset {})", c.opset)),
     }
 }

@@ -165,6 +165,17 @@ fn functions() {
         let x = array(&[24], numbers(24, 3)).mapv(|v| v * 4.03);
         check_at(&format!("{kind:?}"), &Op::Unary(kind), vec![x], &[24]);
     }
+    use offshoot_ir::ElementaryKind as Rare;
+    for kind in [Rare::Sin, Rare::Cos, Rare::Tan, Rare::Atan, Rare::Sinh, Rare::Cosh, Rare::Asinh] {
+        let x = array(&[12], numbers(12, 3));
+        check_at(&format!("{kind:?}"), &Op::Unary(Elementary(kind)), vec![x], &[12]);
+    }
+    for kind in [Rare::Asin, Rare::Acos, Rare::Atanh] {
+        let x = array(&[12], numbers(12, 3)).mapv(|v| v * 0.4);
+        check_at(&format!("{kind:?}"), &Op::Unary(Elementary(kind)), vec![x], &[12]);
+    }
+    let x = array(&[12], numbers(12, 3)).mapv(|v| v + 2.9);
+    check_at("Acosh", &Op::Unary(Elementary(Rare::Acosh)), vec![x], &[12]);
     for kind in [Log, Sqrt, Reciprocal, Pow { exponent: 2.5 }] {
         let x = array(&[12], numbers(12, 3)).mapv(|v| v + 1.6);
         check_at(&format!("{kind:?}"), &Op::Unary(kind), vec![x], &[12]);
@@ -210,7 +221,8 @@ fn reductions() {
 fn resizes() {
     for (bilinear, coordinate) in [(false, "asymmetric"), (true, "half_pixel"), (true, "align_corners")] {
         let (coordinate, nearest) = (coordinate.into(), "floor".into());
-        let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale: [2.0, 1.5] });
+        let op =
+            Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale: [2.0, 1.5], rounded_steps: false });
         check("resize", &op, &[&[2, 2, 4, 2]], &[2, 4, 6, 2]);
     }
 }

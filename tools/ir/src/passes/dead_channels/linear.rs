@@ -176,9 +176,8 @@ impl<'g> Linear<'g> {
         }
         let (x, w) = (self.x().quant.as_ref()?, self.graph.value(self.weights_id()));
         let (w, y) = (w.quant.as_ref()?, y.quant.as_ref()?);
-        let float_product = matches!(self.node.op, Op::FullyConnected { .. }) && w.scale.len() == 1;
         let scale = w.scale[if w.scale.len() == 1 { 0 } else { row }];
-        let real = linear_multiplier(x.scale[0], scale, y.scale[0], float_product);
+        let real = linear_multiplier(x.scale[0], scale, y.scale[0]);
         let (multiplier, shift) = quantize_multiplier(real);
         let (low, high) =
             activation_range(activation.bounds(), y.scale[0], y.zero_point[0]).unwrap_or((i8::MIN, i8::MAX));
