@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use offshoot::format::record::{DType, IoRepr};
+use offshoot::format::record::{DType, Declared, IoRepr};
 use offshoot::{Engine, Model};
 use offshoot_data::npy;
 use offshoot_export::write::Aligned;
@@ -239,6 +239,8 @@ struct Port {
     shape: Vec<usize>,
     channels_first_outside: bool,
     dtype: DType,
+    /// What int8 has less than the number that it stands for.
+    less: i32,
 }
 
 impl From<IoRepr> for Port {
@@ -248,6 +250,7 @@ impl From<IoRepr> for Port {
             shape: io.shape[..rank].iter().map(|d| usize::from(*d)).collect(),
             channels_first_outside: io.channels_first_outside() && rank > 2,
             dtype: io.dtype,
+            less: if io.declared() == Some(Declared::U8) { 128 } else { 0 },
         }
     }
 }
@@ -270,7 +273,7 @@ impl Port {
     fn decode(&self, bytes: &[u8]) -> Vec<f32> {
         let words = || bytes.chunks_exact(4).map(|b| [b[0], b[1], b[2], b[3]]);
         match self.dtype {
-            DType::I8 => bytes.iter().map(|b| f32::from(*b as i8)).collect(),
+            DType::I8 => bytes.iter().map(|b| (i32::from(*b as i8) + self.less) as f32).collect(),
             DType::F32 => words().map(f32::from_le_bytes).collect(),
             DType::I32 => words().map(|w| i32::from_le_bytes(w) as f32).collect(),
         }
@@ -285,7 +288,7 @@ fn encode(port: &Port, array: &npy::Array) -> Vec<u8> {
         inside[to] = values[from];
     }
     match port.dtype {
-        DType::I8 => inside.iter().map(|v| *v as i32 as u8).collect(),
+        DType::I8 => inside.iter().map(|v| (*v as i32 - port.less) as u8).collect(),
         DType::F32 => inside.iter().flat_map(|v| v.to_le_bytes()).collect(),
         DType::I32 => inside.iter().flat_map(|v| (*v as i32).to_le_bytes()).collect(),
     }

@@ -45,8 +45,6 @@ pub(crate) struct Context<'a> {
     pub(crate) unsigned: HashSet<ValueId>,
     /// Quantised forms of each value so far.
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
-    /// The float32 form of integers that arithmetic computed.
-    pub(crate) wholes: HashMap<ValueId, ValueId>,
     /// Constants with an element that is infinite or NaN.
     infinite: HashSet<ValueId>,
     /// Functions of the file.
@@ -56,6 +54,8 @@ pub(crate) struct Context<'a> {
     entered: usize,
     /// Values that ONNX has as bool: 1 for true, 0 for false.
     pub(crate) truths: HashSet<ValueId>,
+    /// The float32 form of integers that arithmetic computed.
+    pub(crate) wholes: HashMap<ValueId, ValueId>,
     names: HashMap<String, usize>,
     /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
@@ -177,12 +177,12 @@ impl<'a> Context<'a> {
             folder,
             unsigned: HashSet::new(),
             quantised: HashMap::new(),
-            wholes: HashMap::new(),
             infinite: HashSet::new(),
             functions: Rc::default(),
             depth: 0,
             entered: 0,
             truths: HashSet::new(),
+            wholes: HashMap::new(),
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,

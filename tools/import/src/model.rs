@@ -101,8 +101,10 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
                 if let Some(declared) = declared(input) {
                     c.graph.declared.insert(input.name.clone(), declared);
                 }
-                if is_unsigned(input) {
-                    c.unsigned.insert(id);
+                match element_type(input) {
+                    2 => _ = c.unsigned.insert(id),
+                    9 => _ = c.truths.insert(id),
+                    _ => {}
                 }
             }
             Err(reason) => {
@@ -310,11 +312,6 @@ fn element_type(input: &ValueInfoProto) -> i32 {
         Some(type_proto::Value::TensorType(t)) => t.elem_type,
         _ => 0,
     }
-}
-
-/// Whether a graph input is uint8.
-fn is_unsigned(input: &ValueInfoProto) -> bool {
-    element_type(input) == 2
 }
 
 /// The type of a graph input, where its value has another.

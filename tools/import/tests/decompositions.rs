@@ -163,9 +163,27 @@ fn normalisations() {
 
 #[test]
 fn functions() {
-    for operator in ["Mish", "Softsign"] {
+    for operator in [
+        "Mish", "Softsign", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Atanh",
+        "Floor", "Ceil", "Round", "Hardmax",
+    ] {
         check(operator, 18, &[2, 5], vec![], vec![]);
     }
+    check("ReduceProd", 18, &[2, 5], vec![], vec![whole("axes", &[1])]);
+    by_hand(
+        "Mod",
+        (&[1, 4], &[4.5, -4.5, 4.5, -4.5]),
+        vec![int("fmod", 1)],
+        vec![reals("by", &[4], vec![2.0, 2.0, -2.0, -2.0])],
+        (&[1, 4], &[0.5, -0.5, 0.5, -0.5]),
+    );
+    by_hand(
+        "Equal",
+        (&[1, 3], &[f32::NEG_INFINITY, 0.0, f32::INFINITY]),
+        vec![],
+        vec![reals("low", &[1], vec![f32::NEG_INFINITY])],
+        (&[1, 3], &[1.0, 0.0, 0.0]),
+    );
     let nodes =
         vec![node("Abs", &["x"], &["high"], vec![]), node("Clip", &["x", "", "high"], &["y"], vec![])];
     check_nodes("Clip", 13, &[2, 5], nodes, vec![]);

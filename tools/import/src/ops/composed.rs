@@ -479,3 +479,47 @@ pub(crate) fn reverse_sequence(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importin
     let y = p.concat(&samples, batch)?;
     p.output(0, y)
 }
+
+/// TensorScatter (opset 24) at constant places: each sample of a cache with an update written over it.
+pub(crate) fn tensor_scatter(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let circular = match onnx.text("mode", "linear").as_str() {
+        "linear" => false,
+        "circular" => true,
+        other => return Err(format!("mode `{other}`")),
+    };
+    let places = c.ints(onnx, 2)?;
+    let mut p = Parts::of(c, onnx);
+    let (past, update) = (p.input(0)?, p.input(1)?);
+    let (shape, new) = (p.shape(past), p.shape(update));
+    let along = onnx.axis("axis", -2, shape.len())?;
+    if along == 0 || new.len() != shape.len() || new[along] > shape[along] {
+        return Err(format!("an update {new:?} of a cache {shape:?}"));
+    }
+    let places = places.unwrap_or_else(|| vec![0; shape[0]]);
+    if places.len() != shape[0] {
+        return Err(format!("{} places for {} samples", places.len(), shape[0]));
+    }
+    let (n, length) = (shape[along], new[along]);
+    let mut samples = Vec::new();
+    for (i, place) in places.iter().enumerate() {
+        let (old, own) = (p.slice(past, 0, i, 1, 1)?, p.slice(update, 0, i, 1, 1)?);
+        let at = usize::try_from(*place).ok().filter(|at| *at < n && (circular || at + length <= n));
+        let at = at.ok_or_else(|| format!("place {place} in a cache of {n}"))?;
+        let wrapped = (at + length).saturating_sub(n);
+        let mut parts = Vec::new();
+        if wrapped > 0 {
+            parts.push(p.slice(own, along, length - wrapped, 1, wrapped)?);
+        }
+        if at > wrapped {
+            parts.push(p.slice(old, along, wrapped, 1, at - wrapped)?);
+        }
+        parts.push(p.slice(own, along, 0, 1, length - wrapped)?);
+        let end = at + length - wrapped;
+        if end < n {
+            parts.push(p.slice(old, along, end, 1, n - end)?);
+        }
+        samples.push(p.concat(&parts, along)?);
+    }
+    let y = p.concat(&samples, 0)?;
+    p.output(0, y)
+}

@@ -92,8 +92,8 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
             usize::from(window.stride[axis]) * (s[axis + 1] - 1) + extra[axis] + window::reach(&window, axis);
         let total = match (&wanted, attributes.auto_pad.as_deref()) {
             (Some(_), _) => {
-                let want = two(wanted.clone(), 1)?[axis];
-                full.checked_sub(want).ok_or("output_shape is larger than the input reaches")?
+                // What the input does not reach is zero, as with `output_padding`.
+                full.saturating_sub(two(wanted.clone(), 1)?[axis])
             }
             (None, Some("SAME_UPPER" | "SAME_LOWER")) => {
                 full.saturating_sub(s[axis + 1] * usize::from(window.stride[axis]))
@@ -109,6 +109,9 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
             window.pad[axis + 2] = narrow(total - before)?;
         }
         out[axis] = full.checked_sub(total).filter(|v| *v > 0).ok_or("padding leaves no output")?;
+        if wanted.is_some() {
+            out[axis] = two(wanted.clone(), 1)?[axis];
+        }
     }
     let w = two_dimensional(&weights)?;
     let ohwi = transposed_weights(&w, groups)?;

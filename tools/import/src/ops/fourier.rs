@@ -1,9 +1,10 @@
-//! DFT: a product with the constant matrix of roots of unity.
+//! DFT and STFT: products with the constant matrix of roots of unity.
 
-use offshoot_ir::{Activation, Op};
+use offshoot_ir::{Activation, Op, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Importing, Onnx, axis};
+use crate::parts::Parts;
 
 /// Most elements of the matrix.
 const MAX_MATRIX: usize = 1 << 22;
@@ -34,7 +35,7 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let (inverse, onesided) = (onnx.int("inverse", 0) != 0, onnx.int("onesided", 0) != 0);
     if inverse && onesided {
-        return Err("an inverse transform of one side".into());
+        return from_one_side(c, onnx, x, along, number(1)?);
     }
     let bins = if onesided { length / 2 + 1 } else { length };
     let size = bins.checked_mul(2).and_then(|rows| rows.checked_mul(n)?.checked_mul(parts));
@@ -75,4 +76,97 @@ pub(crate) fn dft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let y = c.emit(onnx, Op::Reshape, vec![y], Some(flat), &format!("{name}/parts"))?;
     let back = (0..rank).map(|a| perm.iter().position(|p| *p == a).unwrap_or(a)).collect();
     c.finish(onnx, Op::Transpose { perm: back }, vec![y], None, 0)
+}
+
+/// The real signal of half a spectrum: the other half is the conjugate.
+fn from_one_side(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    along: usize,
+    length: Option<i64>,
+) -> Importing {
+    let mut p = Parts::of(c, onnx);
+    let shape = p.shape(x);
+    let (rank, bins) = (shape.len(), shape[along]);
+    let length = match length {
+        Some(n) => usize::try_from(n).ok().filter(|n| *n > 0).ok_or("dft_length must be positive")?,
+        None => 2 * bins.saturating_sub(1),
+    };
+    if shape[rank - 1] != 2 || length == 0 || length.checked_mul(bins).is_none_or(|n| n > MAX_MATRIX / 2) {
+        return Err(format!("an inverse transform of {shape:?} to {length} elements"));
+    }
+    // Sums of cosines for the real parts and of sines for the imaginary ones.
+    let mut parts = Vec::new();
+    for imaginary in [false, true] {
+        let part = p.slice(x, rank - 1, usize::from(imaginary), 1, 1)?;
+        let mut matrix = Vec::with_capacity(length * bins);
+        for n in 0..length {
+            for bin in 0..bins {
+                let turn = (n * bin % length) as f64 / length as f64 * std::f64::consts::TAU;
+                // The first bin, and the last one of an even length, stand for themselves alone.
+                let count = match bin {
+                    _ if bin > length / 2 => 0.0,
+                    0 => 1.0,
+                    _ if 2 * bin == length => 1.0,
+                    _ => 2.0,
+                };
+                let wave = if imaginary { -turn.sin() } else { turn.cos() };
+                matrix.push((count * wave / length as f64) as f32);
+            }
+        }
+        parts.push(p.along(part, along, matrix, length)?);
+    }
+    let y = p.add(parts[0], parts[1])?;
+    p.output(0, y)
+}
+
+/// STFT: frames of the signal times the window, and their transforms.
+pub(crate) fn stft(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let number =
+        |i: usize| -> Importing<Option<i64>> { Ok(c.ints(onnx, i)?.and_then(|v| v.first().copied())) };
+    let whole = |v: i64| usize::try_from(v).ok().filter(|v| *v > 0).ok_or("a length of 0 or less");
+    let step = whole(number(1)?.ok_or("frame_step is missing")?)?;
+    let given = number(3)?.map(whole).transpose()?;
+    let onesided = onnx.int("onesided", 1) != 0;
+    let mut p = Parts::of(c, onnx);
+    let x = p.input(0)?;
+    let (samples, length) = match *p.shape(x) {
+        [n, length] | [n, length, 1] => (n, length),
+        ref other => return Err(format!("a signal of shape {other:?}; real ones are supported")),
+    };
+    let window = p.optional(2)?;
+    let size = match (window, given) {
+        (_, Some(given)) => given,
+        (Some(window), None) => p.shape(window).iter().product(),
+        (None, None) => return Err("neither a window nor frame_length is given".into()),
+    };
+    if window.is_some_and(|w| p.shape(w) != [size]) || size > length {
+        return Err(format!("frames of {size} of a signal of {length}"));
+    }
+    let frames = (length - size) / step + 1;
+    let bins = if onesided { size / 2 + 1 } else { size };
+    if bins.checked_mul(2 * size).is_none_or(|n| n > MAX_MATRIX) || frames > 1 << 14 {
+        return Err(format!("{frames} frames of {size}: the matrix is too large"));
+    }
+    let flat = p.reshape(x, &[samples, length])?;
+    let mut rows = Vec::new();
+    for frame in 0..frames {
+        let row = p.slice(flat, 1, frame * step, 1, size)?;
+        rows.push(p.reshape(row, &[samples, 1, size])?);
+    }
+    let mut y = p.concat(&rows, 1)?;
+    if let Some(window) = window {
+        y = p.mul(y, window)?;
+    }
+    let mut matrix = Vec::with_capacity(bins * 2 * size);
+    for row in 0..bins * 2 {
+        for n in 0..size {
+            let turn = (row / 2 * n % size) as f64 / size as f64 * std::f64::consts::TAU;
+            matrix.push(if row % 2 == 0 { turn.cos() } else { -turn.sin() } as f32);
+        }
+    }
+    let y = p.along(y, 2, matrix, bins * 2)?;
+    let y = p.reshape(y, &[samples, frames, bins, 2])?;
+    p.output(0, y)
 }

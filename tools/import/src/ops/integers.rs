@@ -58,12 +58,14 @@ pub(crate) fn settle(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if !KEEPS.contains(&operator) {
         return Ok(());
     }
-    let data: &[usize] = match operator {
-        "Scatter" | "ScatterElements" | "ScatterND" => &[0, 2],
-        "Where" => &[1, 2],
-        _ => &[0, 1, 2, 3],
+    // The inputs whose type is the output's; others are indices, conditions, counts and exponents.
+    let of_type = match operator {
+        "Add" | "Concat" | "Div" | "Einsum" | "MatMul" | "Max" | "Mean" | "Min" | "Mod" | "Mul" | "Sub"
+        | "Sum" => &onnx.node.input[..],
+        "Where" => onnx.node.input.get(1..).unwrap_or_default(),
+        _ => onnx.node.input.get(..1).unwrap_or_default(),
     };
-    let on_integers = data.iter().filter_map(|i| onnx.input(*i)).any(|name| match c.entries.get(name) {
+    let on_integers = of_type.iter().any(|name| match c.entries.get(name) {
         Some(Entry::Value(id)) => is_integer(c, *id),
         _ => false,
     });

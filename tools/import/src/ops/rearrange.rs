@@ -2,8 +2,9 @@
 
 use offshoot_ir::{Activation, BinaryKind, Op};
 
-use crate::constant::{Constant, Elements, MAX_RANK, count};
+use crate::constant::{Constant, Elements, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
+use crate::parts::Parts;
 
 /// Longest axis of a CumSum: the matrix of ones grows with its square.
 const MAX_SUMMED: usize = 4096;
@@ -62,7 +63,7 @@ fn moved(
     c.finish(onnx, Op::Reshape, vec![y], Some(joined), 0)
 }
 
-/// Tile: inserts an axis before each repeated one, and expands it.
+/// Tile: inserts an axis before each repeated one, and expands it, one after the other.
 pub(crate) fn tile(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
@@ -70,23 +71,22 @@ pub(crate) fn tile(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if repeats.len() != shape.len() || repeats.iter().any(|r| !(1..=1 << 24).contains(r)) {
         return Err(format!("repeats {repeats:?} for {} axes", shape.len()));
     }
-    let (mut split, mut wide, mut joined) = (Vec::new(), Vec::new(), Vec::new());
-    for (&d, &r) in shape.iter().zip(&repeats) {
-        if r > 1 {
-            split.push(1);
-            wide.push(r as usize);
+    let mut p = Parts::of(c, onnx);
+    let mut y = x;
+    for (axis, &repeats) in repeats.iter().enumerate().filter(|(_, r)| **r > 1) {
+        let mut shape = p.shape(y);
+        let (before, behind) =
+            (shape[..axis].iter().product::<usize>(), shape[axis..].iter().product::<usize>());
+        let repeats = repeats as usize;
+        if count(&[before, repeats, behind]).is_none() {
+            return Err(format!("{repeats} repeats of {shape:?}"));
         }
-        split.push(d);
-        wide.push(d);
-        joined.push(d.saturating_mul(r as usize));
+        shape[axis] *= repeats;
+        y = p.reshape(y, &[before, 1, behind])?;
+        y = p.expand(y, &[before, repeats, behind])?;
+        y = p.reshape(y, &shape)?;
     }
-    if split.len() > MAX_RANK || count(&wide).is_none() {
-        return Err(format!("repeats {repeats:?} of {shape:?}"));
-    }
-    let name = onnx.output(0).unwrap_or_default().to_owned();
-    let y = c.emit(onnx, Op::Reshape, vec![x], Some(split), &format!("{name}/split"))?;
-    let y = c.emit(onnx, Op::Expand, vec![y], Some(wide), &format!("{name}/repeated"))?;
-    c.finish(onnx, Op::Reshape, vec![y], Some(joined), 0)
+    p.output(0, y)
 }
 
 /// Trilu: a product with a constant of ones and zeros.

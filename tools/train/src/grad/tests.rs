@@ -165,6 +165,17 @@ fn functions() {
         let x = array(&[24], numbers(24, 3)).mapv(|v| v * 4.03);
         check_at(&format!("{kind:?}"), &Op::Unary(kind), vec![x], &[24]);
     }
+    use offshoot_ir::ElementaryKind as Rare;
+    for kind in [Rare::Sin, Rare::Cos, Rare::Tan, Rare::Atan, Rare::Sinh, Rare::Cosh, Rare::Asinh] {
+        let x = array(&[12], numbers(12, 3));
+        check_at(&format!("{kind:?}"), &Op::Unary(Elementary(kind)), vec![x], &[12]);
+    }
+    for kind in [Rare::Asin, Rare::Acos, Rare::Atanh] {
+        let x = array(&[12], numbers(12, 3)).mapv(|v| v * 0.4);
+        check_at(&format!("{kind:?}"), &Op::Unary(Elementary(kind)), vec![x], &[12]);
+    }
+    let x = array(&[12], numbers(12, 3)).mapv(|v| v + 2.9);
+    check_at("Acosh", &Op::Unary(Elementary(Rare::Acosh)), vec![x], &[12]);
     for kind in [Log, Sqrt, Reciprocal, Pow { exponent: 2.5 }] {
         let x = array(&[12], numbers(12, 3)).mapv(|v| v + 1.6);
         check_at(&format!("{kind:?}"), &Op::Unary(kind), vec![x], &[12]);
