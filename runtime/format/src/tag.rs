@@ -41,11 +41,11 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
-    Gather = 70,
-    Scatter = 71,
-    TopK = 72,
-    Cast = 73,
-    GridSample = 74,
+    Gather = 50,
+    Scatter = 51,
+    TopK = 52,
+    Cast = 53,
+    GridSample = 54,
 }
 
 impl Tag {
