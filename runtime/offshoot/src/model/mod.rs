@@ -13,7 +13,7 @@ use learn::Learning;
 use offshoot_base::{Error, Limits, Rule, Span, product};
 use offshoot_format::codec::{self, GraphHead, built_tag};
 use offshoot_format::header::{HEADER_LEN, Header, HeaderView};
-use offshoot_format::record::{DType, IoRepr, OpHeader, Record, Tag};
+use offshoot_format::record::{DType, IoRepr, OpHeader, Record};
 use offshoot_format::{ALIGNMENT, requires};
 use offshoot_operators as ops;
 
