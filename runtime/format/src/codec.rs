@@ -74,6 +74,14 @@ macro_rules! records {
             }
         })*
 
+        /// The tag with this number, if this build of the runtime includes its operator. The others cost no flash.
+        pub const fn built_tag(number: u8) -> Option<Tag> {
+            match number {
+                $(n if cfg!(feature = $feature) && n == Tag::$kind as u8 => Some(Tag::$kind),)*
+                _ => None,
+            }
+        }
+
         /// Whether this build of the runtime includes the operator.
         pub const fn built(tag: Tag) -> bool {
             match tag {

@@ -42,13 +42,13 @@ pub enum Tag {
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
     History = 48,
+    Gather = 50,
+    Scatter = 51,
+    TopK = 52,
+    Cast = 53,
+    GridSample = 54,
     Elementary = 60,
     BinaryMath = 61,
-    Gather = 70,
-    Scatter = 71,
-    TopK = 72,
-    Cast = 73,
-    GridSample = 74,
 }
 
 impl Tag {
@@ -91,13 +91,13 @@ impl Tag {
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
         Self::History,
-        Self::Elementary,
-        Self::BinaryMath,
         Self::Gather,
         Self::Scatter,
         Self::TopK,
         Self::Cast,
         Self::GridSample,
+        Self::Elementary,
+        Self::BinaryMath,
     ];
 
     /// The tag with this number, if any.

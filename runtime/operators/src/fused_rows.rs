@@ -9,6 +9,7 @@ use crate::dispatch::{self, check, run};
 use crate::operator::{InPlace, Operator};
 use core::ops::Range;
 use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_format::codec::built_tag;
 use offshoot_format::fused_rows::MOST_MEMBERS;
 use offshoot_format::record::{DType, FusedRows, Record, Tag, Window, WindowRepr};
 use offshoot_kernels::geometry::window_output;
@@ -438,7 +439,7 @@ fn keeps_walk(piece: &Record) -> Result<(), Rule> {
 /// Decodes the record at the front of `bytes`. Returns it and the bytes after it.
 fn member(bytes: &[u8]) -> Result<(Record, &[u8]), Rule> {
     let (&tag, rest) = bytes.split_first().ok_or(Rule::Format)?;
-    let tag = Tag::from_u8(tag).filter(|&tag| tag != Tag::FusedRows).ok_or(Rule::Format)?;
+    let tag = built_tag(tag).filter(|&tag| tag != Tag::FusedRows).ok_or(Rule::Format)?;
     Record::decode(tag, rest).ok_or(Rule::Format)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use offshoot_ir::{DType, Data, Declared, Graph, Value};
+use offshoot_ir::{DType, Data, Declared, Graph, Quant, Value, ValueId};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
@@ -296,6 +296,14 @@ fn finish(
     }
     if c.graph.outputs.is_empty() {
         return Err(ImportError::Format("the graph has no output".into()));
+    }
+    // Integers of 8 bits that nothing dequantises stand for themselves.
+    for id in (0u32..).map(ValueId).take(c.graph.values.len()) {
+        let zero_point = if c.is_unsigned(id) { -128 } else { 0 };
+        let value = c.graph.value_mut(id);
+        if value.dtype == DType::I8 && value.quant.is_none() {
+            value.quant = Some(Quant::per_tensor(1.0, zero_point));
+        }
     }
     let graph = lift::lift(c.graph)?.prune_unreachable();
     graph.validate()?;

@@ -11,9 +11,9 @@ mod nested;
 use crate::trace::OpInfo;
 use learn::Learning;
 use offshoot_base::{Error, Limits, Rule, Span, product};
-use offshoot_format::codec::{self, GraphHead, built};
+use offshoot_format::codec::{self, GraphHead, built_tag};
 use offshoot_format::header::{HEADER_LEN, Header, HeaderView};
-use offshoot_format::record::{DType, IoRepr, OpHeader, Record, Tag};
+use offshoot_format::record::{DType, IoRepr, OpHeader, Record};
 use offshoot_format::{ALIGNMENT, requires};
 use offshoot_operators as ops;
 
@@ -250,7 +250,7 @@ impl Ops<'_> {
         let undecodable = Error::Record { op };
         let mut read = || {
             let (tag, header, rest) = codec::decode_op_header(self.rest).ok_or(undecodable)?;
-            let tag = Tag::from_u8(tag).filter(|&t| built(t)).ok_or(Error::UnknownOperator { op })?;
+            let tag = built_tag(tag).ok_or(Error::UnknownOperator { op })?;
             let (record, rest) = Record::decode(tag, rest).ok_or(undecodable)?;
             self.rest = rest;
             Ok((OpInfo { index: op, tag, origin: header.origin }, header, record))

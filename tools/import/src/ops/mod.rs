@@ -166,6 +166,7 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "OneHot" => indexed::one_hot(c, onnx),
         "GridSample" => indexed::grid_sample(c, onnx),
         "MaxUnpool" => unpool::max_unpool(c, onnx),
+        "Compress" if c.is_constant(onnx, 1) => shape::compress(c, onnx),
         "Compress" | "NonZero" | "Unique" => {
             Err("the number of its outputs depends on the data; only constants are supported".into())
         }

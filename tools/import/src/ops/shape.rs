@@ -80,6 +80,24 @@ pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.finish(onnx, Op::Reshape, vec![y], Some(out), 0)
 }
 
+/// Compress by a constant condition: the slices, or the elements, for which it holds.
+pub(crate) fn compress(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let chosen = c.wanted(onnx, 1)?.to_reals();
+    let mut x = c.value(onnx, 0)?;
+    let mut along = 0;
+    if onnx.has("axis") {
+        along = onnx.axis("axis", 0, c.shape(x).len())?;
+    } else {
+        let name = format!("{}/flat", onnx.output(0).unwrap_or_default());
+        let elements = c.graph.value(x).len();
+        x = c.emit(onnx, Op::Reshape, vec![x], Some(vec![elements]), &name)?;
+    }
+    let extent = c.shape(x)[along];
+    let at: Vec<usize> = (0..extent).filter(|i| chosen.get(*i).is_some_and(|v| *v != 0.0)).collect();
+    let y = picked(c, onnx, x, along, &at)?;
+    c.bind(onnx, 0, Entry::Value(y))
+}
+
 /// The value at these indices along an axis.
 pub(crate) fn picked(
     c: &mut Context<'_>,
