@@ -1,6 +1,6 @@
 //! The graph under construction: what stands for each tensor of the file, and how operators extend the graph.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, UnaryKind, Value, ValueId, infer};
 use tract_onnx::prelude::f16;
@@ -69,7 +69,8 @@ pub(super) struct Builder<'f> {
     pub(super) variables: HashMap<String, Variable>,
     /// Constants of the file that are in the graph already.
     constants: HashMap<usize, ValueId>,
-    names: HashSet<String>,
+    /// Names in use, with the number of the last copy.
+    names: HashMap<String, usize>,
     /// Elements of constants that were copied into the graph.
     held: usize,
 }
@@ -83,18 +84,19 @@ impl<'f> Builder<'f> {
             tensors,
             variables: HashMap::new(),
             constants: HashMap::new(),
-            names: HashSet::new(),
+            names: HashMap::new(),
             held: 0,
         }
     }
 
     fn unique(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
+        while self.names.contains_key(&name) {
+            let n = self.names.entry(wanted.to_owned()).or_insert(1);
+            *n += 1;
             name = format!("{wanted}#{n}");
         }
+        self.names.insert(name.clone(), 1);
         name
     }
 
