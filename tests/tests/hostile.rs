@@ -130,7 +130,7 @@ fn wire_streams() {
     ];
     for request in &requests {
         let mut buffer = [0; 2048];
-        let n = frame::encode(request, &mut buffer).unwrap();
+        let n = frame::encode(1, request, &mut buffer).unwrap();
         seed.extend(&buffer[..n]);
     }
     for_a_while("wire", |dice| {

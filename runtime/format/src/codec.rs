@@ -121,6 +121,11 @@ records! {
     ConvSparse "op-conv-sparse",
     RecurrentSparse "op-recurrent-sparse",
     History "op-history",
+    Gather "op-gather",
+    Scatter "op-scatter",
+    TopK "op-top-k",
+    Cast "op-cast",
+    GridSample "op-grid-sample",
 }
 
 impl Record {

@@ -49,15 +49,8 @@ pub const fn tensors<const N: usize>(file: &[u8], first: usize) -> [IoRepr; N] {
     all
 }
 
-const EMPTY: IoRepr = IoRepr {
-    offset: 0,
-    dtype: DType::I8,
-    scale: 0.0,
-    zero_point: 0,
-    rank: 0,
-    shape: [1; 6],
-    channels_last_of_first: false,
-};
+const EMPTY: IoRepr =
+    IoRepr { offset: 0, dtype: DType::I8, scale: 0.0, zero_point: 0, rank: 0, shape: [1; 6], outside: 0 };
 
 const fn checked(file: &[u8]) {
     let mut i = 0;
@@ -132,7 +125,7 @@ const fn tensor(cursor: Cursor<'_>) -> (IoRepr, Cursor<'_>) {
         i += 1;
     }
     assert!(rank <= 6, "the .off file is damaged: a tensor has more than six axes");
-    let (channels_first, cursor) = cursor.byte();
+    let (outside, cursor) = cursor.byte();
     let tensor = IoRepr {
         offset,
         dtype: match dtype {
@@ -145,7 +138,7 @@ const fn tensor(cursor: Cursor<'_>) -> (IoRepr, Cursor<'_>) {
         zero_point: zero_point as i8,
         rank,
         shape,
-        channels_last_of_first: channels_first != 0,
+        outside,
     };
     (tensor, cursor)
 }
@@ -173,10 +166,10 @@ mod tests {
     prop_compose! {
         fn any_tensor()(
             offset in any::<u32>(), kind in 0..3, scale in 0.0f32..1e9, zero_point in any::<i8>(), rank in 0..=6u8,
-            shape in any::<[u16; 6]>(), channels_last_of_first in any::<bool>(),
+            shape in any::<[u16; 6]>(), outside in any::<u8>(),
         ) -> IoRepr {
             let dtype = [DType::I8, DType::F32, DType::I32][kind as usize];
-            IoRepr { offset, dtype, scale, zero_point, rank, shape, channels_last_of_first }
+            IoRepr { offset, dtype, scale, zero_point, rank, shape, outside }
         }
     }
 

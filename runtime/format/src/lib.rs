@@ -16,6 +16,7 @@ pub mod embedded;
 pub mod fused_rows;
 pub mod header;
 pub mod huffman;
+mod indexed;
 mod kinds;
 pub mod learn;
 mod movement;

@@ -42,11 +42,16 @@ pub enum Tag {
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
     History = 48,
+    Gather = 70,
+    Scatter = 71,
+    TopK = 72,
+    Cast = 73,
+    GridSample = 74,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 42] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -84,6 +89,11 @@ impl Tag {
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
         Self::History,
+        Self::Gather,
+        Self::Scatter,
+        Self::TopK,
+        Self::Cast,
+        Self::GridSample,
     ];
 
     /// The tag with this number, if any.
@@ -131,6 +141,11 @@ impl Tag {
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
             Self::History => "history",
+            Self::Gather => "gather",
+            Self::Scatter => "scatter",
+            Self::TopK => "top_k",
+            Self::Cast => "cast",
+            Self::GridSample => "grid_sample",
         }
     }
 }

@@ -156,12 +156,64 @@ pub struct IoRepr {
     pub rank: u8,
     /// Shape in the arena's layout. Axes from `rank` on are 1.
     pub shape: [u16; 6],
-    /// The ONNX tensor has its channels first: axis `rank - 1` of the arena's layout is axis 1 there. The arena
-    /// holds the tensor channels-last; hosts transpose it.
-    pub channels_last_of_first: bool,
+    /// How the ONNX tensor differs from the one in the arena; only hosts read it. Bit 0: see
+    /// [`Self::channels_first_outside`]. Bits 1 to 7: number of [`Self::declared`].
+    pub outside: u8,
+}
+
+/// Element type of a graph input or output in the ONNX file, where the arena holds another type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Declared {
+    /// Number v is int8 v - 128 in the arena.
+    U8 = 1,
+    /// int32 in the arena.
+    I64 = 2,
+    /// 0 and 1 in the arena.
+    Bool = 3,
+    /// float32 in the arena.
+    F16 = 4,
+    /// float32 in the arena.
+    F64 = 5,
+}
+
+impl Declared {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::U8, Self::I64, Self::Bool, Self::F16, Self::F64];
+
+    /// Its name in NumPy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::U8 => "uint8",
+            Self::I64 => "int64",
+            Self::Bool => "bool",
+            Self::F16 => "float16",
+            Self::F64 => "float64",
+        }
+    }
 }
 
 impl IoRepr {
+    /// The value of `outside`.
+    pub const fn outside_of(channels_first: bool, declared: Option<Declared>) -> u8 {
+        let number = match declared {
+            Some(declared) => declared as u8,
+            None => 0,
+        };
+        number << 1 | channels_first as u8
+    }
+
+    /// Whether the ONNX tensor has its channels first: axis `rank - 1` of the arena's layout is axis 1 there. The arena
+    /// holds the tensor channels-last; hosts transpose it.
+    pub const fn channels_first_outside(&self) -> bool {
+        self.outside & 1 != 0
+    }
+
+    /// The type in the ONNX file; `None` if the arena holds the same, or if this version does not know the number.
+    pub fn declared(&self) -> Option<Declared> {
+        Declared::ALL.into_iter().find(|d| *d as u8 == self.outside >> 1)
+    }
+
     /// Extents of the axes, channels last. The first is usually a batch of 1.
     pub const fn shape(&self) -> &[u16] {
         let rank = if self.rank as usize <= self.shape.len() { self.rank as usize } else { self.shape.len() };

@@ -96,7 +96,7 @@ pub use crate::portable::{add_errors, add_windows, energy, select, select_errors
 #[cfg(not(arm_dsp))]
 pub fn add_planes(
     tensors: &crate::gradient::Tensors<'_>,
-    plan: &crate::gradient::planes::Plan,
+    plan: &crate::gradient::planes::PlaneExtents,
     _channel: usize,
     grid: &crate::gradient::grid::PoolingGrid,
     _error: impl Fn(usize) -> i32,

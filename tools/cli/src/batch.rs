@@ -16,7 +16,7 @@ use crate::ui::Ui;
 /// Samples for a model, encoded as the bytes that go into the arena.
 #[derive(Clone, Debug)]
 pub struct Inputs {
-    /// One per graph input, all with the same number of samples.
+    /// One per graph input, all with the same number of samples, or with one that all samples share.
     columns: Vec<Encoded>,
 }
 
@@ -50,21 +50,21 @@ impl Inputs {
         Self::of_columns(vec![Encoded::of_bytes(&samples)?])
     }
 
-    /// Samples for each input, already encoded.
+    /// Samples for each input, already encoded. All samples share the one of an input that has no more.
     ///
     /// # Errors
     /// There are none, or the inputs have different numbers of samples.
     pub fn of_columns(columns: Vec<Encoded>) -> Result<Self> {
-        let count = columns.first().map_or(0, Encoded::count);
-        if count == 0 {
+        let count = shared_count(columns.iter().map(Encoded::count));
+        if columns.iter().any(|c| c.count() == 0) || columns.is_empty() {
             return Err(Failure::new(Kind::Shape, "no samples given", "give at least one sample"));
         }
-        if columns.iter().any(|c| c.count() != count) {
+        if columns.iter().any(|c| c.count() != count && c.count() != 1) {
             let message = "the inputs have different numbers of samples";
             return Err(Failure::new(
                 Kind::Shape,
                 message,
-                "give the same number of samples for every input",
+                "give the same number of samples for every input, or one that all share",
             ));
         }
         Ok(Self { columns })
@@ -72,7 +72,7 @@ impl Inputs {
 
     /// Number of samples.
     pub fn count(&self) -> usize {
-        self.columns.first().map_or(0, Encoded::count)
+        shared_count(self.columns.iter().map(Encoded::count))
     }
 
     /// The first `count` samples.
@@ -83,14 +83,20 @@ impl Inputs {
 
     /// The inputs of one sample; empty if `index` is past the end.
     pub fn sample(&self, index: usize) -> Vec<&[u8]> {
-        let columns = self.columns.iter().filter(|c| index < c.count());
-        columns.map(|c| c.sample(index)).collect()
+        let within = index < self.count();
+        let columns = self.columns.iter().filter(|_| within);
+        columns.map(|c| c.sample(if c.count() == 1 { 0 } else { index })).collect()
     }
 
     /// Saturated values of each input; `None` if there are none.
     pub fn saturation(&self) -> Vec<Option<Saturated>> {
         self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
+}
+
+/// Number of samples of inputs with these numbers of samples, where one is shared.
+pub(crate) fn shared_count(counts: impl Iterator<Item = usize>) -> usize {
+    counts.max().unwrap_or(0)
 }
 
 /// Input `i` as users see it.
@@ -277,6 +283,14 @@ fn select(device: &mut dyn Device, file: &OffFile) -> Result<()> {
 pub fn device_failure(error: &TargetError, help: &str) -> Failure {
     let (kind, help) = match error {
         TargetError::DoesNotFit { .. } => (Kind::Budget, ROOM_HELP),
+        TargetError::MissingFeatures { features, .. } => (
+            Kind::Unsupported,
+            if features.iter().any(|f| f == "f32") {
+                "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
+            } else {
+                "choose another board (`offshoot target list`), or build its firmware with these runtime features"
+            },
+        ),
         _ => (Kind::Device, help),
     };
     Failure::new(kind, error.to_string(), help)

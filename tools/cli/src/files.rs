@@ -141,10 +141,18 @@ pub fn refuse_same_file<'p>(
 /// # Errors
 /// The file cannot be read, is neither an ONNX nor a TensorFlow Lite file, or has unsupported operators (the message lists all of them).
 pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
+    read_graph_with(path, &offshoot_import::Dims::new())
+}
+
+/// As [`read_graph`], with extents of symbolic axes.
+///
+/// # Errors
+/// As [`read_graph`]; a name is not that of a symbolic axis.
+pub fn read_graph_with(path: &Path, dims: &offshoot_import::Dims) -> Result<(Graph, Vec<PassReport>)> {
     if let Err(e) = std::fs::metadata(path) {
         return Err(Failure::reading(path, &e));
     }
-    let graph = offshoot_import::import(path).map_err(|e| import_failure(path, &e))?;
+    let graph = offshoot_import::import_with(path, dims).map_err(|e| import_failure(path, &e))?;
     optimise(graph)
 }
 

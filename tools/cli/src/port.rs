@@ -1,7 +1,7 @@
 //! Converts between users' arrays and a model's inputs and outputs: shapes, layouts, element types, scales.
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot::format::record::{DType, IoRepr, Quantize};
+use offshoot::format::record::{DType, Declared, IoRepr, Quantize};
 use offshoot_data::npy::Array;
 use offshoot_ir::{Graph, ValueId};
 
@@ -21,6 +21,8 @@ pub struct Port {
     pub scale: f32,
     /// Zero point, for int8.
     pub zero_point: i8,
+    /// Element type in the ONNX file, where memory holds another.
+    pub declared: Option<Declared>,
 }
 
 impl From<IoRepr> for Port {
@@ -28,10 +30,11 @@ impl From<IoRepr> for Port {
         let rank = usize::from(io.rank).min(io.shape.len());
         Self {
             shape: io.shape[..rank].iter().map(|d| usize::from(*d)).collect(),
-            channels_first_outside: io.channels_last_of_first,
+            channels_first_outside: io.channels_first_outside(),
             dtype: io.dtype,
             scale: io.scale,
             zero_point: io.zero_point,
+            declared: io.declared(),
         }
     }
 }
@@ -51,6 +54,7 @@ impl Port {
             },
             scale: quant.and_then(|q| q.scale.first().copied()).unwrap_or(0.0),
             zero_point: quant.and_then(|q| q.zero_point.first().copied()).unwrap_or(0) as i8,
+            declared: graph.declared.get(&value.name).copied(),
         }
     }
 
@@ -131,18 +135,38 @@ impl Port {
         }
     }
 
-    /// Samples as real numbers in memory order: `[N, len]`. An int8 array for an int8 port is dequantised.
+    /// Whether an array holds int8 codes of this port, each plus 128: uint8 for an input that is uint8 in the ONNX file.
+    fn takes_unsigned(&self, array: &Array) -> bool {
+        matches!(array, Array::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
+    }
+
+    /// Refuses numbers other than 0 and 1 for an input that is bool.
+    fn check_bool(&self, sample: &[f32], what: &str, index: usize) -> Result<()> {
+        match sample.iter().find(|v| **v != 0.0 && **v != 1.0).filter(|_| self.declared == Some(Declared::Bool)) {
+            None => Ok(()),
+            Some(v) => Err(Failure::new(
+                Kind::Dtype,
+                format!("{what}: sample {index} contains {v}, but the model's input is bool"),
+                "give an array of bool, or of 0 and 1",
+            )),
+        }
+    }
+
+    /// Samples as real numbers in memory order: `[N, len]`. An int8 array for an int8 port is dequantised, and so is a
+    /// uint8 array if the ONNX file has uint8.
     ///
     /// # Errors
-    /// The shape is wrong, or a value is NaN or infinite.
+    /// The shape is wrong, a value is NaN or infinite, or the ONNX type does not hold it.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
         let mut samples = self.samples(&array.to_f32(), what)?;
-        if let (Array::I8(_), DType::I8) = (array, self.dtype) {
+        let offset = if self.takes_unsigned(array) { 128.0 } else { 0.0 };
+        if self.dtype == DType::I8 && (offset != 0.0 || matches!(array, Array::I8(_))) {
             for v in samples.iter_mut().flatten() {
-                *v = (*v - f32::from(self.zero_point)) * self.scale;
+                *v = (*v - offset - f32::from(self.zero_point)) * self.scale;
             }
         }
         for (i, sample) in samples.iter().enumerate() {
+            self.check_bool(sample, what, i)?;
             if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
                 let message = format!("{what}: sample {i} contains {v}");
                 return Err(Failure::new(
@@ -156,10 +180,10 @@ impl Port {
     }
 
     /// Samples as the bytes that go into the arena, one after the other. An int8 array goes into an int8 input
-    /// unchanged. Any other array holds real numbers, which are quantised by the scale and zero point of an int8 input.
+    /// unchanged; a uint8 array does so minus 128 if the input is uint8 in the ONNX file. Any other array holds real numbers, which are quantised by the scale and zero point of an int8 input.
     ///
     /// # Errors
-    /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions.
+    /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions or numbers beyond 32 bits.
     pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
         let layout = self.layout(array.shape(), what)?;
         let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
@@ -171,12 +195,27 @@ impl Port {
                 let flat = a.as_slice().unwrap_or_default();
                 (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v as u8)));
             }
+            (DType::I8, Array::U8(a)) if self.takes_unsigned(array) => {
+                let a = a.as_standard_layout();
+                let flat = a.as_slice().unwrap_or_default();
+                (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v.wrapping_sub(128))));
+            }
             (DType::I32, _) => {
                 let integers = array.to_i64().or_fail_in(Kind::Dtype, what, "give whole numbers")?;
                 let integers = integers.as_standard_layout();
                 let flat = integers.as_slice().unwrap_or_default();
                 for i in 0..count {
-                    bytes.extend(layout.sample(flat, i).flat_map(|v| (v as i32).to_le_bytes()));
+                    for v in layout.sample(flat, i) {
+                        let fits = i32::try_from(v).map_err(|_| {
+                            let message = format!("{what}: sample {i} contains {v}, which does not fit int32");
+                            Failure::new(
+                                Kind::Dtype,
+                                message,
+                                "the device holds integers of 32 bits: give smaller numbers",
+                            )
+                        })?;
+                        bytes.extend(fits.to_le_bytes());
+                    }
                 }
             }
             (DType::I8 | DType::F32, _) => {
@@ -191,6 +230,7 @@ impl Port {
                             "remove or repair that sample: values must be finite",
                         ));
                     }
+                    self.check_bool(&sample, what, i)?;
                     if layout.outside.is_some() {
                         sample = layout.sample(&sample, 0).collect();
                     }
@@ -351,7 +391,14 @@ mod tests {
     use super::*;
 
     fn port(shape: &[usize], channels_first_outside: bool) -> Port {
-        Port { shape: shape.to_vec(), channels_first_outside, dtype: DType::F32, scale: 0.0, zero_point: 0 }
+        Port {
+            shape: shape.to_vec(),
+            channels_first_outside,
+            dtype: DType::F32,
+            scale: 0.0,
+            zero_point: 0,
+            declared: None,
+        }
     }
 
     fn ramp(shape: &[usize]) -> Array {
@@ -396,5 +443,28 @@ mod tests {
         assert_eq!(p.decode(&[1, 0xff]), [1.0, 0.0]);
         let nan: Array = ArrayD::from_shape_vec(IxDyn(&[2]), vec![0.0, f32::NAN]).unwrap().into();
         assert_eq!(p.encode(&nan, "x").unwrap_err().kind, Kind::Calibration);
+    }
+
+    #[test]
+    fn arrays_of_the_type_in_the_onnx_file() {
+        let bytes = |p: &Port, a: Array| p.encode(&a, "x").map(|e| e.sample(0).to_vec());
+        let unsigned: Array = ArrayD::from_shape_vec(IxDyn(&[1, 3]), vec![0u8, 128, 255]).unwrap().into();
+        let p = Port { dtype: DType::I8, scale: 0.5, declared: Some(Declared::U8), ..port(&[1, 3], false) };
+        assert_eq!(bytes(&p, unsigned.clone()).unwrap(), [128, 0, 127]);
+        assert_eq!(p.real(&unsigned, "x").unwrap(), [[-64.0, 0.0, 63.5]]);
+        // Without the type in the file they are real numbers.
+        let plain = Port { declared: None, ..p };
+        assert_eq!(bytes(&plain, unsigned).unwrap(), [0, 127, 127]);
+
+        let tokens = Port { dtype: DType::I32, declared: Some(Declared::I64), ..port(&[1, 2], false) };
+        let wide = |v: i64| -> Array { ArrayD::from_shape_vec(IxDyn(&[1, 2]), vec![1, v]).unwrap().into() };
+        assert_eq!(bytes(&tokens, wide(-2)).unwrap(), [1, 0, 0, 0, 254, 255, 255, 255]);
+        assert!(bytes(&tokens, wide(1 << 31)).unwrap_err().message.contains("does not fit int32"));
+        assert!(bytes(&tokens, ramp(&[1, 2])).is_ok());
+
+        let flag = Port { declared: Some(Declared::Bool), ..port(&[1, 2], false) };
+        let flags: Array = ArrayD::from_shape_vec(IxDyn(&[1, 2]), vec![true, false]).unwrap().into();
+        assert_eq!(bytes(&flag, flags).unwrap(), [0, 0, 128, 63, 0, 0, 0, 0]);
+        assert!(bytes(&flag, wide(2)).unwrap_err().message.contains("bool"));
     }
 }

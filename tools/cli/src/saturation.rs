@@ -124,6 +124,7 @@ mod tests {
             dtype: DType::I8,
             scale: 6.0 / 255.0,
             zero_point: 0,
+            declared: None,
         }
     }
 

@@ -7,6 +7,7 @@
 mod binary;
 mod context;
 mod conv;
+mod indexed;
 mod layout;
 mod linear;
 mod normalise;
@@ -20,6 +21,7 @@ use std::collections::HashMap;
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::operators;
 use offshoot_ir::{DType, Graph, Node, Op, ValueId};
 
 use crate::draft::{Draft, Sharing, Step};
@@ -145,6 +147,10 @@ impl<'g> Context<'g> {
             Op::Pad { before, after, mode, value } => {
                 return layout::pad(self, node.inputs[0], y, before, after, *mode, *value);
             }
+            Op::Gather(indexing) => return indexed::gather(self, &node.inputs, y, *indexing),
+            Op::Scatter { indexing, kind } => {
+                return indexed::scatter(self, &node.inputs, y, *indexing, *kind);
+            }
             Op::BatchNorm { .. } => {
                 return Err("batch normalisation must be folded by the lossless passes first".into());
             }
@@ -161,6 +167,8 @@ impl<'g> Context<'g> {
             Op::Dequantize => return self.dequantize(&x, &y),
             Op::Requantize => return self.requantize(&x, &y, None),
             Op::ArgMax { axis, select_last } => return reduce::argmax(self, &x, &y, *axis, *select_last),
+            Op::TopK { axis, k, largest } => return indexed::top_k(self, &x, &y, *axis, *k, *largest),
+            Op::Cast => return indexed::cast(self, &x, &y),
             _ => {}
         }
         match self.int8_obstacle(node, &x, &y) {
@@ -221,6 +229,7 @@ impl<'g> Context<'g> {
         let values = || node.inputs.iter().map(|&v| self.graph.value(v));
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
+            Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
             Op::Binary { kind: record::BinaryKind::Div, .. } => Some("division has no int8 kernel".into()),
             Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
                 values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
@@ -256,6 +265,9 @@ impl<'g> Context<'g> {
                 recurrent::recurrent(self, x, y, node, (*kind, *returns, *reverse))
             }
             Op::Resize(rule) => resize::resize(self, x, y, rule),
+            Op::GridSample { kind, outside, align_corners } => {
+                indexed::grid_sample(self, x, inputs[1], y, (*kind, *outside, *align_corners))
+            }
             Op::Reduce { kind, axes } => reduce::reduce(self, x, y, *kind, axes),
             other => Err(format!("{} is not lowered here", other.name())),
         }
@@ -269,6 +281,8 @@ fn written_bytes(record: &Record) -> Option<u64> {
             let count: u64 = r.axes.as_slice().iter().map(|a| u64::from(a.extent)).product();
             Some(count * u64::from(r.size))
         }
+        // As seen by an observer: what the rows reach.
+        Record::Scatter(_) => operators::output(record).ok().map(|span| span.len as u64),
         _ => None,
     }
 }

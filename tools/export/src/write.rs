@@ -215,7 +215,7 @@ fn describe(graph: &Graph, v: ValueId, offset: u32) -> Result<IoRepr> {
         zero_point,
         rank: value.shape.len() as u8,
         shape,
-        channels_last_of_first: value.channels_first_outside,
+        outside: IoRepr::outside_of(value.channels_first_outside, graph.declared.get(&value.name).copied()),
     })
 }
 
@@ -271,6 +271,23 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::Resize(r) => shift!(r, src += a, dst += dst),
         Record::Reduce(r) => shift!(r, src += a, dst += dst),
         Record::ArgMax(r) => shift!(r, src += a, dst += dst),
+        Record::Gather(r) => {
+            shift!(r, dst += dst);
+            for (operand, by) in [(&mut r.src, a), (&mut r.rows.index, b)] {
+                if let Operand::Arena(offset) = operand {
+                    *offset += by;
+                }
+            }
+        }
+        Record::Scatter(r) => {
+            shift!(r, src += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.rows.index {
+                *offset += b;
+            }
+        }
+        Record::TopK(r) => shift!(r, src += a, dst += dst),
+        Record::Cast(r) => shift!(r, src += a, dst += dst),
+        Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),
         Record::Dequantize(r) => shift!(r, src += a, dst += dst),
         Record::Requantize(r) => shift!(r, src += a, dst += dst),
@@ -299,6 +316,16 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             };
             return [second, rescale];
         }
+        Record::Gather(r) => {
+            return [&mut r.src, &mut r.rows.index].map(|operand| match operand {
+                Operand::Blob(blob) => Some(blob),
+                Operand::Arena(_) => None,
+            });
+        }
+        Record::Scatter(r) => match &mut r.rows.index {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
         Record::Lut(r) => &mut r.blob,
         Record::PRelu(r) => &mut r.blob,
         Record::LayerNorm(r) => &mut r.blob,
@@ -377,6 +404,9 @@ fn computes_f32(record: &Record) -> bool {
         Record::Reduce(r) => r.arith == record::ReduceArith::F32,
         Record::Recurrent(r) => r.arith == record::RecurrentArith::F32,
         Record::ArgMax(r) => r.dtype == record::DType::F32,
+        Record::TopK(r) => r.dtype == record::DType::F32,
+        Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
+        Record::Cast(_) | Record::GridSample(_) => true,
         _ => false,
     }
 }

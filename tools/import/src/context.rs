@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, infer};
+use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, ScatterKind, Value, ValueId, infer};
 use tract_onnx::pb::{AttributeProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
@@ -39,6 +39,8 @@ pub(crate) struct Context<'a> {
     pub(crate) unsigned: HashSet<ValueId>,
     /// Quantised forms of each value so far.
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
+    /// The float32 form of integers that arithmetic computed.
+    pub(crate) wholes: HashMap<ValueId, ValueId>,
     names: HashMap<String, usize>,
     /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
@@ -118,6 +120,7 @@ impl<'a> Onnx<'a> {
 fn keeps_integers(op: &Op) -> bool {
     match op {
         Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Concat { .. } => true,
+        Op::Gather(_) | Op::Scatter { .. } => true,
         Op::Pool { kind, .. } => *kind == PoolKind::Max,
         Op::Resize(rule) => !rule.bilinear,
         _ => false,
@@ -159,6 +162,7 @@ impl<'a> Context<'a> {
             folder,
             unsigned: HashSet::new(),
             quantised: HashMap::new(),
+            wholes: HashMap::new(),
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,
@@ -239,6 +243,13 @@ impl<'a> Context<'a> {
         id
     }
 
+    /// Adds a constant as it is.
+    pub(crate) fn add_data(&mut self, name: &str, shape: Vec<usize>, data: Data) -> ValueId {
+        let name = self.unique(name);
+        self.held = self.held.saturating_add(shape.iter().product());
+        self.graph.add_constant(name, shape, data)
+    }
+
     pub(crate) fn add_reals(&mut self, name: &str, shape: Vec<usize>, values: Vec<f32>) -> ValueId {
         self.add_constant(name, &Constant::new(shape, Elements::F32(values)))
     }
@@ -263,6 +274,7 @@ impl<'a> Context<'a> {
         declared: Option<Vec<usize>>,
         name: &str,
     ) -> Importing<ValueId> {
+        let inputs = self.operands(onnx, &op, inputs)?;
         let values: Vec<&Value> = inputs.iter().map(|id| self.graph.value(*id)).collect();
         let declared = declared.unwrap_or_default();
         let shape = infer::infer_shape(&op, &values, &declared).map_err(|e| match e {
@@ -277,7 +289,9 @@ impl<'a> Context<'a> {
         }
         let first = inputs.first().map(|id| self.graph.value(*id));
         let (dtype, quant) = match (&op, first) {
-            (Op::ArgMax { .. }, _) => (DType::I32, None),
+            (Op::ArgMax { .. } | Op::TopK { .. }, _) => (DType::I32, None),
+            (Op::Cast, Some(x)) if x.dtype == DType::I32 => (DType::F32, None),
+            (Op::Cast, _) => (DType::I32, None),
             (Op::Quantize, _) => (DType::I8, None),
             (Op::Dequantize, _) => (DType::F32, None),
             (op, Some(x)) if keeps_integers(op) => (x.dtype, x.quant.clone()),
@@ -300,6 +314,35 @@ impl<'a> Context<'a> {
         self.producers.insert(output, self.graph.nodes.len());
         self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
         Ok(output)
+    }
+
+    /// The operands with integers as float32, unless the operator takes integers.
+    fn operands(&mut self, onnx: &Onnx<'_>, op: &Op, mut inputs: Vec<ValueId>) -> Importing<Vec<ValueId>> {
+        let integer = |c: &Self, id: &ValueId| {
+            c.graph.value(*id).dtype == DType::I32 && c.graph.value(*id).quant.is_none()
+        };
+        let takes = match op {
+            Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Gather(_) | Op::Cast => {
+                true
+            }
+            Op::Concat { .. } => inputs.iter().all(|id| integer(self, id)),
+            Op::Scatter { kind: ScatterKind::Set, .. } => [0, 2].iter().all(|i| integer(self, &inputs[*i])),
+            _ => false,
+        };
+        let scatters = matches!(op, Op::Scatter { .. });
+        for (i, id) in inputs.iter_mut().enumerate() {
+            if takes || (scatters && i == 1) || !integer(self, id) {
+                continue;
+            }
+            *id = match self.wholes.get(id) {
+                Some(real) => *real,
+                None => {
+                    let name = format!("{}/real", self.graph.value(*id).name);
+                    self.emit(onnx, Op::Cast, vec![*id], None, &name)?
+                }
+            };
+        }
+        Ok(inputs)
     }
 
     /// [`Self::emit`] for output `i` of the ONNX node.
@@ -361,20 +404,6 @@ impl<'a> Context<'a> {
             y = self.emit(onnx, Op::Reshape, vec![y], Some(vec![s[0], s[2], s[3]]), &name)?;
         }
         self.finish(onnx, Op::Transpose { perm: to_first(rank) }, vec![y], None, 0)
-    }
-
-    /// The ArgMax that computes an index: its scores, its axis, and whether it selects the last of equal scores.
-    /// Reshapes in between may add and drop axes of extent 1.
-    pub(crate) fn argmax_of(&self, index: ValueId) -> Option<(ValueId, usize, bool)> {
-        let mut at = index;
-        loop {
-            let node = &self.graph.nodes[*self.producers.get(&at)?];
-            match node.op {
-                Op::ArgMax { axis, select_last } => return Some((node.inputs[0], axis, select_last)),
-                Op::Reshape => at = node.inputs[0],
-                _ => return None,
-            }
-        }
     }
 
     /// Whether an operator for which `is` holds computes the value or any of its ancestors.

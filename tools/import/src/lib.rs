@@ -19,4 +19,4 @@ mod window;
 
 pub use emit::emit;
 pub use error::{ImportError, Result, Unsupported};
-pub use model::{import, import_bytes};
+pub use model::{Dims, import, import_bytes, import_with};

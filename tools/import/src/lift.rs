@@ -230,7 +230,11 @@ fn dequantize_below_movement(t: &mut Table, n: usize) -> Option<usize> {
 /// `dequantize… → operator → quantize` to the operator on int8.
 fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     let op = &t.node(n).op;
-    if matches!(op, Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. }) || is_movement(op) {
+    if matches!(
+        op,
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast
+    ) || is_movement(op)
+    {
         return None;
     }
     let y = t.node(n).output;
@@ -241,7 +245,8 @@ fn operator_between(t: &mut Table, n: usize) -> Option<usize> {
     let mut inputs = Vec::new();
     let mut lifted = false;
     for &x in &t.node(n).inputs {
-        if t.value(x).data.is_some() {
+        // Indices are integers.
+        if t.value(x).data.is_some() || t.value(x).dtype == DType::I32 {
             inputs.push(x);
             continue;
         }

@@ -1,9 +1,9 @@
 //! From bytes to a graph.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use offshoot_ir::{DType, Data, Graph, Value};
+use offshoot_ir::{DType, Data, Declared, Graph, Value};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
 use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
@@ -24,10 +24,21 @@ const FOLDS: usize = 32;
 /// # Errors
 /// The file cannot be read, is not an ONNX model, or contains nodes that cannot be imported (all of them are listed).
 pub fn import(path: &Path) -> Result<Graph> {
+    import_with(path, &Dims::new())
+}
+
+/// Extents of symbolic axes, by the name of the axis.
+pub type Dims = BTreeMap<String, usize>;
+
+/// As [`import`], with extents for symbolic axes.
+///
+/// # Errors
+/// As [`import`]; an input has no axis of a name that is given.
+pub fn import_with(path: &Path, dims: &Dims) -> Result<Graph> {
     let io = |source| ImportError::Io { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(io)?;
     let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
-    build(&bytes, &name, path.parent())
+    build(&bytes, &name, path.parent(), dims)
 }
 
 /// Imports the bytes of a file. Symbolic batch extents become 1.
@@ -35,10 +46,10 @@ pub fn import(path: &Path) -> Result<Graph> {
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
-    build(bytes, name, None)
+    build(bytes, name, None, &Dims::new())
 }
 
-fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
+fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
     if tflite::is_tflite(bytes) {
         return tflite::import(bytes, name);
     }
@@ -58,6 +69,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         let known = format!("opset {opset}; export with one from {} to {}", OPSETS.start(), OPSETS.end());
         return Err(ImportError::Format(known));
     }
+    check_dims(proto, dims)?;
     let mut c = Context::new(name, opset, folder);
     let mut unsupported = Vec::new();
     for t in &proto.initializer {
@@ -81,9 +93,12 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>) -> Result<Graph> {
         if c.entries.contains_key(&input.name) {
             continue;
         }
-        match described(input) {
+        match described(input, dims) {
             Ok((shape, dtype)) => {
                 let id = c.add_input(&input.name, shape, dtype);
+                if let Some(declared) = declared(input) {
+                    c.graph.declared.insert(input.name.clone(), declared);
+                }
                 if is_unsigned(input) {
                     c.unsigned.insert(id);
                 }
@@ -234,14 +249,58 @@ fn problem(node: &str, operator: &str, reason: String) -> Unsupported {
     Unsupported { node: node.to_owned(), operator: operator.to_owned(), reason }
 }
 
+/// Number of a graph input's element type; 0 if it is no tensor.
+fn element_type(input: &ValueInfoProto) -> i32 {
+    match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(t)) => t.elem_type,
+        _ => 0,
+    }
+}
+
 /// Whether a graph input is uint8.
 fn is_unsigned(input: &ValueInfoProto) -> bool {
-    let value = input.r#type.as_ref().and_then(|t| t.value.as_ref());
-    matches!(value, Some(type_proto::Value::TensorType(t)) if t.elem_type == 2)
+    element_type(input) == 2
+}
+
+/// The type of a graph input, where its value has another.
+fn declared(input: &ValueInfoProto) -> Option<Declared> {
+    Some(match element_type(input) {
+        2 => Declared::U8,
+        7 => Declared::I64,
+        9 => Declared::Bool,
+        10 => Declared::F16,
+        11 => Declared::F64,
+        _ => return None,
+    })
+}
+
+/// Names of the symbolic axes of an input.
+fn symbols(input: &ValueInfoProto) -> impl Iterator<Item = &str> {
+    let shape = match input.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(t)) => t.shape.as_ref(),
+        _ => None,
+    };
+    shape.into_iter().flat_map(|s| &s.dim).filter_map(|d| match &d.value {
+        Some(Dim::DimParam(name)) => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Every name that is given an extent is that of a symbolic axis.
+fn check_dims(proto: &GraphProto, dims: &Dims) -> Result<()> {
+    let known: BTreeMap<&str, ()> = proto.input.iter().flat_map(symbols).map(|s| (s, ())).collect();
+    match dims.keys().find(|name| !known.contains_key(name.as_str())) {
+        None => Ok(()),
+        Some(name) => {
+            let known: Vec<&str> = known.into_keys().collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Err(ImportError::Format(format!("no input has an axis named `{name}`; symbolic axes: {known}")))
+        }
+    }
 }
 
 /// Shape and element type of a graph input.
-fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType), String> {
+fn described(input: &ValueInfoProto, dims: &Dims) -> std::result::Result<(Vec<usize>, DType), String> {
     let Some(type_proto::Value::TensorType(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref())
     else {
         return Err("it is not a tensor".into());
@@ -250,8 +309,12 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
         1 => DType::F32,
         // uint8 becomes int8 by subtracting 128.
         2 | 3 => DType::I8,
+        // uint16, int16, int32, int64, uint32, uint64
+        4..=7 | 12 | 13 => DType::I32,
+        // bool (0 or 1), float16, float64, bfloat16
+        9 | 10 | 11 | 16 => DType::F32,
         other => {
-            return Err(format!("element type {other}; float32, int8 and uint8 are supported"));
+            return Err(format!("element type {other}; numbers and bool are supported"));
         }
     };
     let shape = tensor.shape.as_ref().ok_or("its shape is not given: export with fixed extents")?;
@@ -261,6 +324,7 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
             Some(Dim::DimValue(v)) if *v > 0 => {
                 extents.push(usize::try_from(*v).map_err(|_| format!("extent {v}"))?);
             }
+            Some(Dim::DimParam(name)) if dims.contains_key(name) => extents.push(dims[name]),
             // A symbolic batch is one sample; so are 0 and -1, which some exporters write for it.
             _ if i == 0 => extents.push(1),
             // Sequences have the batch on axis 1.
@@ -270,11 +334,17 @@ fn described(input: &ValueInfoProto) -> std::result::Result<(Vec<usize>, DType),
                     Some(Dim::DimParam(name)) => format!("`{name}`"),
                     _ => "not given".into(),
                 };
-                return Err(format!("extent of axis {i} is {what}: export with fixed extents"));
+                let way = match other {
+                    Some(Dim::DimParam(name)) => {
+                        format!("fix it with `--dim {name}=N`, or export with fixed extents")
+                    }
+                    _ => "export with fixed extents".into(),
+                };
+                return Err(format!("extent of axis {i} is {what}: {way}"));
             }
         }
     }
-    if count(&extents).is_none_or(|n| n > MAX_VALUE) {
+    if extents.contains(&0) || count(&extents).is_none_or(|n| n > MAX_VALUE) {
         return Err(format!("shape {extents:?} is too large"));
     }
     Ok((extents, dtype))

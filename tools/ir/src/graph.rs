@@ -4,12 +4,16 @@
 //! constant (`data` is set), or the output of exactly one node. Number formats belong to values: a quantised graph is
 //! the same graph with `dtype` I8 and `quant` set on its values.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offshoot::format::record::{
-    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
+    BinaryKind, Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns,
+    ScatterKind, UnaryKind, Window,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::indexed::Indexing;
 
 /// Index of a [`Value`] in [`Graph::values`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -268,6 +272,36 @@ pub enum Op {
         /// Whether the last of equal elements is selected, instead of the first.
         select_last: bool,
     },
+    /// x, index I32 → the rows of x that indices choose. An index below 0 counts from the end; one outside is clamped.
+    Gather(Indexing),
+    /// x, index I32, updates → x with rows that are replaced by those of updates, or joined with them, one after the
+    /// other. A row with an index outside is left out.
+    Scatter {
+        /// Which rows.
+        indexing: Indexing,
+        /// How an update joins what is there.
+        kind: ScatterKind,
+    },
+    /// x → I32: indices of the best elements, best first; of equal ones the lower index first.
+    TopK {
+        /// Axis.
+        axis: usize,
+        /// Number of elements.
+        k: usize,
+        /// The largest, else the smallest.
+        largest: bool,
+    },
+    /// I32 → F32, or F32 → I32 without the fraction; the output value gives the type.
+    Cast,
+    /// x NHWC, grid [N, H, W, 2] of x and y from -1 to 1 → NHWC with the grid's extents.
+    GridSample {
+        /// Interpolation.
+        kind: GridKind,
+        /// What lies outside the image.
+        outside: GridOutside,
+        /// Whether -1 and 1 are the centres of the outermost pixels.
+        align_corners: bool,
+    },
     /// F32 → I8 by the output value's `quant`, rounding half away from zero.
     Quantize,
     /// I8 → F32 by the input value's `quant`.
@@ -309,6 +343,11 @@ impl Op {
             Self::Expand => "expand",
             Self::Reduce { .. } => "reduce",
             Self::ArgMax { .. } => "argmax",
+            Self::Gather(_) => "gather",
+            Self::Scatter { .. } => "scatter",
+            Self::TopK { .. } => "top_k",
+            Self::Cast => "cast",
+            Self::GridSample { .. } => "grid_sample",
             Self::Quantize => "quantize",
             Self::Dequantize => "dequantize",
             Self::Requantize => "requantize",
@@ -366,6 +405,9 @@ pub struct Graph {
     pub inputs: Vec<ValueId>,
     /// Graph outputs.
     pub outputs: Vec<ValueId>,
+    /// ONNX types of graph inputs, by name, where the value has another.
+    #[serde(default)]
+    pub declared: BTreeMap<String, Declared>,
 }
 
 impl Graph {

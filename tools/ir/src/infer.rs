@@ -5,6 +5,7 @@
 //! `declared` is checked and returned.
 
 use crate::graph::{Op, Value};
+use crate::indexed;
 use crate::{Error, RecurrentKind, Result, Returns, Window};
 
 /// Output shape of `op` over `inputs`; `declared` is the current shape of its output value.
@@ -118,13 +119,39 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
             reduced(x, axes, declared)
         }
         Op::ArgMax { axis, .. } => axis_of(*axis, x).and_then(|()| reduced(x, &[*axis], declared)),
+        Op::Cast => Ok(x.to_vec()),
+        Op::Gather(indexing) => indexed::gathered(*indexing, x, shapes[1]),
+        Op::Scatter { indexing, .. } => {
+            let updates = indexed::gathered(*indexing, x, shapes[1])?;
+            if updates != shapes[2] {
+                return Err(format!("updates {:?} are not {updates:?}", shapes[2]));
+            }
+            Ok(x.to_vec())
+        }
+        Op::TopK { axis, k, .. } => {
+            axis_of(*axis, x)?;
+            if !(1..=x[*axis]).contains(k) {
+                return Err(format!("the best {k} along axis {axis} of {x:?}"));
+            }
+            let mut out = x.to_vec();
+            out[*axis] = *k;
+            Ok(out)
+        }
+        Op::GridSample { .. } => {
+            let ([n, _, _, c], [gn, h, w, two]) = (nhwc(x)?, nhwc(shapes[1])?);
+            if n != gn || two != 2 {
+                return Err(format!("grid {:?} for an image {x:?}", shapes[1]));
+            }
+            Ok(vec![n, h, w, c])
+        }
     }
 }
 
 fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
     let (min, max) = match op {
         Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => (2, 3),
-        Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => (2, 2),
+        Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu | Op::Gather(_) | Op::GridSample { .. } => (2, 2),
+        Op::Scatter { .. } => (3, 3),
         Op::BatchNorm { .. } => (5, 5),
         Op::LayerNorm { .. } => (3, 3),
         Op::Recurrent { .. } => (4, 5),

@@ -7,6 +7,7 @@ pub mod cost;
 pub mod error;
 pub mod graph;
 pub mod grid;
+pub mod indexed;
 pub mod infer;
 pub mod passes;
 pub mod quant_math;
@@ -15,6 +16,8 @@ mod validate;
 
 pub use error::{Error, Result};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
+pub use indexed::Indexing;
 pub use offshoot::format::record::{
-    BinaryKind, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, UnaryKind, Window,
+    BinaryKind, Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns,
+    ScatterKind, UnaryKind, Window,
 };

@@ -104,11 +104,23 @@ fn check_value(v: &Value) -> Result<()> {
 
 fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(), String> {
     let x = inputs[0].dtype;
+    let of = |i: usize| inputs.get(i).map(|v| v.dtype);
+    match op {
+        Op::Gather(_) | Op::Scatter { .. } if of(1) != Some(DType::I32) => {
+            return Err(format!("indices are {:?}, should be I32", of(1)));
+        }
+        Op::Scatter { .. } if of(2) != Some(x) => {
+            return Err(format!("updates are {:?}, should be {x:?}", of(2)));
+        }
+        _ => {}
+    }
     let (from, to) = match op {
         Op::Quantize => (DType::F32, DType::I8),
         Op::Dequantize => (DType::I8, DType::F32),
         Op::Requantize => (DType::I8, DType::I8),
-        Op::ArgMax { .. } => (x, DType::I32),
+        Op::ArgMax { .. } | Op::TopK { .. } => (x, DType::I32),
+        Op::Cast if x == DType::I32 => (x, DType::F32),
+        Op::Cast => (DType::F32, DType::I32),
         _ => (x, x),
     };
     if (x, out.dtype) == (from, to) {

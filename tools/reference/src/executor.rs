@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot_ir::{Data, Graph, Node, Op, Value, ValueId};
+use offshoot_ir::{DType, Data, Graph, Node, Op, Value, ValueId};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::{conv, elementwise, movement, norm, pool, recurrent, resize};
+use crate::{conv, elementwise, indexed, movement, norm, pool, recurrent, resize};
 
 type Tensor = Arc<ArrayD<f32>>;
 
@@ -80,7 +80,12 @@ impl Executor {
                     values[id.0 as usize] = None;
                 }
             }
-            let out = evaluate(node, &self.graph.value(node.output).shape, &operands)?;
+            let value = self.graph.value(node.output);
+            let mut out = evaluate(node, &value.shape, &operands)?;
+            // The operator itself does not say to which type it converts.
+            if matches!(node.op, Op::Cast) && value.dtype == DType::I32 {
+                out.mapv_inplace(indexed::to_int);
+            }
             visit(node.output, &out);
             values[node.output.0 as usize] = Some(Arc::new(out));
         }
@@ -181,6 +186,12 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::ArgMax { axis, select_last } => {
             movement::reshape(&norm::argmax(&x[0], *axis, *select_last), shape)?
         }
-        Op::Quantize | Op::Dequantize | Op::Requantize => x[0].as_ref().clone(),
+        Op::Gather(indexing) => indexed::gather(&x[0], &x[1], *indexing, shape)?,
+        Op::Scatter { indexing, kind } => indexed::scatter(&x[0], &x[1], &x[2], *indexing, *kind)?,
+        Op::TopK { axis, largest, .. } => indexed::top_k(&x[0], *axis, *largest, shape),
+        Op::GridSample { kind, outside, align_corners } => {
+            indexed::grid_sample(&x[0], &x[1], (*kind, *outside, *align_corners), shape)?
+        }
+        Op::Quantize | Op::Dequantize | Op::Requantize | Op::Cast => x[0].as_ref().clone(),
     })
 }

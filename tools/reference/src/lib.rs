@@ -8,6 +8,7 @@ mod conv;
 mod elementwise;
 mod error;
 mod executor;
+mod indexed;
 mod movement;
 mod norm;
 mod pool;

@@ -1,7 +1,7 @@
 //! A graph for several samples at once.
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot_ir::{Graph, Op, ValueId};
+use offshoot_ir::{Graph, Indexing, Op, ValueId};
 
 /// Values that depend on a graph input.
 pub(crate) fn dependent(graph: &Graph) -> Vec<bool> {
@@ -44,6 +44,15 @@ pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
             // Samples of a batch do not follow each other.
             Op::History { .. } => false,
             Op::Expand => rank == graph.value(node.output).shape.len(),
+            Op::TopK { axis, .. } => *axis > 0,
+            Op::Gather(indexing) | Op::Scatter { indexing, .. } => match indexing {
+                Indexing::Slices { axis } if dependent[node.inputs[0].0 as usize] => *axis > 0 && !all,
+                // Indices into a constant: the batch is the first axis of the output.
+                Indexing::Slices { axis } => *axis == 0,
+                Indexing::Elements { axis } => *axis > 0 && all,
+                Indexing::Tuples { batch } => *batch > 0 && all,
+            },
+            Op::GridSample { .. } => all,
             Op::Slice { step, .. } => {
                 step.iter_mut().take(1).for_each(|s| *s = 1);
                 true

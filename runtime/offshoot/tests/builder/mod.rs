@@ -103,15 +103,7 @@ pub(crate) fn io(offset: u32, dtype: DType, shape: &[u16]) -> IoRepr {
     let mut all = [1; 6];
     all[..shape.len()].copy_from_slice(shape);
     let scale = if dtype == DType::I8 { 0.5 } else { 0.0 };
-    IoRepr {
-        offset,
-        dtype,
-        scale,
-        zero_point: 0,
-        rank: shape.len() as u8,
-        shape: all,
-        channels_last_of_first: false,
-    }
+    IoRepr { offset, dtype, scale, zero_point: 0, rank: shape.len() as u8, shape: all, outside: 0 }
 }
 
 /// Opens a file and, if that goes well, runs it: the runtime's promise is that neither panics. Files that ask for
@@ -132,7 +124,21 @@ pub(crate) fn open_and_run(bytes: &[u8]) -> Result<(), Error> {
     engine.run()
 }
 
-/// One valid record of every kind and number format, in an arena of 4096 bytes and 1536 of blobs.
+/// Halves of a block of three single-multiply channels with a 2×2 window that are padding if it is narrow or wide.
+const PADS: [usize; 24] = {
+    // Narrow: four words of a group behind two words; wide: eight behind four.
+    let (mut all, mut n) = ([0; 24], 0);
+    while n < 24 {
+        all[n] = match n {
+            0..8 => 4 + 8 * (1 + n / 4 * 2) + 2 * (n % 4) + 1,
+            _ => 8 + 16 * (1 + (n - 8) / 8 * 2) + 2 * ((n - 8) % 8) + 1,
+        };
+        n += 1;
+    }
+    all
+};
+
+/// One valid record of every kind and number format, in an arena of 4096 bytes and 1696 of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
     let window: WindowRepr =
         Window { kernel: [2, 2], stride: [1, 2], dilation: [1, 1], pad: [1, 0, 0, 1] }.into();
@@ -237,6 +243,42 @@ pub(crate) fn every_record() -> Vec<Record> {
         for kind in [ReduceKind::Mean, ReduceKind::Sum, ReduceKind::Max, ReduceKind::Min] {
             all.push(Reduce { src, dst, outer: 2, extent: 3, inner: 2, kind, arith }.into());
         }
+    }
+    // A row of two from each of three places, by two indices; the indices in the arena, then constant.
+    let unused = RowAxis { extent: 1, stride: 0, index_stride: 0 };
+    let picks =
+        [Pick { extent: 3, stride: 8 }, Pick { extent: 2, stride: 3 }, Pick::default(), Pick::default()];
+    let along = RowAxis { extent: 3, stride: 2, index_stride: 2 };
+    let rows = |index| Rows { index, axes: [unused, unused, unused, along], indices: 2, picks, run: 2 };
+    for (size, place, index) in
+        [(1, Operand::Arena(src), Operand::Arena(512)), (4, Operand::Blob(0), Operand::Blob(800))]
+    {
+        all.push(Gather { src: place, dst, size, rows: rows(index) }.into());
+    }
+    use ScatterKind as Join;
+    let index = Operand::Arena(512);
+    for kind in [Join::Set, Join::Add, Join::Mul, Join::Max, Join::Min] {
+        all.push(Scatter { src, dst, dtype: DType::F32, kind, rows: rows(index) }.into());
+    }
+    for kind in [Join::Set, Join::Max, Join::Min] {
+        all.push(Scatter { src, dst, dtype: DType::I8, kind, rows: rows(Operand::Blob(800)) }.into());
+    }
+    all.push(Scatter { src, dst, dtype: DType::I32, kind: Join::Set, rows: rows(index) }.into());
+    for (dtype, largest) in [(DType::I8, true), (DType::F32, false)] {
+        all.push(TopK { src, dst, outer: 2, extent: 4, inner: 3, k: 3, largest, dtype }.into());
+    }
+    for to in [DType::I32, DType::F32] {
+        all.push(Cast { src, dst, len: 5, to }.into());
+    }
+    for (kind, outside) in [
+        (GridKind::Nearest, GridOutside::Zeros),
+        (GridKind::Bilinear, GridOutside::Border),
+        (GridKind::Bicubic, GridOutside::Reflection),
+    ] {
+        let (n, h, w, c, out_h, out_w, align_corners) = (1, 3, 4, 2, 2, 2, kind == GridKind::Nearest);
+        all.push(
+            GridSample { src, grid: 512, dst, n, h, w, c, out_h, out_w, kind, outside, align_corners }.into(),
+        );
     }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
@@ -424,7 +466,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         out_zp: -128,
         walk: Traversal::Forwards,
         clamp,
-        blob: 600,
+        blob: 1536,
     };
     for (strip, weight_tile, wide) in [(1, false, false), (3, true, false), (2, true, true)] {
         all.push(ConvSingleMultiply::new(linear, strip, weight_tile, wide).into());
@@ -461,6 +503,15 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[412..424].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[424..427].copy_from_slice(&[0xfa, 0xff, 0xf0]);
     builder.blobs[428..560].fill(3);
+    // The third and fourth input of every second group pad a kernel row: tiled weights, then codes of four bits, for
+    // which level 0 is 0 too.
+    for group in [1, 3] {
+        for half in [1, 3, 5, 7].map(|i| 8 * group + i) {
+            builder.blobs[428 + 2 * half..430 + 2 * half].fill(0);
+            builder.blobs[444 + half] = 0;
+        }
+    }
+    builder.blobs[428] = 0;
     builder.blobs[560..].fill(0);
     builder.blobs[572..584].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[588..598].copy_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0x80, 5]);
@@ -490,6 +541,8 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
         builder.blobs.extend(own);
     }
     builder.blobs.resize(1536, 0);
+    // A block of single-multiply weights, narrow or wide: the inputs that pad a kernel row are zero in both.
+    builder.blobs.extend((0..160).map(|i| if PADS.contains(&(i / 2)) { 0 } else { 0x5a }));
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
     builder
 }

@@ -12,17 +12,18 @@ use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
-use offshoot_ir::passes::origin_hash;
+use offshoot_ir::passes::{self, origin_hash};
 use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
+use crate::batch::{self, shared_count};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files;
 use crate::port::Port;
 use crate::ui::Ui;
 
-pub use args::{Args, Clipping, NestedScales, Precision, Prefer, parse_bytes};
+pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
 pub use report::{Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
@@ -34,7 +35,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
     files::refuse_same_file(read.chain(&args.nested), [&args.output])?;
-    let (graph, passes) = files::read_graph(&args.model)?;
+    let (graph, passes) = files::read_graph_with(&args.model, &args.dims.all())?;
     let (calib, names) = read_arrays(&args.calib)?;
     let samples = calibration(&graph, &calib, &names)?;
     let made = make(ui, graph.clone(), &samples, args, target.as_ref())?;
@@ -85,23 +86,24 @@ pub fn calibration(
             "give --calib once per input, in the network's order",
         ));
     }
-    let mut samples: Vec<Vec<ArrayD<f32>>> = Vec::new();
+    let mut columns = Vec::new();
     for ((array, name), id) in arrays.iter().zip(names).zip(&graph.inputs) {
         let port = Port::of_value(graph, *id);
-        let values = port.real(array, name)?;
-        if samples.is_empty() {
-            samples.resize(values.len(), Vec::new());
-        }
-        if values.len() != samples.len() {
-            let message =
-                format!("{name}: {} samples, but the first input has {}", values.len(), samples.len());
+        columns.push((port.real(array, name)?, port, name));
+    }
+    let count = shared_count(columns.iter().map(|(values, ..)| values.len()));
+    let mut samples: Vec<Vec<ArrayD<f32>>> = vec![Vec::new(); count];
+    for (values, port, name) in columns {
+        if values.len() != count && values.len() != 1 {
+            let message = format!("{name}: {} samples, but another input has {count}", values.len());
             return Err(Failure::new(
                 Kind::Calibration,
                 message,
-                "give the same number of samples for every input",
+                "give the same number of samples for every input, or one that all share",
             ));
         }
-        for (sample, v) in samples.iter_mut().zip(values) {
+        // All samples share the only one of an input.
+        for (sample, v) in samples.iter_mut().zip(values.into_iter().cycle()) {
             let array = ArrayD::from_shape_vec(IxDyn(&port.shape), v)
                 .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
             sample.push(array);
@@ -217,6 +219,16 @@ pub fn make(
             }
         }
     }
+    let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
+        Io::Int8 if quantised => passes::integer_io,
+        Io::Int8 => Ok,
+        Io::F32 => passes::float_io,
+    };
+    lowered = io(lowered).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    for small in &mut further {
+        *small = io(std::mem::take(small))
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     let facts = match target {
         Some(Target::Qemu(board)) => Some(*board),
         _ => None,
@@ -229,7 +241,7 @@ pub fn make(
         Some(plan) => Some(LearningPlan::clone(plan)),
         None => args.learn.as_deref().map(read_plan).transpose()?,
     };
-    if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {
+    if let Some(plan) = plan.as_mut().filter(|p| p.normalizer().is_some()) {
         plan.statistics = statistics(&lowered, samples)?;
     }
     let options = CompileOptions {
@@ -261,31 +273,11 @@ pub fn make(
         compiled = compile(&options)?;
     }
     if let Some(board) = facts {
-        check_runtime(board, &compiled.bytes)?;
+        let file = files::OffFile::from_bytes(&compiled.bytes);
+        offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
+            .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;
     }
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
-}
-
-/// Checks that the board's firmware has every runtime feature that the file needs: operators, number formats, learning.
-fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
-    let file = files::OffFile::from_bytes(bytes);
-    let model = file.model()?;
-    let mut missing = super::inspect::runtime_features(&file, &model)?;
-    missing.retain(|feature| !board.firmware.runtime.has(feature));
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let message =
-        format!("{} cannot run this model: its firmware is built without {}", board.name, missing.join(", "));
-    let help = match missing.iter().any(|f| f == "f32") {
-        true => {
-            "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
-        }
-        false => {
-            "choose another board (`offshoot target list`), or build its firmware with these runtime features"
-        }
-    };
-    Err(Failure::new(Kind::Unsupported, message, help))
 }
 
 /// The core that the compiler chooses layer forms for.
@@ -349,7 +341,7 @@ fn sub_networks(args: &Args, precision: &Precision, quantised: bool, whole: &Gra
         ids.iter().map(|&id| g.value(id).shape.clone()).collect()
     };
     let read = |path: &PathBuf| {
-        let (graph, _) = files::read_graph(path)?;
+        let (graph, _) = files::read_graph_with(path, &args.dims.all())?;
         if shapes(&graph, &graph.inputs) == shapes(whole, &whole.inputs) {
             return Ok(graph);
         }
@@ -399,9 +391,9 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     let seen: Vec<Vec<f32>> =
         samples.iter().flatten().map(|x| port.decode(&port.encode_real(x.iter().copied()))).collect();
     mean.resize(seen.first().map_or(0, Vec::len), 0.0f32);
-    let mut standard = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
-    seen.iter().for_each(|x| standard.see(x));
-    let energy = standard.energy();
+    let mut normalizer = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
+    seen.iter().for_each(|x| normalizer.see(x));
+    let energy = normalizer.energy();
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
 }
 
@@ -419,7 +411,7 @@ fn train_probes(
         return Err(Failure::new(
             Kind::Calibration,
             message,
-            "give --calib X.npy (and --labels Y.npy), or choose other `codes` in the plan",
+            "give --calib X.npy (and --labels Y.npy), or choose another `projection` in the plan",
         ));
     }
     let labels = labels.map(super::read_array).transpose()?;

@@ -25,6 +25,9 @@ use crate::ui::{Outcome, Ui};
 pub struct Args {
     /// The network (.onnx, .tflite).
     pub model: PathBuf,
+    /// Extents of symbolic axes, as for `compile`.
+    #[command(flatten)]
+    pub dims: super::compile::Dims,
     /// What it was compiled to (.off).
     pub compiled: PathBuf,
     /// Samples (.npy), once for each input.
@@ -46,7 +49,7 @@ pub struct Args {
 
 /// One operator's comparison.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorDifference {
     /// Position in the `.off` file.
     pub index: u16,
     /// Name of the tensor in the ONNX file that it completes.
@@ -80,25 +83,30 @@ pub struct Report {
     /// Samples compared.
     pub count: usize,
     /// Operator by operator.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorDifference>,
 }
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let mut table =
-            Table::new(["#", "operator", "kind", "against float", "alone", "largest difference", "bits", ""]);
+        // On the host there is nothing to compare bits with.
+        let device = self.target != "host";
+        let mut heads = vec!["#", "operator", "kind", "against float", "alone", "largest difference"];
+        heads.extend(device.then_some("bits"));
+        heads.push("");
+        let mut table = Table::new(heads);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
-            table.row([
+            let mut row = vec![
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
                 ratio(op.snr_db, op),
                 ratio(op.alone_snr_db, op),
                 op.max_abs_error.map_or("-".into(), |v| format!("{v:.5}")),
-                if op.equal { "equal" } else { "DIFFER" }.into(),
-                if departs { "departs" } else { "" }.into(),
-            ]);
+            ];
+            row.extend(device.then(|| if op.equal { "equal" } else { "DIFFER" }.into()));
+            row.push(if departs { "departs" } else { "" }.into());
+            table.row(row);
         }
         let bits = match (&self.first_difference, self.target.as_str()) {
             (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
@@ -115,7 +123,7 @@ impl Outcome for Report {
 }
 
 /// A ratio as text. Without one, the operator was either exact or not compared.
-fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
+fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
     match (snr_db, op.max_abs_error) {
         (Some(v), _) => super::decibels(v),
         (None, Some(_)) => "exact".into(),
@@ -129,7 +137,7 @@ fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
 /// The two files do not belong together, a file cannot be read, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
-    let (graph, _) = files::read_graph(&args.model)?;
+    let (graph, _) = files::read_graph_with(&args.model, &args.dims.all())?;
     let file = OffFile::read_network(&args.compiled, args.network)?;
     let model = file.model()?;
     if model.source_hash() != origin_hash(&graph) {
@@ -140,7 +148,12 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let inputs = Inputs::encode(&model, &arrays, &names)?.head(args.limit.max(1));
     let mut float = Vec::new();
     for ((array, name), id) in arrays.iter().zip(&names).zip(&graph.inputs) {
-        float.push(Port::of_value(&graph, *id).real(array, name)?);
+        let mut samples = Port::of_value(&graph, *id).real(array, name)?;
+        // All samples share the only one of an input.
+        if samples.len() == 1 {
+            samples = vec![samples.remove(0); inputs.count()];
+        }
+        float.push(samples);
     }
     compare(ui, &graph, &file, &inputs, &float, &target, args)
 }
@@ -189,8 +202,9 @@ fn compare(
     bar.finish_and_clear();
     let differing = differing_operators(ui, file, inputs, target)?;
     let operators = sums.reports(graph, &differing);
-    let first =
-        |test: &dyn Fn(&OperatorReport) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
+    let first = |test: &dyn Fn(&OperatorDifference) -> bool| {
+        operators.iter().find(|o| test(o)).map(|o| o.name.clone())
+    };
     Ok(Report {
         target: args.target.clone(),
         equal: differing.is_empty(),
@@ -283,6 +297,7 @@ impl Sums {
                     dtype: operators::output_dtype(&record),
                     scale: header.scale,
                     zero_point: header.zero_point,
+                    declared: None,
                 },
                 network: Noise::default(),
                 alone: Noise::default(),
@@ -299,13 +314,13 @@ impl Sums {
         self.reference[index] = Some(value.iter().copied().collect());
     }
 
-    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorReport> {
+    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorDifference> {
         let name = |origin: u16| {
             graph.values.get(usize::from(origin)).map_or("(part of the next)".to_owned(), |v| v.name.clone())
         };
         self.operators
             .iter()
-            .map(|s| OperatorReport {
+            .map(|s| OperatorDifference {
                 index: s.info.index,
                 name: name(s.info.origin),
                 kind: s.info.tag.name().to_owned(),

@@ -104,7 +104,14 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         }
         Op::Reduce { axes: reduced, .. } => reduce(walk, node, reduced),
         Op::ArgMax { axis, .. } => reduce(walk, node, &[*axis]),
-        Op::Quantize | Op::Dequantize | Op::Requantize => walk.read_all(x),
+        Op::Gather(_) | Op::Scatter { .. } | Op::TopK { .. } | Op::GridSample { .. } => {
+            let why = format!("is read by indices at `{name}`");
+            for &id in &node.inputs {
+                walk.read_all(id).iter().for_each(|axis| walk.fix(axis.as_ref(), &why));
+            }
+            vec![None; walk.shape(node.output).len()]
+        }
+        Op::Cast | Op::Quantize | Op::Dequantize | Op::Requantize => walk.read_all(x),
     }
 }
 

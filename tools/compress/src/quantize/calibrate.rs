@@ -2,7 +2,7 @@
 //! zero point.
 
 use ndarray::{ArrayD, ArrayView1, Axis};
-use offshoot_ir::{Graph, Op, Quant, ValueId};
+use offshoot_ir::{DType, Graph, Op, Quant, ValueId};
 use rayon::prelude::*;
 
 use super::classes::{Classes, fixed_quant, is_activation};
@@ -110,6 +110,16 @@ pub(crate) fn class_ranges(
             let value = reach.of(node.output).map_or(value, |(low, high)| value.max(low).min(high));
             if value.is_finite() {
                 widen(classes.find(node.output), (value, value));
+            }
+        }
+        // The same holds for constant tensors of which indices choose rows.
+        if matches!(node.op, Op::Gather(_) | Op::Scatter { .. }) {
+            for &id in node.inputs.iter().filter(|id| graph.value(**id).data.is_some()) {
+                if graph.value(id).dtype == DType::F32 {
+                    for v in real_values(graph.value(id)) {
+                        widen(classes.find(node.output), (v, v));
+                    }
+                }
             }
         }
         // The same holds for a constant initial state of a recurrent layer.

@@ -5,7 +5,9 @@
 //! Min, Max), a tensor stays in a class of its own, and is requantised on the way in, if its scale is fixed (Softmax,
 //! Sigmoid, Tanh) or if it has other readers that would lose accuracy from the coarser grid of the joined range.
 
-use offshoot_ir::{BinaryKind, DType, Graph, Node, Op, PoolKind, Quant, ReduceKind, UnaryKind, ValueId};
+use offshoot_ir::{
+    BinaryKind, DType, Graph, Node, Op, PoolKind, Quant, ReduceKind, ScatterKind, UnaryKind, ValueId,
+};
 
 use super::recurrent;
 
@@ -41,7 +43,11 @@ impl Classes {
                 }
                 Sharing::Many => {
                     for &id in &node.inputs {
-                        if graph.value(id).data.is_some() || fixed[classes.find(id) as usize] {
+                        let value = graph.value(id);
+                        if value.data.is_some()
+                            || value.dtype != DType::F32
+                            || fixed[classes.find(id) as usize]
+                        {
                             continue;
                         }
                         let alone = graph.consumers(id).len() == 1 && !graph.outputs.contains(&id);
@@ -109,9 +115,12 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::Pool { .. }
         | Op::Resize(_)
         | Op::Expand
+        | Op::Gather(_)
         | Op::History { .. }
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
-        Op::Concat { .. } | Op::Binary { kind: BinaryKind::Min | BinaryKind::Max, .. } => Sharing::Many,
+        Op::Concat { .. }
+        | Op::Scatter { kind: ScatterKind::Set | ScatterKind::Max | ScatterKind::Min, .. }
+        | Op::Binary { kind: BinaryKind::Min | BinaryKind::Max, .. } => Sharing::Many,
         _ => Sharing::None,
     }
 }

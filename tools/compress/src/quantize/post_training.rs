@@ -11,7 +11,7 @@ use super::fit::{self, fit};
 use super::form::Form;
 use super::options::{Clipping, QuantizeOptions, Rounding, Settings, Toggle};
 use super::reach::{Observed, Reach};
-use super::report::{OperatorReport, QuantizeReport};
+use super::report::{OperatorNoise, QuantizeReport};
 use super::simulate::{capture, probes, score};
 use super::skeleton;
 use super::source;
@@ -261,7 +261,7 @@ fn operator_reports(
     tables: &Tables,
     clipping: Clipping,
     noise: &[fit::Noise],
-) -> Vec<OperatorReport> {
+) -> Vec<OperatorNoise> {
     let fixed = calibrate::fixed_classes(graph, &tables.classes);
     let report = |n: &fit::Noise| {
         let node = &graph.nodes[n.node];
@@ -269,7 +269,7 @@ fn operator_reports(
         let quant: Option<&Quant> = quantized.value(node.output).quant.as_ref();
         let chosen = quant.is_some() && fixed[class].is_none() && is_activation(graph, node.output);
         let clipped = quant.zip(tables.histograms[class].as_ref()).map_or(0.0, |(q, h)| h.clipped(q));
-        OperatorReport {
+        OperatorNoise {
             name: node.name.clone(),
             kind: node.op.name(),
             float: float[n.node],

@@ -88,7 +88,9 @@ impl Builder<'_> {
     }
 
     fn int8_inputs(&mut self, source: &Graph, node: &mut Node) {
-        let joined = (shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
+        let rows = matches!(node.op, Op::Gather(_));
+        let joined =
+            (rows || shared(node) == Sharing::Many).then(|| self.quants[node.output.0 as usize].clone());
         let given = node.inputs.clone();
         for (at, &id) in given.iter().enumerate() {
             let value = source.value(id);

@@ -6,7 +6,7 @@ use offshoot_ir::{DType, Graph, Node, Op, PoolKind, RecurrentKind, UnaryKind, Va
 
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
-use super::recurrent;
+use super::{indices, recurrent};
 use super::tensors::real_values;
 use crate::{Error, Result};
 
@@ -48,7 +48,8 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
         }
     }
     let mut warnings = Vec::new();
-    let float = graph.nodes.iter().map(|node| {
+    let indices = indices::arithmetic(graph);
+    let float = graph.nodes.iter().zip(indices).map(|(node, index)| {
         let computed =
             is_weighted(&node.op) && node.inputs[1..].iter().any(|&id| graph.value(id).data.is_none());
         if computed {
@@ -62,7 +63,10 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
         if let Some(reason) = recurrent {
             warnings.push(format!("operator `{}` ({}) stays float: {reason}", node.name, node.op.name()));
         }
-        computed || recurrent.is_some() || options.keep_float.iter().any(|k| is_meant(graph, node, k))
+        index
+            || computed
+            || recurrent.is_some()
+            || options.keep_float.iter().any(|k| is_meant(graph, node, k))
     });
     Ok((float.collect(), warnings))
 }
@@ -96,6 +100,10 @@ fn kinds(op: &Op) -> Vec<String> {
         Op::Reshape => vec!["Flatten".into(), "Squeeze".into(), "Unsqueeze".into()],
         Op::Slice { .. } => vec!["Split".into(), "Gather".into()],
         Op::Resize(_) => vec!["Upsample".into()],
+        Op::Gather(_) => vec!["GatherElements".into(), "GatherND".into()],
+        Op::Scatter { .. } => vec!["ScatterElements".into(), "ScatterND".into(), "OneHot".into()],
+        Op::TopK { .. } => vec!["TopK".into()],
+        Op::GridSample { .. } => vec!["GridSample".into()],
         Op::Reduce { kind, .. } => vec![format!("Reduce{kind:?}")],
         _ => Vec::new(),
     };

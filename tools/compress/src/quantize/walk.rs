@@ -123,8 +123,11 @@ fn single(graph: &Graph, node: &Node, pre_activation: bool) -> Graph {
     let ids = distinct(&node.inputs);
     for &id in &ids {
         let value = graph.value(id);
-        let mut copy = Value { dtype: DType::F32, quant: None, ..value.clone() };
-        if value.data.is_some() {
+        // Indices stay integers.
+        let whole = value.dtype == DType::I32 && value.quant.is_none();
+        let dtype = if whole { DType::I32 } else { DType::F32 };
+        let mut copy = Value { dtype, quant: None, ..value.clone() };
+        if value.data.is_some() && !whole {
             copy.data = Some(std::sync::Arc::new(Data::F32(real_values(value))));
         }
         let new = single.add_value(copy);

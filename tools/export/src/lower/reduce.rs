@@ -79,7 +79,7 @@ pub(super) fn argmax(
 }
 
 /// `x` as [outer, extent, inner], where extent covers `axes`.
-fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor, [usize; 3])> {
+pub(super) fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Lowering<(Tensor, [usize; 3])> {
     // Axes of extent 1 do not matter.
     let axes: Vec<usize> = axes.iter().copied().filter(|&a| x.shape[a] != 1).collect();
     let extent: usize = axes.iter().map(|&a| x.shape[a]).product();

@@ -1,7 +1,8 @@
 //! Emits one IR operator as ONNX nodes.
 
 use offshoot_ir::{
-    Activation, BinaryKind, Data, Node, Op, PadMode, PoolKind, ReduceKind, UnaryKind, ValueId, Window,
+    Activation, BinaryKind, DType, Data, GridKind, GridOutside, Indexing, Node, Op, PadMode, PoolKind,
+    ReduceKind, ScatterKind, UnaryKind, ValueId, Window,
 };
 
 use super::{Emitter, float, int, ints, text};
@@ -159,6 +160,71 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
                 int("select_last_index", i64::from(*select_last)),
             ];
             e.node("ArgMax", names, &output, attributes);
+        }
+        Op::Gather(indexing) => {
+            let (kind, attributes) = match indexing {
+                Indexing::Slices { axis } => ("Gather", vec![int("axis", *axis as i64)]),
+                Indexing::Elements { axis } => ("GatherElements", vec![int("axis", *axis as i64)]),
+                Indexing::Tuples { batch } => ("GatherND", vec![int("batch_dims", *batch as i64)]),
+            };
+            e.node(kind, names, &output, attributes);
+        }
+        Op::Scatter { indexing, kind } => {
+            let join = match kind {
+                ScatterKind::Set => "none",
+                ScatterKind::Add => "add",
+                ScatterKind::Mul => "mul",
+                ScatterKind::Max | ScatterKind::Min => {
+                    return Err("opset 17 has no scatter that keeps the largest or smallest".into());
+                }
+            };
+            let mut attributes = vec![text("reduction", join)];
+            let name = match indexing {
+                Indexing::Elements { axis } => {
+                    attributes.push(int("axis", *axis as i64));
+                    "ScatterElements"
+                }
+                _ => "ScatterND",
+            };
+            e.node(name, names, &output, attributes);
+        }
+        Op::TopK { axis, k, largest } => {
+            let k = index(e, vec![*k as i64]);
+            let attributes = vec![int("axis", *axis as i64), int("largest", i64::from(*largest))];
+            let values = e.fresh(&output);
+            e.node("TopK", vec![names[0].clone(), k], &values, attributes);
+            if let Some(node) = e.proto.node.last_mut() {
+                node.output.push(output);
+            }
+        }
+        Op::Cast => {
+            let to = if e.graph.value(node.output).dtype == DType::I32 { 7 } else { 1 };
+            e.node("Cast", names, &output, vec![int("to", to)]);
+        }
+        Op::GridSample { kind, outside, align_corners } => {
+            let x = e.channels_first(node.inputs[0]);
+            let attributes = vec![
+                text(
+                    "mode",
+                    match kind {
+                        GridKind::Nearest => "nearest",
+                        GridKind::Bilinear => "bilinear",
+                        GridKind::Bicubic => "bicubic",
+                    },
+                ),
+                text(
+                    "padding_mode",
+                    match outside {
+                        GridOutside::Zeros => "zeros",
+                        GridOutside::Border => "border",
+                        GridOutside::Reflection => "reflection",
+                    },
+                ),
+                int("align_corners", i64::from(*align_corners)),
+            ];
+            let raw = e.fresh(&output);
+            e.node("GridSample", vec![x, names[1].clone()], &raw, attributes);
+            e.finish_first(node.output, Activation::None, raw);
         }
         Op::Quantize | Op::Dequantize | Op::Requantize => {
             return Err("a quantised graph cannot be written".into());

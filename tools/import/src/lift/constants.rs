@@ -19,6 +19,7 @@ pub(super) fn constants_fit(t: &Table, node: &Node) -> bool {
         }
         _ => constants
             .iter()
+            .filter(|v| !(v.dtype == DType::I32 && v.quant.is_none()))
             .all(|v| v.dtype == DType::I8 && v.quant.as_ref().is_some_and(|q| q.axis.is_none())),
     }
 }

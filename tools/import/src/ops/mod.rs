@@ -4,9 +4,10 @@ mod conv;
 mod einsum;
 mod elementwise;
 mod fourier;
+mod indexed;
+mod integers;
 mod linear;
 mod logic;
-mod lookup;
 mod movement;
 mod norm;
 mod pool;
@@ -14,8 +15,10 @@ mod quant;
 mod rearrange;
 mod recurrent;
 mod reduce;
+mod resample;
 mod resize;
 mod shape;
+mod unpool;
 mod volume;
 
 use offshoot_ir::{BinaryKind, ReduceKind};
@@ -24,6 +27,11 @@ use crate::context::{Context, Importing, Onnx};
 
 /// Imports one node, or returns why it cannot be imported.
 pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    node(c, onnx)?;
+    integers::settle(c, onnx)
+}
+
+fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let domain = onnx.node.domain.as_str();
     if !matches!(domain, "" | "ai.onnx") {
         return Err(format!("operators of domain `{domain}` are not supported"));
@@ -105,6 +113,15 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "ConstantOfShape" => shape::constant_of_shape(c, onnx),
         "Shape" => shape::shape(c, onnx),
         "Gather" => shape::gather(c, onnx),
+        "GatherElements" | "GatherND" => indexed::gather(c, onnx),
+        "ScatterElements" | "Scatter" | "ScatterND" => indexed::scatter(c, onnx),
+        "TopK" => indexed::top_k(c, onnx),
+        "OneHot" => indexed::one_hot(c, onnx),
+        "GridSample" => indexed::grid_sample(c, onnx),
+        "MaxUnpool" => unpool::max_unpool(c, onnx),
+        "Compress" | "NonZero" | "Unique" => {
+            Err("the number of its outputs depends on the data; only constants are supported".into())
+        }
         _ => Err(format!("operator is not supported (opset {})", c.opset)),
     }
 }

@@ -154,6 +154,8 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         if c.graph.inputs.contains(&x) && c.graph.value(x).quant.is_none() && !c.is_read(x) {
             c.graph.value_mut(x).dtype = DType::F32;
             c.unsigned.remove(&x);
+            // An array of uint8 then holds real numbers.
+            c.graph.declared.remove(&c.graph.value(x).name.clone());
             return identity(c, onnx);
         }
         // Elsewhere they are dequantised with a scale of 1.
@@ -165,14 +167,7 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         c.set_quant(x, &whole);
         return c.finish(onnx, Op::Dequantize, vec![x], None, 0);
     }
-    if c.graph.value(x).dtype == DType::I32 && matches!(to, 6 | 7) {
-        return identity(c, onnx);
-    }
-    // All other tensors computed at run time are float32 already.
-    if !matches!(to, 1 | 11) {
-        return Err(format!("cast to element type {to} at run time; float32 is supported"));
-    }
-    identity(c, onnx)
+    super::integers::cast(c, onnx, x, to)
 }
 
 pub(crate) fn concat(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {

@@ -6,18 +6,16 @@ use crate::context::{Context, Importing, Onnx};
 use crate::window;
 
 pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
-    if onnx.output(1).is_some() {
-        return Err("the indices of the maxima are not computed".into());
-    }
-    if onnx.int("storage_order", 0) != 0 {
-        return Err("storage_order".into());
-    }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
     if rank == 5 {
+        if onnx.output(1).is_some() {
+            return Err("the indices of the maxima of a volume".into());
+        }
         return super::volume::pool(c, onnx, max);
     }
     let attributes = window::attributes(onnx, window::spatial(rank)?, None)?;
+    let outside = x;
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let mut window = attributes.resolve([s[1], s[2]])?;
@@ -36,6 +34,10 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
     let mut y = c.emit(onnx, op, vec![x], None, &name)?;
     if kind == PoolKind::AverageIncludePad && window.pad != asked {
         y = without_rounding_up(c, onnx, y, &window, asked, [s[1], s[2]])?;
+    }
+    if onnx.output(1).is_some() {
+        let out = [c.shape(y)[1], c.shape(y)[2]];
+        super::unpool::pool_indices(c, onnx, outside, &window, out)?;
     }
     c.finish_nchw(onnx, y, rank)
 }

@@ -61,11 +61,14 @@ const MAX_SLICES: usize = 1024;
 
 /// Gather with constant indices: one slice per run of equally spaced indices, concatenated.
 pub(crate) fn gather(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
-    if c.is_constant(onnx, 0) && !c.is_constant(onnx, 1) {
-        return super::lookup::by_largest(c, onnx);
+    if !c.is_constant(onnx, 1) {
+        return super::indexed::gather(c, onnx);
     }
     let indices = c.wanted(onnx, 1)?;
     let at = indices.to_ints().ok_or("indices are not integers")?;
+    if runs_of(&at) > MAX_SLICES {
+        return super::indexed::gather(c, onnx);
+    }
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();
     let along = onnx.axis("axis", 0, shape.len())?;
@@ -105,6 +108,12 @@ pub(crate) fn picked(
         [one] => Ok(one),
         _ => c.emit(onnx, Op::Concat { axis: along }, parts, None, &format!("{name}s")),
     }
+}
+
+/// Upper bound on the number of runs of equally spaced indices.
+fn runs_of(at: &[i64]) -> usize {
+    let at: Vec<usize> = at.iter().map(|i| i.rem_euclid(1 << 40) as usize).collect();
+    runs(&at).len()
 }
 
 /// Splits indices into runs of equal steps: first index, step and count of each.

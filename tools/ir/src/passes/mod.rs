@@ -7,6 +7,7 @@ mod cse;
 mod dead_channels;
 mod edit;
 mod fold;
+mod io_format;
 mod io_layout;
 mod layer_norm;
 mod matmul;
@@ -25,6 +26,8 @@ mod testing;
 mod transpose;
 
 use serde::Serialize;
+
+pub use io_format::{float_io, integer_io};
 
 use crate::{Graph, Result};
 

@@ -27,7 +27,9 @@ pub(crate) type Tensor = Arc<ArrayD<f32>>;
 /// Why an operator has no gradient; `None` if it has one.
 pub(crate) fn refusal(op: &Op) -> Option<&'static str> {
     match op {
-        Op::ArgMax { .. } => Some("an index has no gradient"),
+        Op::ArgMax { .. } | Op::TopK { .. } | Op::Cast => Some("an index has no gradient"),
+        Op::Scatter { .. } => Some("training through a scatter is not supported"),
+        Op::GridSample { .. } => Some("training through a sampled grid is not supported"),
         Op::Quantize | Op::Dequantize | Op::Requantize => {
             Some("the graph is quantised; train the float graph with fake quantisation instead")
         }
@@ -101,7 +103,15 @@ pub(crate) fn backward(
                 ReduceKind::Max | ReduceKind::Min => movement::to_extremes(&x[0], &y, &dy),
             })
         }
-        Op::ArgMax { .. } | Op::Quantize | Op::Dequantize | Op::Requantize => Vec::new(),
+        Op::Gather(indexing) => vec![movement::gather(&x[0], &x[1], &dy, *indexing), None],
+        Op::ArgMax { .. }
+        | Op::TopK { .. }
+        | Op::Cast
+        | Op::Scatter { .. }
+        | Op::GridSample { .. }
+        | Op::Quantize
+        | Op::Dequantize
+        | Op::Requantize => Vec::new(),
     })
 }
 

@@ -1,8 +1,9 @@
 //! Operators that move elements: gradients return to the source of each element.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice, Zip};
+use offshoot_ir::indexed::Rows;
 use offshoot_ir::resize::resize_tables;
-use offshoot_ir::{PadMode, ReduceKind, ResizeRule};
+use offshoot_ir::{Indexing, PadMode, ReduceKind, ResizeRule};
 
 use super::Tensor;
 use crate::error::Result;
@@ -40,6 +41,24 @@ fn scatter(
         dx[IxDyn(&from)] += *d;
     }
     dx
+}
+
+/// Gradients of the rows that indices chose; a row chosen more than once gets their sum.
+pub(super) fn gather(
+    x: &ArrayD<f32>,
+    index: &ArrayD<f32>,
+    dy: &ArrayD<f32>,
+    indexing: Indexing,
+) -> Option<ArrayD<f32>> {
+    let rows = Rows::new(indexing, x.shape(), index.shape()).ok()?;
+    let (index, dy) = (super::flat(index), super::flat(dy));
+    let mut out = vec![0.0; x.len()];
+    for row in 0..rows.count() {
+        let at = rows.place(row, |k| index[k] as i64, true)?;
+        let from = dy.get(row * rows.run..(row + 1) * rows.run)?;
+        out.get_mut(at..at + rows.run)?.iter_mut().zip(from).for_each(|(to, d)| *to += d);
+    }
+    Some(super::array(x.shape(), out))
 }
 
 pub(super) fn slice(shape: &[usize], dy: &ArrayD<f32>, start: &[usize], step: &[isize]) -> ArrayD<f32> {

@@ -120,6 +120,16 @@ impl From<Prefer> for offshoot_export::Prefer {
     }
 }
 
+/// Number format of the inputs and outputs of an int8 network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Io {
+    /// int8 in the device's layout. The file states scale and layout; host tool, runtime and wire convert.
+    #[default]
+    Int8,
+    /// float32: the device converts, which costs four bytes of RAM and about 40 instructions per element.
+    F32,
+}
+
 /// Where the activation scales of sub-networks come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NestedScales {
@@ -130,11 +140,38 @@ pub enum NestedScales {
     Own,
 }
 
+/// Extents of symbolic axes.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(skip)]
+pub struct Dims {
+    /// Extent of a symbolic axis of the inputs (repeatable): `--dim N=16`. A symbolic batch, axis 0, needs none: it is
+    /// one sample.
+    #[arg(long, value_name = "NAME=EXTENT", value_parser = parse_dim)]
+    pub dim: Vec<(String, usize)>,
+}
+
+impl Dims {
+    /// By name; the last of several counts.
+    pub fn all(&self) -> offshoot_import::Dims {
+        self.dim.iter().cloned().collect()
+    }
+}
+
+fn parse_dim(text: &str) -> std::result::Result<(String, usize), String> {
+    let wrong = || "give NAME=EXTENT, as N=16".to_owned();
+    let (name, extent) = text.split_once('=').ok_or_else(wrong)?;
+    let extent = extent.parse().ok().filter(|n| *n > 0).ok_or_else(wrong)?;
+    Ok((name.to_owned(), extent))
+}
+
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
     /// Network (.onnx, .tflite): float, or int8 in QDQ form.
     pub model: PathBuf,
+    /// Extents of symbolic axes.
+    #[command(flatten)]
+    pub dims: Dims,
     /// File to write (.off).
     #[arg(short, long)]
     pub output: PathBuf,
@@ -154,6 +191,9 @@ pub struct Args {
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
+    /// Number format of inputs and outputs of an int8 network on the device.
+    #[arg(long, value_enum, default_value_t = Io::Int8)]
+    pub io: Io,
     /// How activation ranges are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
     pub clipping: Clipping,
