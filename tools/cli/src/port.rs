@@ -142,7 +142,11 @@ impl Port {
 
     /// Refuses numbers other than 0 and 1 for an input that is bool.
     fn check_bool(&self, sample: &[f32], what: &str, index: usize) -> Result<()> {
-        match sample.iter().find(|v| **v != 0.0 && **v != 1.0).filter(|_| self.declared == Some(Declared::Bool)) {
+        match sample
+            .iter()
+            .find(|v| **v != 0.0 && **v != 1.0)
+            .filter(|_| self.declared == Some(Declared::Bool))
+        {
             None => Ok(()),
             Some(v) => Err(Failure::new(
                 Kind::Dtype,
@@ -207,7 +211,8 @@ impl Port {
                 for i in 0..count {
                     for v in layout.sample(flat, i) {
                         let fits = i32::try_from(v).map_err(|_| {
-                            let message = format!("{what}: sample {i} contains {v}, which does not fit int32");
+                            let message =
+                                format!("{what}: sample {i} contains {v}, which does not fit int32");
                             Failure::new(
                                 Kind::Dtype,
                                 message,

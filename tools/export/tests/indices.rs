@@ -6,7 +6,8 @@ use offshoot::{Engine, Model};
 use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::{
-    DType, Data, GridKind, GridOutside, Graph, Indexing, Node, Op, Quant, ScatterKind, Value, ValueId, indexed,
+    DType, Data, Graph, GridKind, GridOutside, Indexing, Node, Op, Quant, ScatterKind, Value, ValueId,
+    indexed,
 };
 use offshoot_reference::Executor;
 use proptest::prelude::*;
@@ -14,7 +15,14 @@ use proptest::prelude::*;
 fn value(graph: &mut Graph, shape: &[usize], dtype: DType) -> ValueId {
     let name = format!("v{}", graph.values.len());
     let quant = (dtype == DType::I8).then(|| Quant::per_tensor(0.5, 3));
-    graph.add_value(Value { name, shape: shape.to_vec(), dtype, quant, data: None, channels_first_outside: false })
+    graph.add_value(Value {
+        name,
+        shape: shape.to_vec(),
+        dtype,
+        quant,
+        data: None,
+        channels_first_outside: false,
+    })
 }
 
 fn input(graph: &mut Graph, shape: &[usize], dtype: DType) -> ValueId {
@@ -34,9 +42,10 @@ fn node(graph: &mut Graph, op: Op, inputs: Vec<ValueId>, shape: &[usize], dtype:
 fn numbers(value: &Value, raw: &[i32]) -> (Vec<u8>, ArrayD<f32>) {
     let raw: Vec<i32> = (0..value.len()).map(|i| raw[i % raw.len()]).collect();
     let (bytes, reals): (Vec<u8>, Vec<f32>) = match value.dtype {
-        DType::I8 => {
-            (raw.iter().map(|v| *v as u8).collect(), raw.iter().map(|v| ((*v as i8) as f32 - 3.0) * 0.5).collect())
-        }
+        DType::I8 => (
+            raw.iter().map(|v| *v as u8).collect(),
+            raw.iter().map(|v| ((*v as i8) as f32 - 3.0) * 0.5).collect(),
+        ),
         DType::F32 => {
             let reals: Vec<f32> = raw.iter().map(|v| *v as f32 * 0.37).collect();
             (reals.iter().flat_map(|v| v.to_le_bytes()).collect(), reals)
@@ -48,7 +57,8 @@ fn numbers(value: &Value, raw: &[i32]) -> (Vec<u8>, ArrayD<f32>) {
 
 /// Runs a graph by the engine and by the executor, and compares.
 fn same(graph: &Graph, raw: &[Vec<i32>]) {
-    let given: Vec<_> = graph.inputs.iter().zip(raw).map(|(id, raw)| numbers(graph.value(*id), raw)).collect();
+    let given: Vec<_> =
+        graph.inputs.iter().zip(raw).map(|(id, raw)| numbers(graph.value(*id), raw)).collect();
     let arrays: Vec<ArrayD<f32>> = given.iter().map(|(_, array)| array.clone()).collect();
     let wanted = Executor::new(graph).unwrap().run(&arrays).unwrap().remove(0);
     let file = Aligned::new(&compile(graph, &CompileOptions::default()).unwrap().bytes);
@@ -153,7 +163,8 @@ fn conversions_and_constants() {
     let mut g = Graph::default();
     let index = input(&mut g, &[2, 1], DType::I32);
     let table = g.add_constant("table", vec![3, 4], Data::F32((0..12).map(|v| v as f32).collect()));
-    let rows = node(&mut g, Op::Gather(Indexing::Tuples { batch: 0 }), vec![table, index], &[2, 4], DType::F32);
+    let rows =
+        node(&mut g, Op::Gather(Indexing::Tuples { batch: 0 }), vec![table, index], &[2, 4], DType::F32);
     let zeros = g.add_constant("zeros", vec![3, 4], Data::F32(vec![0.0; 12]));
     let op = Op::Scatter { indexing: Indexing::Tuples { batch: 0 }, kind: ScatterKind::Add };
     node(&mut g, op, vec![zeros, index, rows], &[3, 4], DType::F32);
@@ -166,7 +177,8 @@ fn conversions_and_constants() {
 fn images_sampled_on_a_grid() {
     let mut g = Graph::default();
     let (x, grid) = (input(&mut g, &[1, 3, 4, 2], DType::F32), input(&mut g, &[1, 2, 2, 2], DType::F32));
-    let op = Op::GridSample { kind: GridKind::Bilinear, outside: GridOutside::Reflection, align_corners: false };
+    let op =
+        Op::GridSample { kind: GridKind::Bilinear, outside: GridOutside::Reflection, align_corners: false };
     node(&mut g, op, vec![x, grid], &[1, 2, 2, 2], DType::F32);
     same(&g, &[vec![3, 1, 4, 1, 5, 9, 2, 6], vec![-3, 1, 0, 2, 9, -9, 1, 2]]);
 }

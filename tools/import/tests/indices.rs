@@ -97,13 +97,17 @@ fn one_hot_wraps_and_leaves_out() {
 
 #[test]
 fn scatters_join_in_order() {
-    for (how, wanted) in [("none", [3.0, 2.0]), ("add", [6.5, 2.0]), ("mul", [7.5, 2.0]), ("max", [3.0, 2.0])] {
-        let nodes = vec![node("ScatterElements", &["x", "i", "u"], &["y"], vec![
-            int("axis", 1),
-            text("reduction", how),
-        ])];
+    for (how, wanted) in [("none", [3.0, 2.0]), ("add", [6.5, 2.0]), ("mul", [7.5, 2.0]), ("max", [3.0, 2.0])]
+    {
+        let nodes = vec![node(
+            "ScatterElements",
+            &["x", "i", "u"],
+            &["y"],
+            vec![int("axis", 1), text("reduction", how)],
+        )];
         let index = TensorProto { dims: vec![1, 2], ..whole("i", &[0, -2]) };
-        let model = several(&[("x", 1, &[1, 2])], &["y"], nodes, vec![index, reals("u", &[1, 2], vec![2.5, 3.0])]);
+        let model =
+            several(&[("x", 1, &[1, 2])], &["y"], nodes, vec![index, reals("u", &[1, 2], vec![2.5, 3.0])]);
         let y = run(&model, &[array(&[1, 2], vec![1.0, 2.0])]);
         assert_eq!(values(&y[0]), wanted, "{how}");
     }
@@ -120,8 +124,7 @@ fn what_a_pool_took_goes_back_to_its_place() {
     let x = vec![1.0, 5.0, 2.0, 2.0, 3.0, 4.0, 2.0, 1.0, -1.0, -5.0, -2.0, -2.0, -3.0, -4.0, -2.0, -1.0];
     let y = run(&model, &[array(&[1, 2, 2, 4], x)]);
     assert_eq!(values(&y[0]), [1.0, 2.0, 8.0, 15.0]);
-    let wanted =
-        [0.0, 5.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0];
+    let wanted = [0.0, 5.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -1.0];
     assert_eq!(values(&y[1]), wanted);
 }
 
@@ -144,8 +147,7 @@ fn symbolic_axes_take_the_extents_given() {
     let mut model = several(&[("x", 1, &[1, 1, 3])], &["y"], nodes, vec![]);
     let input = model.graph.as_mut().unwrap().input.first_mut().unwrap();
     if let Some(type_proto::Value::TensorType(t)) = input.r#type.as_mut().unwrap().value.as_mut() {
-        let symbol =
-            |name: &str| Dimension { value: Some(Dim::DimParam(name.into())), ..Default::default() };
+        let symbol = |name: &str| Dimension { value: Some(Dim::DimParam(name.into())), ..Default::default() };
         let dim = &mut t.shape.as_mut().unwrap().dim;
         (dim[0], dim[1]) = (symbol("batch"), symbol("length"));
     }
@@ -158,7 +160,10 @@ fn symbolic_axes_take_the_extents_given() {
     let graph = import_with(&path, &dims("length")).unwrap();
     assert_eq!(graph.value(graph.inputs[0]).shape, [1, 5, 3]);
     let message = import_with(&path, &dims("width")).unwrap_err().to_string();
-    assert!(message.contains("no input has an axis named `width`; symbolic axes: batch, length"), "{message}");
+    assert!(
+        message.contains("no input has an axis named `width`; symbolic axes: batch, length"),
+        "{message}"
+    );
 }
 
 #[test]

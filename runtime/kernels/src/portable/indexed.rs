@@ -70,8 +70,20 @@ pub fn scatter_f32(r: &Scatter, src: &[f32], index: &[i32], dst: &mut [f32]) {
         ScatterKind::Add => a + b,
         ScatterKind::Mul => a * b,
         // Comparisons instead of `max` and `min`, whose choice between -0.0 and 0.0 depends on the target.
-        ScatterKind::Max => if b > a || a.is_nan() { b } else { a },
-        ScatterKind::Min => if b < a || a.is_nan() { b } else { a },
+        ScatterKind::Max => {
+            if b > a || a.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
+        ScatterKind::Min => {
+            if b < a || a.is_nan() {
+                b
+            } else {
+                a
+            }
+        }
     });
 }
 

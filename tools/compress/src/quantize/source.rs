@@ -6,8 +6,8 @@ use offshoot_ir::{DType, Graph, Node, Op, PoolKind, RecurrentKind, UnaryKind, Va
 
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
-use super::{indices, recurrent};
 use super::tensors::real_values;
+use super::{indices, recurrent};
 use crate::{Error, Result};
 
 /// Checks that the network is float and its weights are finite. Other constants, such as masks, may be infinite:

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, UnaryKind, Value, ValueId, infer};
+use offshoot_ir::{
+    Activation, DType, Data, Declared, Graph, Node, Op, Quant, UnaryKind, Value, ValueId, infer,
+};
 use tract_onnx::prelude::f16;
 use tract_tflite::tflite::ActivationFunctionType;
 
@@ -296,6 +298,15 @@ impl<'f> Builder<'f> {
 
     pub(super) fn add_input(&mut self, at: usize, shape: Vec<usize>, form: Form) {
         let name = self.unique(&self.tensors[at].name.clone());
+        let declared = match self.tensors[at].kind {
+            Kind::U8 => Some(Declared::U8),
+            Kind::F16 => Some(Declared::F16),
+            Kind::I64 => Some(Declared::I64),
+            _ => None,
+        };
+        if let Some(declared) = declared {
+            self.graph.declared.insert(name.clone(), declared);
+        }
         let (dtype, quant) = (form.dtype, form.quant);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let id = self.graph.add_value(value);

@@ -98,9 +98,6 @@ fn graph_input(b: &mut Builder<'_>, at: usize) -> std::result::Result<(), String
     if let Some(axis) = t.open_axis {
         return Err(format!("extent of axis {axis} is not given: convert the model with fixed extents"));
     }
-    if form.dtype == offshoot_ir::DType::I32 {
-        return Err(format!("element type {}; float32, int8 and uint8 are supported", t.kind_name));
-    }
     if !matches!(b.entries[at], Entry::Missing) {
         return Err("it is a constant, or listed twice".into());
     }
