@@ -82,7 +82,7 @@ fn single_operators_give_the_bytes_of_tensorflow_lite_micro() {
     let files = operators();
     let (mut tried, mut wrong) = (0, Vec::new());
     for (file, bytes) in &files {
-        let Some(name) = file.strip_suffix(".tflite") else { continue };
+        let Some(name) = file.strip_suffix(".tflite").filter(|name| *name != "refused") else { continue };
         let columns = |kind: &str| -> Vec<Vec<Vec<u8>>> {
             (0..)
                 .map_while(|i| files.get(&format!("{name}.{kind}{i}.npy")))
@@ -119,6 +119,21 @@ fn single_operators_give_the_bytes_of_tensorflow_lite_micro() {
     }
     println!("{tried} files, {} depart", wrong.len());
     assert!(wrong.is_empty(), "\n  {}", wrong.join("\n  "));
+}
+
+#[test]
+fn everything_that_is_refused_is_listed() {
+    let error =
+        offshoot_import::import_bytes(&operators()["refused.tflite"], "refused").unwrap_err().to_string();
+    for part in [
+        "4 node(s)",
+        "custom operator AudioSpectrogram `0: t1`",
+        "custom operator Mfcc `1: t2`",
+        "UNIQUE `2: t3`",
+        "QUANTIZE `3: t4`: `t4` is int16",
+    ] {
+        assert!(error.contains(part), "{part} is not in\n{error}");
+    }
 }
 
 #[test]

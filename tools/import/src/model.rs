@@ -52,7 +52,12 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
     if tflite::is_tflite(bytes) {
-        return tflite::import(bytes, name);
+        return match dims.keys().next() {
+            None => tflite::import(bytes, name),
+            Some(axis) => {
+                Err(ImportError::Format(format!("a TensorFlow Lite file names no axes, so none is `{axis}`")))
+            }
+        };
     }
     if let Some(kind) = other_format(bytes) {
         return Err(ImportError::Format(kind.into()));

@@ -1,8 +1,10 @@
 //! The graph under construction: what stands for each tensor of the file, and how operators extend the graph.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, UnaryKind, Value, ValueId, infer};
+use offshoot_ir::{
+    Activation, DType, Data, Declared, Graph, Node, Op, Quant, UnaryKind, Value, ValueId, infer,
+};
 use tract_onnx::prelude::f16;
 use tract_tflite::tflite::ActivationFunctionType;
 
@@ -69,7 +71,8 @@ pub(super) struct Builder<'f> {
     pub(super) variables: HashMap<String, Variable>,
     /// Constants of the file that are in the graph already.
     constants: HashMap<usize, ValueId>,
-    names: HashSet<String>,
+    /// Names in use, with the number of the last copy.
+    names: HashMap<String, usize>,
     /// Elements of constants that were copied into the graph.
     held: usize,
 }
@@ -83,18 +86,19 @@ impl<'f> Builder<'f> {
             tensors,
             variables: HashMap::new(),
             constants: HashMap::new(),
-            names: HashSet::new(),
+            names: HashMap::new(),
             held: 0,
         }
     }
 
     fn unique(&mut self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
-        let mut n = 1;
-        while !self.names.insert(name.clone()) {
-            n += 1;
+        while self.names.contains_key(&name) {
+            let n = self.names.entry(wanted.to_owned()).or_insert(1);
+            *n += 1;
             name = format!("{wanted}#{n}");
         }
+        self.names.insert(name.clone(), 1);
         name
     }
 
@@ -294,6 +298,15 @@ impl<'f> Builder<'f> {
 
     pub(super) fn add_input(&mut self, at: usize, shape: Vec<usize>, form: Form) {
         let name = self.unique(&self.tensors[at].name.clone());
+        let declared = match self.tensors[at].kind {
+            Kind::U8 => Some(Declared::U8),
+            Kind::F16 => Some(Declared::F16),
+            Kind::I64 => Some(Declared::I64),
+            _ => None,
+        };
+        if let Some(declared) = declared {
+            self.graph.declared.insert(name.clone(), declared);
+        }
         let (dtype, quant) = (form.dtype, form.quant);
         let value = Value { name, shape, dtype, quant, data: None, channels_first_outside: false };
         let id = self.graph.add_value(value);

@@ -278,6 +278,8 @@ fn quantisation(t: &tflite::Tensor<'_>, shape: &[usize]) -> Importing<Option<Qua
         1 => None,
         n => {
             let axis = usize::try_from(q.quantized_dimension()).ok().filter(|a| shape.get(*a) == Some(&n));
+            // Converters give biases the axis of the weights.
+            let axis = axis.or_else(|| (*shape == [n]).then_some(0));
             Some(
                 axis.ok_or_else(|| {
                     format!("{n} scales along axis {} of {shape:?}", q.quantized_dimension())

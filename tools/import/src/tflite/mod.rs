@@ -9,11 +9,16 @@ mod builder;
 mod file;
 mod ops;
 
+use std::collections::HashSet;
+
 use offshoot_ir::{Graph, Value};
 
 use crate::error::{ImportError, Result, Unsupported};
 use builder::{Builder, Entry};
 use file::{File, Operator, Subgraph};
+
+/// Most subgraphs that give variables their first values.
+const MAX_INITIALISERS: usize = 64;
 
 /// Whether the bytes are a TensorFlow Lite file.
 pub(crate) fn is_tflite(bytes: &[u8]) -> bool {
@@ -29,10 +34,14 @@ pub(crate) fn import(bytes: &[u8], name: &str) -> Result<Graph> {
     let Subgraph { tensors, operators, inputs, outputs } = file.subgraph(0)?;
     let mut b = Builder::new(name, tensors);
     let mut unsupported = other_subgraphs(&file, &operators);
+    let mut run = HashSet::new();
     for op in &operators {
-        if let Some(index) = ops::initialiser(op)
-            && let Err(reason) = ops::state::initialise(&mut b, file.subgraph(index)?)
-        {
+        let Some(index) = ops::initialiser(op).filter(|index| run.insert(*index)) else { continue };
+        let done = match run.len() <= MAX_INITIALISERS {
+            true => ops::state::initialise(&mut b, file.subgraph(index)?),
+            false => Err("more subgraphs than a network has variables".into()),
+        };
+        if let Err(reason) = done {
             unsupported.push(problem(&b, op, reason));
         }
     }
@@ -71,7 +80,7 @@ fn problem(b: &Builder<'_>, op: &Operator<'_>, reason: String) -> Unsupported {
 
 /// Subgraphs other than the first are only used to give variables their first values.
 fn other_subgraphs(file: &File<'_>, operators: &[Operator<'_>]) -> Vec<Unsupported> {
-    let called: Vec<usize> = operators.iter().filter_map(ops::initialiser).collect();
+    let called: HashSet<usize> = operators.iter().filter_map(ops::initialiser).collect();
     let names = file.subgraph_names();
     let unused = names.iter().enumerate().skip(1).filter(|(i, _)| !called.contains(i));
     let reason = "a second subgraph; only one network, and subgraphs that CALL_ONCE runs, are supported";
@@ -88,9 +97,6 @@ fn graph_input(b: &mut Builder<'_>, at: usize) -> std::result::Result<(), String
     let t = &b.tensors[at];
     if let Some(axis) = t.open_axis {
         return Err(format!("extent of axis {axis} is not given: convert the model with fixed extents"));
-    }
-    if form.dtype == offshoot_ir::DType::I32 {
-        return Err(format!("element type {}; float32, int8 and uint8 are supported", t.kind_name));
     }
     if !matches!(b.entries[at], Entry::Missing) {
         return Err("it is a constant, or listed twice".into());

@@ -200,7 +200,7 @@ pub(super) fn dequantize(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     b.finish(op, Op::Dequantize, vec![x], 0)
 }
 
-/// Conversions that keep the numbers: int8 and uint8 to float32, and integers among themselves.
+/// Conversions that keep the numbers: integers to float32, and among themselves.
 pub(super) fn cast(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     let out = b.out_form(op, 0)?;
     if b.is_constant(op, 0) {
@@ -224,6 +224,7 @@ pub(super) fn cast(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     let raw = b.input(op, 0).map(|t| b.tensors[t].quant.is_none())?;
     match (from.dtype, out.dtype) {
         (DType::I8, DType::F32) if raw => b.finish(op, Op::Dequantize, vec![x], 0),
+        (DType::I32, DType::F32) => b.finish(op, Op::Cast, vec![x], 0),
         (from, to) => Err(format!("{from:?} to {to:?}")),
     }
 }

@@ -18,6 +18,10 @@ const BIAS: usize = 12;
 const LEFT_OUT: [(std::ops::Range<usize>, &str); 3] =
     [(9..12, "peephole weights"), (16..18, "a projection"), (20..24, "layer normalisation")];
 
+/// The bound that Keras's converter gives every cell state. It is not applied: beyond it the tanh of the state, and so the
+/// output of that step, is 1 in float32 anyway.
+const LEAST_CLIP: f32 = 10.0;
+
 /// The whole sequence is returned; the state starts from zeros.
 pub(super) fn lstm(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     let o = op.options.builtin_options_as_unidirectional_sequence_lstmoptions();
@@ -25,10 +29,8 @@ pub(super) fn lstm(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing {
     if o.fused_activation_function() != ActivationFunctionType::TANH {
         return Err("an activation other than TANH".into());
     }
-    if o.cell_clip() != 0.0 && b.out_form(op, 0)?.is_i8() {
-        // The quantised cell state is an int16 that saturates; clipping it further changes little.
-    } else if o.cell_clip() != 0.0 || o.proj_clip() != 0.0 {
-        return Err("a clipped cell state".into());
+    if (o.cell_clip() != 0.0 && o.cell_clip() < LEAST_CLIP) || o.proj_clip() != 0.0 {
+        return Err(format!("a cell state clipped to ±{}", o.cell_clip()));
     }
     if o.diagonal_recurrent_tensors() {
         return Err("diagonal weights of the state".into());
