@@ -127,6 +127,8 @@ impl<'a> Memory<'a> {
     ///
     /// # Errors
     /// [`Rule::ArenaBounds`].
+    // Not inlined: several operators call it, and it takes flash.
+    #[inline(never)]
     pub fn clear(&mut self, scratch: Span) -> Result<(), Rule> {
         match &mut self.later {
             Some(end) => *end = scratch.end().max(*end),

@@ -68,7 +68,8 @@ impl Operator for ConvSingleMultiply {
             limits.disjoint(span, layout.dst)?;
         }
         let words: &[i32] = blob(limits.blobs, self.blob, words)?;
-        let (before, width) = if self.wide { (8, 4) } else { (4, 2) };
+        let wide = self.wide && cfg!(feature = "single-multiply-wide");
+        let (before, width) = if wide { (8, 4) } else { (4, 2) };
         let halves = [2 * block_words(self, g), before, width];
         require(padding_is_zero(g, bytemuck::cast_slice(words), halves), Rule::Padding)?;
         Ok(layout.work)

@@ -69,18 +69,18 @@ pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
 /// Whether the weights that pad the kernel rows to a multiple of four inputs are zero. Kernels are free in what they
 /// multiply them with. `halves` are the 16-bit halves of all blocks, of `pitch` each, whose weights begin at `before`;
 /// an input takes `width` of them.
+#[inline(never)]
 pub(super) fn padding_is_zero(g: &Tiled, halves: &[i16], [pitch, before, width]: [usize; 3]) -> bool {
-    let last = g.segment % 4;
-    last == 0
+    let used = g.segment % 4;
+    let rows = usize::from(g.window.kernel[0]);
+    used == 0
         || halves.chunks_exact(pitch.max(1)).all(|block| {
-            // The last group of each kernel row. Inputs 0 and 2 are in its first half, 1 and 3 in the second.
-            let rows = block.get(before..).unwrap_or(&[]).chunks_exact(g.padded * width);
-            rows.take(usize::from(g.window.kernel[0])).all(|row| {
-                let group = &row[row.len() - 4 * width..];
-                (last..4).all(|i| {
-                    let from = (i & 1) * 2 * width + (i >> 1);
-                    group[from..].iter().step_by(2).take(width).all(|&half| half == 0)
-                })
+            (1..=rows).all(|row| {
+                // The last group of four inputs under a kernel row: inputs 0 and 2 in turn, then 1 and 3.
+                let end = before + row * g.padded * width;
+                let group = block.get(end - 4 * width..end).unwrap_or(&[]);
+                let input = |i: usize| usize::from(i >= 2 * width) + 2 * (i & 1);
+                group.iter().enumerate().all(|(i, &half)| half == 0 || input(i) < used)
             })
         })
 }
@@ -136,7 +136,8 @@ impl Operator for ConvTiled {
         let (requant, weights) = self.requant(limits.blobs, &layout)?;
         check_requant(&requant)?;
         let weights = halves(weights)?;
-        require(padding_is_zero(&g, weights, [2 * g.k, 0, 2]), Rule::Padding)?;
+        // A vector has no padding.
+        require(!PAIRS || padding_is_zero(&g, weights, [2 * g.k, 0, 2]), Rule::Padding)?;
         require(exact(&g, usize::from(self.out_c), weights), Rule::Quantisation)?;
         Ok(layout.work)
     }
