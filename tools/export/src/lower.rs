@@ -233,13 +233,17 @@ impl<'g> Context<'g> {
             Op::Binary { kind, .. } if kind.is_float_only() => {
                 Some(format!("{} has no int8 kernel", kind.name()))
             }
-            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
-                values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
+            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu if values().any(|v| v.dtype != DType::I8) => {
+                Some("an operand is not int8".into())
             }
+            Op::MatMul { .. } => linear::matmul_obstacle(self.graph, node, x, y),
+            Op::Binary { kind, .. } => binary::int8_obstacle(self.graph, node, x, y, *kind),
+            Op::Reduce { kind, axes } => reduce::int8_obstacle(x, y, *kind, axes),
             Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
-                conv::int8_obstacle(self.graph, node)
+                conv::int8_obstacle(self.graph, node, x, y)
             }
             Op::Recurrent { .. } => recurrent::int8_obstacle(self.graph, node),
+            Op::Resize(rule) => resize::int8_obstacle(x, y, rule),
             _ => None,
         }
     }

@@ -45,6 +45,8 @@ pub(crate) struct Context<'a> {
     pub(crate) unsigned: HashSet<ValueId>,
     /// Quantised forms of each value so far.
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
+    /// The float32 form of integers that arithmetic computed.
+    pub(crate) wholes: HashMap<ValueId, ValueId>,
     /// Constants with an element that is infinite or NaN.
     infinite: HashSet<ValueId>,
     /// Functions of the file.
@@ -54,8 +56,6 @@ pub(crate) struct Context<'a> {
     entered: usize,
     /// Values that ONNX has as bool: 1 for true, 0 for false.
     pub(crate) truths: HashSet<ValueId>,
-    /// The float32 form of integers that arithmetic computed.
-    pub(crate) wholes: HashMap<ValueId, ValueId>,
     names: HashMap<String, usize>,
     /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
@@ -177,12 +177,12 @@ impl<'a> Context<'a> {
             folder,
             unsigned: HashSet::new(),
             quantised: HashMap::new(),
+            wholes: HashMap::new(),
             infinite: HashSet::new(),
             functions: Rc::default(),
             depth: 0,
             entered: 0,
             truths: HashSet::new(),
-            wholes: HashMap::new(),
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,
@@ -255,7 +255,9 @@ impl<'a> Context<'a> {
         let name = self.unique(name);
         self.held = self.held.saturating_add(c.len());
         let data = match (&c.elements, &c.quant) {
-            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
+            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_) | Elements::F64(_), _) => {
+                c.data()
+            }
             _ => Data::F32(c.to_reals()),
         };
         let id = self.graph.add_constant(name, c.shape.clone(), data);

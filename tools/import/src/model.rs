@@ -11,7 +11,8 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_pro
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
-use crate::{fold, lift, ops, qoperator, tflite};
+use crate::fold::{self, Folded};
+use crate::{lift, ops, qoperator, tflite};
 
 /// Supported opsets.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
@@ -129,10 +130,10 @@ pub(crate) fn import_nodes(c: &mut Context<'_>, nodes: &[NodeProto], unsupported
     for node in &nodes {
         let onnx = Onnx::new(node);
         let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
-        let done = match fed_by_unknown {
-            true => unreachable_node(c, &onnx),
-            false if fold::fold(c, &onnx) => Ok(()),
-            false => ops::import(c, &onnx),
+        let done = match missing_input(c, &nodes, node) {
+            Some(reason) => Err(reason),
+            None if fed_by_unknown => unreachable_node(c, &onnx),
+            None => one_node(c, &onnx),
         };
         if done.is_ok() && ops::gives_truth(&onnx) {
             c.mark_truths(&onnx);
@@ -222,6 +223,31 @@ fn not_numbers(graph: &Graph) -> Vec<Unsupported> {
         }
     }
     found
+}
+
+/// Computes the node if it reads only constants, and imports it otherwise.
+fn one_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result<(), String> {
+    match fold::fold(c, onnx) {
+        Folded::Done => Ok(()),
+        Folded::No => ops::import(c, onnx),
+        Folded::Failed(reason) => ops::import(c, onnx)
+            .map_err(|_| format!("it reads only constants, but cannot be computed from them: {reason}")),
+    }
+}
+
+/// What is wrong with an input of `node` that no node before gives; `None` if there is no such input.
+fn missing_input(c: &Context<'_>, nodes: &[NodeProto], node: &NodeProto) -> Option<String> {
+    let missing = node.input.iter().find(|name| !name.is_empty() && !c.entries.contains_key(*name))?;
+    let later = nodes.iter().find(|n| n.output.contains(missing));
+    Some(match later {
+        Some(later) => {
+            let name = Onnx::new(later).name;
+            format!(
+                "it reads `{missing}`, which the later node `{name}` writes: ONNX requires every node behind those that it reads; sort the graph"
+            )
+        }
+        None => format!("its input `{missing}` is given by no node, input or initializer"),
+    })
 }
 
 /// A node behind one that cannot be imported: its operator can still be checked, its attributes cannot.

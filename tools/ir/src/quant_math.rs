@@ -43,6 +43,15 @@ pub fn linear_multiplier(input: f32, weight: f32, output: f32) -> f64 {
     f64::from(input) * f64::from(weight) / f64::from(output)
 }
 
+/// Multiplier and shift of TFLite's MEAN from scale `x` to scale `y`: the multiplier of the scales' ratio, divided by the count
+/// at the highest precision that fits.
+pub fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
+    let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
+    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32).min(32).min(31 + i32::from(shift));
+    let divided = (i64::from(multiplier) << bits) / count.max(1) as i64;
+    (divided as i32, (i32::from(shift) - bits) as i8)
+}
+
 /// Bounds of a fused activation on an int8 output with this scale and zero point: `round(bound / scale) +
 /// zero_point`, clamped to int8. `None` if they restrict nothing.
 pub fn activation_range(bounds: (f32, f32), scale: f32, zero_point: i32) -> Option<(i8, i8)> {
@@ -100,6 +109,13 @@ mod tests {
             assert!((back / real - 1.0).abs() < 1e-9, "{real} {back}");
             real *= 1.37;
         }
+    }
+
+    #[test]
+    fn mean_of_a_power_of_two_is_exact() {
+        // 1.0 is 2^30 and shift 1; over 16 elements only the shift changes.
+        assert_eq!(mean_multiplier(0.5, 0.5, 16), (1 << 30, -3));
+        assert_eq!(mean_multiplier(0.5, 0.5, 3), (715_827_882, 0));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use sparse::{add_sparse, gather_column, requantise_sums};
-#[cfg(arm_dsp)]
+#[cfg(any(arm_dsp, scalar, test))]
 pub(crate) use tiled::requantise;
 pub use tiled::{
     conv_pair, conv_pair_single_multiply, conv_vector, depthwise_band, gather_band, gather_pair,

@@ -56,7 +56,7 @@ fn conv_pairs(
             Halves::Expanded(weight_tile) => {
                 let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, weight_tile, layout.dst)?;
                 let weights = blocks.of(g, bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)?);
-                portable::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
+                kernels::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
             }
         }
         return Ok(());
@@ -65,15 +65,15 @@ fn conv_pairs(
     for i in 0..pairs {
         let pair = if r.walk == Traversal::Backwards { pairs - 1 - i } else { i };
         let (src, gathered) = memory.split(layout.src, lanes)?;
-        portable::gather_pair(r, g, pair, src, gathered);
+        kernels::gather_pair(r, g, pair, src, gathered);
         match blocks.weights {
             Halves::Stored(weights) => {
                 let (gathered, dst) = memory.split(lanes, layout.dst)?;
-                portable::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
+                kernels::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
             }
             Halves::Expanded(weight_tile) => {
                 let (gathered, weights, dst) = memory.split2(lanes, weight_tile, layout.dst)?;
-                portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
+                kernels::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
             }
         }
     }
@@ -114,11 +114,11 @@ fn strips_single_multiply(
         let all = || first..(first + strip).min(pairs);
         let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {
-            portable::gather_pair(&conv, g, pair, src, lanes);
+            kernels::gather_pair(&conv, g, pair, src, lanes);
         }
         let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
-            portable::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
+            kernels::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
         }
     }
     Ok(())

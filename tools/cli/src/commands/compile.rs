@@ -24,7 +24,7 @@ use crate::port::Port;
 use crate::ui::Ui;
 
 pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
-pub use report::{Made, Report, quantisation_table};
+pub use report::{KeptFloat, Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
 ///
@@ -42,9 +42,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let mut outputs_snr_db = None;
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
-        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples)?;
+        let options = QuantizeOptions { sequence: sequence(args), ..QuantizeOptions::default() };
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
-            warnings.extend(judge::verdict(snr, report, args.allow_poor)?);
+            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, &samples, &options);
+            warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
     }
     write(&args.output, &made.compiled.bytes)?;
@@ -57,8 +59,14 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         outputs_snr_db,
         warnings,
         calibrated: made.calibrated,
+        kept_float: made.kept_float,
         nested: made.nested,
     })
+}
+
+/// Number of calibration samples through which the state is carried; `None` without state.
+fn sequence(args: &Args) -> Option<usize> {
+    args.stateful.then(|| args.reset_every.map_or(usize::MAX, |n| n as usize))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -153,7 +161,12 @@ pub fn make(
             return Err(Failure::new(Kind::Calibration, message, help));
         }
     };
+    let facts = match target {
+        Some(Target::Qemu(board)) => Some(*board),
+        _ => None,
+    };
     let mut quantisation = None;
+    let mut kept = None;
     let (mut nested, mut further) = (Vec::new(), Vec::new());
     let subs = sub_networks(args, &precision, quantised, &graph)?;
     let float = (!subs.is_empty()).then(|| graph.clone());
@@ -197,9 +210,22 @@ pub fn make(
                 Some(bits) => bits.clone(),
                 None => policy.bits(),
             },
+            sequence: sequence(args),
             ..QuantizeOptions::default()
         };
-        let (graph, report) = quantized(ui, &lowered, samples, &options)?;
+        let (mut graph, mut report) = quantized(ui, &lowered, samples, &options)?;
+        let learns = args.plan.is_some() || args.learn.is_some();
+        let has_float = facts.is_none_or(|board| board.firmware.runtime.has("f32"));
+        if !args.strict_int8 && has_float && !learns && subs.is_empty() {
+            let found = quantize::remedy(&lowered, samples, &options, &report);
+            if let Some(found) = found.map_err(|e| quantise_failure(&e))? {
+                let int8 = graph;
+                let keep_float = [options.keep_float.clone(), found.tensors.clone()].concat();
+                let options = QuantizeOptions { keep_float, ..report.settled(&options) };
+                (graph, report) = quantized(ui, &lowered, samples, &options)?;
+                kept = Some((found, int8));
+            }
+        }
         lowered = graph;
         quantisation = Some(report);
         if let Some(float) = &float {
@@ -219,6 +245,11 @@ pub fn make(
             }
         }
     }
+    // Networks that share weights, and layers that learn, need all of their channels.
+    if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
+        let made = passes::without_constant_channels(lowered);
+        lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
         Io::Int8 if quantised => passes::integer_io,
         Io::Int8 => Ok,
@@ -229,10 +260,6 @@ pub fn make(
         *small = io(std::mem::take(small))
             .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     }
-    let facts = match target {
-        Some(Target::Qemu(board)) => Some(*board),
-        _ => None,
-    };
     let smallest = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -254,6 +281,8 @@ pub fn make(
         learning: plan,
         ..CompileOptions::default()
     };
+    // For comparison only.
+    let without_limits = CompileOptions { max_flash: None, max_arena: None, ..options.clone() };
     let compile = |options: &CompileOptions| {
         let made = if further.is_empty() {
             offshoot_export::compile(&lowered, options)
@@ -277,7 +306,11 @@ pub fn make(
         offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
             .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;
     }
-    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
+    let kept_float = kept.map(|(remedy, int8)| {
+        let int8 = offshoot_export::compile(&int8, &without_limits).ok();
+        KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
+    });
+    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
 }
 
 /// The core that the compiler chooses layer forms for.

@@ -1,8 +1,9 @@
-//! Arithmetic on indices, which stays float32: int8 would round it to other elements.
+//! Arithmetic on indices and conversions to them, which stay float32: int8 would round them to other elements.
 
 use offshoot_ir::{DType, Graph, Node, Op};
 
-/// For each node, whether it computes integers from integers and constants alone, and an index depends on them.
+/// For each node, whether it converts integers, or computes integers from integers and constants alone and an index
+/// depends on them.
 pub(crate) fn arithmetic(graph: &Graph) -> Vec<bool> {
     let mut whole = vec![false; graph.values.len()];
     for node in &graph.nodes {
@@ -16,8 +17,11 @@ pub(crate) fn arithmetic(graph: &Graph) -> Vec<bool> {
             node.inputs.iter().for_each(|id| needed[id.0 as usize] = true);
         }
     }
-    let both = |node: &Node| whole[node.output.0 as usize] && needed[node.output.0 as usize];
-    graph.nodes.iter().map(both).collect()
+    let exact = |node: &Node| {
+        let out = node.output.0 as usize;
+        matches!(node.op, Op::Cast) || (whole[out] && needed[out])
+    };
+    graph.nodes.iter().map(exact).collect()
 }
 
 fn stays_whole(graph: &Graph, node: &Node, whole: &[bool]) -> bool {

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::options::{Clipping, Rounding, WeightScale};
+use super::options::{Clipping, QuantizeOptions, Rounding, Toggle, WeightScale};
 
 /// One operator of the float network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -54,6 +54,17 @@ pub struct QuantizeReport {
 }
 
 impl QuantizeReport {
+    /// `options` with the choices that were made.
+    pub fn settled(&self, options: &QuantizeOptions) -> QuantizeOptions {
+        QuantizeOptions {
+            clipping: self.clipping,
+            weight_scale: self.weight_scale,
+            rounding: self.rounding,
+            bias_correction: if self.bias_correction { Toggle::On } else { Toggle::Off },
+            ..options.clone()
+        }
+    }
+
     /// The operators, those with the lowest [`OperatorNoise::own_snr_db`] first.
     pub fn worst_first(&self) -> Vec<&OperatorNoise> {
         let mut rows: Vec<_> = self.operators.iter().collect();

@@ -16,6 +16,7 @@ use crate::forms::odd;
 use crate::forms::packed::PackedTiles;
 use crate::forms::parameters::{Lowering, Plain, Quantised, Reason, nhwc, to_u16, to_u32};
 use crate::forms::plain::{self, PlainForm};
+use crate::forms::requant::OVERFLOW;
 use crate::forms::single_multiply::SingleMultiply;
 use crate::forms::sparse::{self, Sparse};
 use crate::forms::tiled::Tiled;
@@ -27,7 +28,7 @@ use crate::lowered::Tensor;
 use crate::options::Prefer;
 
 /// Why the int8 kernels cannot use weights and bias; `None` if they can.
-pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
+pub(super) fn int8_obstacle(graph: &Graph, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
     let w = graph.value(node.inputs[1]);
     let Some(quant) = w.quant.as_ref().filter(|_| w.dtype == DType::I8) else {
         return Some("the weights are not int8".into());
@@ -40,7 +41,13 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
         return Some("the weights' scales are not along the output channels".into());
     }
     let bias = node.inputs.get(2).map(|&b| graph.value(b));
-    bias.filter(|b| b.dtype != DType::I32).map(|_| "the bias is not int32".into())
+    if bias.is_some_and(|b| b.dtype != DType::I32) {
+        return Some("the bias is not int32".into());
+    }
+    let channels = y.shape.last().copied().unwrap_or(1);
+    // Any other error would come up in float32 too.
+    let read = Quantised::read(graph, [x, y], &node.inputs[1..], channels);
+    read.err().filter(|reason| reason == OVERFLOW)
 }
 
 /// The forms of one layer. The first one is the reference that the others must beat.

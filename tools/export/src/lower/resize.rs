@@ -6,7 +6,7 @@ use offshoot_ir::ResizeRule;
 use offshoot_ir::resize::{Tap, resize_tables};
 
 use super::Context;
-use crate::forms::parameters::{Lowering, nhwc, to_u16};
+use crate::forms::parameters::{Lowering, Reason, nhwc, to_u16};
 use crate::lowered::Tensor;
 
 /// Fraction bits of the weights of an int8 bilinear resize.
@@ -68,4 +68,11 @@ fn entry(blob: &mut Vec<u8>, tap: &Tap, bilinear: bool, int8: bool) -> Lowering 
         blob.extend(bits.to_le_bytes());
     }
     Ok(())
+}
+
+/// Why the int8 kernel cannot compute an interpolation; `None` if it can. It rounds to the input's scale.
+pub(super) fn int8_obstacle(x: &Tensor, y: &Tensor, rule: &ResizeRule) -> Option<Reason> {
+    const FINER: f32 = 1.5;
+    let finer = rule.bilinear && x.scale > FINER * y.scale;
+    finer.then(|| "it interpolates, and its output scale is finer than its input's".into())
 }

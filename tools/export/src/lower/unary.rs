@@ -3,12 +3,13 @@
 use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
-use offshoot_ir::quant_math::{activation_range, quantize_multiplier};
+use offshoot_ir::quant_math::activation_range;
 use offshoot_ir::{Data, ElementaryKind, UnaryKind, UnaryRecord, ValueId};
 
 use super::{Context, tables};
 use crate::blobs;
 use crate::forms::parameters::{Lowering, to_u32};
+use crate::forms::requant;
 use crate::lowered::Tensor;
 
 /// Lowers one function.
@@ -55,8 +56,8 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
         let quant = quant.ok_or_else(|| format!("slope `{}` needs one scale", value.name))?;
         let slope_zp = i8::try_from(quant.zero_point[0]).map_err(|_| "the slope's zero point is not int8")?;
         let (sx, sy) = (f64::from(x.scale), f64::from(y.scale));
-        let pos = quantize_multiplier(sx / sy);
-        let neg = quantize_multiplier(sx * f64::from(quant.scale[0]) / sy);
+        let pos = requant::saturating(sx / sy, 255);
+        let neg = requant::saturating(sx * f64::from(quant.scale[0]) / sy, 255 * 255);
         let arith = record::PReluArith::I8 { in_zp: x.zp, slope_zp, out_zp: y.zp, pos, neg };
         (arith, c.blob(blobs::bytes(d), [d.len(), 0])?)
     } else {
@@ -81,9 +82,9 @@ fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
 
 /// Table of TFLite Micro's int8 LeakyReLU.
 fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
-    let (identity, identity_shift) = quantize_multiplier(f64::from(x.scale) / f64::from(y.scale));
+    let (identity, identity_shift) = requant::saturating(f64::from(x.scale) / f64::from(y.scale), 255);
     let scaled = f64::from(x.scale) * f64::from(alpha) / f64::from(y.scale);
-    let (slope, slope_shift) = quantize_multiplier(scaled.abs());
+    let (slope, slope_shift) = requant::saturating(scaled.abs(), 255);
     let entry = |q: i32| {
         let value = q - i32::from(x.zp);
         let out = if value >= 0 {

@@ -15,7 +15,7 @@ pub(crate) fn cast_like(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     // ONNX's numbers of float32, int8, uint8, int32, int64 and bool.
     let to = match c.entry(name)? {
         Entry::Constant(constant) => match constant.elements {
-            Elements::F32(_) => 1,
+            Elements::F32(_) | Elements::F64(_) => 1,
             Elements::I8(_) => 3,
             Elements::U8(_) => 2,
             Elements::I32(_) => 6,

@@ -179,6 +179,17 @@ pub(crate) fn cast_to(c: &mut Context<'_>, onnx: &Onnx<'_>, to: i64) -> Importin
         c.set_quant(x, &whole);
         return c.finish(onnx, Op::Dequantize, vec![x], None, 0);
     }
+    // Bool: 1 where the number is not 0.
+    if to == 9 && c.is_truth(x) {
+        return identity(c, onnx);
+    }
+    if to == 9 && !super::integers::is_integer(c, x) {
+        let mut p = crate::parts::Parts::of(c, onnx);
+        let size = p.unary(offshoot_ir::UnaryKind::Abs, x)?;
+        let zero = p.not_positive(size)?;
+        let y = p.not(zero)?;
+        return p.output(0, y);
+    }
     super::integers::cast(c, onnx, x, to)
 }
 

@@ -42,6 +42,17 @@ pub struct PassReport {
     pub detail: String,
 }
 
+/// Removes the channels of an int8 network that are constant: those whose weights became zero, and those whose output is the same
+/// for all inputs. The outputs of the network stay the same to the byte. Values keep their places.
+///
+/// # Errors
+/// `graph` or the result is not well formed.
+pub fn without_constant_channels(graph: Graph) -> Result<Graph> {
+    let graph = dead_channels::run(graph)?;
+    graph.validate()?;
+    Ok(graph)
+}
+
 type Pass = (&'static str, fn(Graph) -> Result<Graph>);
 
 /// The passes in their order; the sequence is repeated until nothing changes.

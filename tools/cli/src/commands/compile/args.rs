@@ -191,6 +191,10 @@ pub struct Args {
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
+    /// With --stateful: the calibration samples are sequences of N samples each, and the state is reset between them; without
+    /// this option, all samples form one sequence.
+    #[arg(long, value_name = "N", requires = "stateful", value_parser = clap::value_parser!(u32).range(1..))]
+    pub reset_every: Option<u32>,
     /// Number format of inputs and outputs of an int8 network on the device.
     #[arg(long, value_enum, default_value_t = Io::Int8)]
     pub io: Io,
@@ -204,6 +208,10 @@ pub struct Args {
     /// (`Softmax`, `Add`) or in the table that `compile` prints. An unknown name lists the known ones.
     #[arg(long)]
     pub keep_float: Vec<String>,
+    /// Keep no operator in float32 of its own accord: without this option, the few operators that hurt most stay in float32 if
+    /// the outputs would have a signal-to-noise ratio below 20 dB in int8.
+    #[arg(long)]
+    pub strict_int8: bool,
     /// Write the file even if its outputs are mostly noise (signal-to-noise ratio below 10 dB against float).
     #[arg(long)]
     pub allow_poor: bool,
