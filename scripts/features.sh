@@ -16,6 +16,7 @@ combinations=(
     "op-depthwise-planar,planar-any"
     "op-fully-connected-sparse,sparse-blocks"
     "op-recurrent"
+    "op-history"
     "op-recurrent-sparse,sparse-nibbles"
     "op-fused-rows,op-conv-single-multiply"
     # float32 alone.

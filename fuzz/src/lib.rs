@@ -1,9 +1,10 @@
 //! What the targets share: files in aligned memory, a mutator that keeps a file's container right, and what is done with a model.
 
 use offshoot::engine::Engine;
-use offshoot::format::header::{HEADER_LEN, seal};
 use offshoot::store::{RamFlash, Store};
 use offshoot::{Error, Model};
+use offshoot_kernels::testing::{on_each_instruction_set, portably};
+use offshoot_mutate::container::{Container, reseal};
 
 /// Bytes that begin at a multiple of 16.
 pub struct Aligned {
@@ -35,29 +36,6 @@ impl Aligned {
     }
 }
 
-/// Where the header says how long the file and its graph section are.
-const FILE_LEN: core::ops::Range<usize> = 8..12;
-const GRAPH_LEN: core::ops::Range<usize> = 24..28;
-
-/// Puts the length and the checksum of a file right.
-pub fn reseal(file: &mut [u8]) {
-    if file.len() >= HEADER_LEN {
-        let len = file.len() as u32;
-        file[FILE_LEN].copy_from_slice(&len.to_le_bytes());
-        // Without the magic there is nothing to seal.
-        let _ = seal(file);
-    }
-}
-
-/// The parts of a file whose container is right: header, graph section, blob section.
-fn parts(file: &[u8]) -> Option<[&[u8]; 3]> {
-    let (header, rest) = file.split_at_checked(HEADER_LEN)?;
-    let len = u32::from_le_bytes(header.get(GRAPH_LEN)?.try_into().ok()?);
-    let len = usize::try_from(len).ok()?;
-    let blobs = HEADER_LEN.checked_add(len)?.checked_next_multiple_of(16)?;
-    Some([header, rest.get(..len)?, file.get(blobs..)?])
-}
-
 /// Changes a file of `size` bytes in `data` and gives its new size, at most `max_size`. `mutate` changes a buffer in the same way; it
 /// is libFuzzer's.
 ///
@@ -70,27 +48,21 @@ pub fn mutate_file(
     seed: u32,
     mut mutate: impl FnMut(&mut [u8], usize, usize) -> usize,
 ) -> usize {
-    let Some([header, graph, blobs]) = parts(&data[..size]).filter(|_| !seed.is_multiple_of(4)) else {
+    let Some(mut container) = Container::of(&data[..size]).filter(|_| !seed.is_multiple_of(4)) else {
         let size = mutate(data, size, max_size);
         reseal(&mut data[..size]);
         return size;
     };
-    let (header, mut graph, mut blobs) = (header.to_vec(), graph.to_vec(), blobs.to_vec());
-    let part = if seed % 4 == 3 { &mut blobs } else { &mut graph };
+    let part = if seed % 4 == 3 { &mut container.blobs } else { &mut container.graph };
     let len = part.len();
     part.resize(len + 64, 0);
     let len = mutate(part, len, len + 64);
     part.truncate(len);
-    let mut file = header;
-    file[GRAPH_LEN].copy_from_slice(&(graph.len() as u32).to_le_bytes());
-    file.extend(graph);
-    file.resize(file.len().next_multiple_of(16), 0);
-    file.extend(blobs);
+    let file = container.into_file();
     if file.len() > max_size.min(data.len()) {
         reseal(&mut data[..size]);
         return size;
     }
-    reseal(&mut file);
     data[..file.len()].copy_from_slice(&file);
     file.len()
 }
@@ -110,6 +82,33 @@ pub fn open_and_run(bytes: &[u8]) {
     }
 }
 
+/// Runs the first network of a file twice on the portable kernels and on those of each instruction set: the arena is the same in every byte.
+/// Inputs repeat the last 64 bytes of the file, whatever they are as numbers.
+pub fn same_bits(bytes: &[u8]) {
+    let file = Aligned::copy_of(bytes);
+    let Ok(model) = Model::open(file.as_slice()) else { return };
+    if !is_small(&model) {
+        return;
+    }
+    let run = || {
+        let mut arena = Aligned::zeroed(model.arena_bytes() as usize);
+        let mut engine =
+            Engine::new(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+        for shift in 0..2 {
+            for i in 0..model.input_count() {
+                let input = engine.input_mut(i).expect("the input is there");
+                let all = bytes[bytes.len().saturating_sub(64)..].iter().cycle().skip(shift);
+                input.iter_mut().zip(all).for_each(|(to, from)| *to = *from);
+            }
+            engine.run().expect("a model that opened runs");
+        }
+        arena.as_slice().to_vec()
+    };
+    let right = portably(run);
+    let check = || if run() == right { Ok(()) } else { Err(String::new()) };
+    assert_eq!(on_each_instruction_set(check, |_, name| name), Ok(()));
+}
+
 /// Whether a run takes less than a moment.
 fn is_small(model: &Model<'_>) -> bool {
     let arena = model.train_arena_bytes().unwrap_or(0).max(model.arena_bytes());
@@ -123,7 +122,8 @@ pub fn learn(bytes: &[u8], choices: &[u8]) {
     let Ok(model) = Model::open(file.as_slice()) else { return };
     let Some(arena_bytes) = model.train_arena_bytes().filter(|_| is_small(&model)) else { return };
     let mut arena = Aligned::zeroed(arena_bytes as usize);
-    let mut engine = Engine::learning(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+    let mut engine =
+        Engine::learning(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
     // Only the first network learns.
     let other = engine.select(model.network_count());
     assert!(matches!(other, Err(Error::NoSuchNetwork { .. })));
@@ -190,6 +190,7 @@ mod tests {
                     Err(error) => assert!(error != Error::Checksum || seed % 4 == 0, "{seed}: {error}"),
                 }
                 open_and_run(&data[..size]);
+                same_bits(&data[..size]);
                 learn(&data[..size], &[1, 2, 3]);
             }
         }

@@ -2,6 +2,7 @@
 
 pub mod example_data;
 pub mod int8;
+pub mod tflite;
 
 pub use offshoot_skip::{data, data_folder, skip, skip_emulated};
 

@@ -88,7 +88,7 @@ const PLANS: [(&str, &str); 12] = [
     ("glyphs", "blocks = true\nmomentum = 0.5\nrate = 1.0"),
     ("glyphs", "blocks = true\nweights = \"int8\"\npart = \"bias\"\nrate = 1.0"),
     ("glyphs", "part = \"low-rank\"\nrank = 3\nrate = 1.0\nhidden_rate = 0.3"),
-    ("glyphs", "codes = \"probe-head\"\nwarm = 4\n[standard]\nsteps = 3"),
+    ("glyphs", "projection = \"probe-head\"\nwarm = 4\n[normalizer]\nsteps = 3"),
     ("glyphs", "layers = [\"last\"]\nhead = \"simplex\""),
     (
         "glyphs",
@@ -200,14 +200,14 @@ fn a_tail_can_be_switched_off() {
     let train = (read("vibration", "shifted_train_x.npy"), read("vibration", "shifted_train_y.npy"));
     let test = (read("vibration", "shifted_test_x.npy"), read("vibration", "shifted_test_y.npy"));
     let name = if offshoot_tests::skip_emulated() { "host" } else { "qemu:cortex-m4" };
-    let spec = learn::Spec { steps: Some(30), epochs: 1, keep: Some(2), ..learn::Spec::default() };
+    let spec = learn::Spec { steps: Some(30), epochs: 1, active_blocks: Some(2), ..learn::Spec::default() };
     let (report, _) = learn::learn(&UI, &file, &train, &test, &spec, &Target::parse(name).unwrap()).unwrap();
     assert_eq!(report.kept, Some(2));
     let counts: Vec<_> = report.blocks.iter().filter_map(|b| b.run_count).collect();
     assert!(report.blocks.len() > 3 && (name == "host" || counts.len() == report.blocks.len()));
     assert!(counts.windows(2).all(|w| w[0] < w[1]), "{counts:?}");
     println!("instructions of a run with 1, 2, ... blocks: {counts:?}");
-    let spec = learn::Spec { keep: Some(40), ..spec };
+    let spec = learn::Spec { active_blocks: Some(40), ..spec };
     assert!(learn::learn(&UI, &file, &train, &test, &spec, &Target::Host).is_err());
 }
 
@@ -237,7 +237,7 @@ fn plans_that_cannot_be_say_why() {
         ("[head]\nkind = \"lda\"\nshrinkage = 2.0", "shrinkage"),
         ("momentum = 1.5", "momentum"),
         ("layers = []", "no head"),
-        ("codes = \"head\"", "int8"),
+        ("projection = \"head\"", "int8"),
     ] {
         let failure = made("glyphs", Precision::Int8, plan).unwrap_err();
         assert!(failure.to_string().contains(words), "{plan}: {failure}");
@@ -251,7 +251,7 @@ fn plans_that_cannot_be_say_why() {
     };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("adaptor"), "{failure}");
-    let plan = offshoot_export::LearningPlan::parse("standard = true").unwrap();
+    let plan = offshoot_export::LearningPlan::parse("normalizer = true").unwrap();
     let args = compile::Args { plan: Some(Box::new(plan)), ..args };
     let failure = compile::make(&UI, graph.clone(), &[], &args, None).unwrap_err();
     assert!(failure.to_string().contains("--calib"), "{failure}");

@@ -83,7 +83,9 @@ fn every_board_gives_the_same_bits() {
     // Operators that the first model does not have.
     for name in ["glyphs", "tones"] {
         let (file, inputs) = shipped(name, &Precision::Int8);
-        for target in ["qemu:cortex-m33", "qemu:cortex-m55", "qemu:cortex-m0", "qemu:riscv32"] {
+        for target in
+            ["qemu:cortex-m3", "qemu:cortex-m33", "qemu:cortex-m55", "qemu:cortex-m0", "qemu:riscv32"]
+        {
             same_bits(&format!("{name} on {target}"), &file, &inputs, board(target).as_mut(), 1);
         }
     }

@@ -21,8 +21,8 @@ use offshoot::engine::Engine;
 use offshoot::format::codec::{self, GraphHead};
 use offshoot::format::header::{HEADER_LEN, Header, HeaderView, VERSION, seal};
 use offshoot::format::learn::{
-    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
-    TargetProjectionRepr,
+    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, LearnLayer, Tap,
+    TargetProjectionRepr, TrainablePart,
 };
 use offshoot::format::nested::NestedHead;
 use offshoot::format::record::{Record, Tag};
@@ -64,7 +64,7 @@ fn fields(record: &Record) -> Value {
         LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvTiled
         DepthwisePlanar ConvWinograd FullyConnectedHuffman ConvPacked ConvSingleMultiply DepthwiseSingleMultiply FusedRows
         FullyConnectedSparse ConvSparse Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse Gather
-        Scatter TopK Cast GridSample);
+        Scatter TopK Cast GridSample History Elementary BinaryMath);
     fields.unwrap()
 }
 
@@ -364,7 +364,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         LocalRule::Absolute { scale: 2.0 },
         LocalRule::Drtp,
     ];
-    let codes = [
+    let projections = [
         TargetProjectionRepr::Signs { seed: 5 },
         TargetProjectionRepr::Hadamard,
         TargetProjectionRepr::Uniform { seed: u32::MAX },
@@ -372,7 +372,8 @@ fn learning_records(i: usize) -> Vec<u8> {
         TargetProjectionRepr::Head { at: 300, rate: 0.1, from: Some((128, 0.01)) },
         TargetProjectionRepr::Head { at: 300, rate: 0.1, from: None },
     ];
-    let parts = [Part::All, Part::Bias, Part::Scale, Part::LowRank { rank: 4 }];
+    let parts =
+        [TrainablePart::All, TrainablePart::Bias, TrainablePart::Scale, TrainablePart::LowRank { rank: 4 }];
     let formats = [Format::F32, Format::I8, Format::I16 { fine: 5000 }];
     let layer = |i: usize| LearnLayer {
         op: i as u16,
@@ -380,7 +381,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         error_source: match i {
             0 => ErrorSource::Output,
             1 => ErrorSource::Next,
-            _ => ErrorSource::Local { rule: rules[i % 4], codes: codes[i % 6], grid: i as u8 },
+            _ => ErrorSource::Local { rule: rules[i % 4], projection: projections[i % 6], grid: i as u8 },
         },
         format: formats[i % 3],
         rate: 1.0 / i as f32,
@@ -401,7 +402,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         normalised: true,
         momentum: 29_491,
         noise: 0.5,
-        standard: (i > 0).then_some(InputNormalizerRepr {
+        normalizer: (i > 0).then_some(InputNormalizerRepr {
             blob: 4,
             energy: 2.0,
             trust: 9.0,

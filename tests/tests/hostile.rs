@@ -1,4 +1,4 @@
-//! Mutated `.off` files, wire streams and ONNX files: an answer or an error, never a panic, never without end.
+//! Mutated `.off` files, wire streams, ONNX and TensorFlow Lite files: an answer or an error, never a panic, never without end.
 //!
 //! `OFFSHOOT_FUZZ_SECONDS` sets how long each runs (default 5). The long runs:
 //! `OFFSHOOT_FUZZ_SECONDS=600 cargo test --release -p offshoot-tests --test hostile -- --nocapture`.
@@ -130,7 +130,7 @@ fn wire_streams() {
     ];
     for request in &requests {
         let mut buffer = [0; 2048];
-        let n = frame::encode(request, &mut buffer).unwrap();
+        let n = frame::encode(1, request, &mut buffer).unwrap();
         seed.extend(&buffer[..n]);
     }
     for_a_while("wire", |dice| {
@@ -158,6 +158,24 @@ fn onnx_files() {
         let seed = &seeds[dice.below(seeds.len())];
         // Nodes and attributes come first in these files, weights after them.
         let bytes = dice.mutate(seed, 0..seed.len() / 4);
+        let Ok(graph) = offshoot_import::import_bytes(&bytes, "mutated") else { return false };
+        offshoot_ir::passes::lossless(graph).is_ok()
+    });
+}
+
+#[test]
+fn tflite_files() {
+    let files = offshoot_tests::tflite::operators();
+    let seeds: Vec<&Vec<u8>> =
+        files.iter().filter(|(name, _)| name.ends_with(".tflite")).map(|(_, f)| f).collect();
+    for_a_while("TensorFlow Lite", |dice| {
+        let seed = seeds[dice.below(seeds.len())];
+        let mut bytes = dice.mutate(seed, 0..seed.len());
+        if dice.below(16) == 0 {
+            bytes.truncate(dice.below(bytes.len()));
+        } else if let Some(mark) = bytes.get_mut(4..8) {
+            mark.copy_from_slice(b"TFL3");
+        }
         let Ok(graph) = offshoot_import::import_bytes(&bytes, "mutated") else { return false };
         offshoot_ir::passes::lossless(graph).is_ok()
     });

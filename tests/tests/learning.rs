@@ -101,7 +101,7 @@ fn a_thousand_steps_in_int8_are_the_same_bits() {
 #[test]
 fn a_core_without_fpu_learns_the_same_bits() {
     same_bits(Precision::Int8, "rate = 0.1\nschedule = \"cosine\"\nsteps = 50", "qemu:cortex-m3", 20);
-    same_bits(Precision::F32, "rate = 0.1\ncodes = \"head\"", "qemu:cortex-m3", 3);
+    same_bits(Precision::F32, "rate = 0.1\nprojection = \"head\"", "qemu:cortex-m3", 3);
 }
 
 /// 16 kB of RAM have room for the last layers, of which the first is a convolution.
@@ -151,8 +151,8 @@ fn odd_shapes_learn_the_same_bits() {
     let mut board = offshoot_target::open(&Target::parse("qemu:cortex-m4").unwrap()).unwrap();
     for plan in [
         "rate = 0.5\ngrid = 3",
-        "weights = \"int8\"\ngrid = 16\ncodes = \"hadamard\"",
-        "codes = \"probe\"\ngrid = 1",
+        "weights = \"int8\"\ngrid = 16\nprojection = \"hadamard\"",
+        "projection = \"probe\"\ngrid = 1",
         "part = \"bias\"",
         "rule = \"drtp\"\nnormalised = false\nrate = 0.01",
     ] {
@@ -336,7 +336,7 @@ fn what_does_not_fit_is_an_error_at_compile_time() {
 fn damaged_learning_records_are_survived() {
     for (precision, plan) in [
         (Precision::Int8, "weights = \"int16\""),
-        (Precision::F32, "codes = \"head\""),
+        (Precision::F32, "projection = \"head\""),
         (Precision::Int8, "blocks = true\nmomentum = 0.5\nhead = \"simplex\""),
         (Precision::F32, "part = \"scale\"\nnoise = 0.1\n[head]\nkind = \"boosted\"\nfeatures = \"all\""),
         (Precision::Int8, "layers = [\"last\"]\npart = \"low-rank\"\nhead = \"lda\""),
@@ -361,7 +361,7 @@ fn damaged_learning_records_are_survived() {
                 for label in [0, 1, u16::MAX] {
                     let _ = engine.learn(label);
                 }
-                let _ = engine.keep(1);
+                let _ = engine.set_active_blocks(1);
                 let _ = engine.run();
                 opened += 1;
             }

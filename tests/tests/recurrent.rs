@@ -402,3 +402,51 @@ fn samples_of_a_stateful_file_are_pieces_of_one_sequence() {
         }
     }
 }
+
+/// A counter: its state grows over the samples, so that ranges must be those of the whole sequence.
+#[test]
+fn calibration_of_a_stateful_file_carries_the_state() {
+    use offshoot_cli::Ui;
+    use offshoot_cli::batch::{self, Sequences};
+    use offshoot_compress::quantize::simulate_sequences;
+    use offshoot_target::Target;
+
+    let net = Network::sequence("counter", [1, 1], 3).recurrent("count", RecurrentKind::Relu, 1, false);
+    let mut graph = net.dense("head", 2).finish();
+    let node = graph.nodes.iter().find(|n| matches!(n.op, Op::Recurrent { .. })).unwrap().clone();
+    for (&id, value) in node.inputs[1..4].iter().zip([1.0, 1.0, 0.0]) {
+        let n = graph.value(id).len();
+        graph.value_mut(id).data = Some(Data::F32(vec![value; n]).into());
+    }
+    let steps = (0..64).map(|i| vec![ArrayD::from_elem(IxDyn(&[1, 1, 1]), [0.5, 1.0, 0.8][i % 3])]);
+    let steps: Vec<Vec<ArrayD<f32>>> = steps.collect();
+    let all: Vec<&Vec<ArrayD<f32>>> = steps.iter().collect();
+    let snr = |every: Option<u32>, calibrated: Option<usize>| {
+        let carried = every.map_or(usize::MAX, |n| n as usize);
+        let options = QuantizeOptions { sequence: calibrated, ..QuantizeOptions::default() };
+        let (int8, _) = quantize(&graph, &steps, &options).unwrap();
+        let compiled =
+            compile(&int8, &CompileOptions { stateful: true, ..CompileOptions::default() }).unwrap();
+        let file = OffFile::from_bytes(&compiled.bytes);
+        let model = file.model().unwrap();
+        let x: Vec<f32> = steps.iter().flat_map(|s| s[0].iter().copied()).collect();
+        let x = ArrayD::from_shape_vec(IxDyn(&[steps.len(), 1, 1]), x).unwrap();
+        let inputs = Inputs::encode(&model, &[x.into()], &["x".into()]).unwrap();
+        let sequences = Sequences { reset_every: every };
+        let outputs = batch::run(&Ui { json: true }, &file, &inputs, &Target::Host, sequences).unwrap();
+        let port = batch::output_port(&model, 0).unwrap();
+        let want = simulate_sequences(&graph, &all, Some(carried)).unwrap();
+        let (mut signal, mut noise) = (0.0, 0.0);
+        for (got, want) in outputs.iter().zip(&want) {
+            for (a, b) in port.decode(&got[0]).iter().zip(&want[0]) {
+                (signal, noise) = (signal + b * b, noise + (a - b) * (a - b));
+            }
+        }
+        10.0 * (signal / noise).log10()
+    };
+    for every in [None, Some(16)] {
+        let carried = every.map_or(usize::MAX, |n| n as usize);
+        let (with, without) = (snr(every, Some(carried)), snr(every, None));
+        assert!(with > 25.0 && without < 5.0, "{every:?}: {with} dB, without the state {without} dB");
+    }
+}

@@ -1,17 +1,19 @@
 //! The serial line as a stream of messages.
 
 use embedded_io::{Read, Write};
-use offshoot::wire::{Event, FrameError, FrameReader, Response, encode};
+use offshoot::wire::{Event, FrameError, FrameReader, Response, UNNUMBERED, encode};
 
 /// A serial line that carries frames.
 pub(crate) struct Link<S> {
     serial: S,
     reader: FrameReader,
+    /// Number of the request that is being answered.
+    number: u8,
 }
 
 impl<S: Read + Write> Link<S> {
     pub(crate) fn new(serial: S) -> Self {
-        Self { serial, reader: FrameReader::new() }
+        Self { serial, reader: FrameReader::new(), number: UNNUMBERED }
     }
 
     /// Waits for the next frame; returns its payload, or what is wrong with it. `None` if the line is closed.
@@ -26,18 +28,23 @@ impl<S: Read + Write> Link<S> {
             match self.reader.push(byte[0]) {
                 Event::Pending => {}
                 Event::Frame => break,
-                Event::Bad(e) => return Some(Err(e)),
+                Event::Bad(e) => {
+                    self.number = UNNUMBERED;
+                    return Some(Err(e));
+                }
             }
         }
-        Some(Ok(self.reader.payload()))
+        let payload = self.reader.payload();
+        self.number = payload.get(1).copied().unwrap_or(UNNUMBERED);
+        Some(Ok(payload))
     }
 
-    /// Sends a message. Encodes it in the reader's memory, because the host sends nothing while it waits. A message
+    /// Sends an answer to the request that was received last. Encodes it in the reader's memory, because the host sends nothing while it waits. A message
     /// that does not fit a frame is dropped; callers bound their chunks. A failing line is noticed at the next
     /// [`Self::receive`].
     pub(crate) fn send(&mut self, message: &Response<'_>) {
         let memory = self.reader.memory();
-        if let Ok(len) = encode(message, memory) {
+        if let Ok(len) = encode(self.number, message, memory) {
             let _ = self.serial.write_all(&memory[..len]);
             let _ = self.serial.flush();
         }

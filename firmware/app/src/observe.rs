@@ -4,7 +4,7 @@ use crate::{Clock, StackGauge, link::Link};
 use embedded_io::{Read, Write};
 use offshoot::format::record::Tag;
 use offshoot::trace::{Observer, OpInfo};
-use offshoot::wire::{OperatorReport, Response, crc32};
+use offshoot::wire::{OperatorMeasurement, Response, crc32};
 
 /// Count between two readings with nothing between them, to subtract from measurements.
 #[inline(never)]
@@ -39,7 +39,7 @@ impl<S: Read + Write, C: Clock, K: StackGauge> Observer for Profiler<'_, S, C, K
         let end = self.clock.now();
         let stack = self.gauge.deepest().saturating_sub(self.depth);
         let count = self.clock.between(self.start, end).saturating_sub(self.reading_cost);
-        self.link.send(&Response::Operator(OperatorReport { count, stack, ..report(operator) }));
+        self.link.send(&Response::Operator(OperatorMeasurement { count, stack, ..report(operator) }));
     }
 }
 
@@ -50,13 +50,13 @@ pub(crate) struct Digester<'l, S> {
 
 impl<S: Read + Write> Observer for Digester<'_, S> {
     fn after(&mut self, operator: OpInfo, output: &[u8]) {
-        self.link.send(&Response::Operator(OperatorReport { digest: crc32(output), ..report(operator) }));
+        self.link.send(&Response::Operator(OperatorMeasurement { digest: crc32(output), ..report(operator) }));
     }
 }
 
-fn report(operator: OpInfo) -> OperatorReport {
+fn report(operator: OpInfo) -> OperatorMeasurement {
     let OpInfo { index, tag, origin } = operator;
-    OperatorReport { index, tag: number(tag), origin, count: 0, stack: 0, digest: 0 }
+    OperatorMeasurement { index, tag: number(tag), origin, count: 0, stack: 0, digest: 0 }
 }
 
 fn number(tag: Tag) -> u8 {

@@ -129,7 +129,7 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
                 | Request::Save
                 | Request::Restore
                 | Request::Forget { .. }
-                | Request::Keep { .. }
+                | Request::ActiveBlocks { .. }
                 | Request::ReadScores { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
             },
         };
@@ -269,7 +269,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     Err(failure) => Err(failure),
                 },
                 Request::Forget { flash } => forget(&mut engine, store, flash),
-                Request::Keep { blocks } => engine.keep(blocks).map_err(Failure::from),
+                Request::ActiveBlocks { blocks } => engine.set_active_blocks(blocks).map_err(Failure::from),
                 Request::ReadScores { offset, len } => match scores(&engine, offset, len) {
                     Ok(data) => {
                         link.send(&Response::Data(data));
@@ -378,7 +378,7 @@ const PAINT: u8 = 0xa5;
 /// Receives the next request. Damaged frames and other protocol versions are failures to report. `None`: the line is
 /// closed.
 fn receive<S: Read + Write>(link: &mut Link<S>) -> Option<Result<Request<'_>, Failure>> {
-    let request = link.receive()?.and_then(decode);
+    let request = link.receive()?.and_then(decode).map(|(_, request)| request);
     Some(request.map_err(|error| match error {
         FrameError::Version(_) | FrameError::Message => {
             Failure::new(ErrorCode::Protocol, PROTOCOL_VERSION.into())

@@ -104,6 +104,8 @@ pub enum Rule {
     Quantisation,
     /// An index in a table points outside its tensor.
     Table,
+    /// Weights that only pad an arrangement are not zero.
+    Padding,
 }
 
 impl core::fmt::Display for Error {

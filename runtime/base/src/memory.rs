@@ -14,6 +14,8 @@ pub struct Memory<'a> {
     blobs: &'a [u8],
     /// Learned parameters that replace the first bytes of an operator's blob (its biases). Empty if there are none.
     parameters: &'a [u8],
+    /// Whether used scratch is cleared later, and the end of what is to be cleared then.
+    later: Option<usize>,
 }
 
 /// The arena without the bytes that an operator writes.
@@ -36,7 +38,7 @@ impl<'a> Around<'a> {
 impl<'a> Memory<'a> {
     /// Views an arena and the file's blobs.
     pub fn new(arena: &'a mut [u8], blobs: &'a [u8]) -> Self {
-        Self { arena, blobs, parameters: &[] }
+        Self { arena, blobs, parameters: &[], later: None }
     }
 
     /// Replaces the first bytes of an operator's blob by learned biases, or by learned biases, multipliers and shifts.
@@ -118,6 +120,34 @@ impl<'a> Memory<'a> {
     /// The whole arena.
     pub fn arena_mut(&mut self) -> &mut [u8] {
         self.arena
+    }
+
+    /// Clears scratch that an operator has used. What kernels leave there differs between targets; an operator that reads it, in a
+    /// file that no exporter writes, must not see that.
+    ///
+    /// # Errors
+    /// [`Rule::ArenaBounds`].
+    pub fn clear(&mut self, scratch: Span) -> Result<(), Rule> {
+        match &mut self.later {
+            Some(end) => *end = scratch.end().max(*end),
+            None => self.arena.get_mut(scratch.range()).ok_or(Rule::ArenaBounds)?.fill(0),
+        }
+        Ok(())
+    }
+
+    /// Calls `work`, whose operators share their scratch, and then clears that from `start` on.
+    ///
+    /// # Errors
+    /// Those of `work`; [`Rule::ArenaBounds`].
+    pub fn sharing(
+        &mut self,
+        start: usize,
+        work: impl FnOnce(&mut Self) -> Result<(), Rule>,
+    ) -> Result<(), Rule> {
+        self.later = Some(start);
+        work(self)?;
+        let end = self.later.take().unwrap_or(start);
+        self.clear(Span { start, len: end.saturating_sub(start) })
     }
 
     /// Copies `src` to `dst` unless both start at the same byte.

@@ -128,11 +128,14 @@ records! {
     FullyConnectedSparse "op-fully-connected-sparse",
     ConvSparse "op-conv-sparse",
     RecurrentSparse "op-recurrent-sparse",
+    History "op-history",
     Gather "op-gather",
     Scatter "op-scatter",
     TopK "op-top-k",
     Cast "op-cast",
     GridSample "op-grid-sample",
+    Elementary "op-elementary",
+    BinaryMath "op-binary-math",
 }
 
 impl Record {
@@ -165,6 +168,17 @@ impl Record {
         match self {
             Self::Recurrent(r) => Some(r),
             Self::RecurrentSparse(r) => Some(&r.layer),
+            _ => None,
+        }
+    }
+
+    /// Where the operator keeps its state between runs, in words of 4 bytes; `None` if it keeps none. The first word is not
+    /// 0 if a state is stored.
+    pub const fn kept(&self) -> Option<u32> {
+        match self {
+            Self::History(r) if cfg!(feature = "op-history") => Some(r.kept),
+            Self::Recurrent(r) if cfg!(feature = "op-recurrent") => r.kept,
+            Self::RecurrentSparse(r) if cfg!(feature = "op-recurrent-sparse") => r.layer.kept,
             _ => None,
         }
     }

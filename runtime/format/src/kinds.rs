@@ -1,5 +1,6 @@
 //! The record of every operator, re-exported from the file of its family.
 
+pub use super::elementary::{BinaryMath, BinaryMathKind, Elementary, ElementaryKind};
 pub use super::elementwise::{
     Binary, BinaryArith, BinaryKind, LayerNorm, Lut, Operand, PRelu, PReluArith, Softmax, SoftmaxArith,
     Unary, UnaryKind,
@@ -9,7 +10,7 @@ pub use super::huffman::FullyConnectedHuffman;
 pub use super::indexed::{
     Cast, Gather, GridKind, GridOutside, GridSample, Pick, RowAxis, Rows, Scatter, ScatterKind, TopK,
 };
-pub use super::movement::{Axes, Axis, Constant, Copy, Fill, Pad, PadMode, Resize};
+pub use super::movement::{Axes, Axis, Constant, Copy, Fill, History, Pad, PadMode, Resize};
 pub use super::nested::{ConvWeightShared, DepthwiseWeightShared};
 pub use super::packed::ConvPacked;
 pub use super::quantize::{Dequantize, Quantize, Requantize};

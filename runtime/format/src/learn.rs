@@ -84,7 +84,7 @@ pub struct LearnHead {
     /// disables it.
     pub noise: f32,
     /// Input normaliser: statistics that follow the device's data.
-    pub standard: Option<InputNormalizerRepr>,
+    pub normalizer: Option<InputNormalizerRepr>,
     /// Classifier head whose scores replace the network's output.
     pub classifier: Option<ClassifierHead>,
 }
@@ -169,14 +169,14 @@ pub struct LearnLayer {
     /// Position of the operator: Conv2d, Depthwise, FullyConnected, ConvTiled, DepthwisePlanar or LayerNorm.
     pub op: u16,
     /// The part of it that learns.
-    pub part: Part,
+    pub part: TrainablePart,
     /// The error that it learns from.
     pub error_source: ErrorSource,
     /// Number format of the learned weights.
     pub format: Format,
     /// Rate relative to [`LearnHead::rate`].
     pub rate: f32,
-    /// Offset in the arena of the trainable copy, bytes. See [`Part`] for its contents.
+    /// Offset in the arena of the trainable copy, bytes. See [`TrainablePart`] for its contents.
     pub trainable: u32,
     /// Offset in the arena of the velocities, bytes, if there is momentum; else 0.
     pub velocity: u32,
@@ -192,7 +192,7 @@ impl LearnLayer {
         if let Format::I16 { fine } = &mut self.format {
             *fine += bytes;
         }
-        if let ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. } =
+        if let ErrorSource::Local { projection: TargetProjectionRepr::Head { at, .. }, .. } =
             &mut self.error_source
         {
             *at += bytes;
@@ -202,7 +202,7 @@ impl LearnLayer {
 
 /// The part of an operator that learns, and the contents of its trainable copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Part {
+pub enum TrainablePart {
     /// Weights and biases: a copy of the operator's blob. For a LayerNorm, its scale and bias.
     All,
     /// Biases: a copy of them. Weights stay in flash.
@@ -228,7 +228,7 @@ pub enum ErrorSource {
         /// The local rule.
         rule: LocalRule,
         /// The projection from classes to features.
-        codes: TargetProjectionRepr,
+        projection: TargetProjectionRepr,
         /// Rows and columns of the pooling grid. Features are means over its cells.
         grid: u8,
     },

@@ -11,6 +11,7 @@
 
 pub mod codec;
 mod decode;
+pub mod elementary;
 mod elementwise;
 pub mod embedded;
 pub mod fused_rows;

@@ -17,6 +17,36 @@ pub struct Copy {
     pub axes: Axes,
 }
 
+/// The input behind the end of what came before: `dst = state ++ src`, and the last `state` elements of `dst` become the
+/// state of the next run. Before the first run, and after a restart, the state is `fill` repeated.
+///
+/// Streaming networks see a window of time that moves by one input a run (Rybakov et al. 2020, arXiv 2005.06720).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct History {
+    /// Input, arena offset in bytes.
+    pub src: u32,
+    /// Output, arena offset in bytes.
+    pub dst: u32,
+    /// Where the state is kept between runs, offset in words of 4 bytes. First a word that is not 0 if a state is stored,
+    /// then the state, padded to whole words.
+    pub kept: u32,
+    /// Elements of the state.
+    pub state: u32,
+    /// Elements of the input.
+    pub len: u32,
+    /// Bytes of an element: 1 or 4.
+    pub size: u8,
+    /// Element before the first run: an int8 code, or the bits of a float32.
+    pub fill: i32,
+}
+
+impl History {
+    /// Words that are kept between runs.
+    pub const fn kept_words(&self) -> u64 {
+        1 + (self.state as u64 * self.size as u64).div_ceil(4)
+    }
+}
+
 /// One to six axes of a strided copy, encoded without unused axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs)]

@@ -41,16 +41,19 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    History = 48,
     Gather = 50,
     Scatter = 51,
     TopK = 52,
     Cast = 53,
     GridSample = 54,
+    Elementary = 60,
+    BinaryMath = 61,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 44] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -87,11 +90,14 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::History,
         Self::Gather,
         Self::Scatter,
         Self::TopK,
         Self::Cast,
         Self::GridSample,
+        Self::Elementary,
+        Self::BinaryMath,
     ];
 
     /// The tag with this number, if any.
@@ -138,6 +144,9 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::History => "history",
+            Self::Elementary => "elementary",
+            Self::BinaryMath => "binary_math",
             Self::Gather => "gather",
             Self::Scatter => "scatter",
             Self::TopK => "top_k",

@@ -9,19 +9,24 @@ use crate::portable;
 #[cfg(not(arm_dsp))]
 use crate::random::Random;
 use crate::requant::Requant;
+#[cfg(scalar)]
+use crate::scalar;
 #[cfg(wide)]
 use crate::tiles::Halves;
 use crate::tiles::{Blocks, Operands};
-use offshoot_base::{Memory, Rule, Span};
+#[cfg(not(scalar))]
+use offshoot_base::Memory;
+use offshoot_base::{Rule, Span};
 use offshoot_format::record;
 
 /// Whether this build uses the kernels of the Arm DSP extension. They run whole convolutions, in their own step order
 /// only.
 pub const ARM_DSP: bool = cfg!(arm_dsp);
 
-/// Whether [`depthwise_planar`] takes every operator that this build has: TFLite's rounding is the only reason not to.
-pub const DEPTHWISE_COMPLETE: bool =
-    ARM_DSP && !cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-weight-shared"));
+/// Whether [`depthwise_planar`] takes every operator that this build has. On cores with the DSP extension, TFLite's
+/// rounding is the only reason not to.
+pub const DEPTHWISE_COMPLETE: bool = cfg!(scalar)
+    || ARM_DSP && !cfg!(any(feature = "op-depthwise-planar", feature = "op-depthwise-weight-shared"));
 
 /// Calls the kernel of an instruction set if it takes the record, otherwise the one in `portable`.
 macro_rules! kernel {
@@ -67,6 +72,10 @@ pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[
     if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
         return;
     }
+    #[cfg(scalar)]
+    if scalar::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
     #[cfg(wide)]
     if host::binary_i8(r, multiplier, shift, b, dst) {
         return;
@@ -78,6 +87,10 @@ pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[
 pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
     #[cfg(arm_dsp)]
     if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
+        return;
+    }
+    #[cfg(scalar)]
+    if scalar::average_i8(r, src, dst) {
         return;
     }
     #[cfg(wide)]
@@ -96,7 +109,7 @@ pub use crate::portable::{add_errors, add_windows, energy, select, select_errors
 #[cfg(not(arm_dsp))]
 pub fn add_planes(
     tensors: &crate::gradient::Tensors<'_>,
-    plan: &crate::gradient::planes::Plan,
+    plan: &crate::gradient::planes::PlaneExtents,
     _channel: usize,
     grid: &crate::gradient::grid::PoolingGrid,
     _error: impl Fn(usize) -> i32,
@@ -202,15 +215,20 @@ pub fn conv_winograd(
         return Ok(());
     }
     let _ = lanes;
-    let (src, dst) = (operands.src, operands.dst);
-    let mut memory = Memory::new(operands.arena, &[]);
-    let (src, dst) = memory.split(src, dst)?;
-    #[cfg(wide)]
-    if host::conv_winograd(r, q, weights, src, dst) {
-        return Ok(());
+    #[cfg(scalar)]
+    return scalar::conv_winograd(r, q, weights, operands, lanes);
+    #[cfg(not(scalar))]
+    {
+        let (src, dst) = (operands.src, operands.dst);
+        let mut memory = Memory::new(operands.arena, &[]);
+        let (src, dst) = memory.split(src, dst)?;
+        #[cfg(wide)]
+        if host::conv_winograd(r, q, weights, src, dst) {
+            return Ok(());
+        }
+        portable::conv_winograd(r, q, weights, src, dst);
+        Ok(())
     }
-    portable::conv_winograd(r, q, weights, src, dst);
-    Ok(())
 }
 
 /// Depthwise convolution, channel by channel; `planes` is the scratch for gathered rows. Returns `false` and computes
@@ -232,7 +250,9 @@ pub fn depthwise_planar(
     return arm_dsp::depthwise_planar(r, g, q, weights, operands, planes);
     #[cfg(wide)]
     return host::depthwise_planar(r, g, q, weights, operands);
-    #[cfg(not(any(arm_dsp, wide)))]
+    #[cfg(scalar)]
+    return scalar::depthwise_planar(r, g, q, weights, operands, planes).map(|()| true);
+    #[cfg(not(any(arm_dsp, wide, scalar)))]
     {
         let _ = (r, g, q, weights, operands);
         Ok(false)
@@ -251,8 +271,16 @@ pub fn conv_vector(
     if first == 0 && host::conv_vector(g, q, weights, src, dst) {
         return;
     }
+    #[cfg(scalar)]
+    scalar::conv_vector(g, q, (first, weights), src, dst);
+    #[cfg(not(scalar))]
     portable::conv_vector(g, q, (first, weights), src, dst);
 }
+
+#[cfg(not(scalar))]
+pub use crate::portable::{conv_pair, conv_pair_single_multiply, gather_pair};
+#[cfg(scalar)]
+pub use crate::scalar::{conv_pair, conv_pair_single_multiply, gather_pair};
 
 #[cfg(arm_dsp)]
 pub use crate::arm_dsp::{add_sparse, requantise_sums};

@@ -23,10 +23,14 @@ pub mod host;
 pub mod layer;
 #[cfg(all(wide, target_arch = "aarch64"))]
 mod neon;
+#[cfg(any(arm_dsp, scalar, test))]
+mod plane;
 pub mod portable;
 mod random;
 pub mod recurrent;
 mod requant;
+#[cfg(any(scalar, test))]
+mod scalar;
 pub mod sparse;
 pub mod sparse_products;
 #[cfg(all(wide, any(test, feature = "testing")))]

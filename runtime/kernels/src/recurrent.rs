@@ -1,6 +1,7 @@
 //! One time step of a recurrent layer, in float32 or on int8 operands.
 
 use crate::dispatch::products_i8;
+use crate::portable::float::{canonical, larger};
 use crate::sparse_products::SparseBlocks;
 use offshoot_format::record::RecurrentKind;
 
@@ -86,7 +87,7 @@ impl Sums for FloatSums<'_> {
     }
 
     fn hold(&self, value: f32) -> f32 {
-        value
+        canonical(value)
     }
 
     fn step(&mut self, kind: RecurrentKind, x: &[f32], s: State<'_, f32>) {
@@ -216,7 +217,7 @@ fn step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_
             own.state(0, held, gate);
             for (h, g) in held.iter_mut().zip(gate) {
                 // As in `UnaryKind::Clip`, NaN becomes 0.
-                *h = own.hold(if kind == RecurrentKind::Relu { g.max(0.0) } else { libm::tanhf(*g) });
+                *h = own.hold(if kind == RecurrentKind::Relu { larger(*g, 0.0) } else { libm::tanhf(*g) });
             }
         }
         RecurrentKind::Gru | RecurrentKind::GruResetAfter => {
@@ -241,7 +242,7 @@ fn step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_
             }
             for (((h, carried), u), c) in held.iter_mut().zip(carried).zip(u).zip(c) {
                 *c = libm::tanhf(*c);
-                *carried = *u * *carried + (1.0 - *u) * *c;
+                *carried = canonical(*u * *carried + (1.0 - *u) * *c);
                 *h = own.hold(*carried);
             }
         }
@@ -256,7 +257,7 @@ fn step<S: Sums>(kind: RecurrentKind, own: &mut S, x: &[S::Element], s: State<'_
             }
             g.iter_mut().for_each(|g| *g = libm::tanhf(*g));
             for (j, (h, carried)) in held.iter_mut().zip(carried).enumerate() {
-                *carried = f[j] * *carried + i[j] * g[j];
+                *carried = canonical(f[j] * *carried + i[j] * g[j]);
                 *h = own.hold(o[j] * libm::tanhf(*carried));
             }
         }

@@ -12,7 +12,7 @@ use offshoot_kernels::layer::Geometry;
 
 /// A layer with the input and output of the current sample.
 #[derive(Debug)]
-pub struct Layer<'a> {
+pub struct FloatLayer<'a> {
     /// Extents.
     pub geometry: Geometry,
     /// Activation slope.
@@ -22,12 +22,12 @@ pub struct Layer<'a> {
     /// Output, `[height, width, channels]`.
     pub h: &'a [f32],
     /// The part that learns.
-    pub part: Part<'a>,
+    pub part: FloatParameters<'a>,
 }
 
 /// The part of a layer that learns.
 #[derive(Debug)]
-pub enum Part<'a> {
+pub enum FloatParameters<'a> {
     /// Weights in the order of [`Geometry::order`], and biases.
     All {
         /// One per output channel.
@@ -76,7 +76,7 @@ pub struct StepTarget<'a> {
     /// Local rule.
     pub rule: LocalRule,
     /// Projection from the label to the features.
-    pub codes: TargetProjection<'a>,
+    pub projection: TargetProjection<'a>,
     /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
     /// Class of the sample.
@@ -114,7 +114,7 @@ impl<'a> Errors<'a> {
     fn new(h: &[f32], target: &StepTarget<'a>, residual: &'a mut [f32]) -> Self {
         let features = target.grid.features();
         let each = (0..features).map(|j| pooled(&target.grid, h, j));
-        let error = LocalError::new(target.rule, target.codes, features, each, target.label, residual);
+        let error = LocalError::new(target.rule, target.projection, features, each, target.label, residual);
         Self { error, targets: matches!(target.rule, LocalRule::Squared { .. } | LocalRule::Absolute { .. }) }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Errors<'a> {
 /// Runs one train step. `residual` is workspace for one number per class, `errors` for one per output pixel. Leaves in
 /// `residual` what [`learn_head`] descends.
 pub fn learn(
-    layer: &mut Layer<'_>,
+    layer: &mut FloatLayer<'_>,
     target: &StepTarget<'_>,
     mut way: Way<'_>,
     residual: &mut [f32],
@@ -183,7 +183,7 @@ pub struct Workspace<'a> {
 /// channel of the first layer at a time, so that only one channel's errors are buffered. The second layer learns
 /// afterwards, by [`learn`].
 pub fn learn_first(
-    layer: &mut Layer<'_>,
+    layer: &mut FloatLayer<'_>,
     second: &Second<'_>,
     target: &StepTarget<'_>,
     mut way: Way<'_>,
@@ -219,11 +219,11 @@ pub fn learn_first(
 }
 
 /// Divides the rate by one plus the energy of the gradient's inputs.
-fn normalise(layer: &Layer<'_>, way: &mut Way<'_>, cells: usize) {
+fn normalise(layer: &FloatLayer<'_>, way: &mut Way<'_>, cells: usize) {
     if way.normalised {
         let g = &layer.geometry;
         let energy = match layer.part {
-            Part::Scale { .. } | Part::Norm { .. } => {
+            FloatParameters::Scale { .. } | FloatParameters::Norm { .. } => {
                 step::patch_energy(layer.h, g.pixels() * g.out_c, 1, cells)
             }
             _ => step::patch_energy(layer.x, g.input[0] * g.input[1], g.taps(), cells),
@@ -234,13 +234,13 @@ fn normalise(layer: &Layer<'_>, way: &mut Way<'_>, cells: usize) {
 
 /// Steps a layer channel by channel.
 struct Steps<'s, 'a, 'd> {
-    layer: &'s mut Layer<'a>,
+    layer: &'s mut FloatLayer<'a>,
     descent: Descent<'d>,
 }
 
 impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
-    fn new(layer: &'s mut Layer<'a>, descent: Descent<'d>) -> Self {
-        if let Part::LowRank(own) = &mut layer.part {
+    fn new(layer: &'s mut FloatLayer<'a>, descent: Descent<'d>) -> Self {
+        if let FloatParameters::LowRank(own) = &mut layer.part {
             own.pulled.fill(0.0);
             adaptor::lower(&own.geometry, own.down, layer.x, |x| x, own.inner);
         }
@@ -249,11 +249,11 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
 
     /// Steps a channel by the `errors` of its pixels and their sum.
     fn channel(&mut self, channel: usize, errors: &[f32], total: f32) {
-        let Layer { geometry: g, x, h, part, .. } = &mut *self.layer;
+        let FloatLayer { geometry: g, x, h, part, .. } = &mut *self.layer;
         let descent = &mut self.descent;
         let outputs = || h.get(channel..).unwrap_or(&[]).iter().step_by(g.out_c).zip(errors);
         match part {
-            Part::All { bias, weights } => {
+            FloatParameters::All { bias, weights } => {
                 descent.step(channel, &mut bias[channel], total);
                 let first = bias.len();
                 gradients(
@@ -265,8 +265,8 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
                     |at, sum| descent.step(first + at, &mut weights[at], sum),
                 );
             }
-            Part::Bias(bias) => descent.step(channel, &mut bias[channel], total),
-            Part::Scale { bias, scale } => {
+            FloatParameters::Bias(bias) => descent.step(channel, &mut bias[channel], total),
+            FloatParameters::Scale { bias, scale } => {
                 let old = scale[channel];
                 // Where the activation clamps, the output is not `scale · u`, but the error there is zero.
                 let product = outputs().fold(0.0, |sum, (h, e)| sum + e * h);
@@ -274,19 +274,19 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
                 descent.step(channel, &mut bias[channel], total * old);
                 descent.step(bias.len() + channel, &mut scale[channel], of_scale);
             }
-            Part::Norm { scale, bias } => {
+            FloatParameters::Norm { scale, bias } => {
                 let (old, shift) = (scale[channel], bias[channel]);
                 let product = outputs().fold(0.0, |sum, (h, e)| sum + e * (h - shift));
                 let of_scale = if old.abs() > LEAST_SCALE { product / old } else { 0.0 };
                 descent.step(channel, &mut scale[channel], of_scale);
                 descent.step(scale.len() + channel, &mut bias[channel], total);
             }
-            Part::LowRank(own) => own.channel(channel, errors, descent),
+            FloatParameters::LowRank(own) => own.channel(channel, errors, descent),
         }
     }
 
     fn finish(mut self) {
-        if let Part::LowRank(own) = &mut self.layer.part {
+        if let FloatParameters::LowRank(own) = &mut self.layer.part {
             own.finish(self.layer.x, |x| x, &mut self.descent);
         }
     }

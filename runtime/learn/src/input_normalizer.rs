@@ -90,10 +90,10 @@ mod tests {
         let samples: [[f32; 5]; 40] = core::array::from_fn(|_| core::array::from_fn(|_| random.normal()));
         let seen = |change: fn(f32) -> f32| {
             let mut mean = [9.0; 5];
-            let mut standard = InputNormalizer::new(&mut mean, 0.0, 5.0, 0.0);
-            samples.iter().for_each(|x| standard.see(&x.map(change)));
+            let mut normalizer = InputNormalizer::new(&mut mean, 0.0, 5.0, 0.0);
+            samples.iter().for_each(|x| normalizer.see(&x.map(change)));
             let mut x = samples[3].map(change);
-            standard.apply(&mut x);
+            normalizer.apply(&mut x);
             x
         };
         let usual = seen(|x| x);
@@ -107,14 +107,14 @@ mod tests {
     #[test]
     fn the_mean_is_that_of_all_and_the_energy_is_kept() {
         let mut mean = [1.0, 1.0];
-        let mut standard = InputNormalizer::new(&mut mean, 8.0, 8.0, 1.0);
-        standard.see(&[3.0, 5.0]);
-        standard.see(&[f32::NAN, 0.0]);
-        standard.see(&[1.0]);
+        let mut normalizer = InputNormalizer::new(&mut mean, 8.0, 8.0, 1.0);
+        normalizer.see(&[3.0, 5.0]);
+        normalizer.see(&[f32::NAN, 0.0]);
+        normalizer.see(&[1.0]);
         // Energies: 8 from the start values, 20 · 1/2 from the sample around the new mean.
-        assert_eq!(standard.gain(), libm::sqrtf(8.0 / 9.0));
+        assert_eq!(normalizer.gain(), libm::sqrtf(8.0 / 9.0));
         let mut x = [2.0, 3.0];
-        standard.apply(&mut x);
+        normalizer.apply(&mut x);
         assert_eq!(energy(&x), 0.0);
     }
 }

@@ -156,10 +156,10 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    fn matrix(codes: TargetProjection<'_>, classes: usize, features: usize) -> Vec<f32> {
+    fn matrix(projection: TargetProjection<'_>, classes: usize, features: usize) -> Vec<f32> {
         let mut all = vec![f32::NAN; classes * features];
         for j in 0..features {
-            codes.column(classes, features, j, |k, p| all[k * features + j] = p);
+            projection.column(classes, features, j, |k, p| all[k * features + j] = p);
         }
         all
     }
@@ -173,11 +173,11 @@ mod tests {
             TargetProjection::Uniform { seed: 3 },
             TargetProjection::Table(&table),
         ];
-        for codes in kinds {
-            let all = matrix(codes, 40, 50);
+        for projection in kinds {
+            let all = matrix(projection, 40, 50);
             for k in 0..40 {
                 for j in 0..50 {
-                    assert_eq!(codes.at(40, 50, k, j), all[k * 50 + j], "{codes:?} {k} {j}");
+                    assert_eq!(projection.at(40, 50, k, j), all[k * 50 + j], "{projection:?} {k} {j}");
                 }
             }
         }
@@ -185,16 +185,16 @@ mod tests {
 
     #[test]
     fn hadamard_codes_are_orthogonal_and_drawn_ones_nearly_so() {
-        for (codes, limit) in [
+        for (projection, limit) in [
             (TargetProjection::Hadamard, 0.0),
             (TargetProjection::Signs { seed: 1 }, 0.2),
             (TargetProjection::Uniform { seed: 1 }, 0.2),
         ] {
-            let all = matrix(codes, 10, 512);
+            let all = matrix(projection, 10, 512);
             for a in 0..10 {
                 for b in 0..a {
                     let dot: f32 = (0..512).map(|j| all[a * 512 + j] * all[b * 512 + j]).sum();
-                    assert!((dot / 512.0).abs() <= limit, "{codes:?} {a} {b}: {dot}");
+                    assert!((dot / 512.0).abs() <= limit, "{projection:?} {a} {b}: {dot}");
                 }
             }
         }

@@ -75,7 +75,7 @@ fn broken_rules_are_named() {
     assert_eq!(rule(Lut { dst: 4090, ..lut }.into()), Some(Rule::ArenaBounds));
     assert_eq!(rule(Lut { dst: 4, ..lut }.into()), Some(Rule::Overlap));
     assert_eq!(rule(Lut { len: 0, ..lut }.into()), Some(Rule::Shape));
-    assert_eq!(rule(Lut { blob: 1284, ..lut }.into()), Some(Rule::BlobBounds));
+    assert_eq!(rule(Lut { blob: 1444, ..lut }.into()), Some(Rule::BlobBounds));
     assert_eq!(rule(Lut { blob: 2, ..lut }.into()), Some(Rule::Alignment));
     let axes = |axis| Axes::A1([axis]);
     let copy = |axis| Record::from(Copy { src: 0, dst: 64, size: 1, axes: axes(axis) });
@@ -114,7 +114,7 @@ fn sparse_recurrent_layers_are_held_to_their_matrices() {
         assert_eq!(rule(with(Recurrent { steps: 0, ..r.layer })), Rule::Shape);
         // Any damage to the blob is an error or other numbers.
         let bytes = with_records(vec![r.into()]).build();
-        let from = bytes.len() - 1536 + r.layer.blob as usize;
+        let from = bytes.len() - 1696 + r.layer.blob as usize;
         for bit in 0..160 * 8 {
             let mut bad = bytes.clone();
             bad[from + bit / 8] ^= 1 << (bit % 8);
@@ -161,7 +161,7 @@ fn every_truncation_is_an_error() {
 fn every_flipped_bit_is_survived() {
     for record in every_record() {
         let bytes = with_records(vec![record]).build();
-        let graph_end = bytes.len() - 1536;
+        let graph_end = bytes.len() - 1696;
         for bit in 0..graph_end * 8 {
             let mut bad = bytes.clone();
             bad[bit / 8] ^= 1 << (bit % 8);

@@ -43,11 +43,14 @@ macro_rules! dispatch {
             Record::FullyConnectedSparse($r) if cfg!(feature = "op-fully-connected-sparse") => $call,
             Record::ConvSparse($r) if cfg!(feature = "op-conv-sparse") => $call,
             Record::RecurrentSparse($r) if cfg!(feature = "op-recurrent-sparse") => $call,
+            Record::History($r) if cfg!(feature = "op-history") => $call,
             Record::Gather($r) if cfg!(feature = "op-gather") => $call,
             Record::Scatter($r) if cfg!(feature = "op-scatter") => $call,
             Record::TopK($r) if cfg!(feature = "op-top-k") => $call,
             Record::Cast($r) if cfg!(feature = "op-cast") => $call,
             Record::GridSample($r) if cfg!(feature = "op-grid-sample") => $call,
+            Record::Elementary($r) if cfg!(feature = "op-elementary") => $call,
+            Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -84,11 +87,14 @@ macro_rules! dispatch {
             | Record::FullyConnectedSparse(_)
             | Record::ConvSparse(_)
             | Record::RecurrentSparse(_)
+            | Record::History(_)
             | Record::Gather(_)
             | Record::Scatter(_)
             | Record::TopK(_)
             | Record::Cast(_)
             | Record::GridSample(_)
+            | Record::Elementary(_)
+            | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,
         }
     };

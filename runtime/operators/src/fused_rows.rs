@@ -500,16 +500,19 @@ impl Operator for FusedRows {
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let plan = Plan::of(self, memory.blobs())?;
-        plan.walk(
-            memory,
-            |memory, span, from, len| {
-                let bytes = memory.write::<u8>(span)?;
-                let end = from.checked_add(len).filter(|&end| end <= bytes.len()).ok_or(Rule::ArenaBounds)?;
-                bytes.copy_within(from..end, 0);
-                Ok(())
-            },
-            |memory, piece| run(piece, memory),
-        )
+        let own = plan.buffer(plan.count() - 1)? as usize;
+        memory.sharing(own, |memory| {
+            plan.walk(
+                memory,
+                |memory, span, from, len| {
+                    let bytes = memory.write::<u8>(span)?;
+                    let end = from.checked_add(len).filter(|&end| end <= bytes.len());
+                    bytes.copy_within(from..end.ok_or(Rule::ArenaBounds)?, 0);
+                    Ok(())
+                },
+                |memory, piece| run(piece, memory),
+            )
+        })
     }
 
     fn output_dtype(&self) -> DType {

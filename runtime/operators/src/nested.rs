@@ -7,7 +7,7 @@
 
 use super::planar::DepthwisePlanarPlaces as _;
 use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
-use super::tiled::{check_requant, exact, halves, scratch};
+use super::tiled::{check_requant, exact, halves, padding_is_zero, scratch};
 use super::weights::{Layout, bounds_i8, check_clamp, requant_blob};
 use crate::drivers;
 use crate::drivers::Part;
@@ -116,6 +116,7 @@ impl Operator for ConvWeightShared {
         check_requant(&requant)?;
         // If the sums are exact for all inputs, they are exact for a part of them.
         let (whole_g, _) = self.whole_layout()?;
+        require(padding_is_zero(&whole_g, part.weights, [2 * whole_g.k, 0, 2]), Rule::Padding)?;
         require(exact(&whole_g, self.out_c.into(), part.weights), Rule::Quantisation)?;
         Ok(layout.work)
     }

@@ -82,6 +82,7 @@ impl Operator for ConvPacked {
         let most = codes.levels.iter().map(|l| u64::from(l.unsigned_abs())).max();
         let light = most.is_some_and(|most| most * (g.k as u64) <= MOST_WEIGHT);
         require(light || codes.channels_are_light(&g, MOST_WEIGHT), Rule::Quantisation)?;
+        require(codes.padding_is_zero(&g), Rule::Padding)?;
         Ok(layout.work)
     }
 

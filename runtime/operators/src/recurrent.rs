@@ -372,7 +372,7 @@ impl Recurrent {
             *flag = 1;
             kept.copy_from_slice(state);
         }
-        Ok(())
+        memory.clear(places.scratch)
     }
 }
 

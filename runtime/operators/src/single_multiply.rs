@@ -6,8 +6,8 @@
 
 use super::planar;
 use super::planar::DepthwisePlanarPlaces as _;
-use super::tiled::scratch;
 use super::tiled::{ConvTiledPlaces as _, ConvTiledRules as _};
+use super::tiled::{padding_is_zero, scratch};
 use super::weights::Layout;
 use crate::drivers;
 use crate::operator::{InPlace, Operator, area, bytes, outputs, total};
@@ -67,7 +67,10 @@ impl Operator for ConvSingleMultiply {
             limits.disjoint(span, layout.src)?;
             limits.disjoint(span, layout.dst)?;
         }
-        blob::<i32>(limits.blobs, self.blob, words)?;
+        let words: &[i32] = blob(limits.blobs, self.blob, words)?;
+        let (before, width) = if self.wide { (8, 4) } else { (4, 2) };
+        let halves = [2 * block_words(self, g), before, width];
+        require(padding_is_zero(g, bytemuck::cast_slice(words), halves), Rule::Padding)?;
         Ok(layout.work)
     }
 

@@ -66,6 +66,25 @@ pub(super) fn halves(weights: &[i8]) -> Result<&[i16], Rule> {
     bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)
 }
 
+/// Whether the weights that pad the kernel rows to a multiple of four inputs are zero. Kernels are free in what they
+/// multiply them with. `halves` are the 16-bit halves of all blocks, of `pitch` each, whose weights begin at `before`;
+/// an input takes `width` of them.
+pub(super) fn padding_is_zero(g: &Tiled, halves: &[i16], [pitch, before, width]: [usize; 3]) -> bool {
+    let last = g.segment % 4;
+    last == 0
+        || halves.chunks_exact(pitch.max(1)).all(|block| {
+            // The last group of each kernel row. Inputs 0 and 2 are in its first half, 1 and 3 in the second.
+            let rows = block.get(before..).unwrap_or(&[]).chunks_exact(g.padded * width);
+            rows.take(usize::from(g.window.kernel[0])).all(|row| {
+                let group = &row[row.len() - 4 * width..];
+                (last..4).all(|i| {
+                    let from = (i & 1) * 2 * width + (i >> 1);
+                    group[from..].iter().step_by(2).take(width).all(|&half| half == 0)
+                })
+            })
+        })
+}
+
 /// Whether all sums of products fit in 24 bits.
 pub(super) fn exact(g: &Tiled, out_c: usize, weights: &[i16]) -> bool {
     g.k <= SAFE_INPUTS
@@ -116,7 +135,9 @@ impl Operator for ConvTiled {
         self.check_places(limits, &g, &layout)?;
         let (requant, weights) = self.requant(limits.blobs, &layout)?;
         check_requant(&requant)?;
-        require(exact(&g, usize::from(self.out_c), halves(weights)?), Rule::Quantisation)?;
+        let weights = halves(weights)?;
+        require(padding_is_zero(&g, weights, [2 * g.k, 0, 2]), Rule::Padding)?;
+        require(exact(&g, usize::from(self.out_c), weights), Rule::Quantisation)?;
         Ok(layout.work)
     }
 

@@ -1,10 +1,19 @@
-//! Frames: a message with version and checksum, terminated by a zero byte, and a reader that finds frames in a stream.
+//! Frames: a message with protocol version, number and checksum, terminated by a zero byte, and a reader that finds
+//! frames in a stream.
+//!
+//! The host numbers its requests, and the device's answers carry the number of their request. A late answer, whose
+//! request the host has given up, is so never taken for the answer to another.
 
 use crate::cobs;
 use crate::protocol::{FRAME_MAX, PROTOCOL_VERSION, crc32};
 use serde::{Deserialize, Serialize};
 
 const CHECKSUM: usize = 4;
+/// Bytes before the message: version and number.
+const PREFIX: usize = 2;
+
+/// Number of an answer to a frame whose number could not be read. Requests have other numbers.
+pub const UNNUMBERED: u8 = 0;
 
 /// Why bytes cannot be read as a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,18 +47,19 @@ impl core::fmt::Display for FrameError {
 
 impl core::error::Error for FrameError {}
 
-/// Writes `message` as a frame into the front of `buffer`, delimiter included. Returns its length.
+/// Writes `message` with its `number` as a frame into the front of `buffer`, delimiter included. Returns its length.
 ///
 /// # Errors
 /// [`FrameError::TooLong`] if it does not fit into the buffer or into [`FRAME_MAX`] bytes.
-pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Result<usize, FrameError> {
+pub fn encode<M: Serialize>(number: u8, message: &M, buffer: &mut [u8]) -> Result<usize, FrameError> {
     let room = buffer.len().min(FRAME_MAX);
     let buffer = &mut buffer[..room];
     // The number of code bytes depends on the message's length, so the message starts after the most there can be.
     let start = cobs::overhead(room);
     let raw = buffer.get_mut(start..).ok_or(FrameError::TooLong)?;
-    *raw.first_mut().ok_or(FrameError::TooLong)? = PROTOCOL_VERSION;
-    let body = postcard::to_slice(message, &mut raw[1..]).map_err(|_| FrameError::TooLong)?.len() + 1;
+    let (prefix, rest) = raw.split_at_mut_checked(PREFIX).ok_or(FrameError::TooLong)?;
+    prefix.copy_from_slice(&[PROTOCOL_VERSION, number]);
+    let body = PREFIX + postcard::to_slice(message, rest).map_err(|_| FrameError::TooLong)?.len();
     let checksum = crc32(&raw[..body]).to_le_bytes();
     raw.get_mut(body..body + CHECKSUM).ok_or(FrameError::TooLong)?.copy_from_slice(&checksum);
     let len = body + CHECKSUM;
@@ -59,17 +69,18 @@ pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Result<usize, Fra
     Ok(coded + 1)
 }
 
-/// Decodes a message from the payload of a frame, as returned by [`FrameReader::payload`].
+/// Decodes number and message from the payload of a frame, as returned by [`FrameReader::payload`].
 ///
 /// # Errors
 /// [`FrameError::Version`] or [`FrameError::Message`].
-pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<M, FrameError> {
-    let (&version, body) = payload.split_first().ok_or(FrameError::Framing)?;
+pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<(u8, M), FrameError> {
+    let (&version, rest) = payload.split_first().ok_or(FrameError::Framing)?;
     if version != PROTOCOL_VERSION {
         return Err(FrameError::Version(version));
     }
+    let (&number, body) = rest.split_first().ok_or(FrameError::Message)?;
     match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Ok(message),
+        Ok((message, [])) => Ok((number, message)),
         _ => Err(FrameError::Message),
     }
 }
@@ -148,7 +159,7 @@ impl FrameReader {
         }
     }
 
-    /// Payload (version and message) of the frame that the last byte completed, or empty if it completed none.
+    /// Payload (version, number and message) of the frame that the last byte completed, or empty if it completed none.
     pub fn payload(&self) -> &[u8] {
         if self.complete { &self.buffer[..self.len] } else { &[] }
     }
@@ -175,7 +186,7 @@ mod tests {
 
     fn framed(message: &Request<'_>) -> Vec<u8> {
         let mut buffer = [0; FRAME_MAX];
-        let len = encode(message, &mut buffer).unwrap();
+        let len = encode(7, message, &mut buffer).unwrap();
         buffer[..len].to_vec()
     }
 
@@ -199,7 +210,7 @@ mod tests {
             assert!(frame.len() <= FRAME_MAX);
             let found = feed(&mut FrameReader::new(), &frame);
             let payload = found[0].as_ref().unwrap();
-            assert_eq!(decode(payload), Ok(Request::LoadChunk { offset: u32::MAX, data: &data }));
+            assert_eq!(decode(payload), Ok((7, Request::LoadChunk { offset: u32::MAX, data: &data })));
         }
     }
 
@@ -207,9 +218,9 @@ mod tests {
     fn a_message_too_long_is_refused() {
         let data = [1; FRAME_MAX];
         let message = Request::LoadChunk { offset: 0, data: &data };
-        assert_eq!(encode(&message, &mut [0; 2 * FRAME_MAX]), Err(FrameError::TooLong));
-        for room in 0..10 {
-            assert_eq!(encode(&Request::Hello, &mut vec![0; room][..]).is_ok(), room >= 8, "{room}");
+        assert_eq!(encode(1, &message, &mut [0; 2 * FRAME_MAX]), Err(FrameError::TooLong));
+        for room in 0..11 {
+            assert_eq!(encode(1, &Request::Hello, &mut vec![0; room][..]).is_ok(), room >= 9, "{room}");
         }
     }
 
@@ -224,7 +235,7 @@ mod tests {
         let found = feed(&mut FrameReader::new(), &stream);
         assert_eq!(found[0], Err(FrameError::TooLong));
         assert!(found[1].is_err());
-        assert_eq!(decode(found[2].as_ref().unwrap()), Ok(Request::Hello));
+        assert_eq!(decode(found[2].as_ref().unwrap()), Ok((7, Request::Hello)));
         assert_eq!(found.len(), 3);
     }
 
@@ -234,9 +245,9 @@ mod tests {
             decode::<Request<'_>>(&[PROTOCOL_VERSION + 1, 0]),
             Err(FrameError::Version(PROTOCOL_VERSION + 1))
         );
-        assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION, 99]), Err(FrameError::Message));
+        assert_eq!(decode::<Request<'_>>(&[PROTOCOL_VERSION, 1, 99]), Err(FrameError::Message));
         assert_eq!(
-            decode::<Request<'_>>(&[PROTOCOL_VERSION, 0, 0]),
+            decode::<Request<'_>>(&[PROTOCOL_VERSION, 1, 0, 0]),
             Err(FrameError::Message),
             "trailing byte"
         );

@@ -19,9 +19,9 @@ pub mod frame;
 pub mod message;
 mod protocol;
 
-pub use frame::{Event, FrameError, FrameReader, decode, encode};
+pub use frame::{Event, FrameError, FrameReader, UNNUMBERED, decode, encode};
 pub use message::{
-    CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorReport, Request, Response, RunReport,
+    CountUnit, ErrorCode, Failure, Info, Mode, ModelInfo, OperatorMeasurement, Request, Response, RunReport,
     StoreReport, TrainStepReport,
 };
 pub use protocol::{CHUNK_MAX, FRAME_MAX, PROTOCOL_VERSION, crc32};

@@ -84,7 +84,7 @@ pub enum Request<'a> {
         flash: bool,
     },
     /// Sets the number of active blocks of a boosted classifier head. Answer: [`Response::Ok`].
-    Keep {
+    ActiveBlocks {
         /// At least 1.
         blocks: u8,
     },
@@ -122,7 +122,7 @@ pub enum Response<'a> {
     /// Bytes of an output, of the learned state, or of scores.
     Data(#[serde(borrow)] &'a [u8]),
     /// An operator has run.
-    Operator(OperatorReport),
+    Operator(OperatorMeasurement),
     /// The run is complete.
     Done(RunReport),
     /// The request failed.
@@ -191,7 +191,7 @@ pub struct StoreReport {
 
 /// Measurements of one operator. Counts exclude the measurement itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OperatorReport {
+pub struct OperatorMeasurement {
     /// Position in the file.
     pub index: u16,
     /// Number of its kind (`offshoot_format::record::Tag`).
@@ -434,7 +434,7 @@ mod tests {
     /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 4);
+        assert_eq!(PROTOCOL_VERSION, 5);
         let requests: [(Request<'_>, &[u8]); 18] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
@@ -452,7 +452,7 @@ mod tests {
             (Request::Save, &[13]),
             (Request::Restore, &[14]),
             (Request::Forget { flash: true }, &[15, 1]),
-            (Request::Keep { blocks: 3 }, &[16, 3]),
+            (Request::ActiveBlocks { blocks: 3 }, &[16, 3]),
             (Request::ReadScores { offset: 1, len: 2 }, &[17, 1, 2]),
         ];
         for (message, bytes) in requests {
@@ -469,7 +469,7 @@ mod tests {
             arena: 5,
             unit: CountUnit::Cycles,
         };
-        let operator = OperatorReport { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
+        let operator = OperatorMeasurement { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let lesson = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
         let responses: [(Response<'_>, &[u8]); 10] = [

@@ -169,11 +169,16 @@ pub struct Sequences {
 }
 
 impl Sequences {
+    /// Number of samples between resets, for a model that keeps state.
+    pub fn samples(self) -> usize {
+        self.reset_every.map_or(usize::MAX, |n| n as usize)
+    }
+
     /// Number of samples between resets of the state; `None` for a model without state.
     ///
     /// # Errors
     /// `--reset-every` was given, but the model keeps no state.
-    fn length(self, model: &Model<'_>) -> Result<Option<usize>> {
+    pub(crate) fn length(self, model: &Model<'_>) -> Result<Option<usize>> {
         match (self.reset_every, model.keeps_state()) {
             (None, false) => Ok(None),
             (Some(_), false) => Err(Failure::new(
@@ -181,7 +186,7 @@ impl Sequences {
                 "--reset-every: the model keeps no state between runs",
                 "leave out --reset-every: every sample is independent",
             )),
-            (every, true) => Ok(Some(every.map_or(usize::MAX, |n| n as usize))),
+            (_, true) => Ok(Some(self.samples())),
         }
     }
 }
@@ -283,6 +288,14 @@ fn select(device: &mut dyn Device, file: &OffFile) -> Result<()> {
 pub fn device_failure(error: &TargetError, help: &str) -> Failure {
     let (kind, help) = match error {
         TargetError::DoesNotFit { .. } => (Kind::Budget, ROOM_HELP),
+        TargetError::MissingFeatures { features, .. } => (
+            Kind::Unsupported,
+            if features.iter().any(|f| f == "f32") {
+                "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
+            } else {
+                "choose another board (`offshoot target list`), or build its firmware with these runtime features"
+            },
+        ),
         _ => (Kind::Device, help),
     };
     Failure::new(kind, error.to_string(), help)

@@ -139,7 +139,7 @@ pub fn refuse_same_file<'p>(
 /// Imports `path` and runs the lossless passes.
 ///
 /// # Errors
-/// The file cannot be read, is not an ONNX file, or has unsupported operators (the message lists all of them).
+/// The file cannot be read, is neither an ONNX nor a TensorFlow Lite file, or has unsupported operators (the message lists all of them).
 pub fn read_graph(path: &Path) -> Result<(Graph, Vec<PassReport>)> {
     read_graph_with(path, &offshoot_import::Dims::new())
 }
@@ -167,6 +167,9 @@ pub fn optimise(graph: Graph) -> Result<(Graph, Vec<PassReport>)> {
     )
 }
 
+/// What a TensorFlow Lite file is called.
+const TFLITE: &str = "a TensorFlow Lite model (.tflite)";
+
 /// Recognises a file of a wrong type by its first bytes: what it is, and what to do. `None` if it is not recognised.
 pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
     use std::io::Read;
@@ -183,7 +186,7 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
     let known: [(&[u8], &'static str, &'static str); 7] = [
         (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
         (b"OFFS", "a compiled model (.off)", "give the .onnx file that it was compiled from"),
-        (b"\x93NUMPY", "a NumPy array (.npy)", "give the network (.onnx) here"),
+        (b"\x93NUMPY", "a NumPy array (.npy)", "give the network (.onnx or .tflite) here"),
         (
             b"\x89HDF",
             "an HDF5 file (Keras)",
@@ -205,8 +208,7 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
         return Some(("empty", "export or copy the file again"));
     }
     if head.get(4..8) == Some(b"TFL3") {
-        let help = "convert it to ONNX: python -m tf2onnx.convert --tflite model.tflite --output model.onnx";
-        return Some(("a TensorFlow Lite model (.tflite)", help));
+        return Some((TFLITE, "compile it first: offshoot compile model.tflite -o model.off"));
     }
     if let Some((_, what, help)) = known.iter().find(|(magic, ..)| head.starts_with(magic)) {
         return Some((what, help));
@@ -216,13 +218,14 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
 }
 
 fn import_failure(path: &Path, error: &offshoot_import::ImportError) -> Failure {
-    if let (offshoot_import::ImportError::Unsupported(_), _) | (_, None) = (error, mistaken(path)) {
+    let other = mistaken(path).filter(|(what, _)| *what != TFLITE);
+    let Some((what, help)) = other.filter(|_| !matches!(error, offshoot_import::ImportError::Unsupported(_)))
+    else {
         return refused(path, error);
-    }
-    let (what, help) = mistaken(path).unwrap_or_default();
+    };
     Failure::new(
         Kind::Format,
-        format!("{}: this is {what}; a network (.onnx) is needed", path.display()),
+        format!("{}: this is {what}; a network (.onnx or .tflite) is needed", path.display()),
         help,
     )
 }
@@ -236,6 +239,9 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
             "replace the operators listed above, or export the model without them; \
              tools/import/README.md lists the supported ones",
         ),
+        offshoot_import::ImportError::Damaged(_) => {
+            Failure::new(Kind::Format, message, "copy the file again, or convert the model again")
+        }
         _ => Failure::new(Kind::Format, message, "export the model to ONNX again (opset 11 to 21)"),
     }
 }
@@ -260,7 +266,6 @@ mod tests {
         let path = folder.path().join("m.onnx");
         for (bytes, what) in [
             (&b"version https://git-lfs.github.com/spec/v1\noid sha256:0"[..], "Git LFS"),
-            (b"\x1c\0\0\0TFL3\0\0", "TensorFlow Lite"),
             (b"PK\x03\x04abc", "zip"),
             (b"<html>", "text"),
             (b"", "empty"),
@@ -274,6 +279,13 @@ mod tests {
         }
         std::fs::write(&path, b"\xff\xfe\0\x01 no known file").unwrap();
         assert_eq!(mistaken(&path), None);
+        std::fs::write(&path, b"\x1c\0\0\0TFL3\0\0").unwrap();
+        let failure = read_graph(&path).unwrap_err();
+        assert!(
+            failure.message.contains("TensorFlow Lite") && failure.message.contains("damaged"),
+            "{failure}"
+        );
+        assert!(OffFile::read(&path).unwrap_err().help.contains("compile it first"));
     }
 
     #[test]

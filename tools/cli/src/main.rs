@@ -25,9 +25,9 @@ struct Cli {
 enum Verb {
     /// Compile, run, profile and adapt a shipped model, and write report.html.
     Demo(demo::Args),
-    /// Show what an .onnx or .off file holds.
+    /// Show what an .onnx, .tflite or .off file holds.
     Inspect(inspect::Args),
-    /// Compile an ONNX network to a .off file.
+    /// Compile a network (.onnx, .tflite) to a .off file.
     Compile(compile::Args),
     /// Shrink a network until it fits a flash and RAM budget.
     Compress(compress::Args),

@@ -1,6 +1,6 @@
 //! Low rank: replaces a layer with weights `W` by two layers whose product approximates `W`.
 //!
-//! [`analyse`] collects a [`Layer`] for every layer that can be split: its spectrum, and the cost and loss of each
+//! [`analyse`] collects a [`SplitLayer`] for every layer that can be split: its spectrum, and the cost and loss of each
 //! rank. [`split`] rewrites a graph for chosen ranks, [`join`] merges pairs that do not pay. [`low_rank`] does all of
 //! this under a budget; [`maestro`] trains the factors so that their ranks are ordered by importance. [`lama`] is
 //! attention of rank one.
@@ -17,7 +17,7 @@ mod rewrite;
 mod run;
 
 pub use allocate::{Choice, choices, ranks_of};
-pub use layer::{Cut, Layer, analyse};
+pub use layer::{Cut, SplitLayer, analyse};
 pub use maestro::{MaestroOptions, MaestroReport, Nested, maestro};
 pub use rewrite::{join, split};
 pub use run::{Goal, LayerReport, LowRankOptions, LowRankReport, low_rank, tune};

@@ -2,7 +2,7 @@
 //!
 //! Loaders ([`npy`], [`npz`], [`idx`], [`cifar`], [`wav`]) return arrays in C order; [`load`] recognises the kind of
 //! file and returns labelled samples. [`features`] turns sound into log-mel frames or MFCC. [`synth`] generates the
-//! training data of the models in `models/`. Everything is deterministic.
+//! training data of the models in `models/`. [`Random`] is the generator of all host tools. Everything is deterministic.
 
 pub mod cifar;
 pub mod dataset;
@@ -11,8 +11,10 @@ pub mod features;
 pub mod idx;
 pub mod npy;
 pub mod npz;
+pub mod random;
 pub mod synth;
 pub mod wav;
 
 pub use dataset::{Dataset, load};
 pub use error::{Error, ErrorKind, Result};
+pub use random::Random;

@@ -6,7 +6,6 @@
 //! gives the same bytes.
 
 pub mod glyphs;
-mod random;
 pub mod tones;
 pub mod vibration;
 
@@ -14,7 +13,12 @@ use ndarray::ArrayD;
 
 use crate::dataset::Dataset;
 use crate::npy::Array;
-use random::Random;
+use crate::random::Random;
+
+/// Uniform integer below `n`, which is far below 2^53. The committed data were drawn in this way.
+fn index(random: &mut Random, n: usize) -> usize {
+    random.within(0.0..n as f64) as usize
+}
 
 /// The conditions under which the samples were taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

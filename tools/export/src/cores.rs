@@ -1,10 +1,10 @@
 //! Estimates the instructions of each form of a layer on each kind of core.
 //!
 //! The numbers for cores with the DSP extension were measured on the emulated Cortex-M4 (`tests/tests/sparse.rs`
-//! checks those of sparse and dense layers against the emulator). Other cores run the portable kernels. There the
-//! ratio of each form to tiles comes from `cargo xtask bench` on the emulated boards (`tools/xtask/figures.json`: the
-//! same networks compiled for `balanced` and for `speed`). Ratios of plain, sparse and Huffman-coded weights are
-//! estimated from their loops.
+//! checks those of sparse and dense layers against the emulator). Cores without it have kernels of their own for tiles
+//! and run the portable kernels for the rest. There the ratio of each form to tiles comes from `cargo xtask bench` on
+//! the emulated boards (`tools/xtask/figures.json`: the same networks compiled for `balanced` and for `speed`). Ratios
+//! of plain, sparse and Huffman-coded weights are estimated from their loops.
 
 use offshoot::format::sparse::{Form, SparseRepr};
 
@@ -27,7 +27,7 @@ pub enum Core {
 /// Instructions of an operator outside its loops.
 const CALL: u64 = 700;
 
-/// Instruction ratios of the portable kernels. `tiled`, `vector` and `scattered` are relative to a core with the DSP
+/// Instruction ratios of cores without the DSP extension. `tiled`, `vector` and `scattered` are relative to a core with the DSP
 /// extension; `single_multiply`, `wide` and `winograd` are relative to tiles on the same core.
 struct Portable {
     tiled: f64,
@@ -43,11 +43,11 @@ struct Portable {
 }
 
 const ARM_V7M: Portable = Portable {
-    tiled: 6.0,
-    vector: 3.9,
-    single_multiply: 0.75,
-    wide: 0.6,
-    winograd: 1.6,
+    tiled: 2.5,
+    vector: 2.2,
+    single_multiply: 0.87,
+    wide: 0.86,
+    winograd: 0.79,
     scattered: 2.2,
     plain: 9.0,
 };
@@ -61,11 +61,11 @@ const ARM_V6M: Portable = Portable {
     plain: 14.0,
 };
 const RISCV32: Portable = Portable {
-    tiled: 5.3,
-    vector: 4.0,
-    single_multiply: 0.7,
-    wide: 0.65,
-    winograd: 2.0,
+    tiled: 3.6,
+    vector: 3.1,
+    single_multiply: 0.93,
+    wide: 0.92,
+    winograd: 0.74,
     scattered: 2.2,
     plain: 8.0,
 };

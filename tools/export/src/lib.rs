@@ -46,4 +46,4 @@ pub use learning::{LearningPlan, LearningReport};
 pub use lowered::{Fallback, PlainKernel, SparseReport};
 pub use nest::compile_nested;
 pub use options::{CompileOptions, Prefer};
-pub use report::{CompileReport, NestedReport, OperatorReport, TensorReport};
+pub use report::{CompileReport, NestedReport, OperatorSummary, TensorReport};

@@ -14,6 +14,7 @@ mod normalise;
 mod recurrent;
 mod reduce;
 mod resize;
+mod tables;
 mod unary;
 
 use std::collections::HashMap;
@@ -142,6 +143,7 @@ impl<'g> Context<'g> {
             Op::Concat { axis } => return layout::concat(self, &node.inputs, y, *axis),
             Op::Slice { start, step } => return layout::slice(self, node.inputs[0], y, start, step),
             Op::Expand => return layout::expand(self, node.inputs[0], y),
+            Op::History { fill, .. } => return layout::history(self, node.inputs[0], y, *fill),
             Op::Pad { before, after, mode, value } => {
                 return layout::pad(self, node.inputs[0], y, before, after, *mode, *value);
             }
@@ -228,14 +230,20 @@ impl<'g> Context<'g> {
         match &node.op {
             Op::LayerNorm { .. } => Some("layer normalisation has no int8 kernel".into()),
             Op::GridSample { .. } => Some("sampling on a grid has no int8 kernel".into()),
-            Op::Binary { kind: record::BinaryKind::Div, .. } => Some("division has no int8 kernel".into()),
-            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu => {
-                values().any(|v| v.dtype != DType::I8).then(|| "an operand is not int8".into())
+            Op::Binary { kind, .. } if kind.is_float_only() => {
+                Some(format!("{} has no int8 kernel", kind.name()))
             }
+            Op::MatMul { .. } | Op::Binary { .. } | Op::PRelu if values().any(|v| v.dtype != DType::I8) => {
+                Some("an operand is not int8".into())
+            }
+            Op::MatMul { .. } => linear::matmul_obstacle(self.graph, node, x, y),
+            Op::Binary { kind, .. } => binary::int8_obstacle(self.graph, node, x, y, *kind),
+            Op::Reduce { kind, axes } => reduce::int8_obstacle(x, y, *kind, axes),
             Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
-                conv::int8_obstacle(self.graph, node)
+                conv::int8_obstacle(self.graph, node, x, y)
             }
             Op::Recurrent { .. } => recurrent::int8_obstacle(self.graph, node),
+            Op::Resize(rule) => resize::int8_obstacle(x, y, rule),
             _ => None,
         }
     }

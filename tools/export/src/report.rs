@@ -28,7 +28,7 @@ pub struct CompileReport {
     /// Multiply-accumulates of one run; windows count in full, including padding.
     pub macs: u64,
     /// Operators in execution order.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorSummary>,
     /// Live bytes while each operator runs.
     pub timeline: Vec<Moment>,
     /// Every tensor in the arena, with its place and lifetime.
@@ -47,7 +47,7 @@ pub struct CompileReport {
 
 /// One operator.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorSummary {
     /// Position in the file.
     pub index: usize,
     /// ONNX name of the node it was lowered from.
@@ -116,10 +116,10 @@ fn tensors(lowered: &Lowered, plan: &Plan) -> Vec<TensorReport> {
 }
 
 pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileReport {
-    let operators: Vec<OperatorReport> = (plan.order.iter().enumerate())
+    let operators: Vec<OperatorSummary> = (plan.order.iter().enumerate())
         .map(|(index, &step)| {
             let op = &lowered.operators[step];
-            OperatorReport {
+            OperatorSummary {
                 index,
                 name: op.name.clone(),
                 kind: op.record.tag().name(),

@@ -160,8 +160,12 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
         settle(&mut record, op, at(op.scratch));
+        let kept = op.kept.map(|b| plan.offsets[b] / 4);
         if let Some(r) = record.recurrent_mut() {
-            r.kept = op.kept.map(|b| plan.offsets[b] / 4);
+            r.kept = kept;
+        }
+        if let Record::History(r) = &mut record {
+            r.kept = kept.unwrap_or(0);
         }
         // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
@@ -255,12 +259,20 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
                 *offset += b;
             }
         }
+        Record::BinaryMath(r) => {
+            shift!(r, a += a, dst += dst);
+            if let Operand::Arena(offset) = &mut r.b {
+                *offset += b;
+            }
+        }
         Record::Unary(r) => shift!(r, src += a, dst += dst),
+        Record::Elementary(r) => shift!(r, src += a, dst += dst),
         Record::Lut(r) => shift!(r, src += a, dst += dst),
         Record::PRelu(r) => shift!(r, src += a, dst += dst),
         Record::Softmax(r) => shift!(r, src += a, dst += dst),
         Record::LayerNorm(r) => shift!(r, src += a, dst += dst),
         Record::Copy(r) => shift!(r, src += a, dst += dst),
+        Record::History(r) => shift!(r, src += a, dst += dst),
         Record::Fill(r) => shift!(r, dst += dst),
         Record::Pad(r) => shift!(r, src += a, dst += dst),
         Record::Resize(r) => shift!(r, src += a, dst += dst),
@@ -311,6 +323,10 @@ pub(crate) fn blobs_mut(record: &mut Record) -> [Option<&mut u32>; 2] {
             };
             return [second, rescale];
         }
+        Record::BinaryMath(r) => match &mut r.b {
+            Operand::Blob(blob) => blob,
+            Operand::Arena(_) => return [None, None],
+        },
         Record::Gather(r) => {
             return [&mut r.src, &mut r.rows.index].map(|operand| match operand {
                 Operand::Blob(blob) => Some(blob),
@@ -392,7 +408,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::MatMul(r) => r.arith == MatMulArith::F32,
         Record::Pool(r) => matches!(r.arith, PoolArith::F32 { .. }),
         Record::Binary(r) => matches!(r.arith, BinaryArith::F32 { .. }),
-        Record::Unary(_) | Record::LayerNorm(_) => true,
+        Record::Unary(_) | Record::Elementary(_) | Record::BinaryMath(_) | Record::LayerNorm(_) => true,
         Record::PRelu(r) => r.arith == record::PReluArith::F32,
         Record::Softmax(r) => r.arith == record::SoftmaxArith::F32,
         Record::Resize(r) => r.bilinear && r.dtype == record::DType::F32,

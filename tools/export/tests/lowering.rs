@@ -325,6 +325,7 @@ fn pools_softmax_argmax_and_resize() {
         coordinate: "asymmetric".into(),
         nearest: "floor".into(),
         scale: [1.0, 2.0],
+        rounded_steps: false,
     };
     assert_eq!(
         run_f32(&one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]), &[&[1.0, 2.0]]),
@@ -335,6 +336,7 @@ fn pools_softmax_argmax_and_resize() {
         coordinate: "half_pixel".into(),
         nearest: String::new(),
         scale: [1.0, 2.0],
+        rounded_steps: false,
     };
     assert_eq!(
         run_f32(&one_f32(Op::Resize(rule), &[&[1, 1, 2, 1]], &[1, 1, 4, 1]), &[&[0.0, 4.0]]),

@@ -26,6 +26,8 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Elements {
     F32(Vec<f32>),
+    /// Only while constants are computed from each other: the graph holds float32.
+    F64(Vec<f64>),
     I8(Vec<i8>),
     U8(Vec<u8>),
     I32(Vec<i32>),
@@ -72,9 +74,7 @@ impl Constant {
         };
         let elements = match DataType::try_from(t.data_type).unwrap_or(DataType::Undefined) {
             DataType::Float => Elements::F32(typed(raw, &t.float_data, f32::from_le_bytes, |v| *v)),
-            DataType::Double => {
-                Elements::F32(typed(raw, &t.double_data, |b| f64::from_le_bytes(b) as f32, |v| *v as f32))
-            }
+            DataType::Double => Elements::F64(typed(raw, &t.double_data, f64::from_le_bytes, |v| *v)),
             DataType::Float16 => Elements::F32(typed(
                 raw,
                 &t.int32_data,
@@ -121,7 +121,7 @@ impl Constant {
             Elements::I8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::U8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::Bool(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
-            Elements::F32(_) => None,
+            Elements::F32(_) | Elements::F64(_) => None,
         }
     }
 
@@ -129,6 +129,7 @@ impl Constant {
     pub(crate) fn to_reals(&self) -> Vec<f32> {
         let raw: Vec<f32> = match &self.elements {
             Elements::F32(v) => return v.clone(),
+            Elements::F64(v) => return v.iter().map(|v| *v as f32).collect(),
             Elements::I64(v) => v.iter().map(|v| *v as f32).collect(),
             Elements::I32(v) => v.iter().map(|v| *v as f32).collect(),
             Elements::I8(v) => v.iter().map(|v| f32::from(*v)).collect(),
@@ -206,7 +207,7 @@ impl Constant {
     /// Element type and contents for the IR; integers without quantisation become I64.
     pub(crate) fn data(&self) -> Data {
         match &self.elements {
-            Elements::F32(v) => Data::F32(v.clone()),
+            Elements::F32(_) | Elements::F64(_) => Data::F32(self.to_reals()),
             Elements::I8(v) => Data::I8(v.clone()),
             Elements::U8(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::I32(v) => Data::I32(v.clone()),
@@ -220,6 +221,7 @@ impl Elements {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::F32(v) => v.len(),
+            Self::F64(v) => v.len(),
             Self::I8(v) => v.len(),
             Self::U8(v) => v.len(),
             Self::I32(v) => v.len(),
@@ -231,6 +233,7 @@ impl Elements {
     pub(crate) fn gather(&self, at: &[usize]) -> Self {
         match self {
             Self::F32(v) => Self::F32(at.iter().map(|i| v[*i]).collect()),
+            Self::F64(v) => Self::F64(at.iter().map(|i| v[*i]).collect()),
             Self::I8(v) => Self::I8(at.iter().map(|i| v[*i]).collect()),
             Self::U8(v) => Self::U8(at.iter().map(|i| v[*i]).collect()),
             Self::I32(v) => Self::I32(at.iter().map(|i| v[*i]).collect()),

@@ -3,9 +3,10 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::rc::Rc;
 
 use offshoot_ir::{DType, Data, Graph, Node, Op, PoolKind, Quant, ScatterKind, Value, ValueId, infer};
-use tract_onnx::pb::{AttributeProto, NodeProto};
+use tract_onnx::pb::{AttributeProto, FunctionProto, NodeProto};
 
 use crate::constant::{Constant, Elements, MAX_ELEMENTS, count};
 
@@ -25,6 +26,11 @@ pub(crate) enum Entry {
     Unknown,
 }
 
+/// Most subgraphs within each other.
+const MAX_DEPTH: usize = 8;
+/// Most subgraphs that are imported in all, each iteration counted.
+const MAX_ENTERED: usize = 1 << 14;
+
 /// Why a node cannot be imported.
 pub(crate) type Reason = String;
 pub(crate) type Importing<T = ()> = Result<T, Reason>;
@@ -41,6 +47,15 @@ pub(crate) struct Context<'a> {
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
     /// The float32 form of integers that arithmetic computed.
     pub(crate) wholes: HashMap<ValueId, ValueId>,
+    /// Constants with an element that is infinite or NaN.
+    infinite: HashSet<ValueId>,
+    /// Functions of the file.
+    pub(crate) functions: Rc<[FunctionProto]>,
+    /// Number of subgraphs around the node, and of all that were entered so far.
+    depth: usize,
+    entered: usize,
+    /// Values that ONNX has as bool: 1 for true, 0 for false.
+    pub(crate) truths: HashSet<ValueId>,
     names: HashMap<String, usize>,
     /// Index of the node that writes each value.
     producers: HashMap<ValueId, usize>,
@@ -163,6 +178,11 @@ impl<'a> Context<'a> {
             unsigned: HashSet::new(),
             quantised: HashMap::new(),
             wholes: HashMap::new(),
+            infinite: HashSet::new(),
+            functions: Rc::default(),
+            depth: 0,
+            entered: 0,
+            truths: HashSet::new(),
             names: HashMap::new(),
             producers: HashMap::new(),
             held: 0,
@@ -235,11 +255,16 @@ impl<'a> Context<'a> {
         let name = self.unique(name);
         self.held = self.held.saturating_add(c.len());
         let data = match (&c.elements, &c.quant) {
-            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
+            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_) | Elements::F64(_), _) => {
+                c.data()
+            }
             _ => Data::F32(c.to_reals()),
         };
         let id = self.graph.add_constant(name, c.shape.clone(), data);
         self.graph.value_mut(id).quant = c.quant.clone();
+        if matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| !v.is_finite())) {
+            self.infinite.insert(id);
+        }
         id
     }
 
@@ -310,6 +335,9 @@ impl<'a> Context<'a> {
         // Operators that keep int8 have one data input, the first.
         if dtype == DType::I8 && inputs.first().is_some_and(|x| self.unsigned.contains(x)) {
             self.unsigned.insert(output);
+        }
+        if keeps_integers(&op) && inputs.first().is_some_and(|x| self.truths.contains(x)) {
+            self.truths.insert(output);
         }
         self.producers.insert(output, self.graph.nodes.len());
         self.graph.nodes.push(Node { name: onnx.name.clone(), op, inputs, output });
@@ -420,6 +448,65 @@ impl<'a> Context<'a> {
             open.extend(&self.graph.nodes[n].inputs);
         }
         false
+    }
+
+    /// Enters a subgraph.
+    ///
+    /// # Errors
+    /// Subgraphs are nested too deeply, or are too many.
+    pub(crate) fn enter(&mut self) -> Importing {
+        if self.depth >= MAX_DEPTH {
+            return Err(format!("subgraphs are nested more than {MAX_DEPTH} deep"));
+        }
+        self.entered += 1;
+        if self.entered > MAX_ENTERED {
+            return Err(format!("more than {MAX_ENTERED} iterations and branches"));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    /// Leaves a subgraph.
+    pub(crate) fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+
+    /// A value for an output of the network that is constant.
+    pub(crate) fn constant_output(&mut self, name: &str, constant: &Constant) -> Importing<ValueId> {
+        let x = self.add_constant(&format!("{name}/constant"), constant);
+        let node = NodeProto { name: name.to_owned(), ..NodeProto::default() };
+        self.emit(&Onnx::new(&node), Op::Reshape, vec![x], Some(constant.shape.clone()), name)
+    }
+
+    /// Whether the value or any of its ancestors is a constant with an element that is infinite or NaN.
+    pub(crate) fn reads_infinity(&self, id: ValueId) -> bool {
+        let (mut seen, mut open) = (HashSet::new(), vec![id]);
+        while let Some(id) = open.pop() {
+            if self.infinite.contains(&id) {
+                return true;
+            }
+            if let Some(&n) = self.producers.get(&id)
+                && !self.infinite.is_empty()
+                && seen.insert(n)
+            {
+                open.extend(&self.graph.nodes[n].inputs);
+            }
+        }
+        false
+    }
+
+    /// Whether ONNX has the value as bool.
+    pub(crate) fn is_truth(&self, id: ValueId) -> bool {
+        self.truths.contains(&id)
+    }
+
+    /// Notes that ONNX has the outputs of the node as bool.
+    pub(crate) fn mark_truths(&mut self, onnx: &Onnx<'_>) {
+        for name in &onnx.node.output {
+            if let Some(Entry::Value(id)) = self.entries.get(name) {
+                self.truths.insert(*id);
+            }
+        }
     }
 
     /// Whether any node reads the value yet.

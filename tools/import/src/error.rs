@@ -35,6 +35,9 @@ pub enum ImportError {
     /// The bytes are not an ONNX model.
     #[error("not an ONNX model: {0}")]
     Format(String),
+    /// The bytes begin as a TensorFlow Lite file does, but do not hold one.
+    #[error("the TensorFlow Lite file is damaged: {0}")]
+    Damaged(String),
     /// Some nodes cannot be imported; all of them are listed.
     #[error("{} node(s) cannot be imported:\n  {}", .0.len(), join(.0))]
     Unsupported(Vec<Unsupported>),

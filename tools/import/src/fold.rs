@@ -1,10 +1,10 @@
 //! Constant folding: nodes that read only constants are computed during import, by tract's typed model.
 //!
-//! This module does no arithmetic; it only bounds the work given to tract. The file is untrusted, and tract neither
-//! limits its tensors nor returns an error for everything that it cannot do. A node that tract does not compute is
-//! imported as if its inputs were computed at run time.
+//! This module does no arithmetic but that of `Range`; it only bounds the work given to tract. The file is untrusted, and
+//! tract neither limits its tensors nor returns an error for everything that it cannot do. A node that tract does not compute
+//! is imported as if its inputs were computed at run time.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+mod quiet;
 
 use tract_onnx::pb::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::internal::TDim;
 use tract_onnx::{onnx, prelude::*};
 
 use crate::constant::{Constant, Elements, count};
-use crate::context::{Context, Entry, MAX_VALUE, Onnx};
+use crate::context::{Context, Entry, Importing, MAX_VALUE, Onnx, Reason};
 
 /// Most multiplications per node.
 const MAX_WORK: usize = 1 << 31;
@@ -39,8 +39,18 @@ const OWN: &[&str] = &[
 const MOVEMENTS: &[&str] =
     &["Concat", "DepthToSpace", "Expand", "Gather", "Slice", "SpaceToDepth", "Split", "Tile"];
 
-/// Computes the node if all its inputs are constants, and binds its outputs. Returns whether it did.
-pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
+/// What became of a node.
+pub(crate) enum Folded {
+    /// Its outputs are bound.
+    Done,
+    /// It is not to be computed during import.
+    No,
+    /// It reads only constants, but this keeps it from being computed.
+    Failed(Reason),
+}
+
+/// Computes the node if all its inputs are constants, and binds its outputs.
+pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Folded {
     let node = onnx.node;
     let operator = node.op_type.as_str();
     let given = node.input.iter().filter(|name| !name.is_empty());
@@ -50,13 +60,22 @@ pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
             _ => None,
         })
         .collect();
-    let Some(constants) = constants.filter(|all| !all.is_empty()) else { return false };
+    let Some(constants) = constants.filter(|all| !all.is_empty()) else { return Folded::No };
+    // tract's maximum begins with the least finite number, and its minimum with the largest.
+    let extreme = matches!(operator, "ReduceMax" | "ReduceMin" | "MaxPool" | "GlobalMaxPool" | "Softmax");
+    let endless = |c: &Constant| matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| v.is_infinite()));
+    if extreme && constants.iter().any(endless) {
+        return Folded::No;
+    }
     let subgraph = node.attribute.iter().any(|a| a.g.is_some() || !a.graphs.is_empty());
     if OWN.contains(&operator) || operator.starts_with("Random") || subgraph {
-        return false;
+        return Folded::No;
+    }
+    if let Err(reason) = check_axis(onnx, &constants) {
+        return Folded::Failed(reason);
     }
     let Some(elements) = bound(node, &constants).filter(|n| *n <= MAX_VALUE.min(c.foldable)) else {
-        return false;
+        return Folded::No;
     };
     c.foldable -= elements;
     let kept = constants[0].quant.clone().filter(|q| {
@@ -73,16 +92,109 @@ pub(crate) fn fold(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
             (Some(_), None) => Constant::new(c.shape.clone(), Elements::F32(c.to_reals())),
         })
         .collect();
-    let opset = c.opset;
-    let evaluated = catch_unwind(AssertUnwindSafe(|| evaluate(node, &read, opset)));
-    let Ok(Ok(outputs)) = evaluated else { return false };
+    let outputs = match computed(node, read, c.opset) {
+        Ok(outputs) => outputs,
+        Err(reason) => return Folded::Failed(reason),
+    };
     for (i, mut output) in outputs {
         output.quant.clone_from(&kept);
-        if c.bind(onnx, i, Entry::Constant(output)).is_err() {
-            return false;
+        if let Err(reason) = c.bind(onnx, i, Entry::Constant(output)) {
+            return Folded::Failed(reason);
         }
     }
-    true
+    Folded::Done
+}
+
+/// Checks the axis of a node and the indices along it, which tract does not.
+fn check_axis(onnx: &Onnx<'_>, inputs: &[Constant]) -> Importing {
+    let rank = inputs[0].shape.len();
+    let indexed = matches!(onnx.node.op_type.as_str(), "Gather" | "GatherElements" | "ScatterElements");
+    let joined = matches!(onnx.node.op_type.as_str(), "Concat" | "Split" | "Softmax" | "LogSoftmax" | "TopK");
+    if !indexed && !(joined && onnx.has("axis")) {
+        return Ok(());
+    }
+    let along = onnx.axis("axis", 0, rank)?;
+    let indices = inputs.get(1).filter(|_| indexed).and_then(Constant::to_ints).unwrap_or_default();
+    let extent = inputs[0].shape[along];
+    let outside = |i: &&i64| {
+        usize::try_from(if **i < 0 { **i + extent as i64 } else { **i }).is_ok_and(|i| i >= extent)
+            || **i < -(extent as i64)
+    };
+    match indices.iter().find(outside) {
+        Some(index) => Err(format!("index {index} along axis {along}, which has {extent} elements")),
+        None => Ok(()),
+    }
+}
+
+/// The node's named outputs, with their positions.
+fn computed(node: &NodeProto, mut inputs: Vec<Constant>, opset: i64) -> Importing<Vec<(usize, Constant)>> {
+    if node.op_type == "Range" {
+        return range(&inputs).map(|values| vec![(0, values)]);
+    }
+    if node.op_type == "Slice" {
+        limit_slice(&mut inputs);
+    }
+    let attempt = |inputs: &[Constant]| {
+        let evaluated = quiet::catch(|| evaluate(node, inputs, opset));
+        evaluated.unwrap_or_else(|| Err("its inputs or attributes do not fit together".into()))
+    };
+    let doubles = inputs.iter().any(|c| matches!(c.elements, Elements::F64(_)));
+    let made = attempt(&inputs);
+    if made.is_ok() || !doubles {
+        return made;
+    }
+    // tract has no float64 form of some operators.
+    for c in inputs.iter_mut().filter(|c| matches!(c.elements, Elements::F64(_))) {
+        c.elements = Elements::F32(c.to_reals());
+    }
+    attempt(&inputs)
+}
+
+/// Moves starts, ends and steps of a Slice that lie beyond the tensor to just beyond it: tract cuts them to 32 bits.
+fn limit_slice(inputs: &mut [Constant]) {
+    let beyond = inputs[0].shape.iter().copied().max().unwrap_or(0) as i64 + 1;
+    for c in inputs.iter_mut().skip(1) {
+        if let Some(values) = c.to_ints() {
+            c.elements = Elements::I64(values.into_iter().map(|v| v.clamp(-beyond, beyond)).collect());
+        }
+    }
+}
+
+/// `start + i · delta`, as ONNX defines Range.
+fn range(inputs: &[Constant]) -> Importing<Constant> {
+    const WRONG: &str = "start, limit and delta must be three numbers of one type";
+    let [start, limit, delta] = inputs else { return Err(WRONG.into()) };
+    if inputs.iter().any(|c| c.len() != 1) {
+        return Err(WRONG.into());
+    }
+    // `bound` has limited the count.
+    let reals = |start: f64, limit: f64, delta: f64| {
+        let n = ((limit - start) / delta).ceil().max(0.0) as usize;
+        (0..n).map(move |i| start + i as f64 * delta)
+    };
+    let elements = match (&start.elements, &limit.elements, &delta.elements) {
+        (Elements::F32(a), Elements::F32(b), Elements::F32(d)) => {
+            let all = reals(a[0].into(), b[0].into(), d[0].into());
+            Elements::F32(all.map(|v| v as f32).collect())
+        }
+        (Elements::F64(a), Elements::F64(b), Elements::F64(d)) => {
+            Elements::F64(reals(a[0], b[0], d[0]).collect())
+        }
+        _ => {
+            let whole = |c: &Constant| c.to_ints().and_then(|v| v.first().copied()).ok_or(WRONG);
+            let (a, b, d) = (i128::from(whole(start)?), i128::from(whole(limit)?), i128::from(whole(delta)?));
+            if d == 0 {
+                return Err("delta is 0".into());
+            }
+            let n = (b - a).signum() * d.signum() * ((b - a).abs() + d.abs() - 1) / d.abs();
+            let all: Vec<i64> = (0..n.max(0)).map(|i| (a + i * d) as i64).collect();
+            match start.elements {
+                Elements::I32(_) => Elements::I32(all.iter().map(|v| *v as i32).collect()),
+                _ => Elements::I64(all),
+            }
+        }
+    };
+    Ok(Constant::new(vec![elements.len()], elements))
 }
 
 /// An upper bound on the elements of the node's outputs; `None` if no bound is known or the work is too large.
@@ -183,7 +295,10 @@ fn extents(c: &Constant) -> Option<Vec<usize>> {
 fn number(c: &Constant) -> Option<f64> {
     match c.to_ints() {
         Some(v) => v.first().map(|v| *v as f64),
-        None => c.to_reals().first().map(|v| f64::from(*v)),
+        None => match &c.elements {
+            Elements::F64(v) => v.first().copied(),
+            _ => c.to_reals().first().map(|v| f64::from(*v)),
+        },
     }
 }
 
@@ -223,6 +338,7 @@ fn evaluate(node: &NodeProto, inputs: &[Constant], opset: i64) -> Result<Vec<(us
 fn tensor(name: &str, c: &Constant) -> TensorProto {
     let (data_type, raw_data) = match &c.elements {
         Elements::F32(v) => (DataType::Float, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Elements::F64(v) => (DataType::Double, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Elements::I8(v) => (DataType::Int8, v.iter().map(|v| *v as u8).collect()),
         Elements::U8(v) => (DataType::Uint8, v.clone()),
         Elements::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
@@ -233,7 +349,7 @@ fn tensor(name: &str, c: &Constant) -> TensorProto {
     TensorProto { name: name.into(), dims, data_type: data_type as i32, raw_data, ..Default::default() }
 }
 
-/// Converts a tensor of tract to a constant. Other floats become float32, other integers int64.
+/// Converts a tensor of tract to a constant. float16 becomes float32, other integers int64.
 fn constant(t: &Tensor) -> Result<Constant, String> {
     let message = |e: TractError| e.to_string();
     fn read<T: Datum + Copy>(t: &Tensor) -> Result<Vec<T>, String> {
@@ -246,7 +362,8 @@ fn constant(t: &Tensor) -> Result<Constant, String> {
         DatumType::I8 => Elements::I8(read(t)?),
         DatumType::U8 => Elements::U8(read(t)?),
         DatumType::I32 => Elements::I32(read(t)?),
-        DatumType::F32 | DatumType::F16 | DatumType::F64 => Elements::F32(read(t)?),
+        DatumType::F32 | DatumType::F16 => Elements::F32(read(t)?),
+        DatumType::F64 => Elements::F64(read(t)?),
         DatumType::TDim => {
             let whole = t.to_plain_array_view::<TDim>().map_err(message)?;
             Elements::I64(

@@ -13,7 +13,10 @@ mod lift;
 mod model;
 mod ops;
 pub mod oracle;
+mod parts;
 mod qoperator;
+mod subgraph;
+mod tflite;
 mod window;
 
 pub use emit::emit;

@@ -59,6 +59,33 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
     Ok(float_constants(table.into_graph()))
 }
 
+/// Gives linear operators whose int8 weights have a zero point, as in old uint8 networks, the form of the kernels, and
+/// float operators float constants. For graphs whose operators compute in int8 already.
+pub(crate) fn for_kernels(graph: Graph) -> Graph {
+    let asymmetric = |graph: &Graph, n: &Node| {
+        let zero = |id: &offshoot_ir::ValueId| {
+            graph.value(*id).quant.as_ref().is_none_or(|q| q.zero_point.iter().all(|z| *z == 0))
+        };
+        let linear =
+            matches!(n.op, Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. });
+        linear && graph.value(n.output).dtype == DType::I8 && !n.inputs.get(1).is_none_or(zero)
+    };
+    let found: Vec<usize> = (0..graph.nodes.len()).filter(|&n| asymmetric(&graph, &graph.nodes[n])).collect();
+    if found.is_empty() {
+        return float_constants(graph);
+    }
+    let mut table = Table::new(graph);
+    for n in found {
+        if !table.is_alive(n) {
+            continue;
+        }
+        let mut node = table.node(n).clone();
+        weights::fit(&mut table, &mut node);
+        table.replace(n, node);
+    }
+    float_constants(table.into_graph())
+}
+
 fn is_movement(op: &Op) -> bool {
     matches!(op, Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand)
 }

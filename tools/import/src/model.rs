@@ -6,15 +6,16 @@ use std::path::Path;
 use offshoot_ir::{DType, Data, Declared, Graph, Quant, Value, ValueId};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{GraphProto, ModelProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
 use crate::error::{ImportError, Result, Unsupported};
-use crate::{fold, lift, ops, qoperator};
+use crate::fold::{self, Folded};
+use crate::{lift, ops, qoperator, tflite};
 
 /// Supported opsets.
-const OPSETS: std::ops::RangeInclusive<i64> = 7..=24;
+const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
 /// Budget for constant folding, as a multiple of the elements of the file's constants.
 const FOLDS: usize = 32;
@@ -50,6 +51,9 @@ pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
 }
 
 fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
+    if tflite::is_tflite(bytes) {
+        return tflite::import(bytes, name);
+    }
     if let Some(kind) = other_format(bytes) {
         return Err(ImportError::Format(kind.into()));
     }
@@ -68,6 +72,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
     }
     check_dims(proto, dims)?;
     let mut c = Context::new(name, opset, folder);
+    c.functions = model.functions.clone().into();
     let mut unsupported = Vec::new();
     for t in &proto.initializer {
         match Constant::read(t, folder) {
@@ -106,15 +111,31 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
             }
         }
     }
-    let nodes = qoperator::rewrite(&proto.node, opset);
+    import_nodes(&mut c, &proto.node, &mut unsupported);
+    for node in proto.node.iter().filter(|n| n.op_type == "DynamicQuantizeLinear") {
+        // Its integers are float32 here.
+        if let Some(output) = proto.output.iter().find(|o| node.output.contains(&o.name)) {
+            let reason = "an output of the network: its integers depend on the data's range".to_owned();
+            unsupported.push(problem(&output.name, &node.op_type, reason));
+        }
+    }
+    finish(c, &proto.output, unsupported)
+}
+
+/// Imports nodes, in order. Those that cannot be imported are added to `unsupported`.
+pub(crate) fn import_nodes(c: &mut Context<'_>, nodes: &[NodeProto], unsupported: &mut Vec<Unsupported>) {
+    let nodes = qoperator::rewrite(nodes, c.opset);
     for node in &nodes {
         let onnx = Onnx::new(node);
         let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
-        let done = match fed_by_unknown {
-            true => unreachable_node(&mut c, &onnx),
-            false if fold::fold(&mut c, &onnx) => Ok(()),
-            false => ops::import(&mut c, &onnx),
+        let done = match missing_input(c, &nodes, node) {
+            Some(reason) => Err(reason),
+            None if fed_by_unknown => unreachable_node(c, &onnx),
+            None => one_node(c, &onnx),
         };
+        if done.is_ok() && ops::gives_truth(&onnx) {
+            c.mark_truths(&onnx);
+        }
         if let Err(reason) = done {
             for output in &node.output {
                 c.entries.insert(output.clone(), Entry::Unknown);
@@ -128,7 +149,6 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
             }
         }
     }
-    finish(c, &proto.output, unsupported)
 }
 
 /// What the bytes are instead of an ONNX model, if their beginning tells.
@@ -139,9 +159,6 @@ fn other_format(bytes: &[u8]) -> Option<&'static str> {
     }
     if starts(b"version https://git-lfs") {
         return Some("it is a Git LFS pointer to the model; fetch the model with `git lfs pull`");
-    }
-    if bytes.get(4..8) == Some(b"TFL3") {
-        return Some("it is a TensorFlow Lite model; convert it to ONNX, for example with tf2onnx");
     }
     if starts(b"PK\x03\x04") {
         return Some(
@@ -206,6 +223,31 @@ fn not_numbers(graph: &Graph) -> Vec<Unsupported> {
     found
 }
 
+/// Computes the node if it reads only constants, and imports it otherwise.
+fn one_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result<(), String> {
+    match fold::fold(c, onnx) {
+        Folded::Done => Ok(()),
+        Folded::No => ops::import(c, onnx),
+        Folded::Failed(reason) => ops::import(c, onnx)
+            .map_err(|_| format!("it reads only constants, but cannot be computed from them: {reason}")),
+    }
+}
+
+/// What is wrong with an input of `node` that no node before gives; `None` if there is no such input.
+fn missing_input(c: &Context<'_>, nodes: &[NodeProto], node: &NodeProto) -> Option<String> {
+    let missing = node.input.iter().find(|name| !name.is_empty() && !c.entries.contains_key(*name))?;
+    let later = nodes.iter().find(|n| n.output.contains(missing));
+    Some(match later {
+        Some(later) => {
+            let name = Onnx::new(later).name;
+            format!(
+                "it reads `{missing}`, which the later node `{name}` writes: ONNX requires every node behind those that it reads; sort the graph"
+            )
+        }
+        None => format!("its input `{missing}` is given by no node, input or initializer"),
+    })
+}
+
 /// A node behind one that cannot be imported: its operator can still be checked, its attributes cannot.
 fn unreachable_node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> std::result::Result<(), String> {
     let mut alone = Context::new("", c.opset, None);
@@ -220,17 +262,30 @@ fn finish(
     outputs: &[ValueInfoProto],
     mut unsupported: Vec<Unsupported>,
 ) -> Result<Graph> {
+    let mut constants = Vec::new();
     for output in outputs {
         match c.entries.get(&output.name).cloned() {
             Some(Entry::Value(id)) => c.graph.outputs.push(id),
-            Some(Entry::Constant(_)) => {
-                unsupported.push(problem(&output.name, "output", "it does not depend on any input".into()));
+            Some(Entry::Constant(constant)) => {
+                constants.push((&output.name, c.graph.outputs.len(), constant))
             }
             Some(Entry::Unknown) => {}
             None => {
                 let reason = "no node produces it".to_owned();
                 unsupported.push(problem(&output.name, "output", reason));
             }
+        }
+    }
+    // A constant may stand beside outputs that are computed.
+    let computed = !c.graph.outputs.is_empty();
+    for (added, (name, at, constant)) in constants.into_iter().enumerate() {
+        let done = match computed && constant.len() > 0 {
+            true => c.constant_output(name, &constant),
+            false => Err("it does not depend on any input".into()),
+        };
+        match done {
+            Ok(id) => c.graph.outputs.insert(at + added, id),
+            Err(reason) => unsupported.push(problem(name, "output", reason)),
         }
     }
     unsupported.extend(not_numbers(&c.graph));

@@ -111,7 +111,13 @@ impl Growing {
             12 if c < 8 => self.push(Op::Concat { axis: 3 }, vec![self.last], [n, h, w, 2 * c]),
             13 if h * w < 40 => {
                 let (coordinate, nearest) = ("half_pixel".into(), "round_prefer_floor".into());
-                let rule = ResizeRule { bilinear: d % 2 == 0, coordinate, nearest, scale: [2.0, 1.0] };
+                let rule = ResizeRule {
+                    bilinear: d % 2 == 0,
+                    coordinate,
+                    nearest,
+                    scale: [2.0, 1.0],
+                    rounded_steps: false,
+                };
                 self.push(Op::Resize(rule), vec![], [n, 2 * h, w, c]);
             }
             14 => {

@@ -142,3 +142,114 @@ fn names_and_numbers_are_checked() {
     let dropout = node("Dropout", &["x", "", "t"], &["y"], vec![]);
     assert!(refused(vec![dropout], vec![mode]).contains("training_mode"));
 }
+
+/// The constant that the nodes compute as `k`, read back from `x + k`.
+fn folded(nodes: Vec<NodeProto>, parts: Vec<TensorProto>, shape: &[i64]) -> Vec<f32> {
+    let mut nodes = nodes;
+    nodes.push(node("Add", &["x", "k"], &["y"], vec![]));
+    let graph = import_bytes(&model(13, 1, shape, nodes, parts), "x").unwrap();
+    let extents: Vec<usize> = shape.iter().map(|d| *d as usize).collect();
+    Executor::new(&graph).unwrap().run(&[ArrayD::zeros(IxDyn(&extents))]).unwrap()[0]
+        .iter()
+        .copied()
+        .collect()
+}
+
+#[test]
+fn ends_of_slices_beyond_32_bits() {
+    let whole1 = |name: &str, v: i64| whole(name, &[v]);
+    let slice = |from: i64, to: i64, by: i64| {
+        let nodes = vec![node("Slice", &["v", "from", "to", "axes", "by"], &["k"], vec![])];
+        let v = reals("v", &[5], vec![1.0, 2.0, 3.0, 4.0, 5.0]);
+        (nodes, vec![v, whole1("from", from), whole1("to", to), whole1("axes", 0), whole1("by", by)])
+    };
+    let check = |from: i64, to: i64, by: i64, want: &[f32]| {
+        let (nodes, parts) = slice(from, to, by);
+        assert_eq!(folded(nodes, parts, &[1, want.len() as i64]), want, "{from}..{to} by {by}");
+    };
+    check(1, i64::MAX, 1, &[2.0, 3.0, 4.0, 5.0]);
+    check(i64::MIN, (1 << 32) + 1, 2, &[1.0, 3.0, 5.0]);
+    check(i64::MAX, i64::MIN, -1, &[5.0, 4.0, 3.0, 2.0, 1.0]);
+    check((1 << 32) + 1, -(1 << 32) - 3, -2, &[5.0, 3.0, 1.0]);
+    check(-(1 << 33), 2, 1 << 34, &[1.0]);
+}
+
+#[test]
+fn float64_is_computed_in_float64() {
+    let double = |name: &str, v: &[f64]| TensorProto {
+        name: name.into(),
+        dims: vec![v.len() as i64],
+        data_type: 11,
+        double_data: v.to_vec(),
+        ..Default::default()
+    };
+    let nodes = vec![
+        node("Sub", &["a", "b"], &["d"], vec![]),
+        node("Exp", &["d"], &["e"], vec![]),
+        node("Cast", &["e"], &["k"], vec![int("to", 1)]),
+    ];
+    let parts = vec![double("a", &[1e9 + 0.25, 2e9]), double("b", &[1e9, 2e9 + 0.5])];
+    assert_eq!(folded(nodes, parts, &[1, 2]), [0.25f64.exp() as f32, (-0.5f64).exp() as f32]);
+}
+
+#[test]
+fn ranges_go_down_too() {
+    let scalar = |name: &str, v: i64| TensorProto {
+        name: name.into(),
+        data_type: 7,
+        int64_data: vec![v],
+        ..Default::default()
+    };
+    let nodes = || {
+        vec![
+            node("Range", &["a", "b", "c"], &["r"], vec![]),
+            node("Cast", &["r"], &["k"], vec![int("to", 1)]),
+        ]
+    };
+    let down = vec![scalar("a", 7), scalar("b", 0), scalar("c", -2)];
+    assert_eq!(folded(nodes(), down, &[1, 4]), [7.0, 5.0, 3.0, 1.0]);
+    let up = vec![scalar("a", -1), scalar("b", 6), scalar("c", 3)];
+    assert_eq!(folded(nodes(), up, &[1, 3]), [-1.0, 2.0, 5.0]);
+    let float = |name: &str, v: f32| reals(name, &[], vec![v]);
+    let only = vec![node("Range", &["a", "b", "c"], &["k"], vec![])];
+    let parts = vec![float("a", 1.0), float("b", -0.2), float("c", -0.5)];
+    assert_eq!(folded(only, parts, &[1, 3]), [1.0, 0.5, 0.0]);
+}
+
+#[test]
+fn what_cannot_be_computed_has_a_plain_reason() {
+    use std::cell::Cell;
+    thread_local!(static PRINTED: Cell<usize> = const { Cell::new(0) });
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        PRINTED.set(PRINTED.get() + 1);
+        before(info);
+    }));
+    let reason = |nodes: Vec<NodeProto>, parts: Vec<TensorProto>| {
+        let mut nodes = nodes;
+        nodes.push(node("Add", &["x", "k"], &["y"], vec![]));
+        import_bytes(&model(13, 1, &[1, 3], nodes, parts), "x").unwrap_err().to_string()
+    };
+    let v = || reals("v", &[2, 3], vec![0.0; 6]);
+    let gather = |axis: i64| vec![node("Gather", &["v", "at"], &["k"], vec![int("axis", axis)])];
+    let text = reason(gather(4), vec![v(), whole("at", &[0])]);
+    assert!(text.contains("axis 4 of a tensor with 2 axes"), "{text}");
+    let text = reason(gather(1), vec![v(), whole("at", &[3])]);
+    assert!(text.contains("index 3 along axis 1, which has 3 elements"), "{text}");
+    let text = reason(vec![node("MatMul", &["v", "v"], &["k"], vec![])], vec![v()]);
+    assert!(text.contains("reads only constants"), "{text}");
+    let text =
+        reason(vec![node("ScatterND", &["v", "at", "v"], &["k"], vec![])], vec![v(), whole("at", &[9])]);
+    assert!(text.contains("reads only constants"), "{text}");
+    assert_eq!(PRINTED.get(), 0, "a panic was printed");
+}
+
+#[test]
+fn unsorted_graphs_are_named() {
+    let nodes = vec![node("Relu", &["t"], &["y"], vec![]), node("Abs", &["x"], &["t"], vec![])];
+    let text = import_bytes(&model(13, 1, &[1, 3], nodes, vec![]), "x").unwrap_err().to_string();
+    assert!(text.contains("which the later node `Abs_t` writes") && text.contains("sort"), "{text}");
+    let nodes = vec![node("Relu", &["t"], &["y"], vec![])];
+    let text = import_bytes(&model(13, 1, &[1, 3], nodes, vec![]), "x").unwrap_err().to_string();
+    assert!(text.contains("given by no node"), "{text}");
+}

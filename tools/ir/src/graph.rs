@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use offshoot::format::record::{
-    BinaryKind, Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns,
-    ScatterKind, UnaryKind, Window,
+    Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns, ScatterKind,
+    Window,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::functions::{BinaryKind, UnaryKind};
 use crate::indexed::Indexing;
 
 /// Index of a [`Value`] in [`Graph::values`].
@@ -130,6 +131,10 @@ pub struct ResizeRule {
     pub nearest: String,
     /// Ratio of output extent to input extent for height and width, as given by ONNX.
     pub scale: [f32; 2],
+    /// Whether int8 bilinear takes source positions in steps of 1/1024, from a scale that is rounded to such a step, as
+    /// TFLite's kernels do.
+    #[serde(default)]
+    pub rounded_steps: bool,
 }
 
 /// Operators. Inputs are listed in order; `b?` is optional (a shorter list if absent).
@@ -242,6 +247,16 @@ pub enum Op {
     },
     /// x NHWC → NHWC with the extents of the output value.
     Resize(ResizeRule),
+    /// x → the last `state` steps along `axis` of the runs before, then x. Axes before it have extent 1. Before the first
+    /// run these steps hold `fill`; so they do in every run of a graph by itself.
+    History {
+        /// Axis of the steps.
+        axis: usize,
+        /// Steps that are kept, at least 1.
+        state: usize,
+        /// Real value before the first run.
+        fill: f32,
+    },
     /// x → broadcast to the output value's shape.
     Expand,
     /// x → reduced; the output value's shape tells whether the axes are kept.
@@ -305,14 +320,7 @@ impl Op {
             Self::FullyConnected { .. } => "fully_connected",
             Self::MatMul { .. } => "matmul",
             Self::Pool { .. } => "pool",
-            Self::Binary { kind, .. } => match kind {
-                BinaryKind::Add => "add",
-                BinaryKind::Sub => "sub",
-                BinaryKind::Mul => "mul",
-                BinaryKind::Div => "div",
-                BinaryKind::Min => "min",
-                BinaryKind::Max => "max",
-            },
+            Self::Binary { kind, .. } => kind.name(),
             Self::Unary(_) => "unary",
             Self::PRelu => "prelu",
             Self::Recurrent { .. } => "recurrent",
@@ -325,6 +333,7 @@ impl Op {
             Self::Slice { .. } => "slice",
             Self::Pad { .. } => "pad",
             Self::Resize(_) => "resize",
+            Self::History { .. } => "history",
             Self::Expand => "expand",
             Self::Reduce { .. } => "reduce",
             Self::ArgMax { .. } => "argmax",

@@ -98,6 +98,15 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
             }
             Ok(declared.to_vec())
         }
+        Op::History { axis, state, .. } => {
+            axis_of(*axis, x)?;
+            if *state == 0 || x[..*axis].iter().any(|d| *d != 1) {
+                return Err(format!("{state} steps before axis {axis} of {x:?}"));
+            }
+            let mut out = x.to_vec();
+            out[*axis] = out[*axis].checked_add(*state).ok_or("joined extent overflows")?;
+            Ok(out)
+        }
         Op::Expand => match broadcast(x, declared)? {
             s if s == declared => Ok(s),
             _ => Err(format!("{x:?} does not broadcast to {declared:?}")),

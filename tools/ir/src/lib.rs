@@ -5,6 +5,7 @@
 
 pub mod cost;
 pub mod error;
+pub mod functions;
 pub mod graph;
 pub mod grid;
 pub mod indexed;
@@ -15,9 +16,10 @@ pub mod resize;
 mod validate;
 
 pub use error::{Error, Result};
+pub use functions::{BinaryKind, BinaryRecord, UnaryKind, UnaryRecord};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
 pub use indexed::Indexing;
 pub use offshoot::format::record::{
-    BinaryKind, Declared, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind, ReduceKind, Returns,
-    ScatterKind, UnaryKind, Window,
+    BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
+    ReduceKind, Returns, ScatterKind, Window,
 };

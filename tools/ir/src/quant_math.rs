@@ -37,13 +37,19 @@ fn frexp(real: f64) -> (f64, i32) {
     (mantissa, exponent + bias)
 }
 
-/// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale /
-/// output scale. With `float_product`, the first two are multiplied in float32, as in TFLite's fully connected
-/// operator with a single weight scale; otherwise everything is in double precision.
-pub fn linear_multiplier(input: f32, weight: f32, output: f32, float_product: bool) -> f64 {
-    let product =
-        if float_product { f64::from(input * weight) } else { f64::from(input) * f64::from(weight) };
-    product / f64::from(output)
+/// Real multiplier from the accumulator of an operator with weights to its output: input scale × weight scale / output
+/// scale, all in double precision, as TFLite Micro computes it for convolutions, fully connected layers and products.
+pub fn linear_multiplier(input: f32, weight: f32, output: f32) -> f64 {
+    f64::from(input) * f64::from(weight) / f64::from(output)
+}
+
+/// Multiplier and shift of TFLite's MEAN from scale `x` to scale `y`: the multiplier of the scales' ratio, divided by the count
+/// at the highest precision that fits.
+pub fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
+    let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
+    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32).min(32).min(31 + i32::from(shift));
+    let divided = (i64::from(multiplier) << bits) / count.max(1) as i64;
+    (divided as i32, (i32::from(shift) - bits) as i8)
 }
 
 /// Bounds of a fused activation on an int8 output with this scale and zero point: `round(bound / scale) +
@@ -88,6 +94,13 @@ mod tests {
     }
 
     #[test]
+    fn multiplier_of_the_last_layer_of_the_anomaly_detector() {
+        // MLPerf Tiny; a product in float32 would give 1462485078.
+        let real = linear_multiplier(0.02479089, 0.019556683, 0.36449847);
+        assert_eq!(quantize_multiplier(real).0, 1_462_485_049);
+    }
+
+    #[test]
     fn multiplier_is_close_to_the_real() {
         let mut real = 1e-8;
         while real < 1e6 {
@@ -96,6 +109,13 @@ mod tests {
             assert!((back / real - 1.0).abs() < 1e-9, "{real} {back}");
             real *= 1.37;
         }
+    }
+
+    #[test]
+    fn mean_of_a_power_of_two_is_exact() {
+        // 1.0 is 2^30 and shift 1; over 16 elements only the shift changes.
+        assert_eq!(mean_multiplier(0.5, 0.5, 16), (1 << 30, -3));
+        assert_eq!(mean_multiplier(0.5, 0.5, 3), (715_827_882, 0));
     }
 
     #[test]

@@ -184,7 +184,13 @@ mod tests {
     use super::*;
 
     fn rule(bilinear: bool, coordinate: &str, nearest: &str, scale: f32) -> ResizeRule {
-        ResizeRule { bilinear, coordinate: coordinate.into(), nearest: nearest.into(), scale: [scale; 2] }
+        ResizeRule {
+            bilinear,
+            coordinate: coordinate.into(),
+            nearest: nearest.into(),
+            scale: [scale; 2],
+            rounded_steps: false,
+        }
     }
 
     fn lows(rule: &ResizeRule, input: usize, output: usize) -> Vec<usize> {

@@ -1,6 +1,7 @@
 //! Binary elementwise operators.
 
 use ndarray::{ArrayD, IxDyn, Zip};
+use offshoot::kernels::portable::binary_math;
 use offshoot_ir::BinaryKind;
 
 pub(crate) fn binary(
@@ -20,6 +21,10 @@ pub(crate) fn binary(
         BinaryKind::Div => |x, y| x / y,
         BinaryKind::Min => f32::min,
         BinaryKind::Max => f32::max,
+        BinaryKind::Math(kind) => {
+            Zip::from(&mut out).and(b).for_each(|x, y| *x = binary_math(kind, *x, *y));
+            return Ok(out);
+        }
     };
     Zip::from(&mut out).and(b).for_each(|x, y| *x = f(*x, *y));
     Ok(out)

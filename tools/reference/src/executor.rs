@@ -161,7 +161,7 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::MatMul { transpose_b } => conv::matmul(&x[0], &x[1], *transpose_b, shape),
         Op::Pool { kind, window, .. } => pool::pool(&x[0], *kind, window, shape),
         Op::Binary { kind, .. } => elementwise::binary(*kind, &x[0], &x[1], shape)?,
-        Op::Unary(kind) => x[0].mapv(|v| offshoot::kernels::portable::unary(*kind, v)),
+        Op::Unary(kind) => x[0].mapv(|v| kind.apply(v)),
         Op::PRelu => elementwise::prelu(&x[0], &x[1]),
         Op::Softmax { axis } => norm::softmax(&x[0], *axis),
         Op::BatchNorm { epsilon } => norm::batch_norm(&x[0], [&x[1], &x[2], &x[3], &x[4]], *epsilon),
@@ -177,6 +177,10 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::Slice { start, step } => movement::slice(&x[0], start, step, shape),
         Op::Pad { before, after: _, mode, value } => movement::pad(&x[0], before, *mode, *value, shape),
         Op::Resize(rule) => resize::resize(&x[0], rule, shape)?,
+        Op::History { axis, state, fill } => {
+            let before: Vec<usize> = (0..shape.len()).map(|i| if i == *axis { *state } else { 0 }).collect();
+            movement::pad(&x[0], &before, None, *fill, shape)
+        }
         Op::Expand => movement::expand(&x[0], shape)?,
         Op::Reduce { kind, axes } => movement::reshape(&norm::reduce(&x[0], *kind, axes), shape)?,
         Op::ArgMax { axis, select_last } => {

@@ -1,13 +1,12 @@
 //! Recurrent layers, with the intermediate results of each step that backpropagation through time needs.
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, Ix2, Ix3, IxDyn, concatenate, s};
-use offshoot::kernels::portable::unary;
 use offshoot::kernels::recurrent::sigmoid;
 use offshoot_ir::{RecurrentKind, Returns, UnaryKind};
 
 /// A recurrent layer with its weights, in the layout of [`offshoot_ir::Op::Recurrent`].
 #[derive(Clone, Copy, Debug)]
-pub struct Layer<'a> {
+pub struct RecurrentLayer<'a> {
     /// The kind of layer.
     pub kind: RecurrentKind,
     /// Whether it runs from the last step to the first.
@@ -41,7 +40,7 @@ pub struct Moment {
 }
 
 fn tanh(x: f32) -> f32 {
-    unary(UnaryKind::Tanh, x)
+    UnaryKind::Tanh.apply(x)
 }
 
 /// Computes all steps, in the order of execution, over `x` `[samples, steps, inputs]`. `initial` is `[samples or 1,
@@ -51,7 +50,7 @@ fn tanh(x: f32) -> f32 {
 /// # Errors
 /// The arrays do not fit each other.
 pub fn moments(
-    layer: &Layer<'_>,
+    layer: &RecurrentLayer<'_>,
     x: &ArrayD<f32>,
     initial: Option<&ArrayD<f32>>,
     hold: &dyn Fn(f32) -> f32,
@@ -110,7 +109,7 @@ fn begin(
 
 /// Gates from their sums over the input, and the state after the step.
 fn advance(
-    layer: &Layer<'_>,
+    layer: &RecurrentLayer<'_>,
     gates: &mut Array2<f32>,
     held: &mut Array2<f32>,
     carried: &mut Array2<f32>,
@@ -200,7 +199,7 @@ pub fn layer<'a>(
     kind: RecurrentKind,
     reverse: bool,
     operands: &'a [std::sync::Arc<ArrayD<f32>>],
-) -> Result<Layer<'a>, String> {
+) -> Result<RecurrentLayer<'a>, String> {
     let missing = || "weights of a recurrent layer are missing".to_owned();
     let matrix = |i: usize| {
         let array: &'a ArrayD<f32> = operands.get(i).ok_or_else(missing)?;
@@ -208,5 +207,5 @@ pub fn layer<'a>(
     };
     let bias: &'a ArrayD<f32> = operands.get(3).ok_or_else(missing)?;
     let bias = bias.as_slice().ok_or_else(missing)?;
-    Ok(Layer { kind, reverse, input: matrix(1)?, state: matrix(2)?, bias })
+    Ok(RecurrentLayer { kind, reverse, input: matrix(1)?, state: matrix(2)?, bias })
 }

@@ -19,7 +19,6 @@ pub mod metrics;
 pub mod operators;
 pub mod pareto;
 pub mod predict;
-pub mod random;
 pub mod run;
 pub mod saved;
 pub mod space;

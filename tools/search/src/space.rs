@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::random::Random;
 use crate::{Error, Result};
+use offshoot_data::Random;
 
 /// Index of the chosen option of each variable.
 pub type Encoding = Vec<u16>;

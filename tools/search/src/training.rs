@@ -11,9 +11,9 @@ use offshoot_train::{Checkpoint, Dataset, FitOptions, FitReport, Observer, fit_s
 use serde::{Deserialize, Serialize};
 
 use crate::elastic::Elastic;
-use crate::random::Random;
 use crate::space::{Encoding, Kind};
 use crate::{Error, Result};
+use offshoot_data::Random;
 
 /// How sub-networks are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,12 +3,12 @@
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::prune::{Groups, Split};
+use offshoot_data::Random;
 use offshoot_ir::{Data, Graph};
 use offshoot_search::automatic::{Elasticity, automatic};
 use offshoot_search::elastic::{Elastic, sort};
 use offshoot_search::families::{Family, Shape, build};
 use offshoot_search::file::SpaceFile;
-use offshoot_search::random::Random;
 use offshoot_search::space::Kind;
 use offshoot_train::predict;
 use offshoot_train::shared::recalibrate;

@@ -182,7 +182,7 @@ const MICROBIT: Firmware = Firmware {
     triple: "thumbv6m-none-eabi",
     name: "offshoot-microbit",
     code: 0,
-    model_flash: (184 << 10, 72 << 10),
+    model_flash: (196 << 10, 60 << 10),
     logs: false,
     runtime: SMALL,
 };

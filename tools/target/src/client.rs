@@ -3,7 +3,7 @@
 use crate::transport::Transport;
 use offshoot::wire::{
     CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, Mode, ModelInfo,
-    OperatorReport, Request, Response, RunReport, TrainStepReport, decode, encode,
+    OperatorMeasurement, Request, Response, RunReport, TrainStepReport, UNNUMBERED, decode, encode,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -107,6 +107,8 @@ pub struct Client<T> {
     line: T,
     reader: FrameReader,
     received: VecDeque<u8>,
+    /// Number of the last request: 1 to 255, then 1 again.
+    number: u8,
     answer_timeout: Duration,
     run_timeout: Duration,
 }
@@ -118,6 +120,7 @@ impl<T: Transport> Client<T> {
             line,
             reader: FrameReader::new(),
             received: VecDeque::new(),
+            number: UNNUMBERED,
             answer_timeout: ANSWER_TIMEOUT,
             run_timeout: RUN_TIMEOUT,
         }
@@ -209,7 +212,7 @@ impl<T: Transport> Client<T> {
     pub fn run(
         &mut self,
         mode: Mode,
-        mut operator: impl FnMut(OperatorReport),
+        mut operator: impl FnMut(OperatorMeasurement),
     ) -> Result<RunReport, ClientError> {
         const NAME: &str = "run";
         self.send(NAME, &Request::Run { mode })?;
@@ -299,8 +302,8 @@ impl<T: Transport> Client<T> {
     ///
     /// # Errors
     /// [`ClientError`]
-    pub fn keep(&mut self, blocks: u8) -> Result<(), ClientError> {
-        self.ask("keep", &Request::Keep { blocks }, ok)
+    pub fn set_active_blocks(&mut self, blocks: u8) -> Result<(), ClientError> {
+        self.ask("active blocks", &Request::ActiveBlocks { blocks }, ok)
     }
 
     /// Saves what was learned; returns the number of the save.
@@ -347,8 +350,10 @@ impl<T: Transport> Client<T> {
     }
 
     fn send(&mut self, request: &'static str, message: &Request<'_>) -> Result<(), ClientError> {
+        self.number = self.number.checked_add(1).unwrap_or(1);
         let mut frame = [0; FRAME_MAX];
-        let len = encode(message, &mut frame).map_err(|error| ClientError::Frame { request, error })?;
+        let len = encode(self.number, message, &mut frame)
+            .map_err(|error| ClientError::Frame { request, error })?;
         self.line.send(&frame[..len]).map_err(|e| self.broken(request, self.answer_timeout, e))
     }
 
@@ -368,14 +373,20 @@ impl<T: Transport> Client<T> {
             match self.reader.push(byte) {
                 Event::Pending => {}
                 Event::Bad(error) => return Err(ClientError::Frame { request, error }),
-                Event::Frame => break,
-            }
-        }
-        match decode(self.reader.payload()) {
-            Err(error) => Err(ClientError::Frame { request, error }),
-            Ok(Response::Error(failure)) => Err(ClientError::Refused { request, failure }),
-            Ok(answer) => {
-                read(answer).ok_or_else(|| ClientError::Unexpected { request, answer: format!("{answer:?}") })
+                Event::Frame => match decode(self.reader.payload()) {
+                    Err(error) => return Err(ClientError::Frame { request, error }),
+                    // Late: its request was given up.
+                    Ok((number, _)) if number != self.number && number != UNNUMBERED => {}
+                    Ok((_, Response::Error(failure))) => {
+                        return Err(ClientError::Refused { request, failure });
+                    }
+                    Ok((_, answer)) => {
+                        return read(answer).ok_or_else(|| ClientError::Unexpected {
+                            request,
+                            answer: format!("{answer:?}"),
+                        });
+                    }
+                },
             }
         }
     }
@@ -456,6 +467,41 @@ mod tests {
             buffer[0] = 1;
             Ok(1)
         }
+    }
+
+    /// A device that answers each request with what it sent before: first the answer to a request that was given up.
+    struct Late(VecDeque<u8>);
+
+    impl Transport for Late {
+        fn send(&mut self, request: &[u8]) -> io::Result<()> {
+            let mut reader = FrameReader::new();
+            let frame = request.iter().any(|b| reader.push(*b) == Event::Frame);
+            assert!(frame);
+            let (number, _): (u8, Request<'_>) = decode(reader.payload()).unwrap();
+            for (number, message) in [(number - 1, Response::Data(&[9])), (number, Response::Ok)] {
+                let mut buffer = [0; FRAME_MAX];
+                let len = encode(number, &message, &mut buffer).unwrap();
+                self.0.extend(&buffer[..len]);
+            }
+            Ok(())
+        }
+
+        fn receive(&mut self, buffer: &mut [u8], _: Duration) -> io::Result<usize> {
+            buffer[0] = self.0.pop_front().unwrap();
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_late_answer_is_not_taken_for_the_answer_to_another_request() {
+        let mut client = Client::new(Late(VecDeque::new()));
+        client.number = 7;
+        client.begin_learning().unwrap();
+        client.forget(false).unwrap();
+        // After 255 comes 1; 0 is for frames that could not be read.
+        client.number = 255;
+        assert!(client.begin_learning().is_err(), "an answer without a number counts");
+        assert_eq!(client.number, 1);
     }
 
     #[test]

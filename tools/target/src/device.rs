@@ -81,7 +81,7 @@ pub trait Device {
     ///
     /// # Errors
     /// As [`Self::learn`]; also if the head has fewer blocks, or is not boosted.
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError>;
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError>;
 
     /// Saves what was learned in the device's flash; returns the number of the save. A model that is loaded again
     /// starts with it.

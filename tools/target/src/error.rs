@@ -59,6 +59,14 @@ pub enum TargetError {
         /// Bytes that the board has for it.
         there: u64,
     },
+    /// The board's firmware is built without runtime features that the model needs.
+    #[error("{board} cannot run this model: its firmware is built without {}", .features.join(", "))]
+    MissingFeatures {
+        /// The board.
+        board: &'static str,
+        /// Names of the features.
+        features: Vec<String>,
+    },
     /// The emulator could not be started or ended early.
     #[error("the emulator failed: {0}")]
     Emulator(String),

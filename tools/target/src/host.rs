@@ -76,7 +76,8 @@ impl Loaded {
         let model = Model::open(self.off.bytes())?.network(self.network)?;
         let mut engine = match self.state {
             Some(state) => Engine::resumed(model, self.arena.bytes_mut(), state)?,
-            None if self.started && model.keeps_state() => Engine::continued(model, self.arena.bytes_mut())?,
+            // As on a board, whose engine stays.
+            None if self.started => Engine::continued(model, self.arena.bytes_mut())?,
             None => Engine::new(model, self.arena.bytes_mut())?,
         };
         self.started = true;
@@ -116,7 +117,10 @@ impl Device for HostDevice {
         if loaded.state.is_some() && network.network_index() != loaded.network {
             return Err(offshoot::Error::Learning.into());
         }
-        (loaded.network, loaded.started) = (index, loaded.started && index == loaded.network);
+        if loaded.started && index != loaded.network {
+            Engine::continued(network, loaded.arena.bytes_mut())?.restart();
+        }
+        loaded.network = index;
         Ok(None)
     }
 
@@ -177,9 +181,9 @@ impl Device for HostDevice {
         Ok(engine.scores().ok_or(offshoot::Error::NoSuchTensor)?.to_vec())
     }
 
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
         let mut engine = self.resumed()?;
-        engine.keep(blocks)?;
+        engine.set_active_blocks(blocks)?;
         let state = engine.state();
         self.go_on(state);
         Ok(())

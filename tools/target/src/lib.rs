@@ -9,6 +9,7 @@ pub mod client;
 pub mod cycles;
 pub mod device;
 pub mod error;
+pub mod features;
 pub mod firmware;
 pub mod host;
 #[cfg(feature = "logs")]
@@ -23,6 +24,7 @@ pub mod transport;
 pub use board::{BOARDS, Board, Core, Runtime};
 pub use device::{Device, DeviceInfo, OperatorProfile, Profile};
 pub use error::TargetError;
+pub use features::{check_runtime, runtime_features};
 pub use host::HostDevice;
 pub use qemu::QemuDevice;
 pub use remote::RemoteDevice;

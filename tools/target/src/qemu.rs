@@ -6,6 +6,8 @@ use crate::cycles::cores::Timings;
 use crate::cycles::plugin::{Counter, Interval};
 use crate::cycles::{self, Program};
 use crate::device::{Device, DeviceInfo, Profile};
+use crate::features::check_runtime;
+use crate::host::Aligned;
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
 use offshoot::wire::TrainStepReport;
@@ -114,6 +116,11 @@ impl Device for QemuDevice {
                 there: slot.1.into(),
             });
         }
+        // A file that does not open is the board's to refuse, in the board's own words.
+        let aligned = Aligned::from(off);
+        if let Ok(model) = offshoot::Model::open(aligned.bytes()) {
+            check_runtime(self.board, off, &model)?;
+        }
         let mut device = self.start(Some(off), &[])?;
         let facts = device.facts()?;
         if (facts.model_flash_address, facts.model_flash) != slot {
@@ -204,8 +211,8 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.scores()
     }
 
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
-        self.running.as_mut().ok_or(TargetError::NoModel)?.keep(blocks)
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.set_active_blocks(blocks)
     }
 
     fn save(&mut self) -> Result<u32, TargetError> {

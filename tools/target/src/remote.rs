@@ -7,7 +7,7 @@ use crate::host::{Aligned, check_count, check_len};
 use crate::transport::Transport;
 use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
-use offshoot::wire::{CountUnit, Mode, OperatorReport, RunReport, TrainStepReport};
+use offshoot::wire::{CountUnit, Mode, OperatorMeasurement, RunReport, TrainStepReport};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -132,7 +132,7 @@ impl<T: Transport> RemoteDevice<T> {
         &mut self,
         inputs: &[&[u8]],
         mode: Mode,
-        operator: impl FnMut(OperatorReport),
+        operator: impl FnMut(OperatorMeasurement),
     ) -> Result<RunReport, TargetError> {
         self.write_inputs(inputs)?;
         Ok(self.client.run(mode, operator)?)
@@ -243,8 +243,8 @@ impl<T: Transport> Device for RemoteDevice<T> {
         Ok(self.client.read_scores(classes.into())?)
     }
 
-    fn keep(&mut self, blocks: u8) -> Result<(), TargetError> {
-        Ok(self.client.keep(blocks)?)
+    fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
+        Ok(self.client.set_active_blocks(blocks)?)
     }
 
     fn save(&mut self) -> Result<u32, TargetError> {

@@ -3,8 +3,7 @@
 use std::fmt::Debug;
 
 use ndarray::{ArrayD, Axis};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
+use offshoot_data::Random;
 use rayon::prelude::*;
 
 /// A random change of samples that keeps their targets valid.
@@ -14,27 +13,9 @@ pub trait Augment: Debug + Send + Sync {
     fn apply(&self, shape: &[usize], sample: &mut [f32], random: &mut Random);
 }
 
-/// Random numbers of one sample in one epoch: they depend only on the seed, the sample's index and the epoch.
-#[derive(Debug)]
-pub struct Random(ChaCha8Rng);
-
-impl Random {
-    pub(crate) fn new(seed: u64, epoch: usize, sample: usize) -> Self {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed ^ 0x6175_676d_656e_7400);
-        rng.set_stream(((epoch as u64) << 32) ^ sample as u64);
-        Self(rng)
-    }
-
-    /// A uniform integer below `count`; 0 if `count` is 0.
-    pub fn below(&mut self, count: usize) -> usize {
-        (self.0.next_u64() % (count as u64).max(1)) as usize
-    }
-
-    /// A standard normal number (Box and Muller 1958).
-    pub fn normal(&mut self) -> f32 {
-        let mut unit = || (self.0.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        ((-2.0 * (1.0 - unit()).ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32
-    }
+/// The generator of one sample in one epoch: it depends only on the seed, the sample's index and the epoch.
+pub(crate) fn random_of(seed: u64, epoch: usize, sample: usize) -> Random {
+    Random::new(seed ^ 0x6175_676d_656e_7400, ((epoch as u64) << 32) ^ sample as u64)
 }
 
 /// Images `[h, w, c]`: mirrored with probability one half, and shifted by up to `shift` pixels in each direction (a
@@ -91,7 +72,7 @@ impl Augment for Series {
             let n = old.len().max(1) as f32;
             let mean = old.iter().sum::<f32>() / n;
             let deviation = (old.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / n).sqrt();
-            sample.iter_mut().for_each(|v| *v += self.noise * deviation * random.normal());
+            sample.iter_mut().for_each(|v| *v += self.noise * deviation * random.normal() as f32);
         }
     }
 }
@@ -109,7 +90,7 @@ impl Mixture {
     pub(crate) fn new(chosen: &[usize], seed: u64, epoch: usize) -> Self {
         const STEPS: usize = 1 << 16;
         let share = |number: &usize| {
-            let mut random = Random::new(seed ^ 0x6d69_7875_7000_0000, epoch, *number);
+            let mut random = random_of(seed ^ 0x6d69_7875_7000_0000, epoch, *number);
             (random.below(STEPS) as f32 + 0.5) / STEPS as f32
         };
         Self { shares: chosen.iter().map(share).collect() }
@@ -142,7 +123,7 @@ pub(crate) fn augmented(
     let width = shape.iter().product::<usize>().max(1);
     if let Some(samples) = batch.as_slice_mut() {
         samples.par_chunks_mut(width).zip(chosen).for_each(|(sample, &number)| {
-            augment.apply(&shape, sample, &mut Random::new(seed, epoch, number));
+            augment.apply(&shape, sample, &mut random_of(seed, epoch, number));
         });
     }
     batch
@@ -158,9 +139,9 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for number in 0..40 {
             let mut now = image.clone();
-            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut now, &mut Random::new(1, 0, number));
+            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut now, &mut random_of(1, 0, number));
             let mut again = image.clone();
-            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut again, &mut Random::new(1, 0, number));
+            Images { flip: true, shift: 1 }.apply(&[4, 3, 2], &mut again, &mut random_of(1, 0, number));
             assert_eq!(now, again);
             // Pixels are not interpolated.
             assert!(now.chunks(2).all(|p| p[0] % 2.0 == 0.0 && p[1] == p[0] + 1.0), "{now:?}");
@@ -168,7 +149,7 @@ mod tests {
         }
         assert!(seen.len() > 10, "{}", seen.len());
         let mut same = image.clone();
-        Images { flip: false, shift: 0 }.apply(&[4, 3, 2], &mut same, &mut Random::new(1, 0, 0));
+        Images { flip: false, shift: 0 }.apply(&[4, 3, 2], &mut same, &mut random_of(1, 0, 0));
         assert_eq!(same, image);
     }
 

@@ -41,6 +41,8 @@ pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
             // Rows of a matrix multiplied by constants are a batch; everything else needs a separate batch axis.
             Op::MatMul { .. } => (all && rank > 2) || (rank == 2 && !dependent[node.inputs[1].0 as usize]),
             Op::Binary { .. } => ranks.iter().all(|r| *r == graph.value(node.output).shape.len()),
+            // Samples of a batch do not follow each other.
+            Op::History { .. } => false,
             Op::Expand => rank == graph.value(node.output).shape.len(),
             Op::TopK { axis, .. } => *axis > 0,
             Op::Gather(indexing) | Op::Scatter { indexing, .. } => match indexing {

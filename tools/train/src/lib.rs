@@ -67,7 +67,7 @@ pub use error::{Error, Result};
 pub use fake_quant::WeightQuant;
 pub use fit::{evaluate, fit, fit_shared, shuffled};
 pub use gradients::gradients;
-pub use optimiser::{Rule, Schedule};
+pub use optimiser::{Schedule, UpdateRule};
 pub use options::{
     Checkpoint, Control, Ended, Epoch, Feature, FitOptions, FitReport, Judgement, Observer, Step, Teacher,
     View, WeightTransform,

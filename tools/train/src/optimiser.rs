@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Update rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Rule {
+pub enum UpdateRule {
     /// Gradient descent with momentum (Polyak 1964): `v = momentum · v + g; w -= rate · v`.
     Sgd {
         /// Share of the velocity that is kept.
@@ -22,7 +22,7 @@ pub(crate) struct State {
     second: Vec<f32>,
 }
 
-impl Rule {
+impl UpdateRule {
     /// One step. `step` counts from 1; `decay` is decoupled weight decay (Loshchilov and Hutter 2019).
     pub(crate) fn update(
         self,
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn both_rules_find_the_minimum_of_a_parabola() {
-        for rule in [Rule::Sgd { momentum: 0.9 }, Rule::Adam] {
+        for rule in [UpdateRule::Sgd { momentum: 0.9 }, UpdateRule::Adam] {
             let (mut weights, mut state) = ([3.0f32, -2.0], State::default());
             for step in 0..400 {
                 let gradient = [2.0 * (weights[0] - 1.0), 20.0 * weights[1]];

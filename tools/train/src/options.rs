@@ -11,7 +11,7 @@ use crate::augment::Augment;
 use crate::dataset::Dataset;
 use crate::device::Device;
 use crate::fake_quant::WeightQuant;
-use crate::optimiser::{Rule, Schedule};
+use crate::optimiser::{Schedule, UpdateRule};
 
 /// Options of [`crate::fit`]. The default trains a small network from random weights.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct FitOptions {
     /// Learning-rate schedule.
     pub schedule: Schedule,
     /// Update rule.
-    pub rule: Rule,
+    pub rule: UpdateRule,
     /// Decoupled weight decay of tensors with more than one axis; biases, gamma and beta do not decay.
     pub decay: f32,
     /// Label smoothing: share of the labels that is distributed evenly over all classes (Szegedy et al. 2016).
@@ -76,7 +76,7 @@ impl Default for FitOptions {
             batch: 64,
             rate: 3e-3,
             schedule: Schedule::Cosine { warm_up: 0.05 },
-            rule: Rule::Adam,
+            rule: UpdateRule::Adam,
             decay: 1e-2,
             smoothing: 0.0,
             clip: None,

@@ -230,8 +230,8 @@ impl Weights {
                 }
                 if let Some(noise) = options.noise.filter(|n| *n > 0.0) {
                     let deviation = (noise / (step as f32).powf(0.55)).sqrt();
-                    let mut random = crate::augment::Random::new(options.seed, step, weight.id.0 as usize);
-                    gradient.iter_mut().for_each(|g| *g += deviation * random.normal());
+                    let mut random = crate::augment::random_of(options.seed, step, weight.id.0 as usize);
+                    gradient.iter_mut().for_each(|g| *g += deviation * random.normal() as f32);
                 }
                 weight.keep_zeros(&mut gradient);
                 (gradient, step_gradient)

@@ -92,7 +92,7 @@ fn a_step_follows_the_slope_of_the_loss() {
         rate,
         decay: 0.0,
         schedule: offshoot_train::Schedule::Constant,
-        rule: offshoot_train::Rule::Sgd { momentum: 0.0 },
+        rule: offshoot_train::UpdateRule::Sgd { momentum: 0.0 },
         ..short(1)
     };
     let loss = |graph: &Graph| fit(graph, &data, &options(0.0), &mut ()).unwrap().1.epochs[0].loss;

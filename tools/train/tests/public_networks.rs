@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use ndarray::ArrayD;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::lossless;
-use offshoot_train::{Dataset, FitOptions, Rule, Schedule, Target, Teacher, fit, predict};
+use offshoot_train::{Dataset, FitOptions, Schedule, Target, Teacher, UpdateRule, fit, predict};
 
 fn samples(graph: &Graph, count: usize) -> ArrayD<f32> {
     let mut shape = graph.value(graph.inputs[0]).shape.clone();
@@ -37,7 +37,7 @@ fn all_are_run_and_trained() {
                 epochs: 6,
                 batch: 3,
                 rate: 0.1,
-                rule: Rule::Sgd { momentum: 0.0 },
+                rule: UpdateRule::Sgd { momentum: 0.0 },
                 schedule: Schedule::Constant,
                 decay: 0.0,
                 batch_statistics: false,

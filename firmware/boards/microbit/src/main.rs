@@ -16,7 +16,7 @@ use offshoot_boards::{Aligned, Stack};
 const ARENA: usize = 8704;
 
 /// The model slot: the part of the flash that memory.x leaves free.
-const MODEL_FLASH: (usize, usize) = (184 << 10, 72 << 10);
+const MODEL_FLASH: (usize, usize) = (196 << 10, 60 << 10);
 
 offshoot_boards::mark_sources!();
 

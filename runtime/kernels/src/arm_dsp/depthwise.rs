@@ -5,6 +5,7 @@
 
 use super::{drops_negatives, gather, plane, saturates, straight, taps, zero_and_half};
 use crate::geometry::Planar;
+use crate::plane::View;
 use crate::requant::Requant;
 use crate::tiles::Operands;
 use offshoot_base::Rule;
@@ -66,69 +67,6 @@ pub fn depthwise_planar(
         }
     }
     Ok(true)
-}
-
-/// The plane as the loops see it, possibly transposed.
-struct View {
-    /// Rows and columns of the input, and the distances between them in bytes.
-    input: [usize; 2],
-    input_step: [usize; 2],
-    /// Padding before the rows and columns.
-    pad: [usize; 2],
-    /// Rows and columns of the output, and the distances between them in bytes.
-    output: [usize; 2],
-    output_step: [usize; 2],
-    kernel: [usize; 2],
-    stride: [usize; 2],
-    /// Elements from a channel's weight to that of the next kernel row and column.
-    weight_step: [usize; 2],
-    /// Values in a row of the scratch.
-    pitch: usize,
-    /// Output rows that are computed from one fill of the scratch.
-    band: usize,
-}
-
-impl View {
-    // Not inlined: the temporaries of the transposition then do not stay on the stack below the loops.
-    #[inline(never)]
-    fn of(r: &DepthwisePlanar, g: &Planar, capacity: usize) -> Self {
-        let c = usize::from(r.c);
-        let (h, w) = (usize::from(r.h), usize::from(r.w));
-        let [top, left, bottom, right] = g.window.pad.map(usize::from);
-        let kernel = g.window.kernel.map(usize::from);
-        let mut view = Self {
-            input: [h, w],
-            input_step: [w * c, c],
-            pad: [top, left],
-            output: [g.out_h, g.out_w],
-            output_step: [g.out_w * c, c],
-            kernel,
-            stride: g.window.stride.map(usize::from),
-            weight_step: [kernel[1] * g.weight_pitch, g.weight_pitch],
-            pitch: g.pitch,
-            band: g.band,
-        };
-        let whole = g.band >= g.out_h;
-        let pitch = (h + top + bottom).next_multiple_of(2);
-        let longer = if kernel[0] == kernel[1] { g.out_h > g.out_w } else { kernel[0] > kernel[1] };
-        // The product saturates: if it wrapped, the transposed plane could exceed the scratch.
-        let turned = (w + left + right).saturating_mul(pitch).saturating_add(2);
-        if whole && longer && turned <= capacity {
-            let pairs = [
-                &mut view.input,
-                &mut view.input_step,
-                &mut view.pad,
-                &mut view.output,
-                &mut view.output_step,
-                &mut view.kernel,
-                &mut view.stride,
-                &mut view.weight_step,
-            ];
-            pairs.into_iter().for_each(|pair| pair.reverse());
-            (view.pitch, view.band) = (pitch, view.output[0]);
-        }
-        view
-    }
 }
 
 struct Walk<'r> {

@@ -3,14 +3,14 @@
 use super::correlate::{self, Correlation, Outputs, Pixels};
 use crate::gradient::Tensors;
 use crate::gradient::grid::PoolingGrid;
-use crate::gradient::planes::{LANES, Plan, columns};
+use crate::gradient::planes::{LANES, PlaneExtents, columns};
 use crate::layer::Order;
 use core::ops::Range;
 
 /// The workspace, split as the plan says.
 struct Planes<'a> {
     tensors: &'a Tensors<'a>,
-    plan: &'a Plan,
+    plan: &'a PlaneExtents,
     channel: usize,
     /// 16-bit errors of the cells: of channels 0 and 2, and of 1 and 3.
     cells: &'a mut [[u32; 2]],
@@ -22,7 +22,7 @@ struct Planes<'a> {
 #[allow(clippy::too_many_arguments)]
 pub fn add_planes(
     tensors: &Tensors<'_>,
-    plan: &Plan,
+    plan: &PlaneExtents,
     channel: usize,
     grid: &PoolingGrid,
     error: impl Fn(usize) -> i32,
@@ -38,7 +38,7 @@ pub fn add_planes(
         && tensors.h.len() >= g.pixels() * g.out_c
         && grid.extent == g.output
         && channel + LANES <= g.out_c
-        && sums.len() >= Plan::sums(g)
+        && sums.len() >= PlaneExtents::sums(g)
         && i8::try_from(tensors.zero).is_ok()
         && plan.is_of(g);
     let Some(room) = room.get_mut(..words).filter(|_| lie) else { return false };

@@ -7,10 +7,10 @@
 
 use crate::layer::{Geometry, Order};
 
-/// Extents of the planes of a strip of output rows. Only [`Plan::new`] makes plans, each for one geometry; kernels rely
+/// Extents of the planes of a strip of output rows. Only [`PlaneExtents::new`] makes plans, each for one geometry; kernels rely
 /// on that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub struct PlaneExtents {
     of: Geometry,
     rows: usize,
     pitch: usize,
@@ -33,8 +33,8 @@ const MOST_COLUMNS: usize = 255;
 /// Maximum words of the planes: longer strips save little.
 const MOST_WORDS: usize = 2048;
 
-impl Plan {
-    /// Plan for a layer whose pooling grid has `cells` cells, in at most `words` words of workspace; `None` if planes
+impl PlaneExtents {
+    /// PlaneExtents for a layer whose pooling grid has `cells` cells, in at most `words` words of workspace; `None` if planes
     /// do not suit the layer or do not fit.
     pub fn new(g: &Geometry, cells: usize, words: usize) -> Option<Self> {
         let depthwise = match g.order {
@@ -175,10 +175,10 @@ mod tests {
         assert_eq!(pitch(&valid), 8);
         let strided = geometry([16, 16], [8, 8], [3, 3], 2, [0, 0, 1, 1]);
         assert_eq!((pitch(&strided), columns(&strided, 0), columns(&strided, 1)), (10, (0, 8, 9), (0, 8, 8)));
-        let plan = Plan::new(&same, 16, 10_000).unwrap();
+        let plan = PlaneExtents::new(&same, 16, 10_000).unwrap();
         assert_eq!((plan.rows, plan.phases, plan.inputs), (25, [1, 1], 4));
-        let strips = Plan::new(&same, 16, 500).unwrap();
-        assert!(strips.rows < 25 && strips.words(&same, 16) + Plan::sums(&same) <= 500);
-        assert_eq!(Plan::new(&same, 16, 100), None);
+        let strips = PlaneExtents::new(&same, 16, 500).unwrap();
+        assert!(strips.rows < 25 && strips.words(&same, 16) + PlaneExtents::sums(&same) <= 500);
+        assert_eq!(PlaneExtents::new(&same, 16, 100), None);
     }
 }

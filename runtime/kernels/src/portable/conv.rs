@@ -1,6 +1,7 @@
 //! Convolutions, NHWC. int8 follows TFLite's reference (`acc = bias + Σ (x - in_zp)·w`, requantise, add out_zp, clamp).
 //! float32 starts at the bias and adds products in the order kernel row, kernel column, input channel.
 
+use super::float::within;
 use crate::geometry::extent;
 use crate::requant::Requant;
 use offshoot_format::record::{Conv2d, Depthwise, Window};
@@ -128,7 +129,7 @@ pub fn conv2d_f32(
                             acc = a.iter().zip(b).fold(acc, |s, (x, w)| s + x * w);
                         }
                     }
-                    *out = acc.max(clamp.0).min(clamp.1);
+                    *out = within(acc, clamp);
                 }
             }
         }
@@ -175,7 +176,7 @@ pub fn depthwise_f32(
             }
         },
         |acc, x, w| acc + x * w,
-        |_, acc| acc.max(clamp.0).min(clamp.1),
+        |_, acc| within(acc, clamp),
     );
 }
 

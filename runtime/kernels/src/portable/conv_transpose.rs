@@ -1,6 +1,7 @@
 //! Transposed convolution, NHWC, as a gather: each output pixel sums the input pixels that reach it. The sum starts at
 //! the bias and adds products in the order kernel row, kernel column, input channel.
 use super::fixed_point::multiply_by_quantized_multiplier;
+use super::float::within;
 use crate::requant::Requant;
 use offshoot_format::record::{ConvTranspose, Window};
 
@@ -30,7 +31,7 @@ pub fn conv_transpose_f32(
     src: &[f32],
     dst: &mut [f32],
 ) {
-    gather(r, src, weights, dst, |o| bias[o], |s, x, w| s + x * w, |_, s| s.max(clamp.0).min(clamp.1));
+    gather(r, src, weights, dst, |o| bias[o], |s, x, w| s + x * w, |_, s| within(s, clamp));
 }
 
 /// Input index that kernel position `k` maps to output `out`, if there is one.

@@ -1,10 +1,11 @@
 //! Elementwise operators with two operands. `dst` holds `a` on entry and the result on return.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
+use super::float::{larger, smaller, within};
 use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 
 /// Calls `f(dst element, b element)` for each element, `b` broadcast.
 #[inline(always)]
-fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
+pub(super) fn each<T: Copy>(r: &Binary, b: &[T], dst: &mut [T], f: impl Fn(T, T) -> T) {
     if r.broadcast == 0 {
         for (d, b) in dst.iter_mut().zip(b) {
             *d = f(*d, *b);
@@ -76,7 +77,7 @@ pub fn binary_f32(r: &Binary, b: &[f32], dst: &mut [f32]) {
     let (min, max) = clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     let swapped = r.swapped;
     let order = move |x: f32, y: f32| if swapped { (y, x) } else { (x, y) };
-    let end = move |v: f32| v.max(min).min(max);
+    let end = move |v: f32| within(v, (min, max));
     match r.kind {
         BinaryKind::Add => each(r, b, dst, |x, y| end(x + y)),
         BinaryKind::Sub => each(r, b, dst, |x, y| {
@@ -88,7 +89,7 @@ pub fn binary_f32(r: &Binary, b: &[f32], dst: &mut [f32]) {
             let (x, y) = order(x, y);
             end(x / y)
         }),
-        BinaryKind::Min => each(r, b, dst, |x, y| end(x.min(y))),
-        BinaryKind::Max => each(r, b, dst, |x, y| end(x.max(y))),
+        BinaryKind::Min => each(r, b, dst, |x, y| end(if y.is_nan() { x } else { smaller(x, y) })),
+        BinaryKind::Max => each(r, b, dst, |x, y| end(if y.is_nan() { x } else { larger(x, y) })),
     }
 }

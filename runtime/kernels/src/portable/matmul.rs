@@ -1,5 +1,6 @@
 //! Fully connected layers, and matrix products of activations.
 use super::fixed_point::multiply_by_quantized_multiplier;
+use super::float::{canonical, within};
 use crate::requant::Requant;
 use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
 
@@ -31,7 +32,7 @@ pub fn fully_connected_f32(
     for (x, y) in src.chunks_exact(in_c).zip(dst.chunks_exact_mut(out_c)) {
         for ((out, w), b) in y.iter_mut().zip(weights.chunks_exact(in_c)).zip(bias) {
             let acc = x.iter().zip(w).fold(*b, |s, (x, w)| s + x * w);
-            *out = acc.max(clamp.0).min(clamp.1);
+            *out = within(acc, clamp);
         }
     }
 }
@@ -58,7 +59,7 @@ pub fn matmul_i8(r: &MatMul, a: &[i8], b: &[i8], dst: &mut [i8]) {
 
 /// float32 batched matrix product of activations; sums in order of k.
 pub fn matmul_f32(r: &MatMul, a: &[f32], b: &[f32], dst: &mut [f32]) {
-    each(r, a, b, dst, 0.0f32, |s, x, y| s + x * y, |s| s);
+    each(r, a, b, dst, 0.0f32, |s, x, y| s + x * y, canonical);
 }
 
 #[inline(always)]

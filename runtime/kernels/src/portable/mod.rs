@@ -6,8 +6,10 @@
 
 mod conv;
 mod conv_transpose;
+mod elementary;
 mod elementwise;
 pub mod fixed_point;
+pub mod float;
 mod grid_sample;
 mod huffman;
 mod indexed;
@@ -30,6 +32,7 @@ mod winograd;
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
+pub use elementary::{binary_math, binary_math_f32, elementary, elementary_f32};
 pub use elementwise::{binary_f32, binary_i8};
 pub use grid_sample::grid_sample;
 pub use huffman::{Table, fill_table, fully_connected_huffman, is_complete};
@@ -46,7 +49,7 @@ pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};
 pub use sparse::{add_sparse, gather_column, requantise_sums};
-#[cfg(arm_dsp)]
+#[cfg(any(arm_dsp, scalar, test))]
 pub(crate) use tiled::requantise;
 pub use tiled::{
     conv_pair, conv_pair_single_multiply, conv_vector, depthwise_band, gather_band, gather_pair,

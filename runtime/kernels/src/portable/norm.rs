@@ -1,5 +1,6 @@
 //! Layer normalisation.
 
+use super::float::canonical;
 use offshoot_format::record::LayerNorm;
 
 /// Mean, then variance, then `(x - mean) / sqrt(variance + epsilon) * gamma + beta`; sums in order.
@@ -10,7 +11,7 @@ pub fn layer_norm_f32(r: &LayerNorm, gamma: &[f32], beta: &[f32], data: &mut [f3
         let variance = row.iter().fold(0.0, |s, v| s + (v - mean) * (v - mean)) / n;
         let scale = 1.0 / libm::sqrtf(variance + r.epsilon);
         for ((v, g), b) in row.iter_mut().zip(gamma).zip(beta) {
-            *v = (*v - mean) * scale * g + b;
+            *v = canonical((*v - mean) * scale * g + b);
         }
     }
 }

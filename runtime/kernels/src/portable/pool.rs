@@ -1,5 +1,6 @@
 //! Pools, NHWC. int8 averages over the valid pixels and rounds ties away from zero, as TFLite does.
 use super::conv::taps;
+use super::float::{larger, within};
 use crate::geometry::extent;
 use offshoot_format::record::{Pool, PoolArith, PoolKind, Window};
 
@@ -31,11 +32,11 @@ pub fn pool_f32(r: &Pool, src: &[f32], dst: &mut [f32]) {
     };
     pool(r, src, dst, |pixels, valid, area| {
         let v = match r.kind {
-            PoolKind::Max => pixels.fold(f32::NEG_INFINITY, f32::max),
+            PoolKind::Max => pixels.fold(f32::NEG_INFINITY, |s, v| larger(v, s)),
             PoolKind::Average => pixels.fold(0.0, |s, v| s + v) / valid as f32,
             PoolKind::AverageIncludePad => pixels.fold(0.0, |s, v| s + v) / area as f32,
         };
-        v.max(clamp.0).min(clamp.1)
+        within(v, clamp)
     });
 }
 

@@ -1,6 +1,7 @@
 //! Reductions over the middle axis.
 
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
+use super::float::{canonical, larger, smaller};
 use offshoot_format::record::{ArgMax, Reduce, ReduceArith, ReduceKind};
 
 /// int8, over `[outer, extent, inner]`.
@@ -31,10 +32,10 @@ pub fn reduce_f32(r: &Reduce, src: &[f32], dst: &mut [f32]) {
         for (i, o) in out.iter_mut().enumerate() {
             let column = block[i..].iter().step_by(inner).copied();
             *o = match r.kind {
-                ReduceKind::Max => column.fold(f32::NEG_INFINITY, f32::max),
-                ReduceKind::Min => column.fold(f32::INFINITY, f32::min),
-                ReduceKind::Sum => column.fold(0.0, |s, v| s + v),
-                ReduceKind::Mean => column.fold(0.0, |s, v| s + v) / extent as f32,
+                ReduceKind::Max => column.fold(f32::NEG_INFINITY, |s, v| larger(v, s)),
+                ReduceKind::Min => column.fold(f32::INFINITY, |s, v| smaller(v, s)),
+                ReduceKind::Sum => canonical(column.fold(0.0, |s, v| s + v)),
+                ReduceKind::Mean => canonical(column.fold(0.0, |s, v| s + v) / extent as f32),
             };
         }
     }

@@ -1,5 +1,6 @@
 //! Resampling by tables.
 
+use super::float::canonical;
 use offshoot_format::record::Resize;
 
 /// Nearest neighbour. `table` has a source index for each row, then for each column.
@@ -37,7 +38,7 @@ pub fn resize_bilinear_f32(r: &Resize, table: &[u32], src: &[f32], dst: &mut [f3
         let (wy, wx) = (f32::from_bits(wy), f32::from_bits(wx));
         let top = a * (1.0 - wx) + b * wx;
         let bottom = c * (1.0 - wx) + d * wx;
-        top * (1.0 - wy) + bottom * wy
+        canonical(top * (1.0 - wy) + bottom * wy)
     });
 }
 

@@ -2,6 +2,7 @@
 use super::fixed_point::{
     multiply_by_quantized_multiplier, rounding_divide_by_pot, saturating_rounding_doubling_high_mul as mul,
 };
+use super::float::{canonical, larger};
 use offshoot_format::record::{Softmax, SoftmaxArith};
 
 /// exp(a) for a ≤ 0 in Q5.26, result Q0.31.
@@ -93,12 +94,12 @@ pub fn softmax_i8(r: &Softmax, data: &mut [i8]) {
 /// float32, in place over rows of `depth`: exp(x - max) / sum, in order.
 pub fn softmax_f32(r: &Softmax, data: &mut [f32]) {
     for row in data.chunks_exact_mut(r.depth.max(1) as usize) {
-        let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let max = row.iter().copied().fold(f32::NEG_INFINITY, |s, v| larger(v, s));
         let mut sum = 0.0;
         for v in row.iter_mut() {
             *v = libm::expf(*v - max);
             sum += *v;
         }
-        row.iter_mut().for_each(|v| *v /= sum);
+        row.iter_mut().for_each(|v| *v = canonical(*v / sum));
     }
 }

@@ -1,16 +1,17 @@
 //! Elementwise operators with one operand, in place.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
+use super::float::{canonical, within};
 use offshoot_format::record::{PRelu, PReluArith, Requantize, UnaryKind};
 
 /// Applies a float32 function to each element, by ONNX's definitions.
 pub fn unary_f32(kind: UnaryKind, data: &mut [f32]) {
-    data.iter_mut().for_each(|v| *v = unary(kind, *v));
+    data.iter_mut().for_each(|v| *v = canonical(unary(kind, *v)));
 }
 
 /// Applies the function to one element.
 pub fn unary(kind: UnaryKind, x: f32) -> f32 {
     match kind {
-        UnaryKind::Clip { min, max } => x.max(min).min(max),
+        UnaryKind::Clip { min, max } => within(x, (min, max)),
         UnaryKind::LeakyRelu { alpha } => {
             if x < 0.0 {
                 alpha * x
@@ -18,8 +19,8 @@ pub fn unary(kind: UnaryKind, x: f32) -> f32 {
                 x
             }
         }
-        UnaryKind::HardSwish => x * (x + 3.0).max(0.0).min(6.0) / 6.0,
-        UnaryKind::HardSigmoid { alpha, beta } => (alpha * x + beta).max(0.0).min(1.0),
+        UnaryKind::HardSwish => x * within(x + 3.0, (0.0, 6.0)) / 6.0,
+        UnaryKind::HardSigmoid { alpha, beta } => within(alpha * x + beta, (0.0, 1.0)),
         UnaryKind::Sigmoid => 1.0 / (1.0 + libm::expf(-x)),
         UnaryKind::Tanh => libm::tanhf(x),
         UnaryKind::Gelu => 0.5 * x * (1.0 + libm::erff(x * core::f32::consts::FRAC_1_SQRT_2)),
@@ -83,7 +84,7 @@ pub fn prelu_i8(r: &PRelu, slope: &[i8], data: &mut [i8]) {
 pub fn prelu_f32(r: &PRelu, slope: &[f32], data: &mut [f32]) {
     for row in data.chunks_exact_mut(r.c.max(1) as usize) {
         for (v, s) in row.iter_mut().zip(slope) {
-            *v = if *v < 0.0 { *v * *s } else { *v };
+            *v = canonical(if *v < 0.0 { *v * *s } else { *v });
         }
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Boosted<'a> {
     ///
     /// # Errors
     /// [`HeadError::Shape`] if `blocks` is 0 or more than there are.
-    pub fn keep(&mut self, blocks: usize) -> Result<(), HeadError> {
+    pub fn set_active_blocks(&mut self, blocks: usize) -> Result<(), HeadError> {
         if blocks == 0 || blocks > self.options.widths.len() {
             return Err(HeadError::Shape);
         }
@@ -228,20 +228,20 @@ mod tests {
             short.learn(&x[..3], *y).unwrap();
         }
         let mut accuracies = [1, 2, 3].map(|blocks| {
-            head.keep(blocks).unwrap();
+            head.set_active_blocks(blocks).unwrap();
             problems::accuracy(&head, 4, &samples[1200..])
         });
         assert!(accuracies.is_sorted(), "{accuracies:?}");
         accuracies.reverse();
         assert!(accuracies[0] > accuracies[2] + 0.1, "{accuracies:?}");
         // Without its tail, the head equals one that never had a tail; the tail's features may be missing.
-        head.keep(1).unwrap();
+        head.set_active_blocks(1).unwrap();
         let (mut a, mut b) = ([0.0; 4], [0.0; 4]);
         head.predict(&samples[1300].0[..3], &mut a).unwrap();
         short.predict(&samples[1300].0[..3], &mut b).unwrap();
         assert_eq!(a, b);
-        assert_eq!(head.keep(0), Err(HeadError::Shape));
-        assert_eq!(head.keep(4), Err(HeadError::Shape));
+        assert_eq!(head.set_active_blocks(0), Err(HeadError::Shape));
+        assert_eq!(head.set_active_blocks(4), Err(HeadError::Shape));
         assert_eq!(head.kept(), 1);
     }
 }

@@ -6,7 +6,9 @@
 
 use super::errors::{Errors, room_bits};
 use super::parts::Steps;
-use super::{Layer, Magnitude, Motion, Part, Quant, Scales, StepTarget, Workspace, normalised};
+use super::{
+    IntegerLayer, IntegerParameters, Magnitude, Motion, Quant, Scales, StepTarget, Workspace, normalised,
+};
 use crate::layers::window::{gradients, pull_back};
 use offshoot_kernels::Random;
 use offshoot_kernels::geometry::tiled_weight;
@@ -42,7 +44,7 @@ pub struct BlockWorkspace<'a> {
 /// Runs one train step of the first layer of a block; `target` is that of the second layer, which learns afterwards, by
 /// [`super::learn`].
 pub fn learn_first(
-    layer: &mut Layer<'_>,
+    layer: &mut IntegerLayer<'_>,
     second: &Second<'_>,
     target: &StepTarget<'_>,
     motion: Motion<'_>,
@@ -157,7 +159,7 @@ fn weight(second: &Second<'_>, at: usize) -> i32 {
 impl Steps<'_, '_, '_> {
     /// Whether weights learn.
     fn is_whole(&self) -> bool {
-        matches!(self.part(), Part::All { .. })
+        matches!(self.part(), IntegerParameters::All { .. })
     }
 }
 
@@ -196,7 +198,7 @@ mod tests {
         let scale = 0.001;
         let target = StepTarget {
             rule: LocalRule::CrossEntropy { scale },
-            codes: TargetProjection::Small(&codes),
+            projection: TargetProjection::Small(&codes),
             grid: PoolingGrid::new(1, [1, 1], out),
             label: 1,
             rate: Magnitude::from_f32(1e-4),
@@ -219,13 +221,13 @@ mod tests {
         let (own_multiplier, own_shift) = (vec![1 << 30; hidden], vec![-9; hidden]);
         for round in 0..300 {
             let (mut learned, mut bias) = (vec![0i8; hidden * n], vec![0; hidden]);
-            let mut layer = Layer {
+            let mut layer = IntegerLayer {
                 geometry: below,
                 x: &x,
                 h: &h,
                 folded: false,
                 quant,
-                part: Part::All {
+                part: IntegerParameters::All {
                     weights: &mut learned,
                     fine: &mut [],
                     bias: &mut bias,

@@ -20,7 +20,7 @@ const MOST: i32 = i16::MAX as i32;
 /// Errors of the features of a layer.
 pub(super) struct Errors<'a> {
     rule: LocalRule,
-    codes: TargetProjection<'a>,
+    projection: TargetProjection<'a>,
     features: usize,
     label: usize,
     classes: usize,
@@ -48,7 +48,7 @@ impl<'a> Errors<'a> {
         let (features, classes) = (grid.features(), workspace.residual.len());
         let (pixels, cells) = grid.cell_pixels();
         let mean = Magnitude::new(cells as u64, 0).over(Magnitude::new(pixels as u64, 0));
-        let entry = if matches!(target.codes, TargetProjection::Small(_)) { 7 } else { 0 };
+        let entry = if matches!(target.projection, TargetProjection::Small(_)) { 7 } else { 0 };
         let mut bits = RESIDUAL_BITS + entry;
         let mut unit = mean.scaled(-RESIDUAL_BITS);
         let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
@@ -60,8 +60,8 @@ impl<'a> Errors<'a> {
             softmax::residual(workspace.residual, workspace.sums, score, target.label);
             unit = unit.times(scale);
             // The absolute values of the residuals add up to at most 2.
-            bits += i32::from(target.codes != TargetProjection::Unit);
-            tabled = is_tabled(&target.codes, classes);
+            bits += i32::from(target.projection != TargetProjection::Unit);
+            tabled = is_tabled(&target.projection, classes);
             if tabled {
                 of_residual(workspace.residual, &mut tables);
             }
@@ -71,7 +71,7 @@ impl<'a> Errors<'a> {
         let fit = (bits - room_bits).max(0);
         Self {
             rule: target.rule,
-            codes: target.codes,
+            projection: target.projection,
             features,
             label: target.label,
             classes,
@@ -101,9 +101,9 @@ impl<'a> Errors<'a> {
     /// Signs of the classes at a feature; a set bit means negative.
     #[inline]
     fn signs(&self, feature: usize) -> u32 {
-        match self.codes {
+        match self.projection {
             TargetProjection::Signs { seed } => target_projection::sign_word(seed, feature as u32, 0),
-            _ => sign_word(&self.codes, feature, self.classes),
+            _ => sign_word(&self.projection, feature, self.classes),
         }
     }
 
@@ -113,11 +113,11 @@ impl<'a> Errors<'a> {
         let mut error = 0i32;
         match self.rule {
             LocalRule::CrossEntropy { .. } => {
-                self.codes
+                self.projection
                     .whole_column(self.classes, self.features, feature, |k, p| error += p * residual[k]);
             }
             // DRTP, the only other rule that `Model::open` accepts for int8.
-            _ => self.codes.whole_column(self.classes, self.features, feature, |k, p| {
+            _ => self.projection.whole_column(self.classes, self.features, feature, |k, p| {
                 if k == self.label {
                     error = -p * (1 << RESIDUAL_BITS);
                 }
@@ -143,7 +143,7 @@ fn scores(
     let (features, channels) = (grid.features(), grid.channels);
     // At most 255 per pixel: sums over all features fit 32 bits.
     let small = h.len() <= (1 << 31) / 256;
-    let by_table = small && is_tabled(&target.codes, classes);
+    let by_table = small && is_tabled(&target.projection, classes);
     let mut tables: Tables = [[0; 16]; MOST_TABLED / 4];
     let quads = classes.div_ceil(4);
     workspace.sums.fill(0);
@@ -167,9 +167,9 @@ fn scores(
         add(starts);
         for (j, &sum) in (cell * channels..).zip(&*sums) {
             if by_table {
-                let word = match target.codes {
+                let word = match target.projection {
                     TargetProjection::Signs { seed } => target_projection::sign_word(seed, j as u32, 0),
-                    _ => sign_word(&target.codes, j, classes),
+                    _ => sign_word(&target.projection, j, classes),
                 };
                 for (quad, table) in tables.iter_mut().enumerate().take(quads) {
                     let entry = &mut table[(word >> (4 * quad) & 15) as usize];
@@ -178,7 +178,7 @@ fn scores(
             } else {
                 let sum = i64::from(sum);
                 target
-                    .codes
+                    .projection
                     .whole_column(classes, features, j, |k, p| workspace.sums[k] += i64::from(p) * sum);
             }
         }
@@ -193,14 +193,15 @@ fn scores(
     }
 }
 
-fn is_tabled(codes: &TargetProjection<'_>, classes: usize) -> bool {
-    matches!(codes, TargetProjection::Signs { .. } | TargetProjection::Hadamard) && classes <= MOST_TABLED
+fn is_tabled(projection: &TargetProjection<'_>, classes: usize) -> bool {
+    matches!(projection, TargetProjection::Signs { .. } | TargetProjection::Hadamard)
+        && classes <= MOST_TABLED
 }
 
 /// Signs of the classes at a feature; a set bit means negative.
 #[inline(never)]
-fn sign_word(codes: &TargetProjection<'_>, feature: usize, classes: usize) -> u32 {
-    match *codes {
+fn sign_word(projection: &TargetProjection<'_>, feature: usize, classes: usize) -> u32 {
+    match *projection {
         TargetProjection::Signs { seed } => target_projection::sign_word(seed, feature as u32, 0),
         _ => {
             let bit = |k: usize| u32::from(target_projection::hadamard_negative(k, feature as u32)) << k;

@@ -26,7 +26,7 @@ pub use motion::Motion;
 use offshoot_kernels as kernels;
 use offshoot_kernels::Random;
 use offshoot_kernels::gradient::grid::PoolingGrid;
-use offshoot_kernels::gradient::planes::Plan;
+use offshoot_kernels::gradient::planes::PlaneExtents;
 use offshoot_kernels::gradient::{Starts, Tensors};
 use offshoot_kernels::layer::Geometry;
 use parts::Steps;
@@ -34,7 +34,7 @@ pub use step::Coefficient;
 
 /// A layer with the input and output of the current sample.
 #[derive(Debug)]
-pub struct Layer<'a> {
+pub struct IntegerLayer<'a> {
     /// Extents.
     pub geometry: Geometry,
     /// Input, `[height, width, channels]`.
@@ -46,12 +46,12 @@ pub struct Layer<'a> {
     /// Quantisation of input and output.
     pub quant: Quant,
     /// The part that learns.
-    pub part: Part<'a>,
+    pub part: IntegerParameters<'a>,
 }
 
 /// The part of a layer that learns.
 #[derive(Debug)]
-pub enum Part<'a> {
+pub enum IntegerParameters<'a> {
     /// Weights and biases.
     All {
         /// In the order of [`Geometry::order`]; two weights per 16-bit word if that is
@@ -135,7 +135,7 @@ pub struct StepTarget<'a> {
     /// Local rule.
     pub rule: LocalRule,
     /// Projection from the label to the features.
-    pub codes: TargetProjection<'a>,
+    pub projection: TargetProjection<'a>,
     /// Pooling grid whose cells are the features of the output.
     pub grid: PoolingGrid,
     /// Class of the sample.
@@ -159,7 +159,7 @@ pub struct Workspace<'a> {
 
 /// Runs one train step of a layer.
 pub fn learn(
-    layer: &mut Layer<'_>,
+    layer: &mut IntegerLayer<'_>,
     target: &StepTarget<'_>,
     motion: Motion<'_>,
     workspace: &mut Workspace<'_>,
@@ -169,7 +169,7 @@ pub fn learn(
     let mut starts = Starts::new();
     let errors = Errors::new((layer.h, &quant), target, workspace, &mut starts);
     let rate = normalised(layer, target);
-    let whole = matches!(layer.part, Part::All { .. });
+    let whole = matches!(layer.part, IntegerParameters::All { .. });
     let tensors = Tensors {
         geometry: &g,
         x: layer.x,
@@ -184,7 +184,7 @@ pub fn learn(
         steps.of_cells(target, &errors, workspace.residual);
         return steps.finish();
     }
-    let plan = Plan::new(&g, cells, workspace.gradients.len());
+    let plan = PlaneExtents::new(&g, cells, workspace.gradients.len());
     let lanes = if plan.is_some() { kernels::gradient::planes::LANES } else { 1 };
     for first in (0..g.out_c).step_by(lanes) {
         let (gradients, scratch) = workspace.gradients.split_at_mut(lanes * length);
@@ -218,12 +218,12 @@ pub fn learn(
 
 /// The rate, divided by one plus the energy of a mean patch in each cell if the target asks for it: of the input, or of
 /// the output if scales learn.
-fn normalised(layer: &Layer<'_>, target: &StepTarget<'_>) -> Magnitude {
+fn normalised(layer: &IntegerLayer<'_>, target: &StepTarget<'_>) -> Magnitude {
     if !target.normalised {
         return target.rate;
     }
     let (g, quant) = (&layer.geometry, &layer.quant);
-    let scale = matches!(layer.part, Part::Scale { .. });
+    let scale = matches!(layer.part, IntegerParameters::Scale { .. });
     let (sum, pixels, taps, unit) = if scale {
         (kernels::energy(layer.h, quant.out_zp as i8), g.pixels() * g.out_c, 1, quant.s_out)
     } else {

@@ -3,7 +3,7 @@
 use super::errors::Errors;
 use super::sparse::Cursor;
 use super::update::{self, Update};
-use super::{Coefficient, Layer, Magnitude, Motion, Part, StepTarget, requantised};
+use super::{Coefficient, IntegerLayer, IntegerParameters, Magnitude, Motion, StepTarget, requantised};
 use crate::descent::Descent;
 use crate::layers::adaptor;
 use offshoot_format::tiled;
@@ -14,7 +14,7 @@ const SCALE_BITS: i32 = 24;
 
 /// Takes the steps of one layer.
 pub(super) struct Steps<'s, 'a, 'd> {
-    layer: &'s mut Layer<'a>,
+    layer: &'s mut IntegerLayer<'a>,
     rate: Magnitude,
     /// Value of an error of 1.
     unit: Magnitude,
@@ -30,7 +30,7 @@ pub(super) struct Steps<'s, 'a, 'd> {
 
 impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
     pub(super) fn new(
-        layer: &'s mut Layer<'a>,
+        layer: &'s mut IntegerLayer<'a>,
         rate: Magnitude,
         unit: Magnitude,
         motion: Motion<'d>,
@@ -39,7 +39,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         let quant = layer.quant;
         let of_bias = rate.times(unit).over(quant.s_out);
         let of_weight = of_bias.times(quant.s_in).times(quant.s_in);
-        if let Part::LowRank(own, _) = &mut layer.part {
+        if let IntegerParameters::LowRank(own, _) = &mut layer.part {
             let (scale, zero) = (quant.s_in.to_f32(), quant.in_zp);
             own.pulled.fill(0.0);
             adaptor::lower(&own.geometry, own.down, layer.x, real(scale, zero), own.inner);
@@ -55,7 +55,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
         let (geometry, folded, in_zp) = (self.layer.geometry, self.layer.folded, self.layer.quant.in_zp);
         let unit = self.unit.scaled(up);
-        let Part::All { weights, fine, bias, scales } = &mut self.layer.part else { return };
+        let IntegerParameters::All { weights, fine, bias, scales } = &mut self.layer.part else { return };
         let scale = scales.of(channel);
         self.motion.add_noise(gradients, unit.times(self.layer.quant.s_in), self.random);
         let mut total = [total];
@@ -90,7 +90,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
             let (h, quant) = (self.layer.h, self.layer.quant);
             let unit = self.unit.to_f32();
             let mut plane = match &mut self.layer.part {
-                Part::LowRank(_, plane) => Some(plane),
+                IntegerParameters::LowRank(_, plane) => Some(plane),
                 _ => None,
             };
             for j in (channel..target.grid.features()).step_by(channels.max(1)) {
@@ -117,7 +117,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         if !self.motion.goes_on()
             && total == 0
             && product == 0
-            && !matches!(self.layer.part, Part::LowRank(..))
+            && !matches!(self.layer.part, IntegerParameters::LowRank(..))
         {
             return;
         }
@@ -127,8 +127,8 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         let most = if folded { update::MOST_BIAS } else { i32::MAX };
         let mut sums = [total, product];
         match &mut self.layer.part {
-            Part::All { .. } => {}
-            Part::LowRank(own, plane) => {
+            IntegerParameters::All { .. } => {}
+            IntegerParameters::LowRank(own, plane) => {
                 let mut velocity = bytemuck::try_cast_slice_mut(self.motion.biases).unwrap_or(&mut []);
                 let mut descent = Descent {
                     rate,
@@ -139,14 +139,14 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
                 };
                 own.channel(channel, plane, &mut descent);
             }
-            Part::Bias { bias, scales } => {
+            IntegerParameters::Bias { bias, scales } => {
                 self.motion.add_noise(&mut sums[..1], unit, self.random);
                 let factor = self.of_bias.scaled(up).over_roughly(scales.of(channel));
                 let step = Coefficient::new(factor).step(sums[0], self.random);
                 let step = self.motion.of_bias(channel, step, self.random);
                 bias[channel] = bias[channel].saturating_sub(step).clamp(-most, most);
             }
-            Part::Scale { bias, multiplier, shift } => {
+            IntegerParameters::Scale { bias, multiplier, shift } => {
                 self.motion.add_noise(&mut sums[..1], unit, self.random);
                 self.motion.add_noise(&mut sums[1..], unit.times(quant.s_out), self.random);
                 let at = if multiplier.len() == 1 { 0 } else { channel };
@@ -163,14 +163,14 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
         }
     }
 
-    pub(super) fn part(&self) -> &Part<'a> {
+    pub(super) fn part(&self) -> &IntegerParameters<'a> {
         &self.layer.part
     }
 
     /// Sets an adaptor's errors from those of a channel's pixels, which are divided by 2^`up`.
     pub(super) fn adaptor_errors(&mut self, errors: &[i32], up: i32) {
         let unit = self.unit.scaled(up).to_f32();
-        if let Part::LowRank(_, plane) = &mut self.layer.part {
+        if let IntegerParameters::LowRank(_, plane) = &mut self.layer.part {
             for (to, e) in plane.iter_mut().zip(errors) {
                 *to = *e as f32 * unit;
             }
@@ -181,7 +181,7 @@ impl<'s, 'a, 'd> Steps<'s, 'a, 'd> {
     pub(super) fn finish(self) {
         let (scale, zero, rate) =
             (self.layer.quant.s_in.to_f32(), self.layer.quant.in_zp, self.rate.to_f32());
-        if let Part::LowRank(own, _) = &mut self.layer.part {
+        if let IntegerParameters::LowRank(own, _) = &mut self.layer.part {
             let mut descent = Descent {
                 rate,
                 momentum: f32::from(self.motion.momentum) * (1.0 / 32768.0),

@@ -54,8 +54,8 @@ mod tests {
                 weights.product_object(&x, &bias, &mut h);
                 let mut residual = [0.0; 2];
                 let rule = LocalRule::CrossEntropy { scale: 0.5 };
-                let codes = TargetProjection::Signs { seed: 4 };
-                let error = LocalError::new(rule, codes, 8, h.iter().copied(), label, &mut residual);
+                let projection = TargetProjection::Signs { seed: 4 };
+                let error = LocalError::new(rule, projection, 8, h.iter().copied(), label, &mut residual);
                 hits += usize::from(step >= 300 && error.residual()[label].abs() < 0.5);
                 weights.learn_object(&mut bias, &x, 0.1, &|o| error.at(o, h[o]));
             }

@@ -10,14 +10,14 @@ use crate::target_projection::TargetProjection;
 
 /// Writes the scores of all classes to `out`.
 pub fn scores(
-    codes: TargetProjection<'_>,
+    projection: TargetProjection<'_>,
     features: usize,
     h: impl Iterator<Item = f32>,
     scale: f32,
     out: &mut [f32],
 ) {
     out.fill(0.0);
-    if let TargetProjection::Table(table) = codes {
+    if let TargetProjection::Table(table) = projection {
         // Row by row would be faster, but the iterator promises one pass only.
         let classes = out.len();
         for (j, h) in h.take(features).enumerate() {
@@ -28,7 +28,7 @@ pub fn scores(
     } else {
         let classes = out.len();
         for (j, h) in h.take(features).enumerate() {
-            codes.column(classes, features, j, |k, p| out[k] += p * h);
+            projection.column(classes, features, j, |k, p| out[k] += p * h);
         }
     }
     out.iter_mut().for_each(|score| *score *= scale);
@@ -51,9 +51,9 @@ pub fn residual(scores: &mut [f32], label: usize) {
 
 /// `Σ_k P[k, feature] · residual[k]`
 #[inline]
-pub fn error(codes: TargetProjection<'_>, features: usize, residual: &[f32], feature: usize) -> f32 {
+pub fn error(projection: TargetProjection<'_>, features: usize, residual: &[f32], feature: usize) -> f32 {
     let mut error = 0.0;
-    codes.column(residual.len(), features, feature, |k, p| error += p * residual[k]);
+    projection.column(residual.len(), features, feature, |k, p| error += p * residual[k]);
     error
 }
 
@@ -63,9 +63,9 @@ mod tests {
     use crate::{LocalError, LocalRule};
     use std::vec::Vec;
 
-    fn loss(codes: TargetProjection<'_>, h: &[f32], label: usize, classes: usize, scale: f32) -> f32 {
+    fn loss(projection: TargetProjection<'_>, h: &[f32], label: usize, classes: usize, scale: f32) -> f32 {
         let mut scores = vec![0.0; classes];
-        super::scores(codes, h.len(), h.iter().copied(), scale, &mut scores);
+        super::scores(projection, h.len(), h.iter().copied(), scale, &mut scores);
         let sum: f32 = scores.iter().map(|s| s.exp()).sum();
         sum.ln() - scores[label]
     }
@@ -73,19 +73,19 @@ mod tests {
     #[test]
     fn the_error_is_the_gradient_of_the_loss() {
         let table: Vec<f32> = (0..40).map(|i| ((i * 7 % 11) as f32 - 5.0) * 0.2).collect();
-        for codes in
+        for projection in
             [TargetProjection::Signs { seed: 9 }, TargetProjection::Hadamard, TargetProjection::Table(&table)]
         {
             let h: Vec<f32> = (0..8).map(|i| (i as f32 - 3.0) * 0.3).collect();
             let mut residual = [0.0; 5];
             let rule = LocalRule::CrossEntropy { scale: 0.3 };
-            let error = LocalError::new(rule, codes, 8, h.iter().copied(), 2, &mut residual);
+            let error = LocalError::new(rule, projection, 8, h.iter().copied(), 2, &mut residual);
             for j in 0..8 {
                 let (mut up, mut down) = (h.clone(), h.clone());
                 up[j] += 1e-2;
                 down[j] -= 1e-2;
-                let slope = (loss(codes, &up, 2, 5, 0.3) - loss(codes, &down, 2, 5, 0.3)) / 2e-2;
-                assert!((slope - error.at(j, h[j])).abs() < 1e-3, "{codes:?} {j}");
+                let slope = (loss(projection, &up, 2, 5, 0.3) - loss(projection, &down, 2, 5, 0.3)) / 2e-2;
+                assert!((slope - error.at(j, h[j])).abs() < 1e-3, "{projection:?} {j}");
             }
         }
     }

@@ -14,7 +14,7 @@ pub use offshoot_format::learn::LocalRule;
 #[derive(Clone, Copy, Debug)]
 pub struct LocalError<'a> {
     rule: LocalRule,
-    codes: TargetProjection<'a>,
+    projection: TargetProjection<'a>,
     classes: usize,
     features: usize,
     label: usize,
@@ -26,7 +26,7 @@ impl<'a> LocalError<'a> {
     /// Reads the activations `h` (all features, in order). `residual` is workspace for one number per class.
     pub fn new(
         rule: LocalRule,
-        codes: TargetProjection<'a>,
+        projection: TargetProjection<'a>,
         features: usize,
         h: impl Iterator<Item = f32>,
         label: usize,
@@ -34,19 +34,19 @@ impl<'a> LocalError<'a> {
     ) -> Self {
         let classes = residual.len();
         if let LocalRule::CrossEntropy { scale } = rule {
-            cross_entropy::scores(codes, features, h, scale, residual);
+            cross_entropy::scores(projection, features, h, scale, residual);
             cross_entropy::residual(residual, label);
         }
-        Self { rule, codes, classes, features, label, residual }
+        Self { rule, projection, classes, features, label, residual }
     }
 
     /// `∂J/∂h` at a feature whose activity is `h`.
     #[inline]
     pub fn at(&self, feature: usize, h: f32) -> f32 {
-        let code = || self.codes.at(self.classes, self.features, self.label, feature);
+        let code = || self.projection.at(self.classes, self.features, self.label, feature);
         match self.rule {
             LocalRule::CrossEntropy { scale } => {
-                scale * cross_entropy::error(self.codes, self.features, self.residual, feature)
+                scale * cross_entropy::error(self.projection, self.features, self.residual, feature)
             }
             LocalRule::Squared { scale } => tp_sgd::squared(h, scale * code()),
             LocalRule::Absolute { scale } => tp_sgd::absolute(h, scale * code()),

@@ -29,7 +29,7 @@ pub struct StepTarget<'a> {
     /// Local rule.
     pub rule: LocalRule,
     /// Projection from the label to the features.
-    pub codes: TargetProjection<'a>,
+    pub projection: TargetProjection<'a>,
     /// Pooling grid whose cells are the features of the output: means over ranges of time steps.
     pub grid: PoolingGrid,
     /// Class of the sample.
@@ -289,7 +289,14 @@ fn error<'a>(
 ) -> LocalError<'a> {
     let features = target.grid.features();
     let feature = |j: usize| feature(&target.grid, j, &output);
-    LocalError::new(target.rule, target.codes, features, (0..features).map(feature), target.label, residual)
+    LocalError::new(
+        target.rule,
+        target.projection,
+        features,
+        (0..features).map(feature),
+        target.label,
+        residual,
+    )
 }
 
 /// A feature: the mean of a state over a range of time steps.

@@ -43,7 +43,7 @@ fn one_step_in_time_descends_the_loss() {
         let (x, initial) = (draw(INPUTS), draw(kind.states() * UNITS));
         let target = StepTarget {
             rule: LocalRule::Squared { scale: 0.5 },
-            codes: TargetProjection::Signs { seed: 3 },
+            projection: TargetProjection::Signs { seed: 3 },
             grid: PoolingGrid::new(1, [1, 1], UNITS),
             label: 1,
             rate: 1.0,
@@ -60,7 +60,7 @@ fn one_step_in_time_descends_the_loss() {
             held
         };
         let loss = |parts: &[Vec<f32>; 3]| -> f32 {
-            let target = |j| 0.5 * target.codes.at(2, UNITS, 1, j);
+            let target = |j| 0.5 * target.projection.at(2, UNITS, 1, j);
             forward(parts).iter().enumerate().map(|(j, h)| 0.5 * (h - target(j)).powi(2)).sum()
         };
         let mut learned = parts.clone();
@@ -116,7 +116,7 @@ fn lessons_bring_states_to_their_codes() {
         let outputs = if returns == Returns::Sequence { STEPS } else { 1 };
         let target = StepTarget {
             rule: LocalRule::CrossEntropy { scale: 1.0 },
-            codes: TargetProjection::Signs { seed: 3 },
+            projection: TargetProjection::Signs { seed: 3 },
             grid: PoolingGrid::new(2, [outputs, 1], UNITS),
             label: 1,
             rate: 0.1,
@@ -208,7 +208,7 @@ fn sparse_weights_learn_and_keep_their_zeros() {
                 let parts = Parts::Codes { bias: &mut bias, scale_input, scale_state, input, state, real };
                 let target = StepTarget {
                     rule: LocalRule::CrossEntropy { scale: 1.0 },
-                    codes: TargetProjection::Signs { seed: 3 },
+                    projection: TargetProjection::Signs { seed: 3 },
                     grid: PoolingGrid::new(1, [STEPS, 1], UNITS),
                     label: 1,
                     rate: 50.0,

@@ -106,7 +106,7 @@ macro_rules! with_head {
                 let options = BoostedOptions { widths, step };
                 #[allow(unused_mut)]
                 let mut $head = Boosted::attach($width, $classes, options, $memory).map_err(fault)?;
-                $head.keep(widths.len().min(kept.into())).map_err(fault)?;
+                $head.set_active_blocks(widths.len().min(kept.into())).map_err(fault)?;
                 $body
             }
         }
@@ -129,11 +129,11 @@ pub(super) fn begin(
     learning: &Learning<'_>,
     arena: &mut [u8],
 ) -> Result<(), Rule> {
-    if let Some(standard) = learning.standard() {
+    if let Some(normalizer) = learning.normalizer() {
         let (host, own) = statistics(model, learning, arena)?;
         let (means, rest) = own.split_at_mut_checked(host.len()).ok_or(Rule::ArenaBounds)?;
         means.copy_from_slice(host);
-        rest.copy_from_slice(&[standard.energy, standard.trust]);
+        rest.copy_from_slice(&[normalizer.energy, normalizer.trust]);
     }
     let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
     let mut workspace = [0; MAX_TAPS];
@@ -245,11 +245,11 @@ fn statistics<'m, 'a>(
     learning: &Learning<'_>,
     arena: &'a mut [u8],
 ) -> Result<(&'m [f32], &'a mut [f32]), Rule> {
-    let standard = learning.standard().ok_or(Rule::Table)?;
+    let normalizer = learning.normalizer().ok_or(Rule::Table)?;
     let input = model.input(0).ok_or(Rule::Shape)?;
     let numbers = io_span(&input).ok_or(Rule::Shape)?.len / input.dtype.size();
-    let host = blob(model.blobs(), standard.blob, numbers as u64)?;
-    let own = arena.get_mut(standard.at as usize..).and_then(|a| a.get_mut(..4 * (numbers + 2)));
+    let host = blob(model.blobs(), normalizer.blob, numbers as u64)?;
+    let own = arena.get_mut(normalizer.at as usize..).and_then(|a| a.get_mut(..4 * (numbers + 2)));
     Ok((host, cast_mut(own.ok_or(Rule::ArenaBounds)?)?))
 }
 
@@ -259,10 +259,10 @@ pub(super) fn device_statistics<'a>(
     learning: &Learning<'_>,
     arena: &'a [u8],
 ) -> Option<(&'a [f32], f32)> {
-    let standard = learning.standard()?;
+    let normalizer = learning.normalizer()?;
     let input = model.input(0)?;
     let numbers = io_span(&input)?.len / input.dtype.size();
-    let own: &[f32] = cast(arena.get(standard.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
+    let own: &[f32] = cast(arena.get(normalizer.at as usize..)?.get(..4 * (numbers + 2))?).ok()?;
     Some((own.get(..numbers)?, *own.get(numbers)?))
 }
 
@@ -274,19 +274,19 @@ pub(super) fn normalize_input(
     arena: &mut [u8],
     follows: bool,
 ) -> Result<(), Rule> {
-    let Some(standard) = learning.standard() else { return Ok(()) };
+    let Some(normalizer) = learning.normalizer() else { return Ok(()) };
     let input = model.input(0).ok_or(Rule::Shape)?;
     let span = io_span(&input).ok_or(Rule::Shape)?;
     let split = arena.split_at_mut_checked(span.end()).ok_or(Rule::ArenaBounds)?;
     let x = split.0.get_mut(span.start..).ok_or(Rule::ArenaBounds)?;
     let numbers = span.len / input.dtype.size();
-    let host: &[f32] = blob(model.blobs(), standard.blob, numbers as u64)?;
-    let at = (standard.at as usize).checked_sub(span.end()).ok_or(Rule::Overlap)?;
+    let host: &[f32] = blob(model.blobs(), normalizer.blob, numbers as u64)?;
+    let at = (normalizer.at as usize).checked_sub(span.end()).ok_or(Rule::Overlap)?;
     let own = split.1.get_mut(at..).and_then(|a| a.get_mut(..4 * (numbers + 2))).ok_or(Rule::ArenaBounds)?;
     let own: &mut [f32] = cast_mut(own)?;
     let (means, rest) = own.split_at_mut_checked(numbers).ok_or(Rule::ArenaBounds)?;
     let [energy, weight] = rest else { return Err(Rule::ArenaBounds) };
-    let mut own = InputNormalizer::new(means, *energy, standard.energy, *weight);
+    let mut own = InputNormalizer::new(means, *energy, normalizer.energy, *weight);
     match input.dtype {
         DType::F32 => {
             let x: &mut [f32] = cast_mut(x)?;

@@ -6,7 +6,7 @@ use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use crate::trace::{Observer, OpInfo};
 use offshoot_base::{Error, Memory, Rule, Span, cast, cast_mut};
-use offshoot_format::learn::Part;
+use offshoot_format::learn::TrainablePart;
 use offshoot_format::record::{Arith, Record};
 use offshoot_learn::integer::Magnitude;
 use offshoot_learn::layers::adaptor;
@@ -97,10 +97,10 @@ fn run_learned<'r>(
     let blobs = model.blobs();
     let whole = layer.shape.is_whole();
     let mut memory = match layer.repr.part {
-        Part::All => Memory::new(work, trainable),
-        Part::Bias => Memory::new(work, blobs).with_parameters(trainable),
-        Part::Scale if whole => Memory::new(work, blobs).with_parameters(trainable),
-        Part::Scale => {
+        TrainablePart::All => Memory::new(work, trainable),
+        TrainablePart::Bias => Memory::new(work, blobs).with_parameters(trainable),
+        TrainablePart::Scale if whole => Memory::new(work, blobs).with_parameters(trainable),
+        TrainablePart::Scale => {
             let (bias, scale) =
                 trainable.split_at_checked(layer.shape.parameter_bytes[0]).ok_or(Rule::ArenaBounds)?;
             let mut memory = Memory::new(work, blobs).with_parameters(bias);
@@ -109,7 +109,7 @@ fn run_learned<'r>(
             finish(layer, &mut memory, |z, channel, _| z * scale[channel])?;
             return Ok(memory);
         }
-        Part::LowRank { rank } => {
+        TrainablePart::LowRank { rank } => {
             let workspace = workspace.get_mut(classes..).ok_or(Rule::ArenaBounds)?;
             let memory = Memory::new(work, blobs);
             return run_adapted(layer, usize::from(rank), memory, cast(trainable)?, cast_mut(workspace)?);

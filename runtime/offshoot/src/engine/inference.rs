@@ -107,15 +107,14 @@ impl<'m, 'a> Engine<'m, 'a> {
         self.arena.get(span.range()).ok_or(Error::NoSuchTensor)
     }
 
-    /// Resets recurrent layers that keep their state from run to run: the next run starts a new sequence.
+    /// Resets operators that keep their state from run to run: the next run starts a new sequence.
     pub fn restart(&mut self) {
-        if !cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse")) {
+        if !cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse", feature = "op-history")) {
             return;
         }
         for (_, _, record) in self.model.ops() {
-            let Some(r) = record.recurrent() else { continue };
             // The first kept word flags whether there is a state.
-            let first = r.kept.and_then(|at| (at as usize).checked_mul(4));
+            let first = record.kept().and_then(|at| (at as usize).checked_mul(4));
             let flag = first.and_then(|at| self.arena.get_mut(at..)?.get_mut(..4));
             flag.unwrap_or(&mut []).fill(0);
         }

@@ -8,7 +8,7 @@ use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
 use offshoot_base::{Error, Rule, cast_mut};
-use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
+use offshoot_format::learn::{ErrorSource, TargetProjectionRepr, TrainablePart};
 use offshoot_kernels::GOLDEN;
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
@@ -56,7 +56,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let trainable = self.arena.get_mut(layer.trainable.range()).ok_or(Rule::ArenaBounds)?;
         match layer.repr.part {
-            Part::LowRank { rank } => {
+            TrainablePart::LowRank { rank } => {
                 let channels = layer.shape.geometry.out_c * usize::from(rank);
                 let numbers: &mut [f32] = cast_mut(trainable)?;
                 let down = numbers.get_mut(channels..).ok_or(Rule::ArenaBounds)?;
@@ -67,7 +67,7 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             part => {
                 let same = factory.len().min(trainable.len());
-                let own = if part == Part::Scale && !layer.shape.is_whole() {
+                let own = if part == TrainablePart::Scale && !layer.shape.is_whole() {
                     same.min(trainable.len() / 2)
                 } else {
                     same
@@ -78,7 +78,8 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
         }
         if let ErrorSource::Local {
-            codes: TargetProjectionRepr::Head { from: Some((blob, unit)), .. }, ..
+            projection: TargetProjectionRepr::Head { from: Some((blob, unit)), .. },
+            ..
         } = layer.repr.error_source
             && let Some((at, bytes)) = layer.extra(learning.head.classes)
         {
@@ -103,7 +104,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
         let head = &learning.head;
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        let follows = learning.standard().is_some_and(|s| s.steps == 0 || state.steps < s.steps);
+        let follows = learning.normalizer().is_some_and(|s| s.steps == 0 || state.steps < s.steps);
         classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
         let factor = factor(head.schedule, state.steps);
         let warmed = u64::from(factor) * u64::from(state.steps.min(head.warm)) / u64::from(head.warm.max(1));
@@ -185,7 +186,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// # Errors
     /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if `taps` is 0 or more than [`Self::blocks`].
-    pub fn keep(&mut self, taps: u8) -> Result<(), Error> {
+    pub fn set_active_blocks(&mut self, taps: u8) -> Result<(), Error> {
         let learning = self.records()?;
         let blocks = classifier::blocks(&learning);
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
@@ -323,7 +324,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let factory = factory(&self.model, layer).ok_or(Rule::BlobBounds)?;
         let parameter_bytes = &layer.shape.parameter_bytes;
         match layer.repr.part {
-            Part::All => {
+            TrainablePart::All => {
                 // Multipliers and shifts do not learn.
                 let fixed = parameter_bytes[0]..parameter_bytes.iter().sum();
                 if trainable.get(fixed.clone()) != factory.get(fixed) {
@@ -333,7 +334,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                     offshoot_base::Limits { arena_bytes: self.model.arena_bytes(), blobs: trainable };
                 ops::check(&layer.record, &limits).map(|_| ())
             }
-            Part::Bias | Part::Scale if layer.shape.is_whole() => {
+            TrainablePart::Bias | TrainablePart::Scale if layer.shape.is_whole() => {
                 ops::check_parameters(trainable, parameter_bytes, layer.shape.folded)
             }
             _ => Ok(()),

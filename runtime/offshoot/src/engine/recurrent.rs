@@ -59,7 +59,7 @@ pub(super) fn teach(
                 return learn_float(r, parts, target, seen, pieces.residual, pieces.workspace)
                     .ok_or(Rule::Shape);
             };
-            let of_head = StepTarget { codes: TargetProjection::Table(table), ..*target };
+            let of_head = StepTarget { projection: TargetProjection::Table(table), ..*target };
             learn_float(r, parts, &of_head, seen, pieces.residual, pieces.workspace).ok_or(Rule::Shape)?;
             let rate = target.rate * head_rate;
             float::learn_head(seen.1, &target.grid, table, pieces.residual, rate, target.normalised);

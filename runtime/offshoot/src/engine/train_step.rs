@@ -3,7 +3,7 @@
 use super::pieces::Pieces;
 use crate::model::learn::{Learning, TrainedLayer, class_bytes};
 use offshoot_base::{Rule, cast, cast_mut};
-use offshoot_format::learn::{ErrorSource, Part, TargetProjectionRepr};
+use offshoot_format::learn::{ErrorSource, TargetProjectionRepr, TrainablePart};
 use offshoot_format::record::{Arith, Record, Recurrent};
 use offshoot_learn::descent::Descent;
 use offshoot_learn::integer::{self, Magnitude, Motion};
@@ -74,8 +74,8 @@ fn assignment<'a>(
     table: &'a [f32],
 ) -> Result<(LocalRule, TargetProjection<'a>), Rule> {
     Ok(match layer.repr.error_source {
-        ErrorSource::Local { rule, codes, .. } => {
-            let codes = match codes {
+        ErrorSource::Local { rule, projection, .. } => {
+            let projection = match projection {
                 TargetProjectionRepr::Signs { seed } => TargetProjection::Signs { seed },
                 TargetProjectionRepr::Hadamard => TargetProjection::Hadamard,
                 TargetProjectionRepr::Uniform { seed } => TargetProjection::Uniform { seed },
@@ -86,7 +86,7 @@ fn assignment<'a>(
                 )?),
                 TargetProjectionRepr::Head { .. } => TargetProjection::Table(table),
             };
-            (rule, codes)
+            (rule, projection)
         }
         ErrorSource::Output | ErrorSource::Next => {
             (LocalRule::CrossEntropy { scale: 1.0 }, TargetProjection::Unit)
@@ -149,7 +149,7 @@ impl StepContext<'_, '_> {
         let head = &self.learning.head;
         // Velocities of biases, scales and adaptors are words. Those of weights follow and have 16 bits.
         let words = match layer.repr.part {
-            Part::All => (4 * layer.shape.geometry.out_c).min(velocity.len()),
+            TrainablePart::All => (4 * layer.shape.geometry.out_c).min(velocity.len()),
             _ => velocity.len(),
         };
         let (biases, weights) = velocity.split_at_mut_checked(words).ok_or(Rule::ArenaBounds)?;
@@ -171,13 +171,13 @@ impl StepContext<'_, '_> {
         let (work, of_classes, mut words, mut pieces) = self.split(arena, needed)?;
         let own = Own::take(&mut pieces, layer, self.learning)?;
         let table = match layer.repr.error_source {
-            ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } => {
+            ErrorSource::Local { projection: TargetProjectionRepr::Head { rate, .. }, .. } => {
                 Some((cast_mut::<f32>(own.extra)?, rate))
             }
             _ => None,
         };
         // A local head's projection is its table, which is set where it can be borrowed.
-        let (rule, codes) = match &table {
+        let (rule, projection) = match &table {
             Some(_) => {
                 let ErrorSource::Local { rule, .. } = layer.repr.error_source else {
                     return Err(Rule::Format);
@@ -191,8 +191,14 @@ impl StepContext<'_, '_> {
         let pieces =
             super::recurrent::Pieces { work, trainable: own.trainable, residual, workspace, head: table };
         let (rate, normalised) = (self.float_rate(layer), head.normalised);
-        let target =
-            sequence::StepTarget { rule, codes, grid: layer.grid(), label: self.label, rate, normalised };
+        let target = sequence::StepTarget {
+            rule,
+            projection,
+            grid: layer.grid(),
+            label: self.label,
+            rate,
+            normalised,
+        };
         let matrices = match &layer.record {
             Record::RecurrentSparse(r) => r.matrices(),
             _ => [None; 2],
@@ -222,21 +228,21 @@ impl StepContext<'_, '_> {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
                 let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &mut [f32] = cast_mut(own.extra)?;
-                let (rule, codes) = assignment(layer, classes, self.blobs, table)?;
+                let (rule, projection) = assignment(layer, classes, self.blobs, table)?;
                 let errors = words.take(shape.geometry.pixels())?;
-                let mut learner = float::Layer {
+                let mut learner = float::FloatLayer {
                     geometry: shape.geometry,
                     slope: slope(&shape.arith),
                     x: cast(x)?,
                     h: cast(h)?,
                     part: float_part(layer, own.trainable, &mut words)?,
                 };
-                let target = float::StepTarget { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, projection, grid, label: self.label };
                 let descent = self.descent(layer, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
                 float::learn(&mut learner, &target, way, residual, errors);
                 let h = learner.h;
-                if let ErrorSource::Local { codes: TargetProjectionRepr::Head { rate, .. }, .. } =
+                if let ErrorSource::Local { projection: TargetProjectionRepr::Head { rate, .. }, .. } =
                     layer.repr.error_source
                 {
                     // The head learns at full rate during the layer's warm-up.
@@ -250,8 +256,8 @@ impl StepContext<'_, '_> {
             Arith::I8 { .. } => {
                 let (sums, residual) =
                     of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
-                let (rule, codes) = assignment(layer, classes, self.blobs, &[])?;
-                let mut learner = integer::Layer {
+                let (rule, projection) = assignment(layer, classes, self.blobs, &[])?;
+                let mut learner = integer::IntegerLayer {
                     geometry: shape.geometry,
                     x: cast(x)?,
                     h: cast(h)?,
@@ -261,7 +267,7 @@ impl StepContext<'_, '_> {
                 };
                 let target = integer::StepTarget {
                     rule,
-                    codes,
+                    projection,
                     grid,
                     label: self.label,
                     rate: self.whole_rate(layer),
@@ -306,21 +312,21 @@ impl StepContext<'_, '_> {
             let bytes = self.blobs.get(above.blob as usize..).and_then(|b| b.get(..len));
             bytes.ok_or(Rule::BlobBounds)
         };
-        let whole = second.repr.part == Part::All;
+        let whole = second.repr.part == TrainablePart::All;
         let blob: &[u8] = if whole { &*of_second.trainable } else { blob(above.blob_bytes())? };
         let (_, rest) = blob.split_at_checked(above.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
         match shape.arith {
             Arith::F32 { .. } if cfg!(feature = "f32") => {
                 let residual = cast_mut::<f32>(of_classes)?.get_mut(..classes).ok_or(Rule::ArenaBounds)?;
                 let table: &[f32] = cast(of_second.extra)?;
-                let (rule, codes) = assignment(second, classes, self.blobs, table)?;
+                let (rule, projection) = assignment(second, classes, self.blobs, table)?;
                 let mut workspace = float::Workspace {
                     residual,
                     features: words.take(grid.features())?,
                     second: words.take(above.geometry.pixels())?,
                     plane: words.take(shape.geometry.pixels())?,
                 };
-                let mut learner = float::Layer {
+                let mut learner = float::FloatLayer {
                     geometry: shape.geometry,
                     slope: slope(&shape.arith),
                     x: cast(x)?,
@@ -333,7 +339,7 @@ impl StepContext<'_, '_> {
                     h: cast(z)?,
                     weights: cast(rest)?,
                 };
-                let target = float::StepTarget { rule, codes, grid, label: self.label };
+                let target = float::StepTarget { rule, projection, grid, label: self.label };
                 let descent = self.descent(first, own.velocity, random)?;
                 let way = float::Way { descent, normalised: head.normalised };
                 float::learn_first(&mut learner, &upper, &target, way, &mut workspace);
@@ -343,13 +349,13 @@ impl StepContext<'_, '_> {
             Arith::I8 { .. } => {
                 let (sums, residual) =
                     of_classes.split_at_mut_checked(8 * classes).ok_or(Rule::ArenaBounds)?;
-                let (rule, codes) = assignment(second, classes, self.blobs, &[])?;
+                let (rule, projection) = assignment(second, classes, self.blobs, &[])?;
                 let mut back = integer::BlockWorkspace {
                     features: words.take(grid.features())?,
                     second: words.take(above.geometry.pixels().max(above.geometry.out_c))?,
                     plane: words.take(shape.geometry.pixels())?,
                 };
-                let mut learner = integer::Layer {
+                let mut learner = integer::IntegerLayer {
                     geometry: shape.geometry,
                     x: cast(x)?,
                     h: cast(h)?,
@@ -370,7 +376,7 @@ impl StepContext<'_, '_> {
                 };
                 let target = integer::StepTarget {
                     rule,
-                    codes,
+                    projection,
                     grid,
                     label: self.label,
                     rate: self.whole_rate(first),
@@ -440,18 +446,20 @@ fn float_part<'a>(
     layer: &TrainedLayer,
     trainable: &'a mut [u8],
     words: &mut Words<'a>,
-) -> Result<float::Part<'a>, Rule> {
-    if let Part::LowRank { rank } = layer.repr.part {
-        return low_rank(layer, rank, trainable, words).map(float::Part::LowRank);
+) -> Result<float::FloatParameters<'a>, Rule> {
+    if let TrainablePart::LowRank { rank } = layer.repr.part {
+        return low_rank(layer, rank, trainable, words).map(float::FloatParameters::LowRank);
     }
     let numbers: &mut [f32] = cast_mut(trainable)?;
     let (parameter_bytes, rest) =
         numbers.split_at_mut_checked(layer.shape.geometry.out_c).ok_or(Rule::ArenaBounds)?;
     Ok(match layer.repr.part {
-        Part::All if layer.shape.norm => float::Part::Norm { scale: parameter_bytes, bias: rest },
-        Part::All => float::Part::All { bias: parameter_bytes, weights: rest },
-        Part::Scale => float::Part::Scale { bias: parameter_bytes, scale: rest },
-        Part::Bias | Part::LowRank { .. } => float::Part::Bias(parameter_bytes),
+        TrainablePart::All if layer.shape.norm => {
+            float::FloatParameters::Norm { scale: parameter_bytes, bias: rest }
+        }
+        TrainablePart::All => float::FloatParameters::All { bias: parameter_bytes, weights: rest },
+        TrainablePart::Scale => float::FloatParameters::Scale { bias: parameter_bytes, scale: rest },
+        TrainablePart::Bias | TrainablePart::LowRank { .. } => float::FloatParameters::Bias(parameter_bytes),
     })
 }
 
@@ -462,29 +470,29 @@ fn whole_part<'a>(
     trainable: &'a mut [u8],
     fine: &'a mut [u8],
     words: &mut Words<'a>,
-) -> Result<integer::Part<'a>, Rule> {
+) -> Result<integer::IntegerParameters<'a>, Rule> {
     let shape = &layer.shape;
-    if let Part::LowRank { rank } = layer.repr.part {
+    if let TrainablePart::LowRank { rank } = layer.repr.part {
         let plane = words.take(shape.geometry.pixels())?;
-        return Ok(integer::Part::LowRank(low_rank(layer, rank, trainable, words)?, plane));
+        return Ok(integer::IntegerParameters::LowRank(low_rank(layer, rank, trainable, words)?, plane));
     }
     let (bias, rest) = trainable.split_at_mut_checked(shape.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
     let bias = cast_mut(bias)?;
-    if layer.repr.part == Part::Bias {
+    if layer.repr.part == TrainablePart::Bias {
         let factory = blobs.get(shape.blob as usize..).ok_or(Rule::BlobBounds)?;
         let (_, rest) = factory.split_at_checked(shape.parameter_bytes[0]).ok_or(Rule::BlobBounds)?;
         let (multiplier, rest) = rest.split_at_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
         let multiplier: &[i32] = cast(multiplier)?;
         let shift = cast(rest.get(..multiplier.len()).ok_or(Rule::BlobBounds)?)?;
-        return Ok(integer::Part::Bias { bias, scales: integer::Scales { multiplier, shift } });
+        return Ok(integer::IntegerParameters::Bias { bias, scales: integer::Scales { multiplier, shift } });
     }
     let (multiplier, rest) = rest.split_at_mut_checked(shape.parameter_bytes[1]).ok_or(Rule::BlobBounds)?;
     let multiplier: &mut [i32] = cast_mut(multiplier)?;
     let (shift, weights) = rest.split_at_mut_checked(shape.parameter_bytes[2]).ok_or(Rule::BlobBounds)?;
-    if layer.repr.part == Part::Scale {
-        return Ok(integer::Part::Scale { bias, multiplier, shift: cast_mut(shift)? });
+    if layer.repr.part == TrainablePart::Scale {
+        return Ok(integer::IntegerParameters::Scale { bias, multiplier, shift: cast_mut(shift)? });
     }
-    Ok(integer::Part::All {
+    Ok(integer::IntegerParameters::All {
         weights: cast_mut(weights)?,
         fine: cast_mut(fine)?,
         bias,

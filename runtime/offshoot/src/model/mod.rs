@@ -129,12 +129,12 @@ impl<'m> Model<'m> {
         self.work
     }
 
-    /// Whether a run depends on earlier runs: recurrent layers that keep their state ([`crate::Engine::restart`] clears
+    /// Whether a run depends on earlier runs: operators that keep their state ([`crate::Engine::restart`] clears
     /// it).
     pub fn keeps_state(&self) -> bool {
-        let keeps = |record: Record| record.recurrent().is_some_and(|r| r.kept.is_some());
-        let built = cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse"));
-        built && self.ops().any(|(_, _, record)| keeps(record))
+        let built =
+            cfg!(any(feature = "op-recurrent", feature = "op-recurrent-sparse", feature = "op-history"));
+        built && self.ops().any(|(_, _, record)| record.kept().is_some())
     }
 
     /// Number of operators.

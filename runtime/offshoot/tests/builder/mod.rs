@@ -124,7 +124,21 @@ pub(crate) fn open_and_run(bytes: &[u8]) -> Result<(), Error> {
     engine.run()
 }
 
-/// One valid record of every kind and number format, in an arena of 4096 bytes and 1536 of blobs.
+/// Halves of a block of three single-multiply channels with a 2×2 window that are padding if it is narrow or wide.
+const PADS: [usize; 24] = {
+    // Narrow: four words of a group behind two words; wide: eight behind four.
+    let (mut all, mut n) = ([0; 24], 0);
+    while n < 24 {
+        all[n] = match n {
+            0..8 => 4 + 8 * (1 + n / 4 * 2) + 2 * (n % 4) + 1,
+            _ => 8 + 16 * (1 + (n - 8) / 8 * 2) + 2 * ((n - 8) % 8) + 1,
+        };
+        n += 1;
+    }
+    all
+};
+
+/// One valid record of every kind and number format, in an arena of 4096 bytes and 1696 of blobs.
 pub(crate) fn every_record() -> Vec<Record> {
     let window: WindowRepr =
         Window { kernel: [2, 2], stride: [1, 2], dilation: [1, 1], pad: [1, 0, 0, 1] }.into();
@@ -192,6 +206,33 @@ pub(crate) fn every_record() -> Vec<Record> {
         Pow { exponent: 2.0 },
     ];
     all.extend(kinds.map(|kind| Record::from(Unary { src, dst, len: 5, kind })));
+    use ElementaryKind::*;
+    let kinds = [
+        Sin,
+        Cos,
+        Tan,
+        Asin,
+        Acos,
+        Atan,
+        Sinh,
+        Cosh,
+        Asinh,
+        Acosh,
+        Atanh,
+        Floor,
+        Ceil,
+        Round,
+        IsNan,
+        IsInf { negative: true, positive: false },
+    ];
+    all.extend(kinds.map(|kind| Record::from(Elementary { src, dst, len: 5, kind })));
+    use BinaryMathKind::{Equal, Fmod, Keep, Mod};
+    for kind in [BinaryMathKind::Pow, Mod, Fmod, Keep, Equal] {
+        for (b, broadcast, swapped) in [(Operand::Arena(512), 0, false), (Operand::Blob(64), 0b0101, true)] {
+            let (dims, clamp) = ([1, 2, 3, 4], swapped.then_some((-1.0, 9.0)));
+            all.push(BinaryMath { kind, swapped, a: 0, b, dst, dims, broadcast, clamp }.into());
+        }
+    }
     all.push(Lut { src, dst, len: 9, blob }.into());
     let prelu = PReluArith::I8 { in_zp: 1, slope_zp: 0, out_zp: 2, pos: (m, 0), neg: (m, -3) };
     all.push(PRelu { src, dst, rows: 2, c: 3, arith: prelu, blob }.into());
@@ -208,6 +249,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         ];
         all.push(Copy { src: 64, dst, size, axes: Axes::from_slice(&axes).unwrap() }.into());
         all.push(Fill { dst, len: 7, size, value: -2 }.into());
+        all.push(History { src, dst, kept: 700, state: 3, len: 2, size, fill: -2 }.into());
         for mode in [PadMode::Reflect, PadMode::Edge] {
             let pad = [[0, 0], [1, 0], [2, 1], [0, 0]];
             all.push(Pad { src, dst, size, dims: [1, 2, 3, 2], pad, mode }.into());
@@ -451,7 +493,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         out_zp: -128,
         walk: Traversal::Forwards,
         clamp,
-        blob: 600,
+        blob: 1536,
     };
     for (strip, weight_tile, wide) in [(1, false, false), (3, true, false), (2, true, true)] {
         all.push(ConvSingleMultiply::new(linear, strip, weight_tile, wide).into());
@@ -488,6 +530,15 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
     builder.blobs[412..424].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[424..427].copy_from_slice(&[0xfa, 0xff, 0xf0]);
     builder.blobs[428..560].fill(3);
+    // The third and fourth input of every second group pad a kernel row: tiled weights, then codes of four bits, for
+    // which level 0 is 0 too.
+    for group in [1, 3] {
+        for half in [1, 3, 5, 7].map(|i| 8 * group + i) {
+            builder.blobs[428 + 2 * half..430 + 2 * half].fill(0);
+            builder.blobs[444 + half] = 0;
+        }
+    }
+    builder.blobs[428] = 0;
     builder.blobs[560..].fill(0);
     builder.blobs[572..584].copy_from_slice(&[0, 0, 0, 0x40].repeat(3));
     builder.blobs[588..598].copy_from_slice(&[2, 0, 0, 0, 0, 0, 0, 0, 0x80, 5]);
@@ -517,6 +568,8 @@ pub(crate) fn with_records(records: Vec<Record>) -> Builder {
         builder.blobs.extend(own);
     }
     builder.blobs.resize(1536, 0);
+    // A block of single-multiply weights, narrow or wide: the inputs that pad a kernel row are zero in both.
+    builder.blobs.extend((0..160).map(|i| if PADS.contains(&(i / 2)) { 0 } else { 0x5a }));
     builder.blobs[960..970].copy_from_slice(&[9, 0, 0, 8, 0].repeat(2));
     builder
 }

@@ -26,10 +26,10 @@ pub(crate) fn conv_blocks(
     layout: &Layout,
     lanes: Option<Span>,
 ) -> Result<(), Rule> {
-    if kernels::conv_blocks(r, g, q, blocks, &mut operands(memory, layout), lanes)? || ARM_DSP {
-        return Ok(());
+    if !kernels::conv_blocks(r, g, q, blocks, &mut operands(memory, layout), lanes)? && !ARM_DSP {
+        conv_pairs(r, g, q, blocks, memory, layout, lanes)?;
     }
-    conv_pairs(r, g, q, blocks, memory, layout, lanes)
+    lanes.map_or(Ok(()), |lanes| memory.clear(lanes))
 }
 
 fn operands<'r>(memory: &'r mut Memory<'_>, layout: &Layout) -> Operands<'r> {
@@ -56,7 +56,7 @@ fn conv_pairs(
             Halves::Expanded(weight_tile) => {
                 let (src, weights, dst) = memory.split2::<u8, i8>(layout.src, weight_tile, layout.dst)?;
                 let weights = blocks.of(g, bytemuck::try_cast_slice(weights).map_err(|_| Rule::Alignment)?);
-                portable::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
+                kernels::conv_vector(g, q, (first, weights), bytemuck::cast_slice(src), dst);
             }
         }
         return Ok(());
@@ -65,15 +65,15 @@ fn conv_pairs(
     for i in 0..pairs {
         let pair = if r.walk == Traversal::Backwards { pairs - 1 - i } else { i };
         let (src, gathered) = memory.split(layout.src, lanes)?;
-        portable::gather_pair(r, g, pair, src, gathered);
+        kernels::gather_pair(r, g, pair, src, gathered);
         match blocks.weights {
             Halves::Stored(weights) => {
                 let (gathered, dst) = memory.split(lanes, layout.dst)?;
-                portable::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
+                kernels::conv_pair(r, g, q, (first, weights), pair, gathered, dst);
             }
             Halves::Expanded(weight_tile) => {
                 let (gathered, weights, dst) = memory.split2(lanes, weight_tile, layout.dst)?;
-                portable::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
+                kernels::conv_pair(r, g, q, (first, blocks.of(g, weights)), pair, gathered, dst);
             }
         }
     }
@@ -89,9 +89,23 @@ pub(crate) fn conv_single_multiply(
     layout: &Layout,
     spans: (Span, Option<Span>),
 ) -> Result<(), Rule> {
-    if kernels::conv_single_multiply(r, g, words, &mut operands(memory, layout), spans)? || ARM_DSP {
-        return Ok(());
+    if !kernels::conv_single_multiply(r, g, words, &mut operands(memory, layout), spans)? && !ARM_DSP {
+        strips_single_multiply(r, g, words, memory, layout, spans)?;
     }
+    let (lanes, weight_tile) = spans;
+    let end = weight_tile.unwrap_or(lanes).end();
+    memory.clear(Span { start: lanes.start, len: end - lanes.start })
+}
+
+/// [`conv_single_multiply`] with the portable kernels.
+fn strips_single_multiply(
+    r: &ConvSingleMultiply,
+    g: &Tiled,
+    words: &[i32],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+    spans: (Span, Option<Span>),
+) -> Result<(), Rule> {
     let (lanes, conv) = (spans.0, r.conv());
     let (pairs, strip) = (g.pairs(), usize::from(r.strip));
     let strips = pairs.div_ceil(strip);
@@ -100,11 +114,11 @@ pub(crate) fn conv_single_multiply(
         let all = || first..(first + strip).min(pairs);
         let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {
-            portable::gather_pair(&conv, g, pair, src, lanes);
+            kernels::gather_pair(&conv, g, pair, src, lanes);
         }
         let (gathered, dst) = memory.split::<i16, i8>(lanes, layout.dst)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
-            portable::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
+            kernels::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
         }
     }
     Ok(())
@@ -119,7 +133,8 @@ pub(crate) fn conv_winograd(
     layout: &Layout,
     lanes: Span,
 ) -> Result<(), Rule> {
-    kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), lanes)
+    kernels::conv_winograd(r, q, weights, &mut operands(memory, layout), lanes)?;
+    memory.clear(lanes)
 }
 
 /// Channel-planar depthwise convolution.
@@ -134,10 +149,10 @@ pub(crate) fn depthwise_planar(
     planes: Span,
 ) -> Result<(), Rule> {
     let done = kernels::depthwise_planar(r, g, q, weights, &mut operands(memory, layout), planes)?;
-    if done || DEPTHWISE_COMPLETE {
-        return Ok(());
+    if !done && !DEPTHWISE_COMPLETE {
+        depthwise_bands(r, g, q, weights, memory, layout, planes)?;
     }
-    depthwise_bands(r, g, q, weights, memory, layout, planes)
+    memory.clear(planes)
 }
 
 /// For each channel and band of rows: gather the inputs, compute the outputs.

@@ -35,6 +35,17 @@ impl Codes<'_> {
         })
     }
 
+    /// Whether the weights that pad the kernel rows are zero.
+    pub(crate) fn padding_is_zero(&self, g: &Tiled) -> bool {
+        let is_zero = |index: usize| self.levels.get(index) == Some(&0);
+        g.segment == g.padded
+            || self.indices().enumerate().all(|(i, [lower, upper])| {
+                // A group of four inputs takes eight halves: 0 2 0 2 1 3 1 3.
+                let input = i / 8 * 4 + (i & 1) * 2 + (i >> 2 & 1);
+                input % g.padded < g.segment || is_zero(lower) && is_zero(upper)
+            })
+    }
+
     /// Whether the magnitudes of each channel's weights add up to at most `most`.
     pub(crate) fn channels_are_light(&self, g: &Tiled, most: u64) -> bool {
         let mut sums = [0u64; 4];

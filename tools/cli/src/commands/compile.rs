@@ -12,19 +12,19 @@ use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
-use offshoot_ir::passes::origin_hash;
+use offshoot_ir::passes::{self, origin_hash};
 use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
-use crate::batch::shared_count;
+use crate::batch::{self, shared_count};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files;
 use crate::port::Port;
 use crate::ui::Ui;
 
-pub use args::{Args, Clipping, Dims, NestedScales, Precision, Prefer, parse_bytes};
-pub use report::{Made, Report, quantisation_table};
+pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
+pub use report::{KeptFloat, Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
 ///
@@ -42,9 +42,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let mut outputs_snr_db = None;
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
-        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples)?;
+        let options = QuantizeOptions { sequence: sequence(args), ..QuantizeOptions::default() };
+        outputs_snr_db = judge::outputs_snr_db(ui, &graph, &made.compiled.bytes, &samples, args.reset_every)?;
         if let Some(snr) = outputs_snr_db {
-            warnings.extend(judge::verdict(snr, report, args.allow_poor)?);
+            let oracle = || quantize::rounded_oracle_db(&graph, &made.graph, &samples, &options);
+            warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
     }
     write(&args.output, &made.compiled.bytes)?;
@@ -57,8 +59,14 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         outputs_snr_db,
         warnings,
         calibrated: made.calibrated,
+        kept_float: made.kept_float,
         nested: made.nested,
     })
+}
+
+/// Number of calibration samples through which the state is carried; `None` without state.
+fn sequence(args: &Args) -> Option<usize> {
+    args.stateful.then(|| args.reset_every.map_or(usize::MAX, |n| n as usize))
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -153,7 +161,12 @@ pub fn make(
             return Err(Failure::new(Kind::Calibration, message, help));
         }
     };
+    let facts = match target {
+        Some(Target::Qemu(board)) => Some(*board),
+        _ => None,
+    };
     let mut quantisation = None;
+    let mut kept = None;
     let (mut nested, mut further) = (Vec::new(), Vec::new());
     let subs = sub_networks(args, &precision, quantised, &graph)?;
     let float = (!subs.is_empty()).then(|| graph.clone());
@@ -197,9 +210,22 @@ pub fn make(
                 Some(bits) => bits.clone(),
                 None => policy.bits(),
             },
+            sequence: sequence(args),
             ..QuantizeOptions::default()
         };
-        let (graph, report) = quantized(ui, &lowered, samples, &options)?;
+        let (mut graph, mut report) = quantized(ui, &lowered, samples, &options)?;
+        let learns = args.plan.is_some() || args.learn.is_some();
+        let has_float = facts.is_none_or(|board| board.firmware.runtime.has("f32"));
+        if !args.strict_int8 && has_float && !learns && subs.is_empty() {
+            let found = quantize::remedy(&lowered, samples, &options, &report);
+            if let Some(found) = found.map_err(|e| quantise_failure(&e))? {
+                let int8 = graph;
+                let keep_float = [options.keep_float.clone(), found.tensors.clone()].concat();
+                let options = QuantizeOptions { keep_float, ..report.settled(&options) };
+                (graph, report) = quantized(ui, &lowered, samples, &options)?;
+                kept = Some((found, int8));
+            }
+        }
         lowered = graph;
         quantisation = Some(report);
         if let Some(float) = &float {
@@ -219,10 +245,21 @@ pub fn make(
             }
         }
     }
-    let facts = match target {
-        Some(Target::Qemu(board)) => Some(*board),
-        _ => None,
+    // Networks that share weights, and layers that learn, need all of their channels.
+    if precision != Precision::F32 && further.is_empty() && args.plan.is_none() && args.learn.is_none() {
+        let made = passes::without_constant_channels(lowered);
+        lowered = made.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
+    let io: fn(Graph) -> offshoot_ir::Result<Graph> = match args.io {
+        Io::Int8 if quantised => passes::integer_io,
+        Io::Int8 => Ok,
+        Io::F32 => passes::float_io,
     };
+    lowered = io(lowered).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    for small in &mut further {
+        *small = io(std::mem::take(small))
+            .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    }
     let smallest = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
@@ -231,7 +268,7 @@ pub fn make(
         Some(plan) => Some(LearningPlan::clone(plan)),
         None => args.learn.as_deref().map(read_plan).transpose()?,
     };
-    if let Some(plan) = plan.as_mut().filter(|p| p.standard().is_some()) {
+    if let Some(plan) = plan.as_mut().filter(|p| p.normalizer().is_some()) {
         plan.statistics = statistics(&lowered, samples)?;
     }
     let options = CompileOptions {
@@ -244,6 +281,8 @@ pub fn make(
         learning: plan,
         ..CompileOptions::default()
     };
+    // For comparison only.
+    let without_limits = CompileOptions { max_flash: None, max_arena: None, ..options.clone() };
     let compile = |options: &CompileOptions| {
         let made = if further.is_empty() {
             offshoot_export::compile(&lowered, options)
@@ -263,31 +302,15 @@ pub fn make(
         compiled = compile(&options)?;
     }
     if let Some(board) = facts {
-        check_runtime(board, &compiled.bytes)?;
+        let file = files::OffFile::from_bytes(&compiled.bytes);
+        offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
+            .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;
     }
-    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, nested })
-}
-
-/// Checks that the board's firmware has every runtime feature that the file needs: operators, number formats, learning.
-fn check_runtime(board: &Board, bytes: &[u8]) -> Result<()> {
-    let file = files::OffFile::from_bytes(bytes);
-    let model = file.model()?;
-    let mut missing = super::inspect::runtime_features(&file, &model)?;
-    missing.retain(|feature| !board.firmware.runtime.has(feature));
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let message =
-        format!("{} cannot run this model: its firmware is built without {}", board.name, missing.join(", "));
-    let help = match missing.iter().any(|f| f == "f32") {
-        true => {
-            "the board computes in int8 only: give --calib and keep no operator in float, or choose another board"
-        }
-        false => {
-            "choose another board (`offshoot target list`), or build its firmware with these runtime features"
-        }
-    };
-    Err(Failure::new(Kind::Unsupported, message, help))
+    let kept_float = kept.map(|(remedy, int8)| {
+        let int8 = offshoot_export::compile(&int8, &without_limits).ok();
+        KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
+    });
+    Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
 }
 
 /// The core that the compiler chooses layer forms for.
@@ -401,9 +424,9 @@ fn statistics(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Option<Stat
     let seen: Vec<Vec<f32>> =
         samples.iter().flatten().map(|x| port.decode(&port.encode_real(x.iter().copied()))).collect();
     mean.resize(seen.first().map_or(0, Vec::len), 0.0f32);
-    let mut standard = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
-    seen.iter().for_each(|x| standard.see(x));
-    let energy = standard.energy();
+    let mut normalizer = offshoot::learn::InputNormalizer::new(&mut mean, 0.0, 0.0, 0.0);
+    seen.iter().for_each(|x| normalizer.see(x));
+    let energy = normalizer.energy();
     Ok((!seen.is_empty()).then_some(Statistics { mean, energy }))
 }
 
@@ -421,7 +444,7 @@ fn train_probes(
         return Err(Failure::new(
             Kind::Calibration,
             message,
-            "give --calib X.npy (and --labels Y.npy), or choose other `codes` in the plan",
+            "give --calib X.npy (and --labels Y.npy), or choose another `projection` in the plan",
         ));
     }
     let labels = labels.map(super::read_array).transpose()?;

@@ -1,11 +1,9 @@
 //! `offshoot inspect`: shows what an `.onnx` or `.off` file holds.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use offshoot::format::record::{Record, Window};
 use offshoot::format::sparse::Form;
-use offshoot::format::{header::HeaderView, requires};
 use offshoot::{Model, operators};
 use offshoot_export::sparse_forms;
 use offshoot_ir::Graph;
@@ -19,10 +17,13 @@ use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
+/// Help for what an opened file rules out.
+const REPORT_BUG: &str = "this is a bug in Offshoot: report it with the model";
+
 /// Arguments of `inspect`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// A network (.onnx) or a compiled model (.off).
+    /// A network (.onnx, .tflite) or a compiled model (.off).
     pub file: PathBuf,
 }
 
@@ -43,7 +44,7 @@ pub struct PortReport {
 
 /// One operator.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorRow {
     /// Position in the file.
     pub index: u16,
     /// Name of its output tensor in the ONNX file, or kind and position.
@@ -136,7 +137,7 @@ pub struct Report {
     /// Cargo features of the runtime that the firmware needs for this model; empty for ONNX.
     pub runtime_features: Vec<String>,
     /// Operators in order.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorRow>,
     /// Further networks of the file, which share the weights of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkReport>,
@@ -235,7 +236,7 @@ impl Outcome for Report {
 }
 
 /// A map of the arena, 64 columns wide: where every operator writes its output.
-fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
+fn memory_map(operators: &[OperatorRow], arena: u64) -> String {
     let mut text = String::from("output of each operator in the arena:\n");
     let column = |at: u64| (at * 64 / arena.max(1)) as usize;
     for o in operators {
@@ -255,15 +256,19 @@ fn memory_map(operators: &[OperatorReport], arena: u64) -> String {
 /// Inspects a file, whose extension says what it is.
 ///
 /// # Errors
-/// The file cannot be read, or is neither `.onnx` nor `.off`.
+/// The file cannot be read, or has another extension than `.onnx`, `.tflite` and `.off`.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let bytes = std::fs::metadata(&args.file).map_err(|e| Failure::reading(&args.file, &e))?.len();
     match args.file.extension().and_then(|e| e.to_str()) {
-        Some("onnx") => onnx(&args.file, bytes),
+        Some("onnx" | "tflite") => onnx(&args.file, bytes),
         Some("off") => off(&args.file, bytes),
         _ => {
-            let message = format!("{}: the extension is neither .onnx nor .off", args.file.display());
-            Err(Failure::new(Kind::Usage, message, "give a network (.onnx) or a compiled model (.off)"))
+            let message = format!("{}: the extension is none of .onnx, .tflite, .off", args.file.display());
+            Err(Failure::new(
+                Kind::Usage,
+                message,
+                "give a network (.onnx, .tflite) or a compiled model (.off)",
+            ))
         }
     }
 }
@@ -287,11 +292,11 @@ fn describe(port: &Port) -> PortReport {
 
 fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
     let (graph, _) = files::read_graph(path)?;
-    let operators: Vec<OperatorReport> = (0u16..)
+    let operators: Vec<OperatorRow> = (0u16..)
         .zip(&graph.nodes)
         .map(|(index, node)| {
             let out = graph.value(node.output);
-            OperatorReport {
+            OperatorRow {
                 index,
                 name: out.name.clone(),
                 kind: node.op.name().to_owned(),
@@ -337,41 +342,16 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: Some(u64::from(model.arena_bytes())),
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
-        runtime_features: runtime_features(&file, &model)?,
+        runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
+            .or_fail(Kind::Internal, REPORT_BUG)?,
         operators,
         networks: further(&model)?,
     })
 }
 
-/// Cargo features of the runtime that the model needs, in alphabetical order.
-///
-/// # Errors
-/// Never for a file that was opened.
-pub(super) fn runtime_features(file: &OffFile, model: &Model<'_>) -> Result<Vec<String>> {
-    let mut features: BTreeSet<&str> = BTreeSet::new();
-    for network in networks(model)? {
-        for (_, _, record) in network.ops() {
-            features.extend(record.features());
-            operators::members(&record, model.blobs()).for_each(|member| features.extend(member.features()));
-        }
-    }
-    if model.network_count() > 1 {
-        features.insert("nested");
-    }
-    let header = HeaderView::new_checked(file.bytes()).and_then(|view| view.parse());
-    if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
-        features.insert("f32");
-    }
-    if model.learning().is_some() {
-        features.insert("learn");
-    }
-    Ok(features.into_iter().map(str::to_owned).collect())
-}
-
 /// All networks of a file.
 fn networks<'m>(model: &Model<'m>) -> Result<Vec<Model<'m>>> {
-    let network =
-        |i| model.network(i).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model");
+    let network = |i| model.network(i).or_fail(Kind::Internal, REPORT_BUG);
     (0..model.network_count()).map(network).collect()
 }
 
@@ -391,7 +371,7 @@ fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
 }
 
 /// The operators of a compiled model, with names if the graph it was compiled from is given.
-pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport> {
+pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorRow> {
     model
         .ops()
         .map(|(info, _, record)| {
@@ -406,7 +386,7 @@ pub fn operators(model: &Model<'_>, graph: Option<&Graph>) -> Vec<OperatorReport
             } else {
                 info.tag.name().to_owned()
             };
-            OperatorReport {
+            OperatorRow {
                 index: info.index,
                 name: value.map_or_else(|| format!("{}_{}", info.tag.name(), info.index), |v| v.name.clone()),
                 kind,

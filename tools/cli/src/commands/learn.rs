@@ -74,8 +74,8 @@ pub struct Args {
     #[arg(long)]
     pub save: bool,
     /// Number of active blocks of a boosted head afterwards; the rest is switched off.
-    #[arg(long, value_name = "BLOCKS")]
-    pub keep: Option<u8>,
+    #[arg(long, alias = "keep", value_name = "BLOCKS")]
+    pub active_blocks: Option<u8>,
     /// File to write the trained model to (.off). With a head or an input normaliser, it can only run inference.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
@@ -119,7 +119,7 @@ pub struct Report {
     pub accuracy_written: Option<f64>,
     /// Accuracy and cost of a boosted head with one active block, two, and so on.
     pub blocks: Vec<Block>,
-    /// Active blocks afterwards, if `keep` was given.
+    /// Active blocks afterwards, if `active_blocks` was given.
     pub kept: Option<u8>,
     /// Bytes of arena that learning needs.
     pub train_arena_bytes: u64,
@@ -234,7 +234,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         new_classes: args.new_classes,
         restore: args.restore,
         save: args.save,
-        keep: args.keep,
+        active_blocks: args.active_blocks,
     };
     let pair = |paths: &[PathBuf]| -> Result<(Array, Array)> {
         match paths {
@@ -285,7 +285,7 @@ pub struct Spec {
     /// Save on the target afterwards.
     pub save: bool,
     /// Number of active blocks of a boosted head afterwards.
-    pub keep: Option<u8>,
+    pub active_blocks: Option<u8>,
 }
 
 const NO_PLAN: &str = "compile the model with a learning plan: offshoot compile M.onnx --calib X.npy --learn \
@@ -339,16 +339,16 @@ pub fn learn(
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
     let export = relearn::with_learned(file.bytes(), &learned)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    let classes = classify(&file, Some(&learned), spec.keep, &test_samples)?;
+    let classes = classify(&file, Some(&learned), spec.active_blocks, &test_samples)?;
     // The first run after learning prepares the head, which may raise the arena's high-water mark.
     let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
     ready?;
     trace.arena = trace.arena.max(device.arena_used().into());
     let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
-    if let Some(keep) = spec.keep {
-        device.keep(keep).or_fail(
+    if let Some(blocks) = spec.active_blocks {
+        device.set_active_blocks(blocks).or_fail(
             Kind::Usage,
-            "--keep needs a boosted head, and at least 1 and at most all of its blocks",
+            "--active-blocks needs a boosted head, and at least 1 and at most all of its blocks",
         )?;
     }
     let saved = if spec.save { Some(save(device.as_mut(), &learned)?) } else { None };
@@ -369,7 +369,7 @@ pub fn learn(
         accuracy_new: accuracy(&classes, &test_labels, |l| l >= known).filter(|_| others),
         accuracy_written: None,
         blocks,
-        kept: spec.keep,
+        kept: spec.active_blocks,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
         train_arena_used_bytes: trace.arena + learned.len() as u64,
         digest: offshoot::wire::crc32(&learned),
@@ -446,7 +446,7 @@ fn boosted_blocks(
     };
     let block = |blocks: u8| {
         let classes = classify(file, Some(learned), Some(blocks), inputs)?;
-        device.keep(blocks).or_fail(Kind::Device, DEVICE_HELP)?;
+        device.set_active_blocks(blocks).or_fail(Kind::Device, DEVICE_HELP)?;
         device.run(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
         let accuracy = accuracy(&classes, labels, |_| true).unwrap_or(0.0);
         Ok(Block { blocks, accuracy, run_count: device.run_count() })
@@ -509,7 +509,7 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
         if layer.error_source == ErrorSource::Next && spec.rule == Some(RuleArg::HeadOnly) {
             layer.rate = 0.0;
         }
-        let ErrorSource::Local { rule, codes, .. } = &mut layer.error_source else { continue };
+        let ErrorSource::Local { rule, projection, .. } = &mut layer.error_source else { continue };
         *rule = match spec.rule {
             None => *rule,
             Some(RuleArg::TpsgdCrossEntropy) => match *rule {
@@ -528,9 +528,9 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
         if let (
             TargetProjectionRepr::Head { .. },
             LocalRule::Squared { .. } | LocalRule::Absolute { .. } | LocalRule::Drtp,
-        ) = (&codes, &rule)
+        ) = (&projection, &rule)
         {
-            *codes = TargetProjectionRepr::Signs { seed: head.seed };
+            *projection = TargetProjectionRepr::Signs { seed: head.seed };
         }
     }
     if steps > 0 && (spec.fit || spec.steps.is_some()) {
@@ -545,10 +545,10 @@ fn stretch(head: &mut LearnHead, wanted: usize) {
     *steps = wanted as u32;
     let of = |step: &mut u32| *step = (u64::from(*step) * wanted as u64 / before) as u32;
     of(&mut head.warm);
-    if let Some(standard) = head.standard.as_mut().filter(|s| s.steps > 0) {
-        of(&mut standard.steps);
+    if let Some(normalizer) = head.normalizer.as_mut().filter(|s| s.steps > 0) {
+        of(&mut normalizer.steps);
         // 0 would mean without end.
-        standard.steps = standard.steps.max(1);
+        normalizer.steps = normalizer.steps.max(1);
     }
     head.classifier.iter_mut().for_each(|answer| of(&mut answer.from));
 }

@@ -35,7 +35,7 @@ pub struct Args {
 
 /// One operator's cost.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorTime {
     /// Position in the file.
     pub index: u16,
     /// Name of its output tensor in the ONNX file, or kind and position.
@@ -80,7 +80,7 @@ pub struct Report {
     /// Bytes of the `.off` file.
     pub model_bytes: u64,
     /// Operator by operator.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorTime>,
 }
 
 impl Outcome for Report {
@@ -89,7 +89,7 @@ impl Outcome for Report {
         let cost = if counted { "instructions" } else { "µs" };
         let mut table =
             Table::new(["#", "operator", "kind", "MACs", cost, "per MAC", "share %", "cycles", "stack"]);
-        let value = |o: &OperatorReport| if counted { o.instructions } else { o.nanoseconds }.unwrap_or(0);
+        let value = |o: &OperatorTime| if counted { o.instructions } else { o.nanoseconds }.unwrap_or(0);
         let total: u64 = self.operators.iter().map(value).sum();
         for op in &self.operators {
             let v = value(op);
@@ -226,7 +226,7 @@ fn report(
         .into_iter()
         .map(|d| {
             let cost = measured.operators.iter().find(|m| m.index == d.index);
-            OperatorReport {
+            OperatorTime {
                 index: d.index,
                 name: d.name,
                 kind: d.kind,

@@ -22,7 +22,7 @@ use crate::ui::{Bar, Outcome, Ui};
 /// Arguments of `qat`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Float network (.onnx) with one input.
+    /// Float network (.onnx, .tflite) with one input.
     pub model: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use ndarray::ArrayD;
-use offshoot_compress::low_rank::{Cut, Layer, MaestroOptions, analyse, choices, maestro, ranks_of, split};
+use offshoot_compress::low_rank::{
+    Cut, MaestroOptions, SplitLayer, analyse, choices, maestro, ranks_of, split,
+};
 use offshoot_compress::prune;
 use offshoot_ir::Graph;
 use offshoot_report::{Table, plot};
@@ -36,7 +38,7 @@ pub enum Method {
 /// Arguments of `rank`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Float network (.onnx) with one input.
+    /// Float network (.onnx, .tflite) with one input.
     pub model: PathBuf,
     #[command(flatten)]
     #[allow(missing_docs)]
@@ -226,7 +228,7 @@ fn one_seed(
             let enough = choices.iter().position(|c| 100.0 * c.left <= share);
             let count = if share >= 100.0 { 0 } else { enough.map_or(choices.len(), |i| i + 1) };
             let ranks = ranks_of(&layers, &choices, count);
-            let chosen: Vec<(&Layer, usize)> =
+            let chosen: Vec<(&SplitLayer, usize)> =
                 layers.iter().zip(&ranks).filter_map(|(l, r)| Some((l, (*r)?))).collect();
             let mut small = split(&whole, &chosen).map_err(|e| failure(&e))?;
             if args.tune > 0 {
@@ -250,7 +252,7 @@ fn ordered(
     seed: u64,
     samples: &[Vec<ArrayD<f32>>],
     bar: &mut Bar,
-) -> Result<(Graph, Vec<Layer>)> {
+) -> Result<(Graph, Vec<SplitLayer>)> {
     let plain = |graph: &Graph, samples: &[Vec<ArrayD<f32>>]| {
         analyse(graph, samples, Cut::Channels).map(|layers| (graph.clone(), layers)).map_err(|e| failure(&e))
     };

@@ -6,6 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 use offshoot::base::{Memory, Rule};
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{Model, operators};
+use offshoot_compress::quantize;
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
 use offshoot_report::Table;
@@ -14,7 +15,7 @@ use offshoot_target::{Device, HostDevice, Target};
 use serde::Serialize;
 
 use super::{parse_target, read_arrays};
-use crate::batch::{self, DEVICE_HELP, Inputs};
+use crate::batch::{self, DEVICE_HELP, Inputs, Sequences};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, AlignedBytes, OffFile};
 use crate::port::Port;
@@ -23,7 +24,7 @@ use crate::ui::{Outcome, Ui};
 /// Arguments of `verify`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// The network (.onnx).
+    /// The network (.onnx, .tflite).
     pub model: PathBuf,
     /// Extents of symbolic axes, as for `compile`.
     #[command(flatten)]
@@ -45,11 +46,14 @@ pub struct Args {
     /// Which network of the file, if it holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
+    /// Which samples form a sequence, if the file keeps state.
+    #[command(flatten)]
+    pub sequences: Sequences,
 }
 
 /// One operator's comparison.
 #[derive(Clone, Debug, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorDifference {
     /// Position in the `.off` file.
     pub index: u16,
     /// Name of the tensor in the ONNX file that it completes.
@@ -83,25 +87,30 @@ pub struct Report {
     /// Samples compared.
     pub count: usize,
     /// Operator by operator.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorDifference>,
 }
 
 impl Outcome for Report {
     fn render(&self) -> String {
-        let mut table =
-            Table::new(["#", "operator", "kind", "against float", "alone", "largest difference", "bits", ""]);
+        // On the host there is nothing to compare bits with.
+        let device = self.target != "host";
+        let mut heads = vec!["#", "operator", "kind", "against float", "alone", "largest difference"];
+        heads.extend(device.then_some("bits"));
+        heads.push("");
+        let mut table = Table::new(heads);
         for op in &self.operators {
             let departs = self.first_departure.as_ref() == Some(&op.name);
-            table.row([
+            let mut row = vec![
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
                 ratio(op.snr_db, op),
                 ratio(op.alone_snr_db, op),
                 op.max_abs_error.map_or("-".into(), |v| format!("{v:.5}")),
-                if op.equal { "equal" } else { "DIFFER" }.into(),
-                if departs { "departs" } else { "" }.into(),
-            ]);
+            ];
+            row.extend(device.then(|| if op.equal { "equal" } else { "DIFFER" }.into()));
+            row.push(if departs { "departs" } else { "" }.into());
+            table.row(row);
         }
         let bits = match (&self.first_difference, self.target.as_str()) {
             (Some(op), target) => format!("{target} departs from host at operator `{op}`"),
@@ -118,7 +127,7 @@ impl Outcome for Report {
 }
 
 /// A ratio as text. Without one, the operator was either exact or not compared.
-fn ratio(snr_db: Option<f64>, op: &OperatorReport) -> String {
+fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
     match (snr_db, op.max_abs_error) {
         (Some(v), _) => super::decibels(v),
         (None, Some(_)) => "exact".into(),
@@ -162,43 +171,45 @@ fn compare(
     target: &Target,
     args: &Args,
 ) -> Result<Report> {
+    const HELP: &str = "report this model";
     let model = file.model()?;
-    let executor = offshoot_reference::Executor::new(graph).or_fail(Kind::Internal, "report this model")?;
-    let mut sums = Sums::new(graph, &model);
+    let sequence = args.sequences.length(&model)?;
+    let references = references(graph, float, inputs.count(), sequence)?;
+    let mut sums = Sums::new(&model);
     let mut max_abs_error = 0.0f64;
     let bar = ui.progress("comparing with float", inputs.count() as u64);
-    for i in 0..inputs.count() {
-        let mut arrays = Vec::new();
-        for (column, id) in float.iter().zip(&graph.inputs) {
-            let shape = IxDyn(&graph.value(*id).shape);
-            arrays.push(
-                ArrayD::from_shape_vec(shape, column[i].clone()).or_fail(Kind::Internal, "report this")?,
-            );
-        }
-        sums.reference.clear();
-        let wanted = executor
-            .run_all(&arrays, &mut |id: ValueId, value: &ArrayD<f32>| sums.keep(id, value))
-            .or_fail(Kind::Internal, "report this model")?;
-        let outputs = batch::with_engine(file, |engine| {
-            batch::set_inputs(engine, &inputs.sample(i))?;
-            engine.run_with(&mut sums).or_fail(Kind::Internal, "report this model")?;
-            (0..model.output_count())
-                .map(|o| engine.output(o).map(<[u8]>::to_vec).or_fail(Kind::Internal, "report this model"))
-                .collect::<Result<Vec<_>>>()
-        })?;
-        sums.run_alone(&model, &inputs.sample(i))?;
-        for (o, (bytes, want)) in outputs.iter().zip(&wanted).enumerate() {
-            for (a, b) in batch::output_port(&model, o)?.decode(bytes).iter().zip(want.iter()) {
-                max_abs_error = max_abs_error.max(f64::from((a - b).abs()));
+    let length = sequence.unwrap_or(1).min(inputs.count().max(1));
+    for first in (0..inputs.count()).step_by(length) {
+        // A state begins anew in a new engine, and in an arena of zeros.
+        let mut alone = AlignedBytes::zeroed(model.arena_bytes() as usize);
+        batch::with_engine(file, |engine| {
+            for i in first..(first + length).min(inputs.count()) {
+                sums.reference.clone_from(&references[i]);
+                batch::set_inputs(engine, &inputs.sample(i))?;
+                engine.run_with(&mut sums).or_fail(Kind::Internal, HELP)?;
+                for (o, id) in graph.outputs.iter().enumerate() {
+                    let bytes = engine.output(o).or_fail(Kind::Internal, HELP)?;
+                    let want =
+                        sums.reference.get(id.0 as usize).and_then(Option::as_deref).unwrap_or_default();
+                    for (a, b) in batch::output_port(&model, o)?.decode(bytes).iter().zip(want) {
+                        max_abs_error = max_abs_error.max(f64::from((a - b).abs()));
+                    }
+                }
+                if sequence.is_none() {
+                    alone = AlignedBytes::zeroed(model.arena_bytes() as usize);
+                }
+                sums.run_alone(&model, &inputs.sample(i), alone.as_mut_slice())?;
+                bar.inc(1);
             }
-        }
-        bar.inc(1);
+            Ok(())
+        })?;
     }
     bar.finish_and_clear();
-    let differing = differing_operators(ui, file, inputs, target)?;
+    let differing = differing_operators(ui, file, inputs, target, sequence)?;
     let operators = sums.reports(graph, &differing);
-    let first =
-        |test: &dyn Fn(&OperatorReport) -> bool| operators.iter().find(|o| test(o)).map(|o| o.name.clone());
+    let first = |test: &dyn Fn(&OperatorDifference) -> bool| {
+        operators.iter().find(|o| test(o)).map(|o| o.name.clone())
+    };
     Ok(Report {
         target: args.target.clone(),
         equal: differing.is_empty(),
@@ -210,8 +221,37 @@ fn compare(
     })
 }
 
+/// Float values of each sample, by value, where the state is carried through `sequence` samples.
+fn references(
+    graph: &Graph,
+    float: &[Vec<Vec<f32>>],
+    count: usize,
+    sequence: Option<usize>,
+) -> Result<Vec<Vec<Option<Vec<f32>>>>> {
+    let mut samples: Vec<Vec<ArrayD<f32>>> = vec![Vec::new(); count];
+    for (column, id) in float.iter().zip(&graph.inputs) {
+        for (sample, values) in samples.iter_mut().zip(column) {
+            let array = ArrayD::from_shape_vec(IxDyn(&graph.value(*id).shape), values.clone());
+            sample.push(array.or_fail(Kind::Internal, "report this")?);
+        }
+    }
+    let samples: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
+    let mut references = vec![vec![None; graph.values.len()]; count];
+    let mut keep = |i: usize, id: ValueId, value: &ArrayD<f32>| {
+        references[i][id.0 as usize] = Some(value.iter().copied().collect());
+    };
+    quantize::trace(graph, &samples, sequence, &mut keep).or_fail(Kind::Internal, "report this model")?;
+    Ok(references)
+}
+
 /// Indices of the operators whose output differs between host and device on any sample.
-fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target) -> Result<Vec<u16>> {
+fn differing_operators(
+    ui: &Ui,
+    file: &OffFile,
+    inputs: &Inputs,
+    target: &Target,
+    sequence: Option<usize>,
+) -> Result<Vec<u16>> {
     if matches!(target, Target::Host) {
         return Ok(Vec::new());
     }
@@ -222,6 +262,10 @@ fn differing_operators(ui: &Ui, file: &OffFile, inputs: &Inputs, target: &Target
     let bar = ui.progress("comparing with device", inputs.count() as u64);
     let mut differing = Vec::new();
     for i in 0..inputs.count() {
+        if i > 0 && sequence.is_some_and(|n| i % n == 0) {
+            device.reopen().map_err(|e| batch::device_failure(&e, DEVICE_HELP))?;
+            host.reopen().or_fail(Kind::Internal, "report this model")?;
+        }
         let sample = inputs.sample(i);
         let here = host.digests(&sample).or_fail(Kind::Internal, "report this model")?;
         let there = device.digests(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
@@ -280,7 +324,7 @@ impl Noise {
 }
 
 impl Sums {
-    fn new(graph: &Graph, model: &Model<'_>) -> Self {
+    fn new(model: &Model<'_>) -> Self {
         let operators = model
             .ops()
             .map(|(info, header, record)| Sum {
@@ -297,24 +341,16 @@ impl Sums {
                 alone: Noise::default(),
             })
             .collect();
-        Self { reference: vec![None; graph.values.len()], operators }
+        Self { reference: Vec::new(), operators }
     }
 
-    fn keep(&mut self, id: ValueId, value: &ArrayD<f32>) {
-        let index = id.0 as usize;
-        if self.reference.len() <= index {
-            self.reference.resize(index + 1, None);
-        }
-        self.reference[index] = Some(value.iter().copied().collect());
-    }
-
-    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorReport> {
+    fn reports(&self, graph: &Graph, differing: &[u16]) -> Vec<OperatorDifference> {
         let name = |origin: u16| {
             graph.values.get(usize::from(origin)).map_or("(part of the next)".to_owned(), |v| v.name.clone())
         };
         self.operators
             .iter()
-            .map(|s| OperatorReport {
+            .map(|s| OperatorDifference {
                 index: s.info.index,
                 name: name(s.info.origin),
                 kind: s.info.tag.name().to_owned(),
@@ -337,10 +373,8 @@ impl Sums {
 
     /// Runs the operators one by one. After each, the reference's value takes the place of its output, quantised as the output
     /// is, so that every operator reads the reference's values.
-    fn run_alone(&mut self, model: &Model<'_>, sample: &[&[u8]]) -> Result<()> {
+    fn run_alone(&mut self, model: &Model<'_>, sample: &[&[u8]], arena: &mut [u8]) -> Result<()> {
         const HELP: &str = "report this model";
-        let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-        let arena = arena.as_mut_slice();
         for (i, bytes) in sample.iter().enumerate() {
             let place = model.input(i).map_or(0, |io| io.offset as usize);
             let memory = arena.get_mut(place..).and_then(|a| a.get_mut(..bytes.len()));

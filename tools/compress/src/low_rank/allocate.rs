@@ -1,6 +1,6 @@
 //! Chooses ranks under a budget, over all layers at once, by loss per saving.
 
-use super::layer::Layer;
+use super::layer::SplitLayer;
 
 /// A rank reduction of one layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,8 +18,8 @@ pub struct Choice {
 /// Rank reductions in the order in which they are applied: least loss per saving first. A layer offers only the ranks
 /// on the convex hull of loss over cost, beginning with the first that is cheaper than the whole layer. The loss of a
 /// layer is a share of its outputs' energy, and all layers count alike.
-pub fn choices(layers: &[Layer]) -> Vec<Choice> {
-    let all = |pick: fn(&Layer) -> u64| layers.iter().map(pick).sum::<u64>().max(1) as f64;
+pub fn choices(layers: &[SplitLayer]) -> Vec<Choice> {
+    let all = |pick: fn(&SplitLayer) -> u64| layers.iter().map(pick).sum::<u64>().max(1) as f64;
     let (weights, macs) = (all(|l| l.weights), all(|l| l.macs));
     let share = |w: u64, m: u64| 0.5 * w as f64 / weights + 0.5 * m as f64 / macs;
     let mut steps: Vec<(f64, f64, Choice)> = Vec::new();
@@ -50,7 +50,7 @@ pub fn choices(layers: &[Layer]) -> Vec<Choice> {
 }
 
 /// Rank of each layer after the first `count` choices; `None` for layers that are not split.
-pub fn ranks_of(layers: &[Layer], choices: &[Choice], count: usize) -> Vec<Option<usize>> {
+pub fn ranks_of(layers: &[SplitLayer], choices: &[Choice], count: usize) -> Vec<Option<usize>> {
     let mut ranks = vec![None; layers.len()];
     choices[..count.min(choices.len())].iter().for_each(|c| ranks[c.layer] = Some(c.rank));
     ranks

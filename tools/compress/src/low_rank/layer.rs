@@ -27,7 +27,7 @@ pub enum Cut {
 
 /// A layer that can be split, with the cost and loss of each rank.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub struct SplitLayer {
     /// Index of the node.
     pub node: usize,
     /// Its name.
@@ -64,9 +64,9 @@ pub(super) struct Factors {
 ///
 /// # Errors
 /// The samples do not fit the graph.
-pub fn analyse(graph: &Graph, samples: &[Vec<ArrayD<f32>>], cut: Cut) -> Result<Vec<Layer>> {
+pub fn analyse(graph: &Graph, samples: &[Vec<ArrayD<f32>>], cut: Cut) -> Result<Vec<SplitLayer>> {
     if samples.is_empty() {
-        let layers = (0..graph.nodes.len()).filter_map(|i| Layer::of(graph, i, cut, None));
+        let layers = (0..graph.nodes.len()).filter_map(|i| SplitLayer::of(graph, i, cut, None));
         return Ok(layers.collect());
     }
     crate::quantize::calibrate::check(graph, samples)?;
@@ -81,7 +81,7 @@ pub fn analyse(graph: &Graph, samples: &[Vec<ArrayD<f32>>], cut: Cut) -> Result<
                 node: node.name.clone(),
                 source: "its input was not computed".into(),
             })?;
-            layers.extend(Layer::of(graph, index, cut, Some(&x)));
+            layers.extend(SplitLayer::of(graph, index, cut, Some(&x)));
         }
         env.set(node.output, env.run(graph, node, false)?);
         env.finish(node);
@@ -112,7 +112,7 @@ fn suited(op: &Op, cut: Cut) -> Cut {
     }
 }
 
-impl Layer {
+impl SplitLayer {
     /// The layer at `node`; `x` is its input for every sample.
     fn of(graph: &Graph, index: usize, cut: Cut, x: Option<&Batch>) -> Option<Self> {
         let node = &graph.nodes[index];

@@ -19,7 +19,7 @@ use offshoot_ir::{Graph, Op};
 use offshoot_train::{Dataset, FitOptions, Schedule, Target, Teacher, WeightTransform, fit, shuffled};
 use serde::Serialize;
 
-use super::layer::{Cut, Factors, Layer, analyse, moments};
+use super::layer::{Cut, Factors, SplitLayer, analyse, moments};
 use super::rewrite::{Pair, factors, join, pairs, split, truncate};
 use crate::prune::tune::{Units, Watch};
 use crate::prune::{Progress, samples};
@@ -108,9 +108,9 @@ pub fn maestro(
     progress.tick("spectra", 0, 1);
     let mut layers = analyse(graph, &samples(graph, data, options.samples), Cut::Channels)?;
     layers.retain(|l| !options.keep.contains(&l.name));
-    let full: Vec<usize> = layers.iter().map(Layer::full).collect();
+    let full: Vec<usize> = layers.iter().map(SplitLayer::full).collect();
     let names: Vec<String> = layers.iter().map(|l| l.name.clone()).collect();
-    let whole: Vec<(&Layer, usize)> = layers.iter().map(|l| (l, l.full())).collect();
+    let whole: Vec<(&SplitLayer, usize)> = layers.iter().map(|l| (l, l.full())).collect();
     let mut now = split(graph, &whole)?;
     let mut losses = Vec::new();
     let (mut done, mut steps) = (0, 0);
@@ -285,7 +285,7 @@ impl Nested {
     ///
     /// # Errors
     /// The samples do not fit the graph.
-    pub fn layers(&self, samples: &[Vec<ArrayD<f32>>]) -> Result<(Graph, Vec<Layer>)> {
+    pub fn layers(&self, samples: &[Vec<ArrayD<f32>>]) -> Result<(Graph, Vec<SplitLayer>)> {
         let whole = join(&self.graph, true)?;
         let mut env = Environment::new(&self.graph, samples.len());
         for (i, &id) in self.graph.inputs.iter().enumerate() {
@@ -309,7 +309,7 @@ impl Nested {
                 let lost = tails(&c, &second);
                 let outputs = second.nrows();
                 let factors = Factors { first, second, mean, outputs };
-                layers.push(Layer::with(&whole, at, Cut::Channels, lost, factors));
+                layers.push(SplitLayer::with(&whole, at, Cut::Channels, lost, factors));
             }
             env.set(node.output, env.run(&self.graph, node, false)?);
             env.finish(node);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use nalgebra::DMatrix;
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId, Window};
 
-use super::layer::{Cut, Layer, column_of, row_of};
+use super::layer::{Cut, SplitLayer, column_of, row_of};
 use crate::{Error, Result};
 
 /// Suffix of the names of the first operator, the intermediate tensor, and the factors.
@@ -16,7 +16,7 @@ const FIRST: &str = "/rank";
 ///
 /// # Errors
 /// A rank is 0 or above the full one; a layer does not belong to the graph.
-pub fn split(graph: &Graph, layers: &[(&Layer, usize)]) -> Result<Graph> {
+pub fn split(graph: &Graph, layers: &[(&SplitLayer, usize)]) -> Result<Graph> {
     let mut out = Graph { nodes: Vec::new(), ..graph.clone() };
     let mut extra = Names::of(graph);
     for (index, node) in graph.nodes.iter().enumerate() {
@@ -49,7 +49,7 @@ impl Names {
     }
 }
 
-fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &Layer, rank: usize) -> Result<()> {
+fn one(out: &mut Graph, names: &mut Names, node: &Node, layer: &SplitLayer, rank: usize) -> Result<()> {
     if rank == 0 || rank > layer.full() || layer.name != node.name {
         let reason = format!("rank {rank} for `{}`, whose full rank is {}", node.name, layer.full());
         return Err(Error::Option { option: "rank", reason });

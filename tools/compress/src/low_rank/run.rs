@@ -5,7 +5,7 @@ use offshoot_train::Dataset;
 use serde::Serialize;
 
 use super::allocate::{choices, ranks_of};
-use super::layer::{Cut, Layer, analyse};
+use super::layer::{Cut, SplitLayer, analyse};
 use super::rewrite::split;
 use crate::prune::{Progress, PruneOptions, Size, samples, size};
 use crate::quantize::WeightBits;
@@ -109,11 +109,11 @@ pub fn low_rank(
             ranks_of(&layers, &choices, if share >= 1.0 { 0 } else { enough })
         }
         Goal::Lost(most) => {
-            let least = |l: &Layer| (1..=l.full()).find(|&r| l.lost[r] <= most).filter(|&r| l.pays(r));
+            let least = |l: &SplitLayer| (1..=l.full()).find(|&r| l.lost[r] <= most).filter(|&r| l.pays(r));
             layers.iter().map(least).collect()
         }
         Goal::Rank(share) => {
-            let rank = |l: &Layer| ((l.full() as f64 * share).round() as usize).clamp(1, l.full());
+            let rank = |l: &SplitLayer| ((l.full() as f64 * share).round() as usize).clamp(1, l.full());
             layers.iter().map(|l| Some(rank(l))).collect()
         }
     };
@@ -155,7 +155,7 @@ fn train(
     crate::prune::tune::tune(graph, small, data, &settings, progress)
 }
 
-fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result<Vec<Layer>> {
+fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result<Vec<SplitLayer>> {
     if let Some(name) = options.keep.iter().find(|k| !graph.nodes.iter().any(|n| n.name == **k)) {
         return Err(Error::UnknownOperator(name.clone()));
     }
@@ -165,13 +165,13 @@ fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result
     Ok(layers)
 }
 
-pub(super) fn with_ranks(graph: &Graph, layers: &[Layer], ranks: &[Option<usize>]) -> Result<Graph> {
-    let chosen: Vec<(&Layer, usize)> =
+pub(super) fn with_ranks(graph: &Graph, layers: &[SplitLayer], ranks: &[Option<usize>]) -> Result<Graph> {
+    let chosen: Vec<(&SplitLayer, usize)> =
         layers.iter().zip(ranks).filter_map(|(l, r)| Some((l, (*r)?))).collect();
     split(graph, &chosen)
 }
 
-pub(super) fn report(layer: &Layer, rank: Option<usize>) -> LayerReport {
+pub(super) fn report(layer: &SplitLayer, rank: Option<usize>) -> LayerReport {
     LayerReport {
         name: layer.name.clone(),
         full: layer.full(),
@@ -184,7 +184,7 @@ pub(super) fn report(layer: &Layer, rank: Option<usize>) -> LayerReport {
 /// The fewest choices after which the file fits, assuming that more choices never make it larger.
 fn fitting(
     graph: &Graph,
-    layers: &[Layer],
+    layers: &[SplitLayer],
     limit: u64,
     few: &[Vec<ndarray::ArrayD<f32>>],
     progress: &mut dyn Progress,

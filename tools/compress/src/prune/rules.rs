@@ -1,6 +1,5 @@
 //! The effect of each operator on the groups of its axes.
 
-use offshoot::kernels::portable::unary;
 use offshoot_ir::{BinaryKind, Node, Op, RecurrentKind, Returns, ValueId};
 
 use super::groups::{Axis, Split, Walk};
@@ -27,7 +26,7 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
         Op::Recurrent { kind, returns, .. } => recurrent(walk, node, *kind, *returns),
         Op::Binary { kind, .. } => binary(walk, node, *kind),
         Op::Unary(kind) => {
-            let zero = unary(*kind, 0.0) == 0.0;
+            let zero = kind.apply(0.0) == 0.0;
             scaled(walk.read_all(x), |_| zero)
         }
         Op::Pool { .. } | Op::Resize(_) => {
@@ -89,6 +88,13 @@ fn rule(walk: &mut Walk<'_>, node: &Node) -> Vec<Option<Axis>> {
                 Some(Axis { units, zero: axis.zero && plain })
             });
             axes.collect::<Vec<_>>()
+        }
+        Op::History { axis, fill, .. } => {
+            let axes = walk.read_all(x);
+            walk.fix(axes[*axis].as_ref(), &format!("is kept between runs by `{name}`"));
+            let mut axes = scaled(axes, |_| *fill == 0.0);
+            axes[*axis] = None;
+            axes
         }
         Op::Expand => {
             let axes = walk.read_all(x);

@@ -7,10 +7,11 @@ use rayon::prelude::*;
 
 use super::classes::{Classes, fixed_quant, is_activation};
 use super::clip::{Histogram, extremes, quant_of_range};
+use super::margin::{self, Extremes};
 use super::options::Clipping;
 use super::reach::{Observed, Reach, least_peak, peak_axis};
 use super::tensors::{Batch, real_values};
-use super::walk::walk;
+use super::walk;
 use crate::{Error, Result};
 
 /// Samples whose activations are held in memory at once.
@@ -44,20 +45,25 @@ pub(crate) fn check(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<()> {
 pub(crate) fn observe(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
     done: &mut dyn FnMut(usize),
 ) -> Result<Observed> {
     let mut ranges: Vec<Option<(f32, f32)>> = vec![None; graph.values.len()];
     let mut peaks: Vec<Vec<f32>> = vec![Vec::new(); graph.values.len()];
+    let mut ends = vec![Extremes::default(); graph.values.len()];
+    let mut whole = vec![true; graph.values.len()];
     let axes: Vec<Option<usize>> =
         (0..graph.values.len() as u32).map(|i| peak_axis(graph, ValueId(i))).collect();
-    for chunk in samples.chunks(CHUNK) {
-        walk(graph, chunk, &mut |id, batch| {
+    for chunk in samples.chunks(walk::chunk(CHUNK, samples.len(), sequence)) {
+        walk::walk(graph, chunk, sequence, &mut |id, batch| {
             if is_activation(graph, id) {
                 let index = id.0 as usize;
                 for array in batch.iter() {
                     let (low, high) = extremes(array).ok_or_else(|| not_finite(graph, id, f32::NAN))?;
                     let range = ranges[index].get_or_insert((low, high));
                     *range = (range.0.min(low), range.1.max(high));
+                    ends[index].add(low, high);
+                    whole[index] = whole[index] && margin::are_whole(array);
                     if let Some(axis) = axes[index].filter(|&axis| axis < array.ndim()) {
                         let peak =
                             |row: ArrayView1<'_, f32>| row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -70,7 +76,7 @@ pub(crate) fn observe(
         done(chunk.len());
     }
     let range = ranges.into_iter().map(Option::unwrap_or_default).collect();
-    Ok(Observed { range, least_peak: peaks.iter().map(|p| least_peak(p)).collect() })
+    Ok(Observed { range, least_peak: peaks.iter().map(|p| least_peak(p)).collect(), extremes: ends, whole })
 }
 
 /// The range within which values matter, and the ranges of all values within it.
@@ -134,17 +140,61 @@ pub(crate) fn class_ranges(
     out
 }
 
+/// Ranges of the samples to come, and whether only whole numbers occur, by representative of a class.
+pub(crate) struct Expected {
+    observed: Vec<(f32, f32)>,
+    ranges: Vec<(f32, f32)>,
+    whole: Vec<bool>,
+}
+
+impl Expected {
+    /// `ranges`: of values within `reach`; `joined`: those of classes.
+    pub(crate) fn new(
+        graph: &Graph,
+        classes: &Classes,
+        reach: &Reach,
+        observed: &Observed,
+        ranges: &[(f32, f32)],
+        joined: &[(f32, f32)],
+    ) -> Self {
+        let beyond = margin::ranges(graph, observed, reach, ranges);
+        let mut whole = vec![true; graph.values.len()];
+        for (i, value) in graph.values.iter().enumerate() {
+            let id = ValueId(i as u32);
+            let own = match &value.data {
+                Some(_) => margin::are_whole(&real_values(value)),
+                None => !is_activation(graph, id) || observed.whole.get(i).copied().unwrap_or(false),
+            };
+            whole[classes.find(id) as usize] &= own;
+        }
+        Self { observed: joined.to_vec(), ranges: class_ranges(graph, classes, reach, &beyond), whole }
+    }
+
+    /// Scale and zero point of class `i`, whose range among the calibration samples was chosen to be `chosen`. Clipped ends
+    /// move in proportion to the observed ones.
+    fn quant(&self, i: usize, chosen: (f32, f32)) -> Quant {
+        let (seen, expected) = (self.observed[i], self.ranges[i]);
+        let factor = |seen: f32, expected: f32| if seen == 0.0 { 1.0 } else { (expected / seen).max(1.0) };
+        let low = chosen.0 * factor(seen.0.min(0.0), expected.0);
+        let high = chosen.1 * factor(seen.1.max(0.0), expected.1);
+        // Clipping would merge whole numbers.
+        let full = (expected.0.min(seen.0), expected.1.max(seen.1));
+        margin::quant(if self.whole[i] { full } else { (low, high) }, self.whole[i])
+    }
+}
+
 /// Histogram of every class, by representative; `None` for classes without an activation.
 pub(crate) fn histograms(
     graph: &Graph,
     classes: &Classes,
     ranges: &[(f32, f32)],
     samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
     done: &mut dyn FnMut(usize),
 ) -> Result<Vec<Option<Histogram>>> {
     let mut all: Vec<Option<Histogram>> = vec![None; graph.values.len()];
-    for chunk in samples.chunks(CHUNK) {
-        walk(graph, chunk, &mut |id, batch: &mut Batch| {
+    for chunk in samples.chunks(walk::chunk(CHUNK, samples.len(), sequence)) {
+        walk::walk(graph, chunk, sequence, &mut |id, batch: &mut Batch| {
             if is_activation(graph, id) {
                 let class = classes.find(id) as usize;
                 let (low, high) = ranges[class];
@@ -172,18 +222,14 @@ pub(crate) fn quants(
     graph: &Graph,
     classes: &Classes,
     histograms: &[Option<Histogram>],
+    expected: &Expected,
     clipping: Clipping,
 ) -> Vec<Quant> {
     let fixed = fixed_classes(graph, classes);
     let by_class: Vec<Option<Quant>> = histograms
         .par_iter()
         .enumerate()
-        .map(|(i, h)| {
-            fixed[i].clone().or_else(|| {
-                let (low, high) = h.as_ref()?.range(clipping);
-                Some(quant_of_range(low, high))
-            })
-        })
+        .map(|(i, h)| fixed[i].clone().or_else(|| Some(expected.quant(i, h.as_ref()?.range(clipping)))))
         .collect();
     let of = |i: usize| by_class[classes.find(ValueId(i as u32)) as usize].clone();
     (0..graph.values.len()).map(|i| of(i).unwrap_or_else(|| quant_of_range(0.0, 0.0))).collect()

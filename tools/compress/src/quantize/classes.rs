@@ -90,8 +90,12 @@ pub(crate) fn is_sparse_mean(node: &Node, ranges: &[(f32, f32)]) -> bool {
         let (low, high) = ranges[id.0 as usize];
         high.max(0.0) - low.min(0.0)
     };
-    matches!(node.op, Op::Pool { kind: PoolKind::Average, .. })
-        && width(node.inputs[0]) >= NARROWER * width(node.output)
+    let one_count = match node.op {
+        Op::Pool { kind: PoolKind::Average, window, .. } => window.pad == [0; 4],
+        Op::Pool { kind: PoolKind::AverageIncludePad, .. } => true,
+        _ => false,
+    };
+    one_count && width(node.inputs[0]) >= NARROWER * width(node.output)
 }
 
 /// Which inputs share scale and zero point with the output.
@@ -116,6 +120,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::Resize(_)
         | Op::Expand
         | Op::Gather(_)
+        | Op::History { .. }
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
         Op::Concat { .. }
         | Op::Scatter { kind: ScatterKind::Set | ScatterKind::Max | ScatterKind::Min, .. }

@@ -38,7 +38,7 @@ pub fn complete(
         return Ok((graph.clone(), Vec::new()));
     }
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let outputs = capture(graph, &all, &ids, &Reach::whole(graph))?;
+    let outputs = capture(graph, &all, &ids, &Reach::whole(graph), None)?;
     let mut ranges: HashMap<usize, Quant> = HashMap::new();
     for (&n, batch) in candidates.iter().zip(&outputs) {
         let ends: Option<Vec<(f32, f32)>> = batch.iter().map(extremes).collect();

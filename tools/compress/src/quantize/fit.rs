@@ -9,6 +9,7 @@ use rayon::prelude::*;
 
 use super::form::{Form, is_weighted};
 use super::moments::Moments;
+use super::negligible;
 use super::options::{Settings, WeightScale};
 use super::reach::Reach;
 use super::recurrent_fit;
@@ -42,10 +43,11 @@ pub(crate) fn fit(
     settings: Settings,
     measure: bool,
 ) -> Result<(Graph, Vec<Noise>)> {
+    let sequence = settings.sequence;
     let mut graph = skeleton.graph.clone();
     let mut noise = Vec::new();
-    let mut exact = Environment::new(float, samples.len());
-    let mut rounded = Environment::new(&graph, samples.len());
+    let mut exact = Environment::new(float, samples.len()).carrying(sequence);
+    let mut rounded = Environment::new(&graph, samples.len()).carrying(sequence);
     for (i, &id) in float.inputs.iter().enumerate() {
         let mut batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
         reach.limit(id, &mut batch);
@@ -123,8 +125,13 @@ fn layer(
     let (x, w, b) = (node.inputs[0], node.inputs[1], node.inputs[2]);
     let scale_of = |id: ValueId| graph.value(id).quant.as_ref().map_or(1.0, |q| q.scale[0]);
     let (input, output) = (scale_of(x), scale_of(node.output));
-    let (real, bias) = (real_values(graph.value(w)), real_values(graph.value(b)));
+    let (mut real, mut bias) = (real_values(graph.value(w)), real_values(graph.value(b)));
     let channels = graph.value(w).shape.first().copied().unwrap_or(0);
+    if let Some(x) = rounded.get(x) {
+        negligible::clear(&node.op, x, &mut real, &mut bias, output);
+    }
+    // Both are this layer's own.
+    graph.value_mut(b).data = Some(Arc::new(Data::F32(bias.clone())));
     let floors: Vec<f32> = bias.iter().map(|b| least_scale(*b, input, output)).collect();
     let wanted = settings.feedback || settings.weight_scale != WeightScale::MinMax;
     let width = real.len().checked_div(channels).unwrap_or(0);

@@ -87,6 +87,9 @@ pub struct QuantizeOptions {
     /// Samples on which weights and biases are fitted, evenly taken from the calibration set (ranges always use all
     /// of it). Bounds memory: all live activations of these samples are held at once.
     pub fit_samples: usize,
+    /// Number of consecutive samples through which recurrent layers carry their state, before it is reset; `None` if every
+    /// sample starts anew.
+    pub sequence: Option<usize>,
 }
 
 impl Default for QuantizeOptions {
@@ -100,6 +103,7 @@ impl Default for QuantizeOptions {
             io: IoType::Int8,
             keep_float: Vec::new(),
             fit_samples: 64,
+            sequence: None,
         }
     }
 }
@@ -110,4 +114,6 @@ pub(crate) struct Settings {
     pub(crate) weight_scale: WeightScale,
     pub(crate) feedback: bool,
     pub(crate) correct_bias: bool,
+    /// As [`QuantizeOptions::sequence`].
+    pub(crate) sequence: Option<usize>,
 }

@@ -2,23 +2,23 @@
 //! samples, then everything is fitted on all samples.
 
 use ndarray::ArrayD;
-use offshoot_ir::{Activation, Graph, Op, Quant, ReduceKind};
+use offshoot_ir::{Activation, Data, Graph, Op, Quant, ReduceKind};
 
-use super::calibrate;
+use super::calibrate::{self, Expected};
 use super::classes::{Classes, is_activation, is_sparse_mean};
 use super::clip::Histogram;
 use super::fit::{self, fit};
 use super::form::Form;
 use super::options::{Clipping, QuantizeOptions, Rounding, Settings, Toggle};
 use super::reach::{Observed, Reach};
-use super::report::{OperatorReport, QuantizeReport};
+use super::report::{OperatorNoise, QuantizeReport};
 use super::simulate::{capture, probes, score};
 use super::skeleton;
 use super::source;
 use crate::{Error, Result};
 
 /// Below this, the output of an operator is mostly noise to its readers.
-const POOR_DB: f32 = 20.0;
+pub(super) const POOR_DB: f32 = 20.0;
 /// Improvement in dB that a costlier or riskier choice must bring on the held-out samples.
 const WORTH_DB: f32 = 0.05;
 /// The percentile that [`Clipping::Auto`] tries.
@@ -55,22 +55,20 @@ pub fn quantize_with_progress(
     let bits = options.weight_bits.of(graph)?;
 
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let (fitting, held_out) = split(&all, options.fit_samples);
+    let sequence = options.sequence;
+    let (fitting, held_out) = split(&all, options.fit_samples, sequence);
     let (mut done, total) = (0, 2 * (all.len() + fitting.ranges.len()) + fits(options));
     let mut step = |n: usize| {
         done = (done + n).min(total);
         progress(done, total);
     };
-    let observed = calibrate::observe(graph, &all, &mut step)?;
-    let graph = &with_sparse_means(graph, &float, &observed);
+    let mut observed = calibrate::observe(graph, &all, sequence, &mut step)?;
+    let graph = &with_sparse_means(graph, &float, &mut observed);
     let search =
         Search { graph, float: &float, bits: &bits, options, fitting: &fitting, held_out: &held_out };
     let choice = search.run(&mut step)?;
-    let tables = Tables::new(graph, &float, &all, &observed, &mut step)?;
-    let quants = calibrate::quants(graph, &tables.classes, &tables.histograms, choice.clipping);
-    let skeleton = skeleton::build(graph, &float, &quants, options.io);
-    let last: Vec<_> = evenly(&all, options.fit_samples);
-    let (quantized, noise) = fit(graph, &skeleton, &bits, &tables.reach, &last, choice.settings, true)?;
+    let made = finish(graph, &float, &bits, &all, &observed, options, choice, &mut step)?;
+    let Made { quantized, noise, tables } = made;
     progress(total, total);
 
     let operators = operator_reports(graph, &quantized, &float, &bits, &tables, choice.clipping, &noise);
@@ -93,42 +91,94 @@ pub fn quantize_with_progress(
     Ok((quantized, report))
 }
 
+/// A quantised network, and how it was made.
+pub(super) struct Made {
+    pub(super) quantized: Graph,
+    pub(super) noise: Vec<fit::Noise>,
+    pub(super) tables: Tables,
+}
+
+/// Quantises with the options chosen, on all samples. `graph` has its sparse means.
+#[expect(clippy::too_many_arguments, reason = "each is one input of quantisation")]
+pub(super) fn finish(
+    graph: &Graph,
+    float: &[bool],
+    bits: &[Form],
+    all: &[&Vec<ArrayD<f32>>],
+    observed: &Observed,
+    options: &QuantizeOptions,
+    choice: Choice,
+    step: &mut dyn FnMut(usize),
+) -> Result<Made> {
+    let tables = Tables::new(graph, float, all, observed, options.sequence, step)?;
+    let quants =
+        calibrate::quants(graph, &tables.classes, &tables.histograms, &tables.expected, choice.clipping);
+    let skeleton = skeleton::build(graph, float, &quants, options.io);
+    let last: Vec<_> = evenly(all, options.fit_samples, options.sequence);
+    let (quantized, noise) = fit(graph, &skeleton, bits, &tables.reach, &last, choice.settings, true)?;
+    Ok(Made { quantized, noise, tables })
+}
+
 /// Samples for ranges and weights while options are compared.
 struct Fitting<'s> {
     ranges: Vec<&'s Vec<ArrayD<f32>>>,
     weights: Vec<&'s Vec<ArrayD<f32>>>,
 }
 
-/// Holds out every fourth sample; with fewer than four, all serve both purposes.
-fn split<'s>(all: &[&'s Vec<ArrayD<f32>>], limit: usize) -> (Fitting<'s>, Vec<&'s Vec<ArrayD<f32>>>) {
+/// Holds out every fourth sample, or every fourth sequence of samples; the last quarter of a single sequence. With fewer than
+/// four samples, all serve both purposes.
+fn split<'s>(
+    all: &[&'s Vec<ArrayD<f32>>],
+    limit: usize,
+    sequence: Option<usize>,
+) -> (Fitting<'s>, Vec<&'s Vec<ArrayD<f32>>>) {
     if all.len() < 4 {
-        return (Fitting { ranges: all.to_vec(), weights: evenly(all, limit) }, all.to_vec());
+        return (Fitting { ranges: all.to_vec(), weights: evenly(all, limit, sequence) }, all.to_vec());
     }
-    let held: Vec<_> = all.iter().skip(3).step_by(4).copied().collect();
-    let ranges: Vec<_> = all.iter().enumerate().filter(|(i, _)| i % 4 != 3).map(|(_, s)| *s).collect();
-    let weights = evenly(&ranges, limit);
-    (Fitting { ranges, weights }, evenly(&held, limit))
+    let length = sequence.unwrap_or(1).min(all.len().div_ceil(4));
+    let held_out = |i: usize| i / length % 4 == 3;
+    let part =
+        |held: bool| all.iter().enumerate().filter(|(i, _)| held_out(*i) == held).map(|(_, s)| *s).collect();
+    let (ranges, held): (Vec<_>, Vec<_>) = (part(false), part(true));
+    let weights = evenly(&ranges, limit, sequence);
+    (Fitting { ranges, weights }, evenly(&held, limit, sequence))
 }
 
-/// At most `limit` samples, evenly taken.
-fn evenly<'s>(samples: &[&'s Vec<ArrayD<f32>>], limit: usize) -> Vec<&'s Vec<ArrayD<f32>>> {
+/// At most `limit` samples, evenly taken; the first ones of a sequence.
+pub(super) fn evenly<'s>(
+    samples: &[&'s Vec<ArrayD<f32>>],
+    limit: usize,
+    sequence: Option<usize>,
+) -> Vec<&'s Vec<ArrayD<f32>>> {
     let n = samples.len().min(limit);
-    (0..n).map(|i| samples[i * samples.len() / n]).collect()
+    (0..n).map(|i| samples[if sequence.is_some() { i } else { i * samples.len() / n }]).collect()
 }
 
-/// Replaces global average pools of sparse maps by means, which have a scale of their own on the device.
-fn with_sparse_means(graph: &Graph, float: &[bool], observed: &Observed) -> Graph {
+/// Replaces average pools of sparse maps by operators that have a scale of their own on the device, so that the sum is rounded
+/// once: global ones by means, others by convolutions with constant weights. Pools whose windows count a varying number of
+/// elements have no such form.
+pub(super) fn with_sparse_means(graph: &Graph, float: &[bool], observed: &mut Observed) -> Graph {
     let mut out = graph.clone();
-    for (node, _) in out.nodes.iter_mut().zip(float).filter(|(_, float)| !**float) {
-        let Op::Pool { window, activation: Activation::None, .. } = &node.op else { continue };
+    for n in (0..graph.nodes.len()).filter(|&n| !float[n]) {
+        let node = &graph.nodes[n];
+        let Op::Pool { window, activation, .. } = node.op else { continue };
         let shape = &graph.value(node.inputs[0]).shape;
-        let whole = shape.len() == 4
-            && window.kernel.map(usize::from) == [shape[1], shape[2]]
-            && window.pad == [0; 4]
-            && window.dilation == [1; 2];
-        if whole && is_sparse_mean(node, &observed.range) {
-            node.op = Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] };
+        if !is_sparse_mean(node, &observed.range) {
+            continue;
         }
+        let kernel = window.kernel.map(usize::from);
+        let whole = kernel == [shape[1], shape[2]] && window.pad == [0; 4] && window.dilation == [1; 2];
+        if whole && activation == Activation::None {
+            out.nodes[n].op = Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] };
+            continue;
+        }
+        let (channels, area) = (shape[3], kernel[0] * kernel[1]);
+        let mean = Data::F32(vec![1.0 / area as f32; channels * area]);
+        let name = format!("{}/mean", graph.value(node.output).name);
+        let weights = out.add_constant(name, vec![channels, kernel[0], kernel[1], 1], mean);
+        out.nodes[n].op = Op::Conv2d { window, groups: channels, activation };
+        out.nodes[n].inputs.push(weights);
+        observed.add_constant();
     }
     out
 }
@@ -149,10 +199,11 @@ fn clippings(options: &QuantizeOptions) -> Vec<Clipping> {
 }
 
 /// Classes, the reach of their values, and their histograms.
-struct Tables {
-    reach: Reach,
+pub(super) struct Tables {
+    pub(super) reach: Reach,
     classes: Classes,
     histograms: Vec<Option<Histogram>>,
+    expected: Expected,
 }
 
 impl Tables {
@@ -161,13 +212,15 @@ impl Tables {
         float: &[bool],
         samples: &[&Vec<ArrayD<f32>>],
         observed: &Observed,
+        sequence: Option<usize>,
         step: &mut dyn FnMut(usize),
     ) -> Result<Self> {
         let (reach, ranges) = calibrate::settle(graph, observed)?;
         let classes = Classes::new(graph, float, &ranges);
-        let ranges = calibrate::class_ranges(graph, &classes, &reach, &ranges);
-        let histograms = calibrate::histograms(graph, &classes, &ranges, samples, step)?;
-        Ok(Self { reach, classes, histograms })
+        let joined = calibrate::class_ranges(graph, &classes, &reach, &ranges);
+        let histograms = calibrate::histograms(graph, &classes, &joined, samples, sequence, step)?;
+        let expected = Expected::new(graph, &classes, &reach, observed, &ranges, &joined);
+        Ok(Self { reach, classes, histograms, expected })
     }
 }
 
@@ -183,26 +236,34 @@ struct Search<'a> {
 
 /// Result of the comparison.
 #[derive(Clone, Copy)]
-struct Choice {
-    clipping: Clipping,
-    settings: Settings,
-    score: f32,
+pub(super) struct Choice {
+    pub(super) clipping: Clipping,
+    pub(super) settings: Settings,
+    pub(super) score: f32,
 }
 
 impl Search<'_> {
     /// Makes one choice after the other, each kept if it is worth it: ranges, rounding, bias correction.
     fn run(&self, step: &mut dyn FnMut(usize)) -> Result<Choice> {
-        let observed = calibrate::observe(self.graph, &self.fitting.ranges, step)?;
-        let tables = Tables::new(self.graph, self.float, &self.fitting.ranges, &observed, step)?;
+        let sequence = self.options.sequence;
+        let observed = calibrate::observe(self.graph, &self.fitting.ranges, sequence, step)?;
+        let tables = Tables::new(self.graph, self.float, &self.fitting.ranges, &observed, sequence, step)?;
         let probes = probes(self.graph);
         let ids: Vec<_> = probes.iter().map(|p| p.id).collect();
-        let exact = capture(self.graph, self.held_out, &ids, &tables.reach)?;
+        let exact = capture(self.graph, self.held_out, &ids, &tables.reach, sequence)?;
         let mut attempt = |clipping: Clipping, settings: Settings| -> Result<Choice> {
-            let quants = calibrate::quants(self.graph, &tables.classes, &tables.histograms, clipping);
+            let quants = calibrate::quants(
+                self.graph,
+                &tables.classes,
+                &tables.histograms,
+                &tables.expected,
+                clipping,
+            );
             let skeleton = skeleton::build(self.graph, self.float, &quants, self.options.io);
             let (quantized, _) =
                 fit(self.graph, &skeleton, self.bits, &tables.reach, &self.fitting.weights, settings, false)?;
-            let score = score(&probes, &exact, &capture(&quantized, self.held_out, &ids, &tables.reach)?);
+            let outputs = capture(&quantized, self.held_out, &ids, &tables.reach, sequence)?;
+            let score = score(&probes, &exact, &outputs);
             step(1);
             Ok(Choice { clipping, settings, score })
         };
@@ -210,6 +271,7 @@ impl Search<'_> {
             weight_scale: self.options.weight_scale,
             feedback: self.options.rounding == Rounding::ErrorFeedback,
             correct_bias: self.options.bias_correction != Toggle::Off,
+            sequence,
         };
         let mut best: Option<Choice> = None;
         for clipping in clippings(self.options) {
@@ -261,7 +323,7 @@ fn operator_reports(
     tables: &Tables,
     clipping: Clipping,
     noise: &[fit::Noise],
-) -> Vec<OperatorReport> {
+) -> Vec<OperatorNoise> {
     let fixed = calibrate::fixed_classes(graph, &tables.classes);
     let report = |n: &fit::Noise| {
         let node = &graph.nodes[n.node];
@@ -269,7 +331,7 @@ fn operator_reports(
         let quant: Option<&Quant> = quantized.value(node.output).quant.as_ref();
         let chosen = quant.is_some() && fixed[class].is_none() && is_activation(graph, node.output);
         let clipped = quant.zip(tables.histograms[class].as_ref()).map_or(0.0, |(q, h)| h.clipped(q));
-        OperatorReport {
+        OperatorNoise {
             name: node.name.clone(),
             kind: node.op.name(),
             float: float[n.node],
@@ -284,4 +346,49 @@ fn operator_reports(
         }
     };
     noise.iter().map(report).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quantize::simulate;
+    use offshoot_ir::{DType, PoolKind, Value, Window};
+
+    /// One large element in each window of a map: the mean has a ninth of the map's range.
+    #[test]
+    fn pools_of_sparse_maps_have_their_own_scale() {
+        for pad in [0, 1] {
+            let mut g = Graph::default();
+            let side = 6 + 2 * usize::from(pad) - 3 + 1;
+            let mut value = |name: &str, side: usize| {
+                g.add_value(Value {
+                    name: name.into(),
+                    shape: vec![1, side, side, 2],
+                    dtype: DType::F32,
+                    quant: None,
+                    data: None,
+                    channels_first_outside: false,
+                })
+            };
+            let (x, y) = (value("x", 6), value("y", side));
+            let window = Window { kernel: [3; 2], stride: [1; 2], dilation: [1; 2], pad: [pad; 4] };
+            let op = Op::Pool { kind: PoolKind::AverageIncludePad, window, activation: Activation::None };
+            g.nodes.push(offshoot_ir::Node { name: "pool".into(), op, inputs: vec![x], output: y });
+            (g.inputs, g.outputs) = (vec![x], vec![y]);
+            let sample = |i: usize| {
+                let at = |k: usize| (k / 2 % 6 + k / 12 + i) % 3 == 0 && k / 12 % 3 == 0;
+                let values = (0..72).map(|k| if at(k) { 1.0 + (k * 7 % 5) as f32 / 3.7 } else { 0.0 });
+                vec![ArrayD::from_shape_vec(vec![1, 6, 6, 2], values.collect()).unwrap()]
+            };
+            let samples: Vec<_> = (0..16).map(sample).collect();
+            let (quantized, _) = quantize(&g, &samples, &QuantizeOptions::default()).unwrap();
+            let (want, got) = (simulate(&g, &samples).unwrap(), simulate(&quantized, &samples).unwrap());
+            let (mut signal, mut noise) = (0.0, 0.0);
+            for (a, b) in want.iter().flatten().flatten().zip(got.iter().flatten().flatten()) {
+                (signal, noise) = (signal + a * a, noise + (a - b) * (a - b));
+            }
+            let db = 10.0 * (signal / noise).log10();
+            assert!(db > 36.0, "{db}");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 use offshoot_ir::{BinaryKind, Graph, Node, Op, PoolKind, ReduceKind, UnaryKind, ValueId};
 use rayon::prelude::*;
 
+use super::margin::Extremes;
 use super::tensors::{Batch, real_values};
 
 /// All numbers.
@@ -21,13 +22,27 @@ const WORTH: f32 = 2.0;
 const MASKED: f32 = -5e3;
 
 /// Observations of each value during calibration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
     /// Smallest and largest element; may be infinite.
     pub(crate) range: Vec<(f32, f32)>,
     /// For values read by a softmax or arg max: the smallest, over all rows except masked ones, of the largest
     /// element of each row along its axis; infinite for other values.
     pub(crate) least_peak: Vec<f32>,
+    /// Smallest and largest elements of single samples.
+    pub(crate) extremes: Vec<Extremes>,
+    /// Whether all elements are whole numbers.
+    pub(crate) whole: Vec<bool>,
+}
+
+impl Observed {
+    /// Adds a constant, which is not observed.
+    pub(crate) fn add_constant(&mut self) {
+        self.range.push((0.0, 0.0));
+        self.least_peak.push(f32::INFINITY);
+        self.extremes.push(Extremes::default());
+        self.whole.push(true);
+    }
 }
 
 /// Bounds by value; `None` where all numbers matter.
@@ -159,6 +174,7 @@ impl Needs<'_> {
             | Op::Pad { .. }
             | Op::Concat { .. }
             | Op::Expand
+            | Op::History { .. }
             | Op::Resize(_) => out,
             _ => ALL,
         }
@@ -240,7 +256,11 @@ mod tests {
     }
 
     fn observed(ranges: &[(f32, f32)]) -> Observed {
-        Observed { range: ranges.to_vec(), least_peak: vec![f32::INFINITY; ranges.len()] }
+        Observed {
+            range: ranges.to_vec(),
+            least_peak: vec![f32::INFINITY; ranges.len()],
+            ..Observed::default()
+        }
     }
 
     #[test]

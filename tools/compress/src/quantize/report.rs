@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::options::{Clipping, Rounding, WeightScale};
+use super::options::{Clipping, QuantizeOptions, Rounding, Toggle, WeightScale};
 
 /// One operator of the float network.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct OperatorReport {
+pub struct OperatorNoise {
     /// Name of the node.
     pub name: String,
     /// Kind, as [`offshoot_ir::Op::name`].
@@ -35,7 +35,7 @@ pub struct OperatorReport {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct QuantizeReport {
     /// Every operator, in the network's order.
-    pub operators: Vec<OperatorReport>,
+    pub operators: Vec<OperatorNoise>,
     /// The way of clipping that was chosen.
     pub clipping: Clipping,
     /// The way of choosing weight scales.
@@ -54,8 +54,19 @@ pub struct QuantizeReport {
 }
 
 impl QuantizeReport {
-    /// The operators, those with the lowest [`OperatorReport::own_snr_db`] first.
-    pub fn worst_first(&self) -> Vec<&OperatorReport> {
+    /// `options` with the choices that were made.
+    pub fn settled(&self, options: &QuantizeOptions) -> QuantizeOptions {
+        QuantizeOptions {
+            clipping: self.clipping,
+            weight_scale: self.weight_scale,
+            rounding: self.rounding,
+            bias_correction: if self.bias_correction { Toggle::On } else { Toggle::Off },
+            ..options.clone()
+        }
+    }
+
+    /// The operators, those with the lowest [`OperatorNoise::own_snr_db`] first.
+    pub fn worst_first(&self) -> Vec<&OperatorNoise> {
         let mut rows: Vec<_> = self.operators.iter().collect();
         rows.sort_by(|a, b| a.own_snr_db.total_cmp(&b.own_snr_db));
         rows

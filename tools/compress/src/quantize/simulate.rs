@@ -8,7 +8,7 @@ use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
 
 use super::reach::Reach;
 use super::tensors::{Batch, decibels, round};
-use super::walk::walk;
+use super::walk::{chunk, walk};
 use crate::Result;
 
 /// Samples whose activations are held in memory at once.
@@ -17,20 +17,49 @@ const CHUNK: usize = 32;
 /// Outputs (real values) of the quantised `graph` for each sample.
 pub fn simulate(graph: &Graph, samples: &[Vec<ArrayD<f32>>]) -> Result<Vec<Vec<ArrayD<f32>>>> {
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
-    let by_value = capture(graph, &all, &graph.outputs, &Reach::whole(graph))?;
+    simulate_sequences(graph, &all, None)
+}
+
+/// As [`simulate`]; `graph` may be a float network. Recurrent layers carry their state through `sequence` samples.
+///
+/// # Errors
+/// The samples do not fit the graph.
+pub fn simulate_sequences(
+    graph: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
+) -> Result<Vec<Vec<ArrayD<f32>>>> {
+    let by_value = capture(graph, samples, &graph.outputs, &Reach::whole(graph), sequence)?;
     Ok((0..samples.len()).map(|i| by_value.iter().map(|batch| batch[i].clone()).collect()).collect())
 }
 
-/// Tensors `ids` of every sample, clamped by `reach`.
+/// Every activation of each sample, by value, where recurrent layers carry their state through `sequence` samples.
+///
+/// # Errors
+/// The samples do not fit the graph.
+pub fn trace(
+    graph: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
+    keep: &mut dyn FnMut(usize, ValueId, &ArrayD<f32>),
+) -> Result<()> {
+    walk(graph, samples, sequence, &mut |id, batch| {
+        batch.iter().enumerate().for_each(|(i, array)| keep(i, id, array));
+        Ok(())
+    })
+}
+
+/// Tensors `ids` of every sample, clamped by `reach`. Recurrent layers carry their state through `sequence` samples.
 pub(crate) fn capture(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
     ids: &[ValueId],
     reach: &Reach,
+    sequence: Option<usize>,
 ) -> Result<Vec<Batch>> {
     let mut out: Vec<Batch> = vec![Vec::with_capacity(samples.len()); ids.len()];
-    for chunk in samples.chunks(CHUNK) {
-        walk(graph, chunk, &mut |id, batch| {
+    for chunk in samples.chunks(chunk(CHUNK, samples.len(), sequence)) {
+        walk(graph, chunk, sequence, &mut |id, batch| {
             reach.limit(id, batch);
             round(graph, id, batch);
             for (wanted, out) in ids.iter().zip(&mut out) {

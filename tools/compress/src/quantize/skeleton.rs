@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use offshoot_ir::grid::{self, code, quant_of_range};
+use offshoot_ir::grid::{self, code};
 use offshoot_ir::{BinaryKind, DType, Data, Graph, Node, Op, Quant, Value, ValueId};
 
 use super::classes::{Sharing, is_activation, shared};
 use super::form::is_weighted;
+use super::margin;
 use super::options::IoType;
 use super::tensors::real_values;
 
@@ -161,10 +162,7 @@ impl Builder<'_> {
         if full.1 - full.0 >= 2.0 * (narrow.1 - narrow.0) {
             values = limited;
         }
-        let quant = quant.unwrap_or_else(|| {
-            let range = range(&values);
-            quant_of_range(range.0, range.1)
-        });
+        let quant = quant.unwrap_or_else(|| margin::quant(range(&values), margin::are_whole(&values)));
         let codes = values.iter().map(|&v| code(v, &quant)).collect();
         let new = self.graph.add_constant(format!("{node}.{}.i8", value.name), value.shape, Data::I8(codes));
         self.graph.value_mut(new).quant = Some(quant);

@@ -89,6 +89,7 @@ fn kinds(op: &Op) -> Vec<String> {
         Op::Pool { .. } => vec!["AveragePool".into(), "GlobalAveragePool".into()],
         Op::Unary(UnaryKind::Clip { .. }) => vec!["Clip".into(), "Relu".into()],
         // The variant's name is ONNX's.
+        Op::Unary(UnaryKind::Elementary(kind)) => vec![format!("{kind:?}")],
         Op::Unary(kind) => format!("{kind:?}").split(' ').next().map(str::to_owned).into_iter().collect(),
         Op::Recurrent { kind, .. } => match kind {
             RecurrentKind::Lstm => vec!["LSTM".into()],

@@ -18,6 +18,8 @@ pub(crate) struct Environment {
     /// Operators that have yet to read each value; graph outputs count one more.
     readers: Vec<usize>,
     samples: usize,
+    /// As [`super::QuantizeOptions::sequence`].
+    sequence: Option<usize>,
 }
 
 impl Environment {
@@ -32,7 +34,12 @@ impl Environment {
         for id in &graph.outputs {
             readers[id.0 as usize] += 1;
         }
-        Self { values: vec![None; graph.values.len()], readers, samples }
+        Self { values: vec![None; graph.values.len()], readers, samples, sequence: None }
+    }
+
+    /// Carries the state of recurrent layers through `sequence` samples.
+    pub(crate) fn carrying(self, sequence: Option<usize>) -> Self {
+        Self { sequence, ..self }
     }
 
     /// Stores a tensor.
@@ -73,12 +80,15 @@ impl Environment {
             let id = node.inputs[0];
             return self.get(id).cloned().ok_or_else(|| missing(id));
         }
-        if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
+        let carries = self.sequence.is_some()
+            && node.inputs[1..4.min(node.inputs.len())].iter().all(|&id| graph.value(id).data.is_some());
+        if matches!(node.op, Op::Recurrent { .. }) && (carries || graph.value(node.output).dtype == DType::I8)
+        {
             let inputs = active
                 .iter()
                 .map(|&id| self.get(id).ok_or_else(|| missing(id)))
                 .collect::<Result<Vec<_>>>()?;
-            return recurrent::run(graph, node, &inputs, self.samples);
+            return recurrent::run(graph, node, &inputs, self.sequence.unwrap_or(1));
         }
         let single = single(graph, node, pre_activation);
         let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
@@ -96,13 +106,14 @@ impl Environment {
 }
 
 /// Runs the whole graph over `samples`. `visit` sees every activation, including graph inputs, and may change it
-/// before it is read. Returns no tensors.
+/// before it is read. `sequence` is as in [`super::QuantizeOptions`]. Returns no tensors.
 pub(crate) fn walk(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
     visit: &mut dyn FnMut(ValueId, &mut Batch) -> Result<()>,
 ) -> Result<()> {
-    let mut env = Environment::new(graph, samples.len());
+    let mut env = Environment::new(graph, samples.len()).carrying(sequence);
     for (i, &id) in graph.inputs.iter().enumerate() {
         let mut batch: Batch = samples.iter().map(|s| s[i].clone()).collect();
         visit(id, &mut batch)?;
@@ -115,6 +126,15 @@ pub(crate) fn walk(
         env.finish(node);
     }
     Ok(())
+}
+
+/// Number of samples to hold in memory at once, about `most`: whole sequences.
+pub(crate) fn chunk(most: usize, samples: usize, sequence: Option<usize>) -> usize {
+    match sequence {
+        None => most,
+        Some(n) if n >= samples => samples.max(1),
+        Some(n) => most.div_ceil(n.max(1)) * n.max(1),
+    }
 }
 
 /// A graph of this node alone, with real numbers throughout.

@@ -6,8 +6,8 @@
 
 use std::f64::consts::PI;
 
-use super::random::Random;
 use super::{Condition, offset_binary};
+use crate::random::Random;
 
 /// Names of the labels.
 pub const CLASSES: [&str; 10] =
@@ -20,14 +20,14 @@ type Point = [f64; 2];
 pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, out: &mut Vec<u8>) {
     let shifted = condition == Condition::Shifted;
     let mut segments = place(strokes(label), shifted, random);
-    for _ in 0..random.below(3) {
+    for _ in 0..super::index(random, 3) {
         segments.push(stray(random));
     }
     let width = random.within(0.45..1.0) * if shifted { 0.7 } else { 1.0 };
     let blur = random.within(0.5..1.2);
     let contrast = random.within(0.45..1.0);
     let ground = random.within(0.25..0.6);
-    let slope = [random.normal(0.015), random.normal(0.015)];
+    let slope = [random.normal_of(0.015), random.normal_of(0.015)];
     let noise = random.within(0.03..0.13);
     let cover = random.chance(0.2).then(|| [random.within(0.0..16.0), random.within(0.0..16.0)]);
     for y in 0..SIDE {
@@ -39,7 +39,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
             let covered =
                 cover.is_some_and(|c| (point[0] - c[0]).abs() < 2.0 && (point[1] - c[1]).abs() < 2.0);
             let light = ground + slope[0] * (point[0] - 8.0) + slope[1] * (point[1] - 8.0);
-            let value = light + if covered { 0.0 } else { -contrast * ink } + random.normal(noise);
+            let value = light + if covered { 0.0 } else { -contrast * ink } + random.normal_of(noise);
             out.push(offset_binary(value));
         }
     }
@@ -73,18 +73,18 @@ fn strokes(label: usize) -> Vec<Vec<Point>> {
 /// Displaces the points and maps the strokes to pixels; returns their segments.
 fn place(strokes: Vec<Vec<Point>>, shifted: bool, random: &mut Random) -> Vec<[Point; 2]> {
     let base = if shifted { PI / 4.0 } else { 0.0 };
-    let angle = base + random.normal(0.2);
-    let shear = random.normal(0.17);
+    let angle = base + random.normal_of(0.2);
+    let shear = random.normal_of(0.17);
     let scale = [random.within(7.0..12.5), random.within(7.0..12.5)];
-    let centre = [8.0 + random.normal(1.1), 8.0 + random.normal(1.1)];
+    let centre = [8.0 + random.normal_of(1.1), 8.0 + random.normal_of(1.1)];
     let (s, c) = (libm::sin(angle), libm::cos(angle));
     let mut segments = Vec::new();
     for stroke in strokes {
         let points: Vec<Point> = stroke
             .iter()
             .map(|p| {
-                let x = (p[0] - 0.5 + random.normal(0.04)) * scale[0];
-                let y = (p[1] - 0.5 + random.normal(0.04)) * scale[1];
+                let x = (p[0] - 0.5 + random.normal_of(0.04)) * scale[0];
+                let y = (p[1] - 0.5 + random.normal_of(0.04)) * scale[1];
                 let x = x + shear * y;
                 [centre[0] + c * x - s * y, centre[1] + s * x + c * y]
             })

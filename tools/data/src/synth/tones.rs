@@ -7,9 +7,9 @@
 
 use std::f64::consts::PI;
 
-use super::random::Random;
 use super::{Condition, offset_binary};
 use crate::features::FrontEnd;
+use crate::random::Random;
 
 /// Names of the labels.
 pub const CLASSES: [&str; 8] = ["noise", "tone", "dual", "rising", "falling", "beeps", "claps", "warble"];
@@ -77,7 +77,7 @@ fn event(class: &str, random: &mut Random) -> Vec<f64> {
     let cycles = random.within(2.6..6.5);
     let duty = random.within(0.35..0.65);
     let depth = random.within(0.12..0.3);
-    let vibrato = random.normal(0.01);
+    let vibrato = random.normal_of(0.01);
     match class {
         "noise" => vec![0.0; LENGTH],
         "claps" => claps(random),
@@ -125,11 +125,11 @@ fn tone(
 /// One to three bursts of decaying noise.
 fn claps(random: &mut Random) -> Vec<f64> {
     let mut sound = vec![0.0; LENGTH];
-    for _ in 0..1 + random.below(3) {
-        let start = random.below(LENGTH * 8 / 10);
+    for _ in 0..1 + super::index(random, 3) {
+        let start = super::index(random, LENGTH * 8 / 10);
         let decay = random.within(90.0..420.0);
         for (i, s) in sound[start..].iter_mut().enumerate() {
-            *s += random.normal(1.4) * libm::exp(-(i as f64) / decay);
+            *s += random.normal_of(1.4) * libm::exp(-(i as f64) / decay);
         }
     }
     sound
@@ -146,12 +146,12 @@ fn add_surroundings(sound: &mut [f64], random: &mut Random) {
     let mut low = 0.0;
     for (i, s) in sound.iter_mut().enumerate() {
         let time = i as f64 / f64::from(SAMPLE_RATE);
-        low = 0.96 * low + random.normal(pink);
+        low = 0.96 * low + random.normal_of(pink);
         let syllable = (libm::sin(2.0 * PI * swell * time + swell_phase)).max(0.0);
         // Most samples have no voice.
         let spoken =
             if babble * syllable > 0.0 { voice_at(voice * time * (1.0 + 0.02 * syllable)) } else { 0.0 };
-        *s += random.normal(white)
+        *s += random.normal_of(white)
             + low
             + hum * libm::sin(2.0 * PI * 100.0 * time + hum_phase)
             + babble * syllable * spoken;
@@ -173,7 +173,7 @@ fn voice_at(periods: f64) -> f64 {
 
 /// Less treble, an echo, more hum, half the level.
 fn other_room(sound: &[f64], random: &mut Random) -> Vec<f64> {
-    let delay = 150 + random.below(250);
+    let delay = 150 + super::index(random, 250);
     let hum_phase = random.phase();
     let mut treble = 0.0;
     let mut heard: Vec<f64> = Vec::with_capacity(sound.len());

@@ -8,8 +8,8 @@
 
 use std::f64::consts::PI;
 
-use super::random::Random;
 use super::{Condition, offset_binary};
+use crate::random::Random;
 
 /// Names of the labels.
 pub const CLASSES: [&str; 5] = ["normal", "imbalance", "misalignment", "looseness", "bearing"];
@@ -61,7 +61,7 @@ pub(super) fn sample(label: usize, condition: Condition, random: &mut Random, ou
         _ => {}
     }
     let noise = random.within(0.03..0.13);
-    signal.iter_mut().flatten().for_each(|v| *v += random.normal(noise));
+    signal.iter_mut().flatten().for_each(|v| *v += random.normal_of(noise));
     observe(&signal, condition, random, out);
 }
 
@@ -150,7 +150,7 @@ fn observe(signal: &[[f64; 3]], condition: Condition, random: &mut Random, out: 
     }
     let angles = turn.map(|angle| angle + random.within(-tilt..tilt));
     let gains = [0; 3].map(|_| gain * random.within(0.9..1.1));
-    let offsets = [0; 3].map(|_| random.normal(0.05));
+    let offsets = [0; 3].map(|_| random.normal_of(0.05));
     let hum_phase = random.phase();
     for (i, &sample) in signal.iter().enumerate() {
         let angle = 2.0 * PI * 50.0 * i as f64 / SAMPLE_RATE + hum_phase;

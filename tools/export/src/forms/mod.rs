@@ -11,6 +11,7 @@ pub(crate) mod odd;
 pub(crate) mod packed;
 pub(crate) mod parameters;
 pub(crate) mod plain;
+pub(crate) mod requant;
 pub(crate) mod single_multiply;
 pub(crate) mod sparse;
 pub(crate) mod tiled;

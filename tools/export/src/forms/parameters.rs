@@ -1,9 +1,10 @@
 //! Reads weights, biases and multipliers of an operator from the graph, and encodes them for its blob.
 
 use offshoot::format::record::Arith;
-use offshoot_ir::quant_math::{linear_multiplier, quantize_multiplier};
+use offshoot_ir::quant_math::linear_multiplier;
 use offshoot_ir::{Activation, Data, Graph, ValueId, quant_math};
 
+use super::requant::{self, Fixed, OVERFLOW};
 use crate::blobs;
 use crate::lowered::Tensor;
 
@@ -23,15 +24,12 @@ pub(crate) struct Quantised {
 }
 
 impl Quantised {
-    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels. With
-    /// `float_product`, the scales of input and weights are multiplied in float32, as TFLite does for per-tensor
-    /// FullyConnected.
+    /// Reads weights and bias (`parameters`) of an operator from `x` to `y` with `out_c` output channels.
     pub(crate) fn read(
         graph: &Graph,
         [x, y]: [&Tensor; 2],
         parameters: &[ValueId],
         out_c: usize,
-        float_product: bool,
     ) -> Lowering<Self> {
         let weights = graph.value(parameters[0]);
         let Some(Data::I8(w)) = weights.data.as_deref() else {
@@ -47,9 +45,14 @@ impl Quantised {
             None => vec![0; out_c],
         };
         check_len("bias", bias.len(), out_c)?;
-        let float_product = float_product && quant.scale.len() == 1;
-        let real = |w: f32| linear_multiplier(x.scale, w, y.scale, float_product);
-        let mut fixed: Vec<(i32, i8)> = quant.scale.iter().map(|&s| quantize_multiplier(real(s))).collect();
+        let real = |w: f32| linear_multiplier(x.scale, w, y.scale);
+        let largest = largest_sums(w, &bias, requant::farthest(x.zp));
+        let largest = |scale: usize| match quant.scale.len() {
+            1 => largest.iter().copied().max().unwrap_or(0),
+            _ => largest.get(scale).copied().unwrap_or(0),
+        };
+        let fixed = quant.scale.iter().enumerate().map(|(i, &s)| requant::fitting(real(s), largest(i)));
+        let mut fixed = fixed.collect::<Option<Vec<Fixed>>>().ok_or(OVERFLOW)?;
         if fixed.iter().all(|f| *f == fixed[0]) {
             fixed.truncate(1);
         } else {
@@ -73,6 +76,15 @@ impl Quantised {
         let taps = self.weights.len() / self.bias.len().max(1);
         &self.weights[channel * taps..][..taps]
     }
+}
+
+/// Largest magnitude of each channel's sum, bias included. `farthest`: largest magnitude of an input without its zero point.
+fn largest_sums(weights: &[i8], bias: &[i32], farthest: u64) -> Vec<u64> {
+    let taps = (weights.len() / bias.len().max(1)).max(1);
+    let products = weights
+        .chunks(taps)
+        .map(|row| row.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>().saturating_mul(farthest));
+    products.zip(bias).map(|(sum, b)| sum.saturating_add(u64::from(b.unsigned_abs()))).collect()
 }
 
 /// Biases, multipliers and shifts as at the start of a blob.
@@ -103,11 +115,10 @@ impl Plain {
         parameters: &[ValueId],
         out_c: usize,
         activation: Activation,
-        float_product: bool,
         order: &dyn Fn(usize) -> usize,
     ) -> Lowering<Self> {
         if x.is_i8() {
-            let q = Quantised::read(graph, [x, y], parameters, out_c, float_product)?;
+            let q = Quantised::read(graph, [x, y], parameters, out_c)?;
             return Ok(Self::of(&q, [x, y], activation, order));
         }
         let w = constant_f32(graph, parameters[0])?;

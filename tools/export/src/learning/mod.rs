@@ -7,7 +7,7 @@ mod workspace;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{
-    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap, TargetProjectionRepr,
+    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Tap, TargetProjectionRepr, TrainablePart,
 };
 use offshoot::format::record::Record;
 use offshoot::graph::learn::{MAX_GRID, Shape, normalizer_bytes, workspace_bytes};
@@ -185,7 +185,8 @@ fn with_blobs(
         place(spec, c, layer, classes, &mut places)?;
     }
     let weights = places.end - u64::from(learned);
-    let standard = spec.standard().map(|s| standard(spec, s, graph, constants, &mut places)).transpose()?;
+    let normalizer =
+        spec.normalizer().map(|s| normalizer(spec, s, graph, constants, &mut places)).transpose()?;
     let normalizer_bytes = places.end - u64::from(learned) - weights;
     let classifier = head.as_ref().map(|h| h.place(features_at, &mut places)).transpose()?;
     let head_bytes = places.end - u64::from(learned) - weights - normalizer_bytes;
@@ -208,7 +209,7 @@ fn with_blobs(
         normalised: spec.normalised,
         momentum: (spec.momentum * 32768.0).round().min(32767.0) as u16,
         noise: spec.noise,
-        standard,
+        normalizer,
         classifier,
     };
     let taps: &[Tap] = head.as_ref().map_or(&[], |h| &h.taps);
@@ -251,7 +252,8 @@ pub fn encode(head: &LearnHead, layers: &[LearnLayer], taps: &[Tap]) -> Result<V
 
 /// Bytes of the layer's local head, if it has one.
 fn table_bytes(c: &Candidate<'_>, layer: &LearnLayer, classes: u16) -> Option<u64> {
-    let ErrorSource::Local { codes: TargetProjectionRepr::Head { .. }, grid, .. } = layer.error_source else {
+    let ErrorSource::Local { projection: TargetProjectionRepr::Head { .. }, grid, .. } = layer.error_source
+    else {
         return None;
     };
     let features = PoolingGrid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
@@ -271,7 +273,7 @@ fn place(
         *fine = places.next(c.shape.geometry.weights() as u64)?;
     }
     let table = table_bytes(c, layer, classes);
-    if let (ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. }, Some(bytes)) =
+    if let (ErrorSource::Local { projection: TargetProjectionRepr::Head { at, .. }, .. }, Some(bytes)) =
         (&mut layer.error_source, table)
     {
         *at = places.next(bytes)?;
@@ -292,10 +294,10 @@ fn layer(
     let own = spec.of_layer(c.name());
     let whole = c.shape.is_whole();
     let part = match own.part.unwrap_or(spec.part) {
-        _ if c.shape.norm => Part::All,
-        PartName::All => Part::All,
-        PartName::Bias => Part::Bias,
-        PartName::Scale => Part::Scale,
+        _ if c.shape.norm => TrainablePart::All,
+        PartName::All => TrainablePart::All,
+        PartName::Bias => TrainablePart::Bias,
+        PartName::Scale => TrainablePart::Scale,
         PartName::LowRank => {
             let plain = !c.shape.folded && c.shape.geometry.order == (Order::Grouped { groups: 1 });
             if !plain {
@@ -306,14 +308,14 @@ fn layer(
                     c.name()
                 ));
             }
-            Part::LowRank { rank: own.rank.unwrap_or(spec.rank) }
+            TrainablePart::LowRank { rank: own.rank.unwrap_or(spec.rank) }
         }
     };
     // A recurrent layer cannot learn as int16, so its default is int8; int16 for it by name is an error.
     let usual = if c.shape.sequence.is_some() { Weights::Int8 } else { spec.weights };
     let format = match (whole, part, own.weights.unwrap_or(usual)) {
         (false, ..) => Format::F32,
-        (true, Part::All, Weights::Int16) => Format::I16 { fine: 0 },
+        (true, TrainablePart::All, Weights::Int16) => Format::I16 { fine: 0 },
         (true, ..) => Format::I8,
     };
     check_special(spec, c, output, &format, part)?;
@@ -335,12 +337,14 @@ fn check_special(
     c: &Candidate<'_>,
     output: bool,
     format: &Format,
-    part: Part,
+    part: TrainablePart,
 ) -> Result<()> {
     let sparse = matches!(c.shape.geometry.order, Order::Sparse(_));
     let reason = match c.shape.sequence {
         Some(_) if output => "its states are no scores of classes: add a fully connected layer after it",
-        Some(_) if part != Part::All => "a recurrent layer learns as a whole: set `part = \"all\"` for it",
+        Some(_) if part != TrainablePart::All => {
+            "a recurrent layer learns as a whole: set `part = \"all\"` for it"
+        }
         Some(_) if matches!(format, Format::I16 { .. }) => {
             "its weights learn as int8 or float32: set `weights = \"int8\"` for it"
         }
@@ -364,7 +368,7 @@ fn error_source(
     let whole = c.shape.is_whole();
     let grid = own.grid.unwrap_or(spec.grid).clamp(1, MAX_GRID);
     let features = PoolingGrid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
-    let wanted = own.codes.unwrap_or(spec.codes);
+    let wanted = own.projection.unwrap_or(spec.projection);
     let names_probe = matches!(wanted, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
     let probe = spec.probes.get(&(c.position as u16)).filter(|_| names_probe);
     let learns = wanted == TargetProjectionName::Head || wanted == TargetProjectionName::ProbeHead && !whole;
@@ -383,7 +387,7 @@ fn error_source(
     };
     let seed = spec.seed.wrapping_mul(offshoot::kernels::GOLDEN).wrapping_add(c.position as u32);
     let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
-    let codes = match wanted {
+    let projection = match wanted {
         // Before probes are trained, any projection will do.
         TargetProjectionName::Probe => match exported() {
             Some(blob) => TargetProjectionRepr::Probe { blob },
@@ -402,28 +406,28 @@ fn error_source(
     };
     let rule_fits = matches!(rule, LocalRule::CrossEntropy { .. } | LocalRule::Drtp);
     let codes_fit = matches!(
-        codes,
+        projection,
         TargetProjectionRepr::Signs { .. }
             | TargetProjectionRepr::Hadamard
             | TargetProjectionRepr::Probe { .. }
     );
     if whole && !(rule_fits && codes_fit) {
         return wrong(format!(
-            "layer `{}` is int8: its `rule` can be cross-entropy or drtp, its `codes` signs, hadamard or probe",
+            "layer `{}` is int8: its `rule` can be cross-entropy or drtp, its `projection` signs, hadamard or probe",
             c.name()
         ));
     }
     if learns && !matches!(rule, LocalRule::CrossEntropy { .. }) {
         return wrong(format!(
-            "layer `{}`: a local head (`codes = \"head\"`) needs `rule = \"cross-entropy\"`",
+            "layer `{}`: a local head (`projection = \"head\"`) needs `rule = \"cross-entropy\"`",
             c.name()
         ));
     }
-    Ok(ErrorSource::Local { rule, codes, grid })
+    Ok(ErrorSource::Local { rule, projection, grid })
 }
 
 /// The record of the input normaliser, with its memory placed.
-fn standard(
+fn normalizer(
     spec: &LearningPlan,
     own: NormalizerPlan,
     graph: &Graph,
@@ -431,17 +435,17 @@ fn standard(
     places: &mut Places,
 ) -> Result<InputNormalizerRepr> {
     let [input] = graph.inputs[..] else {
-        return wrong("the input normaliser (`standard`) needs a network with one input".into());
+        return wrong("the input normaliser (`normalizer`) needs a network with one input".into());
     };
     let numbers: usize = graph.value(input).shape.iter().product();
     let Some(Statistics { mean, energy }) = &spec.statistics else {
         return wrong(
-            "the input normaliser (`standard`) starts with statistics of calibration samples: give --calib X.npy"
+            "the input normaliser (`normalizer`) starts with statistics of calibration samples: give --calib X.npy"
                 .into(),
         );
     };
     if mean.len() != numbers || !energy.is_finite() || *energy <= 0.0 {
-        return wrong("the input normaliser (`standard`) needs calibration samples that vary".into());
+        return wrong("the input normaliser (`normalizer`) needs calibration samples that vary".into());
     }
     if !own.trust.is_finite() || own.trust < 0.0 {
         return wrong(format!("`trust` is {}, but must be 0 or more", own.trust));

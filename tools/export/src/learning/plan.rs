@@ -15,7 +15,7 @@
 //! noise = 0.0            # standard deviation of gradient noise, which falls with the root of the steps
 //! layers = ["dense_1"]   # layers that learn: ONNX node names, or "last". Default: all. `[]`: the head alone
 //! rule = "cross-entropy" # cross-entropy, squared, absolute, drtp
-//! codes = "signs"        # target projection: signs, hadamard, uniform; head (a local head, float32 only);
+//! projection = "signs"   # target projection: signs, hadamard, uniform; head (a local head, float32 only);
 //!                        # probe (trained on calibration samples); probe-head (a local head that starts as the probe;
 //!                        # the probe itself in int8 layers)
 //! scale = 0.1            # scale of scores or targets; default: one over the root of the number of features
@@ -24,7 +24,7 @@
 //! part = "all"           # what learns of a layer: all, bias, scale, low-rank; see below
 //! rank = 4               # rank of low-rank adaptors
 //! blocks = true          # blocks of two layers with one rule; or the blocks: [["conv_1", "conv_2"]]
-//! standard = true        # input normaliser; or a table: trust = 10.0 (samples), steps = 1000
+//! normalizer = true      # input normaliser; or a table: trust = 10.0 (samples), steps = 1000
 //! head = "lda"           # classifier head: softmax, nearest-mean, lda, least-squares, simplex, boosted; or a table:
 //! seed = 1
 //! [[layer]]              # other values for one layer
@@ -49,7 +49,7 @@
 //!
 //! With these three, the layer's weights stay in flash.
 //!
-//! `recipe = "adapt"` sets these defaults: `codes = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`,
+//! `recipe = "adapt"` sets these defaults: `projection = "probe-head"`, `rate = 2.0`, `hidden_rate = 1.0`,
 //! `convolution_rate = 0.15`, `schedule = "linear"` over `steps = 2000` (two epochs of 1,000 samples), `warm` half of
 //! the steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all
 //! layers but the first, which learns from the second half on.
@@ -77,14 +77,16 @@ pub struct LearningPlan {
     pub noise: f32,
     pub layers: Option<Vec<String>>,
     pub rule: RuleName,
-    pub codes: TargetProjectionName,
+    #[serde(alias = "codes")]
+    pub projection: TargetProjectionName,
     pub scale: Option<f32>,
     pub grid: u8,
     pub weights: Weights,
     pub part: PartName,
     pub rank: u8,
     pub blocks: Blocks,
-    pub standard: NormalizerSpec,
+    #[serde(alias = "standard")]
+    pub normalizer: NormalizerSpec,
     pub head: Option<HeadSpec>,
     pub seed: u32,
     pub layer: Vec<LayerPlan>,
@@ -113,7 +115,8 @@ pub struct LayerPlan {
     pub name: String,
     pub rate: Option<f32>,
     pub rule: Option<RuleName>,
-    pub codes: Option<TargetProjectionName>,
+    #[serde(alias = "codes")]
+    pub projection: Option<TargetProjectionName>,
     pub scale: Option<f32>,
     pub grid: Option<u8>,
     pub weights: Option<Weights>,
@@ -291,14 +294,14 @@ impl Default for LearningPlan {
             noise: 0.0,
             layers: None,
             rule: RuleName::CrossEntropy,
-            codes: TargetProjectionName::Signs,
+            projection: TargetProjectionName::Signs,
             scale: None,
             grid: 4,
             weights: Weights::Int16,
             part: PartName::All,
             rank: 4,
             blocks: Blocks::All(false),
-            standard: NormalizerSpec::Usual(false),
+            normalizer: NormalizerSpec::Usual(false),
             head: None,
             seed: 1,
             layer: Vec::new(),
@@ -307,6 +310,9 @@ impl Default for LearningPlan {
         }
     }
 }
+
+/// Keys that had another name, which is still read: former and present name. The fields have the same aliases.
+const FORMER_KEYS: [(&str, &str); 2] = [("codes", "projection"), ("standard", "normalizer")];
 
 /// Name in `layers` for the layer that computes the scores of the classes.
 pub const LAST: &str = "last";
@@ -326,7 +332,11 @@ impl LearningPlan {
         let half = steps / 2;
         let mut plan = said.clone();
         let mut set = |key: &str, apply: &mut dyn FnMut(&mut Self)| {
-            if !keys.contains_key(key) {
+            let former = FORMER_KEYS
+                .iter()
+                .find(|(_, now)| *now == key)
+                .is_some_and(|(was, _)| keys.contains_key(*was));
+            if !keys.contains_key(key) && !former {
                 apply(&mut plan);
             }
         };
@@ -337,9 +347,9 @@ impl LearningPlan {
         set("convolution_rate", &mut |p| p.convolution_rate = Some(0.15));
         set("schedule", &mut |p| p.schedule = ScheduleName::Linear);
         set("warm", &mut |p| p.warm = half);
-        set("codes", &mut |p| p.codes = TargetProjectionName::ProbeHead);
-        set("standard", &mut |p| {
-            p.standard = NormalizerSpec::With(NormalizerPlan { steps: half, ..NormalizerPlan::default() });
+        set("projection", &mut |p| p.projection = TargetProjectionName::ProbeHead);
+        set("normalizer", &mut |p| {
+            p.normalizer = NormalizerSpec::With(NormalizerPlan { steps: half, ..NormalizerPlan::default() });
         });
         set("head", &mut |p| {
             let head = HeadPlan { features: FeatureSpec::all(), from: half, ..HeadPlan::new(HeadName::Lda) };
@@ -366,13 +376,14 @@ impl LearningPlan {
 
     /// Whether any layer learns from a probe.
     pub fn wants_probes(&self) -> bool {
-        let is_probe = |codes| matches!(codes, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
-        is_probe(self.codes) || self.layer.iter().filter_map(|l| l.codes).any(is_probe)
+        let is_probe =
+            |projection| matches!(projection, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
+        is_probe(self.projection) || self.layer.iter().filter_map(|l| l.projection).any(is_probe)
     }
 
     /// Parameters of the input normaliser, if there is one.
-    pub fn standard(&self) -> Option<NormalizerPlan> {
-        match self.standard {
+    pub fn normalizer(&self) -> Option<NormalizerPlan> {
+        match self.normalizer {
             NormalizerSpec::Usual(wanted) => wanted.then(NormalizerPlan::default),
             NormalizerSpec::With(plan) => Some(plan),
         }
@@ -413,7 +424,7 @@ mod tests {
     fn a_recipe_gives_way_to_what_is_said() {
         let plan = LearningPlan::parse("recipe = \"adapt\"\nsteps = 400\nrate = 0.5").unwrap();
         assert_eq!((plan.rate, plan.hidden_rate, plan.warm), (0.5, 1.0, 200));
-        assert_eq!(plan.standard().unwrap().steps, 200);
+        assert_eq!(plan.normalizer().unwrap().steps, 200);
         assert_eq!(plan.head.unwrap().plan().from, 200);
         assert!(LearningPlan::parse("recipe = \"cook\"").is_err());
         assert_eq!(LearningPlan::parse("").unwrap(), LearningPlan::default());
@@ -431,7 +442,7 @@ mod tests {
         assert!(LearningPlan::parse("head = \"oracle\"").is_err());
         let plan = LearningPlan::parse("blocks = [[\"a\", \"b\"]]\nstandard = true").unwrap();
         assert_eq!(plan.blocks, Blocks::Named(vec![["a".into(), "b".into()]]));
-        assert_eq!(plan.standard().unwrap().trust, 10.0);
+        assert_eq!(plan.normalizer().unwrap().trust, 10.0);
         for wrong in ["momentum = 1.0", "noise = -1.0", "rank = 0"] {
             assert!(LearningPlan::parse(wrong).unwrap().check().is_err(), "{wrong}");
         }

@@ -1,13 +1,14 @@
 //! Element-wise operators with two operands and broadcasting.
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, BinaryArith, BinaryKind, Operand};
+use offshoot::format::record::{self, BinaryArith, Operand};
 use offshoot_ir::quant_math::quantize_multiplier;
-use offshoot_ir::{Activation, DType, Data, ValueId};
+use offshoot_ir::{Activation, BinaryKind, BinaryRecord, DType, Data, Graph, Node, ValueId};
 
 use super::{Context, layout};
 use crate::blobs;
-use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8};
+use crate::forms::parameters::{Lowering, Reason, clamp_f32, clamp_i8};
+use crate::forms::requant::{self, Fixed, OVERFLOW};
 use crate::lowered::Tensor;
 
 /// The second operand: numbers, shape and place.
@@ -98,7 +99,8 @@ fn record(
     };
     let arith = if y.is_i8() {
         let clamp = clamp_i8(activation, y);
-        let blob = rescale(&a, &b.tensor, y, kind).map(|r| c.blob(r, [0, 0])).transpose()?.unwrap_or(0);
+        let fixed = rescale([a.scale, b.tensor.scale, y.scale], kind).ok_or(OVERFLOW)?;
+        let blob = rescale_blob(fixed, kind).map(|r| c.blob(r, [0, 0])).transpose()?.unwrap_or(0);
         BinaryArith::I8 { a_zp: a.zp, b_zp: b.tensor.zp, out_zp: y.zp, clamp, blob }
     } else {
         BinaryArith::F32 { clamp: clamp_f32(activation) }
@@ -107,25 +109,72 @@ fn record(
         Some(blob) => Operand::Blob(blob),
         None => Operand::Arena(0),
     };
-    let r = record::Binary { kind, swapped, a: 0, b: operand, dst: 0, dims, broadcast, arith };
+    let r = match kind.record() {
+        BinaryRecord::Binary(kind) => {
+            Record::Binary(record::Binary { kind, swapped, a: 0, b: operand, dst: 0, dims, broadcast, arith })
+        }
+        BinaryRecord::Math(kind) => {
+            let clamp = clamp_f32(activation);
+            Record::BinaryMath(record::BinaryMath {
+                kind,
+                swapped,
+                a: 0,
+                b: operand,
+                dst: 0,
+                dims,
+                broadcast,
+                clamp,
+            })
+        }
+    };
     let mut in_place = vec![&a];
     let in_arena = b.blob.is_none().then_some(&b.tensor);
     in_place.extend(in_arena.filter(|_| broadcast == 0));
-    c.emit(Record::Binary(r), [Some(&a), in_arena], y, &in_place);
+    c.emit(r, [Some(&a), in_arena], y, &in_place);
     Ok(())
 }
 
-/// Multipliers and shifts of the int8 forms, prepared as in TFLite Micro's kernels.
-fn rescale(a: &Tensor, b: &Tensor, y: &Tensor, kind: BinaryKind) -> Option<Vec<u8>> {
-    let (sa, sb, sy) = (f64::from(a.scale), f64::from(b.scale), f64::from(y.scale));
-    let fixed = match kind {
+/// Why the int8 kernel cannot compute a node; `None` if it can.
+pub(super) fn int8_obstacle(
+    graph: &Graph,
+    node: &Node,
+    x: &Tensor,
+    y: &Tensor,
+    kind: BinaryKind,
+) -> Option<Reason> {
+    if kind == BinaryKind::Div {
+        return Some("division has no int8 kernel".into());
+    }
+    let scale = |id: &ValueId| graph.value(*id).quant.as_ref().map_or(x.scale, |q| q.scale[0]);
+    let mut scales = node.inputs.iter().map(scale);
+    let (a, b) = (scales.next()?, scales.next()?);
+    rescale([a, b, y.scale], kind).is_none().then(|| OVERFLOW.into())
+}
+
+/// Multipliers and shifts of both operands and the output for these scales, prepared as in TFLite Micro's kernels. `None` if
+/// sums would overflow.
+fn rescale(scales: [f32; 3], kind: BinaryKind) -> Option<[Fixed; 3]> {
+    let [a, b, y] = scales.map(f64::from);
+    match kind {
         BinaryKind::Add | BinaryKind::Sub => {
-            let twice_max = 2.0 * sa.max(sb);
-            [sa / twice_max, sb / twice_max, twice_max / (f64::from(1 << 20) * sy)].map(quantize_multiplier)
+            let twice_max = 2.0 * a.max(b);
+            let unit = f64::from(1 << 20);
+            // Each operand is at most 255 steps of its scale.
+            let largest = 255.0 * unit * (a + b) / twice_max;
+            let out = requant::fitting(twice_max / (unit * y), largest.ceil() as u64 + 2)?;
+            let [a, b] = [a / twice_max, b / twice_max].map(quantize_multiplier);
+            Some([a, b, out])
         }
-        BinaryKind::Mul => [(0, 0), (0, 0), quantize_multiplier(sa * sb / sy)],
-        BinaryKind::Div | BinaryKind::Min | BinaryKind::Max => return None,
-    };
+        BinaryKind::Mul => Some([(0, 0), (0, 0), requant::saturating(a * b / y, 255 * 255)]),
+        BinaryKind::Div | BinaryKind::Min | BinaryKind::Max | BinaryKind::Math(_) => Some([(0, 0); 3]),
+    }
+}
+
+/// The multipliers and shifts as in blobs; `None` if the kind uses none.
+fn rescale_blob(fixed: [Fixed; 3], kind: BinaryKind) -> Option<Vec<u8>> {
+    if !matches!(kind, BinaryKind::Add | BinaryKind::Sub | BinaryKind::Mul) {
+        return None;
+    }
     let mut blob = blobs::words(&fixed.map(|f| f.0));
     blob.extend(fixed.map(|f| f.1 as u8));
     blob.push(0);

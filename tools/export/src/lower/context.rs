@@ -2,12 +2,13 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
-use offshoot_ir::{DType, Data, ValueId, quant_math};
+use offshoot_ir::{DType, Data, ValueId};
 
 use super::{Context, layout};
 use crate::blobs;
 use crate::draft::Step;
 use crate::forms::parameters::{self, Lowering, to_u32};
+use crate::forms::requant;
 use crate::lowered::{Buffer, Operator, Tensor};
 
 impl Context<'_> {
@@ -203,7 +204,7 @@ impl Context<'_> {
         if !x.is_i8() || !y.is_i8() {
             return Err(format!("requantises {:?} to {:?}; only I8 to I8 is supported", x.dtype, y.dtype));
         }
-        let (multiplier, shift) = quant_math::quantize_multiplier(f64::from(x.scale) / f64::from(y.scale));
+        let (multiplier, shift) = requant::saturating(f64::from(x.scale) / f64::from(y.scale), 255);
         let len = to_u32(x.len(), "elements")?;
         let r =
             record::Requantize { src: 0, dst: 0, len, in_zp: x.zp, out_zp: y.zp, multiplier, shift, clamp };

@@ -16,6 +16,7 @@ use crate::forms::odd;
 use crate::forms::packed::PackedTiles;
 use crate::forms::parameters::{Lowering, Plain, Quantised, Reason, nhwc, to_u16, to_u32};
 use crate::forms::plain::{self, PlainForm};
+use crate::forms::requant::OVERFLOW;
 use crate::forms::single_multiply::SingleMultiply;
 use crate::forms::sparse::{self, Sparse};
 use crate::forms::tiled::Tiled;
@@ -27,7 +28,7 @@ use crate::lowered::Tensor;
 use crate::options::Prefer;
 
 /// Why the int8 kernels cannot use weights and bias; `None` if they can.
-pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
+pub(super) fn int8_obstacle(graph: &Graph, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
     let w = graph.value(node.inputs[1]);
     let Some(quant) = w.quant.as_ref().filter(|_| w.dtype == DType::I8) else {
         return Some("the weights are not int8".into());
@@ -40,7 +41,13 @@ pub(super) fn int8_obstacle(graph: &Graph, node: &Node) -> Option<Reason> {
         return Some("the weights' scales are not along the output channels".into());
     }
     let bias = node.inputs.get(2).map(|&b| graph.value(b));
-    bias.filter(|b| b.dtype != DType::I32).map(|_| "the bias is not int32".into())
+    if bias.is_some_and(|b| b.dtype != DType::I32) {
+        return Some("the bias is not int32".into());
+    }
+    let channels = y.shape.last().copied().unwrap_or(1);
+    // Any other error would come up in float32 too.
+    let read = Quantised::read(graph, [x, y], &node.inputs[1..], channels);
+    read.err().filter(|reason| reason == OVERFLOW)
 }
 
 /// The forms of one layer. The first one is the reference that the others must beat.
@@ -79,7 +86,6 @@ struct Request<'r> {
     parameters: &'r [ValueId],
     window: Window,
     activation: Activation,
-    float_product: bool,
 }
 
 impl Request<'_> {
@@ -93,8 +99,8 @@ impl Request<'_> {
     ) -> Lowering<PlainForm> {
         let channels = self.y.channels(1);
         let both = [self.x, self.y];
-        let (activation, float_product) = (self.activation, self.float_product);
-        let plain = Plain::read(c.graph, both, self.parameters, channels, activation, float_product, order)?;
+        let activation = self.activation;
+        let plain = Plain::read(c.graph, both, self.parameters, channels, activation, order)?;
         let macs = macs_of_weights(plain.weights as u64);
         Ok(PlainForm {
             record: record(plain.arith)?,
@@ -111,7 +117,7 @@ impl Request<'_> {
 
     fn layer(&self, c: &Context<'_>, input: [u16; 4]) -> Lowering<Layer> {
         let channels = self.y.channels(0);
-        let q = Quantised::read(c.graph, [self.x, self.y], self.parameters, channels, self.float_product)?;
+        let q = Quantised::read(c.graph, [self.x, self.y], self.parameters, channels)?;
         Ok(Layer {
             x: self.x.clone(),
             y: self.y.clone(),
@@ -134,7 +140,7 @@ pub(super) fn conv2d(
     groups: usize,
     activation: Activation,
 ) -> Lowering {
-    let request = Request { x, y, parameters, window, activation, float_product: false };
+    let request = Request { x, y, parameters, window, activation };
     let input = nhwc(x)?;
     let [n, h, w, in_c] = input;
     let (channels, out_c) = (usize::from(in_c), y.channels(0));
@@ -199,7 +205,7 @@ pub(super) fn fully_connected(
     activation: Activation,
 ) -> Lowering {
     let window = Window { kernel: [1; 2], stride: [1; 2], dilation: [1; 2], pad: [0; 4] };
-    rows(c, &Request { x, y, parameters, window, activation, float_product: true })
+    rows(c, &Request { x, y, parameters, window, activation })
 }
 
 /// A layer in which every output pixel reads one input pixel.

@@ -187,6 +187,29 @@ pub(super) fn expand(c: &mut Context<'_>, x: ValueId, y: ValueId) -> Lowering {
     expand_into(c, &x, &y)
 }
 
+/// The input behind the end of earlier runs. Axes before that of the steps have extent 1, so the state is one piece.
+pub(super) fn history(c: &mut Context<'_>, x: ValueId, y: ValueId, fill: f32) -> Lowering {
+    let (x, y) = operands(c, x, y)?;
+    let size = y.dtype.size();
+    let len = to_u32(x.len(), "elements")?;
+    let state = to_u32(y.len().saturating_sub(x.len()), "elements")?;
+    let fill = code(&y, fill);
+    let r = record::History { src: 0, dst: 0, kept: 0, state, len, size: size as u8, fill };
+    let words = usize::try_from(r.kept_words()).map_err(|_| "its state is too large")?;
+    let kept = c.allocate(4 * words)?;
+    c.emit(Record::History(r), [Some(&x), None], &y, &[]).kept = Some(kept);
+    Ok(())
+}
+
+/// The element that stands for a real value: an int8 code, or the bits of a float32.
+fn code(y: &Tensor, value: f32) -> i32 {
+    match y.dtype {
+        record::DType::I8 => ((value / y.scale).round() + f32::from(y.zp)).clamp(-128.0, 127.0) as i32,
+        record::DType::F32 => value.to_bits() as i32,
+        record::DType::I32 => value as i32,
+    }
+}
+
 /// Padding: constant padding as Fill and Copy, other modes as Pad.
 pub(super) fn pad(
     c: &mut Context<'_>,
@@ -201,11 +224,7 @@ pub(super) fn pad(
     if let Some(mode) = mode {
         return pad_from_inside(c, &x, &y, before, after, mode);
     }
-    let value = match y.dtype {
-        record::DType::I8 => ((value / y.scale).round() + f32::from(y.zp)).clamp(-128.0, 127.0) as i32,
-        record::DType::F32 => value.to_bits() as i32,
-        record::DType::I32 => value as i32,
-    };
+    let value = code(&y, value);
     let len = to_u32(y.len(), "elements")?;
     let r = record::Fill { dst: 0, len, size: y.dtype.size() as u8, value };
     c.emit(Record::Fill(r), [None, None], &y, &[]);

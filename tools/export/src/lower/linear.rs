@@ -2,11 +2,11 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Window};
-use offshoot_ir::quant_math::quantize_multiplier;
-use offshoot_ir::{Activation, ValueId};
+use offshoot_ir::{Activation, Graph, Node, ValueId};
 
 use super::Context;
-use crate::forms::parameters::{Lowering, Plain, nhwc, to_u16, to_u32};
+use crate::forms::parameters::{Lowering, Plain, Reason, nhwc, to_u16, to_u32};
+use crate::forms::requant::{self, Fixed, OVERFLOW};
 use crate::lowered::Tensor;
 
 /// Transposed convolution.
@@ -21,7 +21,7 @@ pub(super) fn conv_transpose(
 ) -> Lowering {
     let [n, h, w, in_c] = nhwc(x)?;
     let [_, out_h, out_w, out_c] = nhwc(y)?;
-    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, false, &|i| i)?;
+    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, &|i| i)?;
     let (arith, weights) = (plain.arith, plain.weights as u64);
     let blob = c.blob(plain.blob, plain.account)?;
     let r = record::ConvTranspose {
@@ -59,9 +59,7 @@ pub(super) fn matmul(c: &mut Context<'_>, x: &Tensor, b: ValueId, y: &Tensor, tr
         return Err(format!("operands {:?} and {:?} do not match output {:?}", x.shape, b.shape, y.shape));
     }
     let arith = if x.is_i8() {
-        // TFLite multiplies the input scales in float32.
-        let real = f64::from(x.scale * b.scale) / f64::from(y.scale);
-        let (multiplier, shift) = quantize_multiplier(real);
+        let (multiplier, shift) = matmul_multiplier(x, [b.scale, y.scale], b.zp).ok_or(OVERFLOW)?;
         record::MatMulArith::I8 { a_zp: x.zp, b_zp: b.zp, out_zp: y.zp, multiplier, shift }
     } else {
         record::MatMulArith::F32
@@ -72,4 +70,21 @@ pub(super) fn matmul(c: &mut Context<'_>, x: &Tensor, b: ValueId, y: &Tensor, tr
     let op = c.emit(Record::MatMul(r), [Some(x), Some(&b)], y, &[]);
     op.macs = [batch, m, k, n].iter().map(|&v| u64::from(v)).product();
     Ok(())
+}
+
+/// Why the int8 kernel cannot compute a product of two activations; `None` if it can.
+pub(super) fn matmul_obstacle(graph: &Graph, node: &Node, x: &Tensor, y: &Tensor) -> Option<Reason> {
+    let quant = graph.value(*node.inputs.get(1)?).quant.as_ref()?;
+    let zp = i8::try_from(*quant.zero_point.first()?).ok()?;
+    let fixed = matmul_multiplier(x, [*quant.scale.first()?, y.scale], zp);
+    fixed.is_none().then(|| OVERFLOW.into())
+}
+
+/// Multiplier and shift of the product of `x` and an operand with scale `b` and zero point `zp`, for outputs with scale `y`;
+/// `None` if sums would overflow.
+fn matmul_multiplier(x: &Tensor, [b, y]: [f32; 2], zp: i8) -> Option<Fixed> {
+    // TFLite multiplies the input scales in float32.
+    let real = f64::from(x.scale * b) / f64::from(y);
+    let terms = x.shape.last().copied().unwrap_or(1) as u64;
+    requant::fitting(real, terms.saturating_mul(requant::farthest(x.zp) * requant::farthest(zp)))
 }

@@ -3,10 +3,11 @@
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, PoolArith, PoolKind, ReduceArith, ReduceKind, Window};
 use offshoot_ir::Activation;
-use offshoot_ir::quant_math::quantize_multiplier;
+use offshoot_ir::quant_math::mean_multiplier;
 
 use super::{Context, layout};
-use crate::forms::parameters::{Lowering, clamp_f32, clamp_i8, nhwc, to_u32};
+use crate::forms::parameters::{Lowering, Reason, clamp_f32, clamp_i8, nhwc, to_u32};
+use crate::forms::requant::{self, Fixed, OVERFLOW};
 use crate::lowered::Tensor;
 
 /// Average or maximum over windows. int8 pooling keeps scale and zero point; if they change, a Requantize follows.
@@ -47,8 +48,7 @@ pub(super) fn reduce(
         (false, _) => ReduceArith::F32,
         (true, true) => ReduceArith::I8 { in_zp: x.zp, out_zp: x.zp, multiplier: 1 << 30, shift: 1 },
         (true, false) => {
-            let count = if kind == ReduceKind::Mean { extent } else { 1 };
-            let (multiplier, shift) = mean_multiplier(x.scale, y.scale, count);
+            let (multiplier, shift) = sum_multiplier(&x, y.scale, kind, extent).ok_or(OVERFLOW)?;
             ReduceArith::I8 { in_zp: x.zp, out_zp: y.zp, multiplier, shift }
         }
     };
@@ -96,23 +96,17 @@ pub(super) fn grouped(c: &mut Context<'_>, x: &Tensor, axes: &[usize]) -> Loweri
     Ok((moved, [x.len() / extent, extent, 1]))
 }
 
-/// Multiplier and shift of TFLite's MEAN: the multiplier of the scales' ratio, divided by the count at the highest
-/// precision that fits.
-fn mean_multiplier(x: f32, y: f32, count: usize) -> (i32, i8) {
-    let (multiplier, shift) = quantize_multiplier(f64::from(x) / f64::from(y));
-    let bits = (63 - (count.max(1) as u64).leading_zeros() as i32).min(32).min(31 + i32::from(shift));
-    let divided = (i64::from(multiplier) << bits) / count.max(1) as i64;
-    (divided as i32, (i32::from(shift) - bits) as i8)
+/// Why the int8 kernel cannot compute a reduction; `None` if it can.
+pub(super) fn int8_obstacle(x: &Tensor, y: &Tensor, kind: ReduceKind, axes: &[usize]) -> Option<Reason> {
+    let selecting = matches!(kind, ReduceKind::Max | ReduceKind::Min);
+    let extent = axes.iter().filter_map(|&a| x.shape.get(a)).product();
+    (!selecting && sum_multiplier(x, y.scale, kind, extent).is_none()).then(|| OVERFLOW.into())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mean_of_a_power_of_two_is_exact() {
-        // 1.0 is 2^30 and shift 1; over 16 elements only the shift changes.
-        assert_eq!(mean_multiplier(0.5, 0.5, 16), (1 << 30, -3));
-        assert_eq!(mean_multiplier(0.5, 0.5, 3), (715_827_882, 0));
-    }
+/// Multiplier and shift of a sum or mean of `extent` elements of `x`; `None` if sums would overflow.
+fn sum_multiplier(x: &Tensor, y: f32, kind: ReduceKind, extent: usize) -> Option<Fixed> {
+    let count = if kind == ReduceKind::Mean { extent.max(1) } else { 1 };
+    let real = f64::from(x.scale) / f64::from(y) / count as f64;
+    let largest = (extent as u64).saturating_mul(requant::farthest(x.zp));
+    requant::limited(mean_multiplier(x.scale, y, count), real, largest)
 }

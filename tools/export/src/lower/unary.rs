@@ -1,24 +1,31 @@
 //! Element-wise functions: computed in float32, looked up in tables of 256 entries in int8.
 
 use offshoot::format::codec::Record;
-use offshoot::format::record::{self, UnaryKind};
+use offshoot::format::record;
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
-use offshoot_ir::quant_math::{activation_range, quantize_multiplier};
-use offshoot_ir::{Data, ValueId};
+use offshoot_ir::quant_math::activation_range;
+use offshoot_ir::{Data, ElementaryKind, UnaryKind, UnaryRecord, ValueId};
 
-use super::Context;
+use super::{Context, tables};
 use crate::blobs;
 use crate::forms::parameters::{Lowering, to_u32};
+use crate::forms::requant;
 use crate::lowered::Tensor;
 
 /// Lowers one function.
 ///
-/// In int8, clips become a Requantize with bounds, as in TFLite's ReLU. The table of LeakyReLU has TFLite's fixed-point
-/// results. Every other table has the real function between the two scales, rounded half away from zero.
+/// In int8, clips become a Requantize with bounds, as in TFLite's ReLU. The tables of LeakyReLU and of the functions in
+/// [`tables`] have TFLite's fixed-point results. Every other table has the real function between the two scales, rounded half away from zero.
 pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind) -> Lowering {
     let len = to_u32(x.len(), "elements")?;
     if !x.is_i8() {
-        c.emit(Record::Unary(record::Unary { src: 0, dst: 0, len, kind }), [Some(x), None], y, &[x]);
+        let r = match kind.record() {
+            UnaryRecord::Unary(kind) => Record::Unary(record::Unary { src: 0, dst: 0, len, kind }),
+            UnaryRecord::Elementary(kind) => {
+                Record::Elementary(record::Elementary { src: 0, dst: 0, len, kind })
+            }
+        };
+        c.emit(r, [Some(x), None], y, &[x]);
         return Ok(());
     }
     if let UnaryKind::Clip { min, max } = kind {
@@ -27,7 +34,7 @@ pub(super) fn unary(c: &mut Context<'_>, x: &Tensor, y: &Tensor, kind: UnaryKind
     }
     let table = match kind {
         UnaryKind::LeakyRelu { alpha } => leaky_relu(x, y, alpha),
-        _ => rounded(x, y, kind),
+        _ => tables::table(kind, x, y).unwrap_or_else(|| rounded(x, y, kind)),
     };
     let blob = c.blob(blobs::bytes(&table), [0, 0])?;
     c.emit(Record::Lut(record::Lut { src: 0, dst: 0, len, blob }), [Some(x), None], y, &[x]);
@@ -49,8 +56,8 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
         let quant = quant.ok_or_else(|| format!("slope `{}` needs one scale", value.name))?;
         let slope_zp = i8::try_from(quant.zero_point[0]).map_err(|_| "the slope's zero point is not int8")?;
         let (sx, sy) = (f64::from(x.scale), f64::from(y.scale));
-        let pos = quantize_multiplier(sx / sy);
-        let neg = quantize_multiplier(sx * f64::from(quant.scale[0]) / sy);
+        let pos = requant::saturating(sx / sy, 255);
+        let neg = requant::saturating(sx * f64::from(quant.scale[0]) / sy, 255 * 255);
         let arith = record::PReluArith::I8 { in_zp: x.zp, slope_zp, out_zp: y.zp, pos, neg };
         (arith, c.blob(blobs::bytes(d), [d.len(), 0])?)
     } else {
@@ -73,11 +80,11 @@ fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
     (-128..128).map(entry).collect()
 }
 
-/// Table of TFLite Micro's int8 LeakyReLU, with multipliers computed in float32 as there.
+/// Table of TFLite Micro's int8 LeakyReLU.
 fn leaky_relu(x: &Tensor, y: &Tensor, alpha: f32) -> Vec<i8> {
-    let (identity, identity_shift) = quantize_multiplier(f64::from(x.scale / y.scale));
-    let scaled = x.scale * alpha / y.scale;
-    let (slope, slope_shift) = quantize_multiplier(f64::from(scaled.abs()));
+    let (identity, identity_shift) = requant::saturating(f64::from(x.scale) / f64::from(y.scale), 255);
+    let scaled = f64::from(x.scale) * f64::from(alpha) / f64::from(y.scale);
+    let (slope, slope_shift) = requant::saturating(scaled.abs(), 255);
     let entry = |q: i32| {
         let value = q - i32::from(x.zp);
         let out = if value >= 0 {
@@ -117,6 +124,28 @@ fn function(kind: UnaryKind, x: f64) -> f64 {
         UnaryKind::Erf => erf(x),
         UnaryKind::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
         UnaryKind::Pow { exponent } => libm::pow(x, f64::from(exponent)),
+        UnaryKind::Elementary(kind) => elementary(kind, x),
+    }
+}
+
+fn elementary(kind: ElementaryKind, x: f64) -> f64 {
+    match kind {
+        ElementaryKind::Sin => libm::sin(x),
+        ElementaryKind::Cos => libm::cos(x),
+        ElementaryKind::Tan => libm::tan(x),
+        ElementaryKind::Asin => libm::asin(x),
+        ElementaryKind::Acos => libm::acos(x),
+        ElementaryKind::Atan => libm::atan(x),
+        ElementaryKind::Sinh => libm::sinh(x),
+        ElementaryKind::Cosh => libm::cosh(x),
+        ElementaryKind::Asinh => libm::asinh(x),
+        ElementaryKind::Acosh => libm::acosh(x),
+        ElementaryKind::Atanh => libm::atanh(x),
+        ElementaryKind::Floor => libm::floor(x),
+        ElementaryKind::Ceil => libm::ceil(x),
+        ElementaryKind::Round => libm::rint(x),
+        // Integers are finite.
+        ElementaryKind::IsNan | ElementaryKind::IsInf { .. } => 0.0,
     }
 }
 

@@ -93,10 +93,10 @@ pub(super) fn as_operators(
     let blobs = file[header.blob_start() as usize..].to_vec();
     let mut section = Section { ops: Vec::new(), blobs, arena: header.arena_bytes };
     let mut outputs: Vec<IoRepr> = (0..).map_while(|i| model.output(i)).collect();
-    if let (Some(standard), Some((mean, energy))) = (learning.standard(), engine.statistics()) {
+    if let (Some(normalizer), Some((mean, energy))) = (learning.normalizer(), engine.statistics()) {
         let input = model.input(0).ok_or(Error::Refused(offshoot::Error::NoSuchTensor))?;
-        let gain = if energy > 0.0 { libm::sqrtf(standard.energy / energy) } else { 1.0 };
-        let host = &model.blobs()[standard.blob as usize..][..4 * mean.len()];
+        let gain = if energy > 0.0 { libm::sqrtf(normalizer.energy / energy) } else { 1.0 };
+        let host = &model.blobs()[normalizer.blob as usize..][..4 * mean.len()];
         let host: Vec<f32> =
             host.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let len = mean.len() as u32;

@@ -70,8 +70,8 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
     changed(off, |head, layers| {
         head.learned += moved;
         head.arena_bytes = end;
-        if let Some(standard) = &mut head.standard {
-            standard.at += moved;
+        if let Some(normalizer) = &mut head.normalizer {
+            normalizer.at += moved;
         }
         if let Some(classifier) = &mut head.classifier {
             (classifier.classes, classifier.at) = (classes, at);
@@ -110,7 +110,7 @@ pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
         let blob = file.get_mut(at..at + layer.shape.blob_bytes()).ok_or_else(wrong)?;
         weights::fold(&layer, own, blob)?;
     }
-    if learning.standard().is_some() || learning.classifier().is_some() {
+    if learning.normalizer().is_some() || learning.classifier().is_some() {
         file = classifier::as_operators(&file, &model, &learning, &mut engine)?;
     }
     finish(file)

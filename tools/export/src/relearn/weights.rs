@@ -1,6 +1,6 @@
 //! Writes what a layer learned into the weights of its operator.
 
-use offshoot::format::learn::Part;
+use offshoot::format::learn::TrainablePart;
 use offshoot::graph::learn::{Shape, TrainedLayer};
 use offshoot_ir::quant_math;
 
@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<()> {
     let shape = &layer.shape;
     match layer.repr.part {
-        Part::All | Part::Bias => blob[..own.len()].copy_from_slice(own),
-        Part::Scale if shape.is_whole() => blob[..own.len()].copy_from_slice(own),
-        Part::Scale => {
+        TrainablePart::All | TrainablePart::Bias => blob[..own.len()].copy_from_slice(own),
+        TrainablePart::Scale if shape.is_whole() => blob[..own.len()].copy_from_slice(own),
+        TrainablePart::Scale => {
             let channels = shape.geometry.out_c;
             let numbers = floats(own);
             let (bias, scale) = numbers.split_at(channels);
@@ -26,7 +26,7 @@ pub(super) fn fold(layer: &TrainedLayer, own: &[u8], blob: &mut [u8]) -> Result<
             }
             write(blob, &all);
         }
-        Part::LowRank { rank } => {
+        TrainablePart::LowRank { rank } => {
             let channels = shape.geometry.out_c;
             let numbers = floats(own);
             let (up, down) = numbers.split_at(channels * usize::from(rank));

@@ -1,8 +1,8 @@
 //! Emits one IR operator as ONNX nodes.
 
 use offshoot_ir::{
-    Activation, BinaryKind, DType, Data, GridKind, GridOutside, Indexing, Node, Op, PadMode, PoolKind,
-    ReduceKind, ScatterKind, UnaryKind, ValueId, Window,
+    Activation, BinaryKind, BinaryMathKind, DType, Data, ElementaryKind, GridKind, GridOutside, Indexing,
+    Node, Op, PadMode, PoolKind, ReduceKind, ScatterKind, UnaryKind, ValueId, Window,
 };
 
 use super::{Emitter, float, int, ints, text};
@@ -70,8 +70,43 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
                 BinaryKind::Div => "Div",
                 BinaryKind::Min => "Min",
                 BinaryKind::Max => "Max",
+                BinaryKind::Math(BinaryMathKind::Pow) => "Pow",
+                BinaryKind::Math(BinaryMathKind::Fmod) => "Mod",
+                BinaryKind::Math(BinaryMathKind::Equal) => {
+                    let truth = e.fresh(&output);
+                    e.node("Equal", names, &truth, vec![]);
+                    // 1 is the number of float32.
+                    e.node("Cast", vec![truth], &raw, vec![int("to", 1)]);
+                    e.activate(activation, &raw, &output);
+                    return Ok(());
+                }
+                BinaryKind::Math(BinaryMathKind::Keep) => {
+                    let [a, b] = [names[0].clone(), names[1].clone()];
+                    let chosen = e.fresh(&output);
+                    // 9 is the number of bool.
+                    e.node("Cast", vec![b], &chosen, vec![int("to", 9)]);
+                    let zero = e.scalar(0.0);
+                    e.node("Where", vec![chosen, a, zero], &raw, vec![]);
+                    e.activate(activation, &raw, &output);
+                    return Ok(());
+                }
+                BinaryKind::Math(BinaryMathKind::Mod) => {
+                    // ONNX has it for integers only: a - b · floor(a / b).
+                    let [a, b] = [names[0].clone(), names[1].clone()];
+                    let [quotient, whole, taken] = [(); 3].map(|()| e.fresh(&output));
+                    e.node("Div", vec![a.clone(), b.clone()], &quotient, vec![]);
+                    e.node("Floor", vec![quotient], &whole, vec![]);
+                    e.node("Mul", vec![whole, b], &taken, vec![]);
+                    e.node("Sub", vec![a, taken], &raw, vec![]);
+                    e.activate(activation, &raw, &output);
+                    return Ok(());
+                }
             };
-            e.node(name, names, &raw, vec![]);
+            let attributes = match kind {
+                BinaryKind::Math(BinaryMathKind::Fmod) => vec![int("fmod", 1)],
+                _ => vec![],
+            };
+            e.node(name, names, &raw, attributes);
             e.activate(activation, &raw, &output);
         }
         Op::Unary(kind) => unary(e, *kind, names[0].clone(), &output),
@@ -129,6 +164,7 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             let inputs = vec![names[0].clone(), index(e, pads), e.scalar(*value)];
             e.node("Pad", inputs, &output, vec![text("mode", mode)]);
         }
+        Op::History { .. } => return Err("ONNX has no operator that keeps a state between runs".into()),
         Op::Expand => {
             let shape = e.graph.value(node.output).shape.iter().map(|d| *d as i64).collect();
             let shape = index(e, shape);
@@ -396,6 +432,29 @@ fn unary(e: &mut Emitter<'_>, kind: UnaryKind, x: String, output: &str) {
         UnaryKind::Pow { exponent } => {
             let exponent = e.scalar(exponent);
             e.node("Pow", vec![x, exponent], output, vec![]);
+        }
+        UnaryKind::Elementary(kind) => {
+            let name = match kind {
+                ElementaryKind::IsNan => "IsNaN".to_owned(),
+                ElementaryKind::IsInf { .. } => "IsInf".to_owned(),
+                other => format!("{other:?}"),
+            };
+            match kind {
+                ElementaryKind::IsNan | ElementaryKind::IsInf { .. } => {
+                    let attributes = match kind {
+                        ElementaryKind::IsInf { negative, positive } => vec![
+                            int("detect_negative", negative.into()),
+                            int("detect_positive", positive.into()),
+                        ],
+                        _ => vec![],
+                    };
+                    let truth = e.fresh(&x);
+                    e.node(&name, vec![x.clone()], &truth, attributes);
+                    // 1 is the number of float32.
+                    e.node("Cast", vec![truth], output, vec![int("to", 1)]);
+                }
+                _ => one(e, &name, vec![]),
+            }
         }
         // Gelu became an operator in opset 20; here it is written out.
         UnaryKind::Gelu | UnaryKind::GeluTanh => {

@@ -1,6 +1,6 @@
 //! Unary and binary elementwise operators, PRelu, Clip.
 
-use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
+use offshoot_ir::{Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId};
 
 use crate::constant::Constant;
 use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
@@ -32,15 +32,44 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
         "Neg" => UnaryKind::Neg,
         "Erf" => UnaryKind::Erf,
         "Softplus" => UnaryKind::Softplus,
-        "Pow" => {
-            let exponent = c.wanted(onnx, 1)?;
-            match exponent.to_reals().as_slice() {
-                [e] => UnaryKind::Pow { exponent: *e },
-                _ => return Err("a separate exponent for each element".into()),
-            }
-        }
-        _ => return Ok(None),
+        "Pow" if c.is_constant(onnx, 1) => match c.wanted(onnx, 1)?.to_reals()[..] {
+            [exponent] => UnaryKind::Pow { exponent },
+            _ => return Ok(None),
+        },
+        "IsInf" => UnaryKind::Elementary(ElementaryKind::IsInf {
+            negative: onnx.int("detect_negative", 1) != 0,
+            positive: onnx.int("detect_positive", 1) != 0,
+        }),
+        other => return Ok(elementary(other).map(UnaryKind::Elementary)),
     }))
+}
+
+/// The function of this name, if it is one of the rare ones.
+fn elementary(name: &str) -> Option<ElementaryKind> {
+    Some(match name {
+        "Sin" => ElementaryKind::Sin,
+        "Cos" => ElementaryKind::Cos,
+        "Tan" => ElementaryKind::Tan,
+        "Asin" => ElementaryKind::Asin,
+        "Acos" => ElementaryKind::Acos,
+        "Atan" => ElementaryKind::Atan,
+        "Sinh" => ElementaryKind::Sinh,
+        "Cosh" => ElementaryKind::Cosh,
+        "Asinh" => ElementaryKind::Asinh,
+        "Acosh" => ElementaryKind::Acosh,
+        "Atanh" => ElementaryKind::Atanh,
+        "Floor" => ElementaryKind::Floor,
+        "Ceil" => ElementaryKind::Ceil,
+        "Round" => ElementaryKind::Round,
+        "IsNaN" => ElementaryKind::IsNan,
+        _ => return None,
+    })
+}
+
+/// Mod: the remainder has the sign of the dividend if `fmod` is set, otherwise that of the divisor.
+pub(crate) fn modulo(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let kind = if onnx.int("fmod", 0) != 0 { BinaryMathKind::Fmod } else { BinaryMathKind::Mod };
+    binary(c, onnx, BinaryKind::Math(kind))
 }
 
 fn clip(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<UnaryKind> {
@@ -86,6 +115,17 @@ pub(crate) fn binary(c: &mut Context<'_>, onnx: &Onnx<'_>, kind: BinaryKind) -> 
             Err("has no input".into())
         }
     }
+}
+
+/// Whether a PRelu has constant slopes, one for all channels or one per channel.
+pub(crate) fn is_channelwise_prelu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> bool {
+    let (Ok(x), true) = (c.value(onnx, 0), c.is_constant(onnx, 1)) else { return false };
+    let Ok(slope) = c.wanted(onnx, 1) else { return false };
+    let rank = c.shape(x).len();
+    let channels = if rank > 2 { c.shape(x)[1] } else { c.shape(x).last().copied().unwrap_or(1) };
+    slope.quant.is_some()
+        || slope.len() == 1
+        || slope.len() == channels && (rank <= 2 || slope.shape.iter().rev().nth(rank - 2) == Some(&channels))
 }
 
 /// PRelu, with one slope for all channels or one per channel.

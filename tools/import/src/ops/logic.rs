@@ -3,7 +3,7 @@
 //! The device has no comparison operator. A hard sigmoid with the steepest slope serves as one: `clamp(max · x, 0,
 //! 1)` is 1 for every normal float32 above 0, and 0 otherwise. In int8 it is a table.
 
-use offshoot_ir::{Activation, BinaryKind, Op, UnaryKind, ValueId};
+use offshoot_ir::{Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId};
 
 use crate::constant::Constant;
 use crate::context::{Context, Importing, Onnx};
@@ -23,7 +23,14 @@ const fn binary(kind: BinaryKind) -> Op {
 pub(crate) fn compare(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let (a, b) = (c.value(onnx, 0)?, c.value(onnx, 1)?);
     let name = format!("{}/difference", onnx.output(0).unwrap_or_default());
-    let (a, b, op) = match onnx.node.op_type.as_str() {
+    let operator = onnx.node.op_type.as_str();
+    if let Some((x, infinity, first)) = beside_infinity(c, onnx)? {
+        return compare_infinity(c, onnx, x, infinity, first);
+    }
+    if operator == "Equal" && may_overflow(c, a) && may_overflow(c, b) {
+        return c.finish(onnx, binary(BinaryKind::Math(BinaryMathKind::Equal)), vec![a, b], None, 0);
+    }
+    let (a, b, op) = match operator {
         "Greater" => (a, b, POSITIVE),
         "Less" => (b, a, POSITIVE),
         "GreaterOrEqual" => (b, a, NOT_POSITIVE),
@@ -37,6 +44,66 @@ pub(crate) fn compare(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let difference = c.emit(onnx, binary(BinaryKind::Sub), vec![a, b], None, &name)?;
     c.finish(onnx, op, vec![difference], None, 0)
+}
+
+/// An operand, the infinity that all elements of the other one are, a constant, and whether that comes first.
+fn beside_infinity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<(ValueId, f32, bool)>> {
+    for i in 0..2 {
+        if !c.is_constant(onnx, i) {
+            continue;
+        }
+        let constant = c.wanted(onnx, i)?;
+        if constant.len() == 1 {
+            let number = constant.to_reals()[0];
+            let x = c.value(onnx, 1 - i)?;
+            if number.is_infinite() && constant.shape.len() <= c.shape(x).len() {
+                return Ok(Some((x, number, i == 0)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A comparison with infinity: nothing but the same infinity equals it or lies on its far side.
+fn compare_infinity(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    infinity: f32,
+    first: bool,
+) -> Importing {
+    let is = |positive: bool| {
+        Op::Unary(UnaryKind::Elementary(ElementaryKind::IsInf { negative: !positive, positive }))
+    };
+    let name = format!("{}/infinite", onnx.output(0).unwrap_or_default());
+    let same = is(infinity > 0.0);
+    // Whether the question is for numbers on the finite side: x below +inf or above -inf.
+    let below = match onnx.node.op_type.as_str() {
+        "Equal" => return c.finish(onnx, same, vec![x], None, 0),
+        "Less" | "LessOrEqual" => !first,
+        _ => first,
+    };
+    let strict = !onnx.node.op_type.ends_with("OrEqual");
+    let nan = Op::Unary(UnaryKind::Elementary(ElementaryKind::IsNan));
+    match (below == (infinity > 0.0), strict) {
+        // Every number is below or equal to +inf.
+        (true, false) => {
+            let y = c.emit(onnx, nan, vec![x], None, &name)?;
+            c.finish(onnx, NOT, vec![y], None, 0)
+        }
+        (true, true) => {
+            let (same, nan) =
+                (c.emit(onnx, same, vec![x], None, &name)?, c.emit(onnx, nan, vec![x], None, &name)?);
+            let either = c.emit(onnx, binary(BinaryKind::Max), vec![same, nan], None, &name)?;
+            c.finish(onnx, NOT, vec![either], None, 0)
+        }
+        (false, false) => c.finish(onnx, same, vec![x], None, 0),
+        // No number is above +inf.
+        (false, true) => {
+            let never = Op::Unary(UnaryKind::HardSigmoid { alpha: 0.0, beta: 0.0 });
+            c.finish(onnx, never, vec![x], None, 0)
+        }
+    }
 }
 
 /// And, Or, Xor.
@@ -83,8 +150,7 @@ pub(crate) fn thresholded_relu(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importin
 
 /// Where: the sum of both branches, each multiplied by 1 where it is chosen and by 0 elsewhere.
 ///
-/// Infinite constants must not be multiplied, since 0 times infinity is NaN; branches that may overflow are bounded
-/// first.
+/// Infinite constants must not be multiplied, since 0 times infinity is NaN; nor are branches that may overflow.
 pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let name = onnx.output(0).unwrap_or_default().to_owned();
     let branches: Vec<Option<Constant>> = (1..3)
@@ -120,9 +186,9 @@ pub(crate) fn choose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             continue;
         }
         let branch = c.value(onnx, i + 1)?;
-        let branch = if may_overflow(c, branch) { finite(c, onnx, branch, chosen, &name)? } else { branch };
         let part = format!("{name}/branch_{i}");
-        parts.push(Some(c.emit(onnx, binary(BinaryKind::Mul), vec![branch, chosen], None, &part)?));
+        let kind = if may_overflow(c, branch) { KEEP } else { BinaryKind::Mul };
+        parts.push(Some(c.emit(onnx, binary(kind), vec![branch, chosen], None, &part)?));
     }
     match parts[..] {
         [Some(a), Some(b)] => c.finish(onnx, binary(BinaryKind::Add), vec![a, b], None, 0),
@@ -177,51 +243,39 @@ fn masked(c: &mut Context<'_>, onnx: &Onnx<'_>, mask: Mask) -> Importing {
     };
     let mut y = mask.value;
     if mask.number.is_finite() {
-        y = if may_overflow(c, y) {
-            let kept = c.add_reals(&format!("{name}/chosen"), mask.shape.clone(), numbers(0.0, 1.0));
-            finite(c, onnx, y, kept, &name)?
-        } else {
-            y
-        };
         let kept = c.add_reals(&format!("{name}/kept"), mask.shape.clone(), numbers(0.0, 1.0));
-        y = c.emit(onnx, binary(BinaryKind::Mul), vec![y, kept], None, &format!("{name}/masked"))?;
+        let kind = if may_overflow(c, y) { KEEP } else { BinaryKind::Mul };
+        y = c.emit(onnx, binary(kind), vec![y, kept], None, &format!("{name}/masked"))?;
     }
     let added = c.add_reals(&format!("{name}/mask"), mask.shape.clone(), numbers(mask.number, 0.0));
     c.finish(onnx, binary(BinaryKind::Add), vec![y, added], None, 0)
 }
 
-/// Whether any ancestor of the value may compute an infinity or NaN.
-fn may_overflow(c: &Context<'_>, id: ValueId) -> bool {
-    c.any_ancestor(id, |op| {
-        matches!(
-            op,
-            Op::Binary { kind: BinaryKind::Div, .. }
-                | Op::Unary(
-                    UnaryKind::Exp
-                        | UnaryKind::Log
-                        | UnaryKind::Sqrt
-                        | UnaryKind::Reciprocal
-                        | UnaryKind::Pow { .. }
-                )
-        )
-    })
-}
+const KEEP: BinaryKind = BinaryKind::Math(BinaryMathKind::Keep);
 
-/// Clamps the branch to 0 where it is not chosen, and to the largest finite numbers where it is, so that its product
-/// with 0 is 0.
-fn finite(
-    c: &mut Context<'_>,
-    onnx: &Onnx<'_>,
-    branch: ValueId,
-    chosen: ValueId,
-    name: &str,
-) -> Importing<ValueId> {
-    let mut y = branch;
-    for (bound, kind) in [(f32::MIN, BinaryKind::Max), (f32::MAX, BinaryKind::Min)] {
-        let largest = c.add_reals(&format!("{name}/largest"), vec![1], vec![bound]);
-        let bound =
-            c.emit(onnx, binary(BinaryKind::Mul), vec![chosen, largest], None, &format!("{name}/bound"))?;
-        y = c.emit(onnx, binary(kind), vec![y, bound], None, &format!("{name}/bounded"))?;
-    }
-    Ok(y)
+/// Whether the value may be infinite or NaN: an ancestor may compute such a number, or is a constant with one.
+fn may_overflow(c: &Context<'_>, id: ValueId) -> bool {
+    c.reads_infinity(id)
+        || c.any_ancestor(id, |op| {
+            matches!(
+                op,
+                Op::Binary { kind: BinaryKind::Div, .. }
+                    | Op::Binary { kind: BinaryKind::Math(BinaryMathKind::Pow), .. }
+                    | Op::Unary(
+                        UnaryKind::Elementary(
+                            ElementaryKind::Tan
+                                | ElementaryKind::Sinh
+                                | ElementaryKind::Cosh
+                                | ElementaryKind::Asin
+                                | ElementaryKind::Acos
+                                | ElementaryKind::Acosh
+                                | ElementaryKind::Atanh
+                        ) | UnaryKind::Exp
+                            | UnaryKind::Log
+                            | UnaryKind::Sqrt
+                            | UnaryKind::Reciprocal
+                            | UnaryKind::Pow { .. }
+                    )
+            )
+        })
 }

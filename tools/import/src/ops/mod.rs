@@ -1,5 +1,7 @@
 //! One file per family of ONNX operators: from attributes and variants to the IR.
 
+mod attention;
+mod composed;
 mod conv;
 mod einsum;
 mod elementwise;
@@ -19,11 +21,23 @@ mod resample;
 mod resize;
 mod shape;
 mod unpool;
+mod unrolled;
 mod volume;
 
-use offshoot_ir::{BinaryKind, ReduceKind};
+use offshoot_ir::{BinaryKind, BinaryMathKind, ReduceKind};
 
 use crate::context::{Context, Importing, Onnx};
+use crate::subgraph;
+
+/// Whether the node's outputs are bool.
+pub(crate) fn gives_truth(onnx: &Onnx<'_>) -> bool {
+    match onnx.node.op_type.as_str() {
+        "And" | "Or" | "Xor" | "Not" | "Equal" | "Greater" | "GreaterOrEqual" | "Less" | "LessOrEqual"
+        | "IsNaN" | "IsInf" => true,
+        "Cast" => onnx.int("to", 1) == 9,
+        _ => false,
+    }
+}
 
 /// Imports one node, or returns why it cannot be imported.
 pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
@@ -33,6 +47,10 @@ pub(crate) fn import(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 
 fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let domain = onnx.node.domain.as_str();
+    let functions = c.functions.clone();
+    if let Some(own) = functions.iter().find(|f| f.domain() == domain && f.name() == onnx.node.op_type) {
+        return subgraph::call(c, onnx, own);
+    }
     if !matches!(domain, "" | "ai.onnx") {
         return Err(format!("operators of domain `{domain}` are not supported"));
     }
@@ -42,7 +60,10 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     match onnx.node.op_type.as_str() {
         "Conv" => conv::conv(c, onnx),
         "ConvTranspose" => conv::conv_transpose(c, onnx),
-        "Gemm" => linear::gemm(c, onnx),
+        "Gemm" if c.is_constant(onnx, 1) && (onnx.input(2).is_none() || c.is_constant(onnx, 2)) => {
+            linear::gemm(c, onnx)
+        }
+        "Gemm" => composed::gemm(c, onnx),
         "MatMul" => linear::matmul(c, onnx),
         "AveragePool" => pool::pool(c, onnx, false),
         "MaxPool" => pool::pool(c, onnx, true),
@@ -54,7 +75,10 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Div" => elementwise::binary(c, onnx, BinaryKind::Div),
         "Min" => elementwise::binary(c, onnx, BinaryKind::Min),
         "Max" => elementwise::binary(c, onnx, BinaryKind::Max),
-        "PRelu" => elementwise::prelu(c, onnx),
+        "Pow" => elementwise::binary(c, onnx, BinaryKind::Math(BinaryMathKind::Pow)),
+        "Mod" => elementwise::modulo(c, onnx),
+        "PRelu" if elementwise::is_channelwise_prelu(c, onnx) => elementwise::prelu(c, onnx),
+        "PRelu" => composed::prelu(c, onnx),
         "Selu" => elementwise::selu(c, onnx),
         "Celu" => elementwise::celu(c, onnx),
         "Swish" => elementwise::swish(c, onnx),
@@ -63,6 +87,26 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "LogSoftmax" => norm::softmax(c, onnx, true),
         "BatchNormalization" => norm::batch_norm(c, onnx),
         "LayerNormalization" => norm::layer_norm(c, onnx),
+        "Attention" => attention::attention(c, onnx),
+        "RotaryEmbedding" => attention::rotary(c, onnx),
+        "LinearAttention" => attention::linear_attention(c, onnx),
+        "CausalConvWithState" => attention::causal_conv(c, onnx),
+        "If" => subgraph::branch(c, onnx),
+        "Loop" => subgraph::iterate(c, onnx),
+        "Scan" => subgraph::scan(c, onnx),
+        "CastLike" => composed::cast_like(c, onnx),
+        "Hardmax" => composed::hardmax(c, onnx),
+        "Shrink" => composed::shrink(c, onnx),
+        "ReduceProd" => composed::reduce_product(c, onnx),
+        "LRN" => composed::lrn(c, onnx),
+        "MeanVarianceNormalization" => composed::mean_variance(c, onnx),
+        "SwiGLU" => composed::swiglu(c, onnx),
+        "CenterCropPad" => composed::center_crop_pad(c, onnx),
+        "Det" => composed::determinant(c, onnx),
+        "AffineGrid" => composed::affine_grid(c, onnx),
+        "Col2Im" => composed::col2im(c, onnx),
+        "ReverseSequence" => composed::reverse_sequence(c, onnx),
+        "LpPool" => pool::lp(c, onnx),
         "Reshape" => movement::reshape(c, onnx),
         "Flatten" => movement::flatten(c, onnx),
         "Squeeze" => movement::squeeze(c, onnx),

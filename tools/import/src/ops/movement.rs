@@ -2,7 +2,7 @@
 
 use offshoot_ir::{DType, Op, PadMode, Quant, ValueId};
 
-use crate::constant::{MAX_RANK, count};
+use crate::constant::{Constant, Elements, MAX_RANK, count};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// Binds the node's output to its input 0 in another shape.
@@ -126,7 +126,15 @@ pub(crate) fn dropout(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if trains && ratio != 0.0 {
         return Err("training_mode: export the model for inference".into());
     }
-    identity(c, onnx)
+    // The mask says that every element is kept.
+    if let Some(mask) = onnx.output(1).map(str::to_owned) {
+        let shape = input_shape(c, onnx)?;
+        let kept = Constant::new(shape.clone(), Elements::Bool(vec![true; shape.iter().product()]));
+        c.entries.insert(mask, Entry::Constant(kept));
+    }
+    let name = onnx.input(0).ok_or("input 0 is missing")?;
+    let entry = c.entry(name)?.clone();
+    c.bind(onnx, 0, entry)
 }
 
 pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
@@ -139,7 +147,11 @@ pub(crate) fn identity(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 }
 
 pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
-    let to = onnx.int("to", 1);
+    cast_to(c, onnx, onnx.int("to", 1))
+}
+
+/// Input 0 cast to the element type of this number.
+pub(crate) fn cast_to(c: &mut Context<'_>, onnx: &Onnx<'_>, to: i64) -> Importing {
     if c.is_constant(onnx, 0) {
         return Err(format!("a constant cast to element type {to}"));
     }
@@ -167,12 +179,25 @@ pub(crate) fn cast(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         c.set_quant(x, &whole);
         return c.finish(onnx, Op::Dequantize, vec![x], None, 0);
     }
+    // Bool: 1 where the number is not 0.
+    if to == 9 && c.is_truth(x) {
+        return identity(c, onnx);
+    }
+    if to == 9 && !super::integers::is_integer(c, x) {
+        let mut p = crate::parts::Parts::of(c, onnx);
+        let size = p.unary(offshoot_ir::UnaryKind::Abs, x)?;
+        let zero = p.not_positive(size)?;
+        let y = p.not(zero)?;
+        return p.output(0, y);
+    }
     super::integers::cast(c, onnx, x, to)
 }
 
 pub(crate) fn concat(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let n = onnx.node.input.len();
-    let inputs: Vec<ValueId> = (0..n).map(|i| c.value(onnx, i)).collect::<Importing<_>>()?;
+    let empty = |i: &usize| c.is_constant(onnx, *i) && c.wanted(onnx, *i).is_ok_and(|v| v.len() == 0);
+    let filled: Vec<usize> = (0..n).filter(|i| !empty(i)).collect();
+    let inputs: Vec<ValueId> = filled.into_iter().map(|i| c.value(onnx, i)).collect::<Importing<_>>()?;
     let rank = inputs.first().map_or(0, |x| c.shape(*x).len());
     let axis = onnx.axis("axis", 1, rank)?;
     c.finish(onnx, Op::Concat { axis }, inputs, None, 0)
@@ -207,7 +232,12 @@ pub(crate) fn split(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let mut declared = shape.clone();
         declared[axis] = *size;
         at += size;
-        if onnx.output(i).is_some() {
+        if *size == 0 {
+            let empty = Constant::new(declared, Elements::F32(Vec::new()));
+            if onnx.output(i).is_some() {
+                c.bind(onnx, i, Entry::Constant(empty))?;
+            }
+        } else if onnx.output(i).is_some() {
             let op = Op::Slice { start, step: vec![1; shape.len()] };
             c.finish(onnx, op, vec![x], Some(declared), i)?;
         }

@@ -69,6 +69,9 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if (1..5).any(|i| onnx.output(i).is_some()) {
         return Err("running statistics as outputs: export the model for inference".into());
     }
+    if (1..5).any(|i| !c.is_constant(onnx, i)) {
+        return super::composed::batch_norm(c, onnx);
+    }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
     if rank < 2 {
@@ -95,8 +98,9 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 }
 
 pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
-    if onnx.output(1).is_some() || onnx.output(2).is_some() {
-        return Err("mean and deviation as outputs".into());
+    let computed = (1..3).any(|i| onnx.input(i).is_some() && !c.is_constant(onnx, i));
+    if computed || onnx.output(1).is_some() || onnx.output(2).is_some() {
+        return super::composed::layer_norm(c, onnx);
     }
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();

@@ -1,8 +1,9 @@
 //! AveragePool, MaxPool, GlobalAveragePool, GlobalMaxPool.
 
-use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, ReduceKind, ValueId, Window};
+use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, ReduceKind, UnaryKind, ValueId, Window};
 
-use crate::context::{Context, Importing, Onnx};
+use crate::context::{Context, Importing, Onnx, to_first};
+use crate::parts::Parts;
 use crate::window;
 
 pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
@@ -40,6 +41,52 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
         super::unpool::pool_indices(c, onnx, outside, &window, out)?;
     }
     c.finish_nchw(onnx, y, rank)
+}
+
+/// LpPool: the p-th root of the sum of the p-th powers of the sizes in each window.
+pub(crate) fn lp(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let rank = c.shape(x).len();
+    let exponent = onnx.int("p", 2);
+    if !(1..=64).contains(&exponent) {
+        return Err(format!("p = {exponent}"));
+    }
+    let exponent = exponent as f32;
+    let mut p = Parts::of(c, onnx);
+    let size = p.unary(UnaryKind::Abs, x)?;
+    let powers = match exponent {
+        1.0 => size,
+        _ => p.unary(UnaryKind::Pow { exponent }, size)?,
+    };
+    let (sums, taps) = match rank {
+        5 => super::volume::sums(c, onnx, powers)?,
+        _ => {
+            let attributes = window::attributes(onnx, window::spatial(rank)?, None)?;
+            let last = c.nhwc(onnx, powers)?;
+            let s = c.shape(last).to_vec();
+            let mut window = attributes.resolve([s[1], s[2]])?;
+            if onnx.int("ceil_mode", 0) != 0 {
+                round_up(&mut window, [s[1], s[2]])?;
+            }
+            let op = Op::Pool { kind: PoolKind::AverageIncludePad, window, activation: Activation::None };
+            let y = c.emit(onnx, op, vec![last], None, &format!("{}/nhwc", onnx.name))?;
+            (y, usize::from(window.kernel[0]) * usize::from(window.kernel[1]))
+        }
+    };
+    let mut p = Parts::of(c, onnx);
+    let sums = p.times(sums, taps as f32)?;
+    let y = match exponent {
+        1.0 => sums,
+        2.0 => p.unary(UnaryKind::Sqrt, sums)?,
+        _ => p.unary(UnaryKind::Pow { exponent: 1.0 / exponent }, sums)?,
+    };
+    match rank {
+        5 => {
+            let y = p.transpose(y, &to_first(5))?;
+            p.output(0, y)
+        }
+        _ => c.finish_nchw(onnx, y, rank),
+    }
 }
 
 /// Corrects an average over whole windows to an average over the input and the requested padding, without the padding

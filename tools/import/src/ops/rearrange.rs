@@ -30,7 +30,13 @@ pub(crate) fn space_to_depth(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
     }
     let split = vec![n, depth, h / block, block, w / block, block];
     let joined = vec![n, depth * block * block, h / block, w / block];
-    moved(c, onnx, x, split, vec![0, 3, 5, 1, 2, 4], joined)
+    // Block rows and columns come first (DCR) or last (CRD, from opset 28 on) among the channels.
+    let perm = match onnx.text("mode", "DCR").as_str() {
+        "DCR" => vec![0, 3, 5, 1, 2, 4],
+        "CRD" => vec![0, 1, 3, 5, 2, 4],
+        other => return Err(format!("mode `{other}`")),
+    };
+    moved(c, onnx, x, split, perm, joined)
 }
 
 fn blocks(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<(offshoot_ir::ValueId, [usize; 4], usize)> {

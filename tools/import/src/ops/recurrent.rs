@@ -1,13 +1,14 @@
 //! RNN, GRU, LSTM: weights are reordered to the IR's gate order; each direction becomes one operator.
 //!
-//! The IR is batch-first; ONNX has the steps first (`layout` 0) or the samples. ONNX variants without a form in the
-//! IR are errors: other activations than the defaults (RNN: Tanh or Relu), `clip`, `input_forget`, peepholes,
-//! different sequence lengths.
+//! The IR is batch-first; ONNX has the steps first (`layout` 0) or the samples. Variants without a form in the IR are
+//! unrolled: other activations than the defaults (RNN: Tanh or Relu), `clip`, `input_forget`, peepholes, different
+//! sequence lengths.
 
 use offshoot_ir::{Op, RecurrentKind, Returns, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Entry, Importing, Onnx};
+use crate::parts::Parts;
 
 /// The properties of a layer that ONNX leaves to attributes.
 struct Layer {
@@ -21,6 +22,9 @@ struct Layer {
 
 /// Imports a recurrent layer.
 pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    if is_unusual(c, onnx)? {
+        return super::unrolled::recurrent(c, onnx);
+    }
     let x = c.value(onnx, 0)?;
     let samples_first = onnx.int("layout", 0) != 0;
     let [a, b, inputs] = *c.shape(x) else {
@@ -41,7 +45,6 @@ pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     };
     let kind = kind(onnx, reverse.len())?;
     let layer = Layer { kind, reverse, units, samples_first };
-    refuse(c, onnx, kind, steps)?;
 
     let perm = vec![1, 0, 2];
     let name = onnx.name.clone();
@@ -82,7 +85,7 @@ pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let mut ends = Vec::new();
         for (own, &reverse) in operands.iter().zip(&layer.reverse) {
             let op = Op::Recurrent { kind, returns: Returns::State, reverse };
-            let both = c.emit(onnx, op, own.clone(), None, &format!("{name}/state"))?;
+            let both = each_sample(c, onnx, &op, own, &format!("{name}/state"))?;
             let op = Op::Slice { start: vec![0, units], step: vec![1; 2] };
             ends.push(c.emit(onnx, op, vec![both], Some(vec![samples, units]), &format!("{name}/memory"))?);
         }
@@ -116,24 +119,52 @@ fn kind(onnx: &Onnx<'_>, directions: usize) -> Importing<RecurrentKind> {
     }
 }
 
-/// Rejects variants that have no form in the IR.
-fn refuse(c: &Context<'_>, onnx: &Onnx<'_>, kind: RecurrentKind, steps: usize) -> Importing {
-    if onnx.has("clip") {
-        return Err("`clip` is not supported".into());
+/// Whether the layer has no form in the IR: it is unrolled.
+fn is_unusual(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
+    let lstm = onnx.node.op_type == "LSTM";
+    let computed = (1..4).any(|i| onnx.input(i).is_some() && !c.is_constant(onnx, i));
+    if computed || onnx.has("clip") || (lstm && onnx.int("input_forget", 0) != 0) {
+        return Ok(true);
     }
-    if kind == RecurrentKind::Lstm && onnx.int("input_forget", 0) != 0 {
-        return Err("`input_forget` is not supported".into());
+    let directions = if onnx.text("direction", "forward") == "bidirectional" { 2 } else { 1 };
+    if kind(onnx, directions).is_err() {
+        return Ok(true);
     }
-    if let Some(lengths) = c.ints(onnx, 4)?
-        && lengths.iter().any(|&l| usize::try_from(l) != Ok(steps))
-    {
-        return Err(format!("lengths {lengths:?}: only whole sequences, of {steps} steps"));
+    let x = c.value(onnx, 0)?;
+    let steps = c.shape(x).get(usize::from(onnx.int("layout", 0) != 0)).copied();
+    let whole = |l: &i64| usize::try_from(*l).ok() == steps;
+    if c.ints(onnx, 4)?.is_some_and(|lengths| !lengths.iter().all(whole)) {
+        return Ok(true);
     }
-    let peepholes = if kind == RecurrentKind::Lstm { c.constant(onnx, 7)? } else { None };
-    if peepholes.is_some_and(|p| p.to_reals().iter().any(|&v| v != 0.0)) {
-        return Err("peepholes are not supported".into());
+    if !lstm || onnx.input(7).is_none() {
+        return Ok(false);
     }
-    Ok(())
+    Ok(!c.is_constant(onnx, 7) || c.wanted(onnx, 7)?.to_reals().iter().any(|v| *v != 0.0))
+}
+
+/// Emits a layer for each sample, since the device runs one sequence at a time, and joins the results.
+fn each_sample(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    op: &Op,
+    own: &[ValueId],
+    name: &str,
+) -> Importing<ValueId> {
+    let samples = c.shape(own[0])[0];
+    if samples == 1 {
+        return c.emit(onnx, op.clone(), own.to_vec(), None, name);
+    }
+    let mut results = Vec::new();
+    for i in 0..samples {
+        let mut alone = own.to_vec();
+        let mut p = Parts::of(c, onnx);
+        alone[0] = p.slice(own[0], 0, i, 1, 1)?;
+        if let Some(initial) = own.get(4).filter(|v| p.shape(**v)[0] == samples) {
+            alone[4] = p.slice(*initial, 0, i, 1, 1)?;
+        }
+        results.push(c.emit(onnx, op.clone(), alone, None, name)?);
+    }
+    c.emit(onnx, Op::Concat { axis: 0 }, results, None, name)
 }
 
 /// Position in ONNX of the IR's gate `k`: ONNX orders the LSTM's gates as input, output, forget, cell.
@@ -262,7 +293,7 @@ fn sequences(
     for (own, &reverse) in operands.iter().zip(&layer.reverse) {
         let op = Op::Recurrent { kind: layer.kind, returns: Returns::Sequence, reverse };
         let name = onnx.output(0).unwrap_or(&onnx.name);
-        all.push(c.emit(onnx, op, own.clone(), None, &format!("{name}/states"))?);
+        all.push(each_sample(c, onnx, &op, own, &format!("{name}/states"))?);
     }
     Ok(all)
 }

@@ -5,7 +5,7 @@ use offshoot_ir::{Activation, BinaryKind, Op, ReduceKind, UnaryKind};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// The axes that a reduction of a tensor of this shape reduces, ascending; `None` if it reduces nothing.
-fn axes(c: &Context<'_>, onnx: &Onnx<'_>, shape: &[usize]) -> Importing<Option<Vec<usize>>> {
+pub(crate) fn axes(c: &Context<'_>, onnx: &Onnx<'_>, shape: &[usize]) -> Importing<Option<Vec<usize>>> {
     let given = match onnx.ints("axes") {
         Some(a) => Some(a),
         None => c.ints(onnx, 1)?,
@@ -87,7 +87,7 @@ pub(crate) fn norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 
 const SQUARE: Op = Op::Unary(UnaryKind::Pow { exponent: 2.0 });
 
-fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
+pub(crate) fn reduced(shape: &[usize], axes: &[usize], keep: bool) -> Vec<usize> {
     let mut out = Vec::new();
     for (a, d) in shape.iter().enumerate() {
         match (axes.contains(&a), keep) {

@@ -103,7 +103,7 @@ pub(crate) fn resize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         Some(w) => (out[h], out[w], [scale[h], scale[w]]),
         None => (1, out[h], [1.0, scale[h]]),
     };
-    let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale });
+    let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale, rounded_steps: false });
     let name = format!("{}/nhwc", onnx.output(0).unwrap_or_default());
     let declared = vec![shape[0], out_h, out_w, shape[1]];
     let y = c.emit(onnx, op, vec![last], Some(declared), &name)?;

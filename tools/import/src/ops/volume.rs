@@ -7,6 +7,7 @@ use offshoot_ir::{Activation, BinaryKind, Op, PoolKind, ValueId, Window};
 
 use crate::constant::Constant;
 use crate::context::{Context, Importing, Onnx, to_first, to_last};
+use crate::parts::Parts;
 use crate::window;
 
 /// Attributes of three spatial axes, split into those of depth and a window over height and width.
@@ -16,17 +17,16 @@ struct Volume {
     dilation: usize,
     pad: [usize; 2],
     window: Window,
+    /// For each axis, the end of the input with the padding that was asked for: `ceil_mode` may add more behind it.
+    end: [usize; 3],
 }
 
 fn narrow(v: i64, what: &str) -> Importing<u16> {
     u16::try_from(v).map_err(|_| format!("{what} {v} is not supported"))
 }
 
-/// `kernel` overrides `kernel_shape`.
-fn volume(onnx: &Onnx<'_>, kernel: Option<&[usize]>) -> Importing<Volume> {
-    if onnx.text("auto_pad", "NOTSET") != "NOTSET" || onnx.int("ceil_mode", 0) != 0 {
-        return Err("auto_pad and ceil_mode over three axes".into());
-    }
+/// Reads the attributes for an input of these extents. `kernel` overrides `kernel_shape`.
+fn volume(onnx: &Onnx<'_>, kernel: Option<&[usize]>, extents: [usize; 3]) -> Importing<Volume> {
     let all = |name: &str, n: usize, default: i64| -> Importing<Vec<u16>> {
         let values = onnx.ints(name).unwrap_or_else(|| vec![default; n]);
         if values.len() != n || (default > 0 && values.iter().any(|v| *v < 1)) {
@@ -47,7 +47,34 @@ fn volume(onnx: &Onnx<'_>, kernel: Option<&[usize]>) -> Importing<Volume> {
     if d == 0 || h == 0 || w == 0 {
         return Err("a kernel of 0".into());
     }
-    let (stride, dilation, pad) = (all("strides", 3, 1)?, all("dilations", 3, 1)?, all("pads", 6, 0)?);
+    let (stride, dilation, mut pad) = (all("strides", 3, 1)?, all("dilations", 3, 1)?, all("pads", 6, 0)?);
+    let auto_pad = onnx.text("auto_pad", "NOTSET");
+    let mut end = [0; 3];
+    for (axis, extent) in extents.into_iter().enumerate() {
+        let step = usize::from(stride[axis]);
+        let reach = usize::from(dilation[axis]) * (usize::from(kernel[axis]) - 1) + 1;
+        match auto_pad.as_str() {
+            "NOTSET" => {}
+            "VALID" => (pad[axis], pad[axis + 3]) = (0, 0),
+            mode @ ("SAME_UPPER" | "SAME_LOWER") => {
+                let total = ((extent.div_ceil(step) - 1) * step + reach).saturating_sub(extent) as i64;
+                let (less, more) = (narrow(total / 2, "padding")?, narrow(total - total / 2, "padding")?);
+                (pad[axis], pad[axis + 3]) = if mode == "SAME_UPPER" { (less, more) } else { (more, less) };
+            }
+            other => return Err(format!("auto_pad `{other}`")),
+        }
+        let (before, after) = (usize::from(pad[axis]), usize::from(pad[axis + 3]));
+        end[axis] = before + extent + after;
+        if onnx.int("ceil_mode", 0) != 0 {
+            let room = end[axis].checked_sub(reach).ok_or("the window is larger than the input")?;
+            let mut out = room.div_ceil(step) + 1;
+            if (out - 1) * step >= extent + before {
+                out -= 1;
+            }
+            let more = ((out - 1) * step + reach).saturating_sub(end[axis]);
+            pad[axis + 3] = narrow((after + more) as i64, "padding")?;
+        }
+    }
     Ok(Volume {
         kernel: d.into(),
         stride: stride[0].into(),
@@ -59,7 +86,17 @@ fn volume(onnx: &Onnx<'_>, kernel: Option<&[usize]>) -> Importing<Volume> {
             dilation: [dilation[1], dilation[2]],
             pad: [pad[1], pad[2], pad[4], pad[5]],
         },
+        end,
     })
+}
+
+/// Extents of depth, height and width of input 0.
+fn extents(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing<[usize; 3]> {
+    let x = c.value(onnx, 0)?;
+    match *c.shape(x) {
+        [_, _, d, h, w] if d > 0 && h > 0 && w > 0 => Ok([d, h, w]),
+        _ => Err("five axes are expected".into()),
+    }
 }
 
 /// `(N, C, D, H, W)` as `(N, D, H, W, C)`, padded along the depth.
@@ -117,7 +154,7 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Constant) -> 
     let [o, i, kd, kh, kw] = *weights.shape.as_slice() else {
         return Err("weights do not have five axes".into());
     };
-    let v = volume(onnx, weights.shape.get(2..))?;
+    let v = volume(onnx, weights.shape.get(2..), extents(c, onnx)?)?;
     if onnx.int("group", 1) != 1 {
         return Err("groups over three spatial axes".into());
     }
@@ -141,7 +178,10 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Con
     let [i, o, kd, kh, kw] = *weights.shape.as_slice() else {
         return Err("weights do not have five axes".into());
     };
-    let v = volume(onnx, weights.shape.get(2..))?;
+    if onnx.text("auto_pad", "NOTSET") != "NOTSET" {
+        return Err("auto_pad over three spatial axes".into());
+    }
+    let v = volume(onnx, weights.shape.get(2..), extents(c, onnx)?)?;
     if onnx.int("group", 1) != 1 || onnx.has("output_shape") || weights.shape.contains(&0) {
         return Err("groups and output_shape over three spatial axes".into());
     }
@@ -213,22 +253,61 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>, weights: &Con
     finish(c, onnx, y, n, depths)
 }
 
-/// MaxPool and AveragePool with five axes: over height and width, then over depth.
+/// MaxPool and AveragePool with five axes.
 pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
-    let v = volume(onnx, None)?;
     let kind = match (max, onnx.int("count_include_pad", 0) != 0) {
         (true, _) => PoolKind::Max,
         (false, true) => PoolKind::AverageIncludePad,
         (false, false) => PoolKind::Average,
     };
-    let name = format!("{}/flat", onnx.output(0).unwrap_or_default());
-    let x = channels_last(c, onnx, [0; 2], 0.0)?;
-    let [n, d, h, w, channels] = *c.shape(x) else { return Err("five axes are expected".into()) };
-    let y = c.emit(onnx, Op::Reshape, vec![x], Some(vec![n * d, h, w, channels]), &name)?;
+    let x = c.value(onnx, 0)?;
+    let (y, v) = windows(c, onnx, x, kind)?;
+    let mut p = Parts::of(c, onnx);
+    let mut y = y;
+    if kind == PoolKind::AverageIncludePad {
+        // Padding that `ceil_mode` added does not count.
+        let shape = p.shape(y);
+        for axis in 0..3 {
+            let (kernel, stride, dilation) = match axis {
+                0 => (v.kernel, v.stride, v.dilation),
+                _ => {
+                    let w = &v.window;
+                    (w.kernel[axis - 1].into(), w.stride[axis - 1].into(), w.dilation[axis - 1].into())
+                }
+            };
+            let inside = |o: usize| (0..kernel).filter(|k| o * stride + k * dilation < v.end[axis]).count();
+            let factors: Vec<f32> =
+                (0..shape[axis + 1]).map(|o| kernel as f32 / inside(o).max(1) as f32).collect();
+            if factors.iter().any(|f| *f != 1.0) {
+                let mut along = vec![1; 5];
+                along[axis + 1] = factors.len();
+                let factors = p.reals(&along, factors);
+                y = p.mul(y, factors)?;
+            }
+        }
+    }
+    let y = p.transpose(y, &to_first(5))?;
+    p.output(0, y)
+}
+
+/// Averages of whole windows of `(N, C, D, H, W)`, channels last, and the number of elements of a window.
+pub(crate) fn sums(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId) -> Importing<(ValueId, usize)> {
+    let (y, v) = windows(c, onnx, x, PoolKind::AverageIncludePad)?;
+    let [h, w] = v.window.kernel.map(usize::from);
+    Ok((y, v.kernel * h * w))
+}
+
+/// A pool over height and width, then over depth. The result has the channels last.
+fn windows(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, kind: PoolKind) -> Importing<(ValueId, Volume)> {
+    let v = volume(onnx, None, extents(c, onnx)?)?;
+    let mut p = Parts::of(c, onnx);
+    let x = p.transpose(x, &to_last(5))?;
+    let [n, d, h, w, channels] = p.shape(x)[..] else { return Err("five axes are expected".into()) };
     let pool = |window| Op::Pool { kind, window, activation: Activation::None };
-    let y = c.emit(onnx, pool(v.window), vec![y], None, &name)?;
-    let [_, h, w, _] = *c.shape(y) else { return Err("four axes are expected".into()) };
-    let y = c.emit(onnx, Op::Reshape, vec![y], Some(vec![n, d, h * w, channels]), &name)?;
+    let y = p.reshape(x, &[n * d, h, w, channels])?;
+    let y = p.op(pool(v.window), &[y], None)?;
+    let [_, h, w, _] = p.shape(y)[..] else { return Err("four axes are expected".into()) };
+    let y = p.reshape(y, &[n, d, h * w, channels])?;
     let one = |v: usize| narrow(v as i64, "an extent");
     let window = Window {
         kernel: [one(v.kernel)?, 1],
@@ -236,10 +315,9 @@ pub(crate) fn pool(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing
         dilation: [one(v.dilation)?, 1],
         pad: [one(v.pad[0])?, 0, one(v.pad[1])?, 0],
     };
-    let y = c.emit(onnx, pool(window), vec![y], None, &name)?;
-    let depths = c.shape(y)[1];
-    let y = c.emit(onnx, Op::Reshape, vec![y], Some(vec![n * depths, h, w, channels]), &name)?;
-    finish(c, onnx, y, n, depths)
+    let y = p.op(pool(window), &[y], None)?;
+    let depths = p.shape(y)[1];
+    Ok((p.reshape(y, &[n, depths, h, w, channels])?, v))
 }
 
 /// Conv whose weights are computed at run time: the windows as rows of a matrix, multiplied by the weights.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::edit;
-use crate::{BinaryKind, Data, Graph, Node, Op, Result, Value};
+use crate::{Data, Graph, Node, Op, Result, Value};
 
 /// Largest constant that folding may create: an Expand must not blow up the file.
 const MAX_ELEMENTS: usize = 1 << 20;
@@ -60,7 +60,7 @@ fn evaluate(graph: &Graph, node: &Node) -> Option<Data> {
         Op::Expand => pick(x, out, |at| broadcast(&x.shape, at)),
         Op::Unary(kind) => {
             let Data::F32(v) = x.data.as_deref()? else { return None };
-            Some(Data::F32(v.iter().map(|v| offshoot::kernels::portable::unary(*kind, *v)).collect()))
+            Some(Data::F32(v.iter().map(|v| kind.apply(*v)).collect()))
         }
         Op::Binary { kind, .. } => {
             let (Data::F32(a), Data::F32(b)) = (inputs[0].data.as_deref()?, inputs[1].data.as_deref()?)
@@ -69,15 +69,7 @@ fn evaluate(graph: &Graph, node: &Node) -> Option<Data> {
             };
             let values = indices(&out.shape).map(|at| {
                 let (p, q) = (a[broadcast(&inputs[0].shape, &at)], b[broadcast(&inputs[1].shape, &at)]);
-                let v = match kind {
-                    BinaryKind::Add => p + q,
-                    BinaryKind::Sub => p - q,
-                    BinaryKind::Mul => p * q,
-                    BinaryKind::Div => p / q,
-                    BinaryKind::Min => p.min(q),
-                    BinaryKind::Max => p.max(q),
-                };
-                v.max(bounds.0).min(bounds.1)
+                kind.apply(p, q).max(bounds.0).min(bounds.1)
             });
             Some(Data::F32(values.collect()))
         }
@@ -124,7 +116,7 @@ fn pick(x: &Value, out: &Value, place: impl Fn(&[usize]) -> usize) -> Option<Dat
 mod tests {
     use super::super::testing::{Build, names};
     use super::*;
-    use crate::{Activation, UnaryKind};
+    use crate::{Activation, BinaryKind, UnaryKind};
 
     #[test]
     fn what_reads_constants_only_is_computed() {

@@ -7,6 +7,7 @@ mod cse;
 mod dead_channels;
 mod edit;
 mod fold;
+mod io_format;
 mod io_layout;
 mod layer_norm;
 mod matmul;
@@ -26,6 +27,8 @@ mod transpose;
 
 use serde::Serialize;
 
+pub use io_format::{float_io, integer_io};
+
 use crate::{Graph, Result};
 
 /// Report of one pass.
@@ -37,6 +40,17 @@ pub struct PassReport {
     pub changed: bool,
     /// Human-readable summary of the change; empty if nothing changed.
     pub detail: String,
+}
+
+/// Removes the channels of an int8 network that are constant: those whose weights became zero, and those whose output is the same
+/// for all inputs. The outputs of the network stay the same to the byte. Values keep their places.
+///
+/// # Errors
+/// `graph` or the result is not well formed.
+pub fn without_constant_channels(graph: Graph) -> Result<Graph> {
+    let graph = dead_channels::run(graph)?;
+    graph.validate()?;
+    Ok(graph)
 }
 
 type Pass = (&'static str, fn(Graph) -> Result<Graph>);

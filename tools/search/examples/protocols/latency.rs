@@ -1,9 +1,9 @@
 //! The predictor of instructions, and sums over measured operators, against the emulator on sub-networks held out.
 
+use offshoot_data::Random;
 use offshoot_search::journal::Journal;
 use offshoot_search::operators::{Operator, profile};
 use offshoot_search::predict::{Latency, kendall, relative_error};
-use offshoot_search::random::Random;
 use offshoot_target::Target;
 
 use crate::Result;

@@ -1,7 +1,7 @@
 //! Nested sub-networks of one super-network, each beside the same architecture trained alone.
 
+use offshoot_data::Random;
 use offshoot_search::automatic::Elasticity;
-use offshoot_search::random::Random;
 use offshoot_search::training::inherited;
 use offshoot_train::accuracy;
 

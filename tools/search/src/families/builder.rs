@@ -2,7 +2,7 @@
 
 use offshoot_ir::{Activation, BinaryKind, DType, Data, Graph, Node, Op, UnaryKind, Value, ValueId};
 
-use crate::random::Random;
+use offshoot_data::Random;
 
 /// A graph under construction.
 pub(super) struct Builder {

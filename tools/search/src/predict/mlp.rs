@@ -1,7 +1,7 @@
 //! A small network with one output and dropout, for uncertainty and for gradients with respect to its input (BOSHNAS,
 //! Tuli et al. 2022).
 
-use crate::random::Random;
+use offshoot_data::Random;
 
 const HIDDEN: [usize; 2] = [64, 32];
 

@@ -101,7 +101,7 @@ fn best(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::Random;
+    use offshoot_data::Random;
 
     #[test]
     fn a_sum_with_an_interaction_is_ranked_well() {

@@ -10,8 +10,8 @@ use super::{Strategy, View};
 use crate::metrics::Metric;
 use crate::pareto;
 use crate::predict::{Quality, Stacked};
-use crate::random::Random;
 use crate::space::Encoding;
+use offshoot_data::Random;
 
 /// The strategy.
 #[derive(Debug)]

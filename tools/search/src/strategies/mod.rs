@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Goal, Measured};
 use crate::pareto;
-use crate::random::Random;
 use crate::space::{Encoding, Space};
+use offshoot_data::Random;
 
 pub use boshnas::Boshnas;
 pub use linas::Linas;

@@ -4,8 +4,8 @@
 
 use super::{Strategy, View};
 use crate::pareto;
-use crate::random::Random;
 use crate::space::{Encoding, Space};
+use offshoot_data::Random;
 
 /// The strategy.
 #[derive(Debug)]

@@ -8,8 +8,8 @@
 
 use super::{Strategy, View};
 use crate::metrics::Metric;
-use crate::random::Random;
 use crate::space::{Encoding, Kind, Space};
+use offshoot_data::Random;
 
 /// The strategy.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 
 use super::reinforce::Policy;
 use super::{Strategy, View};
-use crate::random::Random;
 use crate::space::Encoding;
+use offshoot_data::Random;
 
 /// The strategy.
 #[derive(Debug)]

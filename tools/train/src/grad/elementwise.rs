@@ -3,8 +3,8 @@
 use core::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
-use offshoot::kernels::portable::unary as value;
-use offshoot_ir::{BinaryKind, UnaryKind};
+use offshoot::kernels::portable::binary_math;
+use offshoot_ir::{BinaryKind, BinaryMathKind, ElementaryKind, UnaryKind};
 
 /// Gradients of both operands, each summed over the axes along which it was broadcast.
 pub(super) fn binary(
@@ -28,6 +28,14 @@ pub(super) fn binary(
         BinaryKind::Div => |a, b| (1.0 / b, -a / (b * b)),
         BinaryKind::Min => |a, b| if a == b { (0.5, 0.5) } else { (f32::from(a < b), f32::from(a > b)) },
         BinaryKind::Max => |a, b| if a == b { (0.5, 0.5) } else { (f32::from(a > b), f32::from(a < b)) },
+        BinaryKind::Math(BinaryMathKind::Pow) => |a, b| {
+            let power = |exponent| binary_math(BinaryMathKind::Pow, a, exponent);
+            (b * power(b - 1.0), if a > 0.0 { power(b) * a.ln() } else { 0.0 })
+        },
+        BinaryKind::Math(BinaryMathKind::Mod) => |a, b| (1.0, -(a / b).floor()),
+        BinaryKind::Math(BinaryMathKind::Keep) => |_, b| (f32::from(b != 0.0), 0.0),
+        BinaryKind::Math(BinaryMathKind::Equal) => |_, _| (0.0, 0.0),
+        BinaryKind::Math(BinaryMathKind::Fmod) => |a, b| (1.0, -(a / b).trunc()),
     };
     let shape = dy.raw_dim();
     let (Some(wide_a), Some(wide_b)) = (a.broadcast(shape.clone()), b.broadcast(shape)) else {
@@ -93,10 +101,10 @@ fn slope(kind: UnaryKind, x: f32, y: f32) -> f32 {
         UnaryKind::Tanh => 1.0 - y * y,
         UnaryKind::Gelu => {
             let density = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
-            0.5 * (1.0 + value(UnaryKind::Erf, x * FRAC_1_SQRT_2)) + x * density
+            0.5 * (1.0 + UnaryKind::Erf.apply(x * FRAC_1_SQRT_2)) + x * density
         }
         UnaryKind::GeluTanh => {
-            let tanh = value(UnaryKind::Tanh, 0.797_884_6 * (x + 0.044_715 * x * x * x));
+            let tanh = UnaryKind::Tanh.apply(0.797_884_6 * (x + 0.044_715 * x * x * x));
             let inner = 0.797_884_6 * (1.0 + 3.0 * 0.044_715 * x * x);
             0.5 * (1.0 + tanh) + 0.5 * x * (1.0 - tanh * tanh) * inner
         }
@@ -120,8 +128,32 @@ fn slope(kind: UnaryKind, x: f32, y: f32) -> f32 {
         }
         UnaryKind::Neg => -1.0,
         UnaryKind::Erf => 2.0 / PI.sqrt() * (-x * x).exp(),
-        UnaryKind::Softplus => value(UnaryKind::Sigmoid, x),
-        UnaryKind::Pow { exponent } => exponent * value(UnaryKind::Pow { exponent: exponent - 1.0 }, x),
+        UnaryKind::Softplus => UnaryKind::Sigmoid.apply(x),
+        UnaryKind::Pow { exponent } => exponent * UnaryKind::Pow { exponent: exponent - 1.0 }.apply(x),
+        UnaryKind::Elementary(kind) => elementary(kind, x, y),
+    }
+}
+
+fn elementary(kind: ElementaryKind, x: f32, y: f32) -> f32 {
+    let value = |kind| UnaryKind::Elementary(kind).apply(x);
+    match kind {
+        ElementaryKind::Sin => value(ElementaryKind::Cos),
+        ElementaryKind::Cos => -value(ElementaryKind::Sin),
+        ElementaryKind::Tan => 1.0 + y * y,
+        ElementaryKind::Asin => 1.0 / (1.0 - x * x).sqrt(),
+        ElementaryKind::Acos => -1.0 / (1.0 - x * x).sqrt(),
+        ElementaryKind::Atan => 1.0 / (1.0 + x * x),
+        ElementaryKind::Sinh => value(ElementaryKind::Cosh),
+        ElementaryKind::Cosh => value(ElementaryKind::Sinh),
+        ElementaryKind::Asinh => 1.0 / (1.0 + x * x).sqrt(),
+        ElementaryKind::Acosh => 1.0 / (x * x - 1.0).sqrt(),
+        ElementaryKind::Atanh => 1.0 / (1.0 - x * x),
+        // Steps.
+        ElementaryKind::Floor
+        | ElementaryKind::Ceil
+        | ElementaryKind::Round
+        | ElementaryKind::IsNan
+        | ElementaryKind::IsInf { .. } => 0.0,
     }
 }
 

@@ -88,6 +88,10 @@ pub(crate) fn backward(
         Op::Slice { start, step } => one(movement::slice(x[0].shape(), &dy, start, step)),
         Op::Pad { before, mode, .. } => one(movement::pad(x[0].shape(), &dy, before, *mode)),
         Op::Resize(rule) => one(movement::resize(x[0].shape(), &dy, rule)?),
+        Op::History { axis, state, .. } => {
+            let before: Vec<usize> = (0..x[0].ndim()).map(|i| if i == *axis { *state } else { 0 }).collect();
+            one(movement::pad(x[0].shape(), &dy, &before, None))
+        }
         Op::Expand => one(elementwise::sum_to(dy, x[0].shape())),
         Op::Reduce { kind, axes } => {
             let kept: Vec<usize> = (x[0].shape().iter().enumerate())

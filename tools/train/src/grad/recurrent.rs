@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, Array3, ArrayD, ArrayView2, Axis, s};
 use offshoot_ir::{RecurrentKind, Returns};
-use offshoot_reference::recurrent::{Layer, Moment, layer, moments};
+use offshoot_reference::recurrent::{Moment, RecurrentLayer, layer, moments};
 
 use super::{Tensor, array, like};
 use crate::error::Result;
@@ -52,7 +52,7 @@ struct Through {
 }
 
 impl Through {
-    fn new(layer: &Layer<'_>, samples: usize, steps: usize) -> Self {
+    fn new(layer: &RecurrentLayer<'_>, samples: usize, steps: usize) -> Self {
         let units = layer.state.ncols();
         let rows = layer.kind.gates() * units;
         let zeros = |width: usize| Array3::zeros((samples, steps, width));
@@ -86,7 +86,7 @@ impl Through {
     }
 
     /// Propagates past one step.
-    fn step(&mut self, layer: &Layer<'_>, m: &Moment) {
+    fn step(&mut self, layer: &RecurrentLayer<'_>, m: &Moment) {
         let units = layer.state.ncols();
         let gate = |k: usize| m.gates.slice(s![.., k * units..(k + 1) * units]);
         let rows_of = |k: usize| layer.state.slice(s![k * units..(k + 1) * units, ..]);
@@ -153,7 +153,12 @@ impl Through {
         self.of_input.index_axis_mut(Axis(1), m.at).assign(&sums);
     }
 
-    fn finish(self, layer: &Layer<'_>, operands: &[Tensor], wanted: &[bool]) -> Vec<Option<ArrayD<f32>>> {
+    fn finish(
+        self,
+        layer: &RecurrentLayer<'_>,
+        operands: &[Tensor],
+        wanted: &[bool],
+    ) -> Vec<Option<ArrayD<f32>>> {
         let (samples, steps, rows) = self.of_input.dim();
         let (units, inputs) = (layer.state.ncols(), layer.input.ncols());
         let all = samples * steps;

@@ -210,7 +210,8 @@ fn reductions() {
 fn resizes() {
     for (bilinear, coordinate) in [(false, "asymmetric"), (true, "half_pixel"), (true, "align_corners")] {
         let (coordinate, nearest) = (coordinate.into(), "floor".into());
-        let op = Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale: [2.0, 1.5] });
+        let op =
+            Op::Resize(ResizeRule { bilinear, coordinate, nearest, scale: [2.0, 1.5], rounded_steps: false });
         check("resize", &op, &[&[2, 2, 4, 2]], &[2, 4, 6, 2]);
     }
 }

@@ -112,7 +112,7 @@ pub fn boards() -> Vec<String> {
 }
 
 /// Names of the boards to measure on.
-fn targets(only: &[String]) -> Result<Vec<String>> {
+pub(crate) fn targets(only: &[String]) -> Result<Vec<String>> {
     let all = boards();
     if let Some(unknown) = only.iter().find(|name| !all.contains(name)) {
         bail!("there is no emulated board `{unknown}`; there are: {}", all.join(", "));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use offshoot_cli::commands::compile::{self, Precision, Prefer};
+use offshoot_cli::commands::parse_target;
 use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy;
@@ -72,6 +73,14 @@ impl Network {
     /// # Errors
     /// The network cannot be read or does not compile.
     pub fn compile(&self, onnx: &Path, prefer: Prefer) -> Result<OffFile> {
+        self.compile_for(onnx, prefer, None)
+    }
+
+    /// Compiles it for a target, whose limits and core then count.
+    ///
+    /// # Errors
+    /// As [`Self::compile`], or it does not fit the target.
+    pub fn compile_for(&self, onnx: &Path, prefer: Prefer, target: Option<&str>) -> Result<OffFile> {
         let (graph, _) = files::read_graph(onnx)?;
         let samples = match self.kind {
             Kind::Public => Vec::new(),
@@ -81,8 +90,9 @@ impl Network {
                 compile::calibration(&graph, &[array], &["calibration".into()])?
             }
         };
+        let target = target.map(parse_target).transpose()?;
         let args = compile::Args { precision: Some(Precision::Int8), prefer, ..compile::Args::default() };
-        let made = compile::make(&Ui { json: true }, graph, &samples, &args, None)?;
+        let made = compile::make(&Ui { json: true }, graph, &samples, &args, target.as_ref())?;
         Ok(OffFile::from_bytes(&made.compiled.bytes))
     }
 }

@@ -10,7 +10,7 @@ use offshoot_base::{Error, Rule};
 use offshoot_base::{blob, product, require};
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, Part, TargetProjectionRepr,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::DType;
 use offshoot_kernels::layer::Order;
@@ -78,7 +78,7 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
         require((head.classes..=MAX_CLASSES).contains(&classes), Rule::Shape)?;
         require(head_is_possible(kind), Rule::Quantisation)?;
     }
-    if let Some(InputNormalizerRepr { energy, trust, .. }) = head.standard {
+    if let Some(InputNormalizerRepr { energy, trust, .. }) = head.normalizer {
         require(cfg!(feature = "f32"), Rule::Format)?;
         require(is_positive(energy), Rule::Quantisation)?;
         check_rate(trust)?;
@@ -94,11 +94,11 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
     match repr.format {
         Format::F32 => require(!whole, Rule::Format)?,
         Format::I8 => require(whole, Rule::Format)?,
-        Format::I16 { .. } => require(whole && repr.part == Part::All, Rule::Format)?,
+        Format::I16 { .. } => require(whole && repr.part == TrainablePart::All, Rule::Format)?,
     }
     if whole {
         require(repr.scales.iter().all(|&s| is_positive(s)), Rule::Quantisation)?;
-        require(!matches!(repr.part, Part::LowRank { .. }) || cfg!(feature = "f32"), Rule::Format)?;
+        require(!matches!(repr.part, TrainablePart::LowRank { .. }) || cfg!(feature = "f32"), Rule::Format)?;
     }
     if shape.sequence.is_some() {
         // Recurrent weights have no lower bytes, and a state is not a score.
@@ -113,7 +113,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
             require(last && g.out_c == usize::from(head.classes) && g.pixels() == 1, Rule::Shape)
         }
         ErrorSource::Next => require(!shape.norm, Rule::Format),
-        ErrorSource::Local { rule, codes, grid } => {
+        ErrorSource::Local { rule, projection, grid } => {
             require((1..=MAX_GRID).contains(&grid), Rule::Shape)?;
             let cross_entropy = matches!(rule, LocalRule::CrossEntropy { .. });
             if let LocalRule::CrossEntropy { scale }
@@ -125,7 +125,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
             require(!whole || cross_entropy || rule == LocalRule::Drtp, Rule::Format)?;
             let entries = product([u64::from(head.classes), layer.grid().features() as u64])?;
             let probe = |at: u32| blob::<i8>(model.blobs, at, entries).map(|_| ());
-            match codes {
+            match projection {
                 TargetProjectionRepr::Signs { .. } | TargetProjectionRepr::Hadamard => Ok(()),
                 TargetProjectionRepr::Uniform { .. } => require(!whole, Rule::Format),
                 TargetProjectionRepr::Probe { blob } => probe(blob),
@@ -145,7 +145,7 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
 /// Checks two layers that learn together (a block of two).
 fn check_block(model: &Model<'_>, first: &TrainedLayer, second: &TrainedLayer) -> Result<(), Rule> {
     require(first.shape.feeds(&second.shape) && !second.shape.norm, Rule::Shape)?;
-    require(matches!(second.repr.part, Part::All | Part::Bias), Rule::Format)?;
+    require(matches!(second.repr.part, TrainablePart::All | TrainablePart::Bias), Rule::Format)?;
     require(second.repr.error_source != ErrorSource::Next, Rule::Shape)?;
     let between = model.ops().skip_while(|(info, ..)| info.index <= first.repr.op);
     for (info, _, record) in between.take_while(|(info, ..)| info.index <= second.repr.op) {
@@ -188,9 +188,9 @@ impl Memory<'_, '_> {
                 place(at, bytes, 4).map_err(invalid)?;
             }
         }
-        if let Some(standard) = head.standard {
-            let numbers = self.inputs(&standard).map_err(&shared)?;
-            place(standard.at, normalizer_bytes(numbers), 4).map_err(&shared)?;
+        if let Some(normalizer) = head.normalizer {
+            let numbers = self.inputs(&normalizer).map_err(&shared)?;
+            place(normalizer.at, normalizer_bytes(numbers), 4).map_err(&shared)?;
         }
         if let Some(classifier) = head.classifier {
             let (bytes, _) = head_bytes(classifier.kind, self.features, classifier.classes.into());
@@ -200,13 +200,13 @@ impl Memory<'_, '_> {
     }
 
     /// Number of elements of the input that has statistics.
-    fn inputs(&self, standard: &InputNormalizerRepr) -> Result<usize, Rule> {
+    fn inputs(&self, normalizer: &InputNormalizerRepr) -> Result<usize, Rule> {
         let only = self.model.input(0).filter(|_| self.model.input_count() == 1).ok_or(Rule::Shape)?;
         require(matches!(only.dtype, DType::I8 | DType::F32), Rule::Format)?;
         require(only.dtype == DType::F32 || is_positive(only.scale), Rule::Quantisation)?;
         let bytes = io_span(&only).ok_or(Rule::Shape)?.len;
         let numbers = bytes / only.dtype.size();
-        blob::<f32>(self.model.blobs, standard.blob, numbers as u64)?;
+        blob::<f32>(self.model.blobs, normalizer.blob, numbers as u64)?;
         Ok(numbers)
     }
 }

@@ -35,8 +35,8 @@ use offshoot_base::Rule;
 use offshoot_base::Span;
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Part, Tap,
-    TargetProjectionRepr,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Tap,
+    TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::Record;
 pub use offshoot_kernels::gradient::grid::MAX_GRID;
@@ -79,7 +79,7 @@ pub struct TrainedLayer {
 impl TrainedLayer {
     fn new(repr: LearnLayer, mut record: Record) -> Result<Self, Rule> {
         let shape = Shape::of(&record)?;
-        if repr.part == Part::All {
+        if repr.part == TrainablePart::All {
             match &mut record {
                 Record::Conv2d(r) => r.blob = 0,
                 Record::Depthwise(r) => r.blob = 0,
@@ -116,7 +116,7 @@ impl TrainedLayer {
     pub(crate) fn extra(&self, classes: u16) -> Option<(u32, u64)> {
         match (self.repr.format, self.repr.error_source) {
             (Format::I16 { fine }, _) => Some((fine, self.shape.geometry.weights() as u64)),
-            (_, ErrorSource::Local { codes: TargetProjectionRepr::Head { at, .. }, .. }) => {
+            (_, ErrorSource::Local { projection: TargetProjectionRepr::Head { at, .. }, .. }) => {
                 Some((at, 4 * self.grid().features() as u64 * u64::from(classes)))
             }
             _ => None,
@@ -192,8 +192,8 @@ impl<'m> Learning<'m> {
     }
 
     /// The input normaliser, if the model has one.
-    pub fn standard(&self) -> Option<InputNormalizerRepr> {
-        self.head.standard
+    pub fn normalizer(&self) -> Option<InputNormalizerRepr> {
+        self.head.normalizer
     }
 
     /// The taps in ascending operator order.

@@ -3,10 +3,10 @@
 
 use offshoot_base::Rule;
 use offshoot_base::{Span, product, require};
-use offshoot_format::learn::Part;
+use offshoot_format::learn::TrainablePart;
 use offshoot_format::record::{Arith, Record, Recurrent, RecurrentArith, Returns, Traversal};
 use offshoot_format::sparse::SparseRepr;
-use offshoot_kernels::gradient::planes::Plan;
+use offshoot_kernels::gradient::planes::PlaneExtents;
 use offshoot_kernels::layer::{Geometry, Order};
 use offshoot_kernels::sparse::sparse_bytes;
 use offshoot_learn::sequence;
@@ -138,28 +138,28 @@ impl Shape {
     }
 
     /// Bytes of the trainable copy if `part` learns.
-    pub fn trainable_bytes(&self, part: Part) -> u64 {
+    pub fn trainable_bytes(&self, part: TrainablePart) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
-            Part::All => self.blob_bytes() as u64,
-            Part::Bias => 4 * channels,
-            Part::Scale if self.is_whole() => self.parameter_bytes.iter().sum::<usize>() as u64,
-            Part::Scale => 8 * channels,
-            Part::LowRank { rank } => 4 * u64::from(rank) * (channels + self.inputs() as u64),
+            TrainablePart::All => self.blob_bytes() as u64,
+            TrainablePart::Bias => 4 * channels,
+            TrainablePart::Scale if self.is_whole() => self.parameter_bytes.iter().sum::<usize>() as u64,
+            TrainablePart::Scale => 8 * channels,
+            TrainablePart::LowRank { rank } => 4 * u64::from(rank) * (channels + self.inputs() as u64),
         }
     }
 
     /// Bytes of the velocities if `part` learns. float32: one number each. int8: one word per bias or scale, two bytes
     /// per weight.
-    pub fn velocity_bytes(&self, part: Part) -> u64 {
+    pub fn velocity_bytes(&self, part: TrainablePart) -> u64 {
         let channels = self.geometry.out_c as u64;
         match part {
             // Recurrent layers learn without momentum.
             _ if self.sequence.is_some() => 0,
-            Part::All if self.is_whole() => {
+            TrainablePart::All if self.is_whole() => {
                 4 * channels + (2 * self.geometry.weights() as u64).next_multiple_of(4)
             }
-            Part::Scale => 8 * channels,
+            TrainablePart::Scale => 8 * channels,
             _ => self.trainable_bytes(part),
         }
     }
@@ -167,15 +167,15 @@ impl Shape {
     /// Words of workspace for a train step. Recurrent: [`sequence::workspace_words`]. float32: one error per pixel.
     /// int8: [`Geometry::gradients`] if weights learn, else one word per output channel. A low-rank adaptor needs two
     /// numbers per pixel and rank, and one error per pixel.
-    pub fn workspace_words(&self, part: Part) -> usize {
+    pub fn workspace_words(&self, part: TrainablePart) -> usize {
         let g = &self.geometry;
         if let Some(words) = self.sequence {
             return words;
         }
         match (part, self.is_whole()) {
-            (Part::LowRank { .. }, false) => g.pixels() + self.adaptor_words(part),
-            (Part::LowRank { .. }, true) => g.pixels() + self.adaptor_words(part) + g.out_c,
-            (Part::All, true) => g.gradients(),
+            (TrainablePart::LowRank { .. }, false) => g.pixels() + self.adaptor_words(part),
+            (TrainablePart::LowRank { .. }, true) => g.pixels() + self.adaptor_words(part) + g.out_c,
+            (TrainablePart::All, true) => g.gradients(),
             (_, true) => g.out_c,
             (_, false) => g.pixels(),
         }
@@ -183,16 +183,17 @@ impl Shape {
 
     /// Words of workspace, at most `most`, with which a train step of an int8 layer takes fewer instructions on cores
     /// with the DSP extension; `None` if there is no such plan. `cells` is the number of cells of its pooling grid.
-    pub fn planes_words(&self, part: Part, cells: usize, most: usize) -> Option<usize> {
+    pub fn planes_words(&self, part: TrainablePart, cells: usize, most: usize) -> Option<usize> {
         let g = &self.geometry;
-        let plan = Plan::new(g, cells, most).filter(|_| part == Part::All && self.is_whole())?;
-        Some(Plan::sums(g) + plan.words(g, cells))
+        let plan =
+            PlaneExtents::new(g, cells, most).filter(|_| part == TrainablePart::All && self.is_whole())?;
+        Some(PlaneExtents::sums(g) + plan.words(g, cells))
     }
 
     /// Words for the activations between an adaptor's factors, and for their errors.
-    fn adaptor_words(&self, part: Part) -> usize {
+    fn adaptor_words(&self, part: TrainablePart) -> usize {
         match part {
-            Part::LowRank { rank } => 2 * usize::from(rank) * self.geometry.pixels(),
+            TrainablePart::LowRank { rank } => 2 * usize::from(rank) * self.geometry.pixels(),
             _ => 0,
         }
     }
@@ -201,14 +202,14 @@ impl Shape {
     /// feature of the second layer, one per pixel of the second layer (int8: or per output channel, for its relative
     /// scale, if that is more), and one per pixel of the first. int8 adds the gradients of a channel or, before them in
     /// the same place, one word per output channel of the second layer; and an adaptor's errors, one per pixel.
-    pub fn block_words(&self, part: Part, second: &Self, features: usize) -> usize {
+    pub fn block_words(&self, part: TrainablePart, second: &Self, features: usize) -> usize {
         let (own, above) = (&self.geometry, &second.geometry);
         let common = features + own.pixels() + self.adaptor_words(part);
         if !self.is_whole() {
             return common + above.pixels();
         }
-        let gradients = if part == Part::All { self.inputs() } else { 0 };
-        let errors = if matches!(part, Part::LowRank { .. }) { own.pixels() } else { 0 };
+        let gradients = if part == TrainablePart::All { self.inputs() } else { 0 };
+        let errors = if matches!(part, TrainablePart::LowRank { .. }) { own.pixels() } else { 0 };
         common + above.pixels().max(above.out_c) + errors + gradients.max(above.out_c)
     }
 
@@ -226,14 +227,14 @@ impl Shape {
     ///
     /// # Errors
     /// The rule that prevents it.
-    pub fn allows(&self, part: Part) -> Result<(), Rule> {
+    pub fn allows(&self, part: TrainablePart) -> Result<(), Rule> {
         // Learning needs input and output at once. A normalisation needs its output only.
         require(self.norm || !self.src.overlaps(self.dst), Rule::Overlap)?;
         match part {
-            Part::All => Ok(()),
+            TrainablePart::All => Ok(()),
             _ if self.norm || self.sequence.is_some() => Err(Rule::Format),
-            Part::Bias | Part::Scale => Ok(()),
-            Part::LowRank { rank } => {
+            TrainablePart::Bias | TrainablePart::Scale => Ok(()),
+            TrainablePart::LowRank { rank } => {
                 let plain = !self.folded && self.geometry.order == (Order::Grouped { groups: 1 });
                 require(plain, Rule::Format)?;
                 require((1..=64).contains(&rank), Rule::Shape)

@@ -120,6 +120,16 @@ impl From<Prefer> for offshoot_export::Prefer {
     }
 }
 
+/// Number format of the inputs and outputs of an int8 network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Io {
+    /// int8 in the device's layout. The file states scale and layout; host tool, runtime and wire convert.
+    #[default]
+    Int8,
+    /// float32: the device converts, which costs four bytes of RAM and about 40 instructions per element.
+    F32,
+}
+
 /// Where the activation scales of sub-networks come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NestedScales {
@@ -157,7 +167,7 @@ fn parse_dim(text: &str) -> std::result::Result<(String, usize), String> {
 /// Arguments of `compile`.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Args {
-    /// Network (.onnx): float, or int8 in QDQ form.
+    /// Network (.onnx, .tflite): float, or int8 in QDQ form.
     pub model: PathBuf,
     /// Extents of symbolic axes.
     #[command(flatten)]
@@ -181,6 +191,13 @@ pub struct Args {
     /// Keep the state of recurrent layers between runs: each run is a piece of one long sequence.
     #[arg(long)]
     pub stateful: bool,
+    /// With --stateful: the calibration samples are sequences of N samples each, and the state is reset between them; without
+    /// this option, all samples form one sequence.
+    #[arg(long, value_name = "N", requires = "stateful", value_parser = clap::value_parser!(u32).range(1..))]
+    pub reset_every: Option<u32>,
+    /// Number format of inputs and outputs of an int8 network on the device.
+    #[arg(long, value_enum, default_value_t = Io::Int8)]
+    pub io: Io,
     /// How activation ranges are found.
     #[arg(long, value_enum, default_value_t = Clipping::Auto)]
     pub clipping: Clipping,
@@ -191,6 +208,10 @@ pub struct Args {
     /// (`Softmax`, `Add`) or in the table that `compile` prints. An unknown name lists the known ones.
     #[arg(long)]
     pub keep_float: Vec<String>,
+    /// Keep no operator in float32 of its own accord: without this option, the few operators that hurt most stay in float32 if
+    /// the outputs would have a signal-to-noise ratio below 20 dB in int8.
+    #[arg(long)]
+    pub strict_int8: bool,
     /// Write the file even if its outputs are mostly noise (signal-to-noise ratio below 10 dB against float).
     #[arg(long)]
     pub allow_poor: bool,
@@ -210,7 +231,7 @@ pub struct Args {
     /// Target that the model must fit; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
-    /// Sub-network (.onnx, float) to add to the file; it shares the model's weights (repeatable, largest first). The
+    /// Sub-network (.onnx or .tflite, float) to add to the file; it shares the model's weights (repeatable, largest first). The
     /// device selects a network by its number.
     #[arg(long, value_name = "SMALL.onnx")]
     pub nested: Vec<PathBuf>,

@@ -2,7 +2,7 @@
 
 use ndarray::ArrayD;
 use offshoot::format::record::DType;
-use offshoot_compress::quantize::QuantizeReport;
+use offshoot_compress::quantize::{QuantizeReport, simulate_sequences};
 use offshoot_ir::Graph;
 use offshoot_target::Target;
 use rayon::prelude::*;
@@ -21,18 +21,21 @@ const POOR_DB: f64 = 10.0;
 const MOST_SAMPLES: usize = 256;
 
 /// Signal-to-noise ratio in dB of the compiled file's outputs against the float network's, on the calibration samples
-/// (evenly thinned to [`MOST_SAMPLES`]). The lowest of several outputs; `None` if no output can be compared because
+/// (evenly thinned to [`MOST_SAMPLES`]; the first ones if the file keeps state). Both carry the state from sample to sample and
+/// reset it after `reset_every`. The lowest of several outputs; `None` if no output can be compared because
 /// they are integers or all zero.
 pub(super) fn outputs_snr_db(
     ui: &Ui,
     float: &Graph,
     bytes: &[u8],
     samples: &[Vec<ArrayD<f32>>],
+    reset_every: Option<u32>,
 ) -> Result<Option<f64>> {
-    let step = samples.len().div_ceil(MOST_SAMPLES).max(1);
-    let taken: Vec<&Vec<ArrayD<f32>>> = samples.iter().step_by(step).collect();
     let file = OffFile::from_bytes(bytes);
     let model = file.model()?;
+    let keeps_state = model.keeps_state();
+    let step = if keeps_state { 1 } else { samples.len().div_ceil(MOST_SAMPLES).max(1) };
+    let taken: Vec<&Vec<ArrayD<f32>>> = samples.iter().step_by(step).take(MOST_SAMPLES).collect();
     let mut columns = Vec::new();
     for i in 0..model.input_count() {
         let port = batch::input_port(&model, i)?;
@@ -40,21 +43,11 @@ pub(super) fn outputs_snr_db(
         columns.push(Encoded::of_bytes(&encoded)?);
     }
     let inputs = Inputs::of_columns(columns)?;
-    // The float network keeps no state, so the file's is reset after every sample.
-    let sequences = Sequences { reset_every: model.keeps_state().then_some(1) };
-    let executor = offshoot_reference::Executor::new(float)
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
+    let sequences = Sequences { reset_every: reset_every.filter(|_| keeps_state) };
     let ports =
         (0..model.output_count()).map(|o| batch::output_port(&model, o)).collect::<Result<Vec<_>>>()?;
     let mut sums = vec![(0.0f64, 0.0f64); ports.len()];
-    let wanted: Vec<Vec<ArrayD<f32>>> = taken
-        .par_iter()
-        .map(|sample| {
-            executor
-                .run(sample)
-                .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
-        })
-        .collect::<Result<_>>()?;
+    let wanted = float_outputs(float, &taken, keeps_state.then(|| sequences.samples()))?;
     let mut wanted = wanted.iter();
     batch::run_each(ui, &file, &inputs, &Target::Host, sequences, &mut |outputs| {
         let Some(wanted) = wanted.next() else { return Ok(()) };
@@ -77,11 +70,30 @@ pub(super) fn outputs_snr_db(
     Ok(compared.map(|(_, sums)| decibels(*sums)).min_by(f64::total_cmp))
 }
 
-/// The warning for outputs with this ratio, if there is one.
+/// Outputs of the float network, which carries its state through `sequence` samples.
+fn float_outputs(
+    float: &Graph,
+    samples: &[&Vec<ArrayD<f32>>],
+    sequence: Option<usize>,
+) -> Result<Vec<Vec<ArrayD<f32>>>> {
+    const HELP: &str = "this is a bug in Offshoot: report it with the model";
+    if sequence.is_some() {
+        return simulate_sequences(float, samples, sequence).or_fail(Kind::Internal, HELP);
+    }
+    let executor = offshoot_reference::Executor::new(float).or_fail(Kind::Internal, HELP)?;
+    samples.par_iter().map(|sample| executor.run(sample).or_fail(Kind::Internal, HELP)).collect()
+}
+
+/// The warning for outputs with this ratio, if there is one. `oracle`: [`offshoot_compress::quantize::rounded_oracle_db`].
 ///
 /// # Errors
 /// The outputs are mostly noise, and `allow_poor` is not set.
-pub(super) fn verdict(snr: f64, report: &QuantizeReport, allow_poor: bool) -> Result<Option<String>> {
+pub(super) fn verdict(
+    snr: f64,
+    report: &QuantizeReport,
+    allow_poor: bool,
+    oracle: impl FnOnce() -> offshoot_compress::Result<f32>,
+) -> Result<Option<String>> {
     if snr >= DOUBTFUL_DB {
         return Ok(None);
     }
@@ -89,8 +101,11 @@ pub(super) fn verdict(snr: f64, report: &QuantizeReport, allow_poor: bool) -> Re
     let named = worst.map_or(String::new(), |o| {
         format!("; operator `{}` ({}) loses most: {:.1} dB alone", o.name, o.kind, o.own_snr_db)
     });
+    let rounded = oracle().map_or(String::new(), |db| {
+        format!(" (the float network with only its inputs and weights rounded to int8 reaches {db:.1} dB)")
+    });
     let message = format!(
-        "the outputs have a signal-to-noise ratio of only {snr:.1} dB against the float network{named}"
+        "the outputs have a signal-to-noise ratio of only {snr:.1} dB against the float network{rounded}{named}"
     );
     let keep = worst.map_or("NAME".into(), |o| o.name.clone());
     let way_out = format!(

@@ -1,8 +1,8 @@
 //! The report of `offshoot compile`.
 
 use offshoot_compress::nest::NestReport;
-use offshoot_compress::quantize::QuantizeReport;
-use offshoot_export::{CompileReport, Compiled};
+use offshoot_compress::quantize::{self, QuantizeReport};
+use offshoot_export::{CompileReport, Compiled, Fallback};
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
 use offshoot_report::Table;
@@ -35,6 +35,9 @@ pub struct Report {
     /// Layers of a network that came quantised whose output had no scale: `--calib` gave it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calibrated: Vec<String>,
+    /// Operators that stay in float32 because int8 would leave the outputs below 20 dB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_float: Option<KeptFloat>,
     /// Which layers of each sub-network share the large network's weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestReport>,
@@ -53,8 +56,59 @@ pub struct Made {
     pub precision: Precision,
     /// As [`Report::calibrated`].
     pub calibrated: Vec<String>,
+    /// As [`Report::kept_float`].
+    pub kept_float: Option<KeptFloat>,
     /// Which layers of each sub-network share the large network's weights.
     pub nested: Vec<NestReport>,
+}
+
+/// Operators that stay in float32 of `compile`'s own accord, and what they cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeptFloat {
+    /// Their names.
+    pub operators: Vec<String>,
+    /// Signal-to-noise ratio in dB of the outputs without them, all in int8.
+    pub int8_snr_db: f32,
+    /// The same with them, as simulated.
+    pub snr_db: f32,
+    /// Bytes of flash that they add.
+    pub flash_bytes: i64,
+    /// Bytes of arena that they add.
+    pub arena_bytes: i64,
+}
+
+impl KeptFloat {
+    /// `int8`: the file without them. `compiled` is the file with them; its list of fallbacks gets their reason.
+    pub(super) fn new(
+        remedy: &quantize::Remedy,
+        int8: Option<&CompileReport>,
+        compiled: &mut CompileReport,
+    ) -> Self {
+        let reason = format!(
+            "int8 would leave the outputs at {:.1} dB; --strict-int8 forbids float32",
+            remedy.before_db
+        );
+        for name in &remedy.operators {
+            match compiled.fallbacks.iter_mut().find(|f| f.node == *name) {
+                Some(fallback) => fallback.reason.clone_from(&reason),
+                None => {
+                    let operators = compiled.operators.iter();
+                    let kind =
+                        operators.filter(|o| o.name == *name).map(|o| o.kind).next().unwrap_or("operator");
+                    let (node, operator, reason) = (name.clone(), kind.to_owned(), reason.clone());
+                    compiled.fallbacks.push(Fallback { node, operator, reason });
+                }
+            }
+        }
+        let added = |with: u64, without: Option<u64>| with as i64 - without.unwrap_or(with) as i64;
+        Self {
+            operators: remedy.operators.clone(),
+            int8_snr_db: remedy.before_db,
+            snr_db: remedy.after_db,
+            flash_bytes: added(compiled.model_bytes, int8.map(|r| r.model_bytes)),
+            arena_bytes: added(compiled.arena_bytes, int8.map(|r| r.arena_bytes)),
+        }
+    }
 }
 
 impl Outcome for Report {
@@ -112,6 +166,17 @@ impl Outcome for Report {
             text.push_str(&format!(
                 "kept in float: {} `{}`: {}\n",
                 fallback.operator, fallback.node, fallback.reason
+            ));
+        }
+        if let Some(kept) = &self.kept_float {
+            text.push_str(&format!(
+                "{} operators in float32 raise the outputs from {:.1} to {:.1} dB; they cost {} bytes of flash and {} of \
+                 arena\n",
+                kept.operators.len(),
+                kept.int8_snr_db,
+                kept.snr_db,
+                kept.flash_bytes,
+                kept.arena_bytes
             ));
         }
         if let Some(q) = &self.quantisation {

@@ -141,7 +141,7 @@ pub fn parse_bits(text: &str) -> Result<u8, String> {
 /// Arguments of `compress`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Float network (.onnx) with one input.
+    /// Float network (.onnx, .tflite) with one input.
     pub model: PathBuf,
     /// Samples and their class numbers (.npy). A fifth of them, at most --held-out, is held out for testing.
     #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]

@@ -55,7 +55,9 @@ fn part(
         None => Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?,
     };
     if let Some(blocks) = blocks {
-        engine.keep(blocks).or_fail(Kind::Usage, "the head has fewer blocks: give a smaller --keep")?;
+        engine
+            .set_active_blocks(blocks)
+            .or_fail(Kind::Usage, "the head has fewer blocks: give a smaller --active-blocks")?;
     }
     let port = batch::output_port(&model, 0)?;
     range

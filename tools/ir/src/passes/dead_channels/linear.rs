@@ -9,6 +9,12 @@ use crate::{DType, Data, Graph, Node, Op, Value, ValueId, Window};
 /// The constant value of a channel: an int8 as it is stored, or a float32.
 pub(super) type Known = Option<f32>;
 
+/// The lowest and the highest int8 code that a channel can have.
+pub(super) type Range = (f32, f32);
+
+/// All codes.
+pub(super) const CODES: Range = (-128.0, 127.0);
+
 /// A convolution or fully connected operator whose weights and bias are constants, all int8 or all float32.
 pub(super) struct Linear<'g> {
     graph: &'g Graph,
@@ -174,19 +180,58 @@ impl<'g> Linear<'g> {
             let (low, high) = activation.bounds();
             return Some((sum as f32).max(low).min(high)).filter(|v| v.is_finite());
         }
+        let (multiplier, shift) = self.fixed(row)?;
+        // The kernels' accumulators wrap around.
+        self.requantised(sum as i64 as i32, multiplier, shift)
+    }
+
+    /// Multiplier and shift of an int8 row.
+    fn fixed(&self, row: usize) -> Option<(i32, i8)> {
         let (x, w) = (self.x().quant.as_ref()?, self.graph.value(self.weights_id()));
-        let (w, y) = (w.quant.as_ref()?, y.quant.as_ref()?);
-        let float_product = matches!(self.node.op, Op::FullyConnected { .. }) && w.scale.len() == 1;
+        let (w, y) = (w.quant.as_ref()?, self.graph.value(self.node.output).quant.as_ref()?);
         let scale = w.scale[if w.scale.len() == 1 { 0 } else { row }];
-        let real = linear_multiplier(x.scale[0], scale, y.scale[0], float_product);
-        let (multiplier, shift) = quantize_multiplier(real);
+        Some(quantize_multiplier(linear_multiplier(x.scale[0], scale, y.scale[0])))
+    }
+
+    /// The int8 output of a sum.
+    fn requantised(&self, sum: i32, multiplier: i32, shift: i8) -> Known {
+        let y = self.graph.value(self.node.output).quant.as_ref()?;
+        let activation = self.node.op.activation().unwrap_or_default();
         let (low, high) =
             activation_range(activation.bounds(), y.scale[0], y.zero_point[0]).unwrap_or((i8::MIN, i8::MAX));
-        // The kernels' accumulators wrap around.
-        let q = multiply_by_quantized_multiplier(sum as i64 as i32, multiplier, shift)
+        let q = multiply_by_quantized_multiplier(sum, multiplier, shift)
             .wrapping_add(y.zero_point[0])
             .clamp(i32::from(low), i32::from(high));
         Some(q as f32)
+    }
+
+    /// The range of the codes of output channel `row` of an int8 operator, from those of the input channels. `None` for
+    /// float32, and if sums may wrap.
+    pub(super) fn output_range(&self, row: usize, x: &[Range]) -> Option<Range> {
+        if !matches!(self.weights, Data::I8(_)) || x.is_empty() {
+            return None;
+        }
+        let zero = rest(self.x());
+        let (mut low, mut high) = (self.bias(row), self.bias(row));
+        for tap in 0..self.taps {
+            for col in 0..self.cols {
+                let w = f64::from(self.weight(row, tap, col));
+                let (from, to) = *x.get(self.channel(row, col))?;
+                let ends = [w * f64::from(from - zero), w * f64::from(to - zero)];
+                // Padding adds nothing.
+                let least = if self.padded { 0.0 } else { f64::INFINITY };
+                low += ends[0].min(ends[1]).min(least);
+                high += ends[0].max(ends[1]).max(-least);
+            }
+        }
+        let (multiplier, shift) = self.fixed(row)?;
+        let output = |sum: f64| {
+            // Without wrapping, the output is monotonic in the sum.
+            let shifted = sum * 2f64.powi(i32::from(shift.max(0)));
+            let fits = shifted.abs() < f64::from(i32::MAX) - 256.0;
+            if fits { self.requantised(sum as i32, multiplier, shift) } else { None }
+        };
+        Some((output(low)?, output(high)?)).filter(|_| multiplier >= 0)
     }
 
     /// For an operator with one group: for each input channel, whether the operator can do without it, because all

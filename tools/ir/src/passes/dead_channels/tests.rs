@@ -190,3 +190,23 @@ fn float_constants_fold_and_shared_weights_stay() {
     // Channel 0 of the second is 0: nothing to fold.
     assert_eq!((data(2, 1), g.nodes[2].inputs.len()), (Some(Data::F32(vec![7.0])), 2));
 }
+
+/// Channel 1 reads weights that are too small, compared with the output's scale, to move its output by a step.
+#[test]
+fn channels_that_no_input_moves_are_constant() {
+    let made = |small: f32| {
+        let mut b = Build::default();
+        let x = input(&mut b, &[1, 4, 4, 2]);
+        let w = (&[3, 1, 1, 2][..], vec![9, 5, 100, -90, 7, 3]);
+        let first = linear(&mut b, conv(1, 0, 1), x, w, vec![4, 3, 2], (&[1, 4, 4, 3], 0));
+        let weights = b.0.nodes[0].inputs[1];
+        if let Some(quant) = &mut b.0.value_mut(weights).quant {
+            quant.scale[1] = small;
+        }
+        let y = linear(&mut b, conv(1, 0, 1), first, ones(&[2, 1, 1, 3]), vec![0; 2], (&[1, 4, 4, 2], 0));
+        channels(&run(b.finish(&[y])).expect("runs"))
+    };
+    assert_eq!(made(1e-6), [2, 2]);
+    // 190 products of up to 255 need a scale below 1 / (2 · 190 · 255) to stay within half a step.
+    assert_eq!(made(1e-3), [3, 2]);
+}

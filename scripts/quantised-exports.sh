@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Six quantised exports of one small network on MNIST (ONNX Runtime in four settings, PyTorch with fake quantisation, Brevitas):
+# classes of the compiled file against the source's on 2,000 samples, bytes, and instructions on the emulated Cortex-M4.
+# Fails below 99.5 % agreement. PyTorch comes from the system (Debian: python3-torch), the others from PyPI.
+#   scripts/quantised-exports.sh [OUT]
+# OFFSHOOT: the binary, else it is built. OFFSHOOT_DATA: the folder with the data sets. TORCH_PYTHON: an interpreter with torch.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+data=${OFFSHOOT_DATA:-../shared/data}/mnist
+target=${CARGO_TARGET_DIR:-target}
+out=${1:-$target/quantised-exports}
+mkdir -p "$out"
+venv=${OFFSHOOT_PEERS:-$target/peers}
+[ -x "$venv/bin/python" ] || python3 -m venv "$venv"
+"$venv/bin/python" -c 'import onnx, onnxruntime' 2>/dev/null || "$venv/bin/pip" install --quiet numpy onnx onnxruntime==1.32.0
+if [ -z "${OFFSHOOT:-}" ]; then
+    cargo build --release --quiet -p offshoot-cli
+    OFFSHOOT=$target/release/offshoot
+fi
+[ -f "$out/float.onnx" ] || "${TORCH_PYTHON:-/usr/bin/python3}" scripts/quantised_exports.py torch "$data" "$out"
+"$venv/bin/python" scripts/quantised_exports.py onnxruntime "$data" "$out"
+"$venv/bin/python" scripts/quantised_exports.py compare "$data" "$out" "$OFFSHOOT"

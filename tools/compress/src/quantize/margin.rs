@@ -1,0 +1,159 @@
+//! How far the values of samples to come may lie beyond those of the calibration samples.
+//!
+//! The largest of a few samples is an unreliable range: one value beyond it saturates, which costs more than a step that is a
+//! little wider. The largest elements of single samples are taken as extreme values with a Gumbel distribution, fitted by its
+//! moments; the range then holds all but one of [`RETURN`] samples. With more samples the observed range is trusted more, and
+//! from [`TRUSTED`] on entirely.
+
+use offshoot_ir::grid::quant_of_range;
+use offshoot_ir::{Graph, Quant, ValueId};
+
+use super::interval;
+use super::reach::{Observed, Reach};
+
+/// One of this many samples exceeds the range.
+const RETURN: f64 = 3000.0;
+/// Up to this many samples the extrapolated range is used as it is.
+const FEW: usize = 32;
+/// From this many samples on the observed range is used as it is.
+const TRUSTED: usize = 128;
+/// A range becomes at most this many times as wide.
+const MOST: f64 = 3.0;
+
+/// Sum and sum of squares of the largest elements of single samples, and of the smallest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extremes {
+    samples: usize,
+    high: [f64; 2],
+    low: [f64; 2],
+}
+
+impl Extremes {
+    /// Counts a sample with elements between `low` and `high`.
+    pub(crate) fn add(&mut self, low: f32, high: f32) {
+        self.samples += 1;
+        for (sums, v) in [(&mut self.high, f64::from(high)), (&mut self.low, f64::from(low))] {
+            sums[0] += v;
+            sums[1] += v * v;
+        }
+    }
+
+    /// The range of samples to come, where `range` is the observed one.
+    fn beyond(&self, (low, high): (f32, f32)) -> (f32, f32) {
+        let trust = self.samples.saturating_sub(FEW) as f64 / (TRUSTED - FEW) as f64;
+        let share = 1.0 - trust.min(1.0);
+        if share == 0.0 || self.samples < 2 {
+            return (low, high);
+        }
+        let n = self.samples as f64;
+        // Distance of the extrapolated end from the mean of the samples' ends.
+        let end = |[sum, squares]: [f64; 2]| {
+            let mean = sum / n;
+            let deviation = (squares / n - mean * mean).max(0.0).sqrt();
+            let scale = deviation * 6f64.sqrt() / std::f64::consts::PI;
+            (mean, scale * (RETURN.ln() - 0.577_215_664_901_532_9))
+        };
+        let (mean, far) = end(self.high);
+        let above = ((mean + far - f64::from(high)) * share).max(0.0);
+        let (mean, far) = end(self.low);
+        let below = ((f64::from(low) - mean + far) * share).max(0.0);
+        // Zero is in every range, so ends on its other side do not count.
+        let width = f64::from(high.max(0.0)) - f64::from(low.min(0.0));
+        let most = (MOST - 1.0) * width;
+        let (above, below) = (above.min(most), below.min(most));
+        if !(above.is_finite() && below.is_finite()) {
+            return (low, high);
+        }
+        ((f64::from(low) - below) as f32, (f64::from(high) + above) as f32)
+    }
+}
+
+/// Ranges of samples to come, by value, where `ranges` are the observed ones within `reach`.
+pub(crate) fn ranges(
+    graph: &Graph,
+    observed: &Observed,
+    reach: &Reach,
+    ranges: &[(f32, f32)],
+) -> Vec<(f32, f32)> {
+    let natural = interval::of(graph);
+    let one = |(i, &range): (usize, &(f32, f32))| {
+        if reach.of(ValueId(i as u32)).is_some() {
+            return range;
+        }
+        let (low, high) = observed.extremes.get(i).map_or(range, |e| e.beyond(range));
+        let (least, most) = natural[i];
+        // Rounding may carry an observed value beyond the natural bound.
+        (low.max(least).min(range.0), high.min(most).max(range.1))
+    };
+    ranges.iter().enumerate().map(one).collect()
+}
+
+/// A scale at which whole numbers from `low` to `high` are exact, and its zero point; `None` if there are too many of them.
+pub(crate) fn whole(low: f32, high: f32) -> Option<Quant> {
+    let (low, high) = (low.min(0.0).floor(), high.max(0.0).ceil());
+    let width = high - low;
+    if !(1.0..=255.0).contains(&width) {
+        return None;
+    }
+    let steps = (255.0 / width).floor();
+    let zero = -128.0 - low * steps;
+    (zero <= 127.0).then(|| Quant::per_tensor((1.0 / f64::from(steps)) as f32, zero as i32))
+}
+
+/// Whether all values are whole numbers.
+pub(crate) fn are_whole<'a>(values: impl IntoIterator<Item = &'a f32>) -> bool {
+    values.into_iter().all(|v| v.fract() == 0.0)
+}
+
+/// Scale and zero point of a range; whole numbers stay exact where possible.
+pub(crate) fn quant((low, high): (f32, f32), is_whole: bool) -> Quant {
+    whole(low, high).filter(|_| is_whole).unwrap_or_else(|| quant_of_range(low, high))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offshoot_ir::grid::round_to_grid;
+
+    fn extremes(n: usize, of: impl Fn(usize) -> (f32, f32)) -> (Extremes, (f32, f32)) {
+        let (mut e, mut range) = (Extremes::default(), (0.0f32, 0.0f32));
+        for (low, high) in (0..n).map(of) {
+            e.add(low, high);
+            range = (range.0.min(low), range.1.max(high));
+        }
+        (e, range)
+    }
+
+    #[test]
+    fn few_samples_leave_room() {
+        let wave = |i: usize| (-1.0 - (i % 5) as f32 * 0.1, 2.0 + (i % 7) as f32 * 0.2);
+        let (e, range) = extremes(24, wave);
+        let wide = e.beyond(range);
+        assert!(wide.1 > range.1 + 1.0 && wide.1 < range.1 + 3.0 && wide.0 < range.0 - 0.3, "{wide:?}");
+        let (e, range) = extremes(80, wave);
+        let half = e.beyond(range);
+        assert!(half.1 > range.1 && half.1 < wide.1);
+        let (e, range) = extremes(128, wave);
+        assert_eq!(e.beyond(range), range);
+    }
+
+    #[test]
+    fn what_never_varies_stays() {
+        let (e, range) = extremes(8, |_| (0.0, 1.0));
+        assert_eq!(e.beyond(range), (0.0, 1.0));
+    }
+
+    #[test]
+    fn whole_numbers_are_exact() {
+        for (low, high) in [(-1.0, 1.0), (0.0, 1.0), (-2.0, 2.0), (0.0, 20.0), (-7.0, 200.0), (0.0, 255.0)] {
+            let quant = whole(low, high).unwrap();
+            let mut v: f32 = low;
+            while v <= high {
+                assert!((round_to_grid(v, &quant) - v).abs() <= v.abs() * 1e-6, "{v} {quant:?}");
+                v += 1.0;
+            }
+        }
+        assert_eq!(whole(0.0, 300.0), None);
+        assert_eq!(whole(0.0, 0.0), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! Output channels whose inputs hardly move them.
+//!
+//! Trained networks have channels that regularisation has all but switched off. With a scale of their own, their weights keep
+//! their relative precision, and the channel costs as much as any other, although its output never moves by a step. Such weights
+//! become zero, and the mean of their contribution is added to the bias: the channel is then a constant, which later passes remove.
+
+use offshoot_ir::Op;
+
+use super::tensors::Batch;
+
+/// A channel is negligible if its inputs, anywhere in their observed ranges, move its output by less than this many steps.
+const STEPS: f32 = 0.5;
+
+/// Clears the weights of negligible channels, and adds their mean contribution to `bias`. `weights` are those of `op`, which
+/// reads `x` and writes a tensor of scale `step`. Operators other than convolutions and fully connected ones stay as they are.
+pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], step: f32) {
+    let (groups, padded) = match op {
+        Op::FullyConnected { .. } => (1, false),
+        Op::Conv2d { groups, window, .. } => (*groups, window.pad != [0; 4]),
+        _ => return,
+    };
+    let inputs = x.first().and_then(|a| a.shape().last().copied()).unwrap_or(0);
+    let rows = bias.len();
+    if rows == 0
+        || inputs == 0
+        || groups == 0
+        || !inputs.is_multiple_of(groups)
+        || !rows.is_multiple_of(groups)
+    {
+        return;
+    }
+    let ranges = ranges(x, inputs);
+    let (width, columns) = (weights.len() / rows, inputs / groups);
+    for row in 0..rows {
+        let first = row / (rows / groups) * columns;
+        let own = &mut weights[row * width..][..width];
+        let (mut spread, mut middle) = (0.0, 0.0);
+        for (i, w) in own.iter().enumerate() {
+            let (mut low, mut high, mean) = ranges[first + i % columns];
+            if padded {
+                (low, high) = (low.min(0.0), high.max(0.0));
+            }
+            spread += w.abs() * (high - low);
+            middle += w * mean;
+        }
+        if spread < STEPS * step && own.iter().any(|w| *w != 0.0) {
+            own.fill(0.0);
+            bias[row] += middle;
+        }
+    }
+}
+
+/// Smallest and largest element, and mean, of each channel.
+fn ranges(x: &Batch, channels: usize) -> Vec<(f32, f32, f32)> {
+    let mut all = vec![(f32::INFINITY, f32::NEG_INFINITY, 0.0f64); channels];
+    let mut count = 0usize;
+    for array in x {
+        for (i, &v) in array.iter().enumerate() {
+            let (low, high, sum) = &mut all[i % channels];
+            (*low, *high, *sum) = (low.min(v), high.max(v), *sum + f64::from(v));
+        }
+        count += array.len() / channels;
+    }
+    all.into_iter().map(|(low, high, sum)| (low, high, (sum / count.max(1) as f64) as f32)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::ArrayD;
+    use offshoot_ir::Activation;
+
+    #[test]
+    fn weights_that_move_nothing_become_a_bias() {
+        let op = Op::FullyConnected { activation: Activation::Relu };
+        let x = vec![ArrayD::from_shape_vec(vec![2, 2], vec![1.0, -4.0, 3.0, 4.0]).unwrap()];
+        let (mut weights, mut bias) = (vec![1e-3, 2e-3, 0.5, 0.25], vec![1.0, 1.0]);
+        clear(&op, &x, &mut weights, &mut bias, 0.1);
+        // The first row moves by up to 1e-3 · 2 + 2e-3 · 8 < 0.1 / 2.
+        assert_eq!(weights, [0.0, 0.0, 0.5, 0.25]);
+        assert!((bias[0] - 1.002).abs() < 1e-6 && bias[1] == 1.0, "{bias:?}");
+    }
+}
