@@ -218,11 +218,11 @@ impl<'f> Builder<'f> {
             return self.reals(&format!("{name}/float"), constant.shape.clone(), constant.to_reals());
         }
         let x = self.value(op, i)?;
-        self.to_real(op, x)
+        self.in_real(op, x)
     }
 
     /// `x` in float32.
-    pub(super) fn to_real(&mut self, op: &Operator<'_>, x: ValueId) -> Importing<ValueId> {
+    pub(super) fn in_real(&mut self, op: &Operator<'_>, x: ValueId) -> Importing<ValueId> {
         let v = self.graph.value(x);
         match v.dtype {
             DType::F32 => Ok(x),

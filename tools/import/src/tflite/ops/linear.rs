@@ -221,7 +221,7 @@ fn rows(
 ) -> Importing<ValueId> {
     let shape = b.shape(x);
     let len: usize = shape.iter().product();
-    if len % columns != 0 {
+    if !len.is_multiple_of(columns) {
         return Err(format!("its input {shape:?} is not rows of {columns}"));
     }
     if wanted.is_empty() || wanted.iter().product::<usize>() != len / columns {

@@ -220,7 +220,8 @@ pub(super) fn strided_slice(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing
         if bit(o.ellipsis_mask(), i) {
             for _ in 0..shape.len().saturating_sub(spanned) {
                 extents.push(*shape.get(starts.len()).ok_or("more indices than axes")?);
-                (starts.push(0), steps.push(1));
+                starts.push(0);
+                steps.push(1);
             }
             continue;
         }
@@ -250,7 +251,8 @@ pub(super) fn strided_slice(b: &mut Builder<'_>, op: &Operator<'_>) -> Importing
     }
     while starts.len() < shape.len() {
         extents.push(shape[starts.len()]);
-        (starts.push(0), steps.push(1));
+        starts.push(0);
+        steps.push(1);
     }
     let kind = Op::Slice { start: starts, step: steps };
     if b.out_shape(op, 0)? == extents {

@@ -35,7 +35,7 @@ pub(super) fn arg_max(b: &mut Builder<'_>, op: &Operator<'_>, least: bool) -> Im
         return Err("its output is not an integer index".into());
     }
     if least {
-        x = b.to_real(op, x)?;
+        x = b.in_real(op, x)?;
         let name = b.part(op, "negated");
         x = b.emit(op, Op::Unary(UnaryKind::Neg), vec![x], None, &Form::F32, &name)?;
     }
