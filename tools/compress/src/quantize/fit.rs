@@ -33,7 +33,8 @@ pub(crate) struct Noise {
 }
 
 /// Fits all weights and biases of `skeleton` on `samples`; weights of node k of the float graph to `bits[k]`. Values
-/// beyond `reach` are clamped. With `measure`, returns the noise of every operator too.
+/// beyond `reach` are clamped. With `measure`, returns the noise of every operator too. `cache` belongs to these samples.
+#[expect(clippy::too_many_arguments, reason = "each is one input of the fit")]
 pub(crate) fn fit(
     float: &Graph,
     skeleton: &Skeleton,
@@ -42,7 +43,9 @@ pub(crate) fn fit(
     samples: &[&Vec<ArrayD<f32>>],
     settings: Settings,
     measure: bool,
+    cache: Option<&mut Exact>,
 ) -> Result<(Graph, Vec<Noise>)> {
+    let mut cache = cache;
     let sequence = settings.sequence;
     let mut graph = skeleton.graph.clone();
     let mut noise = Vec::new();
@@ -68,16 +71,16 @@ pub(crate) fn fit(
         let source = &float.nodes[k];
         let (mut reference, mut batch, weight_noise);
         if is_weighted(&node.op) && graph.value(node.output).dtype == DType::I8 {
-            let mut before = exact.run(float, source, true)?;
+            let mut before = cached(&mut cache, k, || exact.run(float, source, true))?;
             let (b, n) = layer(&mut graph, &node, bits[k], &rounded, &before, settings)?;
             activate(node.op.activation().unwrap_or(Activation::None), &mut before);
             (reference, batch, weight_noise) = (before, b, Some(n));
         } else if matches!(node.op, Op::Recurrent { .. }) && graph.value(node.output).dtype == DType::I8 {
-            reference = exact.run(float, source, false)?;
+            reference = cached(&mut cache, k, || exact.run(float, source, false))?;
             let (b, n) = recurrent_fit::fit(&mut graph, &node, &rounded, &reference, settings)?;
             (batch, weight_noise) = (b, Some(n));
         } else {
-            reference = exact.run(float, source, false)?;
+            reference = cached(&mut cache, k, || exact.run(float, source, false))?;
             (batch, weight_noise) = (rounded.run(&graph, &node, false)?, None);
         }
         reach.limit(source.output, &mut reference);
@@ -102,6 +105,27 @@ pub(crate) fn fit(
         rounded.finish(&node);
     }
     Ok((graph, noise))
+}
+
+/// Outputs of the float network's operators on the samples that weights are fitted on, by node: they are the same for all options.
+pub(crate) type Exact = Vec<Option<Batch>>;
+
+/// Most elements that [`Exact`] may hold.
+const MOST_ELEMENTS: usize = 1 << 26;
+
+/// An empty cache for `samples` samples; `None` if it would become too large.
+pub(crate) fn cache(float: &Graph, samples: usize) -> Option<Exact> {
+    let elements: usize = float.nodes.iter().map(|n| float.value(n.output).len()).sum();
+    (elements.saturating_mul(samples) <= MOST_ELEMENTS).then(|| vec![None; float.nodes.len()])
+}
+
+/// The output of node `k`, computed by `run` the first time.
+fn cached(cache: &mut Option<&mut Exact>, k: usize, run: impl FnOnce() -> Result<Batch>) -> Result<Batch> {
+    let Some(slot) = cache.as_mut().and_then(|c| c.get_mut(k)) else { return run() };
+    if slot.is_none() {
+        *slot = Some(run()?);
+    }
+    Ok(slot.clone().unwrap_or_default())
 }
 
 /// `node` with the float network's activations and the quantised network's constants.

@@ -11,6 +11,7 @@ use super::fit::{self, fit};
 use super::form::Form;
 use super::options::{Clipping, QuantizeOptions, Rounding, Settings, Toggle};
 use super::reach::{Observed, Reach};
+use super::remedy;
 use super::report::{OperatorNoise, QuantizeReport};
 use super::simulate::{capture, probes, score};
 use super::skeleton;
@@ -56,7 +57,13 @@ pub fn quantize_with_progress(
 
     let all: Vec<&Vec<ArrayD<f32>>> = samples.iter().collect();
     let sequence = options.sequence;
-    let (fitting, held_out) = split(&all, options.fit_samples, sequence);
+    let fit_samples = affordable(graph, options.fit_samples);
+    let compared = match fit_samples < options.fit_samples {
+        true => evenly(&all, fit_samples + 1, sequence),
+        false => all.clone(),
+    };
+    let options = &QuantizeOptions { fit_samples, ..options.clone() };
+    let (fitting, held_out) = split(&compared, fit_samples, sequence);
     let (mut done, total) = (0, 2 * (all.len() + fitting.ranges.len()) + fits(options));
     let mut step = |n: usize| {
         done = (done + n).min(total);
@@ -110,13 +117,29 @@ pub(super) fn finish(
     choice: Choice,
     step: &mut dyn FnMut(usize),
 ) -> Result<Made> {
-    let tables = Tables::new(graph, float, all, observed, options.sequence, step)?;
+    let last: Vec<_> = evenly(all, affordable(graph, options.fit_samples), options.sequence);
+    let seen = if is_large(graph) { &last } else { all };
+    let tables = Tables::new(graph, float, seen, observed, options.sequence, step)?;
     let quants =
         calibrate::quants(graph, &tables.classes, &tables.histograms, &tables.expected, choice.clipping);
     let skeleton = skeleton::build(graph, float, &quants, options.io);
-    let last: Vec<_> = evenly(all, options.fit_samples, options.sequence);
-    let (quantized, noise) = fit(graph, &skeleton, bits, &tables.reach, &last, choice.settings, true)?;
+    let (quantized, noise) = fit(graph, &skeleton, bits, &tables.reach, &last, choice.settings, true, None)?;
     Ok(Made { quantized, noise, tables })
+}
+
+/// Multiply-accumulates of a pass over the samples that weights are fitted on.
+const PASS: u64 = 1_000_000_000;
+
+/// Number of samples to fit on: fewer than `wanted` for large networks, each of whose samples has many windows.
+fn affordable(graph: &Graph, wanted: usize) -> usize {
+    let most = usize::try_from(PASS / remedy::macs(graph).max(1)).unwrap_or(usize::MAX);
+    wanted.min(most.max(2))
+}
+
+/// Whether a usual number of samples to fit on is not affordable.
+fn is_large(graph: &Graph) -> bool {
+    let usual = QuantizeOptions::default().fit_samples;
+    affordable(graph, usual) < usual
 }
 
 /// Samples for ranges and weights while options are compared.
@@ -185,14 +208,15 @@ pub(super) fn with_sparse_means(graph: &Graph, float: &[bool], observed: &mut Ob
 
 /// Number of weight fits needed to compare options.
 fn fits(options: &QuantizeOptions) -> usize {
-    clippings(options).len()
+    clippings(options, false).len()
         + usize::from(options.rounding == Rounding::Auto)
         + usize::from(options.bias_correction == Toggle::Auto)
 }
 
-/// Ways of clipping to compare.
-fn clippings(options: &QuantizeOptions) -> Vec<Clipping> {
+/// Ways of clipping to compare. Large networks go without the one that is seldom the best.
+fn clippings(options: &QuantizeOptions, large: bool) -> Vec<Clipping> {
     match options.clipping {
+        Clipping::Auto if large => vec![Clipping::MinMax, Clipping::Mse],
         Clipping::Auto => vec![Clipping::MinMax, Clipping::Percentile(USUAL_PERCENTILE), Clipping::Mse],
         one => vec![one],
     }
@@ -251,6 +275,7 @@ impl Search<'_> {
         let probes = probes(self.graph);
         let ids: Vec<_> = probes.iter().map(|p| p.id).collect();
         let exact = capture(self.graph, self.held_out, &ids, &tables.reach, sequence)?;
+        let mut cache = fit::cache(self.graph, self.fitting.weights.len());
         let mut attempt = |clipping: Clipping, settings: Settings| -> Result<Choice> {
             let quants = calibrate::quants(
                 self.graph,
@@ -260,8 +285,9 @@ impl Search<'_> {
                 clipping,
             );
             let skeleton = skeleton::build(self.graph, self.float, &quants, self.options.io);
+            let (weights, reach, cache) = (&self.fitting.weights, &tables.reach, cache.as_mut());
             let (quantized, _) =
-                fit(self.graph, &skeleton, self.bits, &tables.reach, &self.fitting.weights, settings, false)?;
+                fit(self.graph, &skeleton, self.bits, reach, weights, settings, false, cache)?;
             let outputs = capture(&quantized, self.held_out, &ids, &tables.reach, sequence)?;
             let score = score(&probes, &exact, &outputs);
             step(1);
@@ -274,7 +300,7 @@ impl Search<'_> {
             sequence,
         };
         let mut best: Option<Choice> = None;
-        for clipping in clippings(self.options) {
+        for clipping in clippings(self.options, is_large(self.graph)) {
             let new = attempt(clipping, first)?;
             if best.is_none_or(|b| new.score > b.score + WORTH_DB) {
                 best = Some(new);

@@ -304,7 +304,8 @@ fn with(float: &[bool], region: &[usize]) -> Vec<bool> {
     float
 }
 
-fn macs(graph: &Graph) -> u64 {
+/// Multiply-accumulates of a run, roughly.
+pub(super) fn macs(graph: &Graph) -> u64 {
     graph.nodes.iter().map(|n| node_macs(graph, n)).sum()
 }
 
