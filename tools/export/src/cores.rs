@@ -52,11 +52,11 @@ const ARM_V7M: Portable = Portable {
     plain: 9.0,
 };
 const ARM_V6M: Portable = Portable {
-    tiled: 12.0,
-    vector: 11.0,
-    single_multiply: 0.9,
-    wide: 1.7,
-    winograd: 1.9,
+    tiled: 5.5,
+    vector: 4.3,
+    single_multiply: 0.85,
+    wide: 1.06,
+    winograd: 0.85,
     scattered: 2.8,
     plain: 14.0,
 };

@@ -9,7 +9,7 @@ pub(super) fn high(a: i32, b: i32) -> i32 {
     if cfg!(scalar_short_multiply) {
         high_of_halves(a, b)
     } else {
-        (i64::from(a) * i64::from(b) >> 32) as i32
+        ((i64::from(a) * i64::from(b)) >> 32) as i32
     }
 }
 
@@ -121,7 +121,7 @@ mod tests {
         }));
         for &a in &values {
             for &b in &values {
-                assert_eq!(high_of_halves(a, b), (i64::from(a) * i64::from(b) >> 32) as i32, "{a} {b}");
+                assert_eq!(high_of_halves(a, b), ((i64::from(a) * i64::from(b)) >> 32) as i32, "{a} {b}");
             }
         }
     }
