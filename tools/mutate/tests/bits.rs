@@ -165,3 +165,73 @@ fn mutants_give_the_same_bits_on_all_instruction_sets() {
         assert_eq!(outcome.compared.len(), count);
     }
 }
+
+/// A fully connected float32 layer of four inputs and two classes that learns.
+fn learning_layer() -> Vec<u8> {
+    use offshoot::format::codec::{self, GraphHead};
+    use offshoot::format::header::Header;
+    use offshoot::format::learn::{ErrorSource, Format, LearnHead, LearnLayer, Part};
+    use offshoot::format::record::{Arith, FullyConnected, IoRepr, OpHeader};
+    let io = |offset, elements| {
+        let (dtype, shape) = (DType::F32, [elements, 1, 1, 1, 1, 1]);
+        IoRepr { offset, dtype, scale: 0.0, zero_point: 0, rank: 1, shape, channels_last_of_first: false }
+    };
+    let arith = Arith::F32 { clamp: None };
+    let record = FullyConnected { src: 0, dst: 64, rows: 1, in_c: 4, out_c: 2, arith, blob: 0 };
+    let head = LearnHead {
+        layers: 1,
+        classes: 2,
+        arena_bytes: 1024,
+        workspace: 128,
+        learned: 512,
+        seed: 1,
+        rate: 1.0,
+        schedule: offshoot::learn::Schedule::Constant,
+        warm: 0,
+        normalised: false,
+        momentum: 0,
+        noise: 0.0,
+        standard: None,
+        classifier: None,
+    };
+    let layer = LearnLayer {
+        op: 0,
+        part: Part::All,
+        error_source: ErrorSource::Output,
+        format: Format::F32,
+        rate: 1.0,
+        trainable: 512,
+        velocity: 0,
+        scales: [0.0; 2],
+    };
+    let (mut graph, mut buffer) = (Vec::new(), [0; 128]);
+    let mut put = |n: Option<usize>, buffer: &[u8]| graph.extend_from_slice(&buffer[..n.unwrap()]);
+    put(codec::encode(&GraphHead { inputs: 1, outputs: 1, ops: 1 }, &mut buffer), &buffer);
+    put(codec::encode(&io(0, 4), &mut buffer), &buffer);
+    put(codec::encode(&io(64, 2), &mut buffer), &buffer);
+    let header = OpHeader { origin: 0, scale: 0.0, zero_point: 0 };
+    put(codec::encode_op(&header, &record.into(), &mut buffer), &buffer);
+    put(codec::encode(&head, &mut buffer), &buffer);
+    put(codec::encode(&layer, &mut buffer), &buffer);
+    let header = Header { requires: 3, arena_bytes: 128, ..Header::default() };
+    Container { header: header.emit().to_vec(), graph, blobs: vec![0; 48] }.into_file()
+}
+
+/// A step on inputs that are not numbers leaves weights that are none, with the one NaN of this format.
+#[test]
+fn learned_nans_have_one_form() {
+    let mut host = HostDevice::new();
+    host.load(&learning_layer()).unwrap();
+    host.begin_learning().unwrap();
+    let input: Vec<u8> = [0x7f80_0000u32, 0xff80_0000, 0xffc0_0001, 0x3f80_0000]
+        .iter()
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    for label in [0, 1, 0] {
+        host.learn(&[&input], label).unwrap();
+    }
+    let learned = host.learned().unwrap();
+    let words = learned.chunks_exact(4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+    let nans: Vec<u32> = words.filter(|&bits| f32::from_bits(bits).is_nan()).collect();
+    assert!(nans.len() > 2 && nans.iter().all(|&bits| bits == 0x7fc0_0000), "{nans:x?}");
+}

@@ -156,6 +156,7 @@ pub(super) fn predict(learning: &Learning<'_>, arena: &mut [u8], kept: u8) -> Re
             // Features that are not finite give no scores.
             scores.fill(f32::NEG_INFINITY);
         }
+        offshoot_kernels::portable::float::make_canonical(scores);
     });
     Ok(())
 }

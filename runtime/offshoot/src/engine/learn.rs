@@ -3,6 +3,7 @@
 use super::classifier;
 use super::execute;
 use super::inference::{Engine, fitting};
+use super::numbers;
 use super::state::{StepReport, TrainState};
 use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
@@ -152,6 +153,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                     classifier::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
         }
+        numbers::settle(&self.model, &learning, self.arena);
         state.steps = state.steps.saturating_add(1);
         Ok(StepReport { guess, steps: state.steps })
     }

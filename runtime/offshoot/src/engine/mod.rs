@@ -6,6 +6,7 @@ mod classifier;
 mod execute;
 mod inference;
 mod learn;
+mod numbers;
 mod pieces;
 mod recurrent;
 mod state;
