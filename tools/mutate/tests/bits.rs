@@ -170,11 +170,11 @@ fn mutants_give_the_same_bits_on_all_instruction_sets() {
 fn learning_layer() -> Vec<u8> {
     use offshoot::format::codec::{self, GraphHead};
     use offshoot::format::header::Header;
-    use offshoot::format::learn::{ErrorSource, Format, LearnHead, LearnLayer, Part};
+    use offshoot::format::learn::{ErrorSource, Format, LearnHead, LearnLayer, TrainablePart};
     use offshoot::format::record::{Arith, FullyConnected, IoRepr, OpHeader};
     let io = |offset, elements| {
         let (dtype, shape) = (DType::F32, [elements, 1, 1, 1, 1, 1]);
-        IoRepr { offset, dtype, scale: 0.0, zero_point: 0, rank: 1, shape, channels_last_of_first: false }
+        IoRepr { offset, dtype, scale: 0.0, zero_point: 0, rank: 1, shape, outside: 0 }
     };
     let arith = Arith::F32 { clamp: None };
     let record = FullyConnected { src: 0, dst: 64, rows: 1, in_c: 4, out_c: 2, arith, blob: 0 };
@@ -191,12 +191,12 @@ fn learning_layer() -> Vec<u8> {
         normalised: false,
         momentum: 0,
         noise: 0.0,
-        standard: None,
+        normalizer: None,
         classifier: None,
     };
     let layer = LearnLayer {
         op: 0,
-        part: Part::All,
+        part: TrainablePart::All,
         error_source: ErrorSource::Output,
         format: Format::F32,
         rate: 1.0,

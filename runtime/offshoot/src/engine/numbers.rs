@@ -5,7 +5,7 @@ use crate::model::Model;
 use crate::model::io_span;
 use crate::model::learn::Learning;
 use offshoot_base::cast_mut;
-use offshoot_format::learn::Part;
+use offshoot_format::learn::TrainablePart;
 use offshoot_kernels::portable::float::make_canonical;
 use offshoot_learn::heads::head_bytes;
 
@@ -21,7 +21,7 @@ pub(super) fn settle(model: &Model<'_>, learning: &Learning<'_>, arena: &mut [u8
     };
     for layer in learning.layers() {
         let shape = &layer.shape;
-        let float = !shape.is_whole() || matches!(layer.repr.part, Part::LowRank { .. });
+        let float = !shape.is_whole() || matches!(layer.repr.part, TrainablePart::LowRank { .. });
         for (piece, (at, bytes)) in layer.memory(&learning.head).into_iter().flatten().enumerate() {
             // The biases of recurrent layers with int8 weights are float32 too.
             let biases = if piece == 0 && shape.sequence.is_some() { shape.parameter_bytes[0] } else { 0 };
@@ -32,8 +32,8 @@ pub(super) fn settle(model: &Model<'_>, learning: &Learning<'_>, arena: &mut [u8
         let (bytes, _) = head_bytes(classifier.kind, features, classifier.classes.into());
         settle(classifier.at, bytes);
     }
-    if let (Some(standard), Some(input)) = (learning.standard(), model.input(0)) {
+    if let (Some(normalizer), Some(input)) = (learning.normalizer(), model.input(0)) {
         let numbers = io_span(&input).map_or(0, |span| span.len / input.dtype.size());
-        settle(standard.at, 4 * (numbers + 2));
+        settle(normalizer.at, 4 * (numbers + 2));
     }
 }
