@@ -110,7 +110,7 @@ fn check_axis(onnx: &Onnx<'_>, inputs: &[Constant]) -> Importing {
     let rank = inputs[0].shape.len();
     let indexed = matches!(onnx.node.op_type.as_str(), "Gather" | "GatherElements" | "ScatterElements");
     let joined = matches!(onnx.node.op_type.as_str(), "Concat" | "Split" | "Softmax" | "LogSoftmax" | "TopK");
-    if !indexed && !(joined && onnx.has("axis")) {
+    if !(indexed || joined && onnx.has("axis")) {
         return Ok(());
     }
     let along = onnx.axis("axis", 0, rank)?;
