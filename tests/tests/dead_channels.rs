@@ -299,8 +299,8 @@ fn most_random_chains_become_smaller() {
     assert!(count > 120, "{count} of 200");
 }
 
-/// 971 of the network's 1498 rows that mix channels are zeros: 29,580 of 208,112 weights are left, and 29,286
-/// without four channels that nobody reads then. Any image gives the same bytes.
+/// 971 of the network's 1498 rows that mix channels are zeros: 29,580 of 208,112 weights are left, and 29,066
+/// without channels that nobody reads then and those that are constant over all inputs. Any image gives the same bytes.
 #[test]
 fn person_detector_is_half_dead() {
     let Some(onnx) = data("mlperf_tiny/vww_int8.onnx") else {
@@ -311,7 +311,7 @@ fn person_detector_is_half_dead() {
     let options = CompileOptions::default();
     let report = compile(&small, &options).unwrap().report;
     let weights: u64 = report.operators.iter().map(|o| o.weights).sum();
-    assert_eq!((weights, report.macs), (29_286, 3_733_073));
+    assert_eq!((weights, report.macs), (29_066, 3_727_313));
 
     let (before, after) = (compiled(&graph), compiled(&small));
     let mut inputs: Vec<Vec<i8>> = vec![vec![-128; 96 * 96 * 3], vec![127; 96 * 96 * 3]];

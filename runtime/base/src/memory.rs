@@ -4,6 +4,18 @@ use crate::element::{Element, cast, cast_mut};
 use crate::error::Rule;
 use crate::span::Span;
 
+/// Writes zeros, eight words a round. `memset` of small cores stores one word a round, four times slower.
+fn zero(bytes: &mut [u8]) {
+    // Opaque, or the compiler would recognise `memset` here.
+    let word = core::hint::black_box(0u32);
+    let (head, words, tail) = bytemuck::pod_align_to_mut::<u8, u32>(bytes);
+    head.fill(0);
+    let (rounds, rest) = words.as_chunks_mut::<8>();
+    rounds.iter_mut().for_each(|round| *round = [word; 8]);
+    rest.fill(word);
+    tail.fill(0);
+}
+
 /// The arena and the blob section.
 ///
 /// Every method checks bounds, alignment and overlap again, at a cost of a few comparisons per operator. On a validated
@@ -123,16 +135,21 @@ impl<'a> Memory<'a> {
     }
 
     /// Clears scratch that an operator has used. What kernels leave there differs between targets; an operator that reads it, in a
-    /// file that no exporter writes, must not see that.
+    /// file that no exporter writes, must not see that. Does nothing without the feature `clear-scratch`.
     ///
     /// # Errors
     /// [`Rule::ArenaBounds`].
-    // Not inlined: several operators call it, and it takes flash.
-    #[inline(never)]
+    #[inline]
     pub fn clear(&mut self, scratch: Span) -> Result<(), Rule> {
+        if cfg!(feature = "clear-scratch") { self.clear_now(scratch) } else { Ok(()) }
+    }
+
+    // Several operators call it, and it takes flash.
+    #[inline(never)]
+    fn clear_now(&mut self, scratch: Span) -> Result<(), Rule> {
         match &mut self.later {
             Some(end) => *end = scratch.end().max(*end),
-            None => self.arena.get_mut(scratch.range()).ok_or(Rule::ArenaBounds)?.fill(0),
+            None => zero(self.arena.get_mut(scratch.range()).ok_or(Rule::ArenaBounds)?),
         }
         Ok(())
     }
@@ -146,6 +163,9 @@ impl<'a> Memory<'a> {
         start: usize,
         work: impl FnOnce(&mut Self) -> Result<(), Rule>,
     ) -> Result<(), Rule> {
+        if !cfg!(feature = "clear-scratch") {
+            return work(self);
+        }
         self.later = Some(start);
         work(self)?;
         let end = self.later.take().unwrap_or(start);

@@ -14,13 +14,22 @@ use serde::{Deserialize, Serialize};
 pub struct Rows {
     pub index: Operand,
     /// Unused leading axes have extent 1.
-    pub axes: [RowAxis; 4],
+    pub axes: [RowAxis; MOST_AXES],
     /// Indices of a row: 1 to 4.
     pub indices: u8,
     /// For each index, the axis of the tensor that it runs along. Those from `indices` on are not used.
-    pub picks: [Pick; 4],
+    pub picks: [Pick; MOST_AXES],
     pub run: u32,
 }
+
+/// Axes and indices of [`Rows`]. A device that is built without these operators never holds one: there the type is small, since
+/// the largest record decides how much stack each function needs that holds one.
+pub const MOST_AXES: usize =
+    if cfg!(all(target_os = "none", not(any(feature = "op-gather", feature = "op-scatter")))) {
+        1
+    } else {
+        4
+    };
 
 /// One axis over which rows are counted: its extent, and its strides in elements of the tensor and of the indices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

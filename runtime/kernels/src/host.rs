@@ -107,8 +107,10 @@ pub fn conv_blocks(
 
 /// See [`crate::portable::conv_vector`].
 pub fn conv_vector(g: &Tiled, q: &Requant<'_>, weights: &[i16], src: &[i8], dst: &mut [i8]) -> bool {
+    // A weight tile holds only some of the channels.
+    let whole = weights.len() >= dst.len().div_ceil(4) * 2 * g.k;
     // With a stride, the input may be longer than the single window.
-    src.get(..g.k).is_some_and(|src| dispatch(ConvVector { g, q, weights, src, dst }))
+    whole && src.get(..g.k).is_some_and(|src| dispatch(ConvVector { g, q, weights, src, dst }))
 }
 
 /// Strips of pairs with exact single-multiply requantisation.

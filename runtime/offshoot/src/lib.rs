@@ -112,11 +112,11 @@
 //! use offshoot::wire::{self, Event, FrameReader, Request};
 //!
 //! let mut frame = [0; wire::FRAME_MAX];
-//! let len = wire::encode(&Request::Hello, &mut frame)?;
+//! let len = wire::encode(1, &Request::Hello, &mut frame)?;
 //! let mut reader = FrameReader::new();
 //! for byte in &frame[..len] {
 //!     if reader.push(*byte) == Event::Frame {
-//!         assert_eq!(wire::decode::<Request>(reader.payload())?, Request::Hello);
+//!         assert_eq!(wire::decode::<Request>(reader.payload())?, (1, Request::Hello));
 //!     }
 //! }
 //! # Ok::<(), wire::FrameError>(())

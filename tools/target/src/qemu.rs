@@ -100,6 +100,17 @@ fn intervals_of_profile(all: &[Interval], operators: usize) -> Option<(Interval,
     (of_operators.len() == operators).then_some((total, of_operators))
 }
 
+impl QemuDevice {
+    /// Why the board refused to open a model: the runtime features that its firmware lacks, or what the board said.
+    fn explained(&self, off: &[u8], refused: TargetError) -> TargetError {
+        let aligned = Aligned::from(off);
+        match (&refused, offshoot::Model::open(aligned.bytes())) {
+            (TargetError::DoesNotFit { .. }, _) | (_, Err(_)) => refused,
+            (_, Ok(model)) => check_runtime(self.board, off, &model).err().unwrap_or(refused),
+        }
+    }
+}
+
 impl Device for QemuDevice {
     fn info(&mut self) -> Result<DeviceInfo, TargetError> {
         self.running()?.info()
@@ -116,11 +127,6 @@ impl Device for QemuDevice {
                 there: slot.1.into(),
             });
         }
-        // A file that does not open is the board's to refuse, in the board's own words.
-        let aligned = Aligned::from(off);
-        if let Ok(model) = offshoot::Model::open(aligned.bytes()) {
-            check_runtime(self.board, off, &model)?;
-        }
         let mut device = self.start(Some(off), &[])?;
         let facts = device.facts()?;
         if (facts.model_flash_address, facts.model_flash) != slot {
@@ -131,7 +137,7 @@ impl Device for QemuDevice {
                 facts.model_flash_address
             )));
         }
-        device.use_flash(off)?;
+        device.use_flash(off).map_err(|refused| self.explained(off, refused))?;
         self.running = Some(device);
         self.off = off.to_vec();
         self.network = 0;

@@ -216,7 +216,9 @@ pub fn make(
         let (mut graph, mut report) = quantized(ui, &lowered, samples, &options)?;
         let learns = args.plan.is_some() || args.learn.is_some();
         let has_float = facts.is_none_or(|board| board.firmware.runtime.has("f32"));
-        if !args.strict_int8 && has_float && !learns && subs.is_empty() {
+        // Who asks for fewer bits, or for the bits of each layer, knows what that costs.
+        let eight_bits = precision == Precision::Int8 && args.weight_bits.is_none();
+        if !args.strict_int8 && eight_bits && has_float && !learns && subs.is_empty() {
             let found = quantize::remedy(&lowered, samples, &options, &report);
             if let Some(found) = found.map_err(|e| quantise_failure(&e))? {
                 let int8 = graph;

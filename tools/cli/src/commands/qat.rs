@@ -109,7 +109,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
     let calibration = offshoot_compress::prune::samples(&graph, &sets.train, args.samples.calibration.max(1));
     let judge = |graph: &Graph, precision: Precision| -> Result<(compile::Made, Measured)> {
-        let compile = compile::Args { precision: Some(precision), ..compile::Args::default() };
+        let compile =
+            compile::Args { precision: Some(precision), strict_int8: true, ..compile::Args::default() };
         let made = compile::make(ui, graph.clone(), &calibration, &compile, None)?;
         let measured = measure(&made, &sets.judged, target)?;
         Ok((made, measured))

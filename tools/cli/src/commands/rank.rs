@@ -213,7 +213,8 @@ fn one_seed(
     let calibration = prune::samples(graph, &sets.train, args.samples.calibration.max(2));
     let wide = prune::samples(graph, &sets.train, SPECTRA);
     let judge = |graph: &Graph| -> Result<Measured> {
-        let compile = compile::Args { precision: Some(Precision::Int8), ..compile::Args::default() };
+        let compile =
+            compile::Args { precision: Some(Precision::Int8), strict_int8: true, ..compile::Args::default() };
         let made = compile::make(&Ui { json: true }, graph.clone(), &calibration, &compile, None)?;
         measure(&made, &sets.judged, target)
     };

@@ -9,7 +9,10 @@ use offshoot_ir::Op;
 use super::tensors::Batch;
 
 /// A channel is negligible if its inputs, anywhere in their observed ranges, move its output by less than this many steps.
-const STEPS: f32 = 0.5;
+const STEPS: f32 = 0.25;
+
+/// Fewest observations of an input channel from which its range is known well enough.
+const OBSERVATIONS: usize = 32;
 
 /// Clears the weights of negligible channels, and adds their mean contribution to `bias`. `weights` are those of `op`, which
 /// reads `x` and writes a tensor of scale `step`. Operators other than convolutions and fully connected ones stay as they are.
@@ -27,6 +30,9 @@ pub(super) fn clear(op: &Op, x: &Batch, weights: &mut [f32], bias: &mut [f32], s
         || !inputs.is_multiple_of(groups)
         || !rows.is_multiple_of(groups)
     {
+        return;
+    }
+    if x.iter().map(|a| a.len() / inputs).sum::<usize>() < OBSERVATIONS {
         return;
     }
     let ranges = ranges(x, inputs);
@@ -73,11 +79,17 @@ mod tests {
     #[test]
     fn weights_that_move_nothing_become_a_bias() {
         let op = Op::FullyConnected { activation: Activation::Relu };
-        let x = vec![ArrayD::from_shape_vec(vec![2, 2], vec![1.0, -4.0, 3.0, 4.0]).unwrap()];
-        let (mut weights, mut bias) = (vec![1e-3, 2e-3, 0.5, 0.25], vec![1.0, 1.0]);
+        let sample = || ArrayD::from_shape_vec(vec![2, 2], vec![1.0, -4.0, 3.0, 4.0]).unwrap();
+        let given = (vec![1e-3, 2e-3, 0.5, 0.25], vec![1.0, 1.0]);
+        let (mut weights, mut bias) = given.clone();
+        let x: Vec<_> = (0..16).map(|_| sample()).collect();
         clear(&op, &x, &mut weights, &mut bias, 0.1);
-        // The first row moves by up to 1e-3 · 2 + 2e-3 · 8 < 0.1 / 2.
+        // The first row moves by up to 1e-3 · 2 + 2e-3 · 8 < 0.1 / 4.
         assert_eq!(weights, [0.0, 0.0, 0.5, 0.25]);
         assert!((bias[0] - 1.002).abs() < 1e-6 && bias[1] == 1.0, "{bias:?}");
+        // One sample says nothing about the range.
+        let (mut weights, mut bias) = given.clone();
+        clear(&op, &vec![sample()], &mut weights, &mut bias, 0.1);
+        assert_eq!((weights, bias), given);
     }
 }

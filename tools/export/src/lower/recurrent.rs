@@ -183,7 +183,7 @@ fn sparse_instructions(w: &Weights<'_>, matrix: &Encoded) -> u64 {
 fn other_instructions(kind: RecurrentKind, units: usize, steps: usize) -> u64 {
     let of_unit = match kind {
         RecurrentKind::Tanh => 144,
-        RecurrentKind::Relu => 72,
+        RecurrentKind::Relu => 52,
         RecurrentKind::Gru => 369,
         RecurrentKind::GruResetAfter => 337,
         RecurrentKind::Lstm => 520,

@@ -84,7 +84,8 @@ impl Judge<'_> {
         stage: &str,
         bits: Option<&WeightBits>,
     ) -> Result<(Point, Vec<u8>)> {
-        let args = compile::Args { weight_bits: bits.cloned(), ..compile::Args::default() };
+        let args =
+            compile::Args { weight_bits: bits.cloned(), strict_int8: true, ..compile::Args::default() };
         // Pruning meets the limits step by step; only the result is checked against the target.
         let target = self.target.filter(|_| stage == "result");
         let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
