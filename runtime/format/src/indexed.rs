@@ -24,7 +24,7 @@ pub struct Rows {
 
 /// Axes and indices of [`Rows`]. A device that is built without these operators never holds one: there the type is small, since
 /// the largest record decides how much stack each function needs that holds one.
-pub const MOST_AXES: usize =
+pub(crate) const MOST_AXES: usize =
     if cfg!(all(target_os = "none", not(any(feature = "op-gather", feature = "op-scatter")))) {
         1
     } else {

@@ -173,8 +173,9 @@ fn resizes_of_other_modes() {
     let scales = reals("s", &[4], vec![1.0, 1.0, 2.0, 2.0]);
     let model = several(&[("x", 1, &[1, 1, 4, 4])], &["y"], nodes, vec![scales]);
     let y = run(&model, &[array(&[1, 1, 4, 4], (1..=16).map(|v| v as f32).collect())]);
-    let wanted = [0.47265625, 0.76953125, 1.24609375, 1.875, 2.28125, 2.91015625, 3.38671875, 3.68359375];
+    let wanted: [f64; 8] =
+        [0.47265625, 0.76953125, 1.24609375, 1.875, 2.28125, 2.91015625, 3.38671875, 3.68359375];
     for (a, b) in y[0].iter().zip(wanted) {
-        assert!((a - b).abs() < 1e-5, "{a} instead of {b}");
+        assert!((f64::from(*a) - b).abs() < 1e-5, "{a} instead of {b}");
     }
 }

@@ -402,7 +402,7 @@ mod tests {
             g.nodes.push(offshoot_ir::Node { name: "pool".into(), op, inputs: vec![x], output: y });
             (g.inputs, g.outputs) = (vec![x], vec![y]);
             let sample = |i: usize| {
-                let at = |k: usize| (k / 2 % 6 + k / 12 + i) % 3 == 0 && k / 12 % 3 == 0;
+                let at = |k: usize| (k / 2 % 6 + k / 12 + i).is_multiple_of(3) && (k / 12).is_multiple_of(3);
                 let values = (0..72).map(|k| if at(k) { 1.0 + (k * 7 % 5) as f32 / 3.7 } else { 0.0 });
                 vec![ArrayD::from_shape_vec(vec![1, 6, 6, 2], values.collect()).unwrap()]
             };

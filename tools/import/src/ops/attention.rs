@@ -158,7 +158,7 @@ fn bias(p: &mut Parts<'_, '_, '_>, z: &Sizes) -> Importing<Bias> {
         return Ok(Bias { known: None, computed });
     }
     let (mut samples, mut heads) = (1, 1);
-    let mut mask_shape = vec![1; 4];
+    let mut mask_shape = [1; 4];
     let mut mask = Vec::new();
     if let Some(given) = &given {
         let truth = matches!(given.elements, Elements::Bool(_));

@@ -113,7 +113,7 @@ pub(crate) fn recurrent(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         other => return Err(format!("direction `{other}`")),
     };
     let clip = onnx.has("clip").then(|| onnx.float("clip", 0.0));
-    if clip.is_some_and(|bound| !(bound >= 0.0)) {
+    if clip.is_some_and(|bound| bound.is_nan() || bound < 0.0) {
         return Err(format!("clip {clip:?}"));
     }
     let samples_first = onnx.int("layout", 0) != 0;
