@@ -136,6 +136,8 @@ pub struct Profile {
     pub instructions: Option<u64>,
     /// Cycles of the whole run.
     pub cycles: Option<u64>,
+    /// The fewest and the most cycles of the whole run by the timing model, where the manual leaves them open.
+    pub cycles_range: Option<(u64, u64)>,
     /// Modelled cycles spent waiting for flash.
     pub flash_waits: Option<u64>,
     /// Wall-clock nanoseconds of the whole run.

@@ -9,9 +9,19 @@ use std::path::PathBuf;
 pub enum TargetError {
     /// There is no such target.
     #[error(
-        "there is no target `{0}`: use host, qemu:BOARD or serial:PORT (`offshoot target list` names the boards)"
+        "there is no target `{0}`: use host, qemu:BOARD, serial:PORT or the name of a \
+         chip (`offshoot target list` names the boards, `offshoot target list --search NAME` the chips)"
     )]
     Unknown(String),
+    /// Several chips with different memories have names that begin like this.
+    #[error("`{name}` may be any of {} chips ({}): give more of the name (`offshoot target list --search {name}` \
+     shows them)", .chips.len(), first(.chips))]
+    Ambiguous {
+        /// The name.
+        name: String,
+        /// Names of the chips.
+        chips: Vec<&'static str>,
+    },
     /// This build does not support the target.
     #[error("{target} is not built in: {help}")]
     NotBuiltIn {
@@ -108,6 +118,12 @@ impl TargetError {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+}
+
+/// The first names of a list.
+fn first(names: &[&str]) -> String {
+    let more = if names.len() > 4 { ", …" } else { "" };
+    names.iter().take(4).copied().collect::<Vec<_>>().join(", ") + more
 }
 
 fn list(paths: &[PathBuf]) -> String {

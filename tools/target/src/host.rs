@@ -138,6 +138,7 @@ impl Device for HostDevice {
             target: "host".into(),
             instructions: None,
             cycles: None,
+            cycles_range: None,
             flash_waits: None,
             nanoseconds,
             operators: stopwatch.operators,

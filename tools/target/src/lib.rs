@@ -5,6 +5,7 @@
 //! [`transport::Transport`]. All compute the same bits.
 
 pub mod board;
+pub mod chip;
 pub mod client;
 pub mod cycles;
 pub mod device;
@@ -22,6 +23,7 @@ mod target;
 pub mod transport;
 
 pub use board::{BOARDS, Board, Core, Runtime};
+pub use chip::Chip;
 pub use device::{Device, DeviceInfo, OperatorProfile, Profile};
 pub use error::TargetError;
 pub use features::{check_runtime, runtime_features};
@@ -38,6 +40,7 @@ pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
     Ok(match target {
         Target::Host => Box::new(HostDevice::new()),
         Target::Qemu(board) => Box::new(QemuDevice::new(board)?),
+        Target::Chip(chip) => Box::new(QemuDevice::for_chip(chip)?),
         #[cfg(feature = "serial")]
         Target::Serial(port) => Box::new(RemoteDevice::new(client::Client::new(serial::open(port)?))),
         #[cfg(not(feature = "serial"))]

@@ -1,6 +1,7 @@
 //! Boards emulated by QEMU. With `-icount`, time is a function of the instructions executed, so that the board's timer
 //! counts them exactly, regardless of the load on this machine.
 
+use crate::chip::{Chip, Facts};
 use crate::client::Client;
 use crate::cycles::cores::Timings;
 use crate::cycles::plugin::{Counter, Interval};
@@ -44,6 +45,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct QemuDevice {
     board: &'static Board,
+    /// The chip that the board stands in for.
+    chip: Option<&'static Chip>,
     firmware: PathBuf,
     code_bytes: u64,
     running: Option<RemoteDevice<Emulator>>,
@@ -61,7 +64,45 @@ impl QemuDevice {
     pub fn new(board: &'static Board) -> Result<Self, TargetError> {
         let firmware = firmware::find(board)?;
         let code_bytes = firmware::code_bytes(&firmware)?;
-        Ok(Self { board, firmware, code_bytes, running: None, off: vec![], network: 0 })
+        Ok(Self { board, chip: None, firmware, code_bytes, running: None, off: vec![], network: 0 })
+    }
+
+    /// The board with the core of `chip`. Models must fit the chip's memory, and cycles are modelled with its flash.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn for_chip(chip: &'static Chip) -> Result<Self, TargetError> {
+        Ok(Self { chip: Some(chip), ..Self::new(chip.board())? })
+    }
+
+    /// The timings of the core, with the flash of the chip.
+    fn timings(&self) -> Result<Timings, TargetError> {
+        let facts = self.chip.and_then(Chip::facts);
+        let name = facts.map_or(self.board.core.name, |f| f.core);
+        let timings = Timings::of(name)
+            .ok_or_else(|| TargetError::NoCycles(format!("there are no timings for {name}")))?;
+        let waits = |facts: &Facts| facts.wait_states.unwrap_or(0);
+        Ok(match self.chip {
+            Some(_) => timings.with_wait_states(facts.map_or(0, waits)),
+            None => *timings,
+        })
+    }
+
+    /// Checks that the model fits the memory of the chip.
+    fn check_chip(&self, off: &[u8]) -> Result<(), TargetError> {
+        let Some(chip) = self.chip else { return Ok(()) };
+        let aligned = Aligned::from(off);
+        let arena = offshoot::Model::open(aligned.bytes()).map_or(0, |model| u64::from(model.arena_bytes()));
+        let needs = [
+            ("the file (flash)", off.len() as u64, chip.flash_bytes),
+            ("the arena (RAM)", arena, chip.ram_bytes),
+        ];
+        match needs.into_iter().find(|(_, needed, there)| needed > there) {
+            Some((what, needed, there)) => {
+                Err(TargetError::DoesNotFit { board: chip.name.into(), what, needed, there })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Starts the board, with `off` in its flash if given, and `more` arguments for the emulator.
@@ -118,6 +159,7 @@ impl Device for QemuDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.running = None;
+        self.check_chip(off)?;
         let slot = self.board.firmware.model_flash;
         if off.len() as u64 > u64::from(slot.1) {
             return Err(TargetError::DoesNotFit {
@@ -159,9 +201,7 @@ impl Device for QemuDevice {
     }
 
     fn model_cycles(&mut self, inputs: &[&[u8]], profile: &mut Profile) -> Result<(), TargetError> {
-        let name = self.board.core.name;
-        let timings = Timings::of(name)
-            .ok_or_else(|| TargetError::NoCycles(format!("there are no timings for {name}")))?;
+        let timings = &self.timings()?;
         let program = Program::read(&self.firmware)?;
         let counter = Counter::new()?;
         let mut device =
@@ -191,6 +231,9 @@ impl Device for QemuDevice {
         let all = cycles::cycles(&program, timings, &total);
         profile.cycles = Some(all.total());
         profile.flash_waits = Some(all.waits);
+        let (fast, slow) = timings.bounds();
+        let bound = |t: &Timings| cycles::cycles(&program, t, &total);
+        profile.cycles_range = Some((bound(&fast).core, bound(&slow).total()));
         for (operator, interval) in profile.operators.iter_mut().zip(&operators) {
             operator.cycles = Some(cycles::cycles(&program, timings, interval).total());
         }

@@ -205,6 +205,7 @@ impl<T: Transport> Device for RemoteDevice<T> {
             target: facts.board,
             instructions,
             cycles,
+            cycles_range: None,
             flash_waits: None,
             nanoseconds,
             operators,

@@ -2,6 +2,7 @@
 
 mod args;
 mod judge;
+mod on_chip;
 mod report;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use crate::port::Port;
 use crate::ui::Ui;
 
 pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
+pub use on_chip::OnChip;
 pub use report::{KeptFloat, Made, Report, quantisation_table};
 
 /// Compiles and writes the file.
@@ -50,7 +52,14 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
     }
     write(&args.output, &made.compiled.bytes)?;
+    let on_chip = match target {
+        Some(Target::Chip(chip)) => {
+            Some(OnChip::new(chip, &made.compiled.bytes, made.compiled.report.arena_bytes))
+        }
+        _ => None,
+    };
     Ok(Report {
+        on_chip,
         output: args.output.display().to_string(),
         precision: made.precision,
         compiled: made.compiled.report,
@@ -161,7 +170,7 @@ pub fn make(
             return Err(Failure::new(Kind::Calibration, message, help));
         }
     };
-    let facts = match target {
+    let board = match target {
         Some(Target::Qemu(board)) => Some(*board),
         _ => None,
     };
@@ -215,7 +224,7 @@ pub fn make(
         };
         let (mut graph, mut report) = quantized(ui, &lowered, samples, &options)?;
         let learns = args.plan.is_some() || args.learn.is_some();
-        let has_float = facts.is_none_or(|board| board.firmware.runtime.has("f32"));
+        let has_float = board.is_none_or(|board| board.firmware.runtime.has("f32"));
         // Who asks for fewer bits, or for the bits of each layer, knows what that costs.
         let eight_bits = precision == Precision::Int8 && args.weight_bits.is_none();
         if !args.strict_int8 && eight_bits && has_float && !learns && subs.is_empty() {
@@ -273,12 +282,13 @@ pub fn make(
     if let Some(plan) = plan.as_mut().filter(|p| p.normalizer().is_some()) {
         plan.statistics = statistics(&lowered, samples)?;
     }
+    let memory = target.and_then(Target::memory);
     let options = CompileOptions {
         prefer: args.prefer.into(),
-        core: facts.map(core).unwrap_or_default(),
+        core: target.and_then(Target::board).map(core).unwrap_or_default(),
         source_hash,
-        max_flash: smallest(args.max_flash, facts.map(|b| u64::from(b.flash_bytes()))),
-        max_arena: smallest(args.max_ram, facts.map(|b| u64::from(b.ram_bytes))),
+        max_flash: smallest(args.max_flash, memory.map(|(flash, _)| flash)),
+        max_arena: smallest(args.max_ram, memory.map(|(_, ram)| ram)),
         stateful: args.stateful,
         learning: plan,
         ..CompileOptions::default()
@@ -303,7 +313,7 @@ pub fn make(
         }
         compiled = compile(&options)?;
     }
-    if let Some(board) = facts {
+    if let Some(board) = board {
         let file = files::OffFile::from_bytes(&compiled.bytes);
         offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
             .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;

@@ -170,9 +170,9 @@ pub fn compress(
     }
     let limits = [(args.max_flash, whole.size.flash), (args.max_ram, whole.size.ram)];
     let mut limits = limits.map(|(limit, whole)| limit.map(|l| l.bytes(whole)));
-    if let Some(Target::Qemu(board)) = target {
-        for (limit, has) in limits.iter_mut().zip([board.flash_bytes(), board.ram_bytes]) {
-            *limit = Some(limit.map_or(u64::from(has), |l| l.min(u64::from(has))));
+    if let Some((flash, ram)) = target.and_then(Target::memory) {
+        for (limit, has) in limits.iter_mut().zip([flash, ram]) {
+            *limit = Some(limit.map_or(has, |l| l.min(has)));
         }
     }
     if limits == [None, None] && args.max_macs.is_none() && args.max_instructions.is_none() {
@@ -261,7 +261,7 @@ fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>>
     if args.max_instructions.is_none() {
         return Ok(None);
     }
-    let Some(target @ Target::Qemu(_)) = target.cloned() else {
+    let Some(target @ (Target::Qemu(_) | Target::Chip(_))) = target.cloned() else {
         let help = "give --target qemu:cortex-m4 or another emulated board";
         return Err(Failure::new(Kind::Usage, "--max-instructions needs an emulated target", help));
     };

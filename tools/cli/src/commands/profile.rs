@@ -1,11 +1,13 @@
 //! `offshoot profile`: counts what every operator costs on a target.
 
+mod estimate;
+
 use std::path::PathBuf;
 
 use offshoot_data::npy::Array;
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
-use offshoot_target::{Device, Profile, cycles};
+use offshoot_target::{Device, Profile, Target, cycles};
 use serde::Serialize;
 
 use super::{inspect, parse_target, read_arrays};
@@ -14,12 +16,15 @@ use crate::failure::{Context, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::ui::{Outcome, Ui};
 
+pub use estimate::Estimate;
+
 /// Arguments of `profile`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Compiled model (.off).
     pub model: PathBuf,
-    /// Where to run: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
+    /// Where to run: host, qemu:BOARD, serial:PORT, or the name of a chip, whose core is emulated; see `offshoot target
+    /// list`.
     #[arg(long)]
     pub target: String,
     /// A sample (.npy), once per input. Default: zeros; the cost does not depend on the data.
@@ -69,6 +74,9 @@ pub struct Report {
     pub cycles_note: Option<String>,
     /// Published measurements, and the modelled cycles for them.
     pub cycles_model_error: Vec<cycles::KnownPoint>,
+    /// Time on the chip that was named as the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_on_chip: Option<Estimate>,
     /// Nanoseconds of a run, if the target has a clock and no counter.
     pub nanoseconds: Option<u64>,
     /// Bytes of the model's arena.
@@ -115,6 +123,9 @@ impl Outcome for Report {
         if let Some(n) = self.flash_waits_modelled {
             facts.row(["  waiting for flash", &thousands(n)]);
         }
+        if let Some(time) = &self.time_on_chip {
+            time.rows(&mut facts);
+        }
         if let Some(n) = self.nanoseconds {
             facts.row(["time of this run", &format!("{:.1} µs", n as f64 / 1e3)]);
         }
@@ -126,7 +137,11 @@ impl Outcome for Report {
             facts.row(["code (flash), bytes", &thousands(n)]);
         }
         facts.row(["model (flash), bytes", &thousands(self.model_bytes)]);
-        let note = self.cycles_note.as_ref().map_or(String::new(), |note| format!("\ncycles: {note}"));
+        let note = match (&self.time_on_chip, &self.cycles_note) {
+            (Some(time), _) => format!("\n{}", time.note()),
+            (None, Some(note)) => format!("\ncycles: {note}"),
+            (None, None) => String::new(),
+        };
         let known: String = self
             .cycles_model_error
             .iter()
@@ -238,13 +253,18 @@ fn report(
             }
         })
         .collect();
+    let time_on_chip = match parse_target(target) {
+        Ok(Target::Chip(chip)) => Estimate::new(chip, measured),
+        _ => None,
+    };
     Ok(Report {
+        time_on_chip,
         target: target.to_owned(),
         instructions: measured.instructions,
         cycles_modelled: measured.cycles,
         flash_waits_modelled: measured.flash_waits,
         cycles_model_error: match (measured.cycles, parse_target(target)) {
-            (Some(_), Ok(offshoot_target::Target::Qemu(board))) => cycles::known(board.core.name).to_vec(),
+            (Some(_), Ok(Target::Qemu(board))) => cycles::known(board.core.name).to_vec(),
             _ => Vec::new(),
         },
         cycles_note,

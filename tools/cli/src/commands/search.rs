@@ -180,17 +180,14 @@ fn goal(args: &Args, target: Option<&Target>) -> Result<Goal> {
         ));
     }
     let bound = |metric: Metric, limit: Option<f64>| limit.map(|limit| Constraint { metric, limit });
-    let board = match target {
-        Some(Target::Qemu(board)) => Some(*board),
-        _ => None,
-    };
-    let smaller = |a: Option<u64>, b: Option<u32>| match (a, b.map(u64::from)) {
+    let memory = target.and_then(Target::memory);
+    let smaller = |a: Option<u64>, b: Option<u64>| match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b) as f64),
         (a, b) => a.or(b).map(|v| v as f64),
     };
     let constraints: Vec<Constraint> = [
-        bound(Metric::Flash, smaller(args.max_flash, board.map(|b| b.flash_bytes()))),
-        bound(Metric::Ram, smaller(args.max_ram, board.map(|b| b.ram_bytes))),
+        bound(Metric::Flash, smaller(args.max_flash, memory.map(|(flash, _)| flash))),
+        bound(Metric::Ram, smaller(args.max_ram, memory.map(|(_, ram)| ram))),
         bound(Metric::Latency, args.max_latency),
         bound(Metric::Accuracy, args.min_accuracy),
     ]
@@ -229,6 +226,7 @@ fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
     };
     let clock = match target {
         Some(Target::Qemu(board)) => f64::from(board.clock_hz),
+        Some(Target::Chip(chip)) => chip.facts().map_or(1e6, |f| f64::from(f.clock_hz)),
         _ => 1e6,
     };
     let settings = Settings {

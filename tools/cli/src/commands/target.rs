@@ -2,12 +2,12 @@
 
 use offshoot_report::Table;
 use offshoot_report::table::thousands;
-use offshoot_target::BOARDS;
+use offshoot_target::{BOARDS, Chip, chip};
 use serde::Serialize;
 
 use super::parse_target;
 use crate::batch;
-use crate::failure::{Context, Kind, Result};
+use crate::failure::{Context, Failure, Kind, Result};
 use crate::ui::{Outcome, Ui};
 
 /// Arguments of `target`.
@@ -20,7 +20,11 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Verb {
     /// List the known targets with their core, flash and RAM.
-    List,
+    List {
+        /// List the chips whose name contains this text, such as stm32f4.
+        #[arg(long, value_name = "TEXT")]
+        search: Option<String>,
+    },
     /// Try which targets answer now.
     Probe,
 }
@@ -80,6 +84,9 @@ impl Outcome for Report {
 /// # Errors
 /// None; a target that does not answer is a row of the table.
 pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
+    if let Verb::List { search: Some(text) } = &args.verb {
+        return chips(text);
+    }
     let mut targets = vec![entry("host", "this machine: the same runtime, on all cores")];
     for board in &BOARDS {
         targets.push(Entry {
@@ -89,10 +96,15 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
             ..entry(board.name, &format!("emulated board {} (QEMU), exact instruction counts", board.machine))
         });
     }
-    if matches!(args.verb, Verb::List) {
+    if matches!(args.verb, Verb::List { .. }) {
         targets.push(entry(
             "serial:PORT",
             "a board with the firmware on a serial port (build offshoot with --features serial)",
+        ));
+        let count = chip::chips().len();
+        targets.push(entry(
+            "CHIP",
+            &format!("one of {count} chips by name: --search shows them; the core is emulated"),
         ));
         return Ok(Report { targets });
     }
@@ -107,6 +119,34 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
         });
     }
     Ok(Report { targets })
+}
+
+/// The chips whose name contains `text`.
+fn chips(text: &str) -> Result<Report> {
+    let targets: Vec<_> = chip::search(text).into_iter().map(chip_entry).collect();
+    if targets.is_empty() {
+        let message = format!("no chip's name contains `{text}`");
+        return Err(Failure::new(
+            Kind::Usage,
+            message,
+            "give a part of the order code, such as stm32f4 or nrf52",
+        ));
+    }
+    Ok(Report { targets })
+}
+
+fn chip_entry(chip: &Chip) -> Entry {
+    let description = match chip.facts() {
+        Some(facts) => format!("{} MHz ({})", f64::from(facts.clock_hz) / 1e6, facts.source),
+        None => format!("{}; no clock in the table", chip.architecture.name()),
+    };
+    Entry {
+        core: Some(chip.facts().map_or(chip.architecture.name(), |f| f.core).to_owned()),
+        // A window onto external flash says nothing about the flash that is there.
+        flash_bytes: (!chip.flash_is_external()).then_some(chip.flash_bytes),
+        ram_bytes: Some(chip.ram_bytes),
+        ..entry(chip.name, &description)
+    }
 }
 
 fn entry(name: &str, description: &str) -> Entry {

@@ -106,6 +106,23 @@ impl Timings {
         CORES.iter().find(|t| t.core == core)
     }
 
+    /// The same core with so many wait states of flash at the chip's clock. A prefetch hides the two cycles or so that
+    /// the code before takes.
+    #[must_use]
+    pub fn with_wait_states(&self, wait_states: u64) -> Self {
+        Self { wait_states, prefetched: wait_states.saturating_sub(2), ..*self }
+    }
+
+    /// The fastest and the slowest core that the manual allows: refills of one to three cycles where it says so (M3, M4,
+    /// M33). The M7's slowest is one that never runs two instructions together and has no branch predictor.
+    pub fn bounds(&self) -> (Self, Self) {
+        match (self.pipelined_loads, self.dual_issue) {
+            (true, _) => (Self { refill: 1, ..*self }, Self { refill: 3, ..*self }),
+            (false, true) => (*self, Self { dual_issue: false, load: 2, refill: 3, ..*self }),
+            (false, false) => (*self, *self),
+        }
+    }
+
     /// Cycles of an instruction, without taken branches and waits; `next` is the following instruction.
     pub fn cycles(&self, class: Class, next: Option<Class>) -> u64 {
         match class {

@@ -182,4 +182,15 @@ mod tests {
         assert_eq!(of("Cortex-M7"), 10 * 3);
         assert_eq!(Timings::of("Cortex-A0"), None);
     }
+
+    #[test]
+    fn bounds_hold_the_model_between_them() {
+        let (program, interval) = looped();
+        for timings in &cores::CORES {
+            let of = |t: &Timings| cycles(&program, t, &interval).total();
+            let (fast, slow) = timings.bounds();
+            assert!(of(&fast) <= of(timings) && of(timings) <= of(&slow), "{}", timings.core);
+            assert!(of(&timings.with_wait_states(0)) <= of(&timings.with_wait_states(7)), "{}", timings.core);
+        }
+    }
 }

@@ -228,7 +228,7 @@ pub struct Args {
     /// core with the DSP extension if there is no --target.
     #[arg(long, value_enum, default_value_t = Prefer::Balanced)]
     pub prefer: Prefer,
-    /// Target that the model must fit; see `offshoot target list`.
+    /// Target that the model must fit: a board, or the name of a chip, such as stm32f411re; see `offshoot target list`.
     #[arg(long)]
     pub target: Option<String>,
     /// Sub-network (.onnx or .tflite, float) to add to the file; it shares the model's weights (repeatable, largest first). The

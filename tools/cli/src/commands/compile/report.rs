@@ -9,7 +9,7 @@ use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
 
-use super::Precision;
+use super::{OnChip, Precision};
 use crate::commands::decibels;
 use crate::ui::Outcome;
 
@@ -41,6 +41,9 @@ pub struct Report {
     /// Which layers of each sub-network share the large network's weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestReport>,
+    /// What the network takes of the chip that was named as the target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub on_chip: Option<OnChip>,
 }
 
 /// A compiled network that has not been written yet.
@@ -186,6 +189,9 @@ impl Outcome for Report {
             }
             q.warnings.iter().for_each(|w| text.push_str(&format!("note: {w}\n")));
             self.warnings.iter().for_each(|w| text.push_str(&format!("warning: {w}\n")));
+        }
+        if let Some(chip) = &self.on_chip {
+            text.push_str(&chip.render());
         }
         text
     }
