@@ -76,7 +76,15 @@ impl OnChip {
             (None, Some(why)) => format!("no time on {}: {why}", self.chip),
             (None, None) => String::new(),
         };
-        format!("{table}\n{note}\n")
+        let warning = match self.stack_bytes {
+            Some(stack) if stack > self.ram_left_bytes => format!(
+                "warning: the stack of a run takes {} bytes more than {} has beside the arena\n",
+                thousands(stack - self.ram_left_bytes),
+                self.chip
+            ),
+            _ => String::new(),
+        };
+        format!("{table}\n{note}\n{warning}")
     }
 }
 

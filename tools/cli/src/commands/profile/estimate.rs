@@ -43,13 +43,11 @@ impl Estimate {
                     }
                     None => "no waits for flash, which may be slower on this chip".into(),
                 };
-                (
-                    low,
-                    high,
-                    format!(
-                        "pipeline refills of 1 to 3 cycles where the core's manual leaves them open; {waits}"
-                    ),
-                )
+                let refills = match low == high {
+                    true => "the core's manual gives the cycles of every instruction",
+                    false => "pipeline refills of 1 to 3 cycles where the core's manual leaves them open",
+                };
+                (low, high, format!("{refills}; {waits}"))
             }
             (None, Some(n)) => {
                 let band =
