@@ -50,7 +50,7 @@ pub struct ConvWeightShared {
     pub window: WindowRepr,
     pub in_zp: i8,
     pub out_zp: i8,
-    pub walk: Traversal,
+    pub traversal: Traversal,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
     pub whole: u32,
@@ -74,7 +74,7 @@ pub struct Whole {
 impl ConvWeightShared {
     /// A convolution with part of the weights of `whole`.
     pub fn new(conv: ConvTiled, whole: Whole, own_scales: bool, weight_tile: u16) -> Self {
-        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
+        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob } =
             conv;
         let Whole { blob: whole, c: whole_c, out_c: whole_out_c } = whole;
         Self {
@@ -89,7 +89,7 @@ impl ConvWeightShared {
             window,
             in_zp,
             out_zp,
-            walk,
+            traversal,
             clamp,
             blob,
             whole,
@@ -102,9 +102,10 @@ impl ConvWeightShared {
 
     /// The tiled convolution with the same fields. Its blob holds no weights.
     pub fn conv(&self) -> ConvTiled {
-        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
-            *self;
-        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        let Self {
+            src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob, ..
+        } = *self;
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
     }
 }
 

@@ -33,7 +33,7 @@ pub struct ConvPacked {
     pub window: WindowRepr,
     pub in_zp: i8,
     pub out_zp: i8,
-    pub walk: Traversal,
+    pub traversal: Traversal,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
     pub bits: u8,
@@ -43,7 +43,7 @@ pub struct ConvPacked {
 impl ConvPacked {
     /// A convolution with packed weights.
     pub fn new(conv: ConvTiled, bits: u8, weight_tile: u16) -> Self {
-        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
+        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob } =
             conv;
         Self {
             src,
@@ -57,7 +57,7 @@ impl ConvPacked {
             window,
             in_zp,
             out_zp,
-            walk,
+            traversal,
             clamp,
             blob,
             bits,
@@ -67,8 +67,9 @@ impl ConvPacked {
 
     /// The convolution.
     pub fn conv(&self) -> ConvTiled {
-        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
-            *self;
-        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        let Self {
+            src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob, ..
+        } = *self;
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
     }
 }

@@ -100,7 +100,7 @@
 //! | `store` | yes | learned weights in flash |
 //! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
-//! | `std` | no | for the host tools |
+//! | `std` | no | `AlignedBytes`: files and arenas on the heap of a host |
 //!
 //! # Profiling and debugging
 //!
@@ -125,6 +125,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+mod aligned;
 mod arena;
 pub mod heads;
 #[doc(hidden)]
@@ -132,6 +134,8 @@ pub mod include;
 pub mod learning;
 mod tensor;
 
+#[cfg(feature = "std")]
+pub use aligned::AlignedBytes;
 pub use arena::Arena;
 pub use engine::Engine;
 pub use model::Model;
