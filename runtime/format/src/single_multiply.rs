@@ -33,7 +33,6 @@ pub const WORDS: usize = 8;
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. First come the lanes of `strip` pairs, `4 · k` bytes each, as
 /// in [`ConvTiled`]. If `weight_tile`, space for the words of one block follows, into which a kernel may copy them.
-// Flat: see `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvSingleMultiply {

@@ -29,7 +29,8 @@
 //! `firmware/examples/hello` does it on a Cortex-M4.
 //!
 //! To use a file that is not part of the program (read from external flash, received over a wire), pass its bytes to
-//! [`Model::open`]; they must begin at a multiple of 16. Both ways validate the whole file once. Any bytes give either
+//! [`Model::open`]; they must begin at a multiple of 16, as those of an [`Arena`] do (on a host with the feature `std`:
+//! `AlignedBytes`). Both ways validate the whole file once. Any bytes give either
 //! a [`Model`] or an [`Error`]; a model that opened never panics or fails later.
 //!
 //! # Inputs and outputs
@@ -98,6 +99,7 @@
 //! | `learn` | yes | models that learn |
 //! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
+//! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
 //! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
 //! | `std` | no | `AlignedBytes`: files and arenas on the heap of a host |
