@@ -6,11 +6,13 @@
 
 mod header;
 
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
-use crate::error::{Error, ErrorKind, Result, read_file};
+use crate::error::{Error, ErrorKind, Result};
 use header::{Element, Header};
 
 /// An array of any element type that this crate reads, always in C order.
@@ -165,7 +167,22 @@ from_typed!(Bool bool, I8 i8, U8 u8, I16 i16, U16 u16, I32 i32, U32 u32, I64 i64
 /// # Errors
 /// The file cannot be read, or [`parse`] refuses it.
 pub fn read(path: &Path) -> Result<Array> {
-    parse(&read_file(path)?).map_err(|e| e.at(path))
+    let failed = |e: std::io::Error| Error::io(path, &e);
+    let mut file = File::open(path).map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?;
+    if !kind.is_file() {
+        // The length of a pipe is not known before its end.
+        let mut all = Vec::new();
+        file.read_to_end(&mut all).map_err(failed)?;
+        return parse(&all).map_err(|e| e.at(path));
+    }
+    // Large arrays are decoded as they are read: the file itself is never in memory as well.
+    let mut start = Vec::new();
+    file.by_ref().take(header::LONGEST as u64).read_to_end(&mut start).map_err(failed)?;
+    let header = Header::parse(&start).map_err(|e| e.at(path))?;
+    file.seek(SeekFrom::Start(header.len as u64)).map_err(failed)?;
+    let body = kind.len().saturating_sub(header.len as u64);
+    elements(&header, &mut file, body).map_err(|e| e.at(path))
 }
 
 /// Reads the bytes of a file. float16 becomes float32, uint64 becomes int64.
@@ -175,30 +192,35 @@ pub fn read(path: &Path) -> Result<Array> {
 /// neither numbers nor bool.
 pub fn parse(file: &[u8]) -> Result<Array> {
     let header = Header::parse(file)?;
-    let body = &file[header.len..];
+    let mut body = &file[header.len..];
+    let len = body.len() as u64;
+    elements(&header, &mut body, len)
+}
+
+/// Decodes the elements, which take `len` bytes of `body`.
+fn elements(header: &Header, body: &mut dyn Read, len: u64) -> Result<Array> {
     let wanted = (header.shape.iter())
         .try_fold(header.element.size(), |n, &extent| n.checked_mul(extent))
         .filter(|&n| n <= isize::MAX as usize);
-    if wanted != Some(body.len()) {
+    if wanted.map(|n| n as u64) != Some(len) {
         let wanted = wanted.map_or("more bytes than any file has".into(), |n| format!("{n} bytes"));
         let message = format!(
-            "its shape {:?} needs {wanted} of elements, the file has {}: it is truncated or damaged, write it again",
-            header.shape,
-            body.len()
+            "its shape {:?} needs {wanted} of elements, the file has {len}: it is truncated or damaged, write it again",
+            header.shape
         );
         return Err(Error::format(message));
     }
     macro_rules! decode {
         ($variant:ident, $type:ty) => {
             Array::$variant(decode(
-                &header,
+                header,
                 body,
                 if header.big_endian { <$type>::from_be_bytes } else { <$type>::from_le_bytes },
             )?)
         };
     }
     Ok(match header.element {
-        Element::Bool => Array::Bool(decode(&header, body, |[b]| b != 0)?),
+        Element::Bool => Array::Bool(decode(header, body, |[b]| b != 0)?),
         Element::I8 => decode!(I8, i8),
         Element::U8 => decode!(U8, u8),
         Element::I16 => decode!(I16, i16),
@@ -210,7 +232,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
         Element::F64 => decode!(F64, f64),
         Element::F16 => {
             let bits = decode(
-                &header,
+                header,
                 body,
                 if header.big_endian { u16::from_be_bytes } else { u16::from_le_bytes },
             )?;
@@ -218,7 +240,7 @@ pub fn parse(file: &[u8]) -> Result<Array> {
         }
         Element::U64 => {
             let wide = decode(
-                &header,
+                header,
                 body,
                 if header.big_endian { u64::from_be_bytes } else { u64::from_le_bytes },
             )?;
@@ -265,14 +287,23 @@ pub fn to_bytes(array: &Array) -> Vec<u8> {
     }
 }
 
-/// `body` holds exactly the elements of `header`'s shape, N bytes each.
+/// `body` holds at least the elements of `header`'s shape, N bytes each; their number does not overflow.
 fn decode<T: Clone, const N: usize>(
     header: &Header,
-    body: &[u8],
+    body: &mut dyn Read,
     of: impl Fn([u8; N]) -> T,
 ) -> Result<ArrayD<T>> {
-    let (elements, _) = body.as_chunks::<N>();
-    let elements: Vec<T> = elements.iter().map(|&bytes| of(bytes)).collect();
+    /// Elements that are read at once.
+    const PART: usize = 1 << 13;
+    let count: usize = header.shape.iter().product();
+    let mut elements: Vec<T> = Vec::with_capacity(count);
+    let mut buffer = vec![[0; N]; PART.min(count)];
+    while elements.len() < count {
+        let part = PART.min(count - elements.len());
+        let bytes = buffer[..part].as_flattened_mut();
+        body.read_exact(bytes).map_err(|e| Error::format(format!("its elements cannot be read: {e}")))?;
+        elements.extend(buffer[..part].iter().map(|&bytes| of(bytes)));
+    }
     let shape = IxDyn(&header.shape);
     let unusable =
         |e: ndarray::ShapeError| Error::format(format!("its shape {:?} cannot be used: {e}", header.shape));

@@ -21,15 +21,32 @@ pub fn quant_of_range(low: f32, high: f32) -> Quant {
     Quant::per_tensor(scale, zero as i32)
 }
 
+/// [`f32::round`] (half away from zero), by operations that every processor also has for vectors.
+#[inline]
+pub fn round(value: f32) -> f32 {
+    /// From here on every float32 is a whole number, and a sum with it is rounded to one (half to even).
+    const WHOLE: f32 = 8_388_608.0;
+    let size = value.abs();
+    let even = (size + WHOLE) - WHOLE;
+    let away = if size - even == 0.5 { even + 1.0 } else { even };
+    (if size < WHOLE { away } else { size }).copysign(value)
+}
+
 /// int8 code of a real value, rounding half away from zero.
 pub fn code(value: f32, quant: &Quant) -> i8 {
-    ((value / quant.scale[0]).round() + quant.zero_point[0] as f32).clamp(-128.0, 127.0) as i8
+    (round(value / quant.scale[0]) + quant.zero_point[0] as f32).clamp(-128.0, 127.0) as i8
 }
 
 /// The real value to which `value` is rounded on the grid.
+#[inline]
 pub fn round_to_grid(value: f32, quant: &Quant) -> f32 {
-    let zero = quant.zero_point[0] as f32;
-    (((value / quant.scale[0]).round() + zero).clamp(-128.0, 127.0) - zero) * quant.scale[0]
+    on_grid(value, quant.scale[0], quant.zero_point[0] as f32)
+}
+
+/// [`round_to_grid`] for a grid of this scale and zero point.
+#[inline]
+pub fn on_grid(value: f32, scale: f32, zero: f32) -> f32 {
+    ((round(value / scale) + zero).clamp(-128.0, 127.0) - zero) * scale
 }
 
 /// Real values of the lowest and the highest code.
@@ -44,8 +61,9 @@ pub fn top(bits: u8) -> f32 {
 }
 
 /// Code of a weight, at most `top` in magnitude, rounding half away from zero.
+#[inline]
 pub fn weight_code(weight: f32, step: f32, top: f32) -> i8 {
-    (weight / step).round().clamp(-top, top) as i8
+    round(weight / step).clamp(-top, top) as i8
 }
 
 /// Factor on the codes of weights with few bits; their scales are divided by it. Biases are in units of the scale,
@@ -56,5 +74,25 @@ pub fn spread(bits: u8) -> i8 {
         8 => 1,
         4 => 8,
         _ => 64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_that_of_the_standard_library() {
+        let same = |v: f32| {
+            let (own, std) = (round(v), v.round());
+            assert!(own.to_bits() == std.to_bits() || own.is_nan() && std.is_nan(), "{v:e}: {own} {std}");
+        };
+        (0..=u32::MAX).step_by(4099).for_each(|bits| same(f32::from_bits(bits)));
+        for half in (0..600).map(|i| i as f32 + 0.5).chain([4_194_303.5, 4_194_304.5, 8_388_607.5]) {
+            for v in [half, half.next_up(), half.next_down()] {
+                same(v);
+                same(-v);
+            }
+        }
     }
 }

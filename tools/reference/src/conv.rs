@@ -15,6 +15,14 @@ fn matrix(rows: usize, columns: usize, values: Vec<f32>) -> Array2<f32> {
     Array2::from_shape_vec((rows, columns), values).unwrap_or_else(|_| Array2::zeros((rows, columns)))
 }
 
+/// Elements of a product, whichever layout it has.
+fn row_major(product: Array2<f32>) -> Vec<f32> {
+    match product.is_standard_layout() {
+        true => product.into_raw_vec_and_offset().0,
+        false => product.iter().copied().collect(),
+    }
+}
+
 fn array(shape: &[usize], values: Vec<f32>) -> ArrayD<f32> {
     ArrayD::from_shape_vec(IxDyn(shape), values).unwrap_or_else(|_| ArrayD::zeros(IxDyn(shape)))
 }
@@ -69,6 +77,18 @@ pub(crate) fn conv2d(
             let filters = ArrayView2::from_shape((out_g, depth), &ws[g * out_g * depth..][..out_g * depth]);
             let Ok(filters) = filters else { continue };
             let rows = n * oh * ow;
+            // A kernel of one pixel over one group sees the input as it is.
+            if groups == 1
+                && depth == c
+                && window.stride == [1; 2]
+                && window.pad == [0; 4]
+                && xs.len() == rows * c
+            {
+                if let Ok(pixels) = ArrayView2::from_shape((rows, c), &xs) {
+                    out = row_major(pixels.dot(&filters.t()));
+                }
+                continue;
+            }
             let mut windows = vec![0.0f32; rows * depth];
             for (p, row) in windows.chunks_exact_mut(depth).enumerate() {
                 let (img, y, xo) = (p / (oh * ow), p / ow % oh, p % ow);
@@ -81,11 +101,9 @@ pub(crate) fn conv2d(
                     }
                 }
             }
-            let product = matrix(rows, depth, windows).dot(&filters.t());
-            for (p, row) in product.outer_iter().enumerate() {
-                for (o, v) in row.iter().enumerate() {
-                    out[p * oc + g * out_g + o] = *v;
-                }
+            let product = row_major(matrix(rows, depth, windows).dot(&filters.t()));
+            for (pixel, row) in out.chunks_exact_mut(oc).zip(product.chunks_exact(out_g.max(1))) {
+                pixel[g * out_g..][..out_g].copy_from_slice(row);
             }
         }
     }
@@ -95,6 +113,7 @@ pub(crate) fn conv2d(
 
 fn add_bias(out: &mut [f32], channels: usize, bias: Option<&ArrayD<f32>>) {
     let Some(bias) = bias else { return };
+    let bias = slice(bias);
     for row in out.chunks_exact_mut(channels) {
         for (o, b) in row.iter_mut().zip(bias.iter()) {
             *o += b;
@@ -154,9 +173,12 @@ pub(crate) fn fully_connected(
 ) -> ArrayD<f32> {
     let (o, i) = (w.shape()[0], w.shape()[1]);
     let rows = x.len() / i.max(1);
-    let x = matrix(rows, i, slice(x).into_owned());
-    let w = matrix(o, i, slice(w).into_owned());
-    let mut out: Vec<f32> = x.dot(&w.t()).iter().copied().collect();
+    let (x, w) = (slice(x), slice(w));
+    let product = match (ArrayView2::from_shape((rows, i), &x), ArrayView2::from_shape((o, i), &w)) {
+        (Ok(x), Ok(w)) => x.dot(&w.t()),
+        _ => Array2::zeros((rows, o)),
+    };
+    let mut out = row_major(product);
     add_bias(&mut out, o, bias);
     array(shape, out)
 }

@@ -2,7 +2,8 @@
 
 use ndarray::ArrayD;
 use offshoot_ir::Quant;
-pub(crate) use offshoot_ir::grid::{quant_of_range, round_to_grid};
+use offshoot_ir::grid::on_grid;
+pub(crate) use offshoot_ir::grid::quant_of_range;
 
 use super::options::Clipping;
 
@@ -105,13 +106,24 @@ impl Histogram {
     fn least_error(&self, full: (f32, f32)) -> (f32, f32) {
         const COARSE: usize = 20;
         let points = self.points();
-        let error = |low: f32, high: f32| -> f64 {
+        // Infinity where the error is not below the limit: the sum ends there.
+        let error = |low: f32, high: f32, limit: f64| -> f64 {
             let quant = quant_of_range(low, high);
-            points.iter().map(|&(v, c)| c * f64::from(round_to_grid(v, &quant) - v).powi(2)).sum()
+            let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
+            let mut sum = 0.0;
+            for part in points.chunks(64) {
+                for &(v, c) in part {
+                    sum += c * f64::from(on_grid(v, scale, zero) - v).powi(2);
+                }
+                if sum >= limit {
+                    return f64::INFINITY;
+                }
+            }
+            sum
         };
         // Shares of the full range: (low, high).
         let steps = |end: f32| if end == 0.0 { 1 } else { COARSE };
-        let mut best = ((1.0, 1.0), error(full.0, full.1));
+        let mut best = ((1.0, 1.0), error(full.0, full.1, f64::INFINITY));
         let consider = |share: (f32, f32), best: &mut ((f32, f32), f64)| {
             if share.0 < 0.01 && share.1 < 0.01
                 || share.0 > 1.0
@@ -121,7 +133,7 @@ impl Histogram {
             {
                 return;
             }
-            let e = error(full.0 * share.0, full.1 * share.1);
+            let e = error(full.0 * share.0, full.1 * share.1, best.1);
             if e < best.1 {
                 *best = (share, e);
             }
@@ -169,6 +181,7 @@ pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offshoot_ir::grid::round_to_grid;
     use proptest::prelude::*;
 
     fn histogram(values: &[f32]) -> Histogram {

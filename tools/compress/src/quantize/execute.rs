@@ -3,7 +3,7 @@
 //! Operator by operator instead of sample by sample, because weights and biases are fitted in that order: each to the
 //! activations of the network before it.
 
-use ndarray::ArrayD;
+use ndarray::{ArrayD, Axis};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId};
 use offshoot_reference::Executor;
 use rayon::prelude::*;
@@ -91,6 +91,14 @@ impl Environment {
             return recurrent::run(graph, node, &inputs, self.sequence.unwrap_or(1));
         }
         let single = single(graph, node, pre_activation);
+        if let (Op::FullyConnected { .. }, [id]) = (&node.op, &active[..])
+            && *id == node.inputs[0]
+            && graph.value(*id).shape.len() > 1
+            && graph.value(*id).shape[0] > 0
+        {
+            let batch = self.get(*id).ok_or_else(|| missing(*id))?;
+            return together(&single, batch).map_err(failed);
+        }
         let executor = Executor::new(&single).map_err(|e| failed(Box::new(e)))?;
         let inputs =
             active.iter().map(|&id| self.get(id).ok_or_else(|| missing(id))).collect::<Result<Vec<_>>>()?;
@@ -103,6 +111,32 @@ impl Environment {
             })
             .collect()
     }
+}
+
+/// Samples that are one operand of a matrix product: to read the weights takes longer than to compute a single row.
+const TOGETHER: usize = 32;
+
+/// Runs the fully connected operator `single` on samples one after the other, some at a time.
+fn together(
+    single: &Graph,
+    batch: &Batch,
+) -> std::result::Result<Batch, Box<dyn std::error::Error + Send + Sync>> {
+    let (input, output) = (single.inputs[0], single.outputs[0]);
+    let own = single.value(output).shape[0];
+    let some = |part: &[ArrayD<f32>]| {
+        let views: Vec<_> = part.iter().map(|a| a.view()).collect();
+        let all = ndarray::concatenate(Axis(0), &views)?;
+        let mut single = single.clone();
+        single.value_mut(input).shape = all.shape().to_vec();
+        single.value_mut(output).shape[0] = own * part.len();
+        let outputs = Executor::new(&single)?.run(&[all])?;
+        let rows = outputs.first().ok_or("no output")?;
+        Ok(rows.axis_chunks_iter(Axis(0), own).map(|sample| sample.to_owned()).collect())
+    };
+    let parts = batch.par_chunks(TOGETHER).map(some);
+    let parts: Vec<Batch> =
+        parts.collect::<std::result::Result<_, Box<dyn std::error::Error + Send + Sync>>>()?;
+    Ok(parts.into_iter().flatten().collect())
 }
 
 /// Runs the whole graph over `samples`. `visit` sees every activation, including graph inputs, and may change it

@@ -194,7 +194,7 @@ fn layer(
         .zip(&bias)
         .map(|((&q, &s), &b)| (f64::from(q) * f64::from(s) - f64::from(b)) as f32)
         .collect();
-    batch.par_iter_mut().for_each(|a| a.iter_mut().enumerate().for_each(|(i, v)| *v += change[i % channels]));
+    batch.par_iter_mut().for_each(|a| add_to_channels(a, &change));
     let value = graph.value_mut(b);
     value.dtype = DType::I32;
     value.quant = Some(Quant { zero_point: vec![0; channels], scale: bias_scales, axis: Some(0) });
@@ -214,6 +214,16 @@ pub(super) fn least_scale(bias: f32, input: f32, output: f32) -> f32 {
     (bias.max(multiplier) * (1.0 + 1e-6)) as f32
 }
 
+/// Adds one number per index along the last axis.
+fn add_to_channels(a: &mut ArrayD<f32>, change: &[f32]) {
+    if !a.is_standard_layout() {
+        *a = a.as_standard_layout().into_owned();
+    }
+    for row in a.as_slice_mut().unwrap_or_default().chunks_exact_mut(change.len().max(1)) {
+        row.iter_mut().zip(change).for_each(|(v, change)| *v += change);
+    }
+}
+
 /// Mean of `a - b` for each index along the last axis. Pairs whose difference is not finite are skipped (0 / 0 in the
 /// quantised network, for instance); a channel with only such pairs has mean 0.
 fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
@@ -222,11 +232,15 @@ fn mean_difference(a: &Batch, b: &Batch, channels: usize) -> Vec<f64> {
         .zip(b)
         .map(|(a, b)| {
             let mut sums = vec![(0.0, 0); channels];
-            for (i, (x, y)) in a.iter().zip(b).enumerate() {
-                let difference = f64::from(*x) - f64::from(*y);
-                if difference.is_finite() {
-                    let (sum, count) = &mut sums[i % channels];
-                    (*sum, *count) = (*sum + difference, *count + 1);
+            let (a, b) = (a.as_standard_layout(), b.as_standard_layout());
+            let (a, b) = (a.as_slice().unwrap_or_default(), b.as_slice().unwrap_or_default());
+            let width = channels.max(1);
+            for (x, y) in a.chunks_exact(width).zip(b.chunks_exact(width)) {
+                for (((sum, count), x), y) in sums.iter_mut().zip(x).zip(y) {
+                    let difference = f64::from(*x) - f64::from(*y);
+                    if difference.is_finite() {
+                        (*sum, *count) = (*sum + difference, *count + 1);
+                    }
                 }
             }
             sums

@@ -1,8 +1,11 @@
 //! Second moments of an operator's inputs: they tell how much an error of the weights changes the output. `E|δw·x|² =
 //! δwᵀ·E[x·xᵀ]·δw`.
 
+use std::ops::Range;
+
 use ndarray::{Array1, Array2, Axis};
 use offshoot_ir::{Op, Window};
+use rayon::prelude::*;
 
 use super::tensors::Batch;
 
@@ -10,6 +13,8 @@ use super::tensors::Batch;
 const MAX_ROWS: usize = 4096;
 /// Operators wider than this get no moments: the matrix would cost too much.
 const MAX_WIDTH: usize = 1536;
+/// Groups whose windows are gathered together.
+const TOGETHER: usize = 16;
 /// Damping as a share of the mean diagonal element: keeps the matrix invertible when samples are few.
 const DAMPING: f32 = 0.01;
 
@@ -29,13 +34,19 @@ impl Moments {
             return None;
         }
         let groups = match op {
-            Op::FullyConnected { .. } => vec![rows_of(x, width)],
+            Op::FullyConnected { .. } => vec![covariance(rows_of(x, width), centred)],
             Op::Conv2d { window, groups, .. } => {
-                (0..*groups).map(|g| patches(x, window, *groups, g)).collect()
+                // Neighbouring groups lie side by side in memory: a few are gathered at once.
+                let starts: Vec<usize> = (0..*groups).step_by(TOGETHER).collect();
+                let some = |&start: &usize| -> Vec<Array2<f32>> {
+                    let rows = group_patches(x, window, *groups, start..(start + TOGETHER).min(*groups));
+                    rows.into_iter().map(|rows| covariance(rows, centred)).collect()
+                };
+                starts.par_iter().flat_map_iter(some).collect()
             }
             _ => return None,
         };
-        Some(Self { groups: groups.into_iter().map(|rows| covariance(rows, centred)).collect() })
+        Some(Self { groups })
     }
 }
 
@@ -53,6 +64,11 @@ pub(crate) fn rows_of(x: &Batch, width: usize) -> Array2<f32> {
 
 /// Up to [`MAX_ROWS`] windows of group `g` of a convolution's input, each in the order of OHWI weights.
 pub(crate) fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Array2<f32> {
+    group_patches(x, window, groups, g..g + 1).pop().unwrap_or_default()
+}
+
+/// [`patches`] of each of the groups `which`.
+fn group_patches(x: &Batch, window: &Window, groups: usize, which: Range<usize>) -> Vec<Array2<f32>> {
     let (h, w, c) = (x[0].shape()[1], x[0].shape()[2], x[0].shape()[3]);
     let per_group = c / groups;
     let [kh, kw] = window.kernel.map(usize::from);
@@ -65,25 +81,26 @@ pub(crate) fn patches(x: &Batch, window: &Window, groups: usize, g: usize) -> Ar
     let (oh, ow) = (extent(h, top + bottom, kh, dh, sh), extent(w, left + right, kw, dw, sw));
     let batch = x[0].shape()[0];
     let pick = evenly(x.len() * batch * oh * ow);
-    let mut rows = Array2::zeros((pick.len(), kh * kw * per_group));
-    for (mut row, i) in rows.outer_iter_mut().zip(pick) {
+    let width = kh * kw * per_group;
+    let mut rows = vec![vec![0.0; pick.len() * width]; which.len()];
+    let samples: Vec<_> = x.iter().map(|a| a.as_standard_layout()).collect();
+    for (at, i) in pick.iter().enumerate() {
         let (ox, oy, n) = (i % ow, i / ow % oh, i / (ow * oh));
-        let sample = &x[n / batch];
-        let mut at = 0;
-        for ky in 0..kh {
-            let y = (oy * sh + ky * dh).wrapping_sub(top);
-            for kx in 0..kw {
-                let px = (ox * sw + kx * dw).wrapping_sub(left);
-                if y < h && px < w {
-                    for ci in 0..per_group {
-                        row[at + ci] = sample[[n % batch, y, px, g * per_group + ci]];
-                    }
-                }
-                at += per_group;
+        let sample = samples[n / batch].as_slice().unwrap_or_default();
+        for (tap, (ky, kx)) in (0..kh).flat_map(|ky| (0..kw).map(move |kx| (ky, kx))).enumerate() {
+            let (y, px) = ((oy * sh + ky * dh).wrapping_sub(top), (ox * sw + kx * dw).wrapping_sub(left));
+            if y >= h || px >= w {
+                continue;
             }
+            let pixel = &sample[((n % batch * h + y) * w + px) * c..][..c];
+            let to = at * width + tap * per_group;
+            let from = pixel[which.start * per_group..].chunks_exact(per_group);
+            rows.iter_mut().zip(from).for_each(|(row, from)| row[to..to + per_group].copy_from_slice(from));
         }
     }
-    rows
+    // Lengths are products of the same extents, so this cannot fail.
+    let matrix = |rows| Array2::from_shape_vec((pick.len(), width), rows).unwrap_or_default();
+    rows.into_iter().map(matrix).collect()
 }
 
 /// Up to [`MAX_ROWS`] indices below `count`, evenly spread. The fractional step keeps them from always hitting the
@@ -97,7 +114,9 @@ fn covariance(mut rows: Array2<f32>, centred: bool) -> Array2<f32> {
     let n = rows.ncols();
     if centred && let Some(mean) = rows.mean_axis(Axis(0)) {
         let mean: Array1<f32> = mean;
-        rows.outer_iter_mut().for_each(|mut r| r -= &mean);
+        if let Some(all) = rows.as_slice_mut() {
+            all.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&mean).for_each(|(v, m)| *v -= m));
+        }
     }
     let mut m = rows.t().dot(&rows) / rows.nrows().max(1) as f32;
     let mean_diagonal = m.diag().sum() / n as f32;
@@ -118,8 +137,9 @@ mod tests {
         let window = Window { kernel: [2, 2], stride: [1, 1], dilation: [1, 1], pad: [0, 0, 0, 0] };
         let rows = patches(&vec![x.clone()], &window, 1, 0);
         assert_eq!(rows.row(0).to_vec(), (1..=8).map(|v| v as f32).collect::<Vec<_>>());
-        let second = patches(&vec![x], &window, 2, 1);
-        assert_eq!(second.row(0).to_vec(), [2.0, 4.0, 6.0, 8.0]);
+        let both = group_patches(&vec![x], &window, 2, 0..2);
+        assert_eq!(both[0].row(0).to_vec(), [1.0, 3.0, 5.0, 7.0]);
+        assert_eq!(both[1].row(0).to_vec(), [2.0, 4.0, 6.0, 8.0]);
     }
 
     #[test]

@@ -61,9 +61,11 @@ fn ranges(x: &Batch, channels: usize) -> Vec<(f32, f32, f32)> {
     let mut all = vec![(f32::INFINITY, f32::NEG_INFINITY, 0.0f64); channels];
     let mut count = 0usize;
     for array in x {
-        for (i, &v) in array.iter().enumerate() {
-            let (low, high, sum) = &mut all[i % channels];
-            (*low, *high, *sum) = (low.min(v), high.max(v), *sum + f64::from(v));
+        let values = array.as_standard_layout();
+        for row in values.as_slice().unwrap_or_default().chunks_exact(channels) {
+            for ((low, high, sum), &v) in all.iter_mut().zip(row) {
+                (*low, *high, *sum) = (low.min(v), high.max(v), *sum + f64::from(v));
+            }
         }
         count += array.len() / channels;
     }

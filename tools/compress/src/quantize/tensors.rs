@@ -1,7 +1,7 @@
 //! Tensors of a batch of samples: real values, rounding to a grid, noise.
 
 use ndarray::ArrayD;
-use offshoot_ir::grid::round_to_grid;
+use offshoot_ir::grid::on_grid;
 use offshoot_ir::{Activation, DType, Data, Graph, Value, ValueId};
 use rayon::prelude::*;
 
@@ -44,9 +44,10 @@ pub(crate) fn activate(activation: Activation, batch: &mut Batch) {
 pub(crate) fn round(graph: &Graph, id: ValueId, batch: &mut Batch) {
     let value = graph.value(id);
     if let (DType::I8, Some(quant)) = (value.dtype, &value.quant) {
+        let (scale, zero) = (quant.scale[0], quant.zero_point[0] as f32);
         // The device quantises NaN (0 / 0, for instance) to the zero point.
-        let on_grid = |v: f32| if v.is_nan() { 0.0 } else { round_to_grid(v, quant) };
-        batch.par_iter_mut().for_each(|a| a.mapv_inplace(on_grid));
+        let nearest = |v: f32| if v.is_nan() { 0.0 } else { on_grid(v, scale, zero) };
+        batch.par_iter_mut().for_each(|a| a.mapv_inplace(nearest));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
-use offshoot_ir::grid;
+use offshoot_ir::grid::{self, round};
 use rayon::prelude::*;
 
 use super::codebook;
@@ -82,7 +82,7 @@ pub(crate) fn fit(
         for scale in scales {
             all.push((nearest(w, scale, top), scale));
             if let Some(factor) = factor {
-                all.push((with_feedback(w, scale, factor, true, |v| v.round().clamp(-top, top)), scale));
+                all.push((with_feedback(w, scale, factor, true, |v| round(v).clamp(-top, top)), scale));
             }
         }
         all
@@ -157,19 +157,32 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
         if scale < floor || scale <= 0.0 {
             break;
         }
-        let e: f64 = w
-            .iter()
-            .zip(&importance)
-            .map(|(v, importance)| {
-                let d = v - scale * (v / scale).round().clamp(-top, top);
-                f64::from(importance * d * d)
-            })
-            .sum();
-        if e < best.0 {
+        if let Some(e) = error_below(w, &importance, scale, top, best.0) {
             best = (e, scale);
         }
     }
     best.1
+}
+
+/// Weighted squared error of weights rounded with `scale`, if it is below `limit`. Terms are added up one after the other
+/// until the sum reaches the limit.
+fn error_below(w: &[f32], importance: &[f32], scale: f32, top: f32, limit: f64) -> Option<f64> {
+    const PART: usize = 64;
+    let mut sum = 0.0;
+    for (w, importance) in w.chunks(PART).zip(importance.chunks(PART)) {
+        let mut terms = [0.0; PART];
+        for ((term, v), importance) in terms.iter_mut().zip(w).zip(importance) {
+            let d = v - scale * round(v / scale).clamp(-top, top);
+            *term = importance * d * d;
+        }
+        for term in &terms[..w.len()] {
+            sum += f64::from(*term);
+        }
+        if sum >= limit {
+            return None;
+        }
+    }
+    (sum < limit).then_some(sum)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use crate::error::{Error, ErrorKind, Result};
 const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// Longest dictionary accepted. NumPy writes 118 bytes; only structured types need more than a few hundred.
 const MAX_DICTIONARY: usize = 64 * 1024;
+/// Longest header accepted: magic, version, length, dictionary.
+pub(super) const LONGEST: usize = 12 + MAX_DICTIONARY;
 /// NumPy's own limit on axes.
 const MAX_AXES: usize = 32;
 
@@ -68,6 +70,15 @@ pub(super) struct Header {
 impl Header {
     /// Reads the header of a file.
     pub(super) fn parse(file: &[u8]) -> Result<Self> {
+        if file.len() < 10 && MAGIC.starts_with(&file[..file.len().min(6)]) {
+            let message = match file.len() {
+                0 => "not a .npy file: it is empty; write it with numpy.save".into(),
+                n => format!(
+                    "the file ends after {n} bytes, within its header: it is truncated, write it again"
+                ),
+            };
+            return Err(Error::format(message));
+        }
         if file.len() < 10 || &file[..6] != MAGIC {
             let found =
                 if file.starts_with(b"PK") { " (it looks like an .npz archive or a zip file)" } else { "" };
