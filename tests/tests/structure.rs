@@ -30,6 +30,7 @@ const ORDER: [(&str, &[&str]); 8] = [
             "reduce",
             "huffman",
             "packed",
+            "weight_only",
             "single_multiply",
             "nested",
             "kinds",

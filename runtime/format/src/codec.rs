@@ -134,6 +134,7 @@ records! {
     TopK "op-top-k",
     Cast "op-cast",
     GridSample "op-grid-sample",
+    ConvWeightOnly "op-conv-weight-only",
     Elementary "op-elementary",
     BinaryMath "op-binary-math",
 }

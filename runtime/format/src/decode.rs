@@ -295,7 +295,7 @@ mod tests {
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvTiled,
                 record::DepthwisePlanar, record::ConvWinograd, record::ConvWeightShared, record::DepthwiseWeightShared, NestedHead,
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
-                record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample,
+                record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample, record::ConvWeightOnly,
                 record::Elementary, record::BinaryMath,
             );
         }

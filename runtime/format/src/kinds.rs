@@ -20,4 +20,5 @@ pub use super::single_multiply::{ConvSingleMultiply, DepthwiseSingleMultiply};
 pub use super::sparse::{ConvSparse, FullyConnectedSparse};
 pub use super::tag::Tag;
 pub use super::tiled::{ConvTiled, ConvWinograd, DepthwisePlanar, Traversal};
+pub use super::weight_only::ConvWeightOnly;
 pub use super::weighted::{Conv2d, ConvTranspose, Depthwise, FullyConnected, MatMul, MatMulArith};

@@ -33,6 +33,7 @@ pub mod sparse;
 pub mod tag;
 pub mod tiled;
 mod types;
+pub mod weight_only;
 mod weighted;
 
 /// Bits of [`header::Header::requires`]: features that a runtime needs to run the file.

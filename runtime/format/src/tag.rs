@@ -47,13 +47,14 @@ pub enum Tag {
     TopK = 52,
     Cast = 53,
     GridSample = 54,
+    ConvWeightOnly = 55,
     Elementary = 60,
     BinaryMath = 61,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 44] = [
+    pub const ALL: [Self; 45] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -96,6 +97,7 @@ impl Tag {
         Self::TopK,
         Self::Cast,
         Self::GridSample,
+        Self::ConvWeightOnly,
         Self::Elementary,
         Self::BinaryMath,
     ];
@@ -152,6 +154,7 @@ impl Tag {
             Self::TopK => "top_k",
             Self::Cast => "cast",
             Self::GridSample => "grid_sample",
+            Self::ConvWeightOnly => "conv_weight_only",
         }
     }
 }

@@ -17,7 +17,7 @@ use offshoot_kernels::geometry::window_output;
 use offshoot_kernels::portable as kernels;
 
 /// Input channels per group.
-fn group_channels(c: u16, out_c: u16, groups: u16) -> Result<u16, Rule> {
+pub(crate) fn group_channels(c: u16, out_c: u16, groups: u16) -> Result<u16, Rule> {
     let divides = groups > 0 && c.is_multiple_of(groups) && out_c.is_multiple_of(groups);
     require(divides, Rule::Window)?;
     Ok(c / groups)

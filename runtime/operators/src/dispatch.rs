@@ -49,6 +49,7 @@ macro_rules! dispatch {
             Record::TopK($r) if cfg!(feature = "op-top-k") => $call,
             Record::Cast($r) if cfg!(feature = "op-cast") => $call,
             Record::GridSample($r) if cfg!(feature = "op-grid-sample") => $call,
+            Record::ConvWeightOnly($r) if cfg!(feature = "op-conv-weight-only") => $call,
             Record::Elementary($r) if cfg!(feature = "op-elementary") => $call,
             Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
@@ -93,6 +94,7 @@ macro_rules! dispatch {
             | Record::TopK(_)
             | Record::Cast(_)
             | Record::GridSample(_)
+            | Record::ConvWeightOnly(_)
             | Record::Elementary(_)
             | Record::BinaryMath(_)
             | Record::FusedRows(_) => $other,

@@ -37,6 +37,7 @@ mod resize;
 mod shape;
 mod single_multiply;
 mod sparse;
+mod weight_only;
 mod weights;
 mod winograd;
 

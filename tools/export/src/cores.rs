@@ -27,6 +27,9 @@ pub enum Core {
 /// Instructions of an operator outside its loops.
 const CALL: u64 = 700;
 
+/// Instructions that unpack a weight of a float32 layer.
+const UNPACK: f64 = 16.0;
+
 /// Instruction ratios of cores without the DSP extension. `tiled`, `vector` and `scattered` are relative to a core with the DSP
 /// extension; `single_multiply`, `wide` and `winograd` are relative to tiles on the same core.
 struct Portable {
@@ -88,6 +91,11 @@ impl Core {
     /// A plain kernel.
     pub(crate) fn plain(self, macs: u64, outputs: u64) -> u64 {
         scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + CALL
+    }
+
+    /// [`offshoot::format::record::ConvWeightOnly`]: each weight is unpacked once.
+    pub(crate) fn weight_only(self, macs: u64, outputs: u64, weights: u64) -> u64 {
+        self.plain(macs, outputs) + scaled(weights, UNPACK * self.portable().map_or(1.0, |p| p.plain / 8.0))
     }
 
     /// [`offshoot::format::record::ConvTiled`].

@@ -236,6 +236,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
     match &mut record {
         Record::Conv2d(r) => shift!(r, src += a, dst += dst),
         Record::Depthwise(r) => shift!(r, src += a, dst += dst),
+        Record::ConvWeightOnly(r) => shift!(r, src += a, dst += dst),
         Record::ConvTranspose(r) => shift!(r, src += a, dst += dst),
         Record::ConvTiled(r) => shift!(r, src += a, dst += dst),
         Record::DepthwisePlanar(r) => shift!(r, src += a, dst += dst),
@@ -375,6 +376,7 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
         Record::DepthwiseSingleMultiply(r) => r.scratch = scratch / 4,
         Record::FusedRows(r) => r.scratch = scratch / 4,
         Record::ConvWinograd(r) => r.scratch = scratch / 4,
+        Record::ConvWeightOnly(r) => r.scratch = scratch / 4,
         Record::FullyConnectedHuffman(r) => r.scratch = scratch / 4,
         Record::Recurrent(r) => r.scratch = scratch / 4,
         Record::RecurrentSparse(r) => r.layer.scratch = scratch / 4,
@@ -416,7 +418,7 @@ fn computes_f32(record: &Record) -> bool {
         Record::ArgMax(r) => r.dtype == record::DType::F32,
         Record::TopK(r) => r.dtype == record::DType::F32,
         Record::Scatter(r) => r.dtype == record::DType::F32 && r.kind != record::ScatterKind::Set,
-        Record::Cast(_) | Record::GridSample(_) => true,
+        Record::Cast(_) | Record::GridSample(_) | Record::ConvWeightOnly(_) => true,
         _ => false,
     }
 }

@@ -22,7 +22,64 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
     shape.iter().try_fold(1usize, |n, d| n.checked_mul((*d).max(1)).filter(|n| *n <= MAX_ELEMENTS))
 }
 
-/// Elements of a constant. `U8` occurs only as zero points and weights of QuantizeLinear.
+/// Integer types of quantised tensors besides int8, uint8 and int32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    I2,
+    U2,
+    I4,
+    U4,
+    I16,
+    U16,
+}
+
+impl Short {
+    /// The type with this number in ONNX's `TensorProto.DataType`.
+    pub(crate) fn of(number: i32) -> Option<Self> {
+        Some(match number {
+            4 => Self::U16,
+            5 => Self::I16,
+            21 => Self::U4,
+            22 => Self::I4,
+            25 => Self::U2,
+            26 => Self::I2,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn bits(self) -> u32 {
+        match self {
+            Self::I2 | Self::U2 => 2,
+            Self::I4 | Self::U4 => 4,
+            Self::I16 | Self::U16 => 16,
+        }
+    }
+
+    /// Smallest and largest number.
+    pub(crate) fn range(self) -> (i32, i32) {
+        let half = 1 << (self.bits() - 1);
+        match self {
+            Self::I2 | Self::I4 | Self::I16 => (-half, half - 1),
+            Self::U2 | Self::U4 | Self::U16 => (0, 2 * half - 1),
+        }
+    }
+
+    /// `count` numbers of this type, packed with the first one in the lowest bits; fewer if there are not enough bytes.
+    fn unpack(self, bytes: &[u8], count: usize) -> Vec<i32> {
+        let (bits, (least, most)) = (self.bits(), self.range());
+        let signed = |code: u32| if code as i32 > most { code as i32 + 2 * least } else { code as i32 };
+        if bits == 16 {
+            let pairs = bytes.chunks_exact(2).map(|b| u32::from(u16::from_le_bytes([b[0], b[1]])));
+            return pairs.map(signed).collect();
+        }
+        let parts = bytes
+            .iter()
+            .flat_map(|b| (0..8 / bits).map(move |i| (u32::from(*b) >> (i * bits)) & ((1 << bits) - 1)));
+        parts.take(count).map(signed).collect()
+    }
+}
+
+/// Elements of a constant. `U8` and `Short` occur only as zero points and weights of QuantizeLinear.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Elements {
     F32(Vec<f32>),
@@ -32,6 +89,7 @@ pub(crate) enum Elements {
     U8(Vec<u8>),
     I32(Vec<i32>),
     I64(Vec<i64>),
+    Short(Vec<i32>, Short),
     Bool(Vec<bool>),
 }
 
@@ -87,24 +145,22 @@ impl Constant {
                 |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16),
                 |v| f32::from_bits((*v as u32) << 16),
             )),
-            DataType::Int16 => Elements::I64(typed(
-                raw,
-                &t.int32_data,
-                |b| i64::from(i16::from_le_bytes(b)),
-                |v| i64::from(*v),
-            )),
-            DataType::Uint16 => Elements::I64(typed(
-                raw,
-                &t.int32_data,
-                |b| i64::from(u16::from_le_bytes(b)),
-                |v| i64::from(*v),
-            )),
             DataType::Int64 => Elements::I64(typed(raw, &t.int64_data, i64::from_le_bytes, |v| *v)),
             DataType::Int32 => Elements::I32(typed(raw, &t.int32_data, i32::from_le_bytes, |v| *v)),
             DataType::Int8 => Elements::I8(typed(raw, &t.int32_data, i8::from_le_bytes, |v| *v as i8)),
             DataType::Uint8 => Elements::U8(typed(raw, &t.int32_data, u8::from_le_bytes, |v| *v as u8)),
             DataType::Bool => Elements::Bool(typed(raw, &t.int32_data, |[b]| b != 0, |v| *v != 0)),
-            other => return Err(format!("element type {} is not supported", other.as_str_name())),
+            other => {
+                let short = Short::of(t.data_type);
+                let short = short.ok_or_else(|| {
+                    let name = other.as_str_name();
+                    format!("element type {} ({name}) is not supported", t.data_type)
+                })?;
+                // The file packs numbers of less than 8 bits in bytes, and stores each byte as a number here.
+                let wide = |v: &i32| v.to_le_bytes().into_iter().take(if short.bits() == 16 { 2 } else { 1 });
+                let listed: Vec<u8> = t.int32_data.iter().flat_map(wide).collect();
+                Elements::Short(short.unpack(if raw.is_empty() { &listed } else { raw }, count), short)
+            }
         };
         let found = elements.len();
         if found != count {
@@ -120,6 +176,7 @@ impl Constant {
             Elements::I32(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::I8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::U8(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::Short(v, _) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::Bool(v) => Some(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::F32(_) | Elements::F64(_) => None,
         }
@@ -134,6 +191,7 @@ impl Constant {
             Elements::I32(v) => v.iter().map(|v| *v as f32).collect(),
             Elements::I8(v) => v.iter().map(|v| f32::from(*v)).collect(),
             Elements::U8(v) => v.iter().map(|v| f32::from(*v)).collect(),
+            Elements::Short(v, _) => v.iter().map(|v| *v as f32).collect(),
             Elements::Bool(v) => v.iter().map(|v| f32::from(u8::from(*v))).collect(),
         };
         let Some(q) = &self.quant else { return raw };
@@ -210,6 +268,7 @@ impl Constant {
             Elements::F32(_) | Elements::F64(_) => Data::F32(self.to_reals()),
             Elements::I8(v) => Data::I8(v.clone()),
             Elements::U8(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
+            Elements::Short(v, _) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
             Elements::I32(v) => Data::I32(v.clone()),
             Elements::I64(v) => Data::I64(v.clone()),
             Elements::Bool(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
@@ -226,6 +285,7 @@ impl Elements {
             Self::U8(v) => v.len(),
             Self::I32(v) => v.len(),
             Self::I64(v) => v.len(),
+            Self::Short(v, _) => v.len(),
             Self::Bool(v) => v.len(),
         }
     }
@@ -238,6 +298,7 @@ impl Elements {
             Self::U8(v) => Self::U8(at.iter().map(|i| v[*i]).collect()),
             Self::I32(v) => Self::I32(at.iter().map(|i| v[*i]).collect()),
             Self::I64(v) => Self::I64(at.iter().map(|i| v[*i]).collect()),
+            Self::Short(v, kind) => Self::Short(at.iter().map(|i| v[*i]).collect(), *kind),
             Self::Bool(v) => Self::Bool(at.iter().map(|i| v[*i]).collect()),
         }
     }

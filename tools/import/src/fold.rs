@@ -345,6 +345,10 @@ fn tensor(name: &str, c: &Constant) -> TensorProto {
         Elements::U8(v) => (DataType::Uint8, v.clone()),
         Elements::I32(v) => (DataType::Int32, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
         Elements::I64(v) => (DataType::Int64, v.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        // tract computes all of them as int64.
+        Elements::Short(v, _) => {
+            (DataType::Int64, v.iter().flat_map(|v| i64::from(*v).to_le_bytes()).collect())
+        }
         Elements::Bool(v) => (DataType::Bool, v.iter().map(|v| u8::from(*v)).collect()),
     };
     let dims = c.shape.iter().map(|d| *d as i64).collect();

@@ -17,6 +17,9 @@ use crate::{lift, ops, qoperator, tflite};
 /// Supported opsets.
 const OPSETS: std::ops::RangeInclusive<i64> = 7..=28;
 
+/// Operators of quantised files. Dynamic ones are not among them: they leave the scales to calibration.
+const QUANTISERS: [&str; 3] = ["DequantizeLinear", "QuantizeLinear", "MatMulNBits"];
+
 /// Budget for constant folding, as a multiple of the elements of the file's constants.
 const FOLDS: usize = 32;
 
@@ -126,6 +129,7 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
             unsupported.push(problem(&output.name, &node.op_type, reason));
         }
     }
+    c.graph.quantised = proto.node.iter().any(|n| QUANTISERS.contains(&n.op_type.as_str()));
     finish(c, &proto.output, unsupported)
 }
 

@@ -402,6 +402,9 @@ pub struct Graph {
     /// ONNX types of graph inputs, by name, where the value has another.
     #[serde(default)]
     pub declared: BTreeMap<String, Declared>,
+    /// Whether the file that it was read from is quantised, even if float32 computes all of it.
+    #[serde(default)]
+    pub quantised: bool,
 }
 
 impl Graph {

@@ -26,6 +26,7 @@ mod softmax;
 mod sparse;
 mod tiled;
 mod unary;
+mod weight_only;
 mod winograd;
 
 #[cfg(wide)]
@@ -55,4 +56,5 @@ pub use tiled::{
     conv_pair, conv_pair_single_multiply, conv_vector, depthwise_band, gather_band, gather_pair,
 };
 pub use unary::{lut_i8, prelu_f32, prelu_i8, requantize, unary, unary_f32};
+pub use weight_only::{Codes, conv_channel_f32, unpack_weights};
 pub use winograd::conv_winograd;

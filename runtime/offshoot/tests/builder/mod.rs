@@ -288,6 +288,27 @@ pub(crate) fn every_record() -> Vec<Record> {
             GridSample { src, grid: 512, dst, n, h, w, c, out_h, out_w, kind, outside, align_corners }.into(),
         );
     }
+    for (bits, block, groups, offsets) in [(8, 30, 1, false), (4, 4, 3, true), (2, 1, 1, true)] {
+        let (n, h, w, c, out_c, clamp) = (1, 4, 4, 3, 3, Some((0.0, 6.0)));
+        let conv = ConvWeightOnly {
+            src,
+            dst: 1024,
+            scratch: 768,
+            n,
+            h,
+            w,
+            c,
+            out_c,
+            groups,
+            window,
+            clamp,
+            bits,
+            block,
+            offsets,
+            blob: 0,
+        };
+        all.push(conv.into());
+    }
     all.push(Quantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     all.push(Dequantize { src, dst, len: 5, scale: 0.5, zp: 3 }.into());
     let (in_zp, out_zp, multiplier, shift) = (1, 2, m, 1);

@@ -163,6 +163,8 @@ pub fn make(
         }
         Some(p) => p,
         None if quantised || !samples.is_empty() => Precision::Int8,
+        // Float activations or activations of 16 bits: the weights stay integers.
+        None if graph.quantised => Precision::F32,
         None => {
             let message = "a float network needs calibration samples to be quantised to int8";
             let help = "give --calib X.npy with 50 to 500 typical samples, or --precision f32 for a device with \

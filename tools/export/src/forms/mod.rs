@@ -6,6 +6,7 @@
 pub(crate) mod apart;
 pub(crate) mod channel_planar;
 mod exact_line;
+mod grid;
 pub(crate) mod huffman;
 pub(crate) mod odd;
 pub(crate) mod packed;
@@ -15,6 +16,7 @@ pub(crate) mod requant;
 pub(crate) mod single_multiply;
 pub(crate) mod sparse;
 pub(crate) mod tiled;
+pub(crate) mod weight_only;
 pub(crate) mod weight_shared;
 pub(crate) mod wholes;
 pub(crate) mod winograd;

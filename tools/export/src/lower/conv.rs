@@ -14,12 +14,15 @@ use crate::forms::channel_planar::ChannelPlanar;
 use crate::forms::huffman::Huffman;
 use crate::forms::odd;
 use crate::forms::packed::PackedTiles;
-use crate::forms::parameters::{Lowering, Plain, Quantised, Reason, nhwc, to_u16, to_u32};
+use crate::forms::parameters::{
+    Lowering, Plain, Quantised, Reason, clamp_f32, constant_f32, nhwc, to_u16, to_u32,
+};
 use crate::forms::plain::{self, PlainForm};
 use crate::forms::requant::OVERFLOW;
 use crate::forms::single_multiply::SingleMultiply;
 use crate::forms::sparse::{self, Sparse};
 use crate::forms::tiled::Tiled;
+use crate::forms::weight_only::WeightOnly;
 use crate::forms::weight_shared::WeightShared;
 use crate::forms::wholes::Role;
 use crate::forms::winograd::Winograd;
@@ -111,6 +114,50 @@ impl Request<'_> {
         })
     }
 
+    /// A float32 layer in its form with integer weights, if it has one and that is worth it; `input` is
+    /// [`Layer::input`].
+    fn weight_only(&self, c: &Context<'_>, input: [u16; 4], groups: usize) -> Lowering<Option<WeightOnly>> {
+        let (channels, outputs) = (self.y.channels(1), self.y.len());
+        // With few pixels, unpacking would take longer than all else.
+        let few = outputs / channels.max(1) < 8;
+        let alone = c.role == Role::Alone && !c.learns;
+        if !c.arrange || self.x.is_i8() || !alone || (c.prefer == Prefer::Speed && few) {
+            return Ok(None);
+        }
+        let (Ok(out_c), Ok(groups)) = (u16::try_from(channels), u16::try_from(groups)) else {
+            return Ok(None);
+        };
+        let weights = constant_f32(c.graph, self.parameters[0])?;
+        let bias = match self.parameters.get(1) {
+            Some(bias) => constant_f32(c.graph, *bias)?,
+            None => vec![0.0; channels],
+        };
+        let [n, h, w, in_c] = input;
+        let [k_h, k_w] = self.window.kernel.map(usize::from);
+        let taps = k_h * k_w * usize::from(in_c) / usize::from(groups).max(1);
+        if bias.len() != channels || weights.len() != channels * taps {
+            return Ok(None);
+        }
+        let record = record::ConvWeightOnly {
+            src: 0,
+            dst: 0,
+            scratch: 0,
+            n,
+            h,
+            w,
+            c: in_c,
+            out_c,
+            groups,
+            window: self.window.into(),
+            clamp: clamp_f32(self.activation),
+            bits: 8,
+            block: 1,
+            offsets: false,
+            blob: 0,
+        };
+        Ok(WeightOnly::new(record, &weights, &bias, [(outputs * taps) as u64, outputs as u64]))
+    }
+
     fn is_i8(&self) -> bool {
         self.x.is_i8() && self.y.is_i8()
     }
@@ -151,6 +198,11 @@ pub(super) fn conv2d(
     let taps = usize::from(window.kernel[0]) * usize::from(window.kernel[1]);
     let depthwise = groups == channels && channels > 1;
     let mut forms = Forms::default();
+    if let Some(form) = request.weight_only(c, input, groups)? {
+        forms.push(form);
+        step(c, x, y, forms);
+        return Ok(());
+    }
     if depthwise {
         depthwise_forms(c, &request, input, &mut forms)?;
         // From OHWI with I = 1 to HWO.
@@ -214,7 +266,15 @@ fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
     let (in_c, out_c) = (x.channels(1), y.channels(1));
     let mut forms = Forms::default();
     match (u16::try_from(x.len() / in_c.max(1)), u16::try_from(in_c)) {
-        (Ok(rows), Ok(in_c)) => conv_forms(c, request, [1, 1, rows, in_c], &mut forms)?,
+        (Ok(rows), Ok(in_c)) => {
+            let input = [1, 1, rows, in_c];
+            if let Some(form) = request.weight_only(c, input, 1)? {
+                forms.push(form);
+                step(c, x, y, forms);
+                return Ok(());
+            }
+            conv_forms(c, request, input, &mut forms)?;
+        }
         _ => forms.obstacle = Some("more than 65,535 rows or inputs".into()),
     }
     let count = y.len() / out_c.max(1);

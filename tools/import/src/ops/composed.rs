@@ -19,7 +19,7 @@ pub(crate) fn cast_like(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
             Elements::I8(_) => 3,
             Elements::U8(_) => 2,
             Elements::I32(_) => 6,
-            Elements::I64(_) => 7,
+            Elements::I64(_) | Elements::Short(..) => 7,
             Elements::Bool(_) => 9,
         },
         Entry::Value(id) if c.is_truth(*id) => 9,

@@ -1,6 +1,7 @@
 //! One file per family of ONNX operators: from attributes and variants to the IR.
 
 mod attention;
+mod blocks;
 mod composed;
 mod conv;
 mod einsum;
@@ -51,6 +52,9 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let functions = c.functions.clone();
     if let Some(own) = functions.iter().find(|f| f.domain() == domain && f.name() == onnx.node.op_type) {
         return subgraph::call(c, onnx, own);
+    }
+    if domain == "com.microsoft" && onnx.node.op_type == "MatMulNBits" {
+        return blocks::matmul_n_bits(c, onnx);
     }
     if !matches!(domain, "" | "ai.onnx") {
         return Err(format!("operators of domain `{domain}` are not supported"));

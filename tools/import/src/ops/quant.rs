@@ -1,32 +1,56 @@
 //! QuantizeLinear, DequantizeLinear. uint8 becomes int8 by subtracting 128 from values and zero points, which is
-//! exact.
+//! exact. Activations of 2 and 4 bits are int8 within narrower bounds. Those of 16 bits, which the device has no kernels
+//! for, are whole numbers in float32. Weights with a scale per block are float32; the exporter stores them in few bits.
 
-use offshoot_ir::{DType, Op, Quant};
+use offshoot_ir::{BinaryKind, DType, ElementaryKind, Op, Quant, UnaryKind, ValueId};
 
-use crate::constant::{Constant, Elements};
+use super::blocks;
+use crate::constant::{Constant, Elements, Short};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 
 /// The int8 zero point that corresponds to 0 in uint8.
 const UNSIGNED: i32 = -128;
 
-/// Whether a QuantizeLinear makes uint8: decided by its zero point's type, then by `output_dtype`; uint8 is ONNX's
-/// default.
-fn makes_unsigned(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<bool> {
-    let asked = match onnx.int("output_dtype", 0) {
-        0 => None,
-        2 => Some(true),
-        3 => Some(false),
-        other => return Err(format!("output_dtype {other}; uint8 and int8 are supported")),
-    };
-    let given = c.constant(onnx, 2)?.map(|z| matches!(z.elements, Elements::U8(_)));
-    Ok(given.or(asked).unwrap_or(true))
+/// Type that a QuantizeLinear makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    I8,
+    U8,
+    Short(Short),
 }
 
-/// Scale and zero point of a node, converted to int8; `absent` is the zero point if none is given.
-fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Importing<Quant> {
-    if onnx.int("block_size", 0) != 0 {
-        return Err("scales per block".into());
+impl Kind {
+    /// The zero point where none is given, and the range, in the numbers of the graph.
+    fn numbers(self) -> (i32, (i32, i32)) {
+        match self {
+            Self::I8 => (0, (-128, 127)),
+            Self::U8 => (UNSIGNED, (-128, 127)),
+            Self::Short(short) => (0, short.range()),
+        }
     }
+}
+
+/// What a QuantizeLinear makes: decided by its zero point's type, then by `output_dtype`; uint8 is ONNX's default.
+fn kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Kind> {
+    let asked = match onnx.int("output_dtype", 0) {
+        0 => None,
+        2 => Some(Kind::U8),
+        3 => Some(Kind::I8),
+        other => {
+            let short = i32::try_from(other).ok().and_then(Short::of);
+            Some(Kind::Short(short.ok_or_else(|| format!("output_dtype {other}; integers are supported"))?))
+        }
+    };
+    let given = c.constant(onnx, 2)?.map(|z| match z.elements {
+        Elements::U8(_) => Kind::U8,
+        Elements::Short(_, short) => Kind::Short(short),
+        _ => Kind::I8,
+    });
+    Ok(given.or(asked).unwrap_or(Kind::U8))
+}
+
+/// Scale and zero point of a node, in the numbers of the graph; `absent` is the zero point if none is given.
+fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Importing<Quant> {
     let scale = c.wanted(onnx, 1)?;
     let scales = scale.to_reals();
     if scales.is_empty() || scales.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
@@ -37,8 +61,8 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
         Some(z) => match z.elements {
             Elements::U8(v) => v.iter().map(|v| i32::from(*v) - 128).collect(),
             Elements::I8(v) => v.iter().map(|v| i32::from(*v)).collect(),
-            Elements::I32(v) => v,
-            _ => return Err("zero points that are neither int8, uint8 nor int32".into()),
+            Elements::I32(v) | Elements::Short(v, _) => v,
+            _ => return Err("zero points that are no integers of up to 32 bits".into()),
         },
     };
     if zero_point.len() != scales.len() {
@@ -53,31 +77,59 @@ fn parameters(c: &Context<'_>, onnx: &Onnx<'_>, rank: usize, absent: i32) -> Imp
     Ok(Quant { scale: scales, zero_point, axis: along })
 }
 
+/// Whether the node has a scale for each of several blocks along an axis.
+fn has_blocks(onnx: &Onnx<'_>) -> bool {
+    onnx.int("block_size", 0) != 0
+}
+
+fn check_axis(quant: &Quant, shape: &[usize]) -> Importing {
+    match quant.axis {
+        Some(a) if shape[a] != quant.scale.len() => {
+            Err(format!("{} scales for an axis of {}", quant.scale.len(), shape[a]))
+        }
+        _ => Ok(()),
+    }
+}
+
 pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
+        if has_blocks(onnx) {
+            let real = blocks::dequantized(c, onnx, &x)?;
+            return c.bind(onnx, 0, Entry::Constant(real));
+        }
         let absent = if matches!(x.elements, Elements::U8(_)) { UNSIGNED } else { 0 };
         let quant = parameters(c, onnx, x.shape.len(), absent)?;
-        if let Some(a) = quant.axis
-            && x.shape[a] != quant.scale.len()
-        {
-            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
-        }
+        check_axis(&quant, &x.shape)?;
         let elements = match x.elements {
             Elements::U8(v) => Elements::I8(v.iter().map(|v| (i16::from(*v) - 128) as i8).collect()),
+            Elements::Short(v, short) if short.bits() < 8 => {
+                Elements::I8(v.iter().map(|v| *v as i8).collect())
+            }
+            Elements::Short(v, _) => Elements::I32(v),
             e @ (Elements::I8(_) | Elements::I32(_)) => e,
-            _ => return Err("a constant that is neither int8, uint8 nor int32".into()),
+            _ => return Err("a constant that is no integer of up to 32 bits".into()),
         };
         let real = Constant { shape: x.shape, elements, quant: Some(quant) };
         return c.bind(onnx, 0, Entry::Constant(real));
     }
     let x = c.value(onnx, 0)?;
-    if c.graph.value(x).dtype != DType::I8 {
-        return Err("its input is not int8 or uint8".into());
+    let shape = c.shape(x).to_vec();
+    if has_blocks(onnx) {
+        return Err("an activation with scales per block".into());
     }
-    let rank = c.shape(x).len();
     let absent = if c.is_unsigned(x) { UNSIGNED } else { 0 };
-    let quant = parameters(c, onnx, rank, absent)?;
+    let quant = parameters(c, onnx, shape.len(), absent)?;
+    check_axis(&quant, &shape)?;
+    match c.graph.value(x).dtype {
+        DType::I8 => {}
+        DType::F32 => return real_of_whole(c, onnx, x, &quant),
+        DType::I32 if c.graph.value(x).quant.is_none() => {
+            let whole = c.emit(onnx, Op::Cast, vec![x], None, &format!("{}/whole", onnx.name))?;
+            return real_of_whole(c, onnx, whole, &quant);
+        }
+        _ => return Err("its input is no integer".into()),
+    }
     if quant.axis.is_some() {
         return Err("an activation with scales per channel".into());
     }
@@ -91,63 +143,135 @@ pub(crate) fn dequantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 }
 
 pub(crate) fn quantize(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let kind = kind(c, onnx)?;
+    let (absent, (least, most)) = kind.numbers();
     if c.is_constant(onnx, 0) {
         let x = c.wanted(onnx, 0)?;
-        // Stays an integer constant until its DequantizeLinear; other readers see the original U8.
-        let unsigned = makes_unsigned(c, onnx)?;
-        let quant = parameters(c, onnx, x.shape.len(), if unsigned { UNSIGNED } else { 0 })?;
-        if let Some(a) = quant.axis
-            && x.shape[a] != quant.scale.len()
-        {
-            return Err(format!("{} scales for an axis of {}", quant.scale.len(), x.shape[a]));
+        if has_blocks(onnx) {
+            return Err("it computes weights with scales per block; fold the constant before".into());
         }
+        // Stays an integer constant until its DequantizeLinear; other readers see the original U8.
+        let quant = parameters(c, onnx, x.shape.len(), absent)?;
+        check_axis(&quant, &x.shape)?;
         let inner: usize = quant.axis.map_or(1, |a| x.shape[a + 1..].iter().product::<usize>().max(1));
         let at = |i: usize| quant.axis.map_or(0, |_| (i / inner) % quant.scale.len());
         let q = x.to_reals().into_iter().enumerate().map(|(i, v)| {
             let (s, z) = (quant.scale[at(i)], quant.zero_point[at(i)]);
             // ONNX rounds half to even.
-            ((v / s).round_ties_even() + z as f32).clamp(-128.0, 127.0) as i16
+            ((v / s).round_ties_even() + z as f32).clamp(least as f32, most as f32) as i32
         });
-        let elements = if unsigned {
-            Elements::U8(q.map(|v| (v + 128) as u8).collect())
-        } else {
-            Elements::I8(q.map(|v| v as i8).collect())
+        let elements = match kind {
+            Kind::U8 => Elements::U8(q.map(|v| (v + 128) as u8).collect()),
+            Kind::I8 => Elements::I8(q.map(|v| v as i8).collect()),
+            Kind::Short(short) => Elements::Short(q.collect(), short),
         };
         return c.bind(onnx, 0, Entry::Constant(Constant::new(x.shape, elements)));
     }
-    let x = c.value(onnx, 0)?;
-    let rank = c.shape(x).len();
+    let mut x = c.value(onnx, 0)?;
+    let shape = c.shape(x).to_vec();
     if c.graph.value(x).dtype != DType::F32 {
         return Err("its input is not float32".into());
     }
-    let unsigned = makes_unsigned(c, onnx)?;
-    let quant = parameters(c, onnx, rank, if unsigned { UNSIGNED } else { 0 })?;
+    if has_blocks(onnx) {
+        return Err("an activation with scales per block".into());
+    }
+    let quant = parameters(c, onnx, shape.len(), absent)?;
+    check_axis(&quant, &shape)?;
+    if quant.zero_point.iter().any(|z| !(least..=most).contains(z)) {
+        return Err("a zero point outside the range of its type".into());
+    }
+    if let Kind::Short(short) = kind
+        && short.bits() > 8
+    {
+        return whole_of_real(c, onnx, x, &quant, (least, most));
+    }
     if quant.axis.is_some() {
         return Err("an activation with scales per channel".into());
     }
-    if quant.zero_point.iter().any(|z| !(-128..=127).contains(z)) {
-        return Err("a zero point outside the range of int8".into());
-    }
     // An exporter that gives every reader its own pair quantises the same tensor several times.
+    let unsigned = kind == Kind::U8;
+    let source = x;
     let twin = c
         .quantised
-        .get(&x)
+        .get(&source)
         .into_iter()
         .flatten()
         .copied()
+        .filter(|_| !matches!(kind, Kind::Short(_)))
         .find(|id| c.graph.value(*id).quant.as_ref() == Some(&quant) && c.is_unsigned(*id) == unsigned);
     if let Some(twin) = twin {
         return c.bind(onnx, 0, Entry::Value(twin));
+    }
+    if matches!(kind, Kind::Short(_)) {
+        let real = |q: i32| (q - quant.zero_point[0]) as f32 * quant.scale[0];
+        let bounds = UnaryKind::Clip { min: real(least), max: real(most) };
+        x = c.emit(onnx, Op::Unary(bounds), vec![x], None, &format!("{}/bounds", onnx.name))?;
     }
     c.finish(onnx, Op::Quantize, vec![x], None, 0)?;
     let name = onnx.output(0).unwrap_or_default();
     if let Ok(Entry::Value(id)) = c.entry(name) {
         let id = *id;
         c.graph.value_mut(id).quant = Some(quant);
-        c.quantised.entry(x).or_default().push(id);
+        if !matches!(kind, Kind::Short(_)) {
+            c.quantised.entry(source).or_default().push(id);
+        }
         if unsigned {
             c.unsigned.insert(id);
         }
     }
     Ok(())
+}
+
+/// Numbers of a tensor with `rank` axes, one for all or one for each index along an axis, as an operand.
+fn operand(c: &mut Context<'_>, name: &str, rank: usize, axis: Option<usize>, values: Vec<f32>) -> ValueId {
+    let shape = (0..rank).map(|a| if Some(a) == axis { values.len() } else { 1 }).collect();
+    c.add_reals(name, shape, values)
+}
+
+/// `x` times, divided by, or plus the numbers of a quantised tensor.
+fn arithmetic(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    (kind, step): (BinaryKind, &str),
+    axis: Option<usize>,
+    values: Vec<f32>,
+) -> Importing<ValueId> {
+    let rank = c.shape(x).len();
+    let name = format!("{}/{step}", onnx.name);
+    let b = operand(c, &format!("{name}/number"), rank, axis, values);
+    c.emit(onnx, Op::Binary { kind, activation: offshoot_ir::Activation::None }, vec![x, b], None, &name)
+}
+
+/// Quantises to whole numbers in float32.
+fn whole_of_real(
+    c: &mut Context<'_>,
+    onnx: &Onnx<'_>,
+    x: ValueId,
+    quant: &Quant,
+    (least, most): (i32, i32),
+) -> Importing {
+    let scale = quant.scale.clone();
+    let mut y = arithmetic(c, onnx, x, (BinaryKind::Div, "steps"), quant.axis, scale)?;
+    let round = Op::Unary(UnaryKind::Elementary(ElementaryKind::Round));
+    y = c.emit(onnx, round, vec![y], None, &format!("{}/round", onnx.name))?;
+    if quant.zero_point.iter().any(|z| *z != 0) {
+        let zero = quant.zero_point.iter().map(|z| *z as f32).collect();
+        y = arithmetic(c, onnx, y, (BinaryKind::Add, "zero"), quant.axis, zero)?;
+    }
+    let clip = UnaryKind::Clip { min: least as f32, max: most as f32 };
+    c.finish(onnx, Op::Unary(clip), vec![y], None, 0)
+}
+
+/// Dequantises whole numbers in float32.
+fn real_of_whole(c: &mut Context<'_>, onnx: &Onnx<'_>, x: ValueId, quant: &Quant) -> Importing {
+    let mut y = x;
+    if quant.zero_point.iter().any(|z| *z != 0) {
+        let zero = quant.zero_point.iter().map(|z| -(*z as f32)).collect();
+        y = arithmetic(c, onnx, y, (BinaryKind::Add, "from_zero"), quant.axis, zero)?;
+    }
+    let rank = c.shape(y).len();
+    let scale = operand(c, &format!("{}/scale", onnx.name), rank, quant.axis, quant.scale.clone());
+    let op = Op::Binary { kind: BinaryKind::Mul, activation: offshoot_ir::Activation::None };
+    c.finish(onnx, op, vec![y, scale], None, 0)
 }

@@ -1,0 +1,158 @@
+//! Integers of 2, 4 and 16 bits, and weights with a scale per block.
+
+mod common;
+
+use common::*;
+use ndarray::{ArrayD, IxDyn};
+use offshoot_import::import_bytes;
+use offshoot_ir::{DType, Data, Graph, Op};
+use offshoot_reference::Executor;
+use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
+
+/// Numbers of `bits` bits (ONNX type `data_type`) packed in bytes, the first in the lowest bits.
+fn packed(name: &str, dims: &[i64], (data_type, bits): (i32, usize), v: &[i32]) -> TensorProto {
+    let byte =
+        |part: &[i32]| part.iter().rev().fold(0u32, |byte, v| byte << bits | (*v as u32 & ((1 << bits) - 1)));
+    let raw_data = v.chunks(8 / bits).map(|part| byte(part) as u8).collect();
+    TensorProto { name: name.into(), dims: dims.to_vec(), data_type, raw_data, ..Default::default() }
+}
+
+fn dq(inputs: [&str; 3], y: &str, attributes: Vec<AttributeProto>) -> NodeProto {
+    node("DequantizeLinear", &inputs, &[y], attributes)
+}
+
+fn run(graph: Graph, x: &[f32]) -> Vec<f32> {
+    let shape = graph.value(graph.inputs[0]).shape.clone();
+    let x = ArrayD::from_shape_vec(IxDyn(&shape), x.to_vec()).unwrap();
+    let executor = Executor::new(&graph).unwrap();
+    executor.run(&[x]).unwrap()[0].iter().copied().collect()
+}
+
+fn layer(graph: &Graph) -> &offshoot_ir::Node {
+    graph.nodes.iter().find(|n| matches!(n.op, Op::FullyConnected { .. })).unwrap()
+}
+
+#[test]
+fn few_bits_per_channel_stay_integers() {
+    for (kind, codes, zeros, want) in [
+        ((22, 4), [-8, 7, 3, -1, 0, 5], [0, 0, 0], [-8, -1, 7, 0, 3, 5]),
+        ((21, 4), [0, 15, 3, 9, 8, 5], [8, 3, 0], [-8, 1, 12, 5, 3, 5]),
+        ((25, 2), [0, 3, 2, 1, 2, 3], [1, 1, 1], [-1, 0, 2, 1, 1, 2]),
+        ((26, 2), [-2, 1, 0, 1, -1, 0], [0, 0, 0], [-2, 1, 1, -1, 0, 0]),
+    ] {
+        let q = |x: &str, y: &str| node("QuantizeLinear", &[x, "s", "z"], &[y], vec![]);
+        let nodes = vec![
+            q("x", "xq"),
+            dq(["xq", "s", "z"], "xd", vec![]),
+            dq(["w", "ws", "wz"], "wd", vec![int("axis", 1)]),
+            node("MatMul", &["xd", "wd"], &["p"], vec![]),
+            q("p", "pq"),
+            dq(["pq", "s", "z"], "y", vec![]),
+        ];
+        let more = vec![
+            reals("s", &[], vec![0.5]),
+            bytes("z", &[], 3, &[0]),
+            packed("w", &[2, 3], kind, &codes),
+            reals("ws", &[3], vec![0.5, 0.25, 2.0]),
+            packed("wz", &[3], kind, &zeros),
+        ];
+        let graph = import_bytes(&model(21, 1, &[1, 2], nodes, more), "x").unwrap();
+        let layer = layer(&graph);
+        assert_eq!(graph.value(layer.output).dtype, DType::I8);
+        let w = graph.value(layer.inputs[1]);
+        // Integers without their zero points, in rows of an output.
+        assert_eq!(w.data.as_deref(), Some(&Data::I8(want.to_vec())), "{kind:?}");
+        assert_eq!(w.quant.as_ref().unwrap().scale, [0.5, 0.25, 2.0]);
+    }
+}
+
+#[test]
+fn scales_per_block_are_multiplied_exactly() {
+    let codes: Vec<i32> = (0..12).map(|i| (i * 5 % 16) - 8).collect();
+    let (scales, zeros) = (vec![0.3, 0.7, 1.1, 0.9], [1, -2, 0, 3]);
+    // [6, 2] in blocks of 4 along the first axis, the last one shorter.
+    let nodes = vec![
+        dq(["w", "ws", "wz"], "wd", vec![int("axis", 0), int("block_size", 4)]),
+        node("MatMul", &["x", "wd"], &["y"], vec![]),
+    ];
+    let more = vec![
+        packed("w", &[6, 2], (22, 4), &codes),
+        reals("ws", &[2, 2], scales.clone()),
+        packed("wz", &[2, 2], (22, 4), &zeros),
+    ];
+    let graph = import_bytes(&model(21, 1, &[1, 6], nodes.clone(), more), "x").unwrap();
+    let w = graph.value(layer(&graph).inputs[1]);
+    let real = |k: usize, n: usize| (codes[2 * k + n] - zeros[k / 4 * 2 + n]) as f32 * scales[k / 4 * 2 + n];
+    let want: Vec<f32> = (0..2).flat_map(|n| (0..6).map(move |k| (k, n))).map(|(k, n)| real(k, n)).collect();
+    assert_eq!(w.data.as_deref(), Some(&Data::F32(want)));
+
+    let wrong = vec![
+        packed("w", &[6, 2], (22, 4), &codes),
+        reals("ws", &[3, 2], vec![1.0; 6]),
+        packed("wz", &[3, 2], (22, 4), &[0; 6]),
+    ];
+    let error = import_bytes(&model(21, 1, &[1, 6], nodes, wrong), "x").unwrap_err().to_string();
+    assert!(error.contains("blocks of 4 need [2, 2]"), "{error}");
+}
+
+#[test]
+fn sixteen_bits_are_rounded_and_bounded_as_the_file_says() {
+    let (scale, x) = (0.001f32, [0.01234f32, -3.0, 0.0005, 70.0]);
+    for (kind, zero, bounds) in [(5, 0, (-32768, 32767)), (4, 30000, (0, 65535))] {
+        let nodes = vec![
+            node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]),
+            node("Reshape", &["q", "shape"], &["r"], vec![]),
+            dq(["r", "s", "z"], "y", vec![]),
+        ];
+        let zero_point =
+            TensorProto { name: "z".into(), data_type: kind, int32_data: vec![zero], ..Default::default() };
+        let more = vec![reals("s", &[], vec![scale]), zero_point, whole("shape", &[1, 4])];
+        let graph = import_bytes(&model(21, 1, &[4], nodes, more), "x").unwrap();
+        let step = |v: f32| ((v / scale).round_ties_even() as i32 + zero).clamp(bounds.0, bounds.1) - zero;
+        let want: Vec<f32> = x.iter().map(|v| step(*v) as f32 * scale).collect();
+        assert_eq!(run(graph, &x), want);
+    }
+}
+
+#[test]
+fn activations_of_four_bits_are_bounded() {
+    let nodes =
+        vec![node("QuantizeLinear", &["x", "s", "z"], &["q"], vec![]), dq(["q", "s", "z"], "y", vec![])];
+    let more = vec![reals("s", &[], vec![0.5]), packed("z", &[1], (21, 4), &[2])];
+    let graph = import_bytes(&model(21, 1, &[4], nodes, more), "x").unwrap();
+    assert!(graph.nodes.iter().any(|n| graph.value(n.output).dtype == DType::I8));
+    // The oracle does not round.
+    assert_eq!(run(graph, &[-3.0, 0.6, 100.0, 6.4]), [-1.0, 0.6, 6.5, 6.4]);
+}
+
+#[test]
+fn matmul_n_bits_is_a_product() {
+    let (k, n, blocks) = (40, 3, 3);
+    let mut product = node(
+        "MatMulNBits",
+        &["x", "w", "ws", "wz"],
+        &["y"],
+        vec![int("K", k), int("N", n), int("bits", 4), int("block_size", 16)],
+    );
+    product.domain = "com.microsoft".into();
+    let raw: Vec<i32> = (0..n * blocks * 8).map(|i| (i * 37 + 11) as i32 % 256).collect();
+    let zeros = [0x58, 0x0a, 0x37, 0x01, 0x99, 0x0f];
+    let scales: Vec<f32> = (0..n * blocks).map(|i| 0.1 + i as f32 * 0.07).collect();
+    let more = vec![
+        bytes("w", &[n, blocks, 8], 2, &raw),
+        reals("ws", &[n * blocks], scales.clone()),
+        bytes("wz", &[n * 2], 2, &zeros),
+    ];
+    let graph = import_bytes(&model(21, 1, &[1, k], vec![product.clone()], more.clone()), "x").unwrap();
+    let code = |row: usize, i: usize| (raw[(row * 3 + i / 16) * 8 + i % 16 / 2] >> (i % 2 * 4)) & 15;
+    let zero = |row: usize, block: usize| (zeros[row * 2 + block / 2] >> (block % 2 * 4)) & 15;
+    let w = graph.value(layer(&graph).inputs[1]);
+    let want: Vec<f32> = (0..3)
+        .flat_map(|row| (0..40).map(move |i| (row, i)))
+        .map(|(row, i)| (code(row, i) - zero(row, i / 16)) as f32 * scales[row * 3 + i / 16])
+        .collect();
+    assert_eq!(w.data.as_deref(), Some(&Data::F32(want)));
+
+    product.attribute[0].i = 1 << 40;
+    assert!(import_bytes(&model(21, 1, &[1, k], vec![product], more), "x").is_err());
+}
