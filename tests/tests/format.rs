@@ -417,6 +417,7 @@ fn learning_records(i: usize) -> Vec<u8> {
             features: 500,
             at: 600,
         }),
+        begun: (i % 2 == 1).then_some(12),
     };
     fn put(graph: &mut Vec<u8>, value: &impl serde::Serialize) {
         let mut buffer = [0; 256];

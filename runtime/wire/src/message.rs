@@ -95,6 +95,16 @@ pub enum Request<'a> {
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
+    /// Stretches or shortens the course of learning to so many steps; 0 goes back to the plan's. Answer:
+    /// [`Response::Ok`].
+    Course {
+        /// Steps of the course.
+        steps: u32,
+    },
+    /// Announces a learned state, which replaces the device's: [`Self::LoadChunk`]s at offsets of the state follow, then
+    /// [`Self::LoadEnd`], at which the device checks it. If it is refused, or another request comes before its end, the
+    /// device goes back to the weights of the file. Answer to each: [`Response::Ok`].
+    WriteLearned,
 }
 
 /// What a run measures.

@@ -10,7 +10,8 @@ use offshoot_base::{Error, Rule};
 use offshoot_base::{blob, product, require};
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, TargetProjectionRepr, TrainablePart,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, PROGRESS_BYTES,
+    TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::DType;
 use offshoot_kernels::layer::Order;
@@ -181,7 +182,7 @@ impl Memory<'_, '_> {
             require(answer_work(self.features, classifier.classes.into()) <= MAX_WORK, Rule::Shape)
                 .map_err(&shared)?;
         }
-        place(head.learned, 0, 4).map_err(&shared)?;
+        place(head.learned, PROGRESS_BYTES as u64, 4).map_err(&shared)?;
         for (index, layer) in learning.layers().enumerate() {
             let invalid = |rule| Error::Learn { layer: index as u8, rule };
             for (at, bytes) in layer.memory(head).into_iter().flatten() {
@@ -195,6 +196,10 @@ impl Memory<'_, '_> {
         if let Some(classifier) = head.classifier {
             let (bytes, _) = head_bytes(classifier.kind, self.features, classifier.classes.into());
             place(classifier.at, bytes as u64, 4).map_err(&shared)?;
+        }
+        if let Some(at) = head.begun {
+            let bytes = learning.beside_blobs(self.model).map(|(_, bytes)| bytes).sum();
+            blob::<u8>(self.model.blobs, at, bytes).map_err(&shared)?;
         }
         Ok(())
     }
