@@ -10,7 +10,8 @@
 use serde::{Deserialize, Serialize};
 
 /// Bytes at the start of the learned memory that say how far learning has come: steps so far, state of the random
-/// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); zeros.
+/// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); exponent of
+/// a usual sample's distance, 0 before the first (u8); zeros.
 pub const PROGRESS_BYTES: usize = 16;
 
 /// The error that a layer learns from.
@@ -128,6 +129,9 @@ pub struct ClassifierHead {
     pub features: u32,
     /// Offset in the arena of its memory, bytes, which extends to the end of the arena.
     pub at: u32,
+    /// Number of sums that the features are folded into (`offshoot_learn::heads::fold`), which are then the head's
+    /// features; 0: not folded.
+    pub folded: u16,
 }
 
 /// A kind of classifier head and its options; see `offshoot_learn::heads`.

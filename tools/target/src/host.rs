@@ -172,7 +172,8 @@ impl Device for HostDevice {
         let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
         loaded.state = state;
         let guess = lesson.guess.unwrap_or(u16::MAX);
-        Ok(TrainStepReport { guess, steps: lesson.steps, count: 0, stack: 0, arena })
+        let (steps, left_out) = (lesson.steps, lesson.left_out);
+        Ok(TrainStepReport { guess, steps, count: 0, stack: 0, arena, left_out })
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {

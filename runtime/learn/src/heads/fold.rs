@@ -2,8 +2,7 @@
 //! Chen and Farach-Colton 2002). Inner products stay as they are in the mean, and a head on the places takes the memory of `m`
 //! features.
 
-use offshoot_kernels::GOLDEN;
-use offshoot_kernels::random::mix;
+use offshoot_kernels::{GOLDEN, mix};
 
 /// Place and sign of a feature among `places` places.
 pub fn fold(feature: usize, places: usize) -> (usize, f32) {

@@ -4,6 +4,7 @@ use super::classifier;
 use super::execute;
 use super::inference::{Engine, fitting};
 use super::numbers;
+use super::outlier;
 use super::state::{Pace, StepReport, TrainState};
 use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
@@ -145,7 +146,9 @@ impl<'m, 'a> Engine<'m, 'a> {
     }
 
     /// Runs one train step: runs on the inputs, and trains every layer that learns towards class `label`. It overwrites
-    /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head.
+    /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head. A sample
+    /// whose input is not finite, or dozens of times farther from the others than is usual, counts as a step but changes
+    /// nothing that was learned ([`StepReport::left_out`]).
     ///
     /// # Errors
     /// [`Error::NotLearning`] if the engine was not made for learning; [`Error::Label`] if there is no such class.
@@ -158,7 +161,13 @@ impl<'m, 'a> Engine<'m, 'a> {
         let head = &learning.head;
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
         let pace = Pace::of(head, state.course);
-        let follows = learning.normalizer().is_some() && (pace.follows == 0 || state.steps < pace.follows);
+        let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
+        let verdict = outlier::judge(state.usual, exponent);
+        // An input of another type has no distance.
+        let left_out = exponent > 0 && verdict.is_outlier;
+        state.usual = if exponent > 0 { verdict.usual } else { 0 };
+        let follows =
+            learning.normalizer().is_some() && !left_out && (pace.follows == 0 || state.steps < pace.follows);
         classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
         let factor = factor(pace.schedule, state.steps);
         let warmed = u64::from(factor) * u64::from(state.steps.min(pace.warm)) / u64::from(pace.warm.max(1));
@@ -182,7 +191,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 if layer.repr.error_source == ErrorSource::Output {
                     guess = execute::largest(arena, layer);
                 }
-                if label >= head.classes {
+                if left_out || label >= head.classes {
                     return Ok(());
                 }
                 if layer.repr.error_source == ErrorSource::Next {
@@ -201,7 +210,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 classifier::predict(&learning, self.arena, kept).map_err(shared)?;
                 guess = classifier::best(&learning, self.arena).or(guess);
             }
-            if state.steps >= pace.from {
+            if state.steps >= pace.from && !left_out {
                 state.stale |=
                     classifier::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
@@ -210,7 +219,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         state.steps = state.steps.saturating_add(1);
         let steps = state.steps;
         self.note_progress(&learning);
-        Ok(StepReport { guess, steps })
+        Ok(StepReport { guess, steps, left_out })
     }
 
     /// Class scores of the classifier head after a run; minus infinity for classes without samples. `None` if the model

@@ -14,19 +14,24 @@ pub struct TrainState {
     pub(super) stale: bool,
     /// Number of taps in use.
     pub(super) kept: u8,
+    /// Exponent of a usual sample's distance ([`super::outlier`]); 0: not known.
+    pub(super) usual: u8,
 }
 
 impl TrainState {
     /// State before the first step.
     pub(super) fn beginning(head: &LearnHead) -> Self {
+        // The host's samples say what is usual, if the file knows them.
+        let usual = head.normalizer.map_or(0, |n| super::outlier::exponent_of(n.energy));
         // A head without samples needs no refresh.
-        Self { steps: 0, random: Random::new(head.seed), course: 0, stale: false, kept: u8::MAX }
+        Self { steps: 0, random: Random::new(head.seed), course: 0, stale: false, kept: u8::MAX, usual }
     }
 
     /// The part of the state that belongs to what was learned.
     pub(super) fn progress(&self) -> [u8; PROGRESS_BYTES] {
         let mut bytes = [0; PROGRESS_BYTES];
-        let words = [self.steps, self.random.state(), self.course, u32::from(self.kept)];
+        let words =
+            [self.steps, self.random.state(), self.course, u32::from_le_bytes([self.kept, self.usual, 0, 0])];
         for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
@@ -42,6 +47,7 @@ impl TrainState {
             course: word(8),
             stale,
             kept: bytes[12].max(1),
+            usual: bytes[13],
         }
     }
 }
@@ -100,4 +106,6 @@ pub struct StepReport {
     pub guess: Option<u16>,
     /// Steps so far, this one included.
     pub steps: u32,
+    /// The sample was left out, because it is not finite or much farther from the others than is usual.
+    pub left_out: bool,
 }

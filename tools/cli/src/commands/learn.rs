@@ -358,6 +358,7 @@ pub fn teach(
         kept: spec.active_blocks,
         course: planned(&learning).map(|planned| if after.course > 0 { after.course } else { planned }),
         steps_so_far: after.steps,
+        left_out: trace.left_out,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
         train_arena_used_bytes: trace.arena + learned.len() as u64,
         digest: digest_learned,
@@ -565,6 +566,7 @@ struct Trace {
     count: Option<u64>,
     stack: Option<u64>,
     arena: u64,
+    left_out: usize,
 }
 
 /// Takes the steps, beginning with sample `skip`.
@@ -579,11 +581,12 @@ fn course(
     let bar = ui.progress("learning", steps as u64);
     let stretch = steps.div_ceil(20).max(1);
     let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
-    let (mut count, mut stack, mut arena) = (0, 0, 0);
+    let (mut count, mut stack, mut arena, mut left_out) = (0, 0, 0, 0);
     for step in 0..steps {
         let i = (skip % labels.len().max(1) + step) % labels.len().max(1);
         let lesson = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
         hits += usize::from(lesson.guess == labels[i]);
+        left_out += usize::from(lesson.left_out);
         since += 1;
         count = count.max(lesson.count);
         stack = stack.max(lesson.stack);
@@ -596,7 +599,7 @@ fn course(
     }
     bar.finish_and_clear();
     let some = |n: u32| (n > 0).then_some(u64::from(n));
-    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into() })
+    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into(), left_out })
 }
 
 fn apply(spec: &Spec, head: &mut LearnHead, layers: &mut [LearnLayer]) {

@@ -8,6 +8,7 @@ use offshoot::format::record::{
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::graph::learn::Learning;
+use offshoot::learn::heads::fold;
 use offshoot::{Engine, Model};
 
 use crate::blobs;
@@ -125,7 +126,9 @@ pub(super) fn as_operators(
         let mut row = vec![0.0; *width];
         (0..classifier.classes).any(|class| engine.readout(class, &mut row).is_some())
     });
-    let features_at = section.workspace(4 * classifier.map_or(0, |(_, width)| width))?;
+    // The operators see the features as they are before they are folded.
+    let width: usize = classifier.map_or(0, |_| learning.taps().map(|tap| tap.width()).sum());
+    let features_at = section.workspace(4 * width)?;
     let mut taps = learning.taps().take(if classifier.is_some() { usize::MAX } else { 0 }).peekable();
     let mut seen = 0;
     let ends = classifier.is_some() && outputs.len() == 1;
@@ -162,14 +165,20 @@ pub(super) fn as_operators(
         }
         section.ops.push((head, record));
     }
-    if let Some((classifier, width)) = classifier {
+    if let Some((classifier, own_width)) = classifier {
         let classes = usize::from(classifier.classes);
         let mut rows = vec![0.0; classes * width];
         let mut all = vec![LEAST; classes];
+        let mut own = vec![0.0; own_width];
         for (class, (row, bias)) in rows.chunks_exact_mut(width).zip(&mut all).enumerate() {
-            match engine.readout(class as u16, row) {
-                Some(own) => *bias = own,
-                None => row.fill(0.0),
+            let Some(read) = engine.readout(class as u16, &mut own) else { continue };
+            *bias = read;
+            for (feature, weight) in row.iter_mut().enumerate() {
+                let (place, sign) = match classifier.folded {
+                    0 => (feature, 1.0),
+                    folded => fold(feature, folded.into()),
+                };
+                *weight = sign * own[place];
             }
         }
         all.extend(rows);

@@ -10,7 +10,7 @@ use offshoot_base::{Error, Rule};
 use offshoot_base::{blob, product, require};
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, PROGRESS_BYTES,
+    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, PROGRESS_BYTES,
     TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::DType;
@@ -54,6 +54,10 @@ pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
         require(features <= MAX_FEATURES, Rule::Shape).map_err(shared)?;
     }
     require(taps.rest.is_empty(), Rule::Table).map_err(shared)?;
+    if let Some(folded) = head.classifier.map(|c| usize::from(c.folded)).filter(|&folded| folded > 0) {
+        require(folded <= features, Rule::Shape).map_err(shared)?;
+        features = folded;
+    }
     let memory = Memory { model, head: &head, features, words };
     memory.check(&learning, shared)
 }
@@ -72,7 +76,9 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
     check_rate(head.rate)?;
     check_rate(head.noise)?;
     require(head.momentum < 1 << 15, Rule::Quantisation)?;
-    if let Some(ClassifierHead { kind, classes, taps, .. }) = head.classifier {
+    if let Some(ClassifierHead { kind, classes, taps, folded, .. }) = head.classifier {
+        // A boosted head has a block for each tap.
+        require(folded == 0 || !matches!(kind, HeadKind::Boosted { .. }), Rule::Shape)?;
         // Heads compute in float32, whatever the network's number format.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;

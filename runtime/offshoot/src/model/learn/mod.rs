@@ -213,10 +213,14 @@ impl<'m> Learning<'m> {
         Layers { rest: self.rest, left: self.head.layers, ops }
     }
 
-    /// The classifier head and its number of features, if the model has one.
+    /// The classifier head and its number of features, folded if they are, if the model has one.
     pub fn classifier(&self) -> Option<(ClassifierHead, usize)> {
         let classifier = self.head.classifier?;
-        Some((classifier, self.taps().map(|tap| tap.width()).sum()))
+        let features = match classifier.folded {
+            0 => self.taps().map(|tap| tap.width()).sum(),
+            folded => folded.into(),
+        };
+        Some((classifier, features))
     }
 
     /// The input normaliser, if the model has one.

@@ -44,6 +44,8 @@ pub struct Report {
     pub course: Option<u32>,
     /// Steps so far, those before this command included.
     pub steps_so_far: u32,
+    /// Samples that were left out, because they are not finite or much farther from the others than is usual.
+    pub left_out: usize,
     /// Bytes of arena that learning needs.
     pub train_arena_bytes: u64,
     /// High-water mark of the arena over all steps, including what is learned.
@@ -104,6 +106,8 @@ pub(super) fn facts(r: &Report) -> Vec<[String; 2]> {
     all.push(("steps", thousands(r.steps as u64)));
     let earlier = Some(r.steps_so_far).filter(|&n| n as usize != r.steps);
     all.extend(earlier.map(|n| ("  with those before", thousands(n.into()))));
+    let left_out = Some(r.left_out).filter(|&n| n > 0);
+    all.extend(left_out.map(|n| ("samples left out as outliers", thousands(n as u64))));
     all.extend(r.course.map(|n| ("steps of the course", thousands(n.into()))));
     all.push(("accuracy before", percent(r.accuracy_before)));
     all.push(("accuracy after", percent(r.accuracy_after)));
