@@ -415,7 +415,9 @@ fn learning_records(i: usize) -> Vec<u8> {
             from: 7,
             features: 500,
             at: 600,
+            folded: 40 * (i % 2) as u16,
         }),
+        begun: (i % 2 == 1).then_some(12),
     };
     fn put(graph: &mut Vec<u8>, value: &impl serde::Serialize) {
         let mut buffer = [0; 256];

@@ -130,7 +130,9 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
                 | Request::Restore
                 | Request::Forget { .. }
                 | Request::ActiveBlocks { .. }
-                | Request::ReadScores { .. } => Err(Failure::new(ErrorCode::NoModel, 0)),
+                | Request::ReadScores { .. }
+                | Request::Course { .. }
+                | Request::WriteLearned => Err(Failure::new(ErrorCode::NoModel, 0)),
             },
         };
         respond(link, answer);
@@ -162,8 +164,9 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
             arena: model.arena_bytes(),
             restored: 0,
         };
-        // At boot: restores stored weights if the model learns, the arena is large enough, and flash holds some.
-        let stored = store.as_ref().and_then(Store::generation).is_some();
+        // At boot: goes on from stored weights, or from those that the file has learned, if the arena is large enough.
+        let begun = model.learning().is_some_and(|learning| learning.head.begun.is_some());
+        let stored = begun || store.as_ref().and_then(Store::generation).is_some();
         let learns = model.train_arena_bytes().is_some_and(|needed| needed as usize <= arena.len());
         if opening == Opening::Run && !(stored && learns) {
             return Ok((Engine::new(model, arena)?, report));
@@ -270,6 +273,8 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                 },
                 Request::Forget { flash } => forget(&mut engine, store, flash),
                 Request::ActiveBlocks { blocks } => engine.set_active_blocks(blocks).map_err(Failure::from),
+                Request::Course { steps } => engine.set_course(steps).map_err(Failure::from),
+                Request::WriteLearned => take_learned(link, &mut engine),
                 Request::ReadScores { offset, len } => match scores(&engine, offset, len) {
                     Ok(data) => {
                         link.send(&Response::Data(data));
@@ -349,6 +354,29 @@ fn learn<C: Clock, K: StackGauge>(
         count: clock.between(start, end).saturating_sub(reading_cost),
         stack,
         arena: engine.used(PAINT) as u32,
+        left_out: lesson.left_out,
+    })
+}
+
+/// Takes a learned state from the host, piece by piece.
+fn take_learned<S: Read + Write>(link: &mut Link<S>, engine: &mut Engine<'_, '_>) -> Result<(), Failure> {
+    if engine.state().is_none() {
+        return Err(Failure::new(ErrorCode::NotLearning, 0));
+    }
+    link.send(&Response::Ok);
+    engine.restore_with(|own| {
+        loop {
+            let answer = match receive(link) {
+                None => return Err(Failure::new(ErrorCode::Frame, 0)),
+                Some(Err(failure)) => Err(failure),
+                Some(Ok(Request::LoadChunk { offset, data })) => write(own, offset, data),
+                Some(Ok(Request::LoadEnd)) => return Ok(()),
+                // Sent again, because the answer was lost.
+                Some(Ok(Request::WriteLearned)) => Ok(()),
+                Some(Ok(_)) => return Err(Failure::new(ErrorCode::NotLoading, 0)),
+            };
+            respond(link, answer);
+        }
     })
 }
 

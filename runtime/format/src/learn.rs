@@ -3,11 +3,16 @@
 //! They follow the operators in the graph section if the header requires [`super::requires::LEARNS`]: a [`LearnHead`],
 //! its [`LearnLayer`]s in ascending order of operators, and the [`Tap`]s of its [`ClassifierHead`]. All learning memory
 //! lies behind the inference arena, in this order: the workspace of a train step at [`LearnHead::workspace`], features
-//! and scores of the classifier head; then, from [`LearnHead::learned`] on, everything that learning changes: for each
-//! layer its trainable copy, lower bytes or table, and velocities; statistics of the input; the classifier head's
-//! memory. A record is **untrusted** until `Model::open` has checked it.
+//! and scores of the classifier head; then, from [`LearnHead::learned`] on, everything that learning changes: its progress
+//! ([`PROGRESS_BYTES`]); for each layer its trainable copy, lower bytes or table, and velocities; statistics of the
+//! input; the classifier head's memory. A record is **untrusted** until `Model::open` has checked it.
 
 use serde::{Deserialize, Serialize};
+
+/// Bytes at the start of the learned memory that say how far learning has come: steps so far, state of the random
+/// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); exponent of
+/// a usual sample's distance, 0 before the first (u8); zeros.
+pub const PROGRESS_BYTES: usize = 16;
 
 /// The error that a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,6 +157,9 @@ pub struct LearnHead {
     pub normalizer: Option<InputNormalizerRepr>,
     /// Classifier head whose scores replace the network's output.
     pub classifier: Option<ClassifierHead>,
+    /// What the file has learned: offset in the blob section of the learned bytes that no operator's blob holds. `None`:
+    /// nothing, learning starts at step 0.
+    pub begun: Option<u32>,
 }
 
 /// Statistics of the network's only input: a mean per element and one energy for all
@@ -186,6 +194,9 @@ pub struct ClassifierHead {
     pub features: u32,
     /// Offset in the arena of its memory, bytes, which extends to the end of the arena.
     pub at: u32,
+    /// Number of sums that the features are folded into (`offshoot_learn::heads::fold`), which are then the head's
+    /// features; 0: not folded.
+    pub folded: u16,
 }
 
 /// A kind of classifier head and its options; see `offshoot_learn::heads`.

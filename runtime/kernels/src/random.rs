@@ -11,16 +11,14 @@ impl Random {
         Self(if state == 0 { GOLDEN } else { state })
     }
 
-    /// The state, for a kernel that draws its own numbers.
-    #[cfg(arm_dsp)]
+    /// The state, to save, or for a kernel that draws its own numbers.
     pub fn state(self) -> u32 {
         self.0
     }
 
-    /// Continues from the state that such a kernel returns.
-    #[cfg(arm_dsp)]
+    /// Continues from a state. 0, which no generator has, becomes another.
     pub fn of_state(state: u32) -> Self {
-        Self(state)
+        Self(if state == 0 { GOLDEN } else { state })
     }
 
     /// The next 32 bits; never 0.

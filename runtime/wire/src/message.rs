@@ -95,6 +95,16 @@ pub enum Request<'a> {
         /// At most [`super::CHUNK_MAX`].
         len: u16,
     },
+    /// Stretches or shortens the course of learning to so many steps; 0 goes back to the plan's. Answer:
+    /// [`Response::Ok`].
+    Course {
+        /// Steps of the course.
+        steps: u32,
+    },
+    /// Announces a learned state, which replaces the device's: [`Self::LoadChunk`]s at offsets of the state follow, then
+    /// [`Self::LoadEnd`], at which the device checks it. If it is refused, or another request comes before its end, the
+    /// device goes back to the weights of the file. Answer to each: [`Response::Ok`].
+    WriteLearned,
 }
 
 /// What a run measures.
@@ -231,6 +241,8 @@ pub struct TrainStepReport {
     /// High-water mark of the arena without the learned state: bytes up to the last one that the step wrote or that
     /// belongs to an input.
     pub arena: u32,
+    /// The sample was left out, because it is not finite or much farther from the others than is usual.
+    pub left_out: bool,
 }
 
 /// Why a request failed.
@@ -434,8 +446,8 @@ mod tests {
     /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 5);
-        let requests: [(Request<'_>, &[u8]); 18] = [
+        assert_eq!(PROTOCOL_VERSION, 6);
+        let requests: [(Request<'_>, &[u8]); 20] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -454,6 +466,8 @@ mod tests {
             (Request::Forget { flash: true }, &[15, 1]),
             (Request::ActiveBlocks { blocks: 3 }, &[16, 3]),
             (Request::ReadScores { offset: 1, len: 2 }, &[17, 1, 2]),
+            (Request::Course { steps: 300 }, &[18, 0xac, 2]),
+            (Request::WriteLearned, &[19]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];
@@ -471,7 +485,7 @@ mod tests {
         };
         let operator = OperatorMeasurement { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
-        let report = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
+        let report = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5, left_out: true };
         let responses: [(Response<'_>, &[u8]); 10] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
@@ -484,7 +498,7 @@ mod tests {
             (Response::Done(RunReport { count: 1, stack: 2, arena: 3 }), &[5, 1, 2, 3]),
             (Response::Error(failure), &[6, 18, 1, 2]),
             (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 24, 0xff, 0xff, 3, 3]),
-            (Response::TrainStep(report), &[7, 1, 2, 3, 4, 5]),
+            (Response::TrainStep(report), &[7, 1, 2, 3, 4, 5, 1]),
             (Response::Stored(StoreReport { generation: 1, capacity: 2 }), &[8, 1, 2]),
         ];
         for (message, bytes) in responses {

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use offshoot::format::record::{DType, IoRepr};
 use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy::Array;
 use offshoot_target::{Device, Target, TargetError};
@@ -115,7 +116,42 @@ pub fn output_port(model: &Model<'_>, i: usize) -> Result<Port> {
     port(model.output(i), "output", i)
 }
 
-fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> Result<Port> {
+/// Whether the file holds what was learned, so that devices go on from there.
+pub fn has_begun(model: &Model<'_>) -> bool {
+    model.network_index() == 0 && model.learning().is_some_and(|learning| learning.head.begun.is_some())
+}
+
+/// Number of classes of the classifier head that answers in place of the first output, in a file that has learned.
+fn answering(model: &Model<'_>) -> Option<u16> {
+    model.learning().filter(|_| has_begun(model))?.head.classifier.map(|classifier| classifier.classes)
+}
+
+/// What [`run`] returns for output `i`: scores of the classes in place of the first output if the file has learned and
+/// has a classifier head, else the output.
+///
+/// # Errors
+/// The model has no such output.
+pub fn answer_port(model: &Model<'_>, i: usize) -> Result<Port> {
+    let (io, classes) = (model.output(i), answering(model).filter(|_| i == 0));
+    let (Some(io), Some(classes)) = (io, classes) else { return output_port(model, i) };
+    let mut shape = [1; 6];
+    shape[1] = classes;
+    port(Some(IoRepr { dtype: DType::F32, scale: 0.0, zero_point: 0, rank: 2, shape, ..io }), "output", i)
+}
+
+/// Replaces the first output by the scores of the head; a head that knows no class yet leaves it to the network.
+fn answer(model: &Model<'_>, outputs: &mut [Vec<u8>], scores: &[f32]) -> Result<()> {
+    let Some(first) = outputs.first_mut() else { return Ok(()) };
+    let mut all = scores.to_vec();
+    if all.iter().all(|s| *s == f32::NEG_INFINITY) {
+        let own = output_port(model, 0)?.decode(first);
+        all.iter_mut().zip(own).for_each(|(s, own)| *s = own);
+    }
+    *first = all.iter().flat_map(|s| s.to_le_bytes()).collect();
+    Ok(())
+}
+
+fn port(io: Option<IoRepr>, what: &str, i: usize) -> Result<Port> {
     let missing = || {
         Failure::new(
             Kind::Usage,
@@ -132,8 +168,11 @@ fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> R
 /// What `body` returns; also if the engine refuses the arena, which is a bug.
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
-    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, &mut arena)
+    let begun = has_begun(&model);
+    let bytes = model.train_arena_bytes().filter(|_| begun).unwrap_or(model.arena_bytes());
+    let mut arena = AlignedBytes::zeroed(bytes as usize);
+    let begin = if begun { Engine::learning } else { Engine::new };
+    let mut engine = begin(model, &mut arena)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     body(&mut engine)
 }
@@ -243,13 +282,20 @@ fn on_device(
 ) -> Result<()> {
     let mut device = connect(target)?;
     load(device.as_mut(), file)?;
+    let model = file.model()?;
+    let answers = answering(&model).is_some();
     for i in 0..inputs.count() {
         if i > 0 && length.is_some_and(|n| i % n == 0) {
             // Opening the model again clears its state.
             device.reopen().map_err(|e| device_failure(&e, DEVICE_HELP))?;
             select(device.as_mut(), file)?;
         }
-        sink(device.run(&inputs.sample(i)).or_fail(Kind::Device, DEVICE_HELP)?)?;
+        let mut outputs = device.run(&inputs.sample(i)).or_fail(Kind::Device, DEVICE_HELP)?;
+        if answers {
+            let scores = device.scores().or_fail(Kind::Device, DEVICE_HELP)?;
+            answer(&model, &mut outputs, &scores)?;
+        }
+        sink(outputs)?;
         bar.inc(1);
     }
     Ok(())
@@ -363,7 +409,12 @@ fn on_host(
 fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
     set_inputs(engine, &inputs.sample(index))?;
     engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    read_outputs(engine)
+    let mut outputs = read_outputs(engine)?;
+    if let Some(scores) = engine.scores().filter(|_| answering(engine.model()).is_some()) {
+        let scores = scores.to_vec();
+        answer(engine.model(), &mut outputs, &scores)?;
+    }
+    Ok(outputs)
 }
 
 fn read_outputs(engine: &Engine<'_, '_>) -> Result<Vec<Vec<u8>>> {

@@ -2,14 +2,14 @@
 
 use offshoot::format::record::Tag;
 use offshoot::{Engine, Model};
-use offshoot_export::{Aligned, CompileOptions, Compiled, Prefer, compile};
+use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId, Window};
 use proptest::prelude::*;
 
 fn run(compiled: &Compiled, x: &[f32]) -> Vec<u8> {
-    let file = Aligned::new(&compiled.bytes);
+    let file = AlignedBytes::copy_of(&compiled.bytes);
     let model = Model::open(file.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = x.iter().flat_map(|v| v.to_le_bytes()).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
@@ -18,7 +18,7 @@ fn run(compiled: &Compiled, x: &[f32]) -> Vec<u8> {
 }
 
 fn tags(compiled: &Compiled) -> Vec<Tag> {
-    let file = Aligned::new(&compiled.bytes);
+    let file = AlignedBytes::copy_of(&compiled.bytes);
     let model = Model::open(file.bytes()).unwrap();
     model.ops().map(|op| op.2.tag()).collect()
 }

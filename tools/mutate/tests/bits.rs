@@ -193,6 +193,7 @@ fn learning_layer() -> Vec<u8> {
         noise: 0.0,
         normalizer: None,
         classifier: None,
+        begun: None,
     };
     let layer = LearnLayer {
         op: 0,
@@ -200,7 +201,7 @@ fn learning_layer() -> Vec<u8> {
         error_source: ErrorSource::Output,
         format: Format::F32,
         rate: 1.0,
-        trainable: 512,
+        trainable: 528,
         velocity: 0,
         scales: [0.0; 2],
     };

@@ -306,6 +306,26 @@ impl<T: Transport> Client<T> {
         self.ask("active blocks", &Request::ActiveBlocks { blocks }, ok)
     }
 
+    /// Stretches or shortens the course of learning to `steps` steps; 0 goes back to the plan's.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn set_course(&mut self, steps: u32) -> Result<(), ClientError> {
+        self.ask("course", &Request::Course { steps }, ok)
+    }
+
+    /// Replaces what the device has learned.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the device is then as before its first step.
+    pub fn write_learned(&mut self, learned: &[u8]) -> Result<(), ClientError> {
+        self.ask("write learned", &Request::WriteLearned, ok)?;
+        for (offset, data) in chunks(learned) {
+            self.ask("write learned", &Request::LoadChunk { offset, data }, ok)?;
+        }
+        self.ask("write learned", &Request::LoadEnd, ok)
+    }
+
     /// Saves what was learned; returns the number of the save.
     ///
     /// # Errors

@@ -83,6 +83,18 @@ pub trait Device {
     /// As [`Self::learn`]; also if the head has fewer blocks, or is not boosted.
     fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError>;
 
+    /// Replaces what was learned by what [`Self::learned`] returned for the same model; learning must have begun.
+    ///
+    /// # Errors
+    /// As [`Self::learn`]; also if the bytes do not belong to the model. The device is then as before its first step.
+    fn write_learned(&mut self, learned: &[u8]) -> Result<(), TargetError>;
+
+    /// Stretches or shortens the plan's course of learning to `steps` steps; 0 goes back to the plan's.
+    ///
+    /// # Errors
+    /// As [`Self::learn`].
+    fn set_course(&mut self, steps: u32) -> Result<(), TargetError>;
+
     /// Saves what was learned in the device's flash; returns the number of the save. A model that is loaded again
     /// starts with it.
     ///

@@ -104,9 +104,12 @@ impl Device for HostDevice {
         let arena = AlignedBytes::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
         let stored = self.saved.as_ref().is_some_and(|s| s.digest == crc32(off.bytes()));
         let learns = model.learning().is_some();
+        let begun = model.learning().is_some_and(|learning| learning.head.begun.is_some());
         self.model = Some(Loaded { off, arena, state: None, network: 0, started: false, arena_used: 0 });
         if stored && learns {
             self.restore()?;
+        } else if begun {
+            self.begin_learning()?;
         }
         Ok(())
     }
@@ -170,7 +173,8 @@ impl Device for HostDevice {
         let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
         loaded.state = state;
         let guess = report.guess.unwrap_or(u16::MAX);
-        Ok(TrainStepReport { guess, steps: report.steps, count: 0, stack: 0, arena })
+        let (steps, left_out) = (report.steps, report.left_out);
+        Ok(TrainStepReport { guess, steps, count: 0, stack: 0, arena, left_out })
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
@@ -185,6 +189,22 @@ impl Device for HostDevice {
     fn set_active_blocks(&mut self, blocks: u8) -> Result<(), TargetError> {
         let mut engine = self.resumed()?;
         engine.set_active_blocks(blocks)?;
+        let state = engine.state();
+        self.go_on(state);
+        Ok(())
+    }
+
+    fn write_learned(&mut self, learned: &[u8]) -> Result<(), TargetError> {
+        let mut engine = self.resumed()?;
+        let written = engine.restore(learned);
+        let state = engine.state();
+        self.go_on(state);
+        Ok(written?)
+    }
+
+    fn set_course(&mut self, steps: u32) -> Result<(), TargetError> {
+        let mut engine = self.resumed()?;
+        engine.set_course(steps)?;
         let state = engine.state();
         self.go_on(state);
         Ok(())

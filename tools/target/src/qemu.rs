@@ -264,6 +264,14 @@ impl Device for QemuDevice {
         self.running.as_mut().ok_or(TargetError::NoModel)?.set_active_blocks(blocks)
     }
 
+    fn write_learned(&mut self, learned: &[u8]) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.write_learned(learned)
+    }
+
+    fn set_course(&mut self, steps: u32) -> Result<(), TargetError> {
+        self.running.as_mut().ok_or(TargetError::NoModel)?.set_course(steps)
+    }
+
     fn save(&mut self) -> Result<u32, TargetError> {
         self.running.as_mut().ok_or(TargetError::NoModel)?.save()
     }

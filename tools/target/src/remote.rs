@@ -248,6 +248,18 @@ impl<T: Transport> Device for RemoteDevice<T> {
         Ok(self.client.set_active_blocks(blocks)?)
     }
 
+    fn write_learned(&mut self, learned: &[u8]) -> Result<(), TargetError> {
+        let needed = self.model.as_ref().ok_or(TargetError::NoModel)?.learned_bytes;
+        if learned.len() != needed {
+            return Err(offshoot::Error::Length.into());
+        }
+        Ok(self.client.write_learned(learned)?)
+    }
+
+    fn set_course(&mut self, steps: u32) -> Result<(), TargetError> {
+        Ok(self.client.set_course(steps)?)
+    }
+
     fn save(&mut self) -> Result<u32, TargetError> {
         Ok(self.client.save()?)
     }

@@ -25,6 +25,7 @@
 //! with values that are not finite, or a label beyond the classes, is refused and leaves the head unchanged.
 
 mod boosted;
+mod fold;
 mod kind;
 mod lda;
 mod least_squares;
@@ -39,6 +40,7 @@ mod vector;
 mod problems;
 
 pub use boosted::{Boosted, BoostedOptions};
+pub use fold::fold;
 pub use kind::{head_bytes, head_is_possible};
 pub use lda::{Lda, LdaOptions, Shrinkage};
 pub use least_squares::{LeastSquares, LeastSquaresOptions};

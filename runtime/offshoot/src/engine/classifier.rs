@@ -10,10 +10,11 @@ use offshoot_format::record::{Arith, DType};
 use offshoot_learn::InputNormalizer;
 use offshoot_learn::heads::{
     Boosted, BoostedOptions, Head, Lda, LdaOptions, LeastSquares, LeastSquaresOptions, NearestMean,
-    NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions, head_bytes,
+    NearestMeanOptions, Shrinkage, Simplex, SimplexOptions, Softmax, SoftmaxOptions, fold, head_bytes,
 };
 
-/// Writes the channel means of a tapped operator's input to the features from index `at` on.
+/// Writes the channel means of a tapped operator's input to the features from index `at` on, or adds them to the sums
+/// that features are folded into.
 pub(super) fn collect(
     learning: &Learning<'_>,
     arena: &mut [u8],
@@ -22,6 +23,9 @@ pub(super) fn collect(
 ) -> Result<(), Rule> {
     let classifier = learning.head.classifier.ok_or(Rule::Table)?;
     let (work, behind) = arena.split_at_mut_checked(classifier.features as usize).ok_or(Rule::ArenaBounds)?;
+    if classifier.folded > 0 {
+        return collect_folded(work, behind, tap, at, classifier.folded.into());
+    }
     let features = behind.get_mut(4 * at..).and_then(|f| f.get_mut(..4 * tap.width()));
     let features: &mut [f32] = cast_mut(features.ok_or(Rule::ArenaBounds)?)?;
     let bytes = work.get(tap.shape.src.range()).ok_or(Rule::ArenaBounds)?;
@@ -43,6 +47,48 @@ pub(super) fn collect(
                 let of_channel = x.get(channel..).unwrap_or(&[]).iter().step_by(channels);
                 let sum = of_channel.fold(0i64, |sum, &x| sum + i64::from(x)) - zero;
                 *feature = sum as f32 * tap.repr.scale / pixels as f32;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds the channel means of a tapped operator's input, which are features from index `at` on, to `folded` sums.
+fn collect_folded(
+    work: &[u8],
+    behind: &mut [u8],
+    tap: &Tapped,
+    at: usize,
+    folded: usize,
+) -> Result<(), Rule> {
+    let sums: &mut [f32] = cast_mut(behind.get_mut(..4 * folded).ok_or(Rule::ArenaBounds)?)?;
+    if at == 0 {
+        sums.fill(0.0);
+    }
+    let bytes = work.get(tap.shape.src.range()).ok_or(Rule::ArenaBounds)?;
+    let channels = tap.width();
+    let pixels = bytes.len() / (channels * tap.shape.arith.dtype().size()).max(1);
+    let mut add = |channel: usize, mean: f32| {
+        let (place, sign) = fold(at + channel, folded);
+        if let Some(sum) = sums.get_mut(place) {
+            *sum += sign * mean;
+        }
+    };
+    match tap.shape.arith {
+        Arith::F32 { .. } => {
+            let x: &[f32] = cast(bytes)?;
+            for channel in 0..channels {
+                let of_channel = x.get(channel..).unwrap_or(&[]).iter().step_by(channels);
+                add(channel, of_channel.fold(0.0, |sum, x| sum + x) / pixels as f32);
+            }
+        }
+        Arith::I8 { in_zp, .. } => {
+            let x: &[i8] = cast(bytes)?;
+            let zero = i64::from(in_zp) * pixels as i64;
+            for channel in 0..channels {
+                let of_channel = x.get(channel..).unwrap_or(&[]).iter().step_by(channels);
+                let sum = of_channel.fold(0i64, |sum, &x| sum + i64::from(x)) - zero;
+                add(channel, sum as f32 * tap.repr.scale / pixels as f32);
             }
         }
     }

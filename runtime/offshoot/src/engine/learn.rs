@@ -4,12 +4,13 @@ use super::classifier;
 use super::execute;
 use super::inference::{Engine, fitting};
 use super::numbers;
-use super::state::{StepReport, TrainState};
+use super::outlier;
+use super::state::{Pace, StepReport, TrainState};
 use super::train_step::{Rates, StepContext};
 use crate::model::io_span;
 use crate::model::learn::{Learning, TrainedLayer};
 use offshoot_base::{Error, Rule, cast_mut};
-use offshoot_format::learn::{ErrorSource, TargetProjectionRepr, TrainablePart};
+use offshoot_format::learn::{ErrorSource, PROGRESS_BYTES, TargetProjectionRepr, TrainablePart};
 use offshoot_kernels::GOLDEN;
 use offshoot_learn::Random;
 use offshoot_learn::schedule::{ONE, factor};
@@ -24,7 +25,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn learning(model: crate::model::Model<'m>, arena: &'a mut [u8]) -> Result<Self, Error> {
         let learning = model.learning().ok_or(Error::NotLearning)?;
         let mut engine = Self::bound(model, arena, learning.head.arena_bytes)?;
-        engine.state = Some(beginning(&learning));
+        engine.state = Some(TrainState::beginning(&learning.head));
         engine.forget()?;
         Ok(engine)
     }
@@ -34,7 +35,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         self.state.and_then(|_| self.model.learning()).ok_or(Error::NotLearning)
     }
 
-    /// Forgets everything learned: restores the weights of the file and starts again at step 0.
+    /// Forgets everything learned: goes back to the weights of the file and to step 0, or to what the file has learned.
     ///
     /// # Errors
     /// [`Error::NotLearning`] if the engine was not made for learning.
@@ -48,7 +49,59 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
         classifier::begin(&self.model, &learning, self.arena)
             .map_err(|rule| Error::Learn { layer: u8::MAX, rule })?;
-        self.state = Some(beginning(&learning));
+        self.state = Some(TrainState::beginning(&learning.head));
+        self.note_progress(&learning);
+        match learning.head.begun {
+            Some(at) => self.take_up(&learning, at).map_err(|rule| Error::Learn { layer: u8::MAX, rule }),
+            None => Ok(()),
+        }
+    }
+
+    /// Goes on from what the file has learned, in its blob section from `at` on.
+    fn take_up(&mut self, learning: &Learning<'_>, at: u32) -> Result<(), Rule> {
+        let mut rest = self.model.blobs().get(at as usize..).ok_or(Rule::BlobBounds)?;
+        for (at, bytes) in learning.beside_blobs(&self.model) {
+            let (piece, after) = rest.split_at_checked(bytes as usize).ok_or(Rule::BlobBounds)?;
+            let own = self.arena.get_mut(at as usize..).and_then(|own| own.get_mut(..piece.len()));
+            own.ok_or(Rule::ArenaBounds)?.copy_from_slice(piece);
+            rest = after;
+        }
+        self.read_progress(learning);
+        Ok(())
+    }
+
+    /// Place of the progress in the arena.
+    fn progress(&mut self, learning: &Learning<'_>) -> Option<&mut [u8; PROGRESS_BYTES]> {
+        self.arena.get_mut(learning.learned_start()..)?.first_chunk_mut()
+    }
+
+    /// Writes the state to what is learned, so that what is saved is all that learning goes on from.
+    fn note_progress(&mut self, learning: &Learning<'_>) {
+        let bytes = self.state.map(|state| state.progress());
+        if let (Some(to), Some(bytes)) = (self.progress(learning), bytes) {
+            *to = bytes;
+        }
+    }
+
+    /// Takes the state from what was learned.
+    fn read_progress(&mut self, learning: &Learning<'_>) {
+        let stale = learning.head.classifier.is_some();
+        let state = self.progress(learning).map(|bytes| TrainState::of_progress(bytes, stale));
+        self.state = state.or(self.state);
+        // The bytes are those that the state stands for, also if they were not before.
+        self.note_progress(learning);
+    }
+
+    /// Stretches or shortens the plan's course to `steps` steps: the schedule's end, and in proportion the warm-up, the
+    /// end of the input normaliser's changes, and the start of the head. 0 goes back to the plan's. It has no effect on
+    /// a plan whose schedule has no end. The course belongs to what is learned: it is saved and restored with it.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`] if the engine was not made for learning.
+    pub fn set_course(&mut self, steps: u32) -> Result<(), Error> {
+        let learning = self.records()?;
+        self.state.as_mut().ok_or(Error::NotLearning)?.course = steps;
+        self.note_progress(&learning);
         Ok(())
     }
 
@@ -93,7 +146,9 @@ impl<'m, 'a> Engine<'m, 'a> {
     }
 
     /// Runs one train step: runs on the inputs, and trains every layer that learns towards class `label`. It overwrites
-    /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head.
+    /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head. A sample
+    /// whose input is not finite, or dozens of times farther from the others than is usual, counts as a step but changes
+    /// nothing that was learned ([`StepReport::left_out`]).
     ///
     /// # Errors
     /// [`Error::NotLearning`] if the engine was not made for learning; [`Error::Label`] if there is no such class.
@@ -105,11 +160,18 @@ impl<'m, 'a> Engine<'m, 'a> {
         }
         let head = &learning.head;
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        let follows = learning.normalizer().is_some_and(|s| s.steps == 0 || state.steps < s.steps);
+        let pace = Pace::of(head, state.course);
+        let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
+        let verdict = outlier::judge(state.usual, exponent);
+        // An input of another type has no distance.
+        let left_out = exponent > 0 && verdict.is_outlier;
+        state.usual = if exponent > 0 { verdict.usual } else { 0 };
+        let follows =
+            learning.normalizer().is_some() && !left_out && (pace.follows == 0 || state.steps < pace.follows);
         classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
-        let factor = factor(head.schedule, state.steps);
-        let warmed = u64::from(factor) * u64::from(state.steps.min(head.warm)) / u64::from(head.warm.max(1));
-        let warmed = if head.warm == 0 { factor } else { (warmed as u32).min(ONE) };
+        let factor = factor(pace.schedule, state.steps);
+        let warmed = u64::from(factor) * u64::from(state.steps.min(pace.warm)) / u64::from(pace.warm.max(1));
+        let warmed = if pace.warm == 0 { factor } else { (warmed as u32).min(ONE) };
         let mut step = StepContext {
             learning: &learning,
             blobs: self.model.blobs(),
@@ -129,7 +191,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 if layer.repr.error_source == ErrorSource::Output {
                     guess = execute::largest(arena, layer);
                 }
-                if label >= head.classes {
+                if left_out || label >= head.classes {
                     return Ok(());
                 }
                 if layer.repr.error_source == ErrorSource::Next {
@@ -142,20 +204,22 @@ impl<'m, 'a> Engine<'m, 'a> {
                 step.layer(layer, arena, random)
             },
         )?;
-        if let Some((classifier, _)) = learning.classifier() {
+        if learning.classifier().is_some() {
             let kept = state.kept;
             if !state.stale {
                 classifier::predict(&learning, self.arena, kept).map_err(shared)?;
                 guess = classifier::best(&learning, self.arena).or(guess);
             }
-            if state.steps >= classifier.from {
+            if state.steps >= pace.from && !left_out {
                 state.stale |=
                     classifier::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
         }
         numbers::settle(&self.model, &learning, self.arena);
         state.steps = state.steps.saturating_add(1);
-        Ok(StepReport { guess, steps: state.steps })
+        let steps = state.steps;
+        self.note_progress(&learning);
+        Ok(StepReport { guess, steps, left_out })
     }
 
     /// Class scores of the classifier head after a run; minus infinity for classes without samples. `None` if the model
@@ -195,7 +259,8 @@ impl<'m, 'a> Engine<'m, 'a> {
         if taps == 0 || taps > blocks {
             return Err(Error::NoSuchTensor);
         }
-        state.kept = taps;
+        state.kept = if taps == blocks { u8::MAX } else { taps };
+        self.note_progress(&learning);
         Ok(())
     }
 
@@ -270,8 +335,9 @@ impl<'m, 'a> Engine<'m, 'a> {
         self.records().map_or((all, all), |l| (l.learned_start(), l.learned_start() + l.learned_bytes()))
     }
 
-    /// Restores bytes that [`Self::learned`] returned for the same model. They are checked: bytes that the kernels
-    /// cannot take are refused, and the engine is then as after [`Self::forget`].
+    /// Restores bytes that [`Self::learned`] returned for the same model: everything that learning goes on from, so that
+    /// the next steps give the same bits as without a break. They are checked: bytes that the kernels cannot take are
+    /// refused, and the engine is then as after [`Self::forget`].
     ///
     /// # Errors
     /// [`Error::NotLearning`]; [`Error::Length`] if the length differs; [`Error::Learn`] with the first layer whose
@@ -308,9 +374,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         });
         match checked {
             Ok(()) => {
-                if let Some(state) = &mut self.state {
-                    state.stale = learning.head.classifier.is_some();
-                }
+                self.read_progress(&learning);
                 Ok(())
             }
             Err(error) => {
@@ -341,17 +405,6 @@ impl<'m, 'a> Engine<'m, 'a> {
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// State before the first step.
-fn beginning(learning: &Learning<'_>) -> TrainState {
-    TrainState {
-        steps: 0,
-        random: Random::new(learning.head.seed),
-        // A head without samples needs no refresh.
-        stale: false,
-        kept: u8::MAX,
     }
 }
 

@@ -7,6 +7,7 @@ mod execute;
 mod inference;
 mod learn;
 mod numbers;
+mod outlier;
 mod pieces;
 mod recurrent;
 mod state;

@@ -1,5 +1,6 @@
 //! State of learning between train steps, and the report of a step.
 
+use offshoot_format::learn::{LearnHead, PROGRESS_BYTES, Schedule};
 use offshoot_learn::Random;
 
 /// State of learning between train steps, besides the arena.
@@ -7,10 +8,94 @@ use offshoot_learn::Random;
 pub struct TrainState {
     pub(super) steps: u32,
     pub(super) random: Random,
+    /// Length of the course if it is not the plan's, else 0.
+    pub(super) course: u32,
     /// Predictions of the classifier head are out of date: the next run refreshes them.
     pub(super) stale: bool,
     /// Number of taps in use.
     pub(super) kept: u8,
+    /// Exponent of a usual sample's distance ([`super::outlier`]); 0: not known.
+    pub(super) usual: u8,
+}
+
+impl TrainState {
+    /// State before the first step.
+    pub(super) fn beginning(head: &LearnHead) -> Self {
+        // The host's samples say what is usual, if the file knows them.
+        let usual = head.normalizer.map_or(0, |n| super::outlier::exponent_of(n.energy));
+        // A head without samples needs no refresh.
+        Self { steps: 0, random: Random::new(head.seed), course: 0, stale: false, kept: u8::MAX, usual }
+    }
+
+    /// The part of the state that belongs to what was learned.
+    pub(super) fn progress(&self) -> [u8; PROGRESS_BYTES] {
+        let mut bytes = [0; PROGRESS_BYTES];
+        let words =
+            [self.steps, self.random.state(), self.course, u32::from_le_bytes([self.kept, self.usual, 0, 0])];
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// The state that [`Self::progress`] returned. Any bytes give a state that learning can go on from.
+    pub(super) fn of_progress(bytes: &[u8; PROGRESS_BYTES], stale: bool) -> Self {
+        let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        Self {
+            steps: word(0),
+            random: Random::of_state(word(4)),
+            course: word(8),
+            stale,
+            kept: bytes[12].max(1),
+            usual: bytes[13],
+        }
+    }
+}
+
+/// When things happen in a course of learning, in steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Pace {
+    pub(super) schedule: Schedule,
+    /// Steps over which the rates of hidden layers rise.
+    pub(super) warm: u32,
+    /// Steps after which the input statistics stop changing; 0: never.
+    pub(super) follows: u32,
+    /// First step of the classifier head.
+    pub(super) from: u32,
+}
+
+impl Pace {
+    /// The plan's pace, stretched or shortened to a course of so many steps; 0 leaves it as it is. A schedule without an
+    /// end has no other length.
+    pub(super) fn of(head: &LearnHead, course: u32) -> Self {
+        let own = Self {
+            schedule: head.schedule,
+            warm: head.warm,
+            follows: head.normalizer.map_or(0, |n| n.steps),
+            from: head.classifier.map_or(0, |c| c.from),
+        };
+        let (Schedule::Linear { steps: planned } | Schedule::Cosine { steps: planned }) = head.schedule
+        else {
+            return own;
+        };
+        if course == 0 {
+            return own;
+        }
+        let scaled = |step: u32| {
+            let step = u64::from(step) * u64::from(course) / u64::from(planned.max(1));
+            u32::try_from(step).unwrap_or(u32::MAX)
+        };
+        Self {
+            schedule: match head.schedule {
+                Schedule::Linear { .. } => Schedule::Linear { steps: course },
+                _ => Schedule::Cosine { steps: course },
+            },
+            warm: scaled(own.warm),
+            // 0 would mean without end.
+            follows: if own.follows == 0 { 0 } else { scaled(own.follows).max(1) },
+            from: scaled(own.from),
+        }
+    }
 }
 
 /// Report of one train step.
@@ -21,4 +106,6 @@ pub struct StepReport {
     pub guess: Option<u16>,
     /// Steps so far, this one included.
     pub steps: u32,
+    /// The sample was left out, because it is not finite or much farther from the others than is usual.
+    pub left_out: bool,
 }

@@ -86,7 +86,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     if let Some(limit) = args.limit {
         inputs = inputs.head(limit);
     }
-    let port = batch::output_port(&model, 0)?;
+    let port = batch::answer_port(&model, 0)?;
     let input = batch::input_port(&model, 0)?;
     // Keep only what the metric needs of an output, since outputs may be as large as the inputs.
     let (mut outputs, mut scores): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());

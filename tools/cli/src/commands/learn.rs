@@ -1,26 +1,29 @@
 //! `offshoot learn`: trains on a device, or simulates the same training bit for bit on the host.
 
+pub mod arrays;
 pub mod evaluate;
+pub mod flash;
 pub mod page;
+mod report;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use offshoot::format::learn::{ErrorSource, HeadKind, LearnHead, LearnLayer, TargetProjectionRepr};
 use offshoot::graph::learn::Learning;
 use offshoot::learn::{LocalRule, Schedule};
 use offshoot_data::npy::Array;
 use offshoot_export::relearn;
-use offshoot_report::Table;
-use offshoot_report::table::thousands;
 use offshoot_target::{Device, Target};
-use serde::Serialize;
 
 use super::{parse_target, read_array};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
-use crate::ui::{Outcome, Ui};
+use crate::ui::Ui;
 use evaluate::{accuracy, classify};
+use flash::FlashFile;
+pub use report::{Block, Point, Report};
+use report::{blocks_table, facts};
 
 /// Rule of the hidden layers, instead of the plan's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -59,11 +62,15 @@ impl clap::ValueEnum for RuleArg {
 pub struct Args {
     /// Compiled model with a learning plan (`compile --learn plan.toml`).
     pub model: PathBuf,
-    /// Training samples and their class numbers (.npy), learned in this order.
-    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required = true)]
+    /// Training samples and their class numbers (.npy), learned in this order. Without them nothing is learned: what the
+    /// file or the flash holds is written (--output, --inference, --export).
+    #[arg(
+        long, num_args = 2, value_names = ["X.npy", "Y.npy"],
+        required_unless_present_any = ["output", "inference", "export"]
+    )]
     pub train: Vec<PathBuf>,
     /// Test samples and their class numbers (.npy); accuracy is measured on them before and after.
-    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required = true)]
+    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"], required_unless_present_any = ["output", "inference", "export"])]
     pub test: Vec<PathBuf>,
     /// Rule of the hidden layers, instead of the plan's.
     #[arg(long, value_enum)]
@@ -77,161 +84,50 @@ pub struct Args {
     /// Stop after this many train steps.
     #[arg(long)]
     pub steps: Option<usize>,
+    /// Begin with this training sample, counted from 0: to go on where an earlier command stopped.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub skip: usize,
     /// Scale the plan's schedule to the steps taken: rate, warm-up, end of the input normaliser, start of the head.
+    /// Without it, a schedule is only shortened: if fewer steps are taken than it has, and nothing is saved to go on.
     #[arg(long)]
     pub fit: bool,
+    /// Scale the plan's schedule to this many steps, of which this command may take a part.
+    #[arg(long, value_name = "STEPS", conflicts_with = "fit")]
+    pub course: Option<u32>,
     /// Number of classes to add that the network does not know; the plan's classifier head learns them.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub new_classes: u16,
-    /// Continue from what the target has saved for this model.
+    /// Continue from what was saved for this model, with the same bits as without a break.
     #[arg(long)]
     pub restore: bool,
     /// Save what was learned in the target's flash, and check that it can be read back.
     #[arg(long)]
     pub save: bool,
+    /// File that stands in for the flash of the host and of emulated boards. Default: the model's path with the ending
+    /// `.flash`. A board on a serial port has its own flash; with this option, the file is used instead.
+    #[arg(long, value_name = "FILE")]
+    pub flash: Option<PathBuf>,
     /// Number of active blocks of a boosted head afterwards; the rest is switched off.
     #[arg(long, alias = "keep", value_name = "BLOCKS")]
     pub active_blocks: Option<u8>,
-    /// File to write the trained model to (.off). With a head or an input normaliser, it can only run inference.
+    /// File to write the trained model to (.off). It runs, and learns on from where this command stopped.
     #[arg(short, long)]
     pub output: Option<PathBuf>,
+    /// File to write the trained model to for inference alone (.off): head and input normaliser become operators.
+    #[arg(long, value_name = "FILE.off")]
+    pub inference: Option<PathBuf>,
+    /// File to write what was learned to, as named arrays (.npz).
+    #[arg(long, value_name = "FILE.npz")]
+    pub export: Option<PathBuf>,
+    /// File with named arrays, as `--export` wrote them for this model, to continue from.
+    #[arg(long, value_name = "FILE.npz", conflicts_with = "restore")]
+    pub import: Option<PathBuf>,
     /// Page to write with the learning curve (.html).
     #[arg(long)]
     pub report: Option<PathBuf>,
     /// Where to learn: host, qemu:BOARD or serial:PORT; see `offshoot target list`.
     #[arg(long, default_value = "host")]
     pub target: String,
-}
-
-/// A point of the learning curve.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Point {
-    /// Steps so far.
-    pub steps: usize,
-    /// Accuracy on the samples since the previous point, each predicted before it was learned; from 0 to 1.
-    pub accuracy: f64,
-}
-
-/// Result of `learn`. Accuracies are fractions from 0 to 1.
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    /// Rule of the hidden layers.
-    pub rule: String,
-    /// Kind of the classifier head, if there is one.
-    pub head: Option<String>,
-    /// Classes that can be learned.
-    pub classes: u16,
-    /// Steps taken.
-    pub steps: usize,
-    /// Accuracy on the test samples before learning.
-    pub accuracy_before: f64,
-    /// Accuracy after learning. The host measures it with the weights that the target learned.
-    pub accuracy_after: f64,
-    /// Accuracy after learning on classes that the network knew before, if there are new ones.
-    pub accuracy_known: Option<f64>,
-    /// Accuracy after learning on the new classes.
-    pub accuracy_new: Option<f64>,
-    /// Accuracy of the written model.
-    pub accuracy_written: Option<f64>,
-    /// Accuracy and cost of a boosted head with one active block, two, and so on.
-    pub blocks: Vec<Block>,
-    /// Active blocks afterwards, if `active_blocks` was given.
-    pub kept: Option<u8>,
-    /// Bytes of arena that learning needs.
-    pub train_arena_bytes: u64,
-    /// High-water mark of the arena over all steps, including what is learned.
-    pub train_arena_used_bytes: u64,
-    /// CRC-32 of everything that was learned.
-    pub digest: u32,
-    /// Where it learned.
-    pub target: String,
-    /// Cost of a step, if the target counts.
-    pub step_count: Option<u64>,
-    /// Deepest stack of a step in bytes, if the target can tell.
-    pub stack_bytes: Option<u64>,
-    /// Learning curve.
-    pub curve: Vec<Point>,
-    /// Number of the save in the target's flash that learning started from.
-    pub restored: Option<u32>,
-    /// Number of the save that was written; it was read back with the same bits.
-    pub saved: Option<u32>,
-    /// Path of the written model.
-    pub output: Option<String>,
-    /// Path of the written page.
-    pub page: Option<String>,
-}
-
-/// A boosted head with some active blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Block {
-    /// Number of active blocks.
-    pub blocks: u8,
-    /// Accuracy on the test samples.
-    pub accuracy: f64,
-    /// Cost of a run, if the target counts.
-    pub run_count: Option<u64>,
-}
-
-impl Outcome for Report {
-    fn render(&self) -> String {
-        let mut table = Table::new(["", ""]);
-        for [name, value] in facts(self) {
-            table.row([name, value]);
-        }
-        let blocks =
-            if self.blocks.is_empty() { String::new() } else { format!("\n{}", blocks_table(&self.blocks)) };
-        format!("{}{table}{blocks}\n", curve(&self.curve))
-    }
-}
-
-/// The report as names and values.
-fn facts(r: &Report) -> Vec<[String; 2]> {
-    let percent = |a: f64| format!("{:.2} %", 100.0 * a);
-    let mut all: Vec<(&str, String)> = vec![("rule", r.rule.clone())];
-    all.extend(r.head.iter().map(|h| ("head", h.clone())));
-    all.push(("classes", r.classes.to_string()));
-    all.push(("steps", thousands(r.steps as u64)));
-    all.push(("accuracy before", percent(r.accuracy_before)));
-    all.push(("accuracy after", percent(r.accuracy_after)));
-    all.extend(r.accuracy_known.map(|a| ("  on classes known before", percent(a))));
-    all.extend(r.accuracy_new.map(|a| ("  on new classes", percent(a))));
-    all.extend(r.accuracy_written.map(|a| ("accuracy of the written model", percent(a))));
-    all.push(("training arena (RAM), bytes", thousands(r.train_arena_bytes)));
-    all.push(("  used, bytes", thousands(r.train_arena_used_bytes)));
-    all.push(("digest of learned weights", format!("{:08x}", r.digest)));
-    all.extend(r.step_count.map(|c| ("cost of a step", thousands(c))));
-    all.extend(r.stack_bytes.map(|b| ("stack, bytes", thousands(b))));
-    all.extend(r.restored.map(|n| ("continued from save", n.to_string())));
-    all.extend(r.saved.map(|n| ("saved in flash as", n.to_string())));
-    all.extend(r.kept.map(|n| ("active blocks", n.to_string())));
-    all.extend(r.output.iter().map(|p| ("written model", p.clone())));
-    all.extend(r.page.iter().map(|p| ("report", p.clone())));
-    all.into_iter().map(|(name, value)| [name.to_owned(), value]).collect()
-}
-
-/// Accuracy and cost of a boosted head by number of active blocks.
-fn blocks_table(blocks: &[Block]) -> Table {
-    let mut table = Table::new(["active blocks", "accuracy", "cost of a run"]);
-    for b in blocks {
-        let cost = b.run_count.map_or("-".into(), thousands);
-        table.row([b.blocks.to_string(), format!("{:.2} %", 100.0 * b.accuracy), cost]);
-    }
-    table
-}
-
-/// The learning curve as bars.
-fn curve(points: &[Point]) -> String {
-    let bar = |p: &Point| {
-        let filled = (p.accuracy * 40.0).round() as usize;
-        format!(
-            "{:>7} {}{} {:5.1} %\n",
-            p.steps,
-            "█".repeat(filled),
-            "·".repeat(40 - filled),
-            100.0 * p.accuracy
-        )
-    };
-    points.iter().map(bar).collect()
 }
 
 /// Learns, and measures accuracy before and after.
@@ -246,15 +142,18 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         rate: args.rate,
         epochs: args.epochs,
         steps: args.steps,
+        skip: args.skip,
         fit: args.fit,
+        course: args.course,
         new_classes: args.new_classes,
         restore: args.restore,
         save: args.save,
         active_blocks: args.active_blocks,
     };
-    let pair = |paths: &[PathBuf]| -> Result<(Array, Array)> {
+    let pair = |paths: &[PathBuf]| -> Result<Option<(Array, Array)>> {
         match paths {
-            [x, y] => Ok((read_array(x)?, read_array(y)?)),
+            [] => Ok(None),
+            [x, y] => Ok(Some((read_array(x)?, read_array(y)?))),
             _ => Err(Failure::new(
                 Kind::Usage,
                 "two files are needed: X.npy Y.npy",
@@ -263,22 +162,57 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
     };
     let (train, test) = (pair(&args.train)?, pair(&args.test)?);
-    let (mut report, learned) = learn(ui, &file, &train, &test, &spec, &target)?;
+    let beside = || args.model.with_extension("flash");
+    let flash = match (&args.flash, &target) {
+        (Some(path), _) => Some(FlashFile::new(path)),
+        (None, Target::Host | Target::Qemu(_)) => Some(FlashFile::new(&beside())),
+        (None, _) => None,
+    };
+    let start = Start { flash: flash.as_ref(), arrays: args.import.as_deref() };
+    let Trained { mut report, file, learned } =
+        train(ui, &file, train.as_ref(), test.as_ref(), &spec, &target, start)?;
     if let Some(path) = &args.output {
-        let inputs =
-            Inputs::encode(&learned.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
-        let labels = labels(&test.1, inputs.count(), "test")?;
-        report.accuracy_written = accuracy(&classify(&learned, None, None, &inputs)?, &labels, |_| true);
-        offshoot_report::write_atomically(path, learned.bytes()).map_err(|e| Failure::writing(path, &e))?;
-        report.output = Some(path.display().to_string());
+        let whole = OffFile::from_bytes(&relearn::going_on(file.bytes(), &learned).map_err(not_written)?);
+        if let Some(test) = &test {
+            let inputs =
+                Inputs::encode(&whole.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
+            let labels = labels(&test.1, inputs.count(), "test")?;
+            report.accuracy_written = accuracy(&classify(&whole, None, None, &inputs)?, &labels, |_| true);
+        }
+        report.output = Some(write(path, whole.bytes())?);
+    }
+    if let Some(path) = &args.inference {
+        let alone = relearn::inference_only(file.bytes(), &learned).map_err(not_written)?;
+        report.inference = Some(write(path, &alone)?);
+    }
+    if let Some(path) = &args.export {
+        let pieces = relearn::pieces(file.bytes()).map_err(not_written)?;
+        let arrays = arrays::of_pieces(&pieces, &learned)?;
+        let bytes = offshoot_data::npz::to_bytes(&arrays).or_fail(Kind::Io, "give another file")?;
+        report.export = Some(write(path, &bytes)?);
     }
     if let Some(path) = &args.report {
         report.page = Some(path.display().to_string());
         let name = args.model.file_name().map_or("a model".into(), |n| n.to_string_lossy());
         let html = page::page(&name, &report)?;
-        offshoot_report::write_atomically(path, html.as_bytes()).map_err(|e| Failure::writing(path, &e))?;
+        write(path, html.as_bytes())?;
     }
     Ok(report)
+}
+
+/// Writes a file; returns its path as text.
+fn write(path: &Path, bytes: &[u8]) -> Result<String> {
+    offshoot_report::write_atomically(path, bytes).map_err(|e| Failure::writing(path, &e))?;
+    Ok(path.display().to_string())
+}
+
+/// Why what was learned cannot become a file.
+fn not_written(error: offshoot_export::Error) -> Failure {
+    Failure::new(
+        Kind::Mismatch,
+        format!("what was learned cannot be written: {error}"),
+        "--save and --export keep it without a new model",
+    )
 }
 
 /// Settings that override the file's learning plan.
@@ -292,8 +226,12 @@ pub struct Spec {
     pub epochs: u32,
     /// Most steps.
     pub steps: Option<usize>,
+    /// Number of the first training sample.
+    pub skip: usize,
     /// Scale the plan's schedule to the steps taken.
     pub fit: bool,
+    /// Scale the plan's schedule to this many steps.
+    pub course: Option<u32>,
     /// Number of classes to add that the network does not know.
     pub new_classes: u16,
     /// Continue from what the target has saved.
@@ -307,7 +245,28 @@ pub struct Spec {
 const NO_PLAN: &str = "compile the model with a learning plan: offshoot compile M.onnx --calib X.npy --learn \
     plan.toml -o M.off";
 
-/// Learns from (samples, labels); returns the report and the model with what it learned.
+/// Where to continue from, and where to save.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Start<'s> {
+    /// File that stands in for the target's flash.
+    pub flash: Option<&'s FlashFile>,
+    /// Arrays of an earlier `--export`.
+    pub arrays: Option<&'s Path>,
+}
+
+/// What [`train`] leaves behind.
+#[derive(Clone, Debug)]
+pub struct Trained {
+    /// The report.
+    pub report: Report,
+    /// The model that learned: room for new classes, another rule or rate.
+    pub file: OffFile,
+    /// Everything that it learned.
+    pub learned: Vec<u8>,
+}
+
+/// Learns from (samples, labels); returns the report and the model with what it learned: for inference alone if it has a
+/// head or an input normaliser.
 ///
 /// # Errors
 /// As [`run`].
@@ -319,76 +278,106 @@ pub fn learn(
     spec: &Spec,
     target: &Target,
 ) -> Result<(Report, OffFile)> {
-    let file = with_room(file, spec)?;
-    let steps = requested_steps(&file, train, spec)?;
-    let fitted = relearn::changed(file.bytes(), |head, layers| apply(spec, steps, head, layers));
-    let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
+    let trained = train(ui, file, Some(train), Some(test), spec, target, Start::default())?;
+    let export = relearn::with_learned(trained.file.bytes(), &trained.learned).map_err(not_written)?;
+    Ok((trained.report, OffFile::from_bytes(&export)))
+}
+
+/// Learns from (samples, labels), if there are any, and measures accuracy on test samples, if there are any (else NaN).
+///
+/// # Errors
+/// As [`run`].
+pub fn train(
+    ui: &Ui,
+    file: &OffFile,
+    train: Option<&(Array, Array)>,
+    test: Option<&(Array, Array)>,
+    spec: &Spec,
+    target: &Target,
+    start: Start<'_>,
+) -> Result<Trained> {
+    let roomy = with_room(file, spec)?;
+    let changed = relearn::changed(roomy.bytes(), |head, layers| apply(spec, head, layers));
+    let file = OffFile::from_bytes(&changed.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
     let learning = model
         .learning()
         .ok_or_else(|| Failure::new(Kind::Usage, "the model has no learning plan", NO_PLAN))?;
-    if let Schedule::Linear { steps: planned } | Schedule::Cosine { steps: planned } = learning.head.schedule
-        && planned as usize != steps
-    {
-        ui.note(&format!(
-            "the plan's schedule has {planned} steps, but {steps} are taken: --fit scales the schedule"
-        ));
+    let labelled = |data: &(Array, Array), name: &str| -> Result<(Inputs, Vec<u16>)> {
+        let samples = Inputs::encode(&model, std::slice::from_ref(&data.0), &[format!("{name} samples")])?;
+        let labels = labels(&data.1, samples.count(), name)?;
+        Ok((samples, labels))
+    };
+    let train = train.map(|data| labelled(data, "training")).transpose()?;
+    let test = test.map(|data| labelled(data, "test")).transpose()?;
+    let steps = train.as_ref().map_or(0, |(_, labels)| requested_steps(labels.len(), spec));
+    if let Some((_, labels)) = &train {
+        check_labels(labels, learning.classes(), &learning)?;
     }
-    let inputs = |x: &Array, name: &str| Inputs::encode(&model, std::slice::from_ref(x), &[name.into()]);
-    let samples = inputs(&train.0, "training samples")?;
-    let train_labels = labels(&train.1, samples.count(), "training")?;
-    check_labels(&train_labels, learning.classes(), &learning)?;
-    let test_samples = inputs(&test.0, "test samples")?;
-    let test_labels = labels(&test.1, test_samples.count(), "test")?;
-    let hits = |classes: &[usize]| accuracy(classes, &test_labels, |_| true).unwrap_or(0.0);
-    let accuracy_before = hits(&classify(&file, None, None, &test_samples)?);
+    let judge = |learned: Option<&[u8]>, blocks, of: &dyn Fn(u16) -> bool| -> Result<Option<f64>> {
+        let Some((samples, labels)) = &test else { return Ok(None) };
+        Ok(accuracy(&classify(&file, learned, blocks, samples)?, labels, of))
+    };
+    let accuracy_before = judge(None, None, &|_| true)?.unwrap_or(f64::NAN);
 
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
-    let restored = if spec.restore {
-        Some(device.restore().or_fail(Kind::Device, "learn with --save first, or leave out --restore")?)
-    } else {
-        device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
-        None
-    };
-    let mut trace = take_steps(ui, device.as_mut(), &samples, &train_labels, steps)?;
+    // What is saved belongs to the file as it was given: another rate reads it too.
+    let digest = offshoot::wire::crc32(roomy.bytes());
+    let restored = begin(device.as_mut(), &roomy, spec, start, digest)?;
+    let before = progress(&device.learned().or_fail(Kind::Device, DEVICE_HELP)?);
+    set_course(ui, device.as_mut(), &learning, spec, before, steps)?;
+    let mut trace = Trace::default();
+    if let Some((samples, labels)) = &train {
+        trace = take_steps(ui, device.as_mut(), samples, labels, steps, spec.skip)?;
+    }
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
-    let export = relearn::with_learned(file.bytes(), &learned)
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    let classes = classify(&file, Some(&learned), spec.active_blocks, &test_samples)?;
-    // The first run after learning prepares the head, which may raise the arena's high-water mark.
-    let ready = device.run(&test_samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP);
-    ready?;
-    trace.arena = trace.arena.max(device.arena_used().into());
-    let blocks = boosted_blocks(device.as_mut(), &file, &learned, &test_samples, &test_labels)?;
+    let digest_learned = offshoot::wire::crc32(&learned);
+    let mut blocks = Vec::new();
+    if let Some((samples, labels)) = &test {
+        // The first run after learning prepares the head, which may raise the arena's high-water mark.
+        device.run(&samples.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
+        trace.arena = trace.arena.max(device.arena_used().into());
+        blocks = boosted_blocks(device.as_mut(), &file, &learned, samples, labels)?;
+    }
     if let Some(blocks) = spec.active_blocks {
         device.set_active_blocks(blocks).or_fail(
             Kind::Usage,
             "--active-blocks needs a boosted head, and at least 1 and at most all of its blocks",
         )?;
     }
-    let saved = if spec.save { Some(save(device.as_mut(), &learned)?) } else { None };
+    // With the active blocks.
+    let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
+    let saved = match (spec.save, start.flash) {
+        (false, _) => None,
+        (true, Some(flash)) => Some(flash.save(digest, &learned)?),
+        (true, None) => Some(save(device.as_mut(), &learned)?),
+    };
     let hidden = learning.layers().find_map(|layer| match layer.repr.error_source {
         ErrorSource::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule.name()),
         _ => None,
     });
     let known = learning.head.classes;
     let others = learning.classes() > known;
+    let after = progress(&learned);
     let report = Report {
         rule: hidden.unwrap_or("head-only").into(),
         head: learning.head.classifier.map(|a| head_name(a.kind).to_owned()),
         classes: learning.classes(),
         steps,
         accuracy_before,
-        accuracy_after: hits(&classes),
-        accuracy_known: accuracy(&classes, &test_labels, |l| l < known).filter(|_| others),
-        accuracy_new: accuracy(&classes, &test_labels, |l| l >= known).filter(|_| others),
+        accuracy_after: judge(Some(&learned), spec.active_blocks, &|_| true)?.unwrap_or(f64::NAN),
+        accuracy_known: judge(Some(&learned), spec.active_blocks, &|l| l < known)?.filter(|_| others),
+        accuracy_new: judge(Some(&learned), spec.active_blocks, &|l| l >= known)?.filter(|_| others),
         accuracy_written: None,
         blocks,
         kept: spec.active_blocks,
+        course: planned(&learning).map(|planned| if after.course > 0 { after.course } else { planned }),
+        steps_so_far: after.steps,
+        left_out: trace.left_out,
         train_arena_bytes: model.train_arena_bytes().unwrap_or(0).into(),
         train_arena_used_bytes: trace.arena + learned.len() as u64,
-        digest: offshoot::wire::crc32(&learned),
+        digest: digest_learned,
         target: target.to_string(),
         step_count: trace.count,
         stack_bytes: trace.stack,
@@ -396,15 +385,118 @@ pub fn learn(
         restored,
         saved,
         output: None,
+        inference: None,
+        export: None,
         page: None,
     };
-    Ok((report, OffFile::from_bytes(&export)))
+    Ok(Trained { report, learned, file: file.clone() })
+}
+
+/// Begins to learn: anew, or from what was saved or exported. Returns the number of the save.
+fn begin(
+    device: &mut dyn Device,
+    roomy: &OffFile,
+    spec: &Spec,
+    start: Start<'_>,
+    digest: u32,
+) -> Result<Option<u32>> {
+    const HELP: &str = "learn with --save first, or leave out --restore";
+    if spec.restore && start.flash.is_none() {
+        return Ok(Some(device.restore().or_fail(Kind::Device, HELP)?));
+    }
+    device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
+    let len = || -> Result<usize> { Ok(roomy.model()?.learning().map_or(0, |l| l.learned_bytes())) };
+    if let Some(path) = start.arrays {
+        let pieces = relearn::pieces(roomy.bytes()).map_err(not_written)?;
+        let given = offshoot_data::npz::read(path).or_fail_in(
+            Kind::Format,
+            path.display(),
+            "give a file that `learn --export` wrote",
+        )?;
+        let learned = arrays::to_learned(&pieces, &given, len()?)?;
+        device.write_learned(&learned).or_fail_in(
+            Kind::Mismatch,
+            path.display(),
+            "give arrays that this model learned",
+        )?;
+    }
+    let Some(flash) = start.flash.filter(|_| spec.restore) else { return Ok(None) };
+    let (number, learned) = flash.load(digest, len()?)?;
+    device.write_learned(&learned).or_fail(Kind::Device, HELP)?;
+    Ok(Some(number))
+}
+
+/// How far learning has come.
+#[derive(Clone, Copy)]
+struct Progress {
+    steps: u32,
+    course: u32,
+}
+
+/// Reads the progress at the start of what was learned.
+fn progress(learned: &[u8]) -> Progress {
+    let word = |i: usize| learned.get(i..i + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    Progress { steps: word(0), course: word(8) }
+}
+
+/// Steps of the plan's schedule, if it has an end.
+fn planned(learning: &Learning<'_>) -> Option<u32> {
+    match learning.head.schedule {
+        Schedule::Linear { steps } | Schedule::Cosine { steps } => Some(steps),
+        Schedule::Constant | Schedule::Inverse { .. } => None,
+    }
+}
+
+/// Scales the schedule to the steps that will be taken, if it is to be; says what does not fit.
+fn set_course(
+    ui: &Ui,
+    device: &mut dyn Device,
+    learning: &Learning<'_>,
+    spec: &Spec,
+    before: Progress,
+    steps: usize,
+) -> Result<()> {
+    let Some(planned) = planned(learning) else { return Ok(()) };
+    let now = if before.course > 0 { before.course } else { planned };
+    let end = u32::try_from(steps).unwrap_or(u32::MAX).saturating_add(before.steps);
+    let wanted = match spec.course {
+        Some(course) => course,
+        None if steps == 0 => return Ok(()),
+        None if spec.fit => end,
+        // To be continued: the course stays.
+        None if spec.save || before.steps > 0 => now,
+        None if spec.steps.is_some() => end,
+        None => end.min(now),
+    };
+    if wanted != now {
+        device.set_course(wanted).or_fail(Kind::Device, DEVICE_HELP)?;
+        if spec.course.is_none() && !spec.fit {
+            ui.note(&format!("the plan's course of {now} steps is shortened to the {end} taken"));
+        }
+    }
+    if before.steps >= wanted && before.steps > 0 {
+        ui.note(&format!(
+            "the course of {wanted} steps has ended: only the head learns on; --course STEPS makes it longer"
+        ));
+    } else if end < wanted {
+        ui.note(&format!("{end} of the {wanted} steps of the course are taken: --fit scales it to them"));
+    } else if end > wanted {
+        ui.note(&format!("the course has {wanted} steps, but {end} are taken: --fit scales the schedule"));
+    }
+    Ok(())
 }
 
 /// The file with memory for the new classes of `spec`.
 fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
     if spec.new_classes == 0 {
         return Ok(OffFile::from_bytes(file.bytes()));
+    }
+    if file.model()?.learning().is_some_and(|l| l.head.begun.is_some()) {
+        return Err(Failure::new(
+            Kind::Usage,
+            "a file that has learned has no room for more classes",
+            "give --new-classes when it first learns, or `new_classes` in the plan",
+        ));
     }
     let wider = relearn::with_new_classes(file.bytes(), spec.new_classes);
     Ok(OffFile::from_bytes(
@@ -413,11 +505,9 @@ fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
 }
 
 /// Number of steps to take.
-fn requested_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<usize> {
-    let model = file.model()?;
-    let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
-    let steps = samples.count().saturating_mul(spec.epochs as usize);
-    Ok(spec.steps.unwrap_or(steps).min(steps))
+fn requested_steps(samples: usize, spec: &Spec) -> usize {
+    let steps = samples.saturating_mul(spec.epochs as usize);
+    spec.steps.unwrap_or(steps).min(steps)
 }
 
 /// Checks that every label is one of the classes.
@@ -486,28 +576,33 @@ fn save(device: &mut dyn Device, learned: &[u8]) -> Result<u32> {
 }
 
 /// Measurements during learning.
+#[derive(Default)]
 struct Trace {
     curve: Vec<Point>,
     count: Option<u64>,
     stack: Option<u64>,
     arena: u64,
+    left_out: usize,
 }
 
+/// Takes the steps, beginning with sample `skip`.
 fn take_steps(
     ui: &Ui,
     device: &mut dyn Device,
     samples: &Inputs,
     labels: &[u16],
     steps: usize,
+    skip: usize,
 ) -> Result<Trace> {
     let bar = ui.progress("learning", steps as u64);
     let stretch = steps.div_ceil(20).max(1);
     let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
-    let (mut count, mut stack, mut arena) = (0, 0, 0);
+    let (mut count, mut stack, mut arena, mut left_out) = (0, 0, 0, 0);
     for step in 0..steps {
-        let i = step % labels.len().max(1);
+        let i = (skip % labels.len().max(1) + step) % labels.len().max(1);
         let report = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
         hits += usize::from(report.guess == labels[i]);
+        left_out += usize::from(report.left_out);
         since += 1;
         count = count.max(report.count);
         stack = stack.max(report.stack);
@@ -520,10 +615,10 @@ fn take_steps(
     }
     bar.finish_and_clear();
     let some = |n: u32| (n > 0).then_some(u64::from(n));
-    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into() })
+    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into(), left_out })
 }
 
-fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLayer]) {
+fn apply(spec: &Spec, head: &mut LearnHead, layers: &mut [LearnLayer]) {
     if let Some(rate) = spec.rate {
         head.rate = rate;
     }
@@ -548,24 +643,6 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
             *projection = TargetProjectionRepr::Signs { seed: head.seed };
         }
     }
-    if steps > 0 && (spec.fit || spec.steps.is_some()) {
-        stretch(head, steps);
-    }
-}
-
-/// Scales a schedule that has an end to `wanted` steps.
-fn stretch(head: &mut LearnHead, wanted: usize) {
-    let (Schedule::Linear { steps } | Schedule::Cosine { steps }) = &mut head.schedule else { return };
-    let before = u64::from((*steps).max(1));
-    *steps = wanted as u32;
-    let of = |step: &mut u32| *step = (u64::from(*step) * wanted as u64 / before) as u32;
-    of(&mut head.warm);
-    if let Some(normalizer) = head.normalizer.as_mut().filter(|s| s.steps > 0) {
-        of(&mut normalizer.steps);
-        // 0 would mean without end.
-        normalizer.steps = normalizer.steps.max(1);
-    }
-    head.classifier.iter_mut().for_each(|answer| of(&mut answer.from));
 }
 
 /// Class numbers, one per sample.

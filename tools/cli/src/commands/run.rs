@@ -98,7 +98,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     };
     for (i, path) in args.output.iter().enumerate() {
         let samples: Vec<Vec<u8>> = results.iter().filter_map(|r| r.get(i).cloned()).collect();
-        let array = batch::output_port(&model, i)?.array(&samples, args.real)?;
+        let array = batch::answer_port(&model, i)?.array(&samples, args.real)?;
         npy::write(path, &array).map_err(|e| {
             Failure::new(Kind::Io, e.to_string(), "check that the folder exists and is writable")
         })?;

@@ -14,7 +14,10 @@ pub(super) struct Head {
     pub(super) classes: u16,
     pub(super) from: u32,
     pub(super) taps: Vec<Tap>,
+    /// Number of the head's features, folded if they are.
     pub(super) features: usize,
+    /// Number of sums that the features are folded into; 0: not folded.
+    folded: u16,
 }
 
 impl Head {
@@ -23,7 +26,15 @@ impl Head {
         let (bytes, _) = head_bytes(self.kind, self.features, self.classes.into());
         let at = places.next(bytes as u64)?;
         let taps = self.taps.len() as u8;
-        Ok(ClassifierHead { kind: self.kind, classes: self.classes, taps, from: self.from, features, at })
+        Ok(ClassifierHead {
+            kind: self.kind,
+            classes: self.classes,
+            taps,
+            from: self.from,
+            features,
+            at,
+            folded: self.folded,
+        })
     }
 }
 
@@ -70,13 +81,19 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
         scale: if c.shape.is_whole() { c.input_scale } else { 0.0 },
     };
     let (kind, name) = kind(&plan)?;
+    // More sums than features are the features.
+    let folded = plan.fold.filter(|&fold| usize::from(fold) < features);
+    if plan.fold == Some(0) || folded.is_some() && plan.kind == HeadName::Boosted {
+        return wrong("`fold` must be 1 or more, and a boosted head has none".into());
+    }
     Ok(Some(Head {
+        folded: folded.unwrap_or(0),
         kind,
         name,
         classes: workspace,
         from: plan.from,
         taps: tapped.iter().map(tap).collect(),
-        features,
+        features: folded.map_or(features, usize::from),
     }))
 }
 

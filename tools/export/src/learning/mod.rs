@@ -7,7 +7,8 @@ mod workspace;
 
 use offshoot::format::codec;
 use offshoot::format::learn::{
-    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Tap, TargetProjectionRepr, TrainablePart,
+    ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, PROGRESS_BYTES, Tap,
+    TargetProjectionRepr, TrainablePart,
 };
 use offshoot::format::record::Record;
 use offshoot::graph::learn::{MAX_GRID, Shape, normalizer_bytes, workspace_bytes};
@@ -170,7 +171,7 @@ fn with_blobs(
         None => 0,
     };
     workspace = places.end - u64::from(start);
-    let learned = places.next(0)?;
+    let learned = places.next(PROGRESS_BYTES as u64)?;
     for (c, layer) in chosen.iter().zip(&mut layers) {
         place(spec, c, layer, classes, &mut places)?;
     }
@@ -201,6 +202,7 @@ fn with_blobs(
         noise: spec.noise,
         normalizer,
         classifier,
+        begun: None,
     };
     let taps: &[Tap] = head.as_ref().map_or(&[], |h| &h.taps);
     let hidden = layers.iter().find_map(|l| match &l.error_source {

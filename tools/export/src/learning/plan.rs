@@ -35,6 +35,7 @@
 //! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; or layer names
 //! new_classes = 0        # number of classes to add that the network does not know
 //! from = 0               # step at which the head starts to learn
+//! fold = 64              # fold the features into so many sums with random signs, to save RAM; default: as they are
 //! step = 1.0             # softmax, simplex, boosted: step size
 //! shrinkage = 0.1        # lda, from 0 to 1; default: n / (n + 2k) for n features after k samples
 //! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; default: never
@@ -248,6 +249,7 @@ pub struct HeadPlan {
     pub new_classes: u16,
     #[serde(default)]
     pub from: u32,
+    pub fold: Option<u16>,
     pub step: Option<f32>,
     pub shrinkage: Option<f32>,
     pub window: Option<f32>,
@@ -263,6 +265,7 @@ impl HeadPlan {
             features: if kind == HeadName::Boosted { FeatureSpec::all() } else { FeatureSpec::last() },
             new_classes: 0,
             from: 0,
+            fold: None,
             step: None,
             shrinkage: None,
             window: None,

@@ -8,6 +8,7 @@ use offshoot::format::record::{
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::graph::learn::Learning;
+use offshoot::learn::heads::fold;
 use offshoot::{Engine, Model};
 
 use crate::blobs;
@@ -90,7 +91,14 @@ pub(super) fn as_operators(
     engine: &mut Engine<'_, '_>,
 ) -> Result<Vec<u8>> {
     let mut header = HeaderView::new_checked(file).and_then(|v| v.parse()).map_err(Error::Refused)?;
-    let blobs = file[header.blob_start() as usize..].to_vec();
+    let mut blobs = file[header.blob_start() as usize..].to_vec();
+    if let Some(at) = learning.head.begun {
+        // What the file had learned comes last, and nothing reads it any more.
+        let held: u64 = learning.beside_blobs(model).map(|(_, bytes)| bytes).sum();
+        if (at as usize + held as usize).next_multiple_of(ALIGNMENT) >= blobs.len() {
+            blobs.truncate(at as usize);
+        }
+    }
     let mut section = Section { ops: Vec::new(), blobs, arena: header.arena_bytes };
     let mut outputs: Vec<IoRepr> = (0..).map_while(|i| model.output(i)).collect();
     if let (Some(normalizer), Some((mean, energy))) = (learning.normalizer(), engine.statistics()) {
@@ -113,9 +121,15 @@ pub(super) fn as_operators(
             section.standardise(input.offset, mean, &host, gain)?;
         }
     }
-    let classifier = learning.classifier();
-    let features_at = section.workspace(4 * classifier.map_or(0, |(_, width)| width))?;
-    let mut taps = learning.taps().peekable();
+    // A head that knows no class yet leaves the decision to the network.
+    let classifier = learning.classifier().filter(|(classifier, width)| {
+        let mut row = vec![0.0; *width];
+        (0..classifier.classes).any(|class| engine.readout(class, &mut row).is_some())
+    });
+    // The operators see the features as they are before they are folded.
+    let width: usize = classifier.map_or(0, |_| learning.taps().map(|tap| tap.width()).sum());
+    let features_at = section.workspace(4 * width)?;
+    let mut taps = learning.taps().take(if classifier.is_some() { usize::MAX } else { 0 }).peekable();
     let mut seen = 0;
     let ends = classifier.is_some() && outputs.len() == 1;
     for (info, head, record) in model.ops() {
@@ -151,14 +165,20 @@ pub(super) fn as_operators(
         }
         section.ops.push((head, record));
     }
-    if let Some((classifier, width)) = classifier {
+    if let Some((classifier, own_width)) = classifier {
         let classes = usize::from(classifier.classes);
         let mut rows = vec![0.0; classes * width];
         let mut all = vec![LEAST; classes];
+        let mut own = vec![0.0; own_width];
         for (class, (row, bias)) in rows.chunks_exact_mut(width).zip(&mut all).enumerate() {
-            match engine.readout(class as u16, row) {
-                Some(own) => *bias = own,
-                None => row.fill(0.0),
+            let Some(read) = engine.readout(class as u16, &mut own) else { continue };
+            *bias = read;
+            for (feature, weight) in row.iter_mut().enumerate() {
+                let (place, sign) = match classifier.folded {
+                    0 => (feature, 1.0),
+                    folded => fold(feature, folded.into()),
+                };
+                *weight = sign * own[place];
             }
         }
         all.extend(rows);
@@ -180,6 +200,10 @@ pub(super) fn as_operators(
             *first =
                 IoRepr { offset: dst, dtype: DType::F32, scale: 0.0, zero_point: 0, rank, shape, ..*first };
         }
+    }
+    // Without a head and statistics the operators are the file's own.
+    if classifier.is_some() || learning.normalizer().is_some() {
+        header.requires |= requires::NEEDS_F32;
     }
     write(&mut header, model, &outputs, &section)
 }
@@ -207,7 +231,7 @@ fn write(
         append(&mut graph, |out| codec::encode_op(head, record, out))?;
     }
     let start = (HEADER_LEN + graph.len()).next_multiple_of(ALIGNMENT);
-    header.requires = header.requires & !requires::LEARNS | requires::NEEDS_F32;
+    header.requires &= !requires::LEARNS;
     header.arena_bytes = section.arena.next_multiple_of(ALIGNMENT as u32);
     header.graph_len = graph.len() as u32;
     header.file_len = (start + section.blobs.len()) as u32;

@@ -10,7 +10,8 @@ use offshoot_base::{Error, Rule};
 use offshoot_base::{blob, product, require};
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, TargetProjectionRepr, TrainablePart,
+    ClassifierHead, ErrorSource, Format, HeadKind, InputNormalizerRepr, LearnHead, PROGRESS_BYTES,
+    TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::DType;
 use offshoot_kernels::layer::Order;
@@ -53,6 +54,10 @@ pub(in crate::model) fn check<'m>(model: &Model<'m>, rest: &'m [u8]) -> Result<(
         require(features <= MAX_FEATURES, Rule::Shape).map_err(shared)?;
     }
     require(taps.rest.is_empty(), Rule::Table).map_err(shared)?;
+    if let Some(folded) = head.classifier.map(|c| usize::from(c.folded)).filter(|&folded| folded > 0) {
+        require(folded <= features, Rule::Shape).map_err(shared)?;
+        features = folded;
+    }
     let memory = Memory { model, head: &head, features, words };
     memory.check(&learning, shared)
 }
@@ -71,7 +76,9 @@ fn check_head(head: &LearnHead) -> Result<(), Rule> {
     check_rate(head.rate)?;
     check_rate(head.noise)?;
     require(head.momentum < 1 << 15, Rule::Quantisation)?;
-    if let Some(ClassifierHead { kind, classes, taps, .. }) = head.classifier {
+    if let Some(ClassifierHead { kind, classes, taps, folded, .. }) = head.classifier {
+        // A boosted head has a block for each tap.
+        require(folded == 0 || !matches!(kind, HeadKind::Boosted { .. }), Rule::Shape)?;
         // Heads compute in float32, whatever the network's number format.
         require(cfg!(feature = "f32"), Rule::Format)?;
         require((1..=MAX_TAPS).contains(&usize::from(taps)), Rule::Shape)?;
@@ -178,7 +185,7 @@ impl Memory<'_, '_> {
             require(answer_work(self.features, classifier.classes.into()) <= MAX_WORK, Rule::Shape)
                 .map_err(&shared)?;
         }
-        place(head.learned, 0, 4).map_err(&shared)?;
+        place(head.learned, PROGRESS_BYTES as u64, 4).map_err(&shared)?;
         for (index, layer) in learning.layers().enumerate() {
             let invalid = |rule| Error::Learn { layer: index as u8, rule };
             for (at, bytes) in layer.memory(head).into_iter().flatten() {
@@ -192,6 +199,10 @@ impl Memory<'_, '_> {
         if let Some(classifier) = head.classifier {
             let (bytes, _) = head_bytes(classifier.kind, self.features, classifier.classes.into());
             place(classifier.at, bytes as u64, 4).map_err(&shared)?;
+        }
+        if let Some(at) = head.begun {
+            let bytes = learning.beside_blobs(self.model).map(|(_, bytes)| bytes).sum();
+            blob::<u8>(self.model.blobs, at, bytes).map_err(&shared)?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ use offshoot_base::Rule;
 use offshoot_base::Span;
 use offshoot_format::codec;
 use offshoot_format::learn::{
-    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, Tap,
+    ClassifierHead, ErrorSource, Format, InputNormalizerRepr, LearnHead, LearnLayer, PROGRESS_BYTES, Tap,
     TargetProjectionRepr, TrainablePart,
 };
 use offshoot_format::record::Record;
@@ -123,6 +123,15 @@ impl TrainedLayer {
         }
     }
 
+    /// Whether the trainable copy has the form of the operator's blob, or of its start.
+    pub fn is_in_blob(&self) -> bool {
+        match self.repr.part {
+            TrainablePart::All | TrainablePart::Bias => true,
+            TrainablePart::Scale => self.shape.is_whole(),
+            TrainablePart::LowRank { .. } => false,
+        }
+    }
+
     /// Arena offsets and bytes of the layer's own learning memory: trainable copy; lower bytes or table; velocities.
     pub(crate) fn memory(&self, head: &LearnHead) -> [Option<(u32, u64)>; 3] {
         let moves = head.momentum > 0;
@@ -174,6 +183,25 @@ impl<'m> Learning<'m> {
         end.saturating_sub(self.learned_start())
     }
 
+    /// Pieces of the learned bytes that no operator's blob holds, as arena offset and length: progress; for each layer
+    /// its trainable copy if it has another form than the blob, lower bytes or table, velocities; input statistics; what
+    /// the classifier head learned. A file that has learned holds them in this order ([`LearnHead::begun`]).
+    pub fn beside_blobs(&self, model: &Model<'_>) -> impl Iterator<Item = (u32, u64)> + use<'m> {
+        let head = self.head;
+        let layers = self.layers().flat_map(move |layer| {
+            let [trainable, extra, velocity] = layer.memory(&head);
+            [trainable.filter(|_| !layer.is_in_blob()), extra, velocity]
+        });
+        let input = model.input(0).and_then(|io| Some(super::io_span(&io)?.len / io.dtype.size()));
+        let normalizer = head.normalizer.map(|n| (n.at, normalizer_bytes(input.unwrap_or(0))));
+        let classifier = self.classifier().map(|(classifier, features)| {
+            let (_, learned) = head_bytes(classifier.kind, features, classifier.classes.into());
+            (classifier.at, learned as u64)
+        });
+        let progress = Some((head.learned, PROGRESS_BYTES as u64));
+        core::iter::once(progress).chain(layers).chain([normalizer, classifier]).flatten()
+    }
+
     /// Number of classes that a label can name: the classifier head's if there is one, else the layers'.
     pub fn classes(&self) -> u16 {
         self.head.classifier.map_or(self.head.classes, |a| a.classes)
@@ -185,10 +213,14 @@ impl<'m> Learning<'m> {
         Layers { rest: self.rest, left: self.head.layers, ops }
     }
 
-    /// The classifier head and its number of features, if the model has one.
+    /// The classifier head and its number of features, folded if they are, if the model has one.
     pub fn classifier(&self) -> Option<(ClassifierHead, usize)> {
         let classifier = self.head.classifier?;
-        Some((classifier, self.taps().map(|tap| tap.width()).sum()))
+        let features = match classifier.folded {
+            0 => self.taps().map(|tap| tap.width()).sum(),
+            folded => folded.into(),
+        };
+        Some((classifier, features))
     }
 
     /// The input normaliser, if the model has one.

@@ -8,7 +8,7 @@ use crate::failure::{Context, Kind, Result};
 use crate::files::OffFile;
 
 /// Predicted class of every sample: by the classifier head, or the largest element of the first output without one.
-/// `learned` are the bytes that a device learned; without them the file's weights are used. `blocks` limits the active
+/// `learned` are the bytes that a device learned; without them the file's weights are used, and what the file has learned. `blocks` limits the active
 /// blocks of a boosted head.
 ///
 /// # Errors
@@ -41,7 +41,8 @@ fn part(
     range: std::ops::Range<usize>,
 ) -> Result<Vec<usize>> {
     const HELP: &str = "this is a bug in Offshoot: report it with the model";
-    let bytes = if learned.is_some() { model.train_arena_bytes() } else { None };
+    let begun = batch::has_begun(&model);
+    let bytes = if learned.is_some() || begun { model.train_arena_bytes() } else { None };
     let mut arena = AlignedBytes::zeroed(bytes.unwrap_or(model.arena_bytes()) as usize);
     let mut engine = match learned {
         Some(learned) => {
@@ -52,6 +53,7 @@ fn part(
             )?;
             engine
         }
+        None if begun => Engine::learning(model, &mut arena).or_fail(Kind::Internal, HELP)?,
         None => Engine::new(model, &mut arena).or_fail(Kind::Internal, HELP)?,
     };
     if let Some(blocks) = blocks {

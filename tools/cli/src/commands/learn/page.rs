@@ -25,7 +25,7 @@ pub fn curve(page: &mut Page, points: &[Point]) -> Result<()> {
 /// # Errors
 /// As [`curve`].
 pub fn page(name: &str, r: &Report) -> Result<String> {
-    let percent = |a: f64| format!("{:.2} %", 100.0 * a);
+    let percent = |a: f64| if a.is_nan() { "-".into() } else { format!("{:.2} %", 100.0 * a) };
     let mut page = Page::new(format!("Offshoot: {name} learns on {}", r.target));
     page.facts([
         ("accuracy before", percent(r.accuracy_before)),

@@ -1,0 +1,121 @@
+//! Samples that learning leaves out: those much farther from the others than is usual, as after a spike of the sensor.
+//!
+//! What is usual is the median of the distances so far, to a power of two: each sample moves it up or down by one. A few
+//! wild samples therefore hardly move it, however wild they are, and data that change for good are usual after some
+//! samples. A distance is the sum of squares of input 0 minus its mean if an input normaliser knows it, else minus zero.
+
+use offshoot_base::{Rule, cast};
+use offshoot_format::record::DType;
+
+use crate::model::io_span;
+use crate::model::learn::Learning;
+
+use super::classifier;
+
+/// How many powers of two a distance may lie above the usual one.
+const MARGIN: u8 = 5;
+
+/// Exponent of a distance that is not finite.
+const BEYOND: u8 = u8::MAX;
+
+/// What is usual, and whether a sample is not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// Exponent of a usual distance from now on; 0: not known.
+    pub(super) usual: u8,
+    /// The sample is to be left out.
+    pub(super) is_outlier: bool,
+}
+
+/// Judges a distance's exponent.
+pub(super) fn judge(usual: u8, exponent: u8) -> Verdict {
+    if exponent == BEYOND {
+        return Verdict { usual, is_outlier: true };
+    }
+    if usual == 0 {
+        return Verdict { usual: exponent.max(1), is_outlier: false };
+    }
+    let is_outlier = exponent > usual.saturating_add(MARGIN);
+    let usual = match exponent.cmp(&usual) {
+        core::cmp::Ordering::Greater => usual + 1,
+        core::cmp::Ordering::Equal => usual,
+        core::cmp::Ordering::Less => (usual - 1).max(1),
+    };
+    Verdict { usual, is_outlier }
+}
+
+/// Exponent of the distance of input 0, 1 to 255; 0 if it is neither float32 nor int8.
+pub(super) fn exponent(
+    model: &crate::model::Model<'_>,
+    learning: &Learning<'_>,
+    arena: &[u8],
+) -> Result<u8, Rule> {
+    let Some(input) = model.input(0) else { return Ok(0) };
+    let span = io_span(&input).ok_or(Rule::Shape)?;
+    let x = arena.get(span.range()).ok_or(Rule::ArenaBounds)?;
+    let means = classifier::device_statistics(model, learning, arena).map(|(means, _)| means);
+    let float = match (input.dtype, means) {
+        (DType::F32, means) => {
+            let x: &[f32] = cast(x)?;
+            x.iter().enumerate().fold(0.0, |sum, (i, x)| {
+                let d = x - means.and_then(|m| m.get(i)).unwrap_or(&0.0);
+                sum + d * d
+            })
+        }
+        (DType::I8, Some(means)) => {
+            let (x, scale, zero): (&[i8], f32, i32) = (cast(x)?, input.scale, input.zero_point.into());
+            x.iter().zip(means).fold(0.0, |sum, (&q, m)| {
+                let d = (i32::from(q) - zero) as f32 * scale - m;
+                sum + d * d
+            })
+        }
+        (DType::I8, None) => {
+            let (x, zero): (&[i8], i32) = (cast(x)?, input.zero_point.into());
+            let sum =
+                x.iter().fold(0u64, |sum, &q| sum + u64::from((i32::from(q) - zero).unsigned_abs().pow(2)));
+            return Ok((u64::BITS - sum.leading_zeros()).max(1) as u8);
+        }
+        (DType::I32, _) => return Ok(0),
+    };
+    Ok(exponent_of(float))
+}
+
+/// Exponent of a number that is not negative, 1 to 255.
+pub(super) fn exponent_of(number: f32) -> u8 {
+    if number.is_finite() { ((number.to_bits() >> 23) as u8).max(1) } else { BEYOND }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Judges exponents one after the other; returns the outliers.
+    fn outliers(exponents: impl IntoIterator<Item = u8>) -> Vec<usize> {
+        let mut usual = 0;
+        let mut found = Vec::new();
+        for (i, exponent) in exponents.into_iter().enumerate() {
+            let verdict = judge(usual, exponent);
+            usual = verdict.usual;
+            found.extend(verdict.is_outlier.then_some(i));
+        }
+        found
+    }
+
+    #[test]
+    fn spikes_are_left_out_and_changes_are_not() {
+        let usual = |i: usize| 130 + (i % 3) as u8;
+        // A spike, and a third of samples that are far off.
+        assert_eq!(outliers((0..50).map(|i| if i == 20 { 240 } else { usual(i) })), [20]);
+        let many: Vec<usize> = outliers((0..90).map(|i| if i % 3 == 2 { 157 } else { 130 }));
+        assert_eq!(many, (0..90).filter(|i| i % 3 == 2).collect::<Vec<_>>());
+        // A gain of ten for good.
+        let changed = outliers((0..50).map(|i| if i < 20 { usual(i) } else { usual(i) + 7 }));
+        assert!(changed.len() <= 4, "{changed:?}");
+        assert_eq!(outliers([BEYOND, 130, BEYOND, 130]), [0, 2]);
+        for (number, exponent) in
+            [(0.0, 1), (1.0, 127), (f32::MAX, 254), (f32::NAN, 255), (f32::INFINITY, 255)]
+        {
+            assert_eq!(exponent_of(number), exponent);
+        }
+    }
+}
