@@ -5,6 +5,7 @@
 #   scripts/compress-table.sh digits         DS-CNN trained on spoken digits, half of both
 #   scripts/compress-table.sh kws            the keyword network, tuned on 500 of the 1,000 keywords, judged on the others
 #   scripts/compress-table.sh scores         magnitude, Taylor, HESSO and CRIC at the same MACs, one-shot, three networks
+#   scripts/compress-table.sh ablation       ResNet-8 at half of flash and of MACs, LIMIT images: what each part of training adds
 #   scripts/compress-table.sh fading         the same with channels that fade (HESSO's hybrid training)
 # SEEDS (default "1"), EPOCHS and FADE override the passes over the data. OFFSHOOT, MATERIALS: binaries, else they are built.
 # OFFSHOOT_DATA: the folder with cifar10/, keywords/, spoken_digits/ and mlperf_tiny/. OUT keeps results: what is there is
@@ -75,6 +76,17 @@ for seed in ${SEEDS:-1}; do
         # In multiply-accumulates: under limits of both, channels go until the forms of the layers at that time fit.
         compress "KWS 60 % seed $seed" "${kws[@]}" --method prune --max-macs 56% \
             --epochs "${EPOCHS:-400}" --fade-epochs "${FADE:-20}" --augment series --held-out 50 --seed "$seed"
+        ;;
+    ablation)
+        more=(--max-flash 50% --max-macs 50% --epochs "${EPOCHS:-5}" --held-out 500 --limit "${LIMIT:-3500}" --seed "$seed")
+        compress "all seed $seed" "${cifar[@]}" "${more[@]}"
+        compress "no normalisation seed $seed" "${cifar[@]}" "${more[@]}" --no-normalisation
+        compress "no distillation seed $seed" "${cifar[@]}" "${more[@]}" --distil 0
+        compress "no refit seed $seed" "${cifar[@]}" "${more[@]}" --refit-samples 0
+        compress "smoothed labels seed $seed" "${cifar[@]}" "${more[@]}" --smoothing 0.1
+        compress "thrice the rate seed $seed" "${cifar[@]}" "${more[@]}" --rate 3e-3
+        compress "one period seed $seed" "${cifar[@]}" "${more[@]}" --periods 1
+        compress "faded seed $seed" "${cifar[@]}" "${more[@]}" --fade-epochs 1
         ;;
     scores | fading)
         materials "$seed"

@@ -83,8 +83,15 @@ pub enum Error {
         names: Vec<String>,
     },
     /// An option names an operator that the network does not have.
-    #[error("no operator has the name or kind `{0}`")]
-    UnknownOperator(String),
+    #[error("no operator{of} has the name or kind `{wanted}`{near}")]
+    UnknownOperator {
+        /// The name that was looked up.
+        wanted: String,
+        /// Which operators were looked at: empty, or such as ` with weights`.
+        of: &'static str,
+        /// Near names, as [`crate::suggest::near`] puts them.
+        near: String,
+    },
     /// No layer of a sub-network shares weights with the larger one.
     #[error("no layer shares its weights with the large network:\n  {}", .0.join("\n  "))]
     Nest(Vec<String>),
@@ -140,6 +147,21 @@ pub enum Error {
         /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl Error {
+    /// `wanted` is neither a name nor a kind of an operator of `graph` that `counts`; `of` says which do, such as
+    /// ` with weights`.
+    pub(crate) fn unknown_operator(
+        wanted: &str,
+        graph: &offshoot_ir::Graph,
+        of: &'static str,
+        counts: impl Fn(&offshoot_ir::Node) -> bool,
+    ) -> Self {
+        let known = graph.nodes.iter().filter(|n| counts(n)).map(|n| n.name.as_str());
+        let near = crate::suggest::near(wanted, known);
+        Self::UnknownOperator { wanted: wanted.to_owned(), of, near }
+    }
 }
 
 fn percent(accuracy: &Option<f64>) -> String {

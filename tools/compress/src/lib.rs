@@ -8,5 +8,6 @@ pub mod plan;
 pub mod prune;
 pub mod quantize;
 pub mod sparsify;
+pub mod suggest;
 
 pub use error::{Error, Result};

@@ -6,11 +6,13 @@
 //! [`run_any`] tries several plans.
 
 mod bits;
+mod joint;
 
 use offshoot_ir::Graph;
 use offshoot_train::Dataset;
 
 pub use bits::FewerBits;
+pub use joint::Joint;
 
 use crate::prune::{Progress, PruneOptions, erase_operators, fits, head, prune, samples, size, tune};
 use crate::quantize::WeightBits;

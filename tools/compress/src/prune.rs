@@ -5,9 +5,13 @@
 //! removes whole operators and branches. [`prune`] does all of this, in periods, until the int8 model fits.
 
 mod allocate;
+mod budget;
 mod cric;
 mod erase;
+mod give_back;
 mod groups;
+mod lowering;
+mod normalise;
 mod refit;
 mod rules;
 mod run;
@@ -16,13 +20,14 @@ mod slice;
 pub(crate) mod tune;
 mod union;
 
+pub(crate) use allocate::Lowering;
 pub use allocate::{Move, order};
+pub use budget::{Counted, Instructions, Size, fits, size};
 pub use erase::{Erasure, erase, erase_operators, erasures};
 pub use groups::{Family, Groups, Split};
+pub(crate) use lowering::{layers, lowerings};
 pub use refit::refit;
-pub use run::{
-    FamilyReport, Instructions, Progress, PruneOptions, PruneReport, Size, fits, head, prune, samples, size,
-};
+pub use run::{FamilyReport, Progress, PruneOptions, PruneReport, head, prune, samples};
 pub use scores::{Score, scores};
 pub use slice::{masked, slice};
 pub(crate) use tune::{tune, tune_rounded};

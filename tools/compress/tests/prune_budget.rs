@@ -5,7 +5,8 @@ use std::sync::Arc;
 use ndarray::{Array, Array4, ArrayD};
 use offshoot_compress::Error;
 use offshoot_compress::prune::{
-    Groups, Instructions, PruneOptions, Score, Split, order, prune, refit, samples, scores, size, slice,
+    Counted, Groups, Instructions, PruneOptions, Score, Split, order, prune, refit, samples, scores, size,
+    slice,
 };
 use offshoot_ir::Graph;
 use offshoot_ir::passes::lossless;
@@ -113,7 +114,7 @@ fn a_budget_is_met_or_the_nearest_reachable_point_is_named() {
 fn channels_fade_and_work_has_a_budget_too() {
     let (graph, data) = (network(), data(96));
     // A device that takes two instructions for every byte, and a thousand more.
-    let count = |off: &[u8]| Ok(1000 + 2 * off.len() as u64);
+    let count = |off: &[u8]| Ok(Counted::from(1000 + 2 * off.len() as u64));
     let options = PruneOptions {
         refit_samples: 0,
         score_samples: 32,
@@ -146,4 +147,139 @@ fn channels_fade_and_work_has_a_budget_too() {
     };
     let (_, report) = prune(&graph, &data, &macs, &mut ()).expect("fits");
     assert!(report.after.macs <= whole.macs / 2 && report.after.instructions.is_none());
+}
+
+/// Networks of several kinds and sizes.
+fn networks() -> Vec<Graph> {
+    let plain = |seed: u64, widths: [usize; 3]| {
+        Network::new("plain", [8, 8, 3], seed)
+            .conv("a", widths[0], [3, 3], [1, 1], Edge::Same)
+            .relu("a.relu")
+            .conv("b", widths[1], [3, 3], [2, 2], Edge::Same)
+            .relu("b.relu")
+            .conv("c", widths[2], [3, 3], [1, 1], Edge::Same)
+            .relu("c.relu")
+            .flatten("flat")
+            .dense("d", 24)
+            .relu("d.relu")
+            .dense("head", 4)
+            .softmax("softmax")
+    };
+    let separable = |seed: u64, widths: [usize; 3]| {
+        let mut n = Network::new("separable", [8, 8, 3], seed)
+            .conv("stem", widths[0], [3, 3], [1, 1], Edge::Same)
+            .relu("stem.relu");
+        for (i, width) in widths.into_iter().enumerate() {
+            n = n
+                .depthwise(&format!("d{i}"), [3, 3], [1, 1], Edge::Same)
+                .relu(&format!("d{i}.relu"))
+                .conv(&format!("p{i}"), width, [1, 1], [1, 1], Edge::Same)
+                .relu(&format!("p{i}.relu"));
+        }
+        n.global_average("average").dense("head", 4).softmax("softmax")
+    };
+    let residual = |seed: u64, width: usize| {
+        let mut n = Network::new("residual", [8, 8, 3], seed)
+            .conv("stem", width, [3, 3], [1, 1], Edge::Same)
+            .relu("stem.relu");
+        for i in 0..2 {
+            let before = n.last();
+            n = n
+                .conv(&format!("a{i}"), width, [3, 3], [1, 1], Edge::Same)
+                .relu(&format!("a{i}.relu"))
+                .conv(&format!("b{i}"), width, [3, 3], [1, 1], Edge::Same)
+                .add(&format!("sum{i}"), before)
+                .relu(&format!("sum{i}.relu"));
+        }
+        n.conv("wide", 2 * width, [3, 3], [2, 2], Edge::Same)
+            .relu("wide.relu")
+            .global_average("average")
+            .dense("head", 4)
+            .softmax("softmax")
+    };
+    let all = [
+        plain(1, [8, 16, 24]),
+        plain(2, [24, 16, 8]),
+        plain(3, [12, 20, 36]),
+        separable(4, [16, 32, 32]),
+        separable(5, [24, 24, 48]),
+        separable(6, [32, 16, 20]),
+        residual(7, 8),
+        residual(8, 16),
+        residual(9, 22),
+        network(),
+    ];
+    all.into_iter().map(|g| lossless(g).expect("passes").0).collect()
+}
+
+#[test]
+fn every_budget_is_met_and_the_tightest_is_used() {
+    let data = data(48);
+    for (i, graph) in networks().into_iter().enumerate() {
+        let whole = size(&graph, &samples(&graph, &data, 2), &Default::default(), None).expect("measured");
+        let (flash, macs) =
+            (whole.flash * (50 + 5 * (i as u64 % 5)) / 100, whole.macs * (45 + 7 * (i as u64 % 4)) / 100);
+        let kinds = [
+            (Some(flash), None, 8),
+            (None, Some(macs), 8),
+            (Some(flash), Some(macs), 8),
+            (Some(flash), Some(macs), 4),
+            (Some(flash), None, 4),
+        ];
+        for (max_flash, max_macs, fewest_bits) in [kinds[i % 5], kinds[(i + 2) % 5]] {
+            let options = PruneOptions {
+                max_flash,
+                max_macs,
+                fewest_bits,
+                score: if fewest_bits == 8 { Score::Magnitude } else { Score::Taylor },
+                refit_samples: 0,
+                score_samples: 32,
+                periods: 2,
+                ..Default::default()
+            };
+            let (small, report) = prune(&graph, &data, &options, &mut ()).expect("fits");
+            small.validate().expect("well formed");
+            let used = |limit: Option<u64>, now: u64| limit.map_or(0.0, |l| now as f64 / l as f64);
+            let used = [used(max_flash, report.after.flash), used(max_macs, report.after.macs)];
+            assert!(
+                used.iter().all(|u| *u <= 1.0),
+                "network {i}: {used:?} of its limits {max_flash:?} {max_macs:?}"
+            );
+            let tightest = used[0].max(used[1]);
+            assert!(
+                tightest >= 0.95,
+                "network {i} ({}) uses {used:?} of {max_flash:?} bytes and {max_macs:?} MACs, bits {fewest_bits}: {:?} {:?}",
+                graph.name,
+                report.weight_bits.layers,
+                report.families
+            );
+        }
+    }
+}
+
+#[test]
+fn layers_keep_what_they_are_given_by_name() {
+    let (graph, data) = (network(), data(48));
+    let options = PruneOptions {
+        refit_samples: 0,
+        score_samples: 32,
+        keep: vec!["e".into()],
+        ratios: [("b".to_owned(), 0.5)].into(),
+        ..Default::default()
+    };
+    let count = |g: &Graph, name: &str| {
+        let node = g.nodes.iter().find(|n| n.name == name).expect("stays");
+        g.value(node.output).shape.last().copied().expect("has channels")
+    };
+    let (small, _) = prune(&graph, &data, &options, &mut ()).expect("needs no budget");
+    assert_eq!(["a", "b", "e"].map(|n| count(&small, n)), [16, 8, 24]);
+    // A budget takes the rest from the others.
+    let whole = size(&graph, &samples(&graph, &data, 2), &Default::default(), None).expect("measured");
+    let options = PruneOptions { max_flash: Some(whole.flash * 6 / 10), ..options };
+    let (small, report) = prune(&graph, &data, &options, &mut ()).expect("fits");
+    assert_eq!(["b", "e"].map(|n| count(&small, n)), [8, 24]);
+    assert!(count(&small, "a") < 16 && report.after.flash * 10 <= whole.flash * 6, "{report:?}");
+    let wrong = PruneOptions { keep: vec!["heads".into()], ..options };
+    let error = prune(&graph, &data, &wrong, &mut ()).expect_err("unknown").to_string();
+    assert!(error.contains("`heads`") && error.contains("`head`"), "{error}");
 }

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 
 use offshoot_compress::prune::{Groups, Split};
 use offshoot_compress::quantize::packs;
+use offshoot_compress::suggest::near;
 use offshoot_ir::{Graph, Op};
 use serde::{Deserialize, Serialize};
 
-use crate::elastic::{Elastic, classes, residual_blocks};
+use crate::elastic::{Class, Elastic, classes, residual_blocks};
 use crate::space::{Block, Kind, Space, Variable};
 use crate::{Error, Result};
 
@@ -88,6 +89,7 @@ pub fn automatic(
     for name in &elasticity.factor {
         graph = crate::factor::factor(&graph, name)?;
     }
+    known_operators(&graph, elasticity)?;
     let mut variables = resolution(&graph, elasticity)?;
     if elasticity.depth {
         let blocks = blocks.unwrap_or_else(|| residual_blocks(&graph).into_iter().map(|b| vec![b]).collect());
@@ -109,11 +111,68 @@ pub fn automatic(
             n += 1;
         }
     }
-    for v in more {
-        variables.retain(|other| other.name != v.name);
-        variables.push(v);
+    let groups = Groups::elastic(&graph, elasticity.split())?;
+    let of = Subjects { graph: &graph, groups: &groups, classes: classes(&graph, &groups) };
+    let shared = |a: &Variable, b: &Variable| of.all(a).iter().any(|s| of.all(b).contains(s));
+    for (i, v) in more.iter().enumerate() {
+        if let Some(other) = more[..i].iter().find(|other| shared(other, v)) {
+            let (a, b) = (&other.name, &v.name);
+            return Err(Error::Space(format!("variables `{a}` and `{b}` change the same: leave one out")));
+        }
+        // What is defined by hand replaces what was found, so that nothing stands in the space twice.
+        variables.retain(|found| found.name != v.name && !shared(found, v));
     }
+    variables.extend(more);
     Elastic::new(graph, Space::new(variables)?, elasticity.split())
+}
+
+/// Refuses names that no operator has.
+fn known_operators(graph: &Graph, elasticity: &Elasticity) -> Result<()> {
+    let names = || graph.nodes.iter().map(|n| n.name.as_str());
+    match elasticity.keep.iter().find(|k| !names().any(|n| n == **k)) {
+        None => Ok(()),
+        Some(k) => Err(Error::Space(format!("keep: the network has no operator `{k}`{}", near(k, names())))),
+    }
+}
+
+/// What variables change, so that two that change the same are found.
+struct Subjects<'g> {
+    graph: &'g Graph,
+    groups: &'g Groups,
+    classes: Vec<Class>,
+}
+
+/// One thing that a variable changes.
+#[derive(PartialEq, Eq)]
+enum Subject {
+    /// A class of channels, by its index.
+    Class(usize),
+    /// An operator's kernel.
+    Kernel(String),
+    /// An operator's bits.
+    Bits(String),
+    /// The block that ends at this tensor.
+    Block(String),
+    /// The input's height and width.
+    Resolution,
+}
+
+impl Subjects<'_> {
+    fn all(&self, variable: &Variable) -> Vec<Subject> {
+        match &variable.kind {
+            Kind::Channels { weights, first } => {
+                let id = self.graph.values.iter().position(|v| v.name == *weights);
+                let id = id.map(|i| offshoot_ir::ValueId(i as u32));
+                let group = id.and_then(|id| self.groups.along(id, 0)).and_then(|along| along.get(*first));
+                let class = group.and_then(|g| self.classes.iter().position(|c| c.groups.contains(g)));
+                class.map(Subject::Class).into_iter().collect()
+            }
+            Kind::Kernel { operators } => operators.iter().cloned().map(Subject::Kernel).collect(),
+            Kind::Bits { operators } => operators.iter().cloned().map(Subject::Bits).collect(),
+            Kind::Depth { blocks } => blocks.iter().map(|b| Subject::Block(b.to.clone())).collect(),
+            Kind::Resolution => vec![Subject::Resolution],
+        }
+    }
 }
 
 /// The name of a tensor or constant without its suffix: the operator's name.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use offshoot_compress::prune::{Groups, Split, slice};
 use offshoot_compress::quantize::{WeightBits, packs};
+use offshoot_compress::suggest::near;
 use offshoot_ir::{Data, Graph, ValueId};
 use offshoot_train::shared::{Member, Source};
 
@@ -209,7 +210,9 @@ impl Elastic {
             match &v.kind {
                 Kind::Channels { weights, first } => {
                     let Some(&id) = names.get(weights.as_str()) else {
-                        return fail(format!("the network has no constant `{weights}`"));
+                        let known = self.graph.values.iter().filter(|v| v.data.is_some());
+                        let near = near(weights, known.map(|v| v.name.as_str()));
+                        return fail(format!("the network has no constant `{weights}`{near}"));
                     };
                     let class = match classes::find(&groups, &found, id, *first) {
                         Ok(class) => class,
@@ -223,7 +226,8 @@ impl Elastic {
                     if let Some(o) =
                         operators.iter().find(|o| !self.graph.nodes.iter().any(|n| n.name == **o))
                     {
-                        return fail(format!("the network has no operator `{o}`"));
+                        let near = near(o, self.graph.nodes.iter().map(|n| n.name.as_str()));
+                        return fail(format!("the network has no operator `{o}`{near}"));
                     }
                 }
                 _ => {}

@@ -50,8 +50,9 @@ pub struct SpaceFile {
     pub family: Option<Family>,
     /// Largest network of the family.
     pub network: Option<Shape>,
-    /// What becomes elastic.
-    pub elastic: Elasticity,
+    /// What becomes elastic by itself. Without this table: widths, or nothing if variables are defined by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elastic: Option<Elasticity>,
     /// How the super-network is trained.
     pub training: Training,
     /// Skippable blocks in addition to those found automatically.
@@ -131,6 +132,18 @@ impl VariableFile {
 }
 
 impl SpaceFile {
+    /// What becomes elastic by itself.
+    pub fn elasticity(&self) -> Elasticity {
+        let by_hand = !self.variable.is_empty() || !self.block.is_empty();
+        match &self.elastic {
+            Some(elastic) => elastic.clone(),
+            None if by_hand => {
+                Elasticity { width: vec![], depth: !self.block.is_empty(), ..Elasticity::default() }
+            }
+            None => Elasticity::default(),
+        }
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -174,6 +187,6 @@ impl SpaceFile {
             (Some(blocks), false) => Some([blocks, vec![self.block.clone()]].concat()),
             (None, false) => Some(vec![self.block.clone()]),
         };
-        automatic(graph, &self.elastic, blocks, more)
+        automatic(graph, &self.elasticity(), blocks, more)
     }
 }

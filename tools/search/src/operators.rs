@@ -228,6 +228,18 @@ impl Operators {
         profile.instructions.ok_or_else(|| Error::Data(format!("{} does not count instructions", self.name)))
     }
 
+    /// Instructions of a run, as [`Self::instructions`], and of each of its operators in the file's order.
+    ///
+    /// # Errors
+    /// As [`Self::instructions`].
+    pub fn counts(&self, off: &[u8]) -> Result<(u64, Vec<u64>)> {
+        let total = self.instructions(off)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let count =
+            |(signature, _): (String, Vec<f64>)| known.get(&signature).map_or(0, |&c| c.max(0) as u64);
+        Ok((total, operators_of(off)?.into_iter().map(count).collect()))
+    }
+
     /// Profile of a run with modelled cycles; its measurements of operators are kept.
     ///
     /// # Errors

@@ -33,6 +33,9 @@ pub struct Entry {
     pub error: Option<String>,
     /// Duration of the evaluation in seconds.
     pub seconds: f64,
+    /// Whether a batch system lost it: it counts as failed now, and is not kept, so that a later run tries again.
+    #[serde(skip)]
+    pub is_lost: bool,
 }
 
 impl Entry {
@@ -58,7 +61,23 @@ impl Entry {
             measured,
             error,
             seconds: (start.elapsed().as_secs_f64() * 1e3).round() / 1e3,
+            is_lost: false,
         })
+    }
+
+    /// A candidate of which no result arrived.
+    pub fn lost(evaluator: &Evaluator, encoding: &[u16], reason: String) -> Self {
+        let space = &evaluator.elastic.space;
+        let names = space.variables.iter().map(|v| v.name.clone());
+        Self {
+            key: evaluator.key(encoding),
+            encoding: encoding.to_vec(),
+            options: names.zip(space.values(encoding)).collect(),
+            measured: None,
+            error: Some(reason),
+            seconds: 0.0,
+            is_lost: true,
+        }
     }
 }
 
@@ -100,7 +119,7 @@ impl Cache {
         if self.entries.contains_key(&entry.key) {
             return Ok(());
         }
-        if let Some(journal) = &self.journal {
+        if let Some(journal) = self.journal.as_ref().filter(|_| !entry.is_lost) {
             journal.add(&entry)?;
         }
         self.entries.insert(entry.key.clone(), entry);
@@ -113,6 +132,11 @@ pub trait Watch: Send {
     /// Called after every evaluation: `done` of `total` candidates are known.
     fn evaluated(&mut self, done: usize, total: usize) {
         let _ = (done, total);
+    }
+
+    /// Whether the time is over: what has been evaluated is the result.
+    fn is_over(&self) -> bool {
+        false
     }
 
     /// Called after every batch. Returning `false` ends the search.
@@ -149,7 +173,7 @@ pub fn run(
     watch: &mut dyn Watch,
 ) -> Result<Outcome> {
     let (mut history, mut evaluated) = (History::default(), 0);
-    while history.all().len() < evaluations {
+    while history.all().len() < evaluations && !watch.is_over() {
         let view = View { space: &evaluator.elastic.space, goal, history: &history };
         let batch = strategy.propose(view, evaluations - history.all().len());
         if batch.is_empty() {
@@ -166,15 +190,21 @@ pub fn run(
                 cache.add(entry)?;
                 done += 1;
                 watch.evaluated(done, evaluations);
-                Ok(())
+                if watch.is_over() { Err(Error::Stopped) } else { Ok(()) }
             };
-            executor.run(evaluator, &open, &mut keep)?;
+            match executor.run(evaluator, &open, &mut keep) {
+                Err(Error::Stopped) if watch.is_over() => {}
+                ended => ended?,
+            }
         }
         for (encoding, key) in batch.into_iter().zip(&keys) {
-            let entry = cache.get(key).ok_or_else(|| Error::Executor {
-                executor: executor.name(),
-                reason: format!("no result of {}", evaluator.elastic.space.describe(&encoding)),
-            })?;
+            let Some(entry) = cache.get(key) else {
+                if watch.is_over() {
+                    continue;
+                }
+                let reason = format!("no result of {}", evaluator.elastic.space.describe(&encoding));
+                return Err(Error::Executor { executor: executor.name(), reason });
+            };
             history.add(Evaluated::new(encoding, entry.measured.clone(), goal));
         }
         if !watch.batch(&history) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::{ArrayD, Axis};
+use ndarray::{Array2, ArrayD, Axis};
 use offshoot_ir::{Graph, Op, ValueId};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -14,8 +14,8 @@ use crate::dataset::{Dataset, Target};
 use crate::device::{DeviceRun, DeviceTensor, Numbers};
 use crate::error::{Error, Result};
 use crate::fake_quant::ActivationRanges;
-use crate::loss::{Loss, Wanted, loss};
-use crate::options::{Control, Ended, Epoch, FitOptions, FitReport, Judgement, Observer, Step};
+use crate::loss::{Loss, Taught, Wanted, loss};
+use crate::options::{Control, Ended, Epoch, FitOptions, FitReport, Judgement, Observer, Step, Teacher};
 use crate::predict::argmax;
 use crate::shared::Shared;
 use crate::tape::{Mode, Tape, constants};
@@ -96,6 +96,8 @@ pub(crate) struct Loop<'a> {
     /// Samples per step, steps per epoch.
     batch: usize,
     pub(crate) per_epoch: usize,
+    /// The teacher's logits by sample, as far as it has seen them and they do not change.
+    logits: Vec<Option<Vec<f32>>>,
 }
 
 impl<'a> Loop<'a> {
@@ -136,7 +138,16 @@ impl<'a> Loop<'a> {
             },
         };
         let batch = options.batch.clamp(1, data.len());
-        Ok(Self { data, options, shared, weights, at, batch, per_epoch: data.len() / batch })
+        Ok(Self {
+            data,
+            options,
+            shared,
+            weights,
+            at,
+            batch,
+            per_epoch: data.len() / batch,
+            logits: Vec::new(),
+        })
     }
 
     fn run(mut self, observer: &mut dyn Observer) -> Result<(Graph, FitReport)> {
@@ -201,14 +212,21 @@ impl<'a> Loop<'a> {
         let options = self.options;
         let mixture = options.mix.then(|| Mixture::new(chosen, options.seed, epoch));
         let changed = self.changed(chosen, mixture.as_ref(), epoch);
-        let taught = match (&options.teacher, teacher_shards) {
-            (Some(teacher), Some(shards)) => {
+        let known = options.teacher.as_ref().and_then(|t| Some((t, self.known_logits(t, chosen)?)));
+        let recorded = match (&options.teacher, teacher_shards) {
+            (Some(teacher), Some(shards)) if known.is_none() => {
                 let inputs = self.inputs(&teacher.graph, shards, chosen, changed.as_deref());
                 let constants = constants(&teacher.graph);
                 let tape = Tape::record(&teacher.graph, shards, &constants, inputs, Mode::Infer, None)?;
+                self.remember(teacher, &tape, chosen)?;
                 Some((teacher, tape))
             }
             _ => None,
+        };
+        let taught = match (known, &recorded) {
+            (Some((teacher, logits)), _) => Some(Taught::known(teacher, logits)),
+            (None, Some((teacher, tape))) => Some(Taught::of(teacher, tape)?),
+            (None, None) => None,
         };
         let inputs = self.inputs(&self.at.graph, shards, chosen, changed.as_deref());
         let mut placed = constants(&self.at.graph);
@@ -223,14 +241,13 @@ impl<'a> Loop<'a> {
             ranges.set_device(device_tensors(device.as_deref(), self.data, chosen)?);
         }
         let tape = Tape::record(&self.at.graph, shards, &placed, inputs, mode, ranges.as_mut())?;
-        let taught = taught.as_ref().map(|(teacher, tape)| (*teacher, tape));
         let (target, smoothing, mixture) = (&self.data.target, options.smoothing, mixture.as_ref());
         let wanted = Wanted { target, chosen, smoothing, mixture };
-        let Loss { value, gradients } = loss(&self.at.graph, &tape, &wanted, taught)?;
+        let Loss { value, gradients } = loss(&self.at.graph, &tape, &wanted, taught.as_ref())?;
         let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
         let gradients = tape.backward(seeds, &self.weights.ids)?;
         let running = running(&self.at.graph, &tape);
-        drop(tape);
+        drop((tape, taught));
         self.at.ranges = ranges;
         self.at.ranges.iter_mut().for_each(|r| r.observing = false);
         let step = self.at.step + 1;
@@ -239,6 +256,40 @@ impl<'a> Loop<'a> {
             elements(&mut self.at.graph, id).copy_from_slice(&values);
         }
         Ok(value)
+    }
+
+    /// Whether the teacher says the same of a sample in every epoch, and only its logits count.
+    fn is_repeated(&self, teacher: &Teacher) -> bool {
+        self.options.augment.is_none()
+            && !self.options.mix
+            && teacher.features.is_empty()
+            && teacher.weight > 0.0
+    }
+
+    /// The teacher's logits of the samples `chosen`, if it has seen all of them.
+    fn known_logits(&self, teacher: &Teacher, chosen: &[usize]) -> Option<Array2<f32>> {
+        let rows: Option<Vec<&Vec<f32>>> = chosen.iter().map(|&i| self.logits.get(i)?.as_ref()).collect();
+        let rows = rows.filter(|_| self.is_repeated(teacher))?;
+        Array2::from_shape_vec(
+            (rows.len(), rows.first()?.len()),
+            rows.into_iter().flatten().copied().collect(),
+        )
+        .ok()
+    }
+
+    /// Keeps the teacher's logits of the samples `chosen`.
+    fn remember(&mut self, teacher: &Teacher, tape: &Tape<'_>, chosen: &[usize]) -> Result<()> {
+        /// Most numbers to keep: 64 MiB.
+        const MOST: usize = 1 << 24;
+        let rows = tape.rows(Tape::logits(&teacher.graph)?);
+        if !self.is_repeated(teacher) || self.data.len().saturating_mul(rows.ncols()) > MOST {
+            return Ok(());
+        }
+        self.logits.resize(self.data.len(), None);
+        for (&i, row) in chosen.iter().zip(rows.outer_iter()) {
+            self.logits[i] = Some(row.to_vec());
+        }
+        Ok(())
     }
 
     /// The samples `chosen` after augmentation and mixing; `None` without either.

@@ -8,7 +8,6 @@ use crate::batch::Shards;
 use crate::dataset::{Dataset, Target};
 use crate::error::{Error, Result};
 use crate::loss::{Loss, Wanted, loss};
-use crate::options::Teacher;
 use crate::tape::{Mode, Tape, constants};
 use crate::weights::trainable;
 
@@ -36,8 +35,7 @@ pub fn gradients(
         let inputs =
             data.inputs.iter().zip(&graph.inputs).map(|(x, id)| shards.cut(x, chosen, *id)).collect();
         let tape = Tape::record(graph, &shards, &constants, inputs, Mode::Infer, None)?;
-        let none: Option<(&Teacher, &Tape<'_>)> = None;
-        let Loss { gradients, .. } = loss(graph, &tape, &Wanted::of(&data.target, chosen), none)?;
+        let Loss { gradients, .. } = loss(graph, &tape, &Wanted::of(&data.target, chosen), None)?;
         let seeds = gradients.iter().map(|(id, rows)| (*id, tape.shards_of(*id, rows))).collect();
         let found = tape.backward(seeds, &ids)?;
         visit(&found.into_iter().map(|(id, g)| (id, g.iter().copied().collect())).collect());

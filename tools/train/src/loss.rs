@@ -47,15 +47,40 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What a teacher says of a batch.
+pub(crate) struct Taught<'a> {
+    teacher: &'a Teacher,
+    /// Its logits, as rows of samples; empty if they have no weight.
+    logits: Array2<f32>,
+    /// Its inner tensors; only features need them.
+    tape: Option<&'a Tape<'a>>,
+}
+
+impl<'a> Taught<'a> {
+    /// Everything that the teacher computed.
+    pub(crate) fn of(teacher: &'a Teacher, tape: &'a Tape<'a>) -> Result<Self> {
+        let logits = match teacher.weight > 0.0 {
+            true => tape.rows(Tape::logits(&teacher.graph)?),
+            false => Array2::zeros((0, 0)),
+        };
+        Ok(Self { teacher, logits, tape: Some(tape) })
+    }
+
+    /// The logits alone, for a teacher without features.
+    pub(crate) fn known(teacher: &'a Teacher, logits: Array2<f32>) -> Self {
+        Self { teacher, logits, tape: None }
+    }
+}
+
 /// The loss of a batch: targets, teacher's logits, features.
 pub(crate) fn loss(
     graph: &Graph,
     tape: &Tape<'_>,
     wanted: &Wanted<'_>,
-    teacher: Option<(&Teacher, &Tape<'_>)>,
+    taught: Option<&Taught<'_>>,
 ) -> Result<Loss> {
     let mut loss = Loss::default();
-    let share = teacher.map_or(0.0, |(t, _)| t.weight);
+    let share = taught.map_or(0.0, |t| t.teacher.weight);
     let logits = Tape::logits(graph)?;
     match wanted.target {
         Target::Labels(labels) => {
@@ -73,10 +98,9 @@ pub(crate) fn loss(
         }
         Target::Unlabelled => {}
     }
-    let Some((teacher, other)) = teacher else { return Ok(loss) };
+    let Some(Taught { teacher, logits: wanted, tape: other }) = taught else { return Ok(loss) };
     if share > 0.0 {
         let z = tape.rows(logits);
-        let wanted = other.rows(Tape::logits(&teacher.graph)?);
         if z.dim() != wanted.dim() {
             return Err(Error::Data(format!(
                 "the teacher has {} outputs, the network {}",
@@ -84,9 +108,9 @@ pub(crate) fn loss(
                 z.ncols()
             )));
         }
-        loss.add(share, logits, divergence(&z, &wanted, teacher.temperature));
+        loss.add(share, logits, divergence(&z, wanted, teacher.temperature));
     }
-    for feature in &teacher.features {
+    for (feature, other) in teacher.features.iter().filter_map(|f| Some((f, (*other)?))) {
         let (id, from) = (find(graph, &feature.student)?, find(&teacher.graph, &feature.teacher)?);
         let (y, wanted) = (tape.rows(id), other.rows(from));
         if y.dim() != wanted.dim() {

@@ -3,15 +3,17 @@
 mod args;
 mod judge;
 mod page;
+mod planned;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use offshoot_compress::plan::{self, Erase, FewerBits, Prune, Work};
-use offshoot_compress::prune::{FamilyReport, Instructions, PruneOptions, Size};
+use offshoot_compress::plan::{self, Erase, FewerBits, Joint, Prune, Work};
+use offshoot_compress::prune::{Counted, FamilyReport, Instructions, PruneOptions, Size};
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
+use offshoot_search::operators::Operators;
 use offshoot_target::Target;
 use offshoot_train::Checkpoint;
 use serde::Serialize;
@@ -23,9 +25,11 @@ use crate::files::{self, OffFile};
 use crate::ui::{Outcome, Ui};
 
 pub use args::{
-    Args, Augmentation, Limit, Method, Ranking, parse_bits, parse_limit, parse_percent, parse_share,
+    Args, Augmentation, Limit, Method, Ranking, parse_bits, parse_limit, parse_percent, parse_ratio,
+    parse_share,
 };
 use judge::{Judge, Watch, split};
+use planned::Plan;
 
 /// A network between the uncompressed one and the result.
 #[derive(Clone, Debug, Serialize)]
@@ -52,14 +56,43 @@ pub struct Report {
     pub weight_bits: BTreeMap<String, u8>,
     /// Score that ranked the channels.
     pub score: Ranking,
+    /// Limits.
+    pub limits: Budget,
     /// Numbers of training samples and of held-out samples.
     pub samples: [usize; 2],
+    /// With --test: accuracy of the uncompressed network and of the result in int8, on samples that nothing was chosen
+    /// on.
+    pub test: Option<Tested>,
     /// The first is the uncompressed network, the last the result.
     pub points: Vec<Point>,
     /// Groups of channels before and after.
     pub families: Vec<FamilyReport>,
     /// Operators before and after.
     pub operators: Vec<OperatorChange>,
+}
+
+/// Limits of a result; what has none is null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Budget {
+    /// Bytes of the `.off` file.
+    pub flash: Option<u64>,
+    /// Bytes of arena.
+    pub ram: Option<u64>,
+    /// Multiply-accumulates.
+    pub macs: Option<u64>,
+    /// Instructions of a run.
+    pub instructions: Option<u64>,
+}
+
+/// Accuracies on the samples of --test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tested {
+    /// Number of samples.
+    pub samples: usize,
+    /// Accuracy of the uncompressed network, from 0 to 1.
+    pub before: f64,
+    /// Accuracy of the result.
+    pub after: f64,
 }
 
 /// One operator with weights before and after.
@@ -80,10 +113,11 @@ pub struct OperatorChange {
 impl Outcome for Report {
     fn render(&self) -> String {
         format!(
-            "{}: model.off, model.onnx, policy.toml, report.html, report.json\n{}\n{}\n{}",
+            "{}: model.off, model.onnx, policy.toml, plan.toml, report.html, report.json\n{}\n{}{}\n{}",
             self.output,
             self.done.join("\n"),
             page::points(self),
+            page::judged(self),
             page::operators(self)
         )
     }
@@ -99,7 +133,14 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let (graph, _) = files::read_graph(&args.model)?;
     let (x, y) = (read_array(&args.data[0])?, read_array(&args.data[1])?);
     std::fs::create_dir_all(&args.output).map_err(|e| Failure::writing(&args.output, &e))?;
-    let made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
+    let test = match args.test.as_slice() {
+        [x, y] => Some((read_array(x)?, read_array(y)?)),
+        _ => None,
+    };
+    let mut made = compress(ui, &graph, &x, &y, args, target.as_ref())?;
+    if let Some((x, y)) = &test {
+        made.report.test = Some(judge::test(ui, &graph, &made, x, y, args)?);
+    }
     let onnx = offshoot_import::emit(&made.graph).or_fail(
         Kind::Unsupported,
         "the compressed network has no ONNX form: leave out the operator named above",
@@ -109,10 +150,12 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let policy = toml::to_string(&made.weight_bits)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
+    let plan = Plan::of(&made.report).text()?;
     for (name, bytes) in [
         ("model.off", made.off.as_slice()),
         ("model.onnx", &onnx),
         ("policy.toml", policy.as_bytes()),
+        ("plan.toml", plan.as_bytes()),
         ("report.json", json.as_bytes()),
         ("report.html", html.as_bytes()),
     ] {
@@ -143,6 +186,8 @@ pub struct Made {
     pub graph: Graph,
     /// The bytes of its `.off` file.
     pub off: Vec<u8>,
+    /// The bytes of the uncompressed network's `.off` file.
+    pub whole: Vec<u8>,
     /// Bits of each layer's weights.
     pub weight_bits: offshoot_compress::quantize::WeightBits,
     /// The report.
@@ -164,9 +209,10 @@ pub fn compress(
     let split = split(graph, x, y, args)?;
     let judge = Judge { ui, split: &split, target };
     let count = counter(target, args)?;
-    let (mut whole, off) = judge.point(graph, "uncompressed", None)?;
-    if let Some(count) = &count {
-        whole.size.instructions = Some((count.0)(&off).map_err(|e| compression_failure(&e))?);
+    let given = args.plan.as_deref().map(Plan::read).transpose()?;
+    let (mut whole, whole_off) = judge.point(graph, "uncompressed", None)?;
+    if count.is_some() {
+        whole.size.instructions = Some(instructions(target, &whole_off)?);
     }
     let limits = [(args.max_flash, whole.size.flash), (args.max_ram, whole.size.ram)];
     let mut limits = limits.map(|(limit, whole)| limit.map(|l| l.bytes(whole)));
@@ -175,9 +221,11 @@ pub fn compress(
             *limit = Some(limit.map_or(has, |l| l.min(has)));
         }
     }
-    if limits == [None, None] && args.max_macs.is_none() && args.max_instructions.is_none() {
-        let help = "give --max-flash, --max-ram, --max-macs, or --max-instructions with --target, or an emulated \
-         --target";
+    let by_layer = given.is_some() || !args.ratio.is_empty();
+    let limited = limits != [None, None] || args.max_macs.is_some() || args.max_instructions.is_some();
+    if !limited && !by_layer {
+        let help = "give --max-flash, --max-ram, --max-macs, or --max-instructions with --target, an emulated --target, \
+         --ratio, or a --plan";
         return Err(Failure::new(Kind::Usage, "no budget was given", help));
     }
     let options = PruneOptions {
@@ -190,7 +238,11 @@ pub fn compress(
         augment: args.augment.of(&graph.value(graph.inputs[0]).shape),
         mix: args.mix,
         distil: args.distil,
+        smoothing: args.smoothing,
         fade_epochs: args.fade_epochs,
+        keep: args.keep.clone(),
+        ratios: planned::ratios(graph, given.as_ref(), args)?,
+        normalise: !args.no_normalisation,
         score: args.score.into(),
         multiple: args.multiple,
         periods: args.periods,
@@ -201,17 +253,23 @@ pub fn compress(
         checkpoint: Some(Checkpoint { path: checkpoint(args), every: 50 }),
         ..PruneOptions::default()
     };
+    let budget = Budget {
+        flash: options.max_flash,
+        ram: options.max_ram,
+        macs: options.max_macs,
+        instructions: options.max_instructions,
+    };
     let mut watch =
         Watch { bar: ui.progress("scoring channels", 0), judge: &judge, points: vec![whole.clone()] };
     let work = Work { original: graph, data: &split.train, options, progress: &mut watch };
-    let state = plan::run_any(&plans(args), work);
+    let state = plan::run_any(&plans(args, given.as_ref()), work);
     watch.bar.finish_and_clear();
     let state = state.map_err(|e| compression_failure(&e))?;
     let small = state.graph;
     let mut points = watch.points;
     let (mut last, off) = judge.point(&small, "result", Some(&state.weight_bits))?;
-    if let Some(count) = &count {
-        last.size.instructions = Some((count.0)(&off).map_err(|e| compression_failure(&e))?);
+    if count.is_some() {
+        last.size.instructions = Some(instructions(target, &off)?);
     }
     if points.last().is_some_and(|p| p.size.flash == last.size.flash) && points.len() > 1 && args.epochs == 0
     {
@@ -229,31 +287,35 @@ pub fn compress(
         done: state.done,
         weight_bits: state.weight_bits.layers.clone(),
         score: args.score,
+        limits: budget,
         samples,
+        test: None,
         points,
         families: state.families,
         operators,
     };
-    Ok(Made { graph: small, off, report, weight_bits: state.weight_bits })
+    Ok(Made { graph: small, off, whole: whole_off, report, weight_bits: state.weight_bits })
 }
 
 /// The sequences of methods to try in turn.
-fn plans(args: &Args) -> Vec<Vec<Box<dyn plan::Method>>> {
+fn plans(args: &Args, given: Option<&Plan>) -> Vec<Vec<Box<dyn plan::Method>>> {
+    let joint = |fewest: u8, bits: BTreeMap<String, u8>| -> Box<dyn plan::Method> {
+        Box::new(Joint { bits, fewest, epochs: args.rounded_epochs })
+    };
+    if let Some(given) = given {
+        // What a plan says is done; only what it leaves open is chosen.
+        return vec![vec![joint(8, given.bits.clone())], vec![joint(args.fewest_bits, given.bits.clone())]];
+    }
     let bits = || Box::new(FewerBits { fewest: args.fewest_bits, epochs: args.rounded_epochs });
     let each = |method: &Method| -> Vec<Box<dyn plan::Method>> {
         match method {
-            Method::Auto => vec![Box::new(Prune), bits()],
+            Method::Auto => vec![joint(args.fewest_bits, BTreeMap::new())],
             Method::Prune => vec![Box::new(Prune)],
             Method::Erase => vec![Box::new(Erase { count: args.erase })],
             Method::Bits => vec![bits()],
         }
     };
-    let asked = args.method.iter().flat_map(each).collect();
-    match args.method[..] {
-        // Weights of fewer bits take more RAM and instructions; if these exceed a limit, pruning alone may fit.
-        [Method::Auto] => vec![asked, vec![Box::new(Prune)]],
-        _ => vec![asked],
-    }
+    vec![args.method.iter().flat_map(each).collect()]
 }
 
 /// Counts instructions on an emulated target, if they are limited.
@@ -265,21 +327,25 @@ fn counter(target: Option<&Target>, args: &Args) -> Result<Option<Instructions>>
         let help = "give --target qemu:cortex-m4 or another emulated board";
         return Err(Failure::new(Kind::Usage, "--max-instructions needs an emulated target", help));
     };
-    let count = move |off: &[u8]| -> Result<u64> {
-        let file = OffFile::from_bytes(off);
-        let mut device = batch::connect(&target)?;
-        let inputs = profile::zeros(&file)?;
-        let report = profile::profile(device.as_mut(), &file, &inputs, "", None)?;
-        report.instructions.ok_or_else(|| {
-            Failure::new(
-                Kind::Device,
-                "the target cannot count instructions",
-                "give an emulated --target, such as qemu:cortex-m4",
-            )
-        })
+    // Candidates share most of their operators: each is measured once.
+    let help = "this is a bug in Offshoot: report it with this message";
+    let operators = Operators::new(target, None).or_fail(Kind::Internal, help)?;
+    let count = move |off: &[u8]| match operators.counts(off) {
+        Ok((total, operators)) => Ok(Counted { total, operators }),
+        Err(e) => Err(offshoot_compress::Error::Watcher(Box::new(e))),
     };
-    let count = move |off: &[u8]| count(off).map_err(|f| offshoot_compress::Error::Watcher(Box::new(f)));
     Ok(Some(Instructions(Arc::new(count))))
+}
+
+/// Instructions of one run of a file, measured as a whole.
+fn instructions(target: Option<&Target>, off: &[u8]) -> Result<u64> {
+    let help = "give an emulated --target, such as qemu:cortex-m4";
+    let cannot = || Failure::new(Kind::Device, "the target cannot count instructions", help);
+    let file = OffFile::from_bytes(off);
+    let mut device = batch::connect(target.ok_or_else(cannot)?)?;
+    let inputs = profile::zeros(&file)?;
+    let report = profile::profile(device.as_mut(), &file, &inputs, "", None)?;
+    report.instructions.ok_or_else(cannot)
 }
 
 /// Checks the result against `--max-loss`.

@@ -66,6 +66,17 @@ pub struct OperatorRow {
     pub sparse: Option<SparseReport>,
 }
 
+/// A constant that an operator reads.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConstantRow {
+    /// Name of the operator, as `space.toml`, policies and plans give it.
+    pub operator: String,
+    /// Name of the constant.
+    pub constant: String,
+    /// Its shape in the device's order: output channels first.
+    pub shape: Vec<usize>,
+}
+
 /// Sparse weights of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SparseReport {
@@ -138,6 +149,9 @@ pub struct Report {
     pub runtime_features: Vec<String>,
     /// Operators in order.
     pub operators: Vec<OperatorRow>,
+    /// Constants of operators with weights; empty for `.off`, which does not keep their names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub constants: Vec<ConstantRow>,
     /// Further networks of the file, which share the weights of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkReport>,
@@ -214,6 +228,13 @@ impl Outcome for Report {
             ]);
         }
         text.push_str(&table.to_string());
+        if !self.constants.is_empty() {
+            let mut table = Table::new(["operator", "constant", "shape"]);
+            for c in &self.constants {
+                table.row([c.operator.clone(), c.constant.clone(), format!("{:?}", c.shape)]);
+            }
+            text.push_str(&format!("\nconstants:\n{table}"));
+        }
         for o in &self.operators {
             if let Some(s) = &o.sparse {
                 text.push_str(&format!(
@@ -309,7 +330,18 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
             }
         })
         .collect();
+    let with_weights = graph.nodes.iter().filter(|n| offshoot_ir::cost::weights(&graph, n) > 0);
+    let constants = with_weights.flat_map(|node| {
+        let read = node.inputs.iter().map(|id| graph.value(*id)).filter(|v| v.data.is_some());
+        read.map(|v| ConstantRow {
+            operator: node.name.clone(),
+            constant: v.name.clone(),
+            shape: v.shape.clone(),
+        })
+    });
+    let constants = constants.collect();
     Ok(Report {
+        constants,
         file: path.display().to_string(),
         format: "onnx".into(),
         file_bytes,
@@ -335,6 +367,7 @@ fn off(path: &Path, file_bytes: u64) -> Result<Report> {
     Ok(Report {
         file: path.display().to_string(),
         format: "off".into(),
+        constants: Vec::new(),
         file_bytes,
         inputs: ports(model.input_count(), &|i| batch::input_port(&model, i))?,
         outputs: ports(model.output_count(), &|i| batch::output_port(&model, i))?,

@@ -7,6 +7,7 @@ mod setup;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use offshoot_report::table::thousands;
@@ -25,7 +26,7 @@ use super::parse_target;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::ui::{Outcome, Ui};
 
-pub use args::{Args, Method, Where, parse_clock, parse_time};
+pub use args::{Args, Method, Where, parse_clock, parse_hours, parse_time};
 
 /// A point of the front.
 #[derive(Clone, Debug, Serialize)]
@@ -63,8 +64,10 @@ pub struct Report {
     pub evaluations: usize,
     /// Number of candidates that this call measured.
     pub evaluated: usize,
-    /// Number of candidates that could not be compiled.
+    /// Number of candidates that could not be measured.
     pub failed: usize,
+    /// Why, with the number of candidates of each reason.
+    pub failures: BTreeMap<String, usize>,
     /// Numbers of training samples and of held-out samples.
     pub samples: [usize; 2],
     /// Objectives and constraints.
@@ -90,25 +93,33 @@ pub enum Done {
         key: String,
         /// Measurements; none if the candidate could not be compiled.
         measured: Option<Measured>,
+        /// Why it could not be compiled.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error: Option<String>,
     },
+}
+
+/// Reasons of failures, one a line.
+fn reasons(failures: &BTreeMap<String, usize>) -> String {
+    failures.iter().map(|(reason, count)| format!("\n  {count} times: {reason}")).collect()
 }
 
 impl Outcome for Done {
     fn render(&self) -> String {
         match self {
             Self::Search(report) => format!(
-                "{}: report.html, points/, evaluations.jsonl\n{} candidates evaluated, {} of them now; {} failed \
-                 to compile\n{}\n{}",
+                "{}: report.html, points/, evaluations.jsonl\n{} candidates evaluated, {} of them now; {} failed{}\n{}\n{}",
                 report.output,
                 report.evaluations,
                 report.evaluated,
                 report.failed,
+                reasons(&report.failures),
                 page::table(&report.front),
                 report.notes.join("\n")
             ),
-            Self::Job { key, measured } => match measured {
+            Self::Job { key, measured, error } => match measured {
                 Some(m) => format!("{key}: {:.2} %, {} bytes", 100.0 * m.accuracy, thousands(m.flash)),
-                None => format!("{key}: failed to compile"),
+                None => format!("{key}: {}", error.as_deref().unwrap_or("failed")),
             },
         }
     }
@@ -124,9 +135,14 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
         let job = Job::read(path).map_err(|e| failure(&e))?;
         let evaluator = Setup::read(&job.search)?.evaluator(ui, &job.search, false)?;
         let entry = perform(&evaluator, path).map_err(|e| failure(&e))?;
-        return Ok(Done::Job { key: entry.key, measured: entry.measured });
+        return Ok(Done::Job { key: entry.key, measured: entry.measured, error: entry.error });
     }
     let output = args.output.clone().unwrap_or_default();
+    if args.resume && !Setup::is_in(&output) {
+        let message = format!("{}: there is no search to resume", output.display());
+        let help = "give the folder of a search with -o, or leave out --resume";
+        return Err(Failure::new(Kind::NotFound, message, help));
+    }
     std::fs::create_dir_all(&output).map_err(|e| Failure::writing(&output, &e))?;
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let goal = goal(args, target.as_ref())?;
@@ -142,8 +158,9 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     let mut cache = Cache::open(Some(&journal)).map_err(|e| failure(&e))?;
     let executor = executor(args, &output)?;
     let mut strategy = Choice::from(args.strategy).strategy(args.seed);
+    let end = args.hours.and_then(|h| Instant::now().checked_add(Duration::from_secs_f64(3600.0 * h)));
     let mut watch =
-        Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone() };
+        Progress { ui, bar: ui.progress("evaluating", args.evaluations as u64), goal: goal.clone(), end };
     let found = run::run(
         &evaluator,
         &goal,
@@ -155,7 +172,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Done> {
     );
     watch.bar.finish_and_clear();
     let found = found.map_err(|e| failure(&e))?;
-    let report = report(ui, args, &evaluator, &goal, &found, &output, test.as_ref())?;
+    let report = report(ui, args, &evaluator, &goal, (&found, &cache), &output, test.as_ref())?;
     let html = page::page(&report, &found.history, &goal)?.render();
     let json = serde_json::to_vec_pretty(&report)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
@@ -264,11 +281,17 @@ struct Progress<'u> {
     ui: &'u Ui,
     bar: ProgressBar,
     goal: Goal,
+    /// When the time of --hours is over.
+    end: Option<Instant>,
 }
 
 impl Watch for Progress<'_> {
     fn evaluated(&mut self, done: usize, _: usize) {
         self.bar.set_position(done as u64);
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
     }
 
     fn batch(&mut self, history: &History) -> bool {
@@ -323,27 +346,35 @@ fn report(
     args: &Args,
     evaluator: &Evaluator,
     goal: &Goal,
-    found: &Found,
+    (found, cache): (&Found, &Cache),
     output: &Path,
     test: Option<&Samples>,
 ) -> Result<Report> {
     let history = &found.history;
     let front: Vec<&Evaluated> = history.front();
+    let mut failures: BTreeMap<String, usize> = BTreeMap::new();
+    for e in history.all().iter().filter(|e| e.measured.is_none()) {
+        let error = cache.get(&evaluator.key(&e.encoding)).and_then(|entry| entry.error.clone());
+        *failures.entry(error.unwrap_or_else(|| "no reason was kept".into())).or_default() += 1;
+    }
     if front.is_empty() {
         let least = history
             .all()
             .iter()
             .filter(|e| e.measured.is_some())
             .min_by(|a, b| a.violation.total_cmp(&b.violation));
-        let near = least.and_then(|e| e.measured.as_ref()).map_or("none could be compiled".into(), |m| {
-            format!(
-                "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
-                100.0 * m.accuracy,
-                thousands(m.flash),
-                thousands(m.ram),
-                m.latency_ms.map_or("-".into(), |l| format!("{l:.2}"))
-            )
-        });
+        let near = least.and_then(|e| e.measured.as_ref()).map_or_else(
+            || format!("none could be measured:{}", reasons(&failures)),
+            |m| {
+                format!(
+                    "the nearest: {:.2} %, {} bytes of flash, {} of RAM, {} ms",
+                    100.0 * m.accuracy,
+                    thousands(m.flash),
+                    thousands(m.ram),
+                    m.latency_ms.map_or("-".into(), |l| format!("{l:.2}"))
+                )
+            },
+        );
         let message = format!("none of {} candidates meets the limits; {near}", history.all().len());
         return Err(Failure::new(
             Kind::Budget,
@@ -401,7 +432,8 @@ fn report(
         candidates: evaluator.elastic.space.size(),
         evaluations: history.all().len(),
         evaluated: found.evaluated,
-        failed: history.all().iter().filter(|e| e.measured.is_none()).count(),
+        failed: failures.values().sum(),
+        failures,
         samples: [evaluator.train().y.len(), evaluator.held().y.len()],
         goal: goal.clone(),
         volume: volume(history),

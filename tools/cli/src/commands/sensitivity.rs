@@ -122,7 +122,7 @@ pub(crate) fn failure(error: &Error) -> Failure {
         Error::AlreadyQuantized { .. } => {
             (Kind::Usage, "the network is already quantised: give the float network")
         }
-        Error::UnknownOperator(_) | Error::Option { .. } => {
+        Error::UnknownOperator { .. } | Error::Option { .. } => {
             (Kind::Usage, "`offshoot inspect` of the ONNX file lists the operators' names")
         }
         Error::Training(offshoot_train::Error::Checkpoint { .. }) => {

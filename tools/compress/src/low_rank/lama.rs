@@ -135,10 +135,10 @@ pub fn replace(
 ) -> Result<Graph> {
     let find = |name: &str| {
         let found = graph.values.iter().position(|v| v.name == name && v.data.is_none());
-        found.map(|i| ValueId(i as u32)).ok_or_else(|| Error::UnknownOperator(name.to_owned()))
+        found.map(|i| ValueId(i as u32)).ok_or_else(|| unknown(graph, name))
     };
     let (from, to) = (find(tokens)?, find(pooled)?);
-    let producer = graph.producer(to).ok_or_else(|| Error::UnknownOperator(pooled.to_owned()))?;
+    let producer = graph.producer(to).ok_or_else(|| unknown(graph, pooled))?;
     if !encloses(graph, from, to) {
         let reason = format!("a path from `{tokens}` bypasses `{pooled}`");
         return Err(Error::Option { option: "pooled", reason });
@@ -353,4 +353,10 @@ impl Builder<'_> {
     fn binary(&mut self, part: &str, kind: BinaryKind, a: ValueId, b: ValueId, shape: &[usize]) -> ValueId {
         self.push(part, Op::Binary { kind, activation: Activation::None }, &[a, b], shape)
     }
+}
+/// The error for a tensor that the graph does not compute.
+fn unknown(graph: &Graph, name: &str) -> Error {
+    let known = graph.nodes.iter().map(|n| graph.value(n.output).name.as_str());
+    let near = crate::suggest::near(name, known);
+    Error::UnknownOperator { wanted: name.to_owned(), of: "'s output", near }
 }

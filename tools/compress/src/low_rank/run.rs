@@ -157,7 +157,7 @@ fn train(
 
 fn candidates(graph: &Graph, data: &Dataset, options: &LowRankOptions) -> Result<Vec<SplitLayer>> {
     if let Some(name) = options.keep.iter().find(|k| !graph.nodes.iter().any(|n| n.name == **k)) {
-        return Err(Error::UnknownOperator(name.clone()));
+        return Err(Error::unknown_operator(name, graph, "", |_| true));
     }
     let samples = samples(graph, data, options.samples);
     let mut layers = analyse(graph, &samples, options.cut)?;

@@ -1,20 +1,19 @@
 //! Reduces the bits of as few layers as the budget allows, the least sensitive first.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use offshoot_ir::{Data, Graph};
-use offshoot_train::{WeightQuant, evaluate};
+use offshoot_ir::Graph;
+use offshoot_train::WeightQuant;
 
 use super::{Method, State, Work};
-use crate::prune::{fits, head, samples, size, tune_rounded};
-use crate::quantize::{WeightBits, packs};
+use crate::prune::{fits, head, layers, lowerings, samples, size, tune_rounded};
+use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
 /// Reduces weights to 4 or 2 bits when the flash limit requires it.
 ///
 /// Layers are ordered by the loss that rounding them alone costs per byte saved. The shortest run of layers that
-/// meets the limit is rounded, and trained with rounding.
+/// meets the limit is rounded, except for those that the last of them makes unnecessary, and trained with rounding.
 #[derive(Clone, Copy, Debug)]
 pub struct FewerBits {
     /// 4 or 2.
@@ -52,10 +51,23 @@ impl Method for FewerBits {
             let middle = low.midpoint(high);
             if measure(&order[..middle])?.flash <= flash { high = middle } else { low = middle + 1 }
         }
-        state.weight_bits = bits(&order[..high]);
+        let mut lowered = order[..high].to_vec();
+        // A large layer at the end may have made earlier ones unnecessary: the dearest are given back first.
+        for at in (0..high).rev() {
+            let mut fewer = lowered.clone();
+            let (name, least) = fewer.remove(at);
+            // A layer at 2 bits passes through 4.
+            if fewer.iter().any(|(other, b)| *other == name && *b < least) {
+                continue;
+            }
+            if measure(&fewer)?.flash <= flash {
+                lowered = fewer;
+            }
+        }
+        state.weight_bits = bits(&lowered);
         work.options.weight_bits = state.weight_bits.clone();
-        debug_assert!(!fits(measure(&order[..high])?, &work.options) || high <= order.len());
-        if self.epochs > 0 && high > 0 {
+        debug_assert!(!fits(measure(&lowered)?, &work.options) || lowered.len() <= order.len());
+        if self.epochs > 0 && !lowered.is_empty() {
             let quant = rounding(&state.graph, &state.weight_bits);
             state.graph = tune_rounded(
                 work.original,
@@ -80,52 +92,26 @@ impl FewerBits {
     /// Layers with their new bits, in the order in which they are reduced.
     fn order(&self, graph: &Graph, work: &mut Work<'_>) -> Result<Vec<(String, u8)>> {
         let data = head(work.data, work.options.score_samples.max(1));
-        let loss = |g: &Graph| evaluate(g, &data).map(|j| f64::from(j.loss)).map_err(Error::Training);
-        let whole = loss(graph)?;
-        let mut order = Vec::new();
-        let steps: &[u8] = if self.fewest <= 2 { &[4, 2] } else { &[4] };
-        let layers = layers(graph);
-        for (index, (name, weights)) in layers.iter().enumerate() {
-            work.progress.tick("rounding layers", index, layers.len());
-            let mut dearest = f64::MIN;
-            for &bits in steps {
-                let saved = graph.value(*weights).len() as f64 * (8.0 - f64::from(bits)) / 8.0;
-                let price = (loss(&rounded(graph, *weights, bits))? - whole) / saved.max(1.0);
-                // A layer goes to 4 bits before it goes to 2.
-                dearest = dearest.max(price);
-                order.push((dearest, name.clone(), bits));
-            }
+        let found = lowerings(graph, &data, self.fewest, &WeightBits::default(), work.progress)?;
+        let price = |l: &crate::prune::Lowering| {
+            let saved = graph.value(l.weights).len() as f64 * (8.0 - f64::from(l.bits)) / 8.0;
+            l.lost / saved.max(1.0)
+        };
+        let mut order: Vec<(f64, String, u8)> = Vec::new();
+        let mut dearest: BTreeMap<String, f64> = BTreeMap::new();
+        for l in found {
+            // A layer goes to 4 bits before it goes to 2.
+            let most = dearest.entry(l.layer.clone()).or_insert(0.0);
+            *most = most.max(price(&l));
+            order.push((*most, l.layer, l.bits));
         }
         order.sort_by(|a, b| a.0.total_cmp(&b.0));
         Ok(order.into_iter().map(|(_, name, bits)| (name, bits)).collect())
     }
 }
 
-/// Names and weights of the layers that the device can pack.
-fn layers(graph: &Graph) -> Vec<(String, offshoot_ir::ValueId)> {
-    let packed = graph.nodes.iter().filter(|n| packs(graph, n));
-    packed.map(|n| (n.name.clone(), n.inputs[1])).collect()
-}
-
-/// `graph` with the weights `id` on a grid of `bits`, one step per output channel.
-fn rounded(graph: &Graph, id: offshoot_ir::ValueId, bits: u8) -> Graph {
-    let mut out = graph.clone();
-    let channels = graph.value(id).shape.first().copied().unwrap_or(1).max(1);
-    if let Some(Data::F32(data)) = out.value_mut(id).data.as_mut().map(Arc::make_mut) {
-        let width = (data.len() / channels).max(1);
-        for row in data.chunks_mut(width) {
-            let limit = f32::from((1u8 << (bits - 1)) - 1);
-            let step = row.iter().fold(0.0f32, |m, w| m.max(w.abs())) / limit;
-            if step > 0.0 {
-                row.iter_mut().for_each(|w| *w = (*w / step).round() * step);
-            }
-        }
-    }
-    out
-}
-
 /// The rounding applied in training for these bits.
-fn rounding(graph: &Graph, bits: &WeightBits) -> WeightQuant {
+pub(super) fn rounding(graph: &Graph, bits: &WeightBits) -> WeightQuant {
     let mut quant = WeightQuant::uniform(8, false);
     for (name, weights) in layers(graph) {
         if let Some(&b) = bits.layers.get(&name) {

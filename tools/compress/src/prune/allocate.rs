@@ -1,18 +1,55 @@
-//! Chooses how many channels of which family to remove: greedily, by loss per saving.
+//! Chooses how many channels of which family to remove, and which layers get fewer bits: greedily, by loss per saving.
 
 use std::collections::BTreeMap;
 
 use offshoot_ir::{Graph, Node, Op, ValueId};
 
 use super::groups::{Family, Groups};
+use crate::quantize::{WeightBits, packs};
 
-/// Groups removed at once: those of one family that bring it to the next multiple.
+/// A step towards a smaller network: groups that are removed at once (those of one family that bring it to the next
+/// multiple), or fewer bits for the weights of one layer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Move {
-    /// The groups.
+    /// The groups; empty if it is about bits.
     pub groups: Vec<usize>,
-    /// Remaining share of weights and multiply-accumulates, weighted by `bytes_share`, after this move.
+    /// The layer that gets fewer bits, and how many.
+    pub bits: Option<(String, u8)>,
+    /// What it loses, in units of the scores.
+    pub lost: f64,
+    /// What remains after this move: for [`order`] the share of weights and multiply-accumulates, weighted by
+    /// `bytes_share`; for a budget the larger of the modelled sizes, as a share of its limit.
     pub left: f64,
+}
+
+/// Which families may shrink, and how far.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    /// Families keep a multiple of this many channels where they can.
+    pub(super) multiple: usize,
+    /// Least groups of every family.
+    pub(super) floors: Vec<usize>,
+}
+
+impl Rules {
+    /// The same share of every family stays.
+    pub(super) fn new(groups: &Groups, multiple: usize, least: f64) -> Self {
+        let floor = |f: &Family| ((f.groups.len() as f64 * least).ceil() as usize).max(1);
+        Self { multiple, floors: groups.families.iter().map(floor).collect() }
+    }
+}
+
+/// A layer that can take fewer bits, and what that loses.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Lowering {
+    /// Name of the layer.
+    pub(crate) layer: String,
+    /// Its weights.
+    pub(crate) weights: ValueId,
+    /// The new bits.
+    pub(crate) bits: u8,
+    /// The loss that it adds.
+    pub(crate) lost: f64,
 }
 
 /// Groups in the order in which they are removed, after those marked in `removed`, until no more can be: least score
@@ -28,40 +65,135 @@ pub fn order(
     least: f64,
     bytes_share: f64,
 ) -> Vec<Move> {
-    let mut cost = Cost::new(graph, groups, removed, bytes_share);
-    let mut removed = removed.to_vec();
-    let mut moves = Vec::new();
+    let cost = Cost::new(graph, groups, removed, &Rates::default());
+    let [bytes, work] = Cost::new(graph, groups, &vec![false; removed.len()], &Rates::default()).totals();
+    let weights = [bytes_share / bytes.max(1.0), (1.0 - bytes_share) / work.max(1.0)];
+    let rules = Rules::new(groups, multiple, least);
+    moves(groups, scores, removed, &rules, &[], cost, &Weigh::Fixed(weights))
+}
+
+/// As [`order`], towards a budget: only what exceeds its limit counts, as far as it does.
+pub(super) fn toward(
+    groups: &Groups,
+    scores: &[f64],
+    removed: &[bool],
+    rules: &Rules,
+    lowerings: &[Lowering],
+    cost: Cost,
+    aim: Aim,
+) -> Vec<Move> {
+    let [bytes, work] = cost.totals();
+    // The model knows no headers and no operators without weights.
+    let other = [aim.now[0] - bytes, aim.now[1] - work];
+    moves(groups, scores, removed, rules, lowerings, cost, &Weigh::Toward { other, goal: aim.goal })
+}
+
+fn moves(
+    groups: &Groups,
+    scores: &[f64],
+    removed: &[bool],
+    rules: &Rules,
+    lowerings: &[Lowering],
+    mut cost: Cost,
+    weigh: &Weigh,
+) -> Vec<Move> {
+    let (mut removed, mut moves) = (removed.to_vec(), Vec::new());
+    let mut lowerings = lowerings.to_vec();
     loop {
-        let candidates = groups.families.iter().filter_map(|family| {
-            let chosen = next(groups, family, scores, &removed, multiple, least)?;
-            let saved = cost.saved(&chosen);
+        let weights = weigh.weights(cost.totals());
+        let price = |lost: f64, saved: [f64; 2]| {
+            let saved = weights[0] * saved[0] + weights[1] * saved[1];
+            lost / saved.max(f64::MIN_POSITIVE)
+        };
+        let channels = groups.families.iter().zip(&rules.floors).filter_map(|(family, &floor)| {
+            let chosen = next(groups, family, scores, &removed, rules.multiple, floor)?;
             let lost: f64 = chosen.iter().map(|&g| scores[g]).sum();
-            Some((lost / saved.max(f64::MIN_POSITIVE), chosen))
+            Some((price(lost, cost.saved(&chosen)), lost, chosen, None))
         });
-        let Some((_, chosen)) = candidates.min_by(|a, b| a.0.total_cmp(&b.0)) else { break };
+        let bits = lowerings
+            .iter()
+            .enumerate()
+            .map(|(i, l)| (price(l.lost, [cost.lowered(l.weights, l.bits), 0.0]), l.lost, vec![], Some(i)));
+        let Some((_, lost, chosen, lowered)) = channels.chain(bits).min_by(|a, b| a.0.total_cmp(&b.0)) else {
+            break;
+        };
         for &g in &chosen {
             removed[g] = true;
             cost.remove(g);
         }
-        moves.push(Move { groups: chosen, left: cost.left() });
+        let bits = lowered.map(|i| lowerings.remove(i)).map(|l| {
+            cost.lower(l.weights, l.bits);
+            // A layer does not go back from 2 bits to 4.
+            lowerings.retain(|other| other.layer != l.layer || other.bits < l.bits);
+            let rest = lowerings.iter_mut().filter(|other| other.layer == l.layer);
+            rest.for_each(|other| other.lost = (other.lost - l.lost).max(0.0));
+            (l.layer, l.bits)
+        });
+        moves.push(Move { groups: chosen, bits, lost, left: weigh.left(cost.totals()) });
     }
     moves
 }
 
+/// What savings are worth.
+enum Weigh {
+    /// Always the same for a byte and a unit of work.
+    Fixed([f64; 2]),
+    /// As far as the modelled size, with what the model leaves out, exceeds its goal.
+    Toward { other: [f64; 2], goal: [f64; 2] },
+}
+
+impl Weigh {
+    fn weights(&self, totals: [f64; 2]) -> [f64; 2] {
+        match self {
+            Self::Fixed(weights) => *weights,
+            Self::Toward { other, goal } => {
+                let limited = goal.map(|g| if g.is_finite() { 1.0 / g.max(1.0) } else { 0.0 });
+                let excess =
+                    [0, 1].map(|i| ((totals[i] + other[i]) * limited[i] - 1.0).max(0.0) * limited[i]);
+                match (excess, limited) {
+                    // The model is satisfied, the measurement is not: whatever has a limit counts.
+                    ([0.0, 0.0], [0.0, 0.0]) => totals.map(|t| 0.5 / t.max(1.0)),
+                    ([0.0, 0.0], limited) => limited,
+                    (excess, _) => excess,
+                }
+            }
+        }
+    }
+
+    fn left(&self, totals: [f64; 2]) -> f64 {
+        match self {
+            Self::Fixed(weights) => weights[0] * totals[0] + weights[1] * totals[1],
+            Self::Toward { other, goal } => {
+                let share = [0, 1].map(|i| (totals[i] + other[i]) / goal[i].max(1.0));
+                share[0].max(share[1])
+            }
+        }
+    }
+}
+
+/// Measured sizes of a network, and the sizes wanted: bytes, and work in the unit of the rates. A goal is infinite where
+/// nothing is limited.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Aim {
+    /// Now.
+    pub(super) now: [f64; 2],
+    /// Wanted.
+    pub(super) goal: [f64; 2],
+}
+
 /// The least important groups of a family, down to its next multiple.
-fn next(
+pub(super) fn next(
     groups: &Groups,
     family: &Family,
     scores: &[f64],
     removed: &[bool],
     multiple: usize,
-    least: f64,
+    floor: usize,
 ) -> Option<Vec<usize>> {
     let mut left: Vec<usize> = family.groups.iter().copied().filter(|&g| !removed[g]).collect();
     let step = multiple.max(1) / gcd(multiple.max(1), family.channels);
-    let floor = ((family.groups.len() as f64 * least).ceil() as usize).max(1);
     let goal = (left.len().checked_sub(1)?) / step * step;
-    if goal < floor {
+    if goal < floor.max(1) {
         return None;
     }
     let wanted = left.len() - goal;
@@ -76,50 +208,53 @@ fn next(
     (chosen.len() == wanted).then_some(chosen)
 }
 
-fn gcd(a: usize, b: usize) -> usize {
+pub(super) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// One constant: for each axis, the number of indices of each group and the number of remaining indices.
-struct Part {
-    axes: Vec<(BTreeMap<usize, usize>, usize)>,
-    /// Weighted share of all bytes and multiply-accumulates per element.
-    price: f64,
+/// What a multiply-accumulate of each layer takes, and how many bits each weight.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rates {
+    /// Work of one multiply-accumulate by name of the operator; 1 without an entry.
+    pub(super) work: BTreeMap<String, f64>,
+    /// Bits of the weights.
+    pub(super) bits: WeightBits,
 }
 
-/// Remaining weights and multiply-accumulates.
-struct Cost {
+/// One constant: for each axis, the number of indices of each group and the number of remaining indices.
+#[derive(Clone, Debug)]
+struct Part {
+    id: ValueId,
+    axes: Vec<(BTreeMap<usize, usize>, usize)>,
+    /// Bytes and work of an element.
+    price: [f64; 2],
+}
+
+impl Part {
+    fn elements(&self) -> f64 {
+        self.axes.iter().map(|(_, left)| *left as f64).product()
+    }
+}
+
+/// Remaining weights in bytes, and remaining work.
+#[derive(Clone, Debug)]
+pub(super) struct Cost {
     parts: Vec<Part>,
 }
 
 impl Cost {
-    fn new(graph: &Graph, groups: &Groups, removed: &[bool], bytes_share: f64) -> Self {
-        let (mut parts, mut totals) = (Vec::new(), (0.0, 0.0));
-        let mut prices = Vec::new();
+    pub(super) fn new(graph: &Graph, groups: &Groups, removed: &[bool], rates: &Rates) -> Self {
+        let mut parts = Vec::new();
         for (index, value) in graph.values.iter().enumerate().filter(|(_, v)| v.data.is_some()) {
             let id = ValueId(index as u32);
             let recurrent = |n: &Node| matches!(n.op, Op::Recurrent { .. }) && n.inputs.get(2) == Some(&id);
-            let readers = graph.nodes.iter().filter(|n| n.inputs.get(1) == Some(&id) || recurrent(n));
-            let pixels: usize = readers
-                .map(|n| match n.op {
-                    Op::Conv2d { .. } | Op::FullyConnected { .. } | Op::MatMul { .. } => {
-                        let y = graph.value(n.output);
-                        y.len() / y.shape.last().copied().unwrap_or(1).max(1)
-                    }
-                    // Every weight is used at every time step.
-                    Op::Recurrent { .. } => graph.value(n.inputs[0]).shape.iter().take(2).product(),
-                    Op::ConvTranspose2d { .. } => {
-                        let x = graph.value(n.inputs[0]);
-                        x.len() / x.shape.last().copied().unwrap_or(1).max(1)
-                    }
-                    _ => 0,
-                })
+            let readers = || graph.nodes.iter().filter(|n| n.inputs.get(1) == Some(&id) || recurrent(n));
+            let work: f64 = readers()
+                .map(|n| pixels(graph, n) as f64 * rates.work.get(&n.name).copied().unwrap_or(1.0))
                 .sum();
+            let bits = readers().find(|n| packs(graph, n)).map_or(8, |n| bits_of(&rates.bits, n));
             // A bias takes four bytes, and its multiplier another four.
-            let bytes = if value.shape.len() > 1 { 1.0 } else { 8.0 };
-            totals.0 += bytes * value.len() as f64;
-            totals.1 += pixels as f64 * value.len() as f64;
-            prices.push((bytes, pixels as f64));
+            let bytes = if value.shape.len() > 1 { f64::from(bits) / 8.0 } else { 8.0 };
             let axes = (0..value.shape.len()).map(|axis| {
                 let mut counts = BTreeMap::new();
                 let along = groups.along(id, axis).unwrap_or(&[]);
@@ -127,26 +262,23 @@ impl Cost {
                 let left = if along.is_empty() { value.shape[axis] } else { counts.values().sum() };
                 (counts, left)
             });
-            parts.push(Part { axes: axes.collect(), price: 0.0 });
-        }
-        for (part, (bytes, macs)) in parts.iter_mut().zip(prices) {
-            part.price = bytes_share * bytes / f64::max(totals.0, 1.0)
-                + (1.0 - bytes_share) * macs / f64::max(totals.1, 1.0);
+            parts.push(Part { id, axes: axes.collect(), price: [bytes, work] });
         }
         Self { parts }
     }
 
     /// First-order saving of these groups together: elements that two of them share count twice.
-    fn saved(&self, chosen: &[usize]) -> f64 {
-        let part = |part: &Part| -> f64 {
-            let all: f64 = part.axes.iter().map(|(_, left)| *left as f64).product();
+    pub(super) fn saved(&self, chosen: &[usize]) -> [f64; 2] {
+        let mut saved = [0.0; 2];
+        for part in &self.parts {
             let gone = part.axes.iter().filter(|(_, left)| *left > 0).map(|(counts, left)| {
                 let indices: usize = chosen.iter().filter_map(|g| counts.get(g)).sum();
                 indices as f64 / *left as f64
             });
-            part.price * all * gone.sum::<f64>()
-        };
-        self.parts.iter().map(part).sum()
+            let gone = part.elements() * gone.sum::<f64>();
+            saved.iter_mut().zip(part.price).for_each(|(s, p)| *s += p * gone);
+        }
+        saved
     }
 
     fn remove(&mut self, group: usize) {
@@ -155,8 +287,44 @@ impl Cost {
         }
     }
 
-    fn left(&self) -> f64 {
-        let elements = |p: &Part| p.axes.iter().map(|(_, left)| *left as f64).product::<f64>();
-        self.parts.iter().map(|p| p.price * elements(p)).sum()
+    /// Bytes saved by fewer bits for a constant.
+    fn lowered(&self, id: ValueId, bits: u8) -> f64 {
+        let part = self.parts.iter().find(|p| p.id == id);
+        part.map_or(0.0, |p| (p.price[0] - f64::from(bits) / 8.0).max(0.0) * p.elements())
+    }
+
+    fn lower(&mut self, id: ValueId, bits: u8) {
+        if let Some(part) = self.parts.iter_mut().find(|p| p.id == id) {
+            part.price[0] = f64::from(bits) / 8.0;
+        }
+    }
+
+    /// Bytes and work.
+    pub(super) fn totals(&self) -> [f64; 2] {
+        let mut totals = [0.0; 2];
+        for part in &self.parts {
+            totals.iter_mut().zip(part.price).for_each(|(t, p)| *t += p * part.elements());
+        }
+        totals
+    }
+}
+
+fn bits_of(bits: &WeightBits, node: &Node) -> u8 {
+    let of = |name: &str| bits.layers.get(name).copied();
+    of(&node.name).or_else(|| of(node.op.name())).unwrap_or(bits.weights)
+}
+
+/// How often each weight of an operator is used in a run.
+fn pixels(graph: &Graph, n: &Node) -> usize {
+    let rows = |id: ValueId| {
+        let value = graph.value(id);
+        value.len() / value.shape.last().copied().unwrap_or(1).max(1)
+    };
+    match n.op {
+        Op::Conv2d { .. } | Op::FullyConnected { .. } | Op::MatMul { .. } => rows(n.output),
+        // Every weight is used at every time step.
+        Op::Recurrent { .. } => graph.value(n.inputs[0]).shape.iter().take(2).product(),
+        Op::ConvTranspose2d { .. } => rows(n.inputs[0]),
+        _ => 0,
     }
 }

@@ -1,20 +1,23 @@
 //! The whole method: periods of scoring, choosing, deleting, refitting and training.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::Graph;
 use offshoot_train::{Augment, Dataset, Target};
 use serde::Serialize;
 
-use super::allocate::{Move, order};
-use super::groups::{Groups, Split};
+use super::allocate::{Aim, Cost, Move, Rates, Rules, toward};
+use super::budget::{Gauge, Instructions, Limits, Measured, Size};
+use super::give_back::{Choice, Judge};
+use super::groups::{Family, Groups, Split};
+use super::lowering::lowerings;
 use super::refit::refit;
 use super::scores::{Score, scores};
 use super::slice::slice;
 use super::tune::{Stage, train};
-use crate::quantize::{Clipping, QuantizeOptions, Rounding, Toggle, WeightBits, WeightScale, quantize};
+use crate::quantize::WeightBits;
 use crate::{Error, Result};
 
 /// Settings of [`prune`].
@@ -32,6 +35,12 @@ pub struct PruneOptions {
     pub instructions: Option<Instructions>,
     /// Bits of weights for which sizes are measured.
     pub weight_bits: WeightBits,
+    /// Fewest bits that weights may get along with the removal of channels: 8, 4 or 2.
+    pub fewest_bits: u8,
+    /// Layers that keep all their channels, by name.
+    pub keep: Vec<String>,
+    /// Share of the channels that a layer keeps, by its name; it is neither more nor less.
+    pub ratios: BTreeMap<String, f64>,
     /// The score by which channels are ranked.
     pub score: Score,
     /// Families keep a multiple of this many channels where they can, to suit the target's kernels.
@@ -53,12 +62,16 @@ pub struct PruneOptions {
     pub epochs: usize,
     /// Highest learning rate.
     pub rate: f32,
+    /// Whether batch normalisation is put back behind convolutions for the final training, and folded afterwards.
+    pub normalise: bool,
     /// Augments training samples.
     pub augment: Option<Arc<dyn Augment>>,
     /// Whether training samples are mixed in pairs.
     pub mix: bool,
     /// Weight of the uncompressed network's outputs in the loss; the targets, if there are any, have the rest.
     pub distil: f32,
+    /// Share of the labels that is spread over all classes.
+    pub smoothing: f32,
     /// Seed of the sample order.
     pub seed: u64,
     /// Where training is saved and resumed from.
@@ -74,6 +87,9 @@ impl Default for PruneOptions {
             max_instructions: None,
             instructions: None,
             weight_bits: WeightBits::default(),
+            fewest_bits: 8,
+            keep: Vec::new(),
+            ratios: BTreeMap::new(),
             score: Score::default(),
             multiple: 4,
             least: 0.1,
@@ -83,36 +99,15 @@ impl Default for PruneOptions {
             score_samples: 256,
             fade_epochs: 0,
             epochs: 0,
+            normalise: true,
             augment: None,
             mix: false,
             distil: 0.7,
+            smoothing: 0.0,
             rate: 1e-3,
             seed: 0,
             checkpoint: None,
         }
-    }
-}
-
-/// Exact size and cost of a network on the device, in int8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Size {
-    /// Bytes of the `.off` file.
-    pub flash: u64,
-    /// Bytes of arena.
-    pub ram: u64,
-    /// Multiply-accumulates per run.
-    pub macs: u64,
-    /// Instructions per run on the target; `None` if they were not counted.
-    pub instructions: Option<u64>,
-}
-
-/// Counts the instructions that a target takes for one run of an `.off` file.
-#[derive(Clone)]
-pub struct Instructions(pub Arc<dyn Fn(&[u8]) -> Result<u64> + Send + Sync>);
-
-impl std::fmt::Debug for Instructions {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Instructions")
     }
 }
 
@@ -138,6 +133,8 @@ pub struct PruneReport {
     pub after: Size,
     /// Channels of each family.
     pub families: Vec<FamilyReport>,
+    /// Bits of the weights.
+    pub weight_bits: WeightBits,
 }
 
 /// Observer of [`prune`].
@@ -172,51 +169,56 @@ pub fn prune(
     progress: &mut dyn Progress,
 ) -> Result<(Graph, PruneReport)> {
     data.check(graph).map_err(Error::Training)?;
+    let graph = &with_own_vectors(graph);
     let groups = Groups::of(graph, options.split)?;
     let samples = samples(graph, data, options.refit_samples.max(2));
     let gauge = Gauge { samples: &samples[..samples.len().min(2)], options };
-    let before = gauge.size(graph)?;
-    let limits = gauge.limits(before);
-    // Checks that the budget can be met before anything is trained.
-    let all = order(
-        graph,
-        &groups,
-        &vec![0.0; groups.len()],
-        &vec![false; groups.len()],
-        options.multiple,
-        options.least,
-        0.5,
-    );
-    let least = gauge.size(&slice(graph, &groups, &with(&vec![false; groups.len()], &all))?)?;
-    if !limits.hold(least) && !limits.hold(before) {
-        return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
-    }
+    let before = gauge.size(graph, &options.weight_bits)?;
+    let limits = Limits::new(options, before);
     let few = head(data, options.score_samples.max(1));
-    let (mut small, mut removed) = (graph.clone(), vec![false; groups.len()]);
+    let whole = Choice { removed: vec![false; groups.len()], bits: options.weight_bits.clone() };
+    let mut choice = whole.clone();
+    let (rules, fixed) = rules(graph, &groups, options)?;
+    reachable(graph, &groups, &gauge, &rules, &limits, before, &whole)?;
+    let mut small = graph.clone();
     let periods = options.periods.max(1);
     for period in 1..=periods {
         let goals = limits.after(before, period as f64 / periods as f64);
         progress.tick("scoring channels", period - 1, periods);
         let own = Groups::of(&small, options.split)?;
-        let origin = origins(graph, &groups, &removed, &small, &own);
+        let origin = origins(graph, &groups, &choice.removed, &small, &own);
         let mut lifted = vec![0.0; groups.len()];
         let found = scores(&small, &own, options.score, &few, 32)?;
         origin.iter().zip(found).for_each(|(&g, s)| lifted[g] += s);
-        let share = limits.bytes_share(before, if period == 1 { before } else { gauge.size(&small)? });
-        let moves = order(graph, &groups, &lifted, &removed, options.multiple, options.least, share);
-        let count = shortest(&moves, |moves| {
-            let marked = with(&removed, moves);
-            Ok(goals.hold(gauge.size(&slice(graph, &groups, &marked)?)?))
-        })?;
-        let Some(count) = count else {
-            let least = gauge.size(&slice(graph, &groups, &with(&removed, &moves))?)?;
-            return Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs });
+        let now = gauge.measure(&small, &choice.bits)?;
+        let within = goals.hold(now.size);
+        let lowerings = match options.fewest_bits < 8 && !within {
+            true => lowerings(&small, &few, options.fewest_bits, &choice.bits, progress)?,
+            false => vec![],
         };
-        if count == 0 {
+        let base = choice.clone();
+        if period == 1 {
+            // What was asked for by name comes first, and is not given back.
+            choice.removed = by_name(&groups, &lifted, &fixed);
+        }
+        let named = choice.clone();
+        let judge = Judge {
+            graph,
+            groups: &groups,
+            scores: &lifted,
+            lowerings: &lowerings,
+            rules: &rules,
+            gauge: &gauge,
+            limits: goals,
+            before,
+        };
+        if !goals.hold(judge.measure(&choice)?.size) {
+            choice = chosen(&judge, &named, &now)?;
+        }
+        if choice.removed == base.removed {
             continue;
         }
-        removed = with(&removed, &moves[..count]);
-        let marked: Vec<bool> = origin.iter().map(|&g| removed[g]).collect();
+        let marked: Vec<bool> = origin.iter().map(|&g| choice.removed[g]).collect();
         if options.fade_epochs > 0 {
             let stage = Stage::fading(&small, &own, &marked, options, period);
             small = train(graph, &small, data, options, &stage, progress)?;
@@ -224,121 +226,198 @@ pub fn prune(
         small = slice(&small, &own, &marked)?;
         if options.refit_samples > 0 && options.fade_epochs == 0 {
             let mut tick = |done, total| progress.tick("refitting layers", done, total);
-            small = refit(graph, &groups, &removed, small, &samples, &mut tick)?;
+            small = refit(graph, &groups, &choice.removed, small, &samples, &mut tick)?;
         }
-        progress.period(&small, gauge.size(&small)?)?;
+        progress.period(&small, gauge.size(&small, &choice.bits)?)?;
     }
     if options.epochs > 0 {
         small = train(graph, &small, data, options, &Stage::tuning(options), progress)?;
     }
-    let after = gauge.size(&small)?;
-    Ok((small, PruneReport { before, after, families: families(&groups, &removed) }))
+    small = trimmed(small, data, &gauge, &limits, &choice.bits, &samples)?;
+    let after = gauge.size(&small, &choice.bits)?;
+    let families = families(&groups, &choice.removed);
+    Ok((small, PruneReport { before, after, families, weight_bits: choice.bits }))
 }
 
-/// Measures candidates.
-struct Gauge<'a> {
-    samples: &'a [Vec<ArrayD<f32>>],
-    options: &'a PruneOptions,
-}
-
-impl Gauge<'_> {
-    fn size(&self, graph: &Graph) -> Result<Size> {
-        // Running an emulator takes a second: only if there is a limit of instructions.
-        let count = self.options.instructions.as_ref().filter(|_| self.options.max_instructions.is_some());
-        size(graph, self.samples, &self.options.weight_bits, count)
-    }
-
-    fn limits(&self, before: Size) -> Limits {
-        let o = self.options;
-        let own = |limit: Option<u64>, whole: u64| limit.unwrap_or(u64::MAX).min(whole);
-        Limits {
-            flash: own(o.max_flash, before.flash),
-            ram: own(o.max_ram, before.ram),
-            macs: own(o.max_macs, before.macs),
-            instructions: own(o.max_instructions, before.instructions.unwrap_or(u64::MAX)),
+/// `graph` with a copy of every vector for each operator that reads it. Equal constants are one after the lossless passes,
+/// such as biases of zeros; they would tie the channels of layers that have nothing to do with each other.
+fn with_own_vectors(graph: &Graph) -> Graph {
+    let mut out = graph.clone();
+    let mut taken = BTreeSet::new();
+    for at in 0..out.nodes.len() {
+        for input in 0..out.nodes[at].inputs.len() {
+            let id = out.nodes[at].inputs[input];
+            let value = out.value(id).clone();
+            let (Some(data), true) = (value.data, value.shape.len() == 1) else { continue };
+            if !taken.insert(id) {
+                let name = format!("{}.{}.{input}", value.name, out.nodes[at].name);
+                out.nodes[at].inputs[input] = out.add_constant(name, value.shape, Arc::unwrap_or_clone(data));
+            }
         }
     }
+    out
 }
 
-/// Whether a size is within the limits of `options`.
-pub fn fits(size: Size, options: &PruneOptions) -> bool {
-    let within = |limit: Option<u64>, size: Option<u64>| limit.zip(size).is_none_or(|(l, s)| s <= l);
-    within(options.max_flash, Some(size.flash))
-        && within(options.max_ram, Some(size.ram))
-        && within(options.max_macs, Some(size.macs))
-        && within(options.max_instructions, size.instructions)
-}
-
-/// The limits.
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    flash: u64,
-    ram: u64,
-    macs: u64,
-    instructions: u64,
-}
-
-impl Limits {
-    fn hold(&self, s: Size) -> bool {
-        s.flash <= self.flash
-            && s.ram <= self.ram
-            && s.macs <= self.macs
-            && s.instructions.is_none_or(|i| i <= self.instructions)
-    }
-
-    /// Limits of a period: sizes fall in equal ratios.
-    fn after(&self, before: Size, share: f64) -> Self {
-        let on_the_way = |limit: u64, whole: u64| {
-            let whole = whole as f64;
-            (whole * (limit as f64 / whole).powf(share)).floor() as u64
-        };
-        Self {
-            flash: on_the_way(self.flash, before.flash),
-            ram: on_the_way(self.ram, before.ram),
-            macs: on_the_way(self.macs, before.macs),
-            instructions: before.instructions.map_or(u64::MAX, |i| on_the_way(self.instructions, i)),
-        }
-    }
-
-    /// Weight of bytes against multiply-accumulates, in proportion to what remains to be saved of each when the
-    /// network has size `now`. One half if there is no limit of work, so that both fall.
-    fn bytes_share(&self, before: Size, now: Size) -> f64 {
-        let left = |limit: u64, whole: u64, now: u64| {
-            if limit < whole { (1.0 - limit as f64 / now.max(1) as f64).max(0.0) } else { 0.0 }
-        };
-        let instructions = before.instructions.zip(now.instructions);
-        let of_work = self.macs < before.macs || before.instructions.is_some_and(|i| self.instructions < i);
-        let bytes = left(self.flash, before.flash, now.flash);
-        let work = left(self.macs, before.macs, now.macs)
-            .max(instructions.map_or(0.0, |(whole, now)| left(self.instructions, whole, now)));
-        if !of_work || bytes + work <= 0.0 { 0.5 } else { (bytes / (bytes + work)).clamp(0.1, 0.9) }
-    }
-}
-
-/// Size of the quantised form of a float graph. Ranges come from the few `samples`; they do not change the size.
-///
-/// # Errors
-/// The graph cannot be quantised, compiled or counted.
-pub fn size(
-    graph: &Graph,
-    samples: &[Vec<ArrayD<f32>>],
-    weight_bits: &WeightBits,
-    instructions: Option<&Instructions>,
-) -> Result<Size> {
-    let options = QuantizeOptions {
-        clipping: Clipping::MinMax,
-        weight_scale: WeightScale::MinMax,
-        rounding: Rounding::Nearest,
-        bias_correction: Toggle::Off,
-        fit_samples: 1,
-        weight_bits: weight_bits.clone(),
-        ..QuantizeOptions::default()
+/// The moves of one period: those that meet its limits at the least loss, with what was too much given back.
+fn chosen(judge: &Judge<'_>, base: &Choice, now: &Measured) -> Result<Choice> {
+    let limits = judge.limits;
+    let work = match now.size.instructions {
+        Some(i) if limits.instructions < u64::MAX => [i, limits.instructions],
+        _ => [now.size.macs, limits.macs],
     };
-    let (quantised, _) = quantize(graph, samples, &options)?;
-    let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
-    let r = &compiled.report;
-    let instructions = instructions.map(|count| (count.0)(&compiled.bytes)).transpose()?;
-    Ok(Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions })
+    let limit = |limit: u64, whole: u64| if limit >= whole { f64::INFINITY } else { limit as f64 };
+    let aim = Aim {
+        now: [now.size.flash as f64, work[0] as f64],
+        goal: [limit(limits.flash, judge.before.flash), limit(work[1], work[0].max(1))],
+    };
+    let rates = Rates { work: now.rates.clone(), bits: base.bits.clone() };
+    // Fewer bits may take RAM and instructions that are not there: then channels alone may lose less.
+    let mut found: Option<(f64, Choice)> = None;
+    let mut least = now.size;
+    let variants = if judge.lowerings.is_empty() { 1 } else { 2 };
+    for with_bits in [true, false].into_iter().rev().take(variants) {
+        let cost = Cost::new(judge.graph, judge.groups, &base.removed, &rates);
+        let lowerings = if with_bits { judge.lowerings } else { &[] };
+        let moves = toward(judge.groups, judge.scores, &base.removed, judge.rules, lowerings, cost, aim);
+        let count = shortest(&moves, |moves| {
+            let size = judge.measure(&with(base, moves))?.size;
+            if size.flash < least.flash {
+                least = size;
+            }
+            Ok(limits.hold(size))
+        })?;
+        let Some(count) = count else { continue };
+        let choice = judge.give_back(base, with(base, &moves[..count]))?;
+        let lost = judge.lost(base, &choice);
+        if found.as_ref().is_none_or(|(other, _)| lost < *other) {
+            found = Some((lost, choice));
+        }
+    }
+    let Size { flash, ram, macs, .. } = least;
+    found.map(|(_, choice)| choice).ok_or(Error::Budget { flash, ram, macs })
+}
+
+/// Takes a little more if training changed what the kernels take: the multipliers of an output channel decide which of
+/// them can run it.
+fn trimmed(
+    mut small: Graph,
+    data: &Dataset,
+    gauge: &Gauge<'_>,
+    limits: &Limits,
+    bits: &WeightBits,
+    samples: &[Vec<ArrayD<f32>>],
+) -> Result<Graph> {
+    const TIMES: usize = 3;
+    let options = gauge.options;
+    for _ in 0..TIMES {
+        let now = gauge.measure(&small, bits)?;
+        if limits.hold(now.size) {
+            break;
+        }
+        let groups = Groups::of(&small, options.split)?;
+        let scores = scores(&small, &groups, options.score, &head(data, options.score_samples.max(1)), 32)?;
+        let rules = Rules { multiple: 1, ..rules(&small, &groups, options)?.0 };
+        let base = Choice { removed: vec![false; groups.len()], bits: bits.clone() };
+        let judge = Judge {
+            graph: &small,
+            groups: &groups,
+            scores: &scores,
+            lowerings: &[],
+            rules: &rules,
+            gauge,
+            limits: *limits,
+            before: now.size,
+        };
+        let removed = chosen(&judge, &base, &now)?.removed;
+        let cut = slice(&small, &groups, &removed)?;
+        small = match options.refit_samples {
+            0 => cut,
+            _ => refit(&small, &groups, &removed, cut, samples, &mut |_, _| {})?,
+        };
+    }
+    Ok(small)
+}
+
+/// Checks that the budget can be met before anything is trained.
+fn reachable(
+    graph: &Graph,
+    groups: &Groups,
+    gauge: &Gauge<'_>,
+    rules: &Rules,
+    limits: &Limits,
+    before: Size,
+    whole: &Choice,
+) -> Result<()> {
+    if limits.hold(before) {
+        return Ok(());
+    }
+    let rates = Rates { work: BTreeMap::new(), bits: whole.bits.clone() };
+    let cost = Cost::new(graph, groups, &whole.removed, &rates);
+    let goal = [f64::INFINITY; 2];
+    let aim = Aim { now: [before.flash as f64, before.macs as f64], goal };
+    let all = toward(groups, &vec![0.0; groups.len()], &whole.removed, rules, &[], cost, aim);
+    let small = slice(graph, groups, &with(whole, &all).removed)?;
+    let least = gauge.size(&small, &whole.bits)?;
+    if limits.hold(least) {
+        return Ok(());
+    }
+    let fewest =
+        WeightBits { weights: whole.bits.weights.min(gauge.options.fewest_bits), ..whole.bits.clone() };
+    let least = gauge.size(&small, &fewest)?;
+    match limits.hold(least) {
+        true => Ok(()),
+        false => Err(Error::Budget { flash: least.flash, ram: least.ram, macs: least.macs }),
+    }
+}
+
+/// How far each family may shrink, and the families whose share of channels is given, with the number of groups that
+/// stay.
+fn rules(graph: &Graph, groups: &Groups, options: &PruneOptions) -> Result<(Rules, Vec<(usize, usize)>)> {
+    let mut rules = Rules::new(groups, options.multiple, options.least);
+    let mut fixed: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
+    let kept = options.keep.iter().map(|name| (name, 1.0));
+    for (name, share) in kept.chain(options.ratios.iter().map(|(name, share)| (name, *share))) {
+        let of_layer = |f: &Family| f.operators.contains(name);
+        if !(share > 0.0 && share <= 1.0) {
+            let reason = format!("{share} for `{name}`: shares are above 0 and at most 1");
+            return Err(Error::Option { option: "ratio", reason });
+        }
+        let known = |n: &offshoot_ir::Node| groups.families.iter().any(|f| f.operators.contains(&n.name));
+        if !groups.families.iter().any(of_layer) {
+            return Err(Error::unknown_operator(name, graph, " with channels", known));
+        }
+        for (index, family) in groups.families.iter().enumerate().filter(|(_, f)| of_layer(f)) {
+            let stay = ((family.groups.len() as f64 * share).round() as usize).max(1);
+            if let (true, Some(reason)) = (stay < family.groups.len(), groups.refusal(family)) {
+                let reason = format!("{share} for `{name}`: its channels stay whole, since one {reason}");
+                return Err(Error::Option { option: "ratio", reason });
+            }
+            if let Some((other, by)) = fixed.insert(index, (stay, name)).filter(|(other, _)| *other != stay) {
+                let reason =
+                    format!("`{by}` and `{name}` have the same channels: {other} of them, or {stay}?");
+                return Err(Error::Option { option: "ratio", reason });
+            }
+            rules.floors[index] = stay;
+        }
+    }
+    Ok((rules, fixed.into_iter().map(|(index, (stay, _))| (index, stay)).collect()))
+}
+
+/// Marks the least important groups of the families whose number is given.
+fn by_name(groups: &Groups, scores: &[f64], fixed: &[(usize, usize)]) -> Vec<bool> {
+    let mut removed = vec![false; groups.len()];
+    for &(index, stay) in fixed {
+        let mut order = groups.families[index].groups.clone();
+        order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]));
+        let mut surplus = order.len().saturating_sub(stay);
+        for g in order {
+            if surplus > 0 && groups.removable(&removed, g) {
+                removed[g] = true;
+                surplus -= 1;
+            }
+        }
+    }
+    removed
 }
 
 /// Length of the shortest run of moves for which `fits`, assuming that more moves never make the network larger;
@@ -355,10 +434,15 @@ fn shortest(moves: &[Move], mut fits: impl FnMut(&[Move]) -> Result<bool>) -> Re
     Ok(Some(high))
 }
 
-fn with(removed: &[bool], moves: &[Move]) -> Vec<bool> {
-    let mut marked = removed.to_vec();
-    moves.iter().flat_map(|m| &m.groups).for_each(|&g| marked[g] = true);
-    marked
+fn with(base: &Choice, moves: &[Move]) -> Choice {
+    let mut choice = base.clone();
+    for m in moves {
+        m.groups.iter().for_each(|&g| choice.removed[g] = true);
+        if let Some((layer, bits)) = &m.bits {
+            choice.bits.layers.insert(layer.clone(), *bits);
+        }
+    }
+    choice
 }
 
 /// For each group of `small`, which is `graph` sliced by `removed`: the group in `graph` that it came from.
@@ -376,7 +460,7 @@ fn origins(graph: &Graph, groups: &Groups, removed: &[bool], small: &Graph, own:
 }
 
 fn families(groups: &Groups, removed: &[bool]) -> Vec<FamilyReport> {
-    let report = |f: &super::groups::Family| FamilyReport {
+    let report = |f: &Family| FamilyReport {
         operators: f.operators.clone(),
         before: f.groups.len() * f.channels,
         after: f.groups.iter().filter(|&&g| !removed[g]).count() * f.channels,
@@ -411,25 +495,4 @@ pub fn samples(graph: &Graph, data: &Dataset, count: usize) -> Vec<Vec<ArrayD<f3
         inputs.map(cut).collect()
     };
     (0..count.min(data.len())).map(one).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_to_save_decides_what_counts() {
-        let size = |flash, macs| Size { flash, ram: 10, macs, instructions: None };
-        let whole = size(1000, 1000);
-        let limits = |flash, macs| Limits { flash, ram: 10, macs, instructions: u64::MAX };
-        let both = limits(500, 500);
-        assert_eq!(both.bytes_share(whole, whole), 0.5);
-        // Flash is within its limit: only work counts, and vice versa.
-        assert_eq!(both.bytes_share(whole, size(450, 800)), 0.1);
-        assert_eq!(both.bytes_share(whole, size(800, 450)), 0.9);
-        assert!(both.bytes_share(whole, size(600, 900)) < 0.35);
-        // No limit of work.
-        assert_eq!(limits(500, 1000).bytes_share(whole, size(700, 900)), 0.5);
-        assert_eq!(limits(1000, 500).bytes_share(whole, whole), 0.1);
-    }
 }

@@ -14,7 +14,8 @@ use offshoot_train::{
 };
 
 use super::groups::Groups;
-use super::run::{Progress, PruneOptions};
+use super::normalise::Normalised;
+use super::run::{Progress, PruneOptions, head, samples};
 use super::scores::owners;
 use crate::{Error, Result};
 
@@ -27,6 +28,8 @@ pub(super) struct Stage {
     seed: u64,
     fade: BTreeMap<String, Vec<bool>>,
     rounding: Option<WeightQuant>,
+    /// Whether batch normalisation is put back.
+    normalise: bool,
     /// Suffix of the checkpoint's name.
     suffix: String,
 }
@@ -42,6 +45,7 @@ impl Stage {
             seed: options.seed,
             fade: BTreeMap::new(),
             rounding: None,
+            normalise: options.normalise,
             suffix: String::new(),
         }
     }
@@ -77,8 +81,28 @@ impl Stage {
             seed: options.seed.wrapping_add(1000 * period as u64),
             fade,
             rounding: None,
+            // A channel that fades has no variance.
+            normalise: false,
             suffix: format!("-period{period}"),
         }
+    }
+}
+
+/// Samples behind the statistics of normalisation.
+const STATISTICS: usize = 512;
+/// Least samples to put normalisation back for.
+const FEWEST: usize = 128;
+
+impl Stage {
+    /// The network with normalisation put back, if that is asked for, there is any convolution, and there are samples
+    /// enough for statistics of a batch.
+    fn normal(&self, small: &Graph, data: &Dataset, options: &PruneOptions) -> Result<Option<Normalised>> {
+        if !self.normalise || data.len() < FEWEST || self.epochs == 0 {
+            return Ok(None);
+        }
+        let few = samples(small, data, STATISTICS.min(options.score_samples.max(FEWEST)));
+        let normal = Normalised::new(small, &few)?;
+        Ok(Some(normal).filter(|n| !n.is_empty()))
     }
 }
 
@@ -117,6 +141,8 @@ pub(crate) fn tune_rounded(
         rate: options.rate / 3.0,
         seed: options.seed.wrapping_add(500),
         rounding: Some(rounding),
+        // Weights are rounded as they will be on the device: folded.
+        normalise: false,
         suffix: "-rounded".into(),
         ..Stage::tuning(options)
     };
@@ -135,8 +161,10 @@ pub(super) fn train(
     stage: &Stage,
     progress: &mut dyn Progress,
 ) -> Result<Graph> {
-    let units = Units::of(small);
-    let mut scaled = small.clone();
+    let normal = stage.normal(small, data, options)?;
+    let trained = normal.as_ref().map_or(small, |n| &n.graph);
+    let units = Units::of(trained);
+    let mut scaled = trained.clone();
     units.apply(&mut scaled, |w, unit| w / unit);
     let weight = if data.target == Target::Unlabelled { 1.0 } else { options.distil };
     let checkpoint = options.checkpoint.as_ref().map(|c| {
@@ -156,6 +184,7 @@ pub(super) fn train(
         weight_quant: stage.rounding.clone(),
         augment: options.augment.clone(),
         mix: options.mix,
+        smoothing: options.smoothing,
         teacher: Some(Teacher { graph: graph.clone(), temperature: 4.0, weight, features: vec![] }),
         checkpoint,
         transform: Some(Arc::new(units.clone())),
@@ -164,7 +193,11 @@ pub(super) fn train(
     let mut watch = Watch { progress, what: stage.what };
     let (mut tuned, _) = fit(&scaled, data, &settings, &mut watch).map_err(Error::Training)?;
     units.apply(&mut tuned, |v, unit| v * unit);
-    Ok(tuned)
+    let Some(normal) = normal else { return Ok(tuned) };
+    // Statistics of the final weights; those observed in training lag behind.
+    let few = head(data, STATISTICS);
+    let tuned = offshoot_train::shared::recalibrate(&tuned, &few.inputs, 64).map_err(Error::Training)?;
+    Ok(normal.fold(&tuned))
 }
 
 /// For each constant by name: the factor from its trained weights to the graph's.
@@ -192,6 +225,13 @@ impl Units {
                 linear || matches!(n.op, Op::FullyConnected { .. } | Op::Recurrent { .. })
             })
             .flat_map(|n| &n.inputs[1..])
+            .chain(
+                graph
+                    .nodes
+                    .iter()
+                    .filter(|n| matches!(n.op, Op::BatchNorm { .. }))
+                    .flat_map(|n| &n.inputs[1..3]),
+            )
             .map(|id| graph.value(*id).name.as_str())
             .collect();
         units.retain(|name, _| parameters.contains(name.as_str()));

@@ -69,7 +69,8 @@ impl WeightBits {
         {
             let found = graph.nodes.iter().filter(|n| n.name == *wanted || n.op.name() == wanted);
             if !found.into_iter().any(|n| is_weighted(&n.op)) {
-                return Err(Error::UnknownOperator(wanted.clone()));
+                let counts = |n: &Node| is_weighted(&n.op);
+                return Err(Error::unknown_operator(wanted, graph, " with weights", counts));
             }
             // Layout operators added by an import may have the layer's name.
             let mut named = graph.nodes.iter().filter(|n| n.name == *wanted && is_weighted(&n.op));

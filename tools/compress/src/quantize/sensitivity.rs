@@ -119,7 +119,7 @@ pub fn sensitivity(
         }
     }
     let moves = moves(&trials);
-    let (policy, result) = meet(&moves, whole, options, &judge, progress)?;
+    let (policy, result) = meet(&moves, &trials, whole, options, &judge, progress)?;
     Ok(SensitivityReport { whole, trials, policy, result })
 }
 
@@ -174,6 +174,7 @@ fn moves(trials: &[Trial]) -> Vec<(&str, Form)> {
 /// The fewest moves that meet the flash limit; without one, the most moves that keep the accuracy.
 fn meet(
     moves: &[(&str, Form)],
+    trials: &[Trial],
     whole: DeviceJudgement,
     options: &SensitivityOptions,
     judge: &dyn Fn(&WeightBits) -> Result<DeviceJudgement>,
@@ -218,6 +219,15 @@ fn meet(
     }
     let result = at(low, &mut seen)?;
     if fits(&result) && keeps(&result) {
+        let most = options.max_flash.unwrap_or(u64::MAX);
+        let fewer = options.max_flash.and_then(|_| given_back(&moves[..low], trials, whole.bytes, most));
+        if let Some(bits) = fewer {
+            let less = judge(&bits)?;
+            // Savings of single layers add up but for padding.
+            if fits(&less) && keeps(&less) {
+                return Ok((bits, less));
+            }
+        }
         return Ok((after(low), result));
     }
     // The nearest point: the smallest measured file that keeps the accuracy.
@@ -227,6 +237,41 @@ fn meet(
         accuracy: nearest.accuracy,
         wanted: result.bytes,
         reached: result.accuracy,
+    })
+}
+
+/// The policy of `moves` without those that the last of them makes unnecessary, the dearest first; `None` if all are
+/// needed.
+fn given_back(moves: &[(&str, Form)], trials: &[Trial], whole: u64, most: u64) -> Option<WeightBits> {
+    let saved = |layer: &str, form: Form| {
+        let of = |t: &&Trial| t.layer == layer && t.levels.map_or(Form::Even(t.bits), Form::Codebook) == form;
+        trials.iter().find(of).map_or(0, |t| t.saved)
+    };
+    let mut taken: BTreeMap<&str, Form> = moves.iter().copied().collect();
+    let bytes =
+        |taken: &BTreeMap<&str, Form>| whole as i64 - taken.iter().map(|(l, f)| saved(l, *f)).sum::<i64>();
+    let mut changed = false;
+    for at in (0..moves.len()).rev() {
+        let (layer, form) = moves[at];
+        if taken.get(layer) != Some(&form) {
+            continue;
+        }
+        // Not at all, or else the form before.
+        let mut fewer = taken.clone();
+        fewer.remove(layer);
+        let before = moves[..at].iter().rev().find(|(l, _)| *l == layer);
+        if bytes(&fewer) > most as i64 {
+            let Some(&(_, milder)) = before else { continue };
+            fewer.insert(layer, milder);
+        }
+        if bytes(&fewer) <= most as i64 {
+            (taken, changed) = (fewer, true);
+        }
+    }
+    changed.then(|| {
+        let mut bits = WeightBits::default();
+        taken.iter().for_each(|(layer, form)| set(&mut bits, layer, *form));
+        bits
     })
 }
 
@@ -252,6 +297,13 @@ mod tests {
             trial("b", 2, 150, 1.0),
             trial("c", 4, -8, 0.0),
         ];
+        // Two bits for `a` save what is wanted alone; four bits for `b` were taken before, and are given back.
+        let taken = moves(&trials);
+        let bits = given_back(&taken[..2], &trials, 1000, 850).expect("one is too much");
+        assert_eq!(bits.layers, [("a".to_owned(), 2)].into());
+        let bits = given_back(&taken, &trials, 1000, 750).expect("one is too much");
+        assert_eq!(bits.layers, [("a".to_owned(), 2), ("b".to_owned(), 4)].into());
+        assert_eq!(given_back(&taken[..2], &trials, 1000, 750), None);
         // Two bits for `a` are a better trade than four.
         assert_eq!(moves(&trials), [("b", Form::Even(4)), ("a", Form::Even(2)), ("b", Form::Even(2))]);
     }

@@ -16,7 +16,7 @@ const ALONE: usize = 5;
 pub(crate) fn run(task: &Task) -> Result<()> {
     // Widths alone: blocks that can be skipped tie the widths around them, and leave few sub-networks within each other.
     let mut file = task.space.clone();
-    file.elastic = Elasticity { width: file.elastic.width, ..Elasticity::default() };
+    file.elastic = Some(Elasticity { width: file.elasticity().width, ..Elasticity::default() });
     let elastic = task.trained("nested", &file)?;
     let space = &elastic.space;
     // From the smallest to the largest, one variable a step in an order by chance: each is part of the next.

@@ -91,7 +91,7 @@ impl Task {
         let mut elastic = space.elastic(Path::new("."))?;
         let path = self.out.join(format!("{name}.bin"));
         if let Some(graph) = saved::read(&path)? {
-            return Ok(Elastic::new(graph, elastic.space, space.elastic.split())?);
+            return Ok(Elastic::new(graph, elastic.space, space.elasticity().split())?);
         }
         let checkpoint = Some(Checkpoint { path: self.out.join(format!("{name}.checkpoint")), every: 10 });
         let data = self.train.dataset();

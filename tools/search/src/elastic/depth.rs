@@ -2,12 +2,17 @@
 
 use offshoot_ir::{Activation, BinaryKind, DType, Graph, Node, Op, UnaryKind, Value, ValueId};
 
+use offshoot_compress::suggest::near;
+
 use crate::space::Block;
 
 /// Makes readers of the block's output read its input instead. The activation of the sum at the block's end is kept.
 pub(super) fn skip(graph: &mut Graph, block: &Block) -> Result<(), String> {
     let find = |name: &str| graph.values.iter().position(|v| v.name == name).map(|i| ValueId(i as u32));
-    let missing = |name: &str| format!("the network has no tensor `{name}`");
+    let missing = |name: &str| {
+        let near = near(name, graph.values.iter().filter(|v| v.data.is_none()).map(|v| v.name.as_str()));
+        format!("the network has no tensor `{name}`{near}")
+    };
     let from = find(&block.from).ok_or_else(|| missing(&block.from))?;
     let to = find(&block.to).ok_or_else(|| missing(&block.to))?;
     if graph.value(from).shape != graph.value(to).shape {

@@ -1,5 +1,6 @@
 //! Ray and Dask: a batch is one small Python program that maps the command over job files.
 
+use std::path::Path;
 use std::process::Command;
 
 use super::{Executor, Jobs};
@@ -11,35 +12,89 @@ use crate::{Error, Result};
 /// The engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// `ray job submit` runs the program on a cluster (`RAY_ADDRESS`).
+    /// The program connects to the cluster `RAY_ADDRESS` (without it, it starts one on this machine). If that is the
+    /// HTTP address of a job server, `ray job submit` runs the program there.
     Ray,
-    /// The program connects to a scheduler (`DASK_SCHEDULER_ADDRESS`; without it, it starts one on this machine).
+    /// The program connects to the scheduler `DASK_SCHEDULER_ADDRESS` (without it, it starts one on this machine).
     Dask,
 }
 
-const RAY: &str = r#"import subprocess, sys
+impl Engine {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Ray => "ray",
+            Self::Dask => "dask",
+        }
+    }
+
+    /// Name of the driver's file. It must not be the name of a package: Python looks for packages beside the program
+    /// first.
+    const fn driver(self) -> &'static str {
+        match self {
+            Self::Ray => "offshoot_ray_driver.py",
+            Self::Dask => "offshoot_dask_driver.py",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Ray => RAY,
+            Self::Dask => DASK,
+        }
+    }
+}
+
+/// Arguments: the list of jobs, and the program that performs them. What fails is said and left to the caller, who sees
+/// which results are missing.
+const RAY: &str = r#"import os, subprocess, sys
 import ray
 
-@ray.remote(num_cpus=1)
-def perform(job):
-    return subprocess.run([sys.argv[2], "search", "--job", job]).returncode
+@ray.remote(num_cpus=1, max_retries=1)
+def perform(program, job):
+    return subprocess.run([program, "search", "--job", job]).returncode
 
-ray.init()
-jobs = open(sys.argv[1]).read().split("\n")
-sys.exit(max(ray.get([perform.remote(job) for job in jobs if job]), default=0))
+def main():
+    address = os.environ.get("RAY_ADDRESS", "")
+    # Within `ray job submit`, the address of the job server is not that of the cluster.
+    ray.init(address="auto" if address.startswith("http") else address or None, log_to_driver=True)
+    with open(sys.argv[1]) as file:
+        jobs = [job for job in file.read().split("\n") if job]
+    for run, job in [(perform.remote(sys.argv[2], job), job) for job in jobs]:
+        try:
+            code = ray.get(run)
+            if code != 0:
+                print(f"{job}: ended with {code}", flush=True)
+        except ray.exceptions.RayError as error:
+            print(f"{job}: {error}", flush=True)
+
+if __name__ == "__main__":
+    main()
 "#;
 
+/// As [`RAY`].
 const DASK: &str = r#"import os, subprocess, sys
 from distributed import Client
 
 def perform(program, job):
     return subprocess.run([program, "search", "--job", job]).returncode
 
+def main():
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    # One job a process: threads of one worker would be killed together.
+    client = Client(address) if address else Client(threads_per_worker=1, dashboard_address=None)
+    with open(sys.argv[1]) as file:
+        jobs = [job for job in file.read().split("\n") if job]
+    for run, job in [(client.submit(perform, sys.argv[2], job, pure=False, retries=1), job) for job in jobs]:
+        try:
+            code = run.result()
+            if code != 0:
+                print(f"{job}: ended with {code}", flush=True)
+        except Exception as error:
+            print(f"{job}: {error!r}", flush=True)
+    client.close()
+
 if __name__ == "__main__":
-    client = Client(os.environ.get("DASK_SCHEDULER_ADDRESS"))
-    jobs = open(sys.argv[1]).read().split("\n")
-    runs = [client.submit(perform, sys.argv[2], job, pure=False) for job in jobs if job]
-    sys.exit(max(client.gather(runs), default=0))
+    main()
 "#;
 
 /// Submits the program and waits for it.
@@ -58,10 +113,7 @@ impl Python {
 
 impl Executor for Python {
     fn name(&self) -> &'static str {
-        match self.engine {
-            Engine::Ray => "ray",
-            Engine::Dask => "dask",
-        }
+        self.engine.name()
     }
 
     fn run(
@@ -70,25 +122,19 @@ impl Executor for Python {
         candidates: &[Encoding],
         keep: &mut (dyn FnMut(Entry) -> Result<()> + Send),
     ) -> Result<()> {
-        let (list, open) = self.jobs.write(evaluator, candidates)?;
-        if !open.is_empty() {
-            let (text, program, arguments): (_, _, &[&str]) = match self.engine {
-                Engine::Ray => (RAY, "ray", &["job", "submit", "--", "python3"]),
-                Engine::Dask => (DASK, "python3", &[]),
-            };
-            let driver = self.jobs.folder.join(format!("{}.py", self.name()));
-            offshoot_report::write_atomically(&driver, text.as_bytes())
-                .map_err(|e| Error::file(&driver, e))?;
+        let driver = self.jobs.folder.join(self.engine.driver());
+        offshoot_report::write_atomically(&driver, self.engine.text().as_bytes())
+            .map_err(|e| Error::file(&driver, e))?;
+        let server = std::env::var("RAY_ADDRESS").is_ok_and(|a| a.starts_with("http"));
+        let (program, arguments): (_, &[&str]) = match self.engine {
+            Engine::Ray if server => ("ray", &["job", "submit", "--", "python3"]),
+            _ => ("python3", &[]),
+        };
+        let mut command = |list: &Path, _: usize| {
             let mut command = Command::new(program);
-            command.args(arguments).arg(&driver).arg(&list).arg(&self.jobs.program);
-            let out = command.output().map_err(|e| Error::Executor {
-                executor: self.name(),
-                reason: format!("{program}: {e}; `pip install {}` provides it", self.name()),
-            })?;
-            let log = self.jobs.folder.join(format!("{}.log", self.name()));
-            let said = [out.stdout.as_slice(), out.stderr.as_slice()].concat();
-            offshoot_report::write_atomically(&log, &said).map_err(|e| Error::file(&log, e))?;
-        }
-        self.jobs.collect(self.name(), evaluator, candidates, keep)
+            command.args(arguments).arg(&driver).arg(list).arg(&self.jobs.program);
+            Ok(command)
+        };
+        self.jobs.run(self.name(), evaluator, candidates, &mut command, keep)
     }
 }

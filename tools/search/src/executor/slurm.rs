@@ -52,35 +52,24 @@ impl Executor for Slurm {
         candidates: &[Encoding],
         keep: &mut (dyn FnMut(Entry) -> Result<()> + Send),
     ) -> Result<()> {
-        let (list, open) = self.jobs.write(evaluator, candidates)?;
-        if !open.is_empty() {
+        let mut command = |list: &Path, count: usize| {
             let script = self.jobs.folder.join("array.sh");
             let text = format!(
                 "#!/bin/sh\n#SBATCH --job-name=offshoot-search\n#SBATCH --array=0-{}\n#SBATCH --output={}\n\
                  # Each task evaluates one candidate: a line of the list.\n\
                  job=$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" {})\n\
                  exec {} search --job \"$job\"\n",
-                open.len() - 1,
+                count.saturating_sub(1),
                 self.jobs.folder.join("slurm-%A_%a.log").display(),
-                quoted(&list),
+                quoted(list),
                 quoted(&self.jobs.program),
             );
             offshoot_report::write_atomically(&script, text.as_bytes())
                 .map_err(|e| Error::file(&script, e))?;
-            let out = Command::new(&self.program).args(["--wait", "--parsable"]).arg(&script).output();
-            let out = out.map_err(|e| Error::Executor {
-                executor: "slurm",
-                reason: format!("{}: {e}; is Slurm's client installed here?", self.program),
-            })?;
-            // Failed tasks are found by their missing results; a refused submission is not.
-            if !out.status.success() && out.stdout.is_empty() {
-                let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-                return Err(Error::Executor {
-                    executor: "slurm",
-                    reason: format!("{}: {said}", self.program),
-                });
-            }
-        }
-        self.jobs.collect("slurm", evaluator, candidates, keep)
+            let mut command = Command::new(&self.program);
+            command.args(["--wait", "--parsable"]).arg(&script);
+            Ok(command)
+        };
+        self.jobs.run("slurm", evaluator, candidates, &mut command, keep)
     }
 }

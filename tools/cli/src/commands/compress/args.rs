@@ -126,6 +126,18 @@ pub fn parse_share(text: &str) -> Result<f32, String> {
     number.ok_or_else(|| format!("`{text}` is not a number from 0 to 1"))
 }
 
+/// Parses a layer's name and a share above 0 and at most 1. The name may hold `=`.
+///
+/// # Errors
+/// The text is anything else.
+pub fn parse_ratio(text: &str) -> Result<(String, f64), String> {
+    let wrong =
+        || format!("`{text}` is not a layer's name and a share above 0 and at most 1, such as conv2=0.5");
+    let (name, share) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let share = share.trim().parse::<f64>().ok().filter(|s| *s > 0.0 && *s <= 1.0).ok_or_else(wrong)?;
+    if name.is_empty() { Err(wrong()) } else { Ok((name.to_owned(), share)) }
+}
+
 /// Parses 4 or 2.
 ///
 /// # Errors
@@ -146,8 +158,11 @@ pub struct Args {
     /// Samples and their class numbers (.npy). A fifth of them, at most --held-out, is held out for testing.
     #[arg(long, num_args = 2, required = true, value_names = ["X.npy", "Y.npy"])]
     pub data: Vec<PathBuf>,
-    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), report.html and report.json;
-    /// created if needed.
+    /// Test samples and class numbers (.npy); only the uncompressed network and the result are judged on them.
+    #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"])]
+    pub test: Vec<PathBuf>,
+    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), plan.toml (channels and bits of each
+    /// layer, for --plan), report.html and report.json; created if needed.
     #[arg(short, long)]
     pub output: PathBuf,
     /// How to compress: one method, or several in order (`erase,prune,bits`).
@@ -180,6 +195,16 @@ pub struct Args {
     /// Most accuracy to lose, in percentage points, such as 0.5%.
     #[arg(long, value_parser = parse_percent)]
     pub max_loss: Option<f64>,
+    /// Layer that keeps all its channels; can be given several times.
+    #[arg(long, value_name = "LAYER")]
+    pub keep: Vec<String>,
+    /// Share of the channels that a layer keeps, such as conv2=0.5; can be given several times.
+    #[arg(long, value_name = "LAYER=SHARE", value_parser = parse_ratio)]
+    pub ratio: Vec<(String, f64)>,
+    /// Plan (plan.toml) of an earlier run, perhaps edited: layers get the channels and bits that it names. Limits then
+    /// decide about the others.
+    #[arg(long, value_name = "FILE", conflicts_with = "method")]
+    pub plan: Option<PathBuf>,
     /// Score that ranks channels.
     #[arg(long, value_enum, default_value_t = Ranking::Taylor)]
     pub score: Ranking,
@@ -189,6 +214,9 @@ pub struct Args {
     /// Epochs in each period over which channels fade out before they are removed; 0 removes them at once.
     #[arg(long, default_value_t = 0)]
     pub fade_epochs: usize,
+    /// Train the network as it is, without putting batch normalisation back behind its convolutions.
+    #[arg(long)]
+    pub no_normalisation: bool,
     /// Random augmentation of training samples.
     #[arg(long, value_enum, default_value_t = Augmentation::None)]
     pub augment: Augmentation,
@@ -198,6 +226,9 @@ pub struct Args {
     /// Weight of distillation from the uncompressed network, 0 to 1; the labels have the rest.
     #[arg(long, default_value_t = 0.7, value_parser = parse_share)]
     pub distil: f32,
+    /// Share of the labels that is spread over all classes (label smoothing), 0 to 1.
+    #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
+    pub smoothing: f32,
     /// Peak learning rate of fine-tuning.
     #[arg(long, default_value_t = 1e-3)]
     pub rate: f32,
@@ -234,6 +265,8 @@ mod tests {
         assert_eq!(parse_limit("50%").map(|l| l.bytes(1000)), Ok(500));
         assert_eq!(parse_percent("0.5%"), Ok(0.005));
         assert_eq!(parse_share("0.5"), Ok(0.5));
+        assert_eq!(parse_ratio("a=b=0.5"), Ok(("a=b".into(), 0.5)));
+        assert!(["=0.5", "a", "a=0", "a=1.5", "a=NaN"].iter().all(|t| parse_ratio(t).is_err()));
         assert!(parse_share("1.1").is_err() && parse_share("-0.1").is_err() && parse_share("NaN").is_err());
         assert!(
             parse_percent("0.5").is_err() && parse_percent("101%").is_err() && parse_limit("x%").is_err()

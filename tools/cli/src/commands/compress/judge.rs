@@ -7,7 +7,7 @@ use offshoot_ir::Graph;
 use offshoot_target::Target;
 use offshoot_train::Dataset;
 
-use super::{Args, Point};
+use super::{Args, Made, Point, Tested};
 use crate::batch::{self, Inputs};
 use crate::commands::{compile, eval};
 use crate::failure::{Context, Failure, Kind, Result};
@@ -89,20 +89,45 @@ impl Judge<'_> {
         // Pruning meets the limits step by step; only the result is checked against the target.
         let target = self.target.filter(|_| stage == "result");
         let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
-        let file = OffFile::from_bytes(&made.compiled.bytes);
-        let model = file.model()?;
-        let port = batch::input_port(&model, 0)?;
-        let inputs = self.split.held.iter().map(|x| port.encode_real(x.iter().copied())).collect();
-        let results =
-            batch::run(self.ui, &file, &Inputs::single(inputs)?, &Target::Host, batch::Sequences::default())?;
-        let port = batch::output_port(&model, 0)?;
-        let outputs: Vec<Vec<f32>> =
-            results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
-        let accuracy = eval::top1(&outputs, &self.split.labels)?;
+        let accuracy = accuracy(self.ui, &made.compiled.bytes, &self.split.held, &self.split.labels)?;
         let r = &made.compiled.report;
         let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions: None };
         Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
     }
+}
+
+/// Share of samples, from 0 to 1, that an `.off` file gives the class of their label.
+fn accuracy(ui: &Ui, off: &[u8], samples: &[Vec<f32>], labels: &Array) -> Result<f64> {
+    let file = OffFile::from_bytes(off);
+    let model = file.model()?;
+    let port = batch::input_port(&model, 0)?;
+    let inputs = samples.iter().map(|x| port.encode_real(x.iter().copied())).collect();
+    let results =
+        batch::run(ui, &file, &Inputs::single(inputs)?, &Target::Host, batch::Sequences::default())?;
+    let port = batch::output_port(&model, 0)?;
+    let outputs: Vec<Vec<f32>> =
+        results.iter().filter_map(|r| r.first()).map(|bytes| port.decode(bytes)).collect();
+    eval::top1(&outputs, labels)
+}
+
+/// Judges the uncompressed network and the result on the samples of --test.
+///
+/// # Errors
+/// The samples do not fit the network, or their number is not that of the labels.
+pub(super) fn test(ui: &Ui, graph: &Graph, made: &Made, x: &Array, y: &Array, args: &Args) -> Result<Tested> {
+    let name = |i: usize| args.test[i].display().to_string();
+    let samples = Port::of_value(graph, graph.inputs[0]).real(x, &name(0))?;
+    let help = "give whole class numbers, counted from 0";
+    let labels: Array = y.to_i64().or_fail_in(Kind::Dtype, name(1), help)?.into();
+    if labels.shape().iter().product::<usize>() != samples.len() || samples.is_empty() {
+        let message = format!("{}: not one label for each of {} samples", name(1), samples.len());
+        return Err(Failure::new(Kind::Shape, message, "give one class number per sample"));
+    }
+    Ok(Tested {
+        samples: samples.len(),
+        before: accuracy(ui, &made.whole, &samples, &labels)?,
+        after: accuracy(ui, &made.off, &samples, &labels)?,
+    })
 }
 
 /// Shows progress, and measures the network after each period.

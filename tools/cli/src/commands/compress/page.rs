@@ -13,21 +13,40 @@ use crate::failure::{Context, Kind, Result};
 pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     let name = args.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let mut page = Page::new(format!("Offshoot: {name} compressed"));
-    page.paragraph(&format!(
-        "Trained on {} samples. Accuracies are those of the int8 model on {} held-out samples.",
-        report.samples[0], report.samples[1]
-    ));
+    page.paragraph(&format!("Trained on {} samples. {}", report.samples[0], judged(report)));
     if let (Some(first), Some(last)) = (report.points.first(), report.points.last()) {
-        page.facts([
-            ("flash, bytes", format!("{} → {}", thousands(first.size.flash), thousands(last.size.flash))),
-            ("RAM, bytes", format!("{} → {}", thousands(first.size.ram), thousands(last.size.ram))),
-            ("MACs", format!("{} → {}", thousands(first.size.macs), thousands(last.size.macs))),
-            ("accuracy, %", format!("{:.2} → {:.2}", 100.0 * first.accuracy, 100.0 * last.accuracy)),
-        ]);
+        let of = |name: &'static str, a: u64, b: u64, limit: Option<u64>| {
+            let limit = limit.map_or(String::new(), |l| {
+                format!(" of {} allowed ({:.1} %)", thousands(l), 100.0 * b as f64 / l.max(1) as f64)
+            });
+            (name, format!("{} → {}{limit}", thousands(a), thousands(b)))
+        };
+        let (a, b, limits) = (first.size, last.size, report.limits);
+        let counted = a.instructions.zip(b.instructions);
+        let facts = [
+            Some(of("flash, bytes", a.flash, b.flash, limits.flash)),
+            Some(of("RAM, bytes", a.ram, b.ram, limits.ram)),
+            Some(of("MACs", a.macs, b.macs, limits.macs)),
+            counted.map(|(a, b)| of("instructions", a, b, limits.instructions)),
+            Some((
+                "accuracy, held out, %",
+                format!("{:.2} → {:.2}", 100.0 * first.accuracy, 100.0 * last.accuracy),
+            )),
+            report
+                .test
+                .map(|t| ("accuracy, test, %", format!("{:.2} → {:.2}", 100.0 * t.before, 100.0 * t.after))),
+        ];
+        page.facts(facts.into_iter().flatten());
     }
     page.heading("Accuracy against flash");
-    let line = report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
-    let svg = plot::lines(&[("int8 on held-out samples".into(), line)], "flash, bytes", "%");
+    let line: Vec<(f64, f64)> =
+        report.points.iter().map(|p| (p.size.flash as f64, 100.0 * p.accuracy)).collect();
+    let [low, high] = [f64::min, f64::max].map(|f| line.iter().map(|p| p.1).reduce(f).unwrap_or(0.0));
+    let limit =
+        report.limits.flash.map(|l| ("flash allowed".into(), vec![(l as f64, low), (l as f64, high)]));
+    let series: Vec<(String, Vec<(f64, f64)>)> =
+        [Some(("as on the device, on held-out samples".into(), line)), limit].into_iter().flatten().collect();
+    let svg = plot::lines(&series, "flash, bytes", "%");
     page.figure(
         &svg.or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?,
         "from the uncompressed network through each period to the result",
@@ -45,6 +64,24 @@ pub(super) fn page(args: &Args, report: &Report) -> Result<Page> {
     }
     page.table(&table);
     Ok(page)
+}
+
+/// Which samples each number is from.
+pub(super) fn judged(report: &Report) -> String {
+    let held = format!(
+        "Accuracies are those of the model as it runs on the device, on {} samples of --data held out from training; \
+         --max-loss is checked on them.",
+        report.samples[1]
+    );
+    match report.test {
+        None => format!("{held} Give --test for a judgement on samples of their own.\n"),
+        Some(t) => format!(
+            "{held}\nOn {} samples of --test, on which nothing was chosen: {:.2} % before, {:.2} % after.\n",
+            t.samples,
+            100.0 * t.before,
+            100.0 * t.after
+        ),
+    }
 }
 
 /// A table of every network from the uncompressed one to the result.

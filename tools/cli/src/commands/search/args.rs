@@ -74,6 +74,15 @@ pub fn parse_time(text: &str) -> Result<f64, String> {
     number.map(|n| n * unit).ok_or_else(|| format!("`{text}` is not a time such as 50ms"))
 }
 
+/// Parses a number of hours above 0.
+///
+/// # Errors
+/// The text is anything else.
+pub fn parse_hours(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|n| *n > 0.0 && *n <= 1e6);
+    number.ok_or_else(|| format!("`{text}` is not a number of hours above 0, such as 2 or 0.5"))
+}
+
 /// Parses a frequency such as `120MHz`; returns hertz.
 ///
 /// # Errors
@@ -128,6 +137,14 @@ pub struct Args {
     /// Number of candidates to evaluate.
     #[arg(long, default_value_t = 100)]
     pub evaluations: usize,
+    /// Most hours to evaluate candidates for; then the front of what has been evaluated is the result. Training of the
+    /// super-network and of the front is not counted.
+    #[arg(long, value_parser = parse_hours)]
+    pub hours: Option<f64>,
+    /// Continue the search in the output folder; without one there, this is an error. (A search that was stopped continues
+    /// without this option, too.)
+    #[arg(long)]
+    pub resume: bool,
     /// How candidates are proposed.
     #[arg(long, value_enum, default_value_t = Method::Linas)]
     pub strategy: Method,
@@ -167,6 +184,8 @@ mod tests {
         assert_eq!(parse_time("0.05s"), Ok(50.0));
         assert_eq!(parse_time("500us"), Ok(0.5));
         assert!(parse_time("50").is_err() && parse_time("-1ms").is_err() && parse_time("ms").is_err());
+        assert_eq!(parse_hours("0.5"), Ok(0.5));
+        assert!(parse_hours("0").is_err() && parse_hours("NaN").is_err() && parse_hours("2h").is_err());
         assert_eq!(parse_clock("120MHz"), Ok(120e6));
         assert_eq!(parse_clock("32768Hz"), Ok(32768.0));
         assert!(parse_clock("fast").is_err());

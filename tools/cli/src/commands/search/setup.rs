@@ -40,6 +40,11 @@ pub(super) struct Setup {
 const FILE: &str = "search.json";
 
 impl Setup {
+    /// Whether a folder holds a search.
+    pub(super) fn is_in(folder: &Path) -> bool {
+        folder.join(FILE).exists()
+    }
+
     /// Reads the setup of a folder.
     pub(super) fn read(folder: &Path) -> Result<Self> {
         let path = folder.join(FILE);
@@ -81,7 +86,7 @@ impl Setup {
         match saved::read(&path).map_err(|e| failure(&e))? {
             Some(graph) => {
                 elastic =
-                    Elastic::new(graph, elastic.space, file.elastic.split()).map_err(|e| failure(&e))?;
+                    Elastic::new(graph, elastic.space, file.elasticity().split()).map_err(|e| failure(&e))?;
             }
             None if !train => {
                 let message = format!("{}: the super-network is not trained yet", path.display());
@@ -167,7 +172,7 @@ pub(super) fn samples(elastic: &Elastic, paths: &[PathBuf; 2]) -> Result<Samples
 
 /// Sorts channels by importance (Taylor score), so that prefixes hold the most important ones.
 fn by_importance(elastic: Elastic, learned: &Samples, file: &SpaceFile) -> Result<Elastic> {
-    let split = file.elastic.split();
+    let split = file.elasticity().split();
     let help = "give data of the kind that the network was trained on";
     let groups = Groups::elastic(&elastic.graph, split).or_fail(Kind::Unsupported, help)?;
     let data = learned.head(256).dataset();
