@@ -9,7 +9,9 @@ scripts/package.sh
 scripts/msrv.sh
 scripts/semver.sh
 if cargo deny --version >/dev/null 2>&1; then
-    cargo deny --all-features check
+    for workspace in . firmware fuzz; do
+        cargo deny --manifest-path "$workspace/Cargo.toml" --all-features --config deny.toml check
+    done
 else
     echo "deny: skipped: cargo install cargo-deny"
 fi

@@ -211,7 +211,7 @@ def compute(name, f, arena, blobs):
         channels = f["c"] * (f["multiplier"] if name == "Depthwise" else 1)
     else:
         channels = f.get("out_c")
-    one = not f.get("per_channel", True) or f.get("walk") == "VectorOneScale"
+    one = not f.get("per_channel", True) or f.get("traversal") == "VectorOneScale"
     if name == "DepthwiseSingleMultiply":
         bias, multiplier, shift = blob.take("i", channels), blob.take("i", channels), None
     elif not single and channels is not None:

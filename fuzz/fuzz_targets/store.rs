@@ -12,7 +12,9 @@ fuzz_target!(|data: &[u8]| {
     let (operations, contents) = data.split_at(data.len().min(8));
     let mut flash = vec![0xff; PAGES * PAGE];
     // The contents stand at the beginning of the pages, where headers are.
-    for (page, part) in flash.chunks_exact_mut(PAGE).zip(contents.chunks(contents.len().div_ceil(PAGES).max(1))) {
+    for (page, part) in
+        flash.chunks_exact_mut(PAGE).zip(contents.chunks(contents.len().div_ceil(PAGES).max(1)))
+    {
         let len = part.len().min(PAGE);
         page[..len].copy_from_slice(&part[..len]);
     }
@@ -20,7 +22,8 @@ fuzz_target!(|data: &[u8]| {
     let mut saved: Option<Vec<u8>> = None;
     for (i, &operation) in operations.iter().enumerate() {
         // Opened anew before each, as after a loss of power.
-        let mut store = Store::open(RamFlash::new(&mut flash), range.clone()).expect("pages that can be read");
+        let mut store =
+            Store::open(RamFlash::new(&mut flash), range.clone()).expect("pages that can be read");
         match operation % 4 {
             0 => {
                 store.factory_reset().expect("pages that can be erased");
@@ -28,7 +31,8 @@ fuzz_target!(|data: &[u8]| {
                 saved = None;
             }
             1 | 2 => {
-                let weights = vec![operation ^ i as u8; usize::from(operation) * 7 % store.capacity() as usize];
+                let weights =
+                    vec![operation ^ i as u8; usize::from(operation) * 7 % store.capacity() as usize];
                 if store.save(MODEL, &[&weights]).is_ok() {
                     saved = Some(weights);
                 }

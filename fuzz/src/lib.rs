@@ -2,39 +2,9 @@
 
 use offshoot::engine::Engine;
 use offshoot::store::{RamFlash, Store};
-use offshoot::{Error, Model};
+use offshoot::{AlignedBytes, Error, Model};
 use offshoot_kernels::testing::{on_each_instruction_set, portably};
 use offshoot_mutate::container::{Container, reseal};
-
-/// Bytes that begin at a multiple of 16.
-pub struct Aligned {
-    lines: Vec<u128>,
-    len: usize,
-}
-
-impl Aligned {
-    /// So many zeros.
-    pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![0; len.div_ceil(16)], len }
-    }
-
-    /// A copy.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut copy = Self::zeroed(bytes.len());
-        copy.as_mut_slice().copy_from_slice(bytes);
-        copy
-    }
-
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
-    }
-
-    /// The bytes, to change.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
-    }
-}
 
 /// Changes a file of `size` bytes in `data` and gives its new size, at most `max_size`. `mutate` changes a buffer in the same way; it
 /// is libFuzzer's.
@@ -69,13 +39,13 @@ pub fn mutate_file(
 
 /// Opens a file and runs each of its networks, if they are small. `Model::open` gives a model or an error; a model that opened runs.
 pub fn open_and_run(bytes: &[u8]) {
-    let file = Aligned::copy_of(bytes);
-    let Ok(model) = Model::open(file.as_slice()) else { return };
+    let file = AlignedBytes::copy_of(bytes);
+    let Ok(model) = Model::open(&file) else { return };
     if !is_small(&model) {
         return;
     }
-    let mut arena = Aligned::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
+    let mut engine = Engine::new(model, &mut arena).expect("the arena is large enough and aligned");
     for network in (0..model.network_count()).chain([0]) {
         engine.select(network).expect("the network is there");
         engine.run().expect("a model that opened runs");
@@ -85,15 +55,14 @@ pub fn open_and_run(bytes: &[u8]) {
 /// Runs the first network of a file twice on the portable kernels and on those of each instruction set: the arena is the same in every byte.
 /// Inputs repeat the last 64 bytes of the file, whatever they are as numbers.
 pub fn same_bits(bytes: &[u8]) {
-    let file = Aligned::copy_of(bytes);
-    let Ok(model) = Model::open(file.as_slice()) else { return };
+    let file = AlignedBytes::copy_of(bytes);
+    let Ok(model) = Model::open(&file) else { return };
     if !is_small(&model) {
         return;
     }
     let run = || {
-        let mut arena = Aligned::zeroed(model.arena_bytes() as usize);
-        let mut engine =
-            Engine::new(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+        let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
+        let mut engine = Engine::new(model, &mut arena).expect("the arena is large enough and aligned");
         for shift in 0..2 {
             for i in 0..model.input_count() {
                 let input = engine.input_mut(i).expect("the input is there");
@@ -102,7 +71,7 @@ pub fn same_bits(bytes: &[u8]) {
             }
             engine.run().expect("a model that opened runs");
         }
-        arena.as_slice().to_vec()
+        arena.to_vec()
     };
     let right = portably(run);
     let check = || if run() == right { Ok(()) } else { Err(String::new()) };
@@ -118,12 +87,11 @@ fn is_small(model: &Model<'_>) -> bool {
 /// Lets the model of a file learn, saves what it learned to flash, loads it into another engine, and compares the two: neither panics, and
 /// what was learned comes back.
 pub fn learn(bytes: &[u8], choices: &[u8]) {
-    let file = Aligned::copy_of(bytes);
-    let Ok(model) = Model::open(file.as_slice()) else { return };
+    let file = AlignedBytes::copy_of(bytes);
+    let Ok(model) = Model::open(&file) else { return };
     let Some(arena_bytes) = model.train_arena_bytes().filter(|_| is_small(&model)) else { return };
-    let mut arena = Aligned::zeroed(arena_bytes as usize);
-    let mut engine =
-        Engine::learning(model, arena.as_mut_slice()).expect("the arena is large enough and aligned");
+    let mut arena = AlignedBytes::zeroed(arena_bytes as usize);
+    let mut engine = Engine::learning(model, &mut arena).expect("the arena is large enough and aligned");
     // Only the first network learns.
     let other = engine.select(model.network_count());
     assert!(matches!(other, Err(Error::NoSuchNetwork { .. })));
@@ -147,8 +115,8 @@ pub fn learn(bytes: &[u8], choices: &[u8]) {
     let mut loaded = vec![0; learned.len()];
     assert!(matches!(store.load(model.source_hash(), &mut loaded), Ok(Some(_))));
     assert_eq!(loaded, learned);
-    let mut arena = Aligned::zeroed(arena_bytes as usize);
-    let mut other = Engine::learning(model, arena.as_mut_slice()).expect("as before");
+    let mut arena = AlignedBytes::zeroed(arena_bytes as usize);
+    let mut other = Engine::learning(model, &mut arena).expect("as before");
     other.restore(&loaded).expect("a model takes what it learned");
     assert!(other.learned() == Some(&learned[..]), "what was learned comes back");
     // Weights that no step made: they are refused, or do no harm.
@@ -183,8 +151,8 @@ mod tests {
                     // Sometimes longer.
                     size + usize::from(seed % 64 == 2)
                 });
-                let file = Aligned::copy_of(&data[..size]);
-                match Model::open(file.as_slice()) {
+                let file = AlignedBytes::copy_of(&data[..size]);
+                match Model::open(&file) {
                     Ok(_) => opened += 1,
                     // The magic and version may be what changed.
                     Err(error) => assert!(error != Error::Checksum || seed % 4 == 0, "{seed}: {error}"),

@@ -59,10 +59,10 @@ fn outcome(
     device.load(file.bytes()).unwrap();
     device.begin_learning().unwrap();
     let factory = device.learned().unwrap();
-    let lesson = |i: usize| device.learn(&inputs.sample(i), labels[i]).unwrap();
-    let lessons: Vec<_> = (0..steps).map(lesson).collect();
+    let step = |i: usize| device.learn(&inputs.sample(i), labels[i]).unwrap();
+    let reports: Vec<_> = (0..steps).map(step).collect();
     let outputs = device.run(&inputs.sample(0)).unwrap();
-    let used = lessons.iter().map(|l| l.arena).max().unwrap().max(device.arena_used());
+    let used = reports.iter().map(|l| l.arena).max().unwrap().max(device.arena_used());
     let scores = device.scores().ok().map(|s| s.iter().map(|s| s.to_bits()).collect());
     let learned = device.learned().unwrap();
     // In flash, and back at boot; then forgotten.
@@ -75,7 +75,7 @@ fn outcome(
     assert_eq!(again, outputs);
     device.forget(true).unwrap();
     assert_eq!(device.reopen().unwrap(), 0);
-    let guesses = lessons.iter().map(|l| l.guess).collect();
+    let guesses = reports.iter().map(|l| l.guess).collect();
     Outcome { learned, guesses, outputs, scores, used, factory }
 }
 

@@ -1,9 +1,8 @@
 //! Removing dead channels leaves the bytes that the device computes: random int8 chains with rows, columns and
 //! depthwise filters of zeros, and the half dead MLPerf Tiny person detector, before and after the passes.
 
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy::{self, Array};
-use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, PoolKind, Quant, Value, ValueId, Window, passes,
@@ -234,15 +233,15 @@ fn random_graph(seed: u64, int8: bool) -> (Graph, Random) {
     chain.finish()
 }
 
-fn compiled(graph: &Graph) -> Aligned {
+fn compiled(graph: &Graph) -> AlignedBytes {
     let compiled = compile(graph, &CompileOptions::default()).unwrap();
     assert!(compiled.report.fallbacks.is_empty());
-    Aligned::new(&compiled.bytes)
+    AlignedBytes::copy_of(&compiled.bytes)
 }
 
-fn run(model: &Aligned, input: &[u8]) -> Vec<u8> {
+fn run(model: &AlignedBytes, input: &[u8]) -> Vec<u8> {
     let model = Model::open(model.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     engine.input_mut(0).unwrap().copy_from_slice(input);
     engine.run().unwrap();

@@ -7,9 +7,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use offshoot::{DType, Engine, Model};
+use offshoot::{AlignedBytes, DType, Engine, Model};
 use offshoot_cli::batch::{self, Inputs};
-use offshoot_cli::files::{AlignedBytes, OffFile};
+use offshoot_cli::files::OffFile;
 use offshoot_cli::port::Port;
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy::{self, Array};
@@ -72,7 +72,7 @@ fn inputs_and_outputs_are_those_of_the_host() {
         let model: Model<'_> = off.model().unwrap();
         let (input, output) = (model.input(0).unwrap(), model.output(0).unwrap());
         let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-        let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
+        let mut engine = Engine::new(model, &mut arena).unwrap();
         // All over the range and beyond it, halves between two steps, the smallest numbers that there are.
         let scale = if input.dtype == DType::I8 { input.scale } else { 1.0 };
         let values: Vec<f32> = (0..input.elements())

@@ -29,9 +29,9 @@ use offshoot::format::record::{Record, Tag};
 use offshoot::format::requires;
 use offshoot::learn::{LocalRule, Schedule};
 use offshoot::trace::{Observer, OpInfo};
-use offshoot::{Error, Model};
+use offshoot::{AlignedBytes, Error, Model};
 use offshoot_cli::commands::compile::{self, Precision, Prefer};
-use offshoot_cli::files::{self, AlignedBytes};
+use offshoot_cli::files;
 use offshoot_cli::ui::Ui;
 use offshoot_ir::Data;
 use offshoot_tests::{Numbers, root};
@@ -142,10 +142,10 @@ impl<'b> Listing<'b> {
             let mut fields = fields(&record);
             fields["header"] = serde_json::to_value(header).unwrap();
             self.push(&format!("{tag:?}"), rest, fields);
-            if let Record::FusedRows(stage) = record {
-                let begin = self.blobs + stage.blob as usize;
-                let mut members = &self.bytes[begin..begin + usize::from(stage.len)];
-                for _ in 0..stage.members {
+            if let Record::FusedRows(fused) = record {
+                let begin = self.blobs + fused.blob as usize;
+                let mut members = &self.bytes[begin..begin + usize::from(fused.len)];
+                for _ in 0..fused.members {
                     let tag = Tag::from_u8(members[0]).unwrap();
                     let (member, after) = Record::decode(tag, &members[1..]).unwrap();
                     self.push(&format!("{tag:?}"), &members[1..], self::fields(&member));
@@ -301,13 +301,13 @@ fn digests(bytes: &[u8]) -> String {
         }
     }
     let file = AlignedBytes::copy_of(bytes);
-    let first = Model::open(file.as_slice()).unwrap();
+    let first = Model::open(&file).unwrap();
     let mut digests = Digests(String::new());
     for network in 0..first.network_count() {
         writeln!(digests.0, "network {network}").unwrap();
         let model = first.network(network).unwrap();
         let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-        let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
+        let mut engine = Engine::new(model, &mut arena).unwrap();
         fill(&mut engine);
         engine.run_with(&mut digests).unwrap();
         for i in 0..model.output_count() {
@@ -317,7 +317,7 @@ fn digests(bytes: &[u8]) -> String {
     }
     if let Some(bytes) = first.train_arena_bytes() {
         let mut arena = AlignedBytes::zeroed(bytes as usize);
-        let mut engine = Engine::learning(first, arena.as_mut_slice()).unwrap();
+        let mut engine = Engine::learning(first, &mut arena).unwrap();
         for label in [1, 0, 1, 2] {
             fill(&mut engine);
             engine.run().unwrap();
@@ -358,12 +358,7 @@ fn learning_records(i: usize) -> Vec<u8> {
         HeadKind::Simplex { step: 0.3 },
         HeadKind::Boosted { step: 0.5 },
     ];
-    let rules = [
-        LocalRule::CrossEntropy { scale: 0.25 },
-        LocalRule::Squared { scale: 1.0 },
-        LocalRule::Absolute { scale: 2.0 },
-        LocalRule::Drtp,
-    ];
+    let rules = LocalRule::ALL;
     let projections = [
         TargetProjectionRepr::Signs { seed: 5 },
         TargetProjectionRepr::Hadamard,
@@ -381,7 +376,11 @@ fn learning_records(i: usize) -> Vec<u8> {
         error_source: match i {
             0 => ErrorSource::Output,
             1 => ErrorSource::Next,
-            _ => ErrorSource::Local { rule: rules[i % 4], projection: projections[i % 6], grid: i as u8 },
+            _ => ErrorSource::Local {
+                rule: rules[i % rules.len()],
+                projection: projections[i % 6],
+                grid: i as u8,
+            },
         },
         format: formats[i % 3],
         rate: 1.0 / i as f32,
@@ -518,9 +517,9 @@ fn traced(bytes: &[u8]) -> Value {
         }
     }
     let file = AlignedBytes::copy_of(bytes);
-    let model = Model::open(file.as_slice()).unwrap();
+    let model = Model::open(&file).unwrap();
     let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
+    let mut engine = Engine::new(model, &mut arena).unwrap();
     let mut numbers = Numbers(5);
     let input = engine.input_mut(0).unwrap();
     input.iter_mut().for_each(|byte| *byte = numbers.byte() as u8);
@@ -590,7 +589,7 @@ fn files_of_other_versions_are_refused_by_version() {
         assert!(!files.is_empty());
         for path in files {
             let file = AlignedBytes::copy_of(&std::fs::read(&path).unwrap());
-            let error = Model::open(file.as_slice()).unwrap_err();
+            let error = Model::open(&file).unwrap_err();
             assert_eq!(error, Error::Version(version), "{}", path.display());
             let text = error.to_string();
             let names = [format!("version {version}"), format!("version {VERSION}"), "compile".into()];
@@ -600,5 +599,5 @@ fn files_of_other_versions_are_refused_by_version() {
     let mut newer = every_record();
     newer[4] = VERSION as u8 + 1;
     let file = AlignedBytes::copy_of(&newer);
-    assert_eq!(Model::open(file.as_slice()).unwrap_err(), Error::Version(VERSION + 1));
+    assert_eq!(Model::open(&file).unwrap_err(), Error::Version(VERSION + 1));
 }

@@ -7,9 +7,8 @@ use std::io::Read;
 use std::path::Path;
 
 use offshoot::trace::{NoObserver, Observer, OpInfo};
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy::{self, Array};
-use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Graph, passes};
 use offshoot_tests::data;
@@ -89,7 +88,7 @@ fn check_sizes(network: &str, compiled: &Compiled, prefer: Prefer) {
 }
 
 fn check_outputs(network: &str, compiled: &Compiled, inputs: &str, outputs: &str, most: usize) {
-    let model = Aligned::new(&compiled.bytes);
+    let model = AlignedBytes::copy_of(&compiled.bytes);
 
     let operators = |suffix: &str| data(&format!("golden_operators/{network}_{suffix}"));
     if let (Some(x), Some(layers)) = (operators("in.npy"), operators("layers.npz")) {
@@ -151,9 +150,9 @@ fn check_overhead(network: &str, graph: &Graph, compiled: &Compiled) {
 }
 
 /// One inference; the bytes of the first output.
-fn run(model: &Aligned, input: &[i8], observer: &mut impl Observer) -> Vec<i8> {
+fn run(model: &AlignedBytes, input: &[i8], observer: &mut impl Observer) -> Vec<i8> {
     let model = Model::open(model.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
@@ -173,7 +172,7 @@ impl Observer for Recorder {
 
 /// The output must equal; if it does not, names the first operator whose output is that of no TFLite operator at
 /// or after the last one found. (Operators that the passes took away or made smaller have no counterpart.)
-fn check_operators(network: &str, input: usize, model: &Aligned, x: &[i8], golden: &[&[i8]]) {
+fn check_operators(network: &str, input: usize, model: &AlignedBytes, x: &[i8], golden: &[&[i8]]) {
     let mut recorder = Recorder::default();
     let y = run(model, x, &mut recorder);
     if golden.last().is_some_and(|g| y == *g) {

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use offshoot::format::header::seal;
 use offshoot::wire::frame::{self, Event, FrameReader};
 use offshoot::wire::message::{Mode, Request, Response};
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_cli::commands::compile;
-use offshoot_cli::files::{self, AlignedBytes};
+use offshoot_cli::files;
 use offshoot_cli::ui::Ui;
 use offshoot_tests::root;
 
@@ -109,10 +109,10 @@ fn off_files() {
             let _ = seal(&mut bytes);
         }
         let file = AlignedBytes::copy_of(&bytes);
-        let Ok(model) = Model::open(file.as_slice()) else { return false };
+        let Ok(model) = Model::open(&file) else { return false };
         if model.arena_bytes() <= 1 << 22 && model.work() <= 1 << 24 {
             let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-            let mut engine = Engine::new(model, arena.as_mut_slice()).unwrap();
+            let mut engine = Engine::new(model, &mut arena).unwrap();
             engine.run().unwrap();
         }
         true

@@ -1,8 +1,7 @@
 //! Random convolutions: every arrangement, plan and instruction set gives the bits of the plain portable kernels.
 
 use offshoot::format::codec::Record;
-use offshoot::{Engine, Model};
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Activation, BinaryKind, Data, Graph, Op, PoolKind, Window};
 use offshoot_target::{Device, HostDevice, Target};
@@ -121,9 +120,9 @@ fn network(s: &Shape) -> Option<Graph> {
 }
 
 fn run(file: &[u8], input: &[i8]) -> Vec<Vec<u8>> {
-    let file = Aligned::new(file);
+    let file = AlignedBytes::copy_of(file);
     let model = Model::open(file.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
@@ -174,7 +173,7 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
         let prefer = PREFERENCES[networks % PREFERENCES.len()];
         let compiled = compile_with(&graph, prefer, true);
         met.extend(compiled.report.operators.iter().map(|o| o.kind));
-        let file = Aligned::new(&compiled.bytes);
+        let file = AlignedBytes::copy_of(&compiled.bytes);
         host.load(file.bytes()).unwrap();
         device.load(file.bytes()).unwrap();
         let sample = [bytes.as_slice()];
@@ -237,7 +236,7 @@ fn strips_of_winograd_tiles_give_the_bits_of_plain_operators_on_cortex_m4() {
     for (seed, strides) in [[3, 3], [4, 7], [11, 11], [8, 9], [7, 11], [4, 5]].into_iter().enumerate() {
         let graph = small_behind_large(strides, 0x5eed + seed as u64);
         let input = Numbers(77 + seed as u64).bytes(48 * 48 * 8);
-        let file = Aligned::new(&compiled(&graph, Prefer::Speed, true));
+        let file = AlignedBytes::copy_of(&compiled(&graph, Prefer::Speed, true));
         assert_eq!(run(file.bytes(), &input), run(&compiled(&graph, Prefer::Balanced, false), &input));
         met.extend(winograd_strips(file.bytes()));
         let Some(device) = &mut device else { continue };

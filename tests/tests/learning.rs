@@ -2,10 +2,10 @@
 //!
 //! `OFFSHOOT_SKIP_EMULATED=1` skips what needs QEMU.
 
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_cli::batch::Inputs;
 use offshoot_cli::commands::compile::{self, Precision};
-use offshoot_cli::files::{self, AlignedBytes, OffFile};
+use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy::{self, Array};
 use offshoot_export::relearn;
@@ -195,7 +195,7 @@ fn what_was_learned_comes_back_and_what_nobody_learned_does_not() {
         let (_, learned) = learn(&mut HostDevice::new(), &file, 30);
         let model = file.model().unwrap();
         let mut arena = AlignedBytes::zeroed(model.train_arena_bytes().unwrap() as usize);
-        let mut engine = Engine::learning(model, arena.as_mut_slice()).unwrap();
+        let mut engine = Engine::learning(model, &mut arena).unwrap();
         let factory = engine.learned().unwrap().to_vec();
         engine.restore(&learned).unwrap();
         assert_eq!(engine.learned().unwrap(), learned);
@@ -277,8 +277,8 @@ fn public_networks_learn_the_same_bits_in_planned_memory() {
                 device.load(file.bytes()).unwrap();
                 device.begin_learning().unwrap();
                 let step = |(i, x): (usize, &Vec<u8>)| device.learn(&[x], i as u16 % 2).unwrap();
-                let lessons: Vec<_> = samples.iter().enumerate().map(step).collect();
-                (lessons, device.learned().unwrap())
+                let reports: Vec<_> = samples.iter().enumerate().map(step).collect();
+                (reports, device.learned().unwrap())
             };
             let mut board = offshoot_target::open(&Target::parse("qemu:cortex-m4").unwrap()).unwrap();
             let (here, there) = (learn(&mut HostDevice::new()), learn(board.as_mut()));
@@ -354,10 +354,10 @@ fn damaged_learning_records_are_survived() {
                 bytes[at] = value;
                 offshoot::format::header::seal(&mut bytes).unwrap();
                 let aligned = AlignedBytes::copy_of(&bytes);
-                let Ok(model) = Model::open(aligned.as_slice()) else { continue };
+                let Ok(model) = Model::open(&aligned) else { continue };
                 let Some(needed) = model.train_arena_bytes().filter(|&n| n < 1 << 20) else { continue };
                 let mut arena = AlignedBytes::zeroed(needed as usize);
-                let mut engine = Engine::learning(model, arena.as_mut_slice()).unwrap();
+                let mut engine = Engine::learning(model, &mut arena).unwrap();
                 for label in [0, 1, u16::MAX] {
                     let _ = engine.learn(label);
                 }

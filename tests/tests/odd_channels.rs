@@ -4,7 +4,8 @@
 #[path = "../../tools/export/tests/odd_layers/mod.rs"]
 mod odd_layers;
 
-use offshoot_export::{Aligned, CompileOptions, Prefer, compile};
+use offshoot::AlignedBytes;
+use offshoot_export::{CompileOptions, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, ValueId};
 use offshoot_target::{Device, HostDevice};
 use offshoot_tests::{board, skip_emulated};
@@ -24,7 +25,7 @@ fn odd_channels_give_the_same_bits_on_cortex_m4() {
         let graph = layer(index as usize % 4, &ODDITIES, 1 + n.below(5), index % 3 > 0, &mut n);
         let options =
             CompileOptions { prefer: PREFERENCES[index as usize / 4 % 4], ..CompileOptions::default() };
-        let file = Aligned::new(&compile(&graph, &options).unwrap().bytes);
+        let file = AlignedBytes::copy_of(&compile(&graph, &options).unwrap().bytes);
         let sample: Vec<u8> = (0..graph.value(graph.inputs[0]).len()).map(|_| n.byte() as u8).collect();
         host.load(file.bytes()).unwrap();
         device.load(file.bytes()).unwrap();
@@ -71,7 +72,7 @@ fn one_weight_of_minus_128_costs_next_to_nothing() {
     let mut count = |odd: bool| {
         let made = compile(&perceptron(odd), &CompileOptions::default()).unwrap();
         assert!(made.report.plain_kernels.is_empty(), "{:?}", made.report.plain_kernels);
-        device.load(Aligned::new(&made.bytes).bytes()).unwrap();
+        device.load(AlignedBytes::copy_of(&made.bytes).bytes()).unwrap();
         let profile = device.profile(&[&[7; 784]]).unwrap();
         profile.operators.iter().filter_map(|o| o.instructions).sum::<u64>()
     };

@@ -246,7 +246,7 @@ fn directions(count: usize) -> (Vec<Vec<ArrayD<f32>>>, Vec<u16>) {
 
 /// A classifier that learns on the device: file and learned bytes after some passes, and the share of right guesses in the
 /// first and the last.
-fn lessons(device: &mut dyn Device, file: &OffFile, passes: usize) -> (Vec<u8>, f64, f64) {
+fn train_steps(device: &mut dyn Device, file: &OffFile, passes: usize) -> (Vec<u8>, f64, f64) {
     let (samples, labels) = directions(60);
     let model: Model<'_> = file.model().unwrap();
     device.load(file.bytes()).unwrap();
@@ -306,7 +306,7 @@ fn layers_learn_on_the_device() {
             let file = learning_file(&graph, int8, plan).unwrap();
             let model = file.model().unwrap();
             assert_eq!(model.learning().unwrap().layers().count(), 2);
-            let (_, first, last) = lessons(&mut HostDevice::new(), &file, 20);
+            let (_, first, last) = train_steps(&mut HostDevice::new(), &file, 20);
             assert!(last > 0.7 && last > first + 0.2, "{kind:?} int8 {int8}: {first} {last}");
         }
     }
@@ -333,8 +333,8 @@ fn boards_learn_the_same_bits() {
         for int8 in [false, true] {
             let file =
                 learning_file(&classifier(kind, kind != RecurrentKind::Gru), int8, "rate = 0.2").unwrap();
-            let (here, ..) = lessons(&mut HostDevice::new(), &file, 1);
-            let (there, ..) = lessons(device.as_mut(), &file, 1);
+            let (here, ..) = train_steps(&mut HostDevice::new(), &file, 1);
+            let (there, ..) = train_steps(device.as_mut(), &file, 1);
             assert!(here == there, "{kind:?} int8 {int8}");
         }
     }

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use offshoot::Model;
 use offshoot::format::codec::Record;
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Model};
 use offshoot_export::{CompileOptions, Compiled, LearningPlan, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, ValueId, Window};
 use offshoot_target::{Device, HostDevice};
@@ -138,10 +137,10 @@ proptest! {
     fn sparse_operators_give_the_bits_of_plain_ones(seed in any::<u64>()) {
         let graph = network(seed);
         let sample = sample(&graph, seed);
-        let plain = Aligned::new(&compiled(&graph, Prefer::Balanced, false).bytes);
+        let plain = AlignedBytes::copy_of(&compiled(&graph, Prefer::Balanced, false).bytes);
         let plain = outputs(plain.bytes(), &sample);
         for prefer in PREFERENCES {
-            let file = Aligned::new(&compiled(&graph, prefer, true).bytes);
+            let file = AlignedBytes::copy_of(&compiled(&graph, prefer, true).bytes);
             prop_assert_eq!(&outputs(file.bytes(), &sample), &plain, "{:?}", prefer);
         }
     }
@@ -164,7 +163,7 @@ fn sparse_networks_give_the_same_bits_on_cortex_m4() {
     });
     let one = (one_pixel(Zeros { unit: 1, left: 15 }), 3, Prefer::Flash);
     for (graph, seed, prefer) in random.chain(large).chain([one]) {
-        let file = Aligned::new(&compiled(&graph, prefer, true).bytes);
+        let file = AlignedBytes::copy_of(&compiled(&graph, prefer, true).bytes);
         met.extend(forms(file.bytes()));
         host.load(file.bytes()).unwrap();
         device.load(file.bytes()).unwrap();
@@ -212,7 +211,7 @@ fn estimates_are_near_the_emulators_counts() {
     }
     let mut device = board("qemu:cortex-m4");
     let mut count = |compiled: &Compiled, sample: &[u8]| {
-        device.load(Aligned::new(&compiled.bytes).bytes()).unwrap();
+        device.load(AlignedBytes::copy_of(&compiled.bytes).bytes()).unwrap();
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
     };
     let mut off = false;
@@ -276,7 +275,7 @@ fn learning(plan: &str) -> Compiled {
 }
 
 /// Runs some steps; gives what was learned, and the outputs after.
-fn lessons(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
+fn train_steps(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
     device.load(file).unwrap();
     device.begin_learning().unwrap();
     let mut n = Numbers(5);
@@ -293,17 +292,18 @@ fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
         let made = learning(&format!("weights = \"{weights}\"\nrate = 3.0\nhidden_rate = 1.0"));
         let kinds: Vec<_> = made.report.operators.iter().map(|o| o.kind).collect();
         assert_eq!(kinds, ["fully_connected_sparse"; 3]);
-        let file = Aligned::new(&made.bytes);
-        let here = lessons(&mut HostDevice::new(), file.bytes());
+        let file = AlignedBytes::copy_of(&made.bytes);
+        let here = train_steps(&mut HostDevice::new(), file.bytes());
         // The file with what was learned opens: every row still has the entries that it had.
-        let after = Aligned::new(&offshoot_export::relearn::with_learned(&made.bytes, &here.0).unwrap());
+        let after =
+            AlignedBytes::copy_of(&offshoot_export::relearn::with_learned(&made.bytes, &here.0).unwrap());
         assert_eq!(forms(file.bytes()), forms(after.bytes()));
         let changed = file.bytes().iter().zip(after.bytes()).filter(|(a, b)| a != b).count();
         // Biases of four bytes and weights; of the rest only the checksum.
         let most = 4 * 98 + made.report.operators.iter().map(|o| o.weights as usize).sum::<usize>() + 4;
         assert!((50..most).contains(&changed), "{changed} bytes of at most {most}");
         if !offshoot_tests::skip_emulated() {
-            assert_eq!(lessons(board("qemu:cortex-m4").as_mut(), file.bytes()), here, "{weights}");
+            assert_eq!(train_steps(board("qemu:cortex-m4").as_mut(), file.bytes()), here, "{weights}");
         }
     }
 }
@@ -313,7 +313,7 @@ fn other_layers_learn_beside_sparse_ones() {
     let made = learning("layers = [\"last\"]\npart = \"bias\"");
     let l = made.report.learning.as_ref().unwrap();
     assert_eq!(l.learning_layers.len(), 1);
-    let (learned, _) = lessons(&mut HostDevice::new(), Aligned::new(&made.bytes).bytes());
+    let (learned, _) = train_steps(&mut HostDevice::new(), AlignedBytes::copy_of(&made.bytes).bytes());
     assert!(!learned.is_empty());
     assert_eq!(made.report.operators[0].kind, "fully_connected_sparse");
 }

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use offshoot::Model;
 use offshoot::format::codec::Record;
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Model};
 use offshoot_export::{CompileOptions, Compiled, LearningPlan, Prefer, compile, sparse_forms};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, RecurrentKind, Returns, Value, ValueId};
 use offshoot_target::{Device, HostDevice};
@@ -132,7 +131,7 @@ proptest! {
         let samples = [sample(&graph, seed), sample(&graph, seed ^ 77)];
         let run = |made: &Compiled| {
             let mut host = HostDevice::new();
-            host.load(Aligned::new(&made.bytes).bytes()).unwrap();
+            host.load(AlignedBytes::copy_of(&made.bytes).bytes()).unwrap();
             samples.iter().map(|s| host.run(&[s]).unwrap()).collect::<Vec<_>>()
         };
         let dense = run(&compiled(&graph, Prefer::Balanced, false, stateful));
@@ -154,7 +153,7 @@ fn layers_give_the_same_bits_on_cortex_m4() {
         let layer = layer(seed, KINDS[index as usize % 5]);
         let graph = layer.graph(seed);
         // One in six as it is without sparse weights.
-        let file = Aligned::new(&compiled(&graph, prefer, index % 6 != 5, true).bytes);
+        let file = AlignedBytes::copy_of(&compiled(&graph, prefer, index % 6 != 5, true).bytes);
         met.extend(forms(file.bytes()));
         host.load(file.bytes()).unwrap();
         device.load(file.bytes()).unwrap();
@@ -180,7 +179,7 @@ fn sparse_layers_are_smaller_and_faster_and_estimates_near() {
     }
     let mut device = board("qemu:cortex-m4");
     let mut count = |made: &Compiled, sample: &[u8]| {
-        device.load(Aligned::new(&made.bytes).bytes()).unwrap();
+        device.load(AlignedBytes::copy_of(&made.bytes).bytes()).unwrap();
         device.profile(&[sample]).unwrap().operators[0].instructions.unwrap()
     };
     let mut off = Vec::new();
@@ -258,7 +257,7 @@ fn learning(kind: RecurrentKind, left: Zeros) -> Compiled {
 }
 
 /// Runs some steps; gives what was learned, and the outputs after.
-fn lessons(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
+fn train_steps(device: &mut dyn Device, file: &[u8]) -> (Vec<u8>, Vec<u32>) {
     device.load(file).unwrap();
     device.begin_learning().unwrap();
     let mut n = Numbers(5);
@@ -276,11 +275,12 @@ fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
         let made = learning(kind, left);
         assert_eq!(made.report.operators[0].kind, "recurrent_sparse");
         assert_eq!(made.report.learning.as_ref().unwrap().learning_layers.len(), 2);
-        let file = Aligned::new(&made.bytes);
-        let (learned, outputs) = lessons(&mut HostDevice::new(), file.bytes());
+        let file = AlignedBytes::copy_of(&made.bytes);
+        let (learned, outputs) = train_steps(&mut HostDevice::new(), file.bytes());
         // The file with what was learned computes what the device that learned it does: its rows begin with the sums of the
         // weights that they have now.
-        let after = Aligned::new(&offshoot_export::relearn::with_learned(&made.bytes, &learned).unwrap());
+        let after =
+            AlignedBytes::copy_of(&offshoot_export::relearn::with_learned(&made.bytes, &learned).unwrap());
         assert_eq!(forms(file.bytes()), forms(after.bytes()));
         let mut host = HostDevice::new();
         host.load(after.bytes()).unwrap();
@@ -289,7 +289,7 @@ fn sparse_layers_learn_the_same_on_cortex_m4_and_keep_their_zeros() {
         let changed = file.bytes().iter().zip(after.bytes()).filter(|(a, b)| a != b).count();
         assert!(changed > 50, "{kind:?}: {changed} bytes");
         if let Some(device) = &mut device {
-            assert_eq!(lessons(device.as_mut(), file.bytes()), (learned, outputs), "{kind:?} {left:?}");
+            assert_eq!(train_steps(device.as_mut(), file.bytes()), (learned, outputs), "{kind:?} {left:?}");
         }
     }
 }
@@ -323,6 +323,6 @@ fn summed_anew(file: &[u8]) -> Vec<u32> {
     }
     offshoot::format::header::seal(&mut twin).unwrap();
     let mut host = HostDevice::new();
-    host.load(Aligned::new(&twin).bytes()).unwrap();
+    host.load(AlignedBytes::copy_of(&twin).bytes()).unwrap();
     host.digests(&[&[7; 96]]).unwrap()
 }

@@ -16,6 +16,7 @@ const ORDER: [(&str, &[&str]); 8] = [
         &[
             "types",
             "tag",
+            "extended",
             "tiled",
             "sparse",
             "recurrent",
@@ -117,7 +118,7 @@ const ORDER: [(&str, &[&str]); 8] = [
     ),
     ("store", &["record", "ring", "ram"]),
     ("wire", &["protocol", "cobs", "message", "frame"]),
-    ("offshoot", &["trace", "model", "engine", "arena", "tensor", "heads", "learning", "include"]),
+    ("offshoot", &["trace", "model", "engine", "aligned", "arena", "tensor", "heads", "learning", "include"]),
 ];
 
 /// Folders whose own modules have an order too: `super` in a file of theirs is the folder.

@@ -2,9 +2,8 @@
 //! answers), and MLPerf Tiny's five networks.
 
 use offshoot::format::record::DType;
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy::{self, Array};
-use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::passes;
 use offshoot_tests::data;
@@ -25,9 +24,9 @@ fn built(bytes: &[u8], name: &str, prefer: Prefer) -> Result<Compiled, String> {
 }
 
 /// The outputs for each sample, one after the other: a network with a state sees one sequence.
-fn run(model: &Aligned, samples: &[Vec<Vec<u8>>]) -> Vec<Vec<Vec<u8>>> {
+fn run(model: &AlignedBytes, samples: &[Vec<Vec<u8>>]) -> Vec<Vec<Vec<u8>>> {
     let model = Model::open(model.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let outputs = model.output_count();
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let mut answers = Vec::new();
@@ -100,7 +99,7 @@ fn single_operators_give_the_bytes_of_tensorflow_lite_micro() {
                     break;
                 }
             };
-            let aligned = Aligned::new(&compiled.bytes);
+            let aligned = AlignedBytes::copy_of(&compiled.bytes);
             let model = Model::open(aligned.bytes()).unwrap();
             let dtypes: Vec<DType> = (0..ys.len()).map(|o| model.output(o).unwrap().dtype).collect();
             let samples: Vec<Vec<Vec<u8>>> =
@@ -152,7 +151,7 @@ fn mlperf_tiny_gives_the_bytes_of_tensorflow_lite_micro() {
         };
         let compiled = built(&std::fs::read(model).unwrap(), network, Prefer::Balanced).unwrap();
         assert!(compiled.report.fallbacks.is_empty(), "{network}: {:?}", compiled.report.fallbacks);
-        let model = Aligned::new(&compiled.bytes);
+        let model = AlignedBytes::copy_of(&compiled.bytes);
         let (x, y) = (rows(npy::read(&x).unwrap()), rows(npy::read(&y).unwrap()));
         let samples: Vec<Vec<Vec<u8>>> = x.into_iter().take(y.len()).map(|x| vec![x]).collect();
         let wrong = run(&model, &samples).iter().zip(&y).filter(|(got, y)| got[0] != **y).count();

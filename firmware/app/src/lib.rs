@@ -14,6 +14,7 @@ mod serve;
 
 pub use serve::{Device, serve};
 
+pub use offshoot::Arena;
 pub use offshoot::store::{RamFlash, Store};
 pub use offshoot::wire::{CountUnit, FRAME_MAX};
 

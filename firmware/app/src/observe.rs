@@ -50,7 +50,8 @@ pub(crate) struct Digester<'l, S> {
 
 impl<S: Read + Write> Observer for Digester<'_, S> {
     fn after(&mut self, operator: OpInfo, output: &[u8]) {
-        self.link.send(&Response::Operator(OperatorMeasurement { digest: crc32(output), ..report(operator) }));
+        self.link
+            .send(&Response::Operator(OperatorMeasurement { digest: crc32(output), ..report(operator) }));
     }
 }
 

@@ -342,10 +342,10 @@ fn learn<C: Clock, K: StackGauge>(
     let result = black_box(&mut *engine).learn(label);
     let end = clock.now();
     let stack = depth_of(gauge, depth)?;
-    let lesson = result?;
+    let report = result?;
     Ok(TrainStepReport {
-        guess: lesson.guess.unwrap_or(u16::MAX),
-        steps: lesson.steps,
+        guess: report.guess.unwrap_or(u16::MAX),
+        steps: report.steps,
         count: clock.between(start, end).saturating_sub(reading_cost),
         stack,
         arena: engine.used(PAINT) as u32,

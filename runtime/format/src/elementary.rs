@@ -43,6 +43,28 @@ pub enum ElementaryKind {
     },
 }
 
+impl ElementaryKind {
+    /// Every function.
+    pub const ALL: [Self; 16] = [
+        Self::Sin,
+        Self::Cos,
+        Self::Tan,
+        Self::Asin,
+        Self::Acos,
+        Self::Atan,
+        Self::Sinh,
+        Self::Cosh,
+        Self::Asinh,
+        Self::Acosh,
+        Self::Atanh,
+        Self::Floor,
+        Self::Ceil,
+        Self::Round,
+        Self::IsNan,
+        Self::IsInf { negative: true, positive: true },
+    ];
+}
+
 /// `dst = f(a, b)`, element by element, in float32. Operands, broadcast and places are those of
 /// [`Binary`](super::elementwise::Binary).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

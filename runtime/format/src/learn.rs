@@ -33,6 +33,71 @@ pub enum LocalRule {
     Drtp,
 }
 
+impl LocalRule {
+    /// Every rule, with a scale that suits layers of some hundred features.
+    pub const ALL: [Self; 4] = [
+        Self::CrossEntropy { scale: 0.1 },
+        Self::Squared { scale: 10.0 },
+        Self::Absolute { scale: 3.0 },
+        Self::Drtp,
+    ];
+
+    /// Name in learning plans, in reports and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CrossEntropy { .. } => "tpsgd-cross-entropy",
+            Self::Squared { .. } => "tpsgd-squared",
+            Self::Absolute { .. } => "tpsgd-absolute",
+            Self::Drtp => "drtp",
+        }
+    }
+
+    /// What it is, in a line of help.
+    pub const fn about(self) -> &'static str {
+        match self {
+            Self::CrossEntropy { .. } => "tpSGD: cross-entropy through a fixed target projection",
+            Self::Squared { .. } => "tpSGD: squared distance to the label's projection (float32)",
+            Self::Absolute { .. } => "tpSGD: absolute distance to the label's projection (float32)",
+            Self::Drtp => "Direct random target projection (DRTP)",
+        }
+    }
+
+    /// The rule with this scale, if it has one.
+    #[must_use]
+    pub const fn with_scale(self, scale: f32) -> Self {
+        match self {
+            Self::CrossEntropy { .. } => Self::CrossEntropy { scale },
+            Self::Squared { .. } => Self::Squared { scale },
+            Self::Absolute { .. } => Self::Absolute { scale },
+            Self::Drtp => Self::Drtp,
+        }
+    }
+
+    /// Its scale, which must be a positive number.
+    pub const fn scale(self) -> Option<f32> {
+        match self {
+            Self::CrossEntropy { scale } | Self::Squared { scale } | Self::Absolute { scale } => Some(scale),
+            Self::Drtp => None,
+        }
+    }
+
+    /// Whether the error of a feature depends on its own activation.
+    pub const fn reads_activation(self) -> bool {
+        match self {
+            Self::Squared { .. } | Self::Absolute { .. } => true,
+            Self::CrossEntropy { .. } | Self::Drtp => false,
+        }
+    }
+
+    /// Whether int8 layers have it.
+    pub const fn is_for_int8(self) -> bool {
+        match self {
+            Self::CrossEntropy { .. } | Self::Drtp => true,
+            Self::Squared { .. } | Self::Absolute { .. } => false,
+        }
+    }
+}
+
 /// How the learning rate falls with the number of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Schedule {

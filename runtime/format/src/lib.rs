@@ -14,6 +14,7 @@ mod decode;
 pub mod elementary;
 mod elementwise;
 pub mod embedded;
+mod extended;
 pub mod fused_rows;
 pub mod header;
 pub mod huffman;

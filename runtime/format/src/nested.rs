@@ -4,6 +4,7 @@
 //! prefixes of its channels, as SortedNet training makes them (Valipour et al. 2023, arXiv:2309.00255). If an operator
 //! of a sub-network reads and writes prefixes of the channels, it reads its weights from those of the whole operator.
 
+use super::extended::extended;
 use super::tiled::{ConvTiled, DepthwisePlanar, Traversal};
 use super::types::WindowRepr;
 use serde::{Deserialize, Serialize};
@@ -22,42 +23,28 @@ pub struct NestedHead {
     pub source_hash: u32,
 }
 
-/// A [`ConvTiled`], field by field, whose weights are part of another's: the first `out_c` of `whole_out_c` output
-/// channels, each with the first `c` of `whole_c` inputs. It gives the numbers of the convolution with these weights.
-///
-/// `c` and `whole_c` are equal or both multiples of four; so are `out_c` and `whole_out_c`.
-///
-/// **Order.** As for [`super::packed::ConvPacked`]: the kernel copies the weights of a tile of blocks into the scratch
-/// and then computes its outputs.
-///
-/// **Blob.** `bias: [i32; out_c]`, each with the zero point folded in, and if `own_scales` also `multiplier: [i32; Q]`
-/// and `shift: [i8; Q]`; all counts are rounded up to four. Otherwise the first multipliers and shifts of the whole
-/// apply. `whole` is the blob of the whole, in the order of [`ConvTiled`].
-///
-/// **Scratch.** The convolution's scratch, rounded up to 4 bytes; then the weights of one tile.
-// The fields are flat, as in `ConvPacked`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct ConvWeightShared {
-    pub src: u32,
-    pub dst: u32,
-    pub scratch: u32,
-    pub n: u16,
-    pub h: u16,
-    pub w: u16,
-    pub c: u16,
-    pub out_c: u16,
-    pub window: WindowRepr,
-    pub in_zp: i8,
-    pub out_zp: i8,
-    pub walk: Traversal,
-    pub clamp: Option<(i8, i8)>,
-    pub blob: u32,
-    pub whole: u32,
-    pub whole_c: u16,
-    pub whole_out_c: u16,
-    pub own_scales: bool,
-    pub weight_tile: u16,
+extended! {
+    ConvTiled:
+    /// A [`ConvTiled`], field by field, whose weights are part of another's: the first `out_c` of `whole_out_c` output
+    /// channels, each with the first `c` of `whole_c` inputs. It gives the numbers of the convolution with these weights.
+    ///
+    /// `c` and `whole_c` are equal or both multiples of four; so are `out_c` and `whole_out_c`.
+    ///
+    /// **Order.** As for [`super::packed::ConvPacked`]: the kernel copies the weights of a tile of blocks into the scratch
+    /// and then computes its outputs.
+    ///
+    /// **Blob.** `bias: [i32; out_c]`, each with the zero point folded in, and if `own_scales` also `multiplier: [i32; Q]`
+    /// and `shift: [i8; Q]`; all counts are rounded up to four. Otherwise the first multipliers and shifts of the whole
+    /// apply. `whole` is the blob of the whole, in the order of [`ConvTiled`].
+    ///
+    /// **Scratch.** The convolution's scratch, rounded up to 4 bytes; then the weights of one tile.
+    pub struct ConvWeightShared {
+        pub whole: u32,
+        pub whole_c: u16,
+        pub whole_out_c: u16,
+        pub own_scales: bool,
+        pub weight_tile: u16,
+    }
 }
 
 /// The operator whose weights a sub-network shares.
@@ -73,97 +60,29 @@ pub struct Whole {
 
 impl ConvWeightShared {
     /// A convolution with part of the weights of `whole`.
-    pub fn new(conv: ConvTiled, whole: Whole, own_scales: bool, weight_tile: u16) -> Self {
-        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob } =
-            conv;
-        let Whole { blob: whole, c: whole_c, out_c: whole_out_c } = whole;
-        Self {
-            src,
-            dst,
-            scratch,
-            n,
-            h,
-            w,
-            c,
-            out_c,
-            window,
-            in_zp,
-            out_zp,
-            walk,
-            clamp,
-            blob,
-            whole,
-            whole_c,
-            whole_out_c,
-            own_scales,
-            weight_tile,
-        }
-    }
-
-    /// The tiled convolution with the same fields. Its blob holds no weights.
-    pub fn conv(&self) -> ConvTiled {
-        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob, .. } =
-            *self;
-        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+    pub const fn new(conv: ConvTiled, whole: Whole, own_scales: bool, weight_tile: u16) -> Self {
+        Self::extending(conv, whole.blob, whole.c, whole.out_c, own_scales, weight_tile)
     }
 }
 
-/// A [`DepthwisePlanar`], field by field, of the first `c` of `whole_c` channels of another one, whose weights it
-/// reads.
-///
-/// **Blob.** `bias: [i32; c]`, and if `own_scales` also `multiplier: [i32; c]` and `shift: [i8; c]`. Otherwise the
-/// first multipliers and shifts of the whole apply. `whole` is the blob of the whole, in the order of
-/// [`DepthwisePlanar`].
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)]
-pub struct DepthwiseWeightShared {
-    pub src: u32,
-    pub dst: u32,
-    pub scratch: u32,
-    pub n: u16,
-    pub h: u16,
-    pub w: u16,
-    pub c: u16,
-    pub rows: u16,
-    pub window: WindowRepr,
-    pub in_zp: i8,
-    pub out_zp: i8,
-    pub clamp: Option<(i8, i8)>,
-    pub blob: u32,
-    pub whole: u32,
-    pub whole_c: u16,
-    pub own_scales: bool,
+extended! {
+    DepthwisePlanar:
+    /// A [`DepthwisePlanar`], field by field, of the first `c` of `whole_c` channels of another one, whose weights it
+    /// reads.
+    ///
+    /// **Blob.** `bias: [i32; c]`, and if `own_scales` also `multiplier: [i32; c]` and `shift: [i8; c]`. Otherwise the
+    /// first multipliers and shifts of the whole apply. `whole` is the blob of the whole, in the order of
+    /// [`DepthwisePlanar`].
+    pub struct DepthwiseWeightShared {
+        pub whole: u32,
+        pub whole_c: u16,
+        pub own_scales: bool,
+    }
 }
 
 impl DepthwiseWeightShared {
     /// A depthwise convolution with part of the weights of `whole`.
-    pub fn new(planar: DepthwisePlanar, whole: Whole, own_scales: bool) -> Self {
-        let DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob } =
-            planar;
-        let Whole { blob: whole, out_c: whole_c, .. } = whole;
-        Self {
-            src,
-            dst,
-            scratch,
-            n,
-            h,
-            w,
-            c,
-            rows,
-            window,
-            in_zp,
-            out_zp,
-            clamp,
-            blob,
-            whole,
-            whole_c,
-            own_scales,
-        }
-    }
-
-    /// The channel-planar convolution with the same fields. Its blob holds no weights.
-    pub fn planar(&self) -> DepthwisePlanar {
-        let Self { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob, .. } = *self;
-        DepthwisePlanar { src, dst, scratch, n, h, w, c, rows, window, in_zp, out_zp, clamp, blob }
+    pub const fn new(planar: DepthwisePlanar, whole: Whole, own_scales: bool) -> Self {
+        Self::extending(planar, whole.blob, whole.out_c, own_scales)
     }
 }

@@ -33,7 +33,6 @@ pub const WORDS: usize = 8;
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. First come the lanes of `strip` pairs, `4 · k` bytes each, as
 /// in [`ConvTiled`]. If `weight_tile`, space for the words of one block follows, into which a kernel may copy them.
-// Flat: see `ConvPacked`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvSingleMultiply {
@@ -47,7 +46,7 @@ pub struct ConvSingleMultiply {
     pub out_c: u16,
     pub window: WindowRepr,
     pub in_zp: i8,
-    pub walk: Traversal,
+    pub traversal: Traversal,
     pub strip: u8,
     pub weight_tile: bool,
     pub wide: bool,
@@ -57,15 +56,31 @@ pub struct ConvSingleMultiply {
 impl ConvSingleMultiply {
     /// A convolution with the geometry of `conv` and its blocks at `conv.blob`.
     pub fn new(conv: ConvTiled, strip: u8, weight_tile: bool, wide: bool) -> Self {
-        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = conv;
-        Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, strip, weight_tile, wide, blob }
+        let ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, traversal, blob, .. } = conv;
+        Self {
+            src,
+            dst,
+            scratch,
+            n,
+            h,
+            w,
+            c,
+            out_c,
+            window,
+            in_zp,
+            traversal,
+            strip,
+            weight_tile,
+            wide,
+            blob,
+        }
     }
 
     /// The tiled convolution with the same geometry and addresses. Its requantisation does not apply.
     pub fn conv(&self) -> ConvTiled {
-        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, walk, blob, .. } = *self;
+        let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, traversal, blob, .. } = *self;
         let (out_zp, clamp) = (i8::MIN, None);
-        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
     }
 }
 

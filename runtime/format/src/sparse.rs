@@ -138,7 +138,7 @@ impl ConvSparse {
     /// The dense convolution with the same geometry and addresses.
     pub fn dense(&self) -> ConvTiled {
         let Self { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, clamp, blob, .. } = *self;
-        let walk = Traversal::Forwards;
-        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+        let traversal = Traversal::Forwards;
+        ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
     }
 }

@@ -37,7 +37,7 @@ pub const MOST_WEIGHT: u64 = (1 << 16) - 1;
 ///
 /// **Scratch.** Its offset is given in words of 4 bytes. It takes `4 · k` bytes, int16: each group of four inputs of
 /// the pixels P and Q is stored as `P0 P2 Q0 Q2 P1 P3 Q1 Q3`. No scratch is needed if there is only one output pixel,
-/// the kernel is 1×1 without padding, and `c` is a multiple of four. Exactly then `walk` is one of the vector forms.
+/// the kernel is 1×1 without padding, and `c` is a multiple of four. Exactly then `traversal` is one of the vector forms.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ConvTiled {
@@ -52,7 +52,7 @@ pub struct ConvTiled {
     pub window: WindowRepr,
     pub in_zp: i8,
     pub out_zp: i8,
-    pub walk: Traversal,
+    pub traversal: Traversal,
     pub clamp: Option<(i8, i8)>,
     pub blob: u32,
 }
@@ -86,7 +86,7 @@ fn is_positive(clamp: Option<(i8, i8)>, out_zp: i8) -> bool {
 impl ConvTiled {
     /// The cargo feature that the record needs, besides its operator's.
     pub fn feature(&self) -> &'static str {
-        match (self.walk, is_positive(self.clamp, self.out_zp)) {
+        match (self.traversal, is_positive(self.clamp, self.out_zp)) {
             (Traversal::Forwards | Traversal::Backwards, true) => "pairs-positive",
             (Traversal::Forwards | Traversal::Backwards, false) => "pairs-signed",
             (Traversal::Vector, _) => "vector",
@@ -98,7 +98,7 @@ impl ConvTiled {
     /// Whether this build of the runtime includes the kernel. The signed kernel also serves positive outputs.
     pub fn is_built(&self) -> bool {
         let positive = is_positive(self.clamp, self.out_zp);
-        match self.walk {
+        match self.traversal {
             Traversal::Forwards | Traversal::Backwards => {
                 cfg!(feature = "pairs-signed") || cfg!(feature = "pairs-positive") && positive
             }

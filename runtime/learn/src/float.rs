@@ -115,7 +115,7 @@ impl<'a> Errors<'a> {
         let features = target.grid.features();
         let each = (0..features).map(|j| pooled(&target.grid, h, j));
         let error = LocalError::new(target.rule, target.projection, features, each, target.label, residual);
-        Self { error, targets: matches!(target.rule, LocalRule::Squared { .. } | LocalRule::Absolute { .. }) }
+        Self { error, targets: target.rule.reads_activation() }
     }
 
     fn of_feature(&self, h: &[f32], grid: &PoolingGrid, j: usize) -> f32 {

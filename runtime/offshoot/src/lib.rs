@@ -29,7 +29,8 @@
 //! `firmware/examples/hello` does it on a Cortex-M4.
 //!
 //! To use a file that is not part of the program (read from external flash, received over a wire), pass its bytes to
-//! [`Model::open`]; they must begin at a multiple of 16. Both ways validate the whole file once. Any bytes give either
+//! [`Model::open`]; they must begin at a multiple of 16, as those of an [`Arena`] do (on a host with the feature `std`:
+//! `AlignedBytes`). Both ways validate the whole file once. Any bytes give either
 //! a [`Model`] or an [`Error`]; a model that opened never panics or fails later.
 //!
 //! # Inputs and outputs
@@ -98,9 +99,10 @@
 //! | `learn` | yes | models that learn |
 //! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
+//! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
 //! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
-//! | `std` | no | for the host tools |
+//! | `std` | no | `AlignedBytes`: files and arenas on the heap of a host |
 //!
 //! # Profiling and debugging
 //!
@@ -125,6 +127,8 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "std")]
+mod aligned;
 mod arena;
 pub mod heads;
 #[doc(hidden)]
@@ -132,6 +136,8 @@ pub mod include;
 pub mod learning;
 mod tensor;
 
+#[cfg(feature = "std")]
+pub use aligned::AlignedBytes;
 pub use arena::Arena;
 pub use engine::Engine;
 pub use model::Model;

@@ -27,7 +27,7 @@ fn loaded<const R: usize, const W: usize, const E: usize>(
 
 /// Takes power away at every byte of an operation on a store, in every manner; `old` or `new` must be there
 /// afterwards, and the store must take the next save. Returns how many cuts were tried, and how many kept `old`.
-fn walk<const R: usize, const W: usize, const E: usize>(
+fn cut_everywhere<const R: usize, const W: usize, const E: usize>(
     before: &SimulatedFlash<R, W, E>,
     old: Option<&[u8]>,
     new: Option<&[u8]>,
@@ -79,12 +79,12 @@ fn walk_save<const R: usize, const W: usize, const E: usize>(pages: usize, bytes
     let old = nth.checked_sub(1).map(|seed| weights(seed, bytes));
     let new = weights(nth, bytes);
     let (head, tail) = new.split_at(bytes / 3);
-    let (cuts, kept) = walk(&flash, old.as_deref(), Some(&new), bytes, |store| {
+    let (cuts, kept) = cut_everywhere(&flash, old.as_deref(), Some(&new), bytes, |store| {
         store.save(MODEL, &[head, &[], tail]).map(|_| ())
     });
     // The commit is the last thing written: old weights until then, new ones from then on.
     assert!(kept > 0 && kept < cuts);
-    walk(&flash, old.as_deref(), None, bytes, |store| store.factory_reset());
+    cut_everywhere(&flash, old.as_deref(), None, bytes, |store| store.factory_reset());
 }
 
 #[test]

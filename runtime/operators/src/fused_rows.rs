@@ -46,7 +46,7 @@ const NO_ROWS: Rows = Rows { count: 0, bytes: 0, kernel: 1, stride: 1, top: 0 };
 
 /// A [`FusedRows`] with its members decoded.
 pub(crate) struct Plan<'m> {
-    stage: FusedRows,
+    record: FusedRows,
     /// Encoded members.
     members: &'m [u8],
     rows: [Rows; MOST_MEMBERS],
@@ -207,19 +207,19 @@ impl<'m> Plan<'m> {
     ///
     /// # Errors
     /// The rule that the record breaks.
-    pub(crate) fn of(stage: &FusedRows, blobs: &'m [u8]) -> Result<Self, Rule> {
-        let count = usize::from(stage.members);
-        require((2..=MOST_MEMBERS).contains(&count) && stage.step > 0 && stage.rows > 0, Rule::Format)?;
-        let members: &[u8] = blob(blobs, stage.blob, stage.len.into())?;
+    pub(crate) fn of(r: &FusedRows, blobs: &'m [u8]) -> Result<Self, Rule> {
+        let count = usize::from(r.members);
+        require((2..=MOST_MEMBERS).contains(&count) && r.step > 0 && r.rows > 0, Rule::Format)?;
+        let members: &[u8] = blob(blobs, r.blob, r.len.into())?;
         let mut plan = Self {
-            stage: *stage,
+            record: *r,
             members,
             rows: [NO_ROWS; MOST_MEMBERS],
-            input: (stage.rows.into(), 0),
+            input: (r.rows.into(), 0),
             buffers: [0; MOST_MEMBERS],
         };
         let mut rest = members;
-        let (mut rows, mut bytes) = (u32::from(stage.rows), None);
+        let (mut rows, mut bytes) = (u32::from(r.rows), None);
         for i in 0..count {
             let (record, after) = member(rest)?;
             rest = after;
@@ -246,18 +246,18 @@ impl<'m> Plan<'m> {
         }
         require(rest.is_empty(), Rule::Format)?;
         let last = plan.last();
-        require(last.count.checked_mul(last.bytes) == Some(stage.bytes), Rule::Shape)?;
+        require(last.count.checked_mul(last.bytes) == Some(r.bytes), Rule::Shape)?;
         plan.size()?;
         Ok(plan)
     }
 
     fn count(&self) -> usize {
-        usize::from(self.stage.members)
+        usize::from(self.record.members)
     }
 
     /// Number of strips.
     fn strips(&self) -> u32 {
-        self.last().count.div_ceil(self.stage.step.into())
+        self.last().count.div_ceil(self.record.step.into())
     }
 
     fn last(&self) -> Rows {
@@ -270,7 +270,7 @@ impl<'m> Plan<'m> {
         let mut ends = [0; MOST_MEMBERS];
         let count = self.count();
         let Some(strip) = strip else { return ends };
-        let step = u32::from(self.stage.step);
+        let step = u32::from(self.record.step);
         ends[count - 1] = (strip + 1).saturating_mul(step).min(self.last().count);
         for i in (0..count - 1).rev() {
             ends[i] = self.rows[i + 1].needed_end(ends[i + 1], self.rows[i].count);
@@ -303,14 +303,14 @@ impl<'m> Plan<'m> {
 
     /// Address of the buffer of member `i`, or for the last `i`, of the members' own scratch behind all buffers.
     fn buffer(&self, i: usize) -> Result<u32, Rule> {
-        let begin = self.stage.scratch.checked_mul(4).ok_or(Rule::ArenaBounds)?;
+        let begin = self.record.scratch.checked_mul(4).ok_or(Rule::ArenaBounds)?;
         let sum = |at: u32, bytes: &u32| at.checked_add(*bytes);
         self.buffers[..i].iter().try_fold(begin, sum).ok_or(Rule::ArenaBounds)
     }
 
     /// Visits all pieces of work in order. Before a piece, `keep` moves rows to the front of a buffer: it gets the
     /// buffer's span, and the offset and number of the bytes to move. Then `work` gets the piece.
-    fn walk<T>(
+    fn visit<T>(
         &self,
         context: &mut T,
         mut keep: impl FnMut(&mut T, Span, usize, usize) -> Result<(), Rule>,
@@ -330,7 +330,7 @@ impl<'m> Plan<'m> {
                 let last = i + 1 == count;
                 let rows = &self.rows[i];
                 let kept = if last { 0..ends[i] } else { self.held(i, &before, &ends) };
-                let mut dst = if last { self.stage.dst } else { self.buffer(i)? };
+                let mut dst = if last { self.record.dst } else { self.buffer(i)? };
                 if !last && before[i] > kept.start && kept.start > held[i] {
                     let at = |rows: u32| (rows * self.rows[i].bytes) as usize;
                     let span = Span::new(dst, self.buffers[i].into(), 1)?;
@@ -379,7 +379,7 @@ impl<'m> Plan<'m> {
             }
         };
         fit_bands(&mut piece);
-        let base = if i == 0 { self.stage.src } else { self.buffer(i - 1)? };
+        let base = if i == 0 { self.record.src } else { self.buffer(i - 1)? };
         let offset = begin.checked_sub(first).and_then(|rows| rows.checked_mul(bytes)).ok_or(Rule::Shape)?;
         at.src = base.checked_add(offset).ok_or(Rule::ArenaBounds)?;
         place(&mut piece, at)?;
@@ -392,7 +392,7 @@ impl<'m> Plan<'m> {
     /// A piece breaks a rule of its kind, although the whole member keeps it.
     pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
         let mut own = 0;
-        self.walk(
+        self.visit(
             &mut own,
             |_, _, _, _| Ok(()),
             |own: &mut u32, piece| {
@@ -433,7 +433,7 @@ fn keeps_walk(piece: &Record) -> Result<(), Rule> {
         Record::ConvPacked(r) => r.conv(),
         _ => return Ok(()),
     };
-    require(conv.layout()?.0.vector == conv.walk.is_vector(), Rule::Format)
+    require(conv.layout()?.0.vector == conv.traversal.is_vector(), Rule::Format)
 }
 
 /// Decodes the record at the front of `bytes`. Returns it and the bytes after it.
@@ -478,7 +478,7 @@ impl Operator for FusedRows {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
         let plan = Plan::of(self, limits.blobs)?;
         let mut work = 0u64;
-        plan.walk(
+        plan.visit(
             &mut work,
             |work, span, from, len| {
                 *work = work.saturating_add(len as u64);
@@ -502,7 +502,7 @@ impl Operator for FusedRows {
         let plan = Plan::of(self, memory.blobs())?;
         let own = plan.buffer(plan.count() - 1)? as usize;
         memory.sharing(own, |memory| {
-            plan.walk(
+            plan.visit(
                 memory,
                 |memory, span, from, len| {
                     let bytes = memory.write::<u8>(span)?;

@@ -54,7 +54,7 @@ use offshoot_format::record::{DType, Record};
 /// The rule that the record breaks.
 pub fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.check(limits),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.check(limits),
         _ => dispatch::check(record, limits),
     }
 }
@@ -65,7 +65,7 @@ pub fn check(record: &Record, limits: &Limits<'_>) -> Result<u64, Rule> {
 /// The rule that the record breaks.
 pub fn output(record: &Record) -> Result<Span, Rule> {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.output(),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.output(),
         _ => dispatch::output(record),
     }
 }
@@ -76,7 +76,7 @@ pub fn output(record: &Record) -> Result<Span, Rule> {
 /// None for a record that [`check`] accepts.
 pub fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.run(memory),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.run(memory),
         _ => dispatch::run(record, memory),
     }
 }
@@ -84,7 +84,7 @@ pub fn run(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
 /// See [`Operator::output_dtype`]; int8 for an operator that is not built.
 pub fn output_dtype(record: &Record) -> DType {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.output_dtype(),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.output_dtype(),
         _ => dispatch::output_dtype(record),
     }
 }
@@ -92,7 +92,7 @@ pub fn output_dtype(record: &Record) -> DType {
 /// See [`Operator::macs`].
 pub fn macs(record: &Record) -> u64 {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.macs(),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.macs(),
         _ => dispatch::macs(record),
     }
 }
@@ -100,7 +100,7 @@ pub fn macs(record: &Record) -> u64 {
 /// See [`Operator::weights`].
 pub fn weights(record: &Record) -> u64 {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.weights(),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.weights(),
         _ => dispatch::weights(record),
     }
 }
@@ -111,7 +111,7 @@ pub fn weights(record: &Record) -> u64 {
 /// The rule that the record breaks.
 pub fn scratch(record: &Record, blobs: &[u8]) -> Result<u32, Rule> {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.scratch(blobs),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.scratch(blobs),
         _ => dispatch::scratch(record, blobs),
     }
 }
@@ -119,18 +119,18 @@ pub fn scratch(record: &Record, blobs: &[u8]) -> Result<u32, Rule> {
 /// See [`Operator::in_place`].
 pub fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
     match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => stage.in_place(blobs),
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => r.in_place(blobs),
         _ => dispatch::in_place(record, blobs),
     }
 }
 
 /// The operators of fused row tiles, in order. For any other record, the record itself.
 pub fn members(record: &Record, blobs: &[u8]) -> impl Iterator<Item = Record> {
-    let (own, stage) = match record {
-        Record::FusedRows(stage) if cfg!(feature = "op-fused-rows") => {
-            (None, fused_rows::Plan::of(stage, blobs).ok().map(|plan| plan.records()))
+    let (own, members) = match record {
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => {
+            (None, fused_rows::Plan::of(r, blobs).ok().map(|plan| plan.records()))
         }
         other => (Some(*other), None),
     };
-    own.into_iter().chain(stage.into_iter().flatten())
+    own.into_iter().chain(members.into_iter().flatten())
 }

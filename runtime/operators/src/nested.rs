@@ -86,7 +86,7 @@ impl ConvWeightShared {
         let (whole, weights) = conv.requant(blobs, &layout)?;
         // Kernels may read up to three numbers beyond the last channel.
         let channels = u64::from(self.out_c).next_multiple_of(4);
-        let scales = if self.walk == Traversal::VectorOneScale { 1 } else { channels };
+        let scales = if self.traversal == Traversal::VectorOneScale { 1 } else { channels };
         let requant = own_blob(blobs, self.blob, channels, self.own_scales.then_some(scales), &whole)?;
         let weights = halves(weights)?;
         Ok((requant, Part { weights, whole_k: whole_g.k, k: g.k, segments: self.segments(g, &whole_g) }))

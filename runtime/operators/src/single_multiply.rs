@@ -59,7 +59,7 @@ impl Operator for ConvSingleMultiply {
         let (g, layout) = sized.as_ref().map_err(|&rule| rule)?;
         let words = self.words(g)?;
         limits.arena(&[layout.src, layout.dst])?;
-        require(!self.walk.is_vector(), Rule::Format)?;
+        require(!self.traversal.is_vector(), Rule::Format)?;
         // The rule for pairs also holds for strips, which read more before they write.
         conv.check_overlap(g, layout)?;
         let (lanes, weight_tile) = self.spans(g)?;

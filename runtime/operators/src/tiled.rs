@@ -52,7 +52,7 @@ impl ConvTiled {
     ) -> Result<(Requant<'m>, &'m [i8]), Rule> {
         let (min, max) = bounds_i8(self.clamp);
         let numbers = (self.in_zp.into(), self.out_zp.into(), min, max);
-        requant_blob(blobs, self.blob, layout, self.walk != Traversal::VectorOneScale, numbers)
+        requant_blob(blobs, self.blob, layout, self.traversal != Traversal::VectorOneScale, numbers)
     }
 }
 
@@ -103,7 +103,7 @@ impl ConvTiled {
         }
         let (below, above) = g.in_place_offsets(self).ok_or(Rule::Overlap)?;
         let (src, dst) = (layout.src.start as u64, layout.dst.start as u64);
-        let far = match self.walk {
+        let far = match self.traversal {
             Traversal::Forwards => src >= dst + below,
             Traversal::Backwards => dst >= src + above,
             Traversal::Vector | Traversal::VectorOneScale => false,
@@ -115,7 +115,7 @@ impl ConvTiled {
     pub(crate) fn check_places(&self, limits: &Limits<'_>, g: &Tiled, layout: &Layout) -> Result<(), Rule> {
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
-        let vector = self.walk.is_vector();
+        let vector = self.traversal.is_vector();
         require(self.is_built() && vector == g.vector, Rule::Format)?;
         if layout.src.overlaps(layout.dst) {
             require(PAIRS, Rule::Overlap)?;

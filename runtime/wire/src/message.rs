@@ -471,7 +471,7 @@ mod tests {
         };
         let operator = OperatorMeasurement { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
-        let lesson = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
+        let report = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5 };
         let responses: [(Response<'_>, &[u8]); 10] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
@@ -484,7 +484,7 @@ mod tests {
             (Response::Done(RunReport { count: 1, stack: 2, arena: 3 }), &[5, 1, 2, 3]),
             (Response::Error(failure), &[6, 18, 1, 2]),
             (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 24, 0xff, 0xff, 3, 3]),
-            (Response::TrainStep(lesson), &[7, 1, 2, 3, 4, 5]),
+            (Response::TrainStep(report), &[7, 1, 2, 3, 4, 5]),
             (Response::Stored(StoreReport { generation: 1, capacity: 2 }), &[8, 1, 2]),
         ];
         for (message, bytes) in responses {

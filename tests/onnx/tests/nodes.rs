@@ -14,9 +14,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use offshoot::format::record::{DType, Declared, IoRepr};
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy;
-use offshoot_export::write::Aligned;
 use offshoot_export::{CompileOptions, compile};
 use offshoot_import::ImportError;
 use offshoot_ir::passes;
@@ -188,10 +187,10 @@ fn run_form(folder: &Path, case: &Case, form: &Form) -> Outcome {
         Ok(compiled) => compiled,
         Err(error) => return Outcome::Refused(line(&error.to_string())),
     };
-    let file = Aligned::new(&compiled.bytes);
+    let file = AlignedBytes::copy_of(&compiled.bytes);
     let model = Model::open(file.bytes()).unwrap();
     let read = |name: &String| npy::read(&folder.join(name)).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     for (i, name) in form.inputs.iter().enumerate() {
         let bytes = encode(&Port::from(model.input(i).unwrap()), &read(name));

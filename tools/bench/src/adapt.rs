@@ -9,7 +9,7 @@ use offshoot::learn::heads::{Head as _, Lda, LdaOptions, Shrinkage, best};
 use offshoot::learn::layers::Slope;
 use offshoot::learn::{InputNormalizer, LocalRule, Schedule, TargetProjection};
 
-use crate::batch::{self, Course};
+use crate::batch::{self, BatchTraining};
 use crate::data::Samples;
 use crate::dense::{Format, Network, Step, Teacher};
 use crate::mnist::default_rule;
@@ -50,7 +50,13 @@ impl Host {
         let probe = |_, outputs: usize| Teacher::Head { table: vec![0.0; classes * outputs], rate: 1.0 };
         let mut network = Network::new(widths, Slope::Tanh, Format::F32, seed, probe);
         let step = Step { rate, head_rate: rate, last_rate: rate, normalised: false, backprop: true };
-        batch::train(&mut network, &Course { epochs, batch: 50, step, probes: rate }, &seen, seed, tick);
+        batch::train(
+            &mut network,
+            &BatchTraining { epochs, batch: 50, step, probes: rate },
+            &seen,
+            seed,
+            tick,
+        );
         Self { network, mean, energy }
     }
 }

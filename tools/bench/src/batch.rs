@@ -138,7 +138,7 @@ fn weights(layer: &Layer) -> ArrayView2<'_, f32> {
 
 /// Settings of training in batches.
 #[derive(Clone, Copy, Debug)]
-pub struct Course {
+pub struct BatchTraining {
     /// Passes over the samples.
     pub epochs: usize,
     /// Samples per step.
@@ -150,26 +150,32 @@ pub struct Course {
 }
 
 /// Trains in shuffled batches.
-pub fn train(network: &mut Network, course: &Course, samples: &Samples, seed: u32, tick: &dyn Fn(u64)) {
+pub fn train(
+    network: &mut Network,
+    training: &BatchTraining,
+    samples: &Samples,
+    seed: u32,
+    tick: &dyn Fn(u64),
+) {
     let mut random = Random::new(seed ^ 0xda7a);
-    let steps = samples.len().div_ceil(course.batch);
-    let schedule = Schedule::Cosine { steps: (course.epochs * steps) as u32 };
+    let steps = samples.len().div_ceil(training.batch);
+    let schedule = Schedule::Cosine { steps: (training.epochs * steps) as u32 };
     let mut t = 0;
     let mut x = Vec::new();
-    for _ in 0..course.epochs {
-        for chosen in shuffled(samples.len(), &mut random).chunks(course.batch) {
+    for _ in 0..training.epochs {
+        for chosen in shuffled(samples.len(), &mut random).chunks(training.batch) {
             x.clear();
             chosen.iter().for_each(|&i| x.extend_from_slice(samples.at(i).0));
             let labels: Vec<usize> = chosen.iter().map(|&i| samples.y[i]).collect();
             let rate = |base| offshoot::learn::schedule::rate(schedule, base, t);
             let step = Step {
-                rate: rate(course.step.rate),
-                head_rate: rate(course.step.head_rate),
-                last_rate: rate(course.step.last_rate),
-                ..course.step
+                rate: rate(training.step.rate),
+                head_rate: rate(training.step.head_rate),
+                last_rate: rate(training.step.last_rate),
+                ..training.step
             };
             let view = ArrayView2::from_shape((labels.len(), samples.width), &x).expect("rows of samples");
-            learn(network, view, &labels, step, rate(course.probes));
+            learn(network, view, &labels, step, rate(training.probes));
             t += 1;
         }
         tick(samples.len() as u64);

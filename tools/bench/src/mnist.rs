@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use offshoot::learn::layers::Slope;
 use offshoot::learn::{LocalRule, Random, Schedule, TargetProjection};
 
-use crate::batch::{self, Course};
+use crate::batch::{self, BatchTraining};
 use crate::data::{Samples, shuffled};
 use crate::dense::{Format, Network, Step, Teacher};
 use crate::protocol::{Goal, Measured, Protocol, Row};
@@ -255,8 +255,8 @@ fn train_batches(
         normalised: false,
         backprop: recipe.backprop,
     };
-    let course = Course { epochs, batch: 100, step, probes: 0.0 };
-    batch::train(&mut network, &course, train, seed, tick);
+    let training = BatchTraining { epochs, batch: 100, step, probes: 0.0 };
+    batch::train(&mut network, &training, train, seed, tick);
     batch::accuracy(&network, test)
 }
 

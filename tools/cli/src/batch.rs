@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_data::npy::Array;
 use offshoot_target::{Device, Target, TargetError};
 use rayon::prelude::*;
 
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::{AlignedBytes, OffFile};
+use crate::files::OffFile;
 use crate::port::{Encoded, Port};
 use crate::saturation::Saturated;
 use crate::ui::Ui;
@@ -133,7 +133,7 @@ fn port(io: Option<offshoot::format::record::IoRepr>, what: &str, i: usize) -> R
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
     let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
-    let mut engine = Engine::new(model, arena.as_mut_slice())
+    let mut engine = Engine::new(model, &mut arena)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     body(&mut engine)
 }

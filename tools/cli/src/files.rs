@@ -2,42 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use offshoot::Model;
+use offshoot::{AlignedBytes, Model};
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
 
 use crate::failure::{Context, Failure, Kind, Result};
-
-/// Bytes aligned to 16, as a model in flash is.
-#[derive(Clone, Debug)]
-pub struct AlignedBytes {
-    words: Vec<u128>,
-    len: usize,
-}
-
-impl AlignedBytes {
-    /// `len` zero bytes.
-    pub fn zeroed(len: usize) -> Self {
-        Self { words: vec![0; len.div_ceil(16)], len }
-    }
-
-    /// A copy of `bytes`.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut aligned = Self::zeroed(bytes.len());
-        aligned.as_mut_slice().copy_from_slice(bytes);
-        aligned
-    }
-
-    /// The bytes.
-    pub fn as_slice(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
-    }
-
-    /// The bytes, mutable.
-    pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
-    }
-}
 
 /// A `.off` file in memory.
 #[derive(Clone, Debug)]
@@ -88,7 +57,7 @@ impl OffFile {
 
     /// The file's bytes.
     pub fn bytes(&self) -> &[u8] {
-        self.bytes.as_slice()
+        &self.bytes
     }
 
     /// The model: the network that was selected, of a file that holds several.
@@ -249,16 +218,6 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn aligned_bytes_are_aligned_and_equal() {
-        for len in [0, 1, 15, 16, 17, 1000] {
-            let bytes: Vec<u8> = (0..len).map(|i| i as u8).collect();
-            let aligned = AlignedBytes::copy_of(&bytes);
-            assert_eq!(aligned.as_slice(), bytes);
-            assert_eq!(aligned.as_slice().as_ptr().align_offset(16), 0);
-        }
-    }
 
     #[test]
     fn other_files_are_named() {

@@ -12,6 +12,7 @@ mod clip;
 mod codebook;
 mod complete;
 mod device;
+pub(crate) mod execute;
 mod fit;
 mod form;
 mod indices;
@@ -35,7 +36,6 @@ mod skeleton;
 mod source;
 pub(crate) mod tensors;
 mod trained;
-pub(crate) mod walk;
 mod weights;
 
 pub use complete::complete;

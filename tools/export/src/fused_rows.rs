@@ -34,7 +34,7 @@ pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Resu
         };
         for chain in chains(&lowered, &plan) {
             for step in STEPS {
-                let Some((operators, scratch)) = staged(&lowered, &chain, step) else { continue };
+                let Some((operators, scratch)) = with_fused(&lowered, &chain, step) else { continue };
                 let problem = problem(&lowered, &operators, scratch);
                 let planned = offshoot_plan::plan(&problem, options)?;
                 if planned.arena_bytes < least(&best) {
@@ -48,8 +48,8 @@ pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Resu
         plan = planned;
     }
     for op in &mut lowered.operators {
-        if let (Record::FusedRows(stage), Some((members, _))) = (&mut op.record, &op.members) {
-            stage.blob = lowered.blobs.add(members.clone()).0;
+        if let (Record::FusedRows(fused), Some((members, _))) = (&mut op.record, &op.members) {
+            fused.blob = lowered.blobs.add(members.clone()).0;
         }
     }
     Ok((lowered, plan))
@@ -101,7 +101,7 @@ fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
 
 /// All operators with a chain fused into one, and the bytes of its workspace, which is the buffer after the last one;
 /// `None` if the chain cannot be fused.
-fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator>, u32)> {
+fn with_fused(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator>, u32)> {
     let ops: Vec<&Operator> = chain.iter().map(|&i| &lowered.operators[i]).collect();
     let rows = ops.iter().find_map(|op| height(&op.record))?;
     let mut members = Vec::new();
@@ -112,7 +112,7 @@ fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator
         members.extend(&bytes[..length]);
     }
     let (first, last) = (ops.first()?, ops.last()?);
-    let stage = record::FusedRows {
+    let fused = record::FusedRows {
         src: 0,
         dst: 0,
         scratch: 0,
@@ -123,13 +123,13 @@ fn staged(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator
         bytes: lowered.buffers[last.write],
         blob: 0,
     };
-    let record = Record::from(stage);
+    let record = Record::from(fused);
     let scratch = operators::scratch(&record, &members).ok()?;
     let overlap = operators::in_place(&record, &members);
     let kinds = ops.iter().map(|op| op.record.tag().name()).collect();
     let own = Operator {
         name: last.name.clone(),
-        record: stage.into(),
+        record: fused.into(),
         reads: first.reads,
         write: last.write,
         in_place: Vec::new(),

@@ -15,7 +15,6 @@
 //! The int8 forms follow TensorFlow Lite's quantisation specification and the preparation in TensorFlow Lite Micro's
 //! kernels, so that the device computes the same bytes.
 
-mod aligned;
 pub mod blobs;
 mod choose;
 mod compile;
@@ -36,7 +35,6 @@ pub mod report;
 mod workspace;
 pub mod write;
 
-pub use aligned::Aligned;
 pub use choose::{FLASH_RATE, RAM_RATE, SPEED_RATE};
 pub use compile::{Compiled, compile};
 pub use cores::Core;

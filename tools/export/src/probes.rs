@@ -12,9 +12,8 @@ use offshoot::format::record::DType;
 use offshoot::graph::learn::TrainedLayer;
 use offshoot::learn::rules::cross_entropy;
 use offshoot::trace::{Observer, OpInfo};
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 
-use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 
 /// A probe in int8: scores are `scale · table · features`.
@@ -35,13 +34,13 @@ const EPOCHS: usize = 60;
 /// # Errors
 /// The file is not valid or does not learn, or a sample has the wrong length.
 pub fn train(off: &[u8], inputs: &[Vec<u8>], labels: Option<&[u16]>) -> Result<HashMap<u16, Probe>> {
-    let aligned = Aligned::new(off);
+    let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = model.learning().ok_or(Error::Refused(offshoot::Error::NotLearning))?;
     let classes = usize::from(learning.head.classes);
     let layers: Vec<TrainedLayer> = learning.layers().collect();
     let mut reader = Reader { layers: &layers, features: vec![Vec::new(); layers.len()] };
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut own = Vec::new();
     for input in inputs {
         let mut engine = Engine::new(model, arena.bytes_mut()).map_err(Error::Refused)?;

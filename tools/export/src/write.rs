@@ -1,6 +1,5 @@
 //! Writes lowered operators and their memory plan as the bytes of a file.
 
-use offshoot::Model;
 use offshoot::format::codec::{self, GraphHead, OP_MAX, Record};
 use offshoot::format::header::{HEADER_LEN, Header, seal};
 use offshoot::format::nested::NestedHead;
@@ -10,11 +9,11 @@ use offshoot::format::record::{
 };
 use offshoot::format::{ALIGNMENT, requires};
 use offshoot::operators::{self, InPlace as RecordInPlace};
+use offshoot::{AlignedBytes, Model};
 use offshoot_ir::{Graph, Value, ValueId};
 use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, Problem, Step};
 
-pub use crate::aligned::Aligned;
-use crate::error::{Error, Result};
+pub use crate::error::{Error, Result};
 use crate::lowered::{Lowered, Operator};
 
 /// Alignment of every tensor in the arena, so that tensors of any element type can be moved word by word.
@@ -133,7 +132,7 @@ pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Resu
     file.resize(start, 0);
     file.extend(blobs);
     seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
-    let copy = Aligned::new(&file);
+    let copy = AlignedBytes::copy_of(&file);
     Model::open(copy.bytes()).map_err(Error::Refused)?;
     Ok(file)
 }
@@ -357,19 +356,19 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
     match record {
         Record::ConvTiled(r) => {
             r.scratch = scratch / 4;
-            r.walk = walk(r, op);
+            r.traversal = traversal(r, op);
         }
         Record::ConvPacked(r) => {
             r.scratch = scratch / 4;
-            r.walk = walk(&r.conv(), op);
+            r.traversal = traversal(&r.conv(), op);
         }
         Record::ConvWeightShared(r) => {
             r.scratch = scratch / 4;
-            r.walk = walk(&r.conv(), op);
+            r.traversal = traversal(&r.conv(), op);
         }
         Record::ConvSingleMultiply(r) => {
             r.scratch = scratch / 4;
-            r.walk = walk(&r.conv(), op);
+            r.traversal = traversal(&r.conv(), op);
         }
         Record::DepthwisePlanar(r) => r.scratch = scratch / 4,
         Record::DepthwiseWeightShared(r) => r.scratch = scratch / 4,
@@ -385,9 +384,9 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
 }
 
 /// The direction in which a convolution traverses its output.
-fn walk(r: &ConvTiled, op: &Operator) -> Traversal {
+fn traversal(r: &ConvTiled, op: &Operator) -> Traversal {
     let RecordInPlace::Shifted { below, .. } = op.overlap else {
-        return r.walk;
+        return r.traversal;
     };
     // Without overlap either direction works; forwards is the default.
     let (src, dst) = (u64::from(r.src), u64::from(r.dst));

@@ -2,8 +2,7 @@
 //! indices of which some lie outside.
 
 use ndarray::{ArrayD, IxDyn};
-use offshoot::{Engine, Model};
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::{
     DType, Data, Graph, GridKind, GridOutside, Indexing, Node, Op, Quant, ScatterKind, Value, ValueId,
@@ -61,9 +60,9 @@ fn same(graph: &Graph, raw: &[Vec<i32>]) {
         graph.inputs.iter().zip(raw).map(|(id, raw)| numbers(graph.value(*id), raw)).collect();
     let arrays: Vec<ArrayD<f32>> = given.iter().map(|(_, array)| array.clone()).collect();
     let wanted = Executor::new(graph).unwrap().run(&arrays).unwrap().remove(0);
-    let file = Aligned::new(&compile(graph, &CompileOptions::default()).unwrap().bytes);
+    let file = AlignedBytes::copy_of(&compile(graph, &CompileOptions::default()).unwrap().bytes);
     let model = Model::open(file.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     for (i, (bytes, _)) in given.iter().enumerate() {
         engine.input_mut(i).unwrap().copy_from_slice(bytes);

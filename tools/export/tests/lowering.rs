@@ -1,7 +1,6 @@
 //! Every lowering, compiled and run by the engine, against results worked out by hand.
 
-use offshoot::{Engine, Model};
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, Compiled, Error, compile};
 use offshoot_ir::{
     Activation, BinaryKind, DType, Data, Graph, Node, Op, PadMode, PoolKind, Quant, ReduceKind, ResizeRule,
@@ -69,10 +68,10 @@ fn build(graph: &Graph) -> Compiled {
 
 /// Runs on the raw bytes of the inputs; gives the raw bytes of the outputs.
 fn run(graph: &Graph, inputs: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let file = Aligned::new(&build(graph).bytes);
+    let file = AlignedBytes::copy_of(&build(graph).bytes);
     let model = Model::open(file.bytes()).unwrap();
     let outputs = model.output_count();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     for (i, x) in inputs.iter().enumerate() {
         engine.input_mut(i).unwrap().copy_from_slice(x);

@@ -1,7 +1,7 @@
 //! Layers with channels that the fast kernels do not hold: the bits of the plain form, on the fast kernels all the same.
 
-use offshoot::{Engine, Model};
-use offshoot_export::{Aligned, CompileOptions, Compiled, Core, Prefer, compile};
+use offshoot::{AlignedBytes, Engine, Model};
+use offshoot_export::{CompileOptions, Compiled, Core, Prefer, compile};
 use offshoot_ir::Op;
 use proptest::prelude::*;
 
@@ -12,9 +12,9 @@ use odd_layers::{Numbers, ODDITIES, Oddity, large, layer};
 const PREFERENCES: [Prefer; 4] = [Prefer::Balanced, Prefer::Speed, Prefer::Flash, Prefer::Ram];
 
 fn run(compiled: &Compiled, x: &[i8]) -> Vec<u8> {
-    let file = Aligned::new(&compiled.bytes);
+    let file = AlignedBytes::copy_of(&compiled.bytes);
     let model = Model::open(file.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = x.iter().map(|&v| v as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);

@@ -6,6 +6,7 @@
 
 mod quiet;
 
+use offshoot_ir::elementary;
 use tract_onnx::pb::{
     GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
     tensor_proto::DataType,
@@ -247,13 +248,14 @@ fn bound(node: &NodeProto, inputs: &[Constant]) -> Option<usize> {
             let extent = inputs[0].shape.get(axis).copied().unwrap_or(smallest).max(1);
             (inputs[0].len() / extent).checked_mul(at.len())
         }),
-        "Abs" | "Acos" | "Acosh" | "Add" | "And" | "Asin" | "Asinh" | "Atan" | "Atanh" | "Cast"
-        | "CastLike" | "Ceil" | "Celu" | "Clip" | "Cos" | "Cosh" | "Div" | "Elu" | "Equal" | "Erf"
-        | "Exp" | "Floor" | "Gelu" | "Greater" | "GreaterOrEqual" | "HardSigmoid" | "HardSwish" | "IsInf"
-        | "IsNaN" | "LeakyRelu" | "Less" | "LessOrEqual" | "Log" | "Max" | "Mean" | "Min" | "Mish"
-        | "Mod" | "Mul" | "Neg" | "Not" | "Or" | "PRelu" | "Pow" | "Reciprocal" | "Relu" | "Round"
-        | "Selu" | "Sigmoid" | "Sign" | "Sin" | "Sinh" | "Softplus" | "Softsign" | "Sqrt" | "Sub" | "Sum"
-        | "Tan" | "Tanh" | "ThresholdedRelu" | "Where" | "Xor" => broadcast(),
+        "Abs" | "Add" | "And" | "Cast" | "CastLike" | "Celu" | "Clip" | "Div" | "Elu" | "Equal" | "Erf"
+        | "Exp" | "Gelu" | "Greater" | "GreaterOrEqual" | "HardSigmoid" | "HardSwish" | "LeakyRelu"
+        | "Less" | "LessOrEqual" | "Log" | "Max" | "Mean" | "Min" | "Mish" | "Mod" | "Mul" | "Neg"
+        | "Not" | "Or" | "PRelu" | "Pow" | "Reciprocal" | "Relu" | "Selu" | "Sigmoid" | "Sign"
+        | "Softplus" | "Softsign" | "Sqrt" | "Sub" | "Sum" | "Tanh" | "ThresholdedRelu" | "Where" | "Xor" => {
+            broadcast()
+        }
+        rare if elementary::of_onnx(rare).is_some() => broadcast(),
         "Expand" => {
             let wanted = extents(inputs.get(1)?)?;
             count(&inputs[0].shape)?.checked_mul(count(&wanted)?)

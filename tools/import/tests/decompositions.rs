@@ -5,6 +5,7 @@ mod common;
 use common::*;
 use ndarray::{ArrayD, IxDyn};
 use offshoot_import::{import_bytes, oracle::Oracle};
+use offshoot_ir::{ElementaryKind, elementary};
 use offshoot_reference::Executor;
 use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 
@@ -163,11 +164,15 @@ fn normalisations() {
 
 #[test]
 fn functions() {
-    for operator in [
-        "Mish", "Softsign", "Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Floor",
-        "Ceil", "Round", "Hardmax",
-    ] {
+    for operator in ["Mish", "Softsign", "Hardmax"] {
         check(operator, 18, &[2, 5], vec![], vec![]);
+    }
+    // IsNaN and IsInf give bool, and Acosh and Atanh are not defined for all of the inputs.
+    let others = ["IsNaN", "IsInf", "Acosh", "Atanh"];
+    for operator in ElementaryKind::ALL.map(elementary::onnx_name) {
+        if !others.contains(&operator.as_str()) {
+            check(&operator, 18, &[2, 5], vec![], vec![]);
+        }
     }
     check("ReduceProd", 18, &[2, 5], vec![], vec![whole("axes", &[1])]);
     by_hand(

@@ -4,6 +4,7 @@
 //! channels-first operators in `Transpose`s, and [`passes`] remove those that cancel.
 
 pub mod cost;
+pub mod elementary;
 pub mod error;
 pub mod functions;
 pub mod graph;

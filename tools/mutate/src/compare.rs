@@ -3,7 +3,7 @@
 use crate::dice::Dice;
 use crate::exercise::{Answers, Exercise};
 use crate::mutant::{Seed, mutant};
-use offshoot::Model;
+use offshoot::{AlignedBytes, Model};
 use offshoot_kernels::testing;
 use offshoot_target::{BOARDS, Device, HostDevice, QemuDevice, TargetError};
 use std::sync::Mutex;
@@ -56,32 +56,11 @@ pub struct Outcome {
     pub differences: Vec<Difference>,
 }
 
-/// Bytes that begin at a multiple of 16.
-#[derive(Clone, Debug)]
-pub struct Aligned(Vec<u128>, usize);
-
-impl Aligned {
-    /// A copy.
-    pub fn copy_of(bytes: &[u8]) -> Self {
-        let line = |chunk: &[u8]| {
-            let mut line = [0; 16];
-            line[..chunk.len()].copy_from_slice(chunk);
-            u128::from_ne_bytes(line)
-        };
-        Self(bytes.chunks(16).map(line).collect(), bytes.len())
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &bytemuck::cast_slice::<_, u8>(&self.0)[..self.1]
-    }
-}
-
 /// Mutant `number`, and what is done with it if it opens; also the name of its seed.
 pub fn exercise(plan: &Plan<'_>, number: u64) -> (Vec<u8>, String, Option<Exercise>) {
     let mut dice = Dice::new(plan.seed, number);
     let (seed, file) = mutant(plan.seeds, &mut dice);
-    let aligned = Aligned::copy_of(&file);
+    let aligned = AlignedBytes::copy_of(&file);
     let exercise = Model::open(aligned.bytes()).ok().and_then(|m| Exercise::of(&file, &m, &mut dice));
     let exercise = exercise.filter(|e| e.learns() || !plan.learning);
     (file, plan.seeds[seed].name.clone(), exercise)

@@ -1,9 +1,9 @@
 //! One test for each cause of bits that once differed between targets, on the kernels of this machine; and mutants.
 
 use offshoot::format::record::DType;
-use offshoot::{Engine, Error, Model, Rule};
+use offshoot::{AlignedBytes, Engine, Error, Model, Rule};
 use offshoot_kernels::testing::{on_each_instruction_set, portably};
-use offshoot_mutate::compare::{self, Aligned, Plan};
+use offshoot_mutate::compare::{self, Plan};
 use offshoot_mutate::container::Container;
 use offshoot_mutate::mutant::{Seed, single_operators};
 use offshoot_target::{Device, HostDevice};
@@ -39,7 +39,7 @@ const SPECIAL: [u32; 12] = [
 
 /// The whole arena after two runs whose inputs are `words` from some of them on.
 fn arena(file: &[u8], from: usize) -> Vec<u8> {
-    let file = Aligned::copy_of(file);
+    let file = AlignedBytes::copy_of(file);
     let model = Model::open(file.bytes()).unwrap();
     let mut arena = vec![0u8; model.arena_bytes() as usize + 16];
     let start = arena.as_ptr().align_offset(16);
@@ -75,7 +75,7 @@ fn every_kernel_leaves_the_same_arena() {
 fn computed_nans_have_one_form() {
     let (mut nans, mut files) = (0, 0);
     for seed in seeds() {
-        let file = Aligned::copy_of(&seed.file);
+        let file = AlignedBytes::copy_of(&seed.file);
         let model = Model::open(file.bytes()).unwrap();
         let Some((_, _, record)) = model.ops().next().filter(|_| model.op_count() == 1) else { continue };
         let moves = ["copy", "pad", "constant", "fill", "resize"].contains(&record.tag().name());
@@ -109,7 +109,7 @@ fn padding_weights_are_zero() {
         let refused = (0..container.blobs.len()).filter(|&i| {
             let mut changed = container.clone();
             changed.blobs[i] ^= 1;
-            let file = Aligned::copy_of(&changed.into_file());
+            let file = AlignedBytes::copy_of(&changed.into_file());
             Model::open(file.bytes()).is_err_and(|e| e == Error::Invalid { op: 0, rule: Rule::Padding })
         });
         let refused = refused.count();
@@ -132,7 +132,7 @@ fn the_host_keeps_its_arena_between_runs() {
     let mut host = HostDevice::new();
     host.load(&seed.file).unwrap();
     let runs = inputs.each_ref().map(|input| host.run(&[input]).unwrap());
-    let file = Aligned::copy_of(&seed.file);
+    let file = AlignedBytes::copy_of(&seed.file);
     let model = Model::open(file.bytes()).unwrap();
     let mut arena = vec![0u8; model.arena_bytes() as usize + 16];
     let start = arena.as_ptr().align_offset(16);
@@ -146,7 +146,7 @@ fn the_host_keeps_its_arena_between_runs() {
 
 /// Whether the only operator reads where it writes, which nothing has written in the first run.
 fn reads_its_output(seed: &Seed) -> bool {
-    let file = Aligned::copy_of(&seed.file);
+    let file = AlignedBytes::copy_of(&seed.file);
     let model = Model::open(file.bytes()).unwrap();
     model.ops().any(|(_, _, record)| match record {
         offshoot::format::record::Record::Binary(r) => r.a == r.dst,

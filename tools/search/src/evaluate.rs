@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, Axis, IxDyn};
-use offshoot::Model;
 use offshoot::format::record::{DType, Quantize};
+use offshoot::{AlignedBytes, Model};
 use offshoot_compress::quantize::{
     Clipping, QuantizeOptions, Rounding, Toggle, WeightBits, WeightScale, quantize,
 };
@@ -318,7 +318,7 @@ fn samples(graph: &Graph, x: &ArrayD<f32>, count: usize) -> Result<Vec<Vec<Array
 /// # Errors
 /// The file does not take such samples, or has fewer classes.
 pub fn accuracy(off: &[u8], samples: &Samples) -> Result<f64> {
-    let aligned = offshoot_export::write::Aligned::new(off);
+    let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
     let (Some(input), Some(output)) = (model.input(0), model.output(0)) else {
         return Err(Error::Data("the model has no input or output".into()));

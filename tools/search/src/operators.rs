@@ -8,11 +8,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use offshoot::Model;
 use offshoot::format::codec::Record;
 use offshoot::format::record::{ConvTiled, DepthwisePlanar, Window, WindowRepr};
 use offshoot::operators as device;
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Model};
 use offshoot_target::{Device, Profile, Target};
 use serde::{Deserialize, Serialize};
 
@@ -38,7 +37,7 @@ pub struct Operator {
 /// # Errors
 /// It is not an `.off` file.
 pub fn operators_of(off: &[u8]) -> Result<Vec<(String, Vec<f64>)>> {
-    let copy = Aligned::new(off);
+    let copy = AlignedBytes::copy_of(off);
     let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
     Ok(model.ops().map(|(_, _, record)| (signature(&record), features(&record))).collect())
 }
@@ -285,7 +284,7 @@ pub fn profile(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
 fn attempt(target: &Target, off: &[u8], cycles: bool) -> Result<Profile> {
     let mut device: Box<dyn Device> = offshoot_target::open(target)?;
     device.load(off)?;
-    let copy = Aligned::new(off);
+    let copy = AlignedBytes::copy_of(off);
     let model = Model::open(copy.bytes()).map_err(|e| Error::Data(format!("compiled model: {e}")))?;
     let inputs = (0..model.input_count()).filter_map(|i| model.input(i));
     let zeros: Vec<Vec<u8>> = inputs.map(|io| vec![0; bytes(&io)]).collect();

@@ -30,7 +30,7 @@ pub struct Firmware {
     pub folder: Option<&'static str>,
     /// Target triple.
     pub triple: &'static str,
-    /// File name.
+    /// File name: `offshoot-` and the crate's folder in `firmware/boards`.
     pub name: &'static str,
     /// Address of the code memory.
     pub code: u32,
@@ -277,12 +277,9 @@ mod tests {
             }
         };
         for board in &BOARDS {
-            let path = match board.firmware.name {
-                "offshoot-microbit" => "boards/microbit/src/main.rs",
-                "offshoot-virt-riscv32" => "boards/virt-riscv32/src/main.rs",
-                _ => "boards/mps2/src/main.rs",
-            };
-            assert_eq!(board.ram_bytes, arena(path), "{}", board.name);
+            let folder = board.firmware.name.trim_start_matches("offshoot-");
+            let path = format!("boards/{folder}/src/main.rs");
+            assert_eq!(board.ram_bytes, arena(&path), "{}", board.name);
         }
     }
 

@@ -5,7 +5,7 @@ use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
 use offshoot::engine::TrainState;
 use offshoot::trace::{NoObserver, Observer, OpInfo};
 use offshoot::wire::{TrainStepReport, crc32};
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use std::time::Instant;
 
 /// Runs models on this machine. It computes the same bits as every device. It measures time, which varies between runs.
@@ -29,8 +29,8 @@ const PAINT: u8 = 0xa5;
 /// A model's file and arena, aligned for the runtime.
 #[derive(Debug)]
 struct Loaded {
-    off: Aligned,
-    arena: Aligned,
+    off: AlignedBytes,
+    arena: AlignedBytes,
     state: Option<TrainState>,
     network: usize,
     /// Whether the model has run, so that recurrent layers may have state.
@@ -99,9 +99,9 @@ impl Device for HostDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.model = None;
-        let off = Aligned::from(off);
+        let off = AlignedBytes::copy_of(off);
         let model = Model::open(off.bytes())?;
-        let arena = Aligned::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
+        let arena = AlignedBytes::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
         let stored = self.saved.as_ref().is_some_and(|s| s.digest == crc32(off.bytes()));
         let learns = model.learning().is_some();
         self.model = Some(Loaded { off, arena, state: None, network: 0, started: false, arena_used: 0 });
@@ -145,7 +145,7 @@ impl Device for HostDevice {
             arena_bytes: Model::open(off.bytes())?.network(*network)?.arena_bytes().into(),
             stack_bytes: None,
             code_bytes: None,
-            model_bytes: off.len as u64,
+            model_bytes: off.len() as u64,
         })
     }
 
@@ -166,11 +166,11 @@ impl Device for HostDevice {
         let loaded = self.model.as_mut().ok_or(TargetError::NoModel)?;
         let (mut engine, _) = loaded.engine(inputs)?;
         engine.paint(PAINT);
-        let lesson = engine.learn(label)?;
+        let report = engine.learn(label)?;
         let (state, arena) = (engine.state(), engine.used(PAINT) as u32);
         loaded.state = state;
-        let guess = lesson.guess.unwrap_or(u16::MAX);
-        Ok(TrainStepReport { guess, steps: lesson.steps, count: 0, stack: 0, arena })
+        let guess = report.guess.unwrap_or(u16::MAX);
+        Ok(TrainStepReport { guess, steps: report.steps, count: 0, stack: 0, arena })
     }
 
     fn learned(&mut self) -> Result<Vec<u8>, TargetError> {
@@ -301,53 +301,9 @@ pub(crate) fn check_len(index: usize, given: usize, needed: usize) -> Result<(),
     Err(TargetError::Input(format!("input {index} has {given} bytes, but the model needs {needed}")))
 }
 
-/// Bytes aligned to 16.
-#[derive(Debug)]
-pub(crate) struct Aligned {
-    memory: Vec<u8>,
-    start: usize,
-    len: usize,
-}
-
-impl Aligned {
-    const ALIGN: usize = 16;
-
-    pub(crate) fn zeroed(len: usize) -> Self {
-        let memory = vec![0; len + Self::ALIGN];
-        let start = memory.as_ptr().align_offset(Self::ALIGN);
-        Self { memory, start, len }
-    }
-
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.len]
-    }
-
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
-    }
-}
-
-impl From<&[u8]> for Aligned {
-    fn from(bytes: &[u8]) -> Self {
-        let mut aligned = Self::zeroed(bytes.len());
-        aligned.bytes_mut().copy_from_slice(bytes);
-        aligned
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn memory_is_aligned_and_holds_the_bytes() {
-        for len in 0..40 {
-            let bytes: Vec<u8> = (0..len).collect();
-            let aligned = Aligned::from(bytes.as_slice());
-            assert_eq!(aligned.bytes(), bytes);
-            assert_eq!(aligned.bytes().as_ptr().addr() % 16, 0);
-        }
-    }
 
     #[test]
     fn without_a_model_nothing_runs() {

@@ -8,9 +8,9 @@ use crate::cycles::plugin::{Counter, Interval};
 use crate::cycles::{self, Program};
 use crate::device::{Device, DeviceInfo, Profile};
 use crate::features::check_runtime;
-use crate::host::Aligned;
 use crate::transport::{Transport, UnixSocket};
 use crate::{Board, RemoteDevice, TargetError, firmware};
+use offshoot::AlignedBytes;
 use offshoot::wire::TrainStepReport;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -144,7 +144,7 @@ fn intervals_of_profile(all: &[Interval], operators: usize) -> Option<(Interval,
 impl QemuDevice {
     /// Why the board refused to open a model: the runtime features that its firmware lacks, or what the board said.
     fn explained(&self, off: &[u8], refused: TargetError) -> TargetError {
-        let aligned = Aligned::from(off);
+        let aligned = AlignedBytes::copy_of(off);
         match (&refused, offshoot::Model::open(aligned.bytes())) {
             (TargetError::DoesNotFit { .. }, _) | (_, Err(_)) => refused,
             (_, Ok(model)) => check_runtime(self.board, off, &model).err().unwrap_or(refused),

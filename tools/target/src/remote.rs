@@ -3,11 +3,11 @@
 use crate::TargetError;
 use crate::client::{Client, Facts};
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
-use crate::host::{Aligned, check_count, check_len};
+use crate::host::{check_count, check_len};
 use crate::transport::Transport;
-use offshoot::Model;
 use offshoot::format::record::{IoRepr, Tag};
 use offshoot::wire::{CountUnit, Mode, OperatorMeasurement, RunReport, TrainStepReport};
+use offshoot::{AlignedBytes, Model};
 
 /// Runs models on a device that speaks [`offshoot::wire`].
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl<T: Transport> RemoteDevice<T> {
     fn load_with(&mut self, off: &[u8], in_flash: bool) -> Result<(), TargetError> {
         self.model = None;
         // The host checks first, since its errors say more and it needs to know the tensors anyway.
-        let aligned = Aligned::from(off);
+        let aligned = AlignedBytes::copy_of(off);
         let model = Model::open(aligned.bytes())?;
         let bytes =
             |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();

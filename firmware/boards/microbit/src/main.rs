@@ -9,8 +9,8 @@ mod uart;
 
 use core::panic::PanicInfo;
 use cortex_m_rt::entry;
-use offshoot_app::{Device, RamFlash, Store, serve};
-use offshoot_boards::{Aligned, Stack};
+use offshoot_app::{Arena, Device, RamFlash, Store, serve};
+use offshoot_boards::Stack;
 
 /// Bytes for the arena. The rest is for the stack: the line's frame takes one kilobyte, a train step four.
 const ARENA: usize = 8704;
@@ -23,7 +23,7 @@ offshoot_boards::mark_sources!();
 #[entry]
 fn main() -> ! {
     // `entry` makes this static local to `main`, which runs once.
-    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    static mut WORK: Arena<ARENA> = Arena::new();
     let (address, len) = MODEL_FLASH;
     // SAFETY: flash outside everything that the linker places (memory.x), and nothing writes there while the program
     // runs.
@@ -36,7 +36,7 @@ fn main() -> ! {
             gauge: Stack::of_linker(),
             model_flash,
             model_ram: &mut [],
-            arena: &mut WORK.0,
+            arena: WORK,
             store: None::<Store<RamFlash<'_>>>,
         },
     );

@@ -14,9 +14,9 @@ use core::panic::PanicInfo;
 // Links the crate that implements the critical section.
 use cortex_m as _;
 use cortex_m_rt::{entry, exception};
-use offshoot_app::{Device, RamFlash, Store, serve};
+use offshoot_app::{Arena, Device, RamFlash, Store, serve};
+use offshoot_boards::Stack;
 use offshoot_boards::cmsdk::{Registers, Uart};
-use offshoot_boards::{Aligned, Stack};
 
 /// Bytes for a model that is sent over the line.
 const MODEL_RAM: usize = 2 << 20;
@@ -34,9 +34,9 @@ offshoot_boards::mark_sources!();
 #[entry]
 fn main() -> ! {
     // `entry` makes these statics local to `main`, which runs once.
-    static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
-    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
-    static mut FLASH: Aligned<STORE> = Aligned([0; STORE]);
+    static mut MODEL: Arena<MODEL_RAM> = Arena::new();
+    static mut WORK: Arena<ARENA> = Arena::new();
+    static mut FLASH: Arena<STORE> = Arena::new();
     #[cfg(feature = "defmt")]
     log::start();
     let (address, len) = image::MODEL_FLASH;
@@ -50,9 +50,9 @@ fn main() -> ! {
             clock: image::Counter::start(),
             gauge: Stack::of_linker(),
             model_flash,
-            model_ram: &mut MODEL.0,
-            arena: &mut WORK.0,
-            store: Store::open(RamFlash::new(&mut FLASH.0), 0..STORE as u32).ok(),
+            model_ram: MODEL,
+            arena: WORK,
+            store: Store::open(RamFlash::new(FLASH), 0..STORE as u32).ok(),
         },
     );
     // The line of this board is never closed.

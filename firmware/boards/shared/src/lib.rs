@@ -12,11 +12,6 @@ mod stack;
 pub use queue::Queue;
 pub use stack::Stack;
 
-/// Bytes with the alignment that the runtime requires of models and arenas.
-#[derive(Debug)]
-#[repr(C, align(16))]
-pub struct Aligned<const N: usize>(pub [u8; N]);
-
 /// Sleeps until an interrupt is pending, even if it is masked.
 #[inline(always)]
 pub fn sleep() {

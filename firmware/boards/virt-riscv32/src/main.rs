@@ -8,8 +8,8 @@ mod counter;
 mod uart;
 
 use core::panic::PanicInfo;
-use offshoot_app::{Device, RamFlash, Store, serve};
-use offshoot_boards::{Aligned, Stack};
+use offshoot_app::{Arena, Device, RamFlash, Store, serve};
+use offshoot_boards::Stack;
 use riscv_rt::entry;
 
 /// Bytes for a model that is sent over the line.
@@ -24,14 +24,14 @@ offshoot_boards::mark_sources!();
 
 #[entry]
 fn main() -> ! {
-    static mut MODEL: Aligned<MODEL_RAM> = Aligned([0; MODEL_RAM]);
-    static mut WORK: Aligned<ARENA> = Aligned([0; ARENA]);
+    static mut MODEL: Arena<MODEL_RAM> = Arena::new();
+    static mut WORK: Arena<ARENA> = Arena::new();
     let (address, len) = MODEL_FLASH;
     // SAFETY: memory of the board outside everything that the linker places (memory.x), and nothing writes there while
     // the program runs.
     let model_flash = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
     // SAFETY: statics that no other function can name, in a function that runs once.
-    let (model_ram, arena) = unsafe { (&mut (*&raw mut MODEL).0, &mut (*&raw mut WORK).0) };
+    let (model_ram, arena) = unsafe { (&mut *&raw mut MODEL, &mut *&raw mut WORK) };
     serve(
         uart::Uart::start(),
         Device {

@@ -66,7 +66,7 @@ pub fn conv_blocks(
     let dst = unsafe { dst.add(channels.start) };
     let computer = Computer::new(g, q, weights, lanes, usize::from(r.out_c), channels);
     let (pairs, out_c) = (g.pairs(), usize::from(r.out_c));
-    let backwards = r.walk == Traversal::Backwards;
+    let backwards = r.traversal == Traversal::Backwards;
     let mut done = 0;
     while done < pairs {
         let index = if backwards { pairs - 1 - done } else { done };
@@ -221,7 +221,7 @@ fn conv_vector(
 ) {
     let out_c = dst.len();
     // All channels may share one multiplier.
-    let scales = if r.walk == Traversal::VectorOneScale { 0 } else { first };
+    let scales = if r.traversal == Traversal::VectorOneScale { 0 } else { first };
     let mut args = vector::Vector {
         src: src.as_ptr(),
         weights,
@@ -238,7 +238,7 @@ fn conv_vector(
     // A record without a kernel in this build has been refused.
     let (all_scales, positive) = (cfg!(feature = "vector"), cfg!(feature = "vector-one-scale-positive"));
     let signed = cfg!(feature = "vector-one-scale-signed");
-    let kernel = if all_scales && (r.walk == Traversal::Vector || !(positive || signed)) {
+    let kernel = if all_scales && (r.traversal == Traversal::Vector || !(positive || signed)) {
         vector::run
     } else if positive && (drops_negatives(q) || !signed) {
         vector::run_one_scale_positive

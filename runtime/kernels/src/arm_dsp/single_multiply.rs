@@ -39,7 +39,7 @@ pub fn conv_single_multiply(
     let (pairs, most) = (g.pairs(), usize::from(r.strip));
     let strips = pairs.div_ceil(most);
     for i in 0..strips {
-        let first = most * if r.walk == Traversal::Backwards { strips - 1 - i } else { i };
+        let first = most * if r.traversal == Traversal::Backwards { strips - 1 - i } else { i };
         let count = most.min(pairs - first);
         let mut done = 0;
         while done < count {

@@ -85,7 +85,7 @@ fn tiled((extents, c, out_c, kernel, stride, pad, _): Shape) -> ConvTiled {
         window: Window { kernel, stride, dilation: [1, 1], pad }.into(),
         in_zp: -7,
         out_zp: 0,
-        walk: Traversal::Forwards,
+        traversal: Traversal::Forwards,
         clamp: None,
         blob: 0,
     }

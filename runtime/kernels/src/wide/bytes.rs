@@ -177,7 +177,7 @@ impl<T: Tensors> ConvBytes<'_, T> {
         }
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
-            let group = if self.r.walk == Traversal::Backwards { groups - 1 - i } else { i };
+            let group = if self.r.traversal == Traversal::Backwards { groups - 1 - i } else { i };
             self.pixels(isa, &bounds, &bases[..eights], group * P, &mut lines);
         }
     }

@@ -205,7 +205,7 @@ impl<T: Tensors> ConvPairs<'_, T> {
         let mut line = [0i8; LINE + SLACK];
         let groups = self.g.pixels.div_ceil(P);
         for i in 0..groups {
-            let group = if self.r.walk == Traversal::Backwards { groups - 1 - i } else { i };
+            let group = if self.r.traversal == Traversal::Backwards { groups - 1 - i } else { i };
             self.pixels::<I, P>(isa, &bounds, group * P, &mut line, x);
         }
     }

@@ -88,7 +88,7 @@ impl Update<'_> {
         let (unit, fraction) = if sixteen { (12, 4) } else { (8, 8) };
         let c = Coefficient::new(factor.scaled(unit));
         let mut velocity = velocity.iter_mut();
-        self.walk(channel, gradients, |weight, fine, gradient, random| {
+        self.replace_each(channel, gradients, |weight, fine, gradient, random| {
             let Some(last) = velocity.next() else { return weight };
             let bits = random.next_u32();
             let next = decayed((*last).into(), momentum, bits).saturating_add(c.step(gradient, random));

@@ -42,7 +42,7 @@ impl Cursor {
 
     /// Replaces each stored weight of a row by `next(weight, lower byte, gradient, random)`; returns the sum of the
     /// decreases. `blob` is that of the matrix with `rows` rows; lower bytes are in the order of the stored weights.
-    pub(super) fn walk(
+    pub(super) fn replace_each(
         &mut self,
         matrix: (&SparseRepr, usize),
         blob: &mut [i8],
@@ -152,7 +152,7 @@ mod tests {
             let (mut cursor, mut random) = (Cursor::default(), Random::new(1));
             for row in [0, 1, 2] {
                 let next = |old: i32, _: &mut i8, gradient: i32, _: &mut Random| old + gradient + row as i32;
-                cursor.walk((&repr, 3), &mut blob, &mut [], (row, &gradients), &mut random, next);
+                cursor.replace_each((&repr, 3), &mut blob, &mut [], (row, &gradients), &mut random, next);
             }
             assert_eq!(blob[..8], before[..8]);
             assert_eq!(blob[32..], before[32..]);

@@ -76,10 +76,14 @@ impl Update<'_> {
         // One loop for each of the four cases.
         match (sixteen, c.is_small()) {
             (_, true) if self.lines(channel, c, gradients, &mut moved) => moved,
-            (false, true) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
-            (false, false) => self.walk(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
-            (true, true) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r))),
-            (true, false) => self.walk(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r))),
+            (false, true) => self.replace_each(channel, gradients, |w, _, g, r| of_eight(w, c.small(g, r))),
+            (false, false) => self.replace_each(channel, gradients, |w, _, g, r| of_eight(w, c.large(g, r))),
+            (true, true) => {
+                self.replace_each(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.small(g, r)))
+            }
+            (true, false) => {
+                self.replace_each(channel, gradients, |w, f, g, r| of_sixteen(w, f, c.large(g, r)))
+            }
         }
     }
 
@@ -125,7 +129,7 @@ impl Update<'_> {
 
     /// Replaces each weight by `next(weight, lower byte, gradient, random)`; returns the sum of the decreases.
     #[inline(always)]
-    pub(super) fn walk(
+    pub(super) fn replace_each(
         &mut self,
         channel: usize,
         gradients: &[i32],
@@ -135,7 +139,7 @@ impl Update<'_> {
         if let Order::Sparse(matrix) = &g.order {
             let (weights, fine) = (&mut *self.weights, &mut *self.fine);
             let own = (channel, gradients);
-            return self.cursor.walk((matrix, g.out_c), weights, fine, own, self.random, next);
+            return self.cursor.replace_each((matrix, g.out_c), weights, fine, own, self.random, next);
         }
         let first = g.weight(channel, 0);
         // A local copy keeps the generator's state in a register.

@@ -328,10 +328,7 @@ fn errors_of(
     let cell = (0..cells).find(|&cell| grid.cell(cell).0.contains(&row)).unwrap_or(0);
     for (j, e) in errors.iter_mut().enumerate() {
         let j = cell * grid.channels + j;
-        let own = match target.rule {
-            LocalRule::Squared { .. } | LocalRule::Absolute { .. } => feature(grid, j, &output),
-            _ => 0.0,
-        };
+        let own = if target.rule.reads_activation() { feature(grid, j, &output) } else { 0.0 };
         *e = error.at(j, own) * mean;
     }
     true

@@ -96,7 +96,7 @@ fn one_step_in_time_descends_the_loss() {
 
 /// Repeated samples bring a sequence's states to their target, in both formats.
 #[test]
-fn lessons_bring_states_to_their_codes() {
+fn train_steps_bring_states_to_their_codes() {
     use RecurrentKind::{Gru, GruResetAfter, Lstm, Tanh};
     for (kind, returns) in [
         (Tanh, Returns::Sequence),

@@ -24,7 +24,7 @@ pub(super) struct Pieces<'a> {
 
 /// Runs one train step. `matrices` are the sparse matrices of input and state, if any. The table of a local head serves
 /// as its target projection.
-pub(super) fn teach(
+pub(super) fn train_step(
     r: &Recurrent,
     matrices: [Option<SparseRepr>; 2],
     layer: &TrainedLayer,

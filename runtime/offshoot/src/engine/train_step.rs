@@ -203,7 +203,7 @@ impl StepContext<'_, '_> {
             Record::RecurrentSparse(r) => r.matrices(),
             _ => [None; 2],
         };
-        super::recurrent::teach(r, matrices, layer, &target, pieces, random)
+        super::recurrent::train_step(r, matrices, layer, &target, pieces, random)
     }
 
     /// One step of one layer.

@@ -308,10 +308,10 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 // With one caller its frame costs nothing there, and the call costs flash.
 #[cfg_attr(not(feature = "nested"), inline(always))]
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
-    let mut walk = Ops { rest: ops, next: 0, count };
+    let mut records = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
     // By reference: moving the record would give it a second slot in the stack frame.
-    while let Some(step) = &walk.step() {
+    while let Some(step) = &records.step() {
         let (info, header, record) = step.as_ref().map_err(|&error| error)?;
         let invalid = |rule| Error::Invalid { op: info.index, rule };
         if !header.scale.is_finite() || header.scale < 0.0 {
@@ -323,7 +323,7 @@ fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64,
             return Err(invalid(Rule::Shape));
         }
     }
-    Ok((total, walk.rest))
+    Ok((total, records.rest))
 }
 
 /// Arena span of an input or output; `None` if its description is invalid.

@@ -206,26 +206,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         Pow { exponent: 2.0 },
     ];
     all.extend(kinds.map(|kind| Record::from(Unary { src, dst, len: 5, kind })));
-    use ElementaryKind::*;
-    let kinds = [
-        Sin,
-        Cos,
-        Tan,
-        Asin,
-        Acos,
-        Atan,
-        Sinh,
-        Cosh,
-        Asinh,
-        Acosh,
-        Atanh,
-        Floor,
-        Ceil,
-        Round,
-        IsNan,
-        IsInf { negative: true, positive: false },
-    ];
-    all.extend(kinds.map(|kind| Record::from(Elementary { src, dst, len: 5, kind })));
+    all.extend(ElementaryKind::ALL.map(|kind| Record::from(Elementary { src, dst, len: 5, kind })));
     use BinaryMathKind::{Equal, Fmod, Keep, Mod};
     for kind in [BinaryMathKind::Pow, Mod, Fmod, Keep, Equal] {
         for (b, broadcast, swapped) in [(Operand::Arena(512), 0, false), (Operand::Blob(64), 0b0101, true)] {
@@ -315,9 +296,9 @@ pub(crate) fn every_record() -> Vec<Record> {
     // Three channels at 400 (with_records): biases, multipliers, shifts.
     let (blob, clamp, scratch) = (400, None, 768);
     let (n, h, w, c, out_c) = (1, 4, 4, 3, 3);
-    for (walk, dst) in [(Traversal::Forwards, dst), (Traversal::Backwards, 256)] {
+    for (traversal, dst) in [(Traversal::Forwards, dst), (Traversal::Backwards, 256)] {
         all.push(
-            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob }
+            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
                 .into(),
         );
     }
@@ -368,11 +349,11 @@ pub(crate) fn every_record() -> Vec<Record> {
         .into(),
     );
     // Behind biases, multipliers and shifts at 400: levels, codes.
-    for (bits, weight_tile, walk, dst) in
+    for (bits, weight_tile, traversal, dst) in
         [(4, 1, Traversal::Forwards, dst), (2, 1, Traversal::Backwards, 256)]
     {
         let conv =
-            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, walk, clamp, blob };
+            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob };
         all.push(ConvPacked::new(conv, bits, weight_tile).into());
         // Four biases of its own, in the zeros at the end.
         let own = ConvTiled { blob: 800, ..conv };
@@ -491,7 +472,7 @@ pub(crate) fn every_record() -> Vec<Record> {
         window,
         in_zp,
         out_zp: -128,
-        walk: Traversal::Forwards,
+        traversal: Traversal::Forwards,
         clamp,
         blob: 1536,
     };

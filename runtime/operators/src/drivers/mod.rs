@@ -63,7 +63,7 @@ fn conv_pairs(
     };
     let pairs = g.pairs();
     for i in 0..pairs {
-        let pair = if r.walk == Traversal::Backwards { pairs - 1 - i } else { i };
+        let pair = if r.traversal == Traversal::Backwards { pairs - 1 - i } else { i };
         let (src, gathered) = memory.split(layout.src, lanes)?;
         kernels::gather_pair(r, g, pair, src, gathered);
         match blocks.weights {
@@ -110,7 +110,7 @@ fn strips_single_multiply(
     let (pairs, strip) = (g.pairs(), usize::from(r.strip));
     let strips = pairs.div_ceil(strip);
     for i in 0..strips {
-        let first = strip * if r.walk == Traversal::Backwards { strips - 1 - i } else { i };
+        let first = strip * if r.traversal == Traversal::Backwards { strips - 1 - i } else { i };
         let all = || first..(first + strip).min(pairs);
         let (src, gathered) = memory.split::<i8, i16>(layout.src, lanes)?;
         for (pair, lanes) in all().zip(gathered.chunks_exact_mut(2 * g.k)) {

@@ -239,12 +239,12 @@ proptest! {
         let input = 1 << 15;
         let mut r = ConvTiled {
             src: input, dst: 0, scratch: 0, n, h, w, c, out_c: shape.out_c, window: shape.window.into(), in_zp: q.in_zp,
-            out_zp: q.out_zp, walk: Traversal::Forwards, clamp: q.clamp, blob: 0,
+            out_zp: q.out_zp, traversal: Traversal::Forwards, clamp: q.clamp, blob: 0,
         };
         let g = Tiled::of(&r);
         let (below, above) = g.in_place_offsets(&r).unwrap();
         // As close as the in-place offset allows.
-        (r.walk, r.dst) = match (g.vector, shape.backwards) {
+        (r.traversal, r.dst) = match (g.vector, shape.backwards) {
             (true, _) => (Traversal::Vector, 0),
             (_, false) => (Traversal::Forwards, input - below as u32),
             (_, true) => (Traversal::Backwards, input + above as u32),
@@ -277,12 +277,12 @@ proptest! {
         let input = 1 << 15;
         let mut conv = ConvTiled {
             src: input, dst: 0, scratch: (1 << 16) / 4, n, h, w, c, out_c: shape.out_c, window: shape.window.into(),
-            in_zp: numbers.between(-128, 127) as i8, out_zp: -128, walk: Traversal::Forwards, clamp: None, blob: 0,
+            in_zp: numbers.between(-128, 127) as i8, out_zp: -128, traversal: Traversal::Forwards, clamp: None, blob: 0,
         };
         let g = Tiled::of(&conv);
         if g.vector { return Ok(()) };
         let (below, above) = g.in_place_offsets(&conv).unwrap();
-        (conv.walk, conv.dst) = match shape.backwards {
+        (conv.traversal, conv.dst) = match shape.backwards {
             false => (Traversal::Forwards, input - below as u32),
             true => (Traversal::Backwards, input + above as u32),
         };

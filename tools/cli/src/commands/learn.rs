@@ -9,7 +9,6 @@ use offshoot::format::learn::{ErrorSource, HeadKind, LearnHead, LearnLayer, Targ
 use offshoot::graph::learn::Learning;
 use offshoot::learn::{LocalRule, Schedule};
 use offshoot_data::npy::Array;
-use offshoot_export::learning::rule_name;
 use offshoot_export::relearn;
 use offshoot_report::Table;
 use offshoot_report::table::thousands;
@@ -24,18 +23,35 @@ use crate::ui::{Outcome, Ui};
 use evaluate::{accuracy, classify};
 
 /// Rule of the hidden layers, instead of the plan's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RuleArg {
-    /// tpSGD: cross-entropy through a fixed target projection.
-    TpsgdCrossEntropy,
-    /// tpSGD: squared distance to the label's projection (float32).
-    TpsgdSquared,
-    /// tpSGD: absolute distance to the label's projection (float32).
-    TpsgdAbsolute,
-    /// Direct random target projection (DRTP).
-    Drtp,
+    /// A rule of the runtime.
+    Local(LocalRule),
     /// Hidden layers do not learn.
     HeadOnly,
+}
+
+impl clap::ValueEnum for RuleArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        const ALL: [RuleArg; LocalRule::ALL.len() + 1] = {
+            let mut all = [RuleArg::HeadOnly; LocalRule::ALL.len() + 1];
+            let mut i = 0;
+            while i < LocalRule::ALL.len() {
+                all[i] = RuleArg::Local(LocalRule::ALL[i]);
+                i += 1;
+            }
+            all
+        };
+        &ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        let (name, help) = match self {
+            Self::Local(rule) => (rule.name(), rule.about()),
+            Self::HeadOnly => ("head-only", "Hidden layers do not learn"),
+        };
+        Some(clap::builder::PossibleValue::new(name).help(help))
+    }
 }
 
 /// Arguments of `learn`.
@@ -304,7 +320,7 @@ pub fn learn(
     target: &Target,
 ) -> Result<(Report, OffFile)> {
     let file = with_room(file, spec)?;
-    let steps = wished_steps(&file, train, spec)?;
+    let steps = requested_steps(&file, train, spec)?;
     let fitted = relearn::changed(file.bytes(), |head, layers| apply(spec, steps, head, layers));
     let file = OffFile::from_bytes(&fitted.or_fail(Kind::Usage, NO_PLAN)?);
     let model = file.model()?;
@@ -335,7 +351,7 @@ pub fn learn(
         device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
         None
     };
-    let mut trace = course(ui, device.as_mut(), &samples, &train_labels, steps)?;
+    let mut trace = take_steps(ui, device.as_mut(), &samples, &train_labels, steps)?;
     let learned = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
     let export = relearn::with_learned(file.bytes(), &learned)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
@@ -353,7 +369,7 @@ pub fn learn(
     }
     let saved = if spec.save { Some(save(device.as_mut(), &learned)?) } else { None };
     let hidden = learning.layers().find_map(|layer| match layer.repr.error_source {
-        ErrorSource::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule_name(&rule)),
+        ErrorSource::Local { rule, .. } if layer.repr.rate > 0.0 => Some(rule.name()),
         _ => None,
     });
     let known = learning.head.classes;
@@ -397,7 +413,7 @@ fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
 }
 
 /// Number of steps to take.
-fn wished_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<usize> {
+fn requested_steps(file: &OffFile, train: &(Array, Array), spec: &Spec) -> Result<usize> {
     let model = file.model()?;
     let samples = Inputs::encode(&model, std::slice::from_ref(&train.0), &["training samples".into()])?;
     let steps = samples.count().saturating_mul(spec.epochs as usize);
@@ -477,19 +493,25 @@ struct Trace {
     arena: u64,
 }
 
-fn course(ui: &Ui, device: &mut dyn Device, samples: &Inputs, labels: &[u16], steps: usize) -> Result<Trace> {
+fn take_steps(
+    ui: &Ui,
+    device: &mut dyn Device,
+    samples: &Inputs,
+    labels: &[u16],
+    steps: usize,
+) -> Result<Trace> {
     let bar = ui.progress("learning", steps as u64);
     let stretch = steps.div_ceil(20).max(1);
     let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
     let (mut count, mut stack, mut arena) = (0, 0, 0);
     for step in 0..steps {
         let i = step % labels.len().max(1);
-        let lesson = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
-        hits += usize::from(lesson.guess == labels[i]);
+        let report = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
+        hits += usize::from(report.guess == labels[i]);
         since += 1;
-        count = count.max(lesson.count);
-        stack = stack.max(lesson.stack);
-        arena = arena.max(lesson.arena);
+        count = count.max(report.count);
+        stack = stack.max(report.stack);
+        arena = arena.max(report.arena);
         if since == stretch || step + 1 == steps {
             curve.push(Point { steps: step + 1, accuracy: hits as f64 / since as f64 });
             (hits, since) = (0, 0);
@@ -512,24 +534,17 @@ fn apply(spec: &Spec, steps: usize, head: &mut LearnHead, layers: &mut [LearnLay
         let ErrorSource::Local { rule, projection, .. } = &mut layer.error_source else { continue };
         *rule = match spec.rule {
             None => *rule,
-            Some(RuleArg::TpsgdCrossEntropy) => match *rule {
-                LocalRule::CrossEntropy { scale } => LocalRule::CrossEntropy { scale },
-                _ => LocalRule::CrossEntropy { scale: 0.1 },
-            },
-            Some(RuleArg::TpsgdSquared) => LocalRule::Squared { scale: 10.0 },
-            Some(RuleArg::TpsgdAbsolute) => LocalRule::Absolute { scale: 3.0 },
-            Some(RuleArg::Drtp) => LocalRule::Drtp,
+            // Under its own rule, a layer keeps the scale of its plan.
+            Some(RuleArg::Local(chosen)) if chosen.name() == rule.name() => *rule,
+            Some(RuleArg::Local(chosen)) => chosen,
             Some(RuleArg::HeadOnly) => {
                 layer.rate = 0.0;
                 *rule
             }
         };
         // A local head supports cross-entropy only; other rules get a fixed projection.
-        if let (
-            TargetProjectionRepr::Head { .. },
-            LocalRule::Squared { .. } | LocalRule::Absolute { .. } | LocalRule::Drtp,
-        ) = (&projection, &rule)
-        {
+        let has_head = matches!(projection, TargetProjectionRepr::Head { .. });
+        if has_head && !matches!(rule, LocalRule::CrossEntropy { .. }) {
             *projection = TargetProjectionRepr::Signs { seed: head.seed };
         }
     }

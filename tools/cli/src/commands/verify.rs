@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ndarray::{ArrayD, IxDyn};
 use offshoot::base::{Memory, Rule};
 use offshoot::trace::{Observer, OpInfo};
-use offshoot::{Model, operators};
+use offshoot::{AlignedBytes, Model, operators};
 use offshoot_compress::quantize;
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::{parse_target, read_arrays};
 use crate::batch::{self, DEVICE_HELP, Inputs, Sequences};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files::{self, AlignedBytes, OffFile};
+use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
 
@@ -198,7 +198,7 @@ fn compare(
                 if sequence.is_none() {
                     alone = AlignedBytes::zeroed(model.arena_bytes() as usize);
                 }
-                sums.run_alone(&model, &inputs.sample(i), alone.as_mut_slice())?;
+                sums.run_alone(&model, &inputs.sample(i), &mut alone)?;
                 bar.inc(1);
             }
             Ok(())

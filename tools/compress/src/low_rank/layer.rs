@@ -9,9 +9,9 @@ use nalgebra::{DMatrix, DVector, SymmetricEigen};
 use ndarray::{Array2, ArrayD, Axis};
 use offshoot_ir::{Data, Graph, Node, Op, Window};
 
+use crate::quantize::execute::Environment;
 use crate::quantize::moments::{patches, rows_of};
 use crate::quantize::tensors::Batch;
-use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
 /// How a convolution's weights are split.

@@ -23,9 +23,9 @@ use super::layer::{Cut, Factors, SplitLayer, analyse, moments};
 use super::rewrite::{Pair, factors, join, pairs, split, truncate};
 use crate::prune::tune::{Units, Watch};
 use crate::prune::{Progress, samples};
+use crate::quantize::execute::Environment;
 use crate::quantize::moments::rows_of;
 use crate::quantize::tensors::Batch;
-use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
 /// Settings of [`maestro`].

@@ -12,9 +12,9 @@ use ndarray::{Array2, ArrayD, Axis};
 use offshoot_ir::{Activation, Data, Graph, Node, Op};
 
 use super::groups::Groups;
+use crate::quantize::execute::Environment;
 use crate::quantize::moments::{patches, rows_of};
 use crate::quantize::tensors::{Batch, activate};
-use crate::quantize::walk::Environment;
 use crate::{Error, Result};
 
 /// λ as a share of the mean diagonal element of XᵀX.

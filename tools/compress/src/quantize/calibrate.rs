@@ -7,11 +7,11 @@ use rayon::prelude::*;
 
 use super::classes::{Classes, fixed_quant, is_activation};
 use super::clip::{Histogram, extremes, quant_of_range};
+use super::execute;
 use super::margin::{self, Extremes};
 use super::options::Clipping;
 use super::reach::{Observed, Reach, least_peak, peak_axis};
 use super::tensors::{Batch, real_values};
-use super::walk;
 use crate::{Error, Result};
 
 /// Samples whose activations are held in memory at once.
@@ -54,8 +54,8 @@ pub(crate) fn observe(
     let mut whole = vec![true; graph.values.len()];
     let axes: Vec<Option<usize>> =
         (0..graph.values.len() as u32).map(|i| peak_axis(graph, ValueId(i))).collect();
-    for chunk in samples.chunks(walk::chunk(CHUNK, samples.len(), sequence)) {
-        walk::walk(graph, chunk, sequence, &mut |id, batch| {
+    for chunk in samples.chunks(execute::chunk(CHUNK, samples.len(), sequence)) {
+        execute::execute(graph, chunk, sequence, &mut |id, batch| {
             if is_activation(graph, id) {
                 let index = id.0 as usize;
                 for array in batch.iter() {
@@ -193,8 +193,8 @@ pub(crate) fn histograms(
     done: &mut dyn FnMut(usize),
 ) -> Result<Vec<Option<Histogram>>> {
     let mut all: Vec<Option<Histogram>> = vec![None; graph.values.len()];
-    for chunk in samples.chunks(walk::chunk(CHUNK, samples.len(), sequence)) {
-        walk::walk(graph, chunk, sequence, &mut |id, batch: &mut Batch| {
+    for chunk in samples.chunks(execute::chunk(CHUNK, samples.len(), sequence)) {
+        execute::execute(graph, chunk, sequence, &mut |id, batch: &mut Batch| {
             if is_activation(graph, id) {
                 let class = classes.find(id) as usize;
                 let (low, high) = ranges[class];

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{ArrayD, Axis};
 use offshoot::trace::{NoObserver, Observer, OpInfo};
-use offshoot::{Engine, Model};
-use offshoot_export::{Aligned, CompileOptions, compile};
+use offshoot::{AlignedBytes, Engine, Model};
+use offshoot_export::{CompileOptions, compile};
 use offshoot_ir::grid::{self, code};
 use offshoot_ir::{DType, Graph, Op, Quant, ValueId};
 use offshoot_plan::PlanOptions;
@@ -41,7 +41,7 @@ impl Device for Simulator {
         // Results do not depend on the plan: the first one found will do.
         let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
         let compiled = compile(&quantized, &CompileOptions { plan, ..CompileOptions::default() })?;
-        let off = Aligned::new(compiled.bytes.as_slice());
+        let off = AlignedBytes::copy_of(compiled.bytes.as_slice());
         Model::open(off.bytes()).map_err(|e| format!("{e:?}"))?;
         Ok(Box::new(Ready { graph: quantized, off }))
     }
@@ -65,7 +65,7 @@ pub struct DeviceJudgement {
 pub fn device_judgement(quantized: &Graph, data: &Dataset) -> Result<DeviceJudgement, Error> {
     let compiled = compile(quantized, &CompileOptions::default()).map_err(Error::Export)?;
     let bytes = compiled.report.model_bytes;
-    let ready = Ready { graph: quantized.clone(), off: Aligned::new(compiled.bytes.as_slice()) };
+    let ready = Ready { graph: quantized.clone(), off: AlignedBytes::copy_of(compiled.bytes.as_slice()) };
     let failed = |e: DeviceError| Error::Execution { node: quantized.name.clone(), source: e };
     let rows = ready.outputs(&data.inputs).map_err(failed)?;
     let count = rows.len().max(1) as f64;
@@ -119,7 +119,7 @@ pub fn device_outputs(quantized: &Graph, data: &Dataset) -> Result<Vec<Vec<f32>>
     let plan = PlanOptions { reorder: false, order_budget: 1, offset_budget: 1 };
     let options = CompileOptions { plan, ..CompileOptions::default() };
     let compiled = compile(quantized, &options).map_err(Error::Export)?;
-    let ready = Ready { graph: quantized.clone(), off: Aligned::new(compiled.bytes.as_slice()) };
+    let ready = Ready { graph: quantized.clone(), off: AlignedBytes::copy_of(compiled.bytes.as_slice()) };
     ready.outputs(&data.inputs).map_err(failed)
 }
 
@@ -138,7 +138,7 @@ pub fn device_accuracy(quantized: &Graph, data: &Dataset) -> Result<f64, Error> 
 
 struct Ready {
     graph: Graph,
-    off: Aligned,
+    off: AlignedBytes,
 }
 
 impl DeviceRun for Ready {
@@ -228,7 +228,7 @@ impl Ready {
     ) -> Result<(), DeviceError> {
         let failed = |e: offshoot::Error| format!("{e:?}");
         let model = Model::open(self.off.bytes()).map_err(failed)?;
-        let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+        let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
         let mut engine = Engine::new(model, arena.bytes_mut()).map_err(failed)?;
         for sample in range {
             for (i, (x, &id)) in inputs.iter().zip(&self.graph.inputs).enumerate() {

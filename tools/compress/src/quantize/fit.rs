@@ -7,6 +7,7 @@ use offshoot::format::tiled::{MOST_BIAS, SHIFTS};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, ValueId};
 use rayon::prelude::*;
 
+use super::execute::Environment;
 use super::form::{Form, is_weighted};
 use super::moments::Moments;
 use super::negligible;
@@ -15,7 +16,6 @@ use super::reach::Reach;
 use super::recurrent_fit;
 use super::skeleton::Skeleton;
 use super::tensors::{Batch, activate, decibels, energies, real_values, round};
-use super::walk::Environment;
 use super::weights;
 use crate::Result;
 

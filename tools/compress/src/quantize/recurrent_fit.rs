@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Returns};
 
+use super::execute::Environment;
 use super::form::Form;
 use super::moments::Moments;
 use super::options::Settings;
 use super::tensors::{Batch, decibels, real_values};
-use super::walk::Environment;
 use super::weights;
 use crate::Result;
 

@@ -11,6 +11,7 @@ use ndarray::ArrayD;
 use offshoot_ir::{DType, Data, Graph, Node, Op, ValueId};
 
 use super::calibrate;
+use super::execute::execute;
 use super::form::is_weighted;
 use super::options::{QuantizeOptions, Rounding, Settings, Toggle};
 use super::post_training::{self, Choice, POOR_DB};
@@ -19,7 +20,6 @@ use super::report::QuantizeReport;
 use super::simulate::capture;
 use super::source;
 use super::tensors::{Batch, decibels, energies, real_values, round};
-use super::walk::walk;
 use crate::Result;
 
 /// Work of all trials, in multiply-accumulates.
@@ -156,7 +156,7 @@ pub fn rounded_oracle_db(
         }
     }
     let mut outputs: Vec<Batch> = vec![Vec::new(); graph.outputs.len()];
-    walk(&rounded, &taken, options.sequence, &mut |id, batch| {
+    execute(&rounded, &taken, options.sequence, &mut |id, batch| {
         if let Some(at) = graph.inputs.iter().position(|i| *i == id) {
             round(quantized, quantized.inputs[at], batch);
         }

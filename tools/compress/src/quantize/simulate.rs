@@ -6,9 +6,9 @@
 use ndarray::ArrayD;
 use offshoot_ir::{Graph, Op, UnaryKind, ValueId};
 
+use super::execute::{chunk, execute};
 use super::reach::Reach;
 use super::tensors::{Batch, decibels, round};
-use super::walk::{chunk, walk};
 use crate::Result;
 
 /// Samples whose activations are held in memory at once.
@@ -43,7 +43,7 @@ pub fn trace(
     sequence: Option<usize>,
     keep: &mut dyn FnMut(usize, ValueId, &ArrayD<f32>),
 ) -> Result<()> {
-    walk(graph, samples, sequence, &mut |id, batch| {
+    execute(graph, samples, sequence, &mut |id, batch| {
         batch.iter().enumerate().for_each(|(i, array)| keep(i, id, array));
         Ok(())
     })
@@ -59,7 +59,7 @@ pub(crate) fn capture(
 ) -> Result<Vec<Batch>> {
     let mut out: Vec<Batch> = vec![Vec::with_capacity(samples.len()); ids.len()];
     for chunk in samples.chunks(chunk(CHUNK, samples.len(), sequence)) {
-        walk(graph, chunk, sequence, &mut |id, batch| {
+        execute(graph, chunk, sequence, &mut |id, batch| {
             reach.limit(id, batch);
             round(graph, id, batch);
             for (wanted, out) in ids.iter().zip(&mut out) {

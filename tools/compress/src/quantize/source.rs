@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use offshoot_ir::{DType, Graph, Node, Op, PoolKind, RecurrentKind, UnaryKind, ValueId};
+use offshoot_ir::{DType, Graph, Node, Op, PoolKind, RecurrentKind, UnaryKind, ValueId, elementary};
 
 use super::form::is_weighted;
 use super::options::QuantizeOptions;
@@ -88,8 +88,7 @@ fn kinds(op: &Op) -> Vec<String> {
         Op::Pool { kind: PoolKind::Max, .. } => vec!["MaxPool".into(), "GlobalMaxPool".into()],
         Op::Pool { .. } => vec!["AveragePool".into(), "GlobalAveragePool".into()],
         Op::Unary(UnaryKind::Clip { .. }) => vec!["Clip".into(), "Relu".into()],
-        // The variant's name is ONNX's.
-        Op::Unary(UnaryKind::Elementary(kind)) => vec![format!("{kind:?}")],
+        Op::Unary(UnaryKind::Elementary(kind)) => vec![elementary::onnx_name(*kind)],
         Op::Unary(kind) => format!("{kind:?}").split(' ').next().map(str::to_owned).into_iter().collect(),
         Op::Recurrent { kind, .. } => match kind {
             RecurrentKind::Lstm => vec!["LSTM".into()],

@@ -100,7 +100,7 @@ impl Layer {
             window: self.window.into(),
             in_zp: self.x.zp,
             out_zp: self.y.zp,
-            walk: Traversal::Forwards,
+            traversal: Traversal::Forwards,
             clamp: self.clamp(),
             blob: 0,
         })

@@ -32,7 +32,7 @@ pub(crate) fn settled(layer: &Shared) -> Lowering<(record::ConvTiled, Vec<(i32, 
     let mut record = layer.tiled_record()?;
     let mut fixed = layer.q.fixed.clone();
     if scratch_of(&Record::ConvTiled(record))? == 0 {
-        record.walk = if fixed.len() > 1 { Traversal::Vector } else { Traversal::VectorOneScale };
+        record.traversal = if fixed.len() > 1 { Traversal::Vector } else { Traversal::VectorOneScale };
     } else if fixed.len() == 1 {
         fixed = layer.q.fixed_each(layer.channels());
     }
@@ -71,7 +71,7 @@ impl ConvForm for Tiled {
         let (layer, mut r) = (&self.layer, self.record);
         let blob = || [requant_blob(&layer.q.bias, &self.fixed), weights(layer)].concat();
         r.blob = out.blob(blob, [bytes(layer), 4 * layer.channels()]);
-        let kind = wholes::conv(&layer.window, r.walk);
+        let kind = wholes::conv(&layer.window, r.traversal);
         let q = Quantised { fixed: self.fixed.clone(), ..layer.q.clone() };
         if out.role == Role::First {
             out.wholes.keep(kind, &self.weight, (r.c, r.out_c), q, r.blob);

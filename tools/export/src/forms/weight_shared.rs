@@ -29,7 +29,7 @@ impl WeightShared {
     /// `blobs` is the file's blob section so far.
     pub(crate) fn conv(layer: &Shared, name: &str, wholes: &Wholes, blobs: &Blobs) -> Lowering<Option<Self>> {
         let (record, fixed) = tiled::settled(layer)?;
-        let kind = wholes::conv(&layer.window, record.walk);
+        let kind = wholes::conv(&layer.window, record.traversal);
         let shape = [record.c, record.out_c];
         let q = Quantised { fixed, ..layer.q.clone() };
         let channels = layer.channels().next_multiple_of(4);

@@ -113,6 +113,6 @@ impl Stored {
 }
 
 /// The kind of a tiled convolution.
-pub(crate) fn conv(window: &record::Window, walk: Traversal) -> Kind {
-    Kind::Conv { kernel: window.kernel, one_scale: walk == Traversal::VectorOneScale }
+pub(crate) fn conv(window: &record::Window, traversal: Traversal) -> Kind {
+    Kind::Conv { kernel: window.kernel, one_scale: traversal == Traversal::VectorOneScale }
 }

@@ -54,16 +54,6 @@ pub struct LearningReport {
     pub classes: u16,
 }
 
-/// Name of a rule.
-pub fn rule_name(rule: &LocalRule) -> &'static str {
-    match rule {
-        LocalRule::CrossEntropy { .. } => "tpsgd-cross-entropy",
-        LocalRule::Squared { .. } => "tpsgd-squared",
-        LocalRule::Absolute { .. } => "tpsgd-absolute",
-        LocalRule::Drtp => "drtp",
-    }
-}
-
 /// An operator that can learn.
 struct Candidate<'l> {
     position: usize,
@@ -214,7 +204,7 @@ fn with_blobs(
     };
     let taps: &[Tap] = head.as_ref().map_or(&[], |h| &h.taps);
     let hidden = layers.iter().find_map(|l| match &l.error_source {
-        ErrorSource::Local { rule, .. } => Some(rule_name(rule)),
+        ErrorSource::Local { rule, .. } => Some(rule.name()),
         ErrorSource::Output | ErrorSource::Next => None,
     });
     let name = |i: usize| chosen[i].name().to_owned();
@@ -379,12 +369,7 @@ fn error_source(
         None => 1.0 / (features as f32).sqrt(),
     };
     let scale = own.scale.or(spec.scale).unwrap_or(usual);
-    let rule = match own.rule.unwrap_or(spec.rule) {
-        RuleName::CrossEntropy => LocalRule::CrossEntropy { scale },
-        RuleName::Squared => LocalRule::Squared { scale },
-        RuleName::Absolute => LocalRule::Absolute { scale },
-        RuleName::Drtp => LocalRule::Drtp,
-    };
+    let rule = own.rule.unwrap_or(spec.rule).0.with_scale(scale);
     let seed = spec.seed.wrapping_mul(offshoot::kernels::GOLDEN).wrapping_add(c.position as u32);
     let mut exported = || probe.map(|p| constants.add(blobs::bytes(&p.table)).0);
     let projection = match wanted {
@@ -404,17 +389,19 @@ fn error_source(
             TargetProjectionRepr::Head { at: 0, rate: 1.0, from: exported().zip(probe.map(|p| p.scale)) }
         }
     };
-    let rule_fits = matches!(rule, LocalRule::CrossEntropy { .. } | LocalRule::Drtp);
     let codes_fit = matches!(
         projection,
         TargetProjectionRepr::Signs { .. }
             | TargetProjectionRepr::Hadamard
             | TargetProjectionRepr::Probe { .. }
     );
-    if whole && !(rule_fits && codes_fit) {
+    if whole && !(rule.is_for_int8() && codes_fit) {
+        let rules: Vec<&str> =
+            LocalRule::ALL.into_iter().filter(|r| r.is_for_int8()).map(LocalRule::name).collect();
         return wrong(format!(
-            "layer `{}` is int8: its `rule` can be cross-entropy or drtp, its `projection` signs, hadamard or probe",
-            c.name()
+            "layer `{}` is int8: its `rule` can be {}, its `projection` signs, hadamard or probe",
+            c.name(),
+            rules.join(" or ")
         ));
     }
     if learns && !matches!(rule, LocalRule::CrossEntropy { .. }) {

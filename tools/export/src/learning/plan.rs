@@ -54,6 +54,7 @@
 //! the steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all
 //! layers but the first, which learns from the second half on.
 
+use offshoot::learn::LocalRule;
 use serde::Deserialize;
 use std::collections::HashMap;
 
@@ -142,10 +143,27 @@ names! {
     /// How the rate falls.
     ScheduleName { Constant, Linear, Cosine, Inverse }
 }
-names! {
-    /// The rule by which a layer learns.
-    RuleName { CrossEntropy, Squared, Absolute, Drtp }
+/// The rule by which a layer learns, by its name, with or without the prefix of its paper: `tpsgd-squared`, `squared`. Its scale is
+/// the layer's.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RuleName(pub LocalRule);
+
+impl TryFrom<String> for RuleName {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        let short = |rule: LocalRule| rule.name().trim_start_matches("tpsgd-");
+        LocalRule::ALL
+            .into_iter()
+            .find(|&rule| name == rule.name() || name == short(rule))
+            .map(Self)
+            .ok_or_else(|| {
+                format!("unknown rule `{name}`, expected one of {}", LocalRule::ALL.map(short).join(", "))
+            })
+    }
 }
+
 names! {
     /// Target projection of a layer.
     TargetProjectionName { Signs, Hadamard, Uniform, Head, Probe, ProbeHead }
@@ -293,7 +311,7 @@ impl Default for LearningPlan {
             momentum: 0.0,
             noise: 0.0,
             layers: None,
-            rule: RuleName::CrossEntropy,
+            rule: RuleName(LocalRule::ALL[0]),
             projection: TargetProjectionName::Signs,
             scale: None,
             grid: 4,

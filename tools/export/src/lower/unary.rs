@@ -4,7 +4,7 @@ use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::kernels::portable::fixed_point::multiply_by_quantized_multiplier;
 use offshoot_ir::quant_math::activation_range;
-use offshoot_ir::{Data, ElementaryKind, UnaryKind, UnaryRecord, ValueId};
+use offshoot_ir::{Data, UnaryKind, UnaryRecord, ValueId, elementary};
 
 use super::{Context, tables};
 use crate::blobs;
@@ -124,28 +124,7 @@ fn function(kind: UnaryKind, x: f64) -> f64 {
         UnaryKind::Erf => erf(x),
         UnaryKind::Softplus => x.max(0.0) + libm::log1p(libm::exp(-x.abs())),
         UnaryKind::Pow { exponent } => libm::pow(x, f64::from(exponent)),
-        UnaryKind::Elementary(kind) => elementary(kind, x),
-    }
-}
-
-fn elementary(kind: ElementaryKind, x: f64) -> f64 {
-    match kind {
-        ElementaryKind::Sin => libm::sin(x),
-        ElementaryKind::Cos => libm::cos(x),
-        ElementaryKind::Tan => libm::tan(x),
-        ElementaryKind::Asin => libm::asin(x),
-        ElementaryKind::Acos => libm::acos(x),
-        ElementaryKind::Atan => libm::atan(x),
-        ElementaryKind::Sinh => libm::sinh(x),
-        ElementaryKind::Cosh => libm::cosh(x),
-        ElementaryKind::Asinh => libm::asinh(x),
-        ElementaryKind::Acosh => libm::acosh(x),
-        ElementaryKind::Atanh => libm::atanh(x),
-        ElementaryKind::Floor => libm::floor(x),
-        ElementaryKind::Ceil => libm::ceil(x),
-        ElementaryKind::Round => libm::rint(x),
-        // Integers are finite.
-        ElementaryKind::IsNan | ElementaryKind::IsInf { .. } => 0.0,
+        UnaryKind::Elementary(kind) => elementary::value(kind, x),
     }
 }
 

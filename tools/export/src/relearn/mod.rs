@@ -8,9 +8,8 @@ use offshoot::format::header::{HEADER_LEN, HeaderView, seal};
 use offshoot::format::learn::{LearnHead, LearnLayer, Tap};
 use offshoot::graph::learn::Learning;
 use offshoot::learn::heads::head_bytes;
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 
-use crate::aligned::Aligned;
 use crate::error::{Error, Result};
 use crate::learning::encode;
 
@@ -19,7 +18,7 @@ use crate::learning::encode;
 /// # Errors
 /// The file is not valid or has no learning records, or the changed file is not valid.
 pub fn changed(off: &[u8], change: impl FnOnce(&mut LearnHead, &mut [LearnLayer])) -> Result<Vec<u8>> {
-    let aligned = Aligned::new(off);
+    let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
     let (mut head, mut layers, taps) = records(&learning);
@@ -46,7 +45,7 @@ pub fn changed(off: &[u8], change: impl FnOnce(&mut LearnHead, &mut [LearnLayer]
 /// # Errors
 /// As [`changed`]; also if there is no classifier head, or there are too many classes.
 pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
-    let aligned = Aligned::new(off);
+    let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
     let Some((classifier, features)) = learning.classifier() else {
@@ -86,10 +85,10 @@ pub fn with_new_classes(off: &[u8], new: u16) -> Result<Vec<u8>> {
 /// # Errors
 /// The file is not valid or has no learning records, or the learned bytes do not belong to it.
 pub fn with_learned(off: &[u8], learned: &[u8]) -> Result<Vec<u8>> {
-    let aligned = Aligned::new(off);
+    let aligned = AlignedBytes::copy_of(off);
     let model = Model::open(aligned.bytes()).map_err(Error::Refused)?;
     let learning = learning(&model)?;
-    let mut arena = Aligned::zeros(learning.head.arena_bytes as usize);
+    let mut arena = AlignedBytes::zeroed(learning.head.arena_bytes as usize);
     let mut engine = Engine::learning(model, arena.bytes_mut()).map_err(Error::Refused)?;
     engine
         .restore(learned)
@@ -128,6 +127,6 @@ fn records(learning: &Learning<'_>) -> (LearnHead, Vec<LearnLayer>, Vec<Tap>) {
 
 fn finish(mut file: Vec<u8>) -> Result<Vec<u8>> {
     seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
-    Model::open(Aligned::new(&file).bytes()).map_err(Error::Refused)?;
+    Model::open(AlignedBytes::copy_of(&file).bytes()).map_err(Error::Refused)?;
     Ok(file)
 }

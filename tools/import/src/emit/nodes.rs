@@ -2,7 +2,7 @@
 
 use offshoot_ir::{
     Activation, BinaryKind, BinaryMathKind, DType, Data, ElementaryKind, GridKind, GridOutside, Indexing,
-    Node, Op, PadMode, PoolKind, ReduceKind, ScatterKind, UnaryKind, ValueId, Window,
+    Node, Op, PadMode, PoolKind, ReduceKind, ScatterKind, UnaryKind, ValueId, Window, elementary,
 };
 
 use super::{Emitter, float, int, ints, text};
@@ -434,11 +434,7 @@ fn unary(e: &mut Emitter<'_>, kind: UnaryKind, x: String, output: &str) {
             e.node("Pow", vec![x, exponent], output, vec![]);
         }
         UnaryKind::Elementary(kind) => {
-            let name = match kind {
-                ElementaryKind::IsNan => "IsNaN".to_owned(),
-                ElementaryKind::IsInf { .. } => "IsInf".to_owned(),
-                other => format!("{other:?}"),
-            };
+            let name = elementary::onnx_name(kind);
             match kind {
                 ElementaryKind::IsNan | ElementaryKind::IsInf { .. } => {
                     let attributes = match kind {

@@ -1,6 +1,8 @@
 //! Unary and binary elementwise operators, PRelu, Clip.
 
-use offshoot_ir::{Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId};
+use offshoot_ir::{
+    Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId, elementary,
+};
 
 use crate::constant::Constant;
 use crate::context::{Context, Entry, Importing, Onnx, to_first, to_last};
@@ -40,30 +42,8 @@ pub(crate) fn unary_kind(c: &Context<'_>, onnx: &Onnx<'_>) -> Importing<Option<U
             negative: onnx.int("detect_negative", 1) != 0,
             positive: onnx.int("detect_positive", 1) != 0,
         }),
-        other => return Ok(elementary(other).map(UnaryKind::Elementary)),
+        other => return Ok(elementary::of_onnx(other).map(UnaryKind::Elementary)),
     }))
-}
-
-/// The function of this name, if it is one of the rare ones.
-fn elementary(name: &str) -> Option<ElementaryKind> {
-    Some(match name {
-        "Sin" => ElementaryKind::Sin,
-        "Cos" => ElementaryKind::Cos,
-        "Tan" => ElementaryKind::Tan,
-        "Asin" => ElementaryKind::Asin,
-        "Acos" => ElementaryKind::Acos,
-        "Atan" => ElementaryKind::Atan,
-        "Sinh" => ElementaryKind::Sinh,
-        "Cosh" => ElementaryKind::Cosh,
-        "Asinh" => ElementaryKind::Asinh,
-        "Acosh" => ElementaryKind::Acosh,
-        "Atanh" => ElementaryKind::Atanh,
-        "Floor" => ElementaryKind::Floor,
-        "Ceil" => ElementaryKind::Ceil,
-        "Round" => ElementaryKind::Round,
-        "IsNaN" => ElementaryKind::IsNan,
-        _ => return None,
-    })
 }
 
 /// Mod: the remainder has the sign of the dividend if `fmod` is set, otherwise that of the divisor.

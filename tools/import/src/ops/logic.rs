@@ -3,7 +3,9 @@
 //! The device has no comparison operator. A hard sigmoid with the steepest slope serves as one: `clamp(max · x, 0,
 //! 1)` is 1 for every normal float32 above 0, and 0 otherwise. In int8 it is a table.
 
-use offshoot_ir::{Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId};
+use offshoot_ir::{
+    Activation, BinaryKind, BinaryMathKind, ElementaryKind, Op, UnaryKind, ValueId, elementary,
+};
 
 use crate::constant::Constant;
 use crate::context::{Context, Importing, Onnx};
@@ -262,20 +264,12 @@ fn may_overflow(c: &Context<'_>, id: ValueId) -> bool {
                 Op::Binary { kind: BinaryKind::Div, .. }
                     | Op::Binary { kind: BinaryKind::Math(BinaryMathKind::Pow), .. }
                     | Op::Unary(
-                        UnaryKind::Elementary(
-                            ElementaryKind::Tan
-                                | ElementaryKind::Sinh
-                                | ElementaryKind::Cosh
-                                | ElementaryKind::Asin
-                                | ElementaryKind::Acos
-                                | ElementaryKind::Acosh
-                                | ElementaryKind::Atanh
-                        ) | UnaryKind::Exp
+                        UnaryKind::Exp
                             | UnaryKind::Log
                             | UnaryKind::Sqrt
                             | UnaryKind::Reciprocal
                             | UnaryKind::Pow { .. }
                     )
-            )
+            ) || matches!(op, Op::Unary(UnaryKind::Elementary(kind)) if !elementary::is_finite(*kind))
         })
 }

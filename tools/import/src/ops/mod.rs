@@ -12,6 +12,7 @@ mod linear;
 mod logic;
 mod movement;
 mod norm;
+mod norm_composed;
 mod pool;
 mod quant;
 mod rearrange;
@@ -98,8 +99,8 @@ fn node(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         "Hardmax" => composed::hardmax(c, onnx),
         "Shrink" => composed::shrink(c, onnx),
         "ReduceProd" => composed::reduce_product(c, onnx),
-        "LRN" => composed::lrn(c, onnx),
-        "MeanVarianceNormalization" => composed::mean_variance(c, onnx),
+        "LRN" => norm_composed::lrn(c, onnx),
+        "MeanVarianceNormalization" => norm_composed::mean_variance(c, onnx),
         "SwiGLU" => composed::swiglu(c, onnx),
         "CenterCropPad" => composed::center_crop_pad(c, onnx),
         "Det" => composed::determinant(c, onnx),

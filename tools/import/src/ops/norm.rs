@@ -70,7 +70,7 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         return Err("running statistics as outputs: export the model for inference".into());
     }
     if (1..5).any(|i| !c.is_constant(onnx, i)) {
-        return super::composed::batch_norm(c, onnx);
+        return super::norm_composed::batch_norm(c, onnx);
     }
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();
@@ -100,7 +100,7 @@ pub(crate) fn batch_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
 pub(crate) fn layer_norm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let computed = (1..3).any(|i| onnx.input(i).is_some() && !c.is_constant(onnx, i));
     if computed || onnx.output(1).is_some() || onnx.output(2).is_some() {
-        return super::composed::layer_norm(c, onnx);
+        return super::norm_composed::layer_norm(c, onnx);
     }
     let x = c.value(onnx, 0)?;
     let shape = c.shape(x).to_vec();

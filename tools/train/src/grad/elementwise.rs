@@ -4,7 +4,7 @@ use core::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use ndarray::{ArrayD, Axis, IxDyn, Zip};
 use offshoot::kernels::portable::binary_math;
-use offshoot_ir::{BinaryKind, BinaryMathKind, ElementaryKind, UnaryKind};
+use offshoot_ir::{BinaryKind, BinaryMathKind, UnaryKind, elementary};
 
 /// Gradients of both operands, each summed over the axes along which it was broadcast.
 pub(super) fn binary(
@@ -130,30 +130,7 @@ fn slope(kind: UnaryKind, x: f32, y: f32) -> f32 {
         UnaryKind::Erf => 2.0 / PI.sqrt() * (-x * x).exp(),
         UnaryKind::Softplus => UnaryKind::Sigmoid.apply(x),
         UnaryKind::Pow { exponent } => exponent * UnaryKind::Pow { exponent: exponent - 1.0 }.apply(x),
-        UnaryKind::Elementary(kind) => elementary(kind, x, y),
-    }
-}
-
-fn elementary(kind: ElementaryKind, x: f32, y: f32) -> f32 {
-    let value = |kind| UnaryKind::Elementary(kind).apply(x);
-    match kind {
-        ElementaryKind::Sin => value(ElementaryKind::Cos),
-        ElementaryKind::Cos => -value(ElementaryKind::Sin),
-        ElementaryKind::Tan => 1.0 + y * y,
-        ElementaryKind::Asin => 1.0 / (1.0 - x * x).sqrt(),
-        ElementaryKind::Acos => -1.0 / (1.0 - x * x).sqrt(),
-        ElementaryKind::Atan => 1.0 / (1.0 + x * x),
-        ElementaryKind::Sinh => value(ElementaryKind::Cosh),
-        ElementaryKind::Cosh => value(ElementaryKind::Sinh),
-        ElementaryKind::Asinh => 1.0 / (1.0 + x * x).sqrt(),
-        ElementaryKind::Acosh => 1.0 / (x * x - 1.0).sqrt(),
-        ElementaryKind::Atanh => 1.0 / (1.0 - x * x),
-        // Steps.
-        ElementaryKind::Floor
-        | ElementaryKind::Ceil
-        | ElementaryKind::Round
-        | ElementaryKind::IsNan
-        | ElementaryKind::IsInf { .. } => 0.0,
+        UnaryKind::Elementary(kind) => elementary::derivative(kind, x, y),
     }
 }
 

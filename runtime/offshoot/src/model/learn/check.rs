@@ -116,13 +116,10 @@ fn check_layer(model: &Model<'_>, head: &LearnHead, layer: &TrainedLayer, last: 
         ErrorSource::Local { rule, projection, grid } => {
             require((1..=MAX_GRID).contains(&grid), Rule::Shape)?;
             let cross_entropy = matches!(rule, LocalRule::CrossEntropy { .. });
-            if let LocalRule::CrossEntropy { scale }
-            | LocalRule::Squared { scale }
-            | LocalRule::Absolute { scale } = rule
-            {
+            if let Some(scale) = rule.scale() {
                 check_rate(scale)?;
             }
-            require(!whole || cross_entropy || rule == LocalRule::Drtp, Rule::Format)?;
+            require(!whole || rule.is_for_int8(), Rule::Format)?;
             let entries = product([u64::from(head.classes), layer.grid().features() as u64])?;
             let probe = |at: u32| blob::<i8>(model.blobs, at, entries).map(|_| ());
             match projection {

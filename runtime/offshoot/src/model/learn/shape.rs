@@ -55,7 +55,7 @@ impl Shape {
             Record::FullyConnected(r) => (Geometry::fully_connected(r), r.arith, r.src, r.dst, r.blob, 1),
             Record::ConvTiled(r) => {
                 folded = true;
-                let per_channel = r.walk != Traversal::VectorOneScale;
+                let per_channel = r.traversal != Traversal::VectorOneScale;
                 let arith = Arith::I8 { in_zp: r.in_zp, out_zp: r.out_zp, per_channel, clamp: r.clamp };
                 (Geometry::tiled(r).ok_or(Rule::Window)?, arith, r.src, r.dst, r.blob, r.n)
             }

@@ -126,8 +126,8 @@ impl Outcome for Report {
         if let Some(unfused) = c.arena_unfused_bytes {
             facts.row(["  without fused row tiles", &thousands(unfused)]);
         }
-        for stage in c.operators.iter().filter(|o| !o.members.is_empty()) {
-            facts.row(["  fused row tiles", &stage.members.join(" + ")]);
+        for fused in c.operators.iter().filter(|o| !o.members.is_empty()) {
+            facts.row(["  fused row tiles", &fused.members.join(" + ")]);
         }
         if let Some(l) = &c.learning {
             facts

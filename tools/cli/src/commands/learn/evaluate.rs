@@ -1,11 +1,11 @@
 //! Classifies samples on the host with the weights that a target learned.
 
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use rayon::prelude::*;
 
 use crate::batch::{self, Inputs};
 use crate::failure::{Context, Kind, Result};
-use crate::files::{AlignedBytes, OffFile};
+use crate::files::OffFile;
 
 /// Predicted class of every sample: by the classifier head, or the largest element of the first output without one.
 /// `learned` are the bytes that a device learned; without them the file's weights are used. `blocks` limits the active
@@ -45,14 +45,14 @@ fn part(
     let mut arena = AlignedBytes::zeroed(bytes.unwrap_or(model.arena_bytes()) as usize);
     let mut engine = match learned {
         Some(learned) => {
-            let mut engine = Engine::learning(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?;
+            let mut engine = Engine::learning(model, &mut arena).or_fail(Kind::Internal, HELP)?;
             engine.restore(learned).or_fail(
                 Kind::Device,
                 "these weights were learned by another model: learn again with this one",
             )?;
             engine
         }
-        None => Engine::new(model, arena.as_mut_slice()).or_fail(Kind::Internal, HELP)?,
+        None => Engine::new(model, &mut arena).or_fail(Kind::Internal, HELP)?,
     };
     if let Some(blocks) = blocks {
         engine

@@ -107,7 +107,7 @@ impl Environment {
 
 /// Runs the whole graph over `samples`. `visit` sees every activation, including graph inputs, and may change it
 /// before it is read. `sequence` is as in [`super::QuantizeOptions`]. Returns no tensors.
-pub(crate) fn walk(
+pub(crate) fn execute(
     graph: &Graph,
     samples: &[&Vec<ArrayD<f32>>],
     sequence: Option<usize>,

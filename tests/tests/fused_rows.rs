@@ -2,8 +2,7 @@
 //! memory, on the host and on an emulated board.
 
 use offshoot::format::record::Record;
-use offshoot::{Engine, Model};
-use offshoot_export::write::Aligned;
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Activation, Graph, Op, PoolKind, ValueId, Window};
 use offshoot_target::{Device, HostDevice, Target};
@@ -110,9 +109,9 @@ fn compiled(graph: &Graph, prefer: Prefer, arrange: bool) -> Compiled {
 
 /// The output; and the bytes of arena from the first to the last that is not zero afterwards.
 fn run(file: &[u8], input: &[i8]) -> (Vec<u8>, usize) {
-    let file = Aligned::new(file);
+    let file = AlignedBytes::copy_of(file);
     let model = Model::open(file.bytes()).unwrap();
-    let mut arena = Aligned::zeros(model.arena_bytes() as usize);
+    let mut arena = AlignedBytes::zeroed(model.arena_bytes() as usize);
     let mut engine = Engine::new(model, arena.bytes_mut()).unwrap();
     let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
     engine.input_mut(0).unwrap().copy_from_slice(&bytes);
@@ -122,8 +121,8 @@ fn run(file: &[u8], input: &[i8]) -> (Vec<u8>, usize) {
     (output, used)
 }
 
-fn stages(file: &[u8]) -> usize {
-    let file = Aligned::new(file);
+fn fused_rows(file: &[u8]) -> usize {
+    let file = AlignedBytes::copy_of(file);
     let model = Model::open(file.bytes()).unwrap();
     model.ops().filter(|(_, _, record)| matches!(record, Record::FusedRows(_))).count()
 }
@@ -132,7 +131,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn stages_give_the_bits_of_plain_operators_in_less_memory(shape in shapes()) {
+    fn fused_rows_give_the_bits_of_plain_operators_in_less_memory(shape in shapes()) {
         let Some(graph) = network(&shape) else { return Ok(()) };
         let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
         let plain = run(&compiled(&graph, Prefer::Balanced, false).bytes, &input).0;
@@ -141,7 +140,7 @@ proptest! {
             prop_assert_eq!(run(&fused.bytes, &input).0, plain.clone(), "arranged: {}", arrange);
             let report = &fused.report;
             let shrunk = report.arena_unfused_bytes.is_some_and(|unfused| report.arena_bytes < unfused);
-            prop_assert_eq!(shrunk, stages(&fused.bytes) > 0);
+            prop_assert_eq!(shrunk, fused_rows(&fused.bytes) > 0);
             prop_assert!(report.arena_lower_bound_bytes <= report.arena_bytes);
         }
     }
@@ -184,11 +183,11 @@ fn inverted_bottlenecks_never_exist_as_a_whole() {
     assert_eq!(output, run(&balanced.bytes, &input).0);
     let (arena, whole) = (fused.report.arena_bytes, balanced.report.arena_bytes);
     println!(
-        "a small MobileNetV2: arena {whole} bytes, {arena} with stages ({} of them)",
-        stages(&fused.bytes)
+        "a small MobileNetV2: arena {whole} bytes, {arena} with fused row tiles ({} of them)",
+        fused_rows(&fused.bytes)
     );
-    for stage in fused.report.operators.iter().filter(|o| !o.members.is_empty()) {
-        println!("  {}", stage.members.join(" + "));
+    for op in fused.report.operators.iter().filter(|o| !o.members.is_empty()) {
+        println!("  {}", op.members.join(" + "));
     }
     // An expanded tensor alone has 32 · 32 · 48 bytes.
     assert!(arena < 32 * 32 * 48 && 2 * arena < whole, "{arena} of {whole}");
@@ -196,7 +195,7 @@ fn inverted_bottlenecks_never_exist_as_a_whole() {
 }
 
 #[test]
-fn stages_give_the_same_bits_on_cortex_m4() {
+fn fused_rows_give_the_same_bits_on_cortex_m4() {
     if offshoot_tests::skip_emulated() {
         return;
     }
@@ -204,7 +203,7 @@ fn stages_give_the_same_bits_on_cortex_m4() {
     let mut device = offshoot_target::open(&target)
         .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"));
     let (shape, graph) = mobile_net();
-    let file = Aligned::new(&compiled(&graph, Prefer::Ram, true).bytes);
+    let file = AlignedBytes::copy_of(&compiled(&graph, Prefer::Ram, true).bytes);
     let bytes: Vec<u8> = Numbers(11).bytes(shape.input.iter().product()).iter().map(|&q| q as u8).collect();
     let mut host = HostDevice::new();
     host.load(file.bytes()).unwrap();
@@ -213,13 +212,13 @@ fn stages_give_the_same_bits_on_cortex_m4() {
     assert_eq!(host.digests(&sample).unwrap(), device.digests(&sample).unwrap());
 }
 
-/// Whatever stands in the place of a stage's members and numbers: an error, or a run that ends.
+/// Random members and numbers of fused row tiles lead to an error, or to a run that ends.
 #[test]
-fn broken_stages_are_refused_or_run() {
+fn broken_fused_rows_are_refused_or_run() {
     let (shape, graph) = mobile_net();
     let input = Numbers(3).bytes(shape.input.iter().product());
     let good = compiled(&graph, Prefer::Ram, true).bytes;
-    let whole = Aligned::new(&good);
+    let whole = AlignedBytes::copy_of(&good);
     let intact = Model::open(whole.bytes()).unwrap();
     let mut numbers = Numbers(99);
     let mut refused = 0;
@@ -235,7 +234,7 @@ fn broken_stages_are_refused_or_run() {
         if offshoot::format::header::seal(&mut bytes).is_none() {
             continue;
         }
-        let file = Aligned::new(&bytes);
+        let file = AlignedBytes::copy_of(&bytes);
         match Model::open(file.bytes()) {
             Err(_) => refused += 1,
             Ok(model) if model.input(0) == intact.input(0) && model.output_count() == 1 => {
