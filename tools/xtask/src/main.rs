@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::{bench, mutate, preferences, single};
+use offshoot_xtask::{bench, graphs, mutate, preferences, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -16,6 +16,8 @@ struct Args {
 enum Command {
     /// Measure the MLPerf Tiny networks and the shipped models on the emulated boards.
     Bench(bench::Args),
+    /// Compile random graphs and compare their answers with those of the ONNX reference evaluator.
+    Graphs(graphs::Args),
     /// Check on every network and board that `compile --prefer` saves what it prefers, and pays at most its rate.
     Preferences(preferences::Args),
     /// Build a firmware with one model and only what that model needs, measure its sizes and run it.
@@ -27,6 +29,7 @@ enum Command {
 fn main() -> Result<()> {
     match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
+        Command::Graphs(args) => graphs::run(&args),
         Command::Preferences(args) => preferences::run(&args),
         Command::Single(args) => single::run(&args),
         Command::Mutate(args) => mutate::run(&args),
