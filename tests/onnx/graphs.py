@@ -132,10 +132,10 @@ class Growing:
         if len(attributes) != len([v for v in attributes.values() if v is not None]):
             attributes = {k: v for k, v in attributes.items() if v is not None}
         names = [self.name("v") for _ in range(outputs)]
-        node = helper.make_node(operator, list(inputs), names, **attributes)
         given = [n for n in dict.fromkeys([*inputs, *inner]) if n]
         describe = lambda n, a: helper.make_tensor_value_info(n, KINDS[a.dtype], None)
         try:
+            node = helper.make_node(operator, list(inputs), names, **attributes)
             graph = helper.make_graph(
                 [node],
                 "one",
