@@ -179,3 +179,26 @@ fn resizes_of_other_modes() {
         assert!((f64::from(*a) - b).abs() < 1e-5, "{a} instead of {b}");
     }
 }
+
+/// PyTorch writes a roll by 0 as two slices, one of them empty, that it joins.
+#[test]
+fn an_empty_slice_joins_nothing() {
+    let part = |name: &str, from: i64, to: i64| {
+        [
+            whole(&format!("{name}0"), &[from]),
+            whole(&format!("{name}1"), &[to]),
+            whole(&format!("{name}2"), &[1]),
+        ]
+    };
+    let nodes = vec![
+        node("Slice", &["x", "a0", "a1", "a2"], &["none"], vec![]),
+        node("Slice", &["x", "b0", "b1", "b2"], &["all"], vec![]),
+        node("Concat", &["none", "all"], &["y"], vec![int("axis", 1)]),
+    ];
+    let constants = [part("a", 3, i64::MAX), part("b", 0, 3)].concat();
+    let model = several(&[("x", 1, &[1, 3])], &["y"], nodes.clone(), constants.clone());
+    let y = run(&model, &[array(&[1, 3], vec![1.0, 2.0, 3.0])]);
+    assert_eq!((y[0].shape(), values(&y[0])), (&[1, 3][..], vec![1.0, 2.0, 3.0]));
+    let model = several(&[("x", 1, &[1, 3])], &["none"], nodes, constants);
+    assert!(refused(&model).contains("does not depend"), "{}", refused(&model));
+}

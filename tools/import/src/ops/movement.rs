@@ -276,12 +276,16 @@ pub(crate) fn slice(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         };
         let span = if by > 0 { end - first } else { first - end };
         let count = if span <= 0 { 0 } else { (span - 1) / by.saturating_abs() + 1 };
-        if count == 0 {
-            return Err(format!("axis {a} becomes empty"));
-        }
-        start[a] = first as usize;
-        step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
         declared[a] = count as usize;
+        if count > 0 {
+            start[a] = first as usize;
+            step[a] = isize::try_from(by.clamp(-n, n)).map_err(|_| "step")?;
+        }
+    }
+    // An empty part, as exporters write of a roll by 0, is a constant: nothing of it is computed.
+    if declared.contains(&0) {
+        let empty = Constant::new(declared, Elements::F32(Vec::new()));
+        return c.bind(onnx, 0, Entry::Constant(empty));
     }
     let x = c.value(onnx, 0)?;
     c.finish(onnx, Op::Slice { start, step }, vec![x], Some(declared), 0)
