@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::{bench, graphs, mutate, preferences, single};
+use offshoot_xtask::{bench, chips, graphs, mutate, preferences, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
