@@ -16,5 +16,16 @@ def architecture(*shapes, tokens=None):
     return enter
 
 
+def with_statistics(network):
+    """The network with the statistics of normalisations such as training leaves."""
+    with torch.no_grad():
+        for name, value in network.named_buffers():
+            if name.endswith("running_mean"):
+                value.normal_(0, 0.1)
+            elif name.endswith("running_var"):
+                value.uniform_(0.5, 1.5)
+    return network
+
+
 def weights(*shape, k=0.3):
     return nn.Parameter(torch.randn(*shape) * k)

@@ -81,17 +81,11 @@ def compared(offshoot, folder, samples, first, wanted, form):
 
 def small(name):
     """A small network, and its samples."""
-    from architecture import ALL
+    from architecture import ALL, with_statistics
 
     network, shapes, tokens = ALL[name]
     torch.manual_seed(5)
-    network = network().eval()
-    with torch.no_grad():
-        for key, value in network.named_buffers():
-            if key.endswith("running_mean"):
-                value.normal_(0, 0.1)
-            elif key.endswith("running_var"):
-                value.uniform_(0.5, 1.5)
+    network = with_statistics(network().eval())
     random = np.random.default_rng(7)
     draw = lambda i, shape: (
         random.integers(0, tokens[i], (32, *shape)) if i in tokens else random.standard_normal((32, *shape)).astype(np.float32)

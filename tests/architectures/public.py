@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from architecture import with_statistics
+
 SIDE = 64
 
 
@@ -129,12 +131,8 @@ PUBLIC = [
 
 def drawn(network):
     """The network with numbers such as training leaves: no layer is the identity or zero."""
+    with_statistics(network)
     with torch.no_grad():
-        for name, value in network.named_buffers():
-            if name.endswith("running_mean"):
-                value.normal_(0, 0.1)
-            elif name.endswith("running_var"):
-                value.uniform_(0.5, 1.5)
         for name, value in network.named_parameters():
             if "layer_scale" in name or value.ndim <= 1 and "gamma" in name:
                 value.uniform_(0.1, 0.5)

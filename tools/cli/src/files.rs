@@ -206,7 +206,7 @@ fn refused(path: &Path, error: &offshoot_import::ImportError) -> Failure {
             Kind::Unsupported,
             message,
             "replace the operators listed above, or export the model without them; \
-             tools/import/README.md lists the supported ones",
+             docs/src/support.md lists the supported ones",
         ),
         offshoot_import::ImportError::Damaged(_) => {
             Failure::new(Kind::Format, message, "copy the file again, or convert the model again")

@@ -1,7 +1,7 @@
 //! float32 layers with integer weights: fewer bytes, the same bits.
 
 use offshoot::format::record::Tag;
-use offshoot::{Engine, Model};
+use offshoot::{AlignedBytes, Engine, Model};
 use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
 use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Value, ValueId, Window};
 use proptest::prelude::*;

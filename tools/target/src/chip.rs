@@ -87,7 +87,14 @@ impl Chip {
 
     /// Clock and flash from its data sheet, if it is in the table.
     pub fn facts(&self) -> Option<&'static Facts> {
-        FACTS.iter().find(|f| self.name.to_ascii_uppercase().starts_with(f.series))
+        let name = self.name.to_ascii_uppercase();
+        // ESP32-C61 is no ESP32-C6; and entries with a suffix may be another core of the same chip.
+        let of = |f: &&Facts| {
+            let rest = name.strip_prefix(f.series)?;
+            let other_core = rest == "_LP" || rest == "_RISCV";
+            (!rest.starts_with(|c: char| c.is_ascii_digit()) && !other_core).then_some(())
+        };
+        FACTS.iter().find(|f| of(f).is_some())
     }
 
     /// Whether the flash is a window onto external memory, whose size depends on the board.
@@ -191,6 +198,16 @@ mod tests {
         assert_eq!(core("stm32u585ci"), "Cortex-M33");
         assert_eq!(core("gd32e230c8"), "Cortex-M0");
         assert_eq!(core("esp32c6"), "RV32IMAC");
+        assert_eq!(core("rp235x"), "Cortex-M33");
+        assert_eq!(core("rp235x_riscv"), "RV32IMAC");
+    }
+
+    #[test]
+    fn facts_are_those_of_the_chip_and_its_first_core() {
+        assert!(one("esp32c6").facts().is_some() && one("nrf5340_xxaa").facts().is_some());
+        for other in ["esp32c61", "esp32c6_lp", "rp235x_riscv", "STM32F030C6"] {
+            assert_eq!(one(other).facts(), None, "{other}");
+        }
     }
 
     #[test]

@@ -91,7 +91,7 @@ impl QemuDevice {
     /// Checks that the model fits the memory of the chip.
     fn check_chip(&self, off: &[u8]) -> Result<(), TargetError> {
         let Some(chip) = self.chip else { return Ok(()) };
-        let aligned = Aligned::from(off);
+        let aligned = AlignedBytes::copy_of(off);
         let arena = offshoot::Model::open(aligned.bytes()).map_or(0, |model| u64::from(model.arena_bytes()));
         let needs = [
             ("the file (flash)", off.len() as u64, chip.flash_bytes),

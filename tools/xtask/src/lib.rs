@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod chips;
+pub mod graphs;
 pub mod mutate;
 pub mod preferences;
 pub mod single;

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use offshoot_xtask::{bench, chips, mutate, preferences, single};
+use offshoot_xtask::{bench, chips, graphs, mutate, preferences, single};
 
 /// The repository's own commands.
 #[derive(Debug, Parser)]
@@ -18,6 +18,8 @@ enum Command {
     Bench(bench::Args),
     /// Write the table of chips from probe-rs' target descriptions.
     Chips(chips::Args),
+    /// Compile random graphs and compare their answers with those of the ONNX reference evaluator.
+    Graphs(graphs::Args),
     /// Check on every network and board that `compile --prefer` saves what it prefers, and pays at most its rate.
     Preferences(preferences::Args),
     /// Build a firmware with one model and only what that model needs, measure its sizes and run it.
@@ -30,6 +32,7 @@ fn main() -> Result<()> {
     match Args::parse().command {
         Command::Bench(args) => bench::run(&args),
         Command::Chips(args) => chips::run(&args),
+        Command::Graphs(args) => graphs::run(&args),
         Command::Preferences(args) => preferences::run(&args),
         Command::Single(args) => single::run(&args),
         Command::Mutate(args) => mutate::run(&args),

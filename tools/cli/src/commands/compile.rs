@@ -54,6 +54,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     write(&args.output, &made.compiled.bytes)?;
     let on_chip = match target {
         Some(Target::Chip(chip)) => {
+            ui.note(&format!(
+                "counting a run on {}, an emulated board with the core of {}",
+                chip.board().name,
+                chip.name
+            ));
             Some(OnChip::new(chip, &made.compiled.bytes, made.compiled.report.arena_bytes))
         }
         _ => None,

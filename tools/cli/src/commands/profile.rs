@@ -257,6 +257,8 @@ fn report(
         Ok(Target::Chip(chip)) => Estimate::new(chip, measured),
         _ => None,
     };
+    // The chip's own note says what its cycles rest on.
+    let cycles_note = cycles_note.filter(|_| time_on_chip.is_none() || measured.cycles.is_none());
     Ok(Report {
         time_on_chip,
         target: target.to_owned(),

@@ -241,9 +241,18 @@ fn setup(args: &Args, target: Option<&Target>, goal: &Goal) -> Result<Setup> {
         }
         _ => Count::Nothing,
     };
+    let latency = all.clone().any(|m| matches!(m, Metric::Latency));
     let clock = match target {
         Some(Target::Qemu(board)) => f64::from(board.clock_hz),
-        Some(Target::Chip(chip)) => chip.facts().map_or(1e6, |f| f64::from(f.clock_hz)),
+        Some(Target::Chip(chip)) => match (chip.facts(), args.clock) {
+            (Some(facts), _) => f64::from(facts.clock_hz),
+            (None, Some(clock)) => clock,
+            (None, None) if latency => {
+                let message = format!("no clock of {} is in the table of chips", chip.name);
+                return Err(Failure::new(Kind::Usage, message, "give it: --clock 48MHz"));
+            }
+            (None, None) => 1e6,
+        },
         _ => 1e6,
     };
     let settings = Settings {

@@ -59,12 +59,15 @@ pub(crate) fn float_nodes(graph: &Graph, options: &QuantizeOptions) -> Result<(V
                 node.op.name()
             ));
         }
+        // A layer of constants alone, as a positional embedding that is projected, has nothing to quantise.
+        let fixed = is_weighted(&node.op) && graph.value(node.inputs[0]).data.is_some();
         let recurrent = recurrent::obstacle(graph, node);
         if let Some(reason) = recurrent {
             warnings.push(format!("operator `{}` ({}) stays float: {reason}", node.name, node.op.name()));
         }
         index
             || computed
+            || fixed
             || recurrent.is_some()
             || options.keep_float.iter().any(|k| is_meant(graph, node, k))
     });

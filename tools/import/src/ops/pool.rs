@@ -135,6 +135,28 @@ fn round_up(window: &mut Window, extent: [usize; 2]) -> Importing {
     Ok(())
 }
 
+/// GlobalLpPool: [`lp`] over all spatial axes.
+pub(crate) fn global_lp(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let exponent = onnx.int("p", 2);
+    if !(1..=64).contains(&exponent) {
+        return Err(format!("p = {exponent}"));
+    }
+    let exponent = exponent as f32;
+    let x = c.value(onnx, 0)?;
+    let axes: Vec<usize> = (2..c.shape(x).len()).collect();
+    let mut p = Parts::of(c, onnx);
+    let size = p.unary(UnaryKind::Abs, x)?;
+    let y = match exponent {
+        1.0 => p.reduce(ReduceKind::Sum, size, &axes)?,
+        _ => {
+            let powers = p.unary(UnaryKind::Pow { exponent }, size)?;
+            let sums = p.reduce(ReduceKind::Sum, powers, &axes)?;
+            p.unary(UnaryKind::Pow { exponent: 1.0 / exponent }, sums)?
+        }
+    };
+    p.output(0, y)
+}
+
 pub(crate) fn global(c: &mut Context<'_>, onnx: &Onnx<'_>, max: bool) -> Importing {
     let x = c.value(onnx, 0)?;
     let rank = c.shape(x).len();

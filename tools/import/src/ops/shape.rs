@@ -56,6 +56,34 @@ pub(crate) fn shape(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     c.bind(onnx, 0, Entry::Constant(Constant::ints(full[from..to.max(from)].to_vec())))
 }
 
+/// Size: the number of elements, which is known.
+pub(crate) fn size(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let x = c.value(onnx, 0)?;
+    let elements = Elements::I64(vec![c.graph.value(x).len() as i64]);
+    c.bind(onnx, 0, Entry::Constant(Constant::new(vec![], elements)))
+}
+
+/// EyeLike: ones on a diagonal. Only the shape of the input counts.
+pub(crate) fn eye_like(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let shape = match c.is_constant(onnx, 0) {
+        true => c.wanted(onnx, 0)?.shape,
+        false => {
+            let x = c.value(onnx, 0)?;
+            c.shape(x).to_vec()
+        }
+    };
+    let [rows, columns] = shape[..] else { return Err(format!("an identity of shape {shape:?}")) };
+    let k = onnx.int("k", 0);
+    let ones = (0..rows as i64).flat_map(|r| (0..columns as i64).map(move |c| c == r.saturating_add(k)));
+    let elements = match onnx.int("dtype", 1) {
+        6 | 7 => Elements::I64(ones.map(i64::from).collect()),
+        9 => Elements::Bool(ones.collect()),
+        1 | 10 | 11 => Elements::F32(ones.map(|one| if one { 1.0 } else { 0.0 }).collect()),
+        other => return Err(format!("element type {other}")),
+    };
+    c.bind(onnx, 0, Entry::Constant(Constant::new(shape, elements)))
+}
+
 /// Most slices into which one Gather is split.
 const MAX_SLICES: usize = 1024;
 

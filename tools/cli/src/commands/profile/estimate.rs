@@ -43,9 +43,12 @@ impl Estimate {
                     }
                     None => "no waits for flash, which may be slower on this chip".into(),
                 };
-                let refills = match low == high {
-                    true => "the core's manual gives the cycles of every instruction",
-                    false => "pipeline refills of 1 to 3 cycles where the core's manual leaves them open",
+                let refills = if facts.is_some_and(|f| f.core == "Cortex-M7") {
+                    "from two instructions a cycle wherever that may be to one at a time: Arm publishes no timings"
+                } else if low == high {
+                    "the core's manual gives the cycles of every instruction"
+                } else {
+                    "pipeline refills of 1 to 3 cycles where the core's manual leaves them open"
                 };
                 (low, high, format!("{refills}; {waits}"))
             }

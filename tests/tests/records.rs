@@ -1,0 +1,219 @@
+//! Indices, rare functions, grids and kept steps: host and emulated boards give the same bits, in float32 and int8.
+//!
+//! Their kernels are the portable ones on every target, so that the host's answer is the specification. Each network below has
+//! one family of records.
+
+use ndarray::{ArrayD, IxDyn};
+use offshoot::format::codec::Record;
+use offshoot::format::record::{BinaryMathKind, ElementaryKind, GridKind, GridOutside, ScatterKind};
+use offshoot_cli::commands::compile::{self, Precision};
+use offshoot_cli::files::OffFile;
+use offshoot_cli::ui::Ui;
+use offshoot_ir::{
+    Activation, BinaryKind, DType, Data, Graph, Indexing, Node, Op, UnaryKind, Value, ValueId,
+};
+use offshoot_target::{Device, HostDevice};
+use offshoot_tests::{Numbers, board, skip_emulated};
+
+const UI: Ui = Ui { json: true };
+const BOARDS: [&str; 2] = ["qemu:cortex-m4", "qemu:riscv32"];
+
+/// A graph of one input, as it grows.
+struct Growing {
+    graph: Graph,
+    x: ValueId,
+}
+
+impl Growing {
+    fn new(shape: &[usize]) -> Self {
+        let mut graph = Graph::default();
+        let x = graph.add_value(value("x", shape, DType::F32));
+        graph.inputs.push(x);
+        Self { graph, x }
+    }
+
+    fn add(&mut self, op: Op, inputs: &[ValueId], shape: &[usize], dtype: DType) -> ValueId {
+        let name = format!("v{}", self.graph.nodes.len());
+        let output = self.graph.add_value(value(&name, shape, dtype));
+        self.graph.nodes.push(Node { name, op, inputs: inputs.to_vec(), output });
+        output
+    }
+
+    fn real(&mut self, op: Op, inputs: &[ValueId], shape: &[usize]) -> ValueId {
+        self.add(op, inputs, shape, DType::F32)
+    }
+
+    fn constant(&mut self, shape: &[usize], data: Data) -> ValueId {
+        let name = format!("c{}", self.graph.values.len());
+        self.graph.add_constant(name, shape.to_vec(), data)
+    }
+
+    fn returns(&mut self, output: ValueId) {
+        self.graph.outputs.push(output);
+    }
+}
+
+fn value(name: &str, shape: &[usize], dtype: DType) -> Value {
+    let (name, shape) = (name.to_owned(), shape.to_vec());
+    Value { name, shape, dtype, quant: None, data: None, channels_first_outside: false }
+}
+
+/// Numbers from -1 to 1 in the shape of the input.
+fn samples(graph: &Graph, count: usize) -> Vec<Vec<ArrayD<f32>>> {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let shape = &graph.value(graph.inputs[0]).shape;
+    let sample = |_| {
+        let draw = |_| (numbers.draw() >> 40) as f32 / (1u32 << 23) as f32 - 1.0;
+        let values: Vec<f32> = (0..shape.iter().product()).map(draw).collect();
+        vec![ArrayD::from_shape_vec(IxDyn(shape), values).unwrap()]
+    };
+    (0..count).map(sample).collect()
+}
+
+/// Compiles the graph in both formats and runs each on the host and the boards, twice: a state goes from run to run.
+fn same_bits(what: &str, graph: &Graph, has: &[fn(&Record) -> bool]) {
+    let samples = samples(graph, 12);
+    for precision in [Precision::F32, Precision::Int8] {
+        let given = if precision == Precision::F32 { &[][..] } else { &samples[..] };
+        let args = compile::Args {
+            precision: Some(precision.clone()),
+            strict_int8: true,
+            ..compile::Args::default()
+        };
+        let made = compile::make(&UI, graph.clone(), given, &args, None).unwrap();
+        let file = OffFile::from_bytes(&made.compiled.bytes);
+        let model = file.model().unwrap();
+        // int8 functions of one element are tables; the others have records of their own there too.
+        let present = has.iter().all(|is| model.ops().any(|(_, _, record)| is(&record)));
+        assert!(present || precision == Precision::Int8, "{what}: no such record in float32");
+        let port = offshoot_cli::batch::input_port(&model, 0).unwrap();
+        for name in BOARDS {
+            // A host of its own for each board: a state goes from run to run.
+            let mut host = HostDevice::new();
+            host.load(file.bytes()).unwrap();
+            let mut device = board(name);
+            device.load(file.bytes()).unwrap_or_else(|e| panic!("{what} on {name}: {e}"));
+            for sample in &samples[..2] {
+                let input = port.encode_real(sample[0].iter().copied());
+                let (here, there) = (host.digests(&[&input]).unwrap(), device.digests(&[&input]).unwrap());
+                let first = here.iter().zip(&there).position(|(a, b)| a != b);
+                assert_eq!(first, None, "{what} {precision:?} on {name}: operator {first:?} departs");
+                let (here, there) = (host.run(&[&input]).unwrap(), device.run(&[&input]).unwrap());
+                assert_eq!(here, there, "{what} {precision:?} on {name}: outputs");
+            }
+        }
+    }
+}
+
+#[test]
+fn rare_functions_of_one_element() {
+    if skip_emulated() {
+        return;
+    }
+    use ElementaryKind::*;
+    let mut g = Growing::new(&[1, 24]);
+    let two = g.constant(&[1], Data::F32(vec![2.0]));
+    let add = Op::Binary { kind: BinaryKind::Add, activation: Activation::None };
+    let beyond = g.real(add, &[g.x, two], &[1, 24]);
+    for kind in [Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh, Floor, Ceil, Round] {
+        // From 1 on.
+        let x = if kind == Acosh { beyond } else { g.x };
+        let y = g.real(Op::Unary(UnaryKind::Elementary(kind)), &[x], &[1, 24]);
+        g.returns(y);
+    }
+    same_bits("elementary", &g.graph, &[|r| matches!(r, Record::Elementary(_))]);
+}
+
+#[test]
+fn rare_functions_of_two_elements() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 4, 6]);
+    let mut numbers = Numbers(5);
+    let row = (0..6).map(|_| 0.4 + numbers.below(100) as f32 / 64.0).collect();
+    let row = g.constant(&[6], Data::F32(row));
+    let size = g.real(Op::Unary(UnaryKind::Abs), &[g.x], &[1, 4, 6]);
+    use BinaryMathKind::*;
+    for kind in [Pow, Mod, Fmod, Keep, Equal] {
+        let op = Op::Binary { kind: BinaryKind::Math(kind), activation: Activation::None };
+        let x = if kind == Pow { size } else { g.x };
+        let y = g.real(op, &[x, row], &[1, 4, 6]);
+        g.returns(y);
+    }
+    same_bits("binary math", &g.graph, &[|r| matches!(r, Record::BinaryMath(_))]);
+}
+
+#[test]
+fn the_best_and_what_their_indices_choose() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 5, 7]);
+    let x = g.x;
+    let best = g.add(Op::TopK { axis: 2, k: 3, largest: true }, &[x], &[1, 5, 3], DType::I32);
+    let least = g.add(Op::TopK { axis: 1, k: 2, largest: false }, &[x], &[1, 2, 7], DType::I32);
+    let elements = g.real(Op::Gather(Indexing::Elements { axis: 2 }), &[x, best], &[1, 5, 3]);
+    let real = g.real(Op::Cast, &[least], &[1, 2, 7]);
+    let whole = g.add(Op::Cast, &[x], &[1, 5, 7], DType::I32);
+    let places = g.constant(&[3], Data::I32(vec![4, -1, 0]));
+    let slices = g.real(Op::Gather(Indexing::Slices { axis: 1 }), &[x, places], &[1, 3, 7]);
+    let tuples = g.constant(&[2, 2], Data::I32(vec![0, 3, 0, 1]));
+    let tuples = g.real(Op::Gather(Indexing::Tuples { batch: 0 }), &[x, tuples], &[2, 7]);
+    [elements, real, whole, slices, tuples].into_iter().for_each(|y| g.returns(y));
+    let has: [fn(&Record) -> bool; 3] = [
+        |r| matches!(r, Record::Gather(_)),
+        |r| matches!(r, Record::TopK(_)),
+        |r| matches!(r, Record::Cast(_)),
+    ];
+    same_bits("the best", &g.graph, &has);
+}
+
+#[test]
+fn updates_at_indices() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 5, 7]);
+    let x = g.x;
+    let at = g.add(Op::TopK { axis: 2, k: 3, largest: true }, &[x], &[1, 5, 3], DType::I32);
+    let updates = g.real(Op::Gather(Indexing::Elements { axis: 2 }), &[x, at], &[1, 5, 3]);
+    let updates = g.real(Op::Unary(UnaryKind::Tanh), &[updates], &[1, 5, 3]);
+    for kind in [ScatterKind::Set, ScatterKind::Add, ScatterKind::Mul, ScatterKind::Max, ScatterKind::Min] {
+        let op = Op::Scatter { indexing: Indexing::Elements { axis: 2 }, kind };
+        let y = g.real(op, &[x, at, updates], &[1, 5, 7]);
+        g.returns(y);
+    }
+    same_bits("scatter", &g.graph, &[|r| matches!(r, Record::Scatter(_))]);
+}
+
+#[test]
+fn images_read_at_the_points_of_a_grid() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 5, 4, 2]);
+    let x = g.x;
+    let mut numbers = Numbers(11);
+    let points = (0..24).map(|_| numbers.below(300) as f32 / 100.0 - 1.5).collect();
+    let points = g.constant(&[1, 3, 4, 2], Data::F32(points));
+    for kind in [GridKind::Nearest, GridKind::Bilinear, GridKind::Bicubic] {
+        for outside in [GridOutside::Zeros, GridOutside::Border, GridOutside::Reflection] {
+            let op = Op::GridSample { kind, outside, align_corners: kind == GridKind::Bicubic };
+            let y = g.real(op, &[x, points], &[1, 3, 4, 2]);
+            g.returns(y);
+        }
+    }
+    same_bits("grid", &g.graph, &[|r| matches!(r, Record::GridSample(_))]);
+}
+
+#[test]
+fn steps_of_the_runs_before() {
+    if skip_emulated() {
+        return;
+    }
+    let mut g = Growing::new(&[1, 2, 6]);
+    let y = g.real(Op::History { axis: 1, state: 3, fill: 0.0 }, &[g.x], &[1, 5, 6]);
+    g.returns(y);
+    same_bits("history", &g.graph, &[|r| matches!(r, Record::History(_))]);
+}
