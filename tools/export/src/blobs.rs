@@ -1,24 +1,29 @@
 //! The blob section: constants aligned to 4 bytes; equal constants are stored once.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 
 /// Builds the blob section.
 #[derive(Clone, Debug, Default)]
 pub struct Blobs {
     bytes: Vec<u8>,
-    known: HashMap<Vec<u8>, u32>,
+    hasher: RandomState,
+    /// Offsets and lengths of the blobs, by hash: a large network's weights are in memory once.
+    known: HashMap<u64, Vec<(u32, usize)>>,
 }
 
 impl Blobs {
     /// Adds a blob and returns its offset in the section, and whether it is new.
     pub fn add(&mut self, blob: Vec<u8>) -> (u32, bool) {
-        if let Some(&offset) = self.known.get(&blob) {
+        let same = self.known.entry(self.hasher.hash_one(&blob)).or_default();
+        let holds = |(offset, len): &&(u32, usize)| self.bytes[*offset as usize..][..*len] == blob;
+        if let Some(&(offset, _)) = same.iter().find(holds) {
             return (offset, false);
         }
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
         let offset = self.bytes.len() as u32;
         self.bytes.extend_from_slice(&blob);
-        self.known.insert(blob, offset);
+        same.push((offset, blob.len()));
         (offset, true)
     }
 

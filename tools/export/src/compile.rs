@@ -29,6 +29,7 @@ pub struct Compiled {
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
     let draft = lower::lower(graph, options, Role::Alone, Sharing::default())?;
     let Arranged { mut lowered, plan, unfused } = arranged(&draft, options)?;
+    drop(draft);
     let spec = options.learning.as_ref();
     let learning = spec.map(|spec| learning::records(spec, graph, &mut lowered, &plan)).transpose()?;
     let records = learning.as_ref().map(|(records, _)| records.as_slice());

@@ -127,13 +127,18 @@ pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Resu
         graph_len: section.len() as u32,
         source_hash: first.source_hash,
     };
-    let mut file = header.emit().to_vec();
+    let mut file = Vec::with_capacity(length);
+    file.extend(header.emit());
     file.extend(section);
     file.resize(start, 0);
     file.extend(blobs);
     seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
-    let copy = AlignedBytes::copy_of(&file);
-    Model::open(copy.bytes()).map_err(Error::Refused)?;
+    // The memory of a large file is aligned as it is; that of a small one may have to be copied.
+    let opened = match file.as_ptr().addr().is_multiple_of(ALIGNMENT) {
+        true => Model::open(&file).map(|_| ()),
+        false => Model::open(AlignedBytes::copy_of(&file).bytes()).map(|_| ()),
+    };
+    opened.map_err(Error::Refused)?;
     Ok(file)
 }
 

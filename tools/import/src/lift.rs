@@ -10,6 +10,7 @@
 mod commute;
 mod constants;
 mod pool;
+mod pool_counts;
 mod table;
 mod weights;
 
@@ -56,7 +57,7 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         }
         break;
     }
-    Ok(float_constants(table.into_graph()))
+    Ok(float_constants(pool_counts::apply(table.into_graph())))
 }
 
 /// Gives linear operators whose int8 weights have a zero point, as in old uint8 networks, the form of the kernels, and

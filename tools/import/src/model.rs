@@ -1,5 +1,6 @@
 //! From bytes to a graph.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
@@ -42,7 +43,7 @@ pub fn import_with(path: &Path, dims: &Dims) -> Result<Graph> {
     let io = |source| ImportError::Io { path: path.to_path_buf(), source };
     let bytes = std::fs::read(path).map_err(io)?;
     let name = path.file_stem().map_or_else(|| "model".to_owned(), |s| s.to_string_lossy().into_owned());
-    build(&bytes, &name, path.parent(), dims)
+    build(bytes.into(), &name, path.parent(), dims)
 }
 
 /// Imports the bytes of a file. Symbolic batch extents become 1.
@@ -50,24 +51,26 @@ pub fn import_with(path: &Path, dims: &Dims) -> Result<Graph> {
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
-    build(bytes, name, None, &Dims::new())
+    build(bytes.into(), name, None, &Dims::new())
 }
 
-fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
-    if tflite::is_tflite(bytes) {
+/// Nothing is held twice for long: the bytes are dropped when they are decoded, an initialiser's when its constant is made.
+fn build(bytes: Cow<'_, [u8]>, name: &str, folder: Option<&Path>, dims: &Dims) -> Result<Graph> {
+    if tflite::is_tflite(&bytes) {
         return match dims.keys().next() {
-            None => tflite::import(bytes, name),
+            None => tflite::import(&bytes, name),
             Some(axis) => {
                 Err(ImportError::Format(format!("a TensorFlow Lite file names no axes, so none is `{axis}`")))
             }
         };
     }
-    if let Some(kind) = other_format(bytes) {
+    if let Some(kind) = other_format(&bytes) {
         return Err(ImportError::Format(kind.into()));
     }
-    let model = ModelProto::decode(bytes).map_err(|e| ImportError::Format(e.to_string()))?;
-    let proto = model.graph.as_ref().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
-    check_names(proto)?;
+    let mut model = ModelProto::decode(&*bytes).map_err(|e| ImportError::Format(e.to_string()))?;
+    drop(bytes);
+    let mut proto = model.graph.take().ok_or_else(|| ImportError::Format("it holds no graph".into()))?;
+    check_names(&proto)?;
     let opset = model
         .opset_import
         .iter()
@@ -78,12 +81,12 @@ fn build(bytes: &[u8], name: &str, folder: Option<&Path>, dims: &Dims) -> Result
         let known = format!("opset {opset}; export with one from {} to {}", OPSETS.start(), OPSETS.end());
         return Err(ImportError::Format(known));
     }
-    check_dims(proto, dims)?;
+    check_dims(&proto, dims)?;
     let mut c = Context::new(name, opset, folder);
     c.functions = model.functions.clone().into();
     let mut unsupported = Vec::new();
-    for t in &proto.initializer {
-        match Constant::read(t, folder) {
+    for t in std::mem::take(&mut proto.initializer) {
+        match Constant::read(&t, folder) {
             Ok(v) => {
                 c.foldable = c.foldable.saturating_add(v.len().saturating_mul(FOLDS));
                 c.entries.insert(t.name.clone(), Entry::Constant(v));
@@ -314,7 +317,9 @@ fn finish(
             value.quant = Some(Quant::per_tensor(1.0, zero_point));
         }
     }
-    let graph = lift::lift(c.graph)?.prune_unreachable();
+    let graph = std::mem::take(&mut c.graph);
+    drop(c);
+    let graph = lift::lift(graph)?.prune_unreachable();
     graph.validate()?;
     Ok(graph)
 }

@@ -223,6 +223,7 @@ fn padded_average_pools_with_a_scale_of_their_own_divide_by_what_they_cover() {
     ];
     let more = vec![reals("fine", &[], vec![0.01])];
     let graph = import_bytes(&model(13, 1, &[1, 1, 2, 3], nodes, parts(more)), "x").unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
     let x = ArrayD::from_shape_vec(vec![1, 1, 2, 3], vec![0.0, 0.5, 1.0, -0.5, 0.5, 0.0]).unwrap();
     let y = Executor::new(&graph).unwrap().run(&[x]).unwrap().remove(0);
     // Four elements at the ends, six in the middle; never the nine of the kernel.

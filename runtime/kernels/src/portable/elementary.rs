@@ -2,10 +2,11 @@
 use offshoot_format::record::{BinaryMath, BinaryMathKind, ElementaryKind};
 
 use super::elementwise::each;
+use super::float::{canonical, within};
 
 /// Applies a function to each element, by ONNX's definitions.
 pub fn elementary_f32(kind: ElementaryKind, data: &mut [f32]) {
-    data.iter_mut().for_each(|v| *v = elementary(kind, *v));
+    data.iter_mut().for_each(|v| *v = canonical(elementary(kind, *v)));
 }
 
 /// Applies the function to one element.
@@ -35,11 +36,13 @@ pub fn elementary(kind: ElementaryKind, x: f32) -> f32 {
 
 /// Applies a function of two elements. `dst` holds `a` on entry and the result on return.
 pub fn binary_math_f32(r: &BinaryMath, b: &[f32], dst: &mut [f32]) {
-    let (min, max) = r.clamp.unwrap_or((f32::NEG_INFINITY, f32::INFINITY));
     each(&r.places(), b, dst, |x, y| {
         let (x, y) = if r.swapped { (y, x) } else { (x, y) };
         let v = binary_math(r.kind, x, y);
-        if r.clamp.is_some() { v.max(min).min(max) } else { v }
+        match r.clamp {
+            Some(bounds) => within(v, bounds),
+            None => canonical(v),
+        }
     });
 }
 
@@ -85,6 +88,17 @@ mod tests {
                 (towards_zero - (x - y * (x / y).trunc())).abs() < 1e-5,
                 "fmod({x}, {y}) = {towards_zero}"
             );
+        }
+    }
+
+    #[test]
+    fn every_nan_is_the_same() {
+        let nan = f32::from_bits(0xffc0_1234);
+        for kind in [ElementaryKind::Sin, ElementaryKind::Acosh, ElementaryKind::Floor, ElementaryKind::Round]
+        {
+            let mut data = [nan, f32::NEG_INFINITY];
+            elementary_f32(kind, &mut data);
+            assert!(data.iter().all(|v| !v.is_nan() || v.to_bits() == 0x7fc0_0000), "{kind:?}");
         }
     }
 

@@ -2,6 +2,8 @@
 
 use offshoot_format::record::{GridKind, GridOutside, GridSample};
 
+use super::float::make_canonical;
+
 /// The cubic convolution's parameter.
 const A: f32 = -0.75;
 
@@ -35,6 +37,7 @@ pub fn grid_sample(r: &GridSample, src: &[f32], grid: &[f32], dst: &mut [f32]) {
                 }
             }
         }
+        make_canonical(out);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use offshoot_format::record::{Gather, Rows, Scatter, ScatterKind, TopK};
 
+use super::float::canonical;
+
 /// Visits every row in order with its number and the place of its first element. The place is `None` if an index lies
 /// outside its extent, unless `clamps`.
 #[inline]
@@ -67,8 +69,8 @@ pub fn scatter_i8(r: &Scatter, src: &[i8], index: &[i32], dst: &mut [i8]) {
 pub fn scatter_f32(r: &Scatter, src: &[f32], index: &[i32], dst: &mut [f32]) {
     scatter(&r.rows, src, index, dst, |a, b| match r.kind {
         ScatterKind::Set => b,
-        ScatterKind::Add => a + b,
-        ScatterKind::Mul => a * b,
+        ScatterKind::Add => canonical(a + b),
+        ScatterKind::Mul => canonical(a * b),
         // Comparisons instead of `max` and `min`, whose choice between -0.0 and 0.0 depends on the target.
         ScatterKind::Max => {
             if b > a || a.is_nan() {

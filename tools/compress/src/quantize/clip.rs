@@ -169,11 +169,13 @@ impl Histogram {
 /// Smallest and largest element, which may be infinite; `None` if any is NaN.
 pub(crate) fn extremes(array: &ArrayD<f32>) -> Option<(f32, f32)> {
     let mut range = (f32::INFINITY, f32::NEG_INFINITY);
+    let mut numbers = true;
     for &v in array {
-        if v.is_nan() {
-            return None;
-        }
+        numbers &= !v.is_nan();
         range = (range.0.min(v), range.1.max(v));
+    }
+    if !numbers {
+        return None;
     }
     Some(if range.0 > range.1 { (0.0, 0.0) } else { range })
 }

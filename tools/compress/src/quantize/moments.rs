@@ -94,8 +94,14 @@ fn group_patches(x: &Batch, window: &Window, groups: usize, which: Range<usize>)
             }
             let pixel = &sample[((n % batch * h + y) * w + px) * c..][..c];
             let to = at * width + tap * per_group;
-            let from = pixel[which.start * per_group..].chunks_exact(per_group);
-            rows.iter_mut().zip(from).for_each(|(row, from)| row[to..to + per_group].copy_from_slice(from));
+            let from = &pixel[which.start * per_group..];
+            if per_group == 1 {
+                rows.iter_mut().zip(from).for_each(|(row, from)| row[to] = *from);
+                continue;
+            }
+            for (row, from) in rows.iter_mut().zip(from.chunks_exact(per_group)) {
+                row[to..to + per_group].copy_from_slice(from);
+            }
         }
     }
     // Lengths are products of the same extents, so this cannot fail.

@@ -5,10 +5,11 @@
 use offshoot_ir::{Activation, DType, Data, Node, Op, PoolKind, Quant, ReduceKind};
 
 use super::constants::constant;
+use super::pool_counts;
 use super::table::Table;
 
-/// Replaces such a pool by a reduction (windows of the whole image) or a convolution with a kernel of ones. Returns
-/// `false` if neither computes the mean: windows that count a varying number of elements.
+/// Replaces such a pool by a reduction (windows of the whole image) or a convolution with a kernel of ones. One whose windows
+/// count a varying number of elements stays for [`pool_counts`]. Returns `false` if nothing computes the mean.
 pub(super) fn one_rounding(t: &mut Table, node: &mut Node) -> bool {
     let Op::Pool { kind, window, activation } = node.op else { return true };
     let (x, y) = (t.value(node.inputs[0]), t.value(node.output));
@@ -19,7 +20,7 @@ pub(super) fn one_rounding(t: &mut Table, node: &mut Node) -> bool {
     let kernel = window.kernel.map(usize::from);
     let padded = window.pad != [0; 4];
     if padded && kind != PoolKind::AverageIncludePad {
-        return false;
+        return pool_counts::fits(&window, &x.shape, &y.shape);
     }
     if kernel == [h, w] && !padded && activation == Activation::None {
         node.op = Op::Reduce { kind: ReduceKind::Mean, axes: vec![1, 2] };

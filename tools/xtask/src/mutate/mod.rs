@@ -1,6 +1,7 @@
 //! `cargo xtask mutate`: mutated files that open must give the same bits on every target. What differs is printed with
 //! the number that makes it again: `cargo xtask mutate --seed S --only N`.
 
+pub mod rare;
 pub mod seeds;
 
 use std::path::{Path, PathBuf};

@@ -8,9 +8,11 @@ use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::quantize::{QuantizeOptions, quantize};
 use offshoot_export::{CompileOptions, LearningPlan, Prefer, compile};
 use offshoot_ir::passes::lossless;
-use offshoot_ir::{Data, Graph, RecurrentKind};
+use offshoot_ir::{Data, Graph, RecurrentKind, ValueId};
 use offshoot_mutate::mutant::{Seed, single_operators};
 use offshoot_train::network::{Edge, Network};
+
+use super::rare;
 
 /// Classes of the small networks.
 const CLASSES: usize = 3;
@@ -67,10 +69,14 @@ fn coarse(mut graph: Graph, levels: f32) -> Graph {
 }
 
 fn quantised(graph: &Graph) -> Result<Graph> {
-    let shape = graph.value(graph.inputs[0]).shape.clone();
-    let n = shape.iter().product();
-    let sample = |i: usize| ArrayD::from_shape_vec(IxDyn(&shape), wave(n, i as f32));
-    let samples = (0..12).map(|i| Ok(vec![sample(i)?])).collect::<Result<Vec<_>>>()?;
+    let sample = |i: usize| -> Result<Vec<ArrayD<f32>>> {
+        let array = |(k, id): (usize, &ValueId)| {
+            let shape = &graph.value(*id).shape;
+            Ok(ArrayD::from_shape_vec(IxDyn(shape), wave(shape.iter().product(), (i + 5 * k) as f32))?)
+        };
+        graph.inputs.iter().enumerate().map(array).collect()
+    };
+    let samples = (0..12).map(sample).collect::<Result<Vec<_>>>()?;
     Ok(quantize(graph, &samples, &QuantizeOptions::default()).map_err(|e| anyhow!("{e}"))?.0)
 }
 
@@ -153,6 +159,14 @@ fn plain() -> Result<Vec<Seed>> {
             seeds.push(compiled(format!("{name} int8 {prefer:?}"), &whole, prefer, true, None)?);
         }
         seeds.push(compiled(format!("{name} int8 plain"), &whole, Prefer::Balanced, false, None)?);
+        seeds.push(compiled(format!("{name} f32"), &graph, Prefer::Balanced, true, None)?);
+    }
+    for (name, graph, int8) in rare::graphs()? {
+        let graph = lossless(graph).map_err(|e| anyhow!("{name}: {e}"))?.0;
+        if int8 {
+            let whole = quantised(&graph)?;
+            seeds.push(compiled(format!("{name} int8"), &whole, Prefer::Balanced, true, None)?);
+        }
         seeds.push(compiled(format!("{name} f32"), &graph, Prefer::Balanced, true, None)?);
     }
     Ok(seeds)
