@@ -2,8 +2,8 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot_ir::Integers;
 
-use super::grid::Grid;
 use super::parameters::Lowering;
 use super::{Build, ConvForm, Offer, Workspace, scratch_of};
 use crate::blobs;
@@ -32,19 +32,19 @@ impl WeightOnly {
         [macs, outputs]: [u64; 2],
     ) -> Option<Self> {
         let taps = weights.len() / bias.len().max(1);
-        let grid = Grid::find(weights, taps)?;
-        let codes = grid.packed(taps);
-        let bytes = 4 * grid.scales.len() + grid.offsets.len().next_multiple_of(4) + codes.len();
+        let found = Integers::find(weights, taps)?;
+        let codes = found.packed(taps);
+        let bytes = 4 * found.scales.len() + found.offsets.len().next_multiple_of(4) + codes.len();
         if 2 * bytes > 4 * weights.len() {
             return None;
         }
         let mut blob = blobs::floats(bias);
-        blob.extend(blobs::floats(&grid.scales));
-        blob.extend(grid.offsets.iter().map(|offset| *offset as u8));
+        blob.extend(blobs::floats(&found.scales));
+        blob.extend(found.offsets.iter().map(|offset| *offset as u8));
         blob.resize(blob.len().next_multiple_of(4), 0);
         blob.extend(codes);
-        let (block, offsets) = (u32::try_from(grid.block).ok()?, !grid.offsets.is_empty());
-        let record = record::ConvWeightOnly { bits: grid.bits, block, offsets, ..record };
+        let (block, offsets) = (u32::try_from(found.block).ok()?, !found.offsets.is_empty());
+        let record = record::ConvWeightOnly { bits: found.bits, block, offsets, ..record };
         Some(Self { record, blob, bytes, channels: bias.len(), weights: weights.len(), macs, outputs })
     }
 }
