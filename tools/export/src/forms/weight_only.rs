@@ -10,6 +10,9 @@ use crate::blobs;
 use crate::cores::Core;
 use crate::lowered::Tensor;
 
+/// Bytes that a layer must save to be worth a record of its own.
+const WORTH: usize = 64;
+
 /// A float32 layer with integer weights.
 pub(crate) struct WeightOnly {
     record: record::ConvWeightOnly,
@@ -24,7 +27,7 @@ pub(crate) struct WeightOnly {
 
 impl WeightOnly {
     /// A layer with `weights` (OHWI) and `bias`; `record` without number format and blob. `None` if the weights are no integers,
-    /// or if these take more than half as many bytes.
+    /// or if these save too little.
     pub(crate) fn new(
         record: record::ConvWeightOnly,
         weights: &[f32],
@@ -35,7 +38,8 @@ impl WeightOnly {
         let found = Integers::find(weights, taps)?;
         let codes = found.packed(taps);
         let bytes = 4 * found.scales.len() + found.offsets.len().next_multiple_of(4) + codes.len();
-        if 2 * bytes > 4 * weights.len() {
+        let plain = 4 * weights.len();
+        if 2 * bytes > plain || bytes + WORTH > plain {
             return None;
         }
         let mut blob = blobs::floats(bias);
