@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Six quantised exports of one small network on MNIST (ONNX Runtime in four settings, PyTorch with fake quantisation, Brevitas):
+# Quantised exports of one small network on MNIST (ONNX Runtime: ten QDQ settings, 4 and 16 bits, QOperator, dynamic; PyTorch with fake
+# quantisation; Brevitas):
 # classes of the compiled file against the source's on 2,000 samples, bytes, and instructions on the emulated Cortex-M4.
 # Fails below 99.5 % agreement. PyTorch comes from the system (Debian: python3-torch), the others from PyPI.
 #   scripts/quantised-exports.sh [OUT]

@@ -2,7 +2,7 @@
 
   quantised_exports.py torch DATA OUT        trains the network (PyTorch), writes it in float, trained with fake quantisation, and,
                                              if Brevitas is installed, with its 8-bit quantisers
-  quantised_exports.py onnxruntime DATA OUT  writes ONNX Runtime's post-training quantisation in four settings
+  quantised_exports.py onnxruntime DATA OUT  writes ONNX Runtime's quantisation: static (QDQ and QOperator, 4, 8 and 16 bits) and dynamic
   quantised_exports.py compare DATA OUT OFFSHOOT [TARGET]   compiles all, and compares the classes of 2,000 samples
 """
 
@@ -17,7 +17,35 @@ SETTINGS = {
     "ort_u8s8": dict(activation="QUInt8", weight="QInt8", per_channel=True, asymmetric=False),
     "ort_u8u8": dict(activation="QUInt8", weight="QUInt8", per_channel=False, asymmetric=True),
     "ort_s8_asymmetric": dict(activation="QInt8", weight="QInt8", per_channel=False, asymmetric=True),
+    "ort_s8s8_tensor": dict(activation="QInt8", weight="QInt8", per_channel=False, asymmetric=False),
+    "ort_u8s8_reduced": dict(activation="QUInt8", weight="QInt8", per_channel=True, asymmetric=False, reduce_range=True),
+    "ort_s8_symmetric": dict(
+        activation="QInt8", weight="QInt8", per_channel=True, asymmetric=False, extra=dict(ActivationSymmetric=True)
+    ),
+    "ort_dedicated": dict(
+        activation="QUInt8", weight="QInt8", per_channel=True, asymmetric=False, extra=dict(DedicatedQDQPair=True)
+    ),
+    "ort_percentile": dict(activation="QInt8", weight="QInt8", per_channel=True, asymmetric=False, method="Percentile"),
+    "ort_kept": dict(
+        activation="QInt8", weight="QInt8", per_channel=True, asymmetric=False,
+        extra=dict(QDQKeepRemovableActivations=True),
+    ),
+    "ort_s8s4": dict(activation="QInt8", weight="QInt4", per_channel=True, asymmetric=False, opset=21),
+    "ort_u8u4": dict(activation="QUInt8", weight="QUInt4", per_channel=False, asymmetric=True, opset=21),
+    "ort_s16s8": dict(activation="QInt16", weight="QInt8", per_channel=True, asymmetric=False, opset=21),
+    "ort_u16u8": dict(activation="QUInt16", weight="QUInt8", per_channel=False, asymmetric=True, opset=21),
+    "ort_s16s4": dict(activation="QInt16", weight="QInt4", per_channel=True, asymmetric=False, opset=21),
+    "ort_qoperator_s8s8": dict(
+        activation="QInt8", weight="QInt8", per_channel=False, asymmetric=False, format="QOperator"
+    ),
+    "ort_qoperator_u8u8": dict(
+        activation="QUInt8", weight="QUInt8", per_channel=False, asymmetric=True, format="QOperator"
+    ),
+    "ort_qoperator_u8s8": dict(
+        activation="QUInt8", weight="QInt8", per_channel=True, asymmetric=False, format="QOperator"
+    ),
 }
+DYNAMIC = {"ort_dynamic_u8": dict(weight="QUInt8", per_channel=False), "ort_dynamic_s8": dict(weight="QInt8", per_channel=True)}
 TORCH = ["torch_qat", "brevitas_w8a8"]
 
 
@@ -105,7 +133,10 @@ def torch_exports(data, out):
 
 
 def onnxruntime_exports(data, out):
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static,
+    )
 
     x, _ = images(data, "train", 200)
 
@@ -116,11 +147,20 @@ def onnxruntime_exports(data, out):
         def get_next(self):
             return next(self.samples, None)
 
+    # Types of 4 and 16 bits came with opset 21.
+    onnx.save(onnx.version_converter.convert_version(onnx.load(f"{out}/float.onnx"), 21), f"{out}/float_21.onnx")
     for name, s in SETTINGS.items():
         quantize_static(
-            f"{out}/float.onnx", f"{out}/{name}.onnx", Reader(), quant_format=QuantFormat.QDQ,
+            f"{out}/float{'_21' if 'opset' in s else ''}.onnx", f"{out}/{name}.onnx", Reader(),
+            quant_format=QuantFormat[s.get("format", "QDQ")],
             activation_type=QuantType[s["activation"]], weight_type=QuantType[s["weight"]],
-            per_channel=s["per_channel"], extra_options={"WeightSymmetric": not s["asymmetric"]},
+            per_channel=s["per_channel"], reduce_range=s.get("reduce_range", False),
+            calibrate_method=CalibrationMethod[s.get("method", "MinMax")],
+            extra_options={"WeightSymmetric": not s["asymmetric"], **s.get("extra", {})},
+        )
+    for name, s in DYNAMIC.items():
+        quantize_dynamic(
+            f"{out}/float.onnx", f"{out}/{name}.onnx", weight_type=QuantType[s["weight"]], per_channel=s["per_channel"]
         )
 
 
@@ -134,18 +174,22 @@ def compare(data, out, offshoot, target="qemu:cortex-m4"):
     np.save(f"{out}/c.npy", images(data, "train", 100)[0])
     worst = 1.0
     print(f"{'export':20} {'classes as source':>18} {'source right':>13} {'file right':>11} {'bytes':>8} {'instructions':>13}  in float32")
-    for name in [*SETTINGS, *TORCH]:
+    for name in [*SETTINGS, *DYNAMIC, *TORCH]:
         model, off, got = f"{out}/{name}.onnx", f"{out}/{name}.off", f"{out}/{name}.npy"
         if not os.path.exists(model):
             print(f"{name:20} is missing")
             continue
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # Optimised, ONNX Runtime computes some float products of weights in 4 bits on int8.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         feed = session.get_inputs()[0].name
         want = np.concatenate([session.run(None, {feed: x[i : i + 1]})[0].reshape(1, -1) for i in range(len(x))])
         run = lambda *a: subprocess.run([offshoot, *a], check=True, capture_output=True, text=True).stdout
-        report = json.loads(run("compile", model, "-o", off, "--calib", f"{out}/c.npy", "--json"))
+        # Activations of 16 bits are computed in float32; samples would make them int8.
+        calibration = [] if SETTINGS.get(name, {}).get("activation", "").endswith("16") else ["--calib", f"{out}/c.npy"]
+        report = json.loads(run("compile", model, "-o", off, *calibration, "--json"))
         run("run", off, "--input", f"{out}/x.npy", "-o", got, "--real")
         classes = np.load(got).reshape(len(x), -1).argmax(1)
         # Where the source's best classes are equal, any of them is its answer.

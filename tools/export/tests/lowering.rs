@@ -371,7 +371,9 @@ fn equal_constants_are_stored_once() {
     let x = b.input(&[1, 64], None);
     let mut v = x;
     for _ in 0..2 {
-        let w = b.floats(&[64, 64], &[0.25; 4096]);
+        // Not multiples of a scale, which would be stored as integers.
+        let weights: Vec<f32> = (0..4096).map(|i| (i as f32 * 0.37).sin()).collect();
+        let w = b.floats(&[64, 64], &weights);
         v = b.node(Op::FullyConnected { activation: Activation::None }, &[v, w], &[1, 64], None);
     }
     let report = build(&b.done(&[v])).report;

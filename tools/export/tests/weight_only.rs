@@ -89,7 +89,7 @@ proptest! {
         let taps: usize = w[1..].iter().product();
         let mut scale = 0.0;
         let weights: Vec<f32> = (0..w.iter().product()).map(|i| {
-            if i % taps % block == 0 {
+            if (i % taps).is_multiple_of(block) {
                 scale = 0.003 + next() as f32 * 1e-9;
             }
             let code = (next() % (1 << bits)) as i32 - (1 << (bits - 1));

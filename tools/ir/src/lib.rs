@@ -11,6 +11,7 @@ pub mod graph;
 pub mod grid;
 pub mod indexed;
 pub mod infer;
+pub mod integers;
 pub mod passes;
 pub mod quant_math;
 pub mod resize;
@@ -20,6 +21,7 @@ pub use error::{Error, Result};
 pub use functions::{BinaryKind, BinaryRecord, UnaryKind, UnaryRecord};
 pub use graph::{Activation, DType, Data, Graph, Node, NodeId, Op, Quant, ResizeRule, Value, ValueId};
 pub use indexed::Indexing;
+pub use integers::Integers;
 pub use offshoot::format::record::{
     BinaryMathKind, Declared, ElementaryKind, GridKind, GridOutside, PadMode, PoolKind, RecurrentKind,
     ReduceKind, Returns, ScatterKind, Window,

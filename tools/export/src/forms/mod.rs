@@ -6,7 +6,6 @@
 pub(crate) mod apart;
 pub(crate) mod channel_planar;
 mod exact_line;
-mod grid;
 pub(crate) mod huffman;
 pub(crate) mod odd;
 pub(crate) mod packed;

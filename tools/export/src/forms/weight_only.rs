@@ -2,13 +2,16 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot_ir::Integers;
 
-use super::grid::Grid;
 use super::parameters::Lowering;
 use super::{Build, ConvForm, Offer, Workspace, scratch_of};
 use crate::blobs;
 use crate::cores::Core;
 use crate::lowered::Tensor;
+
+/// Bytes that a layer must save to be worth a record of its own.
+const WORTH: usize = 64;
 
 /// A float32 layer with integer weights.
 pub(crate) struct WeightOnly {
@@ -24,7 +27,7 @@ pub(crate) struct WeightOnly {
 
 impl WeightOnly {
     /// A layer with `weights` (OHWI) and `bias`; `record` without number format and blob. `None` if the weights are no integers,
-    /// or if these take more than half as many bytes.
+    /// or if these save too little.
     pub(crate) fn new(
         record: record::ConvWeightOnly,
         weights: &[f32],
@@ -32,19 +35,20 @@ impl WeightOnly {
         [macs, outputs]: [u64; 2],
     ) -> Option<Self> {
         let taps = weights.len() / bias.len().max(1);
-        let grid = Grid::find(weights, taps)?;
-        let codes = grid.packed(taps);
-        let bytes = 4 * grid.scales.len() + grid.offsets.len().next_multiple_of(4) + codes.len();
-        if 2 * bytes > 4 * weights.len() {
+        let found = Integers::find(weights, taps)?;
+        let codes = found.packed(taps);
+        let bytes = 4 * found.scales.len() + found.offsets.len().next_multiple_of(4) + codes.len();
+        let plain = 4 * weights.len();
+        if 2 * bytes > plain || bytes + WORTH > plain {
             return None;
         }
         let mut blob = blobs::floats(bias);
-        blob.extend(blobs::floats(&grid.scales));
-        blob.extend(grid.offsets.iter().map(|offset| *offset as u8));
+        blob.extend(blobs::floats(&found.scales));
+        blob.extend(found.offsets.iter().map(|offset| *offset as u8));
         blob.resize(blob.len().next_multiple_of(4), 0);
         blob.extend(codes);
-        let (block, offsets) = (u32::try_from(grid.block).ok()?, !grid.offsets.is_empty());
-        let record = record::ConvWeightOnly { bits: grid.bits, block, offsets, ..record };
+        let (block, offsets) = (u32::try_from(found.block).ok()?, !found.offsets.is_empty());
+        let record = record::ConvWeightOnly { bits: found.bits, block, offsets, ..record };
         Some(Self { record, blob, bytes, channels: bias.len(), weights: weights.len(), macs, outputs })
     }
 }

@@ -2,6 +2,7 @@
 //! weights and bias of the float operator before it: Conv2d, ConvTranspose2d, FullyConnected.
 
 use super::edit::{self, Index};
+use crate::integers::Integers;
 use crate::{Activation, BinaryKind, DType, Graph, Op, Result, ValueId};
 
 /// Runs the pass; see the module documentation.
@@ -107,11 +108,13 @@ pub(super) fn into_linear(
     }
     if affine.scale.iter().any(|&s| s != 1.0) {
         let row = (weights.len() / rows).max(1);
-        let scaled = weights
-            .chunks(row)
-            .zip(&affine.scale)
-            .flat_map(|(row, &s)| row.iter().map(move |w| w * s))
-            .collect();
+        let scaled = match Integers::find(weights, row) {
+            Some(integers) => integers.scaled(row, &affine.scale),
+            None => {
+                let rows = weights.chunks(row).zip(&affine.scale);
+                rows.flat_map(|(row, &s)| row.iter().map(move |w| w * s)).collect()
+            }
+        };
         let (name, shape) = (g.value(w).name.clone(), g.value(w).shape.clone());
         let new = edit::constant_f32(g, &name, shape, scaled);
         g.nodes[linear].inputs[1] = new;
