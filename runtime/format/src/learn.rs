@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 /// Bytes at the start of the learned memory that say how far learning has come: steps so far, state of the random
 /// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); exponent of
-/// a usual sample's distance, 0 before the first (u8); zeros.
-pub const PROGRESS_BYTES: usize = 16;
+/// a usual sample's distance, 0 before the first (u8); two zeros; class of the last sample, 65535 before the first (u16);
+/// share of samples with the class of the one before, in units of 2^-16 (u16).
+pub const PROGRESS_BYTES: usize = 20;
 
 /// The error that a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
