@@ -163,10 +163,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
         let pace = Pace::of(head, state.course);
         let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
-        let verdict = outlier::judge(state.usual, exponent);
-        // An input of another type has no distance.
-        let left_out = exponent > 0 && verdict.is_outlier;
-        state.usual = if exponent > 0 { verdict.usual } else { 0 };
+        let left_out = state.usual.take(exponent);
         state.stream.take(label);
         // While classes come one after the other, the head alone learns.
         let rests = head.classifier.is_some() && !state.stream.is_mixed(learning.classes());
@@ -244,9 +241,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
         let pace = Pace::of(&learning.head, state.course);
-        let verdict = outlier::judge(state.usual, exponent);
-        let left_out = exponent > 0 && verdict.is_outlier;
-        state.usual = if exponent > 0 { verdict.usual } else { 0 };
+        let left_out = state.usual.take(exponent);
         let follows = !left_out && (pace.follows == 0 || state.steps < pace.follows);
         self.run_normalised(follows, &mut crate::trace::NoObserver)?;
         numbers::settle(&self.model, &learning, self.arena);

@@ -185,7 +185,8 @@ pub fn merge(mut states: Vec<State>) -> Result<Vec<(String, Array)>> {
 }
 
 /// Progress that is taken from the first state.
-const PROGRESS: [&str; 5] = ["random", "active_blocks", "usual_distance", "last_class", "repeats"];
+const PROGRESS: [&str; 6] =
+    ["random", "active_blocks", "outliers_in_row", "usual_distance", "last_classes", "repeats"];
 
 fn zip(values: &[Vec<f64>], of: impl Fn(&[f64]) -> f64) -> Vec<f64> {
     let len = values.first().map_or(0, Vec::len);

@@ -87,10 +87,11 @@ pub fn pieces(off: &[u8]) -> Result<Vec<Piece>> {
     list.add("random", Element::U32, &[1]);
     list.add("course", Element::U32, &[1]);
     list.add("active_blocks", Element::U8, &[1]);
-    list.add("usual_distance", Element::U8, &[1]);
-    list.at = PROGRESS_BYTES - 4;
-    list.add("last_class", Element::U16, &[1]);
+    list.add("outliers_in_row", Element::U8, &[1]);
+    list.add("usual_distance", Element::U16, &[1]);
+    list.add("last_classes", Element::U8, &[2]);
     list.add("repeats", Element::U16, &[1]);
+    debug_assert_eq!(list.at, PROGRESS_BYTES);
     for layer in learning.layers() {
         of_layer(&mut list, &learning, &layer, start);
     }
