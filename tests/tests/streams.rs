@@ -93,7 +93,8 @@ fn spikes_do_no_harm() {
             let [clean, spike, wild] =
                 [&clean, &spike, &wild].map(|t| (t.report.accuracy_after, t.report.left_out));
             println!("{model} {precision:?} {plan:?}: {clean:?}, one spike {spike:?}, many {wild:?}");
-            assert!(spike.0 >= clean.0 - 0.02, "{model} {precision:?} {plan}: {clean:?} {spike:?}");
+            // The sample itself is lost.
+            assert!(spike.0 >= clean.0 - 0.03, "{model} {precision:?} {plan}: {clean:?} {spike:?}");
             assert!(wild.0 >= clean.0 - 0.05, "{model} {precision:?} {plan}: {clean:?} {wild:?}");
         }
     }

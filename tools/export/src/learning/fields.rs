@@ -6,7 +6,7 @@ use toml::{Table, Value};
 use super::plan::{Blocks, HeadPlan, HeadSpec, LearningPlan, NormalizerPlan};
 use super::{ScheduleName, wrong};
 use crate::error::Result;
-use offshoot::graph::learn::{MAX_CLASSES, MAX_GRID};
+use offshoot::graph::learn::MAX_GRID;
 
 /// Kinds of heads.
 const HEADS: [&str; 6] = ["softmax", "nearest-mean", "lda", "least-squares", "simplex", "boosted"];
@@ -122,7 +122,6 @@ fn of_head(plan: &LearningPlan, head: &HeadPlan) -> Result<()> {
         ));
     }
     within("fold` of `head", head.fold.unwrap_or(1).into(), false, 1.0, 4096.0)?;
-    within("new_classes` of `head", head.new_classes.into(), false, 0.0, MAX_CLASSES.into())?;
     let ends = matches!(plan.schedule, ScheduleName::Linear | ScheduleName::Cosine);
     if ends && head.from >= plan.steps {
         return wrong(format!(
@@ -167,13 +166,12 @@ mod tests {
             ("[head]\nkind = \"lda\"\nwindow = 0.5", ["`window`", "1 sample"]),
             ("[head]\nkind = \"least-squares\"\nridge = 0.0", ["`ridge`", "above 0"]),
             ("[head]\nkind = \"lda\"\nfold = 0", ["`fold`", "1 to"]),
-            ("[head]\nkind = \"lda\"\nnew_classes = 2000", ["`new_classes`", "1024"]),
             ("schedule = \"linear\"\nsteps = 9\n[head]\nkind = \"lda\"\nfrom = 9", ["`from`", "below the 9"]),
             ("recipe = \"cook\"", ["cook", "adapt"]),
             ("rule = \"guess\"", ["guess", "drtp"]),
             ("speed = 3", ["speed", "rate"]),
         ] {
-            let error = LearningPlan::parse(plan).unwrap_err().to_string();
+            let error = LearningPlan::parse(plan).and_then(|p| p.check()).unwrap_err().to_string();
             assert!(words.iter().all(|w| error.contains(w)), "{plan}: {error}");
             assert!(!error.contains("untagged"), "{plan}: {error}");
         }

@@ -339,9 +339,7 @@ impl LearningPlan {
         let keys: toml::Table = toml::from_str(text).map_err(wrong)?;
         fields::check(&keys)?;
         let said: Self = toml::from_str(text).map_err(wrong)?;
-        let plan = said.with_recipe(&keys);
-        plan.check()?;
-        Ok(plan)
+        Ok(said.with_recipe(&keys))
     }
 
     /// Sets the recipe's defaults for what the file does not say.
