@@ -52,7 +52,7 @@ impl Stream {
 /// `1 - (1 - 1/c)²`, in units of 2^-16.
 fn mixed_share(classes: u16) -> u32 {
     let other = 65_535 - 65_535 / u32::from(classes.max(1));
-    65_535 - (other * other >> 16)
+    65_535 - ((other * other) >> 16)
 }
 
 #[cfg(test)]
