@@ -286,13 +286,12 @@ pub fn make(
     // For comparison only.
     let without_limits = CompileOptions { max_flash: None, max_arena: None, ..options.clone() };
     let compile = |options: &CompileOptions| {
-        let made = if further.is_empty() {
+        if further.is_empty() {
             offshoot_export::compile(&lowered, options)
         } else {
             let all: Vec<Graph> = std::iter::once(&lowered).chain(&further).cloned().collect();
             offshoot_export::compile_nested(&all, options)
-        };
-        made
+        }
     };
     let (options, mut compiled) = fitting(options, &compile)?;
     let better = compiled.report.learning.as_mut().and_then(|l| l.better.take());
