@@ -10,9 +10,11 @@
 use serde::{Deserialize, Serialize};
 
 /// Bytes at the start of the learned memory that say how far learning has come: steps so far, state of the random
-/// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); exponent of
-/// a usual sample's distance, 0 before the first (u8); zeros.
-pub const PROGRESS_BYTES: usize = 16;
+/// numbers, length of the course if it is not the plan's (else 0), all u32; active blocks of a boosted head (u8); outliers in
+/// a row (u8); logarithm of a usual sample's distance in quarters, 0 before the first (u16); marks of the classes of the
+/// last two samples, 1 + class mod 255, 0 for none (u8 each); share of samples with one of the two classes before, in units of
+/// 2^-16 (u16).
+pub const PROGRESS_BYTES: usize = 20;
 
 /// The error that a layer learns from.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

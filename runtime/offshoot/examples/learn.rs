@@ -31,15 +31,13 @@ fn main() -> Result<(), Box<dyn core::error::Error>> {
     }
     println!("after {} steps: {} of {} right", stream.len(), right(&mut engine, test)?, test.len());
     let mut store = Store::open(RamFlash::new(&mut flash), 0..FLASH)?;
-    store.save(crc32(Vibration::bytes()), &[engine.learned().unwrap_or_default()])?;
+    engine.save(&mut store, crc32(Vibration::bytes()))?;
 
     // The power goes and comes back: nothing is left but flash.
     arena.fill(0);
     let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
     let mut store = Store::open(RamFlash::new(&mut flash), 0..FLASH)?;
-    engine.restore_with(|learned| {
-        store.load(crc32(Vibration::bytes()), learned).map(drop).map_err(|_| Error::NotLearning)
-    })?;
+    engine.restore_from(&mut store, crc32(Vibration::bytes()))?;
     println!("after a restart: {} of {} right", right(&mut engine, test)?, test.len());
     Ok(())
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, demo, eval, inspect, learn, profile, qat, rank, run, search, sensitivity, target,
-    verify,
+    compile, compress, demo, eval, inspect, learn, merge, profile, qat, rank, run, search, sensitivity,
+    target, verify,
 };
 use offshoot_cli::{Failure, Kind, Outcome, Ui};
 
@@ -47,6 +47,8 @@ enum Verb {
     Verify(verify::Args),
     /// Train on the device, without backpropagation.
     Learn(learn::Args),
+    /// Add up what devices learned apart.
+    Merge(merge::Args),
     /// Count what every operator costs on a target.
     Profile(profile::Args),
     /// List the known targets, or probe which of them answer.
@@ -72,6 +74,7 @@ fn main() -> ExitCode {
         Verb::Eval(args) => show(&ui, eval::run(&ui, args)),
         Verb::Verify(args) => show(&ui, verify::run(&ui, args)),
         Verb::Learn(args) => show(&ui, learn::run(&ui, args)),
+        Verb::Merge(args) => show(&ui, merge::run(&ui, args)),
         Verb::Profile(args) => show(&ui, profile::run(&ui, args)),
         Verb::Target(args) => show(&ui, target::run(&ui, args)),
     };

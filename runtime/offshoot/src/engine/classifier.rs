@@ -181,6 +181,11 @@ pub(super) fn begin(
         means.copy_from_slice(host);
         rest.copy_from_slice(&[normalizer.energy, normalizer.trust]);
     }
+    reset(learning, arena)
+}
+
+/// Initialises the classifier head.
+pub(super) fn reset(learning: &Learning<'_>, arena: &mut [u8]) -> Result<(), Rule> {
     let Some((classifier, width)) = learning.classifier() else { return Ok(()) };
     let mut workspace = [0; MAX_TAPS];
     let count = widths(learning, &mut workspace);

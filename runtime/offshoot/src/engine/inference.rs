@@ -133,12 +133,21 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// # Errors
     /// As [`Self::run`].
     pub fn run_with(&mut self, observer: &mut impl Observer) -> Result<(), Error> {
+        self.run_normalised(false, observer)
+    }
+
+    /// As [`Self::run_with`]; if `follows`, the input statistics follow the inputs.
+    pub(super) fn run_normalised(
+        &mut self,
+        follows: bool,
+        observer: &mut impl Observer,
+    ) -> Result<(), Error> {
         let records = self.state.and_then(|state| Some((state, self.model.learning()?)));
         let Some((state, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
             return execute::execute(&self.model, self.arena, None, observer, |_, _| Ok(()));
         };
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        classifier::normalize_input(&self.model, &learning, self.arena, false).map_err(shared)?;
+        classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
         let active = execute::Active { learning: &learning, kept: state.kept };
         execute::execute(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
         if state.stale {

@@ -148,7 +148,8 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// Runs one train step: runs on the inputs, and trains every layer that learns towards class `label`. It overwrites
     /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head. A sample
     /// whose input is not finite, or dozens of times farther from the others than is usual, counts as a step but changes
-    /// nothing that was learned ([`StepReport::left_out`]).
+    /// nothing that was learned ([`StepReport::left_out`]). While the classes come one after the other, only a classifier
+    /// head learns, if there is one.
     ///
     /// # Errors
     /// [`Error::NotLearning`] if the engine was not made for learning; [`Error::Label`] if there is no such class.
@@ -162,12 +163,14 @@ impl<'m, 'a> Engine<'m, 'a> {
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
         let pace = Pace::of(head, state.course);
         let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
-        let verdict = outlier::judge(state.usual, exponent);
-        // An input of another type has no distance.
-        let left_out = exponent > 0 && verdict.is_outlier;
-        state.usual = if exponent > 0 { verdict.usual } else { 0 };
-        let follows =
-            learning.normalizer().is_some() && !left_out && (pace.follows == 0 || state.steps < pace.follows);
+        let left_out = state.usual.take(exponent);
+        state.stream.take(label);
+        // While classes come one after the other, the head alone learns.
+        let rests = head.classifier.is_some() && !state.stream.is_mixed(learning.classes());
+        let follows = learning.normalizer().is_some()
+            && !left_out
+            && !rests
+            && (pace.follows == 0 || state.steps < pace.follows);
         classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
         let factor = factor(pace.schedule, state.steps);
         let warmed = u64::from(factor) * u64::from(state.steps.min(pace.warm)) / u64::from(pace.warm.max(1));
@@ -191,7 +194,7 @@ impl<'m, 'a> Engine<'m, 'a> {
                 if layer.repr.error_source == ErrorSource::Output {
                     guess = execute::largest(arena, layer);
                 }
-                if left_out || label >= head.classes {
+                if left_out || rests || label >= head.classes {
                     return Ok(());
                 }
                 if layer.repr.error_source == ErrorSource::Next {
@@ -210,7 +213,12 @@ impl<'m, 'a> Engine<'m, 'a> {
                 classifier::predict(&learning, self.arena, kept).map_err(shared)?;
                 guess = classifier::best(&learning, self.arena).or(guess);
             }
-            if state.steps >= pace.from && !left_out {
+            // Layers that learn move the features under the head's statistics. They move less from `from` on.
+            if state.steps == pace.from && pace.from > 0 && !rests {
+                classifier::reset(&learning, self.arena).map_err(shared)?;
+                state.stale = false;
+            }
+            if !left_out {
                 state.stale |=
                     classifier::learn(&learning, self.arena, kept, usize::from(label)).map_err(shared)?;
             }
@@ -220,6 +228,25 @@ impl<'m, 'a> Engine<'m, 'a> {
         let steps = state.steps;
         self.note_progress(&learning);
         Ok(StepReport { guess, steps, left_out })
+    }
+
+    /// Runs on the inputs without a label: the input statistics follow the data, unless the sample is an outlier; nothing
+    /// else learns. Outputs and scores are as after a run. Returns whether the sample was left out.
+    ///
+    /// # Errors
+    /// [`Error::NotLearning`] if the engine was not made for learning.
+    pub fn observe(&mut self) -> Result<bool, Error> {
+        let learning = self.records()?;
+        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
+        let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
+        let state = self.state.as_mut().ok_or(Error::NotLearning)?;
+        let pace = Pace::of(&learning.head, state.course);
+        let left_out = state.usual.take(exponent);
+        let follows = !left_out && (pace.follows == 0 || state.steps < pace.follows);
+        self.run_normalised(follows, &mut crate::trace::NoObserver)?;
+        numbers::settle(&self.model, &learning, self.arena);
+        self.note_progress(&learning);
+        Ok(left_out)
     }
 
     /// Class scores of the classifier head after a run; minus infinity for classes without samples. `None` if the model

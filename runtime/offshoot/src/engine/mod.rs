@@ -5,13 +5,18 @@
 mod classifier;
 mod execute;
 mod inference;
+#[cfg(feature = "store")]
+mod keep;
 mod learn;
 mod numbers;
 mod outlier;
 mod pieces;
 mod recurrent;
 mod state;
+mod stream;
 mod train_step;
 
 pub use inference::Engine;
+#[cfg(feature = "store")]
+pub use keep::KeepError;
 pub use state::{StepReport, TrainState};

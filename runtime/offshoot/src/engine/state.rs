@@ -3,6 +3,9 @@
 use offshoot_format::learn::{LearnHead, PROGRESS_BYTES, Schedule};
 use offshoot_learn::Random;
 
+use super::outlier::{Usual, exponent_of};
+use super::stream::Stream;
+
 /// State of learning between train steps, besides the arena.
 #[derive(Clone, Copy, Debug)]
 pub struct TrainState {
@@ -14,24 +17,38 @@ pub struct TrainState {
     pub(super) stale: bool,
     /// Number of taps in use.
     pub(super) kept: u8,
-    /// Exponent of a usual sample's distance ([`super::outlier`]); 0: not known.
-    pub(super) usual: u8,
+    /// Distance of a usual sample.
+    pub(super) usual: Usual,
+    /// The classes so far.
+    pub(super) stream: Stream,
 }
 
 impl TrainState {
     /// State before the first step.
     pub(super) fn beginning(head: &LearnHead) -> Self {
         // The host's samples say what is usual, if the file knows them.
-        let usual = head.normalizer.map_or(0, |n| super::outlier::exponent_of(n.energy));
+        let usual = Usual::new(head.normalizer.map_or(0, |n| exponent_of(n.energy)));
+        let stream = Stream::new(classes(head));
         // A head without samples needs no refresh.
-        Self { steps: 0, random: Random::new(head.seed), course: 0, stale: false, kept: u8::MAX, usual }
+        Self {
+            steps: 0,
+            random: Random::new(head.seed),
+            course: 0,
+            stale: false,
+            kept: u8::MAX,
+            usual,
+            stream,
+        }
     }
 
     /// The part of the state that belongs to what was learned.
     pub(super) fn progress(&self) -> [u8; PROGRESS_BYTES] {
         let mut bytes = [0; PROGRESS_BYTES];
-        let words =
-            [self.steps, self.random.state(), self.course, u32::from_le_bytes([self.kept, self.usual, 0, 0])];
+        let small =
+            u32::from_le_bytes([self.kept, self.usual.row, 0, 0]) | u32::from(self.usual.quarters) << 16;
+        let [last, before] = self.stream.last;
+        let classes = u32::from_le_bytes([last, before, 0, 0]) | u32::from(self.stream.repeats) << 16;
+        let words = [self.steps, self.random.state(), self.course, small, classes];
         for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
@@ -47,9 +64,15 @@ impl TrainState {
             course: word(8),
             stale,
             kept: bytes[12].max(1),
-            usual: bytes[13],
+            usual: Usual { row: bytes[13], quarters: (word(12) >> 16) as u16 },
+            stream: Stream { last: [bytes[16], bytes[17]], repeats: (word(16) >> 16) as u16 },
         }
     }
+}
+
+/// Number of classes that a label can name.
+pub(super) fn classes(head: &LearnHead) -> u16 {
+    head.classifier.map_or(head.classes, |classifier| classifier.classes)
 }
 
 /// When things happen in a course of learning, in steps.

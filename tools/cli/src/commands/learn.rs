@@ -169,7 +169,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         (None, _) => None,
     };
     let start = Start { flash: flash.as_ref(), arrays: args.import.as_deref() };
-    let Trained { mut report, file, learned } =
+    let Trained { mut report, roomy, file, learned } =
         train(ui, &file, train.as_ref(), test.as_ref(), &spec, &target, start)?;
     if let Some(path) = &args.output {
         let whole = OffFile::from_bytes(&relearn::going_on(file.bytes(), &learned).map_err(not_written)?);
@@ -187,7 +187,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     }
     if let Some(path) = &args.export {
         let pieces = relearn::pieces(file.bytes()).map_err(not_written)?;
-        let arrays = arrays::of_pieces(&pieces, &learned)?;
+        let mut arrays = arrays::of_pieces(&pieces, &learned)?;
+        arrays.extend(arrays::of_model(&roomy)?);
         let bytes = offshoot_data::npz::to_bytes(&arrays).or_fail(Kind::Io, "give another file")?;
         report.export = Some(write(path, &bytes)?);
     }
@@ -259,7 +260,9 @@ pub struct Start<'s> {
 pub struct Trained {
     /// The report.
     pub report: Report,
-    /// The model that learned: room for new classes, another rule or rate.
+    /// The model as it was given, with room for new classes.
+    pub roomy: OffFile,
+    /// The model that learned: perhaps with another rule or rate.
     pub file: OffFile,
     /// Everything that it learned.
     pub learned: Vec<u8>,
@@ -313,6 +316,7 @@ pub fn train(
     let steps = train.as_ref().map_or(0, |(_, labels)| requested_steps(labels.len(), spec));
     if let Some((_, labels)) = &train {
         check_labels(labels, learning.classes(), &learning)?;
+        note_missing(ui, labels, learning.classes());
     }
     let judge = |learned: Option<&[u8]>, blocks, of: &dyn Fn(u16) -> bool| -> Result<Option<f64>> {
         let Some((samples, labels)) = &test else { return Ok(None) };
@@ -323,7 +327,7 @@ pub fn train(
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
     // What is saved belongs to the file as it was given: another rate reads it too.
-    let digest = offshoot::wire::crc32(roomy.bytes());
+    let digest = arrays::digest(&roomy);
     let restored = begin(device.as_mut(), &roomy, spec, start, digest)?;
     let before = progress(&device.learned().or_fail(Kind::Device, DEVICE_HELP)?);
     set_course(ui, device.as_mut(), &learning, spec, before, steps)?;
@@ -389,7 +393,7 @@ pub fn train(
         export: None,
         page: None,
     };
-    Ok(Trained { report, learned, file: file.clone() })
+    Ok(Trained { report, learned, roomy, file: file.clone() })
 }
 
 /// Begins to learn: anew, or from what was saved or exported. Returns the number of the save.
@@ -413,6 +417,7 @@ fn begin(
             path.display(),
             "give a file that `learn --export` wrote",
         )?;
+        arrays::check_model(roomy, &given)?;
         let learned = arrays::to_learned(&pieces, &given, len()?)?;
         device.write_learned(&learned).or_fail_in(
             Kind::Mismatch,
@@ -524,6 +529,17 @@ fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result
         }
     };
     Err(Failure::new(Kind::Mismatch, message, help))
+}
+
+/// Says which classes never come.
+fn note_missing(ui: &Ui, labels: &[u16], classes: u16) {
+    let missing: Vec<String> =
+        (0..classes).filter(|class| !labels.contains(class)).map(|class| class.to_string()).collect();
+    if missing.len() + 1 == usize::from(classes) {
+        ui.note("all training samples have one class: layers will forget the others, a head keeps them");
+    } else if !missing.is_empty() {
+        ui.note(&format!("no training sample has class {}", missing.join(", ")));
+    }
 }
 
 fn head_name(kind: HeadKind) -> &'static str {

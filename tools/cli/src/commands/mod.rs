@@ -6,6 +6,7 @@ pub mod demo;
 pub mod eval;
 pub mod inspect;
 pub mod learn;
+pub mod merge;
 pub mod profile;
 pub mod qat;
 pub mod rank;

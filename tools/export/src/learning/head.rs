@@ -80,7 +80,7 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
         op: c.position as u16,
         scale: if c.shape.is_whole() { c.input_scale } else { 0.0 },
     };
-    let (kind, name) = kind(&plan)?;
+    let (kind, name) = kind(&plan);
     // More sums than features are the features.
     let folded = plan.fold.filter(|&fold| usize::from(fold) < features);
     if plan.fold == Some(0) || folded.is_some() && plan.kind == HeadName::Boosted {
@@ -97,24 +97,13 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     }))
 }
 
-fn kind(plan: &HeadPlan) -> Result<(HeadKind, &'static str)> {
+/// The kind of a head, whose numbers have been checked.
+fn kind(plan: &HeadPlan) -> (HeadKind, &'static str) {
     let window = plan.window.unwrap_or(f32::INFINITY);
     let shrinkage = plan.shrinkage.unwrap_or(-1.0);
-    if plan.shrinkage.is_some_and(|s| !(0.0..=1.0).contains(&s)) {
-        return wrong(format!("`shrinkage` is {shrinkage}, but must be from 0 to 1"));
-    }
-    if window.is_nan() || window < 1.0 {
-        return wrong(format!("`window` is {window}, but must be 1 sample or more"));
-    }
     let step = plan.step.unwrap_or(if plan.kind == HeadName::Simplex { 0.5 } else { 1.0 });
-    if !step.is_finite() || step < 0.0 {
-        return wrong(format!("`step` is {step}, but must be 0 or more"));
-    }
     let (ridge, forgetting) = (plan.ridge.unwrap_or(1.0), plan.forgetting.unwrap_or(1.0));
-    if !ridge.is_finite() || ridge <= 0.0 || !(forgetting > 0.0 && forgetting <= 1.0) {
-        return wrong("`ridge` must be above 0; `forgetting` must be above 0 and at most 1".into());
-    }
-    Ok(match plan.kind {
+    match plan.kind {
         HeadName::Softmax => (HeadKind::Softmax { step }, "softmax"),
         HeadName::NearestMean => (HeadKind::NearestMean { window }, "nearest-mean"),
         HeadName::Lda => (HeadKind::Lda { shrinkage, window }, "lda"),
@@ -123,5 +112,5 @@ fn kind(plan: &HeadPlan) -> Result<(HeadKind, &'static str)> {
         }
         HeadName::Simplex => (HeadKind::Simplex { step }, "simplex"),
         HeadName::Boosted => (HeadKind::Boosted { step }, "boosted"),
-    })
+    }
 }

@@ -1,6 +1,7 @@
 //! Turns a [`LearningPlan`] into the learning records of a file, and places the memory of training after that of
 //! inference.
 
+mod fields;
 mod head;
 mod plan;
 mod workspace;
@@ -11,7 +12,7 @@ use offshoot::format::learn::{
     TargetProjectionRepr, TrainablePart,
 };
 use offshoot::format::record::Record;
-use offshoot::graph::learn::{MAX_GRID, Shape, normalizer_bytes, workspace_bytes};
+use offshoot::graph::learn::{Shape, normalizer_bytes, workspace_bytes};
 use offshoot::kernels::gradient::grid::PoolingGrid;
 use offshoot::kernels::layer::Order;
 use offshoot::learn::{LocalRule, Schedule};
@@ -53,6 +54,10 @@ pub struct LearningReport {
     pub features: usize,
     /// Number of classes that can be learned.
     pub classes: u16,
+    /// What the recipe amounts to, if the plan has one.
+    pub recipe: Option<String>,
+    /// The next better form of the recipe and the bytes of arena that it takes, if a limit kept it out.
+    pub better: Option<(String, u64)>,
 }
 
 /// An operator that can learn.
@@ -222,6 +227,8 @@ fn with_blobs(
         head: head.as_ref().map(|h| h.name),
         features: head.as_ref().map_or(0, |h| h.features),
         classes: head.as_ref().map_or(classes, |h| h.classes),
+        recipe: spec.recipe.map(|_| spec.summary()),
+        better: None,
     };
     Ok((encode(&records, &layers, taps)?, report))
 }
@@ -358,7 +365,7 @@ fn error_source(
     }
     let own = spec.of_layer(c.name());
     let whole = c.shape.is_whole();
-    let grid = own.grid.unwrap_or(spec.grid).clamp(1, MAX_GRID);
+    let grid = own.grid.unwrap_or(spec.grid);
     let features = PoolingGrid::new(grid.into(), c.shape.geometry.output, c.shape.geometry.out_c).features();
     let wanted = own.projection.unwrap_or(spec.projection);
     let names_probe = matches!(wanted, TargetProjectionName::Probe | TargetProjectionName::ProbeHead);
@@ -435,9 +442,6 @@ fn normalizer(
     };
     if mean.len() != numbers || !energy.is_finite() || *energy <= 0.0 {
         return wrong("the input normaliser (`normalizer`) needs calibration samples that vary".into());
-    }
-    if !own.trust.is_finite() || own.trust < 0.0 {
-        return wrong(format!("`trust` is {}, but must be 0 or more", own.trust));
     }
     Ok(InputNormalizerRepr {
         blob: constants.add(blobs::floats(mean)).0,

@@ -3,7 +3,7 @@
 //! All fields have defaults. With an empty plan, every convolution and fully connected layer learns by the default
 //! rule.
 //! ```toml
-//! recipe = "adapt"       # other defaults, for adapting to shifted data: see below
+//! recipe = "adapt"       # other defaults, for adapting to shifted data: adapt, auto; see below
 //! rate = 0.3             # learning rate
 //! hidden_rate = 0.03     # rate of layers before the last, relative to `rate`
 //! convolution_rate = 0.03 # the same for layers with more than one pixel; default: `hidden_rate`
@@ -54,11 +54,16 @@
 //! `convolution_rate = 0.15`, `schedule = "linear"` over `steps = 2000` (two epochs of 1,000 samples), `warm` half of
 //! the steps, an input normaliser that follows the data for the first half, and an `lda` head on the inputs of all
 //! layers but the first, which learns from the second half on.
+//!
+//! `recipe = "auto"` lets the network stay as it is: `layers = []`, an input normaliser, and an `lda` head on the inputs of
+//! all layers but the first. With a limit of RAM (`--max-ram`, `--target`), both recipes give way to smaller forms until
+//! they fit ([`LearningPlan::smaller`]): a network that stays, features that are folded, no input normaliser.
 
 use offshoot::learn::LocalRule;
 use serde::Deserialize;
 use std::collections::HashMap;
 
+use super::fields;
 use crate::error::{Error, Result};
 use crate::probes::Probe;
 
@@ -138,7 +143,7 @@ macro_rules! names {
 
 names! {
     /// Defaults for many fields at once.
-    Recipe { Adapt }
+    Recipe { Adapt, Auto }
 }
 names! {
     /// How the rate falls.
@@ -332,6 +337,9 @@ impl Default for LearningPlan {
     }
 }
 
+/// Numbers of sums that features are folded into, for plans that must take less memory.
+const FOLDS: [u16; 18] = [256, 224, 192, 160, 128, 112, 96, 88, 80, 72, 64, 60, 56, 48, 40, 32, 24, 16];
+
 /// Keys that had another name, which is still read: former and present name. The fields have the same aliases.
 const FORMER_KEYS: [(&str, &str); 2] = [("codes", "projection"), ("standard", "normalizer")];
 
@@ -345,10 +353,21 @@ impl LearningPlan {
     /// [`Error::Learning`] with the line and the reason.
     pub fn parse(text: &str) -> Result<Self> {
         let wrong = |e: toml::de::Error| Error::Learning(e.to_string().trim().to_owned());
-        let said: Self = toml::from_str(text).map_err(wrong)?;
-        let Some(Recipe::Adapt) = said.recipe else { return Ok(said) };
         // Fields in the file override the recipe.
         let keys: toml::Table = toml::from_str(text).map_err(wrong)?;
+        fields::check(&keys)?;
+        let said: Self = toml::from_str(text).map_err(wrong)?;
+        Ok(said.with_recipe(&keys))
+    }
+
+    /// Sets the recipe's defaults for what the file does not say.
+    fn with_recipe(self, keys: &toml::Table) -> Self {
+        let said = self;
+        match said.recipe {
+            None => return said,
+            Some(Recipe::Adapt) => {}
+            Some(Recipe::Auto) => return said.frozen(keys),
+        }
         let steps = if keys.contains_key("steps") { said.steps } else { 2000 };
         let half = steps / 2;
         let mut plan = said.clone();
@@ -376,7 +395,84 @@ impl LearningPlan {
             let head = HeadPlan { features: FeatureSpec::all(), from: half, ..HeadPlan::new(HeadName::Lda) };
             p.head = Some(HeadSpec::With(head));
         });
-        Ok(plan)
+        plan
+    }
+
+    /// The defaults of `recipe = "auto"`: the network stays as it is, but for statistics of its input, and a head learns on
+    /// the features of all layers.
+    fn frozen(self, keys: &toml::Table) -> Self {
+        let says = |key: &str| keys.contains_key(key);
+        let mut plan = self;
+        if !says("layers") {
+            plan.layers = Some(Vec::new());
+        }
+        if !says("normalizer") && !says("standard") {
+            plan.normalizer = NormalizerSpec::Usual(true);
+        }
+        if !says("head") {
+            let head = HeadPlan { features: FeatureSpec::all(), ..HeadPlan::new(HeadName::Lda) };
+            plan.head = Some(HeadSpec::With(head));
+        }
+        plan
+    }
+
+    /// Plans that take less memory, from the best to the smallest, for a plan with a recipe: what the file says itself
+    /// stays. Others have none.
+    pub fn smaller(&self) -> Vec<Self> {
+        if self.recipe.is_none() {
+            return Vec::new();
+        }
+        let Some(head) = self.head.as_ref().map(HeadSpec::plan) else { return Vec::new() };
+        let frozen = Self { layers: Some(Vec::new()), probes: HashMap::new(), ..self.clone() };
+        let normalizer = match self.normalizer() {
+            Some(_) => vec![frozen.normalizer.clone(), NormalizerSpec::Usual(false)],
+            None => vec![NormalizerSpec::Usual(false)],
+        };
+        // A head on features that stay learns from the first step on, and statistics follow all the time.
+        let with = |head: HeadPlan, normalizer: &NormalizerSpec| Self {
+            head: Some(HeadSpec::With(HeadPlan { from: 0, ..head })),
+            normalizer: normalizer.clone(),
+            ..frozen.clone()
+        };
+        let mut all = Vec::new();
+        if self.layers.as_ref().is_none_or(|layers| !layers.is_empty()) {
+            all.extend(normalizer.iter().map(|n| with(head.clone(), n)));
+        } else {
+            all.extend(normalizer.iter().skip(1).map(|n| with(head.clone(), n)));
+        }
+        if head.kind == HeadName::Lda && head.fold.is_none() {
+            for fold in FOLDS {
+                all.extend(normalizer.iter().map(|n| with(HeadPlan { fold: Some(fold), ..head.clone() }, n)));
+            }
+        }
+        if head.kind == HeadName::Lda {
+            let small = HeadPlan { fold: Some(32), shrinkage: None, kind: HeadName::NearestMean, ..head };
+            all.push(with(small, &NormalizerSpec::Usual(false)));
+        }
+        all
+    }
+
+    /// What a plan with a recipe amounts to, in a few words.
+    pub fn summary(&self) -> String {
+        let layers = match &self.layers {
+            Some(names) if names.is_empty() => "the network stays".to_owned(),
+            Some(names) => format!("{} layers learn", names.len()),
+            None => "all layers learn".to_owned(),
+        };
+        let statistics = if self.normalizer().is_some() { ", input statistics follow" } else { "" };
+        let head = self.head.as_ref().map(HeadSpec::plan).map_or(String::new(), |head| {
+            let kind = match head.kind {
+                HeadName::Softmax => "softmax",
+                HeadName::NearestMean => "nearest-mean",
+                HeadName::Lda => "lda",
+                HeadName::LeastSquares => "least-squares",
+                HeadName::Simplex => "simplex",
+                HeadName::Boosted => "boosted",
+            };
+            let fold = head.fold.map_or(String::new(), |n| format!(" folded into {n}"));
+            format!(", head {kind} on features{fold}")
+        });
+        format!("{layers}{statistics}{head}")
     }
 
     /// Whether the layer with this name learns; `last` says whether it is the last one.
@@ -393,6 +489,11 @@ impl LearningPlan {
     /// The part of the layer with this name that learns.
     pub fn part_of(&self, name: &str) -> PartName {
         self.of_layer(name).part.unwrap_or(self.part)
+    }
+
+    /// Whether any layer may learn.
+    pub fn learns(&self) -> bool {
+        self.layers.as_ref().is_none_or(|layers| !layers.is_empty())
     }
 
     /// Whether any layer learns from a probe.
@@ -412,28 +513,7 @@ impl LearningPlan {
 
     /// Checks that numbers are within their ranges.
     pub(super) fn check(&self) -> Result<()> {
-        let own = self.layer.iter().filter_map(|l| l.rate);
-        let rates = own.chain([self.rate, self.hidden_rate]).chain(self.convolution_rate);
-        if let Some(rate) = rates.into_iter().find(|r| !r.is_finite() || *r < 0.0) {
-            return Err(Error::Learning(format!("a rate is {rate}, but rates must be 0 or more")));
-        }
-        if !(0.0..1.0).contains(&self.momentum) {
-            return Err(Error::Learning(format!(
-                "`momentum` is {}, but must be 0 or more and below 1",
-                self.momentum
-            )));
-        }
-        if !self.noise.is_finite() || self.noise < 0.0 {
-            return Err(Error::Learning(format!("`noise` is {}, but must be 0 or more", self.noise)));
-        }
-        if let Some(rank) =
-            self.layer.iter().filter_map(|l| l.rank).chain([self.rank]).find(|r| !(1..=64).contains(r))
-        {
-            return Err(Error::Learning(format!(
-                "the `rank` of an adaptor is {rank}, but must be from 1 to 64"
-            )));
-        }
-        Ok(())
+        fields::ranges(self)
     }
 }
 
@@ -448,6 +528,12 @@ mod tests {
         assert_eq!(plan.normalizer().unwrap().steps, 200);
         assert_eq!(plan.head.unwrap().plan().from, 200);
         assert!(LearningPlan::parse("recipe = \"cook\"").is_err());
+        let auto = LearningPlan::parse("recipe = \"auto\"").unwrap();
+        assert_eq!((auto.layers.as_deref(), auto.normalizer().is_some()), (Some(&[][..]), true));
+        let folds: Vec<_> =
+            auto.smaller().iter().filter_map(|p| p.head.as_ref().unwrap().plan().fold).collect();
+        assert!(folds.windows(2).all(|w| w[0] >= w[1] || w[1] == 32) && folds.len() > 20, "{folds:?}");
+        assert!(LearningPlan::parse("").unwrap().smaller().is_empty());
         assert_eq!(LearningPlan::parse("").unwrap(), LearningPlan::default());
     }
 
@@ -464,8 +550,5 @@ mod tests {
         let plan = LearningPlan::parse("blocks = [[\"a\", \"b\"]]\nstandard = true").unwrap();
         assert_eq!(plan.blocks, Blocks::Named(vec![["a".into(), "b".into()]]));
         assert_eq!(plan.normalizer().unwrap().trust, 10.0);
-        for wrong in ["momentum = 1.0", "noise = -1.0", "rank = 0"] {
-            assert!(LearningPlan::parse(wrong).unwrap().check().is_err(), "{wrong}");
-        }
     }
 }

@@ -20,6 +20,7 @@ pub enum Element {
     I32,
     U32,
     I16,
+    U16,
     I8,
     U8,
 }
@@ -29,7 +30,7 @@ impl Element {
     pub fn size(self) -> usize {
         match self {
             Self::F32 | Self::I32 | Self::U32 => 4,
-            Self::I16 => 2,
+            Self::I16 | Self::U16 => 2,
             Self::I8 | Self::U8 => 1,
         }
     }
@@ -38,7 +39,7 @@ impl Element {
 /// A named part of the learned bytes ([`offshoot::Engine::learned`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// `steps`, `random`, `course`, `active_blocks`; `opN.weights` and others of operator N; `normalizer.mean`, `head.counts`
+    /// `steps`, `random`, `course`, and other progress; `opN.weights` and others of operator N; `normalizer.mean`, `head.counts`
     /// and others.
     pub name: String,
     /// Type of its elements.
@@ -86,7 +87,11 @@ pub fn pieces(off: &[u8]) -> Result<Vec<Piece>> {
     list.add("random", Element::U32, &[1]);
     list.add("course", Element::U32, &[1]);
     list.add("active_blocks", Element::U8, &[1]);
-    list.at = PROGRESS_BYTES;
+    list.add("outliers_in_row", Element::U8, &[1]);
+    list.add("usual_distance", Element::U16, &[1]);
+    list.add("last_classes", Element::U8, &[2]);
+    list.add("repeats", Element::U16, &[1]);
+    debug_assert_eq!(list.at, PROGRESS_BYTES);
     for layer in learning.layers() {
         of_layer(&mut list, &learning, &layer, start);
     }

@@ -215,7 +215,8 @@ impl<'m> Learning<'m> {
 
     /// The classifier head and its number of features, folded if they are, if the model has one.
     pub fn classifier(&self) -> Option<(ClassifierHead, usize)> {
-        let classifier = self.head.classifier?;
+        // No file with a head opens without float32: nothing of a head is linked then.
+        let classifier = self.head.classifier.filter(|_| cfg!(feature = "f32"))?;
         let features = match classifier.folded {
             0 => self.taps().map(|tap| tap.width()).sum(),
             folded => folded.into(),
@@ -225,7 +226,7 @@ impl<'m> Learning<'m> {
 
     /// The input normaliser, if the model has one.
     pub fn normalizer(&self) -> Option<InputNormalizerRepr> {
-        self.head.normalizer
+        self.head.normalizer.filter(|_| cfg!(feature = "f32"))
     }
 
     /// The taps in ascending operator order.

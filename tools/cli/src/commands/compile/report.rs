@@ -148,6 +148,13 @@ impl Outcome for Report {
             c.operators.len(),
             thousands(c.macs)
         );
+        if let Some(l) = &c.learning {
+            text.extend(l.recipe.iter().map(|r| format!("learning: {r}\n")));
+            let better = l.better.iter();
+            text.extend(better.map(|(what, bytes)| {
+                format!("the next better form takes {} bytes of arena: {what}\n", thousands(*bytes))
+            }));
+        }
         text.push_str(&networks_text(c, &self.nested));
         for pass in self.passes.iter().filter(|p| p.changed) {
             text.push_str(&format!("{}: {}\n", pass.name, pass.detail));

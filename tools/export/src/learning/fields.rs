@@ -1,0 +1,179 @@
+//! Checks what a plan says, field by field, with errors that name the field and what it may be.
+
+use serde::Deserialize;
+use toml::{Table, Value};
+
+use super::plan::{Blocks, HeadPlan, HeadSpec, LearningPlan, NormalizerPlan};
+use super::{ScheduleName, wrong};
+use crate::error::Result;
+use offshoot::graph::learn::MAX_GRID;
+
+/// Kinds of heads.
+const HEADS: [&str; 6] = ["softmax", "nearest-mean", "lda", "least-squares", "simplex", "boosted"];
+
+/// Largest rate, step or noise: larger numbers can only destroy.
+const MOST: f32 = 1000.0;
+
+/// Checks fields that are of one type or another, for which a parser can only say that neither fits.
+pub(super) fn check(keys: &Table) -> Result<()> {
+    match keys.get("head") {
+        None => {}
+        Some(Value::String(name)) if HEADS.contains(&name.as_str()) => {}
+        Some(Value::String(name)) => {
+            return wrong(format!(
+                "`head` is \"{name}\", but must be {} or a table [head]",
+                HEADS.join(", ")
+            ));
+        }
+        Some(Value::Table(table)) => {
+            if let Some(kind) = table.get("kind").filter(|k| k.as_str().is_none_or(|k| !HEADS.contains(&k))) {
+                return wrong(format!("`kind` in [head] is {kind}, but must be {}", HEADS.join(", ")));
+            }
+            match table.get("features") {
+                None | Some(Value::Array(_)) => {}
+                Some(Value::String(word)) if word == "last" || word == "all" => {}
+                Some(other) => {
+                    return wrong(format!(
+                        "`features` in [head] is {other}, but must be \"last\", \"all\", or names of layers: [\"a\", \"b\"]"
+                    ));
+                }
+            }
+            typed::<HeadPlan>("[head]", table)?;
+        }
+        Some(other) => return wrong(format!("`head` is {other}, but must be a name or a table [head]")),
+    }
+    for key in ["normalizer", "standard"] {
+        match keys.get(key) {
+            None | Some(Value::Boolean(_)) => {}
+            Some(Value::Table(table)) => typed::<NormalizerPlan>(key, table)?,
+            Some(other) => {
+                return wrong(format!(
+                    "`{key}` is {other}, but must be true, false, or a table with `trust` and `steps`"
+                ));
+            }
+        }
+    }
+    match keys.get("blocks") {
+        None | Some(Value::Boolean(_)) => Ok(()),
+        Some(other) if Blocks::deserialize(other.clone()).is_ok() => Ok(()),
+        Some(other) => wrong(format!(
+            "`blocks` is {other}, but must be true, false, or pairs of layers: [[\"first\", \"second\"]]"
+        )),
+    }
+}
+
+/// Whether a table has the fields of a type.
+fn typed<T: for<'d> Deserialize<'d>>(name: &str, table: &Table) -> Result<()> {
+    match T::deserialize(Value::Table(table.clone())) {
+        Ok(_) => Ok(()),
+        Err(error) => wrong(format!("{name}: {}", error.message())),
+    }
+}
+
+/// Refuses a number outside a range; `low` itself is outside if `above`.
+fn within(name: &str, number: f32, above: bool, low: f32, high: f32) -> Result<()> {
+    if number >= low && number <= high && !(above && number == low) {
+        return Ok(());
+    }
+    let low = if above { format!("above {low}") } else { format!("from {low}") };
+    wrong(format!("`{name}` is {number}, but must be {low} to {high}"))
+}
+
+/// Checks that numbers are within their ranges.
+pub(super) fn ranges(plan: &LearningPlan) -> Result<()> {
+    within("rate", plan.rate, false, 0.0, MOST)?;
+    within("hidden_rate", plan.hidden_rate, false, 0.0, MOST)?;
+    within("convolution_rate", plan.convolution_rate.unwrap_or(0.0), false, 0.0, MOST)?;
+    within("noise", plan.noise, false, 0.0, MOST)?;
+    within("scale", plan.scale.unwrap_or(1.0), true, 0.0, 1e6)?;
+    within("grid", plan.grid.into(), false, 1.0, MAX_GRID.into())?;
+    within("rank", plan.rank.into(), false, 1.0, 64.0)?;
+    if !(0.0..1.0).contains(&plan.momentum) {
+        return wrong(format!("`momentum` is {}, but must be from 0 to below 1", plan.momentum));
+    }
+    if plan.steps == 0 && plan.schedule != ScheduleName::Constant {
+        return wrong("`steps` is 0, but the schedule must have 1 step or more".into());
+    }
+    for layer in &plan.layer {
+        let own = |field: &str| format!("{field}` of layer `{}", layer.name);
+        within(&own("rate"), layer.rate.unwrap_or(0.0), false, 0.0, MOST)?;
+        within(&own("scale"), layer.scale.unwrap_or(1.0), true, 0.0, 1e6)?;
+        within(&own("grid"), layer.grid.unwrap_or(1).into(), false, 1.0, MAX_GRID.into())?;
+        within(&own("rank"), layer.rank.unwrap_or(1).into(), false, 1.0, 64.0)?;
+    }
+    if let Some(normalizer) = plan.normalizer() {
+        within("trust` of `normalizer", normalizer.trust, false, 0.0, 1e6)?;
+    }
+    if let Some(head) = plan.head.as_ref().map(HeadSpec::plan) {
+        of_head(plan, &head)?;
+    }
+    Ok(())
+}
+
+fn of_head(plan: &LearningPlan, head: &HeadPlan) -> Result<()> {
+    within("step` of `head", head.step.unwrap_or(1.0), false, 0.0, MOST)?;
+    within("shrinkage` of `head", head.shrinkage.unwrap_or(0.0), false, 0.0, 1.0)?;
+    within("ridge` of `head", head.ridge.unwrap_or(1.0), true, 0.0, 1e9)?;
+    within("forgetting` of `head", head.forgetting.unwrap_or(1.0), true, 0.0, 1.0)?;
+    if head.window.is_some_and(|w| w.is_nan() || w < 1.0) {
+        return wrong(format!(
+            "`window` of `head` is {}, but must be 1 sample or more",
+            head.window.unwrap_or(0.0)
+        ));
+    }
+    within("fold` of `head", head.fold.unwrap_or(1).into(), false, 1.0, 4096.0)?;
+    let ends = matches!(plan.schedule, ScheduleName::Linear | ScheduleName::Cosine);
+    if ends && head.from >= plan.steps {
+        return wrong(format!(
+            "`from` of `head` is {}, but must be below the {} `steps` of the schedule: the head would never learn",
+            head.from, plan.steps
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_field_and_its_range() {
+        for (plan, words) in [
+            ("head = \"svm\"", ["`head`", "nearest-mean"]),
+            ("head = 3", ["`head`", "table [head]"]),
+            ("[head]\nkind = \"svm\"", ["`kind`", "simplex"]),
+            ("[head]\nkind = \"lda\"\nfeatures = \"some\"", ["`features`", "\"all\""]),
+            ("[head]\nkind = \"lda\"\nspeed = 1", ["[head]", "speed"]),
+            ("[head]\nfrom = 1", ["[head]", "kind"]),
+            ("rate = nan", ["`rate` is NaN", "0 to 1000"]),
+            ("rate = 1e30", ["`rate`", "0 to 1000"]),
+            ("rate = -1.0", ["`rate`", "0 to 1000"]),
+            ("hidden_rate = inf", ["`hidden_rate`", "0 to 1000"]),
+            ("scale = 0.0", ["`scale`", "above 0"]),
+            ("scale = 0", ["`scale`", "above 0"]),
+            ("grid = 200", ["`grid` is 200", "1 to 16"]),
+            ("grid = 0", ["`grid`", "1 to 16"]),
+            ("grid = 300", ["grid", "u8"]),
+            ("rank = 0", ["`rank`", "1 to 64"]),
+            ("momentum = 1.0", ["`momentum`", "below 1"]),
+            ("noise = -1.0", ["`noise`", "0 to 1000"]),
+            ("schedule = \"linear\"\nsteps = 0", ["`steps`", "1 step"]),
+            ("blocks = 3", ["`blocks`", "pairs"]),
+            ("normalizer = \"yes\"", ["`normalizer`", "trust"]),
+            ("[normalizer]\ntrust = -1.0", ["`trust`", "0 to"]),
+            ("[[layer]]\nname = \"a\"\nrate = nan", ["layer `a`", "0 to 1000"]),
+            ("[head]\nkind = \"lda\"\nshrinkage = 2.0", ["`shrinkage`", "0 to 1"]),
+            ("[head]\nkind = \"lda\"\nwindow = 0.5", ["`window`", "1 sample"]),
+            ("[head]\nkind = \"least-squares\"\nridge = 0.0", ["`ridge`", "above 0"]),
+            ("[head]\nkind = \"lda\"\nfold = 0", ["`fold`", "1 to"]),
+            ("schedule = \"linear\"\nsteps = 9\n[head]\nkind = \"lda\"\nfrom = 9", ["`from`", "below the 9"]),
+            ("recipe = \"cook\"", ["cook", "adapt"]),
+            ("rule = \"guess\"", ["guess", "drtp"]),
+            ("speed = 3", ["speed", "rate"]),
+        ] {
+            let error = LearningPlan::parse(plan).and_then(|p| p.check()).unwrap_err().to_string();
+            assert!(words.iter().all(|w| error.contains(w)), "{plan}: {error}");
+            assert!(!error.contains("untagged"), "{plan}: {error}");
+        }
+    }
+}
