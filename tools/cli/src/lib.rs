@@ -7,6 +7,7 @@ pub mod failure;
 pub mod files;
 pub mod measure;
 pub mod metrics;
+mod policy;
 pub mod port;
 pub mod samples;
 pub mod saturation;

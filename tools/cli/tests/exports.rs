@@ -192,21 +192,13 @@ fn a_plan_is_written_edited_and_run_again() {
     let second = offshoot(&["compress", model, "--data", x, y, "-o", &again, "--plan", &file]);
     assert_eq!(sizes(&first), sizes(&second), "{plan}");
     // An edited one gives what it says.
-    let (layer, _) = plan.lines().find_map(|l| l.split_once(" = ")).expect("a layer");
-    let edited: String =
-        plan.lines()
-            .map(|l| {
-                if l.starts_with(&format!("{layer} = ")) {
-                    format!("{layer} = 3\n")
-                } else {
-                    format!("{l}\n")
-                }
-            })
-            .collect();
+    let mut table: toml::Table = plan.parse().expect("is TOML");
+    let channels = table["channels"].as_table_mut().expect("a table");
+    let name = channels.iter().find(|(_, n)| n.as_integer() > Some(3)).expect("a layer").0.clone();
+    channels[&name] = toml::Value::Integer(3);
     let file = place("edited.toml");
-    std::fs::write(&file, edited).expect("writes");
+    std::fs::write(&file, table.to_string()).expect("writes");
     let third = offshoot(&["compress", model, "--data", x, y, "-o", &place("third"), "--plan", &file]);
-    let name = layer.trim_matches('"');
     let row = array(&third, "operators").iter().find(|o| o["name"] == name).expect("the layer is there");
     assert_eq!(row["channels"][1], 3, "{row}");
     // A name that is wrong brings the right one.
@@ -216,5 +208,5 @@ fn a_plan_is_written_edited_and_run_again() {
         .output()
         .expect("starts");
     let said = String::from_utf8_lossy(&run.stderr).into_owned();
-    assert!(!run.status.success() && said.contains("did you mean") && said.contains(name), "{said}");
+    assert!(!run.status.success() && said.contains("did you mean") && said.contains(&name), "{said}");
 }

@@ -52,7 +52,7 @@ pub struct Report {
     pub method: Vec<Method>,
     /// What each method did.
     pub done: Vec<String>,
-    /// Layers whose weights have fewer than 8 bits, as in policy.toml for `compile --precision`.
+    /// Layers whose weights have fewer than 8 bits. (policy.toml has them under the names of model.onnx.)
     pub weight_bits: BTreeMap<String, u8>,
     /// Score that ranked the channels.
     pub score: Ranking,
@@ -148,7 +148,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let html = page::page(args, &made.report)?.render();
     let json = serde_json::to_string_pretty(&made.report)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
-    let policy = toml::to_string(&made.weight_bits)
+    let bits = crate::policy::renamed(&made.graph, &made.weight_bits, &onnx)?;
+    let policy = toml::to_string(&bits)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let plan = Plan::of(&made.report).text()?;
     for (name, bytes) in [

@@ -13,7 +13,7 @@ use crate::Result;
 use crate::quantize::WeightBits;
 
 /// Share of the tightest limit that is to be used. Below it, channel counts other than multiples are tried.
-const WANTED: f64 = 0.95;
+pub(super) const WANTED: f64 = 0.95;
 /// By how much the model of sizes may exceed a limit for a candidate to be measured.
 const DOUBT: f64 = 1.02;
 /// Most measurements.
@@ -29,6 +29,7 @@ pub(super) struct Choice {
 }
 
 /// What a choice is judged by.
+#[derive(Clone, Copy)]
 pub(super) struct Judge<'a> {
     pub(super) graph: &'a Graph,
     pub(super) groups: &'a Groups,

@@ -8,9 +8,9 @@ use offshoot_ir::Graph;
 use offshoot_train::{Augment, Dataset, Target};
 use serde::Serialize;
 
-use super::allocate::{Aim, Cost, Move, Rates, Rules, toward};
-use super::budget::{Gauge, Instructions, Limits, Measured, Size};
-use super::give_back::{Choice, Judge};
+use super::allocate::{Aim, Cost, Lowering, Move, Rates, Rules, toward};
+use super::budget::{Gauge, Instructions, Limits, Size};
+use super::give_back::{self, Choice, Judge};
 use super::groups::{Family, Groups, Split};
 use super::lowering::lowerings;
 use super::refit::refit;
@@ -196,6 +196,12 @@ pub fn prune(
             true => lowerings(&small, &few, options.fewest_bits, &choice.bits, progress)?,
             false => vec![],
         };
+        if !lowerings.is_empty() && options.score != Score::Taylor {
+            // What bits lose is a change of the loss; the scores have to be in the same unit.
+            let changes: f64 = scores(&small, &own, Score::Taylor, &few, 32)?.iter().sum();
+            let unit = changes / lifted.iter().sum::<f64>().max(f64::MIN_POSITIVE);
+            lifted.iter_mut().for_each(|s| *s *= unit);
+        }
         let base = choice.clone();
         if period == 1 {
             // What was asked for by name comes first, and is not given back.
@@ -213,7 +219,7 @@ pub fn prune(
             before,
         };
         if !goals.hold(judge.measure(&choice)?.size) {
-            choice = chosen(&judge, &named, &now)?;
+            choice = chosen(&judge, &named)?;
         }
         if choice.removed == base.removed {
             continue;
@@ -259,42 +265,70 @@ fn with_own_vectors(graph: &Graph) -> Graph {
 }
 
 /// The moves of one period: those that meet its limits at the least loss, with what was too much given back.
-fn chosen(judge: &Judge<'_>, base: &Choice, now: &Measured) -> Result<Choice> {
-    let limits = judge.limits;
-    let work = match now.size.instructions {
-        Some(i) if limits.instructions < u64::MAX => [i, limits.instructions],
-        _ => [now.size.macs, limits.macs],
-    };
-    let limit = |limit: u64, whole: u64| if limit >= whole { f64::INFINITY } else { limit as f64 };
-    let aim = Aim {
-        now: [now.size.flash as f64, work[0] as f64],
-        goal: [limit(limits.flash, judge.before.flash), limit(work[1], work[0].max(1))],
-    };
-    let rates = Rates { work: now.rates.clone(), bits: base.bits.clone() };
+fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
     // Fewer bits may take RAM and instructions that are not there: then channels alone may lose less.
     let mut found: Option<(f64, Choice)> = None;
-    let mut least = now.size;
-    let variants = if judge.lowerings.is_empty() { 1 } else { 2 };
-    for with_bits in [true, false].into_iter().rev().take(variants) {
-        let cost = Cost::new(judge.graph, judge.groups, &base.removed, &rates);
-        let lowerings = if with_bits { judge.lowerings } else { &[] };
-        let moves = toward(judge.groups, judge.scores, &base.removed, judge.rules, lowerings, cost, aim);
-        let count = shortest(&moves, |moves| {
-            let size = judge.measure(&with(base, moves))?.size;
-            if size.flash < least.flash {
-                least = size;
+    let mut least: Option<Size> = None;
+    let variants: &[&[Lowering]] = if judge.lowerings.is_empty() { &[&[]] } else { &[&[], judge.lowerings] };
+    let fine = Rules { multiple: 1, floors: judge.rules.floors.clone() };
+    let fine = Judge { rules: &fine, ..*judge };
+    for &lowerings in variants {
+        let Some((mut choice, before_last)) = reached(judge, base, base, lowerings, &mut least)? else {
+            continue;
+        };
+        let size = judge.measure(&choice)?.size;
+        if judge.rules.multiple > 1 && judge.limits.used(judge.before, size) < give_back::WANTED {
+            // The last move was too large, and nothing that went before makes up for it: smaller ones in its place. Scores
+            // of several layers are rough; that what is left fills its budget counts for more.
+            if let Some((other, _)) = reached(&fine, base, &before_last, lowerings, &mut least)? {
+                let size = judge.measure(&other)?.size;
+                let full = judge.limits.used(judge.before, size) >= give_back::WANTED;
+                if full || judge.lost(base, &other) < judge.lost(base, &choice) {
+                    choice = other;
+                }
             }
-            Ok(limits.hold(size))
-        })?;
-        let Some(count) = count else { continue };
-        let choice = judge.give_back(base, with(base, &moves[..count]))?;
+        }
         let lost = judge.lost(base, &choice);
         if found.as_ref().is_none_or(|(other, _)| lost < *other) {
             found = Some((lost, choice));
         }
     }
-    let Size { flash, ram, macs, .. } = least;
+    let Size { flash, ram, macs, .. } = least.unwrap_or(judge.before);
     found.map(|(_, choice)| choice).ok_or(Error::Budget { flash, ram, macs })
+}
+
+/// The shortest run of moves from `start` that meets the limits, less what of it is not needed, and the choice before its
+/// last move; `None` if the limits cannot be met. `least` becomes the size of the smallest file seen.
+fn reached(
+    judge: &Judge<'_>,
+    base: &Choice,
+    start: &Choice,
+    lowerings: &[Lowering],
+    least: &mut Option<Size>,
+) -> Result<Option<(Choice, Choice)>> {
+    let (limits, now) = (judge.limits, judge.measure(start)?);
+    let work = match now.size.instructions {
+        Some(i) if limits.instructions < u64::MAX => [i, limits.instructions],
+        _ => [now.size.macs, limits.macs],
+    };
+    let goal = [[now.size.flash, limits.flash], work]
+        .map(|[now, limit]| if limit >= now { f64::INFINITY } else { limit as f64 });
+    let aim = Aim { now: [now.size.flash as f64, work[0] as f64], goal };
+    let rates = Rates { work: now.rates, bits: start.bits.clone() };
+    let cost = Cost::new(judge.graph, judge.groups, &start.removed, &rates);
+    let open = |l: &&Lowering| start.bits.layers.get(&l.layer).is_none_or(|&has| l.bits < has);
+    let lowerings: Vec<Lowering> = lowerings.iter().filter(open).cloned().collect();
+    let moves = toward(judge.groups, judge.scores, &start.removed, judge.rules, &lowerings, cost, aim);
+    let count = shortest(&moves, |moves| {
+        let size = judge.measure(&with(start, moves))?.size;
+        if least.is_none_or(|l| size.flash < l.flash) {
+            *least = Some(size);
+        }
+        Ok(limits.hold(size))
+    })?;
+    let Some(count) = count else { return Ok(None) };
+    let choice = judge.give_back(base, with(start, &moves[..count]))?;
+    Ok(Some((choice, with(start, &moves[..count.saturating_sub(1)]))))
 }
 
 /// Takes a little more if training changed what the kernels take: the multipliers of an output channel decide which of
@@ -316,7 +350,10 @@ fn trimmed(
         }
         let groups = Groups::of(&small, options.split)?;
         let scores = scores(&small, &groups, options.score, &head(data, options.score_samples.max(1)), 32)?;
-        let rules = Rules { multiple: 1, ..rules(&small, &groups, options)?.0 };
+        // What was asked for by name stays as it is.
+        let names = options.keep.iter().chain(options.ratios.keys()).cloned().collect();
+        let named = PruneOptions { keep: names, ratios: BTreeMap::new(), ..options.clone() };
+        let rules = Rules { multiple: 1, ..rules(&small, &groups, &named)?.0 };
         let base = Choice { removed: vec![false; groups.len()], bits: bits.clone() };
         let judge = Judge {
             graph: &small,
@@ -328,7 +365,7 @@ fn trimmed(
             limits: *limits,
             before: now.size,
         };
-        let removed = chosen(&judge, &base, &now)?.removed;
+        let removed = chosen(&judge, &base)?.removed;
         let cut = slice(&small, &groups, &removed)?;
         small = match options.refit_samples {
             0 => cut,

@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use ndarray::Axis;
-use offshoot_compress::quantize::{WeightBits, packs};
 use offshoot_data::npy::Array;
-use offshoot_ir::Graph;
 use offshoot_report::front::{self, Point};
 use offshoot_report::table::thousands;
 use offshoot_report::{Page, Table, plot};
@@ -15,6 +13,7 @@ use offshoot_search::strategies::History;
 
 use super::{FrontPoint, Report, failure};
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::policy;
 
 /// Writes `model.onnx`, `model.off`, `policy.toml` and `calibration.npy` of a point; returns the command that compiles
 /// it.
@@ -24,7 +23,7 @@ pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Cand
         Kind::Unsupported,
         "the candidate has no ONNX form: leave the operator named above out of the space",
     )?;
-    let policy = toml::to_string(&renamed(candidate, &onnx)?)
+    let policy = toml::to_string(&policy::renamed(&candidate.graph, &candidate.bits, &onnx)?)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
@@ -44,27 +43,6 @@ pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Cand
         at("calibration.npy"),
         at("policy.toml")
     ))
-}
-
-/// The policy under the operators' names after the ONNX file is read back.
-fn renamed(candidate: &Candidate, onnx: &[u8]) -> Result<WeightBits> {
-    let help = "this is a bug in Offshoot: report it with the space";
-    let read = offshoot_import::import_bytes(onnx, "point").or_fail(Kind::Internal, help)?;
-    let (read, _) = crate::files::optimise(read)?;
-    let names = |graph: &Graph| -> Vec<String> {
-        graph.nodes.iter().filter(|n| packs(graph, n)).map(|n| n.name.clone()).collect()
-    };
-    let (old, new) = (names(&candidate.graph), names(&read));
-    if old.len() != new.len() {
-        return Err(Failure::new(
-            Kind::Internal,
-            "the network changes when its ONNX file is read back",
-            help,
-        ));
-    }
-    let layers = &candidate.bits.layers;
-    let layers = old.iter().zip(new).filter_map(|(old, new)| Some((new, *layers.get(old)?))).collect();
-    Ok(WeightBits { layers, ..candidate.bits.clone() })
 }
 
 /// Calibration samples in the candidate's resolution, as an `.npy` file.
