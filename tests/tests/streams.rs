@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot_cli::commands::compile::{self, Precision};
-use offshoot_cli::commands::learn::{self, Spec, Start, Taught, arrays};
+use offshoot_cli::commands::learn::{self, Spec, Start, Trained, arrays};
 use offshoot_cli::commands::merge;
 use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
@@ -63,9 +63,9 @@ fn picked(data: &Data, order: &[usize], mut change: impl FnMut(usize, &mut [f32]
     )
 }
 
-fn taught(file: &OffFile, train: &Data, test: &Data, epochs: u32) -> Taught {
+fn taught(file: &OffFile, train: &Data, test: &Data, epochs: u32) -> Trained {
     let spec = Spec { epochs, fit: true, ..Spec::default() };
-    learn::teach(&UI, file, Some(train), Some(test), &spec, &Target::Host, Start::default()).unwrap()
+    learn::train(&UI, file, Some(train), Some(test), &spec, &Target::Host, Start::default()).unwrap()
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn devices_add_up() {
         std::fs::write(&path, offshoot_data::npz::to_bytes(&merged).unwrap()).unwrap();
         let start = Start { arrays: Some(&path), ..Start::default() };
         let spec = Spec { epochs: 1, ..Spec::default() };
-        let both = learn::teach(&UI, &file, None, Some(&test), &spec, &Target::Host, start).unwrap();
+        let both = learn::train(&UI, &file, None, Some(&test), &spec, &Target::Host, start).unwrap();
         let (one, whole) = (states[0].0, state(&(0..150).collect::<Vec<_>>()));
         println!(
             "{precision:?} {plan:?}: one {one:.3}, merged {:.3}, whole {:.3}",

@@ -161,7 +161,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
             )),
         }
     };
-    let (train, test) = (pair(&args.train)?, pair(&args.test)?);
+    let (training, test) = (pair(&args.train)?, pair(&args.test)?);
     let beside = || args.model.with_extension("flash");
     let flash = match (&args.flash, &target) {
         (Some(path), _) => Some(FlashFile::new(path)),
@@ -170,7 +170,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     };
     let start = Start { flash: flash.as_ref(), arrays: args.import.as_deref() };
     let Trained { mut report, roomy, file, learned } =
-        train(ui, &file, train.as_ref(), test.as_ref(), &spec, &target, start)?;
+        train(ui, &file, training.as_ref(), test.as_ref(), &spec, &target, start)?;
     if let Some(path) = &args.output {
         let whole = OffFile::from_bytes(&relearn::going_on(file.bytes(), &learned).map_err(not_written)?);
         if let Some(test) = &test {
@@ -276,12 +276,12 @@ pub struct Trained {
 pub fn learn(
     ui: &Ui,
     file: &OffFile,
-    train: &(Array, Array),
+    training: &(Array, Array),
     test: &(Array, Array),
     spec: &Spec,
     target: &Target,
 ) -> Result<(Report, OffFile)> {
-    let trained = train(ui, file, Some(train), Some(test), spec, target, Start::default())?;
+    let trained = train(ui, file, Some(training), Some(test), spec, target, Start::default())?;
     let export = relearn::with_learned(trained.file.bytes(), &trained.learned).map_err(not_written)?;
     Ok((trained.report, OffFile::from_bytes(&export)))
 }

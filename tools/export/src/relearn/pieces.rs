@@ -9,8 +9,8 @@ use offshoot::format::learn::{
 use offshoot::format::record::Arith;
 use offshoot::graph::learn::{Learning, TrainedLayer};
 
-use offshoot::AlignedBytes;
 use crate::error::{Error, Result};
+use offshoot::AlignedBytes;
 
 /// Type of a piece's elements, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
