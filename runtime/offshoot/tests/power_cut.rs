@@ -1,6 +1,7 @@
 //! Learning with a power cut in the middle of a save: the next start finds the save before or this one, and learning goes
 //! on from it with the bits of a run that was never interrupted.
 
+#[allow(dead_code, reason = "damaged cells are a matter of the tests of the store")]
 mod flash;
 
 use flash::{SimulatedFlash, Torn};
