@@ -354,7 +354,7 @@ fn learn<C: Clock, K: StackGauge>(
         count: clock.between(start, end).saturating_sub(reading_cost),
         stack,
         arena: engine.used(PAINT) as u32,
-        left_out: lesson.left_out,
+        left_out: report.left_out,
     })
 }
 

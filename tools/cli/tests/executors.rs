@@ -81,7 +81,7 @@ fn kill_workers(folder: &Path, most: usize, parents: bool, done: &AtomicBool, ki
             }
             let line = read(&pid, "cmdline");
             let words: Vec<&str> = line.split('\0').collect();
-            let is_job = words.iter().any(|w| *w == "--job") && words.iter().any(|w| w.starts_with(&wanted));
+            let is_job = words.contains(&"--job") && words.iter().any(|w| w.starts_with(&wanted));
             // The shell or interpreter that starts it names the program first.
             if !is_job || words.first().is_none_or(|w| !w.ends_with("offshoot")) {
                 continue;

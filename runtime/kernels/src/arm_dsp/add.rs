@@ -57,7 +57,7 @@ fn operand<const ROUNDS: bool>(x: i8, zero: i32, multiplier: i32, shift: Shift) 
 
 /// `dst += b` as in [`crate::portable::binary_i8`]. Returns `false` and computes nothing for other records or unusual
 /// shifts.
-pub fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) -> bool {
+pub(crate) fn add_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) -> bool {
     let BinaryArith::I8 { a_zp, b_zp, out_zp, clamp, .. } = r.arith else {
         return false;
     };

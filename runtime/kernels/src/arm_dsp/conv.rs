@@ -18,7 +18,7 @@ const VECTORS: bool =
 /// See [`crate::conv_blocks`].
 // Inlined: a call would pass its arguments in memory, and copying them costs 500 instructions.
 #[inline(always)]
-pub fn conv_blocks(
+pub(crate) fn conv_blocks(
     r: &ConvTiled,
     g: &Tiled,
     q: &Requant<'_>,

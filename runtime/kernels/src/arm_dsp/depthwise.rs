@@ -19,7 +19,7 @@ const LINEAR: bool = cfg!(feature = "op-depthwise-single-multiply");
 /// See [`crate::depthwise_planar`].
 // Not inlined, to keep its frame apart from those of the operators that call it.
 #[inline(never)]
-pub fn depthwise_planar(
+pub(crate) fn depthwise_planar(
     r: &DepthwisePlanar,
     g: &Planar,
     q: &Requant<'_>,

@@ -44,18 +44,18 @@ mod vector;
 mod window;
 mod winograd;
 
-pub use add::add_i8;
-pub use conv::conv_blocks;
-pub use depthwise::depthwise_planar;
+pub(crate) use add::add_i8;
+pub(crate) use conv::conv_blocks;
+pub(crate) use depthwise::depthwise_planar;
 pub use huffman::fully_connected_huffman;
 pub use planes::add_planes;
-pub use pool::average_i8;
-pub use products::products_i8;
+pub(crate) use pool::average_i8;
+pub(crate) use products::products_i8;
 pub use rows::{add_errors, add_windows, energy, select, select_errors};
-pub use single_multiply::conv_single_multiply;
+pub(crate) use single_multiply::conv_single_multiply;
 pub use sparse::{add_sparse, requantise_sums};
 pub use step::step_line;
-pub use winograd::conv_winograd;
+pub(crate) use winograd::conv_winograd;
 
 use crate::requant::Requant;
 

@@ -29,7 +29,7 @@ unsafe extern "C" fn four(src: *const i8, step: usize, pixels: usize, sums: *mut
 }
 
 /// Like [`crate::portable::pool_i8`]; returns `false` and computes nothing if the window is not the whole input.
-pub fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
+pub(crate) fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     let PoolArith::I8 { clamp, .. } = r.arith else {
         return false;
     };

@@ -101,7 +101,7 @@ fn widened(group: [i8; 4], zeros: u32) -> [u32; 2] {
 }
 
 /// See [`crate::portable::products_i8`]; returns `false` and computes nothing if the slices do not fit.
-pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool {
+pub(crate) fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) -> bool {
     let (width, rows) = (x.len(), sums.len());
     if width == 0 || weights.len() != width * rows {
         return false;

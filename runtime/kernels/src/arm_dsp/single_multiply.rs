@@ -10,7 +10,7 @@ use offshoot_format::record::{ConvSingleMultiply, Traversal};
 
 /// See [`crate::conv_single_multiply`].
 #[inline(never)]
-pub fn conv_single_multiply(
+pub(crate) fn conv_single_multiply(
     r: &ConvSingleMultiply,
     g: &Tiled,
     words: &[i32],

@@ -10,7 +10,7 @@ use offshoot_format::record::{ConvWinograd, Window};
 use offshoot_format::tiled::MOST_TILE_PAIRS;
 
 /// See [`crate::portable::conv_winograd`].
-pub fn conv_winograd(
+pub(crate) fn conv_winograd(
     r: &ConvWinograd,
     q: &Requant<'_>,
     weights: &[i16],
