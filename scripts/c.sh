@@ -126,8 +126,8 @@ emulated() {
         -ffunction-sections -fdata-sections -Wa,--noexecstack -nostdlib -nostartfiles -Wl,--gc-sections -T $crate/examples/cortex-m/memory.ld \
         -DMODEL="\"$data/vibration_learns.off\"" -DX="\"$data/shifted_x.u8\"" -DY="\"$data/shifted_y.u8\"" \
         -DARENA_BYTES=16000 -DSTEPS=20 -I $crate/include $crate/examples/cortex-m/*.c "$folder/liboffshoot.a" -lgcc -o "$program"
-    qemu-system-arm -machine mps2-an386 -display none -monitor none -serial none -semihosting-config enable=on,target=native \
-        -kernel "$program" </dev/null
+    qemu-system-arm -machine mps2-an386 -display none -monitor none -serial none -chardev stdio,id=console,signal=off \
+        -semihosting-config enable=on,target=native,chardev=console -kernel "$program" </dev/null
     arm-none-eabi-size "$program" | awk 'NR == 2 { print "c: " $1 " bytes of flash with model and samples, " $2 + $3 " of RAM without stack" }' >&2
 }
 
