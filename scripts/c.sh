@@ -5,7 +5,7 @@
 #   scripts/c.sh --host                libraries for this machine: static and shared
 #   scripts/c.sh --target TRIPLE       a static library for that target
 #   scripts/c.sh --examples            the examples on this machine
-#   scripts/c.sh --emulated            the example for a bare Cortex-M4, in QEMU
+#   scripts/c.sh --emulated [TRIPLE]   the example for a bare Cortex-M with that library, in QEMU; thumbv7em-none-eabihf if none is named
 #   scripts/c.sh --aarch64             the examples on aarch64, in user-mode QEMU
 #   … --model MODEL.off                before these: libraries with the operators of that model alone, with offshoot on the path
 # Libraries: target/c/TRIPLE/liboffshoot.a, for this machine also liboffshoot.so. CARGO_TARGET_DIR stands for target.
@@ -108,7 +108,7 @@ programs() {
 
 examples() {
     command -v "${CC:-cc}" >/dev/null || { skip "no C compiler (CC, or cc)"; return; }
-    [ -e "$build/c/$host/liboffshoot.a" ] || library "$host"
+    library "$host" >&2
     programs "${CC:-cc}" "$host"
     # The header in C++, and the shared library.
     if command -v "${CXX:-c++}" >/dev/null; then
@@ -116,19 +116,41 @@ examples() {
     fi
 }
 
+# emulated TRIPLE: the example for a bare Cortex-M with that library, in QEMU
 emulated() {
-    local triple=thumbv7em-none-eabihf folder=$build/c/thumbv7em-none-eabihf program
+    local triple=$1 machine flags folder=$build/c/$1 program
+    case $triple in
+        thumbv6m-none-eabi) machine=mps2-an385 flags='-mcpu=cortex-m0' ;;
+        thumbv7m-none-eabi) machine=mps2-an385 flags='-mcpu=cortex-m3' ;;
+        thumbv7em-none-eabi) machine=mps2-an386 flags='-mcpu=cortex-m4 -mfloat-abi=softfp -mfpu=fpv4-sp-d16' ;;
+        thumbv7em-none-eabihf) machine=mps2-an386 flags='-mcpu=cortex-m4 -mfloat-abi=hard -mfpu=fpv4-sp-d16' ;;
+        *) echo "c: the example has no start-up code for $triple" >&2; return 1 ;;
+    esac
     command -v arm-none-eabi-gcc >/dev/null || { skip "no arm-none-eabi-gcc (apt-get install gcc-arm-none-eabi)"; return; }
     command -v qemu-system-arm >/dev/null || { skip "no qemu-system-arm"; return; }
-    [ -e "$folder/liboffshoot.a" ] || library $triple
+    library "$triple" >&2
     program=$folder/learn.elf
-    arm-none-eabi-gcc -std=c11 -Os -Wall -Wextra -Werror -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 -ffreestanding \
-        -ffunction-sections -fdata-sections -Wa,--noexecstack -nostdlib -nostartfiles -Wl,--gc-sections -T $crate/examples/cortex-m/memory.ld \
+    # shellcheck disable=SC2086  # several flags
+    arm-none-eabi-gcc -std=c11 -Os -Wall -Wextra -Werror $flags -mthumb -ffreestanding -ffunction-sections -fdata-sections \
+        -Wa,--noexecstack -nostdlib -nostartfiles -Wl,--gc-sections -T $crate/examples/cortex-m/memory.ld \
         -DMODEL="\"$data/vibration_learns.off\"" -DX="\"$data/shifted_x.u8\"" -DY="\"$data/shifted_y.u8\"" \
         -DARENA_BYTES=16000 -DSTEPS=20 -I $crate/include $crate/examples/cortex-m/*.c "$folder/liboffshoot.a" -lgcc -o "$program"
-    qemu-system-arm -machine mps2-an386 -display none -monitor none -serial none -chardev stdio,id=console,signal=off \
+    qemu-system-arm -machine $machine -display none -monitor none -serial none -chardev stdio,id=console,signal=off \
         -semihosting-config enable=on,target=native,chardev=console -kernel "$program" </dev/null
-    arm-none-eabi-size "$program" | awk 'NR == 2 { print "c: " $1 " bytes of flash with model and samples, " $2 + $3 " of RAM without stack" }' >&2
+    arm-none-eabi-size "$program" |
+        awk 'NR == 2 { print "c: " $1 " bytes of flash with model and samples, " $2 + $3 " of RAM without stack" }' >&2
+}
+
+# Every Cortex-M library prints the same bytes.
+same_everywhere() {
+    local triple printed first=''
+    for triple in thumbv7em-none-eabihf thumbv7em-none-eabi thumbv7m-none-eabi thumbv6m-none-eabi; do
+        [ "$(core_source "$triple")" != none ] || continue
+        echo "c: $triple"
+        printed=$(emulated "$triple")
+        [ -n "$first" ] || echo "$printed"
+        [ "${first:=$printed}" = "$printed" ] || { echo "c: $triple gives other bytes:" >&2; echo "$printed" >&2; exit 1; }
+    done
 }
 
 aarch64() {
@@ -137,7 +159,7 @@ aarch64() {
         command -v $program >/dev/null || { skip "no $program (apt-get install qemu-user gcc-aarch64-linux-gnu libc6-dev-arm64-cross)"; return; }
     done
     [ "$(core_source $triple)" != none ] || { skip "no library for aarch64 (rustup target add $triple)"; return; }
-    [ -e "$build/c/$triple/liboffshoot.a" ] || library $triple
+    library $triple >&2
     programs aarch64-linux-gnu-gcc $triple qemu-aarch64 -L /usr/aarch64-linux-gnu
 }
 
@@ -152,7 +174,7 @@ case ${1:-} in
     --host) library "$host" ;;
     --target) library "${2:?usage: c.sh --target TRIPLE}" ;;
     --examples) examples ;;
-    --emulated) emulated ;;
+    --emulated) emulated "${2:-thumbv7em-none-eabihf}" ;;
     --aarch64) aarch64 ;;
     '')
         header --check
@@ -165,7 +187,7 @@ case ${1:-} in
         done
         library "$host"
         examples
-        emulated
+        same_everywhere
         aarch64
         ;;
     *) sed -n '2,11s/^# \?//p' "$0" >&2; exit 2 ;;
