@@ -53,19 +53,21 @@ library() {
     mkdir -p "$folder"
     (
         # The host's settings do not fit other targets.
-        unset CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS RUSTC CARGO RUSTUP_TOOLCHAIN
+        unset RUSTFLAGS CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS RUSTC CARGO RUSTUP_TOOLCHAIN
         eval "$environment"
         case $triple in
             *-none-*)
                 # What takes time is in the kernels; of the rest flash counts.
-                for package in offshoot-c offshoot offshoot-base offshoot-format offshoot-learn offshoot-operators offshoot-wire; do
+                for package in '"*"' libm offshoot-c offshoot offshoot-base offshoot-format offshoot-learn offshoot-operators \
+                    offshoot-wire; do
                     settings+=(--config "profile.c.package.$package.opt-level=\"s\"")
                 done
                 ;;
             "$host") kinds=staticlib,cdylib ;;
             *) [ -z "$OFFSHOOT_BUILD_STD" ] || OFFSHOOT_BUILD_STD=-Zbuild-std=std,panic_abort ;;
         esac
-        [ "$triple" != thumbv8m.main-none-eabihf ] || settings+=(--features arm-dsp)
+        # With the DSP extension, which the Cortex-M33 mostly has, and the Cortex-M55 always.
+        [ "$triple" != thumbv8m.main-none-eabihf ] || { settings+=(--features arm-dsp) && export RUSTFLAGS='-C target-cpu=cortex-m33'; }
         # shellcheck disable=SC2086  # empty where the core library is prebuilt
         cargo rustc --quiet ${OFFSHOOT_BUILD_STD} --profile c --target "$triple" --target-dir "$build/c/build" -p offshoot-c --lib \
             --crate-type "$kinds" ${settings[@]+"${settings[@]}"} ${features[@]+"${features[@]}"}

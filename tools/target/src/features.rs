@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use offshoot::format::{header::HeaderView, requires};
+use offshoot::format::{header::HeaderView, learn::TrainablePart, requires};
 use offshoot::{Model, operators};
 
 use crate::{Board, TargetError};
@@ -27,8 +27,13 @@ pub fn runtime_features(off: &[u8], model: &Model<'_>) -> Result<Vec<String>, of
     if header.is_ok_and(|h| h.requires & requires::NEEDS_F32 != 0) {
         features.insert("f32");
     }
-    if model.learning().is_some() {
+    if let Some(learning) = model.learning() {
         features.insert("learn");
+        // These compute in float32, whatever the network's number format.
+        let low_rank = learning.layers().any(|l| matches!(l.repr.part, TrainablePart::LowRank { .. }));
+        if learning.head.classifier.is_some() || learning.head.normalizer.is_some() || low_rank {
+            features.insert("f32");
+        }
     }
     Ok(features.into_iter().map(str::to_owned).collect())
 }
@@ -45,4 +50,24 @@ pub fn check_runtime(board: &Board, off: &[u8], model: &Model<'_>) -> Result<(),
         return Ok(());
     }
     Err(TargetError::MissingFeatures { board: board.name, features: missing })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use offshoot::AlignedBytes;
+
+    fn features(name: &str) -> Vec<String> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runtime/offshoot/examples/data/");
+        let file = AlignedBytes::copy_of(&std::fs::read(format!("{folder}{name}")).unwrap());
+        runtime_features(&file, &Model::open(&file).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_learns_in_float_needs_float() {
+        let learns = features("vibration_learns.off");
+        assert!(learns.contains(&"learn".into()) && learns.contains(&"f32".into()), "{learns:?}");
+        let runs = features("vibration.off");
+        assert!(!runs.contains(&"learn".into()) && !runs.contains(&"f32".into()), "{runs:?}");
+    }
 }
