@@ -166,7 +166,7 @@ fn mutants_give_the_same_bits_on_all_instruction_sets() {
     }
 }
 
-/// A fully connected float32 layer of four inputs and two classes that learns.
+/// A fully connected float32 layer of four inputs and two classes that learns, with two infinite weights.
 fn learning_layer() -> Vec<u8> {
     use offshoot::format::codec::{self, GraphHead};
     use offshoot::format::header::Header;
@@ -215,19 +215,20 @@ fn learning_layer() -> Vec<u8> {
     put(codec::encode(&head, &mut buffer), &buffer);
     put(codec::encode(&layer, &mut buffer), &buffer);
     let header = Header { requires: 3, arena_bytes: 128, ..Header::default() };
-    Container { header: header.emit().to_vec(), graph, blobs: vec![0; 48] }.into_file()
+    let mut blobs = vec![0; 48];
+    blobs[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    blobs[4..8].copy_from_slice(&f32::NEG_INFINITY.to_le_bytes());
+    Container { header: header.emit().to_vec(), graph, blobs }.into_file()
 }
 
-/// A step on inputs that are not numbers leaves weights that are none, with the one NaN of this format.
+/// A step on outputs that are not numbers leaves weights that are none, with the one NaN of this format.
 #[test]
 fn learned_nans_have_one_form() {
     let mut host = HostDevice::new();
     host.load(&learning_layer()).unwrap();
     host.begin_learning().unwrap();
-    let input: Vec<u8> = [0x7f80_0000u32, 0xff80_0000, 0xffc0_0001, 0x3f80_0000]
-        .iter()
-        .flat_map(|word| word.to_le_bytes())
-        .collect();
+    // Infinity minus infinity. Inputs that are not finite are outliers, from which nothing is learned.
+    let input: Vec<u8> = [1.0f32, 1.0, -0.5, 2.0].iter().flat_map(|x| x.to_le_bytes()).collect();
     for label in [0, 1, 0] {
         host.learn(&[&input], label).unwrap();
     }
