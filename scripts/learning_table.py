@@ -217,7 +217,7 @@ def written(b):
     report = b.learn(off, (train[0][:100], train[1][:100]), test, "-o", b.path("written.off"))
     found = b.call("eval", b.path("written.off"), "--input", b.path("vx.npy"), "--labels", b.path("vy.npy"))
     print(f"| learn -o, vibration, 100 samples | reported {percent(report['accuracy_after'])} %, written "
-          f"{percent(found['accuracy'])} % | |", flush=True)
+          f"{percent(found['value'])} % | |", flush=True)
 
 
 def cost(b):
