@@ -1,5 +1,6 @@
 //! One test for each cause of bits that once differed between targets, on the kernels of this machine; and mutants.
 
+use offshoot::format::learn::PROGRESS_BYTES;
 use offshoot::format::record::DType;
 use offshoot::{AlignedBytes, Engine, Error, Model, Rule};
 use offshoot_kernels::testing::{on_each_instruction_set, portably};

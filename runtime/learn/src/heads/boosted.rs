@@ -9,7 +9,7 @@
 //!
 //! Memory: counts c, bias c (of the first block), weights c·n over all blocks, errors c.
 
-use super::{Head, HeadError, bytes, check, count, take, vector};
+use super::{Head, HeadError, check, count, take, vector};
 
 /// A linear classifier on every block.
 #[derive(Debug)]
@@ -28,10 +28,6 @@ pub struct BoostedOptions<'a> {
     pub widths: &'a [usize],
     /// Step size; 1 is stable on any features.
     pub step: f32,
-}
-
-fn words(features: usize, classes: usize) -> Option<usize> {
-    features.checked_add(3)?.checked_mul(classes)
 }
 
 impl<'a> Boosted<'a> {
@@ -86,8 +82,8 @@ impl<'a> Head<'a> for Boosted<'a> {
     type Score = f32;
     type Options = BoostedOptions<'a>;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        features.checked_add(3)?.checked_mul(classes)
     }
 
     fn attach(
@@ -96,7 +92,7 @@ impl<'a> Head<'a> for Boosted<'a> {
         options: BoostedOptions<'a>,
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         let sum = options.widths.iter().try_fold(0_usize, |sum, &width| sum.checked_add(width));
         if sum != Some(features) || options.widths.contains(&0) {
             return Err(HeadError::Shape);

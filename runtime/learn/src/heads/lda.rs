@@ -11,7 +11,7 @@
 //! multiply-accumulates, a refresh n³/6 + cn². There is no step size, and the order of the samples does not matter.
 
 use super::softmax::linear_scores;
-use super::{Head, HeadError, bytes, check, count, symmetric, take, vector};
+use super::{Head, HeadError, check, count, symmetric, take, vector};
 
 /// Streaming linear discriminant analysis.
 #[derive(Debug)]
@@ -58,11 +58,6 @@ impl Default for LdaOptions {
     }
 }
 
-fn words(features: usize, classes: usize) -> Option<usize> {
-    let linear = features.checked_add(1)?.checked_mul(classes)?.checked_mul(2)?;
-    symmetric::words(features)?.checked_mul(2)?.checked_add(linear)
-}
-
 /// The arrays in the memory.
 struct Parts<'p> {
     counts: &'p mut [f32],
@@ -91,8 +86,9 @@ impl<'a> Head<'a> for Lda<'a> {
     type Score = f32;
     type Options = LdaOptions;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        let linear = features.checked_add(1)?.checked_mul(classes)?.checked_mul(2)?;
+        symmetric::words(features)?.checked_mul(2)?.checked_add(linear)
     }
 
     fn attach(
@@ -101,7 +97,7 @@ impl<'a> Head<'a> for Lda<'a> {
         options: LdaOptions,
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         let possible = match options.shrinkage {
             Shrinkage::Prior => true,
             Shrinkage::Part(part) => (0.0..=1.0).contains(&part),

@@ -12,7 +12,7 @@
 //! Memory: counts c, weights c(n + 1), inverse (n + 1)(n + 2)/2, gain n + 1. A step takes n² + 2cn
 //! multiply-accumulates.
 
-use super::{Head, HeadError, bytes, check, count, symmetric, take, vector};
+use super::{Head, HeadError, check, count, symmetric, take, vector};
 use symmetric::with_one;
 
 /// Recursive least squares.
@@ -39,12 +39,6 @@ impl Default for LeastSquaresOptions {
     fn default() -> Self {
         Self { ridge: 1.0, forgetting: 1.0, balance: true }
     }
-}
-
-fn words(features: usize, classes: usize) -> Option<usize> {
-    let inputs = features.checked_add(1)?;
-    let linear = inputs.checked_add(1)?.checked_mul(classes)?;
-    symmetric::words(inputs)?.checked_add(inputs)?.checked_add(linear)
 }
 
 /// Weight of a sample of a class with this count.
@@ -79,8 +73,10 @@ impl<'a> Head<'a> for LeastSquares<'a> {
     type Score = f32;
     type Options = LeastSquaresOptions;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        let inputs = features.checked_add(1)?;
+        let linear = inputs.checked_add(1)?.checked_mul(classes)?;
+        symmetric::words(inputs)?.checked_add(inputs)?.checked_add(linear)
     }
 
     fn attach(
@@ -89,7 +85,7 @@ impl<'a> Head<'a> for LeastSquares<'a> {
         options: LeastSquaresOptions,
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         let possible = options.ridge > 0.0 && options.forgetting > 0.0 && options.forgetting <= 1.0;
         if possible { Ok(Self { memory, features, classes, options }) } else { Err(HeadError::Shape) }
     }

@@ -96,8 +96,14 @@ pub trait Head<'a>: Sized {
     /// Settings of the head.
     type Options;
 
-    /// Bytes of memory that the head needs.
-    fn memory(features: usize, classes: usize) -> usize;
+    /// Words of memory that the head needs; `None` if there are more than an address can count.
+    fn words(features: usize, classes: usize) -> Option<usize>;
+
+    /// Bytes of memory that the head needs, saturating.
+    fn memory(features: usize, classes: usize) -> usize {
+        Self::words(features, classes)
+            .map_or(usize::MAX, |words| words.saturating_mul(size_of::<Self::Word>()))
+    }
 
     /// Attaches the head to memory it has used before, without changing it: predictions use the last [`Head::refresh`].
     ///
@@ -188,26 +194,20 @@ pub fn best<S: PartialOrd>(scores: &[S]) -> Option<usize> {
     best.map(|(class, _)| class)
 }
 
-/// The first `words` words of the memory, if it has that many.
-fn take<W>(
-    memory: &mut [W],
+/// The words that head `H` needs, from the start of the memory.
+fn take<'a, H: Head<'a>>(
+    memory: &'a mut [H::Word],
     features: usize,
     classes: usize,
-    words: Option<usize>,
-) -> Result<&mut [W], HeadError> {
+) -> Result<&'a mut [H::Word], HeadError> {
     if features == 0 || classes == 0 {
         return Err(HeadError::Shape);
     }
-    let words = words.ok_or(HeadError::Shape)?;
-    let size = size_of::<W>();
+    let words = H::words(features, classes).ok_or(HeadError::Shape)?;
+    let size = size_of::<H::Word>();
     let error =
         HeadError::Memory { needed: words.saturating_mul(size), given: memory.len().saturating_mul(size) };
     memory.get_mut(..words).ok_or(error)
-}
-
-/// Bytes of `words` float32 or int32 words, saturating.
-fn bytes(words: Option<usize>) -> usize {
-    words.map_or(usize::MAX, |words| words.saturating_mul(4))
 }
 
 /// Refuses features of the wrong number or not finite, and labels beyond the classes.

@@ -4,7 +4,7 @@
 //! The score is minus the squared distance. Memory: counts c, means c·n. A step moves one mean, `μ += (x − μ) / k`,
 //! where `k` is the count of its class or the window, whichever is less.
 
-use super::{Head, HeadError, bytes, check, count, take, vector};
+use super::{Head, HeadError, check, count, take, vector};
 
 /// Nearest class mean on float32 features.
 #[derive(Debug)]
@@ -29,18 +29,14 @@ impl Default for NearestMeanOptions {
     }
 }
 
-fn words(features: usize, classes: usize) -> Option<usize> {
-    features.checked_add(1)?.checked_mul(classes)
-}
-
 impl<'a> Head<'a> for NearestMean<'a> {
     type Feature = f32;
     type Word = f32;
     type Score = f32;
     type Options = NearestMeanOptions;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        features.checked_add(1)?.checked_mul(classes)
     }
 
     fn attach(
@@ -52,7 +48,7 @@ impl<'a> Head<'a> for NearestMean<'a> {
         if options.window.is_nan() || options.window < 1.0 {
             return Err(HeadError::Shape);
         }
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         Ok(Self { memory, features, classes, options })
     }
 

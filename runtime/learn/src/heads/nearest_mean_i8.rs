@@ -6,7 +6,7 @@
 //!
 //! Memory: counts c, means c·n. A step is n divisions; a prediction has none.
 
-use super::{Head, HeadError, bytes, take};
+use super::{Head, HeadError, take};
 
 /// Largest count.
 const MOST: i32 = i16::MAX as i32;
@@ -17,10 +17,6 @@ pub struct NearestMeanI8<'a> {
     memory: &'a mut [i32],
     features: usize,
     classes: usize,
-}
-
-fn words(features: usize, classes: usize) -> Option<usize> {
-    features.checked_add(1)?.checked_mul(classes)
 }
 
 /// Quotient rounded to nearest, ties away from zero.
@@ -35,12 +31,12 @@ impl<'a> Head<'a> for NearestMeanI8<'a> {
     type Score = i64;
     type Options = ();
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        features.checked_add(1)?.checked_mul(classes)
     }
 
     fn attach(features: usize, classes: usize, (): (), memory: &'a mut [i32]) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         // Restored memory is untrusted: values that learning cannot produce would overflow later.
         let (counts, means) = memory.split_at_mut(classes);
         counts.iter_mut().for_each(|count| *count = (*count).clamp(0, MOST));

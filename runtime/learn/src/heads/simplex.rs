@@ -13,7 +13,7 @@
 //!
 //! Memory: counts c, means c·n, projection (m − 1)(n + 1), scratch.
 
-use super::{Head, HeadError, bytes, check, count, symmetric::with_one, take, vector};
+use super::{Head, HeadError, check, count, symmetric::with_one, take, vector};
 
 /// Fixed simplex classifier behind a learned projection.
 #[derive(Debug)]
@@ -40,12 +40,6 @@ impl Default for SimplexOptions {
 /// Axes of the projection: one less than a power of two, at least three.
 fn axes(classes: usize) -> Option<usize> {
     Some(classes.max(4).checked_next_power_of_two()? - 1)
-}
-
-/// Words of counts and the replay turn, means, projection, and projected features.
-fn words(features: usize, classes: usize) -> Option<usize> {
-    let means = features.checked_add(1)?.checked_mul(classes)?.checked_add(1)?;
-    axes(classes)?.checked_mul(features.checked_add(2)?)?.checked_add(means)
 }
 
 /// Coordinate of a class's vertex, times √axes.
@@ -101,8 +95,10 @@ impl<'a> Head<'a> for Simplex<'a> {
     type Score = f32;
     type Options = SimplexOptions;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    /// Words of counts and the replay turn, means, projection, and projected features.
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        let means = features.checked_add(1)?.checked_mul(classes)?.checked_add(1)?;
+        axes(classes)?.checked_mul(features.checked_add(2)?)?.checked_add(means)
     }
 
     fn attach(
@@ -111,7 +107,7 @@ impl<'a> Head<'a> for Simplex<'a> {
         options: SimplexOptions,
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         Ok(Self { memory, features, classes, options })
     }
 

@@ -5,7 +5,7 @@
 //!
 //! Memory: counts c, bias c, weights c·n, errors c. A step is 2cn multiply-accumulates and c exponentials.
 
-use super::{Head, HeadError, bytes, check, count, take, vector};
+use super::{Head, HeadError, check, count, take, vector};
 
 /// Linear softmax classifier.
 #[derive(Debug)]
@@ -27,10 +27,6 @@ impl Default for SoftmaxOptions {
     fn default() -> Self {
         Self { step: 1.0 }
     }
-}
-
-fn words(features: usize, classes: usize) -> Option<usize> {
-    features.checked_add(3)?.checked_mul(classes)
 }
 
 /// Scores of a linear classifier; minus infinity for classes without samples.
@@ -56,8 +52,8 @@ impl<'a> Head<'a> for Softmax<'a> {
     type Score = f32;
     type Options = SoftmaxOptions;
 
-    fn memory(features: usize, classes: usize) -> usize {
-        bytes(words(features, classes))
+    fn words(features: usize, classes: usize) -> Option<usize> {
+        features.checked_add(3)?.checked_mul(classes)
     }
 
     fn attach(
@@ -66,7 +62,7 @@ impl<'a> Head<'a> for Softmax<'a> {
         options: SoftmaxOptions,
         memory: &'a mut [f32],
     ) -> Result<Self, HeadError> {
-        let memory = take(memory, features, classes, words(features, classes))?;
+        let memory = take::<Self>(memory, features, classes)?;
         Ok(Self { memory, features, classes, options })
     }
 
