@@ -99,10 +99,6 @@ def read(folder):
     return (x[:-1000], y[:-1000]), (x[-1000:], y[-1000:]), (tx[:2000], ty[:2000])
 
 
-def shaped(network, images):
-    return images.reshape(len(images), -1) if "flat" in network else images[..., None]
-
-
 def percent(numbers):
     numbers = np.atleast_1d(numbers)
     return f"{100 * np.mean(numbers):.1f}"
@@ -151,9 +147,7 @@ def ordered(b):
     for precision in ("int8", "f32"):
         network = f"{b.args.networks}/perceptron.onnx"
         calibration = b.save("calib.npy", b.mnist[0][0][:200, ..., None])
-        for plan in (ADAPT, AUTO, 'layers = []\n[head]\nkind = "lda"\nfeatures = "all"', AUTO + '\nreplay = "4k"'):
-            if "replay" in plan and not b.args.replay:
-                continue
+        for plan in (ADAPT, AUTO, 'layers = []\n[head]\nkind = "lda"\nfeatures = "all"'):
             rows = {"mixed": [], "in order": [], "in reverse order": []}
             for seed in range(b.args.seeds):
                 random = np.random.default_rng(seed)
@@ -226,25 +220,18 @@ def cost(b):
     for name in ("perceptron", "cnn"):
         network, calibration = f"{b.args.networks}/{name}.onnx", b.save("calib.npy", train[0][:200, ..., None])
         for precision in ("int8", "f32"):
-            for plan in (ADAPT, AUTO, 'weights = "int8"', ""):
-                limit = 1500000 if name == "perceptron" else None
+            plain = ["-o", b.path("plain.off"), "--calib", calibration, "--precision", precision, "--allow-poor"]
+            b.call("compile", network, *plain)
+            inference = b.call("profile", b.path("plain.off"), "--target", "qemu:cortex-m4")["instructions"]
+            for plan in (ADAPT, AUTO, "", 'weights = "int8"', 'layers = ["last"]'):
                 off, report = b.compile(network, calibration, plan, precision)
-                if report["train_arena_bytes"] > 1500000 if limit else False:
+                what = f"step of {name} {precision}, {plan or 'all layers'}"
+                if report["train_arena_bytes"] > b.args.board_ram:
+                    print(f"| {what} | {report['train_arena_bytes']} bytes: not on this board | |")
                     continue
                 data = (own[0][:24, ..., None], own[1][:24]), (test[0][:20, ..., None], test[1][:20])
-                target = ["--target", "qemu:cortex-m4"]
-                done = subprocess.run([b.args.offshoot, "compile", network, "-o", b.path("plain.off"), "--calib", calibration,
-                                       "--precision", precision, "--allow-poor", "--json"], capture_output=True, text=True)
-                assert done.returncode == 0, done.stderr
-                run = b.call("profile", b.path("plain.off"), *target)
-                try:
-                    step = b.learn(off, *data, "--fit", *target)["step_count"]
-                except SystemExit as error:
-                    print(f"| step of {name} {precision}, {plan or 'all layers'} | not on the board: {str(error)[-120:]} | |")
-                    continue
-                inference = run["total"] if "total" in run else run["count"]
-                print(f"| step of {name} {precision}, {plan or 'all layers'} | {step:,} instructions | {step / inference:.1f} "
-                      f"inferences |", flush=True)
+                step = b.learn(off, *data, "--fit", "--target", "qemu:cortex-m4")["step_count"]
+                print(f"| {what} | {step:,} instructions | {step / inference:.1f} inferences |", flush=True)
 
 
 def defaults(b):
@@ -272,10 +259,10 @@ def main():
     parser.add_argument("--fashion", help="a folder with Fashion-MNIST")
     parser.add_argument("--fashion-networks", help="networks trained on Fashion-MNIST")
     parser.add_argument("--fresh", help="a network 784-128-10 that was not trained")
+    parser.add_argument("--board-ram", type=int, default=1_500_000, help="largest arena that is tried on the board")
     parser.add_argument("--models", default="models")
     parser.add_argument("--out", required=True)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--replay", action="store_true")
     parser.add_argument("rows", nargs="*", help="only these: " + ", ".join(r.__name__ for r in ROWS))
     args = parser.parse_args()
     b = Bench(args)

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p offshoot-train --example images -- DATA OUTPUT [EPOCHS]`: reads `train_x.npy`, `train_y.npy`,
 //! `test_x.npy` and `test_y.npy`, trains on all training images but the last 1,000, and writes `perceptron.onnx`
-//! (784-128-64-10) and `cnn.onnx` (three convolutions and two fully connected layers, 39 kB of weights as int8).
+//! (784-128-64-10), `cnn.onnx` (three convolutions and two fully connected layers, 39 kB of weights as int8), and `fresh.onnx`
+//! (784-128-10), which it does not train.
 
 use std::path::PathBuf;
 
@@ -34,6 +35,7 @@ fn main() -> Result<(), Failure> {
     let kept = y.len().checked_sub(HELD_OUT).ok_or("too few training images")?;
     let x = x.slice_axis(Axis(0), Slice::from(..kept)).to_owned();
     let train = Dataset::new(x, Target::Labels(y[..kept].to_vec()));
+    offshoot_report::write_atomically(&output.join("fresh.onnx"), &offshoot_import::emit(&fresh())?)?;
     for graph in [perceptron(), cnn()] {
         let options = FitOptions { epochs, ..FitOptions::default() };
         let (trained, _) = fit(&graph, &train, &options, &mut ())?;
@@ -44,6 +46,11 @@ fn main() -> Result<(), Failure> {
         println!("{name}: {right:.2} % of {} test images", test.1.len());
     }
     Ok(())
+}
+
+fn fresh() -> Graph {
+    let net = Network::new("fresh", [28, 28, 1], 1).flatten("flat");
+    net.dense("a", 128).relu("a.relu").dense("b", 10).softmax("softmax")
 }
 
 fn perceptron() -> Graph {
