@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The crates of the runtime, each after those that it may depend on, with its modules in their order.
-const ORDER: [(&str, &[&str]); 8] = [
+const ORDER: [(&str, &[&str]); 9] = [
     ("base", &["crc", "error", "element", "span", "memory"]),
     (
         "format",
@@ -121,6 +121,7 @@ const ORDER: [(&str, &[&str]); 8] = [
     ("store", &["record", "ring", "ram"]),
     ("wire", &["protocol", "cobs", "message", "frame"]),
     ("offshoot", &["trace", "model", "engine", "aligned", "arena", "tensor", "heads", "learning", "include"]),
+    ("bindings/c", &["status", "border", "object", "info", "tensor", "run", "learn"]),
 ];
 
 /// Folders whose own modules have an order too: `super` in a file of theirs is the folder.
@@ -167,7 +168,8 @@ fn crates_depend_on_those_before_them() {
 }
 
 fn package(name: &str) -> String {
-    if name == "offshoot" { name.into() } else { format!("offshoot-{name}") }
+    let last = name.rsplit('/').next().unwrap_or(name);
+    if name == "offshoot" { name.into() } else { format!("offshoot-{last}") }
 }
 
 #[test]
