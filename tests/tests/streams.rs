@@ -68,6 +68,7 @@ fn taught(file: &OffFile, train: &Data, test: &Data, epochs: u32) -> Trained {
     learn::train(&UI, file, Some(train), Some(test), &spec, &Target::Host, Start::default()).unwrap()
 }
 
+/// Outliers among the samples, so that no sample is lost: what is learned is as good as without them.
 #[test]
 fn spikes_do_no_harm() {
     for (model, precision) in
@@ -75,16 +76,21 @@ fn spikes_do_no_harm() {
     {
         let (train, test) = (data(model, "shifted_train"), data(model, "shifted_test"));
         let order: Vec<usize> = (0..train.1.shape()[0]).collect();
+        let with_spike: Vec<usize> =
+            order.iter().flat_map(|&i| vec![i; if i == 40 { 2 } else { 1 }]).collect();
+        // Three in twenty, from the first sample on.
+        let of_many = |i: usize| if i.is_multiple_of(17) { vec![i, i + 1, i + 2, i] } else { vec![i] };
+        let with_many: Vec<usize> = order.iter().flat_map(|&i| of_many(i)).map(|i| i % order.len()).collect();
         for plan in ["recipe = \"adapt\"", "recipe = \"auto\"", "layers = [\"last\"]\nrate = 1.0"] {
             let (file, _) = made(model, precision.clone(), plan, None).unwrap();
             let clean = taught(&file, &picked(&train, &order, |_, _| {}), &test, 2);
-            let spike = picked(&train, &order, |i, x| {
+            let spike = picked(&train, &with_spike, |i, x| {
                 if i == 40 {
                     x.fill(1e30);
                 }
             });
             let spike = taught(&file, &spike, &test, 2);
-            let wild = picked(&train, &order, |i, x| {
+            let wild = picked(&train, &with_many, |i, x| {
                 if i % 20 < 3 {
                     x.iter_mut().for_each(|x| *x *= 1e4);
                 }
@@ -93,9 +99,8 @@ fn spikes_do_no_harm() {
             let [clean, spike, wild] =
                 [&clean, &spike, &wild].map(|t| (t.report.accuracy_after, t.report.left_out));
             println!("{model} {precision:?} {plan:?}: {clean:?}, one spike {spike:?}, many {wild:?}");
-            // The sample itself is lost.
-            assert!(spike.0 >= clean.0 - 0.03, "{model} {precision:?} {plan}: {clean:?} {spike:?}");
-            assert!(wild.0 >= clean.0 - 0.05, "{model} {precision:?} {plan}: {clean:?} {wild:?}");
+            assert!(spike.0 >= clean.0 - 0.02, "{model} {precision:?} {plan}: {clean:?} {spike:?}");
+            assert!(wild.0 >= clean.0 - 0.02, "{model} {precision:?} {plan}: {clean:?} {wild:?}");
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod allocate;
 mod budget;
+mod choose;
 mod cric;
 mod erase;
 mod give_back;

@@ -9,6 +9,7 @@
 
 mod commute;
 mod constants;
+mod normalise;
 mod pool;
 mod pool_counts;
 mod table;
@@ -25,7 +26,8 @@ pub(crate) fn lift(graph: Graph) -> Result<Graph> {
         return Ok(float_constants(graph));
     }
     let mut table = Table::new(graph);
-    let rules: [fn(&mut Table, usize) -> Option<usize>; 8] = [
+    let rules: [fn(&mut Table, usize) -> Option<usize>; 9] = [
+        normalise::into_weights,
         clip_above_movement,
         clip_into_producer,
         bias_into_linear,

@@ -233,6 +233,53 @@ fn padded_average_pools_with_a_scale_of_their_own_divide_by_what_they_cover() {
 }
 
 #[test]
+fn batch_normalisation_goes_into_int8_weights() {
+    // (x - mean) · gamma / sqrt(variance + epsilon) + beta: 2·x - 2.5, -x / 2 + 1.
+    let statistics = || {
+        vec![
+            reals("gamma", &[2], vec![4.0, -0.5]),
+            reals("beta", &[2], vec![-0.5, 1.0]),
+            reals("mean", &[2], vec![1.0, 0.0]),
+            reals("variance", &[2], vec![4.0, 1.0]),
+        ]
+    };
+    let normal = |x: &str, y: &str| {
+        node(
+            "BatchNormalization",
+            &[x, "gamma", "beta", "mean", "variance"],
+            &[y],
+            vec![float("epsilon", 0.0)],
+        )
+    };
+    let input = [1.5f32, -2.0];
+    // Alone, of a vector and of an image: one weight per channel.
+    for shape in [&[1i64, 2][..], &[1, 2, 1, 1]] {
+        let nodes = vec![q("x", "xq"), d("xq", "xd"), normal("xd", "n"), q("n", "nq"), d("nq", "y")];
+        let graph = import_bytes(&model(13, 1, shape, nodes, parts(statistics())), "x").unwrap();
+        assert!(all_int8(&graph), "{:?}", graph.nodes);
+        let x = ArrayD::from_shape_vec(shape.iter().map(|d| *d as usize).collect::<Vec<_>>(), input.to_vec());
+        let y = Executor::new(&graph).unwrap().run(&[x.unwrap()]).unwrap().remove(0);
+        // Half a step of the sums: the input's 0.5 times the weight's 2 / 127.
+        assert!((y.iter().next().unwrap() - 0.5).abs() <= 0.25 * 2.0 / 127.0 + 1e-6, "{y}");
+        assert!((y.iter().last().unwrap() - 2.0).abs() <= 0.25 * 0.5 / 127.0 + 1e-6, "{y}");
+    }
+    // Behind a convolution: its scales, signs and bias take it.
+    let w = vec![bytes("w", &[2, 2, 1, 1], 3, &[1, 2, 3, 4]), reals("b", &[2], vec![0.5, 1.0])];
+    let mut nodes = vec![q("x", "xq"), d("xq", "xd"), d("w", "wd")];
+    nodes.push(node("Conv", &["xd", "wd", "b"], &["c"], vec![]));
+    nodes.extend([normal("c", "n"), node("Relu", &["n"], &["r"], vec![]), q("r", "rq"), d("rq", "y")]);
+    let graph = import_bytes(&model(13, 1, &[1, 2, 1, 1], nodes, parts([w, statistics()].concat())), "x");
+    let graph = graph.unwrap();
+    assert!(all_int8(&graph), "{:?}", graph.nodes);
+    let layer = graph.nodes.iter().find(|n| matches!(n.op, Op::Conv2d { .. })).unwrap();
+    let (w, b) = (graph.value(layer.inputs[1]), graph.value(layer.inputs[2]));
+    assert_eq!(w.data.as_deref(), Some(&Data::I8(vec![1, 2, -3, -4])));
+    assert_eq!(w.quant.as_ref().unwrap().scale, [1.0, 0.25]);
+    // 2 · 0.5 - 2.5 in steps of 0.5, -1 / 2 + 1 in steps of 0.125.
+    assert_eq!(b.data.as_deref(), Some(&Data::I32(vec![-3, 4])));
+}
+
+#[test]
 fn dequantisation_sinks_below_what_it_commutes_with() {
     let pool = vec![ints("kernel_shape", &[2, 2]), ints("strides", &[2, 2])];
     let nodes = vec![

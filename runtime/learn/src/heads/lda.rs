@@ -108,9 +108,9 @@ impl<'a> Head<'a> for Lda<'a> {
         Ok(Self { memory, features, classes, options })
     }
 
+    /// Without a refresh, which would factorise for nothing: predictions without samples need none.
     fn reset(&mut self) {
         self.memory.fill(0.0);
-        self.refresh();
     }
 
     fn learn(&mut self, features: &[f32], label: usize) -> Result<(), HeadError> {

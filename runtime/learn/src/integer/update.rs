@@ -23,10 +23,10 @@ pub(super) struct Update<'a> {
     pub(super) cursor: Cursor,
 }
 
-/// Steps an 8-bit weight.
+/// Steps an 8-bit weight. Most steps are zero, and kernels skip those: a file's weight of -128 stays until its first step.
 #[inline(always)]
 pub(super) fn of_eight(weight: i32, step: i32) -> i32 {
-    (weight - step).clamp(-MOST, MOST)
+    if step == 0 { weight } else { (weight - step).clamp(-MOST, MOST) }
 }
 
 /// Steps a 16-bit weight: `weight` is its rounded upper byte, `fine` the remainder.
@@ -271,6 +271,20 @@ mod tests {
             assert_eq!(fine_a, fine_b);
             assert!(a.iter().filter(|&&w| w != 0).count() > 100);
         }
+    }
+
+    #[test]
+    fn a_weight_that_takes_no_step_stays() {
+        let moved = [0, 1, -1, 300].map(|step| of_eight(-128, step));
+        assert_eq!(moved, [-128, -127, -127, -127]);
+        // So do tiled weights, whatever kernel steps them.
+        let g = geometry(4, 4, [1, 1], Order::Tiled { row: 4 });
+        let mut weights = vec![0x0180i16; g.places() / 2];
+        let before = weights.clone();
+        let mut random = Random::new(1);
+        let mut update = Update::new(bytemuck::cast_slice_mut(&mut weights), &mut [], &g, &mut random);
+        assert_eq!(update.channel(0, Magnitude::from_f32(1e-9), &[0; 4]), 0);
+        assert_eq!(weights, before);
     }
 
     #[test]

@@ -84,9 +84,7 @@ pub(super) fn exponent(
             })
         }
         (DType::I8, _) => {
-            let (x, zero): (&[i8], i32) = (cast(x)?, input.zero_point.into());
-            let sum =
-                x.iter().fold(0u64, |sum, &q| sum + u64::from((i32::from(q) - zero).unsigned_abs().pow(2)));
+            let sum = offshoot_kernels::energy(cast(x)?, input.zero_point);
             return Ok((u64::BITS - sum.leading_zeros()).max(1) as u8);
         }
         (DType::F32 | DType::I32, _) => return Ok(0),

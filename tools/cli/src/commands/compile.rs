@@ -78,6 +78,23 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     })
 }
 
+/// Part of its range by which the int8 range of an input is widened at both ends if the device normalises the input: a
+/// sample that is not like the calibration samples leaves their range, and what lies outside is lost.
+const ROOM: f32 = 0.5;
+
+/// The learning plan, if there is one.
+fn learning_plan(args: &Args) -> Result<Option<LearningPlan>> {
+    match &args.plan {
+        Some(plan) => Ok(Some(LearningPlan::clone(plan))),
+        None => args.learn.as_deref().map(read_plan).transpose(),
+    }
+}
+
+/// Whether the plan has an input normaliser. A plan that cannot be read is an error later.
+fn normalises(args: &Args) -> bool {
+    learning_plan(args).ok().flatten().is_some_and(|plan| plan.normalizer().is_some())
+}
+
 /// Number of calibration samples through which the state is carried; `None` without state.
 fn sequence(args: &Args) -> Option<usize> {
     args.stateful.then(|| args.reset_every.map_or(usize::MAX, |n| n as usize))
@@ -227,6 +244,7 @@ pub fn make(
                 None => policy.bits(),
             },
             sequence: sequence(args),
+            input_room: if normalises(args) { ROOM } else { 0.0 },
             ..QuantizeOptions::default()
         };
         let (mut graph, mut report) = quantized(ui, &lowered, samples, &options)?;
@@ -282,10 +300,7 @@ pub fn make(
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     };
-    let mut plan = match &args.plan {
-        Some(plan) => Some(LearningPlan::clone(plan)),
-        None => args.learn.as_deref().map(read_plan).transpose()?,
-    };
+    let mut plan = learning_plan(args)?;
     if let Some(plan) = plan.as_mut().filter(|p| p.normalizer().is_some()) {
         plan.statistics = statistics(&lowered, samples)?;
     }

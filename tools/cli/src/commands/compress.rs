@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use offshoot_compress::plan::{self, Erase, FewerBits, Joint, Prune, Work};
 use offshoot_compress::prune::{Counted, FamilyReport, Instructions, PruneOptions, Size};
+use offshoot_compress::quantize::Policy;
 use offshoot_data::npy::Array;
 use offshoot_ir::Graph;
 use offshoot_search::operators::Operators;
@@ -141,20 +142,15 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     if let Some((x, y)) = &test {
         made.report.test = Some(judge::test(ui, &graph, &made, x, y, args)?);
     }
-    let onnx = offshoot_import::emit(&made.graph).or_fail(
-        Kind::Unsupported,
-        "the compressed network has no ONNX form: leave out the operator named above",
-    )?;
     let html = page::page(args, &made.report)?.render();
     let json = serde_json::to_string_pretty(&made.report)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
-    let bits = crate::policy::renamed(&made.graph, &made.weight_bits, &onnx)?;
-    let policy = toml::to_string(&bits)
+    let policy = toml::to_string(&made.policy)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let plan = Plan::of(&made.report).text()?;
     for (name, bytes) in [
         ("model.off", made.off.as_slice()),
-        ("model.onnx", &onnx),
+        ("model.onnx", &made.onnx),
         ("policy.toml", policy.as_bytes()),
         ("plan.toml", plan.as_bytes()),
         ("report.json", json.as_bytes()),
@@ -183,14 +179,14 @@ fn checkpoint(args: &Args) -> PathBuf {
 /// A compressed network that has not been written yet.
 #[derive(Debug)]
 pub struct Made {
-    /// The float network.
-    pub graph: Graph,
+    /// The bytes of its ONNX file.
+    pub onnx: Vec<u8>,
+    /// Bits of each layer's weights, step sizes and ranges, by the names in the ONNX file. Both together compile to `off`.
+    pub policy: Policy,
     /// The bytes of its `.off` file.
     pub off: Vec<u8>,
     /// The bytes of the uncompressed network's `.off` file.
     pub whole: Vec<u8>,
-    /// Bits of each layer's weights.
-    pub weight_bits: offshoot_compress::quantize::WeightBits,
     /// The report.
     pub report: Report,
 }
@@ -268,7 +264,8 @@ pub fn compress(
     let state = state.map_err(|e| compression_failure(&e))?;
     let small = state.graph;
     let mut points = watch.points;
-    let (mut last, off) = judge.point(&small, "result", Some(&state.weight_bits))?;
+    let (onnx, policy, again) = judge.settled(&small, &state.weight_bits, args)?;
+    let (mut last, off) = judge.point(&again, "result", Some(&policy))?;
     if count.is_some() {
         last.size.instructions = Some(instructions(target, &off)?);
     }
@@ -295,7 +292,7 @@ pub fn compress(
         families: state.families,
         operators,
     };
-    Ok(Made { graph: small, off, whole: whole_off, report, weight_bits: state.weight_bits })
+    Ok(Made { onnx, policy, off, whole: whole_off, report })
 }
 
 /// The sequences of methods to try in turn.

@@ -1,61 +1,37 @@
 //! `offshoot learn`: trains on a device, or simulates the same training bit for bit on the host.
 
 pub mod arrays;
+mod changes;
+mod course;
 pub mod evaluate;
 pub mod flash;
+mod labels;
 pub mod page;
 mod report;
+mod steps;
 
 use std::path::{Path, PathBuf};
 
-use offshoot::format::learn::{ErrorSource, HeadKind, LearnHead, LearnLayer, TargetProjectionRepr};
-use offshoot::graph::learn::Learning;
-use offshoot::learn::{LocalRule, Schedule};
+use offshoot::format::learn::ErrorSource;
 use offshoot_data::npy::Array;
 use offshoot_export::relearn;
-use offshoot_target::{Device, Target};
+use offshoot_target::Target;
 
 use super::{parse_target, read_array};
 use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::ui::Ui;
+pub use changes::RuleArg;
+use changes::{apply, with_room};
+use course::{planned, progress, requested_steps, set_course};
 use evaluate::{accuracy, classify};
 use flash::FlashFile;
+pub use labels::labels;
+use labels::{check_labels, note_missing};
 pub use report::{Block, Point, Report};
-use report::{blocks_table, facts};
-
-/// Rule of the hidden layers, instead of the plan's.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum RuleArg {
-    /// A rule of the runtime.
-    Local(LocalRule),
-    /// Hidden layers do not learn.
-    HeadOnly,
-}
-
-impl clap::ValueEnum for RuleArg {
-    fn value_variants<'a>() -> &'a [Self] {
-        const ALL: [RuleArg; LocalRule::ALL.len() + 1] = {
-            let mut all = [RuleArg::HeadOnly; LocalRule::ALL.len() + 1];
-            let mut i = 0;
-            while i < LocalRule::ALL.len() {
-                all[i] = RuleArg::Local(LocalRule::ALL[i]);
-                i += 1;
-            }
-            all
-        };
-        &ALL
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        let (name, help) = match self {
-            Self::Local(rule) => (rule.name(), rule.about()),
-            Self::HeadOnly => ("head-only", "Hidden layers do not learn"),
-        };
-        Some(clap::builder::PossibleValue::new(name).help(help))
-    }
-}
+use report::{blocks_table, facts, head_name};
+use steps::{Trace, begin, boosted_blocks, save, take_steps};
 
 /// Arguments of `learn`.
 #[derive(Clone, Debug, clap::Args)]
@@ -394,287 +370,4 @@ pub fn train(
         page: None,
     };
     Ok(Trained { report, learned, roomy, file: file.clone() })
-}
-
-/// Begins to learn: anew, or from what was saved or exported. Returns the number of the save.
-fn begin(
-    device: &mut dyn Device,
-    roomy: &OffFile,
-    spec: &Spec,
-    start: Start<'_>,
-    digest: u32,
-) -> Result<Option<u32>> {
-    const HELP: &str = "learn with --save first, or leave out --restore";
-    if spec.restore && start.flash.is_none() {
-        return Ok(Some(device.restore().or_fail(Kind::Device, HELP)?));
-    }
-    device.begin_learning().map_err(|e| batch::device_failure(&e, NO_PLAN))?;
-    let len = || -> Result<usize> { Ok(roomy.model()?.learning().map_or(0, |l| l.learned_bytes())) };
-    if let Some(path) = start.arrays {
-        let pieces = relearn::pieces(roomy.bytes()).map_err(not_written)?;
-        let given = offshoot_data::npz::read(path).or_fail_in(
-            Kind::Format,
-            path.display(),
-            "give a file that `learn --export` wrote",
-        )?;
-        arrays::check_model(roomy, &given)?;
-        let learned = arrays::to_learned(&pieces, &given, len()?)?;
-        device.write_learned(&learned).or_fail_in(
-            Kind::Mismatch,
-            path.display(),
-            "give arrays that this model learned",
-        )?;
-    }
-    let Some(flash) = start.flash.filter(|_| spec.restore) else { return Ok(None) };
-    let (number, learned) = flash.load(digest, len()?)?;
-    device.write_learned(&learned).or_fail(Kind::Device, HELP)?;
-    Ok(Some(number))
-}
-
-/// How far learning has come.
-#[derive(Clone, Copy)]
-struct Progress {
-    steps: u32,
-    course: u32,
-}
-
-/// Reads the progress at the start of what was learned.
-fn progress(learned: &[u8]) -> Progress {
-    let word = |i: usize| learned.get(i..i + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    Progress { steps: word(0), course: word(8) }
-}
-
-/// Steps of the plan's schedule, if it has an end.
-fn planned(learning: &Learning<'_>) -> Option<u32> {
-    match learning.head.schedule {
-        Schedule::Linear { steps } | Schedule::Cosine { steps } => Some(steps),
-        Schedule::Constant | Schedule::Inverse { .. } => None,
-    }
-}
-
-/// Scales the schedule to the steps that will be taken, if it is to be; says what does not fit.
-fn set_course(
-    ui: &Ui,
-    device: &mut dyn Device,
-    learning: &Learning<'_>,
-    spec: &Spec,
-    before: Progress,
-    steps: usize,
-) -> Result<()> {
-    let Some(planned) = planned(learning) else { return Ok(()) };
-    let now = if before.course > 0 { before.course } else { planned };
-    let end = u32::try_from(steps).unwrap_or(u32::MAX).saturating_add(before.steps);
-    let wanted = match spec.course {
-        Some(course) => course,
-        None if steps == 0 => return Ok(()),
-        None if spec.fit => end,
-        // To be continued: the course stays.
-        None if spec.save || before.steps > 0 => now,
-        None if spec.steps.is_some() => end,
-        None => end.min(now),
-    };
-    if wanted != now {
-        device.set_course(wanted).or_fail(Kind::Device, DEVICE_HELP)?;
-        if spec.course.is_none() && !spec.fit {
-            ui.note(&format!("the plan's course of {now} steps is shortened to the {end} taken"));
-        }
-    }
-    if before.steps >= wanted && before.steps > 0 {
-        ui.note(&format!(
-            "the course of {wanted} steps has ended: only the head learns on; --course STEPS makes it longer"
-        ));
-    } else if end < wanted {
-        ui.note(&format!("{end} of the {wanted} steps of the course are taken: --fit scales it to them"));
-    } else if end > wanted {
-        ui.note(&format!("the course has {wanted} steps, but {end} are taken: --fit scales the schedule"));
-    }
-    Ok(())
-}
-
-/// The file with memory for the new classes of `spec`.
-fn with_room(file: &OffFile, spec: &Spec) -> Result<OffFile> {
-    if spec.new_classes == 0 {
-        return Ok(OffFile::from_bytes(file.bytes()));
-    }
-    if file.model()?.learning().is_some_and(|l| l.head.begun.is_some()) {
-        return Err(Failure::new(
-            Kind::Usage,
-            "a file that has learned has no room for more classes",
-            "give --new-classes when it first learns, or `new_classes` in the plan",
-        ));
-    }
-    let wider = relearn::with_new_classes(file.bytes(), spec.new_classes);
-    Ok(OffFile::from_bytes(
-        &wider.or_fail(Kind::Usage, "compile the model with a learning plan that has a [head]")?,
-    ))
-}
-
-/// Number of steps to take.
-fn requested_steps(samples: usize, spec: &Spec) -> usize {
-    let steps = samples.saturating_mul(spec.epochs as usize);
-    spec.steps.unwrap_or(steps).min(steps)
-}
-
-/// Checks that every label is one of the classes.
-fn check_labels(labels: &[u16], classes: u16, learning: &Learning<'_>) -> Result<()> {
-    let Some(&beyond) = labels.iter().find(|&&l| l >= classes) else { return Ok(()) };
-    let message =
-        format!("a training sample has class {beyond}, but the model learns classes 0 to {}", classes - 1);
-    let help = match learning.head.classifier {
-        Some(_) => format!("add classes to the head: --new-classes {}", beyond - classes + 1),
-        None => {
-            "only a classifier head learns new classes: add one to the plan (head = \"lda\") and compile \
-             again"
-                .into()
-        }
-    };
-    Err(Failure::new(Kind::Mismatch, message, help))
-}
-
-/// Says which classes never come.
-fn note_missing(ui: &Ui, labels: &[u16], classes: u16) {
-    let missing: Vec<String> =
-        (0..classes).filter(|class| !labels.contains(class)).map(|class| class.to_string()).collect();
-    if missing.len() + 1 == usize::from(classes) {
-        ui.note("all training samples have one class: layers will forget the others, a head keeps them");
-    } else if !missing.is_empty() {
-        ui.note(&format!("no training sample has class {}", missing.join(", ")));
-    }
-}
-
-fn head_name(kind: HeadKind) -> &'static str {
-    match kind {
-        HeadKind::Softmax { .. } => "softmax",
-        HeadKind::NearestMean { .. } => "nearest-mean",
-        HeadKind::Lda { .. } => "lda",
-        HeadKind::LeastSquares { .. } => "least-squares",
-        HeadKind::Simplex { .. } => "simplex",
-        HeadKind::Boosted { .. } => "boosted",
-    }
-}
-
-/// Accuracy and cost of a boosted head with one active block, two, and so on; all are active afterwards.
-fn boosted_blocks(
-    device: &mut dyn Device,
-    file: &OffFile,
-    learned: &[u8],
-    inputs: &Inputs,
-    labels: &[u16],
-) -> Result<Vec<Block>> {
-    let model = file.model()?;
-    let answer = model.learning().and_then(|l| l.head.classifier);
-    let Some(answer) = answer.filter(|a| matches!(a.kind, HeadKind::Boosted { .. })) else {
-        return Ok(Vec::new());
-    };
-    let block = |blocks: u8| {
-        let classes = classify(file, Some(learned), Some(blocks), inputs)?;
-        device.set_active_blocks(blocks).or_fail(Kind::Device, DEVICE_HELP)?;
-        device.run(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
-        let accuracy = accuracy(&classes, labels, |_| true).unwrap_or(0.0);
-        Ok(Block { blocks, accuracy, run_count: device.run_count() })
-    };
-    (1..=answer.taps).map(block).collect()
-}
-
-/// Saves, opens the model again, and checks that it has the same bits.
-fn save(device: &mut dyn Device, learned: &[u8]) -> Result<u32> {
-    let number = device.save().or_fail(Kind::Device, DEVICE_HELP)?;
-    let opened = device.reopen().or_fail(Kind::Device, DEVICE_HELP)?;
-    let same = opened == number && device.learned().or_fail(Kind::Device, DEVICE_HELP)? == learned;
-    if same {
-        return Ok(number);
-    }
-    Err(Failure::new(
-        Kind::Device,
-        "the saved weights differ when read back",
-        "save again; if it fails again, the target's flash may be worn out",
-    ))
-}
-
-/// Measurements during learning.
-#[derive(Default)]
-struct Trace {
-    curve: Vec<Point>,
-    count: Option<u64>,
-    stack: Option<u64>,
-    arena: u64,
-    left_out: usize,
-}
-
-/// Takes the steps, beginning with sample `skip`.
-fn take_steps(
-    ui: &Ui,
-    device: &mut dyn Device,
-    samples: &Inputs,
-    labels: &[u16],
-    steps: usize,
-    skip: usize,
-) -> Result<Trace> {
-    let bar = ui.progress("learning", steps as u64);
-    let stretch = steps.div_ceil(20).max(1);
-    let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
-    let (mut count, mut stack, mut arena, mut left_out) = (0, 0, 0, 0);
-    for step in 0..steps {
-        let i = (skip % labels.len().max(1) + step) % labels.len().max(1);
-        let report = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
-        hits += usize::from(report.guess == labels[i]);
-        left_out += usize::from(report.left_out);
-        since += 1;
-        count = count.max(report.count);
-        stack = stack.max(report.stack);
-        arena = arena.max(report.arena);
-        if since == stretch || step + 1 == steps {
-            curve.push(Point { steps: step + 1, accuracy: hits as f64 / since as f64 });
-            (hits, since) = (0, 0);
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    let some = |n: u32| (n > 0).then_some(u64::from(n));
-    Ok(Trace { curve, count: some(count), stack: some(stack), arena: arena.into(), left_out })
-}
-
-fn apply(spec: &Spec, head: &mut LearnHead, layers: &mut [LearnLayer]) {
-    if let Some(rate) = spec.rate {
-        head.rate = rate;
-    }
-    for layer in layers {
-        if layer.error_source == ErrorSource::Next && spec.rule == Some(RuleArg::HeadOnly) {
-            layer.rate = 0.0;
-        }
-        let ErrorSource::Local { rule, projection, .. } = &mut layer.error_source else { continue };
-        *rule = match spec.rule {
-            None => *rule,
-            // Under its own rule, a layer keeps the scale of its plan.
-            Some(RuleArg::Local(chosen)) if chosen.name() == rule.name() => *rule,
-            Some(RuleArg::Local(chosen)) => chosen,
-            Some(RuleArg::HeadOnly) => {
-                layer.rate = 0.0;
-                *rule
-            }
-        };
-        // A local head supports cross-entropy only; other rules get a fixed projection.
-        let has_head = matches!(projection, TargetProjectionRepr::Head { .. });
-        if has_head && !matches!(rule, LocalRule::CrossEntropy { .. }) {
-            *projection = TargetProjectionRepr::Signs { seed: head.seed };
-        }
-    }
-}
-
-/// Class numbers, one per sample.
-///
-/// # Errors
-/// The array does not hold class numbers from 0 to 65535, or has too few or too many.
-pub fn labels(array: &Array, samples: usize, what: &str) -> Result<Vec<u16>> {
-    let help = "give one class number per sample, in the same order";
-    let whole = array.to_i64().or_fail_in(Kind::Dtype, format!("{what} labels"), help)?;
-    let labels: Option<Vec<u16>> = whole.iter().map(|&l| u16::try_from(l).ok()).collect();
-    let labels = labels.ok_or_else(|| {
-        Failure::new(Kind::Mismatch, format!("a {what} label is not a class number from 0 to 65535"), help)
-    })?;
-    if labels.len() != samples {
-        let message = format!("{} {what} labels for {samples} samples", labels.len());
-        return Err(Failure::new(Kind::Shape, message, help));
-    }
-    Ok(labels)
 }

@@ -1,6 +1,5 @@
 //! `offshoot qat`: quantisation-aware training with learned step sizes (LSQ, Esser et al. 2020, arXiv:1902.08153).
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use offshoot_compress::quantize::Policy;
@@ -138,11 +137,9 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         Kind::Unsupported,
         "the trained network has no ONNX form: replace the operator named above",
     )?;
-    let again = offshoot_import::import_bytes(&onnx, "model")
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    let (again, _) = files::optimise(again)?;
+    let again = crate::policy::read_back(&onnx)?;
     // Steps and ranges are stored under the names in the written file.
-    let policy = renamed(&report.policy, &trained, &again)?;
+    let policy = crate::policy::renamed(&report.policy, &trained, &again)?;
     let text = toml::to_string(&policy)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let (made, after) = judge(&again, Precision::Given(Box::new(policy)))?;
@@ -168,39 +165,5 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         before,
         after,
         best: report.best,
-    })
-}
-
-/// `policy` of `from` with the names of `to`, which is the same network written to ONNX and read back.
-fn renamed(policy: &Policy, from: &Graph, to: &Graph) -> Result<Policy> {
-    let alike = from.nodes.len() == to.nodes.len()
-        && from.nodes.iter().zip(&to.nodes).all(|(a, b)| {
-            a.op.name() == b.op.name() && from.value(a.output).shape == to.value(b.output).shape
-        });
-    if !alike {
-        let message = "the trained network changes when its ONNX file is read back";
-        return Err(Failure::new(
-            Kind::Internal,
-            message,
-            "this is a bug in Offshoot: report it with the model",
-        ));
-    }
-    let nodes: BTreeMap<&str, &str> =
-        from.nodes.iter().zip(&to.nodes).map(|(a, b)| (a.name.as_str(), b.name.as_str())).collect();
-    let outputs = from.nodes.iter().zip(&to.nodes).map(|(a, b)| (a.output, b.output));
-    let values: BTreeMap<&str, &str> = (from.inputs.iter().copied().zip(to.inputs.iter().copied()))
-        .chain(outputs)
-        .map(|(a, b)| (from.value(a).name.as_str(), to.value(b).name.as_str()))
-        .collect();
-    fn rename<V: Clone>(table: &BTreeMap<String, V>, names: &BTreeMap<&str, &str>) -> BTreeMap<String, V> {
-        let new = |name: &String| names.get(name.as_str()).map_or(name.clone(), |n| (*n).to_owned());
-        table.iter().map(|(name, v)| (new(name), v.clone())).collect()
-    }
-    Ok(Policy {
-        weights: policy.weights,
-        layers: rename(&policy.layers, &nodes),
-        levels: rename(&policy.levels, &nodes),
-        steps: rename(&policy.steps, &nodes),
-        ranges: rename(&policy.ranges, &values),
     })
 }

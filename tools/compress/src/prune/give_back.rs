@@ -47,6 +47,16 @@ impl Judge<'_> {
         self.gauge.measure(&slice(self.graph, self.groups, &choice.removed)?, &choice.bits)
     }
 
+    /// The largest share of a limit that `choice` uses.
+    pub(super) fn used(&self, choice: &Choice) -> Result<f64> {
+        Ok(self.limits.used(self.before, self.measure(choice)?.size))
+    }
+
+    /// Whether `choice` uses as much of its tightest limit as is wanted.
+    pub(super) fn is_full(&self, choice: &Choice) -> Result<bool> {
+        Ok(self.used(choice)? >= WANTED)
+    }
+
     /// Loss of a choice beyond `base`, in units of the scores.
     pub(super) fn lost(&self, base: &Choice, choice: &Choice) -> f64 {
         let gone = (0..choice.removed.len()).filter(|&g| choice.removed[g] && !base.removed[g]);
@@ -123,7 +133,12 @@ impl Judge<'_> {
     }
 
     /// Every choice that is one step larger: a key, what comes back in units of the scores, and the choice.
-    fn larger(&self, base: &Choice, choice: &Choice, multiple: usize) -> Vec<((usize, usize), f64, Choice)> {
+    pub(super) fn larger(
+        &self,
+        base: &Choice,
+        choice: &Choice,
+        multiple: usize,
+    ) -> Vec<((usize, usize), f64, Choice)> {
         let mut all = Vec::new();
         for (index, family) in self.groups.families.iter().enumerate() {
             let kept = family.groups.iter().filter(|&&g| !choice.removed[g]).count();

@@ -8,9 +8,10 @@ use offshoot_ir::Graph;
 use offshoot_train::{Augment, Dataset, Target};
 use serde::Serialize;
 
-use super::allocate::{Aim, Cost, Lowering, Move, Rates, Rules, toward};
+use super::allocate::{Aim, Cost, Rates, Rules, toward};
 use super::budget::{Gauge, Instructions, Limits, Size};
-use super::give_back::{self, Choice, Judge};
+use super::choose::{chosen, with};
+use super::give_back::{Choice, Judge};
 use super::groups::{Family, Groups, Split};
 use super::lowering::lowerings;
 use super::refit::refit;
@@ -264,73 +265,6 @@ fn with_own_vectors(graph: &Graph) -> Graph {
     out
 }
 
-/// The moves of one period: those that meet its limits at the least loss, with what was too much given back.
-fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
-    // Fewer bits may take RAM and instructions that are not there: then channels alone may lose less.
-    let mut found: Option<(f64, Choice)> = None;
-    let mut least: Option<Size> = None;
-    let variants: &[&[Lowering]] = if judge.lowerings.is_empty() { &[&[]] } else { &[&[], judge.lowerings] };
-    let fine = Rules { multiple: 1, floors: judge.rules.floors.clone() };
-    let fine = Judge { rules: &fine, ..*judge };
-    for &lowerings in variants {
-        let Some((mut choice, before_last)) = reached(judge, base, base, lowerings, &mut least)? else {
-            continue;
-        };
-        let size = judge.measure(&choice)?.size;
-        if judge.rules.multiple > 1 && judge.limits.used(judge.before, size) < give_back::WANTED {
-            // The last move was too large, and nothing that went before makes up for it: smaller ones in its place. Scores
-            // of several layers are rough; that what is left fills its budget counts for more.
-            if let Some((other, _)) = reached(&fine, base, &before_last, lowerings, &mut least)? {
-                let size = judge.measure(&other)?.size;
-                let full = judge.limits.used(judge.before, size) >= give_back::WANTED;
-                if full || judge.lost(base, &other) < judge.lost(base, &choice) {
-                    choice = other;
-                }
-            }
-        }
-        let lost = judge.lost(base, &choice);
-        if found.as_ref().is_none_or(|(other, _)| lost < *other) {
-            found = Some((lost, choice));
-        }
-    }
-    let Size { flash, ram, macs, .. } = least.unwrap_or(judge.before);
-    found.map(|(_, choice)| choice).ok_or(Error::Budget { flash, ram, macs })
-}
-
-/// The shortest run of moves from `start` that meets the limits, less what of it is not needed, and the choice before its
-/// last move; `None` if the limits cannot be met. `least` becomes the size of the smallest file seen.
-fn reached(
-    judge: &Judge<'_>,
-    base: &Choice,
-    start: &Choice,
-    lowerings: &[Lowering],
-    least: &mut Option<Size>,
-) -> Result<Option<(Choice, Choice)>> {
-    let (limits, now) = (judge.limits, judge.measure(start)?);
-    let work = match now.size.instructions {
-        Some(i) if limits.instructions < u64::MAX => [i, limits.instructions],
-        _ => [now.size.macs, limits.macs],
-    };
-    let goal = [[now.size.flash, limits.flash], work]
-        .map(|[now, limit]| if limit >= now { f64::INFINITY } else { limit as f64 });
-    let aim = Aim { now: [now.size.flash as f64, work[0] as f64], goal };
-    let rates = Rates { work: now.rates, bits: start.bits.clone() };
-    let cost = Cost::new(judge.graph, judge.groups, &start.removed, &rates);
-    let open = |l: &&Lowering| start.bits.layers.get(&l.layer).is_none_or(|&has| l.bits < has);
-    let lowerings: Vec<Lowering> = lowerings.iter().filter(open).cloned().collect();
-    let moves = toward(judge.groups, judge.scores, &start.removed, judge.rules, &lowerings, cost, aim);
-    let count = shortest(&moves, |moves| {
-        let size = judge.measure(&with(start, moves))?.size;
-        if least.is_none_or(|l| size.flash < l.flash) {
-            *least = Some(size);
-        }
-        Ok(limits.hold(size))
-    })?;
-    let Some(count) = count else { return Ok(None) };
-    let choice = judge.give_back(base, with(start, &moves[..count]))?;
-    Ok(Some((choice, with(start, &moves[..count.saturating_sub(1)]))))
-}
-
 /// Takes a little more if training changed what the kernels take: the multipliers of an output channel decide which of
 /// them can run it.
 fn trimmed(
@@ -455,31 +389,6 @@ fn by_name(groups: &Groups, scores: &[f64], fixed: &[(usize, usize)]) -> Vec<boo
         }
     }
     removed
-}
-
-/// Length of the shortest run of moves for which `fits`, assuming that more moves never make the network larger;
-/// `None` if even all of them do not fit.
-fn shortest(moves: &[Move], mut fits: impl FnMut(&[Move]) -> Result<bool>) -> Result<Option<usize>> {
-    if !fits(moves)? {
-        return Ok(None);
-    }
-    let (mut low, mut high) = (0, moves.len());
-    while low < high {
-        let middle = low.midpoint(high);
-        if fits(&moves[..middle])? { high = middle } else { low = middle + 1 }
-    }
-    Ok(Some(high))
-}
-
-fn with(base: &Choice, moves: &[Move]) -> Choice {
-    let mut choice = base.clone();
-    for m in moves {
-        m.groups.iter().for_each(|&g| choice.removed[g] = true);
-        if let Some((layer, bits)) = &m.bits {
-            choice.bits.layers.insert(layer.clone(), *bits);
-        }
-    }
-    choice
 }
 
 /// For each group of `small`, which is `graph` sliced by `removed`: the group in `graph` that it came from.

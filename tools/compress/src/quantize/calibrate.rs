@@ -235,6 +235,19 @@ pub(crate) fn quants(
     (0..graph.values.len()).map(|i| of(i).unwrap_or_else(|| quant_of_range(0.0, 0.0))).collect()
 }
 
+/// Widens the range of inputs, and of values that share their scale, by `room` times the range at both ends.
+pub(crate) fn widen_inputs(graph: &Graph, classes: &Classes, room: f32, quants: &mut [Quant]) {
+    let of_inputs: Vec<_> = graph.inputs.iter().map(|&input| classes.find(input)).collect();
+    for (i, quant) in quants.iter_mut().enumerate() {
+        let (Some(&scale), Some(&zero)) = (quant.scale.first(), quant.zero_point.first()) else { continue };
+        if of_inputs.contains(&classes.find(ValueId(i as u32))) {
+            let at = |q: i32| (q - zero) as f32 * scale;
+            let room = room * (at(127) - at(-128));
+            *quant = quant_of_range(at(-128) - room, at(127) + room);
+        }
+    }
+}
+
 /// Scales and zero points fixed by the specification, by representative.
 pub(crate) fn fixed_classes(graph: &Graph, classes: &Classes) -> Vec<Option<Quant>> {
     let mut fixed = vec![None; graph.values.len()];

@@ -73,7 +73,8 @@ pub(super) fn fit(
         let plain: Vec<i8> = w.iter().map(|v| nearest(&book, v / scales[o]) as i8).collect();
         let h = moments.map(|m| m.groups[group(o)].view());
         let fed = factors[group(o).min(factors.len() - 1)].as_ref();
-        let fed = fed.map(|factor| with_feedback(w, scales[o], factor, false, |v| nearest(&book, v)));
+        let one = |factor| with_feedback(w, &scales[o..=o], factor, false, |v| nearest(&book, v)).pop();
+        let fed = fed.and_then(one);
         match fed {
             Some(fed) if error(w, &fed, scales[o], h) < error(w, &plain, scales[o], h) => codes.extend(fed),
             _ => codes.extend(plain),

@@ -90,6 +90,9 @@ pub struct QuantizeOptions {
     /// Number of consecutive samples through which recurrent layers carry their state, before it is reset; `None` if every
     /// sample starts anew.
     pub sequence: Option<usize>,
+    /// Part of its range by which the range of each input is widened at both ends. An input that is normalised on the device
+    /// leaves the range of the calibration samples.
+    pub input_room: f32,
 }
 
 impl Default for QuantizeOptions {
@@ -104,6 +107,7 @@ impl Default for QuantizeOptions {
             keep_float: Vec::new(),
             fit_samples: 64,
             sequence: None,
+            input_room: 0.0,
         }
     }
 }

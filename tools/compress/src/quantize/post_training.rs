@@ -120,8 +120,7 @@ pub(super) fn finish(
     let last: Vec<_> = evenly(all, affordable(graph, options.fit_samples), options.sequence);
     let seen = if is_large(graph) { &last } else { all };
     let tables = Tables::new(graph, float, seen, observed, options.sequence, step)?;
-    let quants =
-        calibrate::quants(graph, &tables.classes, &tables.histograms, &tables.expected, choice.clipping);
+    let quants = tables.quants(graph, options, choice.clipping);
     let skeleton = skeleton::build(graph, float, &quants, options.io);
     let (quantized, noise) = fit(graph, &skeleton, bits, &tables.reach, &last, choice.settings, true, None)?;
     Ok(Made { quantized, noise, tables })
@@ -246,6 +245,15 @@ impl Tables {
         let expected = Expected::new(graph, &classes, &reach, observed, &ranges, &joined);
         Ok(Self { reach, classes, histograms, expected })
     }
+
+    /// Scale and zero point of each value.
+    fn quants(&self, graph: &Graph, options: &QuantizeOptions, clipping: Clipping) -> Vec<Quant> {
+        let mut quants = calibrate::quants(graph, &self.classes, &self.histograms, &self.expected, clipping);
+        if options.input_room > 0.0 {
+            calibrate::widen_inputs(graph, &self.classes, options.input_room, &mut quants);
+        }
+        quants
+    }
 }
 
 /// Comparison of the options left open.
@@ -277,13 +285,7 @@ impl Search<'_> {
         let exact = capture(self.graph, self.held_out, &ids, &tables.reach, sequence)?;
         let mut cache = fit::cache(self.graph, self.fitting.weights.len());
         let mut attempt = |clipping: Clipping, settings: Settings| -> Result<Choice> {
-            let quants = calibrate::quants(
-                self.graph,
-                &tables.classes,
-                &tables.histograms,
-                &tables.expected,
-                clipping,
-            );
+            let quants = tables.quants(self.graph, self.options, clipping);
             let skeleton = skeleton::build(self.graph, self.float, &quants, self.options.io);
             let (weights, reach, cache) = (&self.fitting.weights, &tables.reach, cache.as_mut());
             let (quantized, _) =

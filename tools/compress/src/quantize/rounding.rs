@@ -1,6 +1,7 @@
 //! Rounding of weights, and the resulting error of an operator's output.
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
+use pulp::Arch;
 
 /// Quantised weights of one operator.
 #[derive(Clone, Debug)]
@@ -47,13 +48,21 @@ pub(super) fn errors<'a>(
 /// With `h` reversed in both axes and factored as `L·Lᵀ`, reversing `L` gives an upper `U` with `U·Uᵀ = h`; then
 /// `h⁻¹ = U⁻ᵀ·U⁻¹`, whose upper factor's rows are those of `U⁻¹`.
 pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || inverse_factor_of(h),
+    )
+}
+
+#[inline(always)]
+fn inverse_factor_of(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     let n = h.nrows();
     let mut l = vec![0.0f64; n * n];
     for i in 0..n {
         for j in 0..=i {
             let (head, tail) = l.split_at(i * n);
             let (row_i, row_j) = (&tail[..j], if j < i { &head[j * n..j * n + j] } else { &tail[..j] });
-            let dot = ArrayView1::from(row_i).dot(&ArrayView1::from(row_j));
+            let dot = dot(row_i, row_j);
             let value = f64::from(h[[n - 1 - i, n - 1 - j]]) - dot;
             if i == j {
                 if value <= 0.0 {
@@ -89,25 +98,57 @@ pub(super) fn inverse_factor(h: ArrayView2<'_, f32>) -> Option<Array2<f32>> {
     Some(u)
 }
 
-/// Rounds one weight after the other and moves the error to those not rounded yet. With `zeros`, a weight of zero
-/// stays zero, as in SparseGPT (Frantar and Alistarh 2023): pruned weights do not come back.
+/// The dot product, in eight sums that the compiler keeps in vectors; they are added up as ndarray does it.
+#[inline(always)]
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest = a.remainder().iter().zip(b.remainder());
+    for (a, b) in a.zip(b) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += a * b;
+        }
+    }
+    let (low, high) = sums.split_at(4);
+    let whole = low.iter().zip(high).fold(0.0, |sum, (low, high)| sum + (low + high));
+    rest.fold(whole, |sum, (a, b)| sum + a * b)
+}
+
+/// Rounds one weight after the other and moves the error to those not rounded yet, once for each of the scales. With
+/// `zeros`, a weight of zero stays zero, as in SparseGPT (Frantar and Alistarh 2023): pruned weights do not come back.
 pub(super) fn with_feedback(
     w: &[f32],
-    scale: f32,
+    scales: &[f32],
     factor: &Array2<f32>,
     zeros: bool,
     nearest: impl Fn(f32) -> f32,
-) -> Vec<i8> {
-    let mut left = w.to_vec();
-    let mut codes = vec![0; w.len()];
+) -> Vec<Vec<i8>> {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || feedback(w, scales, factor, zeros, nearest),
+    )
+}
+
+#[inline(always)]
+fn feedback(
+    w: &[f32],
+    scales: &[f32],
+    factor: &Array2<f32>,
+    zeros: bool,
+    nearest: impl Fn(f32) -> f32,
+) -> Vec<Vec<i8>> {
+    let mut left = vec![w.to_vec(); scales.len()];
+    let mut codes = vec![vec![0; w.len()]; scales.len()];
     // Slices, so that the compiler makes vector instructions of the loop that takes all the time.
     let factor = factor.as_standard_layout();
     let rows = factor.as_slice().unwrap_or_default().chunks_exact(w.len().max(1));
     for (i, row) in rows.enumerate() {
-        let q = if zeros && w[i] == 0.0 { 0.0 } else { nearest(left[i] / scale) };
-        codes[i] = q as i8;
-        let e = (left[i] - q * scale) / row[i];
-        left[i + 1..].iter_mut().zip(&row[i + 1..]).for_each(|(v, u)| *v -= e * u);
+        for ((left, codes), scale) in left.iter_mut().zip(&mut codes).zip(scales) {
+            let q = if zeros && w[i] == 0.0 { 0.0 } else { nearest(left[i] / scale) };
+            codes[i] = q as i8;
+            let e = (left[i] - q * scale) / row[i];
+            left[i + 1..].iter_mut().zip(&row[i + 1..]).for_each(|(v, u)| *v -= e * u);
+        }
     }
     codes
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2};
 use offshoot_ir::grid::{self, round};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::codebook;
@@ -78,12 +79,15 @@ pub(crate) fn fit(
             scales.push(least_error_scale(w, h, full, floors[o], grid));
         }
         let factor = factors.as_ref().zip(group_of(o)).and_then(|(f, g)| f[g].as_ref());
+        let mut fed = match factor {
+            Some(factor) => with_feedback(w, &scales, factor, true, |v| round(v).clamp(-top, top)),
+            None => Vec::new(),
+        }
+        .into_iter();
         let mut all = Vec::with_capacity(4);
         for scale in scales {
             all.push((nearest(w, scale, top), scale));
-            if let Some(factor) = factor {
-                all.push((with_feedback(w, scale, factor, true, |v| round(v).clamp(-top, top)), scale));
-            }
+            all.extend(fed.next().map(|codes| (codes, scale)));
         }
         all
     };
@@ -151,21 +155,27 @@ fn least_error_scale(w: &[f32], h: Option<ArrayView2<'_, f32>>, full: f32, floor
         Some(h) => h.diag().to_vec(),
         None => vec![1.0; w.len()],
     };
-    let mut best = (f64::INFINITY, full);
-    for step in 0..=grid.reach() {
-        let scale = full * (1.0 - step as f32 / 100.0);
-        if scale < floor || scale <= 0.0 {
-            break;
-        }
-        if let Some(e) = error_below(w, &importance, scale, top, best.0) {
-            best = (e, scale);
-        }
-    }
-    best.1
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut best = (f64::INFINITY, full);
+            for step in 0..=grid.reach() {
+                let scale = full * (1.0 - step as f32 / 100.0);
+                if scale < floor || scale <= 0.0 {
+                    break;
+                }
+                if let Some(e) = error_below(w, &importance, scale, top, best.0) {
+                    best = (e, scale);
+                }
+            }
+            best.1
+        },
+    )
 }
 
 /// Weighted squared error of weights rounded with `scale`, if it is below `limit`. Terms are added up one after the other
 /// until the sum reaches the limit.
+#[inline(always)]
 fn error_below(w: &[f32], importance: &[f32], scale: f32, top: f32, limit: f64) -> Option<f64> {
     const PART: usize = 64;
     let mut sum = 0.0;

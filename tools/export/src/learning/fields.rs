@@ -31,10 +31,10 @@ pub(super) fn check(keys: &Table) -> Result<()> {
             }
             match table.get("features") {
                 None | Some(Value::Array(_)) => {}
-                Some(Value::String(word)) if word == "last" || word == "all" => {}
+                Some(Value::String(word)) if ["last", "all", "every"].contains(&word.as_str()) => {}
                 Some(other) => {
                     return wrong(format!(
-                        "`features` in [head] is {other}, but must be \"last\", \"all\", or names of layers: [\"a\", \"b\"]"
+                        "`features` in [head] is {other}, but must be \"last\", \"all\", \"every\", or names of layers: [\"a\", \"b\"]"
                     ));
                 }
             }

@@ -45,6 +45,7 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     let tapped: Vec<&Candidate<'_>> = match &plan.features {
         FeatureSpec::Word(FeatureName::Last) => layers.last().copied().into_iter().collect(),
         FeatureSpec::Word(FeatureName::All) => layers.iter().skip(1).copied().collect(),
+        FeatureSpec::Word(FeatureName::Every) => every(&layers),
         FeatureSpec::Named(names) => {
             for name in names {
                 if name != super::LAST && !layers.iter().any(|c| c.name() == name) {
@@ -82,7 +83,7 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
     };
     let (kind, name) = kind(&plan);
     // More sums than features are the features.
-    let folded = plan.fold.filter(|&fold| usize::from(fold) < features);
+    let folded = plan.folded().filter(|&fold| usize::from(fold) < features);
     if plan.fold == Some(0) || folded.is_some() && plan.kind == HeadName::Boosted {
         return wrong("`fold` must be 1 or more, and a boosted head has none".into());
     }
@@ -95,6 +96,17 @@ pub(super) fn resolve(spec: &LearningPlan, all: &[Candidate<'_>], classes: u16) 
         taps: tapped.iter().map(tap).collect(),
         features: folded.map_or(features, usize::from),
     }))
+}
+
+/// All layers, without the first ones if there are too many or they have too many inputs.
+fn every<'c, 'l>(layers: &[&'c Candidate<'l>]) -> Vec<&'c Candidate<'l>> {
+    let mut features = 0;
+    let fits = layers.iter().rev().take(MAX_TAPS).take_while(|layer| {
+        features += layer.shape.geometry.c;
+        features <= MAX_FEATURES
+    });
+    let from = layers.len() - fits.count();
+    layers[from..].to_vec()
 }
 
 /// The kind of a head, whose numbers have been checked.

@@ -32,10 +32,12 @@
 //! rate = 0.5             # relative to the rate above
 //! [head]
 //! kind = "lda"
-//! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; or layer names
+//! features = "last"      # the input of the last layer; "all": inputs of all layers but the first; "every": of every layer;
+//!                        # or layer names
 //! new_classes = 0        # number of classes to add that the network does not know
 //! from = 0               # step at which the head starts to learn
-//! fold = 64              # fold the features into so many sums with random signs, to save RAM; default: as they are
+//! fold = 64              # fold the features into so many sums with random signs, to save RAM; default: as they are,
+//!                        # but 192 with features = "every"
 //! step = 1.0             # softmax, simplex, boosted: step size
 //! shrinkage = 0.1        # lda, from 0 to 1; default: n / (n + 2k) for n features after k samples
 //! window = 200.0         # lda, nearest-mean: samples of a class after which older ones fade; default: never
@@ -56,7 +58,8 @@
 //! layers but the first, which learns from the second half on.
 //!
 //! `recipe = "auto"` lets the network stay as it is: `layers = []`, an input normaliser, and an `lda` head on the inputs of
-//! all layers but the first. With a limit of RAM (`--max-ram`, `--target`), both recipes give way to smaller forms until
+//! every layer, folded into 192 sums: the network's own input holds what its layers have thrown away, which classes that it
+//! was not trained on need. With a limit of RAM (`--max-ram`, `--target`), both recipes give way to smaller forms until
 //! they fit ([`LearningPlan::smaller`]): a network that stays, features that are folded, no input normaliser.
 
 use offshoot::learn::LocalRule;
@@ -278,13 +281,19 @@ impl HeadPlan {
             forgetting: None,
         }
     }
+
+    /// Number of sums that the features are folded into, if they are.
+    pub(super) fn folded(&self) -> Option<u16> {
+        let usual = self.features == FeatureSpec::every() && self.kind != HeadName::Boosted;
+        self.fold.or(usual.then_some(FOLD))
+    }
 }
 
 /// Layers whose inputs are features of the head.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum FeatureSpec {
-    /// `last` or `all`.
+    /// `last`, `all` or `every`.
     Word(FeatureName),
     /// These layers, by name.
     Named(Vec<String>),
@@ -292,7 +301,7 @@ pub enum FeatureSpec {
 
 names! {
     /// A set of layers.
-    FeatureName { Last, All }
+    FeatureName { Last, All, Every }
 }
 
 impl FeatureSpec {
@@ -302,6 +311,10 @@ impl FeatureSpec {
 
     fn all() -> Self {
         Self::Word(FeatureName::All)
+    }
+
+    fn every() -> Self {
+        Self::Word(FeatureName::Every)
     }
 }
 
@@ -337,8 +350,12 @@ impl Default for LearningPlan {
     }
 }
 
+/// Number of sums that the inputs of every layer are folded into if the plan does not say it. The covariance takes four bytes
+/// times its square.
+const FOLD: u16 = 192;
+
 /// Numbers of sums that features are folded into, for plans that must take less memory.
-const FOLDS: [u16; 18] = [256, 224, 192, 160, 128, 112, 96, 88, 80, 72, 64, 60, 56, 48, 40, 32, 24, 16];
+const FOLDS: [u16; 18] = [256, 224, FOLD, 160, 128, 112, 96, 88, 80, 72, 64, 60, 56, 48, 40, 32, 24, 16];
 
 /// Keys that had another name, which is still read: former and present name. The fields have the same aliases.
 const FORMER_KEYS: [(&str, &str); 2] = [("codes", "projection"), ("standard", "normalizer")];
@@ -399,7 +416,7 @@ impl LearningPlan {
     }
 
     /// The defaults of `recipe = "auto"`: the network stays as it is, but for statistics of its input, and a head learns on
-    /// the features of all layers.
+    /// the inputs of every layer.
     fn frozen(self, keys: &toml::Table) -> Self {
         let says = |key: &str| keys.contains_key(key);
         let mut plan = self;
@@ -410,7 +427,7 @@ impl LearningPlan {
             plan.normalizer = NormalizerSpec::Usual(true);
         }
         if !says("head") {
-            let head = HeadPlan { features: FeatureSpec::all(), ..HeadPlan::new(HeadName::Lda) };
+            let head = HeadPlan { features: FeatureSpec::every(), ..HeadPlan::new(HeadName::Lda) };
             plan.head = Some(HeadSpec::With(head));
         }
         plan
@@ -441,7 +458,8 @@ impl LearningPlan {
             all.extend(normalizer.iter().skip(1).map(|n| with(head.clone(), n)));
         }
         if head.kind == HeadName::Lda && head.fold.is_none() {
-            for fold in FOLDS {
+            let most = head.folded().unwrap_or(u16::MAX);
+            for fold in FOLDS.into_iter().filter(|&fold| fold < most) {
                 all.extend(normalizer.iter().map(|n| with(HeadPlan { fold: Some(fold), ..head.clone() }, n)));
             }
         }
@@ -469,7 +487,7 @@ impl LearningPlan {
                 HeadName::Simplex => "simplex",
                 HeadName::Boosted => "boosted",
             };
-            let fold = head.fold.map_or(String::new(), |n| format!(" folded into {n}"));
+            let fold = head.folded().map_or(String::new(), |n| format!(" folded into {n}"));
             format!(", head {kind} on features{fold}")
         });
         format!("{layers}{statistics}{head}")

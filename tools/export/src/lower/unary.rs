@@ -72,8 +72,15 @@ pub(super) fn prelu(c: &mut Context<'_>, x: &Tensor, y: &Tensor, slope: ValueId)
 
 /// Table of the real function, rounded half away from zero. NaN becomes the zero point.
 fn rounded(x: &Tensor, y: &Tensor, kind: UnaryKind) -> Vec<i8> {
+    use offshoot_ir::ElementaryKind::{Ceil, Floor, Round};
+    // Whole numbers are those of ONNX, whose DequantizeLinear gives float32: 50 steps of 0.02 are 1.
+    let steps = matches!(kind, UnaryKind::Elementary(Ceil | Floor | Round));
     let entry = |q: i32| {
-        let real = f64::from(q - i32::from(x.zp)) * f64::from(x.scale);
+        let code = q - i32::from(x.zp);
+        let real = match steps {
+            true => f64::from(code as f32 * x.scale),
+            false => f64::from(code) * f64::from(x.scale),
+        };
         let out = (function(kind, real) / f64::from(y.scale)).round() + f64::from(y.zp);
         if out.is_nan() { y.zp } else { out.clamp(-128.0, 127.0) as i8 }
     };
@@ -144,6 +151,9 @@ mod tests {
         assert_eq!(t[255], 127);
         let log = rounded(&tensor(1.0, 0), &tensor(1.0, 5), UnaryKind::Log);
         assert_eq!((log[0], log[128], log[129]), (5, -128, 5));
+        let floor = UnaryKind::Elementary(offshoot_ir::ElementaryKind::Floor);
+        let floor = rounded(&tensor(0.02, 0), &tensor(0.05, 0), floor);
+        assert_eq!((floor[128 + 49], floor[128 + 50], floor[128 - 50]), (0, 20, -20));
     }
 
     #[test]

@@ -11,8 +11,9 @@ pub(super) fn constants_fit(t: &Table, node: &Node) -> bool {
     match node.op {
         // Parameters stay float, because the device computes these in float. A recurrent layer has no int8 form
         // between a QDQ pair: its int8 form needs scales that an ONNX file does not contain.
-        Op::Recurrent { .. } => false,
-        Op::BatchNorm { .. } | Op::LayerNorm { .. } => constants.iter().all(|v| v.dtype == DType::F32),
+        // Batch normalisation that is not in a layer's weights is a product and a sum in float.
+        Op::Recurrent { .. } | Op::BatchNorm { .. } => false,
+        Op::LayerNorm { .. } => constants.iter().all(|v| v.dtype == DType::F32),
         Op::Conv2d { .. } | Op::ConvTranspose2d { .. } | Op::FullyConnected { .. } => {
             constants.first().is_some_and(|w| weights_fit(w))
                 && constants.get(1).is_none_or(|b| b.dtype == DType::I32)

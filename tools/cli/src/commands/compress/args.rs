@@ -161,8 +161,8 @@ pub struct Args {
     /// Test samples and class numbers (.npy); only the uncompressed network and the result are judged on them.
     #[arg(long, num_args = 2, value_names = ["X.npy", "Y.npy"])]
     pub test: Vec<PathBuf>,
-    /// Folder for model.off, model.onnx, policy.toml (bits of each layer's weights), plan.toml (channels and bits of each
-    /// layer, for --plan), report.html and report.json; created if needed.
+    /// Folder for model.off, model.onnx, policy.toml (bits, step sizes and ranges with which `compile` makes model.off of
+    /// model.onnx), plan.toml (channels and bits of each layer, for --plan), report.html and report.json; created if needed.
     #[arg(short, long)]
     pub output: PathBuf,
     /// How to compress: one method, or several in order (`erase,prune,bits`).

@@ -1,14 +1,16 @@
 //! Splits the samples, and measures the int8 form of each network on the held-out ones.
 
 use offshoot_compress::prune::{self, Progress, Size};
-use offshoot_compress::quantize::WeightBits;
+use offshoot_compress::quantize::aware::{AwareOptions, aware};
+use offshoot_compress::quantize::{Learned, Policy, WeightBits};
 use offshoot_data::npy::Array;
-use offshoot_ir::Graph;
+use offshoot_ir::{Graph, Op};
 use offshoot_target::Target;
 use offshoot_train::Dataset;
 
 use super::{Args, Made, Point, Tested};
 use crate::batch::{self, Inputs};
+use crate::commands::compile::Precision;
 use crate::commands::{compile, eval};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
@@ -82,10 +84,13 @@ impl Judge<'_> {
         &self,
         graph: &Graph,
         stage: &str,
-        bits: Option<&WeightBits>,
+        policy: Option<&Policy>,
     ) -> Result<(Point, Vec<u8>)> {
-        let args =
-            compile::Args { weight_bits: bits.cloned(), strict_int8: true, ..compile::Args::default() };
+        let args = compile::Args {
+            precision: policy.map(|p| Precision::Given(Box::new(p.clone()))),
+            strict_int8: true,
+            ..compile::Args::default()
+        };
         // Pruning meets the limits step by step; only the result is checked against the target.
         let target = self.target.filter(|_| stage == "result");
         let made = compile::make(self.ui, graph.clone(), &self.split.calibration, &args, target)?;
@@ -93,6 +98,49 @@ impl Judge<'_> {
         let r = &made.compiled.report;
         let size = Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions: None };
         Ok((Point { stage: stage.into(), size, accuracy }, made.compiled.bytes))
+    }
+}
+
+impl Judge<'_> {
+    /// What is written of a result: its ONNX file, the policy with which that compiles to the numbers judged here, and the
+    /// network as it is read from that file.
+    ///
+    /// Step sizes and ranges go into the policy, and weights that quantisation rounds away from the nearest step move
+    /// until they are rounded to it: another calibration would give other numbers than those that were judged.
+    ///
+    /// # Errors
+    /// An operator has no ONNX form; the network cannot be quantised.
+    pub(super) fn settled(
+        &self,
+        graph: &Graph,
+        bits: &WeightBits,
+        args: &Args,
+    ) -> Result<(Vec<u8>, Policy, Graph)> {
+        let options = AwareOptions {
+            weight_bits: bits.clone(),
+            calibration: args.calibration.max(1),
+            epochs: 0,
+            ..AwareOptions::default()
+        };
+        let bug = "this is a bug in Offshoot: report it with the model";
+        let bar = self.ui.progress("calibrating", 0);
+        // The numbers of recurrent layers are always calibrated.
+        let recurrent = graph.nodes.iter().any(|n| matches!(n.op, Op::Recurrent { .. }));
+        let (graph, policy) = match recurrent {
+            true => (graph.clone(), Policy::new(bits.clone(), Learned::default())),
+            false => {
+                let settled = aware(graph, &self.split.train, &options, &mut ());
+                settled.map(|(graph, report)| (graph, report.policy)).or_fail(Kind::Internal, bug)?
+            }
+        };
+        bar.finish_and_clear();
+        let onnx = offshoot_import::emit(&graph).or_fail(
+            Kind::Unsupported,
+            "the compressed network has no ONNX form: leave out the operator named above",
+        )?;
+        let again = crate::policy::read_back(&onnx)?;
+        let policy = crate::policy::renamed(&policy, &graph, &again)?;
+        Ok((onnx, policy, again))
     }
 }
 

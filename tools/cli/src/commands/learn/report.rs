@@ -1,5 +1,6 @@
 //! What `learn` reports, and how it is shown.
 
+use offshoot::format::learn::HeadKind;
 use offshoot_report::Table;
 use offshoot_report::table::thousands;
 use serde::Serialize;
@@ -94,6 +95,18 @@ impl Outcome for Report {
         let blocks =
             if self.blocks.is_empty() { String::new() } else { format!("\n{}", blocks_table(&self.blocks)) };
         format!("{}{table}{blocks}\n", curve(&self.curve))
+    }
+}
+
+/// Name of a kind of head.
+pub(super) fn head_name(kind: HeadKind) -> &'static str {
+    match kind {
+        HeadKind::Softmax { .. } => "softmax",
+        HeadKind::NearestMean { .. } => "nearest-mean",
+        HeadKind::Lda { .. } => "lda",
+        HeadKind::LeastSquares { .. } => "least-squares",
+        HeadKind::Simplex { .. } => "simplex",
+        HeadKind::Boosted { .. } => "boosted",
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ndarray::Axis;
+use offshoot_compress::quantize::{Learned, Policy};
 use offshoot_data::npy::Array;
 use offshoot_report::front::{self, Point};
 use offshoot_report::table::thousands;
@@ -23,7 +24,10 @@ pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Cand
         Kind::Unsupported,
         "the candidate has no ONNX form: leave the operator named above out of the space",
     )?;
-    let policy = toml::to_string(&policy::renamed(&candidate.graph, &candidate.bits, &onnx)?)
+    let policy = Policy::new(candidate.bits.clone(), Learned::default());
+    let policy = policy::renamed(&policy, &candidate.graph, &policy::read_back(&onnx)?)?;
+    let few_bits = policy.layers.values().chain([&policy.weights]).any(|&b| b < 8);
+    let policy = toml::to_string(&policy)
         .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with this message")?;
     let calibration = calibration(evaluator, candidate)?;
     let files: [(&str, &[u8]); 4] = [
@@ -37,8 +41,10 @@ pub(super) fn write_point(evaluator: &Evaluator, folder: &Path, candidate: &Cand
         offshoot_report::write_atomically(&path, bytes).map_err(|e| Failure::writing(&path, &e))?;
     }
     let at = |name: &str| folder.join(name).display().to_string();
+    // The search has judged what few bits lose.
+    let poor = if few_bits { " --allow-poor" } else { "" };
     Ok(format!(
-        "offshoot compile {} --calib {} --precision {} -o model.off",
+        "offshoot compile {} --calib {} --precision {}{poor} -o model.off",
         at("model.onnx"),
         at("calibration.npy"),
         at("policy.toml")
