@@ -212,16 +212,18 @@ pub(super) fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// What a multiply-accumulate of each layer takes, and how many bits each weight.
+/// What a multiply-accumulate of each layer takes, what other operators take, and how many bits each weight.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rates {
     /// Work of one multiply-accumulate by name of the operator; 1 without an entry.
     pub(super) work: BTreeMap<String, f64>,
+    /// Work of one element of the output, by name of an operator without weights; 0 without an entry.
+    pub(super) elements: BTreeMap<String, f64>,
     /// Bits of the weights.
     pub(super) bits: WeightBits,
 }
 
-/// One constant: for each axis, the number of indices of each group and the number of remaining indices.
+/// One constant, or the output of an operator without weights: for each axis, the number of indices of each group and the number of remaining indices.
 #[derive(Clone, Debug)]
 struct Part {
     id: ValueId,
@@ -244,6 +246,16 @@ pub(super) struct Cost {
 
 impl Cost {
     pub(super) fn new(graph: &Graph, groups: &Groups, removed: &[bool], rates: &Rates) -> Self {
+        let axes = |id: ValueId| -> Vec<(BTreeMap<usize, usize>, usize)> {
+            let one = |(axis, &extent): (usize, &usize)| {
+                let mut counts = BTreeMap::new();
+                let along = groups.along(id, axis).unwrap_or(&[]);
+                along.iter().filter(|&&g| !removed[g]).for_each(|&g| *counts.entry(g).or_insert(0) += 1);
+                let left = if along.is_empty() { extent } else { counts.values().sum() };
+                (counts, left)
+            };
+            graph.value(id).shape.iter().enumerate().map(one).collect()
+        };
         let mut parts = Vec::new();
         for (index, value) in graph.values.iter().enumerate().filter(|(_, v)| v.data.is_some()) {
             let id = ValueId(index as u32);
@@ -255,14 +267,13 @@ impl Cost {
             let bits = readers().find(|n| packs(graph, n)).map_or(8, |n| bits_of(&rates.bits, n));
             // A bias takes four bytes, and its multiplier another four.
             let bytes = if value.shape.len() > 1 { f64::from(bits) / 8.0 } else { 8.0 };
-            let axes = (0..value.shape.len()).map(|axis| {
-                let mut counts = BTreeMap::new();
-                let along = groups.along(id, axis).unwrap_or(&[]);
-                along.iter().filter(|&&g| !removed[g]).for_each(|&g| *counts.entry(g).or_insert(0) += 1);
-                let left = if along.is_empty() { value.shape[axis] } else { counts.values().sum() };
-                (counts, left)
-            });
-            parts.push(Part { id, axes: axes.collect(), price: [bytes, work] });
+            parts.push(Part { id, axes: axes(id), price: [bytes, work] });
+        }
+        // Pooling and sums of activations have no weights, and a share of the instructions.
+        for node in &graph.nodes {
+            if let Some(&work) = rates.elements.get(&node.name) {
+                parts.push(Part { id: node.output, axes: axes(node.output), price: [0.0, work] });
+            }
         }
         Self { parts }
     }

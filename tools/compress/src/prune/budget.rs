@@ -108,6 +108,15 @@ impl Limits {
         }
     }
 
+    /// The smallest limit as a share of the size of the whole network; at most 1.
+    pub(super) fn tightest(&self, before: Size) -> f64 {
+        let share = |limit: u64, whole: u64| limit as f64 / whole.max(1) as f64;
+        share(self.flash, before.flash)
+            .min(share(self.macs, before.macs))
+            .min(before.instructions.map_or(1.0, |whole| share(self.instructions, whole)))
+            .min(1.0)
+    }
+
     /// The largest share of a limit that `size` uses, of those that are below the size of the whole network.
     pub(super) fn used(&self, before: Size, size: Size) -> f64 {
         let share = |limit: u64, whole: u64, now: u64| {
@@ -127,6 +136,9 @@ pub(super) struct Measured {
     pub(super) size: Size,
     /// Work of one multiply-accumulate, by name of the operator: instructions where they are counted, else 1.
     pub(super) rates: BTreeMap<String, f64>,
+    /// Instructions of one element of the output, by name of an operator without multiply-accumulates, where they are
+    /// counted.
+    pub(super) elements: BTreeMap<String, f64>,
 }
 
 /// Measures candidates.
@@ -179,7 +191,7 @@ fn measure(
     let compiled = compile(&quantised, &CompileOptions::default()).map_err(Error::Export)?;
     let r = &compiled.report;
     let counted = instructions.map(|count| (count.0)(&compiled.bytes)).transpose()?;
-    let mut rates = BTreeMap::new();
+    let (mut rates, mut elements) = (BTreeMap::new(), BTreeMap::new());
     if let Some(counted) = &counted {
         let mut each: BTreeMap<&str, u64> = BTreeMap::new();
         for (operator, count) in r.operators.iter().zip(&counted.operators) {
@@ -188,8 +200,12 @@ fn measure(
         let known = each.values().sum::<u64>() > 0;
         for node in graph.nodes.iter().filter(|_| known) {
             let macs = cost::macs(graph, node);
-            if let Some(&count) = each.get(node.name.as_str()).filter(|_| macs > 0) {
+            let Some(&count) = each.get(node.name.as_str()) else { continue };
+            let outputs = graph.value(node.output).len();
+            if macs > 0 {
                 rates.insert(node.name.clone(), count as f64 / macs as f64);
+            } else if outputs > 0 {
+                elements.insert(node.name.clone(), count as f64 / outputs as f64);
             }
         }
         // Without counts of operators, or for those that are fused with others: the mean.
@@ -202,5 +218,6 @@ fn measure(
     Ok(Measured {
         size: Size { flash: r.model_bytes, ram: r.arena_bytes, macs: r.macs, instructions },
         rates,
+        elements,
     })
 }

@@ -5,6 +5,9 @@ use super::budget::Size;
 use super::give_back::{Choice, Judge, WANTED};
 use crate::{Error, Result};
 
+/// Least width of a family, as a share of the width that all would have if they shrank alike.
+const BALANCE: f64 = 0.6;
+
 /// The moves of one period: those that meet its limits at the least loss, with what was too much given back.
 pub(super) fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
     // Fewer bits may take RAM and instructions that are not there: then channels alone may lose less.
@@ -12,7 +15,7 @@ pub(super) fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
     let mut least: Option<Size> = None;
     let variants: &[&[Lowering]] = if judge.lowerings.is_empty() { &[&[]] } else { &[&[], judge.lowerings] };
     for &lowerings in variants {
-        let Some(choice) = filled(judge, base, lowerings, &mut least)? else { continue };
+        let Some(choice) = balanced(judge, base, lowerings, &mut least)? else { continue };
         let (full, lost) = (judge.is_full(&choice)?, judge.lost(base, &choice));
         // Scores of several layers are rough; that what is left fills its budget counts for more.
         let better = |(other, least, _): &(bool, f64, Choice)| (full, -lost) > (*other, -*least);
@@ -22,6 +25,28 @@ pub(super) fn chosen(judge: &Judge<'_>, base: &Choice) -> Result<Choice> {
     }
     let Size { flash, ram, macs, .. } = least.unwrap_or(judge.before);
     found.map(|(.., choice)| choice).ok_or(Error::Budget { flash, ram, macs })
+}
+
+/// The choice with these `lowerings` that meets the limits and fills them, with no family much narrower than the others
+/// where the limits allow that: scores are first-order, and underestimate what the last channels of a layer are worth.
+fn balanced(
+    judge: &Judge<'_>,
+    base: &Choice,
+    lowerings: &[Lowering],
+    least: &mut Option<Size>,
+) -> Result<Option<Choice>> {
+    // Weights and work are about the square of the widths.
+    let width = judge.limits.tightest(judge.before).sqrt();
+    let families = judge.groups.families.iter().zip(&judge.rules.floors);
+    let floors = families.map(|(f, &floor)| floor.max((f.groups.len() as f64 * width * BALANCE) as usize));
+    let rules = Rules { floors: floors.collect(), ..judge.rules.clone() };
+    let wide = Judge { rules: &rules, ..*judge };
+    if let Some(choice) = filled(&wide, base, lowerings, least)?
+        && wide.is_full(&choice)?
+    {
+        return Ok(Some(choice));
+    }
+    filled(judge, base, lowerings, least)
 }
 
 /// The choice with these `lowerings` that meets the limits and fills them: by moves to the next multiple, or else by single
@@ -106,7 +131,7 @@ fn reached(
     let goal = [[now.size.flash, limits.flash], work]
         .map(|[now, limit]| if limit >= now { f64::INFINITY } else { limit as f64 });
     let aim = Aim { now: [now.size.flash as f64, work[0] as f64], goal };
-    let rates = Rates { work: now.rates, bits: start.bits.clone() };
+    let rates = Rates { work: now.rates, elements: now.elements, bits: start.bits.clone() };
     let cost = Cost::new(judge.graph, judge.groups, &start.removed, &rates);
     let open = |l: &&Lowering| start.bits.layers.get(&l.layer).is_none_or(|&has| l.bits < has);
     let lowerings: Vec<Lowering> = lowerings.iter().filter(open).cloned().collect();

@@ -74,7 +74,8 @@ impl Judge<'_> {
     }
 
     fn cost(&self, choice: &Choice, now: &Measured) -> [f64; 2] {
-        let rates = Rates { work: now.rates.clone(), bits: choice.bits.clone() };
+        let (work, elements) = (now.rates.clone(), now.elements.clone());
+        let rates = Rates { work, elements, bits: choice.bits.clone() };
         Cost::new(self.graph, self.groups, &choice.removed, &rates).totals()
     }
 

@@ -322,7 +322,7 @@ fn reachable(
     if limits.hold(before) {
         return Ok(());
     }
-    let rates = Rates { work: BTreeMap::new(), bits: whole.bits.clone() };
+    let rates = Rates { bits: whole.bits.clone(), ..Rates::default() };
     let cost = Cost::new(graph, groups, &whole.removed, &rates);
     let goal = [f64::INFINITY; 2];
     let aim = Aim { now: [before.flash as f64, before.macs as f64], goal };
