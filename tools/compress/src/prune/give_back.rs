@@ -52,7 +52,7 @@ impl Judge<'_> {
         Ok(self.limits.used(self.before, self.measure(choice)?.size))
     }
 
-    /// Whether `choice` uses as much of its tightest limit as is wanted.
+    /// Whether `choice` uses enough of its tightest limit.
     pub(super) fn is_full(&self, choice: &Choice) -> Result<bool> {
         Ok(self.used(choice)? >= WANTED)
     }

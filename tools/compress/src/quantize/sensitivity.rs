@@ -297,7 +297,7 @@ mod tests {
             trial("b", 2, 150, 1.0),
             trial("c", 4, -8, 0.0),
         ];
-        // Two bits for `a` save what is wanted alone; four bits for `b` were taken before, and are given back.
+        // Two bits for `a` alone save enough, so the four bits chosen for `b` before are given back.
         let taken = moves(&trials);
         let bits = given_back(&taken[..2], &trials, 1000, 850).expect("one is too much");
         assert_eq!(bits.layers, [("a".to_owned(), 2)].into());
