@@ -310,7 +310,7 @@ impl<'m> Plan<'m> {
 
     /// Visits all pieces of work in order. Before a piece, `keep` moves rows to the front of a buffer: it gets the
     /// buffer's span, and the offset and number of the bytes to move. Then `work` gets the piece.
-    fn visit<T>(
+    pub(crate) fn visit<T>(
         &self,
         context: &mut T,
         mut keep: impl FnMut(&mut T, Span, usize, usize) -> Result<(), Rule>,

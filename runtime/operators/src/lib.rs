@@ -125,6 +125,27 @@ pub fn in_place(record: &Record, blobs: &[u8]) -> InPlace {
     }
 }
 
+/// Visits the records that fused row tiles run, in order: a piece of a member each. Nothing for any other record.
+///
+/// # Errors
+/// The rule that the record breaks.
+pub fn pieces(record: &Record, blobs: &[u8], mut visit: impl FnMut(&Record)) -> Result<(), Rule> {
+    match record {
+        Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => {
+            let plan = fused_rows::Plan::of(r, blobs)?;
+            plan.visit(
+                &mut (),
+                |(), _, _, _| Ok(()),
+                |(), piece| {
+                    visit(piece);
+                    Ok(())
+                },
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The operators of fused row tiles, in order. For any other record, the record itself.
 pub fn members(record: &Record, blobs: &[u8]) -> impl Iterator<Item = Record> {
     let (own, members) = match record {

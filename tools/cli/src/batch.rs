@@ -1,5 +1,6 @@
 //! Runs a model on many samples: on all cores of this machine, or one after another on a device.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use offshoot::format::record::{DType, IoRepr};
@@ -8,9 +9,10 @@ use offshoot_data::npy::Array;
 use offshoot_target::{Device, Target, TargetError};
 use rayon::prelude::*;
 
+use crate::encode::{Column, Encoded};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
-use crate::port::{Encoded, Port};
+use crate::port::Port;
 use crate::saturation::Saturated;
 use crate::ui::Ui;
 
@@ -27,15 +29,7 @@ impl Inputs {
     /// # Errors
     /// Too few or too many arrays, a wrong shape or type, or unequal numbers of samples.
     pub fn encode(model: &Model<'_>, arrays: &[Array], names: &[String]) -> Result<Self> {
-        let wanted = model.input_count();
-        if arrays.len() != wanted {
-            let message = format!("the model has {wanted} input(s), but {} were given", arrays.len());
-            return Err(Failure::new(
-                Kind::Usage,
-                message,
-                "give --input once per input, in the model's order; `offshoot inspect` lists them",
-            ));
-        }
+        check_inputs(model, arrays.len())?;
         let mut columns = Vec::new();
         for (i, (array, name)) in arrays.iter().zip(names).enumerate() {
             columns.push(input_port(model, i)?.encode(array, name)?);
@@ -56,18 +50,7 @@ impl Inputs {
     /// # Errors
     /// There are none, or the inputs have different numbers of samples.
     pub fn of_columns(columns: Vec<Encoded>) -> Result<Self> {
-        let count = shared_count(columns.iter().map(Encoded::count));
-        if columns.iter().any(|c| c.count() == 0) || columns.is_empty() {
-            return Err(Failure::new(Kind::Shape, "no samples given", "give at least one sample"));
-        }
-        if columns.iter().any(|c| c.count() != count && c.count() != 1) {
-            let message = "the inputs have different numbers of samples";
-            return Err(Failure::new(
-                Kind::Shape,
-                message,
-                "give the same number of samples for every input, or one that all share",
-            ));
-        }
+        check_counts(columns.iter().map(Encoded::count))?;
         Ok(Self { columns })
     }
 
@@ -88,11 +71,104 @@ impl Inputs {
         let columns = self.columns.iter().filter(|_| within);
         columns.map(|c| c.sample(if c.count() == 1 { 0 } else { index })).collect()
     }
+}
+
+/// Samples that [`run_each`] takes.
+pub trait Samples: Sync {
+    /// Number of samples.
+    fn count(&self) -> usize;
+
+    /// The inputs of one sample, encoded; empty if `index` is past the end.
+    ///
+    /// # Errors
+    /// None for samples that were checked before.
+    fn inputs(&self, index: usize) -> Result<Vec<Cow<'_, [u8]>>>;
+}
+
+impl Samples for Inputs {
+    fn count(&self) -> usize {
+        self.count()
+    }
+
+    fn inputs(&self, index: usize) -> Result<Vec<Cow<'_, [u8]>>> {
+        Ok(self.sample(index).into_iter().map(Cow::Borrowed).collect())
+    }
+}
+
+/// Samples for a model as the user's arrays; each is encoded when it is run.
+#[derive(Clone, Debug)]
+pub struct Arrays {
+    /// One per graph input, all with the same number of samples, or with one that all samples share.
+    columns: Vec<Column>,
+}
+
+impl Arrays {
+    /// Takes and checks one array per input of the model. `names` are the files, for messages.
+    ///
+    /// # Errors
+    /// As [`Inputs::encode`].
+    pub fn new(model: &Model<'_>, arrays: Vec<Array>, names: &[String]) -> Result<Self> {
+        check_inputs(model, arrays.len())?;
+        let mut columns = Vec::new();
+        for (i, (array, name)) in arrays.into_iter().zip(names).enumerate() {
+            columns.push(Column::new(input_port(model, i)?, array, name)?);
+        }
+        check_counts(columns.iter().map(Column::count))?;
+        Ok(Self { columns })
+    }
+
+    /// Leaves only the first `count` samples.
+    pub fn truncate(&mut self, count: usize) {
+        self.columns.iter_mut().for_each(|c| c.truncate(count));
+    }
 
     /// Saturated values of each input; `None` if there are none.
     pub fn saturation(&self) -> Vec<Option<Saturated>> {
         self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
+}
+
+impl Samples for Arrays {
+    fn count(&self) -> usize {
+        shared_count(self.columns.iter().map(Column::count))
+    }
+
+    fn inputs(&self, index: usize) -> Result<Vec<Cow<'_, [u8]>>> {
+        let within = index < self.count();
+        let columns = self.columns.iter().filter(|_| within);
+        columns.map(|c| c.sample(if c.count() == 1 { 0 } else { index })).collect()
+    }
+}
+
+/// Checks the number of arrays.
+fn check_inputs(model: &Model<'_>, given: usize) -> Result<()> {
+    let wanted = model.input_count();
+    if given == wanted {
+        return Ok(());
+    }
+    let message = format!("the model has {wanted} input(s), but {given} were given");
+    Err(Failure::new(
+        Kind::Usage,
+        message,
+        "give --input once per input, in the model's order; `offshoot inspect` lists them",
+    ))
+}
+
+/// Checks the inputs' numbers of samples.
+fn check_counts(counts: impl Iterator<Item = usize> + Clone) -> Result<()> {
+    let count = shared_count(counts.clone());
+    if count == 0 || counts.clone().any(|c| c == 0) {
+        return Err(Failure::new(Kind::Shape, "no samples given", "give at least one sample"));
+    }
+    if counts.clone().any(|c| c != count && c != 1) {
+        let message = "the inputs have different numbers of samples";
+        return Err(Failure::new(
+            Kind::Shape,
+            message,
+            "give the same number of samples for every input, or one that all share",
+        ));
+    }
+    Ok(())
 }
 
 /// Number of samples of inputs with these numbers of samples, where one is shared.
@@ -181,8 +257,8 @@ pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> 
 ///
 /// # Errors
 /// Lengths differ, which is a bug of the caller.
-pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<()> {
-    for (i, bytes) in sample.iter().enumerate() {
+pub fn set_inputs(engine: &mut Engine<'_, '_>, sample: &[impl AsRef<[u8]>]) -> Result<()> {
+    for (i, bytes) in sample.iter().map(AsRef::as_ref).enumerate() {
         let memory = engine
             .input_mut(i)
             .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
@@ -238,7 +314,7 @@ impl Sequences {
 pub fn run(
     ui: &Ui,
     file: &OffFile,
-    inputs: &Inputs,
+    inputs: &impl Samples,
     target: &Target,
     sequences: Sequences,
 ) -> Result<Vec<Vec<Vec<u8>>>> {
@@ -257,7 +333,7 @@ pub fn run(
 pub fn run_each(
     ui: &Ui,
     file: &OffFile,
-    inputs: &Inputs,
+    inputs: &impl Samples,
     target: &Target,
     sequences: Sequences,
     sink: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<()>,
@@ -274,7 +350,7 @@ pub fn run_each(
 
 fn on_device(
     file: &OffFile,
-    inputs: &Inputs,
+    inputs: &impl Samples,
     target: &Target,
     length: Option<usize>,
     bar: &indicatif::ProgressBar,
@@ -290,7 +366,9 @@ fn on_device(
             device.reopen().map_err(|e| device_failure(&e, DEVICE_HELP))?;
             select(device.as_mut(), file)?;
         }
-        let mut outputs = device.run(&inputs.sample(i)).or_fail(Kind::Device, DEVICE_HELP)?;
+        let sample = inputs.inputs(i)?;
+        let sample: Vec<&[u8]> = sample.iter().map(|bytes| &**bytes).collect();
+        let mut outputs = device.run(&sample).or_fail(Kind::Device, DEVICE_HELP)?;
         if answers {
             let scores = device.scores().or_fail(Kind::Device, DEVICE_HELP)?;
             answer(&model, &mut outputs, &scores)?;
@@ -358,7 +436,7 @@ const WAVE: usize = 64;
 /// `length`: number of samples between resets of the state. One thread runs a sequence, in order.
 fn on_host(
     file: &OffFile,
-    inputs: &Inputs,
+    inputs: &impl Samples,
     length: Option<usize>,
     bar: &indicatif::ProgressBar,
     sink: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<()>,
@@ -406,8 +484,8 @@ fn on_host(
     Ok(())
 }
 
-fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
-    set_inputs(engine, &inputs.sample(index))?;
+fn run_sample(engine: &mut Engine<'_, '_>, inputs: &impl Samples, index: usize) -> Result<Vec<Vec<u8>>> {
+    set_inputs(engine, &inputs.inputs(index)?)?;
     engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let mut outputs = read_outputs(engine)?;
     if let Some(scores) = engine.scores().filter(|_| answering(engine.model()).is_some()) {

@@ -5,8 +5,8 @@ use offshoot::format::record::{DType, Declared, IoRepr, Quantize};
 use offshoot_data::npy::Array;
 use offshoot_ir::{Graph, ValueId};
 
+use crate::encode::Layout;
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::saturation::{Saturated, Saturation};
 
 /// An input or output of a model as users see it.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl Port {
     ///
     /// Accepts the model's shape with any batch size, without a batch axis, or with a further batch axis in front.
     /// Axes of extent 1 may be left out. Channels-last is accepted even if the ONNX file is channels-first.
-    fn layout(&self, given: &[usize], what: &str) -> Result<Layout> {
+    pub(crate) fn layout(&self, given: &[usize], what: &str) -> Result<Layout> {
         let outside = self.outside_shape();
         let found = self
             .count(given, &outside)
@@ -136,12 +136,12 @@ impl Port {
     }
 
     /// Whether an array holds int8 codes of this port, each plus 128: uint8 for an input that is uint8 in the ONNX file.
-    fn takes_unsigned(&self, array: &Array) -> bool {
+    pub(crate) fn takes_unsigned(&self, array: &Array) -> bool {
         matches!(array, Array::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
     }
 
     /// Refuses numbers other than 0 and 1 for an input that is bool.
-    fn check_bool(&self, sample: &[f32], what: &str, index: usize) -> Result<()> {
+    pub(crate) fn check_bool(&self, sample: &[f32], what: &str, index: usize) -> Result<()> {
         match sample
             .iter()
             .find(|v| **v != 0.0 && **v != 1.0)
@@ -181,70 +181,6 @@ impl Port {
             }
         }
         Ok(samples)
-    }
-
-    /// Samples as the bytes that go into the arena, one after the other. An int8 array goes into an int8 input
-    /// unchanged; a uint8 array does so minus 128 if the input is uint8 in the ONNX file. Any other array holds real numbers, which are quantised by the scale and zero point of an int8 input.
-    ///
-    /// # Errors
-    /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions or numbers beyond 32 bits.
-    pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
-        let layout = self.layout(array.shape(), what)?;
-        let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
-        let mut bytes = Vec::with_capacity(count * sample_bytes);
-        let mut saturation = Saturation::new(self);
-        match (self.dtype, array) {
-            (DType::I8, Array::I8(a)) => {
-                let a = a.as_standard_layout();
-                let flat = a.as_slice().unwrap_or_default();
-                (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v as u8)));
-            }
-            (DType::I8, Array::U8(a)) if self.takes_unsigned(array) => {
-                let a = a.as_standard_layout();
-                let flat = a.as_slice().unwrap_or_default();
-                (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v.wrapping_sub(128))));
-            }
-            (DType::I32, _) => {
-                let integers = array.to_i64().or_fail_in(Kind::Dtype, what, "give whole numbers")?;
-                let integers = integers.as_standard_layout();
-                let flat = integers.as_slice().unwrap_or_default();
-                for i in 0..count {
-                    for v in layout.sample(flat, i) {
-                        let fits = i32::try_from(v).map_err(|_| {
-                            let message =
-                                format!("{what}: sample {i} contains {v}, which does not fit int32");
-                            Failure::new(
-                                Kind::Dtype,
-                                message,
-                                "the device holds integers of 32 bits: give smaller numbers",
-                            )
-                        })?;
-                        bytes.extend(fits.to_le_bytes());
-                    }
-                }
-            }
-            (DType::I8 | DType::F32, _) => {
-                // Sample by sample, since the array alone may fill most of the memory.
-                for i in 0..count {
-                    let mut sample = array.f32_range(i * layout.len..(i + 1) * layout.len);
-                    if let Some(v) = sample.iter().find(|v| !v.is_finite()) {
-                        let message = format!("{what}: sample {i} contains {v}");
-                        return Err(Failure::new(
-                            Kind::Calibration,
-                            message,
-                            "remove or repair that sample: values must be finite",
-                        ));
-                    }
-                    self.check_bool(&sample, what, i)?;
-                    if layout.outside.is_some() {
-                        sample = layout.sample(&sample, 0).collect();
-                    }
-                    saturation.see(&sample);
-                    bytes.extend(self.encode_real(sample.into_iter()));
-                }
-            }
-        }
-        Ok(Encoded { bytes, sample_bytes, count, saturation: saturation.found() })
     }
 
     /// One sample of real numbers, in memory order, as the bytes that go into the arena.
@@ -314,76 +250,6 @@ impl Port {
             array = array.index_axis_move(Axis(1), 0);
         }
         Ok(array)
-    }
-}
-
-/// How an array is read as samples.
-#[derive(Clone, Debug)]
-struct Layout {
-    /// Number of samples.
-    count: usize,
-    /// Elements per sample.
-    len: usize,
-    /// The channels-first shape (channels on axis 1), if channels must be moved to the end.
-    outside: Option<Vec<usize>>,
-}
-
-impl Layout {
-    /// Elements of sample `index` in memory order. `flat`: all samples, row-major.
-    fn sample<'a, T: Copy>(&self, flat: &'a [T], index: usize) -> Box<dyn Iterator<Item = T> + 'a> {
-        let own = flat.get(index * self.len..(index + 1) * self.len).unwrap_or_default();
-        let Some(shape) = &self.outside else { return Box::new(own.iter().copied()) };
-        let channels = shape[1];
-        let pixels: usize = shape[2..].iter().product();
-        let batch = channels * pixels;
-        let at = move |i: usize| i / batch * batch + i % channels * pixels + i % batch / channels;
-        Box::new((0..own.len()).map(move |i| own[at(i)]))
-    }
-}
-
-/// Samples of one input, encoded as the bytes that go into the arena.
-#[derive(Clone, Debug)]
-pub struct Encoded {
-    bytes: Vec<u8>,
-    sample_bytes: usize,
-    count: usize,
-    /// Values outside the input's range, if there are any.
-    pub saturation: Option<Saturated>,
-}
-
-impl Encoded {
-    /// Samples that are already encoded, all of one length.
-    ///
-    /// # Errors
-    /// They differ in length, which is a bug of the caller.
-    pub fn of_bytes(samples: &[Vec<u8>]) -> Result<Self> {
-        let sample_bytes = samples.first().map_or(0, Vec::len);
-        if samples.iter().any(|s| s.len() != sample_bytes) {
-            return Err(Failure::new(
-                Kind::Internal,
-                "samples differ in length",
-                "this is a bug in Offshoot: report it with this message",
-            ));
-        }
-        Ok(Self { bytes: samples.concat(), sample_bytes, count: samples.len(), saturation: None })
-    }
-
-    /// Number of samples.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Bytes of sample `index`; empty if there is no such sample.
-    pub fn sample(&self, index: usize) -> &[u8] {
-        self.bytes.get(index * self.sample_bytes..(index + 1) * self.sample_bytes).unwrap_or_default()
-    }
-
-    /// The first `count` samples.
-    #[must_use]
-    pub fn head(&self, count: usize) -> Self {
-        let count = count.min(self.count);
-        let bytes = self.bytes[..count * self.sample_bytes].to_vec();
-        Self { bytes, count, saturation: self.saturation.clone(), ..*self }
     }
 }
 

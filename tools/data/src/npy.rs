@@ -8,6 +8,7 @@ mod header;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn, ShapeBuilder};
@@ -90,30 +91,56 @@ impl Array {
 
     /// The elements in `range` (in C order), converted as by [`Self::to_f32`]; fewer if the range exceeds the array.
     /// Copies nothing else.
-    pub fn f32_range(&self, range: std::ops::Range<usize>) -> Vec<f32> {
-        macro_rules! taken {
-            ($a:expr, $convert:expr) => {
-                match $a.as_slice() {
-                    Some(flat) => {
-                        let end = range.end.min(flat.len());
-                        flat[range.start.min(end)..end].iter().copied().map($convert).collect()
-                    }
-                    None => $a.iter().copied().skip(range.start).take(range.len()).map($convert).collect(),
-                }
-            };
-        }
+    pub fn f32_range(&self, range: Range<usize>) -> Vec<f32> {
         match self {
-            Self::Bool(a) => taken!(a, f32::from),
-            Self::I8(a) => taken!(a, f32::from),
-            Self::U8(a) => taken!(a, f32::from),
-            Self::I16(a) => taken!(a, f32::from),
-            Self::U16(a) => taken!(a, f32::from),
-            Self::I32(a) => taken!(a, |v| v as f32),
-            Self::U32(a) => taken!(a, |v| v as f32),
-            Self::I64(a) => taken!(a, |v| v as f32),
-            Self::F32(a) => taken!(a, |v| v),
-            Self::F64(a) => taken!(a, |v| v as f32),
+            Self::Bool(a) => taken(a, range, f32::from),
+            Self::I8(a) => taken(a, range, f32::from),
+            Self::U8(a) => taken(a, range, f32::from),
+            Self::I16(a) => taken(a, range, f32::from),
+            Self::U16(a) => taken(a, range, f32::from),
+            Self::I32(a) => taken(a, range, |v| v as f32),
+            Self::U32(a) => taken(a, range, |v| v as f32),
+            Self::I64(a) => taken(a, range, |v| v as f32),
+            Self::F32(a) => taken(a, range, |v| v),
+            Self::F64(a) => taken(a, range, |v| v as f32),
         }
+    }
+
+    /// The elements in `range` (in C order), converted as by [`Self::to_i64`]; fewer if the range exceeds the array.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Dtype`] if a float in the range is not an integer.
+    pub fn i64_range(&self, range: Range<usize>) -> Result<Vec<i64>> {
+        Ok(match self {
+            Self::Bool(a) => taken(a, range, i64::from),
+            Self::I8(a) => taken(a, range, i64::from),
+            Self::U8(a) => taken(a, range, i64::from),
+            Self::I16(a) => taken(a, range, i64::from),
+            Self::U16(a) => taken(a, range, i64::from),
+            Self::I32(a) => taken(a, range, i64::from),
+            Self::U32(a) => taken(a, range, i64::from),
+            Self::I64(a) => taken(a, range, |v| v),
+            Self::F32(a) => {
+                let values = taken(a, range, f64::from);
+                self.check_whole(values.iter().all(|&v| is_whole(v)))?;
+                values.into_iter().map(|v| v as i64).collect()
+            }
+            Self::F64(a) => {
+                let values = taken(a, range, |v| v);
+                self.check_whole(values.iter().all(|&v| is_whole(v)))?;
+                values.into_iter().map(|v| v as i64).collect()
+            }
+        })
+    }
+
+    /// The error of an array with other numbers than integers, unless `all` are integers.
+    fn check_whole(&self, all: bool) -> Result<()> {
+        all.then_some(()).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Dtype,
+                format!("expected integers; this {} array has other numbers", self.dtype()),
+            )
+        })
     }
 
     /// The elements as int64, for labels.
@@ -121,15 +148,6 @@ impl Array {
     /// # Errors
     /// [`ErrorKind::Dtype`] if a float is not an integer.
     pub fn to_i64(&self) -> Result<ArrayD<i64>> {
-        let whole = |v: f64| v.fract() == 0.0 && v.abs() < 9.0e15;
-        let check = |all: bool| {
-            all.then_some(()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Dtype,
-                    format!("expected integers; this {} array has other numbers", self.dtype()),
-                )
-            })
-        };
         Ok(match self {
             Self::Bool(a) => a.mapv(i64::from),
             Self::I8(a) => a.mapv(i64::from),
@@ -140,15 +158,31 @@ impl Array {
             Self::U32(a) => a.mapv(i64::from),
             Self::I64(a) => a.clone(),
             Self::F32(a) => {
-                check(a.iter().all(|&v| whole(f64::from(v))))?;
+                self.check_whole(a.iter().all(|&v| is_whole(f64::from(v))))?;
                 a.mapv(|v| v as i64)
             }
             Self::F64(a) => {
-                check(a.iter().all(|&v| whole(v)))?;
+                self.check_whole(a.iter().all(|&v| is_whole(v)))?;
                 a.mapv(|v| v as i64)
             }
         })
     }
+}
+
+/// The elements in `range` (in C order), converted; fewer if the range exceeds the array.
+fn taken<T: Copy, V>(array: &ArrayD<T>, range: Range<usize>, convert: impl Fn(T) -> V) -> Vec<V> {
+    match array.as_slice() {
+        Some(flat) => {
+            let end = range.end.min(flat.len());
+            flat[range.start.min(end)..end].iter().copied().map(convert).collect()
+        }
+        None => array.iter().copied().skip(range.start).take(range.len()).map(convert).collect(),
+    }
+}
+
+/// Whether an integer of this value is exact in int64.
+fn is_whole(value: f64) -> bool {
+    value.fract() == 0.0 && value.abs() < 9.0e15
 }
 
 macro_rules! from_typed {
@@ -389,6 +423,8 @@ mod tests {
         assert_eq!(labels.to_i64().unwrap().as_slice(), Some(&[3i64, 4][..]));
         let scores = Array::from(ArrayD::from_shape_vec(vec![2], vec![0.5f32, 4.0]).unwrap());
         assert_eq!(scores.to_i64().unwrap_err().kind(), ErrorKind::Dtype);
+        assert_eq!(scores.i64_range(0..1).unwrap_err().kind(), ErrorKind::Dtype);
+        assert_eq!(scores.i64_range(1..9).unwrap(), [4]);
     }
 
     #[test]

@@ -27,9 +27,19 @@ impl Blobs {
         (offset, true)
     }
 
+    /// Makes room for as many more bytes.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
     /// The section.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The section, without a copy.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 }
 

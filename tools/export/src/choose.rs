@@ -2,7 +2,8 @@
 //!
 //! A byte of flash has a price in instructions of a run. `speed` pays up to four bytes for an instruction. `flash` pays
 //! up to 100 instructions for a byte, and never takes a larger form than `balanced`. `balanced` takes only forms that
-//! are no larger and no slower than the reference. `ram` chooses like `balanced`, but never gives up running in-place.
+//! are no larger and no slower than the reference. `ram` chooses like `balanced`, but never gives up running in-place; for its
+//! workspace it pays up to 100 instructions for a byte of arena.
 
 use crate::forms::Offer;
 use crate::options::Prefer;
@@ -59,7 +60,8 @@ mod tests {
 
     #[test]
     fn what_is_preferred_decides() {
-        let offer = |bytes, instructions, in_place| Offer { bytes, instructions, scratch: 0, in_place };
+        let offer =
+            |bytes, instructions, in_place| Offer { bytes, instructions, in_place, ..Offer::default() };
         let dense = offer(100, 100, true);
         for ((bytes, instructions), balanced, speed, flash) in [
             ((50, 50), true, true, true),
@@ -84,7 +86,7 @@ mod tests {
 
     #[test]
     fn flash_is_never_larger_than_balanced() {
-        let offer = |bytes, instructions| Offer { bytes, instructions, scratch: 0, in_place: false };
+        let offer = |bytes, instructions| Offer { bytes, instructions, ..Offer::default() };
         let offers = [offer(100, 100_000), offer(90, 90_000), offer(99, 80_000)];
         assert_eq!(choose(Prefer::Balanced, &offers[0], &offers), Some(2));
         assert_eq!(choose(Prefer::Flash, &offers[0], &offers), Some(2));

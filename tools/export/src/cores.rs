@@ -6,6 +6,10 @@
 //! the emulated boards (`tools/xtask/figures.json`: the same networks compiled for `balanced` and for `speed`). Ratios
 //! of plain, sparse and Huffman-coded weights are estimated from their loops.
 
+mod planar;
+
+use offshoot::format::codec::Record;
+use offshoot::format::record::DepthwisePlanar;
 use offshoot::format::sparse::{Form, SparseRepr};
 
 use crate::layer::Layer;
@@ -116,6 +120,14 @@ impl Core {
         }
     }
 
+    /// What exact single-multiply requantisation in strips saves beside [`Self::single_multiply`]'s estimate: with `long`
+    /// strips of several pairs, 6.4 instructions an output; with one pair, half of that (MobileNetV1's 1×1 layers on the
+    /// Cortex-M4). Less than 2 % elsewhere.
+    pub(crate) fn strips_save(self, layer: &Layer, long: bool) -> u64 {
+        let of_output = if long { 6.4 } else { 3.2 };
+        if self == Self::Dsp { scaled(layer.y.len() as u64, of_output) } else { 0 }
+    }
+
     /// [`offshoot::format::record::ConvWinograd`].
     pub(crate) fn winograd(self, layer: &Layer) -> u64 {
         match self.portable() {
@@ -148,11 +160,36 @@ impl Core {
         scaled(dsp, self.portable().map_or(1.0, |p| p.scattered))
     }
 
-    /// [`offshoot::format::record::DepthwisePlanar`] and [`offshoot::format::record::DepthwiseSingleMultiply`].
-    pub(crate) fn channel_planar(self, layer: &Layer, single_multiply: bool) -> u64 {
-        let of_output = if single_multiply { 8.0 } else { 14.0 };
-        let dsp = ((layer.taps() as f64 + of_output) * layer.y.len() as f64) as u64;
-        scaled(dsp, self.portable().map_or(1.0, |p| p.tiled))
+    /// [`offshoot::format::record::DepthwisePlanar`], or with `single_multiply`
+    /// [`offshoot::format::record::DepthwiseSingleMultiply`].
+    pub(crate) fn channel_planar(self, record: &DepthwisePlanar, single_multiply: bool) -> u64 {
+        planar::instructions(self, record, single_multiply)
+    }
+
+    /// What running a chain as fused row tiles adds to its instructions: `pieces` are the records that run in place of
+    /// its `members`.
+    pub(crate) fn fusing(self, members: &[Record], pieces: &[Record]) -> u64 {
+        let all = |records: &[Record]| -> u64 {
+            let depthwise = |record: &Record| match record {
+                Record::DepthwisePlanar(r) => self.channel_planar(r, false),
+                Record::DepthwiseSingleMultiply(r) => self.channel_planar(&r.planar(), true),
+                // The time of the others is that of their pixels, however many these are at a time.
+                _ => CALL,
+            };
+            records.iter().map(depthwise).sum()
+        };
+        (all(pieces) + self.piece() * pieces.len() as u64).saturating_sub(all(members))
+    }
+
+    /// Finding and checking a piece of fused row tiles: what is left of MobileNetV1's first chain on the emulated boards when
+    /// its layers are subtracted. Estimated for cores without a 64-bit multiply.
+    fn piece(self) -> u64 {
+        match self {
+            Self::Dsp => 1800,
+            Self::ArmV7M => 2400,
+            Self::ArmV6M => 5000,
+            Self::RiscV32 => 2800,
+        }
     }
 
     /// A copy of bytes that are not contiguous.

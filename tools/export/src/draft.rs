@@ -99,6 +99,7 @@ impl Draft {
         };
         if with_blobs {
             settling.lowered.blobs = self.sharing.blobs.clone();
+            settling.lowered.blobs.reserve(self.blob_bytes(criteria.core, workspace));
         }
         for step in &self.steps {
             match step {
@@ -113,6 +114,20 @@ impl Draft {
         let all = |buffers: &[Buffer]| buffers.iter().map(|&b| settling.buffers[b]).collect();
         (settling.lowered.inputs, settling.lowered.outputs) = (all(&self.inputs), all(&self.outputs));
         Ok((settling.lowered, settling.wholes))
+    }
+
+    /// About as many bytes as the blobs take, in their reference forms. A section that grows as it is filled leaves holes of half
+    /// its size.
+    fn blob_bytes(&self, core: Core, workspace: &Workspace) -> usize {
+        let of_step = |step: &Step| match step {
+            Step::Conv(conv) => {
+                let offer = conv.forms.first().map(|form| form.offer(core, workspace));
+                offer.and_then(std::result::Result::ok).map_or(0, |offer| offer.bytes as usize)
+            }
+            Step::Operator(_) => 0,
+        };
+        let steps: usize = self.steps.iter().map(of_step).sum();
+        steps + self.blobs.iter().map(|(blob, _)| blob.len()).sum::<usize>()
     }
 }
 
@@ -171,7 +186,8 @@ impl Settling<'_> {
             role: self.draft.role,
             wholes: &mut self.wholes,
         };
-        build.lowered.instructions_estimated += offers[chosen].instructions;
+        let offer = &offers[chosen];
+        build.lowered.instructions_estimated += offer.instructions.saturating_sub(offer.saved_by_strips);
         let form = &conv.forms[chosen];
         form.emit(workspace, &mut build, &x, &y)?;
         if let Some(op) = self.lowered.operators[first..].last_mut() {

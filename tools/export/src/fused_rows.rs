@@ -12,6 +12,7 @@ use offshoot::format::record;
 use offshoot::operators;
 use offshoot_plan::{Plan, PlanOptions};
 
+use crate::cores::Core;
 use crate::error::Result;
 use crate::lowered::{Lowered, Operator};
 use crate::write;
@@ -22,30 +23,53 @@ const STEPS: [u16; 4] = [1, 2, 4, 8];
 /// Most chains to fuse in a graph.
 const ROUNDS: usize = 6;
 
+/// How chains are chosen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fusing<'o> {
+    pub(crate) plan: &'o PlanOptions,
+    pub(crate) core: Core,
+    /// Most chains to fuse.
+    pub(crate) rounds: usize,
+}
+
+/// A chain that was fused, with the plan of all operators.
+struct Fused {
+    operators: Vec<Operator>,
+    plan: Plan,
+    scratch: u32,
+    /// Instructions that it adds to a run.
+    added: u64,
+}
+
 /// Fuses chains until no further one makes the arena smaller.
 ///
 /// # Errors
 /// Memory planning fails.
-pub fn fuse(mut lowered: Lowered, mut plan: Plan, options: &PlanOptions) -> Result<(Lowered, Plan)> {
-    for _ in 0..ROUNDS {
-        let mut best: Option<(Vec<Operator>, Plan, u32)> = None;
-        let least = |best: &Option<(Vec<Operator>, Plan, u32)>| {
-            best.as_ref().map_or(plan.arena_bytes, |b| b.1.arena_bytes)
-        };
+pub(crate) fn fuse(mut lowered: Lowered, mut plan: Plan, fusing: Fusing<'_>) -> Result<(Lowered, Plan)> {
+    for _ in 0..fusing.rounds.min(ROUNDS) {
+        let mut best: Option<Fused> = None;
         for chain in chains(&lowered, &plan) {
             for step in STEPS {
-                let Some((operators, scratch)) = with_fused(&lowered, &chain, step) else { continue };
+                let Some((operators, scratch, added)) = with_fused(&lowered, &chain, step, fusing.core)
+                else {
+                    continue;
+                };
                 let problem = problem(&lowered, &operators, scratch);
-                let planned = offshoot_plan::plan(&problem, options)?;
-                if planned.arena_bytes < least(&best) {
-                    best = Some((operators, planned, scratch));
+                let planned = offshoot_plan::plan(&problem, fusing.plan)?;
+                let better = match &best {
+                    None => planned.arena_bytes < plan.arena_bytes,
+                    Some(b) => (planned.arena_bytes, added) < (b.plan.arena_bytes, b.added),
+                };
+                if better {
+                    best = Some(Fused { operators, plan: planned, scratch, added });
                 }
             }
         }
-        let Some((operators, planned, scratch)) = best else { break };
-        lowered.buffers.push(scratch);
-        lowered.operators = operators;
-        plan = planned;
+        let Some(fused) = best else { break };
+        lowered.buffers.push(fused.scratch);
+        lowered.operators = fused.operators;
+        lowered.instructions_estimated += fused.added;
+        plan = fused.plan;
     }
     for op in &mut lowered.operators {
         if let (Record::FusedRows(fused), Some((members, _))) = (&mut op.record, &op.members) {
@@ -99,9 +123,14 @@ fn follower(lowered: &Lowered, index: usize) -> Option<usize> {
     (alone && reads && next > index).then_some(next)
 }
 
-/// All operators with a chain fused into one, and the bytes of its workspace, which is the buffer after the last one;
-/// `None` if the chain cannot be fused.
-fn with_fused(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Operator>, u32)> {
+/// All operators with a chain fused into one, the bytes of its workspace, which is the buffer after the last one, and the
+/// instructions that fusing adds; `None` if the chain cannot be fused.
+fn with_fused(
+    lowered: &Lowered,
+    chain: &[usize],
+    step: u16,
+    core: Core,
+) -> Option<(Vec<Operator>, u32, u64)> {
     let ops: Vec<&Operator> = chain.iter().map(|&i| &lowered.operators[i]).collect();
     let rows = ops.iter().find_map(|op| height(&op.record))?;
     let mut members = Vec::new();
@@ -126,6 +155,10 @@ fn with_fused(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Oper
     let record = Record::from(fused);
     let scratch = operators::scratch(&record, &members).ok()?;
     let overlap = operators::in_place(&record, &members);
+    let mut pieces = Vec::new();
+    operators::pieces(&record, &members, |piece| pieces.push(*piece)).ok()?;
+    let whole: Vec<Record> = ops.iter().map(|op| op.record).collect();
+    let added = core.fusing(&whole, &pieces);
     let kinds = ops.iter().map(|op| op.record.tag().name()).collect();
     let own = Operator {
         name: last.name.clone(),
@@ -148,7 +181,7 @@ fn with_fused(lowered: &Lowered, chain: &[usize], step: u16) -> Option<(Vec<Oper
     let place = chain[chain.len() - 1];
     let operators = lowered.operators.iter().enumerate();
     let kept = operators.filter(|(i, _)| *i == place || !chain.contains(i));
-    Some((kept.map(|(i, op)| if i == place { own.clone() } else { op.clone() }).collect(), scratch))
+    Some((kept.map(|(i, op)| if i == place { own.clone() } else { op.clone() }).collect(), scratch, added))
 }
 
 /// Input rows of a record with a height. Pixel-wise operators before it in the chain have the same number of rows.

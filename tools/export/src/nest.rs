@@ -59,10 +59,12 @@ pub fn compile_nested(graphs: &[Graph], options: &CompileOptions) -> Result<Comp
         .map(|((graph, (lowered, plan)), source_hash)| Network { graph, lowered, plan, source_hash })
         .collect();
     let mut sizes = Vec::new();
+    let mut bytes = Vec::new();
     for count in 1..=networks.len() {
-        sizes.push(write_networks(&networks[..count], records)?.len() as u64);
+        let blobs = made[count - 1].0.blobs.as_bytes().to_vec();
+        bytes = write_networks(&networks[..count], records, blobs)?;
+        sizes.push(bytes.len() as u64);
     }
-    let bytes = write_networks(&networks, records)?;
     let mut report = report::report(&bytes, &made[0].0, &made[0].1);
     report.learning = learning.map(|(_, report)| report);
     report.networks = (1..networks.len())

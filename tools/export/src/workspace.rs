@@ -25,6 +25,8 @@ const FEW_PAIRS: [usize; 3] = [8, 4, 2];
 struct Fitting<'f> {
     draft: &'f Draft,
     options: &'f CompileOptions,
+    /// As [`Workspace::room`].
+    room: usize,
 }
 
 /// A workspace and its memory plan.
@@ -48,7 +50,16 @@ impl Tried {
 /// pairs for at most 1/7 more arena, and of as many pairs as possible if that adds nothing. Unpacked weight tiles may
 /// add at most 1/20 to the arena, or any amount within the limit with [`Prefer::Speed`].
 pub(crate) fn fit(draft: &Draft, options: &CompileOptions) -> Result<(Lowered, Plan, Wholes)> {
-    let fitting = Fitting { draft, options };
+    fit_within(draft, options, 0)
+}
+
+/// As [`fit`], where operators may take what their tensors leave of `room` bytes for bands and strips.
+pub(crate) fn fit_within(
+    draft: &Draft,
+    options: &CompileOptions,
+    room: usize,
+) -> Result<(Lowered, Plan, Wholes)> {
+    let fitting = Fitting { draft, options, room };
     let tried = fitting.most_tiles(fitting.widest_strip()?)?;
     let (lowered, wholes) = fitting.settle(&tried.workspace, true)?;
     Ok((lowered, tried.plan, wholes))
@@ -76,6 +87,7 @@ impl Fitting<'_> {
                 Prefer::Balanced | Prefer::Flash => 1024,
                 Prefer::Ram => 256,
             },
+            room: self.room,
             copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
         };
         let lowered = self.settle(&workspace, false)?.0;

@@ -57,15 +57,17 @@ pub fn problem(lowered: &Lowered) -> Problem {
     }
 }
 
-/// Writes the file and lets the runtime validate it. `learning` are the learning records, which follow the operators.
+/// Writes the file and lets the runtime validate it. `learning` are the learning records, which follow the operators. The
+/// blob section moves from `lowered` to the file, so that a large network's weights are in memory once.
 pub fn write(
     graph: &Graph,
-    lowered: &Lowered,
+    lowered: &mut Lowered,
     plan: &Plan,
     source_hash: u32,
     learning: Option<&[u8]>,
 ) -> Result<Vec<u8>> {
-    write_networks(&[Network { graph, lowered, plan, source_hash }], learning)
+    let blobs = std::mem::take(&mut lowered.blobs).into_bytes();
+    write_networks(&[Network { graph, lowered, plan, source_hash }], learning, blobs)
 }
 
 /// A network of a file, ready to be written.
@@ -73,7 +75,7 @@ pub fn write(
 pub struct Network<'n> {
     /// The graph it was lowered from.
     pub graph: &'n Graph,
-    /// Its operators; the blobs are those of all networks up to this one.
+    /// Its operators.
     pub lowered: &'n Lowered,
     /// Memory plan of the operators.
     pub plan: &'n Plan,
@@ -87,9 +89,10 @@ fn count(what: &'static str, value: usize, limit: usize) -> Result<usize> {
     if value > limit { Err(error) } else { Ok(value) }
 }
 
-/// As [`write`], for networks that share weights with the first. `learning` are the first network's learning records.
-pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Result<Vec<u8>> {
-    let (Some(first), Some(last)) = (networks.first(), networks.last()) else {
+/// As [`write`], for networks that share weights with the first. `learning` are the first network's learning records,
+/// `blobs` the blob section of all networks.
+pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>, blobs: Vec<u8>) -> Result<Vec<u8>> {
+    let Some(first) = networks.first() else {
         return Err(Error::Format { what: "the number of networks", value: 0, limit: 256 });
     };
     let (mut section, mut needs) = records(first)?;
@@ -114,7 +117,6 @@ pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Resu
         section.extend(records);
         needs |= requires::LEARNS;
     }
-    let blobs = last.lowered.blobs.as_bytes();
     let start = (HEADER_LEN + section.len()).next_multiple_of(ALIGNMENT);
     let length = count("the file length", start + blobs.len(), u32::MAX as usize)?;
     let arena = networks.iter().map(|n| n.plan.arena_bytes).max();
@@ -127,11 +129,15 @@ pub fn write_networks(networks: &[Network<'_>], learning: Option<&[u8]>) -> Resu
         graph_len: section.len() as u32,
         source_hash: first.source_hash,
     };
-    let mut file = Vec::with_capacity(length);
-    file.extend(header.emit());
-    file.extend(section);
-    file.resize(start, 0);
-    file.extend(blobs);
+    let mut head = Vec::with_capacity(start);
+    head.extend(header.emit());
+    head.extend(section);
+    head.resize(start, 0);
+    let (mut file, end) = (blobs, length - start);
+    file.reserve_exact(start);
+    file.resize(length, 0);
+    file.copy_within(..end, start);
+    file[..start].copy_from_slice(&head);
     seal(&mut file).ok_or(Error::Refused(offshoot::Error::Length))?;
     // The memory of a large file is aligned as it is; that of a small one may have to be copied.
     let opened = match file.as_ptr().addr().is_multiple_of(ALIGNMENT) {

@@ -47,6 +47,8 @@ pub(crate) struct Context<'a> {
     pub(crate) quantised: HashMap<ValueId, Vec<ValueId>>,
     /// Constants with an element that is infinite or NaN.
     infinite: HashSet<ValueId>,
+    /// Tensors that are needed after all nodes; `None` if a node may read any tensor.
+    pub(crate) lasting: Option<HashSet<String>>,
     /// Functions of the file.
     pub(crate) functions: Rc<[FunctionProto]>,
     /// Number of subgraphs around the node, and of all that were entered so far.
@@ -178,6 +180,7 @@ impl<'a> Context<'a> {
             unsigned: HashSet::new(),
             quantised: HashMap::new(),
             infinite: HashSet::new(),
+            lasting: None,
             functions: Rc::default(),
             depth: 0,
             entered: 0,

@@ -1,13 +1,13 @@
 //! From bytes to a graph.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use offshoot_ir::{DType, Data, Declared, Graph, Quant, Value, ValueId};
 use prost::Message;
 use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, type_proto};
 
 use crate::constant::{Constant, count};
 use crate::context::{Context, Entry, MAX_VALUE, Onnx};
@@ -124,6 +124,9 @@ fn build(bytes: Cow<'_, [u8]>, name: &str, folder: Option<&Path>, dims: &Dims) -
             }
         }
     }
+    if !has_bodies(&model.functions, &proto.node) {
+        c.lasting = Some(proto.output.iter().map(|o| o.name.clone()).collect());
+    }
     import_nodes(&mut c, &proto.node, &mut unsupported);
     for node in proto.node.iter().filter(|n| n.op_type == "DynamicQuantizeLinear") {
         // Its integers are float32 here.
@@ -139,7 +142,8 @@ fn build(bytes: Cow<'_, [u8]>, name: &str, folder: Option<&Path>, dims: &Dims) -
 /// Imports nodes, in order. Those that cannot be imported are added to `unsupported`.
 pub(crate) fn import_nodes(c: &mut Context<'_>, nodes: &[NodeProto], unsupported: &mut Vec<Unsupported>) {
     let nodes = qoperator::rewrite(nodes, c.opset);
-    for node in &nodes {
+    let last = last_uses(c, &nodes);
+    for (i, node) in nodes.iter().enumerate() {
         let onnx = Onnx::new(node);
         let fed_by_unknown = node.input.iter().any(|i| matches!(c.entries.get(i), Some(Entry::Unknown)));
         let done = match missing_input(c, &nodes, node) {
@@ -162,7 +166,29 @@ pub(crate) fn import_nodes(c: &mut Context<'_>, nodes: &[NodeProto], unsupported
                 unsupported.push(problem(&onnx.name, &operator, reason));
             }
         }
+        // The graph has its own form of what a node reads, so a constant need not stay beside it.
+        for name in node.input.iter().filter(|name| last.get(name.as_str()) == Some(&i)) {
+            if matches!(c.entries.get(name), Some(Entry::Constant(_))) {
+                c.entries.remove(name);
+            }
+        }
     }
+}
+
+/// Whether the file has nodes that read tensors by other ways than their inputs: functions, or subgraphs.
+fn has_bodies(functions: &[FunctionProto], nodes: &[NodeProto]) -> bool {
+    let mut attributes = nodes.iter().flat_map(|n| &n.attribute);
+    !functions.is_empty() || attributes.any(|a| a.g.is_some() || !a.graphs.is_empty())
+}
+
+/// Index of the last node that reads each tensor, except for tensors that are needed later. Empty if not known.
+fn last_uses<'n>(c: &Context<'_>, nodes: &'n [NodeProto]) -> HashMap<&'n str, usize> {
+    let Some(lasting) = &c.lasting else { return HashMap::new() };
+    let mut last = HashMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        last.extend(node.input.iter().filter(|name| !lasting.contains(*name)).map(|name| (name.as_str(), i)));
+    }
+    last
 }
 
 /// What the bytes are instead of an ONNX model, if their beginning tells.

@@ -6,7 +6,7 @@ use offshoot_data::npy::Array;
 use serde::Serialize;
 
 use super::{parse_target, read_array, read_inputs};
-use crate::batch;
+use crate::batch::{self, Samples as _};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::metrics::{self, Metric};
@@ -84,7 +84,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let labels = read_array(&args.labels)?;
     check_labels(&labels, inputs.count(), args)?;
     if let Some(limit) = args.limit {
-        inputs = inputs.head(limit);
+        inputs.truncate(limit);
     }
     let port = batch::answer_port(&model, 0)?;
     let input = batch::input_port(&model, 0)?;
@@ -99,7 +99,7 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         let out = port.decode(sample.first().map_or(&[][..], Vec::as_slice));
         match args.metric {
             Metric::Top1 => outputs.push(out),
-            Metric::Auc => scores.push(anomaly_score(&out, inputs.sample(count)[0], &input)?),
+            Metric::Auc => scores.push(anomaly_score(&out, &inputs.inputs(count)?[0], &input)?),
             Metric::Mse => {
                 scores.extend(wanted.get(count).map(|want| metrics::mean_squared_error(&out, want)));
             }

@@ -22,7 +22,7 @@ use offshoot::Model;
 use offshoot_data::npy::Array;
 use offshoot_target::Target;
 
-use crate::batch::Inputs;
+use crate::batch::Arrays;
 use crate::failure::{Failure, Kind, Result};
 
 /// Reads an `.npy` file.
@@ -66,13 +66,13 @@ pub fn read_arrays(paths: &[impl AsRef<Path>]) -> Result<(Vec<Array>, Vec<String
     Ok((arrays, names))
 }
 
-/// Reads one file per input of the model and encodes it for the arena; the arrays are dropped.
+/// Reads and checks one file per input of the model.
 ///
 /// # Errors
-/// As [`read_array`] and [`Inputs::encode`].
-pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Inputs> {
+/// As [`read_array`] and [`Arrays::new`].
+pub fn read_inputs(model: &Model<'_>, paths: &[impl AsRef<Path>]) -> Result<Arrays> {
     let (arrays, names) = read_arrays(paths)?;
-    Inputs::encode(model, &arrays, &names)
+    Arrays::new(model, arrays, &names)
 }
 
 /// Parses `--target`.

@@ -6,7 +6,7 @@ use offshoot_data::npy;
 use serde::Serialize;
 
 use super::{parse_target, read_inputs};
-use crate::batch;
+use crate::batch::{self, Samples as _};
 use crate::failure::{Failure, Kind, Result};
 use crate::files::{OffFile, refuse_same_file};
 use crate::saturation::Saturated;

@@ -42,13 +42,14 @@ impl ChannelPlanar {
     }
 
     fn record(&self, workspace: &Workspace, blob: u32) -> Lowering<Record> {
-        let r = record::DepthwisePlanar { blob, ..record(&self.layer, workspace.band)? };
+        let r = record::DepthwisePlanar { blob, ..record_of(&self.layer, workspace)? };
         Ok(if self.lines.is_some() { record::DepthwiseSingleMultiply::new(r).into() } else { r.into() })
     }
 }
 
-/// The record without blob and addresses; it gathers rows in about `band` bytes.
-pub(crate) fn record(layer: &Layer, band: usize) -> Lowering<record::DepthwisePlanar> {
+/// The record without blob and addresses.
+pub(crate) fn record_of(layer: &Layer, workspace: &Workspace) -> Lowering<record::DepthwisePlanar> {
+    let band = workspace.band_beside(&layer.x, &layer.y);
     let [n, h, w, c] = layer.input;
     let [top, left, bottom, right] = layer.window.pad.map(u64::from);
     let padded_h = u64::from(h) + top + bottom;
@@ -74,9 +75,11 @@ pub(crate) fn record(layer: &Layer, band: usize) -> Lowering<record::DepthwisePl
 impl ConvForm for ChannelPlanar {
     fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer> {
         let record = self.record(workspace, 0)?;
+        let planar = record_of(&self.layer, workspace)?;
         Ok(Offer {
             bytes: self.layer.q.weights.len() as u64,
-            instructions: core.channel_planar(&self.layer, self.lines.is_some()),
+            instructions: core.channel_planar(&planar, self.lines.is_some()),
+            saved_by_strips: 0,
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),
         })

@@ -57,6 +57,7 @@ impl ConvForm for Huffman {
         Ok(Offer {
             bytes: self.coded.len() as u64,
             instructions: core.huffman(&self.layer),
+            saved_by_strips: 0,
             scratch: scratch_of(&Record::FullyConnectedHuffman(self.record))?.into(),
             in_place: false,
         })

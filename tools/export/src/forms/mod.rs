@@ -46,15 +46,33 @@ pub(crate) struct Workspace {
     pub(crate) widest: usize,
     /// Bytes of a channel's rows that are gathered at a time.
     pub(crate) band: usize,
+    /// Bytes that the arena has anyway. An operator may take what its tensors leave of them for bands and strips, up to
+    /// [`ROOMY_BAND`] and [`ROOMY_STRIP`]. 0 to forbid that.
+    pub(crate) room: usize,
     /// Whether a strip may copy the weights that it reads several times.
     pub(crate) copies_weights: bool,
 }
+
+/// Bytes of a band and of a strip that an operator takes if the arena has room for them; more hardly saves instructions.
+pub(crate) const ROOMY_BAND: usize = 1024;
+pub(crate) const ROOMY_STRIP: usize = 512;
 
 impl Workspace {
     /// Bytes that a strip of an operator from `x` to `y` may take.
     fn strip_beside(&self, x: &Tensor, y: &Tensor) -> usize {
         let beside = self.widest.saturating_sub(x.len() + y.len());
-        self.strip + if self.strip > 0 { beside } else { 0 }
+        let own = self.own_strip(x, y);
+        own + if self.strip > 0 { beside } else { 0 }
+    }
+
+    /// The same without the bytes that the node with the largest tensors leaves.
+    fn own_strip(&self, x: &Tensor, y: &Tensor) -> usize {
+        self.strip.max(self.room.saturating_sub(x.len() + y.len()).min(ROOMY_STRIP))
+    }
+
+    /// Bytes of a band of an operator from `x` to `y`, which may lie over each other.
+    fn band_beside(&self, x: &Tensor, y: &Tensor) -> usize {
+        self.band.max(self.room.saturating_sub(x.len().max(y.len())).min(ROOMY_BAND))
     }
 }
 
@@ -65,6 +83,9 @@ pub(crate) struct Offer {
     pub(crate) bytes: u64,
     /// Estimated instructions of a run.
     pub(crate) instructions: u64,
+    /// Instructions that its strips save besides. They count between workspaces only: the estimates of the other tiled forms
+    /// do not know strips.
+    pub(crate) saved_by_strips: u64,
     /// Bytes of workspace.
     pub(crate) scratch: u64,
     /// Whether the output may lie over the input.

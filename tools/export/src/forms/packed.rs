@@ -44,6 +44,7 @@ impl ConvForm for PackedTiles {
         Ok(Offer {
             bytes: self.bytes() as u64,
             instructions: core.packed(&self.layer),
+            saved_by_strips: 0,
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),
         })

@@ -1,5 +1,7 @@
 //! Reads weights, biases and multipliers of an operator from the graph, and encodes them for its blob.
 
+use std::sync::Arc;
+
 use offshoot::format::record::Arith;
 use offshoot_ir::quant_math::linear_multiplier;
 use offshoot_ir::{Activation, Data, Graph, ValueId, quant_math};
@@ -96,56 +98,102 @@ pub(crate) fn requant_blob(bias: &[i32], fixed: &[(i32, i8)]) -> Vec<u8> {
     blob
 }
 
+/// The order of a record's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As in the graph, OHWI.
+    Same,
+    /// HWO, from OHWI with I = 1.
+    Planar,
+}
+
+impl Order {
+    /// Index in the graph of weight `i` of the record, for `channels` channels of `taps` weights.
+    fn of(self, i: usize, channels: usize, taps: usize) -> usize {
+        match self {
+            Self::Same => i,
+            Self::Planar => i % channels * taps + i / channels,
+        }
+    }
+}
+
 /// Number format, blob and sizes of a plain record.
 #[derive(Clone, Debug)]
 pub(crate) struct Plain {
     pub(crate) arith: Arith,
-    pub(crate) blob: Vec<u8>,
+    content: Content,
     /// Number of weights.
     pub(crate) weights: usize,
     /// Bytes of weights and of biases.
     pub(crate) account: [usize; 2],
 }
 
+/// What the blob of a plain record is made from.
+#[derive(Clone, Debug)]
+enum Content {
+    Blob(Vec<u8>),
+    /// Of float32, whose weights stay those of the graph: all of a network's weights may fill most of the memory.
+    Floats {
+        bias: Vec<f32>,
+        weights: Arc<Data>,
+        order: Order,
+    },
+}
+
 impl Plain {
-    /// An operator with `out_c` output channels. `order` maps the record's layout to indices of weights (OHWI).
+    /// An operator with `out_c` output channels.
     pub(crate) fn read(
         graph: &Graph,
         [x, y]: [&Tensor; 2],
         parameters: &[ValueId],
         out_c: usize,
         activation: Activation,
-        order: &dyn Fn(usize) -> usize,
+        order: Order,
     ) -> Lowering<Self> {
         if x.is_i8() {
             let q = Quantised::read(graph, [x, y], parameters, out_c)?;
             return Ok(Self::of(&q, [x, y], activation, order));
         }
-        let w = constant_f32(graph, parameters[0])?;
+        let weights = match &graph.value(parameters[0]).data {
+            Some(data) if matches!(**data, Data::F32(_)) => Arc::clone(data),
+            _ => Arc::new(Data::F32(constant_f32(graph, parameters[0])?)),
+        };
         let bias = match parameters.get(1).copied() {
             Some(b) => constant_f32(graph, b)?,
             None => vec![0.0; out_c],
         };
         check_len("bias", bias.len(), out_c)?;
-        let mut blob = blobs::floats(&bias);
-        blob.extend(blobs::floats(&(0..w.len()).map(|i| w[order(i)]).collect::<Vec<_>>()));
+        let count = if let Data::F32(d) = &*weights { d.len() } else { 0 };
+        let content = Content::Floats { bias, weights, order };
         let arith = Arith::F32 { clamp: clamp_f32(activation) };
-        Ok(Self { arith, blob, weights: w.len(), account: [4 * w.len(), 4 * out_c] })
+        Ok(Self { arith, content, weights: count, account: [4 * count, 4 * out_c] })
     }
 
     /// An int8 operator with these numbers.
-    pub(crate) fn of(
-        q: &Quantised,
-        [x, y]: [&Tensor; 2],
-        activation: Activation,
-        order: &dyn Fn(usize) -> usize,
-    ) -> Self {
+    pub(crate) fn of(q: &Quantised, [x, y]: [&Tensor; 2], activation: Activation, order: Order) -> Self {
         let mut blob = requant_blob(&q.bias, &q.fixed);
-        let count = q.weights.len();
-        blob.extend((0..count).map(|i| q.weights[order(i)] as u8));
+        let (count, channels) = (q.weights.len(), q.bias.len());
+        let taps = count / channels.max(1);
+        blob.extend((0..count).map(|i| q.weights[order.of(i, channels, taps)] as u8));
         let (per_channel, clamp) = (q.fixed.len() > 1, clamp_i8(activation, y));
         let arith = Arith::I8 { in_zp: x.zp, out_zp: y.zp, per_channel, clamp };
-        Self { arith, blob, weights: count, account: [count, 4 * q.bias.len()] }
+        let content = Content::Blob(blob);
+        Self { arith, content, weights: count, account: [count, 4 * channels] }
+    }
+
+    /// The blob.
+    pub(crate) fn blob(&self) -> Vec<u8> {
+        match &self.content {
+            Content::Blob(blob) => blob.clone(),
+            Content::Floats { bias, weights, order } => {
+                let Data::F32(w) = &**weights else { unreachable!("`read` has made them float32") };
+                let (channels, taps) = (bias.len(), w.len() / bias.len().max(1));
+                let mut blob = Vec::with_capacity(4 * (channels + w.len()));
+                blob.extend(bias.iter().flat_map(|v| v.to_le_bytes()));
+                blob.extend((0..w.len()).flat_map(|i| w[order.of(i, channels, taps)].to_le_bytes()));
+                blob
+            }
+        }
     }
 }
 

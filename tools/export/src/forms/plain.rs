@@ -5,7 +5,7 @@ use std::rc::Rc;
 use offshoot::format::codec::Record;
 use offshoot::format::record::{self, Arith};
 
-use super::parameters::{Lowering, Plain, to_u16, to_u32};
+use super::parameters::{Lowering, Order, Plain, to_u16, to_u32};
 use super::{Build, ConvForm, Layer, Offer, Workspace};
 use crate::cores::Core;
 use crate::lowered::Tensor;
@@ -24,11 +24,8 @@ impl PlainForm {
     /// An int8 layer.
     pub(crate) fn of_layer(layer: &Layer, kind: Kind) -> Lowering<Self> {
         let [n, h, w, c] = layer.input;
-        let (taps, channels, window) = (layer.taps(), layer.channels(), layer.window.into());
-        // From OHWI with I = 1 to HWO.
-        let planar = |i: usize| i % channels * taps + i / channels;
-        let same = |i: usize| i;
-        let order: &dyn Fn(usize) -> usize = if kind == Kind::Depthwise { &planar } else { &same };
+        let (channels, window) = (layer.channels(), layer.window.into());
+        let order = if kind == Kind::Depthwise { Order::Planar } else { Order::Same };
         let plain = Plain::of(&layer.q, [&layer.x, &layer.y], layer.activation, order);
         let arith = plain.arith;
         let record = match kind {
@@ -71,7 +68,7 @@ pub(crate) enum Kind {
 impl ConvForm for PlainForm {
     fn offer(&self, core: Core, _: &Workspace) -> Lowering<Offer> {
         let instructions = core.plain(self.macs, self.outputs);
-        Ok(Offer { bytes: self.plain.account[0] as u64, instructions, scratch: 0, in_place: false })
+        Ok(Offer { bytes: self.plain.account[0] as u64, instructions, ..Offer::default() })
     }
 
     fn plain_channels(&self) -> usize {
@@ -79,7 +76,7 @@ impl ConvForm for PlainForm {
     }
 
     fn emit(&self, _: &Workspace, out: &mut Build<'_>, x: &Tensor, y: &Tensor) -> Lowering {
-        let blob = out.blob(|| self.plain.blob.clone(), self.plain.account);
+        let blob = out.blob(|| self.plain.blob(), self.plain.account);
         let mut record = self.record;
         match &mut record {
             Record::FullyConnected(r) => r.blob = blob,

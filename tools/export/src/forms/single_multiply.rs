@@ -49,7 +49,7 @@ impl SingleMultiply {
         let pairs = layer.pixels() / 2;
         let of = |room: usize, most: usize| (room / lanes.max(1)).clamp(1, most);
         let beside = of(workspace.strip_beside(x, y), workspace.pairs.clamp(1, MOST_PAIRS));
-        let strip = of(workspace.strip, MOST_PAIRS).max(beside).min(pairs.max(1));
+        let strip = of(workspace.own_strip(x, y), MOST_PAIRS).max(beside).min(pairs.max(1));
         // Split rows into strips of even length.
         let row = y.shape[y.shape.len().saturating_sub(2)].div_ceil(2).max(1);
         let strip = if r.h > 1 && strip < row { row.div_ceil(row.div_ceil(strip)) } else { strip };
@@ -89,10 +89,12 @@ impl ConvForm for SingleMultiply {
     fn offer(&self, core: Core, workspace: &Workspace) -> Lowering<Offer> {
         let record: Record = self.record(workspace)?.into();
         let one_pair = scratch_of(&Record::ConvTiled(self.layer.tiled_record()?))? as usize;
-        let pays = workspace.strip >= 2 * one_pair || self.layer.channels() >= LEAST_CHANNELS;
+        let long = workspace.own_strip(&self.layer.x, &self.layer.y) >= 2 * one_pair;
+        let pays = long || self.layer.channels() >= LEAST_CHANNELS;
         Ok(Offer {
             bytes: self.bytes() as u64,
             instructions: core.single_multiply(&self.layer, self.wide, pays),
+            saved_by_strips: core.strips_save(&self.layer, long),
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),
         })

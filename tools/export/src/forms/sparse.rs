@@ -96,6 +96,7 @@ impl ConvForm for Sparse {
         Ok(Offer {
             bytes: self.encoded.bytes.len() as u64,
             instructions: core.sparse(&self.layer, &self.encoded.repr),
+            saved_by_strips: 0,
             scratch: scratch_of(&self.record(0)?)?.into(),
             in_place: false,
         })

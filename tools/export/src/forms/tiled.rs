@@ -62,6 +62,7 @@ impl ConvForm for Tiled {
         Ok(Offer {
             bytes: bytes(&self.layer) as u64,
             instructions: core.tiled(&self.layer),
+            saved_by_strips: 0,
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),
         })

@@ -58,6 +58,7 @@ impl ConvForm for WeightOnly {
         Ok(Offer {
             bytes: self.bytes as u64,
             instructions: core.weight_only(self.macs, self.outputs, self.weights as u64),
+            saved_by_strips: 0,
             scratch: scratch_of(&self.record.into())?.into(),
             in_place: false,
         })

@@ -67,6 +67,7 @@ impl ConvForm for Winograd {
         Ok(Offer {
             bytes: self.bytes() as u64,
             instructions: core.winograd(&self.layer),
+            saved_by_strips: 0,
             scratch: scratch_of(&record)?.into(),
             in_place: self.layer.overlaps(&record),
         })

@@ -15,7 +15,7 @@ use crate::forms::huffman::Huffman;
 use crate::forms::odd;
 use crate::forms::packed::PackedTiles;
 use crate::forms::parameters::{
-    Lowering, Plain, Quantised, Reason, clamp_f32, constant_f32, nhwc, to_u16, to_u32,
+    Lowering, Order, Plain, Quantised, Reason, clamp_f32, constant_f32, nhwc, to_u16, to_u32,
 };
 use crate::forms::plain::{self, PlainForm};
 use crate::forms::requant::OVERFLOW;
@@ -92,12 +92,12 @@ struct Request<'r> {
 }
 
 impl Request<'_> {
-    /// The plain form; `order` is [`Plain::read`]'s.
+    /// The plain form.
     fn plain(
         &self,
         c: &Context<'_>,
         record: impl FnOnce(record::Arith) -> Lowering<Record>,
-        order: &dyn Fn(usize) -> usize,
+        order: Order,
         macs_of_weights: impl FnOnce(u64) -> u64,
     ) -> Lowering<PlainForm> {
         let channels = self.y.channels(1);
@@ -205,8 +205,6 @@ pub(super) fn conv2d(
     }
     if depthwise {
         depthwise_forms(c, &request, input, &mut forms)?;
-        // From OHWI with I = 1 to HWO.
-        let order = move |i: usize| i % out_c * taps + i / out_c;
         let multiplier = to_u16(out_c / channels, "the depth multiplier")?;
         let window = window.into();
         let record = |arith| {
@@ -216,7 +214,7 @@ pub(super) fn conv2d(
         };
         let macs = (y.len() * taps) as u64;
         // It cannot run in-place, which costs arena that only `speed` pays.
-        let plain = request.plain(c, record, &order, |_| macs)?;
+        let plain = request.plain(c, record, Order::Planar, |_| macs)?;
         if c.prefer == Prefer::Speed || forms.forms.is_empty() {
             forms.push_plain(c.role, plain);
         }
@@ -242,7 +240,7 @@ pub(super) fn conv2d(
             }))
         };
         let macs = (y.len() * taps * (channels / groups.max(1))) as u64;
-        forms.push_plain(c.role, request.plain(c, record, &|i| i, |_| macs)?);
+        forms.push_plain(c.role, request.plain(c, record, Order::Same, |_| macs)?);
     }
     step(c, x, y, forms);
     Ok(())
@@ -291,7 +289,7 @@ fn rows(c: &mut Context<'_>, request: &Request<'_>) -> Lowering {
             blob: 0,
         }))
     };
-    let plain = request.plain(c, record, &|i| i, |weights| count as u64 * weights)?;
+    let plain = request.plain(c, record, Order::Same, |weights| count as u64 * weights)?;
     if x.len() != count * in_c || plain.plain.weights != in_c * out_c {
         let weights = plain.plain.weights;
         return Err(format!("input {:?} and {weights} weights do not match output {:?}", x.shape, y.shape));

@@ -5,7 +5,7 @@ use offshoot::format::record::{self, Window};
 use offshoot_ir::{Activation, Graph, Node, ValueId};
 
 use super::Context;
-use crate::forms::parameters::{Lowering, Plain, Reason, nhwc, to_u16, to_u32};
+use crate::forms::parameters::{Lowering, Order, Plain, Reason, nhwc, to_u16, to_u32};
 use crate::forms::requant::{self, Fixed, OVERFLOW};
 use crate::lowered::Tensor;
 
@@ -21,9 +21,9 @@ pub(super) fn conv_transpose(
 ) -> Lowering {
     let [n, h, w, in_c] = nhwc(x)?;
     let [_, out_h, out_w, out_c] = nhwc(y)?;
-    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, &|i| i)?;
+    let plain = Plain::read(c.graph, [x, y], parameters, out_c.into(), activation, Order::Same)?;
     let (arith, weights) = (plain.arith, plain.weights as u64);
-    let blob = c.blob(plain.blob, plain.account)?;
+    let blob = c.blob(plain.blob(), plain.account)?;
     let r = record::ConvTranspose {
         src: 0,
         dst: 0,

@@ -8,9 +8,9 @@ use offshoot_target::Target;
 use rayon::prelude::*;
 
 use crate::batch::{self, Inputs, Sequences};
+use crate::encode::Encoded;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
-use crate::port::Encoded;
 use crate::ui::Ui;
 
 /// Below this ratio, `compile` warns.
