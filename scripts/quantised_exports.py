@@ -1,7 +1,7 @@
 """Quantised exports of one small network, as others write them, and how far their compiled files agree with them.
 
-  quantised_exports.py torch DATA OUT        trains the network (PyTorch), writes it in float, trained with fake quantisation, and,
-                                             if Brevitas is installed, with its 8-bit quantisers
+  quantised_exports.py torch DATA OUT        trains the network (PyTorch), writes it in float, trained with fake quantisation, and
+                                             with Brevitas' 8-bit quantisers
   quantised_exports.py onnxruntime DATA OUT  writes ONNX Runtime's quantisation: static (QDQ and QOperator, 4, 8 and 16 bits) and dynamic
   quantised_exports.py compare DATA OUT OFFSHOOT [TARGET]   compiles all, and compares the classes of 2,000 samples
 """
@@ -113,13 +113,10 @@ def torch_exports(data, out):
     aware.apply(q.disable_observer)
     export(aware, "torch_qat")
 
-    try:
-        import brevitas.nn as qnn
-        from brevitas.export import export_onnx_qcdq
-        from brevitas.quant import Int8ActPerTensorFloat, Int32Bias
-    except ImportError as missing:
-        print(f"brevitas_w8a8 is left out: {missing}")
-        return
+    import brevitas.nn as qnn
+    from brevitas.export import export_onnx_qcdq
+    from brevitas.quant import Int8ActPerTensorFloat, Int32Bias
+
     bias = dict(bias_quant=Int32Bias, return_quant_tensor=True)
     inner = nn.Sequential(
         qnn.QuantIdentity(act_quant=Int8ActPerTensorFloat, return_quant_tensor=True),
@@ -197,7 +194,9 @@ def compare(data, out, offshoot, target="qemu:cortex-m4"):
         worst = min(worst, agree)
         profile = json.loads(run("profile", off, "--target", target, "--json"))
         instructions = profile.get("total_cost") or profile.get("instructions") or sum(o["cost"] for o in profile["operators"])
-        kept = ", ".join(f"{f['operator']} {f['node']}" for f in report["fallbacks"])
+        # A network that stays float32 as a whole falls back nowhere.
+        whole = "all operators" if report["precision"] == "f32" else None
+        kept = whole or ", ".join(f"{f['operator']} {f['node']}" for f in report["fallbacks"])
         print(
             f"{name:20} {agree:18.4%} {(want.argmax(1) == y).mean():13.2%} {(classes == y).mean():11.2%} "
             f"{report['model_bytes']:8,} {instructions:13,}  {kept or '-'}", flush=True,

@@ -7,7 +7,6 @@ use crate::choose::RAM_RATE;
 use crate::draft::{Draft, Sharing};
 use crate::error::{Error, Result};
 use crate::forms::wholes::Role;
-use crate::fused_rows::Fusing;
 use crate::lowered::Lowered;
 use crate::options::{CompileOptions, Prefer};
 use crate::report::CompileReport;
@@ -59,23 +58,26 @@ impl Arranged {
         Ok(Self { lowered, plan, unfused })
     }
 
-    /// The same with up to `rounds` chains as fused row tiles. Layers that learn are never fused.
-    fn fused(self, options: &CompileOptions, rounds: usize) -> Result<Self> {
+    /// Shows `visit` the same with one chain as fused row tiles, with two, and so on. Layers that learn are never fused.
+    fn fused(self, options: &CompileOptions, visit: &mut dyn FnMut(Self)) -> Result<()> {
         if options.learning.is_some() {
-            return Ok(self);
+            return Ok(());
         }
-        let fusing = Fusing { plan: &options.plan, core: options.core, rounds };
-        let (lowered, plan) = fused_rows::fuse(self.lowered, self.plan, fusing)?;
-        Ok(Self { lowered, plan, ..self })
-    }
-
-    /// Number of chains that are fused.
-    fn chains(&self) -> usize {
-        self.lowered.operators.iter().filter(|op| op.members.is_some()).count()
+        let unfused = self.unfused;
+        let mut visit = |lowered: &Lowered, plan: &Plan| {
+            visit(Self { lowered: lowered.clone(), plan: plan.clone(), unfused });
+        };
+        fused_rows::fuse(self.lowered, self.plan, (&options.plan, options.core), &mut visit)
     }
 
     fn exceeds(&self, options: &CompileOptions) -> bool {
         options.max_arena.is_some_and(|limit| u64::from(self.plan.arena_bytes) > limit)
+    }
+
+    /// Whether its arena is smaller; of equal ones, whether it takes fewer instructions.
+    fn is_before(&self, other: &Self) -> bool {
+        let size = |a: &Self| (a.plan.arena_bytes, a.lowered.instructions_estimated);
+        size(self) < size(other)
     }
 
     /// Whether it pays at most [`RAM_RATE`] instructions for a byte less of arena than `balanced` takes.
@@ -92,32 +94,55 @@ const DOUBT: f64 = 1.1;
 
 /// The draft's operators with the best workspace; with fused row tiles if the arena exceeds its limit without them.
 fn arranged(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
-    if options.prefer == Prefer::Ram {
-        return smallest(draft, options);
+    let mut best = match options.prefer {
+        Prefer::Ram => smallest(draft, options)?,
+        _ => Arranged::plain(draft, options, 0)?,
+    };
+    if options.prefer != Prefer::Ram && best.exceeds(options) {
+        best.clone().fused(options, &mut |fused| best = fused)?;
     }
-    let plain = Arranged::plain(draft, options, 0)?;
-    if plain.exceeds(options) { plain.fused(options, usize::MAX) } else { Ok(plain) }
+    fused_rows::finish(&mut best.lowered);
+    Ok(best)
 }
 
-/// The smallest arena that pays ([`Arranged::pays`]) or, if none of these keeps the limit, the smallest of all. With and without fused row tiles, operators take the least workspace first; where the arena
-/// that follows has room beside an operator's tensors, the operator takes more of it.
+/// The smallest arena that pays ([`Arranged::pays`]) or, if that exceeds the limit, the fewest instructions within it. With and
+/// without fused row tiles, operators take the least workspace first; where the arena that follows has room beside an
+/// operator's tensors, the operator takes more of it.
 fn smallest(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
     let balanced = CompileOptions { prefer: Prefer::Balanced, ..options.clone() };
     let balanced = Arranged::plain(draft, &balanced, 0)?;
-    let mut all = vec![balanced.clone()];
-    let least = Arranged::plain(draft, options, 0)?;
-    let chains = least.clone().fused(options, usize::MAX)?.chains();
-    for rounds in 0..=chains {
-        all.push(balanced.clone().fused(options, rounds)?);
-        let fused = least.clone().fused(options, rounds)?;
-        let room = fused.plan.arena_bytes;
-        all.push(Arranged::plain(draft, options, room)?.fused(options, rounds)?);
-        all.push(fused);
+    let (mut paying, mut within) = (balanced.clone(), balanced.clone());
+    let mut consider = |arranged: Arranged| {
+        // Within the limit, the fewest instructions; beyond it, the smallest arena.
+        let cheaper = arranged.lowered.instructions_estimated < within.lowered.instructions_estimated;
+        let better = if within.exceeds(options) {
+            arranged.is_before(&within)
+        } else {
+            cheaper && !arranged.exceeds(options)
+        };
+        if better {
+            within.clone_from(&arranged);
+        }
+        if arranged.pays(&balanced) && arranged.is_before(&paying) {
+            paying = arranged;
+        }
+    };
+    balanced.clone().fused(options, &mut consider)?;
+    let mut room = 0;
+    // Without room, then with that of the arena that follows, without and with fused row tiles.
+    let least = Arranged::plain(draft, options, room)?;
+    let whole = least.plan.arena_bytes;
+    least.clone().fused(options, &mut |fused| {
+        room = fused.plan.arena_bytes;
+        consider(fused);
+    })?;
+    consider(least);
+    for room in [whole, room].into_iter().filter(|room| *room > 0) {
+        let roomy = Arranged::plain(draft, options, room)?;
+        roomy.clone().fused(options, &mut consider)?;
+        consider(roomy);
     }
-    let by_size = |a: &Arranged| (a.plan.arena_bytes, a.lowered.instructions_estimated);
-    let paying = all.iter().filter(|a| a.pays(&balanced)).min_by_key(|a| by_size(a));
-    let within = paying.filter(|a| !a.exceeds(options));
-    Ok(within.or_else(|| all.iter().min_by_key(|a| by_size(a))).unwrap_or(&balanced).clone())
+    Ok(if paying.exceeds(options) { within } else { paying })
 }
 
 /// Checks a report against the limits.

@@ -23,15 +23,6 @@ const STEPS: [u16; 4] = [1, 2, 4, 8];
 /// Most chains to fuse in a graph.
 const ROUNDS: usize = 6;
 
-/// How chains are chosen.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fusing<'o> {
-    pub(crate) plan: &'o PlanOptions,
-    pub(crate) core: Core,
-    /// Most chains to fuse.
-    pub(crate) rounds: usize,
-}
-
 /// A chain that was fused, with the plan of all operators.
 struct Fused {
     operators: Vec<Operator>,
@@ -41,21 +32,26 @@ struct Fused {
     added: u64,
 }
 
-/// Fuses chains until no further one makes the arena smaller.
+/// Fuses chains until no further one makes the arena smaller. `visit` sees the operators and their plan after each. The
+/// members are not in the blob section yet: [`finish`] puts them there.
 ///
 /// # Errors
 /// Memory planning fails.
-pub(crate) fn fuse(mut lowered: Lowered, mut plan: Plan, fusing: Fusing<'_>) -> Result<(Lowered, Plan)> {
-    for _ in 0..fusing.rounds.min(ROUNDS) {
+pub(crate) fn fuse(
+    mut lowered: Lowered,
+    mut plan: Plan,
+    (options, core): (&PlanOptions, Core),
+    visit: &mut dyn FnMut(&Lowered, &Plan),
+) -> Result<()> {
+    for _ in 0..ROUNDS {
         let mut best: Option<Fused> = None;
         for chain in chains(&lowered, &plan) {
             for step in STEPS {
-                let Some((operators, scratch, added)) = with_fused(&lowered, &chain, step, fusing.core)
-                else {
+                let Some((operators, scratch, added)) = with_fused(&lowered, &chain, step, core) else {
                     continue;
                 };
                 let problem = problem(&lowered, &operators, scratch);
-                let planned = offshoot_plan::plan(&problem, fusing.plan)?;
+                let planned = offshoot_plan::plan(&problem, options)?;
                 let better = match &best {
                     None => planned.arena_bytes < plan.arena_bytes,
                     Some(b) => (planned.arena_bytes, added) < (b.plan.arena_bytes, b.added),
@@ -70,13 +66,18 @@ pub(crate) fn fuse(mut lowered: Lowered, mut plan: Plan, fusing: Fusing<'_>) -> 
         lowered.operators = fused.operators;
         lowered.instructions_estimated += fused.added;
         plan = fused.plan;
+        visit(&lowered, &plan);
     }
+    Ok(())
+}
+
+/// Puts the members of fused row tiles into the blob section.
+pub(crate) fn finish(lowered: &mut Lowered) {
     for op in &mut lowered.operators {
         if let (Record::FusedRows(fused), Some((members, _))) = (&mut op.record, &op.members) {
             fused.blob = lowered.blobs.add(members.clone()).0;
         }
     }
-    Ok((lowered, plan))
 }
 
 /// The planning problem of these operators, with one more buffer of `scratch` bytes.
