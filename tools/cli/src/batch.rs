@@ -13,6 +13,7 @@ use crate::files::OffFile;
 use crate::port::{Encoded, Port};
 use crate::saturation::Saturated;
 use crate::ui::Ui;
+use crate::watch;
 
 /// Samples for a model, encoded as the bytes that go into the arena.
 #[derive(Clone, Debug)]
@@ -27,7 +28,17 @@ impl Inputs {
     /// # Errors
     /// Too few or too many arrays, a wrong shape or type, or unequal numbers of samples.
     pub fn encode(model: &Model<'_>, arrays: &[Array], names: &[String]) -> Result<Self> {
-        let wanted = model.input_count();
+        let ports: Vec<Port> =
+            (0..model.input_count()).map(|i| input_port(model, i)).collect::<Result<_>>()?;
+        Self::encode_for(&ports, arrays, names)
+    }
+
+    /// As [`Self::encode`], for the inputs of a model: `ports`, in order.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_for(ports: &[Port], arrays: &[Array], names: &[String]) -> Result<Self> {
+        let wanted = ports.len();
         if arrays.len() != wanted {
             let message = format!("the model has {wanted} input(s), but {} were given", arrays.len());
             return Err(Failure::new(
@@ -37,8 +48,8 @@ impl Inputs {
             ));
         }
         let mut columns = Vec::new();
-        for (i, (array, name)) in arrays.iter().zip(names).enumerate() {
-            columns.push(input_port(model, i)?.encode(array, name)?);
+        for (port, (array, name)) in ports.iter().zip(arrays.iter().zip(names)) {
+            columns.push(port.encode(array, name)?);
         }
         Self::of_columns(columns)
     }
@@ -168,13 +179,23 @@ fn port(io: Option<IoRepr>, what: &str, i: usize) -> Result<Port> {
 /// What `body` returns; also if the engine refuses the arena, which is a bug.
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
-    let begun = has_begun(&model);
-    let bytes = model.train_arena_bytes().filter(|_| begun).unwrap_or(model.arena_bytes());
-    let mut arena = AlignedBytes::zeroed(bytes as usize);
-    let begin = if begun { Engine::learning } else { Engine::new };
-    let mut engine = begin(model, &mut arena)
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    body(&mut engine)
+    let mut arena = arena(&model);
+    body(&mut engine(model, &mut arena)?)
+}
+
+/// An arena for [`engine`].
+pub fn arena(model: &Model<'_>) -> AlignedBytes {
+    let bytes = model.train_arena_bytes().filter(|_| has_begun(model)).unwrap_or(model.arena_bytes());
+    AlignedBytes::zeroed(bytes as usize)
+}
+
+/// An engine that runs the model as [`run`] does: with what it has learned.
+///
+/// # Errors
+/// The arena is not one of [`arena`], which is a bug of the caller.
+pub fn engine<'m, 'a>(model: Model<'m>, arena: &'a mut [u8]) -> Result<Engine<'m, 'a>> {
+    let begin = if has_begun(&model) { Engine::learning } else { Engine::new };
+    begin(model, arena).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
 }
 
 /// Copies a sample into the engine's inputs.
@@ -285,6 +306,7 @@ fn on_device(
     let model = file.model()?;
     let answers = answering(&model).is_some();
     for i in 0..inputs.count() {
+        watch::stop_if_cancelled();
         if i > 0 && length.is_some_and(|n| i % n == 0) {
             // Opening the model again clears its state.
             device.reopen().map_err(|e| device_failure(&e, DEVICE_HELP))?;
@@ -363,11 +385,12 @@ fn on_host(
     bar: &indicatif::ProgressBar,
     sink: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<()>,
 ) -> Result<()> {
-    let (count, threads) = (inputs.count(), rayon::current_num_threads());
+    let (count, threads, watch) = (inputs.count(), rayon::current_num_threads(), watch::current());
     if length.is_some_and(|n| n >= count) {
         return with_engine(file, |engine| {
             for i in 0..count {
-                sink(run_sample(engine, inputs, i)?)?;
+                watch.stop_if_cancelled();
+                sink(run_sample(engine, &inputs.sample(i))?)?;
                 bar.inc(1);
             }
             Ok(())
@@ -390,7 +413,8 @@ fn on_host(
                         if failed.load(Ordering::Relaxed) {
                             break;
                         }
-                        let out = run_sample(engine, inputs, i);
+                        watch.stop_if_cancelled();
+                        let out = run_sample(engine, &inputs.sample(i));
                         failed.fetch_or(out.is_err(), Ordering::Relaxed);
                         outputs.push(out?);
                         bar.inc(1);
@@ -406,8 +430,12 @@ fn on_host(
     Ok(())
 }
 
-fn run_sample(engine: &mut Engine<'_, '_>, inputs: &Inputs, index: usize) -> Result<Vec<Vec<u8>>> {
-    set_inputs(engine, &inputs.sample(index))?;
+/// Runs one sample in an engine of [`engine`] and returns the bytes of each output.
+///
+/// # Errors
+/// The sample's lengths differ from the inputs', which is a bug of the caller.
+pub fn run_sample(engine: &mut Engine<'_, '_>, sample: &[&[u8]]) -> Result<Vec<Vec<u8>>> {
+    set_inputs(engine, sample)?;
     engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let mut outputs = read_outputs(engine)?;
     if let Some(scores) = engine.scores().filter(|_| answering(engine.model()).is_some()) {
