@@ -28,28 +28,10 @@ impl Inputs {
     /// # Errors
     /// Too few or too many arrays, a wrong shape or type, or unequal numbers of samples.
     pub fn encode(model: &Model<'_>, arrays: &[Array], names: &[String]) -> Result<Self> {
-        let ports: Vec<Port> =
-            (0..model.input_count()).map(|i| input_port(model, i)).collect::<Result<_>>()?;
-        Self::encode_for(&ports, arrays, names)
-    }
-
-    /// As [`Self::encode`], for the inputs of a model: `ports`, in order.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub fn encode_for(ports: &[Port], arrays: &[Array], names: &[String]) -> Result<Self> {
-        let wanted = ports.len();
-        if arrays.len() != wanted {
-            let message = format!("the model has {wanted} input(s), but {} were given", arrays.len());
-            return Err(Failure::new(
-                Kind::Usage,
-                message,
-                "give --input once per input, in the model's order; `offshoot inspect` lists them",
-            ));
-        }
+        check_inputs(model.input_count(), arrays.len())?;
         let mut columns = Vec::new();
-        for (port, (array, name)) in ports.iter().zip(arrays.iter().zip(names)) {
-            columns.push(port.encode(array, name)?);
+        for (i, (array, name)) in arrays.iter().zip(names).enumerate() {
+            columns.push(input_port(model, i)?.encode(array, name)?);
         }
         Self::of_columns(columns)
     }
@@ -104,6 +86,19 @@ impl Inputs {
     pub fn saturation(&self) -> Vec<Option<Saturated>> {
         self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
+}
+
+/// Checks that there is one array per input of a model.
+///
+/// # Errors
+/// There are too few or too many.
+pub fn check_inputs(wanted: usize, given: usize) -> Result<()> {
+    if given == wanted {
+        return Ok(());
+    }
+    let message = format!("the model has {wanted} input(s), but {given} were given");
+    let help = "give --input once per input, in the model's order; `offshoot inspect` lists them";
+    Err(Failure::new(Kind::Usage, message, help))
 }
 
 /// Number of samples of inputs with these numbers of samples, where one is shared.

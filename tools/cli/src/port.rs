@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot::format::record::{DType, Declared, IoRepr, Quantize};
-use offshoot_data::npy::Array;
+use offshoot_data::npy::{Array, View};
 use offshoot_ir::{Graph, ValueId};
 
 use crate::failure::{Context, Failure, Kind, Result};
@@ -136,8 +136,8 @@ impl Port {
     }
 
     /// Whether an array holds int8 codes of this port, each plus 128: uint8 for an input that is uint8 in the ONNX file.
-    fn takes_unsigned(&self, array: &Array) -> bool {
-        matches!(array, Array::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
+    fn takes_unsigned(&self, array: &View<'_>) -> bool {
+        matches!(array, View::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
     }
 
     /// Refuses numbers other than 0 and 1 for an input that is bool.
@@ -163,7 +163,7 @@ impl Port {
     /// The shape is wrong, a value is NaN or infinite, or the ONNX type does not hold it.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
         let mut samples = self.samples(&array.to_f32(), what)?;
-        let offset = if self.takes_unsigned(array) { 128.0 } else { 0.0 };
+        let offset = if self.takes_unsigned(&array.view()) { 128.0 } else { 0.0 };
         if self.dtype == DType::I8 && (offset != 0.0 || matches!(array, Array::I8(_))) {
             for v in samples.iter_mut().flatten() {
                 *v = (*v - offset - f32::from(self.zero_point)) * self.scale;
@@ -189,18 +189,24 @@ impl Port {
     /// # Errors
     /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions or numbers beyond 32 bits.
     pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
+        self.encode_view(&array.view(), what)
+    }
+
+    /// As [`Self::encode`], of elements that belong to someone else. Nothing is copied but into the result.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_view(&self, array: &View<'_>, what: &str) -> Result<Encoded> {
         let layout = self.layout(array.shape(), what)?;
         let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
         let mut bytes = Vec::with_capacity(count * sample_bytes);
         let mut saturation = Saturation::new(self);
         match (self.dtype, array) {
-            (DType::I8, Array::I8(a)) => {
-                let a = a.as_standard_layout();
+            (DType::I8, View::I8(a)) => {
                 let flat = a.as_slice().unwrap_or_default();
                 (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v as u8)));
             }
-            (DType::I8, Array::U8(a)) if self.takes_unsigned(array) => {
-                let a = a.as_standard_layout();
+            (DType::I8, View::U8(a)) if self.takes_unsigned(array) => {
                 let flat = a.as_slice().unwrap_or_default();
                 (0..count).for_each(|i| bytes.extend(layout.sample(flat, i).map(|v| v.wrapping_sub(128))));
             }

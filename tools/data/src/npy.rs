@@ -5,6 +5,7 @@
 //! allocated, and no header causes a panic.
 
 mod header;
+mod view;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -14,6 +15,7 @@ use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
 use header::{Element, Header};
+pub use view::View;
 
 /// An array of any element type that this crate reads, always in C order.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,18 +60,7 @@ impl Array {
 
     /// NumPy's name for the element type.
     pub fn dtype(&self) -> &'static str {
-        match self {
-            Self::Bool(_) => "bool",
-            Self::I8(_) => "int8",
-            Self::U8(_) => "uint8",
-            Self::I16(_) => "int16",
-            Self::U16(_) => "uint16",
-            Self::I32(_) => "int32",
-            Self::U32(_) => "uint32",
-            Self::I64(_) => "int64",
-            Self::F32(_) => "float32",
-            Self::F64(_) => "float64",
-        }
+        self.view().dtype()
     }
 
     /// The elements as float32, rounded to nearest where they do not fit exactly; false and true are 0 and 1.
@@ -88,66 +79,17 @@ impl Array {
         }
     }
 
-    /// The elements in `range` (in C order), converted as by [`Self::to_f32`]; fewer if the range exceeds the array.
-    /// Copies nothing else.
+    /// As [`View::f32_range`].
     pub fn f32_range(&self, range: std::ops::Range<usize>) -> Vec<f32> {
-        macro_rules! taken {
-            ($a:expr, $convert:expr) => {
-                match $a.as_slice() {
-                    Some(flat) => {
-                        let end = range.end.min(flat.len());
-                        flat[range.start.min(end)..end].iter().copied().map($convert).collect()
-                    }
-                    None => $a.iter().copied().skip(range.start).take(range.len()).map($convert).collect(),
-                }
-            };
-        }
-        match self {
-            Self::Bool(a) => taken!(a, f32::from),
-            Self::I8(a) => taken!(a, f32::from),
-            Self::U8(a) => taken!(a, f32::from),
-            Self::I16(a) => taken!(a, f32::from),
-            Self::U16(a) => taken!(a, f32::from),
-            Self::I32(a) => taken!(a, |v| v as f32),
-            Self::U32(a) => taken!(a, |v| v as f32),
-            Self::I64(a) => taken!(a, |v| v as f32),
-            Self::F32(a) => taken!(a, |v| v),
-            Self::F64(a) => taken!(a, |v| v as f32),
-        }
+        self.view().f32_range(range)
     }
 
-    /// The elements as int64, for labels.
+    /// As [`View::to_i64`].
     ///
     /// # Errors
-    /// [`ErrorKind::Dtype`] if a float is not an integer.
+    /// As [`View::to_i64`].
     pub fn to_i64(&self) -> Result<ArrayD<i64>> {
-        let whole = |v: f64| v.fract() == 0.0 && v.abs() < 9.0e15;
-        let check = |all: bool| {
-            all.then_some(()).ok_or_else(|| {
-                Error::new(
-                    ErrorKind::Dtype,
-                    format!("expected integers; this {} array has other numbers", self.dtype()),
-                )
-            })
-        };
-        Ok(match self {
-            Self::Bool(a) => a.mapv(i64::from),
-            Self::I8(a) => a.mapv(i64::from),
-            Self::U8(a) => a.mapv(i64::from),
-            Self::I16(a) => a.mapv(i64::from),
-            Self::U16(a) => a.mapv(i64::from),
-            Self::I32(a) => a.mapv(i64::from),
-            Self::U32(a) => a.mapv(i64::from),
-            Self::I64(a) => a.clone(),
-            Self::F32(a) => {
-                check(a.iter().all(|&v| whole(f64::from(v))))?;
-                a.mapv(|v| v as i64)
-            }
-            Self::F64(a) => {
-                check(a.iter().all(|&v| whole(v)))?;
-                a.mapv(|v| v as i64)
-            }
-        })
+        self.view().to_i64()
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use numpy::{IntoPyArray, PyArrayDyn, PyArrayMethods};
 use offshoot_cli::{Failure, Kind, Result, files};
-use offshoot_data::npy::Array;
+use offshoot_data::npy::{Array, View};
 use offshoot_import::Dims;
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
@@ -15,11 +15,20 @@ use crate::errors::raised;
 
 /// A copy of a NumPy array in C order: the interpreter may change the original while work goes on without it.
 pub(crate) fn array(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
+    with_view(value, name, |view| view.into_owned())
+}
+
+/// Calls `body` with the elements of a NumPy array. They are copied only if they are not in C order.
+pub(crate) fn with_view<R>(
+    value: &Bound<'_, PyAny>,
+    name: &str,
+    body: impl FnOnce(View<'_>) -> R,
+) -> PyResult<R> {
     macro_rules! first_of {
         ($($kind:ident: $element:ty),+) => {
             $(if let Ok(array) = value.cast::<PyArrayDyn<$element>>() {
                 let array = array.try_readonly()?;
-                return Ok(Array::$kind(array.as_array().as_standard_layout().into_owned()));
+                return Ok(body(View::$kind(array.as_array().as_standard_layout())));
             })+
         };
     }
@@ -34,13 +43,18 @@ pub(crate) fn array(value: &Bound<'_, PyAny>, name: &str) -> PyResult<Array> {
 
 /// As [`array()`], for one array per input; also returns their names, for messages.
 pub(crate) fn arrays(values: &[Bound<'_, PyAny>], name: &str) -> PyResult<(Vec<Array>, Vec<String>)> {
-    let names: Vec<String> = match values.len() {
-        1 => vec![name.to_owned()],
-        n => (0..n).map(|i| format!("{name}[{i}]")).collect(),
-    };
+    let names = names(values.len(), name);
     let arrays =
         values.iter().zip(&names).map(|(value, name)| array(value, name)).collect::<PyResult<_>>()?;
     Ok((arrays, names))
+}
+
+/// Names of the arrays of `count` inputs, for messages.
+pub(crate) fn names(count: usize, name: &str) -> Vec<String> {
+    match count {
+        1 => vec![name.to_owned()],
+        n => (0..n).map(|i| format!("{name}[{i}]")).collect(),
+    }
 }
 
 /// An array for Python, which owns the memory from now on.

@@ -15,7 +15,7 @@ use offshoot_target::Target;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 
-use crate::convert::{Source, array, arrays, to_python};
+use crate::convert::{Source, array, arrays, names, to_python, with_view};
 use crate::errors::raised;
 use crate::session::Session;
 use crate::verbs::{Said, arguments, said};
@@ -45,8 +45,14 @@ impl Network {
 
     /// Samples as they go into the arena, and sentences about values that the inputs cannot represent.
     fn encode(&self, py: Python<'_>, x: &[Bound<'_, PyAny>]) -> PyResult<(Inputs, Vec<String>)> {
-        let (arrays, names) = arrays(x, "x")?;
-        let inputs = Inputs::encode_for(&self.inputs, &arrays, &names).map_err(|f| raised(py, &f))?;
+        let failed = |failure: Failure| raised(py, &failure);
+        batch::check_inputs(self.inputs.len(), x.len()).map_err(failed)?;
+        let mut columns = Vec::with_capacity(x.len());
+        for (port, (value, name)) in self.inputs.iter().zip(x.iter().zip(names(x.len(), "x"))) {
+            let encoded = with_view(value, &name, |elements| port.encode_view(&elements, &name))?;
+            columns.push(encoded.map_err(failed)?);
+        }
+        let inputs = Inputs::of_columns(columns).map_err(failed)?;
         let notable = inputs.saturation().into_iter().enumerate();
         let notable = notable.filter_map(|(i, s)| s.filter(|s| s.cause.is_some()).map(|s| s.sentence(i)));
         Ok((inputs, notable.collect()))
