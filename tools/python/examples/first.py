@@ -12,6 +12,8 @@ shifted = {name: np.load(f"{folder}/shifted_{name}.npy") for name in ("train_x",
 model = offshoot.compile(f"{folder}/model.onnx", data["calibration_x"], learn='recipe = "adapt"\n')
 print(model, model.eval(data["test_x"], data["test_y"]), sep="\n")
 print(model.profile("qemu:cortex-m4"))
-learned = model.learn(shifted["train_x"], shifted["train_y"], test=(shifted["test_x"], shifted["test_y"]), epochs=2, fit=True)
+learned = model.learn(
+    shifted["train_x"], shifted["train_y"], test=(shifted["test_x"], shifted["test_y"]), epochs=2, fit=True
+)
 print(learned.report)
 learned.save("learned.off")

@@ -73,9 +73,7 @@ WORK = """
 @pytest.mark.skipif(os.name != "posix", reason="signals are sent as on POSIX")
 def test_control_c_stops_the_work(vibration):
     words = [vibration.onnx, vibration.path("shifted_train_x"), vibration.path("shifted_train_y")]
-    work = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(WORK), *words], stdout=subprocess.PIPE, text=True
-    )
+    work = subprocess.Popen([sys.executable, "-c", textwrap.dedent(WORK), *words], stdout=subprocess.PIPE, text=True)
     assert work.stdout.readline() == "working\n"
     work.send_signal(signal.SIGINT)
     start = time.monotonic()

@@ -4,19 +4,19 @@ import os
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 
 from . import _native
-from ._arrays import array, arrays, pair
+from ._arrays import Array, array, arrays, pair
 from ._options import line
 from ._progress import Progress, listening
 from ._report import _STYLE, MemoryMap, Report, of_rows, table, wrapped
 from ._source import source, suffix_path
 from .errors import SaturationWarning, UsageError
 
-Outputs = Union[np.ndarray, Tuple[np.ndarray, ...]]
+Outputs = Union[Array, Tuple[Array, ...]]
 
 
 class Model:
@@ -35,8 +35,10 @@ class Model:
 
     __slots__ = ("_native", "_source", "_info", "path", "report")
 
-    def __init__(self, native: Any, path: Optional[str], origin: Any, report: Optional[Report]) -> None:
-        self._native = native
+    def __init__(
+        self, native: _native.Network, path: Optional[str], origin: Union[None, bytes, str], report: Optional[Report]
+    ) -> None:
+        self._native: _native.Network = native
         self._source = origin
         self._info: Optional[Report] = None
         self.path = path
@@ -214,7 +216,7 @@ class Model:
         course: Optional[int] = None,
         new_classes: int = 0,
         active_blocks: Optional[int] = None,
-        arrays: Union[None, str, "os.PathLike[str]", Dict[str, np.ndarray]] = None,
+        arrays: Union[None, str, "os.PathLike[str]", Dict[str, Array]] = None,
         flash: Union[None, str, "os.PathLike[str]"] = None,
         restore: bool = False,
         save: bool = False,
@@ -279,7 +281,7 @@ class Model:
         judged = None if test is None else pair(test)
         with tempfile.TemporaryDirectory(prefix="offshoot-") as folder, listening(progress) as listener:
             if isinstance(arrays, dict):
-                np.savez(Path(folder, "learned.npz"), **arrays)
+                np.savez(Path(folder, "learned.npz"), **arrays)  # type: ignore[arg-type]
                 arrays = Path(folder, "learned.npz")
             words += line({"import": arrays})
             native, said = self._native.learn(train, judged, words, listener)
@@ -295,18 +297,19 @@ class Model:
         """Whether the model holds what was learned, so that :meth:`learn` goes on from there."""
         return self._native.has_learned
 
-    def learned(self) -> Dict[str, np.ndarray]:
+    def learned(self) -> Dict[str, Array]:
         """What the call of :meth:`learn` that made this model learned, as named arrays: statistics, weights, counters."""
         found = self._native.learned()
         if found is None:
             found = self.learn()._native.learned()
-        return found
+        return found or {}
 
     def inference_only(self) -> "Model":
         """The model with what it learned, for inference alone: head and input normaliser are operators. It cannot learn on."""
         native = self._native.inference_only()
         if native is None:
             native = self.learn()._native.inference_only()
+        assert native is not None, "a model that learn returned holds what was learned"
         return Model(native, None, self._source, self.report)
 
     # Looking
@@ -320,9 +323,7 @@ class Model:
     def memory_map(self) -> MemoryMap:
         """Where every operator writes its output in the arena, in bytes; rows ``operators``."""
         found = self.inspect()
-        rows = [
-            {key: row[key] for key in ("index", "name", "kind", "offset", "bytes")} for row in found["operators"]
-        ]
+        rows = [{key: row[key] for key in ("index", "name", "kind", "offset", "bytes")} for row in found["operators"]]
         text = found.text[found.text.rfind("output of each operator") :]
         keys = ("arena_bytes", "arena_lower_bound_bytes")
         return MemoryMap({**{key: found[key] for key in keys}, "operators": rows}, text)
@@ -330,12 +331,12 @@ class Model:
     @property
     def flash_bytes(self) -> int:
         """Bytes of the ``.off`` file, which is what it takes of a device's flash."""
-        return self.inspect()["file_bytes"]
+        return int(self.inspect()["file_bytes"])
 
     @property
     def arena_bytes(self) -> int:
         """Bytes of RAM for a run."""
-        return self.inspect()["arena_bytes"]
+        return int(self.inspect()["arena_bytes"])
 
     def to_bytes(self) -> bytes:
         """The ``.off`` file."""
@@ -363,10 +364,10 @@ class Model:
             "multiply-accumulates": found["macs"],
             "weights": found["weights"],
         }
-        ports = [{"": f"{what} {i}", **port} for what in ("input", "output") for i, port in enumerate(found[what + "s"])]
-        return wrapped(
-            _STYLE, table(facts, [facts.values()]), of_rows(ports), self.memory_map()._repr_html_()
-        )
+        ports = [
+            {"": f"{what} {i}", **port} for what in ("input", "output") for i, port in enumerate(found[what + "s"])
+        ]
+        return wrapped(_STYLE, table(facts, [facts.values()]), of_rows(ports), self.memory_map()._repr_html_())
 
     def __reduce__(self) -> Any:
         return _restored, (self.to_bytes(), self._native.index, self.path, self._source, self.report)
@@ -376,7 +377,7 @@ def _restored(data: bytes, network: int, path: Optional[str], origin: Any, repor
     return Model(_native.parse(data, network), path, origin, report)
 
 
-def _outputs(outputs: list, warned: list) -> Outputs:
+def _outputs(outputs: List[Array], warned: List[str]) -> Outputs:
     for text in warned:
         warnings.warn(text, SaturationWarning, stacklevel=3)
     return outputs[0] if len(outputs) == 1 else tuple(outputs)

@@ -33,5 +33,5 @@ def _word(value: Any) -> str:
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, os.PathLike):
-        return os.fspath(value)
+        value = os.fspath(value)
     return str(value)

@@ -26,7 +26,7 @@ def source(network: Network, example: Any = None) -> Union[bytes, str]:
     if isinstance(network, (str, os.PathLike)):
         return os.fspath(network)
     if hasattr(network, "SerializeToString"):
-        return network.SerializeToString()
+        return bytes(network.SerializeToString())
     if hasattr(network, "state_dict") and hasattr(network, "forward"):
         return _of_torch(network, example)
     raise UsageError(

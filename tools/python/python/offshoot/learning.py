@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional
 
 import numpy as np
 
-from ._arrays import array
+from ._arrays import Array, array
 from ._model import Model
 from ._model import open as opened
 from .errors import UsageError
@@ -82,11 +82,12 @@ class Classifier:
         self._learn(start, X, y, 1, course, count)
         return self
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: Any) -> Array:
         """Class numbers ``(N,)``, int64."""
-        return np.argmax(self.decision_function(X), axis=1)
+        found: Array = np.argmax(self.decision_function(X), axis=1)
+        return found
 
-    def decision_function(self, X: Any) -> np.ndarray:
+    def decision_function(self, X: Any) -> Array:
         """Scores ``(N, classes)``, float32: of the classifier head, or the network's first output without one."""
         if not hasattr(self, "model_"):
             raise UsageError("the classifier has not learned yet", "call fit or partial_fit first")
@@ -151,4 +152,4 @@ class Classifier:
             new_classes=new,
             target=self.target,
         )
-        self.classes_ = np.arange(self.model_.classes)
+        self.classes_ = np.arange(self.model_.classes or known)
