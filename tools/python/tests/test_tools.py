@@ -8,6 +8,7 @@ import textwrap
 import threading
 import time
 
+import numpy as np
 import offshoot
 import pytest
 from offshoot import errors
@@ -46,6 +47,56 @@ def test_qat_and_sensitivity(vibration, samples, tmp_path):
     assert report.records("trials") and policy.is_file()
     small = offshoot.compile(vibration.onnx, vibration.calibration_x, precision=str(policy))
     assert small.flash_bytes == report["result"]["bytes"]
+
+
+SPACE = """
+family = "ds-cnn"
+[network]
+input = [8, 8, 1]
+classes = 4
+stem = 12
+stem_kernel = [3, 3]
+widths = [12]
+blocks = [2]
+[elastic]
+width = [0.34, 0.67, 1.0]
+depth = true
+bits = [2, 4, 8]
+[training]
+epochs = 4
+batch = 32
+rate = 1e-2
+"""
+
+
+def stripes():
+    """Images of stripes across, stripes along, squares, and noise alone."""
+    y = np.arange(200) % 4
+    h, w = np.indices((8, 8))
+    signs = np.stack([np.where(n % 2 == 0, 0.6, -0.6) for n in (h, w, h + w)] + [np.zeros((8, 8))])
+    x = signs[y] + np.random.default_rng(7).uniform(-0.5, 0.5, (200, 8, 8))
+    return x[..., None].astype(np.float32), y
+
+
+def test_a_search_that_was_stopped_goes_on(tmp_path):
+    space, out = tmp_path / "space.toml", tmp_path / "out"
+    space.write_text(SPACE)
+    arguments = dict(output=out, objectives="accuracy,flash", evaluations=12, strategy="random")
+
+    def progress(what, done, total):
+        if what == "evaluating" and done >= 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        offshoot.search(space, *stripes(), progress=progress, **arguments)
+    before = len((out / "evaluations.jsonl").read_text().splitlines())
+    assert 2 <= before < 12
+    report = offshoot.search(space, *stripes(), **arguments)
+    assert report["evaluations"] == 12 and report["evaluated"] <= 12 - before
+    first = report.records("front")[0]
+    assert offshoot.open(f"{first['folder']}/model.off").flash_bytes == first["measured"]["flash"]
+    with pytest.raises(errors.UsageError, match="executor"):
+        offshoot.search(space, *stripes(), executor="slurm", **arguments)
 
 
 def test_a_mistake_in_a_callback_ends_the_work(vibration, samples):

@@ -16,6 +16,7 @@ from ._options import line
 from ._progress import Progress, listening
 from ._report import Report
 from ._source import as_file
+from .errors import UsageError
 
 Folder = Union[None, str, "os.PathLike[str]"]
 
@@ -223,6 +224,11 @@ def search(
     -------
     Report with rows ``front``: ``measured``, ``options``, ``policy``, ``folder`` of each point, which has ``model.off``.
     """
+    if options.get("executor", "local") != "local":
+        raise UsageError(
+            f"executor: batch systems start the command line, which `{options['executor']}` cannot do from Python",
+            "run `offshoot search` with the same folder and arguments: it continues this search",
+        )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     data = ["--data", _file(x, folder / "x.npy"), _file(y, folder / "y.npy")]
