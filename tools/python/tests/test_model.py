@@ -170,6 +170,37 @@ def test_threads_share_a_model(model, vibration):
         np.testing.assert_array_equal(outputs, want)
 
 
+def recurrent():
+    """A GRU that reads one step of three numbers."""
+    onnx = pytest.importorskip("onnx")
+    helper, rng = onnx.helper, np.random.default_rng(3)
+    extents = {"W": (1, 15, 3), "R": (1, 15, 5), "B": (1, 30)}
+    constants = [
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
+        for name, shape in extents.items()
+    ]
+    ports = [("x", [1, 1, 3]), ("state", [1, 1, 5])]
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in ports]
+    node = helper.make_node("GRU", ["x", "W", "R", "B"], ["", "state"], hidden_size=5)
+    graph = helper.make_graph([node], "recurrent", ports[:1], ports[1:], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+
+
+def test_a_stream_goes_on_step_by_step():
+    x = np.random.default_rng(4).normal(size=(12, 1, 1, 3)).astype(np.float32)
+    model = offshoot.compile(recurrent(), precision="f32", stateful=True)
+    whole = model.run(x)
+    steps = np.concatenate([model.step(one) for one in x])
+    np.testing.assert_array_equal(steps, whole)
+    model.reset()
+    np.testing.assert_array_equal(model.step(x[0]), whole[:1])
+    # A call of `run` is a sequence of its own, and leaves the stream as it is.
+    np.testing.assert_array_equal(model.run(x, reset_every=6)[:6], whole[:6])
+    np.testing.assert_array_equal(model.step(x[1]), whole[1:2])
+    with pytest.raises(errors.ShapeError, match="one sample"):
+        model.step(x)
+
+
 def test_reports_are_dictionaries_tables_and_pages(model):
     assert model.flash_bytes == len(model.to_bytes())
     assert "model (flash)" in str(model.report)
@@ -180,8 +211,11 @@ def test_reports_are_dictionaries_tables_and_pages(model):
     assert "█" in str(used)
     for page in (model._repr_html_(), model.report._repr_html_(), used._repr_html_()):
         assert page.count("<table>") == page.count("</table>") > 0
+
+
+def test_reports_are_tables_of_pandas(model):
     pandas = pytest.importorskip("pandas")
-    assert pandas.DataFrame(rows)["macs"].sum() == model.report["macs"]
+    assert pandas.DataFrame(model.report.records())["macs"].sum() == model.report["macs"]
 
 
 def test_names_of_a_network_cannot_break_out_of_a_page():
