@@ -176,8 +176,7 @@ def recurrent():
     helper, rng = onnx.helper, np.random.default_rng(3)
     extents = {"W": (1, 15, 3), "R": (1, 15, 5), "B": (1, 30)}
     constants = [
-        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name)
-        for name, shape in extents.items()
+        onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name) for name, shape in extents.items()
     ]
     ports = [("x", [1, 1, 3]), ("state", [1, 1, 5])]
     ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name, shape in ports]

@@ -323,10 +323,17 @@ class Model:
     def memory_map(self) -> MemoryMap:
         """Where every operator writes its output in the arena, in bytes; rows ``operators``."""
         found = self.inspect()
-        rows = [{key: row[key] for key in ("index", "name", "kind", "offset", "bytes")} for row in found["operators"]]
+        # The file does not keep names; a model that was just compiled knows them.
+        compiled = self.report if self.report is not None and "tensors" in self.report else {"operators": []}
+        names = {row["index"]: row["name"] for row in compiled["operators"]}
+        keys = ("index", "name", "kind", "offset", "bytes")
+        rows = [
+            {**{key: row[key] for key in keys}, "name": names.get(row["index"], row["name"])}
+            for row in found["operators"]
+        ]
         text = found.text[found.text.rfind("output of each operator") :]
-        keys = ("arena_bytes", "arena_lower_bound_bytes")
-        return MemoryMap({**{key: found[key] for key in keys}, "operators": rows}, text)
+        extents = ("arena_bytes", "arena_lower_bound_bytes")
+        return MemoryMap({**{key: found[key] for key in extents}, "operators": rows}, text)
 
     @property
     def flash_bytes(self) -> int:

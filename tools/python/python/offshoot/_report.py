@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple
 _STYLE = (
     "<style>.offshoot table{border-collapse:collapse;font-size:.9em;margin:.4em 0}"
     ".offshoot th,.offshoot td{padding:.15em .7em;border-bottom:1px solid #8884;text-align:right!important}"
-    ".offshoot th:first-child,.offshoot td:first-child{text-align:left!important}"
+    ".offshoot .text{text-align:left!important}"
     ".offshoot .bar{position:relative;height:.8em;width:22em;background:#8882}"
     ".offshoot .bar i{position:absolute;top:0;bottom:0;background:#3a7bd5}"
     ".offshoot .facts b{font-size:1.2em;margin:0 .2em 0 1em}</style>"
@@ -64,10 +64,13 @@ class Report(Dict[str, Any]):
         return self.text
 
     def _repr_html_(self) -> str:
-        parts = [_STYLE, table(["", ""], self.facts().items())]
+        parts = [_STYLE, table(["", ""], [[_words(key), value] for key, value in self.facts().items()])]
+        # The first table is what the report is about.
+        state = " open"
         for key, value in self.items():
             if _is_table(value):
-                parts.append(f"<b>{html.escape(_words(key))}</b>{of_rows(value)}")
+                parts.append(f"<details{state}><summary>{html.escape(_words(key))}</summary>{of_rows(value)}</details>")
+                state = ""
         return wrapped(*parts)
 
 
@@ -113,8 +116,13 @@ def _cell(value: Any) -> str:
 
 def table(head: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     """An HTML table; texts are escaped."""
-    top = "".join(f"<th>{html.escape(_words(cell))}</th>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{_cell(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    lines = [list(row) for row in rows]
+    heads = [html.escape(_words(cell)) for cell in head]
+    # Columns of texts begin at the left, numbers end at the right.
+    texts = [any(isinstance(row[i], str) for row in lines) for i in range(len(heads))]
+    kind = [' class="text"' if text else "" for text in texts]
+    top = "".join(f"<th{k}>{cell}</th>" for k, cell in zip(kind, heads))
+    body = "".join("<tr>" + "".join(f"<td{k}>{_cell(c)}</td>" for k, c in zip(kind, row)) + "</tr>" for row in lines)
     return f"<table><tr>{top}</tr>{body}</table>"
 
 
