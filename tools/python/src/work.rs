@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{mem, thread};
 
@@ -34,6 +34,7 @@ pub(crate) fn patiently<R: Send>(
     listener: Option<Py<PyAny>>,
     work: impl FnOnce(&Ui) -> Result<R> + Send,
 ) -> PyResult<R> {
+    not_forked().map_err(|failure| raised(py, &failure))?;
     let following = Arc::new(Following::default());
     let watch = following.clone();
     let ended = py.detach(|| {
@@ -79,6 +80,22 @@ pub(crate) fn patiently<R: Send>(
         Ended::Raised(exception) => Err(exception),
         Ended::Failed(failure) => Err(raised(py, &failure)),
     }
+}
+
+/// Refuses to work in a process that was forked from one that worked: it has none of the threads that share long work, and would wait
+/// for them for ever.
+fn not_forked() -> Result<()> {
+    static FIRST: OnceLock<u32> = OnceLock::new();
+    let own = std::process::id();
+    if *FIRST.get_or_init(|| own) == own {
+        return Ok(());
+    }
+    let help = "start processes by spawning: multiprocessing.get_context(\"spawn\")";
+    Err(Failure::new(
+        Kind::Usage,
+        "this process was forked from one that had already worked on several threads",
+        help,
+    ))
 }
 
 /// How work ended.

@@ -1,5 +1,6 @@
 """Long work: results, progress, and Ctrl-C."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -149,6 +150,29 @@ def test_other_threads_run_meanwhile(vibration, samples):
     done.set()
     thread.join()
     assert len(counted) > 20 * took
+
+
+def forked(model, x, answers):
+    answers.put(model.run(x[:1]).tobytes())
+    try:
+        answers.put(model.run(x))
+    except errors.UsageError as error:
+        answers.put(str(error))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="processes are not forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_does_not_wait_for_ever(model, vibration):
+    x = vibration.test_x
+    want = model.run(x)
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+    process = context.Process(target=forked, args=(model, x, answers))
+    process.start()
+    assert answers.get(timeout=60) == want[:1].tobytes()
+    assert "spawn" in answers.get(timeout=60)
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_options_are_the_command_lines():
