@@ -40,3 +40,4 @@ scripts/aarch64.sh --check
 firmware/build.sh
 cargo build -p offshoot-cli
 cargo test --workspace 2>&1 | tee "$results/log"
+scripts/python.sh --check 2>&1 | tee -a "$results/log"

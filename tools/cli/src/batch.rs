@@ -15,6 +15,7 @@ use crate::files::OffFile;
 use crate::port::Port;
 use crate::saturation::Saturated;
 use crate::ui::Ui;
+use crate::watch;
 
 /// Samples for a model, encoded as the bytes that go into the arena.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ impl Inputs {
     /// # Errors
     /// Too few or too many arrays, a wrong shape or type, or unequal numbers of samples.
     pub fn encode(model: &Model<'_>, arrays: &[Array], names: &[String]) -> Result<Self> {
-        check_inputs(model, arrays.len())?;
+        check_inputs(model.input_count(), arrays.len())?;
         let mut columns = Vec::new();
         for (i, (array, name)) in arrays.iter().zip(names).enumerate() {
             columns.push(input_port(model, i)?.encode(array, name)?);
@@ -83,6 +84,12 @@ pub trait Samples: Sync {
     /// # Errors
     /// None for samples that were checked before.
     fn inputs(&self, index: usize) -> Result<Vec<Cow<'_, [u8]>>>;
+
+    /// Leaves only the first `count` samples.
+    fn truncate(&mut self, count: usize);
+
+    /// Saturated values of each input; `None` if there are none.
+    fn saturation(&self) -> Vec<Option<Saturated>>;
 }
 
 impl Samples for Inputs {
@@ -92,6 +99,14 @@ impl Samples for Inputs {
 
     fn inputs(&self, index: usize) -> Result<Vec<Cow<'_, [u8]>>> {
         Ok(self.sample(index).into_iter().map(Cow::Borrowed).collect())
+    }
+
+    fn truncate(&mut self, count: usize) {
+        *self = self.head(count);
+    }
+
+    fn saturation(&self) -> Vec<Option<Saturated>> {
+        self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
 }
 
@@ -108,23 +123,13 @@ impl Arrays {
     /// # Errors
     /// As [`Inputs::encode`].
     pub fn new(model: &Model<'_>, arrays: Vec<Array>, names: &[String]) -> Result<Self> {
-        check_inputs(model, arrays.len())?;
+        check_inputs(model.input_count(), arrays.len())?;
         let mut columns = Vec::new();
         for (i, (array, name)) in arrays.into_iter().zip(names).enumerate() {
             columns.push(Column::new(input_port(model, i)?, array, name)?);
         }
         check_counts(columns.iter().map(Column::count))?;
         Ok(Self { columns })
-    }
-
-    /// Leaves only the first `count` samples.
-    pub fn truncate(&mut self, count: usize) {
-        self.columns.iter_mut().for_each(|c| c.truncate(count));
-    }
-
-    /// Saturated values of each input; `None` if there are none.
-    pub fn saturation(&self) -> Vec<Option<Saturated>> {
-        self.columns.iter().map(|c| c.saturation.clone()).collect()
     }
 }
 
@@ -138,20 +143,27 @@ impl Samples for Arrays {
         let columns = self.columns.iter().filter(|_| within);
         columns.map(|c| c.sample(if c.count() == 1 { 0 } else { index })).collect()
     }
+
+    fn truncate(&mut self, count: usize) {
+        self.columns.iter_mut().for_each(|c| c.truncate(count));
+    }
+
+    fn saturation(&self) -> Vec<Option<Saturated>> {
+        self.columns.iter().map(|c| c.saturation.clone()).collect()
+    }
 }
 
-/// Checks the number of arrays.
-fn check_inputs(model: &Model<'_>, given: usize) -> Result<()> {
-    let wanted = model.input_count();
+/// Checks that there is one array per input of a model.
+///
+/// # Errors
+/// There are too few or too many.
+pub fn check_inputs(wanted: usize, given: usize) -> Result<()> {
     if given == wanted {
         return Ok(());
     }
     let message = format!("the model has {wanted} input(s), but {given} were given");
-    Err(Failure::new(
-        Kind::Usage,
-        message,
-        "give --input once per input, in the model's order; `offshoot inspect` lists them",
-    ))
+    let help = "give --input once per input, in the model's order; `offshoot inspect` lists them";
+    Err(Failure::new(Kind::Usage, message, help))
 }
 
 /// Checks the inputs' numbers of samples.
@@ -244,13 +256,23 @@ fn port(io: Option<IoRepr>, what: &str, i: usize) -> Result<Port> {
 /// What `body` returns; also if the engine refuses the arena, which is a bug.
 pub fn with_engine<R>(file: &OffFile, body: impl FnOnce(&mut Engine<'_, '_>) -> Result<R>) -> Result<R> {
     let model = file.model()?;
-    let begun = has_begun(&model);
-    let bytes = model.train_arena_bytes().filter(|_| begun).unwrap_or(model.arena_bytes());
-    let mut arena = AlignedBytes::zeroed(bytes as usize);
-    let begin = if begun { Engine::learning } else { Engine::new };
-    let mut engine = begin(model, &mut arena)
-        .or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
-    body(&mut engine)
+    let mut arena = arena(&model);
+    body(&mut engine(model, &mut arena)?)
+}
+
+/// An arena for [`engine`].
+pub fn arena(model: &Model<'_>) -> AlignedBytes {
+    let bytes = model.train_arena_bytes().filter(|_| has_begun(model)).unwrap_or(model.arena_bytes());
+    AlignedBytes::zeroed(bytes as usize)
+}
+
+/// An engine that runs the model as [`run`] does: with what it has learned.
+///
+/// # Errors
+/// The arena is not one of [`arena`], which is a bug of the caller.
+pub fn engine<'m, 'a>(model: Model<'m>, arena: &'a mut [u8]) -> Result<Engine<'m, 'a>> {
+    let begin = if has_begun(&model) { Engine::learning } else { Engine::new };
+    begin(model, arena).or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")
 }
 
 /// Copies a sample into the engine's inputs.
@@ -361,6 +383,7 @@ fn on_device(
     let model = file.model()?;
     let answers = answering(&model).is_some();
     for i in 0..inputs.count() {
+        watch::stop_if_cancelled();
         if i > 0 && length.is_some_and(|n| i % n == 0) {
             // Opening the model again clears its state.
             device.reopen().map_err(|e| device_failure(&e, DEVICE_HELP))?;
@@ -441,11 +464,12 @@ fn on_host(
     bar: &indicatif::ProgressBar,
     sink: &mut dyn FnMut(Vec<Vec<u8>>) -> Result<()>,
 ) -> Result<()> {
-    let (count, threads) = (inputs.count(), rayon::current_num_threads());
+    let (count, threads, watch) = (inputs.count(), rayon::current_num_threads(), watch::current());
     if length.is_some_and(|n| n >= count) {
         return with_engine(file, |engine| {
             for i in 0..count {
-                sink(run_sample(engine, inputs, i)?)?;
+                watch.stop_if_cancelled();
+                sink(run_sample(engine, &inputs.inputs(i)?)?)?;
                 bar.inc(1);
             }
             Ok(())
@@ -468,7 +492,8 @@ fn on_host(
                         if failed.load(Ordering::Relaxed) {
                             break;
                         }
-                        let out = run_sample(engine, inputs, i);
+                        watch.stop_if_cancelled();
+                        let out = inputs.inputs(i).and_then(|sample| run_sample(engine, &sample));
                         failed.fetch_or(out.is_err(), Ordering::Relaxed);
                         outputs.push(out?);
                         bar.inc(1);
@@ -484,8 +509,12 @@ fn on_host(
     Ok(())
 }
 
-fn run_sample(engine: &mut Engine<'_, '_>, inputs: &impl Samples, index: usize) -> Result<Vec<Vec<u8>>> {
-    set_inputs(engine, &inputs.inputs(index)?)?;
+/// Runs one sample in an engine of [`engine`] and returns the bytes of each output.
+///
+/// # Errors
+/// The sample's lengths differ from the inputs', which is a bug of the caller.
+pub fn run_sample(engine: &mut Engine<'_, '_>, sample: &[impl AsRef<[u8]>]) -> Result<Vec<Vec<u8>>> {
+    set_inputs(engine, sample)?;
     engine.run().or_fail(Kind::Internal, "this is a bug in Offshoot: report it with the model")?;
     let mut outputs = read_outputs(engine)?;
     if let Some(scores) = engine.scores().filter(|_| answering(engine.model()).is_some()) {

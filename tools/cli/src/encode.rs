@@ -3,9 +3,8 @@
 
 use std::borrow::Cow;
 
-use ndarray::ArrayD;
 use offshoot::format::record::DType;
-use offshoot_data::npy::Array;
+use offshoot_data::npy::{Array, View};
 
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::port::Port;
@@ -43,7 +42,7 @@ impl Layout {
 struct Encoder<'a> {
     port: &'a Port,
     layout: &'a Layout,
-    array: &'a Array,
+    array: &'a View<'a>,
     /// The array's file, for messages.
     what: &'a str,
 }
@@ -58,12 +57,13 @@ impl Encoder<'_> {
     fn sample(&self, index: usize, saturation: &mut Saturation, bytes: &mut Vec<u8>) -> Result<()> {
         let Self { port, layout, array, what } = *self;
         match (port.dtype, array) {
-            (DType::I8, Array::I8(a)) => {
-                bytes.extend(layout.sample(&own(a, layout, index), 0).map(|v| v as u8));
+            (DType::I8, View::I8(a)) => {
+                let flat = a.as_slice().unwrap_or_default();
+                bytes.extend(layout.sample(flat, index).map(|v| v as u8));
             }
-            (DType::I8, Array::U8(a)) if port.takes_unsigned(array) => {
-                let own = own(a, layout, index);
-                bytes.extend(layout.sample(&own, 0).map(|v| v.wrapping_sub(128)));
+            (DType::I8, View::U8(a)) if port.takes_unsigned(array) => {
+                let flat = a.as_slice().unwrap_or_default();
+                bytes.extend(layout.sample(flat, index).map(|v| v.wrapping_sub(128)));
             }
             (DType::I32, _) => {
                 let range = index * layout.len..(index + 1) * layout.len;
@@ -103,15 +103,6 @@ impl Encoder<'_> {
     }
 }
 
-/// The elements of sample `index`, in the array's order.
-fn own<'a, T: Copy>(array: &'a ArrayD<T>, layout: &Layout, index: usize) -> Cow<'a, [T]> {
-    let start = index * layout.len;
-    match array.as_slice() {
-        Some(flat) => Cow::Borrowed(flat.get(start..start + layout.len).unwrap_or_default()),
-        None => array.iter().copied().skip(start).take(layout.len).collect(),
-    }
-}
-
 impl Port {
     /// Samples as the bytes that go into the arena, one after the other. An int8 array goes into an int8 input
     /// unchanged; a uint8 array does so minus 128 if the input is uint8 in the ONNX file. Any other array holds real
@@ -120,6 +111,14 @@ impl Port {
     /// # Errors
     /// The shape is wrong, a value is NaN or infinite, or an int32 input is given fractions or numbers beyond 32 bits.
     pub fn encode(&self, array: &Array, what: &str) -> Result<Encoded> {
+        self.encode_view(&array.view(), what)
+    }
+
+    /// As [`Self::encode`], of elements that belong to someone else. Nothing is copied but into the result.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_view(&self, array: &View<'_>, what: &str) -> Result<Encoded> {
         let layout = self.layout(array.shape(), what)?;
         let (count, sample_bytes) = (layout.count, self.len() * self.dtype.size());
         let mut bytes = Vec::with_capacity(count * sample_bytes);
@@ -196,12 +195,13 @@ impl Column {
     pub fn new(port: Port, array: Array, name: &str) -> Result<Self> {
         let layout = port.layout(array.shape(), name)?;
         let mut saturation = Saturation::new(&port);
-        let encoder = Encoder { port: &port, layout: &layout, array: &array, what: name };
-        let mut bytes = Vec::new();
+        let (view, mut bytes) = (array.view(), Vec::new());
+        let encoder = Encoder { port: &port, layout: &layout, array: &view, what: name };
         for i in 0..layout.count {
             bytes.clear();
             encoder.sample(i, &mut saturation, &mut bytes)?;
         }
+        drop(view);
         Ok(Self { saturation: saturation.found(), port, layout, array, name: name.to_owned() })
     }
 
@@ -218,8 +218,8 @@ impl Column {
         if index >= self.layout.count {
             return Ok(Cow::Borrowed(&[]));
         }
-        let encoder =
-            Encoder { port: &self.port, layout: &self.layout, array: &self.array, what: &self.name };
+        let view = self.array.view();
+        let encoder = Encoder { port: &self.port, layout: &self.layout, array: &view, what: &self.name };
         let mut bytes = Vec::with_capacity(self.port.len() * self.port.dtype.size());
         encoder.sample(index, &mut Saturation::new(&self.port), &mut bytes)?;
         Ok(Cow::Owned(bytes))

@@ -55,6 +55,14 @@ impl Failure {
         Self { kind, message: message.into(), help: help.into() }
     }
 
+    /// Arguments that clap refuses.
+    pub fn arguments(error: &clap::Error) -> Self {
+        let message = error.to_string();
+        let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
+        let help = "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments";
+        Self::new(Kind::Usage, first, help)
+    }
+
     /// The failure to read `path`.
     pub fn reading(path: &Path, error: &std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::NotFound {

@@ -32,11 +32,27 @@ impl OffFile {
             let message = format!("{}: this is {what}; a .off file is needed", path.display());
             return Err(Failure::new(Kind::Format, message, help));
         }
-        Model::open(file.bytes()).or_fail_in(
-            Kind::Format,
-            path.display(),
-            "the file is damaged or comes from another version of Offshoot: compile the model again",
-        )?;
+        Model::open(file.bytes()).or_fail_in(Kind::Format, path.display(), OTHER_VERSION)?;
+        Ok(file)
+    }
+
+    /// Validates bytes of the caller. `name` stands for them in messages.
+    ///
+    /// # Errors
+    /// They are not a valid `.off` file.
+    pub fn parse(bytes: &[u8], name: &str) -> Result<Self> {
+        let file = Self::from_bytes(bytes);
+        Model::open(file.bytes()).or_fail_in(Kind::Format, name, OTHER_VERSION)?;
+        Ok(file)
+    }
+
+    /// Network `index` of the file; 0 is the first.
+    ///
+    /// # Errors
+    /// There is no such network.
+    pub fn with_network(self, index: usize) -> Result<Self> {
+        let file = Self { network: index, ..self };
+        file.model()?;
         Ok(file)
     }
 
@@ -45,9 +61,7 @@ impl OffFile {
     /// # Errors
     /// As [`Self::read`]; there is no such network.
     pub fn read_network(path: &Path, index: usize) -> Result<Self> {
-        let file = Self { network: index, ..Self::read(path)? };
-        file.model()?;
-        Ok(file)
+        Self::read(path)?.with_network(index)
     }
 
     /// A file from bytes that were just compiled; they are not validated.
@@ -76,6 +90,9 @@ impl OffFile {
         self.network
     }
 }
+
+const OTHER_VERSION: &str =
+    "the file is damaged or comes from another version of Offshoot: compile the model again";
 
 /// Refuses to overwrite an input. Paths are resolved, so links to the same file count.
 ///
@@ -123,6 +140,19 @@ pub fn read_graph_with(path: &Path, dims: &offshoot_import::Dims) -> Result<(Gra
     }
     let graph = offshoot_import::import_with(path, dims).map_err(|e| import_failure(path, &e))?;
     optimise(graph)
+}
+
+/// As [`read_graph_with`], from the bytes of a file that refers to no others. `name` stands for it in messages.
+///
+/// # Errors
+/// As [`read_graph_with`].
+pub fn parse_graph(
+    bytes: &[u8],
+    name: &str,
+    dims: &offshoot_import::Dims,
+) -> Result<(Graph, Vec<PassReport>)> {
+    let graph = offshoot_import::import_bytes_with(bytes, name, dims);
+    optimise(graph.map_err(|e| refused(Path::new(name), &e))?)
 }
 
 /// Runs the lossless passes.

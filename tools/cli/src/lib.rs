@@ -13,6 +13,7 @@ pub mod port;
 pub mod samples;
 pub mod saturation;
 pub mod ui;
+pub mod watch;
 
 pub use failure::{Failure, Kind, Result};
 pub use ui::{Outcome, Ui};

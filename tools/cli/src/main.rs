@@ -8,7 +8,7 @@ use offshoot_cli::commands::{
     compile, compress, demo, eval, inspect, learn, merge, profile, qat, rank, run, search, sensitivity,
     target, verify,
 };
-use offshoot_cli::{Failure, Kind, Outcome, Ui};
+use offshoot_cli::{Failure, Outcome, Ui};
 
 /// Deploy a neural network to a microcontroller or a phone, and see what it costs there.
 #[derive(Debug, Parser)]
@@ -104,15 +104,5 @@ fn usage(error: &clap::Error) -> ExitCode {
         let printed = error.print().is_ok_and(|()| std::io::stdout().flush().is_ok());
         return ExitCode::from(if error.use_stderr() { 2 } else { u8::from(!printed) });
     }
-    let message = error.to_string();
-    let first = message.lines().next().unwrap_or("").trim_start_matches("error: ");
-    fail(
-        &Ui { json },
-        &Failure::new(
-            Kind::Usage,
-            first,
-            "run `offshoot --help`, or `offshoot COMMAND --help`, for the arguments",
-        ),
-        2,
-    )
+    fail(&Ui { json }, &Failure::arguments(error), 2)
 }

@@ -2,7 +2,7 @@
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use offshoot::format::record::{DType, Declared, IoRepr, Quantize};
-use offshoot_data::npy::Array;
+use offshoot_data::npy::{Array, View};
 use offshoot_ir::{Graph, ValueId};
 
 use crate::encode::Layout;
@@ -136,8 +136,8 @@ impl Port {
     }
 
     /// Whether an array holds int8 codes of this port, each plus 128: uint8 for an input that is uint8 in the ONNX file.
-    pub(crate) fn takes_unsigned(&self, array: &Array) -> bool {
-        matches!(array, Array::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
+    pub(crate) fn takes_unsigned(&self, array: &View<'_>) -> bool {
+        matches!(array, View::U8(_)) && self.dtype == DType::I8 && self.declared == Some(Declared::U8)
     }
 
     /// Refuses numbers other than 0 and 1 for an input that is bool.
@@ -163,7 +163,7 @@ impl Port {
     /// The shape is wrong, a value is NaN or infinite, or the ONNX type does not hold it.
     pub fn real(&self, array: &Array, what: &str) -> Result<Vec<Vec<f32>>> {
         let mut samples = self.samples(&array.to_f32(), what)?;
-        let offset = if self.takes_unsigned(array) { 128.0 } else { 0.0 };
+        let offset = if self.takes_unsigned(&array.view()) { 128.0 } else { 0.0 };
         if self.dtype == DType::I8 && (offset != 0.0 || matches!(array, Array::I8(_))) {
             for v in samples.iter_mut().flatten() {
                 *v = (*v - offset - f32::from(self.zero_point)) * self.scale;

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar}
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::watch;
 
 /// A command's result: JSON for scripts, text for people.
 pub trait Outcome: Serialize {
@@ -57,6 +58,7 @@ impl Ui {
         bar.set_style(style);
         bar.set_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(250));
+        watch::current().part(bar.downgrade());
         if !self.json && !terminal {
             let watched = bar.downgrade();
             std::thread::spawn(move || say_progress(&watched, EVERY, &mut |line| eprintln!("{line}")));
@@ -64,8 +66,9 @@ impl Ui {
         bar
     }
 
-    /// Prints a line about progress on stderr, unless the output is JSON.
+    /// Prints a line about progress on stderr, unless the output is JSON. A watch gets it in any case.
     pub fn note(&self, text: &str) {
+        watch::current().note(text);
         if !self.json {
             eprintln!("{text}");
         }
@@ -131,6 +134,7 @@ pub struct Bar(pub ProgressBar);
 
 impl offshoot_compress::prune::Progress for Bar {
     fn tick(&mut self, what: &str, done: usize, total: usize) {
+        watch::stop_if_cancelled();
         self.0.set_message(what.to_owned());
         self.0.set_length(total as u64);
         self.0.set_position(done as u64);

@@ -5,6 +5,7 @@
 //! allocated, and no header causes a panic.
 
 mod header;
+mod view;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -15,6 +16,7 @@ use ndarray::{ArrayD, IxDyn, ShapeBuilder};
 
 use crate::error::{Error, ErrorKind, Result};
 use header::{Element, Header};
+pub use view::View;
 
 /// An array of any element type that this crate reads, always in C order.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,18 +61,7 @@ impl Array {
 
     /// NumPy's name for the element type.
     pub fn dtype(&self) -> &'static str {
-        match self {
-            Self::Bool(_) => "bool",
-            Self::I8(_) => "int8",
-            Self::U8(_) => "uint8",
-            Self::I16(_) => "int16",
-            Self::U16(_) => "uint16",
-            Self::I32(_) => "int32",
-            Self::U32(_) => "uint32",
-            Self::I64(_) => "int64",
-            Self::F32(_) => "float32",
-            Self::F64(_) => "float64",
-        }
+        self.view().dtype()
     }
 
     /// The elements as float32, rounded to nearest where they do not fit exactly; false and true are 0 and 1.
@@ -89,100 +80,26 @@ impl Array {
         }
     }
 
-    /// The elements in `range` (in C order), converted as by [`Self::to_f32`]; fewer if the range exceeds the array.
-    /// Copies nothing else.
+    /// As [`View::f32_range`].
     pub fn f32_range(&self, range: Range<usize>) -> Vec<f32> {
-        match self {
-            Self::Bool(a) => taken(a, range, f32::from),
-            Self::I8(a) => taken(a, range, f32::from),
-            Self::U8(a) => taken(a, range, f32::from),
-            Self::I16(a) => taken(a, range, f32::from),
-            Self::U16(a) => taken(a, range, f32::from),
-            Self::I32(a) => taken(a, range, |v| v as f32),
-            Self::U32(a) => taken(a, range, |v| v as f32),
-            Self::I64(a) => taken(a, range, |v| v as f32),
-            Self::F32(a) => taken(a, range, |v| v),
-            Self::F64(a) => taken(a, range, |v| v as f32),
-        }
+        self.view().f32_range(range)
     }
 
-    /// The elements in `range` (in C order), converted as by [`Self::to_i64`]; fewer if the range exceeds the array.
+    /// As [`View::i64_range`].
     ///
     /// # Errors
-    /// [`ErrorKind::Dtype`] if a float in the range is not an integer.
+    /// As [`View::i64_range`].
     pub fn i64_range(&self, range: Range<usize>) -> Result<Vec<i64>> {
-        Ok(match self {
-            Self::Bool(a) => taken(a, range, i64::from),
-            Self::I8(a) => taken(a, range, i64::from),
-            Self::U8(a) => taken(a, range, i64::from),
-            Self::I16(a) => taken(a, range, i64::from),
-            Self::U16(a) => taken(a, range, i64::from),
-            Self::I32(a) => taken(a, range, i64::from),
-            Self::U32(a) => taken(a, range, i64::from),
-            Self::I64(a) => taken(a, range, |v| v),
-            Self::F32(a) => {
-                let values = taken(a, range, f64::from);
-                self.check_whole(values.iter().all(|&v| is_whole(v)))?;
-                values.into_iter().map(|v| v as i64).collect()
-            }
-            Self::F64(a) => {
-                let values = taken(a, range, |v| v);
-                self.check_whole(values.iter().all(|&v| is_whole(v)))?;
-                values.into_iter().map(|v| v as i64).collect()
-            }
-        })
+        self.view().i64_range(range)
     }
 
-    /// The error of an array with other numbers than integers, unless `all` are integers.
-    fn check_whole(&self, all: bool) -> Result<()> {
-        all.then_some(()).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Dtype,
-                format!("expected integers; this {} array has other numbers", self.dtype()),
-            )
-        })
-    }
-
-    /// The elements as int64, for labels.
+    /// As [`View::to_i64`].
     ///
     /// # Errors
-    /// [`ErrorKind::Dtype`] if a float is not an integer.
+    /// As [`View::to_i64`].
     pub fn to_i64(&self) -> Result<ArrayD<i64>> {
-        Ok(match self {
-            Self::Bool(a) => a.mapv(i64::from),
-            Self::I8(a) => a.mapv(i64::from),
-            Self::U8(a) => a.mapv(i64::from),
-            Self::I16(a) => a.mapv(i64::from),
-            Self::U16(a) => a.mapv(i64::from),
-            Self::I32(a) => a.mapv(i64::from),
-            Self::U32(a) => a.mapv(i64::from),
-            Self::I64(a) => a.clone(),
-            Self::F32(a) => {
-                self.check_whole(a.iter().all(|&v| is_whole(f64::from(v))))?;
-                a.mapv(|v| v as i64)
-            }
-            Self::F64(a) => {
-                self.check_whole(a.iter().all(|&v| is_whole(v)))?;
-                a.mapv(|v| v as i64)
-            }
-        })
+        self.view().to_i64()
     }
-}
-
-/// The elements in `range` (in C order), converted; fewer if the range exceeds the array.
-fn taken<T: Copy, V>(array: &ArrayD<T>, range: Range<usize>, convert: impl Fn(T) -> V) -> Vec<V> {
-    match array.as_slice() {
-        Some(flat) => {
-            let end = range.end.min(flat.len());
-            flat[range.start.min(end)..end].iter().copied().map(convert).collect()
-        }
-        None => array.iter().copied().skip(range.start).take(range.len()).map(convert).collect(),
-    }
-}
-
-/// Whether an integer of this value is exact in int64.
-fn is_whole(value: f64) -> bool {
-    value.fract() == 0.0 && value.abs() < 9.0e15
 }
 
 macro_rules! from_typed {

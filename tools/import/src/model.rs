@@ -51,7 +51,15 @@ pub fn import_with(path: &Path, dims: &Dims) -> Result<Graph> {
 /// # Errors
 /// As [`import`].
 pub fn import_bytes(bytes: &[u8], name: &str) -> Result<Graph> {
-    build(bytes.into(), name, None, &Dims::new())
+    import_bytes_with(bytes, name, &Dims::new())
+}
+
+/// As [`import_bytes`], with extents for symbolic axes.
+///
+/// # Errors
+/// As [`import_with`].
+pub fn import_bytes_with(bytes: &[u8], name: &str, dims: &Dims) -> Result<Graph> {
+    build(bytes.into(), name, None, dims)
 }
 
 /// Nothing is held twice for long: the bytes are dropped when they are decoded, an initialiser's when its constant is made.

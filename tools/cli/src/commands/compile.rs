@@ -11,18 +11,20 @@ use std::path::{Path, PathBuf};
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
+use offshoot_data::npy::Array;
 use offshoot_export::learning::Statistics;
 use offshoot_export::{CompileOptions, Compiled, Core, LearningPlan};
-use offshoot_ir::passes::{self, origin_hash};
+use offshoot_ir::passes::{self, PassReport, origin_hash};
 use offshoot_ir::{DType, Graph, Op};
 use offshoot_target::{Board, Target};
 
 use super::{parse_target, read_arrays};
 use crate::batch::{self, shared_count};
 use crate::failure::{Context, Failure, Kind, Result};
-use crate::files;
+use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::Ui;
+use crate::watch;
 
 pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
 pub use on_chip::OnChip;
@@ -37,10 +39,27 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
     files::refuse_same_file(read.chain(&args.nested), [&args.output])?;
-    let (graph, passes) = files::read_graph_with(&args.model, &args.dims.all())?;
+    let network = files::read_graph_with(&args.model, &args.dims.all())?;
     let (calib, names) = read_arrays(&args.calib)?;
-    let samples = calibration(&graph, &calib, &names)?;
-    let made = make(ui, graph.clone(), &samples, args, target.as_ref())?;
+    let (compiled, report) = compile(ui, network, (&calib, &names), args, target.as_ref())?;
+    write(&args.output, compiled.bytes())?;
+    Ok(report)
+}
+
+/// As [`run`], with a network after the lossless passes, and calibration samples with their names in memory. Reads a plan, labels,
+/// sub-networks and a policy if `args` names their files, and writes nothing.
+///
+/// # Errors
+/// As [`run`].
+pub fn compile(
+    ui: &Ui,
+    (graph, passes): (Graph, Vec<PassReport>),
+    (calib, names): (&[Array], &[String]),
+    args: &Args,
+    target: Option<&Target>,
+) -> Result<(OffFile, Report)> {
+    let samples = calibration(&graph, calib, names)?;
+    let made = make(ui, graph.clone(), &samples, args, target)?;
     let mut outputs_snr_db = None;
     let mut warnings = Vec::new();
     if let Some(report) = made.quantisation.as_ref() {
@@ -51,7 +70,6 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
             warnings.extend(judge::verdict(snr, report, args.allow_poor, oracle)?);
         }
     }
-    write(&args.output, &made.compiled.bytes)?;
     let on_chip = match target {
         Some(Target::Chip(chip)) => {
             ui.note(&format!(
@@ -63,7 +81,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         }
         _ => None,
     };
-    Ok(Report {
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let report = Report {
         on_chip,
         output: args.output.display().to_string(),
         precision: made.precision,
@@ -75,7 +94,8 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         calibrated: made.calibrated,
         kept_float: made.kept_float,
         nested: made.nested,
-    })
+    };
+    Ok((file, report))
 }
 
 /// Part of its range by which the int8 range of an input is widened at both ends if the device normalises the input: a
@@ -108,11 +128,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// A shape is wrong, numbers of samples differ, or a value is NaN or infinite.
-pub fn calibration(
-    graph: &Graph,
-    arrays: &[offshoot_data::npy::Array],
-    names: &[String],
-) -> Result<Vec<Vec<ArrayD<f32>>>> {
+pub fn calibration(graph: &Graph, arrays: &[Array], names: &[String]) -> Result<Vec<Vec<ArrayD<f32>>>> {
     if arrays.is_empty() {
         return Ok(Vec::new());
     }
@@ -329,7 +345,7 @@ pub fn make(
     let better = compiled.report.learning.as_mut().and_then(|l| l.better.take());
     if options.learning.as_ref().is_some_and(|p| p.wants_probes() && p.learns()) {
         let mut options = options;
-        let probes = train_probes(&lowered, &compiled, samples, args.labels.as_deref())?;
+        let probes = train_probes(&lowered, &compiled, samples, args)?;
         if let Some(plan) = &mut options.learning {
             plan.probes = probes;
         }
@@ -339,7 +355,7 @@ pub fn make(
         learning.better = better;
     }
     if let Some(board) = board {
-        let file = files::OffFile::from_bytes(&compiled.bytes);
+        let file = OffFile::from_bytes(&compiled.bytes);
         offshoot_target::check_runtime(board, &compiled.bytes, &file.model()?)
             .map_err(|e| batch::device_failure(&e, batch::DEVICE_HELP))?;
     }
@@ -408,6 +424,7 @@ fn quantized(
 ) -> Result<(Graph, QuantizeReport)> {
     let bar = ui.progress("calibrating", 0);
     let tick = |done: usize, total: usize| {
+        watch::stop_if_cancelled();
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     };
@@ -489,7 +506,15 @@ fn check_stateful(graph: &Graph) -> Result<()> {
 
 fn read_plan(path: &Path) -> Result<LearningPlan> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::reading(path, &e))?;
-    LearningPlan::parse(&text).or_fail_in(Kind::Format, path.display(), PLAN_HELP)
+    parse_plan(&text, &path.display().to_string())
+}
+
+/// The learning plan of a text. `name` stands for its file in messages.
+///
+/// # Errors
+/// The text is not a learning plan.
+pub fn parse_plan(text: &str, name: &str) -> Result<LearningPlan> {
+    LearningPlan::parse(text).or_fail_in(Kind::Format, name, PLAN_HELP)
 }
 
 /// Input statistics (mean and energy) of the samples as the network sees them; `None` without samples.
@@ -512,7 +537,7 @@ fn train_probes(
     graph: &Graph,
     compiled: &Compiled,
     samples: &[Vec<ArrayD<f32>>],
-    labels: Option<&Path>,
+    args: &Args,
 ) -> Result<HashMap<u16, offshoot_export::probes::Probe>> {
     if samples.is_empty() || graph.inputs.len() != 1 {
         let message =
@@ -523,7 +548,10 @@ fn train_probes(
             "give --calib X.npy (and --labels Y.npy), or choose another `projection` in the plan",
         ));
     }
-    let labels = labels.map(super::read_array).transpose()?;
+    let labels = match &args.class_numbers {
+        Some(given) => Some(given.clone()),
+        None => args.labels.as_deref().map(super::read_array).transpose()?,
+    };
     let labels =
         labels.map(|array| super::learn::labels(&array, samples.len(), "calibration")).transpose()?;
     let port = Port::of_value(graph, graph.inputs[0]);

@@ -6,7 +6,7 @@ use offshoot_data::npy::Array;
 use serde::Serialize;
 
 use super::{parse_target, read_array, read_inputs};
-use crate::batch::{self, Samples as _};
+use crate::batch::{self, Samples};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::metrics::{self, Metric};
@@ -77,12 +77,25 @@ impl Outcome for Report {
 /// # Errors
 /// A file cannot be read, a shape does not fit, or the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
-    let target = parse_target(&args.target)?;
     let file = OffFile::read_network(&args.model, args.network)?;
+    let inputs = read_inputs(&file.model()?, &args.input)?;
+    evaluate(ui, &file, inputs, &read_array(&args.labels)?, args)
+}
+
+/// As [`run`], with model, samples and labels in memory; the names in `args` are for messages.
+///
+/// # Errors
+/// As [`run`].
+pub fn evaluate(
+    ui: &Ui,
+    file: &OffFile,
+    mut inputs: impl Samples,
+    labels: &Array,
+    args: &Args,
+) -> Result<Report> {
+    let target = parse_target(&args.target)?;
     let model = file.model()?;
-    let mut inputs = read_inputs(&model, &args.input)?;
-    let labels = read_array(&args.labels)?;
-    check_labels(&labels, inputs.count(), args)?;
+    check_labels(labels, inputs.count(), args)?;
     if let Some(limit) = args.limit {
         inputs.truncate(limit);
     }
@@ -91,11 +104,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     // Keep only what the metric needs of an output, since outputs may be as large as the inputs.
     let (mut outputs, mut scores): (Vec<Vec<f32>>, Vec<f64>) = (Vec::new(), Vec::new());
     let wanted = match args.metric {
-        Metric::Mse => port.real(&labels, &args.labels.display().to_string())?,
+        Metric::Mse => port.real(labels, &args.labels.display().to_string())?,
         Metric::Top1 | Metric::Auc => Vec::new(),
     };
     let mut count = 0;
-    batch::run_each(ui, &file, &inputs, &target, args.sequences, &mut |sample| {
+    batch::run_each(ui, file, &inputs, &target, args.sequences, &mut |sample| {
         let out = port.decode(sample.first().map_or(&[][..], Vec::as_slice));
         match args.metric {
             Metric::Top1 => outputs.push(out),
@@ -108,9 +121,9 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         Ok(())
     })?;
     let value = match args.metric {
-        Metric::Top1 => top1(&outputs, &labels)?,
+        Metric::Top1 => top1(&outputs, labels)?,
         Metric::Auc => {
-            let positive = whole(&labels)?.into_iter().take(scores.len()).map(|l| l != 0).collect::<Vec<_>>();
+            let positive = whole(labels)?.into_iter().take(scores.len()).map(|l| l != 0).collect::<Vec<_>>();
             metrics::auc(&scores, &positive)?
         }
         Metric::Mse => scores.iter().sum::<f64>() / count.max(1) as f64,

@@ -282,7 +282,7 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     let bytes = std::fs::metadata(&args.file).map_err(|e| Failure::reading(&args.file, &e))?.len();
     match args.file.extension().and_then(|e| e.to_str()) {
         Some("onnx" | "tflite") => onnx(&args.file, bytes),
-        Some("off") => off(&args.file, bytes),
+        Some("off") => compiled(&OffFile::read(&args.file)?, &args.file.display().to_string()),
         _ => {
             let message = format!("{}: the extension is none of .onnx, .tflite, .off", args.file.display());
             Err(Failure::new(
@@ -313,6 +313,11 @@ fn describe(port: &Port) -> PortReport {
 
 fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
     let (graph, _) = files::read_graph(path)?;
+    Ok(network(&graph, &path.display().to_string(), file_bytes))
+}
+
+/// What a network holds after the lossless passes. `name` and `file_bytes` are those of its file.
+pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
     let operators: Vec<OperatorRow> = (0u16..)
         .zip(&graph.nodes)
         .map(|(index, node)| {
@@ -322,15 +327,15 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
                 name: out.name.clone(),
                 kind: node.op.name().to_owned(),
                 shape: out.shape.clone(),
-                macs: offshoot_ir::cost::macs(&graph, node),
-                weights: offshoot_ir::cost::weights(&graph, node),
+                macs: offshoot_ir::cost::macs(graph, node),
+                weights: offshoot_ir::cost::weights(graph, node),
                 offset: None,
                 sparse: None,
                 bytes: (out.len() * if out.dtype == offshoot_ir::DType::I8 { 1 } else { 4 }) as u64,
             }
         })
         .collect();
-    let with_weights = graph.nodes.iter().filter(|n| offshoot_ir::cost::weights(&graph, n) > 0);
+    let with_weights = graph.nodes.iter().filter(|n| offshoot_ir::cost::weights(graph, n) > 0);
     let constants = with_weights.flat_map(|node| {
         let read = node.inputs.iter().map(|id| graph.value(*id)).filter(|v| v.data.is_some());
         read.map(|v| ConstantRow {
@@ -340,13 +345,13 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
         })
     });
     let constants = constants.collect();
-    Ok(Report {
+    Report {
         constants,
-        file: path.display().to_string(),
+        file: name.to_owned(),
         format: "onnx".into(),
         file_bytes,
-        inputs: graph.inputs.iter().map(|id| describe(&Port::of_value(&graph, *id))).collect(),
-        outputs: graph.outputs.iter().map(|id| describe(&Port::of_value(&graph, *id))).collect(),
+        inputs: graph.inputs.iter().map(|id| describe(&Port::of_value(graph, *id))).collect(),
+        outputs: graph.outputs.iter().map(|id| describe(&Port::of_value(graph, *id))).collect(),
         macs: operators.iter().map(|o| o.macs).sum(),
         weights: operators.iter().map(|o| o.weights).sum(),
         arena_bytes: None,
@@ -354,21 +359,24 @@ fn onnx(path: &Path, file_bytes: u64) -> Result<Report> {
         runtime_features: Vec::new(),
         operators,
         networks: Vec::new(),
-    })
+    }
 }
 
-fn off(path: &Path, file_bytes: u64) -> Result<Report> {
-    let file = OffFile::read(path)?;
+/// What the selected network of a compiled file holds. `name` stands for its path.
+///
+/// # Errors
+/// None for a file that was validated.
+pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
     let model = file.model()?;
     let operators = operators(&model, None);
     let ports = |count: usize, port: &dyn Fn(usize) -> Result<Port>| -> Result<Vec<PortReport>> {
         (0..count).map(|i| Ok(describe(&port(i)?))).collect()
     };
     Ok(Report {
-        file: path.display().to_string(),
+        file: name.to_owned(),
         format: "off".into(),
         constants: Vec::new(),
-        file_bytes,
+        file_bytes: file.bytes().len() as u64,
         inputs: ports(model.input_count(), &|i| batch::input_port(&model, i))?,
         outputs: ports(model.output_count(), &|i| batch::output_port(&model, i))?,
         macs: operators.iter().map(|o| o.macs).sum(),

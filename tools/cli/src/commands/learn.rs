@@ -24,7 +24,8 @@ use crate::files::OffFile;
 use crate::ui::Ui;
 pub use changes::RuleArg;
 use changes::{apply, with_room};
-use course::{planned, progress, requested_steps, set_course};
+pub use course::planned;
+use course::{progress, requested_steps, set_course};
 use evaluate::{accuracy, classify};
 use flash::FlashFile;
 pub use labels::labels;
@@ -106,6 +107,25 @@ pub struct Args {
     pub target: String,
 }
 
+impl Args {
+    /// What overrides the file's learning plan.
+    pub fn spec(&self) -> Spec {
+        Spec {
+            rule: self.rule,
+            rate: self.rate,
+            epochs: self.epochs,
+            steps: self.steps,
+            skip: self.skip,
+            fit: self.fit,
+            course: self.course,
+            new_classes: self.new_classes,
+            restore: self.restore,
+            save: self.save,
+            active_blocks: self.active_blocks,
+        }
+    }
+}
+
 /// Learns, and measures accuracy before and after.
 ///
 /// # Errors
@@ -113,19 +133,7 @@ pub struct Args {
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = parse_target(&args.target)?;
     let file = OffFile::read(&args.model)?;
-    let spec = Spec {
-        rule: args.rule,
-        rate: args.rate,
-        epochs: args.epochs,
-        steps: args.steps,
-        skip: args.skip,
-        fit: args.fit,
-        course: args.course,
-        new_classes: args.new_classes,
-        restore: args.restore,
-        save: args.save,
-        active_blocks: args.active_blocks,
-    };
+    let spec = args.spec();
     let pair = |paths: &[PathBuf]| -> Result<Option<(Array, Array)>> {
         match paths {
             [] => Ok(None),
@@ -145,10 +153,10 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         (None, _) => None,
     };
     let start = Start { flash: flash.as_ref(), arrays: args.import.as_deref() };
-    let Trained { mut report, roomy, file, learned } =
-        train(ui, &file, training.as_ref(), test.as_ref(), &spec, &target, start)?;
+    let trained = train(ui, &file, training.as_ref(), test.as_ref(), &spec, &target, start)?;
+    let mut report = trained.report.clone();
     if let Some(path) = &args.output {
-        let whole = OffFile::from_bytes(&relearn::going_on(file.bytes(), &learned).map_err(not_written)?);
+        let whole = trained.going_on()?;
         if let Some(test) = &test {
             let inputs =
                 Inputs::encode(&whole.model()?, std::slice::from_ref(&test.0), &["test samples".into()])?;
@@ -158,14 +166,11 @@ pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
         report.output = Some(write(path, whole.bytes())?);
     }
     if let Some(path) = &args.inference {
-        let alone = relearn::inference_only(file.bytes(), &learned).map_err(not_written)?;
-        report.inference = Some(write(path, &alone)?);
+        report.inference = Some(write(path, trained.inference_only()?.bytes())?);
     }
     if let Some(path) = &args.export {
-        let pieces = relearn::pieces(file.bytes()).map_err(not_written)?;
-        let mut arrays = arrays::of_pieces(&pieces, &learned)?;
-        arrays.extend(arrays::of_model(&roomy)?);
-        let bytes = offshoot_data::npz::to_bytes(&arrays).or_fail(Kind::Io, "give another file")?;
+        let bytes =
+            offshoot_data::npz::to_bytes(&trained.arrays()?).or_fail(Kind::Io, "give another file")?;
         report.export = Some(write(path, &bytes)?);
     }
     if let Some(path) = &args.report {
@@ -242,6 +247,37 @@ pub struct Trained {
     pub file: OffFile,
     /// Everything that it learned.
     pub learned: Vec<u8>,
+}
+
+impl Trained {
+    /// The model with what it learned. It runs, and learns on from where training stopped.
+    ///
+    /// # Errors
+    /// What was learned has no form in the file.
+    pub fn going_on(&self) -> Result<OffFile> {
+        let bytes = relearn::going_on(self.file.bytes(), &self.learned).map_err(not_written)?;
+        Ok(OffFile::from_bytes(&bytes))
+    }
+
+    /// The model with what it learned, for inference alone: head and input normaliser are operators.
+    ///
+    /// # Errors
+    /// As [`Self::going_on`].
+    pub fn inference_only(&self) -> Result<OffFile> {
+        let bytes = relearn::inference_only(self.file.bytes(), &self.learned).map_err(not_written)?;
+        Ok(OffFile::from_bytes(&bytes))
+    }
+
+    /// What was learned as named arrays, and numbers of the model that they rest on.
+    ///
+    /// # Errors
+    /// As [`Self::going_on`].
+    pub fn arrays(&self) -> Result<Vec<(String, Array)>> {
+        let pieces = relearn::pieces(self.file.bytes()).map_err(not_written)?;
+        let mut arrays = arrays::of_pieces(&pieces, &self.learned)?;
+        arrays.extend(arrays::of_model(&self.roomy)?);
+        Ok(arrays)
+    }
 }
 
 /// Learns from (samples, labels); returns the report and the model with what it learned: for inference alone if it has a

@@ -25,6 +25,7 @@ use self::setup::Setup;
 use super::parse_target;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::ui::{Outcome, Ui};
+use crate::watch;
 
 pub use args::{Args, Method, Where, parse_clock, parse_hours, parse_time};
 
@@ -296,6 +297,7 @@ struct Progress<'u> {
 
 impl Watch for Progress<'_> {
     fn evaluated(&mut self, done: usize, _: usize) {
+        watch::stop_if_cancelled();
         self.bar.set_position(done as u64);
     }
 

@@ -7,6 +7,7 @@ use offshoot::base::{Memory, Rule};
 use offshoot::trace::{Observer, OpInfo};
 use offshoot::{AlignedBytes, Model, operators};
 use offshoot_compress::quantize;
+use offshoot_data::npy::Array;
 use offshoot_ir::passes::origin_hash;
 use offshoot_ir::{Graph, ValueId};
 use offshoot_report::Table;
@@ -20,6 +21,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::ui::{Outcome, Ui};
+use crate::watch;
 
 /// Arguments of `verify`.
 #[derive(Clone, Debug, clap::Args)]
@@ -140,26 +142,40 @@ fn ratio(snr_db: Option<f64>, op: &OperatorDifference) -> String {
 /// # Errors
 /// The two files do not belong together, a file cannot be read, the device fails.
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
-    let target = parse_target(&args.target)?;
     let (graph, _) = files::read_graph_with(&args.model, &args.dims.all())?;
     let file = OffFile::read_network(&args.compiled, args.network)?;
+    let (arrays, names) = read_arrays(&args.input)?;
+    verify(ui, &graph, &file, (&arrays, &names), args)
+}
+
+/// As [`run`], with network, compiled file, and samples with their names in memory; the names in `args` are for messages.
+///
+/// # Errors
+/// As [`run`].
+pub fn verify(
+    ui: &Ui,
+    graph: &Graph,
+    file: &OffFile,
+    (arrays, names): (&[Array], &[String]),
+    args: &Args,
+) -> Result<Report> {
+    let target = parse_target(&args.target)?;
     let model = file.model()?;
-    if model.source_hash() != origin_hash(&graph) {
+    if model.source_hash() != origin_hash(graph) {
         let message = format!("{} was not compiled from {}", args.compiled.display(), args.model.display());
         return Err(Failure::new(Kind::Mismatch, message, "compile it again from this ONNX file"));
     }
-    let (arrays, names) = read_arrays(&args.input)?;
-    let inputs = Inputs::encode(&model, &arrays, &names)?.head(args.limit.max(1));
+    let inputs = Inputs::encode(&model, arrays, names)?.head(args.limit.max(1));
     let mut float = Vec::new();
-    for ((array, name), id) in arrays.iter().zip(&names).zip(&graph.inputs) {
-        let mut samples = Port::of_value(&graph, *id).real(array, name)?;
+    for ((array, name), id) in arrays.iter().zip(names).zip(&graph.inputs) {
+        let mut samples = Port::of_value(graph, *id).real(array, name)?;
         // All samples share the only one of an input.
         if samples.len() == 1 {
             samples = vec![samples.remove(0); inputs.count()];
         }
         float.push(samples);
     }
-    compare(ui, &graph, &file, &inputs, &float, &target, args)
+    compare(ui, graph, file, &inputs, &float, &target, args)
 }
 
 fn compare(
@@ -184,6 +200,7 @@ fn compare(
         let mut alone = AlignedBytes::zeroed(model.arena_bytes() as usize);
         batch::with_engine(file, |engine| {
             for i in first..(first + length).min(inputs.count()) {
+                watch::stop_if_cancelled();
                 sums.reference.clone_from(&references[i]);
                 batch::set_inputs(engine, &inputs.sample(i))?;
                 engine.run_with(&mut sums).or_fail(Kind::Internal, HELP)?;
@@ -262,6 +279,7 @@ fn differing_operators(
     let bar = ui.progress("comparing with device", inputs.count() as u64);
     let mut differing = Vec::new();
     for i in 0..inputs.count() {
+        watch::stop_if_cancelled();
         if i > 0 && sequence.is_some_and(|n| i % n == 0) {
             device.reopen().map_err(|e| batch::device_failure(&e, DEVICE_HELP))?;
             host.reopen().or_fail(Kind::Internal, "report this model")?;

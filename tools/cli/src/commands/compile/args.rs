@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use offshoot_compress::quantize::{self, Policy, WeightBits};
+use offshoot_data::npy::Array;
 use offshoot_export::LearningPlan;
 use serde::Serialize;
 
@@ -218,6 +219,9 @@ pub struct Args {
     /// Learning plan (.toml): which layers learn on the device, and how. Also reports the memory for training.
     #[arg(long, value_name = "plan.toml")]
     pub learn: Option<PathBuf>,
+    /// Class numbers from the caller; they replace `labels`.
+    #[arg(skip)]
+    pub class_numbers: Option<Array>,
     /// A learning plan from the caller; replaces `learn`.
     #[arg(skip)]
     pub plan: Option<Box<LearningPlan>>,

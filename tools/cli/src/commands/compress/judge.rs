@@ -16,6 +16,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::port::Port;
 use crate::ui::Ui;
+use crate::watch;
 
 /// Training samples and held-out samples.
 pub(super) struct Split {
@@ -187,6 +188,7 @@ pub(super) struct Watch<'a> {
 
 impl Progress for Watch<'_> {
     fn tick(&mut self, what: &str, done: usize, total: usize) {
+        watch::stop_if_cancelled();
         self.bar.set_message(what.to_owned());
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);

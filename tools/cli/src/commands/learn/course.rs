@@ -23,7 +23,7 @@ pub(super) fn progress(learned: &[u8]) -> Progress {
 }
 
 /// Steps of the plan's schedule, if it has an end.
-pub(super) fn planned(learning: &Learning<'_>) -> Option<u32> {
+pub fn planned(learning: &Learning<'_>) -> Option<u32> {
     match learning.head.schedule {
         Schedule::Linear { steps } | Schedule::Cosine { steps } => Some(steps),
         Schedule::Constant | Schedule::Inverse { .. } => None,

@@ -11,6 +11,7 @@ use crate::batch::{self, DEVICE_HELP, Inputs};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::ui::Ui;
+use crate::watch;
 
 /// Begins to learn: anew, or from what was saved or exported. Returns the number of the save.
 pub(super) fn begin(
@@ -71,6 +72,7 @@ pub(super) fn take_steps(
     let (mut curve, mut hits, mut since) = (Vec::new(), 0, 0);
     let (mut count, mut stack, mut arena, mut left_out) = (0, 0, 0, 0);
     for step in 0..steps {
+        watch::stop_if_cancelled();
         let i = (skip % labels.len().max(1) + step) % labels.len().max(1);
         let report = device.learn(&samples.sample(i), labels[i]).or_fail(Kind::Device, DEVICE_HELP)?;
         hits += usize::from(report.guess == labels[i]);

@@ -17,6 +17,7 @@ use super::failure;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::port::Port;
 use crate::ui::Ui;
+use crate::watch;
 
 /// Everything that determines the result of an evaluation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -195,6 +196,7 @@ fn train_super(
     struct Bar(indicatif::ProgressBar);
     impl Observer for Bar {
         fn step(&mut self, step: &Step) -> Control {
+            watch::stop_if_cancelled();
             self.0.set_length(step.of as u64);
             self.0.set_position(step.number as u64);
             Control::Continue
