@@ -33,7 +33,7 @@ fn one_model_takes_little_and_gives_the_bytes_of_the_host() {
         let off = network.compile(&onnx, Prefer::Balanced).unwrap();
         let model = folder.path().join("model.off");
         std::fs::write(&model, off.bytes()).unwrap();
-        let elf = single::build(&model, "qemu:cortex-m4").unwrap();
+        let elf = single::build(&model, "qemu:cortex-m4", None).unwrap();
         let inputs = sample(name, &off);
         let report = single::execute(&elf, &model, "qemu:cortex-m4", inputs.sample(0)[0]).unwrap();
         let host =

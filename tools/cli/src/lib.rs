@@ -11,6 +11,7 @@ mod policy;
 pub mod port;
 pub mod samples;
 pub mod saturation;
+pub mod signing;
 pub mod ui;
 
 pub use failure::{Failure, Kind, Result};
