@@ -61,7 +61,7 @@ fn files(seed: u64, count: u64) -> Tally {
     let mut numbers = Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let (maker, next, thief) = (key(1), key(3), key(2));
     // Long enough for offsets of a real file, short enough for many tries.
-    let network: Vec<u8> = b"OFFS".iter().copied().chain((0..1500).map(|i| (i * 37 >> 2) as u8)).collect();
+    let network: Vec<u8> = b"OFFS".iter().copied().chain((0..1500).map(|i| ((i * 37) >> 2) as u8)).collect();
     let keys = [public(&maker), public(&next)];
     let trust = Trust { keys: &keys, name: Some("m"), target: "board", release: 10 };
     let good = signed(&maker, &maker, 10, "board", &network);

@@ -146,7 +146,7 @@ mod tests {
 
     fn payload(frame: &[u8]) -> FrameReader {
         let mut reader = FrameReader::new();
-        let events: std::vec::Vec<Event> = frame.iter().map(|&byte| reader.push(byte)).collect();
+        let events: Vec<Event> = frame.iter().map(|&byte| reader.push(byte)).collect();
         assert_eq!(events.last(), Some(&Event::Frame));
         reader
     }
@@ -158,7 +158,7 @@ mod tests {
             let request = Request::LoadChunk { offset: u32::MAX, data: &data };
             let authority = Authority { counter: 0x0102_0304, signature: [fill; 64] };
             let mut frame = [0; FRAME_MAX];
-            let mut signed = std::vec::Vec::new();
+            let mut signed = Vec::new();
             let len = encode_signed(7, &request, &mut frame, |body| {
                 signed = body.to_vec();
                 authority
@@ -195,7 +195,7 @@ mod tests {
         let reader = payload(&frame[..len]);
         assert_eq!(decode_signed::<Request<'_>>(reader.payload()).unwrap().trailer, None);
         for extra in (1..200).filter(|&n| n != REQUEST) {
-            let long = [reader.payload(), &std::vec![0; extra]].concat();
+            let long = [reader.payload(), &vec![0; extra]].concat();
             assert_eq!(decode_signed::<Request<'_>>(&long), Err(FrameError::Message), "{extra}");
         }
     }

@@ -195,6 +195,16 @@ pub fn execute(elf: &Path, model: &Path, target: &str, sample: &[u8]) -> Result<
     })
 }
 
+/// Whether the firmware says that it is ready, within a time that is ten times what it needs.
+///
+/// # Errors
+/// The emulator does not start.
+pub fn starts(elf: &Path, target: &str) -> Result<bool> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let mut emulator = Emulator::start(board(target)?, elf, None)?;
+    Ok(matches!(emulator.receive(&mut [0], LIMIT), Ok(1)))
+}
+
 fn receive(emulator: &mut Emulator, len: usize) -> Result<Vec<u8>> {
     let mut bytes = vec![];
     let mut buffer = [0; 256];
