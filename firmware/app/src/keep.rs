@@ -33,6 +33,8 @@ pub(crate) fn save<F: NorFlash>(
     let store = store.ok_or(Failure::new(ErrorCode::NoStore, 0))?;
     #[cfg(not(feature = "signed"))]
     let binding = *binding;
+    #[cfg(feature = "signed")]
+    let binding = &binding.seal;
     let generation = engine.save(store, binding).map_err(of_engine)?;
     Ok(StoreReport { generation, capacity: store.capacity() })
 }
@@ -47,6 +49,8 @@ pub(crate) fn restore<F: NorFlash>(
     let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
     #[cfg(not(feature = "signed"))]
     let binding = *binding;
+    #[cfg(feature = "signed")]
+    let binding = &binding.seal;
     let found = engine.restore_from(store, binding).map_err(of_engine)?;
     let generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
     Ok(StoreReport { generation, capacity: store.capacity() })

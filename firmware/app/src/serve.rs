@@ -193,10 +193,15 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
         }
         let mut engine = Engine::learning(model, arena)?;
         if opening != Opening::Learn {
-            report.restored = restore(&mut engine, store, &binding).map_or(0, |stored| stored.generation);
+            match restore(&mut engine, store, &binding) {
+                Ok(stored) => report.restored = stored.generation,
+                // The weights of the file; a host that asks for `Restore` gets the reason.
+                Err(failure) => log_warn!("learned weights: code {}", failure.code as u8),
+            }
         }
         Ok((engine, report, binding))
     });
+    let opened = opened.and_then(|opened| guard.accept(&opened.2).map(|()| opened));
     let (mut engine, binding) = match opened {
         Ok((engine, report, binding)) => {
             log_info!(

@@ -105,15 +105,22 @@ impl<'d> Guard<'d> {
         Ok(nonce)
     }
 
-    /// Verifies and opens a model. A release that opens is the least one from then on.
+    /// Verifies and opens a model.
     pub(crate) fn open<'m>(&mut self, file: &'m [u8]) -> Result<(Model<'m>, Binding), Failure> {
         let least = self.trust.release.max(self.releases.least());
         let verified = verify(file, &Trust { release: least, ..self.trust }).map_err(untrusted)?;
         let model = Model::open(verified)?;
-        if !self.releases.accept(verified.metadata().release) {
-            return Err(Failure::new(ErrorCode::StoreFault, 0));
+        let seal = StateSeal::new(verified.network(), self.key);
+        Ok((model, Binding { seal, release: verified.metadata().release }))
+    }
+
+    /// The model is in use: its release is the least one from now on. Not before, since a release that does not fit the device must not
+    /// keep out the one that did.
+    pub(crate) fn accept(&mut self, model: &Binding) -> Result<(), Failure> {
+        match self.releases.accept(model.release) {
+            true => Ok(()),
+            false => Err(Failure::new(ErrorCode::StoreFault, 0)),
         }
-        Ok((model, StateSeal::new(verified.network(), self.key)))
     }
 }
 
@@ -122,8 +129,11 @@ fn untrusted(refusal: Refusal) -> Failure {
     Failure::new(ErrorCode::Untrusted, number.map_or(u32::MAX, |n| n as u32))
 }
 
-/// What learned weights in flash are bound to.
-pub(crate) type Binding = StateSeal;
+/// What learned weights in flash are bound to, and the release of their model.
+pub(crate) struct Binding {
+    pub(crate) seal: StateSeal,
+    release: u32,
+}
 
 /// The session and the request that an answer belongs to, if the request was signed.
 #[derive(Clone, Copy)]
