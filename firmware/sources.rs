@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 /// Files, and folders with all that is in them, from the root of a checkout.
-pub(crate) const SOURCES: [&str; 13] = [
+pub(crate) const SOURCES: [&str; 14] = [
     "firmware/app",
     "firmware/boards",
     "firmware/Cargo.toml",
@@ -17,6 +17,7 @@ pub(crate) const SOURCES: [&str; 13] = [
     "runtime/learn",
     "runtime/offshoot",
     "runtime/operators",
+    "runtime/sign",
     "runtime/store",
     "runtime/wire",
 ];

@@ -32,6 +32,9 @@ combinations=(
     "default,std"
     "default,defmt"
     "default,arm-dsp"
+    "default,signed"
+    "all-ops,signed"
+    "all-ops,learn,store,signed"
 )
 
 each=false

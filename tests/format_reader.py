@@ -5,7 +5,7 @@
 
 It takes types, field names and tags from the tables of that page, so a table that is wrong shows up as a listing that differs from
 the runtime's (tests/tests/format.rs compares them). A line is the record's offset in the file, its name, and its fields as JSON;
-members of fused row tiles follow their record. Numbers that are not finite are null. Exit code 1 if a file is no valid container.
+members of fused row tiles follow their record. Of a signed file the envelope comes first, and offsets count from behind it. Numbers that are not finite are null. Exit code 1 if a file is no valid container.
 """
 import json
 import math
@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parent.parent / "runtime" / "FORMAT.md"
 HEADER = struct.Struct("<4sHHIIIIII")
 HEADER_NAMES = "magic version requires file_len crc32 arena_bytes arena_lower_bound graph_len source_hash".split()
 VERSION = 2
+ENVELOPE = struct.Struct("<4sH10s64s16s8sIIHHH2s32s24s")
 LEARNS, NESTED, KNOWN = 2, 4, 7
 TAG_OF_FUSED_TILES = 30
 
@@ -143,8 +144,32 @@ def require(holds, otherwise):
         raise Invalid(otherwise)
 
 
+def text(field):
+    content = field.rstrip(b"\0")
+    require(0 not in content, "a text in the envelope has zeros inside")
+    return content.decode()
+
+
+def envelope(data):
+    """The fields of a signed file's envelope, whose signature is not checked."""
+    require(len(data) >= ENVELOPE.size, "the envelope is truncated")
+    (_, version, zeros, signature, context, key, release, file_len, major, minor, patch, zeros_too, name,
+     target) = ENVELOPE.unpack_from(data)
+    require(version == 1, f"envelope version {version}: this reader knows 1")
+    require(not any(zeros + zeros_too) and context == b"offshoot model 1", "the envelope is not well formed")
+    require(file_len == len(data) - ENVELOPE.size, f"{len(data)} bytes, the envelope says {file_len} behind it")
+    require(text(name) != "", "the envelope names no model")
+    return {
+        "magic": "OFSG", "envelope": version, "signature": signature.hex(), "key": key.hex(), "release": release,
+        "file_len": file_len, "runtime": [major, minor, patch], "name": text(name), "target": text(target),
+    }
+
+
 def records(data):
     """Yields the offset, name and fields of everything in a file."""
+    if data[:4] == b"OFSG":
+        yield 0, "Envelope", envelope(data)
+        data = data[ENVELOPE.size :]
     require(len(data) >= HEADER.size and data[:4] == b"OFFS", "not an .off file")
     header = dict(zip(HEADER_NAMES, HEADER.unpack_from(data)), magic="OFFS")
     end = HEADER.size + header["graph_len"]

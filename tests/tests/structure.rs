@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The crates of the runtime, each after those that it may depend on, with its modules in their order.
-const ORDER: [(&str, &[&str]); 9] = [
+const ORDER: [(&str, &[&str]); 10] = [
     ("base", &["crc", "error", "element", "span", "memory"]),
     (
         "format",
@@ -118,9 +118,25 @@ const ORDER: [(&str, &[&str]); 9] = [
             "fused_rows",
         ],
     ),
+    ("sign", &["ed25519", "envelope", "seal", "session", "verify"]),
     ("store", &["record", "ring", "ram"]),
-    ("wire", &["protocol", "cobs", "message", "frame"]),
-    ("offshoot", &["trace", "model", "engine", "aligned", "arena", "tensor", "heads", "learning", "include"]),
+    ("wire", &["protocol", "cobs", "message", "frame", "authority"]),
+    (
+        "offshoot",
+        &[
+            "trace",
+            "model",
+            "engine",
+            "aligned",
+            "arena",
+            "tensor",
+            "heads",
+            "learning",
+            "open_error",
+            "release_counter",
+            "include",
+        ],
+    ),
     ("bindings/c", &["status", "border", "object", "info", "tensor", "run", "learn"]),
 ];
 

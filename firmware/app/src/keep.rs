@@ -1,6 +1,8 @@
 //! Moves learned weights between the engine and flash.
 
+use crate::guard::Binding;
 use offshoot::Engine;
+use offshoot::engine::KeepError;
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::wire::{ErrorCode, Failure, StoreReport};
@@ -24,11 +26,16 @@ fn of_store<E>(error: offshoot::store::Error<E>) -> Failure {
 pub(crate) fn save<F: NorFlash>(
     engine: &Engine<'_, '_>,
     store: &mut Option<Store<F>>,
-    digest: u32,
+    binding: &Binding,
 ) -> Result<StoreReport, Failure> {
-    let learned = engine.learned().ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
-    let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
-    let generation = store.save(digest, &[learned]).map_err(of_store)?;
+    let store = engine.learned().map(|_| store.as_mut());
+    let store = store.ok_or(Failure::new(ErrorCode::NotLearning, 0))?;
+    let store = store.ok_or(Failure::new(ErrorCode::NoStore, 0))?;
+    #[cfg(not(feature = "signed"))]
+    let binding = *binding;
+    #[cfg(feature = "signed")]
+    let binding = &binding.seal;
+    let generation = engine.save(store, binding).map_err(of_engine)?;
     Ok(StoreReport { generation, capacity: store.capacity() })
 }
 
@@ -37,16 +44,26 @@ pub(crate) fn save<F: NorFlash>(
 pub(crate) fn restore<F: NorFlash>(
     engine: &mut Engine<'_, '_>,
     store: &mut Option<Store<F>>,
-    digest: u32,
+    binding: &Binding,
 ) -> Result<StoreReport, Failure> {
     let store = store.as_mut().ok_or(Failure::new(ErrorCode::NoStore, 0))?;
-    let mut generation = 0;
-    engine.restore_with(|own| {
-        let found = store.load(digest, own).map_err(of_store)?;
-        generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
-        Ok::<(), Failure>(())
-    })?;
+    #[cfg(not(feature = "signed"))]
+    let binding = *binding;
+    #[cfg(feature = "signed")]
+    let binding = &binding.seal;
+    let found = engine.restore_from(store, binding).map_err(of_engine)?;
+    let generation = found.ok_or(Failure::new(ErrorCode::NothingStored, 0))?;
     Ok(StoreReport { generation, capacity: store.capacity() })
+}
+
+/// Maps an error of saving or restoring to the protocol's.
+fn of_engine<E>(error: KeepError<E>) -> Failure {
+    match error {
+        KeepError::Engine(error) => error.into(),
+        KeepError::Store(error) => of_store(error),
+        #[cfg(feature = "signed")]
+        KeepError::Seal => Failure::new(ErrorCode::Seal, 0),
+    }
 }
 
 /// Restores the weights of the file in RAM and, if requested, erases those in flash.

@@ -6,12 +6,15 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+mod guard;
 mod keep;
 mod link;
 mod log;
 mod observe;
 mod serve;
 
+#[cfg(feature = "signed")]
+pub use guard::{Guard, Releases};
 pub use serve::{Device, serve};
 
 pub use offshoot::Arena;

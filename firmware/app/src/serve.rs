@@ -1,21 +1,24 @@
 //! The service: one loop without a model, one with it. An open model borrows the memory it lies in, so the compiler
 //! ensures that nothing writes there.
 
+use crate::guard::{Guard, in_flash};
 use crate::keep::{forget, nothing, restore, save};
 use crate::link::Link;
 use crate::log::{log_info, log_warn};
 use crate::observe::{Digester, Profiler, reading_cost};
 use crate::{Clock, StackGauge};
 use core::hint::black_box;
+#[cfg(not(feature = "signed"))]
+use core::marker::PhantomData;
 use embedded_io::{Read, Write};
-use offshoot::format::header::{HeaderView, VERSION};
+use offshoot::Engine;
+use offshoot::format::header::VERSION;
 use offshoot::store::Store;
 use offshoot::store::nor_flash::NorFlash;
 use offshoot::wire::{
-    CHUNK_MAX, ErrorCode, Failure, FrameError, Info, Mode, ModelInfo, PROTOCOL_VERSION, Request, Response,
-    RunReport, StoreReport, TrainStepReport, crc32, decode,
+    CHUNK_MAX, ErrorCode, Failure, Info, Mode, ModelInfo, Request, Response, RunReport, StoreReport,
+    TrainStepReport, crc32,
 };
-use offshoot::{Engine, Model};
 
 /// The resources of a board.
 #[derive(Debug)]
@@ -34,6 +37,9 @@ pub struct Device<'d, C, K, F> {
     pub arena: &'d mut [u8],
     /// Flash for learned weights, if the board has any.
     pub store: Option<Store<F>>,
+    /// What the device trusts.
+    #[cfg(feature = "signed")]
+    pub guard: Guard<'d>,
 }
 
 /// Location of a model.
@@ -95,7 +101,11 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
     mut loading: Option<usize>,
 ) -> State {
     loop {
-        let answer = match receive(link) {
+        #[cfg(feature = "signed")]
+        let guard = &mut device.guard;
+        #[cfg(not(feature = "signed"))]
+        let guard = &mut Guard(PhantomData);
+        let answer = match link.receive(guard, false) {
             None => return State::Closed,
             Some(Err(failure)) => Err(failure),
             Some(Ok(request)) => match request {
@@ -103,6 +113,13 @@ fn without_model<S: Read + Write, C: Clock, K, F>(
                     link.send(&Response::Info(info(device)));
                     continue;
                 }
+                Request::Challenge => match guard.challenge() {
+                    Ok(nonce) => {
+                        link.send(&Response::Challenge { nonce });
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Request::LoadBegin { len } => {
                     begin_load(device.model_ram.len(), len).map(|len| loading = Some(len))
                 }
@@ -150,16 +167,19 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
     let facts = (device.board, device.model_ram.len(), device.model_flash.len(), device.arena.len());
     let address = device.model_flash.as_ptr().addr() as u32;
     let Device { clock, gauge, model_flash, model_ram, arena, store, .. } = device;
+    #[cfg(feature = "signed")]
+    let guard = &mut device.guard;
+    #[cfg(not(feature = "signed"))]
+    let guard = &mut Guard(PhantomData);
     let ram_len = model_ram.len();
     let bytes: &[u8] = match source {
         Source::Flash => in_flash(model_flash),
         Source::Ram { len } => &model_ram[..len],
     };
-    let digest = crc32(bytes);
-    let opened = Model::open(bytes).and_then(|model| {
+    let opened = guard.open(bytes).and_then(|(model, binding)| {
         let mut report = ModelInfo {
             len: bytes.len() as u32,
-            crc: digest,
+            crc: crc32(bytes),
             operators: model.op_count(),
             arena: model.arena_bytes(),
             restored: 0,
@@ -169,16 +189,21 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
         let stored = begun || store.as_ref().and_then(Store::generation).is_some();
         let learns = model.train_arena_bytes().is_some_and(|needed| needed as usize <= arena.len());
         if opening == Opening::Run && !(stored && learns) {
-            return Ok((Engine::new(model, arena)?, report));
+            return Ok((Engine::new(model, arena)?, report, binding));
         }
         let mut engine = Engine::learning(model, arena)?;
         if opening != Opening::Learn {
-            report.restored = restore(&mut engine, store, digest).map_or(0, |stored| stored.generation);
+            match restore(&mut engine, store, &binding) {
+                Ok(stored) => report.restored = stored.generation,
+                // The weights of the file; a host that asks for `Restore` gets the reason.
+                Err(failure) => log_warn!("learned weights: code {}", failure.code as u8),
+            }
         }
-        Ok((engine, report))
+        Ok((engine, report, binding))
     });
-    let mut engine = match opened {
-        Ok((engine, report)) => {
+    let opened = opened.and_then(|opened| guard.accept(&opened.2).map(|()| opened));
+    let (mut engine, binding) = match opened {
+        Ok((engine, report, binding)) => {
             log_info!(
                 "model of {} bytes, {} operators, arena {}",
                 report.len,
@@ -194,15 +219,15 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                 })),
                 Opening::Restore => respond(link, Err(nothing(store))),
             }
-            engine
+            (engine, binding)
         }
-        Err(error) => {
-            respond(link, Err(error.into()));
+        Err(failure) => {
+            respond(link, Err(failure));
             return State::Empty { loading: None };
         }
     };
     loop {
-        let answer = match receive(link) {
+        let answer = match link.receive(guard, false) {
             None => return State::Closed,
             Some(Err(failure)) => Err(failure),
             Some(Ok(request)) => match request {
@@ -210,6 +235,13 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     link.send(&Response::Info(info_of::<C>(facts, address)));
                     continue;
                 }
+                Request::Challenge => match guard.challenge() {
+                    Ok(nonce) => {
+                        link.send(&Response::Challenge { nonce });
+                        continue;
+                    }
+                    Err(failure) => Err(failure),
+                },
                 Request::LoadBegin { len } => match begin_load(ram_len, len) {
                     Ok(len) => {
                         link.send(&Response::Ok);
@@ -256,7 +288,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     }
                     Err(failure) => Err(failure),
                 },
-                Request::Save => match save(&engine, store, digest) {
+                Request::Save => match save(&engine, store, &binding) {
                     Ok(report) => {
                         link.send(&Response::Stored(report));
                         continue;
@@ -264,7 +296,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                     Err(failure) => Err(failure),
                 },
                 Request::Restore if engine.state().is_none() => return State::Learn(source, true),
-                Request::Restore => match restore(&mut engine, store, digest) {
+                Request::Restore => match restore(&mut engine, store, &binding) {
                     Ok(report) => {
                         link.send(&Response::Stored(report));
                         continue;
@@ -274,7 +306,7 @@ fn with_model<S: Read + Write, C: Clock, K: StackGauge, F: NorFlash>(
                 Request::Forget { flash } => forget(&mut engine, store, flash),
                 Request::ActiveBlocks { blocks } => engine.set_active_blocks(blocks).map_err(Failure::from),
                 Request::Course { steps } => engine.set_course(steps).map_err(Failure::from),
-                Request::WriteLearned => take_learned(link, &mut engine),
+                Request::WriteLearned => take_learned(link, guard, &mut engine),
                 Request::ReadScores { offset, len } => match scores(&engine, offset, len) {
                     Ok(data) => {
                         link.send(&Response::Data(data));
@@ -359,14 +391,18 @@ fn learn<C: Clock, K: StackGauge>(
 }
 
 /// Takes a learned state from the host, piece by piece.
-fn take_learned<S: Read + Write>(link: &mut Link<S>, engine: &mut Engine<'_, '_>) -> Result<(), Failure> {
+fn take_learned<S: Read + Write>(
+    link: &mut Link<S>,
+    guard: &mut Guard<'_>,
+    engine: &mut Engine<'_, '_>,
+) -> Result<(), Failure> {
     if engine.state().is_none() {
         return Err(Failure::new(ErrorCode::NotLearning, 0));
     }
     link.send(&Response::Ok);
     engine.restore_with(|own| {
         loop {
-            let answer = match receive(link) {
+            let answer = match link.receive(guard, true) {
                 None => return Err(Failure::new(ErrorCode::Frame, 0)),
                 Some(Err(failure)) => Err(failure),
                 Some(Ok(Request::LoadChunk { offset, data })) => write(own, offset, data),
@@ -402,18 +438,6 @@ fn depth_of<K: StackGauge>(gauge: &K, depth: u32) -> Result<u32, Failure> {
 
 /// Pattern that fills the arena before a step: bytes that no longer hold it were used.
 const PAINT: u8 = 0xa5;
-
-/// Receives the next request. Damaged frames and other protocol versions are failures to report. `None`: the line is
-/// closed.
-fn receive<S: Read + Write>(link: &mut Link<S>) -> Option<Result<Request<'_>, Failure>> {
-    let request = link.receive()?.and_then(decode).map(|(_, request)| request);
-    Some(request.map_err(|error| match error {
-        FrameError::Version(_) | FrameError::Message => {
-            Failure::new(ErrorCode::Protocol, PROTOCOL_VERSION.into())
-        }
-        FrameError::TooLong | FrameError::Framing | FrameError::Checksum => Failure::new(ErrorCode::Frame, 0),
-    }))
-}
 
 fn respond<S: Read + Write>(link: &mut Link<S>, answer: Result<(), Failure>) {
     match answer {
@@ -452,12 +476,6 @@ fn begin_load(room: usize, len: u32) -> Result<usize, Failure> {
         Ok(len) if len <= room => Ok(len),
         _ => Err(Failure::new(ErrorCode::ModelTooLarge, room as u32)),
     }
-}
-
-/// The model at the start of the flash, as long as its header says; the whole flash if the header is invalid.
-fn in_flash(flash: &[u8]) -> &[u8] {
-    let header = HeaderView::new_checked(flash).and_then(|view| view.parse());
-    header.ok().and_then(|header| flash.get(..header.file_len as usize)).unwrap_or(flash)
 }
 
 fn write(target: &mut [u8], offset: u32, data: &[u8]) -> Result<(), Failure> {

@@ -13,6 +13,11 @@ use core::panic::PanicInfo;
 use cortex_m_rt::entry;
 use offshoot::{Arena, Engine, Error, Model};
 
+#[cfg(feature = "count")]
+mod count;
+#[cfg(feature = "signed")]
+mod trust;
+
 // `../single.sh` says which.
 offshoot::include_model!(
     #[unsafe(link_section = ".rodata.model")]
@@ -51,15 +56,30 @@ fn main() -> ! {
     rest()
 }
 
+/// Why the model does not open.
+#[cfg(not(feature = "signed"))]
+type Failure = Error;
+#[cfg(feature = "signed")]
+type Failure = offshoot::OpenError;
+
 /// Samples in, outputs out, for ever; ends only with an error.
-fn serve(arena: &mut [u8]) -> Result<(), Error> {
+fn serve(arena: &mut [u8]) -> Result<(), Failure> {
+    #[cfg(feature = "count")]
+    count::start();
     // As `Network::engine`, in 32 bytes less of stack.
+    #[cfg(not(feature = "signed"))]
     let mut engine = Engine::new(Model::open(Network::bytes())?, arena)?;
+    #[cfg(feature = "signed")]
+    let mut engine = Engine::new(Model::open(trust::verified(Network::bytes())?)?, arena)?;
+    #[cfg(feature = "count")]
+    let instructions = count::instructions();
     // SAFETY: registers of a UART that this board has and nothing else here uses; they have no effect on memory.
     unsafe {
         BAUD_DIVIDER.write_volatile(16);
         CTRL.write_volatile(TX_RX_ENABLE);
     }
+    #[cfg(feature = "count")]
+    instructions.to_le_bytes().into_iter().for_each(send);
     loop {
         send(READY);
         answer(&mut engine)?;

@@ -13,6 +13,8 @@
 /// | `open()` | the validated [`Model`](crate::Model) |
 /// | `engine(&mut arena)` | opens the model and binds it to an arena: an [`Engine`](crate::Engine) |
 ///
+/// With the feature `signed` the file must be signed, and `open(&trust)` and `engine(&trust, &mut arena)` verify it first.
+///
 /// Without a name, as in `include_model!("model.off")`, the type is called `Model`. Attributes before the name apply to
 /// the static that holds the bytes, such as `#[unsafe(link_section = ".model")]`.
 ///
@@ -45,13 +47,13 @@ macro_rules! include_model {
         #[allow(dead_code, unreachable_pub)]
         impl $name {
             /// Bytes of arena that a run needs.
-            pub const ARENA_BYTES: usize = $crate::include::arena_bytes(include_bytes!($path));
+            pub const ARENA_BYTES: usize = $crate::include::arena_bytes($crate::include::network(include_bytes!($path)));
             /// The inputs, in order.
-            pub const INPUTS: [$crate::TensorInfo; $crate::include::tensor_counts(include_bytes!($path)).0] =
-                $crate::include::tensors(include_bytes!($path), 0);
+            pub const INPUTS: [$crate::TensorInfo; $crate::include::tensor_counts($crate::include::network(include_bytes!($path))).0] =
+                $crate::include::tensors($crate::include::network(include_bytes!($path)), 0);
             /// The outputs, in order.
-            pub const OUTPUTS: [$crate::TensorInfo; $crate::include::tensor_counts(include_bytes!($path)).1] =
-                $crate::include::tensors(include_bytes!($path), Self::INPUTS.len());
+            pub const OUTPUTS: [$crate::TensorInfo; $crate::include::tensor_counts($crate::include::network(include_bytes!($path))).1] =
+                $crate::include::tensors($crate::include::network(include_bytes!($path)), Self::INPUTS.len());
 
             /// The file's bytes, aligned to 16.
             #[inline]
@@ -62,30 +64,99 @@ macro_rules! include_model {
                 &FILE.0
             }
 
-            /// Validates the file.
-            ///
-            /// # Errors
-            /// The file is damaged, or needs a feature that this build of the runtime lacks.
-            #[inline]
-            pub fn open() -> ::core::result::Result<$crate::Model<'static>, $crate::Error> {
-                $crate::Model::open(Self::bytes())
-            }
-
-            /// Validates the file and binds it to an arena of at least `ARENA_BYTES`.
-            ///
-            /// # Errors
-            /// As `open`, and as [`Engine::new`]($crate::Engine::new).
-            #[inline]
-            pub fn engine(
-                arena: &mut [u8],
-            ) -> ::core::result::Result<$crate::Engine<'static, '_>, $crate::Error> {
-                $crate::Engine::new(Self::open()?, arena)
-            }
+            $crate::__open_model!();
         }
     };
     ($path:expr $(,)?) => {
         $crate::include_model!(Model, $path);
     };
+}
+
+/// The functions of [`crate::include_model!`] that open the file. What follows depends on this crate's features, and a macro sees those of
+/// the crate that calls it.
+#[cfg(not(feature = "signed"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __open_model {
+    () => {
+        /// Validates the file.
+        ///
+        /// # Errors
+        /// The file is damaged, or needs a feature that this build of the runtime lacks.
+        #[inline]
+        pub fn open() -> ::core::result::Result<$crate::Model<'static>, $crate::Error> {
+            $crate::Model::open(Self::bytes())
+        }
+
+        /// Validates the file and binds it to an arena of at least `ARENA_BYTES`.
+        ///
+        /// # Errors
+        /// As `open`, and as [`Engine::new`]($crate::Engine::new).
+        #[inline]
+        pub fn engine(
+            arena: &mut [u8],
+        ) -> ::core::result::Result<$crate::Engine<'static, '_>, $crate::Error> {
+            $crate::Engine::new(Self::open()?, arena)
+        }
+    };
+}
+
+/// As above, for signed files.
+#[cfg(feature = "signed")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __open_model {
+    () => {
+        /// Verifies and validates the file.
+        ///
+        /// # Errors
+        /// The device does not trust the file, or it is damaged, or needs a feature that this build of the runtime lacks.
+        #[inline]
+        pub fn open(
+            trust: &$crate::sign::Trust<'_>,
+        ) -> ::core::result::Result<$crate::Model<'static>, $crate::OpenError> {
+            Ok($crate::Model::open($crate::sign::verify(Self::bytes(), trust)?)?)
+        }
+
+        /// Verifies and validates the file and binds it to an arena of at least `ARENA_BYTES`.
+        ///
+        /// # Errors
+        /// As `open`, and as [`Engine::new`]($crate::Engine::new).
+        #[inline]
+        pub fn engine<'a>(
+            trust: &$crate::sign::Trust<'_>,
+            arena: &'a mut [u8],
+        ) -> ::core::result::Result<$crate::Engine<'static, 'a>, $crate::OpenError> {
+            Ok($crate::Engine::new(Self::open(trust)?, arena)?)
+        }
+    };
+}
+
+/// The network in an embedded file.
+///
+/// # Panics
+/// At compile time: the file is signed and the runtime takes no signed files, or the other way round.
+#[doc(hidden)]
+#[cfg(not(feature = "signed"))]
+pub const fn network(file: &[u8]) -> &[u8] {
+    assert!(
+        !matches!(file, [b'O', b'F', b'S', b'G', ..]),
+        "this file is signed: use the feature `signed` of `offshoot`, or the file that was signed"
+    );
+    file
+}
+
+/// As above, for signed files.
+#[doc(hidden)]
+#[cfg(feature = "signed")]
+pub const fn network(file: &[u8]) -> &[u8] {
+    let [a, b, c, d] = offshoot_sign::MAGIC;
+    let signed = matches!(file, [w, x, y, z, ..] if *w == a && *x == b && *y == c && *z == d);
+    assert!(
+        signed && file.len() > offshoot_sign::ENVELOPE_LEN,
+        "this file is not signed, and the feature `signed` of `offshoot` takes no other: `offshoot sign`"
+    );
+    file.split_at(offshoot_sign::ENVELOPE_LEN).1
 }
 
 #[doc(hidden)]

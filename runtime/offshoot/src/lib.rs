@@ -99,6 +99,7 @@
 //! | `learn` | yes | models that learn |
 //! | `nested` | yes | files with several networks |
 //! | `store` | yes | learned weights in flash |
+//! | `signed` | no | only signed models open, commands need a host key, learned weights are bound to their model; it takes the other ways away |
 //! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
 //! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
@@ -134,6 +135,8 @@ pub mod heads;
 #[doc(hidden)]
 pub mod include;
 pub mod learning;
+#[cfg(feature = "store")]
+mod release_counter;
 mod tensor;
 
 #[cfg(feature = "std")]
@@ -162,11 +165,20 @@ pub use offshoot_format::record::DType;
 /// ```
 #[doc(inline)]
 pub use offshoot_format::record::IoRepr as TensorInfo;
+#[cfg(feature = "signed")]
+mod open_error;
+#[cfg(feature = "signed")]
+#[doc(inline)]
+pub use offshoot_sign as sign;
 #[cfg(feature = "store")]
 #[doc(inline)]
 pub use offshoot_store as store;
 #[doc(inline)]
 pub use offshoot_wire as wire;
+#[cfg(feature = "signed")]
+pub use open_error::OpenError;
+#[cfg(feature = "store")]
+pub use release_counter::ReleaseCounter;
 pub use trace::{Observer, OpInfo};
 
 // Used by the host tools.

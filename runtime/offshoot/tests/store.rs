@@ -312,3 +312,39 @@ proptest! {
         prop_assert_eq!(loaded(&mut flash, 70), Some(saved[0].clone()));
     }
 }
+
+#[test]
+fn a_release_counter_never_falls_whenever_power_is_cut() {
+    use offshoot::ReleaseCounter;
+    let mut flash = SimulatedFlash::<1, 4, 1024>::new(2);
+    let range = flash.range();
+    let mut cuts = 0;
+    for value in [1, 2, 7, u32::MAX] {
+        let mut whole = flash.clone();
+        let mut counter = ReleaseCounter::open(&mut whole, range.clone()).unwrap();
+        let before = counter.value();
+        counter.raise(value).unwrap();
+        counter.raise(value - 1).unwrap();
+        assert_eq!(counter.value(), value);
+        let work = whole.work - flash.work;
+        for manner in Torn::ALL {
+            for cut in 1..=work {
+                let mut cut_flash = flash.clone();
+                cut_flash.cut_after(cut, manner, cut);
+                let raised = ReleaseCounter::open(&mut cut_flash, range.clone()).unwrap().raise(value);
+                assert!(raised.is_err(), "power was away");
+                cut_flash.power_on();
+                let there = ReleaseCounter::open(&mut cut_flash, range.clone()).unwrap().value();
+                assert!(there == before || there == value, "{manner:?} at {cut}: {there}");
+                cuts += 1;
+            }
+        }
+        assert_eq!(ReleaseCounter::open(&mut whole, range.clone()).unwrap().value(), value);
+        flash = whole;
+    }
+    // Weights in its place are no counter.
+    flash = SimulatedFlash::new(2);
+    Store::open(&mut flash, range.clone()).unwrap().save(5, &[&[1, 2, 3, 4]]).unwrap();
+    assert_eq!(ReleaseCounter::open(&mut flash, range).unwrap().value(), 0);
+    println!("{cuts} cuts");
+}

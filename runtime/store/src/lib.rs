@@ -164,15 +164,29 @@ impl<F: NorFlash> Store<F> {
     /// # Errors
     /// [`Error::Length`], with `out` unchanged; [`Error::Damaged`] or [`Error::Flash`], with `out` partly overwritten.
     pub fn load(&mut self, model_digest: u32, out: &mut [u8]) -> Result<Option<u32>, Error<F::Error>> {
+        self.load_pieces(model_digest, &mut [out])
+    }
+
+    /// As [`Self::load`], into several pieces, which lie one behind the other in flash.
+    ///
+    /// # Errors
+    /// As [`Self::load`]; the length is that of all pieces.
+    pub fn load_pieces(
+        &mut self,
+        model_digest: u32,
+        out: &mut [&mut [u8]],
+    ) -> Result<Option<u32>, Error<F::Error>> {
         let Some(Placed { header, page }) = self.current else { return Ok(None) };
         if header.length == 0 || header.model_digest != model_digest {
             return Ok(None);
         }
-        if u32::try_from(out.len()) != Ok(header.length) {
+        let total = out.iter().fold(0_usize, |sum, piece| sum.saturating_add(piece.len()));
+        if u32::try_from(total) != Ok(header.length) {
             return Err(Error::Length { stored: header.length });
         }
         self.ring.read(page, self.ring.header_size(), out).map_err(Error::Flash)?;
-        match Crc32::new().update(out).finish() == header.weights_crc {
+        let sum = out.iter().fold(Crc32::new(), |sum, piece| sum.update(piece));
+        match sum.finish() == header.weights_crc {
             true => Ok(Some(header.generation)),
             false => Err(Error::Damaged),
         }

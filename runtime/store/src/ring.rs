@@ -76,7 +76,7 @@ impl<F: NorFlash> Ring<F> {
     /// The header at the start of a page, if there is one.
     pub(super) fn header(&mut self, page: u32) -> Result<Option<Header>, F::Error> {
         let mut bytes = [0; HEADER];
-        self.read(page, 0, &mut bytes)?;
+        self.read(page, 0, &mut [&mut bytes])?;
         Ok(Header::parse(&bytes))
     }
 
@@ -87,14 +87,12 @@ impl<F: NorFlash> Ring<F> {
         Ok(sum.finish())
     }
 
-    /// Fills `out` from `offset` after the start of a page.
-    pub(super) fn read(&mut self, page: u32, offset: u32, out: &mut [u8]) -> Result<(), F::Error> {
-        let length = out.len() as u32;
-        let mut rest = out;
+    /// Fills the pieces of `out`, one after the other, from `offset` after the start of a page.
+    pub(super) fn read(&mut self, page: u32, offset: u32, out: &mut [&mut [u8]]) -> Result<(), F::Error> {
+        let length = out.iter().map(|piece| piece.len() as u32).sum();
+        let mut rest = out.iter_mut().flat_map(|piece| piece.iter_mut());
         self.for_each(page, offset, length, |bytes| {
-            let (to, behind) = core::mem::take(&mut rest).split_at_mut(bytes.len());
-            to.copy_from_slice(bytes);
-            rest = behind;
+            bytes.iter().zip(rest.by_ref()).for_each(|(from, to)| *to = *from);
         })
     }
 

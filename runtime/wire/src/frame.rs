@@ -52,6 +52,16 @@ impl core::error::Error for FrameError {}
 /// # Errors
 /// [`FrameError::TooLong`] if it does not fit into the buffer or into [`FRAME_MAX`] bytes.
 pub fn encode<M: Serialize>(number: u8, message: &M, buffer: &mut [u8]) -> Result<usize, FrameError> {
+    encode_with(number, message, buffer, |_| [])
+}
+
+/// As [`encode`], with a trailer behind the message, made of version, number and message.
+pub(crate) fn encode_with<M: Serialize, const N: usize>(
+    number: u8,
+    message: &M,
+    buffer: &mut [u8],
+    trailer: impl FnOnce(&[u8]) -> [u8; N],
+) -> Result<usize, FrameError> {
     let room = buffer.len().min(FRAME_MAX);
     let buffer = &mut buffer[..room];
     // The number of code bytes depends on the message's length, so the message starts after the most there can be.
@@ -60,6 +70,9 @@ pub fn encode<M: Serialize>(number: u8, message: &M, buffer: &mut [u8]) -> Resul
     let (prefix, rest) = raw.split_at_mut_checked(PREFIX).ok_or(FrameError::TooLong)?;
     prefix.copy_from_slice(&[PROTOCOL_VERSION, number]);
     let body = PREFIX + postcard::to_slice(message, rest).map_err(|_| FrameError::TooLong)?.len();
+    let trailer = trailer(&raw[..body]);
+    raw.get_mut(body..body + N).ok_or(FrameError::TooLong)?.copy_from_slice(&trailer);
+    let body = body + N;
     let checksum = crc32(&raw[..body]).to_le_bytes();
     raw.get_mut(body..body + CHECKSUM).ok_or(FrameError::TooLong)?.copy_from_slice(&checksum);
     let len = body + CHECKSUM;
@@ -74,15 +87,24 @@ pub fn encode<M: Serialize>(number: u8, message: &M, buffer: &mut [u8]) -> Resul
 /// # Errors
 /// [`FrameError::Version`] or [`FrameError::Message`].
 pub fn decode<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<(u8, M), FrameError> {
+    match decode_front(payload)? {
+        (number, message, []) => Ok((number, message)),
+        _ => Err(FrameError::Message),
+    }
+}
+
+/// Decodes number and message, and returns what is behind them.
+pub(crate) fn decode_front<'a, M: Deserialize<'a>>(
+    payload: &'a [u8],
+) -> Result<(u8, M, &'a [u8]), FrameError> {
     let (&version, rest) = payload.split_first().ok_or(FrameError::Framing)?;
     if version != PROTOCOL_VERSION {
         return Err(FrameError::Version(version));
     }
     let (&number, body) = rest.split_first().ok_or(FrameError::Message)?;
-    match postcard::take_from_bytes(body) {
-        Ok((message, [])) => Ok((number, message)),
-        _ => Err(FrameError::Message),
-    }
+    postcard::take_from_bytes(body)
+        .map(|(message, rest)| (number, message, rest))
+        .map_err(|_| FrameError::Message)
 }
 
 /// Result of a received byte.

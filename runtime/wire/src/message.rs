@@ -105,6 +105,40 @@ pub enum Request<'a> {
     /// [`Self::LoadEnd`], at which the device checks it. If it is refused, or another request comes before its end, the
     /// device goes back to the weights of the file. Answer to each: [`Response::Ok`].
     WriteLearned,
+    /// Begins a session of authorised requests ([`crate::authority`]). Answer: [`Response::Challenge`].
+    Challenge,
+}
+
+impl Request<'_> {
+    /// Whether a device that has host keys takes this request only from their holders: what changes the model, what was learned, or
+    /// flash, and what reads what was learned, which may tell about the user. The rest describes the device or runs the model;
+    /// chunks of a model need no more than the model's own signature, those of a learned state do (`learned`: such a state is
+    /// being taken).
+    pub fn needs_authority(&self, learned: bool) -> bool {
+        match self {
+            Self::Hello
+            | Self::Challenge
+            | Self::WriteInput { .. }
+            | Self::Run { .. }
+            | Self::ReadOutput { .. }
+            | Self::ReadScores { .. } => false,
+            Self::LoadChunk { .. } => learned,
+            Self::LoadBegin { .. }
+            | Self::LoadEnd
+            | Self::UseFlash
+            | Self::Reset
+            | Self::LearnBegin
+            | Self::Learn { .. }
+            | Self::ReadLearned { .. }
+            | Self::Select { .. }
+            | Self::Save
+            | Self::Restore
+            | Self::Forget { .. }
+            | Self::ActiveBlocks { .. }
+            | Self::Course { .. }
+            | Self::WriteLearned => true,
+        }
+    }
 }
 
 /// What a run measures.
@@ -141,6 +175,11 @@ pub enum Response<'a> {
     TrainStep(TrainStepReport),
     /// State of the flash after the request.
     Stored(StoreReport),
+    /// A session has begun; the one before has ended.
+    Challenge {
+        /// Number that the device has never sent before.
+        nonce: [u8; 32],
+    },
 }
 
 /// Description of a device.
@@ -321,6 +360,14 @@ pub enum ErrorCode {
     StoreTooSmall,
     /// The flash cannot be read or written, or is worn.
     StoreFault,
+    /// The device does not trust the model: reason number `detail` (`offshoot_sign::Refusal::ALL`).
+    Untrusted,
+    /// The request needs a session with the host's key. `detail` is the counter that the device waits for; 0: there is no session.
+    Unauthorised,
+    /// The device has no host keys, so there are no sessions.
+    NoAuthority,
+    /// The learned weights in flash were saved by another device or for another model, or were changed.
+    Seal,
 }
 
 impl Failure {
@@ -430,6 +477,24 @@ impl core::fmt::Display for Failure {
             ErrorCode::StoreTooSmall => {
                 write!(f, "the learned weights do not fit the {detail} bytes of flash that a save may take")
             }
+            ErrorCode::Untrusted => match detail {
+                0 => f.write_str("the device takes only signed models"),
+                2 => f.write_str("the device does not trust the key that signed the model"),
+                5 => f.write_str("the device takes only models of another name"),
+                6 => f.write_str("the model is signed for another target"),
+                7 => f.write_str("the model needs a later release of the runtime than the firmware's"),
+                8 => {
+                    f.write_str("the device has accepted a later release of the model and takes no older one")
+                }
+                _ => write!(f, "the model's signature does not hold on the device (reason {detail})"),
+            },
+            ErrorCode::Unauthorised => {
+                f.write_str("the device takes this request only with the signature of its host key")
+            }
+            ErrorCode::NoAuthority => f.write_str("the device has no host keys, so it needs no signatures"),
+            ErrorCode::Seal => f.write_str(
+                "the learned weights in the device's flash are not those of this device and model",
+            ),
             ErrorCode::StoreFault => f.write_str("the device's flash cannot be read or written, or is worn"),
         }
     }
@@ -446,8 +511,8 @@ mod tests {
     /// The bytes of every message. If they change, the protocol has changed: raise `PROTOCOL_VERSION`.
     #[test]
     fn golden_bytes() {
-        assert_eq!(PROTOCOL_VERSION, 6);
-        let requests: [(Request<'_>, &[u8]); 20] = [
+        assert_eq!(PROTOCOL_VERSION, 7);
+        let requests: [(Request<'_>, &[u8]); 21] = [
             (Request::Hello, &[0]),
             (Request::LoadBegin { len: 300 }, &[1, 0xac, 2]),
             (Request::LoadChunk { offset: 1, data: &[7, 8] }, &[2, 1, 2, 7, 8]),
@@ -468,6 +533,7 @@ mod tests {
             (Request::ReadScores { offset: 1, len: 2 }, &[17, 1, 2]),
             (Request::Course { steps: 300 }, &[18, 0xac, 2]),
             (Request::WriteLearned, &[19]),
+            (Request::Challenge, &[20]),
         ];
         for (message, bytes) in requests {
             let mut buffer = [0; 64];
@@ -486,7 +552,8 @@ mod tests {
         let operator = OperatorMeasurement { index: 1, tag: 2, origin: 3, count: 4, stack: 5, digest: 6 };
         let failure = Failure { code: ErrorCode::NotLoading, operator: 1, detail: 2 };
         let report = TrainStepReport { guess: 1, steps: 2, count: 3, stack: 4, arena: 5, left_out: true };
-        let responses: [(Response<'_>, &[u8]); 10] = [
+        let challenge: Vec<u8> = [9].into_iter().chain([7; 32]).collect();
+        let responses: [(Response<'_>, &[u8]); 12] = [
             (Response::Ok, &[0]),
             (Response::Info(info), &[1, 1, b'b', 1, 2, 3, 4, 5, 1]),
             (
@@ -500,6 +567,8 @@ mod tests {
             (Response::Error(Failure::new(ErrorCode::Stack, 3)), &[6, 24, 0xff, 0xff, 3, 3]),
             (Response::TrainStep(report), &[7, 1, 2, 3, 4, 5, 1]),
             (Response::Stored(StoreReport { generation: 1, capacity: 2 }), &[8, 1, 2]),
+            (Response::Challenge { nonce: [7; 32] }, &challenge),
+            (Response::Error(Failure::new(ErrorCode::Seal, 3)), &[6, 32, 0xff, 0xff, 3, 3]),
         ];
         for (message, bytes) in responses {
             let mut buffer = [0; 64];

@@ -14,6 +14,7 @@ use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::OffFile;
 use crate::port::Port;
 use crate::saturation::Saturated;
+use crate::signing;
 use crate::ui::Ui;
 use crate::watch;
 
@@ -406,12 +407,13 @@ fn on_device(
 pub const DEVICE_HELP: &str =
     "`offshoot target list` names the targets, `offshoot target probe` tells which answer";
 
-/// Connects to a target.
+/// Connects to a target, with the host's key that the environment names ([`signing::host_key`]).
 ///
 /// # Errors
-/// The target is missing or does not answer.
+/// The target is missing or does not answer; the key cannot be read.
 pub fn connect(target: &Target) -> Result<Box<dyn Device>> {
-    offshoot_target::open(target).or_fail(Kind::Device, DEVICE_HELP)
+    let key = if matches!(target, Target::Serial(_)) { signing::host_key()? } else { None };
+    offshoot_target::open_with(target, key).or_fail(Kind::Device, DEVICE_HELP)
 }
 
 /// Loads a model into a device and selects its network.
@@ -419,7 +421,7 @@ pub fn connect(target: &Target) -> Result<Box<dyn Device>> {
 /// # Errors
 /// The model does not fit, or the device fails.
 pub fn load(device: &mut dyn Device, file: &OffFile) -> Result<()> {
-    device.load(file.bytes()).map_err(|e| device_failure(&e, DEVICE_HELP))?;
+    device.load(file.whole()).map_err(|e| device_failure(&e, DEVICE_HELP))?;
     select(device, file)
 }
 

@@ -34,6 +34,8 @@ pub enum Kind {
     Device,
     /// Two files do not belong together.
     Mismatch,
+    /// A signature does not hold, or is not trusted.
+    Signature,
     /// A fault in Offshoot itself.
     Internal,
 }

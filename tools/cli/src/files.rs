@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use offshoot::{AlignedBytes, Model};
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
+use offshoot_sign::envelope::{self, Enveloped};
 
 use crate::failure::{Context, Failure, Kind, Result};
 
@@ -13,10 +14,13 @@ use crate::failure::{Context, Failure, Kind, Result};
 pub struct OffFile {
     bytes: AlignedBytes,
     network: usize,
+    /// The file as it came, if it is signed.
+    signed: Option<Vec<u8>>,
 }
 
 impl OffFile {
-    /// Reads and validates `path`.
+    /// Reads and validates `path`. Of a signed file it takes the network and leaves the signature to who asks for it
+    /// (`verify-signature`, devices): on the host the file is the user's own.
     ///
     /// # Errors
     /// The file cannot be read, or is not a valid `.off` file.
@@ -27,8 +31,17 @@ impl OffFile {
             let help = format!("compile it first: offshoot compile {} -o model.off", path.display());
             return Err(Failure::new(Kind::Format, message, help));
         }
-        let file = Self::from_bytes(&bytes);
-        if let (true, Some((what, help))) = (!bytes.starts_with(b"OFFS"), mistaken(path)) {
+        let file = if envelope::is_signed(&bytes) {
+            let network = Enveloped::new(&bytes).map(|file| file.network()).ok_or_else(|| {
+                let message =
+                    format!("{}: this signed file is truncated or of another version", path.display());
+                Failure::new(Kind::Format, message, "get the file again, or sign the model again")
+            })?;
+            Self { signed: Some(bytes.clone()), ..Self::from_bytes(network) }
+        } else {
+            Self::from_bytes(&bytes)
+        };
+        if let (true, Some((what, help))) = (!file.bytes().starts_with(b"OFFS"), mistaken(path)) {
             let message = format!("{}: this is {what}; a .off file is needed", path.display());
             return Err(Failure::new(Kind::Format, message, help));
         }
@@ -66,12 +79,17 @@ impl OffFile {
 
     /// A file from bytes that were just compiled; they are not validated.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self { bytes: AlignedBytes::copy_of(bytes), network: 0 }
+        Self { bytes: AlignedBytes::copy_of(bytes), network: 0, signed: None }
     }
 
-    /// The file's bytes.
+    /// The file's bytes, without an envelope.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The file as it came: with its envelope if it is signed.
+    pub fn whole(&self) -> &[u8] {
+        self.signed.as_deref().unwrap_or(&self.bytes)
     }
 
     /// The model: the network that was selected, of a file that holds several.
@@ -182,8 +200,9 @@ pub(crate) fn mistaken(path: &Path) -> Option<(&'static str, &'static str)> {
         }
     }
     let head = &head[..len];
-    let known: [(&[u8], &'static str, &'static str); 7] = [
+    let known: [(&[u8], &'static str, &'static str); 8] = [
         (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "fetch it: git lfs pull"),
+        (b"OFSG", "a signed model (.off)", "give the .onnx file that it was compiled from"),
         (b"OFFS", "a compiled model (.off)", "give the .onnx file that it was compiled from"),
         (b"\x93NUMPY", "a NumPy array (.npy)", "give the network (.onnx or .tflite) here"),
         (

@@ -12,6 +12,7 @@ mod policy;
 pub mod port;
 pub mod samples;
 pub mod saturation;
+pub mod signing;
 pub mod ui;
 pub mod watch;
 

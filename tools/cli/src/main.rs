@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use offshoot_cli::commands::{
-    compile, compress, demo, eval, inspect, learn, merge, profile, qat, rank, run, search, sensitivity,
-    target, verify,
+    compile, compress, demo, eval, inspect, keygen, learn, merge, profile, qat, rank, run, search,
+    sensitivity, sign, target, verify, verify_signature,
 };
 use offshoot_cli::{Failure, Outcome, Ui};
 
@@ -51,6 +51,12 @@ enum Verb {
     Merge(merge::Args),
     /// Count what every operator costs on a target.
     Profile(profile::Args),
+    /// Make a key pair that signs models or commands.
+    Keygen(keygen::Args),
+    /// Sign a compiled model.
+    Sign(sign::Args),
+    /// Check a signed model as a device does.
+    VerifySignature(verify_signature::Args),
     /// List the known targets, or probe which of them answer.
     Target(target::Args),
 }
@@ -76,6 +82,9 @@ fn main() -> ExitCode {
         Verb::Learn(args) => show(&ui, learn::run(&ui, args)),
         Verb::Merge(args) => show(&ui, merge::run(&ui, args)),
         Verb::Profile(args) => show(&ui, profile::run(&ui, args)),
+        Verb::Keygen(args) => show(&ui, keygen::run(&ui, args)),
+        Verb::Sign(args) => show(&ui, sign::run(&ui, args)),
+        Verb::VerifySignature(args) => show(&ui, verify_signature::run(&ui, args)),
         Verb::Target(args) => show(&ui, target::run(&ui, args)),
     };
     match result {

@@ -1,9 +1,11 @@
 //! The host side of [`offshoot::wire`], over any [`Transport`].
 
+use crate::session::{Host, HostKey, Sending};
 use crate::transport::Transport;
+use offshoot::wire::authority::{SIGNED_CHUNK_MAX, decode_bound, encode_signed};
 use offshoot::wire::{
     CHUNK_MAX, CountUnit, ErrorCode, Event, FRAME_MAX, Failure, FrameError, FrameReader, Mode, ModelInfo,
-    OperatorMeasurement, Request, Response, RunReport, TrainStepReport, UNNUMBERED, decode, encode,
+    OperatorMeasurement, Request, Response, RunReport, TrainStepReport, UNNUMBERED, encode,
 };
 use std::collections::VecDeque;
 use std::io;
@@ -68,6 +70,14 @@ pub enum ClientError {
         /// The device's reason.
         failure: Failure,
     },
+    /// The answer does not belong to the session, or not to this device.
+    #[error(
+        "the answer to `{request}` is not this device's in this session: something on the line answers in its place"
+    )]
+    NotBound {
+        /// The request.
+        request: &'static str,
+    },
     /// The device does not hold the bytes that were sent.
     #[error("the device holds another model than the one sent (checksum {device:#010x}, sent {sent:#010x})")]
     OtherModel {
@@ -111,6 +121,11 @@ pub struct Client<T> {
     number: u8,
     answer_timeout: Duration,
     run_timeout: Duration,
+    host: Option<Host>,
+    /// The last request was signed.
+    signed: bool,
+    /// A learned state is being sent.
+    learned: bool,
 }
 
 impl<T: Transport> Client<T> {
@@ -123,6 +138,9 @@ impl<T: Transport> Client<T> {
             number: UNNUMBERED,
             answer_timeout: ANSWER_TIMEOUT,
             run_timeout: RUN_TIMEOUT,
+            host: None,
+            signed: false,
+            learned: false,
         }
     }
 
@@ -130,6 +148,38 @@ impl<T: Transport> Client<T> {
     #[must_use]
     pub fn with_timeouts(self, answer: Duration, run: Duration) -> Self {
         Self { answer_timeout: answer, run_timeout: run, ..self }
+    }
+
+    /// The same client with a host's key, which signs the requests that change something on a device that asks for it.
+    #[must_use]
+    pub fn with_host_key(self, key: Box<dyn HostKey>) -> Self {
+        Self { host: Some(Host::new(key)), ..self }
+    }
+
+    /// Opens a session if there is a host's key and the device has host keys; whether it has.
+    ///
+    /// # Errors
+    /// [`ClientError`]
+    pub fn authorise(&mut self) -> Result<bool, ClientError> {
+        if self.host.is_none() {
+            return Ok(false);
+        }
+        const NAME: &str = "challenge";
+        let asked = self.ask(NAME, &Request::Challenge, |answer| match answer {
+            Response::Challenge { nonce } => Some(nonce),
+            _ => None,
+        });
+        let Some(host) = &mut self.host else { return Ok(false) };
+        match asked {
+            Ok(nonce) => {
+                host.begin(nonce);
+                Ok(true)
+            }
+            Err(ClientError::Refused { failure: Failure { code: ErrorCode::NoAuthority, .. }, .. }) => {
+                if host.do_without() { Ok(false) } else { Err(ClientError::NotBound { request: NAME }) }
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The line.
@@ -163,7 +213,7 @@ impl<T: Transport> Client<T> {
     pub fn load(&mut self, off: &[u8]) -> Result<ModelInfo, ClientError> {
         let len = u32::try_from(off.len()).unwrap_or(u32::MAX);
         self.ask("load begin", &Request::LoadBegin { len }, ok)?;
-        for (offset, data) in chunks(off) {
+        for (offset, data) in chunks(off, CHUNK_MAX) {
             self.ask("load chunk", &Request::LoadChunk { offset, data }, ok)?;
         }
         self.ask("load end", &Request::LoadEnd, model).and_then(|model| same(model, off))
@@ -182,7 +232,7 @@ impl<T: Transport> Client<T> {
     /// # Errors
     /// [`ClientError`]
     pub fn write_input(&mut self, index: u8, tensor: &[u8]) -> Result<(), ClientError> {
-        for (offset, data) in chunks(tensor) {
+        for (offset, data) in chunks(tensor, CHUNK_MAX) {
             self.ask("write input", &Request::WriteInput { index, offset, data }, ok)?;
         }
         Ok(())
@@ -319,11 +369,15 @@ impl<T: Transport> Client<T> {
     /// # Errors
     /// [`ClientError`]; the device is then as before its first step.
     pub fn write_learned(&mut self, learned: &[u8]) -> Result<(), ClientError> {
-        self.ask("write learned", &Request::WriteLearned, ok)?;
-        for (offset, data) in chunks(learned) {
-            self.ask("write learned", &Request::LoadChunk { offset, data }, ok)?;
-        }
-        self.ask("write learned", &Request::LoadEnd, ok)
+        const NAME: &str = "write learned";
+        self.ask(NAME, &Request::WriteLearned, ok)?;
+        self.learned = true;
+        let size = if self.host.as_ref().is_some_and(Host::is_open) { SIGNED_CHUNK_MAX } else { CHUNK_MAX };
+        let sent = chunks(learned, size)
+            .try_for_each(|(offset, data)| self.ask(NAME, &Request::LoadChunk { offset, data }, ok));
+        self.learned = false;
+        sent?;
+        self.ask(NAME, &Request::LoadEnd, ok)
     }
 
     /// Saves what was learned; returns the number of the save.
@@ -370,10 +424,20 @@ impl<T: Transport> Client<T> {
     }
 
     fn send(&mut self, request: &'static str, message: &Request<'_>) -> Result<(), ClientError> {
+        let sending = |host: &Option<Host>, learned| {
+            host.as_ref().map_or(Sending::Plain, |host| host.sending(message, learned))
+        };
+        if sending(&self.host, self.learned) == Sending::Challenge {
+            self.authorise()?;
+        }
+        self.signed = sending(&self.host, self.learned) == Sending::Signed;
         self.number = self.number.checked_add(1).unwrap_or(1);
         let mut frame = [0; FRAME_MAX];
-        let len = encode(self.number, message, &mut frame)
-            .map_err(|error| ClientError::Frame { request, error })?;
+        let encoded = match self.host.as_ref().filter(|_| self.signed) {
+            Some(host) => encode_signed(self.number, message, &mut frame, |body| host.authority(body)),
+            None => encode(self.number, message, &mut frame),
+        };
+        let len = encoded.map_err(|error| ClientError::Frame { request, error })?;
         self.line.send(&frame[..len]).map_err(|e| self.broken(request, self.answer_timeout, e))
     }
 
@@ -393,14 +457,32 @@ impl<T: Transport> Client<T> {
             match self.reader.push(byte) {
                 Event::Pending => {}
                 Event::Bad(error) => return Err(ClientError::Frame { request, error }),
-                Event::Frame => match decode(self.reader.payload()) {
+                Event::Frame => match decode_bound(self.reader.payload()) {
                     Err(error) => return Err(ClientError::Frame { request, error }),
                     // Late: its request was given up.
-                    Ok((number, _)) if number != self.number && number != UNNUMBERED => {}
-                    Ok((_, Response::Error(failure))) => {
+                    Ok(found) if found.number != self.number && found.number != UNNUMBERED => {}
+                    // A refusal needs no bond: nothing was done, as far as anybody can say.
+                    Ok(found) if matches!(found.message, Response::Error(_)) => {
+                        let Response::Error(failure) = found.message else { continue };
+                        let host = self.host.as_mut().filter(|_| self.signed);
+                        match host {
+                            Some(host) if host.holds(&found) => host.advance(),
+                            // The device has not taken it: it comes again as it is.
+                            Some(_) if failure.code == ErrorCode::Frame => {}
+                            Some(host) => host.end(),
+                            None => {}
+                        }
                         return Err(ClientError::Refused { request, failure });
                     }
-                    Ok((_, answer)) => {
+                    Ok(found) => {
+                        if let Some(host) = self.host.as_mut().filter(|_| self.signed) {
+                            if !host.holds(&found) {
+                                host.end();
+                                return Err(ClientError::NotBound { request });
+                            }
+                            host.advance();
+                        }
+                        let answer = found.message;
                         return read(answer).ok_or_else(|| ClientError::Unexpected {
                             request,
                             answer: format!("{answer:?}"),
@@ -429,6 +511,9 @@ impl<T: Transport> Client<T> {
     }
 
     fn broken(&mut self, request: &'static str, timeout: Duration, error: io::Error) -> ClientError {
+        if let Some(host) = &mut self.host {
+            host.end();
+        }
         let diagnosis = self.line.diagnosis();
         match error.kind() {
             io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => {
@@ -466,13 +551,14 @@ fn same(model: ModelInfo, off: &[u8]) -> Result<ModelInfo, ClientError> {
 }
 
 /// Chunks of a tensor or file with their offsets. The device refuses more than 4 GiB by the length.
-fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
-    bytes.chunks(CHUNK_MAX).enumerate().map(|(i, data)| ((i * CHUNK_MAX) as u32, data))
+fn chunks(bytes: &[u8], size: usize) -> impl Iterator<Item = (u32, &[u8])> {
+    bytes.chunks(size).enumerate().map(move |(i, data)| ((i * size) as u32, data))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use offshoot::wire::decode;
 
     /// A line that delivers a byte every few milliseconds and never ends a frame.
     struct Trickle;

@@ -12,7 +12,7 @@ pub trait Device {
     /// The device does not answer.
     fn info(&mut self) -> Result<DeviceInfo, TargetError>;
 
-    /// Loads a `.off` file, which the device validates.
+    /// Loads a `.off` file, signed or not, which the device validates.
     ///
     /// # Errors
     /// The file is not valid or does not fit, or the device does not answer.

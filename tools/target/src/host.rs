@@ -99,7 +99,7 @@ impl Device for HostDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.model = None;
-        let off = AlignedBytes::copy_of(off);
+        let off = AlignedBytes::copy_of(crate::session::network(off));
         let model = Model::open(off.bytes())?;
         let arena = AlignedBytes::zeroed(model.train_arena_bytes().unwrap_or(model.arena_bytes()) as usize);
         let stored = self.saved.as_ref().is_some_and(|s| s.digest == crc32(off.bytes()));

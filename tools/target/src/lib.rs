@@ -19,6 +19,7 @@ pub mod qemu;
 pub mod remote;
 #[cfg(feature = "serial")]
 mod serial;
+pub mod session;
 mod target;
 pub mod transport;
 
@@ -30,6 +31,7 @@ pub use features::{check_runtime, runtime_features};
 pub use host::HostDevice;
 pub use qemu::QemuDevice;
 pub use remote::RemoteDevice;
+pub use session::HostKey;
 pub use target::Target;
 
 /// Connects to the device that `target` names. Emulated boards start when a model is loaded.
@@ -37,12 +39,29 @@ pub use target::Target;
 /// # Errors
 /// [`TargetError::NotBuiltIn`] for targets that this build does not support, and any failure to connect.
 pub fn open(target: &Target) -> Result<Box<dyn Device>, TargetError> {
+    open_with(target, None)
+}
+
+/// As [`open`], with a host's key for devices that take changes only from its holder.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(target: &Target, key: Option<Box<dyn HostKey>>) -> Result<Box<dyn Device>, TargetError> {
+    // Only a device on a line has use for it.
+    #[cfg(not(feature = "serial"))]
+    let _ = key;
     Ok(match target {
         Target::Host => Box::new(HostDevice::new()),
         Target::Qemu(board) => Box::new(QemuDevice::new(board)?),
         Target::Chip(chip) => Box::new(QemuDevice::for_chip(chip)?),
         #[cfg(feature = "serial")]
-        Target::Serial(port) => Box::new(RemoteDevice::new(client::Client::new(serial::open(port)?))),
+        Target::Serial(port) => {
+            let client = client::Client::new(serial::open(port)?);
+            Box::new(RemoteDevice::new(match key {
+                Some(key) => client.with_host_key(key),
+                None => client,
+            }))
+        }
         #[cfg(not(feature = "serial"))]
         Target::Serial(_) => {
             return Err(TargetError::NotBuiltIn {

@@ -159,6 +159,7 @@ impl Device for QemuDevice {
 
     fn load(&mut self, off: &[u8]) -> Result<(), TargetError> {
         self.running = None;
+        let off = crate::session::network(off);
         self.check_chip(off)?;
         let slot = self.board.firmware.model_flash;
         if off.len() as u64 > u64::from(slot.1) {

@@ -4,6 +4,7 @@ use crate::TargetError;
 use crate::client::{Client, Facts};
 use crate::device::{Device, DeviceInfo, OperatorProfile, Profile};
 use crate::host::{check_count, check_len};
+use crate::session::network;
 use crate::transport::Transport;
 use offshoot::format::record::{IoRepr, Tag};
 use offshoot::wire::{CountUnit, Mode, OperatorMeasurement, RunReport, TrainStepReport};
@@ -71,7 +72,7 @@ impl<T: Transport> RemoteDevice<T> {
     fn load_with(&mut self, off: &[u8], in_flash: bool) -> Result<(), TargetError> {
         self.model = None;
         // The host checks first, since its errors say more and it needs to know the tensors anyway.
-        let aligned = AlignedBytes::copy_of(off);
+        let aligned = AlignedBytes::copy_of(network(off));
         let model = Model::open(aligned.bytes())?;
         let bytes =
             |io: IoRepr| io.shape.iter().map(|&d| usize::from(d)).product::<usize>() * io.dtype.size();
@@ -92,7 +93,9 @@ impl<T: Transport> RemoteDevice<T> {
         self.fits("the arena", model.arena_bytes().into(), |facts| facts.arena)?;
         let networks = (0..model.network_count()).map(|i| Ok(of(model.network(i)?)));
         self.networks = networks.collect::<Result<_, offshoot::Error>>()?;
-        let opened = if in_flash { self.client.use_flash(off)? } else { self.client.load(off)? };
+        // A device without host keys takes files without envelopes.
+        let sent = if self.client.authorise()? { off } else { network(off) };
+        let opened = if in_flash { self.client.use_flash(sent)? } else { self.client.load(sent)? };
         if let Some(first) = self.networks.first_mut() {
             first.restored = opened.restored;
             first.off = off.to_vec();

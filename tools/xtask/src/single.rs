@@ -28,6 +28,9 @@ pub struct Args {
     /// A sample (.npy). Default: zeros.
     #[arg(long)]
     pub input: Option<PathBuf>,
+    /// Public key (PEM): the firmware opens only a model that is signed by it for the board (`--for-target cortex-m4`).
+    #[arg(long)]
+    pub key: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -50,6 +53,9 @@ pub struct Report {
     pub ram_bytes: u64,
     /// Deepest stack from reset to the end of a run, in bytes.
     pub stack_bytes: u64,
+    /// Instructions to verify and open a signed model; none for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub open_instructions: Option<u32>,
     /// Bytes of the output.
     pub output: Vec<u8>,
 }
@@ -79,9 +85,12 @@ pub fn run(args: &Args) -> Result<()> {
         None => profile::zeros(&file)?,
         Some(path) => Inputs::encode(&file.model()?, &[read_array(path)?], &[path.display().to_string()])?,
     };
-    let elf = build(&args.model, &args.target)?;
-    let report =
-        execute(&elf, &args.model, &args.target, inputs.sample(0).first().copied().unwrap_or_default())?;
+    let key = args.key.as_deref();
+    // Both builds have the same place: that which is measured comes last.
+    let open_instructions = key.map(|key| count_opening(&args.model, &args.target, key)).transpose()?;
+    let elf = build(&args.model, &args.target, key)?;
+    let sample = inputs.sample(0).first().copied().unwrap_or_default();
+    let report = Report { open_instructions, ..execute(&elf, &args.model, &args.target, sample)? };
     if args.json {
         println!("{}", serde_json::to_string(&report)?);
         return Ok(());
@@ -92,6 +101,9 @@ pub fn run(args: &Args) -> Result<()> {
         .row(["model (flash), bytes", &thousands(report.model_bytes)])
         .row(["statics (RAM), bytes", &thousands(report.ram_bytes)])
         .row(["deepest stack, bytes", &thousands(report.stack_bytes)]);
+    if let Some(count) = report.open_instructions {
+        table.row(["verify and open, instructions", &thousands(count.into())]);
+    }
     println!("{table}\n{}\nlinked: {}", elf.display(), report.features.join(" "));
     Ok(())
 }
@@ -105,17 +117,40 @@ fn features(model: &Path) -> Result<Vec<String>> {
     Ok(inspect::run(&ui, &inspect::Args { file: model.into() })?.runtime_features)
 }
 
-/// Builds the firmware of a model for a board; returns its ELF file.
+/// Builds the firmware of a model for a board; returns its ELF file. With a key, that of a model signed by it.
 ///
 /// # Errors
 /// The model cannot be read, or the build fails.
-pub fn build(model: &Path, target: &str) -> Result<PathBuf> {
+pub fn build(model: &Path, target: &str, key: Option<&Path>) -> Result<PathBuf> {
+    build_with(model, target, key, false)
+}
+
+/// Instructions to verify and open a signed model. The firmware that counts them is another than that which [`build`] gives.
+///
+/// # Errors
+/// As [`build`]; the emulator fails, or the firmware refuses the model.
+pub fn count_opening(model: &Path, target: &str, key: &Path) -> Result<u32> {
+    let elf = build_with(model, target, Some(key), true)?;
+    let mut emulator = Emulator::start(board(target)?, &elf, None)?;
+    let bytes =
+        receive(&mut emulator, 4).context("the firmware refuses the model: is it signed by this key?")?;
+    Ok(u32::from_le_bytes(bytes.try_into().unwrap_or_default()))
+}
+
+fn build_with(model: &Path, target: &str, key: Option<&Path>, count: bool) -> Result<PathBuf> {
     let board = board(target)?;
     if !SINGLE.contains(&board.machine) {
         bail!("{target}: the single-model firmware supports MPS2 boards only ({})", SINGLE.join(", "));
     }
     let script = crate::bench::root().join("firmware/single.sh");
-    let output = Command::new(&script)
+    let mut command = Command::new(&script);
+    if let Some(key) = key {
+        command.arg("--key").arg(key);
+    }
+    if count {
+        command.env("OFFSHOOT_COUNT", "1");
+    }
+    let output = command
         .arg(model)
         .args(["--board", board.name.trim_start_matches("qemu:")])
         .env("OFFSHOOT_FEATURES", features(model)?.join(" "))
@@ -146,7 +181,7 @@ pub fn execute(elf: &Path, model: &Path, target: &str, sample: &[u8]) -> Result<
     let bytes = receive(&mut emulator, len)?;
     let stack = emulator.memory(bottom, STACK.1)?;
     let unused = stack.iter().take_while(|&&b| b == PAINT).count();
-    let model_bytes = file.bytes().len() as u64;
+    let model_bytes = file.whole().len() as u64;
     Ok(Report {
         model: model.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
         target: target.to_owned(),
@@ -155,8 +190,19 @@ pub fn execute(elf: &Path, model: &Path, target: &str, sample: &[u8]) -> Result<
         model_bytes,
         ram_bytes: firmware::ram_bytes(elf)?,
         stack_bytes: (STACK.1 - unused) as u64,
+        open_instructions: None,
         output: bytes,
     })
+}
+
+/// Whether the firmware says that it is ready, within a time that is ten times what it needs.
+///
+/// # Errors
+/// The emulator does not start.
+pub fn starts(elf: &Path, target: &str) -> Result<bool> {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let mut emulator = Emulator::start(board(target)?, elf, None)?;
+    Ok(matches!(emulator.receive(&mut [0], LIMIT), Ok(1)))
 }
 
 fn receive(emulator: &mut Emulator, len: usize) -> Result<Vec<u8>> {

@@ -26,7 +26,8 @@ pub const SUPPORTED: u16 = (if cfg!(feature = "learn") { requires::LEARNS } else
 
 /// A validated file.
 ///
-/// ```
+#[cfg_attr(not(feature = "signed"), doc = "```")]
+#[cfg_attr(feature = "signed", doc = "```ignore")]
 /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
 /// # let bytes = Vibration::bytes();
 /// let model = offshoot::Model::open(bytes)?; // bytes: aligned to 16
@@ -57,9 +58,17 @@ impl<'m> Model<'m> {
     ///
     /// # Errors
     /// The first thing that is wrong: [`Error::Alignment`], [`Error::Checksum`], [`Error::Requires`] …
+    ///
+    /// With the feature `signed` the argument is a [`sign::Verified`](offshoot_sign::Verified): a file that nobody has verified cannot
+    /// be given.
     // Not inlined: otherwise its frame would be part of the caller's and stay on the stack below every run.
     #[inline(never)]
-    pub fn open(bytes: &'m [u8]) -> Result<Self, Error> {
+    pub fn open(
+        #[cfg(not(feature = "signed"))] bytes: &'m [u8],
+        #[cfg(feature = "signed")] verified: offshoot_sign::Verified<'m>,
+    ) -> Result<Self, Error> {
+        #[cfg(feature = "signed")]
+        let bytes = verified.network();
         let view = HeaderView::new_checked(bytes)?;
         let header = view.parse()?;
         if usize::try_from(header.file_len) != Ok(bytes.len()) {

@@ -8,6 +8,7 @@ mod report;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use ed25519_dalek::SigningKey;
 use ndarray::{ArrayD, IxDyn};
 use offshoot_compress::nest::{self, Pair};
 use offshoot_compress::quantize::{self, QuantizeOptions, QuantizeReport, Toggle};
@@ -23,6 +24,7 @@ use crate::batch::{self, shared_count};
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::port::Port;
+use crate::signing::{self, SignatureReport};
 use crate::ui::Ui;
 use crate::watch;
 
@@ -38,11 +40,19 @@ pub use report::{KeptFloat, Made, Report, quantisation_table};
 pub fn run(ui: &Ui, args: &Args) -> Result<Report> {
     let target = args.target.as_deref().map(parse_target).transpose()?;
     let read = [&args.model].into_iter().chain(&args.calib).chain(&args.labels).chain(&args.learn);
-    files::refuse_same_file(read.chain(&args.nested), [&args.output])?;
+    files::refuse_same_file(read.chain(&args.nested).chain(&args.sign), [&args.output])?;
+    let key = signing_key(args)?;
     let network = files::read_graph_with(&args.model, &args.dims.all())?;
     let (calib, names) = read_arrays(&args.calib)?;
-    let (compiled, report) = compile(ui, network, (&calib, &names), args, target.as_ref())?;
-    write(&args.output, compiled.bytes())?;
+    let (compiled, mut report) = compile(ui, network, (&calib, &names), args, target.as_ref())?;
+    match &key {
+        Some(key) => {
+            let signed = args.statement.sign(key, compiled.bytes(), &args.output)?;
+            report.signature = SignatureReport::of(&signed);
+            write(&args.output, &signed)?;
+        }
+        None => write(&args.output, compiled.bytes())?,
+    }
     Ok(report)
 }
 
@@ -94,8 +104,23 @@ pub fn compile(
         calibrated: made.calibrated,
         kept_float: made.kept_float,
         nested: made.nested,
+        signature: None,
     };
     Ok((file, report))
+}
+
+/// The key to sign with, read before the work begins.
+fn signing_key(args: &Args) -> Result<Option<SigningKey>> {
+    match &args.sign {
+        Some(path) if args.statement.release.is_some() => signing::read_private(path).map(Some),
+        Some(_) => Err(Failure::new(Kind::Usage, "--sign needs --release", "give the number of the release")),
+        None if args.statement.is_empty() => Ok(None),
+        None => Err(Failure::new(
+            Kind::Usage,
+            "--name, --release, --min-runtime and --for-target belong to a signature",
+            "give --sign KEY.pem too, or leave them out",
+        )),
+    }
 }
 
 /// Part of its range by which the int8 range of an input is widened at both ends if the device normalises the input: a

@@ -15,6 +15,7 @@ use crate::batch;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
 use crate::port::Port;
+use crate::signing::SignatureReport;
 use crate::ui::{Outcome, Ui};
 
 /// Help for what an opened file rules out.
@@ -25,6 +26,38 @@ const REPORT_BUG: &str = "this is a bug in Offshoot: report it with the model";
 pub struct Args {
     /// A network (.onnx, .tflite) or a compiled model (.off).
     pub file: PathBuf,
+}
+
+/// The signature of a file, which `inspect` does not check: it has no keys.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state")]
+pub enum Signed {
+    /// There is none.
+    Unsigned,
+    /// There is one: what it says.
+    Unchecked(SignatureReport),
+    /// There is one, whose metadata are not well formed: no device takes it.
+    Malformed,
+}
+
+impl Signed {
+    fn of(file: &OffFile) -> Self {
+        match (SignatureReport::of(file.whole()), file.whole() == file.bytes()) {
+            (_, true) => Self::Unsigned,
+            (Some(report), _) => Self::Unchecked(report),
+            (None, _) => Self::Malformed,
+        }
+    }
+
+    fn line(&self) -> String {
+        match self {
+            Self::Unsigned => "not signed".into(),
+            Self::Unchecked(report) => {
+                format!("signed, not checked (`offshoot verify-signature` does): {}", report.line())
+            }
+            Self::Malformed => "signed, but what the signature says is not well formed".into(),
+        }
+    }
 }
 
 /// An input or output.
@@ -152,6 +185,9 @@ pub struct Report {
     /// Constants of operators with weights; empty for `.off`, which does not keep their names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constants: Vec<ConstantRow>,
+    /// Signature; none for ONNX.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<Signed>,
     /// Further networks of the file, which share the weights of the first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub networks: Vec<NetworkReport>,
@@ -196,6 +232,9 @@ impl Outcome for Report {
         self.outputs.iter().for_each(|p| text.push_str(&port("output", p)));
         if let (Some(arena), Some(bound)) = (self.arena_bytes, self.arena_lower_bound_bytes) {
             text.push_str(&format!("arena: {} bytes (lower bound {})\n", thousands(arena), thousands(bound)));
+        }
+        if let Some(signature) = &self.signature {
+            text.push_str(&format!("{}\n", signature.line()));
         }
         for n in &self.networks {
             let [macs, weights, arena] = [n.macs, n.weights, n.arena_bytes].map(thousands);
@@ -358,6 +397,7 @@ pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
         arena_lower_bound_bytes: None,
         runtime_features: Vec::new(),
         operators,
+        signature: None,
         networks: Vec::new(),
     }
 }
@@ -386,6 +426,7 @@ pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
         runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
             .or_fail(Kind::Internal, REPORT_BUG)?,
         operators,
+        signature: Some(Signed::of(&file)),
         networks: further(&model)?,
     })
 }

@@ -5,6 +5,7 @@ pub mod compress;
 pub mod demo;
 pub mod eval;
 pub mod inspect;
+pub mod keygen;
 pub mod learn;
 pub mod merge;
 pub mod profile;
@@ -13,8 +14,10 @@ pub mod rank;
 pub mod run;
 pub mod search;
 pub mod sensitivity;
+pub mod sign;
 pub mod target;
 pub mod verify;
+pub mod verify_signature;
 
 use std::path::Path;
 

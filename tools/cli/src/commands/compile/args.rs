@@ -8,6 +8,7 @@ use offshoot_export::LearningPlan;
 use serde::Serialize;
 
 use crate::failure::{Context, Failure, Kind, Result};
+use crate::signing::Statement;
 
 /// Number format of the compiled model.
 #[derive(Clone, Debug, PartialEq)]
@@ -242,6 +243,12 @@ pub struct Args {
     /// Where the activation scales of sub-networks come from.
     #[arg(long, value_enum, default_value_t = NestedScales::Shared)]
     pub nested_scales: NestedScales,
+    /// Sign the model with this private key (PKCS#8 PEM), as `keygen` writes it. Needs --release.
+    #[arg(long, value_name = "KEY.pem")]
+    pub sign: Option<PathBuf>,
+    /// What the signature says.
+    #[command(flatten)]
+    pub statement: Statement,
     /// Largest .off file, in bytes or as 64k, 1M, 64Ki.
     #[arg(long, value_parser = parse_bytes)]
     pub max_flash: Option<u64>,

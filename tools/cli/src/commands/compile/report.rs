@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::{OnChip, Precision};
 use crate::commands::decibels;
+use crate::signing::SignatureReport;
 use crate::ui::Outcome;
 
 /// Result of `compile`.
@@ -41,6 +42,9 @@ pub struct Report {
     /// Which layers of each sub-network share the large network's weights.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nested: Vec<NestReport>,
+    /// What the signature says, if the model was signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<SignatureReport>,
     /// What the network takes of the chip that was named as the target.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub on_chip: Option<OnChip>,
@@ -148,6 +152,9 @@ impl Outcome for Report {
             c.operators.len(),
             thousands(c.macs)
         );
+        if let Some(signature) = &self.signature {
+            text.push_str(&format!("signed: {}\n", signature.line()));
+        }
         if let Some(l) = &c.learning {
             text.extend(l.recipe.iter().map(|r| format!("learning: {r}\n")));
             let better = l.better.iter();
