@@ -13,9 +13,12 @@ use crate::layer::Layer;
 /// The kind of core, as far as it matters to the choice between forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Core {
-    /// Arm cores with the DSP extension (Cortex-M4, M7, M33, M55); also hosts and phones. The default without a target.
+    /// Arm cores with the DSP extension (Cortex-M4, M7, M33); also hosts and phones. The default without a target.
     #[default]
     Dsp,
+    /// Arm cores with the vector extension for integers (Helium: Cortex-M55, M85). What has no kernel there runs on those of
+    /// the DSP extension, which they have too.
+    Mve,
     /// Arm cores without the DSP extension, with a 64-bit multiply (Cortex-M3).
     ArmV7M,
     /// Arm cores without either (Cortex-M0, M0+).
@@ -76,7 +79,7 @@ const RISCV32: Portable = Portable {
 impl Core {
     fn portable(self) -> Option<&'static Portable> {
         match self {
-            Self::Dsp => None,
+            Self::Dsp | Self::Mve => None,
             Self::ArmV7M => Some(&ARM_V7M),
             Self::ArmV6M => Some(&ARM_V6M),
             Self::RiscV32 => Some(&RISCV32),
@@ -102,6 +105,23 @@ impl Core {
     pub(crate) fn tiled(self, layer: &Layer) -> u64 {
         let factor = self.portable().map_or(1.0, |p| if is_vector(layer) { p.vector } else { p.tiled });
         scaled(dense(layer, 0.81, 2.0), factor) + CALL
+    }
+
+    /// Whether vectors multiply bytes, so that weights in row-major order are the fastest.
+    pub(crate) fn multiplies_bytes(self) -> bool {
+        self == Self::Mve
+    }
+
+    /// [`offshoot::format::record::ConvRowMajor`] on a core with kernels for it.
+    pub(crate) fn row_major(self, layer: &Layer) -> u64 {
+        let blocks = layer.channels().div_ceil(4) as u64;
+        let vectors = layer.taps().div_ceil(16) as u64;
+        if layer.one_row() {
+            return blocks * (28 + 10 * vectors) + CALL;
+        }
+        let gather = 60 + 3 * vectors + 8 * u64::from(layer.window.kernel[0]);
+        let pixels = layer.pixels() as u64;
+        pixels.div_ceil(3) * (blocks * (52 + 24 * vectors) + 80) + pixels * gather + CALL
     }
 
     /// [`offshoot::format::record::ConvSingleMultiply`]; `pays` if strips are long enough for it.
@@ -150,6 +170,9 @@ impl Core {
 
     /// [`offshoot::format::record::DepthwisePlanar`] and [`offshoot::format::record::DepthwiseSingleMultiply`].
     pub(crate) fn channel_planar(self, layer: &Layer, single_multiply: bool) -> u64 {
+        if self == Self::Mve && layer.taps() <= 9 {
+            return 7 * layer.y.len() as u64 + 80 * layer.channels() as u64 + CALL;
+        }
         let of_output = if single_multiply { 8.0 } else { 14.0 };
         let dsp = ((layer.taps() as f64 + of_output) * layer.y.len() as f64) as u64;
         scaled(dsp, self.portable().map_or(1.0, |p| p.tiled))

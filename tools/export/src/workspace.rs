@@ -76,6 +76,7 @@ impl Fitting<'_> {
                 Prefer::Balanced | Prefer::Flash => 1024,
                 Prefer::Ram => 256,
             },
+            pairs_rows: self.options.core.multiplies_bytes(),
             copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
         };
         let lowered = self.settle(&workspace, false)?.0;

@@ -3,6 +3,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::kernels::geometry::Planar;
 
 use super::exact_line::Line;
 use super::parameters::{Lowering, Quantised, requant_blob, to_u16};
@@ -42,19 +43,19 @@ impl ChannelPlanar {
     }
 
     fn record(&self, workspace: &Workspace, blob: u32) -> Lowering<Record> {
-        let r = record::DepthwisePlanar { blob, ..record(&self.layer, workspace.band)? };
+        let r = record::DepthwisePlanar { blob, ..record(&self.layer, workspace)? };
         Ok(if self.lines.is_some() { record::DepthwiseSingleMultiply::new(r).into() } else { r.into() })
     }
 }
 
-/// The record without blob and addresses; it gathers rows in about `band` bytes.
-pub(crate) fn record(layer: &Layer, band: usize) -> Lowering<record::DepthwisePlanar> {
+/// The record without blob and addresses; it gathers rows in about `workspace.band` bytes.
+pub(crate) fn record(layer: &Layer, workspace: &Workspace) -> Lowering<record::DepthwisePlanar> {
     let [n, h, w, c] = layer.input;
     let [top, left, bottom, right] = layer.window.pad.map(u64::from);
     let padded_h = u64::from(h) + top + bottom;
     let row = 2 * (u64::from(w) + left + right).next_multiple_of(2);
-    let rows = (band as u64 / row).max(u64::from(layer.window.kernel[0])).min(padded_h);
-    Ok(record::DepthwisePlanar {
+    let rows = (workspace.band as u64 / row).max(u64::from(layer.window.kernel[0])).min(padded_h);
+    let r = record::DepthwisePlanar {
         src: 0,
         dst: 0,
         scratch: 0,
@@ -68,7 +69,15 @@ pub(crate) fn record(layer: &Layer, band: usize) -> Lowering<record::DepthwisePl
         out_zp: layer.y.zp,
         clamp: layer.clamp(),
         blob: 0,
-    })
+    };
+    let pairs = if workspace.pairs_rows { Planar::of(&r).row_pairs(&r) } else { None };
+    let Some(pairs) = pairs else { return Ok(r) };
+    // A step needs two pairs; more are for further steps.
+    let count = (workspace.band / pairs.bytes()).clamp(2, pairs.steps.max(1) + 1);
+    // The scratch has two values besides the rows.
+    let needed = ((count * pairs.bytes()) as u64).saturating_sub(4).div_ceil(row);
+    let rows = needed.max(u64::from(layer.window.kernel[0]));
+    Ok(record::DepthwisePlanar { rows: to_u16(rows as usize, "the rows of a band")?, ..r })
 }
 
 impl ConvForm for ChannelPlanar {

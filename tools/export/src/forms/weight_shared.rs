@@ -43,7 +43,7 @@ impl WeightShared {
         wholes: &Wholes,
         blobs: &Blobs,
     ) -> Lowering<Option<Self>> {
-        let record = channel_planar::record(layer, 0)?;
+        let record = channel_planar::record(layer, &Workspace::default())?;
         let kind = Kind::Depthwise { kernel: layer.window.kernel };
         let channels = layer.channels();
         let q = Quantised { fixed: layer.q.fixed_each(channels), ..layer.q.clone() };
@@ -73,7 +73,7 @@ impl WeightShared {
     fn record(&self, workspace: &Workspace, blob: u32) -> Lowering<Record> {
         Ok(match self.record {
             Record::DepthwisePlanar(_) => {
-                let r = channel_planar::record(&self.layer, workspace.band)?;
+                let r = channel_planar::record(&self.layer, workspace)?;
                 let planar = record::DepthwisePlanar { blob, ..r };
                 record::DepthwiseWeightShared::new(planar, self.whole, self.own).into()
             }
