@@ -76,7 +76,7 @@ impl Fitting<'_> {
                 Prefer::Balanced | Prefer::Flash => 1024,
                 Prefer::Ram => 256,
             },
-            pairs_rows: self.options.core.multiplies_bytes(),
+            pairs_rows: self.options.core.multiplies_bytes() && prefer != Prefer::Ram,
             copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
         };
         let lowered = self.settle(&workspace, false)?.0;
