@@ -4,6 +4,7 @@
 //! Rules: 2 to 8 members of the kinds listed at the record; strips of at least one row; sizes that divide into rows;
 //! every piece follows the rules of its kind, within the input, the buffers and the output of the fused rows.
 
+use super::row_major::ConvRowMajorPlaces as _;
 use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
 use crate::operator::{InPlace, Operator};
