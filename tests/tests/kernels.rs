@@ -216,6 +216,23 @@ fn random_networks_give_the_same_bits_on_cortex_m55() {
     random_networks("qemu:cortex-m55", Core::Dsp, 20, &["conv_tiled", "depthwise_single_multiply"]);
 }
 
+/// Each kernel by itself, on random shapes, with the bytes around its buffers (`firmware/checks`).
+#[test]
+fn vector_kernels_of_cortex_m55_give_the_bits_of_portable_ones_and_keep_to_their_buffers() {
+    if offshoot_tests::skip_emulated() {
+        return;
+    }
+    let script = offshoot_tests::root().join("firmware/checks.sh");
+    let output = std::process::Command::new(&script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for kind in
+        ["convolutions with row-major weights", "depthwise convolutions", "additions", "pools", "tables"]
+    {
+        assert!(said.contains(&format!("{kind}: ")), "{kind} are missing: {said}");
+    }
+}
+
 /// A large image, made small by a convolution with these strides, and two Winograd convolutions, which have room for strips.
 fn small_behind_large(strides: [usize; 2], seed: u64) -> Graph {
     let mut b = Builder::new(seed);

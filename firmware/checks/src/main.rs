@@ -7,6 +7,8 @@
 mod add;
 mod conv;
 mod depthwise;
+mod pool;
+mod table;
 
 use core::panic::PanicInfo;
 use cortex_m as _;
@@ -44,6 +46,8 @@ fn main() -> ! {
     conv::check(&mut bench);
     depthwise::check(&mut bench);
     add::check(&mut bench);
+    pool::check(&mut bench);
+    table::check(&mut bench);
     exit(EXIT_SUCCESS);
     loop {}
 }

@@ -92,8 +92,22 @@ pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[
     portable::binary_i8(r, multiplier, shift, b, dst);
 }
 
+/// A function of one int8 element; see [`portable::lut_i8`].
+#[inline(always)]
+pub fn lut_i8(table: &[i8], data: &mut [i8]) {
+    #[cfg(arm_mve)]
+    if arm_mve::lut_i8(table, data) {
+        return;
+    }
+    portable::lut_i8(table, data);
+}
+
 /// int8 pool; see [`portable::pool_i8`].
 pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_mve)]
+    if arm_mve::pool_i8(r, src, dst) {
+        return;
+    }
     #[cfg(arm_dsp)]
     if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
         return;

@@ -22,10 +22,14 @@ mod conv;
 mod depthwise;
 mod gather;
 mod line;
+mod pool;
 mod requantise;
+mod table;
 mod tile;
 mod vector;
 
 pub(crate) use add::add_i8;
 pub(crate) use conv::conv_row_major;
 pub(crate) use depthwise::depthwise_planar;
+pub(crate) use pool::pool_i8;
+pub(crate) use table::lut_i8;
