@@ -37,9 +37,14 @@ for image in "${images[@]}"; do
         an385) target=thumbv7m-none-eabi folder=target ;;
         an386) target=thumbv7em-none-eabihf folder=target ;;
         an505) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(--features an505) ;;
-        # Its vectors (Helium) are left alone: what the compiler makes of the portable kernels with them takes five times the
-        # instructions of the DSP kernels, and vectors of floats flush what is very small to zero: not the host's bits.
-        an547) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(--features an547) ;;
+        # Its vectors (Helium) are for the kernels in assembly alone: what the compiler makes of the portable kernels with them takes
+        # five times the instructions of the DSP kernels, and vectors of floats flush what is very small to zero: not the host's
+        # bits. The ITCM holds the whole runtime only if checks and loop drivers are built for size.
+        an547) target=thumbv8m.main-none-eabihf flags='-C target-cpu=cortex-m33' options=(
+            --features an547
+            --config 'profile.release.package.offshoot-operators.opt-level="s"'
+            --config 'profile.release.package.offshoot.opt-level="s"'
+        ) ;;
         # What counts on the smallest board is flash: at levels 2 and 3 there is none left for models.
         microbit) target=thumbv6m-none-eabi package=offshoot-microbit log=false level=s ;;
         virt-riscv32) target=riscv32imac-unknown-none-elf package=offshoot-virt-riscv32 log=false ;;

@@ -224,6 +224,8 @@ def compute(name, f, arena, blobs):
         taps = window[0][0] * window[0][1]
         all_weights = blob.take("b", taps * channels)
         rows = [all_weights[o::channels] for o in range(channels)]
+    elif name == "ConvRowMajor":
+        rows = [blob.take("b", k_h * segment) for _ in range(4 * blocks)][:channels]
     elif name in ("ConvTiled", "ConvPacked"):
         count = blocks * k_h * -(-segment // 4) * 8
         halves = blob.take("h", count) if name == "ConvTiled" else packed_halves(blob, f["bits"], count)

@@ -3,7 +3,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!(
-        "cargo:rustc-check-cfg=cfg(arm_dsp, arm_dsp_optional, wide, scalar, scalar_v7m, scalar_v6m, scalar_rv32m, scalar_short_multiply)"
+        "cargo:rustc-check-cfg=cfg(arm_dsp, arm_dsp_optional, arm_mve, wide, scalar, scalar_v7m, scalar_v6m, scalar_rv32m, scalar_short_multiply)"
     );
     let target = std::env::var("TARGET").unwrap_or_default();
     // Armv7E-M has the DSP extension. On Armv8-M Mainline it is an option of the core, so the user says.
@@ -14,6 +14,9 @@ fn main() {
     }
     if optional {
         println!("cargo:rustc-cfg=arm_dsp_optional");
+    }
+    if optional && std::env::var_os("CARGO_FEATURE_ARM_MVE").is_some() {
+        println!("cargo:rustc-cfg=arm_mve");
     }
     // Processors of hosts and phones. A processor without the vectors runs the portable kernels.
     let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();

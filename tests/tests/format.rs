@@ -63,7 +63,7 @@ fn fields(record: &Record) -> Value {
     let fields = fields_of!(record; Conv2d Depthwise ConvTranspose FullyConnected MatMul Pool Binary Unary Lut PRelu Softmax
         LayerNorm Copy Fill Pad Resize Reduce ArgMax Quantize Dequantize Requantize Constant ConvTiled
         DepthwisePlanar ConvWinograd FullyConnectedHuffman ConvPacked ConvSingleMultiply DepthwiseSingleMultiply FusedRows
-        FullyConnectedSparse ConvSparse Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse Gather
+        FullyConnectedSparse ConvSparse ConvRowMajor Recurrent ConvWeightShared DepthwiseWeightShared RecurrentSparse Gather
         Scatter TopK Cast GridSample ConvWeightOnly History Elementary BinaryMath);
     fields.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::{AlignedBytes, Engine, Model};
-use offshoot_export::{CompileOptions, Compiled, Prefer, compile};
+use offshoot_export::{CompileOptions, Compiled, Core, Prefer, compile};
 use offshoot_ir::{Activation, BinaryKind, Data, Graph, Op, PoolKind, Window};
 use offshoot_target::{Device, HostDevice, Target};
 use offshoot_tests::int8::{Builder, Numbers, extent};
@@ -135,7 +135,11 @@ fn compiled(graph: &Graph, prefer: Prefer, arrange: bool) -> Vec<u8> {
 }
 
 fn compile_with(graph: &Graph, prefer: Prefer, arrange: bool) -> Compiled {
-    compile(graph, &CompileOptions { prefer, arrange, ..CompileOptions::default() }).unwrap()
+    compile_for(graph, prefer, arrange, Core::Dsp)
+}
+
+fn compile_for(graph: &Graph, prefer: Prefer, arrange: bool, core: Core) -> Compiled {
+    compile(graph, &CompileOptions { prefer, arrange, core, ..CompileOptions::default() }).unwrap()
 }
 
 const PREFERENCES: [Prefer; 4] = [Prefer::Balanced, Prefer::Speed, Prefer::Ram, Prefer::Flash];
@@ -149,29 +153,32 @@ proptest! {
         let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
         let plain = run(&compiled(&graph, Prefer::Balanced, false), &input);
         for prefer in PREFERENCES {
-            prop_assert_eq!(&run(&compiled(&graph, prefer, true), &input), &plain, "{:?}", prefer);
+            for core in [Core::Dsp, Core::Mve] {
+                let file = compile_for(&graph, prefer, true, core).bytes;
+                prop_assert_eq!(&run(&file, &input), &plain, "{:?} {:?}", prefer, core);
+            }
         }
     }
 }
 
-#[test]
-fn random_networks_give_the_same_bits_on_cortex_m4() {
+/// Runs `count` random networks on a board and compares every operator with the host. `kinds` must be among them.
+fn random_networks(target: &str, core: Core, count: usize, kinds: &[&str]) {
     if offshoot_tests::skip_emulated() {
         return;
     }
-    let target = Target::parse("qemu:cortex-m4").unwrap();
+    let target = Target::parse(target).unwrap();
     let mut device = offshoot_target::open(&target)
         .unwrap_or_else(|e| panic!("{e}\nrun scripts/install-deps.sh and firmware/build.sh"));
     let mut host = HostDevice::new();
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(4), ..Config::default() });
     let (mut networks, mut met) = (0, BTreeSet::new());
-    while networks < 40 {
+    while networks < count {
         let shape = shapes().new_tree(&mut runner).unwrap().current();
         let Some(graph) = network(&shape) else { continue };
         let input = Numbers(shape.seed ^ 0x9e37_79b9 | 1).bytes(shape.input.iter().product());
         let bytes: Vec<u8> = input.iter().map(|&q| q as u8).collect();
         let prefer = PREFERENCES[networks % PREFERENCES.len()];
-        let compiled = compile_with(&graph, prefer, true);
+        let compiled = compile_for(&graph, prefer, true, core);
         met.extend(compiled.report.operators.iter().map(|o| o.kind));
         let file = AlignedBytes::copy_of(&compiled.bytes);
         host.load(file.bytes()).unwrap();
@@ -183,7 +190,13 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
         assert_eq!(first, None, "{shape:?} {prefer:?}: operator {first:?} departs");
         networks += 1;
     }
-    let arranged = [
+    let missing: Vec<_> = kinds.iter().filter(|kind| !met.contains(**kind)).collect();
+    assert!(missing.is_empty(), "no network had {missing:?}");
+}
+
+#[test]
+fn random_networks_give_the_same_bits_on_cortex_m4() {
+    let kinds = [
         "conv_tiled",
         "depthwise_planar",
         "conv_winograd",
@@ -192,8 +205,32 @@ fn random_networks_give_the_same_bits_on_cortex_m4() {
         "conv_single_multiply",
         "depthwise_single_multiply",
     ];
-    let missing: Vec<_> = arranged.iter().filter(|kind| !met.contains(**kind)).collect();
-    assert!(missing.is_empty(), "no network had {missing:?}");
+    random_networks("qemu:cortex-m4", Core::Dsp, 40, &kinds);
+}
+
+/// Those of files for this core, and of files for any.
+#[test]
+fn random_networks_give_the_same_bits_on_cortex_m55() {
+    let kinds = ["conv_row_major", "depthwise_planar", "binary", "pool"];
+    random_networks("qemu:cortex-m55", Core::Mve, 120, &kinds);
+    random_networks("qemu:cortex-m55", Core::Dsp, 20, &["conv_tiled", "depthwise_single_multiply"]);
+}
+
+/// Each kernel by itself, on random shapes, with the bytes around its buffers (`firmware/checks`).
+#[test]
+fn vector_kernels_of_cortex_m55_give_the_bits_of_portable_ones_and_keep_to_their_buffers() {
+    if offshoot_tests::skip_emulated() {
+        return;
+    }
+    let script = offshoot_tests::root().join("firmware/checks.sh");
+    let output = std::process::Command::new(&script).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    for kind in
+        ["convolutions with row-major weights", "depthwise convolutions", "additions", "pools", "tables"]
+    {
+        assert!(said.contains(&format!("{kind}: ")), "{kind} are missing: {said}");
+    }
 }
 
 /// A large image, made small by a convolution with these strides, and two Winograd convolutions, which have room for strips.

@@ -73,7 +73,7 @@ fn page() -> String {
     );
     for board in BOARDS {
         let kernels = match board.core {
-            core if core.mve => "DSP extension (the core also has Helium)",
+            core if core.mve => "Helium, DSP extension",
             core if core.dsp => "DSP extension",
             _ => "scalar cores",
         };

@@ -128,6 +128,7 @@ records! {
     FullyConnectedSparse "op-fully-connected-sparse",
     ConvSparse "op-conv-sparse",
     RecurrentSparse "op-recurrent-sparse",
+    ConvRowMajor "op-conv-row-major",
     History "op-history",
     Gather "op-gather",
     Scatter "op-scatter",

@@ -293,7 +293,7 @@ mod tests {
                 record::Binary, record::Unary, record::Lut, record::PRelu, record::Softmax, record::LayerNorm,
                 record::Copy, record::Fill, record::Pad, record::Resize, record::Reduce, record::ArgMax,
                 record::Quantize, record::Dequantize, record::Requantize, record::Constant, record::ConvTiled,
-                record::DepthwisePlanar, record::ConvWinograd, record::ConvWeightShared, record::DepthwiseWeightShared, NestedHead,
+                record::DepthwisePlanar, record::ConvWinograd, record::ConvRowMajor, record::ConvWeightShared, record::DepthwiseWeightShared, NestedHead,
                 record::FullyConnectedSparse, record::ConvSparse, record::Recurrent,
                 record::RecurrentSparse, record::Gather, record::Scatter, record::TopK, record::Cast, record::GridSample, record::ConvWeightOnly,
                 record::Elementary, record::BinaryMath,

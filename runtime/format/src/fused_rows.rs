@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// **Members.** `members` (2 to 8) records stand in the blob section at `blob`, `len` bytes in total, each as a tag and
 /// its encoding, as in the graph section. Each works on one image, channels last; `rows` is the height of the first
 /// member's input. Their addresses are not read. A member is a Conv2d, Depthwise, ConvTiled, DepthwisePlanar,
-/// ConvPacked, ConvSingleMultiply, DepthwiseSingleMultiply, or Pool (windows over rows), or, row by row, a Lut,
+/// ConvPacked, ConvRowMajor, ConvSingleMultiply, DepthwiseSingleMultiply, or Pool (windows over rows), or, row by row, a Lut,
 /// Requantize, FullyConnected, or a 1×1 convolution over one row of pixels.
 ///
 /// **Order.** Strip `j` ends before row `min((j + 1) · step, output rows)` of the last output. Each member in turn

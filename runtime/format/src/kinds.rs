@@ -16,6 +16,7 @@ pub use super::packed::ConvPacked;
 pub use super::quantize::{Dequantize, Quantize, Requantize};
 pub use super::recurrent::{Recurrent, RecurrentArith, RecurrentKind, RecurrentSparse, Returns};
 pub use super::reduce::{ArgMax, Pool, PoolArith, PoolKind, Reduce, ReduceArith, ReduceKind};
+pub use super::row_major::ConvRowMajor;
 pub use super::single_multiply::{ConvSingleMultiply, DepthwiseSingleMultiply};
 pub use super::sparse::{ConvSparse, FullyConnectedSparse};
 pub use super::tag::Tag;

@@ -28,6 +28,7 @@ mod quantize;
 pub mod record;
 pub mod recurrent;
 mod reduce;
+pub mod row_major;
 pub mod single_multiply;
 pub mod sparse;
 pub mod tag;

@@ -41,6 +41,7 @@ pub enum Tag {
     ConvWeightShared = 36,
     DepthwiseWeightShared = 37,
     RecurrentSparse = 38,
+    ConvRowMajor = 40,
     History = 48,
     Gather = 50,
     Scatter = 51,
@@ -54,7 +55,7 @@ pub enum Tag {
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 45] = [
+    pub const ALL: [Self; 46] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -91,6 +92,7 @@ impl Tag {
         Self::ConvWeightShared,
         Self::DepthwiseWeightShared,
         Self::RecurrentSparse,
+        Self::ConvRowMajor,
         Self::History,
         Self::Gather,
         Self::Scatter,
@@ -146,6 +148,7 @@ impl Tag {
             Self::ConvWeightShared => "conv_weight_shared",
             Self::DepthwiseWeightShared => "depthwise_weight_shared",
             Self::RecurrentSparse => "recurrent_sparse",
+            Self::ConvRowMajor => "conv_row_major",
             Self::History => "history",
             Self::Elementary => "elementary",
             Self::BinaryMath => "binary_math",

@@ -2,6 +2,8 @@
 
 #[cfg(arm_dsp)]
 use crate::arm_dsp;
+#[cfg(arm_mve)]
+use crate::arm_mve;
 use crate::geometry::{Planar, Tiled};
 #[cfg(wide)]
 use crate::host;
@@ -22,6 +24,9 @@ use offshoot_format::record;
 /// Whether this build uses the kernels of the Arm DSP extension. They run whole convolutions, in their own step order
 /// only.
 pub const ARM_DSP: bool = cfg!(arm_dsp);
+
+/// Whether this build uses the kernels of the M-profile vector extension.
+pub const ARM_MVE: bool = cfg!(arm_mve);
 
 /// Whether [`depthwise_planar`] takes every operator that this build has. On cores with the DSP extension, TFLite's
 /// rounding is the only reason not to.
@@ -68,6 +73,10 @@ pub fn products_i8(weights: &[i8], x: &[i8], zero: i8, sums: &mut [i32]) {
 
 /// Two int8 operands, element by element; see [`portable::binary_i8`].
 pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_mve)]
+    if arm_mve::add_i8(r, multiplier, shift, b, dst) {
+        return;
+    }
     #[cfg(arm_dsp)]
     if arm_dsp::add_i8(r, multiplier, shift, b, dst) {
         return;
@@ -83,8 +92,22 @@ pub fn binary_i8(r: &record::Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[
     portable::binary_i8(r, multiplier, shift, b, dst);
 }
 
+/// A function of one int8 element; see [`portable::lut_i8`].
+#[inline(always)]
+pub fn lut_i8(table: &[i8], data: &mut [i8]) {
+    #[cfg(arm_mve)]
+    if arm_mve::lut_i8(table, data) {
+        return;
+    }
+    portable::lut_i8(table, data);
+}
+
 /// int8 pool; see [`portable::pool_i8`].
 pub fn pool_i8(r: &record::Pool, src: &[i8], dst: &mut [i8]) {
+    #[cfg(arm_mve)]
+    if arm_mve::pool_i8(r, src, dst) {
+        return;
+    }
     #[cfg(arm_dsp)]
     if arm_dsp::average_i8(r, src, dst) || cfg!(not(feature = "pool-any")) {
         return;
@@ -199,6 +222,30 @@ pub fn conv_single_multiply(
     }
 }
 
+/// Computes a convolution with row-major weights ([`record::ConvRowMajor`], of which `r` has the fields) in the record's
+/// order. `lanes` is the scratch for gathered inputs, if any. Returns `false` and computes nothing if this build has no
+/// kernel for it.
+///
+/// # Errors
+/// [`Rule::ArenaBounds`] for spans beyond the arena; [`Rule::BlobBounds`] for slices that are too short.
+#[inline(always)]
+pub fn conv_row_major(
+    r: &record::ConvTiled,
+    g: &Tiled,
+    q: &Requant<'_>,
+    weights: &[i8],
+    operands: &mut Operands<'_>,
+    lanes: Option<Span>,
+) -> Result<bool, Rule> {
+    #[cfg(arm_mve)]
+    return arm_mve::conv_row_major(r, g, q, weights, operands, lanes).map(|()| true);
+    #[cfg(not(arm_mve))]
+    {
+        let _ = (r, g, q, weights, operands, lanes);
+        Ok(false)
+    }
+}
+
 /// Convolution by Winograd F(2, 3); `lanes` is the scratch for the transformed tiles.
 ///
 /// # Errors
@@ -246,6 +293,10 @@ pub fn depthwise_planar(
     planes: Span,
 ) -> Result<bool, Rule> {
     let _ = planes;
+    #[cfg(arm_mve)]
+    if arm_mve::depthwise_planar(r, g, q, weights, operands, planes)? {
+        return Ok(true);
+    }
     #[cfg(arm_dsp)]
     return arm_dsp::depthwise_planar(r, g, q, weights, operands, planes);
     #[cfg(wide)]

@@ -60,6 +60,15 @@ impl Tiled {
         Self { window, out_h, out_w, pixels, segment, padded, k: k_h.saturating_mul(padded), vector }
     }
 
+    /// Sizes of a checked [`ConvRowMajor`](offshoot_format::record::ConvRowMajor) with these fields: kernel rows are not
+    /// padded.
+    pub fn row_major(r: &ConvTiled) -> Self {
+        let tiled = Self::of(r);
+        let k = usize::from(tiled.window.kernel[0]).saturating_mul(tiled.segment);
+        let plain = tiled.window.kernel == [1, 1] && tiled.window.pad == [0; 4];
+        Self { padded: tiled.segment, k, vector: tiled.pixels == 1 && plain, ..tiled }
+    }
+
     /// Number of pairs of output pixels; the last pair may have only one pixel.
     pub fn pairs(&self) -> usize {
         self.pixels.div_ceil(2)
@@ -95,6 +104,12 @@ impl Tiled {
     /// In-place offsets in bytes: by how much the output must start before the input if pairs are computed in order,
     /// and after the input if they are computed backwards. `None` if there are too many kernel rows to compute them.
     pub fn in_place_offsets(&self, r: &ConvTiled) -> Option<(u64, u64)> {
+        self.in_place_offsets_of::<2>(r)
+    }
+
+    /// Like [`Self::in_place_offsets`], for `N` pixels at a time instead of pairs.
+    #[inline(always)]
+    pub fn in_place_offsets_of<const N: usize>(&self, r: &ConvTiled) -> Option<(u64, u64)> {
         // Visits every kernel row of every pixel, which a file must not be able to make slow.
         const MOST_ROWS: usize = 1 << 22;
         let k_h = usize::from(self.window.kernel[0]);
@@ -110,17 +125,17 @@ impl Tiled {
             })
         };
         let (mut below, mut first_needed) = (0, u64::MAX);
-        for pixel in (2..self.pixels).rev() {
+        for pixel in (N..self.pixels).rev() {
             first_needed = first_needed.min(touched(pixel).0);
-            if pixel % 2 == 0 && first_needed != u64::MAX {
-                // The pair before `pixel` has just been written.
+            if pixel % N == 0 && first_needed != u64::MAX {
+                // The pixels before `pixel` have just been written.
                 below = below.max((pixel as u64 * out_c).saturating_sub(first_needed));
             }
         }
         let (mut above, mut needed_end) = (0, 0);
         for pixel in 0..self.pixels {
-            if pixel % 2 == 0 {
-                // Backwards: the pair at `pixel` has just been written; those before it come later.
+            if pixel % N == 0 {
+                // Backwards: the pixels at `pixel` have just been written; those before it come later.
                 above = above.max(u64::saturating_sub(needed_end, pixel as u64 * out_c));
             }
             needed_end = needed_end.max(touched(pixel).1);
@@ -195,6 +210,24 @@ impl Planar {
         u64::from(r.rows) * self.pitch as u64 + 2
     }
 
+    /// How cores with the M-profile vector extension gather the rows; `None` if they have no kernel for the window.
+    pub fn row_pairs(&self, r: &DepthwisePlanar) -> Option<RowPairs> {
+        let unit = match self.window.stride {
+            [1, 1] => true,
+            [2, 2] => false,
+            _ => return None,
+        };
+        let small = self.window.kernel.iter().all(|&k| k <= 3);
+        let [_, left, _, right] = self.window.pad.map(usize::from);
+        let patches = if unit { self.out_w.div_ceil(2) } else { self.out_w.next_multiple_of(4) };
+        let columns = (usize::from(r.w) + left + right).max(2 * patches + 2);
+        // Their kernel has 16-bit offsets.
+        let fits = (columns + 4) * RowPairs::COLUMN <= usize::from(u16::MAX)
+            && 8 * self.weight_pitch <= usize::from(u16::MAX);
+        let steps = if unit { self.out_h.div_ceil(2) } else { self.out_h };
+        (small && fits).then_some(RowPairs { unit, columns, steps })
+    }
+
     /// Whether an output over the input overwrites only rows that are already gathered.
     pub fn in_place(&self, r: &DepthwisePlanar) -> bool {
         let (h, w) = (usize::from(r.h), usize::from(r.w));
@@ -207,6 +240,30 @@ impl Planar {
             let gathered = (y * stride + k_h).saturating_sub(top).min(h);
             (y + 1) * self.out_w <= gathered * w
         }) && (r.n == 1 || self.out_h * self.out_w == h * w)
+    }
+}
+
+/// Pairs of rows of the padded input of a [`DepthwisePlanar`], gathered for sixteen channels at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct RowPairs {
+    /// Whether the stride is 1.
+    pub unit: bool,
+    /// Columns of a pair.
+    pub columns: usize,
+    /// Pairs of output rows (stride 1) or output rows (stride 2). Each needs the gathered rows from its pair on to the end of the
+    /// next one.
+    pub steps: usize,
+}
+
+impl RowPairs {
+    /// Channels that are gathered together.
+    pub const CHANNELS: usize = 16;
+    /// Bytes of a column of a pair.
+    pub const COLUMN: usize = 2 * Self::CHANNELS;
+
+    /// Bytes of a pair.
+    pub fn bytes(&self) -> usize {
+        self.columns * Self::COLUMN
     }
 }
 

@@ -14,6 +14,8 @@ extern crate std;
 mod accumulate;
 #[cfg(arm_dsp)]
 mod arm_dsp;
+#[cfg(arm_mve)]
+mod arm_mve;
 mod dispatch;
 pub mod geometry;
 pub mod gradient;

@@ -32,6 +32,7 @@ macro_rules! dispatch {
             Record::Dequantize($r) if cfg!(feature = "op-dequantize") => $call,
             Record::ConvTiled($r) if cfg!(feature = "op-conv-tiled") => $call,
             Record::DepthwisePlanar($r) if cfg!(feature = "op-depthwise-planar") => $call,
+            Record::ConvRowMajor($r) if cfg!(feature = "op-conv-row-major") => $call,
             Record::ConvWinograd($r) if cfg!(feature = "op-conv-winograd") => $call,
             Record::FullyConnectedHuffman($r) if cfg!(feature = "op-fully-connected-huffman") => $call,
             Record::ConvPacked($r) if cfg!(feature = "op-conv-packed") => $call,
@@ -77,6 +78,7 @@ macro_rules! dispatch {
             | Record::Dequantize(_)
             | Record::ConvTiled(_)
             | Record::DepthwisePlanar(_)
+            | Record::ConvRowMajor(_)
             | Record::ConvWinograd(_)
             | Record::FullyConnectedHuffman(_)
             | Record::ConvPacked(_)

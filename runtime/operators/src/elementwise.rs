@@ -235,7 +235,7 @@ impl Operator for Lut {
 
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let [src, dst] = self.spans()?;
-        kernels::lut_i8(blob(memory.blobs(), self.blob, 256)?, memory.in_place(src, dst)?);
+        offshoot_kernels::lut_i8(blob(memory.blobs(), self.blob, 256)?, memory.in_place(src, dst)?);
         Ok(())
     }
 

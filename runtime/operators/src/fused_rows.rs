@@ -4,6 +4,7 @@
 //! Rules: 2 to 8 members of the kinds listed at the record; strips of at least one row; sizes that divide into rows;
 //! every piece follows the rules of its kind, within the input, the buffers and the output of the fused rows.
 
+use super::row_major::ConvRowMajorPlaces as _;
 use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
 use crate::operator::{InPlace, Operator};
@@ -103,6 +104,9 @@ enum Reads {
     Pixels(u32),
 }
 
+/// Whether members with row-major weights are built.
+const ROW_MAJOR: bool = cfg!(feature = "op-conv-row-major");
+
 /// Calls `$do` on records with windows, bound to `$r`.
 macro_rules! windowed {
     ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
@@ -111,6 +115,7 @@ macro_rules! windowed {
             Record::Depthwise($r) => $do,
             Record::ConvTiled($r) => $do,
             Record::ConvPacked($r) => $do,
+            Record::ConvRowMajor($r) if ROW_MAJOR => $do,
             Record::ConvSingleMultiply($r) => $do,
             Record::DepthwisePlanar($r) => $do,
             Record::DepthwiseSingleMultiply($r) => $do,
@@ -126,6 +131,7 @@ macro_rules! row {
         match $record {
             Record::ConvTiled($r) if $r.h == 1 && is_flat(&$r.window) => $do,
             Record::ConvPacked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
+            Record::ConvRowMajor($r) if ROW_MAJOR && $r.h == 1 && is_flat(&$r.window) => $do,
             Record::ConvSingleMultiply($r) if $r.h == 1 && is_flat(&$r.window) => $do,
             _ => $else,
         }
@@ -183,6 +189,7 @@ fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
         Record::Requantize(r) => (r.src, r.dst) = (at.src, at.dst),
         Record::ConvTiled(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::ConvPacked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
+        Record::ConvRowMajor(r) if ROW_MAJOR => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::ConvSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::DepthwisePlanar(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
         Record::DepthwiseSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
@@ -431,6 +438,9 @@ fn keeps_walk(piece: &Record) -> Result<(), Rule> {
     let conv = match piece {
         Record::ConvTiled(r) => *r,
         Record::ConvPacked(r) => r.conv(),
+        Record::ConvRowMajor(r) if ROW_MAJOR => {
+            return require(r.layout()?.0.vector == r.traversal.is_vector(), Rule::Format);
+        }
         _ => return Ok(()),
     };
     require(conv.layout()?.0.vector == conv.traversal.is_vector(), Rule::Format)
@@ -456,6 +466,7 @@ fn extents(record: &Record) -> Result<[u32; 2], Rule> {
         Record::Pool(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
         Record::ConvTiled(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::ConvPacked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
+        Record::ConvRowMajor(r) if ROW_MAJOR => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::ConvSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::DepthwisePlanar(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
         Record::DepthwiseSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,

@@ -34,6 +34,7 @@ mod quantize;
 mod recurrent;
 mod reduce;
 mod resize;
+mod row_major;
 mod shape;
 mod single_multiply;
 mod sparse;

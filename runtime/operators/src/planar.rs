@@ -1,7 +1,7 @@
 //! [`DepthwisePlanar`]: int8 depthwise convolution, channel-planar.
 //!
 //! Rules, besides those of the window: no dilation; shifts and biases lie in the ranges given at the record; the
-//! scratch holds at least the rows of one window and at most those of the padded input; the output is disjoint from the
+//! scratch holds at least the rows of one window; the output is disjoint from the
 //! input, or starts where it starts and never overtakes it; the scratch is disjoint from both.
 
 use super::tiled::{check_requant, scratch};
@@ -21,7 +21,7 @@ impl DepthwisePlanar {
         let geometry = Planar::of(self);
         let [k_h, k_w] = geometry.window.kernel;
         require(geometry.window.dilation == [1, 1], Rule::Window)?;
-        require(self.rows >= k_h && usize::from(self.rows) <= geometry.padded_h, Rule::Window)?;
+        require(self.rows >= k_h, Rule::Window)?;
         let output = product([self.n.into(), out_h, out_w, self.c.into()])?;
         let taps = product([k_h, k_w])?;
         let input = product([self.n, self.h, self.w, self.c])?;

@@ -11,15 +11,19 @@ mod planar;
 use offshoot::format::codec::Record;
 use offshoot::format::record::DepthwisePlanar;
 use offshoot::format::sparse::{Form, SparseRepr};
+use offshoot::kernels::geometry::Planar;
 
 use crate::layer::Layer;
 
 /// The kind of core, as far as it matters to the choice between forms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Core {
-    /// Arm cores with the DSP extension (Cortex-M4, M7, M33, M55); also hosts and phones. The default without a target.
+    /// Arm cores with the DSP extension (Cortex-M4, M7, M33); also hosts and phones. The default without a target.
     #[default]
     Dsp,
+    /// Arm cores with the vector extension for integers (Helium: Cortex-M55, M85). What has no kernel there runs on those of
+    /// the DSP extension, which they have too.
+    Mve,
     /// Arm cores without the DSP extension, with a 64-bit multiply (Cortex-M3).
     ArmV7M,
     /// Arm cores without either (Cortex-M0, M0+).
@@ -80,7 +84,7 @@ const RISCV32: Portable = Portable {
 impl Core {
     fn portable(self) -> Option<&'static Portable> {
         match self {
-            Self::Dsp => None,
+            Self::Dsp | Self::Mve => None,
             Self::ArmV7M => Some(&ARM_V7M),
             Self::ArmV6M => Some(&ARM_V6M),
             Self::RiscV32 => Some(&RISCV32),
@@ -106,6 +110,23 @@ impl Core {
     pub(crate) fn tiled(self, layer: &Layer) -> u64 {
         let factor = self.portable().map_or(1.0, |p| if is_vector(layer) { p.vector } else { p.tiled });
         scaled(dense(layer, 0.81, 2.0), factor) + CALL
+    }
+
+    /// Whether vectors multiply bytes, so that weights in row-major order are the fastest.
+    pub(crate) fn multiplies_bytes(self) -> bool {
+        self == Self::Mve
+    }
+
+    /// [`offshoot::format::record::ConvRowMajor`] on a core with kernels for it.
+    pub(crate) fn row_major(self, layer: &Layer) -> u64 {
+        let blocks = layer.channels().div_ceil(4) as u64;
+        let vectors = layer.taps().div_ceil(16) as u64;
+        if layer.one_row() {
+            return blocks * (28 + 10 * vectors) + CALL;
+        }
+        let gather = 60 + 3 * vectors + 8 * u64::from(layer.window.kernel[0]);
+        let pixels = layer.pixels() as u64;
+        pixels.div_ceil(3) * (blocks * (52 + 24 * vectors) + 80) + pixels * gather + CALL
     }
 
     /// [`offshoot::format::record::ConvSingleMultiply`]; `pays` if strips are long enough for it.
@@ -163,6 +184,12 @@ impl Core {
     /// [`offshoot::format::record::DepthwisePlanar`], or with `single_multiply`
     /// [`offshoot::format::record::DepthwiseSingleMultiply`].
     pub(crate) fn channel_planar(self, record: &DepthwisePlanar, single_multiply: bool) -> u64 {
+        let geometry = Planar::of(record);
+        let taps: usize = geometry.window.kernel.map(usize::from).iter().product();
+        if self == Self::Mve && taps <= 9 {
+            let channels = u64::from(record.n) * u64::from(record.c);
+            return (7 * (geometry.out_h * geometry.out_w) as u64 + 80) * channels + CALL;
+        }
         planar::instructions(self, record, single_multiply)
     }
 
@@ -185,7 +212,7 @@ impl Core {
     /// its layers are subtracted. Estimated for cores without a 64-bit multiply.
     fn piece(self) -> u64 {
         match self {
-            Self::Dsp => 1800,
+            Self::Dsp | Self::Mve => 1800,
             Self::ArmV7M => 2400,
             Self::ArmV6M => 5000,
             Self::RiscV32 => 2800,

@@ -195,6 +195,7 @@ fn height(record: &Record) -> Option<u16> {
         Record::DepthwiseSingleMultiply(r) => r.h,
         Record::ConvTiled(r) if r.h > 1 => r.h,
         Record::ConvPacked(r) if r.h > 1 => r.h,
+        Record::ConvRowMajor(r) if r.h > 1 => r.h,
         Record::ConvSingleMultiply(r) if r.h > 1 => r.h,
         _ => return None,
     })

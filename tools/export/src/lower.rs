@@ -24,6 +24,7 @@ use offshoot::format::record;
 use offshoot::operators;
 use offshoot_ir::{DType, Graph, Node, Op, ValueId};
 
+use crate::cores::Core;
 use crate::draft::{Draft, Sharing, Step};
 use crate::error::{Error, Unsupported};
 use crate::forms::parameters::{Lowering, Reason};
@@ -49,6 +50,7 @@ pub(crate) fn lower(
         arrange: options.arrange,
         learns: false,
         prefer: options.prefer,
+        core: options.core,
         stateful: options.stateful,
         sparse: None,
     };
@@ -110,6 +112,7 @@ pub(crate) struct Context<'g> {
     /// not overwrite its input.
     pub(crate) learns: bool,
     pub(crate) prefer: Prefer,
+    pub(crate) core: Core,
     /// Whether recurrent layers keep their state between runs.
     pub(crate) stateful: bool,
     /// Cost of sparse storage for the operator that is emitted next.

@@ -88,6 +88,7 @@ impl Fitting<'_> {
                 Prefer::Ram => 256,
             },
             room: self.room,
+            pairs_rows: self.options.core.multiplies_bytes() && prefer != Prefer::Ram,
             copies_weights: prefer == Prefer::Speed && self.options.core.copies_weights(),
         };
         let lowered = self.settle(&workspace, false)?.0;

@@ -254,6 +254,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
         Record::ConvWinograd(r) => shift!(r, src += a, dst += dst),
         Record::FullyConnectedHuffman(r) => shift!(r, src += a, dst += dst),
         Record::ConvPacked(r) => shift!(r, src += a, dst += dst),
+        Record::ConvRowMajor(r) => shift!(r, src += a, dst += dst),
         Record::ConvSingleMultiply(r) => shift!(r, src += a, dst += dst),
         Record::DepthwiseSingleMultiply(r) => shift!(r, src += a, dst += dst),
         Record::FusedRows(r) => shift!(r, src += a, dst += dst),
@@ -371,6 +372,10 @@ fn settle(record: &mut Record, op: &Operator, scratch: u32) {
             r.traversal = traversal(r, op);
         }
         Record::ConvPacked(r) => {
+            r.scratch = scratch / 4;
+            r.traversal = traversal(&r.conv(), op);
+        }
+        Record::ConvRowMajor(r) => {
             r.scratch = scratch / 4;
             r.traversal = traversal(&r.conv(), op);
         }

@@ -114,6 +114,7 @@ fn features(record: &Record) -> Vec<f64> {
         Record::ConvTiled(r) => pairs(r, out, 1, u16::MAX),
         // Pixels are gathered again for every unpacked weight tile.
         Record::ConvPacked(r) => pairs(&r.conv(), out, 1, r.weight_tile),
+        Record::ConvRowMajor(r) => pairs(&r.conv(), out, 1, u16::MAX),
         Record::ConvSingleMultiply(r) => pairs(&r.conv(), out, r.strip, u16::MAX),
         Record::DepthwisePlanar(r) => planes(r, out),
         Record::DepthwiseSingleMultiply(r) => planes(&r.planar(), out),

@@ -21,6 +21,7 @@ mod pool;
 mod quantize;
 mod reduce;
 mod resize;
+mod row_major;
 mod rows;
 mod softmax;
 mod sparse;
@@ -29,7 +30,7 @@ mod unary;
 mod weight_only;
 mod winograd;
 
-#[cfg(wide)]
+#[cfg(any(wide, arm_mve))]
 pub use conv::taps;
 pub use conv::{conv2d_f32, conv2d_i8, conv2d_i8_with, depthwise_f32, depthwise_i8};
 pub use conv_transpose::{conv_transpose_f32, conv_transpose_i8};
@@ -46,6 +47,7 @@ pub use pool::{pool_f32, pool_i8};
 pub use quantize::{dequantize, quantize};
 pub use reduce::{argmax_f32, argmax_i8, reduce_f32, reduce_i8};
 pub use resize::{resize_bilinear_f32, resize_bilinear_i8, resize_nearest};
+pub use row_major::{conv_row_major, gather_row_major};
 pub use rows::{add_errors, add_windows, select, select_errors};
 pub use rows::{add_rows, energy};
 pub use softmax::{softmax_f32, softmax_i8};

@@ -322,6 +322,9 @@ pub(crate) fn every_record() -> Vec<Record> {
             ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob }
                 .into(),
         );
+        let conv =
+            ConvTiled { src, dst, scratch, n, h, w, c, out_c, window, in_zp, out_zp, traversal, clamp, blob };
+        all.push(ConvRowMajor::new(conv).into());
     }
     let same: WindowRepr =
         Window { kernel: [3, 3], stride: [1, 1], dilation: [1, 1], pad: [1, 1, 1, 1] }.into();

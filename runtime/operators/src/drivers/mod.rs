@@ -11,9 +11,10 @@ pub(crate) use unpack::{Codes, Part, conv_packed, conv_tiled, conv_weight_shared
 use crate::weights::Layout;
 use offshoot_base::{Memory, Rule, Span};
 use offshoot_format::record::{ConvSingleMultiply, ConvTiled, ConvWinograd, DepthwisePlanar, Traversal};
+use offshoot_format::row_major::PIXELS;
 use offshoot_kernels::geometry::{Planar, Tiled};
 use offshoot_kernels::tiles::{Blocks, Halves, Operands};
-use offshoot_kernels::{self as kernels, ARM_DSP, DEPTHWISE_COMPLETE, Requant, portable};
+use offshoot_kernels::{self as kernels, ARM_DSP, ARM_MVE, DEPTHWISE_COMPLETE, Requant, portable};
 
 /// For each pair of pixels in the record's order: gather its inputs, compute its outputs.
 #[inline(always)]
@@ -120,6 +121,48 @@ fn strips_single_multiply(
         for (pair, lanes) in all().zip(gathered.chunks_exact(2 * g.k)) {
             kernels::conv_pair_single_multiply(r, g, words, pair, lanes, dst);
         }
+    }
+    Ok(())
+}
+
+/// Convolution with row-major weights.
+pub(crate) fn conv_row_major(
+    r: &ConvTiled,
+    g: &Tiled,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+    lanes: Option<Span>,
+) -> Result<(), Rule> {
+    if !kernels::conv_row_major(r, g, q, weights, &mut operands(memory, layout), lanes)? && !ARM_MVE {
+        pixels_row_major(r, g, q, weights, memory, layout, lanes)?;
+    }
+    lanes.map_or(Ok(()), |lanes| memory.clear(lanes))
+}
+
+/// [`conv_row_major`] with the portable kernels.
+fn pixels_row_major(
+    r: &ConvTiled,
+    g: &Tiled,
+    q: &Requant<'_>,
+    weights: &[i8],
+    memory: &mut Memory<'_>,
+    layout: &Layout,
+    lanes: Option<Span>,
+) -> Result<(), Rule> {
+    let Some(lanes) = lanes else {
+        let (src, dst) = memory.split(layout.src, layout.dst)?;
+        portable::conv_row_major(g, q, weights, 0, src, dst);
+        return Ok(());
+    };
+    let threes = g.pixels.div_ceil(PIXELS);
+    for i in 0..threes {
+        let first = PIXELS * if r.traversal == Traversal::Backwards { threes - 1 - i } else { i };
+        let (src, gathered) = memory.split::<i8, i8>(layout.src, lanes)?;
+        portable::gather_row_major(r, g, first, src, gathered);
+        let (gathered, dst) = memory.split::<i8, i8>(lanes, layout.dst)?;
+        portable::conv_row_major(g, q, weights, first, gathered, dst);
     }
     Ok(())
 }

@@ -433,6 +433,7 @@ fn fitting(
 /// The core that the compiler chooses layer forms for.
 fn core(board: &Board) -> Core {
     match board.firmware.triple {
+        _ if board.core.mve => Core::Mve,
         _ if board.core.dsp => Core::Dsp,
         triple if triple.starts_with("riscv32") => Core::RiscV32,
         triple if triple.starts_with("thumbv6m") => Core::ArmV6M,

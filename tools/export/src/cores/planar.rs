@@ -104,7 +104,7 @@ impl Counts {
 /// Instructions of a layer.
 pub(super) fn instructions(core: Core, r: &DepthwisePlanar, single_multiply: bool) -> u64 {
     let loops = match core {
-        Core::Dsp => DSP,
+        Core::Dsp | Core::Mve => DSP,
         Core::ArmV7M => ARM_V7M,
         Core::ArmV6M => ARM_V6M,
         Core::RiscV32 => RISCV32,

@@ -3,6 +3,7 @@
 
 use offshoot::format::codec::Record;
 use offshoot::format::record;
+use offshoot::kernels::geometry::Planar;
 
 use super::exact_line::Line;
 use super::parameters::{Lowering, Quantised, requant_blob, to_u16};
@@ -47,7 +48,7 @@ impl ChannelPlanar {
     }
 }
 
-/// The record without blob and addresses.
+/// The record without blob and addresses; it gathers rows in as many bytes as the workspace gives a band.
 pub(crate) fn record_of(layer: &Layer, workspace: &Workspace) -> Lowering<record::DepthwisePlanar> {
     let band = workspace.band_beside(&layer.x, &layer.y);
     let [n, h, w, c] = layer.input;
@@ -55,7 +56,7 @@ pub(crate) fn record_of(layer: &Layer, workspace: &Workspace) -> Lowering<record
     let padded_h = u64::from(h) + top + bottom;
     let row = 2 * (u64::from(w) + left + right).next_multiple_of(2);
     let rows = (band as u64 / row).max(u64::from(layer.window.kernel[0])).min(padded_h);
-    Ok(record::DepthwisePlanar {
+    let r = record::DepthwisePlanar {
         src: 0,
         dst: 0,
         scratch: 0,
@@ -69,7 +70,15 @@ pub(crate) fn record_of(layer: &Layer, workspace: &Workspace) -> Lowering<record
         out_zp: layer.y.zp,
         clamp: layer.clamp(),
         blob: 0,
-    })
+    };
+    let pairs = if workspace.pairs_rows { Planar::of(&r).row_pairs(&r) } else { None };
+    let Some(pairs) = pairs else { return Ok(r) };
+    // A step needs two pairs; more are for further steps.
+    let count = (band / pairs.bytes()).clamp(2, pairs.steps.max(1) + 1);
+    // The scratch has two values besides the rows.
+    let needed = ((count * pairs.bytes()) as u64).saturating_sub(4).div_ceil(row);
+    let rows = needed.max(u64::from(layer.window.kernel[0]));
+    Ok(record::DepthwisePlanar { rows: to_u16(rows as usize, "the rows of a band")?, ..r })
 }
 
 impl ConvForm for ChannelPlanar {

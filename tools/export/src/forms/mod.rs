@@ -12,6 +12,7 @@ pub(crate) mod packed;
 pub(crate) mod parameters;
 pub(crate) mod plain;
 pub(crate) mod requant;
+pub(crate) mod row_major;
 pub(crate) mod single_multiply;
 pub(crate) mod sparse;
 pub(crate) mod tiled;
@@ -49,6 +50,9 @@ pub(crate) struct Workspace {
     /// Bytes that the arena has anyway. An operator may take what its tensors leave of them for bands and strips, up to
     /// [`ROOMY_BAND`] and [`ROOMY_STRIP`]. 0 to forbid that.
     pub(crate) room: usize,
+    /// Whether the core's kernels for depthwise layers gather pairs of rows for several channels
+    /// ([`offshoot::kernels::geometry::RowPairs`]).
+    pub(crate) pairs_rows: bool,
     /// Whether a strip may copy the weights that it reads several times.
     pub(crate) copies_weights: bool,
 }

@@ -19,6 +19,7 @@ use crate::forms::parameters::{
 };
 use crate::forms::plain::{self, PlainForm};
 use crate::forms::requant::OVERFLOW;
+use crate::forms::row_major::RowMajor;
 use crate::forms::single_multiply::SingleMultiply;
 use crate::forms::sparse::{self, Sparse};
 use crate::forms::tiled::Tiled;
@@ -426,6 +427,9 @@ fn tiled_forms(
             }
         }
     }
+    if fixed && c.core.multiplies_bytes() {
+        forms.forms.push(of_whole(Box::new(RowMajor::new(whole)?)));
+    }
     if alone {
         forms.density = sparse::density(whole);
         for form in Sparse::all(whole, whole.learns) {
@@ -482,8 +486,12 @@ fn depthwise_forms(c: &Context<'_>, request: &Request<'_>, input: [u16; 4], form
             return Ok(());
         }
     }
-    let single =
-        if c.role == Role::Alone && !layer.learns { ChannelPlanar::single_multiply(&layer) } else { None };
+    // Cores whose vectors multiply bytes have a kernel for TFLite's requantisation alone.
+    let single = if c.role == Role::Alone && !layer.learns && !c.core.multiplies_bytes() {
+        ChannelPlanar::single_multiply(&layer)
+    } else {
+        None
+    };
     for form in [Some(ChannelPlanar::new(&layer, weight)), single].into_iter().flatten() {
         let form: Box<dyn ConvForm> = Box::new(form);
         let (x, y) = (layer.x.clone(), layer.y.clone());

@@ -82,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
             let off = network.compile(&source, prefer)?;
             for target in &boards {
                 eprintln!("{} {} {target} …", network.name, networks::preference(prefer));
-                match measure::measure(&network, prefer, &off, target, true)? {
+                let own = network.own_file(&source, prefer, target)?;
+                match measure::measure(&network, prefer, own.as_ref().unwrap_or(&off), target, true)? {
                     Measured::Row(row) => measured.rows.push(row),
                     Measured::DoesNotFit(why) => {
                         eprintln!("{why}");

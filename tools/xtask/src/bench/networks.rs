@@ -76,6 +76,16 @@ impl Network {
         self.compile_for(onnx, prefer, None)
     }
 
+    /// The file for a board whose core has forms of layers that others run slowly (Helium); `None` for a board that runs the file
+    /// of [`Self::compile`].
+    ///
+    /// # Errors
+    /// As [`Self::compile_for`].
+    pub fn own_file(&self, onnx: &Path, prefer: Prefer, target: &str) -> Result<Option<OffFile>> {
+        let own = offshoot_target::BOARDS.iter().any(|b| b.name == target && b.core.mve);
+        own.then(|| self.compile_for(onnx, prefer, Some(target))).transpose()
+    }
+
     /// Compiles it for a target, whose limits and core then count.
     ///
     /// # Errors
