@@ -25,6 +25,9 @@ pub struct Args {
     /// Emulated board.
     #[arg(long, default_value = "qemu:cortex-m4")]
     pub target: String,
+    /// Prove that the firmware cannot panic: it links only if no panic can be reached.
+    #[arg(long)]
+    pub no_panic: bool,
     /// A sample (.npy). Default: zeros.
     #[arg(long)]
     pub input: Option<PathBuf>,
@@ -79,6 +82,9 @@ pub fn run(args: &Args) -> Result<()> {
         None => profile::zeros(&file)?,
         Some(path) => Inputs::encode(&file.model()?, &[read_array(path)?], &[path.display().to_string()])?,
     };
+    if args.no_panic {
+        prove_no_panic(&args.model, &args.target)?;
+    }
     let elf = build(&args.model, &args.target)?;
     let report =
         execute(&elf, &args.model, &args.target, inputs.sample(0).first().copied().unwrap_or_default())?;
@@ -93,6 +99,9 @@ pub fn run(args: &Args) -> Result<()> {
         .row(["statics (RAM), bytes", &thousands(report.ram_bytes)])
         .row(["deepest stack, bytes", &thousands(report.stack_bytes)]);
     println!("{table}\n{}\nlinked: {}", elf.display(), report.features.join(" "));
+    if args.no_panic {
+        println!("no panic can be reached");
+    }
     Ok(())
 }
 
@@ -110,6 +119,19 @@ fn features(model: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// The model cannot be read, or the build fails.
 pub fn build(model: &Path, target: &str) -> Result<PathBuf> {
+    build_with(model, target, &[])
+}
+
+/// Links the firmware of a model with a panic handler that does not exist. That it links proves that no panic can be
+/// reached.
+///
+/// # Errors
+/// A panic can be reached; or as [`build`].
+pub fn prove_no_panic(model: &Path, target: &str) -> Result<()> {
+    build_with(model, target, &["--no-panic"]).map(drop).context("a panic can be reached")
+}
+
+fn build_with(model: &Path, target: &str, flags: &[&str]) -> Result<PathBuf> {
     let board = board(target)?;
     if !SINGLE.contains(&board.machine) {
         bail!("{target}: the single-model firmware supports MPS2 boards only ({})", SINGLE.join(", "));
@@ -118,6 +140,7 @@ pub fn build(model: &Path, target: &str) -> Result<PathBuf> {
     let output = Command::new(&script)
         .arg(model)
         .args(["--board", board.name.trim_start_matches("qemu:")])
+        .args(flags)
         .env("OFFSHOOT_FEATURES", features(model)?.join(" "))
         .output()
         .with_context(|| script.display().to_string())?;
