@@ -49,14 +49,16 @@ fn main() -> Result<(), Error> {
     // Two tasks. With embassy: `embassy_futures::yield_now` instead of `pause`, and its executor instead of this loop.
     engine.write_input_f32(0, &readings)?;
     let blinks = Cell::new(0);
-    let inference = pin!(engine.run_async(MOST_WORK, pause));
-    let blinking = pin!(async {
-        loop {
-            blinks.set(blinks.get() + 1);
-            pause().await;
-        }
-    });
-    both(inference, blinking)?;
+    {
+        let inference = pin!(engine.run_async(MOST_WORK, pause));
+        let blinking = pin!(async {
+            loop {
+                blinks.set(blinks.get() + 1);
+                pause().await;
+            }
+        });
+        both(inference, blinking)?;
+    }
     println!("state {}: the other task blinked {} times", engine.top1(0)?, blinks.get());
     Ok(())
 }
