@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
 # Builds a firmware that runs one model from flash, with just the operators that it uses and no log or protocol:
-#   firmware/single.sh MODEL.off [--board cortex-m3|cortex-m4|cortex-m7] [--key KEY.pub.pem]
+#   firmware/single.sh MODEL.off [--board cortex-m3|cortex-m4|cortex-m7] [--key KEY.pub.pem] [--no-panic]
 # With --key, only a model that this key has signed for the board opens.
+# --no-panic: links only if no panic can be reached, which proves that the firmware cannot panic.
 # ELF file: firmware/target/single/TARGET/single/offshoot-single. A sample's bytes go in on UART0, the output's come out.
 # `cargo xtask single MODEL.off` also says how large it is, and runs it.
 set -euo pipefail
-usage() { sed -n '2,6s/^# \?//p' "$0" >&2; exit 2; }
-model='' board=cortex-m4 key=''
+usage() { sed -n '2,7s/^# \?//p' "$0" >&2; exit 2; }
+model='' board=cortex-m4 key='' own=''
 while [ $# -gt 0 ]; do
     case $1 in
         --board) board=${2:-}; shift 2 || usage ;;
         --key) key=${2:-}; shift 2 || usage ;;
+        --no-panic) own=' offshoot-single/no-panic'; shift ;;
         -*) usage ;;
         *) model=$1; shift ;;
     esac
@@ -34,7 +36,7 @@ if [ -z "${OFFSHOOT_FEATURES+known}" ]; then
     OFFSHOOT_FEATURES=$(sed -n 's/.*"runtime_features":\[\([^]]*\)\].*/\1/p' <<<"$inspected" | tr -d '"' | tr ',' ' ')
 fi
 # shellcheck disable=SC2086  # a list of words
-features=$(printf 'offshoot/%s ' $OFFSHOOT_FEATURES)
+features=$(printf 'offshoot/%s ' $OFFSHOOT_FEATURES)$own
 if [ -n "$key" ]; then
     # A PEM file of an Ed25519 key ends in its 32 bytes.
     mkdir -p target

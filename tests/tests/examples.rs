@@ -137,6 +137,8 @@ fn host_examples_print_an_answer() {
     assert!(run("hello").contains("state: imbalance"));
     assert!(run("float").contains("heard: rising (score 1.000)"));
     assert!(run("two_models").contains("state of the machine: 3, sound: 3"));
+    let paced = run("paced");
+    assert!(paced.matches("state 0").count() == 3 && !paced.contains("blinked 0 times"), "{paced}");
     assert!(run("sub_networks").contains("sound 7: class 7"));
     let learning = run("learn");
     let right: Vec<usize> = (learning.lines())

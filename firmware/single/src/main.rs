@@ -118,7 +118,19 @@ fn rest() -> ! {
     }
 }
 
+#[cfg(not(feature = "no-panic"))]
 #[panic_handler]
 fn panic(_info: &PanicInfo<'_>) -> ! {
     rest()
+}
+
+/// Calls a function that does not exist, so that the firmware links only if no panic can be reached.
+#[cfg(feature = "no-panic")]
+#[panic_handler]
+fn panic(_info: &PanicInfo<'_>) -> ! {
+    unsafe extern "C" {
+        fn a_panic_can_be_reached() -> !;
+    }
+    // SAFETY: a program with this call does not link.
+    unsafe { a_panic_can_be_reached() }
 }

@@ -154,7 +154,9 @@ pub fn lane_index(k: usize, lane: usize) -> usize {
 /// padding included.
 #[inline]
 pub fn tiled_weight(halves: &[i16], all: usize, o: usize, k: usize) -> i32 {
-    let half = halves[(o / 4) * all * 2 + (k / 4) * 8 + (k & 1) * 4 + (o & 2) + (k >> 1 & 1)];
+    // The weights are as long as the record says.
+    let at = (o / 4) * all * 2 + (k / 4) * 8 + (k & 1) * 4 + (o & 2) + (k >> 1 & 1);
+    let half = halves.get(at).copied().unwrap_or(0);
     let low = i32::from(half as i8);
     if o & 1 == 0 { low } else { (i32::from(half) - low) >> 8 }
 }

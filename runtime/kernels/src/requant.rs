@@ -20,14 +20,26 @@ pub struct Requant<'a> {
     pub max: i32,
 }
 
+/// A value within the bounds of an output. `clamp` would link a panic for bounds in the wrong order, which no checked
+/// record has.
+#[inline(always)]
+pub(crate) fn bounded(v: i32, min: i32, max: i32) -> i8 {
+    v.max(min).min(max) as i8
+}
+
 impl Requant<'_> {
+    /// Bias of an output channel. A checked record has one for each.
+    #[inline]
+    pub fn bias(&self, channel: usize) -> i32 {
+        self.bias.get(channel).copied().unwrap_or(0)
+    }
+
     /// Multiplier and shift of an output channel.
     #[inline]
     pub fn scale(&self, channel: usize) -> (i32, i8) {
-        if self.multiplier.len() == 1 {
-            (self.multiplier[0], self.shift[0])
-        } else {
-            (self.multiplier[channel], self.shift[channel])
-        }
+        // A checked record has as many shifts as multipliers: one, or one for each channel.
+        let at = if self.multiplier.len() == 1 { 0 } else { channel };
+        let (multiplier, shift) = (self.multiplier.get(at), self.shift.get(at));
+        (multiplier.copied().unwrap_or(0), shift.copied().unwrap_or(0))
     }
 }

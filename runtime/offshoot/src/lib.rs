@@ -25,7 +25,7 @@
 //! ```
 //!
 //! [`include_model!`] embeds the file, [`Arena`] provides the memory, and [`Engine`] runs the network. The examples of
-//! this crate (`hello`, `float`, `two_models`, `sub_networks`, `learn`) do the same on real data;
+//! this crate (`hello`, `float`, `two_models`, `sub_networks`, `learn`, `paced`) do the same on real data;
 //! `firmware/examples/hello` does it on a Cortex-M4.
 //!
 //! To use a file that is not part of the program (read from external flash, received over a wire), pass its bytes to
@@ -52,6 +52,12 @@
 //! the file: `ARENA_BYTES` of `include_model!`, or [`Model::arena_bytes`]. Weights stay in flash. Two models that run
 //! in turn can share an arena of the larger size. Several networks in one file share their weights too;
 //! [`Engine::select`] switches between them. Put the arena in a static: it is usually larger than the stack.
+//!
+//! # Time
+//!
+//! The work of a run does not depend on the data, and the runtime has no critical section. Where a whole run is too long
+//! between two chances to do something else, [`Engine::steps`] computes it in pieces, and [`Engine::run_async`] gives way
+//! to other tasks.
 //!
 //! # Learning
 //!
@@ -142,7 +148,7 @@ mod tensor;
 #[cfg(feature = "std")]
 pub use aligned::AlignedBytes;
 pub use arena::Arena;
-pub use engine::Engine;
+pub use engine::{Engine, Steps};
 pub use model::Model;
 /// ```
 /// use offshoot::{Error, Model};

@@ -4,12 +4,11 @@
 //! Rules: 2 to 8 members of the kinds listed at the record; strips of at least one row; sizes that divide into rows;
 //! every piece follows the rules of its kind, within the input, the buffers and the output of the fused rows.
 
-use super::row_major::ConvRowMajorPlaces as _;
-use super::tiled::ConvTiledPlaces as _;
 use crate::dispatch::{self, check, run};
 use crate::operator::{InPlace, Operator};
+use crate::rows::{Places, Reads, extents, keeps_walk, place, reads, restricted};
 use core::ops::Range;
-use offshoot_base::{Limits, Memory, Rule, Span, blob, product, require};
+use offshoot_base::{Limits, Memory, Rule, Span, blob, require};
 use offshoot_format::codec::built_tag;
 use offshoot_format::fused_rows::MOST_MEMBERS;
 use offshoot_format::record::{DType, FusedRows, Record, Tag, Window, WindowRepr};
@@ -46,6 +45,7 @@ impl Rows {
 const NO_ROWS: Rows = Rows { count: 0, bytes: 0, kernel: 1, stride: 1, top: 0 };
 
 /// A [`FusedRows`] with its members decoded.
+#[derive(Debug)]
 pub(crate) struct Plan<'m> {
     record: FusedRows,
     /// Encoded members.
@@ -69,144 +69,6 @@ fn window_rows(window: WindowRepr, h: u16, width: u16) -> Result<Rows, Rule> {
         stride: window.stride[0].into(),
         top: window.pad[0].into(),
     })
-}
-
-/// Restricts a window over `h` input rows to the output rows `from .. to`. Returns the input rows that these read, and
-/// the window with the padding that remains for them.
-fn part(window: WindowRepr, h: u16, from: u32, to: u32) -> (Range<u32>, WindowRepr) {
-    let mut window = Window::from(window);
-    let (stride, top) = (u32::from(window.stride[0]), u32::from(window.pad[0]));
-    let reach = u32::from(window.dilation[0]) * (u32::from(window.kernel[0]).max(1) - 1) + 1;
-    // In rows of the padded input.
-    let begin = from.saturating_mul(stride);
-    let end = to.saturating_sub(1).saturating_mul(stride).saturating_add(reach);
-    let bottom = top + u32::from(h);
-    let inside = begin.clamp(top, bottom)..end.clamp(top, bottom);
-    window.pad[0] = (inside.start.min(end).max(begin) - begin) as u16;
-    window.pad[2] = (end - inside.end.max(begin).min(end)) as u16;
-    (inside.start - top..inside.end - top, window.into())
-}
-
-/// Addresses of a piece of work.
-#[derive(Clone, Copy)]
-struct Places {
-    src: u32,
-    dst: u32,
-    scratch: u32,
-}
-
-/// How a member reads its input.
-#[derive(Clone, Copy)]
-enum Reads {
-    /// Windows over an image: images, height, width.
-    Window(WindowRepr, [u16; 3]),
-    /// This many pixels or elements, each independent of the others.
-    Pixels(u32),
-}
-
-/// Whether members with row-major weights are built.
-const ROW_MAJOR: bool = cfg!(feature = "op-conv-row-major");
-
-/// Calls `$do` on records with windows, bound to `$r`.
-macro_rules! windowed {
-    ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
-        match $record {
-            Record::Conv2d($r) => $do,
-            Record::Depthwise($r) => $do,
-            Record::ConvTiled($r) => $do,
-            Record::ConvPacked($r) => $do,
-            Record::ConvRowMajor($r) if ROW_MAJOR => $do,
-            Record::ConvSingleMultiply($r) => $do,
-            Record::DepthwisePlanar($r) => $do,
-            Record::DepthwiseSingleMultiply($r) => $do,
-            Record::Pool($r) => $do,
-            _ => $else,
-        }
-    };
-}
-
-/// The same for records over one row of pixels, including 1×1 convolutions.
-macro_rules! row {
-    ($record:expr, $r:ident => $do:expr, else => $else:expr) => {
-        match $record {
-            Record::ConvTiled($r) if $r.h == 1 && is_flat(&$r.window) => $do,
-            Record::ConvPacked($r) if $r.h == 1 && is_flat(&$r.window) => $do,
-            Record::ConvRowMajor($r) if ROW_MAJOR && $r.h == 1 && is_flat(&$r.window) => $do,
-            Record::ConvSingleMultiply($r) if $r.h == 1 && is_flat(&$r.window) => $do,
-            _ => $else,
-        }
-    };
-}
-
-/// How a member reads its input.
-fn reads(record: &Record) -> Result<Reads, Rule> {
-    match record {
-        Record::FullyConnected(r) => return Ok(Reads::Pixels(r.rows)),
-        Record::Lut(r) => return Ok(Reads::Pixels(r.len)),
-        Record::Requantize(r) => return Ok(Reads::Pixels(r.len)),
-        _ => {}
-    }
-    row!(record, r => Ok(Reads::Pixels(r.w.into())), else =>
-        windowed!(record, r => Ok(Reads::Window(r.window, [r.n, r.h, r.w])), else => Err(Rule::Format)))
-}
-
-/// Sets the number of pixels or elements of a record.
-fn set_pixels(record: &mut Record, count: u32) -> Result<(), Rule> {
-    match record {
-        Record::FullyConnected(r) => r.rows = count,
-        Record::Lut(r) => r.len = count,
-        Record::Requantize(r) => r.len = count,
-        other => {
-            let count = u16::try_from(count).map_err(|_| Rule::Shape)?;
-            row!(other, r => r.w = count, else => return Err(Rule::Format));
-        }
-    }
-    Ok(())
-}
-
-/// Sets the input height and the window of a record.
-fn set_rows(record: &mut Record, h: u32, window: WindowRepr) -> Result<(), Rule> {
-    let h = u16::try_from(h).map_err(|_| Rule::Shape)?;
-    windowed!(record, r => (r.h, r.window) = (h, window), else => return Err(Rule::Format));
-    Ok(())
-}
-
-/// Whether a window covers a single pixel.
-fn is_flat(window: &WindowRepr) -> bool {
-    let window = Window::from(*window);
-    window.kernel == [1, 1] && window.stride == [1, 1] && window.pad == [0; 4]
-}
-
-/// Sets the addresses of a record, including the scratch if it has one.
-fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
-    let words = at.scratch / 4;
-    match record {
-        Record::Conv2d(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::Depthwise(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::FullyConnected(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::Pool(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::Lut(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::Requantize(r) => (r.src, r.dst) = (at.src, at.dst),
-        Record::ConvTiled(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::ConvPacked(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::ConvRowMajor(r) if ROW_MAJOR => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::ConvSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::DepthwisePlanar(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        Record::DepthwiseSingleMultiply(r) => (r.src, r.dst, r.scratch) = (at.src, at.dst, words),
-        _ => return Err(Rule::Format),
-    }
-    Ok(())
-}
-
-/// Limits the rows of a depthwise convolution's bands to the rows of its padded input.
-fn fit_bands(record: &mut Record) {
-    let (rows, h, window) = match record {
-        Record::DepthwisePlanar(r) => (&mut r.rows, r.h, r.window),
-        Record::DepthwiseSingleMultiply(r) => (&mut r.rows, r.h, r.window),
-        _ => return,
-    };
-    let [top, _, bottom, _] = Window::from(window).pad;
-    *rows = (*rows).min(h.saturating_add(top).saturating_add(bottom));
 }
 
 impl<'m> Plan<'m> {
@@ -263,7 +125,7 @@ impl<'m> Plan<'m> {
     }
 
     /// Number of strips.
-    fn strips(&self) -> u32 {
+    pub(crate) fn strips(&self) -> u32 {
         self.last().count.div_ceil(self.record.step.into())
     }
 
@@ -315,18 +177,24 @@ impl<'m> Plan<'m> {
         self.buffers[..i].iter().try_fold(begin, sum).ok_or(Rule::ArenaBounds)
     }
 
-    /// Visits all pieces of work in order. Before a piece, `keep` moves rows to the front of a buffer: it gets the
-    /// buffer's span, and the offset and number of the bytes to move. Then `work` gets the piece.
+    /// Visits the pieces of work of some strips in order. Before a piece, `keep` moves rows to the front of a buffer: it
+    /// gets the buffer's span, and the offset and number of the bytes to move. Then `work` gets the piece.
+    #[inline(always)]
     pub(crate) fn visit<T>(
         &self,
+        strips: Range<u32>,
         context: &mut T,
         mut keep: impl FnMut(&mut T, Span, usize, usize) -> Result<(), Rule>,
         mut work: impl FnMut(&mut T, &Record) -> Result<(), Rule>,
     ) -> Result<(), Rule> {
         let count = self.count();
         let own = self.buffer(count - 1)?;
-        let (mut before, mut held) = (self.ends(None), [0u32; MOST_MEMBERS]);
-        for strip in 0..self.strips() {
+        let (mut before, mut held) = (self.ends(strips.start.checked_sub(1)), [0u32; MOST_MEMBERS]);
+        if strips.start > 0 {
+            let earlier = self.ends(strips.start.checked_sub(2));
+            (0..count - 1).for_each(|i| held[i] = self.held(i, &earlier, &before).start);
+        }
+        for strip in strips {
             let ends = self.ends(Some(strip));
             let mut rest = self.members;
             // First row of the member's input that is held.
@@ -359,6 +227,27 @@ impl<'m> Plan<'m> {
         Ok(())
     }
 
+    /// Runs some strips. The strips before them have run, and nothing else has written to the buffers since.
+    ///
+    /// # Errors
+    /// None for a checked record.
+    pub(crate) fn run(&self, strips: Range<u32>, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        let own = self.buffer(self.count() - 1)? as usize;
+        memory.sharing(own, |memory| {
+            self.visit(
+                strips,
+                memory,
+                |memory, span, from, len| {
+                    let bytes = memory.write::<u8>(span)?;
+                    let end = from.checked_add(len).filter(|&end| end <= bytes.len());
+                    bytes.copy_within(from..end.ok_or(Rule::ArenaBounds)?, 0);
+                    Ok(())
+                },
+                |memory, piece| run(piece, memory),
+            )
+        })
+    }
+
     /// The record of member `i` for some rows of its output. `first` is the first row of its input that is held.
     fn piece(
         &self,
@@ -368,24 +257,11 @@ impl<'m> Plan<'m> {
         first: u32,
         mut at: Places,
     ) -> Result<Record, Rule> {
-        let mut piece = *record;
         let (all, bytes) = match i.checked_sub(1) {
             None => self.input,
             Some(before) => (self.rows[before].count, self.rows[before].bytes),
         };
-        let count = rows.end - rows.start;
-        let begin = match reads(record)? {
-            Reads::Window(window, [_, h, _]) => {
-                let (input, window) = part(window, h, rows.start, rows.end);
-                set_rows(&mut piece, input.end - input.start, window)?;
-                input.start
-            }
-            Reads::Pixels(pixels) => {
-                set_pixels(&mut piece, pixels / all.max(1) * count)?;
-                rows.start
-            }
-        };
-        fit_bands(&mut piece);
+        let (mut piece, begin) = restricted(record, all, rows)?;
         let base = if i == 0 { self.record.src } else { self.buffer(i - 1)? };
         let offset = begin.checked_sub(first).and_then(|rows| rows.checked_mul(bytes)).ok_or(Rule::Shape)?;
         at.src = base.checked_add(offset).ok_or(Rule::ArenaBounds)?;
@@ -400,6 +276,7 @@ impl<'m> Plan<'m> {
     pub(crate) fn needs(&self) -> Result<(u32, u64), Rule> {
         let mut own = 0;
         self.visit(
+            0..self.strips(),
             &mut own,
             |_, _, _, _| Ok(()),
             |own: &mut u32, piece| {
@@ -421,6 +298,21 @@ impl<'m> Plan<'m> {
         Ok((bytes, below))
     }
 
+    /// The work of some strips, in the unit of [`crate::parts::work`]; 0 for a record that is not checked.
+    pub(crate) fn work(&self, strips: Range<u32>) -> u64 {
+        let mut work = 0;
+        let all = self.visit(
+            strips,
+            &mut work,
+            |_, _, _, _| Ok(()),
+            |work: &mut u64, piece| {
+                *work += crate::parts::work(piece);
+                Ok(())
+            },
+        );
+        all.map_or(0, |()| work)
+    }
+
     /// The members as stored in the file.
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> + use<'m> {
         let mut rest = self.members;
@@ -432,55 +324,11 @@ impl<'m> Plan<'m> {
     }
 }
 
-/// Checks that a piece keeps the member's traversal. A strip may leave a single pixel for a member that works in pairs,
-/// and the order of its weights would not fit the kernel for a single pixel.
-fn keeps_walk(piece: &Record) -> Result<(), Rule> {
-    let conv = match piece {
-        Record::ConvTiled(r) => *r,
-        Record::ConvPacked(r) => r.conv(),
-        Record::ConvRowMajor(r) if ROW_MAJOR => {
-            return require(r.layout()?.0.vector == r.traversal.is_vector(), Rule::Format);
-        }
-        _ => return Ok(()),
-    };
-    require(conv.layout()?.0.vector == conv.traversal.is_vector(), Rule::Format)
-}
-
 /// Decodes the record at the front of `bytes`. Returns it and the bytes after it.
 fn member(bytes: &[u8]) -> Result<(Record, &[u8]), Rule> {
     let (&tag, rest) = bytes.split_first().ok_or(Rule::Format)?;
     let tag = built_tag(tag).filter(|&tag| tag != Tag::FusedRows).ok_or(Rule::Format)?;
     Record::decode(tag, rest).ok_or(Rule::Format)
-}
-
-/// Bytes of a member's input and output.
-fn extents(record: &Record) -> Result<[u32; 2], Rule> {
-    let bytes = |span: Span| span.len as u32;
-    let pixels = |n: u16, h: u16, w: u16, c: u16, size: usize| {
-        let count = product([n, h, w, c])?;
-        Span::new(0, count, size).map(bytes)
-    };
-    let input = match record {
-        Record::Conv2d(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
-        Record::Depthwise(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
-        Record::Pool(r) => pixels(r.n, r.h, r.w, r.c, r.arith.dtype().size())?,
-        Record::ConvTiled(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::ConvPacked(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::ConvRowMajor(r) if ROW_MAJOR => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::ConvSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::DepthwisePlanar(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::DepthwiseSingleMultiply(r) => pixels(r.n, r.h, r.w, r.c, 1)?,
-        Record::FullyConnected(r) => {
-            let count = product([r.rows, r.in_c])?;
-            bytes(Span::new(0, count, r.arith.dtype().size())?)
-        }
-        Record::Lut(r) => r.len,
-        Record::Requantize(r) => r.len,
-        _ => return Err(Rule::Format),
-    };
-    let mut moved = *record;
-    place(&mut moved, Places { src: 0, dst: 0, scratch: 0 })?;
-    Ok([input, bytes(dispatch::output(&moved)?)])
 }
 
 impl Operator for FusedRows {
@@ -490,6 +338,7 @@ impl Operator for FusedRows {
         let plan = Plan::of(self, limits.blobs)?;
         let mut work = 0u64;
         plan.visit(
+            0..plan.strips(),
             &mut work,
             |work, span, from, len| {
                 *work = work.saturating_add(len as u64);
@@ -511,19 +360,7 @@ impl Operator for FusedRows {
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
         let plan = Plan::of(self, memory.blobs())?;
-        let own = plan.buffer(plan.count() - 1)? as usize;
-        memory.sharing(own, |memory| {
-            plan.visit(
-                memory,
-                |memory, span, from, len| {
-                    let bytes = memory.write::<u8>(span)?;
-                    let end = from.checked_add(len).filter(|&end| end <= bytes.len());
-                    bytes.copy_within(from..end.ok_or(Rule::ArenaBounds)?, 0);
-                    Ok(())
-                },
-                |memory, piece| run(piece, memory),
-            )
-        })
+        plan.run(0..plan.strips(), memory)
     }
 
     fn output_dtype(&self) -> DType {

@@ -28,6 +28,7 @@ mod nested;
 mod norm;
 mod operator;
 mod packed;
+pub mod parts;
 mod planar;
 mod pool;
 mod quantize;
@@ -35,6 +36,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod row_major;
+mod rows;
 mod shape;
 mod single_multiply;
 mod sparse;
@@ -135,6 +137,7 @@ pub fn pieces(record: &Record, blobs: &[u8], mut visit: impl FnMut(&Record)) -> 
         Record::FusedRows(r) if cfg!(feature = "op-fused-rows") => {
             let plan = fused_rows::Plan::of(r, blobs)?;
             plan.visit(
+                0..plan.strips(),
                 &mut (),
                 |(), _, _, _| Ok(()),
                 |(), piece| {

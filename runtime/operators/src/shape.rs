@@ -15,7 +15,7 @@ pub(crate) fn windows_touch(window: &WindowRepr, h: u16, w: u16) -> Result<(), R
     let (out_h, out_w) = window_output(window, h, w)?;
     let window = Window::from(*window);
     let touches = |axis: usize, outputs: u32, input: u16, before: u16| {
-        let (kernel, dilation) = (u32::from(window.kernel[axis]), u32::from(window.dilation[axis]));
+        let (kernel, dilation) = (u32::from(window.kernel[axis]), u32::from(window.dilation[axis]).max(1));
         (0..outputs).all(|o| {
             // Outputs fit in 16 bits, so the product fits in 32.
             let start = o * u32::from(window.stride[axis]);

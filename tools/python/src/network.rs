@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use offshoot_cli::batch::{self, Samples as _, Inputs, Sequences};
+use offshoot_cli::batch::{self, Inputs, Samples as _, Sequences};
 use offshoot_cli::commands::learn::Trained;
 use offshoot_cli::commands::learn::flash::FlashFile;
 use offshoot_cli::commands::{compile as compiling, eval, inspect, learn, parse_target, profile, verify};

@@ -25,6 +25,9 @@ pub struct Args {
     /// Emulated board.
     #[arg(long, default_value = "qemu:cortex-m4")]
     pub target: String,
+    /// Prove that the firmware cannot panic: it links only if no panic can be reached.
+    #[arg(long)]
+    pub no_panic: bool,
     /// A sample (.npy). Default: zeros.
     #[arg(long)]
     pub input: Option<PathBuf>,
@@ -85,6 +88,9 @@ pub fn run(args: &Args) -> Result<()> {
         None => profile::zeros(&file)?,
         Some(path) => Inputs::encode(&file.model()?, &[read_array(path)?], &[path.display().to_string()])?,
     };
+    if args.no_panic {
+        prove_no_panic(&args.model, &args.target)?;
+    }
     let key = args.key.as_deref();
     // Both builds have the same place: that which is measured comes last.
     let open_instructions = key.map(|key| count_opening(&args.model, &args.target, key)).transpose()?;
@@ -105,6 +111,9 @@ pub fn run(args: &Args) -> Result<()> {
         table.row(["verify and open, instructions", &thousands(count.into())]);
     }
     println!("{table}\n{}\nlinked: {}", elf.display(), report.features.join(" "));
+    if args.no_panic {
+        println!("no panic can be reached");
+    }
     Ok(())
 }
 
@@ -122,7 +131,7 @@ fn features(model: &Path) -> Result<Vec<String>> {
 /// # Errors
 /// The model cannot be read, or the build fails.
 pub fn build(model: &Path, target: &str, key: Option<&Path>) -> Result<PathBuf> {
-    build_with(model, target, key, false)
+    build_with(model, target, key, &[], false)
 }
 
 /// Instructions to verify and open a signed model. The firmware that counts them is another than that which [`build`] gives.
@@ -130,14 +139,29 @@ pub fn build(model: &Path, target: &str, key: Option<&Path>) -> Result<PathBuf> 
 /// # Errors
 /// As [`build`]; the emulator fails, or the firmware refuses the model.
 pub fn count_opening(model: &Path, target: &str, key: &Path) -> Result<u32> {
-    let elf = build_with(model, target, Some(key), true)?;
+    let elf = build_with(model, target, Some(key), &[], true)?;
     let mut emulator = Emulator::start(board(target)?, &elf, None)?;
     let bytes =
         receive(&mut emulator, 4).context("the firmware refuses the model: is it signed by this key?")?;
     Ok(u32::from_le_bytes(bytes.try_into().unwrap_or_default()))
 }
 
-fn build_with(model: &Path, target: &str, key: Option<&Path>, count: bool) -> Result<PathBuf> {
+/// Links the firmware of a model with a panic handler that does not exist. That it links proves that no panic can be
+/// reached.
+///
+/// # Errors
+/// A panic can be reached; or as [`build`].
+pub fn prove_no_panic(model: &Path, target: &str) -> Result<()> {
+    build_with(model, target, None, &["--no-panic"], false).map(drop).context("a panic can be reached")
+}
+
+fn build_with(
+    model: &Path,
+    target: &str,
+    key: Option<&Path>,
+    flags: &[&str],
+    count: bool,
+) -> Result<PathBuf> {
     let board = board(target)?;
     if !SINGLE.contains(&board.machine) {
         bail!("{target}: the single-model firmware supports MPS2 boards only ({})", SINGLE.join(", "));
@@ -153,6 +177,7 @@ fn build_with(model: &Path, target: &str, key: Option<&Path>, count: bool) -> Re
     let output = command
         .arg(model)
         .args(["--board", board.name.trim_start_matches("qemu:")])
+        .args(flags)
         .env("OFFSHOOT_FEATURES", features(model)?.join(" "))
         .output()
         .with_context(|| script.display().to_string())?;

@@ -3,7 +3,7 @@
 use super::window::Windows;
 use super::{drops_negatives, gather, pair, saturates, vector, zero_and_half};
 use crate::geometry::Tiled;
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use crate::tiles::{Blocks, Halves, Operands};
 use core::ops::Range;
 use offshoot_base::Rule;
@@ -206,7 +206,7 @@ impl<'r> Computer<'r> {
 
 fn clamp(q: &Requant<'_>, out: &mut [i8]) {
     for v in out {
-        *v = i32::from(*v).clamp(q.min, q.max) as i8;
+        *v = bounded((*v).into(), q.min, q.max);
     }
 }
 
@@ -222,15 +222,18 @@ fn conv_vector(
     let out_c = dst.len();
     // All channels may share one multiplier.
     let scales = if r.traversal == Traversal::VectorOneScale { 0 } else { first };
+    // No check fails on a checked record.
+    let (Some(src), Some(bias)) = (src.get(..g.k), q.bias.get(first..)) else { return };
+    let (Some(multiplier), Some(shift)) = (q.multiplier.get(scales..), q.shift.get(scales..)) else { return };
     let mut args = vector::Vector {
         src: src.as_ptr(),
         weights,
-        bias: q.bias[first..].as_ptr(),
-        multiplier: q.multiplier[scales..].as_ptr(),
-        shift: q.shift[scales..].as_ptr(),
+        bias: bias.as_ptr(),
+        multiplier: multiplier.as_ptr(),
+        shift: shift.as_ptr(),
         out: dst.as_mut_ptr(),
         blocks: (out_c / 4) as u32,
-        end: src[..g.k].as_ptr_range().end,
+        end: src.as_ptr_range().end,
         entry: vector::entry(g.k / 4),
         zero_and_half: zero_and_half(q),
     };

@@ -81,6 +81,14 @@ struct Walk<'r> {
 }
 
 impl Walk<'_> {
+    /// A weight of a channel. There is one for each position of the kernel of a checked record.
+    #[inline(always)]
+    fn weight(&self, row: usize, column: usize, channel: usize) -> i8 {
+        let v = &self.view;
+        let at = row * v.weight_step[0] + column * v.weight_step[1] + channel;
+        self.weights.get(at).copied().unwrap_or(0)
+    }
+
     /// # Safety
     /// `src` and `dst` are the channel's first elements in an image and in its output.
     #[inline(never)]
@@ -91,9 +99,7 @@ impl Walk<'_> {
         let v = &self.view;
         let (multiplier, shift) = self.q.scale(channel);
         let shift = u32::from(shift.unsigned_abs()) - 1;
-        let w = |row: usize, column: usize| {
-            2 * i16::from(self.weights[row * v.weight_step[0] + column * v.weight_step[1] + channel])
-        };
+        let w = |row: usize, column: usize| 2 * i16::from(self.weight(row, column, channel));
         let row = |i: usize| if self.small { [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]] } else { [[0; 2]; 2] };
         let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
         let single = v.stride[1] == 2;
@@ -107,7 +113,7 @@ impl Walk<'_> {
             pairs: if single { 0 } else { v.output[1] / 2 },
             singles: if single { v.output[1] } else { v.output[1] % 2 },
             rows: 0,
-            bias: 2 * self.q.bias[channel],
+            bias: 2 * self.q.bias(channel),
             multiplier,
             offset: zero_and_half(self.q) << shift,
             shift,
@@ -138,10 +144,7 @@ impl Walk<'_> {
     #[inline(never)]
     unsafe fn straight(&self, channel: usize, src: *const i8, dst: *mut i8) {
         let v = &self.view;
-        let w = |row: usize, column: usize| {
-            let at = row * v.weight_step[0] + column * v.weight_step[1] + channel;
-            i16::from(self.weights[at]) << 8
-        };
+        let w = |row: usize, column: usize| i16::from(self.weight(row, column, channel)) << 8;
         let row = |i: usize| [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]];
         let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
         let (pairs, singles) =
@@ -156,8 +159,8 @@ impl Walk<'_> {
             singles: 4 * singles,
             rows: 0,
             gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
-            bias: self.q.bias[channel],
-            multiplier: self.q.multiplier[channel],
+            bias: self.q.bias(channel),
+            multiplier: self.q.multiplier.get(channel).copied().unwrap_or(0),
             step: v.output_step[1],
         };
         self.bands(src, |rows| {
@@ -195,7 +198,7 @@ impl Walk<'_> {
         let v = &self.view;
         let [height, width] = v.input;
         let inside =
-            rows.start.clamp(v.pad[0], v.pad[0] + height)..rows.end.clamp(v.pad[0], v.pad[0] + height);
+            rows.start.max(v.pad[0]).min(v.pad[0] + height)..rows.end.max(v.pad[0]).min(v.pad[0] + height);
         if v.band < v.output[0] {
             // The rows have held others: fill those in the padding again.
             for row in rows.filter(|row| !inside.contains(row)) {

@@ -1,5 +1,6 @@
 //! int8 average pool with one window over the whole input.
 
+use crate::requant::bounded;
 use core::arch::naked_asm;
 use offshoot_format::record::{Pool, PoolArith};
 
@@ -39,17 +40,21 @@ pub(crate) fn average_i8(r: &Pool, src: &[i8], dst: &mut [i8]) -> bool {
     let pixels = usize::from(r.h) * usize::from(r.w);
     let c = usize::from(r.c);
     let (low, high) = clamp.unwrap_or((i8::MIN, i8::MAX));
-    let count = pixels as i32;
-    for (image, out) in src.chunks_exact(pixels * c).zip(dst.chunks_exact_mut(c)) {
+    // A checked record has at least one of both, which spares the panics of a division by zero.
+    let count = (pixels as i32).max(1);
+    let image = (pixels * c).max(1);
+    for (image, out) in src.chunks_exact(image).zip(dst.chunks_exact_mut(c.max(1))) {
         for (first, out) in (0..c).step_by(4).zip(out.chunks_exact_mut(4)) {
             let mut sums = [[0i16; 2]; 2];
+            // The outputs have as many channels.
+            let Some(channels) = image.get(first..) else { break };
             // SAFETY: four channels of all pixels of the image.
-            unsafe { four(image[first..].as_ptr(), c, pixels, sums.as_mut_ptr()) };
+            unsafe { four(channels.as_ptr(), c, pixels, sums.as_mut_ptr()) };
             let [[a, c], [b, d]] = sums;
             for (out, sum) in out.iter_mut().zip([a, b, c, d]) {
                 let sum = i32::from(sum);
                 let half = if sum > 0 { count / 2 } else { -(count / 2) };
-                *out = ((sum + half) / count).clamp(low.into(), high.into()) as i8;
+                *out = bounded((sum + half) / count, low.into(), high.into());
             }
         }
     }

@@ -36,7 +36,8 @@ pub(crate) fn conv_single_multiply(
         dst: place(output).cast(),
         pixels: g.pixels,
     };
-    let (pairs, most) = (g.pairs(), usize::from(r.strip));
+    // A checked record has a strip of at least one pair.
+    let (pairs, most) = (g.pairs(), usize::from(r.strip).max(1));
     let strips = pairs.div_ceil(most);
     for i in 0..strips {
         let first = most * if r.traversal == Traversal::Backwards { strips - 1 - i } else { i };

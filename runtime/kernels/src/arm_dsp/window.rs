@@ -46,7 +46,8 @@ impl<'r> Windows<'r> {
     ) -> Self {
         let (w, c) = (usize::from(r.w), usize::from(r.c));
         let [k_h, k_w] = g.window.kernel.map(usize::from);
-        let (stride, left) = (usize::from(g.window.stride[1]), usize::from(g.window.pad[1]));
+        // A checked record has a stride of at least one.
+        let (stride, left) = (usize::from(g.window.stride[1]).max(1), usize::from(g.window.pad[1]));
         // These wrap only if no window lies in the input; then they are not used.
         let row_step = usize::from(g.window.dilation[0]).wrapping_mul(w * c);
         let end = (w + left).checked_sub(k_w).map_or(0, |last| last / stride + 1);

@@ -3,7 +3,7 @@
 
 use super::float::within;
 use crate::geometry::extent;
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use offshoot_format::record::{Conv2d, Depthwise, Window};
 
 use super::fixed_point::multiply_by_quantized_multiplier;
@@ -29,7 +29,7 @@ pub fn taps(out: usize, input: usize, window: &Window, axis: usize) -> (usize, u
 fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
     let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
-    v.clamp(q.min, q.max) as i8
+    bounded(v, q.min, q.max)
 }
 
 #[inline]

@@ -2,7 +2,7 @@
 //! the bias and adds products in the order kernel row, kernel column, input channel.
 use super::fixed_point::multiply_by_quantized_multiplier;
 use super::float::within;
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use offshoot_format::record::{ConvTranspose, Window};
 
 /// int8. `weights` OHWI, I = c / groups.
@@ -17,7 +17,7 @@ pub fn conv_transpose_i8(r: &ConvTranspose, q: &Requant<'_>, weights: &[i8], src
         |o, s| {
             let (multiplier, shift) = q.scale(o);
             let v = multiply_by_quantized_multiplier(s, multiplier, shift).wrapping_add(q.out_zp);
-            v.clamp(q.min, q.max) as i8
+            bounded(v, q.min, q.max)
         },
     );
 }

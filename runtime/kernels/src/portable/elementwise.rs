@@ -1,6 +1,7 @@
 //! Elementwise operators with two operands. `dst` holds `a` on entry and the result on return.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
 use super::float::{larger, smaller, within};
+use crate::requant::bounded;
 use offshoot_format::record::{Binary, BinaryArith, BinaryKind};
 
 /// Calls `f(dst element, b element)` for each element, `b` broadcast.
@@ -44,7 +45,7 @@ pub fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst
     };
     let (a_zp, b_zp, out_zp) = (i32::from(a_zp), i32::from(b_zp), i32::from(out_zp));
     let (min, max) = clamp.map_or((-128, 127), |(l, h)| (i32::from(l), i32::from(h)));
-    let finish = |v: i32| v.wrapping_add(out_zp).clamp(min, max) as i8;
+    let finish = |v: i32| bounded(v.wrapping_add(out_zp), min, max);
     let sum = |sign: i32| {
         move |x: i8, y: i8| {
             let x = mbqm((i32::from(x) - a_zp) << 20, multiplier[0], shift[0]);
@@ -63,8 +64,8 @@ pub fn binary_i8(r: &Binary, multiplier: [i32; 3], shift: [i8; 3], b: &[i8], dst
         BinaryKind::Mul => each(r, b, dst, |x, y| {
             finish(mbqm((i32::from(x) - a_zp) * (i32::from(y) - b_zp), multiplier[2], shift[2]))
         }),
-        BinaryKind::Min => each(r, b, dst, |x, y| i32::from(x.min(y)).clamp(min, max) as i8),
-        BinaryKind::Max => each(r, b, dst, |x, y| i32::from(x.max(y)).clamp(min, max) as i8),
+        BinaryKind::Min => each(r, b, dst, |x, y| bounded(x.min(y).into(), min, max)),
+        BinaryKind::Max => each(r, b, dst, |x, y| bounded(x.max(y).into(), min, max)),
         BinaryKind::Div => {}
     }
 }

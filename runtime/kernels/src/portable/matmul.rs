@@ -1,7 +1,7 @@
 //! Fully connected layers, and matrix products of activations.
 use super::fixed_point::multiply_by_quantized_multiplier;
 use super::float::{canonical, within};
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use offshoot_format::record::{FullyConnected, MatMul, MatMulArith};
 
 /// int8: `dst[r, o] = requantise(bias[o] + Σ (src[r, i] - in_zp) · weights[o, i])`.
@@ -14,7 +14,7 @@ pub fn fully_connected_i8(r: &FullyConnected, q: &Requant<'_>, weights: &[i8], s
             });
             let (multiplier, shift) = q.scale(o);
             let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
-            *out = v.clamp(q.min, q.max) as i8;
+            *out = bounded(v, q.min, q.max);
         }
     }
 }

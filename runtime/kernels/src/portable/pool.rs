@@ -2,6 +2,7 @@
 use super::conv::taps;
 use super::float::{larger, within};
 use crate::geometry::extent;
+use crate::requant::bounded;
 use offshoot_format::record::{Pool, PoolArith, PoolKind, Window};
 
 /// int8 pool; input and output have the same scale and zero point.
@@ -20,7 +21,7 @@ pub fn pool_i8(r: &Pool, src: &[i8], dst: &mut [i8]) {
                 if sum > 0 { (sum + half) / all.max(1) } else { (sum - half) / all.max(1) }
             }
         };
-        v.clamp(i32::from(clamp.0), i32::from(clamp.1)) as i8
+        bounded(v, clamp.0.into(), clamp.1.into())
     });
 }
 
@@ -54,7 +55,8 @@ fn pool<T: Copy>(
     let area = usize::from(window.kernel[0]) * usize::from(window.kernel[1]);
     let mut out = dst.iter_mut();
     for n in 0..usize::from(r.n) {
-        let image = &src[n * h * w * c..][..h * w * c];
+        // All pixels are there in a checked record; written so that no panic is linked.
+        let image = src.get(n * h * w * c..).unwrap_or(&[]);
         for y in 0..out_h {
             let (ky0, ky1, iy0) = taps(y, h, &window, 0);
             for x in 0..out_w {
@@ -62,8 +64,9 @@ fn pool<T: Copy>(
                 for channel in 0..c {
                     let Some(o) = out.next() else { return };
                     let mut pixels = (0..ky1 - ky0).flat_map(|ky| {
-                        (0..kx1 - kx0)
-                            .map(move |kx| image[((iy0 + ky * d_h) * w + ix0 + kx * d_w) * c + channel])
+                        (0..kx1 - kx0).filter_map(move |kx| {
+                            image.get(((iy0 + ky * d_h) * w + ix0 + kx * d_w) * c + channel).copied()
+                        })
                     });
                     *o = reduce(&mut pixels, (ky1 - ky0) * (kx1 - kx0), area);
                 }

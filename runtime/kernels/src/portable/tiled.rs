@@ -2,17 +2,17 @@
 
 use super::fixed_point::multiply_by_quantized_multiplier;
 use crate::geometry::{Planar, Tiled, block_words, lane_index};
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use offshoot_format::record::{ConvSingleMultiply, ConvTiled, DepthwisePlanar};
 use offshoot_format::single_multiply::SHIFT;
 
 /// Adds the bias to a sum and requantises it. If there are no shifts, see [`offshoot_format::single_multiply`].
 pub(crate) fn finish_sum(sum: i32, q: &Requant<'_>, channel: usize) -> i8 {
     if q.shift.is_empty() {
-        let scaled = sum.wrapping_mul(256).wrapping_add(q.bias[channel]);
-        return straight(scaled, q.multiplier[channel]);
+        let scaled = sum.wrapping_mul(256).wrapping_add(q.bias(channel));
+        return straight(scaled, q.multiplier.get(channel).copied().unwrap_or(0));
     }
-    requantise(sum.wrapping_add(q.bias[channel]), q, channel)
+    requantise(sum.wrapping_add(q.bias(channel)), q, channel)
 }
 
 /// Output by exact single-multiply requantisation of 256 times the sum with its bias; see
@@ -25,7 +25,7 @@ fn straight(scaled: i32, multiplier: i32) -> i8 {
 pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let (multiplier, shift) = q.scale(channel);
     let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
-    v.clamp(q.min, q.max) as i8
+    bounded(v, q.min, q.max)
 }
 
 /// Gathers the inputs of output pixels `2 · pair` and `2 · pair + 1` into `lanes`. If the second does not exist,
@@ -198,12 +198,15 @@ pub fn gather_band(
     let (h, w, c) = (usize::from(r.h), usize::from(r.w), usize::from(r.c));
     let [top, left, ..] = g.window.pad.map(usize::from);
     for row in rows {
-        let line = &mut scratch[(row - origin) * g.pitch..][..g.pitch];
+        // The scratch holds the rows, and the input its image, of a checked record.
+        let line = scratch.get_mut((row - origin) * g.pitch..).and_then(|rest| rest.get_mut(..g.pitch));
+        let Some(line) = line else { return };
         line.fill(i16::from(r.in_zp));
         let y = row.wrapping_sub(top);
         if y < h {
-            for (x, value) in line[left..][..w].iter_mut().enumerate() {
-                *value = i16::from(src[((n * h + y) * w + x) * c + channel]);
+            let pixels = src.get((n * h + y) * w * c + channel..).unwrap_or(&[]).iter().step_by(c.max(1));
+            for (value, pixel) in line.iter_mut().skip(left).take(w).zip(pixels) {
+                *value = i16::from(*pixel);
             }
         }
     }
@@ -227,17 +230,21 @@ pub fn depthwise_band(
     let [k_h, k_w] = g.window.kernel.map(usize::from);
     let [stride_h, stride_w] = g.window.stride.map(usize::from);
     for y in rows.clone() {
-        let band = &scratch[(y - rows.start) * stride_h * g.pitch..];
+        let band = scratch.get((y - rows.start) * stride_h * g.pitch..).unwrap_or(&[]);
         for x in 0..g.out_w {
             let mut acc = 0i32;
             for ky in 0..k_h {
                 for kx in 0..k_w {
-                    let value = i32::from(band[ky * g.pitch + x * stride_w + kx]);
-                    let product = value * i32::from(weights[(ky * k_w + kx) * g.weight_pitch + channel]);
-                    acc = acc.wrapping_add(product);
+                    // All are there in a checked record; written so that no panic is linked.
+                    let value = band.get(ky * g.pitch + x * stride_w + kx).copied().unwrap_or(0);
+                    let weight =
+                        weights.get((ky * k_w + kx) * g.weight_pitch + channel).copied().unwrap_or(0);
+                    acc = acc.wrapping_add(i32::from(value) * i32::from(weight));
                 }
             }
-            dst[((n * g.out_h + y) * g.out_w + x) * c + channel] = finish_sum(acc, q, channel);
+            if let Some(to) = dst.get_mut(((n * g.out_h + y) * g.out_w + x) * c + channel) {
+                *to = finish_sum(acc, q, channel);
+            }
         }
     }
 }

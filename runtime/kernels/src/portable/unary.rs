@@ -1,6 +1,7 @@
 //! Elementwise operators with one operand, in place.
 use super::fixed_point::multiply_by_quantized_multiplier as mbqm;
 use super::float::{canonical, within};
+use crate::requant::bounded;
 use offshoot_format::record::{PRelu, PReluArith, Requantize, UnaryKind};
 
 /// Applies a float32 function to each element, by ONNX's definitions.
@@ -94,6 +95,6 @@ pub fn requantize(r: &Requantize, data: &mut [i8]) {
     let (min, max) = r.clamp.map_or((-128, 127), |(l, h)| (i32::from(l), i32::from(h)));
     for v in data {
         let x = mbqm(i32::from(*v) - i32::from(r.in_zp), r.multiplier, r.shift);
-        *v = x.wrapping_add(i32::from(r.out_zp)).clamp(min, max) as i8;
+        *v = bounded(x.wrapping_add(r.out_zp.into()), min, max);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::fixed_point::rounding_divide_by_pot;
 use crate::geometry::extent;
-use crate::requant::Requant;
+use crate::requant::{Requant, bounded};
 use offshoot_format::record::{ConvWinograd, Window};
 
 /// int8 convolution by F(2, 3). Does not use the scratch.
@@ -62,5 +62,5 @@ fn requantise_twice(twice: i32, q: &Requant<'_>, channel: usize) -> i8 {
     let product = i64::from(twice) * i64::from(multiplier);
     let high = ((product + (1 << 31)) >> 32) as i32;
     let rounded = rounding_divide_by_pot(high, u32::from(shift.unsigned_abs()));
-    rounded.wrapping_add(q.out_zp).clamp(q.min, q.max) as i8
+    bounded(rounded.wrapping_add(q.out_zp), q.min, q.max)
 }

@@ -3,7 +3,7 @@
 
 use super::classifier;
 use super::pieces::Pieces;
-use crate::model::learn::{Learning, TrainedLayer, class_bytes};
+use crate::model::learn::{Learning, Tapped, Taps, TrainedLayer, class_bytes};
 use crate::trace::{Observer, OpInfo};
 use offshoot_base::{Error, Memory, Rule, Span, cast, cast_mut};
 use offshoot_format::learn::TrainablePart;
@@ -19,6 +19,35 @@ pub(super) struct Active<'l, 'm> {
     pub(super) kept: u8,
 }
 
+/// The taps of the classifier head, and what was collected of their features.
+#[derive(Debug)]
+pub(super) struct Taken<'m> {
+    taps: Taps<'m>,
+    next: Option<Tapped>,
+    features: usize,
+    seen: u8,
+}
+
+impl<'m> Taken<'m> {
+    pub(super) fn new(learning: &Learning<'m>) -> Self {
+        let mut taps = learning.taps();
+        let next = taps.next();
+        Self { taps, next, features: 0, seen: 0 }
+    }
+
+    /// Collects the features that lie in the arena before operator `op` runs. Returns whether those were the last of the
+    /// taps in use, although the network has more.
+    #[inline(always)]
+    pub(super) fn before(&mut self, op: u16, active: Active<'_, 'm>, arena: &mut [u8]) -> Result<bool, Rule> {
+        let Some(own) = self.next.filter(|tap| tap.repr.op == op) else { return Ok(false) };
+        classifier::collect(active.learning, arena, &own, self.features)?;
+        self.features += own.width();
+        self.seen += 1;
+        self.next = self.taps.next();
+        Ok(self.next.is_some() && self.seen == active.kept)
+    }
+}
+
 /// Runs every operator and calls `learn` after each that learns; those run with their learned parameters. If only some
 /// taps are in use, stops before the operator of the last of them.
 pub(super) fn execute(
@@ -32,22 +61,16 @@ pub(super) fn execute(
     let active = active.filter(|_| cfg!(feature = "learn"));
     let mut layers = active.map(|a| a.learning.layers());
     let mut next = layers.as_mut().and_then(Iterator::next);
-    let mut taps = active.map(|a| a.learning.taps());
-    let mut tap = taps.as_mut().and_then(Iterator::next);
-    let (mut features, mut seen) = (0, 0);
+    let mut taken = active.map(|a| Taken::new(a.learning));
     let mut ops = model.ops();
     // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(Ok((info, _, record))) = &ops.step() {
         let info = *info;
         let fault = |rule| Error::Invalid { op: info.index, rule };
-        if let (Some(active), Some(own)) = (active, tap.filter(|t| t.repr.op == info.index)) {
-            classifier::collect(active.learning, arena, &own, features).map_err(fault)?;
-            features += own.width();
-            seen += 1;
-            tap = taps.as_mut().and_then(Iterator::next);
-            if tap.is_some() && seen == active.kept {
-                return Ok(());
-            }
+        if let (Some(active), Some(taken)) = (active, &mut taken)
+            && taken.before(info.index, active, arena).map_err(fault)?
+        {
+            return Ok(());
         }
         observer.before(info);
         match (active, next.filter(|layer| layer.repr.op == info.index)) {
@@ -81,7 +104,7 @@ fn watch<O: Observer>(
 }
 
 /// Runs a layer with its learned parameters; returns the memory that holds its output.
-fn run_learned<'r>(
+pub(super) fn run_learned<'r>(
     model: &crate::model::Model<'r>,
     learning: &Learning<'_>,
     arena: &'r mut [u8],

@@ -2,9 +2,10 @@
 
 use super::state::TrainState;
 use super::{classifier, execute};
+use crate::model::learn::Learning;
 use crate::model::{Model, io_span};
 use crate::trace::{NoObserver, Observer};
-use offshoot_base::{ALIGNMENT, Error, Span};
+use offshoot_base::{ALIGNMENT, Error, Rule, Span};
 use offshoot_format::record::IoRepr;
 
 /// A model and the memory it works in.
@@ -142,20 +143,42 @@ impl<'m, 'a> Engine<'m, 'a> {
         follows: bool,
         observer: &mut impl Observer,
     ) -> Result<(), Error> {
-        let records = self.state.and_then(|state| Some((state, self.model.learning()?)));
-        let Some((state, learning)) = records.filter(|_| cfg!(feature = "learn")) else {
+        let Some((learning, state)) = self.begin_learned(follows)? else {
             return execute::execute(&self.model, self.arena, None, observer, |_, _| Ok(()));
         };
-        let shared = |rule| Error::Learn { layer: u8::MAX, rule };
-        classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
         let active = execute::Active { learning: &learning, kept: state.kept };
         execute::execute(&self.model, self.arena, Some(active), observer, |_, _| Ok(()))?;
+        self.end_learned()
+    }
+
+    /// Normalises the inputs if the model learns. Returns the learning records and the state, if it does.
+    #[inline(always)]
+    pub(super) fn begin_learned(
+        &mut self,
+        follows: bool,
+    ) -> Result<Option<(Learning<'m>, TrainState)>, Error> {
+        let records = self.state.and_then(|state| Some((self.model.learning()?, state)));
+        let Some((learning, state)) = records.filter(|_| cfg!(feature = "learn")) else { return Ok(None) };
+        classifier::normalize_input(&self.model, &learning, self.arena, follows).map_err(shared)?;
+        Ok(Some((learning, state)))
+    }
+
+    /// After the operators, the classifier head's prediction.
+    #[inline(always)]
+    pub(super) fn end_learned(&mut self) -> Result<(), Error> {
+        let records = self.state.and_then(|state| Some((self.model.learning()?, state)));
+        let Some((learning, state)) = records.filter(|_| cfg!(feature = "learn")) else { return Ok(()) };
         if state.stale {
             classifier::refresh(&learning, self.arena).map_err(shared)?;
         }
         self.state = Some(TrainState { stale: false, ..state });
         classifier::predict(&learning, self.arena, state.kept).map_err(shared)
     }
+}
+
+/// An error in what all layers share.
+fn shared(rule: Rule) -> Error {
+    Error::Learn { layer: u8::MAX, rule }
 }
 
 /// The first `needed` bytes, if aligned.

@@ -13,6 +13,7 @@ mod outlier;
 mod pieces;
 mod recurrent;
 mod state;
+mod steps;
 mod stream;
 mod train_step;
 
@@ -20,3 +21,4 @@ pub use inference::Engine;
 #[cfg(feature = "store")]
 pub use keep::KeepError;
 pub use state::{StepReport, TrainState};
+pub use steps::Steps;

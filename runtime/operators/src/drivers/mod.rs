@@ -214,7 +214,7 @@ fn depthwise_bands(
     for n in 0..usize::from(r.n) {
         for channel in 0..usize::from(r.c) {
             let mut gathered = 0;
-            for from in (0..g.out_h).step_by(g.band) {
+            for from in (0..g.out_h).step_by(g.band.max(1)) {
                 let to = (from + g.band).min(g.out_h);
                 let (origin, end) = (from * stride, (to - 1) * stride + k_h);
                 let (src, scratch) = memory.split::<i8, i16>(layout.src, planes)?;
@@ -222,7 +222,11 @@ fn depthwise_bands(
                 if kept > 0 && from > 0 {
                     let before = (from - g.band) * stride;
                     let first = (origin - before) * g.pitch;
-                    scratch.copy_within(first..first + kept * g.pitch, 0);
+                    if let Some(rows) = scratch.get_mut(..first + kept * g.pitch)
+                        && first <= rows.len()
+                    {
+                        rows.copy_within(first.., 0);
+                    }
                 }
                 portable::gather_band(r, g, (n, channel), origin, origin + kept..end, src, scratch);
                 gathered = end;

@@ -1,6 +1,7 @@
 //! `offshoot profile`: counts what every operator costs on a target.
 
 mod estimate;
+mod paced;
 
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use crate::files::{self, OffFile};
 use crate::ui::{Outcome, Ui};
 
 pub use estimate::Estimate;
+pub use paced::{Step, Steps};
 
 /// Arguments of `profile`.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,6 +38,9 @@ pub struct Args {
     /// Which network to run, if the file holds several; 0 is the first.
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub network: usize,
+    /// Also show a run in steps of at most so many multiply-accumulates (`Engine::steps`): their number, and the longest.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: Option<u32>,
 }
 
 /// One operator's cost.
@@ -89,6 +94,9 @@ pub struct Report {
     pub model_bytes: u64,
     /// Operator by operator.
     pub operators: Vec<OperatorTime>,
+    /// A run in steps, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<Steps>,
 }
 
 impl Outcome for Report {
@@ -154,7 +162,8 @@ impl Outcome for Report {
                 )
             })
             .collect();
-        format!("{table}\n{facts}{note}{known}")
+        let steps = self.steps.as_ref().map(Steps::render).unwrap_or_default();
+        format!("{table}\n{facts}{note}{known}{steps}")
     }
 }
 
@@ -173,7 +182,9 @@ pub fn run(_ui: &Ui, args: &Args) -> Result<Report> {
     };
     let graph = args.onnx.as_deref().map(files::read_graph).transpose()?.map(|(g, _)| g);
     let mut device = batch::connect(&target)?;
-    profile_with_cycles(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())
+    let mut report = profile_with_cycles(device.as_mut(), &file, &inputs, &args.target, graph.as_ref())?;
+    report.steps = args.steps.map(|most| Steps::new(&file, most, &report.operators)).transpose()?;
+    Ok(report)
 }
 
 /// One sample of zeros for every input.
@@ -276,5 +287,6 @@ fn report(
         code_bytes: measured.code_bytes,
         model_bytes: file.bytes().len() as u64,
         operators,
+        steps: None,
     })
 }

@@ -143,7 +143,11 @@ impl View<'_> {
 }
 
 /// The elements in `range`, converted; fewer if the range exceeds the array.
-fn taken<T: Copy, V>(array: &CowArray<'_, T, IxDyn>, range: Range<usize>, convert: impl Fn(T) -> V) -> Vec<V> {
+fn taken<T: Copy, V>(
+    array: &CowArray<'_, T, IxDyn>,
+    range: Range<usize>,
+    convert: impl Fn(T) -> V,
+) -> Vec<V> {
     // A view is in C order.
     let flat = array.as_slice().unwrap_or_default();
     let end = range.end.min(flat.len());
