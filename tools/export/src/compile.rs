@@ -127,20 +127,16 @@ fn smallest(draft: &Draft, options: &CompileOptions) -> Result<Arranged> {
             paying = arranged;
         }
     };
-    balanced.clone().fused(options, &mut consider)?;
-    let mut room = 0;
-    // Without room, then with that of the arena that follows, without and with fused row tiles.
-    let least = Arranged::plain(draft, options, room)?;
-    let whole = least.plan.arena_bytes;
+    let least = Arranged::plain(draft, options, 0)?;
+    consider(Arranged::plain(draft, options, least.plan.arena_bytes)?);
+    let mut room = None;
     least.clone().fused(options, &mut |fused| {
-        room = fused.plan.arena_bytes;
+        room = Some(fused.plan.arena_bytes);
         consider(fused);
     })?;
     consider(least);
-    for room in [whole, room].into_iter().filter(|room| *room > 0) {
-        let roomy = Arranged::plain(draft, options, room)?;
-        roomy.clone().fused(options, &mut consider)?;
-        consider(roomy);
+    if let Some(room) = room {
+        Arranged::plain(draft, options, room)?.fused(options, &mut consider)?;
     }
     Ok(if paying.exceeds(options) { within } else { paying })
 }

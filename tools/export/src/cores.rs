@@ -101,6 +101,18 @@ impl Core {
         scaled(macs, self.portable().map_or(8.0, |p| p.plain)) + 26 * outputs + CALL
     }
 
+    /// The plain kernel of depthwise layers: windows of 3 to 15 taps of the wake word's network on the emulated Cortex-M4, of 5
+    /// taps on the Cortex-M0 and RV32; estimated for the Cortex-M3.
+    pub(crate) fn plain_depthwise(self, macs: u64, outputs: u64) -> u64 {
+        let factor = match self {
+            Self::Dsp => 1.0,
+            Self::ArmV7M => 1.3,
+            Self::ArmV6M => 1.7,
+            Self::RiscV32 => 1.2,
+        };
+        scaled(macs, 13.5 * factor) + scaled(outputs, 95.0 * factor) + CALL
+    }
+
     /// [`offshoot::format::record::ConvWeightOnly`]: each weight is unpacked once.
     pub(crate) fn weight_only(self, macs: u64, outputs: u64, weights: u64) -> u64 {
         self.plain(macs, outputs) + scaled(weights, UNPACK * self.portable().map_or(1.0, |p| p.plain / 8.0))

@@ -224,21 +224,20 @@ impl Constant {
         for a in (0..self.shape.len().saturating_sub(1)).rev() {
             strides[a] = strides[a + 1] * self.shape[a + 1];
         }
-        let source: Vec<usize> = (0..self.len())
-            .map(|mut i| {
-                let mut at = 0;
-                for (a, p) in perm.iter().enumerate().rev() {
-                    at += (i % shape[a]) * strides[*p];
-                    i /= shape[a];
-                }
-                at
-            })
-            .collect();
+        let source = |mut i: usize| {
+            let mut at = 0;
+            for (a, p) in perm.iter().enumerate().rev() {
+                at += (i % shape[a]) * strides[*p];
+                i /= shape[a];
+            }
+            at
+        };
+        let elements = self.elements.gather_by((0..self.len()).map(source));
         let quant = self
             .quant
             .clone()
             .map(|q| Quant { axis: q.axis.and_then(|axis| perm.iter().position(|p| *p == axis)), ..q });
-        Self { elements: self.elements.gather(&source), shape, quant }
+        Self { elements, shape, quant }
     }
 
     /// The same elements in another shape. The reshape must not mix channels of a per-axis quantisation.
@@ -263,15 +262,16 @@ impl Constant {
     }
 
     /// Element type and contents for the IR; integers without quantisation become I64.
-    pub(crate) fn data(&self) -> Data {
-        match &self.elements {
-            Elements::F32(_) | Elements::F64(_) => Data::F32(self.to_reals()),
-            Elements::I8(v) => Data::I8(v.clone()),
-            Elements::U8(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
-            Elements::Short(v, _) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
-            Elements::I32(v) => Data::I32(v.clone()),
-            Elements::I64(v) => Data::I64(v.clone()),
-            Elements::Bool(v) => Data::I64(v.iter().map(|v| i64::from(*v)).collect()),
+    pub(crate) fn into_data(self) -> Data {
+        match self.elements {
+            Elements::F32(v) => Data::F32(v),
+            Elements::F64(v) => Data::F32(v.into_iter().map(|v| v as f32).collect()),
+            Elements::I8(v) => Data::I8(v),
+            Elements::U8(v) => Data::I64(v.into_iter().map(i64::from).collect()),
+            Elements::Short(v, _) => Data::I64(v.into_iter().map(i64::from).collect()),
+            Elements::I32(v) => Data::I32(v),
+            Elements::I64(v) => Data::I64(v),
+            Elements::Bool(v) => Data::I64(v.into_iter().map(i64::from).collect()),
         }
     }
 }
@@ -291,15 +291,20 @@ impl Elements {
     }
 
     pub(crate) fn gather(&self, at: &[usize]) -> Self {
+        self.gather_by(at.iter().copied())
+    }
+
+    /// The elements at these indices, which need not lie in memory: those of a large constant take twice its bytes.
+    fn gather_by(&self, at: impl Iterator<Item = usize>) -> Self {
         match self {
-            Self::F32(v) => Self::F32(at.iter().map(|i| v[*i]).collect()),
-            Self::F64(v) => Self::F64(at.iter().map(|i| v[*i]).collect()),
-            Self::I8(v) => Self::I8(at.iter().map(|i| v[*i]).collect()),
-            Self::U8(v) => Self::U8(at.iter().map(|i| v[*i]).collect()),
-            Self::I32(v) => Self::I32(at.iter().map(|i| v[*i]).collect()),
-            Self::I64(v) => Self::I64(at.iter().map(|i| v[*i]).collect()),
-            Self::Short(v, kind) => Self::Short(at.iter().map(|i| v[*i]).collect(), *kind),
-            Self::Bool(v) => Self::Bool(at.iter().map(|i| v[*i]).collect()),
+            Self::F32(v) => Self::F32(at.map(|i| v[i]).collect()),
+            Self::F64(v) => Self::F64(at.map(|i| v[i]).collect()),
+            Self::I8(v) => Self::I8(at.map(|i| v[i]).collect()),
+            Self::U8(v) => Self::U8(at.map(|i| v[i]).collect()),
+            Self::I32(v) => Self::I32(at.map(|i| v[i]).collect()),
+            Self::I64(v) => Self::I64(at.map(|i| v[i]).collect()),
+            Self::Short(v, kind) => Self::Short(at.map(|i| v[i]).collect(), *kind),
+            Self::Bool(v) => Self::Bool(at.map(|i| v[i]).collect()),
         }
     }
 }

@@ -243,7 +243,7 @@ impl<'a> Context<'a> {
         match self.entry(name)?.clone() {
             Entry::Value(id) => Ok(id),
             Entry::Constant(c) if c.len() == 0 => Err(format!("input {i} (`{name}`) is empty")),
-            Entry::Constant(c) => Ok(self.add_constant(name, &c)),
+            Entry::Constant(c) => Ok(self.take_constant(name, c)),
             Entry::Unknown => Err(String::new()),
         }
     }
@@ -255,17 +255,24 @@ impl<'a> Context<'a> {
     /// Adds a constant to the graph. Integers without a scale become float32, the only such type that the device
     /// computes in.
     pub(crate) fn add_constant(&mut self, name: &str, c: &Constant) -> ValueId {
+        self.take_constant(name, c.clone())
+    }
+
+    /// As [`Self::add_constant`], without a copy.
+    pub(crate) fn take_constant(&mut self, name: &str, c: Constant) -> ValueId {
         let name = self.unique(name);
         self.held = self.held.saturating_add(c.len());
+        let infinite = matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| !v.is_finite()));
+        let (shape, quant) = (c.shape.clone(), c.quant.clone());
         let data = match (&c.elements, &c.quant) {
             (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_) | Elements::F64(_), _) => {
-                c.data()
+                c.into_data()
             }
             _ => Data::F32(c.to_reals()),
         };
-        let id = self.graph.add_constant(name, c.shape.clone(), data);
-        self.graph.value_mut(id).quant = c.quant.clone();
-        if matches!(&c.elements, Elements::F32(v) if v.iter().any(|v| !v.is_finite())) {
+        let id = self.graph.add_constant(name, shape, data);
+        self.graph.value_mut(id).quant = quant;
+        if infinite {
             self.infinite.insert(id);
         }
         id

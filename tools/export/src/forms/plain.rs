@@ -67,7 +67,10 @@ pub(crate) enum Kind {
 
 impl ConvForm for PlainForm {
     fn offer(&self, core: Core, _: &Workspace) -> Lowering<Offer> {
-        let instructions = core.plain(self.macs, self.outputs);
+        let instructions = match self.record {
+            Record::Depthwise(_) => core.plain_depthwise(self.macs, self.outputs),
+            _ => core.plain(self.macs, self.outputs),
+        };
         Ok(Offer { bytes: self.plain.account[0] as u64, instructions, ..Offer::default() })
     }
 

@@ -8,10 +8,10 @@ use crate::ops::volume;
 use crate::window;
 
 /// Weights with two spatial axes.
-fn two_dimensional(w: &Constant) -> Importing<Constant> {
+fn two_dimensional(w: Constant) -> Importing<Constant> {
     match *w.shape.as_slice() {
         [o, i, k] => w.reshaped(vec![o, i, 1, k]),
-        [_, _, _, _] => Ok(w.clone()),
+        [_, _, _, _] => Ok(w),
         _ => Err(format!("weights {:?}: one- and two-dimensional convolutions are supported", w.shape)),
     }
 }
@@ -45,8 +45,8 @@ pub(crate) fn conv(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let x = c.nhwc(onnx, x)?;
     let s = c.shape(x).to_vec();
     let window = attributes.resolve([s[1], s[2]])?;
-    let ohwi = two_dimensional(&weights)?.transposed(&[0, 2, 3, 1]);
-    let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
+    let ohwi = two_dimensional(weights)?.transposed(&[0, 2, 3, 1]);
+    let w = c.take_constant(onnx.input(1).unwrap_or_default(), ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
     let op = Op::Conv2d { window, groups, activation: Activation::None };
@@ -113,10 +113,10 @@ pub(crate) fn conv_transpose(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing 
             out[axis] = two(wanted.clone(), 1)?[axis];
         }
     }
-    let w = two_dimensional(&weights)?;
+    let w = two_dimensional(weights)?;
     let ohwi = transposed_weights(&w, groups)?;
     let o = ohwi.shape[0];
-    let w = c.add_constant(onnx.input(1).unwrap_or_default(), &ohwi);
+    let w = c.take_constant(onnx.input(1).unwrap_or_default(), ohwi);
     let mut inputs = vec![x, w];
     with_bias(c, onnx, &mut inputs)?;
     let op = Op::ConvTranspose2d { window, groups, activation: Activation::None };

@@ -18,7 +18,7 @@ pub(crate) fn gemm(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     let oi = if onnx.int("transB", 0) != 0 { weights } else { weights.transposed(&[1, 0]) };
     let oi = scaled(&oi, alpha)?;
     let o = oi.shape[0];
-    let w = c.add_constant(onnx.input(1).unwrap_or_default(), &oi);
+    let w = c.take_constant(onnx.input(1).unwrap_or_default(), oi);
     let mut inputs = vec![x, w];
     let mut rest = None;
     if let Some(bias) = c.constant(onnx, 2)? {
@@ -67,7 +67,7 @@ pub(crate) fn matmul(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
         let weights = c.wanted(onnx, 1)?;
         if weights.shape.len() == 2 {
             let x = c.value(onnx, 0)?;
-            let w = c.add_constant(onnx.input(1).unwrap_or_default(), &weights.transposed(&[1, 0]));
+            let w = c.take_constant(onnx.input(1).unwrap_or_default(), weights.transposed(&[1, 0]));
             return c.finish(onnx, Op::FullyConnected { activation: Activation::None }, vec![x, w], None, 0);
         }
     }

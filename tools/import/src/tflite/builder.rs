@@ -251,7 +251,7 @@ impl<'f> Builder<'f> {
         }
         let name = self.unique(name);
         let data = match (&c.elements, &c.quant) {
-            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.data(),
+            (Elements::I8(_) | Elements::I32(_), Some(_)) | (Elements::F32(_), _) => c.clone().into_data(),
             _ => Data::F32(c.to_reals()),
         };
         let quant = c.quant.clone().filter(|_| !matches!(data, Data::F32(_)));
