@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What CI checks beside test.sh: features, oldest Rust, packages, public interfaces, the wheel for Python, fuzz targets, dependencies, documentation. A check whose
-# tool is not installed says so and is skipped.
+# What CI checks beside test.sh: features, oldest Rust, packages, public interfaces, the wheel for Python, fuzz targets, dependencies,
+# documentation. A check whose tool is not installed says so and is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/features.sh
