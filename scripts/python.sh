@@ -2,7 +2,7 @@
 # The Python package (tools/python; the guide is docs/src/python.md).
 #   scripts/python.sh --check          builds the package as it is for development, and runs its tests
 #   scripts/python.sh --wheel          the wheel, optimised: target/wheels
-#   scripts/python.sh --installed      that wheel in an environment of its own: its tests, the example, and what a small run takes
+#   scripts/python.sh --installed      the wheel in an environment of its own: its tests, the example, and what a small run takes
 # What cannot be had here is skipped, and said. PYTHON names the interpreter, CARGO_TARGET_DIR stands for target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -64,8 +64,7 @@ wheel() {
 }
 
 installed() {
-    local wheels=("$build"/wheels/offshoot-*.whl)
-    [ -e "${wheels[0]}" ] || wheel
+    wheel
     rm -rf "$build/python/installed"
     environment installed "$build"/wheels/offshoot-*.whl onnx onnxruntime pandas pytest scikit-learn
     tests
