@@ -118,7 +118,7 @@ const ORDER: [(&str, &[&str]); 10] = [
             "fused_rows",
         ],
     ),
-    ("sign", &["ed25519", "envelope", "seal", "session", "verify"]),
+    ("sign", &["ed25519", "envelope", "release", "seal", "session", "verify"]),
     ("store", &["record", "ring", "ram"]),
     ("wire", &["protocol", "cobs", "message", "frame", "authority"]),
     (

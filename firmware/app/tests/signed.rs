@@ -2,11 +2,13 @@
 //!
 //! `cd firmware && cargo test -p offshoot-app --features signed`
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+mod line;
+
 use std::thread;
 
 use ed25519_dalek::{Signer, SigningKey};
-use embedded_io::{ErrorType, Read, Write};
+use embedded_io::Write;
+use line::{End, NoClock};
 use offshoot::ReleaseCounter;
 use offshoot::sign::{
     DeviceKey, Metadata, PublicKey, Refusal, Trust, command_bytes, envelope, reply_tag_holds,
@@ -14,61 +16,12 @@ use offshoot::sign::{
 use offshoot::store::RamFlash;
 use offshoot::wire::authority::{Authority, decode_bound, encode_signed};
 use offshoot::wire::{ErrorCode, Event, FRAME_MAX, Failure, FrameReader, Request, Response, encode};
-use offshoot_app::{Arena, Clock, CountUnit, Device, Guard, NoStackGauge, Store, serve};
+use offshoot_app::{Arena, Device, Guard, NoStackGauge, Store, serve};
 
 /// A network that learns.
 const NETWORK: &[u8] = include_bytes!("../../../runtime/offshoot/examples/data/vibration_learns.off");
 
 const PAGES: usize = 64 << 10;
-
-/// One end of a line; a read ends when the other end is gone.
-struct End {
-    to: Sender<u8>,
-    from: Receiver<u8>,
-}
-
-impl ErrorType for End {
-    type Error = embedded_io::ErrorKind;
-}
-
-impl Read for End {
-    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Self::Error> {
-        match (self.from.recv(), buffer.first_mut()) {
-            (Ok(byte), Some(to)) => {
-                *to = byte;
-                Ok(1)
-            }
-            _ => Ok(0),
-        }
-    }
-}
-
-impl Write for End {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Self::Error> {
-        let sent = bytes.iter().try_for_each(|&byte| self.to.send(byte));
-        sent.map(|()| bytes.len()).map_err(|_| embedded_io::ErrorKind::BrokenPipe)
-    }
-
-    fn flush(&mut self) -> Result<(), Self::Error> {
-        Ok(())
-    }
-}
-
-struct NoClock;
-
-impl Clock for NoClock {
-    const UNIT: CountUnit = CountUnit::None;
-
-    fn restart(&mut self) {}
-
-    fn now(&self) -> u32 {
-        0
-    }
-
-    fn between(&self, _: u32, _: u32) -> u32 {
-        0
-    }
-}
 
 fn key(seed: u8) -> SigningKey {
     SigningKey::from_bytes(&[seed; 32])
@@ -100,8 +53,7 @@ impl Flash {
 
     /// Boots the device, lets a host work, and switches off.
     fn boot<R>(&mut self, device_key: Option<[u8; 32]>, work: impl FnOnce(&mut Host) -> R) -> R {
-        let (to_device, from_host) = channel();
-        let (to_host, from_device) = channel();
+        let (device_end, end) = line::line();
         self.resets += 1;
         let Self { weights, counter, resets } = self;
         thread::scope(|scope| {
@@ -132,9 +84,8 @@ impl Flash {
                     store,
                     guard,
                 };
-                serve(End { to: to_host, from: from_host }, device);
+                serve(device_end, device);
             });
-            let end = End { to: to_device, from: from_device };
             let mut host = Host {
                 end,
                 reader: FrameReader::new(),

@@ -18,7 +18,7 @@ const CONTEXT: [u8; 16] = *b"offshoot model 1";
 
 /// Places of the fields.
 mod field {
-    use super::Range;
+    use core::ops::Range;
 
     pub(super) const MAGIC: Range<usize> = 0..4;
     pub(super) const VERSION: Range<usize> = 4..6;
@@ -168,4 +168,46 @@ fn text(bytes: &[u8]) -> Option<&str> {
         return None;
     }
     core::str::from_utf8(text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..600), known: bool, fits: bool) {
+            if known && bytes.len() >= ENVELOPE_LEN {
+                bytes[field::MAGIC].copy_from_slice(&MAGIC);
+                bytes[field::VERSION].copy_from_slice(&VERSION.to_le_bytes());
+                bytes[field::ZERO].fill(0);
+                bytes[field::ZERO_TOO].fill(0);
+                bytes[field::CONTEXT].copy_from_slice(&CONTEXT);
+                // Texts of few letters, so that some are valid.
+                bytes[field::NAME.start..].iter_mut().take(56).for_each(|byte| *byte &= 0x41);
+                if fits {
+                    let len = (bytes.len() - ENVELOPE_LEN) as u32;
+                    bytes[field::FILE_LEN].copy_from_slice(&len.to_le_bytes());
+                }
+            }
+            let Some(file) = Enveloped::new(&bytes) else { return Ok(()) };
+            prop_assert_eq!(file.message().len() + field::SIGNATURE.end, bytes.len());
+            if let Some(metadata) = file.metadata() {
+                // Metadata have one form.
+                let mut again = unsigned(&metadata, file.network()).unwrap();
+                put_signature(&mut again, file.signature());
+                prop_assert_eq!(&again[..], &bytes[..ENVELOPE_LEN]);
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read(release: u32, runtime: [u16; 3], key: KeyId, name in "[a-zä]{1,16}", target in "[a-z:-]{0,24}") {
+            let metadata = Metadata { key, release, runtime, name: &name, target: &target };
+            let file = [&unsigned(&metadata, b"OFFS").unwrap()[..], b"OFFS"].concat();
+            let read = Enveloped::new(&file).unwrap();
+            prop_assert_eq!(read.metadata(), Some(metadata));
+            prop_assert_eq!(read.network(), b"OFFS");
+        }
+    }
 }

@@ -22,31 +22,16 @@
 
 mod ed25519;
 pub mod envelope;
+mod release;
 mod seal;
 mod session;
 mod verify;
 
 pub use ed25519::{KEY_LEN, KeyId, PublicKey, SIGNATURE_LEN};
 pub use envelope::{ENVELOPE_LEN, MAGIC, Metadata};
+pub use release::RUNTIME;
 pub use seal::{DeviceKey, StateSeal, TAG_LEN, sha256};
 pub use session::{
     COMMAND_LEN, NONCE_LEN, NotAuthorised, REPLY_TAG_LEN, Session, command_bytes, reply_tag, reply_tag_holds,
 };
 pub use verify::{Refusal, Trust, Verified, verify};
-
-/// Version of this release: major, minor, patch. Metadata name the least one that a model needs.
-pub const RUNTIME: [u16; 3] = [
-    number(env!("CARGO_PKG_VERSION_MAJOR")),
-    number(env!("CARGO_PKG_VERSION_MINOR")),
-    number(env!("CARGO_PKG_VERSION_PATCH")),
-];
-
-/// A decimal number that cargo gives.
-const fn number(text: &str) -> u16 {
-    let (digits, mut value, mut i) = (text.as_bytes(), 0, 0);
-    while i < digits.len() {
-        value = 10 * value + (digits[i] - b'0') as u16;
-        i += 1;
-    }
-    value
-}

@@ -2,6 +2,7 @@
 
 use crate::ed25519::PublicKey;
 use crate::envelope::{Enveloped, Metadata, claimed_len};
+use crate::release::RUNTIME;
 
 /// What a device trusts, and what it is.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +115,7 @@ pub fn verify<'m>(bytes: &'m [u8], trust: &Trust<'_>) -> Result<Verified<'m>, Re
     let allowed = [
         (trust.name.is_none_or(|name| name == metadata.name), Refusal::Name),
         (metadata.target.is_empty() || metadata.target == trust.target, Refusal::Target),
-        (metadata.runtime <= crate::RUNTIME, Refusal::Runtime),
+        (metadata.runtime <= RUNTIME, Refusal::Runtime),
         (metadata.release >= trust.release, Refusal::Release),
     ];
     match allowed.iter().find(|(holds, _)| !holds) {
@@ -194,8 +195,8 @@ mod tests {
         assert_eq!(refusal(Metadata { target: "", ..METADATA }), None);
         assert_eq!(refusal(Metadata { target: "nrf5284", ..METADATA }), Some(Refusal::Target));
         assert_eq!(refusal(Metadata { name: "keyword", ..METADATA }), Some(Refusal::Name));
-        assert_eq!(refusal(Metadata { runtime: crate::RUNTIME, ..METADATA }), None);
-        let [major, minor, patch] = crate::RUNTIME;
+        assert_eq!(refusal(Metadata { runtime: RUNTIME, ..METADATA }), None);
+        let [major, minor, patch] = RUNTIME;
         for later in [[major + 1, 0, 0], [major, minor + 1, 0], [major, minor, patch + 1]] {
             assert_eq!(refusal(Metadata { runtime: later, ..METADATA }), Some(Refusal::Runtime));
         }

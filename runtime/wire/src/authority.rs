@@ -11,6 +11,7 @@
 //! | | | tag; zeros if the device has no key | 16 bytes |
 
 use crate::frame::{FrameError, decode_front, encode_with};
+use crate::message::Request;
 use crate::protocol::CHUNK_MAX;
 use serde::{Deserialize, Serialize};
 
@@ -18,11 +19,43 @@ const COUNTER: usize = 4;
 const SIGNATURE: usize = 64;
 const SESSION: usize = 8;
 const TAG: usize = 16;
-const REQUEST: usize = COUNTER + SIGNATURE;
-const ANSWER: usize = SESSION + COUNTER + TAG;
+const REQUEST_LEN: usize = COUNTER + SIGNATURE;
+const ANSWER_LEN: usize = SESSION + COUNTER + TAG;
 
 /// Most bytes of data in a request that carries a signature.
-pub const SIGNED_CHUNK_MAX: usize = CHUNK_MAX - REQUEST;
+pub const SIGNED_CHUNK_MAX: usize = CHUNK_MAX - REQUEST_LEN;
+
+impl Request<'_> {
+    /// Whether a device that has host keys takes this request only from their holders: what changes the model, what was learned, or
+    /// flash, and what reads what was learned, which may tell about the user. The rest describes the device or runs the model;
+    /// chunks of a model need no more than the model's own signature, those of a learned state do (`learned`: such a state is
+    /// being taken).
+    pub fn needs_authority(&self, learned: bool) -> bool {
+        match self {
+            Request::Hello
+            | Request::Challenge
+            | Request::WriteInput { .. }
+            | Request::Run { .. }
+            | Request::ReadOutput { .. }
+            | Request::ReadScores { .. } => false,
+            Request::LoadChunk { .. } => learned,
+            Request::LoadBegin { .. }
+            | Request::LoadEnd
+            | Request::UseFlash
+            | Request::Reset
+            | Request::LearnBegin
+            | Request::Learn { .. }
+            | Request::ReadLearned { .. }
+            | Request::Select { .. }
+            | Request::Save
+            | Request::Restore
+            | Request::Forget { .. }
+            | Request::ActiveBlocks { .. }
+            | Request::Course { .. }
+            | Request::WriteLearned => true,
+        }
+    }
+}
 
 /// Trailer of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +102,7 @@ pub fn encode_signed<M: Serialize>(
 ) -> Result<usize, FrameError> {
     encode_with(number, message, buffer, |body| {
         let Authority { counter, signature } = sign(body);
-        joined::<REQUEST>(&[&counter.to_le_bytes(), &signature])
+        joined::<REQUEST_LEN>(&[&counter.to_le_bytes(), &signature])
     })
 }
 
@@ -85,7 +118,7 @@ pub fn encode_bound<M: Serialize>(
 ) -> Result<usize, FrameError> {
     encode_with(number, message, buffer, |body| {
         let Bond { session, counter, tag } = bind(body);
-        joined::<ANSWER>(&[&session, &counter.to_le_bytes(), &tag])
+        joined::<ANSWER_LEN>(&[&session, &counter.to_le_bytes(), &tag])
     })
 }
 
@@ -96,7 +129,7 @@ pub fn encode_bound<M: Serialize>(
 pub fn decode_signed<'a, M: Deserialize<'a>>(
     payload: &'a [u8],
 ) -> Result<Trailed<'a, M, Authority>, FrameError> {
-    trailed(payload, |trailer: &[u8; REQUEST]| {
+    trailed(payload, |trailer: &[u8; REQUEST_LEN]| {
         let [a, b, c, d, ..] = *trailer;
         let mut signature = [0; SIGNATURE];
         signature.copy_from_slice(&trailer[COUNTER..]);
@@ -109,7 +142,7 @@ pub fn decode_signed<'a, M: Deserialize<'a>>(
 /// # Errors
 /// As [`crate::decode`].
 pub fn decode_bound<'a, M: Deserialize<'a>>(payload: &'a [u8]) -> Result<Trailed<'a, M, Bond>, FrameError> {
-    trailed(payload, |trailer: &[u8; ANSWER]| {
+    trailed(payload, |trailer: &[u8; ANSWER_LEN]| {
         let mut bond = Bond { session: [0; SESSION], counter: 0, tag: [0; TAG] };
         let (session, rest) = trailer.split_at(SESSION);
         let (counter, tag) = rest.split_at(COUNTER);
@@ -142,7 +175,7 @@ fn joined<const N: usize>(pieces: &[&[u8]]) -> [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Event, FRAME_MAX, FrameReader, Request, Response, decode};
+    use crate::{Event, FRAME_MAX, FrameReader, Response, decode};
 
     fn payload(frame: &[u8]) -> FrameReader {
         let mut reader = FrameReader::new();
@@ -194,7 +227,7 @@ mod tests {
         let len = crate::encode(1, &Request::Save, &mut frame).unwrap();
         let reader = payload(&frame[..len]);
         assert_eq!(decode_signed::<Request<'_>>(reader.payload()).unwrap().trailer, None);
-        for extra in (1..200).filter(|&n| n != REQUEST) {
+        for extra in (1..200).filter(|&n| n != REQUEST_LEN) {
             let long = [reader.payload(), &vec![0; extra]].concat();
             assert_eq!(decode_signed::<Request<'_>>(&long), Err(FrameError::Message), "{extra}");
         }

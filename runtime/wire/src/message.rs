@@ -109,38 +109,6 @@ pub enum Request<'a> {
     Challenge,
 }
 
-impl Request<'_> {
-    /// Whether a device that has host keys takes this request only from their holders: what changes the model, what was learned, or
-    /// flash, and what reads what was learned, which may tell about the user. The rest describes the device or runs the model;
-    /// chunks of a model need no more than the model's own signature, those of a learned state do (`learned`: such a state is
-    /// being taken).
-    pub fn needs_authority(&self, learned: bool) -> bool {
-        match self {
-            Self::Hello
-            | Self::Challenge
-            | Self::WriteInput { .. }
-            | Self::Run { .. }
-            | Self::ReadOutput { .. }
-            | Self::ReadScores { .. } => false,
-            Self::LoadChunk { .. } => learned,
-            Self::LoadBegin { .. }
-            | Self::LoadEnd
-            | Self::UseFlash
-            | Self::Reset
-            | Self::LearnBegin
-            | Self::Learn { .. }
-            | Self::ReadLearned { .. }
-            | Self::Select { .. }
-            | Self::Save
-            | Self::Restore
-            | Self::Forget { .. }
-            | Self::ActiveBlocks { .. }
-            | Self::Course { .. }
-            | Self::WriteLearned => true,
-        }
-    }
-}
-
 /// What a run measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

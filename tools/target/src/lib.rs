@@ -7,6 +7,7 @@
 pub mod board;
 pub mod chip;
 pub mod client;
+mod client_error;
 pub mod cycles;
 pub mod device;
 pub mod error;
