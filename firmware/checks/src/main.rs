@@ -11,7 +11,6 @@ mod pool;
 mod table;
 
 use core::panic::PanicInfo;
-use cortex_m as _;
 use cortex_m_rt::entry;
 use cortex_m_semihosting::debug::{EXIT_FAILURE, EXIT_SUCCESS, exit};
 use cortex_m_semihosting::hprintln;
@@ -49,14 +48,21 @@ fn main() -> ! {
     pool::check(&mut bench);
     table::check(&mut bench);
     exit(EXIT_SUCCESS);
-    loop {}
+    rest()
 }
 
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     hprintln!("{}", info);
     exit(EXIT_FAILURE);
-    loop {}
+    rest()
+}
+
+/// The end, where there is no debugger.
+fn rest() -> ! {
+    loop {
+        cortex_m::asm::wfi();
+    }
 }
 
 /// Xorshift: the same cases in every run.
