@@ -39,15 +39,15 @@ impl Layout {
 }
 
 /// Encodes the samples of one array for one input.
-struct Encoder<'a> {
+struct Encoder<'a, 'v> {
     port: &'a Port,
     layout: &'a Layout,
-    array: &'a View<'a>,
+    array: &'a View<'v>,
     /// The array's file, for messages.
     what: &'a str,
 }
 
-impl Encoder<'_> {
+impl Encoder<'_, '_> {
     /// Appends sample `index`. An int8 array goes into an int8 input unchanged; a uint8 array does so minus 128 if the
     /// input is uint8 in the ONNX file. Any other array holds real numbers, which are quantised by the scale and zero
     /// point of an int8 input.
@@ -233,7 +233,7 @@ impl Column {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::IxDyn;
+    use ndarray::{ArrayD, IxDyn};
 
     use super::*;
 

@@ -105,7 +105,7 @@ impl Core {
     /// taps on the Cortex-M0 and RV32; estimated for the Cortex-M3.
     pub(crate) fn plain_depthwise(self, macs: u64, outputs: u64) -> u64 {
         let factor = match self {
-            Self::Dsp => 1.0,
+            Self::Dsp | Self::Mve => 1.0,
             Self::ArmV7M => 1.3,
             Self::ArmV6M => 1.7,
             Self::RiscV32 => 1.2,
