@@ -253,3 +253,27 @@ fn unsorted_graphs_are_named() {
     let text = import_bytes(&model(13, 1, &[1, 3], nodes, vec![]), "x").unwrap_err().to_string();
     assert!(text.contains("given by no node"), "{text}");
 }
+
+/// The importer drops a constant behind its last reader, no earlier.
+#[test]
+fn constants_stay_for_their_last_reader() {
+    let nodes = vec![
+        node("Conv", &["x", "w"], &["first"], vec![]),
+        node("Mul", &["first", "k"], &["scaled"], vec![]),
+        node("Conv", &["x", "w"], &["second"], vec![]),
+        node("Add", &["scaled", "second"], &["sum"], vec![]),
+        node("Add", &["sum", "k"], &["y"], vec![]),
+    ];
+    let parts = vec![noise("w", &[2, 3, 3, 3]), noise("k", &[1, 2, 1, 1])];
+    let file = model(13, 1, &[1, 3, 6, 6], nodes, parts);
+    let graph = import_bytes(&file, "shared").unwrap();
+    let x = ArrayD::from_shape_vec(IxDyn(&[1, 3, 6, 6]), wave(108, 0.1)).unwrap();
+    let ours = Executor::new(&graph).unwrap().run(std::slice::from_ref(&x)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, &file).unwrap();
+    let theirs = Oracle::open(&path).unwrap().run(&[x]).unwrap();
+    for (a, b) in ours[0].iter().zip(&theirs[0]) {
+        assert!((a - b).abs() <= 1e-5 * b.abs().max(1.0), "{a} instead of {b}");
+    }
+}
