@@ -1,6 +1,6 @@
 //! Messages with a trailer: requests that a host has signed, and the device's answers to them.
 //!
-//! [`Request::Challenge`](crate::Request::Challenge) gives a nonce. A request that changes something then carries a counter (1, 2, 3, …) and
+//! [`Request::Challenge`] gives a nonce. A request that changes something then carries a counter (1, 2, 3, …) and
 //! a signature behind its message, and the answer carries the session, the counter, and a tag by the device's key. What is signed and
 //! tagged is computed elsewhere (`offshoot_sign`): this module knows places and lengths only.
 //!

@@ -59,8 +59,7 @@ impl<'m> Model<'m> {
     /// # Errors
     /// The first thing that is wrong: [`Error::Alignment`], [`Error::Checksum`], [`Error::Requires`] …
     ///
-    /// With the feature `signed` the argument is a [`sign::Verified`](offshoot_sign::Verified): a file that nobody has verified cannot
-    /// be given.
+    /// With the feature `signed` the argument is a `sign::Verified`: a file that nobody has verified cannot be given.
     // Not inlined: otherwise its frame would be part of the caller's and stay on the stack below every run.
     #[inline(never)]
     pub fn open(
