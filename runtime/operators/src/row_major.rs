@@ -14,9 +14,16 @@ use offshoot_format::record::{ConvRowMajor, DType, Traversal};
 use offshoot_format::row_major::PIXELS;
 use offshoot_kernels::geometry::Tiled;
 
+/// Whether the operator is built. Functions that are not leave at once: further callers would change what the compiler
+/// inlines elsewhere.
+const BUILT: bool = cfg!(feature = "op-conv-row-major");
+
 #[ext(ConvRowMajorPlaces)]
 impl ConvRowMajor {
     pub(crate) fn layout(&self) -> Result<(Tiled, Layout), Rule> {
+        if !BUILT {
+            return Err(Rule::Format);
+        }
         let conv = self.conv();
         let (_, layout) = conv.layout()?;
         let g = Tiled::row_major(&conv);
@@ -37,6 +44,9 @@ impl ConvRowMajor {
 
 impl Operator for ConvRowMajor {
     fn check(&self, limits: &Limits<'_>) -> Result<u64, Rule> {
+        if !BUILT {
+            return Err(Rule::Format);
+        }
         let (g, layout) = self.layout()?;
         limits.arena(&[layout.src, layout.dst])?;
         check_clamp(self.clamp)?;
@@ -66,6 +76,9 @@ impl Operator for ConvRowMajor {
     // Not inlined: its stack frame must not add to those of other operators.
     #[inline(never)]
     fn run(&self, memory: &mut Memory<'_>) -> Result<(), Rule> {
+        if !BUILT {
+            return Err(Rule::Format);
+        }
         let (g, layout) = self.layout()?;
         let conv = self.conv();
         let (requant, weights) = conv.requant(memory.blobs(), &layout)?;
@@ -89,6 +102,9 @@ impl Operator for ConvRowMajor {
     }
 
     fn in_place(&self, _: &[u8]) -> InPlace {
+        if !BUILT {
+            return InPlace::Apart;
+        }
         let geometry = self.layout().ok().map(|(g, _)| g).filter(|g| !g.vector);
         InPlace::shifted(geometry.and_then(|g| g.in_place_offsets_of::<PIXELS>(&self.conv())))
     }
