@@ -309,6 +309,11 @@ pub(crate) fn compile(
     let labels = labels.map(|labels| array(&labels, "labels")).transpose()?;
     patiently(py, listener, |ui| {
         let mut args: compiling::Args = arguments(&line)?;
+        // A signature belongs to a file.
+        if args.sign.is_some() || !args.statement.is_empty() {
+            let help = "save the model, and sign its file with `offshoot sign`";
+            return Err(Failure::new(Kind::Usage, "a model in memory is not signed", help));
+        }
         args.class_numbers = labels;
         args.plan = plan.map(|text| compiling::parse_plan(text, "learn").map(Box::new)).transpose()?;
         let target = args.target.as_deref().map(parse_target).transpose()?;

@@ -118,6 +118,8 @@ def test_errors_have_the_command_lines_texts(vibration, model, command, tmp_path
         offshoot.compile(vibration.onnx, vibration.calibration_x, precision="int3")
     with pytest.raises(errors.UsageError, match="no-such-option"):
         offshoot.compile(vibration.onnx, vibration.calibration_x, no_such_option=1)
+    with pytest.raises(errors.UsageError, match="not signed"):
+        offshoot.compile(vibration.onnx, vibration.calibration_x, sign="key.pem", release=1)
     with pytest.raises(errors.FormatError):
         offshoot.open(b"not a model")
     with pytest.raises(errors.FormatError):
