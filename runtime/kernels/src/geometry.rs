@@ -245,7 +245,7 @@ impl Planar {
     }
 }
 
-/// Pairs of rows of the padded input of a [`DepthwisePlanar`], gathered for sixteen channels at a time.
+/// Pairs of rows of the padded input of a [`DepthwisePlanar`], gathered for eight channels at a time.
 #[derive(Clone, Copy, Debug)]
 pub struct RowPairs {
     /// Whether the stride is 1.
@@ -259,7 +259,7 @@ pub struct RowPairs {
 
 impl RowPairs {
     /// Channels that are gathered together.
-    pub const CHANNELS: usize = 16;
+    pub const CHANNELS: usize = 8;
     /// Bytes of a column of a pair.
     pub const COLUMN: usize = 2 * Self::CHANNELS;
 

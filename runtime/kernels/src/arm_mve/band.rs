@@ -11,11 +11,11 @@ pub(super) struct Load {
     pub(super) columns: u32,
     /// Bytes from column to column.
     pub(super) steps: [u32; 2],
-    /// Channels, at most sixteen. The others become zero.
+    /// Channels, at most eight. The others become zero.
     pub(super) channels: u32,
 }
 
-/// Writes the channels of two rows in turn, 32 bytes for each column.
+/// Writes the channels of two rows in turn, 16 bytes for each column.
 ///
 /// # Safety
 /// The rows are valid for reads of all columns, `slot` for writes of them.
@@ -25,16 +25,16 @@ pub(super) unsafe extern "C" fn interleave(load: &Load, slot: *mut i8) {
         extension!(),
         "push {{r4, r5, r6, lr}}",
         "ldm r0, {{r2-r6, r12}}",
-        "vctp.8 r12",
+        "vctp.16 r12",
         "dls lr, r4",
         "2:",
         "vpstt",
-        "vldrbt.u8 q0, [r2]",
-        "vldrbt.u8 q1, [r3]",
+        "vldrbt.u16 q0, [r2]",
+        "vldrbt.u16 q1, [r3]",
         "add r2, r5",
         "add r3, r6",
-        "vst20.8 {{q0, q1}}, [r1]",
-        "vst21.8 {{q0, q1}}, [r1]!",
+        "vsli.16 q0, q1, #8",
+        "vstrh.16 q0, [r1], #16",
         "le lr, 2b",
         "pop {{r4, r5, r6, pc}}",
     )
@@ -92,7 +92,7 @@ macro_rules! sums {
             "vmladav.s8 r4, q0, q5\n",
             "vmladav.s8 r6, q0, q6\n",
             "vmladav.s8 r8, q0, q7\n",
-            "add r1, #64",
+            "add r1, #32",
         )
     };
     (double) => {
@@ -105,7 +105,7 @@ macro_rules! sums {
             "vmladav.s8 r6, q0, q4\n",
             "vldrh.u16 q0, [r1, q7]\n",
             "vmladav.s8 r8, q0, q4\n",
-            "add r1, #256",
+            "add r1, #128",
         )
     };
 }
@@ -116,7 +116,7 @@ macro_rules! places {
         concat!("vldrb.u8 q5, [sp]\n", "vshl.i32 q6, q4, #8\n", "vshl.i32 q7, q5, #8")
     };
     (double) => {
-        concat!("mov r2, #64\n", "vadd.i16 q5, q1, r2\n", "vadd.i16 q6, q5, r2\n", "vadd.i16 q7, q6, r2",)
+        concat!("mov r2, #32\n", "vadd.i16 q5, q1, r2\n", "vadd.i16 q6, q5, r2\n", "vadd.i16 q7, q6, r2",)
     };
 }
 

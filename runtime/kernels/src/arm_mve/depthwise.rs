@@ -1,6 +1,6 @@
 //! [`DepthwisePlanar`]: depthwise convolutions with windows up to 3×3 and strides of 1 or 2.
 //!
-//! Sixteen channels at a time, rows of the padded input are gathered in pairs, so that the two bytes of a channel and
+//! Eight channels at a time, rows of the padded input are gathered in pairs, so that the two bytes of a channel and
 //! column lie together. One gather load then reads four columns of two pairs, a patch of 4×4 bytes. With stride 1 it
 //! holds the inputs of 2×2 outputs: four dot products with the weights of the window in four places. With stride 2 it
 //! holds those of one output.
@@ -99,8 +99,12 @@ impl Walk<'_> {
         for slot in 0..self.slots {
             for (from, to) in [(0, left), (right, self.pairs.columns)] {
                 if from < to {
-                    let load =
-                        Load { rows: [zeros; 2], columns: (to - from) as u32, steps: [0; 2], channels: 16 };
+                    let load = Load {
+                        rows: [zeros; 2],
+                        columns: (to - from) as u32,
+                        steps: [0; 2],
+                        channels: GROUP as u32,
+                    };
                     // SAFETY: these columns lie in the slot.
                     unsafe { interleave(&load, self.scratch.add(slot * self.pairs.bytes() + from * COLUMN)) };
                 }
