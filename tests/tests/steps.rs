@@ -126,7 +126,7 @@ fn models_that_learn_run_in_steps() {
         let mut stepped = Engine::learning(model, stepped).unwrap();
         for engine in [&mut whole, &mut stepped] {
             for i in 0..12 {
-                engine.input_mut(0).unwrap().copy_from_slice(&inputs.sample(i)[0]);
+                engine.input_mut(0).unwrap().copy_from_slice(inputs.sample(i)[0]);
                 engine.learn((i % 5) as u16).unwrap();
             }
         }

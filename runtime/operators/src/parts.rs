@@ -22,6 +22,7 @@ pub struct Parts<'m> {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is no heap to put a plan on, and one lives at a time")]
 enum By<'m> {
     /// One part.
     Whole,

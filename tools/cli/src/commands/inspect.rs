@@ -426,7 +426,7 @@ pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
         runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
             .or_fail(Kind::Internal, REPORT_BUG)?,
         operators,
-        signature: Some(Signed::of(&file)),
+        signature: Some(Signed::of(file)),
         networks: further(&model)?,
     })
 }
