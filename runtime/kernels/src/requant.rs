@@ -39,7 +39,9 @@ impl Requant<'_> {
     pub fn scale(&self, channel: usize) -> (i32, i8) {
         // A checked record has as many shifts as multipliers: one, or one for each channel.
         let at = if self.multiplier.len() == 1 { 0 } else { channel };
-        let (multiplier, shift) = (self.multiplier.get(at), self.shift.get(at));
-        (multiplier.copied().unwrap_or(0), shift.copied().unwrap_or(0))
+        match (self.multiplier.get(at), self.shift.get(at)) {
+            (Some(&multiplier), Some(&shift)) => (multiplier, shift),
+            _ => (0, 0),
+        }
     }
 }

@@ -198,7 +198,8 @@ impl Core {
     pub(crate) fn channel_planar(self, record: &DepthwisePlanar, single_multiply: bool) -> u64 {
         let geometry = Planar::of(record);
         let taps: usize = geometry.window.kernel.map(usize::from).iter().product();
-        if self == Self::Mve && taps <= 9 {
+        // Windows along one axis have a kernel of their own, whatever their length.
+        if self == Self::Mve && (taps <= 9 || geometry.window.kernel.contains(&1)) {
             let channels = u64::from(record.n) * u64::from(record.c);
             return (7 * (geometry.out_h * geometry.out_w) as u64 + 80) * channels + CALL;
         }

@@ -31,13 +31,16 @@ pub(super) unsafe fn run(
     weight: impl Fn(usize, usize) -> i16,
 ) {
     let [k_h, k_w] = kernel;
-    // A checked record has a kernel of at least one column.
-    let pairs = k_w.div_ceil(2).max(1);
+    let pairs = k_w.div_ceil(2);
     let mut weights = [0u32; MOST / 2];
-    for (i, word) in weights.iter_mut().take(k_h * pairs).enumerate() {
-        let (row, column) = (i / pairs, 2 * (i % pairs));
-        let second = if column + 1 < k_w { weight(row, column + 1) } else { 0 };
-        *word = u32::from(weight(row, column) as u16) | u32::from(second as u16) << 16;
+    let mut words = weights.iter_mut();
+    for row in 0..k_h {
+        for column in (0..k_w).step_by(2) {
+            // The taps of a checked record fit.
+            let Some(word) = words.next() else { return };
+            let second = if column + 1 < k_w { weight(row, column + 1) } else { 0 };
+            *word = u32::from(weight(row, column) as u16) | u32::from(second as u16) << 16;
+        }
     }
     for _ in 0..windows.rows {
         for x in 0..columns {
