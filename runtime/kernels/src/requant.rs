@@ -34,14 +34,21 @@ impl Requant<'_> {
         self.bias.get(channel).copied().unwrap_or(0)
     }
 
+    /// As [`Self::scale`], without a panic in the program. A checked record has as many shifts as multipliers: one, or one
+    /// for each channel.
+    #[inline]
+    pub(crate) fn scale_or_none(&self, channel: usize) -> Option<(i32, i8)> {
+        let at = if self.multiplier.len() == 1 { 0 } else { channel };
+        Some((*self.multiplier.get(at)?, *self.shift.get(at)?))
+    }
+
     /// Multiplier and shift of an output channel.
     #[inline]
     pub fn scale(&self, channel: usize) -> (i32, i8) {
-        // A checked record has as many shifts as multipliers: one, or one for each channel.
-        let at = if self.multiplier.len() == 1 { 0 } else { channel };
-        match (self.multiplier.get(at), self.shift.get(at)) {
-            (Some(&multiplier), Some(&shift)) => (multiplier, shift),
-            _ => (0, 0),
+        if self.multiplier.len() == 1 {
+            (self.multiplier[0], self.shift[0])
+        } else {
+            (self.multiplier[channel], self.shift[channel])
         }
     }
 }

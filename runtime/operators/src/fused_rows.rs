@@ -6,7 +6,7 @@
 
 use crate::dispatch::{self, check, run};
 use crate::operator::{InPlace, Operator};
-use crate::rows::{Places, Reads, extents, keeps_walk, place, reads, restricted};
+use crate::rows::{Places, Reads, extents, keeps_walk, place, reads, restricted, work as work_of};
 use core::ops::Range;
 use offshoot_base::{Limits, Memory, Rule, Span, blob, require};
 use offshoot_format::codec::built_tag;
@@ -298,7 +298,7 @@ impl<'m> Plan<'m> {
         Ok((bytes, below))
     }
 
-    /// The work of some strips, in the unit of [`crate::parts::work`]; 0 for a record that is not checked.
+    /// The work of some strips, in the unit of [`crate::rows::work`]; 0 for a record that is not checked.
     pub(crate) fn work(&self, strips: Range<u32>) -> u64 {
         let mut work = 0;
         let all = self.visit(
@@ -306,7 +306,7 @@ impl<'m> Plan<'m> {
             &mut work,
             |_, _, _, _| Ok(()),
             |work: &mut u64, piece| {
-                *work += crate::parts::work(piece);
+                *work += work_of(piece);
                 Ok(())
             },
         );

@@ -5,8 +5,9 @@
 //! tiles into their strips. Everything else is one part: operators over whole planes (Winograd, depthwise in place),
 //! sparse and recurrent layers, movement.
 
+use crate::dispatch;
 use crate::fused_rows::Plan;
-use crate::operator::area;
+pub use crate::rows::work;
 use crate::rows::{Reads, extents, keeps_walk, reads, relocated, restricted, source};
 use core::ops::Range;
 use offshoot_base::{Memory, Rule};
@@ -108,9 +109,9 @@ impl<'m> Parts<'m> {
     /// None for a checked record and a part below [`Self::count`].
     pub fn run(&self, record: &Record, part: u32, memory: &mut Memory<'_>) -> Result<(), Rule> {
         match &self.by {
-            By::Whole => crate::run(record, memory),
+            By::Whole => dispatch::run(record, memory),
             By::Strips(plan) => plan.run(part..part + 1, memory),
-            By::Rows(_) => crate::dispatch::run(&self.strip(record, part)?, memory),
+            By::Rows(_) => dispatch::run(&self.strip(record, part)?, memory),
         }
     }
 
@@ -141,7 +142,7 @@ impl Rows {
         {
             return None;
         }
-        let (src, dst) = (source(record)?, crate::output(record).ok()?.start as u32);
+        let (src, dst) = (source(record)?, dispatch::output(record).ok()?.start as u32);
         let overlap = src < dst.saturating_add(output_bytes) && dst < src.saturating_add(input_bytes);
         let (traversal, group) = match record {
             Record::ConvTiled(r) => (Some(r.traversal), 2),
@@ -190,15 +191,4 @@ impl Rows {
         relocated(&mut strip, src, at(self.dst, from, self.output_bytes)?)?;
         Ok(strip)
     }
-}
-
-/// What the parts of an operator are measured in: multiply-accumulates, or elements that are touched where that is more.
-pub fn work(record: &Record) -> u64 {
-    let elements =
-        crate::output(record).map_or(0, |span| span.len / crate::output_dtype(record).size()) as u64;
-    let touched = match record {
-        Record::Pool(r) => elements * area(r.window),
-        _ => elements,
-    };
-    crate::macs(record).max(touched)
 }

@@ -2,6 +2,7 @@
 //! [parts](crate::parts) of a long operator are such records: checked by the operator's rules, run by its kernels.
 
 use crate::dispatch;
+use crate::operator::area;
 use crate::row_major::ConvRowMajorPlaces as _;
 use crate::tiled::ConvTiledPlaces as _;
 use core::ops::Range;
@@ -229,4 +230,15 @@ pub(crate) fn extents(record: &Record) -> Result<[u32; 2], Rule> {
     let mut moved = *record;
     place(&mut moved, Places { src: 0, dst: 0, scratch: 0 })?;
     Ok([input, bytes(dispatch::output(&moved)?)])
+}
+
+/// What the parts of an operator are measured in: multiply-accumulates, or elements that are touched where that is more.
+pub fn work(record: &Record) -> u64 {
+    let elements =
+        dispatch::output(record).map_or(0, |span| span.len / dispatch::output_dtype(record).size()) as u64;
+    let touched = match record {
+        Record::Pool(r) => elements * area(r.window),
+        _ => elements,
+    };
+    dispatch::macs(record).max(touched)
 }

@@ -81,12 +81,23 @@ struct Walk<'r> {
 }
 
 impl Walk<'_> {
-    /// A weight of a channel. There is one for each position of the kernel of a checked record.
+    /// Whether a channel has all its weights and a bias, as it has in a checked record.
     #[inline(always)]
-    fn weight(&self, row: usize, column: usize, channel: usize) -> i8 {
+    fn holds(&self, kernel: [usize; 2], channel: usize) -> bool {
+        let step = self.view.weight_step;
+        let last = kernel[0].saturating_sub(1) * step[0] + kernel[1].saturating_sub(1) * step[1] + channel;
+        last < self.weights.len() && channel < self.q.bias.len()
+    }
+
+    /// A weight of a channel.
+    ///
+    /// # Safety
+    /// [`Self::holds`] for a kernel with this position.
+    #[inline(always)]
+    unsafe fn weight(&self, row: usize, column: usize, channel: usize) -> i8 {
         let v = &self.view;
-        let at = row * v.weight_step[0] + column * v.weight_step[1] + channel;
-        self.weights.get(at).copied().unwrap_or(0)
+        // SAFETY: as above.
+        unsafe { *self.weights.get_unchecked(row * v.weight_step[0] + column * v.weight_step[1] + channel) }
     }
 
     /// # Safety
@@ -97,9 +108,14 @@ impl Walk<'_> {
             return;
         }
         let v = &self.view;
-        let (multiplier, shift) = self.q.scale(channel);
+        let Some((multiplier, shift)) =
+            self.q.scale_or_none(channel).filter(|_| self.holds(v.kernel, channel))
+        else {
+            return;
+        };
         let shift = u32::from(shift.unsigned_abs()) - 1;
-        let w = |row: usize, column: usize| 2 * i16::from(self.weight(row, column, channel));
+        // SAFETY: within the kernel, which is 3×3 if it is small.
+        let w = |row: usize, column: usize| 2 * i16::from(unsafe { self.weight(row, column, channel) });
         let row = |i: usize| if self.small { [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]] } else { [[0; 2]; 2] };
         let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
         let single = v.stride[1] == 2;
@@ -144,7 +160,11 @@ impl Walk<'_> {
     #[inline(never)]
     unsafe fn straight(&self, channel: usize, src: *const i8, dst: *mut i8) {
         let v = &self.view;
-        let w = |row: usize, column: usize| i16::from(self.weight(row, column, channel)) << 8;
+        let Some(&multiplier) = self.q.multiplier.get(channel).filter(|_| self.holds([3, 3], channel)) else {
+            return;
+        };
+        // SAFETY: within 3×3.
+        let w = |row: usize, column: usize| i16::from(unsafe { self.weight(row, column, channel) }) << 8;
         let row = |i: usize| [[w(i, 0), w(i, 1)], [w(i, 1), w(i, 2)]];
         let [[w0, w1], [w2, w3], [w4, w5]] = [row(0), row(1), row(2)];
         let (pairs, singles) =
@@ -160,7 +180,7 @@ impl Walk<'_> {
             rows: 0,
             gap: v.output_step[0].wrapping_sub(v.output[1] * v.output_step[1]),
             bias: self.q.bias(channel),
-            multiplier: self.q.multiplier.get(channel).copied().unwrap_or(0),
+            multiplier,
             step: v.output_step[1],
         };
         self.bands(src, |rows| {

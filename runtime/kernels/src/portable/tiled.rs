@@ -23,7 +23,7 @@ fn straight(scaled: i32, multiplier: i32) -> i8 {
 }
 
 pub(crate) fn requantise(acc: i32, q: &Requant<'_>, channel: usize) -> i8 {
-    let (multiplier, shift) = q.scale(channel);
+    let Some((multiplier, shift)) = q.scale_or_none(channel) else { return 0 };
     let v = multiply_by_quantized_multiplier(acc, multiplier, shift).wrapping_add(q.out_zp);
     bounded(v, q.min, q.max)
 }

@@ -25,7 +25,7 @@ use offshoot_operators::parts::Parts;
 /// while steps.step()? {
 ///     watchdog += 1; // feed it
 /// }
-/// assert!(watchdog > 40);
+/// assert!(watchdog > 30);
 /// println!("class {}", engine.top1(0)?);
 /// # Ok::<(), offshoot::Error>(())
 /// ```
