@@ -53,7 +53,7 @@ impl<'m, 'a> Engine<'m, 'a> {
     ///
     /// `most_work` limits a step: multiply-accumulates, or elements that an operator touches where that is more.
     /// Operators that work row by row (convolutions, pools, element by element) are divided to keep the limit; any
-    /// other, and a single row, is one step whatever its work. `offshoot inspect FILE --steps N` shows what is left.
+    /// other, and a single row, is one step whatever its work. `offshoot profile FILE --target T --steps N` shows them.
     ///
     /// # Errors
     /// As [`Self::run`].
