@@ -10,6 +10,8 @@ use offshoot_cli::commands::compile::{self, Precision, Prefer};
 use offshoot_cli::files::{self, OffFile};
 use offshoot_cli::ui::Ui;
 use offshoot_data::npy::{self, Array};
+use offshoot_export::{CompileOptions, Core};
+use offshoot_ir::{Activation, DType, Data, Graph, Node, Op, Quant, Value, Window};
 use offshoot_tests::{Numbers, root};
 
 const UI: Ui = Ui { json: true };
@@ -152,4 +154,61 @@ fn models_that_learn_run_in_steps() {
             assert_eq!(whole.learned(), stepped.learned(), "{precision:?}, limit {limit}");
         }
     }
+}
+
+/// Convolutions, plain and depthwise, whose first or last rows lie in the padding alone, on the records of every core.
+#[test]
+fn rows_of_padding_alone_run_in_steps() {
+    let window = |kernel, pad| Window { kernel, stride: [1; 2], dilation: [1; 2], pad };
+    let cases = [
+        (1, window([1; 2], [1; 4])),
+        (1, window([3; 2], [5, 1, 0, 1])),
+        (1, window([3; 2], [0, 1, 6, 1])),
+        (6, window([3; 2], [6, 0, 6, 0])),
+        (6, Window { stride: [2; 2], ..window([3; 2], [4, 1, 1, 1]) }),
+    ];
+    for (groups, window) in cases {
+        for int8 in [true, false] {
+            let graph = padded(groups, window, int8);
+            for core in [Core::Dsp, Core::Mve, Core::ArmV7M, Core::ArmV6M, Core::RiscV32] {
+                let options = CompileOptions { core, ..CompileOptions::default() };
+                let file = OffFile::from_bytes(&offshoot_export::compile(&graph, &options).unwrap().bytes);
+                compare(&format!("{groups} groups, {window:?}, {core:?}, int8: {int8}"), &file, 1);
+            }
+        }
+    }
+}
+
+/// A convolution of six channels over 9 × 7 pixels.
+fn padded(groups: usize, window: Window, int8: bool) -> Graph {
+    let (mut graph, mut numbers) = (Graph::default(), Numbers(5));
+    let [h, w] = [9, 7];
+    let extent = |x: usize, axis: usize| {
+        (x + window.pad[axis] + window.pad[axis + 2] - window.kernel[axis]) / window.stride[axis] + 1
+    };
+    let shapes = [vec![1, h, w, 6], vec![6, window.kernel[0], window.kernel[1], 6 / groups]];
+    let taps: usize = shapes[1].iter().product();
+    let weights: Vec<i8> = (0..taps).map(|_| numbers.draw() as i8).map(|w| w.max(-127)).collect();
+    let quant = |scale, zero| int8.then(|| Quant::per_tensor(scale, zero));
+    let dtype = if int8 { DType::I8 } else { DType::F32 };
+    let mut tensor = |name: &str, shape: &[usize], zero| {
+        let (name, shape, quant) = (name.to_owned(), shape.to_vec(), quant(0.05, zero));
+        graph.add_value(Value { name, shape, dtype, quant, data: None, channels_first_outside: false })
+    };
+    let x = tensor("x", &shapes[0], 3);
+    let y = tensor("y", &[1, extent(h, 0), extent(w, 1), 6], -7);
+    let (data, bias) = match int8 {
+        true => (Data::I8(weights), Data::I32(vec![40; 6])),
+        false => {
+            (Data::F32(weights.iter().map(|&w| f32::from(w) / 100.0).collect()), Data::F32(vec![0.1; 6]))
+        }
+    };
+    let weights = graph.add_constant("w", shapes[1].clone(), data);
+    graph.value_mut(weights).quant =
+        int8.then(|| Quant { scale: vec![0.002; 6], zero_point: vec![0; 6], axis: Some(0) });
+    let bias = graph.add_constant("b", vec![6], bias);
+    let op = Op::Conv2d { window, groups, activation: Activation::None };
+    graph.nodes.push(Node { name: "padded".into(), op, inputs: vec![x, weights, bias], output: y });
+    (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+    graph
 }

@@ -1,12 +1,14 @@
 //! Data flows one way through the runtime: between its crates, and between the modules of each. The order is declared here; an
 //! import against it is named by file and line.
 //!
-//! Comments and `#[cfg(test)]` modules are left out. A module may import only modules that stand before it in its crate's list,
+//! Comments and items for tests are left out. A module may import only modules that stand before it in its crate's list,
 //! and nothing from the crate's root, which re-exports what others use.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The crates of the runtime, each after those that it may depend on, with its modules in their order.
 const ORDER: [(&str, &[&str]); 10] = [
@@ -167,7 +169,7 @@ const FOLDERS: [(&str, &[&str]); 2] = [
     ),
     (
         "learn/src/integer",
-        &["magnitude", "softmax", "step", "sparse", "update", "motion", "errors", "parts", "block"],
+        &["magnitude", "softmax", "layer", "step", "sparse", "update", "motion", "errors", "parts", "block"],
     ),
 ];
 
@@ -214,10 +216,10 @@ fn modules_import_those_before_them() {
                 wrong.push(format!("runtime/{name}: module {own} has no place in the order"));
                 continue;
             };
-            // `super` is the crate's root in a file at the top and in the `mod.rs` of a folder.
-            let top = parts.len() == 1 || parts.len() == 2 && parts[1] == "mod";
-            for (line, target) in imports(&fs::read_to_string(&file).unwrap(), top) {
-                let allowed = target == *own || modules[..place].contains(&target.as_str());
+            let module: Vec<&str> = parts.iter().map(String::as_str).filter(|part| *part != "mod").collect();
+            for (line, path) in imports(&fs::read_to_string(&file).unwrap(), &module) {
+                let target = path.first().map_or("the crate's root", String::as_str);
+                let allowed = target == own || modules[..place].contains(&target);
                 if !allowed {
                     wrong.push(format!(
                         "runtime/{name}/src/{}:{line}: {own} imports {target}",
@@ -244,11 +246,19 @@ fn files_of_a_folder_import_those_before_them() {
                 }
                 continue;
             };
-            let text = fs::read_to_string(&file).unwrap();
-            let siblings =
-                imports(&text, true).into_iter().filter(|(_, name)| modules.contains(&name.as_str()));
-            for (line, target) in siblings.filter(|(_, name)| !modules[..place].contains(&name.as_str())) {
-                wrong.push(format!("runtime/{folder}/{own}.rs:{line}: {own} imports {target}"));
+            let inside: Vec<&str> = folder.split("/src/").last().unwrap().split('/').collect();
+            let module = [&inside[..], &[own.as_str()]].concat();
+            for (line, path) in imports(&fs::read_to_string(&file).unwrap(), &module) {
+                // What `mod.rs` gives on, too, lies in one of its files.
+                let Some(rest) =
+                    path.strip_prefix(&inside.iter().map(ToString::to_string).collect::<Vec<_>>()[..])
+                else {
+                    continue;
+                };
+                let target = rest.first().map_or("the folder's root", String::as_str);
+                if target != own && !modules[..place].contains(&target) {
+                    wrong.push(format!("runtime/{folder}/{own}.rs:{line}: {own} imports {target}"));
+                }
             }
         }
     }
@@ -267,72 +277,159 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// The first segments behind `crate::`, and behind `super::` where that is the root, with their lines. Macros and
-/// visibilities are no imports.
-fn imports(text: &str, super_is_root: bool) -> Vec<(usize, String)> {
-    let text = text.split("\n#[cfg(test)]\nmod ").next().unwrap();
-    let text = text.split("\n#[cfg(any(test, feature = \"testing\"))]\npub mod ").next().unwrap();
-    let mut code = String::new();
-    for line in text.lines() {
-        code.push_str(line.split("//").next().unwrap());
-        code.push('\n');
-    }
+/// What a file imports by `crate::` and `super::`, as paths from the crate's root, with their lines. `module` is the file's own
+/// path. Items for tests are left out, and so are visibilities and the paths of macros (`$crate`).
+fn imports(text: &str, module: &[&str]) -> Vec<(usize, Vec<String>)> {
     let mut found = vec![];
-    for prefix in ["crate::", "super::"] {
-        if prefix == "super::" && !super_is_root {
-            continue;
-        }
-        for (at, _) in code.match_indices(prefix) {
-            let before = code[..at].chars().next_back();
-            // `pub(in crate::…)`, `$crate::…`, `super::super::…`, `offshoot_crate::…`.
-            if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$' || c == ':')
-                || code[..at].ends_with("in ")
-            {
-                continue;
-            }
-            let line = code[..at].matches('\n').count() + 1;
-            let rest = &code[at + prefix.len()..];
-            for name in first_segments(rest) {
-                found.push((line, name));
-            }
-        }
-    }
+    scan(text.parse().unwrap(), &module.iter().map(ToString::to_string).collect::<Vec<_>>(), &mut found);
     found
 }
 
-/// `a::b` gives `a`; `{a::b, c}` gives `a` and `c`.
-fn first_segments(rest: &str) -> Vec<String> {
-    let word =
-        |s: &str| s.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    let Some(list) = rest.strip_prefix('{') else { return vec![word(rest)] };
-    let (mut depth, mut items, mut start) = (0, vec![], 0);
-    for (at, c) in list.char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' if depth == 0 => {
-                items.push(word(&list[start..at]));
-                break;
+/// Finds the imports of tokens that lie in a module.
+fn scan(tokens: TokenStream, module: &[String], found: &mut Vec<(usize, Vec<String>)>) {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let mut at = 0;
+    while let Some(token) = tokens.get(at) {
+        at += 1;
+        match token {
+            TokenTree::Punct(hash) if hash.as_char() == '#' && is_for_tests(tokens.get(at)) => {
+                // The item ends with a block or a semicolon.
+                let end = tokens[at..].iter().skip(1).position(|token| match token {
+                    TokenTree::Group(group) => group.delimiter() == Delimiter::Brace,
+                    other => is_punct(Some(other), ';'),
+                });
+                at = end.map_or(tokens.len(), |end| at + end + 2);
             }
-            '}' => depth -= 1,
-            ',' if depth == 0 => {
-                items.push(word(&list[start..at]));
-                start = at + 1;
+            TokenTree::Ident(name) if name == "mod" => {
+                if let (Some(TokenTree::Ident(inner)), Some(TokenTree::Group(body))) =
+                    (tokens.get(at), tokens.get(at + 1))
+                {
+                    scan(body.stream(), &[module, &[inner.to_string()]].concat(), found);
+                    at += 2;
+                }
             }
+            TokenTree::Ident(name) if name == "crate" || name == "super" => {
+                let before = at.checked_sub(2).and_then(|before| tokens.get(before));
+                let is_other =
+                    is_punct(before, '$') || matches!(before, Some(TokenTree::Ident(i)) if i == "in");
+                let mut base = if name == "crate" { vec![] } else { parent(module) };
+                let start = at;
+                let (mut next, is_path) = after_colons(&tokens, at);
+                while let Some(TokenTree::Ident(again)) = tokens.get(next).filter(|_| is_path)
+                    && again == "super"
+                {
+                    base = parent(&base);
+                    let (after, _) = after_colons(&tokens, next + 1);
+                    next = after;
+                }
+                let line = name.span().start().line;
+                if is_path && !is_other {
+                    at = leaves(&tokens, next, &base, &mut |path| found.push((line, path)));
+                } else if matches!(before, Some(TokenTree::Ident(i)) if i == "use") && !is_path {
+                    found.push((line, base)); // `use crate as root`
+                }
+                at = at.max(start);
+            }
+            TokenTree::Group(group) => scan(group.stream(), module, found),
             _ => {}
         }
     }
-    items.retain(|item| !item.is_empty() && item != "self");
-    items
+}
+
+fn parent(module: &[String]) -> Vec<String> {
+    module[..module.len().saturating_sub(1)].to_vec()
+}
+
+fn is_punct(token: Option<&TokenTree>, c: char) -> bool {
+    matches!(token, Some(TokenTree::Punct(p)) if p.as_char() == c)
+}
+
+/// The position behind `::`, and whether it is there.
+fn after_colons(tokens: &[TokenTree], at: usize) -> (usize, bool) {
+    let is_there = is_punct(tokens.get(at), ':') && is_punct(tokens.get(at + 1), ':');
+    (if is_there { at + 2 } else { at }, is_there)
+}
+
+/// Whether an attribute leaves an item out of what is shipped: `#[cfg(test)]`, `#[cfg(any(test, …))]`, `#[test]`.
+fn is_for_tests(attribute: Option<&TokenTree>) -> bool {
+    let Some(TokenTree::Group(group)) = attribute else { return false };
+    let text: String = group.stream().to_string().split_whitespace().collect();
+    ["test", "cfg(test)"].contains(&text.as_str()) || text.starts_with("cfg(any(test,")
+}
+
+/// Gives every path that begins with `base` and goes on at `tokens[at]`; returns the position behind.
+fn leaves(
+    tokens: &[TokenTree],
+    mut at: usize,
+    base: &[String],
+    found: &mut impl FnMut(Vec<String>),
+) -> usize {
+    let mut path = base.to_vec();
+    loop {
+        match tokens.get(at) {
+            Some(TokenTree::Group(list)) if list.delimiter() == Delimiter::Brace => {
+                let list: Vec<TokenTree> = list.stream().into_iter().collect();
+                let mut inner = 0;
+                while inner < list.len() {
+                    inner = leaves(&list, inner, &path, found);
+                    while inner < list.len() && !is_punct(list.get(inner), ',') {
+                        inner += 1; // `as name`
+                    }
+                    inner += 1;
+                }
+                return at + 1;
+            }
+            Some(TokenTree::Ident(name)) if name == "self" => at += 1,
+            Some(TokenTree::Ident(name)) => {
+                path.push(name.to_string());
+                at += 1;
+            }
+            Some(TokenTree::Punct(star)) if star.as_char() == '*' => at += 1,
+            _ => {}
+        }
+        let (next, goes_on) = after_colons(tokens, at);
+        if !goes_on {
+            found(path);
+            return at;
+        }
+        at = next;
+    }
 }
 
 #[test]
 fn an_import_is_read_in_all_its_forms() {
-    let text = "use crate::a::{b, c};\nuse crate::{d, e::{f, g}};\n// use crate::h;\npub(in crate::i) fn x() { crate::j::k() }\n";
-    let names: Vec<String> = imports(text, false).into_iter().map(|(_, name)| name).collect();
-    assert_eq!(names, ["a", "d", "e", "j"]);
-    assert_eq!(imports("use super::l;", true), [(1, "l".to_string())]);
-    assert_eq!(imports("use super::l;", false), []);
-    assert_eq!(imports("fn x() {}\n#[cfg(test)]\nmod tests { use super::y; }", true), []);
+    let of = |text: &str| -> Vec<String> {
+        imports(text, &["m", "n"]).into_iter().map(|(_, path)| path.join("::")).collect()
+    };
+    let text = "use crate::a::{b, c};\nuse crate::{d, e::{f, g as h}};\n// use crate::h;\npub(in crate::i) fn x() { crate::j::k() }\n";
+    assert_eq!(of(text), ["a::b", "a::c", "d", "e::f", "e::g", "j::k"]);
+    // The root itself is the empty path.
+    for root in [
+        "use crate::{self as root};",
+        "use crate::*;",
+        "use crate::{*};",
+        "use crate as root;",
+        "use super::super::*;",
+    ] {
+        assert_eq!(of(root), [""], "{root}");
+    }
+    assert_eq!(
+        of("use crate ::heads::best; use super::l; use super::super::o::p;"),
+        ["heads::best", "m::l", "o::p"]
+    );
+    assert_eq!(
+        of("mod inner { use super::a; use super::super::b; } use super::c;"),
+        ["m::n::a", "m::b", "m::c"]
+    );
+    assert_eq!(of("#[cfg(test)] mod tests { use super::y; } use crate::z;"), ["z"]);
+    assert_eq!(
+        of(
+            "#[cfg(test)]\nmod tests;\n#[cfg(any(test, feature = \"testing\"))] pub mod t { use super::y; } use crate::z;"
+        ),
+        ["z"]
+    );
+    assert_eq!(of("fn f() -> T<crate::a::B> { m!(super::c(), $crate::d) }"), ["a::B", "m::c"]);
+    assert_eq!(imports("\n\nuse crate::a;", &["m"]), [(3, vec!["a".to_owned()])]);
     let order: BTreeMap<&str, usize> = ORDER.iter().map(|(name, modules)| (*name, modules.len())).collect();
     assert_eq!(order.len(), ORDER.len());
 }

@@ -9,7 +9,7 @@ use offshoot::{Arena, Engine, Error};
 
 offshoot::include_model!(Vibration, "data/vibration_learns.off");
 
-/// `offshoot compile` prints it as the arena of training; `Error::ArenaTooSmall` says it too.
+/// At least what `offshoot compile` prints as the arena of training, and `Model::train_arena_bytes` says.
 const TRAIN_ARENA_BYTES: usize = 16_000;
 const LEN: usize = Vibration::INPUTS[0].elements();
 const FLASH: u32 = 64 << 10;
@@ -47,10 +47,7 @@ fn right(engine: &mut Engine<'_, '_>, test: &[(&[u8; LEN], &u8)]) -> Result<usiz
     for (readings, label) in test {
         engine.write_input_f32(0, &readings.map(f32::from))?;
         engine.run()?;
-        // The classifier head answers once it has learned; until then the network does.
-        let learned = engine.scores().filter(|scores| scores.iter().any(|s| s.is_finite()));
-        let class = learned.and_then(offshoot::heads::best).map_or_else(|| engine.top1(0), Ok)?;
-        right += usize::from(class == usize::from(**label));
+        right += usize::from(engine.class()? == usize::from(**label));
     }
     Ok(right)
 }

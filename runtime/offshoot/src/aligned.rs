@@ -20,17 +20,21 @@ use offshoot_format::ALIGNMENT;
 /// # let _ = engine;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct AlignedBytes {
-    /// Aligned to 16 on every platform with an operating system.
-    words: Vec<u128>,
+    /// The bytes, between those that alignment takes: no type of 16 bytes is aligned to 16 on every 32-bit platform. They
+    /// are never reallocated.
+    all: Vec<u8>,
+    start: usize,
     len: usize,
 }
 
 impl AlignedBytes {
     /// `len` zeros.
     pub fn zeroed(len: usize) -> Self {
-        Self { words: std::vec![0; len.div_ceil(ALIGNMENT)], len }
+        let all = std::vec![0; len + ALIGNMENT - 1];
+        let start = all.as_ptr().addr().wrapping_neg() % ALIGNMENT;
+        Self { all, start, len }
     }
 
     /// A copy of `bytes`.
@@ -51,17 +55,29 @@ impl AlignedBytes {
     }
 }
 
+impl Default for AlignedBytes {
+    fn default() -> Self {
+        Self::zeroed(0)
+    }
+}
+
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
 impl Deref for AlignedBytes {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.words)[..self.len]
+        &self.all[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.words)[..self.len]
+        &mut self.all[self.start..self.start + self.len]
     }
 }
 
@@ -78,6 +94,9 @@ mod tests {
             assert!(aligned.as_ptr().addr().is_multiple_of(ALIGNMENT));
             aligned.bytes_mut().fill(7);
             assert_eq!(*aligned, std::vec![7; len]);
+            let copy = aligned.clone();
+            assert_eq!(*copy, *aligned);
+            assert!(copy.as_ptr().addr().is_multiple_of(ALIGNMENT));
         }
     }
 }

@@ -10,9 +10,9 @@
 //!
 //! ```
 //! # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration_learns.off"));
-//! use offshoot::{Arena, Engine, heads};
+//! use offshoot::{Arena, Engine};
 //!
-//! let mut arena = Arena::<16_000>::new();
+//! let mut arena = Arena::<16_000>::new(); // at least what `compile` prints for training
 //! let mut engine = Engine::learning(Vibration::open()?, &mut arena)?;
 //!
 //! // A labelled sample from where the device is installed: class 3.
@@ -24,7 +24,7 @@
 //! // The head that learned classifies the sample.
 //! engine.write_input_f32(0, &readings)?;
 //! engine.run()?;
-//! assert_eq!(engine.scores().and_then(heads::best), Some(3));
+//! assert_eq!(engine.class()?, 3); // `Engine::top1` gives what the network says without the head
 //!
 //! // What was learned is a slice of the arena: save it, restore it, or forget it.
 //! let mut learned = [0; 16_000];

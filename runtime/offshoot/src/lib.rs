@@ -38,9 +38,11 @@
 //! | call | for |
 //! |---|---|
 //! | [`Engine::write_input_f32`], [`Engine::read_output_f32`] | real numbers; int8 tensors are quantised by the file's scale and zero point |
+//! | [`Engine::write_input_u8`] | numbers from 0 to 255, as a camera gives them |
 //! | [`Engine::input_i8_mut`], [`Engine::output_i8`] | int8 tensors in the arena, without a copy |
 //! | [`Engine::input_mut`], [`Engine::output`] | raw bytes of any type |
-//! | [`Engine::top1`] | the class with the largest score |
+//! | [`Engine::class`] | the class: that of the classifier head once it has learned, else the network's |
+//! | [`Engine::top1`] | the index of the largest element of an output |
 //!
 //! Tensors are channels-last (`[1, height, width, channels]`), whatever the layout of the ONNX file. [`Model::input`]
 //! and the `INPUTS` of `include_model!` give a [`TensorInfo`] with shape, type and scale. A run overwrites its inputs:
@@ -94,7 +96,7 @@
 //! offshoot = { version = "0.1", default-features = false, features = ["op-conv2d", "op-softmax"] }
 //! ```
 //!
-//! Opening a file that needs a feature that is not linked returns [`Error::UnknownOperator`] or [`Error::Requires`].
+//! (The names above are an example: paste those of your file.) Opening a file that needs a feature that is not linked returns [`Error::UnknownOperator`] or [`Error::Requires`].
 //!
 //! # Cargo features
 //!
@@ -107,6 +109,7 @@
 //! | `store` | yes | learned weights in flash |
 //! | `signed` | no | only signed models open, commands need a host key, learned weights are bound to their model; it takes the other ways away |
 //! | `clear-scratch` | yes | the same bits on every target even for files that no exporter writes; see FORMAT.md |
+//! | `arm-mve` | no | assembly kernels on Armv8.1-M cores with Helium (Cortex-M55, M85) |
 //! | `arm-dsp` | no | assembly kernels on Armv8-M cores with the DSP extension (Armv7E-M always uses them) |
 //! | `defmt` | no | `defmt::Format` for errors and messages |
 //! | `std` | no | `AlignedBytes`: files and arenas on the heap of a host |

@@ -11,8 +11,8 @@ use offshoot_kernels::portable;
 
 impl Engine<'_, '_> {
     /// Writes real numbers to input `i`: one per element, channels last. An int8 input quantises them: `round(x /
-    /// scale) + zero_point`, ties away from zero, clamped to -128 … 127; NaN becomes the zero point. An int32 input
-    /// rounds the same way, without a scale.
+    /// scale) + zero_point`, ties away from zero, clamped to -128 … 127; NaN becomes the zero point, and a train step
+    /// leaves out a sample with NaN or infinity. An int32 input rounds the same way, without a scale.
     ///
     /// ```
     /// # offshoot::include_model!(Vibration, concat!(env!("CARGO_MANIFEST_DIR"), "/examples/data/vibration.off"));
@@ -29,6 +29,9 @@ impl Engine<'_, '_> {
     pub fn write_input_f32(&mut self, i: usize, values: &[f32]) -> Result<(), Error> {
         let tensor = self.model().input(i).ok_or(Error::NoSuchTensor)?;
         same_length(&tensor, values.len())?;
+        if cfg!(feature = "learn") {
+            self.note_readings(values);
+        }
         let bytes = self.input_mut(i)?;
         match tensor.dtype {
             DType::I8 => {
@@ -38,6 +41,34 @@ impl Engine<'_, '_> {
             DType::F32 => words_mut(bytes).zip(values).for_each(|(to, v)| *to = v.to_le_bytes()),
             DType::I32 => {
                 words_mut(bytes).zip(values).for_each(|(to, v)| *to = (libm::roundf(*v) as i32).to_le_bytes())
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes numbers from 0 to 255 to input `i`, as a camera or an image file gives them: one per element, channels last.
+    /// The result is that of [`Self::write_input_f32`] with the same numbers.
+    ///
+    /// # Errors
+    /// As [`Self::write_input_f32`].
+    pub fn write_input_u8(&mut self, i: usize, values: &[u8]) -> Result<(), Error> {
+        let tensor = self.model().input(i).ok_or(Error::NoSuchTensor)?;
+        same_length(&tensor, values.len())?;
+        let bytes = self.input_mut(i)?;
+        match tensor.dtype {
+            DType::I8 => {
+                let r = Quantize { src: 0, dst: 0, len: 0, scale: tensor.scale, zp: tensor.zero_point };
+                for (to, &v) in bytes.iter_mut().zip(values) {
+                    let mut quantised = [0];
+                    portable::quantize(&r, &[v.into()], &mut quantised);
+                    *to = quantised[0] as u8;
+                }
+            }
+            DType::F32 => {
+                words_mut(bytes).zip(values).for_each(|(to, &v)| *to = f32::from(v).to_le_bytes());
+            }
+            DType::I32 => {
+                words_mut(bytes).zip(values).for_each(|(to, &v)| *to = i32::from(v).to_le_bytes());
             }
         }
         Ok(())
@@ -82,8 +113,17 @@ impl Engine<'_, '_> {
         Ok(bytemuck::cast_slice(self.output(i)?))
     }
 
-    /// Index of the largest element of output `i`: the class that a classifier predicts. Ties go to the lowest index;
-    /// NaN is never the largest.
+    /// The class after a run: that of the classifier head once it has learned, else [`Self::top1`] of output 0.
+    ///
+    /// # Errors
+    /// None for a model that opened: every network has an output.
+    pub fn class(&self) -> Result<usize, Error> {
+        let head = if cfg!(feature = "learn") { self.class_of_head() } else { None };
+        head.map_or_else(|| self.top1(0), |class| Ok(class.into()))
+    }
+
+    /// Index of the largest element of output `i`, which is the class that the network predicts. A classifier head that
+    /// learned gives another: [`Self::class`]. Ties go to the lowest index; NaN is never the largest.
     ///
     /// # Errors
     /// [`Error::NoSuchTensor`] if there is no output `i`.

@@ -8,7 +8,7 @@
 use crate::dispatch;
 use crate::fused_rows::Plan;
 pub use crate::rows::work;
-use crate::rows::{Reads, extents, keeps_walk, reads, relocated, restricted, source};
+use crate::rows::{Reads, clear_scratch, extents, keeps_walk, reads, relocated, restricted, source};
 use core::ops::Range;
 use offshoot_base::{Memory, Rule};
 use offshoot_format::record::{Record, Traversal};
@@ -69,11 +69,18 @@ impl<'m> Parts<'m> {
             return whole;
         }
         let Some(rows) = Rows::of(record) else { return whole };
-        let count = u32::try_from(wanted).unwrap_or(u32::MAX).min(rows.output / rows.unit);
-        let divided = Self { count, by: By::Rows(rows) };
-        // The first and the last part have the paddings; all between them are alike.
-        let keeps = |part| divided.strip(record, part).and_then(|strip| keeps_walk(&strip)).is_ok();
-        if count > 1 && keeps(0) && keeps(count - 1) { divided } else { whole }
+        let mut count = u32::try_from(wanted).unwrap_or(u32::MAX).min(rows.output / rows.unit);
+        // Where the padding is as high as a part, fewer parts reach the input.
+        while count > 1 {
+            let divided = Self { count, by: By::Rows(rows) };
+            // The first and the last part have the paddings; all between them are alike.
+            let keeps = |part| divided.strip(record, part).and_then(|strip| keeps_walk(&strip)).is_ok();
+            if keeps(0) && keeps(count - 1) {
+                return divided;
+            }
+            count /= 2;
+        }
+        whole
     }
 
     /// Number of parts, at least 1.
@@ -111,7 +118,10 @@ impl<'m> Parts<'m> {
         match &self.by {
             By::Whole => dispatch::run(record, memory),
             By::Strips(plan) => plan.run(part..part + 1, memory),
-            By::Rows(_) => dispatch::run(&self.strip(record, part)?, memory),
+            By::Rows(_) => {
+                dispatch::run(&self.strip(record, part)?, memory)?;
+                if part + 1 == self.count { clear_scratch(record, memory) } else { Ok(()) }
+            }
         }
     }
 

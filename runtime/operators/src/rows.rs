@@ -6,7 +6,7 @@ use crate::operator::area;
 use crate::row_major::ConvRowMajorPlaces as _;
 use crate::tiled::ConvTiledPlaces as _;
 use core::ops::Range;
-use offshoot_base::{Rule, Span, product, require};
+use offshoot_base::{Memory, Rule, Span, product, require};
 use offshoot_format::record::{Record, Window, WindowRepr};
 
 /// Restricts a window over `h` input rows to the output rows `from .. to`. Returns the input rows that these read, and
@@ -154,6 +154,17 @@ pub(crate) fn place(record: &mut Record, at: Places) -> Result<(), Rule> {
     Ok(())
 }
 
+/// Clears the scratch of a record whose parts have less of it than the whole, as a run of the whole does.
+pub(crate) fn clear_scratch(record: &Record, memory: &mut Memory<'_>) -> Result<(), Rule> {
+    let words = match record {
+        Record::DepthwisePlanar(r) => r.scratch,
+        Record::DepthwiseSingleMultiply(r) => r.scratch,
+        _ => return Ok(()),
+    };
+    let bytes = dispatch::scratch(record, memory.blobs())?;
+    memory.clear(Span::new(words.checked_mul(4).ok_or(Rule::ArenaBounds)?, bytes.into(), 1)?)
+}
+
 /// Limits the rows of a depthwise convolution's bands to the rows of its padded input.
 fn fit_bands(record: &mut Record) {
     let (rows, h, window) = match record {
@@ -169,13 +180,14 @@ fn fit_bands(record: &mut Record) {
 /// whole input. The addresses stay those of the whole.
 ///
 /// # Errors
-/// The record has no rows.
+/// The record has no rows, or the rows read only padding: no record has an input without rows.
 pub(crate) fn restricted(record: &Record, all: u32, rows: Range<u32>) -> Result<(Record, u32), Rule> {
     let mut piece = *record;
     let count = rows.end - rows.start;
     let begin = match reads(record)? {
         Reads::Window(window, [_, h, _]) => {
             let (input, window) = part(window, h, rows.start, rows.end);
+            require(!input.is_empty(), Rule::Shape)?;
             set_rows(&mut piece, input.end - input.start, window)?;
             input.start
         }

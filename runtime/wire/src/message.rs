@@ -360,7 +360,8 @@ impl From<Error> for Failure {
             Error::Record { op } => of(ErrorCode::Record, op, 0),
             Error::Invalid { op, rule } => of(ErrorCode::Invalid, op, rule_number(rule)),
             Error::ArenaTooSmall { needed, .. } => Self::new(ErrorCode::ArenaTooSmall, needed),
-            Error::NoSuchTensor => Self::new(ErrorCode::NoSuchTensor, 0),
+            Error::LearnedLength { .. } => Self::new(ErrorCode::Length, 0),
+            Error::NoSuchBlocks { .. } | Error::NoSuchTensor => Self::new(ErrorCode::NoSuchTensor, 0),
             Error::Learn { layer, .. } => Self::new(ErrorCode::Learn, layer.into()),
             Error::NotLearning => Self::new(ErrorCode::NotLearning, 0),
             Error::Label { classes } => Self::new(ErrorCode::Label, classes.into()),
@@ -372,7 +373,7 @@ impl From<Error> for Failure {
     }
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule::ArenaBounds,
     Rule::BlobBounds,
     Rule::Alignment,
@@ -382,6 +383,7 @@ const RULES: [Rule; 9] = [
     Rule::Format,
     Rule::Quantisation,
     Rule::Table,
+    Rule::Padding,
 ];
 
 fn rule_number(rule: Rule) -> u32 {
@@ -401,7 +403,8 @@ impl core::fmt::Display for Failure {
             ErrorCode::Checksum => Error::Checksum.fmt(f),
             ErrorCode::Alignment => Error::Alignment.fmt(f),
             ErrorCode::Requires => {
-                write!(f, "the file needs features {detail:#06x} that the device's runtime was built without")
+                f.write_str("on the device: ")?;
+                Error::Requires(detail as u16).fmt(f)
             }
             ErrorCode::Io => write!(f, "the description of input or output {detail} is invalid"),
             ErrorCode::UnknownOperator => write!(f, "operator {op}: the device does not know this kind"),

@@ -5,10 +5,10 @@
 //! bits. The errors of a channel are then shifted to at most 16 bits, by as much as the largest of them needs.
 
 use super::errors::{Errors, room_bits};
+use super::layer::{IntegerLayer, IntegerParameters, Quant, Scales, StepTarget, Workspace, normalised};
+use super::magnitude::Magnitude;
+use super::motion::Motion;
 use super::parts::Steps;
-use super::{
-    IntegerLayer, IntegerParameters, Magnitude, Motion, Quant, Scales, StepTarget, Workspace, normalised,
-};
 use crate::layers::window::{gradients, pull_back};
 use offshoot_kernels::Random;
 use offshoot_kernels::geometry::tiled_weight;

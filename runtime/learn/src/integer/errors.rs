@@ -1,6 +1,8 @@
 //! Errors of features, as 16-bit integers.
 
-use super::{Magnitude, Quant, StepTarget, Workspace, softmax};
+use super::layer::{Quant, StepTarget, Workspace};
+use super::magnitude::Magnitude;
+use super::softmax;
 use crate::rules::LocalRule;
 use crate::target_projection;
 use crate::target_projection::TargetProjection;

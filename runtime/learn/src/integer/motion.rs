@@ -3,8 +3,9 @@
 //! A velocity is the last step, in finer units than the step. It decays with stochastic rounding, so that the sum of
 //! many small steps is right on average, as for the weights.
 
+use super::magnitude::Magnitude;
+use super::step::Coefficient;
 use super::update::{Update, of_eight, of_sixteen};
-use super::{Coefficient, Magnitude};
 use offshoot_kernels::Random;
 
 /// Momentum and noise of the steps.

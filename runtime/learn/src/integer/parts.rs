@@ -1,9 +1,12 @@
 //! Steps of the part of a layer that learns, channel by channel.
 
 use super::errors::Errors;
+use super::layer::{IntegerLayer, IntegerParameters, StepTarget, requantised};
+use super::magnitude::Magnitude;
+use super::motion::Motion;
 use super::sparse::Cursor;
+use super::step::Coefficient;
 use super::update::{self, Update};
-use super::{Coefficient, IntegerLayer, IntegerParameters, Magnitude, Motion, StepTarget, requantised};
 use crate::descent::Descent;
 use crate::layers::adaptor;
 use offshoot_format::tiled;

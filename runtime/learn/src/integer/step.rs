@@ -1,6 +1,6 @@
 //! Steps of integer weights: a gradient times a factor, rounded stochastically.
 
-use super::Magnitude;
+use super::magnitude::Magnitude;
 use offshoot_kernels::Random;
 
 /// Factor of gradients, `factor · 2^-shift`.

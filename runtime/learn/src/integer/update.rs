@@ -1,7 +1,8 @@
 //! Steps of the weights of one output channel, in any weight order.
 
+use super::magnitude::Magnitude;
 use super::sparse::Cursor;
-use super::{Coefficient, Magnitude};
+use super::step::Coefficient;
 use offshoot_format::tiled;
 use offshoot_kernels as kernels;
 use offshoot_kernels::Random;

@@ -171,7 +171,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         if state.stale {
             classifier::refresh(&learning, self.arena).map_err(shared)?;
         }
-        self.state = Some(TrainState { stale: false, ..state });
+        self.state = Some(TrainState { stale: false, spoilt: false, ..state });
         classifier::predict(&learning, self.arena, state.kept).map_err(shared)
     }
 }

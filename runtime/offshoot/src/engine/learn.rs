@@ -147,7 +147,7 @@ impl<'m, 'a> Engine<'m, 'a> {
 
     /// Runs one train step: runs on the inputs, and trains every layer that learns towards class `label`. It overwrites
     /// the inputs; outputs are as after a run. A class that only the classifier head has trains only the head. A sample
-    /// whose input is not finite, or dozens of times farther from the others than is usual, counts as a step but changes
+    /// with readings that are not finite, or dozens of times farther from the others than is usual, counts as a step but changes
     /// nothing that was learned ([`StepReport::left_out`]). While the classes come one after the other, only a classifier
     /// head learns, if there is one.
     ///
@@ -163,7 +163,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let shared = |rule| Error::Learn { layer: u8::MAX, rule };
         let pace = Pace::of(head, state.course);
         let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
-        let left_out = state.usual.take(exponent);
+        let left_out = state.leaves_out(exponent);
         state.stream.take(label);
         // While classes come one after the other, the head alone learns.
         let rests = head.classifier.is_some() && !state.stream.is_mixed(learning.classes());
@@ -241,7 +241,7 @@ impl<'m, 'a> Engine<'m, 'a> {
         let exponent = outlier::exponent(&self.model, &learning, self.arena).map_err(shared)?;
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
         let pace = Pace::of(&learning.head, state.course);
-        let left_out = state.usual.take(exponent);
+        let left_out = state.leaves_out(exponent);
         let follows = !left_out && (pace.follows == 0 || state.steps < pace.follows);
         self.run_normalised(follows, &mut crate::trace::NoObserver)?;
         numbers::settle(&self.model, &learning, self.arena);
@@ -254,6 +254,19 @@ impl<'m, 'a> Engine<'m, 'a> {
     pub fn scores(&self) -> Option<&[f32]> {
         let learning = self.records().ok()?;
         classifier::scores(&learning, self.arena)
+    }
+
+    /// Remembers whether readings for the next step are finite: an int8 input cannot tell it.
+    pub(crate) fn note_readings(&mut self, values: &[f32]) {
+        if let Some(state) = &mut self.state {
+            state.spoilt |= !values.iter().all(|v| v.is_finite());
+        }
+    }
+
+    /// The class that the classifier head gives after a run. `None` if it has learned no class yet, the model has no
+    /// head, or the engine was not made for learning.
+    pub(crate) fn class_of_head(&self) -> Option<u16> {
+        classifier::best(&self.records().ok()?, self.arena)
     }
 
     /// The classifier head as a linear classifier, one class at a time: fills `weights` (one per feature) and returns
@@ -278,13 +291,13 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// not depend on later ones.
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::NoSuchTensor`] if `taps` is 0 or more than [`Self::blocks`].
+    /// [`Error::NotLearning`]; [`Error::NoSuchBlocks`] if `taps` is 0 or more than [`Self::blocks`].
     pub fn set_active_blocks(&mut self, taps: u8) -> Result<(), Error> {
         let learning = self.records()?;
         let blocks = classifier::blocks(&learning);
         let state = self.state.as_mut().ok_or(Error::NotLearning)?;
         if taps == 0 || taps > blocks {
-            return Err(Error::NoSuchTensor);
+            return Err(Error::NoSuchBlocks { blocks });
         }
         state.kept = if taps == blocks { u8::MAX } else { taps };
         self.note_progress(&learning);
@@ -367,12 +380,12 @@ impl<'m, 'a> Engine<'m, 'a> {
     /// refused, and the engine is then as after [`Self::forget`].
     ///
     /// # Errors
-    /// [`Error::NotLearning`]; [`Error::Length`] if the length differs; [`Error::Learn`] with the first layer whose
+    /// [`Error::NotLearning`]; [`Error::LearnedLength`] if the length differs; [`Error::Learn`] with the first layer whose
     /// values the kernels cannot take.
     pub fn restore(&mut self, learned: &[u8]) -> Result<(), Error> {
         self.restore_with(|own| {
             if own.len() != learned.len() {
-                return Err(Error::Length);
+                return Err(Error::LearnedLength { needed: own.len() as u32, given: learned.len() as u32 });
             }
             own.copy_from_slice(learned);
             Ok(())

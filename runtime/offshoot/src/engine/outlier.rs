@@ -20,7 +20,7 @@ const MARGIN: u16 = 16;
 const ROW: u8 = 4;
 
 /// Exponent of a distance that is not finite.
-const BEYOND: u8 = u8::MAX;
+pub(super) const BEYOND: u8 = u8::MAX;
 
 /// What is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

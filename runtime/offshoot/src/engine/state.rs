@@ -3,7 +3,7 @@
 use offshoot_format::learn::{LearnHead, PROGRESS_BYTES, Schedule};
 use offshoot_learn::Random;
 
-use super::outlier::{Usual, exponent_of};
+use super::outlier::{self, Usual, exponent_of};
 use super::stream::Stream;
 
 /// State of learning between train steps, besides the arena.
@@ -21,6 +21,8 @@ pub struct TrainState {
     pub(super) usual: Usual,
     /// The classes so far.
     pub(super) stream: Stream,
+    /// A real number that was written to an input since the last step or run is not finite.
+    pub(super) spoilt: bool,
 }
 
 impl TrainState {
@@ -38,7 +40,15 @@ impl TrainState {
             kept: u8::MAX,
             usual,
             stream,
+            spoilt: false,
         }
+    }
+
+    /// Whether the sample in the inputs is left out, whose distance has this exponent.
+    pub(super) fn leaves_out(&mut self, exponent: u8) -> bool {
+        let spoilt = core::mem::take(&mut self.spoilt);
+        let is_outlier = self.usual.take(if spoilt { outlier::BEYOND } else { exponent });
+        spoilt || is_outlier
     }
 
     /// The part of the state that belongs to what was learned.
@@ -66,6 +76,7 @@ impl TrainState {
             kept: bytes[12].max(1),
             usual: Usual { row: bytes[13], quarters: (word(12) >> 16) as u16 },
             stream: Stream { last: [bytes[16], bytes[17]], repeats: (word(16) >> 16) as u16 },
+            spoilt: false,
         }
     }
 }
