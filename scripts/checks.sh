@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/features.sh
 scripts/fuzz.sh --check
+RUSTDOCFLAGS="-D warnings" cargo doc -p offshoot --no-deps --features std
 scripts/package.sh
 scripts/msrv.sh
 scripts/semver.sh

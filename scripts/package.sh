@@ -37,6 +37,8 @@ for package in json.load(sys.stdin)["packages"]:
     for field in ("description", "license", "repository", "readme", "rust_version", "keywords", "categories"):
         if not package[field]:
             problems.append(package["name"] + ": no " + field)
+    if "//example." in (package["repository"] or ""):
+        print("package: " + package["name"] + ": the repository is a placeholder; set it in Cargo.toml before publishing")
     if len(package["keywords"]) > 5 or len(package["categories"]) > 5:
         problems.append(package["name"] + ": more than five keywords or categories")
     if package["readme"] and not os.path.isfile(os.path.join(folder, package["readme"])):

@@ -82,8 +82,9 @@ fn page() -> String {
             (true, true) => "yes",
             (true, false) => "yes, without FPU",
         };
-        let kib = board.ram_bytes / 1024;
-        writeln!(page, "| {} | {} | {kib} KiB | {float} | {kernels} |", board.name, board.core.name).unwrap();
+        let bytes = board.ram_bytes;
+        writeln!(page, "| {} | {} | {bytes} bytes | {float} | {kernels} |", board.name, board.core.name)
+            .unwrap();
     }
     page
 }

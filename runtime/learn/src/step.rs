@@ -1,4 +1,4 @@
-//! Step sizes, momentum and annealed noise.
+//! Step sizes and annealed noise.
 
 /// `|x|²`, summed in order.
 pub fn energy(x: &[f32]) -> f32 {
@@ -16,14 +16,6 @@ pub fn normalised(rate: f32, energy: f32) -> f32 {
 /// channels]`. This is the input of one weight's step when every cell has its own error.
 pub fn patch_energy(image: &[f32], pixels: usize, taps: usize, cells: usize) -> f32 {
     energy(image) * ((taps * cells) as f32 / pixels.max(1) as f32)
-}
-
-/// Momentum (Polyak, 1964) on one gradient: `v ← μ·v + g`. Returns `v`, to descend instead of `g`.
-pub fn with_momentum<'v>(velocity: &'v mut [f32], gradient: &[f32], momentum: f32) -> &'v [f32] {
-    for (v, g) in velocity.iter_mut().zip(gradient) {
-        *v = momentum * *v + g;
-    }
-    velocity
 }
 
 /// Standard deviation of annealed noise at a step (Neelakantan et al., arXiv:1511.06807, with exponent one half):
@@ -50,8 +42,6 @@ mod tests {
     fn steps_by_hand() {
         assert_eq!(normalised(0.5, energy(&[1.0, -2.0, 2.0])), 0.05);
         assert_eq!(patch_energy(&[1.0; 8], 4, 9, 1), 18.0);
-        let mut v = [1.0, 0.0];
-        assert_eq!(with_momentum(&mut v, &[1.0, 2.0], 0.5), [1.5, 2.0]);
         let (mut early, mut late) = ([0.0; 100], [0.0; 100]);
         add_noise(&mut early, 1.0, 0, &mut Random::new(1));
         add_noise(&mut late, 1.0, 99, &mut Random::new(1));

@@ -7,6 +7,7 @@
 //! # Quick start
 //!
 //! ```sh
+//! cargo install --path tools/cli # in the repository: the `offshoot` tool
 //! offshoot compile model.onnx --calib samples.npy -o model.off
 //! ```
 //!

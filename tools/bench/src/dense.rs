@@ -244,26 +244,6 @@ impl Network {
         }
     }
 
-    /// One step of the heads of hidden layers; the layers themselves do not change.
-    pub fn learn_probes(&mut self, x: &[f32], label: usize, rate: f32) {
-        let h = self.forward(x);
-        let classes = h[h.len() - 1].len();
-        for (layer, h) in self.layers.iter_mut().zip(&h) {
-            if let Teacher::Head { table, .. } = &mut layer.teacher {
-                let mut residual = vec![0.0; classes];
-                cross_entropy::scores(
-                    TargetProjection::Table(table),
-                    h.len(),
-                    h.iter().copied(),
-                    1.0,
-                    &mut residual,
-                );
-                cross_entropy::residual(&mut residual, label);
-                dense::learn_head(&mut Float::new(table, h.len()), &residual, h, rate);
-            }
-        }
-    }
-
     fn learn_backprop(&mut self, x: &[f32], h: &[Vec<f32>], label: usize, step: Step) {
         let count = self.layers.len();
         let mut delta = h[count - 1].clone();

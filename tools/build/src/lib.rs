@@ -3,10 +3,10 @@
 //! `Cargo.toml`:
 //! ```toml
 //! [dependencies]
-//! offshoot = "0.1"
+//! offshoot = { path = "…/runtime/offshoot" }
 //!
 //! [build-dependencies]
-//! offshoot-build = "0.1"
+//! offshoot-build = { path = "…/tools/build" } # part of the repository; no registry has it
 //! ```
 //! `build.rs`:
 //! ```no_run

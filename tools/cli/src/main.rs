@@ -47,7 +47,7 @@ enum Verb {
     Verify(verify::Args),
     /// Train on the device, without backpropagation.
     Learn(learn::Args),
-    /// Add up what devices learned apart.
+    /// Combine what several devices learned.
     Merge(merge::Args),
     /// Count what every operator costs on a target.
     Profile(profile::Args),

@@ -1,6 +1,7 @@
 //! `offshoot compile`: ONNX to `.off`.
 
 mod args;
+mod fitting;
 mod judge;
 mod on_chip;
 mod report;
@@ -366,7 +367,7 @@ pub fn make(
             offshoot_export::compile_nested(&all, options)
         }
     };
-    let (options, mut compiled) = fitting(options, &compile)?;
+    let (options, mut compiled) = fitting::first(options, &compile)?;
     let better = compiled.report.learning.as_mut().and_then(|l| l.better.take());
     if options.learning.as_ref().is_some_and(|p| p.wants_probes() && p.learns()) {
         let mut options = options;
@@ -389,45 +390,6 @@ pub fn make(
         KeptFloat::new(&remedy, int8.map(|c| c.report).as_ref(), &mut compiled.report)
     });
     Ok(Made { graph: lowered, compiled, quantisation, precision, calibrated, kept_float, nested })
-}
-
-/// Compiles with the first form of the learning plan that fits; only a plan with a recipe has several. The report says
-/// what the next better one would take.
-fn fitting(
-    options: CompileOptions,
-    compile: &dyn Fn(&CompileOptions) -> std::result::Result<Compiled, offshoot_export::Error>,
-) -> Result<(CompileOptions, Compiled)> {
-    use offshoot_export::Error;
-    let first = match compile(&options) {
-        Err(error @ (Error::TrainArena { .. } | Error::Arena { .. })) => error,
-        made => return Ok((options, made.map_err(|e| export_failure(&e))?)),
-    };
-    let forms = options.learning.as_ref().map(LearningPlan::smaller).unwrap_or_default();
-    let needed = |error: &Error| match error {
-        Error::TrainArena { needed, .. } | Error::Arena { needed, .. } => *needed,
-        _ => 0,
-    };
-    let summary = |plan: &Option<LearningPlan>| plan.as_ref().map_or(String::new(), LearningPlan::summary);
-    let mut better = (summary(&options.learning), needed(&first));
-    for form in forms {
-        let smaller = CompileOptions { learning: Some(form), ..options.clone() };
-        match compile(&smaller) {
-            Ok(mut compiled) => {
-                if let Some(learning) = &mut compiled.report.learning {
-                    learning.better = Some(better);
-                }
-                return Ok((smaller, compiled));
-            }
-            Err(error @ (Error::TrainArena { .. } | Error::Arena { .. })) => {
-                // Folding into more sums than there are features changes nothing.
-                if needed(&error) < better.1 {
-                    better = (summary(&smaller.learning), needed(&error));
-                }
-            }
-            Err(error) => return Err(export_failure(&error)),
-        }
-    }
-    Err(export_failure(&first))
 }
 
 /// The core that the compiler chooses layer forms for.

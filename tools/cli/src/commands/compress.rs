@@ -114,7 +114,7 @@ pub struct OperatorChange {
 impl Outcome for Report {
     fn render(&self) -> String {
         format!(
-            "{}: model.off, model.onnx, policy.toml, plan.toml, report.html, report.json\n{}\n{}{}\n{}",
+            "{}: model.off, model.onnx, policy.toml, plan.toml, report.html, report.json\n{}\n{}\n{}\n{}",
             self.output,
             self.done.join("\n"),
             page::points(self),

@@ -39,8 +39,8 @@ use steps::{Trace, begin, boosted_blocks, save, take_steps};
 pub struct Args {
     /// Compiled model with a learning plan (`compile --learn plan.toml`).
     pub model: PathBuf,
-    /// Training samples and their class numbers (.npy), learned in this order. Without them nothing is learned: what the
-    /// file or the flash holds is written (--output, --inference, --export).
+    /// Training samples and their class numbers (.npy), learned in this order. Without samples, the command learns nothing
+    /// and writes what the file or the flash already holds (--output, --inference, --export).
     #[arg(
         long, num_args = 2, value_names = ["X.npy", "Y.npy"],
         required_unless_present_any = ["output", "inference", "export"]
@@ -334,14 +334,16 @@ pub fn train(
         let Some((samples, labels)) = &test else { return Ok(None) };
         Ok(accuracy(&classify(&file, learned, blocks, samples)?, labels, of))
     };
-    let accuracy_before = judge(None, None, &|_| true)?.unwrap_or(f64::NAN);
-
     let mut device = batch::connect(target)?;
     batch::load(device.as_mut(), &file)?;
     // What is saved belongs to the file as it was given: another rate reads it too.
     let digest = arrays::digest(&roomy);
     let restored = begin(device.as_mut(), &roomy, spec, start, digest)?;
-    let before = progress(&device.learned().or_fail(Kind::Device, DEVICE_HELP)?);
+    let begun = device.learned().or_fail(Kind::Device, DEVICE_HELP)?;
+    let before = progress(&begun);
+    // What was restored is where this course begins.
+    let goes_on = restored.is_some() || start.arrays.is_some();
+    let accuracy_before = judge(goes_on.then_some(&begun[..]), None, &|_| true)?.unwrap_or(f64::NAN);
     set_course(ui, device.as_mut(), &learning, spec, before, steps)?;
     let mut trace = Trace::default();
     if let Some((samples, labels)) = &train {

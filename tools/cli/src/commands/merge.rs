@@ -1,4 +1,4 @@
-//! `offshoot merge`: adds up what devices learned apart, on the same model.
+//! `offshoot merge`: combines what several devices learned on the same model.
 //!
 //! Statistics add exactly: the result is that of one device that has seen all samples (LDA: counts, means and scatter;
 //! least squares: the normal equations; input statistics). Weights that learned by steps, for which there is no such sum,

@@ -27,13 +27,6 @@ impl Slurm {
         let program = std::env::var(PROGRAM_VARIABLE).unwrap_or_else(|_| "sbatch".into());
         Self { jobs, program }
     }
-
-    /// Uses another `sbatch`.
-    #[must_use]
-    pub fn with_program(mut self, program: impl Into<String>) -> Self {
-        self.program = program.into();
-        self
-    }
 }
 
 /// A path quoted as one word of the shell.
