@@ -1,5 +1,7 @@
 //! `offshoot inspect`: shows what an `.onnx` or `.off` file holds.
 
+mod learning;
+
 use std::path::{Path, PathBuf};
 
 use offshoot::format::record::{Record, Window};
@@ -17,6 +19,8 @@ use crate::files::{self, OffFile};
 use crate::port::Port;
 use crate::signing::SignatureReport;
 use crate::ui::{Outcome, Ui};
+
+pub use learning::LearningRow;
 
 /// Help for what an opened file rules out.
 const REPORT_BUG: &str = "this is a bug in Offshoot: report it with the model";
@@ -185,6 +189,9 @@ pub struct Report {
     /// Constants of operators with weights; empty for `.off`, which does not keep their names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub constants: Vec<ConstantRow>,
+    /// What learns; none for ONNX and for a file without a learning plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning: Option<LearningRow>,
     /// Signature; none for ONNX.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<Signed>,
@@ -232,6 +239,9 @@ impl Outcome for Report {
         self.outputs.iter().for_each(|p| text.push_str(&port("output", p)));
         if let (Some(arena), Some(bound)) = (self.arena_bytes, self.arena_lower_bound_bytes) {
             text.push_str(&format!("arena: {} bytes (lower bound {})\n", thousands(arena), thousands(bound)));
+        }
+        if let Some(learning) = &self.learning {
+            text.push_str(&format!("{}\n", learning.line()));
         }
         if let Some(signature) = &self.signature {
             text.push_str(&format!("{}\n", signature.line()));
@@ -397,6 +407,7 @@ pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
         arena_lower_bound_bytes: None,
         runtime_features: Vec::new(),
         operators,
+        learning: None,
         signature: None,
         networks: Vec::new(),
     }
@@ -425,6 +436,7 @@ pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
         runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
             .or_fail(Kind::Internal, REPORT_BUG)?,
+        learning: LearningRow::of(&model, &operators),
         operators,
         signature: Some(Signed::of(file)),
         networks: further(&model)?,

@@ -30,8 +30,9 @@ use evaluate::{accuracy, classify};
 use flash::FlashFile;
 pub use labels::labels;
 use labels::{check_labels, note_missing};
+pub use report::head_name;
 pub use report::{Block, Point, Report};
-use report::{blocks_table, facts, head_name};
+use report::{blocks_table, facts};
 use steps::{Trace, begin, boosted_blocks, save, take_steps};
 
 /// Arguments of `learn`.

@@ -99,7 +99,7 @@ impl Outcome for Report {
 }
 
 /// Name of a kind of head.
-pub(super) fn head_name(kind: HeadKind) -> &'static str {
+pub fn head_name(kind: HeadKind) -> &'static str {
     match kind {
         HeadKind::Softmax { .. } => "softmax",
         HeadKind::NearestMean { .. } => "nearest-mean",
