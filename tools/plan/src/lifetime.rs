@@ -157,7 +157,12 @@ mod tests {
         let pair = InPlace { read: BufferId(0), write: BufferId(1), overlap: Overlap::Exact };
         let p = Problem {
             buffers: vec![Buffer { bytes: 10, align: 4 }, Buffer { bytes: 10, align: 4 }],
-            steps: vec![Step { reads: vec![BufferId(0)], writes: vec![BufferId(1)], in_place: vec![pair] }],
+            steps: vec![Step {
+                reads: vec![BufferId(0)],
+                writes: vec![BufferId(1)],
+                in_place: vec![pair],
+                ..Step::default()
+            }],
             inputs: vec![BufferId(0)],
             outputs: vec![BufferId(1)],
         };

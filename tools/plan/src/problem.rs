@@ -65,6 +65,9 @@ pub struct Step {
     pub writes: Vec<BufferId>,
     /// Pairs that may share memory.
     pub in_place: Vec<InPlace>,
+    /// The branches that it lies in, outermost first: it runs only if all of them are chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<usize>,
 }
 
 /// Buffers and steps in a valid order. Steps that write the same buffer keep their sequence.
@@ -206,7 +209,7 @@ mod tests {
         let step = |r: usize, w: usize| Step {
             reads: vec![BufferId(r)],
             writes: vec![BufferId(w)],
-            in_place: vec![],
+            ..Step::default()
         };
         Problem {
             buffers: vec![Buffer { bytes: 4, align: 1 }; 3],
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn writers_of_one_buffer_stay_in_sequence() {
         let mut p = chain();
-        p.steps.insert(1, Step { reads: vec![], writes: vec![BufferId(1)], in_place: vec![] });
+        p.steps.insert(1, Step { writes: vec![BufferId(1)], ..Step::default() });
         assert_eq!(p.dependencies(), vec![vec![], vec![0], vec![0, 1]]);
     }
 }

@@ -30,7 +30,7 @@ fn problems(max_steps: usize, max_bytes: u32) -> impl Strategy<Value = Problem> 
                 };
                 let pair = |&read| InPlace { read, write, overlap };
                 let in_place = if *in_place { reads.iter().map(pair).collect() } else { vec![] };
-                steps.push(Step { reads, writes: vec![write], in_place });
+                steps.push(Step { reads, writes: vec![write], in_place, ..Step::default() });
             }
             let count = inputs + steps.len();
             let buffers = sizes[..count].iter().map(|&(bytes, a)| Buffer { bytes, align: 1 << a }).collect();
@@ -182,7 +182,7 @@ fn a_chain_is_planned_to_its_bound_at_once() {
     let steps = (0..sizes.len() - 1).map(|i| Step {
         reads: vec![BufferId(i)],
         writes: vec![BufferId(i + 1)],
-        in_place: vec![],
+        ..Step::default()
     });
     let problem = Problem {
         buffers: sizes.map(|bytes| Buffer { bytes, align: 16 }).to_vec(),
@@ -205,6 +205,7 @@ fn a_residual_block_adds_in_place() {
             .iter()
             .map(|&r| InPlace { read: BufferId(r), write: BufferId(write), overlap: Overlap::Exact })
             .collect(),
+        ..Step::default()
     };
     let problem = Problem {
         buffers: [3_072, 16_384, 16_384, 16_384, 16_384].map(|bytes| Buffer { bytes, align: 16 }).to_vec(),
