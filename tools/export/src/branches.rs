@@ -16,6 +16,8 @@ pub(crate) enum Event {
     Node(usize),
     /// What follows runs only if the index chooses branch `number` of `count`.
     Begin {
+        /// Number of the group.
+        group: usize,
         /// The switches of the group, by position.
         switches: Vec<usize>,
         /// Their index.
@@ -216,7 +218,7 @@ impl Order<'_> {
         members.iter().for_each(|&member| self.done[member] = true);
         let count = branches.len();
         for number in 0..count {
-            self.events.push(Event::Begin { switches: members.clone(), index, number, count });
+            self.events.push(Event::Begin { group, switches: members.clone(), index, number, count });
             let mut inner = path.clone();
             inner.push((group, number));
             self.level(&inner);

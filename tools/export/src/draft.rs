@@ -65,7 +65,7 @@ pub(crate) struct Conv {
     /// IR value that it completes.
     pub(crate) origin: Option<ValueId>,
     /// The branches that it lies in, outermost first.
-    pub(crate) branches: Vec<usize>,
+    pub(crate) branches: Vec<offshoot_plan::Branch>,
     /// Number of buffers and blobs before it.
     pub(crate) before: [usize; 2],
     /// The first one is the reference that the others must beat.

@@ -57,7 +57,6 @@ pub(crate) fn lower(
         stateful: options.stateful,
         sparse: None,
         branches: Vec::new(),
-        begun: 0,
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -130,9 +129,8 @@ pub(crate) struct Context<'g> {
     pub(crate) stateful: bool,
     /// Cost of sparse storage for the operator that is emitted next.
     pub(crate) sparse: Option<SparseReport>,
-    /// The branches that are lowered, outermost first, and how many have begun.
-    pub(crate) branches: Vec<usize>,
-    begun: usize,
+    /// The branches that are lowered, outermost first.
+    pub(crate) branches: Vec<offshoot_plan::Branch>,
 }
 
 impl<'g> Context<'g> {

@@ -56,6 +56,21 @@ pub struct InPlace {
     pub overlap: Overlap,
 }
 
+/// A branch of a switch. One branch of each switch is chosen in a run; the steps of a switch follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Branch {
+    /// The switch.
+    pub switch: usize,
+    /// Number of the branch.
+    pub number: usize,
+}
+
+/// Whether a run may go through steps of both these branches.
+pub fn compatible(a: &[Branch], b: &[Branch]) -> bool {
+    let differs = a.iter().zip(b).find(|(a, b)| a != b);
+    differs.is_none_or(|(a, b)| a.switch != b.switch)
+}
+
 /// One operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -65,9 +80,9 @@ pub struct Step {
     pub writes: Vec<BufferId>,
     /// Pairs that may share memory.
     pub in_place: Vec<InPlace>,
-    /// The branches that it lies in, outermost first: it runs only if all of them are chosen.
+    /// The branches of switches that it lies in, outermost first: it runs only if all of them are chosen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub branches: Vec<usize>,
+    pub branches: Vec<Branch>,
 }
 
 /// Buffers and steps in a valid order. Steps that write the same buffer keep their sequence.

@@ -3,6 +3,7 @@
 use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot_ir::{Node, Op, ValueId};
+use offshoot_plan::Branch;
 
 use super::{Context, layout};
 use crate::branches::Event;
@@ -19,9 +20,9 @@ pub(super) fn lower<'g>(c: &mut Context<'g>, event: &Event) -> Result<(), (&'g N
     let failed = |at: usize| move |reason| (&graph.nodes[at], reason);
     match event {
         Event::Node(_) => {}
-        Event::Begin { switches, index, number, count } => {
+        Event::Begin { group, switches, index, number, count } => {
             let first = switches.first().copied().unwrap_or_default();
-            begin(c, first, *index, [*number, *count]).map_err(failed(first))?;
+            begin(c, first, *index, [*group, *number, *count]).map_err(failed(first))?;
             for &at in switches {
                 direct(c, &graph.nodes[at], *number).map_err(failed(at))?;
             }
@@ -37,7 +38,7 @@ pub(super) fn lower<'g>(c: &mut Context<'g>, event: &Event) -> Result<(), (&'g N
     Ok(())
 }
 
-fn begin(c: &mut Context<'_>, at: usize, index: ValueId, [number, count]: [usize; 2]) -> Lowering {
+fn begin(c: &mut Context<'_>, at: usize, index: ValueId, [group, number, count]: [usize; 3]) -> Lowering {
     c.node = c.graph.nodes.get(at);
     let index = c.tensor(index)?;
     if index.dtype != record::DType::I32 {
@@ -50,9 +51,8 @@ fn begin(c: &mut Context<'_>, at: usize, index: ValueId, [number, count]: [usize
         ops: 0,
         bytes: 0,
     };
-    let begins = c.begun;
+    let begins = Branch { switch: group, number };
     c.emit(Record::Branch(branch), [Some(&index), None], &index, &[]).begins = Some(begins);
-    c.begun += 1;
     c.branches.push(begins);
     Ok(())
 }
