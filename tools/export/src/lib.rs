@@ -17,6 +17,7 @@
 //! kernels, so that the device computes the same bytes.
 
 pub mod blobs;
+pub mod branch_costs;
 mod branches;
 mod choose;
 mod compile;

@@ -44,7 +44,8 @@ pub fn problem(lowered: &Lowered) -> Problem {
         // The record of a branch writes nothing.
         let write = op.begins.is_none().then_some(write);
         let writes = [write, op.scratch.map(BufferId)].into_iter().flatten().collect();
-        Step { reads, writes, in_place, branches: op.branches.clone() }
+        let branches = op.branches.iter().chain(&op.begins).copied().collect();
+        Step { reads, writes, in_place, branches, begins: op.begins.is_some() }
     };
     // State kept between runs is live throughout, like an input that is also an output.
     let kept = lowered.operators.iter().filter_map(|op| op.kept).map(BufferId);

@@ -28,7 +28,8 @@ impl Relation {
 /// When every buffer is live, for one order of the steps. Moment `t` is the `t`-th step executed.
 ///
 /// A buffer is live at a moment if a run may go through the step there, one before that touches it, and one after. So
-/// branches of a switch, of which a run goes through one, may use the same memory.
+/// branches of a switch, of which a run goes through one, may use the same memory. Where a branch begins, nothing is written:
+/// there only what that branch needs counts, and the index.
 #[derive(Clone, Debug)]
 pub struct Lifetimes {
     /// First and last moment, both inclusive; `None` for an unused buffer.
@@ -81,7 +82,7 @@ impl Lifetimes {
         problem.inputs.iter().for_each(|b| touched[b.0].push((0, &[])));
         for (t, &s) in order.iter().enumerate() {
             let step = &problem.steps[s];
-            step.reads.iter().chain(&step.writes).for_each(|b| touched[b.0].push((t, &step.branches)));
+            step.reads.iter().chain(&step.writes).for_each(|b| touched[b.0].push((t, step.runs_in())));
         }
         problem.outputs.iter().for_each(|b| touched[b.0].push((moments - 1, &[])));
         let before = |b: BufferId, t: usize| {

@@ -57,7 +57,7 @@ pub struct InPlace {
 }
 
 /// A branch of a switch. One branch of each switch is chosen in a run; the steps of a switch follow one another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Branch {
     /// The switch.
     pub switch: usize,
@@ -83,6 +83,19 @@ pub struct Step {
     /// The branches of switches that it lies in, outermost first: it runs only if all of them are chosen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub branches: Vec<Branch>,
+    /// Whether it begins the innermost of its branches: it reads the index and writes nothing, also if another branch is chosen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
+}
+
+impl Step {
+    /// The branches that must be chosen for it to read and write.
+    pub fn runs_in(&self) -> &[Branch] {
+        match self.branches.split_last() {
+            Some((_, around)) if self.begins => around,
+            _ => &self.branches,
+        }
+    }
 }
 
 /// Buffers and steps in a valid order. Steps that write the same buffer keep their sequence.

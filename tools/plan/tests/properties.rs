@@ -249,9 +249,9 @@ impl Routes {
                 let switch = self.switches;
                 self.switches += 1;
                 for number in 0..2 + self.draw(2) as usize {
-                    let record = Step { reads: vec![index], branches: path.to_vec(), ..Step::default() };
-                    self.problem.steps.push(record);
                     let inner = [path, &[Branch { switch, number }]].concat();
+                    let (reads, branches) = (vec![index], inner.clone());
+                    self.problem.steps.push(Step { reads, branches, begins: true, ..Step::default() });
                     self.chain(&known, &inner, Some(write), depth - 1);
                 }
             } else {
@@ -269,6 +269,7 @@ impl Routes {
                     writes: vec![write],
                     in_place,
                     branches: path.to_vec(),
+                    ..Step::default()
                 });
             }
             known.push(write);
@@ -291,7 +292,9 @@ proptest! {
         let options = PlanOptions { reorder: false, offset_budget: 2000, ..PlanOptions::default() };
         let whole = plan(&problem, &options).unwrap();
         let mut linear = problem.clone();
-        linear.steps.iter_mut().for_each(|step| step.branches.clear());
+        for step in &mut linear.steps {
+            (step.branches, step.begins) = (Vec::new(), false);
+        }
         let unshared = plan(&linear, &options).unwrap();
         prop_assert!(whole.lower_bound <= unshared.lower_bound);
         for choice in 0..3 {
@@ -302,7 +305,7 @@ proptest! {
             };
             for turn in 0..2 {
                 let taken = |b: &Branch| b.number == (choice + turn * b.switch).min(last(b.switch));
-                let runs = |s: &&Step| s.branches.iter().all(taken);
+                let runs = |s: &&Step| s.runs_in().iter().all(taken);
                 let way = Problem { steps: problem.steps.iter().filter(runs).cloned().collect(), ..problem.clone() };
                 let order = (0..way.steps.len()).collect();
                 check(&way, &Plan { order, ..whole.clone() })?;
