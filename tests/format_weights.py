@@ -300,6 +300,9 @@ def main(model, trace):
                 at = next((i for i, pair in enumerate(zip(found, output)) if pair[0] != pair[1]), len(output))
                 sys.exit(f"operator {index}, {name}: byte {at} of {len(output)} differs: {fields}")
             computed.add(name + (" wide" if fields.get("wide") else "") + f" {fields.get('matrix', {}).get('form', '')}")
+        # A branch writes nothing: its output is the index.
+        if name == "Branch":
+            continue
         # Strides of a copy may be negative; then its output begins before `dst`.
         axes = next(iter(fields.get("axes", {"": []}).values()))
         before = sum(min(0, (a["extent"] - 1) * a["dst_stride"]) for a in axes) * fields.get("size", 1)

@@ -2,10 +2,11 @@
 
 usage: graphs.py FOLDER COUNT SEED
        graphs.py FOLDER each
+       graphs.py FOLDER routing
 
 Graph number i of a seed is the same in every run. Each has 24 calibration samples (`c*.npy`) and 8 samples with answers
 (`x*.npy`, `y*.npy`). `cases.json` lists them. With `each`, each family of
-operators has some graphs of its own, whose `main` is its operator. Prints the subfolder. Exit code 3: the package `onnx` is not there.
+operators has some graphs of its own, whose `main` is its operator; with `routing`, the networks of routing.py. Prints the subfolder. Exit code 3: the package `onnx` is not there.
 
 A graph grows operator by operator. Each is evaluated on all samples at once when it is added, and is left out if its
 results are not finite, large, empty, constant, or near a jump (a threshold, a tie), where float32 may decide either way.
@@ -29,6 +30,7 @@ except ImportError as missing:
 
 import graph_layers  # noqa: F401, it enters its builders
 from graph_operators import TABLE, Unsuitable
+from routing import NETWORKS
 
 CALIBRATION, TESTED = 24, 8
 SAMPLES = CALIBRATION + TESTED
@@ -281,7 +283,34 @@ def each(folder):
     return cases
 
 
+def routed(folder):
+    """The networks of routing.py, each for two opsets."""
+    cases = []
+    for number, build in enumerate(NETWORKS):
+        for opset in (13, 17):
+            for attempt in range(20 * ATTEMPTS):
+                g = Growing([7, number, attempt])
+                g.opset = opset
+                try:
+                    build(g)
+                    outputs = g.outputs()
+                except Unsuitable:
+                    continue
+                cases.append(write(folder, len(cases), g, outputs) | {"main": build.__name__})
+                break
+            else:
+                raise SystemExit(f"{build.__name__} does not grow")
+    return cases
+
+
 def main():
+    if sys.argv[2] == "routing":
+        folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-routing")
+        os.makedirs(folder, exist_ok=True)
+        with open(os.path.join(folder, "cases.json"), "w", encoding="utf-8") as file:
+            json.dump(routed(folder), file, indent=0)
+        print(folder)
+        return
     if sys.argv[2] == "each":
         folder = os.path.join(sys.argv[1], f"onnx-{onnx.__version__}-each")
         os.makedirs(folder, exist_ok=True)

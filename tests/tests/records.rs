@@ -1,11 +1,13 @@
-//! Indices, rare functions, grids and kept steps: host and emulated boards give the same bits, in float32 and int8.
+//! Indices, rare functions, grids, kept steps and branches: host and emulated boards give the same bits, in float32 and int8.
 //!
 //! Their kernels are the portable ones on every target, so that the host's answer is the specification. Each network below has
 //! one family of records.
 
 use ndarray::{ArrayD, IxDyn};
 use offshoot::format::codec::Record;
-use offshoot::format::record::{BinaryMathKind, ElementaryKind, GridKind, GridOutside, ScatterKind};
+use offshoot::format::record::{
+    BinaryMathKind, ElementaryKind, GridKind, GridOutside, ReduceKind, ScatterKind, Tag,
+};
 use offshoot_cli::commands::compile::{self, Precision};
 use offshoot_cli::files::OffFile;
 use offshoot_cli::ui::Ui;
@@ -216,4 +218,99 @@ fn steps_of_the_runs_before() {
     let y = g.real(Op::History { axis: 1, state: 3, fill: 0.0 }, &[g.x], &[1, 5, 6]);
     g.returns(y);
     same_bits("history", &g.graph, &[|r| matches!(r, Record::History(_))]);
+}
+
+/// A layer with weights of its own; `w` has the outputs first.
+fn layer(g: &mut Growing, x: ValueId, inputs: usize, outputs: usize, activation: Activation) -> ValueId {
+    let mut numbers = Numbers(g.graph.values.len() as u64 + 1);
+    let weights = (0..inputs * outputs).map(|_| (numbers.below(2001) as f32 - 1000.0) / 1500.0).collect();
+    let w = g.constant(&[outputs, inputs], Data::F32(weights));
+    g.real(Op::FullyConnected { activation }, &[x, w], &[1, outputs])
+}
+
+/// Experts of two layers and their gate; behind them an early exit: a switch whose branch holds another one.
+fn routed() -> Growing {
+    let mut g = Growing::new(&[1, 24]);
+    let x = g.x;
+    let gate = layer(&mut g, x, 24, 4, Activation::None);
+    let index = g.add(Op::ArgMax { axis: 1, select_last: false }, &[gate], &[1], DType::I32);
+    let experts = |g: &mut Growing, x: ValueId, inputs: usize, index: ValueId| {
+        let mut inputs_of: Vec<ValueId> = (0..4)
+            .map(|_| {
+                let hidden = layer(g, x, inputs, 32, Activation::Relu);
+                layer(g, hidden, 32, 16, Activation::None)
+            })
+            .collect();
+        inputs_of.push(index);
+        g.real(Op::Switch, &inputs_of, &[1, 16])
+    };
+    let chosen = experts(&mut g, x, 24, index);
+    let scores = layer(&mut g, chosen, 16, 5, Activation::None);
+    let most = g.real(Op::Reduce { kind: ReduceKind::Max, axes: vec![1] }, &[scores], &[1, 1]);
+    let step = UnaryKind::HardSigmoid { alpha: f32::MAX, beta: 0.0 };
+    let sure = g.real(Op::Unary(step), &[most], &[1, 1]);
+    let more = g.constant(&[1], Data::F32(vec![1.5]));
+    let multiply = Op::Binary { kind: BinaryKind::Mul, activation: Activation::None };
+    let sure = g.real(multiply, &[sure, more], &[1, 1]);
+    let sure = g.add(Op::Cast, &[sure], &[1, 1], DType::I32);
+    let deeper = experts(&mut g, chosen, 16, index);
+    let rest = layer(&mut g, deeper, 16, 5, Activation::None);
+    let y = g.real(Op::Switch, &[rest, scores, sure], &[1, 5]);
+    g.returns(y);
+    g
+}
+
+#[test]
+fn branches_of_switches() {
+    if skip_emulated() {
+        return;
+    }
+    let g = routed();
+    same_bits("switch", &g.graph, &[|r| matches!(r, Record::Branch(_))]);
+}
+
+/// What runs costs instructions; what does not is passed over.
+#[test]
+fn one_branch_costs_instructions() {
+    if skip_emulated() {
+        return;
+    }
+    let g = routed();
+    let samples = samples(&g.graph, 12);
+    let args = compile::Args { precision: Some(Precision::Int8), ..compile::Args::default() };
+    let made = compile::make(&UI, g.graph.clone(), &samples, &args, None).unwrap();
+    let file = OffFile::from_bytes(&made.compiled.bytes);
+    let model = file.model().unwrap();
+    let weighted = |index: u16| {
+        let record = model.ops().nth(index.into()).unwrap().2;
+        offshoot::operators::weights(&record) > 0
+    };
+    let all = (0..model.op_count()).filter(|i| weighted(*i)).count();
+    // The gate, two layers of four experts, the exit; behind it the same again.
+    assert_eq!(all, 1 + 8 + 1 + 8 + 1);
+    let port = offshoot_cli::batch::input_port(&model, 0).unwrap();
+    for name in BOARDS {
+        let mut device = board(name);
+        device.load(file.bytes()).unwrap();
+        let mut ways = std::collections::BTreeSet::new();
+        for sample in &samples {
+            let input = port.encode_real(sample[0].iter().copied());
+            let profile = device.profile(&[&input]).unwrap();
+            let ran = profile.operators.iter().filter(|op| weighted(op.index)).count();
+            let cost: u64 = profile.operators.iter().filter_map(|op| op.instructions).sum();
+            let passed: u64 = profile
+                .operators
+                .iter()
+                .filter(|op| op.tag == Tag::Branch)
+                .filter_map(|op| op.instructions)
+                .sum();
+            assert!(ran == 4 || ran == 7, "{name}: {ran}");
+            assert!(passed < cost / 4, "{name}: {passed} of {cost} instructions choose");
+            ways.insert((ran, profile.operators.iter().map(|op| op.index).collect::<Vec<_>>()));
+        }
+        assert!(
+            ways.len() > 2 && ways.iter().any(|w| w.0 == 4) && ways.iter().any(|w| w.0 == 7),
+            "{name}: {ways:?}"
+        );
+    }
 }

@@ -138,6 +138,7 @@ records! {
     ConvWeightOnly "op-conv-weight-only",
     Elementary "op-elementary",
     BinaryMath "op-binary-math",
+    Branch "op-branch",
 }
 
 impl Record {

@@ -1,5 +1,6 @@
 //! The record of every operator, re-exported from the file of its family.
 
+pub use super::branch::Branch;
 pub use super::elementary::{BinaryMath, BinaryMathKind, Elementary, ElementaryKind};
 pub use super::elementwise::{
     Binary, BinaryArith, BinaryKind, LayerNorm, Lut, Operand, PRelu, PReluArith, Softmax, SoftmaxArith,

@@ -9,6 +9,7 @@
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod branch;
 pub mod codec;
 mod decode;
 pub mod elementary;

@@ -51,11 +51,12 @@ pub enum Tag {
     ConvWeightOnly = 55,
     Elementary = 60,
     BinaryMath = 61,
+    Branch = 62,
 }
 
 impl Tag {
     /// All tags, in numeric order.
-    pub const ALL: [Self; 46] = [
+    pub const ALL: [Self; 47] = [
         Self::Conv2d,
         Self::Depthwise,
         Self::ConvTranspose,
@@ -102,6 +103,7 @@ impl Tag {
         Self::ConvWeightOnly,
         Self::Elementary,
         Self::BinaryMath,
+        Self::Branch,
     ];
 
     /// The tag with this number, if any.
@@ -152,6 +154,7 @@ impl Tag {
             Self::History => "history",
             Self::Elementary => "elementary",
             Self::BinaryMath => "binary_math",
+            Self::Branch => "branch",
             Self::Gather => "gather",
             Self::Scatter => "scatter",
             Self::TopK => "top_k",

@@ -53,6 +53,7 @@ macro_rules! dispatch {
             Record::ConvWeightOnly($r) if cfg!(feature = "op-conv-weight-only") => $call,
             Record::Elementary($r) if cfg!(feature = "op-elementary") => $call,
             Record::BinaryMath($r) if cfg!(feature = "op-binary-math") => $call,
+            Record::Branch($r) if cfg!(feature = "op-branch") => $call,
             // Kinds that are not built are listed, so that a new record without an arm above does not compile.
             Record::Conv2d(_)
             | Record::Depthwise(_)
@@ -99,6 +100,7 @@ macro_rules! dispatch {
             | Record::ConvWeightOnly(_)
             | Record::Elementary(_)
             | Record::BinaryMath(_)
+            | Record::Branch(_)
             | Record::FusedRows(_) => $other,
         }
     };

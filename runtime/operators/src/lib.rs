@@ -12,6 +12,7 @@
 
 mod tiled;
 
+mod branch;
 mod conv;
 mod dispatch;
 mod drivers;
@@ -44,6 +45,7 @@ mod weight_only;
 mod weights;
 mod winograd;
 
+pub use branch::passed_over;
 pub use conv::run_conv2d_with;
 use offshoot_base::{Limits, Memory, Rule, Span};
 pub use operator::{InPlace, MAX_WORK, Operator};

@@ -64,6 +64,8 @@ pub(crate) struct Conv {
     pub(crate) y: Tensor,
     /// IR value that it completes.
     pub(crate) origin: Option<ValueId>,
+    /// The branches that it lies in, outermost first.
+    pub(crate) branches: Vec<offshoot_plan::Branch>,
     /// Number of buffers and blobs before it.
     pub(crate) before: [usize; 2],
     /// The first one is the reference that the others must beat.
@@ -190,6 +192,7 @@ impl Settling<'_> {
         build.lowered.instructions_estimated += offer.instructions.saturating_sub(offer.saved_by_strips);
         let form = &conv.forms[chosen];
         form.emit(workspace, &mut build, &x, &y)?;
+        self.lowered.operators[first..].iter_mut().for_each(|op| op.branches.clone_from(&conv.branches));
         if let Some(op) = self.lowered.operators[first..].last_mut() {
             op.origin = conv.origin;
             op.sparse = conv.sparse_report(criteria.prefer, &offers, chosen);

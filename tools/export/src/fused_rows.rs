@@ -142,6 +142,10 @@ fn with_fused(
         members.extend(&bytes[..length]);
     }
     let (first, last) = (ops.first()?, ops.last()?);
+    // All run or none.
+    if ops.iter().any(|op| op.branches != last.branches) {
+        return None;
+    }
     let fused = record::FusedRows {
         src: 0,
         dst: 0,
@@ -176,6 +180,8 @@ fn with_fused(
         weights: ops.iter().map(|op| op.weights).sum(),
         members: Some((members, kinds)),
         sparse: None,
+        branches: last.branches.clone(),
+        begins: None,
         kept: None,
         keeps: Vec::new(),
     };

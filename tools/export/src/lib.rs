@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `compile` | runs all steps in order |
 //! | `lower` | turns nodes into operators; for a convolution it collects the forms (`lower/conv`) |
+//! | `branches` | which nodes run only if a switch chooses them, and the order that follows |
 //! | `forms` | one file per form: its cost (bytes, instructions, workspace), its record and its blob |
 //! | `draft` | the lowered graph with all forms; makes operators for a given workspace |
 //! | `choose` | takes the best form for the preferred resource; `cores` estimates instructions |
@@ -16,6 +17,8 @@
 //! kernels, so that the device computes the same bytes.
 
 pub mod blobs;
+pub mod branch_costs;
+mod branches;
 mod choose;
 mod compile;
 mod cores;

@@ -5,6 +5,7 @@
 //! reported as a [`Fallback`]. Reshapes cost nothing: their output is another name for the same buffer.
 
 mod binary;
+mod branch;
 mod context;
 mod conv;
 mod indexed;
@@ -19,11 +20,13 @@ mod unary;
 
 use std::collections::HashMap;
 
+use offshoot::format::branch::MOST_NESTED;
 use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::operators;
 use offshoot_ir::{DType, Graph, Node, Op, ValueId};
 
+use crate::branches::{Event, schedule};
 use crate::cores::Core;
 use crate::draft::{Draft, Sharing, Step};
 use crate::error::{Error, Unsupported};
@@ -53,6 +56,7 @@ pub(crate) fn lower(
         core: options.core,
         stateful: options.stateful,
         sparse: None,
+        branches: Vec::new(),
     };
     for &v in &graph.inputs {
         let buffer = context.place(v).map_err(|reason| io_error(graph, v, reason))?;
@@ -61,7 +65,15 @@ pub(crate) fn lower(
     let mut unsupported = Vec::new();
     let linear = |n: &&Node| matches!(n.op, Op::Conv2d { .. } | Op::FullyConnected { .. });
     let last = graph.nodes.iter().rfind(linear);
-    for node in &graph.nodes {
+    for event in schedule(graph, options.stateful) {
+        let Event::Node(at) = event else {
+            if let Err((node, reason)) = branch::lower(&mut context, &event) {
+                let operator = node.op.name().to_string();
+                unsupported.push(Unsupported { node: node.name.clone(), operator, reason });
+            }
+            continue;
+        };
+        let node = &graph.nodes[at];
         let is_last = Some(&node.name) == last.map(|n| &n.name);
         let learns = options.learning.as_ref().is_some_and(|plan| plan.wants(&node.name, is_last));
         context.learns = learns;
@@ -117,6 +129,8 @@ pub(crate) struct Context<'g> {
     pub(crate) stateful: bool,
     /// Cost of sparse storage for the operator that is emitted next.
     pub(crate) sparse: Option<SparseReport>,
+    /// The branches that are lowered, outermost first.
+    pub(crate) branches: Vec<offshoot_plan::Branch>,
 }
 
 impl<'g> Context<'g> {
@@ -154,6 +168,7 @@ impl<'g> Context<'g> {
             Op::Scatter { indexing, kind } => {
                 return indexed::scatter(self, &node.inputs, y, *indexing, *kind);
             }
+            Op::Switch => return Err(format!("more than {MOST_NESTED} switches within each other")),
             Op::BatchNorm { .. } => {
                 return Err("batch normalisation must be folded by the lossless passes first".into());
             }

@@ -4,6 +4,7 @@ use offshoot::format::codec::Record;
 use offshoot::format::record;
 use offshoot::operators::InPlace;
 use offshoot_ir::ValueId;
+use offshoot_plan::Branch;
 use serde::Serialize;
 
 use crate::blobs::Blobs;
@@ -83,6 +84,10 @@ pub struct Operator {
     pub weights: u64,
     /// Cost of sparse storage, if many weights are zero, whether it was chosen or not.
     pub sparse: Option<SparseReport>,
+    /// The branches that it lies in, outermost first.
+    pub branches: Vec<Branch>,
+    /// The branch that it begins, if it is the record of one.
+    pub begins: Option<Branch>,
     /// Encoded members and their kinds, for fused row tiles.
     pub members: Option<(Vec<u8>, Vec<&'static str>)>,
 }
@@ -112,6 +117,8 @@ impl Operator {
             macs: 0,
             weights: 0,
             sparse: None,
+            branches: Vec::new(),
+            begins: None,
             members: None,
         }
     }

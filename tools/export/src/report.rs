@@ -3,6 +3,7 @@
 use offshoot_plan::{Moment, Plan};
 use serde::Serialize;
 
+use crate::branch_costs::{self, BranchCost};
 use crate::learning::LearningReport;
 use crate::lowered::{Fallback, Lowered, PlainKernel, SparseReport};
 
@@ -25,8 +26,11 @@ pub struct CompileReport {
     pub arena_optimal: bool,
     /// Bytes of arena without fused row tiles, if there are any.
     pub arena_unfused_bytes: Option<u64>,
-    /// Multiply-accumulates of one run; windows count in full, including padding.
+    /// Multiply-accumulates of one run; windows count in full, including padding. Of a switch, the branch with the most.
     pub macs: u64,
+    /// Branches of switches, of which a run goes through one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<BranchCost>,
     /// Operators in execution order.
     pub operators: Vec<OperatorSummary>,
     /// Live bytes while each operator runs.
@@ -131,6 +135,9 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
             }
         })
         .collect();
+    let counted: Vec<_> = (plan.order.iter().map(|&step| &lowered.operators[step]))
+        .map(|op| (op.branches.clone(), op.macs, op.weights))
+        .collect();
     let model_bytes = bytes.len() as u64;
     CompileReport {
         model_bytes,
@@ -141,7 +148,8 @@ pub(crate) fn report(bytes: &[u8], lowered: &Lowered, plan: &Plan) -> CompileRep
         arena_lower_bound_bytes: plan.lower_bound.into(),
         arena_optimal: plan.optimal,
         arena_unfused_bytes: None,
-        macs: operators.iter().map(|o| o.macs).sum(),
+        macs: branch_costs::most(counted.iter().map(|(branches, macs, _)| (branches.as_slice(), *macs))),
+        branches: branch_costs::costs(&counted),
         operators,
         timeline: plan.timeline.clone(),
         tensors: tensors(lowered, plan),

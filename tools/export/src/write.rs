@@ -41,8 +41,11 @@ pub fn problem(lowered: &Lowered) -> Problem {
             in_place.extend(overlap.map(|overlap| InPlace { read: BufferId(b), write, overlap }));
         }
         reads.extend(op.kept.map(BufferId));
-        let writes = [Some(write), op.scratch.map(BufferId)].into_iter().flatten().collect();
-        Step { reads, writes, in_place }
+        // The record of a branch writes nothing.
+        let write = op.begins.is_none().then_some(write);
+        let writes = [write, op.scratch.map(BufferId)].into_iter().flatten().collect();
+        let branches = op.branches.iter().chain(&op.begins).copied().collect();
+        Step { reads, writes, in_place, branches, begins: op.begins.is_some() }
     };
     // State kept between runs is live throughout, like an input that is also an output.
     let kept = lowered.operators.iter().filter_map(|op| op.kept).map(BufferId);
@@ -165,7 +168,10 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         }
     }
     let mut needs = 0;
-    for &step in &plan.order {
+    // Backwards, because the record of a branch says how long those behind it are.
+    let mut encoded: Vec<Vec<u8>> = Vec::new();
+    let mut behind: Vec<&Operator> = Vec::new();
+    for &step in plan.order.iter().rev() {
         let op = &lowered.operators[step];
         let at = |b: Option<usize>| b.map_or(0, |b| plan.offsets[b]);
         let mut record = relocated(&op.record, at(op.reads[0]), at(op.reads[1]), plan.offsets[op.write]);
@@ -180,12 +186,31 @@ fn records(network: &Network<'_>) -> Result<(Vec<u8>, u16)> {
         // A value index beyond 16 bits cannot be stored; the operator then completes no value.
         let origin = op.origin.and_then(|v| u16::try_from(v.0).ok()).unwrap_or(u16::MAX);
         let header = OpHeader { origin, scale: op.scale, zero_point: op.zero_point };
-        append(&mut section, |out| codec::encode_op(&header, &record, out))?;
+        if let (Record::Branch(branch), Some(begins)) = (&mut record, op.begins) {
+            let inside = behind.iter().rev().take_while(|op| op.branches.contains(&begins)).count();
+            let all = behind.iter().filter(|op| op.branches.contains(&begins)).count();
+            if inside != all {
+                return Err(Error::Refused(offshoot::Error::Record { op: op_index(plan, step) }));
+            }
+            branch.ops = inside as u16;
+            branch.bytes = encoded.iter().rev().take(inside).map(|bytes| bytes.len() as u32).sum();
+        }
+        let mut bytes = Vec::new();
+        append(&mut bytes, |out| codec::encode_op(&header, &record, out))?;
+        encoded.push(bytes);
+        behind.push(op);
         if computes_f32(&record) {
             needs |= requires::NEEDS_F32;
         }
     }
+    section.extend(encoded.into_iter().rev().flatten());
     Ok((section, needs))
+}
+
+/// Position of a step in the file.
+fn op_index(plan: &Plan, step: usize) -> u16 {
+    let position = plan.order.iter().position(|&s| s == step);
+    position.and_then(|p| u16::try_from(p).ok()).unwrap_or(u16::MAX)
 }
 
 pub(crate) fn append(section: &mut Vec<u8>, encode: impl FnOnce(&mut [u8]) -> Option<usize>) -> Result<()> {
@@ -305,6 +330,7 @@ fn relocated(record: &Record, a: u32, b: u32, dst: u32) -> Record {
             }
         }
         Record::TopK(r) => shift!(r, src += a, dst += dst),
+        Record::Branch(r) => shift!(r, src += a),
         Record::Cast(r) => shift!(r, src += a, dst += dst),
         Record::GridSample(r) => shift!(r, src += a, grid += b, dst += dst),
         Record::Quantize(r) => shift!(r, src += a, dst += dst),

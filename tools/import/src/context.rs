@@ -137,6 +137,7 @@ impl<'a> Onnx<'a> {
 fn keeps_integers(op: &Op) -> bool {
     match op {
         Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Concat { .. } => true,
+        Op::Switch => true,
         Op::Gather(_) | Op::Scatter { .. } => true,
         Op::Pool { kind, .. } => *kind == PoolKind::Max,
         Op::Resize(rule) => !rule.bilinear,
@@ -332,11 +333,12 @@ impl<'a> Context<'a> {
             (op, Some(x)) if keeps_integers(op) => (x.dtype, x.quant.clone()),
             _ => (DType::F32, None),
         };
-        let joins = matches!(op, Op::Concat { .. }) && dtype == DType::I8;
-        if joins && inputs.iter().any(|id| self.graph.value(*id).dtype != DType::I8) {
+        let joins = matches!(op, Op::Concat { .. } | Op::Switch) && dtype == DType::I8;
+        let joined = &inputs[..inputs.len() - usize::from(op == Op::Switch)];
+        if joins && joined.iter().any(|id| self.graph.value(*id).dtype != DType::I8) {
             return Err("joins integers with float32".into());
         }
-        if joins && inputs.iter().any(|id| self.graph.value(*id).quant != quant) {
+        if joins && joined.iter().any(|id| self.graph.value(*id).quant != quant) {
             return Err("joins integers of different scales; use QLinearConcat".into());
         }
         let name = self.unique(name);
@@ -363,13 +365,18 @@ impl<'a> Context<'a> {
             Op::Transpose { .. } | Op::Reshape | Op::Slice { .. } | Op::Expand | Op::Gather(_) | Op::Cast => {
                 true
             }
-            Op::Concat { .. } => inputs.iter().all(|id| integer(self, id)),
+            Op::Concat { .. } | Op::Switch => inputs.iter().all(|id| integer(self, id)),
             Op::Scatter { kind: ScatterKind::Set, .. } => [0, 2].iter().all(|i| integer(self, &inputs[*i])),
             _ => false,
         };
-        let scatters = matches!(op, Op::Scatter { .. });
+        // Indices stay integers.
+        let index = match op {
+            Op::Scatter { .. } => Some(1),
+            Op::Switch => inputs.len().checked_sub(1),
+            _ => None,
+        };
         for (i, id) in inputs.iter_mut().enumerate() {
-            if takes || (scatters && i == 1) || !integer(self, id) {
+            if takes || index == Some(i) || !integer(self, id) {
                 continue;
             }
             *id = match self.wholes.get(id) {

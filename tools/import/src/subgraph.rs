@@ -3,11 +3,12 @@
 
 use tract_onnx::pb::{AttributeProto, FunctionProto, GraphProto, NodeProto, ValueInfoProto};
 
-use offshoot_ir::ValueId;
+use offshoot_ir::{Op, ValueId};
 
 use crate::constant::{Constant, Elements};
 use crate::context::{Context, Entry, Importing, Onnx, axis};
 use crate::model::import_nodes;
+use crate::ops::is_integer;
 use crate::parts::Parts;
 
 /// Most iterations that are unrolled.
@@ -105,15 +106,59 @@ pub(crate) fn call(c: &mut Context<'_>, onnx: &Onnx<'_>, function: &FunctionProt
     bind_all(c, onnx, outputs?, 0)
 }
 
-/// If with a constant condition.
+/// If: the branch that a constant condition takes, otherwise a switch between the results of both.
 pub(crate) fn branch(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
     if !c.is_constant(onnx, 0) {
-        return Err("the condition is computed at run time".into());
+        return switch(c, onnx);
     }
     let taken = c.wanted(onnx, 0)?.to_reals().first().is_some_and(|v| *v != 0.0);
     let graph = graph(onnx, if taken { "then_branch" } else { "else_branch" })?;
     let outputs = inlined(c, graph, &[])?;
     bind_all(c, onnx, outputs, 0)
+}
+
+/// If with a condition that is computed at run time.
+fn switch(c: &mut Context<'_>, onnx: &Onnx<'_>) -> Importing {
+    let condition = c.value(onnx, 0)?;
+    if c.shape(condition).iter().product::<usize>() != 1 {
+        return Err(format!("the condition has the shape {:?}", c.shape(condition)));
+    }
+    let (no, yes) = (graph(onnx, "else_branch")?, graph(onnx, "then_branch")?);
+    if no.output.len() != yes.output.len() {
+        return Err(format!("its branches have {} and {} results", yes.output.len(), no.output.len()));
+    }
+    let mut p = Parts::of(c, onnx);
+    let index = index_of_truth(&mut p, condition)?;
+    let results = [inlined(p.c, no, &[])?, inlined(p.c, yes, &[])?];
+    for i in 0..results[0].len() {
+        if onnx.output(i).is_none() {
+            continue;
+        }
+        let (no, yes) = (value(&mut p, &results[0][i])?, value(&mut p, &results[1][i])?);
+        let y = choose(&mut p, &[no, yes], index)?;
+        p.output(i, y)?;
+    }
+    Ok(())
+}
+
+/// The index of a truth value: int32, 0 for false and 1 for true.
+pub(crate) fn index_of_truth(p: &mut Parts<'_, '_, '_>, condition: ValueId) -> Importing<ValueId> {
+    if is_integer(p.c, condition) {
+        return Ok(condition);
+    }
+    // A conversion cuts off the fraction, and in int8 the number for true may be a little less than 1.
+    let above = p.times(condition, 1.5)?;
+    p.op(Op::Cast, &[above], None)
+}
+
+/// The switch between branches of one shape.
+pub(crate) fn choose(p: &mut Parts<'_, '_, '_>, branches: &[ValueId], index: ValueId) -> Importing<ValueId> {
+    let shape = p.shape(branches[0]);
+    if let Some(other) = branches.iter().map(|id| p.shape(*id)).find(|other| *other != shape) {
+        return Err(format!("its branches give results of the shapes {shape:?} and {other:?}"));
+    }
+    let inputs: Vec<ValueId> = branches.iter().copied().chain([index]).collect();
+    p.op(Op::Switch, &inputs, None)
 }
 
 fn bind_all(c: &mut Context<'_>, onnx: &Onnx<'_>, entries: Vec<Entry>, first: usize) -> Importing {

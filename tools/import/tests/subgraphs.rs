@@ -1,4 +1,4 @@
-//! Functions of the file, If, Loop and Scan become part of the graph.
+//! Functions of the file, If, Loop and Scan become part of the graph; an If on a computed condition becomes a switch.
 
 mod common;
 
@@ -56,6 +56,35 @@ fn the_chosen_branch_stays() {
         let parts = vec![truth("c", condition), reals("zero", &[1], vec![0.0])];
         assert_eq!(run(&model(17, 1, &[1, 2], nodes, parts), &[1, 2], &[-1.0, 2.0]), wanted);
     }
+}
+
+#[test]
+fn a_condition_that_is_computed_becomes_a_switch() {
+    let branches = |other: Vec<NodeProto>| {
+        // Both have an `a` of their own, and read that of the graph around them.
+        let then = vec![node("Neg", &["x"], &["a"], vec![]), node("Add", &["a", "a"], &["p"], vec![])];
+        let then = body(&[], &["p"], then, vec![]);
+        vec![graph("then_branch", then), graph("else_branch", body(&[], &["q"], other, vec![]))]
+    };
+    let file = |other: Vec<NodeProto>| {
+        let nodes = vec![
+            node("ReduceMax", &["x"], &["m"], vec![int("keepdims", 0)]),
+            node("Greater", &["m", "zero"], &["c"], vec![]),
+            node("Sub", &["x", "one"], &["a"], vec![]),
+            node("If", &["c"], &["z"], branches(other)),
+            node("Add", &["z", "a"], &["y"], vec![]),
+        ];
+        model(17, 1, &[1, 2], nodes, vec![reals("zero", &[], vec![0.0]), reals("one", &[1], vec![1.0])])
+    };
+    let made = file(vec![node("Abs", &["a"], &["q"], vec![])]);
+    assert_eq!(run(&made, &[1, 2], &[-1.0, 2.0]), [2.0 - 2.0, -4.0 + 1.0]);
+    assert_eq!(run(&made, &[1, 2], &[-1.0, -3.0]), [2.0 - 2.0, 4.0 - 4.0]);
+    let switches =
+        import_bytes(&made, "test").unwrap().nodes.iter().filter(|n| n.op.name() == "switch").count();
+    assert_eq!(switches, 1);
+    let other = file(vec![node("ReduceMax", &["a"], &["q"], vec![])]);
+    let error = import_bytes(&other, "test").unwrap_err().to_string();
+    assert!(error.contains("results of the shapes [1, 1] and [1, 2]"), "{error}");
 }
 
 #[test]

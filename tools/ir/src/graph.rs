@@ -292,6 +292,9 @@ pub enum Op {
         /// The largest, else the smallest.
         largest: bool,
     },
+    /// x…, index I32 of one element → the x that the index chooses. A run on the device computes only what the chosen one needs. An
+    /// index below 0 counts from the end; one outside is clamped.
+    Switch,
     /// I32 → F32, or F32 → I32 without the fraction; the output value gives the type.
     Cast,
     /// x NHWC, grid [N, H, W, 2] of x and y from -1 to 1 → NHWC with the grid's extents.
@@ -340,6 +343,7 @@ impl Op {
             Self::Gather(_) => "gather",
             Self::Scatter { .. } => "scatter",
             Self::TopK { .. } => "top_k",
+            Self::Switch => "switch",
             Self::Cast => "cast",
             Self::GridSample { .. } => "grid_sample",
             Self::Quantize => "quantize",

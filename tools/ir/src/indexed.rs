@@ -23,6 +23,14 @@ pub enum Indexing {
     },
 }
 
+/// The branch of `count` that an index chooses ([`crate::Op::Switch`]).
+pub fn chosen_branch(index: f32, count: usize) -> usize {
+    // A cast of a number outside saturates.
+    let index = index as i64;
+    let from_start = if index < 0 { index + count as i64 } else { index };
+    from_start.clamp(0, count.saturating_sub(1) as i64) as usize
+}
+
 /// Rows of `run` neighbouring elements, counted over `axes`.
 ///
 /// The row at coordinates `i` has one index for each pick, from element `Σ i·index_stride` of the index tensor on. Its

@@ -120,6 +120,16 @@ fn rule(op: &Op, inputs: &[&Value], declared: &[usize]) -> Rule {
         }
         Op::ArgMax { axis, .. } => axis_of(*axis, x).and_then(|()| reduced(x, &[*axis], declared)),
         Op::Cast => Ok(x.to_vec()),
+        Op::Switch => {
+            let (index, branches) = shapes.split_last().ok_or("has no branches")?;
+            if product(index)? != 1 {
+                return Err(format!("index {index:?} has not one element"));
+            }
+            match branches.iter().find(|branch| **branch != x) {
+                Some(other) => Err(format!("branches of {x:?} and {other:?}")),
+                None => Ok(x.to_vec()),
+            }
+        }
         Op::Gather(indexing) => indexed::gathered(*indexing, x, shapes[1]),
         Op::Scatter { indexing, .. } => {
             let updates = indexed::gathered(*indexing, x, shapes[1])?;
@@ -156,6 +166,7 @@ fn count(op: &Op, n: usize) -> std::result::Result<(), String> {
         Op::LayerNorm { .. } => (3, 3),
         Op::Recurrent { .. } => (4, 5),
         Op::Concat { .. } => (1, usize::MAX),
+        Op::Switch => (2, usize::MAX),
         _ => (1, 1),
     };
     if (min..=max).contains(&n) { Ok(()) } else { Err(format!("has {n} inputs, takes {min} to {max}")) }

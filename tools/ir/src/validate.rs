@@ -109,6 +109,15 @@ fn check_types(op: &Op, inputs: &[&Value], out: &Value) -> std::result::Result<(
         Op::Gather(_) | Op::Scatter { .. } if of(1) != Some(DType::I32) => {
             return Err(format!("indices are {:?}, should be I32", of(1)));
         }
+        Op::Switch => {
+            let (index, branches) = inputs.split_last().ok_or("has no branches")?;
+            if index.dtype != DType::I32 {
+                return Err(format!("the index is {:?}, should be I32", index.dtype));
+            }
+            if let Some(other) = branches.iter().find(|branch| branch.dtype != x) {
+                return Err(format!("branches are {x:?} and {:?}", other.dtype));
+            }
+        }
         Op::Scatter { .. } if of(2) != Some(x) => {
             return Err(format!("updates are {:?}, should be {x:?}", of(2)));
         }

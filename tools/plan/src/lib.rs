@@ -12,7 +12,7 @@ pub mod problem;
 
 use serde::Serialize;
 
-pub use problem::{Buffer, BufferId, Error, InPlace, Overlap, Problem, Result, Step};
+pub use problem::{Branch, Buffer, BufferId, Error, InPlace, Overlap, Problem, Result, Step};
 
 /// Effort of the searches. The results are the same on every machine: budgets are counts, not seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,9 @@
 //! Lifetimes of buffers, and the bytes that are live at each moment.
 
-use crate::{BufferId, InPlace, Moment, Overlap, Problem};
+use std::ops::Range;
+
+use crate::problem::compatible;
+use crate::{Branch, BufferId, InPlace, Moment, Overlap, Problem};
 
 /// Allowed placements of a buffer relative to another that is live at the same time; one of the three must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,11 +25,17 @@ impl Relation {
     }
 }
 
-/// First and last moment of every buffer for one order of the steps. Moment `t` is the `t`-th step executed.
+/// When every buffer is live, for one order of the steps. Moment `t` is the `t`-th step executed.
+///
+/// A buffer is live at a moment if a run may go through the step there, one before that touches it, and one after. So
+/// branches of a switch, of which a run goes through one, may use the same memory. Where a branch begins, nothing is written:
+/// there only what that branch needs counts, and the index.
 #[derive(Clone, Debug)]
 pub struct Lifetimes {
     /// First and last moment, both inclusive; `None` for an unused buffer.
     pub spans: Vec<Option<(usize, usize)>>,
+    /// The moments at which it is live, ascending: one range, unless there are branches.
+    pub live: Vec<Vec<Range<usize>>>,
     /// In-place pairs that this order allows: the read buffer dies when the written one becomes live.
     pub pairs: Vec<(usize, InPlace)>,
     /// Number of moments (at least 1).
@@ -48,6 +57,9 @@ impl Lifetimes {
             step.reads.iter().chain(&step.writes).for_each(|&b| touch(b, t));
         }
         problem.outputs.iter().for_each(|&b| touch(b, moments - 1));
+        if order.iter().any(|&s| !problem.steps[s].branches.is_empty()) {
+            return Self::with_branches(problem, order, spans);
+        }
         let mut pairs = Vec::new();
         for (t, &s) in order.iter().enumerate() {
             for p in &problem.steps[s].in_place {
@@ -58,15 +70,71 @@ impl Lifetimes {
                 }
             }
         }
-        Self { spans, pairs, moments }
+        let live = spans.iter().map(|span| span.iter().map(|s| s.0..s.1 + 1).collect()).collect();
+        Self { spans, live, pairs, moments }
+    }
+
+    fn with_branches(problem: &Problem, order: &[usize], spans: Vec<Option<(usize, usize)>>) -> Self {
+        let moments = order.len().max(1);
+        let branches = |t: usize| order.get(t).map_or(&[][..], |&s| &problem.steps[s].branches);
+        // Moments at which each buffer is touched, and the branches of these.
+        let mut touched: Vec<Vec<(usize, &[Branch])>> = vec![Vec::new(); problem.buffers.len()];
+        problem.inputs.iter().for_each(|b| touched[b.0].push((0, &[])));
+        for (t, &s) in order.iter().enumerate() {
+            let step = &problem.steps[s];
+            step.reads.iter().chain(&step.writes).for_each(|b| touched[b.0].push((t, step.runs_in())));
+        }
+        problem.outputs.iter().for_each(|b| touched[b.0].push((moments - 1, &[])));
+        let before = |b: BufferId, t: usize| {
+            touched[b.0].iter().any(|(at, own)| *at < t && compatible(own, branches(t)))
+        };
+        let after = |b: BufferId, t: usize| {
+            touched[b.0].iter().any(|(at, own)| *at > t && compatible(own, branches(t)))
+        };
+        let at = |b: BufferId, t: usize| touched[b.0].iter().any(|(at, _)| *at == t);
+        let live = (0..spans.len()).map(|b| {
+            let Some((first, last)) = spans[b] else { return Vec::new() };
+            let b = BufferId(b);
+            let is_live = |t: &usize| at(b, *t) || before(b, *t) && after(b, *t);
+            let mut ranges: Vec<Range<usize>> = Vec::new();
+            for t in (first..=last).filter(is_live) {
+                match ranges.last_mut() {
+                    Some(range) if range.end == t => range.end += 1,
+                    _ => ranges.push(t..t + 1),
+                }
+            }
+            ranges
+        });
+        let mut lifetimes = Self { live: live.collect(), spans, pairs: Vec::new(), moments };
+        let mut pairs = Vec::new();
+        for (t, &s) in order.iter().enumerate() {
+            for p in &problem.steps[s].in_place {
+                let dies = !after(p.read, t) && !problem.outputs.contains(&p.read);
+                let born = !before(p.write, t) && !problem.inputs.contains(&p.write);
+                if dies && born {
+                    pairs.push((t, *p));
+                }
+            }
+        }
+        // A pair holds wherever both buffers are live, so it must be one at each of these moments.
+        let holds = |(_, pair): &(usize, InPlace)| {
+            let mut common =
+                (0..moments).filter(|&t| lifetimes.is_live(pair.read, t) && lifetimes.is_live(pair.write, t));
+            common.all(|t| pairs.contains(&(t, *pair)))
+        };
+        lifetimes.pairs = pairs.iter().filter(|pair| holds(pair)).copied().collect();
+        lifetimes
+    }
+
+    /// Whether a buffer is live at a moment.
+    pub fn is_live(&self, b: BufferId, t: usize) -> bool {
+        self.live[b.0].iter().any(|range| range.contains(&t))
     }
 
     /// Whether both are live at some moment.
     pub fn meet(&self, a: BufferId, b: BufferId) -> bool {
-        match (self.spans[a.0], self.spans[b.0]) {
-            (Some(x), Some(y)) => x.0 <= y.1 && y.0 <= x.1,
-            _ => false,
-        }
+        let meets = |x: &Range<usize>| self.live[b.0].iter().any(|y| x.start < y.end && y.start < x.end);
+        self.live[a.0].iter().any(meets)
     }
 
     /// Allowed placements of `a` relative to `b`, if both are live at some moment.
@@ -95,7 +163,7 @@ impl Lifetimes {
     /// Live buffers and bytes at every moment.
     pub fn timeline(&self, problem: &Problem, order: &[usize]) -> Vec<Moment> {
         let at = |t: usize| -> Vec<BufferId> {
-            let live = |b: &BufferId| self.spans[b.0].is_some_and(|s| s.0 <= t && t <= s.1);
+            let live = |b: &BufferId| self.is_live(*b, t);
             (0..problem.buffers.len()).map(BufferId).filter(live).collect()
         };
         (0..self.moments)
@@ -157,7 +225,12 @@ mod tests {
         let pair = InPlace { read: BufferId(0), write: BufferId(1), overlap: Overlap::Exact };
         let p = Problem {
             buffers: vec![Buffer { bytes: 10, align: 4 }, Buffer { bytes: 10, align: 4 }],
-            steps: vec![Step { reads: vec![BufferId(0)], writes: vec![BufferId(1)], in_place: vec![pair] }],
+            steps: vec![Step {
+                reads: vec![BufferId(0)],
+                writes: vec![BufferId(1)],
+                in_place: vec![pair],
+                ..Step::default()
+            }],
             inputs: vec![BufferId(0)],
             outputs: vec![BufferId(1)],
         };

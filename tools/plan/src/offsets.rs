@@ -7,6 +7,8 @@
 //! entirely below. Floor inference: everything unplaced at a moment must fit between the skyline and the best known
 //! arena. An offset is never below the previous one.
 
+use std::ops::Range;
+
 use crate::lifetime::{Lifetimes, Relation, savings};
 use crate::{BufferId, Error, InPlace, Problem, Result};
 
@@ -47,10 +49,18 @@ struct Item {
     bytes: u64,
     align: u64,
     span: (usize, usize),
+    /// The moments at which it is live.
+    live: Vec<Range<usize>>,
     /// Others that are live at the same time, and this one's allowed placements relative to them.
     meets: Vec<(usize, Relation)>,
     /// Largest alignment among those that may start at the same offset, directly or through others.
     shared_align: u64,
+}
+
+impl Item {
+    fn moments(&self) -> impl Iterator<Item = usize> + '_ {
+        self.live.iter().cloned().flatten()
+    }
 }
 
 /// Priority of an item in a greedy layout: the largest is placed first.
@@ -75,6 +85,7 @@ impl Items {
                     bytes,
                     align,
                     span,
+                    live: lifetimes.live[i].clone(),
                     meets: Vec::new(),
                     shared_align: align,
                 });
@@ -171,7 +182,7 @@ impl<'i> Search<'i> {
     fn new(items: &'i Items, best: u64, best_offsets: Vec<u64>, bound: u64, budget: usize) -> Self {
         let mut pending = vec![0; items.moments];
         for item in &items.all {
-            pending[item.span.0..=item.span.1].iter_mut().for_each(|p| *p += item.bytes);
+            item.moments().for_each(|t| pending[t] += item.bytes);
         }
         let skyline = vec![0; items.moments];
         let offsets = vec![None; items.all.len()];
@@ -208,17 +219,18 @@ impl<'i> Search<'i> {
             if offset + item.bytes >= self.best {
                 continue;
             }
-            let range = item.span.0..=item.span.1;
-            let before = self.skyline[range.clone()].to_vec();
+            let before: Vec<u64> = item.moments().map(|t| self.skyline[t]).collect();
             self.offsets[i] = Some(offset);
-            for t in range.clone() {
+            for t in item.moments() {
                 self.skyline[t] = self.skyline[t].max(offset + item.bytes);
                 self.pending[t] -= item.bytes;
             }
             self.descend(offset);
             self.offsets[i] = None;
-            self.skyline[range.clone()].copy_from_slice(&before);
-            self.pending[range].iter_mut().for_each(|p| *p += item.bytes);
+            for (t, top) in item.moments().zip(before) {
+                self.skyline[t] = top;
+                self.pending[t] += item.bytes;
+            }
         }
     }
 

@@ -22,7 +22,8 @@ pub struct Order {
 /// Searches for the order with the lowest peak.
 pub fn search(problem: &Problem, options: &PlanOptions) -> Order {
     let given: Vec<usize> = (0..problem.steps.len()).collect();
-    if !options.reorder {
+    // The steps of a branch stay together.
+    if !options.reorder || problem.steps.iter().any(|step| !step.branches.is_empty()) {
         return Order { order: given, complete: false };
     }
     let peak = |order: &[usize]| {
@@ -188,7 +189,7 @@ mod tests {
         let step = |r: &[usize], w: usize| Step {
             reads: r.iter().map(|&b| BufferId(b)).collect(),
             writes: vec![BufferId(w)],
-            in_place: vec![],
+            ..Step::default()
         };
         let p = Problem {
             buffers: [10, 100, 100, 5, 5, 5].map(|bytes| Buffer { bytes, align: 1 }).to_vec(),

@@ -56,6 +56,21 @@ pub struct InPlace {
     pub overlap: Overlap,
 }
 
+/// A branch of a switch. One branch of each switch is chosen in a run; the steps of a switch follow one another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Branch {
+    /// The switch.
+    pub switch: usize,
+    /// Number of the branch.
+    pub number: usize,
+}
+
+/// Whether a run may go through steps of both these branches.
+pub fn compatible(a: &[Branch], b: &[Branch]) -> bool {
+    let differs = a.iter().zip(b).find(|(a, b)| a != b);
+    differs.is_none_or(|(a, b)| a.switch != b.switch)
+}
+
 /// One operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
@@ -65,6 +80,22 @@ pub struct Step {
     pub writes: Vec<BufferId>,
     /// Pairs that may share memory.
     pub in_place: Vec<InPlace>,
+    /// The branches of switches that it lies in, outermost first: it runs only if all of them are chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<Branch>,
+    /// Whether it begins the innermost of its branches: it reads the index and writes nothing, also if another branch is chosen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub begins: bool,
+}
+
+impl Step {
+    /// The branches that must be chosen for it to read and write.
+    pub fn runs_in(&self) -> &[Branch] {
+        match self.branches.split_last() {
+            Some((_, around)) if self.begins => around,
+            _ => &self.branches,
+        }
+    }
 }
 
 /// Buffers and steps in a valid order. Steps that write the same buffer keep their sequence.
@@ -206,7 +237,7 @@ mod tests {
         let step = |r: usize, w: usize| Step {
             reads: vec![BufferId(r)],
             writes: vec![BufferId(w)],
-            in_place: vec![],
+            ..Step::default()
         };
         Problem {
             buffers: vec![Buffer { bytes: 4, align: 1 }; 3],
@@ -237,7 +268,7 @@ mod tests {
     #[test]
     fn writers_of_one_buffer_stay_in_sequence() {
         let mut p = chain();
-        p.steps.insert(1, Step { reads: vec![], writes: vec![BufferId(1)], in_place: vec![] });
+        p.steps.insert(1, Step { writes: vec![BufferId(1)], ..Step::default() });
         assert_eq!(p.dependencies(), vec![vec![], vec![0], vec![0, 1]]);
     }
 }

@@ -1,7 +1,9 @@
 //! Random problems against an independent checker and, when tiny, against brute force.
 
 use offshoot_plan::lifetime::Lifetimes;
-use offshoot_plan::{Buffer, BufferId, InPlace, Overlap, Plan, PlanOptions, Problem, Step, offsets, plan};
+use offshoot_plan::{
+    Branch, Buffer, BufferId, InPlace, Overlap, Plan, PlanOptions, Problem, Step, offsets, plan,
+};
 use proptest::prelude::*;
 
 /// A random problem: step `i` writes buffer `inputs + i` from one or two earlier ones.
@@ -30,7 +32,7 @@ fn problems(max_steps: usize, max_bytes: u32) -> impl Strategy<Value = Problem> 
                 };
                 let pair = |&read| InPlace { read, write, overlap };
                 let in_place = if *in_place { reads.iter().map(pair).collect() } else { vec![] };
-                steps.push(Step { reads, writes: vec![write], in_place });
+                steps.push(Step { reads, writes: vec![write], in_place, ..Step::default() });
             }
             let count = inputs + steps.len();
             let buffers = sizes[..count].iter().map(|&(bytes, a)| Buffer { bytes, align: 1 << a }).collect();
@@ -182,7 +184,7 @@ fn a_chain_is_planned_to_its_bound_at_once() {
     let steps = (0..sizes.len() - 1).map(|i| Step {
         reads: vec![BufferId(i)],
         writes: vec![BufferId(i + 1)],
-        in_place: vec![],
+        ..Step::default()
     });
     let problem = Problem {
         buffers: sizes.map(|bytes| Buffer { bytes, align: 16 }).to_vec(),
@@ -205,6 +207,7 @@ fn a_residual_block_adds_in_place() {
             .iter()
             .map(|&r| InPlace { read: BufferId(r), write: BufferId(write), overlap: Overlap::Exact })
             .collect(),
+        ..Step::default()
     };
     let problem = Problem {
         buffers: [3_072, 16_384, 16_384, 16_384, 16_384].map(|bytes| Buffer { bytes, align: 16 }).to_vec(),
@@ -214,4 +217,99 @@ fn a_residual_block_adds_in_place() {
     };
     let found = plan(&problem, &PlanOptions::default()).unwrap();
     assert_eq!((found.arena_bytes, found.lower_bound, found.optimal), (49_152, 49_152, true));
+}
+
+/// A network with switches, made from random numbers: a chain of steps, of which some are switches whose branches are chains of
+/// their own and write the same buffer.
+struct Routes {
+    problem: Problem,
+    numbers: Vec<u32>,
+    switches: usize,
+}
+
+impl Routes {
+    fn draw(&mut self, below: u32) -> u32 {
+        self.numbers.pop().unwrap_or(0) % below
+    }
+
+    fn buffer(&mut self) -> BufferId {
+        let bytes = self.draw(40);
+        self.problem.buffers.push(Buffer { bytes, align: 1 << (bytes % 3) });
+        BufferId(self.problem.buffers.len() - 1)
+    }
+
+    /// Steps that read some of `known`; the last one writes `to`, if given.
+    fn chain(&mut self, known: &[BufferId], path: &[Branch], to: Option<BufferId>, depth: usize) {
+        let mut known = known.to_vec();
+        let count = 1 + self.draw(4) as usize;
+        for i in 0..count {
+            let write = to.filter(|_| i + 1 == count).unwrap_or_else(|| self.buffer());
+            if depth > 0 && self.draw(2) == 0 {
+                let index = known[self.draw(known.len() as u32) as usize];
+                let switch = self.switches;
+                self.switches += 1;
+                for number in 0..2 + self.draw(2) as usize {
+                    let inner = [path, &[Branch { switch, number }]].concat();
+                    let (reads, branches) = (vec![index], inner.clone());
+                    self.problem.steps.push(Step { reads, branches, begins: true, ..Step::default() });
+                    self.chain(&known, &inner, Some(write), depth - 1);
+                }
+            } else {
+                let mut reads: Vec<BufferId> =
+                    (0..1 + self.draw(2)).map(|_| known[self.draw(known.len() as u32) as usize]).collect();
+                reads.sort_unstable();
+                reads.dedup();
+                let overlap = match self.draw(2) {
+                    0 => Overlap::Exact,
+                    _ => Overlap::Offset { below: self.draw(8), above: self.draw(8) },
+                };
+                let in_place = vec![InPlace { read: reads[0], write, overlap }];
+                self.problem.steps.push(Step {
+                    reads,
+                    writes: vec![write],
+                    in_place,
+                    branches: path.to_vec(),
+                    ..Step::default()
+                });
+            }
+            known.push(write);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn every_way_through_branches_finds_its_data(numbers in prop::collection::vec(any::<u32>(), 20..120)) {
+        let mut routes = Routes { problem: Problem::default(), numbers, switches: 0 };
+        let inputs = [routes.buffer(), routes.buffer()];
+        let to = routes.buffer();
+        routes.chain(&inputs, &[], Some(to), 2);
+        let mut problem = routes.problem;
+        problem.inputs = inputs.to_vec();
+        problem.outputs = vec![to];
+        let options = PlanOptions { reorder: false, offset_budget: 2000, ..PlanOptions::default() };
+        let whole = plan(&problem, &options).unwrap();
+        let mut linear = problem.clone();
+        for step in &mut linear.steps {
+            (step.branches, step.begins) = (Vec::new(), false);
+        }
+        let unshared = plan(&linear, &options).unwrap();
+        prop_assert!(whole.lower_bound <= unshared.lower_bound);
+        for choice in 0..3 {
+            // The branches chosen: number `choice`, or the last there is.
+            let last = |switch: usize| {
+                let own = problem.steps.iter().flat_map(|s| &s.branches).filter(|b| b.switch == switch);
+                own.map(|b| b.number).max().unwrap_or(0)
+            };
+            for turn in 0..2 {
+                let taken = |b: &Branch| b.number == (choice + turn * b.switch).min(last(b.switch));
+                let runs = |s: &&Step| s.runs_in().iter().all(taken);
+                let way = Problem { steps: problem.steps.iter().filter(runs).cloned().collect(), ..problem.clone() };
+                let order = (0..way.steps.len()).collect();
+                check(&way, &Plan { order, ..whole.clone() })?;
+            }
+        }
+    }
 }

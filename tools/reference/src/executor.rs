@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis, IxDyn};
+use offshoot_ir::indexed::chosen_branch;
 use offshoot_ir::{DType, Data, Graph, Node, Op, Value, ValueId};
 use rayon::prelude::*;
 
@@ -174,6 +175,11 @@ fn raw(node: &Node, shape: &[usize], x: &[Tensor]) -> std::result::Result<ArrayD
         Op::Reshape => movement::reshape(&x[0], shape)?,
         Op::Transpose { perm } => x[0].view().permuted_axes(IxDyn(perm)).as_standard_layout().into_owned(),
         Op::Concat { axis } => movement::concat(x, *axis)?,
+        Op::Switch => {
+            let (index, branches) = x.split_last().ok_or("has no branches")?;
+            let chosen = chosen_branch(index.first().copied().unwrap_or(0.0), branches.len());
+            branches.get(chosen).ok_or("has no branches")?.as_ref().clone()
+        }
         Op::Slice { start, step } => movement::slice(&x[0], start, step, shape),
         Op::Pad { before, after: _, mode, value } => movement::pad(&x[0], before, *mode, *value, shape),
         Op::Resize(rule) => resize::resize(&x[0], rule, shape)?,

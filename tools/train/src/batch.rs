@@ -53,6 +53,8 @@ pub(crate) fn widened(graph: &Graph, count: usize) -> Option<Graph> {
                 Indexing::Tuples { batch } => *batch > 0 && all,
             },
             Op::GridSample { .. } => all,
+            // Each sample has an index of its own.
+            Op::Switch => false,
             Op::Slice { step, .. } => {
                 step.iter_mut().take(1).for_each(|s| *s = 1);
                 true

@@ -4,6 +4,7 @@
 //! operation on the model panics, reads out of bounds or fails, and a run ends after at most [`Model::work`] steps.
 //! Operators are decoded from the file each time they are visited; nothing is copied to RAM.
 
+mod branches;
 pub mod learn;
 #[cfg(feature = "nested")]
 mod nested;
@@ -248,6 +249,21 @@ pub struct Ops<'m> {
 }
 
 impl Ops<'_> {
+    /// After `record`, which [`Self::step`] gave last: passes over the operators of a branch that the index in the arena does not
+    /// choose.
+    ///
+    /// # Errors
+    /// None for a model that was opened.
+    #[inline(always)]
+    pub fn pass_over(&mut self, record: &Record, arena: &[u8]) -> Result<(), Rule> {
+        if let Some(branch) = ops::passed_over(record, arena)? {
+            // `open` has checked that its operators are so many and so long.
+            self.rest = self.rest.get(branch.bytes as usize..).ok_or(Rule::Table)?;
+            self.next = self.next.checked_add(branch.ops).filter(|&n| n <= self.count).ok_or(Rule::Table)?;
+        }
+        Ok(())
+    }
+
     /// Decodes the next operator; `None` at the end, an error if it cannot be decoded.
     pub(crate) fn step(&mut self) -> Option<Result<(OpInfo, OpHeader, Record), Error>> {
         if self.next == self.count {
@@ -318,6 +334,7 @@ fn check_ios<'m>(ios: &'m [u8], head: &GraphHead, header: &Header) -> Result<&'m
 fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64, &'m [u8]), Error> {
     let mut records = Ops { rest: ops, next: 0, count };
     let mut total = 0u64;
+    let mut branches = branches::Open::new();
     // By reference: moving the record would give it a second slot in the stack frame.
     while let Some(step) = &records.step() {
         let (info, header, record) = step.as_ref().map_err(|&error| error)?;
@@ -326,6 +343,7 @@ fn check_ops<'m>(ops: &'m [u8], count: u16, limits: &Limits<'_>) -> Result<(u64,
             return Err(invalid(Rule::Quantisation));
         }
         let work = ops::check(record, limits).map_err(invalid)?;
+        branches.check(record, &records).map_err(invalid)?;
         total = total.saturating_add(work);
         if total > MAX_WORK {
             return Err(invalid(Rule::Shape));

@@ -523,6 +523,7 @@ pub(crate) fn every_record() -> Vec<Record> {
     all.push(
         FusedRows { src, dst, scratch, rows: 4, step: 1, members: 2, len: 10, bytes: 8, blob: 960 }.into(),
     );
+    all.push(Branch { src, number: 1, count: 3, ops: 0, bytes: 0 }.into());
     all
 }
 

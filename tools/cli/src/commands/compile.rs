@@ -31,6 +31,7 @@ use crate::watch;
 
 pub use args::{Args, Clipping, Dims, Io, NestedScales, Precision, Prefer, parse_bytes};
 pub use on_chip::OnChip;
+pub(crate) use report::branches_text;
 pub use report::{KeptFloat, Made, Report, quantisation_table};
 
 /// Compiles and writes the file.

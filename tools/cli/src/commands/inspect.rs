@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use offshoot::format::record::{Record, Window};
 use offshoot::format::sparse::Form;
 use offshoot::{Model, operators};
+use offshoot_export::branch_costs::{self, BranchCost};
 use offshoot_export::sparse_forms;
 use offshoot_ir::Graph;
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
 
+use super::compile::branches_text;
 use crate::batch;
 use crate::failure::{Context, Failure, Kind, Result};
 use crate::files::{self, OffFile};
@@ -174,10 +176,13 @@ pub struct Report {
     pub inputs: Vec<PortReport>,
     /// Outputs.
     pub outputs: Vec<PortReport>,
-    /// Multiply-accumulates of a run.
+    /// Multiply-accumulates of a run; of a switch in a compiled file, the branch with the most.
     pub macs: u64,
     /// Number of weights.
     pub weights: u64,
+    /// Branches of switches in a compiled file, of which a run goes through one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub branches: Vec<BranchCost>,
     /// Bytes of the arena; none for ONNX.
     pub arena_bytes: Option<u64>,
     /// Proved lower bound of the arena in bytes; none for ONNX.
@@ -243,6 +248,7 @@ impl Outcome for Report {
         if let Some(learning) = &self.learning {
             text.push_str(&format!("{}\n", learning.line()));
         }
+        text.push_str(&branches_text(&self.branches));
         if let Some(signature) = &self.signature {
             text.push_str(&format!("{}\n", signature.line()));
         }
@@ -403,6 +409,7 @@ pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
         outputs: graph.outputs.iter().map(|id| describe(&Port::of_value(graph, *id))).collect(),
         macs: operators.iter().map(|o| o.macs).sum(),
         weights: operators.iter().map(|o| o.weights).sum(),
+        branches: Vec::new(),
         arena_bytes: None,
         arena_lower_bound_bytes: None,
         runtime_features: Vec::new(),
@@ -420,6 +427,7 @@ pub fn network(graph: &Graph, name: &str, file_bytes: u64) -> Report {
 pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
     let model = file.model()?;
     let operators = operators(&model, None);
+    let counted = counted(&model, &operators);
     let ports = |count: usize, port: &dyn Fn(usize) -> Result<Port>| -> Result<Vec<PortReport>> {
         (0..count).map(|i| Ok(describe(&port(i)?))).collect()
     };
@@ -430,8 +438,9 @@ pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
         file_bytes: file.bytes().len() as u64,
         inputs: ports(model.input_count(), &|i| batch::input_port(&model, i))?,
         outputs: ports(model.output_count(), &|i| batch::output_port(&model, i))?,
-        macs: operators.iter().map(|o| o.macs).sum(),
+        macs: most_macs(&counted),
         weights: operators.iter().map(|o| o.weights).sum(),
+        branches: branch_costs::costs(&counted),
         arena_bytes: Some(u64::from(model.arena_bytes())),
         arena_lower_bound_bytes: Some(u64::from(model.arena_lower_bound())),
         runtime_features: offshoot_target::runtime_features(file.bytes(), &model)
@@ -441,6 +450,18 @@ pub fn compiled(file: &OffFile, name: &str) -> Result<Report> {
         signature: Some(Signed::of(file)),
         networks: further(&model)?,
     })
+}
+
+/// Branches, multiply-accumulates and weights of each operator.
+type Counted = (Vec<offshoot_plan::Branch>, u64, u64);
+
+fn counted(model: &Model<'_>, operators: &[OperatorRow]) -> Vec<Counted> {
+    let branches = branch_costs::branches(model).into_iter();
+    branches.zip(operators).map(|(branches, o)| (branches, o.macs, o.weights)).collect()
+}
+
+fn most_macs(counted: &[Counted]) -> u64 {
+    branch_costs::most(counted.iter().map(|(branches, macs, _)| (branches.as_slice(), *macs)))
 }
 
 /// All networks of a file.
@@ -456,7 +477,7 @@ fn further(model: &Model<'_>) -> Result<Vec<NetworkReport>> {
         NetworkReport {
             network: network.network_index(),
             operators: operators.len(),
-            macs: operators.iter().map(|o| o.macs).sum(),
+            macs: most_macs(&counted(network, &operators)),
             weights: operators.iter().map(|o| o.weights).sum(),
             arena_bytes: network.arena_bytes().into(),
         }

@@ -2,6 +2,7 @@
 
 mod estimate;
 mod paced;
+mod routes;
 
 use std::path::PathBuf;
 
@@ -19,6 +20,7 @@ use crate::ui::{Outcome, Ui};
 
 pub use estimate::Estimate;
 pub use paced::{Step, Steps};
+pub use routes::{BranchTime, Routes};
 
 /// Arguments of `profile`.
 #[derive(Clone, Debug, clap::Args)]
@@ -29,7 +31,8 @@ pub struct Args {
     /// list`.
     #[arg(long)]
     pub target: String,
-    /// A sample (.npy), once per input. Default: zeros; the cost does not depend on the data.
+    /// A sample (.npy), once per input. Default: zeros; the cost does not depend on the data, unless a switch chooses what
+    /// runs. Then up to 64 samples are measured, and shown for each branch.
     #[arg(long)]
     pub input: Vec<PathBuf>,
     /// Network that the model was compiled from (.onnx), to show its names.
@@ -94,6 +97,9 @@ pub struct Report {
     pub model_bytes: u64,
     /// Operator by operator.
     pub operators: Vec<OperatorTime>,
+    /// What the branches of switches cost, if the model has any; operators are those that some sample ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub routes: Option<Routes>,
     /// A run in steps, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<Steps>,
@@ -109,13 +115,22 @@ impl Outcome for Report {
         let total: u64 = self.operators.iter().map(value).sum();
         for op in &self.operators {
             let v = value(op);
+            let ran = op.instructions.or(op.nanoseconds).is_some() || self.routes.is_none();
             table.row([
                 op.index.to_string(),
                 tail(&op.name, 44),
                 op.kind.clone(),
                 thousands(op.macs),
-                if counted { thousands(v) } else { format!("{:.1}", v as f64 / 1e3) },
-                if op.macs > 0 && counted { format!("{:.2}", v as f64 / op.macs as f64) } else { "-".into() },
+                match (ran, counted) {
+                    (false, _) => "not run".into(),
+                    (_, true) => thousands(v),
+                    _ => format!("{:.1}", v as f64 / 1e3),
+                },
+                if op.macs > 0 && counted && ran {
+                    format!("{:.2}", v as f64 / op.macs as f64)
+                } else {
+                    "-".into()
+                },
                 format!("{:.1}", 100.0 * v as f64 / total.max(1) as f64),
                 op.cycles_modelled.map_or("-".into(), thousands),
                 op.stack_bytes.map_or("-".into(), thousands),
@@ -163,7 +178,9 @@ impl Outcome for Report {
             })
             .collect();
         let steps = self.steps.as_ref().map(Steps::render).unwrap_or_default();
-        format!("{table}\n{facts}{note}{known}{steps}")
+        let unit = if counted { "instructions" } else { "nanoseconds" };
+        let routes = self.routes.as_ref().map(|routes| routes.render(unit)).unwrap_or_default();
+        format!("{table}\n{facts}{note}{known}{routes}{steps}")
     }
 }
 
@@ -202,7 +219,7 @@ pub fn zeros(file: &OffFile) -> Result<Inputs> {
     Inputs::encode(&model, &arrays, &names)
 }
 
-/// Profiles one run of the first sample on a connected device.
+/// Profiles a run of the first sample on a connected device; of further samples too, if switches choose what runs.
 ///
 /// # Errors
 /// The device does not answer.
@@ -214,8 +231,9 @@ pub fn profile(
     graph: Option<&offshoot_ir::Graph>,
 ) -> Result<Report> {
     batch::load(device, file)?;
-    let measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
-    report(&measured, file, target, graph, None)
+    let mut measured = device.profile(&inputs.sample(0)).or_fail(Kind::Device, DEVICE_HELP)?;
+    let routes = Routes::measure(device, file, inputs, &mut measured)?;
+    Ok(Report { routes, ..report(&measured, file, target, graph, None)? })
 }
 
 /// As [`profile`], and models cycles if the target supports it; if not, the report says why.
@@ -236,7 +254,8 @@ pub fn profile_with_cycles(
         Ok(()) => cycles::ERROR.to_owned(),
         Err(why) => why.to_string(),
     };
-    report(&measured, file, target, graph, Some(note))
+    let routes = Routes::measure(device, file, inputs, &mut measured)?;
+    Ok(Report { routes, ..report(&measured, file, target, graph, Some(note))? })
 }
 
 fn report(
@@ -287,6 +306,7 @@ fn report(
         code_bytes: measured.code_bytes,
         model_bytes: file.bytes().len() as u64,
         operators,
+        routes: None,
         steps: None,
     })
 }

@@ -399,11 +399,13 @@ impl Sums {
             let memory = memory.ok_or(offshoot::Error::NoSuchTensor).or_fail(Kind::Internal, HELP)?;
             memory.copy_from_slice(bytes);
         }
-        for (info, _, record) in model.ops() {
+        let mut ops = model.ops();
+        while let Some((info, _, record)) = ops.next() {
             let fault = |rule: Rule| offshoot::Error::Invalid { op: info.index, rule };
             let run = operators::run(&record, &mut Memory::new(arena, model.blobs()));
             let span = run.and_then(|()| operators::output(&record)).map_err(fault);
             let span = span.or_fail(Kind::Internal, HELP)?;
+            ops.pass_over(&record, arena).map_err(fault).or_fail(Kind::Internal, HELP)?;
             let index = usize::from(info.index);
             let (Some(output), Some(sum)) = (arena.get_mut(span.range()), self.operators.get(index)) else {
                 continue;

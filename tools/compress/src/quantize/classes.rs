@@ -123,6 +123,7 @@ pub(crate) fn shared(node: &Node) -> Sharing {
         | Op::History { .. }
         | Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } => Sharing::One,
         Op::Concat { .. }
+        | Op::Switch
         | Op::Scatter { kind: ScatterKind::Set | ScatterKind::Max | ScatterKind::Min, .. }
         | Op::Binary { kind: BinaryKind::Min | BinaryKind::Max, .. } => Sharing::Many,
         _ => Sharing::None,

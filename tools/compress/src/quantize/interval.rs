@@ -47,7 +47,7 @@ fn node_bounds(graph: &Graph, node: &Node, all: &[Interval]) -> Interval {
         Op::Pool { .. } | Op::Pad { mode: None, value: 0.0, .. } => with_zero,
         Op::Pad { mode: Some(_), .. } => x,
         Op::Pad { value, .. } => (x.0.min(*value), x.1.max(*value)),
-        Op::Concat { .. } => (0..node.inputs.len())
+        Op::Concat { .. } | Op::Switch => (0..node.inputs.len() - usize::from(node.op == Op::Switch))
             .map(of)
             .fold((f32::INFINITY, f32::NEG_INFINITY), |r, i| (r.0.min(i.0), r.1.max(i.1))),
         Op::Reduce { kind: ReduceKind::Sum, axes } => {

@@ -168,11 +168,13 @@ impl Needs<'_> {
             Op::Binary { kind, .. } => self.of_operand(*kind, at, out, found),
             Op::Unary(kind) => unary(*kind, out, found),
             Op::Resize(rule) if rule.bilinear => ALL,
+            Op::Switch if at + 1 == node.inputs.len() => ALL,
             Op::Reshape
             | Op::Transpose { .. }
             | Op::Slice { .. }
             | Op::Pad { .. }
             | Op::Concat { .. }
+            | Op::Switch
             | Op::Expand
             | Op::History { .. }
             | Op::Resize(_) => out,

@@ -106,6 +106,7 @@ fn kinds(op: &Op) -> Vec<String> {
         Op::Gather(_) => vec!["GatherElements".into(), "GatherND".into()],
         Op::Scatter { .. } => vec!["ScatterElements".into(), "ScatterND".into(), "OneHot".into()],
         Op::TopK { .. } => vec!["TopK".into()],
+        Op::Switch => vec!["If".into()],
         Op::GridSample { .. } => vec!["GridSample".into()],
         Op::Reduce { kind, .. } => vec![format!("Reduce{kind:?}")],
         _ => Vec::new(),

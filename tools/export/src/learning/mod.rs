@@ -99,7 +99,10 @@ pub fn keep_blocks(spec: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
     let chosen: Vec<usize> = (0..lowered.operators.len())
         .filter(|&i| {
             let op = &lowered.operators[i];
-            Shape::of(&op.record).is_ok_and(|s| s.in_blocks()) && spec.wants(&op.name, Some(i) == last)
+            let always = op.branches.is_empty();
+            always
+                && Shape::of(&op.record).is_ok_and(|s| s.in_blocks())
+                && spec.wants(&op.name, Some(i) == last)
         })
         .collect();
     let mut kept: Vec<(usize, Vec<usize>)> = Vec::new();
@@ -118,6 +121,21 @@ pub fn keep_blocks(spec: &LearningPlan, lowered: &mut Lowered) -> Result<()> {
     Ok(())
 }
 
+/// Refuses layers that the plan names although they run only if a switch chooses them.
+fn outside_branches(spec: &LearningPlan, lowered: &Lowered) -> Result<()> {
+    let named = spec.layers.iter().flatten().chain(spec.layer.iter().map(|l| &l.name));
+    let inside = |name: &&String| {
+        let mut own = lowered.operators.iter().filter(|op| op.name == **name);
+        own.any(|op| !op.branches.is_empty())
+    };
+    match named.into_iter().find(inside) {
+        Some(name) => wrong(format!(
+            "layer `{name}` runs only if a switch chooses it; a layer that learns must run for every sample"
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Encoded learning records, and the report on them.
 ///
 /// # Errors
@@ -129,6 +147,7 @@ pub fn records(
     plan: &Plan,
 ) -> Result<(Vec<u8>, LearningReport)> {
     spec.check()?;
+    outside_branches(spec, lowered)?;
     let mut constants = std::mem::take(&mut lowered.blobs);
     let result = with_blobs(spec, graph, lowered, plan, &mut constants);
     lowered.blobs = constants;
@@ -469,7 +488,9 @@ fn candidates<'l>(
         let operator = &lowered.operators[step];
         let named = spec.layers.iter().flatten().any(|n| *n == operator.name);
         let norm = matches!(operator.record, Record::LayerNorm(_));
-        let shape = Shape::of(&operator.record).ok();
+        // A layer of a branch does not see every sample.
+        let always = operator.branches.is_empty();
+        let shape = Shape::of(&operator.record).ok().filter(|_| always);
         let input_scale = operator.reads[0].map_or(0.0, |b| scales[b]);
         if let Some(shape) =
             shape.filter(|_| !norm || named || spec.part_of(&operator.name) == PartName::Scale)

@@ -19,20 +19,26 @@ impl Context<'_> {
             let buffer = self.place(v)?;
             return self.describe(v, buffer);
         };
-        let blob = match &**data {
-            Data::F32(d) => blobs::floats(d),
-            Data::I8(d) => blobs::bytes(d),
-            Data::I32(d) => blobs::words(d),
-            Data::I64(_) => {
-                return Err(format!("constant `{}` is int64, which the device does not support", value.name));
-            }
-        };
+        let blob = self.elements(v, data)?;
         let buffer = self.allocate(blob.len())?;
         let tensor = self.describe(v, buffer)?;
         let len = to_u32(blob.len(), "bytes of a constant")?;
         let blob = self.blob(blob, [0, 0])?;
         self.emit(Record::Constant(record::Constant { dst: 0, len, blob }), [None, None], &tensor, &[]);
         Ok(tensor)
+    }
+
+    /// The bytes of a constant.
+    pub(super) fn elements(&self, v: ValueId, data: &Data) -> Lowering<Vec<u8>> {
+        Ok(match data {
+            Data::F32(d) => blobs::floats(d),
+            Data::I8(d) => blobs::bytes(d),
+            Data::I32(d) => blobs::words(d),
+            Data::I64(_) => {
+                let name = &self.graph.value(v).name;
+                return Err(format!("constant `{name}` is int64, which the device does not support"));
+            }
+        })
     }
 
     /// The tensor of a node's output.
@@ -134,7 +140,8 @@ impl Context<'_> {
         let in_place = if twice { &[] } else { in_place };
         let name = self.node.map_or("", |n| &n.name);
         let steps = &mut self.out.steps;
-        steps.push(Step::Operator(Operator::new(name, record, reads, y, in_place)));
+        let branches = self.branches.clone();
+        steps.push(Step::Operator(Operator { branches, ..Operator::new(name, record, reads, y, in_place) }));
         match steps.last_mut() {
             Some(Step::Operator(op)) => op,
             _ => unreachable!("an operator was appended"),

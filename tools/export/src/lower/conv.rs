@@ -514,6 +514,7 @@ fn step(c: &mut Context<'_>, x: &Tensor, y: &Tensor, forms: Forms) {
         x: x.clone(),
         y: y.clone(),
         origin: None,
+        branches: c.branches.clone(),
         before: [c.out.buffers.len(), c.out.blobs.len()],
         forms,
         sparse,

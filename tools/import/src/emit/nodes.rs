@@ -137,6 +137,19 @@ pub(super) fn emit(e: &mut Emitter<'_>, node: &Node) -> Result<(), String> {
             e.node("Transpose", names, &output, vec![ints("perm", perm.iter().copied())])
         }
         Op::Concat { axis } => e.node("Concat", names, &output, vec![int("axis", *axis as i64)]),
+        Op::Switch => {
+            // A stack of the branches, of which the index takes one.
+            let mut names = names;
+            let position = names.pop().unwrap_or_default();
+            let shape = e.graph.value(node.output).shape.clone();
+            let row: Vec<usize> = std::iter::once(1).chain(shape.iter().copied()).collect();
+            let rows: Vec<String> = names.into_iter().map(|name| reshape(e, name, &row)).collect();
+            let (stack, taken) = (e.fresh(&output), e.fresh(&output));
+            e.node("Concat", rows, &stack, vec![int("axis", 0)]);
+            let position = reshape(e, position, &[1]);
+            e.node("Gather", vec![stack, position], &taken, vec![int("axis", 0)]);
+            reshape_to(e, taken, &shape, &output);
+        }
         Op::Slice { start, step } => {
             let shape = &e.graph.value(node.output).shape;
             let ends = start.iter().zip(step).zip(shape).map(|((s, by), n)| {

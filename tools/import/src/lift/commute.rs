@@ -17,6 +17,10 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
     }
     let mut from = Vec::new();
     for &x in &node.inputs {
+        // An index.
+        if node.op == Op::Switch && t.value(x).dtype == DType::I32 {
+            continue;
+        }
         let d = t.node(t.producer(x)?);
         if !matches!(d.op, Op::Dequantize) {
             return None;
@@ -29,7 +33,7 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
         return None;
     }
     let quant = match node.op {
-        Op::Concat { .. } => common(t, &from)?,
+        Op::Concat { .. } | Op::Switch => common(t, &from)?,
         _ => quant,
     };
     let dequantize = t.node(t.producer(node.inputs[0])?).clone();
@@ -40,6 +44,9 @@ pub(super) fn dequantize_below(t: &mut Table, n: usize) -> Option<usize> {
             t.insert_before(n, Node { op: Op::Requantize, inputs: vec![*x], output: coarse, ..node.clone() });
             *x = coarse;
         }
+    }
+    if node.op == Op::Switch {
+        from.extend(node.inputs.last());
     }
     let moved = t.new_value(y, "int8", DType::I8, None);
     t.set_quant(moved, quant);
@@ -58,7 +65,7 @@ fn commutes(op: &Op, quant: &Quant) -> bool {
     match op {
         Op::Pool { kind: PoolKind::Max, activation, .. } => bounded(*activation),
         Op::Unary(UnaryKind::Clip { min, max }) => exact(*min) && exact(*max),
-        Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } | Op::Concat { .. } => true,
+        Op::Reduce { kind: ReduceKind::Max | ReduceKind::Min, .. } | Op::Concat { .. } | Op::Switch => true,
         Op::Pad { mode, value, .. } => mode.is_some() || on_grid(*value, quant),
         Op::Resize(rule) => !rule.bilinear,
         _ => false,

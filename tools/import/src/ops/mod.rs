@@ -26,6 +26,7 @@ mod unpool;
 mod unrolled;
 mod volume;
 
+pub(crate) use integers::is_integer;
 use offshoot_ir::{BinaryKind, BinaryMathKind, ReduceKind};
 
 use crate::context::{Context, Importing, Onnx};

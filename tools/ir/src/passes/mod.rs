@@ -21,6 +21,7 @@ mod reduce;
 mod reshape;
 mod sink;
 mod softmax;
+mod switch;
 #[cfg(test)]
 mod testing;
 mod transpose;
@@ -68,6 +69,7 @@ const PIPELINE: &[Pass] = &[
     ("softmax", softmax::run),
     ("activation_patterns", patterns::run),
     ("recurrent", recurrent::run),
+    ("switch", switch::run),
     ("matmul", matmul::run),
     ("mean_pool", reduce::run),
     ("pad", pad::run),

@@ -28,6 +28,7 @@ fn is_identity(graph: &Graph, node: &Node) -> bool {
         }
         Op::Pad { before, after, .. } => before.iter().chain(after).all(|&p| p == 0),
         Op::Concat { .. } => node.inputs.len() == 1,
+        Op::Switch => node.inputs.len() == 2,
         Op::Unary(UnaryKind::Clip { min, max }) => *min == f32::NEG_INFINITY && *max == f32::INFINITY,
         Op::Reduce { axes, .. } => axes.iter().all(|&a| x.shape[a] == 1),
         Op::Pool { kind: PoolKind::Max | PoolKind::Average, window, activation } => {

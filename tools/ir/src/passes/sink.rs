@@ -28,6 +28,7 @@ fn step(g: &mut Graph, index: &Index, at: usize) -> bool {
     let node = g.nodes[at].clone();
     let moved = match &node.op {
         Op::Concat { axis } => concat(g, index, &node, *axis),
+        Op::Switch => switch(g, index, &node),
         Op::Binary { .. } => binary(g, index, at, &node),
         _ => transposed(g, index, node.inputs[0]).and_then(|(perm, x)| single(g, &node, &perm, x)),
     };
@@ -158,9 +159,24 @@ fn unit_reshape(x: &[usize], perm: &[usize], out: &[usize]) -> Option<(Vec<usize
 }
 
 fn concat(g: &mut Graph, index: &Index, node: &Node, axis: usize) -> Option<Moved> {
-    let found: Vec<_> = node.inputs.iter().map(|&id| transposed(g, index, id)).collect();
+    let (perm, inputs) = all(g, index, &node.inputs)?;
+    let shape = unpermuted(&g.value(node.output).shape, &perm);
+    Some(Moved { op: Op::Concat { axis: perm[axis] }, inputs, shape, perm })
+}
+
+fn switch(g: &mut Graph, index: &Index, node: &Node) -> Option<Moved> {
+    let (&chooses, branches) = node.inputs.split_last()?;
+    let (perm, mut inputs) = all(g, index, branches)?;
+    inputs.push(chooses);
+    let shape = unpermuted(&g.value(node.output).shape, &perm);
+    Some(Moved { op: Op::Switch, inputs, shape, perm })
+}
+
+/// The tensors before their Transpose, if all of them that are not constant have the same; constants are permuted.
+fn all(g: &mut Graph, index: &Index, tensors: &[ValueId]) -> Option<(Vec<usize>, Vec<ValueId>)> {
+    let found: Vec<_> = tensors.iter().map(|&id| transposed(g, index, id)).collect();
     let perm = found.iter().flatten().next()?.0.clone();
-    let fits = node.inputs.iter().zip(&found).all(|(&id, f)| match f {
+    let fits = tensors.iter().zip(&found).all(|(&id, f)| match f {
         Some((p, _)) => *p == perm,
         None => g.value(id).data.is_some(),
     });
@@ -169,18 +185,13 @@ fn concat(g: &mut Graph, index: &Index, node: &Node, axis: usize) -> Option<Move
     }
     let inverse = unpermuted(&(0..perm.len()).collect::<Vec<_>>(), &perm);
     let mut inputs = Vec::with_capacity(found.len());
-    for (&id, f) in node.inputs.iter().zip(found) {
+    for (&id, f) in tensors.iter().zip(found) {
         inputs.push(match f {
             Some((_, x)) => x,
             None => permute_constant(g, id, &inverse)?,
         });
     }
-    Some(Moved {
-        op: Op::Concat { axis: perm[axis] },
-        inputs,
-        shape: unpermuted(&g.value(node.output).shape, &perm),
-        perm,
-    })
+    Some((perm, inputs))
 }
 
 fn binary(g: &mut Graph, index: &Index, at: usize, node: &Node) -> Option<Moved> {

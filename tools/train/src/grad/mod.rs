@@ -17,6 +17,7 @@ mod window;
 use std::sync::Arc;
 
 use ndarray::{ArrayD, IxDyn};
+use offshoot_ir::indexed::chosen_branch;
 use offshoot_ir::{Node, Op, ReduceKind};
 
 use crate::error::{Error, Result};
@@ -102,6 +103,16 @@ pub(crate) fn backward(
                 ReduceKind::Mean | ReduceKind::Sum => movement::spread(x[0].shape(), &dy, axes, *kind),
                 ReduceKind::Max | ReduceKind::Min => movement::to_extremes(&x[0], &y, &dy),
             })
+        }
+        Op::Switch => {
+            let (index, branches) = x.split_last().ok_or_else(|| Error::Unsupported {
+                node: node.name.clone(),
+                op: node.op.name(),
+                reason: "it has no branches".into(),
+            })?;
+            let chosen = chosen_branch(index.first().copied().unwrap_or(0.0), branches.len());
+            let of = |i: usize| if i == chosen { dy.clone() } else { ArrayD::zeros(dy.raw_dim()) };
+            (0..branches.len()).map(|i| wants(i).then(|| of(i))).chain([None]).collect()
         }
         Op::Gather(indexing) => vec![movement::gather(&x[0], &x[1], &dy, *indexing), None],
         Op::ArgMax { .. }

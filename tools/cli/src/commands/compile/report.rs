@@ -2,6 +2,7 @@
 
 use offshoot_compress::nest::NestReport;
 use offshoot_compress::quantize::{self, QuantizeReport};
+use offshoot_export::branch_costs::BranchCost;
 use offshoot_export::{CompileReport, Compiled, Fallback};
 use offshoot_ir::Graph;
 use offshoot_ir::passes::PassReport;
@@ -162,6 +163,7 @@ impl Outcome for Report {
                 format!("the next better form takes {} bytes of arena: {what}\n", thousands(*bytes))
             }));
         }
+        text.push_str(&branches_text(&c.branches));
         text.push_str(&networks_text(c, &self.nested));
         for pass in self.passes.iter().filter(|p| p.changed) {
             text.push_str(&format!("{}: {}\n", pass.name, pass.detail));
@@ -209,6 +211,19 @@ impl Outcome for Report {
         }
         text
     }
+}
+
+/// A table of the branches of switches; empty if there are none.
+pub(crate) fn branches_text(branches: &[BranchCost]) -> String {
+    if branches.is_empty() {
+        return String::new();
+    }
+    let mut table = Table::new(["switch", "branch", "operators", "MACs", "weights"]);
+    for b in branches {
+        let counts = [b.switch as u64, b.branch as u64, b.operators as u64, b.macs, b.weights];
+        table.row(counts.map(thousands));
+    }
+    format!("one branch of each switch runs; MACs above are those of the dearest\n{table}\n")
 }
 
 /// A table of the sub-networks; empty if there are none.

@@ -1,6 +1,7 @@
 //! A run in steps (`profile --steps N`): how many there are, and the longest time between two of them.
 
 use offshoot::operators::parts::Parts;
+use offshoot_export::branch_costs;
 use offshoot_report::Table;
 use offshoot_report::table::{tail, thousands};
 use serde::Serialize;
@@ -14,7 +15,7 @@ use crate::files::OffFile;
 pub struct Steps {
     /// The limit: multiply-accumulates, or elements touched.
     pub most_work: u32,
-    /// Number of steps of a run.
+    /// Number of steps of a run; at most, if switches choose what runs.
     pub count: u64,
     /// The step that takes longest.
     pub longest: Option<Step>,
@@ -48,10 +49,10 @@ impl Steps {
     /// The file does not open.
     pub fn new(file: &OffFile, most_work: u32, measured: &[OperatorTime]) -> Result<Self> {
         let model = file.model()?;
-        let (mut count, mut all) = (0, Vec::new());
+        let (mut counts, mut all) = (Vec::new(), Vec::new());
         for (info, _, record) in model.ops() {
             let parts = Parts::of(&record, model.blobs(), most_work);
-            count += u64::from(parts.count());
+            counts.push(u64::from(parts.count()));
             let Some(own) = measured.iter().find(|m| m.index == info.index) else { continue };
             let (work, whole) = (parts.most_work(&record), parts.whole_work(&record).max(1));
             let share = |n: u64| (u128::from(n) * u128::from(work) / u128::from(whole)) as u64;
@@ -65,6 +66,8 @@ impl Steps {
                 nanoseconds: own.nanoseconds.map(share),
             });
         }
+        let paths = branch_costs::branches(&model);
+        let count = branch_costs::most(paths.iter().map(Vec::as_slice).zip(counts));
         let time = |s: &Step| s.instructions.or(s.nanoseconds).unwrap_or(s.work);
         let longest = all.iter().max_by_key(|s| time(s)).cloned();
         all.retain(|s| s.work > most_work.into());
