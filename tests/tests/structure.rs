@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 /// The crates of the runtime, each after those that it may depend on, with its modules in their order.
-const ORDER: [(&str, &[&str]); 10] = [
+const ORDER: [(&str, &[&str]); 11] = [
     ("base", &["crc", "error", "element", "span", "memory"]),
     (
         "format",
@@ -57,6 +57,7 @@ const ORDER: [(&str, &[&str]); 10] = [
             "plane",
             "wide",
             "neon",
+            "wasm",
             "x86",
             "arm_dsp",
             "arm_mve",
@@ -143,6 +144,7 @@ const ORDER: [(&str, &[&str]); 10] = [
         ],
     ),
     ("bindings/c", &["status", "border", "object", "info", "tensor", "run", "learn"]),
+    ("bindings/wasm", &["memory", "describe", "profile"]),
 ];
 
 /// Folders whose own modules have an order too: `super` in a file of theirs is the folder.

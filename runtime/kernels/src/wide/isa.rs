@@ -27,6 +27,11 @@ pub(crate) trait Isa: Copy {
     fn low_bytes(self, x: Self::I16) -> Self::I16;
     /// `acc` plus the sums of neighbouring products: lane `i` adds `a[2i]·b[2i] + a[2i + 1]·b[2i + 1]`.
     fn madd(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32;
+    /// As [`Self::madd`], where only the sums of lanes `i` and `i + 4` count: two registers may share their sums.
+    #[inline(always)]
+    fn madd_halves(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32 {
+        self.madd(acc, a, b)
+    }
     /// Interleaves two vectors, `a0 b0 a1 b1 …`. The order of the two halves is one that [`Self::in_order`] undoes
     /// after [`Self::madd`].
     fn zip(self, a: Self::I16, b: Self::I16) -> [Self::I16; 2];

@@ -1,5 +1,5 @@
 //! Kernels for processors with wide vectors, written once over [`Isa`]: traversal, packing and requantisation. One
-//! folder per instruction set ([`super::x86`], [`super::neon`]) provides the vectors.
+//! folder per instruction set (`x86`, `neon`, `wasm`) provides the vectors.
 //!
 //! Results match [`super::portable`] to the bit: products of int16 are exact, and sums wrap, so their order does not
 //! matter. The kernels use tensors, weights and a block on the stack ([`STACK`]), not the scratch that a record has for
