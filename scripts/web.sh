@@ -4,7 +4,7 @@
 #   scripts/web.sh --page               the page: target/web/page, to be served or put anywhere
 #   scripts/web.sh --check              both, and their tests: in Node, and in Chromium
 #   scripts/web.sh --model MODEL.off    the size of a module with the operators of that model alone
-#   scripts/web.sh --speed              ResNet-8 in Chromium, beside onnxruntime-web; OFFSHOOT_DATA names the folder of the public data
+#   scripts/web.sh --speed              ResNet-8 in Chromium, beside onnxruntime-web; OFFSHOOT_DATA, else ../shared/data, holds the network
 # What cannot be had here is skipped, and said. CARGO_TARGET_DIR stands for target, OFFSHOOT names the command line.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -71,13 +71,11 @@ modules() {
     export OFFSHOOT_NPM=$out/npm/node_modules
 }
 
-chromium() {
+browser() {
     for program in chromium chromium-browser google-chrome; do
-        if command -v $program >/dev/null; then
-            OFFSHOOT_CHROMIUM=$(command -v $program)
-            export OFFSHOOT_CHROMIUM
-            return
-        fi
+        OFFSHOOT_CHROMIUM=$(command -v $program) || continue
+        export OFFSHOOT_CHROMIUM
+        return
     done
     skip "no chromium"
 }
@@ -99,18 +97,20 @@ check() {
     page
     export OFFSHOOT_PACKAGE=$out/package OFFSHOOT_PAGE=$out/page
     tests tools/web/tests/runtime.test.mjs
-    chromium
+    browser
     modules playwright-core@1
     tests tools/web/tests/page.test.mjs
 }
 
 speed() {
+    local onnx=${OFFSHOOT_DATA:-../shared/data}/mlperf_tiny/ic_int8.onnx
+    [ -e "$onnx" ] || skip "no MLPerf Tiny networks"
     page
-    chromium
+    browser
     modules playwright-core@1
     modules onnxruntime-web@1
-    "$OFFSHOOT" compile "${OFFSHOOT_DATA:?}/mlperf_tiny/ic_int8.onnx" -o "$out/resnet8.off" >/dev/null
-    OFFSHOOT_PAGE=$out/page node tools/web/tests/speed.mjs "$out/resnet8.off" "$OFFSHOOT_DATA/mlperf_tiny/ic_int8.onnx"
+    "$OFFSHOOT" compile "$onnx" -o "$out/resnet8.off" >/dev/null
+    OFFSHOOT_PAGE=$out/page node tools/web/tests/speed.mjs "$out/resnet8.off" "$onnx"
 }
 
 # The operators of one model, by the features that its records name.

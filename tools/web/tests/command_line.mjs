@@ -1,7 +1,7 @@
 // The command line, whose bytes are what a page must give.
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,15 @@ import { readNpy, writeNpy } from "../site/npy.js";
 
 /** The repository. */
 export const root = fileURLToPath(new URL("../../../", import.meta.url));
+
+/** The folder of the public data sets. */
+export const publicData = process.env.OFFSHOOT_DATA ?? join(root, "../shared/data");
+
+/** Says that a test cannot run here, where test.sh counts it. */
+export function skip(test, reason) {
+  if (process.env.OFFSHOOT_SKIPPED) appendFileSync(process.env.OFFSHOOT_SKIPPED, `scripts/web.sh: ${reason}\n`);
+  test.skip(reason);
+}
 
 /** Bytes of a file of the repository. */
 export const file = (path) => new Uint8Array(readFileSync(join(root, path)));

@@ -2,10 +2,10 @@
 // never traps. scripts/web.sh --check runs this.
 
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { file, got, gotArray, offshoot, put, putArray, root } from "./command_line.mjs";
+import { file, got, gotArray, offshoot, publicData, put, putArray, root, skip } from "./command_line.mjs";
 
 const built = process.env.OFFSHOOT_PACKAGE ?? `${root}/target/web/package`;
 const { load, OffshootError } = await import(pathToFileURL(`${built}/offshoot.js`));
@@ -87,6 +87,15 @@ for (const [i, options] of [["--prefer", "speed"], ["--prefer", "flash"], ["--ta
     const calibration = `${root}/models/glyphs/calibration_x.npy`;
     offshoot("compile", `${root}/models/glyphs/model.onnx`, "-o", "glyphs.off", "--calib", calibration, ...options);
     sameBytes(got("glyphs.off"), 100, i + 2);
+  });
+}
+
+for (const name of ["kws", "ic", "ad", "vww", "sww"]) {
+  test(`MLPerf Tiny's ${name}: random samples give the command line's bytes`, (t) => {
+    const onnx = `${publicData}/mlperf_tiny/${name}_int8.onnx`;
+    if (!existsSync(onnx)) return skip(t, "no MLPerf Tiny networks");
+    offshoot("compile", onnx, "-o", "public.off");
+    sameBytes(got("public.off"), 5, 9);
   });
 }
 
