@@ -99,6 +99,7 @@ check() {
     tests tools/web/tests/runtime.test.mjs
     browser
     modules playwright-core@1
+    modules axe-core@4
     tests tools/web/tests/page.test.mjs
 }
 

@@ -1,6 +1,6 @@
 // The page: connects the drawing, the network and the charts.
 
-import { arena, bars, html, number } from "./charts.js";
+import { arena, bars, html, number, whole } from "./charts.js";
 import { Drawing } from "./drawing.js";
 import { Model, runtime as loadRuntime, shipped } from "./model.js";
 import { ink, inputOf, show } from "./picture.js";
@@ -169,11 +169,19 @@ function facts() {
     ["RAM to learn", model.learns ? `${number(info.learningArenaBytes)} bytes` : "does not learn"],
     ["Input", model.inputs.map(shape).join(", ")],
     ["Work", `${number(model.operators.reduce((sum, o) => sum + o.macs, 0))} MACs`],
-    ["Classes", model.learns ? `${model.classes.length} named, room for ${model.room}` : `${model.room}`],
+    ["Classes", model.learns ? `${model.classes.length} of ${model.room} named` : `${model.room}`],
   ];
   $("facts").replaceChildren(...rows.flatMap(([name, value]) => [html("dt", {}, name), html("dd", {}, value)]));
-  $("arena").replaceChildren(arena(model.operators, info.arenaBytes));
+  arenaPicture();
+  const rest = info.learningArenaBytes - info.arenaBytes - info.learnedBytes;
+  const parts = [["inference", info.arenaBytes], ["what is learned", info.learnedBytes], ["scores and work", rest]];
+  $("learning").hidden = !model.learns;
+  $("learning-parts").replaceChildren(...(model.learns ? whole(parts.map(([name, value]) => ({ name, value: Math.max(0, value) })), "bytes") : []));
   $("arena-note").textContent = `Where operator 0 to ${model.operators.length - 1} write their outputs, in ${number(info.arenaBytes)} bytes.`;
+}
+
+function arenaPicture() {
+  $("arena").replaceChildren(arena(model.operators, model.info.arenaBytes, Math.max(260, $("arena").clientWidth)));
 }
 
 function measure() {
@@ -261,6 +269,8 @@ function choose(name) {
     $(`tab-${each}`).setAttribute("aria-selected", String(chosen));
     $(`tab-${each}`).tabIndex = chosen ? 0 : -1;
   }
+  if (name === "compare") comparison.draw();
+  else if (model !== undefined) arenaPicture();
 }
 
 for (const name of tabs) {
@@ -272,6 +282,15 @@ for (const name of tabs) {
     $(`tab-${next}`).focus();
   });
 }
+
+// Charts are drawn for the width that they have.
+let width = innerWidth;
+addEventListener("resize", () => {
+  if (innerWidth === width || model === undefined) return;
+  width = innerWidth;
+  if (!$("teach").hidden) arenaPicture();
+  comparison.draw();
+});
 
 const isDark = () => (document.documentElement.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 $("theme").addEventListener("click", () => {

@@ -78,6 +78,15 @@ export class Comparison {
     this.#draw();
   }
 
+  /** Draws anew, in the width that the page has now. */
+  draw() {
+    this.#draw();
+  }
+
+  get #width() {
+    return Math.max(280, this.at.chart.clientWidth || 900);
+  }
+
   #draw() {
     const { card, chart, stack, numbers, metric } = this.at;
     card.hidden = this.count === 0;
@@ -87,7 +96,7 @@ export class Comparison {
     metric.replaceChildren(...usable.map(([name]) => html("option", name === this.#metric ? { selected: "" } : {}, name)));
     const [, unit, of] = usable.find(([name]) => name === this.#metric);
     const rows = this.#reports.filter(({ report }) => isNumber(of(report))).map(({ name, report }) => ({ name, value: of(report) }));
-    chart.replaceChildren(columns(rows, unit));
+    chart.replaceChildren(columns(rows, unit, this.#width));
     this.#stack(stack);
     const head = html("tr", {}, html("th", { scope: "col" }, "report"), ...usable.map(([name, unit]) => html("th", { scope: "col" }, `${name}, ${unit}`)));
     const body = this.#reports.map(({ name, report }) =>
@@ -109,6 +118,6 @@ export class Comparison {
       name: `${name}, ${unit}`,
       parts: report.operators.map((o) => ({ name: String(o.kind ?? o.name), value: o[field] })).filter((p) => p.value > 0),
     }));
-    place.replaceChildren(...stacked(rows, unit));
+    place.replaceChildren(...stacked(rows, unit, this.#width));
   }
 }

@@ -225,6 +225,27 @@ test("reports are compared, and other files are refused", async () => {
   await context.close();
 });
 
+test("the page has no faults of accessibility that a machine finds, light and dark", async () => {
+  for (const colorScheme of ["light", "dark"]) {
+    const { page, context } = await opened({ colorScheme });
+    await page.addScriptTag({ path: `${process.env.OFFSHOOT_NPM}/axe-core/axe.min.js` });
+    await teach(page, "heart", varied(HEART, 0));
+    await draw(page, varied(SYMBOLS.cup, 1));
+    for (const tab of ["teach", "compare"]) {
+      await page.click(`#tab-${tab}`);
+      if (tab === "compare") {
+        await page.click("#example");
+        await page.waitForSelector("#numbers tbody tr");
+      }
+      // Colours are those at the end of a transition.
+      await page.waitForTimeout(300);
+      const { violations } = await page.evaluate(() => globalThis.axe.run());
+      assert.deepEqual(violations.map(({ id, nodes }) => `${tab}, ${colorScheme}: ${id}: ${nodes.map((node) => node.target).join(" ")}`), []);
+    }
+    await context.close();
+  }
+});
+
 test("the page works offline, after one visit", async () => {
   const { page, context, wrong } = await opened();
   await page.waitForFunction(() => navigator.serviceWorker.ready.then((worker) => worker.active?.state === "activated"));
