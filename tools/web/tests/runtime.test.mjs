@@ -37,6 +37,7 @@ for (const [model, x] of [
     for (const [i, sample] of all.entries()) {
       const output = network.run(sample);
       equalBytes(output, expected.data.subarray(i * elements, (i + 1) * elements), `sample ${i}`);
+      equalBytes(network.outputView(), output, "in place");
       const real = network.outputReal();
       assert.equal(real.length, output.length);
       assert.equal(network.top1(), real.indexOf(Math.max(...real)));
@@ -72,6 +73,10 @@ function sameBytes(off, count, seed) {
       const each = all.length / count;
       equalBytes(network.output(i), all.subarray(n * each, (n + 1) * each), `sample ${n}, output ${i}`);
     });
+    if (network.info.keepsState) continue;
+    const before = network.output(0);
+    arrays.forEach(({ data, elements }, i) => network.inputView(i).set(data.subarray(n * elements, (n + 1) * elements)));
+    equalBytes(network.run(), before, `sample ${n}, written in place`);
   }
   network.close();
 }

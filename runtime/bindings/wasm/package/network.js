@@ -11,6 +11,15 @@ const STEP_BYTES = 12;
 const forgotten =
   typeof FinalizationRegistry === "undefined" ? null : new FinalizationRegistry((release) => release());
 
+/** Frees the memory of a network once: by `close`, or when nobody holds the network any more, so that this must not hold it. */
+function releaser(module, blocks, released) {
+  return () => {
+    if (released.done) return;
+    released.done = true;
+    for (const [at, bytes] of blocks) module.free(at, bytes);
+  };
+}
+
 /** Reads `offshoot_tensor`. */
 function tensorAt(view, at) {
   const word = (i) => view.getUint32(at + 4 * i, true);
@@ -35,6 +44,7 @@ export class Network {
   #inputs;
   #outputs;
   #released = { done: false };
+  #release;
 
   /** For `Runtime.open`: the description of the file, and whether to open it for learning. */
   constructor(module, file, info, learn) {
@@ -49,24 +59,17 @@ export class Network {
     const arena = this.#block(Math.max(arenaBytes, 1));
     const objectBytes = module.value("offshoot_size");
     this.#object = this.#block(objectBytes);
-    // Freed by `close`, or when nobody holds this object any more; so the function must not hold it.
-    const blocks = this.#blocks;
-    const released = this.#released;
-    this.release = () => {
-      if (released.done) return;
-      released.done = true;
-      for (const [at, bytes] of blocks) module.free(at, bytes);
-    };
+    this.#release = releaser(module, this.#blocks, this.#released);
     try {
       const open = learn ? "offshoot_open_learning" : "offshoot_open";
       module.call(open, this.#object, model, this.file.byteLength, arena, arenaBytes);
       this.#inputs = this.#tensors("offshoot_input", info.inputs);
       this.#outputs = this.#tensors("offshoot_output", info.outputs);
     } catch (error) {
-      this.release();
+      this.#release();
       throw error;
     }
-    forgotten?.register(this, this.release, this);
+    forgotten?.register(this, this.#release, this);
   }
 
   #block(bytes) {
@@ -111,16 +114,28 @@ export class Network {
     return this.#outputs.map(({ data, ...rest }) => rest);
   }
 
+  /** A tensor where it lies in the arena. */
+  #view(call, tensor, index) {
+    // The status of a call that needs an open object, so that no memory of a closed one is seen.
+    this.#call(call, index, this.#scratch(TENSOR_BYTES));
+    return new ARRAYS[tensor.type](this.#module.bytes.buffer, tensor.data, tensor.elements);
+  }
+
+  inputView(index = 0) {
+    return this.#view("offshoot_input", this.#tensor(this.#inputs, "input", index), index);
+  }
+
+  outputView(index = 0) {
+    return this.#view("offshoot_output", this.#tensor(this.#outputs, "output", index), index);
+  }
+
   writeInput(index, values) {
     const tensor = this.#tensor(this.#inputs, "input", index);
     if (values.length !== tensor.elements) {
       throw new RangeError(`input ${index} has ${tensor.elements} elements, not ${values.length}`);
     }
     if (values instanceof ARRAYS[tensor.type]) {
-      // Straight to the arena.
-      const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-      this.#call("offshoot_input", index, this.#scratch(TENSOR_BYTES));
-      this.#module.bytes.set(bytes, tensor.data);
+      this.inputView(index).set(values);
       return;
     }
     const real = values instanceof Float32Array ? values : Float32Array.from(values);
@@ -157,11 +172,7 @@ export class Network {
   }
 
   output(index = 0) {
-    const tensor = this.#tensor(this.#outputs, "output", index);
-    // The status of a call that needs an open object, so that no memory of a closed one is read.
-    this.#call("offshoot_output", index, this.#scratch(TENSOR_BYTES));
-    const bytes = this.#module.bytes.slice(tensor.data, tensor.data + tensor.bytes);
-    return new ARRAYS[tensor.type](bytes.buffer, 0, tensor.elements);
+    return this.outputView(index).slice();
   }
 
   outputReal(index = 0) {
@@ -270,7 +281,7 @@ export class Network {
 
   close() {
     forgotten?.unregister(this);
-    this.release();
+    this.#release();
   }
 
   [Symbol.dispose ?? Symbol.for("dispose")]() {

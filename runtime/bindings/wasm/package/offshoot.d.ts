@@ -124,6 +124,13 @@ export class Network {
   readonly inputs: Tensor[];
   /** Its outputs. */
   readonly outputs: Tensor[];
+  /**
+   * An input where it lies in the arena, to write it without a copy. It is valid until the next call of this package: memory that grows
+   * detaches views.
+   */
+  inputView(index?: number): Elements;
+  /** An output where it lies in the arena, to read it without a copy. Valid until the next call, and until an input is written. */
+  outputView(index?: number): Elements;
   /** Writes an input. A run overwrites it. */
   writeInput(index: number, values: Values): void;
   /** Runs the network, on these inputs if they are given. Returns output 0 as it lies in the arena, copied. */
