@@ -42,6 +42,7 @@ macro_rules! method {
 impl Isa for Simd128 {
     type I16 = Pair;
     type I32 = Pair;
+    const SHIFTS_BY_LANE: bool = false;
 
     method!(widen(x: &[i8; 16]) -> Pair {
         let x = v128_load(x.as_ptr().cast());
@@ -96,6 +97,7 @@ impl Isa for Simd128 {
     method!(shift_left(x: Pair, by: Pair) -> Pair {
         [i32x4_mul(x[0], power_of_two(by[0])), i32x4_mul(x[1], power_of_two(by[1]))]
     });
+    method!(shift_all_left(x: Pair, by: u32) -> Pair { x.map(|x| i32x4_shl(x, by)) });
     method!(high_mul(a: Pair, b: Pair) -> Pair { [high_mul(a[0], b[0]), high_mul(a[1], b[1])] });
     method!(high_mul_half(a: Pair, b: Pair) -> Pair {
         let half = i64x2_splat(1 << 31);
@@ -114,6 +116,14 @@ impl Isa for Simd128 {
     });
     method!(rounding_shift_right(x: Pair, by: Pair) -> Pair {
         [rounding_shift_right(x[0], by[0]), rounding_shift_right(x[1], by[1])]
+    });
+    method!(rounding_shift_all_right(x: Pair, by: u32) -> Pair {
+        let mask = i32x4_splat(((1i64 << by) - 1) as i32);
+        let half = i32x4_shr(mask, 1);
+        x.map(|x| {
+            let threshold = i32x4_sub(half, i32x4_shr(x, 31));
+            i32x4_sub(i32x4_shr(x, by), i32x4_gt(v128_and(x, mask), threshold))
+        })
     });
     method!(clamp_i8(x: Pair, low: Pair, high: Pair) -> [i8; 8] {
         let a = i32x4_min(i32x4_max(x[0], low[0]), high[0]);
