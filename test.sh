@@ -41,5 +41,6 @@ firmware/build.sh
 cargo build -p offshoot-cli
 cargo test --workspace 2>&1 | tee "$results/log"
 scripts/python.sh --check 2>&1 | tee -a "$results/log"
+scripts/web.sh --check 2>&1 | tee -a "$results/log"
 # The feature takes away what the tests above need, and firmware has its own workspace.
 (cd firmware && cargo test -p offshoot-app && cargo test -p offshoot-app --features signed) 2>&1 | tee -a "$results/log"

@@ -18,10 +18,11 @@ fn main() {
     if optional && std::env::var_os("CARGO_FEATURE_ARM_MVE").is_some() {
         println!("cargo:rustc-cfg=arm_mve");
     }
-    // Processors of hosts and phones. A processor without the vectors runs the portable kernels.
+    // Processors of hosts and phones, and browsers. A processor without the vectors runs the portable kernels.
     let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
     let neon = target.starts_with("aarch64") && features.split(',').any(|f| f == "neon");
-    let wide = target.starts_with("x86_64") || neon;
+    let simd128 = target.starts_with("wasm32") && features.split(',').any(|f| f == "simd128");
+    let wide = target.starts_with("x86_64") || neon || simd128;
     if wide {
         println!("cargo:rustc-cfg=wide");
     }

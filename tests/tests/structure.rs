@@ -11,7 +11,7 @@ use std::{env, fs};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// The crates of the runtime, each after those that it may depend on, with its modules in their order.
-const ORDER: [(&str, &[&str]); 10] = [
+const ORDER: [(&str, &[&str]); 11] = [
     ("base", &["crc", "error", "element", "span", "memory"]),
     (
         "format",
@@ -59,6 +59,7 @@ const ORDER: [(&str, &[&str]); 10] = [
             "plane",
             "wide",
             "neon",
+            "wasm",
             "x86",
             "arm_dsp",
             "arm_mve",
@@ -145,6 +146,7 @@ const ORDER: [(&str, &[&str]); 10] = [
         ],
     ),
     ("bindings/c", &["status", "border", "object", "info", "tensor", "run", "learn"]),
+    ("bindings/wasm", &["memory", "describe", "profile"]),
 ];
 
 /// Folders whose own modules have an order too: `super` in a file of theirs is the folder.

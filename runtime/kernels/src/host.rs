@@ -7,6 +7,8 @@ use crate::geometry::{Planar, Tiled};
 use crate::neon::{dispatch, dispatch_dot};
 use crate::requant::Requant;
 use crate::tiles::Operands;
+#[cfg(target_arch = "wasm32")]
+use crate::wasm::{dispatch, dispatch_dot};
 use crate::wide::elementwise::Order;
 use crate::wide::{
     Apart, Arena, Average, Conv, ConvBytes, ConvPairs, ConvVector, DepthwiseRing, FullyConnectedRows, Params,

@@ -38,6 +38,8 @@ pub mod sparse_products;
 #[cfg(all(wide, any(test, feature = "testing")))]
 pub mod testing;
 pub mod tiles;
+#[cfg(all(wide, target_arch = "wasm32"))]
+mod wasm;
 #[cfg(wide)]
 mod wide;
 #[cfg(all(wide, target_arch = "x86_64"))]

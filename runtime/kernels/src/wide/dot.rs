@@ -141,7 +141,7 @@ fn products<I: Isa>(isa: I, weights: &[i8], inputs: &[i8], zero: i16, first: usi
     for (i, x) in whole.iter().enumerate() {
         let x = isa.sub_i16(isa.widen(x), zero);
         for (sum, row) in sums.iter_mut().zip(rows) {
-            *sum = isa.madd(*sum, x, isa.widen(&row[i]));
+            *sum = isa.madd_halves(*sum, x, isa.widen(&row[i]));
         }
     }
     if !rest.is_empty() {
@@ -150,7 +150,7 @@ fn products<I: Isa>(isa: I, weights: &[i8], inputs: &[i8], zero: i16, first: usi
         for (sum, at) in sums.iter_mut().zip(at) {
             // The row ends with zeros.
             let row: [i8; 16] = block(&weights[at + read..][..rest.len()], 0);
-            *sum = isa.madd(*sum, x, isa.widen(&row));
+            *sum = isa.madd_halves(*sum, x, isa.widen(&row));
         }
     }
     isa.sums(sums)

@@ -53,7 +53,7 @@ impl<I: Isa> Operand<I> {
     /// Brings a value to the scale of the sum.
     #[inline(always)]
     fn of(&self, isa: I, x: &[i8; 8]) -> I::I32 {
-        let x = isa.shift_left(isa.sub(isa.widen_i32(x), self.zero), isa.splat(20));
+        let x = isa.shift_all_left(isa.sub(isa.widen_i32(x), self.zero), 20);
         self.scale.apply(isa, x)
     }
 }

@@ -8,6 +8,8 @@ pub(crate) trait Isa: Copy {
     type I16: Copy;
     /// Eight int32.
     type I32: Copy;
+    /// Whether a shift by lane costs no more than one of all lanes by the same number.
+    const SHIFTS_BY_LANE: bool = true;
 
     /// Sign-extends.
     fn widen(self, x: &[i8; 16]) -> Self::I16;
@@ -27,6 +29,11 @@ pub(crate) trait Isa: Copy {
     fn low_bytes(self, x: Self::I16) -> Self::I16;
     /// `acc` plus the sums of neighbouring products: lane `i` adds `a[2i]·b[2i] + a[2i + 1]·b[2i + 1]`.
     fn madd(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32;
+    /// As [`Self::madd`], where only the sums of lanes `i` and `i + 4` count: two registers may share their sums.
+    #[inline(always)]
+    fn madd_halves(self, acc: Self::I32, a: Self::I16, b: Self::I16) -> Self::I32 {
+        self.madd(acc, a, b)
+    }
     /// Interleaves two vectors, `a0 b0 a1 b1 …`. The order of the two halves is one that [`Self::in_order`] undoes
     /// after [`Self::madd`].
     fn zip(self, a: Self::I16, b: Self::I16) -> [Self::I16; 2];
@@ -49,6 +56,11 @@ pub(crate) trait Isa: Copy {
     fn mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// Shifts each lane left by 0 … 31 bits.
     fn shift_left(self, x: Self::I32, by: Self::I32) -> Self::I32;
+    /// As [`Self::shift_left`], with one number of bits for all lanes.
+    #[inline(always)]
+    fn shift_all_left(self, x: Self::I32, by: u32) -> Self::I32 {
+        self.shift_left(x, self.splat(by as i32))
+    }
     /// `(a·b + 2^30) >> 31`, truncated to 32 bits.
     fn high_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `(a·b + 2^31) >> 32`.
@@ -57,6 +69,11 @@ pub(crate) trait Isa: Copy {
     fn high_mul_shifted(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// [`crate::portable::fixed_point::rounding_divide_by_pot`] of each lane, by 0 … 31 bits.
     fn rounding_shift_right(self, x: Self::I32, by: Self::I32) -> Self::I32;
+    /// As [`Self::rounding_shift_right`], with one number of bits for all lanes.
+    #[inline(always)]
+    fn rounding_shift_all_right(self, x: Self::I32, by: u32) -> Self::I32 {
+        self.rounding_shift_right(x, self.splat(by as i32))
+    }
     /// Clamps, then narrows; `low` and `high` are int8 values.
     fn clamp_i8(self, x: Self::I32, low: Self::I32, high: Self::I32) -> [i8; 8];
 

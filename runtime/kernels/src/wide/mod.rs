@@ -1,11 +1,13 @@
 //! Kernels for processors with wide vectors, written once over [`Isa`]: traversal, packing and requantisation. One
-//! folder per instruction set ([`super::x86`], [`super::neon`]) provides the vectors.
+//! folder per instruction set (`x86`, `neon`, `wasm`) provides the vectors.
 //!
 //! Results match [`super::portable`] to the bit: products of int16 are exact, and sums wrap, so their order does not
 //! matter. The kernels use tensors, weights and a block on the stack ([`STACK`]), not the scratch that a record has for
 //! microcontroller kernels. Jobs that do not fit or matter little for speed (dilated columns, groups) are left to
 //! `portable`: the entry then returns `false` and has computed nothing.
 
+// WebAssembly has no dot products of bytes that give the same bits on every machine.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code))]
 mod bytes;
 mod depthwise;
 mod dot;
@@ -17,7 +19,9 @@ mod requant;
 mod tiled;
 mod winograd;
 
-pub(crate) use bytes::{Dot, DotJob};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use bytes::Dot;
+pub(crate) use bytes::DotJob;
 pub(crate) use isa::{Isa, Job};
 
 pub(crate) use bytes::ConvBytes;

@@ -35,27 +35,43 @@ pub(super) struct Scale<I: Isa> {
     multiplier: I::I32,
     left: I::I32,
     right: I::I32,
+    /// Shifts to the left and right that all lanes share, where that is faster.
+    all: Option<(u32, u32)>,
 }
 
 impl<I: Isa> Scale<I> {
     #[inline(always)]
     fn new(isa: I, multiplier: I::I32, shift: [i8; 8]) -> Self {
         let left = isa.widen_i32(&shift.map(|s| s.max(0)));
-        let right = isa.widen_i32(&shift.map(|s| s.min(0).saturating_neg().min(31)));
-        Self { multiplier, left, right }
+        let right = isa.widen_i32(&shift.map(to_the_right));
+        Self { multiplier, left, right, all: None }
     }
 
     /// The same multiplier and shift for all lanes.
     #[inline(always)]
     pub(super) fn splat(isa: I, multiplier: i32, shift: i8) -> Self {
-        Self::new(isa, isa.splat(multiplier), [shift; 8])
+        let mut scale = Self::new(isa, isa.splat(multiplier), [shift; 8]);
+        if !I::SHIFTS_BY_LANE {
+            scale.all = Some((shift.max(0) as u32, to_the_right(shift) as u32));
+        }
+        scale
     }
 
     #[inline(always)]
     pub(super) fn apply(&self, isa: I, x: I::I32) -> I::I32 {
+        if let Some((left, right)) = self.all {
+            let x = isa.high_mul(isa.shift_all_left(x, left), self.multiplier);
+            return isa.rounding_shift_all_right(x, right);
+        }
         let x = isa.high_mul(isa.shift_left(x, self.left), self.multiplier);
         isa.rounding_shift_right(x, self.right)
     }
+}
+
+/// The bits of a shift to the right, whose number is negative.
+#[inline(always)]
+fn to_the_right(shift: i8) -> i8 {
+    shift.min(0).saturating_neg().min(31)
 }
 
 /// Bias and scale of eight channels; zeros beyond the last.
@@ -102,7 +118,7 @@ impl<I: Isa> Channels<I> {
     #[inline(always)]
     pub(super) fn finish(&self, isa: I, sums: I::I32) -> [i8; 8] {
         if self.linear {
-            return self.finish_scaled(isa, isa.shift_left(sums, isa.splat(8)));
+            return self.finish_scaled(isa, isa.shift_all_left(sums, 8));
         }
         let scaled = self.scale.apply(isa, isa.add(sums, self.bias));
         self.bounds.end(isa, scaled)

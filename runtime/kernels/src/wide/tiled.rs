@@ -283,7 +283,7 @@ fn wide_sums<I: Isa, const P: usize>(
         let w = isa.load_i16(w);
         for (sum, &x) in sums.iter_mut().zip(&x[i / 2]) {
             // Inputs are in the order `0 2 0 2 1 3 1 3`, then the next four.
-            *sum = isa.madd(*sum, isa.half_twice(x, i % 2 == 1), w);
+            *sum = isa.madd_halves(*sum, isa.half_twice(x, i % 2 == 1), w);
         }
     }
     sums
@@ -298,7 +298,7 @@ fn multiply<I: Isa, const P: usize>(
 ) -> [[I::I32; 2]; P] {
     let low = isa.low_bytes(w);
     for (sums, &x) in sums.iter_mut().zip(x) {
-        *sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, low)];
+        *sums = [isa.madd_halves(sums[0], x, w), isa.madd_halves(sums[1], x, low)];
     }
     sums
 }
@@ -337,13 +337,13 @@ impl ConvVector<'_> {
         let (words, _) = self.weights[at..][..2 * self.g.k].as_chunks::<16>();
         for (x, w) in eights.iter().zip(words) {
             let (x, w) = (isa.spread(x), isa.load_i16(w));
-            sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, isa.low_bytes(w))];
+            sums = [isa.madd_halves(sums[0], x, w), isa.madd_halves(sums[1], x, isa.low_bytes(w))];
         }
         if !self.g.k.is_multiple_of(8) {
             // A last group of four inputs; those after it are zeros.
             let x = isa.spread(&block(self.src, eights.len() * 8));
             let w = isa.load_i16(&block(self.weights, at + words.len() * 16));
-            sums = [isa.madd(sums[0], x, w), isa.madd(sums[1], x, isa.low_bytes(w))];
+            sums = [isa.madd_halves(sums[0], x, w), isa.madd_halves(sums[1], x, isa.low_bytes(w))];
         }
         sums
     }

@@ -114,7 +114,7 @@ fn products<I: Isa, const P: usize>(isa: I, weights: &[i16], x: [&[[i16; 4]]; P]
         for m in 0..4 {
             let w = isa.load_i16(&weights[m][i]);
             for p in 0..P {
-                sums[p][m] = isa.madd(sums[p][m], isa.quad(&x[p][m][i]), w);
+                sums[p][m] = isa.madd_halves(sums[p][m], isa.quad(&x[p][m][i]), w);
             }
         }
     }
